@@ -1,0 +1,44 @@
+# The image holds the program, the certificates it needs to reach a JWKS or an object store, and nothing else: no shell,
+# no PostgreSQL. It wants DATABASE_URL and PARLOR_SECRET, and the schema that `migrate` makes:
+#
+#   docker run -e DATABASE_URL=postgres://… parlor migrate
+#   docker run -p 8080:8080 -e DATABASE_URL=postgres://… -e PARLOR_SECRET=… -v parlor:/data parlor
+
+FROM node:22-alpine AS web
+WORKDIR /src/web
+COPY web/package.json web/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY web ./
+COPY openapi.yaml /src/
+RUN npm run build
+
+# This one has git: the program tells the commit that it was built from.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+COPY --from=web /src/web/dist web/dist
+RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/parlor ./cmd/parlor
+# scratch has no folders: one for the media, one for uploads under way.
+RUN mkdir /out/data /out/tmp
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /out/parlor /parlor
+COPY --from=build --chown=65532:65532 /out/data /data
+COPY --from=build --chown=65532:65532 /out/tmp /tmp
+
+# A number needs no /etc/passwd, and Kubernetes can see that it is not root.
+USER 65532:65532
+
+# Within a container only the outside can connect. Publish 8080 to the world; 8081 (health, metrics, pprof) is for the
+# orchestrator and the scraper.
+ENV PARLOR_LISTEN=0.0.0.0:8080 \
+    PARLOR_OPS_LISTEN=0.0.0.0:8081 \
+    PARLOR_DATA=/data
+EXPOSE 8080 8081
+VOLUME /data
+
+ENTRYPOINT ["/parlor"]
+CMD ["serve"]

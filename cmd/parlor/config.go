@@ -1,0 +1,234 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Bounds of settings. The defaults stand beside the fields.
+const (
+	minSecretBytes = 32 // RFC 7518 section 3.2: an HS256 key is at least as long as the hash
+
+	minMemberTimeout = 5 * time.Second
+	maxMemberTimeout = 300 * time.Second
+	minHeartbeat     = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
+	maxHeartbeat     = 120 * time.Second
+	maxDrain         = 10 * time.Minute
+	maxMaxMembers    = 1_000_000
+	maxRoomsPerUser  = 10_000
+)
+
+// ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
+// docs/operations.md.
+type ServeCmd struct {
+	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
+	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
+	Migrate     bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
+
+	Secret  Secret `env:"PARLOR_SECRET" placeholder:"SECRET" help:"Key of HS256 tokens, 32 bytes or more. Needed with DATABASE_URL; else the file secret in the data folder, made at the first start."`
+	Secrets Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Further keys of HS256 tokens, chosen by the token's kid, 32 bytes or more each. A secret holds no comma."`
+	JWKSURL string `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"Where the public keys of RS256 and EdDSA tokens are (a JWK set). HTTPS, or plain HTTP on this machine."`
+
+	Listen         string   `env:"PARLOR_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API. An empty host means all interfaces."`
+	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health, metrics and pprof, for operators only. Empty: off."`
+	PublicURL      string   `name:"public-url" env:"PARLOR_PUBLIC_URL" placeholder:"URL" help:"How clients reach the API, for links in replies. Default: as the request came."`
+	AllowedOrigins []string `env:"PARLOR_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Origins of web pages on other hosts that may call the API, each exactly, as https://app.example.com."`
+	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Without both the API speaks plain HTTP."`
+	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
+
+	MemberTimeout time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
+	MaxMembers    int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Members of a room, where the room does not say. 1 to 1000000."`
+	RoomsPerUser  int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 10000."`
+	Heartbeat     time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
+	Drain         time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
+
+	LogFormat string     `env:"PARLOR_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
+	LogLevel  slog.Level `env:"PARLOR_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error."`
+}
+
+// validate returns all faults at once, a line for each.
+func (c *ServeCmd) validate() error {
+	var faults []error
+	fault := func(setting, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
+	}
+
+	if c.DatabaseURL != "" {
+		if err := checkDatabaseURL(c.DatabaseURL); err != nil {
+			fault("DATABASE_URL", "%w", err)
+		}
+		if c.Secret == "" {
+			fault("PARLOR_SECRET", "is needed with DATABASE_URL: all servers of one database must share it")
+		}
+	}
+	if c.Data == "" {
+		fault("PARLOR_DATA", "is empty")
+	}
+	if c.Secret != "" && len(c.Secret) < minSecretBytes {
+		fault("PARLOR_SECRET", "has %d bytes, fewer than %d", len(c.Secret), minSecretBytes)
+	}
+	if _, err := c.keyedSecrets(); err != nil {
+		fault("PARLOR_SECRETS", "%w", err)
+	}
+	if c.JWKSURL != "" {
+		u, err := parseHTTPURL(c.JWKSURL)
+		switch {
+		case err != nil:
+			fault("PARLOR_JWKS_URL", "%w", err)
+		case u.Scheme != "https" && !isLoopback(u.Hostname()):
+			fault("PARLOR_JWKS_URL", "must be https: who can change the keys on their way can make any token")
+		}
+	}
+
+	if err := checkAddress(c.Listen); err != nil {
+		fault("PARLOR_LISTEN", "%w", err)
+	}
+	if c.OpsListen != "" {
+		if err := checkAddress(c.OpsListen); err != nil {
+			fault("PARLOR_OPS_LISTEN", "%w", err)
+		} else if c.OpsListen == c.Listen && !strings.HasSuffix(c.Listen, ":0") {
+			fault("PARLOR_OPS_LISTEN", "is the same as PARLOR_LISTEN")
+		}
+	}
+	if c.PublicURL != "" {
+		if u, err := parseHTTPURL(c.PublicURL); err != nil {
+			fault("PARLOR_PUBLIC_URL", "%w", err)
+		} else if u.RawQuery != "" || u.Fragment != "" {
+			fault("PARLOR_PUBLIC_URL", "must have no query and no fragment")
+		}
+	}
+	for _, origin := range c.AllowedOrigins {
+		if err := checkOrigin(origin); err != nil {
+			fault("PARLOR_ALLOWED_ORIGINS", "%w", err)
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		fault("PARLOR_TLS_CERT", "and PARLOR_TLS_KEY go together")
+	}
+
+	if c.MemberTimeout < minMemberTimeout || c.MemberTimeout > maxMemberTimeout {
+		fault("PARLOR_MEMBER_TIMEOUT", "%s is outside %s to %s", c.MemberTimeout, minMemberTimeout, maxMemberTimeout)
+	}
+	if c.MaxMembers < 1 || c.MaxMembers > maxMaxMembers {
+		fault("PARLOR_MAX_MEMBERS", "%d is outside 1 to %d", c.MaxMembers, maxMaxMembers)
+	}
+	if c.RoomsPerUser < 1 || c.RoomsPerUser > maxRoomsPerUser {
+		fault("PARLOR_ROOMS_PER_USER", "%d is outside 1 to %d", c.RoomsPerUser, maxRoomsPerUser)
+	}
+	if c.Heartbeat < minHeartbeat || c.Heartbeat > maxHeartbeat {
+		fault("PARLOR_HEARTBEAT", "%s is outside %s to %s", c.Heartbeat, minHeartbeat, maxHeartbeat)
+	}
+	if c.Drain < 0 || c.Drain > maxDrain {
+		fault("PARLOR_DRAIN", "%s is outside 0s to %s", c.Drain, maxDrain)
+	}
+
+	if len(faults) > 0 {
+		return usageError{errors.Join(faults...)}
+	}
+	return nil
+}
+
+// Development tells whether this is somebody trying Parlor on their own machine: a private database, and an API that only
+// this machine can reach.
+func (c *ServeCmd) Development() bool {
+	host, _, err := net.SplitHostPort(c.Listen)
+	return err == nil && c.DatabaseURL == "" && isLoopback(host)
+}
+
+// keyedSecrets returns PARLOR_SECRETS by key ID. Errors name no secret.
+func (c *ServeCmd) keyedSecrets() (map[string]Secret, error) {
+	secrets := map[string]Secret{}
+	if c.Secrets == "" {
+		return secrets, nil
+	}
+	for i, pair := range strings.Split(string(c.Secrets), ",") {
+		kid, secret, found := strings.Cut(pair, "=")
+		kid = strings.TrimSpace(kid)
+		switch {
+		case !found || kid == "":
+			return nil, fmt.Errorf("part %d is not kid=secret", i+1)
+		case len(secret) < minSecretBytes:
+			return nil, fmt.Errorf("the secret of %q has %d bytes, fewer than %d", kid, len(secret), minSecretBytes)
+		case secrets[kid] != "":
+			return nil, fmt.Errorf("%q appears twice", kid)
+		}
+		secrets[kid] = Secret(secret)
+	}
+	return secrets, nil
+}
+
+// logger returns the program's log.
+func (c *ServeCmd) logger(to io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(to, options))
+	}
+	return slog.New(slog.NewTextHandler(to, options))
+}
+
+// checkDatabaseURL parses the URL as the store's pool will. The driver's errors leave the password out.
+func checkDatabaseURL(address Secret) error {
+	_, err := pgxpool.ParseConfig(string(address))
+	return err
+}
+
+// checkAddress tells what is wrong with an address to listen on.
+func checkAddress(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q has no port between 0 and 65535", address)
+	}
+	return nil
+}
+
+// parseHTTPURL parses an absolute URL that leads to a web server.
+func parseHTTPURL(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		return nil, fmt.Errorf("%q is not http://host or https://host", address)
+	}
+	return u, nil
+}
+
+// checkOrigin tells what is wrong with an origin. Browsers send it in lower case, with nothing after the port, and
+// without the port where that is the scheme's own (RFC 6454): what they never send would never match.
+func checkOrigin(origin string) error {
+	u, err := parseHTTPURL(origin)
+	if err != nil {
+		return fmt.Errorf("%q is not an origin such as https://app.example.com", origin)
+	}
+	want := u.Scheme + "://" + strings.ToLower(u.Host)
+	switch {
+	case u.Scheme == "https":
+		want = strings.TrimSuffix(want, ":443")
+	case u.Scheme == "http":
+		want = strings.TrimSuffix(want, ":80")
+	}
+	if origin != want {
+		return fmt.Errorf("%q is not an origin; browsers send %q", origin, want)
+	}
+	return nil
+}
+
+// isLoopback tells whether only this machine can reach a host. An empty host stands for all interfaces, and any name but
+// localhost may be anybody's.
+func isLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.Unmap().IsLoopback()
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+)
+
+const goodSecret = Secret("0123456789abcdef0123456789abcdef")
+
+// parseServe returns the configuration that the flags make.
+func parseServe(t *testing.T, args ...string) *ServeCmd {
+	t.Helper()
+	var p program
+	parser, err := newParser(&p, console{out: t.Output(), err: t.Output()}, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(append([]string{"serve"}, args...)); err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	return &p.Serve
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	c := parseServe(t)
+	if err := c.validate(); err != nil {
+		t.Error(err)
+	}
+	if c.Listen != "127.0.0.1:8080" || c.MemberTimeout != 30*time.Second || c.MaxMembers != 500 || c.LogLevel != slog.LevelInfo {
+		t.Errorf("the defaults are %+v", c)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	const database = "--database-url=postgres://user:hunter2@host/parlor"
+	secret := "--secret=" + string(goodSecret)
+	for _, test := range []struct {
+		args []string
+		want []string // the settings that are at fault, in order
+	}{
+		{[]string{database, secret}, nil},
+		{[]string{database}, []string{"PARLOR_SECRET"}},
+		{[]string{database, "--secret=short"}, []string{"PARLOR_SECRET"}},
+		{[]string{"--secret=short"}, []string{"PARLOR_SECRET"}},
+		{[]string{"--database-url=mysql://host/parlor", secret}, []string{"DATABASE_URL"}},
+		{[]string{"--database-url=postgres://user:pa%ss@host/parlor", secret}, []string{"DATABASE_URL"}},
+		{[]string{"--data="}, []string{"PARLOR_DATA"}},
+		{[]string{"--secrets=2026=" + string(goodSecret) + ",2027=" + string(goodSecret) + "=="}, nil},
+		{[]string{"--secrets=" + string(goodSecret)}, []string{"PARLOR_SECRETS"}},
+		{[]string{"--secrets=a=short"}, []string{"PARLOR_SECRETS"}},
+		{[]string{"--secrets=a=" + string(goodSecret) + ",a=" + string(goodSecret)}, []string{"PARLOR_SECRETS"}},
+		{[]string{"--jwks-url=https://example.com/keys"}, nil},
+		{[]string{"--jwks-url=http://localhost:1/keys"}, nil},
+		{[]string{"--jwks-url=http://example.com/keys"}, []string{"PARLOR_JWKS_URL"}},
+		{[]string{"--jwks-url=keys.json"}, []string{"PARLOR_JWKS_URL"}},
+		{[]string{"--listen=:0", "--ops-listen=:0"}, nil},
+		{[]string{"--listen=[::1]:443"}, nil},
+		{[]string{"--listen="}, []string{"PARLOR_LISTEN"}},
+		{[]string{"--listen=8080"}, []string{"PARLOR_LISTEN"}},
+		{[]string{"--listen=host:http"}, []string{"PARLOR_LISTEN"}},
+		{[]string{"--listen=host:65536"}, []string{"PARLOR_LISTEN"}},
+		{[]string{"--ops-listen="}, nil},
+		{[]string{"--ops-listen=nowhere"}, []string{"PARLOR_OPS_LISTEN"}},
+		{[]string{"--ops-listen=127.0.0.1:8080"}, []string{"PARLOR_OPS_LISTEN"}},
+		{[]string{"--public-url=https://example.com/parlor"}, nil},
+		{[]string{"--public-url=example.com"}, []string{"PARLOR_PUBLIC_URL"}},
+		{[]string{"--public-url=https://example.com/?a=b"}, []string{"PARLOR_PUBLIC_URL"}},
+		{[]string{"--allowed-origins=https://a.example,http://localhost:5173"}, nil},
+		{[]string{"--allowed-origins=*"}, []string{"PARLOR_ALLOWED_ORIGINS"}},
+		{[]string{"--allowed-origins=null"}, []string{"PARLOR_ALLOWED_ORIGINS"}},
+		{[]string{"--allowed-origins=https://a.example/"}, []string{"PARLOR_ALLOWED_ORIGINS"}},
+		{[]string{"--allowed-origins=https://A.example"}, []string{"PARLOR_ALLOWED_ORIGINS"}},
+		{[]string{"--allowed-origins=https://a.example:443,http://b.example:80"}, []string{"PARLOR_ALLOWED_ORIGINS", "PARLOR_ALLOWED_ORIGINS"}},
+		{[]string{"--tls-cert=a", "--tls-key=b"}, nil},
+		{[]string{"--tls-cert=a"}, []string{"PARLOR_TLS_CERT"}},
+		{[]string{"--tls-key=b"}, []string{"PARLOR_TLS_CERT"}},
+		{[]string{"--member-timeout=5s", "--max-members=1", "--rooms-per-user=1", "--heartbeat=5s", "--drain=0s"}, nil},
+		{[]string{"--member-timeout=300s", "--max-members=1000000", "--rooms-per-user=10000", "--heartbeat=120s", "--drain=10m"}, nil},
+		{
+			[]string{"--member-timeout=4999ms", "--max-members=0", "--rooms-per-user=0", "--heartbeat=4999ms", "--drain=-1ns"},
+			[]string{"PARLOR_MEMBER_TIMEOUT", "PARLOR_MAX_MEMBERS", "PARLOR_ROOMS_PER_USER", "PARLOR_HEARTBEAT", "PARLOR_DRAIN"},
+		},
+		{
+			[]string{"--member-timeout=301s", "--max-members=1000001", "--rooms-per-user=10001", "--heartbeat=121s", "--drain=11m"},
+			[]string{"PARLOR_MEMBER_TIMEOUT", "PARLOR_MAX_MEMBERS", "PARLOR_ROOMS_PER_USER", "PARLOR_HEARTBEAT", "PARLOR_DRAIN"},
+		},
+	} {
+		var got []string
+		if err := parseServe(t, test.args...).validate(); err != nil {
+			for line := range strings.Lines(err.Error()) {
+				setting, _, _ := strings.Cut(line, ":")
+				got = append(got, setting)
+			}
+			for _, hidden := range []string{"hunter2", "pa%ss", "short", string(goodSecret)} {
+				if strings.Contains(err.Error(), hidden) {
+					t.Errorf("%q: the error shows %q: %v", test.args, hidden, err)
+				}
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(test.want) {
+			t.Errorf("%q: faults in %q, not in %q", test.args, got, test.want)
+		}
+	}
+}
+
+func TestDevelopment(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		database, listen string
+		want             bool
+	}{
+		{"", "127.0.0.1:8080", true},
+		{"", "127.8.9.10:8080", true},
+		{"", "[::1]:8080", true},
+		{"", "[::ffff:127.0.0.1]:8080", true},
+		{"", "localhost:8080", true},
+		{"", "LocalHost:8080", true},
+		{"", ":8080", false},
+		{"", "0.0.0.0:8080", false},
+		{"", "[::]:8080", false},
+		{"", "192.168.1.2:8080", false},
+		{"", "localhost.example.com:8080", false},
+		{"", "127.0.0.1", false},
+		{"postgres://host/parlor", "127.0.0.1:8080", false},
+	} {
+		c := ServeCmd{DatabaseURL: Secret(test.database), Listen: test.listen}
+		if got := c.Development(); got != test.want {
+			t.Errorf("database %q, listen %q: %t", test.database, test.listen, got)
+		}
+	}
+}
+
+func TestKeyedSecrets(t *testing.T) {
+	t.Parallel()
+	c := ServeCmd{Secrets: "a=" + goodSecret + ", b=" + goodSecret + "=="}
+	got, err := c.keyedSecrets()
+	if err != nil || len(got) != 2 || got["a"] != goodSecret || got["b"] != goodSecret+"==" {
+		t.Errorf("got %d secrets, error %v", len(got), err)
+	}
+}
+
+func TestSecretStaysHidden(t *testing.T) {
+	t.Parallel()
+	config := ServeCmd{Secret: goodSecret, DatabaseURL: "postgres://user:" + goodSecret + "@host/parlor"}
+	var log bytes.Buffer
+	for _, format := range []string{"text", "json"} {
+		config.LogFormat = format
+		logger := config.logger(&log)
+		logger.Info("configuration", "secret", config.Secret, "config", config, "pointer", &config)
+		logger.With("secret", goodSecret).WithGroup("group").Info("again", "secret", goodSecret)
+	}
+	encoded, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		log.String(), string(encoded),
+		fmt.Sprint(goodSecret, config, &config), fmt.Sprintf("%v %+v %#v %s %q %x", config, config, config, goodSecret, goodSecret, goodSecret),
+		fmt.Errorf("secret %v: %#v", goodSecret, goodSecret).Error(),
+	} {
+		if strings.Contains(text, string(goodSecret)) || !strings.Contains(text, redacted) {
+			t.Errorf("not redacted: %s", text)
+		}
+	}
+	if got := fmt.Sprintf("[%s]", Secret("")); got != "[]" {
+		t.Errorf("no secret prints as %s", got)
+	}
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// importRule says what the packages at and under a path may import outside their tests. Every list holds import paths,
+// and a path stands for all under it.
+type importRule struct {
+	pkg       string
+	ours      []string // packages of this module
+	libraries []string // packages of other modules
+	standard  []string // packages of the standard library
+	never     []string // exceptions from the three
+	why       string
+}
+
+// module is the package in the top folder. A rule for it is for it alone, not for the packages under it.
+const module = "parlor"
+
+var (
+	none     []string
+	anything = []string{""}
+)
+
+// importRules is the one-way order of the packages; .golangci.yml holds it too, so that an editor shows a wrong import
+// where it is written. Of several rules the first that fits counts.
+var importRules = []importRule{
+	{
+		pkg:  "parlor/room",
+		ours: none, libraries: none, standard: anything,
+		never: []string{"net/http", "database/sql"},
+		why:   "rules decide without I/O and know no transport, so that every caller gets the same ones and a test needs nothing",
+	},
+	{
+		pkg:  "parlor/hub",
+		ours: []string{"parlor/room"}, libraries: []string{"golang.org/x/sys"}, standard: anything,
+		never: []string{"net/http", "database/sql"},
+		why:   "the hub hands out frames; who writes them to a connection, and who reads the log, is its caller's business",
+	},
+	{
+		pkg:  "parlor/media",
+		ours: []string{"parlor/room"}, libraries: anything, standard: anything,
+		never: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "database/sql"},
+		why:   "media stores and probes bytes; what is known about them is a row in store",
+	},
+	{
+		pkg:  "parlor/store",
+		ours: []string{"parlor/room", "parlor/migrations", "parlor/store"}, libraries: anything, standard: anything,
+		never: []string{"net/http"},
+		why:   "the store keeps the rules true in the database for requests and timers alike; it answers no request and tells nobody",
+	},
+	{
+		pkg:  "parlor/handlers",
+		ours: []string{"parlor/room", "parlor/hub", "parlor/media", "parlor/web"}, libraries: anything, standard: anything,
+		never: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "database/sql"},
+		why:   "handlers reach the database through the rules' interfaces, so that no rule is left in SQL or HTTP",
+	},
+	{
+		pkg:  "parlor/migrations",
+		ours: none, libraries: none, standard: []string{"embed"},
+		why: "it hands out files; code that uses them lives with its users",
+	},
+	{
+		pkg:  "parlor/web",
+		ours: none, libraries: none, standard: []string{"embed", "io/fs"},
+		why: "it hands out files; code that uses them lives with its users",
+	},
+	{
+		pkg:  module,
+		ours: none, libraries: none, standard: []string{"embed"},
+		why: "it hands out files; code that uses them lives with its users",
+	},
+	{
+		pkg:  "parlor/cmd",
+		ours: anything, libraries: anything, standard: anything,
+		why: "the program wires everything together",
+	},
+}
+
+func TestImportsGoOneWay(t *testing.T) {
+	t.Parallel()
+
+	packages := listPackages(t)
+	if len(packages) == 0 {
+		t.Fatal("go list found no packages")
+	}
+	for _, p := range packages {
+		if err := checkImports(p.ImportPath, p.Imports); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestImportRulesBite holds an import that each rule must refuse, so that a rule that allows everything is noticed.
+func TestImportRulesBite(t *testing.T) {
+	t.Parallel()
+
+	for _, broken := range []struct{ pkg, imports string }{
+		{"parlor/room", "parlor/store"},
+		{"parlor/room", "parlor/hub"},
+		{"parlor/room", "net/http"},
+		{"parlor/room", "database/sql"},
+		{"parlor/room", "github.com/google/uuid"},
+		{"parlor/hub", "parlor/store"},
+		{"parlor/hub", "parlor/handlers"},
+		{"parlor/hub", "net/http"},
+		{"parlor/hub", "golang.org/x/sync/singleflight"},
+		{"parlor/media", "parlor/handlers"},
+		{"parlor/media", "github.com/jackc/pgx/v5"},
+		{"parlor/store", "parlor/hub"},
+		{"parlor/store", "parlor/handlers"},
+		{"parlor/store/storetest", "net/http/httptest"},
+		{"parlor/handlers", "parlor/store"},
+		{"parlor/handlers", "parlor/migrations"},
+		{"parlor/handlers", "github.com/jackc/pgx/v5/pgconn"},
+		{"parlor/migrations", "parlor/room"},
+		{"parlor/web", "net/http"},
+		{"parlor", "parlor/room"},
+		{"parlor/util", "fmt"},
+	} {
+		if checkImports(broken.pkg, []string{broken.imports}) == nil {
+			t.Errorf("%s may import %s, and should not", broken.pkg, broken.imports)
+		}
+	}
+}
+
+// checkImports returns an error that names every import of the package that its rule refuses, and the rule's reason.
+func checkImports(pkg string, imports []string) error {
+	i := slices.IndexFunc(importRules, func(r importRule) bool {
+		return pkg == r.pkg || r.pkg != module && within(pkg, r.pkg)
+	})
+	if i < 0 {
+		return fmt.Errorf("%s has no rule: say in importRules and .golangci.yml what it may import, and why", pkg)
+	}
+	rule := importRules[i]
+
+	var errs []error
+	for _, imported := range imports {
+		if !rule.allows(imported) {
+			errs = append(errs, fmt.Errorf("%s must not import %s: %s", pkg, imported, rule.why))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (r importRule) allows(imported string) bool {
+	allowed := r.standard
+	first, _, _ := strings.Cut(imported, "/")
+	switch {
+	case first == module:
+		allowed = r.ours
+	case strings.Contains(first, "."): // a host name, which no package of the standard library starts with
+		allowed = r.libraries
+	}
+	covers := func(path string) bool { return within(imported, path) }
+	return slices.ContainsFunc(allowed, covers) && !slices.ContainsFunc(r.never, covers)
+}
+
+// within tells whether an import path is the other or under it. Every path is under the empty one.
+func within(path, parent string) bool {
+	return parent == "" || path == parent || strings.HasPrefix(path, parent+"/")
+}
+
+type listedPackage struct {
+	ImportPath string
+	Imports    []string // those of the test files are not among them
+}
+
+func listPackages(t *testing.T) []listedPackage {
+	t.Helper()
+
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "parlor/...")
+	output, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatalf("go list: %v", err)
+	}
+
+	var packages []listedPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(output))); ; {
+		var p listedPackage
+		switch err := decoder.Decode(&p); {
+		case errors.Is(err, io.EOF):
+			return packages
+		case err != nil:
+			t.Fatalf("decode go list: %v", err)
+		}
+		packages = append(packages, p)
+	}
+}

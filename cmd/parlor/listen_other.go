@@ -1,0 +1,8 @@
+//go:build !linux
+
+package main
+
+import "syscall"
+
+// limitUnacked does nothing: the system has no TCP_USER_TIMEOUT. The deadline of each write has to do.
+func limitUnacked(_, _ string, _ syscall.RawConn) error { return nil }

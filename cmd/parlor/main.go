@@ -1,0 +1,96 @@
+// Command parlor is the room and message service: the server, and the tools around it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit codes. A wrong setting differs from a failure, because starting again cannot mend it.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// program is the command line. Its model also makes the settings table of docs/operations.md.
+type program struct {
+	Serve   ServeCmd   `cmd:"" help:"Run the server."`
+	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date and say what was applied."`
+	Token   TokenCmd   `cmd:"" help:"Print a user token or an admin token, and nothing else."`
+	Version VersionCmd `cmd:"" help:"Print the version."`
+}
+
+// console is where commands write: their result to out, everything else to err.
+type console struct {
+	out, err io.Writer
+}
+
+// usageError is a fault of the command line or the environment.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func main() {
+	os.Exit(run(os.Args[1:], console{out: os.Stdout, err: os.Stderr}))
+}
+
+// run does what the arguments say and returns the exit code. Errors go to the console, a line for each.
+func run(args []string, to console) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the program at once, for those who do not want to wait for an orderly end.
+	context.AfterFunc(ctx, stop)
+
+	err := dispatch(ctx, args, to)
+	if err == nil {
+		return exitOK
+	}
+	for line := range strings.Lines(err.Error()) {
+		_, _ = fmt.Fprintln(to.err, "parlor:", strings.TrimSuffix(line, "\n"))
+	}
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitError
+}
+
+// dispatch parses the arguments and runs the command among them. Without any it prints the help.
+func dispatch(ctx context.Context, args []string, to console) error {
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	helped := false
+	parser, err := newParser(&program{}, to, func(int) { helped = true })
+	if err != nil {
+		return fmt.Errorf("command line: %w", err)
+	}
+	command, err := parser.Parse(args)
+	if helped {
+		return nil
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return command.Run(to)
+}
+
+// newParser returns the parser of the command line. It calls exit after printing a help text.
+func newParser(grammar *program, to console, exit func(int)) (*kong.Kong, error) {
+	return kong.New(grammar,
+		kong.Name("parlor"),
+		kong.Description("Parlor is a self-hosted room and message service."),
+		kong.Writers(to.out, to.err),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// asProgram is the environment variable that turns the test program into parlor itself.
+const asProgram = "PARLOR_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(run(os.Args[1:], console{out: os.Stdout, err: os.Stderr}))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// result is what a run of the program left.
+type result struct {
+	code     int
+	out, err string
+}
+
+// parlor runs the program in a process of its own, with no settings in the environment but the given.
+func parlor(ctx context.Context, t *testing.T, env []string, args ...string) result {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}, env...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	_ = cmd.Run() // the exit code says it
+	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// reachableFolder returns a folder that the user who runs PostgreSQL can reach, which t.TempDir's parents do not allow.
+func reachableFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "parlor-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		env      []string
+		args     []string
+		code     int
+		out, err string // regular expressions for all that is written
+	}{
+		"nothing":         {nil, nil, exitOK, `(?s)^Usage: parlor .*serve.*migrate.*token.*version`, `^$`},
+		"help":            {nil, []string{"serve", "--help"}, exitOK, `(?s)--listen.*PARLOR_LISTEN`, `^$`},
+		"version":         {nil, []string{"version"}, exitOK, `^parlor \S.* go1\.\S+ \w+/\w+\n$`, `^$`},
+		"unknown command": {nil, []string{"dance"}, exitUsage, `^$`, `^parlor: [^\n]*dance[^\n]*\n$`},
+		"unknown flag":    {nil, []string{"serve", "--dance"}, exitUsage, `^$`, `^parlor: unknown flag --dance[^\n]*\n$`},
+		"wrong form":      {[]string{"PARLOR_DRAIN=soon"}, []string{"serve"}, exitUsage, `^$`, `^parlor: [^\n]*PARLOR_DRAIN[^\n]*\n$`},
+		"all faults": {
+			[]string{"PARLOR_SECRET=hush", "PARLOR_DRAIN=-1s", "PARLOR_HEARTBEAT=1s"},
+			[]string{"serve"},
+			exitUsage, `^$`,
+			`^parlor: PARLOR_SECRET: has 4 bytes[^\n]*\nparlor: PARLOR_HEARTBEAT: [^\n]*\nparlor: PARLOR_DRAIN: [^\n]*\n$`,
+		},
+		"token for nobody":  {nil, []string{"token"}, exitUsage, `^$`, `^parlor: token: say --user ID, or --admin\n$`},
+		"token in no place": {nil, []string{"token", "--admin"}, exitError, `^$`, `^parlor: no secret: there is no data folder ./data[^\n]*\n$`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := parlor(t.Context(), t, test.env, test.args...)
+			if got.code != test.code || !regexp.MustCompile(test.out).MatchString(got.out) || !regexp.MustCompile(test.err).MatchString(got.err) {
+				t.Errorf("exit code %d, output %q, errors %q", got.code, got.out, got.err)
+			}
+		})
+	}
+}
+
+func TestLockRefusesSecondServer(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "data")
+	lock, err := openDataFolder(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := regexp.MustCompile(`^parlor: data folder ` + regexp.QuoteMeta(folder) + ` is in use by another parlor \(pid ` + pid() + `\)\n$`)
+	for _, command := range []string{"serve", "migrate"} {
+		got := parlor(t.Context(), t, []string{"PARLOR_DATA=" + folder}, command)
+		if got.code != exitError || !want.MatchString(got.err) {
+			t.Errorf("%s: exit code %d, errors %q", command, got.code, got.err)
+		}
+	}
+	if err := lock.release(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := lockFolder(folder)
+	if err != nil {
+		t.Fatalf("a free folder cannot be locked: %v", err)
+	}
+	if err := again.release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestMigratePrivateDatabase(t *testing.T) {
+	t.Parallel()
+	env := []string{"PARLOR_DATA=" + filepath.Join(reachableFolder(t), "data")}
+	first := parlor(t.Context(), t, env, "migrate")
+	if first.code != exitOK || !strings.HasPrefix(first.out, "applied 00001_") {
+		t.Errorf("first: exit code %d, output %q, errors %q", first.code, first.out, first.err)
+	}
+	second := parlor(t.Context(), t, env, "migrate")
+	if second.code != exitOK || second.out != "nothing to apply: the schema is up to date\n" || second.err != "" {
+		t.Errorf("second: exit code %d, output %q, errors %q", second.code, second.out, second.err)
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/http/pprof"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"parlor/hub"
+)
+
+// streamRoute is not a call: it lasts as long as its client likes.
+const streamRoute = "/v1/events"
+
+// readyTimeout is how long the database may take to answer a health check.
+const readyTimeout = 2 * time.Second
+
+// operations is what operators and their tools ask, on an address of its own.
+func (s *service) operations(m *metrics) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}
+
+// ready tells load balancers whether to send clients here.
+func (s *service) ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	switch {
+	case s.draining.Load():
+		http.Error(w, "stopping", http.StatusServiceUnavailable)
+	case s.store.Ping(ctx) != nil:
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+	default:
+		_, _ = w.Write([]byte("ok\n"))
+	}
+}
+
+// metrics is what is counted. Labels are bounded: no room and no user is ever one.
+type metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+}
+
+func newMetrics(h *hub.Hub) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "parlor_http_request_duration_seconds",
+			Help: "Duration of calls by route, method and status. Streams are not calls.",
+		}, []string{"route", "method", "status"}),
+	}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests)
+	gauge := func(name, help string, value func(hub.Stats) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return value(h.Stats()) }))
+	}
+	counter := func(name, help string, value func(hub.Stats) float64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
+			func() float64 { return value(h.Stats()) }))
+	}
+	gauge("parlor_streams", "Open event streams.", func(s hub.Stats) float64 { return float64(s.Streams) })
+	gauge("parlor_topics", "Logs that streams of this node follow.", func(s hub.Stats) float64 { return float64(s.Topics) })
+	counter("parlor_deliveries_total", "Events written to streams.", func(s hub.Stats) float64 { return float64(s.Delivered) })
+	counter("parlor_log_reads_total", "Reads of logs from the database, for replay.", func(s hub.Stats) float64 { return float64(s.LogReads) })
+	counter("parlor_slow_consumers_total", "Streams closed because their reader fell behind.", func(s hub.Stats) float64 { return float64(s.Slow) })
+	return m
+}
+
+// observe counts a request that was answered.
+func (m *metrics) observe(route, method string, status int, took time.Duration) {
+	if route == streamRoute {
+		return
+	}
+	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Secret is text that no log and no error message shows.
+type Secret string
+
+const redacted = "[redacted]"
+
+// String, GoString, LogValue and MarshalText hide the secret from every way of printing it. Whether there is one may show.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString is String for %#v.
+func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
+
+// LogValue is String for slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText is String for encoders.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+const secretName = "secret"
+
+// folderSecret returns the data folder's secret. It makes one, 32 random bytes in hexadecimal, where there is none;
+// several programs that do so at once get the same.
+func folderSecret(folder string) (Secret, error) {
+	path := filepath.Join(folder, secretName)
+	secret, err := readSecret(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return secret, err
+	}
+	if err := writeSecret(path); err != nil {
+		return "", fmt.Errorf("make the secret %s: %w", path, err)
+	}
+	return readSecret(path)
+}
+
+func readSecret(path string) (Secret, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read the secret: %w", err)
+	}
+	secret := Secret(strings.TrimSpace(string(data)))
+	if len(secret) < minSecretBytes {
+		return "", fmt.Errorf("the secret in %s has %d bytes, fewer than %d: remove it for a new one, which makes all tokens invalid",
+			path, len(secret), minSecretBytes)
+	}
+	return secret, nil
+}
+
+// writeSecret puts a new secret at path, complete and durable, unless there is one already. It writes a file beside it and
+// links that to the name: unlike a rename, a link never replaces the secret of somebody who was faster.
+func writeSecret(path string) error {
+	key := make([]byte, minSecretBytes)
+	_, _ = rand.Read(key)                                                     // never fails: it ends the program rather than return few bytes
+	unfinished, err := os.CreateTemp(filepath.Dir(path), secretName+".*.new") // 0600, O_EXCL
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(unfinished.Name()) }()
+	_, err = unfinished.WriteString(hex.EncodeToString(key) + "\n")
+	if err := errors.Join(err, unfinished.Sync(), unfinished.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(unfinished.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// Tokens signed with a secret that a power cut took back would stop to work.
+	folder, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"parlor/store"
+)
+
+// Run serves until the context ends, then stops everything in the reverse order of its start.
+func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	log := c.logger(to.err)
+
+	lock, err := openDataFolder(c.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.release()) }()
+
+	secret, err := c.signingSecret()
+	if err != nil {
+		return err
+	}
+
+	databaseURL, stopDatabase, err := c.openDatabase(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopDatabase()) }()
+
+	return c.serve(ctx, to, log, secret, databaseURL)
+}
+
+// signingSecret returns PARLOR_SECRET, or the data folder's secret where the database is private.
+func (c *ServeCmd) signingSecret() (Secret, error) {
+	if c.Secret != "" {
+		return c.Secret, nil
+	}
+	return folderSecret(c.Data)
+}
+
+// openDatabase returns the address of a database with this program's schema, and the function that stops it if it is ours.
+// The private database is always migrated; a foreign one only when asked, since other servers may be using it.
+func (c *ServeCmd) openDatabase(ctx context.Context, log *slog.Logger) (address string, stop func() error, err error) {
+	address, stop = string(c.DatabaseURL), func() error { return nil }
+	if address == "" {
+		private, err := startPrivate(ctx, c.Data, log)
+		if err != nil {
+			return "", nil, err
+		}
+		address, stop = private.URL(), private.Stop
+	} else if !c.Migrate {
+		return address, stop, store.Migrated(ctx, address)
+	}
+
+	applied, err := store.Migrate(ctx, address)
+	if err != nil {
+		return "", nil, errors.Join(err, stop())
+	}
+	for _, name := range applied {
+		log.Info("migration applied", "name", name)
+	}
+	return address, stop, nil
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/MicahParks/keyfunc/v3"
+
+	contract "parlor"
+	"parlor/handlers"
+	"parlor/hub"
+	"parlor/room"
+	"parlor/store"
+	"parlor/web"
+)
+
+const (
+	// headerTimeout ends connections that send their header byte by byte.
+	headerTimeout = 10 * time.Second
+	// idleTimeout is longer than that of the proxies in front, which would otherwise send a request into a connection
+	// that is just being closed.
+	idleTimeout = 120 * time.Second
+	// maxHeaderBytes is far above what browsers and proxies send.
+	maxHeaderBytes = 64 << 10
+	// sweepInterval is how late a timer may be seen.
+	sweepInterval = time.Second
+	// callsTimeout is how long a stopping server waits for calls under way; none takes longer.
+	callsTimeout = 15 * time.Second
+)
+
+// service is the running parts, and how they hang together: the store tells the hub what was committed, the hub reads
+// logs from the store and tells it which streams ended, the handlers use both.
+type service struct {
+	store    *store.Store
+	hub      *hub.Hub
+	api, ops *http.Server
+	draining atomic.Bool
+	log      *slog.Logger
+}
+
+// serve runs the service until the context ends, then lets streams and calls go in order.
+func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secret Secret, databaseURL string) error {
+	tokens, err := c.tokens(ctx, secret)
+	if err != nil {
+		return err
+	}
+	s := &service{log: log}
+	// Nothing is committed before both exist, so the store may name the hub before it is there.
+	s.store, err = store.Open(ctx, databaseURL, store.Options{
+		Commit: func(change room.Change) { s.hub.Apply(change) },
+		Doubt:  func() { s.hub.Refresh() },
+		Defaults: room.Config{
+			MemberTimeout: room.Seconds(c.MemberTimeout / time.Second), MaxMembers: c.MaxMembers,
+		},
+		RoomsPerUser: c.RoomsPerUser,
+		Log:          log,
+	})
+	if err != nil {
+		return err
+	}
+	defer s.store.Close()
+	s.hub = hub.New(s.store, hub.Options{Detached: s.store.Detach, Heartbeat: c.Heartbeat, Log: log})
+	defer s.hub.Close()
+
+	metrics := newMetrics(s.hub)
+	api, err := listen(ctx, c.Listen)
+	if err != nil {
+		return err
+	}
+	s.api = newServer(log, handlers.New(handlers.Options{
+		Store: s.store, Hub: s.hub, Tokens: tokens,
+		RoomsPerUser: c.RoomsPerUser, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
+		Development: c.Development(),
+		Contract:    contract.Contract, Web: web.Dist(),
+		Log: log, Observe: metrics.observe,
+	}))
+	failed := make(chan error, 2) // room for both servers: neither waits for a reader
+	go func() { failed <- c.serveAPI(s.api, api) }()
+	if c.OpsListen != "" {
+		ops, err := listen(ctx, c.OpsListen)
+		if err != nil {
+			return errors.Join(err, s.api.Close())
+		}
+		s.ops = newServer(log, s.operations(metrics))
+		go func() { failed <- s.ops.Serve(ops) }()
+		log.Info("health and metrics", "address", ops.Addr().String())
+	}
+	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
+	swept := make(chan struct{})
+	go func() { defer close(swept); s.sweep(sweeping) }()
+
+	fmt.Fprintf(to.out, "Parlor is ready: %s\n", c.address(api.Addr()))
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	stopSweeping()
+	<-swept
+	return errors.Join(err, s.shutdown(c.Drain))
+}
+
+// tokens is the keys that user tokens are verified with.
+func (c *ServeCmd) tokens(ctx context.Context, secret Secret) (*handlers.Tokens, error) {
+	keyed, err := c.keyedSecrets()
+	if err != nil {
+		return nil, err
+	}
+	tokens := &handlers.Tokens{Secret: []byte(secret), Secrets: make(map[string][]byte, len(keyed))}
+	for kid, s := range keyed {
+		tokens.Secrets[kid] = []byte(s)
+	}
+	if c.JWKSURL != "" {
+		// Reads the keys now and again every hour, and at most once in five minutes for a key ID it does not know.
+		keys, err := keyfunc.NewDefaultCtx(ctx, []string{c.JWKSURL})
+		if err != nil {
+			return nil, fmt.Errorf("JWKS: %w", err)
+		}
+		tokens.PublicKey = keys.Keyfunc
+	}
+	return tokens, nil
+}
+
+func newServer(log *slog.Logger, h http.Handler) *http.Server {
+	// HTTP/2 without TLS is for proxies that know the server speaks it: one connection then carries many streams.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           h,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12},
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (c *ServeCmd) serveAPI(s *http.Server, l net.Listener) error {
+	if c.TLSCert != "" {
+		return s.ServeTLS(l, c.TLSCert, c.TLSKey)
+	}
+	return s.Serve(l)
+}
+
+func (c *ServeCmd) address(a net.Addr) string {
+	if c.TLSCert != "" {
+		return "https://" + a.String() + "/"
+	}
+	return "http://" + a.String() + "/"
+}
+
+// sweep lets the store do what is due, again and again.
+func (s *service) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepInterval)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := s.store.Sweep(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil && !failing: // once for each outage
+			s.log.Error("timers are not served", "error", err)
+		case err == nil && failing:
+			s.log.Info("timers are served again")
+		}
+		failing = err != nil
+	}
+}
+
+// shutdown says that the server goes away, sends its streams elsewhere, and waits for calls under way. What is left then
+// is cut off.
+func (s *service) shutdown(drain time.Duration) error {
+	s.draining.Store(true)
+	s.log.Info("stopping", "streams", s.hub.Stats().Streams)
+	ctx, cancel := context.WithTimeout(context.Background(), drain+callsTimeout)
+	defer cancel()
+	draining, drained := context.WithTimeout(ctx, drain)
+	s.hub.Drain(draining, drain)
+	drained()
+	err := s.api.Shutdown(ctx)
+	if s.ops != nil {
+		err = errors.Join(err, s.ops.Close())
+	}
+	return err
+}

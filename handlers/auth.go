@@ -1,0 +1,84 @@
+package handlers
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"net/http"
+	"strings"
+	"time"
+
+	"parlor/room"
+)
+
+// Keys begin with what they are, so that one in the wrong place is recognised,
+// by people and by secret scanners.
+const (
+	sessionKeyPrefix = "sk_"
+	streamKeyPrefix  = "ek_"
+)
+
+// newKey is a secret with 130 bits of randomness.
+func newKey(prefix string) string { return prefix + rand.Text() }
+
+func hashKey(key string) room.KeyHash { return sha256.Sum256([]byte(key)) }
+
+// withSession serves only callers with a session key.
+func (a *api) withSession(h func(http.ResponseWriter, *http.Request, room.Session) error) http.HandlerFunc {
+	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
+		session, err := a.authenticate(r)
+		if err != nil {
+			return err
+		}
+		return h(w, r, session)
+	})
+}
+
+// withRoom serves only callers with a session key, on the room that the path
+// names.
+func (a *api) withRoom(h func(http.ResponseWriter, *http.Request, room.Session, room.RoomID) error) http.HandlerFunc {
+	return a.withSession(func(w http.ResponseWriter, r *http.Request, session room.Session) error {
+		id, err := pathRoomID(r)
+		if err != nil {
+			return err
+		}
+		return h(w, r, session, id)
+	})
+}
+
+// authenticate is the session of the key in the Authorization header. Errors:
+// room.ErrUnauthenticated, room.ErrStreamKeyRefused, and those of a session
+// that is over.
+func (a *api) authenticate(r *http.Request) (room.Session, error) {
+	key, ok := bearer(r)
+	if !ok {
+		return room.Session{}, room.ErrUnauthenticated
+	}
+	session, err := a.Store.SessionByKey(r.Context(), hashKey(key))
+	if err != nil {
+		return room.Session{}, err
+	}
+	return session, session.Usable(time.Now())
+}
+
+// authenticateStream takes the key of the stream's URL as well, which nothing
+// else does.
+func (a *api) authenticateStream(r *http.Request, streamKey string) (room.Session, error) {
+	if _, ok := bearer(r); ok || streamKey == "" {
+		return a.authenticate(r)
+	}
+	session, err := a.Store.SessionByStreamKey(r.Context(), hashKey(streamKey))
+	if err != nil {
+		return room.Session{}, err
+	}
+	return session, session.Usable(time.Now())
+}
+
+// bearer is the key of the Authorization header, whose scheme is written in any
+// case (RFC 9110, section 11.1).
+func bearer(r *http.Request) (string, bool) {
+	scheme, key, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") || key == "" {
+		return "", false
+	}
+	return key, true
+}

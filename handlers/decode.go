@@ -1,0 +1,220 @@
+package handlers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/go-playground/validator/v10"
+
+	"parlor/room"
+)
+
+// decode reads a JSON body into a request and validates it. Errors:
+// unsupported_media_type, body_too_large, malformed_json, invalid_request.
+func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error {
+	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || mediaType != "application/json" {
+		return errNotJSON
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return errBodyTooBig
+	case err != nil:
+		return malformed("The body could not be read to its end.")
+	}
+	if err := parse(body, request); err != nil {
+		return err
+	}
+	return a.check(request)
+}
+
+// decodeOptional is decode for a request that may come without a body.
+func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	return a.decode(w, r, request)
+}
+
+// parse reads JSON strictly: unknown and repeated names, null, NUL, invalid
+// UTF-8 and lone surrogates are refused. A lenient reader would store something
+// else than was sent (RFC 8259 section 8.2, RFC 7493).
+func parse(body []byte, request any) error {
+	if err := scan(body); err != nil {
+		return err
+	}
+	err := json.Unmarshal(body, request, json.RejectUnknownMembers(true))
+	var semantic *json.SemanticError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &semantic) && errors.Is(err, json.ErrUnknownName):
+		return invalid(fault{string(semantic.JSONPointer), "unknown", "is not a field of this request"})
+	case errors.As(err, &semantic):
+		return invalid(fault{string(semantic.JSONPointer), "type", "is of the wrong type"})
+	}
+	return malformed("The body is not valid JSON.")
+}
+
+// scan refuses what no request may hold, whatever its fields.
+func scan(body []byte) error {
+	d := jsontext.NewDecoder(bytes.NewReader(body))
+	for {
+		token, err := d.ReadToken()
+		switch {
+		case errors.Is(err, io.EOF) && d.StackDepth() == 0 && d.InputOffset() > 0:
+			return nil
+		case errors.Is(err, jsontext.ErrDuplicateName):
+			return invalid(fault{string(d.StackPointer()), "duplicate", "stands twice"})
+		case err != nil:
+			return malformed("The body is not valid JSON.")
+		}
+		switch token.Kind() {
+		case 'n':
+			return invalid(fault{string(d.StackPointer()), "type", "is null; leave it out instead"})
+		case '"':
+			if strings.ContainsRune(token.String(), 0) {
+				return invalid(fault{string(d.StackPointer()), "nul", "holds a NUL character"})
+			}
+		}
+	}
+}
+
+// check applies the validate tags of a request.
+func (a *api) check(request any) error {
+	err := a.validate.Struct(request)
+	var failures validator.ValidationErrors
+	if !errors.As(err, &failures) {
+		return err
+	}
+	faults := make([]fault, 0, len(failures))
+	for _, f := range failures {
+		// Namespace is the struct's name, then JSON names, divided by dots.
+		_, path, _ := strings.Cut(f.Namespace(), ".")
+		faults = append(faults, fault{"/" + strings.ReplaceAll(path, ".", "/"), f.Tag(), ruleText(f)})
+	}
+	return invalid(faults...)
+}
+
+// newValidator knows the rules that Parlor's names and texts follow.
+func newValidator() *validator.Validate {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(func(f reflect.StructField) string {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		return name
+	})
+	rules := map[string]validator.Func{
+		"userID":   func(f validator.FieldLevel) bool { return room.UserID(f.Field().String()).Valid() },
+		"roomID":   func(f validator.FieldLevel) bool { return room.RoomID(f.Field().String()).Valid() },
+		"maxBytes": func(f validator.FieldLevel) bool { return len(f.Field().String()) <= number(f.Param()) },
+	}
+	for tag, rule := range rules {
+		if err := v.RegisterValidation(tag, rule); err != nil {
+			panic(fmt.Sprintf("validation rule %s: %v", tag, err)) // a mistake in this table
+		}
+	}
+	return v
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		panic(fmt.Sprintf("validate tag: %v", err)) // a mistake in a struct tag
+	}
+	return n
+}
+
+func ruleText(f validator.FieldError) string {
+	switch f.Tag() {
+	case "required":
+		return "is required"
+	case "userID", "roomID":
+		return "must be a valid ID: see " + f.Tag() + " in openapi.yaml"
+	case "maxBytes":
+		return "must be at most " + f.Param() + " bytes"
+	case "min":
+		return "must be at least " + f.Param()
+	case "max":
+		return "must be at most " + f.Param()
+	case "oneof":
+		return "must be one of: " + f.Param()
+	}
+	return "is not valid"
+}
+
+// pathRoomID is the room that the path names.
+func pathRoomID(r *http.Request) (room.RoomID, error) {
+	id, err := url.PathUnescape(chi.URLParam(r, "roomID"))
+	if err != nil || !room.RoomID(id).Valid() {
+		return "", invalid(fault{"path/roomID", "roomID", "must be a valid ID: see RoomID in openapi.yaml"})
+	}
+	return room.RoomID(id), nil
+}
+
+// query reads query parameters and gathers what is wrong with them.
+type query struct {
+	values url.Values
+	faults []fault
+}
+
+// repeatable ends the name of a parameter that may stand more than once.
+const repeatable = "*"
+
+// readQuery parses the query strictly and refuses parameters that the call does
+// not know, and all but repeatable ones that stand twice.
+func readQuery(r *http.Request, known ...string) *query {
+	q := &query{}
+	var err error
+	if q.values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+		q.fault("", "syntax", "the query is not well-formed")
+	}
+	for name, values := range q.values {
+		if !slices.Contains(known, name) && !slices.Contains(known, name+repeatable) {
+			q.fault(name, "unknown", "is not a parameter of this call")
+		} else if len(values) > 1 && slices.Contains(known, name) {
+			q.fault(name, "duplicate", "stands twice")
+		}
+	}
+	return q
+}
+
+func (q *query) fault(name, rule, message string) {
+	q.faults = append(q.faults, fault{"query/" + name, rule, message})
+}
+
+func (q *query) has(name string) bool { return q.values.Has(name) }
+
+// integer is a whole number within bounds, or otherwise what stands for absent.
+func (q *query) integer(name string, least, most, otherwise int64) int64 {
+	if !q.has(name) {
+		return otherwise
+	}
+	n, err := strconv.ParseInt(q.values.Get(name), 10, 64)
+	if err != nil || n < least || n > most {
+		q.fault(name, "range", fmt.Sprintf("must be a whole number from %d to %d", least, most))
+		return otherwise
+	}
+	return n
+}
+
+// err is invalid_request where something was wrong.
+func (q *query) err() error {
+	if len(q.faults) == 0 {
+		return nil
+	}
+	return invalid(q.faults...)
+}

@@ -1,0 +1,139 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"parlor/room"
+)
+
+// problem is an RFC 9457 reply. It is also the error of what goes wrong on the
+// HTTP side alone; the rules' errors are *room.Error.
+type problem struct {
+	Type      string  `json:"type"`
+	Title     string  `json:"title"`
+	Status    int     `json:"status"`
+	Code      string  `json:"code"`
+	Detail    string  `json:"detail"`
+	RequestID string  `json:"requestID,omitempty"`
+	Errors    []fault `json:"errors,omitempty"`
+}
+
+// fault is one thing that is wrong with a request.
+type fault struct {
+	// Pointer is a JSON Pointer into the body, or path/NAME, or query/NAME.
+	Pointer string `json:"pointer"`
+	Rule    string `json:"rule"`
+	Message string `json:"message"`
+}
+
+func (p *problem) Error() string { return p.Code + ": " + p.Detail }
+
+func newProblem(status int, code, detail string) *problem {
+	return &problem{
+		Type:   "/docs/errors#" + code,
+		Title:  http.StatusText(status),
+		Status: status,
+		Code:   code,
+		Detail: detail,
+	}
+}
+
+// The problems of HTTP itself.
+var (
+	errNoRoute     = newProblem(http.StatusNotFound, "not_found", "There is nothing at this path.")
+	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not take this method.")
+	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
+	errNotJSON     = newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The body must be application/json.")
+	errInternal    = newProblem(http.StatusInternalServerError, "internal", "Something went wrong. The request ID finds it in the server's log.")
+)
+
+func malformed(detail string) *problem {
+	return newProblem(http.StatusBadRequest, "malformed_json", detail)
+}
+
+func invalid(faults ...fault) *problem {
+	p := newProblem(http.StatusBadRequest, "invalid_request", "The request is not valid.")
+	p.Errors = faults
+	return p
+}
+
+// statuses maps each kind of rule's error to its HTTP status.
+var statuses = map[room.Kind]int{
+	room.Invalid:         http.StatusBadRequest,
+	room.Unauthenticated: http.StatusUnauthorized,
+	room.Forbidden:       http.StatusForbidden,
+	room.NotFound:        http.StatusNotFound,
+	room.Conflict:        http.StatusConflict,
+	room.Unavailable:     http.StatusServiceUnavailable,
+}
+
+// problemOf is what a caller is told of an error. What is not made for callers
+// becomes internal.
+func problemOf(err error) *problem {
+	var p *problem
+	if errors.As(err, &p) {
+		return p
+	}
+	var rule *room.Error
+	if errors.As(err, &rule) {
+		return newProblem(statuses[rule.Kind], rule.Code, rule.Message)
+	}
+	return errInternal
+}
+
+// handle makes a handler of one that may fail.
+func (a *api) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			a.answerError(w, r, err)
+		}
+	}
+}
+
+// statusClientGone is what the log shows of a caller that did not wait for the
+// answer. Nobody gets it.
+const statusClientGone = 499
+
+func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		if seen, ok := w.(*statusWriter); ok && seen.status == 0 {
+			seen.status = statusClientGone
+		}
+		return
+	}
+	p := *problemOf(err)
+	p.RequestID = requestID(r.Context())
+	switch p.Status {
+	case http.StatusInternalServerError:
+		a.Log.Error("internal error", "requestID", p.RequestID, "error", err)
+	case http.StatusServiceUnavailable:
+		a.Log.Warn("unavailable", "requestID", p.RequestID, "error", err)
+		w.Header().Set("Retry-After", "1")
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(p.Status)
+	a.encode(w, r, p)
+}
+
+// answer replies with JSON.
+func (a *api) answer(w http.ResponseWriter, r *http.Request, status int, body any) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	a.encode(w, r, body)
+	return nil
+}
+
+// encode writes a body. Where that fails the client is gone, and nobody is left
+// to tell.
+func (a *api) encode(w http.ResponseWriter, r *http.Request, body any) {
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		a.Log.Debug("a reply could not be written", "requestID", requestID(r.Context()), "error", err)
+	}
+}

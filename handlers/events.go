@@ -1,0 +1,117 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+
+	"parlor/hub"
+	"parlor/room"
+)
+
+// streamEvents opens the session's stream.
+func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
+	err := a.stream(w, r)
+	switch {
+	case err == nil:
+	case errors.Is(err, room.ErrUnavailable) && r.URL.Query().Has("stream_key"):
+		a.comeBack(w, r)
+	default:
+		a.answerError(w, r, err)
+	}
+}
+
+func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
+	q := readQuery(r, "stream_key", "last_event_id")
+	session, err := a.authenticateStream(r, q.values.Get("stream_key"))
+	if err != nil {
+		return err
+	}
+	start := hub.Start{TokenExpiresAt: session.TokenExpiresAt}
+	start.Cursor, start.Invalid = lastEventID(r, q)
+	// Registered first and read afterwards: what happens to the session's rooms
+	// in between is not missed.
+	stream, err := a.Hub.Open(session.ID)
+	if err != nil {
+		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
+	}
+	ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
+	defer cancel()
+	if start.Attachment, err = a.Store.Attach(ctx, session.ID, start.Cursor.Logs()); err != nil {
+		stream.Abandon()
+		return err
+	}
+	if err := serve(w, r, stream, start); err != nil {
+		a.Log.Debug("a stream ended at its start", "requestID", requestID(r.Context()), "error", err)
+	}
+	return nil
+}
+
+// lastEventID is the cursor that the client sends, by itself in the header or
+// by its program in the query.
+func lastEventID(r *http.Request, q *query) (c hub.Cursor, invalid bool) {
+	id := r.Header.Get("Last-Event-ID")
+	if id == "" {
+		id = q.values.Get("last_event_id")
+	}
+	if id == "" {
+		return nil, false
+	}
+	c, err := hub.ParseCursor(id)
+	return c, err != nil
+}
+
+// serve hands the connection to the hub where it can be taken out of net/http:
+// plain HTTP/1.1 on a platform that can. HTTP/2 and TLS, whose bytes only
+// net/http can write, keep their request's goroutine.
+func serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.Start) error {
+	streamHeader(w.Header())
+	control := http.NewResponseController(w)
+	if !hub.TakesOver || r.TLS != nil || r.ProtoMajor != 1 {
+		w.WriteHeader(http.StatusOK)
+		return stream.Serve(r.Context(), start, conn{w, control})
+	}
+	// Without chunks the stream is the bare events, up to the connection's end.
+	w.Header().Set("Transfer-Encoding", "identity")
+	w.WriteHeader(http.StatusOK)
+	taken, _, err := control.Hijack()
+	if errors.Is(err, http.ErrNotSupported) {
+		return stream.Serve(r.Context(), start, conn{w, control})
+	}
+	if err != nil {
+		stream.Abandon()
+		return fmt.Errorf("hijack: %w", err)
+	}
+	return stream.TakeOver(start, taken)
+}
+
+// streamHeader keeps everything between here and the client from holding the
+// stream back: X-Accel-Buffering is nginx's, no-transform is for proxies that
+// compress.
+func streamHeader(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+}
+
+// conn is a client's connection as the hub writes to it.
+type conn struct {
+	http.ResponseWriter
+	*http.ResponseController
+}
+
+func (c conn) Flush() error { return c.ResponseController.Flush() }
+
+// comeBack answers a native EventSource for whom the server has nothing for the
+// moment. Any other status than 200 would be the end for it: it never
+// reconnects by itself (WHATWG HTML, "fail the connection").
+func (a *api) comeBack(w http.ResponseWriter, r *http.Request) {
+	after := 1000 + rand.IntN(3000)
+	streamHeader(w.Header())
+	w.WriteHeader(http.StatusOK)
+	if _, err := fmt.Fprintf(w, "retry: %d\n\nevent: %s\ndata: {\"afterMs\":%d}\n\n", after, room.TypeReconnect, after); err != nil {
+		a.Log.Debug("a reply could not be written", "requestID", requestID(r.Context()), "error", err)
+	}
+}

@@ -1,0 +1,109 @@
+package handlers
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"parlor/room"
+)
+
+const (
+	defaultMemberPage = 100
+	maxMemberPage     = 500
+	maxMemberLookup   = 100
+)
+
+type memberListReply struct {
+	MemberList []room.Member `json:"memberList"`
+	NextCursor string        `json:"nextCursor,omitempty"`
+}
+
+type memberCountReply struct {
+	Count int `json:"count"`
+}
+
+func (a *api) listMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	q := readQuery(r, "limit", "cursor", "userID"+repeatable)
+	limit := int(q.integer("limit", 1, maxMemberPage, defaultMemberPage))
+	after := q.memberCursor("cursor")
+	users := q.userIDs("userID")
+	if err := q.err(); err != nil {
+		return err
+	}
+	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 {
+		members, err := a.Store.MembersByID(r.Context(), in.Generation, users)
+		if err != nil {
+			return err
+		}
+		return a.answer(w, r, http.StatusOK, memberListReply{MemberList: members})
+	}
+	members, next, more, err := a.Store.Members(r.Context(), in.Generation, after, limit)
+	if err != nil {
+		return err
+	}
+	reply := memberListReply{MemberList: members}
+	if more {
+		reply.NextCursor = encodeMemberCursor(next)
+	}
+	return a.answer(w, r, http.StatusOK, reply)
+}
+
+func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, memberCountReply{in.MemberCount})
+}
+
+// A member cursor travels as base64 of "seq.userID": opaque, so that nobody
+// builds on what is inside.
+func encodeMemberCursor(c room.MemberCursor) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", c.JoinedSeq, c.User))
+}
+
+func parseMemberCursor(s string) (room.MemberCursor, bool) {
+	text, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return room.MemberCursor{}, false
+	}
+	seq, user, _ := strings.Cut(string(text), ".")
+	n, err := strconv.ParseInt(seq, 10, 64)
+	c := room.MemberCursor{JoinedSeq: room.Seq(n), User: room.UserID(user)}
+	return c, err == nil && n > 0 && c.User.Valid()
+}
+
+func (q *query) memberCursor(name string) room.MemberCursor {
+	if !q.has(name) {
+		return room.MemberCursor{}
+	}
+	c, ok := parseMemberCursor(q.values.Get(name))
+	if !ok {
+		q.fault(name, "cursor", "is not a nextCursor of this list")
+	}
+	return c
+}
+
+func (q *query) userIDs(name string) []room.UserID {
+	values := q.values[name]
+	if len(values) > maxMemberLookup {
+		q.fault(name, "max", fmt.Sprintf("may stand at most %d times", maxMemberLookup))
+		return nil
+	}
+	users := make([]room.UserID, 0, len(values))
+	for _, v := range values {
+		id := room.UserID(v)
+		if !id.Valid() {
+			q.fault(name, "userID", "must be a valid ID: see UserID in openapi.yaml")
+		}
+		users = append(users, id)
+	}
+	return users
+}

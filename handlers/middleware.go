@@ -1,0 +1,124 @@
+package handlers
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/cors"
+)
+
+// routeEscaped makes chi match the path as it was sent, so that an ID with an
+// encoded slash or percent sign stays one segment. pathParam decodes it.
+func routeEscaped(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.RawPath = r.URL.EscapedPath()
+		next.ServeHTTP(w, r)
+	})
+}
+
+type requestIDKey struct{}
+
+// requestID names a request in the log and in the problems it is answered with.
+func requestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestIDKey{}).(string)
+	return id
+}
+
+// observe names the request and logs it when it was answered. The query is
+// never logged: it may hold a stream key.
+func (a *api) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		id := rand.Text()
+		w.Header().Set("X-Request-ID", id)
+		seen := &statusWriter{ResponseWriter: w}
+		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id))
+		next.ServeHTTP(seen, r)
+		took := time.Since(began)
+		route := chi.RouteContext(r.Context()).RoutePattern()
+		a.Log.Info("request", "method", r.Method, "route", route, "path", r.URL.Path,
+			"status", seen.status, "took", took, "requestID", id)
+		if a.Observe != nil {
+			a.Observe(route, r.Method, seen.status, took)
+		}
+	})
+}
+
+// statusWriter remembers the status. http.ResponseController finds everything
+// else through Unwrap.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// recoverPanic answers 500 where a handler panics. The text stays in the log.
+func (a *api) recoverPanic(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			switch fault := recover(); fault {
+			case nil:
+			case http.ErrAbortHandler:
+				panic(fault)
+			default:
+				a.Log.Error("panic", "requestID", requestID(r.Context()), "panic", fault, "stack", string(debug.Stack()))
+				a.answerError(w, r, fmt.Errorf("panic: %v", fault))
+			}
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// secure sets the headers that every reply has. Pages add their own policy.
+func secure(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// crossOrigin lets browsers call from the listed origins, without cookies.
+func crossOrigin(origins []string) func(http.Handler) http.Handler {
+	return cors.Handler(cors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "Last-Event-ID"},
+		ExposedHeaders: []string{"Location", "Retry-After", "X-Request-ID"},
+		MaxAge:         600,
+	})
+}
+
+var errCallTimeout = errors.New("the call took too long")
+
+// timeLimit bounds a call. It is not for streams.
+func timeLimit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}

@@ -1,0 +1,136 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"parlor/room"
+)
+
+// configRequest is what a creator sets; what is absent is the server's default.
+type configRequest struct {
+	MemberTimeout *int `json:"memberTimeout" validate:"omitnil,min=5,max=300"`
+	MaxMembers    *int `json:"maxMembers" validate:"omitnil,min=1,max=1000000"`
+}
+
+func (c configRequest) config() room.Config {
+	var config room.Config
+	if c.MemberTimeout != nil {
+		config.MemberTimeout = room.Seconds(*c.MemberTimeout)
+	}
+	if c.MaxMembers != nil {
+		config.MaxMembers = *c.MaxMembers
+	}
+	return config
+}
+
+type createRoomRequest struct {
+	RoomID   room.RoomID   `json:"roomID" validate:"required,roomID"`
+	RoomName string        `json:"roomName" validate:"maxBytes=64"`
+	Config   configRequest `json:"config"`
+}
+
+type enterRoomRequest struct {
+	RoomName string        `json:"roomName" validate:"maxBytes=64"`
+	Config   configRequest `json:"config"`
+}
+
+type roomReply struct {
+	Room room.Room `json:"room"`
+}
+
+type enterRoomReply struct {
+	Room    room.Room `json:"room"`
+	Created bool      `json:"created"`
+}
+
+type leaveRoomReply struct {
+	RoomID room.RoomID `json:"roomID"`
+}
+
+func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	var request createRoomRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	created, err := a.enter(session, request.RoomID, room.ActionCreate, func() (room.Room, error) {
+		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, request.RoomName, request.Config.config())
+	})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", roomPath(created.ID))
+	return a.answer(w, r, http.StatusCreated, roomReply{created})
+}
+
+func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	joined, err := a.enter(session, id, room.ActionJoin, func() (room.Room, error) {
+		return a.Store.JoinRoom(r.Context(), session.ID, id)
+	})
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, roomReply{joined})
+}
+
+func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	var request enterRoomRequest
+	if err := a.decodeOptional(w, r, &request); err != nil {
+		return err
+	}
+	created := false
+	entered, err := a.enter(session, id, room.ActionJoin, func() (entered room.Room, err error) {
+		if session.Grants.Check(room.ActionCreate, id) != nil {
+			return a.Store.JoinRoom(r.Context(), session.ID, id)
+		}
+		entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.RoomName, request.Config.config())
+		return entered, err
+	})
+	if errors.Is(err, room.ErrRoomNotFound) {
+		return room.ErrNotGranted // to create it
+	}
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+		w.Header().Set("Location", roomPath(id))
+	}
+	return a.answer(w, r, status, enterRoomReply{entered, created})
+}
+
+// enter runs a call that gets a session into a room. Where it is refused, the
+// session's own stream hears of it as it would of success.
+func (a *api) enter(session room.Session, id room.RoomID, action room.Action, call func() (room.Room, error)) (room.Room, error) {
+	err := session.Grants.Check(action, id)
+	var entered room.Room
+	if err == nil {
+		entered, err = call()
+	}
+	if err != nil {
+		p := problemOf(err)
+		for _, changed := range room.EnterRefused(id, action, room.Problem{Code: p.Code, Detail: p.Detail}) {
+			a.Hub.Notify(session.ID, changed)
+		}
+	}
+	return entered, err
+}
+
+func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	if err := a.Store.LeaveRoom(r.Context(), session.ID, id); err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, leaveRoomReply{id})
+}
+
+func (a *api) getRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	found, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, roomReply{found})
+}
+
+func roomPath(id room.RoomID) string { return "/v1/rooms/" + url.PathEscape(string(id)) }

@@ -1,0 +1,115 @@
+// Package handlers is Parlor's HTTP side: routes, authentication, decoding and
+// validation, replies and the stream. It decides nothing: package room does,
+// and a Store keeps it true.
+package handlers
+
+import (
+	"context"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-playground/validator/v10"
+
+	"parlor/hub"
+	"parlor/room"
+)
+
+// Store is what the handlers ask of the database. Every error is a *room.Error
+// for the caller, or a fault.
+type Store interface {
+	Ping(ctx context.Context) error
+
+	CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error
+	SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error)
+	SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error)
+	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
+	RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error)
+	EndSession(ctx context.Context, id room.SessionID, reason room.EndReason) error
+	Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error)
+
+	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, config room.Config) (room.Room, error)
+	JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
+	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, config room.Config) (entered room.Room, created bool, err error)
+	LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error
+	RoomByID(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
+
+	Members(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
+	MembersByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.Member, error)
+
+	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
+	MessagesBefore(ctx context.Context, r room.Room, before room.Seq, n int) ([]room.Message, error)
+	MessagesAfter(ctx context.Context, r room.Room, after room.Seq, n int) ([]room.Message, error)
+}
+
+// Options are the API's parts and settings.
+type Options struct {
+	Store  Store
+	Hub    *hub.Hub
+	Tokens *Tokens
+
+	RoomsPerUser   int
+	PublicURL      string   // where clients reach the server; empty: as they asked
+	AllowedOrigins []string // exact origins that browsers may call from; none: the server's own
+	Development    bool     // mounts POST /dev/token
+
+	Contract []byte // openapi.yaml
+	Web      fs.FS  // index.html, docs.html and assets/
+
+	Log *slog.Logger
+	// Observe is told of every request that was answered; route is its pattern.
+	// May be nil.
+	Observe func(route, method string, status int, took time.Duration)
+}
+
+type api struct {
+	Options
+	validate *validator.Validate
+}
+
+const (
+	// callTimeout bounds a call; a stream is not a call.
+	callTimeout = 10 * time.Second
+	// maxBodyBytes bounds a request's body: the largest text with every
+	// character escaped fits.
+	maxBodyBytes = 256 << 10
+)
+
+// New is the whole service as one handler.
+func New(o Options) http.Handler {
+	a := &api{Options: o, validate: newValidator()}
+	r := chi.NewRouter()
+	r.Use(routeEscaped, a.observe, a.recoverPanic, secure)
+	if len(o.AllowedOrigins) > 0 {
+		r.Use(crossOrigin(o.AllowedOrigins))
+	}
+	r.NotFound(a.handle(func(http.ResponseWriter, *http.Request) error { return errNoRoute }))
+	r.MethodNotAllowed(a.handle(func(http.ResponseWriter, *http.Request) error { return errWrongMethod }))
+
+	r.Get("/v1/events", a.streamEvents)
+	r.Group(func(r chi.Router) {
+		r.Use(timeLimit)
+		r.Post("/v1/sessions", a.handle(a.createSession))
+		r.Get("/v1/sessions/current", a.withSession(a.getSession))
+		r.Delete("/v1/sessions/current", a.withSession(a.endSession))
+		r.Put("/v1/sessions/current/token", a.withSession(a.renewToken))
+
+		r.Post("/v1/rooms", a.withSession(a.createRoom))
+		r.Get("/v1/rooms/{roomID}", a.withRoom(a.getRoom))
+		r.Post("/v1/rooms/{roomID}/join", a.withRoom(a.joinRoom))
+		r.Post("/v1/rooms/{roomID}/enter", a.withRoom(a.enterRoom))
+		r.Post("/v1/rooms/{roomID}/leave", a.withRoom(a.leaveRoom))
+		r.Get("/v1/rooms/{roomID}/members", a.withRoom(a.listMembers))
+		r.Get("/v1/rooms/{roomID}/members/count", a.withRoom(a.countMembers))
+		r.Post("/v1/rooms/{roomID}/messages", a.withRoom(a.sendRoomMessage))
+		r.Get("/v1/rooms/{roomID}/messages", a.withRoom(a.listRoomMessages))
+
+		if o.Development {
+			r.Post("/dev/token", a.handle(a.createDevelopmentToken))
+		}
+	})
+	a.mountPages(r)
+	return r
+}

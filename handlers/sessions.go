@@ -1,0 +1,150 @@
+package handlers
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"parlor/room"
+)
+
+type createSessionRequest struct {
+	Token    string `json:"token" validate:"required,max=8192"`
+	UserName string `json:"userName" validate:"maxBytes=256"`
+	Device   string `json:"device" validate:"maxBytes=64"`
+}
+
+type createSessionReply struct {
+	SessionID      room.SessionID `json:"sessionID"`
+	SessionKey     string         `json:"sessionKey"`
+	UserID         room.UserID    `json:"userID"`
+	UserName       string         `json:"userName"`
+	StreamURL      string         `json:"streamURL"`
+	TokenExpiresAt time.Time      `json:"tokenExpiresAt"`
+	Limits         limits         `json:"limits"`
+}
+
+type limits struct {
+	TextBytes         int `json:"textBytes"`
+	ExtendedDataBytes int `json:"extendedDataBytes"`
+	Rooms             int `json:"rooms"`
+}
+
+func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
+	var request createSessionRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	c, err := a.Tokens.Verify(request.Token)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("session ID: %w", err)
+	}
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	user := c.User
+	user.Name = cmp.Or(request.UserName, user.Name, string(user.ID))
+	session := room.Session{
+		ID: room.SessionID(id.String()), User: user, Device: request.Device, Grants: c.Grants,
+		CreatedAt: now, TokenExpiresAt: c.ExpiresAt, DetachedAt: now,
+	}
+	key, streamKey := newKey(sessionKeyPrefix), newKey(streamKeyPrefix)
+	if err := a.Store.CreateSession(r.Context(), session, hashKey(key), hashKey(streamKey)); err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusCreated, createSessionReply{
+		SessionID: session.ID, SessionKey: key, UserID: user.ID, UserName: user.Name,
+		StreamURL:      a.baseURL(r) + "/v1/events?stream_key=" + streamKey,
+		TokenExpiresAt: session.TokenExpiresAt,
+		Limits: limits{
+			TextBytes: room.MaxTextBytes, ExtendedDataBytes: room.MaxExtendedDataBytes, Rooms: a.RoomsPerUser,
+		},
+	})
+}
+
+// baseURL is where the client reaches the server: as it was told, or else as
+// the request was sent. A forged Host header only misleads its sender.
+func (a *api) baseURL(r *http.Request) string {
+	switch {
+	case a.PublicURL != "":
+		return strings.TrimSuffix(a.PublicURL, "/")
+	case r.TLS != nil:
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+type sessionReply struct {
+	Session sessionState `json:"session"`
+}
+
+type sessionState struct {
+	SessionID      room.SessionID    `json:"sessionID"`
+	UserID         room.UserID       `json:"userID"`
+	UserName       string            `json:"userName"`
+	Device         string            `json:"device,omitempty"`
+	State          room.SessionState `json:"state"`
+	CreatedAt      time.Time         `json:"createdAt"`
+	TokenExpiresAt time.Time         `json:"tokenExpiresAt"`
+}
+
+func (a *api) getSession(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	// Not the cached one: its state is what the call is for.
+	session, err := a.Store.SessionByID(r.Context(), session.ID)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if err := session.Usable(now); err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, sessionReply{sessionState{
+		SessionID: session.ID, UserID: session.User.ID, UserName: session.User.Name, Device: session.Device,
+		State: session.State(now), CreatedAt: session.CreatedAt, TokenExpiresAt: session.TokenExpiresAt,
+	}})
+}
+
+func (a *api) endSession(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	if err := a.Store.EndSession(r.Context(), session.ID, room.EndLoggedOut); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+type renewTokenRequest struct {
+	Token string `json:"token" validate:"required,max=8192"`
+}
+
+type renewTokenReply struct {
+	TokenExpiresAt time.Time `json:"tokenExpiresAt"`
+}
+
+func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	var request renewTokenRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	c, err := a.Tokens.Verify(request.Token)
+	if err != nil {
+		return err
+	}
+	session, err = a.Store.RenewSession(r.Context(), session.ID, c)
+	if err != nil {
+		return err
+	}
+	a.Hub.Renewed(session.ID, session.TokenExpiresAt)
+	return a.answer(w, r, http.StatusOK, renewTokenReply{session.TokenExpiresAt})
+}
+
+// validName reports whether a token's name may be shown as a user's.
+func validName(name string) bool {
+	return len(name) <= room.MaxUserNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
+}

@@ -1,0 +1,126 @@
+package handlers
+
+import (
+	"crypto"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"parlor/room"
+)
+
+// Tokens verifies and signs user tokens. Each key is good for its own
+// algorithm only (RFC 8725, section 3.1): secrets for HS256, the public keys of
+// a JWKS for RS256 and EdDSA.
+type Tokens struct {
+	// Secret is for tokens without a kid, and signs development tokens.
+	Secret []byte
+	// Secrets is for tokens with a kid.
+	Secrets map[string][]byte
+	// PublicKey finds the key of an RS256 or EdDSA token; nil refuses those.
+	PublicKey jwt.Keyfunc
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// ScopeAdmin is the scope of tokens for server-to-server calls.
+const ScopeAdmin = "admin"
+
+// claims is what a token says, as it is written.
+type claims struct {
+	jwt.RegisteredClaims
+	Name  string      `json:"name,omitempty"`
+	Scope string      `json:"scope,omitempty"`
+	Rooms room.Grants `json:"rooms,omitempty"`
+}
+
+func (t *Tokens) now() time.Time {
+	if t.Now != nil {
+		return t.Now()
+	}
+	return time.Now()
+}
+
+// Verify is what a user token says. Errors: room.ErrTokenInvalid,
+// room.ErrTokenExpired.
+func (t *Tokens) Verify(token string) (room.Claims, error) {
+	var c claims
+	_, err := jwt.ParseWithClaims(token, &c, t.key,
+		jwt.WithValidMethods(t.methods()), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now), jwt.WithStrictDecoding())
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return room.Claims{}, room.ErrTokenExpired
+	case err != nil:
+		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
+	}
+	user := room.User{ID: room.UserID(c.Subject), Name: c.Name}
+	if c.Scope != "" || !user.ID.Valid() || !validName(user.Name) {
+		return room.Claims{}, room.ErrTokenInvalid
+	}
+	return room.Claims{User: user, Grants: c.Rooms, ExpiresAt: c.ExpiresAt.UTC()}, nil
+}
+
+func (t *Tokens) methods() []string {
+	if t.PublicKey == nil {
+		return []string{jwt.SigningMethodHS256.Alg()}
+	}
+	return []string{jwt.SigningMethodHS256.Alg(), jwt.SigningMethodRS256.Alg(), jwt.SigningMethodEdDSA.Alg()}
+}
+
+// key finds the key that a token must be signed with.
+func (t *Tokens) key(token *jwt.Token) (any, error) {
+	if token.Method != jwt.SigningMethodHS256 {
+		key, err := t.PublicKey(token)
+		if err != nil {
+			return nil, err
+		}
+		// A JWKS may list symmetric keys too; none of them verifies a
+		// signature that everybody who can read the list could have made.
+		if _, ok := key.(crypto.PublicKey); !ok {
+			return nil, fmt.Errorf("%T is no public key", key)
+		}
+		return key, nil
+	}
+	kid, named := token.Header["kid"]
+	if !named {
+		return t.Secret, nil
+	}
+	name, _ := kid.(string)
+	secret, ok := t.Secrets[name]
+	if !ok {
+		return nil, fmt.Errorf("no key %q", name)
+	}
+	return secret, nil
+}
+
+// Sign makes a token of a user.
+func (t *Tokens) Sign(u room.User, ttl time.Duration) (string, error) {
+	now := t.now()
+	return t.sign(claims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Subject: string(u.ID), IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
+		},
+		Name: u.Name,
+	})
+}
+
+// SignAdmin makes a token for server-to-server calls.
+func (t *Tokens) SignAdmin(ttl time.Duration) (string, error) {
+	now := t.now()
+	return t.sign(claims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
+		},
+		Scope: ScopeAdmin,
+	})
+}
+
+func (t *Tokens) sign(c claims) (string, error) {
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(t.Secret)
+	if err != nil {
+		return "", fmt.Errorf("sign a token: %w", err)
+	}
+	return token, nil
+}

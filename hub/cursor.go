@@ -1,0 +1,107 @@
+package hub
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"parlor/room"
+)
+
+// Position is how far a session has read one log.
+type Position struct {
+	Log room.Generation
+	Seq room.Seq
+}
+
+// Cursor is a session's position in all the logs it follows, ordered by log. It
+// travels as the SSE id: "1a:2f,1c:3", both numbers in base 36, or "-" where
+// there is no log yet (an empty id would tell EventSource to forget the last
+// one).
+type Cursor []Position
+
+// maxCursorBytes bounds what ParseCursor looks at; 64 rooms' positions fit.
+const maxCursorBytes = 2048
+
+var errNotACursor = errors.New("not a cursor")
+
+// ParseCursor reads a cursor that AppendTo wrote. Anything else is an error:
+// there is exactly one way to write a cursor.
+func ParseCursor(s string) (Cursor, error) {
+	if s == "-" {
+		return Cursor{}, nil
+	}
+	if len(s) > maxCursorBytes {
+		return nil, errNotACursor
+	}
+	var c Cursor
+	for part := range strings.SplitSeq(s, ",") {
+		log, seq, ok := strings.Cut(part, ":")
+		if !ok {
+			return nil, errNotACursor
+		}
+		g, err := parseNumber(log)
+		if err != nil || g == 0 {
+			return nil, errNotACursor
+		}
+		n, err := parseNumber(seq)
+		if err != nil {
+			return nil, errNotACursor
+		}
+		p := Position{room.Generation(g), room.Seq(n)}
+		if len(c) > 0 && c[len(c)-1].Log >= p.Log {
+			return nil, errNotACursor
+		}
+		c = append(c, p)
+	}
+	return c, nil
+}
+
+func parseNumber(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 36, 64)
+	if err != nil || n < 0 || strconv.FormatInt(n, 36) != s {
+		return 0, errNotACursor
+	}
+	return n, nil
+}
+
+// AppendTo writes the cursor as ParseCursor reads it.
+func (c Cursor) AppendTo(b []byte) []byte {
+	if len(c) == 0 {
+		return append(b, '-')
+	}
+	for i, p := range c {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendInt(b, int64(p.Log), 36)
+		b = append(b, ':')
+		b = strconv.AppendInt(b, int64(p.Seq), 36)
+	}
+	return b
+}
+
+// Logs is the logs that the cursor has a position in.
+func (c Cursor) Logs() []room.Generation {
+	logs := make([]room.Generation, len(c))
+	for i, p := range c {
+		logs[i] = p.Log
+	}
+	return logs
+}
+
+// Seq is the position in a log, if the cursor has one.
+func (c Cursor) Seq(log room.Generation) (room.Seq, bool) {
+	if i, ok := c.find(log); ok {
+		return c[i].Seq, true
+	}
+	return 0, false
+}
+
+func (c Cursor) find(log room.Generation) (int, bool) {
+	return slices.BinarySearchFunc(c, log, func(p Position, log room.Generation) int {
+		return cmp.Compare(p.Log, log)
+	})
+}

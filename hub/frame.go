@@ -1,0 +1,56 @@
+package hub
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"parlor/room"
+)
+
+// Frame is an event as it goes over the wire, but for its id line, which
+// differs from stream to stream. A frame of a log is encoded once and shared
+// by all its readers; it is never changed.
+type Frame struct {
+	// Log and Seq are the event's place; Seq is 0 for an event of one stream.
+	Log room.Generation
+	Seq room.Seq
+	// id says that the frame carries the stream's cursor.
+	id   bool
+	data []byte
+}
+
+// encodeEvent makes the frame of a log's event.
+func encodeEvent(e room.Event) (*Frame, error) {
+	data, err := e.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	return &Frame{Log: e.Generation, Seq: e.Seq, id: true, data: appendFrame(e.Body.Type(), data)}, nil
+}
+
+// encodeBody makes the frame of an event of one stream.
+func encodeBody(b room.Body) *Frame {
+	data, err := json.Marshal(b)
+	if err != nil {
+		// The bodies are plain structs of this program: there is no input that
+		// could make encoding fail.
+		panic(fmt.Sprintf("encode %s: %v", b.Type(), err))
+	}
+	t := b.Type()
+	return &Frame{id: t == room.TypeSessionReady || t == room.TypeRoomReset, data: appendFrame(t, data)}
+}
+
+// appendFrame writes the lines after the id. JSON holds no raw line breaks, so
+// the data is one line.
+func appendFrame(t room.EventType, data []byte) []byte {
+	b := make([]byte, 0, len("event: \ndata: \n\n")+len(t)+len(data))
+	b = append(b, "event: "...)
+	b = append(b, t...)
+	b = append(b, "\ndata: "...)
+	b = append(b, data...)
+	return append(b, "\n\n"...)
+}
+
+// heartbeat is a comment: it keeps proxies and watchdogs content, and makes a
+// vanished peer show.
+const heartbeat = ":\n\n"

@@ -1,0 +1,322 @@
+// Package hub delivers events to open streams. Every log that a stream follows
+// is a topic, which keeps the order; a few workers own the streams and write to
+// them. Nothing here is the truth: the log in the database is, and whatever the
+// hub does not have it reads there.
+package hub
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parlor/room"
+)
+
+// Log is where topics read what they do not have. Reads return
+// room.ErrRoomNotFound for a log that is gone; any other error is tried again.
+type Log interface {
+	Tail(ctx context.Context, log room.Generation, n int) (room.LogPage, error)
+	EventsAfter(ctx context.Context, log room.Generation, after room.Seq, n int) (room.LogPage, error)
+}
+
+// Options are a hub's settings. Only Detached has no default.
+type Options struct {
+	// Detached is told when a session's stream has ended. It must not block.
+	Detached func(session room.SessionID, streamNo int64, at time.Time)
+	// Heartbeat is the longest silence on a stream.
+	Heartbeat time.Duration
+	// Retry is about how long clients wait before they reconnect.
+	Retry time.Duration
+	// Workers is how many goroutines write.
+	Workers int
+	Log     *slog.Logger
+}
+
+// ErrClosed says that the hub takes no more streams.
+var ErrClosed = errors.New("the hub is closed")
+
+// Hub is the live side of one node.
+type Hub struct {
+	log     Log
+	o       Options
+	workers []*worker
+	poller  poller
+	stats   stats
+
+	ctx  context.Context // of background work; ends with Close
+	stop context.CancelFunc
+	done sync.WaitGroup
+
+	mu      sync.RWMutex // guards all below
+	streams map[room.SessionID]*Stream
+	topics  map[room.Generation]*topic
+	next    int // the worker of the next stream
+	closed  bool
+	// empty is closed when the last stream of a closed hub has left.
+	empty chan struct{}
+}
+
+type stats struct {
+	delivered atomic.Uint64
+	reads     atomic.Uint64
+	slow      atomic.Uint64
+}
+
+// Stats is what a hub has done and holds.
+type Stats struct {
+	Streams   int    // open now
+	Topics    int    // logs that are followed now
+	Delivered uint64 // frames written
+	LogReads  uint64 // reads of the database
+	Slow      uint64 // streams closed because their reader was too slow
+}
+
+// New starts a hub. Close ends it.
+func New(log Log, o Options) *Hub {
+	if o.Heartbeat == 0 {
+		o.Heartbeat = 15 * time.Second
+	}
+	if o.Retry == 0 {
+		o.Retry = 2 * time.Second
+	}
+	if o.Workers == 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Hub{
+		log: log, o: o,
+		streams: make(map[room.SessionID]*Stream),
+		topics:  make(map[room.Generation]*topic),
+		empty:   make(chan struct{}),
+	}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	for i := range o.Workers {
+		w := newWorker(h, i)
+		h.workers = append(h.workers, w)
+		h.done.Go(w.run)
+	}
+	h.done.Go(h.ticks)
+	return h
+}
+
+// Apply takes what a committed transaction made happen. It never blocks.
+func (h *Hub) Apply(c room.Change) {
+	for _, d := range c.Departures {
+		h.with(d.Session, func(s *Stream) {
+			s.change(func() { s.worker.unfollow(s, d.Generation) })
+			s.notify(d.StateChange())
+		})
+	}
+	for _, e := range c.Ended {
+		h.with(e.Session, func(s *Stream) { s.closeWith(e.Reason.Ended()) })
+	}
+	for _, a := range c.Arrivals {
+		h.with(a.Session, func(s *Stream) {
+			s.change(func() { s.worker.follow(s, a.Generation, a.From) })
+			for _, changed := range a.StateChanges() {
+				s.notify(changed)
+			}
+		})
+	}
+	h.publish(c.Events)
+}
+
+// publish gives events to the topics of their logs. Events of logs that nobody
+// follows here cost nothing.
+func (h *Hub) publish(events []room.Event) {
+	for len(events) > 0 {
+		n := 1
+		for n < len(events) && events[n].Generation == events[0].Generation {
+			n++
+		}
+		h.mu.RLock()
+		t := h.topics[events[0].Generation]
+		h.mu.RUnlock()
+		if t != nil {
+			t.publish(h.encode(events[:n]))
+		}
+		events = events[n:]
+	}
+}
+
+// encode makes the frames of events: once, for all their readers.
+func (h *Hub) encode(events []room.Event) []*Frame {
+	frames := make([]*Frame, 0, len(events))
+	for _, e := range events {
+		f, err := encodeEvent(e)
+		if err != nil {
+			h.o.Log.Error("an event could not be encoded", "log", e.Generation, "seq", e.Seq, "error", err)
+			continue
+		}
+		frames = append(frames, f)
+	}
+	return frames
+}
+
+// Refresh makes every topic look for events that it was not told of.
+func (h *Hub) Refresh() {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, t := range h.topics {
+		t.refresh()
+	}
+}
+
+// Notify sends an event to a session's stream, if it is open here.
+func (h *Hub) Notify(session room.SessionID, b room.Body) {
+	h.with(session, func(s *Stream) { s.notify(b) })
+}
+
+// Renewed tells a session's stream of its newer token.
+func (h *Hub) Renewed(session room.SessionID, expiresAt time.Time) {
+	h.with(session, func(s *Stream) { s.renewed(expiresAt) })
+}
+
+// with does something with a session's stream, on its worker.
+func (h *Hub) with(session room.SessionID, do func(*Stream)) {
+	h.mu.RLock()
+	s := h.streams[session]
+	h.mu.RUnlock()
+	if s != nil {
+		s.worker.do(func() { do(s) })
+	}
+}
+
+// Open registers a session's stream. What happens to the session's rooms from
+// now on is not missed; Start lets the stream begin. An older stream of the
+// session is superseded. Errors: ErrClosed.
+func (h *Hub) Open(session room.SessionID) (*Stream, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, ErrClosed
+	}
+	if old := h.streams[session]; old != nil {
+		old.worker.do(func() {
+			old.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSuperseded})
+		})
+	}
+	s := &Stream{hub: h, worker: h.workers[h.next], session: session}
+	h.next = (h.next + 1) % len(h.workers)
+	h.streams[session] = s
+	return s, nil
+}
+
+// forget takes a stream out of the hub, unless a newer one took its place.
+func (h *Hub) forget(s *Stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams[s.session] != s {
+		return
+	}
+	delete(h.streams, s.session)
+	if h.closed && len(h.streams) == 0 {
+		close(h.empty)
+	}
+}
+
+// topic is the topic of a log, made where there is none.
+func (h *Hub) topic(log room.Generation) *topic {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := h.topics[log]
+	if t == nil {
+		t = newTopic(h, log)
+		h.topics[log] = t
+	}
+	return t
+}
+
+// ticks looks after time, once a second: that is as fine as any of it needs to
+// be, and one timer serves all streams.
+func (h *Hub) ticks() {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			for _, w := range h.workers {
+				w.do(w.tick)
+			}
+			h.dropTopics()
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *Hub) dropTopics() {
+	now := h.now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for log, t := range h.topics {
+		if t.tick(now) {
+			delete(h.topics, log)
+		}
+	}
+}
+
+// background runs something that ends with the hub.
+func (h *Hub) background(do func(context.Context)) {
+	h.done.Go(func() { do(h.ctx) })
+}
+
+func (h *Hub) now() time.Time { return time.Now() }
+
+// Stats counts.
+func (h *Hub) Stats() Stats {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return Stats{
+		Streams: len(h.streams), Topics: len(h.topics),
+		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), Slow: h.stats.slow.Load(),
+	}
+}
+
+// Drain takes no more streams, and asks those that are open to reconnect, each
+// after a random time up to spread. It returns when all have left or ctx ends.
+func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
+	h.mu.Lock()
+	h.refuse()
+	for _, s := range h.streams {
+		after := rand.N(spread + time.Millisecond)
+		s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })
+	}
+	h.mu.Unlock()
+	select {
+	case <-h.empty:
+	case <-ctx.Done():
+	}
+}
+
+// Close ends what is still open and waits for all that the hub started.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	h.refuse()
+	clear(h.topics) // what is committed from now on has no readers here
+	h.mu.Unlock()
+	h.stop()
+	for _, w := range h.workers {
+		w.close()
+	}
+	h.poller.close()
+	h.done.Wait()
+}
+
+// refuse takes no more streams. The caller holds mu.
+func (h *Hub) refuse() {
+	if h.closed {
+		return
+	}
+	h.closed = true
+	if len(h.streams) == 0 {
+		close(h.empty)
+	}
+}

@@ -1,0 +1,133 @@
+package hub
+
+import (
+	"time"
+
+	"parlor/room"
+)
+
+// Start is what a stream begins with.
+type Start struct {
+	room.Attachment
+	// Cursor is what the client sent; nil means that it sent none.
+	Cursor Cursor
+	// Invalid says that the client sent something that is no cursor.
+	Invalid        bool
+	TokenExpiresAt time.Time
+}
+
+// change does something to the stream's rooms, or after Start if that has yet
+// to come.
+func (s *Stream) change(do func()) {
+	if s.started {
+		do()
+		return
+	}
+	s.early = append(s.early, do)
+}
+
+// Abandon ends a stream that will not start.
+func (s *Stream) Abandon() {
+	s.worker.do(s.drop)
+}
+
+// start begins to write. It runs on the worker.
+func (s *Stream) start(o Start, to sink) {
+	s.sink = to
+	if s.closing {
+		to.close()
+		s.passOn(o.StreamNo)
+		return
+	}
+	w := s.worker
+	w.streams[s] = struct{}{}
+	s.streamNo = max(s.streamNo, o.StreamNo)
+	if s.expiresAt.IsZero() { // not renewed meanwhile
+		s.renewed(o.TokenExpiresAt)
+	}
+	early := s.queue
+	s.queue, s.queuedBytes = nil, 0
+	s.started = true
+
+	rooms := make([]room.Room, 0, len(o.Attendances))
+	resets := s.place(o, &rooms)
+	if !s.write(begin(s.hub.o.Retry)) {
+		return
+	}
+	s.push(encodeBody(room.SessionReady{
+		SessionID: s.session,
+		Resumed:   o.Cursor != nil && !o.Invalid && len(resets) == 0,
+		Rooms:     rooms,
+	}))
+	for _, r := range resets {
+		s.push(encodeBody(r))
+	}
+	s.tellDepartures(o)
+	for _, do := range s.early {
+		do()
+	}
+	s.early = nil
+	s.push(early...)
+	for i := 0; i < len(s.follows) && !s.blocked(); i++ {
+		s.catchUp(s.cursor[i].Log)
+	}
+}
+
+// passOn gives the number of a stream that was superseded before it began to its
+// successor: the database knows the session by the number it gave out last.
+func (s *Stream) passOn(streamNo int64) {
+	h := s.hub
+	h.mu.RLock()
+	successor := h.streams[s.session]
+	h.mu.RUnlock()
+	if successor == nil {
+		h.o.Detached(s.session, streamNo, h.now())
+		return
+	}
+	successor.worker.do(func() {
+		successor.streamNo = max(successor.streamNo, streamNo)
+		if successor.left {
+			h.o.Detached(s.session, streamNo, h.now())
+		}
+	})
+}
+
+// place finds where the stream goes on in each room's log, and what cannot be
+// continued. Nothing is written yet, so that sessionReady carries the cursor
+// the stream begins at.
+func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.RoomReset) {
+	s.started = false // follow without catching up
+	defer func() { s.started = true }()
+	for _, a := range o.Attendances {
+		from := a.From
+		sent, known := o.Cursor.Seq(a.Room.Generation)
+		from = max(from, sent)
+		var reason room.ResetReason
+		switch {
+		case o.Invalid:
+			reason = room.ResetCursorInvalid
+		case known && sent > a.Room.LastSeq:
+			reason = room.ResetCursorAhead
+		case from+1 < a.Room.OldestSeq:
+			reason = room.ResetLogTrimmed
+		}
+		if reason != "" {
+			from = a.Room.LastSeq
+			resets = append(resets, room.RoomReset{
+				RoomID: a.Room.ID, Generation: a.Room.Generation, Reason: reason,
+				Room: a.Room, OldestSeq: a.Room.OldestSeq,
+			})
+		}
+		s.worker.follow(s, a.Room.Generation, from)
+		*rooms = append(*rooms, a.Room)
+	}
+	return resets
+}
+
+// tellDepartures tells a client that comes back of the rooms of its cursor that
+// it is no longer in, and why.
+func (s *Stream) tellDepartures(o Start) {
+	for _, d := range o.Departures {
+		s.push(encodeBody(d.StateChange()))
+	}
+}

@@ -1,0 +1,22 @@
+//go:build !linux
+
+package hub
+
+import (
+	"errors"
+	"net"
+)
+
+// TakesOver says that TakeOver works on this platform. Elsewhere than on Linux
+// streams are served by Serve.
+const TakesOver = false
+
+// TakeOver is not there on this platform.
+func (s *Stream) TakeOver(_ Start, conn net.Conn) error {
+	s.Abandon()
+	return errors.Join(errors.ErrUnsupported, conn.Close())
+}
+
+type poller struct{}
+
+func (*poller) close() {}

@@ -1,0 +1,388 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"parlor/room"
+)
+
+const (
+	// ringFrames and ringBytes bound the recent frames that a topic keeps, so
+	// that a stream that was away for a moment costs no read of the log.
+	ringFrames = 256
+	ringBytes  = 256 << 10
+	// pageFrames is how many events one read of the log brings. Pages begin at
+	// fixed places, so that streams that are behind share them.
+	pageFrames = 256
+	// pageKept is how long a page that was read stays for the next reader.
+	pageKept = 10 * time.Second
+	// topicKept is how long a topic stays without readers: long enough for
+	// everybody of a room to reload the page.
+	topicKept = 30 * time.Second
+	// holePatience is how long a hole in the order may last before the log is
+	// read. Usually the missing event is already on its way from another
+	// transaction that committed in the same moment.
+	holePatience = 10 * time.Millisecond
+	// retryFirst and retryMost bound the wait between reads of a log that
+	// fail, as while PostgreSQL is away.
+	retryFirst = 100 * time.Millisecond
+	retryMost  = 2 * time.Second
+)
+
+// gone stands for the last seq of a log that does not exist any more.
+const gone room.Seq = -1
+
+// topic is a log that streams of this hub follow. It puts what was committed
+// into order, remembers the newest of it, and hands it to the workers.
+type topic struct {
+	hub *Hub
+	log room.Generation
+
+	mu sync.Mutex // guards all below
+	// loaded says that last is known. Until then nothing is delivered.
+	loaded bool
+	// last is the newest event that was handed out; ring holds the frames up to
+	// it, without holes.
+	last      room.Seq
+	ring      []*Frame
+	ringBytes int
+	// ahead holds frames that came before their turn, by seq; heard is the
+	// newest event that the log is known to have; doubt says that it may have
+	// more.
+	ahead []*Frame
+	heard room.Seq
+	doubt bool
+	// reading says that a goroutine is at catchUp.
+	reading bool
+	pages   map[room.Seq]*page
+	// parts is the readers, by worker.
+	parts   []part
+	readers int
+	// idle is since when there are no readers.
+	idle time.Time
+}
+
+// part is a topic's readers that belong to one worker.
+type part struct {
+	topic *topic
+	// pending is what the worker has yet to deliver; guarded by topic.mu.
+	pending []*Frame
+	// queued says that the part waits in the worker's list; guarded by topic.mu.
+	queued bool
+	// subscribed is how many readers there are; guarded by topic.mu.
+	subscribed int
+	// readers and spare are the worker's own: nobody else touches them. spare
+	// is the slice that pending is swapped with.
+	readers []*Stream
+	spare   []*Frame
+}
+
+// page is a run of the log that was read for streams that are far behind.
+type page struct {
+	frames  []*Frame
+	oldest  room.Seq
+	gone    bool
+	waiting []func() // called when the page has been read
+	ready   bool
+	used    time.Time
+}
+
+func newTopic(h *Hub, log room.Generation) *topic {
+	t := &topic{hub: h, log: log, parts: make([]part, len(h.workers)), idle: h.now()}
+	for i := range t.parts {
+		t.parts[i].topic = t
+	}
+	return t
+}
+
+// publish takes frames that were committed, in whatever order they come.
+func (t *topic) publish(frames []*Frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line(frames)
+	t.advance()
+	if t.loaded && len(t.ahead) > 0 {
+		t.read(holePatience)
+	}
+}
+
+// line queues frames up by seq, each once. The caller holds mu.
+func (t *topic) line(frames []*Frame) {
+	for _, f := range frames {
+		if t.loaded && f.Seq <= t.last {
+			continue
+		}
+		at, known := slices.BinarySearchFunc(t.ahead, f.Seq, func(f *Frame, seq room.Seq) int {
+			return cmp.Compare(f.Seq, seq)
+		})
+		if !known {
+			t.ahead = slices.Insert(t.ahead, at, f)
+		}
+	}
+}
+
+// advance hands out what is next in order. The caller holds mu.
+func (t *topic) advance() {
+	if !t.loaded {
+		return
+	}
+	n := 0
+	for _, f := range t.ahead {
+		if f.Seq == t.last+1 {
+			t.last = f.Seq
+			t.remember(f)
+			for i := range t.parts {
+				t.hand(i, f)
+			}
+		} else if f.Seq > t.last {
+			break
+		}
+		n++
+	}
+	t.ahead = slices.Delete(t.ahead, 0, n)
+	t.heard = max(t.heard, t.last)
+}
+
+// hand gives a frame to a worker that has readers. The caller holds mu.
+func (t *topic) hand(i int, f *Frame) {
+	p := &t.parts[i]
+	if p.subscribed == 0 {
+		return
+	}
+	p.pending = append(p.pending, f)
+	if !p.queued {
+		p.queued = true
+		t.hub.workers[i].deliver(p)
+	}
+}
+
+// remember adds a frame to the ring. The caller holds mu.
+func (t *topic) remember(f *Frame) {
+	t.ring = append(t.ring, f)
+	t.ringBytes += len(f.data)
+	drop := 0
+	for len(t.ring)-drop > ringFrames || t.ringBytes > ringBytes {
+		t.ringBytes -= len(t.ring[drop].data)
+		drop++
+	}
+	t.ring = slices.Delete(t.ring, 0, drop)
+}
+
+// read starts the goroutine that brings the topic up to date with its log,
+// unless one is at it. The caller holds mu.
+func (t *topic) read(patience time.Duration) {
+	if t.reading {
+		return
+	}
+	t.reading = true
+	t.hub.background(func(ctx context.Context) { t.catchUp(ctx, patience) })
+}
+
+// refresh looks for events that the log may have got unseen.
+func (t *topic) refresh() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubt = true
+	t.read(0)
+}
+
+// catchUp reads the log until the topic knows its end and has no hole before
+// any event that it has heard of.
+func (t *topic) catchUp(ctx context.Context, patience time.Duration) {
+	wait := retryFirst
+	for pause(ctx, patience) {
+		t.mu.Lock()
+		loaded, last := t.loaded, t.last
+		if loaded && !t.doubt && len(t.ahead) == 0 && t.heard <= last {
+			t.reading = false
+			t.mu.Unlock()
+			return
+		}
+		t.doubt = false
+		t.mu.Unlock()
+
+		p, err := t.readLog(ctx, loaded, last)
+		if err != nil {
+			t.mu.Lock()
+			t.doubt = true
+			t.mu.Unlock()
+			patience, wait = wait, min(2*wait, retryMost)
+			continue
+		}
+		patience, wait = 0, retryFirst
+		t.took(p)
+	}
+}
+
+// readLog reads the newest events, or once they are known those after them. A
+// log that is gone has nothing more to tell.
+func (t *topic) readLog(ctx context.Context, loaded bool, last room.Seq) (room.LogPage, error) {
+	t.hub.stats.reads.Add(1)
+	var (
+		p   room.LogPage
+		err error
+	)
+	if loaded {
+		p, err = t.hub.log.EventsAfter(ctx, t.log, last, pageFrames)
+	} else {
+		p, err = t.hub.log.Tail(ctx, t.log, ringFrames)
+	}
+	if errors.Is(err, room.ErrRoomNotFound) {
+		return room.LogPage{LastSeq: gone}, nil
+	}
+	if err != nil && ctx.Err() == nil {
+		t.hub.o.Log.Warn("a log could not be read; trying again", "log", t.log, "error", err)
+	}
+	return p, err
+}
+
+// took puts what was read into the order.
+func (t *topic) took(p room.LogPage) {
+	frames := t.hub.encode(p.Events)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if p.LastSeq == gone {
+		t.loaded, t.heard, t.ahead = true, t.last, nil
+		return
+	}
+	t.heard = max(t.heard, p.LastSeq)
+	if t.loaded {
+		t.line(frames)
+		t.advance()
+		return
+	}
+	t.loaded, t.last = true, p.LastSeq
+	for _, f := range frames {
+		t.remember(f)
+	}
+	t.advance()
+	for _, w := range t.hub.workers {
+		w.do(func() { w.resume(t) })
+	}
+}
+
+// subscribe counts a reader of a worker in or, with n = -1, out.
+func (t *topic) subscribe(worker, n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.parts[worker].subscribed += n
+	t.readers += n
+	t.idle = t.hub.now()
+}
+
+// missing is what a reader needs to go on after a seq.
+type missing struct {
+	frames []*Frame
+	// live says that the frames reach up to the newest one: from now on the
+	// reader gets what comes.
+	live bool
+	// wait says that the frames have yet to be read; the reader is called.
+	wait bool
+	// oldest is set where the log no longer has what is next.
+	oldest room.Seq
+}
+
+// after looks for the frames next after a seq: in the ring, or else in a page
+// of the log. again is called when it is worth asking again.
+func (t *topic) after(seq room.Seq, again func()) missing {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.loaded {
+		t.read(0)
+		return missing{wait: true}
+	}
+	if seq >= t.last {
+		return missing{live: true}
+	}
+	if len(t.ring) > 0 && t.ring[0].Seq <= seq+1 {
+		from := int(seq + 1 - t.ring[0].Seq)
+		return missing{frames: slices.Clone(t.ring[from:]), live: true}
+	}
+	return t.fromPage(seq, again)
+}
+
+// fromPage serves a reader that is behind the ring. The caller holds mu.
+func (t *topic) fromPage(seq room.Seq, again func()) missing {
+	start := seq - seq%pageFrames
+	p := t.pages[start]
+	if p == nil {
+		p = &page{}
+		if t.pages == nil {
+			t.pages = make(map[room.Seq]*page)
+		}
+		t.pages[start] = p
+		t.hub.background(func(ctx context.Context) { t.readPage(ctx, start, p) })
+	}
+	p.used = t.hub.now()
+	if !p.ready {
+		p.waiting = append(p.waiting, again)
+		return missing{wait: true}
+	}
+	if seq+1 < p.oldest {
+		return missing{oldest: p.oldest}
+	}
+	if p.gone {
+		return missing{live: true}
+	}
+	next := slices.IndexFunc(p.frames, func(f *Frame) bool { return f.Seq > seq })
+	if next < 0 {
+		// The page was read before its last events were written.
+		delete(t.pages, start)
+		return t.fromPage(seq, again)
+	}
+	return missing{frames: p.frames[next:]}
+}
+
+func (t *topic) readPage(ctx context.Context, start room.Seq, p *page) {
+	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+		read, err := t.readLog(ctx, true, start)
+		if err == nil {
+			frames := t.hub.encode(read.Events)
+			t.mu.Lock()
+			p.frames, p.oldest, p.gone, p.ready = frames, read.OldestSeq, read.LastSeq == gone, true
+			waiting := p.waiting
+			p.waiting = nil
+			t.mu.Unlock()
+			for _, again := range waiting {
+				again()
+			}
+			return
+		}
+		if !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+// tick drops pages that nobody asked for lately, and reports whether the topic
+// itself is not needed any more.
+func (t *topic) tick(now time.Time) (unused bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for start, p := range t.pages {
+		if p.ready && now.Sub(p.used) >= pageKept {
+			delete(t.pages, start)
+		}
+	}
+	return t.readers == 0 && !t.reading && now.Sub(t.idle) >= topicKept
+}
+
+// pause waits, and reports false when the hub is closed first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

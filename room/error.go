@@ -1,0 +1,47 @@
+package room
+
+import "fmt"
+
+// Kind says what sort of failure an Error is. The set is closed: handlers map
+// each kind to one HTTP status.
+type Kind uint8
+
+const (
+	Invalid         Kind = iota + 1 // the request itself is wrong
+	Unauthenticated                 // who calls is not known, or no longer
+	Forbidden                       // who calls is known and may not
+	NotFound                        // what is named does not exist
+	Conflict                        // the state of things does not allow it
+	Unavailable                     // try again later
+)
+
+// Error is a failure that callers are told about. Code is stable and made for
+// programs; Message is for people and may change. Neither ever holds internal
+// text: context is added around an Error with fmt.Errorf and %w, and only the
+// Error inside reaches the client.
+type Error struct {
+	Kind    Kind
+	Code    string
+	Message string
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+
+// The failures of the rules. Compare with errors.Is.
+var (
+	ErrUnauthenticated   = &Error{Unauthenticated, "unauthenticated", "A valid session key is needed."}
+	ErrStreamKeyRefused  = &Error{Unauthenticated, "stream_key_refused", "A stream key opens its session's stream and nothing else."}
+	ErrSessionEnded      = &Error{Unauthenticated, "session_ended", "The session has ended."}
+	ErrTokenInvalid      = &Error{Unauthenticated, "token_invalid", "The token is not valid."}
+	ErrTokenExpired      = &Error{Unauthenticated, "token_expired", "The token has expired."}
+	ErrTokenUserMismatch = &Error{Forbidden, "token_user_mismatch", "The token is for another user than the session."}
+	ErrNotGranted        = &Error{Forbidden, "not_granted", "The token does not allow this in this room."}
+	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
+	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "There is no room with this roomID."}
+	ErrRoomExists        = &Error{Conflict, "room_exists", "A room with this roomID exists."}
+	ErrRoomFull          = &Error{Conflict, "room_full", "The room is full."}
+	ErrTooManyRooms      = &Error{Conflict, "too_many_rooms", "The user is in as many rooms as allowed."}
+	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room."}
+	ErrMessageIDReused   = &Error{Conflict, "client_message_id_reused", "This clientMessageID was used for another message."}
+	ErrUnavailable       = &Error{Unavailable, "unavailable", "The service is unavailable for the moment."}
+)

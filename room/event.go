@@ -1,0 +1,166 @@
+package room
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// EventType is the name of an event on the wire.
+type EventType string
+
+// The events of a room's log: stored, numbered, told to everybody in the room.
+const (
+	TypeMembersJoined    EventType = "roomMemberJoined"
+	TypeMembersLeft      EventType = "roomMemberLeft"
+	TypeMessagesReceived EventType = "roomMessageReceived"
+)
+
+// The events of one session's stream: never stored.
+const (
+	TypeSessionReady           EventType = "sessionReady"
+	TypeConnectionStateChanged EventType = "connectionStateChanged"
+	TypeRoomStateChanged       EventType = "roomStateChanged"
+	TypeRoomReset              EventType = "roomReset"
+	TypeTokenWillExpire        EventType = "tokenWillExpire"
+	TypeReconnect              EventType = "reconnect"
+)
+
+// Body is what an event says. The set of bodies is closed.
+type Body interface{ Type() EventType }
+
+// Event is something that happened in a room, at its place in the log.
+type Event struct {
+	Room       RoomID
+	Generation Generation
+	Seq        Seq
+	At         time.Time
+	Body       Body
+}
+
+// LogPage is a run of a log's events in order, and where the whole log stands.
+type LogPage struct {
+	Events    []Event
+	LastSeq   Seq
+	OldestSeq Seq
+}
+
+type (
+	// MembersJoined says that users became members.
+	MembersJoined struct {
+		MemberList []Member `json:"memberList"`
+	}
+	// MembersLeft says that users are no longer members, and why.
+	MembersLeft struct {
+		MemberList []FormerMember `json:"memberList"`
+	}
+	// MessagesReceived brings messages, those of the receiver's own included.
+	MessagesReceived struct {
+		MessageList []Message `json:"messageList"`
+	}
+
+	// SessionReady is the first event of every stream.
+	SessionReady struct {
+		SessionID SessionID `json:"sessionID"`
+		Resumed   bool      `json:"resumed"`
+		Rooms     []Room    `json:"rooms"`
+	}
+	// ConnectionStateChanged is the last event before a stream ends for a reason.
+	ConnectionStateChanged struct {
+		State string          `json:"state"`
+		Event ConnectionEvent `json:"event"`
+	}
+	// RoomStateChanged tells a session of its own relation to a room.
+	RoomStateChanged struct {
+		RoomID     RoomID     `json:"roomID"`
+		Generation Generation `json:"generation,omitempty"`
+		State      RoomState  `json:"state"`
+		Event      RoomEvent  `json:"event"`
+		Error      *Problem   `json:"error,omitempty"`
+	}
+	// Problem is the error of a call that failed, as its reply told it.
+	Problem struct {
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+	}
+	// RoomReset says that a room's events cannot be continued at the cursor.
+	RoomReset struct {
+		RoomID     RoomID      `json:"roomID"`
+		Generation Generation  `json:"generation"`
+		Reason     ResetReason `json:"reason"`
+		Room       Room        `json:"room"`
+		OldestSeq  Seq         `json:"oldestSeq"`
+	}
+	// TokenWillExpire says how long the session's token still lasts.
+	TokenWillExpire struct {
+		SecondsLeft int `json:"secondsLeft"`
+	}
+	// Reconnect asks the client to come back a little later.
+	Reconnect struct {
+		AfterMs int64 `json:"afterMs"`
+	}
+)
+
+// ResetReason says why a cursor could not be served.
+type ResetReason string
+
+const (
+	ResetCursorInvalid ResetReason = "cursorInvalid" // not a cursor of this server
+	ResetCursorAhead   ResetReason = "cursorAhead"   // it names events the log does not have
+	ResetLogTrimmed    ResetReason = "logTrimmed"    // the events after it are no longer kept
+)
+
+func (MembersJoined) Type() EventType          { return TypeMembersJoined }
+func (MembersLeft) Type() EventType            { return TypeMembersLeft }
+func (MessagesReceived) Type() EventType       { return TypeMessagesReceived }
+func (SessionReady) Type() EventType           { return TypeSessionReady }
+func (ConnectionStateChanged) Type() EventType { return TypeConnectionStateChanged }
+func (RoomStateChanged) Type() EventType       { return TypeRoomStateChanged }
+func (RoomReset) Type() EventType              { return TypeRoomReset }
+func (TokenWillExpire) Type() EventType        { return TypeTokenWillExpire }
+func (Reconnect) Type() EventType              { return TypeReconnect }
+
+// MarshalJSON is the event as clients get it: its place in the log, and then
+// what it says.
+func (e Event) MarshalJSON() ([]byte, error) {
+	body, err := json.Marshal(e.Body)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", e.Body.Type(), err)
+	}
+	id, err := json.Marshal(e.Room)
+	if err != nil {
+		return nil, fmt.Errorf("encode room ID: %w", err)
+	}
+	b := make([]byte, 0, len(body)+len(id)+64)
+	b = append(b, `{"roomID":`...)
+	b = append(b, id...)
+	b = append(b, `,"generation":`...)
+	b = strconv.AppendInt(b, int64(e.Generation), 10)
+	b = append(b, `,"seq":`...)
+	b = strconv.AppendInt(b, int64(e.Seq), 10)
+	b = append(b, ',')
+	return append(b, body[1:]...), nil
+}
+
+// DecodeBody reads a body of a log's event from its JSON. It fails on types
+// that no log holds.
+func DecodeBody(t EventType, data []byte) (Body, error) {
+	switch t {
+	case TypeMembersJoined:
+		return decode[MembersJoined](data)
+	case TypeMembersLeft:
+		return decode[MembersLeft](data)
+	case TypeMessagesReceived:
+		return decode[MessagesReceived](data)
+	}
+	return nil, fmt.Errorf("no log holds events of type %q", t)
+}
+
+func decode[B Body](data []byte) (Body, error) {
+	var b B
+	if err := json.Unmarshal(data, &b); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", b.Type(), err)
+	}
+	return b, nil
+}

@@ -1,0 +1,57 @@
+package room
+
+import "strings"
+
+// Grants is what a user token allows in which rooms. No grants at all allow
+// everything everywhere: a backend that wants fences names them.
+type Grants []Grant
+
+// Grant allows actions in one room, or in all rooms whose ID begins with what
+// stands before a final '*'.
+type Grant struct {
+	RoomID RoomID `json:"roomID"`
+	Create bool   `json:"create,omitempty"`
+	Join   bool   `json:"join,omitempty"`
+	Send   bool   `json:"send,omitempty"`
+}
+
+// Action is something that a grant may allow.
+type Action uint8
+
+const (
+	ActionCreate Action = iota + 1
+	ActionJoin
+	ActionSend
+)
+
+// Check returns ErrNotGranted where the grants do not allow the action.
+func (g Grants) Check(a Action, id RoomID) error {
+	if g == nil {
+		return nil
+	}
+	for _, grant := range g {
+		if grant.covers(id) && grant.allows(a) {
+			return nil
+		}
+	}
+	return ErrNotGranted
+}
+
+func (g Grant) covers(id RoomID) bool {
+	if prefix, ok := strings.CutSuffix(string(g.RoomID), "*"); ok {
+		return strings.HasPrefix(string(id), prefix)
+	}
+	return g.RoomID == id
+}
+
+func (g Grant) allows(a Action) bool {
+	switch a {
+	case ActionCreate:
+		return g.Create
+	case ActionJoin:
+		return g.Join
+	case ActionSend:
+		return g.Send
+	}
+	return false
+}

@@ -1,0 +1,59 @@
+package room
+
+import "time"
+
+// User is an identity that the customer's backend vouches for.
+type User struct {
+	ID   UserID `json:"userID"`
+	Name string `json:"userName"`
+}
+
+// Member is a user in a room, once, however many sessions are in it.
+type Member struct {
+	User
+	JoinedAt time.Time `json:"joinedAt"`
+}
+
+// MemberCursor is a place in a room's list of members, which is in order of
+// entering. The zero cursor is the beginning.
+type MemberCursor struct {
+	JoinedSeq Seq
+	User      UserID
+}
+
+// FormerMember is a user who is out of a room, and why.
+type FormerMember struct {
+	User
+	Reason LeaveReason `json:"reason"`
+}
+
+// LeaveReason says why a session is no longer in a room. Every removal has one.
+type LeaveReason string
+
+const (
+	ReasonLeft         LeaveReason = "left"         // the client left
+	ReasonLoggedOut    LeaveReason = "loggedOut"    // the session was ended by its client
+	ReasonTimedOut     LeaveReason = "timedOut"     // the stream was lost for memberTimeout
+	ReasonTokenExpired LeaveReason = "tokenExpired" // the user token ran out
+)
+
+// Arrival is a session that came into a room. From is the seq it follows the
+// log from: the first event it sees is From+1.
+type Arrival struct {
+	Session    SessionID
+	Room       RoomID
+	Generation Generation
+	From       Seq
+	// Call is what brought the session in, RoomCreate or RoomEnter; Created
+	// says that it brought the room to life too.
+	Call    RoomEvent
+	Created bool
+}
+
+// Departure is a session that went out of a room.
+type Departure struct {
+	Session    SessionID
+	Room       RoomID
+	Generation Generation
+	Reason     LeaveReason
+}

@@ -1,0 +1,145 @@
+package room
+
+// SessionState is where a session stands.
+type SessionState string
+
+const (
+	SessionDetached SessionState = "detached" // no stream is open; the clock runs
+	SessionOnline   SessionState = "online"   // its stream is open
+	SessionEnded    SessionState = "ended"    // over, for good
+)
+
+// SessionEvent is what moves a session from state to state.
+type SessionEvent string
+
+// ConnectionEvent is why a stream is ended by the server, as clients are told.
+type ConnectionEvent string
+
+const (
+	ConnectionLoggedOut    ConnectionEvent = "loggedOut"
+	ConnectionTokenExpired ConnectionEvent = "tokenExpired"
+	ConnectionSuperseded   ConnectionEvent = "superseded"
+	ConnectionSlowConsumer ConnectionEvent = "slowConsumer"
+)
+
+// Ended is the event that a session's own stream ends with.
+func (r EndReason) Ended() ConnectionStateChanged {
+	return ConnectionStateChanged{State: "disconnected", Event: ConnectionEvent(r)}
+}
+
+// SessionTransition is one line of the session's machine.
+type SessionTransition struct {
+	From  SessionState
+	Event SessionEvent
+	To    SessionState
+}
+
+// SessionTransitions is the session's machine. A session begins detached: it
+// exists before its first stream. docs/room-states.md shows this table.
+var SessionTransitions = []SessionTransition{
+	{SessionDetached, "streamOpened", SessionOnline},
+	{SessionOnline, "superseded", SessionOnline},
+	{SessionOnline, "streamLost", SessionDetached},
+	{SessionOnline, "slowConsumer", SessionDetached},
+	{SessionOnline, "nodeLost", SessionDetached},
+	{SessionOnline, "loggedOut", SessionEnded},
+	{SessionDetached, "loggedOut", SessionEnded},
+	{SessionOnline, "tokenExpired", SessionEnded},
+	{SessionDetached, "tokenExpired", SessionEnded},
+}
+
+// RoomState is where a session stands with a room.
+type RoomState string
+
+const (
+	RoomDisconnected RoomState = "disconnected" // out of the room
+	RoomConnecting   RoomState = "connecting"   // a call to get in is under way
+	RoomConnected    RoomState = "connected"    // in the room
+	RoomReconnecting RoomState = "reconnecting" // in the room, with the stream lost; only the client can see this one
+)
+
+// RoomEvent is what moves a session's relation to a room.
+type RoomEvent string
+
+const (
+	RoomCreate             RoomEvent = "create"             // createRoom was called
+	RoomEnter              RoomEvent = "enter"              // joinRoom or enterRoom was called
+	RoomCreated            RoomEvent = "created"            // in; the room is new
+	RoomSuccess            RoomEvent = "success"            // in; or out, by leaveRoom
+	RoomCreateFailed       RoomEvent = "createFailed"       // createRoom was refused
+	RoomEnterFailed        RoomEvent = "enterFailed"        // joinRoom or enterRoom was refused
+	RoomNetworkInterrupted RoomEvent = "networkInterrupted" // the stream is lost
+	RoomNetworkTimeout     RoomEvent = "networkTimeout"     // it was lost for memberTimeout
+	RoomLoggedOut          RoomEvent = "loggedOut"          // the session was ended
+	RoomTokenExpired       RoomEvent = "tokenExpired"       // the token ran out
+	RoomNotExist           RoomEvent = "roomNotExist"       // the room is gone
+)
+
+// RoomTransition is one line of the machine of a session in a room.
+type RoomTransition struct {
+	From  RoomState
+	Event RoomEvent
+	To    RoomState
+}
+
+// RoomTransitions is the machine of a session in a room. docs/room-states.md
+// shows this table.
+var RoomTransitions = []RoomTransition{
+	{RoomDisconnected, RoomCreate, RoomConnecting},
+	{RoomDisconnected, RoomEnter, RoomConnecting},
+	{RoomConnecting, RoomCreated, RoomConnected},
+	{RoomConnecting, RoomSuccess, RoomConnected},
+	{RoomConnecting, RoomCreateFailed, RoomDisconnected},
+	{RoomConnecting, RoomEnterFailed, RoomDisconnected},
+	{RoomConnected, RoomSuccess, RoomDisconnected},
+	{RoomConnected, RoomLoggedOut, RoomDisconnected},
+	{RoomConnected, RoomTokenExpired, RoomDisconnected},
+	{RoomConnected, RoomNetworkInterrupted, RoomReconnecting},
+	{RoomReconnecting, RoomSuccess, RoomConnected},
+	{RoomReconnecting, RoomNetworkTimeout, RoomDisconnected},
+	{RoomReconnecting, RoomTokenExpired, RoomDisconnected},
+	{RoomReconnecting, RoomNotExist, RoomDisconnected},
+}
+
+// StateChanges is what the arriving session is told of its own entering.
+func (a Arrival) StateChanges() []RoomStateChanged {
+	done := RoomSuccess
+	if a.Created {
+		done = RoomCreated
+	}
+	return []RoomStateChanged{
+		{RoomID: a.Room, State: RoomConnecting, Event: a.Call},
+		{RoomID: a.Room, Generation: a.Generation, State: RoomConnected, Event: done},
+	}
+}
+
+// StateChange is what the departing session is told.
+func (d Departure) StateChange() RoomStateChanged {
+	return RoomStateChanged{RoomID: d.Room, Generation: d.Generation, State: RoomDisconnected, Event: d.Reason.event()}
+}
+
+func (r LeaveReason) event() RoomEvent {
+	switch r {
+	case ReasonLeft:
+		return RoomSuccess
+	case ReasonLoggedOut:
+		return RoomLoggedOut
+	case ReasonTimedOut:
+		return RoomNetworkTimeout
+	case ReasonTokenExpired:
+		return RoomTokenExpired
+	}
+	return RoomNotExist
+}
+
+// EnterRefused is what a session is told whose call to get into a room failed.
+func EnterRefused(id RoomID, action Action, p Problem) []RoomStateChanged {
+	call, failed := RoomEnter, RoomEnterFailed
+	if action == ActionCreate {
+		call, failed = RoomCreate, RoomCreateFailed
+	}
+	return []RoomStateChanged{
+		{RoomID: id, State: RoomConnecting, Event: call},
+		{RoomID: id, State: RoomDisconnected, Event: failed, Error: &p},
+	}
+}

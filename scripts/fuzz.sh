@@ -1,0 +1,23 @@
+#!/bin/sh
+# Runs every fuzz target of the module, one after the other: go test takes one at a time.
+#
+#   scripts/fuzz.sh 30s
+set -eu
+
+cd "$(dirname "$0")/.."
+duration=${1:-30s}
+
+targets=$(git ls-files --cached --others --exclude-standard '*_test.go' |
+	xargs grep -Eo '^func Fuzz[A-Za-z0-9_]+' /dev/null || true)
+if [ -z "$targets" ]; then
+	echo "fuzz: no targets found" >&2
+	exit 1
+fi
+
+# file.go:func FuzzName
+for target in $(echo "$targets" | tr -d ' '); do
+	file=${target%%:*}
+	name=${target##*:func}
+	echo "fuzz: $name in $(dirname "$file") for $duration"
+	go test -run '^$' -fuzz "^$name\$" -fuzztime "$duration" "./$(dirname "$file")"
+done

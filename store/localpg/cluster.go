@@ -1,0 +1,241 @@
+package localpg
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// systemFolder holds the clusters of root whose own folders the database user cannot reach, as /root/parlor.
+const systemFolder = "/var/lib/parlor"
+
+// cluster is a PostgreSQL data folder that is ready to be served.
+type cluster struct {
+	dir     string // the real folder, never a link
+	account account
+	install install
+}
+
+// openCluster finds the programs and the folder, and creates the cluster when there is none.
+func openCluster(ctx context.Context, o Options, log *slog.Logger) (cluster, error) {
+	wanted, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return cluster{}, fmt.Errorf("database folder %s: %w", o.Dir, err)
+	}
+	as, err := accountFor(wanted)
+	if err != nil {
+		return cluster{}, err
+	}
+	installs := findInstalls(ctx, installFolders(), as)
+	if len(installs) == 0 {
+		_, err := chooseInstall(nil, wanted, 0)
+		return cluster{}, err
+	}
+	if err := os.MkdirAll(filepath.Dir(wanted), 0o755); err != nil {
+		return cluster{}, fmt.Errorf("create the folder above %s: %w", wanted, err)
+	}
+	dir, err := place(ctx, wanted, as, installs[0])
+	if err != nil {
+		return cluster{}, err
+	}
+	if as, err = accountFor(dir); err != nil {
+		return cluster{}, err
+	}
+	major, err := clusterMajor(dir)
+	if err != nil {
+		return cluster{}, err
+	}
+	chosen, err := chooseInstall(installs, dir, major)
+	if err != nil {
+		return cluster{}, err
+	}
+
+	c := cluster{dir: dir, account: as, install: chosen}
+	if major == 0 {
+		log.Info("creating a private PostgreSQL", "folder", dir, "version", chosen.major)
+		if err := c.create(ctx, o.Settings["fsync"] != "off"); err != nil {
+			return cluster{}, err
+		}
+	} else if err := c.takeFromRoot(); err != nil {
+		return cluster{}, err
+	}
+	if err := linkTo(wanted, dir, log); err != nil {
+		return cluster{}, err
+	}
+	return c, nil
+}
+
+// place returns the real folder of the cluster: the wanted one, or one under /var/lib/parlor where the database user
+// cannot reach the wanted one.
+func place(ctx context.Context, wanted string, as account, probe install) (string, error) {
+	info, err := os.Lstat(wanted)
+	switch {
+	case err == nil && info.Mode()&fs.ModeSymlink != 0:
+		dir, err := filepath.EvalSymlinks(wanted)
+		if err != nil {
+			// Creating a new cluster here would hide that the data are gone.
+			return "", fmt.Errorf("database folder %s is a link that leads nowhere; bring its target back, or remove the link "+
+				"to begin with an empty database: %w", wanted, err)
+		}
+		return dir, nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("database folder: %w", err)
+	}
+
+	parent := filepath.Dir(wanted)
+	reached, err := as.reaches(ctx, parent, probe)
+	if err != nil {
+		return "", err
+	}
+	if reached {
+		return wanted, nil
+	}
+	if major, err := clusterMajor(wanted); err != nil {
+		return "", err
+	} else if major != 0 {
+		return "", fmt.Errorf("the database in %s cannot be reached by user %s, who runs PostgreSQL: "+
+			"allow others to traverse the folders above it (chmod o+x), or move it", wanted, as.name)
+	}
+	sum := sha256.Sum256([]byte(wanted))
+	return filepath.Join(systemFolder, hex.EncodeToString(sum[:6])), nil
+}
+
+// linkTo makes the wanted folder a link to the real one, unless it is that already.
+func linkTo(wanted, dir string, log *slog.Logger) error {
+	if wanted == dir {
+		return nil
+	}
+	if info, err := os.Lstat(wanted); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		return nil
+	}
+	// An empty folder may stand in the place of the link.
+	if err := os.Remove(wanted); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace %s by a link: %w", wanted, err)
+	}
+	if err := os.Symlink(dir, wanted); err != nil {
+		return fmt.Errorf("link the database folder: %w", err)
+	}
+	log.Warn("the database is kept elsewhere: the user who runs PostgreSQL cannot reach the wanted folder",
+		"wanted", wanted, "folder", dir)
+	return syncDir(filepath.Dir(wanted))
+}
+
+// reaches tells whether the account may enter a folder. It asks the kernel, by starting a program there that the account
+// may run: access lists and mount options count as much as permission bits.
+func (a account) reaches(ctx context.Context, dir string, probe install) (bool, error) {
+	if !a.switched {
+		return true, nil
+	}
+	cmd := a.command(ctx, filepath.Join(probe.dir, "postgres"), "--version")
+	cmd.Dir = dir
+	err := cmd.Run()
+	if errors.Is(err, fs.ErrPermission) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("enter %s as user %s: %w", dir, a.name, err)
+	}
+	return true, nil
+}
+
+// clusterMajor returns the major version of the cluster in dir, or 0 when dir is absent or empty.
+func clusterMajor(dir string) (int, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
+	if err == nil {
+		major, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			return 0, fmt.Errorf("database folder %s: PG_VERSION is %q", dir, text)
+		}
+		return major, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("database folder: %w", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, fmt.Errorf("database folder: %w", err)
+	}
+	if len(entries) > 0 {
+		return 0, fmt.Errorf("folder %s is neither empty nor a PostgreSQL database", dir)
+	}
+	return 0, nil
+}
+
+// create makes the cluster beside its place and moves it there when it is complete, so that a power cut never leaves half
+// a cluster that looks like one.
+func (c cluster) create(ctx context.Context, durable bool) error {
+	// Traversable, because the database user must pass; the cluster itself is private.
+	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	unfinished := c.dir + ".new"
+	if err := os.RemoveAll(unfinished); err != nil {
+		return fmt.Errorf("remove an unfinished database: %w", err)
+	}
+	if err := os.Mkdir(unfinished, 0o700); err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+	if err := c.account.own(unfinished); err != nil {
+		return fmt.Errorf("create the database: %w", err)
+	}
+
+	args := []string{
+		"--pgdata", unfinished, "--username", owner, "--encoding", "UTF8", "--locale", "C", "--data-checksums",
+		// Whoever reaches the socket may log in. Its folder has mode 0700: that is PostgreSQL's user, and root.
+		"--auth", "trust",
+	}
+	if !durable {
+		args = append(args, "--no-sync")
+	}
+	// The parent-death signal needs a thread that stays, see supervise.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if output, err := c.command(ctx, "initdb", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("create the database with initdb: %w: %s", err, tellingLine(string(output)))
+	}
+	if err := os.Rename(unfinished, c.dir); err != nil {
+		return fmt.Errorf("put the new database in its place: %w", err)
+	}
+	return syncDir(filepath.Dir(c.dir))
+}
+
+// takeFromRoot gives a cluster that root restored from a backup to the database user. A cluster of anybody else is left
+// alone: accountFor runs PostgreSQL as its owner.
+func (c cluster) takeFromRoot() error {
+	if !c.account.switched {
+		return nil
+	}
+	info, err := os.Stat(c.dir)
+	if err != nil {
+		return fmt.Errorf("database folder: %w", err)
+	}
+	if uid, _ := ownerOf(info); uid != 0 {
+		return nil
+	}
+	if err := c.account.ownTree(c.dir); err != nil {
+		return fmt.Errorf("give the database folder to user %s: %w", c.account.name, err)
+	}
+	return nil
+}
+
+// syncDir makes a rename or a new name in dir survive a power cut.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync folder %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,332 @@
+// Package localpg runs Parlor's private PostgreSQL: a cluster in the data folder, served by the machine's own binaries,
+// reachable through a Unix socket only, and supervised until it is stopped.
+package localpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// owner is the cluster's superuser and the name of the database that Parlor uses.
+	owner = "parlor"
+
+	// A restart waits this long, doubling from the first to the last. A server that ran for longer than steadyAfter
+	// starts again at the first.
+	firstRestartDelay = 250 * time.Millisecond
+	lastRestartDelay  = 5 * time.Second
+	steadyAfter       = time.Minute
+
+	// stopLimit bounds the checkpoint of a fast shutdown: 128 MB of buffers take seconds even on a slow disk. Killing
+	// PostgreSQL after it loses nothing, the next start replays the log.
+	stopLimit = time.Minute
+
+	// pollInterval is the pause between two looks at a process that is starting or ending.
+	pollInterval = 20 * time.Millisecond
+
+	logName = "postgres.log"
+)
+
+// Options says where the cluster lives and how it runs.
+type Options struct {
+	// Dir is the cluster's folder. Start creates the cluster the first time. Where the process runs as root and the
+	// database user cannot reach Dir, Dir becomes a symbolic link to a folder under /var/lib/parlor.
+	Dir string
+	// Log receives what the operator should know. Nil discards it.
+	Log *slog.Logger
+	// Settings are further PostgreSQL settings, passed as -c name=value. They win over the package's own.
+	Settings map[string]string
+}
+
+// Server is a running private PostgreSQL.
+type Server struct {
+	cluster cluster
+	socket  socketDir
+	args    []string
+	log     *slog.Logger
+
+	exits chan error         // unexpected ends; Start reads the first one, later ones may be dropped
+	stop  context.CancelFunc // ends supervise
+	done  chan struct{}      // closed by supervise when PostgreSQL has ended and will not be started again
+	err   error              // how a wanted stop failed; written before done is closed
+}
+
+// Start creates the cluster when there is none, starts PostgreSQL and waits until it accepts connections and has a
+// database for Parlor. The context bounds the start only: the server runs until Stop, and is started again when it dies.
+//
+// A PostgreSQL that a killed parent left running on the folder is stopped first. That is safe only because the caller
+// holds a lock on the data folder, so that nobody else can be using it.
+//
+// The error's text is a single line that says what to do when PostgreSQL is missing, too old, or of another major
+// version than the cluster.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	cluster, err := openCluster(ctx, o, log)
+	if err != nil {
+		return nil, err
+	}
+	socket, err := openSocketDir(cluster)
+	if err != nil {
+		return nil, err
+	}
+	if err := stopLeftover(ctx, cluster, socket, log); err != nil {
+		return nil, err
+	}
+	if err := rotateLog(cluster); err != nil {
+		return nil, err
+	}
+
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Server{
+		cluster: cluster,
+		socket:  socket,
+		args:    arguments(cluster.dir, socket.path, o.Settings),
+		log:     log,
+		exits:   make(chan error, 1),
+		stop:    stop,
+		done:    make(chan struct{}),
+	}
+	go s.supervise(running)
+	if err := s.awaitDatabase(ctx); err != nil {
+		if stopErr := s.Stop(); stopErr != nil {
+			log.Error("stop PostgreSQL after a failed start", "error", stopErr)
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// URL returns the address for pgx. It depends on the cluster's folder only, so that it stays the same over restarts.
+func (s *Server) URL() string { return s.url(owner) }
+
+func (s *Server) url(database string) string {
+	// Port and sslmode are said although they are the defaults: PGPORT and PGSSLMODE may say otherwise.
+	query := url.Values{"host": {s.socket.path}, "port": {socketPort}, "sslmode": {"disable"}}
+	// pgx, as libpq, takes a plus sign for itself and not for a space.
+	encoded := strings.ReplaceAll(query.Encode(), "+", "%20")
+	u := url.URL{Scheme: "postgres", User: url.User(owner), Path: "/" + database, RawQuery: encoded}
+	return u.String()
+}
+
+// Stop shuts PostgreSQL down, breaking open connections, and waits for its end. Later calls return the same result.
+func (s *Server) Stop() error {
+	s.stop()
+	<-s.done
+	return s.err
+}
+
+// supervise runs PostgreSQL until the context ends, and starts it again when it dies.
+//
+// The goroutine keeps its thread for good: the kernel delivers the parent-death signal when the thread that forked ends,
+// not when the process does, and a thread that another goroutine locked and did not unlock ends with that goroutine.
+func (s *Server) supervise(ctx context.Context) {
+	runtime.LockOSThread()
+	defer close(s.done)
+	defer s.socket.remove()
+
+	delay := firstRestartDelay
+	for {
+		began := time.Now()
+		err := s.run(ctx)
+		if ctx.Err() != nil {
+			s.err = err
+			return
+		}
+		select {
+		case s.exits <- err:
+		default:
+		}
+		if time.Since(began) > steadyAfter {
+			delay = firstRestartDelay
+		}
+		s.log.Error("PostgreSQL ended by itself and is started again",
+			"error", err, "after", delay, "log", filepath.Join(s.cluster.dir, logName))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, lastRestartDelay)
+	}
+}
+
+// run starts PostgreSQL and returns when it has ended: nil after a shutdown that the context asked for.
+func (s *Server) run(ctx context.Context) error {
+	logFile, err := openLog(s.cluster)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+
+	cmd := s.cluster.command(ctx, "postgres", s.args...)
+	cmd.Dir = s.cluster.dir
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.WaitDelay = stopLimit
+	if err := cmd.Start(); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	s.log.Debug("PostgreSQL started", "pid", cmd.Process.Pid)
+	err = cmd.Wait()
+	if ctx.Err() != nil {
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
+			return fmt.Errorf("PostgreSQL did not shut down within %s and was killed", stopLimit)
+		}
+		return nil
+	}
+	if err == nil {
+		err = errors.New("exit status 0")
+	}
+	return fmt.Errorf("PostgreSQL: %w", err)
+}
+
+// awaitDatabase returns when PostgreSQL accepts connections and Parlor's database exists. Replaying the log after a crash
+// may take minutes, so there is no limit but the context's.
+func (s *Server) awaitDatabase(ctx context.Context) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		err := s.createDatabase(ctx)
+		if err == nil {
+			return nil
+		}
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) && !stillStarting(refused) {
+			return err
+		}
+		select {
+		case err := <-s.exits:
+			if line := lastLogLine(s.cluster.dir); line != "" {
+				return fmt.Errorf("%w: %s", err, line)
+			}
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("wait for PostgreSQL to accept connections: %w", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// stillStarting tells whether a refusal will pass: 57P03 is cannot_connect_now (starting up, or replaying the log).
+func stillStarting(err *pgconn.PgError) bool { return err.Code == "57P03" }
+
+func (s *Server) createDatabase(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+
+	var exists bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`, owner).Scan(&exists); err != nil {
+		return fmt.Errorf("look for database %s: %w", owner, err)
+	}
+	if exists {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, `CREATE DATABASE `+pgx.Identifier{owner}.Sanitize()); err != nil {
+		return fmt.Errorf("create database %s: %w", owner, err)
+	}
+	return nil
+}
+
+// arguments returns the command line of the server. Settings travel there, not in postgresql.conf, so that a new version
+// of Parlor changes them for old clusters too.
+func arguments(dir, socket string, extra map[string]string) []string {
+	settings := map[string]string{
+		"listen_addresses": "",
+		// The value is a list, hence the quotes.
+		"unix_socket_directories": `"` + strings.ReplaceAll(socket, `"`, `""`) + `"`,
+		"unix_socket_permissions": "0700",
+		"port":                    socketPort,
+		"max_connections":         "100",
+		"shared_buffers":          "128MB",
+		"timezone":                "UTC",
+		"log_timezone":            "UTC",
+		"log_checkpoints":         "off", // a line every five minutes for nobody to read
+	}
+	maps.Copy(settings, extra)
+
+	args := []string{"-D", dir}
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	return args
+}
+
+// rotateLog keeps the log of the run before, which may tell why it ended.
+func rotateLog(c cluster) error {
+	path := filepath.Join(c.dir, logName)
+	if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the last database log: %w", err)
+	}
+	// O_EXCL, because root must not follow a link that the database user put here.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("create the database log: %w", err)
+	}
+	defer file.Close()
+	// A base backup reads every file of the cluster as the database user.
+	if err := c.account.own(path); err != nil {
+		return fmt.Errorf("create the database log: %w", err)
+	}
+	return nil
+}
+
+// openLog opens the log for one run of the server. The file is ours since rotateLog.
+func openLog(c cluster) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(c.dir, logName), os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open the database log: %w", err)
+	}
+	return file, nil
+}
+
+// lastLogLine returns the line of the log that most likely says why PostgreSQL did not start.
+func lastLogLine(dir string) string {
+	data, err := os.ReadFile(filepath.Join(dir, logName))
+	if err != nil {
+		return ""
+	}
+	return tellingLine(string(data))
+}
+
+// tellingLine returns the last line of a program's output that speaks of an error, else its last line.
+func tellingLine(output string) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	for _, line := range slices.Backward(lines) {
+		for _, mark := range []string{"FATAL: ", "PANIC: ", "error: "} {
+			if _, text, found := strings.Cut(line, mark); found {
+				return strings.TrimSpace(text)
+			}
+		}
+	}
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// command prepares one of PostgreSQL's programs to run as the database user. The end of the context asks it to stop with
+// SIGINT: a fast shutdown for postgres, a clean-up for initdb.
+func (c cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	return c.account.command(ctx, filepath.Join(c.install.dir, program), args...)
+}

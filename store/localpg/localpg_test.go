@@ -1,0 +1,553 @@
+package localpg
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// patience is the longest that a test waits for something that should happen soon.
+const patience = 30 * time.Second
+
+// testFolder returns a folder that the database user can reach, which t.TempDir's parents may not allow.
+func testFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "localpg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func start(t *testing.T, dir string) *Server {
+	t.Helper()
+	server, err := Start(t.Context(), Options{Dir: dir, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Settings: quick()})
+	if err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Errorf("Stop: %v", err)
+		}
+	})
+	return server
+}
+
+// stop stops the server and checks that nothing of it is left.
+func stop(t *testing.T, server *Server) {
+	t.Helper()
+	if err := server.Stop(); err != nil {
+		t.Fatalf("Stop: %v", err)
+	}
+	if left, err := serving(t.Context(), server.cluster); err != nil || len(left) > 0 {
+		t.Fatalf("after Stop processes %v still serve the folder (error %v)", left, err)
+	}
+}
+
+// query runs one statement on a connection of its own and returns the first column of its only row, if any.
+func query(ctx context.Context, address, sql string) (string, error) {
+	conn, err := pgx.Connect(ctx, address)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var value string
+	err = conn.QueryRow(ctx, sql).Scan(&value)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return value, err
+}
+
+func mustQuery(t *testing.T, address, sql string) string {
+	t.Helper()
+	value, err := query(t.Context(), address, sql)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return value
+}
+
+// eventually polls until the condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	deadline := time.After(patience)
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("still waiting after %s: %s", patience, what)
+		}
+	}
+}
+
+func postmaster(server *Server) int { return filePID(filepath.Join(server.cluster.dir, pidFile)) }
+
+func alive(t *testing.T, server *Server, pid int) bool {
+	t.Helper()
+	pids, err := serving(t.Context(), server.cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pids {
+		if p == pid {
+			return true
+		}
+	}
+	return false
+}
+
+func TestStartStopStartKeepsData(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(testFolder(t), "data", "postgres")
+
+	first := start(t, dir)
+	mustQuery(t, first.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
+	stop(t, first)
+	if err := first.Stop(); err != nil {
+		t.Fatalf("second Stop: %v", err)
+	}
+
+	second := start(t, dir)
+	if second.URL() != first.URL() {
+		t.Errorf("the URL changed from %s to %s", first.URL(), second.URL())
+	}
+	if got := mustQuery(t, second.URL(), `SELECT text FROM note`); got != "kept" {
+		t.Errorf("after a restart the note is %q", got)
+	}
+	for setting, want := range map[string]string{
+		"listen_addresses": "", "server_encoding": "UTF8", "lc_collate": "C", "data_checksums": "on", "max_connections": "20",
+	} {
+		if got := mustQuery(t, second.URL(), `SHOW `+setting); got != want {
+			t.Errorf("%s is %q, not %q", setting, got, want)
+		}
+	}
+	stop(t, second)
+}
+
+func TestRestartsAfterCrash(t *testing.T) {
+	t.Parallel()
+	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	mustQuery(t, server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
+
+	for range 2 {
+		killed := postmaster(server)
+		if err := syscall.Kill(killed, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "PostgreSQL answers again", func() bool {
+			got, err := query(t.Context(), server.URL(), `SELECT text FROM note`)
+			return err == nil && got == "kept" && postmaster(server) != killed
+		})
+	}
+	stop(t, server)
+}
+
+func TestStopDuringRestart(t *testing.T) {
+	t.Parallel()
+	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	if err := syscall.Kill(postmaster(server), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end is noticed", func() bool { return len(server.exits) > 0 })
+	if err := server.Stop(); err != nil {
+		t.Fatalf("Stop: %v", err)
+	}
+	eventually(t, "orphans end", func() bool {
+		left, err := serving(t.Context(), server.cluster)
+		return err == nil && len(left) == 0
+	})
+}
+
+// TestParentKilled covers the kernel's signal at the parent's death, where there is one, and the next Start.
+func TestParentKilled(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(testFolder(t), "postgres")
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), helperDir+"="+dir)
+	parent.Stderr = t.Output()
+	output, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = parent.Process.Kill()
+		_ = parent.Wait()
+	}()
+	address, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil || !strings.HasPrefix(address, "postgres:") {
+		t.Fatalf("the helper said %q (error %v)", address, err)
+	}
+	mustQuery(t, strings.TrimSpace(address), `CREATE TABLE note AS SELECT 'kept' AS text`)
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Wait(); err == nil {
+		t.Fatal("the helper ended before it was killed")
+	}
+	if seesAllProcesses {
+		as, err := accountFor(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "PostgreSQL ends with its parent", func() bool {
+			left, err := serving(t.Context(), cluster{dir: dir, account: as})
+			return err == nil && len(left) == 0
+		})
+	}
+
+	server := start(t, dir)
+	if server.URL() != strings.TrimSpace(address) {
+		t.Errorf("the URL changed from %s to %s", address, server.URL())
+	}
+	if got := mustQuery(t, server.URL(), `SELECT text FROM note`); got != "kept" {
+		t.Errorf("after the parent's death the note is %q", got)
+	}
+	stop(t, server)
+}
+
+// TestTakesOverLeftover starts a PostgreSQL that no signal told to end.
+func TestTakesOverLeftover(t *testing.T) {
+	t.Parallel()
+	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	stop(t, server)
+
+	leftover := server.cluster.command(context.Background(), "postgres", server.args...)
+	leftover.Dir = server.cluster.dir
+	if err := leftover.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- leftover.Wait() }()
+	eventually(t, "the leftover serves", func() bool {
+		_, err := query(t.Context(), server.URL(), `SELECT ''`)
+		return err == nil
+	})
+
+	again := start(t, server.cluster.dir)
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the leftover was not shut down in order: %v", err)
+		}
+	default:
+		t.Error("the leftover still runs")
+	}
+	mustQuery(t, again.URL(), `SELECT ''`)
+	stop(t, again)
+}
+
+// TestForeignProcessNumber starts over a lock file that names a living process which is no PostgreSQL.
+func TestForeignProcessNumber(t *testing.T) {
+	t.Parallel()
+	if !seesAllProcesses {
+		t.Log("on this system PostgreSQL itself decides about its lock files")
+		return
+	}
+	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	stop(t, server)
+
+	// It must run as the database user: PostgreSQL ignores process numbers that it may not signal.
+	stranger := server.cluster.account.command(t.Context(), "/bin/sh", "-c", "read line")
+	input, err := stranger.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = input.Close()
+		_ = stranger.Wait() // fails, as read does at the end of input
+	}()
+	lock := strconv.Itoa(stranger.Process.Pid) + "\n" + server.cluster.dir + "\n"
+	for _, path := range []string{filepath.Join(server.cluster.dir, pidFile), filepath.Join(server.socket.path, socketName+".lock")} {
+		if err := os.WriteFile(path, []byte(lock), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.cluster.account.own(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := start(t, server.cluster.dir)
+	mustQuery(t, again.URL(), `SELECT ''`)
+	stop(t, again)
+}
+
+func TestLongFolderName(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(testFolder(t), strings.Repeat("long", 20), "with space, comma", "postgres")
+	first := start(t, dir)
+	mustQuery(t, first.URL(), `SELECT ''`)
+	info, err := os.Lstat(first.socket.path)
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Fatalf("socket folder: %v, error %v", info, err)
+	}
+	if uid, _ := ownerOf(info); uid != first.cluster.account.uid {
+		t.Errorf("the socket folder belongs to user %d", uid)
+	}
+	stop(t, first)
+	if _, err := os.Lstat(first.socket.path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket folder is still there: %v", err)
+	}
+
+	// A folder that others may enter, or that somebody else made, is refused.
+	for name, prepare := range map[string]func(path string) error{
+		"open": func(path string) error { return errors.Join(os.Mkdir(path, 0o755), first.cluster.account.own(path)) },
+		"link": func(path string) error { return os.Symlink(testFolder(t), path) },
+		"foreign": func(path string) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.Lchown(path, strangerUID(first), -1))
+		},
+	} {
+		if name == "foreign" && os.Geteuid() != 0 {
+			continue // only root can make one
+		}
+		if err := prepare(first.socket.path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Start(t.Context(), Options{Dir: dir, Settings: quick()}); err == nil || !strings.Contains(err.Error(), "somebody else") {
+			t.Errorf("%s socket folder: Start says %v", name, err)
+		}
+		if err := os.Remove(first.socket.path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// strangerUID is neither root nor the database user.
+func strangerUID(s *Server) int { return int(s.cluster.account.uid) + 1 }
+
+func TestUnreachableFolder(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Log("only root runs PostgreSQL as another user")
+		return
+	}
+	home := testFolder(t)
+	if err := os.Chmod(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(home, "parlor", "data", "postgres")
+	first := start(t, dir)
+	target, err := os.Readlink(dir)
+	if err != nil || filepath.Dir(target) != systemFolder {
+		t.Fatalf("the folder links to %q (error %v)", target, err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(target) })
+	mustQuery(t, first.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
+	stop(t, first)
+
+	// The link may have been lost with the data folder: the data are found again.
+	for _, lose := range []bool{false, true} {
+		if lose {
+			if err := os.Remove(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := start(t, dir)
+		if again.URL() != first.URL() {
+			t.Errorf("the URL changed from %s to %s", first.URL(), again.URL())
+		}
+		if got := mustQuery(t, again.URL(), `SELECT text FROM note`); got != "kept" {
+			t.Errorf("the note is %q", got)
+		}
+		stop(t, again)
+	}
+
+	if err := os.RemoveAll(target); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(t.Context(), Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "leads nowhere") {
+		t.Errorf("Start over a dangling link: %v", err)
+	}
+}
+
+// TestRestoredByRoot starts a cluster whose files root copied back from a backup.
+func TestRestoredByRoot(t *testing.T) {
+	t.Parallel()
+	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	stop(t, server)
+	if server.cluster.account.switched {
+		if err := (account{switched: true}).ownTree(server.cluster.dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := start(t, server.cluster.dir)
+	mustQuery(t, again.URL(), `SELECT ''`)
+	stop(t, again)
+}
+
+func TestInterruptedCreation(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(testFolder(t), "postgres")
+	if err := os.MkdirAll(filepath.Join(dir+".new", "base"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	server := start(t, dir)
+	mustQuery(t, server.URL(), `SELECT ''`)
+	stop(t, server)
+	if _, err := os.Lstat(dir + ".new"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the unfinished folder is still there: %v", err)
+	}
+}
+
+func TestStartErrors(t *testing.T) {
+	t.Parallel()
+	foreign := filepath.Join(testFolder(t), "foreign")
+	old := filepath.Join(testFolder(t), "old")
+	for path, text := range map[string]string{filepath.Join(foreign, "letter.txt"): "dear", filepath.Join(old, "PG_VERSION"): "9\n"} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, test := range map[string]struct {
+		ctx     context.Context
+		options Options
+		want    string
+	}{
+		"other files": {t.Context(), Options{Dir: foreign}, "neither empty nor"},
+		"old cluster": {t.Context(), Options{Dir: old}, "was made by PostgreSQL 9"},
+		"bad setting": {t.Context(), Options{
+			Dir:      filepath.Join(testFolder(t), "postgres"),
+			Settings: map[string]string{"fsync": "off", "no_such_setting": "1"},
+		}, `unrecognized configuration parameter "no_such_setting"`},
+		"cancelled": {cancelled, Options{Dir: filepath.Join(testFolder(t), "postgres")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, err := Start(test.ctx, test.options)
+			if err == nil {
+				_ = server.Stop()
+				t.Fatal("Start succeeded")
+			}
+			if !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("the error is %q", err)
+			}
+		})
+	}
+}
+
+func TestMissingPrograms(t *testing.T) {
+	t.Parallel()
+	as, err := accountFor(os.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := findInstalls(t.Context(), []string{testFolder(t), "", "relative", "/no/such/folder"}, as)
+	for name, test := range map[string]struct {
+		installs []install
+		major    int
+		want     string
+		picked   string
+	}{
+		"none":           {empty, 0, "apt-get install postgresql", ""},
+		"none for old":   {empty, 16, "apt-get install postgresql", ""},
+		"too old":        {[]install{{"/a", 14}}, 0, "only PostgreSQL 14 (/a) is installed", ""},
+		"other major":    {[]install{{"/a", 15}, {"/b", 17}}, 16, "only PostgreSQL 15 (/a), PostgreSQL 17 (/b)", ""},
+		"first":          {[]install{{"/a", 14}, {"/b", 16}, {"/c", 17}}, 0, "", "/b"},
+		"same as before": {[]install{{"/b", 17}, {"/c", 16}}, 16, "", "/c"},
+	} {
+		got, err := chooseInstall(test.installs, "/data", test.major)
+		switch {
+		case test.want == "" && (err != nil || got.dir != test.picked):
+			t.Errorf("%s: picked %+v, error %v", name, got, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n")):
+			t.Errorf("%s: the error is %v", name, err)
+		}
+	}
+	if found := findInstalls(t.Context(), installFolders(), as); len(found) == 0 || found[0].major < oldestMajor {
+		t.Errorf("found %+v on this machine", found)
+	}
+}
+
+// syncBuffer is a log that a test reads while the server writes it.
+type syncBuffer struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func TestCrashIsLogged(t *testing.T) {
+	t.Parallel()
+	var log syncBuffer
+	server, err := Start(t.Context(), Options{
+		Dir: filepath.Join(testFolder(t), "postgres"), Log: slog.New(slog.NewTextHandler(&log, nil)), Settings: quick(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Stop() }() // stop, below, says what went wrong
+	if err := syscall.Kill(postmaster(server), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a log line", func() bool { return strings.Contains(log.String(), "PostgreSQL ended by itself") })
+	stop(t, server)
+}
+
+// TestIgnoresTerminal checks that Ctrl-C, which goes to the terminal's process group, does not reach PostgreSQL.
+func TestIgnoresTerminal(t *testing.T) {
+	t.Parallel()
+	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	group, err := syscall.Getpgid(postmaster(server))
+	if err != nil || group == syscall.Getpgrp() {
+		t.Errorf("PostgreSQL runs in group %d, the test in %d (error %v)", group, syscall.Getpgrp(), err)
+	}
+	if !alive(t, server, postmaster(server)) {
+		t.Error("the postmaster is not found among the processes")
+	}
+	stop(t, server)
+}
+
+func TestURL(t *testing.T) {
+	t.Parallel()
+	s := &Server{socket: socketDir{path: "/tmp/a b&c"}}
+	u, err := url.Parse(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.Path != "/parlor" || u.User.Username() != "parlor" || u.Query().Get("host") != "/tmp/a b&c" {
+		t.Errorf("the URL is %s", u)
+	}
+	if config, err := pgx.ParseConfig(s.URL()); err != nil || config.Host != "/tmp/a b&c" || config.TLSConfig != nil {
+		t.Errorf("pgx reads %+v (error %v)", config, err)
+	}
+}

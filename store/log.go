@@ -1,0 +1,111 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// queueEvents appends a rule's events to the log of a room whose row the
+// transaction holds, and writes the room's new values.
+func queueEvents(b *pgx.Batch, r room.Room, events []room.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	for _, e := range events {
+		body, err := json.Marshal(e.Body)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", e.Body.Type(), err)
+		}
+		b.Queue("INSERT INTO events (generation, seq, type, at, body) VALUES ($1, $2, $3, $4, $5)",
+			e.Generation, e.Seq, e.Body.Type(), e.At, string(body))
+	}
+	var destroyed *time.Time
+	if !r.DestroyedAt.IsZero() {
+		destroyed = &r.DestroyedAt
+	}
+	b.Queue("UPDATE rooms SET last_seq = $2, member_count = $3, destroyed_at = $4 WHERE generation = $1",
+		r.Generation, r.LastSeq, r.MemberCount, destroyed)
+	return nil
+}
+
+// Tail is the newest events of a log, at most n. Errors: room.ErrRoomNotFound.
+func (s *Store) Tail(ctx context.Context, g room.Generation, n int) (room.LogPage, error) {
+	return s.page(ctx, g, `
+		SELECT r.room_id, r.last_seq, r.oldest_seq, e.seq, e.type, e.at, e.body
+		FROM rooms r LEFT JOIN LATERAL (
+			SELECT * FROM events WHERE generation = r.generation ORDER BY seq DESC LIMIT $2
+		) e ON true WHERE r.generation = $1 ORDER BY e.seq`, n)
+}
+
+// EventsAfter is the events of a log next after a seq, at most n. Errors:
+// room.ErrRoomNotFound.
+func (s *Store) EventsAfter(ctx context.Context, g room.Generation, after room.Seq, n int) (room.LogPage, error) {
+	return s.page(ctx, g, `
+		SELECT r.room_id, r.last_seq, r.oldest_seq, e.seq, e.type, e.at, e.body
+		FROM rooms r LEFT JOIN LATERAL (
+			SELECT * FROM events WHERE generation = r.generation AND seq > $3 ORDER BY seq LIMIT $2
+		) e ON true WHERE r.generation = $1 ORDER BY e.seq`, n, after)
+}
+
+// page reads a room and a run of its events in one statement, so that both are
+// of the same instant.
+func (s *Store) page(ctx context.Context, g room.Generation, query string, args ...any) (room.LogPage, error) {
+	rows, err := s.pool.Query(ctx, query, append([]any{g}, args...)...)
+	if err != nil {
+		return room.LogPage{}, translate(err)
+	}
+	defer rows.Close()
+	var (
+		p     room.LogPage
+		found bool
+	)
+	for rows.Next() {
+		var (
+			id   room.RoomID
+			seq  *room.Seq
+			t    *room.EventType
+			at   *time.Time
+			body *string
+		)
+		if err := rows.Scan(&id, &p.LastSeq, &p.OldestSeq, &seq, &t, &at, &body); err != nil {
+			return room.LogPage{}, translate(err)
+		}
+		found = true
+		if seq == nil {
+			continue // a log without events
+		}
+		e, err := restore(room.Event{Room: id, Generation: g, Seq: *seq, At: at.UTC()}, *t, *body)
+		if err != nil {
+			return room.LogPage{}, err
+		}
+		p.Events = append(p.Events, e)
+	}
+	if err := rows.Err(); err != nil {
+		return room.LogPage{}, translate(err)
+	}
+	if !found {
+		return room.LogPage{}, room.ErrRoomNotFound
+	}
+	return p, nil
+}
+
+// restore gives an event its body back. A stored message does not repeat the
+// place that its row has.
+func restore(e room.Event, t room.EventType, body string) (room.Event, error) {
+	var err error
+	if e.Body, err = room.DecodeBody(t, []byte(body)); err != nil {
+		return e, fmt.Errorf("log %d, seq %d: %w", e.Generation, e.Seq, err)
+	}
+	if received, ok := e.Body.(room.MessagesReceived); ok {
+		for i, m := range received.MessageList {
+			received.MessageList[i] = m.In(e.Room, e.Seq)
+		}
+	}
+	return e, nil
+}

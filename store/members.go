@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// Members is a page of a room's members, at most limit of them, and the cursor
+// of the next page; more is false on the last one.
+func (s *Store) Members(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error) {
+	// One row more than asked for tells whether there is a next page.
+	rows, err := s.pool.Query(ctx, `
+		SELECT user_id, user_name, joined_at, joined_seq FROM members
+		WHERE generation = $1 AND (joined_seq, user_id) > ($2, $3)
+		ORDER BY joined_seq, user_id LIMIT $4`, g, after.JoinedSeq, after.User, limit+1)
+	if err != nil {
+		return nil, next, false, translate(err)
+	}
+	defer rows.Close()
+	page = make([]room.Member, 0, limit)
+	for rows.Next() {
+		if len(page) == limit {
+			more = true
+			continue
+		}
+		var m room.Member
+		if err := rows.Scan(&m.ID, &m.Name, &m.JoinedAt, &next.JoinedSeq); err != nil {
+			return nil, next, false, translate(err)
+		}
+		m.JoinedAt = m.JoinedAt.UTC()
+		next.User = m.ID
+		page = append(page, m)
+	}
+	return page, next, more, translate(rows.Err())
+}
+
+// MembersByID is those of the users who are in the room, in order of entering.
+func (s *Store) MembersByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.Member, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT user_id, user_name, joined_at FROM members
+		WHERE generation = $1 AND user_id = ANY ($2) ORDER BY joined_seq, user_id`, g, users)
+	if err != nil {
+		return nil, translate(err)
+	}
+	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Member, error) {
+		var (
+			m      room.Member
+			joined time.Time
+		)
+		err := row.Scan(&m.ID, &m.Name, &joined)
+		m.JoinedAt = joined.UTC()
+		return m, err
+	})
+	return members, translate(err)
+}

@@ -1,0 +1,231 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+const sessionColumns = `session_id, user_id, user_name, device, grants, created_at, token_expires_at,
+	detached_at, ended_at, coalesce(end_reason, '')`
+
+func scanSession(row pgx.Row) (room.Session, error) {
+	var (
+		s                room.Session
+		grants           []byte
+		detached, ended  *time.Time
+		created, expires time.Time
+	)
+	err := row.Scan(&s.ID, &s.User.ID, &s.User.Name, &s.Device, &grants, &created, &expires, &detached, &ended, &s.EndReason)
+	if err != nil {
+		return room.Session{}, err
+	}
+	if grants != nil {
+		if err := json.Unmarshal(grants, &s.Grants); err != nil {
+			return room.Session{}, fmt.Errorf("grants of session %s: %w", s.ID, err)
+		}
+	}
+	s.CreatedAt, s.TokenExpiresAt = created.UTC(), expires.UTC()
+	s.DetachedAt, s.EndedAt = instant(detached), instant(ended)
+	return s, nil
+}
+
+func instant(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// grantsColumn is NULL where a token names no grants: nothing is fenced.
+func grantsColumn(g room.Grants) (any, error) {
+	if g == nil {
+		return nil, nil
+	}
+	b, err := json.Marshal(g)
+	if err != nil {
+		return nil, fmt.Errorf("encode grants: %w", err)
+	}
+	return b, nil
+}
+
+// CreateSession stores a new session with the hashes of its keys. It begins
+// detached: the clock runs until its stream is opened.
+func (s *Store) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
+	grants, err := grantsColumn(session.Grants)
+	if err != nil {
+		return err
+	}
+	_, err = s.pool.Exec(ctx, `
+		INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
+			created_at, token_expires_at, detached_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)`,
+		session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
+		session.CreatedAt, session.TokenExpiresAt)
+	return translate(err)
+}
+
+// SessionByKey is the session of a session key. The answer may be a second
+// old: what a call does is checked again under its transaction's locks.
+// Errors: room.ErrUnauthenticated, room.ErrStreamKeyRefused.
+func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
+	now := s.now()
+	if session, ok := s.keys.lookup(key, now); ok {
+		return session, nil
+	}
+	session, err := s.sessionWhere(ctx, "key_hash = $1", key[:])
+	if errors.Is(err, room.ErrUnauthenticated) {
+		if _, err := s.SessionByStreamKey(ctx, key); err == nil {
+			return room.Session{}, room.ErrStreamKeyRefused
+		}
+	}
+	if err != nil {
+		return room.Session{}, err
+	}
+	s.keys.remember(key, session, now)
+	return session, nil
+}
+
+// SessionByStreamKey is the session of a stream key. Errors:
+// room.ErrUnauthenticated.
+func (s *Store) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
+	return s.sessionWhere(ctx, "stream_key_hash = $1", key[:])
+}
+
+// SessionByID is a session as it stands. Errors: room.ErrUnauthenticated.
+func (s *Store) SessionByID(ctx context.Context, id room.SessionID) (room.Session, error) {
+	return s.sessionWhere(ctx, "session_id = $1", id)
+}
+
+func (s *Store) sessionWhere(ctx context.Context, condition string, arg any) (room.Session, error) {
+	session, err := scanSession(s.pool.QueryRow(ctx, "SELECT "+sessionColumns+" FROM sessions WHERE "+condition, arg))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return room.Session{}, room.ErrUnauthenticated
+	}
+	return session, translate(err)
+}
+
+// RenewSession extends a session by a newer token of the same user. Errors:
+// room.ErrTokenUserMismatch, room.ErrSessionEnded, room.ErrTokenExpired.
+func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error) {
+	var session room.Session
+	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		var err error
+		if session, err = lockSession(ctx, tx, id, s.now()); err != nil {
+			return room.Change{}, err
+		}
+		if session, err = session.Renew(c); err != nil {
+			return room.Change{}, err
+		}
+		grants, err := grantsColumn(session.Grants)
+		if err != nil {
+			return room.Change{}, err
+		}
+		_, err = tx.Exec(ctx, "UPDATE sessions SET token_expires_at = $2, grants = $3 WHERE session_id = $1",
+			id, session.TokenExpiresAt, grants)
+		return room.Change{}, err
+	})
+	s.keys.forget(id)
+	return session, err
+}
+
+// EndSession takes a session out of its rooms and makes its keys useless.
+// Ending it again changes nothing.
+func (s *Store) EndSession(ctx context.Context, id room.SessionID, reason room.EndReason) error {
+	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		now := s.now()
+		session, err := scanSession(tx.QueryRow(ctx,
+			"SELECT "+sessionColumns+" FROM sessions WHERE session_id = $1 FOR UPDATE", id))
+		if err != nil {
+			return room.Change{}, err
+		}
+		if !session.EndedAt.IsZero() {
+			return room.Change{}, nil
+		}
+		return endSession(ctx, tx, session, reason, now)
+	})
+	s.keys.forget(id)
+	return err
+}
+
+// endSession ends a session whose row the transaction holds.
+func endSession(ctx context.Context, tx pgx.Tx, session room.Session, reason room.EndReason, now time.Time) (room.Change, error) {
+	c, err := leaveRooms(ctx, tx, session, nil, reason.LeaveReason(), now)
+	if err != nil {
+		return room.Change{}, err
+	}
+	_, err = tx.Exec(ctx, `
+		UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)
+		WHERE session_id = $1`, session.ID, now, reason)
+	c.Ended = append(c.Ended, room.Ending{Session: session.ID, Reason: reason})
+	return c, err
+}
+
+// lockSession holds the session's row until the transaction ends: whatever
+// changes the session or its rooms waits its turn. Errors: those of
+// room.Session.Usable.
+func lockSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
+	session, err := scanSession(tx.QueryRow(ctx,
+		"SELECT "+sessionColumns+" FROM sessions WHERE session_id = $1 FOR UPDATE", id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return room.Session{}, room.ErrUnauthenticated
+	}
+	if err != nil {
+		return room.Session{}, err
+	}
+	return session, session.Usable(now)
+}
+
+// keyCacheTime bounds how long a session's end on another node may go unseen
+// here by calls that touch no room. A call within it costs no query.
+const keyCacheTime = time.Second
+
+// keyCacheSize bounds the cache's memory; past it the cache starts again.
+const keyCacheSize = 100_000
+
+// keyCache remembers for a second who a key belongs to.
+type keyCache struct {
+	mu       sync.Mutex // guards both maps
+	sessions map[room.KeyHash]cachedSession
+	keys     map[room.SessionID]room.KeyHash
+}
+
+type cachedSession struct {
+	session room.Session
+	until   time.Time
+}
+
+func (c *keyCache) lookup(key room.KeyHash, now time.Time) (room.Session, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cached, ok := c.sessions[key]
+	if !ok || !now.Before(cached.until) {
+		return room.Session{}, false
+	}
+	return cached.session, true
+}
+
+func (c *keyCache) remember(key room.KeyHash, session room.Session, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sessions == nil || len(c.sessions) >= keyCacheSize {
+		c.sessions = make(map[room.KeyHash]cachedSession)
+		c.keys = make(map[room.SessionID]room.KeyHash)
+	}
+	c.sessions[key] = cachedSession{session, now.Add(keyCacheTime)}
+	c.keys[session.ID] = key
+}
+
+func (c *keyCache) forget(id room.SessionID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.sessions, c.keys[id])
+	delete(c.keys, id)
+}

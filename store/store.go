@@ -1,0 +1,161 @@
+// Package store keeps Parlor's rules true in PostgreSQL. Each use case locks
+// what it touches, loads what the rule in package room needs to know, lets it
+// decide, writes and commits; only then is the hub told.
+//
+// Locks are always taken in the same order, so that no two transactions can
+// wait for each other: session row, user, room rows by ascending generation.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"parlor/room"
+)
+
+// Options are a store's settings. All have defaults; without a Commit nobody
+// hears of anything.
+type Options struct {
+	// Commit is told what each committed transaction made happen. It must not
+	// block. Changes of one room may arrive out of order: seq has the truth.
+	Commit func(room.Change)
+	// Doubt is called when the connection was lost during a transaction: its
+	// commit may have happened, so any log may have grown unseen. It must not
+	// block.
+	Doubt func()
+
+	Defaults     room.Config // of rooms that are created without settings
+	RoomsPerUser int
+	Now          func() time.Time
+	Log          *slog.Logger
+}
+
+// Store is a connection pool with Parlor's use cases. Its errors are
+// *room.Error for callers, room.ErrUnavailable where PostgreSQL cannot be
+// reached, and anything else for what should not happen.
+type Store struct {
+	pool     *pgxpool.Pool
+	o        Options
+	keys     keyCache
+	appender *appender
+	detacher *detacher
+
+	nodeID string
+	// leaseUntil is when this node's lease runs out; only Sweep and Open use it.
+	leaseUntil time.Time
+	closing    sync.Once
+}
+
+// maxConns bounds the pool. A transaction is mostly waiting for a commit, so a
+// few connections keep a machine busy, and PostgreSQL's default limit of 100
+// leaves room for several nodes and for psql.
+const maxConns = 16
+
+// Open connects to a migrated database and registers this process as a node.
+func Open(ctx context.Context, url string, o Options) (*Store, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	config.MaxConns = max(config.MaxConns, maxConns)
+	// A node that cannot reach PostgreSQL says so within seconds.
+	config.ConnConfig.ConnectTimeout = 5 * time.Second
+	if o.Commit == nil {
+		o.Commit = func(room.Change) {}
+	}
+	if o.Doubt == nil {
+		o.Doubt = func() {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.RoomsPerUser == 0 {
+		o.RoomsPerUser = room.DefaultRoomsPerUser
+	}
+	o.Defaults = o.Defaults.Or(room.Config{
+		MemberTimeout: room.Seconds(room.DefaultMemberTimeout / time.Second),
+		MaxMembers:    room.DefaultMaxMembers,
+	})
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("database pool: %w", err)
+	}
+	nodeID, err := uuid.NewV7()
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("node ID: %w", err)
+	}
+	s := &Store{pool: pool, o: o, nodeID: nodeID.String()}
+	if err := s.renewLease(ctx, s.now()); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.appender = newAppender(s)
+	s.detacher = newDetacher(s)
+	return s, nil
+}
+
+// Close waits for what is under way, detaches this node's sessions and closes
+// the connections. No other method may be called any more.
+func (s *Store) Close() {
+	s.closing.Do(func() {
+		s.appender.close()
+		s.detacher.close()
+		s.dropLease()
+		s.pool.Close()
+	})
+}
+
+// Ping reports whether PostgreSQL answers.
+func (s *Store) Ping(ctx context.Context) error {
+	return translate(s.pool.Ping(ctx))
+}
+
+// now is the instant of a use case, with the precision of the wire.
+func (s *Store) now() time.Time {
+	return s.o.Now().UTC().Truncate(time.Millisecond)
+}
+
+// inTx runs fn in a transaction and tells the hub of its change after the
+// commit.
+func (s *Store) inTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
+	var c room.Change
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		c, err = fn(tx)
+		return err
+	})
+	if err != nil {
+		return s.failed(err)
+	}
+	s.o.Commit(c)
+	return nil
+}
+
+// failed translates the error of a transaction.
+func (s *Store) failed(err error) error {
+	err = translate(err)
+	if errors.Is(err, room.ErrUnavailable) {
+		s.o.Doubt()
+	}
+	return err
+}
+
+// send runs a batch's statements in order, in one round trip, and drops their
+// results.
+func send(ctx context.Context, tx pgx.Tx, b *pgx.Batch) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	return tx.SendBatch(ctx, b).Close()
+}

@@ -1,0 +1,135 @@
+// Package storetest gives tests a real PostgreSQL: one server for a test
+// binary, and a freshly migrated database for each test that asks.
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/store"
+	"parlor/store/localpg"
+)
+
+// server is the test binary's PostgreSQL. It starts with the first test that
+// needs it, and Main stops it.
+var server struct {
+	start    sync.Once
+	dir      string
+	pg       *localpg.Server
+	err      error
+	database atomic.Int64
+}
+
+// Main runs a package's tests and then stops the server. A TestMain returns its
+// result to os.Exit.
+func Main(m *testing.M) int {
+	code := m.Run()
+	if server.pg != nil {
+		if err := server.pg.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	if err := os.RemoveAll(server.dir); server.dir != "" && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return code
+}
+
+// New opens a store on a database of its own. Options that are not set get
+// their defaults; a nil Commit hears nothing.
+func New(t testing.TB, o store.Options) *store.Store {
+	t.Helper()
+	return Open(t, Database(t), o)
+}
+
+// Open opens a store on a database that Database made. It is closed with the
+// test.
+func Open(t testing.TB, address string, o store.Options) *store.Store {
+	t.Helper()
+	s, err := store.Open(context.Background(), address, o)
+	if err != nil {
+		t.Fatalf("open the store: %v", err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
+// Database makes a migrated database and returns its URL. It is a copy of one
+// that was migrated once, which takes milliseconds, and goes with the test.
+func Database(t testing.TB) string {
+	t.Helper()
+	server.start.Do(startServer)
+	if server.err != nil {
+		t.Fatalf("PostgreSQL for tests: %v", server.err)
+	}
+	name := fmt.Sprintf("test_%d", server.database.Add(1))
+	execute(t, "CREATE DATABASE "+name+" TEMPLATE template_parlor")
+	t.Cleanup(func() { execute(t, "DROP DATABASE "+name+" WITH (FORCE)") })
+	return address(name)
+}
+
+func startServer() {
+	server.err = func() error {
+		// World-readable on the way, because as root the server runs as another
+		// user; the cluster's own folder is private.
+		dir, err := os.MkdirTemp("", "parlor-test-")
+		if err != nil {
+			return err
+		}
+		server.dir = dir
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+		// Tests lose nothing that matters with the machine, and some kill the
+		// server, which the operating system's cache survives.
+		server.pg, err = localpg.Start(context.Background(), localpg.Options{
+			Dir:      filepath.Join(dir, "postgres"),
+			Settings: map[string]string{"fsync": "off", "max_connections": "400"},
+		})
+		if err != nil {
+			return err
+		}
+		conn, err := pgx.Connect(context.Background(), server.pg.URL())
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(context.Background(), "CREATE DATABASE template_parlor"); err != nil {
+			return err
+		}
+		_, err = store.Migrate(context.Background(), address("template_parlor"))
+		return err
+	}()
+}
+
+// address is the URL of one of the server's databases.
+func address(database string) string {
+	u, err := url.Parse(server.pg.URL())
+	if err != nil {
+		panic(err) // localpg's URLs are well-formed
+	}
+	u.Path = "/" + database
+	return u.String()
+}
+
+func execute(t testing.TB, sql string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, server.pg.URL())
+	if err != nil {
+		t.Fatalf("connect to PostgreSQL: %v", err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Errorf("%s: %v", sql, err)
+	}
+}

@@ -1,0 +1,175 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// Attach makes the session online with a new stream on this node, and returns
+// where it stands. logs is the logs of the client's cursor. Errors:
+// room.ErrSessionEnded.
+func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error) {
+	var a room.Attachment
+	var b pgx.Batch
+	b.Queue(`UPDATE sessions SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
+		WHERE session_id = $1 AND ended_at IS NULL RETURNING stream_no`, id, s.nodeID).
+		QueryRow(func(row pgx.Row) error {
+			err := row.Scan(&a.StreamNo)
+			if errors.Is(err, pgx.ErrNoRows) {
+				return room.ErrSessionEnded
+			}
+			return err
+		})
+	b.Queue("SELECT "+roomColumns+`, a.from_seq FROM attendances a JOIN rooms r USING (generation)
+		WHERE a.session_id = $1 ORDER BY generation`, id).
+		Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				var from room.Seq
+				r, err := scanRoom(rows, &from)
+				if err != nil {
+					return err
+				}
+				a.Attendances = append(a.Attendances, room.Attendance{Room: r, From: from})
+			}
+			return rows.Err()
+		})
+	b.Queue(`SELECT generation, room_id, reason FROM departures
+		WHERE session_id = $1 AND generation = ANY ($2) ORDER BY generation`, id, logs).
+		Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				d := room.Departure{Session: id}
+				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason); err != nil {
+					return err
+				}
+				a.Departures = append(a.Departures, d)
+			}
+			return rows.Err()
+		})
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return room.Attachment{}, translate(err)
+	}
+	s.keys.forget(id)
+	return a, nil
+}
+
+// Detach makes the session detached since an instant, unless a newer stream of
+// it was opened meanwhile. It never blocks and never fails: what PostgreSQL
+// does not take now is tried again until it does.
+func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
+	s.keys.forget(id)
+	s.detacher.add(detachment{id, streamNo, at})
+}
+
+type detachment struct {
+	session  room.SessionID
+	streamNo int64
+	at       time.Time
+}
+
+// detacher writes detachments in batches: when a proxy goes away, ten thousand
+// streams end in the same instant.
+type detacher struct {
+	store *Store
+
+	mu      sync.Mutex // guards waiting and closed
+	waiting []detachment
+	closed  bool
+	wake    *sync.Cond
+
+	stop context.CancelFunc
+	done chan struct{} // closed by run when it returns
+}
+
+// detachRetry is how long a failed batch waits. Sessions stay online in the
+// database meanwhile, but since when they are detached is not lost.
+const detachRetry = 500 * time.Millisecond
+
+func newDetacher(s *Store) *detacher {
+	ctx, stop := context.WithCancel(context.Background())
+	d := &detacher{store: s, stop: stop, done: make(chan struct{})}
+	d.wake = sync.NewCond(&d.mu)
+	go d.run(ctx)
+	return d
+}
+
+func (d *detacher) add(detached detachment) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting = append(d.waiting, detached)
+	d.wake.Signal()
+}
+
+// close writes what is waiting, once, and ends the detacher. What cannot be
+// written now is made good by the node's lease running out.
+func (d *detacher) close() {
+	d.mu.Lock()
+	d.closed = true
+	d.wake.Signal()
+	d.mu.Unlock()
+	time.AfterFunc(appendTimeout, d.stop)
+	<-d.done
+	d.stop()
+}
+
+func (d *detacher) run(ctx context.Context) {
+	defer close(d.done)
+	for {
+		d.mu.Lock()
+		for len(d.waiting) == 0 && !d.closed {
+			d.wake.Wait()
+		}
+		batch, closed := d.waiting, d.closed
+		d.waiting = nil
+		d.mu.Unlock()
+		if err := d.write(ctx, batch); err != nil && !closed {
+			d.store.o.Log.Warn("sessions could not be marked as detached; trying again", "sessions", len(batch), "error", err)
+			d.mu.Lock()
+			d.waiting = append(batch, d.waiting...)
+			d.mu.Unlock()
+			select {
+			case <-time.After(detachRetry):
+			case <-ctx.Done():
+				return
+			}
+			continue
+		}
+		if closed {
+			return
+		}
+	}
+}
+
+func (d *detacher) write(ctx context.Context, batch []detachment) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	var (
+		ids   = make([]string, len(batch))
+		nos   = make([]int64, len(batch))
+		times = make([]time.Time, len(batch))
+	)
+	for i, b := range batch {
+		ids[i], nos[i], times[i] = string(b.session), b.streamNo, b.at
+	}
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	defer cancel()
+	// Rows are locked in the order of their IDs, as everywhere many sessions
+	// are changed at once.
+	_, err := d.store.pool.Exec(ctx, `
+		WITH gone AS (
+			SELECT s.session_id, i.at
+			FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS i (session_id, stream_no, at)
+			JOIN sessions s ON s.session_id = i.session_id AND s.stream_no = i.stream_no
+			WHERE s.node_id IS NOT NULL
+			ORDER BY s.session_id FOR NO KEY UPDATE OF s
+		)
+		UPDATE sessions s SET node_id = NULL, detached_at = gone.at
+		FROM gone WHERE s.session_id = gone.session_id`, ids, nos, times)
+	return err
+}

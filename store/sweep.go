@@ -1,0 +1,154 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+const (
+	// sweepBatch bounds one look for sessions that are due.
+	sweepBatch = 200
+	// purgeBatch bounds how many events of a destroyed room one transaction
+	// deletes, so that writers never wait for a purge.
+	purgeBatch = 5000
+	// purgeBatches bounds the purging of one sweep.
+	purgeBatches = 50
+	// endedKept is how long an ended session's row can still say why it ended.
+	endedKept = 24 * time.Hour
+	// departuresKept is how long a session that comes back can be told why it
+	// is out of a room; longer than any memberTimeout.
+	departuresKept = time.Hour
+)
+
+// Sweep does what is due at this instant: it renews the node's lease, detaches
+// the sessions of dead nodes, ends sessions whose token ran out, takes out
+// members whose session was detached for memberTimeout, and purges what is
+// over. Any number of processes may sweep: due rows are taken with SKIP LOCKED.
+// One process calls it from one goroutine only, about once a second.
+func (s *Store) Sweep(ctx context.Context) error {
+	now := s.now()
+	if s.leaseUntil.Sub(now) < leaseTime-leaseRenewal {
+		// First of all: a node back from an outage must not sweep itself.
+		if err := s.renewLease(ctx, now); err != nil {
+			return err
+		}
+	}
+	if err := s.detachOrphans(ctx, now); err != nil {
+		return fmt.Errorf("detach the sessions of dead nodes: %w", err)
+	}
+	if err := s.sweepSessions(ctx, expired, now); err != nil {
+		return fmt.Errorf("end expired sessions: %w", err)
+	}
+	if err := s.sweepSessions(ctx, timedOut, now); err != nil {
+		return fmt.Errorf("take out members that timed out: %w", err)
+	}
+	if err := s.purge(ctx, now); err != nil {
+		return fmt.Errorf("purge: %w", err)
+	}
+	return nil
+}
+
+// due is a kind of session that something must happen to: the condition that
+// finds it, and what happens, in a transaction that holds its row.
+type due struct {
+	condition string
+	act       func(context.Context, pgx.Tx, room.Session, time.Time) (room.Change, error)
+}
+
+var (
+	expired = due{
+		condition: `s.ended_at IS NULL AND s.token_expires_at <= $1`,
+		act: func(ctx context.Context, tx pgx.Tx, session room.Session, now time.Time) (room.Change, error) {
+			return endSession(ctx, tx, session, room.EndTokenExpired, now)
+		},
+	}
+	timedOut = due{
+		condition: `s.ended_at IS NULL AND s.detached_at <= $1 AND EXISTS (
+			SELECT FROM attendances a JOIN rooms r USING (generation)
+			WHERE a.session_id = s.session_id AND s.detached_at + make_interval(secs => r.member_timeout) <= $1)`,
+		act: func(ctx context.Context, tx pgx.Tx, session room.Session, now time.Time) (room.Change, error) {
+			rows, err := tx.Query(ctx, `SELECT generation FROM attendances a JOIN rooms r USING (generation)
+				WHERE a.session_id = $1 AND $2 + make_interval(secs => r.member_timeout) <= $3`,
+				session.ID, session.DetachedAt, now)
+			if err != nil {
+				return room.Change{}, err
+			}
+			rooms, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+			if err != nil {
+				return room.Change{}, err
+			}
+			return leaveRooms(ctx, tx, session, rooms, room.ReasonTimedOut, now)
+		},
+	}
+)
+
+// sweepSessions takes due sessions one after the other, each in a transaction
+// of its own, until none is due or a whole batch was done.
+func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
+	for range sweepBatch {
+		var swept room.SessionID
+		err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+			session, err := scanSession(tx.QueryRow(ctx, "SELECT "+sessionColumns+` FROM sessions s
+				WHERE `+d.condition+` LIMIT 1 FOR UPDATE SKIP LOCKED`, now))
+			if err != nil {
+				return room.Change{}, err
+			}
+			swept = session.ID
+			return d.act(ctx, tx, session, now)
+		})
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.keys.forget(swept)
+	}
+	return nil
+}
+
+// purge deletes what nobody can ask for any more, a bounded piece at a time. A
+// destroyed room's messages go with it, at once for readers and here for good.
+func (s *Store) purge(ctx context.Context, now time.Time) error {
+	for range purgeBatches {
+		more, err := s.purgeRoom(ctx)
+		if err != nil {
+			return translate(err)
+		}
+		if !more {
+			break
+		}
+	}
+	if _, err := s.pool.Exec(ctx, "DELETE FROM departures WHERE left_at < $1", now.Add(-departuresKept)); err != nil {
+		return translate(err)
+	}
+	_, err := s.pool.Exec(ctx, "DELETE FROM sessions WHERE ended_at < $1", now.Add(-endedKept))
+	return translate(err)
+}
+
+// purgeRoom deletes a piece of the log of one destroyed room, and the room when
+// that was the last piece. It reports whether there was anything to do.
+func (s *Store) purgeRoom(ctx context.Context) (bool, error) {
+	var g room.Generation
+	err := s.pool.QueryRow(ctx,
+		"SELECT generation FROM rooms WHERE destroyed_at IS NOT NULL ORDER BY destroyed_at LIMIT 1").Scan(&g)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	deleted, err := s.pool.Exec(ctx, `DELETE FROM events WHERE generation = $1 AND seq IN (
+		SELECT seq FROM events WHERE generation = $1 ORDER BY seq LIMIT $2)`, g, purgeBatch)
+	if err != nil || deleted.RowsAffected() == purgeBatch {
+		return true, err
+	}
+	_, err = s.pool.Exec(ctx, "DELETE FROM rooms WHERE generation = $1", g)
+	return true, err
+}

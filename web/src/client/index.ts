@@ -1,0 +1,13 @@
+export {
+  type LoginOptions,
+  Parlor,
+  type ParlorEvents,
+  type ResumeOptions,
+  type ResumeState,
+  type TokenSource,
+} from './client.ts';
+export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
+export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
+export { ParlorError, type ProblemCode } from './problem.ts';
+export type { EnterRoomReply, MemberQuery, RoomOptions } from './rooms.ts';
+export type { LeaveReason, Limits, Member, Message, Room, Session, StreamEvents, User } from './types.ts';

@@ -1,0 +1,32 @@
+export type Listener<T> = (data: T) => void;
+
+/** The listeners of each event, called in the order in which they were added. */
+export class Listeners<Events> {
+  readonly #byEvent = new Map<keyof Events, Set<Listener<never>>>();
+
+  add<E extends keyof Events>(event: E, listener: Listener<Events[E]>): void {
+    const set = this.#byEvent.get(event) ?? new Set();
+    this.#byEvent.set(event, set.add(listener));
+  }
+
+  remove<E extends keyof Events>(event: E, listener: Listener<Events[E]>): void {
+    this.#byEvent.get(event)?.delete(listener);
+  }
+
+  /** Calls every listener, whatever the others do: one that throws must not cost the rest their event. */
+  emit<E extends keyof Events>(event: E, data: Events[E]): void {
+    for (const listener of [...(this.#byEvent.get(event) ?? [])] as Listener<Events[E]>[]) {
+      try {
+        listener(data);
+      } catch (error) {
+        report(error);
+      }
+    }
+  }
+}
+
+/** Shows an error where uncaught ones are shown, without interrupting the caller. */
+export function report(error: unknown): void {
+  if (typeof reportError === 'function') reportError(error);
+  else console.error(error); // Node has no reportError
+}

@@ -1,0 +1,78 @@
+import type { components, paths } from './api.gen.ts';
+
+type Schemas = components['schemas'];
+
+export type Room = Schemas['Room'];
+export type RoomConfig = Schemas['RoomConfigRequest'];
+export type Member = Schemas['Member'];
+export type User = Schemas['User'];
+export type Message = Schemas['Message'];
+export type Session = Schemas['Session'];
+export type SessionReply = Schemas['CreateSessionReply'];
+export type Limits = Schemas['Limits'];
+export type LeaveReason = Schemas['LeaveReason'];
+export type ProblemDetails = Schemas['Problem'];
+
+/** What happens on a session's stream, by the name of the SSE event. */
+export interface StreamEvents {
+  sessionReady: Schemas['SessionReadyEvent'];
+  connectionStateChanged: Schemas['ConnectionStateChangedEvent'];
+  roomStateChanged: Schemas['RoomStateChangedEvent'];
+  roomMemberJoined: Schemas['RoomMemberJoinedEvent'];
+  roomMemberLeft: Schemas['RoomMemberLeftEvent'];
+  roomMessageReceived: Schemas['RoomMessageReceivedEvent'];
+  roomReset: Schemas['RoomResetEvent'];
+  tokenWillExpire: Schemas['TokenWillExpireEvent'];
+  reconnect: Schemas['ReconnectEvent'];
+}
+
+/**
+ * The names again, as values: an EventSource must be asked for each of them.
+ * The compiler refuses a name too many, the unit tests compare both with the
+ * contract.
+ */
+export const streamEventNames = [
+  'sessionReady',
+  'connectionStateChanged',
+  'roomStateChanged',
+  'roomMemberJoined',
+  'roomMemberLeft',
+  'roomMessageReceived',
+  'roomReset',
+  'tokenWillExpire',
+  'reconnect',
+] as const satisfies readonly (keyof StreamEvents)[];
+
+// What follows reads an operation's parts out of the generated contract, so
+// that a call with a wrong path, field or reply does not compile.
+
+type Verb = 'get' | 'post' | 'put' | 'delete';
+type JSONContent = { content: { 'application/json': unknown } };
+type JSONOf<T> = T extends JSONContent ? T['content']['application/json'] : undefined;
+
+export type Path = keyof paths;
+export type Method<P extends Path> = {
+  [V in Verb]: paths[P][V] extends undefined ? never : V;
+}[Verb];
+export type Operation<P extends Path, M extends Method<P>> = NonNullable<paths[P][M]>;
+
+type Parameters<O, In extends 'path' | 'query'> = O extends { parameters: { [K in In]?: infer P } }
+  ? NonNullable<P>
+  : never;
+
+type PathOf<O> = [Parameters<O, 'path'>] extends [never] ? { path?: never } : { path: Parameters<O, 'path'> };
+type QueryOf<O> = { query?: Parameters<O, 'query'> };
+type BodyOf<O> = O extends { requestBody: JSONContent }
+  ? { body: JSONOf<O['requestBody']> }
+  : O extends { requestBody?: infer B }
+    ? { body?: JSONOf<NonNullable<B>> }
+    : never;
+
+/** The arguments of an operation: those of its path, its query and its body. */
+export type Arguments<O> = PathOf<O> & QueryOf<O> & BodyOf<O>;
+
+/** What an operation answers when it succeeds; undefined where that has no body. */
+export type Reply<O> = O extends { responses: infer R }
+  ? { [Status in keyof R & Success]: JSONOf<R[Status]> }[keyof R & Success]
+  : never;
+type Success = 200 | 201 | 204;

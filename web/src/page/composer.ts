@@ -1,0 +1,37 @@
+import { byID } from './element.ts';
+import { byteLength } from './identity.ts';
+
+/** The field at the foot of the room, where messages are written. */
+export class Composer {
+  readonly #form = byID('composer', HTMLFormElement);
+  readonly #text = byID('text', HTMLTextAreaElement);
+  readonly #error = byID('composer-error', HTMLElement);
+
+  constructor(textBytes: number, send: (text: string) => void) {
+    this.#error.textContent = '';
+    this.enabled = true;
+    this.#form.onsubmit = (event) => {
+      event.preventDefault();
+      const text = this.#text.value.trim();
+      const tooLong = byteLength(text) > textBytes;
+      this.#error.textContent = tooLong ? 'This message is too long. Send it in parts.' : '';
+      if (text === '' || tooLong) return;
+      this.#text.value = '';
+      send(text);
+    };
+    this.#text.onkeydown = (event) => {
+      // While an input method is composing, Enter chooses a word.
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      this.#form.requestSubmit();
+    };
+  }
+
+  set enabled(enabled: boolean) {
+    for (const control of this.#form.elements) (control as HTMLTextAreaElement | HTMLButtonElement).disabled = !enabled;
+  }
+
+  focus(): void {
+    this.#text.focus();
+  }
+}

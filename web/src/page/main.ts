@@ -1,0 +1,138 @@
+import { Parlor, ParlorError } from '../client/index.ts';
+import { byID } from './element.ts';
+import { Entrance, type Entry } from './entrance.ts';
+import { tabSuffix, userIDOf } from './identity.ts';
+import { RoomView } from './room-view.ts';
+import { forget, load, type RoomChoice, save, type Unsent } from './saved.ts';
+import { developmentToken } from './token.ts';
+import { wordsForError } from './words.ts';
+
+const parameters = new URLSearchParams(location.search);
+const transport = parameters.get('transport') === 'eventSource' ? 'eventSource' : 'fetch';
+
+/** What is open, if any. */
+let current: { parlor: Parlor; view: RoomView; development: boolean } | undefined;
+const entrance = new Entrance(enter);
+
+async function enter({ name, room, token: pasted }: Entry): Promise<void> {
+  const userID = userIDOf(name, tabSuffix());
+  const token = pasted || (await developmentToken(userID, name));
+  if (token === undefined) {
+    entrance.askForToken();
+    return;
+  }
+  const development = pasted === '';
+  const source = development ? { getToken: () => newToken(userID, name) } : {};
+  const parlor = await Parlor.login({ token, ...source, userName: name, device: 'page', transport });
+  const view = open(parlor, room, development);
+  try {
+    await view.enter();
+  } catch (error) {
+    close();
+    void parlor.logout().catch(() => {}); // it would end by itself
+    throw error;
+  }
+  entrance.hide();
+  history.replaceState(null, '', addressOf(room));
+  keep();
+}
+
+/** Goes on with the session that the tab had before it was reloaded. */
+async function resume(): Promise<boolean> {
+  const saved = load();
+  if (saved === undefined) return false;
+  const { session, room, development, unsent } = saved;
+  const source = development ? { getToken: () => newToken(session.userID, session.userName) } : {};
+  const parlor = Parlor.resume(session, { ...source, transport });
+  await show(parlor, open(parlor, room, development), unsent);
+  return true;
+}
+
+async function show(parlor: Parlor, view: RoomView, unsent: Unsent[]): Promise<void> {
+  try {
+    await view.resume(unsent);
+  } catch (error) {
+    parlor.close();
+    close();
+    const over = error instanceof ParlorError && error.status === 401;
+    if (over) forget();
+    entrance.show(prefilled());
+    entrance.say(wordsForError(error));
+  }
+}
+
+function open(parlor: Parlor, room: RoomChoice, development: boolean): RoomView {
+  const view = new RoomView(parlor, room, { leave, reclaim });
+  current = { parlor, view, development };
+  return view;
+}
+
+function close(): void {
+  current?.view.close();
+  current = undefined;
+}
+
+function leave(): void {
+  if (current === undefined) return;
+  const { parlor, view } = current;
+  close();
+  forget();
+  entrance.show({ name: parlor.userName, room: view.room.roomName || view.room.roomID });
+  // Nobody waits for it: where the server is away, it finds out by the stream that is gone.
+  void leaveAndLogOut(parlor, view.room);
+}
+
+async function leaveAndLogOut(parlor: Parlor, { roomID }: RoomChoice): Promise<void> {
+  try {
+    await parlor.leaveRoom(roomID).catch(() => {});
+    await parlor.logout();
+  } catch {
+    // The session's time runs out.
+  }
+}
+
+/** Opens the stream again that another tab took over. */
+function reclaim(): void {
+  if (current === undefined) return;
+  keep();
+  close();
+  void resume();
+}
+
+function keep(): void {
+  if (current === undefined) return;
+  const { parlor, view, development } = current;
+  save({ session: parlor.resumeState(), development, room: view.room, unsent: view.unsent });
+}
+
+async function newToken(userID: string, userName: string): Promise<string> {
+  const token = await developmentToken(userID, userName);
+  if (token === undefined) throw new Error('the server makes no more tokens');
+  return token;
+}
+
+function prefilled(): { name: string | undefined; room: string | undefined } {
+  const { name, room } = Object.fromEntries(parameters);
+  return { name, room };
+}
+
+/** The page's address with the room in it, for others to be invited with. */
+function addressOf({ roomID, roomName }: RoomChoice): string {
+  const address = new URLSearchParams({ room: roomName || roomID });
+  if (transport !== 'fetch') address.set('transport', transport);
+  return `?${address}`;
+}
+
+// A tab that is hidden may be gone without another word.
+window.addEventListener('pagehide', keep);
+document.addEventListener('visibilitychange', () => {
+  if (document.visibilityState === 'hidden') keep();
+});
+
+const membersButton = byID('members-button', HTMLButtonElement);
+membersButton.onclick = () => {
+  const open = membersButton.getAttribute('aria-expanded') !== 'true';
+  membersButton.setAttribute('aria-expanded', String(open));
+};
+
+if (!(await resume())) entrance.show(prefilled());

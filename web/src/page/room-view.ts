@@ -1,0 +1,216 @@
+import { type ConnectionEvent, type ConnectionState, type Parlor, ParlorError, type Room } from '../client/index.ts';
+import { Composer } from './composer.ts';
+import { byID } from './element.ts';
+import { History } from './history.ts';
+import { Log } from './log.ts';
+import { Members } from './members.ts';
+import { Outbox } from './outbox.ts';
+import type { RoomChoice, Unsent } from './saved.ts';
+import { connectionWords, wordsForEnd, wordsForError, wordsForLeaving } from './words.ts';
+
+/** What the view asks of the page around it. */
+export interface RoomViewActions {
+  /** Leaves the room and the session, and goes back to the entrance. */
+  leave(): void;
+  /** Takes the session back from the tab that took it over. */
+  reclaim(): void;
+}
+
+/** The room on the page, from entering it to leaving it. */
+export class RoomView {
+  readonly #view = byID('room', HTMLElement);
+  readonly #title = byID('room-title', HTMLElement);
+  readonly #connection = byID('connection', HTMLElement);
+  readonly #connectionWords = byID('connection-words', HTMLElement);
+  readonly #notice = byID('notice', HTMLElement);
+  readonly #parlor: Parlor;
+  readonly #room: RoomChoice;
+  readonly #actions: RoomViewActions;
+  readonly #composer: Composer;
+  readonly #log: Log;
+  readonly #history: History;
+  readonly #members: Members;
+  readonly #outbox: Outbox;
+  readonly #stopListening: (() => void)[];
+  #generation = 0;
+  /** The highest seq that the stream has brought. */
+  #lastSeq = 0;
+  /** Whether the view shows a room the session is in; while it enters one it does not. */
+  #inside = false;
+
+  constructor(parlor: Parlor, room: RoomChoice, actions: RoomViewActions) {
+    this.#parlor = parlor;
+    this.#room = room;
+    this.#actions = actions;
+    this.#log = new Log(parlor.userID);
+    this.#history = new History(parlor, room.roomID, this.#log);
+    this.#members = new Members(parlor, room.roomID);
+    this.#outbox = new Outbox(parlor, room.roomID, this.#log);
+    this.#composer = new Composer(parlor.limits.textBytes, (text) => this.#outbox.add({ text }));
+    this.#stopListening = this.#listen();
+    byID('leave', HTMLButtonElement).onclick = () => actions.leave();
+    this.#showConnection(parlor.connectionState);
+    this.#showNotice('');
+  }
+
+  get room(): RoomChoice {
+    return this.#room;
+  }
+
+  get unsent(): Unsent[] {
+    return this.#outbox.unsent;
+  }
+
+  /** Enters the room, and shows it. */
+  async enter(): Promise<void> {
+    const { roomID, roomName } = this.#room;
+    const { room } = await this.#parlor.enterRoom(roomID, { roomName });
+    this.#show();
+    await this.#load(room);
+  }
+
+  /** Shows the room that the session is in since before the page was reloaded, and sends what was not sent. */
+  async resume(unsent: Unsent[]): Promise<void> {
+    this.#show();
+    try {
+      const { room } = await this.#parlor.getRoom(this.#room.roomID);
+      await this.#load(room);
+    } catch (error) {
+      if (!isOutside(error)) throw error;
+      await this.enter();
+    }
+    for (const message of unsent) this.#outbox.add(message);
+  }
+
+  close(): void {
+    for (const stop of this.#stopListening) stop();
+    this.#history.close();
+    this.#log.clear();
+    this.#view.hidden = true;
+  }
+
+  #show(): void {
+    const title = this.#room.roomName || this.#room.roomID;
+    this.#title.textContent = title;
+    document.title = `${title} · Parlor`;
+    this.#view.hidden = false;
+    this.#composer.focus();
+  }
+
+  /** Fills the view; `after` is how far it was filled before the session fell out of the room. */
+  async #load(room: Room, after = 0): Promise<void> {
+    const known = room.generation === this.#generation && after > 0;
+    this.#begin(room.generation);
+    this.#inside = true;
+    const messages = known ? this.#history.loadAfter(after) : this.#history.loadNewest();
+    await Promise.all([messages, this.#members.load()]);
+    this.#showNotice('');
+  }
+
+  /** Starts over where the room is another one of the same name. */
+  #begin(generation: number): void {
+    if (generation === this.#generation) return;
+    const first = this.#generation === 0;
+    this.#generation = generation;
+    this.#lastSeq = 0;
+    this.#clear();
+    if (!first) this.#log.addLine(0, 'The room was empty and has closed. This is a new one.');
+  }
+
+  #clear(): void {
+    this.#log.clear();
+    this.#history.clear();
+  }
+
+  #listen(): (() => void)[] {
+    const parlor = this.#parlor;
+    /** Takes an event of this room, also before the reply to entering it is here. */
+    const ours = (event: { roomID: string; generation: number; seq: number }) => {
+      if (event.roomID !== this.#room.roomID || event.generation < this.#generation) return false;
+      this.#begin(event.generation);
+      this.#lastSeq = event.seq;
+      return true;
+    };
+    return [
+      parlor.on('connectionStateChanged', ({ state, event }) => this.#showConnection(state, event)),
+      parlor.on('sessionReady', ({ rooms }) => {
+        if (this.#inside && !rooms.some(({ roomID }) => roomID === this.#room.roomID)) void this.#enterAgain();
+      }),
+      parlor.on('roomStateChanged', ({ roomID, state, event }) => {
+        const out = state === 'disconnected' && (event === 'networkTimeout' || event === 'roomNotExist');
+        if (this.#inside && out && roomID === this.#room.roomID) void this.#enterAgain();
+      }),
+      parlor.on('roomReset', ({ room }) => {
+        if (!this.#inside || room.roomID !== this.#room.roomID) return;
+        this.#begin(room.generation);
+        this.#clear();
+        this.#lastSeq = room.lastSeq;
+        this.#loadOrSay(() => this.#load(room));
+      }),
+      parlor.on('roomMemberJoined', (event) => {
+        if (!ours(event)) return;
+        this.#members.joined(event);
+        for (const { userID, userName } of event.memberList) {
+          this.#log.addLine(event.seq, userID === parlor.userID ? 'You joined' : `${userName} joined`);
+        }
+      }),
+      parlor.on('roomMemberLeft', (event) => {
+        if (!ours(event)) return;
+        this.#members.left(event);
+        for (const { userName, reason } of event.memberList) {
+          this.#log.addLine(event.seq, wordsForLeaving(userName, reason), { 'data-reason': reason });
+        }
+      }),
+      parlor.on('roomMessageReceived', (event) => {
+        if (!ours(event)) return;
+        for (const message of event.messageList) {
+          this.#log.addMessage(message);
+          if (message.sender.userID === parlor.userID) this.#outbox.sent(message);
+        }
+      }),
+    ];
+  }
+
+  /** The session was away for longer than the room lets its members be. */
+  async #enterAgain(): Promise<void> {
+    this.#inside = false; // until entered; further events that say so change nothing
+    const after = this.#lastSeq;
+    await this.#loadOrSay(async () => {
+      const { roomID, roomName } = this.#room;
+      const { room } = await this.#parlor.enterRoom(roomID, { roomName });
+      await this.#load(room, after);
+    });
+  }
+
+  async #loadOrSay(load: () => Promise<void>): Promise<void> {
+    try {
+      await load();
+    } catch (error) {
+      this.#showNotice(wordsForError(error), 'Try again', () => void this.#loadOrSay(load));
+    }
+  }
+
+  #showConnection(state: ConnectionState, event?: ConnectionEvent): void {
+    this.#connection.dataset['state'] = state;
+    this.#connectionWords.textContent = connectionWords[state];
+    if (state !== 'disconnected' || event === undefined) return;
+    this.#composer.enabled = false;
+    const [label, act] =
+      event === 'superseded'
+        ? ['Continue here', () => this.#actions.reclaim()]
+        : ['Back to the entrance', () => this.#actions.leave()];
+    this.#showNotice(wordsForEnd(event), label, act);
+  }
+
+  #showNotice(words: string, label = '', act = () => {}): void {
+    this.#notice.hidden = words === '';
+    byID('notice-words', HTMLElement).textContent = words;
+    const button = byID('notice-button', HTMLButtonElement);
+    button.textContent = label;
+    button.onclick = act;
+  }
+}
+
+function isOutside(error: unknown): boolean {
+  return error instanceof ParlorError && (error.code === 'not_in_room' || error.code === 'room_not_found');
+}

@@ -1,0 +1,62 @@
+import type { ResumeState } from '../client/index.ts';
+import { randomSuffix } from './identity.ts';
+
+/** What survives a reload of the tab, and nothing but the tab reads. */
+export interface Saved {
+  session: ResumeState;
+  /** Whether the server makes this user's tokens, so that the page can renew them. */
+  development: boolean;
+  room: RoomChoice;
+  /** Messages that were not known to be sent, with the IDs that make sending them again safe. */
+  unsent: Unsent[];
+}
+
+/** The room that was asked for. */
+export interface RoomChoice {
+  roomID: string;
+  roomName: string;
+}
+
+export interface Unsent {
+  clientMessageID: string;
+  text: string;
+}
+
+const SAVED = 'parlor.saved';
+const SUFFIX = 'parlor.suffix';
+
+export function load(): Saved | undefined {
+  try {
+    const text = sessionStorage.getItem(SAVED);
+    return text === null ? undefined : (JSON.parse(text) as Saved);
+  } catch {
+    return undefined; // another version's, or no storage at all
+  }
+}
+
+export function save(saved: Saved): void {
+  try {
+    sessionStorage.setItem(SAVED, JSON.stringify(saved));
+  } catch {
+    // Full or forbidden: a reload then begins at the entrance.
+  }
+}
+
+export function forget(): void {
+  try {
+    sessionStorage.removeItem(SAVED);
+  } catch {
+    // Then there is nothing to forget.
+  }
+}
+
+/** Tells this tab's person from others of the same name; the same after a reload. */
+export function tabSuffix(): string {
+  try {
+    const suffix = sessionStorage.getItem(SUFFIX) ?? randomSuffix();
+    sessionStorage.setItem(SUFFIX, suffix);
+    return suffix;
+  } catch {
+    return randomSuffix();
+  }
+}

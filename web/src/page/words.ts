@@ -1,0 +1,63 @@
+import { type ConnectionEvent, type ConnectionState, type LeaveReason, ParlorError } from '../client/index.ts';
+
+/** What went wrong, for people. The server's own words serve where these know no better ones. */
+export function wordsForError(error: unknown): string {
+  if (!(error instanceof ParlorError)) return 'Something went wrong on this page. Reload it, please.';
+  switch (error.code) {
+    case 'network_error':
+      return 'The server could not be reached. Is it running, and are you online?';
+    case 'unavailable':
+      return 'The server is busy or restarting. Try again in a moment.';
+    case 'unexpected_reply':
+      return 'Something between you and the server answered in its place. Try again in a moment.';
+    case 'token_invalid':
+      return 'The server does not accept this token.';
+    case 'token_expired':
+      return 'The token has expired. Get a new one.';
+    case 'forbidden_host':
+      return 'Development tokens are given out on this machine itself only. Open this page as http://localhost.';
+    case 'not_granted':
+      return 'Your token does not allow that in this room.';
+    case 'room_full':
+      return 'The room is full.';
+    case 'too_many_rooms':
+      return 'You are in too many rooms already. Leave one first.';
+    case 'not_in_room':
+      return 'You are not in this room any more.';
+    case 'session_ended':
+    case 'unauthenticated':
+      return 'Your session has ended. Enter again.';
+    default:
+      return error.message;
+  }
+}
+
+export const connectionWords: Record<ConnectionState, string> = {
+  connecting: 'Connecting…',
+  connected: 'Connected',
+  reconnecting: 'Reconnecting…',
+  disconnected: 'Disconnected',
+};
+
+/** Why the connection is gone for good. */
+export function wordsForEnd(event: ConnectionEvent): string {
+  switch (event) {
+    case 'superseded':
+      return 'This session goes on in another tab.';
+    case 'tokenExpired':
+      return 'Your token has expired.';
+    default:
+      return 'Your session has ended.';
+  }
+}
+
+const reasons: Record<LeaveReason, string> = {
+  left: '',
+  loggedOut: ': logged out',
+  timedOut: ': timed out',
+  tokenExpired: ': token expired',
+};
+
+export function wordsForLeaving(name: string, reason: LeaveReason): string {
+  return `${name} left${reasons[reason] ?? `: ${reason}`}`;
+}
