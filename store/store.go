@@ -68,6 +68,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	config.MaxConns = max(config.MaxConns, maxConns)
 	// A node that cannot reach PostgreSQL says so within seconds.
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
+	// Every statement finds its rows through an index, so one plan is right for
+	// all its values; planning an append anew takes longer than running it.
+	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
 	if o.Commit == nil {
 		o.Commit = func(room.Change) {}
 	}

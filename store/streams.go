@@ -63,7 +63,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Gener
 // does not take now is tried again until it does.
 func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
 	s.keys.forget(id)
-	s.detacher.add(detachment{id, streamNo, at})
+	s.detacher.add(detachment{id, streamNo, at.UTC().Truncate(time.Millisecond)})
 }
 
 type detachment struct {

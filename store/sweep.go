@@ -74,7 +74,7 @@ var (
 			WHERE a.session_id = s.session_id AND s.detached_at + make_interval(secs => r.member_timeout) <= $1)`,
 		act: func(ctx context.Context, tx pgx.Tx, session room.Session, now time.Time) (room.Change, error) {
 			rows, err := tx.Query(ctx, `SELECT generation FROM attendances a JOIN rooms r USING (generation)
-				WHERE a.session_id = $1 AND $2 + make_interval(secs => r.member_timeout) <= $3`,
+				WHERE a.session_id = $1 AND $2::timestamptz + make_interval(secs => r.member_timeout) <= $3`,
 				session.ID, session.DetachedAt, now)
 			if err != nil {
 				return room.Change{}, err

@@ -1,5 +1,10 @@
-// Package web holds the built pages: the demo and the contract's readable form. `make web` builds them; until then the
-// folder is empty and the server has no pages, only its API.
+// Package web holds the pages that the server shows to browsers: the room page
+// at / and the API reference at /docs.
+//
+// Their sources are TypeScript; `make web` builds them into dist, which is not
+// under version control. The server also compiles without having built them:
+// dist then holds nothing but .gitkeep, index.html does not exist, and the
+// server has no page to show while its API works as ever.
 package web
 
 import (
@@ -7,14 +12,18 @@ import (
 	"io/fs"
 )
 
+// "all:" includes .gitkeep, without which an empty dist would not compile.
+//
 //go:embed all:dist
 var dist embed.FS
 
-// Dist is the built pages, with index.html at its root.
+// Dist returns the built pages: index.html, docs.html and the files under
+// assets, whose names change with their content. It is empty but for .gitkeep
+// where `make web` has not run.
 func Dist() fs.FS {
-	pages, err := fs.Sub(dist, "dist")
+	sub, err := fs.Sub(dist, "dist")
 	if err != nil {
-		panic(err) // "dist" is a valid path
+		panic(err) // the name is a constant and valid
 	}
-	return pages
+	return sub
 }

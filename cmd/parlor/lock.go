@@ -33,7 +33,7 @@ func lockFolder(folder string) (folderLock, error) {
 	if err != nil {
 		return folderLock{}, fmt.Errorf("lock the data folder: %w", err)
 	}
-	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if err != nil {
 		defer file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {

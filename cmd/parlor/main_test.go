@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -32,6 +33,8 @@ type result struct {
 // parlor runs the program in a process of its own, with no settings in the environment but the given.
 func parlor(ctx context.Context, t *testing.T, env []string, args ...string) result {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // a server that should have refused to start must not hang the test
+	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}, env...)

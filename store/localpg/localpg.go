@@ -148,7 +148,7 @@ func (s *Server) supervise(ctx context.Context) {
 		began := time.Now()
 		err := s.run(ctx)
 		if ctx.Err() != nil {
-			s.err = err
+			s.err = errors.Join(err, s.awaitOrphans(ctx))
 			return
 		}
 		select {
@@ -162,11 +162,18 @@ func (s *Server) supervise(ctx context.Context) {
 			"error", err, "after", delay, "log", filepath.Join(s.cluster.dir, logName))
 		select {
 		case <-ctx.Done():
+			s.err = s.awaitOrphans(ctx)
 			return
 		case <-time.After(delay):
 		}
 		delay = min(2*delay, lastRestartDelay)
 	}
+}
+
+// awaitOrphans returns when the processes of a postmaster that was killed have ended too: who stopped the server may
+// remove or copy its folder.
+func (s *Server) awaitOrphans(ctx context.Context) error {
+	return stopLeftover(context.WithoutCancel(ctx), s.cluster, s.socket, s.log)
 }
 
 // run starts PostgreSQL and returns when it has ended: nil after a shutdown that the context asked for.

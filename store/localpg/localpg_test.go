@@ -170,13 +170,7 @@ func TestStopDuringRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the end is noticed", func() bool { return len(server.exits) > 0 })
-	if err := server.Stop(); err != nil {
-		t.Fatalf("Stop: %v", err)
-	}
-	eventually(t, "orphans end", func() bool {
-		left, err := serving(t.Context(), server.cluster)
-		return err == nil && len(left) == 0
-	})
+	stop(t, server)
 }
 
 // TestParentKilled covers the kernel's signal at the parent's death, where there is one, and the next Start.

@@ -1,9 +1,9 @@
 import { Parlor, ParlorError } from '../client/index.ts';
 import { byID } from './element.ts';
 import { Entrance, type Entry } from './entrance.ts';
-import { tabSuffix, userIDOf } from './identity.ts';
+import { userIDOf } from './identity.ts';
 import { RoomView } from './room-view.ts';
-import { forget, load, type RoomChoice, save, type Unsent } from './saved.ts';
+import { forget, load, type RoomChoice, save, tabSuffix, type Unsent } from './saved.ts';
 import { developmentToken } from './token.ts';
 import { wordsForError } from './words.ts';
 

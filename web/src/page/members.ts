@@ -9,7 +9,7 @@ const LISTED = 100;
 export class Members {
   readonly #list = byID('member-list', HTMLUListElement);
   readonly #more = byID('members-more', HTMLElement);
-  readonly #count = byID('member-count', HTMLElement);
+  readonly #counts = document.querySelectorAll('.member-count');
   readonly #parlor: Parlor;
   readonly #roomID: string;
   readonly #members = new Map<string, Member>();
@@ -58,7 +58,7 @@ export class Members {
 
   #show(): void {
     this.#list.replaceChildren(...Array.from(this.#members.values(), (member) => this.#row(member)));
-    this.#count.textContent = String(this.#total);
+    for (const count of this.#counts) count.textContent = String(this.#total);
     const rest = this.#total - this.#members.size;
     this.#more.hidden = rest === 0;
     this.#more.textContent = `and ${rest} more`;

@@ -1,0 +1,53 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/storetest"
+)
+
+// BenchmarkPostMessage measures stored messages a second by the number of
+// concurrent senders, in one room and in many.
+func BenchmarkPostMessage(b *testing.B) {
+	for _, senders := range []int{1, 16, 256} {
+		for _, rooms := range []int{1, 64} {
+			b.Run(fmt.Sprintf("senders=%d/rooms=%d", senders, rooms), func(b *testing.B) {
+				s := storetest.New(b, store.Options{})
+				sessions := make([]room.Session, senders)
+				for i := range sessions {
+					sessions[i] = newSession(b, s, fmt.Sprintf("user%d", i))
+					if _, _, err := s.EnterRoom(b.Context(), sessions[i].ID, roomOf(i%rooms), "", room.Config{}); err != nil {
+						b.Fatal(err)
+					}
+				}
+				work := make(chan struct{}, senders)
+				done := make(chan error, senders)
+				b.ResetTimer()
+				for i, session := range sessions {
+					go func() {
+						for range work {
+							if _, err := s.PostMessage(b.Context(), session, roomOf(i%rooms), textDraft("good morning, everybody")); err != nil {
+								done <- err
+								return
+							}
+						}
+						done <- nil
+					}()
+				}
+				for range b.N {
+					work <- struct{}{}
+				}
+				close(work)
+				for range senders {
+					if err := <-done; err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+			})
+		}
+	}
+}

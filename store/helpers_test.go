@@ -1,0 +1,156 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/storetest"
+)
+
+// fixture is a store on a database of its own, what it committed, and its clock.
+type fixture struct {
+	*store.Store
+	address string
+	clock   *clock
+	heard   *recorder
+}
+
+func setup(t testing.TB, o store.Options) fixture {
+	t.Helper()
+	f := fixture{address: storetest.Database(t), clock: &clock{now: time.Now()}, heard: &recorder{}}
+	o.Now, o.Commit = f.clock.Now, f.heard.commit
+	f.Store = storetest.Open(t, f.address, o)
+	return f
+}
+
+// query reads one value straight from the database.
+func query[T any](t testing.TB, f fixture, sql string, args ...any) T {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var v T
+	if err := conn.QueryRow(context.Background(), sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+// clock is a clock that only moves when it is told to.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// recorder keeps the changes that a store committed.
+type recorder struct {
+	mu     sync.Mutex
+	change room.Change
+}
+
+func (r *recorder) commit(c room.Change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.change = r.change.And(c)
+}
+
+// take returns what was committed since the last take.
+func (r *recorder) take() room.Change {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.change
+	r.change = room.Change{}
+	return c
+}
+
+func roomOf(i int) room.RoomID { return room.RoomID(fmt.Sprintf("room%d", i)) }
+
+func textDraft(text string) room.Draft {
+	return room.Draft{Kind: room.KindText, Text: text, Priority: room.PriorityMedium}
+}
+
+// newSession stores a session that lasts an hour.
+func newSession(t testing.TB, s *store.Store, user string) room.Session {
+	t.Helper()
+	return newSessionUntil(t, s, user, time.Now().Add(time.Hour))
+}
+
+func newSessionUntil(t testing.TB, s *store.Store, user string, expires time.Time) room.Session {
+	t.Helper()
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	session := room.Session{
+		ID:        room.SessionID(uuid.Must(uuid.NewV7()).String()),
+		User:      room.User{ID: room.UserID(user), Name: "User " + user},
+		CreatedAt: now, DetachedAt: now, TokenExpiresAt: expires.UTC().Truncate(time.Millisecond),
+	}
+	if err := s.CreateSession(context.Background(), session, randomKey(t), randomKey(t)); err != nil {
+		t.Fatalf("create a session: %v", err)
+	}
+	return session
+}
+
+func randomKey(t testing.TB) room.KeyHash {
+	t.Helper()
+	a, b := uuid.New(), uuid.New()
+	return room.KeyHash(append(a[:], b[:]...))
+}
+
+func openOn(t testing.TB, address string, o store.Options) *store.Store {
+	t.Helper()
+	return storetest.Open(t, address, o)
+}
+
+func attach(t testing.TB, f fixture, session room.Session) room.Attachment {
+	t.Helper()
+	a, err := f.Attach(t.Context(), session.ID, nil)
+	if err != nil {
+		t.Fatalf("attach %s: %v", session.User.ID, err)
+	}
+	return a
+}
+
+func detached(t testing.TB, f fixture, session room.Session) bool {
+	t.Helper()
+	s, err := f.SessionByID(t.Context(), session.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !s.DetachedAt.IsZero()
+}
+
+// waitUntil waits for something that another goroutine brings about.
+func waitUntil(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(20 * time.Second)
+	for !happened() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited too long until %s", what)
+		}
+	}
+}

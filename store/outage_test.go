@@ -1,0 +1,133 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/localpg"
+	"parlor/store/storetest"
+)
+
+// TestPostgreSQLGoesAwayAndComesBack stops a real server under writers. While it
+// is away every call says so; when it is back all goes on, and what was
+// acknowledged is there, once.
+func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "parlor-outage-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // as root, the server runs as another user
+		t.Fatal(err)
+	}
+	o := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}
+	pg := start(t, o)
+	if _, err := store.Migrate(t.Context(), pg.URL()); err != nil {
+		t.Fatal(err)
+	}
+	var doubts atomic.Int64
+	heard := &recorder{}
+	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, heard: heard}
+	f.Store = storetest.Open(t, pg.URL(), store.Options{
+		Commit: heard.commit, Doubt: func() { doubts.Add(1) }, Now: f.clock.Now,
+	})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	stream := attach(t, f, alice)
+
+	stop := make(chan struct{})
+	var (
+		writing      sync.WaitGroup
+		mu           sync.Mutex
+		acknowledged = map[string]room.Seq{}
+		refused      atomic.Int64
+	)
+	for w := range 8 {
+		writing.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				d := textDraft("hello")
+				d.ClientMessageID = fmt.Sprintf("%d-%d", w, i)
+				m, err := f.PostMessage(context.Background(), alice, "lobby", d)
+				switch {
+				case err == nil:
+					mu.Lock()
+					acknowledged[d.ClientMessageID] = m.Seq
+					mu.Unlock()
+				case errors.Is(err, room.ErrUnavailable):
+					refused.Add(1)
+					i-- // the same again, as a client would
+				default:
+					t.Errorf("post: %v", err)
+					return
+				}
+			}
+		})
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acknowledged)
+	}
+	waitUntil(t, "messages flow", func() bool { return count() > 20 })
+	if err := pg.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "writers are refused", func() bool { return refused.Load() > 8 })
+	if _, err := f.SessionByID(t.Context(), alice.ID); !errors.Is(err, room.ErrUnavailable) {
+		t.Errorf("a read during the outage: %v", err)
+	}
+	if err := f.Sweep(t.Context()); !errors.Is(err, room.ErrUnavailable) {
+		t.Errorf("a sweep during the outage: %v", err)
+	}
+	lost := f.clock.Now().Add(time.Second)
+	f.Detach(alice.ID, stream.StreamNo, lost) // must not be forgotten
+	start(t, o)
+	before := count()
+	waitUntil(t, "messages flow again", func() bool { return count() > before+20 })
+	close(stop)
+	writing.Wait()
+
+	waitUntil(t, "the lost stream is known", func() bool { return detached(t, f, alice) })
+	session, err := f.SessionByID(t.Context(), alice.ID)
+	if err != nil || !session.DetachedAt.Equal(lost.UTC().Truncate(time.Millisecond)) {
+		t.Errorf("detached at %v, %v; want %v", session.DetachedAt, err, lost)
+	}
+	if doubts.Load() == 0 {
+		t.Error("nobody was told that logs may have grown unseen")
+	}
+	for id, seq := range acknowledged {
+		if got := query[room.Seq](t, f, "SELECT max(seq) FROM events WHERE client_message_id = $1 HAVING count(*) = 1", id); got != seq {
+			t.Fatalf("message %s is at %d, and was acknowledged at %d", id, got, seq)
+		}
+	}
+	checkInvariants(t, f)
+}
+
+func start(t *testing.T, o localpg.Options) *localpg.Server {
+	t.Helper()
+	pg, err := localpg.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return pg
+}

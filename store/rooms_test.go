@@ -1,0 +1,305 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+var ignoreTimes = cmpopts.IgnoreTypes(time.Time{})
+
+func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.Room {
+	t.Helper()
+	r, _, err := f.EnterRoom(t.Context(), session.ID, id, "", room.Config{})
+	if err != nil {
+		t.Fatalf("%s enters %s: %v", session.User.ID, id, err)
+	}
+	return r
+}
+
+func leave(t testing.TB, f fixture, session room.Session, id room.RoomID) {
+	t.Helper()
+	if err := f.LeaveRoom(t.Context(), session.ID, id); err != nil {
+		t.Fatalf("%s leaves %s: %v", session.User.ID, id, err)
+	}
+}
+
+func sweep(t testing.TB, f fixture) {
+	t.Helper()
+	if err := f.Sweep(t.Context()); err != nil {
+		t.Fatalf("sweep: %v", err)
+	}
+}
+
+func TestRoomLivesWhileItHasMembers(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+
+	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+		t.Errorf("joining a room that is not there: %v", err)
+	}
+	first, err := f.CreateRoom(t.Context(), alice.ID, "lobby", "The lobby", room.Config{MaxMembers: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := room.Room{
+		ID: "lobby", Generation: first.Generation, Name: "The lobby",
+		Config:      room.Config{MemberTimeout: 30, MaxMembers: 7},
+		MemberCount: 1, LastSeq: 1, OldestSeq: 1, CreatedAt: first.CreatedAt,
+	}
+	if diff := cmp.Diff(want, first); diff != "" {
+		t.Errorf("created (-want +got):\n%s", diff)
+	}
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "lobby", "", room.Config{}); !errors.Is(err, room.ErrRoomExists) {
+		t.Errorf("creating it again: %v", err)
+	}
+	entered, created, err := f.EnterRoom(t.Context(), bob.ID, "lobby", "Another name", room.Config{})
+	if err != nil || created || entered.Name != "The lobby" || entered.MemberCount != 2 {
+		t.Errorf("entering it: %+v, created %v, %v", entered, created, err)
+	}
+	leave(t, f, alice, "lobby")
+	leave(t, f, bob, "lobby")
+	if err := f.LeaveRoom(t.Context(), bob.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+		t.Errorf("leaving a room that is gone: %v", err)
+	}
+	second := enter(t, f, bob, "lobby")
+	if second.Generation <= first.Generation || second.LastSeq != 1 || second.Name != "" {
+		t.Errorf("its next life is %+v after %+v", second, first)
+	}
+}
+
+func TestUserIsAMemberOnceWithManySessions(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	tab, phone, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	enter(t, f, bob, "lobby")
+	f.heard.take()
+
+	steps := []struct {
+		do     func()
+		events []room.EventType
+		count  int
+	}{
+		{func() { enter(t, f, tab, "lobby") }, []room.EventType{room.TypeMembersJoined}, 2},
+		{func() { enter(t, f, phone, "lobby") }, nil, 2},
+		{func() { enter(t, f, phone, "lobby") }, nil, 2},
+		{func() { leave(t, f, tab, "lobby") }, nil, 2},
+		{func() { enter(t, f, tab, "lobby") }, nil, 2},
+		{func() { leave(t, f, phone, "lobby") }, nil, 2},
+		{func() { leave(t, f, tab, "lobby") }, []room.EventType{room.TypeMembersLeft}, 1},
+	}
+	for i, step := range steps {
+		step.do()
+		var got []room.EventType
+		for _, e := range f.heard.take().Events {
+			got = append(got, e.Body.Type())
+		}
+		if diff := cmp.Diff(step.events, got); diff != "" {
+			t.Errorf("step %d: events (-want +got):\n%s", i, diff)
+		}
+		r, err := f.RoomByID(t.Context(), bob.ID, "lobby")
+		if err != nil || r.MemberCount != step.count {
+			t.Errorf("step %d: %d members, %v; want %d", i, r.MemberCount, err, step.count)
+		}
+	}
+}
+
+func TestLimitsOfARoomAndOfAUser(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{RoomsPerUser: 2})
+	alice, phone, bob, carol := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"),
+		newSession(t, f.Store, "bob"), newSession(t, f.Store, "carol")
+	if _, err := f.CreateRoom(t.Context(), alice.ID, "small", "", room.Config{MaxMembers: 2}); err != nil {
+		t.Fatal(err)
+	}
+	enter(t, f, bob, "small")
+	if _, err := f.JoinRoom(t.Context(), carol.ID, "small"); !errors.Is(err, room.ErrRoomFull) {
+		t.Errorf("the third in a room for two: %v", err)
+	}
+	enter(t, f, phone, "small") // another session of a member needs no place
+	enter(t, f, alice, "second")
+	if _, err := f.CreateRoom(t.Context(), phone.ID, "third", "", room.Config{}); !errors.Is(err, room.ErrTooManyRooms) {
+		t.Errorf("a third room of a user who may be in two: %v", err)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE room_id = 'third'"); n != 0 {
+		t.Error("the refused room exists")
+	}
+	leave(t, f, alice, "second")
+	enter(t, f, phone, "third")
+}
+
+func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{Defaults: room.Config{MemberTimeout: 10}})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	r := enter(t, f, alice, "lobby")
+	enter(t, f, bob, "lobby")
+	attach(t, f, bob)
+	a := attach(t, f, alice)
+	f.heard.take()
+
+	// While the stream is open the clock does not run.
+	f.clock.advance(time.Hour / 2)
+	sweep(t, f)
+	// Lost, and back in time: nobody notices.
+	f.Detach(alice.ID, a.StreamNo, f.clock.Now())
+	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
+	f.clock.advance(9 * time.Second)
+	sweep(t, f)
+	a = attach(t, f, alice)
+	f.clock.advance(time.Minute)
+	sweep(t, f)
+	if c := f.heard.take(); len(c.Events)+len(c.Departures) != 0 {
+		t.Fatalf("heard %+v, want nothing", c)
+	}
+	// The end of the old stream, told late, does not touch the new one.
+	f.Detach(alice.ID, a.StreamNo-1, f.clock.Now())
+	// Lost, and not back.
+	f.Detach(alice.ID, a.StreamNo, f.clock.Now())
+	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
+	f.clock.advance(10 * time.Second)
+	sweep(t, f)
+	sweep(t, f)
+	want := room.Change{
+		Events: []room.Event{{
+			Room: "lobby", Generation: r.Generation, Seq: 3,
+			Body: room.MembersLeft{MemberList: []room.FormerMember{{User: alice.User, Reason: room.ReasonTimedOut}}},
+		}},
+		Departures: []room.Departure{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonTimedOut}},
+	}
+	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes); diff != "" {
+		t.Errorf("change (-want +got):\n%s", diff)
+	}
+	// Back too late: told why.
+	back, err := f.Attach(t.Context(), alice.ID, []room.Generation{r.Generation})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want.Departures, back.Departures); diff != "" || len(back.Attendances) != 0 {
+		t.Errorf("departures (-want +got):\n%s\nattendances: %v", diff, back.Attendances)
+	}
+	// And may enter again, which forgets it.
+	enter(t, f, alice, "lobby")
+	back = attach(t, f, alice)
+	if len(back.Attendances) != 1 || back.Attendances[0].From != 4 {
+		t.Errorf("attendances: %+v, want lobby from 4", back.Attendances)
+	}
+}
+
+func TestMemberWithoutAnyStreamTimesOut(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	f.clock.advance(room.DefaultMemberTimeout - time.Second)
+	sweep(t, f)
+	if n := query[int](t, f, "SELECT count(*) FROM members"); n != 1 {
+		t.Errorf("%d members before the time, want 1", n)
+	}
+	f.clock.advance(2 * time.Second)
+	sweep(t, f)
+	if n := query[int](t, f, "SELECT count(*) FROM members"); n != 0 {
+		t.Errorf("%d members after it, want 0", n)
+	}
+}
+
+func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	attach(t, f, alice)
+	died := f.clock.Now()
+
+	// Another node, whose clock goes on while the first one does nothing.
+	other := f
+	other.clock, other.heard = &clock{now: died}, &recorder{}
+	other.Store = openOn(t, f.address, store.Options{Now: other.clock.Now, Commit: other.heard.commit})
+	other.clock.advance(14 * time.Second)
+	sweep(t, other)
+	if detached(t, f, alice) {
+		t.Fatal("detached while the lease was good")
+	}
+	other.clock.advance(2 * time.Second)
+	sweep(t, other)
+	session, err := f.SessionByID(t.Context(), alice.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late := session.DetachedAt.Sub(died); late < 14*time.Second || late > 16*time.Second {
+		t.Errorf("detached %v after the last lease, want when it ran out", late)
+	}
+	other.clock.advance(room.DefaultMemberTimeout)
+	sweep(t, other)
+	if c := other.heard.take(); len(c.Departures) != 1 || c.Departures[0].Reason != room.ReasonTimedOut {
+		t.Errorf("departures: %v", c.Departures)
+	}
+}
+
+func TestDestroyedRoomsArePurged(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	for i := range 3 {
+		id := roomOf(i)
+		enter(t, f, alice, id)
+		if _, err := f.PostMessage(t.Context(), alice, id, textDraft("hello")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(t, f, alice, roomOf(0))
+	leave(t, f, alice, roomOf(1))
+	sweep(t, f)
+	for table, want := range map[string]int{"rooms": 1, "events": 2, "members": 1, "attendances": 1, "departures": 2} {
+		if n := query[int](t, f, "SELECT count(*) FROM "+table); n != want {
+			t.Errorf("%d rows in %s, want %d", n, table, want)
+		}
+	}
+	f.clock.advance(2 * time.Hour)
+	sweep(t, f)
+	if n := query[int](t, f, "SELECT count(*) FROM departures WHERE room_id <> 'room2'"); n != 0 {
+		t.Errorf("%d old departures", n)
+	}
+}
+
+func TestMembersArePagedInOrderOfEntering(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	var want []room.UserID
+	var r room.Room
+	for i := range 7 {
+		s := newSession(t, f.Store, fmt.Sprintf("user%d", 9-i))
+		r = enter(t, f, s, "lobby")
+		want = append(want, s.User.ID)
+	}
+	for limit := 1; limit <= 8; limit++ {
+		var got []room.UserID
+		var after room.MemberCursor
+		for more := true; more; {
+			var page []room.Member
+			var err error
+			page, after, more, err = f.Members(t.Context(), r.Generation, after, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range page {
+				got = append(got, m.ID)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("pages of %d (-want +got):\n%s", limit, diff)
+		}
+	}
+	found, err := f.MembersByID(t.Context(), r.Generation, []room.UserID{"user3", "nobody", "user9"})
+	if err != nil || len(found) != 2 || found[0].ID != "user9" || found[1].ID != "user3" {
+		t.Errorf("looked up %v, %v", found, err)
+	}
+}

@@ -1,0 +1,138 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+func TestSessionIsFoundByItsKeys(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	session := room.Session{
+		ID: "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10", User: room.User{ID: "alice", Name: "Älice"}, Device: "phone",
+		Grants:    room.Grants{{RoomID: "a*", Join: true}},
+		CreatedAt: f.clock.Now().UTC().Truncate(time.Millisecond),
+	}
+	session.DetachedAt = session.CreatedAt
+	session.TokenExpiresAt = session.CreatedAt.Add(time.Hour)
+	key, streamKey := randomKey(t), randomKey(t)
+	if err := f.CreateSession(t.Context(), session, key, streamKey); err != nil {
+		t.Fatal(err)
+	}
+
+	for range 2 { // the second time from memory
+		got, err := f.SessionByKey(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(session, got); diff != "" {
+			t.Errorf("by key (-want +got):\n%s", diff)
+		}
+	}
+	if got, err := f.SessionByStreamKey(t.Context(), streamKey); err != nil || got.ID != session.ID {
+		t.Errorf("by stream key: %v, %v", got, err)
+	}
+	if _, err := f.SessionByKey(t.Context(), streamKey); !errors.Is(err, room.ErrStreamKeyRefused) {
+		t.Errorf("a stream key used as a session key: %v", err)
+	}
+	if _, err := f.SessionByStreamKey(t.Context(), key); !errors.Is(err, room.ErrUnauthenticated) {
+		t.Errorf("a session key used as a stream key: %v", err)
+	}
+	if _, err := f.SessionByKey(t.Context(), randomKey(t)); !errors.Is(err, room.ErrUnauthenticated) {
+		t.Errorf("an unknown key: %v", err)
+	}
+}
+
+func TestRenewingKeepsTheSession(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	session := newSession(t, f.Store, "alice")
+	later := session.TokenExpiresAt.Add(time.Hour)
+
+	_, err := f.RenewSession(t.Context(), session.ID, room.Claims{User: room.User{ID: "bob"}, ExpiresAt: later})
+	if !errors.Is(err, room.ErrTokenUserMismatch) {
+		t.Errorf("with another user's token: %v", err)
+	}
+	grants := room.Grants{{RoomID: "only", Join: true}}
+	renewed, err := f.RenewSession(t.Context(), session.ID, room.Claims{User: session.User, ExpiresAt: later, Grants: grants})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := f.SessionByID(t.Context(), session.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stored.TokenExpiresAt.Equal(later) || len(stored.Grants) != 1 || !renewed.TokenExpiresAt.Equal(later) {
+		t.Errorf("stored until %v with %v, want until %v with %v", stored.TokenExpiresAt, stored.Grants, later, grants)
+	}
+}
+
+func TestEndingASessionLeavesItsRooms(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	r := enter(t, f, alice, "lobby")
+	enter(t, f, bob, "lobby")
+	f.heard.take()
+
+	for range 2 { // ending again changes nothing
+		if err := f.EndSession(t.Context(), alice.ID, room.EndLoggedOut); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := f.heard.take()
+	want := room.Change{
+		Events: []room.Event{{
+			Room: "lobby", Generation: r.Generation, Seq: 3,
+			Body: room.MembersLeft{MemberList: []room.FormerMember{{User: alice.User, Reason: room.ReasonLoggedOut}}},
+		}},
+		Departures: []room.Departure{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonLoggedOut}},
+		Ended:      []room.Ending{{Session: alice.ID, Reason: room.EndLoggedOut}},
+	}
+	if diff := cmp.Diff(want, got, ignoreTimes); diff != "" {
+		t.Errorf("change (-want +got):\n%s", diff)
+	}
+	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrSessionEnded) {
+		t.Errorf("joining with an ended session: %v", err)
+	}
+	if _, err := f.Attach(t.Context(), alice.ID, nil); !errors.Is(err, room.ErrSessionEnded) {
+		t.Errorf("a stream of an ended session: %v", err)
+	}
+}
+
+func TestSessionEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSessionUntil(t, f.Store, "alice", f.clock.Now().Add(time.Minute))
+	enter(t, f, alice, "lobby")
+	attach(t, f, alice)
+
+	f.clock.advance(time.Minute - time.Second)
+	sweep(t, f)
+	f.heard.take()
+	f.clock.advance(time.Second)
+	sweep(t, f)
+	c := f.heard.take()
+	if len(c.Ended) != 1 || c.Ended[0] != (room.Ending{Session: alice.ID, Reason: room.EndTokenExpired}) {
+		t.Fatalf("ended: %v", c.Ended)
+	}
+	if len(c.Departures) != 1 || c.Departures[0].Reason != room.ReasonTokenExpired {
+		t.Errorf("departures: %v", c.Departures)
+	}
+	stored, err := f.SessionByID(t.Context(), alice.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stored.Usable(f.clock.Now()); !errors.Is(err, room.ErrTokenExpired) {
+		t.Errorf("afterwards: %v", err)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n != 0 {
+		t.Errorf("%d rooms still live", n)
+	}
+}
