@@ -6,8 +6,8 @@
 
 FROM node:22-alpine AS web
 WORKDIR /src/web
-COPY web/package.json web/package-lock.json ./
-RUN npm ci --no-audit --no-fund
+COPY web/package.json web/package-lock.json web/.npmrc ./
+RUN npm ci
 COPY web ./
 COPY openapi.yaml /src/
 RUN npm run build

@@ -49,7 +49,7 @@ test/web: web ## Check the types of the web code and run its unit tests
 	cd web && npm test
 
 .PHONY: test/browser
-test/browser: build ## Drive the real server from a real browser
+test/browser: web ## Drive the real server from a real browser
 	@scripts/setup.sh postgres chromium
 	cd web && PARLOR_CHROMIUM="$$(../scripts/setup.sh --where chromium)" npm run test:browser
 
@@ -95,7 +95,7 @@ web/node_modules/.built: web/node_modules/.installed $(WEB_SOURCES) $(if $(wildc
 
 web/node_modules/.installed: web/package.json web/package-lock.json
 	@scripts/setup.sh node
-	cd web && npm ci --no-audit --no-fund
+	cd web && npm ci
 	@touch $@
 
 .PHONY: always

@@ -90,6 +90,7 @@ func scan(body []byte) error {
 			if strings.ContainsRune(token.String(), 0) {
 				return invalid(fault{string(d.StackPointer()), "nul", "holds a NUL character"})
 			}
+		default:
 		}
 	}
 }

@@ -153,8 +153,9 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MembersLeft](data)
 	case TypeMessagesReceived:
 		return decode[MessagesReceived](data)
+	default:
+		return nil, fmt.Errorf("no log holds events of type %q", t)
 	}
-	return nil, fmt.Errorf("no log holds events of type %q", t)
 }
 
 func decode[B Body](data []byte) (Body, error) {

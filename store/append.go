@@ -95,19 +95,16 @@ func (a *appender) append(ctx context.Context, item appendItem) (room.Message, e
 func (a *appender) run(lane int) {
 	defer close(a.stopped[lane])
 	in := a.lanes[lane]
-	var held []appendItem // retries of what is in the batch before
+	var batch, later []appendItem
 	for {
-		batch := held
-		held = nil
-		if len(batch) == 0 {
+		if len(later) == 0 {
 			item, ok := <-in
 			if !ok {
 				return
 			}
-			batch = append(batch, item)
+			later = append(later, item)
 		}
-		batch = a.gather(in, batch)
-		batch, held = splitRetries(batch)
+		batch, later = splitRetries(a.gather(in, later))
 		a.commit(batch)
 	}
 }

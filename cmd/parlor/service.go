@@ -96,7 +96,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 	swept := make(chan struct{})
 	go func() { defer close(swept); s.sweep(sweeping) }()
 
-	fmt.Fprintf(to.out, "Parlor is ready: %s\n", c.address(api.Addr()))
+	_, _ = fmt.Fprintf(to.out, "Parlor is ready: %s\n", c.address(api.Addr()))
 	select {
 	case <-ctx.Done():
 	case err = <-failed:

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a parlor that runs in a process of its own.
+type process struct {
+	cmd  *exec.Cmd
+	data string // its data folder
+	url  string // of its API, without a slash at the end
+	ops  string // likewise
+	log  *os.File
+	done chan struct{} // closed when the process has ended
+}
+
+// startParlor starts a server on a data folder and waits until it is ready. It is stopped with the test.
+func startParlor(t *testing.T, data string, args ...string) *process {
+	t.Helper()
+	p := &process{data: data, url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t)}
+	p.start(t, args...)
+	t.Cleanup(func() { p.signal(syscall.SIGTERM) })
+	return p
+}
+
+// start runs the program; started again, it has the same addresses and data.
+func (p *process) start(t *testing.T, args ...string) {
+	t.Helper()
+	args = append([]string{
+		"serve", "--data", p.data, "--drain", "1s",
+		"--listen", strings.TrimPrefix(p.url, "http://"), "--ops-listen", strings.TrimPrefix(p.ops, "http://"),
+	}, args...)
+	p.cmd = exec.Command(os.Args[0], args...)
+	p.cmd.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
+	var err error
+	if p.log, err = os.OpenFile(filepath.Join(p.data, "parlor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Stderr = p.log
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan bool, 1)
+	p.done = make(chan struct{})
+	go func() {
+		defer close(p.done)
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), "Parlor is ready") {
+				ready <- true
+			}
+		}
+		_ = p.cmd.Wait()
+		_ = p.log.Close()
+	}()
+	select {
+	case <-ready:
+	case <-p.done:
+		t.Fatalf("parlor ended: %s", p.logged())
+	case <-time.After(time.Minute):
+		t.Fatalf("parlor is not ready: %s", p.logged())
+	}
+}
+
+// signal ends the process and waits for its end.
+func (p *process) signal(s syscall.Signal) {
+	_ = p.cmd.Process.Signal(s)
+	<-p.done
+}
+
+func (p *process) logged() string {
+	text, _ := os.ReadFile(filepath.Join(p.data, "parlor.log"))
+	return string(text)
+}
+
+// freeAddress is a loopback address that nobody listens on for the moment.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// postgresOf returns the process ID of a data folder's PostgreSQL, or 0.
+func postgresOf(data string) int {
+	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, _ := strconv.Atoi(first)
+	return pid
+}
+
+func alive(pid int) bool { return pid > 0 && syscall.Kill(pid, 0) == nil }
+
+func TestServeStopsCleanly(t *testing.T) {
+	t.Parallel()
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			p := startParlor(t, reachableFolder(t))
+			postgres := postgresOf(p.data)
+			if !alive(postgres) {
+				t.Fatalf("no PostgreSQL runs: %s", p.logged())
+			}
+			if got := get(t, p.ops+"/readyz"); got != "ok\n" {
+				t.Errorf("/readyz: %q", got)
+			}
+			if got := get(t, p.ops+"/metrics"); !strings.Contains(got, "parlor_streams 0") {
+				t.Errorf("/metrics has no parlor_streams")
+			}
+			p.signal(s)
+			if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
+				t.Errorf("exit code %d: %s", code, p.logged())
+			}
+			if alive(postgres) {
+				t.Error("PostgreSQL still runs")
+			}
+		})
+	}
+}
+
+func TestServeRefusesAFolderInUse(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t))
+	second := parlor(context.Background(), t, nil, "serve", "--data", p.data, "--listen", freeAddress(t), "--ops-listen", "")
+	if second.code != exitError || !strings.Contains(second.err, "is in use by another parlor") {
+		t.Errorf("the second one: exit code %d, %s", second.code, second.err)
+	}
+	if got := get(t, p.ops+"/livez"); got != "ok\n" {
+		t.Errorf("the first one: %q", got)
+	}
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	reply, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}

@@ -1,0 +1,94 @@
+package room_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+// TestDocumentShowsTheTables compares docs/room-states.md with the code, both
+// ways and in order.
+func TestDocumentShowsTheTables(t *testing.T) {
+	t.Parallel()
+	var session, inRoom, reasons []string
+	for _, tr := range room.SessionTransitions {
+		session = append(session, fmt.Sprint(tr.From, " ", tr.Event, " ", tr.To))
+	}
+	for _, tr := range room.RoomTransitions {
+		inRoom = append(inRoom, fmt.Sprint(tr.From, " ", tr.Event, " ", tr.To))
+	}
+	for _, r := range []room.LeaveReason{room.ReasonLeft, room.ReasonLoggedOut, room.ReasonTimedOut, room.ReasonTokenExpired} {
+		reasons = append(reasons, string(r))
+	}
+	for heading, want := range map[string][]string{
+		"## A session\n":           session,
+		"## A session in a room\n": inRoom,
+		"## Why a member left\n":   reasons,
+	} {
+		if diff := cmp.Diff(want, documented(t, heading)); diff != "" {
+			t.Errorf("%s(-code +document):\n%s", heading, diff)
+		}
+	}
+}
+
+// documented reads the first table below a heading: its first three columns, or
+// its first where it has two.
+func documented(t *testing.T, heading string) []string {
+	t.Helper()
+	document, err := os.ReadFile("../docs/room-states.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(document), heading)
+	if !found {
+		t.Fatalf("no heading %q", heading)
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var rows []string
+	for line := range strings.Lines(section) {
+		cells := strings.Split(line, " | ")
+		if !strings.HasPrefix(line, "| ") {
+			continue
+		}
+		cells[0] = strings.TrimPrefix(cells[0], "| ")
+		rows = append(rows, strings.Join(cells[:len(cells)-1], " "))
+	}
+	return rows[1:] // the head of the table
+}
+
+// TestChangesFollowTheTable checks that what sessions are told are moves that
+// the table has.
+func TestChangesFollowTheTable(t *testing.T) {
+	t.Parallel()
+	moves := map[string]bool{}
+	for _, tr := range room.RoomTransitions {
+		moves[fmt.Sprint(tr.From, tr.Event, tr.To)] = true
+	}
+	told := map[string][]room.RoomStateChanged{
+		"created":        room.Arrival{Call: room.RoomCreate, Created: true}.StateChanges(),
+		"entered":        room.Arrival{Call: room.RoomEnter}.StateChanges(),
+		"entered new":    room.Arrival{Call: room.RoomEnter, Created: true}.StateChanges(),
+		"create refused": room.EnterRefused("r", room.ActionCreate, room.Problem{Code: "room_exists"}),
+		"enter refused":  room.EnterRefused("r", room.ActionJoin, room.Problem{Code: "room_full"}),
+	}
+	for name, changes := range told {
+		state := room.RoomDisconnected
+		for _, c := range changes {
+			if !moves[fmt.Sprint(state, c.Event, c.State)] {
+				t.Errorf("%s: no move from %s by %s to %s", name, state, c.Event, c.State)
+			}
+			state = c.State
+		}
+	}
+	for _, r := range []room.LeaveReason{room.ReasonLeft, room.ReasonLoggedOut, room.ReasonTimedOut, room.ReasonTokenExpired} {
+		c := room.Departure{Reason: r}.StateChange()
+		if !moves[fmt.Sprint(room.RoomConnected, c.Event, c.State)] && !moves[fmt.Sprint(room.RoomReconnecting, c.Event, c.State)] {
+			t.Errorf("%s: no move by %s to %s", r, c.Event, c.State)
+		}
+	}
+}
