@@ -65,7 +65,7 @@ func (e event) check() error {
 
 // readEvents reads a stream to its end. Only the fields that Parlor writes are
 // known, each at most once an event.
-func readEvents(r io.Reader, event_ func(event), retry func(int)) error {
+func readEvents(r io.Reader, each func(event), retry func(int)) error {
 	var e event
 	fields := make(map[string]bool)
 	for lines := bufio.NewReader(r); ; {
@@ -79,7 +79,7 @@ func readEvents(r io.Reader, event_ func(event), retry func(int)) error {
 		line = strings.TrimSuffix(line, "\n")
 		if line == "" {
 			if e.Type != "" || e.Data != nil || e.ID != "" {
-				event_(e)
+				each(e)
 			}
 			e = event{}
 			clear(fields)

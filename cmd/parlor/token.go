@@ -7,13 +7,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
+	"parlor/handlers"
 	"parlor/room"
 )
-
-// scopeAdmin is the scope of tokens for the calls under /v1/admin.
-const scopeAdmin = "admin"
 
 // TokenCmd makes tokens for trying things out and for scripts. An application's backend signs its own.
 type TokenCmd struct {
@@ -25,13 +21,6 @@ type TokenCmd struct {
 	Secret Secret        `env:"PARLOR_SECRET" placeholder:"SECRET" help:"The server's secret."`
 }
 
-// tokenClaims are the claims of a user token or an admin token.
-type tokenClaims struct {
-	jwt.RegisteredClaims
-	Name  string `json:"name,omitempty"`
-	Scope string `json:"scope,omitempty"`
-}
-
 // Run prints the token.
 func (c *TokenCmd) Run(to console) error {
 	if err := c.validate(); err != nil {
@@ -41,7 +30,7 @@ func (c *TokenCmd) Run(to console) error {
 	if err != nil {
 		return err
 	}
-	token, err := c.sign(secret, time.Now())
+	token, err := c.sign(secret)
 	if err != nil {
 		return err
 	}
@@ -85,21 +74,10 @@ func (c *TokenCmd) signingSecret() (Secret, error) {
 	return folderSecret(c.Data)
 }
 
-func (c *TokenCmd) sign(secret Secret, now time.Time) (string, error) {
-	claims := tokenClaims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Subject:   c.User,
-			IssuedAt:  jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(now.Add(c.TTL)),
-		},
-		Name: c.Name,
-	}
+func (c *TokenCmd) sign(secret Secret) (string, error) {
+	tokens := handlers.Tokens{Secret: []byte(secret)}
 	if c.Admin {
-		claims.Scope = scopeAdmin
+		return tokens.SignAdmin(c.TTL)
 	}
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
-	if err != nil {
-		return "", fmt.Errorf("sign the token: %w", err)
-	}
-	return token, nil
+	return tokens.Sign(room.User{ID: room.UserID(c.User), Name: c.Name}, c.TTL)
 }

@@ -10,6 +10,13 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
+// tokenClaims is what a token says.
+type tokenClaims struct {
+	jwt.RegisteredClaims
+	Name  string `json:"name"`
+	Scope string `json:"scope"`
+}
+
 // verify parses a token as the server does.
 func verify(t *testing.T, output string, secret Secret) tokenClaims {
 	t.Helper()

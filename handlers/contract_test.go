@@ -1,0 +1,112 @@
+package handlers_test
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/go-chi/chi/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/handlers"
+)
+
+// The harness holds every exchange of every test against the contract, and
+// TestMain looks for what none of them has seen. Here is the rest.
+
+// TestContractIsValid covers the examples too: each must follow its schema.
+func TestContractIsValid(t *testing.T) {
+	t.Parallel()
+	err := openapi().Validate(context.Background(),
+		openapi3.EnableExamplesValidation(), openapi3.EnableSchemaDefaultsValidation(),
+		openapi3.EnableSchemaFormatValidation(), openapi3.EnableSchemaPatternValidation())
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// TestContractStreamExample reads the example of the stream as the tests read
+// streams.
+func TestContractStreamExample(t *testing.T) {
+	t.Parallel()
+	example, _ := openapi().Paths.Find("/v1/events").Get.Responses.Status(http.StatusOK).
+		Value.Content.Get("text/event-stream").Example.(string)
+	events := 0
+	err := readEvents(strings.NewReader(example), func(e event) {
+		events++
+		if err := e.check(); err != nil {
+			t.Error(err)
+		}
+	}, func(int) {})
+	if err != nil || events == 0 {
+		t.Errorf("the example has %d events: %v", events, err)
+	}
+}
+
+func TestContractRoutes(t *testing.T) {
+	t.Parallel()
+	pages := []string{"GET /", "GET /docs", "GET /assets/*", "GET /openapi.yaml"}
+	routes, _ := handlers.New(handlers.Options{Web: webPages, Development: true}).(chi.Routes)
+	var registered []string
+	err := chi.Walk(routes, func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		if route := method + " " + path; !slices.Contains(pages, route) {
+			registered = append(registered, route)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var promised []string
+	for path, item := range openapi().Paths.Map() {
+		for method := range item.Operations() {
+			promised = append(promised, method+" "+path)
+		}
+	}
+	slices.Sort(registered)
+	slices.Sort(promised)
+	if diff := cmp.Diff(promised, registered); diff != "" {
+		t.Errorf("in the contract (-) and in the router (+):\n%s", diff)
+	}
+}
+
+// TestContractEnums compares the contract's words with those of package room.
+func TestContractEnums(t *testing.T) {
+	t.Parallel()
+	for _, words := range []struct {
+		schema string // a schema, or a property of one
+		typ    string
+		// unsaid is what no client is told.
+		unsaid []string
+	}{
+		{"MessageKind", "MessageKind", nil},
+		{"Priority", "Priority", nil},
+		{"LeaveReason", "LeaveReason", nil},
+		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
+		{"RoomResetEvent.reason", "ResetReason", nil},
+		{"Session.state", "SessionState", []string{"ended"}},              // its key is refused
+		{"RoomStateChangedEvent.state", "RoomState", []string{"reconnecting"}}, // the stream is lost
+		{"RoomStateEvent", "RoomEvent", []string{"networkInterrupted"}},   // the stream is lost
+	} {
+		name, property, _ := strings.Cut(words.schema, ".")
+		schema := openapi().Components.Schemas[name].Value
+		if property != "" {
+			schema = schema.Properties[property].Value
+		}
+		var promised []string
+		for _, word := range schema.Enum {
+			promised = append(promised, word.(string))
+		}
+		known := slices.DeleteFunc(constants(t, "../room", words.typ), func(word string) bool {
+			return slices.Contains(words.unsaid, word)
+		})
+		slices.Sort(promised)
+		slices.Sort(known)
+		if diff := cmp.Diff(promised, known); diff != "" {
+			t.Errorf("%s: in the contract (-) and in package room (+):\n%s", words.schema, diff)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package handlers
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/google/go-cmp/cmp"
+
+	contract "parlor"
+	"parlor/room"
+)
+
+// requests is what each call with a body decodes into.
+var requests = map[string]any{
+	"createSession":          createSessionRequest{},
+	"renewToken":             renewTokenRequest{},
+	"createRoom":             createRoomRequest{},
+	"enterRoom":              enterRoomRequest{},
+	"sendRoomMessage":        sendMessageRequest{},
+	"createDevelopmentToken": developmentTokenRequest{},
+}
+
+// TestContractRequestLimits compares the fields and validate tags of requests
+// with their schemas: each limit must stand in both.
+func TestContractRequestLimits(t *testing.T) {
+	t.Parallel()
+	compared := make(map[string]bool)
+	for path, item := range loadContract(t).Paths.Map() {
+		for _, op := range item.Operations() {
+			if op.RequestBody == nil {
+				continue
+			}
+			request, ok := requests[op.OperationID]
+			if !ok {
+				t.Errorf("%s: what does %s decode into?", path, op.OperationID)
+				continue
+			}
+			compared[op.OperationID] = true
+			schema := op.RequestBody.Value.Content.Get("application/json").Schema.Value
+			compareFields(t, op.OperationID, schema, reflect.TypeOf(request))
+		}
+	}
+	for name := range requests {
+		if !compared[name] {
+			t.Errorf("the contract has no request of %s", name)
+		}
+	}
+}
+
+func compareFields(t *testing.T, where string, schema *openapi3.Schema, request reflect.Type) {
+	t.Helper()
+	if schema.AdditionalProperties.Has == nil || *schema.AdditionalProperties.Has {
+		t.Errorf("%s: the schema allows unknown fields, which are refused", where)
+	}
+	var promised, decoded []string
+	for name := range schema.Properties {
+		promised = append(promised, name)
+	}
+	for i := range request.NumField() {
+		f := request.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		decoded = append(decoded, name)
+		property := schema.Properties[name]
+		if property == nil {
+			continue // told below
+		}
+		where := where + "." + name
+		typ := f.Type
+		if typ.Kind() == reflect.Pointer {
+			typ = typ.Elem()
+		}
+		if typ.Kind() == reflect.Struct {
+			compareFields(t, where, property.Value, typ)
+			continue
+		}
+		want := promisedRules(property.Value, slices.Contains(schema.Required, name))
+		got := rules(f.Tag.Get("validate"))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: in the contract (-) and checked (+):\n%s", where, diff)
+		}
+	}
+	slices.Sort(promised)
+	slices.Sort(decoded)
+	if diff := cmp.Diff(promised, decoded); diff != "" {
+		t.Errorf("%s: in the contract (-) and decoded (+):\n%s", where, diff)
+	}
+}
+
+// rules is the rules of a validate tag. omitnil says that a field may be
+// absent, which is no limit.
+func rules(tag string) []string {
+	all := slices.DeleteFunc(strings.Split(tag, ","), func(rule string) bool { return rule == "omitnil" || rule == "" })
+	slices.Sort(all)
+	return all
+}
+
+// promisedRules is the rules that enforce a schema.
+func promisedRules(s *openapi3.Schema, required bool) []string {
+	all := []string{}
+	rule := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	if required {
+		rule("required") // refuses the empty string as well
+	}
+	switch {
+	case s.Pattern != "" && *s.MaxLength == room.MaxUserIDBytes:
+		rule("userID")
+	case s.Pattern != "" && *s.MaxLength == room.MaxRoomIDBytes:
+		rule("roomID")
+	case s.Type.Is("string"):
+		if s.MinLength > 0 && !required {
+			rule("min=%d", s.MinLength)
+		}
+		// maxLength counts characters, and would allow more than x-maxBytes.
+		if bytes, ok := s.Extensions["x-maxBytes"]; ok {
+			rule("maxBytes=%v", bytes)
+		} else if s.MaxLength != nil {
+			rule("max=%d", *s.MaxLength)
+		}
+	case s.Type.Is("integer"):
+		rule("min=%d", int(*s.Min))
+		rule("max=%d", int(*s.Max))
+	}
+	if s.Enum != nil {
+		words := make([]string, 0, len(s.Enum))
+		for _, word := range s.Enum {
+			words = append(words, fmt.Sprint(word))
+		}
+		rule("oneof=%s", strings.Join(words, " "))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestContractLimits compares the other limits: those of the rules, of queries
+// and of IDs.
+func TestContractLimits(t *testing.T) {
+	t.Parallel()
+	doc := loadContract(t)
+	schema := func(name string) *openapi3.Schema { return doc.Components.Schemas[name].Value }
+	property := func(name, property string) *openapi3.Schema { return schema(name).Properties[property].Value }
+	parameter := func(path, name string) *openapi3.Schema {
+		return doc.Paths.Find(path).Get.Parameters.GetByInAndName("query", name).Schema.Value
+	}
+	const members, messages = "/v1/rooms/{roomID}/members", "/v1/rooms/{roomID}/messages"
+	for _, limit := range []struct {
+		what       string
+		got        any
+		inContract any
+	}{
+		{"user ID", room.MaxUserIDBytes, *schema("UserID").MaxLength},
+		{"user name", room.MaxUserNameBytes, schema("UserName").Extensions["x-maxBytes"]},
+		{"room ID", room.MaxRoomIDBytes, *schema("RoomID").MaxLength},
+		{"room name", room.MaxRoomNameBytes, schema("RoomName").Extensions["x-maxBytes"]},
+		{"device", room.MaxDeviceBytes, property("CreateSessionRequest", "device").Extensions["x-maxBytes"]},
+		{"text", room.MaxTextBytes, property("SendMessageRequest", "text").Extensions["x-maxBytes"]},
+		{"extended data", room.MaxExtendedDataBytes, property("SendMessageRequest", "extendedData").Extensions["x-maxBytes"]},
+		{"client message ID", room.MaxClientMessageIDBytes, property("SendMessageRequest", "clientMessageID").Extensions["x-maxBytes"]},
+		{"least member timeout", room.MinMemberTimeout.Seconds(), *schema("MemberTimeout").Min},
+		{"member timeout", room.MaxMemberTimeout.Seconds(), *schema("MemberTimeout").Max},
+		{"members", room.MaxMaxMembers, *schema("MaxMembers").Max},
+		{"member page", maxMemberPage, *parameter(members, "limit").Max},
+		{"default member page", defaultMemberPage, parameter(members, "limit").Default},
+		{"member lookup", maxMemberLookup, *parameter(members, "userID").MaxItems},
+		{"message page", maxMessagePage, *parameter(messages, "limit").Max},
+		{"default message page", defaultMessagePage, parameter(messages, "limit").Default},
+		{"before", maxSafeInteger, *parameter(messages, "before").Max},
+		{"after", maxSafeInteger, *parameter(messages, "after").Max},
+	} {
+		if fmt.Sprint(limit.got) != fmt.Sprint(limit.inContract) && number64(limit.got) != number64(limit.inContract) {
+			t.Errorf("%s: %v in the code, %v in the contract", limit.what, limit.got, limit.inContract)
+		}
+	}
+	longest := encodeMemberCursor(room.MemberCursor{JoinedSeq: math.MaxInt64, User: room.UserID(strings.Repeat("x", room.MaxUserIDBytes))})
+	if most := *parameter(members, "cursor").MaxLength; uint64(len(longest)) > most {
+		t.Errorf("a member cursor may have %d characters, %d in the contract", len(longest), most)
+	}
+	for b := range 256 {
+		for name, valid := range map[string]func(string) bool{
+			"UserID": func(s string) bool { return room.UserID(s).Valid() },
+			"RoomID": func(s string) bool { return room.RoomID(s).Valid() },
+		} {
+			id := "x" + string([]byte{byte(b)})
+			if regexp.MustCompile(schema(name).Pattern).MatchString(id) != valid(id) {
+				t.Errorf("%s: code and contract disagree on the byte %#x", name, b)
+			}
+		}
+	}
+}
+
+// number64 is a number of whatever type.
+func number64(v any) float64 {
+	switch n := reflect.ValueOf(v); {
+	case n.CanInt():
+		return float64(n.Int())
+	case n.CanUint():
+		return float64(n.Uint())
+	case n.CanFloat():
+		return n.Float()
+	}
+	return math.NaN()
+}
+
+func loadContract(t *testing.T) *openapi3.T {
+	t.Helper()
+	doc, err := openapi3.NewLoader().LoadFromData(contract.Contract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}

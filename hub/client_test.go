@@ -1,0 +1,416 @@
+package hub
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+// testingT is what the tests' parts need of *testing.T and *rapid.T.
+type testingT interface {
+	Helper()
+	Cleanup(do func())
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// patience is how long a test waits for what should come at once; in a bubble,
+// where it is fake time, it has to outlast the hub's own timeouts.
+const patience = 30 * time.Second
+
+// way is how streams are served.
+type way struct {
+	name string
+	// run runs a test where this way works: Serve needs no network, so its tests
+	// run in a bubble.
+	run func(t *testing.T, test func(*testing.T))
+	// serve starts a stream whose far end is the client.
+	serve func(t testingT, s *Stream, o Start, c *client)
+}
+
+var (
+	overServe = way{"Serve", synctest.Test, func(_ testingT, s *Stream, o Start, c *client) {
+		ctx, cancel := context.WithCancel(context.Background())
+		c.closeConn = cancel
+		go func() {
+			if err := s.Serve(ctx, o, &wire{client: c}); err != nil {
+				c.failed(err)
+			}
+			c.end()
+		}()
+	}}
+	overSocket = way{"TakeOver", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o Start, c *client) {
+		t.Helper()
+		near, far := socketPair(t)
+		c.closeConn = func() { _ = near.Close() }
+		if err := s.TakeOver(o, far); err != nil {
+			t.Fatalf("TakeOver: %v", err)
+		}
+		go c.readFrom(near)
+	}}
+)
+
+// everyWay runs a test once for each way that the platform has.
+func everyWay(t *testing.T, test func(*testing.T, way)) {
+	ways := []way{overServe}
+	if TakesOver {
+		ways = append(ways, overSocket)
+	}
+	t.Parallel()
+	for _, w := range ways {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			w.run(t, func(t *testing.T) { test(t, w) })
+		})
+	}
+}
+
+// bubble runs a test in fake time.
+func bubble(t *testing.T, test func(*testing.T)) {
+	t.Parallel()
+	synctest.Test(t, test)
+}
+
+// elapse lets fake time pass, and all that it brings about happen.
+func elapse(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// socketPair is a loopback TCP connection with small buffers, so that a reader
+// that does not read is felt soon.
+func socketPair(t testingT) (near, far *net.TCPConn) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	defer l.Close()
+	near, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	far, err = l.AcceptTCP()
+	if err != nil {
+		t.Fatalf("accept: %v", err)
+	}
+	if err := near.SetReadBuffer(8 << 10); err != nil {
+		t.Fatalf("set the buffer: %v", err)
+	}
+	if err := far.SetWriteBuffer(8 << 10); err != nil {
+		t.Fatalf("set the buffer: %v", err)
+	}
+	return near, far
+}
+
+// client is the far end of a stream. Whatever the test is about, it checks that
+// what it gets is well formed: sessionReady comes first, each log's events come
+// in order and without holes, and each id is the position in all the logs.
+type client struct {
+	t         testingT
+	closeConn func()
+
+	mu      sync.Mutex // guards all below
+	window  int        // how many bytes it takes
+	gone    bool       // it hung up
+	ended   bool       // the server ended the stream
+	err     error      // what Serve returned, or what was wrong with what came
+	sse     reader
+	seqs    map[room.Generation][]room.Seq // what came, by log
+	cursor  Cursor                         // of the last id
+	changed chan struct{}                  // closed, and replaced, when any of this changes
+}
+
+func newClient(t testingT) *client {
+	c := &client{t: t, window: math.MaxInt, seqs: make(map[room.Generation][]room.Seq), changed: make(chan struct{})}
+	t.Cleanup(c.hangUp)
+	return c
+}
+
+// update changes the client's state and wakes who waits for it.
+func (c *client) update(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// take is the client's taking of bytes from the network, up to its window.
+func (c *client) take(p []byte) (n int) {
+	c.update(func() {
+		n = min(len(p), c.window)
+		if c.window != math.MaxInt {
+			c.window -= n
+		}
+		known := len(c.sse.messages)
+		c.sse.feed(p[:n])
+		for i, m := range c.sse.messages[known:] {
+			if err := c.check(m, known+i == 0); err != nil && c.err == nil {
+				c.err = fmt.Errorf("message %d, %+v: %w", known+i, m, err)
+			}
+		}
+		if len(c.sse.strange) > 0 && c.err == nil {
+			c.err = fmt.Errorf("a line of no event stream: %q", c.sse.strange[0])
+		}
+	})
+	return n
+}
+
+// check looks at a message as it comes. The caller holds mu.
+func (c *client) check(m message, first bool) error {
+	if first != (m.Event == string(room.TypeSessionReady)) {
+		return fmt.Errorf("sessionReady comes first and only first")
+	}
+	var place struct {
+		Generation room.Generation `json:"generation"`
+		Seq        room.Seq        `json:"seq"`
+	}
+	if err := json.Unmarshal([]byte(m.Data), &place); err != nil {
+		return err
+	}
+	if g := place.Generation; place.Seq > 0 {
+		if seen := c.seqs[g]; len(seen) > 0 && place.Seq != seen[len(seen)-1]+1 {
+			return fmt.Errorf("seq %d follows %d", place.Seq, seen[len(seen)-1])
+		}
+		c.seqs[g] = append(c.seqs[g], place.Seq)
+	}
+	if m.ID == "" {
+		if place.Seq > 0 {
+			return fmt.Errorf("an event of a log has no id")
+		}
+		return nil
+	}
+	cursor, err := ParseCursor(m.ID)
+	if err != nil {
+		return err
+	}
+	for _, p := range cursor {
+		want, known := c.cursor.Seq(p.Log)
+		if p.Log == place.Generation && place.Seq > 0 {
+			want, known = place.Seq, true
+		}
+		if known && p.Seq != want {
+			return fmt.Errorf("the id is at %d in log %d, not at %d", p.Seq, p.Log, want)
+		}
+	}
+	if _, ok := cursor.Seq(place.Generation); place.Seq > 0 && !ok {
+		return fmt.Errorf("the id lacks log %d", place.Generation)
+	}
+	c.cursor = cursor
+	return nil
+}
+
+func (c *client) end() { c.update(func() { c.ended = true }) }
+
+func (c *client) failed(err error) { c.update(func() { c.err = err }) }
+
+// pause makes the client take nothing any more; allow, n more bytes; resume, all.
+func (c *client) pause()      { c.allow(0) }
+func (c *client) resume()     { c.allow(math.MaxInt) }
+func (c *client) allow(n int) { c.update(func() { c.window = n }) }
+
+// hangUp closes the client's end.
+func (c *client) hangUp() {
+	c.update(func() { c.gone = true })
+	c.closeConn()
+}
+
+// await waits until the client has got what the test wants. The condition is
+// asked under the client's lock.
+func (c *client) await(what string, ok func() bool) {
+	c.t.Helper()
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	for {
+		c.mu.Lock()
+		done, err, changed := ok(), c.err, c.changed
+		c.mu.Unlock()
+		switch {
+		case err != nil:
+			c.t.Fatalf("waiting for %s: %v", what, err)
+		case done:
+			return
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			c.t.Fatalf("%s did not come; got %s", what, c.summary())
+		}
+	}
+}
+
+// awaitSeq waits until the client has got a log up to a seq.
+func (c *client) awaitSeq(g room.Generation, seq room.Seq) {
+	c.t.Helper()
+	c.await(fmt.Sprintf("event %d of log %d", seq, g), func() bool {
+		seen := c.seqs[g]
+		return len(seen) > 0 && seen[len(seen)-1] >= seq
+	})
+}
+
+// awaitEvent waits for the n-th event of a type, counted from 1.
+func (c *client) awaitEvent(e room.EventType, n int) message {
+	c.t.Helper()
+	var found message
+	c.await(string(e), func() bool {
+		count := 0
+		for _, m := range c.sse.messages {
+			if m.Event == string(e) {
+				if count++; count == n {
+					found = m
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// awaitEnd waits until the server has ended the stream, and returns its last
+// event.
+func (c *client) awaitEnd() message {
+	c.t.Helper()
+	var last message
+	c.await("the end of the stream", func() bool {
+		if n := len(c.sse.messages); n > 0 {
+			last = c.sse.messages[n-1]
+		}
+		return c.ended
+	})
+	return last
+}
+
+// wantSeqs waits for a log's events up to a seq and says whether the client got
+// exactly those after from.
+func (c *client) wantSeqs(g room.Generation, from, to room.Seq) {
+	c.t.Helper()
+	if from < to {
+		c.awaitSeq(g, to)
+	}
+	want := make([]room.Seq, 0, to-from)
+	for seq := from + 1; seq <= to; seq++ {
+		want = append(want, seq)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !slices.Equal(want, c.seqs[g]) {
+		c.t.Errorf("log %d (-want +got):\n%s", g, cmp.Diff(want, c.seqs[g]))
+	}
+}
+
+// events is what came so far, but for the logs' events.
+func (c *client) events() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var events []string
+	for _, m := range c.sse.messages {
+		if m.Event != string(room.TypeMessagesReceived) {
+			events = append(events, m.Event)
+		}
+	}
+	return events
+}
+
+func (c *client) lastID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sse.lastID
+}
+
+func (c *client) summary() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	tail := c.sse.messages[max(0, len(c.sse.messages)-3):]
+	return fmt.Sprintf("%d messages, last id %q, ended %t, at the end %+v", len(c.sse.messages), c.sse.lastID, c.ended, tail)
+}
+
+// readFrom takes what comes over a socket until it is closed.
+func (c *client) readFrom(conn net.Conn) {
+	defer c.end()
+	buf := make([]byte, 32<<10)
+	for {
+		c.mu.Lock()
+		n, gone, changed := min(c.window, len(buf)), c.gone, c.changed
+		c.mu.Unlock()
+		if n == 0 && !gone {
+			<-changed
+			continue
+		}
+		n, err := conn.Read(buf[:n])
+		for p := buf[:n]; len(p) > 0 && !gone; {
+			taken := c.take(p)
+			p = p[taken:]
+			if taken == 0 { // paused meanwhile
+				c.mu.Lock()
+				gone, changed = c.gone, c.changed
+				c.mu.Unlock()
+				if !gone {
+					<-changed
+				}
+			}
+		}
+		if err != nil || gone {
+			return
+		}
+	}
+}
+
+// wire is the Conn of a client in the same process. Like net/http's it keeps what
+// is written until it is flushed, and then waits for the client to take it, up to
+// the deadline.
+type wire struct {
+	client   *client
+	unsent   []byte
+	deadline time.Time
+}
+
+func (w *wire) SetWriteDeadline(at time.Time) error {
+	w.deadline = at
+	return nil
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	w.unsent = append(w.unsent, p...)
+	return len(p), nil
+}
+
+func (w *wire) Flush() error {
+	if w.deadline.IsZero() {
+		return fmt.Errorf("a write without a deadline")
+	}
+	timeout := time.NewTimer(time.Until(w.deadline))
+	defer timeout.Stop()
+	for len(w.unsent) > 0 {
+		w.unsent = w.unsent[w.client.take(w.unsent):]
+		w.client.mu.Lock()
+		blocked, gone, changed := w.client.window == 0 && len(w.unsent) > 0, w.client.gone, w.client.changed
+		w.client.mu.Unlock()
+		switch {
+		case gone:
+			return io.ErrClosedPipe
+		case !blocked:
+			continue
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return os.ErrDeadlineExceeded
+		}
+	}
+	return nil
+}

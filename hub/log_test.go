@@ -1,0 +1,199 @@
+package hub
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"parlor/room"
+)
+
+// memoryLog is logs, and who attends them, kept in memory: what the store is to
+// the hub and to its callers.
+type memoryLog struct {
+	mu       sync.Mutex // guards all below
+	rooms    map[room.Generation]*memoryRoom
+	sessions map[room.SessionID]*memorySession
+	err      error // what reads fail with
+	hanging  bool  // reads get no answer
+	reads    int
+}
+
+type memoryRoom struct {
+	events []room.Event // from oldest to last, without gaps
+	oldest room.Seq
+	last   room.Seq
+}
+
+type memorySession struct {
+	streamNo int64
+	from     map[room.Generation]room.Seq
+	left     map[room.Generation]room.LeaveReason
+}
+
+// tooManyReads is more than any test needs. Reads beyond it hang, so that a loop
+// that reads without a pause ends in a failure.
+const tooManyReads = 20_000
+
+func newMemoryLog() *memoryLog {
+	return &memoryLog{rooms: make(map[room.Generation]*memoryRoom), sessions: make(map[room.SessionID]*memorySession)}
+}
+
+func roomID(g room.Generation) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", g)) }
+
+// room is a log's room, made where there is none. The caller holds mu.
+func (l *memoryLog) room(g room.Generation) *memoryRoom {
+	r := l.rooms[g]
+	if r == nil {
+		r = &memoryRoom{oldest: 1}
+		l.rooms[g] = r
+	}
+	return r
+}
+
+// session is what is known of a session. The caller holds mu.
+func (l *memoryLog) session(id room.SessionID) *memorySession {
+	s := l.sessions[id]
+	if s == nil {
+		s = &memorySession{from: make(map[room.Generation]room.Seq), left: make(map[room.Generation]room.LeaveReason)}
+		l.sessions[id] = s
+	}
+	return s
+}
+
+// append adds n messages to a log, as one commit, and returns their events.
+func (l *memoryLog) append(g room.Generation, n int, text string) []room.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.room(g)
+	events := make([]room.Event, 0, n)
+	for range n {
+		r.last++
+		m := room.Message{Kind: room.KindText, Text: text, SentAt: time.Now().UTC()}
+		events = append(events, room.Event{
+			Room: roomID(g), Generation: g, Seq: r.last, At: m.SentAt,
+			Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomID(g), r.last)}},
+		})
+	}
+	r.events = append(r.events, events...)
+	return slices.Clone(events)
+}
+
+// trim forgets the events before oldest.
+func (l *memoryLog) trim(g room.Generation, oldest room.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.room(g)
+	r.events = slices.Clone(r.events[oldest-r.oldest:])
+	r.oldest = oldest
+}
+
+// remove forgets a log altogether.
+func (l *memoryLog) remove(g room.Generation) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.rooms, g)
+}
+
+// fail makes reads fail until it is called with nil.
+func (l *memoryLog) fail(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+}
+
+// hang makes reads wait for their context's end.
+func (l *memoryLog) hang(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hanging = on
+}
+
+func (l *memoryLog) last(g room.Generation) room.Seq {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.room(g).last
+}
+
+// Tail implements Log.
+func (l *memoryLog) Tail(ctx context.Context, g room.Generation, n int) (room.LogPage, error) {
+	return l.page(ctx, g, func(events []room.Event) []room.Event { return events[max(0, len(events)-n):] })
+}
+
+// EventsAfter implements Log.
+func (l *memoryLog) EventsAfter(ctx context.Context, g room.Generation, after room.Seq, n int) (room.LogPage, error) {
+	return l.page(ctx, g, func(events []room.Event) []room.Event {
+		for len(events) > 0 && events[0].Seq <= after {
+			events = events[1:]
+		}
+		return events[:min(n, len(events))]
+	})
+}
+
+func (l *memoryLog) page(ctx context.Context, g room.Generation, choose func([]room.Event) []room.Event) (room.LogPage, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads++
+	if l.hanging || l.reads > tooManyReads {
+		l.mu.Unlock()
+		<-ctx.Done()
+		l.mu.Lock()
+	}
+	if err := ctx.Err(); err != nil {
+		return room.LogPage{}, err
+	}
+	if l.err != nil {
+		return room.LogPage{}, l.err
+	}
+	r := l.rooms[g]
+	if r == nil {
+		return room.LogPage{}, room.ErrRoomNotFound
+	}
+	return room.LogPage{Events: slices.Clone(choose(r.events)), LastSeq: r.last, OldestSeq: r.oldest}, nil
+}
+
+// enter lets a session into a room; it follows the log from its present end.
+func (l *memoryLog) enter(id room.SessionID, g room.Generation) room.Arrival {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := l.room(g).last
+	s := l.session(id)
+	s.from[g] = from
+	delete(s.left, g)
+	return room.Arrival{Session: id, Room: roomID(g), Generation: g, From: from, Call: room.RoomEnter}
+}
+
+// exit takes a session out of a room.
+func (l *memoryLog) exit(id room.SessionID, g room.Generation, reason room.LeaveReason) room.Departure {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.session(id)
+	delete(s.from, g)
+	s.left[g] = reason
+	return room.Departure{Session: id, Room: roomID(g), Generation: g, Reason: reason}
+}
+
+// attach gives a session's new stream its number and says where the session
+// stands; logs is the logs of the client's cursor.
+func (l *memoryLog) attach(id room.SessionID, logs []room.Generation) room.Attachment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.session(id)
+	s.streamNo++
+	a := room.Attachment{StreamNo: s.streamNo}
+	for g, from := range s.from {
+		r := l.room(g)
+		a.Attendances = append(a.Attendances, room.Attendance{
+			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from,
+		})
+	}
+	slices.SortFunc(a.Attendances, func(a, b room.Attendance) int { return int(a.Room.Generation - b.Room.Generation) })
+	for _, g := range logs {
+		if reason, ok := s.left[g]; ok {
+			a.Departures = append(a.Departures, room.Departure{Session: id, Room: roomID(g), Generation: g, Reason: reason})
+		}
+	}
+	return a
+}

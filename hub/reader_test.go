@@ -1,0 +1,100 @@
+package hub
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// message is an event as an SSE client dispatches it. ID is what its own frame
+// carried; empty where it carried none.
+type message struct{ ID, Event, Data string }
+
+// reader reads an event stream as WHATWG HTML says (section 9.2.6). A frame
+// counts only when its blank line has come: one that is cut off was never
+// received, its id neither.
+type reader struct {
+	messages []message
+	lastID   string // what EventSource sends as Last-Event-ID
+	retry    int    // milliseconds; 0 where none came
+	comments int
+	strange  []string // lines that no server of ours writes
+
+	line    []byte
+	afterCR bool
+	frame   message
+	hasID   bool
+	data    []string
+}
+
+func (r *reader) feed(p []byte) {
+	for _, b := range p {
+		afterCR := r.afterCR
+		r.afterCR = b == '\r'
+		switch {
+		case b == '\n' && afterCR: // the second half of one line end
+		case b == '\n' || b == '\r':
+			r.endLine(string(r.line))
+			r.line = r.line[:0]
+		default:
+			r.line = append(r.line, b)
+		}
+	}
+}
+
+func (r *reader) endLine(line string) {
+	if line == "" {
+		r.dispatch()
+		return
+	}
+	field, value, _ := strings.Cut(line, ":")
+	value = strings.TrimPrefix(value, " ")
+	switch field {
+	case "":
+		r.comments++
+	case "event":
+		r.frame.Event = value
+	case "data":
+		r.data = append(r.data, value)
+	case "id":
+		if !strings.Contains(value, "\x00") {
+			r.frame.ID, r.hasID = value, true
+		}
+	case "retry":
+		r.retry, _ = strconv.Atoi(value)
+	default:
+		r.strange = append(r.strange, line)
+	}
+}
+
+func (r *reader) dispatch() {
+	if r.hasID {
+		r.lastID = r.frame.ID
+	}
+	if r.data != nil {
+		r.frame.Data = strings.Join(r.data, "\n")
+		r.messages = append(r.messages, r.frame)
+	}
+	r.frame, r.hasID, r.data = message{}, false, nil
+}
+
+func TestReader(t *testing.T) {
+	t.Parallel()
+	stream := "retry: 250\n\nid: 1\nevent: a\ndata: x\n\n:\n\nevent:b\r\ndata: y\r\ndata:  z\r\n\r\nid: 2\nevent: c\ndata: cut off\n"
+	want := []message{{ID: "1", Event: "a", Data: "x"}, {Event: "b", Data: "y\n z"}}
+	for step := 1; step <= len(stream); step++ {
+		var r reader
+		for p := []byte(stream); len(p) > 0; p = p[min(step, len(p)):] {
+			r.feed(bytes.Clone(p[:min(step, len(p))]))
+		}
+		if diff := cmp.Diff(want, r.messages); diff != "" {
+			t.Fatalf("in steps of %d (-want +got):\n%s", step, diff)
+		}
+		if r.lastID != "1" || r.retry != 250 || r.comments != 1 {
+			t.Fatalf("in steps of %d: last id %q, retry %d, %d comments", step, r.lastID, r.retry, r.comments)
+		}
+	}
+}

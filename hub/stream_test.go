@@ -1,0 +1,314 @@
+package hub
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+const (
+	alice room.SessionID = "alice"
+	bob   room.SessionID = "bob"
+)
+
+// disconnected is the data of the last event of a stream that the server ends.
+func disconnected(reason room.ConnectionEvent) message {
+	return message{
+		Event: string(room.TypeConnectionStateChanged),
+		Data:  `{"state":"disconnected","event":"` + string(reason) + `"}`,
+	}
+}
+
+func TestEventsComeInOrderAndOnce(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		for _, g := range []room.Generation{1, 2, 40} {
+			s.log.enter(alice, g)
+			s.log.enter(bob, g)
+		}
+		a, b := s.connected(alice, ""), s.connected(bob, "")
+		for range 100 {
+			s.post(1, 1)
+			s.post(2, 3)
+			s.post(40, 1)
+		}
+		for _, c := range []*client{a, b} {
+			c.wantSeqs(1, 0, 100)
+			c.wantSeqs(2, 0, 300)
+			c.wantSeqs(40, 0, 100)
+		}
+	})
+}
+
+// What a stream brings from several logs resumes by its id alone.
+func TestResumeFromEveryID(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(alice, 2)
+		first := s.connected(alice, "")
+		for range 6 {
+			s.post(1, 1)
+			s.post(2, 2)
+		}
+		first.awaitSeq(1, 6)
+		first.awaitSeq(2, 12)
+		for _, m := range first.sse.messages {
+			cursor, err := ParseCursor(m.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			one, _ := cursor.Seq(1)
+			two, _ := cursor.Seq(2)
+			c := s.connected(alice, m.ID)
+			c.wantSeqs(1, one, 6)
+			c.wantSeqs(2, two, 12)
+			c.hangUp()
+		}
+	})
+}
+
+func TestReplayFromTheRing(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(bob, 1)
+		b := s.connected(bob, "")
+		s.post(1, 1000)
+		b.awaitSeq(1, 1000)
+		reads := s.Stats().LogReads
+		c := s.connected(alice, cursorAt(1, 1000-ringFrames))
+		c.wantSeqs(1, 1000-ringFrames, 1000)
+		if got := s.Stats().LogReads; got != reads {
+			t.Errorf("the ring has it all, and the log was read %d times", got-reads)
+		}
+	})
+}
+
+func TestReplayFromPagesWhileEventsCome(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(bob, 1)
+		s.log.append(1, 5000, "long ago")
+		b := s.connected(bob, cursorAt(1, 5000))
+		c := s.connected(alice, cursorAt(1, 7))
+		for range 500 {
+			s.post(1, 2)
+		}
+		b.wantSeqs(1, 5000, 6000)
+		c.wantSeqs(1, 7, 6000)
+	})
+}
+
+func TestPublishedOutOfOrder(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		c := s.connected(alice, "")
+		for range 20 {
+			events := s.log.append(1, 20, "hello")
+			rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			for _, e := range events {
+				s.Apply(room.Change{Events: []room.Event{e}})
+			}
+			s.Apply(room.Change{Events: events[:5]}) // and some twice
+		}
+		c.wantSeqs(1, 0, 400)
+	})
+}
+
+// The process may die, or lose its connection, between a commit and telling of
+// it. The next event shows the hole; Refresh finds what nothing follows.
+func TestEventsThatWereNotPublished(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		c := s.connected(alice, "")
+		s.post(1, 1)
+		s.log.append(1, 700, "nobody told")
+		s.post(1, 1)
+		c.wantSeqs(1, 0, 702)
+		s.log.append(1, 700, "nobody told")
+		s.Refresh()
+		c.wantSeqs(1, 0, 1402)
+	})
+}
+
+func TestComingAndGoing(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.append(1, 4, "before")
+		c := s.connected(alice, "")
+		s.join(alice, 1)
+		s.join(alice, 1) // told again, it changes nothing
+		s.post(1, 3)
+		c.wantSeqs(1, 4, 7)
+		s.leave(alice, 1, room.ReasonTimedOut)
+		want := message{
+			Event: string(room.TypeRoomStateChanged),
+			Data:  `{"roomID":"room-1","generation":1,"state":"disconnected","event":"networkTimeout"}`,
+		}
+		// Two for each time that the coming was told.
+		if diff := cmp.Diff(want, c.awaitEvent(room.TypeRoomStateChanged, 5)); diff != "" {
+			t.Errorf("the going (-want +got):\n%s", diff)
+		}
+		s.post(1, 5)
+		s.join(alice, 2)
+		s.post(2, 1)
+		c.wantSeqs(2, 0, 1)
+		c.wantSeqs(1, 4, 7)
+		if got := c.lastID(); got != "2:1" {
+			t.Errorf("the id is %q, with a room that was left", got)
+		}
+	})
+}
+
+func TestNewerStreamSupersedes(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		first := s.connected(alice, "")
+		s.post(1, 3)
+		first.awaitSeq(1, 3)
+		second := s.connected(alice, first.lastID())
+		if diff := cmp.Diff(disconnected(room.ConnectionSuperseded), first.awaitEnd()); diff != "" {
+			t.Errorf("the last event (-want +got):\n%s", diff)
+		}
+		s.awaitDetached(alice, 1)
+		s.post(1, 2)
+		second.wantSeqs(1, 3, 5)
+		second.hangUp()
+		s.awaitDetached(alice, 2)
+		if diff := cmp.Diff([]detachment{{alice, 1}, {alice, 2}}, s.detachments()); diff != "" {
+			t.Errorf("detached (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestSessionEnds(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		c := s.connected(alice, "")
+		s.Apply(room.Change{
+			Departures: []room.Departure{s.log.exit(alice, 1, room.ReasonLoggedOut)},
+			Ended:      []room.Ending{{Session: alice, Reason: room.EndLoggedOut}},
+		})
+		if diff := cmp.Diff(disconnected(room.ConnectionLoggedOut), c.awaitEnd()); diff != "" {
+			t.Errorf("the last event (-want +got):\n%s", diff)
+		}
+		s.awaitDetached(alice, 1)
+	})
+}
+
+// The peer's closing is noticed when it happens, not at the next write.
+func TestPeerHangsUp(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{Heartbeat: patience + patience})
+		s.log.enter(alice, 1)
+		c := s.connected(alice, "")
+		c.hangUp()
+		s.awaitDetached(alice, 1)
+		if n := s.Stats().Streams; n != 0 {
+			t.Errorf("%d streams are open", n)
+		}
+	})
+}
+
+func TestSlowReader(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(bob, 1)
+		slow, other := s.connected(alice, ""), s.connected(bob, "")
+		slow.pause()
+		last := room.Seq(0)
+		for s.Stats().Slow == 0 {
+			if last += 50; last > 100_000 {
+				t.Fatal("a reader that takes nothing is not too slow")
+			}
+			s.post(1, 50)
+			other.awaitSeq(1, last) // so that the other one is not slow
+		}
+		slow.resume()
+		if diff := cmp.Diff(disconnected(room.ConnectionSlowConsumer), slow.awaitEnd()); diff != "" {
+			t.Errorf("the last event (-want +got):\n%s", diff)
+		}
+		s.awaitDetached(alice, 1)
+		s.post(1, 10)
+		last += 10
+		got := room.Seq(len(slow.seqs[1]))
+		if got == 0 || got >= last {
+			t.Errorf("the slow reader got %d of %d", got, last)
+		}
+		slow.wantSeqs(1, 0, got)
+		s.connected(alice, slow.lastID()).wantSeqs(1, got, last)
+		other.wantSeqs(1, 0, last)
+		if n := s.Stats().Slow; n != 1 {
+			t.Errorf("%d streams were too slow", n)
+		}
+	})
+}
+
+// A reader that is behind is not a slow one: what it replays waits in the log,
+// not in its queue.
+func TestLongReplayIsNotSlow(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(alice, 2)
+		s.log.append(1, 2*pageFrames, strings.Repeat("x", 8<<10))
+		s.log.append(1, ringFrames, "small")
+		c := newClient(t)
+		c.pause()
+		w.serve(t, s.open(alice), s.attach(alice, cursorAt(1, 0)), c)
+		c.allow(1)
+		c.await("the first byte", func() bool { return c.window == 0 })
+		for range 10 {
+			s.post(2, 1)
+		}
+		c.resume()
+		c.wantSeqs(1, 0, 2*pageFrames+ringFrames)
+		c.wantSeqs(2, 0, 10)
+	})
+}
+
+func TestLogIsAwayForAWhile(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(bob, 1)
+		s.log.append(1, 2000, "before")
+		s.log.fail(errors.New("the database is away"))
+		behind := s.connected(bob, cursorAt(1, 100))
+		cold := s.connected(alice, cursorAt(1, 2000))
+		s.post(1, 3)
+		s.eventually("a second try", func() bool { return s.Stats().LogReads >= 2 })
+		s.log.fail(nil)
+		cold.wantSeqs(1, 2000, 2003)
+		behind.wantSeqs(1, 100, 2003)
+
+		s.log.fail(errors.New("the database is away"))
+		s.log.append(1, 5, "nobody told")
+		reads := s.Stats().LogReads
+		s.post(1, 1)
+		s.eventually("a second try", func() bool { return s.Stats().LogReads >= reads+2 })
+		s.log.fail(nil)
+		cold.wantSeqs(1, 2000, 2009)
+		behind.wantSeqs(1, 100, 2009)
+		if n := s.Stats().Streams; n != 2 {
+			t.Errorf("%d streams are open", n)
+		}
+	})
+}
+
+// cursorAt is the cursor of a client that has read a log up to a seq.
+func cursorAt(g room.Generation, seq room.Seq) string {
+	return string(Cursor{{g, seq}}.AppendTo(nil))
+}
