@@ -33,7 +33,11 @@ func TestEveryMessageOnceInOrder(t *testing.T) {
 	for i := range receivers {
 		c := login(ctx, t, p, fmt.Sprintf("reader%d", i))
 		c.enter(ctx, t, "hall")
-		readers = append(readers, &reader{client: c, random: rand.New(rand.NewPCG(uint64(i), 7)), byURL: i%2 == 0})
+		readers = append(readers, &reader{
+			client: c, byURL: i%2 == 0,
+			random: rand.New(rand.NewPCG(uint64(i), 7)),
+			enough: func(r *reader) bool { return len(r.texts) == senders*messages && r.broken > 0 },
+		})
 	}
 	var talking, reading sync.WaitGroup
 	for i := range senders {
@@ -51,7 +55,7 @@ func TestEveryMessageOnceInOrder(t *testing.T) {
 		})
 	}
 	for _, r := range readers {
-		reading.Go(func() { r.read(ctx, senders*messages) })
+		reading.Go(func() { r.read(ctx) })
 	}
 	for _, after := range []int64{senders * messages / 3, 2 * senders * messages / 3} {
 		for sent.Load() < after && ctx.Err() == nil {
@@ -153,16 +157,16 @@ func (c *client) call(ctx context.Context, method, path string, body, reply any)
 
 // keepStream holds a session's stream open, so that it stays in its rooms.
 func keepStream(ctx context.Context, group *sync.WaitGroup, c *client) {
-	r := &reader{client: c, random: rand.New(rand.NewPCG(0, 0)), steady: true}
-	group.Go(func() { r.read(ctx, -1) })
+	r := &reader{client: c, enough: func(*reader) bool { return false }}
+	group.Go(func() { r.read(ctx) })
 }
 
-// reader follows a stream, which it breaks itself every now and then unless it is steady.
+// reader follows a stream until it has enough.
 type reader struct {
 	client *client
-	random *rand.Rand
-	byURL  bool // as EventSource does, and the cursor in the query
-	steady bool
+	byURL  bool       // as EventSource does, and the cursor in the query
+	random *rand.Rand // breaks the stream every now and then; nil does not
+	enough func(*reader) bool
 
 	lastID string
 	seq    int64
@@ -171,15 +175,15 @@ type reader struct {
 	fault  string
 }
 
-// read goes on until it has so many messages.
-func (r *reader) read(ctx context.Context, messages int) {
-	for ctx.Err() == nil && r.fault == "" && (len(r.texts) != messages || r.broken == 0) {
-		r.connect(ctx, messages)
+// read connects again and again.
+func (r *reader) read(ctx context.Context) {
+	for ctx.Err() == nil && r.fault == "" && !r.enough(r) {
+		r.connect(ctx)
 		wait(ctx, 10*time.Millisecond)
 	}
 }
 
-func (r *reader) connect(ctx context.Context, messages int) {
+func (r *reader) connect(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	request, err := r.request(ctx)
@@ -193,7 +197,7 @@ func (r *reader) connect(ctx context.Context, messages int) {
 	}
 	defer reply.Body.Close()
 	var body io.Reader = reply.Body
-	if !r.steady && len(r.texts) < messages {
+	if r.random != nil {
 		// Anywhere, in the middle of a frame too.
 		body = io.LimitReader(body, int64(100+r.random.IntN(20_000)))
 	}
@@ -211,7 +215,7 @@ func (r *reader) connect(ctx context.Context, messages int) {
 		}
 		r.take(frame)
 		frame = nil
-		if r.fault != "" || len(r.texts) == messages && r.broken > 0 {
+		if r.fault != "" || r.enough(r) {
 			return
 		}
 	}
