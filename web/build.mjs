@@ -23,8 +23,6 @@ const { metafile } = await build({
   format: 'esm',
   target: 'es2022',
   minify: true,
-  // Swagger UI brings data: URLs of its own; the page's policy allows them for images.
-  loader: { '.svg': 'dataurl', '.png': 'dataurl' },
   legalComments: 'none', // see licenses.txt
   metafile: true,
 });
@@ -44,8 +42,10 @@ async function writePage(source, target, assets) {
   await writeFile(new URL(target, dist), html);
 }
 
-await writePage('src/page/index.html', 'index.html', { 'page.js': 'src/page/main.ts', 'page.css': 'src/page/page.css' });
-await writePage('src/docs/index.html', 'docs.html', { 'docs.js': 'src/docs/docs.ts', 'docs.css': 'src/docs/docs.css' });
+const page = { 'page.js': 'src/page/main.ts', 'page.css': 'src/page/page.css' };
+const docs = { 'docs.js': 'src/docs/docs.ts', 'docs.css': 'src/docs/docs.css' };
+await writePage('src/page/index.html', 'index.html', page);
+await writePage('src/docs/index.html', 'docs.html', docs);
 
 // What is bundled is passed on under its own licence.
 const licenses = [
@@ -55,7 +55,10 @@ const licenses = [
   'swagger-ui-dist/swagger-ui-es-bundle.js.LICENSE.txt',
 ];
 const texts = await Promise.all(
-  licenses.map(async (path) => `==> ${path}\n\n${await readFile(new URL(`node_modules/${path}`, import.meta.url), 'utf8')}`),
+  licenses.map(async (path) => {
+    const text = await readFile(new URL(`node_modules/${path}`, import.meta.url), 'utf8');
+    return `==> ${path}\n\n${text}`;
+  }),
 );
 await mkdir(new URL('assets/', dist), { recursive: true });
 await writeFile(new URL('assets/licenses.txt', dist), texts.join('\n'));

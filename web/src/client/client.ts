@@ -31,7 +31,7 @@ export type LoginOptions = ResumeOptions & {
   userName?: string;
   /** What this client calls itself; up to 64 bytes. */
   device?: string;
-} & ({ token: string } | { getToken: TokenSource });
+} & ({ token: string } | { token?: undefined; getToken: TokenSource });
 
 /**
  * What it takes to go on with a session elsewhere, such as after a reload of
@@ -78,7 +78,7 @@ export class Parlor {
       throw new TypeError('Parlor.login needs a baseURL outside of browsers');
     }
     const baseURL = new URL(options.baseURL ?? '/', here).href;
-    const token = 'token' in options ? options.token : await options.getToken();
+    const token = options.token !== undefined ? options.token : await options.getToken();
     const { userName, device } = options;
     const session = await new HTTP(baseURL).call('post', '/v1/sessions', {
       body: { token, ...(userName !== undefined && { userName }), ...(device !== undefined && { device }) },

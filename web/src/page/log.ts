@@ -47,7 +47,8 @@ export class Log {
   addMessage(message: Message): void {
     const mine = message.sender.userID === this.#userID;
     const at = new Date(message.sentAt);
-    const heading = make('p', { class: 'heading' }, make('span', { class: 'sender' }, message.sender.userName), timeOf(at));
+    const sender = make('span', { class: 'sender' }, message.sender.userName);
+    const heading = make('p', { class: 'heading' }, sender, timeOf(at));
     const bubble = make('p', { class: 'bubble', title: at.toLocaleString() }, message.text);
     const content = make('div', { class: 'content' }, heading, bubble);
     const element = make('li', { class: mine ? 'message mine' : 'message' });

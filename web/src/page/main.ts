@@ -13,6 +13,7 @@ const transport = parameters.get('transport') === 'eventSource' ? 'eventSource' 
 /** What is open, if any. */
 let current: { parlor: Parlor; view: RoomView; development: boolean } | undefined;
 const entrance = new Entrance(enter);
+const membersButton = byID('members-button', HTMLButtonElement);
 
 async function enter({ name, room, token: pasted }: Entry): Promise<void> {
   const userID = userIDOf(name, tabSuffix());
@@ -70,6 +71,7 @@ function open(parlor: Parlor, room: RoomChoice, development: boolean): RoomView 
 function close(): void {
   current?.view.close();
   current = undefined;
+  membersButton.setAttribute('aria-expanded', 'false');
 }
 
 function leave(): void {
@@ -129,7 +131,6 @@ document.addEventListener('visibilitychange', () => {
   if (document.visibilityState === 'hidden') keep();
 });
 
-const membersButton = byID('members-button', HTMLButtonElement);
 membersButton.onclick = () => {
   const open = membersButton.getAttribute('aria-expanded') !== 'true';
   membersButton.setAttribute('aria-expanded', String(open));

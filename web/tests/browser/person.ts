@@ -1,4 +1,5 @@
 import { test as base, expect, type Locator, type Page } from '@playwright/test';
+import { Line } from './line.ts';
 import { Server } from './server.ts';
 
 /** Somebody at a browser of their own. */
@@ -50,13 +51,17 @@ export class Person {
 export interface Seat {
   name: string;
   transport?: 'fetch' | 'eventSource';
-  /** The server goes away in this test: failed requests are no surprise. */
-  expectLosses?: boolean;
+  /** How this browser reaches the server; straight unless given. */
+  line?: Line;
+  /** Requests fail in this test, and the browser may say so. They do where a line is given. */
+  losses?: boolean;
 }
 
 interface Fixtures {
   /** Opens a browser window for somebody; what its page complains about fails the test. */
   arrive: (seat: Seat) => Promise<Person>;
+  /** A line to the server that the test may cut. */
+  line: Line;
   /** A room that no other test uses. */
   room: string;
 }
@@ -75,19 +80,25 @@ export const test = base.extend<Fixtures, { server: Server }>({
     await use(`Room ${testId}`);
   },
 
+  line: async ({ server }, use) => {
+    const line = await Line.to(server.url);
+    await use(line);
+    line.close();
+  },
+
   arrive: async ({ browser, server }, use) => {
     const complaints: string[] = [];
     const contexts: { close(): Promise<void> }[] = [];
-    await use(async ({ name, transport = 'fetch', expectLosses = false }) => {
+    await use(async ({ name, transport = 'fetch', line, losses = line !== undefined }) => {
       const context = await browser.newContext();
       contexts.push(context);
       const page = await context.newPage();
       page.on('pageerror', (error) => complaints.push(`${name}: ${error}`));
       page.on('console', (message) => {
-        const lost = expectLosses && message.text().startsWith('Failed to load resource');
+        const lost = losses && message.text().startsWith('Failed to load resource');
         if (message.type() === 'error' && !lost) complaints.push(`${name}: ${message.text()}`);
       });
-      await page.goto(`${server.url}/${transport === 'fetch' ? '' : `?transport=${transport}`}`);
+      await page.goto(`${(line ?? server).url}/${transport === 'fetch' ? '' : `?transport=${transport}`}`);
       return new Person(page, name);
     });
     for (const context of contexts) await context.close();

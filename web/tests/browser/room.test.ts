@@ -55,8 +55,8 @@ test('a server that was killed is found again, and every message arrives once an
   room,
   server,
 }) => {
-  const alice = await arrive({ name: 'Alice', expectLosses: true });
-  const bob = await arrive({ name: 'Bob', transport: 'eventSource', expectLosses: true });
+  const alice = await arrive({ name: 'Alice', losses: true });
+  const bob = await arrive({ name: 'Bob', transport: 'eventSource', losses: true });
   await alice.enter(room);
   await bob.enter(room);
   await alice.say('before');
@@ -82,8 +82,37 @@ test('a server that was killed is found again, and every message arrives once an
   await bob.sees(...talk);
 });
 
+for (const transport of ['fetch', 'eventSource'] as const) {
+  test(`who was away for too long comes back in, and reads what was missed (${transport})`, async ({
+    arrive,
+    line,
+    room,
+  }) => {
+    const alice = await arrive({ name: 'Alice' });
+    const bob = await arrive({ name: 'Bob', transport, line });
+    await alice.enter(room);
+    await bob.enter(room);
+    await alice.say('before');
+    await bob.sees('before');
+
+    line.cut();
+    await bob.isReconnecting();
+    await alice.say('meanwhile');
+    await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: timed out']);
+    line.mend();
+    await bob.page.evaluate(() => window.dispatchEvent(new Event('online'))); // no need to wait out the pause
+    await bob.isConnected();
+    await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: timed out', 'Bob joined']);
+    await bob.say('after');
+    for (const person of [alice, bob]) {
+      await person.sees('before', 'meanwhile', 'after');
+      await person.seesMembers('Alice', 'Bob');
+    }
+  });
+}
+
 test('a message that was refused can be sent again', async ({ arrive, room }) => {
-  const alice = await arrive({ name: 'Alice', expectLosses: true });
+  const alice = await arrive({ name: 'Alice', losses: true });
   await alice.enter(room);
   const problem = { type: '', title: 'Forbidden', status: 403, code: 'not_granted', detail: 'No.' };
   const messages = '**/messages';

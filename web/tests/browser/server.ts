@@ -33,7 +33,8 @@ export class Server {
   async start(): Promise<void> {
     const listen = `127.0.0.1:${this.#port}`;
     const options = ['--data', this.#data, '--listen', listen, '--ops-listen', '', '--member-timeout', '5s'];
-    const started = spawn(process.env['PARLOR_TEST_BINARY']!, ['serve', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const binary = process.env['PARLOR_TEST_BINARY']!;
+    const started = spawn(binary, ['serve', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
     this.#output = '';
     await new Promise<void>((resolve, reject) => {

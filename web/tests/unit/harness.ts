@@ -55,8 +55,8 @@ export function record<E extends keyof ParlorEvents>(parlor: Parlor, event: E): 
 export function message(seq: number, text = `message ${seq}`, generation = 1) {
   const sender = { userID: 'bob', userName: 'Bob' };
   const sentAt = '2026-11-21T15:00:00Z';
-  const one = { messageID: crypto.randomUUID(), roomID: 'r', seq, kind: 'text', sender, text, priority: 'medium', sentAt };
-  return { roomID: 'r', generation, seq, messageList: [one] };
+  const said = { kind: 'text', sender, text, priority: 'medium', sentAt };
+  return { roomID: 'r', generation, seq, messageList: [{ messageID: crypto.randomUUID(), roomID: 'r', seq, ...said }] };
 }
 
 export function room(lastSeq: number, generation = 1) {

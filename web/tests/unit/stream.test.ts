@@ -27,9 +27,22 @@ test('puts together what the network takes apart', async () => {
   const parlor = await login(server);
   const received = next(parlor, 'roomMessageReceived');
   const stream = (await server.nextStream()).open().ready();
-  const frame = Buffer.from(`id: 1:2\nevent: roomMessageReceived\ndata: ${JSON.stringify(message(2, '你好 👋'))}\n\n`);
+  const data = JSON.stringify(message(2, '你好 👋'));
+  const frame = Buffer.from(`id: 1:2\nevent: roomMessageReceived\ndata: ${data}\n\n`);
   for (const byte of frame) stream.write(Buffer.of(byte));
   expect((await received).messageList[0]!.text).toBe('你好 👋');
+});
+
+test('takes nothing from an answer that is no stream', async () => {
+  const parlor = await login(server);
+  const changes = record(parlor, 'connectionStateChanged');
+  const stream = await server.nextStream();
+  await pausedAfter(() => {
+    stream.response.writeHead(200, { 'Content-Type': 'text/html' });
+    stream.ready().response.end('<h1>Welcome to our hotel</h1>');
+  });
+  expect(changes).toEqual([{ state: 'reconnecting', event: 'networkInterrupted' }]);
+  expect(parlor.resumeState().cursor).toBeUndefined();
 });
 
 test('continues at the cursor after a loss, live-only events left out of it', async () => {
@@ -51,7 +64,7 @@ describe('the pause before reconnecting', () => {
   });
 
   test('doubles with every failure up to its cap, and never ends', async () => {
-    await login(server);
+    const changes = record(await login(server), 'connectionStateChanged');
     for (const pause of [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000, 15_000]) {
       const stream = await server.nextStream();
       const attempts = await lose(() => stream.cut());
@@ -60,6 +73,8 @@ describe('the pause before reconnecting', () => {
       vi.advanceTimersByTime(1);
       expect(attempts()).toBe(1);
     }
+    // One word about it is enough.
+    expect(changes).toEqual([{ state: 'reconnecting', event: 'networkInterrupted' }]);
   });
 
   test('starts small again once the server has spoken', async () => {
@@ -78,7 +93,6 @@ describe('the pause before reconnecting', () => {
   test.each([
     ['retry:', 1_873 + 250, (call: Call) => call.open(1_873).response.end()],
     ['Retry-After', 7_000 + 250, (call: Call) => call.refuse(503, 'unavailable', { 'Retry-After': '7' })],
-    ['an answer that is no stream', 250, (call: Call) => call.reply(200, { hotel: 'Please sign in' })],
   ])('honours %s', async (_, pause, answer) => {
     await login(server);
     const stream = await server.nextStream();
