@@ -2,6 +2,8 @@ module parlor
 
 go 1.26.0
 
+ignore ./web/node_modules
+
 require (
 	github.com/MicahParks/jwkset v0.11.0 // indirect
 	github.com/MicahParks/keyfunc/v3 v3.8.0 // indirect

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,7 +57,8 @@ type Store struct {
 
 // maxConns bounds the pool. A transaction is mostly waiting for a commit, so a
 // few connections keep a machine busy, and PostgreSQL's default limit of 100
-// leaves room for several nodes and for psql.
+// leaves room for several nodes and for psql. pool_max_conns in the URL says
+// otherwise.
 const maxConns = 16
 
 // Open connects to a migrated database and registers this process as a node.
@@ -65,7 +67,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
-	config.MaxConns = max(config.MaxConns, maxConns)
+	if !strings.Contains(url, "pool_max_conns") {
+		config.MaxConns = maxConns
+	}
 	// A node that cannot reach PostgreSQL says so within seconds.
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
 	// Every statement finds its rows through an index, so one plan is right for

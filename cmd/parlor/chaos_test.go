@@ -223,9 +223,9 @@ func (r *reader) connect(ctx context.Context) {
 
 func (r *reader) request(ctx context.Context) (*http.Request, error) {
 	if r.byURL {
-		return http.NewRequestWithContext(ctx, "GET", r.client.streamURL+"&last_event_id="+url.QueryEscape(r.lastID), nil)
+		return http.NewRequestWithContext(ctx, http.MethodGet, r.client.streamURL+"&last_event_id="+url.QueryEscape(r.lastID), nil)
 	}
-	request, err := http.NewRequestWithContext(ctx, "GET", r.client.base+"/v1/events", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.client.base+"/v1/events", nil)
 	if err != nil {
 		return nil, err
 	}
