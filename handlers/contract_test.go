@@ -87,9 +87,9 @@ func TestContractEnums(t *testing.T) {
 		{"LeaveReason", "LeaveReason", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
-		{"Session.state", "SessionState", []string{"ended"}},              // its key is refused
+		{"Session.state", "SessionState", []string{"ended"}},                   // its key is refused
 		{"RoomStateChangedEvent.state", "RoomState", []string{"reconnecting"}}, // the stream is lost
-		{"RoomStateEvent", "RoomEvent", []string{"networkInterrupted"}},   // the stream is lost
+		{"RoomStateEvent", "RoomEvent", []string{"networkInterrupted"}},        // the stream is lost
 	} {
 		name, property, _ := strings.Cut(words.schema, ".")
 		schema := openapi().Components.Schemas[name].Value

@@ -95,6 +95,16 @@ func scan(body []byte) error {
 	}
 }
 
+// given is the value of a field that may be absent, which is then the zero
+// value. Only a pointer tells absent from empty, which may not be sent.
+func given[T any](field *T) T {
+	if field == nil {
+		var absent T
+		return absent
+	}
+	return *field
+}
+
 // check applies the validate tags of a request.
 func (a *api) check(request any) error {
 	err := a.validate.Struct(request)
@@ -148,13 +158,21 @@ func ruleText(f validator.FieldError) string {
 	case "maxBytes":
 		return "must be at most " + f.Param() + " bytes"
 	case "min":
-		return "must be at least " + f.Param()
+		return "must be at least " + f.Param() + unit(f)
 	case "max":
-		return "must be at most " + f.Param()
+		return "must be at most " + f.Param() + unit(f)
 	case "oneof":
 		return "must be one of: " + f.Param()
 	}
 	return "is not valid"
+}
+
+// unit is what the bound of a field counts.
+func unit(f validator.FieldError) string {
+	if f.Kind() == reflect.String {
+		return " characters"
+	}
+	return ""
 }
 
 // pathRoomID is the room that the path names.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"parlor/room"
@@ -14,7 +15,7 @@ const developmentTokenTime = time.Hour
 
 type developmentTokenRequest struct {
 	UserID   room.UserID `json:"userID" validate:"required,userID"`
-	UserName string      `json:"userName" validate:"maxBytes=256"`
+	UserName *string     `json:"userName" validate:"omitnil,min=1,maxBytes=256"`
 }
 
 type developmentTokenReply struct {
@@ -32,7 +33,7 @@ func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) err
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	user := room.User{ID: request.UserID, Name: cmp.Or(request.UserName, string(request.UserID))}
+	user := room.User{ID: request.UserID, Name: cmp.Or(given(request.UserName), string(request.UserID))}
 	token, err := a.Tokens.Sign(user, developmentTokenTime)
 	if err != nil {
 		return err
@@ -41,10 +42,7 @@ func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) err
 }
 
 func loopbackHost(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host = hostport
-	}
+	host := (&url.URL{Host: hostport}).Hostname()
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -114,6 +114,9 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", "1")
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
+		// The caller is not told what is wrong with a token; its backend's
+		// people must be able to find out.
+		a.Log.Debug("refused", "requestID", p.RequestID, "error", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")

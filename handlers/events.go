@@ -25,7 +25,10 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
 
 func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r, "stream_key", "last_event_id")
-	session, err := a.authenticateStream(r, q.values.Get("stream_key"))
+	// A stream may last; what is asked before it begins may not.
+	ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
+	defer cancel()
+	session, err := a.authenticateStream(r.WithContext(ctx), q.values.Get("stream_key"))
 	if err != nil {
 		return err
 	}
@@ -37,8 +40,6 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
-	defer cancel()
 	if start.Attachment, err = a.Store.Attach(ctx, session.ID, start.Cursor.Logs()); err != nil {
 		stream.Abandon()
 		return err

@@ -296,7 +296,9 @@ func as[T any](r reply) T {
 
 // The ordinary calls, which must succeed.
 
-func roomPath(id room.RoomID, rest string) string { return "/v1/rooms/" + url.PathEscape(string(id)) + rest }
+func roomPath(id room.RoomID, rest string) string {
+	return "/v1/rooms/" + url.PathEscape(string(id)) + rest
+}
 
 func unescape(segment string) string {
 	text, err := url.PathUnescape(segment)

@@ -19,7 +19,9 @@ func TestMain(m *testing.M) {
 	// A stream has no end to wait for: its header is checked when it opens, and
 	// its events as they come.
 	openapi3filter.RegisterBodyDecoder("text/event-stream",
-		func(io.Reader, http.Header, *openapi3.SchemaRef, openapi3filter.EncodingFn) (any, error) { return "", nil })
+		func(io.Reader, http.Header, *openapi3.SchemaRef, openapi3filter.EncodingFn) (any, error) {
+			return "", nil
+		})
 
 	code := storetest.Main(m)
 	if code == 0 && wholePackageRan() {

@@ -69,6 +69,7 @@ func encodeMemberCursor(c room.MemberCursor) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", c.JoinedSeq, c.User))
 }
 
+// parseMemberCursor takes what encodeMemberCursor writes and nothing else.
 func parseMemberCursor(s string) (room.MemberCursor, bool) {
 	text, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
@@ -77,7 +78,7 @@ func parseMemberCursor(s string) (room.MemberCursor, bool) {
 	seq, user, _ := strings.Cut(string(text), ".")
 	n, err := strconv.ParseInt(seq, 10, 64)
 	c := room.MemberCursor{JoinedSeq: room.Seq(n), User: room.UserID(user)}
-	return c, err == nil && n > 0 && c.User.Valid()
+	return c, err == nil && n > 0 && c.User.Valid() && encodeMemberCursor(c) == s
 }
 
 func (q *query) memberCursor(name string) room.MemberCursor {

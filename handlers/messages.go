@@ -19,15 +19,15 @@ const (
 type sendMessageRequest struct {
 	Kind            room.MessageKind `json:"kind" validate:"required,oneof=text"`
 	Text            string           `json:"text" validate:"required,maxBytes=32768"`
-	Priority        room.Priority    `json:"priority" validate:"omitempty,oneof=low medium high"`
+	Priority        *room.Priority   `json:"priority" validate:"omitnil,oneof=low medium high"`
 	ExtendedData    string           `json:"extendedData" validate:"maxBytes=1024"`
-	ClientMessageID string           `json:"clientMessageID" validate:"maxBytes=64"`
+	ClientMessageID *string          `json:"clientMessageID" validate:"omitnil,min=1,maxBytes=64"`
 }
 
 func (m sendMessageRequest) draft() room.Draft {
 	return room.Draft{
-		Kind: m.Kind, Text: m.Text, Priority: cmp.Or(m.Priority, room.PriorityMedium),
-		ExtendedData: m.ExtendedData, ClientMessageID: m.ClientMessageID,
+		Kind: m.Kind, Text: m.Text, Priority: cmp.Or(given(m.Priority), room.PriorityMedium),
+		ExtendedData: m.ExtendedData, ClientMessageID: given(m.ClientMessageID),
 	}
 }
 

@@ -26,24 +26,26 @@ func (a *api) mountPages(r chi.Router) {
 	})
 	r.Get("/", a.page("index.html", pagePolicy))
 	r.Get("/docs", a.page("docs.html", docsPolicy))
-	assets := http.FileServerFS(a.Web)
-	r.Get("/assets/*", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-cache")
-		assets.ServeHTTP(w, r)
-	})
+	r.Get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {
+		return a.file(w, r, "assets/"+chi.URLParam(r, "*"))
+	}))
 }
 
 // page serves one HTML file under its policy.
 func (a *api) page(name, policy string) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		html, err := fs.ReadFile(a.Web, name)
-		if err != nil {
-			return errNoRoute // the pages were not built
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-cache")
 		w.Header().Set("Content-Security-Policy", policy)
-		http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(html))
-		return nil
+		return a.file(w, r, name)
 	})
+}
+
+// file serves one of the built files; http.FileServer would list folders too.
+func (a *api) file(w http.ResponseWriter, r *http.Request, name string) error {
+	content, err := fs.ReadFile(a.Web, name)
+	if err != nil {
+		return errNoRoute // or the pages were not built
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
+	return nil
 }

@@ -15,14 +15,7 @@ type configRequest struct {
 }
 
 func (c configRequest) config() room.Config {
-	var config room.Config
-	if c.MemberTimeout != nil {
-		config.MemberTimeout = room.Seconds(*c.MemberTimeout)
-	}
-	if c.MaxMembers != nil {
-		config.MaxMembers = *c.MaxMembers
-	}
-	return config
+	return room.Config{MemberTimeout: room.Seconds(given(c.MemberTimeout)), MaxMembers: given(c.MaxMembers)}
 }
 
 type createRoomRequest struct {
@@ -81,15 +74,16 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	}
 	created := false
 	entered, err := a.enter(session, id, room.ActionJoin, func() (entered room.Room, err error) {
-		if session.Grants.Check(room.ActionCreate, id) != nil {
-			return a.Store.JoinRoom(r.Context(), session.ID, id)
+		if session.Grants.Check(room.ActionCreate, id) == nil {
+			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.RoomName, request.Config.config())
+			return entered, err
 		}
-		entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.RoomName, request.Config.config())
+		entered, err = a.Store.JoinRoom(r.Context(), session.ID, id)
+		if errors.Is(err, room.ErrRoomNotFound) {
+			err = room.ErrNotGranted // to create it
+		}
 		return entered, err
 	})
-	if errors.Is(err, room.ErrRoomNotFound) {
-		return room.ErrNotGranted // to create it
-	}
 	if err != nil {
 		return err
 	}

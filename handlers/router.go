@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -86,7 +88,10 @@ func New(o Options) http.Handler {
 		r.Use(crossOrigin(o.AllowedOrigins))
 	}
 	r.NotFound(a.handle(func(http.ResponseWriter, *http.Request) error { return errNoRoute }))
-	r.MethodNotAllowed(a.handle(func(http.ResponseWriter, *http.Request) error { return errWrongMethod }))
+	r.MethodNotAllowed(a.handle(func(w http.ResponseWriter, req *http.Request) error {
+		w.Header().Set("Allow", strings.Join(allowed(r, req.URL.RawPath), ", ")) // RFC 9110, section 15.5.6
+		return errWrongMethod
+	}))
 
 	r.Get("/v1/events", a.streamEvents)
 	r.Group(func(r chi.Router) {
@@ -112,4 +117,12 @@ func New(o Options) http.Handler {
 	})
 	a.mountPages(r)
 	return r
+}
+
+// allowed is the methods that a path takes.
+func allowed(routes chi.Routes, path string) []string {
+	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+	return slices.DeleteFunc(methods, func(method string) bool {
+		return !routes.Match(chi.NewRouteContext(), method, path)
+	})
 }

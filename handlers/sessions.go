@@ -14,9 +14,9 @@ import (
 )
 
 type createSessionRequest struct {
-	Token    string `json:"token" validate:"required,max=8192"`
-	UserName string `json:"userName" validate:"maxBytes=256"`
-	Device   string `json:"device" validate:"maxBytes=64"`
+	Token    string  `json:"token" validate:"required,max=8192"`
+	UserName *string `json:"userName" validate:"omitnil,min=1,maxBytes=256"`
+	Device   string  `json:"device" validate:"maxBytes=64"`
 }
 
 type createSessionReply struct {
@@ -50,7 +50,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	}
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	user := c.User
-	user.Name = cmp.Or(request.UserName, user.Name, string(user.ID))
+	user.Name = cmp.Or(given(request.UserName), user.Name, string(user.ID))
 	session := room.Session{
 		ID: room.SessionID(id.String()), User: user, Device: request.Device, Grants: c.Grants,
 		CreatedAt: now, TokenExpiresAt: c.ExpiresAt, DetachedAt: now,

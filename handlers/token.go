@@ -1,9 +1,10 @@
 package handlers
 
 import (
-	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -31,10 +32,48 @@ const ScopeAdmin = "admin"
 // claims is what a token says, as it is written.
 type claims struct {
 	jwt.RegisteredClaims
-	Name  string      `json:"name,omitempty"`
-	Scope string      `json:"scope,omitempty"`
-	Rooms room.Grants `json:"rooms,omitempty"`
+	Name  string `json:"name,omitempty"`
+	Scope string `json:"scope,omitempty"`
+	Rooms grants `json:"rooms,omitempty"`
 }
+
+// grants is the claim rooms. Absent it fences nothing in and empty it allows
+// nothing, so null, which a backend may write for either, is refused.
+type grants room.Grants
+
+// UnmarshalJSON refuses null and what the database cannot store.
+func (g *grants) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return errors.New("rooms is null")
+	}
+	if err := json.Unmarshal(b, (*room.Grants)(g)); err != nil {
+		return err
+	}
+	for _, grant := range *g {
+		if strings.ContainsRune(string(grant.RoomID), 0) {
+			return errors.New("rooms holds a NUL character")
+		}
+	}
+	return nil
+}
+
+// check returns what keeps the claims from being a user's.
+func (c claims) check() error {
+	switch {
+	case c.Scope != "":
+		return fmt.Errorf("a token of scope %q opens no session", c.Scope)
+	case !room.UserID(c.Subject).Valid():
+		return errors.New("sub is not a valid userID")
+	case !validName(c.Name):
+		return errors.New("name is not a valid userName")
+	case c.ExpiresAt.UTC().Year() > maxYear:
+		return errors.New("exp is out of range; it counts seconds")
+	}
+	return nil
+}
+
+// maxYear is the last one that RFC 3339 can write.
+const maxYear = 9999
 
 func (t *Tokens) now() time.Time {
 	if t.Now != nil {
@@ -55,11 +94,13 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	case err != nil:
 		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
 	}
-	user := room.User{ID: room.UserID(c.Subject), Name: c.Name}
-	if c.Scope != "" || !user.ID.Valid() || !validName(user.Name) {
-		return room.Claims{}, room.ErrTokenInvalid
+	if err := c.check(); err != nil {
+		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
 	}
-	return room.Claims{User: user, Grants: c.Rooms, ExpiresAt: c.ExpiresAt.UTC()}, nil
+	return room.Claims{
+		User:   room.User{ID: room.UserID(c.Subject), Name: c.Name},
+		Grants: room.Grants(c.Rooms), ExpiresAt: c.ExpiresAt.UTC(),
+	}, nil
 }
 
 func (t *Tokens) methods() []string {
@@ -72,16 +113,9 @@ func (t *Tokens) methods() []string {
 // key finds the key that a token must be signed with.
 func (t *Tokens) key(token *jwt.Token) (any, error) {
 	if token.Method != jwt.SigningMethodHS256 {
-		key, err := t.PublicKey(token)
-		if err != nil {
-			return nil, err
-		}
-		// A JWKS may list symmetric keys too; none of them verifies a
-		// signature that everybody who can read the list could have made.
-		if _, ok := key.(crypto.PublicKey); !ok {
-			return nil, fmt.Errorf("%T is no public key", key)
-		}
-		return key, nil
+		// A JWKS may list keys of other kinds too: RS256 and EdDSA take none
+		// but a public key of their own.
+		return t.PublicKey(token)
 	}
 	kid, named := token.Header["kid"]
 	if !named {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -133,18 +132,21 @@ func checkHeaders(reply *http.Response) error {
 }
 
 // internals is what only the log may say.
-var internals = sync.OnceValue(func() *regexp.Regexp {
+var internals = sync.OnceValue(func() []string {
 	dir, err := os.Getwd()
 	if err != nil {
 		panic(err)
 	}
-	return regexp.MustCompile(`SQLSTATE|pgx|pgconn|parlor/|\.go:|goroutine |` +
-		regexp.QuoteMeta(filepath.Dir(dir)) + `|/(home|root|tmp|usr|var)/`)
+	return []string{
+		"SQLSTATE", "pgx", "pgconn", "parlor/", ".go:", "goroutine ", filepath.Dir(dir), "/home/", "/root/", "/tmp/", "/usr/", "/var/",
+	}
 })
 
 func checkSecrecy(got []byte) error {
-	if text := internals().Find(got); text != nil {
-		return fmt.Errorf("the reply shows %q", text)
+	for _, text := range internals() {
+		if bytes.Contains(got, []byte(text)) {
+			return fmt.Errorf("the reply shows %q", text)
+		}
 	}
 	return nil
 }
@@ -262,8 +264,8 @@ func matches(schema string, data []byte) error {
 var seen coverage
 
 type coverage struct {
-	mu    sync.Mutex // guards what
-	what  map[string]bool
+	mu   sync.Mutex // guards what
+	what map[string]bool
 }
 
 func (c *coverage) add(what string) {

@@ -63,17 +63,33 @@ var (
 	}}
 )
 
-// everyWay runs a test once for each way that the platform has.
-func everyWay(t *testing.T, test func(*testing.T, way)) {
-	ways := []way{overServe}
+// ways is the ways that the platform has.
+func ways() []way {
 	if TakesOver {
-		ways = append(ways, overSocket)
+		return []way{overServe, overSocket}
 	}
+	return []way{overServe}
+}
+
+// everyWay runs a test once for each way, each where it works.
+func everyWay(t *testing.T, test func(*testing.T, way)) {
 	t.Parallel()
-	for _, w := range ways {
+	for _, w := range ways() {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			w.run(t, func(t *testing.T) { test(t, w) })
+		})
+	}
+}
+
+// everyWayInRealTime is for tests that keep the processors busy, so that a
+// bubble's time would stand still.
+func everyWayInRealTime(t *testing.T, test func(*testing.T, way)) {
+	t.Parallel()
+	for _, w := range ways() {
+		t.Run(w.name, func(t *testing.T) {
+			t.Parallel()
+			test(t, w)
 		})
 	}
 }
@@ -107,10 +123,10 @@ func socketPair(t testingT) (near, far *net.TCPConn) {
 	if err != nil {
 		t.Fatalf("accept: %v", err)
 	}
-	if err := near.SetReadBuffer(8 << 10); err != nil {
+	if err := near.SetReadBuffer(64 << 10); err != nil {
 		t.Fatalf("set the buffer: %v", err)
 	}
-	if err := far.SetWriteBuffer(8 << 10); err != nil {
+	if err := far.SetWriteBuffer(64 << 10); err != nil {
 		t.Fatalf("set the buffer: %v", err)
 	}
 	return near, far
@@ -135,7 +151,10 @@ type client struct {
 }
 
 func newClient(t testingT) *client {
-	c := &client{t: t, window: math.MaxInt, seqs: make(map[room.Generation][]room.Seq), changed: make(chan struct{})}
+	c := &client{
+		t: t, closeConn: func() {}, window: math.MaxInt,
+		seqs: make(map[room.Generation][]room.Seq), changed: make(chan struct{}),
+	}
 	t.Cleanup(c.hangUp)
 	return c
 }
@@ -160,7 +179,7 @@ func (c *client) take(p []byte) (n int) {
 		c.sse.feed(p[:n])
 		for i, m := range c.sse.messages[known:] {
 			if err := c.check(m, known+i == 0); err != nil && c.err == nil {
-				c.err = fmt.Errorf("message %d, %+v: %w", known+i, m, err)
+				c.err = fmt.Errorf("message %d, %.300s: %w", known+i, fmt.Sprint(m), err)
 			}
 		}
 		if len(c.sse.strange) > 0 && c.err == nil {
@@ -175,18 +194,20 @@ func (c *client) check(m message, first bool) error {
 	if first != (m.Event == string(room.TypeSessionReady)) {
 		return fmt.Errorf("sessionReady comes first and only first")
 	}
-	var place struct {
-		Generation room.Generation `json:"generation"`
-		Seq        room.Seq        `json:"seq"`
-	}
-	if err := json.Unmarshal([]byte(m.Data), &place); err != nil {
+	place, err := placeOf(m)
+	if err != nil {
 		return err
 	}
 	if g := place.Generation; place.Seq > 0 {
-		if seen := c.seqs[g]; len(seen) > 0 && place.Seq != seen[len(seen)-1]+1 {
-			return fmt.Errorf("seq %d follows %d", place.Seq, seen[len(seen)-1])
+		if before, known := c.cursor.Seq(g); known && place.Seq != before+1 {
+			return fmt.Errorf("seq %d follows %d", place.Seq, before)
 		}
 		c.seqs[g] = append(c.seqs[g], place.Seq)
+	}
+	if place.State == room.RoomDisconnected { // it may come again, further on
+		if i, known := c.cursor.find(place.Generation); known {
+			c.cursor = slices.Delete(c.cursor, i, i+1)
+		}
 	}
 	if m.ID == "" {
 		if place.Seq > 0 {
@@ -212,6 +233,18 @@ func (c *client) check(m message, first bool) error {
 	}
 	c.cursor = cursor
 	return nil
+}
+
+// place is what events say of their place; Seq is 0 for those of one stream.
+type place struct {
+	Generation room.Generation `json:"generation"`
+	Seq        room.Seq        `json:"seq"`
+	State      room.RoomState  `json:"state"`
+}
+
+func placeOf(m message) (p place, err error) {
+	err = json.Unmarshal([]byte(m.Data), &p)
+	return p, err
 }
 
 func (c *client) end() { c.update(func() { c.ended = true }) }
@@ -313,17 +346,17 @@ func (c *client) wantSeqs(g room.Generation, from, to room.Seq) {
 	}
 }
 
-// events is what came so far, but for the logs' events.
-func (c *client) events() []string {
+// received is what came so far.
+func (c *client) received() []message {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var events []string
-	for _, m := range c.sse.messages {
-		if m.Event != string(room.TypeMessagesReceived) {
-			events = append(events, m.Event)
-		}
-	}
-	return events
+	return slices.Clone(c.sse.messages)
+}
+
+func (c *client) isEnded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
 }
 
 func (c *client) lastID() string {
@@ -332,11 +365,27 @@ func (c *client) lastID() string {
 	return c.sse.lastID
 }
 
+// comments counts the heartbeats so far.
+func (c *client) comments() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.sse.comments
+}
+
+func (c *client) retry() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Duration(c.sse.retry) * time.Millisecond
+}
+
 func (c *client) summary() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tail := c.sse.messages[max(0, len(c.sse.messages)-3):]
-	return fmt.Sprintf("%d messages, last id %q, ended %t, at the end %+v", len(c.sse.messages), c.sse.lastID, c.ended, tail)
+	var last message
+	if n := len(c.sse.messages); n > 0 {
+		last = c.sse.messages[n-1]
+	}
+	return fmt.Sprintf("%d messages, last id %q, ended %t, at the end %.300s", len(c.sse.messages), c.sse.lastID, c.ended, fmt.Sprint(last))
 }
 
 // readFrom takes what comes over a socket until it is closed.

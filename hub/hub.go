@@ -110,8 +110,10 @@ func New(log Log, o Options) *Hub {
 func (h *Hub) Apply(c room.Change) {
 	for _, d := range c.Departures {
 		h.with(d.Session, func(s *Stream) {
-			s.change(func() { s.worker.unfollow(s, d.Generation) })
-			s.notify(d.StateChange())
+			s.change(func() {
+				s.worker.unfollow(s, d.Generation)
+				s.notify(d.StateChange())
+			})
 		})
 	}
 	for _, e := range c.Ended {
@@ -119,10 +121,12 @@ func (h *Hub) Apply(c room.Change) {
 	}
 	for _, a := range c.Arrivals {
 		h.with(a.Session, func(s *Stream) {
-			s.change(func() { s.worker.follow(s, a.Generation, a.From) })
-			for _, changed := range a.StateChanges() {
-				s.notify(changed)
-			}
+			s.change(func() {
+				for _, changed := range a.StateChanges() {
+					s.notify(changed)
+				}
+				s.worker.follow(s, a.Generation, a.From)
+			})
 		})
 	}
 	h.publish(c.Events)
@@ -136,13 +140,18 @@ func (h *Hub) publish(events []room.Event) {
 		for n < len(events) && events[n].Generation == events[0].Generation {
 			n++
 		}
-		h.mu.RLock()
-		t := h.topics[events[0].Generation]
-		h.mu.RUnlock()
-		if t != nil {
-			t.publish(h.encode(events[:n]))
-		}
+		h.publishTo(events[0].Generation, events[:n])
 		events = events[n:]
+	}
+}
+
+// publishTo gives events to a log's topic. It holds mu, so that the topic
+// starts no reading of its log after Close has begun to wait for those.
+func (h *Hub) publishTo(log room.Generation, events []room.Event) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if t := h.topics[log]; t != nil {
+		t.publish(h.encode(events))
 	}
 }
 
@@ -222,8 +231,10 @@ func (h *Hub) forget(s *Stream) {
 	}
 }
 
-// topic is the topic of a log, made where there is none.
-func (h *Hub) topic(log room.Generation) *topic {
+// subscribe counts a reader of a worker in at the topic of a log, which is made
+// where there is none. It does so under mu: between finding a topic and
+// subscribing to it, the topic could be dropped.
+func (h *Hub) subscribe(log room.Generation, worker int) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.topics[log]
@@ -231,6 +242,7 @@ func (h *Hub) topic(log room.Generation) *topic {
 		t = newTopic(h, log)
 		h.topics[log] = t
 	}
+	t.subscribe(worker, +1)
 	return t
 }
 

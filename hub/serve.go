@@ -19,7 +19,7 @@ type Conn interface {
 func (s *Stream) Serve(ctx context.Context, o Start, c Conn) error {
 	p := &pipe{stream: s, wake: make(chan struct{}, 1)}
 	if !s.worker.do(func() { s.start(o, p) }) {
-		return ErrClosed
+		return s.tooLate(o)
 	}
 	p.run(ctx, c)
 	return nil

@@ -3,7 +3,6 @@ package hub
 import (
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"parlor/room"
@@ -133,5 +132,3 @@ func (s *site) detachments() []detachment {
 	defer s.mu.Unlock()
 	return slices.Clone(s.detached)
 }
-
-var _ testingT = (testing.TB)(nil)

@@ -31,6 +31,19 @@ func (s *Stream) Abandon() {
 	s.worker.do(s.drop)
 }
 
+// cancel ends a stream that was given its number and cannot start. It runs on
+// the worker.
+func (s *Stream) cancel(o Start) {
+	s.drop()
+	s.passOn(o.StreamNo)
+}
+
+// tooLate is for a stream that was given its number when its worker had ended.
+func (s *Stream) tooLate(o Start) error {
+	s.hub.o.Detached(s.session, o.StreamNo, s.hub.now())
+	return ErrClosed
+}
+
 // start begins to write. It runs on the worker.
 func (s *Stream) start(o Start, to sink) {
 	s.sink = to
@@ -73,8 +86,8 @@ func (s *Stream) start(o Start, to sink) {
 	}
 }
 
-// passOn gives the number of a stream that was superseded before it began to its
-// successor: the database knows the session by the number it gave out last.
+// passOn gives the number of a stream that ended before it began to its
+// successor, if it has one: the database knows the session by the number it gave out last.
 func (s *Stream) passOn(streamNo int64) {
 	h := s.hub
 	h.mu.RLock()

@@ -306,15 +306,15 @@ func (s *Stream) leave() {
 // the token's warning and its end.
 func (s *Stream) tick(now time.Time) {
 	switch {
-	case s.blocked():
-		if now.Sub(s.blockedSince) >= writeTimeout {
-			s.drop()
-		}
+	case s.blocked() && now.Sub(s.blockedSince) >= writeTimeout:
+		s.drop()
 		return
 	case s.closing || !s.started:
 		return
 	case !now.Before(s.expiresAt):
 		s.closeWith(room.EndTokenExpired.Ended())
+		return
+	case s.blocked():
 		return
 	}
 	if !s.warnAt.IsZero() && !now.Before(s.warnAt) {

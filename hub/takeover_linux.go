@@ -25,7 +25,7 @@ func (s *Stream) TakeOver(o Start, conn net.Conn) error {
 	// From here on the socket is ours alone; net's own bookkeeping goes.
 	_ = conn.Close()
 	if err != nil {
-		s.Abandon()
+		s.worker.do(func() { s.cancel(o) })
 		return err
 	}
 	sock := &socket{fd: fd, stream: s, poller: &s.hub.poller}
@@ -33,14 +33,14 @@ func (s *Stream) TakeOver(o Start, conn net.Conn) error {
 		if err := s.hub.watch(sock); err != nil {
 			s.hub.o.Log.Error("a socket could not be watched", "error", err)
 			_ = unix.Close(fd)
-			s.drop()
+			s.cancel(o)
 			return
 		}
 		s.start(o, sock)
 	})
 	if !taken {
 		_ = unix.Close(fd)
-		return ErrClosed
+		return s.tooLate(o)
 	}
 	return nil
 }

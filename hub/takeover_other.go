@@ -12,8 +12,8 @@ import (
 const TakesOver = false
 
 // TakeOver is not there on this platform.
-func (s *Stream) TakeOver(_ Start, conn net.Conn) error {
-	s.Abandon()
+func (s *Stream) TakeOver(o Start, conn net.Conn) error {
+	s.worker.do(func() { s.cancel(o) })
 	return errors.Join(errors.ErrUnsupported, conn.Close())
 }
 

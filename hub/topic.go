@@ -32,6 +32,9 @@ const (
 	// fail, as while PostgreSQL is away.
 	retryFirst = 100 * time.Millisecond
 	retryMost  = 2 * time.Second
+	// readTimeout ends a read that gets no answer, as over a connection whose
+	// far end is gone; TCP alone would wait a quarter of an hour.
+	readTimeout = 10 * time.Second
 )
 
 // gone stands for the last seq of a log that does not exist any more.
@@ -211,11 +214,12 @@ func (t *topic) catchUp(ctx context.Context, patience time.Duration) {
 			t.mu.Lock()
 			t.doubt = true
 			t.mu.Unlock()
+		}
+		if err != nil || !t.took(p) {
 			patience, wait = wait, min(2*wait, retryMost)
 			continue
 		}
 		patience, wait = 0, retryFirst
-		t.took(p)
 	}
 }
 
@@ -223,14 +227,16 @@ func (t *topic) catchUp(ctx context.Context, patience time.Duration) {
 // log that is gone has nothing more to tell.
 func (t *topic) readLog(ctx context.Context, loaded bool, last room.Seq) (room.LogPage, error) {
 	t.hub.stats.reads.Add(1)
+	reading, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	var (
 		p   room.LogPage
 		err error
 	)
 	if loaded {
-		p, err = t.hub.log.EventsAfter(ctx, t.log, last, pageFrames)
+		p, err = t.hub.log.EventsAfter(reading, t.log, last, pageFrames)
 	} else {
-		p, err = t.hub.log.Tail(ctx, t.log, ringFrames)
+		p, err = t.hub.log.Tail(reading, t.log, ringFrames)
 	}
 	if errors.Is(err, room.ErrRoomNotFound) {
 		return room.LogPage{LastSeq: gone}, nil
@@ -241,20 +247,23 @@ func (t *topic) readLog(ctx context.Context, loaded bool, last room.Seq) (room.L
 	return p, err
 }
 
-// took puts what was read into the order.
-func (t *topic) took(p room.LogPage) {
+// took puts what was read into the order. It reports false where that did not
+// bring what is next, which the log should have: it may lag behind.
+func (t *topic) took(p room.LogPage) bool {
 	frames := t.hub.encode(p.Events)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.LastSeq == gone {
 		t.loaded, t.heard, t.ahead = true, t.last, nil
-		return
+		return true
 	}
 	t.heard = max(t.heard, p.LastSeq)
 	if t.loaded {
+		before := t.last
+		t.skipTo(p.OldestSeq)
 		t.line(frames)
 		t.advance()
-		return
+		return t.last > before || t.heard == t.last && len(t.ahead) == 0
 	}
 	t.loaded, t.last = true, p.LastSeq
 	for _, f := range frames {
@@ -263,6 +272,17 @@ func (t *topic) took(p room.LogPage) {
 	t.advance()
 	for _, w := range t.hub.workers {
 		w.do(func() { w.resume(t) })
+	}
+	return true
+}
+
+// skipTo goes on from the oldest event that the log still has, if the one that
+// is next was trimmed. Streams notice the hole that this leaves, and start
+// afresh. The caller holds mu.
+func (t *topic) skipTo(oldest room.Seq) {
+	if oldest > t.last+1 {
+		t.last = oldest - 1
+		t.ring, t.ringBytes = nil, 0
 	}
 }
 
@@ -335,7 +355,20 @@ func (t *topic) fromPage(seq room.Seq, again func()) missing {
 		delete(t.pages, start)
 		return t.fromPage(seq, again)
 	}
-	return missing{frames: p.frames[next:]}
+	return missing{frames: firstChunk(p.frames[next:])}
+}
+
+// firstChunk is as many of the frames as make one write. What is replayed waits
+// in the log, not in the stream's queue: that is for what is new, and one that
+// is full ends the stream.
+func firstChunk(frames []*Frame) []*Frame {
+	size := 0
+	for i, f := range frames {
+		if size += len(f.data); size >= chunkBytes {
+			return frames[:i+1]
+		}
+	}
+	return frames
 }
 
 func (t *topic) readPage(ctx context.Context, start room.Seq, p *page) {

@@ -121,14 +121,14 @@ func (w *worker) flush(p *part) {
 }
 
 // follow makes the stream a reader of a log, from after a seq. Following twice
-// changes nothing.
+// changes nothing. A stream that has left stays away: nothing would take it out
+// again.
 func (w *worker) follow(s *Stream, log room.Generation, from room.Seq) {
 	i, known := s.cursor.find(log)
-	if known {
+	if known || s.left {
 		return
 	}
-	t := w.hub.topic(log)
-	t.subscribe(w.index, +1)
+	t := w.hub.subscribe(log, w.index)
 	p := &t.parts[w.index]
 	p.readers = append(p.readers, s)
 	s.cursor = slices.Insert(s.cursor, i, Position{log, from})

@@ -1,0 +1,174 @@
+package handlers
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"parlor/room"
+)
+
+// FuzzDecode: whatever is accepted is all of what was sent, and what is refused
+// is refused as a problem.
+func FuzzDecode(f *testing.F) {
+	for _, body := range []string{
+		`{}`, `{"roomID":"a#b","roomName":"é","config":{"memberTimeout":30,"maxMembers":2}}`, `{"kind":"text","text":"\ud83c\udf89","priority":"low"}`,
+		`{"token":"a.b.c","device":""}`, `{"roomID":"a","roomID":"b"}`, `{"text":null}`, `{"text":"\u0000"}`, `{"text":"\ud800"}`, "{\"text\":\"\xff\"}",
+		`{"a/b":1}`, `{"config":{"memberTimeout":1e2}}`, `{"config":{"memberTimeout":-0}}`, `[]`, `{} {}`, ` `, "\ufeff{}", `{"text":"\/"}`,
+	} {
+		for which := range len(requestTypes) {
+			f.Add(which, []byte(body))
+		}
+	}
+	a := &api{validate: newValidator()}
+	f.Fuzz(func(t *testing.T, which int, body []byte) {
+		if which < 0 {
+			which = -(which + 1)
+		}
+		request := reflect.New(requestTypes[which%len(requestTypes)])
+		err := parse(body, request.Interface())
+		if err == nil {
+			keepsAll(t, body, request.Interface())
+			err = a.check(request.Interface())
+		}
+		var p *problem
+		if err != nil && (!errors.As(err, &p) || p.Status != 400) {
+			t.Errorf("%q is refused with %v", body, err)
+		}
+		if p != nil && !utf8.ValidString(p.Error()) {
+			t.Errorf("%q is refused in invalid UTF-8", body)
+		}
+	})
+}
+
+var requestTypes = []reflect.Type{
+	reflect.TypeFor[createSessionRequest](), reflect.TypeFor[renewTokenRequest](), reflect.TypeFor[createRoomRequest](),
+	reflect.TypeFor[enterRoomRequest](), reflect.TypeFor[sendMessageRequest](), reflect.TypeFor[developmentTokenRequest](),
+}
+
+// keepsAll compares a request with the body that it was read from, as a lenient
+// reader sees that: all that was sent is there, and as it was sent.
+func keepsAll(t *testing.T, body []byte, request any) {
+	t.Helper()
+	if !utf8.Valid(body) || bytes.ContainsRune(body, 0) {
+		t.Fatalf("%q is accepted", body)
+	}
+	var sent, kept map[string]any
+	if err := json.Unmarshal(body, &sent); err != nil {
+		t.Fatalf("%q is accepted, and is no JSON: %v", body, err)
+	}
+	again, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(again, &kept); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, body, sent, kept)
+}
+
+func contains(t *testing.T, body []byte, sent, kept map[string]any) {
+	t.Helper()
+	for name, value := range sent {
+		if nested, ok := value.(map[string]any); ok {
+			inner, _ := kept[name].(map[string]any)
+			contains(t, body, nested, inner)
+		} else if !reflect.DeepEqual(value, kept[name]) {
+			t.Errorf("%q is read as %v in %s", body, kept[name], name)
+		}
+		if s, ok := value.(string); ok && strings.ContainsRune(s, 0) {
+			t.Errorf("%q is accepted with a NUL", body)
+		}
+	}
+}
+
+// FuzzMemberCursor: whatever is accepted is a place in a list, and there is one
+// way to write it.
+func FuzzMemberCursor(f *testing.F) {
+	for _, c := range []room.MemberCursor{{JoinedSeq: 1, User: "alice"}, {JoinedSeq: math.MaxInt64, User: "a.b"}, {JoinedSeq: 7, User: "..."}} {
+		f.Add(encodeMemberCursor(c))
+	}
+	for _, text := range []string{"0.a", "-1.a", "1", "1.", "1..", "01.a", "+1.a", "1.a b", "9999999999999999999.a", "1.a\x00"} {
+		f.Add(base64.RawURLEncoding.EncodeToString([]byte(text)))
+	}
+	f.Add("")
+	f.Add("MS5h\n")
+	f.Add("MS5hYR")
+	f.Fuzz(func(t *testing.T, s string) {
+		c, ok := parseMemberCursor(s)
+		if !ok {
+			return
+		}
+		if c.JoinedSeq <= 0 || !c.User.Valid() {
+			t.Errorf("%q is the cursor %+v", s, c)
+		}
+		if again := encodeMemberCursor(c); again != s {
+			t.Errorf("%q is written %q", s, again)
+		}
+	})
+}
+
+// FuzzVerifyToken: only what was signed with the secret says who somebody is,
+// and whatever it says can be stored and told.
+func FuzzVerifyToken(f *testing.F) {
+	for _, claims := range []string{
+		`{"sub":"alice","exp":4000000000}`, `{"sub":"alice","exp":4000000000.5,"name":"é","rooms":[{"roomID":"a*","join":true}]}`, `{"sub":"alice","exp":1}`,
+		`{"sub":"alice","exp":1e300}`, `{"sub":"alice","exp":-1e300}`, `{"sub":"alice","exp":1e12}`, `{"sub":"alice","exp":null}`, `{"exp":4000000000}`,
+		`{"sub":"a","exp":4000000000,"rooms":null}`, `{"sub":"a","exp":4000000000,"rooms":[{"roomID":"\u0000"}]}`, `{"sub":"a","exp":4000000000,"scope":"admin"}`,
+		`{"sub":"a","exp":4000000000,"name":"\ud800"}`, `{"sub":"a","exp":4000000000,"aud":[1]}`, `null`, `[]`, ``,
+	} {
+		f.Add(`{"alg":"HS256","typ":"JWT"}`, claims, true)
+		f.Add(`{"alg":"HS256","kid":"2026"}`, claims, true)
+		f.Add(`{"alg":"none"}`, claims, false)
+	}
+	f.Add(`{"alg":"RS256"}`, `{}`, true)
+	f.Add(`{"alg":"HS256","crit":["b64"],"b64":false}`, `{}`, true)
+	secret := []byte("a secret of at least thirty-two bytes")
+	now := time.Date(2026, 11, 21, 15, 0, 0, 0, time.UTC)
+	tokens := &Tokens{Secret: secret, Secrets: map[string][]byte{"2026": []byte("another one")}, Now: func() time.Time { return now }}
+	f.Fuzz(func(t *testing.T, header, claims string, sign bool) {
+		text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+		signature := []byte("forged")
+		if sign {
+			var err error
+			if signature, err = jwt.SigningMethodHS256.Sign(text, secret); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := tokens.Verify(text + "." + base64.RawURLEncoding.EncodeToString(signature))
+		switch {
+		case err == nil && !sign:
+			t.Errorf("a forged token says %+v", c)
+		case errors.Is(err, room.ErrTokenExpired) && !sign:
+			t.Error("a forged token is said to have expired")
+		case err == nil:
+			usable(t, c, now)
+		case !errors.Is(err, room.ErrTokenInvalid) && !errors.Is(err, room.ErrTokenExpired):
+			t.Errorf("the token is refused with %v", err)
+		}
+	})
+}
+
+// usable looks for what the database or a reply could not hold.
+func usable(t *testing.T, c room.Claims, now time.Time) {
+	t.Helper()
+	if !c.User.ID.Valid() || !validName(c.User.Name) || !c.ExpiresAt.After(now) {
+		t.Errorf("the token says %+v", c)
+	}
+	if _, err := c.ExpiresAt.MarshalJSON(); err != nil {
+		t.Error(err)
+	}
+	stored, err := json.Marshal(c.Grants)
+	if err != nil || bytes.Contains(stored, []byte(`\u0000`)) {
+		t.Errorf("the grants are stored as %s: %v", stored, err)
+	}
+}

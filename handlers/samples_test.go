@@ -1,0 +1,180 @@
+package handlers_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// sample is a good call of an operation, made from the contract's examples.
+type sample struct {
+	id     string
+	method string
+	path   string
+	body   object // nil: the call takes none
+	// keyed says that the call wants a session key; roomed that it is about the
+	// room lobby.
+	keyed, roomed bool
+	schema        *openapi3.Schema // of the body
+}
+
+// samples is a good call of every operation. What is asked with a session key
+// is asked by a member of the room lobby.
+func samples(s *service) []sample {
+	s.Helper()
+	var all []sample
+	for path, item := range openapi().Paths.Map() {
+		for method, op := range item.Operations() {
+			call := sample{
+				id: op.OperationID, method: method, path: strings.ReplaceAll(path, "{roomID}", "lobby"),
+				keyed: op.Security == nil || len(*op.Security) > 0, roomed: strings.Contains(path, "{roomID}"),
+			}
+			if op.RequestBody != nil {
+				media := op.RequestBody.Value.Content.Get("application/json")
+				example, ok := media.Example.(map[string]any)
+				if !ok {
+					s.Fatalf("%s has no example", op.OperationID)
+				}
+				call.body, call.schema = maps.Clone(object(example)), media.Schema.Value
+				if _, ok := call.body["token"]; ok {
+					call.body["token"] = s.token("alice", time.Hour)
+				}
+			}
+			all = append(all, call)
+		}
+	}
+	slices.SortFunc(all, func(a, b sample) int { return strings.Compare(a.id, b.id) })
+	return all
+}
+
+func (p sample) String() string { return p.id }
+
+// by makes the call with a changed body or request.
+func (p sample) by(c *client, body any, change ...func(*http.Request)) reply {
+	c.Helper()
+	if body == nil && p.body != nil {
+		body = p.body
+	}
+	return c.call(p.method, p.path, body, change...)
+}
+
+// badBody is a body that must be refused, and how.
+type badBody struct {
+	what, body string
+	code       string // malformed_json, or else invalid_request with this fault:
+	pointer    string
+	rule       string
+}
+
+// badBodies is what can be wrong with the bodies of a call.
+func (p sample) badBodies(t testing.TB) []badBody {
+	t.Helper()
+	good := encoded(t, p.body)
+	var all []badBody
+	for what, body := range map[string]string{
+		"white space": " \n", "no JSON": "hello", "no end": good[:len(good)-1], "an end too many": good + "}", "two objects": good + good,
+		"a value behind": good + "0", "a comma too many": good[:len(good)-1] + ",}", "single quotes": strings.ReplaceAll(good, `"`, `'`),
+		"a comment": "/**/" + good, "a byte order mark": "\ufeff" + good, "UTF-16": "\xff\xfe{\x00}\x00", "not a number": `{"x":NaN}`,
+		"a name without quotes": `{x:1}`, "an unknown name in invalid UTF-8": "{\"\xff\":1}", "a half surrogate as name": `{"\ud800":1}`,
+		"depth": strings.Repeat("[", 50_000), "a raw NUL": "{\x00}",
+	} {
+		all = append(all, badBody{what: what, body: body, code: "malformed_json"})
+	}
+	for what, body := range map[string]string{
+		"an array": "[" + good + "]", "text": `"text"`, "a number": "1", "a truth": "true", "null": "null",
+	} {
+		all = append(all, badBody{what: what, body: body, rule: "type"})
+	}
+	return append(all, p.badFields(t, "", p.schema, func(fields string) string { return fields })...)
+}
+
+// badFields is what can be wrong with the fields of an object that stands at a
+// pointer; within puts the object's JSON into a body.
+func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema, within func(string) string) []badBody {
+	t.Helper()
+	required := ""
+	for _, name := range schema.Required {
+		required += fmt.Sprintf("%q:%s,", name, encoded(t, p.body[name]))
+	}
+	var all []badBody
+	add := func(what, name, rule, fields string) {
+		code := ""
+		if rule == "malformed" {
+			code, rule = "malformed_json", ""
+		}
+		all = append(all, badBody{
+			what: name + ": " + what, body: within("{" + strings.TrimSuffix(fields, ",") + "}"), code: code, pointer: pointer + "/" + name, rule: rule,
+		})
+	}
+	add("unknown", "unheardOf", "unknown", required+`"unheardOf":1`)
+	add("unknown and escaped", "a~1b~0c", "unknown", required+`"a/b~c":1`)
+	for name, property := range schema.Properties {
+		s := property.Value
+		others := strings.ReplaceAll(required, fmt.Sprintf("%q:%s,", name, encoded(t, p.body[name])), "")
+		with := func(value string) string { return others + fmt.Sprintf("%q:%s", name, value) }
+		capital := strings.ToUpper(name[:1]) + name[1:]
+		add("in capitals", capital, "unknown", required+fmt.Sprintf("%q:%s", capital, `"x"`))
+		add("null", name, "type", with("null"))
+		if slices.Contains(schema.Required, name) {
+			add("missing", name, "required", others)
+		}
+		wrong := []string{"true", "[]"}
+		switch {
+		case s.Type.Is("object"):
+			wrong = append(wrong, `"x"`, "1")
+			all = append(all, p.badFields(t, pointer+"/"+name, s, func(fields string) string { return within("{" + with(fields) + "}") })...)
+			add("twice", name, "duplicate", with("{}")+fmt.Sprintf(",%q:{}", name))
+		case s.Type.Is("integer"):
+			wrong = append(wrong, `"5"`, "{}", "30.5", "123456789012345678901234567890")
+			add("twice", name, "duplicate", with("30")+fmt.Sprintf(",%q:30", name))
+			add("too small", name, "min", with(fmt.Sprint(int(*s.Min)-1)))
+			add("too large", name, "max", with(fmt.Sprint(int(*s.Max)+1)))
+		default:
+			wrong = append(wrong, "1", "{}")
+			good := encoded(t, p.body[name])
+			if p.body[name] == nil {
+				good = `"x"`
+			}
+			add("twice", name, "duplicate", with(good)+fmt.Sprintf(",%q:%s", name, good))
+			add("twice, once escaped", name, "duplicate", with(good)+fmt.Sprintf(`,"\u%04x%s":%s`, name[0], name[1:], good))
+			add("with an escaped NUL", name, "nul", with(`"a\u0000b"`))
+			add("with a raw NUL", name, "malformed", with("\"a\x00b\""))
+			add("with a raw line break", name, "malformed", with("\"a\nb\""))
+			add("with invalid UTF-8", name, "malformed", with("\"a\xffb\""))
+			add("with overlong UTF-8", name, "malformed", with("\"a\xc0\xafb\""))
+			add("with a high surrogate", name, "malformed", with(`"a\ud83d"`))
+			add("with a low surrogate", name, "malformed", with(`"a\udf89"`))
+			switch {
+			case slices.Contains(schema.Required, name):
+				add("empty", name, "required", with(`""`))
+			case s.Enum != nil:
+				add("empty", name, "oneof", with(`""`))
+			case s.MinLength > 0:
+				add("empty", name, "min", with(`""`))
+			}
+			if s.Enum != nil {
+				add("another word", name, "oneof", with(`"other"`))
+			}
+		}
+		for _, value := range wrong {
+			add(value, name, "type", with(value))
+		}
+	}
+	return all
+}
+
+func encoded(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

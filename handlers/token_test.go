@@ -1,0 +1,279 @@
+package handlers_test
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/handlers"
+	"parlor/room"
+)
+
+// signed is a token of alice with changed claims, as a customer's backend signs
+// it, whatever it writes into it.
+func (s *service) signed(change func(jwt.MapClaims)) string {
+	s.Helper()
+	return s.log.secret(sign(s, jwt.SigningMethodHS256, secret, change, nil))
+}
+
+func sign(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapClaims), header map[string]any) string {
+	t.Helper()
+	claims := jwt.MapClaims{"sub": "alice", "exp": time.Now().Add(time.Hour).Unix()}
+	if change != nil {
+		change(claims)
+	}
+	token := jwt.NewWithClaims(method, claims)
+	for name, value := range header {
+		token.Header[name] = value
+	}
+	text, err := token.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// keys is one key of each kind.
+type keys struct {
+	rsa     *rsa.PrivateKey
+	ed25519 ed25519.PrivateKey
+	named   []byte
+}
+
+func newKeys(t testing.TB) keys {
+	t.Helper()
+	r, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, e, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys{r, e, []byte("another secret of thirty-two bytes")}
+}
+
+// tokens verifies with all of the keys; public keys go by their kid.
+func (k keys) tokens() *handlers.Tokens {
+	return &handlers.Tokens{
+		Secret:  secret,
+		Secrets: map[string][]byte{"2026": k.named},
+		PublicKey: func(t *jwt.Token) (any, error) {
+			public := map[any]crypto.PublicKey{"rsa": k.rsa.Public(), "ed25519": k.ed25519.Public(), "oct": k.named}
+			key, ok := public[t.Header["kid"]]
+			if !ok {
+				return nil, errors.New("no such key")
+			}
+			return key, nil
+		},
+	}
+}
+
+func set(name string, value any) func(jwt.MapClaims) {
+	return func(c jwt.MapClaims) { c[name] = value }
+}
+
+func without(name string) func(jwt.MapClaims) {
+	return func(c jwt.MapClaims) { delete(c, name) }
+}
+
+func kid(id any) map[string]any { return map[string]any{"kid": id} }
+
+func TestTokensThatAreGood(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	s := newService(t, func(c *setup) { c.api.Tokens = k.tokens() })
+	hs, rs, ed := jwt.SigningMethodHS256, jwt.SigningMethodRS256, jwt.SigningMethodEdDSA
+	for what, token := range map[string]string{
+		"the secret":              sign(t, hs, secret, nil, nil),
+		"a named secret":          sign(t, hs, k.named, nil, kid("2026")),
+		"an RSA key":              sign(t, rs, k.rsa, nil, kid("rsa")),
+		"an Ed25519 key":          sign(t, ed, k.ed25519, nil, kid("ed25519")),
+		"iat, nbf and others":     s.signed(func(c jwt.MapClaims) { c["iat"], c["nbf"], c["aud"] = 1, 1, "any" }),
+		"exp with a fraction":     s.signed(set("exp", float64(time.Now().Unix())+90.5)),
+		"exp in the year 9999":    s.signed(set("exp", 253_402_300_799)),
+		"a name of 256 bytes":     s.signed(set("name", strings.Repeat("é", 128))),
+		"a userID of 32 bytes":    s.signed(set("sub", strings.Repeat("x", 32))),
+		"no grants":               s.signed(grants()),
+		"grants with odd roomIDs": s.signed(grants(object{"roomID": "."}, object{"roomID": "ünknown"}, object{})),
+	} {
+		r := s.stranger().call("POST", "/v1/sessions", object{"token": token})
+		if r.StatusCode != http.StatusCreated {
+			t.Errorf("with %s: %d: %s", what, r.StatusCode, r.body)
+			continue
+		}
+		c := s.stranger().with(as[session](r).SessionKey)
+		c.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
+		c.call("PUT", "/v1/sessions/current/token", object{"token": token}).is(http.StatusOK)
+	}
+}
+
+func TestTokensThatAreNot(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	s := newService(t, func(c *setup) { c.api.Tokens = k.tokens() })
+	alice := s.login("alice")
+	hs, rs, ed := jwt.SigningMethodHS256, jwt.SigningMethodRS256, jwt.SigningMethodEdDSA
+	good := sign(t, hs, secret, nil, nil)
+	parts := strings.Split(good, ".")
+	admin, err := s.tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, token, code string
+	}{
+		{"no JWT", "hello", "token_invalid"},
+		{"two parts", parts[0] + "." + parts[1], "token_invalid"},
+		{"four parts", good + ".x", "token_invalid"},
+		{"no signature", parts[0] + "." + parts[1] + ".", "token_invalid"},
+		{"a padded signature", good + "=", "token_invalid"},
+		{"a changed signature", good[:len(good)-4] + "AAAA", "token_invalid"},
+		{"changed claims", parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"bob","exp":4000000000}`)) + "." + parts[2], "token_invalid"},
+		{"claims that are no object", sign3(parts[0], `"alice"`), "token_invalid"},
+
+		{"the algorithm none", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, nil), "token_invalid"},
+		{"HS384", sign(t, jwt.SigningMethodHS384, secret, nil, nil), "token_invalid"},
+		{"HS512", sign(t, jwt.SigningMethodHS512, secret, nil, nil), "token_invalid"},
+		{"PS256", sign(t, jwt.SigningMethodPS256, k.rsa, nil, kid("rsa")), "token_invalid"},
+		{"RS256 signed with the secret", resigned(t, "RS256", kid("rsa"), secret), "token_invalid"},
+		{"HS256 signed with the public key", sign(t, hs, pemOf(t, k.rsa), nil, kid("rsa")), "token_invalid"},
+		{"RS256 without a kid", sign(t, rs, k.rsa, nil, nil), "token_invalid"},
+		{"RS256 with an Ed25519 key's kid", sign(t, rs, k.rsa, nil, kid("ed25519")), "token_invalid"},
+		{"RS256 with a secret's kid", sign(t, rs, k.rsa, nil, kid("oct")), "token_invalid"},
+		{"EdDSA with a secret's kid", sign(t, ed, k.ed25519, nil, kid("oct")), "token_invalid"},
+		{"another Ed25519 key", sign(t, ed, newKeys(t).ed25519, nil, kid("ed25519")), "token_invalid"},
+
+		{"another secret", sign(t, hs, []byte("yet another secret of 32 bytes..."), nil, nil), "token_invalid"},
+		{"an empty secret", sign(t, hs, []byte{}, nil, nil), "token_invalid"},
+		{"a kid that is not known", sign(t, hs, secret, nil, kid("2025")), "token_invalid"},
+		{"a kid that is empty", sign(t, hs, secret, nil, kid("")), "token_invalid"},
+		{"a kid that is no string", sign(t, hs, secret, nil, kid(2026)), "token_invalid"},
+		{"a kid with the secret of none", sign(t, hs, secret, nil, kid("2026")), "token_invalid"},
+		{"no kid with a named secret", sign(t, hs, k.named, nil, nil), "token_invalid"},
+
+		{"no exp", s.signed(without("exp")), "token_invalid"},
+		{"exp in the past", s.signed(set("exp", time.Now().Unix()-1)), "token_expired"},
+		{"exp of zero", s.signed(set("exp", 0)), "token_expired"},
+		{"exp in milliseconds", s.signed(set("exp", time.Now().Add(time.Hour).UnixMilli())), "token_invalid"},
+		{"exp in the year 10000", s.signed(set("exp", 253_402_300_800)), "token_invalid"},
+		{"exp beyond all years", s.signed(set("exp", 9e18)), "token_invalid"},
+		{"nbf in the future", s.signed(set("nbf", time.Now().Add(time.Hour).Unix())), "token_invalid"},
+		{"exp in the past, forged", sign(t, hs, k.named, set("exp", 1), nil), "token_invalid"},
+
+		{"no sub", s.signed(without("sub")), "token_invalid"},
+		{"an empty sub", s.signed(set("sub", "")), "token_invalid"},
+		{"a number as sub", s.signed(set("sub", 7)), "token_invalid"},
+		{"a sub of 33 bytes", s.signed(set("sub", strings.Repeat("x", 33))), "token_invalid"},
+		{"a sub outside the character set", s.signed(set("sub", "al ice")), "token_invalid"},
+		{"the sub ..", s.signed(set("sub", "..")), "token_invalid"},
+		{"a sub with NUL", s.signed(set("sub", "alice\x00")), "token_invalid"},
+		{"a name of 257 bytes", s.signed(set("name", strings.Repeat("x", 257))), "token_invalid"},
+		{"a name with NUL", s.signed(set("name", "Al\x00ice")), "token_invalid"},
+
+		{"rooms of the wrong type", s.signed(set("rooms", "lobby")), "token_invalid"},
+		{"rooms as null", s.signed(set("rooms", nil)), "token_invalid"},
+		{"a grant with NUL", s.signed(grants(object{"roomID": "a\x00b", "join": true})), "token_invalid"},
+		{"an admin's token", admin, "token_invalid"},
+		{"an admin's token with a sub", s.signed(set("scope", "admin")), "token_invalid"},
+		{"another scope", s.signed(set("scope", "user")), "token_invalid"},
+	} {
+		for _, r := range []reply{
+			s.stranger().call("POST", "/v1/sessions", object{"token": c.token}),
+			alice.call("PUT", "/v1/sessions/current/token", object{"token": c.token}),
+		} {
+			if p := as[problem](r); r.StatusCode != http.StatusUnauthorized || p.Code != c.code {
+				t.Errorf("with %s: %s: %d %s", c.what, r.call, r.StatusCode, r.body)
+			}
+		}
+	}
+	if !s.log.contains("token contains an invalid number of segments") {
+		t.Error("the log does not say what is wrong with a token")
+	}
+}
+
+// TestPublicKeysAreRefusedUnlessSet: the secret alone verifies HS256 alone.
+func TestPublicKeysAreRefusedUnlessSet(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	tokens := &handlers.Tokens{Secret: secret}
+	for _, token := range []string{
+		sign(t, jwt.SigningMethodRS256, k.rsa, nil, kid("rsa")), sign(t, jwt.SigningMethodEdDSA, k.ed25519, nil, nil),
+	} {
+		if _, err := tokens.Verify(token); !errors.Is(err, room.ErrTokenInvalid) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestVerifyIsWhatWasSigned(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 15, 0, 0, 0, time.UTC)
+	tokens := &handlers.Tokens{Secret: secret, Now: func() time.Time { return now }}
+	alice := room.User{ID: "alice", Name: "Alice"}
+	token, err := tokens.Sign(alice, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := tokens.Verify(token)
+	want := room.Claims{User: alice, ExpiresAt: now.Add(time.Hour)}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	now = now.Add(time.Hour)
+	if _, err := tokens.Verify(token); !errors.Is(err, room.ErrTokenExpired) {
+		t.Errorf("at its end: %v", err)
+	}
+}
+
+// sign3 puts a token together from a header and claims of any kind.
+func sign3(header, claims string) string {
+	text := header + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	signature, err := jwt.SigningMethodHS256.Sign(text, secret)
+	if err != nil {
+		panic(err) // the secret is of the right type
+	}
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+// resigned is a token whose header names an algorithm that it is not signed
+// with.
+func resigned(t testing.TB, algorithm string, header map[string]any, key []byte) string {
+	t.Helper()
+	header["alg"] = algorithm
+	encoded, err := json.Marshal(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := fmt.Sprintf(`{"sub":"alice","exp":%d}`, time.Now().Add(time.Hour).Unix())
+	text := base64.RawURLEncoding.EncodeToString(encoded) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	signature, err := jwt.SigningMethodHS256.Sign(text, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+// pemOf is a public key as it is published.
+func pemOf(t testing.TB, key *rsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}

@@ -1,0 +1,192 @@
+package hub
+
+import (
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"parlor/room"
+)
+
+// audience is streams in one room whose readers take everything at once.
+type audience struct {
+	*site
+	topic *topic
+	data  []byte
+	seq   room.Seq
+	left  atomic.Int64
+	done  chan struct{} // gets one when left reaches zero
+}
+
+// discard is the sink of one stream of an audience.
+type discard struct{ of *audience }
+
+func (d discard) write(p []byte) (int, error) {
+	if d.of.left.Add(-1) == 0 {
+		d.of.done <- struct{}{}
+	}
+	return len(p), nil
+}
+
+func (discard) close() {}
+
+func newAudience(t testing.TB, streams int) *audience {
+	a := &audience{site: newSite(t, overServe, Options{Workers: runtime.GOMAXPROCS(0)}), done: make(chan struct{}, 1)}
+	event := a.log.append(1, 1, strings.Repeat("x", 100))[0]
+	f, err := encodeEvent(event)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.data, a.seq = f.data, 1
+	a.left.Store(2 * int64(streams)) // the head and sessionReady
+	for _, id := range crowd(a.site, streams) {
+		s, start := a.open(id), a.attach(id, "")
+		s.worker.do(func() { s.start(start, discard{a}) })
+	}
+	<-a.done
+	a.topic = a.topics[1]
+	a.eventually("the beginning", func() bool {
+		a.topic.mu.Lock()
+		defer a.topic.mu.Unlock()
+		return a.topic.loaded
+	})
+	for range 10 * ringFrames { // until nothing has to grow any more
+		a.deliver()
+	}
+	return a
+}
+
+// deliver publishes a frame and waits until every stream has written it.
+func (a *audience) deliver() {
+	a.seq++
+	a.left.Store(int64(len(a.streams)))
+	a.topic.publish([]*Frame{{Log: 1, Seq: a.seq, id: true, data: a.data}})
+	<-a.done
+}
+
+func BenchmarkDeliver(b *testing.B) {
+	for _, streams := range []int{1, 100, 5000} {
+		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) {
+			a := newAudience(b, streams)
+			b.ReportAllocs()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for b.Loop() {
+				a.deliver()
+			}
+			runtime.ReadMemStats(&after)
+			deliveries := float64(streams) * float64(b.N)
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/deliveries, "ns/delivery")
+			b.ReportMetric(float64(after.Mallocs-before.Mallocs)/deliveries, "allocs/delivery")
+		})
+	}
+}
+
+// What a publication allocates does not depend on how many read it. Not parallel:
+// it counts what the process allocates.
+func TestDeliveryDoesNotAllocate(t *testing.T) {
+	perPublication := func(streams int) float64 {
+		a := newAudience(t, streams)
+		return testing.AllocsPerRun(1000, a.deliver)
+	}
+	one, many := perPublication(1), perPublication(500)
+	if many-one > 1 {
+		t.Errorf("%v allocations for one stream, %v for 500", one, many)
+	}
+}
+
+func BenchmarkCursorAppend(b *testing.B) {
+	for _, rooms := range []int{1, 5, 20} {
+		b.Run(fmt.Sprintf("rooms=%d", rooms), func(b *testing.B) {
+			var c Cursor
+			for i := range rooms {
+				c = append(c, Position{room.Generation(100_000 + i), room.Seq(1_000_000 + i)})
+			}
+			buf := make([]byte, 0, maxCursorBytes)
+			b.ReportAllocs()
+			for b.Loop() {
+				buf = c.AppendTo(buf[:0])
+			}
+		})
+	}
+}
+
+func BenchmarkEncodeEvent(b *testing.B) {
+	for _, size := range []int{100, 4 << 10} {
+		b.Run(fmt.Sprintf("text=%d", size), func(b *testing.B) {
+			event := newMemoryLog().append(1, 1, strings.Repeat("x", size))[0]
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := encodeEvent(event); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkIdleStream measures what idle streams hold in this process. What they
+// need beside it, their clients' ends and what they start with, is there before
+// the first measurement and after the last; the kernel's share does not show.
+func BenchmarkIdleStream(b *testing.B) {
+	if !TakesOver {
+		b.Fatal("there is nothing to take over here")
+	}
+	const streams = 2000
+	var bytes, goroutines float64
+	for b.Loop() {
+		s := newSite(b, overSocket, Options{})
+		ids := crowd(s, streams)
+		starts := make([]Start, streams)
+		for i, id := range ids {
+			starts[i] = s.attach(id, "")
+		}
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ends := make([]net.Conn, streams)
+		for i := range ends {
+			if ends[i], err = net.Dial("tcp", l.Addr().String()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		before, routines := held(), runtime.NumGoroutine()
+		for i := range ends {
+			conn, err := l.Accept()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := s.open(ids[i]).TakeOver(starts[i], conn); err != nil {
+				b.Fatal(err)
+			}
+		}
+		s.eventually("the beginning of every stream", func() bool { return s.Stats().Delivered == streams })
+		bytes += float64(held()-before) / streams
+		goroutines += float64(runtime.NumGoroutine()-routines) / streams
+		runtime.KeepAlive(starts)
+		s.Close()
+		for _, end := range ends {
+			_ = end.Close()
+		}
+		_ = l.Close()
+	}
+	b.ReportMetric(bytes/float64(b.N), "bytes/stream")
+	b.ReportMetric(goroutines/float64(b.N), "goroutines/stream")
+	b.ReportMetric(0, "ns/op")
+}
+
+// held is the bytes that the process holds once what is free is free.
+func held() int64 {
+	var m runtime.MemStats
+	for range 3 { // finalizers free in their own time
+		runtime.GC()
+		<-time.After(10 * time.Millisecond)
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse + m.StackInuse)
+}

@@ -1,0 +1,119 @@
+package hub
+
+import (
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"parlor/room"
+)
+
+func TestParseCursor(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		text string
+		want Cursor
+	}{
+		{"-", Cursor{}},
+		{"1:0", Cursor{{1, 0}}},
+		{"1a:2f,1c:3", Cursor{{46, 87}, {48, 3}}},
+		{"1y2p0ij32e8e7:1y2p0ij32e8e7", Cursor{{math.MaxInt64, math.MaxInt64}}},
+	}
+	for _, tt := range tests {
+		got, err := ParseCursor(tt.text)
+		if err != nil {
+			t.Errorf("%q: %v", tt.text, err)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", tt.text, diff)
+		}
+	}
+}
+
+func TestNotACursor(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"", " ", "--", "-,1:1", "1", "1:", ":1", "1:1,", ",1:1", "1:1,,2:1", "1:1 ", "1:1\n", "1::1", "1:1:1",
+		"0:1",          // no log has this number
+		"-1:1", "1:-1", // nor are there negative ones
+		"01:1", "1:01", // there is one way to write a number
+		"+1:1", "1:+1", //
+		"A:1", "1:A", "1:_", //
+		"2:1,1:1", "1:1,1:2", // and one order
+		"1y2p0ij32e8e8:1", "1:1y2p0ij32e8e8", // one more than fits
+		"1:1" + strings.Repeat(",2:1", maxCursorBytes),
+	} {
+		if c, err := ParseCursor(text); err == nil {
+			t.Errorf("%.40q is taken for %v", text, c)
+		}
+	}
+}
+
+func TestCursorOfManyRoomsFits(t *testing.T) {
+	t.Parallel()
+	var c Cursor
+	for i := range room.Generation(64) {
+		c = append(c, Position{math.MaxInt64 - 63 + i, math.MaxInt64})
+	}
+	got, err := ParseCursor(string(c.AppendTo(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c, got) {
+		t.Errorf("it reads back as %v", got)
+	}
+}
+
+func TestCursorReadsBackAsWritten(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		seqs := rapid.MapOfN(rapid.Int64Min(1), rapid.Int64Min(0), 0, 20).Draw(t, "seqs")
+		c := Cursor{}
+		for _, log := range slices.Sorted(maps.Keys(seqs)) {
+			c = append(c, Position{room.Generation(log), room.Seq(seqs[log])})
+		}
+		got, err := ParseCursor(string(c.AppendTo(nil)))
+		if err != nil {
+			t.Fatalf("%v: %v", c, err)
+		}
+		if diff := cmp.Diff(c, got); diff != "" {
+			t.Fatalf("(-written +read):\n%s", diff)
+		}
+		for i, log := range got.Logs() {
+			if seq, ok := got.Seq(log); !ok || seq != c[i].Seq {
+				t.Fatalf("log %d is at %d", log, seq)
+			}
+		}
+		other := rapid.Int64Min(1).Draw(t, "other")
+		_, in := seqs[other]
+		if _, ok := got.Seq(room.Generation(other)); ok != in {
+			t.Fatalf("log %d is in it: %t", other, ok)
+		}
+	})
+}
+
+// There is one way to write each cursor, so what parses is what AppendTo writes.
+func FuzzParseCursor(f *testing.F) {
+	for _, seed := range []string{"-", "1a:2f,1c:3", "1:0", "", "0:1", "01:1", "2:1,1:1", "A:a", "1y2p0ij32e8e8:1", "1:1,"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := ParseCursor(text)
+		if err != nil {
+			return
+		}
+		if got := string(c.AppendTo(nil)); got != text {
+			t.Errorf("%q is written as %q", text, got)
+		}
+		for i, p := range c {
+			if p.Log <= 0 || p.Seq < 0 || i > 0 && c[i-1].Log >= p.Log {
+				t.Errorf("%q is read as %v", text, c)
+			}
+		}
+	})
+}

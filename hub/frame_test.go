@@ -1,0 +1,114 @@
+package hub
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+func TestFrameBytes(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, time.May, 4, 3, 2, 1, 0, time.UTC)
+	f, err := encodeEvent(room.Event{Room: "lobby", Generation: 7, Seq: 40, At: at, Body: room.MembersJoined{
+		MemberList: []room.Member{{User: room.User{ID: "alice", Name: "Alice"}, JoinedAt: at}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "event: roomMemberJoined\n" +
+		`data: {"roomID":"lobby","generation":7,"seq":40,"memberList":[{"userID":"alice","userName":"Alice","joinedAt":"2026-05-04T03:02:01Z"}]}` +
+		"\n\n"
+	if diff := cmp.Diff(want, string(f.data)); diff != "" {
+		t.Errorf("an event of a log (-want +got):\n%s", diff)
+	}
+	if f.Log != 7 || f.Seq != 40 || !f.id {
+		t.Errorf("its place is %d in %d, and it has an id: %t", f.Seq, f.Log, f.id)
+	}
+	want = "event: tokenWillExpire\ndata: {\"secondsLeft\":30}\n\n"
+	if diff := cmp.Diff(want, string(encodeBody(room.TokenWillExpire{SecondsLeft: 30}).data)); diff != "" {
+		t.Errorf("an event of a stream (-want +got):\n%s", diff)
+	}
+}
+
+// Clients keep the id of the last event that had one, so an event has one where
+// coming back to it is right: the log's events, and those that set the cursor.
+func TestWhichBodiesHaveAnID(t *testing.T) {
+	t.Parallel()
+	tests := map[room.Body]bool{
+		room.RoomReset{}:              true,
+		room.ConnectionStateChanged{}: false,
+		room.RoomStateChanged{}:       false,
+		room.TokenWillExpire{}:        false,
+		room.Reconnect{}:              false,
+	}
+	for body, want := range tests {
+		if got := encodeBody(body).id; got != want {
+			t.Errorf("%s has an id: %t", body.Type(), got)
+		}
+	}
+	if !encodeBody(room.SessionReady{}).id {
+		t.Error("sessionReady has no id")
+	}
+}
+
+// Whatever users write, it stays within its event's data.
+func FuzzFrame(f *testing.F) {
+	for _, text := range []string{
+		"hello", "", "a\nb", "a\r\nb", "\r", "\n\n", "\u2028\u2029\u0085", "\x00", "\xff\xfe", "<script>&",
+		"\n\nevent: roomMessageReceived\ndata: {}\n\n", "\nid: 1:1\n", "\nretry: 1\n", "\n:\n", "\ufeff",
+	} {
+		f.Add(text, "lobby")
+	}
+	f.Fuzz(func(t *testing.T, text, name string) {
+		event := room.Event{Room: room.RoomID(name), Generation: 3, Seq: 9, Body: room.MessagesReceived{
+			MessageList: []room.Message{{
+				ID: room.MessageID(name), Room: room.RoomID(name), Kind: room.KindText, Text: text,
+				Sender: room.User{ID: room.UserID(name), Name: text}, ExtendedData: text, ClientMessageID: name,
+			}},
+		}}
+		frame, err := encodeEvent(event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := room.RoomStateChanged{
+			RoomID: room.RoomID(name), State: room.RoomDisconnected, Event: room.RoomEnterFailed,
+			Error: &room.Problem{Code: name, Detail: text},
+		}
+		refusedData, err := json.Marshal(refused)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []message{
+			{ID: "3:9", Event: "roomMessageReceived", Data: string(data)},
+			{Event: "roomStateChanged", Data: string(refusedData)},
+		}
+
+		var r reader
+		r.feed([]byte("id: 3:9\n"))
+		r.feed(frame.data)
+		r.feed(encodeBody(refused).data)
+		if diff := cmp.Diff(want, r.messages); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+		if len(r.line) > 0 || len(r.strange) > 0 || r.comments > 0 || r.retry != 0 || r.lastID != "3:9" {
+			t.Fatalf("beside the events came %+v", r)
+		}
+		var got struct{ MessageList []room.Message }
+		if err := json.Unmarshal([]byte(r.messages[0].Data), &got); err != nil {
+			t.Fatal(err)
+		}
+		// JSON has no bytes that are not UTF-8: each becomes U+FFFD.
+		if valid := string([]rune(text)); got.MessageList[0].Text != valid || strings.Count(r.messages[0].Data, "\n") > 0 {
+			t.Fatalf("%q reads back as %q", valid, got.MessageList[0].Text)
+		}
+	})
+}

@@ -1,0 +1,340 @@
+package hub
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+// data reads what an event says.
+func data[B room.Body](t testingT, m message) B {
+	t.Helper()
+	var b B
+	if err := json.Unmarshal([]byte(m.Data), &b); err != nil {
+		t.Fatalf("%s: %v", m.Event, err)
+	}
+	if m.Event != string(b.Type()) {
+		t.Fatalf("%s is not %s", m.Event, b.Type())
+	}
+	return b
+}
+
+func eventTypes(messages []message) []string {
+	types := make([]string, len(messages))
+	for i, m := range messages {
+		types[i] = m.Event
+	}
+	return types
+}
+
+// trimmedSite has three logs: 1 has 20 events, 2 has 20 of which the first 10 are
+// trimmed, 3 is empty. Alice came into all of them at their beginning.
+func trimmedSite(t testingT, w way) *site {
+	s := newSite(t, w, Options{})
+	for g := range room.Generation(3) {
+		s.log.enter(alice, g+1)
+	}
+	s.log.append(1, 20, "hello")
+	s.log.append(2, 20, "hello")
+	s.log.trim(2, 11)
+	return s
+}
+
+func TestStart(t *testing.T) {
+	const (
+		invalid = room.ResetCursorInvalid
+		ahead   = room.ResetCursorAhead
+		trimmed = room.ResetLogTrimmed
+	)
+	tests := []struct {
+		name    string
+		lastID  string
+		resumed bool
+		begin   string // the id of sessionReady
+		reset   map[room.Generation]room.ResetReason
+	}{
+		{"without a cursor", "", false, "1:0,2:k,3:0", map[room.Generation]room.ResetReason{2: trimmed}},
+		{"at a cursor", "1:5,2:a,3:0", true, "1:5,2:a,3:0", nil},
+		{"at the end", "1:k,2:k,3:0", true, "1:k,2:k,3:0", nil},
+		{"at a cursor that lacks a room", "2:c", true, "1:0,2:c,3:0", nil},
+		{"at the empty cursor", "-", false, "1:0,2:k,3:0", map[room.Generation]room.ResetReason{2: trimmed}},
+		{"at a cursor of a log that nobody knows", "1:5,2:a,9:9", true, "1:5,2:a,3:0", nil},
+		{"before what is kept", "1:5,2:9,3:0", false, "1:5,2:k,3:0", map[room.Generation]room.ResetReason{2: trimmed}},
+		{"ahead of the log", "1:l,2:a,3:0", false, "1:k,2:a,3:0", map[room.Generation]room.ResetReason{1: ahead}},
+		{"at something else", "1:5;2:a", false, "1:k,2:k,3:0", map[room.Generation]room.ResetReason{1: invalid, 2: invalid, 3: invalid}},
+	}
+	everyWay(t, func(t *testing.T, w way) {
+		for _, tt := range tests {
+			s := trimmedSite(t, w)
+			c := s.connect(alice, tt.lastID)
+			m := c.awaitEvent(room.TypeSessionReady, 1)
+			ready := data[room.SessionReady](t, m)
+			if ready.SessionID != alice || ready.Resumed != tt.resumed || len(ready.Rooms) != 3 || m.ID != tt.begin {
+				t.Errorf("%s: sessionReady has id %q and says %+v", tt.name, m.ID, ready)
+			}
+			for n := range len(tt.reset) {
+				m := c.awaitEvent(room.TypeRoomReset, n+1)
+				reset := data[room.RoomReset](t, m)
+				want := room.RoomReset{RoomID: roomID(reset.Generation), Generation: reset.Generation, Reason: tt.reset[reset.Generation]}
+				want.Room = ready.Rooms[reset.Generation-1]
+				want.OldestSeq = map[room.Generation]room.Seq{1: 1, 2: 11, 3: 1}[reset.Generation]
+				if diff := cmp.Diff(want, reset); diff != "" || m.ID != tt.begin {
+					t.Errorf("%s: roomReset with id %q (-want +got):\n%s", tt.name, m.ID, diff)
+				}
+			}
+			for g := range room.Generation(3) {
+				s.post(g+1, 1)
+			}
+			begin, err := ParseCursor(tt.begin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range begin {
+				c.wantSeqs(p.Log, p.Seq, s.log.last(p.Log))
+			}
+			if n := len(c.received()) - 1; n != len(tt.reset)+3+20+20-int(begin[0].Seq+begin[1].Seq) {
+				t.Errorf("%s: got %d events: %v", tt.name, n, eventTypes(c.received()))
+			}
+		}
+	})
+}
+
+// A session that went and came again follows from its latest coming, whatever
+// its cursor still says.
+func TestStartAfterComingAgain(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.append(1, 10, "before")
+		s.log.enter(alice, 1)
+		c := s.connect(alice, cursorAt(1, 4))
+		s.post(1, 2)
+		c.wantSeqs(1, 10, 12)
+	})
+}
+
+func TestStartTellsOfDepartures(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(alice, 2)
+		s.log.exit(alice, 2, room.ReasonTimedOut)
+		c := s.connected(alice, "1:0,2:0")
+		got := data[room.RoomStateChanged](t, c.awaitEvent(room.TypeRoomStateChanged, 1))
+		want := room.RoomStateChanged{
+			RoomID: "room-2", Generation: 2, State: room.RoomDisconnected, Event: room.RoomNetworkTimeout,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the departure (-want +got):\n%s", diff)
+		}
+		ready := data[room.SessionReady](t, c.awaitEvent(room.TypeSessionReady, 1))
+		if !ready.Resumed || len(ready.Rooms) != 1 || ready.Rooms[0].Generation != 1 {
+			t.Errorf("sessionReady says %+v", ready)
+		}
+	})
+}
+
+// Between Open and Start the handler reads where the session stands. Whether the
+// reading comes before or after what happens meanwhile, the stream ends up the
+// same.
+func TestNothingIsMissedBetweenOpenAndStart(t *testing.T) {
+	for _, readFirst := range []bool{true, false} {
+		t.Run(fmt.Sprintf("read first: %t", readFirst), func(t *testing.T) {
+			everyWay(t, func(t *testing.T, w way) {
+				s := newSite(t, w, Options{})
+				s.log.enter(alice, 1)
+				s.log.enter(alice, 2)
+				s.log.append(3, 5, "before")
+				stream := s.open(alice)
+				var start Start
+				if readFirst {
+					start = s.attach(alice, "")
+				}
+				s.post(1, 2)
+				s.join(alice, 3)
+				s.post(3, 2)
+				s.leave(alice, 2, room.ReasonLeft)
+				s.post(2, 2)
+				s.Notify(alice, room.TokenWillExpire{SecondsLeft: 7})
+				s.join(alice, 4)
+				s.leave(alice, 4, room.ReasonLeft)
+				s.join(alice, 4)
+				if !readFirst {
+					start = s.attach(alice, "")
+				}
+				c := s.start(stream, start)
+				for _, g := range []room.Generation{1, 2, 3, 4} {
+					s.post(g, 1)
+				}
+				c.wantSeqs(1, 0, 3)
+				c.wantSeqs(3, 5, 8)
+				c.wantSeqs(4, 0, 1)
+				c.awaitEvent(room.TypeTokenWillExpire, 1)
+				c.awaitEvent(room.TypeRoomStateChanged, 8)
+				c.wantSeqs(2, 0, 0)
+				if got := c.lastID(); got != "1:3,3:8,4:1" {
+					t.Errorf("the id is %q", got)
+				}
+			})
+		})
+	}
+}
+
+// The database knows a session by the stream number that it gave out last, and
+// that may be the number of a stream that was superseded before it began.
+func TestSupersededBeforeItsStart(t *testing.T) {
+	tests := []struct {
+		name string
+		test func(*testing.T, *site, *Stream, *Stream)
+	}{
+		{"while its successor is open", func(t *testing.T, s *site, first, second *Stream) {
+			two := s.start(second, s.attach(alice, "")) // number 1
+			two.awaitEvent(room.TypeSessionReady, 1)
+			if m := s.start(first, s.attach(alice, "")).awaitEnd(); m != (message{}) { // number 2
+				t.Errorf("the superseded stream got %+v", m)
+			}
+			s.post(1, 1)
+			two.wantSeqs(1, 0, 1)
+			two.hangUp()
+		}},
+		{"before its successor begins", func(_ *testing.T, s *site, first, second *Stream) {
+			start := s.attach(alice, "")                   // number 1
+			s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+			two := s.start(second, start)
+			two.awaitEvent(room.TypeSessionReady, 1)
+			two.hangUp()
+		}},
+		{"after its successor has left", func(_ *testing.T, s *site, first, second *Stream) {
+			two := s.start(second, s.attach(alice, "")) // number 1
+			two.awaitEvent(room.TypeSessionReady, 1)
+			two.hangUp()
+			s.awaitDetached(alice, 1)
+			s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+		}},
+		{"and its successor is abandoned", func(_ *testing.T, s *site, first, second *Stream) {
+			s.attach(alice, "")                            // number 1
+			s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+			second.Abandon()
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			everyWay(t, func(t *testing.T, w way) {
+				s := newSite(t, w, Options{})
+				s.log.enter(alice, 1)
+				tt.test(t, s, s.open(alice), s.open(alice))
+				s.awaitDetached(alice, 2)
+			})
+		})
+	}
+}
+
+// The successor may end while the number is on its way to it.
+func TestSuccessorEndsWhileItGetsANumber(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		first, second := s.open(alice), s.open(alice)
+		c := s.start(second, s.attach(alice, "")) // number 1
+		c.awaitEvent(room.TypeSessionReady, 1)
+		busy := make(chan struct{})
+		second.worker.do(func() { <-busy })
+		for range 2 { // told twice, it ends once
+			s.Apply(room.Change{Ended: []room.Ending{{Session: alice, Reason: room.EndLoggedOut}}})
+		}
+		s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+		close(busy)
+		c.awaitEnd()
+		elapse(0)
+		if diff := cmp.Diff([]detachment{{alice, 1}, {alice, 2}}, s.detachments()); diff != "" {
+			t.Errorf("detached (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A client that learns of a room's events learns first that it is in the room.
+func TestArrivalIsToldBeforeItsEvents(t *testing.T) {
+	for _, started := range []bool{true, false} {
+		t.Run(fmt.Sprintf("started: %t", started), func(t *testing.T) {
+			everyWay(t, func(t *testing.T, w way) {
+				s := newSite(t, w, Options{})
+				s.log.enter(bob, 1)
+				s.connected(bob, "")
+				var (
+					stream = s.open(alice)
+					start  = s.attach(alice, "")
+					c      *client
+				)
+				if started {
+					c = s.start(stream, start)
+					c.awaitEvent(room.TypeSessionReady, 1)
+				}
+				a := s.log.enter(alice, 1)
+				s.post(1, 3) // committed and told after the arrival was committed, and before it is told
+				s.Apply(room.Change{Arrivals: []room.Arrival{a}})
+				if !started {
+					c = s.start(stream, start)
+				}
+				c.wantSeqs(1, 0, 3)
+				c.awaitEvent(room.TypeRoomStateChanged, 2)
+				const changed, message = string(room.TypeRoomStateChanged), string(room.TypeMessagesReceived)
+				want := []string{string(room.TypeSessionReady), changed, changed, message, message, message}
+				if diff := cmp.Diff(want, eventTypes(c.received())); diff != "" {
+					t.Errorf("the events (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+func TestAbandon(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		s.open(alice).Abandon()
+		elapse(time.Second)
+		if n := s.Stats().Streams; n != 0 {
+			t.Errorf("%d streams are open", n)
+		}
+		if got := s.detachments(); got != nil {
+			t.Errorf("a stream that never had a number is detached: %v", got)
+		}
+	})
+}
+
+func TestStartOnAClosedHub(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		stream := s.open(alice)
+		s.Close()
+		if err := stream.Serve(t.Context(), s.attach(alice, ""), &wire{client: newClient(t)}); !errors.Is(err, ErrClosed) {
+			t.Errorf("Serve says %v", err)
+		}
+		if _, err := s.Open(bob); !errors.Is(err, ErrClosed) {
+			t.Errorf("Open says %v", err)
+		}
+		// The database gave this stream a number, so it has to hear of its end.
+		s.awaitDetached(alice, 1)
+	})
+}
+
+// What the session's rooms bring while its stream ends must not make the stream
+// a reader again: it would stay one for ever.
+func TestArrivalAtAStreamThatEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		s.connected(alice, "")
+		s.Apply(room.Change{
+			Ended:    []room.Ending{{Session: alice, Reason: room.EndLoggedOut}},
+			Arrivals: []room.Arrival{s.log.enter(alice, 1)},
+		})
+		s.awaitDetached(alice, 1)
+		elapse(topicKept + 2*time.Second)
+		if n := s.Stats().Topics; n != 0 {
+			t.Errorf("%d logs are followed, and there are no streams", n)
+		}
+	})
+}

@@ -1,0 +1,143 @@
+package hub
+
+import (
+	"bufio"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"parlor/room"
+)
+
+// A connection that is no socket is refused, and the database hears that the
+// stream it has just numbered is no more.
+func TestTakeOverOfSomethingElse(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer near.Close()
+	s := newSite(t, overSocket, Options{})
+	if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err == nil {
+		t.Error("a pipe was taken for a socket")
+	}
+	if _, err := near.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is still open")
+	}
+	s.awaitDetached(alice, 1)
+	if n := s.Stats().Streams; n != 0 {
+		t.Errorf("%d streams are open", n)
+	}
+}
+
+func TestTakeOverOfAClosedConnection(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, overSocket, Options{})
+	near, far := socketPair(t)
+	defer near.Close()
+	if err := far.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err == nil {
+		t.Error("a closed connection was taken")
+	}
+	s.awaitDetached(alice, 1)
+}
+
+// The peer may be gone before anybody looks at its socket.
+func TestTakeOverAfterThePeerHungUp(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"closed", "reset"} {
+		s := newSite(t, overSocket, Options{Heartbeat: 2 * patience})
+		near, far := socketPair(t)
+		if how == "reset" {
+			if err := near.SetLinger(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := near.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		s.awaitDetached(alice, 1)
+	}
+}
+
+// Clients send nothing on a stream. One that does is not listened to, and gets
+// its events all the same.
+func TestTakeOverOfAPeerThatTalks(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, overSocket, Options{})
+	s.log.enter(alice, 1)
+	near, far := socketPair(t)
+	defer near.Close()
+	if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := near.Write([]byte(strings.Repeat("GET / HTTP/1.1\r\n\r\n", 100))); err != nil {
+		t.Fatal(err)
+	}
+	s.post(1, 1)
+	if err := near.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(near)
+	for lines.Scan() {
+		if lines.Text() == "id: 1:1" {
+			return
+		}
+	}
+	t.Errorf("the event did not come: %v", lines.Err())
+}
+
+func TestTakeOverOnAClosedHub(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, overSocket, Options{})
+	stream := s.open(alice)
+	s.Close()
+	near, far := socketPair(t)
+	defer near.Close()
+	if err := stream.TakeOver(s.attach(alice, ""), far); err == nil {
+		t.Error("a closed hub took a connection")
+	}
+	if _, err := near.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection is still open")
+	}
+	s.awaitDetached(alice, 1)
+}
+
+// Not parallel: it counts what the process holds.
+func TestTakeOverLeavesNoDescriptors(t *testing.T) {
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := count()
+	s := newSite(t, overSocket, Options{})
+	ids := crowd(s, 50)
+	for round := range 3 {
+		clients := make([]*client, len(ids))
+		for i, id := range ids {
+			clients[i] = s.connected(id, "")
+		}
+		for i, c := range clients {
+			switch i % 3 {
+			case 0:
+				c.hangUp()
+			case 1:
+				s.Apply(room.Change{Ended: []room.Ending{{Session: ids[i], Reason: room.EndLoggedOut}}})
+			}
+			if i%3 < 2 {
+				s.awaitDetached(ids[i], int64(round+1))
+			}
+			c.hangUp()
+		}
+	}
+	s.Close()
+	s.eventually("as many descriptors as before", func() bool { return count() <= before })
+}

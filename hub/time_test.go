@@ -1,0 +1,176 @@
+package hub
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+func TestHeartbeat(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const beat = 5 * time.Second
+		s := newSite(t, overServe, Options{Heartbeat: beat})
+		s.log.enter(alice, 1)
+		c := s.connected(alice, "")
+		for range 20 {
+			before := c.comments()
+			if elapse(beat); c.comments() == before {
+				t.Fatalf("nothing came in %s", beat)
+			}
+		}
+		if n := c.comments(); n > 26 {
+			t.Errorf("%d heartbeats in 20 times their distance", n)
+		}
+		// What comes anyway takes the heartbeat's place.
+		before := c.comments()
+		for range 20 {
+			s.post(1, 1)
+			elapse(beat / 4)
+		}
+		if n := c.comments(); n != before {
+			t.Errorf("%d heartbeats on a stream that is busy", n-before)
+		}
+	})
+}
+
+func TestRetryIsSpread(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const about = 4 * time.Second
+		s := newSite(t, overServe, Options{Retry: about})
+		seen := make(map[time.Duration]bool)
+		for i := range 20 {
+			c := s.connected(room.SessionID(fmt.Sprint(i)), "")
+			wait := c.retry()
+			seen[wait] = true
+			if wait < about/2 || wait >= about/2+about {
+				t.Errorf("retry: %s", wait)
+			}
+		}
+		if len(seen) < 10 {
+			t.Errorf("20 clients come back at %d different times", len(seen))
+		}
+	})
+}
+
+func TestReaderThatTakesNothingIsDropped(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(bob, 1)
+		c, other := s.connected(alice, ""), s.connected(bob, "")
+		c.pause()
+		s.post(1, 3)
+		elapse(writeTimeout - 2*time.Second)
+		if got := s.detachments(); got != nil {
+			t.Fatalf("detached too early: %v", got)
+		}
+		elapse(3 * time.Second)
+		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+			t.Errorf("detached (-want +got):\n%s", diff)
+		}
+		c.awaitEnd()
+		s.post(1, 1)
+		other.wantSeqs(1, 0, 4)
+		s.connect(alice, c.lastID()).wantSeqs(1, 0, 4)
+	})
+}
+
+func TestTokenExpires(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		stream := s.open(alice)
+		start := s.attach(alice, "")
+		start.TokenExpiresAt = time.Now().Add(time.Minute)
+		c := s.start(stream, start)
+		elapse(time.Minute - room.TokenWarning - time.Second)
+		if n := len(c.received()); n != 1 {
+			t.Fatalf("warned too early: %v", eventTypes(c.received()))
+		}
+		elapse(2 * time.Second)
+		warned := data[room.TokenWillExpire](t, c.awaitEvent(room.TypeTokenWillExpire, 1))
+		if warned.SecondsLeft < 29 || warned.SecondsLeft > 30 {
+			t.Errorf("%d seconds left", warned.SecondsLeft)
+		}
+		elapse(28 * time.Second)
+		if got := s.detachments(); got != nil {
+			t.Fatalf("ended too early: %v", got)
+		}
+		elapse(2 * time.Second)
+		if diff := cmp.Diff(disconnected(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
+			t.Errorf("the last event (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+			t.Errorf("detached (-want +got):\n%s", diff)
+		}
+		if n := len(c.received()); n != 3 {
+			t.Errorf("got %v", eventTypes(c.received()))
+		}
+	})
+}
+
+func TestTokenIsRenewed(t *testing.T) {
+	for _, started := range []bool{true, false} {
+		t.Run(fmt.Sprintf("started: %t", started), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newSite(t, overServe, Options{})
+				stream := s.open(alice)
+				start := s.attach(alice, "")
+				start.TokenExpiresAt = time.Now().Add(time.Minute)
+				renew := func() { s.Renewed(alice, time.Now().Add(2*time.Minute)) }
+				if !started {
+					renew()
+				}
+				c := s.start(stream, start)
+				if started {
+					elapse(40 * time.Second)
+					c.awaitEvent(room.TypeTokenWillExpire, 1)
+					renew()
+				}
+				elapse(80 * time.Second)
+				if got := s.detachments(); got != nil {
+					t.Fatalf("ended with the older token: %v", got)
+				}
+				elapse(41 * time.Second)
+				if diff := cmp.Diff(disconnected(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
+					t.Errorf("the last event (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// A reader that takes something now and then is neither dead nor too slow, but it
+// does not outlive its token by that.
+func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		s.log.enter(alice, 1)
+		stream := s.open(alice)
+		start := s.attach(alice, "")
+		start.TokenExpiresAt = time.Now().Add(time.Minute)
+		c := s.start(stream, start)
+		c.awaitEvent(room.TypeSessionReady, 1)
+		c.pause()
+		s.Apply(room.Change{Events: s.log.append(1, 800, strings.Repeat("x", 1000))})
+		for range 7 {
+			elapse(8 * time.Second)
+			c.allow(chunkBytes + 4<<10) // a chunk ends with a whole frame
+		}
+		if got := s.detachments(); got != nil {
+			t.Fatalf("ended too early: %v", got)
+		}
+		elapse(5 * time.Second)
+		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+			t.Errorf("detached (-want +got):\n%s", diff)
+		}
+		c.resume()
+		if diff := cmp.Diff(disconnected(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
+			t.Errorf("the last event (-want +got):\n%s", diff)
+		}
+	})
+}
