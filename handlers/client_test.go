@@ -48,7 +48,7 @@ func TestContractClient(t *testing.T) {
 		t.Errorf("the room is at %v", entered.Headers201.Location)
 	}
 
-	opened, err := client.StreamEvents(ctx, &contracttest.StreamEventsParams{})
+	opened, err := client.StreamEvents(ctx, &contracttest.StreamEventsParams{}) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func TestFaultsStayInTheLog(t *testing.T) {
 	}
 }
 
-// TestRefusalsOfUnknownKind: a rule's error is told as it is, however deep it
+// TestRefusalsKeepTheirContextBack: a rule's error is told as it is, however deep it
 // is wrapped, and what is around it is not.
 func TestRefusalsKeepTheirContextBack(t *testing.T) {
 	t.Parallel()

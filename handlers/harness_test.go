@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -229,7 +228,8 @@ func (c *client) call(method, path string, body any, change ...func(*http.Reques
 	if err != nil {
 		c.Fatalf("%s %s: %v", method, path, err)
 	}
-	data, err := drain(got.Body)
+	defer got.Body.Close()
+	data, err := io.ReadAll(got.Body)
 	if err != nil {
 		c.Fatalf("%s %s: %v", method, path, err)
 	}
@@ -364,7 +364,7 @@ func (c *client) open(address string, change ...func(*http.Request)) *stream {
 	if strings.Contains(address, "stream_key=") {
 		r.Header.Del("Authorization")
 	}
-	got, err := c.http.Do(r)
+	got, err := c.http.Do(r) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func (l *logbook) check(t testing.TB, faulty bool) {
 	if l.contains(`"level":"ERROR"`) && !faulty {
 		for line := range strings.Lines(l.text.String()) {
 			if strings.Contains(line, `"level":"ERROR"`) {
-				t.Error(fmt.Sprintf("the log has an error: %s", line))
+				t.Errorf("the log has an error: %s", line)
 			}
 		}
 	}

@@ -153,11 +153,15 @@ func TestDatabaseGoesAway(t *testing.T) {
 		t.Errorf("EventSource is to come back after %d ms", after)
 	}
 	native.end()
+	eventually(t, "no stream is left of those that did not begin", func() bool { return s.hub.Stats().Streams == 1 })
 
 	l.mend()
-	alice.send("lobby", "after")
+	again := object{"kind": "text", "text": "after", "clientMessageID": "1"}
+	eventually(t, "the database answers", func() bool {
+		return alice.call("POST", roomPath("lobby", "/messages"), again).StatusCode == http.StatusCreated
+	})
 	if got := stream.text(); got != "after" {
 		t.Errorf("the stream goes on with %q", got)
 	}
-	s.stranger().listenAt(unknown.StreamURL)
+	alice.call("GET", roomPath("lobby", ""), nil).is(http.StatusOK)
 }

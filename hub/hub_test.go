@@ -84,6 +84,9 @@ func TestCloseEndsStreams(t *testing.T) {
 		}
 		s.post(1, 10)
 		s.Close()
+		if got := s.Stats(); got.Streams != 0 || got.Topics != 0 {
+			t.Errorf("a closed hub has %+v", got)
+		}
 		for i, c := range clients {
 			c.awaitEnd()
 			s.awaitDetached(ids[i], 1)

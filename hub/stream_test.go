@@ -223,7 +223,7 @@ func TestPeerHangsUp(t *testing.T) {
 
 func TestSlowReader(t *testing.T) {
 	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
+		s := newSite(t, w, Options{Workers: 1}) // both are written to in one go
 		s.log.enter(alice, 1)
 		s.log.enter(bob, 1)
 		slow, other := s.connected(alice, ""), s.connected(bob, "")

@@ -139,5 +139,8 @@ func TestTakeOverLeavesNoDescriptors(t *testing.T) {
 		}
 	}
 	s.Close()
+	if n := len(s.poller.sockets); n != 0 {
+		t.Errorf("the poller knows %d sockets", n)
+	}
 	s.eventually("as many descriptors as before", func() bool { return count() <= before })
 }
