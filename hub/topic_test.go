@@ -56,8 +56,8 @@ func TestCrowdReconnects(t *testing.T) {
 		}
 		reconnect(ids, 590)
 		s.wantReads("a thousand that were away for a moment", 1)
-		reconnect(ids[:200], 1)
-		s.wantReads("two hundred that were away for long", 2)
+		reconnect(ids[:50], 1)
+		s.wantReads("fifty that were away for long", 2)
 	})
 }
 
