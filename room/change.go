@@ -1,7 +1,8 @@
 package room
 
 // Change is everything that one committed transaction made happen. The store
-// hands it to the hub after the commit, never before.
+// hands it to the hub after the commit, never before. A session that arrives
+// somewhere and departs elsewhere is told of its arrival first.
 type Change struct {
 	Events     []Event
 	Arrivals   []Arrival

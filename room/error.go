@@ -39,6 +39,7 @@ var (
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "There is no room with this roomID."}
 	ErrRoomExists        = &Error{Conflict, "room_exists", "A room with this roomID exists."}
+	ErrUserInRoom        = &Error{Conflict, "user_in_room", "Another session of the user is in the room."}
 	ErrRoomFull          = &Error{Conflict, "room_full", "The room is full."}
 	ErrTooManyRooms      = &Error{Conflict, "too_many_rooms", "The user is in as many rooms as allowed."}
 	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room."}

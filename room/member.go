@@ -35,6 +35,9 @@ const (
 	ReasonLoggedOut    LeaveReason = "loggedOut"    // the session was ended by its client
 	ReasonTimedOut     LeaveReason = "timedOut"     // the stream was lost for memberTimeout
 	ReasonTokenExpired LeaveReason = "tokenExpired" // the user token ran out
+	ReasonSwitched     LeaveReason = "switched"     // the client switched to another room
+	ReasonReplaced     LeaveReason = "replaced"     // another session of the user took its place
+	ReasonKicked       LeaveReason = "kicked"       // taken out by the operator or by the limit of sessions
 )
 
 // Arrival is a session that came into a room. From is the seq it follows the
@@ -44,8 +47,8 @@ type Arrival struct {
 	Room       RoomID
 	Generation Generation
 	From       Seq
-	// Call is what brought the session in, RoomCreate or RoomEnter; Created
-	// says that it brought the room to life too.
+	// Call is what brought the session in: RoomCreate, RoomEnter or
+	// RoomSwitch. Created says that it brought the room to life too.
 	Call    RoomEvent
 	Created bool
 }

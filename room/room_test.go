@@ -46,7 +46,7 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 				var err error
 				r, c, err = r.Join(room.Entrant{
 					Session: s, User: u, Call: room.RoomEnter, MaxRooms: 1,
-					InRoom: in[u.ID][s], Member: len(in[u.ID]) > 0,
+					InRoom: in[u.ID][s], Others: others(in[u.ID], s),
 				}, noon)
 				switch {
 				case in[u.ID][s]:
@@ -107,6 +107,15 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 	})
 }
 
+func others(in map[room.SessionID]bool, but room.SessionID) (others []room.SessionID) {
+	for s := range in {
+		if s != but {
+			others = append(others, s)
+		}
+	}
+	return others
+}
+
 func TestUserMayBeInSoManyRooms(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Config: room.Config{MaxMembers: 1}}
@@ -116,7 +125,7 @@ func TestUserMayBeInSoManyRooms(t *testing.T) {
 	if _, _, err := r.Join(room.Entrant{Rooms: 1, MaxRooms: 2}, noon); err != nil {
 		t.Errorf("the last one allowed: %v", err)
 	}
-	if _, _, err := r.Join(room.Entrant{Rooms: 2, MaxRooms: 2, Member: true}, noon); err != nil {
+	if _, _, err := r.Join(room.Entrant{Rooms: 2, MaxRooms: 2, Others: []room.SessionID{"other"}}, noon); err != nil {
 		t.Errorf("another session in a room the user is in: %v", err)
 	}
 }

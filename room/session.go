@@ -32,10 +32,21 @@ type EndReason string
 const (
 	EndLoggedOut    EndReason = "loggedOut"    // its client ended it
 	EndTokenExpired EndReason = "tokenExpired" // its user token ran out
+	EndKickedOut    EndReason = "kickedOut"    // the user's newer sessions took its place
 )
 
 // LeaveReason is the reason that the session's rooms see.
-func (r EndReason) LeaveReason() LeaveReason { return LeaveReason(r) }
+func (r EndReason) LeaveReason() LeaveReason {
+	switch r {
+	case EndLoggedOut:
+		return ReasonLoggedOut
+	case EndTokenExpired:
+		return ReasonTokenExpired
+	case EndKickedOut:
+		return ReasonKicked
+	}
+	return ReasonKicked
+}
 
 // State is the session's state at an instant; see SessionTransitions.
 func (s Session) State(now time.Time) SessionState {

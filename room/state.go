@@ -18,6 +18,7 @@ type ConnectionEvent string
 const (
 	ConnectionLoggedOut    ConnectionEvent = "loggedOut"
 	ConnectionTokenExpired ConnectionEvent = "tokenExpired"
+	ConnectionKickedOut    ConnectionEvent = "kickedOut"
 	ConnectionSuperseded   ConnectionEvent = "superseded"
 	ConnectionSlowConsumer ConnectionEvent = "slowConsumer"
 )
@@ -46,6 +47,8 @@ var SessionTransitions = []SessionTransition{
 	{SessionDetached, "loggedOut", SessionEnded},
 	{SessionOnline, "tokenExpired", SessionEnded},
 	{SessionDetached, "tokenExpired", SessionEnded},
+	{SessionOnline, "kickedOut", SessionEnded},
+	{SessionDetached, "kickedOut", SessionEnded},
 }
 
 // RoomState is where a session stands with a room.
@@ -64,14 +67,18 @@ type RoomEvent string
 const (
 	RoomCreate             RoomEvent = "create"             // createRoom was called
 	RoomEnter              RoomEvent = "enter"              // joinRoom or enterRoom was called
+	RoomSwitch             RoomEvent = "switch"             // switchRoom was called, to this room
 	RoomCreated            RoomEvent = "created"            // in; the room is new
-	RoomSuccess            RoomEvent = "success"            // in; or out, by leaveRoom
+	RoomSuccess            RoomEvent = "success"            // in; or out, by leaving or switching
 	RoomCreateFailed       RoomEvent = "createFailed"       // createRoom was refused
 	RoomEnterFailed        RoomEvent = "enterFailed"        // joinRoom or enterRoom was refused
+	RoomSwitchFailed       RoomEvent = "switchFailed"       // switchRoom was refused
 	RoomNetworkInterrupted RoomEvent = "networkInterrupted" // the stream is lost
 	RoomNetworkTimeout     RoomEvent = "networkTimeout"     // it was lost for memberTimeout
 	RoomLoggedOut          RoomEvent = "loggedOut"          // the session was ended
 	RoomTokenExpired       RoomEvent = "tokenExpired"       // the token ran out
+	RoomKickedOut          RoomEvent = "kickedOut"          // the session was taken out
+	RoomReplaced           RoomEvent = "replaced"           // another session of the user took its place
 	RoomNotExist           RoomEvent = "roomNotExist"       // the room is gone
 )
 
@@ -87,17 +94,23 @@ type RoomTransition struct {
 var RoomTransitions = []RoomTransition{
 	{RoomDisconnected, RoomCreate, RoomConnecting},
 	{RoomDisconnected, RoomEnter, RoomConnecting},
+	{RoomDisconnected, RoomSwitch, RoomConnecting},
 	{RoomConnecting, RoomCreated, RoomConnected},
 	{RoomConnecting, RoomSuccess, RoomConnected},
 	{RoomConnecting, RoomCreateFailed, RoomDisconnected},
 	{RoomConnecting, RoomEnterFailed, RoomDisconnected},
+	{RoomConnecting, RoomSwitchFailed, RoomDisconnected},
 	{RoomConnected, RoomSuccess, RoomDisconnected},
 	{RoomConnected, RoomLoggedOut, RoomDisconnected},
 	{RoomConnected, RoomTokenExpired, RoomDisconnected},
+	{RoomConnected, RoomKickedOut, RoomDisconnected},
+	{RoomConnected, RoomReplaced, RoomDisconnected},
 	{RoomConnected, RoomNetworkInterrupted, RoomReconnecting},
 	{RoomReconnecting, RoomSuccess, RoomConnected},
 	{RoomReconnecting, RoomNetworkTimeout, RoomDisconnected},
 	{RoomReconnecting, RoomTokenExpired, RoomDisconnected},
+	{RoomReconnecting, RoomKickedOut, RoomDisconnected},
+	{RoomReconnecting, RoomReplaced, RoomDisconnected},
 	{RoomReconnecting, RoomNotExist, RoomDisconnected},
 }
 
@@ -120,7 +133,7 @@ func (d Departure) StateChange() RoomStateChanged {
 
 func (r LeaveReason) event() RoomEvent {
 	switch r {
-	case ReasonLeft:
+	case ReasonLeft, ReasonSwitched:
 		return RoomSuccess
 	case ReasonLoggedOut:
 		return RoomLoggedOut
@@ -128,15 +141,23 @@ func (r LeaveReason) event() RoomEvent {
 		return RoomNetworkTimeout
 	case ReasonTokenExpired:
 		return RoomTokenExpired
+	case ReasonKicked:
+		return RoomKickedOut
+	case ReasonReplaced:
+		return RoomReplaced
 	}
 	return RoomNotExist
 }
 
 // EnterRefused is what a session is told whose call to get into a room failed.
-func EnterRefused(id RoomID, action Action, p Problem) []RoomStateChanged {
-	call, failed := RoomEnter, RoomEnterFailed
-	if action == ActionCreate {
-		call, failed = RoomCreate, RoomCreateFailed
+func EnterRefused(id RoomID, call RoomEvent, p Problem) []RoomStateChanged {
+	failed := RoomEnterFailed
+	switch call {
+	case RoomCreate:
+		failed = RoomCreateFailed
+	case RoomSwitch:
+		failed = RoomSwitchFailed
+	default:
 	}
 	return []RoomStateChanged{
 		{RoomID: id, State: RoomConnecting, Event: call},

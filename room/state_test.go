@@ -11,24 +11,29 @@ import (
 	"parlor/room"
 )
 
+var reasons = []room.LeaveReason{
+	room.ReasonLeft, room.ReasonLoggedOut, room.ReasonTimedOut, room.ReasonTokenExpired,
+	room.ReasonSwitched, room.ReasonReplaced, room.ReasonKicked,
+}
+
 // TestDocumentShowsTheTables compares docs/room-states.md with the code, both
 // ways and in order.
 func TestDocumentShowsTheTables(t *testing.T) {
 	t.Parallel()
-	var session, inRoom, reasons []string
+	var session, inRoom, why []string
 	for _, tr := range room.SessionTransitions {
 		session = append(session, fmt.Sprint(tr.From, " ", tr.Event, " ", tr.To))
 	}
 	for _, tr := range room.RoomTransitions {
 		inRoom = append(inRoom, fmt.Sprint(tr.From, " ", tr.Event, " ", tr.To))
 	}
-	for _, r := range []room.LeaveReason{room.ReasonLeft, room.ReasonLoggedOut, room.ReasonTimedOut, room.ReasonTokenExpired} {
-		reasons = append(reasons, string(r))
+	for _, r := range reasons {
+		why = append(why, string(r))
 	}
 	for heading, want := range map[string][]string{
 		"## A session\n":           session,
 		"## A session in a room\n": inRoom,
-		"## Why a member left\n":   reasons,
+		"## Why a member left\n":   why,
 	} {
 		if diff := cmp.Diff(want, documented(t, heading)); diff != "" {
 			t.Errorf("%s(-code +document):\n%s", heading, diff)
@@ -73,8 +78,10 @@ func TestChangesFollowTheTable(t *testing.T) {
 		"created":        room.Arrival{Call: room.RoomCreate, Created: true}.StateChanges(),
 		"entered":        room.Arrival{Call: room.RoomEnter}.StateChanges(),
 		"entered new":    room.Arrival{Call: room.RoomEnter, Created: true}.StateChanges(),
-		"create refused": room.EnterRefused("r", room.ActionCreate, room.Problem{Code: "room_exists"}),
-		"enter refused":  room.EnterRefused("r", room.ActionJoin, room.Problem{Code: "room_full"}),
+		"create refused": room.EnterRefused("r", room.RoomCreate, room.Problem{Code: "room_exists"}),
+		"switched":       room.Arrival{Call: room.RoomSwitch}.StateChanges(),
+		"switch refused": room.EnterRefused("r", room.RoomSwitch, room.Problem{Code: "room_not_found"}),
+		"enter refused":  room.EnterRefused("r", room.RoomEnter, room.Problem{Code: "room_full"}),
 	}
 	for name, changes := range told {
 		state := room.RoomDisconnected
@@ -85,7 +92,7 @@ func TestChangesFollowTheTable(t *testing.T) {
 			state = c.State
 		}
 	}
-	for _, r := range []room.LeaveReason{room.ReasonLeft, room.ReasonLoggedOut, room.ReasonTimedOut, room.ReasonTokenExpired} {
+	for _, r := range reasons {
 		c := room.Departure{Reason: r}.StateChange()
 		if !moves[fmt.Sprint(room.RoomConnected, c.Event, c.State)] && !moves[fmt.Sprint(room.RoomReconnecting, c.Event, c.State)] {
 			t.Errorf("%s: no move by %s to %s", r, c.Event, c.State)

@@ -40,6 +40,12 @@ func away(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// deadlocked reports whether a transaction was the victim of a deadlock.
+func deadlocked(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "40P01"
+}
+
 // transient reports whether an SQLSTATE tells of the server's condition and
 // not of the statement: connection exceptions, lack of resources, operator
 // intervention, a standby that was not promoted yet, and a deadlock's victim.

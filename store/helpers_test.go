@@ -31,6 +31,13 @@ func setup(t testing.TB, o store.Options) fixture {
 	return f
 }
 
+// defaults is the default settings with a change.
+func defaults(change func(*room.Config)) room.Config {
+	c := room.DefaultConfig()
+	change(&c)
+	return c
+}
+
 // query reads one value straight from the database.
 func query[T any](t testing.TB, f fixture, sql string, args ...any) T {
 	t.Helper()

@@ -16,7 +16,7 @@ import (
 // rooms at once, while sweeps go on, and then asks SQL whether all still holds.
 func TestManyClientsKeepTheInvariants(t *testing.T) {
 	t.Parallel()
-	f := setup(t, store.Options{RoomsPerUser: 2, Defaults: room.Config{MaxMembers: 5}})
+	f := setup(t, store.Options{RoomsPerUser: 2, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	const clients, rooms, steps = 32, 4, 60
 	stop := make(chan struct{})
 	var sweeping, working sync.WaitGroup
@@ -57,13 +57,13 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, client int) error {
 	switch random.IntN(12) {
 	case 0:
-		_, err := f.CreateRoom(t.Context(), session.ID, id, "", room.Config{})
+		_, err := f.CreateRoom(t.Context(), session.ID, id, "", room.Settings{})
 		return err
 	case 1, 2:
 		_, err := f.JoinRoom(t.Context(), session.ID, id)
 		return err
 	case 3, 4:
-		_, _, err := f.EnterRoom(t.Context(), session.ID, id, "", room.Config{})
+		_, _, err := f.EnterRoom(t.Context(), session.ID, id, "", room.Settings{})
 		return err
 	case 5:
 		return f.LeaveRoom(t.Context(), session.ID, id)
@@ -72,6 +72,15 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		if err == nil && random.IntN(2) == 0 {
 			f.Detach(session.ID, a.StreamNo, f.clock.Now())
 		}
+		return err
+	case 8:
+		_, _, err := f.SwitchRoom(t.Context(), session.ID, id, roomOf(random.IntN(4)), random.IntN(2) == 0, "", room.Settings{
+			DestroyDelay: new(room.Seconds(random.IntN(3))),
+			SameUser:     new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
+		})
+		return err
+	case 9:
+		_, err := f.LeaveAllRooms(t.Context(), session.ID)
 		return err
 	case 7:
 		if random.IntN(4) > 0 {
@@ -95,8 +104,8 @@ var invariants = map[string]string{
 	"member_count is the number of members": `
 		SELECT count(*) FROM rooms r
 		WHERE member_count <> (SELECT count(*) FROM members m WHERE m.generation = r.generation)`,
-	"no living room is empty": `
-		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND member_count = 0`,
+	"a living room is empty only while its end is due": `
+		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND (member_count = 0) <> (destroy_at IS NOT NULL)`,
 	"no destroyed room has members": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NOT NULL AND member_count > 0`,
 	"every member has a session in the room": `

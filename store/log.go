@@ -25,13 +25,17 @@ func queueEvents(b *pgx.Batch, r room.Room, events []room.Event) error {
 		b.Queue("INSERT INTO events (generation, seq, type, at, body) VALUES ($1, $2, $3, $4, $5)",
 			e.Generation, e.Seq, e.Body.Type(), e.At, string(body))
 	}
-	var destroyed *time.Time
-	if !r.DestroyedAt.IsZero() {
-		destroyed = &r.DestroyedAt
-	}
-	b.Queue("UPDATE rooms SET last_seq = $2, member_count = $3, destroyed_at = $4 WHERE generation = $1",
-		r.Generation, r.LastSeq, r.MemberCount, destroyed)
+	b.Queue("UPDATE rooms SET last_seq = $2, member_count = $3, destroy_at = $4, destroyed_at = $5 WHERE generation = $1",
+		r.Generation, r.LastSeq, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt))
 	return nil
+}
+
+// orNull is an instant as a column that is NULL where there is none.
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // Tail is the newest events of a log, at most n. Errors: room.ErrRoomNotFound.

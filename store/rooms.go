@@ -11,23 +11,26 @@ import (
 	"parlor/room"
 )
 
-const roomColumns = `r.generation, r.room_id, r.room_name, r.member_timeout, r.max_members,
-	r.member_count, r.last_seq, r.oldest_seq, r.created_at`
+const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
+	r.max_members, r.same_user, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at`
 
 func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
-	var r room.Room
+	var (
+		r         room.Room
+		destroyAt *time.Time
+	)
 	err := row.Scan(append([]any{
-		&r.Generation, &r.ID, &r.Name, &r.Config.MemberTimeout, &r.Config.MaxMembers,
-		&r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt,
+		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
+		&r.Config.MaxMembers, &r.Config.SameUser, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt,
 	}, more...)...)
-	r.CreatedAt = r.CreatedAt.UTC()
+	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), instant(destroyAt)
 	return r, err
 }
 
 // CreateRoom brings a room to life with the session in it. Settings that are
 // unset become the defaults. Errors: room.ErrRoomExists, room.ErrTooManyRooms
 // and those of a session that is over.
-func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, config room.Config) (room.Room, error) {
+func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (room.Room, error) {
 	var created room.Room
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
@@ -35,10 +38,10 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 		if err != nil {
 			return c, err
 		}
-		if created, err = s.insertRoom(ctx, tx, id, name, config, now); err != nil {
+		if created, err = s.insertRoom(ctx, tx, id, name, settings, now); err != nil {
 			return c, err
 		}
-		created, c, err = s.join(ctx, tx, created, who, room.Entrant{Call: room.RoomCreate, Created: true}, now)
+		created, c, err = s.enter(ctx, tx, created, who, room.RoomCreate, true, now)
 		return c, err
 	})
 	return created, err
@@ -58,7 +61,7 @@ func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.Ro
 		if joined, err = lockRoom(ctx, tx, id); err != nil {
 			return c, err
 		}
-		joined, c, err = s.join(ctx, tx, joined, who, room.Entrant{Call: room.RoomEnter}, now)
+		joined, c, err = s.enter(ctx, tx, joined, who, room.RoomEnter, false, now)
 		return c, err
 	})
 	return joined, err
@@ -67,17 +70,17 @@ func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.Ro
 // EnterRoom lets the session into a room, which is created where there is none,
 // and says whether it was. Errors: room.ErrRoomFull, room.ErrTooManyRooms and
 // those of a session that is over.
-func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, config room.Config) (entered room.Room, created bool, err error) {
+func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		who, err := lockSession(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
-		if entered, created, err = s.findOrInsertRoom(ctx, tx, id, name, config, now); err != nil {
+		if entered, created, err = s.findOrInsertRoom(ctx, tx, id, name, settings, now); err != nil {
 			return c, err
 		}
-		entered, c, err = s.join(ctx, tx, entered, who, room.Entrant{Call: room.RoomEnter, Created: created}, now)
+		entered, c, err = s.enter(ctx, tx, entered, who, room.RoomEnter, created, now)
 		return c, err
 	})
 	return entered, created, err
@@ -87,13 +90,13 @@ func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.R
 // somebody else created it first. The other one may be gone again by then,
 // hence the loop; a few rounds mean that rooms of this name come and go faster
 // than they can be entered.
-func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, name string, config room.Config, now time.Time) (room.Room, bool, error) {
+func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, name string, settings room.Settings, now time.Time) (room.Room, bool, error) {
 	for range 5 {
 		r, err := lockRoom(ctx, tx, id)
 		if !errors.Is(err, room.ErrRoomNotFound) {
 			return r, false, err
 		}
-		r, err = s.insertRoom(ctx, tx, id, name, config, now)
+		r, err = s.insertRoom(ctx, tx, id, name, settings, now)
 		if !errors.Is(err, room.ErrRoomExists) {
 			return r, true, err
 		}
@@ -101,14 +104,16 @@ func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 	return room.Room{}, false, fmt.Errorf("room %q comes and goes too fast: %w", id, room.ErrUnavailable)
 }
 
-func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, name string, config room.Config, now time.Time) (room.Room, error) {
-	r := room.Room{ID: id, Name: name, Config: config.Or(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
+func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, name string, settings room.Settings, now time.Time) (room.Room, error) {
+	r := room.Room{ID: id, Name: name, Config: settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
 	err := tx.QueryRow(ctx, `
-		INSERT INTO rooms (room_id, room_name, member_timeout, max_members, member_count, last_seq, created_at)
-		VALUES ($1, $2, $3, $4, 0, 0, $5)
+		INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
+			member_count, last_seq, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8)
 		ON CONFLICT (room_id) WHERE destroyed_at IS NULL DO NOTHING
 		RETURNING generation`,
-		r.ID, r.Name, r.Config.MemberTimeout, r.Config.MaxMembers, now).Scan(&r.Generation)
+		r.ID, r.Name, r.Config.DestroyDelay, r.Config.UnusedTimeout, r.Config.MemberTimeout, r.Config.MaxMembers,
+		r.Config.SameUser, now).Scan(&r.Generation)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return room.Room{}, room.ErrRoomExists
 	}
@@ -125,24 +130,37 @@ func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error)
 	return r, err
 }
 
-// join lets a session into a room whose row the transaction holds; e says how it
-// comes.
-func (s *Store) join(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
-	e.Session, e.User, e.MaxRooms = session.ID, session.User, s.o.RoomsPerUser
+// entrant reads what the rules need to know of a session that wants into a room
+// whose row the transaction holds.
+func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session, call room.RoomEvent) (room.Entrant, error) {
+	e := room.Entrant{Session: session.ID, User: session.User, Call: call, MaxRooms: s.o.RoomsPerUser}
 	// The user's lock makes the count of rooms true while several sessions of
 	// the user enter several rooms.
 	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", session.User.ID)
 	if err != nil {
-		return r, room.Change{}, err
+		return e, err
 	}
 	err = tx.QueryRow(ctx, `
-		SELECT EXISTS (SELECT FROM attendances WHERE session_id = $1 AND generation = $2),
-			EXISTS (SELECT FROM members WHERE generation = $2 AND user_id = $3),
-			(SELECT count(*) FROM members WHERE user_id = $3)`,
-		session.ID, r.Generation, session.User.ID).Scan(&e.InRoom, &e.Member, &e.Rooms)
+		SELECT coalesce(bool_or(session_id = $1), false),
+			coalesce(array_agg(session_id::text) FILTER (WHERE session_id <> $1), '{}'),
+			(SELECT count(*) FROM members WHERE user_id = $3)
+		FROM attendances WHERE generation = $2 AND user_id = $3`,
+		session.ID, r.Generation, session.User.ID).Scan(&e.InRoom, &e.Others, &e.Rooms)
+	return e, err
+}
+
+// enter lets a session into a room whose row the transaction holds.
+func (s *Store) enter(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session, call room.RoomEvent, created bool, now time.Time) (room.Room, room.Change, error) {
+	e, err := s.entrant(ctx, tx, r, session, call)
 	if err != nil {
 		return r, room.Change{}, err
 	}
+	e.Created = created
+	return join(ctx, tx, r, e, now)
+}
+
+// join writes what the rules decide of an entrant.
+func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
 	r, c, err := r.Join(e, now)
 	if err != nil {
 		return r, room.Change{}, err
@@ -150,17 +168,130 @@ func (s *Store) join(ctx context.Context, tx pgx.Tx, r room.Room, session room.S
 	var b pgx.Batch
 	if len(c.Events) > 0 {
 		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at) VALUES ($1, $2, $3, $4, $5)",
-			r.Generation, session.User.ID, session.User.Name, r.LastSeq, now)
+			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now)
 	}
 	for _, a := range c.Arrivals {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4)",
-			session.ID, r.Generation, session.User.ID, a.From)
-		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", session.ID, r.Generation)
+			a.Session, a.Generation, e.User.ID, a.From)
+		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
 	}
+	queueDepartures(&b, c.Departures, now)
 	if err := queueEvents(&b, r, c.Events); err != nil {
 		return r, room.Change{}, err
 	}
 	return r, c, send(ctx, tx, &b)
+}
+
+// queueDepartures takes sessions out of rooms and keeps why, for when they come
+// back.
+func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
+	for _, d := range departures {
+		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2", d.Session, d.Generation)
+		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, left_at) VALUES ($1, $2, $3, $4, $5)`,
+			d.Session, d.Generation, d.Room, d.Reason, now)
+	}
+}
+
+// SwitchRoom takes the session out of one room and into another, both or
+// neither; create says that the other may be created where there is none.
+// Errors: room.ErrRoomNotFound for either, room.ErrNotInRoom for the first, and
+// those of joining the other.
+func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, name string, settings room.Settings) (entered room.Room, created bool, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		now := s.now()
+		who, err := lockSession(ctx, tx, session, now)
+		if err != nil {
+			return c, err
+		}
+		rooms, err := lockRooms(ctx, tx, from, to)
+		if err != nil {
+			return c, err
+		}
+		old, ok := rooms[from]
+		if !ok {
+			return c, room.ErrRoomNotFound
+		}
+		l, err := leaver(ctx, tx, old, who)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return c, room.ErrNotInRoom
+		}
+		if err != nil {
+			return c, err
+		}
+		entered, ok = rooms[to]
+		switch {
+		case ok:
+		case !create:
+			return c, room.ErrRoomNotFound
+		default:
+			// Whichever room this finds is younger than the old one or it would
+			// have been found before, so the locks are still in order.
+			if entered, created, err = s.findOrInsertRoom(ctx, tx, to, name, settings, now); err != nil {
+				return c, err
+			}
+		}
+		e, err := s.entrant(ctx, tx, entered, who, room.RoomSwitch)
+		if err != nil {
+			return c, err
+		}
+		e.Created = created
+		if l.Last {
+			e.Rooms-- // the old room makes place for the new one
+		}
+		if entered, c, err = join(ctx, tx, entered, e, now); err != nil {
+			return c, err
+		}
+		left, err := leave(ctx, tx, old, l, room.ReasonSwitched, now)
+		return c.And(left), err
+	})
+	return entered, created, err
+}
+
+// lockRooms holds the rows of those of the rooms that live, in the order in
+// which everybody locks rooms.
+func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
+	rows, err := tx.Query(ctx, "SELECT "+roomColumns+` FROM rooms r
+		WHERE room_id = ANY ($1) AND destroyed_at IS NULL ORDER BY generation FOR NO KEY UPDATE`, ids)
+	if err != nil {
+		return nil, err
+	}
+	rooms := make(map[room.RoomID]room.Room, len(ids))
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		r, err := scanRoom(row)
+		rooms[r.ID] = r
+		return struct{}{}, err
+	})
+	return rooms, err
+}
+
+// SessionRooms is the rooms that the session is in, by age.
+func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error) {
+	rows, err := s.pool.Query(ctx, "SELECT "+roomColumns+` FROM rooms r JOIN attendances a USING (generation)
+		WHERE a.session_id = $1 ORDER BY generation`, session)
+	if err != nil {
+		return nil, translate(err)
+	}
+	rooms, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
+	return rooms, translate(err)
+}
+
+// LeaveAllRooms takes the session, and no other of its user, out of all its
+// rooms and returns them. Errors: those of a session that is over.
+func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
+	left := []room.RoomID{}
+	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		now := s.now()
+		who, err := lockSession(ctx, tx, session, now)
+		if err != nil {
+			return room.Change{}, err
+		}
+		c, err := leaveRooms(ctx, tx, who, nil, room.ReasonLeft, now)
+		for _, d := range c.Departures {
+			left = append(left, d.Room)
+		}
+		return c, err
+	})
+	return left, err
 }
 
 // LeaveRoom takes the session out of a room. Errors: room.ErrRoomNotFound,
@@ -212,23 +343,37 @@ func leaveRooms(ctx context.Context, tx pgx.Tx, session room.Session, rooms []ro
 
 // leaveRoom takes a session out of a room; the transaction holds both rows.
 func leaveRoom(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session, reason room.LeaveReason, now time.Time) (room.Change, error) {
-	l := room.Leaver{Session: session.ID, User: session.User}
-	err := tx.QueryRow(ctx, `
-		SELECT user_name, NOT EXISTS (
-			SELECT FROM attendances a WHERE a.generation = m.generation AND a.user_id = m.user_id AND a.session_id <> $3)
-		FROM members m WHERE generation = $1 AND user_id = $2`,
-		r.Generation, session.User.ID, session.ID).Scan(&l.User.Name, &l.Last)
+	l, err := leaver(ctx, tx, r, session)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return room.Change{}, nil // another session of the user took its place meanwhile
+	}
 	if err != nil {
 		return room.Change{}, err
 	}
+	return leave(ctx, tx, r, l, reason, now)
+}
+
+// leaver reads what the rules need to know of a session that leaves. No rows
+// mean that it is not in the room.
+func leaver(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session) (room.Leaver, error) {
+	l := room.Leaver{Session: session.ID, User: session.User}
+	err := tx.QueryRow(ctx, `
+		SELECT m.user_name, NOT EXISTS (
+			SELECT FROM attendances o WHERE o.generation = m.generation AND o.user_id = m.user_id AND o.session_id <> $2)
+		FROM attendances a JOIN members m USING (generation, user_id)
+		WHERE a.generation = $1 AND a.session_id = $2`,
+		r.Generation, session.ID).Scan(&l.User.Name, &l.Last)
+	return l, err
+}
+
+// leave writes what the rules decide of a leaver.
+func leave(ctx context.Context, tx pgx.Tx, r room.Room, l room.Leaver, reason room.LeaveReason, now time.Time) (room.Change, error) {
 	r, c := r.Leave(l, reason, now)
 	var b pgx.Batch
-	b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2", session.ID, r.Generation)
+	queueDepartures(&b, c.Departures, now)
 	if l.Last {
-		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, session.User.ID)
+		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, l.User.ID)
 	}
-	b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, left_at) VALUES ($1, $2, $3, $4, $5)`,
-		session.ID, r.Generation, r.ID, reason, now)
 	if err := queueEvents(&b, r, c.Events); err != nil {
 		return room.Change{}, err
 	}

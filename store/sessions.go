@@ -57,19 +57,55 @@ func grantsColumn(g room.Grants) (any, error) {
 }
 
 // CreateSession stores a new session with the hashes of its keys. It begins
-// detached: the clock runs until its stream is opened.
+// detached: the clock runs until its stream is opened. Where the user has more
+// sessions than allowed now, the oldest are kicked out.
 func (s *Store) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
 	grants, err := grantsColumn(session.Grants)
 	if err != nil {
 		return err
 	}
-	_, err = s.pool.Exec(ctx, `
+	return s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		// Another lock than the user's for rooms: that one comes after the
+		// session's row, and this one before it.
+		_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", session.User.ID)
+		if err != nil {
+			return room.Change{}, err
+		}
+		_, err = tx.Exec(ctx, `
 		INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
 			created_at, token_expires_at, detached_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)`,
-		session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
-		session.CreatedAt, session.TokenExpiresAt)
-	return translate(err)
+			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
+			session.CreatedAt, session.TokenExpiresAt)
+		if err != nil {
+			return room.Change{}, err
+		}
+		return s.endOldest(ctx, tx, session.User.ID)
+	})
+}
+
+// endOldest ends the user's sessions over the limit.
+func (s *Store) endOldest(ctx context.Context, tx pgx.Tx, user room.UserID) (room.Change, error) {
+	rows, err := tx.Query(ctx, "SELECT "+sessionColumns+` FROM sessions
+		WHERE user_id = $1 AND ended_at IS NULL ORDER BY created_at DESC, session_id DESC OFFSET $2 FOR UPDATE`,
+		user, s.o.SessionsPerUser)
+	if err != nil {
+		return room.Change{}, err
+	}
+	oldest, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Session, error) { return scanSession(row) })
+	if err != nil {
+		return room.Change{}, err
+	}
+	var c room.Change
+	for _, session := range oldest {
+		ended, err := endSession(ctx, tx, session, room.EndKickedOut, s.now())
+		if err != nil {
+			return room.Change{}, err
+		}
+		s.keys.forget(session.ID)
+		c = c.And(ended)
+	}
+	return c, nil
 }
 
 // SessionByKey is the session of a session key. The answer may be a second

@@ -3,7 +3,8 @@
 // decide, writes and commits; only then is the hub told.
 //
 // Locks are always taken in the same order, so that no two transactions can
-// wait for each other: session row, user, room rows by ascending generation.
+// wait for each other: the user's list of sessions, session row, user, room rows
+// by ascending generation.
 package store
 
 import (
@@ -33,10 +34,11 @@ type Options struct {
 	// block.
 	Doubt func()
 
-	Defaults     room.Config // of rooms that are created without settings
-	RoomsPerUser int
-	Now          func() time.Time
-	Log          *slog.Logger
+	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
+	RoomsPerUser    int
+	SessionsPerUser int
+	Now             func() time.Time
+	Log             *slog.Logger
 }
 
 // Store is a connection pool with Parlor's use cases. Its errors are
@@ -90,10 +92,12 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.RoomsPerUser == 0 {
 		o.RoomsPerUser = room.DefaultRoomsPerUser
 	}
-	o.Defaults = o.Defaults.Or(room.Config{
-		MemberTimeout: room.Seconds(room.DefaultMemberTimeout / time.Second),
-		MaxMembers:    room.DefaultMaxMembers,
-	})
+	if o.SessionsPerUser == 0 {
+		o.SessionsPerUser = room.DefaultSessionsPerUser
+	}
+	if o.Defaults == (room.Config{}) {
+		o.Defaults = room.DefaultConfig()
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
@@ -135,19 +139,28 @@ func (s *Store) now() time.Time {
 }
 
 // inTx runs fn in a transaction and tells the hub of its change after the
-// commit.
+// commit. fn may run more than once.
 func (s *Store) inTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
-	var c room.Change
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		c, err = fn(tx)
-		return err
-	})
-	if err != nil {
-		return s.failed(err)
+	for try := 1; ; try++ {
+		var c room.Change
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			c, err = fn(tx)
+			return err
+		})
+		switch {
+		case err == nil:
+			s.o.Commit(c)
+			return nil
+		case !deadlocked(err) || try == maxTries:
+			return s.failed(err)
+		}
 	}
-	s.o.Commit(c)
-	return nil
 }
+
+// maxTries bounds how often a transaction is tried that PostgreSQL chose as a
+// deadlock's victim. The order of locks makes that rare: only a session that is
+// kicked out while it is in several rooms can be out of order.
+const maxTries = 3
 
 // failed translates the error of a transaction.
 func (s *Store) failed(err error) error {

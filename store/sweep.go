@@ -28,8 +28,8 @@ const (
 
 // Sweep does what is due at this instant: it renews the node's lease, detaches
 // the sessions of dead nodes, ends sessions whose token ran out, takes out
-// members whose session was detached for memberTimeout, and purges what is
-// over. Any number of processes may sweep: due rows are taken with SKIP LOCKED.
+// members whose session was detached for memberTimeout, destroys rooms that are
+// due, and purges what is over. Any number of processes may sweep: due rows are taken with SKIP LOCKED.
 // One process calls it from one goroutine only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
 	now := s.now()
@@ -47,6 +47,9 @@ func (s *Store) Sweep(ctx context.Context) error {
 	}
 	if err := s.sweepSessions(ctx, timedOut, now); err != nil {
 		return fmt.Errorf("take out members that timed out: %w", err)
+	}
+	if err := s.destroyDue(ctx, now); err != nil {
+		return fmt.Errorf("destroy rooms that are due: %w", err)
 	}
 	if err := s.purge(ctx, now); err != nil {
 		return fmt.Errorf("purge: %w", err)
@@ -111,6 +114,16 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 		s.keys.forget(swept)
 	}
 	return nil
+}
+
+// destroyDue ends the rooms whose time without members is up. Nobody is in
+// them, so nobody is told.
+func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
+	_, err := s.pool.Exec(ctx, `
+		UPDATE rooms SET destroyed_at = destroy_at WHERE generation IN (
+			SELECT generation FROM rooms WHERE destroy_at <= $1 AND destroyed_at IS NULL
+			ORDER BY generation LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)`, now, sweepBatch)
+	return translate(err)
 }
 
 // purge deletes what nobody can ask for any more, a bounded piece at a time. A

@@ -19,13 +19,17 @@ import (
 const (
 	minSecretBytes = 32 // RFC 7518 section 3.2: an HS256 key is at least as long as the hash
 
-	minMemberTimeout = 5 * time.Second
-	maxMemberTimeout = 300 * time.Second
-	minHeartbeat     = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
-	maxHeartbeat     = 120 * time.Second
-	maxDrain         = 10 * time.Minute
-	maxMaxMembers    = 1_000_000
-	maxRoomsPerUser  = 10_000
+	minMemberTimeout   = 5 * time.Second
+	maxMemberTimeout   = 300 * time.Second
+	minHeartbeat       = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
+	maxHeartbeat       = 120 * time.Second
+	maxDrain           = 10 * time.Minute
+	maxMaxMembers      = 1_000_000
+	maxRoomsPerUser    = 10_000
+	maxSessionsPerUser = 10_000
+	maxDestroyDelay    = 3 * time.Hour
+	minUnusedTimeout   = time.Second
+	maxUnusedTimeout   = 24 * time.Hour
 )
 
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
@@ -46,11 +50,15 @@ type ServeCmd struct {
 	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Without both the API speaks plain HTTP."`
 	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
 
-	MemberTimeout time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
-	MaxMembers    int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Members of a room, where the room does not say. 1 to 1000000."`
-	RoomsPerUser  int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 10000."`
-	Heartbeat     time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
-	Drain         time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
+	DestroyDelay    time.Duration `env:"PARLOR_DESTROY_DELAY" default:"0s" help:"How long a room outlives its last member, where the room does not say. 0s to 3h."`
+	UnusedTimeout   time.Duration `env:"PARLOR_UNUSED_TIMEOUT" default:"30s" help:"How long a room lives that nobody ever entered, where the room does not say. 1s to 24h."`
+	MemberTimeout   time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
+	MaxMembers      int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Members of a room, where the room does not say. 1 to 1000000."`
+	SameUser        string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member enters, where the room does not say: both stay (allow), the first is taken out (replace), or the second is refused (reject)."`
+	RoomsPerUser    int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 10000."`
+	SessionsPerUser int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
+	Heartbeat       time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
+	Drain           time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
 
 	LogFormat string     `env:"PARLOR_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
 	LogLevel  slog.Level `env:"PARLOR_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error."`
@@ -121,6 +129,15 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.MaxMembers < 1 || c.MaxMembers > maxMaxMembers {
 		fault("PARLOR_MAX_MEMBERS", "%d is outside 1 to %d", c.MaxMembers, maxMaxMembers)
+	}
+	if c.DestroyDelay < 0 || c.DestroyDelay > maxDestroyDelay {
+		fault("PARLOR_DESTROY_DELAY", "%s is outside 0s to %s", c.DestroyDelay, maxDestroyDelay)
+	}
+	if c.UnusedTimeout < minUnusedTimeout || c.UnusedTimeout > maxUnusedTimeout {
+		fault("PARLOR_UNUSED_TIMEOUT", "%s is outside %s to %s", c.UnusedTimeout, minUnusedTimeout, maxUnusedTimeout)
+	}
+	if c.SessionsPerUser < 1 || c.SessionsPerUser > maxSessionsPerUser {
+		fault("PARLOR_SESSIONS_PER_USER", "%d is outside 1 to %d", c.SessionsPerUser, maxSessionsPerUser)
 	}
 	if c.RoomsPerUser < 1 || c.RoomsPerUser > maxRoomsPerUser {
 		fault("PARLOR_ROOMS_PER_USER", "%d is outside 1 to %d", c.RoomsPerUser, maxRoomsPerUser)

@@ -57,10 +57,15 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		Commit: func(change room.Change) { s.hub.Apply(change) },
 		Doubt:  func() { s.hub.Refresh() },
 		Defaults: room.Config{
-			MemberTimeout: room.Seconds(c.MemberTimeout / time.Second), MaxMembers: c.MaxMembers,
+			DestroyDelay:  room.Seconds(c.DestroyDelay / time.Second),
+			UnusedTimeout: room.Seconds(c.UnusedTimeout / time.Second),
+			MemberTimeout: room.Seconds(c.MemberTimeout / time.Second),
+			MaxMembers:    c.MaxMembers,
+			SameUser:      room.SameUser(c.SameUser),
 		},
-		RoomsPerUser: c.RoomsPerUser,
-		Log:          log,
+		RoomsPerUser:    c.RoomsPerUser,
+		SessionsPerUser: c.SessionsPerUser,
+		Log:             log,
 	})
 	if err != nil {
 		return err

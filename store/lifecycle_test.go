@@ -1,0 +1,182 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	attach(t, f, alice)
+	attach(t, f, bob)
+	first, err := f.CreateRoom(t.Context(), alice.ID, "call", "", room.Settings{DestroyDelay: new(room.Seconds(10))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !first.DestroyAt.IsZero() {
+		t.Errorf("a room with members goes at %v", first.DestroyAt)
+	}
+	leave(t, f, alice, "call")
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "call", "", room.Settings{}); !errors.Is(err, room.ErrRoomExists) {
+		t.Errorf("creating it during the delay: %v", err)
+	}
+	f.clock.advance(10*time.Second - time.Millisecond)
+	sweep(t, f)
+	again, err := f.JoinRoom(t.Context(), bob.ID, "call") // stops the clock
+	if err != nil || again.Generation != first.Generation || again.LastSeq != 3 || !again.DestroyAt.IsZero() {
+		t.Fatalf("entering during the delay: %+v, %v", again, err)
+	}
+	f.clock.advance(time.Hour / 2)
+	sweep(t, f)
+	left := f.clock.Now()
+	leave(t, f, bob, "call")
+	if due := query[time.Time](t, f, "SELECT destroy_at FROM rooms"); due.Sub(left).Round(time.Second) != 10*time.Second {
+		t.Errorf("due %v after the last member left", due.Sub(left))
+	}
+	// A restart in between neither forgets nor doubles the timer.
+	g := f
+	g.Store = openOn(t, f.address, store.Options{Now: f.clock.Now})
+	f.clock.advance(10 * time.Second)
+	sweep(t, g)
+	sweep(t, f)
+	if _, err := f.JoinRoom(t.Context(), bob.ID, "call"); !errors.Is(err, room.ErrRoomNotFound) {
+		t.Errorf("entering after the delay: %v", err)
+	}
+}
+
+func TestSecondSessionOfAUser(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	tab, phone := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice")
+
+	if _, err := f.CreateRoom(t.Context(), tab.ID, "reject", "", room.Settings{SameUser: new(room.SameUserReject)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.JoinRoom(t.Context(), phone.ID, "reject"); !errors.Is(err, room.ErrUserInRoom) {
+		t.Errorf("a second session where that is refused: %v", err)
+	}
+	if _, err := f.JoinRoom(t.Context(), tab.ID, "reject"); err != nil {
+		t.Errorf("the first session again: %v", err)
+	}
+
+	r, err := f.CreateRoom(t.Context(), tab.ID, "replace", "", room.Settings{SameUser: new(room.SameUserReplace)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.heard.take()
+	if _, err := f.JoinRoom(t.Context(), phone.ID, "replace"); err != nil {
+		t.Fatal(err)
+	}
+	want := room.Change{
+		Arrivals:   []room.Arrival{{Session: phone.ID, Room: "replace", Generation: r.Generation, From: 1, Call: room.RoomEnter}},
+		Departures: []room.Departure{{Session: tab.ID, Room: "replace", Generation: r.Generation, Reason: room.ReasonReplaced}},
+	}
+	if diff := cmp.Diff(want, f.heard.take()); diff != "" {
+		t.Errorf("change (-want +got):\n%s", diff)
+	}
+	if _, err := f.PostMessage(t.Context(), tab, "replace", textDraft("still here?")); !errors.Is(err, room.ErrNotInRoom) {
+		t.Errorf("the replaced session posts: %v", err)
+	}
+	if err := f.LeaveRoom(t.Context(), tab.ID, "replace"); !errors.Is(err, room.ErrNotInRoom) {
+		t.Errorf("the replaced session leaves: %v", err)
+	}
+	if got, err := f.RoomByID(t.Context(), phone.ID, "replace"); err != nil || got.MemberCount != 1 {
+		t.Errorf("afterwards: %+v, %v", got, err)
+	}
+}
+
+func TestSwitchIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{RoomsPerUser: 1})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	old := enter(t, f, alice, "old")
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "full", "", room.Settings{MaxMembers: new(1)}); err != nil {
+		t.Fatal(err)
+	}
+	f.heard.take()
+	for name, c := range map[string]struct {
+		from, to room.RoomID
+		create   bool
+		want     error
+	}{
+		"to a room that is full":      {"old", "full", false, room.ErrRoomFull},
+		"to a room that is not there": {"old", "new", false, room.ErrRoomNotFound},
+		"from a room it is not in":    {"full", "new", true, room.ErrNotInRoom},
+		"from no room":                {"nowhere", "new", true, room.ErrRoomNotFound},
+	} {
+		if _, _, err := f.SwitchRoom(t.Context(), alice.ID, c.from, c.to, c.create, "", room.Settings{}); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if c := f.heard.take(); len(c.Events)+len(c.Arrivals)+len(c.Departures) > 0 {
+		t.Fatalf("failed switches changed %+v", c)
+	}
+	entered, created, err := f.SwitchRoom(t.Context(), alice.ID, "old", "new", true, "New", room.Settings{})
+	if err != nil || !created || entered.Name != "New" || entered.MemberCount != 1 {
+		t.Fatalf("switched to %+v, created %v, %v", entered, created, err)
+	}
+	want := room.Change{
+		Events: []room.Event{
+			{Room: "new", Generation: entered.Generation, Seq: 1, Body: room.MembersJoined{MemberList: []room.Member{{User: alice.User}}}},
+			{Room: "old", Generation: old.Generation, Seq: 2, Body: room.MembersLeft{MemberList: []room.FormerMember{{User: alice.User, Reason: room.ReasonSwitched}}}},
+		},
+		Arrivals:   []room.Arrival{{Session: alice.ID, Room: "new", Generation: entered.Generation, From: 1, Call: room.RoomSwitch, Created: true}},
+		Departures: []room.Departure{{Session: alice.ID, Room: "old", Generation: old.Generation, Reason: room.ReasonSwitched}},
+	}
+	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes); diff != "" {
+		t.Errorf("change (-want +got):\n%s", diff)
+	}
+	checkInvariants(t, f)
+}
+
+func TestLeavingAllRoomsIsForOneSession(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	tab, phone := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice")
+	for _, id := range []room.RoomID{"a", "b", "c"} {
+		enter(t, f, tab, id)
+	}
+	enter(t, f, phone, "b")
+	left, err := f.LeaveAllRooms(t.Context(), tab.ID)
+	if diff := cmp.Diff([]room.RoomID{"a", "b", "c"}, left); err != nil || diff != "" {
+		t.Errorf("left %v, %v", left, err)
+	}
+	rooms, err := f.SessionRooms(t.Context(), phone.ID)
+	if err != nil || len(rooms) != 1 || rooms[0].ID != "b" {
+		t.Errorf("the other session is in %v, %v", rooms, err)
+	}
+	if left, err := f.LeaveAllRooms(t.Context(), tab.ID); err != nil || len(left) != 0 {
+		t.Errorf("once more left %v, %v", left, err)
+	}
+}
+
+func TestOldestSessionMakesPlaceForTheNewest(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{SessionsPerUser: 2})
+	first := newSession(t, f.Store, "alice")
+	r := enter(t, f, first, "lobby")
+	newSession(t, f.Store, "bob")
+	second := newSession(t, f.Store, "alice")
+	f.heard.take()
+	third := newSession(t, f.Store, "alice")
+	c := f.heard.take()
+	if diff := cmp.Diff([]room.Ending{{Session: first.ID, Reason: room.EndKickedOut}}, c.Ended); diff != "" {
+		t.Errorf("ended (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]room.Departure{{Session: first.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonKicked}}, c.Departures); diff != "" {
+		t.Errorf("departures (-want +got):\n%s", diff)
+	}
+	for _, s := range []room.Session{second, third} {
+		if got, err := f.SessionByID(t.Context(), s.ID); err != nil || !got.EndedAt.IsZero() {
+			t.Errorf("session %s: %+v, %v", s.ID, got, err)
+		}
+	}
+}
