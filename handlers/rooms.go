@@ -10,13 +10,14 @@ import (
 
 // configRequest is what a creator sets; what is absent is the server's default.
 type configRequest struct {
-	MemberTimeout *int `json:"memberTimeout" validate:"omitnil,min=5,max=300"`
-	MaxMembers    *int `json:"maxMembers" validate:"omitnil,min=1,max=1000000"`
+	DestroyDelay  *room.Seconds  `json:"destroyDelay" validate:"omitnil,min=0,max=10800"`
+	UnusedTimeout *room.Seconds  `json:"unusedTimeout" validate:"omitnil,min=1,max=86400"`
+	MemberTimeout *room.Seconds  `json:"memberTimeout" validate:"omitnil,min=5,max=300"`
+	MaxMembers    *int           `json:"maxMembers" validate:"omitnil,min=1,max=1000000"`
+	SameUser      *room.SameUser `json:"sameUser" validate:"omitnil,oneof=allow replace reject"`
 }
 
-func (c configRequest) config() room.Config {
-	return room.Config{MemberTimeout: room.Seconds(given(c.MemberTimeout)), MaxMembers: given(c.MaxMembers)}
-}
+func (c configRequest) settings() room.Settings { return room.Settings(c) }
 
 type createRoomRequest struct {
 	RoomID   room.RoomID   `json:"roomID" validate:"required,roomID"`
@@ -47,8 +48,8 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	created, err := a.enter(session, request.RoomID, room.ActionCreate, func() (room.Room, error) {
-		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, request.RoomName, request.Config.config())
+	created, err := a.enter(session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
+		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, request.RoomName, request.Config.settings())
 	})
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	joined, err := a.enter(session, id, room.ActionJoin, func() (room.Room, error) {
+	joined, err := a.enter(session, id, room.RoomEnter, func() (room.Room, error) {
 		return a.Store.JoinRoom(r.Context(), session.ID, id)
 	})
 	if err != nil {
@@ -73,9 +74,9 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 		return err
 	}
 	created := false
-	entered, err := a.enter(session, id, room.ActionJoin, func() (entered room.Room, err error) {
+	entered, err := a.enter(session, id, room.RoomEnter, func() (entered room.Room, err error) {
 		if session.Grants.Check(room.ActionCreate, id) == nil {
-			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.RoomName, request.Config.config())
+			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.RoomName, request.Config.settings())
 			return entered, err
 		}
 		entered, err = a.Store.JoinRoom(r.Context(), session.ID, id)
@@ -95,9 +96,45 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	return a.answer(w, r, status, enterRoomReply{entered, created})
 }
 
+type switchRoomRequest struct {
+	ToRoom            toRoom        `json:"toRoom"`
+	CreateIfNotExists bool          `json:"createIfNotExists"`
+	Config            configRequest `json:"config"`
+}
+
+type toRoom struct {
+	RoomID   room.RoomID `json:"roomID" validate:"required,roomID"`
+	RoomName string      `json:"roomName" validate:"maxBytes=64"`
+}
+
+func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Session, from room.RoomID) error {
+	var request switchRoomRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	to := request.ToRoom
+	if to.RoomID == from {
+		return invalid(fault{"/toRoom/roomID", "different", "must be another room"})
+	}
+	created := false
+	entered, err := a.enter(session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
+		create := request.CreateIfNotExists && session.Grants.Check(room.ActionCreate, to.RoomID) == nil
+		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, to.RoomName, request.Config.settings())
+		return entered, err
+	})
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, enterRoomReply{entered, created})
+}
+
 // enter runs a call that gets a session into a room. Where it is refused, the
 // session's own stream hears of it as it would of success.
-func (a *api) enter(session room.Session, id room.RoomID, action room.Action, call func() (room.Room, error)) (room.Room, error) {
+func (a *api) enter(session room.Session, id room.RoomID, how room.RoomEvent, call func() (room.Room, error)) (room.Room, error) {
+	action := room.ActionJoin
+	if how == room.RoomCreate {
+		action = room.ActionCreate
+	}
 	err := session.Grants.Check(action, id)
 	var entered room.Room
 	if err == nil {
@@ -105,7 +142,7 @@ func (a *api) enter(session room.Session, id room.RoomID, action room.Action, ca
 	}
 	if err != nil {
 		p := problemOf(err)
-		for _, changed := range room.EnterRefused(id, action, room.Problem{Code: p.Code, Detail: p.Detail}) {
+		for _, changed := range room.EnterRefused(id, how, room.Problem{Code: p.Code, Detail: p.Detail}) {
 			a.Hub.Notify(session.ID, changed)
 		}
 	}

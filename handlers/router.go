@@ -32,9 +32,12 @@ type Store interface {
 	EndSession(ctx context.Context, id room.SessionID, reason room.EndReason) error
 	Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error)
 
-	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, config room.Config) (room.Room, error)
+	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (room.Room, error)
 	JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
-	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, config room.Config) (entered room.Room, created bool, err error)
+	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (entered room.Room, created bool, err error)
+	SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, name string, settings room.Settings) (entered room.Room, created bool, err error)
+	SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error)
+	LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error)
 	LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error
 	RoomByID(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
 
@@ -99,12 +102,15 @@ func New(o Options) http.Handler {
 		r.Post("/v1/sessions", a.handle(a.createSession))
 		r.Get("/v1/sessions/current", a.withSession(a.getSession))
 		r.Delete("/v1/sessions/current", a.withSession(a.endSession))
+		r.Get("/v1/sessions/current/rooms", a.withSession(a.listSessionRooms))
+		r.Delete("/v1/sessions/current/rooms", a.withSession(a.leaveAllRooms))
 		r.Put("/v1/sessions/current/token", a.withSession(a.renewToken))
 
 		r.Post("/v1/rooms", a.withSession(a.createRoom))
 		r.Get("/v1/rooms/{roomID}", a.withRoom(a.getRoom))
 		r.Post("/v1/rooms/{roomID}/join", a.withRoom(a.joinRoom))
 		r.Post("/v1/rooms/{roomID}/enter", a.withRoom(a.enterRoom))
+		r.Post("/v1/rooms/{roomID}/switch", a.withRoom(a.switchRoom))
 		r.Post("/v1/rooms/{roomID}/leave", a.withRoom(a.leaveRoom))
 		r.Get("/v1/rooms/{roomID}/members", a.withRoom(a.listMembers))
 		r.Get("/v1/rooms/{roomID}/members/count", a.withRoom(a.countMembers))

@@ -119,6 +119,30 @@ func (a *api) endSession(w http.ResponseWriter, r *http.Request, session room.Se
 	return nil
 }
 
+type roomListReply struct {
+	Rooms []room.Room `json:"rooms"`
+}
+
+func (a *api) listSessionRooms(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	rooms, err := a.Store.SessionRooms(r.Context(), session.ID)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, roomListReply{rooms})
+}
+
+type leaveAllRoomsReply struct {
+	RoomIDs []room.RoomID `json:"roomIDs"`
+}
+
+func (a *api) leaveAllRooms(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	left, err := a.Store.LeaveAllRooms(r.Context(), session.ID)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, leaveAllRoomsReply{left})
+}
+
 type renewTokenRequest struct {
 	Token string `json:"token" validate:"required,max=8192"`
 }

@@ -106,28 +106,17 @@ func New(log Log, o Options) *Hub {
 	return h
 }
 
-// Apply takes what a committed transaction made happen. It never blocks.
+// Apply takes what a committed transaction made happen. It never blocks. Changes
+// may come in another order than they were committed in.
 func (h *Hub) Apply(c room.Change) {
+	for _, a := range c.Arrivals {
+		h.with(a.Session, func(s *Stream) { s.change(func() { s.arrive(a) }) })
+	}
 	for _, d := range c.Departures {
-		h.with(d.Session, func(s *Stream) {
-			s.change(func() {
-				s.worker.unfollow(s, d.Generation)
-				s.notify(d.StateChange())
-			})
-		})
+		h.with(d.Session, func(s *Stream) { s.change(func() { s.depart(d) }) })
 	}
 	for _, e := range c.Ended {
 		h.with(e.Session, func(s *Stream) { s.closeWith(e.Reason.Ended()) })
-	}
-	for _, a := range c.Arrivals {
-		h.with(a.Session, func(s *Stream) {
-			s.change(func() {
-				for _, changed := range a.StateChanges() {
-					s.notify(changed)
-				}
-				s.worker.follow(s, a.Generation, a.From)
-			})
-		})
 	}
 	h.publish(c.Events)
 }

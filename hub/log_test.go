@@ -30,6 +30,7 @@ type memoryRoom struct {
 type memorySession struct {
 	streamNo int64
 	from     map[room.Generation]room.Seq
+	stay     map[room.Generation]room.Stay // the newest
 	left     map[room.Generation]room.LeaveReason
 }
 
@@ -57,7 +58,10 @@ func (l *memoryLog) room(g room.Generation) *memoryRoom {
 func (l *memoryLog) session(id room.SessionID) *memorySession {
 	s := l.sessions[id]
 	if s == nil {
-		s = &memorySession{from: make(map[room.Generation]room.Seq), left: make(map[room.Generation]room.LeaveReason)}
+		s = &memorySession{
+			from: make(map[room.Generation]room.Seq), stay: make(map[room.Generation]room.Stay),
+			left: make(map[room.Generation]room.LeaveReason),
+		}
 		l.sessions[id] = s
 	}
 	return s
@@ -161,8 +165,9 @@ func (l *memoryLog) enter(id room.SessionID, g room.Generation) room.Arrival {
 	from := l.room(g).last
 	s := l.session(id)
 	s.from[g] = from
+	s.stay[g]++
 	delete(s.left, g)
-	return room.Arrival{Session: id, Room: roomID(g), Generation: g, From: from, Call: room.RoomEnter}
+	return room.Arrival{Session: id, Room: roomID(g), Generation: g, Stay: s.stay[g], From: from, Call: room.RoomEnter}
 }
 
 // exit takes a session out of a room.
@@ -172,7 +177,7 @@ func (l *memoryLog) exit(id room.SessionID, g room.Generation, reason room.Leave
 	s := l.session(id)
 	delete(s.from, g)
 	s.left[g] = reason
-	return room.Departure{Session: id, Room: roomID(g), Generation: g, Reason: reason}
+	return room.Departure{Session: id, Room: roomID(g), Generation: g, Stay: s.stay[g], Reason: reason}
 }
 
 // attach gives a session's new stream its number and says where the session
@@ -186,7 +191,7 @@ func (l *memoryLog) attach(id room.SessionID, logs []room.Generation) room.Attac
 	for g, from := range s.from {
 		r := l.room(g)
 		a.Attendances = append(a.Attendances, room.Attendance{
-			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from,
+			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from, Stay: s.stay[g],
 		})
 	}
 	slices.SortFunc(a.Attendances, func(a, b room.Attendance) int { return int(a.Room.Generation - b.Room.Generation) })

@@ -26,6 +26,24 @@ func (s *Stream) change(do func()) {
 	s.early = append(s.early, do)
 }
 
+// arrive follows the log of a room that the session came into.
+func (s *Stream) arrive(a room.Arrival) {
+	if s.over(a.Generation, a.Stay) {
+		return
+	}
+	for _, changed := range a.StateChanges() {
+		s.notify(changed)
+	}
+	s.worker.follow(s, a.Generation, a.From, a.Stay)
+}
+
+// depart stops following the log of a room that the session went out of.
+func (s *Stream) depart(d room.Departure) {
+	if s.worker.unfollow(s, d.Generation, d.Stay) {
+		s.notify(d.StateChange())
+	}
+}
+
 // Abandon ends a stream that will not start.
 func (s *Stream) Abandon() {
 	s.worker.do(s.drop)
@@ -131,7 +149,7 @@ func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.RoomReset) {
 				Room: a.Room, OldestSeq: a.Room.OldestSeq,
 			})
 		}
-		s.worker.follow(s, a.Room.Generation, from)
+		s.worker.follow(s, a.Room.Generation, from, a.Stay)
 		*rooms = append(*rooms, a.Room)
 	}
 	return resets

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,6 +50,8 @@ type Stream struct {
 	// follows; follows is the rest of what is to know of each, at the same index.
 	cursor  Cursor
 	follows []follow
+	// stays is the last few stays that ended, the newest last.
+	stays []endedStay
 
 	// rest is what the sink did not take; queue is what comes after it.
 	rest         []byte
@@ -64,6 +67,7 @@ type Stream struct {
 // follow is a stream's relation to a log.
 type follow struct {
 	topic *topic
+	stay  room.Stay
 	// taken is the newest event that was written or queued.
 	taken room.Seq
 	// live says that the stream gets events as they come. Until then it catches
@@ -71,6 +75,37 @@ type follow struct {
 	live bool
 	// waiting says that the topic will call when it has what is missing.
 	waiting bool
+}
+
+// endedStay is a stay in a log's room that is over.
+type endedStay struct {
+	log  room.Generation
+	stay room.Stay
+}
+
+// maxEndedStays bounds how many ends of stays a stream remembers. They matter
+// only while a beginning may still be on its way from a transaction that was
+// committed before: some microseconds.
+const maxEndedStays = 16
+
+// end remembers that a stay is over.
+func (s *Stream) end(log room.Generation, stay room.Stay) {
+	if len(s.stays) == maxEndedStays {
+		s.stays = slices.Delete(s.stays, 0, 1)
+	}
+	s.stays = append(s.stays, endedStay{log, stay})
+}
+
+// over reports whether a stay in a room is no more. Stays are told of in any
+// order: one that has ended, or has a later one, changes nothing. A stream that
+// has left stays away: nothing would take it out again.
+func (s *Stream) over(log room.Generation, stay room.Stay) bool {
+	ended := func(e endedStay) bool { return e.log == log && e.stay >= stay }
+	if s.left || slices.ContainsFunc(s.stays, ended) {
+		return true
+	}
+	i, known := s.cursor.find(log)
+	return known && s.follows[i].stay > stay
 }
 
 // offer gives a live stream what a log brings. An event is delivered only if it
@@ -173,7 +208,7 @@ func (s *Stream) push(frames ...*Frame) {
 func (s *Stream) appendFrame(b []byte, f *Frame) []byte {
 	if f.Seq > 0 {
 		if i, ok := s.cursor.find(f.Log); ok {
-			s.cursor[i].Seq = f.Seq
+			s.cursor[i].Seq = max(s.cursor[i].Seq, f.Seq)
 		}
 	}
 	if f.id {
@@ -294,7 +329,7 @@ func (s *Stream) leave() {
 	}
 	s.left = true
 	for len(s.cursor) > 0 {
-		s.worker.unfollow(s, s.cursor[0].Log)
+		s.worker.remove(s, 0)
 	}
 	s.hub.forget(s)
 	if s.streamNo > 0 {

@@ -147,13 +147,13 @@ func TestReaderComesWhileTopicsAreDropped(t *testing.T) {
 		}
 		reader := &Stream{hub: s.Hub, worker: w, session: alice}
 		var both sync.WaitGroup
-		both.Go(func() { w.follow(reader, 1, 0) })
+		both.Go(func() { w.follow(reader, 1, 0, 1) })
 		both.Go(s.dropTopics)
 		both.Wait()
 		if s.topics[1] != reader.follows[0].topic {
 			t.Fatal("the reader follows a topic that the hub does not know")
 		}
-		w.unfollow(reader, 1)
+		w.unfollow(reader, 1, 1)
 	}
 }
 

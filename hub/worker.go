@@ -120,28 +120,46 @@ func (w *worker) flush(p *part) {
 	p.spare = frames[:0]
 }
 
-// follow makes the stream a reader of a log, from after a seq. Following twice
-// changes nothing. A stream that has left stays away: nothing would take it out
-// again.
-func (w *worker) follow(s *Stream, log room.Generation, from room.Seq) {
+// follow makes the stream a reader of a log, from after a seq, for one stay in
+// its room. Doing so twice changes nothing.
+func (w *worker) follow(s *Stream, log room.Generation, from room.Seq, stay room.Stay) {
+	if s.over(log, stay) {
+		return
+	}
 	i, known := s.cursor.find(log)
-	if known || s.left {
+	if known {
+		// The stay before it has ended, which has yet to be told. What it brought
+		// is not brought again.
+		f := &s.follows[i]
+		f.stay = stay
+		f.taken = max(f.taken, from)
+		s.cursor[i].Seq = max(s.cursor[i].Seq, from)
 		return
 	}
 	t := w.hub.subscribe(log, w.index)
 	p := &t.parts[w.index]
 	p.readers = append(p.readers, s)
 	s.cursor = slices.Insert(s.cursor, i, Position{log, from})
-	s.follows = slices.Insert(s.follows, i, follow{topic: t, taken: from})
+	s.follows = slices.Insert(s.follows, i, follow{topic: t, stay: stay, taken: from})
 	s.catchUp(log)
 }
 
-// unfollow ends what follow began.
-func (w *worker) unfollow(s *Stream, log room.Generation) {
+// unfollow ends a stay in a log's room, and reports whether the stream is out
+// of it now: it may have come in again meanwhile.
+func (w *worker) unfollow(s *Stream, log room.Generation, stay room.Stay) bool {
+	s.end(log, stay)
 	i, known := s.cursor.find(log)
-	if !known {
-		return
+	if known && s.follows[i].stay > stay {
+		return false
 	}
+	if known {
+		w.remove(s, i)
+	}
+	return true
+}
+
+// remove makes the stream no reader of a log any more.
+func (w *worker) remove(s *Stream, i int) {
 	t := s.follows[i].topic
 	s.cursor = slices.Delete(s.cursor, i, i+1)
 	s.follows = slices.Delete(s.follows, i, i+1)

@@ -69,6 +69,8 @@ CREATE TABLE attendances (
     generation bigint NOT NULL,
     user_id    text   NOT NULL,
     from_seq   bigint NOT NULL,
+    -- Numbers the stays, so that their beginnings and ends can be told in any order.
+    stay       bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     PRIMARY KEY (session_id, generation),
     FOREIGN KEY (generation, user_id) REFERENCES members ON DELETE CASCADE
 );

@@ -40,12 +40,14 @@ const (
 	ReasonKicked       LeaveReason = "kicked"       // taken out by the operator or by the limit of sessions
 )
 
-// Arrival is a session that came into a room. From is the seq it follows the
+// Arrival is a session that came into a room; the store knows the Stay once it
+// is written. From is the seq it follows the
 // log from: the first event it sees is From+1.
 type Arrival struct {
 	Session    SessionID
 	Room       RoomID
 	Generation Generation
+	Stay       Stay
 	From       Seq
 	// Call is what brought the session in: RoomCreate, RoomEnter or
 	// RoomSwitch. Created says that it brought the room to life too.
@@ -58,5 +60,6 @@ type Departure struct {
 	Session    SessionID
 	Room       RoomID
 	Generation Generation
+	Stay       Stay
 	Reason     LeaveReason
 }

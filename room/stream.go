@@ -15,5 +15,6 @@ type Attachment struct {
 // after From, unless its cursor is further.
 type Attendance struct {
 	Room Room
+	Stay Stay
 	From Seq
 }

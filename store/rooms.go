@@ -170,9 +170,10 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.
 		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at) VALUES ($1, $2, $3, $4, $5)",
 			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now)
 	}
-	for _, a := range c.Arrivals {
-		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4)",
-			a.Session, a.Generation, e.User.ID, a.From)
+	for i, a := range c.Arrivals {
+		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",
+			a.Session, a.Generation, e.User.ID, a.From).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&c.Arrivals[i].Stay) })
 		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
 	}
 	queueDepartures(&b, c.Departures, now)
@@ -185,8 +186,9 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.
 // queueDepartures takes sessions out of rooms and keeps why, for when they come
 // back.
 func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
-	for _, d := range departures {
-		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2", d.Session, d.Generation)
+	for i, d := range departures {
+		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&departures[i].Stay) })
 		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, left_at) VALUES ($1, $2, $3, $4, $5)`,
 			d.Session, d.Generation, d.Room, d.Reason, now)
 	}

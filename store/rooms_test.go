@@ -13,7 +13,10 @@ import (
 	"parlor/store"
 )
 
-var ignoreTimes = cmpopts.IgnoreTypes(time.Time{})
+var (
+	ignoreTimes = cmpopts.IgnoreTypes(time.Time{})
+	ignoreStays = cmpopts.IgnoreTypes(room.Stay(0))
+)
 
 func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.Room {
 	t.Helper()
@@ -175,7 +178,7 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 		}},
 		Departures: []room.Departure{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonTimedOut}},
 	}
-	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes); diff != "" {
+	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes, ignoreStays); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
 	// Back too late: told why.
@@ -183,7 +186,7 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want.Departures, back.Departures); diff != "" || len(back.Attendances) != 0 {
+	if diff := cmp.Diff(want.Departures, back.Departures, ignoreStays); diff != "" || len(back.Attendances) != 0 {
 		t.Errorf("departures (-want +got):\n%s\nattendances: %v", diff, back.Attendances)
 	}
 	// And may enter again, which forgets it.
@@ -301,5 +304,25 @@ func TestMembersArePagedInOrderOfEntering(t *testing.T) {
 	found, err := f.MembersByID(t.Context(), r.Generation, []room.UserID{"user3", "nobody", "user9"})
 	if err != nil || len(found) != 2 || found[0].ID != "user9" || found[1].ID != "user3" {
 		t.Errorf("looked up %v, %v", found, err)
+	}
+}
+
+func TestStaysAreNumberedInOrder(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	enter(t, f, bob, "lobby")
+	last := room.Stay(0)
+	for range 3 {
+		f.heard.take()
+		enter(t, f, alice, "lobby")
+		arrived := f.heard.take().Arrivals[0].Stay
+		attached := attach(t, f, alice).Attendances[0].Stay
+		leave(t, f, alice, "lobby")
+		departed := f.heard.take().Departures[0].Stay
+		if arrived <= last || attached != arrived || departed != arrived {
+			t.Errorf("arrived %d, attached %d, departed %d, after %d", arrived, attached, departed, last)
+		}
+		last = arrived
 	}
 }

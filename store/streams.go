@@ -26,16 +26,16 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Gener
 			}
 			return err
 		})
-	b.Queue("SELECT "+roomColumns+`, a.from_seq FROM attendances a JOIN rooms r USING (generation)
+	b.Queue("SELECT "+roomColumns+`, a.stay, a.from_seq FROM attendances a JOIN rooms r USING (generation)
 		WHERE a.session_id = $1 ORDER BY generation`, id).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				var from room.Seq
-				r, err := scanRoom(rows, &from)
-				if err != nil {
+				var in room.Attendance
+				var err error
+				if in.Room, err = scanRoom(rows, &in.Stay, &in.From); err != nil {
 					return err
 				}
-				a.Attendances = append(a.Attendances, room.Attendance{Room: r, From: from})
+				a.Attendances = append(a.Attendances, in)
 			}
 			return rows.Err()
 		})

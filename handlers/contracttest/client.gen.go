@@ -20,6 +20,7 @@ import (
 
 // Defines values for ConnectionStateChangedEventEvent.
 const (
+	ConnectionStateChangedEventEventKickedOut    ConnectionStateChangedEventEvent = "kickedOut"
 	ConnectionStateChangedEventEventLoggedOut    ConnectionStateChangedEventEvent = "loggedOut"
 	ConnectionStateChangedEventEventSlowConsumer ConnectionStateChangedEventEvent = "slowConsumer"
 	ConnectionStateChangedEventEventSuperseded   ConnectionStateChangedEventEvent = "superseded"
@@ -29,6 +30,8 @@ const (
 // Valid indicates whether the value is a known member of the ConnectionStateChangedEventEvent enum.
 func (e ConnectionStateChangedEventEvent) Valid() bool {
 	switch e {
+	case ConnectionStateChangedEventEventKickedOut:
+		return true
 	case ConnectionStateChangedEventEventLoggedOut:
 		return true
 	case ConnectionStateChangedEventEventSlowConsumer:
@@ -59,8 +62,11 @@ func (e ConnectionStateChangedEventState) Valid() bool {
 
 // Defines values for LeaveReason.
 const (
+	LeaveReasonKicked       LeaveReason = "kicked"
 	LeaveReasonLeft         LeaveReason = "left"
 	LeaveReasonLoggedOut    LeaveReason = "loggedOut"
+	LeaveReasonReplaced     LeaveReason = "replaced"
+	LeaveReasonSwitched     LeaveReason = "switched"
 	LeaveReasonTimedOut     LeaveReason = "timedOut"
 	LeaveReasonTokenExpired LeaveReason = "tokenExpired"
 )
@@ -68,9 +74,15 @@ const (
 // Valid indicates whether the value is a known member of the LeaveReason enum.
 func (e LeaveReason) Valid() bool {
 	switch e {
+	case LeaveReasonKicked:
+		return true
 	case LeaveReasonLeft:
 		return true
 	case LeaveReasonLoggedOut:
+		return true
+	case LeaveReasonReplaced:
+		return true
+	case LeaveReasonSwitched:
 		return true
 	case LeaveReasonTimedOut:
 		return true
@@ -141,6 +153,7 @@ const (
 	ProblemCodeUnauthenticated       ProblemCode = "unauthenticated"
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
+	ProblemCodeUserInRoom            ProblemCode = "user_in_room"
 )
 
 // Valid indicates whether the value is a known member of the ProblemCode enum.
@@ -189,6 +202,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeUnavailable:
 		return true
 	case ProblemCodeUnsupportedMediaType:
+		return true
+	case ProblemCodeUserInRoom:
 		return true
 	default:
 		return false
@@ -244,10 +259,14 @@ const (
 	RoomStateEventCreated        RoomStateEvent = "created"
 	RoomStateEventEnter          RoomStateEvent = "enter"
 	RoomStateEventEnterFailed    RoomStateEvent = "enterFailed"
+	RoomStateEventKickedOut      RoomStateEvent = "kickedOut"
 	RoomStateEventLoggedOut      RoomStateEvent = "loggedOut"
 	RoomStateEventNetworkTimeout RoomStateEvent = "networkTimeout"
+	RoomStateEventReplaced       RoomStateEvent = "replaced"
 	RoomStateEventRoomNotExist   RoomStateEvent = "roomNotExist"
 	RoomStateEventSuccess        RoomStateEvent = "success"
+	RoomStateEventSwitch         RoomStateEvent = "switch"
+	RoomStateEventSwitchFailed   RoomStateEvent = "switchFailed"
 	RoomStateEventTokenExpired   RoomStateEvent = "tokenExpired"
 )
 
@@ -264,15 +283,44 @@ func (e RoomStateEvent) Valid() bool {
 		return true
 	case RoomStateEventEnterFailed:
 		return true
+	case RoomStateEventKickedOut:
+		return true
 	case RoomStateEventLoggedOut:
 		return true
 	case RoomStateEventNetworkTimeout:
+		return true
+	case RoomStateEventReplaced:
 		return true
 	case RoomStateEventRoomNotExist:
 		return true
 	case RoomStateEventSuccess:
 		return true
+	case RoomStateEventSwitch:
+		return true
+	case RoomStateEventSwitchFailed:
+		return true
 	case RoomStateEventTokenExpired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SameUser.
+const (
+	Allow   SameUser = "allow"
+	Reject  SameUser = "reject"
+	Replace SameUser = "replace"
+)
+
+// Valid indicates whether the value is a known member of the SameUser enum.
+func (e SameUser) Valid() bool {
+	switch e {
+	case Allow:
+		return true
+	case Reject:
+		return true
+	case Replace:
 		return true
 	default:
 		return false
@@ -299,13 +347,17 @@ func (e SessionState) Valid() bool {
 
 // ConnectionStateChangedEvent The last event before the server ends a stream for good, or for this reader.
 type ConnectionStateChangedEvent struct {
-	// Event `superseded`: a newer stream of the session was opened.
+	// Event `kickedOut`: the user began more sessions than allowed, and this was
+	// the oldest.
+	// `superseded`: a newer stream of the session was opened.
 	// `slowConsumer`: the reader fell behind; reconnect with the cursor.
 	Event ConnectionStateChangedEventEvent `json:"event"`
 	State ConnectionStateChangedEventState `json:"state"`
 }
 
-// ConnectionStateChangedEventEvent `superseded`: a newer stream of the session was opened.
+// ConnectionStateChangedEventEvent `kickedOut`: the user began more sessions than allowed, and this was
+// the oldest.
+// `superseded`: a newer stream of the session was opened.
 // `slowConsumer`: the reader fell behind; reconnect with the cursor.
 type ConnectionStateChangedEventEvent string
 
@@ -374,6 +426,11 @@ type CreateSessionRequest struct {
 // Cursor The `id:` of a stream event. Opaque.
 type Cursor = string
 
+// DestroyDelay Seconds from the last member's leaving to the room's end. Who enters before stops the clock.
+//
+// Example: 0
+type DestroyDelay = int
+
 // DevelopmentTokenReply defines model for DevelopmentTokenReply.
 type DevelopmentTokenReply struct {
 	Token string `json:"token"`
@@ -412,6 +469,11 @@ type EnterRoomRequest struct {
 
 // Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
 type Generation = int64
+
+// LeaveAllRoomsReply defines model for LeaveAllRoomsReply.
+type LeaveAllRoomsReply struct {
+	RoomIDs []RoomID `json:"roomIDs"`
+}
 
 // LeaveReason Why a member is no longer in the room.
 type LeaveReason string
@@ -578,6 +640,9 @@ type Room struct {
 	// Example: 2026-11-21T15:00:00.25Z
 	CreatedAt Timestamp `json:"createdAt"`
 
+	// DestroyAt When the room goes unless somebody enters before; absent while it has members.
+	DestroyAt *time.Time `json:"destroyAt,omitempty"`
+
 	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
 	Generation Generation `json:"generation"`
 
@@ -598,6 +663,11 @@ type Room struct {
 
 // RoomConfig defines model for RoomConfig.
 type RoomConfig struct {
+	// DestroyDelay Seconds from the last member's leaving to the room's end. Who enters before stops the clock.
+	//
+	// Example: 0
+	DestroyDelay DestroyDelay `json:"destroyDelay"`
+
 	// MaxMembers How many users may be in the room at once.
 	//
 	// Example: 500
@@ -607,10 +677,28 @@ type RoomConfig struct {
 	//
 	// Example: 30
 	MemberTimeout MemberTimeout `json:"memberTimeout"`
+
+	// SameUser What happens when another session of a member enters: both stay, the
+	// first is taken out (`replaced`), or the second is refused
+	// (`user_in_room`).
+	//
+	//
+	// Example: allow
+	SameUser SameUser `json:"sameUser"`
+
+	// UnusedTimeout Seconds that a room lives that nobody ever entered.
+	//
+	// Example: 30
+	UnusedTimeout UnusedTimeout `json:"unusedTimeout"`
 }
 
 // RoomConfigRequest Settings of the room to be created; the server's defaults fill the rest.
 type RoomConfigRequest struct {
+	// DestroyDelay Seconds from the last member's leaving to the room's end. Who enters before stops the clock.
+	//
+	// Example: 0
+	DestroyDelay *DestroyDelay `json:"destroyDelay,omitempty"`
+
 	// MaxMembers How many users may be in the room at once.
 	//
 	// Example: 500
@@ -620,12 +708,30 @@ type RoomConfigRequest struct {
 	//
 	// Example: 30
 	MemberTimeout *MemberTimeout `json:"memberTimeout,omitempty"`
+
+	// SameUser What happens when another session of a member enters: both stay, the
+	// first is taken out (`replaced`), or the second is refused
+	// (`user_in_room`).
+	//
+	//
+	// Example: allow
+	SameUser *SameUser `json:"sameUser,omitempty"`
+
+	// UnusedTimeout Seconds that a room lives that nobody ever entered.
+	//
+	// Example: 30
+	UnusedTimeout *UnusedTimeout `json:"unusedTimeout,omitempty"`
 }
 
 // RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
 //
 // Example: class#1
 type RoomID = string
+
+// RoomListReply defines model for RoomListReply.
+type RoomListReply struct {
+	Rooms []Room `json:"rooms"`
+}
 
 // RoomMemberJoinedEvent Users became members (their first session entered).
 type RoomMemberJoinedEvent struct {
@@ -747,6 +853,13 @@ type RoomStateChangedEventState string
 // RoomStateEvent defines model for RoomStateEvent.
 type RoomStateEvent string
 
+// SameUser What happens when another session of a member enters: both stay, the
+// first is taken out (`replaced`), or the second is refused
+// (`user_in_room`).
+//
+// Example: allow
+type SameUser string
+
 // SendMessageRequest defines model for SendMessageRequest.
 type SendMessageRequest struct {
 	// ClientMessageID The caller's own ID, which makes a retry safe; up to 64 bytes.
@@ -819,6 +932,26 @@ type SessionReply struct {
 	Session Session `json:"session"`
 }
 
+// SwitchRoomRequest defines model for SwitchRoomRequest.
+type SwitchRoomRequest struct {
+	// Config Settings of the room to be created; the server's defaults fill the rest.
+	Config *RoomConfigRequest `json:"config,omitempty"`
+
+	// CreateIfNotExists Create the other room where there is none.
+	CreateIfNotExists *bool `json:"createIfNotExists,omitempty"`
+	ToRoom            struct {
+		// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+		//
+		// Example: class#1
+		RoomID RoomID `json:"roomID"`
+
+		// RoomName Shown to people; up to 64 bytes.
+		//
+		// Example: First class
+		RoomName *RoomName `json:"roomName,omitempty"`
+	} `json:"toRoom"`
+}
+
 // Timestamp RFC 3339, UTC, to the millisecond.
 //
 // Example: 2026-11-21T15:00:00.25Z
@@ -831,6 +964,11 @@ type Token = string
 type TokenWillExpireEvent struct {
 	SecondsLeft int `json:"secondsLeft"`
 }
+
+// UnusedTimeout Seconds that a room lives that nobody ever entered.
+//
+// Example: 30
+type UnusedTimeout = int
 
 // User defines model for User.
 type User struct {
@@ -929,6 +1067,9 @@ type EnterRoomJSONRequestBody = EnterRoomRequest
 
 // SendRoomMessageJSONRequestBody defines body for SendRoomMessage for application/json ContentType.
 type SendRoomMessageJSONRequestBody = SendMessageRequest
+
+// SwitchRoomJSONRequestBody defines body for SwitchRoom for application/json ContentType.
+type SwitchRoomJSONRequestBody = SwitchRoomRequest
 
 // CreateSessionJSONRequestBody defines body for CreateSession for application/json ContentType.
 type CreateSessionJSONRequestBody = CreateSessionRequest
@@ -1151,6 +1292,26 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessage(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SwitchRoomWithBody Leave this room for another
+	//
+	// Both or neither: where the other room cannot be entered, the session
+	// stays where it is. The session's stream tells of the new room first.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+	SwitchRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SwitchRoom Leave this room for another
+	//
+	// Both or neither: where the other room cannot be entered, the session
+	// stays where it is. The session's stream tells of the new room first.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+	SwitchRoom(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateSessionWithBody Log in with a user token
 	//
 	// Starts a session of the token's user. The `sessionKey` and the
@@ -1183,6 +1344,18 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LeaveAllRooms Leave every room
+	//
+	// This session leaves, and no other of its user.
+	//
+	// Corresponds with DELETE /v1/sessions/current/rooms (the `LeaveAllRooms` operationId).
+	LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSessionRooms The rooms that this session is in
+	//
+	// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
+	ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RenewTokenWithBody Stay logged in with a newer token
 	//
@@ -1494,6 +1667,46 @@ func (c *Client) SendRoomMessage(ctx context.Context, roomID RoomID, body SendRo
 	return c.Client.Do(req)
 }
 
+// SwitchRoomWithBody Leave this room for another
+//
+// Both or neither: where the other room cannot be entered, the session
+// stays where it is. The session's stream tells of the new room first.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+func (c *Client) SwitchRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSwitchRoomRequestWithBody(c.Server, roomID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SwitchRoom Leave this room for another
+//
+// Both or neither: where the other room cannot be entered, the session
+// stays where it is. The session's stream tells of the new room first.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+func (c *Client) SwitchRoom(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSwitchRoomRequest(c.Server, roomID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateSessionWithBody Log in with a user token
 //
 // Starts a session of the token's user. The `sessionKey` and the
@@ -1557,6 +1770,38 @@ func (c *Client) EndSession(ctx context.Context, reqEditors ...RequestEditorFn) 
 // Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSessionRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LeaveAllRooms Leave every room
+//
+// This session leaves, and no other of its user.
+//
+// Corresponds with DELETE /v1/sessions/current/rooms (the `LeaveAllRooms` operationId).
+func (c *Client) LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLeaveAllRoomsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSessionRooms The rooms that this session is in
+//
+// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
+func (c *Client) ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSessionRoomsRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2154,6 +2399,53 @@ func NewSendRoomMessageRequestWithBody(server string, roomID RoomID, contentType
 	return req, nil
 }
 
+// NewSwitchRoomRequest calls the generic SwitchRoom builder with application/json body
+func NewSwitchRoomRequest(server string, roomID RoomID, body SwitchRoomJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSwitchRoomRequestWithBody(server, roomID, "application/json", bodyReader)
+}
+
+// NewSwitchRoomRequestWithBody constructs an http.Request for the SwitchRoom method, with any body, and a specified content type
+func NewSwitchRoomRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rooms/%s/switch", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 // NewCreateSessionRequest calls the generic CreateSession builder with application/json body
 func NewCreateSessionRequest(server string, body CreateSessionJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -2231,6 +2523,60 @@ func NewGetSessionRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/v1/sessions/current")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewLeaveAllRoomsRequest constructs an http.Request for the LeaveAllRooms method
+func NewLeaveAllRoomsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sessions/current/rooms")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListSessionRoomsRequest constructs an http.Request for the ListSessionRooms method
+func NewListSessionRoomsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sessions/current/rooms")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -2487,6 +2833,26 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessageWithResponse(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
 
+	// SwitchRoomWithBodyWithResponse Leave this room for another
+	//
+	// Both or neither: where the other room cannot be entered, the session
+	// stays where it is. The session's stream tells of the new room first.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+	SwitchRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error)
+
+	// SwitchRoomWithResponse Leave this room for another
+	//
+	// Both or neither: where the other room cannot be entered, the session
+	// stays where it is. The session's stream tells of the new room first.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+	SwitchRoomWithResponse(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error)
+
 	// CreateSessionWithBodyWithResponse Log in with a user token
 	//
 	// Starts a session of the token's user. The `sessionKey` and the
@@ -2523,6 +2889,22 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
+
+	// LeaveAllRoomsWithResponse Leave every room
+	//
+	// This session leaves, and no other of its user.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/sessions/current/rooms (the `LeaveAllRooms` operationId).
+	LeaveAllRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*LeaveAllRoomsResponse, error)
+
+	// ListSessionRoomsWithResponse The rooms that this session is in
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
+	ListSessionRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionRoomsResponse, error)
 
 	// RenewTokenWithBodyWithResponse Stay logged in with a newer token
 	//
@@ -3506,6 +3888,110 @@ func (r SendRoomMessageResponse) ContentType() string {
 	return ""
 }
 
+// SwitchRoomResponse503Headers the declared response headers of an HTTP 503 response for SwitchRoom
+type SwitchRoomResponse503Headers struct {
+	RetryAfter *int
+}
+
+type SwitchRoomResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EnterRoomReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SwitchRoomResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SwitchRoomResponse) GetJSON200() *EnterRoomReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SwitchRoomResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SwitchRoomResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SwitchRoomResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SwitchRoomResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateSessionResponse503Headers the declared response headers of an HTTP 503 response for CreateSession
 type CreateSessionResponse503Headers struct {
 	RetryAfter *int
@@ -3700,6 +4186,130 @@ func (r GetSessionResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// LeaveAllRoomsResponse503Headers the declared response headers of an HTTP 503 response for LeaveAllRooms
+type LeaveAllRoomsResponse503Headers struct {
+	RetryAfter *int
+}
+
+type LeaveAllRoomsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LeaveAllRoomsReply
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *LeaveAllRoomsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r LeaveAllRoomsResponse) GetJSON200() *LeaveAllRoomsReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r LeaveAllRoomsResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r LeaveAllRoomsResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r LeaveAllRoomsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r LeaveAllRoomsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r LeaveAllRoomsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r LeaveAllRoomsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListSessionRoomsResponse503Headers the declared response headers of an HTTP 503 response for ListSessionRooms
+type ListSessionRoomsResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListSessionRoomsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RoomListReply
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListSessionRoomsResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSessionRoomsResponse) GetJSON200() *RoomListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListSessionRoomsResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListSessionRoomsResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSessionRoomsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSessionRoomsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSessionRoomsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSessionRoomsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -4041,6 +4651,38 @@ func (c *ClientWithResponses) SendRoomMessageWithResponse(ctx context.Context, r
 	return ParseSendRoomMessageResponse(rsp)
 }
 
+// SwitchRoomWithBodyWithResponse Leave this room for another
+//
+// Both or neither: where the other room cannot be entered, the session
+// stays where it is. The session's stream tells of the new room first.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+func (c *ClientWithResponses) SwitchRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error) {
+	rsp, err := c.SwitchRoomWithBody(ctx, roomID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSwitchRoomResponse(rsp)
+}
+
+// SwitchRoomWithResponse Leave this room for another
+//
+// Both or neither: where the other room cannot be entered, the session
+// stays where it is. The session's stream tells of the new room first.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
+func (c *ClientWithResponses) SwitchRoomWithResponse(ctx context.Context, roomID RoomID, body SwitchRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error) {
+	rsp, err := c.SwitchRoom(ctx, roomID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSwitchRoomResponse(rsp)
+}
+
 // CreateSessionWithBodyWithResponse Log in with a user token
 //
 // Starts a session of the token's user. The `sessionKey` and the
@@ -4100,6 +4742,34 @@ func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEdi
 		return nil, err
 	}
 	return ParseGetSessionResponse(rsp)
+}
+
+// LeaveAllRoomsWithResponse Leave every room
+//
+// This session leaves, and no other of its user.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/sessions/current/rooms (the `LeaveAllRooms` operationId).
+func (c *ClientWithResponses) LeaveAllRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*LeaveAllRoomsResponse, error) {
+	rsp, err := c.LeaveAllRooms(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLeaveAllRoomsResponse(rsp)
+}
+
+// ListSessionRoomsWithResponse The rooms that this session is in
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
+func (c *ClientWithResponses) ListSessionRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionRoomsResponse, error) {
+	rsp, err := c.ListSessionRooms(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSessionRoomsResponse(rsp)
 }
 
 // RenewTokenWithBodyWithResponse Stay logged in with a newer token
@@ -5005,6 +5675,101 @@ func ParseSendRoomMessageResponse(rsp *http.Response) (*SendRoomMessageResponse,
 	return response, nil
 }
 
+// ParseSwitchRoomResponse parses an HTTP response from a SwitchRoomWithResponse call
+func ParseSwitchRoomResponse(rsp *http.Response) (*SwitchRoomResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SwitchRoomResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EnterRoomReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers SwitchRoomResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreateSessionResponse parses an HTTP response from a CreateSessionWithResponse call
 func ParseCreateSessionResponse(rsp *http.Response) (*CreateSessionResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -5168,6 +5933,112 @@ func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
 	switch {
 	case rsp.StatusCode == 503:
 		var headers GetSessionResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseLeaveAllRoomsResponse parses an HTTP response from a LeaveAllRoomsWithResponse call
+func ParseLeaveAllRoomsResponse(rsp *http.Response) (*LeaveAllRoomsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &LeaveAllRoomsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LeaveAllRoomsReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers LeaveAllRoomsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSessionRoomsResponse parses an HTTP response from a ListSessionRoomsWithResponse call
+func ParseListSessionRoomsResponse(rsp *http.Response) (*ListSessionRoomsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSessionRoomsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RoomListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers ListSessionRoomsResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
