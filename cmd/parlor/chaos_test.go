@@ -167,6 +167,7 @@ type reader struct {
 	byURL  bool       // as EventSource does, and the cursor in the query
 	random *rand.Rand // breaks the stream every now and then; nil does not
 	enough func(*reader) bool
+	opened chan struct{} // if not nil, closed by the first frame
 
 	lastID string
 	seq    int64
@@ -238,6 +239,10 @@ func (r *reader) request(ctx context.Context) (*http.Request, error) {
 
 // take reads one frame.
 func (r *reader) take(frame []string) {
+	if r.opened != nil {
+		close(r.opened)
+		r.opened = nil
+	}
 	var event, id, data string
 	for _, line := range frame {
 		name, value, _ := strings.Cut(line, ": ")

@@ -21,11 +21,17 @@ func TestStreamsOutliveTheDatabase(t *testing.T) {
 	defer cancel()
 	alice := login(ctx, t, p, "alice")
 	alice.enter(ctx, t, "hall")
-	follower := &reader{client: alice, enough: func(r *reader) bool {
+	opened := make(chan struct{})
+	follower := &reader{client: alice, opened: opened, enough: func(r *reader) bool {
 		return len(r.texts) > 0 && r.texts[len(r.texts)-1] == "after"
 	}}
 	var reading sync.WaitGroup
 	reading.Go(func() { follower.connect(ctx) })
+	select {
+	case <-opened:
+	case <-ctx.Done():
+		t.Fatalf("the stream did not open: %s", p.logged())
+	}
 	if err := alice.say(ctx, "hall", "before"); err != nil {
 		t.Fatal(err)
 	}
