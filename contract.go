@@ -1,5 +1,5 @@
-// Package parlor holds the contract, so that the program can serve the very
-// file that clients are generated from.
+// Package parlor holds the contract and its errors, so that the program can
+// serve the very files that clients are made from.
 package parlor
 
 import _ "embed"
@@ -8,3 +8,8 @@ import _ "embed"
 //
 //go:embed openapi.yaml
 var Contract []byte
+
+// Errors is docs/errors.md, which every problem's type leads to.
+//
+//go:embed docs/errors.md
+var Errors []byte

@@ -150,6 +150,9 @@ func TestBodySize(t *testing.T) {
 				t.Errorf("%s, chunked %t: the largest body is answered with %d %s", call, chunked, r.StatusCode, r.body)
 			} else if call.id == "createRoom" {
 				alice.leave("class#1")
+			} else if call.id == "switchRoom" {
+				alice.leave("class#2")
+				alice.enter("lobby")
 			}
 			call.by(alice, raw(padded+" "), change).refused(http.StatusRequestEntityTooLarge, "body_too_large")
 		}
@@ -231,12 +234,19 @@ func TestLimits(t *testing.T) {
 	// A token at its limit is looked at, and beyond it is not.
 	s.stranger().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8192)}).refused(http.StatusUnauthorized, "token_invalid")
 	s.stranger().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8193)}).invalid("/token", "max")
-	for name, bounds := range map[string][2]int{"memberTimeout": {5, 300}, "maxMembers": {1, 1_000_000}} {
-		for _, path := range []string{"/v1/rooms", roomPath("bounded", "/enter")} {
-			for n, rule := range map[int]string{bounds[0] - 1: "min", bounds[0]: "", bounds[1]: "", bounds[1] + 1: "max", 0: "min", -1: "min"} {
+	for name, bounds := range map[string][2]int{
+		"destroyDelay": {0, 10_800}, "unusedTimeout": {1, 86_400}, "memberTimeout": {5, 300}, "maxMembers": {1, 1_000_000},
+	} {
+		for _, create := range []bool{true, false} {
+			for n, rule := range map[int]string{bounds[0] - 1: "min", -1: "min", bounds[0]: "", bounds[1]: "", bounds[1] + 1: "max"} {
+				id := room.RoomID(fmt.Sprintf("%s-%d-%t", name, n, create)) // it may stay for a while
+				path := roomPath(id, "/enter")
+				if create {
+					path = "/v1/rooms"
+				}
 				body := object{"config": object{name: n}}
 				if path == "/v1/rooms" {
-					body["roomID"] = "bounded"
+					body["roomID"] = id
 				}
 				r := alice.call("POST", path, body)
 				if rule != "" {
@@ -244,7 +254,7 @@ func TestLimits(t *testing.T) {
 					continue
 				}
 				r.is(http.StatusCreated)
-				alice.leave("bounded")
+				alice.leave(id)
 			}
 		}
 	}

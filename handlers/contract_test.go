@@ -48,7 +48,7 @@ func TestContractStreamExample(t *testing.T) {
 
 func TestContractRoutes(t *testing.T) {
 	t.Parallel()
-	pages := []string{"GET /", "GET /docs", "GET /assets/*", "GET /openapi.yaml"}
+	pages := []string{"GET /", "GET /docs", "GET /docs/errors", "GET /assets/*", "GET /openapi.yaml"}
 	routes, _ := handlers.New(handlers.Options{Web: webPages, Development: true}).(chi.Routes)
 	var registered []string
 	err := chi.Walk(routes, func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {

@@ -80,7 +80,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.hub = hub.Options{Log: log}
 	c.api = handlers.Options{
 		Tokens: s.tokens, RoomsPerUser: room.DefaultRoomsPerUser, Development: true,
-		Contract: contract.Contract, Web: fs.FS(webPages), Log: log,
+		Contract: contract.Contract, Errors: contract.Errors, Web: fs.FS(webPages), Log: log,
 	}
 	for _, change := range change {
 		change(&c)

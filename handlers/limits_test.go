@@ -22,6 +22,7 @@ var requests = map[string]any{
 	"renewToken":             renewTokenRequest{},
 	"createRoom":             createRoomRequest{},
 	"enterRoom":              enterRoomRequest{},
+	"switchRoom":             switchRoomRequest{},
 	"sendRoomMessage":        sendMessageRequest{},
 	"createDevelopmentToken": developmentTokenRequest{},
 }

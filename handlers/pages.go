@@ -9,13 +9,9 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-const (
-	pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
-		"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-	// The library that draws the contract sets styles as it goes.
-	docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; " +
-		"img-src 'self' data:; font-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+// pagePolicy lets pages run and show what this server serves, and nothing else.
+const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
+	"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // mountPages serves the contract and the web pages.
 func (a *api) mountPages(r chi.Router) {
@@ -24,28 +20,32 @@ func (a *api) mountPages(r chi.Router) {
 		w.Header().Set("Content-Type", "application/yaml") // RFC 9512
 		http.ServeContent(w, r, "openapi.yaml", started, bytes.NewReader(a.Contract))
 	})
-	r.Get("/", a.page("index.html", pagePolicy))
-	r.Get("/docs", a.page("docs.html", docsPolicy))
+	r.Get("/docs/errors", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8") // Markdown reads well as it is
+		http.ServeContent(w, r, "errors.md", started, bytes.NewReader(a.Errors))
+	})
+	r.Get("/", a.page("index.html"))
+	r.Get("/docs", a.page("docs.html"))
 	r.Get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		return a.file(w, r, "assets/"+chi.URLParam(r, "*"))
+		return a.file(w, r, "assets/"+chi.URLParam(r, "*"), "public, max-age=31536000, immutable") // their names hold a hash
 	}))
 }
 
-// page serves one HTML file under its policy.
-func (a *api) page(name, policy string) http.HandlerFunc {
+// page serves one HTML file.
+func (a *api) page(name string) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		w.Header().Set("Content-Security-Policy", policy)
-		return a.file(w, r, name)
+		w.Header().Set("Content-Security-Policy", pagePolicy)
+		return a.file(w, r, name, "no-cache")
 	})
 }
 
 // file serves one of the built files; http.FileServer would list folders too.
-func (a *api) file(w http.ResponseWriter, r *http.Request, name string) error {
+func (a *api) file(w http.ResponseWriter, r *http.Request, name, caching string) error {
 	content, err := fs.ReadFile(a.Web, name)
 	if err != nil {
 		return errNoRoute // or the pages were not built
 	}
-	w.Header().Set("Cache-Control", "no-cache")
+	w.Header().Set("Cache-Control", caching)
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
 	return nil
 }

@@ -97,7 +97,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 }
 
 type switchRoomRequest struct {
-	ToRoom            toRoom        `json:"toRoom"`
+	ToRoom            *toRoom       `json:"toRoom" validate:"required"`
 	CreateIfNotExists bool          `json:"createIfNotExists"`
 	Config            configRequest `json:"config"`
 }
@@ -118,8 +118,12 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	}
 	created := false
 	entered, err := a.enter(session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
-		create := request.CreateIfNotExists && session.Grants.Check(room.ActionCreate, to.RoomID) == nil
+		granted := session.Grants.Check(room.ActionCreate, to.RoomID) == nil
+		create := request.CreateIfNotExists && granted
 		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, to.RoomName, request.Config.settings())
+		if request.CreateIfNotExists && !granted && errors.Is(err, room.ErrRoomNotFound) {
+			err = room.ErrNotGranted // to create it
+		}
 		return entered, err
 	})
 	if err != nil {

@@ -83,11 +83,14 @@ func TestCreateRoomSettings(t *testing.T) {
 		config object
 		want   room.Config
 	}{
-		{nil, room.Config{MemberTimeout: 30, MaxMembers: 500}},
-		{object{}, room.Config{MemberTimeout: 30, MaxMembers: 500}},
-		{object{"maxMembers": 2}, room.Config{MemberTimeout: 30, MaxMembers: 2}},
-		{object{"memberTimeout": 90}, room.Config{MemberTimeout: 90, MaxMembers: 500}},
-		{object{"memberTimeout": 5, "maxMembers": 1_000_000}, room.Config{MemberTimeout: 5, MaxMembers: 1_000_000}},
+		{nil, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow"}},
+		{object{}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow"}},
+		{object{"maxMembers": 2}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 2, SameUser: "allow"}},
+		{object{"memberTimeout": 90}, room.Config{UnusedTimeout: 30, MemberTimeout: 90, MaxMembers: 500, SameUser: "allow"}},
+		{
+			object{"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject"},
+			room.Config{UnusedTimeout: 1, MemberTimeout: 5, MaxMembers: 1_000_000, SameUser: "reject"},
+		},
 	} {
 		create, enter := object{"roomID": "created"}, object{}
 		if c.config != nil {
@@ -199,6 +202,8 @@ func TestRefusedAtTheDoor(t *testing.T) {
 		// May join, and may not create.
 		{fenced, "POST", roomPath("new", "/enter"), nil, 403, "not_granted", "new", []string{"connecting enter", "disconnected enterFailed"}},
 		{fenced, "POST", roomPath("new", "/join"), nil, 404, "room_not_found", "new", []string{"connecting enter", "disconnected enterFailed"}},
+		{fenced, "POST", roomPath("open", "/switch"), switchTo("full"), 403, "not_granted", "full", []string{"connecting switch", "disconnected switchFailed"}},
+		{alice, "POST", roomPath("one", "/switch"), switchTo("full"), 409, "room_full", "full", []string{"connecting switch", "disconnected switchFailed"}},
 		{s.login("bob"), "POST", roomPath("full", "/join"), nil, 409, "room_full", "full", []string{"connecting enter", "disconnected enterFailed"}},
 		{s.login("bob"), "POST", roomPath("full", "/enter"), nil, 409, "room_full", "full", []string{"connecting enter", "disconnected enterFailed"}},
 	} {
@@ -217,6 +222,10 @@ func TestRefusedAtTheDoor(t *testing.T) {
 		}
 		stream.hangUp()
 	}
+}
+
+func switchTo(id room.RoomID) object {
+	return object{"toRoom": object{"roomID": id}, "createIfNotExists": true}
 }
 
 // grants fences a token in.

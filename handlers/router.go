@@ -61,6 +61,7 @@ type Options struct {
 	Development    bool     // mounts POST /dev/token
 
 	Contract []byte // openapi.yaml
+	Errors   []byte // docs/errors.md
 	Web      fs.FS  // index.html, docs.html and assets/
 
 	Log *slog.Logger

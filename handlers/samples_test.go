@@ -92,16 +92,16 @@ func (p sample) badBodies(t testing.TB) []badBody {
 	} {
 		all = append(all, badBody{what: what, body: body, rule: "type"})
 	}
-	return append(all, p.badFields(t, "", p.schema, func(fields string) string { return fields })...)
+	return append(all, p.badFields(t, "", p.schema, p.body, func(fields string) string { return fields })...)
 }
 
 // badFields is what can be wrong with the fields of an object that stands at a
-// pointer; within puts the object's JSON into a body.
-func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema, within func(string) string) []badBody {
+// pointer; good is a good one, and within puts the object's JSON into a body.
+func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema, good map[string]any, within func(string) string) []badBody {
 	t.Helper()
 	required := ""
 	for _, name := range schema.Required {
-		required += fmt.Sprintf("%q:%s,", name, encoded(t, p.body[name]))
+		required += fmt.Sprintf("%q:%s,", name, encoded(t, good[name]))
 	}
 	var all []badBody
 	add := func(what, name, rule, fields string) {
@@ -117,7 +117,7 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 	add("unknown and escaped", "a~1b~0c", "unknown", required+`"a/b~c":1`)
 	for name, property := range schema.Properties {
 		s := property.Value
-		others := strings.ReplaceAll(required, fmt.Sprintf("%q:%s,", name, encoded(t, p.body[name])), "")
+		others := strings.ReplaceAll(required, fmt.Sprintf("%q:%s,", name, encoded(t, good[name])), "")
 		with := func(value string) string { return others + fmt.Sprintf("%q:%s", name, value) }
 		capital := strings.ToUpper(name[:1]) + name[1:]
 		add("in capitals", capital, "unknown", required+fmt.Sprintf("%q:%s", capital, `"x"`))
@@ -129,8 +129,12 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 		switch {
 		case s.Type.Is("object"):
 			wrong = append(wrong, `"x"`, "1")
-			all = append(all, p.badFields(t, pointer+"/"+name, s, func(fields string) string { return within("{" + with(fields) + "}") })...)
+			inner, _ := good[name].(map[string]any)
+			all = append(all, p.badFields(t, pointer+"/"+name, s, inner, func(fields string) string { return within("{" + with(fields) + "}") })...)
 			add("twice", name, "duplicate", with("{}")+fmt.Sprintf(",%q:{}", name))
+		case s.Type.Is("boolean"):
+			wrong = []string{`"true"`, "1", "{}", "[]"}
+			add("twice", name, "duplicate", with("true")+fmt.Sprintf(",%q:true", name))
 		case s.Type.Is("integer"):
 			wrong = append(wrong, `"5"`, "{}", "30.5", "123456789012345678901234567890")
 			add("twice", name, "duplicate", with("30")+fmt.Sprintf(",%q:30", name))
@@ -138,7 +142,7 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 			add("too large", name, "max", with(fmt.Sprint(int(*s.Max)+1)))
 		default:
 			wrong = append(wrong, "1", "{}")
-			good := encoded(t, p.body[name])
+			good := encoded(t, good[name])
 			if p.body[name] == nil {
 				good = `"x"`
 			}

@@ -83,7 +83,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		RoomsPerUser: c.RoomsPerUser, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Development(),
-		Contract:    contract.Contract, Web: web.Dist(),
+		Contract:    contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	}))
 	failed := make(chan error, 2) // room for both servers: neither waits for a reader
