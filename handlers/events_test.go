@@ -220,9 +220,7 @@ func TestRoomLeftWhileAway(t *testing.T) {
 	alice.leave("left")
 	expect[room.MembersLeft](his)
 	late.Store(int64(31 * time.Second))
-	if err := s.store.Sweep(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	s.sweepFor(his)
 	if left := expect[room.MembersLeft](his); left.MemberList[0].Reason != room.ReasonTimedOut {
 		t.Errorf("the others see %+v", left)
 	}

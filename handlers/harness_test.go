@@ -378,6 +378,18 @@ func (c *client) open(address string, change ...func(*http.Request)) *stream {
 // resume is the cursor as EventSource sends it.
 func resume(id string) func(*http.Request) { return header("Last-Event-ID", id) }
 
+// sweepFor lets the store do what is due until a stream brings something. One
+// sweep may find a row locked, and leaves it to the next.
+func (s *service) sweepFor(waiting *stream) {
+	s.Helper()
+	eventually(s, "something was due", func() bool {
+		if err := s.store.Sweep(context.Background()); err != nil {
+			s.Error(err)
+		}
+		return len(waiting.events) > 0
+	})
+}
+
 // eventually waits for a condition.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()

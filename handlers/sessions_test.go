@@ -1,7 +1,6 @@
 package handlers_test
 
 import (
-	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -195,9 +194,7 @@ func TestTokenRunsOut(t *testing.T) {
 	lost.call("PUT", "/v1/sessions/current/token", object{"token": s.token("alice", time.Hour)}).
 		refused(http.StatusUnauthorized, "token_expired")
 
-	if err := s.store.Sweep(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	s.sweepFor(his)
 	if left := expect[room.MembersLeft](his).MemberList; left[0].ID != "alice" || left[0].Reason != room.ReasonTokenExpired {
 		t.Errorf("the others see %+v", left)
 	}

@@ -46,6 +46,8 @@ export function wordsForEnd(event: ConnectionEvent): string {
       return 'This session goes on in another tab.';
     case 'tokenExpired':
       return 'Your token has expired.';
+    case 'kickedOut':
+      return 'You logged in elsewhere once too often.';
     default:
       return 'Your session has ended.';
   }
@@ -56,6 +58,9 @@ const reasons: Record<LeaveReason, string> = {
   loggedOut: ': logged out',
   timedOut: ': timed out',
   tokenExpired: ': token expired',
+  switched: ': went to another room',
+  replaced: ': came in elsewhere',
+  kicked: ': taken out',
 };
 
 export function wordsForLeaving(name: string, reason: LeaveReason): string {

@@ -232,7 +232,7 @@ describe('the end', () => {
     expectNoMore();
   });
 
-  test.each(['loggedOut', 'tokenExpired', 'superseded'])('is what the server calls %s', async (event) => {
+  test.each(['loggedOut', 'tokenExpired', 'kickedOut', 'superseded'])('is what the server calls %s', async (event) => {
     const parlor = await login(server);
     const changes = record(parlor, 'connectionStateChanged');
     const stream = (await server.nextStream()).open().ready();
