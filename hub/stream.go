@@ -144,7 +144,7 @@ func (s *Stream) catchUp(log room.Generation) {
 		}
 		f := &s.follows[i]
 		m := f.topic.after(f.taken, func() {
-			s.worker.do(func() { s.answered(log) })
+			s.worker.do(func() { s.lookAgain(log) })
 		})
 		switch {
 		case m.wait:
@@ -162,10 +162,11 @@ func (s *Stream) catchUp(log room.Generation) {
 	}
 }
 
-// answered goes on when the topic has read what the stream waits for.
-func (s *Stream) answered(log room.Generation) {
+// lookAgain goes on when the topic has read what the stream waits for, or has
+// found that its log was trimmed.
+func (s *Stream) lookAgain(log room.Generation) {
 	if i, ok := s.cursor.find(log); ok {
-		s.follows[i].waiting = false
+		s.follows[i].live, s.follows[i].waiting = false, false
 		s.catchUp(log)
 	}
 }

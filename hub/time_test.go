@@ -174,3 +174,46 @@ func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
 		}
 	})
 }
+
+// reluctant is the sink of a socket whose peer takes little. It belongs to its
+// stream's worker.
+type reluctant struct {
+	room   int
+	closed bool
+}
+
+func (r *reluctant) write(p []byte) (int, error) {
+	n := min(len(p), r.room)
+	r.room -= n
+	return n, nil
+}
+
+func (r *reluctant) close() { r.closed = true }
+
+// Of a socket the hub itself knows what its peer takes: something, now and then,
+// is enough.
+func TestSocketThatTakesNothingIsClosed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		stream, start, sink := s.open(alice), s.attach(alice, ""), &reluctant{room: 100}
+		stream.worker.do(func() { stream.start(start, sink) })
+		for range 5 {
+			elapse(writeTimeout - 2*time.Second)
+			stream.worker.do(func() {
+				sink.room = 1
+				stream.writable()
+			})
+		}
+		elapse(writeTimeout - 2*time.Second)
+		if got := s.detachments(); got != nil {
+			t.Fatalf("ended too early: %v", got)
+		}
+		elapse(3 * time.Second)
+		if !sink.closed {
+			t.Error("the socket is still open")
+		}
+		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+			t.Errorf("detached (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -270,19 +270,26 @@ func (t *topic) took(p room.LogPage) bool {
 		t.remember(f)
 	}
 	t.advance()
-	for _, w := range t.hub.workers {
-		w.do(func() { w.resume(t) })
-	}
+	t.resume()
 	return true
 }
 
 // skipTo goes on from the oldest event that the log still has, if the one that
-// is next was trimmed. Streams notice the hole that this leaves, and start
-// afresh. The caller holds mu.
+// is next was trimmed. Readers that lack what was trimmed start afresh, at once:
+// there may be no other event for long. The caller holds mu.
 func (t *topic) skipTo(oldest room.Seq) {
-	if oldest > t.last+1 {
-		t.last = oldest - 1
-		t.ring, t.ringBytes = nil, 0
+	if oldest <= t.last+1 {
+		return
+	}
+	t.last = oldest - 1
+	t.ring, t.ringBytes = nil, 0
+	t.resume()
+}
+
+// resume makes all readers look again. The caller holds mu.
+func (t *topic) resume() {
+	for _, w := range t.hub.workers {
+		w.do(func() { w.resume(t) })
 	}
 }
 

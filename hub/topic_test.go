@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,52 +139,66 @@ func TestTopicIsDroppedAndMadeAgain(t *testing.T) {
 // A reader that comes in the instant in which a topic is dropped for want of
 // readers must not be left with a topic that nobody tells of anything.
 func TestReaderComesWhileTopicsAreDropped(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, overServe, Options{})
-	w := s.workers[0]
-	for range 20_000 {
-		if top := s.topics[1]; top != nil {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		w := s.workers[0]
+		for range 10_000 {
+			reader := &Stream{hub: s.Hub, worker: w, session: alice}
+			top := s.subscribe(1, 1)
+			top.subscribe(1, -1)
 			top.idle = time.Time{}
+			var both, others sync.WaitGroup
+			var done atomic.Bool
+			others.Go(func() { // that have to do with the topic, so that it is waited for
+				for !done.Load() {
+					top.tick(time.Time{})
+				}
+			})
+			both.Go(func() { w.follow(reader, 1, 0, 1) })
+			both.Go(s.dropTopics)
+			both.Wait()
+			done.Store(true)
+			others.Wait()
+			if s.topics[1] != reader.follows[0].topic {
+				t.Fatal("the reader follows a topic that the hub does not know")
+			}
+			w.unfollow(reader, 1, 1)
 		}
-		reader := &Stream{hub: s.Hub, worker: w, session: alice}
-		var both sync.WaitGroup
-		both.Go(func() { w.follow(reader, 1, 0, 1) })
-		both.Go(s.dropTopics)
-		both.Wait()
-		if s.topics[1] != reader.follows[0].topic {
-			t.Fatal("the reader follows a topic that the hub does not know")
-		}
-		w.unfollow(reader, 1, 1)
-	}
+	})
 }
 
 // While a node could not read a log, the log may have been trimmed past what
 // the node has. Its streams start afresh; nothing is skipped in silence.
 func TestLogIsTrimmedUnderATopic(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		c := s.connected(alice, "")
-		s.post(1, 10)
-		c.wantSeqs(1, 0, 10)
-		s.log.append(1, 1000, "nobody told")
-		s.log.trim(1, 901)
-		s.wantReads("so far", 1)
-		s.Refresh()
-		if m := c.awaitEnd(); m.Event != string(room.TypeReconnect) {
-			t.Errorf("the last event is %+v", m)
-		}
-		c.wantSeqs(1, 0, 10)
-		s.wantReads("the topic, and the stream's page", 2)
+	tests := map[string]room.Seq{"to its last events": 901, "to nothing": 1011}
+	for name, oldest := range tests {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newSite(t, overServe, Options{})
+				s.log.enter(alice, 1)
+				c := s.connected(alice, "")
+				s.post(1, 10)
+				c.wantSeqs(1, 0, 10)
+				s.log.append(1, 1000, "nobody told")
+				s.log.trim(1, oldest)
+				s.wantReads("so far", 1)
+				s.Refresh()
+				if m := c.awaitEnd(); m.Event != string(room.TypeReconnect) {
+					t.Errorf("the last event is %+v", m)
+				}
+				c.wantSeqs(1, 0, 10)
+				s.wantReads("the topic, and the stream's page", 2)
 
-		again := s.connect(alice, c.lastID())
-		reset := data[room.RoomReset](t, again.awaitEvent(room.TypeRoomReset, 1))
-		if reset.Reason != room.ResetLogTrimmed || reset.OldestSeq != 901 {
-			t.Errorf("the reset is %+v", reset)
-		}
-		s.post(1, 1)
-		again.wantSeqs(1, 1010, 1011)
-	})
+				again := s.connect(alice, c.lastID())
+				reset := data[room.RoomReset](t, again.awaitEvent(room.TypeRoomReset, 1))
+				if reset.Reason != room.ResetLogTrimmed || reset.OldestSeq != oldest {
+					t.Errorf("the reset is %+v", reset)
+				}
+				s.post(1, 1)
+				again.wantSeqs(1, 1010, 1011)
+			})
+		})
+	}
 }
 
 func TestLogIsTrimmedUnderAReplay(t *testing.T) {

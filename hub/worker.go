@@ -171,11 +171,11 @@ func (w *worker) remove(s *Stream, i int) {
 	t.subscribe(w.index, -1)
 }
 
-// resume makes the readers that waited for a topic look again.
+// resume makes a topic's readers look again.
 func (w *worker) resume(t *topic) {
 	readers := t.parts[w.index].readers
 	for i := len(readers) - 1; i >= 0; i-- {
-		readers[i].answered(t.log)
+		readers[i].lookAgain(t.log)
 	}
 }
 
