@@ -56,7 +56,7 @@ test/browser: web ## Drive the real server from a real browser
 .PHONY: contract
 contract: ## Check the server against openapi.yaml
 	@scripts/setup.sh postgres
-	go test -count=1 -run 'Contract' ./handlers/...
+	go test -count=1 -tags contract -run 'Contract' ./handlers/...
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (30s)

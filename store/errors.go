@@ -27,15 +27,18 @@ func translate(err error) error {
 // away reports whether PostgreSQL could not be asked, or did not answer, or
 // answered that it cannot serve.
 func away(err error) bool {
-	var refused *pgconn.PgError
+	var (
+		connect *pgconn.ConnectError
+		refused *pgconn.PgError
+		network net.Error
+	)
+	if errors.As(err, &connect) {
+		return true // whatever the reason: a password that was changed is no fault of the call
+	}
 	if errors.As(err, &refused) {
 		return transient(refused.Code)
 	}
-	var (
-		connect *pgconn.ConnectError
-		network net.Error
-	)
-	return errors.As(err, &connect) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+	return errors.As(err, &network) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }

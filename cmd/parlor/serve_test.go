@@ -19,9 +19,10 @@ import (
 // process is a parlor that runs in a process of its own.
 type process struct {
 	cmd  *exec.Cmd
-	data string // its data folder
-	url  string // of its API, without a slash at the end
-	ops  string // likewise
+	env  []string // its settings beside the flags
+	data string   // its data folder
+	url  string   // of its API, without a slash at the end
+	ops  string   // likewise
 	log  *os.File
 	done chan struct{} // closed when the process has ended
 }
@@ -29,7 +30,13 @@ type process struct {
 // startParlor starts a server on a data folder and waits until it is ready. It is stopped with the test.
 func startParlor(t *testing.T, data string, args ...string) *process {
 	t.Helper()
-	p := &process{data: data, url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t)}
+	return startParlorWith(t, data, nil, args...)
+}
+
+// startParlorWith is startParlor with settings in the environment.
+func startParlorWith(t *testing.T, data string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{env: env, data: data, url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t)}
 	p.start(t, args...)
 	t.Cleanup(func() { p.signal(syscall.SIGTERM) })
 	return p
@@ -43,7 +50,7 @@ func (p *process) start(t *testing.T, args ...string) {
 		"--listen", strings.TrimPrefix(p.url, "http://"), "--ops-listen", strings.TrimPrefix(p.ops, "http://"),
 	}, args...)
 	p.cmd = exec.Command(os.Args[0], args...)
-	p.cmd.Env = []string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}
+	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, p.env...)
 	var err error
 	if p.log, err = os.OpenFile(filepath.Join(p.data, "parlor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {
 		t.Fatal(err)

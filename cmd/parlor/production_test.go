@@ -1,0 +1,60 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"parlor/store/localpg"
+)
+
+// TestServeOnADatabaseOfOnesOwn goes the way of an operator: a database and a secret, migrate, serve.
+func TestServeOnADatabaseOfOnesOwn(t *testing.T) {
+	t.Parallel()
+	pg, err := localpg.Start(t.Context(), localpg.Options{
+		Dir: filepath.Join(reachableFolder(t), "theirs"), Settings: map[string]string{"fsync": "off"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	env := []string{"DATABASE_URL=" + pg.URL(), "PARLOR_SECRET=" + string(goodSecret)}
+	data := reachableFolder(t)
+
+	got := parlor(context.Background(), t, env, "serve", "--data", data, "--listen", freeAddress(t), "--ops-listen", "")
+	if got.code != exitError || !strings.Contains(got.err, "run `parlor migrate`") {
+		t.Fatalf("before migrating: exit code %d, %s", got.code, got.err)
+	}
+	for _, want := range []string{"applied 00001_", "nothing to apply"} {
+		got = parlor(context.Background(), t, env, "migrate")
+		if got.code != exitOK || !strings.HasPrefix(got.out, want) {
+			t.Fatalf("migrate: exit code %d, %s%s; want %s", got.code, got.out, got.err, want)
+		}
+	}
+	p := startParlorWith(t, data, env)
+	if postgresOf(data) != 0 {
+		t.Error("a private PostgreSQL was started as well")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := &client{base: p.url}
+	status, err := c.call(ctx, http.MethodPost, "/dev/token", map[string]string{"userID": "alice"}, nil)
+	if err != nil || status != http.StatusNotFound {
+		t.Errorf("a development token in production: status %d, %v", status, err)
+	}
+	token := strings.TrimSpace(parlor(ctx, t, env, "token", "--user", "alice").out)
+	var session struct{ SessionKey string }
+	c.mustCall(ctx, t, http.MethodPost, "/v1/sessions", map[string]string{"token": token}, &session)
+	c.key = session.SessionKey
+	c.enter(ctx, t, "hall")
+	if err := c.say(ctx, "hall", "hello"); err != nil {
+		t.Error(err)
+	}
+}
