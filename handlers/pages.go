@@ -15,20 +15,26 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; con
 
 // mountPages serves the contract and the web pages.
 func (a *api) mountPages(r chi.Router) {
-	started := time.Now()
-	r.Get("/openapi.yaml", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/yaml") // RFC 9512
-		http.ServeContent(w, r, "openapi.yaml", started, bytes.NewReader(a.Contract))
-	})
-	r.Get("/docs/errors", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8") // Markdown reads well as it is
-		http.ServeContent(w, r, "errors.md", started, bytes.NewReader(a.Errors))
-	})
-	r.Get("/", a.page("index.html"))
-	r.Get("/docs", a.page("docs.html"))
-	r.Get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {
+	get := func(path string, h http.HandlerFunc) {
+		r.Get(path, h)
+		r.Head(path, h) // RFC 9110, section 9.1
+	}
+	get("/openapi.yaml", document("openapi.yaml", "application/yaml", a.Contract)) // RFC 9512
+	get("/docs/errors", document("errors.md", "text/plain; charset=utf-8", a.Errors))
+	get("/", a.page("index.html"))
+	get("/docs", a.page("docs.html"))
+	get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {
 		return a.file(w, r, "assets/"+chi.URLParam(r, "*"), "public, max-age=31536000, immutable") // their names hold a hash
 	}))
+}
+
+// document serves a text that came with the program, as old as its start.
+func document(name, contentType string, text []byte) http.HandlerFunc {
+	started := time.Now()
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		http.ServeContent(w, r, name, started, bytes.NewReader(text))
+	}
 }
 
 // page serves one HTML file.

@@ -26,6 +26,9 @@ func TestPages(t *testing.T) {
 		if string(r.body) != p.body || r.Header.Get("Content-Type") != p.contentType {
 			t.Errorf("%s is %s: %.80s", p.path, r.Header.Get("Content-Type"), r.body)
 		}
+		if head := c.call("HEAD", p.path, nil).is(http.StatusOK); len(head.body) > 0 || head.Header.Get("Content-Type") != p.contentType {
+			t.Errorf("HEAD of %s is %s: %.80s", p.path, head.Header.Get("Content-Type"), head.body)
+		}
 		if policy := r.Header.Get("Content-Security-Policy"); !strings.Contains(policy, p.policy) || !strings.Contains(policy, "frame-ancestors 'none'") {
 			t.Errorf("the policy of %s is %s", p.path, policy)
 		}

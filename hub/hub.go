@@ -177,6 +177,13 @@ func (h *Hub) Renewed(session room.SessionID, expiresAt time.Time) {
 	h.with(session, func(s *Stream) { s.renewed(expiresAt) })
 }
 
+// Has reports whether the session has a stream here, or is about to.
+func (h *Hub) Has(session room.SessionID) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.streams[session] != nil
+}
+
 // with does something with a session's stream, on its worker.
 func (h *Hub) with(session room.SessionID, do func(*Stream)) {
 	h.mu.RLock()

@@ -326,3 +326,24 @@ func TestStaysAreNumberedInOrder(t *testing.T) {
 		last = arrived
 	}
 }
+
+func TestStraysAreDetached(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	attach(t, f, alice)
+	attach(t, f, bob)
+	other := f
+	other.Store = openOn(t, f.address, store.Options{Now: f.clock.Now})
+	nobody := func(room.SessionID) bool { return false }
+	if err := other.DetachStrays(t.Context(), nobody); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.DetachStrays(t.Context(), func(id room.SessionID) bool { return id == bob.ID }); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
+	if detached(t, f, bob) {
+		t.Error("bob, whose stream is open, is detached")
+	}
+}

@@ -66,6 +66,32 @@ func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
 	s.detacher.add(detachment{id, streamNo, at.UTC().Truncate(time.Millisecond)})
 }
 
+// DetachStrays detaches the sessions that the database believes to be online on
+// this node and that have no stream here. There are such when the connection was
+// lost while Attach committed: nobody learned the stream's number, so nobody
+// could say that it ended.
+func (s *Store) DetachStrays(ctx context.Context, open func(room.SessionID) bool) error {
+	now := s.now()
+	rows, err := s.pool.Query(ctx, "SELECT session_id, stream_no FROM sessions WHERE node_id = $1", s.nodeID)
+	if err != nil {
+		return translate(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var (
+			id       room.SessionID
+			streamNo int64
+		)
+		if err := rows.Scan(&id, &streamNo); err != nil {
+			return translate(err)
+		}
+		if !open(id) {
+			s.Detach(id, streamNo, now)
+		}
+	}
+	return translate(rows.Err())
+}
+
 type detachment struct {
 	session  room.SessionID
 	streamNo int64

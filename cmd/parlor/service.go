@@ -31,6 +31,8 @@ const (
 	maxHeaderBytes = 64 << 10
 	// sweepInterval is how late a timer may be seen.
 	sweepInterval = time.Second
+	// strayInterval is how long a session may count as online whose stream was lost together with the database.
+	strayInterval = time.Minute
 	// callsTimeout is how long a stopping server waits for calls under way; none takes longer.
 	callsTimeout = 15 * time.Second
 )
@@ -168,6 +170,7 @@ func (s *service) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
 	defer ticker.Stop()
 	failing := false
+	strays := time.Now().Add(strayInterval)
 	for {
 		select {
 		case <-ticker.C:
@@ -175,6 +178,10 @@ func (s *service) sweep(ctx context.Context) {
 			return
 		}
 		err := s.store.Sweep(ctx)
+		if now := time.Now(); err == nil && now.After(strays) {
+			strays = now.Add(strayInterval)
+			err = s.store.DetachStrays(ctx, s.hub.Has)
+		}
 		switch {
 		case err != nil && ctx.Err() == nil && !failing: // once for each outage
 			s.log.Error("timers are not served", "error", err)
