@@ -328,8 +328,15 @@ func TestStaysAreToldInAnyOrder(t *testing.T) {
 func TestAbandon(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, overServe, Options{})
-		s.open(alice).Abandon()
+		stream := s.open(alice)
+		if !s.Has(alice) || s.Has(bob) {
+			t.Error("a stream that is about to begin is not there, or another one is")
+		}
+		stream.Abandon()
 		elapse(time.Second)
+		if s.Has(alice) {
+			t.Error("an abandoned stream is still there")
+		}
 		if n := s.Stats().Streams; n != 0 {
 			t.Errorf("%d streams are open", n)
 		}
@@ -359,12 +366,13 @@ func TestStartOnAClosedHub(t *testing.T) {
 // a reader again: it would stay one for ever.
 func TestArrivalAtAStreamThatEnds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
+		s := newSite(t, overServe, Options{Workers: 1})
 		s.connected(alice, "")
-		s.Apply(room.Change{
-			Ended:    []room.Ending{{Session: alice, Reason: room.EndLoggedOut}},
-			Arrivals: []room.Arrival{s.log.enter(alice, 1)},
-		})
+		busy := make(chan struct{})
+		s.workers[0].do(func() { <-busy })
+		s.Apply(room.Change{Ended: []room.Ending{{Session: alice, Reason: room.EndLoggedOut}}})
+		s.join(alice, 1)
+		close(busy)
 		s.awaitDetached(alice, 1)
 		elapse(topicKept + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {

@@ -19,5 +19,5 @@ for target in $(echo "$targets" | tr -d ' '); do
 	file=${target%%:*}
 	name=${target##*:func}
 	echo "fuzz: $name in $(dirname "$file") for $duration"
-	go test -run '^$' -fuzz "^$name\$" -fuzztime "$duration" "./$(dirname "$file")"
+	go test -run '^$' -fuzz "^$name\$" -fuzzminimizetime 10x -fuzztime "$duration" "./$(dirname "$file")"
 done

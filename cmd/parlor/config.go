@@ -25,7 +25,7 @@ const (
 	maxHeartbeat       = 120 * time.Second
 	maxDrain           = 10 * time.Minute
 	maxMaxMembers      = 1_000_000
-	maxRoomsPerUser    = 10_000
+	maxRoomsPerUser    = 64 // as many positions as a cursor holds
 	maxSessionsPerUser = 10_000
 	maxDestroyDelay    = 3 * time.Hour
 	minUnusedTimeout   = time.Second
@@ -55,7 +55,7 @@ type ServeCmd struct {
 	MemberTimeout   time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
 	MaxMembers      int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Members of a room, where the room does not say. 1 to 1000000."`
 	SameUser        string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member enters, where the room does not say: both stay (allow), the first is taken out (replace), or the second is refused (reject)."`
-	RoomsPerUser    int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 10000."`
+	RoomsPerUser    int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 64."`
 	SessionsPerUser int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
 	Heartbeat       time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
 	Drain           time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
