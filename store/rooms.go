@@ -200,6 +200,7 @@ func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
 // those of joining the other.
 func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, name string, settings room.Settings) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		created = false // whatever an earlier try did
 		now := s.now()
 		who, err := lockSession(ctx, tx, session, now)
 		if err != nil {
@@ -280,7 +281,7 @@ func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]roo
 // LeaveAllRooms takes the session, and no other of its user, out of all its
 // rooms and returns them. Errors: those of a session that is over.
 func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
-	left := []room.RoomID{}
+	var left []room.RoomID
 	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		now := s.now()
 		who, err := lockSession(ctx, tx, session, now)
@@ -288,6 +289,7 @@ func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]ro
 			return room.Change{}, err
 		}
 		c, err := leaveRooms(ctx, tx, who, nil, room.ReasonLeft, now)
+		left = make([]room.RoomID, 0, len(c.Departures)) // anew with each try
 		for _, d := range c.Departures {
 			left = append(left, d.Room)
 		}

@@ -72,9 +72,9 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 			return room.Change{}, err
 		}
 		_, err = tx.Exec(ctx, `
-		INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
-			created_at, token_expires_at, detached_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)`,
+			INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
+				created_at, token_expires_at, detached_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)`,
 			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
 			session.CreatedAt, session.TokenExpiresAt)
 		if err != nil {

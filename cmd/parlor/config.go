@@ -13,23 +13,19 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"parlor/room"
 )
 
-// Bounds of settings. The defaults stand beside the fields.
+// Bounds of settings that are not of rooms: those are in package room. The defaults stand beside the fields.
 const (
 	minSecretBytes = 32 // RFC 7518 section 3.2: an HS256 key is at least as long as the hash
 
-	minMemberTimeout   = 5 * time.Second
-	maxMemberTimeout   = 300 * time.Second
 	minHeartbeat       = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
 	maxHeartbeat       = 120 * time.Second
 	maxDrain           = 10 * time.Minute
-	maxMaxMembers      = 1_000_000
 	maxRoomsPerUser    = 64 // as many positions as a cursor holds
 	maxSessionsPerUser = 10_000
-	maxDestroyDelay    = 3 * time.Hour
-	minUnusedTimeout   = time.Second
-	maxUnusedTimeout   = 24 * time.Hour
 )
 
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
@@ -124,17 +120,17 @@ func (c *ServeCmd) validate() error {
 		fault("PARLOR_TLS_CERT", "and PARLOR_TLS_KEY go together")
 	}
 
-	if c.MemberTimeout < minMemberTimeout || c.MemberTimeout > maxMemberTimeout {
-		fault("PARLOR_MEMBER_TIMEOUT", "%s is outside %s to %s", c.MemberTimeout, minMemberTimeout, maxMemberTimeout)
+	if c.MemberTimeout < room.MinMemberTimeout || c.MemberTimeout > room.MaxMemberTimeout {
+		fault("PARLOR_MEMBER_TIMEOUT", "%s is outside %s to %s", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
 	}
-	if c.MaxMembers < 1 || c.MaxMembers > maxMaxMembers {
-		fault("PARLOR_MAX_MEMBERS", "%d is outside 1 to %d", c.MaxMembers, maxMaxMembers)
+	if c.MaxMembers < 1 || c.MaxMembers > room.MaxMaxMembers {
+		fault("PARLOR_MAX_MEMBERS", "%d is outside 1 to %d", c.MaxMembers, room.MaxMaxMembers)
 	}
-	if c.DestroyDelay < 0 || c.DestroyDelay > maxDestroyDelay {
-		fault("PARLOR_DESTROY_DELAY", "%s is outside 0s to %s", c.DestroyDelay, maxDestroyDelay)
+	if c.DestroyDelay < 0 || c.DestroyDelay > room.MaxDestroyDelay {
+		fault("PARLOR_DESTROY_DELAY", "%s is outside 0s to %s", c.DestroyDelay, room.MaxDestroyDelay)
 	}
-	if c.UnusedTimeout < minUnusedTimeout || c.UnusedTimeout > maxUnusedTimeout {
-		fault("PARLOR_UNUSED_TIMEOUT", "%s is outside %s to %s", c.UnusedTimeout, minUnusedTimeout, maxUnusedTimeout)
+	if c.UnusedTimeout < room.MinUnusedTimeout || c.UnusedTimeout > room.MaxUnusedTimeout {
+		fault("PARLOR_UNUSED_TIMEOUT", "%s is outside %s to %s", c.UnusedTimeout, room.MinUnusedTimeout, room.MaxUnusedTimeout)
 	}
 	if c.SessionsPerUser < 1 || c.SessionsPerUser > maxSessionsPerUser {
 		fault("PARLOR_SESSIONS_PER_USER", "%d is outside 1 to %d", c.SessionsPerUser, maxSessionsPerUser)
