@@ -120,14 +120,49 @@ func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, name 
 	return r, err
 }
 
-// lockRoom holds the row of a living room until the transaction ends.
+// lockRoom holds the row of a living room until the transaction ends. Errors:
+// room.ErrRoomNotFound.
 func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error) {
-	r, err := scanRoom(tx.QueryRow(ctx, "SELECT "+roomColumns+` FROM rooms r
-		WHERE room_id = $1 AND destroyed_at IS NULL FOR NO KEY UPDATE`, id))
-	if errors.Is(err, pgx.ErrNoRows) {
+	rooms, err := lockRooms(ctx, tx, id)
+	if err != nil {
+		return room.Room{}, err
+	}
+	r, ok := rooms[id]
+	if !ok {
 		return room.Room{}, room.ErrRoomNotFound
 	}
-	return r, err
+	return r, nil
+}
+
+// lockRooms holds the rows of those of the rooms that live.
+func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
+	locked, err := lockRoomsWhere(ctx, tx, "r.room_id = ANY ($1) AND r.destroyed_at IS NULL", ids)
+	rooms := make(map[room.RoomID]room.Room, len(locked))
+	for _, r := range locked {
+		rooms[r.ID] = r
+	}
+	return rooms, err
+}
+
+// lockRoomsWhere holds rooms' rows in the order in which everybody locks rooms.
+// It reads them by a second statement, whose snapshot is taken under the locks:
+// one that waits for a lock sees the row as it became, and everything else as it
+// was before the wait.
+func lockRoomsWhere(ctx context.Context, tx pgx.Tx, condition string, args ...any) ([]room.Room, error) {
+	rows, err := tx.Query(ctx, "SELECT r.generation FROM rooms r WHERE "+condition+`
+		ORDER BY r.generation FOR NO KEY UPDATE`, args...)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	if err != nil || len(locked) == 0 {
+		return nil, err
+	}
+	rows, err = tx.Query(ctx, "SELECT "+roomColumns+" FROM rooms r WHERE r.generation = ANY ($1) ORDER BY r.generation", locked)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
 }
 
 // entrant reads what the rules need to know of a session that wants into a room
@@ -250,23 +285,6 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 	return entered, created, err
 }
 
-// lockRooms holds the rows of those of the rooms that live, in the order in
-// which everybody locks rooms.
-func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
-	rows, err := tx.Query(ctx, "SELECT "+roomColumns+` FROM rooms r
-		WHERE room_id = ANY ($1) AND destroyed_at IS NULL ORDER BY generation FOR NO KEY UPDATE`, ids)
-	if err != nil {
-		return nil, err
-	}
-	rooms := make(map[room.RoomID]room.Room, len(ids))
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
-		r, err := scanRoom(row)
-		rooms[r.ID] = r
-		return struct{}{}, err
-	})
-	return rooms, err
-}
-
 // SessionRooms is the rooms that the session is in, by age.
 func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error) {
 	rows, err := s.pool.Query(ctx, "SELECT "+roomColumns+` FROM rooms r JOIN attendances a USING (generation)
@@ -324,13 +342,9 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 // leaveRooms takes a session, whose row the transaction holds, out of those of
 // the rooms that it is in; nil means out of all.
 func leaveRooms(ctx context.Context, tx pgx.Tx, session room.Session, rooms []room.Generation, reason room.LeaveReason, now time.Time) (room.Change, error) {
-	rows, err := tx.Query(ctx, "SELECT "+roomColumns+` FROM rooms r JOIN attendances a USING (generation)
-		WHERE a.session_id = $1 AND ($2::bigint[] IS NULL OR generation = ANY ($2))
-		ORDER BY generation FOR NO KEY UPDATE OF r`, session.ID, rooms)
-	if err != nil {
-		return room.Change{}, err
-	}
-	locked, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
+	locked, err := lockRoomsWhere(ctx, tx, `r.generation IN (
+		SELECT generation FROM attendances WHERE session_id = $1 AND ($2::bigint[] IS NULL OR generation = ANY ($2)))`,
+		session.ID, rooms)
 	if err != nil {
 		return room.Change{}, err
 	}
