@@ -17,7 +17,10 @@ type configRequest struct {
 	SameUser      *room.SameUser `json:"sameUser" validate:"omitnil,oneof=allow replace reject"`
 }
 
-func (c configRequest) settings() room.Settings { return room.Settings(c) }
+// blueprint is what a call says of a room that it may create.
+func (c configRequest) blueprint(name string) room.Blueprint {
+	return room.Blueprint{Name: name, Settings: room.Settings(c)}
+}
 
 type createRoomRequest struct {
 	RoomID   room.RoomID   `json:"roomID" validate:"required,roomID"`
@@ -49,7 +52,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return err
 	}
 	created, err := a.enter(session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
-		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, request.RoomName, request.Config.settings())
+		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, request.Config.blueprint(request.RoomName))
 	})
 	if err != nil {
 		return err
@@ -76,7 +79,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	created := false
 	entered, err := a.enter(session, id, room.RoomEnter, func() (entered room.Room, err error) {
 		if session.Grants.Check(room.ActionCreate, id) == nil {
-			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.RoomName, request.Config.settings())
+			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.Config.blueprint(request.RoomName))
 			return entered, err
 		}
 		entered, err = a.Store.JoinRoom(r.Context(), session.ID, id)
@@ -120,7 +123,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	entered, err := a.enter(session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
 		granted := session.Grants.Check(room.ActionCreate, to.RoomID) == nil
 		create := request.CreateIfNotExists && granted
-		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, to.RoomName, request.Config.settings())
+		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, request.Config.blueprint(to.RoomName))
 		if request.CreateIfNotExists && !granted && errors.Is(err, room.ErrRoomNotFound) {
 			err = room.ErrNotGranted // to create it
 		}

@@ -32,10 +32,10 @@ type Store interface {
 	EndSession(ctx context.Context, id room.SessionID, reason room.EndReason) error
 	Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error)
 
-	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (room.Room, error)
+	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error)
 	JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
-	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (entered room.Room, created bool, err error)
-	SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, name string, settings room.Settings) (entered room.Room, created bool, err error)
+	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (entered room.Room, created bool, err error)
+	SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, blueprint room.Blueprint) (entered room.Room, created bool, err error)
 	SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error)
 	LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error)
 	LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error

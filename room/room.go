@@ -57,7 +57,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Settings is what a room's creator says of it; nil leaves a setting to the
+// Settings is what a room's creator says of its Config; nil leaves a setting to the
 // server's defaults.
 type Settings struct {
 	DestroyDelay  *Seconds
@@ -82,6 +82,13 @@ func set[T any](to, from *T) {
 	if from != nil {
 		*to = *from
 	}
+}
+
+// Blueprint is what a creator says of a room. It counts only where the call
+// brings the room to life.
+type Blueprint struct {
+	Name     string
+	Settings Settings
 }
 
 // Room is one life of a named place.

@@ -57,13 +57,13 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, client int) error {
 	switch random.IntN(12) {
 	case 0:
-		_, err := f.CreateRoom(t.Context(), session.ID, id, "", room.Settings{})
+		_, err := f.CreateRoom(t.Context(), session.ID, id, room.Blueprint{})
 		return err
 	case 1, 2:
 		_, err := f.JoinRoom(t.Context(), session.ID, id)
 		return err
 	case 3, 4:
-		_, _, err := f.EnterRoom(t.Context(), session.ID, id, "", room.Settings{})
+		_, _, err := f.EnterRoom(t.Context(), session.ID, id, room.Blueprint{})
 		return err
 	case 5:
 		return f.LeaveRoom(t.Context(), session.ID, id)
@@ -74,10 +74,10 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		}
 		return err
 	case 8:
-		_, _, err := f.SwitchRoom(t.Context(), session.ID, id, roomOf(random.IntN(4)), random.IntN(2) == 0, "", room.Settings{
+		_, _, err := f.SwitchRoom(t.Context(), session.ID, id, roomOf(random.IntN(4)), random.IntN(2) == 0, room.Blueprint{Settings: room.Settings{
 			DestroyDelay: new(room.Seconds(random.IntN(3))),
 			SameUser:     new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
-		})
+		}})
 		return err
 	case 9:
 		_, err := f.LeaveAllRooms(t.Context(), session.ID)

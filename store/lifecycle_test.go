@@ -17,7 +17,7 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	attach(t, f, alice)
 	attach(t, f, bob)
-	first, err := f.CreateRoom(t.Context(), alice.ID, "call", "", room.Settings{DestroyDelay: new(room.Seconds(10))})
+	first, err := f.CreateRoom(t.Context(), alice.ID, "call", room.Blueprint{Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 		t.Errorf("a room with members goes at %v", first.DestroyAt)
 	}
 	leave(t, f, alice, "call")
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "call", "", room.Settings{}); !errors.Is(err, room.ErrRoomExists) {
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "call", room.Blueprint{}); !errors.Is(err, room.ErrRoomExists) {
 		t.Errorf("creating it during the delay: %v", err)
 	}
 	f.clock.advance(10*time.Second - time.Millisecond)
@@ -57,7 +57,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	f := setup(t, store.Options{})
 	tab, phone := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice")
 
-	if _, err := f.CreateRoom(t.Context(), tab.ID, "reject", "", room.Settings{SameUser: new(room.SameUserReject)}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), tab.ID, "reject", room.Blueprint{Settings: room.Settings{SameUser: new(room.SameUserReject)}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.JoinRoom(t.Context(), phone.ID, "reject"); !errors.Is(err, room.ErrUserInRoom) {
@@ -67,7 +67,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 		t.Errorf("the first session again: %v", err)
 	}
 
-	r, err := f.CreateRoom(t.Context(), tab.ID, "replace", "", room.Settings{SameUser: new(room.SameUserReplace)})
+	r, err := f.CreateRoom(t.Context(), tab.ID, "replace", room.Blueprint{Settings: room.Settings{SameUser: new(room.SameUserReplace)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 1})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	old := enter(t, f, alice, "old")
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "full", "", room.Settings{MaxMembers: new(1)}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "full", room.Blueprint{Settings: room.Settings{MaxMembers: new(1)}}); err != nil {
 		t.Fatal(err)
 	}
 	f.heard.take()
@@ -112,14 +112,14 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 		"from a room it is not in":    {"full", "new", true, room.ErrNotInRoom},
 		"from no room":                {"nowhere", "new", true, room.ErrRoomNotFound},
 	} {
-		if _, _, err := f.SwitchRoom(t.Context(), alice.ID, c.from, c.to, c.create, "", room.Settings{}); !errors.Is(err, c.want) {
+		if _, _, err := f.SwitchRoom(t.Context(), alice.ID, c.from, c.to, c.create, room.Blueprint{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 	if c := f.heard.take(); len(c.Events)+len(c.Arrivals)+len(c.Departures) > 0 {
 		t.Fatalf("failed switches changed %+v", c)
 	}
-	entered, created, err := f.SwitchRoom(t.Context(), alice.ID, "old", "new", true, "New", room.Settings{})
+	entered, created, err := f.SwitchRoom(t.Context(), alice.ID, "old", "new", true, room.Blueprint{Name: "New"})
 	if err != nil || !created || entered.Name != "New" || entered.MemberCount != 1 {
 		t.Fatalf("switched to %+v, created %v, %v", entered, created, err)
 	}

@@ -30,7 +30,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 // CreateRoom brings a room to life with the session in it. Settings that are
 // unset become the defaults. Errors: room.ErrRoomExists, room.ErrTooManyRooms
 // and those of a session that is over.
-func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (room.Room, error) {
+func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error) {
 	var created room.Room
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
@@ -38,7 +38,7 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 		if err != nil {
 			return c, err
 		}
-		if created, err = s.insertRoom(ctx, tx, id, name, settings, now); err != nil {
+		if created, err = s.insertRoom(ctx, tx, id, blueprint, now); err != nil {
 			return c, err
 		}
 		created, c, err = s.enter(ctx, tx, created, who, room.RoomCreate, true, now)
@@ -70,14 +70,14 @@ func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.Ro
 // EnterRoom lets the session into a room, which is created where there is none,
 // and says whether it was. Errors: room.ErrRoomFull, room.ErrTooManyRooms and
 // those of a session that is over.
-func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, name string, settings room.Settings) (entered room.Room, created bool, err error) {
+func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		who, err := lockSession(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
-		if entered, created, err = s.findOrInsertRoom(ctx, tx, id, name, settings, now); err != nil {
+		if entered, created, err = s.findOrInsertRoom(ctx, tx, id, blueprint, now); err != nil {
 			return c, err
 		}
 		entered, c, err = s.enter(ctx, tx, entered, who, room.RoomEnter, created, now)
@@ -90,13 +90,13 @@ func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.R
 // somebody else created it first. The other one may be gone again by then,
 // hence the loop; a few rounds mean that rooms of this name come and go faster
 // than they can be entered.
-func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, name string, settings room.Settings, now time.Time) (room.Room, bool, error) {
+func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, now time.Time) (room.Room, bool, error) {
 	for range 5 {
 		r, err := lockRoom(ctx, tx, id)
 		if !errors.Is(err, room.ErrRoomNotFound) {
 			return r, false, err
 		}
-		r, err = s.insertRoom(ctx, tx, id, name, settings, now)
+		r, err = s.insertRoom(ctx, tx, id, blueprint, now)
 		if !errors.Is(err, room.ErrRoomExists) {
 			return r, true, err
 		}
@@ -104,8 +104,8 @@ func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 	return room.Room{}, false, fmt.Errorf("room %q comes and goes too fast: %w", id, room.ErrUnavailable)
 }
 
-func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, name string, settings room.Settings, now time.Time) (room.Room, error) {
-	r := room.Room{ID: id, Name: name, Config: settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
+func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, now time.Time) (room.Room, error) {
+	r := room.Room{ID: id, Name: blueprint.Name, Config: blueprint.Settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
 	err := tx.QueryRow(ctx, `
 		INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
 			member_count, last_seq, created_at)
@@ -233,7 +233,7 @@ func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
 // neither; create says that the other may be created where there is none.
 // Errors: room.ErrRoomNotFound for either, room.ErrNotInRoom for the first, and
 // those of joining the other.
-func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, name string, settings room.Settings) (entered room.Room, created bool, err error) {
+func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		created = false // whatever an earlier try did
 		now := s.now()
@@ -264,7 +264,7 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		default:
 			// Whichever room this finds is younger than the old one or it would
 			// have been found before, so the locks are still in order.
-			if entered, created, err = s.findOrInsertRoom(ctx, tx, to, name, settings, now); err != nil {
+			if entered, created, err = s.findOrInsertRoom(ctx, tx, to, blueprint, now); err != nil {
 				return c, err
 			}
 		}

@@ -20,7 +20,7 @@ var (
 
 func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.Room {
 	t.Helper()
-	r, _, err := f.EnterRoom(t.Context(), session.ID, id, "", room.Settings{})
+	r, _, err := f.EnterRoom(t.Context(), session.ID, id, room.Blueprint{})
 	if err != nil {
 		t.Fatalf("%s enters %s: %v", session.User.ID, id, err)
 	}
@@ -49,7 +49,7 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("joining a room that is not there: %v", err)
 	}
-	first, err := f.CreateRoom(t.Context(), alice.ID, "lobby", "The lobby", room.Settings{MaxMembers: new(7)})
+	first, err := f.CreateRoom(t.Context(), alice.ID, "lobby", room.Blueprint{Name: "The lobby", Settings: room.Settings{MaxMembers: new(7)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,10 +61,10 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)
 	}
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "lobby", "", room.Settings{}); !errors.Is(err, room.ErrRoomExists) {
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "lobby", room.Blueprint{}); !errors.Is(err, room.ErrRoomExists) {
 		t.Errorf("creating it again: %v", err)
 	}
-	entered, created, err := f.EnterRoom(t.Context(), bob.ID, "lobby", "Another name", room.Settings{})
+	entered, created, err := f.EnterRoom(t.Context(), bob.ID, "lobby", room.Blueprint{Name: "Another name"})
 	if err != nil || created || entered.Name != "The lobby" || entered.MemberCount != 2 {
 		t.Errorf("entering it: %+v, created %v, %v", entered, created, err)
 	}
@@ -120,7 +120,7 @@ func TestLimitsOfARoomAndOfAUser(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 2})
 	alice, phone, bob, carol := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"),
 		newSession(t, f.Store, "bob"), newSession(t, f.Store, "carol")
-	if _, err := f.CreateRoom(t.Context(), alice.ID, "small", "", room.Settings{MaxMembers: new(2)}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), alice.ID, "small", room.Blueprint{Settings: room.Settings{MaxMembers: new(2)}}); err != nil {
 		t.Fatal(err)
 	}
 	enter(t, f, bob, "small")
@@ -129,7 +129,7 @@ func TestLimitsOfARoomAndOfAUser(t *testing.T) {
 	}
 	enter(t, f, phone, "small") // another session of a member needs no place
 	enter(t, f, alice, "second")
-	if _, err := f.CreateRoom(t.Context(), phone.ID, "third", "", room.Settings{}); !errors.Is(err, room.ErrTooManyRooms) {
+	if _, err := f.CreateRoom(t.Context(), phone.ID, "third", room.Blueprint{}); !errors.Is(err, room.ErrTooManyRooms) {
 		t.Errorf("a third room of a user who may be in two: %v", err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE room_id = 'third'"); n != 0 {
