@@ -29,7 +29,7 @@ type Store interface {
 	SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error)
 	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
 	RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error)
-	EndSession(ctx context.Context, id room.SessionID, reason room.EndReason) error
+	EndSession(ctx context.Context, id room.SessionID) error
 	Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error)
 
 	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error)

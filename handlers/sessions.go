@@ -112,7 +112,7 @@ func (a *api) getSession(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) endSession(w http.ResponseWriter, r *http.Request, session room.Session) error {
-	if err := a.Store.EndSession(r.Context(), session.ID, room.EndLoggedOut); err != nil {
+	if err := a.Store.EndSession(r.Context(), session.ID); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -116,7 +116,7 @@ func (h *Hub) Apply(c room.Change) {
 		h.with(d.Session, func(s *Stream) { s.change(func() { s.depart(d) }) })
 	}
 	for _, e := range c.Ended {
-		h.with(e.Session, func(s *Stream) { s.closeWith(e.Reason.Ended()) })
+		h.with(e.Session, func(s *Stream) { s.closeWith(e.StateChange()) })
 	}
 	h.publish(c.Events)
 }

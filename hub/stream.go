@@ -348,7 +348,7 @@ func (s *Stream) tick(now time.Time) {
 	case s.closing || !s.started:
 		return
 	case !now.Before(s.expiresAt):
-		s.closeWith(room.EndTokenExpired.Ended())
+		s.closeWith(room.Ending{Session: s.session, Reason: room.EndTokenExpired}.StateChange())
 		return
 	case s.blocked():
 		return

@@ -14,6 +14,8 @@ type Change struct {
 type Ending struct {
 	Session SessionID
 	Reason  EndReason
+	// Note is what an operator said of it.
+	Note string
 }
 
 // And is both changes in this order.

@@ -37,6 +37,10 @@ var (
 	ErrTokenUserMismatch = &Error{Forbidden, "token_user_mismatch", "The token is for another user than the session."}
 	ErrNotGranted        = &Error{Forbidden, "not_granted", "The token does not allow this in this room."}
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
+	ErrBanned            = &Error{Forbidden, "banned", "The user may not enter this room for now."}
+	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
+	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session."}
+	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "There is no room with this roomID."}
 	ErrRoomExists        = &Error{Conflict, "room_exists", "A room with this roomID exists."}
 	ErrUserInRoom        = &Error{Conflict, "user_in_room", "Another session of the user is in the room."}

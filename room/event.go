@@ -70,6 +70,8 @@ type (
 	ConnectionStateChanged struct {
 		State string          `json:"state"`
 		Event ConnectionEvent `json:"event"`
+		// Note is what an operator said of it.
+		Note string `json:"reason,omitempty"`
 	}
 	// RoomStateChanged tells a session of its own relation to a room.
 	RoomStateChanged struct {
@@ -77,7 +79,9 @@ type (
 		Generation Generation `json:"generation,omitempty"`
 		State      RoomState  `json:"state"`
 		Event      RoomEvent  `json:"event"`
-		Error      *Problem   `json:"error,omitempty"`
+		// Note is what an operator said of a kick or a destruction.
+		Note  string   `json:"reason,omitempty"`
+		Error *Problem `json:"error,omitempty"`
 	}
 	// Problem is the error of a call that failed, as its reply told it.
 	Problem struct {

@@ -13,6 +13,7 @@ type Grant struct {
 	Create bool   `json:"create,omitempty"`
 	Join   bool   `json:"join,omitempty"`
 	Send   bool   `json:"send,omitempty"`
+	Kick   bool   `json:"kick,omitempty"`
 }
 
 // Action is something that a grant may allow.
@@ -22,11 +23,13 @@ const (
 	ActionCreate Action = iota + 1
 	ActionJoin
 	ActionSend
+	ActionKick
 )
 
-// Check returns ErrNotGranted where the grants do not allow the action.
+// Check returns ErrNotGranted where the grants do not allow the action. To kick
+// others must be granted by name.
 func (g Grants) Check(a Action, id RoomID) error {
-	if g == nil {
+	if g == nil && a != ActionKick {
 		return nil
 	}
 	for _, grant := range g {
@@ -52,6 +55,8 @@ func (g Grant) allows(a Action) bool {
 		return g.Join
 	case ActionSend:
 		return g.Send
+	case ActionKick:
+		return g.Kick
 	}
 	return false
 }

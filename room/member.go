@@ -38,7 +38,25 @@ const (
 	ReasonSwitched     LeaveReason = "switched"     // the client switched to another room
 	ReasonReplaced     LeaveReason = "replaced"     // another session of the user took its place
 	ReasonKicked       LeaveReason = "kicked"       // taken out by the operator or by the limit of sessions
+	// ReasonRoomDestroyed is the operator's ending of the room itself.
+	ReasonRoomDestroyed LeaveReason = "roomDestroyed"
 )
+
+const (
+	// MaxKicked is how many users one call may kick: the vendors' 50.
+	MaxKicked = 50
+	// MaxNoteBytes bounds what an operator may say of a kick or a destruction.
+	MaxNoteBytes = 256
+	// MaxBan bounds how long a kicked user may not come back.
+	MaxBan = 365 * 24 * time.Hour
+)
+
+// Ban keeps a user out of the rooms of one ID, whatever their generation.
+type Ban struct {
+	UserID UserID    `json:"userID"`
+	Until  time.Time `json:"until"`
+	Note   string    `json:"reason,omitempty"`
+}
 
 // Arrival is a session that came into a room; the store knows the Stay once it
 // is written. From is the seq it follows the
@@ -62,4 +80,6 @@ type Departure struct {
 	Generation Generation
 	Stay       Stay
 	Reason     LeaveReason
+	// Note is what an operator said of it; only the session is told.
+	Note string
 }

@@ -1,6 +1,9 @@
 package room
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Bounds and defaults of room settings.
 const (
@@ -16,6 +19,14 @@ const (
 
 	DefaultRoomsPerUser    = 20
 	DefaultSessionsPerUser = 10
+
+	// ToldAtOnce is up to how many members a room tells of each coming and going
+	// at once. In a larger one they are told together, about once a second, so
+	// that ten thousand people who enter do not send ten thousand events to each
+	// other. Who is in the room, and how many, is exact at any time.
+	ToldAtOnce = 100
+	// MaxTold bounds the members of one event.
+	MaxTold = 500
 )
 
 // Seconds is a duration in whole seconds, as settings are written on the wire.
@@ -104,10 +115,19 @@ type Room struct {
 	// it has members.
 	DestroyAt time.Time `json:"destroyAt,omitzero"`
 
+	// Untold says that the log has yet to tell of comings and goings.
+	Untold bool `json:"-"`
 	// OldestSeq is the oldest event that can still be read.
 	OldestSeq Seq `json:"-"`
 	// DestroyedAt is when this life ended; zero while it lasts.
 	DestroyedAt time.Time `json:"-"`
+}
+
+// Open starts the clock of a room that nobody is in: it goes after its
+// unusedTimeout unless somebody enters.
+func (r Room) Open(now time.Time) Room {
+	r.DestroyAt = now.Add(r.Config.UnusedTimeout.Duration())
+	return r
 }
 
 // Entrant is a session that wants in, with what the room's rules need to know
@@ -118,7 +138,11 @@ type Entrant struct {
 	InRoom  bool // this session is in the room already
 	// Others is the user's other sessions in the room.
 	Others []SessionID
-	Rooms  int // how many rooms the user is in
+	// Parted says that the user has just left, and nobody was told yet.
+	Parted bool
+	// BannedUntil is when the user may come back; zero: at any time.
+	BannedUntil time.Time
+	Rooms       int // how many rooms the user is in
 	// Call is how it comes: RoomCreate, RoomEnter or RoomSwitch. Created says
 	// that the call brought the room to life.
 	Call    RoomEvent
@@ -127,12 +151,19 @@ type Entrant struct {
 	MaxRooms int
 }
 
+// TellsLater reports whether the room is so large that the next coming or going
+// is told together with others.
+func (r Room) TellsLater() bool { return r.MemberCount >= ToldAtOnce }
+
 // Join lets a session in. Others see a member come only with the user's first
-// session. Joining again changes nothing. Errors: ErrUserInRoom, ErrRoomFull,
-// ErrTooManyRooms.
+// session. Joining again changes nothing. Errors: ErrBanned, ErrUserInRoom,
+// ErrRoomFull, ErrTooManyRooms.
 func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
 	if e.InRoom {
 		return r, Change{}, nil
+	}
+	if now.Before(e.BannedUntil) {
+		return r, Change{}, ErrBanned
 	}
 	var c Change
 	if len(e.Others) == 0 {
@@ -142,12 +173,15 @@ func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
 		if e.Rooms >= e.MaxRooms {
 			return r, Change{}, ErrTooManyRooms
 		}
+		switch {
+		case e.Parted: // as if never gone
+		case r.TellsLater():
+			r.Untold = true
+		default:
+			r, c.Events = r.tell(c.Events, now, MembersJoined{MemberList: []Member{{User: e.User, JoinedAt: now}}})
+		}
 		r.MemberCount++
 		r.DestroyAt = time.Time{}
-		c.Events = append(c.Events, r.next(now, MembersJoined{
-			MemberList: []Member{{User: e.User, JoinedAt: now}},
-		}))
-		r.LastSeq++
 	}
 	switch r.Config.SameUser {
 	case SameUserReject:
@@ -156,7 +190,7 @@ func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
 		}
 	case SameUserReplace:
 		for _, other := range e.Others {
-			c.Departures = append(c.Departures, r.departure(other, ReasonReplaced))
+			c.Departures = append(c.Departures, r.departure(other, ReasonReplaced, ""))
 		}
 	case SameUserAllow:
 	}
@@ -168,28 +202,45 @@ func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
 	return r, c, nil
 }
 
-// Leaver is a session that goes. Last says that it is the user's last one in
-// the room; it is read under the room's lock.
+// Leaver is a user of whom sessions go. Last says that none stays; it is read
+// under the room's lock.
 type Leaver struct {
-	Session SessionID
-	User    User
-	Last    bool
+	User     User
+	Sessions []SessionID
+	Last     bool
+	// Untold says that the log has yet to tell that the user came.
+	Untold bool
 }
 
-// Leave takes a session out for a reason. Others see a member leave only with
-// the user's last session, and with the last member the room goes too, at once
-// or after its delay.
-func (r Room) Leave(l Leaver, reason LeaveReason, now time.Time) (Room, Change) {
-	c := Change{Departures: []Departure{r.departure(l.Session, reason)}}
-	if !l.Last {
-		return r, c
+// Leave takes sessions out for a reason, which an operator may explain by a
+// note. Others see a member leave only with the user's last session, and with
+// the last member the room goes too, at once or after its delay.
+func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.Time) (Room, Change) {
+	var (
+		c    Change
+		left []FormerMember
+	)
+	later := r.TellsLater()
+	for _, l := range leavers {
+		for _, session := range l.Sessions {
+			c.Departures = append(c.Departures, r.departure(session, reason, note))
+		}
+		if !l.Last {
+			continue
+		}
+		r.MemberCount--
+		switch {
+		case l.Untold: // nobody knows that the user was here
+		case later:
+			r.Untold = true
+		default:
+			left = append(left, FormerMember{User: l.User, Reason: reason})
+		}
 	}
-	r.MemberCount--
-	c.Events = append(c.Events, r.next(now, MembersLeft{
-		MemberList: []FormerMember{{User: l.User, Reason: reason}},
-	}))
-	r.LastSeq++
-	if r.MemberCount > 0 {
+	if len(left) > 0 {
+		r, c.Events = r.tell(c.Events, now, MembersLeft{MemberList: left})
+	}
+	if r.MemberCount > 0 || len(leavers) == 0 {
 		return r, c
 	}
 	if r.Config.DestroyDelay == 0 {
@@ -200,10 +251,38 @@ func (r Room) Leave(l Leaver, reason LeaveReason, now time.Time) (Room, Change) 
 	return r, c
 }
 
-func (r Room) departure(s SessionID, reason LeaveReason) Departure {
-	return Departure{Session: s, Room: r.ID, Generation: r.Generation, Reason: reason}
+// Announce tells of the comings and goings that were not told at once.
+func (r Room) Announce(joined []Member, left []FormerMember, now time.Time) (Room, []Event) {
+	var events []Event
+	for list := range slices.Chunk(joined, MaxTold) {
+		r, events = r.tell(events, now, MembersJoined{MemberList: list})
+	}
+	for list := range slices.Chunk(left, MaxTold) {
+		r, events = r.tell(events, now, MembersLeft{MemberList: list})
+	}
+	r.Untold = false
+	return r, events
 }
 
-func (r Room) next(now time.Time, body Body) Event {
-	return Event{Room: r.ID, Generation: r.Generation, Seq: r.LastSeq + 1, At: now, Body: body}
+// Destroy ends the room for the operator's reason, whoever is in it: the
+// sessions are out, and left is all members that others know of.
+func (r Room) Destroy(sessions []SessionID, left []FormerMember, note string, now time.Time) (Room, Change) {
+	var c Change
+	for _, session := range sessions {
+		c.Departures = append(c.Departures, r.departure(session, ReasonRoomDestroyed, note))
+	}
+	r, c.Events = r.Announce(nil, left, now)
+	r.MemberCount = 0
+	r.DestroyAt, r.DestroyedAt = time.Time{}, now
+	return r, c
+}
+
+func (r Room) departure(s SessionID, reason LeaveReason, note string) Departure {
+	return Departure{Session: s, Room: r.ID, Generation: r.Generation, Reason: reason, Note: note}
+}
+
+// tell appends what happened to the room's log.
+func (r Room) tell(events []Event, now time.Time, body Body) (Room, []Event) {
+	r.LastSeq++
+	return r, append(events, Event{Room: r.ID, Generation: r.Generation, Seq: r.LastSeq, At: now, Body: body})
 }

@@ -3,9 +3,12 @@ package room_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"parlor/room"
@@ -82,7 +85,7 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 				}
 				last := len(in[u.ID]) == 1
 				var c room.Change
-				r, c = r.Leave(room.Leaver{Session: s, User: u, Last: last}, room.ReasonTimedOut, noon)
+				r, c = r.Leave([]room.Leaver{{User: u, Sessions: []room.SessionID{s}, Last: last}}, room.ReasonTimedOut, "", noon)
 				if left := len(c.Events) == 1; left != last {
 					t.Fatalf("left told: %v, with the last session: %v", left, last)
 				}
@@ -114,6 +117,178 @@ func others(in map[room.SessionID]bool, but room.SessionID) (others []room.Sessi
 		}
 	}
 	return others
+}
+
+// TestLargeRoomTellsTheTruthInTheEnd lets users come and go around the size up
+// to which a room tells at once, and compares what its log says with who is in
+// it, whenever it has announced what it had to tell.
+func TestLargeRoomTellsTheTruthInTheEnd(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: room.MaxMaxMembers}}
+		var (
+			in     = map[room.UserID]bool{} // who is in
+			told   = map[room.UserID]bool{} // who is in, as the log says
+			parted = map[room.UserID]bool{} // who is out, which the log has yet to say
+		)
+		hear := func(t *rapid.T, events []room.Event) {
+			for _, e := range events {
+				switch b := e.Body.(type) {
+				case room.MembersJoined:
+					for _, m := range b.MemberList {
+						if told[m.ID] {
+							t.Fatalf("%s joined twice", m.ID)
+						}
+						told[m.ID] = true
+					}
+				case room.MembersLeft:
+					for _, m := range b.MemberList {
+						if !told[m.ID] {
+							t.Fatalf("%s left, and never joined", m.ID)
+						}
+						delete(told, m.ID)
+					}
+				}
+			}
+		}
+		join := func(t *rapid.T, id room.UserID) {
+			later := r.TellsLater()
+			var c room.Change
+			var err error
+			r, c, err = r.Join(room.Entrant{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1, Parted: parted[id]}, noon)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := !later && !parted[id]; len(c.Events) > 0 != want {
+				t.Fatalf("told at once: %v, with %d members", !want, len(in))
+			}
+			in[id] = true
+			if parted[id] {
+				told[id] = true
+				delete(parted, id)
+			}
+			hear(t, c.Events)
+		}
+		for i := range room.ToldAtOnce - 3 {
+			join(t, room.UserID(fmt.Sprint("early", i)))
+		}
+		user := rapid.Map(rapid.IntRange(1, 8), func(n int) room.UserID { return room.UserID(fmt.Sprint("u", n)) })
+		t.Repeat(map[string]func(*rapid.T){
+			"join": func(t *rapid.T) {
+				if id := user.Draw(t, "who"); !in[id] {
+					join(t, id)
+				}
+			},
+			"leave": func(t *rapid.T) {
+				var leavers []room.Leaver
+				for _, id := range rapid.SliceOfDistinct(user, rapid.ID).Draw(t, "who") {
+					if in[id] {
+						leavers = append(leavers, room.Leaver{User: room.User{ID: id}, Last: true, Untold: !told[id]})
+						delete(in, id)
+					}
+				}
+				if later := r.TellsLater(); later {
+					for _, l := range leavers {
+						if !l.Untold {
+							parted[l.User.ID] = true
+							delete(told, l.User.ID)
+						}
+					}
+				}
+				before := len(told)
+				var c room.Change
+				r, c = r.Leave(leavers, room.ReasonLeft, "", noon)
+				hear(t, c.Events)
+				if len(c.Events) > 1 || len(told) < before-len(leavers) {
+					t.Fatalf("%d events for %d leavers", len(c.Events), len(leavers))
+				}
+			},
+			"announce": func(t *rapid.T) {
+				var joined []room.Member
+				var left []room.FormerMember
+				for id := range in {
+					if !told[id] {
+						joined = append(joined, room.Member{User: room.User{ID: id}})
+					}
+				}
+				for id := range parted {
+					left = append(left, room.FormerMember{User: room.User{ID: id}})
+					told[id] = true // as the log still says
+				}
+				clear(parted)
+				if (len(joined)+len(left) > 0) && !r.Untold {
+					t.Fatalf("%d joined and %d left, and the room does not know that it has to tell", len(joined), len(left))
+				}
+				var events []room.Event
+				r, events = r.Announce(joined, left, noon)
+				hear(t, events)
+				if r.Untold || !maps.Equal(in, told) {
+					t.Fatalf("the log says %v, and in the room are %v", told, in)
+				}
+			},
+			"": func(t *rapid.T) {
+				if r.MemberCount != len(in) {
+					t.Fatalf("%d members, want %d", r.MemberCount, len(in))
+				}
+			},
+		})
+	})
+}
+
+func TestAnnouncementsAreBounded(t *testing.T) {
+	t.Parallel()
+	r := room.Room{ID: "r", Generation: 1, LastSeq: 7, Untold: true}
+	r, events := r.Announce(make([]room.Member, room.MaxTold+1), make([]room.FormerMember, room.MaxTold), noon)
+	var sizes []int
+	for i, e := range events {
+		if want := room.Seq(8 + i); e.Seq != want {
+			t.Errorf("seq %d, want %d", e.Seq, want)
+		}
+		switch b := e.Body.(type) {
+		case room.MembersJoined:
+			sizes = append(sizes, len(b.MemberList))
+		case room.MembersLeft:
+			sizes = append(sizes, -len(b.MemberList))
+		}
+	}
+	if want := []int{room.MaxTold, 1, -room.MaxTold}; !slices.Equal(sizes, want) || r.LastSeq != 10 || r.Untold {
+		t.Errorf("events of %v members, want %v; the room is %+v", sizes, want, r)
+	}
+}
+
+func TestBannedUserMayNotEnter(t *testing.T) {
+	t.Parallel()
+	r := room.Room{ID: "r", Config: room.Config{MaxMembers: 1}}
+	e := room.Entrant{MaxRooms: 1, BannedUntil: noon}
+	if _, _, err := r.Join(e, noon.Add(-time.Millisecond)); !errors.Is(err, room.ErrBanned) {
+		t.Errorf("just before the end of the ban: %v", err)
+	}
+	if _, _, err := r.Join(e, noon); err != nil {
+		t.Errorf("at the end of the ban: %v", err)
+	}
+}
+
+func TestDestroyedRoomTellsOfAll(t *testing.T) {
+	t.Parallel()
+	r := room.Room{ID: "r", Generation: 4, MemberCount: 1, LastSeq: 3, DestroyAt: noon}
+	left := []room.FormerMember{{User: room.User{ID: "alice"}, Reason: room.ReasonRoomDestroyed}}
+	gone, c := r.Destroy([]room.SessionID{"tab", "phone"}, left, "over", noon)
+	if gone.DestroyedAt != noon || !gone.DestroyAt.IsZero() || gone.MemberCount != 0 || gone.LastSeq != 4 {
+		t.Errorf("the room is %+v", gone)
+	}
+	want := room.Change{
+		Events: []room.Event{{Room: "r", Generation: 4, Seq: 4, At: noon, Body: room.MembersLeft{MemberList: left}}},
+		Departures: []room.Departure{
+			{Session: "tab", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, Note: "over"},
+			{Session: "phone", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, Note: "over"},
+		},
+	}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("change (-want +got):\n%s", diff)
+	}
+	if told := c.Departures[0].StateChange(); told.Event != room.RoomNotExist || told.Note != "over" {
+		t.Errorf("the session is told %+v", told)
+	}
 }
 
 func TestUserMayBeInSoManyRooms(t *testing.T) {

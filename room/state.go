@@ -23,9 +23,9 @@ const (
 	ConnectionSlowConsumer ConnectionEvent = "slowConsumer"
 )
 
-// Ended is the event that a session's own stream ends with.
-func (r EndReason) Ended() ConnectionStateChanged {
-	return ConnectionStateChanged{State: "disconnected", Event: ConnectionEvent(r)}
+// StateChange is the event that the session's own stream ends with.
+func (e Ending) StateChange() ConnectionStateChanged {
+	return ConnectionStateChanged{State: "disconnected", Event: ConnectionEvent(e.Reason), Note: e.Note}
 }
 
 // SessionTransition is one line of the session's machine.
@@ -105,6 +105,7 @@ var RoomTransitions = []RoomTransition{
 	{RoomConnected, RoomTokenExpired, RoomDisconnected},
 	{RoomConnected, RoomKickedOut, RoomDisconnected},
 	{RoomConnected, RoomReplaced, RoomDisconnected},
+	{RoomConnected, RoomNotExist, RoomDisconnected},
 	{RoomConnected, RoomNetworkInterrupted, RoomReconnecting},
 	{RoomReconnecting, RoomSuccess, RoomConnected},
 	{RoomReconnecting, RoomNetworkTimeout, RoomDisconnected},
@@ -128,7 +129,7 @@ func (a Arrival) StateChanges() []RoomStateChanged {
 
 // StateChange is what the departing session is told.
 func (d Departure) StateChange() RoomStateChanged {
-	return RoomStateChanged{RoomID: d.Room, Generation: d.Generation, State: RoomDisconnected, Event: d.Reason.event()}
+	return RoomStateChanged{RoomID: d.Room, Generation: d.Generation, State: RoomDisconnected, Event: d.Reason.event(), Note: d.Note}
 }
 
 func (r LeaveReason) event() RoomEvent {
@@ -145,6 +146,8 @@ func (r LeaveReason) event() RoomEvent {
 		return RoomKickedOut
 	case ReasonReplaced:
 		return RoomReplaced
+	case ReasonRoomDestroyed:
+		return RoomNotExist
 	}
 	return RoomNotExist
 }

@@ -86,7 +86,7 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		if random.IntN(4) > 0 {
 			return nil
 		}
-		err := f.EndSession(t.Context(), session.ID, room.EndLoggedOut)
+		err := f.EndSession(t.Context(), session.ID)
 		*session = newSession(t, f.Store, fmt.Sprintf("user%d", client/2))
 		return err
 	default:

@@ -11,12 +11,9 @@ import (
 	"parlor/room"
 )
 
-// queueEvents appends a rule's events to the log of a room whose row the
-// transaction holds, and writes the room's new values.
-func queueEvents(b *pgx.Batch, r room.Room, events []room.Event) error {
-	if len(events) == 0 {
-		return nil
-	}
+// queueRoom writes what a rule made of a room whose row the transaction holds:
+// its new values, and the events that it appended to the log.
+func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 	for _, e := range events {
 		body, err := json.Marshal(e.Body)
 		if err != nil {
@@ -25,8 +22,9 @@ func queueEvents(b *pgx.Batch, r room.Room, events []room.Event) error {
 		b.Queue("INSERT INTO events (generation, seq, type, at, body) VALUES ($1, $2, $3, $4, $5)",
 			e.Generation, e.Seq, e.Body.Type(), e.At, string(body))
 	}
-	b.Queue("UPDATE rooms SET last_seq = $2, member_count = $3, destroy_at = $4, destroyed_at = $5 WHERE generation = $1",
-		r.Generation, r.LastSeq, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt))
+	b.Queue(`UPDATE rooms SET last_seq = $2, member_count = $3, destroy_at = $4, destroyed_at = $5, untold = $6
+		WHERE generation = $1`,
+		r.Generation, r.LastSeq, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.Untold)
 	return nil
 }
 

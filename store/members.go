@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,14 +47,180 @@ func (s *Store) MembersByID(ctx context.Context, g room.Generation, users []room
 	if err != nil {
 		return nil, translate(err)
 	}
-	members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Member, error) {
-		var (
-			m      room.Member
-			joined time.Time
-		)
-		err := row.Scan(&m.ID, &m.Name, &joined)
-		m.JoinedAt = joined.UTC()
-		return m, err
-	})
+	members, err := pgx.CollectRows(rows, scanMember)
 	return members, translate(err)
+}
+
+func scanMember(row pgx.CollectableRow) (room.Member, error) {
+	var m room.Member
+	err := row.Scan(&m.ID, &m.Name, &m.JoinedAt)
+	m.JoinedAt = m.JoinedAt.UTC()
+	return m, err
+}
+
+// LeaveAllRooms takes the session, and no other of its user, out of all its
+// rooms and returns them. Errors: those of a session that is over.
+func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
+	var left []room.RoomID
+	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		now := s.now()
+		who, err := lockSession(ctx, tx, session, now)
+		if err != nil {
+			return room.Change{}, err
+		}
+		c, err := leaveRooms(ctx, tx, who, nil, room.ReasonLeft, "", now)
+		left = make([]room.RoomID, 0, len(c.Departures)) // anew with each try
+		for _, d := range c.Departures {
+			left = append(left, d.Room)
+		}
+		return c, err
+	})
+	return left, err
+}
+
+// LeaveRoom takes the session out of a room. Errors: room.ErrRoomNotFound,
+// room.ErrNotInRoom and those of a session that is over.
+func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error {
+	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		now := s.now()
+		who, err := lockSession(ctx, tx, session, now)
+		if err != nil {
+			return c, err
+		}
+		r, err := lockRoom(ctx, tx, id)
+		if err != nil {
+			return c, err
+		}
+		if c, err = leaveRooms(ctx, tx, who, []room.Generation{r.Generation}, room.ReasonLeft, "", now); err != nil {
+			return c, err
+		}
+		if len(c.Departures) == 0 {
+			return c, room.ErrNotInRoom
+		}
+		return c, nil
+	})
+}
+
+// leaveRooms takes a session, whose row the transaction holds, out of those of
+// the rooms that it is in; nil means out of all.
+func leaveRooms(ctx context.Context, tx pgx.Tx, session room.Session, rooms []room.Generation, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+	locked, err := lockRoomsWhere(ctx, tx, `r.generation IN (
+		SELECT generation FROM attendances WHERE session_id = $1 AND ($2::bigint[] IS NULL OR generation = ANY ($2)))`,
+		session.ID, rooms)
+	if err != nil {
+		return room.Change{}, err
+	}
+	var c room.Change
+	for _, r := range locked {
+		r, told, err := announceLast(ctx, tx, r, 1, now)
+		if err != nil {
+			return room.Change{}, err
+		}
+		l, err := leaver(ctx, tx, r, session)
+		if err != nil {
+			return room.Change{}, err
+		}
+		if len(l.Sessions) == 0 {
+			continue // another session of the user took its place meanwhile
+		}
+		left, err := leave(ctx, tx, r, []room.Leaver{l}, reason, note, now)
+		if err != nil {
+			return room.Change{}, err
+		}
+		c = c.And(told).And(left)
+	}
+	return c, nil
+}
+
+// leaver reads what the rules need to know of a session that leaves. One that
+// is not in the room has no sessions.
+func leaver(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session) (room.Leaver, error) {
+	l := room.Leaver{User: session.User, Sessions: []room.SessionID{session.ID}}
+	err := tx.QueryRow(ctx, `
+		SELECT m.user_name, NOT m.announced, NOT EXISTS (
+			SELECT FROM attendances o WHERE o.generation = m.generation AND o.user_id = m.user_id AND o.session_id <> $2)
+		FROM attendances a JOIN members m USING (generation, user_id)
+		WHERE a.generation = $1 AND a.session_id = $2`,
+		r.Generation, session.ID).Scan(&l.User.Name, &l.Untold, &l.Last)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return room.Leaver{}, nil
+	}
+	return l, err
+}
+
+// leave writes what the rules decide of leavers.
+func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.Leaver, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+	later := r.TellsLater()
+	r, c := r.Leave(leavers, reason, note, now)
+	var b pgx.Batch
+	queueDepartures(&b, c.Departures, now)
+	for _, l := range leavers {
+		if !l.Last {
+			continue
+		}
+		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, l.User.ID)
+		if later && !l.Untold {
+			b.Queue("INSERT INTO partings (generation, user_id, user_name, reason) VALUES ($1, $2, $3, $4)",
+				r.Generation, l.User.ID, l.User.Name, reason)
+		}
+	}
+	if err := queueRoom(&b, r, c.Events); err != nil {
+		return room.Change{}, err
+	}
+	return c, send(ctx, tx, &b)
+}
+
+// Kick takes users out of a room, with all their sessions, and keeps them from
+// coming back for a time; 0 lets them. It returns those who were in it. A ban
+// holds for all. Errors: room.ErrRoomNotFound.
+func (s *Store) Kick(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error) {
+	var kicked []room.UserID
+	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		kicked = []room.UserID{} // anew with each try
+		now := s.now()
+		r, err := lockRoom(ctx, tx, id)
+		if err != nil {
+			return room.Change{}, err
+		}
+		r, told, err := announceLast(ctx, tx, r, len(users), now)
+		if err != nil {
+			return room.Change{}, err
+		}
+		leavers, err := membersWithSessions(ctx, tx, r, users)
+		if err != nil {
+			return room.Change{}, err
+		}
+		for _, l := range leavers {
+			kicked = append(kicked, l.User.ID)
+		}
+		if ban > 0 {
+			if err := banUsers(ctx, tx, id, users, note, now.Add(ban)); err != nil {
+				return room.Change{}, err
+			}
+		}
+		if len(leavers) == 0 {
+			return room.Change{}, nil
+		}
+		left, err := leave(ctx, tx, r, leavers, room.ReasonKicked, note, now)
+		return told.And(left), err
+	})
+	return kicked, err
+}
+
+// membersWithSessions reads those of the users who are in a room, each with all
+// sessions there.
+func membersWithSessions(ctx context.Context, tx pgx.Tx, r room.Room, users []room.UserID) ([]room.Leaver, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay)
+		FROM members m JOIN attendances a USING (generation, user_id)
+		WHERE m.generation = $1 AND m.user_id = ANY ($2)
+		GROUP BY m.generation, m.user_id ORDER BY m.joined_seq, m.user_id`, r.Generation, users)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Leaver, error) {
+		l := room.Leaver{Last: true}
+		err := row.Scan(&l.User.ID, &l.User.Name, &l.Untold, &l.Sessions)
+		return l, err
+	})
 }

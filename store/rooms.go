@@ -12,7 +12,7 @@ import (
 )
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
-	r.max_members, r.same_user, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at`
+	r.max_members, r.same_user, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at, r.untold`
 
 func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	var (
@@ -21,7 +21,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
-		&r.Config.MaxMembers, &r.Config.SameUser, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt,
+		&r.Config.MaxMembers, &r.Config.SameUser, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.Untold,
 	}, more...)...)
 	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), instant(destroyAt)
 	return r, err
@@ -175,12 +175,16 @@ func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session roo
 	if err != nil {
 		return e, err
 	}
+	var bannedUntil *time.Time
 	err = tx.QueryRow(ctx, `
 		SELECT coalesce(bool_or(session_id = $1), false),
 			coalesce(array_agg(session_id::text) FILTER (WHERE session_id <> $1), '{}'),
-			(SELECT count(*) FROM members WHERE user_id = $3)
+			(SELECT count(*) FROM members WHERE user_id = $3),
+			EXISTS (SELECT FROM partings WHERE generation = $2 AND user_id = $3),
+			(SELECT until FROM bans WHERE room_id = $4 AND user_id = $3)
 		FROM attendances WHERE generation = $2 AND user_id = $3`,
-		session.ID, r.Generation, session.User.ID).Scan(&e.InRoom, &e.Others, &e.Rooms)
+		session.ID, r.Generation, session.User.ID, r.ID).Scan(&e.InRoom, &e.Others, &e.Rooms, &e.Parted, &bannedUntil)
+	e.BannedUntil = instant(bannedUntil)
 	return e, err
 }
 
@@ -196,14 +200,18 @@ func (s *Store) enter(ctx context.Context, tx pgx.Tx, r room.Room, session room.
 
 // join writes what the rules decide of an entrant.
 func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
+	later, members := r.TellsLater(), r.MemberCount
 	r, c, err := r.Join(e, now)
 	if err != nil {
 		return r, room.Change{}, err
 	}
 	var b pgx.Batch
-	if len(c.Events) > 0 {
-		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at) VALUES ($1, $2, $3, $4, $5)",
-			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now)
+	if r.MemberCount > members {
+		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
+			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.Parted || !later)
+	}
+	if e.Parted {
+		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, e.User.ID)
 	}
 	for i, a := range c.Arrivals {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",
@@ -212,8 +220,10 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.
 		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
 	}
 	queueDepartures(&b, c.Departures, now)
-	if err := queueEvents(&b, r, c.Events); err != nil {
-		return r, room.Change{}, err
+	if len(c.Arrivals) > 0 {
+		if err := queueRoom(&b, r, c.Events); err != nil {
+			return r, room.Change{}, err
+		}
 	}
 	return r, c, send(ctx, tx, &b)
 }
@@ -224,8 +234,8 @@ func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
 	for i, d := range departures {
 		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&departures[i].Stay) })
-		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, left_at) VALUES ($1, $2, $3, $4, $5)`,
-			d.Session, d.Generation, d.Room, d.Reason, now)
+		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+			d.Session, d.Generation, d.Room, d.Reason, d.Note, now)
 	}
 }
 
@@ -249,12 +259,15 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		if !ok {
 			return c, room.ErrRoomNotFound
 		}
-		l, err := leaver(ctx, tx, old, who)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return c, room.ErrNotInRoom
+		if old, c, err = announceLast(ctx, tx, old, 1, now); err != nil {
+			return c, err
 		}
+		l, err := leaver(ctx, tx, old, who)
 		if err != nil {
 			return c, err
+		}
+		if len(l.Sessions) == 0 {
+			return c, room.ErrNotInRoom
 		}
 		entered, ok = rooms[to]
 		switch {
@@ -276,126 +289,19 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		if l.Last {
 			e.Rooms-- // the old room makes place for the new one
 		}
-		if entered, c, err = join(ctx, tx, entered, e, now); err != nil {
+		var joined room.Change
+		if entered, joined, err = join(ctx, tx, entered, e, now); err != nil {
 			return c, err
 		}
-		left, err := leave(ctx, tx, old, l, room.ReasonSwitched, now)
-		return c.And(left), err
+		left, err := leave(ctx, tx, old, []room.Leaver{l}, room.ReasonSwitched, "", now)
+		return c.And(joined).And(left), err
 	})
 	return entered, created, err
 }
 
 // SessionRooms is the rooms that the session is in, by age.
 func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error) {
-	rows, err := s.pool.Query(ctx, "SELECT "+roomColumns+` FROM rooms r JOIN attendances a USING (generation)
-		WHERE a.session_id = $1 ORDER BY generation`, session)
-	if err != nil {
-		return nil, translate(err)
-	}
-	rooms, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
-	return rooms, translate(err)
-}
-
-// LeaveAllRooms takes the session, and no other of its user, out of all its
-// rooms and returns them. Errors: those of a session that is over.
-func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
-	var left []room.RoomID
-	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
-		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
-		if err != nil {
-			return room.Change{}, err
-		}
-		c, err := leaveRooms(ctx, tx, who, nil, room.ReasonLeft, now)
-		left = make([]room.RoomID, 0, len(c.Departures)) // anew with each try
-		for _, d := range c.Departures {
-			left = append(left, d.Room)
-		}
-		return c, err
-	})
-	return left, err
-}
-
-// LeaveRoom takes the session out of a room. Errors: room.ErrRoomNotFound,
-// room.ErrNotInRoom and those of a session that is over.
-func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error {
-	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
-		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
-		if err != nil {
-			return c, err
-		}
-		r, err := lockRoom(ctx, tx, id)
-		if err != nil {
-			return c, err
-		}
-		if c, err = leaveRooms(ctx, tx, who, []room.Generation{r.Generation}, room.ReasonLeft, now); err != nil {
-			return c, err
-		}
-		if len(c.Departures) == 0 {
-			return c, room.ErrNotInRoom
-		}
-		return c, nil
-	})
-}
-
-// leaveRooms takes a session, whose row the transaction holds, out of those of
-// the rooms that it is in; nil means out of all.
-func leaveRooms(ctx context.Context, tx pgx.Tx, session room.Session, rooms []room.Generation, reason room.LeaveReason, now time.Time) (room.Change, error) {
-	locked, err := lockRoomsWhere(ctx, tx, `r.generation IN (
-		SELECT generation FROM attendances WHERE session_id = $1 AND ($2::bigint[] IS NULL OR generation = ANY ($2)))`,
-		session.ID, rooms)
-	if err != nil {
-		return room.Change{}, err
-	}
-	var c room.Change
-	for _, r := range locked {
-		left, err := leaveRoom(ctx, tx, r, session, reason, now)
-		if err != nil {
-			return room.Change{}, err
-		}
-		c = c.And(left)
-	}
-	return c, nil
-}
-
-// leaveRoom takes a session out of a room; the transaction holds both rows.
-func leaveRoom(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session, reason room.LeaveReason, now time.Time) (room.Change, error) {
-	l, err := leaver(ctx, tx, r, session)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return room.Change{}, nil // another session of the user took its place meanwhile
-	}
-	if err != nil {
-		return room.Change{}, err
-	}
-	return leave(ctx, tx, r, l, reason, now)
-}
-
-// leaver reads what the rules need to know of a session that leaves. No rows
-// mean that it is not in the room.
-func leaver(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session) (room.Leaver, error) {
-	l := room.Leaver{Session: session.ID, User: session.User}
-	err := tx.QueryRow(ctx, `
-		SELECT m.user_name, NOT EXISTS (
-			SELECT FROM attendances o WHERE o.generation = m.generation AND o.user_id = m.user_id AND o.session_id <> $2)
-		FROM attendances a JOIN members m USING (generation, user_id)
-		WHERE a.generation = $1 AND a.session_id = $2`,
-		r.Generation, session.ID).Scan(&l.User.Name, &l.Last)
-	return l, err
-}
-
-// leave writes what the rules decide of a leaver.
-func leave(ctx context.Context, tx pgx.Tx, r room.Room, l room.Leaver, reason room.LeaveReason, now time.Time) (room.Change, error) {
-	r, c := r.Leave(l, reason, now)
-	var b pgx.Batch
-	queueDepartures(&b, c.Departures, now)
-	if l.Last {
-		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, l.User.ID)
-	}
-	if err := queueEvents(&b, r, c.Events); err != nil {
-		return room.Change{}, err
-	}
-	return c, send(ctx, tx, &b)
+	return s.rooms(ctx, "JOIN attendances a USING (generation) WHERE a.session_id = $1 ORDER BY generation", session)
 }
 
 // RoomByID is a living room that the session is in. Errors:
@@ -414,4 +320,112 @@ func (s *Store) RoomByID(ctx context.Context, session room.SessionID, id room.Ro
 		return room.Room{}, room.ErrNotInRoom
 	}
 	return r, nil
+}
+
+// Rooms is a page of the living rooms whose ID begins with a prefix, by ID: at
+// most limit of them after an ID. more is false on the last page.
+func (s *Store) Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error) {
+	// No ID has a character beyond '~'. One row more than asked for tells
+	// whether there is a next page.
+	page, err = s.rooms(ctx, `WHERE r.destroyed_at IS NULL AND r.room_id COLLATE "C" > $1
+		AND r.room_id COLLATE "C" BETWEEN $2 AND $2 || chr(127) ORDER BY r.room_id COLLATE "C" LIMIT $3`, after, prefix, limit+1)
+	if len(page) > limit {
+		return page[:limit], true, err
+	}
+	return page, false, err
+}
+
+// UserRooms is the rooms that the user is in, by age.
+func (s *Store) UserRooms(ctx context.Context, user room.UserID) ([]room.Room, error) {
+	return s.rooms(ctx, "JOIN members m USING (generation) WHERE m.user_id = $1 ORDER BY generation", user)
+}
+
+func (s *Store) rooms(ctx context.Context, which string, args ...any) ([]room.Room, error) {
+	rows, err := s.pool.Query(ctx, "SELECT "+roomColumns+" FROM rooms r "+which, args...)
+	if err != nil {
+		return nil, translate(err)
+	}
+	rooms, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
+	return rooms, translate(err)
+}
+
+// LivingRoom is a room, whoever asks. Errors: room.ErrRoomNotFound.
+func (s *Store) LivingRoom(ctx context.Context, id room.RoomID) (room.Room, error) {
+	found, err := s.rooms(ctx, "WHERE r.room_id = $1 AND r.destroyed_at IS NULL", id)
+	if err == nil && len(found) == 0 {
+		err = room.ErrRoomNotFound
+	}
+	if err != nil {
+		return room.Room{}, err
+	}
+	return found[0], nil
+}
+
+// OpenRoom brings a room to life that nobody is in. It goes after its
+// unusedTimeout unless somebody enters. Errors: room.ErrRoomExists.
+func (s *Store) OpenRoom(ctx context.Context, id room.RoomID, b room.Blueprint) (room.Room, error) {
+	var opened room.Room
+	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		now := s.now()
+		if opened, err = s.insertRoom(ctx, tx, id, b, now); err != nil {
+			return c, err
+		}
+		opened = opened.Open(now)
+		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", opened.Generation, opened.DestroyAt)
+		return c, err
+	})
+	return opened, err
+}
+
+// DestroyRoom ends a room for the operator's reason, whoever is in it. Errors:
+// room.ErrRoomNotFound.
+func (s *Store) DestroyRoom(ctx context.Context, id room.RoomID, note string) error {
+	return s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		now := s.now()
+		r, err := lockRoom(ctx, tx, id)
+		if err != nil {
+			return room.Change{}, err
+		}
+		return destroy(ctx, tx, r, note, now)
+	})
+}
+
+func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.Time) (room.Change, error) {
+	var (
+		sessions []room.SessionID
+		left     []room.FormerMember
+		b        pgx.Batch
+	)
+	stays := make(map[room.SessionID]room.Stay)
+	b.Queue("DELETE FROM attendances WHERE generation = $1 RETURNING session_id, stay", r.Generation).
+		Query(func(rows pgx.Rows) error {
+			var (
+				id   room.SessionID
+				stay room.Stay
+			)
+			_, err := pgx.ForEachRow(rows, []any{&id, &stay}, func() error {
+				sessions = append(sessions, id)
+				stays[id] = stay
+				return nil
+			})
+			return err
+		})
+	b.Queue("DELETE FROM members WHERE generation = $1 RETURNING user_id, user_name, $2::text, announced", r.Generation, room.ReasonRoomDestroyed).
+		Query(collectFormer(&left))
+	b.Queue("DELETE FROM partings WHERE generation = $1 RETURNING user_id, user_name, reason, true", r.Generation).
+		Query(collectFormer(&left))
+	if err := send(ctx, tx, &b); err != nil {
+		return room.Change{}, err
+	}
+	r, c := r.Destroy(sessions, left, note, now)
+	for i, d := range c.Departures {
+		c.Departures[i].Stay = stays[d.Session]
+	}
+	b = pgx.Batch{}
+	b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at)
+		SELECT unnest($1::uuid[]), $2, $3, $4, $5, $6`, sessions, r.Generation, r.ID, room.ReasonRoomDestroyed, note, now)
+	if err := queueRoom(&b, r, c.Events); err != nil {
+		return room.Change{}, err
+	}
+	return c, send(ctx, tx, &b)
 }

@@ -98,7 +98,7 @@ func (s *Store) endOldest(ctx context.Context, tx pgx.Tx, user room.UserID) (roo
 	}
 	var c room.Change
 	for _, session := range oldest {
-		ended, err := endSession(ctx, tx, session, room.EndKickedOut, s.now())
+		ended, err := endSession(ctx, tx, session, room.EndKickedOut, "", s.now())
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -174,34 +174,80 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 
 // EndSession takes a session out of its rooms and makes its keys useless.
 // Ending it again changes nothing.
-func (s *Store) EndSession(ctx context.Context, id room.SessionID, reason room.EndReason) error {
-	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
-		now := s.now()
-		session, err := scanSession(tx.QueryRow(ctx,
-			"SELECT "+sessionColumns+" FROM sessions WHERE session_id = $1 FOR UPDATE", id))
-		if err != nil {
-			return room.Change{}, err
-		}
-		if !session.EndedAt.IsZero() {
-			return room.Change{}, nil
-		}
-		return endSession(ctx, tx, session, reason, now)
-	})
-	s.keys.forget(id)
+func (s *Store) EndSession(ctx context.Context, id room.SessionID) error {
+	_, err := s.endSessions(ctx, "session_id = $1", room.EndLoggedOut, "", id)
 	return err
 }
 
+// KickSession ends a session of a user for the operator's reason. Errors:
+// room.ErrSessionNotFound.
+func (s *Store) KickSession(ctx context.Context, user room.UserID, id room.SessionID, note string) error {
+	ended, err := s.endSessions(ctx, "user_id = $1 AND session_id = $2", room.EndKickedOut, note, user, id)
+	if err == nil && len(ended) == 0 {
+		return room.ErrSessionNotFound
+	}
+	return err
+}
+
+// KickUser ends all sessions of a user for the operator's reason, and returns
+// them.
+func (s *Store) KickUser(ctx context.Context, user room.UserID, note string) ([]room.SessionID, error) {
+	return s.endSessions(ctx, "user_id = $1", room.EndKickedOut, note, user)
+}
+
+// endSessions ends those of the sessions that are not over.
+func (s *Store) endSessions(ctx context.Context, which string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
+	var ended []room.SessionID
+	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		ended = []room.SessionID{} // anew with each try
+		rows, err := tx.Query(ctx, "SELECT "+sessionColumns+" FROM sessions WHERE "+which+
+			" AND ended_at IS NULL ORDER BY session_id FOR UPDATE", args...)
+		if err != nil {
+			return c, err
+		}
+		sessions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Session, error) { return scanSession(row) })
+		if err != nil {
+			return c, err
+		}
+		now := s.now()
+		for _, session := range sessions {
+			over, err := endSession(ctx, tx, session, reason, note, now)
+			if err != nil {
+				return room.Change{}, err
+			}
+			c = c.And(over)
+			ended = append(ended, session.ID)
+		}
+		return c, nil
+	})
+	for _, id := range ended {
+		s.keys.forget(id)
+	}
+	return ended, err
+}
+
 // endSession ends a session whose row the transaction holds.
-func endSession(ctx context.Context, tx pgx.Tx, session room.Session, reason room.EndReason, now time.Time) (room.Change, error) {
-	c, err := leaveRooms(ctx, tx, session, nil, reason.LeaveReason(), now)
+func endSession(ctx context.Context, tx pgx.Tx, session room.Session, reason room.EndReason, note string, now time.Time) (room.Change, error) {
+	c, err := leaveRooms(ctx, tx, session, nil, reason.LeaveReason(), note, now)
 	if err != nil {
 		return room.Change{}, err
 	}
 	_, err = tx.Exec(ctx, `
 		UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)
 		WHERE session_id = $1`, session.ID, now, reason)
-	c.Ended = append(c.Ended, room.Ending{Session: session.ID, Reason: reason})
+	c.Ended = append(c.Ended, room.Ending{Session: session.ID, Reason: reason, Note: note})
 	return c, err
+}
+
+// UserSessions is the sessions of a user that are not over, the oldest first.
+func (s *Store) UserSessions(ctx context.Context, user room.UserID) ([]room.Session, error) {
+	rows, err := s.pool.Query(ctx, "SELECT "+sessionColumns+` FROM sessions
+		WHERE user_id = $1 AND ended_at IS NULL AND token_expires_at > $2 ORDER BY created_at, session_id`, user, s.now())
+	if err != nil {
+		return nil, translate(err)
+	}
+	sessions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Session, error) { return scanSession(row) })
+	return sessions, translate(err)
 }
 
 // lockSession holds the session's row until the transaction ends: whatever

@@ -82,7 +82,7 @@ func TestEndingASessionLeavesItsRooms(t *testing.T) {
 	f.heard.take()
 
 	for range 2 { // ending again changes nothing
-		if err := f.EndSession(t.Context(), alice.ID, room.EndLoggedOut); err != nil {
+		if err := f.EndSession(t.Context(), alice.ID); err != nil {
 			t.Fatal(err)
 		}
 	}

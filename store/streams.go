@@ -39,12 +39,12 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Gener
 			}
 			return rows.Err()
 		})
-	b.Queue(`SELECT generation, room_id, reason FROM departures
+	b.Queue(`SELECT generation, room_id, reason, note FROM departures
 		WHERE session_id = $1 AND generation = ANY ($2) ORDER BY generation`, id, logs).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				d := room.Departure{Session: id}
-				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason); err != nil {
+				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason, &d.Note); err != nil {
 					return err
 				}
 				a.Departures = append(a.Departures, d)

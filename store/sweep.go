@@ -28,9 +28,9 @@ const (
 
 // Sweep does what is due at this instant: it renews the node's lease, detaches
 // the sessions of dead nodes, ends sessions whose token ran out, takes out
-// members whose session was detached for memberTimeout, destroys rooms that are
-// due, and purges what is over. Any number of processes may sweep: due rows are taken with SKIP LOCKED.
-// One process calls it from one goroutine only, about once a second.
+// members whose session was detached for memberTimeout, tells large rooms who
+// came and went, destroys rooms that are due, and purges what is over. Any
+// number of processes may sweep: due rows are taken with SKIP LOCKED. One process calls it from one goroutine only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
 	now := s.now()
 	if s.leaseUntil.Sub(now) < leaseTime-leaseRenewal {
@@ -47,6 +47,9 @@ func (s *Store) Sweep(ctx context.Context) error {
 	}
 	if err := s.sweepSessions(ctx, timedOut, now); err != nil {
 		return fmt.Errorf("take out members that timed out: %w", err)
+	}
+	if err := s.announce(ctx, now); err != nil {
+		return fmt.Errorf("announce members: %w", err)
 	}
 	if err := s.destroyDue(ctx, now); err != nil {
 		return fmt.Errorf("destroy rooms that are due: %w", err)
@@ -68,7 +71,7 @@ var (
 	expired = due{
 		condition: `s.ended_at IS NULL AND s.token_expires_at <= $1`,
 		act: func(ctx context.Context, tx pgx.Tx, session room.Session, now time.Time) (room.Change, error) {
-			return endSession(ctx, tx, session, room.EndTokenExpired, now)
+			return endSession(ctx, tx, session, room.EndTokenExpired, "", now)
 		},
 	}
 	timedOut = due{
@@ -86,7 +89,7 @@ var (
 			if err != nil {
 				return room.Change{}, err
 			}
-			return leaveRooms(ctx, tx, session, rooms, room.ReasonTimedOut, now)
+			return leaveRooms(ctx, tx, session, rooms, room.ReasonTimedOut, "", now)
 		},
 	}
 )
@@ -139,6 +142,9 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 		}
 	}
 	if _, err := s.pool.Exec(ctx, "DELETE FROM departures WHERE left_at < $1", now.Add(-departuresKept)); err != nil {
+		return translate(err)
+	}
+	if _, err := s.pool.Exec(ctx, "DELETE FROM bans WHERE until <= $1", now); err != nil {
 		return translate(err)
 	}
 	_, err := s.pool.Exec(ctx, "DELETE FROM sessions WHERE ended_at < $1", now.Add(-endedKept))

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// announce tells of the comings and goings in large rooms that were not told at
+// once.
+func (s *Store) announce(ctx context.Context, now time.Time) error {
+	rows, err := s.pool.Query(ctx, "SELECT generation FROM rooms WHERE untold AND destroyed_at IS NULL ORDER BY generation")
+	if err != nil {
+		return translate(err)
+	}
+	untold, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	if err != nil {
+		return translate(err)
+	}
+	for _, g := range untold {
+		err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+			// Not SKIP LOCKED, as elsewhere in a sweep: a room that people enter
+			// all the time is locked all the time.
+			locked, err := lockRoomsWhere(ctx, tx, "r.generation = $1 AND r.untold AND r.destroyed_at IS NULL", g)
+			if err != nil || len(locked) == 0 {
+				return room.Change{}, err
+			}
+			_, c, err := announceRoom(ctx, tx, locked[0], now)
+			return c, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// announceLast is announceRoom for a room of which some members are about to
+// leave, if it may be empty then: nothing may be left to tell at its end.
+func announceLast(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
+	if !r.Untold || r.MemberCount > leaving {
+		return r, room.Change{}, nil
+	}
+	return announceRoom(ctx, tx, r, now)
+}
+
+// announceRoom tells what is to tell in a room whose row the transaction holds.
+func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (room.Room, room.Change, error) {
+	var (
+		joined []room.Member
+		left   []room.FormerMember
+		b      pgx.Batch
+	)
+	b.Queue(`WITH told AS (
+			UPDATE members SET announced = true WHERE generation = $1 AND NOT announced
+			RETURNING user_id, user_name, joined_at, joined_seq
+		) SELECT user_id, user_name, joined_at FROM told ORDER BY joined_seq, joined_at, user_id`, r.Generation).
+		Query(func(rows pgx.Rows) (err error) {
+			joined, err = pgx.CollectRows(rows, scanMember)
+			return err
+		})
+	b.Queue("DELETE FROM partings WHERE generation = $1 RETURNING user_id, user_name, reason, true", r.Generation).
+		Query(collectFormer(&left))
+	if err := send(ctx, tx, &b); err != nil {
+		return r, room.Change{}, err
+	}
+	r, events := r.Announce(joined, left, now)
+	b = pgx.Batch{}
+	if err := queueRoom(&b, r, events); err != nil {
+		return r, room.Change{}, err
+	}
+	return r, room.Change{Events: events}, send(ctx, tx, &b)
+}
+
+// collectFormer reads users who are out of a room, leaving out those of whom
+// nobody knows that they were in.
+func collectFormer(to *[]room.FormerMember) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var (
+			m     room.FormerMember
+			known bool
+		)
+		_, err := pgx.ForEachRow(rows, []any{&m.ID, &m.Name, &m.Reason, &known}, func() error {
+			if known {
+				*to = append(*to, m)
+			}
+			return nil
+		})
+		return err
+	}
+}

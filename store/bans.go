@@ -1,0 +1,45 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// banUsers keeps users out of a room until an instant; an earlier ban is
+// replaced.
+func banUsers(ctx context.Context, tx pgx.Tx, id room.RoomID, users []room.UserID, note string, until time.Time) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO bans (room_id, user_id, until, note) SELECT $1, unnest($2::text[]), $3, $4
+		ON CONFLICT (room_id, user_id) DO UPDATE SET until = excluded.until, note = excluded.note`,
+		id, users, until, note)
+	return err
+}
+
+// Bans is who may not enter the rooms of an ID, by user.
+func (s *Store) Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error) {
+	rows, err := s.pool.Query(ctx, `SELECT user_id, until, note FROM bans WHERE room_id = $1 AND until > $2
+		ORDER BY user_id`, id, s.now())
+	if err != nil {
+		return nil, translate(err)
+	}
+	bans, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Ban, error) {
+		var b room.Ban
+		err := row.Scan(&b.UserID, &b.Until, &b.Note)
+		b.Until = b.Until.UTC()
+		return b, err
+	})
+	return bans, translate(err)
+}
+
+// Unban lets a user enter again. Errors: room.ErrBanNotFound.
+func (s *Store) Unban(ctx context.Context, id room.RoomID, user room.UserID) error {
+	lifted, err := s.pool.Exec(ctx, "DELETE FROM bans WHERE room_id = $1 AND user_id = $2 AND until > $3", id, user, s.now())
+	if err == nil && lifted.RowsAffected() == 0 {
+		return room.ErrBanNotFound
+	}
+	return translate(err)
+}
