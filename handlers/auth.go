@@ -45,6 +45,26 @@ func (a *api) withRoom(h func(http.ResponseWriter, *http.Request, room.Session, 
 	})
 }
 
+// withAdmin serves only servers, which come with an admin token.
+func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
+		if _, err := a.authenticateAdmin(r); err != nil {
+			return err
+		}
+		return h(w, r)
+	})
+}
+
+// authenticateAdmin is when the admin token in the Authorization header runs
+// out. Errors: room.ErrUnauthenticated and those of Tokens.VerifyAdmin.
+func (a *api) authenticateAdmin(r *http.Request) (expiresAt time.Time, err error) {
+	token, ok := bearer(r)
+	if !ok {
+		return time.Time{}, room.ErrUnauthenticated
+	}
+	return a.Tokens.VerifyAdmin(token)
+}
+
 // authenticate is the session of the key in the Authorization header. Errors:
 // room.ErrUnauthenticated, room.ErrStreamKeyRefused, and those of a session
 // that is over.

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"parlor/room"
 )
 
@@ -70,6 +72,48 @@ func TestBadKeys(t *testing.T) {
 	}
 }
 
+// TestBadAdminTokens makes every call of servers with everything that is no
+// admin token.
+func TestBadAdminTokens(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	alice.enter("lobby")
+	expired, err := s.tokens.SignAdmin(-time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range samples(s) {
+		if !call.admin {
+			continue
+		}
+		for what, c := range map[string]struct {
+			authorization string
+			status        int
+			code          string
+		}{
+			"no token":           {"", http.StatusUnauthorized, "unauthenticated"},
+			"another scheme":     {"Basic " + alice.SessionKey, http.StatusUnauthorized, "unauthenticated"},
+			"an empty token":     {"Bearer ", http.StatusUnauthorized, "unauthenticated"},
+			"no JWT":             {"Bearer x", http.StatusUnauthorized, "token_invalid"},
+			"a session key":      {"Bearer " + alice.SessionKey, http.StatusUnauthorized, "token_invalid"},
+			"a stream key":       {"Bearer " + alice.streamKey(), http.StatusUnauthorized, "token_invalid"},
+			"a forged token":     {"Bearer " + sign(t, jwt.SigningMethodHS256, []byte("x"), set("scope", "admin"), nil), http.StatusUnauthorized, "token_invalid"},
+			"an unsigned token":  {"Bearer " + sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, set("scope", "admin"), nil), http.StatusUnauthorized, "token_invalid"},
+			"an expired token":   {"Bearer " + s.log.secret(expired), http.StatusUnauthorized, "token_expired"},
+			"a user's token":     {"Bearer " + s.token("alice", time.Hour), http.StatusForbidden, "not_admin"},
+			"a token of a scope": {"Bearer " + s.signed(set("scope", "user")), http.StatusForbidden, "not_admin"},
+		} {
+			r := call.by(s.stranger(), nil, header("Authorization", c.authorization))
+			if p := as[problem](r); r.StatusCode != c.status || p.Code != c.code {
+				t.Errorf("%s with %s: %d %s", call, what, r.StatusCode, p.Code)
+			}
+		}
+		call.path += "?stream_key=" + s.token("alice", time.Hour)
+		call.by(s.stranger(), nil).refused(http.StatusUnauthorized, "unauthenticated")
+	}
+}
+
 // TestBadBodies makes every call that takes a body with everything that may be
 // wrong in one.
 func TestBadBodies(t *testing.T) {
@@ -84,7 +128,7 @@ func TestBadBodies(t *testing.T) {
 		tried := 0
 		for _, bad := range call.badBodies(t) {
 			tried++
-			r := call.by(alice, raw(bad.body))
+			r := call.by(call.caller(alice), raw(bad.body))
 			p := as[problem](r)
 			code := bad.code
 			if code == "" {
@@ -102,7 +146,7 @@ func TestBadBodies(t *testing.T) {
 			t.Errorf("%s: only %d bodies were tried", call, tried)
 		}
 		if call.id != "enterRoom" { // whose body is optional
-			call.by(alice, raw("")).refused(http.StatusBadRequest, "malformed_json")
+			call.by(call.caller(alice), raw("")).refused(http.StatusBadRequest, "malformed_json")
 		}
 	}
 	if texts := list(alice, "lobby", "").texts(); texts != "" {
@@ -146,7 +190,7 @@ func TestBodySize(t *testing.T) {
 					r.ContentLength, r.Body = -1, io.NopCloser(r.Body)
 				}
 			}
-			if r := call.by(alice, raw(padded), change); r.StatusCode/100 != 2 {
+			if r := call.by(call.caller(alice), raw(padded), change); r.StatusCode/100 != 2 {
 				t.Errorf("%s, chunked %t: the largest body is answered with %d %s", call, chunked, r.StatusCode, r.body)
 			} else if call.id == "createRoom" {
 				alice.leave("class#1")
@@ -154,7 +198,7 @@ func TestBodySize(t *testing.T) {
 				alice.leave("class#2")
 				alice.enter("lobby")
 			}
-			call.by(alice, raw(padded+" "), change).refused(http.StatusRequestEntityTooLarge, "body_too_large")
+			call.by(call.caller(alice), raw(padded+" "), change).refused(http.StatusRequestEntityTooLarge, "body_too_large")
 		}
 	}
 }
@@ -172,7 +216,7 @@ func TestContentType(t *testing.T) {
 			"", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/problem+json",
 			"application/jsonp", "json", "application/json/x", "application/json, text/plain", "*/*",
 		} {
-			r := call.by(alice, nil, header("Content-Type", wrong))
+			r := call.by(call.caller(alice), nil, header("Content-Type", wrong))
 			if p := as[problem](r); r.StatusCode != http.StatusUnsupportedMediaType || p.Code != "unsupported_media_type" {
 				t.Errorf("%s as %q: %d %s", call, wrong, r.StatusCode, p.Code)
 			}
@@ -277,7 +321,7 @@ func TestBadRoomIDs(t *testing.T) {
 			continue
 		}
 		for _, id := range bad {
-			r := alice.call(call.method, strings.Replace(call.path, "lobby", id, 1), map[bool]any{true: call.body}[call.body != nil])
+			r := call.caller(alice).call(call.method, strings.Replace(call.path, "lobby", id, 1), map[bool]any{true: call.body}[call.body != nil])
 			if p := as[problem](r); r.StatusCode != http.StatusBadRequest || len(p.Errors) != 1 || p.Errors[0].Pointer != "path/roomID" {
 				t.Errorf("%s of %s: %d %s", call, id, r.StatusCode, r.body)
 			}
@@ -308,8 +352,8 @@ func TestRoomsThatAreNotTheirs(t *testing.T) {
 			continue
 		}
 		body := map[bool]any{true: call.body}[call.body != nil]
-		alice.call(call.method, strings.Replace(call.path, "lobby", "nowhere", 1), body).refused(http.StatusNotFound, "room_not_found")
-		if call.id != "joinRoom" {
+		call.caller(alice).call(call.method, strings.Replace(call.path, "lobby", "nowhere", 1), body).refused(http.StatusNotFound, "room_not_found")
+		if call.id != "joinRoom" && !call.admin {
 			call.by(alice, nil).refused(http.StatusConflict, "not_in_room")
 		}
 	}

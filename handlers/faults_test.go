@@ -149,7 +149,7 @@ func TestNothingIsWaitedForForEver(t *testing.T) {
 	s.stranger().listenAt(alice.StreamURL)
 	for _, call := range samples(s) {
 		if call.id != "streamEvents" && call.id != "endSession" {
-			call.by(alice, nil)
+			call.by(call.caller(alice), nil)
 		}
 	}
 }

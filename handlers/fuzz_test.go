@@ -144,13 +144,20 @@ func FuzzVerifyToken(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		c, err := tokens.Verify(text + "." + base64.RawURLEncoding.EncodeToString(signature))
+		token := text + "." + base64.RawURLEncoding.EncodeToString(signature)
+		if _, err := tokens.VerifyAdmin(token); err == nil && !sign {
+			t.Error("a forged token is an admin's")
+		}
+		c, err := tokens.Verify(token)
 		switch {
 		case err == nil && !sign:
 			t.Errorf("a forged token says %+v", c)
 		case errors.Is(err, room.ErrTokenExpired) && !sign:
 			t.Error("a forged token is said to have expired")
 		case err == nil:
+			if _, err := tokens.VerifyAdmin(token); !errors.Is(err, room.ErrNotAdmin) {
+				t.Errorf("a user's token is an admin's: %v", err)
+			}
 			usable(t, c, now)
 		case !errors.Is(err, room.ErrTokenInvalid) && !errors.Is(err, room.ErrTokenExpired):
 			t.Errorf("the token is refused with %v", err)

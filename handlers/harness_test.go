@@ -148,6 +148,16 @@ type session struct {
 	Limits         struct{ TextBytes, ExtendedDataBytes, Rooms int }
 }
 
+// admin is a server: its key is an admin token.
+func (s *service) admin() *client {
+	s.Helper()
+	token, err := s.tokens.SignAdmin(time.Hour)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return s.stranger().with(token)
+}
+
 // stranger is a caller without a session.
 func (s *service) stranger() *client { return &client{service: s, http: s.http} }
 

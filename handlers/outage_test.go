@@ -140,7 +140,7 @@ func TestDatabaseGoesAway(t *testing.T) {
 			continue
 		}
 		for _, who := range []*client{known[call.id], unknown} {
-			r := call.by(who, nil)
+			r := call.by(call.caller(who), nil)
 			r.refused(http.StatusServiceUnavailable, "unavailable")
 			if r.Header.Get("Retry-After") != "1" {
 				t.Errorf("%s: try again after %q seconds", call, r.Header.Get("Retry-After"))

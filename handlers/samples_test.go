@@ -19,10 +19,10 @@ type sample struct {
 	method string
 	path   string
 	body   object // nil: the call takes none
-	// keyed says that the call wants a session key; roomed that it is about the
-	// room lobby.
-	keyed, roomed bool
-	schema        *openapi3.Schema // of the body
+	// keyed says that the call wants a session key, admin that it wants an admin
+	// token instead; roomed that it is about the room lobby.
+	keyed, admin, roomed bool
+	schema               *openapi3.Schema // of the body
 }
 
 // samples is a good call of every operation. What is asked with a session key
@@ -34,7 +34,7 @@ func samples(s *service) []sample {
 		for method, op := range item.Operations() {
 			call := sample{
 				id: op.OperationID, method: method, path: strings.ReplaceAll(path, "{roomID}", "lobby"),
-				keyed: op.Security == nil || len(*op.Security) > 0, roomed: strings.Contains(path, "{roomID}"),
+				keyed: wants(op, "sessionKey"), admin: wants(op, "adminToken"), roomed: strings.Contains(path, "{roomID}"),
 			}
 			if op.RequestBody != nil {
 				media := op.RequestBody.Value.Content.Get("application/json")
@@ -54,7 +54,27 @@ func samples(s *service) []sample {
 	return all
 }
 
+// wants reports whether an operation can be called with this security scheme.
+func wants(op *openapi3.Operation, scheme string) bool {
+	security := openapi().Security
+	if op.Security != nil {
+		security = *op.Security
+	}
+	return slices.ContainsFunc(security, func(schemes openapi3.SecurityRequirement) bool {
+		_, ok := schemes[scheme]
+		return ok
+	})
+}
+
 func (p sample) String() string { return p.id }
+
+// caller is who may make the call: this client, or a server.
+func (p sample) caller(c *client) *client {
+	if p.admin {
+		return c.admin()
+	}
+	return c
+}
 
 // by makes the call with a changed body or request.
 func (p sample) by(c *client, body any, change ...func(*http.Request)) reply {

@@ -12,7 +12,7 @@ import (
 	"parlor/room"
 )
 
-// Tokens verifies and signs user tokens. Each key is good for its own
+// Tokens verifies and signs the tokens of users and of servers. Each key is good for its own
 // algorithm only (RFC 8725, section 3.1): secrets for HS256, the public keys of
 // a JWKS for RS256 and EdDSA.
 type Tokens struct {
@@ -66,8 +66,6 @@ func (c claims) check() error {
 		return errors.New("sub is not a valid userID")
 	case !validName(c.Name):
 		return errors.New("name is not a valid userName")
-	case c.ExpiresAt.UTC().Year() > maxYear:
-		return errors.New("exp is out of range; it counts seconds")
 	}
 	return nil
 }
@@ -85,14 +83,9 @@ func (t *Tokens) now() time.Time {
 // Verify is what a user token says. Errors: room.ErrTokenInvalid,
 // room.ErrTokenExpired.
 func (t *Tokens) Verify(token string) (room.Claims, error) {
-	var c claims
-	_, err := jwt.ParseWithClaims(token, &c, t.key,
-		jwt.WithValidMethods(t.methods()), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now), jwt.WithStrictDecoding())
-	switch {
-	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return room.Claims{}, room.ErrTokenExpired
-	case err != nil:
-		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
+	c, err := t.read(token)
+	if err != nil {
+		return room.Claims{}, err
 	}
 	if err := c.check(); err != nil {
 		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
@@ -101,6 +94,36 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 		User:   room.User{ID: room.UserID(c.Subject), Name: c.Name},
 		Grants: room.Grants(c.Rooms), ExpiresAt: c.ExpiresAt.UTC(),
 	}, nil
+}
+
+// VerifyAdmin is when an admin token runs out. Errors: room.ErrTokenInvalid,
+// room.ErrTokenExpired, and room.ErrNotAdmin for a good token of other scope.
+func (t *Tokens) VerifyAdmin(token string) (expiresAt time.Time, err error) {
+	c, err := t.read(token)
+	switch {
+	case err != nil:
+		return time.Time{}, err
+	case c.Scope != ScopeAdmin:
+		return time.Time{}, room.ErrNotAdmin
+	}
+	return c.ExpiresAt.UTC(), nil
+}
+
+// read is the claims of a token that was signed with one of the keys and lasts,
+// whoever it is for.
+func (t *Tokens) read(token string) (claims, error) {
+	var c claims
+	_, err := jwt.ParseWithClaims(token, &c, t.key,
+		jwt.WithValidMethods(t.methods()), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now), jwt.WithStrictDecoding())
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return claims{}, room.ErrTokenExpired
+	case err != nil:
+		return claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
+	case c.ExpiresAt.UTC().Year() > maxYear:
+		return claims{}, fmt.Errorf("%w (exp is out of range; it counts seconds)", room.ErrTokenInvalid)
+	}
+	return c, nil
 }
 
 func (t *Tokens) methods() []string {

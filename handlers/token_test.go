@@ -206,6 +206,46 @@ func TestTokensThatAreNot(t *testing.T) {
 	}
 }
 
+func TestAdminTokens(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	now := time.Now()
+	tokens := k.tokens()
+	tokens.Now = func() time.Time { return now }
+	hs, admin := jwt.SigningMethodHS256, set("scope", handlers.ScopeAdmin)
+	printed, err := tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, token string
+		want        error
+	}{
+		{"as the program prints it", printed, nil},
+		{"with a sub", sign(t, hs, secret, admin, nil), nil},
+		{"signed with a named secret", sign(t, hs, k.named, admin, kid("2026")), nil},
+		{"signed with an RSA key", sign(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), nil},
+		{"signed with an Ed25519 key", sign(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), nil},
+		{"signed with another secret", sign(t, hs, k.named, admin, nil), room.ErrTokenInvalid},
+		{"unsigned", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, admin, nil), room.ErrTokenInvalid},
+		{"of an unknown key", sign(t, hs, secret, admin, kid("2025")), room.ErrTokenInvalid},
+		{"without exp", sign(t, hs, secret, func(c jwt.MapClaims) { admin(c); delete(c, "exp") }, nil), room.ErrTokenInvalid},
+		{"with exp in milliseconds", sign(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.UnixMilli() }, nil), room.ErrTokenInvalid},
+		{"that ran out", sign(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.Unix() - 1 }, nil), room.ErrTokenExpired},
+		{"of no scope", sign(t, hs, secret, nil, nil), room.ErrNotAdmin},
+		{"of another scope", sign(t, hs, secret, set("scope", "Admin"), nil), room.ErrNotAdmin},
+		{"of a list of scopes", sign(t, hs, secret, set("scope", []string{"admin"}), nil), room.ErrTokenInvalid},
+	} {
+		until, err := tokens.VerifyAdmin(c.token)
+		if !errors.Is(err, c.want) {
+			t.Errorf("a token %s: %v", c.what, err)
+		}
+		if err == nil && !until.Equal(now.Add(time.Hour).Truncate(time.Second)) {
+			t.Errorf("a token %s lasts until %v", c.what, until)
+		}
+	}
+}
+
 // TestPublicKeysAreRefusedUnlessSet: the secret alone verifies HS256 alone.
 func TestPublicKeysAreRefusedUnlessSet(t *testing.T) {
 	t.Parallel()

@@ -29,13 +29,14 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message)
 
 // The failures of the rules. Compare with errors.Is.
 var (
-	ErrUnauthenticated   = &Error{Unauthenticated, "unauthenticated", "A valid session key is needed."}
+	ErrUnauthenticated   = &Error{Unauthenticated, "unauthenticated", "A valid session key is needed, or an admin token under /v1/admin."}
 	ErrStreamKeyRefused  = &Error{Unauthenticated, "stream_key_refused", "A stream key opens its session's stream and nothing else."}
 	ErrSessionEnded      = &Error{Unauthenticated, "session_ended", "The session has ended."}
 	ErrTokenInvalid      = &Error{Unauthenticated, "token_invalid", "The token is not valid."}
 	ErrTokenExpired      = &Error{Unauthenticated, "token_expired", "The token has expired."}
 	ErrTokenUserMismatch = &Error{Forbidden, "token_user_mismatch", "The token is for another user than the session."}
 	ErrNotGranted        = &Error{Forbidden, "not_granted", "The token does not allow this in this room."}
+	ErrNotAdmin          = &Error{Forbidden, "not_admin", "The token is not an admin token."}
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
 	ErrBanned            = &Error{Forbidden, "banned", "The user may not enter this room for now."}
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}

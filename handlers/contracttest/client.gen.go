@@ -138,6 +138,7 @@ const (
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
+	ProblemCodeNotAdmin              ProblemCode = "not_admin"
 	ProblemCodeNotFound              ProblemCode = "not_found"
 	ProblemCodeNotGranted            ProblemCode = "not_granted"
 	ProblemCodeNotInRoom             ProblemCode = "not_in_room"
@@ -172,6 +173,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeMalformedJson:
 		return true
 	case ProblemCodeMethodNotAllowed:
+		return true
+	case ProblemCodeNotAdmin:
 		return true
 	case ProblemCodeNotFound:
 		return true
@@ -993,6 +996,9 @@ type UserID = string
 // Example: Alice
 type UserName = string
 
+// AdminTokenRefused RFC 9457.
+type AdminTokenRefused = Problem
+
 // BodyTooLarge RFC 9457.
 type BodyTooLarge = Problem
 
@@ -1001,6 +1007,9 @@ type CannotEnter = Problem
 
 // InvalidRequest RFC 9457.
 type InvalidRequest = Problem
+
+// NotAdmin RFC 9457.
+type NotAdmin = Problem
 
 // NotGranted RFC 9457.
 type NotGranted = Problem
