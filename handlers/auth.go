@@ -55,6 +55,41 @@ func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request) error) http.H
 	})
 }
 
+// withAdminRoom serves only callers with an admin token, on the room that the
+// path names.
+func (a *api) withAdminRoom(h func(http.ResponseWriter, *http.Request, room.RoomID) error) http.HandlerFunc {
+	return a.withAdmin(func(w http.ResponseWriter, r *http.Request) error {
+		id, err := pathRoomID(r)
+		if err != nil {
+			return err
+		}
+		return h(w, r, id)
+	})
+}
+
+// withAdminUser serves only callers with an admin token, on the user that the
+// path names.
+func (a *api) withAdminUser(h func(http.ResponseWriter, *http.Request, room.UserID) error) http.HandlerFunc {
+	return a.withAdmin(func(w http.ResponseWriter, r *http.Request) error {
+		id, err := pathUserID(r)
+		if err != nil {
+			return err
+		}
+		return h(w, r, id)
+	})
+}
+
+// withAdminMember is both.
+func (a *api) withAdminMember(h func(http.ResponseWriter, *http.Request, room.RoomID, room.UserID) error) http.HandlerFunc {
+	return a.withAdminRoom(func(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+		user, err := pathUserID(r)
+		if err != nil {
+			return err
+		}
+		return h(w, r, id, user)
+	})
+}
+
 // authenticateAdmin is when the admin token in the Authorization header runs
 // out. Errors: room.ErrUnauthenticated and those of Tokens.VerifyAdmin.
 func (a *api) authenticateAdmin(r *http.Request) (expiresAt time.Time, err error) {

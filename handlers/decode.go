@@ -12,11 +12,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/go-playground/validator/v10"
+	"github.com/google/uuid"
 
 	"parlor/room"
 )
@@ -114,12 +116,15 @@ func (a *api) check(request any) error {
 	}
 	faults := make([]fault, 0, len(failures))
 	for _, f := range failures {
-		// Namespace is the struct's name, then JSON names, divided by dots.
+		// Namespace is the struct's name, then JSON names, divided by dots, and
+		// numbers in brackets.
 		_, path, _ := strings.Cut(f.Namespace(), ".")
-		faults = append(faults, fault{"/" + strings.ReplaceAll(path, ".", "/"), f.Tag(), ruleText(f)})
+		faults = append(faults, fault{"/" + pointerOf.Replace(path), f.Tag(), ruleText(f)})
 	}
 	return invalid(faults...)
 }
+
+var pointerOf = strings.NewReplacer(".", "/", "[", "/", "]", "")
 
 // newValidator knows the rules that Parlor's names and texts follow.
 func newValidator() *validator.Validate {
@@ -161,6 +166,8 @@ func ruleText(f validator.FieldError) string {
 		return "must be at least " + f.Param() + unit(f)
 	case "max":
 		return "must be at most " + f.Param() + unit(f)
+	case "unique":
+		return "has an entry that stands twice"
 	case "oneof":
 		return "must be one of: " + f.Param()
 	}
@@ -169,19 +176,52 @@ func ruleText(f validator.FieldError) string {
 
 // unit is what the bound of a field counts.
 func unit(f validator.FieldError) string {
-	if f.Kind() == reflect.String {
+	switch f.Kind() {
+	case reflect.String:
 		return " characters"
+	case reflect.Slice:
+		return " entries"
+	default:
+		return ""
 	}
-	return ""
 }
 
 // pathRoomID is the room that the path names.
 func pathRoomID(r *http.Request) (room.RoomID, error) {
-	id, err := url.PathUnescape(chi.URLParam(r, "roomID"))
-	if err != nil || !room.RoomID(id).Valid() {
+	id := room.RoomID(pathParam(r, "roomID"))
+	if !id.Valid() {
 		return "", invalid(fault{"path/roomID", "roomID", "must be a valid ID: see RoomID in openapi.yaml"})
 	}
-	return room.RoomID(id), nil
+	return id, nil
+}
+
+// pathUserID is the user that the path names.
+func pathUserID(r *http.Request) (room.UserID, error) {
+	id := room.UserID(pathParam(r, "userID"))
+	if !id.Valid() {
+		return "", invalid(fault{"path/userID", "userID", "must be a valid ID: see UserID in openapi.yaml"})
+	}
+	return id, nil
+}
+
+// pathSessionID is the session that the path names.
+func pathSessionID(r *http.Request) (room.SessionID, error) {
+	id := pathParam(r, "sessionID")
+	// Parse takes other forms as well; one session has one name.
+	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
+		return "", invalid(fault{"path/sessionID", "uuid", "must be a UUID in lower case"})
+	}
+	return room.SessionID(id), nil
+}
+
+// pathParam is a segment of the path, decoded. One that is not well-formed is
+// empty, which nothing is called.
+func pathParam(r *http.Request, name string) string {
+	text, err := url.PathUnescape(chi.URLParam(r, name))
+	if err != nil {
+		return ""
+	}
+	return text
 }
 
 // query reads query parameters and gathers what is wrong with them.
@@ -228,6 +268,20 @@ func (q *query) integer(name string, least, most, otherwise int64) int64 {
 		return otherwise
 	}
 	return n
+}
+
+// text is a text of at most so many bytes, empty where it is absent.
+func (q *query) text(name string, maxBytes int) string {
+	text := q.values.Get(name)
+	switch {
+	case len(text) > maxBytes:
+		q.fault(name, "maxBytes", fmt.Sprintf("must be at most %d bytes", maxBytes))
+	case !utf8.ValidString(text) || strings.ContainsRune(text, 0):
+		q.fault(name, "text", "must be UTF-8 without NUL")
+	default:
+		return text
+	}
+	return ""
 }
 
 // err is invalid_request where something was wrong.

@@ -133,6 +133,12 @@ func (a *api) answer(w http.ResponseWriter, r *http.Request, status int, body an
 	return nil
 }
 
+// noContent replies that it is done and that there is nothing to tell.
+func noContent(w http.ResponseWriter) error {
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // encode writes a body. Where that fails the client is gone, and nobody is left
 // to tell.
 func (a *api) encode(w http.ResponseWriter, r *http.Request, body any) {

@@ -53,6 +53,7 @@ func FuzzDecode(f *testing.F) {
 var requestTypes = []reflect.Type{
 	reflect.TypeFor[createSessionRequest](), reflect.TypeFor[renewTokenRequest](), reflect.TypeFor[createRoomRequest](),
 	reflect.TypeFor[enterRoomRequest](), reflect.TypeFor[switchRoomRequest](), reflect.TypeFor[sendMessageRequest](), reflect.TypeFor[developmentTokenRequest](),
+	reflect.TypeFor[kickRequest](), reflect.TypeFor[adminSendMessageRequest](),
 }
 
 // keepsAll compares a request with the body that it was read from, as a lenient

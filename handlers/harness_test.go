@@ -388,6 +388,34 @@ func (c *client) open(address string, change ...func(*http.Request)) *stream {
 // resume is the cursor as EventSource sends it.
 func resume(id string) func(*http.Request) { return header("Last-Event-ID", id) }
 
+// clock is a store's clock that only moves when it is told to.
+type clock struct {
+	mu  sync.Mutex // guards now
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// sweep lets the store do what is due.
+func (s *service) sweep() {
+	s.Helper()
+	if err := s.store.Sweep(context.Background()); err != nil {
+		s.Fatal(err)
+	}
+}
+
 // sweepFor lets the store do what is due until a stream brings something. One
 // sweep may find a row locked, and leaves it to the next.
 func (s *service) sweepFor(waiting *stream) {

@@ -23,7 +23,11 @@ var requests = map[string]any{
 	"createRoom":             createRoomRequest{},
 	"enterRoom":              enterRoomRequest{},
 	"switchRoom":             switchRoomRequest{},
+	"kickMembers":            kickRequest{},
 	"sendRoomMessage":        sendMessageRequest{},
+	"adminCreateRoom":        createRoomRequest{},
+	"adminKickMembers":       kickRequest{},
+	"adminSendMessage":       adminSendMessageRequest{},
 	"createDevelopmentToken": developmentTokenRequest{},
 }
 
@@ -77,6 +81,9 @@ func compareFields(t *testing.T, where string, schema *openapi3.Schema, request 
 			typ = typ.Elem()
 		}
 		if typ.Kind() == reflect.Struct {
+			if required := slices.Contains(schema.Required, name); required != slices.Contains(rules(f.Tag.Get("validate")), "required") {
+				t.Errorf("%s: required in the contract: %v", where, required)
+			}
 			compareFields(t, where, property.Value, typ)
 			continue
 		}
@@ -126,6 +133,14 @@ func promisedRules(s *openapi3.Schema, required bool) []string {
 	case s.Type.Is("integer"):
 		rule("min=%d", int(*s.Min))
 		rule("max=%d", int(*s.Max))
+	case s.Type.Is("array"):
+		rule("min=%d", s.MinItems)
+		rule("max=%d", *s.MaxItems)
+		if s.UniqueItems {
+			rule("unique")
+		}
+		rule("dive")
+		all = append(all, promisedRules(s.Items.Value, false)...)
 	}
 	if s.Enum != nil {
 		words := make([]string, 0, len(s.Enum))
@@ -164,6 +179,11 @@ func TestContractLimits(t *testing.T) {
 		{"client message ID", room.MaxClientMessageIDBytes, property("SendMessageRequest", "clientMessageID").Extensions["x-maxBytes"]},
 		{"least member timeout", room.MinMemberTimeout.Seconds(), *schema("MemberTimeout").Min},
 		{"member timeout", room.MaxMemberTimeout.Seconds(), *schema("MemberTimeout").Max},
+		{"users kicked at once", room.MaxKicked, *property("KickRequest", "userIDs").MaxItems},
+		{"operator's reason", room.MaxNoteBytes, schema("OperatorReason").Extensions["x-maxBytes"]},
+		{"ban", room.MaxBan.Seconds(), *property("KickRequest", "banSeconds").Max},
+		{"room page", maxRoomPage, *parameter("/v1/admin/rooms", "limit").Max},
+		{"default room page", defaultRoomPage, parameter("/v1/admin/rooms", "limit").Default},
 		{"members", room.MaxMaxMembers, *schema("MaxMembers").Max},
 		{"member page", maxMemberPage, *parameter(members, "limit").Max},
 		{"default member page", defaultMemberPage, parameter(members, "limit").Default},

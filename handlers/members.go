@@ -26,6 +26,11 @@ type memberCountReply struct {
 }
 
 func (a *api) listMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.RoomByID(r.Context(), session.ID, id) })
+}
+
+// answerMembers lists the members of a room that the caller may see.
+func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() (room.Room, error)) error {
 	q := readQuery(r, "limit", "cursor", "userID"+repeatable)
 	limit := int(q.integer("limit", 1, maxMemberPage, defaultMemberPage))
 	after := q.memberCursor("cursor")
@@ -33,7 +38,7 @@ func (a *api) listMembers(w http.ResponseWriter, r *http.Request, session room.S
 	if err := q.err(); err != nil {
 		return err
 	}
-	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	in, err := find()
 	if err != nil {
 		return err
 	}
@@ -53,6 +58,22 @@ func (a *api) listMembers(w http.ResponseWriter, r *http.Request, session room.S
 		reply.NextCursor = encodeMemberCursor(next)
 	}
 	return a.answer(w, r, http.StatusOK, reply)
+}
+
+// kickMembers takes others out of a room that the session is in. It is granted
+// by name only.
+func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	var request kickRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	if _, err := a.Store.RoomByID(r.Context(), session.ID, id); err != nil {
+		return err
+	}
+	if err := session.Grants.Check(room.ActionKick, id); err != nil {
+		return err
+	}
+	return a.kick(w, r, id, request)
 }
 
 func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {

@@ -41,9 +41,22 @@ type Store interface {
 	LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error
 	RoomByID(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
 
+	Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error)
+	LivingRoom(ctx context.Context, id room.RoomID) (room.Room, error)
+	OpenRoom(ctx context.Context, id room.RoomID, b room.Blueprint) (room.Room, error)
+	DestroyRoom(ctx context.Context, id room.RoomID, note string) error
+	UserRooms(ctx context.Context, user room.UserID) ([]room.Room, error)
+	UserSessions(ctx context.Context, user room.UserID) ([]room.Session, error)
+	KickSession(ctx context.Context, user room.UserID, id room.SessionID, note string) error
+	KickUser(ctx context.Context, user room.UserID, note string) ([]room.SessionID, error)
+	Kick(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error)
+	Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error)
+	Unban(ctx context.Context, id room.RoomID, user room.UserID) error
+
 	Members(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
 	MembersByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.Member, error)
 
+	PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error)
 	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
 	MessagesBefore(ctx context.Context, r room.Room, before room.Seq, n int) ([]room.Message, error)
 	MessagesAfter(ctx context.Context, r room.Room, after room.Seq, n int) ([]room.Message, error)
@@ -115,8 +128,24 @@ func New(o Options) http.Handler {
 		r.Post("/v1/rooms/{roomID}/leave", a.withRoom(a.leaveRoom))
 		r.Get("/v1/rooms/{roomID}/members", a.withRoom(a.listMembers))
 		r.Get("/v1/rooms/{roomID}/members/count", a.withRoom(a.countMembers))
+		r.Post("/v1/rooms/{roomID}/kick", a.withRoom(a.kickMembers))
 		r.Post("/v1/rooms/{roomID}/messages", a.withRoom(a.sendRoomMessage))
 		r.Get("/v1/rooms/{roomID}/messages", a.withRoom(a.listRoomMessages))
+
+		r.Get("/v1/admin/rooms", a.withAdmin(a.adminListRooms))
+		r.Post("/v1/admin/rooms", a.withAdmin(a.adminCreateRoom))
+		r.Get("/v1/admin/rooms/{roomID}", a.withAdminRoom(a.adminGetRoom))
+		r.Delete("/v1/admin/rooms/{roomID}", a.withAdminRoom(a.adminDestroyRoom))
+		r.Get("/v1/admin/rooms/{roomID}/members", a.withAdminRoom(a.adminListMembers))
+		r.Delete("/v1/admin/rooms/{roomID}/members/{userID}", a.withAdminMember(a.adminKickMember))
+		r.Post("/v1/admin/rooms/{roomID}/kick", a.withAdminRoom(a.adminKickMembers))
+		r.Get("/v1/admin/rooms/{roomID}/bans", a.withAdminRoom(a.adminListBans))
+		r.Delete("/v1/admin/rooms/{roomID}/bans/{userID}", a.withAdminMember(a.adminUnban))
+		r.Post("/v1/admin/rooms/{roomID}/messages", a.withAdminRoom(a.adminSendMessage))
+		r.Get("/v1/admin/users/{userID}/rooms", a.withAdminUser(a.adminListUserRooms))
+		r.Get("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminListUserSessions))
+		r.Delete("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminEndUserSessions))
+		r.Delete("/v1/admin/users/{userID}/sessions/{sessionID}", a.withAdminUser(a.adminEndSession))
 
 		if o.Development {
 			r.Post("/dev/token", a.handle(a.createDevelopmentToken))

@@ -25,6 +25,8 @@ type sample struct {
 	schema               *openapi3.Schema // of the body
 }
 
+var samplePath = strings.NewReplacer("{roomID}", "lobby", "{userID}", "alice", "{sessionID}", "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10")
+
 // samples is a good call of every operation. What is asked with a session key
 // is asked by a member of the room lobby.
 func samples(s *service) []sample {
@@ -33,7 +35,7 @@ func samples(s *service) []sample {
 	for path, item := range openapi().Paths.Map() {
 		for method, op := range item.Operations() {
 			call := sample{
-				id: op.OperationID, method: method, path: strings.ReplaceAll(path, "{roomID}", "lobby"),
+				id: op.OperationID, method: method, path: samplePath.Replace(path),
 				keyed: wants(op, "sessionKey"), admin: wants(op, "adminToken"), roomed: strings.Contains(path, "{roomID}"),
 			}
 			if op.RequestBody != nil {
@@ -160,6 +162,18 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 			add("twice", name, "duplicate", with("30")+fmt.Sprintf(",%q:30", name))
 			add("too small", name, "min", with(fmt.Sprint(int(*s.Min)-1)))
 			add("too large", name, "max", with(fmt.Sprint(int(*s.Max)+1)))
+		case s.Type.Is("array"):
+			wrong = []string{"true", "1", "{}", `"x"`}
+			for _, entry := range []string{"1", "[]", "{}"} {
+				add(entry+" in it", name+"/0", "type", with("["+entry+"]"))
+			}
+			add("twice", name, "duplicate", with("[]")+fmt.Sprintf(",%q:[]", name))
+			add("empty", name, "min", with("[]"))
+			many := strings.Repeat(`"x",`, int(*s.MaxItems)) + `"x"`
+			add("too many", name, "max", with("["+many+"]"))
+			add("an entry twice", name, "unique", with(`["x","x"]`))
+			add("a null in it", name+"/0", "type", with("[null]"))
+			add("no ID in it", name+"/1", "userID", with(`["x","a b"]`))
 		default:
 			wrong = append(wrong, "1", "{}")
 			good := encoded(t, good[name])

@@ -105,18 +105,21 @@ func (a *api) getSession(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := session.Usable(now); err != nil {
 		return err
 	}
-	return a.answer(w, r, http.StatusOK, sessionReply{sessionState{
+	return a.answer(w, r, http.StatusOK, sessionReply{stateOf(session, now)})
+}
+
+func stateOf(session room.Session, now time.Time) sessionState {
+	return sessionState{
 		SessionID: session.ID, UserID: session.User.ID, UserName: session.User.Name, Device: session.Device,
 		State: session.State(now), CreatedAt: session.CreatedAt, TokenExpiresAt: session.TokenExpiresAt,
-	}})
+	}
 }
 
 func (a *api) endSession(w http.ResponseWriter, r *http.Request, session room.Session) error {
 	if err := a.Store.EndSession(r.Context(), session.ID); err != nil {
 		return err
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w)
 }
 
 type roomListReply struct {

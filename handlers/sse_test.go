@@ -210,6 +210,22 @@ func expect[B room.Body](s *stream) B {
 	return body
 }
 
+// skipTo is the next event of this type, whatever comes before.
+func skipTo[B room.Body](s *stream) B {
+	s.t.Helper()
+	var body B
+	for {
+		e := s.next()
+		if e.Type != string(body.Type()) {
+			continue
+		}
+		if err := json.Unmarshal(e.Data, &body); err != nil {
+			s.t.Fatalf("%s: %v", e.Type, err)
+		}
+		return body
+	}
+}
+
 // state expects a roomStateChanged and returns it as "state event".
 func (s *stream) state() string {
 	s.t.Helper()

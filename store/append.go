@@ -28,8 +28,9 @@ const (
 
 // appendItem is one message on its way into a log.
 type appendItem struct {
-	room    room.RoomID
-	session room.SessionID
+	room room.RoomID
+	// session must be in the room; nil where the sender need not be.
+	session *room.SessionID
 	message room.Message
 	body    string
 	// done gets the outcome; it has room for it, so that a caller who gave up
@@ -185,7 +186,7 @@ const appendMessages = `
 		SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
 			WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, at, body, ord)
 	), checked AS (
-		SELECT i.*, r.generation, r.last_seq, a.attending, e.seq AS prior_seq, e.body AS prior_body
+		SELECT i.*, r.generation, r.last_seq, a.attending OR i.session_id IS NULL AS attending, e.seq AS prior_seq, e.body AS prior_body
 		FROM input i
 		LEFT JOIN LATERAL (
 			SELECT generation, last_seq FROM rooms
@@ -202,7 +203,7 @@ const appendMessages = `
 		) e ON i.client_message_id IS NOT NULL
 	), accepted AS (
 		SELECT *, last_seq + row_number() OVER (PARTITION BY generation ORDER BY ord) AS seq
-		FROM checked WHERE attending AND prior_seq IS NULL
+		FROM checked WHERE generation IS NOT NULL AND attending AND prior_seq IS NULL
 	), appended AS (
 		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body)
 		SELECT generation, seq, $7, at, sender_id, client_message_id, body FROM accepted
@@ -221,14 +222,14 @@ func (a *appender) write(ctx context.Context, batch []appendItem) ([]appendOutco
 	n := len(batch)
 	var (
 		rooms    = make([]string, n)
-		sessions = make([]string, n)
+		sessions = make([]*room.SessionID, n)
 		senders  = make([]string, n)
 		retryIDs = make([]*string, n)
 		times    = make([]time.Time, n)
 		bodies   = make([]string, n)
 	)
 	for i, item := range batch {
-		rooms[i], sessions[i], senders[i] = string(item.room), string(item.session), string(item.message.Sender.ID)
+		rooms[i], sessions[i], senders[i] = string(item.room), item.session, string(item.message.Sender.ID)
 		times[i], bodies[i] = item.message.SentAt, item.body
 		if item.message.ClientMessageID != "" {
 			retryIDs[i] = &batch[i].message.ClientMessageID

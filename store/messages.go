@@ -16,18 +16,27 @@ import (
 // ClientMessageID returns the message of then. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom, room.ErrMessageIDReused.
 func (s *Store) PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error) {
+	return s.post(ctx, session.User, &session.ID, id, d)
+}
+
+// PostMessageAs is PostMessage for a sender who need not be in the room. Errors:
+// room.ErrRoomNotFound, room.ErrMessageIDReused.
+func (s *Store) PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error) {
+	return s.post(ctx, sender, nil, id, d)
+}
+
+// post appends a message to a room's log; a session must be in the room.
+func (s *Store) post(ctx context.Context, sender room.User, session *room.SessionID, id room.RoomID, d room.Draft) (room.Message, error) {
 	messageID, err := uuid.NewV7()
 	if err != nil {
 		return room.Message{}, fmt.Errorf("message ID: %w", err)
 	}
-	m := d.Message(room.MessageID(messageID.String()), session.User, s.now())
+	m := d.Message(room.MessageID(messageID.String()), sender, s.now())
 	body, err := json.Marshal(room.MessagesReceived{MessageList: []room.Message{m}})
 	if err != nil {
 		return room.Message{}, fmt.Errorf("encode message: %w", err)
 	}
-	placed, err := s.appender.append(ctx, appendItem{
-		room: id, session: session.ID, message: m, body: string(body),
-	})
+	placed, err := s.appender.append(ctx, appendItem{room: id, session: session, message: m, body: string(body)})
 	if err != nil {
 		return room.Message{}, err
 	}

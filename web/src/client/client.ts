@@ -235,7 +235,7 @@ export class Parlor {
         this.#change('connected', 'success');
         break;
       case 'connectionStateChanged':
-        this.#interrupt(event.data.event);
+        this.#interrupt(event.data);
         return;
       case 'reconnect':
         this.#stream.reconnectAfter(event.data.afterMs);
@@ -257,9 +257,9 @@ export class Parlor {
   }
 
   /** The server's last word on a stream. */
-  #interrupt(event: StreamEvents['connectionStateChanged']['event']): void {
+  #interrupt({ event, reason }: StreamEvents['connectionStateChanged']): void {
     if (event === 'slowConsumer') this.#change('reconnecting', event); // the stream ends and comes back
-    else this.#end(event);
+    else this.#end(event, reason);
   }
 
   async #renewUntil(deadline: number): Promise<void> {
@@ -274,17 +274,17 @@ export class Parlor {
     }
   }
 
-  #end(event: ConnectionEvent): void {
+  #end(event: ConnectionEvent, reason?: string): void {
     this.#stream.stop();
     clearTimeout(this.#renewal);
-    this.#change('disconnected', event);
+    this.#change('disconnected', event, reason);
   }
 
-  #change(state: ConnectionState, event: ConnectionEvent): void {
+  #change(state: ConnectionState, event: ConnectionEvent, reason?: string): void {
     // While it reconnects, each failed attempt is lost in its own way. What counts is why it began.
     if (this.#connectionState === state) return;
     this.#connectionState = state;
-    this.#listeners.emit('connectionStateChanged', { state, event });
+    this.#listeners.emit('connectionStateChanged', { state, event, ...(reason !== undefined && { reason }) });
   }
 }
 

@@ -11,6 +11,7 @@ export type ConnectionState = 'connecting' | 'connected' | 'reconnecting' | 'dis
  * - `serverGoingAway`: the server asked to come back in a moment.
  * - `slowConsumer`: this reader fell behind; it goes on where it was.
  * - `loggedOut`, `tokenExpired`: the session has ended.
+ * - `kickedOut`: the operator ended the session, or the user began too many; `reason` has what was said of it.
  * - `superseded`: another stream of the same session was opened, say in a duplicated tab.
  * - `sessionEnded`: the server does not know the session any more.
  * - `closed`: `close()` was called.
@@ -28,4 +29,6 @@ export type ConnectionEvent =
 export interface ConnectionStateChange {
   state: ConnectionState;
   event: ConnectionEvent;
+  /** What an operator said of the session's end. */
+  reason?: string;
 }

@@ -10,4 +10,4 @@ export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './
 export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
 export type { EnterRoomReply, MemberQuery, RoomOptions } from './rooms.ts';
-export type { LeaveReason, Limits, Member, Message, Room, Session, StreamEvents, User } from './types.ts';
+export type { LeaveReason, Limits, Member, Message, Room, RoomStateEvent, Session, StreamEvents, User } from './types.ts';

@@ -11,6 +11,7 @@ export type Session = Schemas['Session'];
 export type SessionReply = Schemas['CreateSessionReply'];
 export type Limits = Schemas['Limits'];
 export type LeaveReason = Schemas['LeaveReason'];
+export type RoomStateEvent = Schemas['RoomStateEvent'];
 export type ProblemDetails = Schemas['Problem'];
 
 /** What happens on a session's stream, by the name of the SSE event. */

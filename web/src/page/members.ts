@@ -5,6 +5,9 @@ import { byID, make } from './element.ts';
 /** How many members are listed; a number stands for the rest. */
 const LISTED = 100;
 
+/** A large room tells of comings and goings a while after: its size is asked for, and this often at most. */
+const RECOUNT_MS = 2000;
+
 /** Who is in the room: listed once, then kept up to date by the stream. */
 export class Members {
   readonly #list = byID('member-list', HTMLUListElement);
@@ -15,6 +18,7 @@ export class Members {
   readonly #members = new Map<string, Member>();
   #total = 0;
   #changes = 0;
+  #recounting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, roomID: string) {
     this.#parlor = parlor;
@@ -44,6 +48,7 @@ export class Members {
       this.#total++;
       if (this.#members.size < LISTED) this.#members.set(member.userID, member);
     }
+    this.#recount();
     this.#show();
   }
 
@@ -53,7 +58,18 @@ export class Members {
       this.#members.delete(userID);
       this.#total = Math.max(this.#total - 1, this.#members.size);
     }
+    this.#recount();
     this.#show();
+  }
+
+  #recount(): void {
+    if (this.#total <= LISTED || this.#recounting !== undefined) return;
+    this.#recounting = setTimeout(async () => {
+      this.#recounting = undefined;
+      const { count } = await this.#parlor.countMembers(this.#roomID).catch(() => ({ count: this.#total }));
+      this.#total = count;
+      this.#show();
+    }, RECOUNT_MS);
   }
 
   #show(): void {

@@ -1,4 +1,11 @@
-import { type ConnectionEvent, type ConnectionState, type Parlor, ParlorError, type Room } from '../client/index.ts';
+import {
+  type ConnectionEvent,
+  type ConnectionState,
+  type Parlor,
+  ParlorError,
+  type Room,
+  type RoomStateEvent,
+} from '../client/index.ts';
 import { Composer } from './composer.ts';
 import { byID } from './element.ts';
 import { History } from './history.ts';
@@ -6,7 +13,10 @@ import { Log } from './log.ts';
 import { Members } from './members.ts';
 import { Outbox } from './outbox.ts';
 import type { RoomChoice, Unsent } from './saved.ts';
-import { connectionWords, wordsForEnd, wordsForError, wordsForLeaving } from './words.ts';
+import { connectionWords, wordsForBeingOut, wordsForEnd, wordsForError, wordsForLeaving } from './words.ts';
+
+/** How long a session that comes back is told why it is out of the room. It comes with the same bytes, if at all. */
+const EXPLANATION_MS = 300;
 
 /** What the view asks of the page around it. */
 export interface RoomViewActions {
@@ -37,6 +47,7 @@ export class RoomView {
   #lastSeq = 0;
   /** Whether the view shows a room the session is in; while it enters one it does not. */
   #inside = false;
+  #unexplained: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, room: RoomChoice, actions: RoomViewActions) {
     this.#parlor = parlor;
@@ -102,6 +113,7 @@ export class RoomView {
     const known = room.generation === this.#generation && after > 0;
     this.#begin(room.generation);
     this.#inside = true;
+    this.#composer.enabled = true;
     const messages = known ? this.#history.loadAfter(after) : this.#history.loadNewest();
     await Promise.all([messages, this.#members.load()]);
     this.#showNotice('');
@@ -132,13 +144,14 @@ export class RoomView {
       return true;
     };
     return [
-      parlor.on('connectionStateChanged', ({ state, event }) => this.#showConnection(state, event)),
+      parlor.on('connectionStateChanged', ({ state, event, reason }) => this.#showConnection(state, event, reason)),
       parlor.on('sessionReady', ({ rooms }) => {
-        if (this.#inside && !rooms.some(({ roomID }) => roomID === this.#room.roomID)) void this.#enterAgain();
+        if (!this.#inside || rooms.some(({ roomID }) => roomID === this.#room.roomID)) return;
+        // Why comes next, where the server still knows it.
+        this.#unexplained = setTimeout(() => void this.#enterAgain(), EXPLANATION_MS);
       }),
-      parlor.on('roomStateChanged', ({ roomID, state, event }) => {
-        const out = state === 'disconnected' && (event === 'networkTimeout' || event === 'roomNotExist');
-        if (this.#inside && out && roomID === this.#room.roomID) void this.#enterAgain();
+      parlor.on('roomStateChanged', ({ roomID, state, event, reason }) => {
+        if (this.#inside && state === 'disconnected' && roomID === this.#room.roomID) this.#out(event, reason);
       }),
       parlor.on('roomReset', ({ room }) => {
         if (!this.#inside || room.roomID !== this.#room.roomID) return;
@@ -171,7 +184,22 @@ export class RoomView {
     ];
   }
 
-  /** The session was away for longer than the room lets its members be. */
+  /** The session is out of the room: for having been away too long, or because somebody decided so. */
+  #out(event: RoomStateEvent, reason?: string): void {
+    clearTimeout(this.#unexplained);
+    if (event === 'networkTimeout') {
+      void this.#enterAgain();
+      return;
+    }
+    this.#inside = false;
+    this.#composer.enabled = false;
+    const [label, act] =
+      event === 'kickedOut'
+        ? ['Back to the entrance', () => this.#actions.leave()]
+        : ['Enter again', () => void this.#enterAgain()];
+    this.#showNotice(wordsForBeingOut(event, reason), label, act);
+  }
+
   async #enterAgain(): Promise<void> {
     this.#inside = false; // until entered; further events that say so change nothing
     const after = this.#lastSeq;
@@ -190,7 +218,7 @@ export class RoomView {
     }
   }
 
-  #showConnection(state: ConnectionState, event?: ConnectionEvent): void {
+  #showConnection(state: ConnectionState, event?: ConnectionEvent, reason?: string): void {
     this.#connection.dataset['state'] = state;
     this.#connectionWords.textContent = connectionWords[state];
     if (state !== 'disconnected' || event === undefined) return;
@@ -199,7 +227,7 @@ export class RoomView {
       event === 'superseded'
         ? ['Continue here', () => this.#actions.reclaim()]
         : ['Back to the entrance', () => this.#actions.leave()];
-    this.#showNotice(wordsForEnd(event), label, act);
+    this.#showNotice(wordsForEnd(event, reason), label, act);
   }
 
   #showNotice(words: string, label = '', act = () => {}): void {

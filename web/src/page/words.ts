@@ -1,4 +1,10 @@
-import { type ConnectionEvent, type ConnectionState, type LeaveReason, ParlorError } from '../client/index.ts';
+import {
+  type ConnectionEvent,
+  type ConnectionState,
+  type LeaveReason,
+  ParlorError,
+  type RoomStateEvent,
+} from '../client/index.ts';
 
 /** What went wrong, for people. The server's own words serve where these know no better ones. */
 export function wordsForError(error: unknown): string {
@@ -18,6 +24,8 @@ export function wordsForError(error: unknown): string {
       return 'Development tokens are given out on this machine itself only. Open this page as http://localhost.';
     case 'not_granted':
       return 'Your token does not allow that in this room.';
+    case 'banned':
+      return 'You were taken out of this room and may not come back yet.';
     case 'room_full':
       return 'The room is full.';
     case 'too_many_rooms':
@@ -40,14 +48,14 @@ export const connectionWords: Record<ConnectionState, string> = {
 };
 
 /** Why the connection is gone for good. */
-export function wordsForEnd(event: ConnectionEvent): string {
+export function wordsForEnd(event: ConnectionEvent, reason = ''): string {
   switch (event) {
     case 'superseded':
       return 'This session goes on in another tab.';
     case 'tokenExpired':
       return 'Your token has expired.';
     case 'kickedOut':
-      return 'You logged in elsewhere once too often.';
+      return reason === '' ? 'You were logged out, or logged in elsewhere once too often.' : `You were logged out: ${reason}`;
     default:
       return 'Your session has ended.';
   }
@@ -61,8 +69,24 @@ const reasons: Record<LeaveReason, string> = {
   switched: ': went to another room',
   replaced: ': came in elsewhere',
   kicked: ': taken out',
+  roomDestroyed: ': the room was closed',
 };
 
 export function wordsForLeaving(name: string, reason: LeaveReason): string {
   return `${name} left${reasons[reason] ?? `: ${reason}`}`;
+}
+
+/** Why one is out of a room that one did not leave. */
+export function wordsForBeingOut(event: RoomStateEvent, reason = ''): string {
+  const because = reason === '' ? '.' : `: ${reason}`;
+  switch (event) {
+    case 'kickedOut':
+      return `You were taken out of the room${because}`;
+    case 'roomNotExist':
+      return `The room was closed${because}`;
+    case 'replaced':
+      return 'You entered this room elsewhere.';
+    default:
+      return 'You are not in the room any more.';
+  }
 }

@@ -1,0 +1,263 @@
+package handlers
+
+import (
+	"cmp"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"parlor/room"
+)
+
+// The calls of the customer's servers. They act on any room and any user, and
+// are let in by an admin token.
+
+const (
+	defaultRoomPage = 100
+	maxRoomPage     = 500
+)
+
+type roomPageReply struct {
+	Rooms      []room.Room `json:"rooms"`
+	NextCursor string      `json:"nextCursor,omitempty"`
+}
+
+func (a *api) adminListRooms(w http.ResponseWriter, r *http.Request) error {
+	q := readQuery(r, "prefix", "cursor", "limit")
+	prefix := q.roomPrefix("prefix")
+	after := q.roomCursor("cursor")
+	limit := int(q.integer("limit", 1, maxRoomPage, defaultRoomPage))
+	if err := q.err(); err != nil {
+		return err
+	}
+	rooms, more, err := a.Store.Rooms(r.Context(), prefix, after, limit)
+	if err != nil {
+		return err
+	}
+	reply := roomPageReply{Rooms: rooms}
+	if more {
+		reply.NextCursor = encodeRoomCursor(rooms[len(rooms)-1].ID)
+	}
+	return a.answer(w, r, http.StatusOK, reply)
+}
+
+func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request) error {
+	var request createRoomRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	opened, err := a.Store.OpenRoom(r.Context(), request.RoomID, request.Config.blueprint(request.RoomName))
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", adminRoomPath(opened.ID))
+	return a.answer(w, r, http.StatusCreated, roomReply{opened})
+}
+
+func adminRoomPath(id room.RoomID) string { return "/v1/admin/rooms/" + url.PathEscape(string(id)) }
+
+func (a *api) adminGetRoom(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+	found, err := a.Store.LivingRoom(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, roomReply{found})
+}
+
+func (a *api) adminDestroyRoom(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+	q := readQuery(r, "reason")
+	note := q.note()
+	if err := q.err(); err != nil {
+		return err
+	}
+	if err := a.Store.DestroyRoom(r.Context(), id, note); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+func (a *api) adminListMembers(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.LivingRoom(r.Context(), id) })
+}
+
+func (a *api) adminKickMember(w http.ResponseWriter, r *http.Request, id room.RoomID, user room.UserID) error {
+	q := readQuery(r, "reason", "banSeconds")
+	note := q.note()
+	ban := room.Seconds(q.integer("banSeconds", 0, int64(room.MaxBan/time.Second), 0)).Duration()
+	if err := q.err(); err != nil {
+		return err
+	}
+	kicked, err := a.Store.Kick(r.Context(), id, []room.UserID{user}, note, ban)
+	if err != nil {
+		return err
+	}
+	if len(kicked) == 0 && ban == 0 {
+		return room.ErrMemberNotFound
+	}
+	return noContent(w)
+}
+
+type kickRequest struct {
+	UserIDs    []room.UserID `json:"userIDs" validate:"required,min=1,max=50,unique,dive,userID"`
+	Reason     string        `json:"reason" validate:"maxBytes=256"`
+	BanSeconds room.Seconds  `json:"banSeconds" validate:"min=0,max=31536000"`
+}
+
+type kickReply struct {
+	KickedList    []room.UserID `json:"kickedList"`
+	ErrorUserList []room.UserID `json:"errorUserList"`
+}
+
+func (a *api) adminKickMembers(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+	var request kickRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	return a.kick(w, r, id, request)
+}
+
+func (a *api) kick(w http.ResponseWriter, r *http.Request, id room.RoomID, request kickRequest) error {
+	kicked, err := a.Store.Kick(r.Context(), id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
+	if err != nil {
+		return err
+	}
+	absent := slices.DeleteFunc(slices.Clone(request.UserIDs), func(id room.UserID) bool { return slices.Contains(kicked, id) })
+	return a.answer(w, r, http.StatusOK, kickReply{KickedList: kicked, ErrorUserList: absent})
+}
+
+type banListReply struct {
+	Bans []room.Ban `json:"bans"`
+}
+
+func (a *api) adminListBans(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+	bans, err := a.Store.Bans(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, banListReply{bans})
+}
+
+func (a *api) adminUnban(w http.ResponseWriter, r *http.Request, id room.RoomID, user room.UserID) error {
+	if err := a.Store.Unban(r.Context(), id, user); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+type adminSendMessageRequest struct {
+	Sender  *senderRequest      `json:"sender" validate:"required"`
+	Message *sendMessageRequest `json:"message" validate:"required"`
+}
+
+type senderRequest struct {
+	UserID   room.UserID `json:"userID" validate:"required,userID"`
+	UserName *string     `json:"userName" validate:"omitnil,min=1,maxBytes=256"`
+}
+
+func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+	var request adminSendMessageRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	sender := room.User{ID: request.Sender.UserID, Name: cmp.Or(given(request.Sender.UserName), string(request.Sender.UserID))}
+	m, err := a.Store.PostMessageAs(r.Context(), sender, id, request.Message.draft())
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusCreated, messageReply{m})
+}
+
+func (a *api) adminListUserRooms(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+	rooms, err := a.Store.UserRooms(r.Context(), user)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, roomListReply{rooms})
+}
+
+type sessionListReply struct {
+	Sessions []sessionState `json:"sessions"`
+}
+
+func (a *api) adminListUserSessions(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+	sessions, err := a.Store.UserSessions(r.Context(), user)
+	if err != nil {
+		return err
+	}
+	reply := sessionListReply{Sessions: make([]sessionState, 0, len(sessions))}
+	for _, session := range sessions {
+		reply.Sessions = append(reply.Sessions, stateOf(session, time.Now()))
+	}
+	return a.answer(w, r, http.StatusOK, reply)
+}
+
+type endSessionsReply struct {
+	SessionIDs []room.SessionID `json:"sessionIDs"`
+}
+
+func (a *api) adminEndUserSessions(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+	q := readQuery(r, "reason")
+	note := q.note()
+	if err := q.err(); err != nil {
+		return err
+	}
+	ended, err := a.Store.KickUser(r.Context(), user, note)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, endSessionsReply{ended})
+}
+
+func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+	session, err := pathSessionID(r)
+	if err != nil {
+		return err
+	}
+	q := readQuery(r, "reason")
+	note := q.note()
+	if err := q.err(); err != nil {
+		return err
+	}
+	if err := a.Store.KickSession(r.Context(), user, session, note); err != nil {
+		return err
+	}
+	return noContent(w)
+}
+
+// note is what the operator says of what is asked for.
+func (q *query) note() string { return q.text("reason", room.MaxNoteBytes) }
+
+// A room cursor travels as base64 of the last roomID of a page: opaque, so that
+// nobody builds on what is inside.
+func encodeRoomCursor(id room.RoomID) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(id))
+}
+
+func (q *query) roomCursor(name string) room.RoomID {
+	if !q.has(name) {
+		return ""
+	}
+	text, err := base64.RawURLEncoding.DecodeString(q.values.Get(name))
+	id := room.RoomID(text)
+	if err != nil || !id.Valid() || encodeRoomCursor(id) != q.values.Get(name) {
+		q.fault(name, "cursor", "is not a nextCursor of this list")
+		return ""
+	}
+	return id
+}
+
+// roomPrefix is what roomIDs may begin with.
+func (q *query) roomPrefix(name string) string {
+	if !q.has(name) {
+		return ""
+	}
+	prefix := q.values.Get(name)
+	// The dot and two dots begin IDs and are none.
+	if !room.RoomID(prefix).Valid() && prefix != "." && prefix != ".." {
+		q.fault(name, "roomID", "must be the beginning of a valid ID: see RoomID in openapi.yaml")
+		return ""
+	}
+	return prefix
+}
