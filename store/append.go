@@ -158,6 +158,9 @@ func (a *appender) commit(batch []appendItem) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
 	outcomes, change, err := a.write(ctx, batch)
+	for try := 1; deadlocked(err) && try < maxTries; try++ {
+		outcomes, change, err = a.write(ctx, batch)
+	}
 	if err != nil {
 		err = a.store.failed(fmt.Errorf("append %d messages: %w", len(batch), err))
 		for _, item := range batch {
@@ -173,16 +176,22 @@ func (a *appender) commit(batch []appendItem) {
 
 // lockForAppend is a statement of its own because its locks come first: the
 // statement after it, with a snapshot taken under them, sees every member that
-// left and every message that was stored before.
+// left and every message that was stored before. It leaves behind which rooms
+// are locked: the one after it also sees rooms that came to life in between, and
+// must not touch them.
 const lockForAppend = `
-	SELECT FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL
-	ORDER BY generation FOR NO KEY UPDATE`
+	SELECT set_config('parlor.locked', coalesce(string_agg(generation::text, ','), ''), true) FROM (
+		SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL
+		ORDER BY generation FOR NO KEY UPDATE
+	) locked`
 
 // appendMessages decides over and stores a whole batch. A LATERAL with a LIMIT
 // holds the planner to one index lookup an item, whatever it believes about
 // tables that grow faster than their statistics.
 const appendMessages = `
-	WITH input AS (
+	WITH locked AS MATERIALIZED (
+		SELECT string_to_array(current_setting('parlor.locked'), ',')::bigint[] AS generations
+	), input AS (
 		SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
 			WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, at, body, ord)
 	), checked AS (
@@ -190,7 +199,8 @@ const appendMessages = `
 		FROM input i
 		LEFT JOIN LATERAL (
 			SELECT generation, last_seq FROM rooms
-			WHERE room_id = i.room_id AND destroyed_at IS NULL LIMIT 1
+			WHERE room_id = i.room_id AND destroyed_at IS NULL
+				AND generation = ANY ((SELECT generations FROM locked)::bigint[]) LIMIT 1
 		) r ON true
 		LEFT JOIN LATERAL (
 			SELECT true AS attending FROM attendances

@@ -13,7 +13,7 @@ import (
 // replaced.
 func banUsers(ctx context.Context, tx pgx.Tx, id room.RoomID, users []room.UserID, note string, until time.Time) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO bans (room_id, user_id, until, note) SELECT $1, unnest($2::text[]), $3, $4
+		INSERT INTO bans (room_id, user_id, until, note) SELECT DISTINCT $1, unnest($2::text[]), $3::timestamptz, $4
 		ON CONFLICT (room_id, user_id) DO UPDATE SET until = excluded.until, note = excluded.note`,
 		id, users, until, note)
 	return err

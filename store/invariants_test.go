@@ -12,12 +12,22 @@ import (
 	"parlor/store"
 )
 
-// TestManyClientsKeepTheInvariants lets clients do random things to the same few
-// rooms at once, while sweeps go on, and then asks SQL whether all still holds.
+// TestManyClientsKeepTheInvariants lets clients and an operator do random things
+// to the same few rooms at once, while sweeps go on, and then asks SQL whether
+// all still holds. One of the rooms is about as large as a room may be that tells
+// of its members at once.
 func TestManyClientsKeepTheInvariants(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 2, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
-	const clients, rooms, steps = 32, 4, 60
+	const clients, rooms, duration = 32, 4, 30 * time.Second
+	first := newSession(t, f.Store, "u000")
+	if _, err := f.CreateRoom(t.Context(), first.ID, "hall", room.Blueprint{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {
+		t.Fatal(err)
+	}
+	attach(t, f, first)
+	for _, s := range crowd(t, f, "hall", 1, room.ToldAtOnce-clients/4) {
+		attach(t, f, s)
+	}
 	stop := make(chan struct{})
 	var sweeping, working sync.WaitGroup
 	sweeping.Go(func() {
@@ -34,12 +44,18 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 			}
 		}
 	})
+	deadline := time.Now().Add(duration)
+	steps := make([]int, clients)
 	for i := range clients {
 		working.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(i), 1))
 			session := newSession(t, f.Store, fmt.Sprintf("user%d", i/2)) // two sessions a user
-			for range steps {
-				err := randomStep(t, f, random, &session, roomOf(random.IntN(rooms)), i)
+			for ; time.Now().Before(deadline); steps[i]++ {
+				id := roomOf(random.IntN(rooms))
+				if random.IntN(3) == 0 {
+					id = "hall"
+				}
+				err := randomStep(t, f, random, &session, id, i)
 				var rule *room.Error
 				if err != nil && (!errors.As(err, &rule) || rule.Kind == room.Unavailable) {
 					t.Errorf("client %d: %v", i, err)
@@ -52,10 +68,24 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	close(stop)
 	sweeping.Wait()
 	checkInvariants(t, f)
+	t.Logf("%d steps", sum(steps))
+	for i, n := range steps {
+		if n < 50 {
+			t.Errorf("client %d came to do only %d things", i, n)
+		}
+	}
+}
+
+func sum(numbers []int) (total int) {
+	for _, n := range numbers {
+		total += n
+	}
+	return total
 }
 
 func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, client int) error {
-	switch random.IntN(12) {
+	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
+	switch random.IntN(20) {
 	case 0:
 		_, err := f.CreateRoom(t.Context(), session.ID, id, room.Blueprint{})
 		return err
@@ -65,29 +95,49 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 	case 3, 4:
 		_, _, err := f.EnterRoom(t.Context(), session.ID, id, room.Blueprint{})
 		return err
-	case 5:
+	case 5, 6:
 		return f.LeaveRoom(t.Context(), session.ID, id)
-	case 6:
+	case 7:
 		a, err := f.Attach(t.Context(), session.ID, nil)
 		if err == nil && random.IntN(2) == 0 {
 			f.Detach(session.ID, a.StreamNo, f.clock.Now())
 		}
 		return err
-	case 8:
+	case 8, 9:
 		_, _, err := f.SwitchRoom(t.Context(), session.ID, id, roomOf(random.IntN(4)), random.IntN(2) == 0, room.Blueprint{Settings: room.Settings{
 			DestroyDelay: new(room.Seconds(random.IntN(3))),
 			SameUser:     new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
 		}})
 		return err
-	case 9:
+	case 10:
 		_, err := f.LeaveAllRooms(t.Context(), session.ID)
 		return err
-	case 7:
+	case 11:
 		if random.IntN(4) > 0 {
 			return nil
 		}
 		err := f.EndSession(t.Context(), session.ID)
 		*session = newSession(t, f.Store, fmt.Sprintf("user%d", client/2))
+		return err
+	case 12:
+		if random.IntN(4) > 0 {
+			return nil
+		}
+		_, err := f.KickUser(t.Context(), someone, "enough")
+		return err
+	case 13:
+		_, err := f.OpenRoom(t.Context(), id, room.Blueprint{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1 + random.IntN(3)))}})
+		return err
+	case 14:
+		if id == "hall" {
+			return nil // or it would be a small room soon
+		}
+		return f.DestroyRoom(t.Context(), id, "over")
+	case 15:
+		_, err := f.Kick(t.Context(), id, []room.UserID{someone, session.User.ID}, "out", time.Duration(random.IntN(2))*time.Second)
+		return err
+	case 16:
+		_, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, id, textDraft("hello"))
 		return err
 	default:
 		_, err := f.PostMessage(t.Context(), *session, id, textDraft("hello"))
@@ -127,7 +177,7 @@ var invariants = map[string]string{
 			SELECT *, lag(joined, 1, false) OVER (PARTITION BY generation, user_id ORDER BY seq) AS was_in FROM moves
 		)
 		SELECT count(*) FROM pairs WHERE joined = was_in`,
-	"who joined last is a member, and nobody else": `
+	"whom the log knows is a member or about to be told of, and nobody else": `
 		WITH moves AS (
 			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id, type = 'roomMemberJoined' AS joined
 			FROM events JOIN rooms USING (generation), jsonb_array_elements(body::jsonb -> 'memberList') m
@@ -135,7 +185,27 @@ var invariants = map[string]string{
 			ORDER BY generation, m ->> 'userID', seq DESC
 		)
 		SELECT count(*) FROM (SELECT generation, user_id FROM moves WHERE joined) a
-		FULL JOIN members b USING (generation, user_id) WHERE a.user_id IS NULL OR b.user_id IS NULL`,
+		FULL JOIN (
+			SELECT generation, user_id FROM members WHERE announced
+			UNION ALL SELECT generation, user_id FROM partings JOIN rooms USING (generation) WHERE destroyed_at IS NULL
+		) b USING (generation, user_id) WHERE a.user_id IS NULL OR b.user_id IS NULL`,
+	"a room that has something to tell knows it": `
+		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND NOT untold AND (
+			EXISTS (SELECT FROM members m WHERE m.generation = r.generation AND NOT announced)
+			OR EXISTS (SELECT FROM partings p WHERE p.generation = r.generation))`,
+	"nobody is told of as gone who is in": `
+		SELECT count(*) FROM partings JOIN members USING (generation, user_id)`,
+	"a destroyed room's log has told of all who went": `
+		WITH moves AS (
+			SELECT DISTINCT ON (generation, m ->> 'userID') type = 'roomMemberJoined' AS joined
+			FROM events JOIN rooms USING (generation), jsonb_array_elements(body::jsonb -> 'memberList') m
+			WHERE type IN ('roomMemberJoined', 'roomMemberLeft') AND destroyed_at IS NOT NULL
+			ORDER BY generation, m ->> 'userID', seq DESC
+		)
+		SELECT count(*) FROM moves WHERE joined`,
+	"no orphans": `
+		SELECT (SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.generation = e.generation))
+			+ (SELECT count(*) FROM attendances a WHERE NOT EXISTS (SELECT FROM members m WHERE m.generation = a.generation AND m.user_id = a.user_id))`,
 }
 
 func checkInvariants(t *testing.T, f fixture) {

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -68,7 +67,7 @@ func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]ro
 		if err != nil {
 			return room.Change{}, err
 		}
-		c, err := leaveRooms(ctx, tx, who, nil, room.ReasonLeft, "", now)
+		c, err := leaveRooms(ctx, tx, []room.SessionID{who.ID}, nil, room.ReasonLeft, "", now)
 		left = make([]room.RoomID, 0, len(c.Departures)) // anew with each try
 		for _, d := range c.Departures {
 			left = append(left, d.Room)
@@ -91,7 +90,7 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 		if err != nil {
 			return c, err
 		}
-		if c, err = leaveRooms(ctx, tx, who, []room.Generation{r.Generation}, room.ReasonLeft, "", now); err != nil {
+		if c, err = leaveRooms(ctx, tx, []room.SessionID{who.ID}, []room.Generation{r.Generation}, room.ReasonLeft, "", now); err != nil {
 			return c, err
 		}
 		if len(c.Departures) == 0 {
@@ -101,29 +100,30 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 	})
 }
 
-// leaveRooms takes a session, whose row the transaction holds, out of those of
-// the rooms that it is in; nil means out of all.
-func leaveRooms(ctx context.Context, tx pgx.Tx, session room.Session, rooms []room.Generation, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+// leaveRooms takes sessions, whose rows the transaction holds, out of those of
+// the rooms that they are in; nil means out of all. It goes room by room, because
+// that is the order of the locks.
+func leaveRooms(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, rooms []room.Generation, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
 	locked, err := lockRoomsWhere(ctx, tx, `r.generation IN (
-		SELECT generation FROM attendances WHERE session_id = $1 AND ($2::bigint[] IS NULL OR generation = ANY ($2)))`,
-		session.ID, rooms)
+		SELECT generation FROM attendances WHERE session_id = ANY ($1) AND ($2::bigint[] IS NULL OR generation = ANY ($2)))`,
+		sessions, rooms)
 	if err != nil {
 		return room.Change{}, err
 	}
 	var c room.Change
 	for _, r := range locked {
-		r, told, err := announceLast(ctx, tx, r, 1, now)
+		r, told, err := announceLast(ctx, tx, r, len(sessions), now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		l, err := leaver(ctx, tx, r, session)
+		l, err := leavers(ctx, tx, r, bySession, sessions)
 		if err != nil {
 			return room.Change{}, err
 		}
-		if len(l.Sessions) == 0 {
-			continue // another session of the user took its place meanwhile
+		if len(l) == 0 {
+			continue // others took their places meanwhile
 		}
-		left, err := leave(ctx, tx, r, []room.Leaver{l}, reason, note, now)
+		left, err := leave(ctx, tx, r, l, reason, note, now)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -132,20 +132,29 @@ func leaveRooms(ctx context.Context, tx pgx.Tx, session room.Session, rooms []ro
 	return c, nil
 }
 
-// leaver reads what the rules need to know of a session that leaves. One that
-// is not in the room has no sessions.
-func leaver(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session) (room.Leaver, error) {
-	l := room.Leaver{User: session.User, Sessions: []room.SessionID{session.ID}}
-	err := tx.QueryRow(ctx, `
-		SELECT m.user_name, NOT m.announced, NOT EXISTS (
-			SELECT FROM attendances o WHERE o.generation = m.generation AND o.user_id = m.user_id AND o.session_id <> $2)
-		FROM attendances a JOIN members m USING (generation, user_id)
-		WHERE a.generation = $1 AND a.session_id = $2`,
-		r.Generation, session.ID).Scan(&l.User.Name, &l.Untold, &l.Last)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return room.Leaver{}, nil
+// Who leaves is named by sessions, or by users with all their sessions.
+const (
+	bySession = "a.session_id = ANY ($2)"
+	byUser    = "a.user_id = ANY ($2)"
+)
+
+// leavers reads what the rules need to know of those who leave a room whose row
+// the transaction holds, in order of entering. Who is not in it is left out.
+func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.Leaver, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
+			bool_and(`+which+`)
+		FROM members m JOIN attendances a USING (generation, user_id)
+		WHERE m.generation = $1 AND m.user_id IN (SELECT user_id FROM attendances a WHERE generation = $1 AND `+which+`)
+		GROUP BY m.generation, m.user_id ORDER BY m.joined_seq, m.user_id`, r.Generation, ids)
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Leaver, error) {
+		var l room.Leaver
+		err := row.Scan(&l.User.ID, &l.User.Name, &l.Untold, &l.Sessions, &l.Last)
+		return l, err
+	})
 }
 
 // leave writes what the rules decide of leavers.
@@ -186,41 +195,23 @@ func (s *Store) Kick(ctx context.Context, id room.RoomID, users []room.UserID, n
 		if err != nil {
 			return room.Change{}, err
 		}
-		leavers, err := membersWithSessions(ctx, tx, r, users)
+		l, err := leavers(ctx, tx, r, byUser, users)
 		if err != nil {
 			return room.Change{}, err
 		}
-		for _, l := range leavers {
-			kicked = append(kicked, l.User.ID)
+		for _, kick := range l {
+			kicked = append(kicked, kick.User.ID)
 		}
 		if ban > 0 {
 			if err := banUsers(ctx, tx, id, users, note, now.Add(ban)); err != nil {
 				return room.Change{}, err
 			}
 		}
-		if len(leavers) == 0 {
+		if len(l) == 0 {
 			return room.Change{}, nil
 		}
-		left, err := leave(ctx, tx, r, leavers, room.ReasonKicked, note, now)
+		left, err := leave(ctx, tx, r, l, room.ReasonKicked, note, now)
 		return told.And(left), err
 	})
 	return kicked, err
-}
-
-// membersWithSessions reads those of the users who are in a room, each with all
-// sessions there.
-func membersWithSessions(ctx context.Context, tx pgx.Tx, r room.Room, users []room.UserID) ([]room.Leaver, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay)
-		FROM members m JOIN attendances a USING (generation, user_id)
-		WHERE m.generation = $1 AND m.user_id = ANY ($2)
-		GROUP BY m.generation, m.user_id ORDER BY m.joined_seq, m.user_id`, r.Generation, users)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Leaver, error) {
-		l := room.Leaver{Last: true}
-		err := row.Scan(&l.User.ID, &l.User.Name, &l.Untold, &l.Sessions)
-		return l, err
-	})
 }

@@ -44,7 +44,7 @@ func (s *Store) dropLease() {
 func (s *Store) detachOrphans(ctx context.Context, now time.Time) error {
 	_, err := s.pool.Exec(ctx, `
 		WITH dead AS (
-			SELECT node_id, lease_until FROM nodes WHERE lease_until <= $1 FOR UPDATE SKIP LOCKED
+			SELECT node_id, lease_until FROM nodes WHERE lease_until <= $1 FOR NO KEY UPDATE SKIP LOCKED
 		), gone AS (
 			DELETE FROM nodes USING dead WHERE nodes.node_id = dead.node_id
 		)

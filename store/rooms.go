@@ -262,11 +262,11 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		if old, c, err = announceLast(ctx, tx, old, 1, now); err != nil {
 			return c, err
 		}
-		l, err := leaver(ctx, tx, old, who)
+		l, err := leavers(ctx, tx, old, bySession, []room.SessionID{who.ID})
 		if err != nil {
 			return c, err
 		}
-		if len(l.Sessions) == 0 {
+		if len(l) == 0 {
 			return c, room.ErrNotInRoom
 		}
 		entered, ok = rooms[to]
@@ -286,14 +286,14 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 			return c, err
 		}
 		e.Created = created
-		if l.Last {
+		if l[0].Last {
 			e.Rooms-- // the old room makes place for the new one
 		}
 		var joined room.Change
 		if entered, joined, err = join(ctx, tx, entered, e, now); err != nil {
 			return c, err
 		}
-		left, err := leave(ctx, tx, old, []room.Leaver{l}, room.ReasonSwitched, "", now)
+		left, err := leave(ctx, tx, old, l, room.ReasonSwitched, "", now)
 		return c.And(joined).And(left), err
 	})
 	return entered, created, err

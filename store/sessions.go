@@ -86,26 +86,21 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 
 // endOldest ends the user's sessions over the limit.
 func (s *Store) endOldest(ctx context.Context, tx pgx.Tx, user room.UserID) (room.Change, error) {
-	rows, err := tx.Query(ctx, "SELECT "+sessionColumns+` FROM sessions
-		WHERE user_id = $1 AND ended_at IS NULL ORDER BY created_at DESC, session_id DESC OFFSET $2 FOR UPDATE`,
-		user, s.o.SessionsPerUser)
+	rows, err := tx.Query(ctx, `SELECT session_id FROM sessions WHERE session_id IN (
+			SELECT session_id FROM sessions WHERE user_id = $1 AND ended_at IS NULL
+			ORDER BY created_at DESC, session_id DESC OFFSET $2
+		) AND ended_at IS NULL ORDER BY session_id FOR NO KEY UPDATE`, user, s.o.SessionsPerUser)
 	if err != nil {
 		return room.Change{}, err
 	}
-	oldest, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Session, error) { return scanSession(row) })
+	oldest, err := pgx.CollectRows(rows, pgx.RowTo[room.SessionID])
 	if err != nil {
 		return room.Change{}, err
 	}
-	var c room.Change
-	for _, session := range oldest {
-		ended, err := endSession(ctx, tx, session, room.EndKickedOut, "", s.now())
-		if err != nil {
-			return room.Change{}, err
-		}
-		s.keys.forget(session.ID)
-		c = c.And(ended)
+	for _, id := range oldest {
+		s.keys.forget(id)
 	}
-	return c, nil
+	return endSessions(ctx, tx, oldest, room.EndKickedOut, "", s.now())
 }
 
 // SessionByKey is the session of a session key. The answer may be a second
@@ -175,14 +170,14 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 // EndSession takes a session out of its rooms and makes its keys useless.
 // Ending it again changes nothing.
 func (s *Store) EndSession(ctx context.Context, id room.SessionID) error {
-	_, err := s.endSessions(ctx, "session_id = $1", room.EndLoggedOut, "", id)
+	_, err := s.endSessionsWhere(ctx, "session_id = $1", room.EndLoggedOut, "", id)
 	return err
 }
 
 // KickSession ends a session of a user for the operator's reason. Errors:
 // room.ErrSessionNotFound.
 func (s *Store) KickSession(ctx context.Context, user room.UserID, id room.SessionID, note string) error {
-	ended, err := s.endSessions(ctx, "user_id = $1 AND session_id = $2", room.EndKickedOut, note, user, id)
+	ended, err := s.endSessionsWhere(ctx, "user_id = $1 AND session_id = $2", room.EndKickedOut, note, user, id)
 	if err == nil && len(ended) == 0 {
 		return room.ErrSessionNotFound
 	}
@@ -192,33 +187,23 @@ func (s *Store) KickSession(ctx context.Context, user room.UserID, id room.Sessi
 // KickUser ends all sessions of a user for the operator's reason, and returns
 // them.
 func (s *Store) KickUser(ctx context.Context, user room.UserID, note string) ([]room.SessionID, error) {
-	return s.endSessions(ctx, "user_id = $1", room.EndKickedOut, note, user)
+	return s.endSessionsWhere(ctx, "user_id = $1", room.EndKickedOut, note, user)
 }
 
-// endSessions ends those of the sessions that are not over.
-func (s *Store) endSessions(ctx context.Context, which string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
+// endSessionsWhere ends those of the sessions that are not over, and returns
+// them.
+func (s *Store) endSessionsWhere(ctx context.Context, condition string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
 	var ended []room.SessionID
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
-		ended = []room.SessionID{} // anew with each try
-		rows, err := tx.Query(ctx, "SELECT "+sessionColumns+" FROM sessions WHERE "+which+
-			" AND ended_at IS NULL ORDER BY session_id FOR UPDATE", args...)
+		rows, err := tx.Query(ctx, "SELECT session_id FROM sessions WHERE "+condition+
+			" AND ended_at IS NULL ORDER BY session_id FOR NO KEY UPDATE", args...)
 		if err != nil {
 			return c, err
 		}
-		sessions, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Session, error) { return scanSession(row) })
-		if err != nil {
+		if ended, err = pgx.CollectRows(rows, pgx.RowTo[room.SessionID]); err != nil {
 			return c, err
 		}
-		now := s.now()
-		for _, session := range sessions {
-			over, err := endSession(ctx, tx, session, reason, note, now)
-			if err != nil {
-				return room.Change{}, err
-			}
-			c = c.And(over)
-			ended = append(ended, session.ID)
-		}
-		return c, nil
+		return endSessions(ctx, tx, ended, reason, note, s.now())
 	})
 	for _, id := range ended {
 		s.keys.forget(id)
@@ -226,16 +211,21 @@ func (s *Store) endSessions(ctx context.Context, which string, reason room.EndRe
 	return ended, err
 }
 
-// endSession ends a session whose row the transaction holds.
-func endSession(ctx context.Context, tx pgx.Tx, session room.Session, reason room.EndReason, note string, now time.Time) (room.Change, error) {
-	c, err := leaveRooms(ctx, tx, session, nil, reason.LeaveReason(), note, now)
+// endSessions ends sessions whose rows the transaction holds.
+func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, note string, now time.Time) (room.Change, error) {
+	if len(sessions) == 0 {
+		return room.Change{}, nil
+	}
+	c, err := leaveRooms(ctx, tx, sessions, nil, reason.LeaveReason(), note, now)
 	if err != nil {
 		return room.Change{}, err
 	}
+	for _, id := range sessions {
+		c.Ended = append(c.Ended, room.Ending{Session: id, Reason: reason, Note: note})
+	}
 	_, err = tx.Exec(ctx, `
 		UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)
-		WHERE session_id = $1`, session.ID, now, reason)
-	c.Ended = append(c.Ended, room.Ending{Session: session.ID, Reason: reason, Note: note})
+		WHERE session_id = ANY ($1)`, sessions, now, reason)
 	return c, err
 }
 
@@ -255,7 +245,7 @@ func (s *Store) UserSessions(ctx context.Context, user room.UserID) ([]room.Sess
 // room.Session.Usable.
 func lockSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
 	session, err := scanSession(tx.QueryRow(ctx,
-		"SELECT "+sessionColumns+" FROM sessions WHERE session_id = $1 FOR UPDATE", id))
+		"SELECT "+sessionColumns+" FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE", id))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return room.Session{}, room.ErrUnauthenticated
 	}

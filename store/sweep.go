@@ -71,7 +71,7 @@ var (
 	expired = due{
 		condition: `s.ended_at IS NULL AND s.token_expires_at <= $1`,
 		act: func(ctx context.Context, tx pgx.Tx, session room.Session, now time.Time) (room.Change, error) {
-			return endSession(ctx, tx, session, room.EndTokenExpired, "", now)
+			return endSessions(ctx, tx, []room.SessionID{session.ID}, room.EndTokenExpired, "", now)
 		},
 	}
 	timedOut = due{
@@ -89,7 +89,7 @@ var (
 			if err != nil {
 				return room.Change{}, err
 			}
-			return leaveRooms(ctx, tx, session, rooms, room.ReasonTimedOut, "", now)
+			return leaveRooms(ctx, tx, []room.SessionID{session.ID}, rooms, room.ReasonTimedOut, "", now)
 		},
 	}
 )
@@ -101,7 +101,7 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 		var swept room.SessionID
 		err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 			session, err := scanSession(tx.QueryRow(ctx, "SELECT "+sessionColumns+` FROM sessions s
-				WHERE `+d.condition+` LIMIT 1 FOR UPDATE SKIP LOCKED`, now))
+				WHERE `+d.condition+` LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, now))
 			if err != nil {
 				return room.Change{}, err
 			}

@@ -1,0 +1,150 @@
+package store_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// crowd brings so many users into a room, and returns their sessions.
+func crowd(t testing.TB, f fixture, id room.RoomID, from, to int) []room.Session {
+	t.Helper()
+	sessions := make([]room.Session, 0, to-from)
+	for i := from; i < to; i++ {
+		session := newSession(t, f.Store, fmt.Sprintf("u%03d", i))
+		enter(t, f, session, id)
+		sessions = append(sessions, session)
+	}
+	return sessions
+}
+
+// told is who came and who went, as a change's events say: one list for each
+// event, with a minus for those who left.
+func told(c room.Change) (lists [][]string) {
+	for _, e := range c.Events {
+		var list []string
+		switch b := e.Body.(type) {
+		case room.MembersJoined:
+			for _, m := range b.MemberList {
+				list = append(list, string(m.ID))
+			}
+		case room.MembersLeft:
+			for _, m := range b.MemberList {
+				list = append(list, "-"+string(m.ID)+" "+string(m.Reason))
+			}
+		}
+		lists = append(lists, list)
+	}
+	return lists
+}
+
+func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	early := crowd(t, f, "hall", 0, room.ToldAtOnce)
+	if lists := told(f.heard.take()); len(lists) != room.ToldAtOnce {
+		t.Fatalf("%d events for the first %d members", len(lists), room.ToldAtOnce)
+	}
+	late := crowd(t, f, "hall", 100, 104)
+	tab := newSession(t, f.Store, "u101") // a second session of a user of whom nobody was told
+	enter(t, f, tab, "hall")
+	c := f.heard.take()
+	if len(c.Events) != 0 || len(c.Arrivals) != 5 || c.Arrivals[4].From != room.ToldAtOnce {
+		t.Errorf("at once: %+v", c)
+	}
+	// What is not told is true all the same.
+	r, err := f.RoomByID(t.Context(), late[0].ID, "hall")
+	if err != nil || r.MemberCount != 104 {
+		t.Errorf("the room is %+v, %v", r, err)
+	}
+	members, _, more, err := f.Members(t.Context(), r.Generation, room.MemberCursor{}, 500)
+	if err != nil || len(members) != 104 || more || members[103].ID != "u103" {
+		t.Errorf("%d members, %v, %v", len(members), more, err)
+	}
+	if _, err := f.PostMessage(t.Context(), late[0], "hall", textDraft("hello")); err != nil {
+		t.Errorf("a member that nobody was told of posts: %v", err)
+	}
+	// One goes before anybody heard of it, and one who was there comes and goes.
+	leave(t, f, late[3], "hall")
+	leave(t, f, early[5], "hall")
+	leave(t, f, early[6], "hall")
+	enter(t, f, early[6], "hall")
+	leave(t, f, late[1], "hall")
+	f.heard.take()
+	// Another process takes over, as after a crash.
+	g := f
+	g.Store = openOn(t, f.address, store.Options{Now: f.clock.Now, Commit: f.heard.commit})
+	sweep(t, g)
+	want := [][]string{{"u100", "u101", "u102"}, {"-u005 left"}}
+	if got := told(f.heard.take()); !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+	sweep(t, f)
+	if c := f.heard.take(); len(c.Events) != 0 {
+		t.Errorf("told again: %+v", c.Events)
+	}
+	if r, err = f.RoomByID(t.Context(), late[0].ID, "hall"); err != nil || r.MemberCount != 102 || r.LastSeq != room.ToldAtOnce+3 {
+		t.Errorf("the room is %+v, %v", r, err)
+	}
+	checkInvariants(t, f)
+}
+
+// TestNothingIsLeftUntold: a room that empties or ends within a moment has told
+// of all before.
+func TestNothingIsLeftUntold(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	users := make([]room.UserID, 0, room.ToldAtOnce+2)
+	for _, s := range crowd(t, f, "kicked", 0, room.ToldAtOnce+2) {
+		users = append(users, s.User.ID)
+	}
+	for i := 0; i < len(users); i += room.MaxKicked {
+		if _, err := f.Kick(t.Context(), "kicked", users[i:min(i+room.MaxKicked, len(users))], "", 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkPairs(t, f, "kicked", room.ToldAtOnce+2)
+
+	for _, s := range crowd(t, f, "left", 0, room.ToldAtOnce+2) {
+		leave(t, f, s, "left")
+	}
+	checkPairs(t, f, "left", room.ToldAtOnce+1) // all but the last have left when it is told of
+
+	crowd(t, f, "destroyed", 0, room.ToldAtOnce+2)
+	if err := f.DestroyRoom(t.Context(), "destroyed", ""); err != nil {
+		t.Fatal(err)
+	}
+	checkPairs(t, f, "destroyed", room.ToldAtOnce)
+
+	// Sessions that time out together.
+	for _, s := range crowd(t, f, "lost", 0, room.ToldAtOnce+2) {
+		attach(t, f, s)
+	}
+	sweep(t, f)
+	f.heard.take()
+	f.clock.advance(time.Hour / 2) // nobody renews the node's lease meanwhile
+	sweep(t, f)
+	waitUntil(t, "the room is empty", func() bool {
+		f.clock.advance(room.DefaultMemberTimeout)
+		sweep(t, f)
+		return query[int](t, f, "SELECT count(*) FROM rooms WHERE room_id = 'lost' AND destroyed_at IS NULL") == 0
+	})
+}
+
+// checkPairs requires that a room's log tells of so many who came, and that all
+// of them went.
+func checkPairs(t *testing.T, f fixture, id room.RoomID, want int) {
+	t.Helper()
+	for _, eventType := range []room.EventType{room.TypeMembersJoined, room.TypeMembersLeft} {
+		n := query[int](t, f, `SELECT count(DISTINCT m ->> 'userID') FROM events JOIN rooms USING (generation),
+			jsonb_array_elements(body::jsonb -> 'memberList') m WHERE room_id = $1 AND type = $2`, id, eventType)
+		if n != want {
+			t.Errorf("%s: %d users in %s, want %d", id, n, eventType, want)
+		}
+	}
+	checkInvariants(t, f)
+}
