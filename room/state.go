@@ -109,6 +109,8 @@ var RoomTransitions = []RoomTransition{
 	{RoomConnected, RoomNetworkInterrupted, RoomReconnecting},
 	{RoomReconnecting, RoomSuccess, RoomConnected},
 	{RoomReconnecting, RoomNetworkTimeout, RoomDisconnected},
+	{RoomReconnecting, RoomSuccess, RoomDisconnected},
+	{RoomReconnecting, RoomLoggedOut, RoomDisconnected},
 	{RoomReconnecting, RoomTokenExpired, RoomDisconnected},
 	{RoomReconnecting, RoomKickedOut, RoomDisconnected},
 	{RoomReconnecting, RoomReplaced, RoomDisconnected},

@@ -1,0 +1,292 @@
+package room_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+// vendors is what the hosted systems have, by the table that explains it.
+var vendors = map[string][]string{
+	"ZIMConnectionState": {"Disconnected 0", "Connecting 1", "Connected 2", "Reconnecting 3"},
+	"ZIMConnectionEvent": {
+		"Success 0", "ActiveLogin 1", "LoginTimeout 2", "LoginInterrupted 3", "KickedOut 4", "TokenExpired 5", "Unregistered 6",
+	},
+	"ZIMRoomState": {"Disconnected 0", "Connecting 1", "Connected 2"},
+	"ZIMRoomEvent": {
+		"Success 0", "NetworkInterrupted 1", "NetworkDisconnected 2", "RoomNotExist 3", "ActiveCreate 4", "CreateFailed 5", "ActiveEnter 6",
+		"EnterFailed 7", "KickedOut 8", "ConnectTimeout 9", "KickedOutByOtherDevice 10", "ActiveSwitch 11", "SwitchFailed 12",
+	},
+	"ZIMErrorCode": {
+		"6000001 CommonModuleParamsInvalid", "6000002 CommonModuleNotInit", "6000004 CommonModuleTriggerSDKFrequencyLimit",
+		"6000005 CommonModuleTriggerServerFrequencyLimit", "6000007 CommonModuleIMServerError", "6000008 CommonModuleIMDatabaseError",
+		"6000009 CommonModuleIMServerDisconnect",
+		"6000103 NetworkModuleTokenInvalid", "6000104 NetworkModuleNetworkError", "6000105 NetworkModuleRequestTimeout",
+		"6000106 NetworkModuleTokenExpired", "6000107 NetworkModuleTokenVersionError", "6000108 NetworkModuleTokenTimeIsTooShort",
+		"6000109 NetworkModuleTokenTimeIsTooLong", "6000111 NetworkModuleUserHasAlreadyLogged", "6000121 NetworkModuleUserIsNotLogged",
+		"6000122 NetworkModuleUserHasAlreadyLoggedOut", "6000123 NetworkModuleUserOffline", "6000124 NetworkModuleUserIDError",
+		"6000204 MessageModuleTargetDoesNotExist",
+		"6000301 RoomModuleCommonError", "6000302 RoomModuleServerError", "6000303 RoomModuleCreateRoomError", "6000304 RoomModuleJoinRoomError",
+		"6000306 RoomModuleLeaveRoomError", "6000310 TheRoomMemberQueryFailed", "6000311 TheRoomMembersQueryFailedCompletely",
+		"6000320 RoomModuleUserIsAlreadyInTheRoom", "6000321 RoomModuleUserIsNotInTheRoom", "6000322 RoomModuleTheRoomDoesNotExist",
+		"6000323 RoomModuleTheRoomAlreadyExists", "6000324 TheNumberOfExistingRoomsHasReachedLimit",
+		"6000325 TheNumberOfJoinedRoomsHasReachedLimit", "6000326 RoomModuleTheRoomIsConnecting", "6000327 RoomModuleRoomMemberIsBlocked",
+		"6000330 RoomAttributesCommonError", "6000331 RoomAttributesOperationFailedCompletely", "6000332 RoomAttributesOperationFailedPartly",
+		"6000333 RoomAttributesQueryFailed", "6000334 number of room attributes", "6000335 length of a room attribute's key",
+		"6000336 length of a room attribute's value", "6000337 total length of room attributes",
+		"6000350 RoomMemberAttributesCommonError", "6000351 total length of member attributes", "6000352 length of a member attribute's key",
+		"6000353 length of a member attribute's value", "6000354 rate of setting member attributes",
+		"6000355 rate of querying a room's member attributes", "6000356 rate of querying a user's member attributes",
+		"6000357 number of members with attributes",
+	},
+	"QNConnectionState":              {"DISCONNECTED", "CONNECTING", "CONNECTED", "RECONNECTING", "RECONNECTED"},
+	"QNConnectionDisconnectedReason": {"LEAVE", "KICKED_OUT", "ROOM_CLOSED", "ROOM_FULL", "ERROR"},
+	"QNRTC error codes": {
+		"10001 bad token", "10002 token expired", "10022 same user present", "10054 media", "21001 authentication",
+		"21003 no reconnection in time", "21005 fatal",
+	},
+	"ZegoRoomStateChangedReason": {
+		"LOGINING 0", "LOGINED 0", "LOGIN_FAILED 1002033", "LOGIN_FAILED 1002053", "LOGIN_FAILED of switchRoom", "RECONNECTING 1002051",
+		"RECONNECTING 1000017", "RECONNECTED 0", "RECONNECT_FAILED 1002053", "KICKOUT 1002050", "KICKOUT 1002055", "LOGOUT 0", "LOGOUT_FAILED 1002002",
+	},
+}
+
+// announced is what the tables speak of and the code has yet to get. A word that
+// the code has is to be taken out of here.
+var announced = []string{
+	"roomDestroyed", // why members left a room that an operator destroyed
+	"banned",        // 403: an operator keeps the user out
+}
+
+// TestVendorsStatesAreExplained holds the tables of what other systems call it
+// against their lists and against the words of the code and of the contract.
+func TestVendorsStatesAreExplained(t *testing.T) {
+	t.Parallel()
+	known := words(t)
+	for _, word := range announced {
+		if slices.Contains(known, word) {
+			t.Errorf("%s exists: it is not to be announced any more", word)
+		}
+	}
+	known = append(known, announced...)
+	named := map[string]bool{}
+	for table, values := range vendors {
+		rows := cells(t, "### "+table+"\n")
+		var explained []string
+		for _, row := range rows {
+			if len(row) != 3 {
+				t.Fatalf("%s: a row of %d cells: %q", table, len(row), row)
+			}
+			explained = append(explained, row[0])
+			where := table + ": " + row[0]
+			checkPhrases(t, where, row[1])
+			for _, word := range quoted(row[1] + row[2]) {
+				named[word] = true
+				if !slices.Contains(known, word) {
+					t.Errorf("%s: neither the code nor the contract has %q", where, word)
+				}
+			}
+			// What no wire says has to be explained in words.
+			if (strings.Contains(row[1], "client only") || strings.Contains(row[1], "not applicable")) && row[2] == "" {
+				t.Errorf("%s: %s, without a reason", where, row[1])
+			}
+		}
+		slices.Sort(explained)
+		if diff := cmp.Diff(slices.Sorted(slices.Values(values)), explained); diff != "" {
+			t.Errorf("%s (-the vendor +the document):\n%s", table, diff)
+		}
+	}
+	for typ, words := range constants(t) {
+		if typ != "RoomEvent" && typ != "ConnectionEvent" && typ != "LeaveReason" {
+			continue
+		}
+		for _, word := range words {
+			if !named[word] {
+				t.Errorf("the %s %s corresponds to nothing", typ, word)
+			}
+		}
+	}
+}
+
+// phrase is one thing that stands for a vendor's.
+var phrase = regexp.MustCompile("^(?:" + strings.Join([]string{
+	"client only", "not applicable", "401", "`sessionReady`",
+	"(?P<status>[45][0-9]{2}) `(?P<code>[a-z_]+)`",
+	"`roomStateChanged` `(?P<state>[a-z]+)`(?: `(?P<event>[a-zA-Z]+)`)?",
+	"`connectionStateChanged` `disconnected`(?: `(?P<ended>[a-zA-Z]+)`)?",
+	"`roomMemberLeft` `(?P<reason>[a-zA-Z]+)`",
+}, "|") + ")$")
+
+// checkPhrases looks whether what is said to be on the wire can be there.
+func checkPhrases(t *testing.T, where, cell string) {
+	t.Helper()
+	told := []room.RoomState{room.RoomConnecting, room.RoomConnected, room.RoomDisconnected} // the other one only the client sees
+	moves := map[string]bool{}
+	for _, tr := range room.RoomTransitions {
+		moves[fmt.Sprint(tr.To, " ", tr.Event)] = true
+	}
+	statuses := documentedErrors(t)
+	all := constants(t)
+	for said := range strings.SplitSeq(cell, "; ") {
+		match := phrase.FindStringSubmatch(said)
+		if match == nil {
+			t.Errorf("%s: %q says nothing of the wire", where, said)
+			continue
+		}
+		part := func(name string) string { return match[phrase.SubexpIndex(name)] }
+		if code := part("code"); code != "" && statuses[code] != part("status") && !slices.Contains(announced, code) {
+			t.Errorf("%s: %s comes with status %q, and not %s", where, code, statuses[code], part("status"))
+		}
+		if state := part("state"); state != "" {
+			if !slices.Contains(told, room.RoomState(state)) {
+				t.Errorf("%s: no session is told %s", where, state)
+			}
+			if event := part("event"); event != "" && !moves[state+" "+event] {
+				t.Errorf("%s: nothing moves to %s by %s", where, state, event)
+			}
+		}
+		if event := part("ended"); event != "" && !slices.Contains(all["ConnectionEvent"], event) {
+			t.Errorf("%s: no stream ends by %s", where, event)
+		}
+		if reason := part("reason"); reason != "" && !slices.Contains(append(all["LeaveReason"], announced...), reason) {
+			t.Errorf("%s: nobody leaves for the reason %s", where, reason)
+		}
+	}
+}
+
+// TestTimesAreOurs compares our column of the times with the code.
+func TestTimesAreOurs(t *testing.T) {
+	t.Parallel()
+	ours := map[string]string{}
+	for _, row := range cells(t, "### Times\n") {
+		ours[row[0]] = row[1]
+	}
+	seconds := func(d time.Duration) string { return fmt.Sprint(int(d.Seconds())) }
+	for what, want := range map[string]string{
+		"Then it leaves its rooms": fmt.Sprintf("after `memberTimeout`: %s s, %s to %s s per room",
+			seconds(room.DefaultMemberTimeout), seconds(room.MinMemberTimeout), seconds(room.MaxMemberTimeout)),
+		"The token's end is announced": seconds(room.TokenWarning) + " s before",
+		"An empty room goes": fmt.Sprintf("after `destroyDelay`: %d s, up to %s s per room",
+			room.DefaultConfig().DestroyDelay, seconds(room.MaxDestroyDelay)),
+		"A room that nobody entered goes": fmt.Sprintf("after `unusedTimeout`: %s s, %s to %s s per room",
+			seconds(room.DefaultUnusedTimeout), seconds(room.MinUnusedTimeout), seconds(room.MaxUnusedTimeout)),
+	} {
+		if ours[what] != want {
+			t.Errorf("%s: the document says %q, the code %q", what, ours[what], want)
+		}
+	}
+}
+
+// cells reads the first table below a heading of docs/room-states.md.
+func cells(t *testing.T, heading string) [][]string {
+	t.Helper()
+	_, section, found := strings.Cut(read(t, "../docs/room-states.md"), heading)
+	if !found {
+		t.Fatalf("no heading %q", heading)
+	}
+	section, _, _ = strings.Cut(section, "\n#")
+	var rows [][]string
+	for line := range strings.Lines(section) {
+		line, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "|")
+		if !ok {
+			continue
+		}
+		var row []string
+		for cell := range strings.SplitSeq(strings.TrimSuffix(line, "|"), "|") {
+			row = append(row, strings.TrimSpace(cell))
+		}
+		rows = append(rows, row)
+	}
+	return rows[2:] // the head and the line below it
+}
+
+// quoted is what stands in backticks, but for what is no single word.
+func quoted(text string) []string {
+	var words []string
+	for _, match := range regexp.MustCompile("`([a-zA-Z_]+)`").FindAllStringSubmatch(text, -1) {
+		words = append(words, match[1])
+	}
+	return words
+}
+
+// words is all that the code and the contract have names for.
+func words(t *testing.T) []string {
+	t.Helper()
+	known := slices.Concat(slices.Collect(maps.Values(constants(t)))...)
+	known = slices.AppendSeq(known, maps.Keys(documentedErrors(t)))
+	// Of the contract: operations, events, properties, and the values of enums.
+	contract := read(t, "../openapi.yaml")
+	for _, match := range regexp.MustCompile(`(?m)^ +(?:operationId: |- |)([a-zA-Z_]+)(?:$|:)`).FindAllStringSubmatch(contract, -1) {
+		known = append(known, match[1])
+	}
+	for _, match := range regexp.MustCompile(`enum: \[(.*)\]`).FindAllStringSubmatch(contract, -1) {
+		known = append(known, strings.Split(match[1], ", ")...)
+	}
+	return known
+}
+
+// documentedErrors is the status of each code in docs/errors.md, which is held
+// against the contract elsewhere.
+func documentedErrors(t *testing.T) map[string]string {
+	t.Helper()
+	statuses := map[string]string{}
+	for _, match := range regexp.MustCompile(`(?m)^### ([a-z_]+)\n\n\*\*([0-9]{3}) `).FindAllStringSubmatch(read(t, "../docs/errors.md"), -1) {
+		statuses[match[1]] = match[2]
+	}
+	return statuses
+}
+
+// constants is the package's string constants by type.
+func constants(t *testing.T) map[string][]string {
+	t.Helper()
+	values := map[string][]string{}
+	for _, name := range []string{"state.go", "member.go", "session.go", "event.go"} {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok {
+				return true
+			}
+			typ, ok := spec.Type.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			for _, value := range spec.Values {
+				if literal, ok := value.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+					word, err := strconv.Unquote(literal.Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					values[typ.Name] = append(values[typ.Name], word)
+				}
+			}
+			return true
+		})
+	}
+	return values
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
