@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -51,7 +52,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	created, err := a.enter(session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
+	created, err := a.enter(r.Context(), session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
 		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, request.Config.blueprint(request.RoomName))
 	})
 	if err != nil {
@@ -62,7 +63,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	joined, err := a.enter(session, id, room.RoomEnter, func() (room.Room, error) {
+	joined, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (room.Room, error) {
 		return a.Store.JoinRoom(r.Context(), session.ID, id)
 	})
 	if err != nil {
@@ -77,7 +78,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 		return err
 	}
 	created := false
-	entered, err := a.enter(session, id, room.RoomEnter, func() (entered room.Room, err error) {
+	entered, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (entered room.Room, err error) {
 		if session.Grants.Check(room.ActionCreate, id) == nil {
 			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.Config.blueprint(request.RoomName))
 			return entered, err
@@ -120,7 +121,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return invalid(fault{"/toRoom/roomID", "different", "must be another room"})
 	}
 	created := false
-	entered, err := a.enter(session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
+	entered, err := a.enter(r.Context(), session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
 		granted := session.Grants.Check(room.ActionCreate, to.RoomID) == nil
 		create := request.CreateIfNotExists && granted
 		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, request.Config.blueprint(to.RoomName))
@@ -137,7 +138,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 
 // enter runs a call that gets a session into a room. Where it is refused, the
 // session's own stream hears of it as it would of success.
-func (a *api) enter(session room.Session, id room.RoomID, how room.RoomEvent, call func() (room.Room, error)) (room.Room, error) {
+func (a *api) enter(ctx context.Context, session room.Session, id room.RoomID, how room.RoomEvent, call func() (room.Room, error)) (room.Room, error) {
 	action := room.ActionJoin
 	if how == room.RoomCreate {
 		action = room.ActionCreate
@@ -147,13 +148,21 @@ func (a *api) enter(session room.Session, id room.RoomID, how room.RoomEvent, ca
 	if err == nil {
 		entered, err = call()
 	}
-	if err != nil {
+	if err != nil && a.isOut(ctx, session.ID, id) {
 		p := problemOf(err)
 		for _, changed := range room.EnterRefused(id, how, room.Problem{Code: p.Code, Detail: p.Detail}) {
 			a.Hub.Notify(session.ID, changed)
 		}
 	}
 	return entered, err
+}
+
+// isOut reports whether a session is known to be out of a room. One that is in
+// it stays there whatever is refused, as to create the room once more, and must
+// not be told that it is disconnected.
+func (a *api) isOut(ctx context.Context, session room.SessionID, id room.RoomID) bool {
+	_, err := a.Store.RoomByID(ctx, session, id)
+	return errors.Is(err, room.ErrNotInRoom) || errors.Is(err, room.ErrRoomNotFound)
 }
 
 func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {

@@ -192,7 +192,7 @@ func TestRefusedAtTheDoor(t *testing.T) {
 		id           room.RoomID
 		states       []string
 	}{
-		{host, "POST", "/v1/rooms", object{"roomID": "full"}, 409, "room_exists", "full", []string{"connecting create", "disconnected createFailed"}},
+		{alice, "POST", "/v1/rooms", object{"roomID": "full"}, 409, "room_exists", "full", []string{"connecting create", "disconnected createFailed"}},
 		{alice, "POST", "/v1/rooms", object{"roomID": "three"}, 409, "too_many_rooms", "three", []string{"connecting create", "disconnected createFailed"}},
 		{alice, "POST", roomPath("open", "/enter"), nil, 409, "too_many_rooms", "open", []string{"connecting enter", "disconnected enterFailed"}},
 		{alice, "POST", roomPath("open", "/join"), nil, 409, "too_many_rooms", "open", []string{"connecting enter", "disconnected enterFailed"}},
