@@ -101,7 +101,7 @@ func got[T any](t *testing.T, err error, reply *T) T {
 	return *reply
 }
 
-func decode(t *testing.T, e event, want room.EventType, body any) {
+func decode(t testing.TB, e event, want room.EventType, body any) {
 	t.Helper()
 	if e.Type != string(want) {
 		t.Fatalf("%s comes, and not %s", e.Type, want)
