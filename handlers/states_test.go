@@ -26,6 +26,7 @@ type standing string
 const (
 	in         standing = "in the room"
 	out        standing = "out of the room"
+	banned     standing = "out of the room, and may not enter"
 	gone       standing = "no such room"
 	overByEnd  standing = "the session has ended"
 	overByTime standing = "the token has run out"
@@ -140,6 +141,19 @@ var ways = []way{
 		w.comeBack()
 		w.told(room.RoomNetworkTimeout, room.RoomDisconnected)
 	}},
+	{what: "was taken out", to: out, lead: func(w *walker) {
+		w.comeIn().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
+		w.told(room.RoomKickedOut, room.RoomDisconnected)
+	}},
+	{what: "was taken out while away", to: out, lead: func(w *walker) {
+		w.comeIn().vanish().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
+		w.comeBack()
+		w.told(room.RoomKickedOut, room.RoomDisconnected)
+	}},
+	{what: "was taken out for a while", to: banned, lead: func(w *walker) {
+		w.comeIn().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)+"?banSeconds=36000"), nil).is(http.StatusNoContent)
+		w.told(room.RoomKickedOut, room.RoomDisconnected)
+	}},
 	{what: "left it as the last, within its delay", to: out, lead: func(w *walker) {
 		w.create(object{"destroyDelay": 3600}).leave(w.id)
 		w.told(room.RoomSuccess, room.RoomDisconnected)
@@ -168,6 +182,21 @@ var ways = []way{
 		w.told(room.RoomNetworkTimeout, room.RoomDisconnected)
 	}},
 
+	{what: "saw it destroyed", to: gone, lead: func(w *walker) {
+		w.comeIn().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
+		w.told(room.RoomNotExist, room.RoomDisconnected)
+	}},
+	{what: "found it destroyed on coming back", to: gone, lead: func(w *walker) {
+		w.comeIn().vanish().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
+		w.comeBack()
+		w.told(room.RoomNotExist, room.RoomDisconnected)
+	}},
+
+	{what: "was ended by the operator", to: overByEnd, lead: func(w *walker) {
+		w.comeIn().admin().call("DELETE", fmt.Sprintf("/v1/admin/users/%s/sessions/%s", w.UserID, w.SessionID), nil).is(http.StatusNoContent)
+		w.told(room.RoomKickedOut, room.RoomDisconnected)
+		w.endsWith(room.ConnectionKickedOut)
+	}},
 	{what: "logged out", to: overByEnd, lead: func(w *walker) {
 		w.comeIn().logout()
 		w.told(room.RoomLoggedOut, room.RoomDisconnected)

@@ -64,24 +64,11 @@ var vendors = map[string][]string{
 	},
 }
 
-// announced is what the tables speak of and the code has yet to get. A word that
-// the code has is to be taken out of here.
-var announced = []string{
-	"roomDestroyed", // why members left a room that an operator destroyed
-	"banned",        // 403: an operator keeps the user out
-}
-
 // TestVendorsStatesAreExplained holds the tables of what other systems call it
 // against their lists and against the words of the code and of the contract.
 func TestVendorsStatesAreExplained(t *testing.T) {
 	t.Parallel()
 	known := words(t)
-	for _, word := range announced {
-		if slices.Contains(known, word) {
-			t.Errorf("%s exists: it is not to be announced any more", word)
-		}
-	}
-	known = append(known, announced...)
 	named := map[string]bool{}
 	for table, values := range vendors {
 		rows := cells(t, "### "+table+"\n")
@@ -147,7 +134,7 @@ func checkPhrases(t *testing.T, where, cell string) {
 			continue
 		}
 		part := func(name string) string { return match[phrase.SubexpIndex(name)] }
-		if code := part("code"); code != "" && statuses[code] != part("status") && !slices.Contains(announced, code) {
+		if code := part("code"); code != "" && statuses[code] != part("status") {
 			t.Errorf("%s: %s comes with status %q, and not %s", where, code, statuses[code], part("status"))
 		}
 		if state := part("state"); state != "" {
@@ -161,7 +148,7 @@ func checkPhrases(t *testing.T, where, cell string) {
 		if event := part("ended"); event != "" && !slices.Contains(all["ConnectionEvent"], event) {
 			t.Errorf("%s: no stream ends by %s", where, event)
 		}
-		if reason := part("reason"); reason != "" && !slices.Contains(append(all["LeaveReason"], announced...), reason) {
+		if reason := part("reason"); reason != "" && !slices.Contains(all["LeaveReason"], reason) {
 			t.Errorf("%s: nobody leaves for the reason %s", where, reason)
 		}
 	}
