@@ -42,6 +42,10 @@ const (
 	ReasonRoomDestroyed LeaveReason = "roomDestroyed"
 )
 
+// ByOthers reports whether it was not the session itself that left by a call,
+// whose reply told it so.
+func (r LeaveReason) ByOthers() bool { return r != ReasonLeft && r != ReasonSwitched }
+
 const (
 	// MaxKicked is how many users one call may kick: the vendors' 50.
 	MaxKicked = 50

@@ -6,8 +6,10 @@ type Attachment struct {
 	StreamNo int64
 	// Attendances is the rooms that the session is in, by generation.
 	Attendances []Attendance
-	// Departures is what became of those rooms of the client's cursor that the
-	// session is no longer in, as far as it is known.
+	// Departures is why the session is no longer in rooms, as far as it is
+	// known: in those of the client's cursor, and in those that it was taken out
+	// of while it had no stream. A room that was entered after the last event
+	// with an id is in no cursor.
 	Departures []Departure
 }
 

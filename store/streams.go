@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,12 +16,16 @@ import (
 // where it stands. logs is the logs of the client's cursor. Errors:
 // room.ErrSessionEnded.
 func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error) {
-	var a room.Attachment
-	var b pgx.Batch
-	b.Queue(`UPDATE sessions SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
-		WHERE session_id = $1 AND ended_at IS NULL RETURNING stream_no`, id, s.nodeID).
+	var (
+		a             room.Attachment
+		detachedSince *time.Time // nil where another stream is open
+		b             pgx.Batch
+	)
+	b.Queue(`WITH before AS (SELECT session_id, detached_at FROM sessions WHERE session_id = $1 FOR UPDATE)
+		UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
+		FROM before b WHERE s.session_id = b.session_id AND ended_at IS NULL RETURNING stream_no, b.detached_at`, id, s.nodeID).
 		QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&a.StreamNo)
+			err := row.Scan(&a.StreamNo, &detachedSince)
 			if errors.Is(err, pgx.ErrNoRows) {
 				return room.ErrSessionEnded
 			}
@@ -39,15 +44,19 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Gener
 			}
 			return rows.Err()
 		})
-	b.Queue(`SELECT generation, room_id, reason, note FROM departures
-		WHERE session_id = $1 AND generation = ANY ($2) ORDER BY generation`, id, logs).
+	b.Queue(`SELECT generation, room_id, reason, note, left_at FROM departures
+		WHERE session_id = $1 ORDER BY generation`, id).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				d := room.Departure{Session: id}
-				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason, &d.Note); err != nil {
+				var at time.Time
+				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason, &d.Note, &at); err != nil {
 					return err
 				}
-				a.Departures = append(a.Departures, d)
+				unheard := detachedSince != nil && !at.Before(*detachedSince)
+				if slices.Contains(logs, d.Generation) || (unheard && d.Reason.ByOthers()) {
+					a.Departures = append(a.Departures, d)
+				}
 			}
 			return rows.Err()
 		})

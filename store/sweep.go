@@ -22,8 +22,8 @@ const (
 	// endedKept is how long an ended session's row can still say why it ended.
 	endedKept = 24 * time.Hour
 	// departuresKept is how long a session that comes back can be told why it
-	// is out of a room; longer than any memberTimeout.
-	departuresKept = time.Hour
+	// is out of a room; as long as an ended session can be told that it is over.
+	departuresKept = endedKept
 )
 
 // Sweep does what is due at this instant: it renews the node's lease, detaches
