@@ -239,6 +239,7 @@ type scene struct {
 	database string
 	late     atomic.Int64 // how far the store's clock is ahead
 	host     *client
+	his      *stream   // the host's
 	rows     *pgx.Conn // to look at the tables
 	walkers  int
 }
@@ -256,7 +257,7 @@ func newScene(t *testing.T) *scene {
 	}
 	t.Cleanup(func() { _ = s.rows.Close(context.Background()) })
 	s.host = s.loginWith(s.token("host", 1000*time.Hour))
-	s.host.listen()
+	s.his, _ = s.host.listen()
 	return s
 }
 
