@@ -266,7 +266,7 @@ func TestDestroyedRoomsArePurged(t *testing.T) {
 			t.Errorf("%d rows in %s, want %d", n, table, want)
 		}
 	}
-	f.clock.advance(2 * time.Hour)
+	f.clock.advance(25 * time.Hour)
 	sweep(t, f)
 	if n := query[int](t, f, "SELECT count(*) FROM departures WHERE room_id <> 'room2'"); n != 0 {
 		t.Errorf("%d old departures", n)

@@ -21,7 +21,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Gener
 		detachedSince *time.Time // nil where another stream is open
 		b             pgx.Batch
 	)
-	b.Queue(`WITH before AS (SELECT session_id, detached_at FROM sessions WHERE session_id = $1 FOR UPDATE)
+	b.Queue(`WITH before AS (SELECT session_id, detached_at FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE)
 		UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
 		FROM before b WHERE s.session_id = b.session_id AND ended_at IS NULL RETURNING stream_no, b.detached_at`, id, s.nodeID).
 		QueryRow(func(row pgx.Row) error {
