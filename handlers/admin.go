@@ -48,7 +48,7 @@ func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request) error {
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	opened, err := a.Store.OpenRoom(r.Context(), request.RoomID, request.Config.blueprint(request.RoomName))
+	opened, err := a.Store.OpenRoom(r.Context(), request.RoomID, blueprint(request.RoomName, request.Config, request.RoomAttributes))
 	if err != nil {
 		return err
 	}

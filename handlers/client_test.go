@@ -75,6 +75,20 @@ func TestContractClient(t *testing.T) {
 	if list := got(t, err, members.JSON200).MemberList; len(list) != 1 || list[0].UserName != "Alice" {
 		t.Errorf("the members are %+v", list)
 	}
+	topic, tag := map[string]string{"topic": "tea"}, `"0"`
+	set, err := client.UpdateRoomAttributesWithResponse(ctx, id, &contracttest.UpdateRoomAttributesParams{IfMatch: &tag},
+		contracttest.UpdateRoomAttributesRequest{Set: &topic})
+	version := got(t, err, set.JSON200).Version
+	var updated contracttest.RoomAttributesUpdatedEvent
+	decode(t, stream.next(), room.TypeAttributesUpdated, &updated)
+	if updated.Seq != version || len(updated.Infos) != 1 || updated.Infos[0].RoomAttributes["topic"] != "tea" || set.Headers200.ETag == nil {
+		t.Errorf("version %d is made, and %+v comes", version, updated)
+	}
+	late, err := client.UpdateRoomAttributesWithResponse(ctx, id, &contracttest.UpdateRoomAttributesParams{IfMatch: &tag},
+		contracttest.UpdateRoomAttributesRequest{Set: &topic})
+	if p := got(t, err, late.ApplicationproblemJSON412); p.Code != "version_mismatch" {
+		t.Errorf("another version: %+v", p)
+	}
 	left, err := client.LeaveRoomWithResponse(ctx, id)
 	if r := got(t, err, left.JSON200); r.RoomID != id {
 		t.Errorf("what was left is %+v", r)

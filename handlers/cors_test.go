@@ -42,7 +42,7 @@ func TestCrossOriginCalls(t *testing.T) {
 			if got := r.Header.Get("Access-Control-Allow-Origin"); got != c.want {
 				t.Errorf("the origin %q: %d for %q", c.origin, r.StatusCode, got)
 			}
-			if exposed := r.Header.Get("Access-Control-Expose-Headers"); c.want != "" && exposed != "Location, Retry-After, X-Request-Id" {
+			if exposed := r.Header.Get("Access-Control-Expose-Headers"); c.want != "" && exposed != "Etag, Location, Retry-After, X-Request-Id" {
 				t.Errorf("what may be read is %q", exposed)
 			}
 			if r.Header.Get("Access-Control-Allow-Credentials") != "" {
@@ -70,6 +70,7 @@ func TestPreflight(t *testing.T) {
 		{app, "POST", "authorization, content-type", true},
 		{app, "PUT", "authorization,content-type", true},
 		{app, "DELETE", "authorization", true},
+		{app, "PATCH", "authorization, content-type, if-match", true},
 		{app, "POST", "", true},
 		{app, "POST", "x-other", false},
 		{app, "TRACE", "", false},

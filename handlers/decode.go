@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -117,14 +118,41 @@ func (a *api) check(request any) error {
 	faults := make([]fault, 0, len(failures))
 	for _, f := range failures {
 		// Namespace is the struct's name, then JSON names, divided by dots, and
-		// numbers in brackets.
+		// indices in brackets.
 		_, path, _ := strings.Cut(f.Namespace(), ".")
-		faults = append(faults, fault{"/" + pointerOf.Replace(path), f.Tag(), ruleText(f)})
+		pointer := "/" + strings.NewReplacer(".", "/", "[", "/", "]", "").Replace(path)
+		if pairs, ok := f.Value().(map[string]string); ok && f.Tag() == "pairBytes" {
+			faults = append(faults, pairFaults(pointer, pairs, f.Param())...)
+			continue
+		}
+		faults = append(faults, fault{pointer, f.Tag(), ruleText(f)})
 	}
 	return invalid(faults...)
 }
 
-var pointerOf = strings.NewReplacer(".", "/", "[", "/", "]", "")
+// pairFaults is what is wrong with the keys and values that stand at a pointer.
+// bounds is how many bytes a key and a value may have.
+func pairFaults(pointer string, pairs map[string]string, bounds string) (faults []fault) {
+	k, v, _ := strings.Cut(bounds, " ")
+	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+		at := pointer + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key) // RFC 6901, section 3
+		if key == "" || len(key) > number(k) {
+			faults = append(faults, fault{at, "keyBytes", "the key must be 1 to " + k + " bytes"})
+		}
+		if len(pairs[key]) > number(v) {
+			faults = append(faults, fault{at, "maxBytes", "must be at most " + v + " bytes"})
+		}
+	}
+	return faults
+}
+
+// totalBytes is how long all keys and values are together.
+func totalBytes(pairs map[string]string) (n int) {
+	for key, value := range pairs {
+		n += len(key) + len(value)
+	}
+	return n
+}
 
 // newValidator knows the rules that Parlor's names and texts follow.
 func newValidator() *validator.Validate {
@@ -137,6 +165,14 @@ func newValidator() *validator.Validate {
 		"userID":   func(f validator.FieldLevel) bool { return room.UserID(f.Field().String()).Valid() },
 		"roomID":   func(f validator.FieldLevel) bool { return room.RoomID(f.Field().String()).Valid() },
 		"maxBytes": func(f validator.FieldLevel) bool { return len(f.Field().String()) <= number(f.Param()) },
+		"pairBytes": func(f validator.FieldLevel) bool {
+			pairs, ok := f.Field().Interface().(map[string]string)
+			return ok && len(pairFaults("", pairs, f.Param())) == 0
+		},
+		"totalBytes": func(f validator.FieldLevel) bool {
+			pairs, ok := f.Field().Interface().(map[string]string)
+			return ok && totalBytes(pairs) <= number(f.Param())
+		},
 	}
 	for tag, rule := range rules {
 		if err := v.RegisterValidation(tag, rule); err != nil {
@@ -160,14 +196,16 @@ func ruleText(f validator.FieldError) string {
 		return "is required"
 	case "userID", "roomID":
 		return "must be a valid ID: see " + f.Tag() + " in openapi.yaml"
+	case "unique":
+		return "holds the same twice"
+	case "totalBytes":
+		return "must be at most " + f.Param() + " bytes, all keys and values together"
 	case "maxBytes":
 		return "must be at most " + f.Param() + " bytes"
 	case "min":
 		return "must be at least " + f.Param() + unit(f)
 	case "max":
 		return "must be at most " + f.Param() + unit(f)
-	case "unique":
-		return "has an entry that stands twice"
 	case "oneof":
 		return "must be one of: " + f.Param()
 	}
@@ -179,7 +217,7 @@ func unit(f validator.FieldError) string {
 	switch f.Kind() {
 	case reflect.String:
 		return " characters"
-	case reflect.Slice:
+	case reflect.Slice, reflect.Map:
 		return " entries"
 	default:
 		return ""

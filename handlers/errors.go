@@ -23,7 +23,8 @@ type problem struct {
 
 // fault is one thing that is wrong with a request.
 type fault struct {
-	// Pointer is a JSON Pointer into the body, or path/NAME, or query/NAME.
+	// Pointer is a JSON Pointer into the body, or path/NAME, query/NAME or
+	// header/NAME.
 	Pointer string `json:"pointer"`
 	Rule    string `json:"rule"`
 	Message string `json:"message"`
@@ -67,6 +68,7 @@ var statuses = map[room.Kind]int{
 	room.Forbidden:       http.StatusForbidden,
 	room.NotFound:        http.StatusNotFound,
 	room.Conflict:        http.StatusConflict,
+	room.Outdated:        http.StatusPreconditionFailed,
 	room.Unavailable:     http.StatusServiceUnavailable,
 }
 

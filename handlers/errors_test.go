@@ -25,7 +25,7 @@ type failure struct {
 func failures(t *testing.T) map[string]failure {
 	t.Helper()
 	kinds := map[string]int{
-		"Invalid": 400, "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "Unavailable": 503,
+		"Invalid": 400, "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "Outdated": 412, "Unavailable": 503,
 	}
 	all := make(map[string]failure)
 	find(source(t, "../room"), func(e *ast.CompositeLit) {

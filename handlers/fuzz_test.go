@@ -7,6 +7,8 @@ import (
 	"errors"
 	"math"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +56,7 @@ var requestTypes = []reflect.Type{
 	reflect.TypeFor[createSessionRequest](), reflect.TypeFor[renewTokenRequest](), reflect.TypeFor[createRoomRequest](),
 	reflect.TypeFor[enterRoomRequest](), reflect.TypeFor[switchRoomRequest](), reflect.TypeFor[sendMessageRequest](), reflect.TypeFor[developmentTokenRequest](),
 	reflect.TypeFor[kickRequest](), reflect.TypeFor[adminSendMessageRequest](),
+	reflect.TypeFor[updateRoomAttributesRequest](), reflect.TypeFor[updateMemberAttributesRequest](),
 }
 
 // keepsAll compares a request with the body that it was read from, as a lenient
@@ -179,4 +182,36 @@ func usable(t *testing.T, c room.Claims, now time.Time) {
 	if err != nil || bytes.Contains(stored, []byte(`\u0000`)) {
 		t.Errorf("the grants are stored as %s: %v", stored, err)
 	}
+}
+
+// FuzzIfMatch compares what is read of If-Match with its grammar, RFC 9110,
+// sections 5.6.1, 8.8.3 and 13.1.1.
+func FuzzIfMatch(f *testing.F) {
+	for _, header := range []string{
+		`*`, `"47"`, `W/"47"`, `"1", "2"`, `,"1",,"2" ,`, `"047"`, `"x,y"`, `""`, `"47`, `47`, `"1" "2"`, `*, "1"`, "\t\"1\"\t", "\"\xff\"", `"9223372036854775808"`, ``,
+	} {
+		f.Add(header)
+	}
+	const tag = `(?:W/)?"[^\x00-\x20"\x7f]*"`
+	list := regexp.MustCompile(`^[ \t,]*` + tag + `(?:[ \t]*,[ \t,]*` + tag + `)*(?:[ \t]*,[ \t,]*|[ \t]*)$`)
+	tags := regexp.MustCompile(tag)
+	made := regexp.MustCompile(`^"(0|[1-9][0-9]{0,18})"$`)
+	f.Fuzz(func(t *testing.T, header string) {
+		var want []room.Seq
+		good := strings.Trim(header, " \t") == "*"
+		if !good && list.MatchString(header) {
+			good, want = true, []room.Seq{}
+			for _, tag := range tags.FindAllString(header, -1) {
+				if m := made.FindStringSubmatch(tag); m != nil {
+					if n, err := strconv.ParseInt(m[1], 10, 64); err == nil {
+						want = append(want, room.Seq(n))
+					}
+				}
+			}
+		}
+		got, ok := parseIfMatch([]string{header})
+		if ok != good || ok && !reflect.DeepEqual(got, want) {
+			t.Errorf("%q is read as %v, %t, and not %v, %t", header, got, ok, want, good)
+		}
+	})
 }

@@ -28,6 +28,8 @@ var requests = map[string]any{
 	"adminCreateRoom":        createRoomRequest{},
 	"adminKickMembers":       kickRequest{},
 	"adminSendMessage":       adminSendMessageRequest{},
+	"updateRoomAttributes":   updateRoomAttributesRequest{},
+	"updateMemberAttributes": updateMemberAttributesRequest{},
 	"createDevelopmentToken": developmentTokenRequest{},
 }
 
@@ -134,13 +136,23 @@ func promisedRules(s *openapi3.Schema, required bool) []string {
 		rule("min=%d", int(*s.Min))
 		rule("max=%d", int(*s.Max))
 	case s.Type.Is("array"):
-		rule("min=%d", s.MinItems)
+		if s.MinItems > 0 {
+			rule("min=%d", s.MinItems)
+		}
 		rule("max=%d", *s.MaxItems)
 		if s.UniqueItems {
 			rule("unique")
 		}
 		rule("dive")
 		all = append(all, promisedRules(s.Items.Value, false)...)
+	case s.Type.Is("object"): // of any keys: OpenAPI 3.0 has no word for how long those may be
+		if s.MaxProps != nil {
+			rule("max=%d", *s.MaxProps)
+		}
+		rule("pairBytes=%v %v", s.Extensions["x-maxKeyBytes"], s.AdditionalProperties.Schema.Value.Extensions["x-maxBytes"])
+		if bytes, ok := s.Extensions["x-maxTotalBytes"]; ok {
+			rule("totalBytes=%v", bytes)
+		}
 	}
 	if s.Enum != nil {
 		words := make([]string, 0, len(s.Enum))
@@ -164,6 +176,11 @@ func TestContractLimits(t *testing.T) {
 		return doc.Paths.Find(path).Get.Parameters.GetByInAndName("query", name).Schema.Value
 	}
 	const members, messages = "/v1/rooms/{roomID}/members", "/v1/rooms/{roomID}/messages"
+	const memberAttributes = "/v1/rooms/{roomID}/member-attributes"
+	value := func(schema *openapi3.Schema) any {
+		return schema.AdditionalProperties.Schema.Value.Extensions["x-maxBytes"]
+	}
+	items := func(schema *openapi3.Schema) any { return schema.Items.Value.Extensions["x-maxBytes"] }
 	for _, limit := range []struct {
 		what       string
 		got        any
@@ -190,6 +207,25 @@ func TestContractLimits(t *testing.T) {
 		{"member lookup", maxMemberLookup, *parameter(members, "userID").MaxItems},
 		{"message page", maxMessagePage, *parameter(messages, "limit").Max},
 		{"default message page", defaultMessagePage, parameter(messages, "limit").Default},
+		{"room attributes", room.MaxRoomAttributes, *schema("RoomAttributes").MaxProps},
+		{"room attributes to delete", room.MaxRoomAttributes, *property("UpdateRoomAttributesRequest", "delete").MaxItems},
+		{"room attribute's key", room.MaxRoomAttributeKeyBytes, schema("RoomAttributes").Extensions["x-maxKeyBytes"]},
+		{"room attribute's key to set", room.MaxRoomAttributeKeyBytes, property("UpdateRoomAttributesRequest", "set").Extensions["x-maxKeyBytes"]},
+		{"room attribute's key to delete", room.MaxRoomAttributeKeyBytes, items(property("UpdateRoomAttributesRequest", "delete"))},
+		{"room attribute's value", room.MaxRoomAttributeValueBytes, value(schema("RoomAttributes"))},
+		{"room attribute's value to set", room.MaxRoomAttributeValueBytes, value(property("UpdateRoomAttributesRequest", "set"))},
+		{"room attributes' bytes", room.MaxRoomAttributesBytes, schema("RoomAttributes").Extensions["x-maxTotalBytes"]},
+		{"member attributes", room.MaxMemberAttributes, *schema("MemberAttributes").MaxProps},
+		{"member attributes to delete", room.MaxMemberAttributes, *property("UpdateMemberAttributesRequest", "delete").MaxItems},
+		{"member attribute's key", room.MaxMemberAttributeKeyBytes, schema("MemberAttributes").Extensions["x-maxKeyBytes"]},
+		{"member attribute's key to set", room.MaxMemberAttributeKeyBytes, property("UpdateMemberAttributesRequest", "set").Extensions["x-maxKeyBytes"]},
+		{"member attribute's key to delete", room.MaxMemberAttributeKeyBytes, items(property("UpdateMemberAttributesRequest", "delete"))},
+		{"member attribute's value", room.MaxMemberAttributeValueBytes, value(schema("MemberAttributes"))},
+		{"member attribute's value to set", room.MaxMemberAttributeValueBytes, value(property("UpdateMemberAttributesRequest", "set"))},
+		{"member attributes' bytes", room.MaxMemberAttributesBytes, schema("MemberAttributes").Extensions["x-maxTotalBytes"]},
+		{"member attributes page", maxMemberAttributesPage, *parameter(memberAttributes, "limit").Max},
+		{"default member attributes page", defaultMemberAttributesPage, parameter(memberAttributes, "limit").Default},
+		{"member attributes lookup", maxMemberLookup, *parameter(memberAttributes, "userID").MaxItems},
 		{"before", maxSafeInteger, *parameter(messages, "before").Max},
 		{"after", maxSafeInteger, *parameter(messages, "after").Max},
 	} {

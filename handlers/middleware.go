@@ -106,8 +106,8 @@ func crossOrigin(origins []string) func(http.Handler) http.Handler {
 	return cors.Handler(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "Last-Event-ID"},
-		ExposedHeaders: []string{"Location", "Retry-After", "X-Request-ID"},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "If-Match", "Last-Event-ID"},
+		ExposedHeaders: []string{"ETag", "Location", "Retry-After", "X-Request-ID"},
 		MaxAge:         600,
 	})
 }

@@ -19,19 +19,21 @@ type configRequest struct {
 }
 
 // blueprint is what a call says of a room that it may create.
-func (c configRequest) blueprint(name string) room.Blueprint {
-	return room.Blueprint{Name: name, Settings: room.Settings(c)}
+func blueprint(name string, c configRequest, attributes map[string]string) room.Blueprint {
+	return room.Blueprint{Name: name, Settings: room.Settings(c), Attributes: attributes}
 }
 
 type createRoomRequest struct {
-	RoomID   room.RoomID   `json:"roomID" validate:"required,roomID"`
-	RoomName string        `json:"roomName" validate:"maxBytes=64"`
-	Config   configRequest `json:"config"`
+	RoomID         room.RoomID       `json:"roomID" validate:"required,roomID"`
+	RoomName       string            `json:"roomName" validate:"maxBytes=64"`
+	Config         configRequest     `json:"config"`
+	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
 }
 
 type enterRoomRequest struct {
-	RoomName string        `json:"roomName" validate:"maxBytes=64"`
-	Config   configRequest `json:"config"`
+	RoomName       string            `json:"roomName" validate:"maxBytes=64"`
+	Config         configRequest     `json:"config"`
+	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
 }
 
 type roomReply struct {
@@ -53,7 +55,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return err
 	}
 	created, err := a.enter(r.Context(), session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
-		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, request.Config.blueprint(request.RoomName))
+		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, blueprint(request.RoomName, request.Config, request.RoomAttributes))
 	})
 	if err != nil {
 		return err
@@ -80,7 +82,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	created := false
 	entered, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (entered room.Room, err error) {
 		if session.Grants.Check(room.ActionCreate, id) == nil {
-			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, request.Config.blueprint(request.RoomName))
+			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, blueprint(request.RoomName, request.Config, request.RoomAttributes))
 			return entered, err
 		}
 		entered, err = a.Store.JoinRoom(r.Context(), session.ID, id)
@@ -101,9 +103,10 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 }
 
 type switchRoomRequest struct {
-	ToRoom            *toRoom       `json:"toRoom" validate:"required"`
-	CreateIfNotExists bool          `json:"createIfNotExists"`
-	Config            configRequest `json:"config"`
+	ToRoom            *toRoom           `json:"toRoom" validate:"required"`
+	CreateIfNotExists bool              `json:"createIfNotExists"`
+	Config            configRequest     `json:"config"`
+	RoomAttributes    map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
 }
 
 type toRoom struct {
@@ -124,7 +127,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	entered, err := a.enter(r.Context(), session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
 		granted := session.Grants.Check(room.ActionCreate, to.RoomID) == nil
 		create := request.CreateIfNotExists && granted
-		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, request.Config.blueprint(to.RoomName))
+		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, blueprint(to.RoomName, request.Config, request.RoomAttributes))
 		if request.CreateIfNotExists && !granted && errors.Is(err, room.ErrRoomNotFound) {
 			err = room.ErrNotGranted // to create it
 		}

@@ -57,6 +57,11 @@ type Store interface {
 	MembersByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.Member, error)
 
 	PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error)
+	UpdateAttributes(ctx context.Context, session room.SessionID, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error)
+	UpdateMemberAttributes(ctx context.Context, session room.SessionID, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error)
+	MemberAttributes(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
+	MemberAttributesByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.MemberAttributesInfo, error)
+
 	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
 	MessagesBefore(ctx context.Context, r room.Room, before room.Seq, n int) ([]room.Message, error)
 	MessagesAfter(ctx context.Context, r room.Room, after room.Seq, n int) ([]room.Message, error)
@@ -129,6 +134,10 @@ func New(o Options) http.Handler {
 		r.Get("/v1/rooms/{roomID}/members", a.withRoom(a.listMembers))
 		r.Get("/v1/rooms/{roomID}/members/count", a.withRoom(a.countMembers))
 		r.Post("/v1/rooms/{roomID}/kick", a.withRoom(a.kickMembers))
+		r.Get("/v1/rooms/{roomID}/attributes", a.withRoom(a.getRoomAttributes))
+		r.Patch("/v1/rooms/{roomID}/attributes", a.withRoom(a.updateRoomAttributes))
+		r.Get("/v1/rooms/{roomID}/member-attributes", a.withRoom(a.listMemberAttributes))
+		r.Patch("/v1/rooms/{roomID}/member-attributes", a.withRoom(a.updateMemberAttributes))
 		r.Post("/v1/rooms/{roomID}/messages", a.withRoom(a.sendRoomMessage))
 		r.Get("/v1/rooms/{roomID}/messages", a.withRoom(a.listRoomMessages))
 

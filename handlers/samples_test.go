@@ -149,6 +149,40 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 		}
 		wrong := []string{"true", "[]"}
 		switch {
+		case s.AdditionalProperties.Schema != nil: // any keys
+			wrong = append(wrong, `"x"`, "1")
+			for what, pair := range map[string]string{"a number": `"k":1`, "an object": `"k":{}`, "null": `"k":null`} {
+				add(what, name+"/k", "type", with("{"+pair+"}"))
+			}
+			add("a key twice", name+"/k", "duplicate", with(`{"k":"1","\u006b":"2"}`))
+			add("a NUL", name+"/k", "nul", with(`{"k":"\u0000"}`))
+			add("no key", name+"/", "keyBytes", with(`{"":"x"}`))
+			most := int(s.Extensions["x-maxKeyBytes"].(float64))
+			long, tooLong := strings.Repeat("é", most/2), strings.Repeat("é", most/2)+"/"
+			add("a key too long", name+"/"+strings.Replace(tooLong, "/", "~1", 1), "keyBytes", with(fmt.Sprintf("{%q:%q,%q:%q}", long, "", tooLong, "")))
+			most = int(s.AdditionalProperties.Schema.Value.Extensions["x-maxBytes"].(float64))
+			add("a value too long", name+"/~0", "maxBytes", with(fmt.Sprintf(`{"~":%q}`, strings.Repeat("é", most/2)+"x")))
+			add("twice", name, "duplicate", with("{}")+fmt.Sprintf(",%q:{}", name))
+		case s.Type.Is("array"):
+			wrong = []string{"true", `"x"`, "1", "{}"}
+			for what, item := range map[string]string{"a number": "1", "an array": "[]", "null": "null"} {
+				add(what, name+"/1", "type", with(`["a",`+item+`]`))
+			}
+			add("one twice", name, "unique", with(`["a","b","a"]`))
+			long := strings.Repeat("x", int(*s.Items.Value.MaxLength)+1)
+			rule := "maxBytes"
+			if s.Items.Value.Pattern != "" {
+				rule = "userID"
+			}
+			add("one too long", name+"/1", rule, with(fmt.Sprintf(`["a",%q]`, long)))
+			tooMany := make([]string, *s.MaxItems+1)
+			for i := range tooMany {
+				tooMany[i] = fmt.Sprint("a", i)
+			}
+			add("too many", name, "max", with(encoded(t, tooMany)))
+			if s.MinItems > 0 {
+				add("too few", name, "min", with("[]"))
+			}
 		case s.Type.Is("object"):
 			wrong = append(wrong, `"x"`, "1")
 			inner, _ := good[name].(map[string]any)

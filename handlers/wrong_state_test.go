@@ -60,12 +60,16 @@ var answers = func() map[string]map[standing]answer {
 		"switchRoom": forMembers(brings(http.StatusOK, room.RoomDisconnected)),
 		"leaveRoom":  forMembers(brings(http.StatusOK, room.RoomDisconnected)),
 
-		"getRoom":          forMembers(shows(http.StatusOK)),
-		"listMembers":      forMembers(shows(http.StatusOK)),
-		"countMembers":     forMembers(shows(http.StatusOK)),
-		"listRoomMessages": forMembers(shows(http.StatusOK)),
-		"sendRoomMessage":  forMembers(does(http.StatusCreated)),
-		"kickMembers":      forMembers(refuses(http.StatusForbidden, "not_granted")),
+		"getRoom":                forMembers(shows(http.StatusOK)),
+		"listMembers":            forMembers(shows(http.StatusOK)),
+		"countMembers":           forMembers(shows(http.StatusOK)),
+		"listRoomMessages":       forMembers(shows(http.StatusOK)),
+		"sendRoomMessage":        forMembers(does(http.StatusCreated)),
+		"getRoomAttributes":      forMembers(shows(http.StatusOK)),
+		"updateRoomAttributes":   forMembers(does(http.StatusOK)),
+		"listMemberAttributes":   forMembers(shows(http.StatusOK)),
+		"updateMemberAttributes": forMembers(does(http.StatusOK)),
+		"kickMembers":            forMembers(refuses(http.StatusForbidden, "not_granted")),
 	}
 }()
 
@@ -197,6 +201,9 @@ func callsOf(w *walker) []sample {
 		}
 		if call.body["roomID"] != nil {
 			call.body["roomID"] = w.id
+		}
+		if call.body["userIDs"] != nil {
+			call.body["userIDs"] = []room.UserID{w.UserID}
 		}
 		if call.body["toRoom"] != nil {
 			call.body["toRoom"] = object{"roomID": w.id + "-else"}

@@ -12,6 +12,7 @@ const (
 	Forbidden                       // who calls is known and may not
 	NotFound                        // what is named does not exist
 	Conflict                        // the state of things does not allow it
+	Outdated                        // the caller decided by a state that is no more
 	Unavailable                     // try again later
 )
 
@@ -49,5 +50,7 @@ var (
 	ErrTooManyRooms      = &Error{Conflict, "too_many_rooms", "The user is in as many rooms as allowed."}
 	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room."}
 	ErrMessageIDReused   = &Error{Conflict, "client_message_id_reused", "This clientMessageID was used for another message."}
+	ErrAttributesFull    = &Error{Conflict, "attributes_full", "There are as many attributes as allowed, or as many bytes of them."}
+	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The attributes have changed since the version of If-Match."}
 	ErrUnavailable       = &Error{Unavailable, "unavailable", "The service is unavailable for the moment."}
 )

@@ -15,6 +15,9 @@ const (
 	TypeMembersJoined    EventType = "roomMemberJoined"
 	TypeMembersLeft      EventType = "roomMemberLeft"
 	TypeMessagesReceived EventType = "roomMessageReceived"
+
+	TypeAttributesUpdated       EventType = "roomAttributesUpdated"
+	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
 )
 
 // The events of one session's stream: never stored.
@@ -58,6 +61,22 @@ type (
 	// MessagesReceived brings messages, those of the receiver's own included.
 	MessagesReceived struct {
 		MessageList []Message `json:"messageList"`
+	}
+	// AttributesUpdated says what was set and what was deleted, each at most
+	// once and in this order.
+	AttributesUpdated struct {
+		Infos        []AttributesInfo `json:"infos"`
+		OperatedInfo *OperatedInfo    `json:"operatedInfo,omitempty"`
+	}
+	// MemberAttributesUpdated brings all the attributes of members some of
+	// whose were changed.
+	MemberAttributesUpdated struct {
+		Infos        []MemberAttributesInfo `json:"infos"`
+		OperatedInfo *OperatedInfo          `json:"operatedInfo,omitempty"`
+	}
+	// OperatedInfo says whose doing an event is; absent where it is nobody's.
+	OperatedInfo struct {
+		UserID UserID `json:"userID"`
 	}
 
 	// SessionReady is the first event of every stream.
@@ -115,15 +134,25 @@ const (
 	ResetLogTrimmed    ResetReason = "logTrimmed"    // the events after it are no longer kept
 )
 
-func (MembersJoined) Type() EventType          { return TypeMembersJoined }
-func (MembersLeft) Type() EventType            { return TypeMembersLeft }
-func (MessagesReceived) Type() EventType       { return TypeMessagesReceived }
-func (SessionReady) Type() EventType           { return TypeSessionReady }
-func (ConnectionStateChanged) Type() EventType { return TypeConnectionStateChanged }
-func (RoomStateChanged) Type() EventType       { return TypeRoomStateChanged }
-func (RoomReset) Type() EventType              { return TypeRoomReset }
-func (TokenWillExpire) Type() EventType        { return TypeTokenWillExpire }
-func (Reconnect) Type() EventType              { return TypeReconnect }
+func (MembersJoined) Type() EventType           { return TypeMembersJoined }
+func (MembersLeft) Type() EventType             { return TypeMembersLeft }
+func (MessagesReceived) Type() EventType        { return TypeMessagesReceived }
+func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
+func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
+func (SessionReady) Type() EventType            { return TypeSessionReady }
+func (ConnectionStateChanged) Type() EventType  { return TypeConnectionStateChanged }
+func (RoomStateChanged) Type() EventType        { return TypeRoomStateChanged }
+func (RoomReset) Type() EventType               { return TypeRoomReset }
+func (TokenWillExpire) Type() EventType         { return TypeTokenWillExpire }
+func (Reconnect) Type() EventType               { return TypeReconnect }
+
+// operatedBy is nil where no user did it.
+func operatedBy(id UserID) *OperatedInfo {
+	if id == "" {
+		return nil
+	}
+	return &OperatedInfo{UserID: id}
+}
 
 // MarshalJSON is the event as clients get it: its place in the log, and then
 // what it says.
@@ -157,6 +186,10 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MembersLeft](data)
 	case TypeMessagesReceived:
 		return decode[MessagesReceived](data)
+	case TypeAttributesUpdated:
+		return decode[AttributesUpdated](data)
+	case TypeMemberAttributesUpdated:
+		return decode[MemberAttributesUpdated](data)
 	default:
 		return nil, fmt.Errorf("no log holds events of type %q", t)
 	}

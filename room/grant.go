@@ -14,6 +14,8 @@ type Grant struct {
 	Join   bool   `json:"join,omitempty"`
 	Send   bool   `json:"send,omitempty"`
 	Kick   bool   `json:"kick,omitempty"`
+	// Attributes is to change the room's attributes and those of other members.
+	Attributes bool `json:"attributes,omitempty"`
 }
 
 // Action is something that a grant may allow.
@@ -24,6 +26,7 @@ const (
 	ActionJoin
 	ActionSend
 	ActionKick
+	ActionAttributes
 )
 
 // Check returns ErrNotGranted where the grants do not allow the action. To kick
@@ -57,6 +60,8 @@ func (g Grant) allows(a Action) bool {
 		return g.Send
 	case ActionKick:
 		return g.Kick
+	case ActionAttributes:
+		return g.Attributes
 	}
 	return false
 }

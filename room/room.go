@@ -100,6 +100,8 @@ func set[T any](to, from *T) {
 type Blueprint struct {
 	Name     string
 	Settings Settings
+	// Attributes belong to whoever makes the call.
+	Attributes map[string]string
 }
 
 // Room is one life of a named place.
@@ -111,6 +113,12 @@ type Room struct {
 	MemberCount int        `json:"memberCount"`
 	CreatedAt   time.Time  `json:"createdAt"`
 	LastSeq     Seq        `json:"lastSeq"`
+
+	Attributes Attributes `json:"roomAttributes"`
+	// AttributesVersion is the seq of the event that changed the attributes
+	// last; 0 until one does.
+	AttributesVersion Seq `json:"attributesVersion"`
+
 	// DestroyAt is when the room goes unless somebody enters before; zero while
 	// it has members.
 	DestroyAt time.Time `json:"destroyAt,omitzero"`
@@ -210,15 +218,19 @@ type Leaver struct {
 	Last     bool
 	// Untold says that the log has yet to tell that the user came.
 	Untold bool
+	// Attributes is what is noted of the user in the room.
+	Attributes MemberAttributes
 }
 
 // Leave takes sessions out for a reason, which an operator may explain by a
 // note. Others see a member leave only with the user's last session, and with
-// the last member the room goes too, at once or after its delay.
+// the last member the room goes too, at once or after its delay. Attributes may
+// go with their owner, and do not survive an empty room's delay.
 func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.Time) (Room, Change) {
 	var (
 		c    Change
 		left []FormerMember
+		gone []UserID
 	)
 	later := r.TellsLater()
 	for _, l := range leavers {
@@ -229,6 +241,7 @@ func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.
 			continue
 		}
 		r.MemberCount--
+		gone = append(gone, l.User.ID)
 		switch {
 		case l.Untold: // nobody knows that the user was here
 		case later:
@@ -240,13 +253,15 @@ func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.
 	if len(left) > 0 {
 		r, c.Events = r.tell(c.Events, now, MembersLeft{MemberList: left})
 	}
-	if r.MemberCount > 0 || len(leavers) == 0 {
-		return r, c
-	}
-	if r.Config.DestroyDelay == 0 {
+	switch {
+	case len(gone) == 0:
+	case r.MemberCount > 0:
+		r = r.turnAttributes(&c, r.Attributes.without(gone...), "", now)
+	case r.Config.DestroyDelay == 0:
 		r.DestroyedAt = now
-	} else {
+	default:
 		r.DestroyAt = now.Add(r.Config.DestroyDelay.Duration())
+		r = r.turnAttributes(&c, nil, "", now)
 	}
 	return r, c
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -53,12 +54,12 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 				}, noon)
 				switch {
 				case in[u.ID][s]:
-					if err != nil || len(c.Events)+len(c.Arrivals) > 0 || r != before {
+					if err != nil || len(c.Events)+len(c.Arrivals) > 0 || !reflect.DeepEqual(r, before) {
 						t.Fatalf("joining again: %+v, %v", c, err)
 					}
 					return
 				case len(in[u.ID]) == 0 && len(in) == maxMembers:
-					if !errors.Is(err, room.ErrRoomFull) || r != before {
+					if !errors.Is(err, room.ErrRoomFull) || !reflect.DeepEqual(r, before) {
 						t.Fatalf("a full room: %v", err)
 					}
 					return

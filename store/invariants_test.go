@@ -85,7 +85,7 @@ func sum(numbers []int) (total int) {
 
 func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, client int) error {
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
-	switch random.IntN(20) {
+	switch random.IntN(22) {
 	case 0:
 		_, err := f.CreateRoom(t.Context(), session.ID, id, room.Blueprint{})
 		return err
@@ -111,6 +111,19 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		return err
 	case 10:
 		_, err := f.LeaveAllRooms(t.Context(), session.ID)
+		return err
+	case 17:
+		_, _, err := f.UpdateAttributes(t.Context(), session.ID, id, room.AttributesUpdate{
+			By: session.User.ID, Set: map[string]string{fmt.Sprint(random.IntN(4)): fmt.Sprint(random.IntN(2))},
+			Delete: []string{"gone"}, UpdateOwner: true, DeleteAfterOwnerLeft: new(random.IntN(4) > 0),
+		})
+		return err
+	case 18:
+		users := []room.UserID{session.User.ID, room.UserID(fmt.Sprint("user", random.IntN(16)))}
+		_, _, err := f.UpdateMemberAttributes(t.Context(), session.ID, id, users, room.MemberAttributesUpdate{
+			By: session.User.ID, Set: map[string]string{fmt.Sprint(random.IntN(2)): fmt.Sprint(random.IntN(2))},
+			DeleteAfterOwnerLeft: new(random.IntN(2) > 0),
+		})
 		return err
 	case 11:
 		if random.IntN(4) > 0 {
@@ -168,6 +181,21 @@ var invariants = map[string]string{
 			GROUP BY user_id, room_id HAVING count(*) > 1) twice`,
 	"nobody is in more rooms than allowed": `
 		SELECT count(*) FROM (SELECT user_id FROM members GROUP BY user_id HAVING count(*) > 2) greedy`,
+	"the version of a room's attributes is their newest event": `
+		SELECT count(*) FROM rooms r LEFT JOIN room_attributes a USING (generation) WHERE destroyed_at IS NULL AND coalesce(a.version, 0) <>
+			(SELECT coalesce(max(seq), 0) FROM events e WHERE e.generation = r.generation AND type = 'roomAttributesUpdated')`,
+	"nothing is noted in empty rooms": `
+		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND member_count = 0 AND (
+			generation IN (SELECT generation FROM room_attributes WHERE pairs <> '{}')
+			OR generation IN (SELECT generation FROM member_attributes))`,
+	"attributes that go with their owner are gone with it": `
+		SELECT count(*) FROM rooms JOIN room_attributes a USING (generation), jsonb_each(pairs) p
+		WHERE destroyed_at IS NULL AND (value ->> 'deleteAfterOwnerLeft')::boolean AND NOT EXISTS (
+			SELECT FROM members m WHERE m.generation = a.generation AND m.user_id = value ->> 'owner')`,
+	"who left has only attributes that are kept": `
+		SELECT count(*) FROM rooms JOIN member_attributes a USING (generation), jsonb_each(pairs) p
+		WHERE destroyed_at IS NULL AND NOT coalesce((value ->> 'keep')::boolean, false) AND NOT EXISTS (
+			SELECT FROM members m WHERE m.generation = a.generation AND m.user_id = a.user_id)`,
 	"joined and left alternate for every user in every room": `
 		WITH moves AS (
 			SELECT generation, seq, type = 'roomMemberJoined' AS joined, m ->> 'userID' AS user_id

@@ -143,7 +143,8 @@ const (
 func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.Leaver, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
-			bool_and(`+which+`)
+			bool_and(`+which+`),
+			(SELECT pairs FROM member_attributes n WHERE n.generation = m.generation AND n.user_id = m.user_id)
 		FROM members m JOIN attendances a USING (generation, user_id)
 		WHERE m.generation = $1 AND m.user_id IN (SELECT user_id FROM attendances a WHERE generation = $1 AND `+which+`)
 		GROUP BY m.generation, m.user_id ORDER BY m.joined_seq, m.user_id`, r.Generation, ids)
@@ -151,15 +152,19 @@ func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r 
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Leaver, error) {
-		var l room.Leaver
-		err := row.Scan(&l.User.ID, &l.User.Name, &l.Untold, &l.Sessions, &l.Last)
+		var (
+			l     room.Leaver
+			pairs memberPairs
+		)
+		err := row.Scan(&l.User.ID, &l.User.Name, &l.Untold, &l.Sessions, &l.Last, &pairs)
+		l.Attributes = pairs.attributes()
 		return l, err
 	})
 }
 
 // leave writes what the rules decide of leavers.
 func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.Leaver, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
-	later := r.TellsLater()
+	later, version := r.TellsLater(), r.AttributesVersion
 	r, c := r.Leave(leavers, reason, note, now)
 	var b pgx.Batch
 	queueDepartures(&b, c.Departures, now)
@@ -172,6 +177,10 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.Leaver, r
 			b.Queue("INSERT INTO partings (generation, user_id, user_name, reason) VALUES ($1, $2, $3, $4)",
 				r.Generation, l.User.ID, l.User.Name, reason)
 		}
+		queueForgetting(&b, r, l)
+	}
+	if r.AttributesVersion != version {
+		queueAttributes(&b, r)
 	}
 	if err := queueRoom(&b, r, c.Events); err != nil {
 		return room.Change{}, err

@@ -12,18 +12,23 @@ import (
 )
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
-	r.max_members, r.same_user, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at, r.untold`
+	r.max_members, r.same_user, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at, r.untold,
+	coalesce((SELECT version FROM room_attributes a WHERE a.generation = r.generation), 0),
+	(SELECT pairs FROM room_attributes a WHERE a.generation = r.generation)`
 
 func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	var (
 		r         room.Room
 		destroyAt *time.Time
+		pairs     attributePairs // nil where the room never had attributes
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
 		&r.Config.MaxMembers, &r.Config.SameUser, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.Untold,
+		&r.AttributesVersion, &pairs,
 	}, more...)...)
 	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), instant(destroyAt)
+	r.Attributes = pairs.attributes()
 	return r, err
 }
 
@@ -38,7 +43,7 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 		if err != nil {
 			return c, err
 		}
-		if created, err = s.insertRoom(ctx, tx, id, blueprint, now); err != nil {
+		if created, err = s.insertRoom(ctx, tx, id, blueprint, who.User.ID, now); err != nil {
 			return c, err
 		}
 		created, c, err = s.enter(ctx, tx, created, who, room.RoomCreate, true, now)
@@ -77,7 +82,7 @@ func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.R
 		if err != nil {
 			return c, err
 		}
-		if entered, created, err = s.findOrInsertRoom(ctx, tx, id, blueprint, now); err != nil {
+		if entered, created, err = s.findOrInsertRoom(ctx, tx, id, blueprint, who.User.ID, now); err != nil {
 			return c, err
 		}
 		entered, c, err = s.enter(ctx, tx, entered, who, room.RoomEnter, created, now)
@@ -90,13 +95,13 @@ func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.R
 // somebody else created it first. The other one may be gone again by then,
 // hence the loop; a few rounds mean that rooms of this name come and go faster
 // than they can be entered.
-func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, now time.Time) (room.Room, bool, error) {
+func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, by room.UserID, now time.Time) (room.Room, bool, error) {
 	for range 5 {
 		r, err := lockRoom(ctx, tx, id)
 		if !errors.Is(err, room.ErrRoomNotFound) {
 			return r, false, err
 		}
-		r, err = s.insertRoom(ctx, tx, id, blueprint, now)
+		r, err = s.insertRoom(ctx, tx, id, blueprint, by, now)
 		if !errors.Is(err, room.ErrRoomExists) {
 			return r, true, err
 		}
@@ -104,8 +109,10 @@ func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 	return room.Room{}, false, fmt.Errorf("room %q comes and goes too fast: %w", id, room.ErrUnavailable)
 }
 
-func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, now time.Time) (room.Room, error) {
+// insertRoom brings a room to life; what it begins with belongs to by.
+func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, by room.UserID, now time.Time) (room.Room, error) {
 	r := room.Room{ID: id, Name: blueprint.Name, Config: blueprint.Settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
+	r.Attributes = room.NewAttributes(blueprint.Attributes, by)
 	err := tx.QueryRow(ctx, `
 		INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
 			member_count, last_seq, created_at)
@@ -117,7 +124,12 @@ func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, bluep
 	if errors.Is(err, pgx.ErrNoRows) {
 		return room.Room{}, room.ErrRoomExists
 	}
-	return r, err
+	if err != nil || len(r.Attributes) == 0 {
+		return r, err
+	}
+	var b pgx.Batch
+	queueAttributes(&b, r)
+	return r, send(ctx, tx, &b)
 }
 
 // lockRoom holds the row of a living room until the transaction ends. Errors:
@@ -277,7 +289,7 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		default:
 			// Whichever room this finds is younger than the old one or it would
 			// have been found before, so the locks are still in order.
-			if entered, created, err = s.findOrInsertRoom(ctx, tx, to, blueprint, now); err != nil {
+			if entered, created, err = s.findOrInsertRoom(ctx, tx, to, blueprint, who.User.ID, now); err != nil {
 				return c, err
 			}
 		}
@@ -367,7 +379,7 @@ func (s *Store) OpenRoom(ctx context.Context, id room.RoomID, b room.Blueprint) 
 	var opened room.Room
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		if opened, err = s.insertRoom(ctx, tx, id, b, now); err != nil {
+		if opened, err = s.insertRoom(ctx, tx, id, b, "", now); err != nil {
 			return c, err
 		}
 		opened = opened.Open(now)

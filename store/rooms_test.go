@@ -57,6 +57,7 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 		ID: "lobby", Generation: first.Generation, Name: "The lobby",
 		Config:      defaults(func(c *room.Config) { c.MaxMembers = 7 }),
 		MemberCount: 1, LastSeq: 1, OldestSeq: 1, CreatedAt: first.CreatedAt,
+		Attributes: room.Attributes{},
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)

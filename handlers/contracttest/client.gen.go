@@ -18,6 +18,24 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AttributesAction.
+const (
+	Delete AttributesAction = "delete"
+	Set    AttributesAction = "set"
+)
+
+// Valid indicates whether the value is a known member of the AttributesAction enum.
+func (e AttributesAction) Valid() bool {
+	switch e {
+	case Delete:
+		return true
+	case Set:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ConnectionStateChangedEventEvent.
 const (
 	ConnectionStateChangedEventEventKickedOut    ConnectionStateChangedEventEvent = "kickedOut"
@@ -134,6 +152,7 @@ func (e Priority) Valid() bool {
 
 // Defines values for ProblemCode.
 const (
+	ProblemCodeAttributesFull        ProblemCode = "attributes_full"
 	ProblemCodeBanNotFound           ProblemCode = "ban_not_found"
 	ProblemCodeBanned                ProblemCode = "banned"
 	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
@@ -162,11 +181,14 @@ const (
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
 	ProblemCodeUserInRoom            ProblemCode = "user_in_room"
+	ProblemCodeVersionMismatch       ProblemCode = "version_mismatch"
 )
 
 // Valid indicates whether the value is a known member of the ProblemCode enum.
 func (e ProblemCode) Valid() bool {
 	switch e {
+	case ProblemCodeAttributesFull:
+		return true
 	case ProblemCodeBanNotFound:
 		return true
 	case ProblemCodeBanned:
@@ -222,6 +244,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeUnsupportedMediaType:
 		return true
 	case ProblemCodeUserInRoom:
+		return true
+	case ProblemCodeVersionMismatch:
 		return true
 	default:
 		return false
@@ -379,6 +403,12 @@ type AdminSendMessageRequest struct {
 	} `json:"sender"`
 }
 
+// AttributesAction defines model for AttributesAction.
+type AttributesAction string
+
+// AttributesVersion The seq of the event that changed the attributes last; 0 until one does.
+type AttributesVersion = int64
+
 // BanListReply defines model for BanListReply.
 type BanListReply struct {
 	Bans []struct {
@@ -430,6 +460,14 @@ type CreateRoomRequest struct {
 	// Config Settings of the room to be created; the server's defaults fill the rest.
 	Config *RoomConfigRequest `json:"config,omitempty"`
 
+	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
+	// keys and values together up to 5,120. Those that a room is created with
+	// belong to its creator.
+	//
+	//
+	// Example: {"topic":"Fractions"}
+	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
+
 	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
 	//
 	// Example: class#1
@@ -475,7 +513,12 @@ type CreateSessionRequest struct {
 	// Device What the client calls itself; told back in the session.
 	Device *string `json:"device,omitempty"`
 
-	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally `name` and `rooms`.
+	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
+	// `name` and `rooms`. Without `rooms` the user may do everything everywhere;
+	// with it, only what one of its grants allows. A grant is `roomID`, which
+	// may end in `*` to name all rooms that begin so, and any of `create`,
+	// `join`, `send` and `attributes` (to change the room's attributes and those
+	// of other members; one's own need no grant) as `true`.
 	Token Token `json:"token"`
 
 	// UserName Shown to people; up to 256 bytes.
@@ -526,6 +569,14 @@ type EnterRoomReply struct {
 type EnterRoomRequest struct {
 	// Config Settings of the room to be created; the server's defaults fill the rest.
 	Config *RoomConfigRequest `json:"config,omitempty"`
+
+	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
+	// keys and values together up to 5,120. Those that a room is created with
+	// belong to its creator.
+	//
+	//
+	// Example: {"topic":"Fractions"}
+	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
 
 	// RoomName Shown to people; up to 64 bytes.
 	//
@@ -606,6 +657,33 @@ type Member struct {
 	UserName UserName `json:"userName"`
 }
 
+// MemberAttributes Up to 30 pairs; a key has 1 to 8 bytes, a value up to 64, and all keys
+// and values together up to 144.
+//
+// Example: {"hand":"up"}
+type MemberAttributes map[string]string
+
+// MemberAttributesInfo A member and all the attributes it has.
+type MemberAttributesInfo struct {
+	// Attributes Up to 30 pairs; a key has 1 to 8 bytes, a value up to 64, and all keys
+	// and values together up to 144.
+	//
+	//
+	// Example: {"hand":"up"}
+	Attributes MemberAttributes `json:"attributes"`
+
+	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
+// MemberAttributesReply defines model for MemberAttributesReply.
+type MemberAttributesReply struct {
+	Infos      []MemberAttributesInfo `json:"infos"`
+	NextCursor *string                `json:"nextCursor,omitempty"`
+}
+
 // MemberCountReply defines model for MemberCountReply.
 type MemberCountReply struct {
 	Count int `json:"count"`
@@ -662,6 +740,14 @@ type MessageReply struct {
 	Message Message `json:"message"`
 }
 
+// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+type OperatedInfo struct {
+	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
 // OperatorReason What the operator says of it, told to the sessions concerned; up to 256 bytes.
 //
 // Example: too loud
@@ -682,7 +768,7 @@ type Problem struct {
 	Errors *[]struct {
 		Message string `json:"message"`
 
-		// Pointer A JSON Pointer into the body, or `path/NAME`, `query/NAME`.
+		// Pointer A JSON Pointer into the body, or `path/NAME`, `query/NAME`, `header/NAME`.
 		Pointer string `json:"pointer"`
 		Rule    string `json:"rule"`
 	} `json:"errors,omitempty"`
@@ -717,13 +803,20 @@ type RenewTokenReply struct {
 
 // RenewTokenRequest defines model for RenewTokenRequest.
 type RenewTokenRequest struct {
-	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally `name` and `rooms`.
+	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
+	// `name` and `rooms`. Without `rooms` the user may do everything everywhere;
+	// with it, only what one of its grants allows. A grant is `roomID`, which
+	// may end in `*` to name all rooms that begin so, and any of `create`,
+	// `join`, `send` and `attributes` (to change the room's attributes and those
+	// of other members; one's own need no grant) as `true`.
 	Token Token `json:"token"`
 }
 
 // Room defines model for Room.
 type Room struct {
-	Config RoomConfig `json:"config"`
+	// AttributesVersion The seq of the event that changed the attributes last; 0 until one does.
+	AttributesVersion AttributesVersion `json:"attributesVersion"`
+	Config            RoomConfig        `json:"config"`
 
 	// CreatedAt RFC 3339, UTC, to the millisecond.
 	//
@@ -740,6 +833,14 @@ type Room struct {
 	LastSeq     int64 `json:"lastSeq"`
 	MemberCount int   `json:"memberCount"`
 
+	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
+	// keys and values together up to 5,120. Those that a room is created with
+	// belong to its creator.
+	//
+	//
+	// Example: {"topic":"Fractions"}
+	RoomAttributes RoomAttributes `json:"roomAttributes"`
+
 	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
 	//
 	// Example: class#1
@@ -749,6 +850,54 @@ type Room struct {
 	//
 	// Example: First class
 	RoomName RoomName `json:"roomName"`
+}
+
+// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
+// keys and values together up to 5,120. Those that a room is created with
+// belong to its creator.
+//
+// Example: {"topic":"Fractions"}
+type RoomAttributes map[string]string
+
+// RoomAttributesReply defines model for RoomAttributesReply.
+type RoomAttributesReply struct {
+	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
+	// keys and values together up to 5,120. Those that a room is created with
+	// belong to its creator.
+	//
+	//
+	// Example: {"topic":"Fractions"}
+	RoomAttributes RoomAttributes `json:"roomAttributes"`
+
+	// Version The seq of the event that changed the attributes last; 0 until one does.
+	Version AttributesVersion `json:"version"`
+}
+
+// RoomAttributesUpdatedEvent Attributes of the room were set, deleted, or both. Its `seq` is their
+// version: a room that was read with an `attributesVersion` of this or
+// more has it in already.
+type RoomAttributesUpdatedEvent struct {
+	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	Generation Generation `json:"generation"`
+
+	// Infos What was set and then what was deleted, where there is any.
+	Infos []struct {
+		Action AttributesAction `json:"action"`
+
+		// RoomAttributes The new values of what was set, the last ones of what was deleted.
+		RoomAttributes map[string]string `json:"roomAttributes"`
+	} `json:"infos"`
+
+	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
+
+	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
 }
 
 // RoomConfig defines model for RoomConfig.
@@ -821,6 +970,25 @@ type RoomID = string
 // RoomListReply defines model for RoomListReply.
 type RoomListReply struct {
 	Rooms []Room `json:"rooms"`
+}
+
+// RoomMemberAttributesUpdatedEvent Attributes of members were changed; these are all that each of them has
+// now. Those that go with a member who leaves are not told of.
+type RoomMemberAttributesUpdatedEvent struct {
+	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	Generation Generation             `json:"generation"`
+	Infos      []MemberAttributesInfo `json:"infos"`
+
+	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
+
+	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
 }
 
 // RoomMemberJoinedEvent Users became members (their first session entered).
@@ -1045,7 +1213,15 @@ type SwitchRoomRequest struct {
 
 	// CreateIfNotExists Create the other room where there is none.
 	CreateIfNotExists *bool `json:"createIfNotExists,omitempty"`
-	ToRoom            struct {
+
+	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
+	// keys and values together up to 5,120. Those that a room is created with
+	// belong to its creator.
+	//
+	//
+	// Example: {"topic":"Fractions"}
+	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
+	ToRoom         struct {
 		// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
 		//
 		// Example: class#1
@@ -1063,7 +1239,12 @@ type SwitchRoomRequest struct {
 // Example: 2026-11-21T15:00:00.25Z
 type Timestamp = time.Time
 
-// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally `name` and `rooms`.
+// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
+// `name` and `rooms`. Without `rooms` the user may do everything everywhere;
+// with it, only what one of its grants allows. A grant is `roomID`, which
+// may end in `*` to name all rooms that begin so, and any of `create`,
+// `join`, `send` and `attributes` (to change the room's attributes and those
+// of other members; one's own need no grant) as `true`.
 type Token = string
 
 // TokenWillExpireEvent The token is about to run out; renewToken keeps the session.
@@ -1075,6 +1256,63 @@ type TokenWillExpireEvent struct {
 //
 // Example: 30
 type UnusedTimeout = int
+
+// UpdateMemberAttributesReply defines model for UpdateMemberAttributesReply.
+type UpdateMemberAttributesReply struct {
+	// ErrorUserList The users who are not in the room.
+	ErrorUserList []UserID `json:"errorUserList"`
+
+	// Infos What the members have now, in order of entering.
+	Infos []MemberAttributesInfo `json:"infos"`
+}
+
+// UpdateMemberAttributesRequest Sets or deletes something, and no key both.
+type UpdateMemberAttributesRequest struct {
+	// Delete Keys.
+	Delete *[]string `json:"delete,omitempty"`
+
+	// DeleteAfterOwnerLeft Whether what is set goes when the member leaves; where not, it waits
+	// for the user to come back, as long as the room has members. Absent,
+	// it stays with what was said before, which is true for a new
+	// attribute.
+	DeleteAfterOwnerLeft *bool `json:"deleteAfterOwnerLeft,omitempty"`
+
+	// Set Keys of 1 to 8 bytes and values of up to 64.
+	//
+	// Example: {"hand":"up"}
+	Set     *map[string]string `json:"set,omitempty"`
+	UserIDs []UserID           `json:"userIDs"`
+}
+
+// UpdateRoomAttributesReply defines model for UpdateRoomAttributesReply.
+type UpdateRoomAttributesReply struct {
+	// ErrorKeys Keys, in order, that belong to others and were left alone.
+	ErrorKeys []string `json:"errorKeys"`
+
+	// Version The seq of the event that changed the attributes last; 0 until one does.
+	Version AttributesVersion `json:"version"`
+}
+
+// UpdateRoomAttributesRequest Sets or deletes something, and no key both.
+type UpdateRoomAttributesRequest struct {
+	// Delete Keys.
+	Delete *[]string `json:"delete,omitempty"`
+
+	// DeleteAfterOwnerLeft Whether what is set goes when its owner leaves. Absent, it stays
+	// with what was said before, which is false for a new attribute.
+	DeleteAfterOwnerLeft *bool `json:"deleteAfterOwnerLeft,omitempty"`
+
+	// Force Change what belongs to others, too.
+	Force *bool `json:"force,omitempty"`
+
+	// Set Keys of 1 to 16 bytes and values of up to 1,024.
+	//
+	// Example: {"topic":"Fractions"}
+	Set *map[string]string `json:"set,omitempty"`
+
+	// UpdateOwner What is set belongs to the caller from now on.
+	UpdateOwner *bool `json:"updateOwner,omitempty"`
+}
 
 // User defines model for User.
 type User struct {
@@ -1116,6 +1354,9 @@ type BodyTooLarge = Problem
 
 // CannotEnter RFC 9457.
 type CannotEnter = Problem
+
+// CannotSetAttributes RFC 9457.
+type CannotSetAttributes = Problem
 
 // InvalidRequest RFC 9457.
 type InvalidRequest = Problem
@@ -1207,6 +1448,26 @@ type StreamEventsParams struct {
 	LastEventID *Cursor `json:"Last-Event-ID,omitempty"`
 }
 
+// UpdateRoomAttributesParams defines parameters for UpdateRoomAttributes.
+type UpdateRoomAttributesParams struct {
+	// IfMatch Entity tags, as `ETag` gave them, one of which must be that of the
+	// current attributes; or `*`, which always holds. RFC 9110, section
+	// 13.1.1.
+	IfMatch *string `json:"If-Match,omitempty"`
+}
+
+// ListMemberAttributesParams defines parameters for ListMemberAttributes.
+type ListMemberAttributesParams struct {
+	// Limit How many members a page holds.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The `nextCursor` of the page before.
+	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// UserID Look up these users instead of listing a page.
+	UserID *[]UserID `form:"userID,omitempty" json:"userID,omitempty"`
+}
+
 // ListMembersParams defines parameters for ListMembers.
 type ListMembersParams struct {
 	// Limit How many members a page holds.
@@ -1246,11 +1507,17 @@ type AdminSendMessageJSONRequestBody = AdminSendMessageRequest
 // CreateRoomJSONRequestBody defines body for CreateRoom for application/json ContentType.
 type CreateRoomJSONRequestBody = CreateRoomRequest
 
+// UpdateRoomAttributesJSONRequestBody defines body for UpdateRoomAttributes for application/json ContentType.
+type UpdateRoomAttributesJSONRequestBody = UpdateRoomAttributesRequest
+
 // EnterRoomJSONRequestBody defines body for EnterRoom for application/json ContentType.
 type EnterRoomJSONRequestBody = EnterRoomRequest
 
 // KickMembersJSONRequestBody defines body for KickMembers for application/json ContentType.
 type KickMembersJSONRequestBody = KickRequest
+
+// UpdateMemberAttributesJSONRequestBody defines body for UpdateMemberAttributes for application/json ContentType.
+type UpdateMemberAttributesJSONRequestBody = UpdateMemberAttributesRequest
 
 // SendRoomMessageJSONRequestBody defines body for SendRoomMessage for application/json ContentType.
 type SendRoomMessageJSONRequestBody = SendMessageRequest
@@ -1526,9 +1793,52 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 	GetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetRoomAttributes The attributes of a room
+	//
+	// Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
+	GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRoomAttributesWithBody Set and delete attributes of a room
+	//
+	// All at once, and as one `roomAttributesUpdated` event, told to everybody
+	// in the room, the caller's own sessions included.
+	//
+	// Who sets a new attribute owns it. What belongs to somebody else is
+	// changed only with `force`; otherwise its key comes back in `errorKeys`,
+	// and the rest is done. Deleting what is not there does nothing. Where
+	// nothing changes there is no event, and the version stays.
+	//
+	// With `If-Match`, the attributes change only if their version is still
+	// the one that is named: read, decide, and write, and nobody's change is
+	// lost in between.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+	UpdateRoomAttributesWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRoomAttributes Set and delete attributes of a room
+	//
+	// All at once, and as one `roomAttributesUpdated` event, told to everybody
+	// in the room, the caller's own sessions included.
+	//
+	// Who sets a new attribute owns it. What belongs to somebody else is
+	// changed only with `force`; otherwise its key comes back in `errorKeys`,
+	// and the rest is done. Deleting what is not there does nothing. Where
+	// nothing changes there is no event, and the version stays.
+	//
+	// With `If-Match`, the attributes change only if their version is still
+	// the one that is named: read, decide, and write, and nobody's change is
+	// lost in between.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+	UpdateRoomAttributes(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// EnterRoomWithBody Enter a room, creating it where there is none
 	//
-	// The name and the config count only where the call creates the room.
+	// The name, the config and the attributes count only where the call creates the room.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -1537,7 +1847,7 @@ type ClientInterface interface {
 
 	// EnterRoom Enter a room, creating it where there is none
 	//
-	// The name and the config count only where the call creates the room.
+	// The name, the config and the attributes count only where the call creates the room.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -1580,6 +1890,43 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 	LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListMemberAttributes The attributes of members
+	//
+	// Of those members who have any, in order of entering, a page at a time;
+	// or, with `userID`, of those of the named users who are in the room,
+	// whether they have attributes or not.
+	//
+	// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
+	ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateMemberAttributesWithBody Set and delete attributes of members
+	//
+	// The same for all these members, for all or none, and as one
+	// `roomMemberAttributesUpdated` event. Users who are not in the room come
+	// back in `errorUserList`. Where nothing changes there is no event.
+	//
+	// Where the caller's token names grants, it needs `attributes` to change
+	// those of other members.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+	UpdateMemberAttributesWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateMemberAttributes Set and delete attributes of members
+	//
+	// The same for all these members, for all or none, and as one
+	// `roomMemberAttributesUpdated` event. Users who are not in the room come
+	// back in `errorUserList`. Where nothing changes there is no event.
+	//
+	// Where the caller's token names grants, it needs `attributes` to change
+	// those of other members.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+	UpdateMemberAttributes(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListMembers Who is in the room
 	//
@@ -2129,9 +2476,82 @@ func (c *Client) GetRoom(ctx context.Context, roomID RoomID, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
+// GetRoomAttributes The attributes of a room
+//
+// Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
+func (c *Client) GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRoomAttributesRequest(c.Server, roomID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRoomAttributesWithBody Set and delete attributes of a room
+//
+// All at once, and as one `roomAttributesUpdated` event, told to everybody
+// in the room, the caller's own sessions included.
+//
+// Who sets a new attribute owns it. What belongs to somebody else is
+// changed only with `force`; otherwise its key comes back in `errorKeys`,
+// and the rest is done. Deleting what is not there does nothing. Where
+// nothing changes there is no event, and the version stays.
+//
+// With `If-Match`, the attributes change only if their version is still
+// the one that is named: read, decide, and write, and nobody's change is
+// lost in between.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+func (c *Client) UpdateRoomAttributesWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRoomAttributesRequestWithBody(c.Server, roomID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRoomAttributes Set and delete attributes of a room
+//
+// All at once, and as one `roomAttributesUpdated` event, told to everybody
+// in the room, the caller's own sessions included.
+//
+// Who sets a new attribute owns it. What belongs to somebody else is
+// changed only with `force`; otherwise its key comes back in `errorKeys`,
+// and the rest is done. Deleting what is not there does nothing. Where
+// nothing changes there is no event, and the version stays.
+//
+// With `If-Match`, the attributes change only if their version is still
+// the one that is named: read, decide, and write, and nobody's change is
+// lost in between.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+func (c *Client) UpdateRoomAttributes(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRoomAttributesRequest(c.Server, roomID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // EnterRoomWithBody Enter a room, creating it where there is none
 //
-// The name and the config count only where the call creates the room.
+// The name, the config and the attributes count only where the call creates the room.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2150,7 +2570,7 @@ func (c *Client) EnterRoomWithBody(ctx context.Context, roomID RoomID, contentTy
 
 // EnterRoom Enter a room, creating it where there is none
 //
-// The name and the config count only where the call creates the room.
+// The name, the config and the attributes count only where the call creates the room.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -2234,6 +2654,73 @@ func (c *Client) KickMembers(ctx context.Context, roomID RoomID, body KickMember
 // Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 func (c *Client) LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewLeaveRoomRequest(c.Server, roomID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListMemberAttributes The attributes of members
+//
+// Of those members who have any, in order of entering, a page at a time;
+// or, with `userID`, of those of the named users who are in the room,
+// whether they have attributes or not.
+//
+// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
+func (c *Client) ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMemberAttributesRequest(c.Server, roomID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateMemberAttributesWithBody Set and delete attributes of members
+//
+// The same for all these members, for all or none, and as one
+// `roomMemberAttributesUpdated` event. Users who are not in the room come
+// back in `errorUserList`. Where nothing changes there is no event.
+//
+// Where the caller's token names grants, it needs `attributes` to change
+// those of other members.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+func (c *Client) UpdateMemberAttributesWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateMemberAttributesRequestWithBody(c.Server, roomID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateMemberAttributes Set and delete attributes of members
+//
+// The same for all these members, for all or none, and as one
+// `roomMemberAttributesUpdated` event. Users who are not in the room come
+// back in `errorUserList`. Where nothing changes there is no event.
+//
+// Where the caller's token names grants, it needs `attributes` to change
+// those of other members.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateMemberAttributesRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3450,6 +3937,102 @@ func NewGetRoomRequest(server string, roomID RoomID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewGetRoomAttributesRequest constructs an http.Request for the GetRoomAttributes method
+func NewGetRoomAttributesRequest(server string, roomID RoomID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rooms/%s/attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateRoomAttributesRequest calls the generic UpdateRoomAttributes builder with application/json body
+func NewUpdateRoomAttributesRequest(server string, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateRoomAttributesRequestWithBody(server, roomID, params, "application/json", bodyReader)
+}
+
+// NewUpdateRoomAttributesRequestWithBody constructs an http.Request for the UpdateRoomAttributes method, with any body, and a specified content type
+func NewUpdateRoomAttributesRequestWithBody(server string, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rooms/%s/attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewEnterRoomRequest calls the generic EnterRoom builder with application/json body
 func NewEnterRoomRequest(server string, roomID RoomID, body EnterRoomJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -3608,6 +4191,138 @@ func NewLeaveRoomRequest(server string, roomID RoomID) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewListMemberAttributesRequest constructs an http.Request for the ListMemberAttributes method
+func NewListMemberAttributesRequest(server string, roomID RoomID, params *ListMemberAttributesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rooms/%s/member-attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.UserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "userID", *params.UserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateMemberAttributesRequest calls the generic UpdateMemberAttributes builder with application/json body
+func NewUpdateMemberAttributesRequest(server string, roomID RoomID, body UpdateMemberAttributesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateMemberAttributesRequestWithBody(server, roomID, "application/json", bodyReader)
+}
+
+// NewUpdateMemberAttributesRequestWithBody constructs an http.Request for the UpdateMemberAttributes method, with any body, and a specified content type
+func NewUpdateMemberAttributesRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rooms/%s/member-attributes", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -4356,9 +5071,54 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 	GetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomResponse, error)
 
+	// GetRoomAttributesWithResponse The attributes of a room
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
+	GetRoomAttributesWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomAttributesResponse, error)
+
+	// UpdateRoomAttributesWithBodyWithResponse Set and delete attributes of a room
+	//
+	// All at once, and as one `roomAttributesUpdated` event, told to everybody
+	// in the room, the caller's own sessions included.
+	//
+	// Who sets a new attribute owns it. What belongs to somebody else is
+	// changed only with `force`; otherwise its key comes back in `errorKeys`,
+	// and the rest is done. Deleting what is not there does nothing. Where
+	// nothing changes there is no event, and the version stays.
+	//
+	// With `If-Match`, the attributes change only if their version is still
+	// the one that is named: read, decide, and write, and nobody's change is
+	// lost in between.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+	UpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error)
+
+	// UpdateRoomAttributesWithResponse Set and delete attributes of a room
+	//
+	// All at once, and as one `roomAttributesUpdated` event, told to everybody
+	// in the room, the caller's own sessions included.
+	//
+	// Who sets a new attribute owns it. What belongs to somebody else is
+	// changed only with `force`; otherwise its key comes back in `errorKeys`,
+	// and the rest is done. Deleting what is not there does nothing. Where
+	// nothing changes there is no event, and the version stays.
+	//
+	// With `If-Match`, the attributes change only if their version is still
+	// the one that is named: read, decide, and write, and nobody's change is
+	// lost in between.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+	UpdateRoomAttributesWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error)
+
 	// EnterRoomWithBodyWithResponse Enter a room, creating it where there is none
 	//
-	// The name and the config count only where the call creates the room.
+	// The name, the config and the attributes count only where the call creates the room.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4367,7 +5127,7 @@ type ClientWithResponsesInterface interface {
 
 	// EnterRoomWithResponse Enter a room, creating it where there is none
 	//
-	// The name and the config count only where the call creates the room.
+	// The name, the config and the attributes count only where the call creates the room.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -4414,6 +5174,45 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 	LeaveRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*LeaveRoomResponse, error)
+
+	// ListMemberAttributesWithResponse The attributes of members
+	//
+	// Of those members who have any, in order of entering, a page at a time;
+	// or, with `userID`, of those of the named users who are in the room,
+	// whether they have attributes or not.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
+	ListMemberAttributesWithResponse(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*ListMemberAttributesResponse, error)
+
+	// UpdateMemberAttributesWithBodyWithResponse Set and delete attributes of members
+	//
+	// The same for all these members, for all or none, and as one
+	// `roomMemberAttributesUpdated` event. Users who are not in the room come
+	// back in `errorUserList`. Where nothing changes there is no event.
+	//
+	// Where the caller's token names grants, it needs `attributes` to change
+	// those of other members.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+	UpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error)
+
+	// UpdateMemberAttributesWithResponse Set and delete attributes of members
+	//
+	// The same for all these members, for all or none, and as one
+	// `roomMemberAttributesUpdated` event. Users who are not in the room come
+	// back in `errorUserList`. Where nothing changes there is no event.
+	//
+	// Where the caller's token names grants, it needs `attributes` to change
+	// those of other members.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+	UpdateMemberAttributesWithResponse(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error)
 
 	// ListMembersWithResponse Who is in the room
 	//
@@ -6040,6 +6839,214 @@ func (r GetRoomResponse) ContentType() string {
 	return ""
 }
 
+// GetRoomAttributesResponse200Headers the declared response headers of an HTTP 200 response for GetRoomAttributes
+type GetRoomAttributesResponse200Headers struct {
+	ETag *string
+}
+
+// GetRoomAttributesResponse503Headers the declared response headers of an HTTP 503 response for GetRoomAttributes
+type GetRoomAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type GetRoomAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RoomAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *NotInRoom
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRoomAttributesResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetRoomAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRoomAttributesResponse) GetJSON200() *RoomAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r GetRoomAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetRoomAttributesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetRoomAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r GetRoomAttributesResponse) GetApplicationproblemJSON409() *NotInRoom {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetRoomAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRoomAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRoomAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRoomAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRoomAttributesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateRoomAttributesResponse200Headers the declared response headers of an HTTP 200 response for UpdateRoomAttributes
+type UpdateRoomAttributesResponse200Headers struct {
+	ETag *string
+}
+
+// UpdateRoomAttributesResponse503Headers the declared response headers of an HTTP 503 response for UpdateRoomAttributes
+type UpdateRoomAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UpdateRoomAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UpdateRoomAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *CannotSetAttributes
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateRoomAttributesResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UpdateRoomAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateRoomAttributesResponse) GetJSON200() *UpdateRoomAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON409() *CannotSetAttributes {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON412() *Problem {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateRoomAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateRoomAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateRoomAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateRoomAttributesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // EnterRoomResponse201Headers the declared response headers of an HTTP 201 response for EnterRoom
 type EnterRoomResponse201Headers struct {
 	Location *string
@@ -6422,6 +7429,193 @@ func (r LeaveRoomResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r LeaveRoomResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListMemberAttributesResponse503Headers the declared response headers of an HTTP 503 response for ListMemberAttributes
+type ListMemberAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListMemberAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MemberAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *NotInRoom
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListMemberAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListMemberAttributesResponse) GetJSON200() *MemberAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListMemberAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListMemberAttributesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ListMemberAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ListMemberAttributesResponse) GetApplicationproblemJSON409() *NotInRoom {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListMemberAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListMemberAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListMemberAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListMemberAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListMemberAttributesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateMemberAttributesResponse503Headers the declared response headers of an HTTP 503 response for UpdateMemberAttributes
+type UpdateMemberAttributesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UpdateMemberAttributesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *UpdateMemberAttributesReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *CannotSetAttributes
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UpdateMemberAttributesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateMemberAttributesResponse) GetJSON200() *UpdateMemberAttributesReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON409() *CannotSetAttributes {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateMemberAttributesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateMemberAttributesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateMemberAttributesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateMemberAttributesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7651,9 +8845,72 @@ func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID Ro
 	return ParseGetRoomResponse(rsp)
 }
 
+// GetRoomAttributesWithResponse The attributes of a room
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
+func (c *ClientWithResponses) GetRoomAttributesWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomAttributesResponse, error) {
+	rsp, err := c.GetRoomAttributes(ctx, roomID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRoomAttributesResponse(rsp)
+}
+
+// UpdateRoomAttributesWithBodyWithResponse Set and delete attributes of a room
+//
+// All at once, and as one `roomAttributesUpdated` event, told to everybody
+// in the room, the caller's own sessions included.
+//
+// Who sets a new attribute owns it. What belongs to somebody else is
+// changed only with `force`; otherwise its key comes back in `errorKeys`,
+// and the rest is done. Deleting what is not there does nothing. Where
+// nothing changes there is no event, and the version stays.
+//
+// With `If-Match`, the attributes change only if their version is still
+// the one that is named: read, decide, and write, and nobody's change is
+// lost in between.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+func (c *ClientWithResponses) UpdateRoomAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error) {
+	rsp, err := c.UpdateRoomAttributesWithBody(ctx, roomID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRoomAttributesResponse(rsp)
+}
+
+// UpdateRoomAttributesWithResponse Set and delete attributes of a room
+//
+// All at once, and as one `roomAttributesUpdated` event, told to everybody
+// in the room, the caller's own sessions included.
+//
+// Who sets a new attribute owns it. What belongs to somebody else is
+// changed only with `force`; otherwise its key comes back in `errorKeys`,
+// and the rest is done. Deleting what is not there does nothing. Where
+// nothing changes there is no event, and the version stays.
+//
+// With `If-Match`, the attributes change only if their version is still
+// the one that is named: read, decide, and write, and nobody's change is
+// lost in between.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
+func (c *ClientWithResponses) UpdateRoomAttributesWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error) {
+	rsp, err := c.UpdateRoomAttributes(ctx, roomID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRoomAttributesResponse(rsp)
+}
+
 // EnterRoomWithBodyWithResponse Enter a room, creating it where there is none
 //
-// The name and the config count only where the call creates the room.
+// The name, the config and the attributes count only where the call creates the room.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7668,7 +8925,7 @@ func (c *ClientWithResponses) EnterRoomWithBodyWithResponse(ctx context.Context,
 
 // EnterRoomWithResponse Enter a room, creating it where there is none
 //
-// The name and the config count only where the call creates the room.
+// The name, the config and the attributes count only where the call creates the room.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -7744,6 +9001,63 @@ func (c *ClientWithResponses) LeaveRoomWithResponse(ctx context.Context, roomID 
 		return nil, err
 	}
 	return ParseLeaveRoomResponse(rsp)
+}
+
+// ListMemberAttributesWithResponse The attributes of members
+//
+// Of those members who have any, in order of entering, a page at a time;
+// or, with `userID`, of those of the named users who are in the room,
+// whether they have attributes or not.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
+func (c *ClientWithResponses) ListMemberAttributesWithResponse(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*ListMemberAttributesResponse, error) {
+	rsp, err := c.ListMemberAttributes(ctx, roomID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListMemberAttributesResponse(rsp)
+}
+
+// UpdateMemberAttributesWithBodyWithResponse Set and delete attributes of members
+//
+// The same for all these members, for all or none, and as one
+// `roomMemberAttributesUpdated` event. Users who are not in the room come
+// back in `errorUserList`. Where nothing changes there is no event.
+//
+// Where the caller's token names grants, it needs `attributes` to change
+// those of other members.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+func (c *ClientWithResponses) UpdateMemberAttributesWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error) {
+	rsp, err := c.UpdateMemberAttributesWithBody(ctx, roomID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateMemberAttributesResponse(rsp)
+}
+
+// UpdateMemberAttributesWithResponse Set and delete attributes of members
+//
+// The same for all these members, for all or none, and as one
+// `roomMemberAttributesUpdated` event. Users who are not in the room come
+// back in `errorUserList`. Where nothing changes there is no event.
+//
+// Where the caller's token names grants, it needs `attributes` to change
+// those of other members.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
+func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error) {
+	rsp, err := c.UpdateMemberAttributes(ctx, roomID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateMemberAttributesResponse(rsp)
 }
 
 // ListMembersWithResponse Who is in the room
@@ -9319,6 +10633,202 @@ func ParseGetRoomResponse(rsp *http.Response) (*GetRoomResponse, error) {
 	return response, nil
 }
 
+// ParseGetRoomAttributesResponse parses an HTTP response from a GetRoomAttributesWithResponse call
+func ParseGetRoomAttributesResponse(rsp *http.Response) (*GetRoomAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRoomAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RoomAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest NotInRoom
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRoomAttributesResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers GetRoomAttributesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateRoomAttributesResponse parses an HTTP response from a UpdateRoomAttributesWithResponse call
+func ParseUpdateRoomAttributesResponse(rsp *http.Response) (*UpdateRoomAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateRoomAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UpdateRoomAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest CannotSetAttributes
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateRoomAttributesResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers UpdateRoomAttributesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseEnterRoomResponse parses an HTTP response from a EnterRoomWithResponse call
 func ParseEnterRoomResponse(rsp *http.Response) (*EnterRoomResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -9661,6 +11171,175 @@ func ParseLeaveRoomResponse(rsp *http.Response) (*LeaveRoomResponse, error) {
 	switch {
 	case rsp.StatusCode == 503:
 		var headers LeaveRoomResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListMemberAttributesResponse parses an HTTP response from a ListMemberAttributesWithResponse call
+func ParseListMemberAttributesResponse(rsp *http.Response) (*ListMemberAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListMemberAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MemberAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest NotInRoom
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers ListMemberAttributesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateMemberAttributesResponse parses an HTTP response from a UpdateMemberAttributesWithResponse call
+func ParseUpdateMemberAttributesResponse(rsp *http.Response) (*UpdateMemberAttributesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateMemberAttributesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest UpdateMemberAttributesReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest CannotSetAttributes
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers UpdateMemberAttributesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -1,3 +1,4 @@
+import * as attributes from './attributes.ts';
 import type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
 import { EventSourceTransport } from './eventsource-transport.ts';
 import { FetchTransport } from './fetch-transport.ts';
@@ -188,6 +189,29 @@ export class Parlor {
     return messages.listRoomMessages(this.#http, roomID, query);
   }
 
+  /** The attributes of a room, and their version. */
+  roomAttributes(roomID: string) {
+    return attributes.roomAttributes(this.#http, roomID);
+  }
+
+  /**
+   * Sets and deletes attributes of a room, all at once. What others own is left
+   * alone unless `force` is given, and comes back in `errorKeys`.
+   */
+  updateRoomAttributes(roomID: string, update: attributes.RoomAttributesUpdate) {
+    return attributes.updateRoomAttributes(this.#http, roomID, update);
+  }
+
+  /** Lists the members who have attributes, a page at a time, or looks up those of some users. */
+  memberAttributes(roomID: string, query: attributes.MemberAttributesQuery = {}) {
+    return attributes.memberAttributes(this.#http, roomID, query);
+  }
+
+  /** Sets and deletes attributes of members, the same for all of them. */
+  updateMemberAttributes(roomID: string, update: attributes.MemberAttributesUpdate) {
+    return attributes.updateMemberAttributes(this.#http, roomID, update);
+  }
+
   /** Stays logged in with a newer token of the same user. */
   async renewToken(token: string): Promise<void> {
     const { tokenExpiresAt } = await this.#http.call('put', '/v1/sessions/current/token', { body: { token } });
@@ -247,6 +271,8 @@ export class Parlor {
       case 'roomMemberJoined':
       case 'roomMemberLeft':
       case 'roomMessageReceived':
+      case 'roomAttributesUpdated':
+      case 'roomMemberAttributesUpdated':
         if (!this.#seen.take(event.data.generation, event.data.seq)) return;
         break;
       case 'tokenWillExpire':

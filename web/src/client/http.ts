@@ -34,11 +34,11 @@ export class HTTP {
   async call<P extends Path, M extends Method<P>>(
     method: M,
     path: P,
-    { path: names, query, body }: Arguments<Operation<P, M>>,
+    { path: names, query, header, body }: Arguments<Operation<P, M>>,
     { repeatable = method === 'get' }: CallOptions = {},
   ): Promise<Reply<Operation<P, M>>> {
     const url = this.baseURL + fill(path, names) + search(query);
-    const headers = new Headers({ Accept: 'application/json', ...this.authorization });
+    const headers = new Headers({ Accept: 'application/json', ...header, ...this.authorization });
     const init: RequestInit = { method: method.toUpperCase(), headers };
     if (body !== undefined) {
       headers.set('Content-Type', 'application/json');

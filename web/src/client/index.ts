@@ -1,3 +1,4 @@
+export type { MemberAttributesQuery, MemberAttributesUpdate, RoomAttributesUpdate } from './attributes.ts';
 export {
   type LoginOptions,
   Parlor,
@@ -10,4 +11,16 @@ export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './
 export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
 export type { EnterRoomReply, MemberQuery, RoomOptions } from './rooms.ts';
-export type { LeaveReason, Limits, Member, Message, Room, RoomStateEvent, Session, StreamEvents, User } from './types.ts';
+export type {
+  Attributes,
+  LeaveReason,
+  Limits,
+  Member,
+  MemberAttributesInfo,
+  Message,
+  Room,
+  RoomStateEvent,
+  Session,
+  StreamEvents,
+  User,
+} from './types.ts';

@@ -1,10 +1,12 @@
 import type { HTTP } from './http.ts';
-import type { Arguments, Operation, Reply, RoomConfig } from './types.ts';
+import type { Arguments, Attributes, Operation, Reply, RoomConfig } from './types.ts';
 
 export interface RoomOptions {
   /** Shown to people; up to 64 bytes. */
   roomName?: string;
   config?: RoomConfig;
+  /** What the room begins with; up to 20 pairs. */
+  roomAttributes?: Attributes;
 }
 
 export type MemberQuery = NonNullable<Arguments<Operation<'/v1/rooms/{roomID}/members', 'get'>>['query']>;

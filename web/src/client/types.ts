@@ -10,6 +10,8 @@ export type Message = Schemas['Message'];
 export type Session = Schemas['Session'];
 export type SessionReply = Schemas['CreateSessionReply'];
 export type Limits = Schemas['Limits'];
+export type Attributes = Schemas['RoomAttributes'];
+export type MemberAttributesInfo = Schemas['MemberAttributesInfo'];
 export type LeaveReason = Schemas['LeaveReason'];
 export type RoomStateEvent = Schemas['RoomStateEvent'];
 export type ProblemDetails = Schemas['Problem'];
@@ -22,6 +24,8 @@ export interface StreamEvents {
   roomMemberJoined: Schemas['RoomMemberJoinedEvent'];
   roomMemberLeft: Schemas['RoomMemberLeftEvent'];
   roomMessageReceived: Schemas['RoomMessageReceivedEvent'];
+  roomAttributesUpdated: Schemas['RoomAttributesUpdatedEvent'];
+  roomMemberAttributesUpdated: Schemas['RoomMemberAttributesUpdatedEvent'];
   roomReset: Schemas['RoomResetEvent'];
   tokenWillExpire: Schemas['TokenWillExpireEvent'];
   reconnect: Schemas['ReconnectEvent'];
@@ -39,6 +43,8 @@ export const streamEventNames = [
   'roomMemberJoined',
   'roomMemberLeft',
   'roomMessageReceived',
+  'roomAttributesUpdated',
+  'roomMemberAttributesUpdated',
   'roomReset',
   'tokenWillExpire',
   'reconnect',
@@ -47,7 +53,7 @@ export const streamEventNames = [
 // What follows reads an operation's parts out of the generated contract, so
 // that a call with a wrong path, field or reply does not compile.
 
-type Verb = 'get' | 'post' | 'put' | 'delete';
+type Verb = 'get' | 'post' | 'put' | 'patch' | 'delete';
 type JSONContent = { content: { 'application/json': unknown } };
 type JSONOf<T> = T extends JSONContent ? T['content']['application/json'] : undefined;
 
@@ -57,20 +63,21 @@ export type Method<P extends Path> = {
 }[Verb];
 export type Operation<P extends Path, M extends Method<P>> = NonNullable<paths[P][M]>;
 
-type Parameters<O, In extends 'path' | 'query'> = O extends { parameters: { [K in In]?: infer P } }
+type Parameters<O, In extends 'path' | 'query' | 'header'> = O extends { parameters: { [K in In]?: infer P } }
   ? NonNullable<P>
   : never;
 
 type PathOf<O> = [Parameters<O, 'path'>] extends [never] ? { path?: never } : { path: Parameters<O, 'path'> };
 type QueryOf<O> = { query?: Parameters<O, 'query'> };
+type HeaderOf<O> = { header?: Parameters<O, 'header'> };
 type BodyOf<O> = O extends { requestBody: JSONContent }
   ? { body: JSONOf<O['requestBody']> }
   : O extends { requestBody?: infer B }
     ? { body?: JSONOf<NonNullable<B>> }
     : never;
 
-/** The arguments of an operation: those of its path, its query and its body. */
-export type Arguments<O> = PathOf<O> & QueryOf<O> & BodyOf<O>;
+/** The arguments of an operation: those of its path, its query, its header and its body. */
+export type Arguments<O> = PathOf<O> & QueryOf<O> & HeaderOf<O> & BodyOf<O>;
 
 /** What an operation answers when it succeeds; undefined where that has no body. */
 export type Reply<O> = O extends { responses: infer R }

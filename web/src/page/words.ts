@@ -26,6 +26,10 @@ export function wordsForError(error: unknown): string {
       return 'Your token does not allow that in this room.';
     case 'banned':
       return 'You were taken out of this room and may not come back yet.';
+    case 'attributes_full':
+      return 'There is no place for more of that.';
+    case 'version_mismatch':
+      return 'Somebody changed that meanwhile. Look again, please.';
     case 'room_full':
       return 'The room is full.';
     case 'too_many_rooms':

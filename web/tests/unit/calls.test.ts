@@ -92,6 +92,43 @@ describe('sending', () => {
   });
 });
 
+describe('attributes', () => {
+  test('of a room are compared and set', async () => {
+    const reading = parlor.roomAttributes('r');
+    (await server.next('GET', '/v1/rooms/r/attributes')).reply(200, { roomAttributes: { n: '1' }, version: 7 });
+    const { roomAttributes, version } = await reading;
+    expect(roomAttributes).toEqual({ n: '1' });
+    const updating = parlor.updateRoomAttributes('r', { set: { n: '2' }, delete: ['m'], ifVersion: version });
+    const call = await server.next('PATCH', '/v1/rooms/r/attributes');
+    expect(call.header('If-Match')).toBe('"7"');
+    expect(call.body).toEqual({ set: { n: '2' }, delete: ['m'] });
+    call.refuse(412, 'version_mismatch');
+    await expect(updating).rejects.toMatchObject({ code: 'version_mismatch', status: 412 });
+  });
+
+  test('of a room are set whatever their version', async () => {
+    const updating = parlor.updateRoomAttributes('r', { set: { n: '2' }, force: true });
+    const call = await server.next('PATCH', '/v1/rooms/r/attributes');
+    expect(call.header('If-Match')).toBeUndefined();
+    call.reply(200, { version: 8, errorKeys: [] });
+    expect(await updating).toEqual({ version: 8, errorKeys: [] });
+  });
+
+  test('of members', async () => {
+    const updating = parlor.updateMemberAttributes('r', { userIDs: ['bob'], set: { hand: 'up' } });
+    const call = await server.next('PATCH', '/v1/rooms/r/member-attributes');
+    expect(call.body).toEqual({ userIDs: ['bob'], set: { hand: 'up' } });
+    const infos = [{ userID: 'bob', attributes: { hand: 'up' } }];
+    call.reply(200, { infos, errorUserList: [] });
+    expect((await updating).infos).toEqual(infos);
+    const reading = parlor.memberAttributes('r', { userID: ['bob'] });
+    const lookup = await server.next('GET', '/v1/rooms/r/member-attributes');
+    expect(lookup.url.search).toBe('?userID=bob');
+    lookup.reply(200, { infos });
+    expect(await reading).toEqual({ infos });
+  });
+});
+
 test('other calls are made once', async () => {
   const creating = parlor.createRoom('r');
   (await server.next('POST', '/v1/rooms')).refuse(503, 'unavailable', { 'Retry-After': '3' });

@@ -32,6 +32,19 @@ test('every stored event arrives once and in order, whatever the stream repeats'
   expect(events.map((event) => event.seq)).toEqual([1, 2, 3, 4]);
 });
 
+test('attributes too arrive once and in order', async () => {
+  const parlor = await login(server);
+  const events = [record(parlor, 'roomAttributesUpdated'), record(parlor, 'roomMemberAttributesUpdated')];
+  const stream = (await server.nextStream()).open().ready();
+  const place = { roomID: 'r', generation: 1 };
+  const infos = [{ action: 'set', roomAttributes: { topic: 'tea' } }];
+  for (const seq of [1, 1]) stream.event('roomAttributesUpdated', { ...place, seq, infos }, `1:${seq}`);
+  const ofMembers = [{ userID: 'bob', attributes: { hand: 'up' } }];
+  for (const seq of [2, 1]) stream.event('roomMemberAttributesUpdated', { ...place, seq, infos: ofMembers }, `1:${seq}`);
+  await delivered(parlor, stream);
+  expect(events).toEqual([[{ ...place, seq: 1, infos }], [{ ...place, seq: 2, infos: ofMembers }]]);
+});
+
 test('each life of a room counts for itself', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'roomMessageReceived');

@@ -1,0 +1,79 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+
+	"parlor/room"
+)
+
+type roomAttributesReply struct {
+	RoomAttributes room.Attributes `json:"roomAttributes"`
+	Version        room.Seq        `json:"version"`
+}
+
+type updateRoomAttributesRequest struct {
+	Set                  map[string]string `json:"set" validate:"pairBytes=16 1024"`
+	Delete               []string          `json:"delete" validate:"max=20,unique,dive,min=1,maxBytes=16"`
+	Force                bool              `json:"force"`
+	DeleteAfterOwnerLeft *bool             `json:"deleteAfterOwnerLeft"`
+	UpdateOwner          bool              `json:"updateOwner"`
+}
+
+type updateRoomAttributesReply struct {
+	Version   room.Seq `json:"version"`
+	ErrorKeys []string `json:"errorKeys"`
+}
+
+func (a *api) getRoomAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", etag(in.AttributesVersion))
+	return a.answer(w, r, http.StatusOK, roomAttributesReply{in.Attributes, in.AttributesVersion})
+}
+
+func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	var request updateRoomAttributesRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	if err := checkKeys(request.Set, request.Delete); err != nil {
+		return err
+	}
+	base, err := ifMatch(r)
+	if err != nil {
+		return err
+	}
+	if err := session.Grants.Check(room.ActionAttributes, id); err != nil {
+		return err
+	}
+	version, refused, err := a.Store.UpdateAttributes(r.Context(), session.ID, id, room.AttributesUpdate{
+		By: session.User.ID, Set: request.Set, Delete: request.Delete, Force: request.Force,
+		UpdateOwner: request.UpdateOwner, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft, Base: base,
+	})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", etag(version))
+	return a.answer(w, r, http.StatusOK, updateRoomAttributesReply{version, refused})
+}
+
+// checkKeys refuses an update of attributes that asks for nothing, or for a key
+// to be set and deleted.
+func checkKeys(set map[string]string, gone []string) error {
+	if len(set)+len(gone) == 0 {
+		return invalid(fault{"", "empty", "sets nothing and deletes nothing"})
+	}
+	var faults []fault
+	for i, key := range gone {
+		if _, both := set[key]; both {
+			faults = append(faults, fault{fmt.Sprintf("/delete/%d", i), "different", "stands in set as well"})
+		}
+	}
+	if len(faults) > 0 {
+		return invalid(faults...)
+	}
+	return nil
+}

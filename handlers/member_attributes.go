@@ -1,0 +1,82 @@
+package handlers
+
+import (
+	"net/http"
+	"slices"
+
+	"parlor/room"
+)
+
+const (
+	defaultMemberAttributesPage = 100
+	maxMemberAttributesPage     = 100
+)
+
+type memberAttributesReply struct {
+	Infos      []room.MemberAttributesInfo `json:"infos"`
+	NextCursor string                      `json:"nextCursor,omitempty"`
+}
+
+type updateMemberAttributesRequest struct {
+	UserIDs              []room.UserID     `json:"userIDs" validate:"required,min=1,max=100,unique,dive,userID"`
+	Set                  map[string]string `json:"set" validate:"pairBytes=8 64"`
+	Delete               []string          `json:"delete" validate:"max=30,unique,dive,min=1,maxBytes=8"`
+	DeleteAfterOwnerLeft *bool             `json:"deleteAfterOwnerLeft"`
+}
+
+type updateMemberAttributesReply struct {
+	Infos         []room.MemberAttributesInfo `json:"infos"`
+	ErrorUserList []room.UserID               `json:"errorUserList"`
+}
+
+func (a *api) listMemberAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	q := readQuery(r, "limit", "cursor", "userID"+repeatable)
+	limit := int(q.integer("limit", 1, maxMemberAttributesPage, defaultMemberAttributesPage))
+	after := q.memberCursor("cursor")
+	users := q.userIDs("userID")
+	if err := q.err(); err != nil {
+		return err
+	}
+	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	if err != nil {
+		return err
+	}
+	if len(users) > 0 {
+		infos, err := a.Store.MemberAttributesByID(r.Context(), in.Generation, users)
+		if err != nil {
+			return err
+		}
+		return a.answer(w, r, http.StatusOK, memberAttributesReply{Infos: infos})
+	}
+	infos, next, more, err := a.Store.MemberAttributes(r.Context(), in.Generation, after, limit)
+	if err != nil {
+		return err
+	}
+	reply := memberAttributesReply{Infos: infos}
+	if more {
+		reply.NextCursor = encodeMemberCursor(next)
+	}
+	return a.answer(w, r, http.StatusOK, reply)
+}
+
+func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	var request updateMemberAttributesRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	if err := checkKeys(request.Set, request.Delete); err != nil {
+		return err
+	}
+	if !slices.Equal(request.UserIDs, []room.UserID{session.User.ID}) { // one's own need no grant
+		if err := session.Grants.Check(room.ActionAttributes, id); err != nil {
+			return err
+		}
+	}
+	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), session.ID, id, request.UserIDs, room.MemberAttributesUpdate{
+		By: session.User.ID, Set: request.Set, Delete: request.Delete, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft,
+	})
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, updateMemberAttributesReply{infos, absent})
+}

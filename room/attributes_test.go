@@ -1,0 +1,305 @@
+package room_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"parlor/room"
+)
+
+func TestAttributesUpdate(t *testing.T) {
+	t.Parallel()
+	before := room.Attributes{
+		"mine":   {Value: "1", Owner: "alice"},
+		"theirs": {Value: "2", Owner: "bob"},
+		"no one": {Value: "3"},
+		"going":  {Value: "4", Owner: "alice", DeleteAfterOwnerLeft: true},
+	}
+	for _, c := range []struct {
+		what    string
+		update  room.AttributesUpdate
+		refused []string
+		want    room.Attributes // what differs
+		gone    []string
+	}{
+		{"a new one", room.AttributesUpdate{Set: pairs("new", "v")}, nil, room.Attributes{"new": {Value: "v", Owner: "alice"}}, nil},
+		{"a new one that goes", room.AttributesUpdate{Set: pairs("new", "v"), DeleteAfterOwnerLeft: new(true)}, nil, room.Attributes{"new": {"v", "alice", true}}, nil},
+		{"one's own", room.AttributesUpdate{Set: pairs("mine", "v")}, nil, room.Attributes{"mine": {"v", "alice", false}}, nil},
+		{"the flag stays", room.AttributesUpdate{Set: pairs("going", "v")}, nil, room.Attributes{"going": {"v", "alice", true}}, nil},
+		{"the flag goes", room.AttributesUpdate{Set: pairs("going", "v"), DeleteAfterOwnerLeft: new(false)}, nil, room.Attributes{"going": {"v", "alice", false}}, nil},
+		{"no one's keeps having no owner", room.AttributesUpdate{Set: pairs("no one", "v")}, nil, room.Attributes{"no one": {"v", "", false}}, nil},
+		{"no one's gets an owner", room.AttributesUpdate{Set: pairs("no one", "v"), UpdateOwner: true}, nil, room.Attributes{"no one": {"v", "alice", false}}, nil},
+		{"another's", room.AttributesUpdate{Set: pairs("theirs", "v", "mine", "v")}, []string{"theirs"}, room.Attributes{"mine": {"v", "alice", false}}, nil},
+		{"another's, as owner", room.AttributesUpdate{Set: pairs("theirs", "v"), UpdateOwner: true}, []string{"theirs"}, nil, nil},
+		{"another's by force", room.AttributesUpdate{Set: pairs("theirs", "v"), Force: true}, nil, room.Attributes{"theirs": {"v", "bob", false}}, nil},
+		{"another's by force, as owner", room.AttributesUpdate{Set: pairs("theirs", "v"), Force: true, UpdateOwner: true}, nil, room.Attributes{"theirs": {"v", "alice", false}}, nil},
+		{"deleting", room.AttributesUpdate{Delete: []string{"mine", "nothing", "no one"}}, nil, nil, []string{"mine", "no one"}},
+		{"deleting another's", room.AttributesUpdate{Set: pairs("a", "v"), Delete: []string{"theirs", "mine"}}, []string{"theirs"}, room.Attributes{"a": {"v", "alice", false}}, []string{"mine"}},
+		{"deleting another's by force", room.AttributesUpdate{Delete: []string{"theirs"}, Force: true}, nil, nil, []string{"theirs"}},
+	} {
+		c.update.By = "alice"
+		want := room.Attributes{}
+		for key, attribute := range before {
+			if !slices.Contains(c.gone, key) {
+				want[key] = attribute
+			}
+		}
+		for key, attribute := range c.want {
+			want[key] = attribute
+		}
+		got, refused, err := before.Update(c.update)
+		if err != nil || !reflect.DeepEqual(got, want) || !slices.Equal(refused, c.refused) || refused == nil {
+			t.Errorf("%s: %v, refused %q, %v, and not %v, refused %q", c.what, got, refused, err, want, c.refused)
+		}
+	}
+	if _, refused, _ := before.Update(room.AttributesUpdate{Set: pairs("theirs", "v", "mine", "v")}); !slices.Equal(refused, []string{"mine", "theirs"}) {
+		t.Errorf("without a user, what users own is changed but for %q", refused)
+	}
+}
+
+func pairs(keysAndValues ...string) map[string]string {
+	m := make(map[string]string)
+	for i := 0; i < len(keysAndValues); i += 2 {
+		m[keysAndValues[i]] = keysAndValues[i+1]
+	}
+	return m
+}
+
+// TestAttributesFull fills attributes to each limit and goes one beyond it.
+func TestAttributesFull(t *testing.T) {
+	t.Parallel()
+	full := make(map[string]string)
+	for i := range room.MaxRoomAttributes {
+		full[fmt.Sprint("k", i)] = ""
+	}
+	long := pairs("a", strings.Repeat("é", 512), "b", strings.Repeat("x", 1024), "c", strings.Repeat("x", 1024), "d", strings.Repeat("x", 1024), "e", strings.Repeat("x", 1019))
+	for what, attributes := range map[string]map[string]string{"count": full, "bytes": long} {
+		a, _, err := room.Attributes{}.Update(room.AttributesUpdate{Set: attributes})
+		if err != nil {
+			t.Fatalf("%s: as many as allowed: %v", what, err)
+		}
+		if _, _, err := a.Update(room.AttributesUpdate{Set: pairs("n", "")}); !errors.Is(err, room.ErrAttributesFull) {
+			t.Errorf("%s: one beyond: %v", what, err)
+		}
+		for key := range attributes {
+			if _, _, err := a.Update(room.AttributesUpdate{Set: pairs("n", ""), Delete: []string{key}}); err != nil {
+				t.Errorf("%s: one in another's place: %v", what, err)
+			}
+		}
+	}
+	// What is refused needs no place.
+	a := room.NewAttributes(full, "bob")
+	if _, refused, err := a.Update(room.AttributesUpdate{By: "alice", Set: pairs("k0", "v")}); err != nil || len(refused) != 1 {
+		t.Errorf("refused: %q, %v", refused, err)
+	}
+}
+
+// naive is the same rules, one pair after the other.
+type naive map[string]room.Attribute
+
+func (n naive) update(u room.AttributesUpdate) (refused []string) {
+	mayChange := func(key string) bool {
+		a, exists := n[key]
+		if exists && a.Owner != "" && a.Owner != u.By && !u.Force {
+			refused = append(refused, key)
+			return false
+		}
+		return true
+	}
+	for key, value := range u.Set {
+		if !mayChange(key) {
+			continue
+		}
+		a, exists := n[key]
+		a.Value = value
+		if !exists {
+			a.Owner = u.By
+		}
+		if u.UpdateOwner {
+			a.Owner = u.By
+		}
+		if u.DeleteAfterOwnerLeft != nil {
+			a.DeleteAfterOwnerLeft = *u.DeleteAfterOwnerLeft
+		}
+		n[key] = a
+	}
+	for _, key := range u.Delete {
+		if mayChange(key) {
+			delete(n, key)
+		}
+	}
+	slices.Sort(refused)
+	return refused
+}
+
+// TestRoomAttributesKeepTheirPromises updates a room's attributes at random,
+// while users leave, and compares them with the model and with what somebody
+// knows who only hears of the events.
+func TestRoomAttributesKeepTheirPromises(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		r := room.Room{ID: "r", Generation: 1, MemberCount: 50}
+		model := naive{}
+		heard := map[string]string{}
+		hear := func(c room.Change) {
+			for _, e := range c.Events {
+				updated, ok := e.Body.(room.AttributesUpdated)
+				if !ok {
+					continue
+				}
+				if e.Seq != r.AttributesVersion || e.Seq != r.LastSeq {
+					t.Fatalf("event %d, version %d, and the log ends at %d", e.Seq, r.AttributesVersion, r.LastSeq)
+				}
+				for _, info := range updated.Infos {
+					for key, value := range info.Attributes {
+						if info.Action == room.AttributesSet {
+							heard[key] = value
+						} else if heard[key] != value {
+							t.Fatalf("%q is deleted as %q, and was %q", key, value, heard[key])
+						} else {
+							delete(heard, key)
+						}
+					}
+				}
+			}
+		}
+		user := rapid.SampledFrom([]room.UserID{"", "alice", "bob"})
+		key := rapid.SampledFrom([]string{"a", "b", "c", "d"})
+		t.Repeat(map[string]func(*rapid.T){
+			"update": func(t *rapid.T) {
+				u := room.AttributesUpdate{
+					By: user.Draw(t, "by"), Set: rapid.MapOf(key, rapid.SampledFrom([]string{"", "1", "2"})).Draw(t, "set"),
+					Force: rapid.Bool().Draw(t, "force"), UpdateOwner: rapid.Bool().Draw(t, "update owner"),
+					DeleteAfterOwnerLeft: rapid.Ptr(rapid.Bool(), true).Draw(t, "delete after"),
+				}
+				for _, k := range rapid.SliceOfDistinct(key, func(k string) string { return k }).Draw(t, "delete") {
+					if _, both := u.Set[k]; !both {
+						u.Delete = append(u.Delete, k)
+					}
+				}
+				before, modelBefore := r, fmt.Sprint(model)
+				var (
+					c       room.Change
+					refused []string
+					err     error
+				)
+				r, c, refused, err = r.UpdateAttributes(u, noon)
+				if want := model.update(u); err != nil || !slices.Equal(refused, want) {
+					t.Fatalf("refused %q, %v, and not %q", refused, err, want)
+				}
+				if changed := fmt.Sprint(model) != modelBefore; len(c.Events) > 1 || changed != (len(c.Events) == 1) || !changed && r.AttributesVersion != before.AttributesVersion {
+					t.Fatalf("%d events, version %d after %d; changed: %t", len(c.Events), r.AttributesVersion, before.AttributesVersion, changed)
+				}
+				hear(c)
+			},
+			"leave": func(t *rapid.T) {
+				who := rapid.SampledFrom([]room.UserID{"alice", "bob"}).Draw(t, "who")
+				var c room.Change
+				r, c = r.Leave([]room.Leaver{{User: room.User{ID: who}, Last: true}}, room.ReasonLeft, "", noon)
+				r.MemberCount = 50
+				for key, a := range model {
+					if a.Owner == who && a.DeleteAfterOwnerLeft {
+						delete(model, key)
+					}
+				}
+				if c.Events[0].Body.Type() != room.TypeMembersLeft {
+					t.Fatalf("%s comes first", c.Events[0].Body.Type())
+				}
+				hear(c)
+			},
+			"": func(t *rapid.T) {
+				if diff := cmp.Diff(map[string]room.Attribute(model), map[string]room.Attribute(r.Attributes)); diff != "" && len(model)+len(r.Attributes) > 0 {
+					t.Fatalf("the model (-) and the room (+):\n%s", diff)
+				}
+				if diff := cmp.Diff(heard, r.Attributes.Pairs()); diff != "" {
+					t.Fatalf("heard (-) and so (+):\n%s", diff)
+				}
+			},
+		})
+	})
+}
+
+func TestAttributesVersion(t *testing.T) {
+	t.Parallel()
+	r := room.Room{LastSeq: 7, AttributesVersion: 5}
+	for _, c := range []struct {
+		base []room.Seq
+		want error
+	}{
+		{nil, nil},
+		{[]room.Seq{5}, nil},
+		{[]room.Seq{1, 5}, nil},
+		{[]room.Seq{}, room.ErrVersionMismatch},
+		{[]room.Seq{4, 6}, room.ErrVersionMismatch},
+		{[]room.Seq{7}, room.ErrVersionMismatch},
+	} {
+		updated, _, _, err := r.UpdateAttributes(room.AttributesUpdate{By: "alice", Set: pairs("k", "v"), Base: c.base}, noon)
+		if !errors.Is(err, c.want) || c.want == nil && updated.AttributesVersion != 8 {
+			t.Errorf("based on %v: version %d, %v, and not %v", c.base, updated.AttributesVersion, err, c.want)
+		}
+	}
+}
+
+// TestEmptyRoomKeepsNoAttributes: they do not survive the destroy delay, and
+// nobody need be told of a room that is gone.
+func TestEmptyRoomKeepsNoAttributes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		delay  room.Seconds
+		events int
+	}{{10, 2}, {0, 1}} {
+		r := room.Room{MemberCount: 1, LastSeq: 3, Config: room.Config{DestroyDelay: c.delay}, Attributes: room.NewAttributes(pairs("k", "v"), "alice")}
+		left, change := r.Leave([]room.Leaver{{User: room.User{ID: "bob"}, Last: true}}, room.ReasonLeft, "", noon)
+		if len(change.Events) != c.events {
+			t.Fatalf("with a delay of %d: %+v", c.delay, change.Events)
+		}
+		if c.events == 2 {
+			want := room.AttributesUpdated{Infos: []room.AttributesInfo{{room.AttributesDelete, pairs("k", "v")}}}
+			if diff := cmp.Diff(want, change.Events[1].Body); diff != "" || len(left.Attributes) > 0 || left.AttributesVersion != 5 {
+				t.Errorf("%+v: %s", left, diff)
+			}
+		}
+	}
+}
+
+func TestAttributesInJSON(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		what any
+		want string
+	}{
+		{room.Attributes(nil), `{}`},
+		{room.Attributes{"k": {"v", "alice", true}}, `{"k":"v"}`},
+		{room.MemberAttributes(nil), `{}`},
+		{room.MemberAttributes{"k": {"v", true}}, `{"k":"v"}`},
+		{room.AttributesUpdated{Infos: []room.AttributesInfo{{room.AttributesSet, pairs("k", "v")}}}, `{"infos":[{"action":"set","roomAttributes":{"k":"v"}}]}`},
+	} {
+		if got, err := json.Marshal(c.what); err != nil || string(got) != c.want {
+			t.Errorf("%v is written as %s: %v", c.what, got, err)
+		}
+	}
+	by := &room.OperatedInfo{UserID: "alice"}
+	for _, body := range []room.Body{
+		room.AttributesUpdated{Infos: []room.AttributesInfo{{room.AttributesSet, pairs("k", "v")}, {room.AttributesDelete, pairs("l", "")}}, OperatedInfo: by},
+		room.MemberAttributesUpdated{Infos: []room.MemberAttributesInfo{{"bob", room.MemberAttributes{"k": {Value: "v"}}}}, OperatedInfo: by},
+	} {
+		data, err := json.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := room.DecodeBody(body.Type(), data); err != nil || !reflect.DeepEqual(got, body) {
+			t.Errorf("%s is read as %+v: %v", data, got, err)
+		}
+	}
+	if _, err := room.DecodeBody(room.TypeAttributesUpdated, []byte(`{"infos":[{"roomAttributes":1}]}`)); err == nil {
+		t.Error("a number is read as attributes")
+	}
+}

@@ -1,0 +1,125 @@
+package room
+
+import (
+	"encoding/json"
+	"maps"
+	"time"
+)
+
+// Limits of a member's attributes, in bytes of UTF-8 where they are not counts.
+const (
+	MaxMemberAttributes          = 30
+	MaxMemberAttributeKeyBytes   = 8
+	MaxMemberAttributeValueBytes = 64
+	MaxMemberAttributesBytes     = 144 // all keys and values together
+)
+
+// MemberAttribute is one of a member's attributes, without its key.
+type MemberAttribute struct {
+	Value string
+	// Keep says that it stays in the room when the member leaves, for when the
+	// user comes back.
+	Keep bool
+}
+
+// MemberAttributes is what is noted of a member, by key. In JSON it is keys and
+// values alone: that is all that clients see.
+type MemberAttributes map[string]MemberAttribute
+
+// Pairs is the keys and values, never nil.
+func (a MemberAttributes) Pairs() map[string]string {
+	pairs := make(map[string]string, len(a))
+	for key, attribute := range a {
+		pairs[key] = attribute.Value
+	}
+	return pairs
+}
+
+// MarshalJSON writes keys and values.
+func (a MemberAttributes) MarshalJSON() ([]byte, error) { return json.Marshal(a.Pairs()) }
+
+// UnmarshalJSON reads keys and values; none is kept.
+func (a *MemberAttributes) UnmarshalJSON(data []byte) error {
+	var pairs map[string]string
+	if err := json.Unmarshal(data, &pairs); err != nil {
+		return err
+	}
+	*a = make(MemberAttributes, len(pairs))
+	for key, value := range pairs {
+		(*a)[key] = MemberAttribute{Value: value}
+	}
+	return nil
+}
+
+// Kept is what stays in the room when the member leaves.
+func (a MemberAttributes) Kept() MemberAttributes {
+	kept := maps.Clone(a)
+	maps.DeleteFunc(kept, func(_ string, attribute MemberAttribute) bool { return !attribute.Keep })
+	return kept
+}
+
+// MemberAttributesUpdate is what somebody wants to change in the attributes of
+// members. No key stands in both Set and Delete.
+type MemberAttributesUpdate struct {
+	// By is who wants it; empty where it is no user.
+	By     UserID
+	Set    map[string]string
+	Delete []string
+	// DeleteAfterOwnerLeft nil leaves it as it is, which for a new attribute is
+	// true.
+	DeleteAfterOwnerLeft *bool
+}
+
+// Update is the attributes after an update. The receiver stays as it is.
+// Errors: ErrAttributesFull.
+func (a MemberAttributes) Update(u MemberAttributesUpdate) (MemberAttributes, error) {
+	updated := maps.Clone(a)
+	if updated == nil {
+		updated = make(MemberAttributes, len(u.Set))
+	}
+	for key, value := range u.Set {
+		attribute := updated[key]
+		attribute.Value = value
+		if u.DeleteAfterOwnerLeft != nil {
+			attribute.Keep = !*u.DeleteAfterOwnerLeft
+		}
+		updated[key] = attribute
+	}
+	for _, key := range u.Delete {
+		delete(updated, key)
+	}
+	if !fit(updated.Pairs(), MaxMemberAttributes, MaxMemberAttributesBytes) {
+		return a, ErrAttributesFull
+	}
+	return updated, nil
+}
+
+// MemberAttributesInfo is a member and all the attributes it has.
+type MemberAttributesInfo struct {
+	UserID     UserID           `json:"userID"`
+	Attributes MemberAttributes `json:"attributes"`
+}
+
+// UpdateMemberAttributes changes the attributes of all these members or, where
+// it fails for one, of none, and returns what they have then. Members that stay
+// as they are are not told of. Errors: ErrAttributesFull.
+func (r Room) UpdateMemberAttributes(members []MemberAttributesInfo, u MemberAttributesUpdate, now time.Time) (Room, Change, []MemberAttributesInfo, error) {
+	all := make([]MemberAttributesInfo, 0, len(members))
+	var changed []MemberAttributesInfo
+	for _, m := range members {
+		updated, err := m.Attributes.Update(u)
+		if err != nil {
+			return r, Change{}, nil, err
+		}
+		info := MemberAttributesInfo{m.UserID, updated}
+		all = append(all, info)
+		if !maps.Equal(m.Attributes, updated) {
+			changed = append(changed, info)
+		}
+	}
+	var c Change
+	if len(changed) > 0 {
+		r, c.Events = r.tell(c.Events, now, MemberAttributesUpdated{Infos: changed, OperatedInfo: operatedBy(u.By)})
+	}
+	return r, c, all, nil
+}

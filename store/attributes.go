@@ -1,0 +1,87 @@
+package store
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// attributePairs is a room's attributes as they are stored, which is with more
+// than clients see.
+type attributePairs map[string]attributePair
+
+type attributePair struct {
+	Value                string      `json:"value"`
+	Owner                room.UserID `json:"owner,omitempty"`
+	DeleteAfterOwnerLeft bool        `json:"deleteAfterOwnerLeft,omitempty"`
+}
+
+func storedAttributes(a room.Attributes) attributePairs {
+	pairs := make(attributePairs, len(a))
+	for key, attribute := range a {
+		pairs[key] = attributePair(attribute)
+	}
+	return pairs
+}
+
+func (p attributePairs) attributes() room.Attributes {
+	a := make(room.Attributes, len(p))
+	for key, pair := range p {
+		a[key] = room.Attribute(pair)
+	}
+	return a
+}
+
+// queueAttributes writes the attributes of a room whose row the transaction
+// holds.
+func queueAttributes(b *pgx.Batch, r room.Room) {
+	b.Queue(`INSERT INTO room_attributes (generation, version, pairs) VALUES ($1, $2, $3)
+		ON CONFLICT (generation) DO UPDATE SET version = excluded.version, pairs = excluded.pairs`,
+		r.Generation, r.AttributesVersion, storedAttributes(r.Attributes))
+}
+
+// UpdateAttributes changes the attributes of a room that the session is in, and
+// returns their version and the keys that belong to others. Errors:
+// room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrVersionMismatch,
+// room.ErrAttributesFull.
+func (s *Store) UpdateAttributes(ctx context.Context, session room.SessionID, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		now := s.now()
+		r, err := lockRoomWith(ctx, tx, session, id)
+		if err != nil {
+			return c, err
+		}
+		if r, c, refused, err = r.UpdateAttributes(u, now); err != nil {
+			return c, err
+		}
+		version = r.AttributesVersion
+		if len(c.Events) == 0 {
+			return c, nil
+		}
+		var b pgx.Batch
+		queueAttributes(&b, r)
+		if err := queueRoom(&b, r, c.Events); err != nil {
+			return c, err
+		}
+		return c, send(ctx, tx, &b)
+	})
+	return version, refused, err
+}
+
+// lockRoomWith holds the row of a living room that the session is in, and with
+// it who else is. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
+func lockRoomWith(ctx context.Context, tx pgx.Tx, session room.SessionID, id room.RoomID) (room.Room, error) {
+	r, err := lockRoom(ctx, tx, id)
+	if err != nil {
+		return room.Room{}, err
+	}
+	var in bool
+	err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM attendances WHERE generation = $1 AND session_id = $2)",
+		r.Generation, session).Scan(&in)
+	if err == nil && !in {
+		err = room.ErrNotInRoom
+	}
+	return r, err
+}

@@ -1,0 +1,271 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// enterAs lets a new session of a user into a room.
+func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.Blueprint) (room.Session, room.Room) {
+	t.Helper()
+	session := newSession(t, f.Store, user)
+	r, _, err := f.EnterRoom(t.Context(), session.ID, id, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return session, r
+}
+
+// update changes a room's attributes, which must succeed.
+func update(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string) {
+	t.Helper()
+	u.By = by.User.ID
+	version, refused, err := f.UpdateAttributes(t.Context(), by.ID, id, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return version, refused
+}
+
+func roomAs(t *testing.T, f fixture, session room.Session, id room.RoomID) room.Room {
+	t.Helper()
+	r, err := f.RoomByID(t.Context(), session.ID, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func set(key, value string) map[string]string { return map[string]string{key: value} }
+
+func TestRoomBeginsWithAttributes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, created := enterAs(t, f, "alice", "lobby", room.Blueprint{Attributes: set("topic", "tea")})
+	want := room.Attributes{"topic": {Value: "tea", Owner: "alice"}}
+	if diff := cmp.Diff(want, created.Attributes); diff != "" || created.AttributesVersion != 0 || created.LastSeq != 1 {
+		t.Errorf("created as %+v: %s", created, diff)
+	}
+	bob, entered := enterAs(t, f, "bob", "lobby", room.Blueprint{Attributes: set("topic", "coffee")})
+	if diff := cmp.Diff(want, entered.Attributes); diff != "" {
+		t.Errorf("entered (-want +got):\n%s", diff)
+	}
+	if version, refused := update(t, f, bob, "lobby", room.AttributesUpdate{Set: set("topic", "coffee")}); version != 0 || !slices.Equal(refused, []string{"topic"}) {
+		t.Errorf("another's attribute: version %d, refused %q", version, refused)
+	}
+	if version, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set("topic", "rum")}); version != 3 {
+		t.Errorf("the version is %d, and not the event's seq", version)
+	}
+	fresh, _, err := f.SwitchRoom(t.Context(), bob.ID, "lobby", "bar", true, room.Blueprint{Attributes: set("open", "yes")})
+	if diff := cmp.Diff(room.Attributes{"open": {Value: "yes", Owner: "bob"}}, fresh.Attributes); err != nil || diff != "" {
+		t.Errorf("switched (-want +got): %v\n%s", err, diff)
+	}
+}
+
+func TestUpdateAttributes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+	bob := newSession(t, f.Store, "bob")
+	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
+		if _, _, err := f.UpdateAttributes(t.Context(), bob.ID, id, room.AttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
+			t.Errorf("%s from outside: %v, and not %v", id, err, want)
+		}
+	}
+	f.heard.take()
+	version, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set(`"é\`, "{\"\\u0000\"}\n")})
+	r := roomAs(t, f, alice, "lobby")
+	if diff := cmp.Diff(room.Attributes{`"é\`: {Value: "{\"\\u0000\"}\n", Owner: "alice"}}, r.Attributes); diff != "" || r.AttributesVersion != version || r.LastSeq != version {
+		t.Errorf("the room is %+v: %s", r, diff)
+	}
+	heard := f.heard.take().Events
+	if len(heard) != 1 || heard[0].Seq != version || heard[0].Body.Type() != room.TypeAttributesUpdated {
+		t.Errorf("heard %+v", heard)
+	}
+	stored, err := f.EventsAfter(t.Context(), r.Generation, version-1, 10)
+	if diff := cmp.Diff(heard, stored.Events); err != nil || diff != "" {
+		t.Errorf("heard (-) and stored (+): %v\n%s", err, diff)
+	}
+	if again, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set(`"é\`, "{\"\\u0000\"}\n"), Delete: []string{"nothing"}}); again != version || len(f.heard.take().Events) > 0 {
+		t.Errorf("without effect the version is %d after %d", again, version)
+	}
+	if _, _, err := f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{Set: set("k", "v"), Base: []room.Seq{version + 1}}); !errors.Is(err, room.ErrVersionMismatch) {
+		t.Errorf("another version: %v", err)
+	}
+	more := make(map[string]string)
+	for i := range room.MaxRoomAttributes {
+		more[fmt.Sprint(i)] = "v"
+	}
+	if _, _, err := f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{Set: more}); !errors.Is(err, room.ErrAttributesFull) {
+		t.Errorf("too many: %v", err)
+	}
+	if after := roomAs(t, f, alice, "lobby"); after.LastSeq != version || len(after.Attributes) != 1 {
+		t.Errorf("what was refused changed the room: %+v", after)
+	}
+}
+
+// TestAttributesGoWithTheirOwner, whichever way it leaves, with its last session.
+func TestAttributesGoWithTheirOwner(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	bob, _ := enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	for how, leave := range map[string]func(room.Session) error{
+		"left":       func(s room.Session) error { return f.LeaveRoom(t.Context(), s.ID, "lobby") },
+		"logged out": func(s room.Session) error { return f.EndSession(t.Context(), s.ID) },
+		"switched": func(s room.Session) error {
+			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "bar", true, room.Blueprint{})
+			return err
+		},
+		"timed out": func(room.Session) error {
+			attach(t, f, bob)
+			f.clock.advance(time.Minute)
+			return f.Sweep(t.Context())
+		},
+	} {
+		tab, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+		phone, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+		update(t, f, tab, "lobby", room.AttributesUpdate{Set: map[string]string{"going": "1", "gone": "2"}, DeleteAfterOwnerLeft: new(true)})
+		update(t, f, tab, "lobby", room.AttributesUpdate{Set: set("staying", "3")})
+		if err := f.LeaveRoom(t.Context(), phone.ID, "lobby"); err != nil {
+			t.Fatal(err)
+		}
+		before := roomAs(t, f, bob, "lobby")
+		if len(before.Attributes) != 3 {
+			t.Errorf("%s: with a session left: %v", how, before.Attributes)
+		}
+		f.heard.take()
+		if err := leave(tab); err != nil {
+			t.Fatalf("%s: %v", how, err)
+		}
+		after := roomAs(t, f, bob, "lobby")
+		if diff := cmp.Diff(room.Attributes{"staying": {Value: "3", Owner: "alice"}}, after.Attributes); diff != "" || after.AttributesVersion != before.LastSeq+2 {
+			t.Errorf("%s: version %d after %d: %s", how, after.AttributesVersion, before.LastSeq, diff)
+		}
+		var heard []room.Body
+		for _, e := range f.heard.take().Events {
+			if e.Room == "lobby" {
+				heard = append(heard, e.Body)
+			}
+		}
+		want := room.AttributesUpdated{Infos: []room.AttributesInfo{{Action: room.AttributesDelete, Attributes: map[string]string{"going": "1", "gone": "2"}}}}
+		if len(heard) != 2 || heard[0].Type() != room.TypeMembersLeft || cmp.Diff(room.Body(want), heard[1]) != "" {
+			t.Errorf("%s: heard %+v", how, heard)
+		}
+		back, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+		update(t, f, back, "lobby", room.AttributesUpdate{Delete: []string{"staying"}})
+		if err := f.EndSession(t.Context(), back.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, _ := enterAs(t, f, "alice", "call", room.Blueprint{
+		Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}, Attributes: set("k", "v"),
+	})
+	enter := func() room.Room {
+		t.Helper()
+		r, err := f.JoinRoom(t.Context(), alice.ID, "call")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	note(t, f, alice, "call", room.MemberAttributesUpdate{Set: set("k", "v"), DeleteAfterOwnerLeft: new(false)}, "alice")
+	if err := f.LeaveRoom(t.Context(), alice.ID, "call"); err != nil {
+		t.Fatal(err)
+	}
+	again := enter()
+	if len(again.Attributes) > 0 || again.AttributesVersion != 4 { // joined, noted, left, deleted, joined
+		t.Errorf("the room is entered again with %+v", again)
+	}
+	if infos := noted(t, f, again, "alice"); len(infos["alice"]) > 0 {
+		t.Errorf("and with the member's %v", infos)
+	}
+	if err := f.LeaveRoom(t.Context(), alice.ID, "call"); err != nil {
+		t.Fatal(err)
+	}
+	if last := enter(); last.LastSeq != again.LastSeq+2 {
+		t.Errorf("an empty room without attributes tells of them: seq %d after %d", last.LastSeq, again.LastSeq)
+	}
+}
+
+// TestPurgeTakesAttributes: nothing of a destroyed room stays.
+func TestPurgeTakesAttributes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, _ := enterAs(t, f, "alice", "chat", room.Blueprint{Attributes: set("k", "v")})
+	note(t, f, alice, "chat", room.MemberAttributesUpdate{Set: set("k", "v")}, "alice")
+	if err := f.LeaveRoom(t.Context(), alice.ID, "chat"); err != nil {
+		t.Fatal(err)
+	}
+	if _, created := enterAs(t, f, "bob", "chat", room.Blueprint{}); len(created.Attributes) > 0 {
+		t.Errorf("the next life begins with %v", created.Attributes)
+	}
+	if err := f.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := query[int](t, f, "SELECT (SELECT count(*) FROM room_attributes) + (SELECT count(*) FROM member_attributes)"); n > 0 {
+		t.Errorf("%d rows stay", n)
+	}
+}
+
+// TestCompareAndSet: writers that say what they read never lose an update,
+// while messages move the log on.
+func TestCompareAndSet(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{Attributes: set("n", "0")})
+	const writers, increments = 16, 20
+	var working sync.WaitGroup
+	for range writers {
+		working.Go(func() {
+			// Who loses has lost to somebody, so nobody loses more often than all win.
+			for done, tries := 0, 0; done < increments && tries < writers*increments; tries++ {
+				r, err := f.RoomByID(t.Context(), alice.ID, "lobby")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				n, err := strconv.Atoi(r.Attributes["n"].Value)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _, err = f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{
+					By: "alice", Set: set("n", strconv.Itoa(n+1)), Base: []room.Seq{r.AttributesVersion},
+				})
+				if err == nil {
+					done++
+				} else if !errors.Is(err, room.ErrVersionMismatch) {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	working.Go(func() {
+		for range increments {
+			if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	working.Wait()
+	if got := roomAs(t, f, alice, "lobby").Attributes["n"].Value; got != strconv.Itoa(writers*increments) {
+		t.Errorf("%s of %d increments are there", got, writers*increments)
+	}
+	checkInvariants(t, f)
+}

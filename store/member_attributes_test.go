@@ -1,0 +1,156 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// note changes attributes of members, which must succeed.
+func note(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.MemberAttributesUpdate, users ...room.UserID) []room.MemberAttributesInfo {
+	t.Helper()
+	u.By = by.User.ID
+	infos, absent, err := f.UpdateMemberAttributes(t.Context(), by.ID, id, users, u)
+	if err != nil || len(absent) > 0 {
+		t.Fatalf("absent %q: %v", absent, err)
+	}
+	return infos
+}
+
+// noted is the attributes of those of the users who are in the room.
+func noted(t *testing.T, f fixture, r room.Room, users ...room.UserID) map[room.UserID]map[string]string {
+	t.Helper()
+	infos, err := f.MemberAttributesByID(t.Context(), r.Generation, users)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[room.UserID]map[string]string)
+	for _, m := range infos {
+		all[m.UserID] = m.Attributes.Pairs()
+	}
+	return all
+}
+
+func TestUpdateMemberAttributes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+	_, r := enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	carol := newSession(t, f.Store, "carol")
+	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
+		if _, _, err := f.UpdateMemberAttributes(t.Context(), carol.ID, id, []room.UserID{"alice"}, room.MemberAttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
+			t.Errorf("%s from outside: %v, and not %v", id, err, want)
+		}
+	}
+	f.heard.take()
+	infos, absent, err := f.UpdateMemberAttributes(t.Context(), alice.ID, "lobby", []room.UserID{"nobody", "bob", "carol", "alice"},
+		room.MemberAttributesUpdate{By: "alice", Set: set("k", "v")})
+	want := []room.MemberAttributesInfo{
+		{UserID: "alice", Attributes: room.MemberAttributes{"k": {Value: "v"}}}, {UserID: "bob", Attributes: room.MemberAttributes{"k": {Value: "v"}}},
+	}
+	if diff := cmp.Diff(want, infos); err != nil || diff != "" || !slices.Equal(absent, []room.UserID{"nobody", "carol"}) {
+		t.Errorf("absent %q, %v (-want +got):\n%s", absent, err, diff)
+	}
+	heard := f.heard.take().Events
+	stored, err := f.EventsAfter(t.Context(), r.Generation, r.LastSeq, 10)
+	if diff := cmp.Diff(heard, stored.Events); err != nil || diff != "" || len(heard) != 1 {
+		t.Errorf("heard (-) and stored (+): %v\n%s", err, diff)
+	}
+	if diff := cmp.Diff(room.Body(room.MemberAttributesUpdated{Infos: want, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}), heard[0].Body); diff != "" {
+		t.Error(diff)
+	}
+	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("long", strings.Repeat("x", 64))}, "bob")
+	_, _, err = f.UpdateMemberAttributes(t.Context(), alice.ID, "lobby", []room.UserID{"alice", "bob"}, room.MemberAttributesUpdate{Set: set("longer", strings.Repeat("x", 70))})
+	if !errors.Is(err, room.ErrAttributesFull) {
+		t.Errorf("too much for bob: %v", err)
+	}
+	before := roomAs(t, f, alice, "lobby")
+	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v"), Delete: []string{"nothing"}}, "alice", "bob")
+	if after := roomAs(t, f, alice, "lobby"); after.LastSeq != before.LastSeq {
+		t.Errorf("without effect the log goes on from %d to %d", before.LastSeq, after.LastSeq)
+	}
+	if got := noted(t, f, r, "alice", "bob"); len(got["alice"]) != 1 || len(got["bob"]) != 2 {
+		t.Errorf("noted are %v", got)
+	}
+	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Delete: []string{"k"}}, "alice")
+	if got := noted(t, f, r, "alice", "carol"); len(got) != 1 || len(got["alice"]) != 0 {
+		t.Errorf("noted are %v", got)
+	}
+}
+
+// TestMemberAttributesAfterLeaving: what is not kept goes with the user's last
+// session, and the rest waits in the room.
+func TestMemberAttributesAfterLeaving(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, r := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+	bob, _ := enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	phone, _ := enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("kept", "1"), DeleteAfterOwnerLeft: new(false)}, "bob", "alice")
+	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("going", "2")}, "bob")
+	leave := func(s room.Session) {
+		t.Helper()
+		if err := f.LeaveRoom(t.Context(), s.ID, "lobby"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(phone)
+	if got := noted(t, f, r, "bob"); len(got["bob"]) != 2 {
+		t.Errorf("with a session left, noted are %v", got)
+	}
+	leave(bob)
+	if got := noted(t, f, r, "bob"); len(got) > 0 {
+		t.Errorf("of who is out, %v is told", got)
+	}
+	if page, _, _, err := f.MemberAttributes(t.Context(), r.Generation, room.MemberCursor{}, 10); err != nil || len(page) != 1 {
+		t.Errorf("listed are %v, %v", page, err)
+	}
+	enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	if diff := cmp.Diff(set("kept", "1"), noted(t, f, r, "bob")["bob"]); diff != "" {
+		t.Errorf("back again: %s", diff)
+	}
+	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("kept", "1"), DeleteAfterOwnerLeft: new(true)}, "bob")
+	checkInvariants(t, f)
+}
+
+func TestMemberAttributesPages(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, r := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+	var want []room.UserID
+	for i := range 7 {
+		user := room.UserID(fmt.Sprint("user", 9-i))
+		enterAs(t, f, string(user), "lobby", room.Blueprint{})
+		if i%3 > 0 {
+			note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v")}, user)
+			want = append(want, user)
+		}
+	}
+	for limit := 1; limit <= 5; limit++ {
+		var got []room.UserID
+		var after room.MemberCursor
+		for more := true; more; {
+			var page []room.MemberAttributesInfo
+			var err error
+			if page, after, more, err = f.MemberAttributes(t.Context(), r.Generation, after, limit); err != nil {
+				t.Fatal(err)
+			}
+			if len(page) > limit || len(page) == 0 || len(got) >= len(want) {
+				t.Fatalf("a page of %d members after %q", len(page), got)
+			}
+			for _, m := range page {
+				got = append(got, m.UserID)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("in pages of %d: %q, and not %q", limit, got, want)
+		}
+	}
+}
