@@ -28,21 +28,23 @@ func TestContractIsValid(t *testing.T) {
 	}
 }
 
-// TestContractStreamExample reads the example of the stream as the tests read
+// TestContractStreamExamples reads the examples of streams as the tests read
 // streams.
-func TestContractStreamExample(t *testing.T) {
+func TestContractStreamExamples(t *testing.T) {
 	t.Parallel()
-	example, _ := openapi().Paths.Find("/v1/events").Get.Responses.Status(http.StatusOK).
-		Value.Content.Get("text/event-stream").Example.(string)
-	events := 0
-	err := readEvents(strings.NewReader(example), func(e event) {
-		events++
-		if err := e.check(); err != nil {
-			t.Error(err)
+	for _, path := range []string{"/v1/events", "/v1/admin/events"} {
+		op := openapi().Paths.Find(path).Get
+		example, _ := op.Responses.Status(http.StatusOK).Value.Content.Get("text/event-stream").Example.(string)
+		events := 0
+		err := readEvents(strings.NewReader(example), func(e event) {
+			events++
+			if err := e.check(op.OperationID); err != nil {
+				t.Error(err)
+			}
+		}, func(int) {}, func() {})
+		if err != nil || events == 0 {
+			t.Errorf("the example of %s has %d events: %v", path, events, err)
 		}
-	}, func(int) {})
-	if err != nil || events == 0 {
-		t.Errorf("the example has %d events: %v", events, err)
 	}
 }
 
@@ -87,6 +89,8 @@ func TestContractEnums(t *testing.T) {
 		{"LeaveReason", "LeaveReason", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
+		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // is refused
+		{"RoomDestroyedEvent.reason", "DestroyReason", nil},
 		{"Session.state", "SessionState", []string{"ended"}},                   // its key is refused
 		{"RoomStateChangedEvent.state", "RoomState", []string{"reconnecting"}}, // the stream is lost
 		{"RoomStateEvent", "RoomEvent", []string{"networkInterrupted"}},        // the stream is lost

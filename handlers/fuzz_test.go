@@ -121,6 +121,30 @@ func FuzzMemberCursor(f *testing.F) {
 	})
 }
 
+// FuzzFeedCursor: whatever is accepted is a place in the feed, and there is one
+// way to write it, which the contract allows.
+func FuzzFeedCursor(f *testing.F) {
+	for _, c := range []room.FeedCursor{{}, {Xact: 1, Generation: 2, Seq: 3}, {Xact: math.MaxUint64, Generation: math.MaxInt64, Seq: math.MaxInt64}} {
+		f.Add(string(appendFeedCursor(nil, c)))
+	}
+	for _, text := range []string{"", ".", "..", "1.1", "01.1.1", "+1.1.1", "-0.0.0", "A.1.1", "1.1.1.1", "1_0.1.1", "3w5e11264sgsg.0.0"} {
+		f.Add(text)
+	}
+	promised := regexp.MustCompile(loadContract(f).Components.Schemas["FeedCursor"].Value.Pattern)
+	f.Fuzz(func(t *testing.T, s string) {
+		c, ok := parseFeedCursor(s)
+		if !ok {
+			return
+		}
+		if c.Generation < 0 || c.Seq < 0 || c.Before(room.FeedCursor{}) {
+			t.Errorf("%q is the cursor %+v", s, c)
+		}
+		if again := string(appendFeedCursor(nil, c)); again != s || !promised.MatchString(s) {
+			t.Errorf("%q is written %q", s, again)
+		}
+	})
+}
+
 // FuzzVerifyToken: only what was signed with the secret says who somebody is,
 // and whatever it says can be stored and told.
 func FuzzVerifyToken(f *testing.F) {

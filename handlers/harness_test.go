@@ -43,12 +43,16 @@ type setup struct {
 // port of its own.
 type service struct {
 	testing.TB
-	url    string
-	store  *store.Store
-	hub    *hub.Hub
-	tokens *handlers.Tokens
-	log    *logbook
-	server *httptest.Server
+	url string
+	// database is the URL of the service's database.
+	database string
+	store    *store.Store
+	hub      *hub.Hub
+	tokens   *handlers.Tokens
+	log      *logbook
+	server   *httptest.Server
+	// drain ends the feeds, as a server does that stops.
+	drain func()
 	// http holds every exchange against the contract.
 	http *http.Client
 }
@@ -86,12 +90,16 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 		change(&c)
 	}
 	c.store.RoomsPerUser = c.api.RoomsPerUser
+	s.database = c.database
 	s.store = storetest.Open(t, c.database, c.store)
 	c.hub.Detached = s.store.Detach
 	s.hub = hub.New(s.store, c.hub)
 	c.api.Store, c.api.Hub = c.wrap(s.store), s.hub
 
 	s.server = c.server
+	draining := make(chan struct{})
+	s.drain = sync.OnceFunc(func() { close(draining) })
+	c.api.Draining = draining
 	s.server.Config.Handler = handlers.New(c.api)
 	s.server.Config.MaxHeaderBytes = 64 << 10
 	s.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
@@ -100,6 +108,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.http = s.over(s.server.Client().Transport)
 	t.Cleanup(func() {
 		s.hub.Close() // ends the streams, which the server waits for
+		s.drain()     // and the feeds
 		s.server.Close()
 		s.log.check(t, c.faulty)
 	})

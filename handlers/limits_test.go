@@ -263,7 +263,7 @@ func number64(v any) float64 {
 	return math.NaN()
 }
 
-func loadContract(t *testing.T) *openapi3.T {
+func loadContract(t testing.TB) *openapi3.T {
 	t.Helper()
 	doc, err := openapi3.NewLoader().LoadFromData(contract.Contract)
 	if err != nil {

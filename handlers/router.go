@@ -65,6 +65,10 @@ type Store interface {
 	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
 	MessagesBefore(ctx context.Context, r room.Room, before room.Seq, n int) ([]room.Message, error)
 	MessagesAfter(ctx context.Context, r room.Room, after room.Seq, n int) ([]room.Message, error)
+
+	FeedEnd(ctx context.Context) (room.FeedCursor, error)
+	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
+	Committed() <-chan struct{}
 }
 
 // Options are the API's parts and settings.
@@ -77,6 +81,12 @@ type Options struct {
 	PublicURL      string   // where clients reach the server; empty: as they asked
 	AllowedOrigins []string // exact origins that browsers may call from; none: the server's own
 	Development    bool     // mounts POST /dev/token
+
+	// Heartbeat is the longest silence on a feed; zero: 15 s.
+	Heartbeat time.Duration
+	// Draining is closed when the server begins to stop: feeds end, which it
+	// would wait for otherwise. May be nil.
+	Draining <-chan struct{}
 
 	Contract []byte // openapi.yaml
 	Errors   []byte // docs/errors.md
@@ -91,6 +101,7 @@ type Options struct {
 type api struct {
 	Options
 	validate *validator.Validate
+	feeds    chan struct{} // holds one for each open feed
 }
 
 const (
@@ -103,7 +114,10 @@ const (
 
 // New is the whole service as one handler.
 func New(o Options) http.Handler {
-	a := &api{Options: o, validate: newValidator()}
+	a := &api{Options: o, validate: newValidator(), feeds: make(chan struct{}, maxFeeds)}
+	if a.Heartbeat == 0 {
+		a.Heartbeat = defaultHeartbeat
+	}
 	r := chi.NewRouter()
 	r.Use(routeEscaped, a.observe, a.recoverPanic, secure)
 	if len(o.AllowedOrigins) > 0 {
@@ -116,6 +130,7 @@ func New(o Options) http.Handler {
 	}))
 
 	r.Get("/v1/events", a.streamEvents)
+	r.Get("/v1/admin/events", a.handle(a.streamAdminEvents))
 	r.Group(func(r chi.Router) {
 		r.Use(timeLimit)
 		r.Post("/v1/sessions", a.handle(a.createSession))

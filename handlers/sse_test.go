@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,25 +32,36 @@ type declaredEvent struct {
 	Schema string `json:"schema"`
 }
 
-// declaredEvents is the contract's x-sse-events.
-var declaredEvents = sync.OnceValue(func() map[string]declaredEvent {
-	data, err := json.Marshal(openapi().Paths.Find("/v1/events").Get.Extensions["x-sse-events"])
-	if err != nil {
-		panic(err)
+// declaredEvents is the contract's x-sse-events of each operation that is a
+// stream.
+var declaredEvents = sync.OnceValue(func() map[string]map[string]declaredEvent {
+	all := make(map[string]map[string]declaredEvent)
+	for _, item := range openapi().Paths.Map() {
+		for _, op := range item.Operations() {
+			declared, ok := op.Extensions["x-sse-events"]
+			if !ok {
+				continue
+			}
+			data, err := json.Marshal(declared)
+			if err != nil {
+				panic(err)
+			}
+			var events map[string]declaredEvent
+			if err := json.Unmarshal(data, &events); err != nil {
+				panic(err)
+			}
+			all[op.OperationID] = events
+		}
 	}
-	var events map[string]declaredEvent
-	if err := json.Unmarshal(data, &events); err != nil {
-		panic(err)
-	}
-	return events
+	return all
 })
 
-// check holds an event against the contract.
-func (e event) check() error {
-	declared, ok := declaredEvents()[e.Type]
+// check holds an event of an operation's stream against the contract.
+func (e event) check(operationID string) error {
+	declared, ok := declaredEvents()[operationID][e.Type]
 	switch {
 	case !ok:
-		return fmt.Errorf("the contract has no event %q", e.Type)
+		return fmt.Errorf("the contract has no event %q in %s", e.Type, operationID)
 	case declared.ID != (e.ID != ""):
 		return fmt.Errorf("event %s: id is %q", e.Type, e.ID)
 	}
@@ -59,13 +71,13 @@ func (e event) check() error {
 	if err := checkSecrecy(e.Data); err != nil {
 		return fmt.Errorf("event %s: %w", e.Type, err)
 	}
-	seen.event(e.Type)
+	seen.event(operationID, e.Type)
 	return nil
 }
 
 // readEvents reads a stream to its end. Only the fields that Parlor writes are
 // known, each at most once an event.
-func readEvents(r io.Reader, each func(event), retry func(int)) error {
+func readEvents(r io.Reader, each func(event), retry func(int), comment func()) error {
 	var e event
 	fields := make(map[string]bool)
 	for lines := bufio.NewReader(r); ; {
@@ -91,7 +103,8 @@ func readEvents(r io.Reader, each func(event), retry func(int)) error {
 			return fmt.Errorf("%s stands twice in an event", name)
 		}
 		switch name {
-		case "": // a comment
+		case "":
+			comment()
 			continue
 		case "id":
 			e.ID = value
@@ -117,9 +130,10 @@ func readEvents(r io.Reader, each func(event), retry func(int)) error {
 
 // stream is an open event stream. Each event was checked when it was read.
 type stream struct {
-	t      testing.TB
-	reply  *http.Response
-	events chan event // closed by the reader at the stream's end
+	t        testing.TB
+	reply    *http.Response
+	events   chan event // closed by the reader at the stream's end
+	comments atomic.Int64
 	// last is the newest event that the test has seen; id is its cursor.
 	last event
 	id   string
@@ -132,15 +146,19 @@ type stream struct {
 func read(t testing.TB, reply *http.Response) *stream {
 	s := &stream{t: t, reply: reply, events: make(chan event, 10_000), hungUp: make(chan struct{})}
 	ended := make(chan struct{})
+	operationID := ""
+	if route, _, ok := operation(reply.Request); ok {
+		operationID = route.Operation.OperationID
+	}
 	go func() {
 		defer close(ended)
 		defer close(s.events)
 		err := readEvents(reply.Body, func(e event) {
-			if err := e.check(); err != nil {
+			if err := e.check(operationID); err != nil {
 				t.Error(err)
 			}
 			s.events <- e
-		}, func(int) {})
+		}, func(int) {}, func() { s.comments.Add(1) })
 		select {
 		case <-s.hungUp:
 		default:

@@ -285,7 +285,7 @@ func (c *coverage) reply(operationID string, status int) {
 	c.add(fmt.Sprintf("the status %d of %s", status, operationID))
 }
 
-func (c *coverage) event(name string) { c.add("the event " + name) }
+func (c *coverage) event(operationID, name string) { c.add("the event " + name + " of " + operationID) }
 
 // gaps is what the contract declares and nobody has seen.
 func (c *coverage) gaps() []string {
@@ -309,8 +309,10 @@ func declared() map[string]bool {
 			}
 		}
 	}
-	for name := range declaredEvents() {
-		all.event(name)
+	for operationID, events := range declaredEvents() {
+		for name := range events {
+			all.event(operationID, name)
+		}
 	}
 	return all.what
 }

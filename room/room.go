@@ -127,8 +127,10 @@ type Room struct {
 	Untold bool `json:"-"`
 	// OldestSeq is the oldest event that can still be read.
 	OldestSeq Seq `json:"-"`
-	// DestroyedAt is when this life ended; zero while it lasts.
-	DestroyedAt time.Time `json:"-"`
+	// DestroyedAt is when this life ended, and DestroyReason why; zero while it
+	// lasts.
+	DestroyedAt   time.Time     `json:"-"`
+	DestroyReason DestroyReason `json:"-"`
 }
 
 // Open starts the clock of a room that nobody is in: it goes after its
@@ -258,7 +260,7 @@ func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.
 	case r.MemberCount > 0:
 		r = r.turnAttributes(&c, r.Attributes.without(gone...), "", now)
 	case r.Config.DestroyDelay == 0:
-		r.DestroyedAt = now
+		r.DestroyedAt, r.DestroyReason = now, DestroyEmpty
 	default:
 		r.DestroyAt = now.Add(r.Config.DestroyDelay.Duration())
 		r = r.turnAttributes(&c, nil, "", now)
@@ -288,7 +290,7 @@ func (r Room) Destroy(sessions []SessionID, left []FormerMember, note string, no
 	}
 	r, c.Events = r.Announce(nil, left, now)
 	r.MemberCount = 0
-	r.DestroyAt, r.DestroyedAt = time.Time{}, now
+	r.DestroyAt, r.DestroyedAt, r.DestroyReason = time.Time{}, now, DestroyOperator
 	return r, c
 }
 

@@ -195,10 +195,10 @@ const appendMessages = `
 		SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
 			WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, at, body, ord)
 	), checked AS (
-		SELECT i.*, r.generation, r.last_seq, a.attending OR i.session_id IS NULL AS attending, e.seq AS prior_seq, e.body AS prior_body
+		SELECT i.*, r.generation, r.last_seq, r.last_xact, a.attending OR i.session_id IS NULL AS attending, e.seq AS prior_seq, e.body AS prior_body
 		FROM input i
 		LEFT JOIN LATERAL (
-			SELECT generation, last_seq FROM rooms
+			SELECT generation, last_seq, last_xact FROM rooms
 			WHERE room_id = i.room_id AND destroyed_at IS NULL
 				AND generation = ANY ((SELECT generations FROM locked)::bigint[]) LIMIT 1
 		) r ON true
@@ -212,14 +212,14 @@ const appendMessages = `
 				AND client_message_id = i.client_message_id LIMIT 1
 		) e ON i.client_message_id IS NOT NULL
 	), accepted AS (
-		SELECT *, last_seq + row_number() OVER (PARTITION BY generation ORDER BY ord) AS seq
+		SELECT *, last_seq + row_number() OVER (PARTITION BY generation ORDER BY ord) AS seq, ` + nextXact + ` AS xact
 		FROM checked WHERE generation IS NOT NULL AND attending AND prior_seq IS NULL
 	), appended AS (
-		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body)
-		SELECT generation, seq, $7, at, sender_id, client_message_id, body FROM accepted
+		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
+		SELECT generation, seq, $7, at, sender_id, client_message_id, body, xact FROM accepted
 	), advanced AS (
-		UPDATE rooms SET last_seq = n.last_seq
-		FROM (SELECT generation, max(seq) AS last_seq FROM accepted GROUP BY generation) n
+		UPDATE rooms SET last_seq = n.last_seq, last_xact = n.xact
+		FROM (SELECT generation, max(seq) AS last_seq, xact FROM accepted GROUP BY generation, xact) n
 		WHERE rooms.generation = n.generation
 	)
 	SELECT coalesce(c.generation, 0), coalesce(c.attending, false), coalesce(a.seq, 0),

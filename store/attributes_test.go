@@ -214,6 +214,7 @@ func TestPurgeTakesAttributes(t *testing.T) {
 	if _, created := enterAs(t, f, "bob", "chat", room.Blueprint{}); len(created.Attributes) > 0 {
 		t.Errorf("the next life begins with %v", created.Attributes)
 	}
+	f.clock.advance(store.DefaultFeedRetention)
 	if err := f.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -14,17 +14,21 @@ import (
 // queueRoom writes what a rule made of a room whose row the transaction holds:
 // its new values, and the events that it appended to the log.
 func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
+	// First, because the room's last_xact is the place in the feed of what follows.
+	b.Queue(`
+		UPDATE rooms SET last_seq = $2, member_count = $3, destroy_at = $4, destroyed_at = $5, destroy_reason = nullif($6, ''), untold = $7,
+			last_xact = `+nextXact+`, destroyed_xact = CASE WHEN $5::timestamptz IS NOT NULL THEN `+nextXact+` END
+		WHERE generation = $1`,
+		r.Generation, r.LastSeq, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.DestroyReason, r.Untold)
 	for _, e := range events {
 		body, err := json.Marshal(e.Body)
 		if err != nil {
 			return fmt.Errorf("encode %s: %w", e.Body.Type(), err)
 		}
-		b.Queue("INSERT INTO events (generation, seq, type, at, body) VALUES ($1, $2, $3, $4, $5)",
+		b.Queue(`INSERT INTO events (generation, seq, type, at, body, xact)
+			SELECT generation, $2, $3, $4, $5, last_xact FROM rooms WHERE generation = $1`,
 			e.Generation, e.Seq, e.Body.Type(), e.At, string(body))
 	}
-	b.Queue(`UPDATE rooms SET last_seq = $2, member_count = $3, destroy_at = $4, destroyed_at = $5, untold = $6
-		WHERE generation = $1`,
-		r.Generation, r.LastSeq, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.Untold)
 	return nil
 }
 

@@ -250,8 +250,9 @@ func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
 
 func TestDestroyedRoomsArePurged(t *testing.T) {
 	t.Parallel()
-	f := setup(t, store.Options{})
+	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
+	attach(t, f, alice)
 	for i := range 3 {
 		id := roomOf(i)
 		enter(t, f, alice, id)
@@ -261,6 +262,7 @@ func TestDestroyedRoomsArePurged(t *testing.T) {
 	}
 	leave(t, f, alice, roomOf(0))
 	leave(t, f, alice, roomOf(1))
+	f.clock.advance(time.Minute)
 	sweep(t, f)
 	for table, want := range map[string]int{"rooms": 1, "events": 2, "members": 1, "attendances": 1, "departures": 2} {
 		if n := query[int](t, f, "SELECT count(*) FROM "+table); n != want {

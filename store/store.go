@@ -34,6 +34,10 @@ type Options struct {
 	// block.
 	Doubt func()
 
+	// FeedRetention is how long the feed keeps the events of a destroyed room;
+	// zero: an hour.
+	FeedRetention time.Duration
+
 	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
 	RoomsPerUser    int
 	SessionsPerUser int
@@ -45,11 +49,13 @@ type Options struct {
 // *room.Error for callers, room.ErrUnavailable where PostgreSQL cannot be
 // reached, and anything else for what should not happen.
 type Store struct {
-	pool     *pgxpool.Pool
-	o        Options
-	keys     keyCache
-	appender *appender
-	detacher *detacher
+	pool *pgxpool.Pool
+	o    Options
+	keys keyCache
+	// committed wakes the feed's readers after a commit.
+	committed signal
+	appender  *appender
+	detacher  *detacher
 
 	nodeID string
 	// leaseUntil is when this node's lease runs out; only Sweep and Open use it.
@@ -95,6 +101,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.SessionsPerUser == 0 {
 		o.SessionsPerUser = room.DefaultSessionsPerUser
 	}
+	if o.FeedRetention == 0 {
+		o.FeedRetention = DefaultFeedRetention
+	}
 	if o.Defaults == (room.Config{}) {
 		o.Defaults = room.DefaultConfig()
 	}
@@ -108,7 +117,11 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("node ID: %w", err)
 	}
 	s := &Store{pool: pool, o: o, nodeID: nodeID.String()}
-	if err := s.renewLease(ctx, s.now()); err != nil {
+	s.o.Commit = func(c room.Change) {
+		o.Commit(c)
+		s.committed.raise()
+	}
+	if err := errors.Join(s.renewLease(ctx, s.now()), s.mendFeed(ctx)); err != nil {
 		pool.Close()
 		return nil, err
 	}

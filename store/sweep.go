@@ -120,20 +120,26 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 }
 
 // destroyDue ends the rooms whose time without members is up. Nobody is in
-// them, so nobody is told.
+// them, so nobody but the feed is told.
 func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 	_, err := s.pool.Exec(ctx, `
-		UPDATE rooms SET destroyed_at = destroy_at WHERE generation IN (
+		UPDATE rooms SET destroyed_at = destroy_at, last_xact = `+nextXact+`, destroyed_xact = `+nextXact+`,
+			destroy_reason = CASE WHEN EXISTS (
+				SELECT FROM events e WHERE e.generation = rooms.generation AND e.type = $3) THEN $4 ELSE $5 END
+		WHERE generation IN (
 			SELECT generation FROM rooms WHERE destroy_at <= $1 AND destroyed_at IS NULL
-			ORDER BY generation LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)`, now, sweepBatch)
+			ORDER BY generation LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)`,
+		now, sweepBatch, room.TypeMembersJoined, room.DestroyEmpty, room.DestroyUnused)
+	s.committed.raise()
 	return translate(err)
 }
 
 // purge deletes what nobody can ask for any more, a bounded piece at a time. A
-// destroyed room's messages go with it, at once for readers and here for good.
+// destroyed room's messages go with it, at once for its members, and for good
+// when the feed has kept them for its time.
 func (s *Store) purge(ctx context.Context, now time.Time) error {
 	for range purgeBatches {
-		more, err := s.purgeRoom(ctx)
+		more, err := s.purgeRoom(ctx, now.Add(-s.o.FeedRetention))
 		if err != nil {
 			return translate(err)
 		}
@@ -151,12 +157,21 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 	return translate(err)
 }
 
-// purgeRoom deletes a piece of the log of one destroyed room, and the room when
-// that was the last piece. It reports whether there was anything to do.
-func (s *Store) purgeRoom(ctx context.Context) (bool, error) {
+// purgeRoom deletes a piece of the log of one room that was destroyed before an
+// instant, and the room when that was the last piece. It reports whether there
+// was anything to do.
+func (s *Store) purgeRoom(ctx context.Context, before time.Time) (bool, error) {
 	var g room.Generation
-	err := s.pool.QueryRow(ctx,
-		"SELECT generation FROM rooms WHERE destroyed_at IS NOT NULL ORDER BY destroyed_at LIMIT 1").Scan(&g)
+	// First of all readers are told where the feed has a hole.
+	err := s.pool.QueryRow(ctx, `
+		WITH due AS (
+			SELECT generation, destroyed_xact AS xact, last_seq + 1 AS seq FROM rooms
+			WHERE destroyed_at <= $1 ORDER BY destroyed_at LIMIT 1
+		), told AS (
+			UPDATE feed_trimmed t SET xact = due.xact, generation = due.generation, seq = due.seq FROM due
+			WHERE (t.xact, t.generation, t.seq) < (due.xact, due.generation, due.seq)
+		)
+		SELECT generation FROM due`, before).Scan(&g)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}

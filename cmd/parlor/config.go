@@ -26,6 +26,8 @@ const (
 	maxDrain           = 10 * time.Minute
 	maxRoomsPerUser    = 64 // as many positions as a cursor holds
 	maxSessionsPerUser = 10_000
+	minFeedRetention   = time.Minute // a consumer that restarts takes longer than seconds
+	maxFeedRetention   = 7 * 24 * time.Hour
 )
 
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
@@ -53,6 +55,7 @@ type ServeCmd struct {
 	SameUser        string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member enters, where the room does not say: both stay (allow), the first is taken out (replace), or the second is refused (reject)."`
 	RoomsPerUser    int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 64."`
 	SessionsPerUser int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
+	FeedRetention   time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
 	Heartbeat       time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
 	Drain           time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
 
@@ -137,6 +140,9 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.RoomsPerUser < 1 || c.RoomsPerUser > maxRoomsPerUser {
 		fault("PARLOR_ROOMS_PER_USER", "%d is outside 1 to %d", c.RoomsPerUser, maxRoomsPerUser)
+	}
+	if c.FeedRetention < minFeedRetention || c.FeedRetention > maxFeedRetention {
+		fault("PARLOR_FEED_RETENTION", "%s is outside %s to %s", c.FeedRetention, minFeedRetention, maxFeedRetention)
 	}
 	if c.Heartbeat < minHeartbeat || c.Heartbeat > maxHeartbeat {
 		fault("PARLOR_HEARTBEAT", "%s is outside %s to %s", c.Heartbeat, minHeartbeat, maxHeartbeat)

@@ -147,6 +147,31 @@ func TestServeStopsCleanly(t *testing.T) {
 	}
 }
 
+// TestServeStopsWithAnOpenFeed: the reader is sent elsewhere, and the server does not wait for it.
+func TestServeStopsWithAnOpenFeed(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t))
+	admin := parlor(t.Context(), t, []string{"PARLOR_DATA=" + p.data}, "token", "--admin")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/v1/admin/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(admin.out))
+	feed, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer feed.Body.Close()
+	p.signal(syscall.SIGTERM)
+	if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, p.logged())
+	}
+	text, err := io.ReadAll(feed.Body)
+	if err != nil || !strings.Contains(string(text), "event: feedReady\n") || !strings.Contains(string(text), "event: reconnect\n") {
+		t.Errorf("the feed was: %q, %v", text, err)
+	}
+}
+
 func TestServeRefusesAFolderInUse(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t))

@@ -44,6 +44,7 @@ type service struct {
 	hub      *hub.Hub
 	api, ops *http.Server
 	draining atomic.Bool
+	stopping chan struct{} // closed when draining begins
 	log      *slog.Logger
 }
 
@@ -53,7 +54,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 	if err != nil {
 		return err
 	}
-	s := &service{log: log}
+	s := &service{stopping: make(chan struct{}), log: log}
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
 	s.store, err = store.Open(ctx, databaseURL, store.Options{
 		Commit: func(change room.Change) { s.hub.Apply(change) },
@@ -67,6 +68,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		},
 		RoomsPerUser:    c.RoomsPerUser,
 		SessionsPerUser: c.SessionsPerUser,
+		FeedRetention:   c.FeedRetention,
 		Log:             log,
 	})
 	if err != nil {
@@ -85,7 +87,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		RoomsPerUser: c.RoomsPerUser, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Development(),
-		Contract:    contract.Contract, Errors: contract.Errors, Web: web.Dist(),
+		Heartbeat:   c.Heartbeat, Draining: s.stopping,
+		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	}))
 	failed := make(chan error, 2) // room for both servers: neither waits for a reader
@@ -196,6 +199,7 @@ func (s *service) sweep(ctx context.Context) {
 // is cut off.
 func (s *service) shutdown(drain time.Duration) error {
 	s.draining.Store(true)
+	close(s.stopping)
 	s.log.Info("stopping", "streams", s.hub.Stats().Streams)
 	ctx, cancel := context.WithTimeout(context.Background(), drain+callsTimeout)
 	defer cancel()

@@ -78,6 +78,24 @@ func (e ConnectionStateChangedEventState) Valid() bool {
 	}
 }
 
+// Defines values for FeedReadyEventReason.
+const (
+	FeedReadyEventReasonCursorAhead FeedReadyEventReason = "cursorAhead"
+	FeedReadyEventReasonLogTrimmed  FeedReadyEventReason = "logTrimmed"
+)
+
+// Valid indicates whether the value is a known member of the FeedReadyEventReason enum.
+func (e FeedReadyEventReason) Valid() bool {
+	switch e {
+	case FeedReadyEventReasonCursorAhead:
+		return true
+	case FeedReadyEventReasonLogTrimmed:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LeaveReason.
 const (
 	LeaveReasonKicked        LeaveReason = "kicked"
@@ -252,21 +270,42 @@ func (e ProblemCode) Valid() bool {
 	}
 }
 
+// Defines values for RoomDestroyedEventReason.
+const (
+	Empty    RoomDestroyedEventReason = "empty"
+	Operator RoomDestroyedEventReason = "operator"
+	Unused   RoomDestroyedEventReason = "unused"
+)
+
+// Valid indicates whether the value is a known member of the RoomDestroyedEventReason enum.
+func (e RoomDestroyedEventReason) Valid() bool {
+	switch e {
+	case Empty:
+		return true
+	case Operator:
+		return true
+	case Unused:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for RoomResetEventReason.
 const (
-	CursorAhead   RoomResetEventReason = "cursorAhead"
-	CursorInvalid RoomResetEventReason = "cursorInvalid"
-	LogTrimmed    RoomResetEventReason = "logTrimmed"
+	RoomResetEventReasonCursorAhead   RoomResetEventReason = "cursorAhead"
+	RoomResetEventReasonCursorInvalid RoomResetEventReason = "cursorInvalid"
+	RoomResetEventReasonLogTrimmed    RoomResetEventReason = "logTrimmed"
 )
 
 // Valid indicates whether the value is a known member of the RoomResetEventReason enum.
 func (e RoomResetEventReason) Valid() bool {
 	switch e {
-	case CursorAhead:
+	case RoomResetEventReasonCursorAhead:
 		return true
-	case CursorInvalid:
+	case RoomResetEventReasonCursorInvalid:
 		return true
-	case LogTrimmed:
+	case RoomResetEventReasonLogTrimmed:
 		return true
 	default:
 		return false
@@ -583,6 +622,33 @@ type EnterRoomRequest struct {
 	// Example: First class
 	RoomName *RoomName `json:"roomName,omitempty"`
 }
+
+// FeedCursor The `id:` of an event of the feed. Opaque.
+type FeedCursor = string
+
+// FeedReadyEvent The first event of every feed. Its id is where the feed begins.
+type FeedReadyEvent struct {
+	// Reason Why not, where a cursor was sent. What you hold may be out of date:
+	// ask for the rooms anew.
+	// `logTrimmed`: events after the cursor are no longer kept; the feed
+	// goes on with those after it that are.
+	// `cursorAhead`: the cursor is of a future that the database does not
+	// know, as after a restored backup; the feed begins with the oldest
+	// event that is kept.
+	Reason *FeedReadyEventReason `json:"reason,omitempty"`
+
+	// Resumed Whether the feed goes on exactly at the cursor that was sent.
+	Resumed bool `json:"resumed"`
+}
+
+// FeedReadyEventReason Why not, where a cursor was sent. What you hold may be out of date:
+// ask for the rooms anew.
+// `logTrimmed`: events after the cursor are no longer kept; the feed
+// goes on with those after it that are.
+// `cursorAhead`: the cursor is of a future that the database does not
+// know, as after a restored backup; the feed begins with the oldest
+// event that is kept.
+type FeedReadyEventReason string
 
 // Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
 type Generation = int64
@@ -961,6 +1027,37 @@ type RoomConfigRequest struct {
 	// Example: 30
 	UnusedTimeout *UnusedTimeout `json:"unusedTimeout,omitempty"`
 }
+
+// RoomCreatedEvent A room came to life. It is shown as it stands when the feed is read, which may be later.
+type RoomCreatedEvent struct {
+	Room Room `json:"room"`
+}
+
+// RoomDestroyedEvent A room's life has ended; its messages went with it.
+type RoomDestroyedEvent struct {
+	// DestroyedAt RFC 3339, UTC, to the millisecond.
+	//
+	// Example: 2026-11-21T15:00:00.25Z
+	DestroyedAt Timestamp `json:"destroyedAt"`
+
+	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	Generation Generation `json:"generation"`
+
+	// Reason `empty`: the last member left, and the destroyDelay is over.
+	// `unused`: nobody entered within the unusedTimeout.
+	// `operator`: a server destroyed it.
+	Reason RoomDestroyedEventReason `json:"reason"`
+
+	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+}
+
+// RoomDestroyedEventReason `empty`: the last member left, and the destroyDelay is over.
+// `unused`: nobody entered within the unusedTimeout.
+// `operator`: a server destroyed it.
+type RoomDestroyedEventReason string
 
 // RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
 //
@@ -1388,6 +1485,15 @@ type Unavailable = Problem
 // UnsupportedMediaType RFC 9457.
 type UnsupportedMediaType = Problem
 
+// StreamAdminEventsParams defines parameters for StreamAdminEvents.
+type StreamAdminEventsParams struct {
+	// LastEventId The id, where the header cannot be set. The header wins.
+	LastEventId *FeedCursor `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
+
+	// LastEventID The id of the last event that was dealt with.
+	LastEventID *FeedCursor `json:"Last-Event-ID,omitempty"`
+}
+
 // AdminListRoomsParams defines parameters for AdminListRooms.
 type AdminListRoomsParams struct {
 	// Prefix Only rooms whose ID begins with this.
@@ -1624,6 +1730,28 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentToken(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StreamAdminEvents The events of all rooms, for servers
+	//
+	// The stored events of all rooms in one order, and the rooms' beginnings
+	// and ends. Events of one room come in the order of its log, between its
+	// `roomCreated` and its `roomDestroyed`.
+	//
+	// Each event carries an `id:`. Keep the id of the last event that you have
+	// dealt with, and send it when you come back: the feed goes on exactly
+	// there, on any node and after any restart. Without one it begins now.
+	// The first event, `feedReady`, says whether the feed was resumed.
+	//
+	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+	// Some come later than on the rooms' own streams: an event is held back
+	// while an older transaction of the database is under way.
+	//
+	// A comment line arrives at least every 15 seconds. The feed ends when the
+	// token runs out, and with `reconnect` when the server stops or cannot
+	// answer.
+	//
+	// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
+	StreamAdminEvents(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListRooms All rooms, by ID
 	//
@@ -2088,6 +2216,38 @@ func (c *Client) CreateDevelopmentTokenWithBody(ctx context.Context, contentType
 // Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateDevelopmentTokenRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StreamAdminEvents The events of all rooms, for servers
+//
+// The stored events of all rooms in one order, and the rooms' beginnings
+// and ends. Events of one room come in the order of its log, between its
+// `roomCreated` and its `roomDestroyed`.
+//
+// Each event carries an `id:`. Keep the id of the last event that you have
+// dealt with, and send it when you come back: the feed goes on exactly
+// there, on any node and after any restart. Without one it begins now.
+// The first event, `feedReady`, says whether the feed was resumed.
+//
+// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+// Some come later than on the rooms' own streams: an event is held back
+// while an older transaction of the database is under way.
+//
+// A comment line arrives at least every 15 seconds. The feed ends when the
+// token runs out, and with `reconnect` when the server stops or cannot
+// answer.
+//
+// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
+func (c *Client) StreamAdminEvents(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStreamAdminEventsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3046,6 +3206,75 @@ func NewCreateDevelopmentTokenRequestWithBody(server string, contentType string,
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewStreamAdminEventsRequest constructs an http.Request for the StreamAdminEvents method
+func NewStreamAdminEventsRequest(server string, params *StreamAdminEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.LastEventId != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "last_event_id", *params.LastEventId, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
+	}
 
 	return req, nil
 }
@@ -4877,6 +5106,30 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentTokenWithResponse(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDevelopmentTokenResponse, error)
 
+	// StreamAdminEventsWithResponse The events of all rooms, for servers
+	//
+	// The stored events of all rooms in one order, and the rooms' beginnings
+	// and ends. Events of one room come in the order of its log, between its
+	// `roomCreated` and its `roomDestroyed`.
+	//
+	// Each event carries an `id:`. Keep the id of the last event that you have
+	// dealt with, and send it when you come back: the feed goes on exactly
+	// there, on any node and after any restart. Without one it begins now.
+	// The first event, `feedReady`, says whether the feed was resumed.
+	//
+	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+	// Some come later than on the rooms' own streams: an event is held back
+	// while an older transaction of the database is under way.
+	//
+	// A comment line arrives at least every 15 seconds. The feed ends when the
+	// token runs out, and with `reconnect` when the server stops or cannot
+	// answer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
+	StreamAdminEventsWithResponse(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*StreamAdminEventsResponse, error)
+
 	// AdminListRoomsWithResponse All rooms, by ID
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -5428,6 +5681,83 @@ func (r CreateDevelopmentTokenResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r CreateDevelopmentTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StreamAdminEventsResponse200Headers the declared response headers of an HTTP 200 response for StreamAdminEvents
+type StreamAdminEventsResponse200Headers struct {
+	CacheControl    *string
+	XAccelBuffering *string
+}
+
+// StreamAdminEventsResponse503Headers the declared response headers of an HTTP 503 response for StreamAdminEvents
+type StreamAdminEventsResponse503Headers struct {
+	RetryAfter *int
+}
+
+type StreamAdminEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *StreamAdminEventsResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *StreamAdminEventsResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r StreamAdminEventsResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r StreamAdminEventsResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r StreamAdminEventsResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r StreamAdminEventsResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r StreamAdminEventsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StreamAdminEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StreamAdminEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StreamAdminEventsResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8525,6 +8855,36 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 	return ParseCreateDevelopmentTokenResponse(rsp)
 }
 
+// StreamAdminEventsWithResponse The events of all rooms, for servers
+//
+// The stored events of all rooms in one order, and the rooms' beginnings
+// and ends. Events of one room come in the order of its log, between its
+// `roomCreated` and its `roomDestroyed`.
+//
+// Each event carries an `id:`. Keep the id of the last event that you have
+// dealt with, and send it when you come back: the feed goes on exactly
+// there, on any node and after any restart. Without one it begins now.
+// The first event, `feedReady`, says whether the feed was resumed.
+//
+// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+// Some come later than on the rooms' own streams: an event is held back
+// while an older transaction of the database is under way.
+//
+// A comment line arrives at least every 15 seconds. The feed ends when the
+// token runs out, and with `reconnect` when the server stops or cannot
+// answer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
+func (c *ClientWithResponses) StreamAdminEventsWithResponse(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*StreamAdminEventsResponse, error) {
+	rsp, err := c.StreamAdminEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStreamAdminEventsResponse(rsp)
+}
+
 // AdminListRoomsWithResponse All rooms, by ID
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9349,6 +9709,83 @@ func ParseCreateDevelopmentTokenResponse(rsp *http.Response) (*CreateDevelopment
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseStreamAdminEventsResponse parses an HTTP response from a StreamAdminEventsWithResponse call
+func ParseStreamAdminEventsResponse(rsp *http.Response) (*StreamAdminEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StreamAdminEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers StreamAdminEventsResponse200Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		if values := rsp.Header.Values("X-Accel-Buffering"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Accel-Buffering", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XAccelBuffering = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers StreamAdminEventsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
 	}
 
 	return response, nil

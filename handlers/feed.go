@@ -1,0 +1,282 @@
+package handlers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"parlor/room"
+)
+
+const (
+	// maxFeeds bounds the feeds that are open at once: each asks the database
+	// for itself.
+	maxFeeds = 64
+	// feedPage is how many events are read at once.
+	feedPage = 500
+	// feedTick is how late another process's commits may be seen: this one's
+	// wake the feed at once.
+	feedTick = time.Second
+	// feedPause is from one look to the next while transactions are under way
+	// that hold the feed back. It doubles up to feedTick while nothing comes, as
+	// behind a transaction that takes minutes.
+	feedPause = 20 * time.Millisecond
+	// feedWriteTimeout ends a feed whose reader takes nothing.
+	feedWriteTimeout = 10 * time.Second
+	// feedChunk is how much is encoded before it is written.
+	feedChunk = 64 << 10
+
+	defaultHeartbeat = 15 * time.Second
+)
+
+// streamAdminEvents is the feed: the events of all rooms, for servers.
+func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
+	expiresAt, err := a.authenticateAdmin(r)
+	if err != nil {
+		return err
+	}
+	cursor, err := readFeedCursor(r)
+	if err != nil {
+		return err
+	}
+	select {
+	case a.feeds <- struct{}{}:
+		defer func() { <-a.feeds }()
+	default:
+		return fmt.Errorf("%w (%d feeds are open)", room.ErrUnavailable, maxFeeds)
+	}
+	if a.stopping() {
+		return fmt.Errorf("%w (stopping)", room.ErrUnavailable)
+	}
+	f := &feed{api: a, conn: conn{w, http.NewResponseController(w)}}
+	ready, err := f.begin(r.Context(), cursor)
+	if err != nil {
+		return err
+	}
+	streamHeader(w.Header())
+	w.WriteHeader(http.StatusOK)
+	// The deadline of the last write must not meet the connection's next request.
+	defer func() { _ = f.conn.SetWriteDeadline(time.Time{}) }()
+	expiry := time.NewTimer(expiresAt.Sub(a.Tokens.now()))
+	defer expiry.Stop()
+	if err := f.run(r.Context(), ready, expiry.C); err != nil {
+		a.Log.Debug("a feed ended", "requestID", requestID(r.Context()), "error", err)
+	}
+	return nil
+}
+
+// stopping reports whether the server is going away.
+func (a *api) stopping() bool {
+	select {
+	case <-a.Draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// feed is one open feed. Its request's goroutine does everything.
+type feed struct {
+	api    *api
+	conn   conn
+	buf    []byte
+	cursor room.FeedCursor
+	// missed is how far what was purged has been told.
+	missed room.FeedCursor
+}
+
+// begin finds where the feed begins and what it says of that. Without a cursor
+// it begins now.
+func (f *feed) begin(ctx context.Context, cursor *room.FeedCursor) (ready room.FeedReady, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
+	defer cancel()
+	if cursor == nil {
+		f.cursor, err = f.api.Store.FeedEnd(ctx)
+		return room.FeedReady{}, err
+	}
+	// A look, for which nothing is written yet, so that a database that does not
+	// answer is told by the status.
+	page, err := f.api.Store.FeedAfter(ctx, *cursor, 1)
+	if err != nil {
+		return room.FeedReady{}, err
+	}
+	f.missed = page.Trimmed
+	switch {
+	case page.Ahead:
+		return room.FeedReady{Reason: room.ResetCursorAhead}, nil // from the oldest that is kept
+	case cursor.Before(page.Trimmed):
+		ready.Reason = room.ResetLogTrimmed
+	default:
+		ready.Resumed = true
+	}
+	f.cursor = *cursor
+	return ready, nil
+}
+
+// run writes until the feed ends: because the reader went, its token ran out,
+// the server stops or the database cannot answer. Whoever comes back with the
+// last id goes on where it was.
+func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan time.Time) error {
+	f.buf = fmt.Appendf(f.buf, "retry: %d\n\n", 1000+rand.IntN(3000))
+	f.append(ready.Type(), ready, &f.cursor)
+	if err := f.flush(); err != nil {
+		return err
+	}
+	beat := time.NewTimer(f.api.Heartbeat)
+	defer beat.Stop()
+	again := time.NewTimer(feedTick)
+	defer again.Stop()
+	pause := feedPause
+	for {
+		committed := f.api.Store.Committed() // taken first: what commits during the look wakes the next one
+		page, err := f.next(ctx)
+		if err != nil {
+			return errors.Join(err, f.reconnect())
+		}
+		if len(page.Events) > 0 {
+			pause = feedPause
+			beat.Reset(f.api.Heartbeat)
+		}
+		wait := pause
+		switch {
+		case len(page.Events) == feedPage:
+			wait = 0 // there is more
+		case page.Busy:
+			committed = nil // whatever commits, it stays held back for now
+			pause = min(2*pause, feedTick)
+		default:
+			wait, pause = feedTick, feedPause
+		}
+		again.Reset(wait)
+		select {
+		case <-committed:
+		case <-again.C:
+		case <-beat.C:
+			f.buf = append(f.buf, ":\n\n"...)
+			if err := f.flush(); err != nil {
+				return err
+			}
+			beat.Reset(f.api.Heartbeat)
+		case <-expired:
+			f.append(room.TypeConnectionStateChanged, room.ConnectionStateChanged{
+				State: "disconnected", Event: room.ConnectionTokenExpired,
+			}, nil)
+			return f.flush()
+		case <-f.api.Draining:
+			return f.reconnect()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// next reads a page and writes it. It fails where the reader is so slow that
+// what it needs next is purged: coming back, it is told.
+func (f *feed) next(ctx context.Context) (room.FeedPage, error) {
+	reading, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
+	defer cancel()
+	page, err := f.api.Store.FeedAfter(reading, f.cursor, feedPage)
+	if err != nil {
+		if ctx.Err() == nil {
+			f.api.Log.Warn("the feed could not be read", "requestID", requestID(ctx), "error", err)
+		}
+		return page, err
+	}
+	if f.cursor.Before(page.Trimmed) && f.missed.Before(page.Trimmed) {
+		return page, errors.New("the reader was overtaken by the purge")
+	}
+	for _, e := range page.Events {
+		f.append(e.Type, e.Data, &e.Cursor)
+		f.cursor = e.Cursor
+		if len(f.buf) >= feedChunk {
+			if err := f.flush(); err != nil {
+				return page, err
+			}
+		}
+	}
+	return page, f.flush()
+}
+
+// reconnect ends the feed with the request to come back.
+func (f *feed) reconnect() error {
+	f.append(room.TypeReconnect, room.Reconnect{AfterMs: 1000 + rand.Int64N(3000)}, nil)
+	return f.flush()
+}
+
+// append encodes an event; what has a place carries it as its id. JSON holds no
+// raw line breaks, so the data is one line.
+func (f *feed) append(t room.EventType, data any, at *room.FeedCursor) {
+	encoded, err := json.Marshal(data)
+	if err != nil {
+		// These are plain structs that the store has just decoded.
+		panic(fmt.Sprintf("encode %s: %v", t, err))
+	}
+	if at != nil {
+		f.buf = append(f.buf, "id: "...)
+		f.buf = appendFeedCursor(f.buf, *at)
+		f.buf = append(f.buf, '\n')
+	}
+	f.buf = fmt.Appendf(f.buf, "event: %s\ndata: %s\n\n", t, encoded)
+}
+
+// flush sends what was encoded.
+func (f *feed) flush() error {
+	if len(f.buf) == 0 {
+		return nil
+	}
+	if err := f.conn.SetWriteDeadline(time.Now().Add(feedWriteTimeout)); err != nil {
+		return err
+	}
+	_, err := f.conn.Write(f.buf)
+	f.buf = f.buf[:0]
+	if err != nil {
+		return err
+	}
+	return f.conn.Flush()
+}
+
+// readFeedCursor is the cursor that the request sends, in the header or, where
+// that is not there, in the query; nil where there is none. One that is empty
+// is refused: to begin now where somebody means to go on would lose events.
+func readFeedCursor(r *http.Request) (*room.FeedCursor, error) {
+	q := readQuery(r, "last_event_id")
+	text, where, sent := q.values.Get("last_event_id"), "query/last_event_id", q.has("last_event_id")
+	if header := r.Header.Values("Last-Event-ID"); len(header) > 0 {
+		text, where, sent = header[0], "header/Last-Event-ID", true
+	}
+	if !sent {
+		return nil, q.err()
+	}
+	c, ok := parseFeedCursor(text)
+	if !ok {
+		q.faults = append(q.faults, fault{where, "cursor", "is not an id of this feed"})
+	}
+	return &c, q.err()
+}
+
+// appendFeedCursor writes a place in the feed as an id: its three numbers in
+// base 36.
+func appendFeedCursor(b []byte, c room.FeedCursor) []byte {
+	b = strconv.AppendUint(b, c.Xact, 36)
+	b = append(b, '.')
+	b = strconv.AppendInt(b, int64(c.Generation), 36)
+	b = append(b, '.')
+	return strconv.AppendInt(b, int64(c.Seq), 36)
+}
+
+// parseFeedCursor takes what appendFeedCursor writes and nothing else.
+func parseFeedCursor(s string) (room.FeedCursor, bool) {
+	xact, rest, _ := strings.Cut(s, ".")
+	generation, seq, _ := strings.Cut(rest, ".")
+	x, err1 := strconv.ParseUint(xact, 36, 64)
+	g, err2 := strconv.ParseInt(generation, 36, 64)
+	n, err3 := strconv.ParseInt(seq, 36, 64)
+	c := room.FeedCursor{Xact: x, Generation: room.Generation(g), Seq: room.Seq(n)}
+	return c, errors.Join(err1, err2, err3) == nil && g >= 0 && n >= 0 && string(appendFeedCursor(nil, c)) == s
+}

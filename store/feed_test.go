@@ -1,0 +1,411 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// TestFeedIsExact reads the feed while clients do random things, forgets now and
+// then what it has read but not yet kept, and finds every event of every room
+// exactly once, in the order of its log.
+func TestFeedIsExact(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{FeedRetention: 1000 * time.Hour})
+	const clients, rooms, steps = 8, 4, 250 // so few that rooms get empty
+	var working sync.WaitGroup
+	for i := range clients {
+		working.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(i), 2))
+			session := newSession(t, f.Store, fmt.Sprintf("user%d", i/2))
+			for range steps {
+				err := randomStep(t, f, random, &session, roomOf(random.IntN(rooms)), i)
+				var rule *room.Error
+				if err != nil && (!errors.As(err, &rule) || rule.Kind == room.Unavailable) {
+					t.Errorf("client %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	finished := make(chan struct{})
+	go func() { defer close(finished); working.Wait() }()
+	r := reader{fixture: f, random: rand.New(rand.NewPCG(1, 2))}
+	for more := true; more; {
+		select {
+		case <-finished:
+			more = false
+		default:
+		}
+		r.read(t)
+		f.clock.advance(time.Second)
+		sweep(t, f)
+	}
+	r.readAll(t)
+	r.check(t)
+	destroyed := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NOT NULL")
+	t.Logf("%d events, %d rooms destroyed", len(r.kept), destroyed)
+	if destroyed == 0 {
+		t.Error("no room was destroyed")
+	}
+}
+
+// reader is a consumer of the feed: it keeps what it has read, and its cursor.
+type reader struct {
+	fixture
+	random *rand.Rand
+	cursor room.FeedCursor
+	kept   []room.FeedEvent
+}
+
+// read reads a page and keeps a part of it, as one does that is restarted.
+func (r *reader) read(t *testing.T) room.FeedPage {
+	t.Helper()
+	page, err := r.FeedAfter(t.Context(), r.cursor, 1+r.random.IntN(20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page.Ahead || r.cursor.Before(page.Trimmed) {
+		t.Fatalf("after %v the feed says %+v", r.cursor, page)
+	}
+	keep := len(page.Events)
+	if keep > 0 && r.random.IntN(3) == 0 {
+		keep = r.random.IntN(keep)
+	}
+	for _, e := range page.Events[:keep] {
+		r.kept = append(r.kept, e)
+		r.cursor = e.Cursor
+	}
+	return page
+}
+
+// readAll reads until nothing is left. Other tests' transactions, of the same
+// server, may hold the feed back for a while.
+func (r *reader) readAll(t *testing.T) {
+	t.Helper()
+	end, err := r.FeedEnd(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if xmax := query[uint64](t, r.fixture, "SELECT pg_snapshot_xmax(pg_current_snapshot())"); xmax > end.Xact {
+		end.Xact = xmax
+	}
+	waitUntil(t, "the feed is read", func() bool {
+		for len(r.read(t).Events) > 0 {
+		}
+		now, err := r.FeedEnd(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now.Xact >= end.Xact && len(r.read(t).Events) == 0
+	})
+}
+
+// check compares what was kept with the tables.
+func (r *reader) check(t *testing.T) {
+	t.Helper()
+	logs := make(map[room.Generation][]string)
+	for i, e := range r.kept {
+		if i > 0 && !r.kept[i-1].Cursor.Before(e.Cursor) {
+			t.Errorf("%v comes after %v", e.Cursor, r.kept[i-1].Cursor)
+		}
+		g := e.Cursor.Generation
+		logs[g] = append(logs[g], fmt.Sprintf("%d %s", e.Cursor.Seq, e.Type))
+		checkData(t, e)
+	}
+	conn, err := pgx.Connect(t.Context(), r.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	rows, err := conn.Query(t.Context(), `
+		SELECT generation, 0 AS seq, 'roomCreated' AS type FROM rooms
+		UNION ALL SELECT generation, seq, type FROM events
+		UNION ALL SELECT generation, last_seq + 1, 'roomDestroyed' FROM rooms WHERE destroyed_at IS NOT NULL
+		ORDER BY generation, seq`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[room.Generation][]string)
+	for rows.Next() {
+		var (
+			g   room.Generation
+			seq room.Seq
+			typ room.EventType
+		)
+		if err := rows.Scan(&g, &seq, &typ); err != nil {
+			t.Fatal(err)
+		}
+		want[g] = append(want[g], fmt.Sprintf("%d %s", seq, typ))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, logs); diff != "" {
+		t.Errorf("stored (-) and in the feed (+):\n%s", diff)
+	}
+}
+
+// checkData compares what an event says with its place.
+func checkData(t *testing.T, e room.FeedEvent) {
+	t.Helper()
+	var g room.Generation
+	switch data := e.Data.(type) {
+	case room.Created:
+		g = data.Room.Generation
+	case room.Destroyed:
+		g = data.Generation
+	case room.Event:
+		if g = data.Generation; data.Seq != e.Cursor.Seq || data.Body.Type() != e.Type {
+			t.Errorf("at %v stands %+v", e.Cursor, data)
+		}
+	}
+	if g != e.Cursor.Generation {
+		t.Errorf("at %v stands %+v", e.Cursor, e.Data)
+	}
+}
+
+// TestFeedWaitsForOlderTransactions: what committed early is held back until no
+// older transaction can write before it any more.
+func TestFeedWaitsForOlderTransactions(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	slow, fast := enter(t, f, alice, "slow"), enter(t, f, bob, "fast")
+	r := reader{fixture: f, random: rand.New(rand.NewPCG(1, 2))}
+	r.readAll(t)
+	before := len(r.kept)
+
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	older, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := older.Exec(t.Context(), `WITH r AS (
+			UPDATE rooms SET last_seq = 2, last_xact = pg_current_xact_id() WHERE generation = $1 RETURNING *)
+		INSERT INTO events (generation, seq, type, at, body, xact)
+		SELECT generation, last_seq, 'roomMemberJoined', now(), '{"memberList":[]}', last_xact FROM r`, slow.Generation); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.PostMessage(t.Context(), bob, "fast", textDraft("hello")); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if page := r.read(t); len(page.Events) > 0 || !page.Busy {
+			t.Fatalf("while an older transaction runs the feed has %+v", page)
+		}
+	}
+	if err := older.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.readAll(t)
+	r.check(t)
+	var got []room.Generation
+	for _, e := range r.kept[before:] {
+		got = append(got, e.Cursor.Generation)
+	}
+	if want := []room.Generation{slow.Generation, fast.Generation}; !slices.Equal(got, want) {
+		t.Errorf("then come events of %v, and not of %v", got, want)
+	}
+}
+
+// TestFeedKeepsTheOrderOfALog: a transaction may be numbered early, with its
+// session's lock, and come late to a room in which younger ones wrote meanwhile.
+// Its events stand in the feed where they stand in the log.
+func TestFeedKeepsTheOrderOfALog(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	enter(t, f, bob, "cellar")
+	enter(t, f, alice, "lobby")
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	gate, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gate.Exec(t.Context(), "SELECT FROM rooms WHERE room_id = 'cellar' FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	switched := make(chan error, 1)
+	go func() {
+		_, _, err := f.SwitchRoom(context.Background(), bob.ID, "cellar", "lobby", false, room.Blueprint{})
+		switched <- err
+	}()
+	waitUntil(t, "bob waits for the cellar", func() bool {
+		return query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
+	})
+	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if err := gate.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-switched; err != nil {
+		t.Fatal(err)
+	}
+	r := reader{fixture: f, random: rand.New(rand.NewPCG(1, 2))}
+	r.readAll(t)
+	r.check(t)
+}
+
+// TestFeedForgetsDestroyedRooms: their events are kept for the retention, and
+// then whoever has not read them is told.
+func TestFeedForgetsDestroyedRooms(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{FeedRetention: time.Minute})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	enter(t, f, alice, "cellar")
+	leave(t, f, alice, "cellar")
+	r := reader{fixture: f, random: rand.New(rand.NewPCG(1, 2))}
+	r.readAll(t)
+	end := r.kept[len(r.kept)-1]
+	if d, ok := end.Data.(room.Destroyed); !ok || d.RoomID != "cellar" || d.Reason != room.DestroyEmpty {
+		t.Fatalf("the feed ends with %+v", end)
+	}
+	leave(t, f, alice, "lobby")
+	f.clock.advance(time.Minute - time.Millisecond)
+	sweep(t, f)
+	r.readAll(t)
+	r.check(t)
+	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+		t.Errorf("a destroyed room that the feed keeps can be entered: %v", err)
+	}
+	f.clock.advance(time.Millisecond)
+	sweep(t, f)
+	if n := query[int](t, f, "SELECT (SELECT count(*) FROM rooms) + (SELECT count(*) FROM events)"); n != 0 {
+		t.Errorf("%d rows are kept for longer", n)
+	}
+	page, err := f.FeedAfter(t.Context(), end.Cursor, 10)
+	if err != nil || !end.Cursor.Before(page.Trimmed) {
+		t.Errorf("who has not read all is not told: %+v, %v", page, err)
+	}
+	page, err = f.FeedAfter(t.Context(), r.cursor, 10)
+	if err != nil || page.Trimmed != r.cursor {
+		t.Errorf("who has read all, up to %v, is told %+v, %v", r.cursor, page, err)
+	}
+}
+
+func TestFeedCursorsOfTheFuture(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	for range 3 {
+		end, err := f.FeedEnd(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page, err := f.FeedAfter(t.Context(), end, 1); err != nil || page.Ahead {
+			t.Errorf("the feed's own end %v is in the future: %v", end, err)
+		}
+		end.Xact += 1_000_000
+		if page, err := f.FeedAfter(t.Context(), end, 1); err != nil || !page.Ahead {
+			t.Errorf("%v is not in the future: %v", end, err)
+		}
+		newSession(t, f.Store, "alice")
+	}
+}
+
+// TestFeedOfARestoredDump: a dump brings the places of another database, which
+// may be far in the future of this one. Nothing is held back for that.
+func TestFeedOfARestoredDump(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	enter(t, f, alice, "cellar")
+	leave(t, f, alice, "cellar")
+	for _, place := range []string{"events.xact", "rooms.created_xact", "rooms.last_xact", "rooms.destroyed_xact", "feed_trimmed.xact"} {
+		table, column, _ := strings.Cut(place, ".")
+		query[int](t, f, fmt.Sprintf("WITH moved AS (UPDATE %[1]s SET %[2]s = (%[2]s::text::bigint + 1000000000)::text::xid8 RETURNING 1) SELECT count(*) FROM moved", table, column))
+	}
+	restored := f
+	restored.Store = openOn(t, f.address, store.Options{Now: f.clock.Now})
+	if _, err := restored.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
+		t.Fatal(err)
+	}
+	trimmed := query[uint64](t, f, "SELECT xact FROM feed_trimmed")
+	r := reader{fixture: restored, random: rand.New(rand.NewPCG(1, 2)), cursor: room.FeedCursor{Xact: trimmed}}
+	r.readAll(t)
+	r.check(t)
+}
+
+func TestFeedSaysWhyRoomsEnd(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "empty at once")
+	leave(t, f, alice, "empty at once")
+	if _, err := f.CreateRoom(t.Context(), alice.ID, "empty later", room.Blueprint{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}); err != nil {
+		t.Fatal(err)
+	}
+	leave(t, f, alice, "empty later")
+	unused := room.Blueprint{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1))}}
+	if _, err := f.OpenRoom(t.Context(), "never entered", unused); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.OpenRoom(t.Context(), "destroyed", room.Blueprint{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.DestroyRoom(t.Context(), "destroyed", ""); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(5 * time.Second)
+	sweep(t, f)
+	r := reader{fixture: f, random: rand.New(rand.NewPCG(1, 2))}
+	r.readAll(t)
+	got := make(map[room.RoomID]room.DestroyReason)
+	for _, e := range r.kept {
+		if d, ok := e.Data.(room.Destroyed); ok {
+			got[d.RoomID] = d.Reason
+		}
+	}
+	want := map[room.RoomID]room.DestroyReason{
+		"empty at once": room.DestroyEmpty, "empty later": room.DestroyEmpty, "never entered": room.DestroyUnused,
+		"destroyed": room.DestroyOperator,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestCommittedWakesReaders: every commit wakes who waits since before it.
+func TestCommittedWakesReaders(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	for what, act := range map[string]func(){
+		"a member":  func() { enter(t, f, alice, "lobby") },
+		"a message": func() { _, _ = f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")) },
+		"a sweep":   func() { sweep(t, f) },
+	} {
+		first, second := f.Committed(), f.Committed()
+		act()
+		for _, c := range []<-chan struct{}{first, second} {
+			select {
+			case <-c:
+			case <-time.After(20 * time.Second):
+				t.Errorf("%s wakes nobody", what)
+			}
+		}
+	}
+}
