@@ -1,0 +1,439 @@
+package media
+
+import (
+	"encoding/binary"
+	"iter"
+	"time"
+)
+
+const (
+	// maxBoxes is how many boxes of an MP4 are looked at. A fragment has about eight, and there is a fragment for every
+	// few seconds; a file without fragments has some hundred.
+	maxBoxes = 1 << 16
+
+	// maxDepth is how deep boxes lie within each other where anything is looked for: moov, trak, mdia, minf, stbl.
+	maxDepth = 5
+
+	// maxTracks is how many tracks a movie may have. Telephones write up to seven.
+	maxTracks = 32
+
+	// maxUnits keeps sums of durations, in units of a track's clock, from overflowing.
+	maxUnits = 1 << 62
+)
+
+// brandQuickTime is what a file of type video/quicktime calls itself.
+const brandQuickTime = "qt  "
+
+// isBrand tells brands of MP4 files from those of still pictures and others that share the container.
+func isBrand(brand string) bool {
+	switch brand {
+	case brandQuickTime, "isom", "iso2", "iso3", "iso4", "iso5", "iso6", "mp41", "mp42", "avc1",
+		"M4A ", "M4B ", "M4V ", "MSNV", "dash":
+		return true
+	}
+	return false
+}
+
+// box is a box of ISO/IEC 14496-12, with the offsets of what it holds.
+type box struct {
+	kind       [4]byte
+	start, end int64
+}
+
+// movie is what is learnt from an MP4 file on one walk through its boxes.
+type movie struct {
+	*source
+	boxesLeft int
+	clock     uint64 // units per second of the header and the edit lists
+	duration  uint64 // of the header, in units of clock
+	tracks    []track
+	hasData   bool
+}
+
+// track is one track of a movie. Units are those of its own clock.
+type track struct {
+	id       uint32
+	handler  string // vide, soun or something else
+	sideways bool   // rotated by 90 or 270 degrees
+	clock    uint64 // units per second
+	samples  uint64
+	units    uint64 // the sum of the samples' durations
+	edited   uint64 // what the edit list plays, in units of the movie's clock
+	entry    box    // the sample entry, which names the codec
+
+	sampleUnits uint64 // of samples in fragments that do not say
+	fragmented  bool
+	first, last uint64 // when the first fragment begins and the last one ends, in units
+}
+
+// probeMP4 walks the boxes of an MP4 or QuickTime file. The library github.com/abema/go-mp4 is not used for it: its walk
+// follows sizes that point backwards for ever, and its tables have an element for whatever count a file claims. What is
+// needed here are a dozen fields at fixed places.
+func probeMP4(s *source) (Info, error) {
+	m := &movie{source: s, boxesLeft: maxBoxes}
+	hasMovie := false
+	for b, err := range m.boxes(box{end: s.size}) {
+		if err != nil {
+			return Info{}, err
+		}
+		switch string(b.kind[:]) {
+		case "ftyp":
+			if err := m.readBrands(b); err != nil {
+				return Info{}, err
+			}
+		case "moov":
+			if hasMovie {
+				return Info{}, errUnreadable
+			}
+			hasMovie = true
+			if err := m.readMovie(b); err != nil {
+				return Info{}, err
+			}
+		case "moof":
+			if err := m.readFragment(b); err != nil {
+				return Info{}, err
+			}
+		case "mdat":
+			m.hasData = m.hasData || b.end > b.start
+		}
+	}
+	if !hasMovie || !m.hasData {
+		return Info{}, errCut
+	}
+	return m.info()
+}
+
+// boxes yields the boxes within b. Each ends within b and after the one before, or the walk ends with an error.
+func (m *movie) boxes(b box) iter.Seq2[box, error] {
+	return func(yield func(box, error) bool) {
+		for off := b.start; ; {
+			next, err := m.boxAt(off, b.end)
+			if err != nil {
+				yield(box{}, err)
+				return
+			}
+			if next.kind == [4]byte{} || !yield(next, nil) {
+				return
+			}
+			off = next.end
+		}
+	}
+}
+
+// boxAt reads the header of the box at off. Padding, which is too short to be a box or begins with zeros, is a box without
+// a kind.
+func (m *movie) boxAt(off, end int64) (box, error) {
+	const headerLen, largeHeaderLen = 8, 16
+	if end-off < headerLen {
+		return box{}, nil
+	}
+	if m.boxesLeft--; m.boxesLeft < 0 {
+		return box{}, errTooComplex
+	}
+	head, err := m.view(off, headerLen)
+	if err != nil {
+		return box{}, err
+	}
+	b := box{kind: [4]byte(head[4:]), start: off + headerLen}
+	size := uint64(binary.BigEndian.Uint32(head))
+	switch size {
+	case 0: // to the end
+		size = uint64(end - off)
+	case 1: // too large for 32 bits
+		if head, err = m.view(off, largeHeaderLen); err != nil {
+			return box{}, err
+		}
+		b.start = off + largeHeaderLen
+		size = binary.BigEndian.Uint64(head[headerLen:])
+	}
+	if size > uint64(end-off) {
+		return box{}, errCut
+	}
+	b.end = off + int64(size)
+	if b.end < b.start {
+		return box{}, errUnreadable
+	}
+	return b, nil
+}
+
+// field views n bytes at an offset within a box.
+func (m *movie) field(b box, at int64, n int) ([]byte, error) {
+	if at+int64(n) > b.end-b.start {
+		return nil, errCut
+	}
+	return m.view(b.start+at, n)
+}
+
+func (m *movie) uint32(b box, at int64) (uint32, error) {
+	v, err := m.field(b, at, 4)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(v), nil
+}
+
+// version reads what full boxes begin with.
+func (m *movie) version(b box) (version byte, flags uint32, err error) {
+	v, err := m.uint32(b, 0)
+	return byte(v >> 24), v & 0xff_ffff, err
+}
+
+// readBrands returns errUnknown for files that are no movies.
+func (m *movie) readBrands(b box) error {
+	const maxBrands = 64
+	for at, n := int64(0), 0; at+4 <= b.end-b.start && n < maxBrands; at, n = at+4, n+1 {
+		if n == 1 {
+			continue // the version of the first
+		}
+		brand, err := m.field(b, at, 4)
+		if err != nil {
+			return err
+		}
+		if isBrand(string(brand)) {
+			return nil
+		}
+	}
+	return errUnknown
+}
+
+func (m *movie) readMovie(moov box) error {
+	for b, err := range m.boxes(moov) {
+		if err != nil {
+			return err
+		}
+		switch string(b.kind[:]) {
+		case "mvhd":
+			m.clock, m.duration, err = m.readClock(b)
+		case "trak":
+			if len(m.tracks) == maxTracks {
+				return errTooComplex
+			}
+			m.tracks = append(m.tracks, track{})
+			err = m.readTrack(b, &m.tracks[len(m.tracks)-1], 1)
+		case "mvex":
+			err = m.readDefaults(b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readClock reads the clock and the duration of mvhd or mdhd, which begin alike. A duration of ones is unknown.
+func (m *movie) readClock(b box) (clock, duration uint64, err error) {
+	version, _, err := m.version(b)
+	if err != nil {
+		return 0, 0, err
+	}
+	if version == 1 {
+		v, err := m.field(b, 20, 12)
+		if err != nil {
+			return 0, 0, err
+		}
+		clock, duration = uint64(binary.BigEndian.Uint32(v)), binary.BigEndian.Uint64(v[4:])
+		if duration == 1<<64-1 {
+			duration = 0
+		}
+		return clock, duration, nil
+	}
+	v, err := m.field(b, 12, 8)
+	if err != nil {
+		return 0, 0, err
+	}
+	clock, duration = uint64(binary.BigEndian.Uint32(v)), uint64(binary.BigEndian.Uint32(v[4:]))
+	if duration == 1<<32-1 {
+		duration = 0
+	}
+	return clock, duration, nil
+}
+
+func (m *movie) readTrack(parent box, t *track, depth int) error {
+	if depth > maxDepth {
+		return errTooComplex
+	}
+	for b, err := range m.boxes(parent) {
+		if err != nil {
+			return err
+		}
+		switch string(b.kind[:]) {
+		case "edts", "mdia", "minf", "stbl":
+			err = m.readTrack(b, t, depth+1)
+		case "tkhd":
+			err = m.readTrackHeader(b, t)
+		case "elst":
+			err = m.readEdits(b, t)
+		case "mdhd":
+			t.clock, _, err = m.readClock(b)
+		case "hdlr":
+			var v []byte
+			if v, err = m.field(b, 8, 4); err == nil && t.handler == "" { // QuickTime has a second one, in minf
+				t.handler = string(v)
+			}
+		case "stsd":
+			const entries = 8
+			t.entry, err = m.boxAt(b.start+entries, b.end)
+		case "stts":
+			err = m.readSampleTimes(b, t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readTrackHeader reads the track's number and whether its matrix lays pictures on their side.
+func (m *movie) readTrackHeader(b box, t *track) error {
+	version, _, err := m.version(b)
+	if err != nil {
+		return err
+	}
+	id, matrix := int64(12), int64(40)
+	if version == 1 { // creation, modification and duration have twice the width
+		id, matrix = 20, 52
+	}
+	if t.id, err = m.uint32(b, id); err != nil {
+		return err
+	}
+	v, err := m.field(b, matrix, 20) // a b u c d, of the nine
+	if err != nil {
+		return err
+	}
+	at := func(i int) uint32 { return binary.BigEndian.Uint32(v[4*i:]) }
+	t.sideways = at(0) == 0 && at(4) == 0 && at(1) != 0 && at(3) != 0
+	return nil
+}
+
+// readEdits adds up what an edit list plays.
+func (m *movie) readEdits(b box, t *track) error {
+	version, _, err := m.version(b)
+	if err != nil {
+		return err
+	}
+	entryLen := 12
+	if version == 1 {
+		entryLen = 20
+	}
+	return m.entries(b, 4, entryLen, func(v []byte) error {
+		if version == 1 {
+			return add(&t.edited, 1, binary.BigEndian.Uint64(v))
+		}
+		return add(&t.edited, 1, uint64(binary.BigEndian.Uint32(v)))
+	})
+}
+
+// readSampleTimes adds up the runs of equally long samples.
+func (m *movie) readSampleTimes(b box, t *track) error {
+	return m.entries(b, 4, 8, func(v []byte) error {
+		count := uint64(binary.BigEndian.Uint32(v))
+		if err := add(&t.samples, 1, count); err != nil {
+			return err
+		}
+		return add(&t.units, count, uint64(binary.BigEndian.Uint32(v[4:])))
+	})
+}
+
+// entries calls visit with each entry of a table, whose length stands at an offset in the box, right before the table.
+func (m *movie) entries(b box, at int64, entryLen int, visit func([]byte) error) error {
+	count, err := m.uint32(b, at)
+	if err != nil {
+		return err
+	}
+	return m.table(b, at+4, count, entryLen, visit)
+}
+
+// table calls visit with each of count entries from an offset on. They are in the file, so that a claim costs no more
+// than the file was worth.
+func (m *movie) table(b box, at int64, count uint32, entryLen int, visit func([]byte) error) error {
+	if int64(count)*int64(entryLen) > b.end-b.start-at {
+		return errCut
+	}
+	for i := range int64(count) {
+		v, err := m.field(b, at+i*int64(entryLen), entryLen)
+		if err != nil {
+			return err
+		}
+		if err := visit(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add adds count times units to a sum, within maxUnits. A count is of 32 bits.
+func add(sum *uint64, count, units uint64) error {
+	if units > maxUnits || count > 0 && units > (maxUnits-*sum)/count {
+		return errTooLong
+	}
+	*sum += count * units
+	return nil
+}
+
+// info sums up what was learnt.
+func (m *movie) info() (Info, error) {
+	var info Info
+	for i := range m.tracks {
+		t := &m.tracks[i]
+		if t.samples == 0 || t.handler != "vide" && t.handler != "soun" {
+			continue
+		}
+		switch {
+		case t.handler == "soun" && info.AudioCodec == "":
+			info.AudioCodec = audioCodec(string(t.entry.kind[:]))
+		case t.handler == "vide" && info.VideoCodec == "":
+			info.VideoCodec = videoCodec(string(t.entry.kind[:]))
+			if info.VideoCodec == "" { // a cover or pictures of chapters
+				continue
+			}
+			width, height, err := m.dimensions(t, info.VideoCodec)
+			if err != nil {
+				return Info{}, err
+			}
+			if err := checkDimensions(width, height); err != nil {
+				return Info{}, err
+			}
+			if t.sideways {
+				width, height = height, width
+			}
+			info.Width, info.Height = width, height
+		}
+		duration, err := m.trackDuration(t)
+		if err != nil {
+			return Info{}, err
+		}
+		info.Duration = max(info.Duration, duration)
+	}
+	if info.VideoCodec == "" && info.AudioCodec == "" {
+		return Info{}, broken("The file holds neither sound nor moving pictures.")
+	}
+
+	if info.Duration == 0 {
+		duration, err := seconds(m.duration, m.clock)
+		if err != nil {
+			return Info{}, err
+		}
+		info.Duration = duration
+	}
+	if info.VideoCodec == "" {
+		brand, err := m.view(8, 4)
+		if err != nil {
+			return Info{}, err
+		}
+		if string(brand) != brandQuickTime {
+			info.ContentType = M4A
+		}
+	}
+	return info, nil
+}
+
+// trackDuration is what the track plays: see the package's documentation.
+func (m *movie) trackDuration(t *track) (time.Duration, error) {
+	if t.fragmented {
+		return seconds(t.last-t.first, t.clock)
+	}
+	if t.edited > 0 {
+		return seconds(t.edited, m.clock)
+	}
+	return seconds(t.units, t.clock)
+}

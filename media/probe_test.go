@@ -1,0 +1,242 @@
+package media_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/media"
+)
+
+func image(contentType string, width, height int) media.Info {
+	return media.Info{ContentType: contentType, Width: width, Height: height}
+}
+
+func mp3(duration time.Duration) media.Info {
+	return media.Info{ContentType: media.MP3, Duration: duration, AudioCodec: "mp3"}
+}
+
+func video(contentType string, width, height int, duration time.Duration, videoCodec, audioCodec string) media.Info {
+	return media.Info{
+		ContentType: contentType, Width: width, Height: height,
+		Duration: duration, VideoCodec: videoCodec, AudioCodec: audioCodec,
+	}
+}
+
+// fixtures says what Probe finds in each file of testdata, by the judgement of ffprobe and identify: see its README.
+var fixtures = map[string]media.Info{
+	"baseline.jpg":     image(media.JPEG, 67, 43),
+	"progressive.jpg":  image(media.JPEG, 67, 43),
+	"cmyk.jpg":         image(media.JPEG, 67, 43),
+	"gray.jpg":         image(media.JPEG, 67, 43),
+	"restart.jpg":      image(media.JPEG, 67, 43),
+	"orientation3.jpg": image(media.JPEG, 67, 43), // upside down, but not on its side
+	"orientation6.jpg": image(media.JPEG, 43, 67),
+
+	"rgb8.png":         image(media.PNG, 67, 43),
+	"rgb16.png":        image(media.PNG, 67, 43),
+	"interlaced.png":   image(media.PNG, 67, 43),
+	"palette.png":      image(media.PNG, 67, 43),
+	"alpha.png":        image(media.PNG, 67, 43),
+	"orientation6.png": image(media.PNG, 43, 67),
+
+	"bottomup.bmp":  image(media.BMP, 67, 43),
+	"topdown.bmp":   image(media.BMP, 67, 43),
+	"os2.bmp":       image(media.BMP, 67, 43),
+	"runlength.bmp": image(media.BMP, 67, 43),
+	"alpha.bmp":     image(media.BMP, 67, 43),
+
+	"little.tif":       image(media.TIFF, 67, 43),
+	"big.tif":          image(media.TIFF, 67, 43),
+	"cmyk.tif":         image(media.TIFF, 67, 43),
+	"tiled.tif":        image(media.TIFF, 67, 43),
+	"strips.tif":       image(media.TIFF, 67, 43),
+	"orientation8.tif": image(media.TIFF, 43, 67),
+
+	"still.gif":           image(media.GIF, 67, 43),
+	"interlaced.gif":      image(media.GIF, 67, 43),
+	"animated.gif":        image(media.GIF, 61, 37),
+	"animated_offset.gif": image(media.GIF, 61, 37),
+
+	"lossy.webp":        image(media.WebP, 67, 43),
+	"lossless.webp":     image(media.WebP, 67, 43),
+	"alpha.webp":        image(media.WebP, 67, 43),
+	"animated.webp":     image(media.WebP, 61, 37),
+	"orientation6.webp": image(media.WebP, 67, 43), // which browsers do not turn
+
+	"cbr.mp3":      mp3(2064 * time.Millisecond),
+	"cbr_bare.mp3": mp3(2064 * time.Millisecond),
+	"vbr.mp3":      mp3(3060 * time.Millisecond),
+	"vbr_bare.mp3": mp3(3060 * time.Millisecond),
+	"abr.mp3":      mp3(3060 * time.Millisecond),
+	"mono.mp3":     mp3(2052 * time.Millisecond),
+	"mpeg2.mp3":    mp3(2088 * time.Millisecond),
+	"mpeg25.mp3":   mp3(2142 * time.Millisecond),
+	"id3v1.mp3":    mp3(2037 * time.Millisecond),
+	"cover.mp3":    mp3(2064 * time.Millisecond),
+
+	"aac.m4a":        video(media.M4A, 0, 0, 2*time.Second, "", "aac"),
+	"alac.m4a":       video(media.M4A, 0, 0, 2*time.Second, "", "alac"),
+	"audio_only.mp4": video(media.M4A, 0, 0, 2*time.Second, "", "aac"),
+	"audio_only.mov": video(media.QuickTime, 0, 0, 2*time.Second, "", "aac"),
+
+	"moov_last.mp4":           video(media.MP4, 150, 82, 2*time.Second, "h264", "aac"),
+	"moov_first.mp4":          video(media.MP4, 150, 82, 2*time.Second, "h264", "aac"),
+	"rotated.mp4":             video(media.MP4, 82, 150, 2*time.Second, "h264", "aac"),
+	"video_only.mp4":          video(media.MP4, 150, 82, 2*time.Second, "h264", ""),
+	"edited.mp4":              video(media.MP4, 150, 82, 1050*time.Millisecond, "h264", "aac"),
+	"odd_444.mp4":             video(media.MP4, 151, 83, time.Second, "h264", ""),
+	"interlaced.mp4":          video(media.MP4, 150, 84, 2*time.Second, "h264", ""),
+	"h265.mp4":                video(media.MP4, 150, 82, 2*time.Second, "h265", ""),
+	"fragmented.mp4":          video(media.MP4, 150, 82, 2200*time.Millisecond, "h264", "aac"),
+	"fragmented_hybrid.mp4":   video(media.MP4, 150, 82, 2200*time.Millisecond, "h264", "aac"),
+	"fragmented_separate.mp4": video(media.MP4, 150, 82, 2*time.Second, "h264", ""),
+	"h264.mov":                video(media.QuickTime, 150, 82, 2*time.Second, "h264", "pcm"),
+	"h265.mov":                video(media.QuickTime, 150, 82, 2*time.Second, "h265", ""),
+}
+
+func TestProbeFixtures(t *testing.T) {
+	t.Parallel()
+
+	for name, data := range fixtureFiles(t) {
+		want, ok := fixtures[name]
+		if !ok {
+			t.Errorf("%s has no expectation", name)
+			continue
+		}
+		got, err := probe(t, data)
+		got.Duration = got.Duration.Truncate(time.Millisecond)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("%s: %v\n%s", name, err, diff)
+		}
+	}
+}
+
+// TestProbePrefixes cuts every file at every byte where headers are, and here and there between. Part of a picture is
+// never taken for one, and part of a film never for a longer one or one of another shape.
+func TestProbePrefixes(t *testing.T) {
+	t.Parallel()
+
+	for name, data := range fixtureFiles(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			const dense, sparse = 768, 127
+			for n := 0; n < len(data); n++ {
+				if n > dense && n < len(data)-dense/2 && n%sparse != 0 {
+					continue
+				}
+				got, err := probe(t, data[:n])
+				if err != nil || got.ContentType == media.Unknown {
+					checkRefusal(t, got, err)
+					continue
+				}
+				whole := fixtures[name]
+				if strings.HasPrefix(got.ContentType, "image/") {
+					t.Fatalf("%d of %d bytes are taken for a whole picture: %+v", n, len(data), got)
+				}
+				if got.Duration > whole.Duration+time.Millisecond || got.Width != whole.Width || got.Height != whole.Height {
+					t.Fatalf("%d of %d bytes: %+v, and all of them are %+v", n, len(data), got, whole)
+				}
+			}
+		})
+	}
+}
+
+// TestProbeReader holds that what is wrong with the storage is not said of the file.
+func TestProbeReader(t *testing.T) {
+	t.Parallel()
+
+	data := fixtureFiles(t)["moov_last.mp4"]
+	failure := errors.New("storage is gone")
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+
+	for name, test := range map[string]struct {
+		ctx    context.Context
+		reader io.ReaderAt
+		want   error
+	}{
+		"at once":        {t.Context(), failingReader{data, 0, failure}, failure},
+		"further in":     {t.Context(), failingReader{data, 4096, failure}, failure},
+		"shorter":        {t.Context(), bytes.NewReader(data[:len(data)-1]), io.ErrUnexpectedEOF},
+		"nobody listens": {canceled, bytes.NewReader(data), context.Canceled},
+	} {
+		info, err := media.Probe(test.ctx, test.reader, int64(len(data)))
+		var refused *media.BrokenError
+		if !errors.Is(err, test.want) || errors.As(err, &refused) {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+		if info.ContentType != media.Unknown {
+			t.Errorf("%s: %+v", name, info)
+		}
+	}
+	if info, err := media.Probe(t.Context(), bytes.NewReader(nil), -1); err != nil || info.ContentType != media.Unknown {
+		t.Errorf("a negative size: %+v, %v", info, err)
+	}
+}
+
+// failingReader fails for what lies at good or beyond.
+type failingReader struct {
+	data []byte
+	good int64
+	err  error
+}
+
+func (r failingReader) ReadAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > r.good {
+		return 0, r.err
+	}
+	return copy(p, r.data[off:]), nil
+}
+
+func probe(t testing.TB, data []byte) (media.Info, error) {
+	t.Helper()
+	return media.Probe(t.Context(), bytes.NewReader(data), int64(len(data)))
+}
+
+// checkRefusal holds what callers rely on: a file is Unknown, and an error about it has a reason for people.
+func checkRefusal(t testing.TB, info media.Info, err error) {
+	t.Helper()
+	if info != (media.Info{ContentType: media.Unknown}) {
+		t.Fatalf("refused as %v, and still %+v", err, info)
+	}
+	var refused *media.BrokenError
+	if err == nil {
+		return
+	}
+	if !errors.As(err, &refused) {
+		t.Fatalf("an error that says nothing about the file: %v", err)
+	}
+	if !strings.HasPrefix(refused.Reason, "The ") || !strings.HasSuffix(refused.Reason, ".") || refused.ContentType == "" {
+		t.Fatalf("not for people: %+v", refused)
+	}
+}
+
+func fixtureFiles(t testing.TB) map[string][]byte {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/*.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string][]byte)
+	for _, path := range paths {
+		if name := filepath.Base(path); name != "make.sh" && name != "README.md" {
+			if files[name], err = os.ReadFile(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(files) < len(fixtures) {
+		t.Fatalf("%d of %d files are missing", len(fixtures)-len(files), len(fixtures))
+	}
+	return files
+}

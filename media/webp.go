@@ -1,0 +1,46 @@
+package media
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/image/webp"
+)
+
+// probeWebP lets the library read the first chunk, which has the dimensions or the canvas, and walks the chunks to the
+// end of the RIFF container. An orientation in EXIF data is not applied, as Chromium applies none to WebP.
+func probeWebP(s *source) (Info, error) {
+	const headerLen, chunkLen = 12, 8
+	head, err := s.view(0, headerLen)
+	if err != nil {
+		return Info{}, err
+	}
+	end := int64(binary.LittleEndian.Uint32(head[4:])) + 8
+	if end > s.size {
+		return Info{}, errCut
+	}
+	config, err := webp.DecodeConfig(s.reader(0, end))
+	if err != nil {
+		return Info{}, err
+	}
+
+	hasPicture := false
+	for off := int64(headerLen); off < end; {
+		chunk, err := s.view(off, chunkLen)
+		if err != nil {
+			return Info{}, err
+		}
+		kind, length := string(chunk[:4]), int64(binary.LittleEndian.Uint32(chunk[4:]))
+		off += chunkLen
+		if length > end-off {
+			return Info{}, errCut
+		}
+		if kind == "VP8 " || kind == "VP8L" || kind == "ANMF" { // a picture, lossy or not, and a frame of an animation
+			hasPicture = hasPicture || length > 0
+		}
+		off += length + length%2 // chunks begin at even offsets
+	}
+	if !hasPicture {
+		return Info{}, errNoPicture
+	}
+	return picture(config.Width, config.Height, 0)
+}
