@@ -78,6 +78,7 @@ func brokenFiles(t testing.TB) map[string][]byte {
 		"BMP of JPEG":                withUint32(files["bottomup.bmp"], 30, 4),
 		"TIFF that points to itself": append([]byte("II*\x00\x00\x00\x00\x00"), make([]byte, 64)...),
 		"TIFF that points outside":   []byte("MM\x00*\xff\xff\xff\xff"),
+		"TIFF of 1,027 tags":         tiff(tag(256, 5), tag(257, 5), bytes.Repeat(tag(258, 8), 1023), tag(273, 1), tag(279, 1)),
 		"TIFF of 65,535 tags":        append([]byte("II*\x00\x08\x00\x00\x00\xff\xff"), make([]byte, 12*65_535)...),
 		"TIFF without strips":        tiff(tag(256, 5), tag(257, 5)),
 		"TIFF with strips outside":   tiff(tag(256, 5), tag(257, 5), tag(273, 10), tag(279, 1<<30)),
@@ -100,10 +101,12 @@ func brokenFiles(t testing.TB) map[string][]byte {
 		"MP4 box of 2^63":             mp4File([]byte("\x00\x00\x00\x01moov\x7f\xff\xff\xff\xff\xff\xff\xff"), soundTrack()),
 		"MP4 box that points back":    mp4File([]byte("\x00\x00\x00\x01moov\xff\xff\xff\xff\xff\xff\xff\xec"), soundTrack()),
 		"MP4 box of large size 0":     mp4File([]byte("\x00\x00\x00\x01moov\x00\x00\x00\x00\x00\x00\x00\x00"), soundTrack()),
-		"MP4 of nested boxes":         mp4File(box("moov", box("trak", nested("stbl", 1000))), box("mdat", text("x"))),
-		"MP4 of many tracks":          mp4File(box("moov", bytes.Repeat(soundTrack(), 1000)), box("mdat", text("x"))),
-		"MP4 of many boxes":           mp4File(bytes.Repeat(box("free"), 1<<17)),
+		"MP4 of nested boxes":         mp4File(box("moov", soundTrack(stts(10, 10), nested("stbl", 1000))), box("mdat", text("x"))),
+		"MP4 of many tracks":          mp4File(box("moov", bytes.Repeat(soundTrack(stts(10, 10)), 33)), box("mdat", text("x"))),
+		"MP4 of many boxes":           append(mp4Sound(1000, stts(10, 10)), bytes.Repeat(box("free"), 1<<16)...),
 		"MP4 of 2^32 runs":            mp4Sound(1000, box("stts", u32(0), u32(math.MaxUint32), u32(1), u32(1))),
+		"MP4 that wraps around": mp4Sound(1, box("stts", u32(0), u32(5), u32(math.MaxUint32), u32(math.MaxUint32),
+			u32(1), u32(math.MaxUint32), u32(1), u32(math.MaxUint32), u32(1), u32(1), u32(1), u32(1000))),
 		"MP4 of 2^64 seconds": mp4Sound(1, box("stts", u32(0), u32(3), u32(math.MaxUint32), u32(math.MaxUint32),
 			u32(math.MaxUint32), u32(math.MaxUint32), u32(math.MaxUint32), u32(math.MaxUint32))),
 		"MP4 without a clock":       mp4Sound(0, stts(10, 10)),
@@ -175,6 +178,19 @@ func TestProbeDoubts(t *testing.T) {
 		if err != nil || (info.Duration-test.want).Abs() > time.Millisecond {
 			t.Errorf("%s: %v, %v, want %v", name, info.Duration, err, test.want)
 		}
+	}
+}
+
+// TestProbeEstimates holds that sound beyond what is walked is reckoned with.
+func TestProbeEstimates(t *testing.T) {
+	t.Parallel()
+
+	const frames = 250_000
+	frame := mp3Frame()
+	info, err := media.Probe(t.Context(), repeated{frame, frame}, int64(frames*len(frame)))
+	want := frames * 1152 * time.Second / 44_100
+	if err != nil || (info.Duration-want).Abs() > want/1000 {
+		t.Errorf("%v, %v, want %v", info.Duration, err, want)
 	}
 }
 
@@ -321,7 +337,7 @@ func webpCanvas(width, height uint32) []byte {
 }
 
 func tiff(tags ...[]byte) []byte {
-	return slices.Concat([]byte("II*\x00\x08\x00\x00\x00"), []byte{byte(len(tags)), 0}, slices.Concat(tags...), make([]byte, 16))
+	return slices.Concat([]byte("II*\x00\x08\x00\x00\x00"), binary.LittleEndian.AppendUint16(nil, uint16(len(slices.Concat(tags...))/12)), slices.Concat(tags...), make([]byte, 16))
 }
 
 func tag(number uint16, value uint32) []byte { return tags(number, 1, value) }

@@ -58,9 +58,6 @@ func probeJPEG(s *source) (Info, error) {
 		if length < 2 {
 			return Info{}, errUnreadable
 		}
-		if end > s.size {
-			return Info{}, errCut
-		}
 		off = end
 		switch kind {
 		case jpegAPP1:

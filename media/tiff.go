@@ -13,13 +13,9 @@ const (
 	tiffTileByteCounts  = 325
 )
 
-const (
-	// maxEntries is how many entries a TIFF directory may have; the specification and EXIF define some two hundred.
-	maxEntries = 1024
-
-	// maxStrips bounds strips and tiles: a strip for every row of the highest picture, in four planes.
-	maxStrips = 4 << 16
-)
+// maxEntries is how many entries a TIFF directory may have; the specification and EXIF define some two hundred. Lists of
+// strips need no limit but that of what is read.
+const maxEntries = 1024
 
 // directory is the first directory of a TIFF structure, which is a file of its own or EXIF data within another. Others
 // that it points to are further pages and are not followed, so that a ring of them harms nobody.
@@ -190,9 +186,6 @@ func (d directory) checkStrips() error {
 	}
 	if offsets.count == 0 || counts.count != offsets.count {
 		return errNoPicture
-	}
-	if offsets.count > maxStrips {
-		return errTooComplex
 	}
 
 	// Some of one list and then some of the other, as going back and forth would read a page for each value.
