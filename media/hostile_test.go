@@ -163,6 +163,7 @@ func TestProbeDoubts(t *testing.T) {
 		"Xing that claims one frame":  {slices.Concat(xing(1), frames), 100 * frame},
 		"VBRI that claims one frame":  {slices.Concat(vbri(1), frames), 100 * frame},
 		"sound behind a byte of junk": {slices.Concat(frames, []byte{0}, frames), 200 * frame},
+		"sound of another rate":       {slices.Concat(frames, bytes.Repeat(slowFrame(), 100)), 100*frame + 100*72*time.Millisecond},
 		"sound behind a closing tag":  {slices.Concat(frames, []byte("TAG"), make([]byte, 125), frames), 200 * frame},
 		"zeros behind a tag":          {slices.Concat([]byte("ID3\x03\x00\x00\x00\x00\x00\x00"), make([]byte, 100), frames), 100 * frame},
 		"a tag with a footer":         {slices.Concat([]byte("ID3\x04\x00\x10\x00\x00\x00\x00"), []byte("3DI\x04\x00\x10\x00\x00\x00\x00"), frames), 100 * frame},
@@ -351,6 +352,11 @@ func tags(number uint16, count, value uint32) []byte {
 // mp3Frame is one of MPEG 1 layer III with 128 kbit/s at 44.1 kHz.
 func mp3Frame() []byte {
 	return append([]byte("\xff\xfb\x90\x00"), make([]byte, 413)...)
+}
+
+// slowFrame is one of MPEG 2.5 layer III with 8 kbit/s at 8 kHz.
+func slowFrame() []byte {
+	return append([]byte("\xff\xe3\x18\x00"), make([]byte, 68)...)
 }
 
 func xing(frames uint32) []byte {

@@ -13,6 +13,9 @@ const (
 	// maxTags is how many ID3v2 tags may follow each other. Careless programs put a second one before the first.
 	maxTags = 8
 
+	// clock is in how many units per second an MP3's duration is added up: each of the nine rates divides it.
+	clock = 14_112_000
+
 	// maxPadding is how many zeros may follow the tags: some programs forget them in the tag's size.
 	maxPadding = 64 << 10
 )
@@ -118,17 +121,19 @@ func probeMP3(s *source) (Info, error) {
 	} else if described {
 		off += first.length
 	}
-	walked := off
-	end := min(s.size, start+maxWalk)
-	var samples uint64
+	begin, end := off, min(s.size, start+maxWalk)
+	var units uint64
 	var sound int64
-	for off < end {
+	for last := first; off < end; {
 		f, ok, err := frameAt(s, off)
+		if err == nil && ok && !f.continues(last) { // players follow a stream that changes
+			f, ok, err = twoFramesAt(s, off)
+		}
 		if err != nil {
 			return Info{}, err
 		}
-		if !ok || !f.continues(first) {
-			if off, err = nextFrame(s, off+1, end, first); err != nil {
+		if !ok {
+			if off, err = nextFrame(s, off+1, end); err != nil {
 				return Info{}, err
 			}
 			continue
@@ -136,25 +141,26 @@ func probeMP3(s *source) (Info, error) {
 		if f.length > s.size-off { // cut, as recordings of streams are
 			break
 		}
-		samples += f.samples
+		units += f.samples * (clock / f.rate)
 		sound += f.length
 		off += f.length
+		last = f
 	}
-	walked = off - walked
-	if sound < walked/2 || samples == 0 {
+	walked := off - begin
+	if sound < walked/2 || sound == 0 {
 		return Info{}, broken("The file holds little MP3 sound among other data.")
 	}
-	if off < s.size && end < s.size {
-		samples = uint64(float64(samples) / float64(walked) * float64(s.size-start))
+	if end < s.size {
+		units = uint64(float64(units) / float64(walked) * float64(s.size-begin))
 	}
 
-	duration, err := seconds(samples, first.rate)
+	duration, err := seconds(units, clock)
 	return Info{Duration: duration, AudioCodec: "mp3"}, err
 }
 
 // nextFrame looks for the next two frames from off on, and returns end where there are none. Players skip what lies
 // between too, so that it would be of no use to hide sound behind a byte of junk.
-func nextFrame(s *source, off, end int64, first frame) (int64, error) {
+func nextFrame(s *source, off, end int64) (int64, error) {
 	for off < end {
 		data, err := s.rest(off, end)
 		if err != nil {
@@ -166,11 +172,11 @@ func nextFrame(s *source, off, end int64, first frame) (int64, error) {
 			continue
 		}
 		off += int64(at)
-		f, ok, err := twoFramesAt(s, off)
+		_, ok, err := twoFramesAt(s, off)
 		if err != nil {
 			return 0, err
 		}
-		if ok && f.continues(first) {
+		if ok {
 			return off, nil
 		}
 		off++

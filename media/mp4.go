@@ -66,9 +66,9 @@ type track struct {
 	first, last uint64 // when the first fragment begins and the last one ends, in units
 }
 
-// probeMP4 walks the boxes of an MP4 or QuickTime file. The library github.com/abema/go-mp4 is not used for it: its walk
-// follows sizes that point backwards for ever, and its tables have an element for whatever count a file claims. What is
-// needed here are a dozen fields at fixed places.
+// probeMP4 walks the boxes of an MP4 or QuickTime file. The library github.com/abema/go-mp4 is not used for it: the walk
+// of v1.5.0 follows a size that points backwards for ever, and its own prober makes a sample for each that a file claims.
+// What is needed here are a dozen fields at fixed places.
 func probeMP4(s *source) (Info, error) {
 	m := &movie{source: s, boxesLeft: maxBoxes}
 	hasMovie := false

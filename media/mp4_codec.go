@@ -67,7 +67,7 @@ func audioCodec(kind string) string {
 // what the sample entry says where no set is with it, or one that the library cannot read (it knows no long-term
 // references in H.265).
 //
-// github.com/Eyevinn/mp4ff reads these sets too, but allocates 512 MiB and more for twelve bytes that claim many
+// github.com/Eyevinn/mp4ff reads these sets too, but v0.47.0 allocates 512 MiB and more for twelve bytes that claim many
 // reference frames; mediacommon bounds all counts and is fuzzed.
 func (m *movie) dimensions(t *track, codec string) (width, height int, err error) {
 	const widthAt, fieldsLen = 24, 78 // of a visual sample entry

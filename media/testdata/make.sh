@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-im=/usr/bin/convert
+im=convert
 ff() { ffmpeg -nostdin -hide_banner -loglevel error -y -bitexact "$@"; }
 
 # Pictures
@@ -66,7 +66,7 @@ ff -f lavfi -i "sine=frequency=440:duration=2,aformat=channel_layouts=stereo:sam
 ff -f lavfi -i "sine=frequency=440:duration=2,aformat=channel_layouts=mono:sample_rates=48000" "$scratch/mono.wav"
 ff -f lavfi -i "sine=frequency=440:duration=2,aformat=channel_layouts=stereo:sample_rates=22050" "$scratch/22050.wav"
 ff -f lavfi -i "sine=frequency=440:duration=2,aformat=channel_layouts=mono:sample_rates=11025" "$scratch/11025.wav"
-ff -f lavfi -i "anoisesrc=duration=1:amplitude=0.3,aformat=channel_layouts=stereo:sample_rates=44100" "$scratch/noise.wav"
+ff -f lavfi -i "anoisesrc=duration=1:amplitude=0.3:seed=1,aformat=channel_layouts=stereo:sample_rates=44100" "$scratch/noise.wav"
 ff -f lavfi -i "sine=frequency=440:duration=2,aformat=channel_layouts=stereo:sample_rates=44100,volume=0" "$scratch/silence.wav"
 ff -i "$scratch/silence.wav" -i "$scratch/noise.wav" -filter_complex '[0][1]concat=v=0:a=1' "$scratch/varied.wav"
 
