@@ -48,12 +48,11 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("session ID: %w", err)
 	}
-	now := time.Now().UTC().Truncate(time.Millisecond)
 	user := c.User
 	user.Name = cmp.Or(given(request.UserName), user.Name, string(user.ID))
 	session := room.Session{
 		ID: room.SessionID(id.String()), User: user, Device: request.Device, Grants: c.Grants,
-		CreatedAt: now, TokenExpiresAt: c.ExpiresAt, DetachedAt: now,
+		TokenExpiresAt: c.ExpiresAt,
 	}
 	key, streamKey := newKey(sessionKeyPrefix), newKey(streamKeyPrefix)
 	if err := a.Store.CreateSession(r.Context(), session, hashKey(key), hashKey(streamKey)); err != nil {

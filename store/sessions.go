@@ -56,14 +56,15 @@ func grantsColumn(g room.Grants) (any, error) {
 	return b, nil
 }
 
-// CreateSession stores a new session with the hashes of its keys. It begins
-// detached: the clock runs until its stream is opened. Where the user has more
+// CreateSession stores a new session with the hashes of its keys. It begins now,
+// and detached: the clock runs until its stream is opened. Where the user has more
 // sessions than allowed now, the oldest are kicked out.
 func (s *Store) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
 	grants, err := grantsColumn(session.Grants)
 	if err != nil {
 		return err
 	}
+	created := s.now()
 	return s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		// Another lock than the user's for rooms: that one comes after the
 		// session's row, and this one before it.
@@ -76,7 +77,7 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 				created_at, token_expires_at, detached_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)`,
 			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
-			session.CreatedAt, session.TokenExpiresAt)
+			created, session.TokenExpiresAt)
 		if err != nil {
 			return room.Change{}, err
 		}
