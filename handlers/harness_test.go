@@ -93,6 +93,9 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.database = c.database
 	s.store = storetest.Open(t, c.database, c.store)
 	c.hub.Detached = s.store.Detach
+	if now := c.store.Now; now != nil { // a test's clock rules when a stream was lost, too
+		c.hub.Detached = func(id room.SessionID, streamNo int64, _ time.Time) { s.store.Detach(id, streamNo, now()) }
+	}
 	s.hub = hub.New(s.store, c.hub)
 	c.api.Store, c.api.Hub = c.wrap(s.store), s.hub
 
