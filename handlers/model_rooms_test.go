@@ -13,7 +13,7 @@ import (
 
 // Getting in.
 
-func (w *world) create(v *visitor, id room.RoomID, config room.Config) answer {
+func (w *world) create(v *visitor, id room.RoomID, config room.Config) verdict {
 	switch {
 	case v.over:
 		return refused(401, "session_ended")
@@ -25,10 +25,10 @@ func (w *world) create(v *visitor, id room.RoomID, config room.Config) answer {
 		return v.failed(id, "create", a)
 	}
 	w.enterLife(v, l, "create", "created")
-	return answer{status: 201, life: l}
+	return verdict{status: 201, life: l}
 }
 
-func (w *world) join(v *visitor, id room.RoomID) answer {
+func (w *world) join(v *visitor, id room.RoomID) verdict {
 	l := w.rooms[id]
 	switch {
 	case v.over:
@@ -40,10 +40,10 @@ func (w *world) join(v *visitor, id room.RoomID) answer {
 		return v.failed(id, "enter", a)
 	}
 	w.enterLife(v, l, "enter", "success")
-	return answer{status: 200, life: l}
+	return verdict{status: 200, life: l}
 }
 
-func (w *world) enter(v *visitor, id room.RoomID, config room.Config) answer {
+func (w *world) enter(v *visitor, id room.RoomID, config room.Config) verdict {
 	if v.over {
 		return refused(401, "session_ended")
 	}
@@ -55,10 +55,10 @@ func (w *world) enter(v *visitor, id room.RoomID, config room.Config) answer {
 		return v.failed(id, "enter", a)
 	}
 	w.enterLife(v, l, "enter", done)
-	return answer{status: status, life: l, created: done == "created"}
+	return verdict{status: status, life: l, created: done == "created"}
 }
 
-func (w *world) switchRoom(v *visitor, from, to room.RoomID, create bool, config room.Config) answer {
+func (w *world) switchRoom(v *visitor, from, to room.RoomID, create bool, config room.Config) verdict {
 	old, l, done := w.rooms[from], w.rooms[to], "success"
 	switch {
 	case v.over:
@@ -83,14 +83,14 @@ func (w *world) switchRoom(v *visitor, from, to room.RoomID, create bool, config
 	}
 	w.enterLife(v, l, "switch", done)
 	w.takeOut(old, []*visitor{v}, "switched", "")
-	return answer{status: 200, life: l, created: done == "created"}
+	return verdict{status: 200, life: l, created: done == "created"}
 }
 
 // mayEnter is why a session may not enter, whose user would be in so many rooms
 // besides.
-func (w *world) mayEnter(v *visitor, l *life, others int) answer {
+func (w *world) mayEnter(v *visitor, l *life, others int) verdict {
 	if v.in(l) {
-		return answer{}
+		return verdict{}
 	}
 	if w.now < w.bans[ban{l.ID, v.user}] {
 		return refused(403, "banned")
@@ -99,7 +99,7 @@ func (w *world) mayEnter(v *visitor, l *life, others int) answer {
 		if l.Config.SameUser == "reject" {
 			return refused(409, "user_in_room")
 		}
-		return answer{}
+		return verdict{}
 	}
 	if len(l.guests) == l.Config.MaxMembers {
 		return refused(409, "room_full")
@@ -107,10 +107,16 @@ func (w *world) mayEnter(v *visitor, l *life, others int) answer {
 	if others >= modelRooms {
 		return refused(409, "too_many_rooms")
 	}
-	return answer{}
+	return verdict{}
 }
 
-func (v *visitor) failed(id room.RoomID, call string, a answer) answer {
+// failed tells of a call to get in that was refused, unless the session is in.
+func (v *visitor) failed(id room.RoomID, call string, a verdict) verdict {
+	for l := range v.from {
+		if l.ID == id {
+			return a
+		}
+	}
 	v.tell(nil, "%s connecting %s", id, call)
 	v.tell(nil, "%s disconnected %sFailed %s", id, call, a.code)
 	return a
@@ -143,7 +149,7 @@ func (w *world) enterLife(v *visitor, l *life, call, done string) {
 
 // Getting out.
 
-func (w *world) leave(v *visitor, id room.RoomID) answer {
+func (w *world) leave(v *visitor, id room.RoomID) verdict {
 	l := w.rooms[id]
 	switch {
 	case v.over:
@@ -154,10 +160,10 @@ func (w *world) leave(v *visitor, id room.RoomID) answer {
 		return refused(409, "not_in_room")
 	}
 	w.takeOut(l, []*visitor{v}, "left", "")
-	return answer{status: 200, rest: string(id)}
+	return verdict{status: 200, rest: string(id)}
 }
 
-func (w *world) leaveAll(v *visitor) answer {
+func (w *world) leaveAll(v *visitor) verdict {
 	if v.over {
 		return refused(401, "session_ended")
 	}
@@ -166,11 +172,11 @@ func (w *world) leaveAll(v *visitor) answer {
 		left = append(left, l.ID)
 		w.takeOut(l, []*visitor{v}, "left", "")
 	}
-	return answer{status: 200, rest: fmt.Sprint(left)}
+	return verdict{status: 200, rest: fmt.Sprint(left)}
 }
 
 // kick takes users out of a room, with all their sessions.
-func (w *world) kick(id room.RoomID, users []room.UserID, until time.Duration) answer {
+func (w *world) kick(id room.RoomID, users []room.UserID, until time.Duration) verdict {
 	l := w.rooms[id]
 	if l == nil {
 		return refused(404, "room_not_found")
@@ -193,7 +199,7 @@ func (w *world) kick(id room.RoomID, users []room.UserID, until time.Duration) a
 		}
 	}
 	w.takeOut(l, out, "kicked", "out")
-	return answer{status: 200, rest: fmt.Sprint(kicked, absent)}
+	return verdict{status: 200, rest: fmt.Sprint(kicked, absent)}
 }
 
 // takeOut takes sessions out of a room. Users leave with the last of theirs, and
@@ -237,23 +243,23 @@ func (w *world) depart(l *life, v *visitor, reason, note string) {
 	if v.leaving[l] = v.online; !v.online {
 		delete(v.at, l)
 	}
-	v.gone[l] = departure{told{l, strings.TrimSpace("disconnected " + event + " " + note)}, w.now}
+	v.gone[l] = departure{told{life: l, text: strings.TrimSpace("disconnected " + event + " " + note)}, w.now, reason != "left" && reason != "switched"}
 	v.tell(l, "%s", v.gone[l].text)
 }
 
 // open is the operator's creating of a room that nobody is in.
-func (w *world) open(id room.RoomID, config room.Config) answer {
+func (w *world) open(id room.RoomID, config room.Config) verdict {
 	if w.rooms[id] != nil {
 		return refused(409, "room_exists")
 	}
 	l := w.newLife(id, config)
 	l.DestroyAt = w.instant().Add(config.UnusedTimeout.Duration())
 	w.rooms[id] = l
-	return answer{status: 201, life: l}
+	return verdict{status: 201, life: l}
 }
 
 // destroy is the operator's ending of a room. Nobody is left to read its log.
-func (w *world) destroy(id room.RoomID) answer {
+func (w *world) destroy(id room.RoomID) verdict {
 	l := w.rooms[id]
 	if l == nil {
 		return refused(404, "room_not_found")
@@ -264,12 +270,12 @@ func (w *world) destroy(id room.RoomID) answer {
 		}
 	}
 	delete(w.rooms, id)
-	return answer{status: 204}
+	return verdict{status: 204}
 }
 
 // end is a session's end, for the reason that the rooms are told; event is what
 // it is told itself.
-func (w *world) end(v *visitor, reason, event, note string) answer {
+func (w *world) end(v *visitor, reason, event, note string) verdict {
 	if v.over {
 		return refused(401, "session_ended")
 	}
@@ -279,10 +285,10 @@ func (w *world) end(v *visitor, reason, event, note string) answer {
 	v.tell(nil, "%s", strings.TrimSpace("connection disconnected "+event+" "+note))
 	v.over, v.ends, v.online = true, v.online, false
 	w.visitors = slices.DeleteFunc(w.visitors, func(other *visitor) bool { return other == v })
-	return answer{status: 204}
+	return verdict{status: 204}
 }
 
-func (w *world) send(v *visitor, id room.RoomID, text string) answer {
+func (w *world) send(v *visitor, id room.RoomID, text string) verdict {
 	l := w.rooms[id]
 	switch {
 	case v.over:
@@ -293,5 +299,5 @@ func (w *world) send(v *visitor, id room.RoomID, text string) answer {
 		return refused(409, "not_in_room")
 	}
 	l.say(w, "%s says: %s", v.user, text)
-	return answer{status: 201, rest: fmt.Sprintf("seq %d", len(l.log))}
+	return verdict{status: 201, rest: fmt.Sprintf("seq %d", len(l.log))}
 }

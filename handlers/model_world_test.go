@@ -80,6 +80,9 @@ type visitor struct {
 type told struct {
 	life *life
 	text string
+	// maybe says that it may come again: what happened in the very instant in
+	// which the session's stream was superseded may be told by both streams.
+	maybe bool
 }
 
 func (t told) String() string {
@@ -91,11 +94,12 @@ func (t told) String() string {
 
 type departure struct {
 	told
-	at time.Duration
+	at       time.Duration
+	byOthers bool
 }
 
-// answer is the reply to a call.
-type answer struct {
+// verdict is the reply to a call.
+type verdict struct {
 	status  int
 	code    string // of a refusal
 	life    *life  // the room in the reply, as it is after the call
@@ -103,7 +107,7 @@ type answer struct {
 	rest    string
 }
 
-func refused(status int, code string) answer { return answer{status: status, code: code} }
+func refused(status int, code string) verdict { return verdict{status: status, code: code} }
 
 func newWorld(began time.Time) *world {
 	return &world{began: began, rooms: make(map[room.RoomID]*life), bans: make(map[ban]time.Duration)}
@@ -122,7 +126,7 @@ func (w *world) login(user room.UserID) *visitor {
 
 func (v *visitor) tell(l *life, format string, args ...any) {
 	if v.online {
-		v.told = append(v.told, told{l, fmt.Sprintf(format, args...)})
+		v.told = append(v.told, told{life: l, text: fmt.Sprintf(format, args...)})
 	}
 }
 
@@ -195,6 +199,7 @@ func (w *world) newLife(id room.RoomID, config room.Config) *life {
 // attach opens a stream at a cursor; nil is none, and garbage is none that the
 // service can read.
 func (w *world) attach(v *visitor, cursor map[*life]int, garbage bool) {
+	away := !v.online
 	v.online = true
 	var rooms []string
 	for _, l := range lives(v.from) {
@@ -208,9 +213,15 @@ func (w *world) attach(v *visitor, cursor map[*life]int, garbage bool) {
 			v.tell(nil, "reset cursorInvalid: %s", describe(l.Room, w.began))
 		}
 	}
-	for _, l := range lives(cursor) {
-		if gone, ok := v.gone[l]; ok {
+	// Of what the cursor names, and of what others did while it was away.
+	for _, l := range lives(v.gone) {
+		gone := v.gone[l]
+		_, named := cursor[l]
+		switch {
+		case named || (away && gone.byOthers && gone.at >= v.detachedAt):
 			v.tell(l, "%s", gone.text)
+		case gone.byOthers && gone.at == w.now:
+			v.told = append(v.told, told{life: l, text: gone.text, maybe: true})
 		}
 	}
 }
@@ -234,7 +245,7 @@ func (w *world) sweepUp() {
 		return !l.DestroyAt.IsZero() && !l.DestroyAt.After(w.instant())
 	})
 	for _, v := range w.visitors {
-		maps.DeleteFunc(v.gone, func(_ *life, d departure) bool { return d.at < w.now-time.Hour })
+		maps.DeleteFunc(v.gone, func(_ *life, d departure) bool { return d.at < w.now-24*time.Hour })
 	}
 	w.sweep = 0
 }
