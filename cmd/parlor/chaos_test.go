@@ -91,18 +91,31 @@ func TestEveryMessageOnceInOrder(t *testing.T) {
 
 // client is a session of a user, as a program would hold it.
 type client struct {
+	http                       *http.Client
 	base, key, streamURL, user string
 }
 
 func login(ctx context.Context, t *testing.T, p *process, user string) *client {
 	t.Helper()
-	c := &client{base: p.url, user: user}
-	var token struct{ Token string }
-	c.mustCall(ctx, t, "POST", "/dev/token", map[string]string{"userID": user}, &token)
-	var session struct{ SessionKey, StreamURL string }
-	c.mustCall(ctx, t, "POST", "/v1/sessions", map[string]string{"token": token.Token}, &session)
-	c.key, c.streamURL = session.SessionKey, session.StreamURL
+	c := &client{http: http.DefaultClient, base: p.url, user: user}
+	if err := c.login(ctx); err != nil {
+		t.Fatal(err)
+	}
 	return c
+}
+
+// login starts a session of the user.
+func (c *client) login(ctx context.Context) error {
+	var token struct{ Token string }
+	if err := c.succeed(ctx, "POST", "/dev/token", map[string]string{"userID": c.user}, &token); err != nil {
+		return err
+	}
+	var session struct{ SessionKey, StreamURL string }
+	if err := c.succeed(ctx, "POST", "/v1/sessions", map[string]string{"token": token.Token}, &session); err != nil {
+		return err
+	}
+	c.key, c.streamURL = session.SessionKey, session.StreamURL
+	return nil
 }
 
 func (c *client) enter(ctx context.Context, t *testing.T, room string) {
@@ -112,9 +125,18 @@ func (c *client) enter(ctx context.Context, t *testing.T, room string) {
 
 func (c *client) mustCall(ctx context.Context, t *testing.T, method, path string, body, reply any) {
 	t.Helper()
-	if status, err := c.call(ctx, method, path, body, reply); err != nil || status/100 != 2 {
-		t.Fatalf("%s %s: status %d, %v", method, path, status, err)
+	if err := c.succeed(ctx, method, path, body, reply); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// succeed is call for what must be answered with a 2xx.
+func (c *client) succeed(ctx context.Context, method, path string, body, reply any) error {
+	status, err := c.call(ctx, method, path, body, reply)
+	if err != nil || status/100 != 2 {
+		return fmt.Errorf("%s %s by %s: status %d, %w", method, path, c.user, status, err)
+	}
+	return nil
 }
 
 // say sends a message until the server takes it, under one clientMessageID.
@@ -144,7 +166,7 @@ func (c *client) call(ctx context.Context, method, path string, body, reply any)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+c.key)
-	got, err := http.DefaultClient.Do(request)
+	got, err := c.http.Do(request)
 	if err != nil {
 		return 0, err
 	}
@@ -192,7 +214,7 @@ func (r *reader) connect(ctx context.Context) {
 		r.fault = err.Error()
 		return
 	}
-	reply, err := http.DefaultClient.Do(request)
+	reply, err := r.client.http.Do(request)
 	if err != nil {
 		return // the server is down for the moment
 	}

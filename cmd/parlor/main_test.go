@@ -45,7 +45,7 @@ func parlor(ctx context.Context, t *testing.T, env []string, args ...string) res
 }
 
 // reachableFolder returns a folder that the user who runs PostgreSQL can reach, which t.TempDir's parents do not allow.
-func reachableFolder(t *testing.T) string {
+func reachableFolder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "parlor-test")
 	if err != nil {

@@ -44,7 +44,7 @@ func TestServeOnADatabaseOfOnesOwn(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c := &client{base: p.url}
+	c := &client{http: http.DefaultClient, base: p.url}
 	status, err := c.call(ctx, http.MethodPost, "/dev/token", map[string]string{"userID": "alice"}, nil)
 	if err != nil || status != http.StatusNotFound {
 		t.Errorf("a development token in production: status %d, %v", status, err)

@@ -28,13 +28,13 @@ type process struct {
 }
 
 // startParlor starts a server on a data folder and waits until it is ready. It is stopped with the test.
-func startParlor(t *testing.T, data string, args ...string) *process {
+func startParlor(t testing.TB, data string, args ...string) *process {
 	t.Helper()
 	return startParlorWith(t, data, nil, args...)
 }
 
 // startParlorWith is startParlor with settings in the environment.
-func startParlorWith(t *testing.T, data string, env []string, args ...string) *process {
+func startParlorWith(t testing.TB, data string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{env: env, data: data, url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t)}
 	p.start(t, args...)
@@ -43,7 +43,7 @@ func startParlorWith(t *testing.T, data string, env []string, args ...string) *p
 }
 
 // start runs the program; started again, it has the same addresses and data.
-func (p *process) start(t *testing.T, args ...string) {
+func (p *process) start(t testing.TB, args ...string) {
 	t.Helper()
 	args = append([]string{
 		"serve", "--data", p.data, "--drain", "1s",
@@ -97,7 +97,7 @@ func (p *process) logged() string {
 }
 
 // freeAddress is a loopback address that nobody listens on for the moment.
-func freeAddress(t *testing.T) string {
+func freeAddress(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -184,7 +184,7 @@ func TestServeRefusesAFolderInUse(t *testing.T) {
 	}
 }
 
-func get(t *testing.T, url string) string {
+func get(t testing.TB, url string) string {
 	t.Helper()
 	reply, err := http.Get(url)
 	if err != nil {
