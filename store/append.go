@@ -174,23 +174,26 @@ func (a *appender) commit(batch []appendItem) {
 	}
 }
 
-// lockForAppend is a statement of its own because its locks come first: the
-// statement after it, with a snapshot taken under them, sees every member that
-// left and every message that was stored before. It leaves behind which rooms
-// are locked: the one after it also sees rooms that came to life in between, and
-// must not touch them.
-const lockForAppend = `
+// lockLiving is a statement of its own because its locks come first: what comes
+// after it in the same round trip, with a snapshot taken under them, sees every
+// member that left and every message that was stored before. It leaves behind
+// which rooms are locked: a statement after it also sees rooms that came to life
+// in between, and must not touch them.
+const lockLiving = `
 	SELECT set_config('parlor.locked', coalesce(string_agg(generation::text, ','), ''), true) FROM (
 		SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL
 		ORDER BY generation FOR NO KEY UPDATE
 	) locked`
+
+// lockedRooms is the generations that lockLiving has locked.
+const lockedRooms = `string_to_array(current_setting('parlor.locked'), ',')::bigint[]`
 
 // appendMessages decides over and stores a whole batch. A LATERAL with a LIMIT
 // holds the planner to one index lookup an item, whatever it believes about
 // tables that grow faster than their statistics.
 const appendMessages = `
 	WITH locked AS MATERIALIZED (
-		SELECT string_to_array(current_setting('parlor.locked'), ',')::bigint[] AS generations
+		SELECT ` + lockedRooms + ` AS generations
 	), input AS (
 		SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
 			WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, at, body, ord)
@@ -248,7 +251,7 @@ func (a *appender) write(ctx context.Context, batch []appendItem) ([]appendOutco
 	outcomes := make([]appendOutcome, 0, n)
 	change := room.Change{Events: make([]room.Event, 0, n)}
 	var b pgx.Batch
-	b.Queue(lockForAppend, rooms)
+	b.Queue(lockLiving, rooms)
 	b.Queue(appendMessages, rooms, sessions, senders, retryIDs, times, bodies, room.TypeMessagesReceived).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -39,74 +38,22 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 	var created room.Room
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
+		who, err := lockEntrant(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
 		if created, err = s.insertRoom(ctx, tx, id, blueprint, who.User.ID, now); err != nil {
 			return c, err
 		}
-		created, c, err = s.enter(ctx, tx, created, who, room.RoomCreate, true, now)
+		e, err := s.entrant(ctx, tx, created, session)
+		if err != nil {
+			return c, err
+		}
+		e.Call, e.Created = room.RoomCreate, true
+		created, c, err = join(ctx, tx, created, e, now)
 		return c, err
 	})
 	return created, err
-}
-
-// JoinRoom lets the session into a room that exists. Errors:
-// room.ErrRoomNotFound, room.ErrRoomFull, room.ErrTooManyRooms and those of a
-// session that is over.
-func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
-	var joined room.Room
-	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
-		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
-		if err != nil {
-			return c, err
-		}
-		if joined, err = lockRoom(ctx, tx, id); err != nil {
-			return c, err
-		}
-		joined, c, err = s.enter(ctx, tx, joined, who, room.RoomEnter, false, now)
-		return c, err
-	})
-	return joined, err
-}
-
-// EnterRoom lets the session into a room, which is created where there is none,
-// and says whether it was. Errors: room.ErrRoomFull, room.ErrTooManyRooms and
-// those of a session that is over.
-func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
-	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
-		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
-		if err != nil {
-			return c, err
-		}
-		if entered, created, err = s.findOrInsertRoom(ctx, tx, id, blueprint, who.User.ID, now); err != nil {
-			return c, err
-		}
-		entered, c, err = s.enter(ctx, tx, entered, who, room.RoomEnter, created, now)
-		return c, err
-	})
-	return entered, created, err
-}
-
-// findOrInsertRoom looks, creates where nothing is found, and looks again where
-// somebody else created it first. The other one may be gone again by then,
-// hence the loop; a few rounds mean that rooms of this name come and go faster
-// than they can be entered.
-func (s *Store) findOrInsertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, by room.UserID, now time.Time) (room.Room, bool, error) {
-	for range 5 {
-		r, err := lockRoom(ctx, tx, id)
-		if !errors.Is(err, room.ErrRoomNotFound) {
-			return r, false, err
-		}
-		r, err = s.insertRoom(ctx, tx, id, blueprint, by, now)
-		if !errors.Is(err, room.ErrRoomExists) {
-			return r, true, err
-		}
-	}
-	return room.Room{}, false, fmt.Errorf("room %q comes and goes too fast: %w", id, room.ErrUnavailable)
 }
 
 // insertRoom brings a room to life; what it begins with belongs to by.
@@ -177,69 +124,6 @@ func lockRoomsWhere(ctx context.Context, tx pgx.Tx, condition string, args ...an
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
 }
 
-// entrant reads what the rules need to know of a session that wants into a room
-// whose row the transaction holds.
-func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session, call room.RoomEvent) (room.Entrant, error) {
-	e := room.Entrant{Session: session.ID, User: session.User, Call: call, MaxRooms: s.o.RoomsPerUser}
-	// The user's lock makes the count of rooms true while several sessions of
-	// the user enter several rooms.
-	_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", session.User.ID)
-	if err != nil {
-		return e, err
-	}
-	var bannedUntil *time.Time
-	err = tx.QueryRow(ctx, `
-		SELECT coalesce(bool_or(session_id = $1), false),
-			coalesce(array_agg(session_id::text) FILTER (WHERE session_id <> $1), '{}'),
-			(SELECT count(*) FROM members WHERE user_id = $3),
-			EXISTS (SELECT FROM partings WHERE generation = $2 AND user_id = $3),
-			(SELECT until FROM bans WHERE room_id = $4 AND user_id = $3)
-		FROM attendances WHERE generation = $2 AND user_id = $3`,
-		session.ID, r.Generation, session.User.ID, r.ID).Scan(&e.InRoom, &e.Others, &e.Rooms, &e.Parted, &bannedUntil)
-	e.BannedUntil = instant(bannedUntil)
-	return e, err
-}
-
-// enter lets a session into a room whose row the transaction holds.
-func (s *Store) enter(ctx context.Context, tx pgx.Tx, r room.Room, session room.Session, call room.RoomEvent, created bool, now time.Time) (room.Room, room.Change, error) {
-	e, err := s.entrant(ctx, tx, r, session, call)
-	if err != nil {
-		return r, room.Change{}, err
-	}
-	e.Created = created
-	return join(ctx, tx, r, e, now)
-}
-
-// join writes what the rules decide of an entrant.
-func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
-	later, members := r.TellsLater(), r.MemberCount
-	r, c, err := r.Join(e, now)
-	if err != nil {
-		return r, room.Change{}, err
-	}
-	var b pgx.Batch
-	if r.MemberCount > members {
-		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
-			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.Parted || !later)
-	}
-	if e.Parted {
-		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, e.User.ID)
-	}
-	for i, a := range c.Arrivals {
-		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",
-			a.Session, a.Generation, e.User.ID, a.From).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&c.Arrivals[i].Stay) })
-		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
-	}
-	queueDepartures(&b, c.Departures, now)
-	if len(c.Arrivals) > 0 {
-		if err := queueRoom(&b, r, c.Events); err != nil {
-			return r, room.Change{}, err
-		}
-	}
-	return r, c, send(ctx, tx, &b)
-}
-
 // queueDepartures takes sessions out of rooms and keeps why, for when they come
 // back.
 func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
@@ -259,7 +143,7 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		created = false // whatever an earlier try did
 		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
+		who, err := lockEntrant(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
@@ -289,15 +173,15 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		default:
 			// Whichever room this finds is younger than the old one or it would
 			// have been found before, so the locks are still in order.
-			if entered, created, err = s.findOrInsertRoom(ctx, tx, to, blueprint, who.User.ID, now); err != nil {
+			if entered, created, err = s.insertOrFindRoom(ctx, tx, to, blueprint, who.User.ID, now); err != nil {
 				return c, err
 			}
 		}
-		e, err := s.entrant(ctx, tx, entered, who, room.RoomSwitch)
+		e, err := s.entrant(ctx, tx, entered, who.ID)
 		if err != nil {
 			return c, err
 		}
-		e.Created = created
+		e.Call, e.Created = room.RoomSwitch, created
 		if l[0].Last {
 			e.Rooms-- // the old room makes place for the new one
 		}

@@ -56,6 +56,7 @@ type Store struct {
 	committed signal
 	appender  *appender
 	detacher  *detacher
+	doors     doors
 
 	nodeID string
 	// leaseUntil is when this node's lease runs out; only Sweep and Open use it.
@@ -134,6 +135,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 // the connections. No other method may be called any more.
 func (s *Store) Close() {
 	s.closing.Do(func() {
+		s.doors.entering.Wait()
 		s.appender.close()
 		s.detacher.close()
 		s.dropLease()

@@ -1,0 +1,404 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// Group commit, as for messages: those who want into a room while others are
+// being let in enter together in the next transaction. A thousand people who
+// enter one room at the same time wait for a few commits, and not each for all
+// the commits before theirs.
+const (
+	// maxEntryBatch bounds how long a room and the sessions of a batch stay
+	// locked.
+	maxEntryBatch = 128
+	// enterTimeout ends a transaction that PostgreSQL does not answer.
+	enterTimeout = 10 * time.Second
+)
+
+// entry is a call that wants a session into a room.
+type entry struct {
+	ctx     context.Context
+	session room.SessionID
+	// founds says that the call may create the room, by its blueprint.
+	founds    bool
+	blueprint room.Blueprint
+	// done gets the outcome; it has room for it, so that a caller who gave up
+	// holds up nobody.
+	done chan entryOutcome
+
+	// What a transaction made of it: again says that it is for the next one.
+	entryOutcome
+	again bool
+}
+
+type entryOutcome struct {
+	entered room.Room
+	created bool
+	err     error
+}
+
+// doors is where those wait who want into rooms.
+type doors struct {
+	mu sync.Mutex // guards waiting
+	// waiting has a key for each room that a goroutine lets people into.
+	waiting  map[room.RoomID][]*entry
+	entering sync.WaitGroup // those goroutines
+}
+
+// arrive reports whether nobody was at the door: the caller then opens it.
+func (d *doors) arrive(id room.RoomID, e *entry) (first bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.waiting == nil {
+		d.waiting = make(map[room.RoomID][]*entry)
+	}
+	before, open := d.waiting[id]
+	d.waiting[id] = append(before, e)
+	return !open
+}
+
+// next is who enters next, those who could not enter before first; nobody means
+// that the door is closed.
+func (d *doors) next(id room.RoomID, again []*entry) []*entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	batch := append(again, d.waiting[id]...)
+	if len(batch) == 0 {
+		delete(d.waiting, id)
+		return nil
+	}
+	n := min(len(batch), maxEntryBatch)
+	d.waiting[id] = batch[n:]
+	return batch[:n:n]
+}
+
+// JoinRoom lets the session into a room that exists. Errors:
+// room.ErrRoomNotFound, room.ErrRoomFull, room.ErrTooManyRooms and those of a
+// session that is over.
+func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
+	o := s.waitToEnter(id, &entry{ctx: ctx, session: session})
+	return o.entered, o.err
+}
+
+// EnterRoom lets the session into a room, which is created where there is none,
+// and says whether it was. Errors: room.ErrRoomFull, room.ErrTooManyRooms and
+// those of a session that is over.
+func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
+	o := s.waitToEnter(id, &entry{ctx: ctx, session: session, founds: true, blueprint: blueprint})
+	return o.entered, o.created, o.err
+}
+
+func (s *Store) waitToEnter(id room.RoomID, e *entry) entryOutcome {
+	e.done = make(chan entryOutcome, 1)
+	if s.doors.arrive(id, e) {
+		s.doors.entering.Go(func() {
+			for batch := s.doors.next(id, nil); len(batch) > 0; {
+				batch = s.doors.next(id, s.letIn(id, batch))
+			}
+		})
+	}
+	select {
+	case o := <-e.done:
+		return o
+	case <-e.ctx.Done():
+		// It may still be let in. The caller is told to try again, which changes
+		// nothing then.
+		return entryOutcome{err: translate(e.ctx.Err())}
+	}
+}
+
+// letIn lets a batch into a room in one transaction, tells the callers, and
+// returns those who are for the next one.
+func (s *Store) letIn(id room.RoomID, batch []*entry) (again []*entry) {
+	ctx, cancel := context.WithTimeout(context.Background(), enterTimeout)
+	defer cancel()
+	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		for _, e := range batch { // whatever an earlier try did
+			e.entryOutcome, e.again = entryOutcome{err: translate(e.ctx.Err())}, false
+		}
+		return s.admit(ctx, tx, id, batch)
+	})
+	for _, e := range batch {
+		switch {
+		case e.again:
+			again = append(again, e)
+		case err != nil && e.err == nil:
+			e.done <- entryOutcome{err: err}
+		default:
+			e.done <- e.entryOutcome
+		}
+	}
+	return again
+}
+
+// admit decides over a batch, and writes what it decides.
+func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry) (room.Change, error) {
+	now := s.now()
+	at, err := s.lockEntrance(ctx, tx, id, batch)
+	if err != nil {
+		return room.Change{}, err
+	}
+	admitted := at.usable(batch, now)
+	r, created := at.room, false
+	if r.Generation == 0 {
+		// A room begins with one session: where the rules refuse it, there is no
+		// room for others either.
+		founder := chooseFounder(admitted)
+		if founder == nil {
+			return room.Change{}, nil
+		}
+		admitted = []*entry{founder}
+		if r, created, err = s.insertOrFindRoom(ctx, tx, id, founder.blueprint, at.sessions[founder.session].User.ID, now); err != nil {
+			return room.Change{}, err
+		}
+		if at.entrants[founder.session], err = s.entrant(ctx, tx, r, founder.session); err != nil {
+			return room.Change{}, err
+		}
+	}
+	var (
+		b       pgx.Batch
+		changes []room.Change
+		events  []room.Event
+	)
+	for _, e := range admitted {
+		entrant := at.entrants[e.session]
+		entrant.Call, entrant.Created = room.RoomEnter, created
+		var c room.Change
+		r, c, e.err = queueJoin(&b, r, entrant, now)
+		if e.err != nil && created {
+			return room.Change{}, e.err
+		}
+		if e.err != nil {
+			continue
+		}
+		e.entered, e.created = r, created
+		changes = append(changes, c)
+		events = append(events, c.Events...)
+	}
+	if b.Len() > 0 {
+		if err := queueRoom(&b, r, events); err != nil {
+			return room.Change{}, err
+		}
+	}
+	if err := send(ctx, tx, &b); err != nil {
+		return room.Change{}, err
+	}
+	var all room.Change // now that the stays have their numbers
+	for _, c := range changes {
+		all = all.And(c)
+	}
+	return all, nil
+}
+
+// chooseFounder says who creates a room, and leaves the others who may to the next
+// transaction.
+func chooseFounder(entries []*entry) (founder *entry) {
+	for _, e := range entries {
+		switch {
+		case !e.founds:
+			e.err = room.ErrRoomNotFound
+		case founder == nil:
+			founder = e
+		default:
+			e.again = true
+		}
+	}
+	return founder
+}
+
+// entrance is what a batch of entries finds. All that is in it is locked.
+type entrance struct {
+	sessions map[room.SessionID]room.Session
+	entrants map[room.SessionID]room.Entrant
+	room     room.Room // without a generation where there is none
+}
+
+// usable is those of a batch who may ask for the room. Of a user only one at a
+// time: what the rules need to know of the second depends on the first.
+func (at entrance) usable(batch []*entry, now time.Time) []*entry {
+	var usable []*entry
+	users := make(map[room.UserID]bool, len(batch))
+	for _, e := range batch {
+		if e.err != nil {
+			continue // the caller has given up
+		}
+		session, ok := at.sessions[e.session]
+		if !ok {
+			e.err = room.ErrUnauthenticated
+			continue
+		}
+		if e.err = session.Usable(now); e.err != nil {
+			continue
+		}
+		if users[session.User.ID] {
+			e.again = true
+			continue
+		}
+		users[session.User.ID] = true
+		usable = append(usable, e)
+	}
+	return usable
+}
+
+// lockEntrance holds the sessions of a batch, their users and the room, and
+// reads what the rules need to know, in one round trip: each statement has a
+// snapshot that is taken under the locks of those before it.
+func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry) (entrance, error) {
+	at := entrance{sessions: make(map[room.SessionID]room.Session, len(batch))}
+	sessions := make([]room.SessionID, len(batch))
+	for i, e := range batch {
+		sessions[i] = e.session
+	}
+	var b pgx.Batch
+	b.Queue("SELECT "+sessionColumns+" FROM sessions WHERE session_id = ANY ($1) ORDER BY session_id FOR NO KEY UPDATE", sessions).
+		Query(func(rows pgx.Rows) error {
+			for rows.Next() {
+				session, err := scanSession(rows)
+				if err != nil {
+					return err
+				}
+				at.sessions[session.ID] = session
+			}
+			return rows.Err()
+		})
+	b.Queue(lockUsers, sessions)
+	b.Queue(lockLiving, []room.RoomID{id})
+	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = ANY (" + lockedRooms + ")").
+		QueryRow(func(row pgx.Row) (err error) {
+			at.room, err = scanRoom(row)
+			if errors.Is(err, pgx.ErrNoRows) {
+				at.room, err = room.Room{}, nil
+			}
+			return err
+		})
+	b.Queue(entrants("(SELECT max(generation) FROM unnest("+lockedRooms+") generation)"), sessions, id).
+		Query(s.collectEntrants(&at.entrants))
+	return at, send(ctx, tx, &b)
+}
+
+// lockUsers holds the users of sessions until the transaction ends, in the order
+// in which everybody locks users. That makes the count of a user's rooms true
+// while several sessions of the user enter several rooms.
+const lockUsers = `SELECT pg_advisory_xact_lock(key) FROM (
+	SELECT DISTINCT hashtextextended(user_id, 0) AS key FROM sessions WHERE session_id = ANY ($1) ORDER BY key
+) users`
+
+// lockEntrant holds a session that wants into a room, and its user.
+func lockEntrant(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
+	session, err := lockSession(ctx, tx, id, now)
+	if err != nil {
+		return session, err
+	}
+	_, err = tx.Exec(ctx, lockUsers, []room.SessionID{id})
+	return session, err
+}
+
+// entrants is the query for what the rules need to know of sessions that want
+// into a room, of which generation is an SQL expression.
+func entrants(generation string) string {
+	return `SELECT s.session_id, s.user_id, s.user_name,
+			EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = r.generation),
+			ARRAY (SELECT a.session_id::text FROM attendances a
+				WHERE a.generation = r.generation AND a.user_id = s.user_id AND a.session_id <> s.session_id ORDER BY a.stay),
+			(SELECT count(*) FROM members m WHERE m.user_id = s.user_id),
+			EXISTS (SELECT FROM partings p WHERE p.generation = r.generation AND p.user_id = s.user_id),
+			(SELECT until FROM bans b WHERE b.room_id = $2 AND b.user_id = s.user_id)
+		FROM sessions s, (SELECT ` + generation + ` AS generation) r WHERE s.session_id = ANY ($1)`
+}
+
+func (s *Store) collectEntrants(to *map[room.SessionID]room.Entrant) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		*to = make(map[room.SessionID]room.Entrant)
+		for rows.Next() {
+			e := room.Entrant{MaxRooms: s.o.RoomsPerUser}
+			var bannedUntil *time.Time
+			err := rows.Scan(&e.Session, &e.User.ID, &e.User.Name, &e.InRoom, &e.Others, &e.Rooms, &e.Parted, &bannedUntil)
+			if err != nil {
+				return err
+			}
+			e.BannedUntil = instant(bannedUntil)
+			(*to)[e.Session] = e
+		}
+		return rows.Err()
+	}
+}
+
+// entrant reads what the rules need to know of a session that wants into a room.
+// The transaction holds the session, its user and the room.
+func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.Entrant, error) {
+	var (
+		read map[room.SessionID]room.Entrant
+		b    pgx.Batch
+	)
+	b.Queue(entrants("$3::bigint"), []room.SessionID{session}, r.ID, r.Generation).Query(s.collectEntrants(&read))
+	err := send(ctx, tx, &b)
+	return read[session], err
+}
+
+// insertOrFindRoom creates a room that was not there, and looks where somebody
+// else created it first. The other one may be gone again by then, hence the
+// loop; a few rounds mean that rooms of this name come and go faster than they
+// can be entered.
+func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, by room.UserID, now time.Time) (r room.Room, created bool, err error) {
+	for range 5 {
+		r, err = s.insertRoom(ctx, tx, id, blueprint, by, now)
+		if !errors.Is(err, room.ErrRoomExists) {
+			return r, true, err
+		}
+		r, err = lockRoom(ctx, tx, id)
+		if !errors.Is(err, room.ErrRoomNotFound) {
+			return r, false, err
+		}
+	}
+	return room.Room{}, false, fmt.Errorf("room %q comes and goes too fast: %w", id, room.ErrUnavailable)
+}
+
+// join writes what the rules decide of an entrant.
+func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
+	var b pgx.Batch
+	r, c, err := queueJoin(&b, r, e, now)
+	if err != nil {
+		return r, room.Change{}, err
+	}
+	if b.Len() > 0 {
+		if err := queueRoom(&b, r, c.Events); err != nil {
+			return r, room.Change{}, err
+		}
+	}
+	return r, c, send(ctx, tx, &b)
+}
+
+// queueJoin queues what the rules decide of an entrant, but for the room itself
+// and its log; nothing where the entrant is in already. When the batch has been
+// sent, the change has the numbers of the stays.
+func queueJoin(b *pgx.Batch, r room.Room, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
+	later, members := r.TellsLater(), r.MemberCount
+	r, c, err := r.Join(e, now) // which leaves the room as it is where it refuses
+	if err != nil {
+		return r, room.Change{}, err
+	}
+	if r.MemberCount > members {
+		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
+			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.Parted || !later)
+	}
+	if e.Parted {
+		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, e.User.ID)
+	}
+	for i, a := range c.Arrivals {
+		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",
+			a.Session, a.Generation, e.User.ID, a.From).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&c.Arrivals[i].Stay) })
+		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
+	}
+	queueDepartures(b, c.Departures, now)
+	return r, c, nil
+}

@@ -1,0 +1,190 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// queue is callers who want into a room while the first of them is held up.
+type queue struct {
+	fixture
+	*testing.T
+	id      room.RoomID
+	conn    *pgx.Conn
+	waiting int
+	calls   sync.WaitGroup
+}
+
+// outcome is what a caller got.
+type outcome struct {
+	room    room.Room
+	created bool
+	err     error
+}
+
+// queueBehind holds up a session's row until letGo.
+func queueBehind(t *testing.T, f fixture, id room.RoomID, first room.Session) *queue {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", first.ID); err != nil {
+		t.Fatal(err)
+	}
+	return &queue{fixture: f, T: t, id: id, conn: conn, waiting: -1}
+}
+
+// call puts a caller at the end of the queue. The outcome is there after letGo.
+func (q *queue) call(call func() outcome) *outcome {
+	q.Helper()
+	var o outcome
+	q.calls.Go(func() { o = call() })
+	if q.waiting++; q.waiting == 0 {
+		waitUntil(q, "the first one is held up", func() bool {
+			return query[bool](q, q.fixture, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")
+		})
+		return &o
+	}
+	waitUntil(q, "the caller waits", func() bool { return q.Waiting(q.id) == q.waiting })
+	return &o
+}
+
+func (q *queue) enter(s room.Session) *outcome {
+	return q.enterWith(q.Context(), s)
+}
+
+func (q *queue) enterWith(ctx context.Context, s room.Session) *outcome {
+	q.Helper()
+	return q.call(func() (o outcome) {
+		o.room, o.created, o.err = q.EnterRoom(ctx, s.ID, q.id, room.Blueprint{Name: string(s.User.ID)})
+		return o
+	})
+}
+
+func (q *queue) join(s room.Session) *outcome {
+	q.Helper()
+	return q.call(func() (o outcome) {
+		o.room, o.err = q.JoinRoom(q.Context(), s.ID, q.id)
+		return o
+	})
+}
+
+func (q *queue) letGo() {
+	q.Helper()
+	if _, err := q.conn.Exec(q.Context(), "ROLLBACK"); err != nil {
+		q.Fatal(err)
+	}
+	q.calls.Wait()
+}
+
+func TestThoseWhoWaitEnterTogether(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
+	session := func(user string) room.Session { return newSession(t, f.Store, user) }
+	host := session("host")
+	if _, err := f.CreateRoom(t.Context(), host.ID, "hall", room.Blueprint{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Kick(t.Context(), "hall", []room.UserID{"banned"}, "", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	over, gone := session("over"), session("gone")
+	if err := f.EndSession(t.Context(), over.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.heard.take()
+
+	first := session("first")
+	q := queueBehind(t, f, "hall", first)
+	ctx, giveUp := context.WithCancel(t.Context())
+	in := []*outcome{q.enter(first), q.enter(session("two")), q.join(session("three"))}
+	again := q.enter(session("two")) // another session of that user
+	refused := map[*outcome]error{
+		q.enter(over):              room.ErrSessionEnded,
+		q.enter(session("banned")): room.ErrBanned,
+		q.enterWith(ctx, gone):     context.Canceled,
+		q.join(room.Session{ID: "01890000-0000-7000-8000-000000000000"}): room.ErrUnauthenticated,
+	}
+	in = append(in, q.enter(session("five")))
+	refused[q.enter(session("six"))] = room.ErrRoomFull
+	giveUp()
+	q.letGo()
+
+	for i, o := range in {
+		if o.err != nil || o.created || o.room.MemberCount != i+2 || int(o.room.LastSeq) != i+2 {
+			t.Errorf("number %d: %+v", i, o)
+		}
+	}
+	if again.err != nil || again.room.MemberCount != 5 {
+		t.Errorf("the second session of a user: %+v", again)
+	}
+	for o, want := range refused {
+		if !errors.Is(o.err, want) {
+			t.Errorf("%v, and not %v", o.err, want)
+		}
+	}
+	// The host, the first one, those behind, and the second session of a user.
+	if n := query[int](t, f, "SELECT count(DISTINCT xmin::text) FROM attendances"); n != 4 {
+		t.Errorf("%d transactions", n)
+	}
+	if query[bool](t, f, "SELECT EXISTS (SELECT FROM attendances WHERE session_id = $1)", gone.ID) {
+		t.Error("one who gave up was let in")
+	}
+	heard := f.heard.take()
+	if len(heard.Events) != 4 || len(heard.Arrivals) != 5 {
+		t.Errorf("the hub heard %d events and %d arrivals", len(heard.Events), len(heard.Arrivals))
+	}
+	for _, a := range heard.Arrivals {
+		if want := query[room.Stay](t, f, "SELECT stay FROM attendances WHERE session_id = $1", a.Session); a.Stay != want {
+			t.Errorf("the hub heard of stay %d, and it is %d", a.Stay, want)
+		}
+	}
+	checkInvariants(t, f)
+}
+
+// A room begins with one session: those who wait behind it are not refused with
+// it, and do not see a room that never was.
+func TestWhoWaitsForARoomThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{RoomsPerUser: 1})
+	busy := newSession(t, f.Store, "busy")
+	if _, err := f.CreateRoom(t.Context(), busy.ID, "elsewhere", room.Blueprint{}); err != nil {
+		t.Fatal(err)
+	}
+	session := make([]room.Session, 5)
+	for i := range session {
+		session[i] = newSession(t, f.Store, fmt.Sprintf("user%d", i))
+	}
+	q := queueBehind(t, f, "hall", session[0])
+	early, refused := q.join(session[0]), q.enter(busy)
+	founder, second, join := q.enter(session[1]), q.enter(session[2]), q.join(session[3])
+	q.letGo()
+
+	if !errors.Is(early.err, room.ErrRoomNotFound) || !errors.Is(join.err, room.ErrRoomNotFound) {
+		t.Errorf("joining a room that is not there: %v, %v", early.err, join.err)
+	}
+	if !errors.Is(refused.err, room.ErrTooManyRooms) {
+		t.Errorf("one who is in too many rooms: %v", refused.err)
+	}
+	if founder.err != nil || !founder.created || founder.room.MemberCount != 1 || founder.room.Name != "user1" {
+		t.Errorf("the founder: %+v", founder)
+	}
+	if second.err != nil || second.created || second.room.Generation != founder.room.Generation || second.room.MemberCount != 2 {
+		t.Errorf("the second: %+v", second)
+	}
+	checkInvariants(t, f)
+}

@@ -1,0 +1,10 @@
+package store
+
+import "parlor/room"
+
+// Waiting is how many wait at a room's door, beside those who are being let in.
+func (s *Store) Waiting(id room.RoomID) int {
+	s.doors.mu.Lock()
+	defer s.doors.mu.Unlock()
+	return len(s.doors.waiting[id])
+}
