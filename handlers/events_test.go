@@ -245,6 +245,28 @@ func TestRoomLeftWhileAway(t *testing.T) {
 	alice.call("GET", roomPath("lost", ""), nil).refused(http.StatusConflict, "not_in_room")
 }
 
+// TestOutOfAQuietRoom: who lost the stream before the room's log brought
+// anything is told why it is out, like everybody else.
+func TestOutOfAQuietRoom(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	hers, _ := alice.listen()
+	alice.enter("quiet")
+	for range 2 { // connecting, connected
+		expect[room.RoomStateChanged](hers)
+	}
+	hers.hangUp()
+	s.admin().call("DELETE", adminPath("quiet", "/members/alice?reason=spam"), nil).is(http.StatusNoContent)
+	hers, ready := alice.listen(resume(hers.id))
+	if len(ready.Rooms) != 0 {
+		t.Errorf("she is in %+v", ready.Rooms)
+	}
+	if out := expect[room.RoomStateChanged](hers); out.RoomID != "quiet" || out.Event != room.RoomKickedOut || out.Note != "spam" {
+		t.Errorf("she is told %+v", out)
+	}
+}
+
 // TestBrokenStreams: however often a stream breaks, its reader gets each event
 // once and in order.
 func TestBrokenStreams(t *testing.T) {

@@ -14,7 +14,8 @@ type Frame struct {
 	// Log and Seq are the event's place; Seq is 0 for an event of one stream.
 	Log room.Generation
 	Seq room.Seq
-	// id says that the frame carries the stream's cursor.
+	// id says that the frame carries the stream's cursor: it moves that, or says
+	// that the stream follows a log or does not any more.
 	id   bool
 	data []byte
 }
@@ -37,7 +38,8 @@ func encodeBody(b room.Body) *Frame {
 		panic(fmt.Sprintf("encode %s: %v", b.Type(), err))
 	}
 	t := b.Type()
-	return &Frame{id: t == room.TypeSessionReady || t == room.TypeRoomReset, data: appendFrame(t, data)}
+	id := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeRoomStateChanged
+	return &Frame{id: id, data: appendFrame(t, data)}
 }
 
 // appendFrame writes the lines after the id. JSON holds no raw line breaks, so

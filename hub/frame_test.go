@@ -36,7 +36,8 @@ func TestFrameBytes(t *testing.T) {
 }
 
 // Clients keep the id of the last event that had one, so an event has one where
-// coming back to it is right: the log's events, and those that set the cursor.
+// coming back to it is right: the log's events, and those that set the cursor or
+// say which logs it has.
 func TestWhichBodiesHaveAnID(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -46,7 +47,7 @@ func TestWhichBodiesHaveAnID(t *testing.T) {
 		{room.SessionReady{}, true},
 		{room.RoomReset{}, true},
 		{room.ConnectionStateChanged{}, false},
-		{room.RoomStateChanged{}, false},
+		{room.RoomStateChanged{}, true},
 		{room.TokenWillExpire{}, false},
 		{room.Reconnect{}, false},
 	} {

@@ -26,15 +26,18 @@ func (s *Stream) change(do func()) {
 	s.early = append(s.early, do)
 }
 
-// arrive follows the log of a room that the session came into.
+// arrive follows the log of a room that the session came into. What tells of that
+// carries the log in its cursor: a client that loses the stream before the log
+// brings anything is still told why it is out, if it is when it comes back.
 func (s *Stream) arrive(a room.Arrival) {
 	if s.over(a.Generation, a.Stay) {
 		return
 	}
+	s.worker.follow(s, a.Generation, a.From, a.Stay)
 	for _, changed := range a.StateChanges() {
 		s.notify(changed)
 	}
-	s.worker.follow(s, a.Generation, a.From, a.Stay)
+	s.catchUp(a.Generation)
 }
 
 // depart stops following the log of a room that the session went out of.
@@ -127,8 +130,6 @@ func (s *Stream) passOn(streamNo int64) {
 // continued. Nothing is written yet, so that sessionReady carries the cursor
 // the stream begins at.
 func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.RoomReset) {
-	s.started = false // follow without catching up
-	defer func() { s.started = true }()
 	for _, a := range o.Attendances {
 		from := a.From
 		sent, known := o.Cursor.Seq(a.Room.Generation)

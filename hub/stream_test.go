@@ -147,10 +147,15 @@ func TestComingAndGoing(t *testing.T) {
 		c := s.connected(alice, "")
 		s.join(alice, 1)
 		s.join(alice, 1) // told again, it changes nothing
+		// Back from here, she is told why she is out if she is.
+		if in := c.awaitEvent(room.TypeRoomStateChanged, 2); in.ID != "1:4" {
+			t.Errorf("she is in, and the cursor is %q", in.ID)
+		}
 		s.post(1, 3)
 		c.wantSeqs(1, 4, 7)
 		s.leave(alice, 1, room.ReasonTimedOut)
 		want := message{
+			ID:    "-", // she follows nothing any more
 			Event: string(room.TypeRoomStateChanged),
 			Data:  `{"roomID":"room-1","generation":1,"state":"disconnected","event":"networkTimeout"}`,
 		}

@@ -121,7 +121,8 @@ func (w *worker) flush(p *part) {
 }
 
 // follow makes the stream a reader of a log, from after a seq, for one stay in
-// its room. Doing so twice changes nothing.
+// its room; what the log has, the stream gets when it catches up. Doing so twice
+// changes nothing.
 func (w *worker) follow(s *Stream, log room.Generation, from room.Seq, stay room.Stay) {
 	if s.over(log, stay) {
 		return
@@ -141,7 +142,6 @@ func (w *worker) follow(s *Stream, log room.Generation, from room.Seq, stay room
 	p.readers = append(p.readers, s)
 	s.cursor = slices.Insert(s.cursor, i, Position{log, from})
 	s.follows = slices.Insert(s.follows, i, follow{topic: t, stay: stay, taken: from})
-	s.catchUp(log)
 }
 
 // unfollow ends a stay in a log's room, and reports whether the stream is out

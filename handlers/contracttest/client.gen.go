@@ -1885,8 +1885,8 @@ type ClientInterface interface {
 	// with the session key in the header (fetch), or with the `stream_key` of
 	// `streamURL` (EventSource), which opens this stream and nothing else.
 	//
-	// Events with an `id:` are stored; the id is the session's cursor in all
-	// its logs. Send the last one back, in the header or the query, and the
+	// An `id:` is the session's cursor in all its logs, and so says which
+	// rooms it knows to be in. Send the last one back, in the header or the query, and the
 	// stream continues exactly there, on any node and after any restart. What
 	// cannot be served exactly is announced by `roomReset`. Without a cursor
 	// the stream begins where the session entered each of its rooms.
@@ -2560,8 +2560,8 @@ func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID S
 // with the session key in the header (fetch), or with the `stream_key` of
 // `streamURL` (EventSource), which opens this stream and nothing else.
 //
-// Events with an `id:` are stored; the id is the session's cursor in all
-// its logs. Send the last one back, in the header or the query, and the
+// An `id:` is the session's cursor in all its logs, and so says which
+// rooms it knows to be in. Send the last one back, in the header or the query, and the
 // stream continues exactly there, on any node and after any restart. What
 // cannot be served exactly is announced by `roomReset`. Without a cursor
 // the stream begins where the session entered each of its rooms.
@@ -5284,8 +5284,8 @@ type ClientWithResponsesInterface interface {
 	// with the session key in the header (fetch), or with the `stream_key` of
 	// `streamURL` (EventSource), which opens this stream and nothing else.
 	//
-	// Events with an `id:` are stored; the id is the session's cursor in all
-	// its logs. Send the last one back, in the header or the query, and the
+	// An `id:` is the session's cursor in all its logs, and so says which
+	// rooms it knows to be in. Send the last one back, in the header or the query, and the
 	// stream continues exactly there, on any node and after any restart. What
 	// cannot be served exactly is announced by `roomReset`. Without a cursor
 	// the stream begins where the session entered each of its rooms.
@@ -9141,8 +9141,8 @@ func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, u
 // with the session key in the header (fetch), or with the `stream_key` of
 // `streamURL` (EventSource), which opens this stream and nothing else.
 //
-// Events with an `id:` are stored; the id is the session's cursor in all
-// its logs. Send the last one back, in the header or the query, and the
+// An `id:` is the session's cursor in all its logs, and so says which
+// rooms it knows to be in. Send the last one back, in the header or the query, and the
 // stream continues exactly there, on any node and after any restart. What
 // cannot be served exactly is announced by `roomReset`. Without a cursor
 // the stream begins where the session entered each of its rooms.
