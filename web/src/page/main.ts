@@ -3,7 +3,7 @@ import { byID } from './element.ts';
 import { Entrance, type Entry } from './entrance.ts';
 import { userIDOf } from './identity.ts';
 import { RoomView } from './room-view.ts';
-import { forget, load, type RoomChoice, save, tabSuffix, type Unsent } from './saved.ts';
+import { forget, load, type RoomChoice, type Saved, save, tabSuffix } from './saved.ts';
 import { developmentToken } from './token.ts';
 import { wordsForError } from './words.ts';
 
@@ -42,16 +42,16 @@ async function enter({ name, room, token: pasted }: Entry): Promise<void> {
 async function resume(): Promise<boolean> {
   const saved = load();
   if (saved === undefined) return false;
-  const { session, room, development, unsent } = saved;
+  const { session, development } = saved;
   const source = development ? { getToken: () => newToken(session.userID, session.userName) } : {};
   const parlor = Parlor.resume(session, { ...source, transport });
-  await show(parlor, open(parlor, room, development), unsent);
+  await show(parlor, open(parlor, saved.room, development), saved);
   return true;
 }
 
-async function show(parlor: Parlor, view: RoomView, unsent: Unsent[]): Promise<void> {
+async function show(parlor: Parlor, view: RoomView, saved: Saved): Promise<void> {
   try {
-    await view.resume(unsent);
+    await view.resume(saved);
   } catch (error) {
     parlor.close();
     close();
@@ -81,12 +81,13 @@ function leave(): void {
   forget();
   entrance.show({ name: parlor.userName, room: view.room.roomName || view.room.roomID });
   // Nobody waits for it: where the server is away, it finds out by the stream that is gone.
-  void leaveAndLogOut(parlor, view.room);
+  void leaveAndLogOut(parlor, view);
 }
 
-async function leaveAndLogOut(parlor: Parlor, { roomID }: RoomChoice): Promise<void> {
+async function leaveAndLogOut(parlor: Parlor, { room, inside, ended }: RoomView): Promise<void> {
+  if (ended) return;
   try {
-    await parlor.leaveRoom(roomID).catch(() => {});
+    if (inside) await parlor.leaveRoom(room.roomID).catch(() => {});
     await parlor.logout();
   } catch {
     // The session's time runs out.
@@ -104,7 +105,8 @@ function reclaim(): void {
 function keep(): void {
   if (current === undefined) return;
   const { parlor, view, development } = current;
-  save({ session: parlor.resumeState(), development, room: view.room, unsent: view.unsent });
+  const { room, out, unsent } = view;
+  save({ session: parlor.resumeState(), development, room, unsent, ...(out !== undefined && { out }) });
 }
 
 async function newToken(userID: string, userName: string): Promise<string> {

@@ -4,7 +4,6 @@ import {
   type Parlor,
   ParlorError,
   type Room,
-  type RoomStateEvent,
 } from '../client/index.ts';
 import { Composer } from './composer.ts';
 import { byID } from './element.ts';
@@ -12,7 +11,7 @@ import { History } from './history.ts';
 import { Log } from './log.ts';
 import { Members } from './members.ts';
 import { Outbox } from './outbox.ts';
-import type { RoomChoice, Unsent } from './saved.ts';
+import type { BeingOut, RoomChoice, Saved, Unsent } from './saved.ts';
 import { connectionWords, wordsForBeingOut, wordsForEnd, wordsForError, wordsForLeaving } from './words.ts';
 
 /** How long a session that comes back is told why it is out of the room. It comes with the same bytes, if at all. */
@@ -47,6 +46,11 @@ export class RoomView {
   #lastSeq = 0;
   /** Whether the view shows a room the session is in; while it enters one it does not. */
   #inside = false;
+  #out: BeingOut | undefined;
+  /** Whether the session is over, so that there is nothing to leave. */
+  #ended = false;
+  /** What was not sent before the page was reloaded, until the session is in the room. */
+  #unsent: Unsent[] = [];
   #unexplained: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, room: RoomChoice, actions: RoomViewActions) {
@@ -60,6 +64,7 @@ export class RoomView {
     this.#composer = new Composer(parlor.limits.textBytes, (text) => this.#outbox.add({ text }));
     this.#stopListening = this.#listen();
     byID('leave', HTMLButtonElement).onclick = () => actions.leave();
+    this.#view.removeAttribute('data-out');
     this.#showConnection(parlor.connectionState);
     this.#showNotice('');
   }
@@ -69,7 +74,20 @@ export class RoomView {
   }
 
   get unsent(): Unsent[] {
-    return this.#outbox.unsent;
+    return [...this.#unsent, ...this.#outbox.unsent];
+  }
+
+  /** Why the session is out of the room, where it does not go back by itself. */
+  get out(): BeingOut | undefined {
+    return this.#out;
+  }
+
+  get inside(): boolean {
+    return this.#inside;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
   }
 
   /** Enters the room, and shows it. */
@@ -80,20 +98,27 @@ export class RoomView {
     await this.#load(room);
   }
 
-  /** Shows the room that the session is in since before the page was reloaded, and sends what was not sent. */
-  async resume(unsent: Unsent[]): Promise<void> {
+  /** Goes on where the page was reloaded, and sends what was not sent. */
+  async resume({ out, unsent }: Saved): Promise<void> {
     this.#show();
+    this.#unsent = unsent;
+    if (out !== undefined) {
+      this.#showOut(out);
+      return;
+    }
+    // As far as this page knows. If it is not so, the stream says that, and why: see #listen.
+    this.#inside = true;
+    this.#composer.enabled = false;
     try {
       const { room } = await this.#parlor.getRoom(this.#room.roomID);
-      await this.#load(room);
+      if (this.#inside) await this.#load(room);
     } catch (error) {
       if (!isOutside(error)) throw error;
-      await this.enter();
     }
-    for (const message of unsent) this.#outbox.add(message);
   }
 
   close(): void {
+    clearTimeout(this.#unexplained);
     for (const stop of this.#stopListening) stop();
     this.#history.close();
     this.#log.clear();
@@ -113,10 +138,13 @@ export class RoomView {
     const known = room.generation === this.#generation && after > 0;
     this.#begin(room.generation);
     this.#inside = true;
+    this.#out = undefined;
     this.#composer.enabled = true;
+    this.#view.removeAttribute('data-out');
+    this.#showNotice('');
     const messages = known ? this.#history.loadAfter(after) : this.#history.loadNewest();
     await Promise.all([messages, this.#members.load()]);
-    this.#showNotice('');
+    if (this.#inside) for (const message of this.#unsent.splice(0)) this.#outbox.add(message);
   }
 
   /** Starts over where the room is another one of the same name. */
@@ -126,7 +154,7 @@ export class RoomView {
     this.#generation = generation;
     this.#lastSeq = 0;
     this.#clear();
-    if (!first) this.#log.addLine(0, 'The room was empty and has closed. This is a new one.');
+    if (!first) this.#log.addLine(0, 'The room has closed meanwhile. This is a new one.');
   }
 
   #clear(): void {
@@ -151,7 +179,8 @@ export class RoomView {
         this.#unexplained = setTimeout(() => void this.#enterAgain(), EXPLANATION_MS);
       }),
       parlor.on('roomStateChanged', ({ roomID, state, event, reason }) => {
-        if (this.#inside && state === 'disconnected' && roomID === this.#room.roomID) this.#out(event, reason);
+        if (!this.#inside || state !== 'disconnected' || roomID !== this.#room.roomID) return;
+        this.#leave(reason === undefined ? { event } : { event, reason });
       }),
       parlor.on('roomReset', ({ room }) => {
         if (!this.#inside || room.roomID !== this.#room.roomID) return;
@@ -185,19 +214,27 @@ export class RoomView {
   }
 
   /** The session is out of the room: for having been away too long, or because somebody decided so. */
-  #out(event: RoomStateEvent, reason?: string): void {
+  #leave(out: BeingOut): void {
     clearTimeout(this.#unexplained);
-    if (event === 'networkTimeout') {
-      void this.#enterAgain();
-      return;
-    }
+    if (out.event === 'networkTimeout') void this.#enterAgain();
+    else this.#showOut(out);
+  }
+
+  #showOut(out: BeingOut): void {
     this.#inside = false;
-    this.#composer.enabled = false;
+    this.#out = out;
+    this.#shutOut();
     const [label, act] =
-      event === 'kickedOut'
+      out.event === 'kickedOut'
         ? ['Back to the entrance', () => this.#actions.leave()]
-        : ['Enter again', () => void this.#enterAgain()];
-    this.#showNotice(wordsForBeingOut(event, reason), label, act);
+        : ['Enter again', () => void this.#enterAgain().then(() => this.#composer.focus())];
+    this.#showNotice(wordsForBeingOut(out.event, out.reason), label, act);
+  }
+
+  /** Shows nothing that is no longer known, and takes no messages. */
+  #shutOut(): void {
+    this.#composer.enabled = false;
+    this.#view.setAttribute('data-out', '');
   }
 
   async #enterAgain(): Promise<void> {
@@ -222,7 +259,8 @@ export class RoomView {
     this.#connection.dataset['state'] = state;
     this.#connectionWords.textContent = connectionWords[state];
     if (state !== 'disconnected' || event === undefined) return;
-    this.#composer.enabled = false;
+    this.#shutOut();
+    this.#ended = event !== 'superseded';
     const [label, act] =
       event === 'superseded'
         ? ['Continue here', () => this.#actions.reclaim()]

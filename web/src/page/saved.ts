@@ -1,4 +1,4 @@
-import type { ResumeState } from '../client/index.ts';
+import type { ResumeState, RoomStateEvent } from '../client/index.ts';
 import { randomSuffix } from './identity.ts';
 
 /** What survives a reload of the tab, and nothing but the tab reads. */
@@ -7,6 +7,8 @@ export interface Saved {
   /** Whether the server makes this user's tokens, so that the page can renew them. */
   development: boolean;
   room: RoomChoice;
+  /** Why the session is out of the room, where it does not go back by itself. */
+  out?: BeingOut;
   /** Messages that were not known to be sent, with the IDs that make sending them again safe. */
   unsent: Unsent[];
 }
@@ -15,6 +17,12 @@ export interface Saved {
 export interface RoomChoice {
   roomID: string;
   roomName: string;
+}
+
+export interface BeingOut {
+  event: RoomStateEvent;
+  /** What an operator said of it. */
+  reason?: string;
 }
 
 export interface Unsent {

@@ -42,6 +42,29 @@ export class Person {
     await expect(this.page.locator('#member-list .name')).toHaveText(names);
   }
 
+  /** Is told this, and has one button. */
+  async isTold(words: string, button: string): Promise<void> {
+    await expect(this.page.locator('#notice-words')).toHaveText(words);
+    await expect(this.page.locator('#notice-button')).toHaveText(button);
+  }
+
+  /** Is out of the room: writes nothing, and does not see who is in it. */
+  async isOut(): Promise<void> {
+    await expect(this.page.locator('#member-list')).toBeHidden();
+    await expect(this.page.getByLabel('Message', { exact: true })).toBeDisabled();
+    await expect(this.page.getByRole('button', { name: 'Send' })).toBeDisabled();
+  }
+
+  async press(button: string): Promise<void> {
+    await this.page.getByRole('button', { name: button }).click();
+  }
+
+  /** Who this is to the server. */
+  async userID(): Promise<string> {
+    const own = this.page.locator('#member-list li', { has: this.page.locator('.you') });
+    return (await own.getAttribute('title'))!;
+  }
+
   /** What the room said about who came and went. */
   get lines(): Locator {
     return this.page.locator('#messages .line > span');

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -11,6 +11,7 @@ export class Server {
   readonly #port: number;
   #process: ChildProcess | undefined;
   #output = '';
+  #adminToken: string | undefined;
 
   private constructor(data: string, port: number) {
     this.#data = data;
@@ -33,8 +34,7 @@ export class Server {
   async start(): Promise<void> {
     const listen = `127.0.0.1:${this.#port}`;
     const options = ['--data', this.#data, '--listen', listen, '--ops-listen', '', '--member-timeout', '5s'];
-    const binary = process.env['PARLOR_TEST_BINARY']!;
-    const started = spawn(binary, ['serve', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const started = spawn(binary(), ['serve', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
     this.#output = '';
     await new Promise<void>((resolve, reject) => {
@@ -47,6 +47,16 @@ export class Server {
       started.once('exit', (code) => reject(new Error(`the server ended with status ${code}:\n${this.#output}`)));
       started.once('error', reject);
     });
+  }
+
+  /** Calls the admin API, as an operator's program does, and fails unless that succeeds. */
+  async operate(method: 'GET' | 'POST' | 'DELETE', path: string): Promise<any> {
+    this.#adminToken ??= execFileSync(binary(), ['token', '--admin', '--data', this.#data], { encoding: 'utf8' }).trim();
+    const headers = { Authorization: `Bearer ${this.#adminToken}` };
+    const reply = await fetch(`${this.url}/v1/admin${path}`, { method, headers });
+    const text = await reply.text();
+    if (!reply.ok) throw new Error(`${method} ${path}: ${reply.status} ${text}`);
+    return text === '' ? undefined : JSON.parse(text);
   }
 
   /** Ends the server without a chance to say goodbye. */
@@ -67,6 +77,11 @@ export class Server {
     running.kill(signal);
     await exited;
   }
+}
+
+/** The program under test, see build-server.ts. */
+function binary(): string {
+  return process.env['PARLOR_TEST_BINARY']!;
 }
 
 async function freePort(): Promise<number> {

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ParlorEvents } from '../../src/client/index.ts';
-import { login, message, next, pausedAfter, record, stopTime } from './harness.ts';
+import { login, message, next, pausedAfter, record, stopTime, until } from './harness.ts';
 import { TestServer } from './server.ts';
 
 let server: TestServer;
@@ -230,6 +230,18 @@ describe('the end', () => {
     (await server.nextStream()).refuse(401, code);
     expect(await changed).toEqual({ state: 'disconnected', event });
     expectNoMore();
+  });
+
+  test('is explained where the operator says why', async () => {
+    const parlor = await login(server);
+    const changes = record(parlor, 'connectionStateChanged');
+    const stream = (await server.nextStream()).open().ready();
+    await until(() => changes.length === 1);
+    const reason = 'Maintenance, back at 6 😴';
+    stream.event('connectionStateChanged', { state: 'disconnected', event: 'kickedOut', reason });
+    await until(() => changes.length === 2);
+    expect(changes.at(-1)).toEqual({ state: 'disconnected', event: 'kickedOut', reason });
+    expect(parlor.connectionState).toBe('disconnected');
   });
 
   test.each(['loggedOut', 'tokenExpired', 'kickedOut', 'superseded'])('is what the server calls %s', async (event) => {
