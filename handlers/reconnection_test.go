@@ -327,8 +327,8 @@ func TestBackBeforeAnEmptyRoomGoes(t *testing.T) {
 	})
 }
 
-// TestBackToARoomThatNoCursorNames: a room that was entered after the last event
-// with an id is in no cursor, and that it was lost is told all the same. Told of
+// TestBackToARoomThatNoCursorNames: a room that was entered after the event whose
+// id the client kept is in no cursor, and that it was lost is told all the same. Told of
 // is what others did: that she left she knows.
 func TestBackToARoomThatNoCursorNames(t *testing.T) {
 	t.Parallel()
@@ -342,6 +342,7 @@ func TestBackToARoomThatNoCursorNames(t *testing.T) {
 		}
 		alice := s.loginWith(s.fresh("alice"))
 		hers, _ := alice.listen()
+		before := hers.id
 		alice.enter("left")
 		alice.enter("lost")
 		for range 4 {
@@ -353,7 +354,7 @@ func TestBackToARoomThatNoCursorNames(t *testing.T) {
 		s.passes(31*time.Second, "she timed out", func() bool {
 			return alice.call("GET", roomPath("lost", ""), nil).StatusCode == http.StatusConflict
 		})
-		hers, _ = alice.listen(back(hers.id)...)
+		hers, _ = alice.listen(back(before)...)
 		if got := expect[room.RoomStateChanged](hers); got.RoomID != "lost" || got.Event != room.RoomNetworkTimeout {
 			t.Errorf("%s she is told %+v", what, got)
 		}
