@@ -143,7 +143,11 @@ export class RoomView {
     this.#view.removeAttribute('data-out');
     this.#showNotice('');
     const messages = known ? this.#history.loadAfter(after) : this.#history.loadNewest();
-    await Promise.all([messages, this.#members.load()]);
+    try {
+      await Promise.all([messages, this.#members.load()]);
+    } catch (error) {
+      if (!isOutside(error)) throw error; // out again already: the stream says so, and why
+    }
     if (this.#inside) for (const message of this.#unsent.splice(0)) this.#outbox.add(message);
   }
 

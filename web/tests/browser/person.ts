@@ -16,6 +16,7 @@ export class Person {
     await this.page.getByLabel('Your name').fill(this.name);
     await this.page.getByLabel('Room', { exact: true }).fill(room);
     await this.page.getByRole('button', { name: 'Enter room' }).click();
+    await expect(this.page.locator('#entrance')).toBeHidden(); // the room has been loaded
     await this.isConnected();
   }
 
