@@ -275,6 +275,7 @@ type person struct {
 	heardOf       atomic.Int64 // the size of told
 	over          atomic.Bool  // the stream has ended
 	// The reader's own until the stream has ended:
+	id     string   // of the event that is being read
 	first  room.Seq // the first event of the room's log
 	inside bool     // was told of entering
 	fault  error
@@ -331,11 +332,13 @@ func (p *person) take(line []byte) error {
 	name, value, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(": "))
 	switch string(name) {
 	case "id":
-		return p.takeID(string(value))
+		p.id = string(value)
 	case "event":
 		p.events.Add(1)
 		switch room.EventType(value) {
-		case room.TypeSessionReady, room.TypeRoomStateChanged, room.TypeMembersJoined:
+		case room.TypeSessionReady, room.TypeRoomStateChanged:
+		case room.TypeMembersJoined:
+			return p.takeEvent()
 		default:
 			return fmt.Errorf("the stream brought %s", value)
 		}
@@ -350,11 +353,11 @@ func (p *person) take(line []byte) error {
 	return nil
 }
 
-// takeID requires that the log comes without holes.
-func (p *person) takeID(id string) error {
-	cursor, err := hub.ParseCursor(id)
-	if err != nil || len(cursor) == 0 {
-		return err // there is no log before the room
+// takeEvent requires that the log comes without holes.
+func (p *person) takeEvent() error {
+	cursor, err := hub.ParseCursor(p.id)
+	if err != nil || len(cursor) != 1 {
+		return fmt.Errorf("an event of the room with the id %q: %w", p.id, err)
 	}
 	seq, last := cursor[0].Seq, room.Seq(p.last.Load())
 	if last == 0 {
