@@ -156,17 +156,24 @@ type senderRequest struct {
 	UserName *string     `json:"userName" validate:"omitnil,min=1,maxBytes=256"`
 }
 
+func (s senderRequest) user() room.User {
+	return room.User{ID: s.UserID, Name: cmp.Or(given(s.UserName), string(s.UserID))}
+}
+
 func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
 	var request adminSendMessageRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	sender := room.User{ID: request.Sender.UserID, Name: cmp.Or(given(request.Sender.UserName), string(request.Sender.UserID))}
-	m, err := a.Store.PostMessageAs(r.Context(), sender, id, request.Message.draft())
+	draft, err := request.Message.draft()
+	if err != nil {
+		return within("/message", err)
+	}
+	m, err := a.Store.PostMessageAs(r.Context(), request.Sender.user(), id, draft)
 	if err != nil {
 		return err
 	}
-	return a.answer(w, r, http.StatusCreated, messageReply{m})
+	return a.answerMessage(w, r, m)
 }
 
 func (a *api) adminListUserRooms(w http.ResponseWriter, r *http.Request, user room.UserID) error {

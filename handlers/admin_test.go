@@ -254,11 +254,11 @@ func TestMessageOfAServer(t *testing.T) {
 	if sent.Sender != (room.User{ID: "system", Name: "The school"}) || sent.Seq != 2 {
 		t.Errorf("sent %+v", sent)
 	}
-	if heard := expect[room.MessagesReceived](hearing).MessageList[0]; heard != sent {
-		t.Errorf("heard %+v", heard)
+	if diff := cmp.Diff(sent, expect[room.MessagesReceived](hearing).MessageList[0]); diff != "" {
+		t.Errorf("heard (-want +got):\n%s", diff)
 	}
-	if again := message(admin.call("POST", adminPath("lobby", "/messages"), body).is(http.StatusCreated)); again != sent {
-		t.Errorf("the retry is answered with %+v", again)
+	if diff := cmp.Diff(sent, message(admin.call("POST", adminPath("lobby", "/messages"), body).is(http.StatusCreated))); diff != "" {
+		t.Errorf("the retry is answered with (-want +got):\n%s", diff)
 	}
 	body["message"] = object{"kind": "text", "text": "It ends.", "clientMessageID": "1", "priority": "high"}
 	admin.call("POST", adminPath("lobby", "/messages"), body).refused(http.StatusConflict, "client_message_id_reused")

@@ -164,7 +164,7 @@ func newValidator() *validator.Validate {
 	rules := map[string]validator.Func{
 		"userID":   func(f validator.FieldLevel) bool { return room.UserID(f.Field().String()).Valid() },
 		"roomID":   func(f validator.FieldLevel) bool { return room.RoomID(f.Field().String()).Valid() },
-		"maxBytes": func(f validator.FieldLevel) bool { return len(f.Field().String()) <= number(f.Param()) },
+		"maxBytes": func(f validator.FieldLevel) bool { return f.Field().Len() <= number(f.Param()) },
 		"pairBytes": func(f validator.FieldLevel) bool {
 			pairs, ok := f.Field().Interface().(map[string]string)
 			return ok && len(pairFaults("", pairs, f.Param())) == 0

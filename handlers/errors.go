@@ -48,6 +48,7 @@ var (
 	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not take this method.")
 	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
 	errNotJSON     = newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The body must be application/json.")
+	errTooFast     = newProblem(http.StatusTooManyRequests, "too_many_messages", "The session sends more messages a second than allowed.")
 	errInternal    = newProblem(http.StatusInternalServerError, "internal", "Something went wrong. The request ID finds it in the server's log.")
 )
 
@@ -59,6 +60,17 @@ func invalid(faults ...fault) *problem {
 	p := newProblem(http.StatusBadRequest, "invalid_request", "The request is not valid.")
 	p.Errors = faults
 	return p
+}
+
+// within moves the faults of a part of a body to where that part stands.
+func within(pointer string, err error) error {
+	var p *problem
+	if errors.As(err, &p) {
+		for i := range p.Errors {
+			p.Errors[i].Pointer = pointer + p.Errors[i].Pointer
+		}
+	}
+	return err
 }
 
 // statuses maps each kind of rule's error to its HTTP status.

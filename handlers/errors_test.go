@@ -36,7 +36,7 @@ func failures(t *testing.T) map[string]failure {
 	})
 	statuses := map[string]int{
 		"StatusBadRequest": 400, "StatusNotFound": 404, "StatusMethodNotAllowed": 405, "StatusRequestEntityTooLarge": 413,
-		"StatusUnsupportedMediaType": 415, "StatusInternalServerError": 500,
+		"StatusUnsupportedMediaType": 415, "StatusTooManyRequests": 429, "StatusInternalServerError": 500,
 	}
 	find(source(t, "."), func(call *ast.CallExpr) {
 		if !named(call.Fun, "newProblem") {

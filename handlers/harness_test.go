@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -395,6 +396,23 @@ func (c *client) open(address string, change ...func(*http.Request)) *stream {
 		c.Fatalf("the stream is answered with %d: %s", got.StatusCode, body)
 	}
 	return read(c, got)
+}
+
+// stall opens the session's stream and reads nothing of it.
+func (c *client) stall() net.Conn {
+	c.Helper()
+	conn, err := net.Dial("tcp", c.server.Listener.Addr().String())
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { _ = conn.Close() })
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		c.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer "+c.SessionKey+"\r\n\r\n"); err != nil {
+		c.Fatal(err)
+	}
+	return conn
 }
 
 // resume is the cursor as EventSource sends it.

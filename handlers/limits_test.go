@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/google/go-cmp/cmp"
@@ -82,23 +83,33 @@ func compareFields(t *testing.T, where string, schema *openapi3.Schema, request 
 		if typ.Kind() == reflect.Pointer {
 			typ = typ.Elem()
 		}
-		if typ.Kind() == reflect.Struct {
+		if typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Struct {
+			compareRules(t, where, property.Value, false, f)
+			if typ.Elem() != request { // or it would go on for ever
+				compareFields(t, where, property.Value.Items.Value, typ.Elem())
+			}
+			continue
+		}
+		if typ.Kind() == reflect.Struct && typ != reflect.TypeFor[time.Time]() {
 			if required := slices.Contains(schema.Required, name); required != slices.Contains(rules(f.Tag.Get("validate")), "required") {
 				t.Errorf("%s: required in the contract: %v", where, required)
 			}
 			compareFields(t, where, property.Value, typ)
 			continue
 		}
-		want := promisedRules(property.Value, slices.Contains(schema.Required, name))
-		got := rules(f.Tag.Get("validate"))
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%s: in the contract (-) and checked (+):\n%s", where, diff)
-		}
+		compareRules(t, where, property.Value, slices.Contains(schema.Required, name), f)
 	}
 	slices.Sort(promised)
 	slices.Sort(decoded)
 	if diff := cmp.Diff(promised, decoded); diff != "" {
 		t.Errorf("%s: in the contract (-) and decoded (+):\n%s", where, diff)
+	}
+}
+
+func compareRules(t *testing.T, where string, schema *openapi3.Schema, required bool, f reflect.StructField) {
+	t.Helper()
+	if diff := cmp.Diff(promisedRules(schema, required), rules(f.Tag.Get("validate"))); diff != "" {
+		t.Errorf("%s: in the contract (-) and checked (+):\n%s", where, diff)
 	}
 }
 
@@ -144,7 +155,9 @@ func promisedRules(s *openapi3.Schema, required bool) []string {
 			rule("unique")
 		}
 		rule("dive")
-		all = append(all, promisedRules(s.Items.Value, false)...)
+		if !s.Items.Value.Type.Is("object") {
+			all = append(all, promisedRules(s.Items.Value, false)...)
+		}
 	case s.Type.Is("object"): // of any keys: OpenAPI 3.0 has no word for how long those may be
 		if s.MaxProps != nil {
 			rule("max=%d", *s.MaxProps)
@@ -192,6 +205,11 @@ func TestContractLimits(t *testing.T) {
 		{"room name", room.MaxRoomNameBytes, schema("RoomName").Extensions["x-maxBytes"]},
 		{"device", room.MaxDeviceBytes, property("CreateSessionRequest", "device").Extensions["x-maxBytes"]},
 		{"text", room.MaxTextBytes, property("SendMessageRequest", "text").Extensions["x-maxBytes"]},
+		{"command", room.MaxCommandBytes, property("SendMessageRequest", "data").Extensions["x-maxBytes"]},
+		{"title", room.MaxTitleBytes, property("SendMessageRequest", "title").Extensions["x-maxBytes"]},
+		{"summary", room.MaxSummaryBytes, property("SendMessageRequest", "summary").Extensions["x-maxBytes"]},
+		{"combined messages", room.MaxCombined, *property("SendMessageRequest", "messageList").MaxItems},
+		{"sub type", room.MaxSubType, *schema("SubType").Max},
 		{"extended data", room.MaxExtendedDataBytes, property("SendMessageRequest", "extendedData").Extensions["x-maxBytes"]},
 		{"client message ID", room.MaxClientMessageIDBytes, property("SendMessageRequest", "clientMessageID").Extensions["x-maxBytes"]},
 		{"least member timeout", room.MinMemberTimeout.Seconds(), *schema("MemberTimeout").Min},

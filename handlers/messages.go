@@ -2,9 +2,11 @@ package handlers
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"net/http"
 	"slices"
+	"time"
 
 	"parlor/room"
 )
@@ -16,19 +18,79 @@ const (
 	maxSafeInteger = 1<<53 - 1
 )
 
+// sendMessageRequest has the fields of all kinds; which of them a kind has, and
+// how long they may be, is for room.Content to say.
 type sendMessageRequest struct {
-	Kind            room.MessageKind `json:"kind" validate:"required,oneof=text"`
-	Text            string           `json:"text" validate:"required,maxBytes=32768"`
+	Kind            room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine"`
+	Text            string           `json:"text" validate:"maxBytes=32768"`
+	Data            []byte           `json:"data" validate:"maxBytes=5120"`
+	SubType         *int             `json:"subType" validate:"omitnil,min=0,max=200"`
+	Title           string           `json:"title" validate:"maxBytes=256"`
+	Summary         string           `json:"summary" validate:"maxBytes=1024"`
+	MessageList     []quotedRequest  `json:"messageList" validate:"max=100,dive"`
 	Priority        *room.Priority   `json:"priority" validate:"omitnil,oneof=low medium high"`
 	ExtendedData    string           `json:"extendedData" validate:"maxBytes=1024"`
 	ClientMessageID *string          `json:"clientMessageID" validate:"omitnil,min=1,maxBytes=64"`
 }
 
-func (m sendMessageRequest) draft() room.Draft {
-	return room.Draft{
-		Kind: m.Kind, Text: m.Text, Priority: cmp.Or(given(m.Priority), room.PriorityMedium),
-		ExtendedData: m.ExtendedData, ClientMessageID: given(m.ClientMessageID),
+// quotedRequest is a message within a combined one.
+type quotedRequest struct {
+	Kind        room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine"`
+	Text        string           `json:"text" validate:"maxBytes=32768"`
+	Data        []byte           `json:"data" validate:"maxBytes=5120"`
+	SubType     *int             `json:"subType" validate:"omitnil,min=0,max=200"`
+	Title       string           `json:"title" validate:"maxBytes=256"`
+	Summary     string           `json:"summary" validate:"maxBytes=1024"`
+	MessageList []quotedRequest  `json:"messageList" validate:"max=100,dive"`
+	Sender      *senderRequest   `json:"sender" validate:"required"`
+	SentAt      *time.Time       `json:"sentAt" validate:"required"`
+}
+
+// draft is the message, once its kind allows all that it has. Errors:
+// invalid_request.
+func (m sendMessageRequest) draft() (room.Draft, error) {
+	content := room.Content{
+		Kind: m.Kind, Text: m.Text, Data: m.Data, SubType: m.SubType, Title: m.Title, Summary: m.Summary,
+		MessageList: quotes(m.MessageList),
 	}
+	if faults := content.Check(); len(faults) > 0 {
+		return room.Draft{}, invalid(contentFaults(faults)...)
+	}
+	return room.Draft{
+		Content: content, Priority: cmp.Or(given(m.Priority), room.PriorityMedium),
+		ExtendedData: m.ExtendedData, ClientMessageID: given(m.ClientMessageID),
+	}, nil
+}
+
+func quotes(requests []quotedRequest) []room.Quoted {
+	if len(requests) == 0 {
+		return nil
+	}
+	quoted := make([]room.Quoted, 0, len(requests))
+	for _, q := range requests {
+		quoted = append(quoted, room.Quoted{
+			Content: room.Content{
+				Kind: q.Kind, Text: q.Text, Data: q.Data, SubType: q.SubType, Title: q.Title, Summary: q.Summary,
+				MessageList: quotes(q.MessageList),
+			},
+			Sender: q.Sender.user(), SentAt: q.SentAt.UTC().Truncate(time.Millisecond),
+		})
+	}
+	return quoted
+}
+
+func contentFaults(faults []room.Fault) []fault {
+	told := make([]fault, 0, len(faults))
+	for _, f := range faults {
+		message := map[string]string{
+			"missing":   "is required for this kind",
+			"forbidden": "is not a field of this kind",
+			"maxBytes":  fmt.Sprintf("must be at most %d bytes for this kind", f.Limit),
+			"depth":     fmt.Sprintf("combined messages stand in each other at most %d deep", f.Limit),
+		}[f.Rule]
+		told = append(told, fault{f.Field, f.Rule, message})
+	}
+	return told
 }
 
 type messageReply struct {
@@ -45,14 +107,50 @@ func (a *api) sendRoomMessage(w http.ResponseWriter, r *http.Request, session ro
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	if err := session.Grants.Check(room.ActionSend, id); err != nil {
-		return err
-	}
-	m, err := a.Store.PostMessage(r.Context(), session, id, request.draft())
+	draft, err := request.draft()
 	if err != nil {
 		return err
 	}
-	return a.answer(w, r, http.StatusCreated, messageReply{m})
+	if err := session.Grants.Check(room.ActionSend, id); err != nil {
+		return err
+	}
+	if draft.Kind != room.KindBarrage && !a.limiter.allow(w, session.ID) {
+		return a.answerRetry(w, r, session, id, draft)
+	}
+	m, err := a.Store.PostMessage(r.Context(), session, id, draft)
+	if err != nil {
+		return err
+	}
+	return a.answerMessage(w, r, m)
+}
+
+// answerMessage tells a sender of the message. One that is not stored is on its
+// way, and that is all that is known of it.
+func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, m room.Message) error {
+	status := http.StatusCreated
+	if !m.Kind.Stored() {
+		status = http.StatusAccepted
+	}
+	return a.answer(w, r, status, messageReply{m})
+}
+
+// answerRetry answers a sender who is too fast: a message that is stored already
+// costs nothing, so sending it again is no offence.
+func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID, draft room.Draft) error {
+	if draft.ClientMessageID == "" || !draft.Kind.Stored() {
+		return errTooFast
+	}
+	m, found, err := a.Store.MessageByClientID(r.Context(), session, id, draft.ClientMessageID)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return errTooFast
+	}
+	if err := m.RetriedBy(draft); err != nil {
+		return err
+	}
+	return a.answerMessage(w, r, m)
 }
 
 func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {

@@ -63,6 +63,7 @@ type Store interface {
 	MemberAttributesByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.MemberAttributesInfo, error)
 
 	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
+	MessageByClientID(ctx context.Context, session room.Session, id room.RoomID, clientMessageID string) (m room.Message, found bool, err error)
 	MessagesBefore(ctx context.Context, r room.Room, before room.Seq, n int) ([]room.Message, error)
 	MessagesAfter(ctx context.Context, r room.Room, after room.Seq, n int) ([]room.Message, error)
 
@@ -77,10 +78,13 @@ type Options struct {
 	Hub    *hub.Hub
 	Tokens *Tokens
 
-	RoomsPerUser   int
-	PublicURL      string   // where clients reach the server; empty: as they asked
-	AllowedOrigins []string // exact origins that browsers may call from; none: the server's own
-	Development    bool     // mounts POST /dev/token
+	RoomsPerUser int
+	// MessagesPerSecond is how many messages a session may send, barrage apart;
+	// 0: any number.
+	MessagesPerSecond int
+	PublicURL         string   // where clients reach the server; empty: as they asked
+	AllowedOrigins    []string // exact origins that browsers may call from; none: the server's own
+	Development       bool     // mounts POST /dev/token
 
 	// Heartbeat is the longest silence on a feed; zero: 15 s.
 	Heartbeat time.Duration
@@ -102,6 +106,7 @@ type api struct {
 	Options
 	validate *validator.Validate
 	feeds    chan struct{} // holds one for each open feed
+	limiter  *limiter
 }
 
 const (
@@ -114,7 +119,7 @@ const (
 
 // New is the whole service as one handler.
 func New(o Options) http.Handler {
-	a := &api{Options: o, validate: newValidator(), feeds: make(chan struct{}, maxFeeds)}
+	a := &api{Options: o, validate: newValidator(), limiter: newLimiter(o.MessagesPerSecond), feeds: make(chan struct{}, maxFeeds)}
 	if a.Heartbeat == 0 {
 		a.Heartbeat = defaultHeartbeat
 	}

@@ -2,6 +2,7 @@ package handlers_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,8 +29,17 @@ type event struct {
 
 // declaredEvent is what x-sse-events says of an event.
 type declaredEvent struct {
-	ID     bool   `json:"id"`
+	// ID is true, false, or "stored" for an event that has an id where it has a
+	// seq.
+	ID     any    `json:"id"`
 	Schema string `json:"schema"`
+}
+
+func (d declaredEvent) hasID(e event) bool {
+	if d.ID == "stored" {
+		return bytes.Contains(e.Data, []byte(`"seq":`))
+	}
+	return d.ID == true
 }
 
 // declaredEvents is the contract's x-sse-events of each operation that is a
@@ -62,7 +72,7 @@ func (e event) check(operationID string) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("the contract has no event %q in %s", e.Type, operationID)
-	case declared.ID != (e.ID != ""):
+	case declared.hasID(e) != (e.ID != ""):
 		return fmt.Errorf("event %s: id is %q", e.Type, e.ID)
 	}
 	if err := matches(declared.Schema, e.Data); err != nil {

@@ -3,8 +3,6 @@ package handlers_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -453,17 +451,7 @@ func (w *walker) runOut() {
 // that the server gives it up.
 func (w *walker) readNothing() {
 	w.Helper()
-	conn, err := net.Dial("tcp", w.server.Listener.Addr().String())
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.Cleanup(func() { _ = conn.Close() })
-	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
-		w.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer "+w.SessionKey+"\r\n\r\n"); err != nil {
-		w.Fatal(err)
-	}
+	w.stall()
 	eventually(w, "the session is online", func() bool { return w.client.state() == "online" })
 	w.became("streamOpened", room.SessionOnline)
 	w.moved(room.RoomSuccess, room.RoomConnected)

@@ -31,8 +31,12 @@ var openapi = sync.OnceValue(func() *openapi3.T {
 	return doc
 })
 
-var uuidFormat = openapi3.WithStringFormatValidator("uuid",
-	openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
+var (
+	uuidFormat = openapi3.WithStringFormatValidator("uuid",
+		openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
+	byteFormat = openapi3.WithStringFormatValidator("byte",
+		openapi3.NewRegexpFormatValidator(`^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`))
+)
 
 // operation finds what the contract says of a request. The path is matched as
 // it was sent, because an encoded slash belongs to its segment.
@@ -168,6 +172,7 @@ func checkProblem(reply *http.Response, got []byte) error {
 	}
 	needs := map[int]string{
 		http.StatusUnauthorized: "WWW-Authenticate", http.StatusMethodNotAllowed: "Allow", http.StatusServiceUnavailable: "Retry-After",
+		http.StatusTooManyRequests: "Retry-After",
 	}
 	header := needs[reply.StatusCode]
 	switch {
@@ -197,7 +202,7 @@ func checkContract(r *http.Request, sent []byte, reply *http.Response, got []byt
 	asked.Body = io.NopCloser(bytes.NewReader(sent))
 	options := &openapi3filter.Options{
 		IncludeResponseStatus: true, SkipSettingDefaults: true, AuthenticationFunc: authenticated,
-		SchemaValidationOptions: []openapi3.SchemaValidationOption{uuidFormat},
+		SchemaValidationOptions: []openapi3.SchemaValidationOption{uuidFormat, byteFormat},
 	}
 	request := &openapi3filter.RequestValidationInput{
 		Request: asked, PathParams: parameters, QueryParams: r.URL.Query(), Route: route, Options: options,
@@ -261,7 +266,7 @@ func matches(schema string, data []byte) error {
 	if err := json.Unmarshal(data, &value); err != nil {
 		return err
 	}
-	return ref.Value.VisitJSON(value, openapi3.VisitAsResponse(), uuidFormat)
+	return ref.Value.VisitJSON(value, openapi3.VisitAsResponse(), uuidFormat, byteFormat)
 }
 
 // seen is what of the contract the run has seen.

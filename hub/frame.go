@@ -16,8 +16,12 @@ type Frame struct {
 	Seq room.Seq
 	// id says that the frame carries the stream's cursor: it moves that, or says
 	// that the stream follows a log or does not any more.
-	id   bool
-	data []byte
+	id bool
+	// patience is how much may wait for a stream, in eighths of what it may have
+	// waiting at all, before this frame is shed instead. It is that of an event
+	// that is not stored.
+	patience int
+	data     []byte
 }
 
 // encodeEvent makes the frame of a log's event.
@@ -26,7 +30,21 @@ func encodeEvent(e room.Event) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Frame{Log: e.Generation, Seq: e.Seq, id: true, data: appendFrame(e.Body.Type(), data)}, nil
+	f := &Frame{Log: e.Generation, Seq: e.Seq, id: e.Seq > 0, data: appendFrame(e.Body.Type(), data)}
+	if received, ok := e.Body.(room.MessagesReceived); ok && e.Seq == 0 {
+		f.patience = patienceOf(received.MessageList[0])
+	}
+	return f, nil
+}
+
+// patienceOf orders what is shed: barrage before commands, and low priority
+// before high. Half of what may wait is left to what is stored.
+func patienceOf(m room.Message) int {
+	patience := map[room.Priority]int{room.PriorityLow: 0, room.PriorityMedium: 1, room.PriorityHigh: 2}[m.Priority]
+	if m.Kind == room.KindBarrage {
+		return patience
+	}
+	return patience + 2
 }
 
 // encodeBody makes the frame of an event of one stream.

@@ -68,7 +68,7 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text, name string) {
 		event := room.Event{Room: room.RoomID(name), Generation: 3, Seq: 9, Body: room.MessagesReceived{
 			MessageList: []room.Message{{
-				ID: room.MessageID(name), Room: room.RoomID(name), Kind: room.KindText, Text: text,
+				ID: room.MessageID(name), Room: room.RoomID(name), Content: room.Content{Kind: room.KindText, Text: text},
 				Sender: room.User{ID: room.UserID(name), Name: text}, ExtendedData: text, ClientMessageID: name,
 			}},
 		}}

@@ -65,6 +65,7 @@ type stats struct {
 	delivered atomic.Uint64
 	reads     atomic.Uint64
 	slow      atomic.Uint64
+	shed      atomic.Uint64
 }
 
 // Stats is what a hub has done and holds.
@@ -74,6 +75,7 @@ type Stats struct {
 	Delivered uint64 // frames written
 	LogReads  uint64 // reads of the database
 	Slow      uint64 // streams closed because their reader was too slow
+	Shed      uint64 // frames that were not stored and not delivered, because their reader was behind
 }
 
 // New starts a hub. Close ends it.
@@ -126,7 +128,7 @@ func (h *Hub) Apply(c room.Change) {
 func (h *Hub) publish(events []room.Event) {
 	for len(events) > 0 {
 		n := 1
-		for n < len(events) && events[n].Generation == events[0].Generation {
+		for n < len(events) && events[n].Generation == events[0].Generation && (events[n].Seq == 0) == (events[0].Seq == 0) {
 			n++
 		}
 		h.publishTo(events[0].Generation, events[:n])
@@ -134,12 +136,17 @@ func (h *Hub) publish(events []room.Event) {
 	}
 }
 
-// publishTo gives events to a log's topic. It holds mu, so that the topic
+// publishTo gives events, all stored or none of them, to a log's topic. It holds mu, so that the topic
 // starts no reading of its log after Close has begun to wait for those.
 func (h *Hub) publishTo(log room.Generation, events []room.Event) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if t := h.topics[log]; t != nil {
+	t := h.topics[log]
+	switch {
+	case t == nil:
+	case events[0].Seq == 0:
+		t.tell(h.encode(events))
+	default:
 		t.publish(h.encode(events))
 	}
 }
@@ -284,7 +291,7 @@ func (h *Hub) Stats() Stats {
 	defer h.mu.RUnlock()
 	return Stats{
 		Streams: len(h.streams), Topics: len(h.topics),
-		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), Slow: h.stats.slow.Load(),
+		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), Slow: h.stats.slow.Load(), Shed: h.stats.shed.Load(),
 	}
 }
 

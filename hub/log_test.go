@@ -75,7 +75,7 @@ func (l *memoryLog) append(g room.Generation, n int, text string) []room.Event {
 	events := make([]room.Event, 0, n)
 	for range n {
 		r.last++
-		m := room.Message{Kind: room.KindText, Text: text, SentAt: time.Now().UTC()}
+		m := room.Message{Content: room.Content{Kind: room.KindText, Text: text}, SentAt: time.Now().UTC()}
 		events = append(events, room.Event{
 			Room: roomID(g), Generation: g, Seq: r.last, At: m.SentAt,
 			Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomID(g), r.last)}},

@@ -108,11 +108,28 @@ func (s *Stream) over(log room.Generation, stay room.Stay) bool {
 	return known && s.follows[i].stay > stay
 }
 
-// offer gives a live stream what a log brings. An event is delivered only if it
-// is the next one: this is where order, and each event once, are kept.
+// offer gives a stream what a log brings: runs of events in order, and between
+// them what is not stored.
 func (s *Stream) offer(log room.Generation, frames []*Frame) {
+	for len(frames) > 0 {
+		n := 1
+		if frames[0].Seq == 0 {
+			s.hear(log, frames[0])
+		} else {
+			for n < len(frames) && frames[n].Seq > 0 {
+				n++
+			}
+			s.take(log, frames[:n])
+		}
+		frames = frames[n:]
+	}
+}
+
+// take delivers events to a live stream, each only if it is the next one: this
+// is where order, and each event once, are kept.
+func (s *Stream) take(log room.Generation, frames []*Frame) {
 	i, ok := s.cursor.find(log)
-	if !ok || !s.follows[i].live || s.closing {
+	if !ok || !s.follows[i].live {
 		return
 	}
 	for len(frames) > 0 && frames[0].Seq <= s.follows[i].taken {
@@ -132,6 +149,19 @@ func (s *Stream) offer(log room.Generation, frames []*Frame) {
 		s.hub.stats.slow.Add(1)
 		s.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSlowConsumer})
 	}
+}
+
+// hear delivers a frame that is not stored, or sheds it where the reader is
+// behind.
+func (s *Stream) hear(log room.Generation, f *Frame) {
+	if _, ok := s.cursor.find(log); !ok || s.closing || !s.started {
+		return
+	}
+	if s.blocked() && (len(s.queue) > maxQueued/8*f.patience || s.queuedBytes > maxQueuedBytes/8*f.patience) {
+		s.hub.stats.shed.Add(1)
+		return
+	}
+	s.push(f)
 }
 
 // catchUp delivers what a log has after what the stream has taken, a piece at a

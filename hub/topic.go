@@ -16,6 +16,10 @@ const (
 	// that a stream that was away for a moment costs no read of the log.
 	ringFrames = 256
 	ringBytes  = 256 << 10
+	// maxPending bounds what waits for a worker that is behind: frames that are
+	// not stored are shed beyond it. What is stored comes no faster than the
+	// database takes it.
+	maxPending = 4096
 	// pageFrames is how many events one read of the log brings. Pages begin at
 	// fixed places, so that streams that are behind share them.
 	pageFrames = 256
@@ -111,6 +115,22 @@ func (t *topic) publish(frames []*Frame) {
 	t.advance()
 	if t.loaded && len(t.ahead) > 0 {
 		t.read(holePatience)
+	}
+}
+
+// tell hands out frames that are not stored: to those who listen now, in no
+// order with the log.
+func (t *topic) tell(frames []*Frame) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range frames {
+		for i := range t.parts {
+			if len(t.parts[i].pending) < maxPending {
+				t.hand(i, f)
+			} else {
+				t.hub.stats.shed.Add(uint64(t.parts[i].subscribed))
+			}
+		}
 	}
 }
 

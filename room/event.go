@@ -33,7 +33,8 @@ const (
 // Body is what an event says. The set of bodies is closed.
 type Body interface{ Type() EventType }
 
-// Event is something that happened in a room, at its place in the log.
+// Event is something that happened in a room, at its place in the log. One that
+// is not stored has no place: its Seq is 0.
 type Event struct {
 	Room       RoomID
 	Generation Generation
@@ -170,8 +171,10 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	b = append(b, id...)
 	b = append(b, `,"generation":`...)
 	b = strconv.AppendInt(b, int64(e.Generation), 10)
-	b = append(b, `,"seq":`...)
-	b = strconv.AppendInt(b, int64(e.Seq), 10)
+	if e.Seq > 0 {
+		b = append(b, `,"seq":`...)
+		b = strconv.AppendInt(b, int64(e.Seq), 10)
+	}
 	b = append(b, ',')
 	return append(b, body[1:]...), nil
 }

@@ -1,19 +1,45 @@
 package room
 
-import "time"
+import (
+	"fmt"
+	"reflect"
+	"time"
+)
 
 // Limits of a message, in bytes.
 const (
 	MaxTextBytes            = 32 << 10
+	MaxCommandBytes         = 5 << 10
+	MaxBarrageBytes         = 5 << 10
+	MaxTitleBytes           = 256
+	MaxSummaryBytes         = 1 << 10
 	MaxExtendedDataBytes    = 1 << 10
 	MaxClientMessageIDBytes = 64
+)
+
+const (
+	// MaxSubType is the largest subType of a custom message: the vendors' 200.
+	MaxSubType = 200
+	// MaxCombined is how many messages a combined one may hold, at each level.
+	MaxCombined = 100
+	// MaxCombineDepth is how deep combined messages may stand in each other.
+	MaxCombineDepth = 3
 )
 
 // MessageKind says what a message carries.
 type MessageKind string
 
-// KindText is a message of plain text, up to MaxTextBytes.
-const KindText MessageKind = "text"
+const (
+	KindText    MessageKind = "text"    // plain text, up to MaxTextBytes
+	KindCommand MessageKind = "command" // bytes for programs, up to MaxCommandBytes; not stored
+	KindBarrage MessageKind = "barrage" // text that flies by, up to MaxBarrageBytes; not stored, and the first to be shed
+	KindCustom  MessageKind = "custom"  // text that only the application reads, up to MaxTextBytes, and a subType
+	KindCombine MessageKind = "combine" // a bundle of messages that were said elsewhere
+)
+
+// Stored reports whether messages of the kind go into the log. The others reach
+// those who listen at the moment.
+func (k MessageKind) Stored() bool { return k != KindCommand && k != KindBarrage }
 
 // Priority decides what is shed first when a stream cannot keep up. A stored
 // message is never shed.
@@ -25,34 +51,55 @@ const (
 	PriorityHigh   Priority = "high"
 )
 
+// Content is what a message carries. Its kind says which fields it has.
+type Content struct {
+	Kind MessageKind `json:"kind"`
+	// Text is of a text, a barrage and a custom message.
+	Text string `json:"text,omitempty"`
+	// Data is of a command.
+	Data []byte `json:"data,omitempty"`
+	// SubType is of a custom message: the application's own kind.
+	SubType *int `json:"subType,omitempty"`
+	// Title, Summary and MessageList are of a combined message.
+	Title       string   `json:"title,omitempty"`
+	Summary     string   `json:"summary,omitempty"`
+	MessageList []Quoted `json:"messageList,omitempty"`
+}
+
+// Quoted is a message within a combined one, as the sender quotes it: the server
+// does not know whether it was ever said.
+type Quoted struct {
+	Content
+	Sender User      `json:"sender"`
+	SentAt time.Time `json:"sentAt"`
+}
+
 // Draft is a message as its sender wrote it.
 type Draft struct {
-	Kind            MessageKind
-	Text            string
+	Content
 	Priority        Priority
 	ExtendedData    string
 	ClientMessageID string
 }
 
-// Message is a draft that was stored.
+// Message is a draft that was accepted. One that is not stored has no Seq.
 type Message struct {
-	ID              MessageID   `json:"messageID"`
-	Room            RoomID      `json:"roomID,omitempty"`
-	Seq             Seq         `json:"seq,omitempty"`
-	Kind            MessageKind `json:"kind"`
-	Sender          User        `json:"sender"`
-	Text            string      `json:"text"`
-	Priority        Priority    `json:"priority"`
-	ExtendedData    string      `json:"extendedData,omitempty"`
-	ClientMessageID string      `json:"clientMessageID,omitempty"`
-	SentAt          time.Time   `json:"sentAt"`
+	ID   MessageID `json:"messageID"`
+	Room RoomID    `json:"roomID,omitempty"`
+	Seq  Seq       `json:"seq,omitempty"`
+	Content
+	Sender          User      `json:"sender"`
+	Priority        Priority  `json:"priority"`
+	ExtendedData    string    `json:"extendedData,omitempty"`
+	ClientMessageID string    `json:"clientMessageID,omitempty"`
+	SentAt          time.Time `json:"sentAt"`
 }
 
 // Message makes the draft a message of its sender. Room and Seq are known once
 // it is in the log.
 func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 	return Message{
-		ID: id, Kind: d.Kind, Sender: sender, Text: d.Text, Priority: d.Priority,
+		ID: id, Content: d.Content, Sender: sender, Priority: d.Priority,
 		ExtendedData: d.ExtendedData, ClientMessageID: d.ClientMessageID, SentAt: now,
 	}
 }
@@ -61,7 +108,7 @@ func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 // ClientMessageID, is the same message once more. Errors: ErrMessageIDReused
 // where it says something else.
 func (m Message) RetriedBy(d Draft) error {
-	if m.Kind != d.Kind || m.Text != d.Text || m.Priority != d.Priority || m.ExtendedData != d.ExtendedData {
+	if m.Priority != d.Priority || m.ExtendedData != d.ExtendedData || !reflect.DeepEqual(m.Content, d.Content) {
 		return ErrMessageIDReused
 	}
 	return nil
@@ -71,4 +118,75 @@ func (m Message) RetriedBy(d Draft) error {
 func (m Message) In(room RoomID, seq Seq) Message {
 	m.Room, m.Seq = room, seq
 	return m
+}
+
+// fields is which fields the contents of a kind have, and how long they may be;
+// 0 is a field that the kind does not have.
+type fields struct {
+	text, data, title, summary, list int
+	subType                          bool
+}
+
+var fieldsOf = map[MessageKind]fields{
+	KindText:    {text: MaxTextBytes},
+	KindCommand: {data: MaxCommandBytes},
+	KindBarrage: {text: MaxBarrageBytes},
+	KindCustom:  {text: MaxTextBytes, subType: true},
+	KindCombine: {title: MaxTitleBytes, summary: MaxSummaryBytes, list: MaxCombined},
+}
+
+// Fault is a rule that a content breaks.
+type Fault struct {
+	Field string // a JSON Pointer
+	// Rule is missing (the kind needs the field), forbidden (it does not have
+	// it), maxBytes, min, max or depth.
+	Rule  string
+	Limit int // of maxBytes, min, max and depth
+}
+
+// Check returns what keeps the content from being sent.
+func (c Content) Check() []Fault { return c.check("", 1) }
+
+func (c Content) check(at string, depth int) (faults []Fault) {
+	kind := fieldsOf[c.Kind]
+	add := func(field, rule string, limit int) { faults = append(faults, Fault{at + "/" + field, rule, limit}) }
+	for _, f := range []struct {
+		name          string
+		length, limit int
+		optional      bool
+		tooLong       string
+	}{
+		{name: "text", length: len(c.Text), limit: kind.text, tooLong: "maxBytes"},
+		{name: "data", length: len(c.Data), limit: kind.data, tooLong: "maxBytes"},
+		{name: "title", length: len(c.Title), limit: kind.title, tooLong: "maxBytes"},
+		{name: "summary", length: len(c.Summary), limit: kind.summary, optional: true, tooLong: "maxBytes"},
+		{name: "messageList", length: len(c.MessageList), limit: kind.list, tooLong: "max"},
+	} {
+		switch {
+		case f.limit == 0 && f.length > 0:
+			add(f.name, "forbidden", 0)
+		case f.limit > 0 && f.length == 0 && !f.optional:
+			add(f.name, "missing", 0)
+		case f.length > f.limit:
+			add(f.name, f.tooLong, f.limit)
+		}
+	}
+	switch {
+	case kind.subType && c.SubType == nil:
+		add("subType", "missing", 0)
+	case !kind.subType && c.SubType != nil:
+		add("subType", "forbidden", 0)
+	case kind.subType && *c.SubType < 0:
+		add("subType", "min", 0)
+	case kind.subType && *c.SubType > MaxSubType:
+		add("subType", "max", MaxSubType)
+	}
+	if kind.list > 0 && depth > MaxCombineDepth {
+		add("messageList", "depth", MaxCombineDepth)
+		return faults
+	}
+	for i, quoted := range c.MessageList {
+		faults = append(faults, quoted.check(fmt.Sprintf("%s/messageList/%d", at, i), depth+1)...)
+	}
+	return faults
 }

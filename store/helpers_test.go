@@ -95,7 +95,7 @@ func (r *recorder) take() room.Change {
 func roomOf(i int) room.RoomID { return room.RoomID(fmt.Sprintf("room%d", i)) }
 
 func textDraft(text string) room.Draft {
-	return room.Draft{Kind: room.KindText, Text: text, Priority: room.PriorityMedium}
+	return room.Draft{Content: room.Content{Kind: room.KindText, Text: text}, Priority: room.PriorityMedium}
 }
 
 // newSession stores a session that lasts an hour.

@@ -24,7 +24,7 @@ import (
 func TestEveryMessageOnceInOrder(t *testing.T) {
 	t.Parallel()
 	const senders, receivers, messages = 3, 6, 80
-	p := startParlor(t, reachableFolder(t), "--member-timeout", "120s", "--log-level", "warn")
+	p := startParlor(t, reachableFolder(t), "--member-timeout", "120s", "--message-rate", "0", "--log-level", "warn")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 
@@ -62,7 +62,7 @@ func TestEveryMessageOnceInOrder(t *testing.T) {
 			wait(ctx, 5*time.Millisecond)
 		}
 		p.signal(syscall.SIGKILL)
-		p.start(t, "--member-timeout", "120s", "--log-level", "warn")
+		p.start(t, "--member-timeout", "120s", "--message-rate", "0", "--log-level", "warn")
 	}
 	reading.Wait()
 	cancel() // the senders' streams

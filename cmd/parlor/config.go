@@ -26,6 +26,7 @@ const (
 	maxDrain           = 10 * time.Minute
 	maxRoomsPerUser    = 64 // as many positions as a cursor holds
 	maxSessionsPerUser = 10_000
+	maxMessageRate     = 10_000
 	minFeedRetention   = time.Minute // a consumer that restarts takes longer than seconds
 	maxFeedRetention   = 7 * 24 * time.Hour
 )
@@ -55,6 +56,7 @@ type ServeCmd struct {
 	SameUser        string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member enters, where the room does not say: both stay (allow), the first is taken out (replace), or the second is refused (reject)."`
 	RoomsPerUser    int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 64."`
 	SessionsPerUser int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
+	MessageRate     int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a session may send, barrage apart. 0 to 10000; 0 means any number."`
 	FeedRetention   time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
 	Heartbeat       time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
 	Drain           time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
@@ -137,6 +139,9 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.SessionsPerUser < 1 || c.SessionsPerUser > maxSessionsPerUser {
 		fault("PARLOR_SESSIONS_PER_USER", "%d is outside 1 to %d", c.SessionsPerUser, maxSessionsPerUser)
+	}
+	if c.MessageRate < 0 || c.MessageRate > maxMessageRate {
+		fault("PARLOR_MESSAGE_RATE", "%d is outside 0 to %d", c.MessageRate, maxMessageRate)
 	}
 	if c.RoomsPerUser < 1 || c.RoomsPerUser > maxRoomsPerUser {
 		fault("PARLOR_ROOMS_PER_USER", "%d is outside 1 to %d", c.RoomsPerUser, maxRoomsPerUser)

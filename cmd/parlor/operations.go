@@ -77,6 +77,7 @@ func newMetrics(h *hub.Hub) *metrics {
 	counter("parlor_deliveries_total", "Events written to streams.", func(s hub.Stats) float64 { return float64(s.Delivered) })
 	counter("parlor_log_reads_total", "Reads of logs from the database, for replay.", func(s hub.Stats) float64 { return float64(s.LogReads) })
 	counter("parlor_slow_consumers_total", "Streams closed because their reader fell behind.", func(s hub.Stats) float64 { return float64(s.Slow) })
+	counter("parlor_shed_total", "Messages that are not stored and were not delivered, because the reader was behind.", func(s hub.Stats) float64 { return float64(s.Shed) })
 	return m
 }
 

@@ -134,12 +134,24 @@ func (e LeaveReason) Valid() bool {
 
 // Defines values for MessageKind.
 const (
-	Text MessageKind = "text"
+	Barrage MessageKind = "barrage"
+	Combine MessageKind = "combine"
+	Command MessageKind = "command"
+	Custom  MessageKind = "custom"
+	Text    MessageKind = "text"
 )
 
 // Valid indicates whether the value is a known member of the MessageKind enum.
 func (e MessageKind) Valid() bool {
 	switch e {
+	case Barrage:
+		return true
+	case Combine:
+		return true
+	case Command:
+		return true
+	case Custom:
+		return true
 	case Text:
 		return true
 	default:
@@ -194,6 +206,7 @@ const (
 	ProblemCodeTokenExpired          ProblemCode = "token_expired"
 	ProblemCodeTokenInvalid          ProblemCode = "token_invalid"
 	ProblemCodeTokenUserMismatch     ProblemCode = "token_user_mismatch"
+	ProblemCodeTooManyMessages       ProblemCode = "too_many_messages"
 	ProblemCodeTooManyRooms          ProblemCode = "too_many_rooms"
 	ProblemCodeUnauthenticated       ProblemCode = "unauthenticated"
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
@@ -252,6 +265,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeTokenInvalid:
 		return true
 	case ProblemCodeTokenUserMismatch:
+		return true
+	case ProblemCodeTooManyMessages:
 		return true
 	case ProblemCodeTooManyRooms:
 		return true
@@ -428,18 +443,9 @@ func (e SessionState) Valid() bool {
 
 // AdminSendMessageRequest defines model for AdminSendMessageRequest.
 type AdminSendMessageRequest struct {
+	// Message Which fields a message has, its `kind` says; others are refused (`forbidden`).
 	Message SendMessageRequest `json:"message"`
-	Sender  struct {
-		// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
-		//
-		// Example: alice
-		UserID UserID `json:"userID"`
-
-		// UserName Shown to people; up to 256 bytes.
-		//
-		// Example: Alice
-		UserName *UserName `json:"userName,omitempty"`
-	} `json:"sender"`
+	Sender  SenderRequest      `json:"sender"`
 }
 
 // AttributesAction defines model for AttributesAction.
@@ -766,12 +772,19 @@ type MemberListReply struct {
 // Example: 30
 type MemberTimeout = int
 
-// Message defines model for Message.
+// Message A message of a kind that is not stored has no `seq`.
 type Message struct {
-	ClientMessageID *string            `json:"clientMessageID,omitempty"`
-	ExtendedData    *string            `json:"extendedData,omitempty"`
-	Kind            MessageKind        `json:"kind"`
-	MessageID       openapi_types.UUID `json:"messageID"`
+	ClientMessageID *string `json:"clientMessageID,omitempty"`
+	Data            *[]byte `json:"data,omitempty"`
+	ExtendedData    *string `json:"extendedData,omitempty"`
+
+	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
+	// text that flies by; not stored, not limited in rate, and the first to be
+	// shed where a reader is behind. `custom`: text that only the application
+	// reads, with a `subType`. `combine`: a bundle of messages.
+	Kind        MessageKind        `json:"kind"`
+	MessageID   openapi_types.UUID `json:"messageID"`
+	MessageList *[]QuotedMessage   `json:"messageList,omitempty"`
 
 	// Priority What is shed first when a stream cannot keep up. A stored message is never shed.
 	Priority Priority `json:"priority"`
@@ -788,11 +801,19 @@ type Message struct {
 	SentAt Timestamp `json:"sentAt"`
 
 	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
-	Seq  Seq    `json:"seq"`
-	Text string `json:"text"`
+	Seq *Seq `json:"seq,omitempty"`
+
+	// SubType Of `custom`; the application's own kind.
+	SubType *SubType `json:"subType,omitempty"`
+	Summary *string  `json:"summary,omitempty"`
+	Text    *string  `json:"text,omitempty"`
+	Title   *string  `json:"title,omitempty"`
 }
 
-// MessageKind defines model for MessageKind.
+// MessageKind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
+// text that flies by; not stored, not limited in rate, and the first to be
+// shed where a reader is behind. `custom`: text that only the application
+// reads, with a `subType`. `combine`: a bundle of messages.
 type MessageKind string
 
 // MessageListReply defines model for MessageListReply.
@@ -803,6 +824,7 @@ type MessageListReply struct {
 
 // MessageReply defines model for MessageReply.
 type MessageReply struct {
+	// Message A message of a kind that is not stored has no `seq`.
 	Message Message `json:"message"`
 }
 
@@ -852,6 +874,66 @@ type Problem struct {
 
 // ProblemCode Stable; made for programs.
 type ProblemCode string
+
+// QuotedMessage defines model for QuotedMessage.
+type QuotedMessage struct {
+	Data *[]byte `json:"data,omitempty"`
+
+	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
+	// text that flies by; not stored, not limited in rate, and the first to be
+	// shed where a reader is behind. `custom`: text that only the application
+	// reads, with a `subType`. `combine`: a bundle of messages.
+	Kind        MessageKind      `json:"kind"`
+	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
+	Sender      User             `json:"sender"`
+
+	// SentAt RFC 3339, UTC, to the millisecond.
+	//
+	// Example: 2026-11-21T15:00:00.25Z
+	SentAt Timestamp `json:"sentAt"`
+
+	// SubType Of `custom`; the application's own kind.
+	SubType *SubType `json:"subType,omitempty"`
+	Summary *string  `json:"summary,omitempty"`
+	Text    *string  `json:"text,omitempty"`
+	Title   *string  `json:"title,omitempty"`
+}
+
+// QuotedMessageRequest A message as the sender quotes it. The server does not know whether it was ever said.
+//
+// Example: {"kind":"text","sender":{"userID":"alice","userName":"Alice"},"sentAt":"2026-11-21T15:00:00Z","text":"Good morning"}
+type QuotedMessageRequest struct {
+	// Data Of `command`, in base64; 1 to 5,120 bytes when decoded.
+	Data *[]byte `json:"data,omitempty"`
+
+	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
+	// text that flies by; not stored, not limited in rate, and the first to be
+	// shed where a reader is behind. `custom`: text that only the application
+	// reads, with a `subType`. `combine`: a bundle of messages.
+	Kind MessageKind `json:"kind"`
+
+	// MessageList Of `combine`; 1 to 100 messages, and at most three levels of them in each other.
+	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
+	Sender      SenderRequest           `json:"sender"`
+
+	// SentAt RFC 3339, UTC, to the millisecond.
+	//
+	// Example: 2026-11-21T15:00:00.25Z
+	SentAt Timestamp `json:"sentAt"`
+
+	// SubType Of `custom`; the application's own kind.
+	SubType *SubType `json:"subType,omitempty"`
+
+	// Summary Of `combine`; up to 1,024 bytes.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text Of `text` and `custom`, 1 to 32,768 bytes, and of `barrage`, 1 to
+	// 5,120 bytes.
+	Text *string `json:"text,omitempty"`
+
+	// Title Of `combine`; 1 to 256 bytes.
+	Title *string `json:"title,omitempty"`
+}
 
 // ReconnectEvent The server is going away or cannot answer; reconnect after this time.
 type ReconnectEvent struct {
@@ -1131,7 +1213,7 @@ type RoomMemberLeftEvent struct {
 	Seq Seq `json:"seq"`
 }
 
-// RoomMessageReceivedEvent defines model for RoomMessageReceivedEvent.
+// RoomMessageReceivedEvent Without `seq` and `id:` where the message is of a kind that is not stored.
 type RoomMessageReceivedEvent struct {
 	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
 	Generation  Generation `json:"generation"`
@@ -1143,7 +1225,7 @@ type RoomMessageReceivedEvent struct {
 	RoomID RoomID `json:"roomID"`
 
 	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
-	Seq Seq `json:"seq"`
+	Seq *Seq `json:"seq,omitempty"`
 }
 
 // RoomName Shown to people; up to 64 bytes.
@@ -1226,20 +1308,55 @@ type RoomStateEvent string
 // Example: allow
 type SameUser string
 
-// SendMessageRequest defines model for SendMessageRequest.
+// SendMessageRequest Which fields a message has, its `kind` says; others are refused (`forbidden`).
 type SendMessageRequest struct {
-	// ClientMessageID The caller's own ID, which makes a retry safe; up to 64 bytes.
+	// ClientMessageID The caller's own ID, which makes a retry of a stored kind safe; up to
+	// 64 bytes.
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
 
+	// Data Of `command`, in base64; 1 to 5,120 bytes when decoded.
+	Data *[]byte `json:"data,omitempty"`
+
 	// ExtendedData Travels along with the message; up to 1,024 bytes.
-	ExtendedData *string     `json:"extendedData,omitempty"`
-	Kind         MessageKind `json:"kind"`
+	ExtendedData *string `json:"extendedData,omitempty"`
+
+	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
+	// text that flies by; not stored, not limited in rate, and the first to be
+	// shed where a reader is behind. `custom`: text that only the application
+	// reads, with a `subType`. `combine`: a bundle of messages.
+	Kind MessageKind `json:"kind"`
+
+	// MessageList Of `combine`; 1 to 100 messages, and at most three levels of them in each other.
+	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
 
 	// Priority What is shed first when a stream cannot keep up. A stored message is never shed.
 	Priority *Priority `json:"priority,omitempty"`
 
-	// Text 1 to 32,768 bytes.
-	Text string `json:"text"`
+	// SubType Of `custom`; the application's own kind.
+	SubType *SubType `json:"subType,omitempty"`
+
+	// Summary Of `combine`; up to 1,024 bytes.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text Of `text` and `custom`, 1 to 32,768 bytes, and of `barrage`, 1 to
+	// 5,120 bytes.
+	Text *string `json:"text,omitempty"`
+
+	// Title Of `combine`; 1 to 256 bytes.
+	Title *string `json:"title,omitempty"`
+}
+
+// SenderRequest defines model for SenderRequest.
+type SenderRequest struct {
+	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+
+	// UserName Shown to people; up to 256 bytes.
+	//
+	// Example: Alice
+	UserName *UserName `json:"userName,omitempty"`
 }
 
 // Seq The event's place in the log of its room's life, counted from 1 without gaps.
@@ -1302,6 +1419,9 @@ type SessionReadyEvent struct {
 type SessionReply struct {
 	Session Session `json:"session"`
 }
+
+// SubType Of `custom`; the application's own kind.
+type SubType = int
 
 // SwitchRoomRequest defines model for SwitchRoomRequest.
 type SwitchRoomRequest struct {
@@ -1475,6 +1595,9 @@ type RoomNotFound = Problem
 
 // TokenRefused RFC 9457.
 type TokenRefused = Problem
+
+// TooManyMessages RFC 9457.
+type TooManyMessages = Problem
 
 // Unauthenticated RFC 9457.
 type Unauthenticated = Problem
@@ -1897,7 +2020,7 @@ type ClientInterface interface {
 	// EventSource never comes back from any other status than 200.
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the
-	// event carries an `id:`.
+	// event carries an `id:`: always, never, or where it is `stored`.
 	//
 	// Corresponds with GET /v1/events (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2081,9 +2204,14 @@ type ClientInterface interface {
 	// SendRoomMessageWithBody Say something in a room
 	//
 	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. Retry safely with a `clientMessageID`: the same ID with
-	// the same body is answered with the message already stored; with another
-	// body it is refused (`client_message_id_reused`).
+	// own included. 202 means on its way to those who listen now: kinds that
+	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+	// same ID with the same body is answered with the message already stored;
+	// with another body it is refused (`client_message_id_reused`).
+	//
+	// A session sends so many messages a second, barrage apart, as
+	// `RateLimit-Policy` says; sending again what is stored already is never
+	// too much.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2093,9 +2221,14 @@ type ClientInterface interface {
 	// SendRoomMessage Say something in a room
 	//
 	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. Retry safely with a `clientMessageID`: the same ID with
-	// the same body is answered with the message already stored; with another
-	// body it is refused (`client_message_id_reused`).
+	// own included. 202 means on its way to those who listen now: kinds that
+	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+	// same ID with the same body is answered with the message already stored;
+	// with another body it is refused (`client_message_id_reused`).
+	//
+	// A session sends so many messages a second, barrage apart, as
+	// `RateLimit-Policy` says; sending again what is stored already is never
+	// too much.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2572,7 +2705,7 @@ func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID S
 // EventSource never comes back from any other status than 200.
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the
-// event carries an `id:`.
+// event carries an `id:`: always, never, or where it is `stored`.
 //
 // Corresponds with GET /v1/events (the `StreamEvents` operationId).
 func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2946,9 +3079,14 @@ func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *Li
 // SendRoomMessageWithBody Say something in a room
 //
 // 201 means stored: every member's stream will deliver it, the sender's
-// own included. Retry safely with a `clientMessageID`: the same ID with
-// the same body is answered with the message already stored; with another
-// body it is refused (`client_message_id_reused`).
+// own included. 202 means on its way to those who listen now: kinds that
+// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+// same ID with the same body is answered with the message already stored;
+// with another body it is refused (`client_message_id_reused`).
+//
+// A session sends so many messages a second, barrage apart, as
+// `RateLimit-Policy` says; sending again what is stored already is never
+// too much.
 //
 // Takes any type of body and a specified content type.
 //
@@ -2968,9 +3106,14 @@ func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, con
 // SendRoomMessage Say something in a room
 //
 // 201 means stored: every member's stream will deliver it, the sender's
-// own included. Retry safely with a `clientMessageID`: the same ID with
-// the same body is answered with the message already stored; with another
-// body it is refused (`client_message_id_reused`).
+// own included. 202 means on its way to those who listen now: kinds that
+// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+// same ID with the same body is answered with the message already stored;
+// with another body it is refused (`client_message_id_reused`).
+//
+// A session sends so many messages a second, barrage apart, as
+// `RateLimit-Policy` says; sending again what is stored already is never
+// too much.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5296,7 +5439,7 @@ type ClientWithResponsesInterface interface {
 	// EventSource never comes back from any other status than 200.
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the
-	// event carries an `id:`.
+	// event carries an `id:`: always, never, or where it is `stored`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5498,9 +5641,14 @@ type ClientWithResponsesInterface interface {
 	// SendRoomMessageWithBodyWithResponse Say something in a room
 	//
 	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. Retry safely with a `clientMessageID`: the same ID with
-	// the same body is answered with the message already stored; with another
-	// body it is refused (`client_message_id_reused`).
+	// own included. 202 means on its way to those who listen now: kinds that
+	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+	// same ID with the same body is answered with the message already stored;
+	// with another body it is refused (`client_message_id_reused`).
+	//
+	// A session sends so many messages a second, barrage apart, as
+	// `RateLimit-Policy` says; sending again what is stored already is never
+	// too much.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -5510,9 +5658,14 @@ type ClientWithResponsesInterface interface {
 	// SendRoomMessageWithResponse Say something in a room
 	//
 	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. Retry safely with a `clientMessageID`: the same ID with
-	// the same body is answered with the message already stored; with another
-	// body it is refused (`client_message_id_reused`).
+	// own included. 202 means on its way to those who listen now: kinds that
+	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+	// same ID with the same body is answered with the message already stored;
+	// with another body it is refused (`client_message_id_reused`).
+	//
+	// A session sends so many messages a second, barrage apart, as
+	// `RateLimit-Policy` says; sending again what is stored already is never
+	// too much.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6521,6 +6674,8 @@ type AdminSendMessageResponse struct {
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *MessageReply
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *MessageReply
 	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationproblemJSON400 *InvalidRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
@@ -6544,6 +6699,11 @@ type AdminSendMessageResponse struct {
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
 func (r AdminSendMessageResponse) GetJSON201() *MessageReply {
 	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r AdminSendMessageResponse) GetJSON202() *MessageReply {
+	return r.JSON202
 }
 
 // GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
@@ -8201,6 +8361,13 @@ func (r ListRoomMessagesResponse) ContentType() string {
 	return ""
 }
 
+// SendRoomMessageResponse429Headers the declared response headers of an HTTP 429 response for SendRoomMessage
+type SendRoomMessageResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // SendRoomMessageResponse503Headers the declared response headers of an HTTP 503 response for SendRoomMessage
 type SendRoomMessageResponse503Headers struct {
 	RetryAfter *int
@@ -8211,6 +8378,8 @@ type SendRoomMessageResponse struct {
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *MessageReply
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *MessageReply
 	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationproblemJSON400 *InvalidRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
@@ -8225,8 +8394,12 @@ type SendRoomMessageResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooManyMessages
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *SendRoomMessageResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *SendRoomMessageResponse503Headers
 }
@@ -8234,6 +8407,11 @@ type SendRoomMessageResponse struct {
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
 func (r SendRoomMessageResponse) GetJSON201() *MessageReply {
 	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SendRoomMessageResponse) GetJSON202() *MessageReply {
+	return r.JSON202
 }
 
 // GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
@@ -8269,6 +8447,11 @@ func (r SendRoomMessageResponse) GetApplicationproblemJSON413() *BodyTooLarge {
 // GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
 func (r SendRoomMessageResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
 	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SendRoomMessageResponse) GetApplicationproblemJSON429() *TooManyMessages {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -9153,7 +9336,7 @@ func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, u
 // EventSource never comes back from any other status than 200.
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the
-// event carries an `id:`.
+// event carries an `id:`: always, never, or where it is `stored`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9469,9 +9652,14 @@ func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, 
 // SendRoomMessageWithBodyWithResponse Say something in a room
 //
 // 201 means stored: every member's stream will deliver it, the sender's
-// own included. Retry safely with a `clientMessageID`: the same ID with
-// the same body is answered with the message already stored; with another
-// body it is refused (`client_message_id_reused`).
+// own included. 202 means on its way to those who listen now: kinds that
+// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+// same ID with the same body is answered with the message already stored;
+// with another body it is refused (`client_message_id_reused`).
+//
+// A session sends so many messages a second, barrage apart, as
+// `RateLimit-Policy` says; sending again what is stored already is never
+// too much.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -9487,9 +9675,14 @@ func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Co
 // SendRoomMessageWithResponse Say something in a room
 //
 // 201 means stored: every member's stream will deliver it, the sender's
-// own included. Retry safely with a `clientMessageID`: the same ID with
-// the same body is answered with the message already stored; with another
-// body it is refused (`client_message_id_reused`).
+// own included. 202 means on its way to those who listen now: kinds that
+// are not stored. Retry a stored kind safely with a `clientMessageID`: the
+// same ID with the same body is answered with the message already stored;
+// with another body it is refused (`client_message_id_reused`).
+//
+// A session sends so many messages a second, barrage apart, as
+// `RateLimit-Policy` says; sending again what is stored already is never
+// too much.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10489,6 +10682,13 @@ func ParseAdminSendMessageResponse(rsp *http.Response) (*AdminSendMessageRespons
 			return nil, err
 		}
 		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest MessageReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
 		var dest InvalidRequest
@@ -12033,6 +12233,13 @@ func ParseSendRoomMessageResponse(rsp *http.Response) (*SendRoomMessageResponse,
 		}
 		response.JSON201 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest MessageReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
 		var dest InvalidRequest
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12082,6 +12289,13 @@ func ParseSendRoomMessageResponse(rsp *http.Response) (*SendRoomMessageResponse,
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyMessages
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12092,6 +12306,30 @@ func ParseSendRoomMessageResponse(rsp *http.Response) (*SendRoomMessageResponse,
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers SendRoomMessageResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers SendRoomMessageResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {

@@ -273,7 +273,8 @@ export class Parlor {
       case 'roomMessageReceived':
       case 'roomAttributesUpdated':
       case 'roomMemberAttributesUpdated':
-        if (!this.#seen.take(event.data.generation, event.data.seq)) return;
+        // What is not stored has no seq, and never comes twice.
+        if (event.data.seq !== undefined && !this.#seen.take(event.data.generation, event.data.seq)) return;
         break;
       case 'tokenWillExpire':
         this.#renewUntil(Date.now() + event.data.secondsLeft * 1000);

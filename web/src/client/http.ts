@@ -14,7 +14,7 @@ const LONGEST_PAUSE = 5_000;
 export interface CallOptions {
   /**
    * Whether repeating the call does no harm. It is then repeated for up to 30 s
-   * while the server cannot be reached or says 502, 503 or 504. Reading is
+   * while the server cannot be reached or says 429, 502, 503 or 504. Reading is
    * always repeatable.
    */
   repeatable?: boolean;

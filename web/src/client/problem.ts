@@ -35,7 +35,7 @@ export class ParlorError extends Error {
 
   /** Whether the same call may well succeed a little later. */
   get temporary(): boolean {
-    return this.code === 'network_error' || [502, 503, 504].includes(this.status);
+    return this.code === 'network_error' || [429, 502, 503, 504].includes(this.status);
   }
 }
 

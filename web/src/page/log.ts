@@ -49,10 +49,11 @@ export class Log {
     const at = new Date(message.sentAt);
     const sender = make('span', { class: 'sender' }, message.sender.userName);
     const heading = make('p', { class: 'heading' }, sender, timeOf(at));
-    const bubble = make('p', { class: 'bubble', title: at.toLocaleString() }, message.text);
+    const words = message.text ?? message.title ?? `(${message.kind})`;
+    const bubble = make('p', { class: 'bubble', title: at.toLocaleString() }, words);
     const content = make('div', { class: 'content' }, heading, bubble);
     const element = make('li', { class: mine ? 'message mine' : 'message' });
-    this.#insert({ seq: message.seq, at, senderID: message.sender.userID, element }, avatar(message.sender), content);
+    this.#insert({ seq: message.seq ?? 0, at, senderID: message.sender.userID, element }, avatar(message.sender), content);
   }
 
   /** Shows what happened in the room. */

@@ -208,7 +208,8 @@ export class RoomView {
         }
       }),
       parlor.on('roomMessageReceived', (event) => {
-        if (!ours(event)) return;
+        const { seq } = event;
+        if (seq === undefined || !ours({ ...event, seq })) return; // this page keeps what is stored
         for (const message of event.messageList) {
           this.#log.addMessage(message);
           if (message.sender.userID === parlor.userID) this.#outbox.sent(message);

@@ -1,0 +1,97 @@
+package hub
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"parlor/room"
+)
+
+// plug is a sink that takes nothing until it is pulled.
+type plug struct {
+	pulled bool
+	took   []byte
+}
+
+func (p *plug) write(b []byte) (int, error) {
+	if !p.pulled {
+		return 0, nil
+	}
+	p.took = append(p.took, b...)
+	return len(b), nil
+}
+
+func (p *plug) close() {}
+
+// TestWhatIsShedFirst fills the queue of a stream that takes nothing, step by
+// step, and looks at which messages still find a place in it.
+func TestWhatIsShedFirst(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, overServe, Options{Workers: 1})
+	s.join("alice", 1)
+	s.post(1, 1)
+	stream := s.open("alice")
+	out := &plug{pulled: true}
+	started := make(chan struct{})
+	start := s.attach("alice", cursorAt(1, 1))
+	stream.worker.do(func() {
+		stream.start(start, out)
+		close(started)
+	})
+	<-started
+	s.eventually("the stream is live", func() bool {
+		live := make(chan bool)
+		stream.worker.do(func() { live <- len(stream.follows) == 1 && stream.follows[0].live })
+		return <-live
+	})
+	frame := func(kind room.MessageKind, priority room.Priority) *Frame {
+		m := room.Message{Content: room.Content{Kind: kind, Text: "x"}, Priority: priority}
+		f, err := encodeEvent(room.Event{Room: "r", Generation: 1, Body: room.MessagesReceived{MessageList: []room.Message{m}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	kinds := []room.MessageKind{room.KindBarrage, room.KindCommand}
+	priorities := []room.Priority{room.PriorityLow, room.PriorityMedium, room.PriorityHigh}
+	// taken is which messages find a place behind so many stored events.
+	taken := func(queued int) (taken []string) {
+		done := make(chan struct{})
+		stream.worker.do(func() {
+			defer close(done)
+			out.pulled = false
+			stream.rest = []byte("x")
+			for _, kind := range kinds {
+				for _, priority := range priorities {
+					stream.queue = slices.Repeat([]*Frame{{Log: 1, Seq: 2, id: true, data: []byte("x")}}, queued)
+					stream.hear(1, frame(kind, priority))
+					if len(stream.queue) > queued {
+						taken = append(taken, fmt.Sprint(kind, " ", priority))
+					}
+				}
+			}
+			stream.queue, stream.rest = nil, nil
+		})
+		<-done
+		return taken
+	}
+	const eighth = maxQueued / 8
+	for queued, want := range map[int][]string{
+		0:            {"barrage low", "barrage medium", "barrage high", "command low", "command medium", "command high"},
+		1:            {"barrage medium", "barrage high", "command low", "command medium", "command high"},
+		eighth + 1:   {"barrage high", "command low", "command medium", "command high"},
+		2*eighth + 1: {"command medium", "command high"},
+		3*eighth + 1: {"command high"},
+		4 * eighth:   {"command high"},
+		4*eighth + 1: nil,
+		maxQueued:    nil,
+	} {
+		if got := taken(queued); !slices.Equal(got, want) {
+			t.Errorf("behind %d events: %q, want %q", queued, got, want)
+		}
+	}
+	if shed := s.Stats().Shed; shed != 0+1+2+4+5+5+6+6 {
+		t.Errorf("%d were counted as shed", shed)
+	}
+}
