@@ -33,7 +33,9 @@ export class Server {
   /** Starts the server and waits until it says that it is ready. */
   async start(): Promise<void> {
     const listen = `127.0.0.1:${this.#port}`;
-    const options = ['--data', this.#data, '--listen', listen, '--ops-listen', '', '--member-timeout', '5s'];
+    // The tests type faster than people do.
+    const pace = ['--member-timeout', '5s', '--message-rate', '1000'];
+    const options = ['--data', this.#data, '--listen', listen, '--ops-listen', '', ...pace];
     const started = spawn(binary(), ['serve', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
     this.#output = '';
