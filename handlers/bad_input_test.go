@@ -389,6 +389,16 @@ func TestBadQueries(t *testing.T) {
 			alice.call("GET", roomPath("lobby", path+"?"+query), nil).invalid("query/"+name, rule)
 		}
 	}
+	for query, want := range map[string]string{
+		"lastEventID=1": "lastEventID unknown", "last_event_id=1&last_event_id=2": "last_event_id duplicate", "x": "x unknown",
+	} {
+		name, rule, _ := strings.Cut(want, " ")
+		alice.call("GET", "/v1/events?"+query, nil).invalid("query/"+name, rule)
+	}
+	for _, path := range []string{"/members", "/member-attributes"} {
+		alice.call("GET", roomPath("lobby", path+"?userID=a&limit=1"), nil).invalid("query/limit", "exclusive")
+		alice.call("GET", roomPath("lobby", path+"?userID=a&cursor=MS5hbGljZQ"), nil).invalid("query/cursor", "exclusive")
+	}
 	p := alice.call("GET", roomPath("lobby", "/messages?limit=0&before=x"), nil).refused(http.StatusBadRequest, "invalid_request")
 	if len(p.Errors) != 2 {
 		t.Errorf("two faults are told as %+v", p.Errors)

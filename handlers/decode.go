@@ -308,6 +308,15 @@ func (q *query) integer(name string, least, most, otherwise int64) int64 {
 	return n
 }
 
+// apart refuses parameters that mean nothing beside another one.
+func (q *query) apart(name string, others ...string) {
+	for _, other := range others {
+		if q.has(name) && q.has(other) {
+			q.fault(other, "exclusive", "cannot stand together with "+name)
+		}
+	}
+}
+
 // text is a text of at most so many bytes, empty where it is absent.
 func (q *query) text(name string, maxBytes int) string {
 	text := q.values.Get(name)

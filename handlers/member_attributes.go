@@ -34,6 +34,7 @@ func (a *api) listMemberAttributes(w http.ResponseWriter, r *http.Request, sessi
 	limit := int(q.integer("limit", 1, maxMemberAttributesPage, defaultMemberAttributesPage))
 	after := q.memberCursor("cursor")
 	users := q.userIDs("userID")
+	q.apart("userID", "limit", "cursor")
 	if err := q.err(); err != nil {
 		return err
 	}

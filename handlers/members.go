@@ -35,6 +35,7 @@ func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() 
 	limit := int(q.integer("limit", 1, maxMemberPage, defaultMemberPage))
 	after := q.memberCursor("cursor")
 	users := q.userIDs("userID")
+	q.apart("userID", "limit", "cursor")
 	if err := q.err(); err != nil {
 		return err
 	}

@@ -158,9 +158,7 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	before := room.Seq(q.integer("before", 1, maxSafeInteger, math.MaxInt64))
 	after := room.Seq(q.integer("after", 0, maxSafeInteger, 0))
 	limit := int(q.integer("limit", 1, maxMessagePage, defaultMessagePage))
-	if q.has("before") && q.has("after") {
-		q.fault("after", "exclusive", "cannot stand together with before")
-	}
+	q.apart("before", "after")
 	if err := q.err(); err != nil {
 		return err
 	}

@@ -1643,7 +1643,7 @@ type AdminListMembersParams struct {
 	// Cursor The `nextCursor` of the page before.
 	Cursor *MemberPage `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// UserID Look up these users instead of listing a page.
+	// UserID Look up these users instead of listing a page. Not together with `limit` or `cursor`.
 	UserID *MemberLookup `form:"userID,omitempty" json:"userID,omitempty"`
 }
 
@@ -1693,7 +1693,7 @@ type ListMemberAttributesParams struct {
 	// Cursor The `nextCursor` of the page before.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// UserID Look up these users instead of listing a page.
+	// UserID Look up these users instead of listing a page. Not together with `limit` or `cursor`.
 	UserID *[]UserID `form:"userID,omitempty" json:"userID,omitempty"`
 }
 
@@ -1705,7 +1705,7 @@ type ListMembersParams struct {
 	// Cursor The `nextCursor` of the page before.
 	Cursor *MemberPage `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// UserID Look up these users instead of listing a page.
+	// UserID Look up these users instead of listing a page. Not together with `limit` or `cursor`.
 	UserID *MemberLookup `form:"userID,omitempty" json:"userID,omitempty"`
 }
 
@@ -7093,6 +7093,8 @@ type StreamEventsResponse503Headers struct {
 type StreamEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -7101,6 +7103,11 @@ type StreamEventsResponse struct {
 	Headers200 *StreamEventsResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *StreamEventsResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r StreamEventsResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
 }
 
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
@@ -11049,6 +11056,13 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 	}
 
 	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
 		var dest Unauthenticated
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
