@@ -102,15 +102,17 @@ func (m *model) settle() {
 	}
 }
 
-// bring reads all that a stream has to bring, and nothing else. A fence is sent
-// after it: what the session itself was told of is before that, while a log may
-// still have to be read.
+// bring reads all that a stream has to bring, and nothing else. Fences are sent
+// after it: what the session itself was told of is before the first, and what
+// its logs got before the second, unless they have to be read from the database.
 func (m *model) bring(s *seat) {
-	fenced := s.ends
-	if !fenced {
+	fences := 2
+	if s.ends {
+		fences = 0
+	} else {
 		m.hub.Notify(s.client.SessionID, room.TokenWillExpire{})
 	}
-	for !fenced || s.lacks() != "" {
+	for fences > 0 || s.lacks() != "" {
 		e, ok := m.next(s)
 		switch {
 		case !ok:
@@ -120,7 +122,9 @@ func (m *model) bring(s *seat) {
 			if len(s.told) > 0 {
 				m.t.Fatalf("%s lacks %s", s.name, s.lacks())
 			}
-			fenced = true
+			if fences--; fences > 0 {
+				m.hub.Notify(s.client.SessionID, room.TokenWillExpire{})
+			}
 		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived)}, e.Type):
 			s.skip("")
 			m.bringLog(s, e)
