@@ -234,12 +234,16 @@ func (w *world) detach(v *visitor) {
 func (w *world) sweepUp() {
 	w.sweeps++
 	w.sweep = w.sweeps
+	overdue := make(map[*life][]*visitor)
 	for _, v := range w.visitors {
-		for _, l := range lives(v.from) {
+		for l := range v.from {
 			if !v.online && v.detachedAt+l.Config.MemberTimeout.Duration() <= w.now {
-				w.takeOut(l, []*visitor{v}, "timedOut", "")
+				overdue[l] = append(overdue[l], v)
 			}
 		}
+	}
+	for _, l := range lives(overdue) {
+		w.takeOut(l, overdue[l], "timedOut", "")
 	}
 	maps.DeleteFunc(w.rooms, func(_ room.RoomID, l *life) bool {
 		return !l.DestroyAt.IsZero() && !l.DestroyAt.After(w.instant())

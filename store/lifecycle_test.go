@@ -180,3 +180,36 @@ func TestOldestSessionMakesPlaceForTheNewest(t *testing.T) {
 		}
 	}
 }
+
+// TestOneSweepServesMany: a room whose network went away, and as many rooms that
+// are due, do not wait for their turn.
+func TestOneSweepServesMany(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	const many = 450
+	ids := make([]room.RoomID, 0, many)
+	for i, s := range crowd(t, f, "hall", 0, many) {
+		id := roomOf(i)
+		delay := room.Blueprint{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}
+		if _, err := f.CreateRoom(t.Context(), s.ID, id, delay); err != nil {
+			t.Fatal(err)
+		}
+		leave(t, f, s, id)
+		ids = append(ids, id)
+	}
+	f.clock.advance(room.DefaultMemberTimeout)
+	f.heard.take()
+	sweep(t, f)
+	if c := f.heard.take(); len(c.Departures) != many {
+		t.Errorf("%d of %d sessions timed out", len(c.Departures), many)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n != 0 {
+		t.Errorf("%d of %d rooms are still there", n, len(ids)+1)
+	}
+	checkInvariants(t, f)
+	f.clock.advance(store.DefaultFeedRetention + time.Second)
+	sweep(t, f)
+	if n := query[int](t, f, "SELECT (SELECT count(*) FROM rooms) + (SELECT count(*) FROM events)"); n != 0 {
+		t.Errorf("%d rows are still there", n)
+	}
+}

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,7 +69,11 @@ func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]ro
 		if err != nil {
 			return room.Change{}, err
 		}
-		c, err := leaveRooms(ctx, tx, []room.SessionID{who.ID}, nil, room.ReasonLeft, "", now)
+		stays, err := staysWhere(ctx, tx, "a.session_id = $1", who.ID)
+		if err != nil {
+			return room.Change{}, err
+		}
+		c, err := leaveRooms(ctx, tx, stays, room.ReasonLeft, "", now)
 		left = make([]room.RoomID, 0, len(c.Departures)) // anew with each try
 		for _, d := range c.Departures {
 			left = append(left, d.Room)
@@ -90,7 +96,7 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 		if err != nil {
 			return c, err
 		}
-		if c, err = leaveRooms(ctx, tx, []room.SessionID{who.ID}, []room.Generation{r.Generation}, room.ReasonLeft, "", now); err != nil {
+		if c, err = leaveRooms(ctx, tx, []stay{{who.ID, r.Generation}}, room.ReasonLeft, "", now); err != nil {
 			return c, err
 		}
 		if len(c.Departures) == 0 {
@@ -100,23 +106,47 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 	})
 }
 
-// leaveRooms takes sessions, whose rows the transaction holds, out of those of
-// the rooms that they are in; nil means out of all. It goes room by room, because
-// that is the order of the locks.
-func leaveRooms(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, rooms []room.Generation, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
-	locked, err := lockRoomsWhere(ctx, tx, `r.generation IN (
-		SELECT generation FROM attendances WHERE session_id = ANY ($1) AND ($2::bigint[] IS NULL OR generation = ANY ($2)))`,
-		sessions, rooms)
+// stay is a session in a room.
+type stay struct {
+	session room.SessionID
+	room    room.Generation
+}
+
+// staysWhere reads stays of sessions whose rows the transaction holds: nobody
+// adds to them meanwhile. The condition is on attendances a, sessions s and rooms
+// r.
+func staysWhere(ctx context.Context, tx pgx.Tx, condition string, args ...any) ([]stay, error) {
+	rows, err := tx.Query(ctx, `SELECT a.session_id, a.generation
+		FROM attendances a JOIN sessions s USING (session_id) JOIN rooms r USING (generation) WHERE `+condition, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (stay, error) {
+		var st stay
+		err := row.Scan(&st.session, &st.room)
+		return st, err
+	})
+}
+
+// leaveRooms ends stays of sessions whose rows the transaction holds. It goes
+// room by room, because that is the order of the locks.
+func leaveRooms(ctx context.Context, tx pgx.Tx, stays []stay, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+	sessions := make(map[room.Generation][]room.SessionID)
+	for _, st := range stays {
+		sessions[st.room] = append(sessions[st.room], st.session)
+	}
+	locked, err := lockRoomsWhere(ctx, tx, "r.generation = ANY ($1)", slices.Collect(maps.Keys(sessions)))
 	if err != nil {
 		return room.Change{}, err
 	}
 	var c room.Change
 	for _, r := range locked {
-		r, told, err := announceLast(ctx, tx, r, len(sessions), now)
+		leaving := sessions[r.Generation]
+		r, told, err := announceLast(ctx, tx, r, len(leaving), now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		l, err := leavers(ctx, tx, r, bySession, sessions)
+		l, err := leavers(ctx, tx, r, bySession, leaving)
 		if err != nil {
 			return room.Change{}, err
 		}

@@ -217,7 +217,11 @@ func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reas
 	if len(sessions) == 0 {
 		return room.Change{}, nil
 	}
-	c, err := leaveRooms(ctx, tx, sessions, nil, reason.LeaveReason(), note, now)
+	stays, err := staysWhere(ctx, tx, "a.session_id = ANY ($1)", sessions)
+	if err != nil {
+		return room.Change{}, err
+	}
+	c, err := leaveRooms(ctx, tx, stays, reason.LeaveReason(), note, now)
 	if err != nil {
 		return room.Change{}, err
 	}

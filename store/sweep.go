@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,11 +11,17 @@ import (
 )
 
 const (
-	// sweepBatch bounds one look for sessions that are due.
+	// sweepBatch bounds how many sessions or rooms that are due one transaction
+	// holds.
 	sweepBatch = 200
-	// purgeBatch bounds how many events of a destroyed room one transaction
-	// deletes, so that writers never wait for a purge.
+	// sweepBatches bounds one look for each of them, so that none keeps the others
+	// waiting.
+	sweepBatches = 20
+	// purgeBatch bounds how many events of destroyed rooms one transaction
+	// deletes, and purgeRooms how many rooms, so that writers never wait for a
+	// purge.
 	purgeBatch = 5000
+	purgeRooms = 200
 	// purgeBatches bounds the purging of one sweep.
 	purgeBatches = 50
 	// endedKept is how long an ended session's row can still say why it ended.
@@ -61,60 +66,61 @@ func (s *Store) Sweep(ctx context.Context) error {
 }
 
 // due is a kind of session that something must happen to: the condition that
-// finds it, and what happens, in a transaction that holds its row.
+// finds it at the instant $1, and what happens, in a transaction that holds the
+// rows.
 type due struct {
 	condition string
-	act       func(context.Context, pgx.Tx, room.Session, time.Time) (room.Change, error)
+	act       func(context.Context, pgx.Tx, []room.SessionID, time.Time) (room.Change, error)
 }
+
+// overdue is the stays whose session has been detached for memberTimeout at $1.
+const overdue = "s.detached_at + make_interval(secs => r.member_timeout) <= $1"
 
 var (
 	expired = due{
 		condition: `s.ended_at IS NULL AND s.token_expires_at <= $1`,
-		act: func(ctx context.Context, tx pgx.Tx, session room.Session, now time.Time) (room.Change, error) {
-			return endSessions(ctx, tx, []room.SessionID{session.ID}, room.EndTokenExpired, "", now)
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) (room.Change, error) {
+			return endSessions(ctx, tx, sessions, room.EndTokenExpired, "", now)
 		},
 	}
 	timedOut = due{
 		condition: `s.ended_at IS NULL AND s.detached_at <= $1 AND EXISTS (
-			SELECT FROM attendances a JOIN rooms r USING (generation)
-			WHERE a.session_id = s.session_id AND s.detached_at + make_interval(secs => r.member_timeout) <= $1)`,
-		act: func(ctx context.Context, tx pgx.Tx, session room.Session, now time.Time) (room.Change, error) {
-			rows, err := tx.Query(ctx, `SELECT generation FROM attendances a JOIN rooms r USING (generation)
-				WHERE a.session_id = $1 AND $2::timestamptz + make_interval(secs => r.member_timeout) <= $3`,
-				session.ID, session.DetachedAt, now)
+			SELECT FROM attendances a JOIN rooms r USING (generation) WHERE a.session_id = s.session_id AND ` + overdue + `)`,
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) (room.Change, error) {
+			stays, err := staysWhere(ctx, tx, overdue+" AND a.session_id = ANY ($2)", now, sessions)
 			if err != nil {
 				return room.Change{}, err
 			}
-			rooms, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
-			if err != nil {
-				return room.Change{}, err
-			}
-			return leaveRooms(ctx, tx, []room.SessionID{session.ID}, rooms, room.ReasonTimedOut, "", now)
+			return leaveRooms(ctx, tx, stays, room.ReasonTimedOut, "", now)
 		},
 	}
 )
 
-// sweepSessions takes due sessions one after the other, each in a transaction
-// of its own, until none is due or a whole batch was done.
+// sweepSessions takes due sessions, so many in a transaction as may well be due
+// together: everybody in a room whose network went away.
 func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
-	for range sweepBatch {
-		var swept room.SessionID
+	for range sweepBatches {
+		var swept []room.SessionID
 		err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
-			session, err := scanSession(tx.QueryRow(ctx, "SELECT "+sessionColumns+` FROM sessions s
-				WHERE `+d.condition+` LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, now))
+			rows, err := tx.Query(ctx, "SELECT session_id FROM sessions s WHERE "+d.condition+
+				" ORDER BY session_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED", now, sweepBatch)
 			if err != nil {
 				return room.Change{}, err
 			}
-			swept = session.ID
-			return d.act(ctx, tx, session, now)
+			if swept, err = pgx.CollectRows(rows, pgx.RowTo[room.SessionID]); err != nil || len(swept) == 0 {
+				return room.Change{}, err
+			}
+			return d.act(ctx, tx, swept, now)
 		})
-		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
-		}
 		if err != nil {
 			return err
 		}
-		s.keys.forget(swept)
+		for _, id := range swept {
+			s.keys.forget(id)
+		}
+		if len(swept) < sweepBatch {
+			return nil
+		}
 	}
 	return nil
 }
@@ -122,16 +128,24 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 // destroyDue ends the rooms whose time without members is up. Nobody is in
 // them, so nobody but the feed is told.
 func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
-	_, err := s.pool.Exec(ctx, `
-		UPDATE rooms SET destroyed_at = destroy_at, last_xact = `+nextXact+`, destroyed_xact = `+nextXact+`,
-			destroy_reason = CASE WHEN EXISTS (
-				SELECT FROM events e WHERE e.generation = rooms.generation AND e.type = $3) THEN $4 ELSE $5 END
-		WHERE generation IN (
-			SELECT generation FROM rooms WHERE destroy_at <= $1 AND destroyed_at IS NULL
-			ORDER BY generation LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)`,
-		now, sweepBatch, room.TypeMembersJoined, room.DestroyEmpty, room.DestroyUnused)
-	s.committed.raise()
-	return translate(err)
+	for range sweepBatches {
+		destroyed, err := s.pool.Exec(ctx, `
+			UPDATE rooms SET destroyed_at = destroy_at, last_xact = `+nextXact+`, destroyed_xact = `+nextXact+`,
+				destroy_reason = CASE WHEN EXISTS (
+					SELECT FROM events e WHERE e.generation = rooms.generation AND e.type = $3) THEN $4 ELSE $5 END
+			WHERE generation IN (
+				SELECT generation FROM rooms WHERE destroy_at <= $1 AND destroyed_at IS NULL
+				ORDER BY generation LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)`,
+			now, sweepBatch, room.TypeMembersJoined, room.DestroyEmpty, room.DestroyUnused)
+		if err != nil {
+			return translate(err)
+		}
+		s.committed.raise()
+		if destroyed.RowsAffected() < sweepBatch {
+			break
+		}
+	}
+	return nil
 }
 
 // purge deletes what nobody can ask for any more, a bounded piece at a time. A
@@ -139,7 +153,7 @@ func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 // when the feed has kept them for its time.
 func (s *Store) purge(ctx context.Context, now time.Time) error {
 	for range purgeBatches {
-		more, err := s.purgeRoom(ctx, now.Add(-s.o.FeedRetention))
+		more, err := s.purgeRooms(ctx, now.Add(-s.o.FeedRetention))
 		if err != nil {
 			return translate(err)
 		}
@@ -157,32 +171,34 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 	return translate(err)
 }
 
-// purgeRoom deletes a piece of the log of one room that was destroyed before an
-// instant, and the room when that was the last piece. It reports whether there
-// was anything to do.
-func (s *Store) purgeRoom(ctx context.Context, before time.Time) (bool, error) {
-	var g room.Generation
+// purgeRooms deletes a piece of the logs of some rooms that were destroyed before
+// an instant, and the rooms when that was the last piece. It reports whether
+// there may be more to do.
+func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) {
 	// First of all readers are told where the feed has a hole.
-	err := s.pool.QueryRow(ctx, `
+	rows, err := s.pool.Query(ctx, `
 		WITH due AS (
 			SELECT generation, destroyed_xact AS xact, last_seq + 1 AS seq FROM rooms
-			WHERE destroyed_at <= $1 ORDER BY destroyed_at LIMIT 1
+			WHERE destroyed_at <= $1 ORDER BY destroyed_at LIMIT $2
+		), newest AS (
+			SELECT xact, generation, seq FROM due ORDER BY xact DESC, generation DESC LIMIT 1
 		), told AS (
-			UPDATE feed_trimmed t SET xact = due.xact, generation = due.generation, seq = due.seq FROM due
-			WHERE (t.xact, t.generation, t.seq) < (due.xact, due.generation, due.seq)
+			UPDATE feed_trimmed t SET xact = n.xact, generation = n.generation, seq = n.seq FROM newest n
+			WHERE (t.xact, t.generation, t.seq) < (n.xact, n.generation, n.seq)
 		)
-		SELECT generation FROM due`, before).Scan(&g)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
+		SELECT generation FROM due`, before, purgeRooms)
 	if err != nil {
 		return false, err
 	}
-	deleted, err := s.pool.Exec(ctx, `DELETE FROM events WHERE generation = $1 AND seq IN (
-		SELECT seq FROM events WHERE generation = $1 ORDER BY seq LIMIT $2)`, g, purgeBatch)
+	due, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	if err != nil || len(due) == 0 {
+		return false, err
+	}
+	deleted, err := s.pool.Exec(ctx, `DELETE FROM events WHERE (generation, seq) IN (
+		SELECT generation, seq FROM events WHERE generation = ANY ($1) LIMIT $2)`, due, purgeBatch)
 	if err != nil || deleted.RowsAffected() == purgeBatch {
 		return true, err
 	}
-	_, err = s.pool.Exec(ctx, "DELETE FROM rooms WHERE generation = $1", g)
-	return true, err
+	_, err = s.pool.Exec(ctx, "DELETE FROM rooms WHERE generation = ANY ($1)", due)
+	return len(due) == purgeRooms, err
 }
