@@ -373,6 +373,11 @@ func TestBadQueries(t *testing.T) {
 			"limit=1&limit=1": "limit duplicate", "before=0": "before range", "before=" + far: "before range", "before=x": "before range",
 			"after=-1": "after range", "after=" + far: "after range", "before=5&after=1": "after exclusive",
 			"limits=1": "limits unknown", "Limit=1": "Limit unknown", "cursor=x": "cursor unknown", "%ff=1": "\ufffd unknown", "=1": " unknown",
+			"from=": "from instant", "from=x": "from instant", "from=2026-11-21": "from instant", "from=2026-11-21T15:00:00": "from instant",
+			"from=2026-11-21T15:00:00,5Z": "from instant", "from=2026-11-21T25:00:00Z": "from instant", "from=1795273200": "from instant",
+			"from=2026-11-21T15:00:00+01:00": "from instant", "until=2026-02-30T00:00:00Z": "until instant", "until=%00": "until instant",
+			"from=2026-11-21T15:00:00Z&from=2026-11-21T15:00:00Z":  "from duplicate",
+			"from=2026-11-21T15:00:01Z&until=2026-11-21T15:00:00Z": "until order", "from=2026-11-21T15:00:00Z&until=2026-11-21T16:00:00%2B01:00": "until order",
 			"limit=%zz": " syntax", "limit=1;before=2": " syntax",
 		},
 		"/members": {
@@ -412,7 +417,7 @@ func TestUnknownRoutes(t *testing.T) {
 	alice.enter("lobby")
 	for _, path := range []string{
 		"/v1", "/v1/", "/v2/rooms", "/V1/rooms", "//v1/rooms", "/v1//rooms", "/v1/rooms/", "/v1/rooms/lobby/", "/v1/rooms/lobby/attic",
-		"/v1/rooms/lobby/members/alice", "/v1/rooms/lobby/messages/1", "/v1/rooms/lobby%2Fjoin/x", "/v1/sessions/other", "/v1/sessions/current/", "/dev",
+		"/v1/rooms/lobby/members/alice", "/v1/rooms/lobby/messages/1/2", "/v1/rooms/lobby%2Fjoin/x", "/v1/sessions/other", "/v1/sessions/current/", "/dev",
 		"/v1/admin", "/v1/admin/users/alice", "/docs/", "/index.html", "/.git/config", "/%2e%2e/etc/passwd", "/v1/rooms/../rooms", "/metrics", "/debug/pprof/", "/favicon.ico",
 	} {
 		for _, method := range []string{"GET", "POST", "DELETE"} {

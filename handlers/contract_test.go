@@ -87,6 +87,7 @@ func TestContractEnums(t *testing.T) {
 		{"MessageKind", "MessageKind", nil},
 		{"Priority", "Priority", nil},
 		{"LeaveReason", "LeaveReason", nil},
+		{"HistoryVisible", "HistoryVisible", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
 		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // is refused

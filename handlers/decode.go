@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
@@ -315,6 +316,20 @@ func (q *query) apart(name string, others ...string) {
 			q.fault(other, "exclusive", "cannot stand together with "+name)
 		}
 	}
+}
+
+// instant is an instant as RFC 3339 writes it, zero where it is absent.
+func (q *query) instant(name string) time.Time {
+	if !q.has(name) {
+		return time.Time{}
+	}
+	var t time.Time
+	text := q.values.Get(name)
+	// Package time takes a comma for a point; RFC 3339 does not.
+	if err := t.UnmarshalText([]byte(text)); err != nil || t.IsZero() || strings.Contains(text, ",") {
+		q.fault(name, "instant", "must be an instant such as 2026-11-21T15:00:00Z (RFC 3339)")
+	}
+	return t
 }
 
 // text is a text of at most so many bytes, empty where it is absent.

@@ -154,11 +154,18 @@ func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, session room.S
 }
 
 func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	q := readQuery(r, "before", "after", "limit")
-	before := room.Seq(q.integer("before", 1, maxSafeInteger, math.MaxInt64))
-	after := room.Seq(q.integer("after", 0, maxSafeInteger, 0))
+	q := readQuery(r, "before", "after", "from", "until", "limit")
+	span := room.Span{
+		After:  room.Seq(q.integer("after", 0, maxSafeInteger, 0)),
+		Before: room.Seq(q.integer("before", 1, maxSafeInteger, math.MaxInt64)),
+		From:   q.instant("from"),
+		Until:  q.instant("until"),
+	}
 	limit := int(q.integer("limit", 1, maxMessagePage, defaultMessagePage))
 	q.apart("before", "after")
+	if !span.From.IsZero() && !span.Until.IsZero() && !span.From.Before(span.Until) {
+		q.fault("until", "order", "must be later than from")
+	}
 	if err := q.err(); err != nil {
 		return err
 	}
@@ -166,16 +173,21 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	if err != nil {
 		return err
 	}
+	visible, err := a.Store.VisibleAfter(r.Context(), in, session.User.ID)
+	if err != nil {
+		return err
+	}
+	span.After = max(span.After, visible)
 	reply := messageListReply{}
 	// One message more than asked for tells whether there is a next page.
 	if q.has("after") {
-		reply.MessageList, err = a.Store.MessagesAfter(r.Context(), in, after, limit+1)
+		reply.MessageList, err = a.Store.OldestMessages(r.Context(), in, span, limit+1)
 		if len(reply.MessageList) > limit {
 			reply.MessageList = reply.MessageList[:limit]
 			reply.NextCursor = reply.MessageList[limit-1].Seq
 		}
 	} else {
-		reply.MessageList, err = a.Store.MessagesBefore(r.Context(), in, before, limit+1)
+		reply.MessageList, err = a.Store.NewestMessages(r.Context(), in, span, limit+1)
 		if len(reply.MessageList) > limit {
 			reply.MessageList = slices.Delete(reply.MessageList, 0, 1)
 			reply.NextCursor = reply.MessageList[0].Seq

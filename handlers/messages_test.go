@@ -3,9 +3,12 @@ package handlers_test
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -152,5 +155,102 @@ func TestHistory(t *testing.T) {
 		if got := list(alice, "lobby", query).texts(); got != want {
 			t.Errorf("%s: %q, and not %q", query, got, want)
 		}
+	}
+}
+
+// TestHistoryByTime: the instants bound what a page holds, and pages go on within
+// them as they do without.
+func TestHistoryByTime(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
+	alice := s.login("alice")
+	alice.enter("lobby")
+	var sent []room.Message
+	for i := range 9 {
+		sent = append(sent, alice.send("lobby", fmt.Sprint(i)))
+		clock.advance(time.Hour)
+	}
+	at := func(i int) string { return url.QueryEscape(sent[i].SentAt.Format(time.RFC3339Nano)) }
+	elsewhere := url.QueryEscape(sent[3].SentAt.In(time.FixedZone("", 5*60*60)).Format(time.RFC3339Nano))
+	for query, want := range map[string]string{
+		"?from=" + at(3):                      "3 4 5 6 7 8",
+		"?from=" + elsewhere + "&limit=2":     "7 8",
+		"?from=" + elsewhere + "&after=0":     "3 4 5 6 7 8",
+		"?until=" + at(3):                     "0 1 2",
+		"?from=" + at(2) + "&until=" + at(5):  "2 3 4",
+		"?until=9999-12-31T23:59:59Z&limit=1": "8",
+		"?from=9999-12-31T23:59:59Z":          "",
+		"?until=1000-01-01T00:00:00Z":         "",
+		fmt.Sprintf("?from=%s&until=%s&before=%d", at(2), at(7), sent[5].Seq): "2 3 4",
+		fmt.Sprintf("?from=%s&until=%s&after=%d", at(2), at(7), sent[5].Seq):  "6",
+	} {
+		if got := list(alice, "lobby", query).texts(); got != want {
+			t.Errorf("%s: %q, and not %q", query, got, want)
+		}
+	}
+	span := "?limit=2&from=" + at(1) + "&until=" + at(8)
+	var back, forth []string
+	for cursor, query := room.Seq(1), span; cursor != 0; query = fmt.Sprintf("%s&before=%d", span, cursor) {
+		page := list(alice, "lobby", query)
+		back = append([]string{page.texts()}, back...)
+		cursor = page.NextCursor
+	}
+	for cursor, query := room.Seq(1), span+"&after=0"; cursor != 0; query = fmt.Sprintf("%s&after=%d", span, cursor) {
+		page := list(alice, "lobby", query)
+		forth = append(forth, page.texts())
+		cursor = page.NextCursor
+	}
+	if !slices.Equal(back, []string{"1", "2 3", "4 5", "6 7"}) || !slices.Equal(forth, []string{"1 2", "3 4", "5 6", "7"}) {
+		t.Errorf("backwards %q, forwards %q", back, forth)
+	}
+}
+
+// TestHistoryBeginsWithTheMember: in a room that keeps its past from newcomers no
+// way of asking shows it, and a member's second session changes nothing.
+func TestHistoryBeginsWithTheMember(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob := s.login("alice"), s.login("bob")
+	alice.call("POST", "/v1/rooms", object{"roomID": "lobby", "config": object{"historyVisible": "sinceJoined"}}).is(http.StatusCreated)
+	before := alice.send("lobby", "before")
+	stream, _ := bob.listen()
+	bob.enter("lobby")
+	if p := list(bob, "lobby", ""); len(p.MessageList) != 0 || p.NextCursor != 0 {
+		t.Errorf("bob begins with %+v", p)
+	}
+	skipTo[room.RoomStateChanged](stream)
+	alice.send("lobby", "one")
+	bob.send("lobby", "two")
+	phone := s.login("bob")
+	phone.enter("lobby")
+	since := url.QueryEscape(before.SentAt.Add(-time.Hour).Format(time.RFC3339))
+	for _, c := range []*client{bob, phone} {
+		for _, query := range []string{"", "?after=0", "?before=9007199254740991", "?from=" + since, "?after=0&from=" + since, fmt.Sprintf("?after=%d", before.Seq-1), "?limit=2", "?limit=2&after=0"} {
+			if p := list(c, "lobby", query); p.texts() != "one two" || p.NextCursor != 0 {
+				t.Errorf("%s: bob reads %q, then %d", query, p.texts(), p.NextCursor)
+			}
+		}
+		if p := list(c, "lobby", fmt.Sprintf("?before=%d", before.Seq+1)); len(p.MessageList) != 0 {
+			t.Errorf("bob reads %q", p.texts())
+		}
+	}
+	if got := list(alice, "lobby", "").texts(); got != "before one two" {
+		t.Errorf("alice reads %q", got)
+	}
+	// A cursor that bob was never given brings no more.
+	stream.hangUp()
+	generation := bob.enter("lobby").Generation
+	again, _ := bob.listen(resume(strconv.FormatInt(int64(generation), 36) + ":0"))
+	if got := skipTo[room.MessagesReceived](again).MessageList[0].Text; got != "one" {
+		t.Errorf("bob's stream begins with %q", got)
+	}
+	// Who comes back is a new member.
+	bob.leave("lobby")
+	phone.leave("lobby")
+	bob.enter("lobby")
+	alice.send("lobby", "three")
+	if got := list(bob, "lobby", "").texts(); got != "three" {
+		t.Errorf("back again bob reads %q", got)
 	}
 }

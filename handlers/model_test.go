@@ -118,7 +118,8 @@ func drawMove(t *rapid.T) move {
 		v.config = room.Config{
 			DestroyDelay: one[room.Seconds](t, "destroyDelay", 0, 5), UnusedTimeout: one[room.Seconds](t, "unusedTimeout", 1, 7),
 			MemberTimeout: one[room.Seconds](t, "memberTimeout", 5, 30), MaxMembers: one(t, "maxMembers", 3, 2, 1),
-			SameUser: one(t, "sameUser", room.SameUserAllow, room.SameUserReplace, room.SameUserReject),
+			SameUser:       one(t, "sameUser", room.SameUserAllow, room.SameUserReplace, room.SameUserReject),
+			HistoryVisible: one(t, "historyVisible", room.HistoryAll, room.HistorySinceJoined),
 		}
 		v.to, v.create = one(t, "to", modelRoomIDs...), one(t, "create", true, false)
 	case "listen":

@@ -16,6 +16,8 @@ type configRequest struct {
 	MemberTimeout *room.Seconds  `json:"memberTimeout" validate:"omitnil,min=5,max=300"`
 	MaxMembers    *int           `json:"maxMembers" validate:"omitnil,min=1,max=1000000"`
 	SameUser      *room.SameUser `json:"sameUser" validate:"omitnil,oneof=allow replace reject"`
+
+	HistoryVisible *room.HistoryVisible `json:"historyVisible" validate:"omitnil,oneof=all sinceJoined"`
 }
 
 // blueprint is what a call says of a room that it may create.

@@ -83,13 +83,13 @@ func TestCreateRoomSettings(t *testing.T) {
 		config object
 		want   room.Config
 	}{
-		{nil, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow"}},
-		{object{}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow"}},
-		{object{"maxMembers": 2}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 2, SameUser: "allow"}},
-		{object{"memberTimeout": 90}, room.Config{UnusedTimeout: 30, MemberTimeout: 90, MaxMembers: 500, SameUser: "allow"}},
+		{nil, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all"}},
+		{object{}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all"}},
+		{object{"maxMembers": 2}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 2, SameUser: "allow", HistoryVisible: "all"}},
+		{object{"memberTimeout": 90}, room.Config{UnusedTimeout: 30, MemberTimeout: 90, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all"}},
 		{
-			object{"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject"},
-			room.Config{UnusedTimeout: 1, MemberTimeout: 5, MaxMembers: 1_000_000, SameUser: "reject"},
+			object{"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject", "historyVisible": "sinceJoined"},
+			room.Config{UnusedTimeout: 1, MemberTimeout: 5, MaxMembers: 1_000_000, SameUser: "reject", HistoryVisible: "sinceJoined"},
 		},
 	} {
 		create, enter := object{"roomID": "created"}, object{}

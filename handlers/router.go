@@ -63,9 +63,12 @@ type Store interface {
 	MemberAttributesByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.MemberAttributesInfo, error)
 
 	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
+	Recall(ctx context.Context, session room.Session, id room.RoomID, message room.MessageID) error
+	RecallAny(ctx context.Context, id room.RoomID, message room.MessageID) error
 	MessageByClientID(ctx context.Context, session room.Session, id room.RoomID, clientMessageID string) (m room.Message, found bool, err error)
-	MessagesBefore(ctx context.Context, r room.Room, before room.Seq, n int) ([]room.Message, error)
-	MessagesAfter(ctx context.Context, r room.Room, after room.Seq, n int) ([]room.Message, error)
+	VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error)
+	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
+	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
 
 	FeedEnd(ctx context.Context) (room.FeedCursor, error)
 	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
@@ -160,6 +163,7 @@ func New(o Options) http.Handler {
 		r.Patch("/v1/rooms/{roomID}/member-attributes", a.withRoom(a.updateMemberAttributes))
 		r.Post("/v1/rooms/{roomID}/messages", a.withRoom(a.sendRoomMessage))
 		r.Get("/v1/rooms/{roomID}/messages", a.withRoom(a.listRoomMessages))
+		r.Delete("/v1/rooms/{roomID}/messages/{messageID}", a.withRoom(a.recallMessage))
 
 		r.Get("/v1/admin/rooms", a.withAdmin(a.adminListRooms))
 		r.Post("/v1/admin/rooms", a.withAdmin(a.adminCreateRoom))
@@ -171,6 +175,7 @@ func New(o Options) http.Handler {
 		r.Get("/v1/admin/rooms/{roomID}/bans", a.withAdminRoom(a.adminListBans))
 		r.Delete("/v1/admin/rooms/{roomID}/bans/{userID}", a.withAdminMember(a.adminUnban))
 		r.Post("/v1/admin/rooms/{roomID}/messages", a.withAdminRoom(a.adminSendMessage))
+		r.Delete("/v1/admin/rooms/{roomID}/messages/{messageID}", a.withAdminRoom(a.adminRecallMessage))
 		r.Get("/v1/admin/users/{userID}/rooms", a.withAdminUser(a.adminListUserRooms))
 		r.Get("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminListUserSessions))
 		r.Delete("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminEndUserSessions))

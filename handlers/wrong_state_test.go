@@ -65,6 +65,7 @@ var answers = func() map[string]map[standing]answer {
 		"countMembers":           forMembers(shows(http.StatusOK)),
 		"listRoomMessages":       forMembers(shows(http.StatusOK)),
 		"sendRoomMessage":        forMembers(does(http.StatusCreated)),
+		"recallMessage":          forMembers(refuses(http.StatusNotFound, "message_not_found")),
 		"getRoomAttributes":      forMembers(shows(http.StatusOK)),
 		"updateRoomAttributes":   forMembers(does(http.StatusOK)),
 		"listMemberAttributes":   forMembers(shows(http.StatusOK)),

@@ -21,7 +21,9 @@ type Frame struct {
 	// waiting at all, before this frame is shed instead. It is that of an event
 	// that is not stored.
 	patience int
-	data     []byte
+	// recalls is the event whose content is no more since this one; 0: none.
+	recalls room.Seq
+	data    []byte
 }
 
 // encodeEvent makes the frame of a log's event.
@@ -31,8 +33,13 @@ func encodeEvent(e room.Event) (*Frame, error) {
 		return nil, err
 	}
 	f := &Frame{Log: e.Generation, Seq: e.Seq, id: e.Seq > 0, data: appendFrame(e.Body.Type(), data)}
-	if received, ok := e.Body.(room.MessagesReceived); ok && e.Seq == 0 {
-		f.patience = patienceOf(received.MessageList[0])
+	switch body := e.Body.(type) {
+	case room.MessagesReceived:
+		if e.Seq == 0 {
+			f.patience = patienceOf(body.MessageList[0])
+		}
+	case room.MessageRecalled:
+		f.recalls = body.RecalledSeq
 	}
 	return f, nil
 }

@@ -19,6 +19,9 @@ type memoryLog struct {
 	err      error // what reads fail with
 	hanging  bool  // reads get no answer
 	reads    int
+	// held is closed when reads may return with what they have read; nil while
+	// they need not wait.
+	held chan struct{}
 }
 
 type memoryRoom struct {
@@ -83,6 +86,35 @@ func (l *memoryLog) append(g room.Generation, n int, text string) []room.Event {
 	}
 	r.events = append(r.events, events...)
 	return slices.Clone(events)
+}
+
+// recall takes what a message says out of a log and returns the event that tells
+// of it.
+func (l *memoryLog) recall(g room.Generation, seq room.Seq) room.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.room(g)
+	m := room.Message{Content: room.Content{Kind: room.KindText}, Recalled: true}
+	r.events = slices.Clone(r.events)
+	r.events[seq-r.oldest].Body = room.MessagesReceived{MessageList: []room.Message{m.In(roomID(g), seq)}}
+	r.last++
+	e := room.Event{Room: roomID(g), Generation: g, Seq: r.last, Body: room.MessageRecalled{RecalledSeq: seq}}
+	r.events = append(r.events, e)
+	return e
+}
+
+// hold keeps reads from returning until it is called off.
+func (l *memoryLog) hold() (letGo func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	held := make(chan struct{})
+	l.held = held
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.held = nil
+		close(held)
+	}
 }
 
 // trim forgets the events before oldest.
@@ -155,7 +187,13 @@ func (l *memoryLog) page(ctx context.Context, g room.Generation, choose func([]r
 	if r == nil {
 		return room.LogPage{}, room.ErrRoomNotFound
 	}
-	return room.LogPage{Events: slices.Clone(choose(r.events)), LastSeq: r.last, OldestSeq: r.oldest}, nil
+	p := room.LogPage{Events: slices.Clone(choose(r.events)), LastSeq: r.last, OldestSeq: r.oldest}
+	if held := l.held; held != nil {
+		l.mu.Unlock()
+		<-held
+		l.mu.Lock()
+	}
+	return p, nil
 }
 
 // enter lets a session into a room; it follows the log from its present end.

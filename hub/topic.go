@@ -158,6 +158,9 @@ func (t *topic) advance() {
 	for _, f := range t.ahead {
 		if f.Seq == t.last+1 {
 			t.last = f.Seq
+			if f.recalls > 0 {
+				t.forget(f.recalls)
+			}
 			t.remember(f)
 			for i := range t.parts {
 				t.hand(i, f)
@@ -194,6 +197,22 @@ func (t *topic) remember(f *Frame) {
 		drop++
 	}
 	t.ring = slices.Delete(t.ring, 0, drop)
+}
+
+// forget drops the frames up to one that was recalled, and all pages: the log is
+// read anew for who asks for them, and does not have the content any more. It
+// comes at the recall's turn in the order, when whatever had the content is in
+// the ring, or in a page, or was handed out. A page that is being read may have
+// it too; those who wait for it find it gone and ask for a new one. The caller
+// holds mu.
+func (t *topic) forget(seq room.Seq) {
+	drop := 0
+	for drop < len(t.ring) && t.ring[drop].Seq <= seq {
+		t.ringBytes -= len(t.ring[drop].data)
+		drop++
+	}
+	t.ring = slices.Delete(t.ring, 0, drop)
+	clear(t.pages)
 }
 
 // read starts the goroutine that brings the topic up to date with its log,

@@ -40,9 +40,11 @@ var (
 	ErrNotAdmin          = &Error{Forbidden, "not_admin", "The token is not an admin token."}
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
 	ErrBanned            = &Error{Forbidden, "banned", "The user may not enter this room for now."}
+	ErrNotSender         = &Error{Forbidden, "not_sender", "The message is another user's."}
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
 	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session."}
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room."}
+	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "The room keeps no such message."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "There is no room with this roomID."}
 	ErrRoomExists        = &Error{Conflict, "room_exists", "A room with this roomID exists."}
 	ErrUserInRoom        = &Error{Conflict, "user_in_room", "Another session of the user is in the room."}
@@ -50,6 +52,7 @@ var (
 	ErrTooManyRooms      = &Error{Conflict, "too_many_rooms", "The user is in as many rooms as allowed."}
 	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room."}
 	ErrMessageIDReused   = &Error{Conflict, "client_message_id_reused", "This clientMessageID was used for another message."}
+	ErrRecallTooLate     = &Error{Conflict, "recall_too_late", "The message is too old to be recalled."}
 	ErrAttributesFull    = &Error{Conflict, "attributes_full", "There are as many attributes as allowed, or as many bytes of them."}
 	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The attributes have changed since the version of If-Match."}
 	ErrUnavailable       = &Error{Unavailable, "unavailable", "The service is unavailable for the moment."}

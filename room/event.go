@@ -15,6 +15,7 @@ const (
 	TypeMembersJoined    EventType = "roomMemberJoined"
 	TypeMembersLeft      EventType = "roomMemberLeft"
 	TypeMessagesReceived EventType = "roomMessageReceived"
+	TypeMessageRecalled  EventType = "messageRecalled"
 
 	TypeAttributesUpdated       EventType = "roomAttributesUpdated"
 	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
@@ -62,6 +63,13 @@ type (
 	// MessagesReceived brings messages, those of the receiver's own included.
 	MessagesReceived struct {
 		MessageList []Message `json:"messageList"`
+	}
+	// MessageRecalled says that a message's content is no more: its event keeps
+	// its place, RecalledSeq, and shows a message that says nothing.
+	MessageRecalled struct {
+		MessageID    MessageID     `json:"messageID"`
+		RecalledSeq  Seq           `json:"recalledSeq"`
+		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 	}
 	// AttributesUpdated says what was set and what was deleted, each at most
 	// once and in this order.
@@ -138,6 +146,7 @@ const (
 func (MembersJoined) Type() EventType           { return TypeMembersJoined }
 func (MembersLeft) Type() EventType             { return TypeMembersLeft }
 func (MessagesReceived) Type() EventType        { return TypeMessagesReceived }
+func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
 func (SessionReady) Type() EventType            { return TypeSessionReady }
@@ -189,6 +198,8 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MembersLeft](data)
 	case TypeMessagesReceived:
 		return decode[MessagesReceived](data)
+	case TypeMessageRecalled:
+		return decode[MessageRecalled](data)
 	case TypeAttributesUpdated:
 		return decode[AttributesUpdated](data)
 	case TypeMemberAttributesUpdated:

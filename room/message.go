@@ -82,7 +82,8 @@ type Draft struct {
 	ClientMessageID string
 }
 
-// Message is a draft that was accepted. One that is not stored has no Seq.
+// Message is a draft that was accepted. One that is not stored has no Seq, and
+// one that was recalled has no content.
 type Message struct {
 	ID   MessageID `json:"messageID"`
 	Room RoomID    `json:"roomID,omitempty"`
@@ -93,6 +94,7 @@ type Message struct {
 	ExtendedData    string    `json:"extendedData,omitempty"`
 	ClientMessageID string    `json:"clientMessageID,omitempty"`
 	SentAt          time.Time `json:"sentAt"`
+	Recalled        bool      `json:"recalled,omitempty"`
 }
 
 // Message makes the draft a message of its sender. Room and Seq are known once
@@ -105,13 +107,23 @@ func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 }
 
 // RetriedBy reports whether the draft, which carries this message's
-// ClientMessageID, is the same message once more. Errors: ErrMessageIDReused
-// where it says something else.
+// ClientMessageID, is the same message once more. Of one that was recalled only
+// its kind is known. Errors: ErrMessageIDReused where it says something else.
 func (m Message) RetriedBy(d Draft) error {
+	if m.Recalled && m.Kind == d.Kind {
+		return nil
+	}
 	if m.Priority != d.Priority || m.ExtendedData != d.ExtendedData || !reflect.DeepEqual(m.Content, d.Content) {
 		return ErrMessageIDReused
 	}
 	return nil
+}
+
+// Span is a part of a log.
+type Span struct {
+	After, Before Seq // the events between, without these
+	// From and Until bound the instants, the first included; zero: not at all.
+	From, Until time.Time
 }
 
 // In is the message at its place in a room's log.

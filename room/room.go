@@ -44,6 +44,14 @@ const (
 	SameUserReject  SameUser = "reject"  // the second is refused
 )
 
+// HistoryVisible says what members read of what was said before.
+type HistoryVisible string
+
+const (
+	HistoryAll         HistoryVisible = "all"         // everything that the room keeps
+	HistorySinceJoined HistoryVisible = "sinceJoined" // what was said since they became members
+)
+
 // Config is a room's settings.
 type Config struct {
 	// DestroyDelay is from the last member's leaving to the room's end.
@@ -55,6 +63,8 @@ type Config struct {
 	// MaxMembers is how many users may be in the room at once.
 	MaxMembers int      `json:"maxMembers"`
 	SameUser   SameUser `json:"sameUser"`
+	// HistoryVisible is what members read of the room's past.
+	HistoryVisible HistoryVisible `json:"historyVisible"`
 }
 
 // DefaultConfig is the settings of rooms where nobody says otherwise: those of a
@@ -65,6 +75,8 @@ func DefaultConfig() Config {
 		MemberTimeout: Seconds(DefaultMemberTimeout / time.Second),
 		MaxMembers:    DefaultMaxMembers,
 		SameUser:      SameUserAllow,
+
+		HistoryVisible: HistoryAll,
 	}
 }
 
@@ -76,6 +88,8 @@ type Settings struct {
 	MemberTimeout *Seconds
 	MaxMembers    *int
 	SameUser      *SameUser
+
+	HistoryVisible *HistoryVisible
 }
 
 // Over is the defaults with what the creator said in their place.
@@ -86,6 +100,7 @@ func (s Settings) Over(defaults Config) Config {
 	set(&c.MemberTimeout, s.MemberTimeout)
 	set(&c.MaxMembers, s.MaxMembers)
 	set(&c.SameUser, s.SameUser)
+	set(&c.HistoryVisible, s.HistoryVisible)
 	return c
 }
 

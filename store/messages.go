@@ -2,8 +2,11 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -76,11 +79,35 @@ func (s *Store) tell(in room.Room, sender room.User, d room.Draft) (room.Message
 }
 
 func (s *Store) message(sender room.User, d room.Draft) (room.Message, error) {
+	now := s.now()
+	id, err := newMessageID(now)
+	if err != nil {
+		return room.Message{}, err
+	}
+	return d.Message(id, sender, now), nil
+}
+
+// newMessageID is a UUIDv7 of exactly the instant at which the message is sent:
+// that is how the message is found by its ID.
+func newMessageID(sentAt time.Time) (room.MessageID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return room.Message{}, fmt.Errorf("message ID: %w", err)
+		return "", fmt.Errorf("message ID: %w", err)
 	}
-	return d.Message(room.MessageID(id.String()), sender, s.now()), nil
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], uint64(sentAt.UnixMilli()))
+	copy(id[:6], ms[2:]) // RFC 9562, section 5.7
+	return room.MessageID(id.String()), nil
+}
+
+// instantOf is the instant that is in a message's ID; false where it is no ID
+// that a message can have.
+func instantOf(id room.MessageID) (time.Time, bool) {
+	parsed, err := uuid.Parse(string(id))
+	if err != nil || parsed.Version() != 7 || parsed.String() != string(id) {
+		return time.Time{}, false
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(parsed[:8]) >> 16)).UTC(), true
 }
 
 // MessageByClientID is the message that a sender stored under an ID of its own,
@@ -100,24 +127,74 @@ func (s *Store) MessageByClientID(ctx context.Context, session room.Session, id 
 	return messages[0], true, nil
 }
 
-// MessagesBefore is the messages of a room next before a seq, at most n, in
+// NewestMessages is the newest messages of a span of a room's log, at most n, in
 // ascending order.
-func (s *Store) MessagesBefore(ctx context.Context, r room.Room, before room.Seq, n int) ([]room.Message, error) {
-	return s.messages(ctx, r, `
-		SELECT seq, body FROM (
-			SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq < $3 ORDER BY seq DESC LIMIT $4
-		) newest ORDER BY seq`, before, n)
+func (s *Store) NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error) {
+	return s.spanMessages(ctx, r, span, n, `
+		SELECT seq, body FROM (SELECT seq, body FROM events WHERE `+inSpan+` ORDER BY seq DESC LIMIT $7) newest ORDER BY seq`)
 }
 
-// MessagesAfter is the messages of a room next after a seq, at most n, in
+// OldestMessages is the oldest messages of a span of a room's log, at most n, in
 // ascending order.
-func (s *Store) MessagesAfter(ctx context.Context, r room.Room, after room.Seq, n int) ([]room.Message, error) {
-	return s.messages(ctx, r, `
-		SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq > $3 ORDER BY seq LIMIT $4`, after, n)
+func (s *Store) OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error) {
+	return s.spanMessages(ctx, r, span, n, "SELECT seq, body FROM events WHERE "+inSpan+" ORDER BY seq LIMIT $7")
+}
+
+const inSpan = `generation = $1 AND type = $2 AND seq > $3 AND seq < $4
+	AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)`
+
+// VisibleAfter is the seq after which a member of the room may read its history.
+// Errors: room.ErrNotInRoom.
+func (s *Store) VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error) {
+	if r.Config.HistoryVisible == room.HistoryAll {
+		return 0, nil
+	}
+	var joined room.Seq
+	err := s.pool.QueryRow(ctx, "SELECT joined_seq FROM members WHERE generation = $1 AND user_id = $2", r.Generation, user).Scan(&joined)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, room.ErrNotInRoom // out since the room was read
+	}
+	return joined, translate(err)
+}
+
+// logDisorder is how much later in a log an event may stand than its instant
+// says: it is taken before the room's lock, with the clock of any node.
+const logDisorder = time.Minute
+
+// spanMessages reads messages of a span. What was said long before it or long
+// after it is left out by seq, or the way to the page would lead through all of
+// that.
+func (s *Store) spanMessages(ctx context.Context, r room.Room, span room.Span, n int, query string) ([]room.Message, error) {
+	if !span.From.IsZero() || !span.Until.IsZero() {
+		var after, before *room.Seq
+		err := s.pool.QueryRow(ctx, `SELECT
+			(SELECT seq FROM events WHERE generation = $1 AND at < $2::timestamptz ORDER BY at DESC LIMIT 1),
+			(SELECT seq FROM events WHERE generation = $1 AND at > $3::timestamptz ORDER BY at LIMIT 1)`,
+			r.Generation, orNull(span.From.Add(-logDisorder)), orNull(span.Until.Add(logDisorder))).Scan(&after, &before)
+		if err != nil {
+			return nil, translate(err)
+		}
+		if !span.From.IsZero() && after != nil {
+			span.After = max(span.After, *after)
+		}
+		if !span.Until.IsZero() && before != nil {
+			span.Before = min(span.Before, *before)
+		}
+	}
+	return s.messages(ctx, r, query, span.After, span.Before, orNull(span.From), orNull(span.Until), n)
 }
 
 func (s *Store) messages(ctx context.Context, r room.Room, query string, args ...any) ([]room.Message, error) {
-	rows, err := s.pool.Query(ctx, query, append([]any{r.Generation, room.TypeMessagesReceived}, args...)...)
+	return messages(ctx, s.pool, r, query, args...)
+}
+
+// querier is the pool or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func messages(ctx context.Context, q querier, r room.Room, query string, args ...any) ([]room.Message, error) {
+	rows, err := q.Query(ctx, query, append([]any{r.Generation, room.TypeMessagesReceived}, args...)...)
 	if err != nil {
 		return nil, translate(err)
 	}

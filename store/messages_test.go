@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"testing"
 
@@ -145,14 +146,14 @@ func TestHistoryIsReadInBothDirections(t *testing.T) {
 		}
 		want = append(want, m)
 	}
-	after, err := f.MessagesAfter(t.Context(), r, 0, 100)
+	after, err := f.OldestMessages(t.Context(), r, room.Span{Before: math.MaxInt64}, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, after); diff != "" {
 		t.Errorf("from the beginning (-want +got):\n%s", diff)
 	}
-	before, err := f.MessagesBefore(t.Context(), r, want[5].Seq, 3)
+	before, err := f.NewestMessages(t.Context(), r, room.Span{Before: want[5].Seq}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}

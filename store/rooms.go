@@ -11,7 +11,7 @@ import (
 )
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
-	r.max_members, r.same_user, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at, r.untold,
+	r.max_members, r.same_user, r.history_visible, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at, r.untold,
 	coalesce((SELECT version FROM room_attributes a WHERE a.generation = r.generation), 0),
 	(SELECT pairs FROM room_attributes a WHERE a.generation = r.generation)`
 
@@ -23,7 +23,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
-		&r.Config.MaxMembers, &r.Config.SameUser, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.Untold,
+		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.Untold,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
 	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), instant(destroyAt)
@@ -62,12 +62,12 @@ func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, bluep
 	r.Attributes = room.NewAttributes(blueprint.Attributes, by)
 	err := tx.QueryRow(ctx, `
 		INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
-			member_count, last_seq, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, $8)
+			history_visible, member_count, last_seq, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, $9)
 		ON CONFLICT (room_id) WHERE destroyed_at IS NULL DO NOTHING
 		RETURNING generation`,
 		r.ID, r.Name, r.Config.DestroyDelay, r.Config.UnusedTimeout, r.Config.MemberTimeout, r.Config.MaxMembers,
-		r.Config.SameUser, now).Scan(&r.Generation)
+		r.Config.SameUser, r.Config.HistoryVisible, now).Scan(&r.Generation)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return room.Room{}, room.ErrRoomExists
 	}

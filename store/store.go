@@ -38,6 +38,10 @@ type Options struct {
 	// zero: an hour.
 	FeedRetention time.Duration
 
+	// MessageRetention is how long the logs of living rooms keep their events;
+	// zero: for ever.
+	MessageRetention time.Duration
+
 	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
 	RoomsPerUser    int
 	SessionsPerUser int
@@ -61,7 +65,10 @@ type Store struct {
 	nodeID string
 	// leaseUntil is when this node's lease runs out; only Sweep and Open use it.
 	leaseUntil time.Time
-	closing    sync.Once
+	// trimmed is the last room whose log was looked at for what is too old; only
+	// Sweep uses it.
+	trimmed room.Generation
+	closing sync.Once
 }
 
 // maxConns bounds the pool. A transaction is mostly waiting for a commit, so a

@@ -59,6 +59,11 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if err := s.destroyDue(ctx, now); err != nil {
 		return fmt.Errorf("destroy rooms that are due: %w", err)
 	}
+	if s.o.MessageRetention > 0 {
+		if err := s.trim(ctx, now.Add(-s.o.MessageRetention)); err != nil {
+			return fmt.Errorf("trim logs: %w", err)
+		}
+	}
 	if err := s.purge(ctx, now); err != nil {
 		return fmt.Errorf("purge: %w", err)
 	}
@@ -126,12 +131,13 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 }
 
 // destroyDue ends the rooms whose time without members is up. Nobody is in
-// them, so nobody but the feed is told.
+// them, so nobody but the feed is told. Whether somebody ever was shows in the
+// log, or where that was trimmed in when the room goes.
 func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 	for range sweepBatches {
 		destroyed, err := s.pool.Exec(ctx, `
 			UPDATE rooms SET destroyed_at = destroy_at, last_xact = `+nextXact+`, destroyed_xact = `+nextXact+`,
-				destroy_reason = CASE WHEN EXISTS (
+				destroy_reason = CASE WHEN destroy_at <> created_at + make_interval(secs => unused_timeout) OR EXISTS (
 					SELECT FROM events e WHERE e.generation = rooms.generation AND e.type = $3) THEN $4 ELSE $5 END
 			WHERE generation IN (
 				SELECT generation FROM rooms WHERE destroy_at <= $1 AND destroyed_at IS NULL

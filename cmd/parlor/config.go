@@ -21,14 +21,16 @@ import (
 const (
 	minSecretBytes = 32 // RFC 7518 section 3.2: an HS256 key is at least as long as the hash
 
-	minHeartbeat       = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
-	maxHeartbeat       = 120 * time.Second
-	maxDrain           = 10 * time.Minute
-	maxRoomsPerUser    = 64 // as many positions as a cursor holds
-	maxSessionsPerUser = 10_000
-	maxMessageRate     = 10_000
-	minFeedRetention   = time.Minute // a consumer that restarts takes longer than seconds
-	maxFeedRetention   = 7 * 24 * time.Hour
+	minHeartbeat        = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
+	maxHeartbeat        = 120 * time.Second
+	maxDrain            = 10 * time.Minute
+	maxRoomsPerUser     = 64 // as many positions as a cursor holds
+	maxSessionsPerUser  = 10_000
+	maxMessageRate      = 10_000
+	minFeedRetention    = time.Minute // a consumer that restarts takes longer than seconds
+	maxFeedRetention    = 7 * 24 * time.Hour
+	minMessageRetention = time.Hour // what streams that were away are told is in the log
+	maxMessageRetention = 10 * 365 * 24 * time.Hour
 )
 
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
@@ -49,17 +51,19 @@ type ServeCmd struct {
 	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Without both the API speaks plain HTTP."`
 	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
 
-	DestroyDelay    time.Duration `env:"PARLOR_DESTROY_DELAY" default:"0s" help:"How long a room outlives its last member, where the room does not say. 0s to 3h."`
-	UnusedTimeout   time.Duration `env:"PARLOR_UNUSED_TIMEOUT" default:"30s" help:"How long a room lives that nobody ever entered, where the room does not say. 1s to 24h."`
-	MemberTimeout   time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
-	MaxMembers      int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Members of a room, where the room does not say. 1 to 1000000."`
-	SameUser        string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member enters, where the room does not say: both stay (allow), the first is taken out (replace), or the second is refused (reject)."`
-	RoomsPerUser    int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 64."`
-	SessionsPerUser int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
-	MessageRate     int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a session may send, barrage apart. 0 to 10000; 0 means any number."`
-	FeedRetention   time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
-	Heartbeat       time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
-	Drain           time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
+	DestroyDelay     time.Duration `env:"PARLOR_DESTROY_DELAY" default:"0s" help:"How long a room outlives its last member, where the room does not say. 0s to 3h."`
+	UnusedTimeout    time.Duration `env:"PARLOR_UNUSED_TIMEOUT" default:"30s" help:"How long a room lives that nobody ever entered, where the room does not say. 1s to 24h."`
+	MemberTimeout    time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
+	MaxMembers       int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Members of a room, where the room does not say. 1 to 1000000."`
+	SameUser         string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member enters, where the room does not say: both stay (allow), the first is taken out (replace), or the second is refused (reject)."`
+	HistoryVisible   string        `env:"PARLOR_HISTORY_VISIBLE" default:"all" enum:"all,sinceJoined" help:"What members read of a room's past, where the room does not say: everything it keeps (all), or what was said since they became members (sinceJoined)."`
+	RoomsPerUser     int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 64."`
+	SessionsPerUser  int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
+	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a session may send, barrage apart. 0 to 10000; 0 means any number."`
+	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long a room keeps its messages and other events, as long as it lives. 1h to 87600h; 0s means for ever."`
+	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
+	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
+	Drain            time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
 
 	LogFormat string     `env:"PARLOR_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
 	LogLevel  slog.Level `env:"PARLOR_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error."`
@@ -148,6 +152,9 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.FeedRetention < minFeedRetention || c.FeedRetention > maxFeedRetention {
 		fault("PARLOR_FEED_RETENTION", "%s is outside %s to %s", c.FeedRetention, minFeedRetention, maxFeedRetention)
+	}
+	if c.MessageRetention != 0 && (c.MessageRetention < minMessageRetention || c.MessageRetention > maxMessageRetention) {
+		fault("PARLOR_MESSAGE_RETENTION", "%s is neither 0s nor %s to %s", c.MessageRetention, minMessageRetention, maxMessageRetention)
 	}
 	if c.Heartbeat < minHeartbeat || c.Heartbeat > maxHeartbeat {
 		fault("PARLOR_HEARTBEAT", "%s is outside %s to %s", c.Heartbeat, minHeartbeat, maxHeartbeat)

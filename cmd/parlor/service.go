@@ -65,11 +65,15 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 			MemberTimeout: room.Seconds(c.MemberTimeout / time.Second),
 			MaxMembers:    c.MaxMembers,
 			SameUser:      room.SameUser(c.SameUser),
+
+			HistoryVisible: room.HistoryVisible(c.HistoryVisible),
 		},
 		RoomsPerUser:    c.RoomsPerUser,
 		SessionsPerUser: c.SessionsPerUser,
 		FeedRetention:   c.FeedRetention,
-		Log:             log,
+
+		MessageRetention: c.MessageRetention,
+		Log:              log,
 	})
 	if err != nil {
 		return err

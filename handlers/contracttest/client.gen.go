@@ -96,6 +96,24 @@ func (e FeedReadyEventReason) Valid() bool {
 	}
 }
 
+// Defines values for HistoryVisible.
+const (
+	All         HistoryVisible = "all"
+	SinceJoined HistoryVisible = "sinceJoined"
+)
+
+// Valid indicates whether the value is a known member of the HistoryVisible enum.
+func (e HistoryVisible) Valid() bool {
+	switch e {
+	case All:
+		return true
+	case SinceJoined:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LeaveReason.
 const (
 	LeaveReasonKicked        LeaveReason = "kicked"
@@ -126,6 +144,21 @@ func (e LeaveReason) Valid() bool {
 	case LeaveReasonTimedOut:
 		return true
 	case LeaveReasonTokenExpired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for MessageRecalled.
+const (
+	True MessageRecalled = true
+)
+
+// Valid indicates whether the value is a known member of the MessageRecalled enum.
+func (e MessageRecalled) Valid() bool {
+	switch e {
+	case True:
 		return true
 	default:
 		return false
@@ -192,11 +225,14 @@ const (
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
 	ProblemCodeMemberNotFound        ProblemCode = "member_not_found"
+	ProblemCodeMessageNotFound       ProblemCode = "message_not_found"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
 	ProblemCodeNotAdmin              ProblemCode = "not_admin"
 	ProblemCodeNotFound              ProblemCode = "not_found"
 	ProblemCodeNotGranted            ProblemCode = "not_granted"
 	ProblemCodeNotInRoom             ProblemCode = "not_in_room"
+	ProblemCodeNotSender             ProblemCode = "not_sender"
+	ProblemCodeRecallTooLate         ProblemCode = "recall_too_late"
 	ProblemCodeRoomExists            ProblemCode = "room_exists"
 	ProblemCodeRoomFull              ProblemCode = "room_full"
 	ProblemCodeRoomNotFound          ProblemCode = "room_not_found"
@@ -238,6 +274,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMemberNotFound:
 		return true
+	case ProblemCodeMessageNotFound:
+		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
 	case ProblemCodeNotAdmin:
@@ -247,6 +285,10 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeNotGranted:
 		return true
 	case ProblemCodeNotInRoom:
+		return true
+	case ProblemCodeNotSender:
+		return true
+	case ProblemCodeRecallTooLate:
 		return true
 	case ProblemCodeRoomExists:
 		return true
@@ -659,6 +701,13 @@ type FeedReadyEventReason string
 // Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
 type Generation = int64
 
+// HistoryVisible What members read by `listRoomMessages`: everything that the room
+// keeps, or what was said since the user became a member. Who leaves with
+// the last session and comes back becomes a member anew.
+//
+// Example: all
+type HistoryVisible string
+
 // KickReply defines model for KickReply.
 type KickReply struct {
 	// ErrorUserList Who was not in the room.
@@ -772,7 +821,9 @@ type MemberListReply struct {
 // Example: 30
 type MemberTimeout = int
 
-// Message A message of a kind that is not stored has no `seq`.
+// Message A message of a kind that is not stored has no `seq`. One that was
+// recalled has no content: neither the fields of its kind nor
+// `extendedData`.
 type Message struct {
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
 	Data            *[]byte `json:"data,omitempty"`
@@ -788,6 +839,9 @@ type Message struct {
 
 	// Priority What is shed first when a stream cannot keep up. A stored message is never shed.
 	Priority Priority `json:"priority"`
+
+	// Recalled Its content is no more; absent where it is.
+	Recalled *MessageRecalled `json:"recalled,omitempty"`
 
 	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
 	//
@@ -810,6 +864,9 @@ type Message struct {
 	Title   *string  `json:"title,omitempty"`
 }
 
+// MessageRecalled Its content is no more; absent where it is.
+type MessageRecalled bool
+
 // MessageKind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
 // text that flies by; not stored, not limited in rate, and the first to be
 // shed where a reader is behind. `custom`: text that only the application
@@ -822,9 +879,34 @@ type MessageListReply struct {
 	NextCursor  *int64    `json:"nextCursor,omitempty"`
 }
 
+// MessageRecalledEvent The content of the message at `recalledSeq` is no more: its sender, or
+// where there is no `operatedInfo` the operator, took it back. What is
+// replayed or read from the history does not have it either.
+type MessageRecalledEvent struct {
+	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	Generation Generation         `json:"generation"`
+	MessageID  openapi_types.UUID `json:"messageID"`
+
+	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
+
+	// RecalledSeq The event's place in the log of its room's life, counted from 1 without gaps.
+	RecalledSeq Seq `json:"recalledSeq"`
+
+	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
+
 // MessageReply defines model for MessageReply.
 type MessageReply struct {
-	// Message A message of a kind that is not stored has no `seq`.
+	// Message A message of a kind that is not stored has no `seq`. One that was
+	// recalled has no content: neither the fields of its kind nor
+	// `extendedData`.
 	Message Message `json:"message"`
 }
 
@@ -1055,6 +1137,14 @@ type RoomConfig struct {
 	// Example: 0
 	DestroyDelay DestroyDelay `json:"destroyDelay"`
 
+	// HistoryVisible What members read by `listRoomMessages`: everything that the room
+	// keeps, or what was said since the user became a member. Who leaves with
+	// the last session and comes back becomes a member anew.
+	//
+	//
+	// Example: all
+	HistoryVisible HistoryVisible `json:"historyVisible"`
+
 	// MaxMembers How many users may be in the room at once.
 	//
 	// Example: 500
@@ -1085,6 +1175,14 @@ type RoomConfigRequest struct {
 	//
 	// Example: 0
 	DestroyDelay *DestroyDelay `json:"destroyDelay,omitempty"`
+
+	// HistoryVisible What members read by `listRoomMessages`: everything that the room
+	// keeps, or what was said since the user became a member. Who leaves with
+	// the last session and comes back becomes a member anew.
+	//
+	//
+	// Example: all
+	HistoryVisible *HistoryVisible `json:"historyVisible,omitempty"`
 
 	// MaxMembers How many users may be in the room at once.
 	//
@@ -1563,6 +1661,9 @@ type MemberLookup = []UserID
 // MemberPage defines model for MemberPage.
 type MemberPage = string
 
+// MessageID defines model for MessageID.
+type MessageID = openapi_types.UUID
+
 // AdminTokenRefused RFC 9457.
 type AdminTokenRefused = Problem
 
@@ -1580,6 +1681,9 @@ type InvalidRequest = Problem
 
 // MayNotEnter RFC 9457.
 type MayNotEnter = Problem
+
+// MessageNotFound RFC 9457.
+type MessageNotFound = Problem
 
 // NotAdmin RFC 9457.
 type NotAdmin = Problem
@@ -1716,6 +1820,12 @@ type ListRoomMessagesParams struct {
 
 	// After Only messages with a greater seq. Not together with `before`.
 	After *int64 `form:"after,omitempty" json:"after,omitempty"`
+
+	// From Only messages that were sent at this instant or later. Together with any of the others.
+	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+
+	// Until Only messages that were sent before this instant, which must be later than `from`.
+	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
 
 	// Limit How many messages a page holds.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
@@ -1865,7 +1975,8 @@ type ClientInterface interface {
 	// there, on any node and after any restart. Without one it begins now.
 	// The first event, `feedReady`, says whether the feed was resumed.
 	//
-	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
+	// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
 	// Some come later than on the rooms' own streams: an event is held back
 	// while an older transaction of the database is under way.
 	//
@@ -1977,6 +2088,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
 	AdminSendMessage(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminRecallMessage Take back what somebody said
+	//
+	// As `recallMessage`, for any stored message of the room and at any time.
+	//
+	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
+	AdminRecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListUserRooms The rooms that a user is in
 	//
@@ -2197,6 +2315,12 @@ type ClientInterface interface {
 	// A page of stored messages, always in ascending `seq`: the newest, or
 	// those next `before` or next `after` a seq. `nextCursor` is the value to
 	// send next in the same parameter; it is absent where the log ends.
+	// `from` and `until` leave out what was sent at other times; the order is
+	// that of `seq` all the same. With `from` the first page is still the
+	// newest: send `after=0` to begin with the oldest. Where the room's
+	// `historyVisible` is `sinceJoined`, the history begins where the user
+	// became a member. Messages are kept for as long as the server is set to
+	// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 	ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2207,7 +2331,8 @@ type ClientInterface interface {
 	// own included. 202 means on its way to those who listen now: kinds that
 	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
 	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`).
+	// with another body it is refused (`client_message_id_reused`). One that
+	// was recalled meanwhile stays so, and is the answer.
 	//
 	// A session sends so many messages a second, barrage apart, as
 	// `RateLimit-Policy` says; sending again what is stored already is never
@@ -2224,7 +2349,8 @@ type ClientInterface interface {
 	// own included. 202 means on its way to those who listen now: kinds that
 	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
 	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`).
+	// with another body it is refused (`client_message_id_reused`). One that
+	// was recalled meanwhile stays so, and is the answer.
 	//
 	// A session sends so many messages a second, barrage apart, as
 	// `RateLimit-Policy` says; sending again what is stored already is never
@@ -2234,6 +2360,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessage(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RecallMessage Take back what one said
+	//
+	// The content of a stored message of the user's own is deleted, up to two
+	// minutes after `sentAt`. The message keeps its place in the log and the
+	// history, with `recalled: true` and without content, and everybody in the
+	// room is told by `messageRecalled`. Recalling it again changes nothing.
+	//
+	// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
+	RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// SwitchRoomWithBody Leave this room for another
 	//
@@ -2370,7 +2506,8 @@ func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopm
 // there, on any node and after any restart. Without one it begins now.
 // The first event, `feedReady`, says whether the feed was resumed.
 //
-// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
+// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
 // Some come later than on the rooms' own streams: an event is held back
 // while an older transaction of the database is under way.
 //
@@ -2613,6 +2750,23 @@ func (c *Client) AdminSendMessageWithBody(ctx context.Context, roomID RoomID, co
 // Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
 func (c *Client) AdminSendMessage(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminSendMessageRequest(c.Server, roomID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminRecallMessage Take back what somebody said
+//
+// As `recallMessage`, for any stored message of the room and at any time.
+//
+// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
+func (c *Client) AdminRecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminRecallMessageRequest(c.Server, roomID, messageID)
 	if err != nil {
 		return nil, err
 	}
@@ -3062,6 +3216,12 @@ func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...
 // A page of stored messages, always in ascending `seq`: the newest, or
 // those next `before` or next `after` a seq. `nextCursor` is the value to
 // send next in the same parameter; it is absent where the log ends.
+// `from` and `until` leave out what was sent at other times; the order is
+// that of `seq` all the same. With `from` the first page is still the
+// newest: send `after=0` to begin with the oldest. Where the room's
+// `historyVisible` is `sinceJoined`, the history begins where the user
+// became a member. Messages are kept for as long as the server is set to
+// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
 //
 // Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3082,7 +3242,8 @@ func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *Li
 // own included. 202 means on its way to those who listen now: kinds that
 // are not stored. Retry a stored kind safely with a `clientMessageID`: the
 // same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`).
+// with another body it is refused (`client_message_id_reused`). One that
+// was recalled meanwhile stays so, and is the answer.
 //
 // A session sends so many messages a second, barrage apart, as
 // `RateLimit-Policy` says; sending again what is stored already is never
@@ -3109,7 +3270,8 @@ func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, con
 // own included. 202 means on its way to those who listen now: kinds that
 // are not stored. Retry a stored kind safely with a `clientMessageID`: the
 // same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`).
+// with another body it is refused (`client_message_id_reused`). One that
+// was recalled meanwhile stays so, and is the answer.
 //
 // A session sends so many messages a second, barrage apart, as
 // `RateLimit-Policy` says; sending again what is stored already is never
@@ -3120,6 +3282,26 @@ func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, con
 // Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 func (c *Client) SendRoomMessage(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendRoomMessageRequest(c.Server, roomID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RecallMessage Take back what one said
+//
+// The content of a stored message of the user's own is deleted, up to two
+// minutes after `sentAt`. The message keeps its place in the log and the
+// history, with `recalled: true` and without content, and everybody in the
+// room is told by `messageRecalled`. Recalling it again changes nothing.
+//
+// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
+func (c *Client) RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecallMessageRequest(c.Server, roomID, messageID)
 	if err != nil {
 		return nil, err
 	}
@@ -3965,6 +4147,47 @@ func NewAdminSendMessageRequestWithBody(server string, roomID RoomID, contentTyp
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewAdminRecallMessageRequest constructs an http.Request for the AdminRecallMessage method
+func NewAdminRecallMessageRequest(server string, roomID RoomID, messageID MessageID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "messageID", messageID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/rooms/%s/messages/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -4877,6 +5100,30 @@ func NewListRoomMessagesRequest(server string, roomID RoomID, params *ListRoomMe
 
 		}
 
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
@@ -4946,6 +5193,47 @@ func NewSendRoomMessageRequestWithBody(server string, roomID RoomID, contentType
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewRecallMessageRequest constructs an http.Request for the RecallMessage method
+func NewRecallMessageRequest(server string, roomID RoomID, messageID MessageID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "messageID", messageID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rooms/%s/messages/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	return req, nil
 }
@@ -5260,7 +5548,8 @@ type ClientWithResponsesInterface interface {
 	// there, on any node and after any restart. Without one it begins now.
 	// The first event, `feedReady`, says whether the feed was resumed.
 	//
-	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
+	// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
 	// Some come later than on the rooms' own streams: an event is held back
 	// while an older transaction of the database is under way.
 	//
@@ -5388,6 +5677,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
 	AdminSendMessageWithResponse(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error)
+
+	// AdminRecallMessageWithResponse Take back what somebody said
+	//
+	// As `recallMessage`, for any stored message of the room and at any time.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
+	AdminRecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error)
 
 	// AdminListUserRoomsWithResponse The rooms that a user is in
 	//
@@ -5632,6 +5930,12 @@ type ClientWithResponsesInterface interface {
 	// A page of stored messages, always in ascending `seq`: the newest, or
 	// those next `before` or next `after` a seq. `nextCursor` is the value to
 	// send next in the same parameter; it is absent where the log ends.
+	// `from` and `until` leave out what was sent at other times; the order is
+	// that of `seq` all the same. With `from` the first page is still the
+	// newest: send `after=0` to begin with the oldest. Where the room's
+	// `historyVisible` is `sinceJoined`, the history begins where the user
+	// became a member. Messages are kept for as long as the server is set to
+	// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -5644,7 +5948,8 @@ type ClientWithResponsesInterface interface {
 	// own included. 202 means on its way to those who listen now: kinds that
 	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
 	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`).
+	// with another body it is refused (`client_message_id_reused`). One that
+	// was recalled meanwhile stays so, and is the answer.
 	//
 	// A session sends so many messages a second, barrage apart, as
 	// `RateLimit-Policy` says; sending again what is stored already is never
@@ -5661,7 +5966,8 @@ type ClientWithResponsesInterface interface {
 	// own included. 202 means on its way to those who listen now: kinds that
 	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
 	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`).
+	// with another body it is refused (`client_message_id_reused`). One that
+	// was recalled meanwhile stays so, and is the answer.
 	//
 	// A session sends so many messages a second, barrage apart, as
 	// `RateLimit-Policy` says; sending again what is stored already is never
@@ -5671,6 +5977,18 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessageWithResponse(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
+
+	// RecallMessageWithResponse Take back what one said
+	//
+	// The content of a stored message of the user's own is deleted, up to two
+	// minutes after `sentAt`. The message keeps its place in the log and the
+	// history, with `recalled: true` and without content, and everybody in the
+	// room is told by `messageRecalled`. Recalling it again changes nothing.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
+	RecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallMessageResponse, error)
 
 	// SwitchRoomWithBodyWithResponse Leave this room for another
 	//
@@ -6769,6 +7087,82 @@ func (r AdminSendMessageResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AdminSendMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminRecallMessageResponse503Headers the declared response headers of an HTTP 503 response for AdminRecallMessage
+type AdminRecallMessageResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminRecallMessageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *MessageNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminRecallMessageResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminRecallMessageResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminRecallMessageResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminRecallMessageResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminRecallMessageResponse) GetApplicationproblemJSON404() *MessageNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminRecallMessageResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminRecallMessageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminRecallMessageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminRecallMessageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminRecallMessageResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8495,6 +8889,89 @@ func (r SendRoomMessageResponse) ContentType() string {
 	return ""
 }
 
+// RecallMessageResponse503Headers the declared response headers of an HTTP 503 response for RecallMessage
+type RecallMessageResponse503Headers struct {
+	RetryAfter *int
+}
+
+type RecallMessageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *Problem
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *MessageNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RecallMessageResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r RecallMessageResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r RecallMessageResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r RecallMessageResponse) GetApplicationproblemJSON403() *Problem {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r RecallMessageResponse) GetApplicationproblemJSON404() *MessageNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r RecallMessageResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r RecallMessageResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RecallMessageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RecallMessageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RecallMessageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RecallMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // SwitchRoomResponse503Headers the declared response headers of an HTTP 503 response for SwitchRoom
 type SwitchRoomResponse503Headers struct {
 	RetryAfter *int
@@ -9056,7 +9533,8 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 // there, on any node and after any restart. Without one it begins now.
 // The first event, `feedReady`, says whether the feed was resumed.
 //
-// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`).
+// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
+// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
 // Some come later than on the rooms' own streams: an event is held back
 // while an older transaction of the database is under way.
 //
@@ -9267,6 +9745,21 @@ func (c *ClientWithResponses) AdminSendMessageWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseAdminSendMessageResponse(rsp)
+}
+
+// AdminRecallMessageWithResponse Take back what somebody said
+//
+// As `recallMessage`, for any stored message of the room and at any time.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
+func (c *ClientWithResponses) AdminRecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error) {
+	rsp, err := c.AdminRecallMessage(ctx, roomID, messageID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminRecallMessageResponse(rsp)
 }
 
 // AdminListUserRoomsWithResponse The rooms that a user is in
@@ -9644,6 +10137,12 @@ func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, room
 // A page of stored messages, always in ascending `seq`: the newest, or
 // those next `before` or next `after` a seq. `nextCursor` is the value to
 // send next in the same parameter; it is absent where the log ends.
+// `from` and `until` leave out what was sent at other times; the order is
+// that of `seq` all the same. With `from` the first page is still the
+// newest: send `after=0` to begin with the oldest. Where the room's
+// `historyVisible` is `sinceJoined`, the history begins where the user
+// became a member. Messages are kept for as long as the server is set to
+// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9662,7 +10161,8 @@ func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, 
 // own included. 202 means on its way to those who listen now: kinds that
 // are not stored. Retry a stored kind safely with a `clientMessageID`: the
 // same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`).
+// with another body it is refused (`client_message_id_reused`). One that
+// was recalled meanwhile stays so, and is the answer.
 //
 // A session sends so many messages a second, barrage apart, as
 // `RateLimit-Policy` says; sending again what is stored already is never
@@ -9685,7 +10185,8 @@ func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Co
 // own included. 202 means on its way to those who listen now: kinds that
 // are not stored. Retry a stored kind safely with a `clientMessageID`: the
 // same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`).
+// with another body it is refused (`client_message_id_reused`). One that
+// was recalled meanwhile stays so, and is the answer.
 //
 // A session sends so many messages a second, barrage apart, as
 // `RateLimit-Policy` says; sending again what is stored already is never
@@ -9700,6 +10201,24 @@ func (c *ClientWithResponses) SendRoomMessageWithResponse(ctx context.Context, r
 		return nil, err
 	}
 	return ParseSendRoomMessageResponse(rsp)
+}
+
+// RecallMessageWithResponse Take back what one said
+//
+// The content of a stored message of the user's own is deleted, up to two
+// minutes after `sentAt`. The message keeps its place in the log and the
+// history, with `recalled: true` and without content, and everybody in the
+// room is told by `messageRecalled`. Recalling it again changes nothing.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
+func (c *ClientWithResponses) RecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallMessageResponse, error) {
+	rsp, err := c.RecallMessage(ctx, roomID, messageID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecallMessageResponse(rsp)
 }
 
 // SwitchRoomWithBodyWithResponse Leave this room for another
@@ -10758,6 +11277,76 @@ func ParseAdminSendMessageResponse(rsp *http.Response) (*AdminSendMessageRespons
 	switch {
 	case rsp.StatusCode == 503:
 		var headers AdminSendMessageResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminRecallMessageResponse parses an HTTP response from a AdminRecallMessageWithResponse call
+func ParseAdminRecallMessageResponse(rsp *http.Response) (*AdminRecallMessageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminRecallMessageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest MessageNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminRecallMessageResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -12346,6 +12935,83 @@ func ParseSendRoomMessageResponse(rsp *http.Response) (*SendRoomMessageResponse,
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers SendRoomMessageResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRecallMessageResponse parses an HTTP response from a RecallMessageWithResponse call
+func ParseRecallMessageResponse(rsp *http.Response) (*RecallMessageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RecallMessageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest MessageNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers RecallMessageResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -189,6 +189,14 @@ export class Parlor {
     return messages.listRoomMessages(this.#http, roomID, query);
   }
 
+  /**
+   * Takes back what this user said, within two minutes. The message stays with
+   * `recalled` and without content, and everybody hears of it by messageRecalled.
+   */
+  recallMessage(roomID: string, messageID: string) {
+    return messages.recallMessage(this.#http, roomID, messageID);
+  }
+
   /** The attributes of a room, and their version. */
   roomAttributes(roomID: string) {
     return attributes.roomAttributes(this.#http, roomID);
@@ -271,6 +279,7 @@ export class Parlor {
       case 'roomMemberJoined':
       case 'roomMemberLeft':
       case 'roomMessageReceived':
+      case 'messageRecalled':
       case 'roomAttributesUpdated':
       case 'roomMemberAttributesUpdated':
         // What is not stored has no seq, and never comes twice.

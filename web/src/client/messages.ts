@@ -22,6 +22,10 @@ export const sendRoomMessage = (http: HTTP, roomID: string, draft: MessageDraft)
 export const listRoomMessages = (http: HTTP, roomID: string, query: MessageQuery) =>
   http.call('get', '/v1/rooms/{roomID}/messages', { path: { roomID }, query });
 
+/** Recalling again changes nothing. */
+export const recallMessage = (http: HTTP, roomID: string, messageID: string) =>
+  http.call('delete', '/v1/rooms/{roomID}/messages/{messageID}', { path: { roomID, messageID } }, { repeatable: true });
+
 /** A new clientMessageID. */
 export function newMessageID(): string {
   // Browsers have randomUUID on https and localhost only.

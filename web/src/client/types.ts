@@ -24,6 +24,7 @@ export interface StreamEvents {
   roomMemberJoined: Schemas['RoomMemberJoinedEvent'];
   roomMemberLeft: Schemas['RoomMemberLeftEvent'];
   roomMessageReceived: Schemas['RoomMessageReceivedEvent'];
+  messageRecalled: Schemas['MessageRecalledEvent'];
   roomAttributesUpdated: Schemas['RoomAttributesUpdatedEvent'];
   roomMemberAttributesUpdated: Schemas['RoomMemberAttributesUpdatedEvent'];
   roomReset: Schemas['RoomResetEvent'];
@@ -43,6 +44,7 @@ export const streamEventNames = [
   'roomMemberJoined',
   'roomMemberLeft',
   'roomMessageReceived',
+  'messageRecalled',
   'roomAttributesUpdated',
   'roomMemberAttributesUpdated',
   'roomReset',

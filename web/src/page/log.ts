@@ -28,6 +28,8 @@ export class Log {
   readonly #newest = byID('newest', HTMLButtonElement);
   readonly #userID: string;
   #entries: Entry[] = [];
+  /** Messages that were recalled, by seq: a page of history may have been on its way with what they said. */
+  #recalled = new Set<number>();
 
   constructor(userID: string) {
     this.#userID = userID;
@@ -40,6 +42,7 @@ export class Log {
 
   clear(): void {
     this.#entries = [];
+    this.#recalled.clear();
     this.#list.replaceChildren();
   }
 
@@ -51,9 +54,17 @@ export class Log {
     const heading = make('p', { class: 'heading' }, sender, timeOf(at));
     const words = message.text ?? message.title ?? `(${message.kind})`;
     const bubble = make('p', { class: 'bubble', title: at.toLocaleString() }, words);
+    if (message.recalled || this.#recalled.has(message.seq ?? 0)) showRecalled(bubble);
     const content = make('div', { class: 'content' }, heading, bubble);
     const element = make('li', { class: mine ? 'message mine' : 'message' });
     this.#insert({ seq: message.seq ?? 0, at, senderID: message.sender.userID, element }, avatar(message.sender), content);
+  }
+
+  /** Takes what a message says off the page. */
+  recall(seq: number): void {
+    this.#recalled.add(seq);
+    const bubble = this.#entries.find((entry) => entry.seq === seq)?.element.querySelector<HTMLElement>('.bubble');
+    if (bubble) showRecalled(bubble);
   }
 
   /** Shows what happened in the room. */
@@ -118,6 +129,11 @@ export class Log {
     const { scrollHeight, scrollTop, clientHeight } = this.#scroller;
     return scrollHeight - scrollTop - clientHeight < NEAR_END;
   }
+}
+
+function showRecalled(bubble: HTMLElement): void {
+  bubble.textContent = 'Message recalled';
+  bubble.classList.add('recalled');
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });

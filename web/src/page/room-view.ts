@@ -215,6 +215,9 @@ export class RoomView {
           if (message.sender.userID === parlor.userID) this.#outbox.sent(message);
         }
       }),
+      parlor.on('messageRecalled', (event) => {
+        if (ours(event)) this.#log.recall(event.recalledSeq);
+      }),
     ];
   }
 

@@ -30,6 +30,8 @@ export function wordsForError(error: unknown): string {
       return 'There is no place for more of that.';
     case 'version_mismatch':
       return 'Somebody changed that meanwhile. Look again, please.';
+    case 'recall_too_late':
+      return 'That was said too long ago to be taken back.';
     case 'room_full':
       return 'The room is full.';
     case 'too_many_rooms':

@@ -33,6 +33,15 @@ test('repeats a query parameter for each of its values', async () => {
   expect(await listing).toEqual({ memberList: [] });
 });
 
+test('recalls a message, and again where the answer is lost', async () => {
+  const recalling = parlor.recallMessage('r', 'm');
+  const first = await server.next('DELETE', `${messagesPath}/m`);
+  await pausedAfter(() => first.cut());
+  vi.advanceTimersByTime(250);
+  (await server.next('DELETE', `${messagesPath}/m`)).reply(204);
+  await recalling;
+});
+
 describe('sending', () => {
   test('repeats under the same clientMessageID until it is stored', async () => {
     const sending = parlor.sendRoomMessage('r', { text: 'hello' });

@@ -45,6 +45,16 @@ test('attributes too arrive once and in order', async () => {
   expect(events).toEqual([[{ ...place, seq: 1, infos }], [{ ...place, seq: 2, infos: ofMembers }]]);
 });
 
+test('a recall too arrives once and in order', async () => {
+  const parlor = await login(server);
+  const events = record(parlor, 'messageRecalled');
+  const stream = (await server.nextStream()).open().ready();
+  const recalled = { roomID: 'r', generation: 1, seq: 2, messageID: 'm', recalledSeq: 1, operatedInfo: { userID: 'bob' } };
+  for (let times = 0; times < 2; times++) stream.event('messageRecalled', recalled, '1:2');
+  await delivered(parlor, stream);
+  expect(events).toEqual([recalled]);
+});
+
 test('each life of a room counts for itself', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'roomMessageReceived');

@@ -1,0 +1,94 @@
+package room_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	sentAt := time.Date(2026, 11, 21, 15, 0, 0, 0, time.UTC)
+	draft := room.Draft{
+		Content:  room.Content{Kind: room.KindCustom, Text: "secret", SubType: new(7), Title: "secret", Summary: "secret", Data: []byte("secret")},
+		Priority: room.PriorityHigh, ExtendedData: "secret", ClientMessageID: "1",
+	}
+	draft.MessageList = []room.Quoted{{Content: room.Content{Kind: room.KindText, Text: "secret"}}}
+	m := draft.Message("id", room.User{ID: "alice", Name: "Alice"}, sentAt).In("lobby", 3)
+	tombstone := room.Message{
+		ID: "id", Room: "lobby", Seq: 3, Content: room.Content{Kind: room.KindCustom}, Sender: m.Sender, Priority: room.PriorityHigh,
+		ClientMessageID: "1", SentAt: sentAt, Recalled: true,
+	}
+	lobby := room.Room{ID: "lobby", Generation: 4, LastSeq: 9}
+	for _, c := range []struct {
+		what  string
+		m     room.Message
+		by    room.UserID
+		after time.Duration
+		err   error
+		tells bool
+		info  *room.OperatedInfo
+	}{
+		{what: "at once", m: m, by: "alice", tells: true, info: &room.OperatedInfo{UserID: "alice"}},
+		{what: "just in time", m: m, by: "alice", after: room.RecallTime, tells: true, info: &room.OperatedInfo{UserID: "alice"}},
+		{what: "too late", m: m, by: "alice", after: room.RecallTime + time.Millisecond, err: room.ErrRecallTooLate},
+		{what: "by another", m: m, by: "bob", err: room.ErrNotSender},
+		{what: "by another, and too late", m: m, by: "bob", after: time.Hour, err: room.ErrNotSender},
+		{what: "by the operator, and late", m: m, after: 24 * time.Hour, tells: true},
+		{what: "again", m: tombstone, by: "alice"},
+		{what: "again and late", m: tombstone, by: "alice", after: time.Hour},
+		{what: "again by another", m: tombstone, by: "bob", err: room.ErrNotSender},
+		{what: "again by the operator", m: tombstone},
+	} {
+		now := sentAt.Add(c.after)
+		r, got, change, err := lobby.Recall(c.m, c.by, now)
+		if !errors.Is(err, c.err) || (c.err == nil) != (err == nil) {
+			t.Errorf("%s: %v", c.what, err)
+		}
+		want, events := c.m, []room.Event(nil)
+		if c.tells {
+			want = tombstone
+			events = []room.Event{{Room: "lobby", Generation: 4, Seq: 10, At: now, Body: room.MessageRecalled{MessageID: "id", RecalledSeq: 3, OperatedInfo: c.info}}}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: the message (-want +got):\n%s", c.what, diff)
+		}
+		if diff := cmp.Diff(events, change.Events); diff != "" || r.LastSeq != 9+room.Seq(len(events)) {
+			t.Errorf("%s: lastSeq %d, events (-want +got):\n%s", c.what, r.LastSeq, diff)
+		}
+	}
+	// A retry cannot be compared with what is gone.
+	other := draft
+	other.Text, other.SubType = "other", nil
+	for kind, want := range map[room.MessageKind]error{room.KindCustom: nil, room.KindText: room.ErrMessageIDReused} {
+		other.Kind = kind
+		if err := tombstone.RetriedBy(other); !errors.Is(err, want) || (want == nil) != (err == nil) {
+			t.Errorf("a retry as %s: %v", kind, err)
+		}
+	}
+}
+
+func TestRecallOnTheWire(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		body room.MessageRecalled
+		want string
+	}{
+		{room.MessageRecalled{MessageID: "m", RecalledSeq: 3}, `{"messageID":"m","recalledSeq":3}`},
+		{room.MessageRecalled{MessageID: "m", RecalledSeq: 3, OperatedInfo: &room.OperatedInfo{UserID: "a"}}, `{"messageID":"m","recalledSeq":3,"operatedInfo":{"userID":"a"}}`},
+	} {
+		got, err := json.Marshal(c.body)
+		if err != nil || string(got) != c.want {
+			t.Errorf("it is %s, and not %s: %v", got, c.want, err)
+		}
+		back, err := room.DecodeBody(room.TypeMessageRecalled, got)
+		if diff := cmp.Diff(room.Body(c.body), back); diff != "" || err != nil {
+			t.Errorf("it comes back as %v: %v", back, err)
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// DefaultMessageRetention is how long logs are kept where the server's settings
+// do not say.
+const DefaultMessageRetention = 7 * 24 * time.Hour
+
+const (
+	// trimRooms bounds the rooms that one sweep looks at, which is an index
+	// lookup each: a hundred thousand rooms are looked at within two minutes.
+	trimRooms = 1000
+	// trimBatch bounds how many events one transaction deletes. It holds the
+	// room meanwhile, so writers wait for as long: some milliseconds.
+	trimBatch = 1000
+	// trimMost and trimLogs bound what one sweep deletes, and of how many logs:
+	// it has timers to serve besides.
+	trimMost = 20 * trimBatch
+	trimLogs = 200
+)
+
+// trim deletes from the logs of living rooms what happened before an instant. It
+// goes round all rooms, a piece with each sweep.
+func (s *Store) trim(ctx context.Context, before time.Time) error {
+	rows, err := s.pool.Query(ctx, `
+		SELECT r.generation, coalesce(e.at < $2, false) FROM (
+			SELECT generation FROM rooms WHERE generation > $1 AND destroyed_at IS NULL ORDER BY generation LIMIT $3
+		) r LEFT JOIN LATERAL (
+			SELECT at FROM events WHERE generation = r.generation ORDER BY seq LIMIT 1
+		) e ON true ORDER BY r.generation`, s.trimmed, before, trimRooms)
+	if err != nil {
+		return translate(err)
+	}
+	var (
+		seen    room.Generation
+		overdue bool
+		due     []room.Generation
+		looked  int
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&seen, &overdue}, func() error {
+		looked++
+		if overdue {
+			due = append(due, seen)
+		}
+		return nil
+	}); err != nil {
+		return translate(err)
+	}
+	deleted := 0
+	for i, g := range due {
+		for n := trimBatch; n == trimBatch; deleted += n {
+			if deleted >= trimMost || i == trimLogs {
+				s.trimmed = g - 1 // the next sweep goes on here
+				return nil
+			}
+			if n, err = s.trimRoom(ctx, g, before); err != nil {
+				return translate(err)
+			}
+		}
+	}
+	s.trimmed = seen
+	if looked < trimRooms {
+		s.trimmed = 0 // all were looked at: round again
+	}
+	return nil
+}
+
+// trimRoom deletes the oldest events of a room's log, up to the first that
+// is to stay, and says from where on the log is kept: to who follows it by
+// oldest_seq, and to readers of the feed by feed_trimmed. It returns how many it
+// deleted: with trimBatch there may be more.
+func (s *Store) trimRoom(ctx context.Context, g room.Generation, before time.Time) (deleted int, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var b pgx.Batch
+		// A statement of its own, so that the next one sees what happened while it
+		// waited for the lock.
+		b.Queue("SELECT FROM rooms WHERE generation = $1 FOR NO KEY UPDATE", g)
+		b.Queue(`
+			WITH oldest AS (
+				SELECT seq, at FROM events WHERE generation = $1 ORDER BY seq LIMIT $3
+			), gone AS (
+				DELETE FROM events WHERE generation = $1 AND seq <= (SELECT max(seq) FROM oldest)
+					AND seq < coalesce((SELECT min(seq) FROM oldest WHERE at >= $2), $4)
+				RETURNING seq, xact
+			), newest AS (
+				SELECT seq, xact FROM gone ORDER BY seq DESC LIMIT 1
+			), room AS (
+				UPDATE rooms SET oldest_seq = newest.seq + 1 FROM newest WHERE generation = $1
+			), feed AS (
+				UPDATE feed_trimmed t SET xact = newest.xact, generation = $1, seq = newest.seq FROM newest
+				WHERE (t.xact, t.generation, t.seq) < (newest.xact, $1, newest.seq)
+			)
+			SELECT count(*) FROM gone`, g, before, trimBatch, int64(maxSeq)).
+			QueryRow(func(row pgx.Row) error { return row.Scan(&deleted) })
+		return send(ctx, tx, &b)
+	})
+	return deleted, err
+}
+
+// maxSeq is beyond every event.
+const maxSeq = room.Seq(1<<63 - 1)

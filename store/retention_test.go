@@ -1,0 +1,227 @@
+package store_test
+
+import (
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// TestLogsOfLivingRoomsAreTrimmed: what is too old is gone, exactly that, and
+// whoever might miss it is told. The room itself stays as it is.
+func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{MessageRetention: time.Hour})
+	session := func(user string) room.Session {
+		return newSessionUntil(t, f.Store, user, f.clock.Now().Add(24*time.Hour))
+	}
+	alice, bob := session("alice"), session("bob")
+	attach(t, f, alice)
+	attach(t, f, bob)
+	begin, err := f.FeedEnd(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	enter(t, f, alice, "lobby")
+	enter(t, f, bob, "quiet")
+	if _, _, err := f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{By: "alice", Set: map[string]string{"topic": "tea"}}); err != nil {
+		t.Fatal(err)
+	}
+	d := textDraft("old")
+	d.ClientMessageID = "1"
+	old := say(t, f, alice, d)
+	f.clock.advance(time.Millisecond)
+	kept := say(t, f, alice, textDraft("kept"))
+	before, err := f.LivingRoom(t.Context(), "lobby")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(time.Hour)
+	end := f.clock.Now()
+	f.clock.set(end.Add(-time.Millisecond))
+	sweep(t, f)
+	if r, err := f.LivingRoom(t.Context(), "lobby"); err != nil || r.OldestSeq != 1 {
+		t.Errorf("a millisecond early the log begins at %d: %v", r.OldestSeq, err)
+	}
+	f.clock.set(end)
+	sweep(t, f)
+
+	page, err := f.EventsAfter(t.Context(), before.Generation, 0, 10)
+	if err != nil || page.OldestSeq != kept.Seq || page.LastSeq != kept.Seq || len(page.Events) != 1 || page.Events[0].Seq != kept.Seq {
+		t.Errorf("the log is %+v, %v", page, err)
+	}
+	after, err := f.LivingRoom(t.Context(), "lobby")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := before
+	want.OldestSeq = kept.Seq
+	if diff := cmp.Diff(want, after); diff != "" {
+		t.Errorf("the room (-want +got):\n%s", diff)
+	}
+	if members, err := f.MembersByID(t.Context(), after.Generation, []room.UserID{"alice"}); err != nil || len(members) != 1 {
+		t.Errorf("members %+v, %v", members, err)
+	}
+	history, err := f.OldestMessages(t.Context(), after, room.Span{Before: 100}, 10)
+	if err != nil || !slices.Equal(texts(history), []string{"kept"}) {
+		t.Errorf("the history is %v, %v", history, err)
+	}
+	if quiet, err := f.LivingRoom(t.Context(), "quiet"); err != nil || quiet.OldestSeq != quiet.LastSeq+1 {
+		t.Errorf("a log of old events only begins at %d and ends at %d: %v", quiet.OldestSeq, quiet.LastSeq, err)
+	}
+	// What is gone cannot be told from what never was.
+	if again := say(t, f, alice, d); again.ID == old.ID {
+		t.Error("a message that is gone is found by its clientMessageID")
+	}
+	checkInvariants(t, f)
+
+	// The feed says that it has a hole before its first event, and nowhere else.
+	feed, err := f.FeedAfter(t.Context(), begin, 100)
+	if err != nil || !begin.Before(feed.Trimmed) {
+		t.Errorf("from the beginning the feed says %+v, %v", feed, err)
+	}
+	waitUntil(t, "the feed has all", func() bool {
+		feed, err = f.FeedAfter(t.Context(), begin, 100)
+		return err != nil || slices.ContainsFunc(feed.Events, func(e room.FeedEvent) bool { return e.Cursor.Seq == kept.Seq })
+	})
+	for _, e := range feed.Events {
+		if e.Type == room.TypeMessagesReceived && e.Cursor.Before(feed.Trimmed) {
+			t.Errorf("%v is kept and said to be trimmed", e.Cursor)
+		}
+	}
+}
+
+// TestWhoWasInIsNotForgotten: a room that was used is not said to be unused for
+// want of the events that tell of it.
+func TestWhoWasInIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{MessageRetention: time.Minute, FeedRetention: 24 * time.Hour, Defaults: defaults(func(c *room.Config) {
+		c.DestroyDelay, c.UnusedTimeout = 600, 3600
+	})})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "used")
+	leave(t, f, alice, "used")
+	if _, err := f.OpenRoom(t.Context(), "unused", room.Blueprint{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, "unused", textDraft("hello?")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		f.clock.advance(5 * time.Minute)
+		sweep(t, f)
+	}
+	f.clock.advance(time.Hour)
+	sweep(t, f)
+	for id, want := range map[room.RoomID]room.DestroyReason{"used": room.DestroyEmpty, "unused": room.DestroyUnused} {
+		if got := query[room.DestroyReason](t, f, "SELECT coalesce(destroy_reason, '') FROM rooms WHERE room_id = $1", id); got != want {
+			t.Errorf("the room %s is destroyed as %q", id, got)
+		}
+	}
+}
+
+// TestTrimmingInSmallPieces lets the database count what each statement deletes,
+// while members go on talking.
+func TestTrimmingInSmallPieces(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{MessageRetention: time.Hour})
+	alice := newSessionUntil(t, f.Store, "alice", f.clock.Now().Add(24*time.Hour))
+	attach(t, f, alice)
+	r := enter(t, f, alice, "lobby")
+	const old = 21_500
+	execute(t, f, `INSERT INTO events (generation, seq, type, at, sender_id, body, xact)
+		SELECT $1, seq, 'roomMessageReceived', $2, 'alice', '{"messageList":[{}]}', '1' FROM generate_series(2, $3 + 1) seq`, r.Generation, f.clock.Now(), old)
+	execute(t, f, "UPDATE rooms SET last_seq = $2 + 1 WHERE generation = $1", r.Generation, old)
+	execute(t, f, `CREATE TABLE deletions (txid xid8, rows bigint);
+		CREATE FUNCTION count_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN INSERT INTO deletions SELECT pg_current_xact_id(), count(*) FROM gone; RETURN NULL; END $$;
+		CREATE TRIGGER deletions AFTER DELETE ON events REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_deletions()`)
+	f.clock.advance(2 * time.Hour)
+	stop := make(chan struct{})
+	var (
+		talking sync.WaitGroup
+		slowest time.Duration
+		said    int
+	)
+	talking.Go(func() {
+		for ; ; said++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			began := time.Now()
+			say(t, f, alice, textDraft("meanwhile"))
+			slowest = max(slowest, time.Since(began))
+		}
+	})
+	for _, want := range []int{1_501, 0, 0} {
+		sweep(t, f)
+		if left := query[int](t, f, "SELECT count(*) FROM events WHERE seq <= $1", old+1); left != want {
+			t.Errorf("%d old events are left, and not %d", left, want)
+		}
+	}
+	close(stop)
+	talking.Wait()
+	t.Logf("%d messages meanwhile, the slowest after %s", said, slowest)
+	most := query[int](t, f, "SELECT max(rows) FROM (SELECT sum(rows) AS rows FROM deletions GROUP BY txid) each")
+	if most != 1000 {
+		t.Errorf("a transaction deletes %d events", most)
+	}
+	checkInvariants(t, f)
+}
+
+func execute(t *testing.T, f fixture, sql string, args ...any) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// TestTrimmingGoesRound: one sweep looks at a part of the rooms, and the next
+// ones at the others.
+func TestTrimmingGoesRound(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{MessageRetention: time.Hour})
+	execute(t, f, `WITH made AS (
+		INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user, history_visible,
+			member_count, last_seq, created_at, destroy_at)
+		SELECT 'room' || i, '', 0, 86400, 30, 1, 'allow', 'all', 0, 1, $1::timestamptz, $1::timestamptz + interval '1 day' FROM generate_series(1, 2100) i RETURNING generation)
+		INSERT INTO events (generation, seq, type, at, body, xact) SELECT generation, 1, 'roomMemberLeft', $1, '{"memberList":[]}', '1' FROM made`, f.clock.Now())
+	f.clock.advance(2 * time.Hour)
+	sweeps := 0
+	for left := 2100; left > 0; sweeps++ {
+		if sweeps > 2100/200+3 {
+			t.Fatalf("after %d sweeps %d logs are not trimmed", sweeps, left)
+		}
+		sweep(t, f)
+		left = query[int](t, f, "SELECT count(*) FROM events")
+	}
+	checkSeqs := query[int](t, f, "SELECT count(*) FROM rooms WHERE oldest_seq <> 2")
+	if checkSeqs > 0 {
+		t.Errorf("%d logs begin elsewhere", checkSeqs)
+	}
+	// And round again.
+	f.clock.advance(time.Hour)
+	if _, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, "room1", textDraft("x")); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(2 * time.Hour)
+	for range 4 {
+		sweep(t, f)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM events"); n != 0 {
+		t.Errorf("%d events are left of the first room", n)
+	}
+}
