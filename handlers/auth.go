@@ -45,6 +45,18 @@ func (a *api) withRoom(h func(http.ResponseWriter, *http.Request, room.Session, 
 	})
 }
 
+// withPeer serves only callers with a session key, on the user that the path
+// names.
+func (a *api) withPeer(h func(http.ResponseWriter, *http.Request, room.Session, room.UserID) error) http.HandlerFunc {
+	return a.withSession(func(w http.ResponseWriter, r *http.Request, session room.Session) error {
+		id, err := pathUserID(r)
+		if err != nil {
+			return err
+		}
+		return h(w, r, session, id)
+	})
+}
+
 // withAdmin serves only servers, which come with an admin token.
 func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {

@@ -179,6 +179,7 @@ func TestBodySize(t *testing.T) {
 	s := newService(t)
 	alice := s.loginWith(s.signed(set("rooms", []object{{"roomID": "*", "create": true, "join": true, "send": true, "kick": true}})))
 	alice.enter("lobby")
+	s.login("peer")
 	for _, call := range samples(s) {
 		if call.body == nil {
 			continue

@@ -89,6 +89,19 @@ func TestContractClient(t *testing.T) {
 	if p := got(t, err, late.ApplicationproblemJSON412); p.Code != "version_mismatch" {
 		t.Errorf("another version: %+v", p)
 	}
+	const peer = "b?b%" // what needs encoding in a path
+	s.login(peer)
+	written, err := client.SendPeerMessageWithResponse(ctx, peer, contracttest.SendMessageRequest{Kind: contracttest.Text, Text: new("Psst")})
+	private := got(t, err, written.JSON201).Message
+	var whispered contracttest.PeerMessageReceivedEvent
+	decode(t, stream.next(), room.TypePeerMessagesReceived, &whispered)
+	if len(whispered.MessageList) != 1 || whispered.MessageList[0].MessageID != private.MessageID || *whispered.Seq != *private.Seq || *private.UserID != peer || private.RoomID != nil {
+		t.Errorf("%+v was sent, and %+v comes", private, whispered)
+	}
+	conversation, err := client.ListPeerMessagesWithResponse(ctx, peer, &contracttest.ListPeerMessagesParams{Limit: &limit})
+	if list := got(t, err, conversation.JSON200).MessageList; len(list) != 1 || list[0].MessageID != private.MessageID {
+		t.Errorf("the conversation is %+v", list)
+	}
 	left, err := client.LeaveRoomWithResponse(ctx, id)
 	if r := got(t, err, left.JSON200); r.RoomID != id {
 		t.Errorf("what was left is %+v", r)

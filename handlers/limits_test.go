@@ -26,6 +26,7 @@ var requests = map[string]any{
 	"switchRoom":             switchRoomRequest{},
 	"kickMembers":            kickRequest{},
 	"sendRoomMessage":        sendMessageRequest{},
+	"sendPeerMessage":        sendMessageRequest{},
 	"adminCreateRoom":        createRoomRequest{},
 	"adminKickMembers":       kickRequest{},
 	"adminSendMessage":       adminSendMessageRequest{},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"slices"
 	"time"
 
 	"parlor/room"
@@ -115,7 +114,9 @@ func (a *api) sendRoomMessage(w http.ResponseWriter, r *http.Request, session ro
 		return err
 	}
 	if draft.Kind != room.KindBarrage && !a.limiter.allow(w, session.ID) {
-		return a.answerRetry(w, r, session, id, draft)
+		return a.answerRetry(w, r, draft, func(clientMessageID string) (room.Message, bool, error) {
+			return a.Store.MessageByClientID(r.Context(), session, id, clientMessageID)
+		})
 	}
 	m, err := a.Store.PostMessage(r.Context(), session, id, draft)
 	if err != nil {
@@ -136,11 +137,11 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, m room.Messa
 
 // answerRetry answers a sender who is too fast: a message that is stored already
 // costs nothing, so sending it again is no offence.
-func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID, draft room.Draft) error {
+func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, draft room.Draft, stored func(clientMessageID string) (m room.Message, found bool, err error)) error {
 	if draft.ClientMessageID == "" || !draft.Kind.Stored() {
 		return errTooFast
 	}
-	m, found, err := a.Store.MessageByClientID(r.Context(), session, id, draft.ClientMessageID)
+	m, found, err := stored(draft.ClientMessageID)
 	switch {
 	case err != nil:
 		return err
@@ -155,15 +156,9 @@ func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, session room.S
 
 func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
 	q := readQuery(r, "before", "after", "from", "until", "limit")
-	span := room.Span{
-		After:  room.Seq(q.integer("after", 0, maxSafeInteger, 0)),
-		Before: room.Seq(q.integer("before", 1, maxSafeInteger, math.MaxInt64)),
-		From:   q.instant("from"),
-		Until:  q.instant("until"),
-	}
-	limit := int(q.integer("limit", 1, maxMessagePage, defaultMessagePage))
-	q.apart("before", "after")
-	if !span.From.IsZero() && !span.Until.IsZero() && !span.From.Before(span.Until) {
+	page := q.messagePage()
+	page.From, page.Until = q.instant("from"), q.instant("until")
+	if !page.From.IsZero() && !page.Until.IsZero() && !page.From.Before(page.Until) {
 		q.fault("until", "order", "must be later than from")
 	}
 	if err := q.err(); err != nil {
@@ -177,24 +172,51 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	if err != nil {
 		return err
 	}
-	span.After = max(span.After, visible)
-	reply := messageListReply{}
-	// One message more than asked for tells whether there is a next page.
-	if q.has("after") {
-		reply.MessageList, err = a.Store.OldestMessages(r.Context(), in, span, limit+1)
-		if len(reply.MessageList) > limit {
-			reply.MessageList = reply.MessageList[:limit]
-			reply.NextCursor = reply.MessageList[limit-1].Seq
+	page.After = max(page.After, visible)
+	return a.answerMessages(w, r, page, func(n int) ([]room.Message, error) {
+		if page.oldest {
+			return a.Store.OldestMessages(r.Context(), in, page.Span, n)
 		}
-	} else {
-		reply.MessageList, err = a.Store.NewestMessages(r.Context(), in, span, limit+1)
-		if len(reply.MessageList) > limit {
-			reply.MessageList = slices.Delete(reply.MessageList, 0, 1)
-			reply.NextCursor = reply.MessageList[0].Seq
-		}
+		return a.Store.NewestMessages(r.Context(), in, page.Span, n)
+	})
+}
+
+// messagePage is which messages are asked for: so many of a part of a log, its
+// newest or, going forth, its oldest.
+type messagePage struct {
+	room.Span
+	oldest bool
+	limit  int
+}
+
+func (q *query) messagePage() messagePage {
+	q.apart("before", "after")
+	return messagePage{
+		Span: room.Span{
+			After:  room.Seq(q.integer("after", 0, maxSafeInteger, 0)),
+			Before: room.Seq(q.integer("before", 1, maxSafeInteger, math.MaxInt64)),
+		},
+		oldest: q.has("after"),
+		limit:  int(q.integer("limit", 1, maxMessagePage, defaultMessagePage)),
 	}
+}
+
+// answerMessages answers with a page, and with the cursor of the next one.
+func (a *api) answerMessages(w http.ResponseWriter, r *http.Request, page messagePage, read func(n int) ([]room.Message, error)) error {
+	// One message more than asked for tells whether there is a next page.
+	messages, err := read(page.limit + 1)
 	if err != nil {
 		return err
+	}
+	reply := messageListReply{MessageList: messages}
+	switch {
+	case len(messages) <= page.limit:
+	case page.oldest:
+		reply.MessageList = messages[:page.limit]
+		reply.NextCursor = messages[page.limit-1].Seq
+	default:
+		reply.MessageList = messages[1:]
+		reply.NextCursor = messages[1].Seq
 	}
 	return a.answer(w, r, http.StatusOK, reply)
 }

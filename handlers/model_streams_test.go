@@ -125,7 +125,7 @@ func (m *model) bring(s *seat) {
 			if fences--; fences > 0 {
 				m.hub.Notify(s.client.SessionID, room.TokenWillExpire{})
 			}
-		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived)}, e.Type):
+		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skip("")
 			m.bringLog(s, e)
 		default:
@@ -193,6 +193,9 @@ func (m *model) bringLog(s *seat, e event) {
 		Generation room.Generation
 		Seq        int
 	}](m, e)
+	if place.Generation == 0 {
+		place.Generation = m.world.inboxes[s.user].Generation
+	}
 	text := m.textOf(e)
 	m.t.Logf("\t%s: %d/%d %s", s.name, place.Generation, place.Seq, text)
 	for l, at := range s.at {
@@ -212,7 +215,7 @@ func (m *model) mark(s *seat, e event) {
 	}
 	cursor := hub.Cursor{}
 	for _, l := range lives(s.at) {
-		cursor = append(cursor, hub.Position{Log: l.Generation, Seq: room.Seq(s.at[l])})
+		cursor = append(cursor, room.Position{Log: l.Generation, Seq: room.Seq(s.at[l])})
 	}
 	m.same(s.name+"'s cursor", string(cursor.AppendTo(nil)), e.ID)
 	s.marks = append(s.marks, mark{e.ID, maps.Clone(s.at)})
@@ -242,6 +245,13 @@ func (m *model) textOf(e event) string {
 			list = append(list, fmt.Sprintf("%s says: %s", message.Sender.ID, message.Text))
 		}
 		return strings.Join(list, ", ")
+	case room.TypePeerMessagesReceived:
+		for _, message := range bodyOf[room.PeerMessagesReceived](m, e).MessageList {
+			list = append(list, fmt.Sprintf("with %s, %s writes: %s", message.Peer, message.Sender.ID, message.Text))
+		}
+		return strings.Join(list, ", ")
+	case room.TypeInboxReset:
+		return fmt.Sprintf("inbox reset %s", bodyOf[room.InboxReset](m, e).Reason)
 	case room.TypeSessionReady:
 		ready := bodyOf[room.SessionReady](m, e)
 		for _, r := range ready.Rooms {

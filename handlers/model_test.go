@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -106,7 +107,7 @@ func (v move) GoString() string {
 func drawMove(t *rapid.T) move {
 	v := move{
 		what: one(t, "what",
-			"enter", "listen", "send", "switch", "wait", "enter", "listen", "send", "hang up", "wait",
+			"enter", "listen", "send", "switch", "wait", "enter", "listen", "write", "send", "hang up", "wait",
 			"enter", "listen", "send", "switch", "wait", "hang up", "join", "create", "kick", "open", "leave all",
 			"end", "destroy", "log out", "leave"),
 		who:  rapid.IntRange(0, len(seatNames)-1).Draw(t, "who"),
@@ -157,6 +158,12 @@ func (m *model) login(s *seat) {
 	user := room.UserID(s.name[:1])
 	m.t.Logf("%s logs in", s.name)
 	*s = seat{name: s.name, visitor: m.world.login(user), client: m.loginWith(m.token(user, 1000*time.Hour))}
+	session, err := m.store.SessionByID(context.Background(), s.client.SessionID)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.world.inboxes[user].Generation = session.Inbox
+	m.known[session.Inbox] = true
 }
 
 // who is the session that moves. One that is over is good for one call, which is
@@ -233,6 +240,12 @@ func (m *model) do(v move) {
 		text := fmt.Sprint("message ", m.sent)
 		got := s.client.call("POST", roomPath(id, "/messages"), object{"kind": "text", "text": text})
 		m.compare(fmt.Sprintf("%s sends to %s: %s", s.name, id, text), m.world.send(s.visitor, id, text), got)
+	case "write":
+		s, to := m.who(v), modelUsers[v.nth%len(modelUsers)]
+		m.sent++
+		text := fmt.Sprint("message ", m.sent)
+		got := s.client.call("POST", peerPath(to), object{"kind": "text", "text": text})
+		m.compare(fmt.Sprintf("%s writes to %s: %s", s.name, to, text), m.world.write(s.visitor, to, text), got)
 	case "log out":
 		m.logOut(m.who(v))
 	case "listen":

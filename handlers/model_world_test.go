@@ -19,6 +19,10 @@ type world struct {
 	now   time.Duration // since then
 	rooms map[room.RoomID]*life
 	bans  map[ban]time.Duration // until when
+	// inboxes is the users' logs: lives without guests. delivered is how far
+	// each user has shown to have come there.
+	inboxes   map[room.UserID]*life
+	delivered map[room.UserID]int
 	// visitors is the sessions that are not over, the oldest first.
 	visitors []*visitor
 	// sweep is the sweep that is going on; 0: none is.
@@ -110,7 +114,7 @@ type verdict struct {
 func refused(status int, code string) verdict { return verdict{status: status, code: code} }
 
 func newWorld(began time.Time) *world {
-	return &world{began: began, rooms: make(map[room.RoomID]*life), bans: make(map[ban]time.Duration)}
+	return &world{began: began, rooms: make(map[room.RoomID]*life), bans: make(map[ban]time.Duration), inboxes: make(map[room.UserID]*life), delivered: make(map[room.UserID]int)}
 }
 
 func (w *world) instant() time.Time { return w.began.Add(w.now) }
@@ -121,7 +125,26 @@ func (w *world) login(user room.UserID) *visitor {
 		from: make(map[*life]int), at: make(map[*life]int), gone: make(map[*life]departure), leaving: make(map[*life]bool),
 	}
 	w.visitors = append(w.visitors, v)
+	if w.inboxes[user] == nil {
+		w.inboxes[user] = &life{Room: room.Room{ID: "inbox"}}
+	}
 	return v
+}
+
+// write sends a message to a user.
+func (w *world) write(v *visitor, to room.UserID, text string) verdict {
+	own, theirs := w.inboxes[v.user], w.inboxes[to]
+	switch {
+	case v.over:
+		return refused(401, "session_ended")
+	case to == v.user:
+		return refused(400, "message_to_self")
+	case theirs == nil:
+		return refused(404, "user_not_found")
+	}
+	own.say(w, "with %s, %s writes: %s", to, v.user, text)
+	theirs.say(w, "with %s, %s writes: %s", v.user, v.user, text)
+	return verdict{status: 201, rest: fmt.Sprintf("seq %d", own.LastSeq)}
 }
 
 func (v *visitor) tell(l *life, format string, args ...any) {
@@ -212,6 +235,17 @@ func (w *world) attach(v *visitor, cursor map[*life]int, garbage bool) {
 			v.at[l] = len(l.log)
 			v.tell(nil, "reset cursorInvalid: %s", describe(l.Room, w.began))
 		}
+	}
+	inbox := w.inboxes[v.user]
+	at, named := cursor[inbox]
+	if named {
+		w.delivered[v.user] = max(w.delivered[v.user], at)
+	} else {
+		at = w.delivered[v.user]
+	}
+	v.at[inbox] = at
+	if garbage {
+		v.tell(nil, "inbox reset cursorInvalid")
 	}
 	// Of what the cursor names, and of what others did while it was away.
 	for _, l := range lives(v.gone) {

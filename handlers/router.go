@@ -30,7 +30,7 @@ type Store interface {
 	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
 	RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error)
 	EndSession(ctx context.Context, id room.SessionID) error
-	Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error)
+	Attach(ctx context.Context, id room.SessionID, cursor []room.Position) (room.Attachment, error)
 
 	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error)
 	JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
@@ -69,6 +69,11 @@ type Store interface {
 	VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error)
 	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
 	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
+
+	PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error)
+	PeerMessageByClientID(ctx context.Context, session room.Session, to room.UserID, clientMessageID string) (m room.Message, found bool, err error)
+	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
+	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
 
 	FeedEnd(ctx context.Context) (room.FeedCursor, error)
 	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
@@ -164,6 +169,9 @@ func New(o Options) http.Handler {
 		r.Post("/v1/rooms/{roomID}/messages", a.withRoom(a.sendRoomMessage))
 		r.Get("/v1/rooms/{roomID}/messages", a.withRoom(a.listRoomMessages))
 		r.Delete("/v1/rooms/{roomID}/messages/{messageID}", a.withRoom(a.recallMessage))
+
+		r.Post("/v1/users/{userID}/messages", a.withPeer(a.sendPeerMessage))
+		r.Get("/v1/users/{userID}/messages", a.withPeer(a.listPeerMessages))
 
 		r.Get("/v1/admin/rooms", a.withAdmin(a.adminListRooms))
 		r.Post("/v1/admin/rooms", a.withAdmin(a.adminCreateRoom))

@@ -25,7 +25,7 @@ type sample struct {
 	schema               *openapi3.Schema // of the body
 }
 
-var samplePath = strings.NewReplacer("{roomID}", "lobby", "{userID}", "alice", "{sessionID}", "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10",
+var samplePath = strings.NewReplacer("/v1/users/{userID}", "/v1/users/peer", "{roomID}", "lobby", "{userID}", "alice", "{sessionID}", "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10",
 	"{messageID}", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4")
 
 // samples is a good call of every operation. What is asked with a session key

@@ -60,6 +60,9 @@ var answers = func() map[string]map[standing]answer {
 		"switchRoom": forMembers(brings(http.StatusOK, room.RoomDisconnected)),
 		"leaveRoom":  forMembers(brings(http.StatusOK, room.RoomDisconnected)),
 
+		"sendPeerMessage":  always(does(http.StatusCreated)),
+		"listPeerMessages": always(shows(http.StatusOK)),
+
 		"getRoom":                forMembers(shows(http.StatusOK)),
 		"listMembers":            forMembers(shows(http.StatusOK)),
 		"countMembers":           forMembers(shows(http.StatusOK)),
@@ -196,6 +199,7 @@ func callsOf(w *walker) []sample {
 			continue
 		}
 		call.path = strings.Replace(call.path, "/v1/rooms/lobby", roomPath(w.id, ""), 1)
+		call.path = strings.Replace(call.path, "/v1/users/peer", "/v1/users/host", 1)
 		call.body = maps.Clone(call.body)
 		if call.body["token"] != nil {
 			call.body["token"] = w.token(w.UserID, time.Duration(w.scene.late.Load())+2*time.Hour)

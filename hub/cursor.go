@@ -10,19 +10,14 @@ import (
 	"parlor/room"
 )
 
-// Position is how far a session has read one log.
-type Position struct {
-	Log room.Generation
-	Seq room.Seq
-}
-
 // Cursor is a session's position in all the logs it follows, ordered by log. It
 // travels as the SSE id: "1a:2f,1c:3", both numbers in base 36, or "-" where
 // there is no log yet (an empty id would tell EventSource to forget the last
 // one).
-type Cursor []Position
+type Cursor []room.Position
 
-// maxCursorBytes bounds what ParseCursor looks at; 64 rooms' positions fit.
+// maxCursorBytes bounds what ParseCursor looks at: the positions of 64 rooms and
+// of an inbox fit, whatever their numbers.
 const maxCursorBytes = 2048
 
 var errNotACursor = errors.New("not a cursor")
@@ -50,7 +45,7 @@ func ParseCursor(s string) (Cursor, error) {
 		if err != nil {
 			return nil, errNotACursor
 		}
-		p := Position{room.Generation(g), room.Seq(n)}
+		p := room.Position{Log: room.Generation(g), Seq: room.Seq(n)}
 		if len(c) > 0 && c[len(c)-1].Log >= p.Log {
 			return nil, errNotACursor
 		}
@@ -83,15 +78,6 @@ func (c Cursor) AppendTo(b []byte) []byte {
 	return b
 }
 
-// Logs is the logs that the cursor has a position in.
-func (c Cursor) Logs() []room.Generation {
-	logs := make([]room.Generation, len(c))
-	for i, p := range c {
-		logs[i] = p.Log
-	}
-	return logs
-}
-
 // Seq is the position in a log, if the cursor has one.
 func (c Cursor) Seq(log room.Generation) (room.Seq, bool) {
 	if i, ok := c.find(log); ok {
@@ -101,7 +87,7 @@ func (c Cursor) Seq(log room.Generation) (room.Seq, bool) {
 }
 
 func (c Cursor) find(log room.Generation) (int, bool) {
-	return slices.BinarySearchFunc(c, log, func(p Position, log room.Generation) int {
+	return slices.BinarySearchFunc(c, log, func(p room.Position, log room.Generation) int {
 		return cmp.Compare(p.Log, log)
 	})
 }

@@ -38,6 +38,10 @@ func encodeEvent(e room.Event) (*Frame, error) {
 		if e.Seq == 0 {
 			f.patience = patienceOf(body.MessageList[0])
 		}
+	case room.PeerMessagesReceived:
+		if e.Seq == 0 {
+			f.patience = patienceOf(body.MessageList[0])
+		}
 	case room.MessageRecalled:
 		f.recalls = body.RecalledSeq
 	}
@@ -63,7 +67,7 @@ func encodeBody(b room.Body) *Frame {
 		panic(fmt.Sprintf("encode %s: %v", b.Type(), err))
 	}
 	t := b.Type()
-	id := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeRoomStateChanged
+	id := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset || t == room.TypeRoomStateChanged
 	return &Frame{id: id, data: appendFrame(t, data)}
 }
 

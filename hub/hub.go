@@ -202,9 +202,10 @@ func (h *Hub) with(session room.SessionID, do func(*Stream)) {
 }
 
 // Open registers a session's stream. What happens to the session's rooms from
-// now on is not missed; Start lets the stream begin. An older stream of the
-// session is superseded. Errors: ErrClosed.
-func (h *Hub) Open(session room.SessionID) (*Stream, error) {
+// now on is not missed; Start lets the stream begin. inbox is the log of its
+// user's inbox, 0 where there is none. An older stream of the session is
+// superseded. Errors: ErrClosed.
+func (h *Hub) Open(session room.SessionID, inbox room.Generation) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -216,6 +217,9 @@ func (h *Hub) Open(session room.SessionID) (*Stream, error) {
 		})
 	}
 	s := &Stream{hub: h, worker: h.workers[h.next], session: session}
+	if inbox != 0 {
+		s.inbox = h.reach(inbox, s.worker.index)
+	}
 	h.next = (h.next + 1) % len(h.workers)
 	h.streams[session] = s
 	return s, nil
@@ -240,6 +244,11 @@ func (h *Hub) forget(s *Stream) {
 func (h *Hub) subscribe(log room.Generation, worker int) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.reach(log, worker)
+}
+
+// reach is subscribe for a caller who holds mu.
+func (h *Hub) reach(log room.Generation, worker int) *topic {
 	t := h.topics[log]
 	if t == nil {
 		t = newTopic(h, log)

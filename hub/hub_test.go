@@ -44,7 +44,7 @@ func TestDrain(t *testing.T) {
 		if len(afters) < len(clients)/2 {
 			t.Errorf("%d clients come back at %d different times", len(clients), len(afters))
 		}
-		if _, err := s.Open(bob); !errors.Is(err, ErrClosed) {
+		if _, err := s.Open(bob, 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("Open says %v", err)
 		}
 		if m := s.start(unstarted, s.attach(alice, "")).awaitEnd(); m != (message{}) {

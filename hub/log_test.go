@@ -35,6 +35,10 @@ type memorySession struct {
 	from     map[room.Generation]room.Seq
 	stay     map[room.Generation]room.Stay // the newest
 	left     map[room.Generation]room.LeaveReason
+	// inbox is the log of its user's inbox, 0 where there is none; delivered is
+	// what the user has of it.
+	inbox     room.Generation
+	delivered room.Seq
 }
 
 // tooManyReads is more than any test needs. Reads beyond it hang, so that a loop
@@ -196,6 +200,22 @@ func (l *memoryLog) page(ctx context.Context, g room.Generation, choose func([]r
 	return p, nil
 }
 
+// own gives a session's user an inbox.
+func (l *memoryLog) own(id room.SessionID, inbox room.Generation, delivered room.Seq) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.room(inbox)
+	s := l.session(id)
+	s.inbox, s.delivered = inbox, delivered
+}
+
+// inbox is the log of a session's inbox.
+func (l *memoryLog) inbox(id room.SessionID) room.Generation {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.session(id).inbox
+}
+
 // enter lets a session into a room; it follows the log from its present end.
 func (l *memoryLog) enter(id room.SessionID, g room.Generation) room.Arrival {
 	l.mu.Lock()
@@ -219,13 +239,17 @@ func (l *memoryLog) exit(id room.SessionID, g room.Generation, reason room.Leave
 }
 
 // attach gives a session's new stream its number and says where the session
-// stands; logs is the logs of the client's cursor.
-func (l *memoryLog) attach(id room.SessionID, logs []room.Generation) room.Attachment {
+// stands; cursor is the client's.
+func (l *memoryLog) attach(id room.SessionID, cursor Cursor) room.Attachment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.session(id)
 	s.streamNo++
 	a := room.Attachment{StreamNo: s.streamNo}
+	if s.inbox != 0 {
+		r := l.room(s.inbox)
+		a.Inbox = room.Inbox{Log: s.inbox, LastSeq: r.last, OldestSeq: r.oldest, DeliveredSeq: s.delivered}
+	}
 	for g, from := range s.from {
 		r := l.room(g)
 		a.Attendances = append(a.Attendances, room.Attendance{
@@ -233,9 +257,9 @@ func (l *memoryLog) attach(id room.SessionID, logs []room.Generation) room.Attac
 		})
 	}
 	slices.SortFunc(a.Attendances, func(a, b room.Attendance) int { return int(a.Room.Generation - b.Room.Generation) })
-	for _, g := range logs {
-		if reason, ok := s.left[g]; ok {
-			a.Departures = append(a.Departures, room.Departure{Session: id, Room: roomID(g), Generation: g, Reason: reason})
+	for _, p := range cursor {
+		if reason, ok := s.left[p.Log]; ok {
+			a.Departures = append(a.Departures, room.Departure{Session: id, Room: roomID(p.Log), Generation: p.Log, Reason: reason})
 		}
 	}
 	return a

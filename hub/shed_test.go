@@ -64,14 +64,14 @@ func TestWhatIsShedFirst(t *testing.T) {
 			stream.rest = []byte("x")
 			for _, kind := range kinds {
 				for _, priority := range priorities {
-					stream.queue = slices.Repeat([]*Frame{{Log: 1, Seq: 2, id: true, data: []byte("x")}}, queued)
+					stream.queue, stream.queuedBytes = slices.Repeat([]*Frame{{Log: 1, Seq: 2, id: true, data: []byte("x")}}, queued), 0
 					stream.hear(1, frame(kind, priority))
 					if len(stream.queue) > queued {
 						taken = append(taken, fmt.Sprint(kind, " ", priority))
 					}
 				}
 			}
-			stream.queue, stream.rest = nil, nil
+			stream.queue, stream.queuedBytes, stream.rest = nil, 0, nil
 		})
 		<-done
 		return taken

@@ -64,13 +64,13 @@ func (s *site) attach(id room.SessionID, lastID string) Start {
 		c, err := ParseCursor(lastID)
 		start.Cursor, start.Invalid = c, err != nil
 	}
-	start.Attachment = s.log.attach(id, start.Cursor.Logs())
+	start.Attachment = s.log.attach(id, start.Cursor)
 	return start
 }
 
 func (s *site) open(id room.SessionID) *Stream {
 	s.t.Helper()
-	stream, err := s.Open(id)
+	stream, err := s.Open(id, s.log.inbox(id))
 	if err != nil {
 		s.t.Fatalf("open: %v", err)
 	}

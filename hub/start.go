@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"time"
 
 	"parlor/room"
@@ -84,7 +85,7 @@ func (s *Stream) start(o Start, to sink) {
 	s.started = true
 
 	rooms := make([]room.Room, 0, len(o.Attendances))
-	resets := s.place(o, &rooms)
+	resets := append(s.place(o, &rooms), s.placeInbox(o)...)
 	if !s.write(begin(s.hub.o.Retry)) {
 		return
 	}
@@ -129,7 +130,7 @@ func (s *Stream) passOn(streamNo int64) {
 // place finds where the stream goes on in each room's log, and what cannot be
 // continued. Nothing is written yet, so that sessionReady carries the cursor
 // the stream begins at.
-func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.RoomReset) {
+func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
 	for _, a := range o.Attendances {
 		from := a.From
 		sent, known := o.Cursor.Seq(a.Room.Generation)
@@ -152,6 +153,41 @@ func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.RoomReset) {
 		}
 		s.worker.follow(s, a.Room.Generation, from, a.Stay)
 		*rooms = append(*rooms, a.Room)
+	}
+	return resets
+}
+
+// placeInbox finds where the stream goes on in the user's inbox: at its own
+// cursor, or else where the user's other sessions have come to. Where the cursor
+// is of no use, what is still kept and not known to be delivered comes: twice is
+// better than never.
+func (s *Stream) placeInbox(o Start) (resets []room.Body) {
+	in := o.Inbox
+	if in.Log == 0 {
+		return nil
+	}
+	var reason room.ResetReason
+	from, known := o.Cursor.Seq(in.Log)
+	switch {
+	case o.Invalid:
+		reason = room.ResetCursorInvalid
+	case known && from > in.LastSeq:
+		reason = room.ResetCursorAhead
+	}
+	if !known || reason != "" {
+		from = in.DeliveredSeq
+	}
+	if from+1 < in.OldestSeq {
+		reason = cmp.Or(reason, room.ResetLogTrimmed)
+		from = in.OldestSeq - 1
+	}
+	if reason != "" {
+		resets = append(resets, room.InboxReset{Reason: reason, OldestSeq: in.OldestSeq})
+	}
+	s.worker.follow(s, in.Log, from, 0)
+	if s.inbox != nil {
+		s.inbox.seed(in.LastSeq)
+		s.letGo()
 	}
 	return resets
 }

@@ -354,7 +354,7 @@ func TestStartOnAClosedHub(t *testing.T) {
 		if err := stream.Serve(t.Context(), s.attach(alice, ""), &wire{client: newClient(t)}); !errors.Is(err, ErrClosed) {
 			t.Errorf("Serve says %v", err)
 		}
-		if _, err := s.Open(bob); !errors.Is(err, ErrClosed) {
+		if _, err := s.Open(bob, 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("Open says %v", err)
 		}
 		// The database gave this stream a number, so it has to hear of its end.

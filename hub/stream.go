@@ -43,6 +43,9 @@ type Stream struct {
 	closing  bool // the last frame is on its way; nothing follows it
 	left     bool // it is out of its logs and of the hub
 	dropped  bool
+	// inbox is the topic of the user's inbox, which Open made sure of and Start
+	// lets go when it follows it; nil afterwards.
+	inbox *topic
 	// early is what happened to the session's rooms before Start.
 	early []func()
 
@@ -362,9 +365,18 @@ func (s *Stream) leave() {
 	for len(s.cursor) > 0 {
 		s.worker.remove(s, 0)
 	}
+	s.letGo()
 	s.hub.forget(s)
 	if s.streamNo > 0 {
 		s.hub.o.Detached(s.session, s.streamNo, s.hub.now())
+	}
+}
+
+// letGo ends what Open made sure of.
+func (s *Stream) letGo() {
+	if s.inbox != nil {
+		s.inbox.subscribe(s.worker.index, -1)
+		s.inbox = nil
 	}
 }
 

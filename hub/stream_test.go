@@ -314,5 +314,5 @@ func TestLogIsAwayForAWhile(t *testing.T) {
 
 // cursorAt is the cursor of a client that has read a log up to a seq.
 func cursorAt(g room.Generation, seq room.Seq) string {
-	return string(Cursor{{g, seq}}.AppendTo(nil))
+	return string(Cursor{{Log: g, Seq: seq}}.AppendTo(nil))
 }

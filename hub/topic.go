@@ -332,6 +332,22 @@ func (t *topic) resume() {
 	}
 }
 
+// seed spares the topic the first read of its log, whose last event the caller
+// knows. The topic must have been there when the caller read that: what was
+// committed since it has heard.
+func (t *topic) seed(last room.Seq) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.loaded {
+		return
+	}
+	t.loaded, t.last = true, last
+	t.advance()
+	if len(t.ahead) > 0 {
+		t.read(holePatience)
+	}
+}
+
 // subscribe counts a reader of a worker in or, with n = -1, out.
 func (t *topic) subscribe(worker, n int) {
 	t.mu.Lock()

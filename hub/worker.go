@@ -140,7 +140,7 @@ func (w *worker) follow(s *Stream, log room.Generation, from room.Seq, stay room
 	t := w.hub.subscribe(log, w.index)
 	p := &t.parts[w.index]
 	p.readers = append(p.readers, s)
-	s.cursor = slices.Insert(s.cursor, i, Position{log, from})
+	s.cursor = slices.Insert(s.cursor, i, room.Position{Log: log, Seq: from})
 	s.follows = slices.Insert(s.follows, i, follow{topic: t, stay: stay, taken: from})
 }
 

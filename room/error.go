@@ -30,6 +30,7 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message)
 
 // The failures of the rules. Compare with errors.Is.
 var (
+	ErrMessageToSelf     = &Error{Invalid, "message_to_self", "A user cannot send messages to themselves."}
 	ErrUnauthenticated   = &Error{Unauthenticated, "unauthenticated", "A valid session key is needed, or an admin token under /v1/admin."}
 	ErrStreamKeyRefused  = &Error{Unauthenticated, "stream_key_refused", "A stream key opens its session's stream and nothing else."}
 	ErrSessionEnded      = &Error{Unauthenticated, "session_ended", "The session has ended."}
@@ -46,6 +47,7 @@ var (
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room."}
 	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "The room keeps no such message."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "There is no room with this roomID."}
+	ErrUserNotFound      = &Error{NotFound, "user_not_found", "There is no user with this userID: the user never logged in."}
 	ErrRoomExists        = &Error{Conflict, "room_exists", "A room with this roomID exists."}
 	ErrUserInRoom        = &Error{Conflict, "user_in_room", "Another session of the user is in the room."}
 	ErrRoomFull          = &Error{Conflict, "room_full", "The room is full."}

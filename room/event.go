@@ -21,12 +21,17 @@ const (
 	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
 )
 
+// TypePeerMessagesReceived is the event of a user's inbox: stored, numbered,
+// told to all sessions of the user.
+const TypePeerMessagesReceived EventType = "peerMessageReceived"
+
 // The events of one session's stream: never stored.
 const (
 	TypeSessionReady           EventType = "sessionReady"
 	TypeConnectionStateChanged EventType = "connectionStateChanged"
 	TypeRoomStateChanged       EventType = "roomStateChanged"
 	TypeRoomReset              EventType = "roomReset"
+	TypeInboxReset             EventType = "inboxReset"
 	TypeTokenWillExpire        EventType = "tokenWillExpire"
 	TypeReconnect              EventType = "reconnect"
 )
@@ -34,11 +39,11 @@ const (
 // Body is what an event says. The set of bodies is closed.
 type Body interface{ Type() EventType }
 
-// Event is something that happened in a room, at its place in the log. One that
-// is not stored has no place: its Seq is 0.
+// Event is something that happened in a room or for a user, at its place in the
+// log. One that is not stored has no place: its Seq is 0.
 type Event struct {
-	Room       RoomID
-	Generation Generation
+	Room       RoomID     // empty in an inbox
+	Generation Generation // the log's number
 	Seq        Seq
 	At         time.Time
 	Body       Body
@@ -70,6 +75,11 @@ type (
 		MessageID    MessageID     `json:"messageID"`
 		RecalledSeq  Seq           `json:"recalledSeq"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
+	}
+	// PeerMessagesReceived brings messages between a user and another, those
+	// that the user sent included.
+	PeerMessagesReceived struct {
+		MessageList []Message `json:"messageList"`
 	}
 	// AttributesUpdated says what was set and what was deleted, each at most
 	// once and in this order.
@@ -124,6 +134,13 @@ type (
 		Room       Room        `json:"room"`
 		OldestSeq  Seq         `json:"oldestSeq"`
 	}
+	// InboxReset says that the user's inbox cannot be continued at the cursor, or
+	// no longer has what was not delivered to the user yet. It goes on with the
+	// oldest event that is kept and not known to be delivered.
+	InboxReset struct {
+		Reason    ResetReason `json:"reason"`
+		OldestSeq Seq         `json:"oldestSeq"`
+	}
 	// TokenWillExpire says how long the session's token still lasts.
 	TokenWillExpire struct {
 		SecondsLeft int `json:"secondsLeft"`
@@ -147,12 +164,14 @@ func (MembersJoined) Type() EventType           { return TypeMembersJoined }
 func (MembersLeft) Type() EventType             { return TypeMembersLeft }
 func (MessagesReceived) Type() EventType        { return TypeMessagesReceived }
 func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
+func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceived }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
 func (SessionReady) Type() EventType            { return TypeSessionReady }
 func (ConnectionStateChanged) Type() EventType  { return TypeConnectionStateChanged }
 func (RoomStateChanged) Type() EventType        { return TypeRoomStateChanged }
 func (RoomReset) Type() EventType               { return TypeRoomReset }
+func (InboxReset) Type() EventType              { return TypeInboxReset }
 func (TokenWillExpire) Type() EventType         { return TypeTokenWillExpire }
 func (Reconnect) Type() EventType               { return TypeReconnect }
 
@@ -176,15 +195,19 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		return nil, fmt.Errorf("encode room ID: %w", err)
 	}
 	b := make([]byte, 0, len(body)+len(id)+64)
-	b = append(b, `{"roomID":`...)
-	b = append(b, id...)
-	b = append(b, `,"generation":`...)
-	b = strconv.AppendInt(b, int64(e.Generation), 10)
-	if e.Seq > 0 {
-		b = append(b, `,"seq":`...)
-		b = strconv.AppendInt(b, int64(e.Seq), 10)
+	b = append(b, '{')
+	if e.Room != "" {
+		b = append(b, `"roomID":`...)
+		b = append(b, id...)
+		b = append(b, `,"generation":`...)
+		b = strconv.AppendInt(b, int64(e.Generation), 10)
+		b = append(b, ',')
 	}
-	b = append(b, ',')
+	if e.Seq > 0 {
+		b = append(b, `"seq":`...)
+		b = strconv.AppendInt(b, int64(e.Seq), 10)
+		b = append(b, ',')
+	}
 	return append(b, body[1:]...), nil
 }
 
@@ -200,6 +223,8 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MessagesReceived](data)
 	case TypeMessageRecalled:
 		return decode[MessageRecalled](data)
+	case TypePeerMessagesReceived:
+		return decode[PeerMessagesReceived](data)
 	case TypeAttributesUpdated:
 		return decode[AttributesUpdated](data)
 	case TypeMemberAttributesUpdated:

@@ -17,7 +17,8 @@ type (
 	// MessageID names a message; a UUID.
 	MessageID string
 	// Generation numbers the lives of rooms. A destroyed and re-created room
-	// has a new one, so a generation names one log for ever.
+	// has a new one, so a generation names one log for ever. Inboxes have numbers
+	// of the same kind.
 	Generation int64
 	// Stay numbers the stays of sessions in rooms: of two stays of one session
 	// in one room, the later has the greater number.

@@ -85,9 +85,12 @@ type Draft struct {
 // Message is a draft that was accepted. One that is not stored has no Seq, and
 // one that was recalled has no content.
 type Message struct {
-	ID   MessageID `json:"messageID"`
-	Room RoomID    `json:"roomID,omitempty"`
-	Seq  Seq       `json:"seq,omitempty"`
+	ID MessageID `json:"messageID"`
+	// Room is where it was said, or else Peer is the other side: who has it in
+	// the inbox talks with Peer.
+	Room RoomID `json:"roomID,omitempty"`
+	Peer UserID `json:"userID,omitempty"`
+	Seq  Seq    `json:"seq,omitempty"`
 	Content
 	Sender          User      `json:"sender"`
 	Priority        Priority  `json:"priority"`

@@ -12,6 +12,7 @@ type Session struct {
 	User           User
 	Device         string
 	Grants         Grants
+	Inbox          Generation // the log of the user's inbox
 	CreatedAt      time.Time
 	TokenExpiresAt time.Time
 	// DetachedAt is since when no stream is open; zero while one is.

@@ -6,11 +6,19 @@ type Attachment struct {
 	StreamNo int64
 	// Attendances is the rooms that the session is in, by generation.
 	Attendances []Attendance
+	// Inbox is the user's.
+	Inbox Inbox
 	// Departures is why the session is no longer in rooms, as far as it is
 	// known: in those of the client's cursor, and in those that it was taken out
 	// of while it had no stream. A room that was entered after the last event
 	// with an id is in no cursor.
 	Departures []Departure
+}
+
+// Position is how far a session has read one log.
+type Position struct {
+	Log Generation
+	Seq Seq
 }
 
 // Attendance is a room that a session is in. It follows the room's log from

@@ -132,7 +132,7 @@ func (r *reader) check(t *testing.T) {
 	defer conn.Close(context.Background())
 	rows, err := conn.Query(t.Context(), `
 		SELECT generation, 0 AS seq, 'roomCreated' AS type FROM rooms
-		UNION ALL SELECT generation, seq, type FROM events
+		UNION ALL SELECT generation, seq, type FROM events WHERE peer_id IS NULL
 		UNION ALL SELECT generation, last_seq + 1, 'roomDestroyed' FROM rooms WHERE destroyed_at IS NOT NULL
 		ORDER BY generation, seq`)
 	if err != nil {

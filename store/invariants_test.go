@@ -85,7 +85,7 @@ func sum(numbers []int) (total int) {
 
 func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, client int) error {
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
-	switch random.IntN(22) {
+	switch random.IntN(24) {
 	case 0:
 		_, err := f.CreateRoom(t.Context(), session.ID, id, room.Blueprint{})
 		return err
@@ -152,6 +152,9 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 	case 16:
 		_, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, id, textDraft("hello"))
 		return err
+	case 19, 20:
+		_, err := f.PostPeerMessage(t.Context(), *session, someone, textDraft("psst"))
+		return err
 	default:
 		_, err := f.PostMessage(t.Context(), *session, id, textDraft("hello"))
 		return err
@@ -164,6 +167,14 @@ var invariants = map[string]string{
 		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND
 			(SELECT (coalesce(min(seq), r.last_seq + 1), coalesce(max(seq), r.last_seq), count(*)) FROM events e WHERE e.generation = r.generation)
 			IS DISTINCT FROM (r.oldest_seq, r.last_seq, r.last_seq - r.oldest_seq + 1)`,
+	"the seqs of an inbox are oldest_seq to last_seq": `
+		SELECT count(*) FROM inboxes i WHERE
+			(SELECT (coalesce(min(seq), i.last_seq + 1), coalesce(max(seq), i.last_seq), count(*)) FROM events e WHERE e.generation = i.log)
+			IS DISTINCT FROM (i.oldest_seq, i.last_seq, i.last_seq - i.oldest_seq + 1)`,
+	"every message stands in the inboxes of both sides": `
+		SELECT count(*) FROM events e JOIN inboxes i ON i.log = e.generation JOIN inboxes o ON o.user_id = e.peer_id
+		WHERE NOT EXISTS (SELECT FROM events f WHERE f.generation = o.log AND f.peer_id = i.user_id
+			AND f.body::jsonb #> '{messageList,0,messageID}' = e.body::jsonb #> '{messageList,0,messageID}')`,
 	"member_count is the number of members": `
 		SELECT count(*) FROM rooms r
 		WHERE member_count <> (SELECT count(*) FROM members m WHERE m.generation = r.generation)`,
@@ -235,7 +246,8 @@ var invariants = map[string]string{
 		)
 		SELECT count(*) FROM moves WHERE joined`,
 	"no orphans": `
-		SELECT (SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.generation = e.generation))
+		SELECT (SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.generation = e.generation)
+				AND NOT EXISTS (SELECT FROM inboxes i WHERE i.log = e.generation))
 			+ (SELECT count(*) FROM attendances a WHERE NOT EXISTS (SELECT FROM members m WHERE m.generation = a.generation AND m.user_id = a.user_id))`,
 }
 

@@ -40,26 +40,32 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
+// logs is all logs of rooms and of users, as far as reading them goes.
+const logs = `(
+	SELECT generation AS log, room_id, last_seq, oldest_seq FROM rooms
+	UNION ALL SELECT log, '', last_seq, oldest_seq FROM inboxes
+)`
+
 // Tail is the newest events of a log, at most n. Errors: room.ErrRoomNotFound.
 func (s *Store) Tail(ctx context.Context, g room.Generation, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
-		SELECT r.room_id, r.last_seq, r.oldest_seq, e.seq, e.type, e.at, e.body
-		FROM rooms r LEFT JOIN LATERAL (
-			SELECT * FROM events WHERE generation = r.generation ORDER BY seq DESC LIMIT $2
-		) e ON true WHERE r.generation = $1 ORDER BY e.seq`, n)
+		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
+		FROM `+logs+` l LEFT JOIN LATERAL (
+			SELECT * FROM events WHERE generation = l.log ORDER BY seq DESC LIMIT $2
+		) e ON true WHERE l.log = $1 ORDER BY e.seq`, n)
 }
 
 // EventsAfter is the events of a log next after a seq, at most n. Errors:
 // room.ErrRoomNotFound.
 func (s *Store) EventsAfter(ctx context.Context, g room.Generation, after room.Seq, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
-		SELECT r.room_id, r.last_seq, r.oldest_seq, e.seq, e.type, e.at, e.body
-		FROM rooms r LEFT JOIN LATERAL (
-			SELECT * FROM events WHERE generation = r.generation AND seq > $3 ORDER BY seq LIMIT $2
-		) e ON true WHERE r.generation = $1 ORDER BY e.seq`, n, after)
+		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
+		FROM `+logs+` l LEFT JOIN LATERAL (
+			SELECT * FROM events WHERE generation = l.log AND seq > $3 ORDER BY seq LIMIT $2
+		) e ON true WHERE l.log = $1 ORDER BY e.seq`, n, after)
 }
 
-// page reads a room and a run of its events in one statement, so that both are
+// page reads a log's state and a run of its events in one statement, so that both are
 // of the same instant.
 func (s *Store) page(ctx context.Context, g room.Generation, query string, args ...any) (room.LogPage, error) {
 	rows, err := s.pool.Query(ctx, query, append([]any{g}, args...)...)
@@ -108,9 +114,14 @@ func restore(e room.Event, t room.EventType, body string) (room.Event, error) {
 	if e.Body, err = room.DecodeBody(t, []byte(body)); err != nil {
 		return e, fmt.Errorf("log %d, seq %d: %w", e.Generation, e.Seq, err)
 	}
-	if received, ok := e.Body.(room.MessagesReceived); ok {
+	switch received := e.Body.(type) {
+	case room.MessagesReceived:
 		for i, m := range received.MessageList {
 			received.MessageList[i] = m.In(e.Room, e.Seq)
+		}
+	case room.PeerMessagesReceived:
+		for i, m := range received.MessageList {
+			received.MessageList[i] = m.To(m.Peer, e.Seq)
 		}
 	}
 	return e, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"parlor/migrations"
+	"parlor/room"
 	"parlor/store"
 	"parlor/store/storetest"
 )
@@ -43,6 +44,52 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	}
 	if applied, err := store.Migrate(t.Context(), address); err != nil || len(applied) != 0 {
 		t.Errorf("once more applied %v, %v", applied, err)
+	}
+}
+
+// TestUsersOfBeforeGetInboxes: who logged in before there were any can be written
+// to, and what was written goes with them where the migration is undone.
+func TestUsersOfBeforeGetInboxes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newUser(t, f, "alice")
+	phone, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
+	enter(t, f, alice, "lobby")
+	postPeer(t, f, alice, "bob", textDraft("lost"))
+	f.Close()
+	db, err := sql.Open("pgx", f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const before = 7
+	if _, err := p.DownTo(t.Context(), before); err != nil {
+		t.Fatalf("down: %v", err)
+	}
+	if _, err := store.Migrate(t.Context(), f.address); err != nil {
+		t.Fatalf("up: %v", err)
+	}
+	again := fixture{Store: openOn(t, f.address, store.Options{}), address: f.address}
+	inboxes := map[room.Generation]bool{}
+	for _, session := range []room.Session{alice, phone, bob} {
+		now, err := again.SessionByID(t.Context(), session.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inboxes[now.Inbox] = true
+	}
+	if len(inboxes) != 2 || inboxes[alice.Inbox] || inboxes[bob.Inbox] {
+		t.Errorf("two users have the inboxes %v, and had %d and %d before", inboxes, alice.Inbox, bob.Inbox)
+	}
+	if m := postPeer(t, again, alice, "bob", textDraft("kept")); m.Seq != 1 {
+		t.Errorf("the first message is %+v", m)
+	}
+	if _, err := again.PostMessage(t.Context(), alice, "lobby", textDraft("in the room")); err != nil {
+		t.Errorf("the room: %v", err)
 	}
 }
 

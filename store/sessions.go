@@ -13,7 +13,7 @@ import (
 	"parlor/room"
 )
 
-const sessionColumns = `session_id, user_id, user_name, device, grants, created_at, token_expires_at,
+const sessionColumns = `session_id, user_id, user_name, device, grants, inbox, created_at, token_expires_at,
 	detached_at, ended_at, coalesce(end_reason, '')`
 
 func scanSession(row pgx.Row) (room.Session, error) {
@@ -23,7 +23,7 @@ func scanSession(row pgx.Row) (room.Session, error) {
 		detached, ended  *time.Time
 		created, expires time.Time
 	)
-	err := row.Scan(&s.ID, &s.User.ID, &s.User.Name, &s.Device, &grants, &created, &expires, &detached, &ended, &s.EndReason)
+	err := row.Scan(&s.ID, &s.User.ID, &s.User.Name, &s.Device, &grants, &s.Inbox, &created, &expires, &detached, &ended, &s.EndReason)
 	if err != nil {
 		return room.Session{}, err
 	}
@@ -57,8 +57,9 @@ func grantsColumn(g room.Grants) (any, error) {
 }
 
 // CreateSession stores a new session with the hashes of its keys. It begins now,
-// and detached: the clock runs until its stream is opened. Where the user has more
-// sessions than allowed now, the oldest are kicked out.
+// and detached: the clock runs until its stream is opened. The user's first one
+// makes the user's inbox. Where the user has more sessions than allowed now, the
+// oldest are kicked out.
 func (s *Store) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
 	grants, err := grantsColumn(session.Grants)
 	if err != nil {
@@ -73,9 +74,13 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 			return room.Change{}, err
 		}
 		_, err = tx.Exec(ctx, `
+			WITH first AS (
+				INSERT INTO inboxes (user_id) SELECT $2 WHERE NOT EXISTS (SELECT FROM inboxes WHERE user_id = $2) RETURNING log
+			)
 			INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
-				created_at, token_expires_at, detached_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)`,
+				created_at, token_expires_at, detached_at, inbox)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8,
+				coalesce((SELECT log FROM first), (SELECT log FROM inboxes WHERE user_id = $2)))`,
 			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
 			created, session.TokenExpiresAt)
 		if err != nil {

@@ -25,6 +25,7 @@ func TestSessionIsFoundByItsKeys(t *testing.T) {
 	if err := f.CreateSession(t.Context(), session, key, streamKey); err != nil {
 		t.Fatal(err)
 	}
+	session.Inbox = query[room.Generation](t, f, "SELECT log FROM inboxes WHERE user_id = 'alice'")
 
 	for range 2 { // the second time from memory
 		got, err := f.SessionByKey(t.Context(), key)

@@ -4,7 +4,7 @@
 //
 // Locks are always taken in the same order, so that no two transactions can
 // wait for each other: the user's list of sessions, session row, user, room rows
-// by ascending generation.
+// by ascending generation. Inboxes come last, by ascending log.
 package store
 
 import (
@@ -41,6 +41,8 @@ type Options struct {
 	// MessageRetention is how long the logs of living rooms keep their events;
 	// zero: for ever.
 	MessageRetention time.Duration
+	// PeerRetention is how long inboxes keep messages; zero: 7 days.
+	PeerRetention time.Duration
 
 	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
 	RoomsPerUser    int
@@ -111,6 +113,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	if o.FeedRetention == 0 {
 		o.FeedRetention = DefaultFeedRetention
+	}
+	if o.PeerRetention == 0 {
+		o.PeerRetention = DefaultPeerRetention
 	}
 	if o.Defaults == (room.Config{}) {
 		o.Defaults = room.DefaultConfig()

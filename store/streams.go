@@ -13,14 +13,18 @@ import (
 )
 
 // Attach makes the session online with a new stream on this node, and returns
-// where it stands. logs is the logs of the client's cursor. Errors:
-// room.ErrSessionEnded.
-func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Generation) (room.Attachment, error) {
+// where it stands. cursor is the client's: what it has of its user's inbox was
+// delivered. Errors: room.ErrSessionEnded.
+func (s *Store) Attach(ctx context.Context, id room.SessionID, cursor []room.Position) (room.Attachment, error) {
 	var (
 		a             room.Attachment
 		detachedSince *time.Time // nil where another stream is open
 		b             pgx.Batch
 	)
+	logs, seqs := make([]room.Generation, len(cursor)), make([]room.Seq, len(cursor))
+	for i, p := range cursor {
+		logs[i], seqs[i] = p.Log, p.Seq
+	}
 	b.Queue(`WITH before AS (SELECT session_id, detached_at FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE)
 		UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
 		FROM before b WHERE s.session_id = b.session_id AND ended_at IS NULL RETURNING stream_no, b.detached_at`, id, s.nodeID).
@@ -59,6 +63,16 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, logs []room.Gener
 				}
 			}
 			return rows.Err()
+		})
+	if len(cursor) > 0 {
+		b.Queue(`UPDATE inboxes i SET delivered_seq = p.seq
+			FROM sessions s, unnest($2::bigint[], $3::bigint[]) AS p (log, seq)
+			WHERE s.session_id = $1 AND s.ended_at IS NULL AND i.log = s.inbox AND p.log = i.log
+				AND p.seq > i.delivered_seq AND p.seq <= i.last_seq`, id, logs, seqs)
+	}
+	b.Queue("SELECT log, last_seq, oldest_seq, delivered_seq FROM inboxes WHERE log = (SELECT inbox FROM sessions WHERE session_id = $1)", id).
+		QueryRow(func(row pgx.Row) error {
+			return row.Scan(&a.Inbox.Log, &a.Inbox.LastSeq, &a.Inbox.OldestSeq, &a.Inbox.DeliveredSeq)
 		})
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return room.Attachment{}, translate(err)

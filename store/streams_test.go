@@ -26,7 +26,7 @@ func TestDeparturesThatNoStreamTold(t *testing.T) {
 		f.Detach(alice.ID, streamNo, f.clock.Now())
 		waitUntil(t, "she is detached", func() bool { return detached(t, f, alice) })
 	}
-	wants := func(what string, logs []room.Generation, ids ...room.RoomID) room.Attachment {
+	wants := func(what string, logs []room.Position, ids ...room.RoomID) room.Attachment {
 		t.Helper()
 		a, err := f.Attach(t.Context(), alice.ID, logs)
 		if err != nil {
@@ -56,5 +56,5 @@ func TestDeparturesThatNoStreamTold(t *testing.T) {
 	f.clock.advance(time.Second)
 	detach(second.StreamNo)
 	wants("after the next loss", nil)
-	wants("with a cursor", []room.Generation{lives["told"], lives["left"]}, "told", "left")
+	wants("with a cursor", []room.Position{{Log: lives["told"]}, {Log: lives["left"]}}, "told", "left")
 }

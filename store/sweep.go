@@ -34,7 +34,7 @@ const (
 // Sweep does what is due at this instant: it renews the node's lease, detaches
 // the sessions of dead nodes, ends sessions whose token ran out, takes out
 // members whose session was detached for memberTimeout, tells large rooms who
-// came and went, destroys rooms that are due, and purges what is over. Any
+// came and went, destroys rooms that are due, trims inboxes, and purges what is over. Any
 // number of processes may sweep: due rows are taken with SKIP LOCKED. One process calls it from one goroutine only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
 	now := s.now()
@@ -63,6 +63,9 @@ func (s *Store) Sweep(ctx context.Context) error {
 		if err := s.trim(ctx, now.Add(-s.o.MessageRetention)); err != nil {
 			return fmt.Errorf("trim logs: %w", err)
 		}
+	}
+	if err := s.trimInboxes(ctx, now.Add(-s.o.PeerRetention)); err != nil {
+		return fmt.Errorf("trim inboxes: %w", err)
 	}
 	if err := s.purge(ctx, now); err != nil {
 		return fmt.Errorf("purge: %w", err)

@@ -24,13 +24,15 @@ const (
 	minHeartbeat        = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
 	maxHeartbeat        = 120 * time.Second
 	maxDrain            = 10 * time.Minute
-	maxRoomsPerUser     = 64 // as many positions as a cursor holds
+	maxRoomsPerUser     = 64 // as many positions as a cursor holds beside that of the inbox
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
 	minFeedRetention    = time.Minute // a consumer that restarts takes longer than seconds
 	maxFeedRetention    = 7 * 24 * time.Hour
 	minMessageRetention = time.Hour // what streams that were away are told is in the log
 	maxMessageRetention = 10 * 365 * 24 * time.Hour
+	minPeerRetention    = time.Minute
+	maxPeerRetention    = 365 * 24 * time.Hour
 )
 
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
@@ -62,6 +64,7 @@ type ServeCmd struct {
 	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a session may send, barrage apart. 0 to 10000; 0 means any number."`
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long a room keeps its messages and other events, as long as it lives. 1h to 87600h; 0s means for ever."`
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
+	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are kept, for those who are away and as history. 1m to 8760h."`
 	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
 	Drain            time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
 
@@ -155,6 +158,9 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.MessageRetention != 0 && (c.MessageRetention < minMessageRetention || c.MessageRetention > maxMessageRetention) {
 		fault("PARLOR_MESSAGE_RETENTION", "%s is neither 0s nor %s to %s", c.MessageRetention, minMessageRetention, maxMessageRetention)
+	}
+	if c.PeerRetention < minPeerRetention || c.PeerRetention > maxPeerRetention {
+		fault("PARLOR_PEER_RETENTION", "%s is outside %s to %s", c.PeerRetention, minPeerRetention, maxPeerRetention)
 	}
 	if c.Heartbeat < minHeartbeat || c.Heartbeat > maxHeartbeat {
 		fault("PARLOR_HEARTBEAT", "%s is outside %s to %s", c.Heartbeat, minHeartbeat, maxHeartbeat)

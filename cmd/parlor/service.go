@@ -73,6 +73,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		FeedRetention:   c.FeedRetention,
 
 		MessageRetention: c.MessageRetention,
+		PeerRetention:    c.PeerRetention,
 		Log:              log,
 	})
 	if err != nil {

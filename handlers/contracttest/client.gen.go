@@ -114,6 +114,27 @@ func (e HistoryVisible) Valid() bool {
 	}
 }
 
+// Defines values for InboxResetEventReason.
+const (
+	InboxResetEventReasonCursorAhead   InboxResetEventReason = "cursorAhead"
+	InboxResetEventReasonCursorInvalid InboxResetEventReason = "cursorInvalid"
+	InboxResetEventReasonLogTrimmed    InboxResetEventReason = "logTrimmed"
+)
+
+// Valid indicates whether the value is a known member of the InboxResetEventReason enum.
+func (e InboxResetEventReason) Valid() bool {
+	switch e {
+	case InboxResetEventReasonCursorAhead:
+		return true
+	case InboxResetEventReasonCursorInvalid:
+		return true
+	case InboxResetEventReasonLogTrimmed:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for LeaveReason.
 const (
 	LeaveReasonKicked        LeaveReason = "kicked"
@@ -226,6 +247,7 @@ const (
 	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
 	ProblemCodeMemberNotFound        ProblemCode = "member_not_found"
 	ProblemCodeMessageNotFound       ProblemCode = "message_not_found"
+	ProblemCodeMessageToSelf         ProblemCode = "message_to_self"
 	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
 	ProblemCodeNotAdmin              ProblemCode = "not_admin"
 	ProblemCodeNotFound              ProblemCode = "not_found"
@@ -248,6 +270,7 @@ const (
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
 	ProblemCodeUserInRoom            ProblemCode = "user_in_room"
+	ProblemCodeUserNotFound          ProblemCode = "user_not_found"
 	ProblemCodeVersionMismatch       ProblemCode = "version_mismatch"
 )
 
@@ -275,6 +298,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeMemberNotFound:
 		return true
 	case ProblemCodeMessageNotFound:
+		return true
+	case ProblemCodeMessageToSelf:
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
@@ -319,6 +344,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeUnsupportedMediaType:
 		return true
 	case ProblemCodeUserInRoom:
+		return true
+	case ProblemCodeUserNotFound:
 		return true
 	case ProblemCodeVersionMismatch:
 		return true
@@ -708,6 +735,25 @@ type Generation = int64
 // Example: all
 type HistoryVisible string
 
+// InboxResetEvent The user's inbox could not be continued at the cursor, or has lost
+// messages to their age that were not delivered yet. The stream goes on
+// with the oldest message that is kept and not known to be delivered;
+// some of those that come may have come before.
+type InboxResetEvent struct {
+	// OldestSeq The oldest seq that can still be read.
+	OldestSeq int64 `json:"oldestSeq"`
+
+	// Reason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
+	// names messages the inbox does not have, as after a restored backup.
+	// `logTrimmed`: messages after it are no longer kept.
+	Reason InboxResetEventReason `json:"reason"`
+}
+
+// InboxResetEventReason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
+// names messages the inbox does not have, as after a restored backup.
+// `logTrimmed`: messages after it are no longer kept.
+type InboxResetEventReason string
+
 // KickReply defines model for KickReply.
 type KickReply struct {
 	// ErrorUserList Who was not in the room.
@@ -821,9 +867,10 @@ type MemberListReply struct {
 // Example: 30
 type MemberTimeout = int
 
-// Message A message of a kind that is not stored has no `seq`. One that was
-// recalled has no content: neither the fields of its kind nor
-// `extendedData`.
+// Message One said in a room has a `roomID`; one between two users has the
+// `userID` of the other side, whoever of the two sent it. A message of a
+// kind that is not stored has no `seq`. One that was recalled has no
+// content: neither the fields of its kind nor `extendedData`.
 type Message struct {
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
 	Data            *[]byte `json:"data,omitempty"`
@@ -846,8 +893,8 @@ type Message struct {
 	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
 	//
 	// Example: class#1
-	RoomID RoomID `json:"roomID"`
-	Sender User   `json:"sender"`
+	RoomID *RoomID `json:"roomID,omitempty"`
+	Sender User    `json:"sender"`
 
 	// SentAt RFC 3339, UTC, to the millisecond.
 	//
@@ -862,6 +909,11 @@ type Message struct {
 	Summary *string  `json:"summary,omitempty"`
 	Text    *string  `json:"text,omitempty"`
 	Title   *string  `json:"title,omitempty"`
+
+	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: alice
+	UserID *UserID `json:"userID,omitempty"`
 }
 
 // MessageRecalled Its content is no more; absent where it is.
@@ -904,9 +956,10 @@ type MessageRecalledEvent struct {
 
 // MessageReply defines model for MessageReply.
 type MessageReply struct {
-	// Message A message of a kind that is not stored has no `seq`. One that was
-	// recalled has no content: neither the fields of its kind nor
-	// `extendedData`.
+	// Message One said in a room has a `roomID`; one between two users has the
+	// `userID` of the other side, whoever of the two sent it. A message of a
+	// kind that is not stored has no `seq`. One that was recalled has no
+	// content: neither the fields of its kind nor `extendedData`.
 	Message Message `json:"message"`
 }
 
@@ -922,6 +975,16 @@ type OperatedInfo struct {
 //
 // Example: too loud
 type OperatorReason = string
+
+// PeerMessageReceivedEvent A message between the session's user and another, from either side.
+// `seq` is that of the user's inbox. Without `seq` and `id:` where the
+// message is of a kind that is not stored.
+type PeerMessageReceivedEvent struct {
+	MessageList []Message `json:"messageList"`
+
+	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	Seq *Seq `json:"seq,omitempty"`
+}
 
 // Priority What is shed first when a stream cannot keep up. A stored message is never shed.
 type Priority string
@@ -1664,6 +1727,11 @@ type MemberPage = string
 // MessageID defines model for MessageID.
 type MessageID = openapi_types.UUID
 
+// PeerID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+//
+// Example: alice
+type PeerID = UserID
+
 // AdminTokenRefused RFC 9457.
 type AdminTokenRefused = Problem
 
@@ -1711,6 +1779,9 @@ type Unavailable = Problem
 
 // UnsupportedMediaType RFC 9457.
 type UnsupportedMediaType = Problem
+
+// UserNotFound RFC 9457.
+type UserNotFound = Problem
 
 // StreamAdminEventsParams defines parameters for StreamAdminEvents.
 type StreamAdminEventsParams struct {
@@ -1831,6 +1902,18 @@ type ListRoomMessagesParams struct {
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
+// ListPeerMessagesParams defines parameters for ListPeerMessages.
+type ListPeerMessagesParams struct {
+	// Before Only messages with a smaller seq, the nearest first to be taken.
+	Before *int64 `form:"before,omitempty" json:"before,omitempty"`
+
+	// After Only messages with a greater seq. Not together with `before`.
+	After *int64 `form:"after,omitempty" json:"after,omitempty"`
+
+	// Limit How many messages a page holds.
+	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+}
+
 // CreateDevelopmentTokenJSONRequestBody defines body for CreateDevelopmentToken for application/json ContentType.
 type CreateDevelopmentTokenJSONRequestBody = DevelopmentTokenRequest
 
@@ -1869,6 +1952,9 @@ type CreateSessionJSONRequestBody = CreateSessionRequest
 
 // RenewTokenJSONRequestBody defines body for RenewToken for application/json ContentType.
 type RenewTokenJSONRequestBody = RenewTokenRequest
+
+// SendPeerMessageJSONRequestBody defines body for SendPeerMessage for application/json ContentType.
+type SendPeerMessageJSONRequestBody = SendMessageRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -2129,8 +2215,17 @@ type ClientInterface interface {
 	// An `id:` is the session's cursor in all its logs, and so says which
 	// rooms it knows to be in. Send the last one back, in the header or the query, and the
 	// stream continues exactly there, on any node and after any restart. What
-	// cannot be served exactly is announced by `roomReset`. Without a cursor
-	// the stream begins where the session entered each of its rooms.
+	// cannot be served exactly is announced by `roomReset` or `inboxReset`.
+	// Without a cursor the stream begins where the session entered each of its
+	// rooms.
+	//
+	// Every session also follows its user's inbox: the messages from and to
+	// other users. Without a cursor that goes on after the newest message that
+	// any session of the user has shown to have, by sending a cursor: what
+	// came while the user was away comes at the next login. A message may come
+	// again in another session, and is not lost. A client that kept the cursor
+	// of an earlier session of the user may begin a new one with it: the inbox
+	// goes on exactly there.
 	//
 	// A comment line arrives at least every 15 seconds. When the server
 	// cannot answer for the moment, a stream opened with a `stream_key` gets
@@ -2453,6 +2548,63 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewToken(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPeerMessages What was said with a user
+	//
+	// A page of the stored messages between the caller and the user, from
+	// either side, always in ascending `seq`, which is that of the caller's
+	// inbox: the newest, or those next `before` or next `after` a seq.
+	// `nextCursor` is the value to send next in the same parameter; it is
+	// absent where the conversation ends.
+	//
+	// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
+	ListPeerMessages(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendPeerMessageWithBody Say something to a user
+	//
+	// 201 means stored, in the inboxes of both: all sessions of either user
+	// get it, now or when they come back, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+	// `seq`; the answer's is the sender's. 202 means on its way to those of
+	// both users who listen now: kinds that are not stored. `barrage` is for
+	// rooms and refused.
+	//
+	// Retry a stored kind safely with a `clientMessageID`, which counts for
+	// each sender and receiver by itself: the same ID with the same body is
+	// answered with the message already stored; with another body it is
+	// refused (`client_message_id_reused`). The limit of messages a second is
+	// that of `sendRoomMessage`, for both together.
+	//
+	// A user exists who ever logged in. Grants are about rooms: they do not
+	// limit messages between users.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+	SendPeerMessageWithBody(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SendPeerMessage Say something to a user
+	//
+	// 201 means stored, in the inboxes of both: all sessions of either user
+	// get it, now or when they come back, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+	// `seq`; the answer's is the sender's. 202 means on its way to those of
+	// both users who listen now: kinds that are not stored. `barrage` is for
+	// rooms and refused.
+	//
+	// Retry a stored kind safely with a `clientMessageID`, which counts for
+	// each sender and receiver by itself: the same ID with the same body is
+	// answered with the message already stored; with another body it is
+	// refused (`client_message_id_reused`). The limit of messages a second is
+	// that of `sendRoomMessage`, for both together.
+	//
+	// A user exists who ever logged in. Grants are about rooms: they do not
+	// limit messages between users.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+	SendPeerMessage(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // CreateDevelopmentTokenWithBody A user token for trying things out
@@ -2850,8 +3002,17 @@ func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID S
 // An `id:` is the session's cursor in all its logs, and so says which
 // rooms it knows to be in. Send the last one back, in the header or the query, and the
 // stream continues exactly there, on any node and after any restart. What
-// cannot be served exactly is announced by `roomReset`. Without a cursor
-// the stream begins where the session entered each of its rooms.
+// cannot be served exactly is announced by `roomReset` or `inboxReset`.
+// Without a cursor the stream begins where the session entered each of its
+// rooms.
+//
+// Every session also follows its user's inbox: the messages from and to
+// other users. Without a cursor that goes on after the newest message that
+// any session of the user has shown to have, by sending a cursor: what
+// came while the user was away comes at the next login. A message may come
+// again in another session, and is not lost. A client that kept the cursor
+// of an earlier session of the user may begin a new one with it: the inbox
+// goes on exactly there.
 //
 // A comment line arrives at least every 15 seconds. When the server
 // cannot answer for the moment, a stream opened with a `stream_key` gets
@@ -3485,6 +3646,93 @@ func (c *Client) RenewTokenWithBody(ctx context.Context, contentType string, bod
 // Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 func (c *Client) RenewToken(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRenewTokenRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPeerMessages What was said with a user
+//
+// A page of the stored messages between the caller and the user, from
+// either side, always in ascending `seq`, which is that of the caller's
+// inbox: the newest, or those next `before` or next `after` a seq.
+// `nextCursor` is the value to send next in the same parameter; it is
+// absent where the conversation ends.
+//
+// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
+func (c *Client) ListPeerMessages(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPeerMessagesRequest(c.Server, userID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendPeerMessageWithBody Say something to a user
+//
+// 201 means stored, in the inboxes of both: all sessions of either user
+// get it, now or when they come back, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+// `seq`; the answer's is the sender's. 202 means on its way to those of
+// both users who listen now: kinds that are not stored. `barrage` is for
+// rooms and refused.
+//
+// Retry a stored kind safely with a `clientMessageID`, which counts for
+// each sender and receiver by itself: the same ID with the same body is
+// answered with the message already stored; with another body it is
+// refused (`client_message_id_reused`). The limit of messages a second is
+// that of `sendRoomMessage`, for both together.
+//
+// A user exists who ever logged in. Grants are about rooms: they do not
+// limit messages between users.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendPeerMessageRequestWithBody(c.Server, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SendPeerMessage Say something to a user
+//
+// 201 means stored, in the inboxes of both: all sessions of either user
+// get it, now or when they come back, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+// `seq`; the answer's is the sender's. 202 means on its way to those of
+// both users who listen now: kinds that are not stored. `barrage` is for
+// rooms and refused.
+//
+// Retry a stored kind safely with a `clientMessageID`, which counts for
+// each sender and receiver by itself: the same ID with the same body is
+// answered with the message already stored; with another body it is
+// refused (`client_message_id_reused`). The limit of messages a second is
+// that of `sendRoomMessage`, for both together.
+//
+// A user exists who ever logged in. Grants are about rooms: they do not
+// limit messages between users.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+func (c *Client) SendPeerMessage(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSendPeerMessageRequest(c.Server, userID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5473,6 +5721,138 @@ func NewRenewTokenRequestWithBody(server string, contentType string, body io.Rea
 	return req, nil
 }
 
+// NewListPeerMessagesRequest constructs an http.Request for the ListPeerMessages method
+func NewListPeerMessagesRequest(server string, userID PeerID, params *ListPeerMessagesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/users/%s/messages", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Before != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "before", *params.Before, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.After != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "after", *params.After, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSendPeerMessageRequest calls the generic SendPeerMessage builder with application/json body
+func NewSendPeerMessageRequest(server string, userID PeerID, body SendPeerMessageJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSendPeerMessageRequestWithBody(server, userID, "application/json", bodyReader)
+}
+
+// NewSendPeerMessageRequestWithBody constructs an http.Request for the SendPeerMessage method, with any body, and a specified content type
+func NewSendPeerMessageRequestWithBody(server string, userID PeerID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/users/%s/messages", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -5728,8 +6108,17 @@ type ClientWithResponsesInterface interface {
 	// An `id:` is the session's cursor in all its logs, and so says which
 	// rooms it knows to be in. Send the last one back, in the header or the query, and the
 	// stream continues exactly there, on any node and after any restart. What
-	// cannot be served exactly is announced by `roomReset`. Without a cursor
-	// the stream begins where the session entered each of its rooms.
+	// cannot be served exactly is announced by `roomReset` or `inboxReset`.
+	// Without a cursor the stream begins where the session entered each of its
+	// rooms.
+	//
+	// Every session also follows its user's inbox: the messages from and to
+	// other users. Without a cursor that goes on after the newest message that
+	// any session of the user has shown to have, by sending a cursor: what
+	// came while the user was away comes at the next login. A message may come
+	// again in another session, and is not lost. A client that kept the cursor
+	// of an earlier session of the user may begin a new one with it: the inbox
+	// goes on exactly there.
 	//
 	// A comment line arrives at least every 15 seconds. When the server
 	// cannot answer for the moment, a stream opened with a `stream_key` gets
@@ -6080,6 +6469,65 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewTokenWithResponse(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewTokenResponse, error)
+
+	// ListPeerMessagesWithResponse What was said with a user
+	//
+	// A page of the stored messages between the caller and the user, from
+	// either side, always in ascending `seq`, which is that of the caller's
+	// inbox: the newest, or those next `before` or next `after` a seq.
+	// `nextCursor` is the value to send next in the same parameter; it is
+	// absent where the conversation ends.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
+	ListPeerMessagesWithResponse(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*ListPeerMessagesResponse, error)
+
+	// SendPeerMessageWithBodyWithResponse Say something to a user
+	//
+	// 201 means stored, in the inboxes of both: all sessions of either user
+	// get it, now or when they come back, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+	// `seq`; the answer's is the sender's. 202 means on its way to those of
+	// both users who listen now: kinds that are not stored. `barrage` is for
+	// rooms and refused.
+	//
+	// Retry a stored kind safely with a `clientMessageID`, which counts for
+	// each sender and receiver by itself: the same ID with the same body is
+	// answered with the message already stored; with another body it is
+	// refused (`client_message_id_reused`). The limit of messages a second is
+	// that of `sendRoomMessage`, for both together.
+	//
+	// A user exists who ever logged in. Grants are about rooms: they do not
+	// limit messages between users.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+	SendPeerMessageWithBodyWithResponse(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
+
+	// SendPeerMessageWithResponse Say something to a user
+	//
+	// 201 means stored, in the inboxes of both: all sessions of either user
+	// get it, now or when they come back, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+	// `seq`; the answer's is the sender's. 202 means on its way to those of
+	// both users who listen now: kinds that are not stored. `barrage` is for
+	// rooms and refused.
+	//
+	// Retry a stored kind safely with a `clientMessageID`, which counts for
+	// each sender and receiver by itself: the same ID with the same body is
+	// answered with the message already stored; with another body it is
+	// refused (`client_message_id_reused`). The limit of messages a second is
+	// that of `sendRoomMessage`, for both together.
+	//
+	// A user exists who ever logged in. Grants are about rooms: they do not
+	// limit messages between users.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+	SendPeerMessageWithResponse(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
 }
 
 type CreateDevelopmentTokenResponse struct {
@@ -9490,6 +9938,202 @@ func (r RenewTokenResponse) ContentType() string {
 	return ""
 }
 
+// ListPeerMessagesResponse503Headers the declared response headers of an HTTP 503 response for ListPeerMessages
+type ListPeerMessagesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ListPeerMessagesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MessageListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *UserNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ListPeerMessagesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPeerMessagesResponse) GetJSON200() *MessageListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ListPeerMessagesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ListPeerMessagesResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ListPeerMessagesResponse) GetApplicationproblemJSON404() *UserNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ListPeerMessagesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPeerMessagesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPeerMessagesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPeerMessagesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPeerMessagesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SendPeerMessageResponse429Headers the declared response headers of an HTTP 429 response for SendPeerMessage
+type SendPeerMessageResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// SendPeerMessageResponse503Headers the declared response headers of an HTTP 503 response for SendPeerMessage
+type SendPeerMessageResponse503Headers struct {
+	RetryAfter *int
+}
+
+type SendPeerMessageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *MessageReply
+	// JSON202 the response for an HTTP 202 `application/json` response
+	JSON202 *MessageReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *Problem
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *UserNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooManyMessages
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *SendPeerMessageResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *SendPeerMessageResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SendPeerMessageResponse) GetJSON201() *MessageReply {
+	return r.JSON201
+}
+
+// GetJSON202 returns the response for an HTTP 202 `application/json` response
+func (r SendPeerMessageResponse) GetJSON202() *MessageReply {
+	return r.JSON202
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON400() *Problem {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON404() *UserNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON429() *TooManyMessages {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r SendPeerMessageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SendPeerMessageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SendPeerMessageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SendPeerMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateDevelopmentTokenWithBodyWithResponse A user token for trying things out
 //
 // Exists only while the server runs with its own database on a loopback
@@ -9827,8 +10471,17 @@ func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, u
 // An `id:` is the session's cursor in all its logs, and so says which
 // rooms it knows to be in. Send the last one back, in the header or the query, and the
 // stream continues exactly there, on any node and after any restart. What
-// cannot be served exactly is announced by `roomReset`. Without a cursor
-// the stream begins where the session entered each of its rooms.
+// cannot be served exactly is announced by `roomReset` or `inboxReset`.
+// Without a cursor the stream begins where the session entered each of its
+// rooms.
+//
+// Every session also follows its user's inbox: the messages from and to
+// other users. Without a cursor that goes on after the newest message that
+// any session of the user has shown to have, by sending a cursor: what
+// came while the user was away comes at the next login. A message may come
+// again in another session, and is not lost. A client that kept the cursor
+// of an earlier session of the user may begin a new one with it: the inbox
+// goes on exactly there.
 //
 // A comment line arrives at least every 15 seconds. When the server
 // cannot answer for the moment, a stream opened with a `stream_key` gets
@@ -10370,6 +11023,83 @@ func (c *ClientWithResponses) RenewTokenWithResponse(ctx context.Context, body R
 		return nil, err
 	}
 	return ParseRenewTokenResponse(rsp)
+}
+
+// ListPeerMessagesWithResponse What was said with a user
+//
+// A page of the stored messages between the caller and the user, from
+// either side, always in ascending `seq`, which is that of the caller's
+// inbox: the newest, or those next `before` or next `after` a seq.
+// `nextCursor` is the value to send next in the same parameter; it is
+// absent where the conversation ends.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
+func (c *ClientWithResponses) ListPeerMessagesWithResponse(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*ListPeerMessagesResponse, error) {
+	rsp, err := c.ListPeerMessages(ctx, userID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPeerMessagesResponse(rsp)
+}
+
+// SendPeerMessageWithBodyWithResponse Say something to a user
+//
+// 201 means stored, in the inboxes of both: all sessions of either user
+// get it, now or when they come back, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+// `seq`; the answer's is the sender's. 202 means on its way to those of
+// both users who listen now: kinds that are not stored. `barrage` is for
+// rooms and refused.
+//
+// Retry a stored kind safely with a `clientMessageID`, which counts for
+// each sender and receiver by itself: the same ID with the same body is
+// answered with the message already stored; with another body it is
+// refused (`client_message_id_reused`). The limit of messages a second is
+// that of `sendRoomMessage`, for both together.
+//
+// A user exists who ever logged in. Grants are about rooms: they do not
+// limit messages between users.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+func (c *ClientWithResponses) SendPeerMessageWithBodyWithResponse(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error) {
+	rsp, err := c.SendPeerMessageWithBody(ctx, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendPeerMessageResponse(rsp)
+}
+
+// SendPeerMessageWithResponse Say something to a user
+//
+// 201 means stored, in the inboxes of both: all sessions of either user
+// get it, now or when they come back, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
+// `seq`; the answer's is the sender's. 202 means on its way to those of
+// both users who listen now: kinds that are not stored. `barrage` is for
+// rooms and refused.
+//
+// Retry a stored kind safely with a `clientMessageID`, which counts for
+// each sender and receiver by itself: the same ID with the same body is
+// answered with the message already stored; with another body it is
+// refused (`client_message_id_reused`). The limit of messages a second is
+// that of `sendRoomMessage`, for both together.
+//
+// A user exists who ever logged in. Grants are about rooms: they do not
+// limit messages between users.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
+func (c *ClientWithResponses) SendPeerMessageWithResponse(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error) {
+	rsp, err := c.SendPeerMessage(ctx, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSendPeerMessageResponse(rsp)
 }
 
 // ParseCreateDevelopmentTokenResponse parses an HTTP response from a CreateDevelopmentTokenWithResponse call
@@ -13470,6 +14200,199 @@ func ParseRenewTokenResponse(rsp *http.Response) (*RenewTokenResponse, error) {
 	switch {
 	case rsp.StatusCode == 503:
 		var headers RenewTokenResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListPeerMessagesResponse parses an HTTP response from a ListPeerMessagesWithResponse call
+func ParseListPeerMessagesResponse(rsp *http.Response) (*ListPeerMessagesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPeerMessagesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MessageListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest UserNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers ListPeerMessagesResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSendPeerMessageResponse parses an HTTP response from a SendPeerMessageWithResponse call
+func ParseSendPeerMessageResponse(rsp *http.Response) (*SendPeerMessageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SendPeerMessageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest MessageReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 202:
+		var dest MessageReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON202 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest UserNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooManyMessages
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 429:
+		var headers SendPeerMessageResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers SendPeerMessageResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

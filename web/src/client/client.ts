@@ -51,6 +51,9 @@ export interface ParlorEvents extends Omit<StreamEvents, 'connectionStateChanged
   connectionStateChanged: ConnectionStateChange;
 }
 
+/** Stands for the user's inbox where rooms have their generation, which is never 0. */
+const INBOX = 0;
+
 /** After a failed renewal of the token, in milliseconds; there are 30 s left when it begins. */
 const RENEW_AGAIN_AFTER = 3_000;
 
@@ -197,6 +200,19 @@ export class Parlor {
     return messages.recallMessage(this.#http, roomID, messageID);
   }
 
+  /**
+   * Sends a message to a user, as sendRoomMessage does to a room; any kind but
+   * `barrage`. It comes as `peerMessageReceived` to all sessions of both users.
+   */
+  sendPeerMessage(userID: string, draft: messages.MessageDraft) {
+    return messages.sendPeerMessage(this.#http, userID, draft);
+  }
+
+  /** Reads the messages with a user, as listRoomMessages does those of a room. */
+  listPeerMessages(userID: string, query: messages.MessageQuery = {}) {
+    return messages.listPeerMessages(this.#http, userID, query);
+  }
+
   /** The attributes of a room, and their version. */
   roomAttributes(roomID: string) {
     return attributes.roomAttributes(this.#http, roomID);
@@ -262,7 +278,7 @@ export class Parlor {
     const event = { name, data: value } as StreamEvent;
     switch (event.name) {
       case 'sessionReady':
-        this.#seen.keep(event.data.rooms.map((room) => room.generation));
+        this.#seen.keep([INBOX, ...event.data.rooms.map((room) => room.generation)]);
         this.#stream.settled();
         this.#change('connected', 'success');
         break;
@@ -275,6 +291,12 @@ export class Parlor {
         return;
       case 'roomReset':
         this.#seen.reset(event.data.generation, event.data.room.lastSeq);
+        break;
+      case 'inboxReset':
+        this.#seen.reset(INBOX, event.data.oldestSeq - 1);
+        break;
+      case 'peerMessageReceived':
+        if (event.data.seq !== undefined && !this.#seen.take(INBOX, event.data.seq)) return;
         break;
       case 'roomMemberJoined':
       case 'roomMemberLeft':

@@ -25,6 +25,15 @@ export const listRoomMessages = (http: HTTP, roomID: string, query: MessageQuery
 /** Recalling again changes nothing. */
 export const recallMessage = (http: HTTP, roomID: string, messageID: string) =>
   http.call('delete', '/v1/rooms/{roomID}/messages/{messageID}', { path: { roomID, messageID } }, { repeatable: true });
+/** As sendRoomMessage, to a user. */
+export const sendPeerMessage = (http: HTTP, userID: string, draft: MessageDraft) => {
+  const clientMessageID = draft.clientMessageID ?? newMessageID();
+  const body = { kind: 'text' as const, ...draft, clientMessageID };
+  return http.call('post', '/v1/users/{userID}/messages', { path: { userID }, body }, { repeatable: true });
+};
+
+export const listPeerMessages = (http: HTTP, userID: string, query: MessageQuery) =>
+  http.call('get', '/v1/users/{userID}/messages', { path: { userID }, query });
 
 /** A new clientMessageID. */
 export function newMessageID(): string {

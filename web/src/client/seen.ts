@@ -1,6 +1,6 @@
 /**
  * The seq up to which each room's events were delivered, by the room's
- * generation. The server sends every stored event once and in order; this is
+ * generation, and those of the user's inbox. The server sends every stored event once and in order; this is
  * the net below it, for an event that arrives again all the same.
  */
 export class Seen {

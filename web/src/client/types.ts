@@ -27,7 +27,9 @@ export interface StreamEvents {
   messageRecalled: Schemas['MessageRecalledEvent'];
   roomAttributesUpdated: Schemas['RoomAttributesUpdatedEvent'];
   roomMemberAttributesUpdated: Schemas['RoomMemberAttributesUpdatedEvent'];
+  peerMessageReceived: Schemas['PeerMessageReceivedEvent'];
   roomReset: Schemas['RoomResetEvent'];
+  inboxReset: Schemas['InboxResetEvent'];
   tokenWillExpire: Schemas['TokenWillExpireEvent'];
   reconnect: Schemas['ReconnectEvent'];
 }
@@ -47,7 +49,9 @@ export const streamEventNames = [
   'messageRecalled',
   'roomAttributesUpdated',
   'roomMemberAttributesUpdated',
+  'peerMessageReceived',
   'roomReset',
+  'inboxReset',
   'tokenWillExpire',
   'reconnect',
 ] as const satisfies readonly (keyof StreamEvents)[];

@@ -101,6 +101,23 @@ describe('sending', () => {
   });
 });
 
+test('messages between users are sent once and read', async () => {
+  const sending = parlor.sendPeerMessage('b#b', { text: 'hello' });
+  const first = await server.next('POST', '/v1/users/b%23b/messages');
+  expect(first.body).toMatchObject({ kind: 'text', text: 'hello', clientMessageID: expect.any(String) });
+  await pausedAfter(() => first.refuse(503, 'unavailable'));
+  vi.advanceTimersByTime(250);
+  const second = await server.next('POST', '/v1/users/b%23b/messages');
+  expect(second.body).toEqual(first.body);
+  second.reply(201, { message: message(1).messageList[0] });
+  await sending;
+  const reading = parlor.listPeerMessages('b#b', { after: 3 });
+  const call = await server.next('GET', '/v1/users/b%23b/messages');
+  expect(call.url.search).toBe('?after=3');
+  call.reply(200, { messageList: [], nextCursor: 4 });
+  expect(await reading).toEqual({ messageList: [], nextCursor: 4 });
+});
+
 describe('attributes', () => {
   test('of a room are compared and set', async () => {
     const reading = parlor.roomAttributes('r');

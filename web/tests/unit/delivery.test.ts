@@ -76,6 +76,29 @@ test('after a reset the room goes on behind its snapshot', async () => {
   expect(seqs.map((event) => event.seq)).toEqual([9, 6]);
 });
 
+test('messages between users count for themselves', async () => {
+  const parlor = await login(server);
+  const peers = record(parlor, 'peerMessageReceived');
+  const events = record(parlor, 'roomMessageReceived');
+  const resets = record(parlor, 'inboxReset');
+  const messageList = [{ ...message(1).messageList[0], userID: 'bob' }];
+  const first = (await server.nextStream()).open().ready('1:0,2:0', [room(0)]);
+  for (const seq of [1, 2, 2, 1]) first.event('peerMessageReceived', { seq, messageList }, `1:0,2:${seq}`);
+  first.event('peerMessageReceived', { messageList }).event('roomMessageReceived', message(1), '1:1,2:2');
+  await delivered(parlor, first);
+  first.response.end();
+  await next(parlor, 'connectionStateChanged');
+  vi.runOnlyPendingTimers();
+  const second = (await server.nextStream()).open().ready('1:1,2:0', [room(1)]);
+  second.event('peerMessageReceived', { seq: 2, messageList }, '1:1,2:2');
+  second.event('inboxReset', { reason: 'cursorAhead', oldestSeq: 2 }, '1:1,2:1');
+  for (const seq of [2, 3]) second.event('peerMessageReceived', { seq, messageList }, `1:1,2:${seq}`);
+  await delivered(parlor, second);
+  expect(peers.map((event) => event.seq)).toEqual([1, 2, undefined, 2, 3]);
+  expect(events).toHaveLength(1);
+  expect(resets).toEqual([{ reason: 'cursorAhead', oldestSeq: 2 }]);
+});
+
 test('a listener that throws costs nobody an event', async () => {
   const shown = vi.spyOn(console, 'error').mockImplementation(() => {});
   const parlor = await login(server);

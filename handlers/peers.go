@@ -1,0 +1,45 @@
+package handlers
+
+import (
+	"net/http"
+
+	"parlor/room"
+)
+
+func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session room.Session, to room.UserID) error {
+	var request sendMessageRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	draft, err := request.draft()
+	if err != nil {
+		return err
+	}
+	if draft.Kind == room.KindBarrage {
+		return invalid(fault{"/kind", "forbidden", "is for rooms only"})
+	}
+	if !a.limiter.allow(w, session.ID) {
+		return a.answerRetry(w, r, draft, func(clientMessageID string) (room.Message, bool, error) {
+			return a.Store.PeerMessageByClientID(r.Context(), session, to, clientMessageID)
+		})
+	}
+	m, err := a.Store.PostPeerMessage(r.Context(), session, to, draft)
+	if err != nil {
+		return err
+	}
+	return a.answerMessage(w, r, m)
+}
+
+func (a *api) listPeerMessages(w http.ResponseWriter, r *http.Request, session room.Session, peer room.UserID) error {
+	q := readQuery(r, "before", "after", "limit")
+	page := q.messagePage()
+	if err := q.err(); err != nil {
+		return err
+	}
+	return a.answerMessages(w, r, page, func(n int) ([]room.Message, error) {
+		if page.oldest {
+			return a.Store.PeerMessagesAfter(r.Context(), session, peer, page.After, n)
+		}
+		return a.Store.PeerMessagesBefore(r.Context(), session, peer, page.Before, n)
+	})
+}

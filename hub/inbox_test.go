@@ -1,0 +1,128 @@
+package hub
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+// inboxSite has an inbox of alice's with the events 1 to 20, of which those from
+// 11 on are kept.
+func inboxSite(t *testing.T, w way, delivered room.Seq) *site {
+	t.Helper()
+	s := newSite(t, w, Options{})
+	s.log.own(alice, 7, delivered)
+	s.log.append(7, 20, "hello")
+	s.log.trim(7, 11)
+	return s
+}
+
+// TestWhereAnInboxGoesOn: exactly at the cursor, or else from what the user has,
+// and where that is not kept the client is told.
+func TestWhereAnInboxGoesOn(t *testing.T) {
+	const (
+		invalid = room.ResetCursorInvalid
+		ahead   = room.ResetCursorAhead
+		trimmed = room.ResetLogTrimmed
+	)
+	tests := []struct {
+		name      string
+		lastID    string
+		delivered room.Seq
+		resumed   bool
+		begin     string // the id of sessionReady
+		reset     room.ResetReason
+	}{
+		{"without a cursor", "", 15, false, "7:f", ""},
+		{"without a cursor, with all", "", 20, false, "7:k", ""},
+		{"without a cursor, after long", "", 9, false, "7:a", trimmed},
+		{"at a cursor", "7:c", 15, true, "7:c", ""},
+		{"at a cursor further than others", "7:k", 15, true, "7:k", ""},
+		{"at the first that is kept", "7:a", 15, true, "7:a", ""},
+		{"before what is kept", "7:9", 15, false, "7:a", trimmed},
+		{"at a cursor that lacks the inbox", "8:1", 15, true, "7:f", ""},
+		{"at the empty cursor", "-", 15, true, "7:f", ""},
+		{"ahead of the log", "7:l", 15, false, "7:f", ahead},
+		{"ahead of the log, after long", "7:l", 5, false, "7:a", ahead},
+		{"at something else", "7;a", 15, false, "7:f", invalid},
+	}
+	everyWay(t, func(t *testing.T, w way) {
+		for _, tt := range tests {
+			s := inboxSite(t, w, tt.delivered)
+			c := s.connect(alice, tt.lastID)
+			m := c.awaitEvent(room.TypeSessionReady, 1)
+			if ready := data[room.SessionReady](t, m); ready.Resumed != tt.resumed || m.ID != tt.begin {
+				t.Errorf("%s: sessionReady has id %q and says %+v", tt.name, m.ID, ready)
+			}
+			if tt.reset != "" {
+				m := c.awaitEvent(room.TypeInboxReset, 1)
+				want := room.InboxReset{Reason: tt.reset, OldestSeq: 11}
+				if diff := cmp.Diff(want, data[room.InboxReset](t, m)); diff != "" || m.ID != tt.begin {
+					t.Errorf("%s: inboxReset with id %q (-want +got):\n%s", tt.name, m.ID, diff)
+				}
+			}
+			s.post(7, 1)
+			begin, err := ParseCursor(tt.begin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.wantSeqs(7, begin[0].Seq, 21)
+			want := 1 + 21 - int(begin[0].Seq)
+			if tt.reset != "" {
+				want++
+			}
+			if n := len(c.received()); n != want {
+				t.Errorf("%s: got %d events, and not %d: %v", tt.name, n, want, eventTypes(c.received()))
+			}
+		}
+	})
+}
+
+// TestAnInboxCostsNoRead where its user has all of it, as all do who come back
+// when a server was restarted; and yet nothing is missed of what was committed
+// while the stream was about to begin.
+func TestAnInboxCostsNoRead(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := inboxSite(t, w, 0)
+		stream := s.open(alice)
+		s.post(7, 1)
+		start := s.attach(alice, "7:l")
+		s.post(7, 2)
+		c := s.start(stream, start)
+		s.post(7, 1)
+		c.wantSeqs(7, 21, 24)
+		if reads := s.Stats().LogReads; reads != 0 {
+			t.Errorf("the log was read %d times", reads)
+		}
+		// A hole is filled from the log, as everywhere.
+		s.log.append(7, 1, "unheard")
+		s.post(7, 1)
+		c.wantSeqs(7, 21, 26)
+	})
+}
+
+// TestInboxesAreForgotten when nobody follows them: not even a stream that never
+// began.
+func TestInboxesAreForgotten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		s.log.own(alice, 7, 0)
+		s.log.own(bob, 8, 0)
+		s.open(alice).Abandon()
+		stream := s.open(bob)
+		elapse(topicKept + 2*time.Second)
+		if n := s.Stats().Topics; n != 1 {
+			t.Errorf("%d logs are kept, and not bob's alone, who has yet to begin", n)
+		}
+		c := s.start(stream, s.attach(bob, ""))
+		c.awaitEvent(room.TypeSessionReady, 1)
+		c.hangUp()
+		elapse(topicKept + 2*time.Second)
+		if n := s.Stats().Topics; n != 0 {
+			t.Errorf("%d logs are kept when nobody is there", n)
+		}
+	})
+}

@@ -1,0 +1,274 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// Messages between users are not grouped: each is a transaction of its own. Its
+// locks are those of two inboxes, and a batch that waited for one pair would
+// hold up all the others; the appender's lanes are left to rooms. The price is
+// a commit for each message.
+
+// PostPeerMessage takes a message of the session for another user: one of a
+// stored kind is stored in the inboxes of both and returned as the sender's has
+// it, and one of another kind is told to those of both who listen now. A draft
+// that was stored before under the same ClientMessageID for the same user returns
+// the message of then. Errors: room.ErrMessageToSelf, room.ErrUserNotFound,
+// room.ErrSessionEnded, room.ErrMessageIDReused.
+func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error) {
+	if to == session.User.ID {
+		return room.Message{}, room.ErrMessageToSelf
+	}
+	m, err := s.message(session.User, d)
+	if err != nil {
+		return room.Message{}, err
+	}
+	if !d.Kind.Stored() {
+		return s.tellPeer(ctx, session, to, m)
+	}
+	placed, err := s.appendPeer(ctx, session, to, m)
+	for try := 1; deadlocked(err) && try < maxTries; try++ {
+		placed, err = s.appendPeer(ctx, session, to, m)
+	}
+	switch {
+	case err != nil:
+		return room.Message{}, s.failed(err)
+	case placed.ID != m.ID:
+		return placed, placed.RetriedBy(d)
+	}
+	return placed, nil
+}
+
+// lockInboxes is a statement of its own for the reason of lockLiving: what comes
+// after it sees all that was stored before its locks.
+const lockInboxes = `
+	SELECT FROM inboxes WHERE user_id IN ($1, $2) ORDER BY log FOR NO KEY UPDATE`
+
+// appendPeerMessage stores a message of $1 for $2, unless the sender did before
+// or either side is not there.
+const appendPeerMessage = `
+	WITH prior AS (
+		SELECT seq, body FROM events
+		WHERE generation = (SELECT log FROM inboxes WHERE user_id = $1) AND peer_id = $2 AND client_message_id = $3
+	), able AS (
+		SELECT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ended_at IS NULL) AS session,
+			EXISTS (SELECT FROM inboxes WHERE user_id = $2) AS peer
+	), advanced AS (
+		UPDATE inboxes SET last_seq = last_seq + 1, oldest_at = coalesce(oldest_at, $5)
+		WHERE user_id IN ($1, $2) AND (SELECT session AND peer FROM able) AND NOT EXISTS (SELECT FROM prior)
+		RETURNING log, user_id = $1 AS own, last_seq
+	), appended AS (
+		INSERT INTO events (generation, seq, type, at, peer_id, client_message_id, body)
+		SELECT log, last_seq, $6, $5, CASE WHEN own THEN $2 ELSE $1 END, CASE WHEN own THEN $3 END, CASE WHEN own THEN $7 ELSE $8 END
+		FROM advanced
+	)
+	SELECT able.session, able.peer, coalesce(prior.seq, 0), coalesce(prior.body, ''),
+		coalesce(mine.log, 0), coalesce(mine.last_seq, 0), coalesce(theirs.log, 0), coalesce(theirs.last_seq, 0)
+	FROM able LEFT JOIN prior ON true LEFT JOIN advanced mine ON mine.own LEFT JOIN advanced theirs ON NOT theirs.own`
+
+// appendPeer stores the message in both inboxes and tells the hub. It returns an
+// earlier message where the sender used its ClientMessageID before.
+func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.UserID, m room.Message) (room.Message, error) {
+	own, err := peerBody(m.To(to, 0))
+	if err != nil {
+		return room.Message{}, err
+	}
+	theirs, err := peerBody(m.To(m.Sender.ID, 0))
+	if err != nil {
+		return room.Message{}, err
+	}
+	var (
+		retryID              *string
+		live, known          bool
+		prior, seq, theirSeq room.Seq
+		priorBody            string
+		inbox, theirInbox    room.Generation
+		b                    pgx.Batch
+	)
+	if m.ClientMessageID != "" {
+		retryID = &m.ClientMessageID
+	}
+	b.Queue(lockInboxes, m.Sender.ID, to)
+	b.Queue(appendPeerMessage, m.Sender.ID, to, retryID, session.ID, m.SentAt, room.TypePeerMessagesReceived, own, theirs).
+		QueryRow(func(row pgx.Row) error {
+			return row.Scan(&live, &known, &prior, &priorBody, &inbox, &seq, &theirInbox, &theirSeq)
+		})
+	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return room.Message{}, fmt.Errorf("append a peer message: %w", err)
+	}
+	switch {
+	case !live:
+		return room.Message{}, room.ErrSessionEnded
+	case !known:
+		return room.Message{}, room.ErrUserNotFound
+	case prior > 0:
+		e, err := restore(room.Event{Seq: prior}, room.TypePeerMessagesReceived, priorBody)
+		if err != nil {
+			return room.Message{}, err
+		}
+		return e.Body.(room.PeerMessagesReceived).MessageList[0], nil
+	}
+	placed := m.To(to, seq)
+	s.o.Commit(room.Change{Events: []room.Event{
+		peerEvent(inbox, placed), peerEvent(theirInbox, m.To(m.Sender.ID, theirSeq)),
+	}})
+	return placed, nil
+}
+
+func peerBody(m room.Message) (string, error) {
+	body, err := json.Marshal(room.PeerMessagesReceived{MessageList: []room.Message{m}})
+	if err != nil {
+		return "", fmt.Errorf("encode message: %w", err)
+	}
+	return string(body), nil
+}
+
+// peerEvent is the event of a message at its place in an inbox.
+func peerEvent(inbox room.Generation, m room.Message) room.Event {
+	return room.Event{
+		Generation: inbox, Seq: m.Seq, At: m.SentAt,
+		Body: room.PeerMessagesReceived{MessageList: []room.Message{m}},
+	}
+}
+
+// tellPeer hands a message that is not stored to those of both sides who listen
+// now.
+func (s *Store) tellPeer(ctx context.Context, session room.Session, to room.UserID, m room.Message) (room.Message, error) {
+	inbox, err := s.inboxOf(ctx, to)
+	if err != nil {
+		return room.Message{}, err
+	}
+	placed := m.To(to, 0)
+	s.o.Commit(room.Change{Events: []room.Event{
+		peerEvent(session.Inbox, placed), peerEvent(inbox, m.To(m.Sender.ID, 0)),
+	}})
+	return placed, nil
+}
+
+// inboxOf is the log of a user's inbox. Errors: room.ErrUserNotFound.
+func (s *Store) inboxOf(ctx context.Context, user room.UserID) (inbox room.Generation, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT log FROM inboxes WHERE user_id = $1", user).Scan(&inbox)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, room.ErrUserNotFound
+	}
+	return inbox, translate(err)
+}
+
+// PeerMessageByClientID is the message that the session's user stored under an
+// ID of its own for another user. found is false where there is none.
+func (s *Store) PeerMessageByClientID(ctx context.Context, session room.Session, to room.UserID, clientMessageID string) (m room.Message, found bool, err error) {
+	messages, err := s.conversation(ctx, session, to, `
+		SELECT seq, body FROM events
+		WHERE generation = $1 AND type = $2 AND peer_id = $3 AND client_message_id = $4`, clientMessageID)
+	if err != nil || len(messages) == 0 {
+		return room.Message{}, false, err
+	}
+	return messages[0], true, nil
+}
+
+// PeerMessagesBefore is the messages between the session's user and another next
+// before a seq of the former's inbox, at most n, in ascending order. Errors:
+// room.ErrUserNotFound.
+func (s *Store) PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error) {
+	if _, err := s.inboxOf(ctx, peer); err != nil {
+		return nil, err
+	}
+	return s.conversation(ctx, session, peer, `
+		SELECT seq, body FROM (
+			SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq < $4
+			ORDER BY seq DESC LIMIT $5
+		) newest ORDER BY seq`, before, n)
+}
+
+// PeerMessagesAfter is PeerMessagesBefore in the other direction: the messages
+// next after a seq.
+func (s *Store) PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error) {
+	if _, err := s.inboxOf(ctx, peer); err != nil {
+		return nil, err
+	}
+	return s.conversation(ctx, session, peer, `
+		SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq > $4 ORDER BY seq LIMIT $5`, after, n)
+}
+
+func (s *Store) conversation(ctx context.Context, session room.Session, peer room.UserID, query string, args ...any) ([]room.Message, error) {
+	rows, err := s.pool.Query(ctx, query, append([]any{session.Inbox, room.TypePeerMessagesReceived, peer}, args...)...)
+	if err != nil {
+		return nil, translate(err)
+	}
+	messages, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Message, error) {
+		var (
+			e    = room.Event{Generation: session.Inbox}
+			body string
+		)
+		if err := row.Scan(&e.Seq, &body); err != nil {
+			return room.Message{}, err
+		}
+		e, err := restore(e, room.TypePeerMessagesReceived, body)
+		if err != nil {
+			return room.Message{}, err
+		}
+		return e.Body.(room.PeerMessagesReceived).MessageList[0], nil
+	})
+	return messages, translate(err)
+}
+
+// DefaultPeerRetention is how long inboxes keep messages where nobody says
+// otherwise.
+const DefaultPeerRetention = 7 * 24 * time.Hour
+
+// trimBatches bounds the trimming of inboxes of one sweep.
+const trimBatches = 50
+
+// trimInboxes deletes the messages of inboxes that are older than an instant, a
+// bounded piece at a time.
+func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
+	for range trimBatches {
+		more, err := s.trimInbox(ctx, before)
+		if err != nil || !more {
+			return translate(err)
+		}
+	}
+	return nil
+}
+
+// trimInbox deletes a piece of one inbox, from its oldest event up to the first
+// that stays. It reports whether there was anything to do.
+func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var inbox room.Generation
+		// First the lock, and then with a new snapshot the events: none can come
+		// in between that would be passed over.
+		err := tx.QueryRow(ctx, `SELECT log FROM inboxes WHERE oldest_at < $1
+			ORDER BY oldest_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, before).Scan(&inbox)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		more = true
+		_, err = tx.Exec(ctx, `
+			WITH oldest AS MATERIALIZED (
+				SELECT seq, at, row_number() OVER (ORDER BY seq) AS n FROM (
+					SELECT seq, at FROM events WHERE generation = $1 ORDER BY seq LIMIT $3 + 1
+				) e
+			), stays AS (
+				SELECT seq, at FROM oldest WHERE at >= $2 OR n > $3 ORDER BY seq LIMIT 1
+			), gone AS (
+				DELETE FROM events WHERE generation = $1 AND seq IN (
+					SELECT seq FROM oldest WHERE seq < coalesce((SELECT seq FROM stays), seq + 1))
+			)
+			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
+			WHERE log = $1`, inbox, before, trimBatch)
+		return err
+	})
+	return more, err
+}

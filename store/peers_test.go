@@ -1,0 +1,443 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// newUser is a session as the store knows it, with its inbox.
+func newUser(t testing.TB, f fixture, user string) room.Session {
+	t.Helper()
+	session, err := f.SessionByID(t.Context(), newSession(t, f.Store, user).ID)
+	if err != nil || session.Inbox == 0 {
+		t.Fatalf("the session is %+v, %v", session, err)
+	}
+	return session
+}
+
+func postPeer(t testing.TB, f fixture, from room.Session, to room.UserID, d room.Draft) room.Message {
+	t.Helper()
+	m, err := f.PostPeerMessage(t.Context(), from, to, d)
+	if err != nil {
+		t.Fatalf("from %s to %s: %v", from.User.ID, to, err)
+	}
+	return m
+}
+
+// TestPeerMessageStandsInBothInboxes: one message, numbered in each.
+func TestPeerMessageStandsInBothInboxes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob, carol := newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
+	if again := newUser(t, f, "alice"); again.Inbox != alice.Inbox || alice.Inbox == bob.Inbox {
+		t.Errorf("the inboxes are %d, %d and %d", alice.Inbox, again.Inbox, bob.Inbox)
+	}
+	postPeer(t, f, carol, "bob", textDraft("before"))
+	f.heard.take()
+	sent := postPeer(t, f, alice, "bob", textDraft("hello"))
+	if sent.Peer != "bob" || sent.Seq != 1 || sent.Room != "" || sent.Sender != alice.User || sent.Text != "hello" {
+		t.Errorf("it was sent as %+v", sent)
+	}
+	want := []room.Event{
+		{Generation: alice.Inbox, Seq: 1, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
+		{Generation: bob.Inbox, Seq: 2, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
+	}
+	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	for _, e := range want {
+		for what, read := range map[string]func() (room.LogPage, error){
+			"tail":  func() (room.LogPage, error) { return f.Tail(t.Context(), e.Generation, 1) },
+			"after": func() (room.LogPage, error) { return f.EventsAfter(t.Context(), e.Generation, e.Seq-1, 10) },
+		} {
+			page, err := read()
+			if diff := cmp.Diff(room.LogPage{Events: []room.Event{e}, LastSeq: e.Seq, OldestSeq: 1}, page); err != nil || diff != "" {
+				t.Errorf("%s: %v (-want +got):\n%s", what, err, diff)
+			}
+		}
+	}
+	command := room.Draft{Content: room.Content{Kind: room.KindCommand, Data: []byte{1}}, Priority: room.PriorityLow}
+	aired := postPeer(t, f, bob, "alice", command)
+	want = []room.Event{
+		{Generation: bob.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired}}},
+		{Generation: alice.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired.To("bob", 0)}}},
+	}
+	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" || aired.Peer != "alice" || aired.Seq != 0 {
+		t.Errorf("not stored it is %+v and told as (-want +got):\n%s", aired, diff)
+	}
+}
+
+func TestPeerMessagesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
+	ended := newUser(t, f, "alice")
+	if err := f.EndSession(t.Context(), ended.ID); err != nil {
+		t.Fatal(err)
+	}
+	command := room.Draft{Content: room.Content{Kind: room.KindCommand, Data: []byte{1}}}
+	for _, c := range []struct {
+		from room.Session
+		to   room.UserID
+		d    room.Draft
+		want error
+	}{
+		{alice, "alice", textDraft("x"), room.ErrMessageToSelf},
+		{alice, "alice", command, room.ErrMessageToSelf},
+		{alice, "nobody", textDraft("x"), room.ErrUserNotFound},
+		{alice, "nobody", command, room.ErrUserNotFound},
+		{ended, "bob", textDraft("x"), room.ErrSessionEnded},
+	} {
+		if _, err := f.PostPeerMessage(t.Context(), c.from, c.to, c.d); !errors.Is(err, c.want) {
+			t.Errorf("%s to %s: %v, and not %v", c.from.User.ID, c.to, err, c.want)
+		}
+	}
+	for _, read := range []func() ([]room.Message, error){
+		func() ([]room.Message, error) { return f.PeerMessagesBefore(t.Context(), alice, "nobody", 9, 9) },
+		func() ([]room.Message, error) { return f.PeerMessagesAfter(t.Context(), alice, "nobody", 0, 9) },
+	} {
+		if _, err := read(); !errors.Is(err, room.ErrUserNotFound) {
+			t.Errorf("what was said with nobody: %v", err)
+		}
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM events") + len(f.heard.take().Events); n != 0 {
+		t.Errorf("%d events came of what was refused", n)
+	}
+	if postPeer(t, f, bob, "alice", textDraft("x")).Seq != 1 {
+		t.Error("what was refused took a number")
+	}
+}
+
+// TestPeersWriteToEachOtherAtOnce: all to all, in both directions and from
+// several sessions, while they log in again and are swept.
+func TestPeersWriteToEachOtherAtOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{SessionsPerUser: 1000})
+	const users, sessions, each = 4, 4, 25
+	var (
+		group sync.WaitGroup
+		all   []room.Session
+	)
+	for i := range users * sessions {
+		all = append(all, newUser(t, f, fmt.Sprintf("user%d", i%users)))
+	}
+	for i, session := range all {
+		group.Go(func() {
+			for n := range each {
+				to := room.UserID(fmt.Sprintf("user%d", (i+1+n%(users-1))%users))
+				if to == session.User.ID {
+					t.Errorf("%s would write to itself", to)
+				}
+				m, err := f.PostPeerMessage(t.Context(), session, to, textDraft(fmt.Sprint(i, n)))
+				if err != nil || m.Seq == 0 {
+					t.Errorf("%s to %s: %+v, %v", session.User.ID, to, m, err)
+				}
+				if _, err := f.Attach(t.Context(), session.ID, []room.Position{{Log: session.Inbox, Seq: m.Seq}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 10 {
+		sweep(t, f)
+	}
+	group.Wait()
+	checkInvariants(t, f)
+	heard := map[room.Generation][]room.Seq{}
+	for _, e := range f.heard.take().Events {
+		heard[e.Generation] = append(heard[e.Generation], e.Seq)
+	}
+	for i := range users {
+		inbox := newUser(t, f, fmt.Sprintf("user%d", i)).Inbox
+		slices.Sort(heard[inbox])
+		for n, seq := range heard[inbox] {
+			if seq != room.Seq(n+1) {
+				t.Fatalf("event %d of user%d has seq %d", n+1, i, seq)
+			}
+		}
+		if want := 2 * sessions * each; len(heard[inbox]) != want {
+			t.Errorf("user%d was told %d events, and not %d", i, len(heard[inbox]), want)
+		}
+	}
+}
+
+// TestPeerRetry: the sender's ID counts for each receiver by itself, and holds
+// where two calls come at once.
+func TestPeerRetry(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
+	phone := newUser(t, f, "alice")
+	newUser(t, f, "carol")
+	d := textDraft("once")
+	d.ClientMessageID = "1"
+	postPeer(t, f, bob, "alice", textDraft("so that the numbers differ"))
+	var (
+		group sync.WaitGroup
+		all   [20]room.Message
+	)
+	for i := range all {
+		group.Go(func() {
+			from := []room.Session{alice, phone}[i%2]
+			var err error
+			if all[i], err = f.PostPeerMessage(t.Context(), from, "bob", d); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	for _, m := range all {
+		if diff := cmp.Diff(all[0], m); diff != "" {
+			t.Errorf("two answers (-one +other):\n%s", diff)
+		}
+	}
+	stored, found, err := f.PeerMessageByClientID(t.Context(), alice, "bob", "1")
+	if diff := cmp.Diff(all[0], stored); err != nil || !found || diff != "" {
+		t.Errorf("it is found as %+v, %t, %v", stored, found, err)
+	}
+	for what, answer := range map[string]room.Message{
+		"to another":        postPeer(t, f, alice, "carol", d),
+		"the other way":     postPeer(t, f, bob, "alice", d),
+		"to another again":  postPeer(t, f, alice, "carol", d),
+		"the other way too": postPeer(t, f, bob, "alice", d),
+	} {
+		if answer.ID == all[0].ID {
+			t.Errorf("%s: it is taken for the first", what)
+		}
+	}
+	other := textDraft("other")
+	other.ClientMessageID = "1"
+	if _, err := f.PostPeerMessage(t.Context(), alice, "bob", other); !errors.Is(err, room.ErrMessageIDReused) {
+		t.Errorf("another message: %v", err)
+	}
+	if _, found, err := f.PeerMessageByClientID(t.Context(), alice, "bob", "2"); found || err != nil {
+		t.Errorf("another ID: %t, %v", found, err)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM events"); n != 2*4 {
+		t.Errorf("%d events are stored", n)
+	}
+}
+
+// TestConversationsArePaged from both sides of each of two conversations that
+// are mixed in one inbox.
+func TestConversationsArePaged(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob, carol := newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
+	said := map[room.UserID][]string{}
+	for i := range 12 {
+		text := fmt.Sprint(i)
+		switch i % 4 {
+		case 0:
+			postPeer(t, f, alice, "bob", textDraft(text))
+			said["bob"] = append(said["bob"], text)
+		case 1:
+			postPeer(t, f, carol, "alice", textDraft(text))
+			said["carol"] = append(said["carol"], text)
+		case 2:
+			postPeer(t, f, bob, "alice", textDraft(text))
+			said["bob"] = append(said["bob"], text)
+		case 3:
+			postPeer(t, f, bob, "carol", textDraft(text))
+		}
+	}
+	for peer, want := range said {
+		for n := 1; n <= len(want)+1; n++ {
+			var back, forth []string
+			for before := room.Seq(1000); ; {
+				page, err := f.PeerMessagesBefore(t.Context(), alice, peer, before, n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page) == 0 {
+					break
+				}
+				before = page[0].Seq
+				back = append(textsOf(t, peer, page), back...)
+			}
+			for after := room.Seq(0); ; {
+				page, err := f.PeerMessagesAfter(t.Context(), alice, peer, after, n)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page) == 0 {
+					break
+				}
+				after = page[len(page)-1].Seq
+				forth = append(forth, textsOf(t, peer, page)...)
+			}
+			if !slices.Equal(back, want) || !slices.Equal(forth, want) {
+				t.Errorf("with %s in pages of %d: %v and %v, and not %v", peer, n, back, forth, want)
+			}
+		}
+	}
+	if page, err := f.PeerMessagesAfter(t.Context(), bob, "alice", 0, 100); err != nil || !slices.Equal(textsOf(t, "alice", page), said["bob"]) {
+		t.Errorf("from his side: %+v, %v", page, err)
+	}
+}
+
+func textsOf(t testing.TB, peer room.UserID, page []room.Message) (texts []string) {
+	t.Helper()
+	for _, m := range page {
+		if m.Peer != peer || m.Seq == 0 {
+			t.Errorf("with %s: %+v", peer, m)
+		}
+		texts = append(texts, m.Text)
+	}
+	return texts
+}
+
+// TestDeliveredIsWhatACursorShows and nothing that the inbox never had.
+func TestDeliveredIsWhatACursorShows(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
+	for range 5 {
+		postPeer(t, f, bob, "alice", textDraft("x"))
+	}
+	for _, c := range []struct {
+		what   string
+		cursor []room.Position
+		want   room.Seq
+	}{
+		{"without a cursor", nil, 0},
+		{"at the beginning", []room.Position{{Log: alice.Inbox}}, 0},
+		{"in another log", []room.Position{{Log: bob.Inbox, Seq: 4}}, 0},
+		{"ahead", []room.Position{{Log: alice.Inbox, Seq: 6}}, 0},
+		{"in the middle", []room.Position{{Log: alice.Inbox, Seq: 3}}, 3},
+		{"before that", []room.Position{{Log: alice.Inbox, Seq: 2}}, 3},
+		{"at the end", []room.Position{{Log: alice.Inbox, Seq: 5}, {Log: bob.Inbox, Seq: 1}}, 5},
+	} {
+		a, err := f.Attach(t.Context(), alice.ID, c.cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := room.Inbox{Log: alice.Inbox, LastSeq: 5, OldestSeq: 1, DeliveredSeq: c.want}
+		if a.Inbox != want {
+			t.Errorf("%s: %+v, and not %+v", c.what, a.Inbox, want)
+		}
+	}
+	if a := attach(t, f, bob); a.Inbox.DeliveredSeq != 0 {
+		t.Errorf("another's cursor delivered to him: %+v", a.Inbox)
+	}
+	// What an ended session shows does not count.
+	phone := newUser(t, f, "bob")
+	if err := f.EndSession(t.Context(), phone.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Attach(t.Context(), phone.ID, []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
+		t.Errorf("an ended session: %v", err)
+	}
+	if a := attach(t, f, bob); a.Inbox.DeliveredSeq != 0 {
+		t.Errorf("an ended session delivered: %+v", a.Inbox)
+	}
+}
+
+// TestInboxesAreTrimmed of what is older than the retention, in pieces, and of
+// nothing else.
+func TestInboxesAreTrimmed(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{PeerRetention: time.Hour, FeedRetention: 1000 * time.Hour})
+	const until = 1000 * 24 * time.Hour
+	alice, bob := newSessionUntil(t, f.Store, "alice", time.Now().Add(until)), newSessionUntil(t, f.Store, "bob", time.Now().Add(until))
+	newSessionUntil(t, f.Store, "carol", time.Now().Add(until))
+	inbox := func(id room.UserID) (in room.Inbox) {
+		t.Helper()
+		in.OldestSeq = query[room.Seq](t, f, "SELECT oldest_seq FROM inboxes WHERE user_id = $1", id)
+		in.LastSeq = query[room.Seq](t, f, "SELECT last_seq FROM inboxes WHERE user_id = $1", id)
+		return in
+	}
+	wants := func(what string, id room.UserID, oldest, last room.Seq) {
+		t.Helper()
+		sweep(t, f)
+		if got := inbox(id); got.OldestSeq != oldest || got.LastSeq != last {
+			t.Errorf("%s: %s's inbox reaches from %d to %d, and not %d to %d", what, id, got.OldestSeq, got.LastSeq, oldest, last)
+		}
+	}
+	enter(t, f, alice, "lobby")
+	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("stays")); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		postPeer(t, f, alice, "bob", textDraft("old"))
+	}
+	f.clock.advance(time.Hour)
+	postPeer(t, f, bob, "alice", textDraft("new"))
+	wants("an hour old", "alice", 1, 4)
+	f.clock.advance(time.Second)
+	wants("older", "alice", 4, 4)
+	wants("older", "bob", 4, 4)
+	page, err := f.EventsAfter(t.Context(), query[room.Generation](t, f, "SELECT log FROM inboxes WHERE user_id = 'bob'"), 0, 10)
+	if err != nil || len(page.Events) != 1 || page.OldestSeq != 4 || page.Events[0].Seq != 4 {
+		t.Errorf("what is left is %+v, %v", page, err)
+	}
+	f.clock.advance(time.Hour)
+	wants("all", "alice", 5, 4)
+	f.clock.advance(time.Hour)
+	postPeer(t, f, alice, "carol", textDraft("again"))
+	wants("a new one", "alice", 5, 5)
+
+	// More than one piece.
+	if _, err := f.Attach(t.Context(), alice.ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	query[bool](t, f, `WITH e AS (
+			INSERT INTO events (generation, seq, type, at, peer_id, body)
+			SELECT log, last_seq + n, 'peerMessageReceived', $1, 'bob', '{}' FROM inboxes, generate_series(1, 2500) n WHERE user_id = 'alice'
+		) UPDATE inboxes SET last_seq = last_seq + 2500 WHERE user_id = 'alice' RETURNING true`, f.clock.Now())
+	f.clock.advance(time.Hour - time.Second)
+	wants("not yet", "alice", 5, 2505)
+	f.clock.advance(2 * time.Second)
+	wants("in pieces", "alice", 2506, 2505)
+	if n := query[int](t, f, "SELECT count(*) FROM events WHERE peer_id IS NULL AND type = $1", room.TypeMessagesReceived); n != 1 {
+		t.Errorf("of the room's messages %d are left", n)
+	}
+	checkInvariants(t, f)
+}
+
+// TestFeedIsOfRooms: messages between users are not in it, and never stand in
+// its way.
+func TestFeedIsOfRooms(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
+	for range 30 {
+		postPeer(t, f, bob, "alice", textDraft("private"))
+	}
+	enter(t, f, alice, "lobby")
+	for range 30 {
+		postPeer(t, f, bob, "alice", textDraft("private"))
+	}
+	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("public")); err != nil {
+		t.Fatal(err)
+	}
+	var (
+		types []room.EventType
+		c     room.FeedCursor
+		want  = []room.EventType{room.TypeRoomCreated, room.TypeMembersJoined, room.TypeMessagesReceived}
+	)
+	// Transactions of other databases of the server may hold the feed back.
+	waitUntil(t, "the feed has told all", func() bool {
+		page, err := f.FeedAfter(t.Context(), c, 1) // the smallest pages are the first to be held up
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page.Events {
+			c = e.Cursor
+			types = append(types, e.Type)
+		}
+		return len(types) >= len(want)
+	})
+	if page, err := f.FeedAfter(t.Context(), c, 1); err != nil || len(page.Events) > 0 || !slices.Equal(types, want) {
+		t.Errorf("the feed is %v, and then %+v, %v", types, page.Events, err)
+	}
+}
