@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -130,18 +131,16 @@ func (s *Store) MessageByClientID(ctx context.Context, session room.Session, id 
 // NewestMessages is the newest messages of a span of a room's log, at most n, in
 // ascending order.
 func (s *Store) NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error) {
-	return s.spanMessages(ctx, r, span, n, `
-		SELECT seq, body FROM (SELECT seq, body FROM events WHERE `+inSpan+` ORDER BY seq DESC LIMIT $7) newest ORDER BY seq`)
+	messages, err := s.spanMessages(ctx, r, span, "DESC", n)
+	slices.Reverse(messages)
+	return messages, err
 }
 
 // OldestMessages is the oldest messages of a span of a room's log, at most n, in
 // ascending order.
 func (s *Store) OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error) {
-	return s.spanMessages(ctx, r, span, n, "SELECT seq, body FROM events WHERE "+inSpan+" ORDER BY seq LIMIT $7")
+	return s.spanMessages(ctx, r, span, "ASC", n)
 }
-
-const inSpan = `generation = $1 AND type = $2 AND seq > $3 AND seq < $4
-	AND ($5::timestamptz IS NULL OR at >= $5) AND ($6::timestamptz IS NULL OR at < $6)`
 
 // VisibleAfter is the seq after which a member of the room may read its history.
 // Errors: room.ErrNotInRoom.
@@ -161,28 +160,36 @@ func (s *Store) VisibleAfter(ctx context.Context, r room.Room, user room.UserID)
 // says: it is taken before the room's lock, with the clock of any node.
 const logDisorder = time.Minute
 
-// spanMessages reads messages of a span. What was said long before it or long
-// after it is left out by seq, or the way to the page would lead through all of
-// that.
-func (s *Store) spanMessages(ctx context.Context, r room.Room, span room.Span, n int, query string) ([]room.Message, error) {
-	if !span.From.IsZero() || !span.Until.IsZero() {
-		var after, before *room.Seq
-		err := s.pool.QueryRow(ctx, `SELECT
-			(SELECT seq FROM events WHERE generation = $1 AND at < $2::timestamptz ORDER BY at DESC LIMIT 1),
-			(SELECT seq FROM events WHERE generation = $1 AND at > $3::timestamptz ORDER BY at LIMIT 1)`,
-			r.Generation, orNull(span.From.Add(-logDisorder)), orNull(span.Until.Add(logDisorder))).Scan(&after, &before)
-		if err != nil {
-			return nil, translate(err)
-		}
-		if !span.From.IsZero() && after != nil {
-			span.After = max(span.After, *after)
-		}
-		if !span.Until.IsZero() && before != nil {
-			span.Before = min(span.Before, *before)
-		}
+// spanMessages reads messages of a span in an order. What was said long before it
+// or long after it is left out by seq, or the way to the page would lead through
+// all of that. The limit is part of the text, as in feedPage.
+func (s *Store) spanMessages(ctx context.Context, r room.Room, span room.Span, order string, n int) ([]room.Message, error) {
+	const page = "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq > $3 AND seq < $4 %s ORDER BY seq %s LIMIT %d"
+	if span.From.IsZero() && span.Until.IsZero() {
+		return s.messages(ctx, r, fmt.Sprintf(page, "", order, n), span.After, span.Before)
 	}
-	return s.messages(ctx, r, query, span.After, span.Before, orNull(span.From), orNull(span.Until), n)
+	if span.Until.IsZero() {
+		span.Until = endOfTime
+	}
+	var after, before *room.Seq
+	err := s.pool.QueryRow(ctx, `SELECT
+		(SELECT seq FROM events WHERE generation = $1 AND at < $2 ORDER BY at DESC LIMIT 1),
+		(SELECT seq FROM events WHERE generation = $1 AND at > $3 ORDER BY at LIMIT 1)`,
+		r.Generation, span.From.Add(-logDisorder), span.Until.Add(logDisorder)).Scan(&after, &before)
+	if err != nil {
+		return nil, translate(err)
+	}
+	if after != nil {
+		span.After = max(span.After, *after)
+	}
+	if before != nil {
+		span.Before = min(span.Before, *before)
+	}
+	return s.messages(ctx, r, fmt.Sprintf(page, "AND at >= $5 AND at < $6", order, n), span.After, span.Before, span.From, span.Until)
 }
+
+// endOfTime is later than any event.
+var endOfTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (s *Store) messages(ctx context.Context, r room.Room, query string, args ...any) ([]room.Message, error) {
 	return messages(ctx, s.pool, r, query, args...)
