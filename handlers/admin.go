@@ -169,6 +169,9 @@ func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, id room.R
 	if err != nil {
 		return within("/message", err)
 	}
+	if err := a.attach(r.Context(), request.Sender.UserID, &draft.Content); err != nil {
+		return err
+	}
 	m, err := a.Store.PostMessageAs(r.Context(), request.Sender.user(), id, draft)
 	if err != nil {
 		return err

@@ -434,7 +434,7 @@ func TestWrongMethods(t *testing.T) {
 	alice := s.login("alice")
 	for path, item := range openapi().Paths.Map() {
 		var allowed []string
-		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} { // in the order of Allow
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} { // in the order of Allow
 			if item.Operations()[method] != nil {
 				allowed = append(allowed, method)
 			}

@@ -20,6 +20,7 @@ import (
 	contract "parlor"
 	"parlor/handlers"
 	"parlor/hub"
+	"parlor/media"
 	"parlor/room"
 	"parlor/store"
 	"parlor/store/storetest"
@@ -50,6 +51,7 @@ type service struct {
 	store    *store.Store
 	hub      *hub.Hub
 	tokens   *handlers.Tokens
+	media    *media.Bucket
 	log      *logbook
 	server   *httptest.Server
 	// drain ends the feeds, as a server does that stops.
@@ -85,11 +87,16 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.hub = hub.Options{Log: log}
 	c.api = handlers.Options{
 		Tokens: s.tokens, RoomsPerUser: room.DefaultRoomsPerUser, Development: true,
-		Contract: contract.Contract, Errors: contract.Errors, Web: fs.FS(webPages), Log: log,
+		MediaSecret: secret,
+		Contract:    contract.Contract, Errors: contract.Errors, Web: fs.FS(webPages), Log: log,
 	}
 	for _, change := range change {
 		change(&c)
 	}
+	if c.api.Media == nil {
+		c.api.Media = openFolder(t)
+	}
+	s.media = c.api.Media
 	c.store.RoomsPerUser = c.api.RoomsPerUser
 	s.database = c.database
 	s.store = storetest.Open(t, c.database, c.store)

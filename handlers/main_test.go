@@ -23,6 +23,13 @@ func TestMain(m *testing.M) {
 			return "", nil
 		})
 
+	for _, contentType := range []string{
+		"image/jpeg", "image/png", "image/gif", "image/webp", "image/bmp", "image/tiff", "audio/mpeg", "audio/mp4", "video/mp4", "video/quicktime",
+		"image/svg+xml", "text/html", "multipart/byteranges",
+	} {
+		openapi3filter.RegisterBodyDecoder(contentType, openapi3filter.FileBodyDecoder)
+	}
+
 	code := storetest.Main(m)
 	if code == 0 && wholePackageRan() {
 		for _, gap := range seen.gaps() {

@@ -20,13 +20,14 @@ const (
 // sendMessageRequest has the fields of all kinds; which of them a kind has, and
 // how long they may be, is for room.Content to say.
 type sendMessageRequest struct {
-	Kind            room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine"`
+	Kind            room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine image file audio video"`
 	Text            string           `json:"text" validate:"maxBytes=32768"`
 	Data            []byte           `json:"data" validate:"maxBytes=5120"`
 	SubType         *int             `json:"subType" validate:"omitnil,min=0,max=200"`
 	Title           string           `json:"title" validate:"maxBytes=256"`
 	Summary         string           `json:"summary" validate:"maxBytes=1024"`
 	MessageList     []quotedRequest  `json:"messageList" validate:"max=100,dive"`
+	MediaID         *string          `json:"mediaID" validate:"omitnil,min=1,max=36"`
 	Priority        *room.Priority   `json:"priority" validate:"omitnil,oneof=low medium high"`
 	ExtendedData    string           `json:"extendedData" validate:"maxBytes=1024"`
 	ClientMessageID *string          `json:"clientMessageID" validate:"omitnil,min=1,maxBytes=64"`
@@ -34,13 +35,14 @@ type sendMessageRequest struct {
 
 // quotedRequest is a message within a combined one.
 type quotedRequest struct {
-	Kind        room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine"`
+	Kind        room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine image file audio video"`
 	Text        string           `json:"text" validate:"maxBytes=32768"`
 	Data        []byte           `json:"data" validate:"maxBytes=5120"`
 	SubType     *int             `json:"subType" validate:"omitnil,min=0,max=200"`
 	Title       string           `json:"title" validate:"maxBytes=256"`
 	Summary     string           `json:"summary" validate:"maxBytes=1024"`
 	MessageList []quotedRequest  `json:"messageList" validate:"max=100,dive"`
+	MediaID     *string          `json:"mediaID" validate:"omitnil,min=1,max=36"`
 	Sender      *senderRequest   `json:"sender" validate:"required"`
 	SentAt      *time.Time       `json:"sentAt" validate:"required"`
 }
@@ -50,7 +52,7 @@ type quotedRequest struct {
 func (m sendMessageRequest) draft() (room.Draft, error) {
 	content := room.Content{
 		Kind: m.Kind, Text: m.Text, Data: m.Data, SubType: m.SubType, Title: m.Title, Summary: m.Summary,
-		MessageList: quotes(m.MessageList),
+		MessageList: quotes(m.MessageList), Media: namedMedia(m.MediaID),
 	}
 	if faults := content.Check(); len(faults) > 0 {
 		return room.Draft{}, invalid(contentFaults(faults)...)
@@ -70,7 +72,7 @@ func quotes(requests []quotedRequest) []room.Quoted {
 		quoted = append(quoted, room.Quoted{
 			Content: room.Content{
 				Kind: q.Kind, Text: q.Text, Data: q.Data, SubType: q.SubType, Title: q.Title, Summary: q.Summary,
-				MessageList: quotes(q.MessageList),
+				MessageList: quotes(q.MessageList), Media: namedMedia(q.MediaID),
 			},
 			Sender: q.Sender.user(), SentAt: q.SentAt.UTC().Truncate(time.Millisecond),
 		})
@@ -111,6 +113,9 @@ func (a *api) sendRoomMessage(w http.ResponseWriter, r *http.Request, session ro
 		return err
 	}
 	if err := session.Grants.Check(room.ActionSend, id); err != nil {
+		return err
+	}
+	if err := a.attach(r.Context(), session.User.ID, &draft.Content); err != nil {
 		return err
 	}
 	if draft.Kind != room.KindBarrage && !a.limiter.allow(w, session.ID) {

@@ -173,18 +173,20 @@ func TestHistoryByTime(t *testing.T) {
 	}
 	at := func(i int) string { return url.QueryEscape(sent[i].SentAt.Format(time.RFC3339Nano)) }
 	elsewhere := url.QueryEscape(sent[3].SentAt.In(time.FixedZone("", 5*60*60)).Format(time.RFC3339Nano))
-	for query, want := range map[string]string{
-		"?from=" + at(3):                      "3 4 5 6 7 8",
-		"?from=" + elsewhere + "&limit=2":     "7 8",
-		"?from=" + elsewhere + "&after=0":     "3 4 5 6 7 8",
-		"?until=" + at(3):                     "0 1 2",
-		"?from=" + at(2) + "&until=" + at(5):  "2 3 4",
-		"?until=9999-12-31T23:59:59Z&limit=1": "8",
-		"?from=9999-12-31T23:59:59Z":          "",
-		"?until=1000-01-01T00:00:00Z":         "",
-		fmt.Sprintf("?from=%s&until=%s&before=%d", at(2), at(7), sent[5].Seq): "2 3 4",
-		fmt.Sprintf("?from=%s&until=%s&after=%d", at(2), at(7), sent[5].Seq):  "6",
+	third, second, fifth := at(3), at(2), at(5)
+	for _, c := range [][2]string{
+		{"?from=" + third, "3 4 5 6 7 8"},
+		{"?from=" + elsewhere + "&limit=2", "7 8"},
+		{"?from=" + elsewhere + "&after=0", "3 4 5 6 7 8"},
+		{"?until=" + third, "0 1 2"},
+		{"?from=" + second + "&until=" + fifth, "2 3 4"},
+		{"?until=9999-12-31T23:59:59Z&limit=1", "8"},
+		{"?from=9999-12-31T23:59:59Z", ""},
+		{"?until=1000-01-01T00:00:00Z", ""},
+		{fmt.Sprintf("?from=%s&until=%s&before=%d", second, at(7), sent[5].Seq), "2 3 4"},
+		{fmt.Sprintf("?from=%s&until=%s&after=%d", second, at(7), sent[5].Seq), "6"},
 	} {
+		query, want := c[0], c[1]
 		if got := list(alice, "lobby", query).texts(); got != want {
 			t.Errorf("%s: %q, and not %q", query, got, want)
 		}

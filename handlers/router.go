@@ -16,6 +16,7 @@ import (
 	"github.com/go-playground/validator/v10"
 
 	"parlor/hub"
+	"parlor/media"
 	"parlor/room"
 )
 
@@ -75,6 +76,13 @@ type Store interface {
 	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
 	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
 
+	AddMedia(ctx context.Context, owner room.UserID, fileName string) (room.MediaID, error)
+	FinishMedia(ctx context.Context, m room.Media) error
+	DropMedia(ctx context.Context, id room.MediaID) error
+	Media(ctx context.Context, id room.MediaID) (room.StoredMedia, error)
+	MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error)
+	MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error)
+
 	FeedEnd(ctx context.Context) (room.FeedCursor, error)
 	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
 	Committed() <-chan struct{}
@@ -93,6 +101,13 @@ type Options struct {
 	PublicURL         string   // where clients reach the server; empty: as they asked
 	AllowedOrigins    []string // exact origins that browsers may call from; none: the server's own
 	Development       bool     // mounts POST /dev/token
+
+	// Media keeps the bytes of files.
+	Media *media.Bucket
+	// MediaSecret is what the key of signed URLs is derived from.
+	MediaSecret []byte
+	// UploadPause is the longest silence in an upload; zero: 60 s.
+	UploadPause time.Duration
 
 	// Heartbeat is the longest silence on a feed; zero: 15 s.
 	Heartbeat time.Duration
@@ -115,6 +130,8 @@ type api struct {
 	validate *validator.Validate
 	feeds    chan struct{} // holds one for each open feed
 	limiter  *limiter
+
+	mediaURLs mediaSigner
 }
 
 const (
@@ -131,6 +148,10 @@ func New(o Options) http.Handler {
 	if a.Heartbeat == 0 {
 		a.Heartbeat = defaultHeartbeat
 	}
+	if a.UploadPause == 0 {
+		a.UploadPause = defaultUploadPause
+	}
+	a.mediaURLs = newMediaSigner(o.MediaSecret)
 	r := chi.NewRouter()
 	r.Use(routeEscaped, a.observe, a.recoverPanic, secure)
 	if len(o.AllowedOrigins) > 0 {
@@ -144,6 +165,9 @@ func New(o Options) http.Handler {
 
 	r.Get("/v1/events", a.streamEvents)
 	r.Get("/v1/admin/events", a.handle(a.streamAdminEvents))
+	r.Post("/v1/media", a.handle(a.uploadMedia))
+	r.Get("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
+	r.Head("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
 	r.Group(func(r chi.Router) {
 		r.Use(timeLimit)
 		r.Post("/v1/sessions", a.handle(a.createSession))
@@ -173,6 +197,8 @@ func New(o Options) http.Handler {
 		r.Post("/v1/users/{userID}/messages", a.withPeer(a.sendPeerMessage))
 		r.Get("/v1/users/{userID}/messages", a.withPeer(a.listPeerMessages))
 
+		r.Get("/v1/media/{mediaID}", a.withSession(a.getMedia))
+
 		r.Get("/v1/admin/rooms", a.withAdmin(a.adminListRooms))
 		r.Post("/v1/admin/rooms", a.withAdmin(a.adminCreateRoom))
 		r.Get("/v1/admin/rooms/{roomID}", a.withAdminRoom(a.adminGetRoom))
@@ -199,7 +225,7 @@ func New(o Options) http.Handler {
 
 // allowed is the methods that a path takes.
 func allowed(routes chi.Routes, path string) []string {
-	methods := []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 	return slices.DeleteFunc(methods, func(method string) bool {
 		return !routes.Match(chi.NewRouteContext(), method, path)
 	})

@@ -157,7 +157,7 @@ func checkSecrecy(got []byte) error {
 
 // checkProblem looks for what goes with each problem, wherever it comes from.
 func checkProblem(reply *http.Response, got []byte) error {
-	if reply.StatusCode < 400 {
+	if reply.StatusCode < 400 || reply.Request.Method == http.MethodHead {
 		return nil
 	}
 	if mediaType(reply) != "application/problem+json" {

@@ -73,6 +73,9 @@ var answers = func() map[string]map[standing]answer {
 		"updateRoomAttributes":   forMembers(does(http.StatusOK)),
 		"listMemberAttributes":   forMembers(shows(http.StatusOK)),
 		"updateMemberAttributes": forMembers(does(http.StatusOK)),
+		"uploadMedia":            always(does(http.StatusCreated)),
+		"getMedia":               always(refuses(http.StatusNotFound, "media_not_found")),
+		"downloadMedia":          always(refuses(http.StatusNotFound, "media_not_found")),
 		"kickMembers":            forMembers(refuses(http.StatusForbidden, "not_granted")),
 	}
 }()

@@ -42,12 +42,14 @@ var (
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
 	ErrBanned            = &Error{Forbidden, "banned", "The user may not enter this room for now."}
 	ErrNotSender         = &Error{Forbidden, "not_sender", "The message is another user's."}
+	ErrMediaURLRefused   = &Error{Forbidden, "media_url_refused", "The signature of the URL is wrong or has expired."}
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
 	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session."}
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room."}
 	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "The room keeps no such message."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "There is no room with this roomID."}
 	ErrUserNotFound      = &Error{NotFound, "user_not_found", "There is no user with this userID: the user never logged in."}
+	ErrMediaNotFound     = &Error{NotFound, "media_not_found", "There is no such file, or it is not for this user."}
 	ErrRoomExists        = &Error{Conflict, "room_exists", "A room with this roomID exists."}
 	ErrUserInRoom        = &Error{Conflict, "user_in_room", "Another session of the user is in the room."}
 	ErrRoomFull          = &Error{Conflict, "room_full", "The room is full."}
@@ -55,6 +57,9 @@ var (
 	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room."}
 	ErrMessageIDReused   = &Error{Conflict, "client_message_id_reused", "This clientMessageID was used for another message."}
 	ErrRecallTooLate     = &Error{Conflict, "recall_too_late", "The message is too old to be recalled."}
+	ErrMediaType         = &Error{Conflict, "media_type", "The file is not of a type that this kind of message carries."}
+	ErrMediaSize         = &Error{Conflict, "media_size", "The file is larger than this kind of message may carry."}
+	ErrMediaDuration     = &Error{Conflict, "media_duration", "The sound is longer than a message may carry."}
 	ErrAttributesFull    = &Error{Conflict, "attributes_full", "There are as many attributes as allowed, or as many bytes of them."}
 	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The attributes have changed since the version of If-Match."}
 	ErrUnavailable       = &Error{Unavailable, "unavailable", "The service is unavailable for the moment."}

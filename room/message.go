@@ -35,6 +35,10 @@ const (
 	KindBarrage MessageKind = "barrage" // text that flies by, up to MaxBarrageBytes; not stored, and the first to be shed
 	KindCustom  MessageKind = "custom"  // text that only the application reads, up to MaxTextBytes, and a subType
 	KindCombine MessageKind = "combine" // a bundle of messages that were said elsewhere
+	KindImage   MessageKind = "image"   // a picture; what files these four take, Takes says
+	KindFile    MessageKind = "file"    // any file
+	KindAudio   MessageKind = "audio"   // sound
+	KindVideo   MessageKind = "video"   // a film
 )
 
 // Stored reports whether messages of the kind go into the log. The others reach
@@ -64,6 +68,8 @@ type Content struct {
 	Title       string   `json:"title,omitempty"`
 	Summary     string   `json:"summary,omitempty"`
 	MessageList []Quoted `json:"messageList,omitempty"`
+	// Media is of an image, a file, an audio and a video message.
+	Media *Media `json:"media,omitempty"`
 }
 
 // Quoted is a message within a combined one, as the sender quotes it: the server
@@ -139,7 +145,7 @@ func (m Message) In(room RoomID, seq Seq) Message {
 // 0 is a field that the kind does not have.
 type fields struct {
 	text, data, title, summary, list int
-	subType                          bool
+	subType, media                   bool
 }
 
 var fieldsOf = map[MessageKind]fields{
@@ -148,6 +154,10 @@ var fieldsOf = map[MessageKind]fields{
 	KindBarrage: {text: MaxBarrageBytes},
 	KindCustom:  {text: MaxTextBytes, subType: true},
 	KindCombine: {title: MaxTitleBytes, summary: MaxSummaryBytes, list: MaxCombined},
+	KindImage:   {media: true},
+	KindFile:    {media: true},
+	KindAudio:   {media: true},
+	KindVideo:   {media: true},
 }
 
 // Fault is a rule that a content breaks.
@@ -195,6 +205,12 @@ func (c Content) check(at string, depth int) (faults []Fault) {
 		add("subType", "min", 0)
 	case kind.subType && *c.SubType > MaxSubType:
 		add("subType", "max", MaxSubType)
+	}
+	switch {
+	case kind.media && c.Media == nil:
+		add("mediaID", "missing", 0)
+	case !kind.media && c.Media != nil:
+		add("mediaID", "forbidden", 0)
 	}
 	if kind.list > 0 && depth > MaxCombineDepth {
 		add("messageList", "depth", MaxCombineDepth)

@@ -47,6 +47,9 @@ func (s *Store) PostMessageAs(ctx context.Context, sender room.User, id room.Roo
 // append stores a message in a room's log. The session, if there is one, must be
 // in the room.
 func (s *Store) append(ctx context.Context, sender room.User, session *room.SessionID, id room.RoomID, d room.Draft) (room.Message, error) {
+	if err := s.useMedia(ctx, session, id, d.MediaIDs()); err != nil {
+		return room.Message{}, err
+	}
 	m, err := s.message(sender, d)
 	if err != nil {
 		return room.Message{}, err

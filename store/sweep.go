@@ -208,6 +208,9 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 	if err != nil || deleted.RowsAffected() == purgeBatch {
 		return true, err
 	}
+	if more, err := s.letMediaGo(ctx, due, s.now()); err != nil || more {
+		return true, err
+	}
 	_, err = s.pool.Exec(ctx, "DELETE FROM rooms WHERE generation = ANY ($1)", due)
 	return len(due) == purgeRooms, err
 }

@@ -40,6 +40,7 @@ const (
 type ServeCmd struct {
 	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
 	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
+	MediaURL    Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Servers of one database must share it. Empty: the folder media of the data folder."`
 	Migrate     bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
 
 	Secret  Secret `env:"PARLOR_SECRET" placeholder:"SECRET" help:"Key of HS256 tokens, 32 bytes or more. Needed with DATABASE_URL; else the file secret in the data folder, made at the first start."`

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	contract "parlor"
 	"parlor/handlers"
 	"parlor/hub"
+	"parlor/media"
 	"parlor/room"
 	"parlor/store"
 	"parlor/web"
@@ -33,7 +36,9 @@ const (
 	sweepInterval = time.Second
 	// strayInterval is how long a session may count as online whose stream was lost together with the database.
 	strayInterval = time.Minute
-	// callsTimeout is how long a stopping server waits for calls under way; none takes longer.
+	// mediaInterval is how often files are looked for that nobody has sent for a day.
+	mediaInterval = time.Minute
+	// callsTimeout is how long a stopping server waits for calls under way; none but uploads and downloads takes longer.
 	callsTimeout = 15 * time.Second
 )
 
@@ -42,6 +47,7 @@ const (
 type service struct {
 	store    *store.Store
 	hub      *hub.Hub
+	media    *media.Bucket
 	api, ops *http.Server
 	draining atomic.Bool
 	stopping chan struct{} // closed when draining begins
@@ -49,7 +55,7 @@ type service struct {
 }
 
 // serve runs the service until the context ends, then lets streams and calls go in order.
-func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secret Secret, databaseURL string) error {
+func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secret Secret, databaseURL string) (err error) {
 	tokens, err := c.tokens(ctx, secret)
 	if err != nil {
 		return err
@@ -83,6 +89,11 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 	s.hub = hub.New(s.store, hub.Options{Detached: s.store.Detach, Heartbeat: c.Heartbeat, Log: log})
 	defer s.hub.Close()
 
+	if s.media, err = c.openMedia(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.media.Close()) }()
+
 	metrics := newMetrics(s.hub)
 	api, err := listen(ctx, c.Listen)
 	if err != nil {
@@ -92,7 +103,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		RoomsPerUser: c.RoomsPerUser, MessagesPerSecond: c.MessageRate, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Development(),
-		Heartbeat:   c.Heartbeat, Draining: s.stopping,
+		Media:       s.media, MediaSecret: []byte(secret),
+		Heartbeat: c.Heartbeat, Draining: s.stopping,
 		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	}))
@@ -108,8 +120,9 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		log.Info("health and metrics", "address", ops.Addr().String())
 	}
 	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
-	swept := make(chan struct{})
-	go func() { defer close(swept); s.sweep(sweeping) }()
+	var swept sync.WaitGroup
+	swept.Go(func() { s.sweep(sweeping) })
+	swept.Go(func() { s.sweepMedia(sweeping) })
 
 	_, _ = fmt.Fprintf(to.out, "Parlor is ready: %s\n", c.address(api.Addr()))
 	select {
@@ -117,8 +130,16 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 	case err = <-failed:
 	}
 	stopSweeping()
-	<-swept
+	swept.Wait()
 	return errors.Join(err, s.shutdown(c.Drain))
+}
+
+// openMedia opens the bucket of uploaded files.
+func (c *ServeCmd) openMedia(ctx context.Context) (*media.Bucket, error) {
+	if c.MediaURL != "" {
+		return media.Open(ctx, string(c.MediaURL))
+	}
+	return media.Open(ctx, filepath.Join(c.Data, "media"))
 }
 
 // tokens is the keys that user tokens are verified with.
@@ -200,6 +221,24 @@ func (s *service) sweep(ctx context.Context) {
 	}
 }
 
+// sweepMedia lets the store delete files that nobody needs. It has a goroutine of its own, as a bucket far away may take its
+// time, and timers must not wait for it.
+func (s *service) sweepMedia(ctx context.Context) {
+	ticker := time.NewTicker(mediaInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := s.store.SweepMedia(ctx, func(ctx context.Context, id room.MediaID) error { return s.media.Delete(ctx, string(id)) })
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("files are not cleaned up", "error", err)
+		}
+	}
+}
+
 // shutdown says that the server goes away, sends its streams elsewhere, and waits for calls under way. What is left then
 // is cut off.
 func (s *service) shutdown(drain time.Duration) error {
@@ -212,6 +251,10 @@ func (s *service) shutdown(drain time.Duration) error {
 	s.hub.Drain(draining, drain)
 	drained()
 	err := s.api.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) { // an upload or a download, which may be begun again elsewhere
+		s.log.Warn("cutting off calls that take too long")
+		err = s.api.Close()
+	}
 	if s.ops != nil {
 		err = errors.Join(err, s.ops.Close())
 	}

@@ -171,6 +171,51 @@ func (e LeaveReason) Valid() bool {
 	}
 }
 
+// Defines values for MediaContentType.
+const (
+	ApplicationoctetStream MediaContentType = "application/octet-stream"
+	Audiomp4               MediaContentType = "audio/mp4"
+	Audiompeg              MediaContentType = "audio/mpeg"
+	Imagebmp               MediaContentType = "image/bmp"
+	Imagegif               MediaContentType = "image/gif"
+	Imagejpeg              MediaContentType = "image/jpeg"
+	Imagepng               MediaContentType = "image/png"
+	Imagetiff              MediaContentType = "image/tiff"
+	Imagewebp              MediaContentType = "image/webp"
+	Videomp4               MediaContentType = "video/mp4"
+	Videoquicktime         MediaContentType = "video/quicktime"
+)
+
+// Valid indicates whether the value is a known member of the MediaContentType enum.
+func (e MediaContentType) Valid() bool {
+	switch e {
+	case ApplicationoctetStream:
+		return true
+	case Audiomp4:
+		return true
+	case Audiompeg:
+		return true
+	case Imagebmp:
+		return true
+	case Imagegif:
+		return true
+	case Imagejpeg:
+		return true
+	case Imagepng:
+		return true
+	case Imagetiff:
+		return true
+	case Imagewebp:
+		return true
+	case Videomp4:
+		return true
+	case Videoquicktime:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MessageRecalled.
 const (
 	True MessageRecalled = true
@@ -188,16 +233,22 @@ func (e MessageRecalled) Valid() bool {
 
 // Defines values for MessageKind.
 const (
+	Audio   MessageKind = "audio"
 	Barrage MessageKind = "barrage"
 	Combine MessageKind = "combine"
 	Command MessageKind = "command"
 	Custom  MessageKind = "custom"
+	File    MessageKind = "file"
+	Image   MessageKind = "image"
 	Text    MessageKind = "text"
+	Video   MessageKind = "video"
 )
 
 // Valid indicates whether the value is a known member of the MessageKind enum.
 func (e MessageKind) Valid() bool {
 	switch e {
+	case Audio:
+		return true
 	case Barrage:
 		return true
 	case Combine:
@@ -206,7 +257,13 @@ func (e MessageKind) Valid() bool {
 		return true
 	case Custom:
 		return true
+	case File:
+		return true
+	case Image:
+		return true
 	case Text:
+		return true
+	case Video:
 		return true
 	default:
 		return false
@@ -241,10 +298,16 @@ const (
 	ProblemCodeBanned                ProblemCode = "banned"
 	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
 	ProblemCodeClientMessageIdReused ProblemCode = "client_message_id_reused"
+	ProblemCodeFileTooLarge          ProblemCode = "file_too_large"
 	ProblemCodeForbiddenHost         ProblemCode = "forbidden_host"
 	ProblemCodeInternal              ProblemCode = "internal"
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
+	ProblemCodeMediaDuration         ProblemCode = "media_duration"
+	ProblemCodeMediaNotFound         ProblemCode = "media_not_found"
+	ProblemCodeMediaSize             ProblemCode = "media_size"
+	ProblemCodeMediaType             ProblemCode = "media_type"
+	ProblemCodeMediaUrlRefused       ProblemCode = "media_url_refused"
 	ProblemCodeMemberNotFound        ProblemCode = "member_not_found"
 	ProblemCodeMessageNotFound       ProblemCode = "message_not_found"
 	ProblemCodeMessageToSelf         ProblemCode = "message_to_self"
@@ -254,6 +317,8 @@ const (
 	ProblemCodeNotGranted            ProblemCode = "not_granted"
 	ProblemCodeNotInRoom             ProblemCode = "not_in_room"
 	ProblemCodeNotSender             ProblemCode = "not_sender"
+	ProblemCodePreconditionFailed    ProblemCode = "precondition_failed"
+	ProblemCodeRangeNotSatisfiable   ProblemCode = "range_not_satisfiable"
 	ProblemCodeRecallTooLate         ProblemCode = "recall_too_late"
 	ProblemCodeRoomExists            ProblemCode = "room_exists"
 	ProblemCodeRoomFull              ProblemCode = "room_full"
@@ -269,6 +334,8 @@ const (
 	ProblemCodeUnauthenticated       ProblemCode = "unauthenticated"
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
+	ProblemCodeUploadIncomplete      ProblemCode = "upload_incomplete"
+	ProblemCodeUploadStalled         ProblemCode = "upload_stalled"
 	ProblemCodeUserInRoom            ProblemCode = "user_in_room"
 	ProblemCodeUserNotFound          ProblemCode = "user_not_found"
 	ProblemCodeVersionMismatch       ProblemCode = "version_mismatch"
@@ -287,6 +354,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeClientMessageIdReused:
 		return true
+	case ProblemCodeFileTooLarge:
+		return true
 	case ProblemCodeForbiddenHost:
 		return true
 	case ProblemCodeInternal:
@@ -294,6 +363,16 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeInvalidRequest:
 		return true
 	case ProblemCodeMalformedJson:
+		return true
+	case ProblemCodeMediaDuration:
+		return true
+	case ProblemCodeMediaNotFound:
+		return true
+	case ProblemCodeMediaSize:
+		return true
+	case ProblemCodeMediaType:
+		return true
+	case ProblemCodeMediaUrlRefused:
 		return true
 	case ProblemCodeMemberNotFound:
 		return true
@@ -312,6 +391,10 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeNotInRoom:
 		return true
 	case ProblemCodeNotSender:
+		return true
+	case ProblemCodePreconditionFailed:
+		return true
+	case ProblemCodeRangeNotSatisfiable:
 		return true
 	case ProblemCodeRecallTooLate:
 		return true
@@ -342,6 +425,10 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeUnavailable:
 		return true
 	case ProblemCodeUnsupportedMediaType:
+		return true
+	case ProblemCodeUploadIncomplete:
+		return true
+	case ProblemCodeUploadStalled:
 		return true
 	case ProblemCodeUserInRoom:
 		return true
@@ -806,6 +893,57 @@ type Limits struct {
 // Example: 500
 type MaxMembers = int
 
+// Media An uploaded file, as its bytes tell. What does not apply to its type is
+// absent.
+type Media struct {
+	// AudioCodec One of aac, alac, mp3, ac3, eac3, opus, flac, pcm, amr and other.
+	AudioCodec  *string          `json:"audioCodec,omitempty"`
+	ContentType MediaContentType `json:"contentType"`
+
+	// Duration Seconds, to the millisecond.
+	Duration *float32 `json:"duration,omitempty"`
+
+	// FileName As its owner calls it.
+	FileName string             `json:"fileName"`
+	Height   *int               `json:"height,omitempty"`
+	MediaID  openapi_types.UUID `json:"mediaID"`
+
+	// Size Bytes.
+	Size int64 `json:"size"`
+
+	// Url Where the bytes are, on this server, for callers with a session key.
+	// `getMedia` tells a URL that needs none.
+	Url string `json:"url"`
+
+	// VideoCodec One of h264, h265, av1, vp8, vp9, mpeg4, prores and other.
+	VideoCodec *string `json:"videoCodec,omitempty"`
+
+	// Width Pixels, as displayed; of a film, those of its first frame.
+	Width *int `json:"width,omitempty"`
+}
+
+// MediaContentType defines model for Media.ContentType.
+type MediaContentType string
+
+// MediaIDRequest Of `image`, `file`, `audio` and `video`: a file that the sender has
+// uploaded, or, in a quoted message, one that the sender may read.
+type MediaIDRequest = openapi_types.UUID
+
+// MediaReply defines model for MediaReply.
+type MediaReply struct {
+	// ExpiresAt RFC 3339, UTC, to the millisecond.
+	//
+	// Example: 2026-11-21T15:00:00.25Z
+	ExpiresAt Timestamp `json:"expiresAt"`
+
+	// Media An uploaded file, as its bytes tell. What does not apply to its type is
+	// absent.
+	Media Media `json:"media"`
+
+	// SignedURL The `url`, signed: opens the file without a key.
+	SignedURL string `json:"signedURL"`
+}
+
 // Member defines model for Member.
 type Member struct {
 	// JoinedAt RFC 3339, UTC, to the millisecond.
@@ -880,7 +1018,16 @@ type Message struct {
 	// text that flies by; not stored, not limited in rate, and the first to be
 	// shed where a reader is behind. `custom`: text that only the application
 	// reads, with a `subType`. `combine`: a bundle of messages.
-	Kind        MessageKind        `json:"kind"`
+	//
+	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
+	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
+	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+	// A MB is 1,048,576 bytes.
+	Kind MessageKind `json:"kind"`
+
+	// Media An uploaded file, as its bytes tell. What does not apply to its type is
+	// absent.
+	Media       *Media             `json:"media,omitempty"`
 	MessageID   openapi_types.UUID `json:"messageID"`
 	MessageList *[]QuotedMessage   `json:"messageList,omitempty"`
 
@@ -923,6 +1070,11 @@ type MessageRecalled bool
 // text that flies by; not stored, not limited in rate, and the first to be
 // shed where a reader is behind. `custom`: text that only the application
 // reads, with a `subType`. `combine`: a bundle of messages.
+//
+// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
+// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
+// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+// A MB is 1,048,576 bytes.
 type MessageKind string
 
 // MessageListReply defines model for MessageListReply.
@@ -1028,7 +1180,16 @@ type QuotedMessage struct {
 	// text that flies by; not stored, not limited in rate, and the first to be
 	// shed where a reader is behind. `custom`: text that only the application
 	// reads, with a `subType`. `combine`: a bundle of messages.
-	Kind        MessageKind      `json:"kind"`
+	//
+	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
+	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
+	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+	// A MB is 1,048,576 bytes.
+	Kind MessageKind `json:"kind"`
+
+	// Media An uploaded file, as its bytes tell. What does not apply to its type is
+	// absent.
+	Media       *Media           `json:"media,omitempty"`
 	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
 	Sender      User             `json:"sender"`
 
@@ -1055,7 +1216,16 @@ type QuotedMessageRequest struct {
 	// text that flies by; not stored, not limited in rate, and the first to be
 	// shed where a reader is behind. `custom`: text that only the application
 	// reads, with a `subType`. `combine`: a bundle of messages.
+	//
+	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
+	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
+	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+	// A MB is 1,048,576 bytes.
 	Kind MessageKind `json:"kind"`
+
+	// MediaID Of `image`, `file`, `audio` and `video`: a file that the sender has
+	// uploaded, or, in a quoted message, one that the sender may read.
+	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
 
 	// MessageList Of `combine`; 1 to 100 messages, and at most three levels of them in each other.
 	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
@@ -1485,7 +1655,16 @@ type SendMessageRequest struct {
 	// text that flies by; not stored, not limited in rate, and the first to be
 	// shed where a reader is behind. `custom`: text that only the application
 	// reads, with a `subType`. `combine`: a bundle of messages.
+	//
+	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
+	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
+	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+	// A MB is 1,048,576 bytes.
 	Kind MessageKind `json:"kind"`
+
+	// MediaID Of `image`, `file`, `audio` and `video`: a file that the sender has
+	// uploaded, or, in a quoted message, one that the sender may read.
+	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
 
 	// MessageList Of `combine`; 1 to 100 messages, and at most three levels of them in each other.
 	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
@@ -1715,6 +1894,9 @@ type UserID = string
 // Example: Alice
 type UserName = string
 
+// MediaID defines model for MediaID.
+type MediaID = openapi_types.UUID
+
 // MemberLimit defines model for MemberLimit.
 type MemberLimit = int
 
@@ -1749,6 +1931,12 @@ type InvalidRequest = Problem
 
 // MayNotEnter RFC 9457.
 type MayNotEnter = Problem
+
+// MediaNotFound RFC 9457.
+type MediaNotFound = Problem
+
+// MediaURLRefused RFC 9457.
+type MediaURLRefused = Problem
 
 // MessageNotFound RFC 9457.
 type MessageNotFound = Problem
@@ -1852,6 +2040,39 @@ type StreamEventsParams struct {
 	LastEventID *Cursor `json:"Last-Event-ID,omitempty"`
 }
 
+// UploadMediaMultipartBody defines parameters for UploadMedia.
+type UploadMediaMultipartBody struct {
+	File openapi_types.File `json:"file"`
+}
+
+// UploadMediaParams defines parameters for UploadMedia.
+type UploadMediaParams struct {
+	// FileName What the file is called: 1 to 255 bytes of text on one line, without
+	// slashes. Where it is absent, a form's own, or `file`.
+	FileName *string `form:"fileName,omitempty" json:"fileName,omitempty"`
+}
+
+// DownloadMediaParams defines parameters for DownloadMedia.
+type DownloadMediaParams struct {
+	// Expires Of a signed URL.
+	Expires *int64 `form:"expires,omitempty" json:"expires,omitempty"`
+
+	// Signature Of a signed URL.
+	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
+
+	// Range Which bytes are wanted.
+	Range *string `json:"Range,omitempty"`
+}
+
+// HeadMediaParams defines parameters for HeadMedia.
+type HeadMediaParams struct {
+	// Expires Of a signed URL.
+	Expires *int64 `form:"expires,omitempty" json:"expires,omitempty"`
+
+	// Signature Of a signed URL.
+	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
+}
+
 // UpdateRoomAttributesParams defines parameters for UpdateRoomAttributes.
 type UpdateRoomAttributesParams struct {
 	// IfMatch Entity tags, as `ETag` gave them, one of which must be that of the
@@ -1925,6 +2146,9 @@ type AdminKickMembersJSONRequestBody = KickRequest
 
 // AdminSendMessageJSONRequestBody defines body for AdminSendMessage for application/json ContentType.
 type AdminSendMessageJSONRequestBody = AdminSendMessageRequest
+
+// UploadMediaMultipartRequestBody defines body for UploadMedia for multipart/form-data ContentType.
+type UploadMediaMultipartRequestBody UploadMediaMultipartBody
 
 // CreateRoomJSONRequestBody defines body for CreateRoom for application/json ContentType.
 type CreateRoomJSONRequestBody = CreateRoomRequest
@@ -2237,6 +2461,45 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/events (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UploadMediaWithBody Upload a file
+	//
+	// The body is the file, whatever its `Content-Type`, or a form with the one
+	// part `file`. What the file is, its bytes decide: `contentType` is one of
+	// the types that the server knows and has looked through, or
+	// `application/octet-stream`. Up to 104,857,600 bytes.
+	//
+	// A file that nobody sends is deleted after a day.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/media (the `UploadMedia` operationId).
+	UploadMediaWithBody(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetMedia A file, with a fresh URL
+	//
+	// For its owner and for members of the rooms in which it was sent.
+	// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+	// until `expiresAt`, at least 24 hours from now. Who asks again within the
+	// hour gets the same, so that browsers need not load the file again.
+	//
+	// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
+	GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DownloadMedia The bytes of a file
+	//
+	// With a signed URL, or with a session key for those whom `getMedia`
+	// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+	// (RFC 9110). Browsers show pictures, sound and films that the server knows;
+	// everything else they only save. Nothing of it can run.
+	//
+	// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
+	DownloadMedia(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// HeadMedia What downloadMedia would answer, without the bytes
+	//
+	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
+	HeadMedia(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRoomWithBody Create a room and enter it
 	//
@@ -3025,6 +3288,85 @@ func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID S
 // Corresponds with GET /v1/events (the `StreamEvents` operationId).
 func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewStreamEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UploadMediaWithBody Upload a file
+//
+// The body is the file, whatever its `Content-Type`, or a form with the one
+// part `file`. What the file is, its bytes decide: `contentType` is one of
+// the types that the server knows and has looked through, or
+// `application/octet-stream`. Up to 104,857,600 bytes.
+//
+// A file that nobody sends is deleted after a day.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/media (the `UploadMedia` operationId).
+func (c *Client) UploadMediaWithBody(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUploadMediaRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetMedia A file, with a fresh URL
+//
+// For its owner and for members of the rooms in which it was sent.
+// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+// until `expiresAt`, at least 24 hours from now. Who asks again within the
+// hour gets the same, so that browsers need not load the file again.
+//
+// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
+func (c *Client) GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetMediaRequest(c.Server, mediaID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DownloadMedia The bytes of a file
+//
+// With a signed URL, or with a session key for those whom `getMedia`
+// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+// (RFC 9110). Browsers show pictures, sound and films that the server knows;
+// everything else they only save. Nothing of it can run.
+//
+// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
+func (c *Client) DownloadMedia(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDownloadMediaRequest(c.Server, mediaID, fileName, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// HeadMedia What downloadMedia would answer, without the bytes
+//
+// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
+func (c *Client) HeadMedia(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewHeadMediaRequest(c.Server, mediaID, fileName, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4706,6 +5048,271 @@ func NewStreamEventsRequest(server string, params *StreamEventsParams) (*http.Re
 	return req, nil
 }
 
+// NewUploadMediaRequestWithBody constructs an http.Request for the UploadMedia method, with any body, and a specified content type
+func NewUploadMediaRequestWithBody(server string, params *UploadMediaParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FileName != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "fileName", *params.FileName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewGetMediaRequest constructs an http.Request for the GetMedia method
+func NewGetMediaRequest(server string, mediaID MediaID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mediaID", mediaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDownloadMediaRequest constructs an http.Request for the DownloadMedia method
+func NewDownloadMediaRequest(server string, mediaID MediaID, fileName string, params *DownloadMediaParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mediaID", mediaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "fileName", fileName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Expires != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "expires", *params.Expires, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Signature != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "signature", *params.Signature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.Range != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Range", *params.Range, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Range", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewHeadMediaRequest constructs an http.Request for the HeadMedia method
+func NewHeadMediaRequest(server string, mediaID MediaID, fileName string, params *HeadMediaParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mediaID", mediaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "fileName", fileName, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/%s/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Expires != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "expires", *params.Expires, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Signature != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "signature", *params.Signature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodHead, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateRoomRequest calls the generic CreateRoom builder with application/json body
 func NewCreateRoomRequest(server string, body CreateRoomJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6132,6 +6739,51 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/events (the `StreamEvents` operationId).
 	StreamEventsWithResponse(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*StreamEventsResponse, error)
+
+	// UploadMediaWithBodyWithResponse Upload a file
+	//
+	// The body is the file, whatever its `Content-Type`, or a form with the one
+	// part `file`. What the file is, its bytes decide: `contentType` is one of
+	// the types that the server knows and has looked through, or
+	// `application/octet-stream`. Up to 104,857,600 bytes.
+	//
+	// A file that nobody sends is deleted after a day.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/media (the `UploadMedia` operationId).
+	UploadMediaWithBodyWithResponse(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadMediaResponse, error)
+
+	// GetMediaWithResponse A file, with a fresh URL
+	//
+	// For its owner and for members of the rooms in which it was sent.
+	// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+	// until `expiresAt`, at least 24 hours from now. Who asks again within the
+	// hour gets the same, so that browsers need not load the file again.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
+	GetMediaWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetMediaResponse, error)
+
+	// DownloadMediaWithResponse The bytes of a file
+	//
+	// With a signed URL, or with a session key for those whom `getMedia`
+	// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+	// (RFC 9110). Browsers show pictures, sound and films that the server knows;
+	// everything else they only save. Nothing of it can run.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
+	DownloadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*DownloadMediaResponse, error)
+
+	// HeadMediaWithResponse What downloadMedia would answer, without the bytes
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
+	HeadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error)
 
 	// CreateRoomWithBodyWithResponse Create a room and enter it
 	//
@@ -7991,6 +8643,314 @@ func (r StreamEventsResponse) ContentType() string {
 	return ""
 }
 
+// UploadMediaResponse503Headers the declared response headers of an HTTP 503 response for UploadMedia
+type UploadMediaResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UploadMediaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *MediaReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *Problem
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *Problem
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *Problem
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UploadMediaResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r UploadMediaResponse) GetJSON201() *MediaReply {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON400() *Problem {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON408() *Problem {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON413() *Problem {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UploadMediaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UploadMediaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UploadMediaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UploadMediaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetMediaResponse503Headers the declared response headers of an HTTP 503 response for GetMedia
+type GetMediaResponse503Headers struct {
+	RetryAfter *int
+}
+
+type GetMediaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MediaReply
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *MediaNotFound
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *GetMediaResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetMediaResponse) GetJSON200() *MediaReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r GetMediaResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r GetMediaResponse) GetApplicationproblemJSON404() *MediaNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r GetMediaResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r GetMediaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetMediaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetMediaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetMediaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DownloadMediaResponse200Headers the declared response headers of an HTTP 200 response for DownloadMedia
+type DownloadMediaResponse200Headers struct {
+	AcceptRanges *string
+	ETag         *string
+}
+
+// DownloadMediaResponse206Headers the declared response headers of an HTTP 206 response for DownloadMedia
+type DownloadMediaResponse206Headers struct {
+	AcceptRanges *string
+	ETag         *string
+}
+
+// DownloadMediaResponse503Headers the declared response headers of an HTTP 503 response for DownloadMedia
+type DownloadMediaResponse503Headers struct {
+	RetryAfter *int
+}
+
+type DownloadMediaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *MediaURLRefused
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *MediaNotFound
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *Problem
+	// ApplicationproblemJSON416 the response for an HTTP 416 `application/problem+json` response
+	ApplicationproblemJSON416 *Problem
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DownloadMediaResponse200Headers
+	// Headers206 the parsed response headers for an HTTP 206 response
+	Headers206 *DownloadMediaResponse206Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *DownloadMediaResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON403() *MediaURLRefused {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON404() *MediaNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON412() *Problem {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON416 returns the response for an HTTP 416 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON416() *Problem {
+	return r.ApplicationproblemJSON416
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r DownloadMediaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DownloadMediaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DownloadMediaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DownloadMediaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// HeadMediaResponse200Headers the declared response headers of an HTTP 200 response for HeadMedia
+type HeadMediaResponse200Headers struct {
+	AcceptRanges *string
+	ETag         *string
+}
+
+// HeadMediaResponse206Headers the declared response headers of an HTTP 206 response for HeadMedia
+type HeadMediaResponse206Headers struct {
+	AcceptRanges *string
+	ETag         *string
+}
+
+type HeadMediaResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *HeadMediaResponse200Headers
+	// Headers206 the parsed response headers for an HTTP 206 response
+	Headers206 *HeadMediaResponse206Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r HeadMediaResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r HeadMediaResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r HeadMediaResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r HeadMediaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateRoomResponse201Headers the declared response headers of an HTTP 201 response for CreateRoom
 type CreateRoomResponse201Headers struct {
 	Location *string
@@ -9236,7 +10196,7 @@ type SendRoomMessageResponse struct {
 	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
 	ApplicationproblemJSON403 *NotGranted
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
-	ApplicationproblemJSON404 *RoomNotFound
+	ApplicationproblemJSON404 *Problem
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationproblemJSON409 *Problem
 	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -9279,7 +10239,7 @@ func (r SendRoomMessageResponse) GetApplicationproblemJSON403() *NotGranted {
 }
 
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
-func (r SendRoomMessageResponse) GetApplicationproblemJSON404() *RoomNotFound {
+func (r SendRoomMessageResponse) GetApplicationproblemJSON404() *Problem {
 	return r.ApplicationproblemJSON404
 }
 
@@ -10500,6 +11460,75 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 		return nil, err
 	}
 	return ParseStreamEventsResponse(rsp)
+}
+
+// UploadMediaWithBodyWithResponse Upload a file
+//
+// The body is the file, whatever its `Content-Type`, or a form with the one
+// part `file`. What the file is, its bytes decide: `contentType` is one of
+// the types that the server knows and has looked through, or
+// `application/octet-stream`. Up to 104,857,600 bytes.
+//
+// A file that nobody sends is deleted after a day.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/media (the `UploadMedia` operationId).
+func (c *ClientWithResponses) UploadMediaWithBodyWithResponse(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadMediaResponse, error) {
+	rsp, err := c.UploadMediaWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUploadMediaResponse(rsp)
+}
+
+// GetMediaWithResponse A file, with a fresh URL
+//
+// For its owner and for members of the rooms in which it was sent.
+// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+// until `expiresAt`, at least 24 hours from now. Who asks again within the
+// hour gets the same, so that browsers need not load the file again.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
+func (c *ClientWithResponses) GetMediaWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetMediaResponse, error) {
+	rsp, err := c.GetMedia(ctx, mediaID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetMediaResponse(rsp)
+}
+
+// DownloadMediaWithResponse The bytes of a file
+//
+// With a signed URL, or with a session key for those whom `getMedia`
+// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+// (RFC 9110). Browsers show pictures, sound and films that the server knows;
+// everything else they only save. Nothing of it can run.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
+func (c *ClientWithResponses) DownloadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*DownloadMediaResponse, error) {
+	rsp, err := c.DownloadMedia(ctx, mediaID, fileName, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDownloadMediaResponse(rsp)
+}
+
+// HeadMediaWithResponse What downloadMedia would answer, without the bytes
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
+func (c *ClientWithResponses) HeadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error) {
+	rsp, err := c.HeadMedia(ctx, mediaID, fileName, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseHeadMediaResponse(rsp)
 }
 
 // CreateRoomWithBodyWithResponse Create a room and enter it
@@ -12431,6 +13460,311 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 	return response, nil
 }
 
+// ParseUploadMediaResponse parses an HTTP response from a UploadMediaWithResponse call
+func ParseUploadMediaResponse(rsp *http.Response) (*UploadMediaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UploadMediaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest MediaReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers UploadMediaResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetMediaResponse parses an HTTP response from a GetMediaWithResponse call
+func ParseGetMediaResponse(rsp *http.Response) (*GetMediaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetMediaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MediaReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest MediaNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers GetMediaResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDownloadMediaResponse parses an HTTP response from a DownloadMediaWithResponse call
+func ParseDownloadMediaResponse(rsp *http.Response) (*DownloadMediaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DownloadMediaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest MediaURLRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest MediaNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 416:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON416 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DownloadMediaResponse200Headers
+		if values := rsp.Header.Values("Accept-Ranges"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Ranges", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptRanges = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 206:
+		var headers DownloadMediaResponse206Headers
+		if values := rsp.Header.Values("Accept-Ranges"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Ranges", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptRanges = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers206 = &headers
+	case rsp.StatusCode == 503:
+		var headers DownloadMediaResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseHeadMediaResponse parses an HTTP response from a HeadMediaWithResponse call
+func ParseHeadMediaResponse(rsp *http.Response) (*HeadMediaResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &HeadMediaResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers HeadMediaResponse200Headers
+		if values := rsp.Header.Values("Accept-Ranges"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Ranges", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptRanges = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 206:
+		var headers HeadMediaResponse206Headers
+		if values := rsp.Header.Values("Accept-Ranges"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Accept-Ranges", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.AcceptRanges = &value
+		}
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers206 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreateRoomResponse parses an HTTP response from a CreateRoomWithResponse call
 func ParseCreateRoomResponse(rsp *http.Response) (*CreateRoomResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -13595,7 +14929,7 @@ func ParseSendRoomMessageResponse(rsp *http.Response) (*SendRoomMessageResponse,
 		response.ApplicationproblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
-		var dest RoomNotFound
+		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

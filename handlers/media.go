@@ -1,0 +1,457 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+
+	"parlor/media"
+	"parlor/room"
+)
+
+const (
+	// uploadTimeout bounds an upload: 100 MB at 60 KB/s.
+	uploadTimeout = 30 * time.Minute
+	// defaultUploadPause is the longest silence in an upload, longer than a phone
+	// takes from one network to another.
+	defaultUploadPause = 60 * time.Second
+	// downloadPause is how long a reader may take nothing.
+	downloadPause = 60 * time.Second
+	// formOverhead is what a form may have around its file.
+	formOverhead = 64 << 10
+	// unnamedFile is what a file is called whose sender does not say.
+	unnamedFile = "file"
+)
+
+var (
+	errFileTooBig = newProblem(http.StatusRequestEntityTooLarge, "file_too_large", "The file is larger than 100 MB.")
+	errStalled    = newProblem(http.StatusRequestTimeout, "upload_stalled", "Nothing more of the file came.")
+	errIncomplete = newProblem(http.StatusBadRequest, "upload_incomplete", "The file could not be read to its end.")
+)
+
+type mediaReply struct {
+	Media     room.Media `json:"media"`
+	SignedURL string     `json:"signedURL"`
+	ExpiresAt time.Time  `json:"expiresAt"`
+}
+
+// answerMedia tells of a file, with a URL that opens it without a key.
+func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, m room.Media) error {
+	m.URL = mediaPath(m.ID, m.FileName)
+	reply := mediaReply{Media: m}
+	reply.SignedURL, reply.ExpiresAt = a.mediaURLs.sign(m, time.Now())
+	return a.answer(w, r, status, reply)
+}
+
+// uploadMedia stores a file as it comes. It is no call that callTimeout bounds, but
+// each of its questions to the database is.
+func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
+	session, err := a.authenticateShortly(r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
+	defer cancel()
+	body, err := a.uploadBody(ctx, w, r)
+	if err != nil {
+		return err
+	}
+	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {
+		return a.Store.AddMedia(ctx, session.User.ID, body.fileName)
+	})
+	if err != nil {
+		return err
+	}
+	m, err := a.saveMedia(ctx, id, body)
+	if err != nil {
+		// Nothing is kept of it. Where even that fails, the sweep will see to it.
+		_, dropped := shortly(context.WithoutCancel(ctx), func(ctx context.Context) (struct{}, error) {
+			return struct{}{}, a.Store.DropMedia(ctx, id)
+		})
+		if dropped != nil {
+			a.Log.Warn("an upload that failed is left to the sweep", "requestID", requestID(ctx), "error", dropped)
+		}
+		return err
+	}
+	return a.answerMedia(w, r, http.StatusCreated, m)
+}
+
+// saveMedia stores the bytes of a file, finds out what it is, and lets it be seen.
+func (a *api) saveMedia(ctx context.Context, id room.MediaID, body *uploadBody) (room.Media, error) {
+	size, info, err := a.Media.Save(ctx, string(id), body)
+	switch {
+	case err == nil:
+	case body.failed != nil:
+		return room.Media{}, body.failed
+	default:
+		return room.Media{}, unavailable(ctx, err)
+	}
+	m := room.Media{
+		ID: id, FileName: body.fileName, Size: size, ContentType: info.ContentType, Width: info.Width, Height: info.Height,
+		Duration: float64(info.Duration.Milliseconds()) / 1000, VideoCodec: info.VideoCodec, AudioCodec: info.AudioCodec,
+	}
+	_, err = shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, a.Store.FinishMedia(ctx, m) })
+	if err != nil {
+		// Whether the row says so is not known. If it does, the file is whole but
+		// for its bytes, and nobody knows its name; the sweep takes both.
+		return room.Media{}, errors.Join(err, a.Media.Delete(context.WithoutCancel(ctx), string(id)))
+	}
+	return m, nil
+}
+
+// unavailable is a bucket's failure, as callers are told of it.
+func unavailable(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
+}
+
+// shortly asks the database within the time of a call.
+func shortly[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
+	defer cancel()
+	return ask(ctx)
+}
+
+func (a *api) authenticateShortly(r *http.Request) (room.Session, error) {
+	return shortly(r.Context(), func(ctx context.Context) (room.Session, error) { return a.authenticate(r.WithContext(ctx)) })
+}
+
+// uploadBody reads the file of an upload, and knows why that failed.
+type uploadBody struct {
+	fileName string
+
+	ctx     context.Context // of the one call that the body is of
+	file    io.Reader
+	left    int64 // bytes that may come
+	pause   time.Duration
+	control *http.ResponseController
+	form    func() error // looks for the end of the form; nil where there is none
+	failed  error        // a problem for the caller
+}
+
+// uploadBody finds the file in a request: it is the body, or the one part of a
+// form. Errors: invalid_request, file_too_large, upload_incomplete,
+// upload_stalled.
+func (a *api) uploadBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (*uploadBody, error) {
+	q := readQuery(r, "fileName")
+	name := unnamedFile
+	if q.has("fileName") {
+		name = q.values.Get("fileName")
+		if !room.ValidFileName(name) {
+			q.fault("fileName", "fileName", badFileName)
+		}
+	}
+	if err := q.err(); err != nil {
+		return nil, err
+	}
+	body := &uploadBody{
+		fileName: name, ctx: ctx, file: r.Body, left: room.MaxMediaBytes, pause: a.UploadPause, control: http.NewResponseController(w),
+	}
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if mediaType != "multipart/form-data" {
+		if r.ContentLength > room.MaxMediaBytes {
+			return nil, errFileTooBig
+		}
+		return body, nil
+	}
+	return body, body.openForm(r, q.has("fileName"))
+}
+
+const badFileName = "must be 1 to 255 bytes of text on one line, without slashes"
+
+// openForm goes to the file of a form. The form is read through a body of its own,
+// which has all bounds of a file.
+func (b *uploadBody) openForm(r *http.Request, named bool) error {
+	form := *b
+	form.left += formOverhead
+	r.Body = io.NopCloser(&form)
+	parts, err := r.MultipartReader()
+	if err != nil {
+		return errIncomplete
+	}
+	part, err := parts.NextRawPart()
+	if err != nil {
+		return form.problem()
+	}
+	if part.FormName() != "file" || part.FileName() == "" {
+		return invalid(fault{"/file", "single", "must be the one part of the form, and a file"})
+	}
+	if !named {
+		b.fileName = part.FileName()
+	}
+	if !room.ValidFileName(b.fileName) {
+		return invalid(fault{"/file", "fileName", badFileName})
+	}
+	b.file = part
+	b.form = func() error {
+		_, err := parts.NextRawPart()
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err == nil:
+			return invalid(fault{"/file", "single", "must be the one part of the form"})
+		}
+		return form.problem()
+	}
+	return nil
+}
+
+// problem is what a caller is told where a form cannot be read.
+func (b *uploadBody) problem() error {
+	if b.failed != nil {
+		return b.failed
+	}
+	return errIncomplete
+}
+
+// Read reads of the file, with a deadline that moves along with it.
+func (b *uploadBody) Read(p []byte) (int, error) {
+	if err := b.control.SetReadDeadline(time.Now().Add(b.pause)); err != nil {
+		return 0, b.fail(err)
+	}
+	n, err := b.file.Read(p)
+	b.left -= int64(n)
+	switch {
+	case b.left < 0:
+		return 0, b.fail(errFileTooBig)
+	case errors.Is(err, io.EOF) && b.form != nil:
+		if err := b.form(); err != nil {
+			return n, b.fail(err)
+		}
+		b.form = nil
+		fallthrough
+	case errors.Is(err, io.EOF):
+		_ = b.control.SetReadDeadline(time.Time{}) // the server reads on, to see whether the client hangs up
+		return n, io.EOF
+	case err != nil:
+		return n, b.fail(err)
+	case b.ctx.Err() != nil:
+		return n, b.fail(b.ctx.Err())
+	}
+	return n, nil
+}
+
+// fail keeps why the file cannot be read, as the caller is told of it.
+func (b *uploadBody) fail(err error) error {
+	// The server looks for what is left of the body before it answers: not for long.
+	_ = b.control.SetReadDeadline(time.Now().Add(time.Second))
+	var p *problem
+	switch {
+	case b.failed != nil:
+	case errors.As(err, &p):
+		b.failed = p
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
+		b.failed = errStalled
+	case errors.Is(b.ctx.Err(), context.Canceled):
+		b.failed = b.ctx.Err()
+	default:
+		b.failed = errIncomplete
+	}
+	return b.failed
+}
+
+// parseMediaID is the file of a name. What no file is called is not found.
+func parseMediaID(name string) (room.MediaID, error) {
+	// Parse takes other forms as well; one file has one name.
+	if id, err := uuid.Parse(name); err != nil || id.String() != name {
+		return "", room.ErrMediaNotFound
+	}
+	return room.MediaID(name), nil
+}
+
+// pathMediaID is the file that the path names.
+func pathMediaID(r *http.Request) (room.MediaID, error) { return parseMediaID(pathParam(r, "mediaID")) }
+
+// namedMedia is a file of which no more is known than what a request calls it.
+func namedMedia(name *string) *room.Media {
+	if name == nil {
+		return nil
+	}
+	return &room.Media{ID: room.MediaID(*name)}
+}
+
+// attach puts what is known of the files that a content names into it. Their sender
+// is their owner, or may read them where they are only quoted. Errors:
+// room.ErrMediaNotFound and those of room.MessageKind.Takes.
+func (a *api) attach(ctx context.Context, sender room.UserID, content *room.Content) error {
+	ids := content.MediaIDs()
+	if len(ids) == 0 {
+		return nil
+	}
+	for _, id := range ids {
+		if _, err := parseMediaID(string(id)); err != nil {
+			return err
+		}
+	}
+	known, err := a.Store.MediaByID(ctx, sender, ids)
+	if err != nil {
+		return err
+	}
+	for _, c := range content.Contents() {
+		if c.Media == nil {
+			continue
+		}
+		m, ok := known[c.Media.ID]
+		if !ok || c == content && m.Owner != sender {
+			return room.ErrMediaNotFound
+		}
+		if err := c.Kind.Takes(m.Media); err != nil {
+			return err
+		}
+		m.URL = mediaPath(m.ID, m.FileName)
+		c.Media = &m.Media
+	}
+	return nil
+}
+
+func (a *api) getMedia(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	id, err := pathMediaID(r)
+	if err != nil {
+		return err
+	}
+	m, err := a.Store.MediaFor(r.Context(), session.User.ID, id)
+	if err != nil {
+		return err
+	}
+	return a.answerMedia(w, r, http.StatusOK, m.Media)
+}
+
+// shown is what browsers may show: the types that the prober knows, of which none
+// can run scripts. Everything else is only ever saved.
+var shown = map[string]bool{
+	media.JPEG: true, media.PNG: true, media.GIF: true, media.WebP: true, media.BMP: true, media.TIFF: true,
+	media.MP3: true, media.M4A: true, media.MP4: true, media.QuickTime: true,
+}
+
+// downloadMedia sends a file, or a piece of it. It takes as long as its reader
+// does, as long as that reads at all.
+func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
+	m, caching, err := a.openedMedia(r)
+	if err != nil {
+		return err
+	}
+	bytes, err := a.Media.Open(r.Context(), string(m.ID))
+	switch {
+	case errors.Is(err, media.ErrNotStored): // swept since the row was read
+		return fmt.Errorf("%w (%w)", room.ErrMediaNotFound, err)
+	case err != nil:
+		return unavailable(r.Context(), err)
+	}
+	defer func() { _ = bytes.Close() }()
+
+	contentType, disposition := m.ContentType, "inline"
+	if !shown[contentType] {
+		contentType, disposition = media.Unknown, "attachment"
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Disposition", mime.FormatMediaType(disposition, map[string]string{"filename": m.FileName}))
+	h.Set("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Resource-Policy", a.resourcePolicy())
+	h.Set("Cache-Control", caching)
+	h.Set("ETag", `"`+string(m.ID)+`"`) // its bytes never change
+	out := &download{ResponseWriter: w, control: http.NewResponseController(w)}
+	http.ServeContent(out, r, "", m.CreatedAt, bytes)
+	_ = out.control.SetWriteDeadline(time.Time{}) // the connection may go on
+	return out.refusal(h)
+}
+
+// openedMedia is the file that a request opens, by the signature of its URL or by
+// a session's key, and how the reply may be cached.
+func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, caching string, err error) {
+	id, badID := pathMediaID(r)
+	q := readQuery(r, "expires", "signature")
+	expires := q.integer("expires", 0, math.MaxInt64, 0)
+	if q.has("expires") || q.has("signature") {
+		if err := q.err(); err != nil {
+			return m, "", err
+		}
+		now := time.Now()
+		if err := a.mediaURLs.verify(id, expires, q.values.Get("signature"), now); err != nil {
+			return m, "", err
+		}
+		caching = fmt.Sprintf("private, max-age=%d, immutable", expires-now.Unix())
+		m, err = shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) { return a.Store.Media(ctx, id) })
+	} else {
+		session, err := a.authenticateShortly(r)
+		if err != nil {
+			return m, "", err
+		}
+		if err := errors.Join(badID, q.err()); err != nil {
+			return m, "", err
+		}
+		caching = "private, no-cache" // who has left the room may not read it any more
+		m, err = shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) {
+			return a.Store.MediaFor(ctx, session.User.ID, id)
+		})
+		if err != nil {
+			return m, "", err
+		}
+	}
+	if err == nil && pathParam(r, "fileName") != m.FileName {
+		err = room.ErrMediaNotFound // nobody's link shows another name
+	}
+	return m, caching, err
+}
+
+// resourcePolicy says whose pages may show files: this server's, and others' only
+// where some may call at all.
+func (a *api) resourcePolicy() string {
+	if len(a.AllowedOrigins) > 0 {
+		return "cross-origin"
+	}
+	return "same-origin"
+}
+
+// download writes a file, with a deadline that moves along, and holds back what
+// http.ServeContent says of a request that it refuses.
+type download struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	refused int
+}
+
+func (d *download) WriteHeader(status int) {
+	if status >= http.StatusBadRequest {
+		d.refused = status
+		return
+	}
+	d.ResponseWriter.WriteHeader(status)
+}
+
+func (d *download) Write(p []byte) (int, error) {
+	if d.refused != 0 {
+		return len(p), nil
+	}
+	if err := d.control.SetWriteDeadline(time.Now().Add(downloadPause)); err != nil {
+		return 0, err
+	}
+	return d.ResponseWriter.Write(p)
+}
+
+// refusal is what the caller is told instead.
+func (d *download) refusal(h http.Header) error {
+	if d.refused == 0 {
+		return nil
+	}
+	for _, name := range []string{"Content-Disposition", "Content-Length", "ETag", "Last-Modified", "Accept-Ranges"} {
+		h.Del(name)
+	}
+	switch d.refused {
+	case http.StatusRequestedRangeNotSatisfiable:
+		return newProblem(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable", "The file has no such range.")
+	case http.StatusPreconditionFailed:
+		return newProblem(http.StatusPreconditionFailed, "precondition_failed", "The file is not the one of the precondition.")
+	}
+	return fmt.Errorf("serving a file ends with status %d", d.refused)
+}

@@ -1,0 +1,567 @@
+package handlers_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/media"
+	"parlor/room"
+)
+
+const noMedia = "3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61"
+
+// openFolder is a bucket in a folder of the test's own.
+func openFolder(t testing.TB) *media.Bucket {
+	t.Helper()
+	b, err := media.Open(context.Background(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+// uploaded is what is answered of a file.
+type uploaded struct {
+	Media     room.Media
+	SignedURL string
+	ExpiresAt time.Time
+}
+
+func (c *client) media(r reply) uploaded {
+	c.Helper()
+	u := as[uploaded](r)
+	c.log.secret(u.signature())
+	return u
+}
+
+func (u uploaded) signature() string {
+	address, err := url.Parse(u.SignedURL)
+	if err != nil {
+		return ""
+	}
+	return address.Query().Get("signature")
+}
+
+// upload uploads a file.
+func (c *client) upload(name string, data []byte) uploaded {
+	c.Helper()
+	return c.media(c.call("POST", "/v1/media?fileName="+url.QueryEscape(name), raw(data)).is(http.StatusCreated))
+}
+
+// file is one of the prober's files.
+func file(t testing.TB, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("..", "media", "testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestFilesComeBackAsTheyWere uploads files of each type, in each way, and reads
+// them in each way.
+func TestFilesComeBackAsTheyWere(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	for _, c := range []struct {
+		file, contentType string
+		picture, played   bool
+	}{
+		{"baseline.jpg", "image/jpeg", true, false},
+		{"alpha.png", "image/png", true, false},
+		{"animated.gif", "image/gif", true, false},
+		{"alpha.webp", "image/webp", true, false},
+		{"alpha.bmp", "image/bmp", true, false},
+		{"little.tif", "image/tiff", true, false},
+		{"cbr.mp3", "audio/mpeg", false, true},
+		{"aac.m4a", "audio/mp4", false, true},
+		{"moov_last.mp4", "video/mp4", true, true},
+		{"h265.mov", "video/quicktime", true, true},
+		{"README.md", "application/octet-stream", false, false},
+	} {
+		data := file(t, c.file)
+		m := alice.upload(c.file, data)
+		if m.Media.ContentType != c.contentType || m.Media.Size != int64(len(data)) || m.Media.FileName != c.file ||
+			m.Media.Width > 0 != c.picture || m.Media.Height > 0 != c.picture || m.Media.Duration > 0 != c.played {
+			t.Errorf("%s is stored as %+v", c.file, m.Media)
+		}
+		for _, r := range []reply{
+			s.stranger().call("GET", m.SignedURL, nil), alice.call("GET", m.Media.URL, nil),
+		} {
+			r.is(http.StatusOK)
+			if !bytes.Equal(r.body, data) || r.Header.Get("Content-Type") != c.contentType {
+				t.Errorf("%s comes back as %d bytes of %s", c.file, len(r.body), r.Header.Get("Content-Type"))
+			}
+		}
+	}
+}
+
+// TestNothingUploadedCanRun: what is no picture, sound or film is only saved, and
+// everything is without rights.
+func TestNothingUploadedCanRun(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	const script = `<script>alert(1)</script>`
+	cut := file(t, "alpha.png")
+	for name, data := range map[string]string{
+		"a.html": "<!doctype html>" + script, "a.svg": `<svg xmlns="http://www.w3.org/2000/svg">` + script + `</svg>`,
+		"a.xml": `<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">` + script + `</html>`, "a.js": "alert(1)", "a.pdf": "%PDF-1.7",
+		"a.png": "GIF89a" + script, "cut.png": string(cut[:len(cut)/2]), "empty.png": "", "a.gif": script + string(file(t, "animated.gif")),
+	} {
+		r := alice.call("POST", "/v1/media?fileName="+name, raw(data), header("Content-Type", "text/html")).is(http.StatusCreated)
+		m := alice.media(r)
+		got := s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+		h := got.Header
+		if h.Get("Content-Type") != "application/octet-stream" || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment;") ||
+			!strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || h.Get("Cross-Origin-Resource-Policy") != "same-origin" {
+			t.Errorf("%s: %v", name, h)
+		}
+		if string(got.body) != data {
+			t.Errorf("%s is another file now", name)
+		}
+	}
+	m := alice.upload("a.png", file(t, "alpha.png"))
+	h := s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK).Header
+	if h.Get("Content-Disposition") != "inline; filename=a.png" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") {
+		t.Errorf("a picture: %v", h)
+	}
+	elsewhere := newService(t, func(c *setup) { c.api.AllowedOrigins = []string{"https://app.example.com"} })
+	m = elsewhere.login("alice").upload("a.png", file(t, "alpha.png"))
+	if h := elsewhere.stranger().call("GET", m.SignedURL, nil).Header; h.Get("Cross-Origin-Resource-Policy") != "cross-origin" {
+		t.Errorf("for pages elsewhere: %v", h)
+	}
+}
+
+// TestPiecesOfFiles: Range and the preconditions of RFC 9110, for GET and HEAD.
+func TestPiecesOfFiles(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	m := s.login("alice").upload("digits.bin", []byte("0123456789"))
+	tag, since := `"`+string(m.Media.ID)+`"`, time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+	for _, c := range []struct {
+		header, value string
+		more          string // If-Range
+		status        int
+		body, rng     string
+	}{
+		{status: 200, body: "0123456789"},
+		{header: "Range", value: "bytes=2-4", status: 206, body: "234", rng: "bytes 2-4/10"},
+		{header: "Range", value: "bytes=-3", status: 206, body: "789", rng: "bytes 7-9/10"},
+		{header: "Range", value: "bytes=9-", status: 206, body: "9", rng: "bytes 9-9/10"},
+		{header: "Range", value: "bytes=0-99", status: 206, body: "0123456789", rng: "bytes 0-9/10"},
+		{header: "Range", value: "bytes=2-4", more: tag, status: 206, body: "234", rng: "bytes 2-4/10"},
+		{header: "Range", value: "bytes=2-4", more: `"other"`, status: 200, body: "0123456789"},
+		{header: "If-None-Match", value: tag, status: 304},
+		{header: "If-None-Match", value: `"other"`, status: 200, body: "0123456789"},
+		{header: "If-Modified-Since", value: since, status: 304},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			change := func(r *http.Request) {
+				if c.header != "" {
+					r.Header.Set(c.header, c.value)
+				}
+				if c.more != "" {
+					r.Header.Set("If-Range", c.more)
+				}
+			}
+			r := s.stranger().call(method, m.SignedURL, nil, change).is(c.status)
+			want := c.body
+			if method == "HEAD" {
+				want = ""
+			}
+			if string(r.body) != want || r.Header.Get("Content-Range") != c.rng || r.Header.Get("ETag") != tag {
+				t.Errorf("%s with %s %s: %q, %v", method, c.header, c.value, r.body, r.Header)
+			}
+			if c.status != 304 && r.ContentLength != int64(len(c.body)) {
+				t.Errorf("%s with %s %s: %d bytes are promised", method, c.header, c.value, r.ContentLength)
+			}
+		}
+	}
+	for _, bad := range []string{"bytes=10-", "bytes=5-2", "lines=1-2", "bytes=x"} {
+		r := s.stranger().call("GET", m.SignedURL, nil, header("Range", bad))
+		r.refused(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
+		if bad == "bytes=10-" && r.Header.Get("Content-Range") != "bytes */10" {
+			t.Errorf("%s: the size is told as %q", bad, r.Header.Get("Content-Range"))
+		}
+	}
+	s.stranger().call("GET", m.SignedURL, nil, header("If-Match", `"other"`)).refused(http.StatusPreconditionFailed, "precondition_failed")
+	two := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-1,8-9")).is(http.StatusPartialContent)
+	if mediaType(two.Response) != "multipart/byteranges" || !strings.Contains(string(two.body), "89") {
+		t.Errorf("two ranges: %s %q", two.Header.Get("Content-Type"), two.body)
+	}
+	if c := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Cache-Control"); !strings.HasPrefix(c, "private, max-age=8") && !strings.HasPrefix(c, "private, max-age=9") {
+		t.Errorf("the file may be kept as %q", c)
+	}
+}
+
+// TestSignedURLs: they open one file, for a time, and nobody else can make one.
+func TestSignedURLs(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob := s.login("alice"), s.login("bob")
+	m, other := alice.upload("a b?c#d%é.txt", []byte("mine")), bob.upload("b.txt", []byte("his"))
+	if left := time.Until(m.ExpiresAt); left < 24*time.Hour-time.Minute || left > 25*time.Hour || m.ExpiresAt.Unix()%3600 != 0 {
+		t.Errorf("the URL expires at %s", m.ExpiresAt)
+	}
+	again := alice.media(alice.call("GET", "/v1/media/"+string(m.Media.ID), nil).is(http.StatusOK))
+	if again.SignedURL != m.SignedURL && again.ExpiresAt.Equal(m.ExpiresAt) {
+		t.Errorf("asked again, the URL is %s and not %s", again.SignedURL, m.SignedURL)
+	}
+	key, err := hkdf.Key(sha256.New, secret, nil, "parlor media url 1", 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(key []byte, id room.MediaID, expires int64) string {
+		mac := hmac.New(sha256.New, key)
+		_, _ = fmt.Fprintf(mac, "%s\n%d", id, expires)
+		return fmt.Sprintf("?expires=%d&signature=%s", expires, s.log.secret(base64.RawURLEncoding.EncodeToString(mac.Sum(nil))))
+	}
+	later, past := m.ExpiresAt.Unix(), time.Now().Add(-time.Second).Unix()
+	s.stranger().call("GET", m.Media.URL+sign(key, m.Media.ID, later), nil).is(http.StatusOK)
+	_, query, _ := strings.Cut(m.SignedURL, "?")
+	for what, query := range map[string]string{
+		"expired": sign(key, m.Media.ID, past), "of another file": sign(key, other.Media.ID, later), "by the secret itself": sign(secret, m.Media.ID, later),
+		"by nobody": fmt.Sprintf("?expires=%d&signature=", later), "without an end": "?signature=" + m.signature(), "without a signature": fmt.Sprintf("?expires=%d", later),
+		"prolonged": fmt.Sprintf("?expires=%d&signature=%s", later+3600, m.signature()), "in capitals": "?" + strings.Replace(query, m.signature(), strings.ToUpper(m.signature()), 1),
+		"padded": "?" + query + "=",
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			// Not even the owner's key helps a wrong signature.
+			if r := alice.call(method, m.Media.URL+query, nil); r.StatusCode != http.StatusForbidden {
+				t.Errorf("%s with a signature %s: %d", method, what, r.StatusCode)
+			}
+		}
+		s.stranger().call("GET", m.Media.URL+query, nil).refused(http.StatusForbidden, "media_url_refused")
+	}
+	s.stranger().call("GET", m.Media.URL+"?expires=x&signature=y", nil).invalid("query/expires", "range")
+	for _, path := range []string{
+		strings.Replace(m.SignedURL, "a%20b", "other", 1), strings.Replace(other.SignedURL, "b.txt", "b.html", 1),
+	} {
+		s.stranger().call("GET", path, nil).refused(http.StatusNotFound, "media_not_found")
+	}
+	s.stranger().call("GET", m.Media.URL, nil).refused(http.StatusUnauthorized, "unauthenticated")
+	s.stranger().call("HEAD", m.Media.URL, nil).is(http.StatusUnauthorized)
+	for _, id := range []string{string(m.Media.ID), noMedia, "x", strings.ToUpper(string(m.Media.ID)), "%zz"} {
+		if id != "%zz" {
+			bob.call("GET", "/v1/media/"+id, nil).refused(http.StatusNotFound, "media_not_found")
+		}
+	}
+	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
+	bob.call("HEAD", m.Media.URL, nil).is(http.StatusNotFound)
+	if d := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Content-Disposition"); d != `attachment; filename*=utf-8''a%20b%3Fc#d%25%C3%A9.txt` {
+		t.Errorf("it is saved as %s", d)
+	}
+}
+
+// form is a form of these parts, file parts where they have a file's name.
+func form(t testing.TB, parts ...[3]string) (body raw, contentType string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	for _, part := range parts {
+		var err error
+		var to io.Writer
+		if part[1] != "" {
+			to, err = w.CreateFormFile(part[0], part[1])
+		} else {
+			to, err = w.CreateFormField(part[0])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(to, part[2])
+	}
+	_ = w.Close()
+	return raw(b.String()), w.FormDataContentType()
+}
+
+// TestForms: a form has one part, which is the file.
+func TestForms(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	picture := string(file(t, "alpha.png"))
+	send := func(query string, parts ...[3]string) reply {
+		body, contentType := form(t, parts...)
+		return alice.call("POST", "/v1/media"+query, body, header("Content-Type", contentType))
+	}
+	m := alice.media(send("", [3]string{"file", "é cat.png", picture}).is(http.StatusCreated)).Media
+	if m.FileName != "é cat.png" || m.ContentType != "image/png" || m.Size != int64(len(picture)) {
+		t.Errorf("the form's file is %+v", m)
+	}
+	if m := alice.media(send("?fileName=dog.png", [3]string{"file", "cat.png", picture}).is(http.StatusCreated)).Media; m.FileName != "dog.png" {
+		t.Errorf("the named file is %+v", m)
+	}
+	send("", [3]string{"picture", "cat.png", picture}).invalid("/file", "single")
+	send("", [3]string{"file", "", "text"}).invalid("/file", "single")
+	send("", [3]string{"file", "a", "1"}, [3]string{"file", "b", "2"}).invalid("/file", "single")
+	send("").refused(http.StatusBadRequest, "upload_incomplete")
+	send("", [3]string{"file", strings.Repeat("x", 256), "1"}).invalid("/file", "fileName")
+	body, contentType := form(t, [3]string{"file", "cat.png", picture})
+	for what, cut := range map[string]raw{"within the file": body[:len(body)-100], "before the end": body[:len(body)-5], "in the header": body[:20]} {
+		if r := alice.call("POST", "/v1/media", cut, header("Content-Type", contentType)); r.StatusCode != http.StatusBadRequest {
+			t.Errorf("a form that ends %s: %d", what, r.StatusCode)
+		}
+	}
+	alice.call("POST", "/v1/media", body, header("Content-Type", "multipart/form-data")).refused(http.StatusBadRequest, "upload_incomplete")
+	s.leavesNothing(2)
+}
+
+// leavesNothing requires that so many files are known and stored, and nothing else.
+func (s *service) leavesNothing(files int) {
+	s.Helper()
+	eventually(s, fmt.Sprintf("%d files are left", files), func() bool { return s.rows("media") == files })
+}
+
+// rows is how many rows a table has.
+func (s *service) rows(table string) (n int) {
+	s.Helper()
+	conn, err := pgx.Connect(context.Background(), s.database)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(context.Background(), "SELECT count(*) FROM "+table).Scan(&n); err != nil {
+		s.Fatal(err)
+	}
+	return n
+}
+
+func TestFileNames(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	for _, bad := range []string{"", ".", "..", "a/b", `a\b`, "a\nb", "a\x00b", "\xff", strings.Repeat("é", 128), "\u0085"} {
+		alice.call("POST", "/v1/media?fileName="+url.QueryEscape(bad), raw("x")).invalid("query/fileName", "fileName")
+	}
+	for _, good := range []string{strings.Repeat("é", 127) + "x", "...", " ", "名前.png", `"; x="`, "%2e%2e", "?", "a+b&c=d;e"} {
+		m := alice.upload(good, []byte("x"))
+		if m.Media.FileName != good {
+			t.Errorf("%q is called %q", good, m.Media.FileName)
+		}
+		s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+		alice.call("GET", m.Media.URL, nil).is(http.StatusOK)
+	}
+	if m := alice.media(alice.call("POST", "/v1/media", raw("x")).is(http.StatusCreated)).Media; m.FileName != "file" {
+		t.Errorf("without a name it is called %q", m.FileName)
+	}
+	alice.call("POST", "/v1/media?x=1", raw("x")).invalid("query/x", "unknown")
+}
+
+// zeros is so many bytes that nobody has to hold.
+func zeros(n int64) io.Reader { return io.LimitReader(zeroReader{}, n) }
+
+type zeroReader struct{}
+
+func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// stream uploads what nobody holds in memory.
+func (c *client) stream(body io.Reader, length int64) reply {
+	c.Helper()
+	return c.unchecked().with(c.SessionKey).call("POST", "/v1/media", nil, func(r *http.Request) {
+		r.Body, r.ContentLength = io.NopCloser(body), length
+	})
+}
+
+// TestLargestFile: 100 MB are taken and not a byte more, whether or not the
+// length is told before.
+func TestLargestFile(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	const most = 100 << 20
+	m := alice.media(alice.stream(zeros(most), most).is(http.StatusCreated))
+	if m.Media.Size != most {
+		t.Errorf("the largest file has %d bytes", m.Media.Size)
+	}
+	for _, length := range []int64{most + 1, -1} {
+		r := alice.stream(zeros(most+1), length)
+		r.refused(http.StatusRequestEntityTooLarge, "file_too_large")
+		if err := checkContract(r.Request, nil, r.Response, r.body); err != nil {
+			t.Error(err)
+		}
+	}
+	s.leavesNothing(1)
+	last := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=104857599-")).is(http.StatusPartialContent)
+	if !bytes.Equal(last.body, []byte{0}) {
+		t.Errorf("it ends with %q", last.body)
+	}
+}
+
+// TestCutUploads: whoever hangs up or falls silent leaves nothing behind.
+func TestCutUploads(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.api.UploadPause = 200 * time.Millisecond })
+	alice := s.login("alice")
+	begin := func() net.Conn {
+		conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, _ = fmt.Fprintf(conn, "POST /v1/media HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\nsome", alice.SessionKey)
+		eventually(t, "the upload begins", func() bool { return s.rows("media") == 1 })
+		return conn
+	}
+	_ = begin().Close()
+	s.leavesNothing(0)
+
+	silent := begin()
+	_ = silent.SetReadDeadline(time.Now().Add(patience))
+	told, _ := io.ReadAll(silent)
+	if !strings.HasPrefix(string(told), "HTTP/1.1 408 ") || !strings.Contains(string(told), "upload_stalled") {
+		t.Errorf("who is silent is told %.200q", told)
+	}
+	seen.reply("uploadMedia", http.StatusRequestTimeout) // as was seen, on a connection of its own
+	s.leavesNothing(0)
+
+	// One who is slow, and not silent, is waited for.
+	slow, w := io.Pipe()
+	go func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for range 10 {
+			<-tick.C
+			_, _ = w.Write([]byte("x"))
+		}
+		_ = w.Close()
+	}()
+	if m := alice.media(alice.stream(slow, -1).is(http.StatusCreated)); m.Media.Size != 10 {
+		t.Errorf("the slow upload has %d bytes", m.Media.Size)
+	}
+}
+
+// TestUploadsAtOnce: many at once are kept apart, and take no memory of their
+// size.
+func TestUploadsAtOnce(t *testing.T) {
+	// Not parallel: it looks at the memory of all.
+	s := newService(t)
+	alice := s.login("alice")
+	const uploads, size = 10, 20 << 20
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	runtime.GC()
+	before, most := heap(), uint64(0)
+	done := make(chan struct{})
+	var measuring, sending sync.WaitGroup
+	measuring.Go(func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				most = max(most, heap())
+			case <-done:
+				return
+			}
+		}
+	})
+	for i := range uploads {
+		sending.Go(func() {
+			mark := []byte{byte(i)}
+			m := alice.media(alice.stream(io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusCreated))
+			r := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
+			if m.Media.Size != size || !bytes.Equal(r.body, mark) {
+				t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)
+			}
+		})
+	}
+	sending.Wait()
+	close(done)
+	measuring.Wait()
+	if grown := int64(most) - int64(before); grown > 30<<20 {
+		t.Errorf("the heap grew by %d MB", grown>>20)
+	} else {
+		t.Logf("the heap grew by %d KB", grown>>10)
+	}
+}
+
+// TestFolderThatFails: nobody can upload or read, nothing is half there, and
+// everybody is told to come back.
+func TestFolderThatFails(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "media")
+	b, err := media.Open(context.Background(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	s := newService(t, func(c *setup) { c.api.Media = b })
+	alice := s.login("alice")
+	m := alice.upload("a.txt", []byte("here"))
+	if err := os.Rename(folder, folder+"2"); err != nil {
+		t.Fatal(err)
+	}
+	// Gone without a trace looks as if somebody had deleted the file.
+	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	if err := os.WriteFile(folder, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusServiceUnavailable, "unavailable")
+	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
+	s.stranger().call("HEAD", m.SignedURL, nil).is(http.StatusServiceUnavailable)
+	s.leavesNothing(1)
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder+"2", folder); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK); string(r.body) != "here" {
+		t.Errorf("afterwards it is %q", r.body)
+	}
+}
+
+// TestSweptFiles: what nobody sends is deleted after a day, for good.
+func TestSweptFiles(t *testing.T) {
+	t.Parallel()
+	clock, folder := newClock(), t.TempDir()
+	b, err := media.Open(context.Background(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	s := newService(t, func(c *setup) { c.api.Media, c.store.Now = b, clock.Now })
+	alice := s.login("alice")
+	alice.enter("lobby")
+	unsent, sent := alice.upload("a.txt", []byte("unsent")), alice.upload("b.txt", []byte("sent"))
+	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": sent.Media.ID}).is(http.StatusCreated)
+	clock.advance(room.MediaKept)
+	err = s.store.SweepMedia(context.Background(), func(ctx context.Context, id room.MediaID) error { return b.Delete(ctx, string(id)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stranger().call("GET", unsent.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	if r := s.stranger().call("GET", sent.SignedURL, nil).is(http.StatusOK); string(r.body) != "sent" {
+		t.Errorf("what was sent is %q", r.body)
+	}
+	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
+	if err != nil || len(left) != 1 || filepath.Base(left[0]) != string(sent.Media.ID) {
+		t.Errorf("stored are %v: %v", left, err)
+	}
+}

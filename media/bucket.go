@@ -1,0 +1,189 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/fileblob"
+	_ "gocloud.dev/blob/s3blob" // opens s3:// URLs
+	"gocloud.dev/gcerrors"
+)
+
+// ErrNotStored says that a bucket does not hold what was asked for.
+var ErrNotStored = errors.New("media: not stored")
+
+const (
+	// partBytes is what an upload to a bucket far away holds in memory: the least that S3 takes as a part.
+	partBytes = 5 << 20
+	// strayAge is how old an unfinished file must be before it is removed: no upload takes nearly as long.
+	strayAge = 24 * time.Hour
+)
+
+// Bucket keeps the bytes of files by name. It is safe for concurrent use.
+type Bucket struct{ blobs *blob.Bucket }
+
+// Open opens the bucket at a URL: file:///folder, s3://bucket?region=…, or a folder's path. A folder that is not there
+// is made, for this user alone.
+func Open(ctx context.Context, address string) (*Bucket, error) {
+	folder, isFolder, err := folderOf(address)
+	if err != nil {
+		return nil, err
+	}
+	var blobs *blob.Bucket
+	if isFolder {
+		blobs, err = openFolder(folder)
+	} else {
+		blobs, err = blob.OpenBucket(ctx, address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("media: open: %w", err)
+	}
+	return &Bucket{blobs}, nil
+}
+
+// folderOf is the folder that an address names, if it names one.
+func folderOf(address string) (folder string, isFolder bool, err error) {
+	if !strings.Contains(address, "://") {
+		return address, true, nil
+	}
+	u, err := url.Parse(address)
+	switch {
+	case err != nil:
+		return "", false, errors.New("media: the address is not a URL") // the error would quote it, with its keys
+	case u.Scheme != "file":
+		return "", false, nil
+	case u.Host != "" || u.RawQuery != "" || !filepath.IsAbs(u.Path):
+		return "", false, errors.New("media: a folder is named as file:///absolute/path")
+	}
+	return u.Path, true, nil
+}
+
+func openFolder(folder string) (*blob.Bucket, error) {
+	if err := removeStrays(folder); err != nil {
+		return nil, err
+	}
+	return fileblob.OpenBucket(folder, &fileblob.Options{
+		CreateDir: true, DirFileMode: 0o700,
+		NoTempDir: true,                       // what is unfinished lies beside its place, where a rename is atomic
+		Metadata:  fileblob.MetadataDontWrite, // all that is known of a file is in the database
+	})
+}
+
+// removeStrays deletes what uploads left behind that ended with the program.
+func removeStrays(folder string) error {
+	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".tmp" {
+			return err
+		}
+		if info, err := entry.Info(); err != nil || time.Since(info.ModTime()) < strayAge {
+			return nil //nolint:nilerr // it is gone by now
+		}
+		return os.Remove(path)
+	})
+}
+
+// Close lets go of the bucket.
+func (b *Bucket) Close() error { return b.blobs.Close() }
+
+// key is where a file lies. Names are random, so no folder gets more than its share of a large number of files.
+func key(name string) string { return name[:min(2, len(name))] + "/" + name }
+
+// Save stores all of r under a name that nothing is stored under, and returns its size and what it is. Nothing can be
+// read of it before all of it is there; where Save fails nothing is. It never holds more than a few megabytes of r, and
+// where r fails, its error comes back wrapped.
+func (b *Bucket) Save(ctx context.Context, name string, r io.Reader) (int64, Info, error) {
+	size, err := b.write(ctx, name, r)
+	if err != nil {
+		return 0, Info{}, err
+	}
+	info, err := b.probe(ctx, name, size)
+	if err != nil {
+		return 0, Info{}, errors.Join(err, b.Delete(context.WithoutCancel(ctx), name))
+	}
+	return size, info, nil
+}
+
+func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, error) {
+	// A write is abandoned by cancelling its context before it is closed.
+	ctx, abandon := context.WithCancel(ctx)
+	defer abandon()
+	w, err := b.blobs.NewWriter(ctx, key(name), &blob.WriterOptions{
+		ContentType: Unknown, // what it is, nobody should take from here
+		BufferSize:  partBytes, MaxConcurrency: 1,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("media: store: %w", err)
+	}
+	size, err := io.Copy(w, r)
+	if err != nil {
+		abandon()
+		_ = w.Close() // says that it was abandoned
+		return 0, fmt.Errorf("media: store: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return 0, fmt.Errorf("media: store: %w", err)
+	}
+	return size, nil
+}
+
+// probe says what a stored file is. One that is broken is still a file.
+func (b *Bucket) probe(ctx context.Context, name string, size int64) (Info, error) {
+	stored, err := b.Open(ctx, name)
+	if err != nil {
+		return Info{}, err
+	}
+	defer stored.Close()
+	info, err := Probe(ctx, readerAt{stored}, size)
+	var broken *BrokenError
+	if errors.As(err, &broken) {
+		return info, nil
+	}
+	return info, err
+}
+
+// Open opens a stored file. Errors: ErrNotStored, and those of the bucket.
+func (b *Bucket) Open(ctx context.Context, name string) (io.ReadSeekCloser, error) {
+	r, err := b.blobs.NewReader(ctx, key(name), nil)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil, fmt.Errorf("%w: %w", ErrNotStored, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("media: read: %w", err)
+	}
+	return r, nil
+}
+
+// Delete removes a file. One that is not there is none to remove.
+func (b *Bucket) Delete(ctx context.Context, name string) error {
+	if err := b.blobs.Delete(ctx, key(name)); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+		return fmt.Errorf("media: delete: %w", err)
+	}
+	return nil
+}
+
+// readerAt reads at offsets from a seeker, which one caller uses at a time. Reading on costs no new request to a bucket
+// far away.
+type readerAt struct{ r io.ReadSeeker }
+
+func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
+	if _, err := r.r.Seek(off, io.SeekStart); err != nil {
+		return 0, err
+	}
+	n, err := io.ReadFull(r.r, p)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.EOF // as io.ReaderAt has it
+	}
+	return n, err
+}

@@ -1,0 +1,112 @@
+package room
+
+import (
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxMediaBytes is how large an uploaded file may be.
+const MaxMediaBytes = 100 << 20
+
+// Limits of the files that messages carry, beside MaxMediaBytes.
+const (
+	MaxImageBytes   = 10 << 20
+	MaxAudioBytes   = 6 << 20
+	MaxAudioSeconds = 300
+)
+
+// MaxFileNameBytes is how long the name of a file may be: as long as file
+// systems take.
+const MaxFileNameBytes = 255
+
+// ValidFileName reports whether a file may be called so: it is text of 1 to
+// MaxFileNameBytes bytes, on one line, and no path.
+func ValidFileName(name string) bool {
+	return name != "" && name != "." && name != ".." && len(name) <= MaxFileNameBytes && utf8.ValidString(name) &&
+		!strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == '\\' || unicode.IsControl(c) })
+}
+
+// MediaKept is how long a file is kept that nobody sends, and one whose last room
+// is gone.
+const MediaKept = 24 * time.Hour
+
+// MediaID names an uploaded file. It is random, and no secret.
+type MediaID string
+
+// Media is an uploaded file, as its bytes tell; fields that do not apply to it are
+// zero.
+type Media struct {
+	ID          MediaID `json:"mediaID"`
+	FileName    string  `json:"fileName"`
+	Size        int64   `json:"size"` // bytes
+	ContentType string  `json:"contentType"`
+	// Width and Height are pixels, as displayed.
+	Width  int `json:"width,omitempty"`
+	Height int `json:"height,omitempty"`
+	// Duration is seconds, to the millisecond.
+	Duration   float64 `json:"duration,omitempty"`
+	VideoCodec string  `json:"videoCodec,omitempty"`
+	AudioCodec string  `json:"audioCodec,omitempty"`
+	// URL is where the bytes are, for callers with a session key.
+	URL string `json:"url"`
+}
+
+// mediaRule is what files a kind takes; zero is no limit.
+type mediaRule struct {
+	types   []string
+	maxSize int64 // bytes
+	longest int   // whole seconds: encoders add a fraction of one
+}
+
+var mediaRules = map[MessageKind]mediaRule{
+	KindImage: {types: []string{"image/jpeg", "image/png", "image/bmp", "image/tiff", "image/gif", "image/webp"}, maxSize: MaxImageBytes},
+	KindFile:  {},
+	KindAudio: {types: []string{"audio/mpeg", "audio/mp4"}, maxSize: MaxAudioBytes, longest: MaxAudioSeconds},
+	KindVideo: {types: []string{"video/mp4", "video/quicktime"}},
+}
+
+// Takes is nil where a message of the kind may carry the file. Errors:
+// ErrMediaType, ErrMediaSize, ErrMediaDuration.
+func (k MessageKind) Takes(m Media) error {
+	rule := mediaRules[k]
+	switch {
+	case rule.types != nil && !slices.Contains(rule.types, m.ContentType), k == KindVideo && m.VideoCodec == "":
+		return ErrMediaType
+	case rule.maxSize > 0 && m.Size > rule.maxSize:
+		return ErrMediaSize
+	case rule.longest > 0 && int(m.Duration) > rule.longest:
+		return ErrMediaDuration
+	}
+	return nil
+}
+
+// Contents is the content and all that it quotes, however deep.
+func (c *Content) Contents() []*Content {
+	all := []*Content{c}
+	for i := range c.MessageList {
+		all = append(all, c.MessageList[i].Contents()...)
+	}
+	return all
+}
+
+// MediaIDs is the files that a content brings, each once, in ascending order.
+func (c *Content) MediaIDs() []MediaID {
+	var ids []MediaID
+	for _, content := range c.Contents() {
+		if content.Media != nil {
+			ids = append(ids, content.Media.ID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// StoredMedia is a file and what only the server knows of it.
+type StoredMedia struct {
+	Media
+	Owner     UserID
+	CreatedAt time.Time
+}

@@ -1,0 +1,193 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// AddMedia notes a file of a user before its bytes are stored, and names it. Who
+// gives up on it calls DropMedia; else SweepMedia finds it.
+func (s *Store) AddMedia(ctx context.Context, owner room.UserID, fileName string) (room.MediaID, error) {
+	id, err := uuid.NewRandom() // says nothing of when, and cannot be guessed
+	if err != nil {
+		return "", fmt.Errorf("media ID: %w", err)
+	}
+	_, err = s.pool.Exec(ctx, `INSERT INTO media (media_id, owner_id, file_name, created_at, unused_since) VALUES ($1, $2, $3, $4, $4)`,
+		id, owner, fileName, s.now())
+	return room.MediaID(id.String()), translate(err)
+}
+
+// FinishMedia says that a file's bytes are stored, and what they are. From now on
+// it can be read and sent.
+func (s *Store) FinishMedia(ctx context.Context, m room.Media) error {
+	// The day that it is kept begins anew: the upload may have taken a while.
+	done, err := s.pool.Exec(ctx, `
+		UPDATE media SET size = $2, content_type = $3, width = $4, height = $5, duration_ms = $6, video_codec = $7,
+			audio_codec = $8, unused_since = $9
+		WHERE media_id = $1 AND size IS NULL AND NOT deleting`,
+		m.ID, m.Size, m.ContentType, m.Width, m.Height, int64(m.Duration*1000+0.5), m.VideoCodec, m.AudioCodec, s.now())
+	if err == nil && done.RowsAffected() == 0 {
+		return fmt.Errorf("media %s is not being uploaded", m.ID)
+	}
+	return translate(err)
+}
+
+// DropMedia forgets a file whose bytes are not stored.
+func (s *Store) DropMedia(ctx context.Context, id room.MediaID) error {
+	_, err := s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = $1 AND size IS NULL", id)
+	return translate(err)
+}
+
+const mediaColumns = `m.media_id, m.owner_id, m.file_name, m.created_at, m.size, m.content_type, m.width, m.height,
+	m.duration_ms, m.video_codec, m.audio_codec`
+
+func scanMedia(row pgx.Row) (room.StoredMedia, error) {
+	var (
+		m  room.StoredMedia
+		ms int64
+	)
+	err := row.Scan(&m.ID, &m.Owner, &m.FileName, &m.CreatedAt, &m.Size, &m.ContentType, &m.Width, &m.Height,
+		&ms, &m.VideoCodec, &m.AudioCodec)
+	m.CreatedAt, m.Duration = m.CreatedAt.UTC(), float64(ms)/1000
+	return m, err
+}
+
+// Media is a file whose bytes are stored, whoever asks. Errors:
+// room.ErrMediaNotFound.
+func (s *Store) Media(ctx context.Context, id room.MediaID) (room.StoredMedia, error) {
+	return s.media(ctx, "true", id)
+}
+
+// MediaFor is a file that a user may read: its owner, and the members of the
+// rooms in which it was sent. Errors: room.ErrMediaNotFound.
+func (s *Store) MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error) {
+	return s.media(ctx, readableBy, id, user)
+}
+
+// readableBy is the condition that the user $2 may read a file.
+const readableBy = `(m.owner_id = $2 OR EXISTS (
+	SELECT FROM media_uses u JOIN members b USING (generation) JOIN rooms r USING (generation)
+	WHERE u.media_id = m.media_id AND b.user_id = $2 AND r.destroyed_at IS NULL))`
+
+func (s *Store) media(ctx context.Context, condition string, id room.MediaID, args ...any) (room.StoredMedia, error) {
+	m, err := scanMedia(s.pool.QueryRow(ctx, "SELECT "+mediaColumns+` FROM media m
+		WHERE m.media_id = $1 AND m.size IS NOT NULL AND NOT m.deleting AND `+condition, append([]any{id}, args...)...))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return room.StoredMedia{}, room.ErrMediaNotFound
+	}
+	return m, translate(err)
+}
+
+// MediaByID is those of the files that a user may read.
+func (s *Store) MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error) {
+	rows, err := s.pool.Query(ctx, "SELECT "+mediaColumns+` FROM media m
+		WHERE m.media_id = ANY ($1::uuid[]) AND m.size IS NOT NULL AND NOT m.deleting AND `+readableBy, ids, user)
+	if err != nil {
+		return nil, translate(err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.StoredMedia, error) { return scanMedia(row) })
+	media := make(map[room.MediaID]room.StoredMedia, len(found))
+	for _, m := range found {
+		media[m.ID] = m
+	}
+	return media, translate(err)
+}
+
+// useMedia lets a room's members read files, and keeps these for as long as the
+// room. It comes before the message: nobody who reads that is told that there is
+// no such file. Where the session is not in the room it does nothing; the append
+// says so. Errors: room.ErrMediaNotFound.
+func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.RoomID, ids []room.MediaID) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		var g room.Generation
+		err = tx.QueryRow(ctx, `SELECT generation FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL AND ($2::uuid IS NULL OR
+			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))`, id, session).Scan(&g)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return c, nil
+		}
+		if err != nil {
+			return c, err
+		}
+		// The files' rows are locked, in one order for all senders, and a lock that was
+		// waited for finds the row as it became: one that is being deleted is not used.
+		var found int
+		err = tx.QueryRow(ctx, `
+			WITH locked AS MATERIALIZED (
+				SELECT media_id FROM media WHERE media_id = ANY ($2::uuid[]) AND size IS NOT NULL AND NOT deleting
+				ORDER BY media_id FOR NO KEY UPDATE
+			), used AS (
+				INSERT INTO media_uses (generation, media_id) SELECT $1, media_id FROM locked
+				ON CONFLICT DO NOTHING RETURNING media_id
+			), counted AS (
+				UPDATE media SET uses = uses + 1, unused_since = NULL WHERE media_id IN (SELECT media_id FROM used)
+			)
+			SELECT count(*) FROM locked`, g, ids).Scan(&found)
+		if err == nil && found < len(ids) {
+			err = room.ErrMediaNotFound
+		}
+		return c, err
+	})
+}
+
+// mediaBatch bounds how many files one look deletes, and how many of a room's one
+// transaction lets go.
+const mediaBatch = 200
+
+// SweepMedia deletes files that nobody has sent for room.MediaKept, at most a
+// batch. Bytes are deleted by remove, which must not mind that they are gone:
+// first the row says so, then the bytes go, then the row, and whoever is
+// interrupted begins anew. Any number of processes may sweep.
+func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, room.MediaID) error) error {
+	rows, err := s.pool.Query(ctx, `
+		UPDATE media SET deleting = true WHERE media_id IN (
+			SELECT media_id FROM media WHERE unused_since <= $1
+			ORDER BY unused_since LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)
+		RETURNING media_id`, s.now().Add(-room.MediaKept), mediaBatch)
+	if err != nil {
+		return translate(err)
+	}
+	due, err := pgx.CollectRows(rows, pgx.RowTo[room.MediaID])
+	if err != nil {
+		return translate(err)
+	}
+	var gone []room.MediaID
+	var faults []error
+	for _, id := range due {
+		if err := remove(ctx, id); err != nil {
+			faults = append(faults, fmt.Errorf("delete the media %s: %w", id, err))
+			continue
+		}
+		gone = append(gone, id)
+	}
+	_, err = s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting", gone)
+	return errors.Join(append(faults, translate(err))...)
+}
+
+// letMediaGo takes a piece of the files from destroyed rooms. It reports whether
+// there may be more.
+func (s *Store) letMediaGo(ctx context.Context, rooms []room.Generation, now time.Time) (more bool, err error) {
+	var let int
+	err = s.pool.QueryRow(ctx, `
+		WITH gone AS (
+			DELETE FROM media_uses WHERE (generation, media_id) IN (
+				SELECT generation, media_id FROM media_uses WHERE generation = ANY ($1) ORDER BY media_id LIMIT $2)
+			RETURNING media_id
+		), counted AS (
+			SELECT media_id, count(*) AS n FROM gone GROUP BY media_id
+		), let AS (
+			UPDATE media m SET uses = uses - n, unused_since = CASE WHEN uses = n THEN $3::timestamptz END
+			FROM counted c WHERE m.media_id = c.media_id
+		)
+		SELECT count(*) FROM gone`, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
+	return let == mediaBatch, translate(err)
+}
