@@ -356,10 +356,11 @@ func (p *person) take(line []byte) error {
 // takeEvent requires that the log comes without holes.
 func (p *person) takeEvent() error {
 	cursor, err := hub.ParseCursor(p.id)
-	if err != nil || len(cursor) != 1 {
+	if err != nil || len(cursor) != 2 {
 		return fmt.Errorf("an event of the room with the id %q: %w", p.id, err)
 	}
-	seq, last := cursor[0].Seq, room.Seq(p.last.Load())
+	// The first log is the user's inbox, which is older than the room.
+	seq, last := cursor[1].Seq, room.Seq(p.last.Load())
 	if last == 0 {
 		p.first = seq
 	} else if seq != last+1 {
