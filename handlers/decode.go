@@ -147,14 +147,6 @@ func pairFaults(pointer string, pairs map[string]string, bounds string) (faults 
 	return faults
 }
 
-// totalBytes is how long all keys and values are together.
-func totalBytes(pairs map[string]string) (n int) {
-	for key, value := range pairs {
-		n += len(key) + len(value)
-	}
-	return n
-}
-
 // newValidator knows the rules that Parlor's names and texts follow.
 func newValidator() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
@@ -172,7 +164,7 @@ func newValidator() *validator.Validate {
 		},
 		"totalBytes": func(f validator.FieldLevel) bool {
 			pairs, ok := f.Field().Interface().(map[string]string)
-			return ok && totalBytes(pairs) <= number(f.Param())
+			return ok && room.PairsBytes(pairs) <= number(f.Param())
 		},
 	}
 	for tag, rule := range rules {
@@ -245,12 +237,29 @@ func pathUserID(r *http.Request) (room.UserID, error) {
 
 // pathSessionID is the session that the path names.
 func pathSessionID(r *http.Request) (room.SessionID, error) {
-	id := pathParam(r, "sessionID")
-	// Parse takes other forms as well; one session has one name.
-	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
-		return "", invalid(fault{"path/sessionID", "uuid", "must be a UUID in lower case"})
+	id, err := pathUUID(r, "sessionID")
+	return room.SessionID(id), err
+}
+
+// pathMessageID is the message that the path names.
+func pathMessageID(r *http.Request) (room.MessageID, error) {
+	id, err := pathUUID(r, "messageID")
+	return room.MessageID(id), err
+}
+
+func pathUUID(r *http.Request, name string) (string, error) {
+	id := pathParam(r, name)
+	if !validUUID(id) {
+		return "", invalid(fault{"path/" + name, "uuid", "must be a UUID in lower case"})
 	}
-	return room.SessionID(id), nil
+	return id, nil
+}
+
+// validUUID reports whether a text is a UUID as it is written here. Parse takes
+// other forms as well; one thing has one name.
+func validUUID(text string) bool {
+	id, err := uuid.Parse(text)
+	return err == nil && id.String() == text
 }
 
 // pathParam is a segment of the path, decoded. One that is not well-formed is

@@ -11,8 +11,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/uuid"
-
 	"parlor/media"
 	"parlor/room"
 )
@@ -262,8 +260,7 @@ func (b *uploadBody) fail(err error) error {
 
 // parseMediaID is the file of a name. What no file is called is not found.
 func parseMediaID(name string) (room.MediaID, error) {
-	// Parse takes other forms as well; one file has one name.
-	if id, err := uuid.Parse(name); err != nil || id.String() != name {
+	if !validUUID(name) {
 		return "", room.ErrMediaNotFound
 	}
 	return room.MediaID(name), nil

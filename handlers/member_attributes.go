@@ -30,26 +30,22 @@ type updateMemberAttributesReply struct {
 }
 
 func (a *api) listMemberAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	q := readQuery(r, "limit", "cursor", "userID"+repeatable)
-	limit := int(q.integer("limit", 1, maxMemberAttributesPage, defaultMemberAttributesPage))
-	after := q.memberCursor("cursor")
-	users := q.userIDs("userID")
-	q.apart("userID", "limit", "cursor")
-	if err := q.err(); err != nil {
+	asked, err := readMemberQuery(r, maxMemberAttributesPage, defaultMemberAttributesPage)
+	if err != nil {
 		return err
 	}
 	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}
-	if len(users) > 0 {
-		infos, err := a.Store.MemberAttributesByID(r.Context(), in.Generation, users)
+	if len(asked.users) > 0 {
+		infos, err := a.Store.MemberAttributesByID(r.Context(), in.Generation, asked.users)
 		if err != nil {
 			return err
 		}
 		return a.answer(w, r, http.StatusOK, memberAttributesReply{Infos: infos})
 	}
-	infos, next, more, err := a.Store.MemberAttributes(r.Context(), in.Generation, after, limit)
+	infos, next, more, err := a.Store.MemberAttributes(r.Context(), in.Generation, asked.after, asked.limit)
 	if err != nil {
 		return err
 	}

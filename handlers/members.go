@@ -31,26 +31,22 @@ func (a *api) listMembers(w http.ResponseWriter, r *http.Request, session room.S
 
 // answerMembers lists the members of a room that the caller may see.
 func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() (room.Room, error)) error {
-	q := readQuery(r, "limit", "cursor", "userID"+repeatable)
-	limit := int(q.integer("limit", 1, maxMemberPage, defaultMemberPage))
-	after := q.memberCursor("cursor")
-	users := q.userIDs("userID")
-	q.apart("userID", "limit", "cursor")
-	if err := q.err(); err != nil {
+	asked, err := readMemberQuery(r, maxMemberPage, defaultMemberPage)
+	if err != nil {
 		return err
 	}
 	in, err := find()
 	if err != nil {
 		return err
 	}
-	if len(users) > 0 {
-		members, err := a.Store.MembersByID(r.Context(), in.Generation, users)
+	if len(asked.users) > 0 {
+		members, err := a.Store.MembersByID(r.Context(), in.Generation, asked.users)
 		if err != nil {
 			return err
 		}
 		return a.answer(w, r, http.StatusOK, memberListReply{MemberList: members})
 	}
-	members, next, more, err := a.Store.Members(r.Context(), in.Generation, after, limit)
+	members, next, more, err := a.Store.Members(r.Context(), in.Generation, asked.after, asked.limit)
 	if err != nil {
 		return err
 	}
@@ -59,6 +55,25 @@ func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() 
 		reply.NextCursor = encodeMemberCursor(next)
 	}
 	return a.answer(w, r, http.StatusOK, reply)
+}
+
+// memberQuery is which members of a room are asked for: a page of them, or those
+// of some users.
+type memberQuery struct {
+	after room.MemberCursor
+	limit int
+	users []room.UserID
+}
+
+func readMemberQuery(r *http.Request, most, otherwise int64) (memberQuery, error) {
+	q := readQuery(r, "limit", "cursor", "userID"+repeatable)
+	asked := memberQuery{
+		limit: int(q.integer("limit", 1, most, otherwise)),
+		after: q.memberCursor("cursor"),
+		users: q.userIDs("userID"),
+	}
+	q.apart("userID", "limit", "cursor")
+	return asked, q.err()
 }
 
 // kickMembers takes others out of a room that the session is in. It is granted

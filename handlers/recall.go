@@ -3,8 +3,6 @@ package handlers
 import (
 	"net/http"
 
-	"github.com/google/uuid"
-
 	"parlor/room"
 )
 
@@ -28,14 +26,4 @@ func (a *api) adminRecallMessage(w http.ResponseWriter, r *http.Request, id room
 		return err
 	}
 	return noContent(w)
-}
-
-// pathMessageID is the message that the path names.
-func pathMessageID(r *http.Request) (room.MessageID, error) {
-	id := pathParam(r, "messageID")
-	// Parse takes other forms as well; one message has one name.
-	if parsed, err := uuid.Parse(id); err != nil || parsed.String() != id {
-		return "", invalid(fault{"path/messageID", "uuid", "must be a UUID in lower case"})
-	}
-	return room.MessageID(id), nil
 }

@@ -33,17 +33,11 @@ func encodeEvent(e room.Event) (*Frame, error) {
 		return nil, err
 	}
 	f := &Frame{Log: e.Generation, Seq: e.Seq, id: e.Seq > 0, data: appendFrame(e.Body.Type(), data)}
-	switch body := e.Body.(type) {
-	case room.MessagesReceived:
-		if e.Seq == 0 {
-			f.patience = patienceOf(body.MessageList[0])
-		}
-	case room.PeerMessagesReceived:
-		if e.Seq == 0 {
-			f.patience = patienceOf(body.MessageList[0])
-		}
-	case room.MessageRecalled:
-		f.recalls = body.RecalledSeq
+	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
+		f.patience = patienceOf(messages[0])
+	}
+	if recalled, ok := e.Body.(room.MessageRecalled); ok {
+		f.recalls = recalled.RecalledSeq
 	}
 	return f, nil
 }

@@ -63,11 +63,15 @@ func (a *Attributes) UnmarshalJSON(data []byte) error {
 
 // fit reports whether keys and values are within a count and a number of bytes.
 func fit(pairs map[string]string, most, mostBytes int) bool {
-	size := 0
+	return len(pairs) <= most && PairsBytes(pairs) <= mostBytes
+}
+
+// PairsBytes is how long all keys and values are together.
+func PairsBytes(pairs map[string]string) (n int) {
 	for key, value := range pairs {
-		size += len(key) + len(value)
+		n += len(key) + len(value)
 	}
-	return len(pairs) <= most && size <= mostBytes
+	return n
 }
 
 // AttributesUpdate is what somebody wants to change in a room's attributes. No

@@ -175,6 +175,18 @@ func (InboxReset) Type() EventType              { return TypeInboxReset }
 func (TokenWillExpire) Type() EventType         { return TypeTokenWillExpire }
 func (Reconnect) Type() EventType               { return TypeReconnect }
 
+// MessagesOf is the messages that a body brings, to a room or to a user; none
+// where it brings something else.
+func MessagesOf(b Body) []Message {
+	switch b := b.(type) {
+	case MessagesReceived:
+		return b.MessageList
+	case PeerMessagesReceived:
+		return b.MessageList
+	}
+	return nil
+}
+
 // operatedBy is nil where no user did it.
 func operatedBy(id UserID) *OperatedInfo {
 	if id == "" {

@@ -157,10 +157,14 @@ func splitRetries(batch []appendItem) (now, later []appendItem) {
 func (a *appender) commit(batch []appendItem) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
-	outcomes, change, err := a.write(ctx, batch)
-	for try := 1; deadlocked(err) && try < maxTries; try++ {
+	var (
+		outcomes []appendOutcome
+		change   room.Change
+	)
+	err := retryDeadlocks(func() (err error) {
 		outcomes, change, err = a.write(ctx, batch)
-	}
+		return err
+	})
 	if err != nil {
 		err = a.store.failed(fmt.Errorf("append %d messages: %w", len(batch), err))
 		for _, item := range batch {
@@ -299,12 +303,9 @@ func (p placement) outcome(item appendItem) (appendOutcome, error) {
 	case !p.attending:
 		return appendOutcome{err: room.ErrNotInRoom}, nil
 	case p.priorSeq > 0:
-		e, err := restore(room.Event{Room: item.room, Generation: p.generation, Seq: p.priorSeq},
+		m, err := restoreMessage(room.Event{Room: item.room, Generation: p.generation, Seq: p.priorSeq},
 			room.TypeMessagesReceived, p.priorBody)
-		if err != nil {
-			return appendOutcome{}, err
-		}
-		return appendOutcome{message: e.Body.(room.MessagesReceived).MessageList[0]}, nil
+		return appendOutcome{message: m}, err
 	}
 	return appendOutcome{message: item.message.In(item.room, p.seq)}, nil
 }

@@ -126,3 +126,25 @@ func restore(e room.Event, t room.EventType, body string) (room.Event, error) {
 	}
 	return e, nil
 }
+
+// restoreMessage is the message that a stored event brought.
+func restoreMessage(e room.Event, t room.EventType, body string) (room.Message, error) {
+	e, err := restore(e, t, body)
+	if err != nil {
+		return room.Message{}, err
+	}
+	return room.MessagesOf(e.Body)[0], nil
+}
+
+// collectMessages reads the seqs and bodies of messages of a log.
+func collectMessages(rows pgx.Rows, log room.Event, t room.EventType) ([]room.Message, error) {
+	messages, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Message, error) {
+		var body string
+		e := log
+		if err := row.Scan(&e.Seq, &body); err != nil {
+			return room.Message{}, err
+		}
+		return restoreMessage(e, t, body)
+	})
+	return messages, translate(err)
+}

@@ -182,12 +182,23 @@ func (s *Store) letMediaGo(ctx context.Context, rooms []room.Generation, now tim
 			DELETE FROM media_uses WHERE (generation, media_id) IN (
 				SELECT generation, media_id FROM media_uses WHERE generation = ANY ($1) ORDER BY media_id LIMIT $2)
 			RETURNING media_id
-		), counted AS (
-			SELECT media_id, count(*) AS n FROM gone GROUP BY media_id
-		), let AS (
-			UPDATE media m SET uses = uses - n, unused_since = CASE WHEN uses = n THEN $3::timestamptz END
-			FROM counted c WHERE m.media_id = c.media_id
-		)
-		SELECT count(*) FROM gone`, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
+		), `+letMedia, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
 	return let == mediaBatch, translate(err)
+}
+
+// letMedia is the end of a statement that has taken uses from files, the rows
+// gone: those of no other use begin to wait for their deletion at $3.
+const letMedia = `counted AS (
+		SELECT media_id, count(*) AS n FROM gone GROUP BY media_id
+	), let AS (
+		UPDATE media m SET uses = uses - n, unused_since = CASE WHEN uses = n THEN $3::timestamptz END
+		FROM counted c WHERE m.media_id = c.media_id
+	)
+	SELECT count(*) FROM gone`
+
+// queueUnused takes a file from a room whose row the transaction holds.
+func queueUnused(b *pgx.Batch, g room.Generation, id room.MediaID, now time.Time) {
+	b.Queue(`WITH gone AS (
+			DELETE FROM media_uses WHERE generation = $1 AND media_id = $2 RETURNING media_id
+		), `+letMedia, g, id, now)
 }

@@ -208,19 +208,5 @@ func messages(ctx context.Context, q querier, r room.Room, query string, args ..
 	if err != nil {
 		return nil, translate(err)
 	}
-	messages, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Message, error) {
-		var (
-			e    = room.Event{Room: r.ID, Generation: r.Generation}
-			body string
-		)
-		if err := row.Scan(&e.Seq, &body); err != nil {
-			return room.Message{}, err
-		}
-		e, err := restore(e, room.TypeMessagesReceived, body)
-		if err != nil {
-			return room.Message{}, err
-		}
-		return e.Body.(room.MessagesReceived).MessageList[0], nil
-	})
-	return messages, translate(err)
+	return collectMessages(rows, room.Event{Room: r.ID, Generation: r.Generation}, room.TypeMessagesReceived)
 }

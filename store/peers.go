@@ -34,10 +34,11 @@ func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to ro
 	if !d.Kind.Stored() {
 		return s.tellPeer(ctx, session, to, m)
 	}
-	placed, err := s.appendPeer(ctx, session, to, m)
-	for try := 1; deadlocked(err) && try < maxTries; try++ {
+	var placed room.Message
+	err = retryDeadlocks(func() (err error) {
 		placed, err = s.appendPeer(ctx, session, to, m)
-	}
+		return err
+	})
 	switch {
 	case err != nil:
 		return room.Message{}, s.failed(err)
@@ -110,11 +111,7 @@ func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.Us
 	case !known:
 		return room.Message{}, room.ErrUserNotFound
 	case prior > 0:
-		e, err := restore(room.Event{Seq: prior}, room.TypePeerMessagesReceived, priorBody)
-		if err != nil {
-			return room.Message{}, err
-		}
-		return e.Body.(room.PeerMessagesReceived).MessageList[0], nil
+		return restoreMessage(room.Event{Seq: prior}, room.TypePeerMessagesReceived, priorBody)
 	}
 	placed := m.To(to, seq)
 	s.o.Commit(room.Change{Events: []room.Event{
@@ -203,21 +200,7 @@ func (s *Store) conversation(ctx context.Context, session room.Session, peer roo
 	if err != nil {
 		return nil, translate(err)
 	}
-	messages, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Message, error) {
-		var (
-			e    = room.Event{Generation: session.Inbox}
-			body string
-		)
-		if err := row.Scan(&e.Seq, &body); err != nil {
-			return room.Message{}, err
-		}
-		e, err := restore(e, room.TypePeerMessagesReceived, body)
-		if err != nil {
-			return room.Message{}, err
-		}
-		return e.Body.(room.PeerMessagesReceived).MessageList[0], nil
-	})
-	return messages, translate(err)
+	return collectMessages(rows, room.Event{Generation: session.Inbox}, room.TypePeerMessagesReceived)
 }
 
 // DefaultPeerRetention is how long inboxes keep messages where nobody says

@@ -26,8 +26,9 @@ func (s *Store) RecallAny(ctx context.Context, id room.RoomID, message room.Mess
 }
 
 // recall leaves a tombstone in the event's place, and nothing of the content: the
-// room loses a file that the message brought, whoever quoted it there. It holds the room, so that who appends a retry meanwhile, or recalls too, finds
-// one or the other.
+// room loses a file that the message brought, whoever quoted it there. It holds
+// the room, so that who appends a retry meanwhile, or recalls too, finds one or
+// the other.
 func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
 	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
@@ -50,9 +51,7 @@ func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, l
 		var b pgx.Batch
 		b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", r.Generation, m.Seq, string(body))
 		if file != nil {
-			b.Queue(`WITH gone AS (DELETE FROM media_uses WHERE generation = $1 AND media_id = $2 RETURNING media_id)
-				UPDATE media m SET uses = uses - 1, unused_since = CASE WHEN uses = 1 THEN $3::timestamptz END
-				FROM gone WHERE m.media_id = gone.media_id`, r.Generation, file.ID, now)
+			queueUnused(&b, r.Generation, file.ID, now)
 		}
 		if err := queueRoom(&b, r, c.Events); err != nil {
 			return c, err

@@ -168,18 +168,26 @@ func (s *Store) now() time.Time {
 // inTx runs fn in a transaction and tells the hub of its change after the
 // commit. fn may run more than once.
 func (s *Store) inTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
-	for try := 1; ; try++ {
-		var c room.Change
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+	var c room.Change
+	err := retryDeadlocks(func() error {
+		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
 			c, err = fn(tx)
 			return err
 		})
-		switch {
-		case err == nil:
-			s.o.Commit(c)
-			return nil
-		case !deadlocked(err) || try == maxTries:
-			return s.failed(err)
+	})
+	if err != nil {
+		return s.failed(err)
+	}
+	s.o.Commit(c)
+	return nil
+}
+
+// retryDeadlocks runs a transaction until PostgreSQL does not choose it as a
+// deadlock's victim, maxTries times at most.
+func retryDeadlocks(transaction func() error) error {
+	for try := 1; ; try++ {
+		if err := transaction(); !deadlocked(err) || try == maxTries {
+			return err
 		}
 	}
 }
