@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"parlor/room"
 )
@@ -26,27 +27,25 @@ const (
 	appendTimeout = 10 * time.Second
 )
 
-// appendItem is one message on its way into a log.
+// appendItem is one message on its way into a log. It belongs to its caller until
+// it is in a lane, to the lane until done is closed, and then to the caller again;
+// one who gave up waiting leaves it to the lane.
 type appendItem struct {
 	room room.RoomID
-	// session must be in the room; nil where the sender need not be.
-	session *room.SessionID
+	// session must be in the room; null where the sender need not be.
+	session pgtype.UUID
+	// message is what is to be stored, and in the end what is stored: an earlier
+	// one where the sender repeats a ClientMessageID.
 	message room.Message
 	body    string
-	// done gets the outcome; it has room for it, so that a caller who gave up
-	// holds up nobody.
-	done chan appendOutcome
-}
-
-type appendOutcome struct {
-	message room.Message
 	err     error
+	done    chan struct{}
 }
 
 type appender struct {
 	store *Store
 	seed  maphash.Seed
-	lanes [appendLanes]chan appendItem
+	lanes [appendLanes]chan *appendItem
 	// stopped is closed by each lane's goroutine when its channel is closed
 	// and empty.
 	stopped [appendLanes]chan struct{}
@@ -55,7 +54,7 @@ type appender struct {
 func newAppender(s *Store) *appender {
 	a := &appender{store: s, seed: maphash.MakeSeed()}
 	for i := range a.lanes {
-		a.lanes[i] = make(chan appendItem, maxAppendBatch)
+		a.lanes[i] = make(chan *appendItem, maxAppendBatch)
 		a.stopped[i] = make(chan struct{})
 		go a.run(i)
 	}
@@ -75,8 +74,8 @@ func (a *appender) close() {
 
 // append waits until the message is committed and returns it at its place; a
 // message with the ClientMessageID of an earlier one returns the earlier one.
-func (a *appender) append(ctx context.Context, item appendItem) (room.Message, error) {
-	item.done = make(chan appendOutcome, 1)
+func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, error) {
+	item.done = make(chan struct{})
 	lane := a.lanes[maphash.String(a.seed, string(item.room))%appendLanes]
 	select {
 	case lane <- item:
@@ -84,8 +83,8 @@ func (a *appender) append(ctx context.Context, item appendItem) (room.Message, e
 		return room.Message{}, translate(ctx.Err())
 	}
 	select {
-	case o := <-item.done:
-		return o.message, o.err
+	case <-item.done:
+		return item.message, item.err
 	case <-ctx.Done():
 		// It may still be committed. The caller is told to try again, which
 		// the ClientMessageID makes safe.
@@ -96,7 +95,7 @@ func (a *appender) append(ctx context.Context, item appendItem) (room.Message, e
 func (a *appender) run(lane int) {
 	defer close(a.stopped[lane])
 	in := a.lanes[lane]
-	var batch, later []appendItem
+	var batch, later []*appendItem
 	for {
 		if len(later) == 0 {
 			item, ok := <-in
@@ -111,7 +110,7 @@ func (a *appender) run(lane int) {
 }
 
 // gather adds what is waiting, without waiting for more.
-func (a *appender) gather(in chan appendItem, batch []appendItem) []appendItem {
+func (a *appender) gather(in chan *appendItem, batch []*appendItem) []*appendItem {
 	for len(batch) < maxAppendBatch {
 		select {
 		case item, ok := <-in:
@@ -128,7 +127,7 @@ func (a *appender) gather(in chan appendItem, batch []appendItem) []appendItem {
 
 // splitRetries holds back items that repeat another one's ClientMessageID: one
 // statement cannot see the rows that it is itself about to insert.
-func splitRetries(batch []appendItem) (now, later []appendItem) {
+func splitRetries(batch []*appendItem) (now, later []*appendItem) {
 	type retryKey struct {
 		room   room.RoomID
 		sender room.UserID
@@ -154,27 +153,37 @@ func splitRetries(batch []appendItem) (now, later []appendItem) {
 }
 
 // commit appends a batch in one transaction, tells the hub, then the callers.
-func (a *appender) commit(batch []appendItem) {
+func (a *appender) commit(batch []*appendItem) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
 	var (
-		outcomes []appendOutcome
-		change   room.Change
+		placements []placement
+		change     room.Change
 	)
 	err := retryDeadlocks(func() (err error) {
-		outcomes, change, err = a.write(ctx, batch)
+		placements, err = a.write(ctx, batch)
 		return err
 	})
 	if err != nil {
 		err = a.store.failed(fmt.Errorf("append %d messages: %w", len(batch), err))
 		for _, item := range batch {
-			item.done <- appendOutcome{err: err}
+			item.err = err
+			close(item.done)
 		}
 		return
 	}
-	a.store.o.Commit(change)
+	change.Events = make([]room.Event, 0, len(batch))
 	for i, item := range batch {
-		item.done <- outcomes[i]
+		if item.place(placements[i]); placements[i].seq > 0 {
+			change.Events = append(change.Events, room.Event{
+				Room: item.room, Generation: placements[i].generation, Seq: item.message.Seq, At: item.message.SentAt,
+				Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
+			})
+		}
+	}
+	a.store.o.Commit(change)
+	for _, item := range batch {
+		close(item.done)
 	}
 }
 
@@ -192,99 +201,106 @@ const lockLiving = `
 // lockedRooms is the generations that lockLiving has locked.
 const lockedRooms = `string_to_array(current_setting('parlor.locked'), ',')::bigint[]`
 
-// appendMessages decides over and stores a whole batch. A LATERAL with a LIMIT
-// holds the planner to one index lookup an item, whatever it believes about
-// tables that grow faster than their statistics.
+// appendMessages decides over and stores a whole batch. Each room is read once,
+// into arrays in which a message's place names it; what is stored stays in the
+// parameters until it is inserted, so that no step before that copies it. A LATERAL
+// with a LIMIT holds the planner to one index lookup an item, whatever it believes
+// about tables that grow faster than their statistics.
 const appendMessages = `
 	WITH locked AS MATERIALIZED (
 		SELECT ` + lockedRooms + ` AS generations
-	), input AS (
-		SELECT * FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::text[])
-			WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, at, body, ord)
-	), checked AS (
-		SELECT i.*, r.generation, r.last_seq, r.last_xact, a.attending OR i.session_id IS NULL AS attending, e.seq AS prior_seq, e.body AS prior_body
-		FROM input i
+	), places AS MATERIALIZED (
+		SELECT array_agg(coalesce(r.generation, 0) ORDER BY place) AS generation,
+			array_agg(coalesce(r.last_seq, 0) ORDER BY place) AS last_seq,
+			array_agg(coalesce(r.xact, '0') ORDER BY place) AS xact
+		FROM unnest($1::text[]) WITH ORDINALITY AS p (room_id, place)
 		LEFT JOIN LATERAL (
-			SELECT generation, last_seq, last_xact FROM rooms
-			WHERE room_id = i.room_id AND destroyed_at IS NULL
+			SELECT generation, last_seq, ` + nextXact + ` AS xact FROM rooms
+			WHERE room_id = p.room_id AND destroyed_at IS NULL
 				AND generation = ANY ((SELECT generations FROM locked)::bigint[]) LIMIT 1
 		) r ON true
+	), checked AS (
+		SELECT i.ord, i.place, p.generation[i.place] AS generation,
+			a.attending OR i.session_id IS NULL AS attending, e.seq AS prior_seq, e.body AS prior_body
+		FROM places p
+		CROSS JOIN unnest($2::integer[], $3::uuid[], $4::text[], $5::text[])
+			WITH ORDINALITY AS i (place, session_id, sender_id, client_message_id, ord)
 		LEFT JOIN LATERAL (
 			SELECT true AS attending FROM attendances
-			WHERE session_id = i.session_id AND generation = r.generation LIMIT 1
+			WHERE session_id = i.session_id AND generation = p.generation[i.place] LIMIT 1
 		) a ON true
 		LEFT JOIN LATERAL (
 			SELECT seq, body FROM events
-			WHERE generation = r.generation AND sender_id = i.sender_id
+			WHERE generation = p.generation[i.place] AND sender_id = i.sender_id
 				AND client_message_id = i.client_message_id LIMIT 1
 		) e ON i.client_message_id IS NOT NULL
-	), accepted AS (
-		SELECT *, last_seq + row_number() OVER (PARTITION BY generation ORDER BY ord) AS seq, ` + nextXact + ` AS xact
-		FROM checked WHERE generation IS NOT NULL AND attending AND prior_seq IS NULL
+	), decided AS MATERIALIZED (
+		SELECT *, CASE WHEN generation > 0 AND attending AND prior_seq IS NULL THEN
+			count(*) FILTER (WHERE generation > 0 AND attending AND prior_seq IS NULL)
+				OVER (PARTITION BY place ORDER BY ord ROWS UNBOUNDED PRECEDING) END AS nth
+		FROM checked
 	), appended AS (
 		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
-		SELECT generation, seq, $7, at, sender_id, client_message_id, body, xact FROM accepted
+		SELECT d.generation, p.last_seq[place] + nth, $8, ($6::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord],
+			($7::text[])[ord], p.xact[place]
+		FROM decided d CROSS JOIN places p WHERE nth IS NOT NULL
 	), advanced AS (
-		UPDATE rooms SET last_seq = n.last_seq, last_xact = n.xact
-		FROM (SELECT generation, max(seq) AS last_seq, xact FROM accepted GROUP BY generation, xact) n
+		UPDATE rooms SET last_seq = last_seq + n.added, last_xact = ` + nextXact + `
+		FROM (SELECT generation, max(nth) AS added FROM decided WHERE nth IS NOT NULL GROUP BY generation) n
 		WHERE rooms.generation = n.generation
 	)
-	SELECT coalesce(c.generation, 0), coalesce(c.attending, false), coalesce(a.seq, 0),
-		coalesce(c.prior_seq, 0), coalesce(c.prior_body, '')
-	FROM checked c LEFT JOIN accepted a USING (ord) ORDER BY ord`
+	SELECT d.generation, coalesce(attending, false), coalesce(p.last_seq[place] + nth, 0),
+		coalesce(prior_seq, 0), coalesce(prior_body, '')
+	FROM decided d CROSS JOIN places p ORDER BY ord`
 
 // write runs both statements as one transaction in one round trip: PostgreSQL
 // treats what is pipelined before a sync as one transaction.
-func (a *appender) write(ctx context.Context, batch []appendItem) ([]appendOutcome, room.Change, error) {
+func (a *appender) write(ctx context.Context, batch []*appendItem) ([]placement, error) {
 	n := len(batch)
 	var (
-		rooms    = make([]string, n)
-		sessions = make([]*room.SessionID, n)
+		rooms    []string
+		placeOf  = make(map[room.RoomID]int32, n) // counted from 1, as arrays of SQL
+		places   = make([]int32, n)
+		sessions = make([]pgtype.UUID, n)
 		senders  = make([]string, n)
 		retryIDs = make([]*string, n)
 		times    = make([]time.Time, n)
 		bodies   = make([]string, n)
 	)
 	for i, item := range batch {
-		rooms[i], sessions[i], senders[i] = string(item.room), item.session, string(item.message.Sender.ID)
+		place, known := placeOf[item.room]
+		if !known {
+			rooms = append(rooms, string(item.room))
+			place = int32(len(rooms))
+			placeOf[item.room] = place
+		}
+		places[i], sessions[i], senders[i] = place, item.session, string(item.message.Sender.ID)
 		times[i], bodies[i] = item.message.SentAt, item.body
 		if item.message.ClientMessageID != "" {
-			retryIDs[i] = &batch[i].message.ClientMessageID
+			retryIDs[i] = &item.message.ClientMessageID
 		}
 	}
-	outcomes := make([]appendOutcome, 0, n)
-	change := room.Change{Events: make([]room.Event, 0, n)}
+	placements := make([]placement, 0, n)
 	var b pgx.Batch
 	b.Queue(lockLiving, rooms)
-	b.Queue(appendMessages, rooms, sessions, senders, retryIDs, times, bodies, room.TypeMessagesReceived).
+	b.Queue(appendMessages, rooms, places, sessions, senders, retryIDs, times, bodies, room.TypeMessagesReceived).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var p placement
 				if err := rows.Scan(&p.generation, &p.attending, &p.seq, &p.priorSeq, &p.priorBody); err != nil {
 					return err
 				}
-				item := batch[len(outcomes)]
-				o, err := p.outcome(item)
-				if err != nil {
-					return err
-				}
-				outcomes = append(outcomes, o)
-				if p.seq > 0 {
-					change.Events = append(change.Events, room.Event{
-						Room: item.room, Generation: p.generation, Seq: p.seq, At: item.message.SentAt,
-						Body: room.MessagesReceived{MessageList: []room.Message{o.message}},
-					})
-				}
+				placements = append(placements, p)
 			}
 			return rows.Err()
 		})
 	if err := a.store.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, room.Change{}, err
+		return nil, err
 	}
-	if len(outcomes) != n {
-		return nil, room.Change{}, fmt.Errorf("%d outcomes for %d messages", len(outcomes), n)
+	if len(placements) != n {
+		return nil, fmt.Errorf("%d outcomes for %d messages", len(placements), n)
 	}
-	return outcomes, change, nil
+	return placements, nil
 }
 
 // placement is what the database found of one item.
@@ -296,16 +312,17 @@ type placement struct {
 	priorBody  string
 }
 
-func (p placement) outcome(item appendItem) (appendOutcome, error) {
+// place is what became of the item.
+func (item *appendItem) place(p placement) {
 	switch {
 	case p.generation == 0:
-		return appendOutcome{err: room.ErrRoomNotFound}, nil
+		item.err = room.ErrRoomNotFound
 	case !p.attending:
-		return appendOutcome{err: room.ErrNotInRoom}, nil
+		item.err = room.ErrNotInRoom
 	case p.priorSeq > 0:
-		m, err := restoreMessage(room.Event{Room: item.room, Generation: p.generation, Seq: p.priorSeq},
+		item.message, item.err = restoreMessage(room.Event{Room: item.room, Generation: p.generation, Seq: p.priorSeq},
 			room.TypeMessagesReceived, p.priorBody)
-		return appendOutcome{message: m}, err
+	default:
+		item.message = item.message.In(item.room, p.seq)
 	}
-	return appendOutcome{message: item.message.In(item.room, p.seq)}, nil
 }

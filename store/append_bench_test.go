@@ -10,8 +10,10 @@ import (
 )
 
 // BenchmarkPostMessage measures stored messages a second by the number of
-// concurrent senders, in one room and in many.
+// concurrent senders, in one room and in many. BenchmarkPgbench beside it is what
+// the same PostgreSQL takes.
 func BenchmarkPostMessage(b *testing.B) {
+	storetest.Durable(b)
 	for _, senders := range []int{1, 16, 256} {
 		for _, rooms := range []int{1, 64} {
 			b.Run(fmt.Sprintf("senders=%d/rooms=%d", senders, rooms), func(b *testing.B) {
@@ -25,11 +27,13 @@ func BenchmarkPostMessage(b *testing.B) {
 				}
 				work := make(chan struct{}, senders)
 				done := make(chan error, senders)
+				b.ReportAllocs()
 				b.ResetTimer()
 				for i, session := range sessions {
+					id := roomOf(i % rooms)
 					go func() {
 						for range work {
-							if _, err := s.PostMessage(b.Context(), session, roomOf(i%rooms), textDraft("good morning, everybody")); err != nil {
+							if _, err := s.PostMessage(b.Context(), session, id, textDraft("good morning, everybody")); err != nil {
 								done <- err
 								return
 							}
@@ -49,5 +53,22 @@ func BenchmarkPostMessage(b *testing.B) {
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 			})
 		}
+	}
+}
+
+// BenchmarkPgbench measures the rows a second that PostgreSQL takes of pgbench: in
+// transactions of one row, and of fifty.
+func BenchmarkPgbench(b *testing.B) {
+	storetest.Durable(b)
+	for _, rows := range []int{1, 50} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			database := storetest.Database(b)
+			var sum float64
+			for b.Loop() {
+				sum += storetest.Pgbench(b, database, rows)
+			}
+			b.ReportMetric(sum/float64(b.N), "rows/s")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }

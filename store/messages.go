@@ -58,7 +58,13 @@ func (s *Store) append(ctx context.Context, sender room.User, session *room.Sess
 	if err != nil {
 		return room.Message{}, fmt.Errorf("encode message: %w", err)
 	}
-	placed, err := s.appender.append(ctx, appendItem{room: id, session: session, message: m, body: string(body)})
+	item := &appendItem{room: id, message: m, body: string(body)}
+	if session != nil {
+		if err := item.session.Scan(string(*session)); err != nil {
+			return room.Message{}, fmt.Errorf("session ID: %w", err)
+		}
+	}
+	placed, err := s.appender.append(ctx, item)
 	if err != nil {
 		return room.Message{}, err
 	}

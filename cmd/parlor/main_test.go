@@ -31,7 +31,7 @@ type result struct {
 }
 
 // parlor runs the program in a process of its own, with no settings in the environment but the given.
-func parlor(ctx context.Context, t *testing.T, env []string, args ...string) result {
+func parlor(ctx context.Context, t testing.TB, env []string, args ...string) result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute) // a server that should have refused to start must not hang the test
 	defer cancel()

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"parlor/store/localpg"
+	"parlor/store/storetest"
+)
+
+// sendRooms is how many rooms the senders of BenchmarkSend share.
+const sendRooms = 64
+
+// BenchmarkSend measures stored messages a second through the real program, by how many send at the same time, each
+// waiting for one reply before it sends again. BenchmarkSend/pgbench is what the same PostgreSQL takes when pgbench inserts
+// the same rows. Senders, server and database share the machine.
+func BenchmarkSend(b *testing.B) {
+	pg, err := localpg.Start(b.Context(), localpg.Options{Dir: filepath.Join(reachableFolder(b), "postgres")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = pg.Stop() })
+	env := []string{"DATABASE_URL=" + pg.URL(), "PARLOR_SECRET=" + string(goodSecret)}
+	if got := parlor(b.Context(), b, env, "migrate"); got.code != exitOK {
+		b.Fatal(got.err)
+	}
+	for _, rows := range []int{1, 50} {
+		b.Run(fmt.Sprintf("pgbench/rows=%d", rows), func(b *testing.B) {
+			var sum float64
+			for b.Loop() {
+				sum += storetest.Pgbench(b, pg.URL(), rows)
+			}
+			b.ReportMetric(sum/float64(b.N), "rows/s")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+	server := startParlorWith(b, reachableFolder(b), env, "--message-rate", "0", "--log-level", "error")
+	var senders []*sender
+	for _, n := range []int{1, 16, 256} {
+		for len(senders) < n {
+			senders = append(senders, newSender(b, server, env, len(senders)))
+		}
+		b.Run(fmt.Sprintf("senders=%d", n), func(b *testing.B) { send(b, senders[:n]) })
+	}
+	if log := server.logged(); log != "" {
+		b.Errorf("the server's log: %s", log)
+	}
+}
+
+// send lets each sender send until b.N messages are stored, and requires that each was answered.
+func send(b *testing.B, senders []*sender) {
+	b.Helper()
+	var (
+		left  atomic.Int64
+		all   sync.WaitGroup
+		calls = make([][]time.Duration, len(senders))
+		fault = make([]error, len(senders))
+	)
+	left.Store(int64(b.N))
+	b.ResetTimer()
+	for i, s := range senders {
+		all.Go(func() {
+			for left.Add(-1) >= 0 && fault[i] == nil {
+				began := time.Now()
+				fault[i] = s.send()
+				calls[i] = append(calls[i], time.Since(began))
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	if err := errors.Join(fault...); err != nil {
+		b.Fatal(err)
+	}
+	took := slices.Concat(calls...)
+	slices.Sort(took)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs/p50")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs/p99")
+}
+
+// sender is a session that sends one message again and again, over a connection of its own that costs little.
+type sender struct {
+	conn    net.Conn
+	replies *bufio.Reader
+	request []byte
+}
+
+func newSender(b *testing.B, server *process, env []string, i int) *sender {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	c := &client{http: http.DefaultClient, base: server.url, user: fmt.Sprintf("user%d", i)}
+	token, err := (&TokenCmd{User: c.user, TTL: time.Hour}).sign(goodSecret)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var session struct{ SessionKey string }
+	if err := c.succeed(ctx, "POST", "/v1/sessions", map[string]string{"token": token}, &session); err != nil {
+		b.Fatal(err)
+	}
+	c.key = session.SessionKey
+	path := fmt.Sprintf("/v1/rooms/room%d", i%sendRooms)
+	if err := c.succeed(ctx, "POST", path+"/enter", map[string]any{}, nil); err != nil {
+		b.Fatal(err)
+	}
+	host := strings.TrimPrefix(server.url, "http://")
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", host)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = conn.Close() })
+	const body = `{"kind":"text","text":"good morning, everybody"}`
+	return &sender{conn: conn, replies: bufio.NewReader(conn), request: fmt.Appendf(nil,
+		"POST %s/messages HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		path, host, c.key, len(body), body)}
+}
+
+// send sends once and reads the reply to its end.
+func (s *sender) send() error {
+	if _, err := s.conn.Write(s.request); err != nil {
+		return err
+	}
+	status, err := s.replies.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(status, "HTTP/1.1 201 ") {
+		return fmt.Errorf("the server answers %q", status)
+	}
+	length := 0
+	for {
+		line, err := s.replies.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if line == "\r\n" {
+			break
+		}
+		_, _ = fmt.Sscanf(line, "Content-Length: %d", &length)
+	}
+	_, err = io.CopyN(io.Discard, s.replies, int64(length))
+	return err
+}

@@ -1,0 +1,92 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// PgbenchClients is from how many connections Pgbench inserts.
+	PgbenchClients = 16
+	pgbenchSeconds = 5
+	// pgbenchBody is as long as that of a message of a few words.
+	pgbenchBody = `{"messageList":[{"messageID":"01980000-0000-7000-8000-000000000000","kind":"text","text":"good morning, everybody",` +
+		`"sender":{"userID":"user1","userName":"user1"},"priority":"medium","sentAt":"2026-01-01T00:00:00.000Z"}]}`
+)
+
+var pgbenchRate = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
+
+// Pgbench is how many rows a second PostgreSQL takes when nothing is decided about
+// them: rows as messages leave them, in a table with the columns and the indexes of
+// events, so many in a transaction of one statement that was prepared before. It is
+// what appends are measured by.
+func Pgbench(t testing.TB, database string, rows int) float64 {
+	t.Helper()
+	conn, err := pgx.Connect(context.Background(), database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	var folder string // PostgreSQL brings the program along
+	if err := conn.QueryRow(context.Background(), "SELECT setting FROM pg_config WHERE name = 'BINDIR'").Scan(&folder); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(context.Background(), "CREATE TABLE pgbench_events (LIKE events INCLUDING ALL)"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = conn.Exec(context.Background(), "DROP TABLE pgbench_events") }()
+	script := filepath.Join(t.TempDir(), "insert.sql")
+	if err := os.WriteFile(script, []byte(insertScript(rows)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(filepath.Join(folder, "pgbench"), "--no-vacuum", "--protocol=prepared",
+		"--client="+strconv.Itoa(PgbenchClients), "--jobs=2", "--time="+strconv.Itoa(pgbenchSeconds), "--define=seq=0",
+		"--file="+script, database).CombinedOutput()
+	if err != nil {
+		t.Fatalf("pgbench: %v\n%s", err, out)
+	}
+	found := pgbenchRate.FindSubmatch(out)
+	if found == nil {
+		t.Fatalf("pgbench prints no rate:\n%s", out)
+	}
+	transactions, err := strconv.ParseFloat(string(found[1]), 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return transactions * float64(rows)
+}
+
+// insertScript is a transaction of pgbench. Each client fills a log of its own.
+func insertScript(rows int) string {
+	values := make([]string, rows)
+	for i := range values {
+		values[i] = fmt.Sprintf("(:client_id, :seq + %d, 'roomMessageReceived', '%s', 'user' || :client_id, NULL, '%s', '100')",
+			i, time.Now().UTC().Format(time.RFC3339), pgbenchBody)
+	}
+	return fmt.Sprintf("\\set seq :seq + %d\n"+
+		"INSERT INTO pgbench_events (generation, seq, type, at, sender_id, client_message_id, body, xact) VALUES %s;\n",
+		rows, strings.Join(values, ",\n"))
+}
+
+// Durable lets commits wait for the disk, as they do outside of tests, until the
+// test ends.
+func Durable(t testing.TB) {
+	t.Helper()
+	Database(t) // the server runs
+	set := func(value string) {
+		execute(t, "ALTER SYSTEM SET fsync = "+value)
+		execute(t, "SELECT pg_reload_conf()")
+	}
+	set("on")
+	t.Cleanup(func() { set("off") })
+}
