@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -30,8 +31,9 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
-// observe names the request and logs it when it was answered. The query is
-// never logged: it may hold a stream key.
+// observe names the request and logs it when it was answered: for who debugs, and
+// for everybody where it failed here. A line for each message of a busy room would
+// cost more than its delivery. The query is never logged: it may hold a stream key.
 func (a *api) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -42,8 +44,12 @@ func (a *api) observe(next http.Handler) http.Handler {
 		next.ServeHTTP(seen, r)
 		took := time.Since(began)
 		route := chi.RouteContext(r.Context()).RoutePattern()
-		a.Log.Info("request", "method", r.Method, "route", route, "path", r.URL.Path,
-			"status", seen.status, "took", took, "requestID", id)
+		level := slog.LevelDebug
+		if seen.status >= http.StatusInternalServerError {
+			level = slog.LevelInfo
+		}
+		a.Log.LogAttrs(r.Context(), level, "request", slog.String("method", r.Method), slog.String("route", route),
+			slog.String("path", r.URL.Path), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("requestID", id))
 		if a.Observe != nil {
 			a.Observe(route, r.Method, seen.status, took)
 		}

@@ -21,31 +21,28 @@ import (
 // ClientMessageID returns the message of then. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom, room.ErrMessageIDReused.
 func (s *Store) PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error) {
-	if d.Kind.Stored() {
-		return s.append(ctx, session.User, &session.ID, id, d)
-	}
-	in, err := s.RoomByID(ctx, session.ID, id)
-	if err != nil {
-		return room.Message{}, err
-	}
-	return s.tell(in, session.User, d)
+	return s.post(ctx, session.User, &session.ID, id, d)
 }
 
 // PostMessageAs is PostMessage for a sender who need not be in the room. Errors:
 // room.ErrRoomNotFound, room.ErrMessageIDReused.
 func (s *Store) PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error) {
+	return s.post(ctx, sender, nil, id, d)
+}
+
+// post is PostMessage. The session, if there is one, must be in the room.
+func (s *Store) post(ctx context.Context, sender room.User, session *room.SessionID, id room.RoomID, d room.Draft) (room.Message, error) {
 	if d.Kind.Stored() {
-		return s.append(ctx, sender, nil, id, d)
+		return s.append(ctx, sender, session, id, d)
 	}
-	in, err := s.LivingRoom(ctx, id)
+	g, err := s.attended(ctx, session, id)
 	if err != nil {
 		return room.Message{}, err
 	}
-	return s.tell(in, sender, d)
+	return s.tell(id, g, sender, d)
 }
 
-// append stores a message in a room's log. The session, if there is one, must be
-// in the room.
+// append stores a message in a room's log.
 func (s *Store) append(ctx context.Context, sender room.User, session *room.SessionID, id room.RoomID, d room.Draft) (room.Message, error) {
 	if err := s.useMedia(ctx, session, id, d.MediaIDs()); err != nil {
 		return room.Message{}, err
@@ -75,14 +72,14 @@ func (s *Store) append(ctx context.Context, sender room.User, session *room.Sess
 }
 
 // tell hands a message that is not stored to those who listen now.
-func (s *Store) tell(in room.Room, sender room.User, d room.Draft) (room.Message, error) {
+func (s *Store) tell(id room.RoomID, g room.Generation, sender room.User, d room.Draft) (room.Message, error) {
 	m, err := s.message(sender, d)
 	if err != nil {
 		return room.Message{}, err
 	}
-	m = m.In(in.ID, 0)
+	m = m.In(id, 0)
 	s.o.Commit(room.Change{Events: []room.Event{{
-		Room: in.ID, Generation: in.Generation, At: m.SentAt,
+		Room: id, Generation: g, At: m.SentAt,
 		Body: room.MessagesReceived{MessageList: []room.Message{m}},
 	}}})
 	return m, nil
@@ -124,11 +121,11 @@ func instantOf(id room.MessageID) (time.Time, bool) {
 // in a room that the session is in. found is false where there is none. Errors:
 // room.ErrRoomNotFound, room.ErrNotInRoom.
 func (s *Store) MessageByClientID(ctx context.Context, session room.Session, id room.RoomID, clientMessageID string) (m room.Message, found bool, err error) {
-	in, err := s.RoomByID(ctx, session.ID, id)
+	g, err := s.attended(ctx, &session.ID, id)
 	if err != nil {
 		return room.Message{}, false, err
 	}
-	messages, err := s.messages(ctx, in, `
+	messages, err := s.messages(ctx, room.Room{ID: id, Generation: g}, `
 		SELECT seq, body FROM events
 		WHERE generation = $1 AND type = $2 AND sender_id = $3 AND client_message_id = $4`, session.User.ID, clientMessageID)
 	if err != nil || len(messages) == 0 {

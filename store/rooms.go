@@ -218,6 +218,26 @@ func (s *Store) RoomByID(ctx context.Context, session room.SessionID, id room.Ro
 	return r, nil
 }
 
+// attended is the life of a room that the session is in, or without a session
+// that of any living room: all that a message needs to know which is not stored,
+// and a crowd sends many of those. Errors: room.ErrRoomNotFound,
+// room.ErrNotInRoom.
+func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.RoomID) (g room.Generation, err error) {
+	var in bool
+	err = s.pool.QueryRow(ctx, `
+		SELECT generation, $2::uuid IS NULL OR EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2)
+		FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL`, id, session).Scan(&g, &in)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return 0, room.ErrRoomNotFound
+	case err != nil:
+		return 0, translate(err)
+	case !in:
+		return 0, room.ErrNotInRoom
+	}
+	return g, nil
+}
+
 // Rooms is a page of the living rooms whose ID begins with a prefix, by ID: at
 // most limit of them after an ID. more is false on the last page.
 func (s *Store) Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error) {
