@@ -13,7 +13,6 @@ import (
 // concurrent senders, in one room and in many. BenchmarkPgbench beside it is what
 // the same PostgreSQL takes.
 func BenchmarkPostMessage(b *testing.B) {
-	storetest.Durable(b)
 	for _, senders := range []int{1, 16, 256} {
 		for _, rooms := range []int{1, 64} {
 			b.Run(fmt.Sprintf("senders=%d/rooms=%d", senders, rooms), func(b *testing.B) {
@@ -59,7 +58,6 @@ func BenchmarkPostMessage(b *testing.B) {
 // BenchmarkPgbench measures the rows a second that PostgreSQL takes of pgbench: in
 // transactions of one row, and of fifty.
 func BenchmarkPgbench(b *testing.B) {
-	storetest.Durable(b)
 	for _, rows := range []int{1, 50} {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
 			database := storetest.Database(b)

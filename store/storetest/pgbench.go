@@ -77,16 +77,3 @@ func insertScript(rows int) string {
 		"INSERT INTO pgbench_events (generation, seq, type, at, sender_id, client_message_id, body, xact) VALUES %s;\n",
 		rows, strings.Join(values, ",\n"))
 }
-
-// Durable lets commits wait for the disk, as they do outside of tests, until the
-// test ends.
-func Durable(t testing.TB) {
-	t.Helper()
-	Database(t) // the server runs
-	set := func(value string) {
-		execute(t, "ALTER SYSTEM SET fsync = "+value)
-		execute(t, "SELECT pg_reload_conf()")
-	}
-	set("on")
-	t.Cleanup(func() { set("off") })
-}

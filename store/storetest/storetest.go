@@ -4,6 +4,7 @@ package storetest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
@@ -89,12 +90,14 @@ func startServer() {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			return err
 		}
-		// Tests lose nothing that matters with the machine, and some kill the
-		// server, which the operating system's cache survives.
-		server.pg, err = localpg.Start(context.Background(), localpg.Options{
-			Dir:      filepath.Join(dir, "postgres"),
-			Settings: map[string]string{"fsync": "off", "max_connections": "400"},
-		})
+		settings := map[string]string{"max_connections": "400"}
+		if flag.Lookup("test.bench").Value.String() == "" {
+			// Tests lose nothing that matters with the machine, and some kill the
+			// server, which the operating system's cache survives. Benchmarks wait
+			// for the disk, as everybody does.
+			settings["fsync"] = "off"
+		}
+		server.pg, err = localpg.Start(context.Background(), localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: settings})
 		if err != nil {
 			return err
 		}
