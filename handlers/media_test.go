@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"parlor/media"
+	"parlor/media/mediatest"
 	"parlor/room"
 )
 
@@ -563,5 +564,70 @@ func TestSweptFiles(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
 	if err != nil || len(left) != 1 || filepath.Base(left[0]) != string(sent.Media.ID) {
 		t.Errorf("stored are %v: %v", left, err)
+	}
+}
+
+// TestFilesInS3: as in a folder, and where S3 fails in the middle nothing is left
+// of the upload.
+func TestFilesInS3(t *testing.T) {
+	// Not parallel: S3's keys are in the environment.
+	s3 := mediatest.NewS3(t)
+	b, err := media.Open(context.Background(), s3.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	clock := newClock()
+	s := newService(t, func(c *setup) { c.api.Media, c.store.Now = b, clock.Now })
+	alice := s.login("alice")
+	picture := alice.upload("alpha.png", file(t, "alpha.png"))
+	if picture.Media.ContentType != "image/png" || picture.Media.Width != 67 {
+		t.Errorf("the picture is %+v", picture.Media)
+	}
+	const size = 12 << 20
+	big := alice.media(alice.stream(io.MultiReader(strings.NewReader("begin"), zeros(size-8), strings.NewReader("end")), size).is(http.StatusCreated))
+	for rng, want := range map[string]string{"bytes=0-4": "begin", "bytes=-3": "end", "bytes=5-6": "\x00\x00"} {
+		if r := s.stranger().call("GET", big.SignedURL, nil, header("Range", rng)).is(http.StatusPartialContent); string(r.body) != want {
+			t.Errorf("%s is %q", rng, r.body)
+		}
+	}
+	if r := s.unchecked().call("GET", big.SignedURL, nil).is(http.StatusOK); len(r.body) != size || !bytes.HasSuffix(r.body, []byte("\x00end")) {
+		t.Errorf("the big file has %d bytes", len(r.body))
+	}
+	if r := alice.call("GET", picture.Media.URL, nil).is(http.StatusOK); !bytes.Equal(r.body, file(t, "alpha.png")) {
+		t.Errorf("the picture has %d bytes", len(r.body))
+	}
+	s.stranger().call("HEAD", picture.SignedURL, nil).is(http.StatusOK)
+	s.stranger().call("GET", picture.SignedURL, nil, header("Range", "bytes=9999999-")).refused(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
+
+	s3.Deny(func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "2" })
+	alice.stream(zeros(size), size).refused(http.StatusServiceUnavailable, "unavailable")
+	s3.Deny(func(*http.Request) bool { return true })
+	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusServiceUnavailable, "unavailable")
+	s.stranger().call("GET", big.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
+	s3.Deny(nil)
+	s.leavesNothing(2)
+	if keys := s3.Keys(); len(keys) != 2 {
+		t.Errorf("stored are %v", keys)
+	}
+
+	alice.enter("lobby")
+	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "image", "mediaID": picture.Media.ID}).is(http.StatusCreated)
+	clock.advance(room.MediaKept)
+	sweep := func() error {
+		return s.store.SweepMedia(context.Background(), func(ctx context.Context, id room.MediaID) error { return b.Delete(ctx, string(id)) })
+	}
+	s3.Deny(func(r *http.Request) bool { return r.Method == http.MethodDelete })
+	if err := sweep(); err == nil {
+		t.Error("what is denied is deleted")
+	}
+	s3.Deny(nil)
+	if err := sweep(); err != nil {
+		t.Error(err)
+	}
+	s.stranger().call("GET", big.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	s.stranger().call("GET", picture.SignedURL, nil).is(http.StatusOK)
+	if keys := s3.Keys(); len(keys) != 1 || !strings.HasSuffix(keys[0], string(picture.Media.ID)) {
+		t.Errorf("stored are %v", keys)
 	}
 }

@@ -18,9 +18,8 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 	if draft.Kind == room.KindBarrage {
 		return invalid(fault{"/kind", "forbidden", "is for rooms only"})
 	}
-	// Who may read a file is decided by the room it was sent in.
-	if len(draft.MediaIDs()) > 0 {
-		return invalid(fault{"/mediaID", "forbidden", "files are for rooms only"})
+	if err := a.attach(r.Context(), session.User.ID, &draft.Content); err != nil {
+		return err
 	}
 	if !a.limiter.allow(w, session.ID) {
 		return a.answerRetry(w, r, draft, func(clientMessageID string) (room.Message, bool, error) {

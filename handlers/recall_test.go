@@ -117,3 +117,69 @@ func TestRecallIsRefused(t *testing.T) {
 	alice.enter("lobby") // another life
 	alice.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusNotFound, "message_not_found")
 }
+
+// TestPeerRecall follows what was said to a user through what shows it to both.
+func TestPeerRecall(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
+	alice, phone, bob, carol := s.login("alice"), s.login("alice"), s.login("bob"), s.login("carol")
+	carol.write("bob", "so that the numbers differ")
+	hers, _ := phone.listen()
+	his, _ := bob.listen()
+	his.peerMessage()
+	beginning := his.id
+	picture := alice.upload("a.png", file(t, "alpha.png"))
+	body := object{"kind": "image", "mediaID": picture.Media.ID, "extendedData": "secret", "clientMessageID": "1"}
+	said := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated))
+	heard := his.peerMessage()
+	hers.peerMessage()
+	bob.call("GET", picture.Media.URL, nil).is(http.StatusOK)
+	old := alice.write("bob", "after")
+	his.peerMessage()
+	hers.peerMessage()
+	path := func(c room.UserID, id room.MessageID) string { return peerPath(c) + "/" + string(id) }
+	bob.call("DELETE", path("alice", said.ID), nil).refused(http.StatusForbidden, "not_sender")
+	carol.call("DELETE", path("bob", said.ID), nil).refused(http.StatusNotFound, "message_not_found")
+	alice.call("DELETE", path("nobody", said.ID), nil).refused(http.StatusNotFound, "user_not_found")
+	alice.call("DELETE", path("bob", "x"), nil).invalid("path/messageID", "uuid")
+	for range 2 { // again changes nothing
+		alice.call("DELETE", path("bob", said.ID), nil).is(http.StatusNoContent)
+	}
+	tombstone := func(m room.Message) room.Message {
+		m.Content, m.ExtendedData, m.Recalled = room.Content{Kind: m.Kind}, "", true
+		return m
+	}
+	by := &room.OperatedInfo{UserID: "alice"}
+	want := room.PeerMessageRecalled{Peer: "alice", MessageID: said.ID, RecalledSeq: heard.Seq, OperatedInfo: by}
+	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](his)); diff != "" || his.seq() != heard.Seq+2 {
+		t.Errorf("bob is told at %d (-want +got):\n%s", his.seq(), diff)
+	}
+	if diff := cmp.Diff(room.PeerMessageRecalled{Peer: "bob", MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: by}, expect[room.PeerMessageRecalled](hers)); diff != "" {
+		t.Errorf("she is told (-want +got):\n%s", diff)
+	}
+	his.nothingElse(bob)
+	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
+	alice.call("GET", picture.Media.URL, nil).is(http.StatusOK)
+	if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(again, tombstone(said)) {
+		t.Errorf("sent again it is %+v", again)
+	}
+	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
+	page := as[messagePage](bob.call("GET", peerPath("alice"), nil).is(http.StatusOK))
+	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone(heard)) {
+		t.Errorf("the history is %+v", page.MessageList)
+	}
+	his.hangUp()
+	replayed, _ := bob.listen(resume(beginning))
+	if diff := cmp.Diff(tombstone(heard), replayed.peerMessage()); diff != "" {
+		t.Errorf("replayed (-want +got):\n%s", diff)
+	}
+	if got := replayed.peerMessage(); got.Text != "after" {
+		t.Errorf("then %q", got.Text)
+	}
+	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](replayed)); diff != "" {
+		t.Errorf("then (-want +got):\n%s", diff)
+	}
+	clock.advance(room.RecallTime + time.Millisecond)
+	alice.call("DELETE", path("bob", old.ID), nil).refused(http.StatusConflict, "recall_too_late")
+}

@@ -72,6 +72,7 @@ type Store interface {
 	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
 
 	PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error)
+	RecallPeer(ctx context.Context, session room.Session, peer room.UserID, message room.MessageID) error
 	PeerMessageByClientID(ctx context.Context, session room.Session, to room.UserID, clientMessageID string) (m room.Message, found bool, err error)
 	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
 	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
@@ -196,6 +197,7 @@ func New(o Options) http.Handler {
 
 		r.Post("/v1/users/{userID}/messages", a.withPeer(a.sendPeerMessage))
 		r.Get("/v1/users/{userID}/messages", a.withPeer(a.listPeerMessages))
+		r.Delete("/v1/users/{userID}/messages/{messageID}", a.withPeer(a.recallPeerMessage))
 
 		r.Get("/v1/media/{mediaID}", a.withSession(a.getMedia))
 

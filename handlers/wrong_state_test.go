@@ -60,8 +60,9 @@ var answers = func() map[string]map[standing]answer {
 		"switchRoom": forMembers(brings(http.StatusOK, room.RoomDisconnected)),
 		"leaveRoom":  forMembers(brings(http.StatusOK, room.RoomDisconnected)),
 
-		"sendPeerMessage":  always(does(http.StatusCreated)),
-		"listPeerMessages": always(shows(http.StatusOK)),
+		"sendPeerMessage":   always(does(http.StatusCreated)),
+		"listPeerMessages":  always(shows(http.StatusOK)),
+		"recallPeerMessage": always(refuses(http.StatusNotFound, "message_not_found")),
 
 		"getRoom":                forMembers(shows(http.StatusOK)),
 		"listMembers":            forMembers(shows(http.StatusOK)),

@@ -36,9 +36,7 @@ func encodeEvent(e room.Event) (*Frame, error) {
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
 		f.patience = patienceOf(messages[0])
 	}
-	if recalled, ok := e.Body.(room.MessageRecalled); ok {
-		f.recalls = recalled.RecalledSeq
-	}
+	f.recalls = room.RecalledBy(e.Body)
 	return f, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"gocloud.dev/blob"
@@ -21,15 +22,16 @@ import (
 // ErrNotStored says that a bucket does not hold what was asked for.
 var ErrNotStored = errors.New("media: not stored")
 
-const (
-	// partBytes is what an upload to a bucket far away holds in memory: the least that S3 takes as a part.
-	partBytes = 5 << 20
-	// strayAge is how old an unfinished file must be before it is removed: no upload takes nearly as long.
-	strayAge = 24 * time.Hour
-)
+// strayAge is how old an unfinished file must be before it is removed: no upload takes nearly as long.
+const strayAge = 24 * time.Hour
 
 // Bucket keeps the bytes of files by name. It is safe for concurrent use.
-type Bucket struct{ blobs *blob.Bucket }
+type Bucket struct {
+	blobs *blob.Bucket
+	// folder is where the files lie; empty where they lie in a bucket far away, which answers for them.
+	folder string
+	sync   func(*os.File) error // os.File.Sync; a test looks on
+}
 
 // Open opens the bucket at a URL: file:///folder, s3://bucket?region=…, or a folder's path. A folder that is not there
 // is made, for this user alone.
@@ -38,16 +40,16 @@ func Open(ctx context.Context, address string) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	var blobs *blob.Bucket
+	b := &Bucket{folder: folder, sync: (*os.File).Sync}
 	if isFolder {
-		blobs, err = openFolder(folder)
+		err = b.openFolder()
 	} else {
-		blobs, err = blob.OpenBucket(ctx, address)
+		b.blobs, err = blob.OpenBucket(ctx, address)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("media: open: %w", err)
 	}
-	return &Bucket{blobs}, nil
+	return b, nil
 }
 
 // folderOf is the folder that an address names, if it names one.
@@ -67,15 +69,51 @@ func folderOf(address string) (folder string, isFolder bool, err error) {
 	return u.Path, true, nil
 }
 
-func openFolder(folder string) (*blob.Bucket, error) {
-	if err := removeStrays(folder); err != nil {
-		return nil, err
+func (b *Bucket) openFolder() error {
+	if err := removeStrays(b.folder); err != nil {
+		return err
 	}
-	return fileblob.OpenBucket(folder, &fileblob.Options{
-		CreateDir: true, DirFileMode: 0o700,
-		NoTempDir: true,                       // what is unfinished lies beside its place, where a rename is atomic
-		Metadata:  fileblob.MetadataDontWrite, // all that is known of a file is in the database
+	if err := b.makeFolder(b.folder); err != nil {
+		return err
+	}
+	var err error
+	b.blobs, err = fileblob.OpenBucket(b.folder, &fileblob.Options{
+		DirFileMode: 0o700,
+		NoTempDir:   true,                       // what is unfinished lies beside its place, where a rename is atomic
+		Metadata:    fileblob.MetadataDontWrite, // all that is known of a file is in the database
 	})
+	return err
+}
+
+// makeFolder makes a folder that is not there, and those above it, to last.
+func (b *Bucket) makeFolder(path string) error {
+	err := os.Mkdir(path, 0o700)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		if err := b.makeFolder(filepath.Dir(path)); err != nil {
+			return err
+		}
+		return b.makeFolder(path)
+	case err != nil:
+		return err
+	}
+	return b.syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes the names in a folder survive a loss of power: syncing a file is about its bytes only (fsync(2)).
+func (b *Bucket) syncFolder(path string) error {
+	folder, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	err = b.sync(folder)
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		return nil // a file system that cannot, as some across a network; there is no more to be done
+	}
+	return err
 }
 
 // removeStrays deletes what uploads left behind that ended with the program.
@@ -101,8 +139,8 @@ func (b *Bucket) Close() error { return b.blobs.Close() }
 func key(name string) string { return name[:min(2, len(name))] + "/" + name }
 
 // Save stores all of r under a name that nothing is stored under, and returns its size and what it is. Nothing can be
-// read of it before all of it is there; where Save fails nothing is. It never holds more than a few megabytes of r, and
-// where r fails, its error comes back wrapped.
+// read of it before all of it is there, and what is saved survives a loss of power; where Save fails nothing is there.
+// It never holds more than a few megabytes of r, and where r fails, its error comes back wrapped.
 func (b *Bucket) Save(ctx context.Context, name string, r io.Reader) (int64, Info, error) {
 	size, err := b.write(ctx, name, r)
 	if err != nil {
@@ -119,14 +157,24 @@ func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, er
 	// A write is abandoned by cancelling its context before it is closed.
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
+	var file *os.File // where it is written to, if that is a folder
 	w, err := b.blobs.NewWriter(ctx, key(name), &blob.WriterOptions{
 		ContentType: Unknown, // what it is, nobody should take from here
-		BufferSize:  partBytes, MaxConcurrency: 1,
+		BeforeWrite: func(as func(any) bool) error {
+			as(&file)
+			tuneUpload(b.blobs, as)
+			return nil
+		},
 	})
 	if err != nil {
 		return 0, fmt.Errorf("media: store: %w", err)
 	}
 	size, err := io.Copy(w, r)
+	if err == nil && file != nil {
+		// The driver does not sync. The bytes come before the name: a rename may be on the disk before what was
+		// written, and then the name stands for an empty file after a loss of power.
+		err = b.sync(file)
+	}
 	if err != nil {
 		abandon()
 		_ = w.Close() // says that it was abandoned
@@ -135,7 +183,18 @@ func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, er
 	if err := w.Close(); err != nil {
 		return 0, fmt.Errorf("media: store: %w", err)
 	}
+	if err := b.syncNames(name); err != nil {
+		return 0, errors.Join(fmt.Errorf("media: store: %w", err), b.Delete(context.WithoutCancel(ctx), name))
+	}
 	return size, nil
+}
+
+// syncNames makes what was done to a name last: in the folder of the file, and that folder's own name in the one above.
+func (b *Bucket) syncNames(name string) error {
+	if b.folder == "" {
+		return nil
+	}
+	return errors.Join(b.syncFolder(filepath.Dir(filepath.Join(b.folder, key(name)))), b.syncFolder(b.folder))
 }
 
 // probe says what a stored file is. One that is broken is still a file.
@@ -165,9 +224,16 @@ func (b *Bucket) Open(ctx context.Context, name string) (io.ReadSeekCloser, erro
 	return r, nil
 }
 
-// Delete removes a file. One that is not there is none to remove.
+// Delete removes a file, for good. One that is not there is none to remove.
 func (b *Bucket) Delete(ctx context.Context, name string) error {
-	if err := b.blobs.Delete(ctx, key(name)); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+	err := b.blobs.Delete(ctx, key(name))
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil
+	}
+	if err == nil {
+		err = b.syncNames(name)
+	}
+	if err != nil {
 		return fmt.Errorf("media: delete: %w", err)
 	}
 	return nil

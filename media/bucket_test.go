@@ -6,22 +6,29 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
 	"gocloud.dev/gcerrors"
+
+	"parlor/media/mediatest"
 )
 
-func openFolderAt(t *testing.T, folder string) *Bucket {
+func openAt(t testing.TB, address string) *Bucket {
 	t.Helper()
-	b, err := Open(t.Context(), folder)
+	b, err := Open(t.Context(), address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,62 +51,250 @@ func files(t *testing.T, folder string) (names []string) {
 	return names
 }
 
+// eachBucket runs a test in a folder and in S3. What lies there is told by left.
+func eachBucket(t *testing.T, test func(t *testing.T, b *Bucket, left func() []string)) {
+	t.Helper()
+	t.Run("folder", func(t *testing.T) {
+		folder := filepath.Join(t.TempDir(), "new", "media")
+		test(t, openAt(t, "file://"+folder), func() []string { return files(t, folder) })
+	})
+	t.Run("S3", func(t *testing.T) {
+		s3 := mediatest.NewS3(t)
+		test(t, openAt(t, s3.URL), s3.Keys)
+	})
+}
+
+// inParts is the size of a file that goes to S3 in several parts.
+const inParts = 2*partBytes + 1
+
+// random is so many bytes that nothing can be told of.
+func random(n int) []byte {
+	data := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
+	return data
+}
+
 func TestBucketKeepsFiles(t *testing.T) {
-	t.Parallel()
 	picture, err := os.ReadFile("testdata/alpha.png")
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := filepath.Join(t.TempDir(), "new", "media")
-	b := openFolderAt(t, "file://"+folder)
-	size, info, err := b.Save(t.Context(), "abcd", bytes.NewReader(picture))
-	if err != nil || size != int64(len(picture)) || info.ContentType != PNG || info.Width == 0 {
-		t.Fatalf("saved as %d bytes of %+v: %v", size, info, err)
+	eachBucket(t, func(t *testing.T, b *Bucket, left func() []string) {
+		kept := map[string][]byte{"abcd": picture, "abce": {}, "efgh": []byte("x"), "ijkl": random(inParts)}
+		for name, data := range kept {
+			want := Info{ContentType: Unknown}
+			if name == "abcd" {
+				want = Info{ContentType: PNG, Width: 67, Height: 43}
+			}
+			size, info, err := b.Save(t.Context(), name, bytes.NewReader(data))
+			if err != nil || size != int64(len(data)) || info != want {
+				t.Fatalf("%s is saved as %d bytes of %+v: %v", name, size, info, err)
+			}
+		}
+		for name, data := range kept {
+			stored, err := b.Open(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(data) > partBytes {
+				got, err := io.ReadAll(stored)
+				if err != nil || !bytes.Equal(got, data) {
+					t.Errorf("%s is read as %d bytes: %v", name, len(got), err)
+				}
+				at := make([]byte, 10)
+				if n, err := (readerAt{stored}).ReadAt(at, partBytes-5); err != nil || !bytes.Equal(at[:n], data[partBytes-5:partBytes+5]) {
+					t.Errorf("%s has %x in the middle: %v", name, at, err)
+				}
+			} else if err := iotest.TestReader(stored, data); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := stored.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := left(); len(got) != len(kept) {
+			t.Errorf("stored are %v", got)
+		}
+		for name := range kept {
+			for range 2 { // the second time it is gone
+				if err := b.Delete(t.Context(), name); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := b.Open(t.Context(), name); !errors.Is(err, ErrNotStored) {
+				t.Errorf("what was deleted is opened with %v", err)
+			}
+		}
+		if got := left(); len(got) > 0 {
+			t.Errorf("left are %v", got)
+		}
+	})
+}
+
+// TestBucketKeepsNothingOfWhatFails: neither where the reader fails, before the
+// first part is full or after it, nor where the caller gives up.
+func TestBucketKeepsNothingOfWhatFails(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b *Bucket, left func() []string) {
+		cause := errors.New("the line is cut")
+		for _, n := range []int{0, 1 << 20, inParts} {
+			cut := io.MultiReader(bytes.NewReader(random(n)), iotest.ErrReader(cause))
+			if _, _, err := b.Save(t.Context(), "cut", cut); !errors.Is(err, cause) {
+				t.Errorf("a file that is cut after %d bytes is stored with %v", n, err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			stopped := io.MultiReader(bytes.NewReader(random(n)), stopper(cancel), strings.NewReader("more"))
+			if _, _, err := b.Save(ctx, "late", stopped); err == nil {
+				t.Errorf("a file is stored for who left after %d bytes", n)
+			}
+		}
+		if got := left(); len(got) > 0 {
+			t.Errorf("left are %v", got)
+		}
+	})
+}
+
+// stopper is the end of a caller's patience, at a place in a file.
+type stopper func()
+
+func (s stopper) Read([]byte) (int, error) { s(); return 0, io.EOF }
+
+// TestBrokenFilesAreKept: as files like any other.
+func TestBrokenFilesAreKept(t *testing.T) {
+	eachBucket(t, func(t *testing.T, b *Bucket, _ func() []string) {
+		size, info, err := b.Save(t.Context(), "broken", strings.NewReader("\x89PNG\r\n\x1a\nand no more"))
+		if err != nil || size != 19 || info != (Info{ContentType: Unknown}) {
+			t.Errorf("saved as %d bytes of %+v: %v", size, info, err)
+		}
+	})
+}
+
+// TestS3ThatFails in the middle of a file: nothing is left of that. A connection
+// that is cut once is no failure.
+func TestS3ThatFails(t *testing.T) {
+	s3 := mediatest.NewS3(t)
+	b := openAt(t, s3.URL)
+	data := random(inParts)
+	part := func(r *http.Request, n string) bool {
+		return r.Method == http.MethodPut && r.URL.Query().Get("partNumber") == n
 	}
-	if at, err := os.Stat(folder); err != nil || at.Mode().Perm() != 0o700 {
-		t.Errorf("the folder is %v: %v", at.Mode(), err)
+	for what, deny := range map[string]func(*http.Request) bool{
+		"at the beginning": func(r *http.Request) bool { return r.Method == http.MethodPost },
+		"in the middle":    func(r *http.Request) bool { return part(r, "2") },
+		"at the end":       func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") },
+		"when it is read":  func(r *http.Request) bool { return r.Method == http.MethodGet },
+	} {
+		s3.Deny(deny)
+		if _, _, err := b.Save(t.Context(), "denied", bytes.NewReader(data)); err == nil {
+			t.Errorf("denied %s, it is stored", what)
+		}
+		s3.Deny(nil)
+		if got := s3.Keys(); len(got) > 0 {
+			t.Errorf("denied %s, left are %v", what, got)
+		}
 	}
-	stored, err := b.Open(t.Context(), "abcd")
+	cut := false
+	s3.Deny(func(r *http.Request) bool {
+		if !cut && part(r, "2") {
+			cut = true
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	if size, _, err := b.Save(t.Context(), "cut", bytes.NewReader(data)); err != nil || size != int64(len(data)) || !cut {
+		t.Errorf("cut: %t, it is stored as %d bytes with %v", cut, size, err)
+	}
+	stored, err := b.Open(t.Context(), "cut")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := iotest.TestReader(stored, picture); err != nil {
-		t.Error(err)
+	defer stored.Close()
+	if got, err := io.ReadAll(stored); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("it is read as %d bytes with %v", len(got), err)
 	}
-	if err := stored.Close(); err != nil {
-		t.Error(err)
+	s3.Deny(func(*http.Request) bool { return true })
+	if _, err := b.Open(t.Context(), "cut"); err == nil || errors.Is(err, ErrNotStored) {
+		t.Errorf("what is denied is opened with %v", err)
 	}
-	for range 2 { // the second time it is gone
-		if err := b.Delete(t.Context(), "abcd"); err != nil {
-			t.Error(err)
-		}
-	}
-	if _, err := b.Open(t.Context(), "abcd"); !errors.Is(err, ErrNotStored) {
-		t.Errorf("what was deleted is opened with %v", err)
-	}
-	if left := files(t, folder); len(left) > 0 {
-		t.Errorf("left are %v", left)
+	if err := b.Delete(t.Context(), "cut"); err == nil {
+		t.Error("what is denied is deleted")
 	}
 }
 
-// TestBucketKeepsNothingOfWhatFails: neither where the reader fails nor where the
-// caller gives up.
-func TestBucketKeepsNothingOfWhatFails(t *testing.T) {
+// TestFilesAreSynced: the bytes before they have their name, and then the names,
+// those of the folders too.
+func TestFilesAreSynced(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
-	b := openFolderAt(t, folder)
-	cause := errors.New("the line is cut")
-	cut := io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<20)), iotest.ErrReader(cause))
-	if _, _, err := b.Save(t.Context(), "cut", cut); !errors.Is(err, cause) {
-		t.Errorf("a cut file is stored with %v", err)
+	top := t.TempDir()
+	folder := filepath.Join(top, "new", "media")
+	var (
+		synced []string
+		broken string // the folder that cannot be synced
+		cause  = errors.New("the disk is gone")
+	)
+	b := &Bucket{folder: folder, sync: func(f *os.File) error {
+		name := f.Name()
+		if filepath.Ext(name) == ".tmp" {
+			name = filepath.Dir(name) + "/bytes"
+			if finished, _, _ := strings.Cut(f.Name(), "."); slices.Contains(files(t, folder), finished) {
+				t.Errorf("%s has its name before its bytes", finished)
+			}
+		}
+		synced = append(synced, strings.TrimPrefix(name, top))
+		if name == broken {
+			return cause
+		}
+		return f.Sync()
+	}}
+	if err := b.openFolder(); err != nil {
+		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, _, err := b.Save(ctx, "late", strings.NewReader("x")); err == nil {
-		t.Error("a file is stored for nobody")
+	t.Cleanup(func() { _ = b.Close() })
+	if at, err := os.Stat(folder); err != nil || at.Mode().Perm() != 0o700 {
+		t.Errorf("the folder is %v: %v", at.Mode(), err)
 	}
-	if left := files(t, folder); len(left) > 0 {
-		t.Errorf("left are %v", left)
+	wants := func(what string, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, synced); diff != "" {
+			t.Errorf("%s: synced (-want +got):\n%s", what, diff)
+		}
+		synced = nil
+	}
+	wants("opened", "", "/new")
+	if _, _, err := b.Save(t.Context(), "abcd", strings.NewReader("x")); err != nil {
+		t.Fatal(err)
+	}
+	wants("saved", "/new/media/ab/bytes", "/new/media/ab", "/new/media")
+	for _, broken = range []string{folder + "/cd/bytes", folder + "/cd", folder} {
+		if _, _, err := b.Save(t.Context(), "cdef", strings.NewReader("x")); !errors.Is(err, cause) {
+			t.Errorf("saved although %s is not synced: %v", broken, err)
+		}
+		if got := files(t, folder); len(got) != 1 {
+			t.Errorf("where %s is not synced, left are %v", broken, got)
+		}
+	}
+	broken, synced = "", nil
+	if err := b.Delete(t.Context(), "abcd"); err != nil {
+		t.Fatal(err)
+	}
+	wants("deleted", "/new/media/ab", "/new/media")
+}
+
+// BenchmarkSave measures what it costs to keep a small file, and how much of that
+// it is to keep it for good.
+func BenchmarkSave(b *testing.B) {
+	data := random(4 << 10)
+	for what, sync := range map[string]func(*os.File) error{"synced": (*os.File).Sync, "unsynced": func(*os.File) error { return nil }} {
+		b.Run(what, func(b *testing.B) {
+			bucket := openAt(b, b.TempDir())
+			bucket.sync = sync
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, _, err := bucket.Save(b.Context(), uuid.NewString(), bytes.NewReader(data)); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
 	}
 }
 
@@ -139,7 +334,7 @@ func (f *full) ErrorAs(error, any) bool            { return false }
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	f := &full{left: 1 << 20}
-	b := &Bucket{blob.NewBucket(f)}
+	b := &Bucket{blobs: blob.NewBucket(f)}
 	_, _, err := b.Save(t.Context(), "x", io.LimitReader(zeroReader{}, 2<<20))
 	if !errors.Is(err, syscall.ENOSPC) || !f.abandoned {
 		t.Errorf("a full disk: %v, abandoned: %t", err, f.abandoned)
@@ -153,16 +348,6 @@ func TestFullDisk(t *testing.T) {
 type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
-
-// TestBrokenFilesAreKept: as files like any other.
-func TestBrokenFilesAreKept(t *testing.T) {
-	t.Parallel()
-	b := openFolderAt(t, t.TempDir())
-	size, info, err := b.Save(t.Context(), "broken", strings.NewReader("\x89PNG\r\n\x1a\nand no more"))
-	if err != nil || size != 19 || info != (Info{ContentType: Unknown}) {
-		t.Errorf("saved as %d bytes of %+v: %v", size, info, err)
-	}
-}
 
 // TestUnfinishedFilesAreRemoved: those of a program that ended, and not those of
 // another one that writes.
@@ -179,7 +364,7 @@ func TestUnfinishedFilesAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	openFolderAt(t, folder)
+	openAt(t, folder)
 	if left := files(t, folder); len(left) != 2 || strings.Contains(strings.Join(left, " "), "ab.1.tmp") {
 		t.Errorf("left are %v", left)
 	}

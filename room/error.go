@@ -46,7 +46,7 @@ var (
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
 	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session."}
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room."}
-	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "The room keeps no such message."}
+	ErrMessageNotFound   = &Error{NotFound, "message_not_found", "There is no such message."}
 	ErrRoomNotFound      = &Error{NotFound, "room_not_found", "There is no room with this roomID."}
 	ErrUserNotFound      = &Error{NotFound, "user_not_found", "There is no user with this userID: the user never logged in."}
 	ErrMediaNotFound     = &Error{NotFound, "media_not_found", "There is no such file, or it is not for this user."}

@@ -21,9 +21,12 @@ const (
 	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
 )
 
-// TypePeerMessagesReceived is the event of a user's inbox: stored, numbered,
-// told to all sessions of the user.
-const TypePeerMessagesReceived EventType = "peerMessageReceived"
+// The events of a user's inbox: stored, numbered, told to all sessions of the
+// user.
+const (
+	TypePeerMessagesReceived EventType = "peerMessageReceived"
+	TypePeerMessageRecalled  EventType = "peerMessageRecalled"
+)
 
 // The events of one session's stream: never stored.
 const (
@@ -80,6 +83,14 @@ type (
 	// that the user sent included.
 	PeerMessagesReceived struct {
 		MessageList []Message `json:"messageList"`
+	}
+	// PeerMessageRecalled is MessageRecalled for a message between a user and a
+	// peer. Seqs are those of the user's inbox.
+	PeerMessageRecalled struct {
+		Peer         UserID        `json:"userID"`
+		MessageID    MessageID     `json:"messageID"`
+		RecalledSeq  Seq           `json:"recalledSeq"`
+		OperatedInfo *OperatedInfo `json:"operatedInfo"`
 	}
 	// AttributesUpdated says what was set and what was deleted, each at most
 	// once and in this order.
@@ -165,6 +176,7 @@ func (MembersLeft) Type() EventType             { return TypeMembersLeft }
 func (MessagesReceived) Type() EventType        { return TypeMessagesReceived }
 func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
 func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceived }
+func (PeerMessageRecalled) Type() EventType     { return TypePeerMessageRecalled }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
 func (SessionReady) Type() EventType            { return TypeSessionReady }
@@ -174,6 +186,18 @@ func (RoomReset) Type() EventType               { return TypeRoomReset }
 func (InboxReset) Type() EventType              { return TypeInboxReset }
 func (TokenWillExpire) Type() EventType         { return TypeTokenWillExpire }
 func (Reconnect) Type() EventType               { return TypeReconnect }
+
+// RecalledBy is the event of a log whose content is no more since this one; 0
+// where it says nothing of the kind.
+func RecalledBy(b Body) Seq {
+	switch b := b.(type) {
+	case MessageRecalled:
+		return b.RecalledSeq
+	case PeerMessageRecalled:
+		return b.RecalledSeq
+	}
+	return 0
+}
 
 // MessagesOf is the messages that a body brings, to a room or to a user; none
 // where it brings something else.
@@ -237,6 +261,8 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MessageRecalled](data)
 	case TypePeerMessagesReceived:
 		return decode[PeerMessagesReceived](data)
+	case TypePeerMessageRecalled:
+		return decode[PeerMessageRecalled](data)
 	case TypeAttributesUpdated:
 		return decode[AttributesUpdated](data)
 	case TypeMemberAttributesUpdated:

@@ -29,8 +29,8 @@ func ValidFileName(name string) bool {
 		!strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == '\\' || unicode.IsControl(c) })
 }
 
-// MediaKept is how long a file is kept that nobody sends, and one whose last room
-// is gone.
+// MediaKept is how long a file is kept that nobody sends, and one of which no
+// message is left in the rooms and inboxes that there are.
 const MediaKept = 24 * time.Hour
 
 // MediaID names an uploaded file. It is random, and no secret.

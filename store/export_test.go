@@ -2,6 +2,9 @@ package store
 
 import "parlor/room"
 
+// ReadableBy is the condition that the user $2 may read the media m.
+const ReadableBy = readableBy
+
 // Waiting is how many wait at a room's door, beside those who are being let in.
 func (s *Store) Waiting(id room.RoomID) int {
 	s.doors.mu.Lock()

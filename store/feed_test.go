@@ -31,7 +31,7 @@ func TestFeedIsExact(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(i), 2))
 			session := newSession(t, f.Store, fmt.Sprintf("user%d", i/2))
 			for range steps {
-				err := randomStep(t, f, random, &session, roomOf(random.IntN(rooms)), i)
+				err := randomStep(t, f, random, &session, roomOf(random.IntN(rooms)), nil, i)
 				var rule *room.Error
 				if err != nil && (!errors.As(err, &rule) || rule.Kind == room.Unavailable) {
 					t.Errorf("client %d: %v", i, err)

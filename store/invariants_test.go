@@ -28,6 +28,7 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	for _, s := range crowd(t, f, "hall", 1, room.ToldAtOnce-clients/4) {
 		attach(t, f, s)
 	}
+	files := []room.Media{upload(t, f, "u000"), upload(t, f, "u000"), upload(t, f, "u000")}
 	stop := make(chan struct{})
 	var sweeping, working sync.WaitGroup
 	sweeping.Go(func() {
@@ -55,7 +56,7 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 				if random.IntN(3) == 0 {
 					id = "hall"
 				}
-				err := randomStep(t, f, random, &session, id, i)
+				err := randomStep(t, f, random, &session, id, files, i)
 				var rule *room.Error
 				if err != nil && (!errors.As(err, &rule) || rule.Kind == room.Unavailable) {
 					t.Errorf("client %d: %v", i, err)
@@ -83,9 +84,9 @@ func sum(numbers []int) (total int) {
 	return total
 }
 
-func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, client int) error {
+func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, files []room.Media, client int) error {
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
-	switch random.IntN(24) {
+	switch random.IntN(25) {
 	case 0:
 		_, err := f.CreateRoom(t.Context(), session.ID, id, room.Blueprint{})
 		return err
@@ -155,6 +156,17 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 	case 19, 20:
 		_, err := f.PostPeerMessage(t.Context(), *session, someone, textDraft("psst"))
 		return err
+	case 21:
+		if len(files) == 0 {
+			return nil
+		}
+		d := fileDraft(files[random.IntN(len(files))])
+		if random.IntN(2) == 0 {
+			_, err := f.PostPeerMessage(t.Context(), *session, someone, d)
+			return err
+		}
+		_, err := f.PostMessage(t.Context(), *session, id, d)
+		return err
 	default:
 		_, err := f.PostMessage(t.Context(), *session, id, textDraft("hello"))
 		return err
@@ -173,7 +185,7 @@ var invariants = map[string]string{
 			IS DISTINCT FROM (i.oldest_seq, i.last_seq, i.last_seq - i.oldest_seq + 1)`,
 	"every message stands in the inboxes of both sides": `
 		SELECT count(*) FROM events e JOIN inboxes i ON i.log = e.generation JOIN inboxes o ON o.user_id = e.peer_id
-		WHERE NOT EXISTS (SELECT FROM events f WHERE f.generation = o.log AND f.peer_id = i.user_id
+		WHERE e.type = 'peerMessageReceived' AND NOT EXISTS (SELECT FROM events f WHERE f.generation = o.log AND f.peer_id = i.user_id
 			AND f.body::jsonb #> '{messageList,0,messageID}' = e.body::jsonb #> '{messageList,0,messageID}')`,
 	"member_count is the number of members": `
 		SELECT count(*) FROM rooms r
@@ -245,9 +257,17 @@ var invariants = map[string]string{
 			ORDER BY generation, m ->> 'userID', seq DESC
 		)
 		SELECT count(*) FROM moves WHERE joined`,
+	"a file is used as often as is counted": `
+		SELECT count(*) FROM media m WHERE uses <> (SELECT count(*) FROM media_uses u WHERE u.media_id = m.media_id)`,
+	"who reads a message may read its file": `
+		SELECT count(*) FROM events e LEFT JOIN rooms r USING (generation)
+		WHERE r.destroyed_at IS NULL AND e.body::jsonb #>> '{messageList,0,media,mediaID}' IS NOT NULL AND NOT EXISTS (
+			SELECT FROM media_uses u WHERE u.generation = e.generation AND u.media_id = (e.body::jsonb #>> '{messageList,0,media,mediaID}')::uuid)`,
 	"no orphans": `
 		SELECT (SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.generation = e.generation)
 				AND NOT EXISTS (SELECT FROM inboxes i WHERE i.log = e.generation))
+			+ (SELECT count(*) FROM media_uses u WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.generation = u.generation)
+				AND NOT EXISTS (SELECT FROM inboxes i WHERE i.log = u.generation))
 			+ (SELECT count(*) FROM attendances a WHERE NOT EXISTS (SELECT FROM members m WHERE m.generation = a.generation AND m.user_id = a.user_id))`,
 }
 

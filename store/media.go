@@ -65,16 +65,24 @@ func (s *Store) Media(ctx context.Context, id room.MediaID) (room.StoredMedia, e
 	return s.media(ctx, "true", id)
 }
 
-// MediaFor is a file that a user may read: its owner, and the members of the
-// rooms in which it was sent. Errors: room.ErrMediaNotFound.
+// MediaFor is a file that a user may read: its owner, the members of the rooms in
+// which it was sent, and both sides where it was sent from user to user. Errors:
+// room.ErrMediaNotFound.
 func (s *Store) MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error) {
 	return s.media(ctx, readableBy, id, user)
 }
 
-// readableBy is the condition that the user $2 may read a file.
-const readableBy = `(m.owner_id = $2 OR EXISTS (
-	SELECT FROM media_uses u JOIN members b USING (generation) JOIN rooms r USING (generation)
-	WHERE u.media_id = m.media_id AND b.user_id = $2 AND r.destroyed_at IS NULL))`
+// readableBy is the condition that the user $2 may read a file: one index lookup
+// for the user's inbox and for each room that the user is in. A LATERAL with a
+// LIMIT holds the planner to that. Left to itself it looks through all uses of the
+// file, or reads all files of the inbox, as most have few and some have thousands.
+const readableBy = `(m.owner_id = $2 OR (
+	SELECT true FROM (
+		SELECT log FROM inboxes WHERE user_id = $2
+		UNION ALL SELECT b.generation FROM members b JOIN rooms r USING (generation) WHERE b.user_id = $2 AND r.destroyed_at IS NULL
+	) l, LATERAL (
+		SELECT FROM media_uses WHERE generation = l.log AND media_id = m.media_id LIMIT 1
+	) used LIMIT 1))`
 
 func (s *Store) media(ctx context.Context, condition string, id room.MediaID, args ...any) (room.StoredMedia, error) {
 	m, err := scanMedia(s.pool.QueryRow(ctx, "SELECT "+mediaColumns+` FROM media m
@@ -100,43 +108,65 @@ func (s *Store) MediaByID(ctx context.Context, user room.UserID, ids []room.Medi
 	return media, translate(err)
 }
 
-// useMedia lets a room's members read files, and keeps these for as long as the
-// room. It comes before the message: nobody who reads that is told that there is
-// no such file. Where the session is not in the room it does nothing; the append
-// says so. Errors: room.ErrMediaNotFound.
-func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.RoomID, ids []room.MediaID) error {
+// useMedia lets a room's members read the files that a message brings, and keeps
+// these for as long as the message. It comes before the message: nobody who reads
+// that is told that there is no such file. Where the session is not in the room, or
+// the message was stored before and may have been recalled, it does nothing; the
+// append says so. Errors: room.ErrMediaNotFound.
+func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.RoomID, m room.Message) error {
+	ids := m.MediaIDs()
 	if len(ids) == 0 {
 		return nil
 	}
 	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		var g room.Generation
 		err = tx.QueryRow(ctx, `SELECT generation FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL AND ($2::uuid IS NULL OR
-			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))`, id, session).Scan(&g)
+			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))
+			AND NOT EXISTS (SELECT FROM events e WHERE e.generation = r.generation AND e.sender_id = $3 AND e.client_message_id = $4)`,
+			id, session, m.Sender.ID, m.ClientMessageID).Scan(&g)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return c, nil
 		}
 		if err != nil {
 			return c, err
 		}
-		// The files' rows are locked, in one order for all senders, and a lock that was
-		// waited for finds the row as it became: one that is being deleted is not used.
-		var found int
-		err = tx.QueryRow(ctx, `
-			WITH locked AS MATERIALIZED (
-				SELECT media_id FROM media WHERE media_id = ANY ($2::uuid[]) AND size IS NOT NULL AND NOT deleting
-				ORDER BY media_id FOR NO KEY UPDATE
-			), used AS (
-				INSERT INTO media_uses (generation, media_id) SELECT $1, media_id FROM locked
-				ON CONFLICT DO NOTHING RETURNING media_id
-			), counted AS (
-				UPDATE media SET uses = uses + 1, unused_since = NULL WHERE media_id IN (SELECT media_id FROM used)
-			)
-			SELECT count(*) FROM locked`, g, ids).Scan(&found)
-		if err == nil && found < len(ids) {
-			err = room.ErrMediaNotFound
-		}
-		return c, err
+		return c, noteUses(ctx, tx, []room.Generation{g}, ids, m.SentAt)
 	})
+}
+
+// noteUses lets who reads any of some logs read files, and keeps these for as long
+// as a message of that instant. Errors: room.ErrMediaNotFound.
+func noteUses(ctx context.Context, tx pgx.Tx, logs []room.Generation, ids []room.MediaID, sentAt time.Time) error {
+	var (
+		b     pgx.Batch
+		found int
+	)
+	// The files' rows are locked first, in one order for all senders, so that the
+	// next statement sees all that was done to them and their uses: one that is
+	// being deleted is not used.
+	b.Queue(`SELECT count(*) FROM (
+			SELECT FROM media WHERE media_id = ANY ($1::uuid[]) AND size IS NOT NULL AND NOT deleting
+			ORDER BY media_id FOR NO KEY UPDATE
+		) locked`, ids).QueryRow(func(row pgx.Row) error { return row.Scan(&found) })
+	b.Queue(`
+		WITH again AS (
+			UPDATE media_uses SET used_at = $3 WHERE generation = ANY ($1) AND media_id = ANY ($2::uuid[]) AND used_at < $3
+		), used AS (
+			INSERT INTO media_uses (generation, media_id, used_at)
+			SELECT log, media_id, $3 FROM media, unnest($1::bigint[]) log
+			WHERE media_id = ANY ($2::uuid[]) AND size IS NOT NULL AND NOT deleting
+			ON CONFLICT DO NOTHING RETURNING media_id
+		), counted AS (
+			SELECT media_id, count(*) AS n FROM used GROUP BY media_id
+		)
+		UPDATE media m SET uses = uses + n, unused_since = NULL FROM counted c WHERE m.media_id = c.media_id`, logs, ids, sentAt)
+	if err := send(ctx, tx, &b); err != nil {
+		return err
+	}
+	if found < len(ids) {
+		return room.ErrMediaNotFound
+	}
+	return nil
 }
 
 // mediaBatch bounds how many files one look deletes, and how many of a room's one
@@ -178,17 +208,22 @@ func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, roo
 func (s *Store) letMediaGo(ctx context.Context, rooms []room.Generation, now time.Time) (more bool, err error) {
 	var let int
 	err = s.pool.QueryRow(ctx, `
-		WITH gone AS (
-			DELETE FROM media_uses WHERE (generation, media_id) IN (
-				SELECT generation, media_id FROM media_uses WHERE generation = ANY ($1) ORDER BY media_id LIMIT $2)
-			RETURNING media_id
+		WITH due AS (
+			SELECT generation, media_id, used_at FROM media_uses WHERE generation = ANY ($1) ORDER BY media_id LIMIT $2
 		), `+letMedia, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
 	return let == mediaBatch, translate(err)
 }
 
-// letMedia is the end of a statement that has taken uses from files, the rows
-// gone: those of no other use begin to wait for their deletion at $3.
-const letMedia = `counted AS (
+// letMedia is the end of a statement that takes uses from files, those that are
+// due: files of no other use begin to wait for their deletion at $3. The files'
+// rows are locked before, as by noteUses. A use that a sender meanwhile made a
+// newer one stays.
+const letMedia = `locked AS MATERIALIZED (
+		SELECT media_id FROM media WHERE media_id IN (SELECT media_id FROM due) ORDER BY media_id FOR NO KEY UPDATE
+	), gone AS (
+		DELETE FROM media_uses u USING due d JOIN locked USING (media_id)
+		WHERE (u.generation, u.media_id) = (d.generation, d.media_id) AND u.used_at = d.used_at RETURNING u.media_id
+	), counted AS (
 		SELECT media_id, count(*) AS n FROM gone GROUP BY media_id
 	), let AS (
 		UPDATE media m SET uses = uses - n, unused_since = CASE WHEN uses = n THEN $3::timestamptz END
@@ -196,9 +231,19 @@ const letMedia = `counted AS (
 	)
 	SELECT count(*) FROM gone`
 
-// queueUnused takes a file from a room whose row the transaction holds.
-func queueUnused(b *pgx.Batch, g room.Generation, id room.MediaID, now time.Time) {
-	b.Queue(`WITH gone AS (
-			DELETE FROM media_uses WHERE generation = $1 AND media_id = $2 RETURNING media_id
-		), `+letMedia, g, id, now)
+// queueUnused takes a file from a log whose row the transaction holds.
+func queueUnused(b *pgx.Batch, log room.Generation, id room.MediaID, now time.Time) {
+	b.Queue(`WITH due AS (
+			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1 AND media_id = $2
+		), `+letMedia, log, id, now)
+}
+
+// queueTrimmed takes from a log that the transaction holds the files of messages
+// that it has trimmed: of those that were sent before an instant, and before all
+// that the log still has.
+func queueTrimmed(b *pgx.Batch, log room.Generation, before, now time.Time) {
+	b.Queue(`WITH due AS (
+			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1
+				AND used_at < least($2, (SELECT at FROM events WHERE generation = $1 ORDER BY at LIMIT 1))
+		), `+letMedia, log, before, now)
 }

@@ -2,11 +2,14 @@ package store_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
 	"parlor/store"
@@ -253,4 +256,279 @@ func TestSendingWhileSweeping(t *testing.T) {
 		t.Errorf("the uses of %d files are counted wrong", wrong)
 	}
 	t.Logf("%d were deleted", len(b.deleted))
+}
+
+// readers is those of the users who may read a file.
+func readers(t testing.TB, f fixture, m room.Media, users ...room.UserID) (who []room.UserID) {
+	t.Helper()
+	for _, user := range users {
+		_, err := f.MediaFor(t.Context(), user, m.ID)
+		byID, errByID := f.MediaByID(t.Context(), user, []room.MediaID{m.ID})
+		if errByID != nil || (err == nil) != (len(byID) == 1) {
+			t.Errorf("%s: %v, and among several %v, %v", user, err, byID, errByID)
+		}
+		switch {
+		case err == nil:
+			who = append(who, user)
+		case !errors.Is(err, room.ErrMediaNotFound):
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	return who
+}
+
+// TestFilesBetweenUsers: both sides of each conversation may read what was sent in
+// it, nobody else, and only once it was sent.
+func TestFilesBetweenUsers(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
+	newUser(t, f, "carol")
+	newUser(t, f, "dave")
+	m := upload(t, f, "alice")
+	may := func(what string, want ...room.UserID) {
+		t.Helper()
+		if got := readers(t, f, m, "alice", "bob", "carol", "dave", "nobody"); !slices.Equal(got, want) {
+			t.Errorf("%s: %v may read it, and not %v", what, got, want)
+		}
+	}
+	may("unsent", "alice")
+	for what, c := range map[string]struct {
+		to   room.UserID
+		want error
+	}{"to nobody": {"nobody", room.ErrUserNotFound}, "to herself": {"alice", room.ErrMessageToSelf}} {
+		if _, err := f.PostPeerMessage(t.Context(), alice, c.to, fileDraft(m)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	may("refused", "alice")
+	d := fileDraft(m)
+	d.ClientMessageID = "1"
+	first := postPeer(t, f, alice, "bob", d)
+	may("sent to bob", "alice", "bob")
+	if again := postPeer(t, f, alice, "bob", d); again.ID != first.ID || again.Media == nil {
+		t.Errorf("sent again it is %+v", again)
+	}
+	// Quoted by who may read it, its owner not among the two.
+	postPeer(t, f, bob, "carol", room.Draft{Content: room.Content{Kind: room.KindCombine, Title: "t", MessageList: []room.Quoted{
+		{Content: fileDraft(m).Content}, {Content: fileDraft(m).Content},
+	}}})
+	may("quoted to carol", "alice", "bob", "carol")
+	if uses := query[int](t, f, "SELECT uses FROM media"); uses != 3 {
+		t.Errorf("the file is used in %d logs", uses)
+	}
+	unknown := room.Media{ID: "3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61"}
+	for what, d := range map[string]room.Draft{
+		"an unknown file":   fileDraft(unknown),
+		"one being sent":    fileDraft(room.Media{ID: begin(t, f, "alice")}),
+		"one among several": {Content: room.Content{Kind: room.KindCombine, MessageList: []room.Quoted{{Content: fileDraft(m).Content}, {Content: fileDraft(unknown).Content}}}},
+	} {
+		if _, err := f.PostPeerMessage(t.Context(), alice, "dave", d); !errors.Is(err, room.ErrMediaNotFound) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	may("not sent to dave", "alice", "bob", "carol")
+	if page, err := f.PeerMessagesAfter(t.Context(), alice, "dave", 0, 10); err != nil || len(page) > 0 {
+		t.Errorf("what was refused is stored: %+v, %v", page, err)
+	}
+	checkInvariants(t, f)
+}
+
+// TestWhoMayReadIsFoundAtOnce, however many files a user got, and however many got
+// the file: by some index lookups, with what PostgreSQL knows of the tables and
+// without.
+func TestWhoMayReadIsFoundAtOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{RoomsPerUser: 20})
+	bob := newUser(t, f, "bob")
+	attach(t, f, bob)
+	for i := range 10 {
+		if _, _, err := f.EnterRoom(t.Context(), bob.ID, roomOf(i), room.Blueprint{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	popular, rare := upload(t, f, "alice"), upload(t, f, "alice")
+	execute(t, f, "INSERT INTO inboxes (user_id) SELECT 'user' || i FROM generate_series(1, 20000) i")
+	execute(t, f, "INSERT INTO media (media_id, owner_id, file_name, created_at, size, uses) SELECT gen_random_uuid(), 'alice', 'x', now(), 1, 1 FROM generate_series(1, 20000)")
+	execute(t, f, "INSERT INTO media_uses (generation, media_id, used_at) SELECT log, $1, now() FROM inboxes WHERE user_id <> 'bob'", popular.ID)
+	execute(t, f, `INSERT INTO media_uses (generation, media_id, used_at) SELECT l.log, media_id, now() FROM media, (
+		SELECT log FROM inboxes WHERE user_id = 'bob' UNION ALL SELECT min(generation) FROM rooms) l WHERE media_id <> ALL ($1::uuid[])`, []room.MediaID{popular.ID, rare.ID})
+	for _, known := range []bool{false, true} {
+		if known {
+			execute(t, f, "ANALYZE")
+		}
+		for what, id := range map[string]room.MediaID{"what many got": popular.ID, "what nobody got": rare.ID} {
+			plan := query[[]byte](t, f, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT m.media_id FROM media m WHERE media_id = $1 AND "+store.ReadableBy, id, "bob")
+			var explained []struct {
+				Plan struct {
+					Hit  int `json:"Shared Hit Blocks"`
+					Read int `json:"Shared Read Blocks"`
+				}
+			}
+			if err := json.Unmarshal(plan, &explained); err != nil {
+				t.Fatal(err)
+			}
+			if pages := explained[0].Plan.Hit + explained[0].Plan.Read; pages > 100 {
+				t.Errorf("%s, statistics %t: %d pages are looked at: %s", what, known, pages, plan)
+			}
+		}
+	}
+}
+
+// TestFilesGoWithTheirMessages: when no log has a message left that brings them,
+// they are kept a day more, as what nobody sends.
+func TestFilesGoWithTheirMessages(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{MessageRetention: 3 * time.Hour, PeerRetention: 2 * time.Hour})
+	until := time.Now().Add(1000 * time.Hour)
+	alice := newSessionUntil(t, f.Store, "alice", until)
+	newSessionUntil(t, f.Store, "bob", until)
+	alice, err := f.SessionByID(t.Context(), alice.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attach(t, f, alice)
+	enter(t, f, alice, "lobby")
+	var b bucket
+	private, public, both, twice, failed := upload(t, f, "alice"), upload(t, f, "alice"), upload(t, f, "alice"), upload(t, f, "alice"), upload(t, f, "alice")
+	for _, m := range []room.Media{private, both, twice} {
+		postPeer(t, f, alice, "bob", fileDraft(m))
+	}
+	for _, m := range []room.Media{public, both} {
+		say(t, f, alice, fileDraft(m))
+	}
+	// Noted, and then the message never came.
+	execute(t, f, `WITH noted AS (INSERT INTO media_uses (generation, media_id, used_at) SELECT generation, $1, $2 FROM rooms)
+		UPDATE media SET uses = 1, unused_since = NULL WHERE media_id = $1`, failed.ID, f.clock.Now())
+	names := map[room.MediaID]string{private.ID: "private", public.ID: "public", both.ID: "both", twice.ID: "twice", failed.ID: "failed"}
+	after := func(d time.Duration, unused ...string) {
+		t.Helper()
+		f.clock.advance(d)
+		sweep(t, f)
+		sweepMedia(t, f, &b)
+		var got []string
+		for id, name := range names {
+			if query[int](t, f, "SELECT count(*) FROM media WHERE media_id = $1 AND uses = 0", id) > 0 {
+				got = append(got, name)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, unused) {
+			t.Errorf("unused are %v, and not %v", got, unused)
+		}
+		checkInvariants(t, f)
+	}
+	after(time.Hour + time.Minute)
+	postPeer(t, f, alice, "bob", fileDraft(twice))
+	after(time.Hour - time.Minute)
+	after(time.Second, "private")
+	if got := readers(t, f, private, "alice", "bob"); !slices.Equal(got, []room.UserID{"alice"}) {
+		t.Errorf("%v may read what is trimmed", got)
+	}
+	if got := readers(t, f, twice, "bob"); len(got) != 1 {
+		t.Error("what was sent again cannot be read")
+	}
+	after(time.Hour-2*time.Second, "private")
+	say(t, f, alice, textDraft("so that the log is never empty"))
+	after(2*time.Second, "both", "failed", "private", "public")
+	after(time.Minute, "both", "failed", "private", "public", "twice")
+	if len(b.deleted) > 0 {
+		t.Errorf("deleted are %v", b.deleted)
+	}
+	f.clock.advance(room.MediaKept)
+	sweepMedia(t, f, &b)
+	if len(b.deleted) != len(names) {
+		t.Errorf("a day later deleted are %v", b.deleted)
+	}
+}
+
+// TestTrimmingWhileSending: a file that is sent at the moment in which the last
+// message with it goes is either not there any more or stays.
+func TestTrimmingWhileSending(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{PeerRetention: time.Minute, MessageRetention: time.Minute})
+	until := time.Now().Add(1000 * time.Hour)
+	alice := newSessionUntil(t, f.Store, "alice", until)
+	newSessionUntil(t, f.Store, "bob", until)
+	alice, err := f.SessionByID(t.Context(), alice.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attach(t, f, alice)
+	enter(t, f, alice, "lobby")
+	files := []room.Media{upload(t, f, "alice"), upload(t, f, "alice")}
+	for range 40 {
+		var all sync.WaitGroup
+		for i := range 6 {
+			all.Go(func() {
+				if _, err := f.PostPeerMessage(t.Context(), alice, "bob", fileDraft(files[i%2])); err != nil {
+					t.Error(err)
+				}
+			})
+			all.Go(func() {
+				if _, err := f.PostMessage(t.Context(), alice, "lobby", fileDraft(files[i%2])); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Go(func() {
+			if err := f.Sweep(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Wait()
+		sweep(t, f) // of what was locked
+		checkInvariants(t, f)
+		f.clock.advance(time.Minute + time.Second)
+	}
+	sweep(t, f)
+	if n := query[int](t, f, "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM media_uses)"); n != 0 {
+		t.Errorf("%d events and uses are left", n)
+	}
+}
+
+// TestTrimmingWaitsForSenders: a sender has the file's row while the log is
+// trimmed, and makes its use a newer one.
+func TestTrimmingWaitsForSenders(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{MessageRetention: time.Hour})
+	alice := newSessionUntil(t, f.Store, "alice", time.Now().Add(1000*time.Hour))
+	attach(t, f, alice)
+	enter(t, f, alice, "lobby")
+	again, trimmed := upload(t, f, "alice"), upload(t, f, "alice")
+	say(t, f, alice, fileDraft(again))
+	say(t, f, alice, fileDraft(trimmed))
+	f.clock.advance(2 * time.Hour)
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	sender, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{"UPDATE media SET uses = uses WHERE media_id = $1", "UPDATE media_uses SET used_at = used_at + interval '2 hours' WHERE media_id = $1"} {
+		if _, err := sender.Exec(t.Context(), sql, again.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sweeping sync.WaitGroup
+	sweeping.Go(func() {
+		if err := f.Sweep(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	waitUntil(t, "the sweep waits for the sender", func() bool {
+		return query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
+	})
+	if err := sender.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sweeping.Wait()
+	for id, want := range map[room.MediaID]int{again.ID: 1, trimmed.ID: 0} {
+		if got := query[int](t, f, "SELECT uses FROM media WHERE media_id = $1", id); got != want {
+			t.Errorf("%d uses are left, and not %d", got, want)
+		}
+	}
 }

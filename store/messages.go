@@ -44,11 +44,11 @@ func (s *Store) post(ctx context.Context, sender room.User, session *room.Sessio
 
 // append stores a message in a room's log.
 func (s *Store) append(ctx context.Context, sender room.User, session *room.SessionID, id room.RoomID, d room.Draft) (room.Message, error) {
-	if err := s.useMedia(ctx, session, id, d.MediaIDs()); err != nil {
-		return room.Message{}, err
-	}
 	m, err := s.message(sender, d)
 	if err != nil {
+		return room.Message{}, err
+	}
+	if err := s.useMedia(ctx, session, id, m); err != nil {
 		return room.Message{}, err
 	}
 	body, err := json.Marshal(room.MessagesReceived{MessageList: []room.Message{m}})
@@ -198,16 +198,7 @@ func (s *Store) spanMessages(ctx context.Context, r room.Room, span room.Span, o
 var endOfTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (s *Store) messages(ctx context.Context, r room.Room, query string, args ...any) ([]room.Message, error) {
-	return messages(ctx, s.pool, r, query, args...)
-}
-
-// querier is the pool or a transaction.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-func messages(ctx context.Context, q querier, r room.Room, query string, args ...any) ([]room.Message, error) {
-	rows, err := q.Query(ctx, query, append([]any{r.Generation, room.TypeMessagesReceived}, args...)...)
+	rows, err := s.pool.Query(ctx, query, append([]any{r.Generation, room.TypeMessagesReceived}, args...)...)
 	if err != nil {
 		return nil, translate(err)
 	}

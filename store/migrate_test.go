@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"testing"
+	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -100,4 +101,43 @@ func tables(t *testing.T, db *sql.DB) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestUsesOfFilesGoBack: without uses in inboxes, a file that has no other is
+// unused; those in rooms stay, and go with the rooms' messages when they are back.
+func TestUsesOfFilesGoBack(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newUser(t, f, "alice")
+	newUser(t, f, "bob")
+	enter(t, f, alice, "lobby")
+	private, both := upload(t, f, "alice"), upload(t, f, "alice")
+	postPeer(t, f, alice, "bob", fileDraft(private))
+	postPeer(t, f, alice, "bob", fileDraft(both))
+	sent := say(t, f, alice, fileDraft(both))
+	f.Close()
+	db, err := sql.Open("pgx", f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const before = 8
+	if _, err := p.DownTo(t.Context(), before); err != nil {
+		t.Fatalf("down: %v", err)
+	}
+	for id, want := range map[room.MediaID]int{private.ID: 0, both.ID: 1} {
+		if got := query[int](t, f, "SELECT uses FROM media WHERE media_id = $1 AND (uses = 0) = (unused_since IS NOT NULL)", id); got != want {
+			t.Errorf("the file is used %d times, and not %d", got, want)
+		}
+	}
+	if _, err := store.Migrate(t.Context(), f.address); err != nil {
+		t.Fatalf("up: %v", err)
+	}
+	if at := query[time.Time](t, f, "SELECT used_at FROM media_uses"); !at.Equal(sent.SentAt) {
+		t.Errorf("it was used at %s, and not %s", at, sent.SentAt)
+	}
 }

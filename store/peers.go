@@ -22,7 +22,7 @@ import (
 // it, and one of another kind is told to those of both who listen now. A draft
 // that was stored before under the same ClientMessageID for the same user returns
 // the message of then. Errors: room.ErrMessageToSelf, room.ErrUserNotFound,
-// room.ErrSessionEnded, room.ErrMessageIDReused.
+// room.ErrSessionEnded, room.ErrMessageIDReused, room.ErrMediaNotFound.
 func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error) {
 	if to == session.User.ID {
 		return room.Message{}, room.ErrMessageToSelf
@@ -51,7 +51,25 @@ func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to ro
 // lockInboxes is a statement of its own for the reason of lockLiving: what comes
 // after it sees all that was stored before its locks.
 const lockInboxes = `
-	SELECT FROM inboxes WHERE user_id IN ($1, $2) ORDER BY log FOR NO KEY UPDATE`
+	SELECT user_id, log, last_seq FROM inboxes WHERE user_id IN ($1, $2) ORDER BY log FOR NO KEY UPDATE`
+
+// lockInboxesOf locks the inboxes of two users, those that there are.
+func lockInboxesOf(ctx context.Context, tx pgx.Tx, a, b room.UserID) (map[room.UserID]room.Inbox, error) {
+	rows, err := tx.Query(ctx, lockInboxes, a, b)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		user    room.UserID
+		in      room.Inbox
+		inboxes = make(map[room.UserID]room.Inbox, 2)
+	)
+	_, err = pgx.ForEachRow(rows, []any{&user, &in.Log, &in.LastSeq}, func() error {
+		inboxes[user] = in
+		return nil
+	})
+	return inboxes, err
+}
 
 // appendPeerMessage stores a message of $1 for $2, unless the sender did before
 // or either side is not there.
@@ -86,13 +104,51 @@ func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.Us
 	if err != nil {
 		return room.Message{}, err
 	}
+	var p peerPlacement
+	if ids := m.MediaIDs(); len(ids) > 0 {
+		// Both sides may read the files from the commit on, and so does the message come.
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			if p, err = placePeerMessage(ctx, tx, session, to, m, own, theirs); err != nil || p.seq == 0 {
+				return err
+			}
+			return noteUses(ctx, tx, []room.Generation{p.inbox, p.theirInbox}, ids, m.SentAt)
+		})
+	} else {
+		p, err = placePeerMessage(ctx, s.pool, session, to, m, own, theirs)
+	}
+	switch {
+	case err != nil:
+		return room.Message{}, fmt.Errorf("append a peer message: %w", err)
+	case !p.live:
+		return room.Message{}, room.ErrSessionEnded
+	case !p.known:
+		return room.Message{}, room.ErrUserNotFound
+	case p.prior > 0:
+		return restoreMessage(room.Event{Seq: p.prior}, room.TypePeerMessagesReceived, p.priorBody)
+	}
+	placed := m.To(to, p.seq)
+	s.o.Commit(room.Change{Events: []room.Event{
+		peerEvent(p.inbox, placed), peerEvent(p.theirInbox, m.To(m.Sender.ID, p.theirSeq)),
+	}})
+	return placed, nil
+}
+
+// peerPlacement is what the database found of a message between users.
+type peerPlacement struct {
+	live, known   bool     // the session, and the other user
+	prior         room.Seq // not zero: the message was stored before
+	priorBody     string
+	inbox         room.Generation
+	seq, theirSeq room.Seq // zero: not stored now
+	theirInbox    room.Generation
+}
+
+// placePeerMessage stores a message in both inboxes, in one round trip: as a
+// transaction of its own where it is not part of one.
+func placePeerMessage(ctx context.Context, q batcher, session room.Session, to room.UserID, m room.Message, own, theirs string) (p peerPlacement, err error) {
 	var (
-		retryID              *string
-		live, known          bool
-		prior, seq, theirSeq room.Seq
-		priorBody            string
-		inbox, theirInbox    room.Generation
-		b                    pgx.Batch
+		retryID *string
+		b       pgx.Batch
 	)
 	if m.ClientMessageID != "" {
 		retryID = &m.ClientMessageID
@@ -100,24 +156,15 @@ func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.Us
 	b.Queue(lockInboxes, m.Sender.ID, to)
 	b.Queue(appendPeerMessage, m.Sender.ID, to, retryID, session.ID, m.SentAt, room.TypePeerMessagesReceived, own, theirs).
 		QueryRow(func(row pgx.Row) error {
-			return row.Scan(&live, &known, &prior, &priorBody, &inbox, &seq, &theirInbox, &theirSeq)
+			return row.Scan(&p.live, &p.known, &p.prior, &p.priorBody, &p.inbox, &p.seq, &p.theirInbox, &p.theirSeq)
 		})
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return room.Message{}, fmt.Errorf("append a peer message: %w", err)
-	}
-	switch {
-	case !live:
-		return room.Message{}, room.ErrSessionEnded
-	case !known:
-		return room.Message{}, room.ErrUserNotFound
-	case prior > 0:
-		return restoreMessage(room.Event{Seq: prior}, room.TypePeerMessagesReceived, priorBody)
-	}
-	placed := m.To(to, seq)
-	s.o.Commit(room.Change{Events: []room.Event{
-		peerEvent(inbox, placed), peerEvent(theirInbox, m.To(m.Sender.ID, theirSeq)),
-	}})
-	return placed, nil
+	err = q.SendBatch(ctx, &b).Close()
+	return p, err
+}
+
+// batcher is the pool or a transaction.
+type batcher interface {
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 func peerBody(m room.Message) (string, error) {
@@ -223,7 +270,7 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 }
 
 // trimInbox deletes a piece of one inbox, from its oldest event up to the first
-// that stays. It reports whether there was anything to do.
+// that stays, and lets the files of the messages go. It reports whether there was anything to do.
 func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var inbox room.Generation
@@ -238,7 +285,8 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 			return err
 		}
 		more = true
-		_, err = tx.Exec(ctx, `
+		var b pgx.Batch
+		b.Queue(`
 			WITH oldest AS MATERIALIZED (
 				SELECT seq, at, row_number() OVER (ORDER BY seq) AS n FROM (
 					SELECT seq, at FROM events WHERE generation = $1 ORDER BY seq LIMIT $3 + 1
@@ -251,7 +299,8 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 			)
 			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
 			WHERE log = $1`, inbox, before, trimBatch)
-		return err
+		queueTrimmed(&b, inbox, before, s.now())
+		return send(ctx, tx, &b)
 	})
 	return more, err
 }

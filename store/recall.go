@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,7 +38,7 @@ func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, l
 		if err != nil {
 			return c, err
 		}
-		m, err := messageByID(ctx, tx, r, id)
+		m, err := messageByID(ctx, tx, room.Event{Room: r.ID, Generation: r.Generation}, room.TypeMessagesReceived, id)
 		if err != nil {
 			return c, err
 		}
@@ -60,15 +62,78 @@ func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, l
 	})
 }
 
-// messageByID is a stored message of a room. Its ID says when it was sent, and
+// RecallPeer takes a message of the session's user to another back, in the inboxes
+// of both, which lose a file that it brought, whoever quoted it there. Errors: room.ErrUserNotFound, room.ErrMessageNotFound,
+// room.ErrNotSender, room.ErrRecallTooLate.
+func (s *Store) RecallPeer(ctx context.Context, session room.Session, peer room.UserID, id room.MessageID) error {
+	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		now := s.now()
+		inboxes, err := lockInboxesOf(ctx, tx, session.User.ID, peer)
+		if err != nil {
+			return c, err
+		}
+		if _, ok := inboxes[peer]; !ok {
+			return c, room.ErrUserNotFound
+		}
+		var b pgx.Batch
+		for _, side := range [2]struct{ user, peer room.UserID }{{session.User.ID, peer}, {peer, session.User.ID}} {
+			in := inboxes[side.user]
+			m, err := messageByID(ctx, tx, room.Event{Generation: in.Log}, room.TypePeerMessagesReceived, id)
+			switch {
+			case errors.Is(err, room.ErrMessageNotFound) && side.user == peer:
+				continue // trimmed already
+			case err != nil:
+				return c, err
+			case m.Peer != side.peer:
+				return c, room.ErrMessageNotFound
+			}
+			if err := recallIn(&b, in, m, session.User.ID, now, &c); err != nil {
+				return c, err
+			}
+		}
+		return c, send(ctx, tx, &b)
+	})
+}
+
+// recallIn leaves a tombstone in an inbox that the transaction holds.
+func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now time.Time, c *room.Change) error {
+	file := m.Media
+	in, m, told, err := in.Recall(m, by, now)
+	if err != nil || len(told.Events) == 0 {
+		return err
+	}
+	tombstone, err := peerBody(m.To(m.Peer, 0))
+	if err != nil {
+		return err
+	}
+	event, err := json.Marshal(told.Events[0].Body)
+	if err != nil {
+		return fmt.Errorf("encode a recall: %w", err)
+	}
+	b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", in.Log, m.Seq, tombstone)
+	b.Queue("UPDATE inboxes SET last_seq = $2 WHERE log = $1", in.Log, in.LastSeq)
+	b.Queue("INSERT INTO events (generation, seq, type, at, peer_id, body) VALUES ($1, $2, $3, $4, $5, $6)",
+		in.Log, in.LastSeq, room.TypePeerMessageRecalled, now, m.Peer, string(event))
+	if file != nil {
+		queueUnused(b, in.Log, file.ID, now)
+	}
+	*c = c.And(told)
+	return nil
+}
+
+// messageByID is a stored message of a log. Its ID says when it was sent, and
 // there is an index for that; of the few of that millisecond it is the one that
 // says so itself. Errors: room.ErrMessageNotFound.
-func messageByID(ctx context.Context, q querier, r room.Room, id room.MessageID) (room.Message, error) {
+func messageByID(ctx context.Context, tx pgx.Tx, log room.Event, t room.EventType, id room.MessageID) (room.Message, error) {
 	sentAt, ok := instantOf(id)
 	if !ok {
 		return room.Message{}, room.ErrMessageNotFound
 	}
-	candidates, err := messages(ctx, q, r, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND at = $3", sentAt)
+	rows, err := tx.Query(ctx, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND at = $3", log.Generation, t, sentAt)
+	if err != nil {
+		return room.Message{}, err
+	}
+	candidates, err := collectMessages(rows, log, t)
 	if err != nil {
 		return room.Message{}, err
 	}

@@ -1,7 +1,10 @@
 package store_test
 
 import (
+	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,4 +131,167 @@ func TestWhoMayRecallWhat(t *testing.T) {
 	}
 	enter(t, f, alice, "lobby")
 	recall("of an earlier life", alice, "lobby", m.ID, room.ErrMessageNotFound)
+}
+
+// TestPeerRecall: what was said is in neither inbox any more, nor anywhere else,
+// and both sides are told, each at the place in its own inbox.
+func TestPeerRecall(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob, carol := newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
+	postPeer(t, f, carol, "bob", textDraft("so that the numbers differ"))
+	d := textDraft("a secret")
+	d.ClientMessageID, d.ExtendedData = "1", "a secret too"
+	postPeer(t, f, alice, "bob", textDraft("before")) // of the same millisecond, as the clock stands still
+	m := postPeer(t, f, alice, "bob", d)
+	postPeer(t, f, bob, "alice", textDraft("after"))
+	f.heard.take()
+	if err := f.RecallPeer(t.Context(), alice, "bob", m.ID); err != nil {
+		t.Fatal(err)
+	}
+	by := &room.OperatedInfo{UserID: "alice"}
+	want := []room.Event{
+		{Generation: alice.Inbox, Seq: 4, At: f.clock.Now(), Body: room.PeerMessageRecalled{Peer: "bob", MessageID: m.ID, RecalledSeq: 2, OperatedInfo: by}},
+		{Generation: bob.Inbox, Seq: 5, At: f.clock.Now(), Body: room.PeerMessageRecalled{Peer: "alice", MessageID: m.ID, RecalledSeq: 3, OperatedInfo: by}},
+	}
+	for i := range want {
+		want[i].At = want[i].At.UTC().Truncate(time.Millisecond)
+	}
+	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM events e WHERE e::text LIKE '%secret%'"); n != 0 {
+		t.Errorf("%d events have the content", n)
+	}
+	tombstone := m
+	tombstone.Text, tombstone.ExtendedData, tombstone.Recalled = "", "", true
+	for i, side := range []struct {
+		who  room.Session
+		peer room.UserID
+		seq  room.Seq
+	}{{alice, "bob", 2}, {bob, "alice", 3}} {
+		page, err := f.PeerMessagesAfter(t.Context(), side.who, side.peer, side.seq-1, 1)
+		got := tombstone.To(side.peer, side.seq)
+		if i == 1 {
+			got.ClientMessageID = page[0].ClientMessageID
+		}
+		if diff := cmp.Diff([]room.Message{got}, page); err != nil || diff != "" {
+			t.Errorf("the tombstone of %s: %v (-want +got):\n%s", side.who.User.ID, err, diff)
+		}
+		log, err := f.EventsAfter(t.Context(), side.who.Inbox, want[i].Seq-1, 10)
+		if diff := cmp.Diff(want[i:i+1], log.Events); err != nil || diff != "" {
+			t.Errorf("the log of %s: %v (-want +got):\n%s", side.who.User.ID, err, diff)
+		}
+	}
+	// Again, and sent again: nothing new.
+	if err := f.RecallPeer(t.Context(), alice, "bob", m.ID); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if retried := postPeer(t, f, alice, "bob", d); !cmp.Equal(retried, tombstone) {
+		t.Errorf("the retry is answered with %+v", retried)
+	}
+	if heard := f.heard.take().Events; len(heard) != 0 {
+		t.Errorf("then told of %+v", heard)
+	}
+	checkInvariants(t, f)
+}
+
+func TestWhoMayRecallWhatFromPeers(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, phone, bob, carol := newUser(t, f, "alice"), newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
+	enter(t, f, alice, "lobby")
+	public := say(t, f, alice, textDraft("public"))
+	m, old := postPeer(t, f, alice, "bob", textDraft("x")), postPeer(t, f, alice, "bob", textDraft("old"))
+	recall := func(what string, s room.Session, peer room.UserID, id room.MessageID, want error) {
+		t.Helper()
+		if err := f.RecallPeer(t.Context(), s, peer, id); !errors.Is(err, want) || (want == nil) != (err == nil) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	recall("another's", bob, "alice", m.ID, room.ErrNotSender)
+	recall("of others", carol, "alice", m.ID, room.ErrMessageNotFound)
+	recall("with another", alice, "carol", m.ID, room.ErrMessageNotFound)
+	recall("with oneself", alice, "alice", m.ID, room.ErrMessageNotFound)
+	recall("with nobody", alice, "nobody", m.ID, room.ErrUserNotFound)
+	recall("of a room", alice, "bob", public.ID, room.ErrMessageNotFound)
+	recall("never said", alice, "bob", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", room.ErrMessageNotFound)
+	recall("no ID", alice, "bob", "x", room.ErrMessageNotFound)
+	f.clock.advance(room.RecallTime)
+	recall("just in time, from another session", phone, "bob", m.ID, nil)
+	f.clock.advance(time.Second)
+	recall("too late", alice, "bob", old.ID, room.ErrRecallTooLate)
+	recall("again, however late", alice, "bob", m.ID, nil)
+}
+
+// TestPeerRecallOfFiles: they are let go in both inboxes, and not elsewhere. Who
+// has sent them may read them anyway.
+func TestPeerRecallOfFiles(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newUser(t, f, "alice")
+	newUser(t, f, "bob")
+	newUser(t, f, "carol")
+	m := upload(t, f, "alice")
+	sent := postPeer(t, f, alice, "bob", fileDraft(m))
+	other := postPeer(t, f, alice, "carol", fileDraft(m))
+	for _, c := range []struct {
+		to      room.UserID
+		id      room.MessageID
+		uses    int
+		readers []room.UserID
+	}{{"bob", sent.ID, 1, []room.UserID{"alice", "carol"}}, {"carol", other.ID, 0, []room.UserID{"alice"}}} {
+		if err := f.RecallPeer(t.Context(), alice, c.to, c.id); err != nil {
+			t.Fatal(err)
+		}
+		if got := readers(t, f, m, "alice", "bob", "carol"); !slices.Equal(got, c.readers) {
+			t.Errorf("%v may read it, and not %v", got, c.readers)
+		}
+		if got := query[int](t, f, "SELECT uses FROM media"); got != c.uses {
+			t.Errorf("the file is used %d times, and not %d", got, c.uses)
+		}
+	}
+}
+
+// TestPeerRecallAtOnce: both sides' messages are recalled and answered at the same
+// time, and what is trimmed on one side only is recalled on the other.
+func TestPeerRecallAtOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
+	var all sync.WaitGroup
+	for i := range 20 {
+		from, to := alice, bob
+		if i%2 == 0 {
+			from, to = bob, alice
+		}
+		m := postPeer(t, f, from, to.User.ID, textDraft("x"))
+		for range 3 {
+			all.Go(func() {
+				if err := f.RecallPeer(context.Background(), from, to.User.ID, m.ID); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Go(func() {
+			if _, err := f.PostPeerMessage(context.Background(), to, from.User.ID, textDraft("y")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := query[int](t, f, "SELECT count(*) FROM events WHERE type = $1", room.TypePeerMessageRecalled); n != 2*20 {
+		t.Errorf("%d recalls are told", n)
+	}
+	checkInvariants(t, f)
+	m := postPeer(t, f, alice, "bob", textDraft("x"))
+	execute(t, f, "DELETE FROM events WHERE generation = $1", bob.Inbox)
+	execute(t, f, "UPDATE inboxes SET oldest_seq = last_seq + 1, oldest_at = NULL WHERE log = $1", bob.Inbox)
+	f.heard.take()
+	if err := f.RecallPeer(t.Context(), alice, "bob", m.ID); err != nil {
+		t.Fatal(err)
+	}
+	if heard := f.heard.take().Events; len(heard) != 1 || heard[0].Generation != alice.Inbox {
+		t.Errorf("told are %+v", heard)
+	}
 }

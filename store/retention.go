@@ -74,8 +74,8 @@ func (s *Store) trim(ctx context.Context, before time.Time) error {
 
 // trimRoom deletes the oldest events of a room's log, up to the first that
 // is to stay, and says from where on the log is kept: to who follows it by
-// oldest_seq, and to readers of the feed by feed_trimmed. It returns how many it
-// deleted: with trimBatch there may be more.
+// oldest_seq, and to readers of the feed by feed_trimmed. The files of the messages
+// go with them. It returns how many it deleted: with trimBatch there may be more.
 func (s *Store) trimRoom(ctx context.Context, g room.Generation, before time.Time) (deleted int, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var b pgx.Batch
@@ -99,6 +99,7 @@ func (s *Store) trimRoom(ctx context.Context, g room.Generation, before time.Tim
 			)
 			SELECT count(*) FROM gone`, g, before, trimBatch, int64(maxSeq)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&deleted) })
+		queueTrimmed(&b, g, before, s.now())
 		return send(ctx, tx, &b)
 	})
 	return deleted, err

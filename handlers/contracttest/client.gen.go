@@ -1128,6 +1128,28 @@ type OperatedInfo struct {
 // Example: too loud
 type OperatorReason = string
 
+// PeerMessageRecalledEvent The content of a message between the session's user and another,
+// `userID`, is no more: its sender took it back. `seq` and `recalledSeq`
+// are those of the user's inbox. What is replayed or read from the history
+// does not have the content either.
+type PeerMessageRecalledEvent struct {
+	MessageID openapi_types.UUID `json:"messageID"`
+
+	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	OperatedInfo OperatedInfo `json:"operatedInfo"`
+
+	// RecalledSeq The event's place in the log of its room's life, counted from 1 without gaps.
+	RecalledSeq Seq `json:"recalledSeq"`
+
+	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+
+	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	//
+	// Example: alice
+	UserID UserID `json:"userID"`
+}
+
 // PeerMessageReceivedEvent A message between the session's user and another, from either side.
 // `seq` is that of the user's inbox. Without `seq` and `id:` where the
 // message is of a kind that is not stored.
@@ -1950,6 +1972,9 @@ type NotGranted = Problem
 // NotInRoom RFC 9457.
 type NotInRoom = Problem
 
+// NotSender RFC 9457.
+type NotSender = Problem
+
 // RoomNotFound RFC 9457.
 type RoomNotFound = Problem
 
@@ -2469,7 +2494,8 @@ type ClientInterface interface {
 	// the types that the server knows and has looked through, or
 	// `application/octet-stream`. Up to 104,857,600 bytes.
 	//
-	// A file that nobody sends is deleted after a day.
+	// A file that nobody sends is deleted after a day, and so is one of which
+	// no message is left: they were recalled, or are kept no longer.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2478,8 +2504,9 @@ type ClientInterface interface {
 
 	// GetMedia A file, with a fresh URL
 	//
-	// For its owner and for members of the rooms in which it was sent.
-	// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+	// For its owner, for members of the rooms in which it was sent, and for
+	// both sides where it was sent from user to user, for as long as a message
+	// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
 	// until `expiresAt`, at least 24 hours from now. Who asks again within the
 	// hour gets the same, so that browsers need not load the file again.
 	//
@@ -2868,6 +2895,17 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
 	SendPeerMessage(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RecallPeerMessage Take back what one said to a user
+	//
+	// As `recallMessage`: up to two minutes after `sentAt` the content is
+	// deleted from the inboxes of both, the message keeps its place in both
+	// with `recalled: true`, and all sessions of both are told by
+	// `peerMessageRecalled`. The other user may not read a file any more that
+	// it brought. Recalling it again changes nothing.
+	//
+	// Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
+	RecallPeerMessage(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
 // CreateDevelopmentTokenWithBody A user token for trying things out
@@ -3305,7 +3343,8 @@ func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, r
 // the types that the server knows and has looked through, or
 // `application/octet-stream`. Up to 104,857,600 bytes.
 //
-// A file that nobody sends is deleted after a day.
+// A file that nobody sends is deleted after a day, and so is one of which
+// no message is left: they were recalled, or are kept no longer.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3324,8 +3363,9 @@ func (c *Client) UploadMediaWithBody(ctx context.Context, params *UploadMediaPar
 
 // GetMedia A file, with a fresh URL
 //
-// For its owner and for members of the rooms in which it was sent.
-// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+// For its owner, for members of the rooms in which it was sent, and for
+// both sides where it was sent from user to user, for as long as a message
+// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
 // until `expiresAt`, at least 24 hours from now. Who asks again within the
 // hour gets the same, so that browsers need not load the file again.
 //
@@ -4075,6 +4115,27 @@ func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PeerID, con
 // Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
 func (c *Client) SendPeerMessage(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSendPeerMessageRequest(c.Server, userID, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RecallPeerMessage Take back what one said to a user
+//
+// As `recallMessage`: up to two minutes after `sentAt` the content is
+// deleted from the inboxes of both, the message keeps its place in both
+// with `recalled: true`, and all sessions of both are told by
+// `peerMessageRecalled`. The other user may not read a file any more that
+// it brought. Recalling it again changes nothing.
+//
+// Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
+func (c *Client) RecallPeerMessage(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRecallPeerMessageRequest(c.Server, userID, messageID)
 	if err != nil {
 		return nil, err
 	}
@@ -6460,6 +6521,47 @@ func NewSendPeerMessageRequestWithBody(server string, userID PeerID, contentType
 	return req, nil
 }
 
+// NewRecallPeerMessageRequest constructs an http.Request for the RecallPeerMessage method
+func NewRecallPeerMessageRequest(server string, userID PeerID, messageID MessageID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "messageID", messageID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/users/%s/messages/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 func (c *Client) applyEditors(ctx context.Context, req *http.Request, additionalEditors []RequestEditorFn) error {
 	for _, r := range c.RequestEditors {
 		if err := r(ctx, req); err != nil {
@@ -6747,7 +6849,8 @@ type ClientWithResponsesInterface interface {
 	// the types that the server knows and has looked through, or
 	// `application/octet-stream`. Up to 104,857,600 bytes.
 	//
-	// A file that nobody sends is deleted after a day.
+	// A file that nobody sends is deleted after a day, and so is one of which
+	// no message is left: they were recalled, or are kept no longer.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -6756,8 +6859,9 @@ type ClientWithResponsesInterface interface {
 
 	// GetMediaWithResponse A file, with a fresh URL
 	//
-	// For its owner and for members of the rooms in which it was sent.
-	// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+	// For its owner, for members of the rooms in which it was sent, and for
+	// both sides where it was sent from user to user, for as long as a message
+	// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
 	// until `expiresAt`, at least 24 hours from now. Who asks again within the
 	// hour gets the same, so that browsers need not load the file again.
 	//
@@ -7180,6 +7284,19 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
 	SendPeerMessageWithResponse(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
+
+	// RecallPeerMessageWithResponse Take back what one said to a user
+	//
+	// As `recallMessage`: up to two minutes after `sentAt` the content is
+	// deleted from the inboxes of both, the message keeps its place in both
+	// with `recalled: true`, and all sessions of both are told by
+	// `peerMessageRecalled`. The other user may not read a file any more that
+	// it brought. Recalling it again changes nothing.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
+	RecallPeerMessageWithResponse(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallPeerMessageResponse, error)
 }
 
 type CreateDevelopmentTokenResponse struct {
@@ -10310,7 +10427,7 @@ type RecallMessageResponse struct {
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
 	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
-	ApplicationproblemJSON403 *Problem
+	ApplicationproblemJSON403 *NotSender
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *MessageNotFound
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -10332,7 +10449,7 @@ func (r RecallMessageResponse) GetApplicationproblemJSON401() *Unauthenticated {
 }
 
 // GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
-func (r RecallMessageResponse) GetApplicationproblemJSON403() *Problem {
+func (r RecallMessageResponse) GetApplicationproblemJSON403() *NotSender {
 	return r.ApplicationproblemJSON403
 }
 
@@ -10998,7 +11115,7 @@ type SendPeerMessageResponse struct {
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
-	ApplicationproblemJSON404 *UserNotFound
+	ApplicationproblemJSON404 *Problem
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationproblemJSON409 *Problem
 	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -11036,7 +11153,7 @@ func (r SendPeerMessageResponse) GetApplicationproblemJSON401() *Unauthenticated
 }
 
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
-func (r SendPeerMessageResponse) GetApplicationproblemJSON404() *UserNotFound {
+func (r SendPeerMessageResponse) GetApplicationproblemJSON404() *Problem {
 	return r.ApplicationproblemJSON404
 }
 
@@ -11088,6 +11205,89 @@ func (r SendPeerMessageResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SendPeerMessageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RecallPeerMessageResponse503Headers the declared response headers of an HTTP 503 response for RecallPeerMessage
+type RecallPeerMessageResponse503Headers struct {
+	RetryAfter *int
+}
+
+type RecallPeerMessageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotSender
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *Problem
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *RecallPeerMessageResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r RecallPeerMessageResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r RecallPeerMessageResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r RecallPeerMessageResponse) GetApplicationproblemJSON403() *NotSender {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r RecallPeerMessageResponse) GetApplicationproblemJSON404() *Problem {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r RecallPeerMessageResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r RecallPeerMessageResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r RecallPeerMessageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RecallPeerMessageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RecallPeerMessageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RecallPeerMessageResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -11469,7 +11669,8 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 // the types that the server knows and has looked through, or
 // `application/octet-stream`. Up to 104,857,600 bytes.
 //
-// A file that nobody sends is deleted after a day.
+// A file that nobody sends is deleted after a day, and so is one of which
+// no message is left: they were recalled, or are kept no longer.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11484,8 +11685,9 @@ func (c *ClientWithResponses) UploadMediaWithBodyWithResponse(ctx context.Contex
 
 // GetMediaWithResponse A file, with a fresh URL
 //
-// For its owner and for members of the rooms in which it was sent.
-// `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
+// For its owner, for members of the rooms in which it was sent, and for
+// both sides where it was sent from user to user, for as long as a message
+// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
 // until `expiresAt`, at least 24 hours from now. Who asks again within the
 // hour gets the same, so that browsers need not load the file again.
 //
@@ -12129,6 +12331,25 @@ func (c *ClientWithResponses) SendPeerMessageWithResponse(ctx context.Context, u
 		return nil, err
 	}
 	return ParseSendPeerMessageResponse(rsp)
+}
+
+// RecallPeerMessageWithResponse Take back what one said to a user
+//
+// As `recallMessage`: up to two minutes after `sentAt` the content is
+// deleted from the inboxes of both, the message keeps its place in both
+// with `recalled: true`, and all sessions of both are told by
+// `peerMessageRecalled`. The other user may not read a file any more that
+// it brought. Recalling it again changes nothing.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
+func (c *ClientWithResponses) RecallPeerMessageWithResponse(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallPeerMessageResponse, error) {
+	rsp, err := c.RecallPeerMessage(ctx, userID, messageID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRecallPeerMessageResponse(rsp)
 }
 
 // ParseCreateDevelopmentTokenResponse parses an HTTP response from a CreateDevelopmentTokenWithResponse call
@@ -15044,7 +15265,7 @@ func ParseRecallMessageResponse(rsp *http.Response) (*RecallMessageResponse, err
 		response.ApplicationproblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
-		var dest Problem
+		var dest NotSender
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15657,7 +15878,7 @@ func ParseSendPeerMessageResponse(rsp *http.Response) (*SendPeerMessageResponse,
 		response.ApplicationproblemJSON401 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
-		var dest UserNotFound
+		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -15727,6 +15948,83 @@ func ParseSendPeerMessageResponse(rsp *http.Response) (*SendPeerMessageResponse,
 		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers SendPeerMessageResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRecallPeerMessageResponse parses an HTTP response from a RecallPeerMessageWithResponse call
+func ParseRecallPeerMessageResponse(rsp *http.Response) (*RecallPeerMessageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RecallPeerMessageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotSender
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers RecallPeerMessageResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -208,6 +208,11 @@ export class Parlor {
     return messages.sendPeerMessage(this.#http, userID, draft);
   }
 
+  /** As recallMessage; both users hear of it by `peerMessageRecalled`. */
+  recallPeerMessage(userID: string, messageID: string) {
+    return messages.recallPeerMessage(this.#http, userID, messageID);
+  }
+
   /** Reads the messages with a user, as listRoomMessages does those of a room. */
   listPeerMessages(userID: string, query: messages.MessageQuery = {}) {
     return messages.listPeerMessages(this.#http, userID, query);
@@ -296,6 +301,7 @@ export class Parlor {
         this.#seen.reset(INBOX, event.data.oldestSeq - 1);
         break;
       case 'peerMessageReceived':
+      case 'peerMessageRecalled':
         if (event.data.seq !== undefined && !this.#seen.take(INBOX, event.data.seq)) return;
         break;
       case 'roomMemberJoined':

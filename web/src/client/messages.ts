@@ -35,6 +35,10 @@ export const sendPeerMessage = (http: HTTP, userID: string, draft: MessageDraft)
 export const listPeerMessages = (http: HTTP, userID: string, query: MessageQuery) =>
   http.call('get', '/v1/users/{userID}/messages', { path: { userID }, query });
 
+/** Recalling again changes nothing. */
+export const recallPeerMessage = (http: HTTP, userID: string, messageID: string) =>
+  http.call('delete', '/v1/users/{userID}/messages/{messageID}', { path: { userID, messageID } }, { repeatable: true });
+
 /** A new clientMessageID. */
 export function newMessageID(): string {
   // Browsers have randomUUID on https and localhost only.

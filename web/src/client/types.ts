@@ -28,6 +28,7 @@ export interface StreamEvents {
   roomAttributesUpdated: Schemas['RoomAttributesUpdatedEvent'];
   roomMemberAttributesUpdated: Schemas['RoomMemberAttributesUpdatedEvent'];
   peerMessageReceived: Schemas['PeerMessageReceivedEvent'];
+  peerMessageRecalled: Schemas['PeerMessageRecalledEvent'];
   roomReset: Schemas['RoomResetEvent'];
   inboxReset: Schemas['InboxResetEvent'];
   tokenWillExpire: Schemas['TokenWillExpireEvent'];
@@ -50,6 +51,7 @@ export const streamEventNames = [
   'roomAttributesUpdated',
   'roomMemberAttributesUpdated',
   'peerMessageReceived',
+  'peerMessageRecalled',
   'roomReset',
   'inboxReset',
   'tokenWillExpire',

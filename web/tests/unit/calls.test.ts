@@ -42,6 +42,12 @@ test('recalls a message, and again where the answer is lost', async () => {
   await recalling;
 });
 
+test('recalls a message to a user', async () => {
+  const recalling = parlor.recallPeerMessage('b?b%', 'm');
+  (await server.next('DELETE', '/v1/users/b%3Fb%25/messages/m')).reply(204);
+  await recalling;
+});
+
 describe('sending', () => {
   test('repeats under the same clientMessageID until it is stored', async () => {
     const sending = parlor.sendRoomMessage('r', { text: 'hello' });

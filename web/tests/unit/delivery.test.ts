@@ -55,6 +55,16 @@ test('a recall too arrives once and in order', async () => {
   expect(events).toEqual([recalled]);
 });
 
+test('a recall between users has its place in the inbox', async () => {
+  const parlor = await login(server);
+  const events = record(parlor, 'peerMessageRecalled');
+  const stream = (await server.nextStream()).open().ready();
+  const recalled = { userID: 'bob', seq: 2, messageID: 'm', recalledSeq: 1, operatedInfo: { userID: 'bob' } };
+  for (let times = 0; times < 2; times++) stream.event('peerMessageRecalled', recalled, '1:0,2:2');
+  await delivered(parlor, stream);
+  expect(events).toEqual([recalled]);
+});
+
 test('each life of a room counts for itself', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'roomMessageReceived');

@@ -1,0 +1,102 @@
+// Package mediatest gives tests an S3 server, to keep files in as an operator
+// would.
+package mediatest
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"sync"
+	"testing"
+
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+)
+
+const bucket = "parlor"
+
+// S3 is an S3 server in the test's process, with one bucket.
+type S3 struct {
+	// URL is the bucket's, as PARLOR_MEDIA_URL has it.
+	URL string
+
+	testing.TB
+	server *httptest.Server
+
+	mu   sync.Mutex // guards all below
+	deny func(*http.Request) bool
+}
+
+// NewS3 starts a server, and sets the environment's keys for it: the test may not
+// be parallel.
+func NewS3(t testing.TB) *S3 {
+	t.Helper()
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "parlor", "AWS_SECRET_ACCESS_KEY": "a secret of this test", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+	} {
+		t.Setenv(name, value)
+	}
+	files := s3mem.New()
+	if err := files.CreateBucket(bucket); err != nil {
+		t.Fatal(err)
+	}
+	s := &S3{TB: t}
+	serve := gofakes3.New(files).Server()
+	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.denies(r) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
+			return
+		}
+		serve.ServeHTTP(w, r)
+	}))
+	s.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // of replies to who has hung up
+	s.server.Start()
+	t.Cleanup(s.server.Close)
+	s.URL = fmt.Sprintf("s3://%s?region=us-east-1&endpoint=%s&use_path_style=true&response_checksum_validation=when_required", bucket, s.server.URL)
+	return s
+}
+
+func (s *S3) denies(r *http.Request) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.deny != nil && s.deny(r)
+}
+
+// Deny lets the server refuse requests, for which deny is asked one after the
+// other; nil: none. It may also panic with http.ErrAbortHandler, and so cut the
+// connection.
+func (s *S3) Deny(deny func(*http.Request) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deny = deny
+}
+
+var keys = regexp.MustCompile(`<Key>([^<]*)</Key>`)
+
+// Keys is what lies in the bucket, unfinished uploads included, which cost their
+// owner as much.
+func (s *S3) Keys() (all []string) {
+	s.Helper()
+	for _, query := range []string{"list-type=2", "uploads"} {
+		reply, err := s.server.Client().Get(s.server.URL + "/" + bucket + "?" + query)
+		if err != nil {
+			s.Fatal(err)
+		}
+		body, err := io.ReadAll(reply.Body)
+		_ = reply.Body.Close()
+		if query == "uploads" && reply.StatusCode == http.StatusNotFound {
+			continue // there never was one
+		}
+		if err != nil || reply.StatusCode != http.StatusOK {
+			s.Fatalf("the bucket's list is %s: %s, %v", reply.Status, body, err)
+		}
+		for _, key := range keys.FindAllSubmatch(body, -1) {
+			all = append(all, string(key[1]))
+		}
+	}
+	return all
+}
