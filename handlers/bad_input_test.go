@@ -433,14 +433,18 @@ func TestWrongMethods(t *testing.T) {
 	s := newService(t)
 	alice := s.login("alice")
 	for path, item := range openapi().Paths.Map() {
+		// A GET of an upload asks for a file of the ID "uploads", which there never is.
+		takes := func(method string) bool {
+			return item.Operations()[method] != nil || method == "GET" && strings.HasPrefix(path, uploadsPath)
+		}
 		var allowed []string
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} { // in the order of Allow
-			if item.Operations()[method] != nil {
+			if takes(method) {
 				allowed = append(allowed, method)
 			}
 		}
 		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"} {
-			if item.Operations()[method] != nil {
+			if takes(method) {
 				continue
 			}
 			r := alice.call(method, strings.ReplaceAll(path, "{roomID}", "lobby"), nil)

@@ -42,7 +42,8 @@ func TestCrossOriginCalls(t *testing.T) {
 			if got := r.Header.Get("Access-Control-Allow-Origin"); got != c.want {
 				t.Errorf("the origin %q: %d for %q", c.origin, r.StatusCode, got)
 			}
-			if exposed := r.Header.Get("Access-Control-Expose-Headers"); c.want != "" && exposed != "Accept-Ranges, Content-Disposition, Content-Range, Etag, Location, Retry-After, X-Request-Id" {
+			if exposed := r.Header.Get("Access-Control-Expose-Headers"); c.want != "" && exposed != "Accept-Ranges, Content-Disposition, Content-Range, Etag, Location, Retry-After, X-Request-Id, "+
+				"Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Length, Upload-Metadata, Upload-Offset" {
 				t.Errorf("what may be read is %q", exposed)
 			}
 			if r.Header.Get("Access-Control-Allow-Credentials") != "" {
@@ -72,6 +73,9 @@ func TestPreflight(t *testing.T) {
 		{app, "DELETE", "authorization", true},
 		{app, "PATCH", "authorization, content-type, if-match", true},
 		{app, "POST", "", true},
+		{app, "POST", "authorization,tus-resumable,upload-length,upload-metadata", true},
+		{app, "PATCH", "authorization,content-type,tus-resumable,upload-offset", true},
+		{app, "POST", "tus-resumable,x-http-method-override", false},
 		{app, "POST", "x-other", false},
 		{app, "TRACE", "", false},
 		{"https://evil.example", "POST", "content-type", false},

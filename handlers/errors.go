@@ -47,10 +47,15 @@ var (
 	errNoRoute     = newProblem(http.StatusNotFound, "not_found", "There is nothing at this path.")
 	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not take this method.")
 	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
-	errNotJSON     = newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The body must be application/json.")
+	errNotJSON     = notOfType("application/json")
 	errTooFast     = newProblem(http.StatusTooManyRequests, "too_many_messages", "The session sends more messages a second than allowed.")
 	errInternal    = newProblem(http.StatusInternalServerError, "internal", "Something went wrong. The request ID finds it in the server's log.")
 )
+
+// notOfType says which content type a body must have.
+func notOfType(want string) *problem {
+	return newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The body must be "+want+".")
+}
 
 func malformed(detail string) *problem {
 	return newProblem(http.StatusBadRequest, "malformed_json", detail)
@@ -81,6 +86,7 @@ var statuses = map[room.Kind]int{
 	room.NotFound:        http.StatusNotFound,
 	room.Conflict:        http.StatusConflict,
 	room.Outdated:        http.StatusPreconditionFailed,
+	room.Exhausted:       http.StatusTooManyRequests,
 	room.Unavailable:     http.StatusServiceUnavailable,
 }
 
@@ -126,6 +132,10 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusServiceUnavailable:
 		a.Log.Warn("unavailable", "requestID", p.RequestID, "error", err)
 		w.Header().Set("Retry-After", "1")
+	case http.StatusTooManyRequests:
+		if w.Header().Get("Retry-After") == "" { // the limiter knows it to the second
+			w.Header().Set("Retry-After", "60")
+		}
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
 		// The caller is not told what is wrong with a token; its backend's

@@ -25,7 +25,8 @@ type failure struct {
 func failures(t *testing.T) map[string]failure {
 	t.Helper()
 	kinds := map[string]int{
-		"Invalid": 400, "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "Outdated": 412, "Unavailable": 503,
+		"Invalid": 400, "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "Outdated": 412, "Exhausted": 429,
+		"Unavailable": 503,
 	}
 	all := make(map[string]failure)
 	find(source(t, "../room"), func(e *ast.CompositeLit) {
@@ -36,7 +37,7 @@ func failures(t *testing.T) map[string]failure {
 	})
 	statuses := map[string]int{
 		"StatusBadRequest": 400, "StatusNotFound": 404, "StatusMethodNotAllowed": 405, "StatusRequestEntityTooLarge": 413,
-		"StatusRequestTimeout": 408, "StatusPreconditionFailed": 412, "StatusRequestedRangeNotSatisfiable": 416,
+		"StatusRequestTimeout": 408, "StatusConflict": 409, "StatusPreconditionFailed": 412, "StatusRequestedRangeNotSatisfiable": 416,
 		"StatusUnsupportedMediaType": 415, "StatusTooManyRequests": 429, "StatusInternalServerError": 500,
 	}
 	find(source(t, "."), func(call *ast.CallExpr) {

@@ -246,6 +246,7 @@ func TestContractLimits(t *testing.T) {
 		{"default member attributes page", defaultMemberAttributesPage, parameter(memberAttributes, "limit").Default},
 		{"member attributes lookup", maxMemberLookup, *parameter(memberAttributes, "userID").MaxItems},
 		{"file name", room.MaxFileNameBytes, doc.Paths.Find("/v1/media").Post.Parameters.GetByInAndName("query", "fileName").Schema.Value.Extensions["x-maxBytes"]},
+		{"upload", room.MaxMediaBytes, *doc.Paths.Find("/v1/media/uploads").Post.Parameters.GetByInAndName("header", "Upload-Length").Schema.Value.Max},
 		{"before", maxSafeInteger, *parameter(messages, "before").Max},
 		{"after", maxSafeInteger, *parameter(messages, "after").Max},
 	} {

@@ -63,7 +63,7 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {
-		return a.Store.AddMedia(ctx, session.User.ID, body.fileName)
+		return a.Store.AddMedia(ctx, session.User.ID, body.fileName, body.atMost)
 	})
 	if err != nil {
 		return err
@@ -92,10 +92,7 @@ func (a *api) saveMedia(ctx context.Context, id room.MediaID, body *uploadBody) 
 	default:
 		return room.Media{}, unavailable(ctx, err)
 	}
-	m := room.Media{
-		ID: id, FileName: body.fileName, Size: size, ContentType: info.ContentType, Width: info.Width, Height: info.Height,
-		Duration: float64(info.Duration.Milliseconds()) / 1000, VideoCodec: info.VideoCodec, AudioCodec: info.AudioCodec,
-	}
+	m := mediaOf(id, body.fileName, size, info)
 	_, err = shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, a.Store.FinishMedia(ctx, m) })
 	if err != nil {
 		// Whether the row says so is not known. If it does, the file is whole but
@@ -103,6 +100,14 @@ func (a *api) saveMedia(ctx context.Context, id room.MediaID, body *uploadBody) 
 		return room.Media{}, errors.Join(err, a.Media.Delete(context.WithoutCancel(ctx), string(id)))
 	}
 	return m, nil
+}
+
+// mediaOf is a stored file as its bytes tell.
+func mediaOf(id room.MediaID, fileName string, size int64, info media.Info) room.Media {
+	return room.Media{
+		ID: id, FileName: fileName, Size: size, ContentType: info.ContentType, Width: info.Width, Height: info.Height,
+		Duration: float64(info.Duration.Milliseconds()) / 1000, VideoCodec: info.VideoCodec, AudioCodec: info.AudioCodec,
+	}
 }
 
 // unavailable is a bucket's failure, as callers are told of it.
@@ -127,6 +132,7 @@ func (a *api) authenticateShortly(r *http.Request) (room.Session, error) {
 // uploadBody reads the file of an upload, and knows why that failed.
 type uploadBody struct {
 	fileName string
+	atMost   int64 // bytes, as far as the request tells
 
 	ctx     context.Context // of the one call that the body is of
 	file    io.Reader
@@ -153,7 +159,11 @@ func (a *api) uploadBody(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return nil, err
 	}
 	body := &uploadBody{
-		fileName: name, ctx: ctx, file: r.Body, left: room.MaxMediaBytes, pause: a.UploadPause, control: http.NewResponseController(w),
+		fileName: name, atMost: room.MaxMediaBytes, ctx: ctx, file: r.Body, left: room.MaxMediaBytes, pause: a.UploadPause,
+		control: http.NewResponseController(w),
+	}
+	if r.ContentLength >= 0 {
+		body.atMost = min(r.ContentLength, body.atMost)
 	}
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if mediaType != "multipart/form-data" {

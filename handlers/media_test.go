@@ -461,15 +461,34 @@ func TestUploadsAtOnce(t *testing.T) {
 	s := newService(t)
 	alice := s.login("alice")
 	const uploads, size = 10, 20 << 20
-	heap := func() uint64 {
+	heapGrows(t, 30<<20, func() {
+		var sending sync.WaitGroup
+		for i := range uploads {
+			sending.Go(func() {
+				mark := []byte{byte(i)}
+				m := alice.media(alice.stream(io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusCreated))
+				r := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
+				if m.Media.Size != size || !bytes.Equal(r.body, mark) {
+					t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)
+				}
+			})
+		}
+		sending.Wait()
+	})
+}
+
+// heapGrows requires that the heap grows by no more than so many bytes meanwhile.
+func heapGrows(t testing.TB, bound int64, meanwhile func()) {
+	t.Helper()
+	heap := func() int64 {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
+		return int64(m.HeapAlloc)
 	}
 	runtime.GC()
-	before, most := heap(), uint64(0)
+	before, most := heap(), int64(0)
 	done := make(chan struct{})
-	var measuring, sending sync.WaitGroup
+	var measuring sync.WaitGroup
 	measuring.Go(func() {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
@@ -482,20 +501,10 @@ func TestUploadsAtOnce(t *testing.T) {
 			}
 		}
 	})
-	for i := range uploads {
-		sending.Go(func() {
-			mark := []byte{byte(i)}
-			m := alice.media(alice.stream(io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusCreated))
-			r := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
-			if m.Media.Size != size || !bytes.Equal(r.body, mark) {
-				t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)
-			}
-		})
-	}
-	sending.Wait()
+	meanwhile()
 	close(done)
 	measuring.Wait()
-	if grown := int64(most) - int64(before); grown > 30<<20 {
+	if grown := most - before; grown > bound {
 		t.Errorf("the heap grew by %d MB", grown>>20)
 	} else {
 		t.Logf("the heap grew by %d KB", grown>>10)

@@ -112,8 +112,8 @@ func crossOrigin(origins []string) func(http.Handler) http.Handler {
 	return cors.Handler(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "If-Match", "Last-Event-ID", "Range"},
-		ExposedHeaders: []string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"},
+		AllowedHeaders: append([]string{"Authorization", "Content-Type", "If-Match", "Last-Event-ID", "Range"}, tusRequestHeaders...),
+		ExposedHeaders: append([]string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"}, tusReplyHeaders...),
 		MaxAge:         600,
 	})
 }

@@ -11,7 +11,7 @@ import (
 
 // pagePolicy lets pages run and show what this server serves, and nothing else.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
-	"img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // mountPages serves the contract and the web pages.
 func (a *api) mountPages(r chi.Router) {

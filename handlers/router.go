@@ -77,12 +77,20 @@ type Store interface {
 	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
 	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
 
-	AddMedia(ctx context.Context, owner room.UserID, fileName string) (room.MediaID, error)
+	AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
 	FinishMedia(ctx context.Context, m room.Media) error
 	DropMedia(ctx context.Context, id room.MediaID) error
 	Media(ctx context.Context, id room.MediaID) (room.StoredMedia, error)
 	MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error)
 	MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error)
+
+	AddUpload(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
+	Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error)
+	EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error
+	AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error)
+	KeepPiece(ctx context.Context, id room.PieceID, length int64) error
+	Pieces(ctx context.Context, id room.MediaID) ([]room.PieceID, error)
+	DropPieces(ctx context.Context, ids []room.PieceID) error
 
 	FeedEnd(ctx context.Context) (room.FeedCursor, error)
 	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
@@ -167,6 +175,7 @@ func New(o Options) http.Handler {
 	r.Get("/v1/events", a.streamEvents)
 	r.Get("/v1/admin/events", a.handle(a.streamAdminEvents))
 	r.Post("/v1/media", a.handle(a.uploadMedia))
+	a.mountUploads(r)
 	r.Get("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
 	r.Head("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
 	r.Group(func(r chi.Router) {

@@ -18,8 +18,9 @@ type sample struct {
 	id     string
 	method string
 	path   string
-	body   object // nil: the call takes none, or a file
-	file   bool   // the call takes a file
+	body   object            // nil: the call takes none, or a file
+	file   bool              // the call takes a file
+	header map[string]string // what the call must not come without
 	// keyed says that the call wants a session key, admin that it wants an admin
 	// token instead; roomed that it is about the room lobby.
 	keyed, admin, roomed bool
@@ -36,17 +37,29 @@ func samples(s *service) []sample {
 	var all []sample
 	for path, item := range openapi().Paths.Map() {
 		for method, op := range item.Operations() {
-			if method == http.MethodHead {
-				continue // its problems have no body to look at
+			if method == http.MethodHead || method == http.MethodOptions {
+				continue // its problems have no body to look at, or it has none
 			}
 			call := sample{
 				id: op.OperationID, method: method, path: samplePath.Replace(path),
-				keyed: wants(op, "sessionKey"), admin: wants(op, "adminToken"), roomed: strings.Contains(path, "{roomID}"),
+				header: make(map[string]string),
+				keyed:  wants(op, "sessionKey"), admin: wants(op, "adminToken"), roomed: strings.Contains(path, "{roomID}"),
+			}
+			for _, p := range op.Parameters {
+				if p.Value.In == "header" && p.Value.Required {
+					call.header[p.Value.Name] = "1.0.0" // of tus
+					if p.Value.Example != nil {
+						call.header[p.Value.Name] = encoded(s, p.Value.Example)
+					}
+				}
 			}
 			switch {
 			case op.RequestBody == nil:
 			case op.RequestBody.Value.Content["application/json"] == nil:
 				call.file = true
+				if op.RequestBody.Value.Content["application/offset+octet-stream"] != nil {
+					call.header["Content-Type"] = "application/offset+octet-stream"
+				}
 			default:
 				media := op.RequestBody.Value.Content.Get("application/json")
 				example, ok := media.Example.(map[string]any)
@@ -96,7 +109,12 @@ func (p sample) by(c *client, body any, change ...func(*http.Request)) reply {
 	case body == nil && p.body != nil:
 		body = p.body
 	}
-	return c.call(p.method, p.path, body, change...)
+	head := func(r *http.Request) {
+		for name, value := range p.header {
+			r.Header.Set(name, value)
+		}
+	}
+	return c.call(p.method, p.path, body, append([]func(*http.Request){head}, change...)...)
 }
 
 // badBody is a body that must be refused, and how.

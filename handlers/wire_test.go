@@ -43,14 +43,16 @@ var (
 func operation(r *http.Request) (route *routers.Route, parameters map[string]string, found bool) {
 	sent := strings.Split(r.URL.EscapedPath(), "/")
 	for path, item := range openapi().Paths.Map() {
-		parameters, ok := matchPath(strings.Split(path, "/"), sent)
-		if op := item.Operations()[r.Method]; ok && op != nil {
-			return &routers.Route{
+		matched, ok := matchPath(strings.Split(path, "/"), sent)
+		// Of several, the one with fewer parameters is meant, as in the router.
+		if op := item.Operations()[r.Method]; ok && op != nil && (!found || len(matched) < len(parameters)) {
+			route = &routers.Route{
 				Spec: openapi(), Path: path, PathItem: item, Method: r.Method, Operation: op,
-			}, parameters, true
+			}
+			parameters, found = matched, true
 		}
 	}
-	return nil, nil, false
+	return route, parameters, found
 }
 
 func matchPath(template, sent []string) (map[string]string, bool) {

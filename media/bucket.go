@@ -142,18 +142,19 @@ func key(name string) string { return name[:min(2, len(name))] + "/" + name }
 // read of it before all of it is there, and what is saved survives a loss of power; where Save fails nothing is there.
 // It never holds more than a few megabytes of r, and where r fails, its error comes back wrapped.
 func (b *Bucket) Save(ctx context.Context, name string, r io.Reader) (int64, Info, error) {
-	size, err := b.write(ctx, name, r)
+	size, err := b.Write(ctx, name, r)
 	if err != nil {
 		return 0, Info{}, err
 	}
-	info, err := b.probe(ctx, name, size)
+	info, err := b.Probe(ctx, name, size)
 	if err != nil {
 		return 0, Info{}, errors.Join(err, b.Delete(context.WithoutCancel(ctx), name))
 	}
 	return size, info, nil
 }
 
-func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, error) {
+// Write is Save without the look at what was stored.
+func (b *Bucket) Write(ctx context.Context, name string, r io.Reader) (int64, error) {
 	// A write is abandoned by cancelling its context before it is closed.
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
@@ -197,8 +198,8 @@ func (b *Bucket) syncNames(name string) error {
 	return errors.Join(b.syncFolder(filepath.Dir(filepath.Join(b.folder, key(name)))), b.syncFolder(b.folder))
 }
 
-// probe says what a stored file is. One that is broken is still a file.
-func (b *Bucket) probe(ctx context.Context, name string, size int64) (Info, error) {
+// Probe says what a stored file of size bytes is. One that is broken is still a file.
+func (b *Bucket) Probe(ctx context.Context, name string, size int64) (Info, error) {
 	stored, err := b.Open(ctx, name)
 	if err != nil {
 		return Info{}, err

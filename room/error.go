@@ -13,6 +13,7 @@ const (
 	NotFound                        // what is named does not exist
 	Conflict                        // the state of things does not allow it
 	Outdated                        // the caller decided by a state that is no more
+	Exhausted                       // who calls has as much as is allowed for now
 	Unavailable                     // try again later
 )
 
@@ -60,7 +61,10 @@ var (
 	ErrMediaType         = &Error{Conflict, "media_type", "The file is not of a type that this kind of message carries."}
 	ErrMediaSize         = &Error{Conflict, "media_size", "The file is larger than this kind of message may carry."}
 	ErrMediaDuration     = &Error{Conflict, "media_duration", "The sound is longer than a message may carry."}
+	ErrMediaSent         = &Error{Conflict, "media_sent", "The file was sent, and goes with its messages."}
+	ErrUploadOffset      = &Error{Conflict, "upload_offset", "The upload is at another offset."}
 	ErrAttributesFull    = &Error{Conflict, "attributes_full", "There are as many attributes as allowed, or as many bytes of them."}
 	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The attributes have changed since the version of If-Match."}
+	ErrMediaQuota        = &Error{Exhausted, "media_quota", "The user has as many files that were not sent as allowed, or as many bytes or pieces of them."}
 	ErrUnavailable       = &Error{Unavailable, "unavailable", "The service is unavailable for the moment."}
 )

@@ -33,6 +33,18 @@ func ValidFileName(name string) bool {
 // message is left in the rooms and inboxes that there are.
 const MediaKept = 24 * time.Hour
 
+// Limits of what a user may have stored that no message carries, so that nobody
+// fills the disk: files, whether or not their uploads are done, and the bytes that
+// they have or were announced to have.
+const (
+	MaxUnsentFiles = 20
+	MaxUnsentBytes = 1 << 30
+)
+
+// MaxPieces is how many pieces an upload may come in. Each is an object of its
+// own, and takes a block of the disk however small it is.
+const MaxPieces = 10_000
+
 // MediaID names an uploaded file. It is random, and no secret.
 type MediaID string
 
@@ -110,3 +122,19 @@ type StoredMedia struct {
 	Owner     UserID
 	CreatedAt time.Time
 }
+
+// PieceID names the bytes that one request brought of a file, or a part of them.
+type PieceID string
+
+// Upload is a file that comes in pieces, with as many requests as it takes.
+type Upload struct {
+	ID       MediaID
+	FileName string
+	Length   int64 // bytes, as was announced
+	Offset   int64 // bytes that are stored
+	Pieces   int   // in which they are
+	Finished bool  // the file can be read and sent
+}
+
+// Whole reports whether all bytes are there, which have yet to be put together.
+func (u Upload) Whole() bool { return !u.Finished && u.Offset == u.Length }

@@ -12,20 +12,43 @@ import (
 	"parlor/room"
 )
 
-// AddMedia notes a file of a user before its bytes are stored, and names it. Who
-// gives up on it calls DropMedia; else SweepMedia finds it.
-func (s *Store) AddMedia(ctx context.Context, owner room.UserID, fileName string) (room.MediaID, error) {
+// AddMedia notes a file of a user before its bytes are stored, at most length of
+// them, and names it. Who gives up on it calls DropMedia; else SweepMedia finds it.
+// Errors: room.ErrMediaQuota.
+func (s *Store) AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error) {
+	return s.addMedia(ctx, owner, fileName, length, nil)
+}
+
+func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string, length int64, uploaded *int64) (room.MediaID, error) {
 	id, err := uuid.NewRandom() // says nothing of when, and cannot be guessed
 	if err != nil {
 		return "", fmt.Errorf("media ID: %w", err)
 	}
-	_, err = s.pool.Exec(ctx, `INSERT INTO media (media_id, owner_id, file_name, created_at, unused_since) VALUES ($1, $2, $3, $4, $4)`,
-		id, owner, fileName, s.now())
+	now := s.now()
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		// One after the other for each user, or two would each find room for one.
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", owner); err != nil {
+			return err
+		}
+		// What is due for the sweep is not held against anybody.
+		added, err := tx.Exec(ctx, `
+			INSERT INTO media (media_id, owner_id, file_name, created_at, unused_since, length, uploaded)
+			SELECT $1, $2, $3, $4, $4, $5::bigint, $6 FROM (
+				SELECT count(*) AS files, coalesce(sum(coalesce(size, length)), 0) AS bytes FROM media
+				WHERE owner_id = $2 AND unused_since > $7 AND NOT deleting
+			) held WHERE files < $8 AND bytes + $5::bigint <= $9`,
+			id, owner, fileName, now, length, uploaded, now.Add(-room.MediaKept), room.MaxUnsentFiles, room.MaxUnsentBytes)
+		if err == nil && added.RowsAffected() == 0 {
+			return room.ErrMediaQuota
+		}
+		return err
+	})
 	return room.MediaID(id.String()), translate(err)
 }
 
 // FinishMedia says that a file's bytes are stored, and what they are. From now on
-// it can be read and sent.
+// it can be read and sent. Errors: room.ErrMediaNotFound where it is not being
+// uploaded, or no longer.
 func (s *Store) FinishMedia(ctx context.Context, m room.Media) error {
 	// The day that it is kept begins anew: the upload may have taken a while.
 	done, err := s.pool.Exec(ctx, `
@@ -34,14 +57,14 @@ func (s *Store) FinishMedia(ctx context.Context, m room.Media) error {
 		WHERE media_id = $1 AND size IS NULL AND NOT deleting`,
 		m.ID, m.Size, m.ContentType, m.Width, m.Height, int64(m.Duration*1000+0.5), m.VideoCodec, m.AudioCodec, s.now())
 	if err == nil && done.RowsAffected() == 0 {
-		return fmt.Errorf("media %s is not being uploaded", m.ID)
+		return fmt.Errorf("finish the media %s: %w", m.ID, room.ErrMediaNotFound)
 	}
 	return translate(err)
 }
 
-// DropMedia forgets a file whose bytes are not stored.
+// DropMedia forgets a file whose bytes are not stored, or not any more.
 func (s *Store) DropMedia(ctx context.Context, id room.MediaID) error {
-	_, err := s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = $1 AND size IS NULL", id)
+	_, err := s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = $1 AND (size IS NULL OR deleting)", id)
 	return translate(err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -45,7 +46,7 @@ func upload(t testing.TB, f fixture, owner room.UserID) room.Media {
 // begin notes a file whose bytes are on their way.
 func begin(t testing.TB, f fixture, owner room.UserID) room.MediaID {
 	t.Helper()
-	id, err := f.AddMedia(t.Context(), owner, "a.txt")
+	id, err := f.AddMedia(t.Context(), owner, "a.txt", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +225,7 @@ func TestSendingWhileSweeping(t *testing.T) {
 	const n = 60
 	files := make([]room.Media, n)
 	for i := range files {
-		files[i] = upload(t, f, "alice")
+		files[i] = upload(t, f, room.UserID(fmt.Sprintf("owner%d", i))) // a user may not have so many
 	}
 	f.clock.advance(room.MediaKept)
 	var b bucket

@@ -50,6 +50,11 @@ await writePage('src/docs/index.html', 'docs.html', docs);
 // What is bundled is passed on under its own licence.
 const licenses = [
   'eventsource-parser/LICENSE',
+  'js-base64/LICENSE.md',
+  'querystringify/LICENSE',
+  'requires-port/LICENSE',
+  'tus-js-client/LICENSE',
+  'url-parse/LICENSE',
   'swagger-ui-dist/LICENSE',
   'swagger-ui-dist/NOTICE',
   'swagger-ui-dist/swagger-ui-es-bundle.js.LICENSE.txt',

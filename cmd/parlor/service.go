@@ -232,7 +232,10 @@ func (s *service) sweepMedia(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		err := s.store.SweepMedia(ctx, func(ctx context.Context, id room.MediaID) error { return s.media.Delete(ctx, string(id)) })
+		err := errors.Join(
+			s.store.SweepMedia(ctx, func(ctx context.Context, id room.MediaID) error { return s.media.Delete(ctx, string(id)) }),
+			s.store.SweepPieces(ctx, func(ctx context.Context, id room.PieceID) error { return s.media.Delete(ctx, string(id)) }),
+		)
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("files are not cleaned up", "error", err)
 		}

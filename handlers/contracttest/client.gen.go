@@ -305,6 +305,8 @@ const (
 	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
 	ProblemCodeMediaDuration         ProblemCode = "media_duration"
 	ProblemCodeMediaNotFound         ProblemCode = "media_not_found"
+	ProblemCodeMediaQuota            ProblemCode = "media_quota"
+	ProblemCodeMediaSent             ProblemCode = "media_sent"
 	ProblemCodeMediaSize             ProblemCode = "media_size"
 	ProblemCodeMediaType             ProblemCode = "media_type"
 	ProblemCodeMediaUrlRefused       ProblemCode = "media_url_refused"
@@ -331,11 +333,15 @@ const (
 	ProblemCodeTokenUserMismatch     ProblemCode = "token_user_mismatch"
 	ProblemCodeTooManyMessages       ProblemCode = "too_many_messages"
 	ProblemCodeTooManyRooms          ProblemCode = "too_many_rooms"
+	ProblemCodeTusVersion            ProblemCode = "tus_version"
 	ProblemCodeUnauthenticated       ProblemCode = "unauthenticated"
 	ProblemCodeUnavailable           ProblemCode = "unavailable"
 	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
 	ProblemCodeUploadIncomplete      ProblemCode = "upload_incomplete"
+	ProblemCodeUploadInterrupted     ProblemCode = "upload_interrupted"
+	ProblemCodeUploadOffset          ProblemCode = "upload_offset"
 	ProblemCodeUploadStalled         ProblemCode = "upload_stalled"
+	ProblemCodeUploadTooLong         ProblemCode = "upload_too_long"
 	ProblemCodeUserInRoom            ProblemCode = "user_in_room"
 	ProblemCodeUserNotFound          ProblemCode = "user_not_found"
 	ProblemCodeVersionMismatch       ProblemCode = "version_mismatch"
@@ -367,6 +373,10 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeMediaDuration:
 		return true
 	case ProblemCodeMediaNotFound:
+		return true
+	case ProblemCodeMediaQuota:
+		return true
+	case ProblemCodeMediaSent:
 		return true
 	case ProblemCodeMediaSize:
 		return true
@@ -420,6 +430,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeTooManyRooms:
 		return true
+	case ProblemCodeTusVersion:
+		return true
 	case ProblemCodeUnauthenticated:
 		return true
 	case ProblemCodeUnavailable:
@@ -428,7 +440,13 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeUploadIncomplete:
 		return true
+	case ProblemCodeUploadInterrupted:
+		return true
+	case ProblemCodeUploadOffset:
+		return true
 	case ProblemCodeUploadStalled:
+		return true
+	case ProblemCodeUploadTooLong:
 		return true
 	case ProblemCodeUserInRoom:
 		return true
@@ -591,6 +609,66 @@ func (e SessionState) Valid() bool {
 	case Detached:
 		return true
 	case Online:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TusResumable.
+const (
+	TusResumableN100 TusResumable = "1.0.0"
+)
+
+// Valid indicates whether the value is a known member of the TusResumable enum.
+func (e TusResumable) Valid() bool {
+	switch e {
+	case TusResumableN100:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CreateUploadParamsTusResumable.
+const (
+	CreateUploadParamsTusResumableN100 CreateUploadParamsTusResumable = "1.0.0"
+)
+
+// Valid indicates whether the value is a known member of the CreateUploadParamsTusResumable enum.
+func (e CreateUploadParamsTusResumable) Valid() bool {
+	switch e {
+	case CreateUploadParamsTusResumableN100:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EndUploadParamsTusResumable.
+const (
+	EndUploadParamsTusResumableN100 EndUploadParamsTusResumable = "1.0.0"
+)
+
+// Valid indicates whether the value is a known member of the EndUploadParamsTusResumable enum.
+func (e EndUploadParamsTusResumable) Valid() bool {
+	switch e {
+	case EndUploadParamsTusResumableN100:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ContinueUploadParamsTusResumable.
+const (
+	ContinueUploadParamsTusResumableN100 ContinueUploadParamsTusResumable = "1.0.0"
+)
+
+// Valid indicates whether the value is a known member of the ContinueUploadParamsTusResumable enum.
+func (e ContinueUploadParamsTusResumable) Valid() bool {
+	switch e {
+	case ContinueUploadParamsTusResumableN100:
 		return true
 	default:
 		return false
@@ -1936,6 +2014,9 @@ type MessageID = openapi_types.UUID
 // Example: alice
 type PeerID = UserID
 
+// TusResumable defines model for TusResumable.
+type TusResumable string
+
 // AdminTokenRefused RFC 9457.
 type AdminTokenRefused = Problem
 
@@ -1956,6 +2037,9 @@ type MayNotEnter = Problem
 
 // MediaNotFound RFC 9457.
 type MediaNotFound = Problem
+
+// MediaQuota RFC 9457.
+type MediaQuota = Problem
 
 // MediaURLRefused RFC 9457.
 type MediaURLRefused = Problem
@@ -1984,6 +2068,9 @@ type TokenRefused = Problem
 // TooManyMessages RFC 9457.
 type TooManyMessages = Problem
 
+// TusVersion RFC 9457.
+type TusVersion = Problem
+
 // Unauthenticated RFC 9457.
 type Unauthenticated = Problem
 
@@ -1992,6 +2079,9 @@ type Unavailable = Problem
 
 // UnsupportedMediaType RFC 9457.
 type UnsupportedMediaType = Problem
+
+// UploadMoved RFC 9457.
+type UploadMoved = Problem
 
 // UserNotFound RFC 9457.
 type UserNotFound = Problem
@@ -2076,6 +2166,44 @@ type UploadMediaParams struct {
 	// slashes. Where it is absent, a form's own, or `file`.
 	FileName *string `form:"fileName,omitempty" json:"fileName,omitempty"`
 }
+
+// CreateUploadParams defines parameters for CreateUpload.
+type CreateUploadParams struct {
+	// TusResumable The version of tus.
+	TusResumable CreateUploadParamsTusResumable `json:"Tus-Resumable"`
+
+	// UploadLength The file's bytes. `Upload-Defer-Length` is not supported.
+	UploadLength int64 `json:"Upload-Length"`
+
+	// UploadMetadata Keys, each once and with a value in Base64, between commas. `filename`
+	// is what the file is called: 1 to 255 bytes of text on one line, without
+	// slashes; `file` where it is absent. The other keys say nothing here.
+	UploadMetadata *string `json:"Upload-Metadata,omitempty"`
+}
+
+// CreateUploadParamsTusResumable defines parameters for CreateUpload.
+type CreateUploadParamsTusResumable string
+
+// EndUploadParams defines parameters for EndUpload.
+type EndUploadParams struct {
+	// TusResumable The version of tus.
+	TusResumable EndUploadParamsTusResumable `json:"Tus-Resumable"`
+}
+
+// EndUploadParamsTusResumable defines parameters for EndUpload.
+type EndUploadParamsTusResumable string
+
+// ContinueUploadParams defines parameters for ContinueUpload.
+type ContinueUploadParams struct {
+	// TusResumable The version of tus.
+	TusResumable ContinueUploadParamsTusResumable `json:"Tus-Resumable"`
+
+	// UploadOffset How many bytes are stored.
+	UploadOffset int64 `json:"Upload-Offset"`
+}
+
+// ContinueUploadParamsTusResumable defines parameters for ContinueUpload.
+type ContinueUploadParamsTusResumable string
 
 // DownloadMediaParams defines parameters for DownloadMedia.
 type DownloadMediaParams struct {
@@ -2495,12 +2623,60 @@ type ClientInterface interface {
 	// `application/octet-stream`. Up to 104,857,600 bytes.
 	//
 	// A file that nobody sends is deleted after a day, and so is one of which
-	// no message is left: they were recalled, or are kept no longer.
+	// no message is left: they were recalled, or are kept no longer. A user may
+	// have 20 files that were not sent and 1 GiB of them at once. Where
+	// connections break, or progress is to be seen, `createUpload` is the better
+	// way.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/media (the `UploadMedia` operationId).
 	UploadMediaWithBody(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DescribeUploads What uploads that can be resumed can do
+	//
+	// Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
+	DescribeUploads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateUploadWithBody Begin an upload that can be resumed
+	//
+	// This and the calls on the upload are tus 1.0, with the extensions
+	// creation, creation-with-upload and termination: any tus client works as it
+	// is, with the session key in `Authorization`.
+	//
+	// The last segment of `Location` is the upload's ID, and the file's
+	// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
+	// as `uploadMedia` would have. An upload is kept for a day after its last
+	// bytes. Up to 104,857,600 bytes.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/media/uploads (the `CreateUpload` operationId).
+	CreateUploadWithBody(ctx context.Context, params *CreateUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndUpload Delete a file that was not sent
+	//
+	// Whether or not it is done, and however it was uploaded.
+	//
+	// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
+	EndUpload(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUploadOffset How much of an upload is stored
+	//
+	// A request of the upload that is under way elsewhere is asked to stop.
+	//
+	// Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
+	GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ContinueUploadWithBody Upload the next bytes of a file
+	//
+	// What came is stored, however the request ends: `getUploadOffset` tells how
+	// much that is. A server that is killed loses 4 MiB at most.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
+	ContinueUploadWithBody(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetMedia A file, with a fresh URL
 	//
@@ -3344,13 +3520,111 @@ func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, r
 // `application/octet-stream`. Up to 104,857,600 bytes.
 //
 // A file that nobody sends is deleted after a day, and so is one of which
-// no message is left: they were recalled, or are kept no longer.
+// no message is left: they were recalled, or are kept no longer. A user may
+// have 20 files that were not sent and 1 GiB of them at once. Where
+// connections break, or progress is to be seen, `createUpload` is the better
+// way.
 //
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/media (the `UploadMedia` operationId).
 func (c *Client) UploadMediaWithBody(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUploadMediaRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DescribeUploads What uploads that can be resumed can do
+//
+// Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
+func (c *Client) DescribeUploads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDescribeUploadsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateUploadWithBody Begin an upload that can be resumed
+//
+// This and the calls on the upload are tus 1.0, with the extensions
+// creation, creation-with-upload and termination: any tus client works as it
+// is, with the session key in `Authorization`.
+//
+// The last segment of `Location` is the upload's ID, and the file's
+// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
+// as `uploadMedia` would have. An upload is kept for a day after its last
+// bytes. Up to 104,857,600 bytes.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/media/uploads (the `CreateUpload` operationId).
+func (c *Client) CreateUploadWithBody(ctx context.Context, params *CreateUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateUploadRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndUpload Delete a file that was not sent
+//
+// Whether or not it is done, and however it was uploaded.
+//
+// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
+func (c *Client) EndUpload(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndUploadRequest(c.Server, mediaID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUploadOffset How much of an upload is stored
+//
+// A request of the upload that is under way elsewhere is asked to stop.
+//
+// Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
+func (c *Client) GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUploadOffsetRequest(c.Server, mediaID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ContinueUploadWithBody Upload the next bytes of a file
+//
+// What came is stored, however the request ends: `getUploadOffset` tells how
+// much that is. A server that is killed loses 4 MiB at most.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
+func (c *Client) ContinueUploadWithBody(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewContinueUploadRequestWithBody(c.Server, mediaID, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5165,6 +5439,234 @@ func NewUploadMediaRequestWithBody(server string, params *UploadMediaParams, con
 	return req, nil
 }
 
+// NewDescribeUploadsRequest constructs an http.Request for the DescribeUploads method
+func NewDescribeUploadsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/uploads")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodOptions, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateUploadRequestWithBody constructs an http.Request for the CreateUpload method, with any body, and a specified content type
+func NewCreateUploadRequestWithBody(server string, params *CreateUploadParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/uploads")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Tus-Resumable", params.TusResumable, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Tus-Resumable", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Upload-Length", params.UploadLength, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Upload-Length", headerParam1)
+
+		if params.UploadMetadata != nil {
+			var headerParam2 string
+
+			headerParam2, err = runtime.StyleParamWithOptions("simple", false, "Upload-Metadata", *params.UploadMetadata, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Upload-Metadata", headerParam2)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewEndUploadRequest constructs an http.Request for the EndUpload method
+func NewEndUploadRequest(server string, mediaID MediaID, params *EndUploadParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mediaID", mediaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/uploads/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Tus-Resumable", params.TusResumable, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Tus-Resumable", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewGetUploadOffsetRequest constructs an http.Request for the GetUploadOffset method
+func NewGetUploadOffsetRequest(server string, mediaID MediaID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mediaID", mediaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/uploads/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodHead, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewContinueUploadRequestWithBody constructs an http.Request for the ContinueUpload method, with any body, and a specified content type
+func NewContinueUploadRequestWithBody(server string, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "mediaID", mediaID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/media/uploads/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Tus-Resumable", params.TusResumable, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Tus-Resumable", headerParam0)
+
+		var headerParam1 string
+
+		headerParam1, err = runtime.StyleParamWithOptions("simple", false, "Upload-Offset", params.UploadOffset, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "integer", Format: "int64"})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("Upload-Offset", headerParam1)
+
+	}
+
+	return req, nil
+}
+
 // NewGetMediaRequest constructs an http.Request for the GetMedia method
 func NewGetMediaRequest(server string, mediaID MediaID) (*http.Request, error) {
 	var err error
@@ -6850,12 +7352,66 @@ type ClientWithResponsesInterface interface {
 	// `application/octet-stream`. Up to 104,857,600 bytes.
 	//
 	// A file that nobody sends is deleted after a day, and so is one of which
-	// no message is left: they were recalled, or are kept no longer.
+	// no message is left: they were recalled, or are kept no longer. A user may
+	// have 20 files that were not sent and 1 GiB of them at once. Where
+	// connections break, or progress is to be seen, `createUpload` is the better
+	// way.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/media (the `UploadMedia` operationId).
 	UploadMediaWithBodyWithResponse(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadMediaResponse, error)
+
+	// DescribeUploadsWithResponse What uploads that can be resumed can do
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
+	DescribeUploadsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*DescribeUploadsResponse, error)
+
+	// CreateUploadWithBodyWithResponse Begin an upload that can be resumed
+	//
+	// This and the calls on the upload are tus 1.0, with the extensions
+	// creation, creation-with-upload and termination: any tus client works as it
+	// is, with the session key in `Authorization`.
+	//
+	// The last segment of `Location` is the upload's ID, and the file's
+	// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
+	// as `uploadMedia` would have. An upload is kept for a day after its last
+	// bytes. Up to 104,857,600 bytes.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/media/uploads (the `CreateUpload` operationId).
+	CreateUploadWithBodyWithResponse(ctx context.Context, params *CreateUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateUploadResponse, error)
+
+	// EndUploadWithResponse Delete a file that was not sent
+	//
+	// Whether or not it is done, and however it was uploaded.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
+	EndUploadWithResponse(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*EndUploadResponse, error)
+
+	// GetUploadOffsetWithResponse How much of an upload is stored
+	//
+	// A request of the upload that is under way elsewhere is asked to stop.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
+	GetUploadOffsetWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetUploadOffsetResponse, error)
+
+	// ContinueUploadWithBodyWithResponse Upload the next bytes of a file
+	//
+	// What came is stored, however the request ends: `getUploadOffset` tells how
+	// much that is. A server that is killed loses 4 MiB at most.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
+	ContinueUploadWithBodyWithResponse(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ContinueUploadResponse, error)
 
 	// GetMediaWithResponse A file, with a fresh URL
 	//
@@ -8760,6 +9316,11 @@ func (r StreamEventsResponse) ContentType() string {
 	return ""
 }
 
+// UploadMediaResponse429Headers the declared response headers of an HTTP 429 response for UploadMedia
+type UploadMediaResponse429Headers struct {
+	RetryAfter *int
+}
+
 // UploadMediaResponse503Headers the declared response headers of an HTTP 503 response for UploadMedia
 type UploadMediaResponse503Headers struct {
 	RetryAfter *int
@@ -8778,8 +9339,12 @@ type UploadMediaResponse struct {
 	ApplicationproblemJSON408 *Problem
 	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
 	ApplicationproblemJSON413 *Problem
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *MediaQuota
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UploadMediaResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *UploadMediaResponse503Headers
 }
@@ -8807,6 +9372,11 @@ func (r UploadMediaResponse) GetApplicationproblemJSON408() *Problem {
 // GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
 func (r UploadMediaResponse) GetApplicationproblemJSON413() *Problem {
 	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON429() *MediaQuota {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -8837,6 +9407,395 @@ func (r UploadMediaResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UploadMediaResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DescribeUploadsResponse200Headers the declared response headers of an HTTP 200 response for DescribeUploads
+type DescribeUploadsResponse200Headers struct {
+	TusExtension *string
+	TusMaxSize   *int64
+	TusResumable *string
+	TusVersion   *string
+}
+
+type DescribeUploadsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DescribeUploadsResponse200Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r DescribeUploadsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DescribeUploadsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DescribeUploadsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DescribeUploadsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateUploadResponse201Headers the declared response headers of an HTTP 201 response for CreateUpload
+type CreateUploadResponse201Headers struct {
+	Location     *string
+	TusResumable *string
+	UploadOffset *int64
+}
+
+// CreateUploadResponse429Headers the declared response headers of an HTTP 429 response for CreateUpload
+type CreateUploadResponse429Headers struct {
+	RetryAfter *int
+}
+
+// CreateUploadResponse503Headers the declared response headers of an HTTP 503 response for CreateUpload
+type CreateUploadResponse503Headers struct {
+	RetryAfter *int
+}
+
+type CreateUploadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *UploadMoved
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *TusVersion
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *Problem
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *MediaQuota
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateUploadResponse201Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CreateUploadResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CreateUploadResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON409() *UploadMoved {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON412() *TusVersion {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON413() *Problem {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON429() *MediaQuota {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateUploadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateUploadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateUploadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateUploadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// EndUploadResponse204Headers the declared response headers of an HTTP 204 response for EndUpload
+type EndUploadResponse204Headers struct {
+	TusResumable *string
+}
+
+// EndUploadResponse503Headers the declared response headers of an HTTP 503 response for EndUpload
+type EndUploadResponse503Headers struct {
+	RetryAfter *int
+}
+
+type EndUploadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *MediaNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *Problem
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *TusVersion
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *EndUploadResponse204Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *EndUploadResponse503Headers
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r EndUploadResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r EndUploadResponse) GetApplicationproblemJSON404() *MediaNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r EndUploadResponse) GetApplicationproblemJSON409() *Problem {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r EndUploadResponse) GetApplicationproblemJSON412() *TusVersion {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r EndUploadResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r EndUploadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r EndUploadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndUploadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r EndUploadResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetUploadOffsetResponse200Headers the declared response headers of an HTTP 200 response for GetUploadOffset
+type GetUploadOffsetResponse200Headers struct {
+	TusResumable   *string
+	UploadLength   *int64
+	UploadMetadata *string
+	UploadOffset   *int64
+}
+
+type GetUploadOffsetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetUploadOffsetResponse200Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r GetUploadOffsetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetUploadOffsetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetUploadOffsetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetUploadOffsetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ContinueUploadResponse204Headers the declared response headers of an HTTP 204 response for ContinueUpload
+type ContinueUploadResponse204Headers struct {
+	TusResumable *string
+	UploadOffset *int64
+}
+
+// ContinueUploadResponse503Headers the declared response headers of an HTTP 503 response for ContinueUpload
+type ContinueUploadResponse503Headers struct {
+	RetryAfter *int
+}
+
+type ContinueUploadResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *MediaNotFound
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *UploadMoved
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *TusVersion
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *Problem
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *Problem
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *Problem
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *ContinueUploadResponse204Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *ContinueUploadResponse503Headers
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON404() *MediaNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON409() *UploadMoved {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON412() *TusVersion {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON413() *Problem {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON415() *Problem {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON429() *Problem {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r ContinueUploadResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ContinueUploadResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ContinueUploadResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ContinueUploadResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -11670,7 +12629,10 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 // `application/octet-stream`. Up to 104,857,600 bytes.
 //
 // A file that nobody sends is deleted after a day, and so is one of which
-// no message is left: they were recalled, or are kept no longer.
+// no message is left: they were recalled, or are kept no longer. A user may
+// have 20 files that were not sent and 1 GiB of them at once. Where
+// connections break, or progress is to be seen, `createUpload` is the better
+// way.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11681,6 +12643,87 @@ func (c *ClientWithResponses) UploadMediaWithBodyWithResponse(ctx context.Contex
 		return nil, err
 	}
 	return ParseUploadMediaResponse(rsp)
+}
+
+// DescribeUploadsWithResponse What uploads that can be resumed can do
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
+func (c *ClientWithResponses) DescribeUploadsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*DescribeUploadsResponse, error) {
+	rsp, err := c.DescribeUploads(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDescribeUploadsResponse(rsp)
+}
+
+// CreateUploadWithBodyWithResponse Begin an upload that can be resumed
+//
+// This and the calls on the upload are tus 1.0, with the extensions
+// creation, creation-with-upload and termination: any tus client works as it
+// is, with the session key in `Authorization`.
+//
+// The last segment of `Location` is the upload's ID, and the file's
+// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
+// as `uploadMedia` would have. An upload is kept for a day after its last
+// bytes. Up to 104,857,600 bytes.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/media/uploads (the `CreateUpload` operationId).
+func (c *ClientWithResponses) CreateUploadWithBodyWithResponse(ctx context.Context, params *CreateUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateUploadResponse, error) {
+	rsp, err := c.CreateUploadWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateUploadResponse(rsp)
+}
+
+// EndUploadWithResponse Delete a file that was not sent
+//
+// Whether or not it is done, and however it was uploaded.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
+func (c *ClientWithResponses) EndUploadWithResponse(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*EndUploadResponse, error) {
+	rsp, err := c.EndUpload(ctx, mediaID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndUploadResponse(rsp)
+}
+
+// GetUploadOffsetWithResponse How much of an upload is stored
+//
+// A request of the upload that is under way elsewhere is asked to stop.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
+func (c *ClientWithResponses) GetUploadOffsetWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetUploadOffsetResponse, error) {
+	rsp, err := c.GetUploadOffset(ctx, mediaID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetUploadOffsetResponse(rsp)
+}
+
+// ContinueUploadWithBodyWithResponse Upload the next bytes of a file
+//
+// What came is stored, however the request ends: `getUploadOffset` tells how
+// much that is. A server that is killed loses 4 MiB at most.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
+func (c *ClientWithResponses) ContinueUploadWithBodyWithResponse(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ContinueUploadResponse, error) {
+	rsp, err := c.ContinueUploadWithBody(ctx, mediaID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseContinueUploadResponse(rsp)
 }
 
 // GetMediaWithResponse A file, with a fresh URL
@@ -13730,6 +14773,13 @@ func ParseUploadMediaResponse(rsp *http.Response) (*UploadMediaResponse, error) 
 		}
 		response.ApplicationproblemJSON413 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest MediaQuota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -13740,8 +14790,431 @@ func ParseUploadMediaResponse(rsp *http.Response) (*UploadMediaResponse, error) 
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers UploadMediaResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers UploadMediaResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDescribeUploadsResponse parses an HTTP response from a DescribeUploadsWithResponse call
+func ParseDescribeUploadsResponse(rsp *http.Response) (*DescribeUploadsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DescribeUploadsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DescribeUploadsResponse200Headers
+		if values := rsp.Header.Values("Tus-Extension"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Extension", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.TusExtension = &value
+		}
+		if values := rsp.Header.Values("Tus-Max-Size"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Max-Size", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.TusMaxSize = &value
+		}
+		if values := rsp.Header.Values("Tus-Resumable"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.TusResumable = &value
+		}
+		if values := rsp.Header.Values("Tus-Version"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Version", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.TusVersion = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateUploadResponse parses an HTTP response from a CreateUploadWithResponse call
+func ParseCreateUploadResponse(rsp *http.Response) (*CreateUploadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateUploadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest UploadMoved
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest TusVersion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest MediaQuota
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateUploadResponse201Headers
+		if values := rsp.Header.Values("Location"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Location = &value
+		}
+		if values := rsp.Header.Values("Tus-Resumable"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.TusResumable = &value
+		}
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = &value
+		}
+		response.Headers201 = &headers
+	case rsp.StatusCode == 429:
+		var headers CreateUploadResponse429Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers CreateUploadResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseEndUploadResponse parses an HTTP response from a EndUploadWithResponse call
+func ParseEndUploadResponse(rsp *http.Response) (*EndUploadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndUploadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest MediaNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest TusVersion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers EndUploadResponse204Headers
+		if values := rsp.Header.Values("Tus-Resumable"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.TusResumable = &value
+		}
+		response.Headers204 = &headers
+	case rsp.StatusCode == 503:
+		var headers EndUploadResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetUploadOffsetResponse parses an HTTP response from a GetUploadOffsetWithResponse call
+func ParseGetUploadOffsetResponse(rsp *http.Response) (*GetUploadOffsetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetUploadOffsetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetUploadOffsetResponse200Headers
+		if values := rsp.Header.Values("Tus-Resumable"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.TusResumable = &value
+		}
+		if values := rsp.Header.Values("Upload-Length"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Length", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadLength = &value
+		}
+		if values := rsp.Header.Values("Upload-Metadata"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Metadata", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.UploadMetadata = &value
+		}
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseContinueUploadResponse parses an HTTP response from a ContinueUploadWithResponse call
+func ParseContinueUploadResponse(rsp *http.Response) (*ContinueUploadResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ContinueUploadResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest MediaNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest UploadMoved
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest TusVersion
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers ContinueUploadResponse204Headers
+		if values := rsp.Header.Values("Tus-Resumable"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Tus-Resumable", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.TusResumable = &value
+		}
+		if values := rsp.Header.Values("Upload-Offset"); len(values) > 0 {
+			var value int64
+			if err := runtime.BindStyledParameterWithOptions("simple", "Upload-Offset", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			}
+			headers.UploadOffset = &value
+		}
+		response.Headers204 = &headers
+	case rsp.StatusCode == 503:
+		var headers ContinueUploadResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

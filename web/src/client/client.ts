@@ -4,6 +4,7 @@ import { EventSourceTransport } from './eventsource-transport.ts';
 import { FetchTransport } from './fetch-transport.ts';
 import { HTTP } from './http.ts';
 import { type Listener, Listeners, report } from './listeners.ts';
+import * as media from './media.ts';
 import * as messages from './messages.ts';
 import { ParlorError } from './problem.ts';
 import * as rooms from './rooms.ts';
@@ -216,6 +217,25 @@ export class Parlor {
   /** Reads the messages with a user, as listRoomMessages does those of a room. */
   listPeerMessages(userID: string, query: messages.MessageQuery = {}) {
     return messages.listPeerMessages(this.#http, userID, query);
+  }
+
+  /**
+   * Uploads a file, for a message of a kind `image`, `audio`, `video` or `file`
+   * to carry its mediaID. Where the connection breaks it goes on by itself; where
+   * it gives up, it can go on later with the `uploadID` of `onBegun`.
+   */
+  uploadMedia(file: Blob, options: media.UploadOptions = {}) {
+    return media.uploadMedia(this.#http, file, options);
+  }
+
+  /** Deletes a file that was not sent, whether or not its upload is done. */
+  endUpload(mediaID: string) {
+    return media.endUpload(this.#http, mediaID);
+  }
+
+  /** A file, and a URL that opens it for a day, for an `<img>` or a link. */
+  getMedia(mediaID: string) {
+    return media.getMedia(this.#http, mediaID);
   }
 
   /** The attributes of a room, and their version. */

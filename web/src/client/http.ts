@@ -38,7 +38,7 @@ export class HTTP {
     { repeatable = method === 'get' }: CallOptions = {},
   ): Promise<Reply<Operation<P, M>>> {
     const url = this.baseURL + fill(path, names) + search(query);
-    const headers = new Headers({ Accept: 'application/json', ...header, ...this.authorization });
+    const headers = new Headers({ Accept: 'application/json', ...(header as Record<string, string>), ...this.authorization });
     const init: RequestInit = { method: method.toUpperCase(), headers };
     if (body !== undefined) {
       headers.set('Content-Type', 'application/json');

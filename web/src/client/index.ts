@@ -8,6 +8,7 @@ export {
   type TokenSource,
 } from './client.ts';
 export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
+export type { UploadOptions } from './media.ts';
 export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
 export type { EnterRoomReply, MemberQuery, RoomOptions } from './rooms.ts';
@@ -15,6 +16,8 @@ export type {
   Attributes,
   LeaveReason,
   Limits,
+  Media,
+  MediaReply,
   Member,
   MemberAttributesInfo,
   Message,

@@ -5,9 +5,10 @@ import { byteLength } from './identity.ts';
 export class Composer {
   readonly #form = byID('composer', HTMLFormElement);
   readonly #text = byID('text', HTMLTextAreaElement);
+  readonly #files = byID('files', HTMLInputElement);
   readonly #error = byID('composer-error', HTMLElement);
 
-  constructor(textBytes: number, send: (text: string) => void) {
+  constructor(textBytes: number, send: (text: string) => void, attach: (files: File[]) => void) {
     this.#error.textContent = '';
     this.enabled = true;
     this.#form.onsubmit = (event) => {
@@ -18,6 +19,12 @@ export class Composer {
       if (text === '' || tooLong) return;
       this.#text.value = '';
       send(text);
+    };
+    byID('attach', HTMLButtonElement).onclick = () => this.#files.click();
+    this.#files.onchange = () => {
+      attach([...(this.#files.files ?? [])]);
+      this.#files.value = ''; // the same file may be chosen again
+      this.#text.focus();
     };
     this.#text.onkeydown = (event) => {
       // While an input method is composing, Enter chooses a word.

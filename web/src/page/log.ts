@@ -1,9 +1,12 @@
 import type { Message } from '../client/index.ts';
 import { avatar } from './avatar.ts';
 import { byID, make } from './element.ts';
+import type { MediaView } from './media-view.ts';
 
 /** Messages of one sender this close together share their heading. */
 const SAME_BREATH = 5 * 60_000;
+/** As long as a message may be recalled by who said it. */
+const RECALLABLE = 2 * 60_000;
 /** As near to the end as this counts as reading the newest, in pixels. */
 const NEAR_END = 80;
 
@@ -27,12 +30,17 @@ export class Log {
   readonly #pending = byID('pending', HTMLOListElement);
   readonly #newest = byID('newest', HTMLButtonElement);
   readonly #userID: string;
+  readonly #media: MediaView;
+  readonly #recall: (message: Message) => void;
   #entries: Entry[] = [];
   /** Messages that were recalled, by seq: a page of history may have been on its way with what they said. */
   #recalled = new Set<number>();
 
-  constructor(userID: string) {
+  /** `recall` is asked to take a message of this user's back. */
+  constructor(userID: string, media: MediaView, recall: (message: Message) => void) {
     this.#userID = userID;
+    this.#media = media;
+    this.#recall = recall;
     this.clear();
     this.#newest.onclick = () => this.scrollToEnd();
     this.#scroller.onscroll = () => {
@@ -52,10 +60,14 @@ export class Log {
     const at = new Date(message.sentAt);
     const sender = make('span', { class: 'sender' }, message.sender.userName);
     const heading = make('p', { class: 'heading' }, sender, timeOf(at));
+    const recalled = message.recalled || this.#recalled.has(message.seq ?? 0);
+    const shown = message.media !== undefined && !recalled ? this.#media.show(message.kind, message.media) : undefined;
     const words = message.text ?? message.title ?? `(${message.kind})`;
-    const bubble = make('p', { class: 'bubble', title: at.toLocaleString() }, words);
-    if (message.recalled || this.#recalled.has(message.seq ?? 0)) showRecalled(bubble);
+    const bubble = make('div', { class: 'bubble', title: at.toLocaleString() }, shown ?? words);
+    if (shown) bubble.classList.add('media');
     const content = make('div', { class: 'content' }, heading, bubble);
+    if (recalled) showRecalled(content);
+    else if (mine) this.#offerRecall(message, content, at);
     const element = make('li', { class: mine ? 'message mine' : 'message' });
     this.#insert({ seq: message.seq ?? 0, at, senderID: message.sender.userID, element }, avatar(message.sender), content);
   }
@@ -63,8 +75,8 @@ export class Log {
   /** Takes what a message says off the page. */
   recall(seq: number): void {
     this.#recalled.add(seq);
-    const bubble = this.#entries.find((entry) => entry.seq === seq)?.element.querySelector<HTMLElement>('.bubble');
-    if (bubble) showRecalled(bubble);
+    const content = this.#entries.find((entry) => entry.seq === seq)?.element.querySelector<HTMLElement>('.content');
+    if (content) showRecalled(content);
   }
 
   /** Shows what happened in the room. */
@@ -94,6 +106,18 @@ export class Log {
   scrollToEnd(): void {
     this.#scroller.scrollTop = this.#scroller.scrollHeight;
     this.#newest.hidden = true;
+  }
+
+  /** Puts a button under a message for as long as it can be taken back. */
+  #offerRecall(message: Message, content: HTMLElement, at: Date): void {
+    const left = at.getTime() + RECALLABLE - Date.now();
+    if (left <= 0) return;
+    const words = message.text ?? message.media?.fileName ?? 'message';
+    const button = make('button', { class: 'recall', type: 'button', 'aria-label': `Recall: ${words}` }, 'Recall');
+    button.onclick = () => this.#recall(message);
+    content.append(button);
+    // A clock that is wrong shows it for no longer than it would be of use.
+    setTimeout(() => button.remove(), Math.min(left, RECALLABLE));
   }
 
   #insert(entry: Omit<Entry, 'day'>, ...content: Node[]): void {
@@ -131,8 +155,11 @@ export class Log {
   }
 }
 
-function showRecalled(bubble: HTMLElement): void {
+function showRecalled(content: HTMLElement): void {
+  content.querySelector('.recall')?.remove();
+  const bubble = content.querySelector<HTMLElement>('.bubble')!;
   bubble.textContent = 'Message recalled';
+  bubble.classList.remove('media');
   bubble.classList.add('recalled');
 }
 

@@ -28,14 +28,19 @@ export class Outbox {
   }
 
   get unsent(): Unsent[] {
-    return Array.from(this.#items.values(), ({ clientMessageID, text }) => ({ clientMessageID, text }));
+    return Array.from(this.#items.values(), ({ clientMessageID, text, file }) => ({
+      clientMessageID,
+      text,
+      ...(file !== undefined && { file }),
+    }));
   }
 
-  add({ text, clientMessageID = newMessageID() }: { text: string; clientMessageID?: string }): void {
+  add({ clientMessageID = newMessageID(), ...said }: Omit<Unsent, 'clientMessageID'> & Partial<Unsent>): void {
+    const { text } = said;
     const state = make('p', { class: 'state' });
     const content = make('div', { class: 'content' }, make('p', { class: 'bubble' }, text), state);
     const element = make('li', { class: 'message mine' }, content);
-    this.#items.set(clientMessageID, { clientMessageID, text, element, state, failed: false });
+    this.#items.set(clientMessageID, { ...said, clientMessageID, element, state, failed: false });
     this.#log.addPending(element);
     this.#show(this.#items.get(clientMessageID)!, 'Sending…');
     void this.#sendAll();
@@ -50,9 +55,9 @@ export class Outbox {
     if (this.#sending) return;
     this.#sending = true;
     for (let item = this.#next(); item !== undefined; item = this.#next()) {
-      const { clientMessageID, text } = item;
+      const { clientMessageID, text, file } = item;
       try {
-        const { message } = await this.#parlor.sendRoomMessage(this.#roomID, { text, clientMessageID });
+        const { message } = await this.#parlor.sendRoomMessage(this.#roomID, { ...(file ?? { text }), clientMessageID });
         this.#log.addMessage(message);
         this.sent(message);
         this.#remove(clientMessageID);
@@ -77,7 +82,11 @@ export class Outbox {
       void this.#sendAll();
     };
     const discard = make('button', { type: 'button' }, 'Discard');
-    discard.onclick = () => this.#remove(item.clientMessageID);
+    discard.onclick = () => {
+      this.#remove(item.clientMessageID);
+      // Else the server deletes it after a day; where the message was sent after all, it keeps it.
+      if (item.file) this.#parlor.endUpload(item.file.mediaID).catch(() => {});
+    };
     this.#show(item, `Not sent. ${wordsForError(error)} `, again, ' ', discard);
   }
 

@@ -3,12 +3,15 @@ import {
   type ConnectionState,
   type Parlor,
   ParlorError,
+  type Message,
   type Room,
 } from '../client/index.ts';
+import { Attachments } from './attachments.ts';
 import { Composer } from './composer.ts';
 import { byID } from './element.ts';
 import { History } from './history.ts';
 import { Log } from './log.ts';
+import { MediaView } from './media-view.ts';
 import { Members } from './members.ts';
 import { Outbox } from './outbox.ts';
 import type { BeingOut, RoomChoice, Saved, Unsent } from './saved.ts';
@@ -36,10 +39,12 @@ export class RoomView {
   readonly #room: RoomChoice;
   readonly #actions: RoomViewActions;
   readonly #composer: Composer;
+  readonly #media: MediaView;
   readonly #log: Log;
   readonly #history: History;
   readonly #members: Members;
   readonly #outbox: Outbox;
+  readonly #attachments: Attachments;
   readonly #stopListening: (() => void)[];
   #generation = 0;
   /** The highest seq that the stream has brought. */
@@ -57,11 +62,17 @@ export class RoomView {
     this.#parlor = parlor;
     this.#room = room;
     this.#actions = actions;
-    this.#log = new Log(parlor.userID);
+    this.#media = new MediaView(parlor);
+    this.#log = new Log(parlor.userID, this.#media, (message) => void this.#recall(message));
     this.#history = new History(parlor, room.roomID, this.#log);
     this.#members = new Members(parlor, room.roomID);
     this.#outbox = new Outbox(parlor, room.roomID, this.#log);
-    this.#composer = new Composer(parlor.limits.textBytes, (text) => this.#outbox.add({ text }));
+    this.#attachments = new Attachments(parlor, this.#log, this.#outbox);
+    this.#composer = new Composer(
+      parlor.limits.textBytes,
+      (text) => this.#outbox.add({ text }),
+      (files) => this.#attachments.add(files),
+    );
     this.#stopListening = this.#listen();
     byID('leave', HTMLButtonElement).onclick = () => actions.leave();
     this.#view.removeAttribute('data-out');
@@ -121,6 +132,8 @@ export class RoomView {
     clearTimeout(this.#unexplained);
     for (const stop of this.#stopListening) stop();
     this.#history.close();
+    this.#attachments.close();
+    this.#media.clear();
     this.#log.clear();
     this.#view.hidden = true;
   }
@@ -163,6 +176,7 @@ export class RoomView {
 
   #clear(): void {
     this.#log.clear();
+    this.#media.clear();
     this.#history.clear();
   }
 
@@ -260,6 +274,18 @@ export class RoomView {
       await load();
     } catch (error) {
       this.#showNotice(wordsForError(error), 'Try again', () => void this.#loadOrSay(load));
+    }
+  }
+
+  async #recall({ messageID, seq = 0 }: Message): Promise<void> {
+    const error = byID('log-error', HTMLElement);
+    error.textContent = '';
+    try {
+      await this.#parlor.recallMessage(this.#room.roomID, messageID);
+      this.#log.recall(seq);
+      this.#composer.focus(); // the button that had it is gone
+    } catch (fault) {
+      error.textContent = `The message was not recalled. ${wordsForError(fault)}`;
     }
   }
 

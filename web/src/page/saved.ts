@@ -27,7 +27,15 @@ export interface BeingOut {
 
 export interface Unsent {
   clientMessageID: string;
+  /** What is said, or what the file is called. */
   text: string;
+  file?: Attachment;
+}
+
+/** A file that was uploaded, and the kind of message that carries it. */
+export interface Attachment {
+  kind: 'image' | 'audio' | 'video' | 'file';
+  mediaID: string;
 }
 
 const SAVED = 'parlor.saved';

@@ -32,6 +32,12 @@ export function wordsForError(error: unknown): string {
       return 'Somebody changed that meanwhile. Look again, please.';
     case 'recall_too_late':
       return 'That was said too long ago to be taken back.';
+    case 'file_too_large':
+      return 'The file is larger than 100 MB.';
+    case 'media_quota':
+      return 'You have uploaded too much that was not sent. Send or cancel some of it first.';
+    case 'media_not_found':
+      return 'The file is gone.';
     case 'room_full':
       return 'The room is full.';
     case 'too_many_rooms':
@@ -44,6 +50,14 @@ export function wordsForError(error: unknown): string {
     default:
       return error.message;
   }
+}
+
+/** How much that is, for people. */
+export function wordsForBytes(bytes: number): string {
+  const units = ['B', 'KB', 'MB'];
+  let unit = 0;
+  for (; bytes >= 1000 && unit < units.length - 1; unit++) bytes /= 1000;
+  return `${bytes.toLocaleString(undefined, { maximumFractionDigits: bytes < 10 ? 1 : 0 })} ${units[unit]}`;
 }
 
 export const connectionWords: Record<ConnectionState, string> = {

@@ -1,6 +1,4 @@
-import { createRequire } from 'node:module';
-import type { Page } from '@playwright/test';
-import type { AxeResults } from 'axe-core';
+import { barriers } from './barriers.ts';
 import { expect, test } from './person.ts';
 
 test('an address with a room and a name fills the form', async ({ page, server }) => {
@@ -76,18 +74,3 @@ test('the API reference shows the contract, from this host alone', async ({ page
   await expect(page.getByText('sendRoomMessage', { exact: true })).toBeVisible();
   expect(complaints).toEqual([]);
 });
-
-/** What axe finds in the way of people who see, hear or point differently. */
-async function barriers(page: Page): Promise<string[]> {
-  const source = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-  if (!(await page.evaluate(() => 'axe' in window))) await page.evaluate(await readSource(source));
-  const { violations } = await page.evaluate(
-    () => (window as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run(),
-  );
-  return violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map((node) => node.html).join(' ')}`);
-}
-
-async function readSource(path: string): Promise<string> {
-  const { readFile } = await import('node:fs/promises');
-  return readFile(path, 'utf8');
-}

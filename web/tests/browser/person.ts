@@ -25,6 +25,15 @@ export class Person {
     await this.page.getByLabel('Message', { exact: true }).press('Enter');
   }
 
+  /** Chooses files for the room, as from the dialog that the button opens. */
+  async attach(...files: string[] | { name: string; mimeType: string; buffer: Buffer }[]): Promise<void> {
+    const [chooser] = await Promise.all([
+      this.page.waitForEvent('filechooser'),
+      this.page.getByRole('button', { name: 'Attach files' }).click(),
+    ]);
+    await chooser.setFiles(files as string[]);
+  }
+
   async isConnected(): Promise<void> {
     await expect(this.page.locator('#connection')).toHaveText('Connected');
   }

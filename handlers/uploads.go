@@ -1,0 +1,327 @@
+package handlers
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	tusd "github.com/tus/tusd/v2/pkg/handler"
+	"golang.org/x/exp/slog"
+
+	"parlor/room"
+)
+
+// Uploads that can be resumed follow tus 1.0 (https://tus.io/protocols/resumable-upload).
+// tusd speaks it; the bytes, the rights and the words for what goes wrong are ours.
+
+const (
+	uploadsPath = "/v1/media/uploads"
+	// lockPatience is how long a request waits for another of its upload to stop,
+	// which has to store what came until then.
+	lockPatience = 10 * time.Second
+	// storingTime is what is left to store the last bytes of a request whose client
+	// is gone.
+	storingTime = 10 * time.Second
+)
+
+// What browsers may send and read across origins.
+var (
+	tusRequestHeaders = []string{"Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset"}
+	tusReplyHeaders   = []string{"Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version", "Upload-Length", "Upload-Metadata", "Upload-Offset"}
+)
+
+var (
+	errTusVersion = newProblem(http.StatusPreconditionFailed, "tus_version", "Tus-Resumable must be 1.0.0.")
+	errTooLong    = newProblem(http.StatusRequestEntityTooLarge, "upload_too_long", "More bytes come than Upload-Length announced.")
+	// A 409 is what tus clients ask for the offset after, and go on; a 408 ends them.
+	errInterrupted = newProblem(http.StatusConflict, "upload_interrupted", "The bytes stopped coming, or another request of the upload took over.")
+)
+
+// mountUploads adds the routes of tus.
+func (a *api) mountUploads(r chi.Router) {
+	parts := tusd.NewStoreComposer()
+	parts.UseCore(uploads{a})
+	parts.UseTerminater(uploads{a})
+	parts.UseLocker(&uploadLocker{held: make(map[string]*uploadLock)})
+	tus, err := tusd.NewUnroutedHandler(tusd.Config{
+		StoreComposer: parts, BasePath: uploadsPath, MaxSize: room.MaxMediaBytes,
+		Cors:               &tusd.CorsConfig{Disable: true}, // ours apply
+		Logger:             slog.New(silent{}),              // observe and answerError log
+		AcquireLockTimeout: min(lockPatience, a.UploadPause), NetworkTimeout: a.UploadPause,
+		GracefulRequestCompletionTimeout: storingTime,
+	})
+	if err != nil {
+		panic(err) // the configuration is not one
+	}
+	r.Options(uploadsPath, a.serveUpload(tus, func(http.ResponseWriter, *http.Request) {}))
+	r.Post(uploadsPath, a.serveUpload(tus, tus.PostFile))
+	r.Head(uploadsPath+"/{mediaID}", a.serveUpload(tus, tus.HeadFile))
+	r.Patch(uploadsPath+"/{mediaID}", a.serveUpload(tus, tus.PatchFile))
+	r.Delete(uploadsPath+"/{mediaID}", a.serveUpload(tus, tus.DelFile))
+}
+
+// serveUpload lets tusd answer a request, in our words.
+func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) http.HandlerFunc {
+	middleware := tus.Middleware(serve)
+	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
+		defer cancel()
+		c, path, err := a.uploadCall(r)
+		if err != nil {
+			return err
+		}
+		c.reply = &uploadReply{ResponseWriter: w, method: r.Method, still: r.Body == nil || r.Body == http.NoBody}
+		c.control = http.NewResponseController(c.reply)
+		c.body = &uploadBody{ctx: ctx, file: r.Body, left: room.MaxMediaBytes + 1, pause: a.UploadPause, control: c.control}
+
+		asked := r.Clone(context.WithValue(ctx, uploadCallKey{}, c))
+		asked.URL.Path = path
+		asked.Header.Del("X-HTTP-Method-Override") // the route has decided
+		if !c.reply.still {
+			asked.Body = struct {
+				io.Reader
+				io.Closer
+			}{c.body, r.Body}
+		}
+		middleware.ServeHTTP(c.reply, asked)
+		if c.created != nil && c.reply.refused != 0 { // nobody is told where it is
+			if err := c.created.Terminate(ctx); err != nil {
+				a.Log.Warn("an upload that failed is left to the sweep", "requestID", requestID(ctx), "error", err)
+			}
+		}
+		return c.err()
+	})
+}
+
+// uploadCall is who calls and for what, and the path where tusd looks for the ID.
+func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error) {
+	c = &uploadCall{}
+	if r.Method == http.MethodOptions {
+		return c, "/", nil
+	}
+	session, err := a.authenticateShortly(r)
+	if err != nil {
+		return nil, "", err
+	}
+	c.owner = session.User.ID
+	if r.Method == http.MethodPost {
+		c.fileName, err = uploadName(r.Header)
+		return c, "/", err
+	}
+	id, err := pathMediaID(r)
+	return c, "/" + string(id), err
+}
+
+// uploadName is the file's name, from the metadata of a request that creates an
+// upload. All else that it says of the file is for its bytes to show.
+func uploadName(h http.Header) (string, error) {
+	for _, unknown := range []string{"Upload-Concat", "Upload-Defer-Length"} {
+		if h.Get(unknown) != "" {
+			return "", invalid(fault{"header/" + unknown, "extension", "is of an extension that Tus-Extension does not name"})
+		}
+	}
+	name, seen := unnamedFile, make(map[string]bool)
+	fields := h.Values("Upload-Metadata")
+	if len(fields) == 0 || fields[0] == "" {
+		return name, nil
+	}
+	for pair := range strings.SplitSeq(strings.Join(fields, ","), ",") {
+		key, encoded, _ := strings.Cut(strings.TrimSpace(pair), " ")
+		value, err := base64.StdEncoding.DecodeString(encoded)
+		switch {
+		case err != nil || key == "" || seen[key]:
+			return "", invalid(fault{"header/Upload-Metadata", "metadata", "must be keys, each once and with a value in Base64, between commas"})
+		case key == "filename":
+			if name = string(value); !room.ValidFileName(name) {
+				return "", invalid(fault{"header/Upload-Metadata", "fileName", "filename " + badFileName})
+			}
+		}
+		seen[key] = true
+	}
+	return name, nil
+}
+
+// uploadCall is what a request of an upload is about, and how it went.
+type uploadCall struct {
+	owner    room.UserID
+	fileName string // of a new upload
+	body     *uploadBody
+	control  *http.ResponseController
+	reply    *uploadReply
+	created  *upload // by this request
+	failed   error   // of the store; tusd only makes text of it
+}
+
+type uploadCallKey struct{}
+
+func uploadCallOf(ctx context.Context) *uploadCall {
+	c, _ := ctx.Value(uploadCallKey{}).(*uploadCall)
+	return c
+}
+
+// fail keeps the first failure, for the caller to be told of it.
+func (c *uploadCall) fail(err error) error {
+	if c.failed == nil {
+		c.failed = err
+	}
+	return err
+}
+
+// err is what the caller is to be told instead of what tusd says.
+func (c *uploadCall) err() error {
+	if c.reply.refused == 0 {
+		return nil
+	}
+	h := c.reply.Header()
+	for _, name := range []string{"Content-Length", "Upload-Offset"} { // of another reply
+		h.Del(name)
+	}
+	switch {
+	case c.failed != nil:
+		return c.failed
+	case errors.Is(c.body.failed, errStalled), errors.Is(c.body.failed, errIncomplete):
+		return errInterrupted
+	case c.body.failed != nil:
+		return c.body.failed
+	}
+	code, _, _ := strings.Cut(c.reply.text, ":")
+	switch code {
+	case tusd.ErrUnsupportedVersion.ErrorCode:
+		return errTusVersion
+	case tusd.ErrMaxSizeExceeded.ErrorCode:
+		return errFileTooBig
+	case tusd.ErrSizeExceeded.ErrorCode:
+		return errTooLong
+	case tusd.ErrInvalidContentType.ErrorCode:
+		return notOfType("application/offset+octet-stream")
+	case tusd.ErrInvalidUploadLength.ErrorCode, tusd.ErrNotImplemented.ErrorCode:
+		return invalid(fault{"header/Upload-Length", "length", "must be the file's bytes, told when the upload is created"})
+	case tusd.ErrInvalidOffset.ErrorCode:
+		return invalid(fault{"header/Upload-Offset", "offset", "must be the bytes that are stored"})
+	case tusd.ErrMismatchOffset.ErrorCode:
+		return room.ErrUploadOffset
+	case tusd.ErrUploadInterrupted.ErrorCode:
+		return errInterrupted
+	}
+	return errors.New("tusd: " + c.reply.text)
+}
+
+// uploadReply writes what tusd answers, and holds back what it says of failures.
+type uploadReply struct {
+	http.ResponseWriter
+	method  string
+	refused int
+	text    string
+
+	mu    sync.Mutex // guards still
+	still bool       // the deadline stays as it is
+}
+
+func (u *uploadReply) WriteHeader(status int) {
+	h := u.Header()
+	switch {
+	case status >= http.StatusBadRequest:
+		u.refused = status
+		return
+	case u.method == http.MethodHead:
+		h.Del("Content-Length") // of a GET, which there is not
+	case h.Get("Location") != "":
+		// tusd's is of the host and scheme that it sees, which need not be those that the
+		// client does.
+		_, id, _ := strings.Cut(h.Get("Location"), uploadsPath+"/")
+		h.Set("Location", uploadsPath+"/"+id)
+	}
+	h.Set("Cache-Control", "no-store")
+	u.ResponseWriter.WriteHeader(status)
+}
+
+func (u *uploadReply) Write(p []byte) (int, error) {
+	if u.refused != 0 {
+		u.text += string(p)
+		return len(p), nil
+	}
+	return u.ResponseWriter.Write(p)
+}
+
+// SetReadDeadline moves the deadline for the body, as long as there is one. It
+// stays where tusd sets one in the past, to have the upload let go: no read that is
+// just about to begin may move it again. And it stays off at the end of the body,
+// as the server reads on to see whether the client hangs up: a deadline would end
+// the connection for the requests that follow.
+func (u *uploadReply) SetReadDeadline(t time.Time) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.still {
+		return nil
+	}
+	u.still = !t.After(time.Now())
+	return http.NewResponseController(u.ResponseWriter).SetReadDeadline(t)
+}
+
+// SetWriteDeadline does nothing: a reply is a few headers, and the time that it
+// takes to put a file together is not the client's fault.
+func (u *uploadReply) SetWriteDeadline(time.Time) error { return nil }
+
+func (u *uploadReply) Unwrap() http.ResponseWriter { return u.ResponseWriter }
+
+// silent is a log that nobody reads.
+type silent struct{}
+
+func (silent) Enabled(context.Context, slog.Level) bool  { return false }
+func (silent) Handle(context.Context, slog.Record) error { return nil }
+func (s silent) WithAttrs([]slog.Attr) slog.Handler      { return s }
+func (s silent) WithGroup(string) slog.Handler           { return s }
+
+// uploadLocker lets one request of an upload be at work in this process; a new one
+// asks the old one to stop, whose connection may be dead and nobody knows. Between
+// processes the store decides, piece by piece.
+type uploadLocker struct {
+	mu   sync.Mutex // guards held
+	held map[string]*uploadLock
+}
+
+type uploadLock struct {
+	locker   *uploadLocker
+	id       string
+	stop     func()
+	released chan struct{} // closed by Unlock
+}
+
+func (l *uploadLocker) NewLock(id string) (tusd.Lock, error) {
+	return &uploadLock{locker: l, id: id, released: make(chan struct{})}, nil
+}
+
+func (k *uploadLock) Lock(ctx context.Context, stop func()) error {
+	k.stop = stop
+	for {
+		k.locker.mu.Lock()
+		holder := k.locker.held[k.id]
+		if holder == nil {
+			k.locker.held[k.id] = k
+		}
+		k.locker.mu.Unlock()
+		if holder == nil {
+			return nil
+		}
+		holder.stop()
+		select {
+		case <-holder.released:
+		case <-ctx.Done():
+			return uploadCallOf(ctx).fail(errInterrupted)
+		}
+	}
+}
+
+func (k *uploadLock) Unlock() error {
+	k.locker.mu.Lock()
+	defer k.locker.mu.Unlock()
+	delete(k.locker.held, k.id)
+	close(k.released)
+	return nil
+}

@@ -1,0 +1,177 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// beginUpload notes a file that comes in pieces.
+func beginUpload(t testing.TB, f fixture, owner room.UserID, length int64) room.Upload {
+	t.Helper()
+	id, err := f.AddUpload(t.Context(), owner, "a.txt", length)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return known(t, f, owner, id)
+}
+
+func known(t testing.TB, f fixture, owner room.UserID, id room.MediaID) room.Upload {
+	t.Helper()
+	u, err := f.Upload(t.Context(), owner, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func addPiece(t testing.TB, f fixture, u room.Upload) room.PieceID {
+	t.Helper()
+	id, err := f.AddPiece(t.Context(), u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func keepPiece(t testing.TB, f fixture, id room.PieceID, length int64) {
+	t.Helper()
+	if err := f.KeepPiece(t.Context(), id, length); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPiecesAreInOrder: of all that are noted at an offset one is kept, and an
+// upload never has a gap or the same bytes twice.
+func TestPiecesAreInOrder(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	u := beginUpload(t, f, "alice", 40)
+	var kept []room.PieceID
+	for u.Offset < u.Length {
+		var mu sync.Mutex // guards kept
+		var writing sync.WaitGroup
+		won := len(kept)
+		var noted []room.PieceID
+		for range 8 {
+			noted = append(noted, addPiece(t, f, u))
+		}
+		for _, id := range noted {
+			writing.Go(func() {
+				switch err := f.KeepPiece(t.Context(), id, 10); {
+				case err == nil:
+					mu.Lock()
+					kept = append(kept, id)
+					mu.Unlock()
+				case !errors.Is(err, room.ErrUploadOffset):
+					t.Error(err)
+				}
+			})
+		}
+		writing.Wait()
+		if len(kept) != won+1 {
+			t.Fatalf("at %d, %d pieces are kept", u.Offset, len(kept)-won)
+		}
+		if err := f.KeepPiece(t.Context(), kept[won], 10); !errors.Is(err, room.ErrUploadOffset) {
+			t.Errorf("kept twice: %v", err)
+		}
+		if _, err := f.AddPiece(t.Context(), u); !errors.Is(err, room.ErrUploadOffset) {
+			t.Errorf("noted where the upload was: %v", err)
+		}
+		u = known(t, f, "alice", u.ID)
+	}
+	if pieces, err := f.Pieces(t.Context(), u.ID); err != nil || !slices.Equal(pieces, kept) || u.Pieces != 4 || !u.Whole() {
+		t.Errorf("the pieces of %+v are %v, and not %v: %v", u, pieces, kept, err)
+	}
+	if err := f.KeepPiece(t.Context(), addPiece(t, f, u), 1); err == nil {
+		t.Error("the upload is longer than was announced")
+	}
+}
+
+// TestPiecesGo: with their files, and those that nobody kept after a day, whatever
+// became of their files.
+func TestPiecesGo(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	done, ended, open := beginUpload(t, f, "alice", 2), beginUpload(t, f, "alice", 2), beginUpload(t, f, "alice", 2)
+	var due, late []room.PieceID
+	for _, u := range []room.Upload{done, ended, open} {
+		piece := addPiece(t, f, u)
+		keepPiece(t, f, piece, 1)
+		late = append(late, addPiece(t, f, known(t, f, "alice", u.ID)))
+		if u.ID != open.ID {
+			due = append(due, piece)
+		}
+	}
+	if err := f.FinishMedia(t.Context(), room.Media{ID: done.ID, Size: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.EndUpload(t.Context(), "alice", ended.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, piece := range late[:2] {
+		if err := f.KeepPiece(t.Context(), piece, 1); !errors.Is(err, room.ErrUploadOffset) {
+			t.Errorf("a piece of what is over: %v", err)
+		}
+	}
+	sweep := func() (removed []room.PieceID) {
+		t.Helper()
+		err := f.SweepPieces(t.Context(), func(_ context.Context, id room.PieceID) error { removed = append(removed, id); return nil })
+		if err != nil {
+			t.Error(err)
+		}
+		slices.Sort(removed)
+		return removed
+	}
+	slices.Sort(due)
+	if got := sweep(); !slices.Equal(got, due) {
+		t.Errorf("deleted are %v, and not %v", got, due)
+	}
+	f.clock.advance(room.MediaKept)
+	keepPiece(t, f, late[2], 1) // whole, though nobody has put it together yet
+	slices.Sort(late[:2])
+	if got := sweep(); !slices.Equal(got, late[:2]) {
+		t.Errorf("after a day deleted are %v, and not %v", got, late[:2])
+	}
+	var b bucket
+	sweepMedia(t, f, &b)
+	if slices.Contains(b.deleted, open.ID) || len(b.deleted) != 2 {
+		t.Errorf("deleted are the files %v", b.deleted)
+	}
+	f.clock.advance(room.MediaKept)
+	sweepMedia(t, f, &b)
+	stuck := errors.New("the bucket is away")
+	if err := f.SweepPieces(t.Context(), func(context.Context, room.PieceID) error { return stuck }); !errors.Is(err, stuck) {
+		t.Errorf("the sweep ends with %v", err)
+	}
+	if got := sweep(); len(got) != 2 || query[int](t, f, "SELECT (SELECT count(*) FROM media) + (SELECT count(*) FROM media_pieces)") != 0 {
+		t.Errorf("at last deleted are %v", got)
+	}
+}
+
+// TestUploadsAreTheirOwners: and one that comes in a single request is nobody's to
+// resume or end before it is there.
+func TestUploadsAreTheirOwners(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	mine, single := beginUpload(t, f, "alice", 2).ID, begin(t, f, "alice")
+	for user, id := range map[room.UserID]room.MediaID{"bob": mine, "alice": single} {
+		if _, err := f.Upload(t.Context(), user, id); !errors.Is(err, room.ErrMediaNotFound) {
+			t.Errorf("%s resumes: %v", user, err)
+		}
+		if err := f.EndUpload(t.Context(), user, id); !errors.Is(err, room.ErrMediaNotFound) {
+			t.Errorf("%s ends: %v", user, err)
+		}
+	}
+	if err := f.FinishMedia(t.Context(), room.Media{ID: single, Size: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.EndUpload(t.Context(), "alice", single); err != nil {
+		t.Error(err)
+	}
+}
