@@ -63,7 +63,12 @@ fuzz: ## Fuzz every target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: web ## Run the benchmarks
+bench: build ## Measure Parlor beside nchan and a bare write() loop, in about six minutes
+	@scripts/setup.sh postgres
+	bin/parlor bench table $(ARGS)
+
+.PHONY: bench/go
+bench/go: web ## Run the Go benchmarks
 	@scripts/setup.sh postgres
 	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...
 

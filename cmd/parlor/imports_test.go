@@ -46,6 +46,12 @@ var importRules = []importRule{
 		why:   "the hub hands out frames; who writes them to a connection, and who reads the log, is its caller's business",
 	},
 	{
+		pkg:  "parlor/bench",
+		ours: []string{"parlor/room"}, libraries: []string{"golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"}, standard: anything,
+		never: []string{"database/sql"},
+		why:   "the load generator knows the server as a client does, so that what it measures is what clients get",
+	},
+	{
 		pkg:  "parlor/media",
 		ours: []string{"parlor/room"}, libraries: anything, standard: anything,
 		never: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "database/sql"},
@@ -113,6 +119,9 @@ func TestImportRulesBite(t *testing.T) {
 		{"parlor/hub", "parlor/handlers"},
 		{"parlor/hub", "net/http"},
 		{"parlor/hub", "golang.org/x/sync/singleflight"},
+		{"parlor/bench", "parlor/handlers"},
+		{"parlor/bench", "parlor/hub"},
+		{"parlor/bench", "github.com/jackc/pgx/v5"},
 		{"parlor/media", "parlor/handlers"},
 		{"parlor/media", "github.com/jackc/pgx/v5"},
 		{"parlor/store", "parlor/hub"},

@@ -26,6 +26,7 @@ type program struct {
 	Serve   ServeCmd   `cmd:"" help:"Run the server."`
 	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date and say what was applied."`
 	Token   TokenCmd   `cmd:"" help:"Print a user token or an admin token, and nothing else."`
+	Bench   BenchCmd   `cmd:"" help:"Measure a server under load."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -1,0 +1,296 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parlor/room"
+)
+
+// runBench runs with what most tests want the same.
+func runBench(t *testing.T, change func(*Options)) (*Report, error) {
+	t.Helper()
+	o := Options{Streams: 20, Rooms: 4, Rate: 200, Senders: 4, Duration: time.Second}
+	change(&o)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return Run(ctx, o)
+}
+
+// mischief is what a fake server does wrong.
+type mischief struct {
+	skip, repeat int64 // this seq of each room
+	status       int   // of the answers to messages, where not 0
+	end          bool  // every stream ends after its first message, once
+}
+
+// fakeParlor speaks just enough of the contract for a run, so that it can do what the real one must not.
+type fakeParlor struct {
+	mischief
+	mu    sync.Mutex // guards all below
+	rooms map[string]*fakeRoom
+	where map[string]string // the rooms of the sessions, by key
+	ended map[string]bool   // sessions whose stream was ended once
+	gone  int               // sessions that logged out
+	from  map[string]int    // how many streams came from an address
+}
+
+type fakeRoom struct {
+	generation int
+	log        []string
+	changed    chan struct{} // closed and replaced when the log grows
+}
+
+func startFake(t *testing.T, m mischief) (*Parlor, *fakeParlor) {
+	t.Helper()
+	f := &fakeParlor{mischief: m, rooms: map[string]*fakeRoom{}, where: map[string]string{}, ended: map[string]bool{}, from: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Token string }
+		_ = json.NewDecoder(r.Body).Decode(&body)
+		_, _ = fmt.Fprintf(w, `{"sessionKey":"key of %s"}`, body.Token)
+	})
+	mux.HandleFunc("DELETE /v1/sessions/current", func(http.ResponseWriter, *http.Request) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.gone++
+	})
+	mux.HandleFunc("POST /v1/rooms/{room}/enter", f.enter)
+	mux.HandleFunc("POST /v1/rooms/{room}/messages", f.say)
+	mux.HandleFunc("GET /v1/events", f.stream)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	token := func(id room.UserID) (string, error) { return string(id), nil }
+	return &Parlor{URL: server.URL, Token: token, Kind: room.KindText, Size: 50}, f
+}
+
+func (f *fakeParlor) enter(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id := r.PathValue("room")
+	if f.rooms[id] == nil {
+		f.rooms[id] = &fakeRoom{generation: len(f.rooms) + 1, changed: make(chan struct{})}
+	}
+	f.where[r.Header.Get("Authorization")] = id
+	_, _ = fmt.Fprintf(w, `{"room":{"generation":%d}}`, f.rooms[id].generation)
+}
+
+func (f *fakeParlor) say(w http.ResponseWriter, r *http.Request) {
+	if f.status != 0 {
+		w.WriteHeader(f.status)
+		return
+	}
+	var body struct{ Text string }
+	_ = json.NewDecoder(r.Body).Decode(&body)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	to := f.rooms[r.PathValue("room")]
+	to.log = append(to.log, body.Text)
+	close(to.changed)
+	to.changed = make(chan struct{})
+	w.WriteHeader(http.StatusCreated)
+}
+
+func (f *fakeParlor) stream(w http.ResponseWriter, r *http.Request) {
+	key := r.Header.Get("Authorization")
+	f.mu.Lock()
+	id := f.where[key]
+	of := f.rooms[id]
+	at := len(of.log)
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	f.from[host]++
+	f.mu.Unlock()
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		at = int(positionIn([]byte(last), int64(of.generation)))
+	}
+	_, _ = fmt.Fprintf(w, "id: %x:%s\nevent: sessionReady\ndata: {}\n\n", of.generation, base36(at))
+	for {
+		_ = http.NewResponseController(w).Flush()
+		f.mu.Lock()
+		changed, news := of.changed, of.log[at:]
+		f.mu.Unlock()
+		for _, text := range news {
+			at++
+			frame := fmt.Sprintf("id: %x:%s\nevent: roomMessageReceived\ndata: {\"roomID\":%q,\"generation\":%d,\"seq\":%d,\"messageList\":[{\"text\":%q}]}\n\n",
+				of.generation, base36(at), id, of.generation, at, text)
+			if int64(at) == f.repeat {
+				frame += frame
+			}
+			if int64(at) != f.skip {
+				_, _ = w.Write([]byte(frame))
+			}
+			if f.endOnce(key) {
+				return
+			}
+		}
+		if len(news) > 0 {
+			continue
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (f *fakeParlor) endOnce(key string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	was := f.ended[key]
+	f.ended[key] = true
+	return f.end && !was
+}
+
+func base36(n int) string {
+	text := []byte{}
+	for ; n > 0; n /= 36 {
+		text = append([]byte{"0123456789abcdefghijklmnopqrstuvwxyz"[n%36]}, text...)
+	}
+	return "0"[:max(1-len(text), 0)] + string(text)
+}
+
+func TestNothingLost(t *testing.T) {
+	t.Parallel()
+	target, fake := startFake(t, mischief{})
+	report, err := runBench(t, func(o *Options) { o.Target = target })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Complete() || report.Messages < 150 || report.Deliveries != report.Messages*5 || report.Expected != report.Deliveries {
+		t.Errorf("%+v", report)
+	}
+	if len(report.Samples) == 0 || report.Samples[0].Phase == "" {
+		t.Errorf("%+v", report.Samples)
+	}
+	if report.LatencyMS.Count == 0 || report.LatencyMS.P50 <= 0 || report.LatencyMS.Max > 10_000 || report.ConnectsPerSecond <= 0 {
+		t.Errorf("%+v", report)
+	}
+	if fake.gone != 20 {
+		t.Errorf("%d of 20 sessions were ended", fake.gone)
+	}
+}
+
+// TestALossIsSeen: a message that skips all 20 streams, and one that comes twice.
+func TestALossIsSeen(t *testing.T) {
+	t.Parallel()
+	target, _ := startFake(t, mischief{skip: 7, repeat: 9})
+	report, err := runBench(t, func(o *Options) { o.Target = target })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Complete() || report.Lost != 20 || report.Twice != 20 {
+		t.Errorf("%d lost, %d twice", report.Lost, report.Twice)
+	}
+}
+
+func TestStreamsThatEndGoOn(t *testing.T) {
+	t.Parallel()
+	target, _ := startFake(t, mischief{end: true})
+	report, err := runBench(t, func(o *Options) { o.Target = target })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Complete() || report.CutByServer != 20 || report.Deliveries != report.Expected {
+		t.Errorf("%+v", report)
+	}
+}
+
+func TestChurnAndHerd(t *testing.T) {
+	t.Parallel()
+	target, _ := startFake(t, mischief{})
+	report, err := runBench(t, func(o *Options) { o.Target, o.Churn, o.Herd = target, 0.5, true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Complete() || report.Reconnects < 25 || report.CutByServer != 0 || report.BackSeconds == 0 || report.CompleteSeconds < report.BackSeconds {
+		t.Errorf("%+v", report)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]string{http.StatusTooManyRequests: "PARLOR_MESSAGE_RATE", http.StatusForbidden: "status 403"} {
+		target, fake := startFake(t, mischief{status: status})
+		if _, err := runBench(t, func(o *Options) { o.Target = target }); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("status %d: %v", status, err)
+		}
+		if fake.gone != 20 {
+			t.Errorf("%d of 20 sessions were ended", fake.gone)
+		}
+	}
+	if _, err := runBench(t, func(o *Options) {
+		o.Target = &Plain{Subscribe: "http://127.0.0.1:1/{room}", Publish: "http://127.0.0.1:1/{room}", Size: 50}
+	}); err == nil || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+// TestInterrupted: a run that would take an hour reports what it has.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	target, _ := startFake(t, mischief{})
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := &watchfulWriter{want: "measuring", then: cancel}
+	report, err := Run(ctx, Options{Target: target, Streams: 10, Rooms: 2, Rate: 100, Senders: 2, Duration: time.Hour, Progress: seen})
+	if !errors.Is(err, ErrInterrupted) || report == nil || report.Messages == 0 || !report.Complete() || report.MeasuredSeconds <= 0 {
+		t.Errorf("%v, %+v", err, report)
+	}
+}
+
+// watchfulWriter does something when it is told a word.
+type watchfulWriter struct {
+	want string
+	then func()
+}
+
+func (w *watchfulWriter) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), w.want) {
+		w.then()
+	}
+	return len(b), nil
+}
+
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	good := func() Options {
+		return Options{Target: &Parlor{URL: "http://h:1", Kind: "text", Size: 100}, Streams: 10, Rooms: 2, Rate: 1, Senders: 1, Duration: 1}
+	}
+	o := good()
+	if err := o.Check(); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(*Options){
+		"--streams":          func(o *Options) { o.Streams = 0 },
+		"--rooms":            func(o *Options) { o.Rooms = 11 },
+		"--source-addresses": func(o *Options) { o.SourceAddresses = 251 },
+		"--rate":             func(o *Options) { o.Rate = -1 },
+		"--senders":          func(o *Options) { o.Senders = 0 },
+		"--warmup":           func(o *Options) { o.Warmup = -1 },
+		"--duration":         func(o *Options) { o.Duration = 0 },
+		"--churn":            func(o *Options) { o.Churn = 1.1 },
+		"--url":              func(o *Options) { o.Target = &Parlor{URL: "https://h", Kind: "text", Size: 100} },
+		"--kind":             func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "image", Size: 100} },
+		"--size":             func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "barrage", Size: room.MaxBarrageBytes + 1} },
+		"--subscribe-url":    func(o *Options) { o.Target = &Plain{Subscribe: "http://h/x", Publish: "http://h/{room}", Size: 100} },
+		"--publish-url":      func(o *Options) { o.Target = &Plain{Subscribe: "http://h/{room}", Publish: "h/{room}", Size: 100} },
+		"the same server": func(o *Options) {
+			o.Target = &Plain{Subscribe: "http://a/{room}", Publish: "http://b/{room}", Size: 100}
+		},
+	} {
+		o := good()
+		change(&o)
+		if err := o.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"parlor/room"
+)
+
+// scenario is a load, and what is read off the reports.
+type scenario struct {
+	name    string
+	options Options
+	figures []figure
+}
+
+// figure is a line of the table.
+type figure struct {
+	name   string
+	of     func(*Report) float64
+	digits int
+}
+
+var (
+	cpuFigure = figure{"server CPU a delivery, µs", func(r *Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
+	p99Figure = figure{"p99 latency, ms", func(r *Report) float64 { return r.LatencyMS.P99 }, 1}
+)
+
+// scenarios are the loads of the contest, smaller by Scale where that is set.
+func (c *Contest) scenarios() []scenario {
+	loads := []scenario{
+		{
+			name:    "10,000 idle streams",
+			options: Options{Streams: 10_000, Rooms: 100, Idle: true, Senders: 1, Duration: c.Duration / 2},
+			figures: []figure{{"server memory a stream, KiB", func(r *Report) float64 { return r.Memory.WithSessions / 1024 }, 1}},
+		},
+		{
+			name:    "1 room, 5,000 streams, 10 messages/s",
+			options: Options{Streams: 5000, Rooms: 1, Rate: 10, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
+			figures: []figure{cpuFigure, p99Figure},
+		},
+		{
+			name:    "1 room, 1,000 streams, saturated",
+			options: Options{Streams: 1000, Rooms: 1, Senders: 2, Warmup: c.Duration / 4, Duration: c.Duration / 2},
+			figures: []figure{{"deliveries/s", func(r *Report) float64 { return r.DeliveriesPerSecond }, 0}, cpuFigure},
+		},
+		{
+			name:    "500 rooms of 10, 2,000 messages/s",
+			options: Options{Streams: 5000, Rooms: 500, Rate: 2000, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
+			figures: []figure{cpuFigure, p99Figure},
+		},
+	}
+	for i := range loads {
+		c.scale(&loads[i])
+	}
+	return loads
+}
+
+// leastRate is what a short run needs to have something to measure.
+const leastRate = 10
+
+func (c *Contest) scale(s *scenario) {
+	if c.Scale == 1 {
+		return
+	}
+	scaled := func(n int) int { return max(int(float64(n)*c.Scale), 1) }
+	s.name += fmt.Sprintf(", times %v", c.Scale)
+	s.options.Streams, s.options.Rooms = scaled(s.options.Streams), scaled(s.options.Rooms)
+	if s.options.Rate > 0 {
+		s.options.Rate = max(s.options.Rate*c.Scale, leastRate)
+	}
+}
+
+// Table measures all servers under all loads and writes the table of their figures, as Markdown: of several rounds the
+// median of each. It takes a few minutes a round. What it starts it ends.
+func (c *Contest) Table(ctx context.Context, out, progress io.Writer) error {
+	t := &table{to: out}
+	t.line("| Load | Figure | floor | nchan | Parlor, barrage | Parlor, text | barrage to nchan | barrage to floor | text to nchan |")
+	t.line("|---|---|---|---|---|---|---|---|---|")
+	var notes []string
+	for i, s := range c.scenarios() {
+		if len(c.Loads) > 0 && !slices.Contains(c.Loads, i+1) {
+			continue
+		}
+		reports := make([][]*Report, len(c.contenders()))
+		for range c.Rounds {
+			said, err := c.round(ctx, s, reports, progress)
+			if err != nil {
+				return err
+			}
+			notes = append(notes, said...)
+		}
+		for _, f := range s.figures {
+			t.figures(s.name, f, reports)
+		}
+	}
+	t.line("")
+	slices.Sort(notes)
+	for _, note := range slices.Compact(notes) {
+		t.line("- " + note)
+	}
+	return t.err
+}
+
+// round measures each server once under a load, adds its report to its reports, and returns what is to be noted. The
+// servers take turns, so that what disturbs the machine for a while disturbs all.
+func (c *Contest) round(ctx context.Context, s scenario, reports [][]*Report, progress io.Writer) (notes []string, err error) {
+	for i, contender := range c.contenders() {
+		if s.options.Idle && contender.kind == room.KindText {
+			continue // the same as barrage: nothing is sent
+		}
+		name := s.name + ", " + contender.name + ": "
+		_, _ = fmt.Fprintln(progress, name)
+		r, err := c.measure(ctx, contender, s.options)
+		switch {
+		case errors.Is(err, errAbsent):
+			notes = append(notes, err.Error())
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("%s%w", name, err)
+		}
+		reports[i] = append(reports[i], r)
+		_ = r.WriteText(progress) // for people who watch
+		note := func(worth bool, format string, args ...any) {
+			if worth {
+				notes = append(notes, name+fmt.Sprintf(format, args...))
+			}
+		}
+		if beside := r.BesideCPU; beside != nil {
+			note(r.Deliveries > 0, "PostgreSQL used %.1f µs a delivery, %.2f cores", beside.MicrosPerDelivery, beside.Cores)
+		}
+		note(r.OtherCores > 0.1, "the rest of the machine used %.1f cores meanwhile", r.OtherCores)
+		note(!r.Complete(), "%d lost, %d twice, %d resets", r.Lost, r.Twice, r.Resets)
+		note(r.Missed > 0, "%d of %d deliveries were shed", r.Missed, r.Expected)
+	}
+	return notes, nil
+}
+
+// figures writes a line of the table, with the ratios.
+func (t *table) figures(load string, f figure, of [][]*Report) {
+	cells := []string{load, f.name}
+	for _, reports := range of {
+		cell := ""
+		if len(reports) > 0 {
+			cell = fmt.Sprintf("%.*f", f.digits, f.median(reports))
+		}
+		cells = append(cells, cell)
+	}
+	for _, pair := range [][2]int{{2, 1}, {2, 0}, {3, 1}} {
+		cell := ""
+		if a, b := of[pair[0]], of[pair[1]]; len(a) > 0 && len(b) > 0 && f.median(b) != 0 {
+			cell = fmt.Sprintf("%.2f", f.median(a)/f.median(b))
+		}
+		cells = append(cells, cell)
+	}
+	t.line("| " + strings.Join(cells, " | ") + " |")
+}
+
+// median is the figure of the report in the middle; of an even number, of the lower one of the two.
+func (f figure) median(reports []*Report) float64 {
+	values := make([]float64, 0, len(reports))
+	for _, r := range reports {
+		values = append(values, f.of(r))
+	}
+	slices.Sort(values)
+	return values[(len(values)-1)/2]
+}
+
+func (t *table) line(text string) {
+	if t.err == nil {
+		_, t.err = fmt.Fprintln(t.to, text)
+	}
+}
+
+// messageSize is that of the contest's messages.
+const messageSize = 100
+
+// measure puts one load on one server, which it starts afresh.
+func (c *Contest) measure(ctx context.Context, contender contender, o Options) (report *Report, err error) {
+	folder, err := os.MkdirTemp("", "parlor-bench")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL, which is not root, passes through
+		return nil, err
+	}
+	server, err := contender.start(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, server.stop()) }()
+	o.PIDs, o.BesidePIDs, o.Metrics = server.pids, server.beside, server.metrics
+	o.Target = server.target(messageSize)
+	if p, ok := o.Target.(*Parlor); ok {
+		p.Kind, p.disposable = contender.kind, true
+	}
+	return Run(ctx, o)
+}

@@ -1,0 +1,190 @@
+package bench
+
+import (
+	"bytes"
+	"errors"
+	"strconv"
+)
+
+// frame is an event of a stream. Its fields are parts of the read buffer, good until the next read. Of several data lines
+// it has the last: what a run sends has one.
+type frame struct {
+	id, event, data []byte
+}
+
+// scan gives all complete frames in b to take, and returns how many bytes they were. Comments are frames without fields,
+// which are not told of.
+func scan(b []byte, take func(frame) error) (int, error) {
+	var f frame
+	done := 0
+	for at := 0; ; {
+		end := bytes.IndexByte(b[at:], '\n')
+		if end < 0 {
+			return done, nil
+		}
+		line := b[at : at+end]
+		at += end + 1
+		if n := len(line); n > 0 && line[n-1] == '\r' {
+			line = line[:n-1]
+		}
+		if len(line) > 0 {
+			f.set(line)
+			continue
+		}
+		done = at
+		if f.data == nil && f.event == nil && f.id == nil {
+			continue
+		}
+		if err := take(f); err != nil {
+			return done, err
+		}
+		f = frame{}
+	}
+}
+
+// set takes a line into the frame.
+func (f *frame) set(line []byte) {
+	colon := bytes.IndexByte(line, ':')
+	if colon <= 0 {
+		return
+	}
+	value := line[colon+1:]
+	if len(value) > 0 && value[0] == ' ' {
+		value = value[1:]
+	}
+	switch string(line[:colon]) {
+	case "id":
+		f.id = value
+	case "event":
+		f.event = value
+	case "data":
+		f.data = value
+	}
+}
+
+// A stamp in a message says which of its room's messages it is, and when it was sent: "~bench:0000000042:0000001234567890123".
+// No encoder changes it, so a reader finds it in a frame without decoding that.
+const (
+	stampMark   = "~bench:"
+	stampNumber = 10
+	stampTime   = 19
+	stampBytes  = len(stampMark) + stampNumber + 1 + stampTime
+)
+
+// appendStamp writes the stamp of message n of a room, sent at an instant of the run's clock.
+func appendStamp(b []byte, n, at int64) []byte {
+	b = append(b, stampMark...)
+	b = appendPadded(b, n, stampNumber)
+	b = append(b, ':')
+	return appendPadded(b, at, stampTime)
+}
+
+func appendPadded(b []byte, n int64, digits int) []byte {
+	var number [20]byte
+	text := strconv.AppendInt(number[:0], n, 10)
+	for range digits - len(text) {
+		b = append(b, '0')
+	}
+	return append(b, text...)
+}
+
+// readStamp finds the stamp in a frame's data.
+func readStamp(data []byte) (n, at int64, found bool) {
+	start := bytes.Index(data, []byte(stampMark))
+	if start < 0 || len(data)-start < stampBytes {
+		return 0, 0, false
+	}
+	text := data[start+len(stampMark) : start+stampBytes]
+	n, ok := leadingNumber(text[:stampNumber])
+	at, ok2 := leadingNumber(text[stampNumber+1:])
+	return n, at, ok && ok2 && text[stampNumber] == ':'
+}
+
+// leadingNumber reads digits up to the first other byte or the end. There must be some, and no more than fit.
+func leadingNumber(b []byte) (n int64, ok bool) {
+	for i, c := range b {
+		if c < '0' || c > '9' {
+			return n, i > 0
+		}
+		if i == stampTime {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, len(b) > 0
+}
+
+var errChunk = errors.New("the server's chunks are not in order")
+
+// chunks takes the framing out of a reply in chunks (RFC 9112, section 7.1), which proxies add.
+type chunks struct {
+	left  int64 // of the chunk that is being read
+	phase chunkPhase
+}
+
+type chunkPhase uint8
+
+const (
+	chunkSize      chunkPhase = iota // the digits
+	chunkExtension                   // what follows them in their line
+	chunkData
+	chunkEnd // the line end after the data
+	chunkOver
+)
+
+// unwrap moves the data to the beginning of b and returns how much it is.
+func (c *chunks) unwrap(b []byte) (int, error) {
+	n := 0
+	for i := 0; i < len(b); {
+		switch c.phase {
+		case chunkData:
+			part := min(c.left, int64(len(b)-i))
+			n += copy(b[n:], b[i:i+int(part)])
+			i += int(part)
+			if c.left -= part; c.left == 0 {
+				c.phase = chunkEnd
+			}
+			continue
+		case chunkSize:
+			if digit, ok := hexDigit(b[i]); ok {
+				if c.left > 1<<40 {
+					return n, errChunk
+				}
+				c.left = c.left<<4 | digit
+				break
+			}
+			c.phase = chunkExtension
+			continue
+		case chunkExtension:
+			if b[i] != '\n' {
+				break
+			}
+			c.phase = chunkData
+			if c.left == 0 {
+				c.phase = chunkOver
+			}
+		case chunkEnd:
+			switch b[i] {
+			case '\r':
+			case '\n':
+				c.phase = chunkSize
+			default:
+				return n, errChunk
+			}
+		case chunkOver:
+			return n, nil // trailers
+		}
+		i++
+	}
+	return n, nil
+}
+
+func hexDigit(c byte) (int64, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return int64(c - '0'), true
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return int64(c|0x20-'a') + 10, true
+	}
+	return 0, false
+}

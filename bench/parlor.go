@@ -1,0 +1,304 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"parlor/room"
+)
+
+// prepareCallers is how many calls are made at the same time to log in and to enter rooms.
+const prepareCallers = 64
+
+// Parlor is a Parlor server as the target of a run: sessions of users of its own follow rooms of its own.
+type Parlor struct {
+	// URL is the server's, as http://127.0.0.1:8080.
+	URL string
+	// Token signs a user's token.
+	Token func(room.UserID) (string, error)
+	// AdminToken is that of the operator, in whose name the messages are sent; empty: the sessions take turns.
+	AdminToken string
+	Kind       room.MessageKind
+	// Size is the length of a message's text (a command's data) in bytes, not less than a stamp's.
+	Size int
+	// MessageIDs gives each message a clientMessageID, so that it is sent again when the server is away for a moment.
+	MessageIDs bool
+
+	host    string
+	filling []byte
+	// disposable says that nobody uses the server after the run: sessions need not be ended.
+	disposable bool
+}
+
+// MinSize is the least length of a message: number and instant must fit in.
+const MinSize = stampBytes
+
+func (p *Parlor) check() error {
+	var faults []error
+	u, err := url.Parse(p.URL)
+	if err != nil || u.Scheme != "http" || u.Host == "" {
+		faults = append(faults, fmt.Errorf("--url: %q is not http://host:port; a load generator that encrypts measures itself", p.URL))
+	}
+	limit := room.MaxTextBytes
+	switch p.Kind {
+	case room.KindText, room.KindCustom:
+	case room.KindBarrage, room.KindCommand:
+		limit = room.MaxBarrageBytes
+	default:
+		faults = append(faults, fmt.Errorf("--kind: %q is not text, barrage, command or custom", p.Kind))
+	}
+	if p.Size < MinSize || p.Size > limit {
+		faults = append(faults, fmt.Errorf("--size: %d is outside %d to %d", p.Size, MinSize, limit))
+	}
+	return errors.Join(faults...)
+}
+
+func (p *Parlor) address() (string, error) {
+	u, err := url.Parse(p.URL)
+	if err != nil {
+		return "", err
+	}
+	return hostPort(u), nil
+}
+
+// hostPort is the address behind a URL.
+func hostPort(u *url.URL) string {
+	if u.Port() == "" {
+		return u.Host + ":80"
+	}
+	return u.Host
+}
+
+func (p *Parlor) describe() string { return "Parlor, " + string(p.Kind) }
+
+// prepare logs in a session for each stream and lets it enter its room.
+func (p *Parlor) prepare(ctx context.Context, r *run) error {
+	var err error
+	if p.host, err = p.address(); err != nil {
+		return err
+	}
+	p.filling = bytes.Repeat([]byte("x"), p.Size)
+	r.said.say("logging in")
+	if err := p.each(ctx, r.streams, p.login); err != nil {
+		return err
+	}
+	r.said.say("entering the rooms")
+	// One for each room at first, who makes it.
+	if err := p.each(ctx, r.streams[:len(r.halls)], p.enter); err != nil {
+		return err
+	}
+	return p.each(ctx, r.streams[len(r.halls):], p.enter)
+}
+
+func (p *Parlor) login(ctx context.Context, c *caller, s *stream) error {
+	// The same users in each run: the server keeps them for ever.
+	token, err := p.Token(room.UserID(fmt.Sprintf("bench-%06d", s.number)))
+	if err != nil {
+		return err
+	}
+	var reply struct{ SessionKey string }
+	if err := p.call(ctx, c, http.MethodPost, "/v1/sessions", "", map[string]string{"token": token}, &reply); err != nil {
+		return err
+	}
+	s.key = reply.SessionKey
+	return nil
+}
+
+// enter gets a session into its room. It stays a member as long as possible while its stream is away.
+func (p *Parlor) enter(ctx context.Context, c *caller, s *stream) error {
+	body := map[string]any{"config": map[string]any{
+		"maxMembers": room.MaxMaxMembers, "memberTimeout": int(room.MaxMemberTimeout.Seconds()),
+	}}
+	var reply struct{ Room struct{ Generation int64 } }
+	if err := p.call(ctx, c, http.MethodPost, "/v1/rooms/"+s.hall.id+"/enter", s.key, body, &reply); err != nil {
+		return err
+	}
+	if s.number == s.hall.number { // the others come after
+		s.hall.log = reply.Room.Generation
+	}
+	return nil
+}
+
+// dismiss ends the sessions, and with them the rooms.
+func (p *Parlor) dismiss(ctx context.Context, streams []*stream) {
+	if p.disposable {
+		return
+	}
+	_ = p.each(ctx, streams, func(ctx context.Context, c *caller, s *stream) error {
+		if s.key == "" {
+			return nil
+		}
+		return p.call(ctx, c, http.MethodDelete, "/v1/sessions/current", s.key, nil, nil)
+	})
+}
+
+// each does something for each stream, for many at a time, up to the first error.
+func (p *Parlor) each(ctx context.Context, streams []*stream, do func(context.Context, *caller, *stream) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		callers sync.WaitGroup
+		next    atomic.Int64
+	)
+	for range min(prepareCallers, len(streams)) {
+		callers.Go(func() {
+			c := newCaller(p.host)
+			defer c.close()
+			for i := next.Add(1) - 1; i < int64(len(streams)) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if err := do(ctx, c, streams[i]); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	return context.Cause(ctx)
+}
+
+func (p *Parlor) call(ctx context.Context, c *caller, method, path, key string, body, reply any) error {
+	var text []byte
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	status, got, err := c.call(ctx, appendCall(nil, method, path, p.host, key, text))
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if status < 200 || status >= 300 {
+		return fmt.Errorf("%s %s: status %d: %s", method, path, status, firstLine(got))
+	}
+	if reply == nil {
+		return nil
+	}
+	if err := json.Unmarshal(got, reply); err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+func (p *Parlor) appendRequest(b []byte, s *stream) []byte {
+	b = fmt.Appendf(b, "GET /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", p.host, s.key)
+	return append(appendLastID(b, s), "\r\n"...)
+}
+
+// appendLastID writes the header from which a stream goes on where it was.
+func appendLastID(b []byte, s *stream) []byte {
+	if len(s.cursor) == 0 {
+		return b
+	}
+	return append(append(append(b, "Last-Event-ID: "...), s.cursor...), "\r\n"...)
+}
+
+func (p *Parlor) opens() bool  { return false } // sessionReady does
+func (p *Parlor) counts() bool { return p.Kind.Stored() }
+func (p *Parlor) stored() bool { return p.Kind.Stored() }
+func (p *Parlor) again() bool  { return p.MessageIDs && p.Kind.Stored() }
+
+// take follows the log of the stream's room.
+func (p *Parlor) take(s *stream, f frame, t *tally) error {
+	switch string(f.event) {
+	case string(room.TypeSessionReady):
+		s.greeted = true
+		if s.seq == 0 {
+			s.seq = positionIn(f.id, s.hall.log)
+		}
+	case string(room.TypeRoomReset):
+		t.resets++
+	case string(room.TypeConnectionStateChanged):
+		return fmt.Errorf("%w: %s", errStream, f.data)
+	default:
+		s.follow(f.data)
+	}
+	if len(f.id) > 0 {
+		s.cursor = append(s.cursor[:0], f.id...)
+	}
+	return nil
+}
+
+// follow counts holes and repetitions in the numbers of the room's events. An event begins with them:
+// {"roomID":"…","generation":7,"seq":42,…
+func (s *stream) follow(data []byte) {
+	const before, between = `","generation":`, `,"seq":`
+	rest, ok := bytes.CutPrefix(data, []byte(`{"roomID":"`))
+	if !ok || !bytes.HasPrefix(rest, []byte(s.hall.id)) {
+		return
+	}
+	rest, ok = bytes.CutPrefix(rest[len(s.hall.id):], []byte(before))
+	if !ok {
+		return
+	}
+	_, rest, ok = bytes.Cut(rest[:min(len(rest), 64)], []byte(between))
+	if !ok {
+		return // not stored
+	}
+	seq, ok := leadingNumber(rest)
+	switch {
+	case !ok:
+	case seq <= s.seq:
+		s.twice++
+	default:
+		s.lost += seq - s.seq - 1
+		s.seq = seq
+	}
+}
+
+// positionIn reads the position in a log from a cursor, "1a:2f,1c:3" in base 36; 0 where there is none.
+func positionIn(cursor []byte, log int64) int64 {
+	for part := range strings.SplitSeq(string(cursor), ",") {
+		name, position, _ := strings.Cut(part, ":")
+		if n, err := strconv.ParseInt(name, 36, 64); err != nil || n != log {
+			continue
+		}
+		seq, _ := strconv.ParseInt(position, 36, 64)
+		return seq
+	}
+	return 0
+}
+
+// appendMessage lets the members of a room take turns, so that a session's rate limit is met as late as possible.
+func (p *Parlor) appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte {
+	body := make([]byte, 0, p.Size*4/3+400)
+	body = append(append(append(body, `{"kind":"`...), p.Kind...), '"')
+	if p.Kind == room.KindCommand {
+		// Base64 hides a stamp from those who do not decode.
+		body = append(append(append(body, `,"extendedData":"`...), stamp...), `","data":"`...)
+		body = base64.StdEncoding.AppendEncode(body, p.filling)
+	} else {
+		body = append(append(append(body, `,"text":"`...), stamp...), p.filling[len(stamp):]...)
+	}
+	body = append(body, '"')
+	if p.Kind == room.KindCustom {
+		body = append(body, `,"subType":1`...)
+	}
+	if p.again() {
+		body = fmt.Appendf(body, `,"clientMessageID":"%s-%s"`, h.id, stamp[len(stampMark):len(stampMark)+stampNumber])
+	}
+	body = append(body, '}')
+	if p.AdminToken != "" {
+		body = append(append([]byte(`{"sender":{"userID":"bench"},"message":`), body...), '}')
+		return appendCall(b, http.MethodPost, "/v1/admin/rooms/"+h.id+"/messages", p.host, p.AdminToken, body)
+	}
+	sender := h.people[turn%len(h.people)]
+	return appendCall(b, http.MethodPost, "/v1/rooms/"+h.id+"/messages", p.host, sender.key, body)
+}
+
+func (p *Parlor) refused(status int, reply []byte) error {
+	if status == http.StatusTooManyRequests {
+		return errors.New("the server's limit of messages a session was met (429): let more streams share the sending, " +
+			"send --kind barrage or --as admin, or start the server with PARLOR_MESSAGE_RATE=0")
+	}
+	return fmt.Errorf("send a message: status %d: %s", status, firstLine(reply))
+}

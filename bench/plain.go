@@ -1,0 +1,90 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Plain is any server that streams by GET and publishes by POST, without sessions: nchan, or the floor.
+type Plain struct {
+	// Subscribe and Publish are URLs with {room} where the room's name goes. Both lead to the same server.
+	Subscribe, Publish string
+	// Size is the length of a message in bytes, not less than MinSize.
+	Size int
+
+	subscribe, publish *url.URL
+	filling            []byte
+}
+
+const roomHolder = "{room}"
+
+func (p *Plain) check() error {
+	var faults []error
+	if p.Size < MinSize || p.Size > maxPlainSize {
+		faults = append(faults, fmt.Errorf("--size: %d is outside %d to %d", p.Size, MinSize, maxPlainSize))
+	}
+	for _, flag := range []struct {
+		name, value string
+		parsed      **url.URL
+	}{{"--subscribe-url", p.Subscribe, &p.subscribe}, {"--publish-url", p.Publish, &p.publish}} {
+		u, err := url.Parse(flag.value)
+		if err != nil || u.Scheme != "http" || u.Host == "" || !strings.Contains(flag.value, roomHolder) {
+			faults = append(faults, fmt.Errorf("%s: %q is not http://host:port/path with %s in it", flag.name, flag.value, roomHolder))
+			continue
+		}
+		*flag.parsed = u
+	}
+	if len(faults) == 0 && p.subscribe.Host != p.publish.Host {
+		faults = append(faults, errors.New("--subscribe-url and --publish-url must lead to the same server"))
+	}
+	p.filling = bytes.Repeat([]byte("x"), max(p.Size, 0))
+	return errors.Join(faults...)
+}
+
+// maxPlainSize is what the floor takes, with room for the request's head.
+const maxPlainSize = 64 << 10
+
+func (p *Plain) address() (string, error) { return hostPort(p.subscribe), nil }
+
+func (p *Plain) describe() string { return "plain SSE" }
+
+func (p *Plain) prepare(context.Context, *run) error { return nil }
+
+func (p *Plain) dismiss(context.Context, []*stream) {}
+
+// target is the part of a URL that a request names.
+func target(u *url.URL, h *hall) string {
+	path, _ := url.PathUnescape(u.RequestURI())
+	return strings.ReplaceAll(path, roomHolder, h.id)
+}
+
+func (p *Plain) appendRequest(b []byte, s *stream) []byte {
+	b = fmt.Appendf(b, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n", target(p.subscribe, s.hall), p.subscribe.Host)
+	return append(appendLastID(b, s), "\r\n"...)
+}
+
+func (p *Plain) take(s *stream, f frame, _ *tally) error {
+	if len(f.id) > 0 {
+		s.cursor = append(s.cursor[:0], f.id...)
+	}
+	return nil
+}
+
+func (p *Plain) opens() bool  { return true }
+func (p *Plain) counts() bool { return true }
+func (p *Plain) stored() bool { return false }
+func (p *Plain) again() bool  { return false }
+
+func (p *Plain) appendMessage(b []byte, h *hall, _ int, stamp []byte) []byte {
+	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", target(p.publish, h), p.publish.Host, p.Size)
+	return append(append(b, stamp...), p.filling[len(stamp):]...)
+}
+
+func (p *Plain) refused(status int, reply []byte) error {
+	return fmt.Errorf("publish: status %d %s: %s", status, http.StatusText(status), firstLine(reply))
+}

@@ -1,0 +1,23 @@
+//go:build !linux
+
+package bench
+
+import (
+	"errors"
+	"time"
+)
+
+func readUsage(int) (usage, error) {
+	return usage{}, errors.New("processes are measured on Linux only")
+}
+
+func readMemory(pid int) (memory, error) {
+	u, err := readUsage(pid)
+	return u.memory, err
+}
+
+func selfUsage() usage { return usage{} }
+
+func machineBusy() time.Duration { return 0 }
+
+func family(pid int) []int { return []int{pid} }

@@ -1,0 +1,202 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// portsPerAddress is how many streams come from one source address: Linux hands out 28,231 ports.
+	portsPerAddress = 25_000
+	// loopWait is how long a loop waits for sockets before it looks for streams to open, in milliseconds.
+	loopWait = 10
+	// spareFiles are those of a run that are no streams.
+	spareFiles = 1000
+)
+
+// link is a stream's socket.
+type link struct{ fd int }
+
+func (k *link) hangUp() { _ = unix.Close(k.fd) }
+
+// engine waits for sockets by epoll and reads them into one buffer.
+type engine struct {
+	epoll   int
+	server  unix.Sockaddr
+	family  int
+	sources []unix.Sockaddr // empty: as the system chooses
+	buffer  []byte
+	byFD    []*stream
+}
+
+func (e *engine) open(address string, streams, sources int) error {
+	if err := allowFiles(streams + spareFiles); err != nil {
+		return err
+	}
+	resolved, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return fmt.Errorf("the server's address: %w", err)
+	}
+	to := resolved.AddrPort()
+	if !to.IsValid() { // an address without a host
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(resolved.Port))
+	}
+	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+	loopback := to.Addr().Is4() && to.Addr().IsLoopback()
+	sources = sourcesFor(streams, sources, loopback)
+	if sources > 1 && !loopback {
+		return errors.New("--source-addresses are of the loopback network, where the server is not")
+	}
+	e.family, e.server = sockaddr(to)
+	for i := range sources {
+		_, source := sockaddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i)}), 0))
+		e.sources = append(e.sources, source)
+	}
+	e.buffer = make([]byte, readBuffer)
+	e.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("epoll_create1: %w", err)
+	}
+	return nil
+}
+
+// sourcesFor is how many source addresses are bound; 0: the system chooses one.
+func sourcesFor(streams, asked int, loopback bool) int {
+	if asked == 0 && loopback {
+		asked = (streams + portsPerAddress - 1) / portsPerAddress
+	}
+	if asked == 1 {
+		return 0
+	}
+	return asked
+}
+
+func (e *engine) release() error { return unix.Close(e.epoll) }
+
+func sockaddr(a netip.AddrPort) (family int, to unix.Sockaddr) {
+	if a.Addr().Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+// allowFiles raises the limit of open files where it is too low. Above the hard limit only root can.
+func allowFiles(n int) error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	if limit.Cur >= uint64(n) {
+		return nil
+	}
+	limit.Cur, limit.Max = uint64(n), max(limit.Max, uint64(n))
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return fmt.Errorf("the limit of open files must be %d or more (ulimit -n): %w", n, err)
+	}
+	return nil
+}
+
+// dial begins to connect. Both conditions are edge-triggered, so that one registration serves the socket for life.
+func (e *engine) dial(l *loop, s *stream) error {
+	fd, err := unix.Socket(e.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		s.state = streamClosed
+		l.flying--
+		return fmt.Errorf("socket: %w", err)
+	}
+	s.fd = fd
+	if len(e.sources) > 0 {
+		// The port is chosen by connect, which knows that one port may serve several servers.
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		if err := unix.Bind(fd, e.sources[s.number%len(e.sources)]); err != nil {
+			return fmt.Errorf("bind: %w", err)
+		}
+	}
+	if err := unix.Connect(fd, e.server); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("connect: %w", err)
+	}
+	for len(e.byFD) <= fd {
+		e.byFD = append(e.byFD, nil)
+	}
+	e.byFD[fd] = s
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)}
+	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, fd, &event); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// run reads the loop's streams until it is closed.
+func (l *loop) run() {
+	events := make([]unix.EpollEvent, 512)
+	for {
+		n, err := unix.EpollWait(l.epoll, events, loopWait)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			l.fail(fmt.Errorf("epoll_wait: %w", err))
+			n = 0
+		}
+		l.mu.Lock()
+		if l.closed {
+			for _, s := range l.streams {
+				l.drop(s)
+			}
+			l.mu.Unlock()
+			return
+		}
+		for _, e := range events[:max(n, 0)] {
+			s := l.byFD[e.Fd]
+			if s.state == streamClosed || s.fd != int(e.Fd) {
+				continue // closed since
+			}
+			ending := e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
+			if err := l.serve(s, ending); err != nil {
+				l.lost(s, err)
+			}
+		}
+		l.openDue()
+		l.mu.Unlock()
+	}
+}
+
+// serve does what a stream's socket is ready for. An ending one is read to its end. Errors end the stream.
+func (l *loop) serve(s *stream, ending bool) error {
+	if s.state == streamConnecting {
+		if code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+			return fmt.Errorf("connect: %w", errors.Join(err, unix.Errno(code)))
+		}
+		l.scratch = l.Target.appendRequest(l.scratch[:0], s)
+		n, err := unix.Write(s.fd, l.scratch)
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENOTCONN) {
+			return nil // not connected yet
+		}
+		if err != nil || n < len(l.scratch) {
+			return fmt.Errorf("write the request: %d of %d bytes: %w", n, len(l.scratch), err)
+		}
+		s.state = streamAsking
+	}
+	for s.state != streamClosed {
+		kept := copy(l.buffer, s.tail)
+		n, err := unix.Read(s.fd, l.buffer[kept:])
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("read: %w", err)
+		case n == 0:
+			return errEnded
+		}
+		if err := l.received(s, l.buffer[:kept+n], kept); err != nil {
+			return err
+		}
+		if n < readBuffer-kept && !ending {
+			return nil // read empty: the next bytes are a new edge
+		}
+	}
+	return nil
+}

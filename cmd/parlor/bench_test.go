@@ -1,0 +1,99 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"parlor/bench"
+)
+
+// TestBench loads a server of its own, and holds its report against what the server counts.
+func TestBench(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t))
+	for name, test := range map[string]struct {
+		args     []string
+		whole    bool // every message must come to every stream
+		messages int64
+	}{
+		"text":      {[]string{"--rate", "100"}, true, 90},
+		"custom":    {[]string{"--rate", "100", "--kind", "custom", "--as", "admin", "--retry"}, true, 90},
+		"barrage":   {[]string{"--saturate", "--kind", "barrage", "--size", "200"}, false, 90},
+		"command":   {[]string{"--rate", "100", "--kind", "command"}, true, 90},
+		"churn":     {[]string{"--rate", "100", "--churn", "20%"}, true, 90},
+		"herd":      {[]string{"--rate", "50", "--herd"}, true, 90},
+		"only open": {[]string{"--idle"}, true, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args := append([]string{
+				"bench", "--url", p.url, "--data", p.data, "--streams", "50", "--rooms", "5", "--duration", "1s", "--warmup", "0s",
+				"--pid", strconv.Itoa(p.cmd.Process.Pid), "--metrics", p.ops + "/metrics", "--json",
+			}, test.args...)
+			got := parlor(t.Context(), t, nil, args...)
+			var report bench.Report
+			if err := json.Unmarshal([]byte(got.out), &report); err != nil || got.code != exitOK {
+				t.Fatalf("exit code %d, %v: %s", got.code, err, got.err)
+			}
+			if !report.Complete() || report.Expected != 10*report.Messages || report.Messages < test.messages ||
+				test.whole && report.Deliveries != report.Expected || report.Deliveries+report.Missed != report.Expected {
+				t.Errorf("%+v", report)
+			}
+			if report.CPU == nil || report.Memory == nil || report.Memory.AfterBytes == 0 {
+				t.Errorf("the server was not measured: %+v", report)
+			}
+		})
+	}
+}
+
+// TestBenchTable: every server that is here is measured, and nothing is left of it.
+func TestBenchTable(t *testing.T) {
+	t.Parallel()
+	folder := reachableFolder(t)
+	got := parlor(t.Context(), t, []string{"TMPDIR=" + folder}, "bench", "table", "--scale", "0.01", "--duration", "400ms", "--loads", "1,4")
+	if got.code != exitOK {
+		t.Fatalf("exit code %d: %s", got.code, got.err)
+	}
+	// So few streams drown in what a process frees and takes anyway: memory may seem to shrink.
+	if lines := regexp.MustCompile(`(?m)^\| [^|]+, times 0.01 \| [^|]+ \| -?\d[^|]* \| [^|]* \| -?\d[^|]* \|`).FindAllString(got.out, -1); len(lines) != 3 {
+		t.Errorf("%d figures: %s", len(lines), got.out)
+	}
+	if strings.Contains(got.out, " lost, ") {
+		t.Error(got.out)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v are left", left, err)
+	}
+}
+
+func TestBenchMeetsTheRateLimit(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t), "--message-rate", "1")
+	got := parlor(t.Context(), t, []string{"PARLOR_DATA=" + p.data}, "bench", "--url", p.url, "--streams", "2", "--rate", "50")
+	if got.code != exitError || !strings.Contains(got.err, "429") || !strings.Contains(got.err, "PARLOR_MESSAGE_RATE=0") {
+		t.Errorf("exit code %d: %s", got.code, got.err)
+	}
+}
+
+func TestBenchOptions(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		`^parlor: --streams: 0 [^\n]*\nparlor: --rooms: [^\n]*\n$`:   {"--streams", "0", "--rooms", "3"},
+		`^parlor: --churn: "1" is not a share such as 1%\n$`:         {"--churn", "1"},
+		`^parlor: --rate: 0 is not more than 0\n$`:                   {"--rate", "0"},
+		`^parlor: --subscribe-url: [^\n]*\nparlor: --publish-url: .`: {"--target", "sse"},
+	} {
+		got := parlor(t.Context(), t, []string{"PARLOR_SECRET=" + string(goodSecret)}, append([]string{"bench"}, args...)...)
+		if got.code != exitUsage || !regexp.MustCompile(want).MatchString(got.err) {
+			t.Errorf("%q: exit code %d: %s", args, got.code, got.err)
+		}
+	}
+	got := parlor(t.Context(), t, nil, "bench")
+	if got.code != exitError || !strings.Contains(got.err, "no secret: set PARLOR_DATA") {
+		t.Errorf("without a secret: exit code %d: %s", got.code, got.err)
+	}
+}
