@@ -2,14 +2,15 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -133,24 +134,23 @@ func (s *sender) send() error {
 	if _, err := s.conn.Write(s.request); err != nil {
 		return err
 	}
-	status, err := s.replies.ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if !strings.HasPrefix(status, "HTTP/1.1 201 ") {
-		return fmt.Errorf("the server answers %q", status)
-	}
 	length := 0
-	for {
-		line, err := s.replies.ReadString('\n')
+	for first := true; ; first = false {
+		line, err := s.replies.ReadSlice('\n')
 		if err != nil {
 			return err
 		}
-		if line == "\r\n" {
-			break
+		if first && !bytes.HasPrefix(line, []byte("HTTP/1.1 201 ")) {
+			return fmt.Errorf("the server answers %q", line)
 		}
-		_, _ = fmt.Sscanf(line, "Content-Length: %d", &length)
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return err
+			}
+		}
+		if len(line) == len("\r\n") {
+			_, err := s.replies.Discard(length)
+			return err
+		}
 	}
-	_, err = io.CopyN(io.Discard, s.replies, int64(length))
-	return err
 }
