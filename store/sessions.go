@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -103,20 +102,18 @@ func (s *Store) endOldest(ctx context.Context, tx pgx.Tx, user room.UserID) (roo
 	if err != nil {
 		return room.Change{}, err
 	}
-	for _, id := range oldest {
-		s.keys.forget(id)
-	}
 	return endSessions(ctx, tx, oldest, room.EndKickedOut, "", s.now())
 }
 
-// SessionByKey is the session of a session key. The answer may be a second
-// old: what a call does is checked again under its transaction's locks.
+// SessionByKey is the session of a session key. What another node did may go
+// unseen for knownFor.
 // Errors: room.ErrUnauthenticated, room.ErrStreamKeyRefused.
 func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
 	now := s.now()
-	if session, ok := s.keys.lookup(key, now); ok {
+	if session, ok := s.known.session(key, now); ok {
 		return session, nil
 	}
+	since := s.known.mark()
 	session, err := s.sessionWhere(ctx, "key_hash = $1", key[:])
 	if errors.Is(err, room.ErrUnauthenticated) {
 		if _, err := s.SessionByStreamKey(ctx, key); err == nil {
@@ -126,7 +123,7 @@ func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Sessio
 	if err != nil {
 		return room.Session{}, err
 	}
-	s.keys.remember(key, session, now)
+	s.known.addSession(key, session, since, now)
 	return session, nil
 }
 
@@ -169,7 +166,7 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 			id, session.TokenExpiresAt, grants)
 		return room.Change{}, err
 	})
-	s.keys.forget(id)
+	s.known.forget(id)
 	return session, err
 }
 
@@ -211,9 +208,6 @@ func (s *Store) endSessionsWhere(ctx context.Context, condition string, reason r
 		}
 		return endSessions(ctx, tx, ended, reason, note, s.now())
 	})
-	for _, id := range ended {
-		s.keys.forget(id)
-	}
 	return ended, err
 }
 
@@ -263,51 +257,4 @@ func lockSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Tim
 		return room.Session{}, err
 	}
 	return session, session.Usable(now)
-}
-
-// keyCacheTime bounds how long a session's end on another node may go unseen
-// here by calls that touch no room. A call within it costs no query.
-const keyCacheTime = time.Second
-
-// keyCacheSize bounds the cache's memory; past it the cache starts again.
-const keyCacheSize = 100_000
-
-// keyCache remembers for a second who a key belongs to.
-type keyCache struct {
-	mu       sync.Mutex // guards both maps
-	sessions map[room.KeyHash]cachedSession
-	keys     map[room.SessionID]room.KeyHash
-}
-
-type cachedSession struct {
-	session room.Session
-	until   time.Time
-}
-
-func (c *keyCache) lookup(key room.KeyHash, now time.Time) (room.Session, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cached, ok := c.sessions[key]
-	if !ok || !now.Before(cached.until) {
-		return room.Session{}, false
-	}
-	return cached.session, true
-}
-
-func (c *keyCache) remember(key room.KeyHash, session room.Session, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.sessions == nil || len(c.sessions) >= keyCacheSize {
-		c.sessions = make(map[room.KeyHash]cachedSession)
-		c.keys = make(map[room.SessionID]room.KeyHash)
-	}
-	c.sessions[key] = cachedSession{session, now.Add(keyCacheTime)}
-	c.keys[session.ID] = key
-}
-
-func (c *keyCache) forget(id room.SessionID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.sessions, c.keys[id])
-	delete(c.keys, id)
 }

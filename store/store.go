@@ -55,9 +55,9 @@ type Options struct {
 // *room.Error for callers, room.ErrUnavailable where PostgreSQL cannot be
 // reached, and anything else for what should not happen.
 type Store struct {
-	pool *pgxpool.Pool
-	o    Options
-	keys keyCache
+	pool  *pgxpool.Pool
+	o     Options
+	known known
 	// committed wakes the feed's readers after a commit.
 	committed signal
 	appender  *appender
@@ -131,6 +131,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	s := &Store{pool: pool, o: o, nodeID: nodeID.String()}
 	s.o.Commit = func(c room.Change) {
+		s.known.committed(c)
 		o.Commit(c)
 		s.committed.raise()
 	}
@@ -201,6 +202,7 @@ const maxTries = 3
 func (s *Store) failed(err error) error {
 	err = translate(err)
 	if errors.Is(err, room.ErrUnavailable) {
+		s.known.forgetAll()
 		s.o.Doubt()
 	}
 	return err

@@ -77,7 +77,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, cursor []room.Pos
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return room.Attachment{}, translate(err)
 	}
-	s.keys.forget(id)
+	s.known.forget(id)
 	return a, nil
 }
 
@@ -85,7 +85,6 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, cursor []room.Pos
 // it was opened meanwhile. It never blocks and never fails: what PostgreSQL
 // does not take now is tried again until it does.
 func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
-	s.keys.forget(id)
 	s.detacher.add(detachment{id, streamNo, at.UTC().Truncate(time.Millisecond)})
 }
 
@@ -199,12 +198,12 @@ func (d *detacher) write(ctx context.Context, batch []detachment) error {
 		return nil
 	}
 	var (
-		ids   = make([]string, len(batch))
+		ids   = make([]room.SessionID, len(batch))
 		nos   = make([]int64, len(batch))
 		times = make([]time.Time, len(batch))
 	)
 	for i, b := range batch {
-		ids[i], nos[i], times[i] = string(b.session), b.streamNo, b.at
+		ids[i], nos[i], times[i] = b.session, b.streamNo, b.at
 	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
@@ -220,5 +219,6 @@ func (d *detacher) write(ctx context.Context, batch []detachment) error {
 		)
 		UPDATE sessions s SET node_id = NULL, detached_at = gone.at
 		FROM gone WHERE s.session_id = gone.session_id`, ids, nos, times)
+	d.store.known.forget(ids...)
 	return err
 }

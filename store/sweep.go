@@ -123,9 +123,6 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		for _, id := range swept {
-			s.keys.forget(id)
-		}
 		if len(swept) < sweepBatch {
 			return nil
 		}

@@ -1,0 +1,94 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/storetest"
+)
+
+// TestWhatIsKnownIsForgotten: keys and memberships are remembered, and never
+// beyond what this node commits.
+func TestWhatIsKnownIsForgotten(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		do   func(f fixture, s room.Session) error
+		want error // of a barrage afterwards
+	}{
+		"left": {func(f fixture, s room.Session) error { return f.LeaveRoom(t.Context(), s.ID, "lobby") }, room.ErrNotInRoom},
+		"kicked": {func(f fixture, _ room.Session) error {
+			_, err := f.Kick(t.Context(), "lobby", []room.UserID{"alice"}, "", 0)
+			return err
+		}, room.ErrNotInRoom},
+		"destroyed": {func(f fixture, _ room.Session) error { return f.DestroyRoom(t.Context(), "lobby", "") }, room.ErrRoomNotFound},
+		"switched": {func(f fixture, s room.Session) error {
+			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "other", true, room.Blueprint{})
+			return err
+		}, room.ErrNotInRoom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, store.Options{})
+			alice, bob := newKnownSession(t, f, "alice", 1), newSession(t, f.Store, "bob")
+			for _, s := range []room.Session{alice, bob} {
+				if _, _, err := f.EnterRoom(t.Context(), s.ID, "lobby", room.Blueprint{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			barrage := func() error {
+				_, err := f.PostMessage(t.Context(), alice, "lobby", room.Draft{Content: room.Content{Kind: room.KindBarrage, Text: "x"}})
+				return err
+			}
+			for range 2 {
+				if err := barrage(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := test.do(f, alice); err != nil {
+				t.Fatal(err)
+			}
+			if err := barrage(); !errors.Is(err, test.want) {
+				t.Errorf("a barrage is answered with %v, and not %v", err, test.want)
+			}
+		})
+	}
+}
+
+// TestKnownElsewhere: what another node does is seen here in a few seconds.
+func TestKnownElsewhere(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	other := storetest.Open(t, f.address, store.Options{Now: f.clock.Now})
+	alice := newKnownSession(t, f, "alice", 1)
+	if err := other.EndSession(t.Context(), alice.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(5 * time.Second)
+	s, err := f.SessionByKey(t.Context(), room.KeyHash{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Usable(f.clock.Now()); !errors.Is(err, room.ErrSessionEnded) {
+		t.Errorf("5 s after its end the session is answered with %v", err)
+	}
+}
+
+// newKnownSession is a session whose key was looked up.
+func newKnownSession(t *testing.T, f fixture, user room.UserID, key byte) room.Session {
+	t.Helper()
+	s := newSession(t, f.Store, string(user))
+	s.ID = room.SessionID(uuid.NewString())
+	if err := f.CreateSession(t.Context(), s, room.KeyHash{key}, room.KeyHash{key, 1}); err != nil {
+		t.Fatal(err)
+	}
+	known, err := f.SessionByKey(t.Context(), room.KeyHash{key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return known
+}
