@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,22 +15,22 @@ import (
 
 // Group commit: appends that arrive while a transaction is under way become
 // the next one. A lone append is one transaction in one round trip, and under
-// load the cost of a commit is shared by up to maxAppendBatch of them.
+// load the cost of a transaction is shared by up to maxAppendBatch of them.
 const (
-	// appendLanes is how many transactions may be under way. A room keeps to
-	// its lane, so the lanes never wait for each other's rooms; a second lane
-	// writes while the first one waits for the disk.
-	appendLanes = 2
 	// maxAppendBatch bounds how long the rows of a batch stay locked.
 	maxAppendBatch = 256
+	// minSplit is how many appends of its rooms have to wait until the second lane
+	// takes them. A transaction costs as much as some dozens of messages: one that
+	// is larger is better than two, until both processors are busy with them.
+	minSplit = 64
 	// appendTimeout ends a transaction that PostgreSQL does not answer, so
 	// that callers hear of it rather than wait.
 	appendTimeout = 10 * time.Second
 )
 
 // appendItem is one message on its way into a log. It belongs to its caller until
-// it is in a lane, to the lane until done is closed, and then to the caller again;
-// one who gave up waiting leaves it to the lane.
+// it waits for a lane, to the lane until done is closed, and then to the caller
+// again; one who gave up waiting leaves it to the lane.
 type appendItem struct {
 	room room.RoomID
 	// session must be in the room; null where the sender need not be.
@@ -42,46 +43,51 @@ type appendItem struct {
 	done    chan struct{}
 }
 
+// appender commits appends in two lanes. Each room belongs to one, so that two
+// transactions do not wait for each other's rooms. While few appends wait, the
+// first lane takes those of both.
 type appender struct {
 	store *Store
 	seed  maphash.Seed
-	lanes [appendLanes]chan *appendItem
-	// stopped is closed by each lane's goroutine when its channel is closed
-	// and empty.
-	stopped [appendLanes]chan struct{}
+	lanes sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	waiting [2][]*appendItem
+	// wake tells the first lane that something waits, and split the second one that
+	// it has to work; splitting says that it does.
+	wake, split *sync.Cond
+	splitting   bool
+	closed      bool
 }
 
 func newAppender(s *Store) *appender {
 	a := &appender{store: s, seed: maphash.MakeSeed()}
-	for i := range a.lanes {
-		a.lanes[i] = make(chan *appendItem, maxAppendBatch)
-		a.stopped[i] = make(chan struct{})
-		go a.run(i)
-	}
+	a.wake, a.split = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
+	a.lanes.Go(a.first)
+	a.lanes.Go(a.second)
 	return a
 }
 
 // close waits until what was accepted is committed. The caller guarantees that
 // append is not called any more.
 func (a *appender) close() {
-	for i := range a.lanes {
-		close(a.lanes[i])
-	}
-	for i := range a.stopped {
-		<-a.stopped[i]
-	}
+	a.mu.Lock()
+	a.closed = true
+	a.wake.Signal()
+	a.split.Signal()
+	a.mu.Unlock()
+	a.lanes.Wait()
 }
 
 // append waits until the message is committed and returns it at its place; a
 // message with the ClientMessageID of an earlier one returns the earlier one.
 func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, error) {
 	item.done = make(chan struct{})
-	lane := a.lanes[maphash.String(a.seed, string(item.room))%appendLanes]
-	select {
-	case lane <- item:
-	case <-ctx.Done():
-		return room.Message{}, translate(ctx.Err())
-	}
+	lane := maphash.String(a.seed, string(item.room)) % uint64(len(a.waiting))
+	a.mu.Lock()
+	a.waiting[lane] = append(a.waiting[lane], item)
+	a.wake.Signal()
+	a.mu.Unlock()
 	select {
 	case <-item.done:
 		return item.message, item.err
@@ -92,64 +98,92 @@ func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, 
 	}
 }
 
-func (a *appender) run(lane int) {
-	defer close(a.stopped[lane])
-	in := a.lanes[lane]
-	var batch, later []*appendItem
+// first is the lane that works whenever something waits.
+func (a *appender) first() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	for {
-		if len(later) == 0 {
-			item, ok := <-in
-			if !ok {
+		var batch appendBatch
+		a.waiting[0] = batch.take(a.waiting[0])
+		switch {
+		case a.splitting:
+		case len(a.waiting[1]) < minSplit:
+			a.waiting[1] = batch.take(a.waiting[1])
+		default:
+			a.splitting = true
+			a.split.Signal()
+		}
+		switch {
+		case len(batch.items) > 0:
+			a.mu.Unlock()
+			a.commit(batch.items)
+			a.mu.Lock()
+		case a.closed && !a.splitting: // then the second lane has left nothing behind
+			return
+		default:
+			a.wake.Wait()
+		}
+	}
+}
+
+// second is the lane that works while its rooms are busy.
+func (a *appender) second() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		for !a.splitting {
+			if a.closed {
 				return
 			}
-			later = append(later, item)
+			a.split.Wait()
 		}
-		batch, later = splitRetries(a.gather(in, later))
-		a.commit(batch)
+		var batch appendBatch
+		if a.waiting[1] = batch.take(a.waiting[1]); len(batch.items) == 0 {
+			a.splitting = false
+			a.wake.Signal() // what comes from now on is the first lane's
+			continue
+		}
+		a.mu.Unlock()
+		a.commit(batch.items)
+		a.mu.Lock()
 	}
 }
 
-// gather adds what is waiting, without waiting for more.
-func (a *appender) gather(in chan *appendItem, batch []*appendItem) []*appendItem {
-	for len(batch) < maxAppendBatch {
-		select {
-		case item, ok := <-in:
-			if !ok {
-				return batch
-			}
-			batch = append(batch, item)
-		default:
-			return batch
-		}
-	}
-	return batch
+// appendBatch is what one transaction appends.
+type appendBatch struct {
+	items []*appendItem
+	seen  map[retryKey]bool
 }
 
-// splitRetries holds back items that repeat another one's ClientMessageID: one
-// statement cannot see the rows that it is itself about to insert.
-func splitRetries(batch []*appendItem) (now, later []*appendItem) {
-	type retryKey struct {
-		room   room.RoomID
-		sender room.UserID
-		id     string
-	}
-	var seen map[retryKey]bool
-	now = batch[:0]
-	for _, item := range batch {
+// retryKey is what a message has in common with its repetition.
+type retryKey struct {
+	room   room.RoomID
+	sender room.UserID
+	id     string
+}
+
+// take moves items into the batch, as many as it may have, and returns the others.
+// One that repeats another's ClientMessageID has to wait for it: a statement cannot
+// see the rows that it is itself about to insert.
+func (b *appendBatch) take(waiting []*appendItem) (rest []*appendItem) {
+	for i, item := range waiting {
+		if len(b.items) == maxAppendBatch {
+			return append(rest, waiting[i:]...)
+		}
 		if id := item.message.ClientMessageID; id != "" {
 			key := retryKey{item.room, item.message.Sender.ID, id}
-			if seen[key] {
-				later = append(later, item)
+			if b.seen[key] {
+				rest = append(rest, item)
 				continue
 			}
-			if seen == nil {
-				seen = make(map[retryKey]bool)
+			if b.seen == nil {
+				b.seen = make(map[retryKey]bool)
 			}
-			seen[key] = true
+			b.seen[key] = true
 		}
-		now = append(now, item)
+		b.items = append(b.items, item)
 	}
-	return now, later
+	return rest
 }
 
 // commit appends a batch in one transaction, tells the hub, then the callers.
