@@ -53,6 +53,9 @@ type Options struct {
 	Idle bool
 	// Churn is the share of the streams that reconnect each second.
 	Churn float64
+	// Stopped is how many of the streams read nothing while it is measured, and read on afterwards. Their latencies do
+	// not count.
+	Stopped int
 	// Herd cuts all streams after the measured time, lets them come back within a second, and measures how long it takes.
 	Herd bool
 	// PIDs are the server's processes, BesidePIDs others that work for it and are reported apart, with their children:
@@ -79,6 +82,7 @@ func (o *Options) Check() error {
 	fault(o.Senders < 1 || o.Senders > maxSenders, "--senders: %d is outside 1 to %d", o.Senders, maxSenders)
 	fault(o.Warmup < 0 || o.Warmup > maxDuration, "--warmup: %s is outside 0s to %s", o.Warmup, maxDuration)
 	fault(o.Duration <= 0 || o.Duration > maxDuration, "--duration: %s is outside 0s to %s", o.Duration, maxDuration)
+	fault(o.Stopped < 0 || o.Stopped >= max(o.Streams, 1), "--stopped: %d is outside 0 to one less than the streams", o.Stopped)
 	fault(o.Churn < 0 || o.Churn > 1 || math.IsNaN(o.Churn), "--churn: %v is outside 0 to 100 %%", o.Churn)
 	return errors.Join(append(faults, o.Target.check())...)
 }
@@ -250,7 +254,9 @@ func (r *run) send(ctx context.Context) error {
 	churned := r.readers.churn(r.Churn)
 	err := r.wait(ctx, r.Warmup)
 	if err == nil {
+		r.readers.stop(true)
 		err = r.measure(ctx)
+		r.readers.stop(false)
 	}
 	churned()
 	return errors.Join(err, stop(), r.complete(ctx))

@@ -278,6 +278,7 @@ func TestOptions(t *testing.T) {
 		"--warmup":           func(o *Options) { o.Warmup = -1 },
 		"--duration":         func(o *Options) { o.Duration = 0 },
 		"--churn":            func(o *Options) { o.Churn = 1.1 },
+		"--stopped":          func(o *Options) { o.Stopped = 10 },
 		"--url":              func(o *Options) { o.Target = &Parlor{URL: "https://h", Kind: "text", Size: 100} },
 		"--kind":             func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "image", Size: 100} },
 		"--size":             func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "barrage", Size: room.MaxBarrageBytes + 1} },

@@ -45,6 +45,8 @@ type stream struct {
 	greeted bool
 	seq     int64 // the last event of the room's log; 0: not known yet
 
+	stopped bool // reads nothing
+
 	received, sum int64 // messages, and the sum of their numbers
 	lost, twice   int64 // holes and repetitions in the log
 	away          bool  // was closed while messages were sent
@@ -102,6 +104,7 @@ type loop struct {
 	mu      sync.Mutex // guards all below, and the loop's streams
 	streams []*stream
 	waiting []*stream // to be opened when they are due
+	resumed []*stream // have stopped, and read on
 	flying  int       // being opened
 	window  int       // how many may be
 	closed  bool
@@ -234,6 +237,18 @@ func (r *readers) churn(share float64) (stop func()) {
 	}
 }
 
+// stop lets the streams that Options.Stopped counts stop reading, or read on.
+func (r *readers) stop(stopped bool) {
+	for _, s := range r.streams[:r.Stopped] {
+		l := r.loops[s.number%len(r.loops)]
+		l.mu.Lock()
+		if s.stopped = stopped; !stopped {
+			l.resumed = append(l.resumed, s)
+		}
+		l.mu.Unlock()
+	}
+}
+
 // cutAll cuts all streams at once. They come back at random instants within a time.
 func (r *readers) cutAll(within time.Duration) {
 	for _, l := range r.loops {
@@ -357,7 +372,7 @@ func (l *loop) received(s *stream, b []byte, kept int) error {
 			s.received++
 			s.sum += n
 			l.tally.messages++
-			if sent >= from && sent < until {
+			if sent >= from && sent < until && s.number >= l.Stopped {
 				l.latency.add(time.Duration(now - sent))
 			}
 		}

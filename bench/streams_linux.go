@@ -14,6 +14,8 @@ const (
 	portsPerAddress = 25_000
 	// loopWait is how long a loop waits for sockets before it looks for streams to open, in milliseconds.
 	loopWait = 10
+	// stoppedBuffer is the least receive buffer that Linux gives.
+	stoppedBuffer = 4 << 10
 	// spareFiles are those of a run that are no streams.
 	spareFiles = 1000
 )
@@ -109,6 +111,10 @@ func (e *engine) dial(l *loop, s *stream) error {
 		return fmt.Errorf("socket: %w", err)
 	}
 	s.fd = fd
+	if s.number < l.Stopped {
+		// What the kernel takes for a reader who has stopped would be megabytes.
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, stoppedBuffer)
+	}
 	if len(e.sources) > 0 {
 		// The port is chosen by connect, which knows that one port may serve several servers.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
@@ -149,14 +155,22 @@ func (l *loop) run() {
 		}
 		for _, e := range events[:max(n, 0)] {
 			s := l.byFD[e.Fd]
-			if s.state == streamClosed || s.fd != int(e.Fd) {
-				continue // closed since
+			if s.state == streamClosed || s.fd != int(e.Fd) || s.stopped {
+				continue // closed since, or not to be read
 			}
 			ending := e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 			if err := l.serve(s, ending); err != nil {
 				l.lost(s, err)
 			}
 		}
+		for _, s := range l.resumed {
+			if s.state != streamClosed {
+				if err := l.serve(s, true); err != nil { // its edges have passed
+					l.lost(s, err)
+				}
+			}
+		}
+		l.resumed = l.resumed[:0]
 		l.openDue()
 		l.mu.Unlock()
 	}

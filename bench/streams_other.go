@@ -48,6 +48,11 @@ func (l *loop) read(s *stream, conn net.Conn) {
 	for {
 		n, err := conn.Read(b)
 		l.mu.Lock()
+		for s.stopped && s.conn == conn && !l.closed {
+			l.mu.Unlock()
+			time.Sleep(10 * time.Millisecond)
+			l.mu.Lock()
+		}
 		if s.state == streamClosed || s.conn != conn {
 			l.mu.Unlock()
 			return
@@ -79,6 +84,7 @@ func (l *loop) run() {
 			l.mu.Unlock()
 			return
 		}
+		l.resumed = nil // their goroutines see it
 		l.openDue()
 		l.mu.Unlock()
 	}

@@ -16,6 +16,10 @@ const (
 	// that a stream that was away for a moment costs no read of the log.
 	ringFrames = 256
 	ringBytes  = 256 << 10
+	// ringKept is the least time that they stay, and twice that the most: whoever
+	// was away for longer shares a read of the log. Thousands of rooms in which
+	// little is said would fill their rings otherwise, and keep them.
+	ringKept = time.Minute
 	// maxPending bounds what waits for a worker that is behind: frames that are
 	// not stored are shed beyond it. What is stored comes no faster than the
 	// database takes it.
@@ -58,6 +62,10 @@ type topic struct {
 	last      room.Seq
 	ring      []*Frame
 	ringBytes int
+	// aged is the newest event that was there at agedAt, when the ring was last
+	// looked through.
+	aged   room.Seq
+	agedAt time.Time
 	// ahead holds frames that came before their turn, by seq; heard is the
 	// newest event that the log is known to have; doubt says that it may have
 	// more.
@@ -100,7 +108,7 @@ type page struct {
 }
 
 func newTopic(h *Hub, log room.Generation) *topic {
-	t := &topic{hub: h, log: log, parts: make([]part, len(h.workers)), idle: h.now()}
+	t := &topic{hub: h, log: log, parts: make([]part, len(h.workers)), idle: h.now(), agedAt: h.now()}
 	for i := range t.parts {
 		t.parts[i].topic = t
 	}
@@ -206,13 +214,29 @@ func (t *topic) remember(f *Frame) {
 // it too; those who wait for it find it gone and ask for a new one. The caller
 // holds mu.
 func (t *topic) forget(seq room.Seq) {
+	t.dropUpTo(seq)
+	clear(t.pages)
+}
+
+// dropUpTo takes the frames up to one out of the ring. The caller holds mu.
+func (t *topic) dropUpTo(seq room.Seq) {
 	drop := 0
 	for drop < len(t.ring) && t.ring[drop].Seq <= seq {
 		t.ringBytes -= len(t.ring[drop].data)
 		drop++
 	}
-	t.ring = slices.Delete(t.ring, 0, drop)
-	clear(t.pages)
+	if t.ring = slices.Delete(t.ring, 0, drop); len(t.ring) == 0 {
+		t.ring = nil
+	}
+}
+
+// age drops the frames that are older than ringKept. The caller holds mu.
+func (t *topic) age(now time.Time) {
+	if now.Sub(t.agedAt) < ringKept {
+		return
+	}
+	t.dropUpTo(t.aged)
+	t.aged, t.agedAt = t.last, now
 }
 
 // read starts the goroutine that brings the topic up to date with its log,
@@ -454,11 +478,12 @@ func (t *topic) readPage(ctx context.Context, start room.Seq, p *page) {
 	}
 }
 
-// tick drops pages that nobody asked for lately, and reports whether the topic
-// itself is not needed any more.
+// tick drops what is old and pages that nobody asked for lately, and reports
+// whether the topic itself is not needed any more.
 func (t *topic) tick(now time.Time) (unused bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.age(now)
 	for start, p := range t.pages {
 		if p.ready && now.Sub(p.used) >= pageKept {
 			delete(t.pages, start)

@@ -80,6 +80,28 @@ func TestPagesAreKeptForAMoment(t *testing.T) {
 
 // Two transactions that commit together may tell of themselves the other way
 // round. That is no reason to ask the database.
+// What was said a while ago is read from the log, however little it was.
+func TestRingIsNotKept(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, overServe, Options{})
+		ids := crowd(s, 3)
+		reader := s.connected(ids[0], "")
+		s.post(1, 1)
+		reader.wantSeqs(1, 0, 1)
+		s.log.mu.Lock()
+		s.log.reads = 0
+		s.log.mu.Unlock()
+		elapse(ringKept - 2*time.Second)
+		s.connect(ids[1], cursorAt(1, 0)).wantSeqs(1, 0, 1)
+		s.wantReads("one who was away for less than a minute", 0)
+		elapse(2*ringKept + time.Second)
+		s.connect(ids[2], cursorAt(1, 0)).wantSeqs(1, 0, 1)
+		s.wantReads("one who was away for minutes", 1)
+		s.post(1, 1)
+		reader.wantSeqs(1, 0, 2)
+	})
+}
+
 func TestShortHoleCostsNoRead(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, overServe, Options{})

@@ -47,6 +47,7 @@ type BenchRunCmd struct {
 	Warmup   time.Duration `default:"2s" help:"How long the same load goes before."`
 	Idle     bool          `help:"Send nothing: measure open streams."`
 	Churn    string        `default:"0%" placeholder:"SHARE" help:"Share of the streams that reconnect each second, as 1%."`
+	Stopped  int           `help:"Streams that read nothing while it is measured, and read on afterwards."`
 	Herd     bool          `help:"Cut all streams at the end, let them come back within a second, and say when all are complete."`
 
 	PID       []int  `name:"pid" placeholder:"PID,…" help:"Processes of the server, to measure its CPU and memory."`
@@ -86,7 +87,7 @@ func (c *BenchRunCmd) Run(ctx context.Context, to console) error {
 func (c *BenchRunCmd) options() (bench.Options, error) {
 	o := bench.Options{
 		Streams: c.Streams, Rooms: c.Rooms, SourceAddresses: c.SourceAddresses,
-		Rate: c.Rate, Senders: c.Senders, Warmup: c.Warmup, Duration: c.Duration, Idle: c.Idle, Herd: c.Herd,
+		Rate: c.Rate, Senders: c.Senders, Warmup: c.Warmup, Duration: c.Duration, Idle: c.Idle, Stopped: c.Stopped, Herd: c.Herd,
 		PIDs: c.PID, BesidePIDs: c.BesidePID, Metrics: c.Metrics,
 	}
 	if c.Saturate {

@@ -26,6 +26,7 @@ func TestBench(t *testing.T) {
 		"command":   {[]string{"--rate", "100", "--kind", "command"}, true, 90},
 		"churn":     {[]string{"--rate", "100", "--churn", "20%"}, true, 90},
 		"herd":      {[]string{"--rate", "50", "--herd"}, true, 90},
+		"stopped":   {[]string{"--rate", "100", "--stopped", "2"}, true, 90},
 		"only open": {[]string{"--idle"}, true, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
