@@ -94,7 +94,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 		change(&c)
 	}
 	if c.api.Media == nil {
-		c.api.Media = openFolder(t)
+		c.api.Media = openFolder(t, t.TempDir())
 	}
 	s.media = c.api.Media
 	c.store.RoomsPerUser = c.api.RoomsPerUser

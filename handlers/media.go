@@ -71,9 +71,7 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	m, err := a.saveMedia(ctx, id, body)
 	if err != nil {
 		// Nothing is kept of it. Where even that fails, the sweep will see to it.
-		_, dropped := shortly(context.WithoutCancel(ctx), func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, a.Store.DropMedia(ctx, id)
-		})
+		dropped := doShortly(context.WithoutCancel(ctx), func(ctx context.Context) error { return a.Store.DropMedia(ctx, id) })
 		if dropped != nil {
 			a.Log.Warn("an upload that failed is left to the sweep", "requestID", requestID(ctx), "error", dropped)
 		}
@@ -93,7 +91,7 @@ func (a *api) saveMedia(ctx context.Context, id room.MediaID, body *uploadBody) 
 		return room.Media{}, unavailable(ctx, err)
 	}
 	m := mediaOf(id, body.fileName, size, info)
-	_, err = shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, a.Store.FinishMedia(ctx, m) })
+	err = doShortly(ctx, func(ctx context.Context) error { return a.Store.FinishMedia(ctx, m) })
 	if err != nil {
 		// Whether the row says so is not known. If it does, the file is whole but
 		// for its bytes, and nobody knows its name; the sweep takes both.
@@ -123,6 +121,12 @@ func shortly[T any](ctx context.Context, ask func(context.Context) (T, error)) (
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
 	return ask(ctx)
+}
+
+// doShortly is shortly where there is no answer but an error.
+func doShortly(ctx context.Context, do func(context.Context) error) error {
+	_, err := shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, do(ctx) })
+	return err
 }
 
 func (a *api) authenticateShortly(r *http.Request) (room.Session, error) {

@@ -31,9 +31,9 @@ import (
 const noMedia = "3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61"
 
 // openFolder is a bucket in a folder of the test's own.
-func openFolder(t testing.TB) *media.Bucket {
+func openFolder(t testing.TB, path string) *media.Bucket {
 	t.Helper()
-	b, err := media.Open(context.Background(), t.TempDir())
+	b, err := media.Open(context.Background(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -516,12 +516,7 @@ func heapGrows(t testing.TB, bound int64, meanwhile func()) {
 func TestFolderThatFails(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "media")
-	b, err := media.Open(context.Background(), folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.Close() })
-	s := newService(t, func(c *setup) { c.api.Media = b })
+	s := newService(t, func(c *setup) { c.api.Media = openFolder(t, folder) })
 	alice := s.login("alice")
 	m := alice.upload("a.txt", []byte("here"))
 	if err := os.Rename(folder, folder+"2"); err != nil {

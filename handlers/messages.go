@@ -115,15 +115,26 @@ func (a *api) sendRoomMessage(w http.ResponseWriter, r *http.Request, session ro
 	if err := session.Grants.Check(room.ActionSend, id); err != nil {
 		return err
 	}
+	return a.send(w, r, session, draft,
+		func(d room.Draft) (room.Message, error) { return a.Store.PostMessage(r.Context(), session, id, d) },
+		func(clientMessageID string) (room.Message, bool, error) {
+			return a.Store.MessageByClientID(r.Context(), session, id, clientMessageID)
+		})
+}
+
+// send posts what a session sends to a room or to a user, within its rate. stored
+// looks for the message of an earlier try.
+func (a *api) send(
+	w http.ResponseWriter, r *http.Request, session room.Session, draft room.Draft,
+	post func(room.Draft) (room.Message, error), stored func(clientMessageID string) (m room.Message, found bool, err error),
+) error {
 	if err := a.attach(r.Context(), session.User.ID, &draft.Content); err != nil {
 		return err
 	}
 	if draft.Kind != room.KindBarrage && !a.limiter.allow(w, session.ID) {
-		return a.answerRetry(w, r, draft, func(clientMessageID string) (room.Message, bool, error) {
-			return a.Store.MessageByClientID(r.Context(), session, id, clientMessageID)
-		})
+		return a.answerRetry(w, r, draft, stored)
 	}
-	m, err := a.Store.PostMessage(r.Context(), session, id, draft)
+	m, err := post(draft)
 	if err != nil {
 		return err
 	}

@@ -18,19 +18,11 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 	if draft.Kind == room.KindBarrage {
 		return invalid(fault{"/kind", "forbidden", "is for rooms only"})
 	}
-	if err := a.attach(r.Context(), session.User.ID, &draft.Content); err != nil {
-		return err
-	}
-	if !a.limiter.allow(w, session.ID) {
-		return a.answerRetry(w, r, draft, func(clientMessageID string) (room.Message, bool, error) {
+	return a.send(w, r, session, draft,
+		func(d room.Draft) (room.Message, error) { return a.Store.PostPeerMessage(r.Context(), session, to, d) },
+		func(clientMessageID string) (room.Message, bool, error) {
 			return a.Store.PeerMessageByClientID(r.Context(), session, to, clientMessageID)
 		})
-	}
-	m, err := a.Store.PostPeerMessage(r.Context(), session, to, draft)
-	if err != nil {
-		return err
-	}
-	return a.answerMessage(w, r, m)
 }
 
 func (a *api) listPeerMessages(w http.ResponseWriter, r *http.Request, session room.Session, peer room.UserID) error {

@@ -107,7 +107,7 @@ func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
 		u.removePieces(ctx, []room.PieceID{id})
 		return 0, unavailable(ctx, err)
 	}
-	_, err = shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, u.Store.KeepPiece(ctx, id, n) })
+	err = doShortly(ctx, func(ctx context.Context) error { return u.Store.KeepPiece(ctx, id, n) })
 	switch {
 	case errors.Is(err, room.ErrUploadOffset):
 		u.removePieces(ctx, []room.PieceID{id})
@@ -130,7 +130,7 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 	}
 	err := errors.Join(faults...)
 	if err == nil {
-		_, err = shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, u.Store.DropPieces(ctx, ids) })
+		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DropPieces(ctx, ids) })
 	}
 	if err != nil {
 		u.Log.Warn("pieces of an upload are left to the sweep", "requestID", requestID(ctx), "error", err)
@@ -179,10 +179,9 @@ func (u *upload) join(ctx context.Context, pieces []room.PieceID) error {
 	if err != nil {
 		return unavailable(ctx, err)
 	}
-	_, err = shortly(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, u.Store.FinishMedia(ctx, mediaOf(u.ID, u.FileName, size, info))
+	return doShortly(ctx, func(ctx context.Context) error {
+		return u.Store.FinishMedia(ctx, mediaOf(u.ID, u.FileName, size, info))
 	})
-	return err
 }
 
 // AsTerminatableUpload is the upload itself, which can be terminated.
@@ -193,9 +192,7 @@ func (u uploads) AsTerminatableUpload(known tusd.Upload) tusd.TerminatableUpload
 // Terminate deletes a file that was not sent, whether or not it is done.
 func (u *upload) Terminate(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	_, err := shortly(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, u.Store.EndUpload(ctx, u.call.owner, u.ID)
-	})
+	err := doShortly(ctx, func(ctx context.Context) error { return u.Store.EndUpload(ctx, u.call.owner, u.ID) })
 	if err != nil {
 		return u.call.fail(err)
 	}
@@ -206,7 +203,7 @@ func (u *upload) Terminate(ctx context.Context) error {
 		err = u.Media.Delete(ctx, string(u.ID))
 	}
 	if err == nil {
-		_, err = shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, u.Store.DropMedia(ctx, u.ID) })
+		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DropMedia(ctx, u.ID) })
 	}
 	if err != nil {
 		u.Log.Warn("an upload that was ended is left to the sweep", "requestID", requestID(ctx), "error", err)

@@ -444,12 +444,7 @@ func TestUploadsWithoutADatabase(t *testing.T) {
 func TestUploadsToAFolderThatFails(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "media")
-	b, err := media.Open(context.Background(), folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = b.Close() })
-	s := newService(t, func(c *setup) { c.api.Media = b })
+	s := newService(t, func(c *setup) { c.api.Media = openFolder(t, folder) })
 	alice := s.login("alice")
 	at := alice.create("a.txt", 8)
 	alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)

@@ -213,17 +213,26 @@ func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, roo
 	if err != nil {
 		return translate(err)
 	}
-	var gone []room.MediaID
+	gone, kept := removeEach(ctx, "media", due, remove)
+	if len(gone) == 0 {
+		return kept
+	}
+	_, err = s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting", gone)
+	return errors.Join(kept, translate(err))
+}
+
+// removeEach deletes the bytes of files or of pieces. It returns those that are
+// gone, and why others are not.
+func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove func(context.Context, ID) error) (gone []ID, kept error) {
 	var faults []error
 	for _, id := range due {
 		if err := remove(ctx, id); err != nil {
-			faults = append(faults, fmt.Errorf("delete the media %s: %w", id, err))
+			faults = append(faults, fmt.Errorf("delete the %s %s: %w", what, id, err))
 			continue
 		}
 		gone = append(gone, id)
 	}
-	_, err = s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting", gone)
-	return errors.Join(append(faults, translate(err))...)
+	return gone, errors.Join(faults...)
 }
 
 // letMediaGo takes a piece of the files from destroyed rooms. It reports whether

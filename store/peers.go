@@ -270,7 +270,8 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 }
 
 // trimInbox deletes a piece of one inbox, from its oldest event up to the first
-// that stays, and lets the files of the messages go. It reports whether there was anything to do.
+// that stays, and lets the files of the messages go. It reports whether there was
+// anything to do.
 func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var inbox room.Generation

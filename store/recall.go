@@ -63,8 +63,9 @@ func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, l
 }
 
 // RecallPeer takes a message of the session's user to another back, in the inboxes
-// of both, which lose a file that it brought, whoever quoted it there. Errors: room.ErrUserNotFound, room.ErrMessageNotFound,
-// room.ErrNotSender, room.ErrRecallTooLate.
+// of both, which lose a file that it brought, whoever quoted it there. Errors:
+// room.ErrUserNotFound, room.ErrMessageNotFound, room.ErrNotSender,
+// room.ErrRecallTooLate.
 func (s *Store) RecallPeer(ctx context.Context, session room.Session, peer room.UserID, id room.MessageID) error {
 	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()

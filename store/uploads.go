@@ -118,17 +118,9 @@ func (s *Store) SweepPieces(ctx context.Context, remove func(context.Context, ro
 	if err != nil {
 		return translate(err)
 	}
-	var gone []room.PieceID
-	var faults []error
-	for _, id := range due {
-		if err := remove(ctx, id); err != nil {
-			faults = append(faults, fmt.Errorf("delete the piece %s: %w", id, err))
-			continue
-		}
-		gone = append(gone, id)
+	gone, kept := removeEach(ctx, "piece", due, remove)
+	if len(gone) == 0 {
+		return kept
 	}
-	if len(gone) > 0 {
-		faults = append(faults, s.DropPieces(ctx, gone))
-	}
-	return errors.Join(faults...)
+	return errors.Join(kept, s.DropPieces(ctx, gone))
 }
