@@ -12,6 +12,9 @@ const (
 	// by calls that only read and by messages that are not stored: everything else
 	// is checked again under its transaction's locks.
 	knownFor = 5 * time.Second
+	// knownAlone is the same while there is no other node: then it bounds how long
+	// something goes unseen that was done to the database by hand.
+	knownAlone = time.Minute
 	// maxKnown bounds the memory; past it remembering starts again.
 	maxKnown = 100_000
 )
@@ -27,12 +30,37 @@ type known struct {
 	// something was forgotten is not remembered after it: it may be from before.
 	changes uint64
 	sweepAt time.Time
+	// aloneSince and aloneUntil are from when until when no other node can have
+	// changed anything.
+	aloneSince, aloneUntil time.Time
 }
 
 type knownSession struct {
 	session room.Session
 	rooms   map[room.RoomID]room.Generation
-	until   time.Time
+	at      time.Time // before it was read
+}
+
+// fresh reports whether what was read at an instant still counts. The caller
+// holds mu.
+func (k *known) fresh(at, now time.Time) bool {
+	age := now.Sub(at)
+	return age < knownFor || age < knownAlone && !at.Before(k.aloneSince) && now.Before(k.aloneUntil)
+}
+
+// alone tells whether, at an instant, there were nodes beside this one. One that
+// came right after it is heard of before knownFor is over, or counts as there.
+func (k *known) alone(others bool, now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case others:
+		k.aloneUntil = time.Time{}
+		return
+	case !now.Before(k.aloneUntil):
+		k.aloneSince = now
+	}
+	k.aloneUntil = now.Add(knownFor)
 }
 
 // session is the session of a key; false where that has to be asked for.
@@ -40,7 +68,7 @@ func (k *known) session(key room.KeyHash, now time.Time) (room.Session, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.sessions[key]
-	if s == nil || !now.Before(s.until) {
+	if s == nil || !k.fresh(s.at, now) {
 		return room.Session{}, false
 	}
 	return s.session, true
@@ -52,7 +80,7 @@ func (k *known) generation(session room.SessionID, id room.RoomID, now time.Time
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.sessions[k.keys[session]]
-	if s == nil || !now.Before(s.until) {
+	if s == nil || !k.fresh(s.at, now) {
 		return 0, false
 	}
 	g, ok := s.rooms[id]
@@ -78,7 +106,7 @@ func (k *known) addSession(key room.KeyHash, session room.Session, since uint64,
 		k.sessions = make(map[room.KeyHash]*knownSession)
 		k.keys = make(map[room.SessionID]room.KeyHash)
 	}
-	k.sessions[key] = &knownSession{session: session, until: now.Add(knownFor)}
+	k.sessions[key] = &knownSession{session: session, at: now}
 	k.keys[session.ID] = key
 }
 
@@ -143,7 +171,7 @@ func (k *known) sweep(now time.Time) {
 	}
 	k.sweepAt = now.Add(knownFor)
 	for key, s := range k.sessions {
-		if !now.Before(s.until) {
+		if !k.fresh(s.at, now) {
 			delete(k.sessions, key)
 			delete(k.keys, s.session.ID)
 		}

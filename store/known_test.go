@@ -78,6 +78,27 @@ func TestKnownElsewhere(t *testing.T) {
 	}
 }
 
+// TestKnownAlone: a node that is the only one asks once a minute.
+func TestKnownAlone(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newKnownSession(t, f, "alice", 1)
+	query[string](t, f, "UPDATE sessions SET user_name = 'Alice Liddell' WHERE session_id = $1 RETURNING user_name", alice.ID)
+	for second := range 70 {
+		s, err := f.SessionByKey(t.Context(), room.KeyHash{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if asked := s.User.Name != alice.User.Name; asked != (second >= 60) {
+			t.Fatalf("after %d s the name is %q", second, s.User.Name)
+		}
+		f.clock.advance(time.Second)
+		if err := f.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // newKnownSession is a session whose key was looked up.
 func newKnownSession(t *testing.T, f fixture, user room.UserID, key byte) room.Session {
 	t.Helper()

@@ -11,19 +11,24 @@ import (
 const (
 	// leaseTime is how late a node's sudden death is noticed at worst.
 	leaseTime = 15 * time.Second
-	// leaseRenewal leaves a node several tries before its lease runs out.
-	leaseRenewal = 3 * time.Second
+	// leaseRenewal leaves a node several tries before its lease runs out, and lets
+	// it hear of others within knownFor.
+	leaseRenewal = 2 * time.Second
 )
 
 func (s *Store) renewLease(ctx context.Context, now time.Time) error {
 	until := now.Add(leaseTime)
-	_, err := s.pool.Exec(ctx, `
-		INSERT INTO nodes (node_id, lease_until) VALUES ($1, $2)
-		ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until`, s.nodeID, until)
+	var others bool
+	err := s.pool.QueryRow(ctx, `
+		WITH renewed AS (
+			INSERT INTO nodes (node_id, lease_until) VALUES ($1, $2)
+			ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until
+		) SELECT EXISTS (SELECT FROM nodes WHERE node_id <> $1)`, s.nodeID, until).Scan(&others)
 	if err != nil {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
 	s.leaseUntil = until
+	s.known.alone(others, now)
 	return nil
 }
 
