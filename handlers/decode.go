@@ -28,8 +28,7 @@ import (
 // decode reads a JSON body into a request and validates it. Errors:
 // unsupported_media_type, body_too_large, malformed_json, invalid_request.
 func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error {
-	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || mediaType != "application/json" {
+	if !isJSON(r.Header.Get("Content-Type")) {
 		return errNotJSON
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
@@ -46,6 +45,14 @@ func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error 
 	return a.check(request)
 }
 
+func isJSON(contentType string) bool {
+	if contentType == "application/json" { // as nearly everybody writes it
+		return true
+	}
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	return err == nil && mediaType == "application/json"
+}
+
 // decodeOptional is decode for a request that may come without a body.
 func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any) error {
 	if r.ContentLength == 0 {
@@ -58,10 +65,13 @@ func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any
 // UTF-8 and lone surrogates are refused. A lenient reader would store something
 // else than was sent (RFC 8259 section 8.2, RFC 7493).
 func parse(body []byte, request any) error {
-	if err := scan(body); err != nil {
-		return err
-	}
 	err := json.Unmarshal(body, request, json.RejectUnknownMembers(true))
+	if err == nil && !bytes.Contains(body, []byte("null")) && !bytes.Contains(body, []byte(`\u0000`)) {
+		return nil
+	}
+	if fault := scan(body); fault != nil {
+		return fault
+	}
 	var semantic *json.SemanticError
 	switch {
 	case err == nil:
@@ -74,7 +84,8 @@ func parse(body []byte, request any) error {
 	return malformed("The body is not valid JSON.")
 }
 
-// scan refuses what no request may hold, whatever its fields.
+// scan refuses what no request may hold, whatever its fields. Of that, decoding
+// lets null and NUL pass, and does not tell the rest apart.
 func scan(body []byte) error {
 	d := jsontext.NewDecoder(bytes.NewReader(body))
 	for {
