@@ -55,18 +55,5 @@ func BenchmarkPostMessage(b *testing.B) {
 	}
 }
 
-// BenchmarkPgbench measures the rows a second that PostgreSQL takes of pgbench: in
-// transactions of one row, and of fifty.
-func BenchmarkPgbench(b *testing.B) {
-	for _, rows := range []int{1, 50} {
-		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
-			database := storetest.Database(b)
-			var sum float64
-			for b.Loop() {
-				sum += storetest.Pgbench(b, database, rows)
-			}
-			b.ReportMetric(sum/float64(b.N), "rows/s")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
-}
+// BenchmarkPgbench measures what PostgreSQL takes of pgbench.
+func BenchmarkPgbench(b *testing.B) { storetest.BenchmarkPgbench(b, storetest.Database(b)) }

@@ -93,6 +93,12 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	// Every statement finds its rows through an index, so one plan is right for
 	// all its values; planning an append anew takes longer than running it.
 	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
+	// That plan is kept, and is often made when the tables are nearly empty and have
+	// no statistics, when reading one from end to end looks as good as its index.
+	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
+	// Where there is no index after all, the price that this puts on reading a table
+	// would have a statement compiled that is done in a millisecond.
+	config.ConnConfig.RuntimeParams["jit"] = "off"
 	if o.Commit == nil {
 		o.Commit = func(room.Change) {}
 	}

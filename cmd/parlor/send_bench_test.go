@@ -37,16 +37,7 @@ func BenchmarkSend(b *testing.B) {
 	if got := parlor(b.Context(), b, env, "migrate"); got.code != exitOK {
 		b.Fatal(got.err)
 	}
-	for _, rows := range []int{1, 50} {
-		b.Run(fmt.Sprintf("pgbench/rows=%d", rows), func(b *testing.B) {
-			var sum float64
-			for b.Loop() {
-				sum += storetest.Pgbench(b, pg.URL(), rows)
-			}
-			b.ReportMetric(sum/float64(b.N), "rows/s")
-			b.ReportMetric(0, "ns/op")
-		})
-	}
+	storetest.BenchmarkPgbench(b, pg.URL())
 	server := startParlorWith(b, reachableFolder(b), env, "--message-rate", "0", "--log-level", "error")
 	var senders []*sender
 	for _, n := range []int{1, 16, 256} {

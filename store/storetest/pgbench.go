@@ -16,8 +16,6 @@ import (
 )
 
 const (
-	// PgbenchClients is from how many connections Pgbench inserts.
-	PgbenchClients = 16
 	pgbenchSeconds = 5
 	// pgbenchBody is as long as that of a message of a few words.
 	pgbenchBody = `{"messageList":[{"messageID":"01980000-0000-7000-8000-000000000000","kind":"text","text":"good morning, everybody",` +
@@ -28,9 +26,9 @@ var pgbenchRate = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
 // Pgbench is how many rows a second PostgreSQL takes when nothing is decided about
 // them: rows as messages leave them, in a table with the columns and the indexes of
-// events, so many in a transaction of one statement that was prepared before. It is
-// what appends are measured by.
-func Pgbench(t testing.TB, database string, rows int) float64 {
+// events, from so many connections, and so many in a transaction of one statement
+// that was prepared before. It is what appends are measured by.
+func Pgbench(t testing.TB, database string, clients, rows int) float64 {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), database)
 	if err != nil {
@@ -50,7 +48,7 @@ func Pgbench(t testing.TB, database string, rows int) float64 {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(filepath.Join(folder, "pgbench"), "--no-vacuum", "--protocol=prepared",
-		"--client="+strconv.Itoa(PgbenchClients), "--jobs=2", "--time="+strconv.Itoa(pgbenchSeconds), "--define=seq=0",
+		"--client="+strconv.Itoa(clients), "--jobs="+strconv.Itoa(min(clients, 2)), "--time="+strconv.Itoa(pgbenchSeconds), "--define=seq=0",
 		"--file="+script, database).CombinedOutput()
 	if err != nil {
 		t.Fatalf("pgbench: %v\n%s", err, out)
@@ -76,4 +74,20 @@ func insertScript(rows int) string {
 	return fmt.Sprintf("\\set seq :seq + %d\n"+
 		"INSERT INTO pgbench_events (generation, seq, type, at, sender_id, client_message_id, body, xact) VALUES %s;\n",
 		rows, strings.Join(values, ",\n"))
+}
+
+// BenchmarkPgbench reports what Pgbench measures: a plain commit after the other,
+// single rows from 16 connections, and 50 rows at a time.
+func BenchmarkPgbench(b *testing.B, database string) {
+	for _, load := range []struct{ clients, rows int }{{1, 1}, {16, 1}, {16, 50}} {
+		b.Run(fmt.Sprintf("pgbench/clients=%d/rows=%d", load.clients, load.rows), func(b *testing.B) {
+			var sum float64
+			for b.Loop() {
+				sum += Pgbench(b, database, load.clients, load.rows)
+			}
+			b.ReportMetric(sum/float64(b.N), "rows/s")
+			b.ReportMetric(float64(load.clients*load.rows)*float64(b.N)/sum*1e6, "µs/commit")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }
