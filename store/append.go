@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -39,8 +41,10 @@ type appendItem struct {
 	// one where the sender repeats a ClientMessageID.
 	message room.Message
 	body    string
-	err     error
-	done    chan struct{}
+	// generation is the life of the room that it goes to.
+	generation room.Generation
+	err        error
+	done       chan struct{}
 }
 
 // appender commits appends in two lanes. Each room belongs to one, so that two
@@ -53,6 +57,9 @@ type appender struct {
 
 	mu      sync.Mutex // guards all below
 	waiting [2][]*appendItem
+	// generations is the lives of rooms that got messages lately. One that is over is
+	// found out under the lock.
+	generations map[room.RoomID]room.Generation
 	// wake tells the first lane that something waits, and split the second one that
 	// it has to work; splitting says that it does.
 	wake, split *sync.Cond
@@ -61,7 +68,7 @@ type appender struct {
 }
 
 func newAppender(s *Store) *appender {
-	a := &appender{store: s, seed: maphash.MakeSeed()}
+	a := &appender{store: s, seed: maphash.MakeSeed(), generations: make(map[room.RoomID]room.Generation)}
 	a.wake, a.split = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
 	a.lanes.Go(a.first)
 	a.lanes.Go(a.second)
@@ -186,177 +193,265 @@ func (b *appendBatch) take(waiting []*appendItem) (rest []*appendItem) {
 	return rest
 }
 
-// commit appends a batch in one transaction, tells the hub, then the callers.
+// commit appends a batch, tells the hub, then the callers. It is one transaction
+// unless some of the batch cannot be stored.
 func (a *appender) commit(batch []*appendItem) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
-	var (
-		placements []placement
-		change     room.Change
-	)
-	err := retryDeadlocks(func() (err error) {
-		placements, err = a.write(ctx, batch)
-		return err
-	})
-	if err != nil {
-		err = a.store.failed(fmt.Errorf("append %d messages: %w", len(batch), err))
-		for _, item := range batch {
-			item.err = err
-			close(item.done)
-		}
-		return
-	}
-	change.Events = make([]room.Event, 0, len(batch))
-	for i, item := range batch {
-		if item.place(placements[i]); placements[i].seq > 0 {
-			change.Events = append(change.Events, room.Event{
-				Room: item.room, Generation: placements[i].generation, Seq: item.message.Seq, At: item.message.SentAt,
-				Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
+	for len(batch) > 0 {
+		var (
+			w   appendWrite
+			err error
+		)
+		if batch, err = a.locate(ctx, batch); err == nil {
+			err = retryDeadlocks(func() error {
+				w, err = a.write(ctx, batch)
+				return err
 			})
 		}
-	}
-	a.store.o.Commit(change)
-	for _, item := range batch {
-		close(item.done)
+		if err != nil {
+			err = a.store.failed(fmt.Errorf("append %d messages: %w", len(batch), err))
+			for _, item := range batch {
+				item.fail(err)
+			}
+			return
+		}
+		batch = a.settle(batch, w)
 	}
 }
 
-// lockLiving is a statement of its own because its locks come first: what comes
-// after it in the same round trip, with a snapshot taken under them, sees every
-// member that left and every message that was stored before. It leaves behind
-// which rooms are locked: a statement after it also sees rooms that came to life
-// in between, and must not touch them.
-const lockLiving = `
-	SELECT set_config('parlor.locked', coalesce(string_agg(generation::text, ','), ''), true) FROM (
-		SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL
-		ORDER BY generation FOR NO KEY UPDATE
-	) locked`
+// locate finds the lives of the batch's rooms, most of which are known from their
+// last message. Items of rooms that are not there are done with.
+func (a *appender) locate(ctx context.Context, batch []*appendItem) (located []*appendItem, err error) {
+	var unknown []string
+	a.mu.Lock()
+	for _, item := range batch {
+		item.generation = a.generations[item.room]
+		if item.generation == 0 {
+			unknown = append(unknown, string(item.room))
+		}
+	}
+	a.mu.Unlock()
+	if len(unknown) == 0 {
+		return batch, nil
+	}
+	found := make(map[room.RoomID]room.Generation)
+	rows, err := a.store.pool.Query(ctx, "SELECT room_id, generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL", unknown)
+	if err != nil {
+		return batch, err
+	}
+	var (
+		id room.RoomID
+		g  room.Generation
+	)
+	_, err = pgx.ForEachRow(rows, []any{&id, &g}, func() error {
+		found[id] = g
+		return nil
+	})
+	if err != nil {
+		return batch, err
+	}
+	a.mu.Lock()
+	if len(a.generations)+len(found) > maxKnown {
+		clear(a.generations)
+	}
+	maps.Copy(a.generations, found)
+	a.mu.Unlock()
+	for _, item := range batch {
+		if item.generation == 0 {
+			item.generation = found[item.room]
+		}
+		if item.generation == 0 {
+			item.fail(room.ErrRoomNotFound)
+			continue
+		}
+		located = append(located, item)
+	}
+	return located, nil
+}
 
-// lockedRooms is the generations that lockLiving has locked.
-const lockedRooms = `string_to_array(current_setting('parlor.locked'), ',')::bigint[]`
+// The statements of an append. PostgreSQL treats what is pipelined before a sync as
+// one transaction, so all four take one round trip, and each sees what was committed
+// before the locks of the first. If one message of the batch must not be stored, none
+// is: it is answered, and the others are written without it.
+const (
+	// lockAppend comes first and is a statement of its own because a statement's
+	// snapshot is from when it begins: in the same one, members and messages from
+	// before the wait for the lock would count.
+	lockAppend = `
+		SELECT generation, last_seq FROM rooms WHERE generation = ANY ($1) AND destroyed_at IS NULL
+		ORDER BY generation FOR NO KEY UPDATE`
 
-// appendMessages decides over and stores a whole batch. Each room is read once,
-// into arrays in which a message's place names it; what is stored stays in the
-// parameters until it is inserted, so that no step before that copies it. A LATERAL
-// with a LIMIT holds the planner to one index lookup an item, whatever it believes
-// about tables that grow faster than their statistics.
-const appendMessages = `
-	WITH locked AS MATERIALIZED (
-		SELECT ` + lockedRooms + ` AS generations
-	), places AS MATERIALIZED (
-		SELECT array_agg(coalesce(r.generation, 0) ORDER BY place) AS generation,
-			array_agg(coalesce(r.last_seq, 0) ORDER BY place) AS last_seq,
-			array_agg(coalesce(r.xact, '0') ORDER BY place) AS xact
-		FROM unnest($1::text[]) WITH ORDINALITY AS p (room_id, place)
+	// checkAppend finds the messages that must not be stored: their sender is not in
+	// the room, or has stored them before. A LATERAL with a LIMIT holds the planner
+	// to one index lookup for each, here and below.
+	checkAppend = `
+		SELECT i.ord, i.session_id IS NULL OR a.attending IS NOT NULL, coalesce(e.seq, 0), coalesce(e.body, ''),
+			set_config('parlor.refused', 'yes', true)
+		FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[])
+			WITH ORDINALITY AS i (generation, session_id, sender_id, client_message_id, ord)
 		LEFT JOIN LATERAL (
-			SELECT generation, last_seq, ` + nextXact + ` AS xact FROM rooms
-			WHERE room_id = p.room_id AND destroyed_at IS NULL
-				AND generation = ANY ((SELECT generations FROM locked)::bigint[]) LIMIT 1
-		) r ON true
-	), checked AS (
-		SELECT i.ord, i.place, p.generation[i.place] AS generation,
-			a.attending OR i.session_id IS NULL AS attending, e.seq AS prior_seq, e.body AS prior_body
-		FROM places p
-		CROSS JOIN unnest($2::integer[], $3::uuid[], $4::text[], $5::text[])
-			WITH ORDINALITY AS i (place, session_id, sender_id, client_message_id, ord)
-		LEFT JOIN LATERAL (
-			SELECT true AS attending FROM attendances
-			WHERE session_id = i.session_id AND generation = p.generation[i.place] LIMIT 1
+			SELECT true AS attending FROM attendances WHERE session_id = i.session_id AND generation = i.generation LIMIT 1
 		) a ON true
 		LEFT JOIN LATERAL (
 			SELECT seq, body FROM events
-			WHERE generation = p.generation[i.place] AND sender_id = i.sender_id
-				AND client_message_id = i.client_message_id LIMIT 1
+			WHERE generation = i.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
 		) e ON i.client_message_id IS NOT NULL
-	), decided AS MATERIALIZED (
-		SELECT *, CASE WHEN generation > 0 AND attending AND prior_seq IS NULL THEN
-			count(*) FILTER (WHERE generation > 0 AND attending AND prior_seq IS NULL)
-				OVER (PARTITION BY place ORDER BY ord ROWS UNBOUNDED PRECEDING) END AS nth
-		FROM checked
-	), appended AS (
-		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
-		SELECT d.generation, p.last_seq[place] + nth, $8, ($6::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord],
-			($7::text[])[ord], p.xact[place]
-		FROM decided d CROSS JOIN places p WHERE nth IS NOT NULL
-	), advanced AS (
-		UPDATE rooms SET last_seq = last_seq + n.added, last_xact = ` + nextXact + `
-		FROM (SELECT generation, max(nth) AS added FROM decided WHERE nth IS NOT NULL GROUP BY generation) n
-		WHERE rooms.generation = n.generation
-	)
-	SELECT d.generation, coalesce(attending, false), coalesce(p.last_seq[place] + nth, 0),
-		coalesce(prior_seq, 0), coalesce(prior_body, '')
-	FROM decided d CROSS JOIN places p ORDER BY ord`
+		WHERE (i.session_id IS NOT NULL AND a.attending IS NULL) OR e.seq IS NOT NULL`
 
-// write runs both statements as one transaction in one round trip: PostgreSQL
-// treats what is pipelined before a sync as one transaction.
-func (a *appender) write(ctx context.Context, batch []*appendItem) ([]placement, error) {
+	// noneRefused says that checkAppend found nothing.
+	noneRefused = `current_setting('parlor.refused', true) IS DISTINCT FROM 'yes'`
+
+	advanceRooms = `
+		UPDATE rooms SET last_seq = last_seq + ($2::bigint[])[array_position($1, generation)], last_xact = ` + nextXact + `
+		WHERE generation = ANY ($1::bigint[]) AND destroyed_at IS NULL AND ` + noneRefused
+
+	// insertMessages leaves what is stored in its parameters until it is inserted,
+	// so that nothing copies it before. A message's place is counted from the room's
+	// new end.
+	insertMessages = `
+		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
+		SELECT r.generation, r.last_seq - i.later, $7, ($3::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord], ($6::text[])[ord], r.last_xact
+		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS i (generation, later, ord)
+		CROSS JOIN LATERAL (
+			SELECT generation, last_seq, last_xact FROM rooms WHERE generation = i.generation AND destroyed_at IS NULL LIMIT 1
+		) r
+		WHERE ` + noneRefused
+)
+
+// appendWrite is what a transaction of appends found.
+type appendWrite struct {
+	// lastSeq is the end that each living room had.
+	lastSeq map[room.Generation]room.Seq
+	// refused is what must not be stored, by its index in the batch. Where there is
+	// any, nothing was stored.
+	refused map[int]refusedAppend
+}
+
+type refusedAppend struct {
+	attending bool
+	priorSeq  room.Seq // not zero: this message was stored before
+	priorBody string
+}
+
+func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite, error) {
 	n := len(batch)
 	var (
-		rooms    []string
-		placeOf  = make(map[room.RoomID]int32, n) // counted from 1, as arrays of SQL
-		places   = make([]int32, n)
-		sessions = make([]pgtype.UUID, n)
-		senders  = make([]string, n)
-		retryIDs = make([]*string, n)
-		times    = make([]time.Time, n)
-		bodies   = make([]string, n)
+		rooms       []int64
+		added       []int64
+		placeOf     = make(map[room.Generation]int, n) // in rooms and added
+		generations = make([]int64, n)
+		later       = make([]int64, n)
+		sessions    = make([]pgtype.UUID, n)
+		senders     = make([]string, n)
+		retryIDs    = make([]*string, n)
+		times       = make([]time.Time, n)
+		bodies      = make([]string, n)
 	)
-	for i, item := range batch {
-		place, known := placeOf[item.room]
+	for i, item := range slices.Backward(batch) {
+		place, known := placeOf[item.generation]
 		if !known {
-			rooms = append(rooms, string(item.room))
-			place = int32(len(rooms))
-			placeOf[item.room] = place
+			place = len(rooms)
+			placeOf[item.generation] = place
+			rooms, added = append(rooms, int64(item.generation)), append(added, 0)
 		}
-		places[i], sessions[i], senders[i] = place, item.session, string(item.message.Sender.ID)
+		generations[i], later[i] = rooms[place], added[place]
+		added[place]++
+		sessions[i], senders[i] = item.session, string(item.message.Sender.ID)
 		times[i], bodies[i] = item.message.SentAt, item.body
 		if item.message.ClientMessageID != "" {
 			retryIDs[i] = &item.message.ClientMessageID
 		}
 	}
-	placements := make([]placement, 0, n)
 	var b pgx.Batch
-	b.Queue(lockLiving, rooms)
-	b.Queue(appendMessages, rooms, places, sessions, senders, retryIDs, times, bodies, room.TypeMessagesReceived).
-		Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				var p placement
-				if err := rows.Scan(&p.generation, &p.attending, &p.seq, &p.priorSeq, &p.priorBody); err != nil {
-					return err
-				}
-				placements = append(placements, p)
-			}
-			return rows.Err()
+	w := appendWrite{lastSeq: make(map[room.Generation]room.Seq, len(rooms)), refused: make(map[int]refusedAppend)}
+	b.Queue(lockAppend, rooms).Query(func(rows pgx.Rows) error {
+		var (
+			g    room.Generation
+			last room.Seq
+		)
+		_, err := pgx.ForEachRow(rows, []any{&g, &last}, func() error {
+			w.lastSeq[g] = last
+			return nil
 		})
-	if err := a.store.pool.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, err
-	}
-	if len(placements) != n {
-		return nil, fmt.Errorf("%d outcomes for %d messages", len(placements), n)
-	}
-	return placements, nil
+		return err
+	})
+	b.Queue(checkAppend, generations, sessions, senders, retryIDs).Query(func(rows pgx.Rows) error {
+		var (
+			ord int
+			r   refusedAppend
+		)
+		_, err := pgx.ForEachRow(rows, []any{&ord, &r.attending, &r.priorSeq, &r.priorBody, nil}, func() error {
+			w.refused[ord-1] = r
+			return nil
+		})
+		return err
+	})
+	b.Queue(advanceRooms, rooms, added)
+	b.Queue(insertMessages, generations, later, times, senders, retryIDs, bodies, room.TypeMessagesReceived)
+	return w, a.store.pool.SendBatch(ctx, &b).Close()
 }
 
-// placement is what the database found of one item.
-type placement struct {
-	generation room.Generation
-	attending  bool
-	seq        room.Seq // zero: not appended
-	priorSeq   room.Seq // not zero: this message was stored before
-	priorBody  string
+// settle tells the hub and the callers what a transaction did with their messages,
+// and returns those that it left: they were fine where another was not, or their
+// room is another by now.
+func (a *appender) settle(batch []*appendItem, w appendWrite) (left []*appendItem) {
+	var (
+		events = make([]room.Event, 0, len(batch))
+		stored = make([]*appendItem, 0, len(batch))
+	)
+	for i, item := range batch {
+		last, living := w.lastSeq[item.generation]
+		r, refused := w.refused[i]
+		switch {
+		case !living:
+			a.forget(item.room, item.generation)
+			left = append(left, item)
+		case refused:
+			item.refuse(r)
+		case len(w.refused) > 0:
+			left = append(left, item)
+		default:
+			last++
+			w.lastSeq[item.generation] = last
+			item.message = item.message.In(item.room, last)
+			events = append(events, room.Event{
+				Room: item.room, Generation: item.generation, Seq: last, At: item.message.SentAt,
+				Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
+			})
+			stored = append(stored, item)
+		}
+	}
+	if len(events) > 0 {
+		a.store.o.Commit(room.Change{Events: events})
+	}
+	for _, item := range stored {
+		close(item.done)
+	}
+	return left
 }
 
-// place is what became of the item.
-func (item *appendItem) place(p placement) {
-	switch {
-	case p.generation == 0:
-		item.err = room.ErrRoomNotFound
-	case !p.attending:
-		item.err = room.ErrNotInRoom
-	case p.priorSeq > 0:
-		item.message, item.err = restoreMessage(room.Event{Room: item.room, Generation: p.generation, Seq: p.priorSeq},
-			room.TypeMessagesReceived, p.priorBody)
-	default:
-		item.message = item.message.In(item.room, p.seq)
+// forget is for a life of a room that is over.
+func (a *appender) forget(id room.RoomID, g room.Generation) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.generations[id] == g {
+		delete(a.generations, id)
 	}
+}
+
+// refuse answers a message that must not be stored.
+func (item *appendItem) refuse(r refusedAppend) {
+	if !r.attending {
+		item.fail(room.ErrNotInRoom)
+		return
+	}
+	item.message, item.err = restoreMessage(room.Event{Room: item.room, Generation: item.generation, Seq: r.priorSeq},
+		room.TypeMessagesReceived, r.priorBody)
+	close(item.done)
+}
+
+func (item *appendItem) fail(err error) {
+	item.err = err
+	close(item.done)
 }

@@ -271,7 +271,7 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 			return rows.Err()
 		})
 	b.Queue(lockUsers, sessions)
-	b.Queue(lockLiving, []room.RoomID{id})
+	b.Queue(lockLiving, id)
 	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = ANY (" + lockedRooms + ")").
 		QueryRow(func(row pgx.Row) (err error) {
 			at.room, err = scanRoom(row)
@@ -284,6 +284,18 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 		Query(s.collectEntrants(&at.entrants))
 	return at, send(ctx, tx, &b)
 }
+
+// lockLiving is a statement of its own because its lock comes first: what comes
+// after it in the same round trip, with a snapshot taken under it, sees every
+// member that left before. It leaves behind which room is locked: a statement after
+// it also sees one that came to life in between, and must not touch that.
+const lockLiving = `
+	SELECT set_config('parlor.locked', coalesce(string_agg(generation::text, ','), ''), true) FROM (
+		SELECT generation FROM rooms WHERE room_id = $1 AND destroyed_at IS NULL FOR NO KEY UPDATE
+	) locked`
+
+// lockedRooms is the generations that lockLiving has locked.
+const lockedRooms = `string_to_array(current_setting('parlor.locked'), ',')::bigint[]`
 
 // lockUsers holds the users of sessions until the transaction ends, in the order
 // in which everybody locks users. That makes the count of a user's rooms true

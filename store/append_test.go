@@ -1,0 +1,108 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// TestAppendAmongRefused: what must not be stored keeps nothing else from being
+// stored in the same transaction, and takes no place in the log.
+func TestAppendAmongRefused(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	const senders, rounds = 48, 5
+	sessions := make([]room.Session, senders)
+	for i := range sessions {
+		sessions[i] = newSession(t, f.Store, fmt.Sprintf("user%d", i))
+		if i%3 == 0 { // a third is not in the room
+			continue
+		}
+		if _, _, err := f.EnterRoom(t.Context(), sessions[i].ID, "lobby", room.Blueprint{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := query[room.Seq](t, f, "SELECT last_seq FROM rooms")
+	var (
+		all  sync.WaitGroup
+		mu   sync.Mutex // guards seqs
+		seqs []room.Seq
+	)
+	for i, session := range sessions {
+		all.Go(func() {
+			for round := range rounds {
+				d := textDraft("hello")
+				if i%3 == 1 { // and another one says each thing twice
+					d.ClientMessageID = fmt.Sprint(round / 2)
+				}
+				m, err := f.PostMessage(t.Context(), session, "lobby", d)
+				if i%3 == 0 {
+					if !errors.Is(err, room.ErrNotInRoom) {
+						t.Errorf("somebody who is not in the room is answered with %v", err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				seqs = append(seqs, m.Seq)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	slices.Sort(seqs)
+	seqs = slices.Compact(seqs)
+	want := senders/3*rounds + senders/3*3
+	if len(seqs) != want || seqs[0] != before+1 || seqs[want-1] != before+room.Seq(want) {
+		t.Errorf("%d messages stand from %d to %d, and not %d after %d", len(seqs), seqs[0], seqs[len(seqs)-1], want, before)
+	}
+	if rows := query[int](t, f, "SELECT count(*) FROM events WHERE type = $1", room.TypeMessagesReceived); rows != want {
+		t.Errorf("%d messages are stored, and not %d", rows, want)
+	}
+}
+
+// TestAppendToALaterLife: the room that got the last message is gone, and another
+// may have its ID.
+func TestAppendToALaterLife(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	post := func() (room.Message, error) { return f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")) }
+	if _, err := post(); !errors.Is(err, room.ErrRoomNotFound) {
+		t.Fatalf("before the room is there, a message is answered with %v", err)
+	}
+	for life := range 3 {
+		entered, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.Blueprint{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			m, err := post()
+			if err != nil || m.Seq != entered.LastSeq+room.Seq(i+1) {
+				t.Fatalf("message %d of life %d stands at %d: %v", i+1, life+1, m.Seq, err)
+			}
+		}
+		in, err := f.RoomByID(t.Context(), alice.ID, "lobby")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if messages, err := f.NewestMessages(t.Context(), in, room.Span{Before: 100}, 10); err != nil || len(messages) != 2 {
+			t.Fatalf("life %d has %d messages: %v", life+1, len(messages), err)
+		}
+		if err := f.DestroyRoom(t.Context(), "lobby", ""); err != nil {
+			t.Fatal(err)
+		}
+		if life == 1 { // else the next life begins unheard
+			if _, err := post(); !errors.Is(err, room.ErrRoomNotFound) {
+				t.Fatalf("after the room is gone, a message is answered with %v", err)
+			}
+		}
+	}
+}
