@@ -422,9 +422,9 @@ func (a *appender) settle(batch []*appendItem, w appendWrite) (left []*appendIte
 			stored = append(stored, item)
 		}
 	}
-	if len(events) > 0 {
-		a.store.o.Commit(room.Change{Events: events})
-	}
+	// Also where nothing was stored: readers of the feed may wait for this transaction
+	// to be over.
+	a.store.o.Commit(room.Change{Events: events})
 	for _, item := range stored {
 		close(item.done)
 	}
