@@ -203,7 +203,7 @@ func (a *appender) commit(batch []*appendItem) {
 			w   appendWrite
 			err error
 		)
-		if batch, err = a.locate(ctx, batch); err == nil {
+		if batch, err = a.locate(ctx, batch); err == nil && len(batch) > 0 {
 			err = retryDeadlocks(func() error {
 				w, err = a.write(ctx, batch)
 				return err

@@ -23,9 +23,7 @@ func TestAppendAmongRefused(t *testing.T) {
 		if i%3 == 0 { // a third is not in the room
 			continue
 		}
-		if _, _, err := f.EnterRoom(t.Context(), sessions[i].ID, "lobby", room.Blueprint{}); err != nil {
-			t.Fatal(err)
-		}
+		enter(t, f, sessions[i], "lobby")
 	}
 	before := query[room.Seq](t, f, "SELECT last_seq FROM rooms")
 	var (
@@ -79,10 +77,7 @@ func TestAppendToALaterLife(t *testing.T) {
 		t.Fatalf("before the room is there, a message is answered with %v", err)
 	}
 	for life := range 3 {
-		entered, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.Blueprint{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		entered := enter(t, f, alice, "lobby")
 		for i := range 2 {
 			m, err := post()
 			if err != nil || m.Seq != entered.LastSeq+room.Seq(i+1) {

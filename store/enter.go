@@ -272,7 +272,7 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 		})
 	b.Queue(lockUsers, sessions)
 	b.Queue(lockLiving, id)
-	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = ANY (" + lockedRooms + ")").
+	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = " + lockedRoom).
 		QueryRow(func(row pgx.Row) (err error) {
 			at.room, err = scanRoom(row)
 			if errors.Is(err, pgx.ErrNoRows) {
@@ -280,7 +280,7 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 			}
 			return err
 		})
-	b.Queue(entrants("(SELECT max(generation) FROM unnest("+lockedRooms+") generation)"), sessions, id).
+	b.Queue(entrants(lockedRoom), sessions, id).
 		Query(s.collectEntrants(&at.entrants))
 	return at, send(ctx, tx, &b)
 }
@@ -290,12 +290,12 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 // member that left before. It leaves behind which room is locked: a statement after
 // it also sees one that came to life in between, and must not touch that.
 const lockLiving = `
-	SELECT set_config('parlor.locked', coalesce(string_agg(generation::text, ','), ''), true) FROM (
+	SELECT set_config('parlor.locked', coalesce(max(generation)::text, ''), true) FROM (
 		SELECT generation FROM rooms WHERE room_id = $1 AND destroyed_at IS NULL FOR NO KEY UPDATE
 	) locked`
 
-// lockedRooms is the generations that lockLiving has locked.
-const lockedRooms = `string_to_array(current_setting('parlor.locked'), ',')::bigint[]`
+// lockedRoom is the generation that lockLiving has locked; null where there is none.
+const lockedRoom = `nullif(current_setting('parlor.locked'), '')::bigint`
 
 // lockUsers holds the users of sessions until the transaction ends, in the order
 // in which everybody locks users. That makes the count of a user's rooms true

@@ -253,8 +253,8 @@ func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.R
 func (s *Store) Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error) {
 	// No ID has a character beyond '~'. One row more than asked for tells
 	// whether there is a next page.
-	page, err = s.rooms(ctx, `WHERE r.destroyed_at IS NULL AND r.room_id COLLATE "C" > $1
-		AND r.room_id COLLATE "C" BETWEEN $2 AND $2 || chr(127) ORDER BY r.room_id COLLATE "C" LIMIT $3`, after, prefix, limit+1)
+	page, err = s.rooms(ctx, `WHERE r.destroyed_at IS NULL AND r.room_id > $1
+		AND r.room_id BETWEEN $2 AND $2 || chr(127) ORDER BY r.room_id LIMIT $3`, after, prefix, limit+1)
 	if len(page) > limit {
 		return page[:limit], true, err
 	}

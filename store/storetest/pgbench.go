@@ -24,11 +24,11 @@ const (
 
 var pgbenchRate = regexp.MustCompile(`(?m)^tps = ([0-9.]+)`)
 
-// Pgbench is how many rows a second PostgreSQL takes when nothing is decided about
+// pgbench is how many rows a second PostgreSQL takes when nothing is decided about
 // them: rows as messages leave them, in a table with the columns and the indexes of
 // events, from so many connections, and so many in a transaction of one statement
 // that was prepared before. It is what appends are measured by.
-func Pgbench(t testing.TB, database string, clients, rows int) float64 {
+func pgbench(t testing.TB, database string, clients, rows int) float64 {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), database)
 	if err != nil {
@@ -76,14 +76,14 @@ func insertScript(rows int) string {
 		rows, strings.Join(values, ",\n"))
 }
 
-// BenchmarkPgbench reports what Pgbench measures: a plain commit after the other,
+// BenchmarkPgbench reports what pgbench measures: a plain commit after the other,
 // single rows from 16 connections, and 50 rows at a time.
 func BenchmarkPgbench(b *testing.B, database string) {
 	for _, load := range []struct{ clients, rows int }{{1, 1}, {16, 1}, {16, 50}} {
 		b.Run(fmt.Sprintf("pgbench/clients=%d/rows=%d", load.clients, load.rows), func(b *testing.B) {
 			var sum float64
 			for b.Loop() {
-				sum += Pgbench(b, database, load.clients, load.rows)
+				sum += pgbench(b, database, load.clients, load.rows)
 			}
 			b.ReportMetric(sum/float64(b.N), "rows/s")
 			b.ReportMetric(float64(load.clients*load.rows)*float64(b.N)/sum*1e6, "µs/commit")
