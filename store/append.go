@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -41,11 +40,25 @@ type appendItem struct {
 	// one where the sender repeats a ClientMessageID.
 	message room.Message
 	body    string
-	// generation is the life of the room that it goes to.
-	generation room.Generation
-	err        error
-	done       chan struct{}
+	place   appendPlace
+	err     error
+	done    chan struct{}
 }
+
+// appendPlace is from where to where messages go: a session's stay in a life of a
+// room. The stay is 0 where the sender need not be in the room.
+type appendPlace struct {
+	generation room.Generation
+	stay       int64
+}
+
+// appendRoute is who sends messages to which room.
+type appendRoute struct {
+	room    room.RoomID
+	session pgtype.UUID
+}
+
+func (item *appendItem) route() appendRoute { return appendRoute{item.room, item.session} }
 
 // appender commits appends in two lanes. Each room belongs to one, so that two
 // transactions do not wait for each other's rooms. While few appends wait, the
@@ -57,9 +70,9 @@ type appender struct {
 
 	mu      sync.Mutex // guards all below
 	waiting [2][]*appendItem
-	// generations is the lives of rooms that got messages lately. One that is over is
-	// found out under the lock.
-	generations map[room.RoomID]room.Generation
+	// places is where messages went lately. That a stay or a room's life is over is
+	// found out under the room's lock.
+	places map[appendRoute]appendPlace
 	// wake tells the first lane that something waits, and split the second one that
 	// it has to work; splitting says that it does.
 	wake, split *sync.Cond
@@ -68,7 +81,7 @@ type appender struct {
 }
 
 func newAppender(s *Store) *appender {
-	a := &appender{store: s, seed: maphash.MakeSeed(), generations: make(map[room.RoomID]room.Generation)}
+	a := &appender{store: s, seed: maphash.MakeSeed(), places: make(map[appendRoute]appendPlace)}
 	a.wake, a.split = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
 	a.lanes.Go(a.first)
 	a.lanes.Go(a.second)
@@ -220,60 +233,104 @@ func (a *appender) commit(batch []*appendItem) {
 	}
 }
 
-// locate finds the lives of the batch's rooms, most of which are known from their
-// last message. Items of rooms that are not there are done with.
+// locate finds the places of a batch, most of which are known from their last
+// message. Items that cannot go anywhere are done with.
 func (a *appender) locate(ctx context.Context, batch []*appendItem) (located []*appendItem, err error) {
-	var unknown []string
+	var unknown []*appendItem
 	a.mu.Lock()
 	for _, item := range batch {
-		item.generation = a.generations[item.room]
-		if item.generation == 0 {
-			unknown = append(unknown, string(item.room))
+		if place, known := a.places[item.route()]; known {
+			item.place = place
+			located = append(located, item)
+		} else {
+			unknown = append(unknown, item)
 		}
 	}
 	a.mu.Unlock()
 	if len(unknown) == 0 {
 		return batch, nil
 	}
-	found := make(map[room.RoomID]room.Generation)
-	rows, err := a.store.pool.Query(ctx, "SELECT room_id, generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL", unknown)
-	if err != nil {
-		return batch, err
-	}
-	var (
-		id room.RoomID
-		g  room.Generation
-	)
-	_, err = pgx.ForEachRow(rows, []any{&id, &g}, func() error {
-		found[id] = g
-		return nil
-	})
+	found, err := a.look(ctx, unknown)
 	if err != nil {
 		return batch, err
 	}
 	a.mu.Lock()
-	if len(a.generations)+len(found) > maxKnown {
-		clear(a.generations)
+	if len(a.places)+len(found) > maxKnown {
+		clear(a.places)
 	}
-	maps.Copy(a.generations, found)
+	for _, item := range found {
+		a.places[item.route()] = item.place
+	}
 	a.mu.Unlock()
-	for _, item := range batch {
-		if item.generation == 0 {
-			item.generation = found[item.room]
-		}
-		if item.generation == 0 {
-			item.fail(room.ErrRoomNotFound)
-			continue
-		}
-		located = append(located, item)
+	return append(located, found...), nil
+}
+
+// lookAppend is all that decides about messages, as it is before their rooms are
+// locked. A LATERAL with a LIMIT holds the planner to one index lookup for each,
+// here and below.
+const lookAppend = `
+	SELECT coalesce(r.generation, 0), coalesce(a.stay, 0), coalesce(e.seq, 0), coalesce(e.body, '')
+	FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[])
+		WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, ord)
+	LEFT JOIN LATERAL (
+		SELECT generation FROM rooms WHERE room_id = i.room_id AND destroyed_at IS NULL LIMIT 1
+	) r ON true
+	LEFT JOIN LATERAL (
+		SELECT stay FROM attendances WHERE session_id = i.session_id AND generation = r.generation LIMIT 1
+	) a ON true
+	LEFT JOIN LATERAL (
+		SELECT seq, body FROM events
+		WHERE generation = r.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
+	) e ON true
+	ORDER BY ord`
+
+// look finds where items go, and answers those that must not be stored: their room
+// is not there, their sender is not in it, or has stored them before.
+func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appendItem, err error) {
+	var (
+		rooms    = make([]string, len(items))
+		sessions = make([]pgtype.UUID, len(items))
+		senders  = make([]string, len(items))
+		retryIDs = make([]*string, len(items))
+	)
+	for i, item := range items {
+		rooms[i], sessions[i], senders[i], retryIDs[i] = string(item.room), item.session, string(item.message.Sender.ID), item.retryID()
 	}
-	return located, nil
+	rows, err := a.store.pool.Query(ctx, lookAppend, rooms, sessions, senders, retryIDs)
+	if err != nil {
+		return nil, err
+	}
+	type sight struct {
+		place appendPlace
+		seq   room.Seq
+		body  string
+	}
+	sights, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s sight, err error) {
+		return s, row.Scan(&s.place.generation, &s.place.stay, &s.seq, &s.body)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, item := range items {
+		switch s := sights[i]; {
+		case s.place.generation == 0:
+			item.fail(room.ErrRoomNotFound)
+		case item.session.Valid && s.place.stay == 0:
+			item.fail(room.ErrNotInRoom)
+		case s.seq != 0:
+			item.repeat(s.place.generation, s.seq, s.body)
+		default:
+			item.place = s.place
+			found = append(found, item)
+		}
+	}
+	return found, nil
 }
 
 // The statements of an append. PostgreSQL treats what is pipelined before a sync as
 // one transaction, so all four take one round trip, and each sees what was committed
 // before the locks of the first. If one message of the batch must not be stored, none
-// is: it is answered, and the others are written without it.
+// is, and all of them are looked at again.
 const (
 	// lockAppend comes first and is a statement of its own because a statement's
 	// snapshot is from when it begins: in the same one, members and messages from
@@ -282,22 +339,16 @@ const (
 		SELECT generation, last_seq FROM rooms WHERE generation = ANY ($1) AND destroyed_at IS NULL
 		ORDER BY generation FOR NO KEY UPDATE`
 
-	// checkAppend finds the messages that must not be stored: their sender is not in
-	// the room, or has stored them before. A LATERAL with a LIMIT holds the planner
-	// to one index lookup for each, here and below.
+	// checkAppend finds out whether a stay is over or a message was stored before.
 	checkAppend = `
-		SELECT i.ord, i.session_id IS NULL OR a.attending IS NOT NULL, coalesce(e.seq, 0), coalesce(e.body, ''),
-			set_config('parlor.refused', 'yes', true)
-		FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[])
-			WITH ORDINALITY AS i (generation, session_id, sender_id, client_message_id, ord)
-		LEFT JOIN LATERAL (
-			SELECT true AS attending FROM attendances WHERE session_id = i.session_id AND generation = i.generation LIMIT 1
-		) a ON true
-		LEFT JOIN LATERAL (
-			SELECT seq, body FROM events
-			WHERE generation = i.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
-		) e ON i.client_message_id IS NOT NULL
-		WHERE (i.session_id IS NOT NULL AND a.attending IS NULL) OR e.seq IS NOT NULL`
+		SELECT set_config('parlor.refused', 'yes', true)
+		WHERE (SELECT count(*) FROM attendances WHERE stay = ANY ($1::bigint[])) < cardinality($1::bigint[])
+			OR EXISTS (
+				SELECT FROM unnest($2::bigint[], $3::text[], $4::text[]) AS i (generation, sender_id, client_message_id)
+				CROSS JOIN LATERAL (
+					SELECT FROM events
+					WHERE generation = i.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
+				) e)`
 
 	// noneRefused says that checkAppend found nothing.
 	noneRefused = `current_setting('parlor.refused', true) IS DISTINCT FROM 'yes'`
@@ -319,19 +370,12 @@ const (
 		WHERE ` + noneRefused
 )
 
-// appendWrite is what a transaction of appends found.
+// appendWrite is what a transaction of appends did.
 type appendWrite struct {
 	// lastSeq is the end that each living room had.
 	lastSeq map[room.Generation]room.Seq
-	// refused is what must not be stored, by its index in the batch. Where there is
-	// any, nothing was stored.
-	refused map[int]refusedAppend
-}
-
-type refusedAppend struct {
-	attending bool
-	priorSeq  room.Seq // not zero: this message was stored before
-	priorBody string
+	// refused says that something was not as it was known, and that nothing was stored.
+	refused bool
 }
 
 func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite, error) {
@@ -339,32 +383,37 @@ func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite,
 	var (
 		rooms       []int64
 		added       []int64
-		placeOf     = make(map[room.Generation]int, n) // in rooms and added
+		placeOf     = make(map[room.Generation]int) // in rooms and added
+		stays       = make([]int64, 0, n)
 		generations = make([]int64, n)
 		later       = make([]int64, n)
-		sessions    = make([]pgtype.UUID, n)
 		senders     = make([]string, n)
 		retryIDs    = make([]*string, n)
 		times       = make([]time.Time, n)
 		bodies      = make([]string, n)
+		repeatable  retries
 	)
 	for i, item := range slices.Backward(batch) {
-		place, known := placeOf[item.generation]
+		place, known := placeOf[item.place.generation]
 		if !known {
 			place = len(rooms)
-			placeOf[item.generation] = place
-			rooms, added = append(rooms, int64(item.generation)), append(added, 0)
+			placeOf[item.place.generation] = place
+			rooms, added = append(rooms, int64(item.place.generation)), append(added, 0)
 		}
 		generations[i], later[i] = rooms[place], added[place]
 		added[place]++
-		sessions[i], senders[i] = item.session, string(item.message.Sender.ID)
-		times[i], bodies[i] = item.message.SentAt, item.body
-		if item.message.ClientMessageID != "" {
-			retryIDs[i] = &item.message.ClientMessageID
+		if item.place.stay != 0 {
+			stays = append(stays, item.place.stay)
+		}
+		senders[i], times[i], bodies[i] = string(item.message.Sender.ID), item.message.SentAt, item.body
+		if retryIDs[i] = item.retryID(); retryIDs[i] != nil {
+			repeatable.add(generations[i], senders[i], *retryIDs[i])
 		}
 	}
+	slices.Sort(stays)
+	stays = slices.Compact(stays) // they are counted
 	var b pgx.Batch
-	w := appendWrite{lastSeq: make(map[room.Generation]room.Seq, len(rooms)), refused: make(map[int]refusedAppend)}
+	w := appendWrite{lastSeq: make(map[room.Generation]room.Seq, len(rooms))}
 	b.Queue(lockAppend, rooms).Query(func(rows pgx.Rows) error {
 		var (
 			g    room.Generation
@@ -376,52 +425,49 @@ func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite,
 		})
 		return err
 	})
-	b.Queue(checkAppend, generations, sessions, senders, retryIDs).Query(func(rows pgx.Rows) error {
-		var (
-			ord int
-			r   refusedAppend
-		)
-		_, err := pgx.ForEachRow(rows, []any{&ord, &r.attending, &r.priorSeq, &r.priorBody, nil}, func() error {
-			w.refused[ord-1] = r
-			return nil
-		})
-		return err
+	b.Queue(checkAppend, stays, repeatable.generations, repeatable.senders, repeatable.ids).Query(func(rows pgx.Rows) error {
+		w.refused = rows.Next()
+		rows.Close()
+		return rows.Err()
 	})
 	b.Queue(advanceRooms, rooms, added)
 	b.Queue(insertMessages, generations, later, times, senders, retryIDs, bodies, room.TypeMessagesReceived)
 	return w, a.store.pool.SendBatch(ctx, &b).Close()
 }
 
+// retries is the messages of a batch that may have been stored before, in columns.
+type retries struct {
+	generations  []int64
+	senders, ids []string
+}
+
+func (r *retries) add(generation int64, sender, id string) {
+	r.generations, r.senders, r.ids = append(r.generations, generation), append(r.senders, sender), append(r.ids, id)
+}
+
 // settle tells the hub and the callers what a transaction did with their messages,
-// and returns those that it left: they were fine where another was not, or their
-// room is another by now.
+// and returns those that it left: something was not as it was known.
 func (a *appender) settle(batch []*appendItem, w appendWrite) (left []*appendItem) {
 	var (
 		events = make([]room.Event, 0, len(batch))
 		stored = make([]*appendItem, 0, len(batch))
 	)
-	for i, item := range batch {
-		last, living := w.lastSeq[item.generation]
-		r, refused := w.refused[i]
-		switch {
-		case !living:
-			a.forget(item.room, item.generation)
+	for _, item := range batch {
+		last, living := w.lastSeq[item.place.generation]
+		if !living || w.refused {
 			left = append(left, item)
-		case refused:
-			item.refuse(r)
-		case len(w.refused) > 0:
-			left = append(left, item)
-		default:
-			last++
-			w.lastSeq[item.generation] = last
-			item.message = item.message.In(item.room, last)
-			events = append(events, room.Event{
-				Room: item.room, Generation: item.generation, Seq: last, At: item.message.SentAt,
-				Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
-			})
-			stored = append(stored, item)
+			continue
 		}
+		last++
+		w.lastSeq[item.place.generation] = last
+		item.message = item.message.In(item.room, last)
+		events = append(events, room.Event{
+			Room: item.room, Generation: item.place.generation, Seq: last, At: item.message.SentAt,
+			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
+		})
+		stored = append(stored, item)
 	}
+	a.forget(left)
 	// Also where nothing was stored: readers of the feed may wait for this transaction
 	// to be over.
 	a.store.o.Commit(room.Change{Events: events})
@@ -431,23 +477,29 @@ func (a *appender) settle(batch []*appendItem, w appendWrite) (left []*appendIte
 	return left
 }
 
-// forget is for a life of a room that is over.
-func (a *appender) forget(id room.RoomID, g room.Generation) {
+// forget makes locate look again.
+func (a *appender) forget(items []*appendItem) {
+	if len(items) == 0 {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.generations[id] == g {
-		delete(a.generations, id)
+	for _, item := range items {
+		delete(a.places, item.route())
 	}
 }
 
-// refuse answers a message that must not be stored.
-func (item *appendItem) refuse(r refusedAppend) {
-	if !r.attending {
-		item.fail(room.ErrNotInRoom)
-		return
+// retryID is null where the sender gave none.
+func (item *appendItem) retryID() *string {
+	if item.message.ClientMessageID == "" {
+		return nil
 	}
-	item.message, item.err = restoreMessage(room.Event{Room: item.room, Generation: item.generation, Seq: r.priorSeq},
-		room.TypeMessagesReceived, r.priorBody)
+	return &item.message.ClientMessageID
+}
+
+// repeat answers with what was stored before.
+func (item *appendItem) repeat(g room.Generation, seq room.Seq, body string) {
+	item.message, item.err = restoreMessage(room.Event{Room: item.room, Generation: g, Seq: seq}, room.TypeMessagesReceived, body)
 	close(item.done)
 }
 

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"parlor/room"
@@ -24,31 +26,24 @@ func BenchmarkPostMessage(b *testing.B) {
 						b.Fatal(err)
 					}
 				}
-				work := make(chan struct{}, senders)
-				done := make(chan error, senders)
+				var (
+					group sync.WaitGroup
+					sent  atomic.Int64
+				)
 				b.ReportAllocs()
 				b.ResetTimer()
 				for i, session := range sessions {
 					id := roomOf(i % rooms)
-					go func() {
-						for range work {
+					group.Go(func() {
+						for sent.Add(1) <= int64(b.N) {
 							if _, err := s.PostMessage(b.Context(), session, id, textDraft("good morning, everybody")); err != nil {
-								done <- err
+								b.Error(err)
 								return
 							}
 						}
-						done <- nil
-					}()
+					})
 				}
-				for range b.N {
-					work <- struct{}{}
-				}
-				close(work)
-				for range senders {
-					if err := <-done; err != nil {
-						b.Fatal(err)
-					}
-				}
+				group.Wait()
 				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 			})
 		}
