@@ -336,7 +336,7 @@ const (
 	// snapshot is from when it begins: in the same one, members and messages from
 	// before the wait for the lock would count.
 	lockAppend = `
-		SELECT generation, last_seq FROM rooms WHERE generation = ANY ($1) AND destroyed_at IS NULL
+		SELECT generation, last_seq FROM rooms WHERE generation = ANY ($1) AND destroyed_xact IS NULL
 		ORDER BY generation FOR NO KEY UPDATE`
 
 	// checkAppend finds out whether a stay is over or a message was stored before.
@@ -355,7 +355,7 @@ const (
 
 	advanceRooms = `
 		UPDATE rooms SET last_seq = last_seq + ($2::bigint[])[array_position($1, generation)], last_xact = ` + nextXact + `
-		WHERE generation = ANY ($1::bigint[]) AND destroyed_at IS NULL AND ` + noneRefused
+		WHERE generation = ANY ($1::bigint[]) AND destroyed_xact IS NULL AND ` + noneRefused
 
 	// insertMessages leaves what is stored in its parameters until it is inserted,
 	// so that nothing copies it before. A message's place is counted from the room's
@@ -365,7 +365,7 @@ const (
 		SELECT r.generation, r.last_seq - i.later, $7, ($3::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord], ($6::text[])[ord], r.last_xact
 		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS i (generation, later, ord)
 		CROSS JOIN LATERAL (
-			SELECT generation, last_seq, last_xact FROM rooms WHERE generation = i.generation AND destroyed_at IS NULL LIMIT 1
+			SELECT generation, last_seq, last_xact FROM rooms WHERE generation = i.generation AND destroyed_xact IS NULL LIMIT 1
 		) r
 		WHERE ` + noneRefused
 )
