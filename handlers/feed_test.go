@@ -168,7 +168,7 @@ func TestFeedInPages(t *testing.T) {
 	}
 	defer conn.Close(context.Background())
 	if _, err := conn.Exec(t.Context(), `WITH r AS (
-			UPDATE rooms SET last_seq = 1 + $2, last_xact = pg_current_xact_id() WHERE generation = $1 RETURNING *)
+			UPDATE logs SET last_seq = 1 + $2, last_xact = pg_current_xact_id() WHERE generation = $1 RETURNING *)
 		INSERT INTO events (generation, seq, type, at, body, xact)
 		SELECT generation, 1 + n, 'roomMemberJoined', now(), '{"memberList":[]}', last_xact FROM r, generate_series(1, $2) n`,
 		lobby.Generation, messages); err != nil {

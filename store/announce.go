@@ -25,7 +25,7 @@ func (s *Store) announce(ctx context.Context, now time.Time) error {
 			// Not SKIP LOCKED, as elsewhere in a sweep: a room that people enter
 			// all the time is locked all the time.
 			locked, err := lockRoomsWhere(ctx, tx, "r.generation = $1 AND r.untold AND r.destroyed_at IS NULL", g)
-			if err != nil || len(locked) == 0 {
+			if err != nil || len(locked) == 0 || !locked[0].Untold {
 				return room.Change{}, err
 			}
 			_, c, err := announceRoom(ctx, tx, locked[0], now)

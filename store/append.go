@@ -336,7 +336,7 @@ const (
 	// snapshot is from when it begins: in the same one, members and messages from
 	// before the wait for the lock would count.
 	lockAppend = `
-		SELECT generation, last_seq FROM rooms WHERE generation = ANY ($1) AND destroyed_xact IS NULL
+		SELECT generation, last_seq FROM logs WHERE generation = ANY ($1) AND NOT closed
 		ORDER BY generation FOR NO KEY UPDATE`
 
 	// checkAppend finds out whether a stay is over or a message was stored before.
@@ -353,20 +353,21 @@ const (
 	// noneRefused says that checkAppend found nothing.
 	noneRefused = `current_setting('parlor.refused', true) IS DISTINCT FROM 'yes'`
 
-	advanceRooms = `
-		UPDATE rooms SET last_seq = last_seq + ($2::bigint[])[array_position($1, generation)], last_xact = ` + nextXact + `
-		WHERE generation = ANY ($1::bigint[]) AND destroyed_xact IS NULL AND ` + noneRefused
+	advanceLogs = `
+		UPDATE logs SET last_seq = last_seq + added, last_xact = ` + nextXact + `
+		FROM unnest($1::bigint[], $2::bigint[]) AS i (log, added)
+		WHERE generation = i.log AND NOT closed AND ` + noneRefused
 
 	// insertMessages leaves what is stored in its parameters until it is inserted,
-	// so that nothing copies it before. A message's place is counted from the room's
+	// so that nothing copies it before. A message's place is counted from the log's
 	// new end.
 	insertMessages = `
 		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
-		SELECT r.generation, r.last_seq - i.later, $7, ($3::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord], ($6::text[])[ord], r.last_xact
+		SELECT l.generation, l.last_seq - i.later, $7, ($3::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord], ($6::text[])[ord], l.last_xact
 		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS i (generation, later, ord)
 		CROSS JOIN LATERAL (
-			SELECT generation, last_seq, last_xact FROM rooms WHERE generation = i.generation AND destroyed_xact IS NULL LIMIT 1
-		) r
+			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND NOT closed LIMIT 1
+		) l
 		WHERE ` + noneRefused
 )
 
@@ -430,7 +431,7 @@ func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite,
 		rows.Close()
 		return rows.Err()
 	})
-	b.Queue(advanceRooms, rooms, added)
+	b.Queue(advanceLogs, rooms, added)
 	b.Queue(insertMessages, generations, later, times, senders, retryIDs, bodies, room.TypeMessagesReceived)
 	return w, a.store.pool.SendBatch(ctx, &b).Close()
 }

@@ -25,7 +25,7 @@ func TestAppendAmongRefused(t *testing.T) {
 		}
 		enter(t, f, sessions[i], "lobby")
 	}
-	before := query[room.Seq](t, f, "SELECT last_seq FROM rooms")
+	before := query[room.Seq](t, f, "SELECT last_seq FROM logs")
 	var (
 		all  sync.WaitGroup
 		mu   sync.Mutex // guards seqs

@@ -291,7 +291,8 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 // it also sees one that came to life in between, and must not touch that.
 const lockLiving = `
 	SELECT set_config('parlor.locked', coalesce(max(generation)::text, ''), true) FROM (
-		SELECT generation FROM rooms WHERE room_id = $1 AND destroyed_at IS NULL FOR NO KEY UPDATE
+		SELECT generation FROM rooms r JOIN logs l USING (generation)
+		WHERE room_id = $1 AND destroyed_at IS NULL AND NOT closed FOR NO KEY UPDATE OF l
 	) locked`
 
 // lockedRoom is the generation that lockLiving has locked; null where there is none.

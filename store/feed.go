@@ -15,9 +15,9 @@ import (
 // room where nobody says otherwise.
 const DefaultFeedRetention = time.Hour
 
-// nextXact is the place in the feed of what happens next in a room: that of the
+// nextXact is the place in the feed of what comes next in a log: that of the
 // transaction, or of the event before. A transaction that got its number early
-// may get the room's lock late, and a log's order is the feed's order.
+// may get the log's lock late, and a log's order is the feed's order.
 const nextXact = "greatest(last_xact, pg_current_xact_id())"
 
 // feedPage merges the three sources of the feed, each in order. Places below
@@ -35,8 +35,8 @@ const feedPage = `
 			WHERE (created_xact, generation) > ($1, $2) AND created_xact < pg_snapshot_xmin(pg_current_snapshot())
 			ORDER BY created_xact, generation LIMIT %[1]d)
 		UNION ALL
-		(SELECT destroyed_xact, generation, last_seq + 1, $5, destroyed_at, '' FROM rooms
-			WHERE (destroyed_xact, generation, last_seq + 1) > ($1, $2, $3)
+		(SELECT destroyed_xact, generation, last_seq + 1, $5, destroyed_at, '' FROM rooms JOIN logs USING (generation)
+			WHERE (destroyed_xact, generation) >= ($1, $2) AND (destroyed_xact, generation, last_seq + 1) > ($1, $2, $3)
 				AND destroyed_xact < pg_snapshot_xmin(pg_current_snapshot())
 			ORDER BY destroyed_xact, generation LIMIT %[1]d)
 	) p JOIN rooms r USING (generation)
@@ -130,8 +130,8 @@ func (s *Store) mendFeed(ctx context.Context) error {
 	}
 	s.o.Log.Warn("the feed's places are those of another database and are set anew")
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// Whoever writes events writes to rooms first, so nobody does meanwhile.
-		if _, err := tx.Exec(ctx, "LOCK TABLE rooms IN SHARE ROW EXCLUSIVE MODE"); err != nil {
+		// Whoever writes events writes to one of these first, so nobody does meanwhile.
+		if _, err := tx.Exec(ctx, "LOCK TABLE rooms, logs IN SHARE ROW EXCLUSIVE MODE"); err != nil {
 			return err
 		}
 		var next uint64
@@ -140,7 +140,7 @@ func (s *Store) mendFeed(ctx context.Context) error {
 		}
 		var b pgx.Batch
 		for _, place := range []struct{ table, column string }{
-			{"events", "xact"}, {"rooms", "created_xact"}, {"rooms", "last_xact"}, {"rooms", "destroyed_xact"}, {"feed_trimmed", "xact"},
+			{"events", "xact"}, {"rooms", "created_xact"}, {"logs", "last_xact"}, {"rooms", "destroyed_xact"}, {"feed_trimmed", "xact"},
 		} {
 			b.Queue("UPDATE "+place.table+" SET "+place.column+" = pg_current_xact_id() WHERE "+place.column+" >= $1", next)
 		}

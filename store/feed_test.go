@@ -133,7 +133,7 @@ func (r *reader) check(t *testing.T) {
 	rows, err := conn.Query(t.Context(), `
 		SELECT generation, 0 AS seq, 'roomCreated' AS type FROM rooms
 		UNION ALL SELECT generation, seq, type FROM events WHERE peer_id IS NULL
-		UNION ALL SELECT generation, last_seq + 1, 'roomDestroyed' FROM rooms WHERE destroyed_at IS NOT NULL
+		UNION ALL SELECT generation, last_seq + 1, 'roomDestroyed' FROM rooms JOIN logs USING (generation) WHERE destroyed_at IS NOT NULL
 		ORDER BY generation, seq`)
 	if err != nil {
 		t.Fatal(err)
@@ -198,7 +198,7 @@ func TestFeedWaitsForOlderTransactions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := older.Exec(t.Context(), `WITH r AS (
-			UPDATE rooms SET last_seq = 2, last_xact = pg_current_xact_id() WHERE generation = $1 RETURNING *)
+			UPDATE logs SET last_seq = 2, last_xact = pg_current_xact_id() WHERE generation = $1 RETURNING *)
 		INSERT INTO events (generation, seq, type, at, body, xact)
 		SELECT generation, last_seq, 'roomMemberJoined', now(), '{"memberList":[]}', last_xact FROM r`, slow.Generation); err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := gate.Exec(t.Context(), "SELECT FROM rooms WHERE room_id = 'cellar' FOR UPDATE"); err != nil {
+	if _, err := gate.Exec(t.Context(), "SELECT FROM logs JOIN rooms USING (generation) WHERE room_id = 'cellar' FOR UPDATE OF logs"); err != nil {
 		t.Fatal(err)
 	}
 	switched := make(chan error, 1)
@@ -334,7 +334,7 @@ func TestFeedOfARestoredDump(t *testing.T) {
 	enter(t, f, alice, "lobby")
 	enter(t, f, alice, "cellar")
 	leave(t, f, alice, "cellar")
-	for _, place := range []string{"events.xact", "rooms.created_xact", "rooms.last_xact", "rooms.destroyed_xact", "feed_trimmed.xact"} {
+	for _, place := range []string{"events.xact", "rooms.created_xact", "logs.last_xact", "rooms.destroyed_xact", "feed_trimmed.xact"} {
 		table, column, _ := strings.Cut(place, ".")
 		query[int](t, f, fmt.Sprintf("WITH moved AS (UPDATE %[1]s SET %[2]s = (%[2]s::text::bigint + 1000000000)::text::xid8 RETURNING 1) SELECT count(*) FROM moved", table, column))
 	}

@@ -176,9 +176,9 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 // invariants is what must be true at any time; each query counts violations.
 var invariants = map[string]string{
 	"the seqs of a log are oldest_seq to last_seq": `
-		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND
-			(SELECT (coalesce(min(seq), r.last_seq + 1), coalesce(max(seq), r.last_seq), count(*)) FROM events e WHERE e.generation = r.generation)
-			IS DISTINCT FROM (r.oldest_seq, r.last_seq, r.last_seq - r.oldest_seq + 1)`,
+		SELECT count(*) FROM rooms r JOIN logs USING (generation) WHERE destroyed_at IS NULL AND
+			(SELECT (coalesce(min(seq), last_seq + 1), coalesce(max(seq), last_seq), count(*)) FROM events e WHERE e.generation = r.generation)
+			IS DISTINCT FROM (r.oldest_seq, last_seq, last_seq - r.oldest_seq + 1)`,
 	"the seqs of an inbox are oldest_seq to last_seq": `
 		SELECT count(*) FROM inboxes i WHERE
 			(SELECT (coalesce(min(seq), i.last_seq + 1), coalesce(max(seq), i.last_seq), count(*)) FROM events e WHERE e.generation = i.log)
@@ -192,6 +192,8 @@ var invariants = map[string]string{
 		WHERE member_count <> (SELECT count(*) FROM members m WHERE m.generation = r.generation)`,
 	"a living room is empty only while its end is due": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND (member_count = 0) <> (destroy_at IS NOT NULL)`,
+	"the log of every living room is open, and of no other": `
+		SELECT count(*) FROM rooms LEFT JOIN logs USING (generation) WHERE closed IS DISTINCT FROM (destroyed_at IS NOT NULL)`,
 	"no destroyed room has members": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NOT NULL AND member_count > 0`,
 	"every member has a session in the room": `

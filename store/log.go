@@ -11,22 +11,24 @@ import (
 	"parlor/room"
 )
 
-// queueRoom writes what a rule made of a room whose row the transaction holds:
-// its new values, and the events that it appended to the log.
+// queueRoom writes what a rule made of a room that the transaction holds: its new
+// values, and the events that it appended to the log.
 func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
-	// First, because the room's last_xact is the place in the feed of what follows.
+	// First, because the log's last_xact is the place in the feed of what follows.
+	b.Queue("UPDATE logs SET last_seq = $2, last_xact = "+nextXact+", closed = $3 WHERE generation = $1",
+		r.Generation, r.LastSeq, !r.DestroyedAt.IsZero())
 	b.Queue(`
-		UPDATE rooms SET last_seq = $2, member_count = $3, destroy_at = $4, destroyed_at = $5, destroy_reason = nullif($6, ''), untold = $7,
-			last_xact = `+nextXact+`, destroyed_xact = CASE WHEN $5::timestamptz IS NOT NULL THEN `+nextXact+` END
+		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6,
+			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
 		WHERE generation = $1`,
-		r.Generation, r.LastSeq, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.DestroyReason, r.Untold)
+		r.Generation, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.DestroyReason, r.Untold)
 	for _, e := range events {
 		body, err := json.Marshal(e.Body)
 		if err != nil {
 			return fmt.Errorf("encode %s: %w", e.Body.Type(), err)
 		}
 		b.Queue(`INSERT INTO events (generation, seq, type, at, body, xact)
-			SELECT generation, $2, $3, $4, $5, last_xact FROM rooms WHERE generation = $1`,
+			SELECT generation, $2, $3, $4, $5, last_xact FROM logs WHERE generation = $1`,
 			e.Generation, e.Seq, e.Body.Type(), e.At, string(body))
 	}
 	return nil
@@ -40,9 +42,9 @@ func orNull(t time.Time) *time.Time {
 	return &t
 }
 
-// logs is all logs of rooms and of users, as far as reading them goes.
-const logs = `(
-	SELECT generation AS log, room_id, last_seq, oldest_seq FROM rooms
+// allLogs is the logs of rooms and of users, as far as reading them goes.
+const allLogs = `(
+	SELECT generation AS log, room_id, last_seq, oldest_seq FROM rooms JOIN logs USING (generation)
 	UNION ALL SELECT log, '', last_seq, oldest_seq FROM inboxes
 )`
 
@@ -50,7 +52,7 @@ const logs = `(
 func (s *Store) Tail(ctx context.Context, g room.Generation, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
 		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
-		FROM `+logs+` l LEFT JOIN LATERAL (
+		FROM `+allLogs+` l LEFT JOIN LATERAL (
 			SELECT * FROM events WHERE generation = l.log ORDER BY seq DESC LIMIT $2
 		) e ON true WHERE l.log = $1 ORDER BY e.seq`, n)
 }
@@ -60,7 +62,7 @@ func (s *Store) Tail(ctx context.Context, g room.Generation, n int) (room.LogPag
 func (s *Store) EventsAfter(ctx context.Context, g room.Generation, after room.Seq, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
 		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
-		FROM `+logs+` l LEFT JOIN LATERAL (
+		FROM `+allLogs+` l LEFT JOIN LATERAL (
 			SELECT * FROM events WHERE generation = l.log AND seq > $3 ORDER BY seq LIMIT $2
 		) e ON true WHERE l.log = $1 ORDER BY e.seq`, n, after)
 }

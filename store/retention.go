@@ -81,7 +81,7 @@ func (s *Store) trimRoom(ctx context.Context, g room.Generation, before time.Tim
 		var b pgx.Batch
 		// A statement of its own, so that the next one sees what happened while it
 		// waited for the lock.
-		b.Queue("SELECT FROM rooms WHERE generation = $1 FOR NO KEY UPDATE", g)
+		b.Queue("SELECT FROM logs WHERE generation = $1 FOR NO KEY UPDATE", g)
 		b.Queue(`
 			WITH oldest AS (
 				SELECT seq, at FROM events WHERE generation = $1 ORDER BY seq LIMIT $3

@@ -137,7 +137,7 @@ func TestTrimmingInSmallPieces(t *testing.T) {
 	const old = 21_500
 	execute(t, f, `INSERT INTO events (generation, seq, type, at, sender_id, body, xact)
 		SELECT $1, seq, 'roomMessageReceived', $2, 'alice', '{"messageList":[{}]}', '1' FROM generate_series(2, $3 + 1) seq`, r.Generation, f.clock.Now(), old)
-	execute(t, f, "UPDATE rooms SET last_seq = $2 + 1 WHERE generation = $1", r.Generation, old)
+	execute(t, f, "UPDATE logs SET last_seq = $2 + 1 WHERE generation = $1", r.Generation, old)
 	execute(t, f, `CREATE TABLE deletions (txid xid8, rows bigint);
 		CREATE FUNCTION count_deletions() RETURNS trigger LANGUAGE plpgsql AS $$
 		BEGIN INSERT INTO deletions SELECT pg_current_xact_id(), count(*) FROM gone; RETURN NULL; END $$;
@@ -196,8 +196,10 @@ func TestTrimmingGoesRound(t *testing.T) {
 	f := setup(t, store.Options{MessageRetention: time.Hour})
 	execute(t, f, `WITH made AS (
 		INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user, history_visible,
-			member_count, last_seq, created_at, destroy_at)
-		SELECT 'room' || i, '', 0, 86400, 30, 1, 'allow', 'all', 0, 1, $1::timestamptz, $1::timestamptz + interval '1 day' FROM generate_series(1, 2100) i RETURNING generation)
+			member_count, created_at, destroy_at)
+		SELECT 'room' || i, '', 0, 86400, 30, 1, 'allow', 'all', 0, $1::timestamptz, $1::timestamptz + interval '1 day' FROM generate_series(1, 2100) i RETURNING generation
+	), logs AS (
+		INSERT INTO logs (generation, last_seq) SELECT generation, 1 FROM made)
 		INSERT INTO events (generation, seq, type, at, body, xact) SELECT generation, 1, 'roomMemberLeft', $1, '{"memberList":[]}', '1' FROM made`, f.clock.Now())
 	f.clock.advance(2 * time.Hour)
 	sweeps := 0

@@ -11,7 +11,8 @@ import (
 )
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
-	r.max_members, r.same_user, r.history_visible, r.member_count, r.last_seq, r.oldest_seq, r.created_at, r.destroy_at, r.untold,
+	r.max_members, r.same_user, r.history_visible, r.member_count,
+	(SELECT last_seq FROM logs l WHERE l.generation = r.generation), r.oldest_seq, r.created_at, r.destroy_at, r.untold,
 	coalesce((SELECT version FROM room_attributes a WHERE a.generation = r.generation), 0),
 	(SELECT pairs FROM room_attributes a WHERE a.generation = r.generation)`
 
@@ -61,11 +62,14 @@ func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, bluep
 	r := room.Room{ID: id, Name: blueprint.Name, Config: blueprint.Settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
 	r.Attributes = room.NewAttributes(blueprint.Attributes, by)
 	err := tx.QueryRow(ctx, `
-		INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
-			history_visible, member_count, last_seq, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, $9)
-		ON CONFLICT (room_id) WHERE destroyed_at IS NULL DO NOTHING
-		RETURNING generation`,
+		WITH room AS (
+			INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
+				history_visible, member_count, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)
+			ON CONFLICT (room_id) WHERE destroyed_at IS NULL DO NOTHING
+			RETURNING generation
+		)
+		INSERT INTO logs (generation, last_seq) SELECT generation, 0 FROM room RETURNING generation`,
 		r.ID, r.Name, r.Config.DestroyDelay, r.Config.UnusedTimeout, r.Config.MemberTimeout, r.Config.MaxMembers,
 		r.Config.SameUser, r.Config.HistoryVisible, now).Scan(&r.Generation)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -79,7 +83,7 @@ func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, bluep
 	return r, send(ctx, tx, &b)
 }
 
-// lockRoom holds the row of a living room until the transaction ends. Errors:
+// lockRoom holds a living room until the transaction ends. Errors:
 // room.ErrRoomNotFound.
 func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error) {
 	rooms, err := lockRooms(ctx, tx, id)
@@ -93,7 +97,7 @@ func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error)
 	return r, nil
 }
 
-// lockRooms holds the rows of those of the rooms that live.
+// lockRooms holds those of the rooms that live.
 func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
 	locked, err := lockRoomsWhere(ctx, tx, "r.room_id = ANY ($1) AND r.destroyed_at IS NULL", ids)
 	rooms := make(map[room.RoomID]room.Room, len(locked))
@@ -103,13 +107,13 @@ func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.Roo
 	return rooms, err
 }
 
-// lockRoomsWhere holds rooms' rows in the order in which everybody locks rooms.
-// It reads them by a second statement, whose snapshot is taken under the locks:
-// one that waits for a lock sees the row as it became, and everything else as it
-// was before the wait.
+// lockRoomsWhere holds living rooms, by the rows of their logs, in the order in
+// which everybody locks them. It reads them by a second statement, whose snapshot is
+// taken under the locks: one that waits for a lock sees the locked row as it became,
+// and everything else as it was before the wait. The condition is such, too.
 func lockRoomsWhere(ctx context.Context, tx pgx.Tx, condition string, args ...any) ([]room.Room, error) {
-	rows, err := tx.Query(ctx, "SELECT r.generation FROM rooms r WHERE "+condition+`
-		ORDER BY r.generation FOR NO KEY UPDATE`, args...)
+	rows, err := tx.Query(ctx, "SELECT generation FROM rooms r JOIN logs l USING (generation) WHERE "+condition+`
+		AND NOT l.closed ORDER BY generation FOR NO KEY UPDATE OF l`, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -132,16 +132,23 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 
 // destroyDue ends the rooms whose time without members is up. Nobody is in
 // them, so nobody but the feed is told. Whether somebody ever was shows in the
-// log, or where that was trimmed in when the room goes.
+// log, or where that was trimmed in when the room goes. The rooms' own rows are locked
+// too, so that who entered just before is seen.
 func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 	for range sweepBatches {
 		destroyed, err := s.pool.Exec(ctx, `
-			UPDATE rooms SET destroyed_at = destroy_at, last_xact = `+nextXact+`, destroyed_xact = `+nextXact+`,
+			WITH due AS (
+				SELECT generation FROM rooms r JOIN logs l USING (generation)
+				WHERE destroy_at <= $1 AND destroyed_at IS NULL AND NOT closed
+				ORDER BY generation LIMIT $2 FOR NO KEY UPDATE OF r, l SKIP LOCKED
+			), closed AS (
+				UPDATE logs l SET closed = true, last_xact = `+nextXact+` FROM due WHERE l.generation = due.generation
+				RETURNING l.generation, last_xact
+			)
+			UPDATE rooms r SET destroyed_at = destroy_at, destroyed_xact = closed.last_xact,
 				destroy_reason = CASE WHEN destroy_at <> created_at + make_interval(secs => unused_timeout) OR EXISTS (
-					SELECT FROM events e WHERE e.generation = rooms.generation AND e.type = $3) THEN $4 ELSE $5 END
-			WHERE generation IN (
-				SELECT generation FROM rooms WHERE destroy_at <= $1 AND destroyed_at IS NULL
-				ORDER BY generation LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)`,
+					SELECT FROM events e WHERE e.generation = r.generation AND e.type = $3) THEN $4 ELSE $5 END
+			FROM closed WHERE r.generation = closed.generation`,
 			now, sweepBatch, room.TypeMembersJoined, room.DestroyEmpty, room.DestroyUnused)
 		if err != nil {
 			return translate(err)
@@ -184,7 +191,7 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 	// First of all readers are told where the feed has a hole.
 	rows, err := s.pool.Query(ctx, `
 		WITH due AS (
-			SELECT generation, destroyed_xact AS xact, last_seq + 1 AS seq FROM rooms
+			SELECT generation, destroyed_xact AS xact, last_seq + 1 AS seq FROM rooms JOIN logs USING (generation)
 			WHERE destroyed_at <= $1 ORDER BY destroyed_at LIMIT $2
 		), newest AS (
 			SELECT xact, generation, seq FROM due ORDER BY xact DESC, generation DESC LIMIT 1
