@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"parlor/room"
@@ -328,47 +329,41 @@ func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appe
 }
 
 // The statements of an append. PostgreSQL treats what is pipelined before a sync as
-// one transaction, so all four take one round trip, and each sees what was committed
+// one transaction, so all three take one round trip, and each sees what was committed
 // before the locks of the first. If one message of the batch must not be stored, none
 // is, and all of them are looked at again.
 const (
-	// lockAppend comes first and is a statement of its own because a statement's
-	// snapshot is from when it begins: in the same one, members and messages from
-	// before the wait for the lock would count.
-	lockAppend = `
+	// lockLogs is a statement of its own because a statement's snapshot is from when
+	// it begins: in the same one, members and messages from before the wait for the
+	// lock would count.
+	lockLogs = `
 		SELECT generation, last_seq FROM logs WHERE generation = ANY ($1) AND NOT closed
 		ORDER BY generation FOR NO KEY UPDATE`
 
-	// checkAppend finds out whether a stay is over or a message was stored before.
-	checkAppend = `
-		SELECT set_config('parlor.refused', 'yes', true)
-		WHERE (SELECT count(*) FROM attendances WHERE stay = ANY ($1::bigint[])) < cardinality($1::bigint[])
-			OR EXISTS (
-				SELECT FROM unnest($2::bigint[], $3::text[], $4::text[]) AS i (generation, sender_id, client_message_id)
+	// advanceLogs does nothing where a stay is over or a message was stored before.
+	advanceLogs = `
+		UPDATE logs SET last_seq = last_seq + added, last_xact = ` + nextXact + `
+		FROM unnest($1::bigint[], $2::bigint[]) AS i (log, added)
+		WHERE generation = i.log AND NOT closed
+			AND (SELECT count(*) FROM attendances WHERE stay = ANY ($3::bigint[])) = cardinality($3::bigint[])
+			AND NOT EXISTS (
+				SELECT FROM unnest($4::bigint[], $5::text[], $6::text[]) AS i (generation, sender_id, client_message_id)
 				CROSS JOIN LATERAL (
 					SELECT FROM events
 					WHERE generation = i.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
 				) e)`
 
-	// noneRefused says that checkAppend found nothing.
-	noneRefused = `current_setting('parlor.refused', true) IS DISTINCT FROM 'yes'`
-
-	advanceLogs = `
-		UPDATE logs SET last_seq = last_seq + added, last_xact = ` + nextXact + `
-		FROM unnest($1::bigint[], $2::bigint[]) AS i (log, added)
-		WHERE generation = i.log AND NOT closed AND ` + noneRefused
-
-	// insertMessages leaves what is stored in its parameters until it is inserted,
-	// so that nothing copies it before. A message's place is counted from the log's
-	// new end.
+	// insertMessages inserts into the logs that this transaction advanced, which their
+	// rows tell by its number. It leaves what is stored in its parameters until it is
+	// inserted, so that nothing copies it before. A message's place is counted from
+	// the log's new end.
 	insertMessages = `
 		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT l.generation, l.last_seq - i.later, $7, ($3::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord], ($6::text[])[ord], l.last_xact
 		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS i (generation, later, ord)
 		CROSS JOIN LATERAL (
-			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND NOT closed LIMIT 1
-		) l
-		WHERE ` + noneRefused
+			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND xmin = pg_current_xact_id()::xid LIMIT 1
+		) l`
 )
 
 // appendWrite is what a transaction of appends did.
@@ -415,7 +410,7 @@ func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite,
 	stays = slices.Compact(stays) // they are counted
 	var b pgx.Batch
 	w := appendWrite{lastSeq: make(map[room.Generation]room.Seq, len(rooms))}
-	b.Queue(lockAppend, rooms).Query(func(rows pgx.Rows) error {
+	b.Queue(lockLogs, rooms).Query(func(rows pgx.Rows) error {
 		var (
 			g    room.Generation
 			last room.Seq
@@ -426,12 +421,11 @@ func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite,
 		})
 		return err
 	})
-	b.Queue(checkAppend, stays, repeatable.generations, repeatable.senders, repeatable.ids).Query(func(rows pgx.Rows) error {
-		w.refused = rows.Next()
-		rows.Close()
-		return rows.Err()
-	})
-	b.Queue(advanceLogs, rooms, added)
+	b.Queue(advanceLogs, rooms, added, stays, repeatable.generations, repeatable.senders, repeatable.ids).
+		Exec(func(advanced pgconn.CommandTag) error {
+			w.refused = advanced.RowsAffected() < int64(len(w.lastSeq))
+			return nil
+		})
 	b.Queue(insertMessages, generations, later, times, senders, retryIDs, bodies, room.TypeMessagesReceived)
 	return w, a.store.pool.SendBatch(ctx, &b).Close()
 }
