@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"parlor/room"
@@ -121,6 +118,7 @@ func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, 
 
 // first is the lane that works whenever something waits.
 func (a *appender) first() {
+	var p params
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for {
@@ -137,7 +135,7 @@ func (a *appender) first() {
 		switch {
 		case len(batch.items) > 0:
 			a.mu.Unlock()
-			a.commit(batch.items)
+			a.commit(batch.items, &p)
 			a.mu.Lock()
 		case a.closed && !a.splitting: // then the second lane has left nothing behind
 			return
@@ -149,6 +147,7 @@ func (a *appender) first() {
 
 // second is the lane that works while its rooms are busy.
 func (a *appender) second() {
+	var p params
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for {
@@ -165,7 +164,7 @@ func (a *appender) second() {
 			continue
 		}
 		a.mu.Unlock()
-		a.commit(batch.items)
+		a.commit(batch.items, &p)
 		a.mu.Lock()
 	}
 }
@@ -208,8 +207,8 @@ func (b *appendBatch) take(waiting []*appendItem) (rest []*appendItem) {
 }
 
 // commit appends a batch, tells the hub, then the callers. It is one transaction
-// unless some of the batch cannot be stored.
-func (a *appender) commit(batch []*appendItem) {
+// unless some of the batch cannot be stored. p is the lane's.
+func (a *appender) commit(batch []*appendItem, p *params) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
 	for len(batch) > 0 {
@@ -219,7 +218,7 @@ func (a *appender) commit(batch []*appendItem) {
 		)
 		if batch, err = a.locate(ctx, batch); err == nil && len(batch) > 0 {
 			err = retryDeadlocks(func() error {
-				w, err = a.write(ctx, batch)
+				w, err = a.write(ctx, batch, p)
 				return err
 			})
 		}
@@ -266,180 +265,6 @@ func (a *appender) locate(ctx context.Context, batch []*appendItem) (located []*
 	return append(located, found...), nil
 }
 
-// lookAppend is all that decides about messages, as it is before their rooms are
-// locked. A LATERAL with a LIMIT holds the planner to one index lookup for each,
-// here and below.
-const lookAppend = `
-	SELECT coalesce(r.generation, 0), coalesce(a.stay, 0), coalesce(e.seq, 0), coalesce(e.body, '')
-	FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[])
-		WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, ord)
-	LEFT JOIN LATERAL (
-		SELECT generation FROM rooms WHERE room_id = i.room_id AND destroyed_at IS NULL LIMIT 1
-	) r ON true
-	LEFT JOIN LATERAL (
-		SELECT stay FROM attendances WHERE session_id = i.session_id AND generation = r.generation LIMIT 1
-	) a ON true
-	LEFT JOIN LATERAL (
-		SELECT seq, body FROM events
-		WHERE generation = r.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
-	) e ON true
-	ORDER BY ord`
-
-// look finds where items go, and answers those that must not be stored: their room
-// is not there, their sender is not in it, or has stored them before.
-func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appendItem, err error) {
-	var (
-		rooms    = make([]string, len(items))
-		sessions = make([]pgtype.UUID, len(items))
-		senders  = make([]string, len(items))
-		retryIDs = make([]*string, len(items))
-	)
-	for i, item := range items {
-		rooms[i], sessions[i], senders[i], retryIDs[i] = string(item.room), item.session, string(item.message.Sender.ID), item.retryID()
-	}
-	rows, err := a.store.pool.Query(ctx, lookAppend, rooms, sessions, senders, retryIDs)
-	if err != nil {
-		return nil, err
-	}
-	type sight struct {
-		place appendPlace
-		seq   room.Seq
-		body  string
-	}
-	sights, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s sight, err error) {
-		return s, row.Scan(&s.place.generation, &s.place.stay, &s.seq, &s.body)
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i, item := range items {
-		switch s := sights[i]; {
-		case s.place.generation == 0:
-			item.fail(room.ErrRoomNotFound)
-		case item.session.Valid && s.place.stay == 0:
-			item.fail(room.ErrNotInRoom)
-		case s.seq != 0:
-			item.repeat(s.place.generation, s.seq, s.body)
-		default:
-			item.place = s.place
-			found = append(found, item)
-		}
-	}
-	return found, nil
-}
-
-// The statements of an append. PostgreSQL treats what is pipelined before a sync as
-// one transaction, so all three take one round trip, and each sees what was committed
-// before the locks of the first. If one message of the batch must not be stored, none
-// is, and all of them are looked at again.
-const (
-	// lockLogs is a statement of its own because a statement's snapshot is from when
-	// it begins: in the same one, members and messages from before the wait for the
-	// lock would count.
-	lockLogs = `
-		SELECT generation, last_seq FROM logs WHERE generation = ANY ($1) AND NOT closed
-		ORDER BY generation FOR NO KEY UPDATE`
-
-	// advanceLogs does nothing where a stay is over or a message was stored before.
-	advanceLogs = `
-		UPDATE logs SET last_seq = last_seq + added, last_xact = ` + nextXact + `
-		FROM unnest($1::bigint[], $2::bigint[]) AS i (log, added)
-		WHERE generation = i.log AND NOT closed
-			AND (SELECT count(*) FROM attendances WHERE stay = ANY ($3::bigint[])) = cardinality($3::bigint[])
-			AND NOT EXISTS (
-				SELECT FROM unnest($4::bigint[], $5::text[], $6::text[]) AS i (generation, sender_id, client_message_id)
-				CROSS JOIN LATERAL (
-					SELECT FROM events
-					WHERE generation = i.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
-				) e)`
-
-	// insertMessages inserts into the logs that this transaction advanced, which their
-	// rows tell by its number. It leaves what is stored in its parameters until it is
-	// inserted, so that nothing copies it before. A message's place is counted from
-	// the log's new end.
-	insertMessages = `
-		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
-		SELECT l.generation, l.last_seq - i.later, $7, ($3::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord], ($6::text[])[ord], l.last_xact
-		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS i (generation, later, ord)
-		CROSS JOIN LATERAL (
-			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND xmin = pg_current_xact_id()::xid LIMIT 1
-		) l`
-)
-
-// appendWrite is what a transaction of appends did.
-type appendWrite struct {
-	// lastSeq is the end that each living room had.
-	lastSeq map[room.Generation]room.Seq
-	// refused says that something was not as it was known, and that nothing was stored.
-	refused bool
-}
-
-func (a *appender) write(ctx context.Context, batch []*appendItem) (appendWrite, error) {
-	n := len(batch)
-	var (
-		rooms       []int64
-		added       []int64
-		placeOf     = make(map[room.Generation]int) // in rooms and added
-		stays       = make([]int64, 0, n)
-		generations = make([]int64, n)
-		later       = make([]int64, n)
-		senders     = make([]string, n)
-		retryIDs    = make([]*string, n)
-		times       = make([]time.Time, n)
-		bodies      = make([]string, n)
-		repeatable  retries
-	)
-	for i, item := range slices.Backward(batch) {
-		place, known := placeOf[item.place.generation]
-		if !known {
-			place = len(rooms)
-			placeOf[item.place.generation] = place
-			rooms, added = append(rooms, int64(item.place.generation)), append(added, 0)
-		}
-		generations[i], later[i] = rooms[place], added[place]
-		added[place]++
-		if item.place.stay != 0 {
-			stays = append(stays, item.place.stay)
-		}
-		senders[i], times[i], bodies[i] = string(item.message.Sender.ID), item.message.SentAt, item.body
-		if retryIDs[i] = item.retryID(); retryIDs[i] != nil {
-			repeatable.add(generations[i], senders[i], *retryIDs[i])
-		}
-	}
-	slices.Sort(stays)
-	stays = slices.Compact(stays) // they are counted
-	var b pgx.Batch
-	w := appendWrite{lastSeq: make(map[room.Generation]room.Seq, len(rooms))}
-	b.Queue(lockLogs, rooms).Query(func(rows pgx.Rows) error {
-		var (
-			g    room.Generation
-			last room.Seq
-		)
-		_, err := pgx.ForEachRow(rows, []any{&g, &last}, func() error {
-			w.lastSeq[g] = last
-			return nil
-		})
-		return err
-	})
-	b.Queue(advanceLogs, rooms, added, stays, repeatable.generations, repeatable.senders, repeatable.ids).
-		Exec(func(advanced pgconn.CommandTag) error {
-			w.refused = advanced.RowsAffected() < int64(len(w.lastSeq))
-			return nil
-		})
-	b.Queue(insertMessages, generations, later, times, senders, retryIDs, bodies, room.TypeMessagesReceived)
-	return w, a.store.pool.SendBatch(ctx, &b).Close()
-}
-
-// retries is the messages of a batch that may have been stored before, in columns.
-type retries struct {
-	generations  []int64
-	senders, ids []string
-}
-
-func (r *retries) add(generation int64, sender, id string) {
-	r.generations, r.senders, r.ids = append(r.generations, generation), append(r.senders, sender), append(r.ids, id)
-}
-
 // settle tells the hub and the callers what a transaction did with their messages,
 // and returns those that it left: something was not as it was known.
 func (a *appender) settle(batch []*appendItem, w appendWrite) (left []*appendItem) {
@@ -482,14 +307,6 @@ func (a *appender) forget(items []*appendItem) {
 	for _, item := range items {
 		delete(a.places, item.route())
 	}
-}
-
-// retryID is null where the sender gave none.
-func (item *appendItem) retryID() *string {
-	if item.message.ClientMessageID == "" {
-		return nil
-	}
-	return &item.message.ClientMessageID
 }
 
 // repeat answers with what was stored before.
