@@ -37,7 +37,7 @@ type appendItem struct {
 	// message is what is to be stored, and in the end what is stored: an earlier
 	// one where the sender repeats a ClientMessageID.
 	message room.Message
-	body    string
+	body    []byte
 	place   appendPlace
 	err     error
 	done    chan struct{}

@@ -55,7 +55,7 @@ func (s *Store) append(ctx context.Context, sender room.User, session *room.Sess
 	if err != nil {
 		return room.Message{}, fmt.Errorf("encode message: %w", err)
 	}
-	item := &appendItem{room: id, message: m, body: string(body)}
+	item := &appendItem{room: id, message: m, body: body}
 	if session != nil {
 		if err := item.session.Scan(string(*session)); err != nil {
 			return room.Message{}, fmt.Errorf("session ID: %w", err)

@@ -68,7 +68,7 @@ func appendInt(n int64, buf []byte) []byte {
 	return binary.BigEndian.AppendUint64(appendWords(buf, 8), uint64(n))
 }
 
-func appendText(s string, buf []byte) []byte {
+func appendText[T string | []byte](s T, buf []byte) []byte {
 	return append(appendWords(buf, uint32(len(s))), s...)
 }
 

@@ -31,7 +31,7 @@ const (
 func (s *Store) trim(ctx context.Context, before time.Time) error {
 	rows, err := s.pool.Query(ctx, `
 		SELECT r.generation, coalesce(e.at < $2, false) FROM (
-			SELECT generation FROM rooms WHERE generation > $1 AND destroyed_at IS NULL ORDER BY generation LIMIT $3
+			SELECT generation FROM logs WHERE generation > $1 AND NOT closed ORDER BY generation LIMIT $3
 		) r LEFT JOIN LATERAL (
 			SELECT at FROM events WHERE generation = r.generation ORDER BY seq LIMIT 1
 		) e ON true ORDER BY r.generation`, s.trimmed, before, trimRooms)
