@@ -31,18 +31,32 @@ func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error 
 	if !isJSON(r.Header.Get("Content-Type")) {
 		return errNotJSON
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return errBodyTooBig
-	case err != nil:
+	body, err := readBody(w, r)
+	if err != nil {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return errBodyTooBig
+		}
 		return malformed("The body could not be read to its end.")
 	}
 	if err := parse(body, request); err != nil {
 		return err
 	}
 	return a.check(request)
+}
+
+// smallBodyBytes is the most memory that a caller gets for only announcing a body.
+// Nearly all messages are smaller.
+const smallBodyBytes = 4 << 10
+
+// readBody reads a body of at most maxBodyBytes. A small one is read into memory of
+// its size; net/http lets no more come than was announced.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if r.ContentLength < 0 || r.ContentLength > smallBodyBytes {
+		return io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
 }
 
 func isJSON(contentType string) bool {
@@ -123,8 +137,8 @@ func given[T any](field *T) T {
 // check applies the validate tags of a request.
 func (a *api) check(request any) error {
 	err := a.validate.Struct(request)
-	var failures validator.ValidationErrors
-	if !errors.As(err, &failures) {
+	failures, ok := errors.AsType[validator.ValidationErrors](err)
+	if !ok {
 		return err
 	}
 	faults := make([]fault, 0, len(failures))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 
 	"parlor/room"
@@ -150,12 +151,14 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 
 // answer replies with JSON.
 func (a *api) answer(w http.ResponseWriter, r *http.Request, status int, body any) error {
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
+	maps.Copy(w.Header(), answerHeaders)
 	w.WriteHeader(status)
 	a.encode(w, r, body)
 	return nil
 }
+
+// answerHeaders has values that all replies share, as secureHeaders has.
+var answerHeaders = http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}}
 
 // noContent replies that it is done and that there is nothing to tell.
 func noContent(w http.ResponseWriter) error {

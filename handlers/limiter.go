@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -15,7 +16,8 @@ import (
 // limiter bounds how many messages a session sends in a second. It counts on
 // this node alone: a session talks to one node at a time.
 type limiter struct {
-	perSecond int // 0: no limit
+	perSecond int    // 0: no limit
+	policy    string // tells senders so
 
 	mu       sync.Mutex // guards all below
 	sessions map[room.SessionID]*rate.Limiter
@@ -27,7 +29,11 @@ type limiter struct {
 const limiterSweep = time.Minute
 
 func newLimiter(perSecond int) *limiter {
-	return &limiter{perSecond: perSecond, sessions: make(map[room.SessionID]*rate.Limiter)}
+	return &limiter{
+		perSecond: perSecond,
+		policy:    fmt.Sprintf(`"messages";q=%d;w=1`, perSecond),
+		sessions:  make(map[room.SessionID]*rate.Limiter),
+	}
 }
 
 // allow counts a message of a session and reports whether it may be sent. The
@@ -38,8 +44,8 @@ func (l *limiter) allow(w http.ResponseWriter, session room.SessionID) bool {
 	}
 	now := time.Now()
 	left := l.count(session, now)
-	w.Header().Set("RateLimit-Policy", fmt.Sprintf(`"messages";q=%d;w=1`, l.perSecond))
-	w.Header().Set("RateLimit", fmt.Sprintf(`"messages";r=%d;t=1`, int(max(left, 0))))
+	w.Header().Set("Ratelimit-Policy", l.policy) // spelt as sent, as X-Request-Id is
+	w.Header().Set("Ratelimit", `"messages";r=`+strconv.Itoa(int(max(left, 0)))+`;t=1`)
 	if left < 0 {
 		w.Header().Set("Retry-After", "1")
 	}

@@ -308,19 +308,29 @@ func (a *api) attach(ctx context.Context, sender room.UserID, content *room.Cont
 	if err != nil {
 		return err
 	}
-	for _, c := range content.Contents() {
-		if c.Media == nil {
-			continue
-		}
-		m, ok := known[c.Media.ID]
-		if !ok || c == content && m.Owner != sender {
+	if content.Media != nil && known[content.Media.ID].Owner != sender {
+		return room.ErrMediaNotFound
+	}
+	return describe(content, known)
+}
+
+// describe puts known files into a content and all that it quotes.
+func describe(content *room.Content, known map[room.MediaID]room.StoredMedia) error {
+	if content.Media != nil {
+		m, ok := known[content.Media.ID]
+		if !ok {
 			return room.ErrMediaNotFound
 		}
-		if err := c.Kind.Takes(m.Media); err != nil {
+		if err := content.Kind.Takes(m.Media); err != nil {
 			return err
 		}
 		m.URL = mediaPath(m.ID, m.FileName)
-		c.Media = &m.Media
+		content.Media = &m.Media
+	}
+	for i := range content.MessageList {
+		if err := describe(&content.MessageList[i].Content, known); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -95,25 +95,22 @@ func (k MessageKind) Takes(m Media) error {
 	return nil
 }
 
-// Contents is the content and all that it quotes, however deep.
-func (c *Content) Contents() []*Content {
-	all := []*Content{c}
-	for i := range c.MessageList {
-		all = append(all, c.MessageList[i].Contents()...)
-	}
-	return all
-}
-
-// MediaIDs is the files that a content brings, each once, in ascending order.
+// MediaIDs is the files that a content and all that it quotes bring, each once, in
+// ascending order.
 func (c *Content) MediaIDs() []MediaID {
-	var ids []MediaID
-	for _, content := range c.Contents() {
-		if content.Media != nil {
-			ids = append(ids, content.Media.ID)
-		}
-	}
+	ids := c.appendMediaIDs(nil)
 	slices.Sort(ids)
 	return slices.Compact(ids)
+}
+
+func (c *Content) appendMediaIDs(ids []MediaID) []MediaID {
+	if c.Media != nil {
+		ids = append(ids, c.Media.ID)
+	}
+	for i := range c.MessageList {
+		ids = c.MessageList[i].appendMediaIDs(ids)
+	}
+	return ids
 }
 
 // StoredMedia is a file and what only the server knows of it.

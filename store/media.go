@@ -141,19 +141,21 @@ func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.R
 	if len(ids) == 0 {
 		return nil
 	}
+	// What the closure names goes to the heap: all of m would, of every message.
+	sender, clientMessageID, sentAt := m.Sender.ID, m.ClientMessageID, m.SentAt
 	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		var g room.Generation
 		err = tx.QueryRow(ctx, `SELECT generation FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL AND ($2::uuid IS NULL OR
 			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))
 			AND NOT EXISTS (SELECT FROM events e WHERE e.generation = r.generation AND e.sender_id = $3 AND e.client_message_id = $4)`,
-			id, session, m.Sender.ID, m.ClientMessageID).Scan(&g)
+			id, session, sender, clientMessageID).Scan(&g)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return c, nil
 		}
 		if err != nil {
 			return c, err
 		}
-		return c, noteUses(ctx, tx, []room.Generation{g}, ids, m.SentAt)
+		return c, noteUses(ctx, tx, []room.Generation{g}, ids, sentAt)
 	})
 }
 
