@@ -28,11 +28,11 @@ type Frame struct {
 
 // encodeEvent makes the frame of a log's event.
 func encodeEvent(e room.Event) (*Frame, error) {
-	data, err := e.MarshalJSON()
+	data, err := e.AppendJSON(beginFrame(e.Body.Type()))
 	if err != nil {
 		return nil, err
 	}
-	f := &Frame{Log: e.Generation, Seq: e.Seq, id: e.Seq > 0, data: appendFrame(e.Body.Type(), data)}
+	f := &Frame{Log: e.Generation, Seq: e.Seq, id: e.Seq > 0, data: append(data, frameEnd...)}
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
 		f.patience = patienceOf(messages[0])
 	}
@@ -43,7 +43,13 @@ func encodeEvent(e room.Event) (*Frame, error) {
 // patienceOf orders what is shed: barrage before commands, and low priority
 // before high. Half of what may wait is left to what is stored.
 func patienceOf(m room.Message) int {
-	patience := map[room.Priority]int{room.PriorityLow: 0, room.PriorityMedium: 1, room.PriorityHigh: 2}[m.Priority]
+	patience := 0
+	switch m.Priority {
+	case room.PriorityMedium:
+		patience = 1
+	case room.PriorityHigh:
+		patience = 2
+	}
 	if m.Kind == room.KindBarrage {
 		return patience
 	}
@@ -60,19 +66,18 @@ func encodeBody(b room.Body) *Frame {
 	}
 	t := b.Type()
 	id := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset || t == room.TypeRoomStateChanged
-	return &Frame{id: id, data: appendFrame(t, data)}
+	return &Frame{id: id, data: append(append(beginFrame(t), data...), frameEnd...)}
 }
 
-// appendFrame writes the lines after the id. JSON holds no raw line breaks, so
-// the data is one line.
-func appendFrame(t room.EventType, data []byte) []byte {
-	b := make([]byte, 0, len("event: \ndata: \n\n")+len(t)+len(data))
-	b = append(b, "event: "...)
-	b = append(b, t...)
-	b = append(b, "\ndata: "...)
-	b = append(b, data...)
-	return append(b, "\n\n"...)
+// beginFrame writes the lines after the id, up to the data. JSON holds no raw line
+// breaks, so that is one line.
+func beginFrame(t room.EventType) []byte {
+	b := append(make([]byte, 0, 64), "event: "...)
+	return append(append(b, t...), "\ndata: "...)
 }
+
+// frameEnd ends the data and the frame.
+const frameEnd = "\n\n"
 
 // heartbeat is a comment: it keeps proxies and watchdogs content, and makes a
 // vanished peer show.

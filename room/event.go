@@ -3,6 +3,7 @@ package room
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -221,7 +222,10 @@ func operatedBy(id UserID) *OperatedInfo {
 
 // MarshalJSON is the event as clients get it: its place in the log, and then
 // what it says.
-func (e Event) MarshalJSON() ([]byte, error) {
+func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil) }
+
+// AppendJSON is MarshalJSON into a buffer that is there already.
+func (e Event) AppendJSON(b []byte) ([]byte, error) {
 	body, err := json.Marshal(e.Body)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", e.Body.Type(), err)
@@ -230,8 +234,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode room ID: %w", err)
 	}
-	b := make([]byte, 0, len(body)+len(id)+64)
-	b = append(b, '{')
+	b = append(slices.Grow(b, len(body)+len(id)+64), '{')
 	if e.Room != "" {
 		b = append(b, `"roomID":`...)
 		b = append(b, id...)

@@ -21,7 +21,8 @@ import (
 // ClientMessageID returns the message of then. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom, room.ErrMessageIDReused.
 func (s *Store) PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error) {
-	return s.post(ctx, session.User, &session.ID, id, d)
+	sender := session.ID // by itself: a pointer into the session would have all of it outlive the call
+	return s.post(ctx, session.User, &sender, id, d)
 }
 
 // PostMessageAs is PostMessage for a sender who need not be in the room. Errors:
