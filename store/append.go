@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgtype"
-
 	"parlor/room"
 )
 
@@ -32,8 +30,8 @@ const (
 // again; one who gave up waiting leaves it to the lane.
 type appendItem struct {
 	room room.RoomID
-	// session must be in the room; null where the sender need not be.
-	session pgtype.UUID
+	// session must be in the room; empty where the sender need not be.
+	session room.SessionID
 	// message is what is to be stored, and in the end what is stored: an earlier
 	// one where the sender repeats a ClientMessageID.
 	message room.Message
@@ -53,7 +51,7 @@ type appendPlace struct {
 // appendRoute is who sends messages to which room.
 type appendRoute struct {
 	room    room.RoomID
-	session pgtype.UUID
+	session room.SessionID
 }
 
 func (item *appendItem) route() appendRoute { return appendRoute{item.room, item.session} }

@@ -37,12 +37,15 @@ const lookAppend = `
 func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appendItem, err error) {
 	var (
 		rooms    = make([]string, len(items))
-		sessions = make([]pgtype.UUID, len(items))
+		sessions = make([]*room.SessionID, len(items))
 		senders  = make([]string, len(items))
 		retryIDs = make([]*string, len(items))
 	)
 	for i, item := range items {
-		rooms[i], sessions[i], senders[i] = string(item.room), item.session, string(item.message.Sender.ID)
+		rooms[i], senders[i] = string(item.room), string(item.message.Sender.ID)
+		if item.session != "" {
+			sessions[i] = &item.session
+		}
 		if item.message.ClientMessageID != "" {
 			retryIDs[i] = &item.message.ClientMessageID
 		}
@@ -66,7 +69,7 @@ func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appe
 		switch s := sights[i]; {
 		case s.place.generation == 0:
 			item.fail(room.ErrRoomNotFound)
-		case item.session.Valid && s.place.stay == 0:
+		case item.session != "" && s.place.stay == 0:
 			item.fail(room.ErrNotInRoom)
 		case s.seq != 0:
 			item.repeat(s.place.generation, s.seq, s.body)

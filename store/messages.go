@@ -58,9 +58,7 @@ func (s *Store) append(ctx context.Context, sender room.User, session *room.Sess
 	}
 	item := &appendItem{room: id, message: m, body: body}
 	if session != nil {
-		if err := item.session.Scan(string(*session)); err != nil {
-			return room.Message{}, fmt.Errorf("session ID: %w", err)
-		}
+		item.session = *session
 	}
 	placed, err := s.appender.append(ctx, item)
 	if err != nil {
