@@ -43,8 +43,10 @@ func encodeEvent(e room.Event) (*Frame, error) {
 // patienceOf orders what is shed: barrage before commands, and low priority
 // before high. Half of what may wait is left to what is stored.
 func patienceOf(m room.Message) int {
-	patience := 0
+	var patience int
 	switch m.Priority {
+	case room.PriorityLow:
+		patience = 0
 	case room.PriorityMedium:
 		patience = 1
 	case room.PriorityHigh:
