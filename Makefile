@@ -70,7 +70,7 @@ bench: build ## Measure Parlor beside nchan and a bare write() loop, in about si
 .PHONY: bench/go
 bench/go: web ## Run the Go benchmarks
 	@scripts/setup.sh postgres
-	CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./...
+	GOGC=200 CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./... # as the program sets it
 
 # Check
 
