@@ -101,3 +101,25 @@ func TestAppendToALaterLife(t *testing.T) {
 		}
 	}
 }
+
+// TestAppendAfterALaterStay: who sent the last message has left since, and may be in
+// again.
+func TestAppendAfterALaterStay(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	enter(t, f, alice, "lobby") // who keeps the room alive
+	for stay := range 3 {
+		entered := enter(t, f, bob, "lobby")
+		m, err := f.PostMessage(t.Context(), bob, "lobby", textDraft("hello"))
+		if err != nil || m.Seq != entered.LastSeq+1 {
+			t.Fatalf("the message of stay %d stands at %d, and not after %d: %v", stay+1, m.Seq, entered.LastSeq, err)
+		}
+		leave(t, f, bob, "lobby")
+		if stay == 1 { // else the next stay begins unheard
+			if _, err := f.PostMessage(t.Context(), bob, "lobby", textDraft("hello")); !errors.Is(err, room.ErrNotInRoom) {
+				t.Fatalf("after leaving, a message is answered with %v", err)
+			}
+		}
+	}
+}
