@@ -47,7 +47,7 @@ func announceLast(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now 
 	return announceRoom(ctx, tx, r, now)
 }
 
-// announceRoom tells what is to tell in a room whose row the transaction holds.
+// announceRoom tells what is to tell in a room that the transaction holds.
 func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (room.Room, room.Change, error) {
 	var (
 		joined []room.Member

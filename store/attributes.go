@@ -34,7 +34,7 @@ func (p attributePairs) attributes() room.Attributes {
 	return a
 }
 
-// queueAttributes writes the attributes of a room whose row the transaction
+// queueAttributes writes the attributes of a room that the transaction
 // holds.
 func queueAttributes(b *pgx.Batch, r room.Room) {
 	b.Queue(`INSERT INTO room_attributes (generation, version, pairs) VALUES ($1, $2, $3)
@@ -70,7 +70,7 @@ func (s *Store) UpdateAttributes(ctx context.Context, session room.SessionID, id
 	return version, refused, err
 }
 
-// lockRoomWith holds the row of a living room that the session is in, and with
+// lockRoomWith holds a living room that the session is in, and with
 // it who else is. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
 func lockRoomWith(ctx context.Context, tx pgx.Tx, session room.SessionID, id room.RoomID) (room.Room, error) {
 	r, err := lockRoom(ctx, tx, id)

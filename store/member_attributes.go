@@ -25,7 +25,7 @@ func (p memberPairs) attributes() room.MemberAttributes {
 	return a
 }
 
-// queueMemberAttributes writes the attributes of a user in a room whose row the
+// queueMemberAttributes writes the attributes of a user in a room that the
 // transaction holds.
 func queueMemberAttributes(b *pgx.Batch, g room.Generation, user room.UserID, a room.MemberAttributes) {
 	if len(a) == 0 {

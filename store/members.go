@@ -168,7 +168,7 @@ const (
 	byUser    = "a.user_id = ANY ($2)"
 )
 
-// leavers reads what the rules need to know of those who leave a room whose row
+// leavers reads what the rules need to know of those who leave a room that
 // the transaction holds, in order of entering. Who is not in it is left out.
 func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.Leaver, error) {
 	rows, err := tx.Query(ctx, `
