@@ -107,13 +107,14 @@ const (
 				) e)`
 
 	// insertMessages inserts into the logs that this transaction advanced, which their
-	// rows tell by its number. It leaves what is stored in its parameters until it is
-	// inserted, so that nothing copies it before. A message's place is counted from
-	// the log's new end.
+	// rows tell by its number. A message's place is counted from the log's new end.
+	// The arrays are unnested in the SELECT list, which streams them: as a table they
+	// are copied first, and an index into an array of texts reads all that is before it.
 	insertMessages = `
 		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
-		SELECT l.generation, l.last_seq - i.later, $7, ($3::timestamptz[])[ord], ($4::text[])[ord], ($5::text[])[ord], ($6::text[])[ord], l.last_xact
-		FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS i (generation, later, ord)
+		SELECT l.generation, l.last_seq - i.later, $7, i.at, i.sender_id, i.client_message_id, i.body, l.last_xact
+		FROM (SELECT unnest($1::bigint[]) AS generation, unnest($2::bigint[]) AS later, unnest($3::timestamptz[]) AS at,
+			unnest($4::text[]) AS sender_id, unnest($5::text[]) AS client_message_id, unnest($6::text[]) AS body) i
 		CROSS JOIN LATERAL (
 			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND xmin = pg_current_xact_id()::xid LIMIT 1
 		) l`
