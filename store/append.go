@@ -37,8 +37,10 @@ type appendItem struct {
 	message room.Message
 	body    []byte
 	place   appendPlace
-	err     error
-	done    chan struct{}
+	// later is how many messages of the batch come after it in its log.
+	later int64
+	err   error
+	done  chan struct{}
 }
 
 // appendPlace is from where to where messages go: a session's stay in a life of a
@@ -79,8 +81,8 @@ type appender struct {
 func newAppender(s *Store) *appender {
 	a := &appender{store: s, seed: maphash.MakeSeed(), places: make(map[appendRoute]appendPlace)}
 	a.wake, a.split = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
-	a.lanes.Go(a.first)
-	a.lanes.Go(a.second)
+	a.lanes.Go(func() { a.first(&appendLane{appender: a}) })
+	a.lanes.Go(func() { a.second(&appendLane{appender: a}) })
 	return a
 }
 
@@ -115,8 +117,7 @@ func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, 
 }
 
 // first is the lane that works whenever something waits.
-func (a *appender) first() {
-	var p params
+func (a *appender) first(l *appendLane) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for {
@@ -131,10 +132,7 @@ func (a *appender) first() {
 			a.split.Signal()
 		}
 		switch {
-		case len(batch.items) > 0:
-			a.mu.Unlock()
-			a.commit(batch.items, &p)
-			a.mu.Lock()
+		case l.work(batch.items):
 		case a.closed && !a.splitting: // then the second lane has left nothing behind
 			return
 		default:
@@ -144,26 +142,24 @@ func (a *appender) first() {
 }
 
 // second is the lane that works while its rooms are busy.
-func (a *appender) second() {
-	var p params
+func (a *appender) second(l *appendLane) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for {
-		for !a.splitting {
-			if a.closed {
-				return
-			}
-			a.split.Wait()
-		}
 		var batch appendBatch
-		if a.waiting[1] = batch.take(a.waiting[1]); len(batch.items) == 0 {
+		if a.splitting {
+			a.waiting[1] = batch.take(a.waiting[1])
+		}
+		switch {
+		case l.work(batch.items):
+		case a.splitting:
 			a.splitting = false
 			a.wake.Signal() // what comes from now on is the first lane's
-			continue
+		case a.closed:
+			return
+		default:
+			a.split.Wait()
 		}
-		a.mu.Unlock()
-		a.commit(batch.items, &p)
-		a.mu.Lock()
 	}
 }
 
@@ -204,95 +200,131 @@ func (b *appendBatch) take(waiting []*appendItem) (rest []*appendItem) {
 	return rest
 }
 
-// commit appends a batch, tells the hub, then the callers. It is one transaction
-// unless some of the batch cannot be stored. p is the lane's.
-func (a *appender) commit(batch []*appendItem, p *params) {
+// appendLane is what belongs to one lane.
+type appendLane struct {
+	*appender
+	params params
+	// stored is what the last transaction stored, and nobody was told of yet: that is
+	// done while PostgreSQL works on the next one.
+	stored []*appendItem
+}
+
+// work does what there is to do, with the lock released, and says whether it was
+// anything.
+func (l *appendLane) work(batch []*appendItem) bool {
+	if len(batch) == 0 && len(l.stored) == 0 {
+		return false
+	}
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	if len(batch) > 0 {
+		l.commit(batch)
+	} else {
+		l.tell()
+	}
+	return true
+}
+
+// commit appends a batch. It is one transaction unless some of the batch cannot be
+// stored, or another had their rooms locked: those are tried with locks, and after
+// that looked at again.
+func (l *appendLane) commit(batch []*appendItem) {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
-	for len(batch) > 0 {
-		var (
-			w   appendWrite
-			err error
-		)
-		if batch, err = a.locate(ctx, batch); err == nil && len(batch) > 0 {
+	for lock := false; len(batch) > 0; lock = true {
+		located, err := l.locate(ctx, batch)
+		if len(located) == 0 {
+			return
+		}
+		var ends logEnds
+		if err == nil {
 			err = retryDeadlocks(func() error {
-				w, err = a.write(ctx, batch, p)
+				ends, err = l.write(ctx, located, lock)
 				return err
 			})
 		}
 		if err != nil {
-			err = a.store.failed(fmt.Errorf("append %d messages: %w", len(batch), err))
-			for _, item := range batch {
+			err = l.store.failed(fmt.Errorf("append %d messages: %w", len(located), err))
+			for _, item := range located {
 				item.fail(err)
 			}
 			return
 		}
-		batch = a.settle(batch, w)
+		l.stored, batch = settle(located, ends)
+		if len(l.stored) == 0 { // readers of the feed may wait for this transaction to be over
+			l.store.o.Commit(room.Change{})
+		}
+		if lock {
+			l.forget(batch)
+		}
 	}
 }
 
 // locate finds the places of a batch, most of which are known from their last
 // message. Items that cannot go anywhere are done with.
-func (a *appender) locate(ctx context.Context, batch []*appendItem) (located []*appendItem, err error) {
+func (l *appendLane) locate(ctx context.Context, batch []*appendItem) (located []*appendItem, err error) {
 	var unknown []*appendItem
-	a.mu.Lock()
+	l.mu.Lock()
 	for _, item := range batch {
-		if place, known := a.places[item.route()]; known {
+		if place, known := l.places[item.route()]; known {
 			item.place = place
 			located = append(located, item)
 		} else {
 			unknown = append(unknown, item)
 		}
 	}
-	a.mu.Unlock()
+	l.mu.Unlock()
 	if len(unknown) == 0 {
 		return batch, nil
 	}
-	found, err := a.look(ctx, unknown)
+	l.tell() // looking takes as long as what they waited for
+	found, err := l.look(ctx, unknown)
 	if err != nil {
 		return batch, err
 	}
-	a.mu.Lock()
-	if len(a.places)+len(found) > maxKnown {
-		clear(a.places)
+	l.mu.Lock()
+	if len(l.places)+len(found) > maxKnown {
+		clear(l.places)
 	}
 	for _, item := range found {
-		a.places[item.route()] = item.place
+		l.places[item.route()] = item.place
 	}
-	a.mu.Unlock()
+	l.mu.Unlock()
 	return append(located, found...), nil
 }
 
-// settle tells the hub and the callers what a transaction did with their messages,
-// and returns those that it left: something was not as it was known.
-func (a *appender) settle(batch []*appendItem, w appendWrite) (left []*appendItem) {
-	var (
-		events = make([]room.Event, 0, len(batch))
-		stored = make([]*appendItem, 0, len(batch))
-	)
+// settle gives messages the places in their logs that a transaction gave them, and
+// parts them from those that it left: something was not as it was known.
+func settle(batch []*appendItem, ends logEnds) (stored, left []*appendItem) {
 	for _, item := range batch {
-		last, living := w.lastSeq[item.place.generation]
-		if !living || w.refused {
+		end, advanced := ends[item.place.generation]
+		if !advanced {
 			left = append(left, item)
 			continue
 		}
-		last++
-		w.lastSeq[item.place.generation] = last
-		item.message = item.message.In(item.room, last)
-		events = append(events, room.Event{
-			Room: item.room, Generation: item.place.generation, Seq: last, At: item.message.SentAt,
-			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
-		})
+		item.message = item.message.In(item.room, end-room.Seq(item.later))
 		stored = append(stored, item)
 	}
-	a.forget(left)
-	// Also where nothing was stored: readers of the feed may wait for this transaction
-	// to be over.
-	a.store.o.Commit(room.Change{Events: events})
-	for _, item := range stored {
+	return stored, left
+}
+
+// tell tells the hub and the callers of what the last transaction stored.
+func (l *appendLane) tell() {
+	if len(l.stored) == 0 {
+		return
+	}
+	events := make([]room.Event, len(l.stored))
+	for i, item := range l.stored {
+		events[i] = room.Event{
+			Room: item.room, Generation: item.place.generation, Seq: item.message.Seq, At: item.message.SentAt,
+			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
+		}
+	}
+	l.store.o.Commit(room.Change{Events: events})
+	for _, item := range l.stored {
 		close(item.done)
 	}
-	return left
+	l.stored = nil
 }
 
 // forget makes locate look again.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -82,34 +83,38 @@ func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appe
 }
 
 // The statements of an append. PostgreSQL treats what is pipelined before a sync as
-// one transaction, so all three take one round trip, and each sees what was committed
-// before the locks of the first. If one message of the batch must not be stored, none
-// is, and all of them are looked at again.
+// one transaction, so they take one round trip. If one message of the batch must not
+// be stored, none is.
 const (
-	// lockLogs is a statement of its own because a statement's snapshot is from when
-	// it begins: in the same one, members and messages from before the wait for the
-	// lock would count.
-	lockLogs = `
-		SELECT generation, last_seq FROM logs WHERE generation = ANY ($1) AND NOT closed
-		ORDER BY generation FOR NO KEY UPDATE`
+	// lockLogs goes before the others where they were refused without it. It is a
+	// statement of its own because a statement's snapshot is from when it begins: in
+	// the same one, members and messages from before the wait for the lock would count.
+	lockLogs = `SELECT FROM logs WHERE generation = ANY ($1) AND NOT closed ORDER BY generation FOR NO KEY UPDATE`
 
-	// advanceLogs does nothing where a stay is over or a message was stored before.
+	// advanceLogs moves the ends of logs on, and locks them. It does nothing where a
+	// stay is over or a message was stored before, and leaves out the logs that changed
+	// since its snapshot, which may have waited for another's lock: what it knows of
+	// their members and messages is out of date then. Only the row that it updates
+	// is read anew after a wait, so it is of another transaction than the row that
+	// the snapshot sees.
 	advanceLogs = `
 		UPDATE logs SET last_seq = last_seq + added, last_xact = ` + nextXact + `
 		FROM unnest($1::bigint[], $2::bigint[]) AS i (log, added)
 		WHERE generation = i.log AND NOT closed
+			AND xmin = (SELECT seen.xmin FROM logs AS seen WHERE seen.generation = i.log)
 			AND (SELECT count(*) FROM attendances WHERE stay = ANY ($3::bigint[])) = cardinality($3::bigint[])
 			AND NOT EXISTS (
 				SELECT FROM unnest($4::bigint[], $5::text[], $6::text[]) AS i (generation, sender_id, client_message_id)
 				CROSS JOIN LATERAL (
 					SELECT FROM events
 					WHERE generation = i.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
-				) e)`
+				) e)
+		RETURNING generation, last_seq`
 
 	// insertMessages inserts into the logs that this transaction advanced, which their
 	// rows tell by its number. A message's place is counted from the log's new end.
 	// The arrays are unnested in the SELECT list, which streams them: as a table they
-	// are copied first, and an index into an array of texts reads all that is before it.
+	// would be copied first, and to index an array of texts is to read all before it.
 	insertMessages = `
 		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT l.generation, l.last_seq - i.later, $7, i.at, i.sender_id, i.client_message_id, i.body, l.last_xact
@@ -118,45 +123,63 @@ const (
 		CROSS JOIN LATERAL (
 			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND xmin = pg_current_xact_id()::xid LIMIT 1
 		) l`
+
+	// appendMessage does the same for a lone message, as nearly all are while there is
+	// little to do: starting and ending the statements for many takes PostgreSQL longer
+	// than what they do for one.
+	appendMessage = `
+		WITH advanced AS (
+			UPDATE logs SET last_seq = last_seq + 1, last_xact = ` + nextXact + `
+			WHERE generation = $1 AND NOT closed
+				AND xmin = (SELECT seen.xmin FROM logs AS seen WHERE seen.generation = $1)
+				AND ($2::bigint = 0 OR EXISTS (SELECT FROM attendances WHERE stay = $2))
+				AND NOT EXISTS (SELECT FROM events WHERE generation = $1 AND sender_id = $4 AND client_message_id = $5)
+			RETURNING generation, last_seq, last_xact
+		)
+		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
+		SELECT generation, last_seq, $7, $3, $4, $5, $6, last_xact FROM advanced
+		RETURNING generation, seq`
 )
 
-// appendStatements is in the order in which they run.
-var appendStatements = [...]struct{ name, sql string }{
-	{"lock_logs", lockLogs}, {"advance_logs", advanceLogs}, {"insert_messages", insertMessages},
+// appendStatement is a statement of an append on a connection, with its parameters.
+type appendStatement struct {
+	name, sql string
+	args      [][]byte
 }
 
-// appendWrite is what a transaction of appends did.
-type appendWrite struct {
-	// lastSeq is the end that each living room had.
-	lastSeq map[room.Generation]room.Seq
-	// refused says that something was not as it was known, and that nothing was stored.
-	refused bool
-}
+// logEnds is the new ends of the logs that a transaction appended to.
+type logEnds map[room.Generation]room.Seq
 
-// write runs the statements for a batch. It speaks to PostgreSQL below pgx's own
-// encoding, which copies each message several times on its way.
-func (a *appender) write(ctx context.Context, batch []*appendItem, p *params) (w appendWrite, err error) {
-	conn, err := a.store.pool.Acquire(ctx)
+// write runs the statements for a batch, and tells of the lane's last one while
+// PostgreSQL works. It speaks to it below pgx's own encoding, which copies each
+// message several times on its way.
+func (l *appendLane) write(ctx context.Context, batch []*appendItem, lock bool) (ends logEnds, err error) {
+	conn, err := l.store.pool.Acquire(ctx)
 	if err != nil {
-		return w, err
+		return nil, err
 	}
 	defer conn.Release()
-	var statements [len(appendStatements)]*pgconn.StatementDescription
-	for i, s := range appendStatements {
-		if statements[i], err = conn.Conn().Prepare(ctx, s.name, s.sql); err != nil {
-			return w, err
+	var statements []appendStatement
+	if len(batch) == 1 && !lock {
+		statements = l.params.message(batch[0])
+	} else {
+		statements = l.params.messages(batch, lock)
+	}
+	prepared := make([]*pgconn.StatementDescription, len(statements))
+	for i, s := range statements {
+		if prepared[i], err = conn.Conn().Prepare(ctx, s.name, s.sql); err != nil {
+			return nil, err
 		}
 	}
-	args := [len(appendStatements)][][]byte{}
-	args[0], args[1], args[2] = p.append(batch)
 	pipeline := conn.Conn().PgConn().StartPipeline(ctx)
 	for i, s := range statements {
-		pipeline.SendQueryStatement(s, args[i], binaryFormat, binaryFormat)
+		pipeline.SendQueryStatement(prepared[i], s.args, binaryFormat, binaryFormat)
 	}
 	if err := pipeline.Sync(); err != nil {
-		return w, err
+		return nil, err
 	}
-	w, err = readAppend(pipeline)
+	l.tell()
+	ends, err = readEnds(pipeline, len(statements))
 	// Only now is it known whether the transaction was committed.
 	if closed := pipeline.Close(); err == nil {
 		err = closed
@@ -165,30 +188,28 @@ func (a *appender) write(ctx context.Context, batch []*appendItem, p *params) (w
 		// Prepared for another schema, maybe: the next one is prepared anew.
 		_ = conn.Conn().Close(ctx)
 	}
-	return w, err
+	return ends, err
 }
 
-// readAppend reads what the first two statements found.
-func readAppend(p *pgconn.Pipeline) (w appendWrite, err error) {
-	w.lastSeq = make(map[room.Generation]room.Seq)
-	locked, err := nextResult(p)
-	if err != nil {
-		return w, err
+// readEnds reads the results of the statements, of which one returns the new ends of
+// logs and the others return no columns.
+func readEnds(p *pgconn.Pipeline, statements int) (logEnds, error) {
+	ends := make(logEnds)
+	for range statements {
+		result, err := nextResult(p)
+		if err != nil {
+			return nil, err
+		}
+		for result.NextRow() {
+			if row := result.Values(); len(row) > 0 {
+				ends[room.Generation(binary.BigEndian.Uint64(row[0]))] = room.Seq(binary.BigEndian.Uint64(row[1]))
+			}
+		}
+		if _, err := result.Close(); err != nil {
+			return nil, err
+		}
 	}
-	for locked.NextRow() {
-		row := locked.Values()
-		w.lastSeq[room.Generation(binary.BigEndian.Uint64(row[0]))] = room.Seq(binary.BigEndian.Uint64(row[1]))
-	}
-	if _, err := locked.Close(); err != nil {
-		return w, err
-	}
-	moved, err := nextResult(p)
-	if err != nil {
-		return w, err
-	}
-	advanced, err := moved.Close()
-	w.refused = advanced.RowsAffected() < int64(len(w.lastSeq))
-	return w, err
+	return ends, nil
 }
 
 func nextResult(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
@@ -203,26 +224,31 @@ func nextResult(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
 	return reader, nil
 }
 
-// append encodes a batch for the three statements.
-func (p *params) append(batch []*appendItem) (lock, advance, insert [][]byte) {
-	n := len(batch)
+// message encodes a lone message.
+func (p *params) message(item *appendItem) []appendStatement {
+	item.later = 0
+	p.reset()
+	value(p, item, (*appendItem).appendLog)
+	value(p, item.place.stay, appendInt)
+	value(p, item, (*appendItem).appendSentAt)
+	value(p, item, (*appendItem).appendSender)
+	value(p, item, (*appendItem).appendRetryID)
+	value(p, item, (*appendItem).appendBody)
+	value(p, room.TypeMessagesReceived, appendText)
+	return []appendStatement{{"append_message", appendMessage, p.values}}
+}
+
+// messages encodes a batch, and counts how far from the new end of its log each
+// message will be.
+func (p *params) messages(batch []*appendItem, lock bool) []appendStatement {
 	var (
-		logs       []int64
-		added      []int64
-		indexOf    = make(map[room.Generation]int) // in logs and added
-		later      = make([]int64, n)
-		stays      = make([]int64, 0, n)
+		added      = make(map[room.Generation]int64)
+		stays      = make([]int64, 0, len(batch))
 		repeatable []*appendItem
 	)
-	for i, item := range slices.Backward(batch) {
-		log, known := indexOf[item.place.generation]
-		if !known {
-			log = len(logs)
-			indexOf[item.place.generation] = log
-			logs, added = append(logs, int64(item.place.generation)), append(added, 0)
-		}
-		later[i] = added[log]
-		added[log]++
+	for _, item := range slices.Backward(batch) {
+		item.later = added[item.place.generation]
+		added[item.place.generation]++
 		if item.place.stay != 0 {
 			stays = append(stays, item.place.stay)
 		}
@@ -230,33 +256,43 @@ func (p *params) append(batch []*appendItem) (lock, advance, insert [][]byte) {
 			repeatable = append(repeatable, item)
 		}
 	}
+	logs := slices.Sorted(maps.Keys(added)) // the order of locks
 	slices.Sort(stays)
 	stays = slices.Compact(stays) // they are counted
 
 	p.reset()
 	array(p, pgtype.Int8OID, logs, appendInt)
-	array(p, pgtype.Int8OID, added, appendInt)
+	array(p, pgtype.Int8OID, logs, func(log room.Generation, buf []byte) []byte { return appendInt(added[log], buf) })
 	array(p, pgtype.Int8OID, stays, appendInt)
 	array(p, pgtype.Int8OID, repeatable, (*appendItem).appendLog)
 	array(p, pgtype.TextOID, repeatable, (*appendItem).appendSender)
 	array(p, pgtype.TextOID, repeatable, (*appendItem).appendRetryID)
 	array(p, pgtype.Int8OID, batch, (*appendItem).appendLog)
-	array(p, pgtype.Int8OID, later, appendInt)
+	array(p, pgtype.Int8OID, batch, (*appendItem).appendLater)
 	array(p, pgtype.TimestamptzOID, batch, (*appendItem).appendSentAt)
 	array(p, pgtype.TextOID, batch, (*appendItem).appendSender)
 	array(p, pgtype.TextOID, batch, (*appendItem).appendRetryID)
 	array(p, pgtype.TextOID, batch, (*appendItem).appendBody)
-	p.text(string(room.TypeMessagesReceived))
-	values := p.values()
-	return values[:1], values[:6], values[6:]
+	value(p, room.TypeMessagesReceived, appendText)
+	statements := []appendStatement{
+		{"lock_logs", lockLogs, p.values[:1]},
+		{"advance_logs", advanceLogs, p.values[:6]},
+		{"insert_messages", insertMessages, p.values[6:]},
+	}
+	if !lock {
+		return statements[1:]
+	}
+	return statements
 }
 
 func (item *appendItem) appendLog(buf []byte) []byte {
-	return appendInt(int64(item.place.generation), buf)
+	return appendInt(item.place.generation, buf)
 }
 
+func (item *appendItem) appendLater(buf []byte) []byte { return appendInt(item.later, buf) }
+
 func (item *appendItem) appendSender(buf []byte) []byte {
-	return appendText(string(item.message.Sender.ID), buf)
+	return appendText(item.message.Sender.ID, buf)
 }
 
 func (item *appendItem) appendSentAt(buf []byte) []byte {

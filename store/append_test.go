@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
 	"parlor/store"
@@ -120,6 +123,82 @@ func TestAppendAfterALaterStay(t *testing.T) {
 			if _, err := f.PostMessage(t.Context(), bob, "lobby", textDraft("hello")); !errors.Is(err, room.ErrNotInRoom) {
 				t.Fatalf("after leaving, a message is answered with %v", err)
 			}
+		}
+	}
+}
+
+// TestAppendBehindALeaver: who waits for a room that the sender is just leaving
+// decides by what is after the wait.
+func TestAppendBehindALeaver(t *testing.T) {
+	t.Parallel()
+	for _, together := range []bool{false, true} {
+		t.Run(fmt.Sprintf("together=%t", together), func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, store.Options{})
+			alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+			enter(t, f, alice, "lobby")
+			enter(t, f, alice, "cellar")
+			enter(t, f, bob, "lobby")
+			for _, m := range []struct {
+				sender room.Session
+				id     room.RoomID
+			}{{alice, "lobby"}, {bob, "lobby"}, {alice, "cellar"}} { // from now on they need not be looked for
+				if _, err := f.PostMessage(t.Context(), m.sender, m.id, textDraft("hello")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var (
+				replies sync.WaitGroup
+				left    = make(chan error, 1)
+			)
+			post := func(sender room.Session, id room.RoomID, want error) {
+				replies.Go(func() {
+					if _, err := f.PostMessage(t.Context(), sender, id, textDraft("hello")); !errors.Is(err, want) {
+						t.Errorf("a message of %s to %s is answered with %v, and not %v", sender.User.ID, id, err, want)
+					}
+				})
+			}
+			openLobby := holdLog(t, f, "lobby")
+			go func() { left <- f.LeaveRoom(context.Background(), bob.ID, "lobby") }()
+			waitForLocks(t, f, 1)
+			if together {
+				openCellar := holdLog(t, f, "cellar")
+				post(alice, "cellar", nil)
+				waitForLocks(t, f, 2)
+				post(alice, "lobby", nil)
+				post(bob, "lobby", room.ErrNotInRoom)
+				waitUntil(t, "two messages wait for the one to the cellar", func() bool { return f.WaitingAppends() == 2 })
+				openCellar()
+			} else {
+				post(bob, "lobby", room.ErrNotInRoom)
+			}
+			waitForLocks(t, f, 2)
+			openLobby()
+			if err := <-left; err != nil {
+				t.Error(err)
+			}
+			replies.Wait()
+		})
+	}
+}
+
+// holdLog keeps everybody from writing to a room, until release is called.
+func holdLog(t *testing.T, f fixture, id room.RoomID) (release func()) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), "SELECT FROM logs JOIN rooms USING (generation) WHERE room_id = $1 FOR UPDATE OF logs", id); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -11,3 +11,10 @@ func (s *Store) Waiting(id room.RoomID) int {
 	defer s.doors.mu.Unlock()
 	return len(s.doors.waiting[id])
 }
+
+// WaitingAppends is how many messages wait for the transaction that is under way.
+func (s *Store) WaitingAppends() int {
+	s.appender.mu.Lock()
+	defer s.appender.mu.Unlock()
+	return len(s.appender.waiting[0]) + len(s.appender.waiting[1])
+}

@@ -251,9 +251,7 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 		_, _, err := f.SwitchRoom(context.Background(), bob.ID, "cellar", "lobby", false, room.Blueprint{})
 		switched <- err
 	}()
-	waitUntil(t, "bob waits for the cellar", func() bool {
-		return query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
-	})
+	waitForLocks(t, f, 1) // bob for the cellar
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
 		t.Fatal(err)
 	}

@@ -167,3 +167,11 @@ func waitUntil(t testing.TB, what string, happened func() bool) {
 		}
 	}
 }
+
+// waitForLocks waits until so many transactions wait for others.
+func waitForLocks(t *testing.T, f fixture, n int) {
+	t.Helper()
+	waitUntil(t, fmt.Sprintf("%d wait for a lock", n), func() bool {
+		return query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == n
+	})
+}

@@ -520,9 +520,7 @@ func TestTrimmingWaitsForSenders(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	waitUntil(t, "the sweep waits for the sender", func() bool {
-		return query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
-	})
+	waitForLocks(t, f, 1) // the sweep for the sender
 	if err := sender.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,9 @@ import (
 // params is the parameters of statements in PostgreSQL's binary format, one after
 // the other in a buffer that is used again.
 type params struct {
-	buf  []byte
-	ends []int // of each parameter in buf
+	buf []byte
+	// values share buf. They are good until the next reset; nil is null.
+	values [][]byte
 }
 
 // maxParams bounds the buffer that is kept for the next time.
@@ -22,23 +23,18 @@ func (p *params) reset() {
 	if cap(p.buf) > maxParams {
 		p.buf = nil
 	}
-	p.buf, p.ends = p.buf[:0], p.ends[:0]
+	p.buf, p.values = p.buf[:0], p.values[:0]
 }
 
-// values is the parameters. They are good until the next reset.
-func (p *params) values() [][]byte {
-	values := make([][]byte, len(p.ends))
-	begin := 0
-	for i, end := range p.ends {
-		values[i] = p.buf[begin:end:end]
-		begin = end
+// value adds a single value, which is encoded as an element of an array is.
+func value[T any](p *params, v T, encode func(T, []byte) []byte) {
+	begin := len(p.buf)
+	p.buf = encode(v, p.buf)
+	if length := p.buf[begin:]; binary.BigEndian.Uint32(length) == null {
+		p.values = append(p.values, nil)
+	} else {
+		p.values = append(p.values, length[wordSize:])
 	}
-	return values
-}
-
-func (p *params) text(s string) {
-	p.buf = append(p.buf, s...)
-	p.ends = append(p.ends, len(p.buf))
 }
 
 // array adds an array of elements of the type with the OID, as array_recv of
@@ -46,6 +42,7 @@ func (p *params) text(s string) {
 // type, the dimension's length and lower bound, and the elements, each after its
 // length.
 func array[T any](p *params, oid uint32, elements []T, encode func(T, []byte) []byte) {
+	begin := len(p.buf)
 	if len(elements) == 0 {
 		p.buf = appendWords(p.buf, 0, 0, oid)
 	} else {
@@ -54,8 +51,14 @@ func array[T any](p *params, oid uint32, elements []T, encode func(T, []byte) []
 	for _, e := range elements {
 		p.buf = encode(e, p.buf)
 	}
-	p.ends = append(p.ends, len(p.buf))
+	p.values = append(p.values, p.buf[begin:])
 }
+
+// null stands where the length of a value would, of wordSize bytes.
+const (
+	null     = 1<<32 - 1
+	wordSize = 4
+)
 
 func appendWords(buf []byte, words ...uint32) []byte {
 	for _, w := range words {
@@ -64,15 +67,15 @@ func appendWords(buf []byte, words ...uint32) []byte {
 	return buf
 }
 
-func appendInt(n int64, buf []byte) []byte {
+func appendInt[T ~int64](n T, buf []byte) []byte {
 	return binary.BigEndian.AppendUint64(appendWords(buf, 8), uint64(n))
 }
 
-func appendText[T string | []byte](s T, buf []byte) []byte {
+func appendText[T ~string | []byte](s T, buf []byte) []byte {
 	return append(appendWords(buf, uint32(len(s))), s...)
 }
 
-func appendNull(buf []byte) []byte { return appendWords(buf, 1<<32-1) }
+func appendNull(buf []byte) []byte { return appendWords(buf, null) }
 
 // epoch is where PostgreSQL's time begins, which it counts in microseconds.
 var epoch = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
