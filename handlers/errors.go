@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 
@@ -169,7 +170,25 @@ func noContent(w http.ResponseWriter) error {
 // encode writes a body. Where that fails the client is gone, and nobody is left
 // to tell.
 func (a *api) encode(w http.ResponseWriter, r *http.Request, body any) {
-	if err := json.NewEncoder(w).Encode(body); err != nil {
+	if err := writeJSON(w, body); err != nil {
 		a.Log.Debug("a reply could not be written", "requestID", requestID(r.Context()), "error", err)
 	}
+}
+
+// jsonAppender is a body that is written so often that it does it by itself.
+type jsonAppender interface {
+	AppendJSON(b []byte) ([]byte, error)
+}
+
+func writeJSON(w io.Writer, body any) error {
+	appender, ok := body.(jsonAppender)
+	if !ok {
+		return json.NewEncoder(w).Encode(body)
+	}
+	encoded, err := appender.AppendJSON(nil)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(encoded, '\n'))
+	return err
 }

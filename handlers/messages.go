@@ -98,6 +98,12 @@ type messageReply struct {
 	Message room.Message `json:"message"`
 }
 
+// AppendJSON writes the reply as its tag says.
+func (r messageReply) AppendJSON(b []byte) ([]byte, error) {
+	b, err := r.Message.AppendJSON(append(b, `{"message":`...))
+	return append(b, '}'), err
+}
+
 type messageListReply struct {
 	MessageList []room.Message `json:"messageList"`
 	NextCursor  room.Seq       `json:"nextCursor,omitempty"`

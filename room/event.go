@@ -226,28 +226,27 @@ func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil) }
 
 // AppendJSON is MarshalJSON into a buffer that is there already.
 func (e Event) AppendJSON(b []byte) ([]byte, error) {
-	body, err := json.Marshal(e.Body)
+	if messages := MessagesOf(e.Body); len(messages) == 1 {
+		const names = 64
+		b = slices.Grow(b, names+len(e.Room)+messages[0].sizeJSON())
+	}
+	before := byte('{') // stands before the next field
+	if e.Room != "" {
+		b = appendString(append(append(b, before), `"roomID":`...), string(e.Room))
+		b = strconv.AppendInt(append(b, `,"generation":`...), int64(e.Generation), 10)
+		before = ','
+	}
+	if e.Seq > 0 {
+		b = strconv.AppendInt(append(append(b, before), `"seq":`...), int64(e.Seq), 10)
+		before = ','
+	}
+	body := len(b)
+	b, err := AppendBody(b, e.Body)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", e.Body.Type(), err)
 	}
-	id, err := json.Marshal(e.Room)
-	if err != nil {
-		return nil, fmt.Errorf("encode room ID: %w", err)
-	}
-	b = append(slices.Grow(b, len(body)+len(id)+64), '{')
-	if e.Room != "" {
-		b = append(b, `"roomID":`...)
-		b = append(b, id...)
-		b = append(b, `,"generation":`...)
-		b = strconv.AppendInt(b, int64(e.Generation), 10)
-		b = append(b, ',')
-	}
-	if e.Seq > 0 {
-		b = append(b, `"seq":`...)
-		b = strconv.AppendInt(b, int64(e.Seq), 10)
-		b = append(b, ',')
-	}
-	return append(b, body[1:]...), nil
+	b[body] = before // its fields stand in the same object
+	return b, nil
 }
 
 // DecodeBody reads a body of a log's event from its JSON. It fails on types

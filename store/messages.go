@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -52,7 +51,7 @@ func (s *Store) append(ctx context.Context, sender room.User, session *room.Sess
 	if err := s.useMedia(ctx, session, id, m); err != nil {
 		return room.Message{}, err
 	}
-	body, err := json.Marshal(room.MessagesReceived{MessageList: []room.Message{m}})
+	body, err := room.AppendBody(make([]byte, 0, 512), room.MessagesReceived{MessageList: []room.Message{m}})
 	if err != nil {
 		return room.Message{}, fmt.Errorf("encode message: %w", err)
 	}
