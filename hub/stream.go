@@ -149,8 +149,7 @@ func (s *Stream) take(log room.Generation, frames []*Frame) {
 	s.follows[i].taken = frames[len(frames)-1].Seq
 	s.push(frames...)
 	if len(s.queue) > maxQueued || s.queuedBytes > maxQueuedBytes {
-		s.hub.stats.slow.Add(1)
-		s.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSlowConsumer})
+		s.closeSlow()
 	}
 }
 
@@ -321,8 +320,15 @@ func (s *Stream) notify(b room.Body) {
 	}
 }
 
+// closeSlow ends the stream of a reader who does not keep up.
+func (s *Stream) closeSlow() {
+	s.hub.stats.slow.Add(1)
+	s.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSlowConsumer})
+}
+
 // closeWith ends the stream with a last event that says why. What was queued is
-// not delivered: the client's cursor does not have it either.
+// not delivered: the client's cursor does not have it either. A reader who takes
+// nothing at the moment has writeTimeout to go on and be told.
 func (s *Stream) closeWith(last room.Body) {
 	if s.closing || s.dropped {
 		return
@@ -330,6 +336,7 @@ func (s *Stream) closeWith(last room.Body) {
 	s.closing = true
 	s.leave()
 	s.queue, s.queuedBytes = nil, 0
+	s.blockedSince = s.worker.now
 	if !s.started {
 		s.drop()
 		return
@@ -385,7 +392,11 @@ func (s *Stream) letGo() {
 func (s *Stream) tick(now time.Time) {
 	switch {
 	case s.blocked() && now.Sub(s.blockedSince) >= writeTimeout:
-		s.drop()
+		if s.closing {
+			s.drop()
+		} else {
+			s.closeSlow()
+		}
 		return
 	case s.closing || !s.started:
 		return

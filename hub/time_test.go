@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -179,41 +181,63 @@ func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
 // stream's worker.
 type reluctant struct {
 	room   int
+	taken  []byte
 	closed bool
 }
 
 func (r *reluctant) write(p []byte) (int, error) {
 	n := min(len(p), r.room)
 	r.room -= n
+	r.taken = append(r.taken, p[:n]...)
 	return n, nil
 }
 
 func (r *reluctant) close() { r.closed = true }
 
-// Of a socket the hub itself knows what its peer takes: something, now and then,
-// is enough.
+// TestSocketThatTakesNothingIsClosed: of a socket the hub itself knows what its peer
+// takes: something, now and then, is enough. One that took nothing for too long is
+// told so if it goes on soon.
 func TestSocketThatTakesNothingIsClosed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		stream, start, sink := s.open(alice), s.attach(alice, ""), &reluctant{room: 100}
-		stream.worker.do(func() { stream.start(start, sink) })
-		for range 5 {
-			elapse(writeTimeout - 2*time.Second)
-			stream.worker.do(func() {
-				sink.room = 1
-				stream.writable()
+	for _, goesOn := range []bool{false, true} {
+		t.Run(fmt.Sprintf("goesOn=%t", goesOn), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newSite(t, overServe, Options{})
+				stream, start, sink := s.open(alice), s.attach(alice, ""), &reluctant{room: 100}
+				take := func(n int) {
+					stream.worker.do(func() {
+						sink.room = n
+						stream.writable()
+					})
+				}
+				stream.worker.do(func() { stream.start(start, sink) })
+				for range 5 {
+					elapse(writeTimeout - 2*time.Second)
+					take(1)
+				}
+				elapse(writeTimeout - 2*time.Second)
+				if got := s.detachments(); got != nil {
+					t.Fatalf("ended too early: %v", got)
+				}
+				elapse(3 * time.Second)
+				if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+					t.Errorf("detached (-want +got):\n%s", diff)
+				}
+				if n := s.Stats().Slow; n != 1 {
+					t.Errorf("%d readers are counted as slow", n)
+				}
+				if goesOn {
+					take(1 << 20)
+				} else {
+					elapse(writeTimeout)
+				}
+				synctest.Wait()
+				if !sink.closed {
+					t.Error("the socket is still open")
+				}
+				if told := bytes.Contains(sink.taken, []byte(room.ConnectionSlowConsumer)); told != goesOn {
+					t.Errorf("told why: %t, in %d bytes", told, len(sink.taken))
+				}
 			})
-		}
-		elapse(writeTimeout - 2*time.Second)
-		if got := s.detachments(); got != nil {
-			t.Fatalf("ended too early: %v", got)
-		}
-		elapse(3 * time.Second)
-		if !sink.closed {
-			t.Error("the socket is still open")
-		}
-		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
-			t.Errorf("detached (-want +got):\n%s", diff)
-		}
-	})
+		})
+	}
 }
