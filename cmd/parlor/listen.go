@@ -17,11 +17,15 @@ const (
 	unackedTimeout = 20 * time.Second
 )
 
+// maxUnsent is how many bytes the system takes for a reader before the hub has to keep them. By itself it takes some
+// megabytes, for minutes: what waits there can no longer be shed, and nobody notices that its reader has stopped.
+const maxUnsent = 128 << 10
+
 // listen opens a TCP port whose connections end soon after their peer has vanished.
 func listen(ctx context.Context, address string) (net.Listener, error) {
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeInterval, Count: probeCount},
-		Control:         limitUnacked, // connections inherit it from the listening socket
+		Control:         limitUnsent, // connections inherit it from the listening socket
 	}
 	listener, err := config.Listen(ctx, "tcp", address)
 	if err != nil {

@@ -4,5 +4,5 @@ package main
 
 import "syscall"
 
-// limitUnacked does nothing: the system has no TCP_USER_TIMEOUT. The deadline of each write has to do.
-func limitUnacked(_, _ string, _ syscall.RawConn) error { return nil }
+// limitUnsent does nothing: the system has no TCP_USER_TIMEOUT. The deadline of each write has to do.
+func limitUnsent(_, _ string, _ syscall.RawConn) error { return nil }
