@@ -8,8 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"parlor/room"
 	"parlor/store"
 )
@@ -185,20 +183,5 @@ func TestAppendBehindALeaver(t *testing.T) {
 // holdLog keeps everybody from writing to a room, until release is called.
 func holdLog(t *testing.T, f fixture, id room.RoomID) (release func()) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), f.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Exec(t.Context(), "SELECT FROM logs JOIN rooms USING (generation) WHERE room_id = $1 FOR UPDATE OF logs", id); err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if _, err := conn.Exec(t.Context(), "COMMIT"); err != nil {
-			t.Error(err)
-		}
-	}
+	return hold(t, f, "SELECT FROM logs JOIN rooms USING (generation) WHERE room_id = $1 FOR UPDATE OF logs", id)
 }

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"parlor/room"
 	"parlor/store"
 )
@@ -19,7 +17,7 @@ type queue struct {
 	fixture
 	*testing.T
 	id      room.RoomID
-	conn    *pgx.Conn
+	release func() // lets go of the session
 	waiting int
 	calls   sync.WaitGroup
 }
@@ -34,18 +32,8 @@ type outcome struct {
 // queueBehind holds up a session's row until letGo.
 func queueBehind(t *testing.T, f fixture, id room.RoomID, first room.Session) *queue {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), f.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := conn.Exec(t.Context(), "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", first.ID); err != nil {
-		t.Fatal(err)
-	}
-	return &queue{fixture: f, T: t, id: id, conn: conn, waiting: -1}
+	release := hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", first.ID)
+	return &queue{fixture: f, T: t, id: id, release: release, waiting: -1}
 }
 
 // call puts a caller at the end of the queue. The outcome is there after letGo.
@@ -54,9 +42,7 @@ func (q *queue) call(call func() outcome) *outcome {
 	var o outcome
 	q.calls.Go(func() { o = call() })
 	if q.waiting++; q.waiting == 0 {
-		waitUntil(q, "the first one is held up", func() bool {
-			return query[bool](q, q.fixture, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')")
-		})
+		waitForLocks(q.T, q.fixture, 1) // the first one is held up
 		return &o
 	}
 	waitUntil(q, "the caller waits", func() bool { return q.Waiting(q.id) == q.waiting })
@@ -85,9 +71,7 @@ func (q *queue) join(s room.Session) *outcome {
 
 func (q *queue) letGo() {
 	q.Helper()
-	if _, err := q.conn.Exec(q.Context(), "ROLLBACK"); err != nil {
-		q.Fatal(err)
-	}
+	q.release()
 	q.calls.Wait()
 }
 

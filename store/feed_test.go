@@ -234,18 +234,7 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	enter(t, f, bob, "cellar")
 	enter(t, f, alice, "lobby")
-	conn, err := pgx.Connect(t.Context(), f.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	gate, err := conn.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := gate.Exec(t.Context(), "SELECT FROM logs JOIN rooms USING (generation) WHERE room_id = 'cellar' FOR UPDATE OF logs"); err != nil {
-		t.Fatal(err)
-	}
+	open := holdLog(t, f, "cellar")
 	switched := make(chan error, 1)
 	go func() {
 		_, _, err := f.SwitchRoom(context.Background(), bob.ID, "cellar", "lobby", false, room.Blueprint{})
@@ -255,9 +244,7 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if err := gate.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	open()
 	if err := <-switched; err != nil {
 		t.Fatal(err)
 	}

@@ -168,6 +168,28 @@ func waitUntil(t testing.TB, what string, happened func() bool) {
 	}
 }
 
+// hold has a transaction lock rows until release is called.
+func hold(t *testing.T, f fixture, sql string, args ...any) (release func()) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), "ROLLBACK"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // waitForLocks waits until so many transactions wait for others.
 func waitForLocks(t *testing.T, f fixture, n int) {
 	t.Helper()

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -23,15 +22,24 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 		WHERE generation = $1`,
 		r.Generation, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.DestroyReason, r.Untold)
 	for _, e := range events {
-		body, err := json.Marshal(e.Body)
+		body, err := encodeBody(e.Body)
 		if err != nil {
-			return fmt.Errorf("encode %s: %w", e.Body.Type(), err)
+			return err
 		}
 		b.Queue(`INSERT INTO events (generation, seq, type, at, body, xact)
 			SELECT generation, $2, $3, $4, $5, last_xact FROM logs WHERE generation = $1`,
 			e.Generation, e.Seq, e.Body.Type(), e.At, string(body))
 	}
 	return nil
+}
+
+// encodeBody is what stands in an event's row.
+func encodeBody(b room.Body) ([]byte, error) {
+	encoded, err := room.AppendBody(nil, b)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", b.Type(), err)
+	}
+	return encoded, nil
 }
 
 // orNull is an instant as a column that is NULL where there is none.

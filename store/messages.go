@@ -51,9 +51,9 @@ func (s *Store) append(ctx context.Context, sender room.User, session *room.Sess
 	if err := s.useMedia(ctx, session, id, m); err != nil {
 		return room.Message{}, err
 	}
-	body, err := room.AppendBody(make([]byte, 0, 512), room.MessagesReceived{MessageList: []room.Message{m}})
+	body, err := encodeBody(room.MessagesReceived{MessageList: []room.Message{m}})
 	if err != nil {
-		return room.Message{}, fmt.Errorf("encode message: %w", err)
+		return room.Message{}, err
 	}
 	item := &appendItem{room: id, message: m, body: body}
 	if session != nil {

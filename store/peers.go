@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -168,11 +167,8 @@ type batcher interface {
 }
 
 func peerBody(m room.Message) (string, error) {
-	body, err := json.Marshal(room.PeerMessagesReceived{MessageList: []room.Message{m}})
-	if err != nil {
-		return "", fmt.Errorf("encode message: %w", err)
-	}
-	return string(body), nil
+	body, err := encodeBody(room.PeerMessagesReceived{MessageList: []room.Message{m}})
+	return string(body), err
 }
 
 // peerEvent is the event of a message at its place in an inbox.

@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,9 +44,9 @@ func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, l
 		if r, m, c, err = r.Recall(m, by, now); err != nil || len(c.Events) == 0 {
 			return c, err
 		}
-		body, err := json.Marshal(room.MessagesReceived{MessageList: []room.Message{m.In("", 0)}})
+		body, err := encodeBody(room.MessagesReceived{MessageList: []room.Message{m.In("", 0)}})
 		if err != nil {
-			return c, fmt.Errorf("encode message: %w", err)
+			return c, err
 		}
 		var b pgx.Batch
 		b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", r.Generation, m.Seq, string(body))
@@ -107,9 +105,9 @@ func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now t
 	if err != nil {
 		return err
 	}
-	event, err := json.Marshal(told.Events[0].Body)
+	event, err := encodeBody(told.Events[0].Body)
 	if err != nil {
-		return fmt.Errorf("encode a recall: %w", err)
+		return err
 	}
 	b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", in.Log, m.Seq, tombstone)
 	b.Queue("UPDATE inboxes SET last_seq = $2 WHERE log = $1", in.Log, in.LastSeq)

@@ -18,7 +18,7 @@ const (
 )
 
 // maxUnsent is how many bytes the system takes for a reader before the hub has to keep them. By itself it takes some
-// megabytes, for minutes: what waits there can no longer be shed, and nobody notices that its reader has stopped.
+// megabytes: what waits there can no longer be shed, and nobody notices that its reader has stopped.
 const maxUnsent = 128 << 10
 
 // listen opens a TCP port whose connections end soon after their peer has vanished.
