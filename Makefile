@@ -20,9 +20,9 @@ help: ## Show this list
 # Run and build
 
 .PHONY: run
-run: build ## Set up, build and start the server on 127.0.0.1:8080
+run: build ## Set up, build and start the server on 127.0.0.1:8080, in development mode
 	@scripts/setup.sh postgres
-	bin/parlor serve $(ARGS)
+	bin/parlor serve --dev $(ARGS)
 
 .PHONY: build
 build: web ## Build bin/parlor, web pages included

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"parlor/room"
@@ -22,12 +24,19 @@ type developmentTokenReply struct {
 	Token string `json:"token"`
 }
 
-// createDevelopmentToken gives a token to anybody who asks. It is mounted only
-// on a loopback address; the Host header is looked at as well, because a page
-// of the web may rebind its own name to loopback and ask from the browser.
+// proxyHeaders are the request headers that only proxies send.
+var proxyHeaders = []string{"Forwarded", "Via", "X-Real-Ip"}
+
+// createDevelopmentToken gives a token to anybody who asks. It is mounted only in
+// development mode, which needs a loopback address. The Host header is checked
+// as well, because a page of the web may rebind its own name to loopback and ask
+// from the browser, and a request that came through a proxy may be anybody's.
 func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) error {
 	if !loopbackHost(r.Host) {
 		return room.ErrForbiddenHost
+	}
+	if proxied(r.Header) {
+		return room.ErrForbiddenProxy
 	}
 	var request developmentTokenRequest
 	if err := a.decode(w, r, &request); err != nil {
@@ -39,6 +48,16 @@ func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) err
 		return err
 	}
 	return a.answer(w, r, http.StatusCreated, developmentTokenReply{token})
+}
+
+// proxied reports whether a request came through a proxy. Not every proxy says so.
+func proxied(h http.Header) bool {
+	for name := range h {
+		if slices.Contains(proxyHeaders, name) || strings.HasPrefix(name, "X-Forwarded-") {
+			return true
+		}
+	}
+	return false
 }
 
 func loopbackHost(hostport string) bool {

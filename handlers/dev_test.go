@@ -48,6 +48,21 @@ func TestDevelopmentTokenAsksForTheHost(t *testing.T) {
 	ask("evil.example").refused(http.StatusForbidden, "forbidden_host")
 }
 
+// TestNoDevelopmentTokenThroughAProxy: behind a proxy anybody may be asking, under
+// the name localhost, too.
+func TestNoDevelopmentTokenThroughAProxy(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, header := range []string{
+		"Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Client-Cert",
+	} {
+		s.stranger().call("POST", "/dev/token", object{"userID": "ceo"}, func(r *http.Request) {
+			r.Host = "localhost"
+			r.Header.Set(header, "")
+		}).refused(http.StatusForbidden, "forbidden_proxy")
+	}
+}
+
 func TestNoDevelopmentTokensInProduction(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Development = false })

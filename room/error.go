@@ -41,6 +41,7 @@ var (
 	ErrNotGranted        = &Error{Forbidden, "not_granted", "The token does not allow this in this room."}
 	ErrNotAdmin          = &Error{Forbidden, "not_admin", "The token is not an admin token."}
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
+	ErrForbiddenProxy    = &Error{Forbidden, "forbidden_proxy", "Development tokens are not given through a proxy."}
 	ErrBanned            = &Error{Forbidden, "banned", "The user may not enter this room for now."}
 	ErrNotSender         = &Error{Forbidden, "not_sender", "The message is another user's."}
 	ErrMediaURLRefused   = &Error{Forbidden, "media_url_refused", "The signature of the URL is wrong or has expired."}

@@ -69,6 +69,8 @@ type ServeCmd struct {
 	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
 	Drain            time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
 
+	Dev bool `name:"dev" env:"PARLOR_DEV" help:"Development mode: POST /dev/token gives a token of any user to anybody who can reach the API. Only for trying Parlor out, on a loopback address with the private database."`
+
 	LogFormat string     `env:"PARLOR_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
 	LogLevel  slog.Level `env:"PARLOR_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error."`
 }
@@ -170,17 +172,40 @@ func (c *ServeCmd) validate() error {
 		fault("PARLOR_DRAIN", "%s is outside 0s to %s", c.Drain, maxDrain)
 	}
 
+	if c.Dev {
+		for _, err := range c.notDevelopment() {
+			fault("PARLOR_DEV", "%w", err)
+		}
+	}
+
 	if len(faults) > 0 {
 		return usageError{errors.Join(faults...)}
 	}
 	return nil
 }
 
-// Development tells whether this is somebody trying Parlor on their own machine: a private database, and an API that only
-// this machine can reach.
-func (c *ServeCmd) Development() bool {
-	host, _, err := net.SplitHostPort(c.Listen)
-	return err == nil && c.DatabaseURL == "" && isLoopback(host)
+// notDevelopment returns what in the configuration belongs to a production. Development mode gives everybody's tokens away,
+// so it is never inferred, and it is refused beside any setting that only a server with real users has.
+func (c *ServeCmd) notDevelopment() (faults []error) {
+	for _, production := range []struct {
+		setting string
+		set     bool
+	}{
+		{"DATABASE_URL", c.DatabaseURL != ""},
+		{"PARLOR_SECRET", c.Secret != ""},
+		{"PARLOR_SECRETS", c.Secrets != ""},
+		{"PARLOR_JWKS_URL", c.JWKSURL != ""},
+		{"PARLOR_PUBLIC_URL", c.PublicURL != ""},
+		{"PARLOR_TLS_CERT", c.TLSCert != "" || c.TLSKey != ""},
+	} {
+		if production.set {
+			faults = append(faults, fmt.Errorf("cannot be used together with %s: development mode gives everybody's tokens away", production.setting))
+		}
+	}
+	if host, _, err := net.SplitHostPort(c.Listen); err == nil && !isLoopback(host) {
+		faults = append(faults, fmt.Errorf("needs a loopback address, and PARLOR_LISTEN is %q", c.Listen))
+	}
+	return faults
 }
 
 // keyedSecrets returns PARLOR_SECRETS by key ID. Errors name no secret.

@@ -112,30 +112,39 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-func TestDevelopment(t *testing.T) {
+// TestDevelopmentModeRefusesAProduction: a server behind a proxy once gave any user's token to the whole web, because it
+// inferred from its private database and loopback address that it was in development.
+func TestDevelopmentModeRefusesAProduction(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct {
-		database, listen string
-		want             bool
-	}{
-		{"", "127.0.0.1:8080", true},
-		{"", "127.8.9.10:8080", true},
-		{"", "[::1]:8080", true},
-		{"", "[::ffff:127.0.0.1]:8080", true},
-		{"", "localhost:8080", true},
-		{"", "LocalHost:8080", true},
-		{"", ":8080", false},
-		{"", "0.0.0.0:8080", false},
-		{"", "[::]:8080", false},
-		{"", "192.168.1.2:8080", false},
-		{"", "localhost.example.com:8080", false},
-		{"", "127.0.0.1", false},
-		{"postgres://host/parlor", "127.0.0.1:8080", false},
+	for args, want := range map[string]string{
+		"":                                  "",
+		"--listen 127.8.9.10:8080":          "",
+		"--listen [::1]:8080":               "",
+		"--listen [::ffff:127.0.0.1]:80":    "",
+		"--listen LocalHost:8080":           "",
+		"--listen :8080":                    `needs a loopback address, and PARLOR_LISTEN is ":8080"`,
+		"--listen 0.0.0.0:8080":             "needs a loopback address",
+		"--listen [::]:8080":                "needs a loopback address",
+		"--listen 192.168.1.2:8080":         "needs a loopback address",
+		"--listen localhost.test:8080":      "needs a loopback address",
+		"--public-url https://a.test":       "together with PARLOR_PUBLIC_URL",
+		"--tls-cert a --tls-key b":          "together with PARLOR_TLS_CERT",
+		"--jwks-url https://a.test/keys":    "together with PARLOR_JWKS_URL",
+		"--secret " + string(goodSecret):    "together with PARLOR_SECRET:",
+		"--secrets a=" + string(goodSecret): "together with PARLOR_SECRETS:",
+		"--secret " + string(goodSecret) + " --database-url postgres://host/parlor": "together with DATABASE_URL",
 	} {
-		c := ServeCmd{DatabaseURL: Secret(test.database), Listen: test.listen}
-		if got := c.Development(); got != test.want {
-			t.Errorf("database %q, listen %q: %t", test.database, test.listen, got)
-		}
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			development := parseServe(t, append([]string{"--dev"}, strings.Fields(args)...)...).validate()
+			if got := fmt.Sprint(development); (development == nil) != (want == "") || !strings.Contains(got, want) {
+				t.Errorf("with --dev: %v; want %q", development, want)
+			}
+			// JWKS may want settings of its own.
+			if err := parseServe(t, strings.Fields(args)...).validate(); err != nil && strings.Contains(err.Error(), "PARLOR_DEV") {
+				t.Errorf("without --dev: %v", err)
+			}
+		})
 	}
 }
 

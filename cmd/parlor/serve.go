@@ -21,6 +21,9 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 		return err
 	}
 	log := c.logger(to.err)
+	if c.Dev {
+		log.Warn("DEVELOPMENT MODE: POST /dev/token gives a token of any user to anybody who can reach the API; never put this server behind a proxy")
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}

@@ -27,13 +27,13 @@ type process struct {
 	done chan struct{} // closed when the process has ended
 }
 
-// startParlor starts a server on a data folder and waits until it is ready. It is stopped with the test.
+// startParlor starts a server in development mode on a data folder and waits until it is ready. It is stopped with the test.
 func startParlor(t testing.TB, data string, args ...string) *process {
 	t.Helper()
-	return startParlorWith(t, data, nil, args...)
+	return startParlorWith(t, data, []string{"PARLOR_DEV=true"}, args...)
 }
 
-// startParlorWith is startParlor with settings in the environment.
+// startParlorWith starts a server with settings in the environment, which may be a production's.
 func startParlorWith(t testing.TB, data string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{env: env, data: data, url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t)}
@@ -181,6 +181,41 @@ func TestServeRefusesAFolderInUse(t *testing.T) {
 	}
 	if got := get(t, p.ops+"/livez"); got != "ok\n" {
 		t.Errorf("the first one: %q", got)
+	}
+}
+
+// TestServeGivesTokensAwayInDevelopmentOnly: a reverse proxy on the same machine makes every request come from loopback, and
+// plain ones say nothing of the client. Only the operator knows whether this is a production.
+func TestServeGivesTokensAwayInDevelopmentOnly(t *testing.T) {
+	t.Parallel()
+	data := reachableFolder(t)
+	for _, test := range []struct {
+		env    []string
+		status int
+		logged bool
+	}{
+		{nil, http.StatusNotFound, false},
+		{[]string{"PARLOR_DEV=true"}, http.StatusCreated, true},
+	} {
+		p := startParlorWith(t, data, test.env)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+"/dev/token", strings.NewReader(`{"userID":"ceo"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = "localhost"
+		r.Header.Set("Content-Type", "application/json")
+		reply, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = reply.Body.Close()
+		if reply.StatusCode != test.status {
+			t.Errorf("with %q: status %d, not %d", test.env, reply.StatusCode, test.status)
+		}
+		if logged := strings.Contains(p.logged(), "DEVELOPMENT MODE"); logged != test.logged {
+			t.Errorf("with %q the log says that it is development: %t", test.env, logged)
+		}
+		p.signal(syscall.SIGTERM)
 	}
 }
 

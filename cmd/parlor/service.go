@@ -102,7 +102,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 	s.api = newServer(log, handlers.New(handlers.Options{
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		RoomsPerUser: c.RoomsPerUser, MessagesPerSecond: c.MessageRate, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
-		Development: c.Development(),
+		Development: c.Dev,
 		Media:       s.media, MediaSecret: []byte(secret),
 		Heartbeat: c.Heartbeat, Draining: s.stopping,
 		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),

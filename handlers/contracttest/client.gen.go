@@ -300,6 +300,7 @@ const (
 	ProblemCodeClientMessageIdReused ProblemCode = "client_message_id_reused"
 	ProblemCodeFileTooLarge          ProblemCode = "file_too_large"
 	ProblemCodeForbiddenHost         ProblemCode = "forbidden_host"
+	ProblemCodeForbiddenProxy        ProblemCode = "forbidden_proxy"
 	ProblemCodeInternal              ProblemCode = "internal"
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
@@ -363,6 +364,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeFileTooLarge:
 		return true
 	case ProblemCodeForbiddenHost:
+		return true
+	case ProblemCodeForbiddenProxy:
 		return true
 	case ProblemCodeInternal:
 		return true
@@ -2409,8 +2412,8 @@ type ClientInterface interface {
 
 	// CreateDevelopmentTokenWithBody A user token for trying things out
 	//
-	// Exists only while the server runs with its own database on a loopback
-	// address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`), on a
+	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2419,8 +2422,8 @@ type ClientInterface interface {
 
 	// CreateDevelopmentToken A user token for trying things out
 	//
-	// Exists only while the server runs with its own database on a loopback
-	// address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`), on a
+	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3086,8 +3089,8 @@ type ClientInterface interface {
 
 // CreateDevelopmentTokenWithBody A user token for trying things out
 //
-// Exists only while the server runs with its own database on a loopback
-// address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`), on a
+// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3106,8 +3109,8 @@ func (c *Client) CreateDevelopmentTokenWithBody(ctx context.Context, contentType
 
 // CreateDevelopmentToken A user token for trying things out
 //
-// Exists only while the server runs with its own database on a loopback
-// address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`), on a
+// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -7110,8 +7113,8 @@ type ClientWithResponsesInterface interface {
 
 	// CreateDevelopmentTokenWithBodyWithResponse A user token for trying things out
 	//
-	// Exists only while the server runs with its own database on a loopback
-	// address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`), on a
+	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7120,8 +7123,8 @@ type ClientWithResponsesInterface interface {
 
 	// CreateDevelopmentTokenWithResponse A user token for trying things out
 	//
-	// Exists only while the server runs with its own database on a loopback
-	// address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`), on a
+	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -12255,8 +12258,8 @@ func (r RecallPeerMessageResponse) ContentType() string {
 
 // CreateDevelopmentTokenWithBodyWithResponse A user token for trying things out
 //
-// Exists only while the server runs with its own database on a loopback
-// address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`), on a
+// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12271,8 +12274,8 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithBodyWithResponse(ctx con
 
 // CreateDevelopmentTokenWithResponse A user token for trying things out
 //
-// Exists only while the server runs with its own database on a loopback
-// address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`), on a
+// loopback address; elsewhere it is 404. Your backend signs tokens in production.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

@@ -22,6 +22,8 @@ export function wordsForError(error: unknown): string {
       return 'The token has expired. Get a new one.';
     case 'forbidden_host':
       return 'Development tokens are given out on this machine itself only. Open this page as http://localhost.';
+    case 'forbidden_proxy':
+      return 'Development tokens are not given out through a proxy. Start the server without --dev there.';
     case 'not_granted':
       return 'Your token does not allow that in this room.';
     case 'banned':

@@ -36,7 +36,7 @@ export class Server {
     // The tests type faster than people do.
     const pace = ['--member-timeout', '5s', '--message-rate', '1000'];
     const options = ['--data', this.#data, '--listen', listen, '--ops-listen', '', ...pace];
-    const started = spawn(binary(), ['serve', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const started = spawn(binary(), ['serve', '--dev', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
     this.#output = '';
     await new Promise<void>((resolve, reject) => {
