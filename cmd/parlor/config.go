@@ -178,10 +178,7 @@ func (c *ServeCmd) validate() error {
 		}
 	}
 
-	if len(faults) > 0 {
-		return usageError{errors.Join(faults...)}
-	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // notDevelopment returns what in the configuration belongs to a production. Development mode gives everybody's tokens away,

@@ -69,17 +69,9 @@ func dispatch(ctx context.Context, args []string, to console) error {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	helped := false
-	parser, err := newParser(&program{}, to, func(int) { helped = true })
-	if err != nil {
-		return fmt.Errorf("command line: %w", err)
-	}
-	command, err := parser.Parse(args)
-	if helped {
-		return nil
-	}
-	if err != nil {
-		return usageError{err}
+	command, err := parse(args, to)
+	if err != nil || command == nil {
+		return err
 	}
 	command.BindTo(ctx, (*context.Context)(nil))
 	return command.Run(to)

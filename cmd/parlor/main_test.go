@@ -78,6 +78,46 @@ func TestCommandLine(t *testing.T) {
 			exitUsage, `^$`,
 			`^parlor: PARLOR_SECRET: has 4 bytes[^\n]*\nparlor: PARLOR_HEARTBEAT: [^\n]*\nparlor: PARLOR_DRAIN: [^\n]*\n$`,
 		},
+		"values that cannot be read": {
+			[]string{
+				"PARLOR_MIGRATE=perhaps", "PARLOR_MAX_MEMBERS=many", "PARLOR_SAME_USER=both", "PARLOR_DRAIN=soon",
+				"PARLOR_LOG_LEVEL=loud", "PARLOR_SECRET=hush", "PARLOR_HEARTBEAT=1s",
+			},
+			[]string{"serve", "--lisen", "127.0.0.1:1", "--member-timeout=30", "--tls-key"},
+			exitUsage, `^$`,
+			`^parlor: unknown flag --lisen, did you mean "--listen"\?
+parlor: --tls-key: needs a value
+parlor: PARLOR_MIGRATE: "perhaps" is not one of true, false
+parlor: PARLOR_MEMBER_TIMEOUT: "30" is not a duration such as 30s, 5m or 1h30m
+parlor: PARLOR_MAX_MEMBERS: "many" is not a whole number
+parlor: PARLOR_SAME_USER: "both" is not one of allow, replace, reject
+parlor: PARLOR_DRAIN: "soon" is not a duration [^\n]*
+parlor: PARLOR_LOG_LEVEL: "loud" is not one of debug, info, warn, error
+parlor: PARLOR_SECRET: has 4 bytes[^\n]*
+parlor: PARLOR_HEARTBEAT: 1s is outside [^\n]*
+$`,
+		},
+		"unknown settings": {
+			[]string{"PARLOR_MESAGE_RETENTION=1h", "PARLOR_SECRT=" + string(goodSecret), "PARLOR_ZEBRA_STRIPES=7", "PARLOR_PORT=8080"},
+			[]string{"token", "--admin"},
+			exitUsage, `^$`,
+			`^parlor: PARLOR_MESAGE_RETENTION: there is no such setting; did you mean PARLOR_MESSAGE_RETENTION\?
+parlor: PARLOR_PORT: there is no such setting[^\n]*
+parlor: PARLOR_SECRT: there is no such setting; did you mean PARLOR_SECRETS?\?
+parlor: PARLOR_ZEBRA_STRIPES: there is no such setting
+$`,
+		},
+		"settings of other commands, of tools and of Kubernetes": {
+			[]string{
+				"PARLOR_SECRET=" + string(goodSecret), "PARLOR_LISTEN=:1", "PARLOR_CHROMIUM=/usr/bin/chromium", "PARLOR_TEST_BINARY=x",
+				"PARLOR_SERVICE_HOST=10.0.0.1", "PARLOR_SERVICE_PORT=80", "PARLOR_SERVICE_PORT_HTTP=80", "PARLOR_PORT=tcp://10.0.0.1:80",
+				"PARLOR_PORT_80_TCP=tcp://10.0.0.1:80", "PARLOR_PORT_80_TCP_ADDR=10.0.0.1", "PARLOR_OPS_SERVICE_HOST=10.0.0.2",
+			},
+			[]string{"token", "--admin"},
+			exitOK, `^eyJ\S+\n$`, `^$`,
+		},
+		"variables that nobody reads": {[]string{"PARLOR_MESAGE_RETENTION=1h"}, []string{"version"}, exitOK, `^parlor `, `^$`},
+
 		"token for nobody":  {nil, []string{"token"}, exitUsage, `^$`, `^parlor: token: say --user ID, or --admin\n$`},
 		"token in no place": {nil, []string{"token", "--admin"}, exitError, `^$`, `^parlor: no secret: there is no data folder ./data[^\n]*\n$`},
 	} {

@@ -17,9 +17,6 @@ const gcPercent = 200
 
 // Run serves until the context ends, then stops everything in the reverse order of its start.
 func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
-	if err := c.validate(); err != nil {
-		return err
-	}
 	log := c.logger(to.err)
 	if c.Dev {
 		log.Warn("DEVELOPMENT MODE: POST /dev/token gives a token of any user to anybody who can reach the API; never put this server behind a proxy")

@@ -23,9 +23,6 @@ type TokenCmd struct {
 
 // Run prints the token.
 func (c *TokenCmd) Run(to console) error {
-	if err := c.validate(); err != nil {
-		return err
-	}
 	secret, err := c.signingSecret()
 	if err != nil {
 		return err
@@ -56,10 +53,7 @@ func (c *TokenCmd) validate() error {
 	if c.Secret != "" && len(c.Secret) < minSecretBytes {
 		faults = append(faults, fmt.Errorf("PARLOR_SECRET: has %d bytes, fewer than %d", len(c.Secret), minSecretBytes))
 	}
-	if len(faults) > 0 {
-		return usageError{errors.Join(faults...)}
-	}
-	return nil
+	return errors.Join(faults...)
 }
 
 // signingSecret returns PARLOR_SECRET or the data folder's secret. It makes the secret, so that a token may be made before
