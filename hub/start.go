@@ -152,6 +152,7 @@ func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
 			})
 		}
 		s.worker.follow(s, a.Room.Generation, from, a.Stay)
+		s.expect(a.Room.Generation, a.Room.LastSeq)
 		*rooms = append(*rooms, a.Room)
 	}
 	return resets
@@ -189,7 +190,15 @@ func (s *Stream) placeInbox(o Start) (resets []room.Body) {
 		s.inbox.seed(in.LastSeq)
 		s.letGo()
 	}
+	s.expect(in.Log, in.LastSeq)
 	return resets
+}
+
+// expect tells the topic of a log that the stream follows what the log has.
+func (s *Stream) expect(log room.Generation, last room.Seq) {
+	if i, ok := s.cursor.find(log); ok {
+		s.follows[i].topic.expect(last)
+	}
 }
 
 // tellDepartures tells a client that comes back of the rooms of its cursor that

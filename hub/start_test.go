@@ -380,3 +380,33 @@ func TestArrivalAtAStreamThatEnds(t *testing.T) {
 		}
 	})
 }
+
+// What another process committed is in the log and was not told here. A stream
+// that resumes beside other readers of the log gets it, and so do they.
+func TestResumingBesideReadersWhoWereNotTold(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.own(alice, 7, 0)
+		for _, id := range []room.SessionID{alice, bob} {
+			s.log.enter(id, 1)
+		}
+		other := s.connected(bob, "")
+		s.post(1, 1)
+		other.wantSeqs(1, 0, 1) // the topic has read the log
+		s.connected(alice, "1:1,7:0").hangUp()
+		s.awaitDetached(alice, 1)
+
+		s.log.append(1, 3, "elsewhere")
+		s.log.append(7, 2, "elsewhere")
+		c := s.connected(alice, "1:1,7:0")
+		if ready := data[room.SessionReady](t, c.awaitEvent(room.TypeSessionReady, 1)); !ready.Resumed {
+			t.Errorf("sessionReady says %+v", ready)
+		}
+		c.wantSeqs(1, 1, 4)
+		c.wantSeqs(7, 0, 2)
+		other.wantSeqs(1, 0, 4)
+		if reads := s.Stats().LogReads; reads > 4 {
+			t.Errorf("the logs were read %d times", reads)
+		}
+	})
+}

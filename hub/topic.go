@@ -372,6 +372,23 @@ func (t *topic) seed(last room.Seq) {
 	}
 }
 
+// expect tells the topic of the newest event that its log had when the caller
+// looked. An event that this process was not told of, because another one
+// committed it, is read: otherwise readers would wait for it until the log
+// happens to bring something more. One that was committed here is usually on its
+// way already, so the topic waits for it as for a hole.
+func (t *topic) expect(last room.Seq) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if last <= t.heard {
+		return
+	}
+	t.heard = last
+	if t.loaded && last > t.last {
+		t.read(holePatience)
+	}
+}
+
 // subscribe counts a reader of a worker in or, with n = -1, out.
 func (t *topic) subscribe(worker, n int) {
 	t.mu.Lock()
