@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"time"
 
 	"parlor/hub"
 	"parlor/room"
@@ -100,13 +101,29 @@ func streamHeader(h http.Header) {
 	h.Set("X-Accel-Buffering", "no")
 }
 
-// conn is a client's connection as the hub writes to it.
+// conn is a client's connection, as the hub and the feed write to it.
 type conn struct {
 	http.ResponseWriter
-	*http.ResponseController
+	control *http.ResponseController
 }
 
-func (c conn) Flush() error { return c.ResponseController.Flush() }
+// Send writes and flushes with a deadline of its own: http.Server.WriteTimeout
+// counts from the request and would end every stream. The deadline is cleared
+// afterwards, because net/http resets an HTTP/2 stream as soon as its deadline
+// passes, whether or not anything is being written: every stream that was
+// silent for longer would end.
+func (c conn) Send(p []byte, within time.Duration) error {
+	if err := c.control.SetWriteDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
+	if _, err := c.Write(p); err != nil {
+		return err
+	}
+	if err := c.control.Flush(); err != nil {
+		return err
+	}
+	return c.control.SetWriteDeadline(time.Time{})
+}
 
 // comeBack answers a native EventSource for whom the server has nothing for the
 // moment. Any other status than 200 would be the end for it: it never

@@ -27,12 +27,12 @@ const (
 	// that hold the feed back. It doubles up to feedTick while nothing comes, as
 	// behind a transaction that takes minutes.
 	feedPause = 20 * time.Millisecond
-	// feedWriteTimeout ends a feed whose reader takes nothing.
-	feedWriteTimeout = 10 * time.Second
 	// feedChunk is how much is encoded before it is written.
 	feedChunk = 64 << 10
 
 	defaultHeartbeat = 15 * time.Second
+	// defaultFeedWriteTimeout ends a feed whose reader takes nothing.
+	defaultFeedWriteTimeout = 10 * time.Second
 )
 
 // streamAdminEvents is the feed: the events of all rooms, for servers.
@@ -61,8 +61,6 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	streamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
-	// The deadline of the last write must not meet the connection's next request.
-	defer func() { _ = f.conn.SetWriteDeadline(time.Time{}) }()
 	expiry := time.NewTimer(expiresAt.Sub(a.Tokens.now()))
 	defer expiry.Stop()
 	if err := f.run(r.Context(), ready, expiry.C); err != nil {
@@ -230,15 +228,9 @@ func (f *feed) flush() error {
 	if len(f.buf) == 0 {
 		return nil
 	}
-	if err := f.conn.SetWriteDeadline(time.Now().Add(feedWriteTimeout)); err != nil {
-		return err
-	}
-	_, err := f.conn.Write(f.buf)
+	err := f.conn.Send(f.buf, f.api.FeedWriteTimeout)
 	f.buf = f.buf[:0]
-	if err != nil {
-		return err
-	}
-	return f.conn.Flush()
+	return err
 }
 
 // readFeedCursor is the cursor that the request sends, in the header or, where

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"parlor/media"
@@ -138,13 +139,62 @@ type uploadBody struct {
 	fileName string
 	atMost   int64 // bytes, as far as the request tells
 
-	ctx     context.Context // of the one call that the body is of
-	file    io.Reader
-	left    int64 // bytes that may come
-	pause   time.Duration
+	ctx      context.Context // of the one call that the body is of
+	file     io.Reader
+	left     int64 // bytes that may come
+	pause    time.Duration
+	deadline *bodyDeadline
+	form     func() error // looks for the end of the form; nil where there is none
+	failed   error        // a problem for the caller
+}
+
+// bodyDeadline is the deadline for reading a request's body. It is set for each
+// read and cleared after it, because net/http ends the body of an HTTP/2 request
+// as soon as the deadline passes, whether or not anything is being read: a file
+// would be lost when storing a piece of it takes longer than a client may pause.
+type bodyDeadline struct {
 	control *http.ResponseController
-	form    func() error // looks for the end of the form; nil where there is none
-	failed  error        // a problem for the caller
+
+	mu    sync.Mutex // guards fixed
+	fixed bool       // the body has ended, or was cut off
+}
+
+// set moves the deadline to a time from now; 0 clears it. It changes nothing once
+// the body has ended or was cut off.
+func (d *bodyDeadline) set(within time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.fixed:
+		return nil
+	case within == 0:
+		return d.control.SetReadDeadline(time.Time{})
+	}
+	return d.control.SetReadDeadline(time.Now().Add(within))
+}
+
+// end clears the deadline for good. The server reads on after the body, to see
+// whether the client hangs up: a deadline would end the connection for the
+// requests that follow.
+func (d *bodyDeadline) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fixed {
+		return
+	}
+	d.fixed = true
+	_ = d.control.SetReadDeadline(time.Time{})
+}
+
+// cutOff makes a read that is under way return, and every later one.
+func (d *bodyDeadline) cutOff() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fixed {
+		return nil
+	}
+	d.fixed = true
+	return d.control.SetReadDeadline(time.Now())
 }
 
 // uploadBody finds the file in a request: it is the body, or the one part of a
@@ -164,7 +214,7 @@ func (a *api) uploadBody(ctx context.Context, w http.ResponseWriter, r *http.Req
 	}
 	body := &uploadBody{
 		fileName: name, atMost: room.MaxMediaBytes, ctx: ctx, file: r.Body, left: room.MaxMediaBytes, pause: a.UploadPause,
-		control: http.NewResponseController(w),
+		deadline: &bodyDeadline{control: http.NewResponseController(w)},
 	}
 	if r.ContentLength >= 0 {
 		body.atMost = min(r.ContentLength, body.atMost)
@@ -228,10 +278,11 @@ func (b *uploadBody) problem() error {
 
 // Read reads of the file, with a deadline that moves along with it.
 func (b *uploadBody) Read(p []byte) (int, error) {
-	if err := b.control.SetReadDeadline(time.Now().Add(b.pause)); err != nil {
+	if err := b.deadline.set(b.pause); err != nil {
 		return 0, b.fail(err)
 	}
 	n, err := b.file.Read(p)
+	_ = b.deadline.set(0)
 	b.left -= int64(n)
 	switch {
 	case b.left < 0:
@@ -243,7 +294,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 		b.form = nil
 		fallthrough
 	case errors.Is(err, io.EOF):
-		_ = b.control.SetReadDeadline(time.Time{}) // the server reads on, to see whether the client hangs up
+		b.deadline.end()
 		return n, io.EOF
 	case err != nil:
 		return n, b.fail(err)
@@ -256,7 +307,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 // fail keeps why the file cannot be read, as the caller is told of it.
 func (b *uploadBody) fail(err error) error {
 	// The server looks for what is left of the body before it answers: not for long.
-	_ = b.control.SetReadDeadline(time.Now().Add(time.Second))
+	_ = b.deadline.set(time.Second)
 	var p *problem
 	switch {
 	case b.failed != nil:
@@ -383,7 +434,6 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	h.Set("ETag", `"`+string(m.ID)+`"`) // its bytes never change
 	out := &download{ResponseWriter: w, control: http.NewResponseController(w)}
 	http.ServeContent(out, r, "", m.CreatedAt, bytes)
-	_ = out.control.SetWriteDeadline(time.Time{}) // the connection may go on
 	return out.refusal(h)
 }
 
@@ -434,8 +484,10 @@ func (a *api) resourcePolicy() string {
 	return "same-origin"
 }
 
-// download writes a file, with a deadline that moves along, and holds back what
-// http.ServeContent says of a request that it refuses.
+// download writes a file, with a deadline for each write, and holds back what
+// http.ServeContent says of a request that it refuses. The deadline is cleared
+// after each write, as conn.Send does: reading the next bytes from a bucket far
+// away may take longer.
 type download struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -457,7 +509,11 @@ func (d *download) Write(p []byte) (int, error) {
 	if err := d.control.SetWriteDeadline(time.Now().Add(downloadPause)); err != nil {
 		return 0, err
 	}
-	return d.ResponseWriter.Write(p)
+	n, err := d.ResponseWriter.Write(p)
+	if err != nil {
+		return n, err
+	}
+	return n, d.control.SetWriteDeadline(time.Time{})
 }
 
 // refusal is what the caller is told instead.

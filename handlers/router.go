@@ -120,6 +120,8 @@ type Options struct {
 
 	// Heartbeat is the longest silence on a feed; zero: 15 s.
 	Heartbeat time.Duration
+	// FeedWriteTimeout is how long the reader of a feed may take nothing; zero: 10 s.
+	FeedWriteTimeout time.Duration
 	// Draining is closed when the server begins to stop: feeds end, which it
 	// would wait for otherwise. May be nil.
 	Draining <-chan struct{}
@@ -156,6 +158,9 @@ func New(o Options) http.Handler {
 	a := &api{Options: o, validate: newValidator(), limiter: newLimiter(o.MessagesPerSecond), feeds: make(chan struct{}, maxFeeds)}
 	if a.Heartbeat == 0 {
 		a.Heartbeat = defaultHeartbeat
+	}
+	if a.FeedWriteTimeout == 0 {
+		a.FeedWriteTimeout = defaultFeedWriteTimeout
 	}
 	if a.UploadPause == 0 {
 		a.UploadPause = defaultUploadPause

@@ -5,13 +5,14 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"parlor/room"
 )
 
-// TestTransports runs the same conversation over everything that carries it:
-// where the stream's socket can be taken over, and where it cannot.
-func TestTransports(t *testing.T) {
+// overEveryTransport runs a test over each transport that the server itself
+// speaks: where the stream's socket can be taken over, and where it cannot.
+func overEveryTransport(t *testing.T, test func(t *testing.T, s *service, protocol int), change ...func(*setup)) {
 	t.Parallel()
 	for _, c := range []struct {
 		name  string
@@ -25,7 +26,7 @@ func TestTransports(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newService(t, func(setup *setup) {
+			s := newService(t, append(change, func(setup *setup) {
 				protocols := &http.Protocols{}
 				protocols.SetHTTP1(true)
 				protocols.SetHTTP2(true)
@@ -35,16 +36,45 @@ func TestTransports(t *testing.T) {
 				if c.tls {
 					setup.start = (*httptest.Server).StartTLS
 				}
-			})
+			})...)
 			if c.http2 && !c.tls {
 				plain := &http.Transport{Protocols: &http.Protocols{}}
 				plain.Protocols.SetUnencryptedHTTP2(true)
 				t.Cleanup(plain.CloseIdleConnections)
 				s.http = s.over(plain)
 			}
-			converse(t, s, map[bool]int{false: 1, true: 2}[c.http2])
+			test(t, s, map[bool]int{false: 1, true: 2}[c.http2])
 		})
 	}
+}
+
+// TestTransports runs the same conversation over everything that carries it.
+func TestTransports(t *testing.T) {
+	overEveryTransport(t, converse)
+}
+
+// TestIdleStreams: a stream and a feed outlive silences that are longer than one
+// write may take, here as in the program, where the heartbeat comes after 15 s and
+// a write may take 10.
+func TestIdleStreams(t *testing.T) {
+	overEveryTransport(t, func(t *testing.T, s *service, _ int) {
+		alice := s.login("alice")
+		alice.enter("lobby")
+		stream, _ := alice.listen()
+		feed, _ := s.admin().follow("")
+		eventually(t, "two heartbeats come to both", func() bool {
+			return stream.comments.Load() >= 2 && feed.comments.Load() >= 2
+		})
+		alice.send("lobby", "still there?")
+		if got := stream.text(); got != "still there?" {
+			t.Errorf("the stream brings %q", got)
+		}
+		skipTo[room.MessagesReceived](feed)
+	}, func(c *setup) {
+		// The hub looks once a second, so its heartbeats are 1 to 2 s apart.
+		c.hub.Heartbeat, c.hub.WriteTimeout = 2*time.Second, 750*time.Millisecond
+		c.api.Heartbeat, c.api.FeedWriteTimeout = 1500*time.Millisecond, 750*time.Millisecond
+	})
 }
 
 func converse(t *testing.T, s *service, protocol int) {

@@ -141,7 +141,6 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 // at once, and the first is right: what they store is the same. Where it fails the
 // pieces stay, for another try.
 func (u *upload) FinishUpload(ctx context.Context) error {
-	_ = u.call.control.SetReadDeadline(time.Time{}) // all has come
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTimeout)
 	defer cancel()
 	pieces, err := shortly(ctx, func(ctx context.Context) ([]room.PieceID, error) { return u.Store.Pieces(ctx, u.ID) })

@@ -76,14 +76,15 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 		if err != nil {
 			return err
 		}
-		c.reply = &uploadReply{ResponseWriter: w, method: r.Method, still: r.Body == nil || r.Body == http.NoBody}
-		c.control = http.NewResponseController(c.reply)
-		c.body = &uploadBody{ctx: ctx, file: r.Body, left: room.MaxMediaBytes + 1, pause: a.UploadPause, control: c.control}
+		empty := r.Body == nil || r.Body == http.NoBody
+		deadline := &bodyDeadline{control: http.NewResponseController(w), fixed: empty}
+		c.reply = &uploadReply{ResponseWriter: w, method: r.Method, deadline: deadline}
+		c.body = &uploadBody{ctx: ctx, file: r.Body, left: room.MaxMediaBytes + 1, pause: a.UploadPause, deadline: deadline}
 
 		asked := r.Clone(context.WithValue(ctx, uploadCallKey{}, c))
 		asked.URL.Path = path
 		asked.Header.Del("X-HTTP-Method-Override") // the route has decided
-		if !c.reply.still {
+		if !empty {
 			asked.Body = struct {
 				io.Reader
 				io.Closer
@@ -152,7 +153,6 @@ type uploadCall struct {
 	owner    room.UserID
 	fileName string // of a new upload
 	body     *uploadBody
-	control  *http.ResponseController
 	reply    *uploadReply
 	created  *upload // by this request
 	failed   error   // of the store; tusd only makes text of it
@@ -215,12 +215,10 @@ func (c *uploadCall) err() error {
 // uploadReply writes what tusd answers, and holds back what it says of failures.
 type uploadReply struct {
 	http.ResponseWriter
-	method  string
-	refused int
-	text    string
-
-	mu    sync.Mutex // guards still
-	still bool       // the deadline stays as it is
+	method   string
+	deadline *bodyDeadline
+	refused  int
+	text     string
 }
 
 func (u *uploadReply) WriteHeader(status int) {
@@ -249,19 +247,14 @@ func (u *uploadReply) Write(p []byte) (int, error) {
 	return u.ResponseWriter.Write(p)
 }
 
-// SetReadDeadline moves the deadline for the body, as long as there is one. It
-// stays where tusd sets one in the past, to have the upload let go: no read that is
-// just about to begin may move it again. And it stays off at the end of the body,
-// as the server reads on to see whether the client hangs up: a deadline would end
-// the connection for the requests that follow.
+// SetReadDeadline obeys tusd only where it sets a deadline that is not in the
+// future, which is how it has an upload let go. Its other deadlines would go on
+// while the bytes are stored; uploadBody sets its own for each read.
 func (u *uploadReply) SetReadDeadline(t time.Time) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.still {
+	if t.After(time.Now()) {
 		return nil
 	}
-	u.still = !t.After(time.Now())
-	return http.NewResponseController(u.ResponseWriter).SetReadDeadline(t)
+	return u.deadline.cutOff()
 }
 
 // SetWriteDeadline does nothing: a reply is a few headers, and the time that it

@@ -419,35 +419,18 @@ func (c *client) readFrom(conn net.Conn) {
 	}
 }
 
-// wire is the Conn of a client in the same process. Like net/http's it keeps what
-// is written until it is flushed, and then waits for the client to take it, up to
-// the deadline.
+// wire is the Conn of a client in the same process.
 type wire struct {
-	client   *client
-	unsent   []byte
-	deadline time.Time
+	client *client
 }
 
-func (w *wire) SetWriteDeadline(at time.Time) error {
-	w.deadline = at
-	return nil
-}
-
-func (w *wire) Write(p []byte) (int, error) {
-	w.unsent = append(w.unsent, p...)
-	return len(p), nil
-}
-
-func (w *wire) Flush() error {
-	if w.deadline.IsZero() {
-		return fmt.Errorf("a write without a deadline")
-	}
-	timeout := time.NewTimer(time.Until(w.deadline))
+func (w *wire) Send(p []byte, within time.Duration) error {
+	timeout := time.NewTimer(within)
 	defer timeout.Stop()
-	for len(w.unsent) > 0 {
-		w.unsent = w.unsent[w.client.take(w.unsent):]
+	for len(p) > 0 {
+		p = p[w.client.take(p):]
 		w.client.mu.Lock()
-		blocked, gone, changed := w.client.window == 0 && len(w.unsent) > 0, w.client.gone, w.client.changed
+		blocked, gone, changed := w.client.window == 0 && len(p) > 0, w.client.gone, w.client.changed
 		w.client.mu.Unlock()
 		switch {
 		case gone:

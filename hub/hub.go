@@ -30,6 +30,8 @@ type Options struct {
 	Detached func(session room.SessionID, streamNo int64, at time.Time)
 	// Heartbeat is the longest silence on a stream.
 	Heartbeat time.Duration
+	// WriteTimeout is how long a reader may take nothing at all.
+	WriteTimeout time.Duration
 	// Retry is about how long clients wait before they reconnect.
 	Retry time.Duration
 	// Workers is how many goroutines write.
@@ -82,6 +84,9 @@ type Stats struct {
 func New(log Log, o Options) *Hub {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
+	}
+	if o.WriteTimeout == 0 {
+		o.WriteTimeout = defaultWriteTimeout
 	}
 	if o.Retry == 0 {
 		o.Retry = 2 * time.Second

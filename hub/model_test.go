@@ -173,7 +173,7 @@ func (m *model) throttle(t *rapid.T) {
 
 func (m *model) elapse(t *rapid.T) {
 	elapse(rapid.SampledFrom([]time.Duration{
-		0, time.Millisecond, holePatience, time.Second, writeTimeout, pageKept, topicKept + time.Second,
+		0, time.Millisecond, holePatience, time.Second, defaultWriteTimeout, pageKept, topicKept + time.Second,
 	}).Draw(t, "time"))
 	for _, u := range m.users {
 		m.account(u)

@@ -8,9 +8,9 @@ import (
 
 // Conn is a client's connection as net/http shows it.
 type Conn interface {
-	Write(p []byte) (int, error)
-	Flush() error
-	SetWriteDeadline(at time.Time) error
+	// Send writes and flushes. It fails when the client has not taken what it is
+	// sent within a time, which must not bound anything after Send has returned.
+	Send(p []byte, within time.Duration) error
 }
 
 // Serve lets the stream begin and returns when it has ended. It is the way that
@@ -88,16 +88,9 @@ func (p *pipe) run(ctx context.Context, c Conn) {
 	}
 }
 
-// send writes with a deadline of its own: http.Server.WriteTimeout counts from
-// the request and would end every stream.
+// send writes buf to the client and makes room for the next write.
 func (p *pipe) send(c Conn, buf []byte) error {
-	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
-	}
-	if _, err := c.Write(buf); err != nil {
-		return err
-	}
-	if err := c.Flush(); err != nil {
+	if err := c.Send(buf, p.stream.hub.o.WriteTimeout); err != nil {
 		return err
 	}
 	p.mu.Lock()

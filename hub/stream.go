@@ -15,8 +15,9 @@ const (
 	// cursor, so nothing is lost.
 	maxQueued      = 1024
 	maxQueuedBytes = 1 << 20
-	// writeTimeout is how long a reader may take nothing at all.
-	writeTimeout = 10 * time.Second
+	// defaultWriteTimeout is how long a reader may take nothing at all where the
+	// options do not say.
+	defaultWriteTimeout = 10 * time.Second
 	// chunkBytes is how much is put into one write.
 	chunkBytes = 64 << 10
 )
@@ -328,7 +329,7 @@ func (s *Stream) closeSlow() {
 
 // closeWith ends the stream with a last event that says why. What was queued is
 // not delivered: the client's cursor does not have it either. A reader who takes
-// nothing at the moment has writeTimeout to go on and be told.
+// nothing at the moment has WriteTimeout to go on and be told.
 func (s *Stream) closeWith(last room.Body) {
 	if s.closing || s.dropped {
 		return
@@ -391,7 +392,7 @@ func (s *Stream) letGo() {
 // the token's warning and its end.
 func (s *Stream) tick(now time.Time) {
 	switch {
-	case s.blocked() && now.Sub(s.blockedSince) >= writeTimeout:
+	case s.blocked() && now.Sub(s.blockedSince) >= s.hub.o.WriteTimeout:
 		if s.closing {
 			s.drop()
 		} else {

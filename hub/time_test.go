@@ -67,7 +67,7 @@ func TestReaderThatTakesNothingIsDropped(t *testing.T) {
 		c, other := s.connected(alice, ""), s.connected(bob, "")
 		c.pause()
 		s.post(1, 3)
-		elapse(writeTimeout - 2*time.Second)
+		elapse(defaultWriteTimeout - 2*time.Second)
 		if got := s.detachments(); got != nil {
 			t.Fatalf("detached too early: %v", got)
 		}
@@ -211,10 +211,10 @@ func TestSocketThatTakesNothingIsClosed(t *testing.T) {
 				}
 				stream.worker.do(func() { stream.start(start, sink) })
 				for range 5 {
-					elapse(writeTimeout - 2*time.Second)
+					elapse(defaultWriteTimeout - 2*time.Second)
 					take(1)
 				}
-				elapse(writeTimeout - 2*time.Second)
+				elapse(defaultWriteTimeout - 2*time.Second)
 				if got := s.detachments(); got != nil {
 					t.Fatalf("ended too early: %v", got)
 				}
@@ -228,7 +228,7 @@ func TestSocketThatTakesNothingIsClosed(t *testing.T) {
 				if goesOn {
 					take(1 << 20)
 				} else {
-					elapse(writeTimeout)
+					elapse(defaultWriteTimeout)
 				}
 				synctest.Wait()
 				if !sink.closed {
