@@ -2,13 +2,13 @@ package handlers
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -29,21 +29,13 @@ func routeEscaped(next http.Handler) http.Handler {
 // kilobyte of garbage each time.
 func setContext(ctx context.Context, r *http.Request) { *r = *r.WithContext(ctx) }
 
-type requestIDKey struct{}
-
-// requestID names a request in the log and in the problems it is answered with.
-func requestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
-}
-
-// observe names the request and logs it when it was answered: for who debugs, and
-// for everybody where it failed here. A line for each message of a busy room would
+// observe names the request and logs it when it was answered: at the level debug, and
+// at info where it failed for the server's fault. A line for each message of a busy room would
 // cost more than its delivery. The query is never logged: it may hold a stream key.
 func (a *api) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		id := rand.Text()
+		id := nameOf(r)
 		w.Header().Set("X-Request-Id", id) // spelt as it is sent: Set would have to make it so
 		seen := &statusWriter{ResponseWriter: w}
 		setContext(context.WithValue(r.Context(), requestIDKey{}, id), r)
@@ -54,8 +46,14 @@ func (a *api) observe(next http.Handler) http.Handler {
 		if seen.status >= http.StatusInternalServerError {
 			level = slog.LevelInfo
 		}
-		a.Log.LogAttrs(r.Context(), level, "request", slog.String("method", r.Method), slog.String("route", route),
-			slog.String("path", r.URL.Path), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("requestID", id))
+		if a.Log.Enabled(r.Context(), level) {
+			attrs := append(make([]slog.Attr, 0, 7), slog.String("method", r.Method), slog.String("route", route),
+				slog.String("path", r.URL.Path), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("requestID", id))
+			if trace := traceIDOf(r); trace != "" {
+				attrs = append(attrs, slog.String("traceID", trace))
+			}
+			a.Log.LogAttrs(r.Context(), level, "request", attrs...)
+		}
 		if a.Observe != nil {
 			a.Observe(route, r.Method, seen.status, took)
 		}
@@ -123,7 +121,7 @@ func crossOrigin(origins []string) func(http.Handler) http.Handler {
 	return cors.Handler(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
-		AllowedHeaders: append([]string{"Authorization", "Content-Type", "If-Match", "Last-Event-ID", "Range"}, tusRequestHeaders...),
+		AllowedHeaders: slices.Concat([]string{"Authorization", "Content-Type", "If-Match", "Last-Event-ID", "Range"}, tusRequestHeaders, traceHeaders),
 		ExposedHeaders: append([]string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"}, tusReplyHeaders...),
 		MaxAge:         600,
 	})

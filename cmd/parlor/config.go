@@ -229,11 +229,19 @@ func (c *ServeCmd) keyedSecrets() (map[string]Secret, error) {
 
 // logger returns the program's log.
 func (c *ServeCmd) logger(to io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: c.LogLevel}
+	options := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: durationsInMilliseconds}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(to, options))
 	}
 	return slog.New(slog.NewTextHandler(to, options))
+}
+
+// durationsInMilliseconds names the unit of every duration that is logged: as JSON it would be a bare number of nanoseconds.
+func durationsInMilliseconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() != slog.KindDuration {
+		return a
+	}
+	return slog.Float64(a.Key+"Ms", float64(a.Value.Duration().Microseconds())/1000)
 }
 
 // checkDatabaseURL parses the URL as the store's pool will. The driver's errors leave the password out.

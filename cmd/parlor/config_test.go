@@ -157,6 +157,22 @@ func TestKeyedSecrets(t *testing.T) {
 	}
 }
 
+// TestLoggedDurations: what was a bare number of nanoseconds in a JSON log has its unit in the key.
+func TestLoggedDurations(t *testing.T) {
+	t.Parallel()
+	for format, want := range map[string]string{
+		"json": `"msg":"request","tookMs":1500.25,"status":200}`,
+		"text": `msg=request tookMs=1500.25 status=200`,
+	} {
+		var log bytes.Buffer
+		config := ServeCmd{LogFormat: format}
+		config.logger(&log).Info("request", "took", 1500*time.Millisecond+250*time.Microsecond, "status", 200)
+		if !strings.HasSuffix(log.String(), want+"\n") {
+			t.Errorf("%s: %s", format, log.String())
+		}
+	}
+}
+
 func TestSecretStaysHidden(t *testing.T) {
 	t.Parallel()
 	config := ServeCmd{Secret: goodSecret, DatabaseURL: "postgres://user:" + goodSecret + "@host/parlor"}
