@@ -75,10 +75,54 @@ func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any
 	return a.decode(w, r, request)
 }
 
+const (
+	// maxDepth bounds how deep objects and arrays stand in each other. Messages
+	// that are combined as deep as they may be have 8 levels.
+	maxDepth = 16
+	// maxContainers bounds how many objects and arrays a body holds. Combined
+	// messages have two objects each, of 90 bytes or more, so that a body is full
+	// before it holds as many.
+	maxContainers = 8192
+)
+
+// checkShape refuses a body whose validation would cost much more than its bytes:
+// each level of nesting makes the pointers of the faults below it longer, and each
+// object may have several faults. It runs before the body is decoded.
+func checkShape(body []byte) error {
+	if bytes.Count(body, []byte("{"))+bytes.Count(body, []byte("[")) <= maxDepth {
+		return nil // as nearly all messages are
+	}
+	depth, containers, inString := 0, 0, false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case inString && c == '\\':
+			i++ // what is escaped ends no string
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{', c == '[':
+			depth++
+			containers++
+		case c == '}', c == ']':
+			depth--
+		}
+		if depth > maxDepth {
+			return invalid(fault{"", "depth", fmt.Sprintf("is nested more than %d levels deep", maxDepth)})
+		}
+	}
+	if containers > maxContainers {
+		return invalid(fault{"", "containers", fmt.Sprintf("holds more than %d objects and arrays", maxContainers)})
+	}
+	return nil
+}
+
 // parse reads JSON strictly: unknown and repeated names, null, NUL, invalid
 // UTF-8 and lone surrogates are refused. A lenient reader would store something
 // else than was sent (RFC 8259 section 8.2, RFC 7493).
 func parse(body []byte, request any) error {
+	if err := checkShape(body); err != nil {
+		return err
+	}
 	err := json.Unmarshal(body, request, json.RejectUnknownMembers(true))
 	if err == nil && !bytes.Contains(body, []byte("null")) && !bytes.Contains(body, []byte(`\u0000`)) {
 		return nil
@@ -141,8 +185,11 @@ func (a *api) check(request any) error {
 	if !ok {
 		return err
 	}
-	faults := make([]fault, 0, len(failures))
+	var faults []fault
 	for _, f := range failures {
+		if len(faults) > maxFaults {
+			break
+		}
 		// Namespace is the struct's name, then JSON names, divided by dots, and
 		// indices in brackets.
 		_, path, _ := strings.Cut(f.Namespace(), ".")
@@ -161,6 +208,9 @@ func (a *api) check(request any) error {
 func pairFaults(pointer string, pairs map[string]string, bounds string) (faults []fault) {
 	k, v, _ := strings.Cut(bounds, " ")
 	for _, key := range slices.Sorted(maps.Keys(pairs)) {
+		if len(faults) > maxFaults {
+			break
+		}
 		at := pointer + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(key) // RFC 6901, section 3
 		if key == "" || len(key) > number(k) {
 			faults = append(faults, fault{at, "keyBytes", "the key must be 1 to " + k + " bytes"})
@@ -314,7 +364,11 @@ func readQuery(r *http.Request, known ...string) *query {
 	if q.values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		q.fault("", "syntax", "the query is not well-formed")
 	}
-	for name, values := range q.values {
+	for _, name := range slices.Sorted(maps.Keys(q.values)) {
+		if len(q.faults) > maxFaults {
+			break
+		}
+		values := q.values[name]
 		if !slices.Contains(known, name) && !slices.Contains(known, name+repeatable) {
 			q.fault(name, "unknown", "is not a parameter of this call")
 		} else if len(values) > 1 && slices.Contains(known, name) {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"parlor/room"
 )
@@ -63,10 +66,34 @@ func malformed(detail string) *problem {
 	return newProblem(http.StatusBadRequest, "malformed_json", detail)
 }
 
+const (
+	// maxFaults bounds how many faults a reply names. Without it the reply to a
+	// request of many faults is much larger than the request.
+	maxFaults = room.MaxFaults
+	// maxPointerBytes bounds how much of a fault's pointer is repeated: names of
+	// fields and parameters are the caller's, and as long as the caller likes.
+	maxPointerBytes = 256
+)
+
 func invalid(faults ...fault) *problem {
 	p := newProblem(http.StatusBadRequest, "invalid_request", "The request is not valid.")
-	p.Errors = faults
+	if len(faults) > maxFaults {
+		p.Detail = fmt.Sprintf("The request is not valid. Only the first %d faults are listed.", maxFaults)
+		faults = faults[:maxFaults]
+	}
+	p.Errors = slices.Clone(faults)
+	for i := range p.Errors {
+		p.Errors[i].Pointer = shorten(p.Errors[i].Pointer, maxPointerBytes)
+	}
 	return p
+}
+
+// shorten returns a text of at most limit bytes and an ellipsis where it is longer.
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	return strings.ToValidUTF8(text[:limit], "") + "…"
 }
 
 // within moves the faults of a part of a body to where that part stands.

@@ -135,7 +135,7 @@ func (p sample) badBodies(t testing.TB) []badBody {
 		"a value behind": good + "0", "a comma too many": good[:len(good)-1] + ",}", "single quotes": strings.ReplaceAll(good, `"`, `'`),
 		"a comment": "/**/" + good, "a byte order mark": "\ufeff" + good, "UTF-16": "\xff\xfe{\x00}\x00", "not a number": `{"x":NaN}`,
 		"a name without quotes": `{x:1}`, "an unknown name in invalid UTF-8": "{\"\xff\":1}", "a half surrogate as name": `{"\ud800":1}`,
-		"depth": strings.Repeat("[", 50_000), "a raw NUL": "{\x00}",
+		"a raw NUL": "{\x00}",
 	} {
 		all = append(all, badBody{what: what, body: body, code: "malformed_json"})
 	}
@@ -144,6 +144,12 @@ func (p sample) badBodies(t testing.TB) []badBody {
 	} {
 		all = append(all, badBody{what: what, body: body, rule: "type"})
 	}
+	for what, body := range map[string]string{
+		"depth": strings.Repeat("[", 50_000), "depth in a field": `{"x":` + strings.Repeat("[", 17) + strings.Repeat("]", 17) + "}",
+	} {
+		all = append(all, badBody{what: what, body: body, rule: "depth"})
+	}
+	all = append(all, badBody{what: "width", body: `{"x":[` + strings.Repeat("{},", 9000) + "{}]}", rule: "containers"})
 	return append(all, p.badFields(t, "", p.schema, p.body, func(fields string) string { return fields })...)
 }
 

@@ -169,8 +169,14 @@ type Fault struct {
 	Limit int // of maxBytes, min, max and depth
 }
 
-// Check returns what keeps the content from being sent.
-func (c Content) Check() []Fault { return c.check("", 1) }
+// MaxFaults is how many faults Check returns at most.
+const MaxFaults = 20
+
+// Check returns what keeps the content from being sent, at most MaxFaults of it.
+func (c Content) Check() []Fault {
+	faults := c.check("", 1)
+	return faults[:min(len(faults), MaxFaults)]
+}
 
 func (c Content) check(at string, depth int) (faults []Fault) {
 	kind := fieldsOf[c.Kind]
@@ -217,6 +223,9 @@ func (c Content) check(at string, depth int) (faults []Fault) {
 		return faults
 	}
 	for i, quoted := range c.MessageList {
+		if len(faults) >= MaxFaults {
+			break
+		}
 		faults = append(faults, quoted.check(fmt.Sprintf("%s/messageList/%d", at, i), depth+1)...)
 	}
 	return faults

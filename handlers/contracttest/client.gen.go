@@ -1252,11 +1252,11 @@ type Problem struct {
 	// Detail For people; may change.
 	Detail string `json:"detail"`
 
-	// Errors What is wrong, field by field.
+	// Errors What is wrong, field by field; at most 20 faults are listed.
 	Errors *[]struct {
 		Message string `json:"message"`
 
-		// Pointer A JSON Pointer into the body, or `path/NAME`, `query/NAME`, `header/NAME`.
+		// Pointer A JSON Pointer into the body, or `path/NAME`, `query/NAME`, `header/NAME`. Cut after 256 bytes.
 		Pointer string `json:"pointer"`
 		Rule    string `json:"rule"`
 	} `json:"errors,omitempty"`
