@@ -29,6 +29,13 @@ func routeEscaped(next http.Handler) http.Handler {
 // kilobyte of garbage each time.
 func setContext(ctx context.Context, r *http.Request) { *r = *r.WithContext(ctx) }
 
+// maxLoggedMethod and maxLoggedPath bound what a line of the log takes from a request,
+// in bytes. The longest path of the API is shorter.
+const (
+	maxLoggedMethod = 16
+	maxLoggedPath   = 1 << 10
+)
+
 // observe names the request and logs it when it was answered: at the level debug, and
 // at info where it failed for the server's fault. A line for each message of a busy room would
 // cost more than its delivery. The query is never logged: it may hold a stream key.
@@ -47,8 +54,8 @@ func (a *api) observe(next http.Handler) http.Handler {
 			level = slog.LevelInfo
 		}
 		if a.Log.Enabled(r.Context(), level) {
-			attrs := append(make([]slog.Attr, 0, 7), slog.String("method", r.Method), slog.String("route", route),
-				slog.String("path", r.URL.Path), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("requestID", id))
+			attrs := append(make([]slog.Attr, 0, 7), slog.String("method", shorten(r.Method, maxLoggedMethod)), slog.String("route", route),
+				slog.String("path", shorten(r.URL.Path, maxLoggedPath)), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("requestID", id))
 			if trace := traceIDOf(r); trace != "" {
 				attrs = append(attrs, slog.String("traceID", trace))
 			}

@@ -49,7 +49,8 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// metrics is what is counted. Labels are bounded: no room and no user is ever one.
+// metrics is what is counted. Every label has a closed set of values, as each value that ever occurred takes memory for good:
+// no room, no user and nothing else that a request says is ever one.
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
@@ -86,5 +87,14 @@ func (m *metrics) observe(route, method string, status int, took time.Duration) 
 	if route == streamRoute {
 		return
 	}
-	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Observe(took.Seconds())
+	m.requests.WithLabelValues(route, methodLabel(method), strconv.Itoa(status)).Observe(took.Seconds())
+}
+
+// methodLabel returns the method of a request where it is one of HTTP's own. Any other text can be sent as a method, too.
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
 }
