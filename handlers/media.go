@@ -8,6 +8,7 @@ import (
 	"math"
 	"mime"
 	"net/http"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -42,11 +43,11 @@ type mediaReply struct {
 	ExpiresAt time.Time  `json:"expiresAt"`
 }
 
-// answerMedia tells of a file, with a URL that opens it without a key.
-func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, m room.Media) error {
+// answerMedia tells a session of a file, with a URL that opens it without a key.
+func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, session room.SessionID, m room.Media) error {
 	m.URL = mediaPath(m.ID, m.FileName)
 	reply := mediaReply{Media: m}
-	reply.SignedURL, reply.ExpiresAt = a.mediaURLs.sign(m, time.Now())
+	reply.SignedURL, reply.ExpiresAt = a.mediaURLs.sign(m, session, time.Now())
 	return a.answer(w, r, status, reply)
 }
 
@@ -78,7 +79,7 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	return a.answerMedia(w, r, http.StatusCreated, m)
+	return a.answerMedia(w, r, http.StatusCreated, session.ID, m)
 }
 
 // saveMedia stores the bytes of a file, finds out what it is, and lets it be seen.
@@ -395,7 +396,7 @@ func (a *api) getMedia(w http.ResponseWriter, r *http.Request, session room.Sess
 	if err != nil {
 		return err
 	}
-	return a.answerMedia(w, r, http.StatusOK, m.Media)
+	return a.answerMedia(w, r, http.StatusOK, session.ID, m.Media)
 }
 
 // shown is what browsers may show: the types that the prober knows, of which none
@@ -408,7 +409,7 @@ var shown = map[string]bool{
 // downloadMedia sends a file, or a piece of it. It takes as long as its reader
 // does, as long as that reads at all.
 func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
-	m, caching, err := a.openedMedia(r)
+	m, err := a.openedMedia(r)
 	if err != nil {
 		return err
 	}
@@ -430,7 +431,10 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Disposition", mime.FormatMediaType(disposition, map[string]string{"filename": m.FileName}))
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Resource-Policy", a.resourcePolicy())
-	h.Set("Cache-Control", caching)
+	// A browser may keep the bytes, and asks each time whether it may still show
+	// them: the answer is a 304 without a body, or a problem where the message was
+	// recalled or the caller has left the room.
+	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", `"`+string(m.ID)+`"`) // its bytes never change
 	out := &download{ResponseWriter: w, control: http.NewResponseController(w)}
 	http.ServeContent(out, r, "", m.CreatedAt, bytes)
@@ -438,41 +442,57 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 }
 
 // openedMedia is the file that a request opens, by the signature of its URL or by
-// a session's key, and how the reply may be cached.
-func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, caching string, err error) {
+// a session's key. Either way it is for those who may read it now: a signature
+// stands for its session and gives no more rights than its key would.
+func (a *api) openedMedia(r *http.Request) (room.StoredMedia, error) {
 	id, badID := pathMediaID(r)
-	q := readQuery(r, "expires", "signature")
+	q := readQuery(r, "expires", "session", "signature")
 	expires := q.integer("expires", 0, math.MaxInt64, 0)
-	if q.has("expires") || q.has("signature") {
+	var (
+		session room.Session
+		err     error
+	)
+	if q.has("expires") || q.has("session") || q.has("signature") {
 		if err := q.err(); err != nil {
-			return m, "", err
+			return room.StoredMedia{}, err
 		}
-		now := time.Now()
-		if err := a.mediaURLs.verify(id, expires, q.values.Get("signature"), now); err != nil {
-			return m, "", err
-		}
-		caching = fmt.Sprintf("private, max-age=%d, immutable", expires-now.Unix())
-		m, err = shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) { return a.Store.Media(ctx, id) })
+		session, err = a.signedSession(r.Context(), id, expires, q.values)
 	} else {
-		session, err := a.authenticateShortly(r)
-		if err != nil {
-			return m, "", err
-		}
-		if err := errors.Join(badID, q.err()); err != nil {
-			return m, "", err
-		}
-		caching = "private, no-cache" // who has left the room may not read it any more
-		m, err = shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) {
-			return a.Store.MediaFor(ctx, session.User.ID, id)
-		})
-		if err != nil {
-			return m, "", err
+		session, err = a.authenticateShortly(r)
+		if err == nil {
+			err = errors.Join(badID, q.err())
 		}
 	}
+	if err != nil {
+		return room.StoredMedia{}, err
+	}
+	m, err := shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) {
+		return a.Store.MediaFor(ctx, session.User.ID, id)
+	})
 	if err == nil && pathParam(r, "fileName") != m.FileName {
 		err = room.ErrMediaNotFound // nobody's link shows another name
 	}
-	return m, caching, err
+	return m, err
+}
+
+// signedSession is the session that a URL was signed for. Errors:
+// room.ErrMediaURLRefused, also where the session is over.
+func (a *api) signedSession(ctx context.Context, id room.MediaID, expires int64, query url.Values) (room.Session, error) {
+	now := time.Now()
+	sessionID := room.SessionID(query.Get("session"))
+	if err := a.mediaURLs.verify(id, sessionID, expires, query.Get("signature"), now); err != nil {
+		return room.Session{}, err
+	}
+	session, err := shortly(ctx, func(ctx context.Context) (room.Session, error) { return a.Store.SessionByID(ctx, sessionID) })
+	switch {
+	case errors.Is(err, room.ErrUnauthenticated): // it ended so long ago that it is forgotten
+		return room.Session{}, room.ErrMediaURLRefused
+	case err != nil:
+		return room.Session{}, err
+	case session.Usable(now) != nil:
+		return room.Session{}, room.ErrMediaURLRefused
+	}
+	return session, nil
 }
 
 // resourcePolicy says whose pages may show files: this server's, and others' only

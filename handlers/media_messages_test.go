@@ -73,12 +73,12 @@ func TestRecalledFile(t *testing.T) {
 		t.Errorf("sent again it is %+v", again)
 	}
 	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
-	alice.call("GET", m.Media.URL, nil).is(http.StatusOK) // it is still hers, for a day
+	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // she took it back
 	if left := list(bob, "lobby", "").MessageList; len(left) != 1 || left[0].Media != nil || !left[0].Recalled {
 		t.Errorf("the history shows %+v", left)
 	}
-	again := message(alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "image", "mediaID": m.Media.ID}).is(http.StatusCreated))
-	bob.call("GET", again.Media.URL, nil).is(http.StatusOK)
+	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "image", "mediaID": m.Media.ID}).refused(http.StatusNotFound, "media_not_found")
+	alice.call("DELETE", "/v1/media/uploads/"+string(m.Media.ID), nil, header("Tus-Resumable", "1.0.0")).refused(http.StatusNotFound, "media_not_found")
 }
 
 // TestFilesBetweenUsers sends a file of each kind from user to user: both read it
@@ -152,7 +152,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 	for _, m := range files {
 		bob.call("GET", m.URL, nil).refused(http.StatusNotFound, "media_not_found")
 		carol.call("GET", m.URL, nil).refused(http.StatusNotFound, "media_not_found")
-		alice.call("GET", m.URL, nil).is(http.StatusOK) // still hers, for a day
+		alice.call("GET", m.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	}
 }
 

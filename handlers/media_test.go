@@ -212,7 +212,7 @@ func TestPiecesOfFiles(t *testing.T) {
 	if mediaType(two.Response) != "multipart/byteranges" || !strings.Contains(string(two.body), "89") {
 		t.Errorf("two ranges: %s %q", two.Header.Get("Content-Type"), two.body)
 	}
-	if c := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Cache-Control"); !strings.HasPrefix(c, "private, max-age=8") && !strings.HasPrefix(c, "private, max-age=9") {
+	if c := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Cache-Control"); c != "private, no-cache" {
 		t.Errorf("the file may be kept as %q", c)
 	}
 }
@@ -223,21 +223,21 @@ func TestSignedURLs(t *testing.T) {
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
 	m, other := alice.upload("a b?c#d%é.txt", []byte("mine")), bob.upload("b.txt", []byte("his"))
-	if left := time.Until(m.ExpiresAt); left < 24*time.Hour-time.Minute || left > 25*time.Hour || m.ExpiresAt.Unix()%3600 != 0 {
+	if left := time.Until(m.ExpiresAt); left < 44*time.Minute || left > time.Hour || m.ExpiresAt.Unix()%900 != 0 {
 		t.Errorf("the URL expires at %s", m.ExpiresAt)
 	}
 	again := alice.media(alice.call("GET", "/v1/media/"+string(m.Media.ID), nil).is(http.StatusOK))
 	if again.SignedURL != m.SignedURL && again.ExpiresAt.Equal(m.ExpiresAt) {
 		t.Errorf("asked again, the URL is %s and not %s", again.SignedURL, m.SignedURL)
 	}
-	key, err := hkdf.Key(sha256.New, secret, nil, "parlor media url 1", 32)
+	key, err := hkdf.Key(sha256.New, secret, nil, "parlor media url 2", 32)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sign := func(key []byte, id room.MediaID, expires int64) string {
 		mac := hmac.New(sha256.New, key)
-		_, _ = fmt.Fprintf(mac, "%s\n%d", id, expires)
-		return fmt.Sprintf("?expires=%d&signature=%s", expires, s.log.secret(base64.RawURLEncoding.EncodeToString(mac.Sum(nil))))
+		_, _ = fmt.Fprintf(mac, "%s\n%s\n%d", id, alice.SessionID, expires)
+		return fmt.Sprintf("?expires=%d&session=%s&signature=%s", expires, alice.SessionID, s.log.secret(base64.RawURLEncoding.EncodeToString(mac.Sum(nil))))
 	}
 	later, past := m.ExpiresAt.Unix(), time.Now().Add(-time.Second).Unix()
 	s.stranger().call("GET", m.Media.URL+sign(key, m.Media.ID, later), nil).is(http.StatusOK)
@@ -246,7 +246,8 @@ func TestSignedURLs(t *testing.T) {
 		"expired": sign(key, m.Media.ID, past), "of another file": sign(key, other.Media.ID, later), "by the secret itself": sign(secret, m.Media.ID, later),
 		"by nobody": fmt.Sprintf("?expires=%d&signature=", later), "without an end": "?signature=" + m.signature(), "without a signature": fmt.Sprintf("?expires=%d", later),
 		"prolonged": fmt.Sprintf("?expires=%d&signature=%s", later+3600, m.signature()), "in capitals": "?" + strings.Replace(query, m.signature(), strings.ToUpper(m.signature()), 1),
-		"padded": "?" + query + "=",
+		"padded": "?" + query + "=", "of another session": "?" + strings.Replace(query, string(alice.SessionID), string(bob.SessionID), 1),
+		"without a session": fmt.Sprintf("?expires=%d&signature=%s", later, m.signature()),
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
 			// Not even the owner's key helps a wrong signature.
@@ -274,6 +275,106 @@ func TestSignedURLs(t *testing.T) {
 	if d := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Content-Disposition"); d != `attachment; filename*=utf-8''a%20b%3Fc#d%25%C3%A9.txt` {
 		t.Errorf("it is saved as %s", d)
 	}
+}
+
+// TestSignedURLsEndWithTheRight: a signed URL opens a file for as long as the
+// session that asked for it may read the file, and is refused at once when that is
+// over: for a reader who leaves or is taken out, and for everybody, the sender
+// included, where no message brings the file any more.
+func TestSignedURLsEndWithTheRight(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := newService(t, func(c *setup) {
+		c.store.Now, c.store.MessageRetention, c.store.PeerRetention = clock.Now, time.Hour, time.Hour
+	})
+	type world struct {
+		room             room.RoomID
+		alice, bob       *client
+		message, toBob   room.Message
+		hers, his, inbox uploaded // signed URLs of the room's file for alice and bob, and of the peer's for bob
+	}
+	type end struct {
+		do                 func(w world)
+		his, inbox, hers   int // statuses afterwards
+		hersByKey, byInbox bool
+	}
+	const ok, gone, refused = http.StatusOK, http.StatusNotFound, http.StatusForbidden
+	n := 0
+	for what, c := range map[string]end{
+		"nothing":    {func(world) {}, ok, ok, ok, true, true},
+		"bob leaves": {func(w world) { w.bob.leave(w.room) }, gone, ok, ok, true, true},
+		"bob is kicked": {func(w world) {
+			s.admin().call("DELETE", adminPath(w.room, "/members/"+string(w.bob.UserID)), nil).is(204)
+		}, gone, ok, ok, true, true},
+		"bob is banned": {func(w world) {
+			s.admin().call("POST", adminPath(w.room, "/kick"), object{"userIDs": []string{string(w.bob.UserID)}, "banSeconds": 60}).is(200)
+		}, gone, ok, ok, true, true},
+		"bob logs out": {func(w world) { w.bob.call("DELETE", "/v1/sessions/current", nil).is(204) }, refused, refused, ok, true, true},
+		"bob's sessions end": {func(w world) {
+			s.admin().call("DELETE", "/v1/admin/users/"+string(w.bob.UserID)+"/sessions", nil).is(200)
+		}, refused, refused, ok, true, true},
+		"alice leaves": {func(w world) { w.alice.leave(w.room) }, ok, ok, ok, true, true},
+		"it is recalled": {func(w world) {
+			w.alice.call("DELETE", roomPath(w.room, "/messages/"+string(w.message.ID)), nil).is(204)
+		}, gone, ok, gone, false, true},
+		"an operator recalls it": {func(w world) {
+			s.admin().call("DELETE", adminPath(w.room, "/messages/"+string(w.message.ID)), nil).is(204)
+		}, gone, ok, gone, false, true},
+		"it is recalled from bob": {func(w world) {
+			w.alice.call("DELETE", peerPath(w.bob.UserID)+"/"+string(w.toBob.ID), nil).is(204)
+		}, ok, gone, ok, true, false},
+		"the room is destroyed": {func(w world) { s.admin().call("DELETE", adminPath(w.room, ""), nil).is(204) }, gone, ok, gone, false, true},
+	} {
+		n++
+		w := world{room: room.RoomID(fmt.Sprint("room", n)), alice: s.login(room.UserID(fmt.Sprint("alice", n))), bob: s.login(room.UserID(fmt.Sprint("bob", n)))}
+		w.alice.enter(w.room)
+		w.bob.enter(w.room)
+		data, other := file(t, "alpha.png"), []byte("for bob")
+		w.hers = w.alice.upload("alpha.png", data)
+		peers := w.alice.upload("b.txt", other)
+		unsent := w.alice.upload("c.txt", []byte("unsent"))
+		w.message = message(w.alice.call("POST", roomPath(w.room, "/messages"), object{"kind": "image", "mediaID": w.hers.Media.ID}).is(http.StatusCreated))
+		w.toBob = message(w.alice.call("POST", peerPath(w.bob.UserID), object{"kind": "file", "mediaID": peers.Media.ID}).is(http.StatusCreated))
+		w.his = w.bob.media(w.bob.call("GET", "/v1/media/"+string(w.hers.Media.ID), nil).is(http.StatusOK))
+		w.inbox = w.bob.media(w.bob.call("GET", "/v1/media/"+string(peers.Media.ID), nil).is(http.StatusOK))
+		tag := header("If-None-Match", `"`+string(w.hers.Media.ID)+`"`)
+		s.stranger().call("GET", w.his.SignedURL, nil, tag).is(http.StatusNotModified)
+
+		c.do(w)
+		for whose, check := range map[string]struct {
+			url  string
+			want int
+		}{"his": {w.his.SignedURL, c.his}, "his, between users": {w.inbox.SignedURL, c.inbox}, "hers": {w.hers.SignedURL, c.hers}, "hers, unsent": {unsent.SignedURL, ok}} {
+			for _, method := range []string{"GET", "HEAD"} {
+				if got := s.stranger().call(method, check.url, nil); got.StatusCode != check.want {
+					t.Errorf("%s: %s of the URL that is %s: %d, and not %d", what, method, whose, got.StatusCode, check.want)
+				}
+			}
+			// What a browser has kept it may not show any more either.
+			if got := s.stranger().call("GET", check.url, nil, tag); check.want != ok && got.StatusCode != check.want {
+				t.Errorf("%s: the URL that is %s, asked again: %d", what, whose, got.StatusCode)
+			}
+		}
+		if got := w.alice.call("GET", w.hers.Media.URL, nil).StatusCode == ok; got != c.hersByKey {
+			t.Errorf("%s: alice reads the room's file by her key: %t", what, got)
+		}
+		if got := w.alice.call("GET", "/v1/media/"+string(peers.Media.ID), nil).StatusCode == ok; got != c.byInbox {
+			t.Errorf("%s: alice asks for bob's file: %t", what, got)
+		}
+	}
+
+	// The message becomes older than the retention.
+	alice := s.loginWith(s.token("alice", 24*time.Hour))
+	alice.enter("lobby")
+	m := alice.upload("old.txt", []byte("old"))
+	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": m.Media.ID}).is(http.StatusCreated)
+	s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+	// A stream, so that she is not taken out meanwhile.
+	alice.listen()
+	clock.advance(time.Hour + time.Second)
+	s.sweep()
+	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 }
 
 // form is a form of these parts, file parts where they have a file's name.

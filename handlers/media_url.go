@@ -14,47 +14,49 @@ import (
 )
 
 const (
-	// mediaURLTime is how long a signed URL is good for, at least.
-	mediaURLTime = 24 * time.Hour
-	// mediaURLStep is what ends of signed URLs are rounded up to: who asks again
-	// within it gets the same URL, and the file from the browser's cache.
-	mediaURLStep = time.Hour
+	// mediaURLTime is how long a signed URL is good for, at most.
+	mediaURLTime = time.Hour
+	// mediaURLStep is what the ends of signed URLs are rounded down to: a page that
+	// asks again within it gets the same URL, under which its browser has the bytes.
+	mediaURLStep = 15 * time.Minute
 )
 
-// mediaSigner signs the URLs of files, for whoever cannot send a key along: an
-// <img> or a <video>.
+// mediaSigner signs the URLs of files for callers that cannot send a key along,
+// such as an <img> or a <video>. A URL names the session that asked for it, and
+// opens the file for as long as that session may read it, until it expires.
 type mediaSigner struct{ key []byte }
 
 // newMediaSigner derives a key of its own from the secret, so that no signature
 // is ever good for anything else.
 func newMediaSigner(secret []byte) mediaSigner {
-	key, err := hkdf.Key(sha256.New, secret, nil, "parlor media url 1", sha256.Size)
+	key, err := hkdf.Key(sha256.New, secret, nil, "parlor media url 2", sha256.Size)
 	if err != nil {
 		panic(fmt.Sprintf("derive the key of media URLs: %v", err)) // a length that SHA-256 does not have
 	}
 	return mediaSigner{key}
 }
 
-func (s mediaSigner) signature(id room.MediaID, expires int64) string {
+func (s mediaSigner) signature(id room.MediaID, session room.SessionID, expires int64) string {
 	mac := hmac.New(sha256.New, s.key)
-	_, _ = fmt.Fprintf(mac, "%s\n%d", id, expires) // never fails
+	_, _ = fmt.Fprintf(mac, "%s\n%s\n%d", id, session, expires) // never fails
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// sign is a file's URL with a signature, and when that expires.
-func (s mediaSigner) sign(m room.Media, now time.Time) (signed string, expires time.Time) {
-	expires = now.Add(mediaURLTime + mediaURLStep - 1).Truncate(mediaURLStep).UTC()
+// sign returns a file's URL with a signature for a session, and when it expires.
+func (s mediaSigner) sign(m room.Media, session room.SessionID, now time.Time) (signed string, expires time.Time) {
+	expires = now.Add(mediaURLTime).Truncate(mediaURLStep).UTC()
 	query := url.Values{
 		"expires":   {strconv.FormatInt(expires.Unix(), 10)},
-		"signature": {s.signature(m.ID, expires.Unix())},
+		"session":   {string(session)},
+		"signature": {s.signature(m.ID, session, expires.Unix())},
 	}
 	return m.URL + "?" + query.Encode(), expires
 }
 
-// verify is nil where a signature is ours and not expired. Errors:
+// verify is nil where a signature is ours and has not expired. Errors:
 // room.ErrMediaURLRefused.
-func (s mediaSigner) verify(id room.MediaID, expires int64, signature string, now time.Time) error {
-	if !hmac.Equal([]byte(s.signature(id, expires)), []byte(signature)) || now.Unix() >= expires {
+func (s mediaSigner) verify(id room.MediaID, session room.SessionID, expires int64, signature string, now time.Time) error {
+	if !hmac.Equal([]byte(s.signature(id, session, expires)), []byte(signature)) || now.Unix() >= expires {
 		return room.ErrMediaURLRefused
 	}
 	return nil

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -135,6 +136,13 @@ func (a *api) send(
 	post func(room.Draft) (room.Message, error), stored func(clientMessageID string) (m room.Message, found bool, err error),
 ) error {
 	if err := a.attach(r.Context(), session.User.ID, &draft.Content); err != nil {
+		if errors.Is(err, room.ErrMediaNotFound) && draft.ClientMessageID != "" {
+			// The file of a recalled message is gone, and a retry of that message is still
+			// answered with what is left of it.
+			if m, found, _ := stored(draft.ClientMessageID); found && m.Recalled && m.RetriedBy(draft) == nil {
+				return a.answerMessage(w, r, m)
+			}
+		}
 		return err
 	}
 	if draft.Kind != room.KindBarrage && !a.limiter.allow(w, session.ID) {

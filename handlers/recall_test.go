@@ -160,7 +160,7 @@ func TestPeerRecall(t *testing.T) {
 	}
 	his.nothingElse(bob)
 	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
-	alice.call("GET", picture.Media.URL, nil).is(http.StatusOK)
+	alice.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(again, tombstone(said)) {
 		t.Errorf("sent again it is %+v", again)
 	}

@@ -80,7 +80,6 @@ type Store interface {
 	AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
 	FinishMedia(ctx context.Context, m room.Media) error
 	DropMedia(ctx context.Context, id room.MediaID) error
-	Media(ctx context.Context, id room.MediaID) (room.StoredMedia, error)
 	MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error)
 	MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error)
 

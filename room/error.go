@@ -44,7 +44,7 @@ var (
 	ErrForbiddenProxy    = &Error{Forbidden, "forbidden_proxy", "Development tokens are not given through a proxy."}
 	ErrBanned            = &Error{Forbidden, "banned", "The user may not enter this room for now."}
 	ErrNotSender         = &Error{Forbidden, "not_sender", "The message is another user's."}
-	ErrMediaURLRefused   = &Error{Forbidden, "media_url_refused", "The signature of the URL is wrong or has expired."}
+	ErrMediaURLRefused   = &Error{Forbidden, "media_url_refused", "The signature of the URL is wrong or has expired, or its session is over."}
 	ErrMemberNotFound    = &Error{NotFound, "member_not_found", "The user is not in this room."}
 	ErrSessionNotFound   = &Error{NotFound, "session_not_found", "The user has no such session."}
 	ErrBanNotFound       = &Error{NotFound, "ban_not_found", "The user is not banned from this room."}

@@ -29,8 +29,9 @@ func ValidFileName(name string) bool {
 		!strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == '\\' || unicode.IsControl(c) })
 }
 
-// MediaKept is how long a file is kept that nobody sends, and one of which no
-// message is left in the rooms and inboxes that there are.
+// MediaKept is how long a file is kept that nobody sends, and the bytes of one of
+// which no message is left in the rooms and inboxes that there are: nobody may read
+// those any more, and a backup of the database may still name them.
 const MediaKept = 24 * time.Hour
 
 // Limits of what a user may have stored that no message carries, so that nobody

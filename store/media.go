@@ -82,39 +82,36 @@ func scanMedia(row pgx.Row) (room.StoredMedia, error) {
 	return m, err
 }
 
-// Media is a file whose bytes are stored, whoever asks. Errors:
-// room.ErrMediaNotFound.
-func (s *Store) Media(ctx context.Context, id room.MediaID) (room.StoredMedia, error) {
-	return s.media(ctx, "true", id)
-}
-
-// MediaFor is a file that a user may read: its owner, the members of the rooms in
-// which it was sent, and both sides where it was sent from user to user. Errors:
+// MediaFor is a file that a user may read: the members of the rooms in which it
+// was sent may, both sides where it was sent from user to user, and its owner for
+// as long as it was not sent or a message somewhere still brings it. Errors:
 // room.ErrMediaNotFound.
 func (s *Store) MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error) {
-	return s.media(ctx, readableBy, id, user)
+	m, err := scanMedia(s.pool.QueryRow(ctx, "SELECT "+mediaColumns+` FROM media m
+		WHERE m.media_id = $1 AND m.size IS NOT NULL AND NOT m.deleting AND `+readableBy, id, user))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return room.StoredMedia{}, room.ErrMediaNotFound
+	}
+	return m, translate(err)
 }
 
 // readableBy is the condition that the user $2 may read a file: one index lookup
 // for the user's inbox and for each room that the user is in. A LATERAL with a
 // LIMIT holds the planner to that. Left to itself it looks through all uses of the
 // file, or reads all files of the inbox, as most have few and some have thousands.
-const readableBy = `(m.owner_id = $2 OR (
+//
+// A file of the user's own is looked up by its uses instead, until one is found
+// that is not in a destroyed room.
+const readableBy = `(CASE WHEN m.owner_id = $2 THEN m.uses = 0 OR EXISTS (
+	SELECT FROM media_uses u WHERE u.media_id = m.media_id
+		AND NOT EXISTS (SELECT FROM rooms r WHERE r.generation = u.generation AND r.destroyed_at IS NOT NULL)
+) ELSE (
 	SELECT true FROM (
 		SELECT log FROM inboxes WHERE user_id = $2
 		UNION ALL SELECT b.generation FROM members b JOIN rooms r USING (generation) WHERE b.user_id = $2 AND r.destroyed_at IS NULL
 	) l, LATERAL (
 		SELECT FROM media_uses WHERE generation = l.log AND media_id = m.media_id LIMIT 1
-	) used LIMIT 1))`
-
-func (s *Store) media(ctx context.Context, condition string, id room.MediaID, args ...any) (room.StoredMedia, error) {
-	m, err := scanMedia(s.pool.QueryRow(ctx, "SELECT "+mediaColumns+` FROM media m
-		WHERE m.media_id = $1 AND m.size IS NOT NULL AND NOT m.deleting AND `+condition, append([]any{id}, args...)...))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return room.StoredMedia{}, room.ErrMediaNotFound
-	}
-	return m, translate(err)
-}
+	) used LIMIT 1) END)`
 
 // MediaByID is those of the files that a user may read.
 func (s *Store) MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error) {
@@ -249,9 +246,9 @@ func (s *Store) letMediaGo(ctx context.Context, rooms []room.Generation, now tim
 }
 
 // letMedia is the end of a statement that takes uses from files, those that are
-// due: files of no other use begin to wait for their deletion at $3. The files'
-// rows are locked before, as by noteUses. A use that a sender meanwhile made a
-// newer one stays.
+// due. A file of no other use is nobody's from then on, its owner's neither, and
+// waits since $3 for its deletion. The files' rows are locked before, as by
+// noteUses. A use that a sender meanwhile made a newer one stays.
 const letMedia = `locked AS MATERIALIZED (
 		SELECT media_id FROM media WHERE media_id IN (SELECT media_id FROM due) ORDER BY media_id FOR NO KEY UPDATE
 	), gone AS (
@@ -260,7 +257,7 @@ const letMedia = `locked AS MATERIALIZED (
 	), counted AS (
 		SELECT media_id, count(*) AS n FROM gone GROUP BY media_id
 	), let AS (
-		UPDATE media m SET uses = uses - n, unused_since = CASE WHEN uses = n THEN $3::timestamptz END
+		UPDATE media m SET uses = uses - n, unused_since = CASE WHEN uses = n THEN $3::timestamptz END, deleting = uses = n
 		FROM counted c WHERE m.media_id = c.media_id
 	)
 	SELECT count(*) FROM gone`

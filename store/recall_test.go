@@ -224,8 +224,8 @@ func TestWhoMayRecallWhatFromPeers(t *testing.T) {
 	recall("again, however late", alice, "bob", m.ID, nil)
 }
 
-// TestPeerRecallOfFiles: they are let go in both inboxes, and not elsewhere. Who
-// has sent them may read them anyway.
+// TestPeerRecallOfFiles: they are let go in both inboxes, and not elsewhere. The
+// sender reads them until the last message with them is recalled.
 func TestPeerRecallOfFiles(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -240,7 +240,7 @@ func TestPeerRecallOfFiles(t *testing.T) {
 		id      room.MessageID
 		uses    int
 		readers []room.UserID
-	}{{"bob", sent.ID, 1, []room.UserID{"alice", "carol"}}, {"carol", other.ID, 0, []room.UserID{"alice"}}} {
+	}{{"bob", sent.ID, 1, []room.UserID{"alice", "carol"}}, {"carol", other.ID, 0, nil}} {
 		if err := f.RecallPeer(t.Context(), alice, c.to, c.id); err != nil {
 			t.Fatal(err)
 		}

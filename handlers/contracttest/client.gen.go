@@ -2213,6 +2213,9 @@ type DownloadMediaParams struct {
 	// Expires Of a signed URL.
 	Expires *int64 `form:"expires,omitempty" json:"expires,omitempty"`
 
+	// Session Of a signed URL. It names a session, and is no secret.
+	Session *string `form:"session,omitempty" json:"session,omitempty"`
+
 	// Signature Of a signed URL.
 	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
 
@@ -2224,6 +2227,9 @@ type DownloadMediaParams struct {
 type HeadMediaParams struct {
 	// Expires Of a signed URL.
 	Expires *int64 `form:"expires,omitempty" json:"expires,omitempty"`
+
+	// Session Of a signed URL. It names a session, and is no secret.
+	Session *string `form:"session,omitempty" json:"session,omitempty"`
 
 	// Signature Of a signed URL.
 	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
@@ -2625,8 +2631,9 @@ type ClientInterface interface {
 	// the types that the server knows and has looked through, or
 	// `application/octet-stream`. Up to 104,857,600 bytes.
 	//
-	// A file that nobody sends is deleted after a day, and so is one of which
-	// no message is left: they were recalled, or are kept no longer. A user may
+	// A file that nobody sends is deleted after a day. One of which no message is
+	// left, because they were recalled or are kept no longer, is not found from
+	// then on, not by its owner either. A user may
 	// have 20 files that were not sent and 1 GiB of them at once. Where
 	// connections break, or progress is to be seen, `createUpload` is the better
 	// way.
@@ -2683,19 +2690,23 @@ type ClientInterface interface {
 
 	// GetMedia A file, with a fresh URL
 	//
-	// For its owner, for members of the rooms in which it was sent, and for
-	// both sides where it was sent from user to user, for as long as a message
-	// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
-	// until `expiresAt`, at least 24 hours from now. Who asks again within the
-	// hour gets the same, so that browsers need not load the file again.
+	// For members of the rooms in which it was sent, for both sides where it was
+	// sent from user to user, and for its owner; once it was sent, for as long as
+	// a message is kept that brings it. `signedURL` opens the file without a key,
+	// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
+	// It stands for the session that asks: it ends with the session, with the
+	// user's membership and with the message. A client that asks again within a
+	// quarter of an hour gets the same URL, so that its browser need not load the
+	// file again; one whose URL has expired asks again.
 	//
 	// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
 	GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DownloadMedia The bytes of a file
 	//
-	// With a signed URL, or with a session key for those whom `getMedia`
-	// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+	// With a signed URL, or with a session key, for those whom `getMedia`
+	// answers at that moment. Browsers may keep the bytes, and ask each time
+	// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
 	// (RFC 9110). Browsers show pictures, sound and films that the server knows;
 	// everything else they only save. Nothing of it can run.
 	//
@@ -3522,8 +3533,9 @@ func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, r
 // the types that the server knows and has looked through, or
 // `application/octet-stream`. Up to 104,857,600 bytes.
 //
-// A file that nobody sends is deleted after a day, and so is one of which
-// no message is left: they were recalled, or are kept no longer. A user may
+// A file that nobody sends is deleted after a day. One of which no message is
+// left, because they were recalled or are kept no longer, is not found from
+// then on, not by its owner either. A user may
 // have 20 files that were not sent and 1 GiB of them at once. Where
 // connections break, or progress is to be seen, `createUpload` is the better
 // way.
@@ -3640,11 +3652,14 @@ func (c *Client) ContinueUploadWithBody(ctx context.Context, mediaID MediaID, pa
 
 // GetMedia A file, with a fresh URL
 //
-// For its owner, for members of the rooms in which it was sent, and for
-// both sides where it was sent from user to user, for as long as a message
-// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
-// until `expiresAt`, at least 24 hours from now. Who asks again within the
-// hour gets the same, so that browsers need not load the file again.
+// For members of the rooms in which it was sent, for both sides where it was
+// sent from user to user, and for its owner; once it was sent, for as long as
+// a message is kept that brings it. `signedURL` opens the file without a key,
+// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
+// It stands for the session that asks: it ends with the session, with the
+// user's membership and with the message. A client that asks again within a
+// quarter of an hour gets the same URL, so that its browser need not load the
+// file again; one whose URL has expired asks again.
 //
 // Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
 func (c *Client) GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3661,8 +3676,9 @@ func (c *Client) GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...Re
 
 // DownloadMedia The bytes of a file
 //
-// With a signed URL, or with a session key for those whom `getMedia`
-// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+// With a signed URL, or with a session key, for those whom `getMedia`
+// answers at that moment. Browsers may keep the bytes, and ask each time
+// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
 // (RFC 9110). Browsers show pictures, sound and films that the server knows;
 // everything else they only save. Nothing of it can run.
 //
@@ -5758,6 +5774,18 @@ func NewDownloadMediaRequest(server string, mediaID MediaID, fileName string, pa
 
 		}
 
+		if params.Session != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "session", *params.Session, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.Signature != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "signature", *params.Signature, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -5844,6 +5872,18 @@ func NewHeadMediaRequest(server string, mediaID MediaID, fileName string, params
 		if params.Expires != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "expires", *params.Expires, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Session != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "session", *params.Session, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -7354,8 +7394,9 @@ type ClientWithResponsesInterface interface {
 	// the types that the server knows and has looked through, or
 	// `application/octet-stream`. Up to 104,857,600 bytes.
 	//
-	// A file that nobody sends is deleted after a day, and so is one of which
-	// no message is left: they were recalled, or are kept no longer. A user may
+	// A file that nobody sends is deleted after a day. One of which no message is
+	// left, because they were recalled or are kept no longer, is not found from
+	// then on, not by its owner either. A user may
 	// have 20 files that were not sent and 1 GiB of them at once. Where
 	// connections break, or progress is to be seen, `createUpload` is the better
 	// way.
@@ -7418,11 +7459,14 @@ type ClientWithResponsesInterface interface {
 
 	// GetMediaWithResponse A file, with a fresh URL
 	//
-	// For its owner, for members of the rooms in which it was sent, and for
-	// both sides where it was sent from user to user, for as long as a message
-	// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
-	// until `expiresAt`, at least 24 hours from now. Who asks again within the
-	// hour gets the same, so that browsers need not load the file again.
+	// For members of the rooms in which it was sent, for both sides where it was
+	// sent from user to user, and for its owner; once it was sent, for as long as
+	// a message is kept that brings it. `signedURL` opens the file without a key,
+	// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
+	// It stands for the session that asks: it ends with the session, with the
+	// user's membership and with the message. A client that asks again within a
+	// quarter of an hour gets the same URL, so that its browser need not load the
+	// file again; one whose URL has expired asks again.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7431,8 +7475,9 @@ type ClientWithResponsesInterface interface {
 
 	// DownloadMediaWithResponse The bytes of a file
 	//
-	// With a signed URL, or with a session key for those whom `getMedia`
-	// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+	// With a signed URL, or with a session key, for those whom `getMedia`
+	// answers at that moment. Browsers may keep the bytes, and ask each time
+	// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
 	// (RFC 9110). Browsers show pictures, sound and films that the server knows;
 	// everything else they only save. Nothing of it can run.
 	//
@@ -12631,8 +12676,9 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 // the types that the server knows and has looked through, or
 // `application/octet-stream`. Up to 104,857,600 bytes.
 //
-// A file that nobody sends is deleted after a day, and so is one of which
-// no message is left: they were recalled, or are kept no longer. A user may
+// A file that nobody sends is deleted after a day. One of which no message is
+// left, because they were recalled or are kept no longer, is not found from
+// then on, not by its owner either. A user may
 // have 20 files that were not sent and 1 GiB of them at once. Where
 // connections break, or progress is to be seen, `createUpload` is the better
 // way.
@@ -12731,11 +12777,14 @@ func (c *ClientWithResponses) ContinueUploadWithBodyWithResponse(ctx context.Con
 
 // GetMediaWithResponse A file, with a fresh URL
 //
-// For its owner, for members of the rooms in which it was sent, and for
-// both sides where it was sent from user to user, for as long as a message
-// is kept that brings it. `signedURL` opens the file without a key, for an `<img>` or a `<video>`,
-// until `expiresAt`, at least 24 hours from now. Who asks again within the
-// hour gets the same, so that browsers need not load the file again.
+// For members of the rooms in which it was sent, for both sides where it was
+// sent from user to user, and for its owner; once it was sent, for as long as
+// a message is kept that brings it. `signedURL` opens the file without a key,
+// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
+// It stands for the session that asks: it ends with the session, with the
+// user's membership and with the message. A client that asks again within a
+// quarter of an hour gets the same URL, so that its browser need not load the
+// file again; one whose URL has expired asks again.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -12750,8 +12799,9 @@ func (c *ClientWithResponses) GetMediaWithResponse(ctx context.Context, mediaID 
 
 // DownloadMediaWithResponse The bytes of a file
 //
-// With a signed URL, or with a session key for those whom `getMedia`
-// answers. Takes `Range`, `If-Range`, `If-None-Match` and their like
+// With a signed URL, or with a session key, for those whom `getMedia`
+// answers at that moment. Browsers may keep the bytes, and ask each time
+// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
 // (RFC 9110). Browsers show pictures, sound and films that the server knows;
 // everything else they only save. Nothing of it can run.
 //

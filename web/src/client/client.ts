@@ -233,7 +233,7 @@ export class Parlor {
     return media.endUpload(this.#http, mediaID);
   }
 
-  /** A file, and a URL that opens it for a day, for an `<img>` or a link. */
+  /** A file, and a URL that opens it for an hour at most, for an `<img>` or a link; ask again after `expiresAt`. */
   getMedia(mediaID: string) {
     return media.getMedia(this.#http, mediaID);
   }

@@ -81,7 +81,10 @@ async function errorOf(error: Error | DetailedError): Promise<ParlorError> {
   return problemOf(new Response(answer.getBody(), { status: answer.getStatus(), headers }));
 }
 
-/** Asks for a file, and a URL that opens it for a day. */
+/**
+ * Asks for a file, and a URL that opens it for an hour at most, as long as this
+ * session may read it. After `expiresAt`, ask again.
+ */
 export const getMedia = (http: HTTP, mediaID: string): Promise<MediaReply> =>
   http.call('get', '/v1/media/{mediaID}', { path: { mediaID } });
 

@@ -42,21 +42,15 @@ export class MediaView {
       case 'image': {
         const image = make('img', { alt: fileName, ...size });
         const whole = make('a', { target: '_blank', rel: 'noopener' }, image);
-        return this.#load(make('figure', {}, whole), media, (url) => {
-          image.src = url;
-          whole.href = url;
-        });
+        return this.#load(make('figure', {}, whole), media, whole, image);
       }
       case 'audio':
       case 'video': {
         const player = make(kind, { controls: '', preload: 'metadata', 'aria-label': fileName, ...size });
-        return this.#load(make('figure', {}, player, caption), media, (url) => {
-          player.src = url;
-          link.href = url;
-        });
+        return this.#load(make('figure', {}, player, caption), media, link, player);
       }
       default:
-        return this.#load(make('div', {}, caption), media, (url) => (link.href = url));
+        return this.#load(make('div', {}, caption), media, link);
     }
   }
 
@@ -66,29 +60,66 @@ export class MediaView {
     this.#shown.clear();
   }
 
-  #load<E extends HTMLElement>(element: E, { mediaID }: Media, open: (url: string) => void): E {
+  #load<E extends HTMLElement>(
+    element: E,
+    { mediaID }: Media,
+    link: HTMLAnchorElement,
+    shown?: HTMLImageElement | HTMLMediaElement,
+  ): E {
     const error = make('p', { class: 'error' });
     element.append(error);
-    const load = async () => {
+    let opened: MediaReply | undefined;
+    const load = async (fresh = false) => {
       try {
-        open((await this.#ask(mediaID)).signedURL);
+        const reply = await this.#ask(mediaID, fresh);
+        if (fresh && reply.signedURL === opened?.signedURL) {
+          error.textContent = 'The file could not be loaded.';
+          return;
+        }
+        opened = reply;
+        error.textContent = '';
+        link.href = reply.signedURL;
+        if (shown !== undefined) show(shown, reply.signedURL);
       } catch (fault) {
         error.textContent = wordsForError(fault);
       }
     };
+    // A URL opens the file for an hour at most: a picture may be loaded again after that,
+    // a film go on, and somebody click.
+    shown?.addEventListener('error', () => void load(true));
+    link.addEventListener('click', (event) => {
+      if (opened === undefined || isGood(opened)) return;
+      event.preventDefault();
+      void load().then(() => opened !== undefined && isGood(opened) && link.click());
+    });
     this.#shown.set(element, () => void load());
     this.#inSight.observe(element);
     return element;
   }
 
-  /** Asks for a file once, until its URL ends. */
-  async #ask(mediaID: string): Promise<MediaReply> {
+  /** Asks for a file once, until its URL ends; and again where a fresh one is needed. */
+  async #ask(mediaID: string, fresh: boolean): Promise<MediaReply> {
     const known = await this.#replies.get(mediaID)?.catch(() => undefined);
-    if (known !== undefined && Date.parse(known.expiresAt) - BEFORE_THE_END > Date.now()) return known;
+    if (known !== undefined && !fresh && isGood(known)) return known;
     const asked = this.#parlor.getMedia(mediaID);
     this.#replies.set(mediaID, asked);
     return asked;
   }
+}
+
+/** Whether a file's URL opens it for some time yet. */
+const isGood = ({ expiresAt }: MediaReply): boolean => Date.parse(expiresAt) - BEFORE_THE_END > Date.now();
+
+/** Shows a file under another URL: sound and films go on where they were. */
+function show(shown: HTMLImageElement | HTMLMediaElement, url: string): void {
+  if (shown instanceof HTMLImageElement) {
+    shown.src = url;
+    return;
+  }
+  const { currentTime, paused } = shown;
+  shown.src = url;
+  if (currentTime > 0) shown.currentTime = currentTime;
+  if (!paused) shown.play().catch(() => {}); // it stays paused, and can be started by hand
 }
 
 /** The place that a picture takes, before it is there: nothing moves when it comes. */

@@ -53,6 +53,43 @@ test('files are sent as what they are, and everybody sees, hears and saves them'
   await expect.poll(() => picture.evaluate((image: HTMLImageElement) => image.naturalWidth)).toBeGreaterThan(0);
 });
 
+test('a URL that has expired is asked for again, and no picture is left broken', async ({ arrive, room }) => {
+  const alice = await arrive({ name: 'Alice' });
+  const bob = await arrive({ name: 'Bob', losses: true });
+  await alice.enter(room);
+  await bob.enter(room);
+  // The first URL of each file is one that has expired, as after an hour in which nobody looked.
+  const old = new Set<string>();
+  await bob.page.route('**/v1/media/*', async (route) => {
+    const answer = await route.fetch();
+    const reply = await answer.json();
+    if (!old.has(reply.media.mediaID)) {
+      old.add(reply.media.mediaID);
+      reply.signedURL = reply.signedURL.replace(/expires=\d+/, 'expires=1');
+    }
+    await route.fulfill({ response: answer, json: reply });
+  });
+  await alice.attach(sample('baseline.jpg'));
+  await expect(bob.page.locator('#messages .bubble')).toHaveCount(1);
+  await alice.attach(sample('moov_first.mp4'));
+  await expect(bob.page.locator('#messages .bubble')).toHaveCount(2);
+  const picture = bob.page.getByRole('img', { name: 'baseline.jpg' });
+  await expect.poll(() => picture.evaluate((image: HTMLImageElement) => image.naturalWidth)).toBeGreaterThan(0);
+  const film = bob.page.locator('#messages video');
+  await expect.poll(() => film.evaluate((media: HTMLMediaElement) => media.duration)).toBeGreaterThan(0);
+  await expect(bob.page.locator('#messages .error').filter({ hasText: /./ })).toHaveCount(0);
+
+  // Where no URL helps, it is said, and nobody asks for ever.
+  let asked = 0;
+  await bob.page.route(/\/v1\/media\/[^/]+\/.+signature=/, (route) => {
+    asked++;
+    return route.fulfill({ status: 404 });
+  });
+  await alice.attach(sample('alpha.png'));
+  await expect(bob.page.locator('#messages .error').filter({ hasText: 'could not be loaded' })).toHaveCount(1);
+  expect(asked).toBeLessThanOrEqual(2);
+});
+
 test('an upload shows how far it is, and goes on where the connection broke', async ({ arrive, line, room }) => {
   const alice = await arrive({ name: 'Alice', line });
   const bob = await arrive({ name: 'Bob' });
