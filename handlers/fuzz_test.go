@@ -160,9 +160,13 @@ func FuzzVerifyToken(f *testing.F) {
 	}
 	f.Add(`{"alg":"RS256"}`, `{}`, true)
 	f.Add(`{"alg":"HS256","crit":["b64"],"b64":false}`, `{}`, true)
+	f.Add(`{"alg":"HS256","crit":null}`, `{"sub":"alice","exp":4000000000}`, true)
+	f.Add(`{"alg":"HS256","alg":"HS256"}`, `{"sub":"alice","exp":4000000000}`, true)
+	f.Add(`{"alg":"HS256","typ":"logout+jwt"}`, `{"sub":"alice","exp":4000000000}`, true)
+	f.Add(`{"alg":"HS256"}`, `{"sub":"alice","SUB":"ceo","exp":4000000000,"iat":4000000000}`, true)
 	secret := []byte("a secret of at least thirty-two bytes")
 	now := time.Date(2026, 11, 21, 15, 0, 0, 0, time.UTC)
-	tokens := &Tokens{Secret: secret, Secrets: map[string][]byte{"2026": []byte("another one")}, Now: func() time.Time { return now }}
+	tokens := &Tokens{Secret: secret, Secrets: map[string][]byte{"2026": []byte("another one of thirty-two bytes..")}, Now: func() time.Time { return now }}
 	f.Fuzz(func(t *testing.T, header, claims string, sign bool) {
 		text := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 		signature := []byte("forged")

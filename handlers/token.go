@@ -1,33 +1,87 @@
 package handlers
 
 import (
-	"encoding/json"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 
 	"parlor/room"
 )
 
 // Tokens verifies and signs the tokens of users and of servers. Each key is good for its own
-// algorithm only (RFC 8725, section 3.1): secrets for HS256, the public keys of
-// a JWKS for RS256 and EdDSA.
+// algorithm only (RFC 8725, section 3.1): secrets for HS256, public keys for RS256 and EdDSA.
 type Tokens struct {
 	// Secret is for tokens without a kid, and signs development tokens.
 	Secret []byte
 	// Secrets is for tokens with a kid.
 	Secrets map[string][]byte
-	// PublicKey finds the key of an RS256 or EdDSA token; nil refuses those.
-	PublicKey jwt.Keyfunc
+	// PublicKey finds the key of an RS256 or EdDSA token; kid is empty where the token names none. nil
+	// refuses those tokens.
+	PublicKey func(algorithm, kid string) (crypto.PublicKey, error)
+
+	// AdminSecret signs admin tokens, and then neither Secret nor Secrets do. nil: both do.
+	AdminSecret []byte
+	// AdminPublicKeys says that public keys sign admin tokens too.
+	AdminPublicKeys bool
+	// AdminsVoidBefore makes admin tokens void that were issued before; zero: none.
+	AdminsVoidBefore time.Time
+
+	// Audience and Issuer must be in the claims aud and iss of every token, and Sign writes them. Empty: not
+	// looked at.
+	Audience, Issuer string
+	// Lifetime and AdminLifetime are the longest time between the iat and the exp of a token; zero: any.
+	Lifetime, AdminLifetime time.Duration
+
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
 
+const (
+	// clockSkew is how far the clocks of those who sign may be ahead.
+	clockSkew = time.Minute
+	// MinSecretBytes is RFC 7518, section 3.2: a key of HS256 is at least as long as its hash.
+	MinSecretBytes = 32
+	// minRSABits is RFC 7518, section 3.3.
+	minRSABits = 2048
+)
+
 // ScopeAdmin is the scope of tokens for server-to-server calls.
 const ScopeAdmin = "admin"
+
+// tokenHeader is what a token says of its signature. Headers that name a key elsewhere (jku, x5u, jwk) are
+// never followed.
+type tokenHeader struct {
+	Type     string         `json:"typ"`
+	KeyID    *string        `json:"kid"`
+	Critical jsontext.Value `json:"crit"`
+}
+
+// check returns what keeps the token from being looked at any further.
+func (h tokenHeader) check() error {
+	switch {
+	case h.Critical != nil:
+		return errors.New("crit names extensions, and none are understood") // RFC 7515, section 4.1.11
+	case h.KeyID != nil && *h.KeyID == "":
+		return errors.New("kid is empty")
+	}
+	// Tokens of other kinds that the same key signs say so (RFC 8725, section 3.11): those about a logout or
+	// a security event must let nobody in. An access token of OAuth says at+jwt (RFC 9068).
+	switch strings.TrimPrefix(strings.ToLower(h.Type), "application/") {
+	case "", "jwt", "at+jwt":
+		return nil
+	}
+	return fmt.Errorf("typ is %q", h.Type)
+}
 
 // claims is what a token says, as it is written.
 type claims struct {
@@ -35,6 +89,13 @@ type claims struct {
 	Name  string `json:"name,omitempty"`
 	Scope string `json:"scope,omitempty"`
 	Rooms grants `json:"rooms,omitempty"`
+}
+
+// UnmarshalJSON reads claims strictly: names that stand twice, and names in other case, mean one thing to
+// one reader and something else to the next.
+func (c *claims) UnmarshalJSON(b []byte) error {
+	type plain claims
+	return json.Unmarshal(b, (*plain)(c))
 }
 
 // grants is the claim rooms. Absent it fences nothing in and empty it allows
@@ -83,7 +144,7 @@ func (t *Tokens) now() time.Time {
 // Verify is what a user token says. Errors: room.ErrTokenInvalid,
 // room.ErrTokenExpired.
 func (t *Tokens) Verify(token string) (room.Claims, error) {
-	c, err := t.read(token)
+	c, err := t.read(token, t.userKey, t.Lifetime)
 	if err != nil {
 		return room.Claims{}, err
 	}
@@ -96,34 +157,91 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	}, nil
 }
 
-// VerifyAdmin is when an admin token runs out. Errors: room.ErrTokenInvalid,
-// room.ErrTokenExpired, and room.ErrNotAdmin for a good token of other scope.
+// VerifyAdmin is when an admin token runs out. Errors: room.ErrTokenInvalid, room.ErrTokenExpired,
+// room.ErrTokenVoid, and room.ErrNotAdmin for a good token of other scope.
 func (t *Tokens) VerifyAdmin(token string) (expiresAt time.Time, err error) {
-	c, err := t.read(token)
+	c, err := t.read(token, t.adminKey, t.AdminLifetime)
 	switch {
 	case err != nil:
 		return time.Time{}, err
 	case c.Scope != ScopeAdmin:
 		return time.Time{}, room.ErrNotAdmin
+	case c.IssuedAt == nil && !t.AdminsVoidBefore.IsZero(), c.IssuedAt != nil && c.IssuedAt.Before(t.AdminsVoidBefore):
+		return time.Time{}, room.ErrTokenVoid
 	}
 	return c.ExpiresAt.UTC(), nil
 }
 
-// read is the claims of a token that was signed with one of the keys and lasts,
-// whoever it is for.
-func (t *Tokens) read(token string) (claims, error) {
+// read is the claims of a token that was signed with its key and lasts. What the
+// claims say of a user is not looked at.
+func (t *Tokens) read(token string, key func(algorithm string, kid *string) (any, error), lifetime time.Duration) (claims, error) {
 	var c claims
-	_, err := jwt.ParseWithClaims(token, &c, t.key,
-		jwt.WithValidMethods(t.methods()), jwt.WithExpirationRequired(), jwt.WithTimeFunc(t.now), jwt.WithStrictDecoding())
-	switch {
-	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return claims{}, room.ErrTokenExpired
-	case err != nil:
-		return claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
-	case c.ExpiresAt.UTC().Year() > maxYear:
-		return claims{}, fmt.Errorf("%w (exp is out of range; it counts seconds)", room.ErrTokenInvalid)
+	_, err := jwt.ParseWithClaims(token, &c, func(parsed *jwt.Token) (any, error) {
+		h, err := readHeader(token)
+		if err != nil {
+			return nil, err
+		}
+		k, err := key(parsed.Method.Alg(), h.KeyID)
+		if err != nil {
+			return nil, err
+		}
+		return k, CheckKey(k)
+	}, jwt.WithValidMethods(t.methods()), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
+	if err == nil {
+		err = t.judge(c, lifetime)
 	}
-	return c, nil
+	if err != nil && !errors.Is(err, room.ErrTokenExpired) {
+		err = fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
+	}
+	return c, err
+}
+
+// readHeader is the header of a token. The parser has split and decoded it before, but takes the last of
+// names that stand twice.
+func readHeader(token string) (h tokenHeader, err error) {
+	segment, _, _ := strings.Cut(token, ".")
+	text, err := base64.RawURLEncoding.DecodeString(segment)
+	if err == nil {
+		err = json.Unmarshal(text, &h)
+	}
+	if err != nil {
+		return h, fmt.Errorf("header: %w", err)
+	}
+	return h, h.check()
+}
+
+// judge returns why claims that were signed do not count, or do not count now. That a token has expired is
+// said only of one that was good. Errors: room.ErrTokenExpired and others.
+func (t *Tokens) judge(c claims, lifetime time.Duration) error {
+	now := t.now()
+	latest := now.Add(clockSkew)
+	switch {
+	case c.ExpiresAt == nil:
+		return errors.New("exp is missing")
+	case c.ExpiresAt.UTC().Year() > maxYear:
+		return errors.New("exp is out of range; it counts seconds")
+	case t.Issuer != "" && c.Issuer != t.Issuer:
+		return fmt.Errorf("iss is %q", c.Issuer)
+	case t.Audience != "" && !slices.Contains(c.Audience, t.Audience):
+		return fmt.Errorf("aud is %q", c.Audience)
+	case c.NotBefore != nil && c.NotBefore.After(latest):
+		return errors.New("nbf is in the future")
+	case c.IssuedAt != nil && c.IssuedAt.After(latest):
+		return errors.New("iat is in the future")
+	case lifetime > 0 && c.ExpiresAt.Sub(c.issuedBy(latest)) > lifetime:
+		return fmt.Errorf("exp is more than %s after iat, or after now", lifetime)
+	case !now.Before(c.ExpiresAt.Time):
+		return room.ErrTokenExpired
+	}
+	return nil
+}
+
+// issuedBy is when the token was issued, or the latest that it can have been where it does not say.
+func (c claims) issuedBy(latest time.Time) time.Time {
+	if c.IssuedAt != nil {
+		return c.IssuedAt.Time
+	}
+	return latest
 }
 
 func (t *Tokens) methods() []string {
@@ -133,49 +251,87 @@ func (t *Tokens) methods() []string {
 	return []string{jwt.SigningMethodHS256.Alg(), jwt.SigningMethodRS256.Alg(), jwt.SigningMethodEdDSA.Alg()}
 }
 
-// key finds the key that a token must be signed with.
-func (t *Tokens) key(token *jwt.Token) (any, error) {
-	if token.Method != jwt.SigningMethodHS256 {
-		// A JWKS may list keys of other kinds too: RS256 and EdDSA take none
-		// but a public key of their own.
-		return t.PublicKey(token)
-	}
-	kid, named := token.Header["kid"]
-	if !named {
+// userKey finds the key that a user token must be signed with.
+func (t *Tokens) userKey(algorithm string, kid *string) (any, error) {
+	switch {
+	case algorithm != jwt.SigningMethodHS256.Alg() && kid == nil:
+		return t.PublicKey(algorithm, "")
+	case algorithm != jwt.SigningMethodHS256.Alg():
+		return t.PublicKey(algorithm, *kid)
+	case kid == nil:
 		return t.Secret, nil
 	}
-	name, _ := kid.(string)
-	secret, ok := t.Secrets[name]
+	secret, ok := t.Secrets[*kid]
 	if !ok {
-		return nil, fmt.Errorf("no key %q", name)
+		return nil, fmt.Errorf("no key %q", *kid)
 	}
 	return secret, nil
 }
 
+// adminKey finds the key that an admin token must be signed with.
+func (t *Tokens) adminKey(algorithm string, kid *string) (any, error) {
+	switch {
+	case algorithm != jwt.SigningMethodHS256.Alg():
+		if !t.AdminPublicKeys {
+			return nil, errors.New("public keys sign no admin tokens here")
+		}
+	case t.AdminSecret != nil:
+		if kid != nil {
+			return nil, fmt.Errorf("no key %q signs admin tokens", *kid)
+		}
+		return t.AdminSecret, nil
+	}
+	return t.userKey(algorithm, kid)
+}
+
+// CheckKey returns why a key is too weak, or of a kind, for tokens to be verified with it.
+func CheckKey(key any) error {
+	switch key := key.(type) {
+	case []byte:
+		if len(key) < MinSecretBytes {
+			return fmt.Errorf("the secret has %d bytes, fewer than %d", len(key), MinSecretBytes)
+		}
+	case *rsa.PublicKey:
+		if bits := key.N.BitLen(); bits < minRSABits {
+			return fmt.Errorf("the RSA key has %d bits, fewer than %d", bits, minRSABits)
+		}
+	case ed25519.PublicKey:
+	default:
+		return fmt.Errorf("a key of the type %T verifies no tokens", key)
+	}
+	return nil
+}
+
 // Sign makes a token of a user.
 func (t *Tokens) Sign(u room.User, ttl time.Duration) (string, error) {
-	now := t.now()
-	return t.sign(claims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			Subject: string(u.ID), IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
-		},
-		Name: u.Name,
-	})
+	c := claims{RegisteredClaims: t.registered(ttl), Name: u.Name}
+	c.Subject = string(u.ID)
+	return sign(c, t.Secret)
 }
 
 // SignAdmin makes a token for server-to-server calls.
 func (t *Tokens) SignAdmin(ttl time.Duration) (string, error) {
-	now := t.now()
-	return t.sign(claims{
-		RegisteredClaims: jwt.RegisteredClaims{
-			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
-		},
-		Scope: ScopeAdmin,
-	})
+	secret := t.AdminSecret
+	if secret == nil {
+		secret = t.Secret
+	}
+	return sign(claims{RegisteredClaims: t.registered(ttl), Scope: ScopeAdmin}, secret)
 }
 
-func (t *Tokens) sign(c claims) (string, error) {
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(t.Secret)
+// registered is the claims that every token has.
+func (t *Tokens) registered(ttl time.Duration) jwt.RegisteredClaims {
+	now := t.now()
+	c := jwt.RegisteredClaims{
+		Issuer: t.Issuer, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
+	}
+	if t.Audience != "" {
+		c.Audience = jwt.ClaimStrings{t.Audience}
+	}
+	return c
+}
+
+func sign(c claims, secret []byte) (string, error) {
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(secret)
 	if err != nil {
 		return "", fmt.Errorf("sign a token: %w", err)
 	}

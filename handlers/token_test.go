@@ -50,6 +50,7 @@ func sign(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapCl
 // keys is one key of each kind.
 type keys struct {
 	rsa     *rsa.PrivateKey
+	weak    *rsa.PrivateKey // of 1024 bits
 	ed25519 ed25519.PrivateKey
 	named   []byte
 }
@@ -60,21 +61,25 @@ func newKeys(t testing.TB) keys {
 	if err != nil {
 		t.Fatal(err)
 	}
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
 	_, e, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return keys{r, e, []byte("another secret of thirty-two bytes")}
+	return keys{r, weak, e, []byte("another secret of thirty-two bytes")}
 }
 
 // tokens verifies with all of the keys; public keys go by their kid.
 func (k keys) tokens() *handlers.Tokens {
 	return &handlers.Tokens{
 		Secret:  secret,
-		Secrets: map[string][]byte{"2026": k.named},
-		PublicKey: func(t *jwt.Token) (any, error) {
-			public := map[any]crypto.PublicKey{"rsa": k.rsa.Public(), "ed25519": k.ed25519.Public(), "oct": k.named}
-			key, ok := public[t.Header["kid"]]
+		Secrets: map[string][]byte{"2026": k.named, "short": []byte("short")},
+		PublicKey: func(_, kid string) (crypto.PublicKey, error) {
+			public := map[string]crypto.PublicKey{"rsa": k.rsa.Public(), "weak": k.weak.Public(), "ed25519": k.ed25519.Public(), "oct": k.named}
+			key, ok := public[kid]
 			if !ok {
 				return nil, errors.New("no such key")
 			}
@@ -104,6 +109,9 @@ func TestTokensThatAreGood(t *testing.T) {
 		"an RSA key":              sign(t, rs, k.rsa, nil, kid("rsa")),
 		"an Ed25519 key":          sign(t, ed, k.ed25519, nil, kid("ed25519")),
 		"iat, nbf and others":     s.signed(func(c jwt.MapClaims) { c["iat"], c["nbf"], c["aud"] = 1, 1, "any" }),
+		"the typ of OAuth":        sign(t, hs, secret, nil, map[string]any{"typ": "application/AT+JWT"}),
+		"no typ":                  signRaw(`{"alg":"HS256"}`, alicesClaims),
+		"clocks a little ahead":   s.signed(func(c jwt.MapClaims) { c["iat"], c["nbf"] = time.Now().Unix()+30, time.Now().Unix()+30 }),
 		"exp with a fraction":     s.signed(set("exp", float64(time.Now().Unix())+90.5)),
 		"exp in the year 9999":    s.signed(set("exp", 253_402_300_799)),
 		"a name of 256 bytes":     s.signed(set("name", strings.Repeat("é", 128))),
@@ -185,6 +193,24 @@ func TestTokensThatAreNot(t *testing.T) {
 		{"a name of 257 bytes", s.signed(set("name", strings.Repeat("x", 257))), "token_invalid"},
 		{"a name with NUL", s.signed(set("name", "Al\x00ice")), "token_invalid"},
 
+		{"crit", sign(t, hs, secret, nil, map[string]any{"crit": []string{"b64"}, "b64": true}), "token_invalid"},
+		{"crit of what is not there", sign(t, hs, secret, nil, map[string]any{"crit": []string{}}), "token_invalid"},
+		{"crit as null", sign(t, hs, secret, nil, map[string]any{"crit": nil}), "token_invalid"},
+		{"the typ of a logout", sign(t, hs, secret, nil, map[string]any{"typ": "logout+jwt"}), "token_invalid"},
+		{"a typ that is no string", sign(t, hs, secret, nil, map[string]any{"typ": 1}), "token_invalid"},
+		{"two algorithms", signRaw(`{"alg":"none","alg":"HS256"}`, alicesClaims), "token_invalid"},
+		{"two kids", signRaw(`{"alg":"HS256","kid":"2026","kid":null}`, alicesClaims), "token_invalid"},
+		{"two subs", signRaw(`{"alg":"HS256"}`, `{"sub":"bob","sub":"alice","exp":4000000000}`), "token_invalid"},
+		{"two exps", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","exp":1,"exp":4000000000}`), "token_invalid"},
+		{"a name twice in a grant", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","exp":4000000000,"rooms":[{"roomID":"a","roomID":"*"}]}`), "token_invalid"},
+		{"sub in capitals", signRaw(`{"alg":"HS256"}`, `{"SUB":"alice","exp":4000000000}`), "token_invalid"},
+		{"exp in capitals", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","EXP":4000000000}`), "token_invalid"},
+		{"a name that is not UTF-8", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","exp":4000000000,"name":"`+"\xff"+`"}`), "token_invalid"},
+		{"iat in the future", s.signed(set("iat", time.Now().Add(time.Hour).Unix())), "token_invalid"},
+		{"iat that is no number", s.signed(set("iat", "now")), "token_invalid"},
+		{"a weak RSA key", sign(t, rs, k.weak, nil, kid("weak")), "token_invalid"},
+		{"a weak secret", sign(t, hs, []byte("short"), nil, kid("short")), "token_invalid"},
+
 		{"rooms of the wrong type", s.signed(set("rooms", "lobby")), "token_invalid"},
 		{"rooms as null", s.signed(set("rooms", nil)), "token_invalid"},
 		{"a grant with NUL", s.signed(grants(object{"roomID": "a\x00b", "join": true})), "token_invalid"},
@@ -211,6 +237,7 @@ func TestAdminTokens(t *testing.T) {
 	k := newKeys(t)
 	now := time.Now()
 	tokens := k.tokens()
+	tokens.AdminPublicKeys = true
 	tokens.Now = func() time.Time { return now }
 	hs, admin := jwt.SigningMethodHS256, set("scope", handlers.ScopeAdmin)
 	printed, err := tokens.SignAdmin(time.Hour)
@@ -278,6 +305,168 @@ func TestVerifyIsWhatWasSigned(t *testing.T) {
 	if _, err := tokens.Verify(token); !errors.Is(err, room.ErrTokenExpired) {
 		t.Errorf("at its end: %v", err)
 	}
+}
+
+// TestTokensOfOtherApplications: an identity provider signs the tokens of all its applications with the same keys. Those for
+// another one, or of another issuer, let nobody in, whoever they are about, and whichever key signed them.
+func TestTokensOfOtherApplications(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	tokens := k.tokens()
+	tokens.Audience, tokens.Issuer, tokens.AdminPublicKeys = "parlor", "https://id.example.com", true
+	ours := func(c jwt.MapClaims) { c["aud"], c["iss"] = "parlor", "https://id.example.com" }
+	but := func(name string, value any) func(jwt.MapClaims) {
+		return func(c jwt.MapClaims) {
+			ours(c)
+			c[name] = value
+		}
+	}
+	for _, c := range []struct {
+		what  string
+		claim func(jwt.MapClaims)
+		want  error
+	}{
+		{"for us", ours, nil},
+		{"for us and others", but("aud", []string{"mail", "parlor"}), nil},
+		{"for another application", but("aud", "mail"), room.ErrTokenInvalid},
+		{"for others", but("aud", []string{"mail", "parlor2"}), room.ErrTokenInvalid},
+		{"for nobody", but("aud", []string{}), room.ErrTokenInvalid},
+		{"of no audience", func(c jwt.MapClaims) { ours(c); delete(c, "aud") }, room.ErrTokenInvalid},
+		{"of another issuer", but("iss", "https://id.example.com/"), room.ErrTokenInvalid},
+		{"of no issuer", func(c jwt.MapClaims) { ours(c); delete(c, "iss") }, room.ErrTokenInvalid},
+		{"for another application, which has expired", func(c jwt.MapClaims) { ours(c); c["aud"], c["exp"] = "mail", 1 }, room.ErrTokenInvalid},
+		{"for us, which has expired", but("exp", 1), room.ErrTokenExpired},
+	} {
+		for how, sign := range map[string]func(func(jwt.MapClaims)) string{
+			"an RSA key": func(c func(jwt.MapClaims)) string { return sign(t, jwt.SigningMethodRS256, k.rsa, c, kid("rsa")) },
+			"an Ed25519 key": func(c func(jwt.MapClaims)) string {
+				return sign(t, jwt.SigningMethodEdDSA, k.ed25519, c, kid("ed25519"))
+			},
+			"the secret": func(c func(jwt.MapClaims)) string { return sign(t, jwt.SigningMethodHS256, secret, c, nil) },
+		} {
+			if _, err := tokens.Verify(sign(c.claim)); !errors.Is(err, c.want) {
+				t.Errorf("a user's token %s by %s: %v", c.what, how, err)
+			}
+			admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
+			if _, err := tokens.VerifyAdmin(sign(admin)); !errors.Is(err, c.want) {
+				t.Errorf("an admin's token %s by %s: %v", c.what, how, err)
+			}
+		}
+	}
+	user, err := tokens.Sign(room.User{ID: "alice"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.Verify(user); err != nil {
+		t.Errorf("what Sign makes: %v", err)
+	}
+	admin, err := tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.VerifyAdmin(admin); err != nil {
+		t.Errorf("what SignAdmin makes: %v", err)
+	}
+}
+
+// TestAdminSecret: where admins have a secret of their own, no key of users signs admin tokens, nor the other way round.
+func TestAdminSecret(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	adminSecret := []byte("the admins' secret of 32 bytes....")
+	hs, admin := jwt.SigningMethodHS256, set("scope", handlers.ScopeAdmin)
+	for _, c := range []struct {
+		what, token   string
+		apart, shared bool // what lets it in: a secret of their own, no such secret
+	}{
+		{"signed with the admins' secret", sign(t, hs, adminSecret, admin, nil), true, false},
+		{"signed with the users' secret", sign(t, hs, secret, admin, nil), false, true},
+		{"signed with a named secret", sign(t, hs, k.named, admin, kid("2026")), false, true},
+		{"signed with the admins' secret and a kid", sign(t, hs, adminSecret, admin, kid("2026")), false, false},
+		{"signed with an RSA key", sign(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), false, false},
+		{"signed with an Ed25519 key", sign(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), false, false},
+	} {
+		tokens := k.tokens()
+		if _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.shared {
+			t.Errorf("without an admins' secret, a token %s: %v", c.what, err)
+		}
+		tokens.AdminSecret = adminSecret
+		if _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.apart {
+			t.Errorf("with an admins' secret, a token %s: %v", c.what, err)
+		}
+	}
+	tokens := k.tokens()
+	tokens.AdminSecret = adminSecret
+	if _, err := tokens.Verify(sign(t, hs, adminSecret, nil, nil)); !errors.Is(err, room.ErrTokenInvalid) {
+		t.Errorf("a user's token signed with the admins' secret: %v", err)
+	}
+	signed, err := tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.VerifyAdmin(signed); err != nil {
+		t.Errorf("what SignAdmin makes: %v", err)
+	}
+}
+
+// TestLifetimeOfTokens: it counts from iat, or from now where the token does not say.
+func TestLifetimeOfTokens(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Truncate(time.Second)
+	tokens := &handlers.Tokens{Secret: secret, Lifetime: time.Hour, AdminLifetime: 10 * time.Minute, Now: func() time.Time { return now }}
+	lasting := func(iat, exp time.Duration) func(jwt.MapClaims) {
+		return func(c jwt.MapClaims) { c["iat"], c["exp"] = now.Add(iat).Unix(), now.Add(exp).Unix() }
+	}
+	for _, c := range []struct {
+		what        string
+		claims      func(jwt.MapClaims)
+		user, admin error
+	}{
+		{"as long as allowed", lasting(-30*time.Minute, 30*time.Minute), nil, room.ErrTokenInvalid},
+		{"a second longer", lasting(-30*time.Minute, 30*time.Minute+time.Second), room.ErrTokenInvalid, room.ErrTokenInvalid},
+		{"short", lasting(-5*time.Minute, 5*time.Minute), nil, nil},
+		{"a year, at its end", lasting(-365*24*time.Hour, time.Minute), room.ErrTokenInvalid, room.ErrTokenInvalid},
+		{"without iat, from a clock a little ahead", set("exp", now.Add(time.Hour+time.Minute).Unix()), nil, room.ErrTokenInvalid},
+		{"without iat, longer", set("exp", now.Add(time.Hour+61*time.Second).Unix()), room.ErrTokenInvalid, room.ErrTokenInvalid},
+		{"without iat, for ever", set("exp", 253_402_300_799), room.ErrTokenInvalid, room.ErrTokenInvalid},
+	} {
+		if _, err := tokens.Verify(sign(t, jwt.SigningMethodHS256, secret, c.claims, nil)); !errors.Is(err, c.user) {
+			t.Errorf("a user's token %s: %v", c.what, err)
+		}
+		admin := func(claims jwt.MapClaims) { c.claims(claims); claims["scope"] = "admin" }
+		if _, err := tokens.VerifyAdmin(sign(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.admin) {
+			t.Errorf("an admin's token %s: %v", c.what, err)
+		}
+	}
+}
+
+// TestVoidAdminTokens: a stolen admin token is made useless without taking the secret from all servers.
+func TestVoidAdminTokens(t *testing.T) {
+	t.Parallel()
+	void := time.Now().Add(-time.Minute).Truncate(time.Second)
+	tokens := &handlers.Tokens{Secret: secret, AdminsVoidBefore: void}
+	for _, c := range []struct {
+		what  string
+		claim func(jwt.MapClaims)
+		want  error
+	}{
+		{"issued before", set("iat", void.Unix()-1), room.ErrTokenVoid},
+		{"that does not say when", func(jwt.MapClaims) {}, room.ErrTokenVoid},
+		{"issued at the instant", set("iat", void.Unix()), nil},
+	} {
+		admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
+		if _, err := tokens.VerifyAdmin(sign(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.want) {
+			t.Errorf("a token %s: %v", c.what, err)
+		}
+	}
+}
+
+// alicesClaims are those of a token of alice, as they are written.
+const alicesClaims = `{"sub":"alice","exp":4000000000}`
+
+// signRaw is a token whose header and claims are written as nobody should.
+func signRaw(header, claims string) string {
+	return sign3(base64.RawURLEncoding.EncodeToString([]byte(header)), claims)
 }
 
 // sign3 puts a token together from a header and claims of any kind.

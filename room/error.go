@@ -37,6 +37,7 @@ var (
 	ErrSessionEnded      = &Error{Unauthenticated, "session_ended", "The session has ended."}
 	ErrTokenInvalid      = &Error{Unauthenticated, "token_invalid", "The token is not valid."}
 	ErrTokenExpired      = &Error{Unauthenticated, "token_expired", "The token has expired."}
+	ErrTokenVoid         = &Error{Unauthenticated, "token_void", "The token was issued before all tokens of its time were declared void."}
 	ErrTokenUserMismatch = &Error{Forbidden, "token_user_mismatch", "The token is for another user than the session."}
 	ErrNotGranted        = &Error{Forbidden, "not_granted", "The token does not allow this in this room."}
 	ErrNotAdmin          = &Error{Forbidden, "not_admin", "The token is not an admin token."}

@@ -29,8 +29,9 @@ type BenchRunCmd struct {
 	URL          string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"The Parlor server."`
 	SubscribeURL string `name:"subscribe-url" placeholder:"URL" help:"Where a plain server streams, with {room} in it."`
 	PublishURL   string `name:"publish-url" placeholder:"URL" help:"Where a plain server takes messages, with {room} in it."`
-	Data         string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder, whose secret signs the tokens where PARLOR_SECRET is not set."`
-	Secret       Secret `env:"PARLOR_SECRET" placeholder:"SECRET" help:"The server's secret."`
+	Data         string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder, whose secrets sign the tokens where PARLOR_SECRET is not set."`
+
+	Signing // as the server has them
 
 	Streams         int     `default:"1000" help:"Event streams, each of a session of its own."`
 	Rooms           int     `default:"1" help:"Rooms that the streams are spread over."`
@@ -119,25 +120,28 @@ func (c *BenchRunCmd) options() (bench.Options, error) {
 }
 
 func (c *BenchRunCmd) parlor() (*bench.Parlor, error) {
-	secret := c.Secret
-	if secret == "" {
+	if c.Secret == "" {
 		if _, err := os.Stat(c.Data); err != nil {
 			return nil, fmt.Errorf("no secret: set PARLOR_DATA to the server's data folder, or PARLOR_SECRET: %w", err)
 		}
-		var err error
-		if secret, err = folderSecret(c.Data); err != nil {
-			return nil, err
-		}
 	}
-	tokens := handlers.Tokens{Secret: []byte(secret)}
-	ttl := c.Warmup + c.Duration + time.Hour
+	tokens, err := c.tokens(c.Data)
+	if err != nil {
+		return nil, err
+	}
+	ttl, adminTTL := c.Warmup+c.Duration+time.Hour, c.Warmup+c.Duration+time.Hour
+	if c.TokenLifetime > 0 {
+		ttl = min(ttl, c.TokenLifetime)
+	}
+	if c.AdminTokenLifetime > 0 {
+		adminTTL = min(adminTTL, c.AdminTokenLifetime)
+	}
 	p := &bench.Parlor{
 		URL: c.URL, Kind: room.MessageKind(c.Kind), Size: c.Size, MessageIDs: c.Retry || c.Herd,
 		Token: func(id room.UserID) (string, error) { return tokens.Sign(room.User{ID: id}, ttl) },
 	}
 	if c.As == "admin" {
-		var err error
-		if p.AdminToken, err = tokens.SignAdmin(ttl); err != nil {
+		if p.AdminToken, err = tokens.SignAdmin(adminTTL); err != nil {
 			return nil, err
 		}
 	}

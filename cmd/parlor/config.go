@@ -14,12 +14,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"parlor/handlers"
 	"parlor/room"
 )
 
 // Bounds of settings that are not of rooms: those are in package room. The defaults stand beside the fields.
 const (
-	minSecretBytes = 32 // RFC 7518 section 3.2: an HS256 key is at least as long as the hash
+	minSecretBytes = handlers.MinSecretBytes
 
 	minHeartbeat        = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
 	maxHeartbeat        = 120 * time.Second
@@ -27,6 +28,8 @@ const (
 	maxRoomsPerUser     = 64 // as many positions as a cursor holds beside that of the inbox
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
+	minTokenLifetime    = time.Minute
+	maxTokenLifetime    = 10 * 365 * 24 * time.Hour
 	minFeedRetention    = time.Minute // a consumer that restarts takes longer than seconds
 	maxFeedRetention    = 7 * 24 * time.Hour
 	minMessageRetention = time.Hour // what streams that were away are told is in the log
@@ -43,9 +46,13 @@ type ServeCmd struct {
 	MediaURL    Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Servers of one database must share it. Empty: the folder media of the data folder."`
 	Migrate     bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
 
-	Secret  Secret `env:"PARLOR_SECRET" placeholder:"SECRET" help:"Key of HS256 tokens, 32 bytes or more. Needed with DATABASE_URL; else the file secret in the data folder, made at the first start."`
-	Secrets Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Further keys of HS256 tokens, chosen by the token's kid, 32 bytes or more each. A secret holds no comma."`
-	JWKSURL string `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"Where the public keys of RS256 and EdDSA tokens are (a JWK set). HTTPS, or plain HTTP on this machine."`
+	Signing
+
+	Secrets   Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Further keys of HS256 tokens, chosen by the token's kid, 32 bytes or more each. A secret holds no comma."`
+	JWKSURL   string `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"Where the public keys of RS256 and EdDSA tokens are (a JWK set). HTTPS, or plain HTTP on this machine."`
+	JWKSAdmin bool   `name:"jwks-admin" env:"PARLOR_JWKS_ADMIN" help:"Let the keys of the JWKS sign admin tokens too. Whoever can have a token with scope admin from there then rules all rooms."`
+
+	AdminTokensVoidBefore time.Time `env:"PARLOR_ADMIN_TOKENS_VOID_BEFORE" placeholder:"TIME" help:"Admin tokens that were issued before, or do not say when (iat), are void. As 2026-11-21T15:00:00Z. Empty: none."`
 
 	Listen         string   `env:"PARLOR_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API. An empty host means all interfaces."`
 	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health, metrics and pprof, for operators only. Empty: off."`
@@ -93,11 +100,15 @@ func (c *ServeCmd) validate() error {
 	if c.Data == "" {
 		fault("PARLOR_DATA", "is empty")
 	}
-	if c.Secret != "" && len(c.Secret) < minSecretBytes {
-		fault("PARLOR_SECRET", "has %d bytes, fewer than %d", len(c.Secret), minSecretBytes)
-	}
-	if _, err := c.keyedSecrets(); err != nil {
+	c.check(fault)
+	keyed, err := c.keyedSecrets()
+	if err != nil {
 		fault("PARLOR_SECRETS", "%w", err)
+	}
+	for kid, secret := range keyed {
+		if secret == c.AdminSecret {
+			fault("PARLOR_ADMIN_SECRET", "is the same as the secret %q of PARLOR_SECRETS: whoever signs users would sign admins", kid)
+		}
 	}
 	if c.JWKSURL != "" {
 		u, err := parseHTTPURL(c.JWKSURL)
@@ -107,6 +118,18 @@ func (c *ServeCmd) validate() error {
 		case u.Scheme != "https" && !isLoopback(u.Hostname()):
 			fault("PARLOR_JWKS_URL", "must be https: who can change the keys on their way can make any token")
 		}
+		// The keys of an identity provider sign the tokens of all its applications.
+		if c.TokenAudience == "" {
+			fault("PARLOR_TOKEN_AUDIENCE", "is needed with PARLOR_JWKS_URL: its keys sign tokens for other applications too")
+		}
+		if c.TokenIssuer == "" {
+			fault("PARLOR_TOKEN_ISSUER", "is needed with PARLOR_JWKS_URL: its keys may be those of several issuers")
+		}
+	} else if c.JWKSAdmin {
+		fault("PARLOR_JWKS_ADMIN", "needs PARLOR_JWKS_URL")
+	}
+	if c.AdminTokensVoidBefore.After(time.Now()) {
+		fault("PARLOR_ADMIN_TOKENS_VOID_BEFORE", "is in the future: nobody could call the admin API until then")
 	}
 
 	if err := checkAddress(c.Listen); err != nil {
@@ -191,6 +214,7 @@ func (c *ServeCmd) notDevelopment() (faults []error) {
 		{"DATABASE_URL", c.DatabaseURL != ""},
 		{"PARLOR_SECRET", c.Secret != ""},
 		{"PARLOR_SECRETS", c.Secrets != ""},
+		{"PARLOR_ADMIN_SECRET", c.AdminSecret != ""},
 		{"PARLOR_JWKS_URL", c.JWKSURL != ""},
 		{"PARLOR_PUBLIC_URL", c.PublicURL != ""},
 		{"PARLOR_TLS_CERT", c.TLSCert != "" || c.TLSKey != ""},

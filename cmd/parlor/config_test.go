@@ -39,7 +39,11 @@ func TestDefaults(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
-	const database = "--database-url=postgres://user:hunter2@host/parlor"
+	const (
+		database = "--database-url=postgres://user:hunter2@host/parlor"
+		audience = "--token-audience=parlor"
+		issuer   = "--token-issuer=https://id.example.com"
+	)
 	secret := "--secret=" + string(goodSecret)
 	for _, test := range []struct {
 		args []string
@@ -56,10 +60,22 @@ func TestValidate(t *testing.T) {
 		{[]string{"--secrets=" + string(goodSecret)}, []string{"PARLOR_SECRETS"}},
 		{[]string{"--secrets=a=short"}, []string{"PARLOR_SECRETS"}},
 		{[]string{"--secrets=a=" + string(goodSecret) + ",a=" + string(goodSecret)}, []string{"PARLOR_SECRETS"}},
-		{[]string{"--jwks-url=https://example.com/keys"}, nil},
-		{[]string{"--jwks-url=http://localhost:1/keys"}, nil},
-		{[]string{"--jwks-url=http://example.com/keys"}, []string{"PARLOR_JWKS_URL"}},
-		{[]string{"--jwks-url=keys.json"}, []string{"PARLOR_JWKS_URL"}},
+		{[]string{"--jwks-url=https://example.com/keys", audience, issuer}, nil},
+		{[]string{"--jwks-url=http://localhost:1/keys", audience, issuer, "--jwks-admin"}, nil},
+		{[]string{"--jwks-url=http://example.com/keys", audience, issuer}, []string{"PARLOR_JWKS_URL"}},
+		{[]string{"--jwks-url=keys.json", audience, issuer}, []string{"PARLOR_JWKS_URL"}},
+		{[]string{"--jwks-url=https://example.com/keys"}, []string{"PARLOR_TOKEN_AUDIENCE", "PARLOR_TOKEN_ISSUER"}},
+		{[]string{audience, issuer}, nil},
+		{[]string{"--jwks-admin"}, []string{"PARLOR_JWKS_ADMIN"}},
+		{[]string{secret, "--admin-secret=" + string(goodSecret) + "!"}, nil},
+		{[]string{"--admin-secret=" + string(goodSecret)}, nil},
+		{[]string{secret, "--admin-secret=" + string(goodSecret)}, []string{"PARLOR_ADMIN_SECRET"}},
+		{[]string{"--secrets=a=" + string(goodSecret), "--admin-secret=" + string(goodSecret)}, []string{"PARLOR_ADMIN_SECRET"}},
+		{[]string{"--admin-secret=short"}, []string{"PARLOR_ADMIN_SECRET"}},
+		{[]string{"--token-lifetime=0s", "--admin-token-lifetime=0s"}, nil},
+		{[]string{"--token-lifetime=59s", "--admin-token-lifetime=87601h"}, []string{"PARLOR_TOKEN_LIFETIME", "PARLOR_ADMIN_TOKEN_LIFETIME"}},
+		{[]string{"--admin-tokens-void-before=2026-11-21T15:00:00Z"}, nil},
+		{[]string{"--admin-tokens-void-before=9999-11-21T15:00:00Z"}, []string{"PARLOR_ADMIN_TOKENS_VOID_BEFORE"}},
 		{[]string{"--listen=:0", "--ops-listen=:0"}, nil},
 		{[]string{"--listen=[::1]:443"}, nil},
 		{[]string{"--listen="}, []string{"PARLOR_LISTEN"}},
@@ -117,21 +133,22 @@ func TestValidate(t *testing.T) {
 func TestDevelopmentModeRefusesAProduction(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
-		"":                                  "",
-		"--listen 127.8.9.10:8080":          "",
-		"--listen [::1]:8080":               "",
-		"--listen [::ffff:127.0.0.1]:80":    "",
-		"--listen LocalHost:8080":           "",
-		"--listen :8080":                    `needs a loopback address, and PARLOR_LISTEN is ":8080"`,
-		"--listen 0.0.0.0:8080":             "needs a loopback address",
-		"--listen [::]:8080":                "needs a loopback address",
-		"--listen 192.168.1.2:8080":         "needs a loopback address",
-		"--listen localhost.test:8080":      "needs a loopback address",
-		"--public-url https://a.test":       "together with PARLOR_PUBLIC_URL",
-		"--tls-cert a --tls-key b":          "together with PARLOR_TLS_CERT",
-		"--jwks-url https://a.test/keys":    "together with PARLOR_JWKS_URL",
-		"--secret " + string(goodSecret):    "together with PARLOR_SECRET:",
-		"--secrets a=" + string(goodSecret): "together with PARLOR_SECRETS:",
+		"":                                     "",
+		"--listen 127.8.9.10:8080":             "",
+		"--listen [::1]:8080":                  "",
+		"--listen [::ffff:127.0.0.1]:80":       "",
+		"--listen LocalHost:8080":              "",
+		"--listen :8080":                       `needs a loopback address, and PARLOR_LISTEN is ":8080"`,
+		"--listen 0.0.0.0:8080":                "needs a loopback address",
+		"--listen [::]:8080":                   "needs a loopback address",
+		"--listen 192.168.1.2:8080":            "needs a loopback address",
+		"--listen localhost.test:8080":         "needs a loopback address",
+		"--public-url https://a.test":          "together with PARLOR_PUBLIC_URL",
+		"--tls-cert a --tls-key b":             "together with PARLOR_TLS_CERT",
+		"--jwks-url https://a.test/keys":       "together with PARLOR_JWKS_URL",
+		"--secret " + string(goodSecret):       "together with PARLOR_SECRET:",
+		"--secrets a=" + string(goodSecret):    "together with PARLOR_SECRETS:",
+		"--admin-secret " + string(goodSecret): "together with PARLOR_ADMIN_SECRET:",
 		"--secret " + string(goodSecret) + " --database-url postgres://host/parlor": "together with DATABASE_URL",
 	} {
 		t.Run(args, func(t *testing.T) {
@@ -175,7 +192,7 @@ func TestLoggedDurations(t *testing.T) {
 
 func TestSecretStaysHidden(t *testing.T) {
 	t.Parallel()
-	config := ServeCmd{Secret: goodSecret, DatabaseURL: "postgres://user:" + goodSecret + "@host/parlor"}
+	config := ServeCmd{Signing: Signing{Secret: goodSecret}, DatabaseURL: "postgres://user:" + goodSecret + "@host/parlor"}
 	var log bytes.Buffer
 	for _, format := range []string{"text", "json"} {
 		config.LogFormat = format

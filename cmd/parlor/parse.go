@@ -142,6 +142,8 @@ func expected(flag *kong.Flag, target reflect.Value) string {
 	switch target.Interface().(type) {
 	case time.Duration:
 		return "a duration such as 30s, 5m or 1h30m"
+	case time.Time:
+		return "an instant such as 2026-11-21T15:00:00Z"
 	case slog.Level:
 		return "one of debug, info, warn, error"
 	}

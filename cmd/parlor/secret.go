@@ -34,12 +34,16 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText is String for encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-const secretName = "secret"
+// The secrets of a data folder. What one of them signs, the other does not.
+const (
+	secretName      = "secret"       // signs user tokens
+	adminSecretName = "admin-secret" // signs admin tokens
+)
 
-// folderSecret returns the data folder's secret. It makes one, 32 random bytes in hexadecimal, where there is none;
+// folderSecret returns a secret of the data folder. It makes one, 32 random bytes in hexadecimal, where there is none;
 // several programs that do so at once get the same.
-func folderSecret(folder string) (Secret, error) {
-	path := filepath.Join(folder, secretName)
+func folderSecret(folder, name string) (Secret, error) {
+	path := filepath.Join(folder, name)
 	secret, err := readSecret(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return secret, err
@@ -67,8 +71,8 @@ func readSecret(path string) (Secret, error) {
 // links that to the name: unlike a rename, a link never replaces the secret of somebody who was faster.
 func writeSecret(path string) error {
 	key := make([]byte, minSecretBytes)
-	_, _ = rand.Read(key)                                                     // never fails: it ends the program rather than return few bytes
-	unfinished, err := os.CreateTemp(filepath.Dir(path), secretName+".*.new") // 0600, O_EXCL
+	_, _ = rand.Read(key)                                                              // never fails: it ends the program rather than return few bytes
+	unfinished, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new") // 0600, O_EXCL
 	if err != nil {
 		return err
 	}

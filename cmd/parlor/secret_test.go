@@ -23,7 +23,7 @@ func TestFolderSecretIsMadeOnce(t *testing.T) {
 	for i := range starters {
 		done.Go(func() {
 			<-begin
-			secrets[i], errs[i] = folderSecret(folder)
+			secrets[i], errs[i] = folderSecret(folder, secretName)
 		})
 	}
 	close(begin)
@@ -45,7 +45,7 @@ func TestFolderSecretIsMadeOnce(t *testing.T) {
 		t.Errorf("the secret's file is %v, error %v", info, err)
 	}
 
-	other, err := folderSecret(t.TempDir())
+	other, err := folderSecret(t.TempDir(), secretName)
 	if err != nil || other == secrets[0] {
 		t.Errorf("another folder has the same secret, or error %v", err)
 	}
@@ -57,10 +57,10 @@ func TestFolderSecretErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, secretName), []byte("hush\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := folderSecret(folder); err == nil || !strings.Contains(err.Error(), "has 4 bytes") || strings.Contains(err.Error(), "hush") {
+	if _, err := folderSecret(folder, secretName); err == nil || !strings.Contains(err.Error(), "has 4 bytes") || strings.Contains(err.Error(), "hush") {
 		t.Errorf("a short secret: %v", err)
 	}
-	if _, err := folderSecret(filepath.Join(folder, "absent")); err == nil {
+	if _, err := folderSecret(filepath.Join(folder, "absent"), secretName); err == nil {
 		t.Error("an absent folder got a secret")
 	}
 }

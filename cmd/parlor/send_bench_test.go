@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"parlor/handlers"
+	"parlor/room"
 	"parlor/store/localpg"
 	"parlor/store/storetest"
 )
@@ -95,7 +97,7 @@ func newSender(b *testing.B, server *process, env []string, i int) *sender {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	c := &client{http: http.DefaultClient, base: server.url, user: fmt.Sprintf("user%d", i)}
-	token, err := (&TokenCmd{User: c.user, TTL: time.Hour}).sign(goodSecret)
+	token, err := (&handlers.Tokens{Secret: []byte(goodSecret)}).Sign(room.User{ID: room.UserID(c.user)}, time.Hour)
 	if err != nil {
 		b.Fatal(err)
 	}

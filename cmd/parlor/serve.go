@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"parlor/handlers"
 	"parlor/store"
 )
 
@@ -31,7 +32,7 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
 
-	secret, err := c.signingSecret()
+	tokens, err := c.verifier(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -42,15 +43,31 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	}
 	defer func() { err = errors.Join(err, stopDatabase()) }()
 
-	return c.serve(ctx, to, log, secret, databaseURL)
+	return c.serve(ctx, to, log, tokens, databaseURL)
 }
 
-// signingSecret returns PARLOR_SECRET, or the data folder's secret where the database is private.
-func (c *ServeCmd) signingSecret() (Secret, error) {
-	if c.Secret != "" {
-		return c.Secret, nil
+// verifier returns the keys of tokens, and what tokens must say.
+func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*handlers.Tokens, error) {
+	tokens, err := c.tokens(c.Data)
+	if err != nil {
+		return nil, err
 	}
-	return folderSecret(c.Data)
+	if tokens.AdminSecret == nil {
+		log.Warn("whoever signs user tokens can sign admin tokens: set PARLOR_ADMIN_SECRET to keep them apart")
+	}
+	keyed, err := c.keyedSecrets()
+	if err != nil {
+		return nil, err
+	}
+	tokens.Secrets = make(map[string][]byte, len(keyed))
+	for kid, secret := range keyed {
+		tokens.Secrets[kid] = []byte(secret)
+	}
+	tokens.AdminPublicKeys, tokens.AdminsVoidBefore = c.JWKSAdmin, c.AdminTokensVoidBefore
+	if c.JWKSURL != "" {
+		tokens.PublicKey = newKeySet(ctx, c.JWKSURL, log, nil).find
+	}
+	return tokens, nil
 }
 
 // openDatabase returns the address of a database with this program's schema, and the function that stops it if it is ours.

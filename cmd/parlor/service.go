@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/MicahParks/keyfunc/v3"
-
 	contract "parlor"
 	"parlor/handlers"
 	"parlor/hub"
@@ -55,11 +53,7 @@ type service struct {
 }
 
 // serve runs the service until the context ends, then lets streams and calls go in order.
-func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secret Secret, databaseURL string) (err error) {
-	tokens, err := c.tokens(ctx, secret)
-	if err != nil {
-		return err
-	}
+func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *handlers.Tokens, databaseURL string) (err error) {
 	s := &service{stopping: make(chan struct{}), log: log}
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
 	s.store, err = store.Open(ctx, databaseURL, store.Options{
@@ -103,7 +97,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, secr
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		RoomsPerUser: c.RoomsPerUser, MessagesPerSecond: c.MessageRate, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Dev,
-		Media:       s.media, MediaSecret: []byte(secret),
+		Media:       s.media, MediaSecret: tokens.Secret,
 		Heartbeat: c.Heartbeat, Draining: s.stopping,
 		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
@@ -140,27 +134,6 @@ func (c *ServeCmd) openMedia(ctx context.Context) (*media.Bucket, error) {
 		return media.Open(ctx, string(c.MediaURL))
 	}
 	return media.Open(ctx, filepath.Join(c.Data, "media"))
-}
-
-// tokens is the keys that user tokens are verified with.
-func (c *ServeCmd) tokens(ctx context.Context, secret Secret) (*handlers.Tokens, error) {
-	keyed, err := c.keyedSecrets()
-	if err != nil {
-		return nil, err
-	}
-	tokens := &handlers.Tokens{Secret: []byte(secret), Secrets: make(map[string][]byte, len(keyed))}
-	for kid, s := range keyed {
-		tokens.Secrets[kid] = []byte(s)
-	}
-	if c.JWKSURL != "" {
-		// Reads the keys now and again every hour, and at most once in five minutes for a key ID it does not know.
-		keys, err := keyfunc.NewDefaultCtx(ctx, []string{c.JWKSURL})
-		if err != nil {
-			return nil, fmt.Errorf("JWKS: %w", err)
-		}
-		tokens.PublicKey = keys.Keyfunc
-	}
-	return tokens, nil
 }
 
 func newServer(log *slog.Logger, h http.Handler) *http.Server {

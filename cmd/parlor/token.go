@@ -13,21 +13,22 @@ import (
 
 // TokenCmd makes tokens for trying things out and for scripts. An application's backend signs its own.
 type TokenCmd struct {
-	User   string        `placeholder:"ID" help:"The user whom the token is for."`
-	Name   string        `placeholder:"NAME" help:"The user's name."`
-	Admin  bool          `help:"Make a token for the admin API."`
-	TTL    time.Duration `name:"ttl" default:"1h" help:"How long the token is good."`
-	Data   string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder, whose secret signs where PARLOR_SECRET is not set."`
-	Secret Secret        `env:"PARLOR_SECRET" placeholder:"SECRET" help:"The server's secret."`
+	User  string        `placeholder:"ID" help:"The user whom the token is for."`
+	Name  string        `placeholder:"NAME" help:"The user's name."`
+	Admin bool          `help:"Make a token for the admin API."`
+	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is good."`
+	Data  string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder, whose secrets sign where PARLOR_SECRET is not set."`
+
+	Signing // as the server has them
 }
 
 // Run prints the token.
 func (c *TokenCmd) Run(to console) error {
-	secret, err := c.signingSecret()
+	tokens, err := c.signer()
 	if err != nil {
 		return err
 	}
-	token, err := c.sign(secret)
+	token, err := c.sign(tokens)
 	if err != nil {
 		return err
 	}
@@ -37,39 +38,44 @@ func (c *TokenCmd) Run(to console) error {
 
 func (c *TokenCmd) validate() error {
 	var faults []error
+	fault := func(setting, format string, args ...any) {
+		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
+	}
 	if c.User == "" && !c.Admin {
-		faults = append(faults, errors.New("token: say --user ID, or --admin"))
+		fault("token", "say --user ID, or --admin")
 	}
 	if c.User != "" && !room.UserID(c.User).Valid() {
-		faults = append(faults, fmt.Errorf("--user: %q is not a user ID: 1 to %d letters, digits and !#$%%&()+-:;<=.>?@[]^_{}|~",
-			c.User, room.MaxUserIDBytes))
+		fault("--user", "%q is not a user ID: 1 to %d letters, digits and !#$%%&()+-:;<=.>?@[]^_{}|~", c.User, room.MaxUserIDBytes)
 	}
 	if len(c.Name) > room.MaxUserNameBytes {
-		faults = append(faults, fmt.Errorf("--name: has %d bytes, more than %d", len(c.Name), room.MaxUserNameBytes))
+		fault("--name", "has %d bytes, more than %d", len(c.Name), room.MaxUserNameBytes)
 	}
-	if c.TTL < time.Second {
-		faults = append(faults, fmt.Errorf("--ttl: %s is shorter than a second", c.TTL))
+	longest := c.TokenLifetime
+	if c.Admin {
+		longest = c.AdminTokenLifetime
 	}
-	if c.Secret != "" && len(c.Secret) < minSecretBytes {
-		faults = append(faults, fmt.Errorf("PARLOR_SECRET: has %d bytes, fewer than %d", len(c.Secret), minSecretBytes))
+	switch {
+	case c.TTL < time.Second:
+		fault("--ttl", "%s is shorter than a second", c.TTL)
+	case longest > 0 && c.TTL > longest:
+		fault("--ttl", "%s is longer than the server accepts, %s", c.TTL, longest)
 	}
+	c.check(fault)
 	return errors.Join(faults...)
 }
 
-// signingSecret returns PARLOR_SECRET or the data folder's secret. It makes the secret, so that a token may be made before
-// the first start, but not the folder: in the wrong folder no server would ever accept the token.
-func (c *TokenCmd) signingSecret() (Secret, error) {
-	if c.Secret != "" {
-		return c.Secret, nil
+// signer signs with the server's secrets. It makes those of the data folder, so that a token may be made before the first
+// start, but not the folder: in the wrong folder no server would ever accept the token.
+func (c *TokenCmd) signer() (*handlers.Tokens, error) {
+	if c.Secret == "" {
+		if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("no secret: there is no data folder %s; set PARLOR_DATA to the server's, or PARLOR_SECRET", c.Data)
+		}
 	}
-	if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("no secret: there is no data folder %s; set PARLOR_DATA to the server's, or PARLOR_SECRET", c.Data)
-	}
-	return folderSecret(c.Data)
+	return c.Signing.tokens(c.Data)
 }
 
-func (c *TokenCmd) sign(secret Secret) (string, error) {
-	tokens := handlers.Tokens{Secret: []byte(secret)}
+func (c *TokenCmd) sign(tokens *handlers.Tokens) (string, error) {
 	if c.Admin {
 		return tokens.SignAdmin(c.TTL)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,6 +82,57 @@ func TestTokenFaults(t *testing.T) {
 	} {
 		if got := parlor(t.Context(), t, nil, append([]string{"token"}, args...)...); got.code != exitUsage || got.out != "" {
 			t.Errorf("%q: exit code %d, output %q", args, got.code, got.out)
+		}
+	}
+}
+
+// TestTokensArePrintedAsTheServerWantsThem: with the settings of a server in its environment, parlor token signs what that
+// server accepts, and says so where it would not.
+func TestTokensArePrintedAsTheServerWantsThem(t *testing.T) {
+	t.Parallel()
+	adminSecret := Secret("the admins' secret has 32 bytes, too")
+	env := []string{
+		"PARLOR_SECRET=" + string(goodSecret), "PARLOR_ADMIN_SECRET=" + string(adminSecret),
+		"PARLOR_TOKEN_AUDIENCE=parlor", "PARLOR_TOKEN_ISSUER=https://id.example.com", "PARLOR_ADMIN_TOKEN_LIFETIME=10m",
+	}
+	user := verify(t, parlor(t.Context(), t, env, "token", "--user", "alice").out, goodSecret)
+	admin := verify(t, parlor(t.Context(), t, env, "token", "--admin", "--ttl", "10m").out, adminSecret)
+	for _, claims := range []tokenClaims{user, admin} {
+		if claims.Issuer != "https://id.example.com" || len(claims.Audience) != 1 || claims.Audience[0] != "parlor" {
+			t.Errorf("the claims are %+v", claims)
+		}
+	}
+	got := parlor(t.Context(), t, env, "token", "--admin", "--ttl", "11m")
+	if got.code != exitUsage || !strings.Contains(got.err, "--ttl: 11m0s is longer than the server accepts, 10m0s") {
+		t.Errorf("a token that lasts too long: exit code %d, %s", got.code, got.err)
+	}
+}
+
+// TestServersSecretsAreApart: with a data folder of its own, a server takes what parlor token --admin prints, and no admin
+// token that the users' secret signed.
+func TestServersSecretsAreApart(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t))
+	userSecret, err := os.ReadFile(filepath.Join(p.data, secretName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PARLOR_DATA=" + p.data}
+	printed := strings.TrimSpace(parlor(t.Context(), t, env, "token", "--admin").out)
+	forged := strings.TrimSpace(parlor(t.Context(), t, []string{"PARLOR_SECRET=" + strings.TrimSpace(string(userSecret))}, "token", "--admin").out)
+	for token, want := range map[string]int{printed: http.StatusOK, forged: http.StatusUnauthorized} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/v1/admin/rooms", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		reply, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = reply.Body.Close()
+		if reply.StatusCode != want {
+			t.Errorf("status %d, and not %d", reply.StatusCode, want)
 		}
 	}
 }

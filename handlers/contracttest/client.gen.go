@@ -332,6 +332,7 @@ const (
 	ProblemCodeTokenExpired          ProblemCode = "token_expired"
 	ProblemCodeTokenInvalid          ProblemCode = "token_invalid"
 	ProblemCodeTokenUserMismatch     ProblemCode = "token_user_mismatch"
+	ProblemCodeTokenVoid             ProblemCode = "token_void"
 	ProblemCodeTooManyMessages       ProblemCode = "too_many_messages"
 	ProblemCodeTooManyRooms          ProblemCode = "too_many_rooms"
 	ProblemCodeTusVersion            ProblemCode = "tus_version"
@@ -428,6 +429,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeTokenInvalid:
 		return true
 	case ProblemCodeTokenUserMismatch:
+		return true
+	case ProblemCodeTokenVoid:
 		return true
 	case ProblemCodeTooManyMessages:
 		return true
@@ -796,7 +799,9 @@ type CreateSessionRequest struct {
 	Device *string `json:"device,omitempty"`
 
 	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-	// `name` and `rooms`. Without `rooms` the user may do everything everywhere;
+	// `name` and `rooms`, and `aud` and `iss` where the server's operator wants
+	// them. Names that stand twice, in the header or the claims, are refused.
+	// Without `rooms` the user may do everything everywhere;
 	// with it, only what one of its grants allows. A grant is `roomID`, which
 	// may end in `*` to name all rooms that begin so, and any of `create`,
 	// `join`, `send` and `attributes` (to change the room's attributes and those
@@ -1370,7 +1375,9 @@ type RenewTokenReply struct {
 // RenewTokenRequest defines model for RenewTokenRequest.
 type RenewTokenRequest struct {
 	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-	// `name` and `rooms`. Without `rooms` the user may do everything everywhere;
+	// `name` and `rooms`, and `aud` and `iss` where the server's operator wants
+	// them. Names that stand twice, in the header or the claims, are refused.
+	// Without `rooms` the user may do everything everywhere;
 	// with it, only what one of its grants allows. A grant is `roomID`, which
 	// may end in `*` to name all rooms that begin so, and any of `create`,
 	// `join`, `send` and `attributes` (to change the room's attributes and those
@@ -1900,7 +1907,9 @@ type SwitchRoomRequest struct {
 type Timestamp = time.Time
 
 // Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-// `name` and `rooms`. Without `rooms` the user may do everything everywhere;
+// `name` and `rooms`, and `aud` and `iss` where the server's operator wants
+// them. Names that stand twice, in the header or the claims, are refused.
+// Without `rooms` the user may do everything everywhere;
 // with it, only what one of its grants allows. A grant is `roomID`, which
 // may end in `*` to name all rooms that begin so, and any of `create`,
 // `join`, `send` and `attributes` (to change the room's attributes and those

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// published is a JWK as its owner publishes it.
+type published map[string]any
+
+func publishedRSA(t testing.TB, kid string, bits int) published {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	return published{"kty": "RSA", "kid": kid, "n": encode(key.N.Bytes()), "e": encode(big.NewInt(int64(key.E)).Bytes())}
+}
+
+func publishedEd25519(t testing.TB, kid string) published {
+	t.Helper()
+	key, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return published{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64.RawURLEncoding.EncodeToString(key)}
+}
+
+// with is the key with one more member.
+func (p published) with(name string, value any) published {
+	other := published{name: value}
+	for n, v := range p {
+		if n != name {
+			other[n] = v
+		}
+	}
+	return other
+}
+
+// keyServer is who publishes keys.
+type keyServer struct {
+	reply atomic.Value // of string: the body; "" fails
+	reads atomic.Int64
+}
+
+func (s *keyServer) publish(t testing.TB, keys ...published) {
+	t.Helper()
+	set, err := json.Marshal(map[string]any{"keys": keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.reply.Store(string(set))
+}
+
+func (s *keyServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	s.reads.Add(1)
+	body, _ := s.reply.Load().(string)
+	if body == "" {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	_, _ = w.Write([]byte(body))
+}
+
+// RoundTrip answers without a network.
+func (s *keyServer) RoundTrip(r *http.Request) (*http.Response, error) {
+	recorder := httptest.NewRecorder()
+	s.ServeHTTP(recorder, r)
+	return recorder.Result(), nil
+}
+
+// TestKeysAreForWhatTheySay: a key for encryption, for another algorithm or too weak verifies no token, and does not keep
+// the others from it.
+func TestKeysAreForWhatTheySay(t *testing.T) {
+	t.Parallel()
+	strong, ed := publishedRSA(t, "k", 2048), publishedEd25519(t, "k")
+	for what, test := range map[string]struct {
+		key  published
+		want string // the algorithm that it is for
+	}{
+		"RSA":                          {strong, "RS256"},
+		"Ed25519":                      {ed, "EdDSA"},
+		"for signatures":               {strong.with("use", "sig"), "RS256"},
+		"for encryption":               {strong.with("use", "enc"), ""},
+		"for another use":              {strong.with("use", "tea"), ""},
+		"to verify":                    {ed.with("key_ops", []string{"verify"}), "EdDSA"},
+		"to verify and for what comes": {ed.with("key_ops", []string{"verify", "toast"}), "EdDSA"},
+		"to encrypt":                   {strong.with("key_ops", []string{"encrypt", "wrapKey"}), ""},
+		"for RS256":                    {strong.with("alg", "RS256"), "RS256"},
+		"for PS256":                    {strong.with("alg", "PS256"), ""},
+		"for an unknown algorithm":     {strong.with("alg", "RS257"), ""},
+		"for EdDSA":                    {ed.with("alg", "EdDSA"), "EdDSA"},
+		"Ed25519 for RS256":            {ed.with("alg", "RS256"), ""},
+		"of 1024 bits":                 {publishedRSA(t, "k", 1024), ""},
+		"a secret":                     {published{"kty": "oct", "kid": "k", "k": base64.RawURLEncoding.EncodeToString(make([]byte, 32))}, ""},
+		"for another curve":            {published{"kty": "OKP", "crv": "Ed448", "kid": "k", "x": "AAAA"}, ""},
+		"of an unknown type":           {published{"kty": "PQC", "kid": "k"}, ""},
+		"no key":                       {published{"kid": "k"}, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			server := &keyServer{}
+			server.publish(t, test.key, publishedEd25519(t, "good"))
+			var log bytes.Buffer
+			s := &keySet{url: "https://id.example.com/keys", client: &http.Client{Transport: server}, log: slog.New(slog.NewJSONHandler(&log, nil))}
+			if err := s.read(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, algorithm := range []string{"RS256", "EdDSA"} {
+				if _, err := s.known(algorithm, "k"); (err == nil) != (algorithm == test.want) {
+					t.Errorf("for %s: %v", algorithm, err)
+				}
+			}
+			if _, err := s.known("EdDSA", "good"); err != nil {
+				t.Errorf("the other key: %v", err)
+			}
+			if told := strings.Contains(log.String(), `"msg":"a key is not used"`); told != (test.want == "") {
+				t.Errorf("the log: %s", &log)
+			}
+		})
+	}
+}
+
+// TestKeysAreReadAgain: for a key that is not known, but not each time that somebody invents one, in an hour, and after a
+// failure soon.
+func TestKeysAreReadAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		server := &keyServer{}
+		s := newKeySetOf(t, server, &log)
+		if _, err := s.find("EdDSA", "a"); err == nil || server.reads.Load() != 2 {
+			t.Errorf("nothing is published: %v after %d reads", err, server.reads.Load())
+		}
+		server.publish(t, publishedEd25519(t, "a"))
+		<-time.After(keysRetry + time.Second)
+		if _, err := s.find("EdDSA", "a"); err != nil || server.reads.Load() != 3 {
+			t.Errorf("soon after a failure: %v after %d reads", err, server.reads.Load())
+		}
+		if _, err := s.find("EdDSA", ""); err != nil {
+			t.Errorf("the only key, without a kid: %v", err)
+		}
+		if lines := strings.Count(log.String(), `"msg":"reading the keys failed`); lines != 2 || !json.Valid(bytes.Split(log.Bytes(), []byte("\n"))[0]) {
+			t.Errorf("the log of two failures: %s", &log)
+		}
+
+		server.publish(t, publishedEd25519(t, "a"), publishedEd25519(t, "b"))
+		<-time.After(keysAskedFor)
+		var callers sync.WaitGroup
+		for range 100 {
+			callers.Go(func() {
+				if _, err := s.find("EdDSA", "b"); err != nil {
+					t.Errorf("a new key: %v", err)
+				}
+			})
+		}
+		callers.Wait()
+		for i := range 1000 {
+			if _, err := s.find("EdDSA", fmt.Sprint("invented", i)); err == nil {
+				t.Error("an invented key is known")
+			}
+		}
+		if server.reads.Load() != 4 {
+			t.Errorf("%d reads", server.reads.Load())
+		}
+		if _, err := s.find("EdDSA", ""); err == nil {
+			t.Error("without a kid, one of two keys was taken")
+		}
+
+		server.publish(t, publishedEd25519(t, "b"))
+		<-time.After(keysInterval)
+		if _, err := s.known("EdDSA", "a"); err == nil {
+			t.Error("a key that was withdrawn still counts after an hour")
+		}
+		server.reply.Store("")
+		<-time.After(2 * keysInterval)
+		if _, err := s.find("EdDSA", "b"); err != nil {
+			t.Errorf("while the keys cannot be read: %v", err)
+		}
+	})
+}
+
+func newKeySetOf(t *testing.T, server http.RoundTripper, log *bytes.Buffer) *keySet {
+	t.Helper()
+	return newKeySet(t.Context(), "https://id.example.com/keys", slog.New(slog.NewJSONHandler(log, nil)), server)
+}
+
+// TestRepliesThatAreNoKeys: they change nothing, however long they are and wherever they send the server.
+func TestRepliesThatAreNoKeys(t *testing.T) {
+	t.Parallel()
+	server := &keyServer{}
+	web := httptest.NewServer(server)
+	defer web.Close()
+	elsewhere := httptest.NewServer(http.RedirectHandler("http://id.example.com/keys", http.StatusFound))
+	defer elsewhere.Close()
+	around := httptest.NewServer(nil)
+	defer around.Close()
+	around.Config.Handler = http.RedirectHandler(around.URL, http.StatusFound)
+
+	server.publish(t, publishedEd25519(t, "a"))
+	var log bytes.Buffer
+	s := newKeySet(t.Context(), web.URL, slog.New(slog.NewJSONHandler(&log, nil)), nil)
+	for what, test := range map[string]struct{ url, body, want string }{
+		"an error page":               {web.URL, "", "status 500"},
+		"a page":                      {web.URL, "<!doctype html>", "no JWK set"},
+		"an object":                   {web.URL, `{"error":"later"}`, "it has no keys"},
+		"a long set":                  {web.URL, `{"keys":[]` + strings.Repeat(" ", maxKeysBytes) + `}`, "more than"},
+		"a redirect to plain HTTP":    {elsewhere.URL, "", "plain HTTP"},
+		"redirects that never end":    {around.URL, "", "too many redirects"},
+		"an address that is not open": {"http://127.0.0.1:1/", "", "refused"},
+	} {
+		server.reply.Store(test.body)
+		s.url = test.url
+		if err := s.read(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if _, err := s.known("EdDSA", "a"); err != nil {
+			t.Errorf("after %s: %v", what, err)
+		}
+	}
+}
