@@ -25,7 +25,7 @@ func translate(err error) error {
 }
 
 // away reports whether PostgreSQL could not be asked, or did not answer, or
-// answered that it cannot serve.
+// answered that it cannot serve, or has another program's schema.
 func away(err error) bool {
 	var (
 		connect *pgconn.ConnectError
@@ -36,7 +36,7 @@ func away(err error) bool {
 		return true // whatever the reason: a password that was changed is no fault of the call
 	}
 	if errors.As(err, &refused) {
-		return transient(refused.Code)
+		return transient(refused.Code) || otherSchema(refused.Code)
 	}
 	return errors.As(err, &network) || pgconn.SafeToRetry(err) ||
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, net.ErrClosed) ||

@@ -1,6 +1,10 @@
 package store
 
-import "parlor/room"
+import (
+	"time"
+
+	"parlor/room"
+)
 
 // ReadableBy is the condition that the user $2 may read the media m.
 const ReadableBy = readableBy
@@ -18,3 +22,6 @@ func (s *Store) WaitingAppends() int {
 	defer s.appender.mu.Unlock()
 	return len(s.appender.waiting[0]) + len(s.appender.waiting[1])
 }
+
+// SetPatience says how long a migration tries to get its locks.
+func (m *Migrator) SetPatience(d time.Duration) { m.patience = d }

@@ -3,10 +3,18 @@ package store
 import (
 	"context"
 	"database/sql"
+	"embed"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
@@ -14,62 +22,253 @@ import (
 	"parlor/migrations"
 )
 
-// ErrNotMigrated says that the database's schema is not this program's.
-var ErrNotMigrated = errors.New("the database is not migrated: run `parlor migrate`")
+const (
+	// lockPatience is how long a migration tries to get its locks. What holds a
+	// table for longer is no server of ours: a dump, or a forgotten transaction.
+	lockPatience = 2 * time.Minute
+	// A try that got no locks is repeated after this long, doubling from the first
+	// to the last.
+	firstLockDelay = 200 * time.Millisecond
+	lastLockDelay  = 5 * time.Second
+)
 
-// Migrate brings the schema up to date and returns the names of the files it
-// applied. Several processes may call it at once: a lock in the database lets
-// one after the other in.
-func Migrate(ctx context.Context, url string) ([]string, error) {
-	p, done, err := migrator(url)
+// Migrator changes the schema of a database, one migration after the other, each
+// in a transaction of its own. Several processes may do so at once: an advisory
+// lock lets one after the other in.
+//
+// A migration begins by locking every table, or gives up within seconds and is
+// tried again (docs/adr/0027), so that it and a running server cannot deadlock.
+type Migrator struct {
+	db       *sql.DB
+	provider *goose.Provider
+	patience time.Duration
+	log      *slog.Logger
+}
+
+// NewMigrator prepares to change the schema of a database. It connects with the
+// first call. A nil log discards what the operator should know: who is waited for.
+func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	if config.RuntimeParams["application_name"] == "" {
+		config.RuntimeParams["application_name"] = "parlor migrate"
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	db := stdlib.OpenDB(*config)
+	// Asks once a second for five minutes: another process may be rewriting a large table.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("migrations' lock: %w", err), db.Close())
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, lockedFirst{migrations.FS}, goose.WithSessionLocker(locker))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("migrations: %w", err), db.Close())
+	}
+	return &Migrator{db: db, provider: provider, patience: lockPatience, log: log}, nil
+}
+
+// Close closes the connections.
+func (m *Migrator) Close() error { return m.db.Close() }
+
+// Up applies what is missing up to a version, or everything where that is 0, and
+// returns the names of the files that it applied, also with an error.
+func (m *Migrator) Up(ctx context.Context, to int64) ([]string, error) {
+	if to == 0 {
+		to = math.MaxInt64
+	}
+	return m.run(ctx, func() ([]*goose.MigrationResult, error) { return m.provider.UpTo(ctx, to) })
+}
+
+// Down undoes what is newer than a version, and returns the names of the files
+// that it undid, also with an error. What only the newer schema can hold is lost.
+func (m *Migrator) Down(ctx context.Context, to int64) ([]string, error) {
+	return m.run(ctx, func() ([]*goose.MigrationResult, error) { return m.provider.DownTo(ctx, to) })
+}
+
+// run runs migrations until all are done. Where one did not get its locks, it is
+// tried again.
+func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationResult, error)) (done []string, err error) {
+	began, delay := time.Now(), firstLockDelay
+	for {
+		results, err := migrate()
+		var partial *goose.PartialError
+		if errors.As(err, &partial) {
+			results = partial.Applied
+		}
+		for _, r := range results {
+			done = append(done, r.Source.Path)
+		}
+		switch {
+		case err == nil:
+			return done, nil
+		case ctx.Err() != nil || partial == nil || !lockRefused(err):
+			return done, fmt.Errorf("migrate: %w", err)
+		case len(results) > 0: // the next one has its own patience
+			began, delay = time.Now(), firstLockDelay
+		}
+		name, holders := partial.Failed.Source.Path, m.holders(ctx)
+		if time.Since(began) > m.patience {
+			return done, fmt.Errorf("migrate: %s: other transactions kept the tables locked for %s, and nothing of it was applied: "+
+				"end them and try again%s", name, m.patience, holders)
+		}
+		m.log.Info("migration waits for locks", "name", name, "retry", delay, "holders", strings.TrimPrefix(holders, ": "))
+		select {
+		case <-ctx.Done():
+			return done, fmt.Errorf("migrate: %w", context.Cause(ctx))
+		case <-time.After(delay + rand.N(delay/2)):
+		}
+		delay = min(2*delay, lastLockDelay)
+	}
+}
+
+// lockRefused reports whether a migration did not get its locks: it waited too
+// long, or was chosen as the victim of a deadlock.
+func lockRefused(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01")
+}
+
+// holders names the transactions that hold locks on tables for longest, for an
+// error message. They may be over already, and then it is empty.
+func (m *Migrator) holders(ctx context.Context) string {
+	rows, err := m.db.QueryContext(ctx, `
+		SELECT DISTINCT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.xact_start
+		FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE l.granted AND l.locktype = 'relation' AND n.nspname = current_schema() AND a.datname = current_database()
+			AND a.pid <> pg_backend_pid() AND a.xact_start < clock_timestamp() - interval '1 second'
+		ORDER BY a.xact_start LIMIT 3`)
+	if err != nil {
+		return ""
+	}
+	defer rows.Close()
+	var found []string
+	for rows.Next() {
+		var (
+			pid   int
+			name  string
+			since time.Time
+		)
+		if err := rows.Scan(&pid, &name, &since); err != nil {
+			return ""
+		}
+		found = append(found, fmt.Sprintf("pid %d (%s, since %s)", pid, name, since.UTC().Format(time.RFC3339)))
+	}
+	if rows.Err() != nil || len(found) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(found, ", ")
+}
+
+// Migrate brings the schema up to date, and returns the names of the files that
+// it applied. A schema that is newer than this program's is ErrNewerSchema.
+func Migrate(ctx context.Context, url string, log *slog.Logger) (applied []string, err error) {
+	m, err := NewMigrator(url, log)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	results, err := p.Up(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("migrate: %w", err)
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if err := m.Check(ctx); !errors.Is(err, ErrNotMigrated) {
+		return nil, err
 	}
-	applied := make([]string, 0, len(results))
-	for _, r := range results {
-		applied = append(applied, r.Source.Path)
-	}
-	return applied, nil
+	return m.Up(ctx, 0)
 }
 
-// Migrated returns ErrNotMigrated where migrations are pending.
-func Migrated(ctx context.Context, url string) error {
-	p, done, err := migrator(url)
+// Migrated returns ErrNotMigrated where migrations are missing, and ErrNewerSchema
+// where there are some that this program does not know.
+func Migrated(ctx context.Context, url string) (err error) {
+	m, err := NewMigrator(url, nil)
 	if err != nil {
 		return err
 	}
-	defer done()
-	pending, err := p.HasPending(ctx)
-	if err != nil {
-		return fmt.Errorf("migrations: %w", err)
-	}
-	if pending {
-		return ErrNotMigrated
-	}
-	return nil
+	defer func() { err = errors.Join(err, m.Close()) }()
+	return m.Check(ctx)
 }
 
-func migrator(url string) (*goose.Provider, func(), error) {
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, nil, fmt.Errorf("database URL: %w", err)
+// lockTables is put before each migration's statements. It takes its locks in
+// three steps:
+//
+//   - Locks that no server waits for, but a vacuum does: PostgreSQL ends an
+//     automatic one where somebody waits for it for longer than deadlock_timeout.
+//   - Locks that keep everybody out, beginning with the table that most transactions
+//     begin with, in the store's order of locks: what is under way finishes, and
+//     nothing new begins. As long as this first lock is waited for, the migration
+//     holds nothing that a server needs. Whoever waits behind it may be let by.
+//   - The others, all of them together within half of deadlock_timeout: a server's
+//     transaction that waits for one of these does not wait for long enough to look
+//     for a deadlock, and to be chosen as its victim.
+const lockTables = `
+-- +goose StatementBegin
+DO $$
+DECLARE
+	tables regclass[] := ARRAY (
+		SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND c.relname <> 'goose_db_version'
+			AND pg_has_role(c.relowner, 'USAGE')
+		ORDER BY array_position(ARRAY ['sessions', 'rooms', 'logs'], c.relname::text) NULLS LAST, c.relname);
+	patience interval := interval '2 s';
+	began timestamptz;
+	t regclass;
+BEGIN
+	PERFORM set_config('statement_timeout', '0', true), set_config('lock_timeout', '5s', true);
+	FOREACH t IN ARRAY tables LOOP
+		EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', t);
+	END LOOP;
+	began := clock_timestamp();
+	FOREACH t IN ARRAY tables LOOP
+		PERFORM set_config('lock_timeout', greatest(1, ceil(1000 * extract(epoch FROM began + patience - clock_timestamp())))::int::text, true);
+		EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', t);
+		IF t = tables[1] THEN
+			began := clock_timestamp();
+			patience := least(interval '500 ms', current_setting('deadlock_timeout')::interval / 2);
+		END IF;
+	END LOOP;
+	PERFORM set_config('lock_timeout', '0', true);
+END $$;
+-- +goose StatementEnd
+`
+
+// lockedFirst is the migrations with lockTables before the statements of both
+// directions. A file without a transaction would lose the locks at once, and stays
+// as it is.
+type lockedFirst struct{ embed.FS }
+
+func (f lockedFirst) Open(name string) (fs.File, error) {
+	file, err := f.FS.Open(name)
+	if err != nil || !strings.HasSuffix(name, ".sql") {
+		return file, err
 	}
-	var db *sql.DB = stdlib.OpenDB(*config)
-	done := func() { _ = db.Close() }
-	locker, err := lock.NewPostgresSessionLocker()
+	defer file.Close()
+	info, err := file.Stat()
 	if err != nil {
-		done()
-		return nil, nil, fmt.Errorf("migrations' lock: %w", err)
+		return nil, err
 	}
-	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS, goose.WithSessionLocker(locker))
+	text, err := f.ReadFile(name)
 	if err != nil {
-		done()
-		return nil, nil, fmt.Errorf("migrations: %w", err)
+		return nil, err
 	}
-	return p, done, nil
+	locked := string(text)
+	if !strings.Contains(locked, "+goose NO TRANSACTION") {
+		locked = strings.NewReplacer(upMark, upMark+lockTables, downMark, downMark+lockTables).Replace(locked)
+	}
+	return textFile{strings.NewReader(locked), info}, nil
 }
+
+// The lines after which the statements of a direction stand.
+const (
+	upMark   = "-- +goose Up\n"
+	downMark = "-- +goose Down\n"
+)
+
+// textFile is an open file whose text was changed on the way.
+type textFile struct {
+	*strings.Reader
+	info fs.FileInfo
+}
+
+func (f textFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (textFile) Close() error                 { return nil }

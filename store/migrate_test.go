@@ -40,10 +40,10 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	if err := store.Migrated(t.Context(), address); !errors.Is(err, store.ErrNotMigrated) {
 		t.Errorf("an empty database: %v", err)
 	}
-	if applied, err := store.Migrate(t.Context(), address); err != nil || len(applied) != len(p.ListSources()) {
+	if applied, err := store.Migrate(t.Context(), address, nil); err != nil || len(applied) != len(p.ListSources()) {
 		t.Errorf("up again applied %v, %v", applied, err)
 	}
-	if applied, err := store.Migrate(t.Context(), address); err != nil || len(applied) != 0 {
+	if applied, err := store.Migrate(t.Context(), address, nil); err != nil || len(applied) != 0 {
 		t.Errorf("once more applied %v, %v", applied, err)
 	}
 }
@@ -71,7 +71,7 @@ func TestUsersOfBeforeGetInboxes(t *testing.T) {
 	if _, err := p.DownTo(t.Context(), before); err != nil {
 		t.Fatalf("down: %v", err)
 	}
-	if _, err := store.Migrate(t.Context(), f.address); err != nil {
+	if _, err := store.Migrate(t.Context(), f.address, nil); err != nil {
 		t.Fatalf("up: %v", err)
 	}
 	again := fixture{Store: openOn(t, f.address, store.Options{}), address: f.address}
@@ -134,7 +134,7 @@ func TestUsesOfFilesGoBack(t *testing.T) {
 			t.Errorf("the file is used %d times, and not %d", got, want)
 		}
 	}
-	if _, err := store.Migrate(t.Context(), f.address); err != nil {
+	if _, err := store.Migrate(t.Context(), f.address, nil); err != nil {
 		t.Fatalf("up: %v", err)
 	}
 	if at := query[time.Time](t, f, "SELECT used_at FROM media_uses"); !at.Equal(sent.SentAt) {

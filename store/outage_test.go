@@ -32,7 +32,7 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 	}
 	o := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}
 	pg := start(t, o)
-	if _, err := store.Migrate(t.Context(), pg.URL()); err != nil {
+	if _, err := store.Migrate(t.Context(), pg.URL(), nil); err != nil {
 		t.Fatal(err)
 	}
 	var doubts atomic.Int64

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -70,7 +71,11 @@ type Store struct {
 	// trimmed is the last room whose log was looked at for what is too old; only
 	// Sweep uses it.
 	trimmed room.Generation
-	closing sync.Once
+	// schemaSeen is when the schema was looked at last; only Sweep uses it.
+	schemaSeen time.Time
+	// schemaChanged is whether the schema was another program's at the last look.
+	schemaChanged atomic.Bool
+	closing       sync.Once
 }
 
 // maxConns bounds the pool. A transaction is mostly waiting for a commit, so a
@@ -211,7 +216,7 @@ func (s *Store) failed(err error) error {
 		s.known.forgetAll()
 		s.o.Doubt()
 	}
-	return err
+	return s.blameSchema(err)
 }
 
 // send runs a batch's statements in order, in one round trip, and drops their

@@ -44,6 +44,9 @@ func (s *Store) Sweep(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := s.watchSchema(ctx, now); err != nil {
+		return fmt.Errorf("look at the schema: %w", err)
+	}
 	if err := s.detachOrphans(ctx, now); err != nil {
 		return fmt.Errorf("detach the sessions of dead nodes: %w", err)
 	}

@@ -24,7 +24,7 @@ const (
 // program is the command line. Its model also makes the settings table of docs/operations.md.
 type program struct {
 	Serve   ServeCmd   `cmd:"" help:"Run the server."`
-	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date and say what was applied."`
+	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date, look at it, or undo a migration."`
 	Token   TokenCmd   `cmd:"" help:"Print a user token or an admin token, and nothing else."`
 	Bench   BenchCmd   `cmd:"" help:"Measure a server under load."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
@@ -33,6 +33,12 @@ type program struct {
 // console is where commands write: their result to out, everything else to err.
 type console struct {
 	out, err io.Writer
+}
+
+// print writes a line of the command's result.
+func (c console) print(words ...any) error {
+	_, err := fmt.Fprintln(c.out, words...)
+	return err
 }
 
 // usageError is a fault of the command line or the environment.

@@ -6,50 +6,183 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"parlor/store"
 	"parlor/store/localpg"
 )
 
-// MigrateCmd brings a schema up to date without starting a server.
+// MigrateCmd looks at a schema and changes it, without starting a server.
 type MigrateCmd struct {
-	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder."`
+	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder, which must not be in use."`
 	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder of the private database."`
+
+	Up     MigrateUpCmd     `cmd:"" default:"withargs" help:"Apply what is missing, and say what was applied. This is what migrate alone does."`
+	Status MigrateStatusCmd `cmd:"" help:"List the migrations, and when each was applied."`
+	Down   MigrateDownCmd   `cmd:"" help:"Undo the newest migration, with what only the newer schema can hold."`
 }
 
-// Run applies what is missing and prints the names of what it applied. The private database must not be in use.
-func (c *MigrateCmd) Run(ctx context.Context, to console) (err error) {
-	if c.DatabaseURL != "" {
-		return migrate(ctx, string(c.DatabaseURL), to)
-	}
-	lock, err := openDataFolder(c.Data)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.release()) }()
-	database, err := startPrivate(ctx, c.Data, slog.New(slog.NewTextHandler(to.err, nil)))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, database.Stop()) }()
-	return migrate(ctx, database.URL(), to)
+// MigrateUpCmd brings a schema up to date.
+type MigrateUpCmd struct {
+	To     int64 `placeholder:"N" help:"Apply no migration after number N."`
+	DryRun bool  `help:"Print the SQL of what would be applied, and change nothing."`
 }
 
-func migrate(ctx context.Context, address string, to console) error {
-	applied, err := store.Migrate(ctx, address)
+// MigrateStatusCmd lists migrations.
+type MigrateStatusCmd struct{}
+
+// MigrateDownCmd takes a schema back.
+type MigrateDownCmd struct {
+	To     int64 `default:"-1" placeholder:"N" help:"Undo all migrations after number N, instead of one."`
+	Yes    bool  `help:"Do it: rows and columns that the older schema does not have are deleted."`
+	DryRun bool  `help:"Print the SQL of what would be undone, and change nothing."`
+}
+
+// Run applies what is missing and prints the names of what it applied.
+func (c *MigrateUpCmd) Run(ctx context.Context, to console, parent *MigrateCmd) error {
+	if c.To < 0 || c.To > store.SchemaVersion() {
+		return usageError{fmt.Errorf("--to: %d is outside 1 to %d, the newest migration of this program", c.To, store.SchemaVersion())}
+	}
+	return parent.with(ctx, to, func(m *store.Migrator) error {
+		all, err := m.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if err := m.Check(ctx); err != nil && !errors.Is(err, store.ErrNotMigrated) {
+			return err
+		}
+		var pending []store.Migration
+		for _, migration := range all {
+			if migration.AppliedAt.IsZero() && (c.To == 0 || migration.Version <= c.To) {
+				pending = append(pending, migration)
+			}
+		}
+		if len(pending) == 0 {
+			return to.print("nothing to apply: the schema is up to date")
+		}
+		if c.DryRun {
+			return printSQL(to, pending, true)
+		}
+		applied, err := m.Up(ctx, c.To)
+		for _, name := range applied {
+			err = errors.Join(err, to.print("applied", name))
+		}
+		return err
+	})
+}
+
+// Run prints a line for each migration.
+func (c *MigrateStatusCmd) Run(ctx context.Context, to console, parent *MigrateCmd) error {
+	return parent.with(ctx, to, func(m *store.Migrator) error {
+		all, err := m.Status(ctx)
+		if err != nil {
+			return err
+		}
+		for _, migration := range all {
+			name, when := migration.Name, "pending"
+			if name == "" {
+				name = fmt.Sprintf("%05d (not in this program)", migration.Version)
+			}
+			if !migration.AppliedAt.IsZero() {
+				when = migration.AppliedAt.UTC().Format(time.RFC3339)
+			}
+			if err := to.print(fmt.Sprintf("%-20s  %s", when, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Run undoes migrations, the newest first, and prints their names.
+func (c *MigrateDownCmd) Run(ctx context.Context, to console, parent *MigrateCmd) error {
+	return parent.with(ctx, to, func(m *store.Migrator) error {
+		if err := m.Check(ctx); err != nil && !errors.Is(err, store.ErrNotMigrated) {
+			return err // only the newer program knows how to undo what it did
+		}
+		all, err := m.Status(ctx)
+		if err != nil {
+			return err
+		}
+		var applied []store.Migration // the newest first
+		for _, migration := range all {
+			if !migration.AppliedAt.IsZero() {
+				applied = append([]store.Migration{migration}, applied...)
+			}
+		}
+		undo := applied[:min(1, len(applied))]
+		if c.To >= 0 {
+			for undo = applied; len(undo) > 0 && undo[len(undo)-1].Version <= c.To; {
+				undo = undo[:len(undo)-1]
+			}
+		}
+		switch {
+		case len(undo) == 0:
+			return to.print("nothing to undo")
+		case c.DryRun:
+			return printSQL(to, undo, false)
+		case !c.Yes:
+			return usageError{fmt.Errorf("migrate down would undo %s and delete what only the newer schema holds: "+
+				"stop the servers, make a backup, and say --yes", names(undo))}
+		}
+		before := int64(0)
+		if len(undo) < len(applied) {
+			before = applied[len(undo)].Version
+		}
+		undone, err := m.Down(ctx, before)
+		for _, name := range undone {
+			err = errors.Join(err, to.print("undone", name))
+		}
+		return err
+	})
+}
+
+// with opens the database that the flags name for the time of a call.
+func (c *MigrateCmd) with(ctx context.Context, to console, fn func(*store.Migrator) error) (err error) {
+	log := slog.New(slog.NewTextHandler(to.err, nil))
+	address := string(c.DatabaseURL)
+	if address == "" {
+		lock, err := openDataFolder(c.Data)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, lock.release()) }()
+		database, err := startPrivate(ctx, c.Data, log)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, database.Stop()) }()
+		address = database.URL()
+	}
+	m, err := store.NewMigrator(address, log)
 	if err != nil {
 		return err
 	}
-	if len(applied) == 0 {
-		_, err := fmt.Fprintln(to.out, "nothing to apply: the schema is up to date")
-		return err
-	}
-	for _, name := range applied {
-		if _, err := fmt.Fprintln(to.out, "applied", name); err != nil {
+	return errors.Join(fn(m), m.Close())
+}
+
+// printSQL prints what migrations do, up or down.
+func printSQL(to console, list []store.Migration, up bool) error {
+	for _, migration := range list {
+		sql, err := migration.SQL(up)
+		if err != nil {
+			return err
+		}
+		if err := to.print(fmt.Sprintf("-- %s\n\n%s\n", migration.Name, sql)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func names(list []store.Migration) (text string) {
+	for i, migration := range list {
+		if i > 0 {
+			text += ", "
+		}
+		text += migration.Name
+	}
+	return text
 }
 
 // startPrivate starts the data folder's own PostgreSQL. The caller holds the folder's lock.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"parlor/hub"
+	"parlor/store"
 )
 
 // streamRoute is not a call: it lasts as long as its client likes.
@@ -39,10 +41,14 @@ func (s *service) operations(m *metrics) http.Handler {
 func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	switch {
-	case s.draining.Load():
+	if s.draining.Load() {
 		http.Error(w, "stopping", http.StatusServiceUnavailable)
-	case s.store.Ping(ctx) != nil:
+		return
+	}
+	switch err := s.store.CheckSchema(ctx); {
+	case errors.Is(err, store.ErrNewerSchema), errors.Is(err, store.ErrNotMigrated):
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	case err != nil:
 		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
 	default:
 		_, _ = w.Write([]byte("ok\n"))

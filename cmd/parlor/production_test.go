@@ -3,29 +3,15 @@ package main
 import (
 	"context"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"parlor/store/localpg"
 )
 
 // TestServeOnADatabaseOfOnesOwn goes the way of an operator: a database and a secret, migrate, serve.
 func TestServeOnADatabaseOfOnesOwn(t *testing.T) {
 	t.Parallel()
-	pg, err := localpg.Start(t.Context(), localpg.Options{
-		Dir: filepath.Join(reachableFolder(t), "theirs"), Settings: map[string]string{"fsync": "off"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := pg.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	env := []string{"DATABASE_URL=" + pg.URL(), "PARLOR_SECRET=" + string(goodSecret)}
+	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret)}
 	data := reachableFolder(t)
 
 	got := parlor(context.Background(), t, env, "serve", "--data", data, "--listen", freeAddress(t), "--ops-listen", "")

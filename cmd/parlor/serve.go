@@ -84,7 +84,7 @@ func (c *ServeCmd) openDatabase(ctx context.Context, log *slog.Logger) (address 
 		return address, stop, store.Migrated(ctx, address)
 	}
 
-	applied, err := store.Migrate(ctx, address)
+	applied, err := store.Migrate(ctx, address, log)
 	if err != nil {
 		return "", nil, errors.Join(err, stop())
 	}

@@ -109,7 +109,7 @@ func startServer() {
 		if _, err := conn.Exec(context.Background(), "CREATE DATABASE template_parlor"); err != nil {
 			return err
 		}
-		_, err = store.Migrate(context.Background(), address("template_parlor"))
+		_, err = store.Migrate(context.Background(), address("template_parlor"), nil)
 		return err
 	}()
 }
