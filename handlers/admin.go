@@ -52,7 +52,7 @@ func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", adminRoomPath(opened.ID))
+	w.Header().Set("Location", a.links.path(adminRoomPath(opened.ID)))
 	return a.answer(w, r, http.StatusCreated, roomReply{opened})
 }
 

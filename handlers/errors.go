@@ -155,6 +155,7 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	p := *problemOf(err)
 	p.RequestID = requestID(r.Context())
+	p.Type = a.links.path(p.Type)
 	switch p.Status {
 	case http.StatusInternalServerError:
 		a.Log.Error("internal error", "requestID", p.RequestID, "error", err)

@@ -47,7 +47,8 @@ type mediaReply struct {
 func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, session room.SessionID, m room.Media) error {
 	m.URL = mediaPath(m.ID, m.FileName)
 	reply := mediaReply{Media: m}
-	reply.SignedURL, reply.ExpiresAt = a.mediaURLs.sign(m, session, time.Now())
+	signed, expires := a.mediaURLs.sign(m, session, time.Now())
+	reply.SignedURL, reply.ExpiresAt = a.link(r, signed), expires
 	return a.answer(w, r, status, reply)
 }
 

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"cmp"
 	"io/fs"
 	"net/http"
 	"time"
@@ -19,13 +20,18 @@ func (a *api) mountPages(r chi.Router) {
 		r.Get(path, h)
 		r.Head(path, h) // RFC 9110, section 9.1
 	}
-	get("/openapi.yaml", document("openapi.yaml", "application/yaml", a.Contract)) // RFC 9512
+	get("/openapi.yaml", document("openapi.yaml", "application/yaml", a.contract())) // RFC 9512
 	get("/docs/errors", document("errors.md", "text/plain; charset=utf-8", a.Errors))
 	get("/", a.page("index.html"))
 	get("/docs", a.page("docs.html"))
 	get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {
 		return a.file(w, r, "assets/"+chi.URLParam(r, "*"), "public, max-age=31536000, immutable") // their names hold a hash
 	}))
+}
+
+// contract is the contract with the path that its operations are below.
+func (a *api) contract() []byte {
+	return bytes.Replace(a.Contract, []byte("servers:\n  - url: /\n"), []byte("servers:\n  - url: "+cmp.Or(a.links.prefix, "/")+"\n"), 1)
 }
 
 // document serves a text that came with the program, as old as its start.

@@ -62,7 +62,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", roomPath(created.ID))
+	w.Header().Set("Location", a.links.path(roomPath(created.ID)))
 	return a.answer(w, r, http.StatusCreated, roomReply{created})
 }
 
@@ -99,7 +99,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
-		w.Header().Set("Location", roomPath(id))
+		w.Header().Set("Location", a.links.path(roomPath(id)))
 	}
 	return a.answer(w, r, status, enterRoomReply{entered, created})
 }

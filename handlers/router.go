@@ -106,7 +106,7 @@ type Options struct {
 	// MessagesPerSecond is how many messages a session may send, barrage apart;
 	// 0: any number.
 	MessagesPerSecond int
-	PublicURL         string   // where clients reach the server; empty: as they asked
+	PublicURL         string   // where clients reach the server, maybe below a path; empty: as they asked
 	AllowedOrigins    []string // exact origins that browsers may call from; none: the server's own
 	Development       bool     // mounts POST /dev/token
 
@@ -141,6 +141,7 @@ type api struct {
 	feeds    chan struct{} // holds one for each open feed
 	limiter  *limiter
 
+	links     links
 	mediaURLs mediaSigner
 }
 
@@ -164,9 +165,10 @@ func New(o Options) http.Handler {
 	if a.UploadPause == 0 {
 		a.UploadPause = defaultUploadPause
 	}
+	a.links = newLinks(o.PublicURL)
 	a.mediaURLs = newMediaSigner(o.MediaSecret)
 	r := chi.NewRouter()
-	r.Use(routeEscaped, a.observe, a.recoverPanic, secure)
+	r.Use(a.links.belowPrefix, routeEscaped, a.observe, a.recoverPanic, secure)
 	if len(o.AllowedOrigins) > 0 {
 		r.Use(crossOrigin(o.AllowedOrigins))
 	}

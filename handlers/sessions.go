@@ -68,18 +68,6 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// baseURL is where the client reaches the server: as it was told, or else as
-// the request was sent. A forged Host header only misleads its sender.
-func (a *api) baseURL(r *http.Request) string {
-	switch {
-	case a.PublicURL != "":
-		return strings.TrimSuffix(a.PublicURL, "/")
-	case r.TLS != nil:
-		return "https://" + r.Host
-	}
-	return "http://" + r.Host
-}
-
 type sessionReply struct {
 	Session sessionState `json:"session"`
 }

@@ -78,7 +78,7 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 		}
 		empty := r.Body == nil || r.Body == http.NoBody
 		deadline := &bodyDeadline{control: http.NewResponseController(w), fixed: empty}
-		c.reply = &uploadReply{ResponseWriter: w, method: r.Method, deadline: deadline}
+		c.reply = &uploadReply{ResponseWriter: w, links: a.links, method: r.Method, deadline: deadline}
 		c.body = &uploadBody{ctx: ctx, file: r.Body, left: room.MaxMediaBytes + 1, pause: a.UploadPause, deadline: deadline}
 
 		asked := r.Clone(context.WithValue(ctx, uploadCallKey{}, c))
@@ -215,6 +215,7 @@ func (c *uploadCall) err() error {
 // uploadReply writes what tusd answers, and holds back what it says of failures.
 type uploadReply struct {
 	http.ResponseWriter
+	links    links
 	method   string
 	deadline *bodyDeadline
 	refused  int
@@ -230,10 +231,10 @@ func (u *uploadReply) WriteHeader(status int) {
 	case u.method == http.MethodHead:
 		h.Del("Content-Length") // of a GET, which there is not
 	case h.Get("Location") != "":
-		// tusd's is of the host and scheme that it sees, which need not be those that the
-		// client does.
+		// tusd's is of the host, scheme and path that it sees, which need not be those that
+		// the client does.
 		_, id, _ := strings.Cut(h.Get("Location"), uploadsPath+"/")
-		h.Set("Location", uploadsPath+"/"+id)
+		h.Set("Location", u.links.path(uploadsPath+"/"+id))
 	}
 	h.Set("Cache-Control", "no-store")
 	u.ResponseWriter.WriteHeader(status)

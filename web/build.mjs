@@ -27,11 +27,11 @@ const { metafile } = await build({
   metafile: true,
 });
 
-/** The address of each built file, by the source it was made from. */
+/** The address of each built file, by the source it was made from: relative, as the server may be below a path. */
 const addresses = new Map(
   Object.entries(metafile.outputs)
     .filter(([, output]) => output.entryPoint !== undefined)
-    .map(([path, output]) => [output.entryPoint, path.replace('dist/', '/')]),
+    .map(([path, output]) => [output.entryPoint, path.replace('dist/', '')]),
 );
 
 async function writePage(source, target, assets) {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,7 +58,7 @@ type ServeCmd struct {
 
 	Listen         string   `env:"PARLOR_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API. An empty host means all interfaces."`
 	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health, metrics and pprof, for operators only. Empty: off."`
-	PublicURL      string   `name:"public-url" env:"PARLOR_PUBLIC_URL" placeholder:"URL" help:"How clients reach the API, for links in replies. Default: as the request came."`
+	PublicURL      string   `name:"public-url" env:"PARLOR_PUBLIC_URL" placeholder:"URL" help:"How clients reach the API, for links in replies; it may have a path. Default: as the request came."`
 	AllowedOrigins []string `env:"PARLOR_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Origins of web pages on other hosts that may call the API, each exactly, as https://app.example.com."`
 	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Without both the API speaks plain HTTP."`
 	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
@@ -143,10 +145,8 @@ func (c *ServeCmd) validate() error {
 		}
 	}
 	if c.PublicURL != "" {
-		if u, err := parseHTTPURL(c.PublicURL); err != nil {
+		if err := checkPublicURL(c.PublicURL); err != nil {
 			fault("PARLOR_PUBLIC_URL", "%w", err)
-		} else if u.RawQuery != "" || u.Fragment != "" {
-			fault("PARLOR_PUBLIC_URL", "must have no query and no fragment")
 		}
 	}
 	for _, origin := range c.AllowedOrigins {
@@ -293,6 +293,29 @@ func parseHTTPURL(address string) (*url.URL, error) {
 		return nil, fmt.Errorf("%q is not http://host or https://host", address)
 	}
 	return u, nil
+}
+
+// ownPaths is what the server's own paths begin with. Below a path of the same name it could not tell whether a proxy took
+// that off.
+var ownPaths = []string{"assets", "dev", "docs", "openapi.yaml", "v1"}
+
+// plainPath is a path that proxies and browsers leave as it is.
+var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$`)
+
+// checkPublicURL tells what is wrong with the address that clients reach the API at.
+func checkPublicURL(address string) error {
+	u, err := parseHTTPURL(address)
+	switch {
+	case err != nil:
+		return err
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return errors.New("must have no query and no fragment")
+	case !plainPath.MatchString(u.EscapedPath()):
+		return fmt.Errorf("the path %q has more than letters, digits and -._~ between its slashes", u.EscapedPath())
+	case slices.Contains(ownPaths, strings.Split(u.Path+"/", "/")[1]):
+		return fmt.Errorf("the path %q begins like the server's own", u.Path)
+	}
+	return nil
 }
 
 // checkOrigin tells what is wrong with an origin. Browsers send it in lower case, with nothing after the port, and

@@ -997,8 +997,9 @@ type Media struct {
 	// Size Bytes.
 	Size int64 `json:"size"`
 
-	// Url Where the bytes are, on this server, for callers with a session key.
-	// `getMedia` tells a URL that needs none.
+	// Url Where the bytes are, for callers with a session key: a path like those of the
+	// operations, to be put after the server's address. `getMedia` tells a URL that
+	// needs no key.
 	Url string `json:"url"`
 
 	// VideoCodec One of h264, h265, av1, vp8, vp9, mpeg4, prores and other.
@@ -1026,7 +1027,8 @@ type MediaReply struct {
 	// absent.
 	Media Media `json:"media"`
 
-	// SignedURL The `url`, signed: opens the file without a key.
+	// SignedURL The `url`, signed: opens the file without a key. It is absolute where the server knows
+	// its public address or a page of another origin asks, and else a path like `url`.
 	SignedURL string `json:"signedURL"`
 }
 

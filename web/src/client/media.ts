@@ -85,8 +85,12 @@ async function errorOf(error: Error | DetailedError): Promise<ParlorError> {
  * Asks for a file, and a URL that opens it for an hour at most, as long as this
  * session may read it. After `expiresAt`, ask again.
  */
-export const getMedia = (http: HTTP, mediaID: string): Promise<MediaReply> =>
-  http.call('get', '/v1/media/{mediaID}', { path: { mediaID } });
+export async function getMedia(http: HTTP, mediaID: string): Promise<MediaReply> {
+  const reply = await http.call('get', '/v1/media/{mediaID}', { path: { mediaID } });
+  // A server that does not know its public address says the path.
+  const { signedURL } = reply;
+  return { ...reply, signedURL: signedURL.startsWith('/') ? http.baseURL + signedURL : signedURL };
+}
 
 /** Deletes a file that was not sent, uploaded or not. */
 export const endUpload = (http: HTTP, mediaID: string): Promise<undefined> =>

@@ -22,7 +22,7 @@ const eventRows = {
 };
 
 SwaggerUI({
-  url: '/openapi.yaml',
+  url: 'openapi.yaml',
   dom_id: '#docs',
   deepLinking: true,
   displayOperationId: true,

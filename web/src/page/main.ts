@@ -4,6 +4,7 @@ import { Entrance, type Entry } from './entrance.ts';
 import { userIDOf } from './identity.ts';
 import { RoomView } from './room-view.ts';
 import { forget, load, type RoomChoice, type Saved, save, tabSuffix } from './saved.ts';
+import { serverURL } from './server-url.ts';
 import { developmentToken } from './token.ts';
 import { wordsForError } from './words.ts';
 
@@ -24,7 +25,7 @@ async function enter({ name, room, token: pasted }: Entry): Promise<void> {
   }
   const development = pasted === '';
   const source = development ? { getToken: () => newToken(userID, name) } : {};
-  const parlor = await Parlor.login({ token, ...source, userName: name, device: 'page', transport });
+  const parlor = await Parlor.login({ baseURL: serverURL, token, ...source, userName: name, device: 'page', transport });
   const view = open(parlor, room, development);
   try {
     await view.enter();

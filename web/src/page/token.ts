@@ -1,5 +1,6 @@
 import { HTTP } from '../client/http.ts';
 import { ParlorError } from '../client/index.ts';
+import { serverURL } from './server-url.ts';
 
 /**
  * Gets a token from a server in development mode. Undefined where the server is
@@ -7,7 +8,7 @@ import { ParlorError } from '../client/index.ts';
  */
 export async function developmentToken(userID: string, userName: string): Promise<string | undefined> {
   try {
-    const { token } = await new HTTP(location.origin).call('post', '/dev/token', { body: { userID, userName } });
+    const { token } = await new HTTP(serverURL).call('post', '/dev/token', { body: { userID, userName } });
     return token;
   } catch (error) {
     if (error instanceof ParlorError && error.status === 404) return undefined;

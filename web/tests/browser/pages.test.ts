@@ -1,5 +1,6 @@
 import { barriers } from './barriers.ts';
-import { expect, test } from './person.ts';
+import { Folder } from './folder.ts';
+import { expect, Person, test } from './person.ts';
 
 test('an address with a room and a name fills the form', async ({ page, server }) => {
   await page.goto(`${server.url}/?room=class%231&name=Ann`);
@@ -73,4 +74,26 @@ test('the API reference shows the contract, from this host alone', async ({ page
   await expect(page.getByRole('cell', { name: 'RoomMessageReceivedEvent, with an id' })).toBeVisible();
   await expect(page.getByText('sendRoomMessage', { exact: true })).toBeVisible();
   expect(complaints).toEqual([]);
+});
+
+test('the pages work below a path', async ({ page, room, server }) => {
+  const complaints: string[] = [];
+  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+  const folder = await Folder.of(server.url, '/teams/parlor');
+  try {
+    await page.goto(`${folder.url}/`);
+    const alice = new Person(page, 'Alice');
+    await alice.enter(room);
+    await alice.say('hello');
+    await alice.sees('hello');
+    await page.reload();
+    await alice.isConnected();
+    await alice.sees('hello');
+    await page.goto(`${folder.url}/docs`);
+    await expect(page.getByText('sendRoomMessage', { exact: true })).toBeVisible();
+    expect(complaints).toEqual([]);
+  } finally {
+    await page.close();
+    folder.close();
+  }
 });

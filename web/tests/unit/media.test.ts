@@ -36,7 +36,12 @@ test('asks for a file, and ends an upload', async () => {
   const asking = parlor.getMedia(mediaID);
   const reply = { media: file('image/png'), signedURL: '/a?signature=x', expiresAt: '2026-11-22T16:00:00Z' };
   (await server.next('GET', `/v1/media/${mediaID}`)).reply(200, reply);
-  expect(await asking).toEqual(reply);
+  expect(await asking).toEqual({ ...reply, signedURL: `${server.url}/a?signature=x` });
+
+  const again = parlor.getMedia(mediaID);
+  const signedURL = 'https://example.com/parlor/a?signature=x';
+  (await server.next('GET', `/v1/media/${mediaID}`)).reply(200, { ...reply, signedURL });
+  expect((await again).signedURL).toBe(signedURL);
 
   const ending = parlor.endUpload(mediaID);
   const call = await server.next('DELETE', `/v1/media/uploads/${mediaID}`);
