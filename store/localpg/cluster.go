@@ -60,6 +60,7 @@ func openCluster(ctx context.Context, o Options, log *slog.Logger) (cluster, err
 	}
 
 	c := cluster{dir: dir, account: as, install: chosen}
+	c.removeUnfinished(log)
 	if major == 0 {
 		log.Info("creating a private PostgreSQL", "folder", dir, "version", chosen.major)
 		if err := c.create(ctx, o.Settings["fsync"] != "off"); err != nil {
@@ -149,11 +150,17 @@ func (a account) reaches(ctx context.Context, dir string, probe install) (bool, 
 
 // clusterMajor returns the major version of the cluster in dir, or 0 when dir is absent or empty.
 func clusterMajor(dir string) (int, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
+	text, err := os.ReadFile(filepath.Join(dir, versionFile))
 	if err == nil {
 		major, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if blank(text) {
+			if major = lostVersion(dir); major != 0 {
+				return major, nil
+			}
+		}
 		if err != nil {
-			return 0, fmt.Errorf("database folder %s: PG_VERSION is %q", dir, text)
+			return 0, fmt.Errorf("database folder %s: %s is %q, and not the number of a version: restore the folder from a backup, "+
+				"or move it away to begin with an empty database", dir, versionFile, text)
 		}
 		return major, nil
 	}
@@ -165,7 +172,8 @@ func clusterMajor(dir string) (int, error) {
 		return 0, fmt.Errorf("database folder: %w", err)
 	}
 	if len(entries) > 0 {
-		return 0, fmt.Errorf("folder %s is neither empty nor a PostgreSQL database", dir)
+		return 0, fmt.Errorf("folder %s is neither empty nor a PostgreSQL database: choose another data folder, restore the "+
+			"folder from a backup, or move it away to begin with an empty database", dir)
 	}
 	return 0, nil
 }
@@ -177,11 +185,9 @@ func (c cluster) create(ctx context.Context, durable bool) error {
 	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
 		return fmt.Errorf("create the database: %w", err)
 	}
-	unfinished := c.dir + ".new"
-	if err := os.RemoveAll(unfinished); err != nil {
-		return fmt.Errorf("remove an unfinished database: %w", err)
-	}
-	if err := os.Mkdir(unfinished, 0o700); err != nil {
+	// A name of its own each time: the initdb of a Parlor that was killed may still be removing its files.
+	unfinished, err := os.MkdirTemp(filepath.Dir(c.dir), filepath.Base(c.dir)+".initdb-*.new") // 0700
+	if err != nil {
 		return fmt.Errorf("create the database: %w", err)
 	}
 	if err := c.account.own(unfinished); err != nil {
@@ -200,12 +206,26 @@ func (c cluster) create(ctx context.Context, durable bool) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if output, err := c.command(ctx, "initdb", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("create the database with initdb: %w: %s", err, tellingLine(string(output)))
+		line := tellingLine(string(output))
+		return fmt.Errorf("create the database with initdb: %w: %s%s", err, line, remedy(filepath.Dir(c.dir), line))
 	}
 	if err := os.Rename(unfinished, c.dir); err != nil {
 		return fmt.Errorf("put the new database in its place: %w", err)
 	}
 	return syncDir(filepath.Dir(c.dir))
+}
+
+// removeUnfinished removes the clusters that were being made when their Parlor was killed.
+func (c cluster) removeUnfinished(log *slog.Logger) {
+	for _, pattern := range []string{".new", ".initdb-*.new"} {
+		found, _ := filepath.Glob(c.dir + pattern) // a folder's name with a bracket in it is no reason not to start
+		for _, unfinished := range found {
+			log.Info("removing an unfinished database", "folder", unfinished)
+			if err := os.RemoveAll(unfinished); err != nil {
+				log.Warn("an unfinished database could not be removed", "folder", unfinished, "error", err)
+			}
+		}
+	}
 }
 
 // takeFromRoot gives a cluster that root restored from a backup to the database user. A cluster of anybody else is left

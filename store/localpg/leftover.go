@@ -17,33 +17,61 @@ import (
 
 const pidFile = "postmaster.pid"
 
+// A PostgreSQL that an earlier run left behind is asked to shut down. One that does not, as where it crashed together with
+// its Parlor and is in the middle of its recovery, is told to end at once after quitAfter, and killed after killAfter:
+// that loses nothing, the next start replays the log. Nobody else has an interest in it, and Parlor is waiting.
+const (
+	quitAfter = 5 * time.Second
+	killAfter = 10 * time.Second
+)
+
+// leftovers ends what is still running on a cluster's folder.
+type leftovers struct {
+	quitAfter, killAfter time.Duration
+	log                  *slog.Logger
+}
+
 // stopLeftover ends the PostgreSQL that a killed parent left on the folder and waits until it is gone.
 func stopLeftover(ctx context.Context, c cluster, socket socketDir, log *slog.Logger) error {
+	return leftovers{quitAfter, killAfter, log}.stop(ctx, c, socket)
+}
+
+func (l leftovers) stop(ctx context.Context, c cluster, socket socketDir) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	began := time.Now()
-	asked := false
+	var sent syscall.Signal // the last one
 	for {
 		left, err := serving(ctx, c)
 		if err != nil {
 			return fmt.Errorf("look for a PostgreSQL that is still running on %s: %w", c.dir, err)
 		}
 		if len(left) == 0 {
-			return removeForeignLocks(c.dir, socket.path, log)
-		}
-		switch postmaster := filePID(filepath.Join(c.dir, pidFile)); {
-		case time.Since(began) > stopLimit:
-			for _, pid := range left {
-				_ = syscall.Kill(pid, syscall.SIGKILL) // may be gone already
-			}
-		case !asked && slices.Contains(left, postmaster):
-			log.Warn("stopping a PostgreSQL that an earlier run left behind", "pid", postmaster)
-			if err := syscall.Kill(postmaster, syscall.SIGINT); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("stop the PostgreSQL that an earlier run left behind (pid %d): %w", postmaster, err)
-			}
-			asked = true
+			return removeStaleLocks(c, socket.path, l.log)
 		}
 		// Without a postmaster what is left ends by itself, each process when it next looks for its parent.
+		postmaster := filePID(filepath.Join(c.dir, pidFile))
+		runs := slices.Contains(left, postmaster)
+		switch waited := time.Since(began); {
+		case waited > l.killAfter:
+			if sent != syscall.SIGKILL {
+				l.log.Warn("killing a PostgreSQL that an earlier run left behind", "pids", left)
+			}
+			sent = syscall.SIGKILL
+			for _, pid := range left {
+				_ = syscall.Kill(pid, sent) // may be gone already
+			}
+		case waited > l.quitAfter && runs && sent != syscall.SIGQUIT:
+			l.log.Warn("a PostgreSQL that an earlier run left behind does not stop, and is told to end at once", "pid", postmaster)
+			sent = syscall.SIGQUIT
+			_ = syscall.Kill(postmaster, sent)
+		case runs && sent == 0:
+			l.log.Warn("stopping a PostgreSQL that an earlier run left behind", "pid", postmaster)
+			sent = syscall.SIGINT
+			if err := syscall.Kill(postmaster, sent); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("stop the PostgreSQL that an earlier run left behind (pid %d): %w", postmaster, err)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the end of a PostgreSQL that an earlier run left behind: %w", context.Cause(ctx))
@@ -52,19 +80,30 @@ func stopLeftover(ctx context.Context, c cluster, socket socketDir, log *slog.Lo
 	}
 }
 
-// removeForeignLocks removes the lock files of a dead postmaster whose process number now belongs to another program, as
-// it happens when a container starts again. PostgreSQL would take that program for a postmaster and refuse to start.
-// Nothing serves the folder, which is what the lock files protect; where that cannot be seen for sure they stay.
-func removeForeignLocks(dir, socket string, log *slog.Logger) error {
+// removeStaleLocks removes the lock files that would keep PostgreSQL from starting although nothing serves the folder,
+// which is what they protect. Where that cannot be seen for sure they stay. PostgreSQL removes the lock file of a dead
+// process itself, but not one
+//
+//   - without a process number: a full disk or a crash of the machine left it empty;
+//   - with the number of a process that lives and is another program: a container has started again;
+//   - that the database user may not read: root restored it from a backup.
+func removeStaleLocks(c cluster, socket string, log *slog.Logger) error {
 	if !seesAllProcesses {
 		return nil
 	}
-	for _, path := range []string{filepath.Join(dir, pidFile), filepath.Join(socket, socketName+".lock")} {
-		pid := filePID(path)
-		if pid <= 0 || syscall.Kill(pid, 0) != nil {
-			continue // PostgreSQL removes the lock file of a dead process itself
+	for _, path := range []string{filepath.Join(c.dir, pidFile), filepath.Join(socket, socketName+".lock")} {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		log.Info("removing a lock file whose process number now belongs to another program", "file", path, "pid", pid)
+		if err != nil {
+			return fmt.Errorf("look at a lock file: %w", err)
+		}
+		uid, _ := ownerOf(info)
+		if pid := filePID(path); pid != 0 && syscall.Kill(pid, 0) != nil && uid == c.account.uid {
+			continue
+		}
+		log.Info("removing a lock file that PostgreSQL would not: nothing serves the folder", "file", path)
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a stale lock file: %w", err)
 		}

@@ -91,6 +91,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := stopLeftover(ctx, cluster, socket, log); err != nil {
 		return nil, err
 	}
+	if err := cluster.mend(log); err != nil {
+		return nil, err
+	}
 	if err := rotateLog(cluster); err != nil {
 		return nil, err
 	}
@@ -224,10 +227,11 @@ func (s *Server) awaitDatabase(ctx context.Context) error {
 		}
 		select {
 		case err := <-s.exits:
-			if line := lastLogLine(s.cluster.dir); line != "" {
-				return fmt.Errorf("%w: %s", err, line)
+			line := lastLogLine(s.cluster.dir)
+			if line != "" {
+				err = fmt.Errorf("%w: %s", err, line)
 			}
-			return err
+			return fmt.Errorf("%w%s", err, remedy(s.cluster.dir, line))
 		case <-ctx.Done():
 			return fmt.Errorf("wait for PostgreSQL to accept connections: %w", context.Cause(ctx))
 		case <-tick.C:

@@ -1,0 +1,249 @@
+package localpg
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestStartsOverWhatACrashLeaves takes away the text of the cluster's files, one after the other, as a crash of the machine
+// or a full disk does, and starts the real PostgreSQL over each.
+func TestStartsOverWhatACrashLeaves(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(testFolder(t), "postgres")
+	server := start(t, dir)
+	mustQuery(t, server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
+	database := "base/" + mustQuery(t, server.URL(), `SELECT oid::text FROM pg_database WHERE datname = 'parlor'`)
+	stop(t, server)
+	zeros := strings.Repeat("\x00", 512)
+	for _, test := range []struct {
+		name  string
+		files map[string]string
+	}{
+		{"empty lock file", map[string]string{pidFile: ""}},
+		{"zeros in the lock file", map[string]string{pidFile: zeros}},
+		{"garbage in the lock file", map[string]string{pidFile: "postgres\n/nowhere\n"}},
+		{"lock file of a dead process", map[string]string{pidFile: "4194304\n" + dir + "\n1\n5432\n" + dir + "\n\n  1 1\nready\n"}},
+		{"socket without a server", map[string]string{socketName: "", socketName + ".lock": ""}},
+		{"empty settings of ALTER SYSTEM", map[string]string{"postgresql.auto.conf": ""}},
+		{"zeros in the settings of ALTER SYSTEM", map[string]string{"postgresql.auto.conf": zeros}},
+		{"empty settings", map[string]string{"postgresql.conf": ""}},
+		{"zeros in the settings", map[string]string{"postgresql.conf": zeros, "pg_ident.conf": zeros}},
+		{"nobody may log in", map[string]string{"pg_hba.conf": ""}},
+		{"empty version", map[string]string{versionFile: ""}},
+		{"empty version of the database", map[string]string{database + "/" + versionFile: ""}},
+		{"all versions but one", map[string]string{versionFile: zeros, database + "/" + versionFile: zeros}},
+		{"unfinished files", map[string]string{
+			"postgresql.auto.conf.tmp": "#", "pg_hba.conf.new": "", "../postgres.new/base/1/1259": "", "../postgres.initdb-1.new/PG_VERSION": "",
+		}},
+	} {
+		for name, text := range test.files {
+			leave(t, server.cluster, name, text)
+		}
+		var log syncBuffer
+		again, err := Start(t.Context(), Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil)), Settings: quick()})
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		if got := mustQuery(t, again.URL(), `SELECT text FROM note`); got != "kept" {
+			t.Errorf("%s: the note is %q", test.name, got)
+		}
+		stop(t, again)
+	}
+	for _, unfinished := range []string{dir + ".new", dir + ".initdb-1.new"} {
+		if exists(unfinished) {
+			t.Errorf("%s is still there", unfinished)
+		}
+	}
+}
+
+// leave puts a file into the cluster's folder that belongs to the database user.
+func leave(t *testing.T, c cluster, name, text string) {
+	t.Helper()
+	path := filepath.Join(c.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600), c.account.own(path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNamesWhatItCannotMend: what is lost with these files nobody knows. The error says so in one line, and nothing is
+// changed.
+func TestNamesWhatItCannotMend(t *testing.T) {
+	t.Parallel()
+	whole := start(t, filepath.Join(testFolder(t), "postgres"))
+	stop(t, whole)
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  string
+	}{
+		"no version anywhere": {map[string]string{versionFile: "", "base/1/" + versionFile: ""}, "restore the folder from a backup"},
+		"empty control file":  {map[string]string{"global/pg_control": ""}, "restore the folder from a backup"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := whole.cluster
+			c.dir = filepath.Join(testFolder(t), "postgres")
+			if output, err := exec.CommandContext(t.Context(), "cp", "-a", whole.cluster.dir, c.dir).CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v", output, err)
+			}
+			for name, text := range test.files {
+				leave(t, c, name, text)
+			}
+			server, err := Start(t.Context(), Options{Dir: c.dir, Settings: quick()})
+			if err == nil {
+				_ = server.Stop()
+				t.Fatal("Start succeeded")
+			}
+			if !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("the error is %q", err)
+			}
+			for name, text := range test.files {
+				if got, err := os.ReadFile(filepath.Join(c.dir, name)); err != nil || string(got) != text {
+					t.Errorf("%s is now %q, %v", name, got, err)
+				}
+			}
+		})
+	}
+}
+
+// TestKilledDuringCreation kills the parent while initdb is at work, and starts again at once.
+func TestKilledDuringCreation(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(testFolder(t), "postgres")
+	parent := exec.Command(os.Args[0])
+	parent.Env = append(os.Environ(), helperDir+"="+dir)
+	parent.Stderr = t.Output()
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "initdb is at work", func() bool {
+		found, err := filepath.Glob(dir + ".initdb-*.new/base/1")
+		return err == nil && len(found) > 0
+	})
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait() // it was killed
+	server := start(t, dir)
+	mustQuery(t, server.URL(), `SELECT ''`)
+	stop(t, server)
+}
+
+// TestFullDisk starts on a disk that has no byte left, and again when it has.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	disk := testFolder(t)
+	output, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=120m,mode=755", "tmpfs", disk).CombinedOutput()
+	if err != nil {
+		t.Logf("only who may mount a small disk can fill it: %s", output)
+		return
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", disk).Run() })
+	dir := filepath.Join(disk, "postgres")
+	server := start(t, dir)
+	mustQuery(t, server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
+	stop(t, server)
+
+	filler := filepath.Join(disk, "filler")
+	file, err := os.Create(filler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := bytes.Repeat([]byte("x"), 4096)
+	for err == nil {
+		_, err = file.Write(block)
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		again, err := Start(t.Context(), Options{Dir: dir, Settings: quick()})
+		if err == nil {
+			_ = again.Stop()
+			t.Fatal("Start succeeded on a full disk")
+		}
+		if !strings.Contains(strings.ToLower(err.Error()), "no space left on device") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("the error is %q", err)
+		}
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	again := start(t, dir)
+	if got := mustQuery(t, again.URL(), `SELECT text FROM note`); got != "kept" {
+		t.Errorf("the note is %q", got)
+	}
+	stop(t, again)
+}
+
+// TestStubbornLeftover takes over a PostgreSQL that does not shut down, because one of its processes does not answer, and
+// one of which no process answers.
+func TestStubbornLeftover(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		frozen func(postmaster int, left []int) []int
+		want   string
+	}{
+		"one process": {func(postmaster int, left []int) []int {
+			for _, pid := range left {
+				if pid != postmaster {
+					return []int{pid}
+				}
+			}
+			return nil
+		}, "told to end at once"},
+		"all": {func(_ int, left []int) []int { return left }, "killing a PostgreSQL"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, filepath.Join(testFolder(t), "postgres"))
+			stop(t, server)
+			leftover := server.cluster.command(context.Background(), "postgres", server.args...)
+			leftover.Dir = server.cluster.dir
+			if err := leftover.Start(); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- leftover.Wait() }()
+			eventually(t, "the leftover serves", func() bool {
+				_, err := query(t.Context(), server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
+				return err == nil
+			})
+			left, err := serving(t.Context(), server.cluster)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, pid := range test.frozen(leftover.Process.Pid, left) {
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var log syncBuffer
+			taking := leftovers{quitAfter: 200 * time.Millisecond, killAfter: time.Second, log: slog.New(slog.NewTextHandler(&log, nil))}
+			if err := taking.stop(t.Context(), server.cluster, server.socket); err != nil {
+				t.Error(err)
+			}
+			<-ended
+			if !strings.Contains(log.String(), test.want) {
+				t.Errorf("the log is %s", log.String())
+			}
+			again := start(t, server.cluster.dir)
+			if got := mustQuery(t, again.URL(), `SELECT text FROM note`); got != "kept" {
+				t.Errorf("the note is %q", got)
+			}
+			stop(t, again)
+		})
+	}
+}
