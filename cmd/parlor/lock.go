@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,11 +26,22 @@ func openDataFolder(folder string) (folderLock, error) {
 	if err := os.MkdirAll(folder, mode); err != nil {
 		return folderLock{}, fmt.Errorf("data folder: %w", err)
 	}
-	return lockFolder(folder)
+	lock, err := lockFolder(folder)
+	if err != nil {
+		return folderLock{}, err
+	}
+	if err := removeUnfinishedSecrets(folder); err != nil {
+		return folderLock{}, errors.Join(err, lock.release())
+	}
+	return lock, nil
 }
 
 func lockFolder(folder string) (folderLock, error) {
 	file, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if errors.Is(err, fs.ErrPermission) {
+		return folderLock{}, fmt.Errorf("lock the data folder: %w: start Parlor as the user whom the folder belongs to, "+
+			"or give it to this user (chown -R)", err)
+	}
 	if err != nil {
 		return folderLock{}, fmt.Errorf("lock the data folder: %w", err)
 	}

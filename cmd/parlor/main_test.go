@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,6 +156,31 @@ func TestLockRefusesSecondServer(t *testing.T) {
 	}
 	if err := again.release(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestForeignDataFolder starts as a user who may not open the folder's lock.
+func TestForeignDataFolder(t *testing.T) {
+	t.Parallel()
+	folder := reachableFolder(t)
+	program := filepath.Join(folder, "parlor") // the test program's own folder is closed to others
+	text, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(program, text, 0o755), os.WriteFile(filepath.Join(folder, "lock"), nil, 0)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "migrate", "--data", folder)
+	cmd.Dir = folder
+	cmd.Env = []string{asProgram + "=1"}
+	if os.Geteuid() == 0 { // root may open everything
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	output, err := cmd.CombinedOutput()
+	want := regexp.MustCompile(`^parlor: lock the data folder: open \S+/lock: permission denied: start Parlor as the user [^\n]*\n$`)
+	if err == nil || !want.Match(output) {
+		t.Errorf("%q, %v", output, err)
 	}
 }
 

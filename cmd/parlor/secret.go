@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Secret is text that no log and no error message shows.
@@ -59,10 +60,11 @@ func readSecret(path string) (Secret, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the secret: %w", err)
 	}
-	secret := Secret(strings.TrimSpace(string(data)))
+	// After a crash some file systems return zeros for what was not on the disk yet. They are no secret.
+	secret := Secret(strings.Trim(string(data), " \t\r\n\x00"))
 	if len(secret) < minSecretBytes {
-		return "", fmt.Errorf("the secret in %s has %d bytes, fewer than %d: remove it for a new one, which makes all tokens invalid",
-			path, len(secret), minSecretBytes)
+		return "", fmt.Errorf("the secret in %s has %d bytes, fewer than %d: put it back from a backup, "+
+			"or remove it for a new one, which makes all tokens invalid", path, len(secret), minSecretBytes)
 	}
 	return secret, nil
 }
@@ -90,4 +92,27 @@ func writeSecret(path string) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// unfinishedFor is how long an unfinished secret may belong to a program that is still making one.
+const unfinishedFor = time.Minute
+
+// removeUnfinishedSecrets removes what programs left that were killed while they made a secret: it looks like one.
+func removeUnfinishedSecrets(folder string) error {
+	for _, name := range []string{secretName, adminSecretName} {
+		found, err := filepath.Glob(filepath.Join(folder, name+".*.new"))
+		if err != nil {
+			return nil // the folder's name is no pattern
+		}
+		for _, path := range found {
+			info, err := os.Lstat(path)
+			if err == nil && time.Since(info.ModTime()) > unfinishedFor {
+				err = os.Remove(path)
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove an unfinished secret: %w", err)
+			}
+		}
+	}
+	return nil
 }

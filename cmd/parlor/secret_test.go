@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func pid() string { return strconv.Itoa(os.Getpid()) }
@@ -54,13 +55,43 @@ func TestFolderSecretIsMadeOnce(t *testing.T) {
 func TestFolderSecretErrors(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, secretName), []byte("hush\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := folderSecret(folder, secretName); err == nil || !strings.Contains(err.Error(), "has 4 bytes") || strings.Contains(err.Error(), "hush") {
-		t.Errorf("a short secret: %v", err)
+	for text, want := range map[string]string{
+		"hush\n":                     "has 4 bytes",
+		"":                           "has 0 bytes",
+		strings.Repeat("\x00", 4096): "has 0 bytes", // a crash of the machine
+	} {
+		if err := os.WriteFile(filepath.Join(folder, secretName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := folderSecret(folder, secretName)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "backup") || strings.Contains(err.Error(), "hush") {
+			t.Errorf("the secret %q: %v", text, err)
+		}
 	}
 	if _, err := folderSecret(filepath.Join(folder, "absent"), secretName); err == nil {
 		t.Error("an absent folder got a secret")
+	}
+}
+
+func TestUnfinishedSecretsAreRemoved(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	for name, age := range map[string]time.Duration{"secret.1.new": time.Hour, "admin-secret.1.new": time.Hour, "secret.2.new": 0} {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := openDataFolder(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.release() }()
+	left, err := filepath.Glob(filepath.Join(folder, "*.new"))
+	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "secret.2.new" {
+		t.Errorf("left are %v, %v; want the one that may still be written", left, err)
 	}
 }
