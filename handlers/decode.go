@@ -26,17 +26,15 @@ import (
 )
 
 // decode reads a JSON body into a request and validates it. Errors:
-// unsupported_media_type, body_too_large, malformed_json, invalid_request.
+// unsupported_media_type, body_timeout, body_too_large, malformed_json,
+// invalid_request.
 func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error {
 	if !isJSON(r.Header.Get("Content-Type")) {
 		return errNotJSON
 	}
 	body, err := readBody(w, r)
 	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return errBodyTooBig
-		}
-		return malformed("The body could not be read to its end.")
+		return bodyProblem(err)
 	}
 	if err := parse(body, request); err != nil {
 		return err

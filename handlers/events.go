@@ -36,6 +36,9 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	if err := q.err(); err != nil { // a misspelt last_event_id would begin anew, and nobody would notice
 		return err
 	}
+	if err := untimed(w, r); err != nil {
+		return err
+	}
 	start := hub.Start{TokenExpiresAt: session.TokenExpiresAt}
 	start.Cursor, start.Invalid = lastEventID(r, q)
 	// Registered first and read afterwards: what happens to the session's rooms

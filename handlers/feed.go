@@ -45,6 +45,9 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := untimed(w, r); err != nil {
+		return err
+	}
 	select {
 	case a.feeds <- struct{}{}:
 		defer func() { <-a.feeds }()

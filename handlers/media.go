@@ -61,6 +61,7 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
 	defer cancel()
+	allowUpload(w)
 	body, err := a.uploadBody(ctx, w, r)
 	if err != nil {
 		return err
@@ -412,6 +413,9 @@ var shown = map[string]bool{
 func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	m, err := a.openedMedia(r)
 	if err != nil {
+		return err
+	}
+	if err := untimed(w, r); err != nil {
 		return err
 	}
 	bytes, err := a.Media.Open(r.Context(), string(m.ID))

@@ -116,6 +116,8 @@ type Options struct {
 	MediaSecret []byte
 	// UploadPause is the longest silence in an upload; zero: 60 s.
 	UploadPause time.Duration
+	// BodyTimeout is how long the body of any other call may take; zero: 10 s.
+	BodyTimeout time.Duration
 
 	// Heartbeat is the longest silence on a feed; zero: 15 s.
 	Heartbeat time.Duration
@@ -165,10 +167,13 @@ func New(o Options) http.Handler {
 	if a.UploadPause == 0 {
 		a.UploadPause = defaultUploadPause
 	}
+	if a.BodyTimeout == 0 {
+		a.BodyTimeout = defaultBodyTimeout
+	}
 	a.links = newLinks(o.PublicURL)
 	a.mediaURLs = newMediaSigner(o.MediaSecret)
 	r := chi.NewRouter()
-	r.Use(a.links.belowPrefix, routeEscaped, a.observe, a.recoverPanic, secure)
+	r.Use(a.deadlines, a.links.belowPrefix, routeEscaped, a.observe, a.recoverPanic, secure)
 	if len(o.AllowedOrigins) > 0 {
 		r.Use(crossOrigin(o.AllowedOrigins))
 	}

@@ -76,6 +76,7 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 		if err != nil {
 			return err
 		}
+		allowUpload(w)
 		empty := r.Body == nil || r.Body == http.NoBody
 		deadline := &bodyDeadline{control: http.NewResponseController(w), fixed: empty}
 		c.reply = &uploadReply{ResponseWriter: w, links: a.links, method: r.Method, deadline: deadline}

@@ -1,0 +1,51 @@
+package handlers
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// listenerOf accepts the connections that it holds.
+type listenerOf chan net.Conn
+
+func (l listenerOf) Accept() (net.Conn, error) {
+	if conn, ok := <-l; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l listenerOf) Close() error   { close(l); return nil }
+func (l listenerOf) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestReplyNobodyReads: a reply whose client takes nothing of it ends with its
+// connection.
+func TestReplyNobodyReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		a := &api{Options: Options{BodyTimeout: defaultBodyTimeout}}
+		written := make(chan error, 1)
+		server := &http.Server{Handler: a.deadlines(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, err := io.WriteString(w, strings.Repeat("x", 1<<20))
+			written <- err
+		}))}
+		conns := make(listenerOf, 1)
+		conns <- near
+		go func() { _ = server.Serve(conns) }()
+		began := time.Now()
+		if _, err := io.WriteString(far, "GET / HTTP/1.1\r\nHost: parlor\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-written; err == nil || time.Since(began) != callTimeout+replyTimeout {
+			t.Errorf("after %s the reply ends with %v", time.Since(began), err)
+		}
+		synctest.Wait()
+		_ = server.Close()
+	})
+}
