@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"parlor/room"
@@ -24,6 +25,8 @@ type problem struct {
 	Detail    string  `json:"detail"`
 	RequestID string  `json:"requestID,omitempty"`
 	Errors    []fault `json:"errors,omitempty"`
+
+	retryAfter int // seconds, of a limit; 0: as is usual for the status
 }
 
 // fault is one thing that is wrong with a request.
@@ -156,10 +159,19 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	p := *problemOf(err)
 	p.RequestID = requestID(r.Context())
 	p.Type = a.links.path(p.Type)
+	if p.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
+		if seen, ok := w.(*statusWriter); ok {
+			seen.quiet = true // whoever meets a limit, again and again, would fill the log
+		}
+	}
 	switch p.Status {
 	case http.StatusInternalServerError:
 		a.Log.Error("internal error", "requestID", p.RequestID, "error", err)
 	case http.StatusServiceUnavailable:
+		if p.retryAfter > 0 {
+			break
+		}
 		a.Log.Warn("unavailable", "requestID", p.RequestID, "error", err)
 		w.Header().Set("Retry-After", "1")
 	case http.StatusTooManyRequests:

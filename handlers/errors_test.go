@@ -39,6 +39,7 @@ func failures(t *testing.T) map[string]failure {
 		"StatusBadRequest": 400, "StatusNotFound": 404, "StatusMethodNotAllowed": 405, "StatusRequestEntityTooLarge": 413,
 		"StatusRequestTimeout": 408, "StatusConflict": 409, "StatusPreconditionFailed": 412, "StatusRequestedRangeNotSatisfiable": 416,
 		"StatusUnsupportedMediaType": 415, "StatusTooManyRequests": 429, "StatusInternalServerError": 500,
+		"StatusServiceUnavailable": 503,
 	}
 	find(source(t, "."), func(call *ast.CallExpr) {
 		if !named(call.Fun, "newProblem") {

@@ -14,14 +14,21 @@ import (
 
 // streamEvents opens the session's stream.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
-	err := a.stream(w, r)
-	switch {
-	case err == nil:
-	case errors.Is(err, room.ErrUnavailable) && r.URL.Query().Has("stream_key"):
-		a.comeBack(w, r)
-	default:
-		a.answerError(w, r, err)
+	if err := a.stream(w, r); err != nil {
+		a.answerStreamError(w, r, err)
 	}
+}
+
+// answerStreamError refuses a stream. A native EventSource that should try again
+// later is told so by an event: any other status than 200 would be the end for it
+// (WHATWG HTML, "fail the connection").
+func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	if (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) && r.URL.Query().Has("stream_key") {
+		a.comeBack(w, r, max(p.retryAfter, 1))
+		return
+	}
+	a.answerError(w, r, err)
 }
 
 func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
@@ -128,11 +135,10 @@ func (c conn) Send(p []byte, within time.Duration) error {
 	return c.control.SetWriteDeadline(time.Time{})
 }
 
-// comeBack answers a native EventSource for whom the server has nothing for the
-// moment. Any other status than 200 would be the end for it: it never
-// reconnects by itself (WHATWG HTML, "fail the connection").
-func (a *api) comeBack(w http.ResponseWriter, r *http.Request) {
-	after := 1000 + rand.IntN(3000)
+// comeBack answers with the request to come back after some seconds, for each
+// client others: up to four times as many.
+func (a *api) comeBack(w http.ResponseWriter, r *http.Request, seconds int) {
+	after := 1000*seconds + rand.IntN(3000*seconds)
 	streamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	if _, err := fmt.Fprintf(w, "retry: %d\n\nevent: %s\ndata: {\"afterMs\":%d}\n\n", after, room.TypeReconnect, after); err != nil {

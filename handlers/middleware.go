@@ -50,7 +50,7 @@ func (a *api) observe(next http.Handler) http.Handler {
 		took := time.Since(began)
 		route := chi.RouteContext(r.Context()).RoutePattern()
 		level := slog.LevelDebug
-		if seen.status >= http.StatusInternalServerError {
+		if seen.status >= http.StatusInternalServerError && !seen.quiet {
 			level = slog.LevelInfo
 		}
 		if a.Log.Enabled(r.Context(), level) {
@@ -72,6 +72,7 @@ func (a *api) observe(next http.Handler) http.Handler {
 type statusWriter struct {
 	http.ResponseWriter
 	status int
+	quiet  bool // a failure that is logged elsewhere, or not at all
 }
 
 func (w *statusWriter) WriteHeader(status int) {

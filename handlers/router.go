@@ -131,6 +131,10 @@ type Options struct {
 	Errors   []byte // docs/errors.md
 	Web      fs.FS  // index.html, docs.html and assets/
 
+	// Refused says why the connection of a request is over a limit: with
+	// ErrServerFull or ErrTooManyConnections. May be nil.
+	Refused func(ctx context.Context) error
+
 	Log *slog.Logger
 	// Observe is told of every request that was answered; route is its pattern.
 	// May be nil.
@@ -148,6 +152,7 @@ type api struct {
 }
 
 const (
+	streamPath = "/v1/events"
 	// callTimeout bounds a call; a stream is not a call.
 	callTimeout = 10 * time.Second
 	// maxBodyBytes bounds a request's body: the largest text with every
@@ -177,13 +182,16 @@ func New(o Options) http.Handler {
 	if len(o.AllowedOrigins) > 0 {
 		r.Use(crossOrigin(o.AllowedOrigins))
 	}
+	if o.Refused != nil {
+		r.Use(a.refuseConnection)
+	}
 	r.NotFound(a.handle(func(http.ResponseWriter, *http.Request) error { return errNoRoute }))
 	r.MethodNotAllowed(a.handle(func(w http.ResponseWriter, req *http.Request) error {
 		w.Header().Set("Allow", strings.Join(allowed(r, req.URL.RawPath), ", ")) // RFC 9110, section 15.5.6
 		return errWrongMethod
 	}))
 
-	r.Get("/v1/events", a.streamEvents)
+	r.Get(streamPath, a.streamEvents)
 	r.Get("/v1/admin/events", a.handle(a.streamAdminEvents))
 	r.Post("/v1/media", a.handle(a.uploadMedia))
 	a.mountUploads(r)

@@ -18,28 +18,35 @@ const TakesOver = true
 // net/http after the response header, and returns at once: an idle stream then
 // costs neither a goroutine nor a buffer. Bytes go straight to the socket; a
 // single goroutine watches all sockets for room and for peers that hang up. The
-// connection belongs to the hub, whatever is returned. Errors: ErrClosed, or
-// what the system says to a connection that is not a socket.
+// connection belongs to the hub, whatever is returned. Where it is counted by
+// somebody, it has a method HandOver, whose result is called when the socket is
+// closed. Errors: ErrClosed, or what the system says to a connection that is not a
+// socket.
 func (s *Stream) TakeOver(o Start, conn net.Conn) error {
-	fd, err := duplicate(conn)
+	sock := &socket{stream: s, poller: &s.hub.poller, done: func() {}}
+	if counted, ok := conn.(interface{ HandOver() (done func()) }); ok {
+		sock.done = counted.HandOver()
+	}
+	var err error
+	sock.fd, err = duplicate(conn)
 	// From here on the socket is ours alone; net's own bookkeeping goes.
 	_ = conn.Close()
 	if err != nil {
+		sock.done()
 		s.worker.do(func() { s.cancel(o) })
 		return err
 	}
-	sock := &socket{fd: fd, stream: s, poller: &s.hub.poller}
 	taken := s.worker.do(func() {
 		if err := s.hub.watch(sock); err != nil {
 			s.hub.o.Log.Error("a socket could not be watched", "error", err)
-			_ = unix.Close(fd)
+			sock.shut()
 			s.cancel(o)
 			return
 		}
 		s.start(o, sock)
 	})
 	if !taken {
-		_ = unix.Close(fd)
+		sock.shut()
 		return s.tooLate(o)
 	}
 	return nil
@@ -71,6 +78,7 @@ type socket struct {
 	id     int32
 	stream *Stream
 	poller *poller
+	done   func() // is told that the descriptor is closed
 }
 
 func (s *socket) write(b []byte) (int, error) {
@@ -92,7 +100,12 @@ func (s *socket) write(b []byte) (int, error) {
 
 func (s *socket) close() {
 	s.poller.forget(s.id)
+	s.shut()
+}
+
+func (s *socket) shut() {
 	_ = unix.Close(s.fd)
+	s.done()
 }
 
 // poller tells the workers of sockets that have room again, or whose peer hung

@@ -84,6 +84,9 @@ type Store struct {
 // otherwise.
 const maxConns = 16
 
+// Connections is how many connections to the database there may be.
+func (s *Store) Connections() int { return int(s.pool.Config().MaxConns) }
+
 // Open connects to a migrated database and registers this process as a node.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	config, err := pgxpool.ParseConfig(url)

@@ -27,6 +27,7 @@ const (
 	minHeartbeat        = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
 	maxHeartbeat        = 120 * time.Second
 	maxDrain            = 10 * time.Minute
+	maxMaxConnections   = 10_000_000
 	maxRoomsPerUser     = 64 // as many positions as a cursor holds beside that of the inbox
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
@@ -62,6 +63,9 @@ type ServeCmd struct {
 	AllowedOrigins []string `env:"PARLOR_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Origins of web pages on other hosts that may call the API, each exactly, as https://app.example.com."`
 	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Without both the API speaks plain HTTP."`
 	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
+
+	MaxConnections        int `env:"PARLOR_MAX_CONNECTIONS" default:"0" help:"Connections of clients that are open at once; over it new ones are told to come back later (503). 0: as the limit on open files (ulimit -n) allows, less what the database, files and operators need, at most 100000."`
+	ConnectionsPerAddress int `env:"PARLOR_CONNECTIONS_PER_ADDRESS" default:"0" help:"Connections from one address (IPv6: from one /64) that are open at once; over it new ones are told to come back later. 0: a quarter of all."`
 
 	DestroyDelay     time.Duration `env:"PARLOR_DESTROY_DELAY" default:"0s" help:"How long a room outlives its last member, where the room does not say. 0s to 3h."`
 	UnusedTimeout    time.Duration `env:"PARLOR_UNUSED_TIMEOUT" default:"30s" help:"How long a room lives that nobody ever entered, where the room does not say. 1s to 24h."`
@@ -158,6 +162,12 @@ func (c *ServeCmd) validate() error {
 		fault("PARLOR_TLS_CERT", "and PARLOR_TLS_KEY go together")
 	}
 
+	if c.MaxConnections != 0 && (c.MaxConnections < minConnections || c.MaxConnections > maxMaxConnections) {
+		fault("PARLOR_MAX_CONNECTIONS", "%d is neither 0 nor %d to %d", c.MaxConnections, minConnections, maxMaxConnections)
+	}
+	if c.ConnectionsPerAddress < 0 || c.ConnectionsPerAddress > maxMaxConnections {
+		fault("PARLOR_CONNECTIONS_PER_ADDRESS", "%d is outside 0 to %d", c.ConnectionsPerAddress, maxMaxConnections)
+	}
 	if c.MemberTimeout < room.MinMemberTimeout || c.MemberTimeout > room.MaxMemberTimeout {
 		fault("PARLOR_MEMBER_TIMEOUT", "%s is outside %s to %s", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
 	}

@@ -21,15 +21,15 @@ const (
 // megabytes: what waits there can no longer be shed, and nobody notices that its reader has stopped.
 const maxUnsent = 128 << 10
 
-// listen opens a TCP port whose connections end soon after their peer has vanished.
-func listen(ctx context.Context, address string) (net.Listener, error) {
+// listen opens a TCP port whose connections are counted, and end soon after their peer has vanished.
+func listen(ctx context.Context, address string, counted *connections) (net.Listener, error) {
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeInterval, Count: probeCount},
 		Control:         limitUnsent, // connections inherit it from the listening socket
 	}
-	listener, err := config.Listen(ctx, "tcp", address)
+	port, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("open the port: %w", err)
 	}
-	return listener, nil
+	return listener{port, counted}, nil
 }

@@ -9,7 +9,7 @@ import (
 // accept returns both ends of a connection to a port that listen opened.
 func accept(t *testing.T) (server, client *net.TCPConn) {
 	t.Helper()
-	listener, err := listen(t.Context(), "127.0.0.1:0")
+	listener, err := listen(t.Context(), "127.0.0.1:0", &connections{most: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func accept(t *testing.T) (server, client *net.TCPConn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = accepted.Close() })
-	return accepted.(*net.TCPConn), dialed.(*net.TCPConn)
+	return accepted.(*conn).TCPConn, dialed.(*net.TCPConn)
 }
 
 func TestListenServes(t *testing.T) {
@@ -37,7 +37,7 @@ func TestListenServes(t *testing.T) {
 	if n, err := server.Read(make([]byte, 1)); n != 1 || err != nil {
 		t.Errorf("read %d bytes, error %v", n, err)
 	}
-	if _, err := listen(t.Context(), "127.0.0.1:-1"); err == nil {
+	if _, err := listen(t.Context(), "127.0.0.1:-1", &connections{}); err == nil {
 		t.Error("an impossible port was opened")
 	}
 }

@@ -34,7 +34,17 @@ func (s *service) operations(m *metrics) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
+	return withoutBody(mux)
+}
+
+// withoutBody does not wait long for a body, of which nothing here has use, but which net/http reads before it answers.
+func withoutBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // fails where the connection is gone
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // ready tells load balancers whether to send clients here.
@@ -86,6 +96,16 @@ func newMetrics(h *hub.Hub) *metrics {
 	counter("parlor_slow_consumers_total", "Streams closed because their reader fell behind.", func(s hub.Stats) float64 { return float64(s.Slow) })
 	counter("parlor_shed_total", "Messages that are not stored and were not delivered, because the reader was behind.", func(s hub.Stats) float64 { return float64(s.Shed) })
 	return m
+}
+
+// connections shows how many connections of clients there are, and how many there may be.
+func (m *metrics) connections(c *connections) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parlor_connections", Help: "Open connections of clients."},
+			func() float64 { return float64(c.Open()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parlor_connections_max", Help: "Connections of clients that may be open at once."},
+			func() float64 { return float64(c.most) }),
+	)
 }
 
 // observe counts a request that was answered.

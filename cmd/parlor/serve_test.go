@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,7 +25,9 @@ type process struct {
 	url  string   // of its API, without a slash at the end
 	ops  string   // likewise
 	log  *os.File
-	done chan struct{} // closed when the process has ended
+	// openFiles is how many files it may have open; 0: as many as the test.
+	openFiles int
+	done      chan struct{} // closed when the process has ended
 }
 
 // startParlor starts a server in development mode on a data folder and waits until it is ready. It is stopped with the test.
@@ -50,6 +53,9 @@ func (p *process) start(t testing.TB, args ...string) {
 		"--listen", strings.TrimPrefix(p.url, "http://"), "--ops-listen", strings.TrimPrefix(p.ops, "http://"),
 	}, args...)
 	p.cmd = exec.Command(os.Args[0], args...)
+	if p.openFiles > 0 {
+		p.cmd = exec.Command("/bin/sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, p.openFiles), os.Args[0]}, args...)...)
+	}
 	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, p.env...)
 	var err error
 	if p.log, err = os.OpenFile(filepath.Join(p.data, "parlor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {

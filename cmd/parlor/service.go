@@ -28,6 +28,8 @@ const (
 	// idleTimeout is longer than that of the proxies in front, which would otherwise send a request into a connection
 	// that is just being closed.
 	idleTimeout = 120 * time.Second
+	// stalledTimeout ends HTTP/2 connections whose peer takes nothing of what is sent. Other writes have deadlines of their own.
+	stalledTimeout = 30 * time.Second
 	// maxHeaderBytes is far above what browsers and proxies send.
 	maxHeaderBytes = 64 << 10
 	// sweepInterval is how late a timer may be seen.
@@ -88,8 +90,23 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	}
 	defer func() { err = errors.Join(err, s.media.Close()) }()
 
+	files, err := openFiles()
+	if err != nil {
+		return fmt.Errorf("limit on open files: %w", err)
+	}
+	places, err := c.sharePlaces(files, s.store.Connections())
+	if err != nil {
+		return err
+	}
 	metrics := newMetrics(s.hub)
-	api, err := listen(ctx, c.Listen)
+	limited := newLimited(log, metrics.registry)
+	clients := &connections{
+		limit: handlers.LimitConnections, most: places.connections, mostPerAddress: places.perAddress, mostRefused: places.refused,
+		limited: limited.refused,
+	}
+	metrics.connections(clients)
+	log.Info("connections are bounded", "connections", places.connections, "perAddress", places.perAddress, "openFiles", files)
+	api, err := listen(ctx, c.Listen, clients)
 	if err != nil {
 		return err
 	}
@@ -99,13 +116,14 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		Development: c.Dev,
 		Media:       s.media, MediaSecret: tokens.Secret,
 		Heartbeat: c.Heartbeat, Draining: s.stopping,
+		Refused:  refusal,
 		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	}))
 	failed := make(chan error, 2) // room for both servers: neither waits for a reader
 	go func() { failed <- c.serveAPI(s.api, api) }()
 	if c.OpsListen != "" {
-		ops, err := listen(ctx, c.OpsListen)
+		ops, err := listen(ctx, c.OpsListen, &connections{limit: limitOpsConnections, most: places.operators, limited: limited.refused})
 		if err != nil {
 			return errors.Join(err, s.api.Close())
 		}
@@ -144,9 +162,11 @@ func newServer(log *slog.Logger, h http.Handler) *http.Server {
 	protocols.SetUnencryptedHTTP2(true)
 	return &http.Server{
 		Handler:           h,
+		ConnContext:       withConn,
 		Protocols:         &protocols,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: stalledTimeout},
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12},
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -327,6 +327,7 @@ const (
 	ProblemCodeRoomExists            ProblemCode = "room_exists"
 	ProblemCodeRoomFull              ProblemCode = "room_full"
 	ProblemCodeRoomNotFound          ProblemCode = "room_not_found"
+	ProblemCodeServerFull            ProblemCode = "server_full"
 	ProblemCodeSessionEnded          ProblemCode = "session_ended"
 	ProblemCodeSessionNotFound       ProblemCode = "session_not_found"
 	ProblemCodeStreamKeyRefused      ProblemCode = "stream_key_refused"
@@ -334,6 +335,7 @@ const (
 	ProblemCodeTokenInvalid          ProblemCode = "token_invalid"
 	ProblemCodeTokenUserMismatch     ProblemCode = "token_user_mismatch"
 	ProblemCodeTokenVoid             ProblemCode = "token_void"
+	ProblemCodeTooManyConnections    ProblemCode = "too_many_connections"
 	ProblemCodeTooManyMessages       ProblemCode = "too_many_messages"
 	ProblemCodeTooManyRooms          ProblemCode = "too_many_rooms"
 	ProblemCodeTusVersion            ProblemCode = "tus_version"
@@ -421,6 +423,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeRoomNotFound:
 		return true
+	case ProblemCodeServerFull:
+		return true
 	case ProblemCodeSessionEnded:
 		return true
 	case ProblemCodeSessionNotFound:
@@ -434,6 +438,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeTokenUserMismatch:
 		return true
 	case ProblemCodeTokenVoid:
+		return true
+	case ProblemCodeTooManyConnections:
 		return true
 	case ProblemCodeTooManyMessages:
 		return true

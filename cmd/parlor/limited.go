@@ -1,0 +1,82 @@
+package main
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"parlor/handlers"
+)
+
+// limitedPause is the time from one warning of a limit to the next: whoever is refused tries again and again.
+const limitedPause = time.Minute
+
+const (
+	limitOpsConnections handlers.Limit = "opsConnections"
+	limitOpenFiles      handlers.Limit = "openFiles"
+)
+
+// limits is the limits at which operators are warned, with the setting that each comes from.
+var limits = map[handlers.Limit]string{
+	handlers.LimitConnections:           "PARLOR_MAX_CONNECTIONS",
+	handlers.LimitConnectionsPerAddress: "PARLOR_CONNECTIONS_PER_ADDRESS",
+	limitOpsConnections:                 "PARLOR_OPS_LISTEN",
+	limitOpenFiles:                      "ulimit -n",
+}
+
+// limited counts what was refused, and warns of it.
+type limited struct {
+	log   *slog.Logger
+	total *prometheus.CounterVec
+
+	mu    sync.Mutex // guards since
+	since map[handlers.Limit]*refusals
+}
+
+// refusals is what was refused at a limit since the last warning.
+type refusals struct {
+	warned time.Time
+	n      int
+}
+
+func newLimited(log *slog.Logger, registry prometheus.Registerer) *limited {
+	l := &limited{
+		log: log,
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parlor_limited_total", Help: "Connections, streams and calls that were refused, by the limit that was met.",
+		}, []string{"limit"}),
+		since: make(map[handlers.Limit]*refusals),
+	}
+	registry.MustRegister(l.total)
+	for limit := range limits {
+		l.total.WithLabelValues(string(limit)) // is there, and 0
+	}
+	return l
+}
+
+// refused is told of everything that was refused.
+func (l *limited) refused(limit handlers.Limit) {
+	l.total.WithLabelValues(string(limit)).Inc()
+	setting, warns := limits[limit]
+	if !warns {
+		return
+	}
+	now := time.Now()
+	l.mu.Lock()
+	s := l.since[limit]
+	if s == nil {
+		s = &refusals{}
+		l.since[limit] = s
+	}
+	s.n++
+	n, due := s.n, now.Sub(s.warned) >= limitedPause
+	if due {
+		s.warned, s.n = now, 0
+	}
+	l.mu.Unlock()
+	if due {
+		l.log.Warn("limit reached", "limit", limit, "setting", setting, "refused", n)
+	}
+}

@@ -1,0 +1,49 @@
+package main
+
+import "fmt"
+
+const (
+	// minConnections is the least with which a server is of any use.
+	minConnections = 16
+	// defaultMaxConnections bounds what the limit on open files would allow: a million connections do not fit into the
+	// memory of most machines.
+	defaultMaxConnections = 100_000
+)
+
+// places is how the files that the process may open are shared out, so that neither the database, nor an operator's look at the
+// server, nor a file of a user has to wait for the clients' connections.
+type places struct {
+	connections int // of clients
+	perAddress  int // of them
+	refused     int // of clients that are told that there is no place
+	operators   int // connections to the ops listener
+}
+
+// ownFiles is what the program itself has open: its log, its lock, its ports, what Go and the private database's socket take,
+// and some for the moment.
+const ownFiles = 32
+
+// sharePlaces shares out the files that may be open. pool is how many connections to the database there may be. Errors: there are
+// too few, or fewer than PARLOR_MAX_CONNECTIONS asks for.
+func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
+	share := min(files/16, 64)
+	p := places{refused: share, operators: share}
+	// Each upload or download has a file or a connection to the bucket beside its own.
+	reserve := ownFiles + pool + p.refused + p.operators + min(files/8, 4096)
+	most := files - reserve
+	if most < minConnections {
+		return p, usageError{fmt.Errorf("%d open files (ulimit -n) are too few: %d are needed for %d connections", files, minConnections+reserve, minConnections)}
+	}
+	if c.MaxConnections > most {
+		return p, usageError{fmt.Errorf("PARLOR_MAX_CONNECTIONS: %d connections need %d open files; ulimit -n is %d", c.MaxConnections, c.MaxConnections+reserve, files)}
+	}
+	p.connections = min(most, defaultMaxConnections)
+	if c.MaxConnections > 0 {
+		p.connections = c.MaxConnections
+	}
+	p.perAddress = max(p.connections/4, 1)
+	if c.ConnectionsPerAddress > 0 {
+		p.perAddress = c.ConnectionsPerAddress
+	}
+	return p, nil
+}
