@@ -309,6 +309,26 @@ func (h *Hub) Stats() Stats {
 	}
 }
 
+// startOverSpread is how long StartOver lets streams stay away at most. It is below
+// half of the shortest memberTimeout, so that nobody is seen leaving for it.
+const startOverSpread = 2 * time.Second
+
+// StartOver asks all open streams to reconnect, each after a random time of at most
+// startOverSpread, and forgets what was read of the logs. It is for when what this
+// process heard may not be what the database has.
+func (h *Hub) StartOver() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range h.topics {
+		t.abandon()
+	}
+	clear(h.topics)
+	for _, s := range h.streams {
+		after := rand.N(startOverSpread)
+		s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })
+	}
+}
+
 // Drain takes no more streams, and asks those that are open to reconnect, each
 // after a random time up to spread. It returns when all have left or ctx ends.
 func (h *Hub) Drain(ctx context.Context, spread time.Duration) {

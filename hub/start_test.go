@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -407,6 +408,38 @@ func TestResumingBesideReadersWhoWereNotTold(t *testing.T) {
 		other.wantSeqs(1, 0, 4)
 		if reads := s.Stats().LogReads; reads > 4 {
 			t.Errorf("the logs were read %d times", reads)
+		}
+	})
+}
+
+// TestStartOver: open streams are asked to reconnect, and what was read of the logs
+// counts no more, even where the database has less than before.
+func TestStartOver(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.enter(bob, 1)
+		one, other := s.connected(alice, ""), s.connected(bob, "")
+		s.post(1, 5)
+		one.wantSeqs(1, 0, 5)
+		other.wantSeqs(1, 0, 5)
+		before := s.open("carol") // which has yet to begin
+
+		s.log.remove(1) // and it begins again with less
+		s.log.append(1, 2, "restored")
+		s.StartOver()
+		for _, c := range []*client{one, other} {
+			last := c.awaitEnd()
+			if after := data[room.Reconnect](t, last).AfterMs; after < 0 || after > 2000 {
+				t.Errorf("to come back after %d ms", after)
+			}
+		}
+		s.start(before, s.attach("carol", "")).awaitEnd()
+		c := s.connected(alice, cursorAt(1, 1))
+		s.post(1, 2)
+		c.wantSeqs(1, 1, 4)
+		if m := c.awaitEvent(room.TypeMessagesReceived, 1); !strings.Contains(m.Data, "restored") {
+			t.Errorf("the first event is %s", m.Data)
 		}
 	})
 }

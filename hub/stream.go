@@ -418,8 +418,11 @@ func (s *Stream) tick(now time.Time) {
 
 // renewed tells the stream of its session's newer token.
 func (s *Stream) renewed(expiresAt time.Time) {
-	s.expiresAt = expiresAt
-	s.warnAt = expiresAt.Add(-room.TokenWarning)
+	// By the steady clock from here on: a wall clock that is set must not end
+	// streams.
+	now := s.hub.now()
+	s.expiresAt = now.Add(expiresAt.Sub(now))
+	s.warnAt = s.expiresAt.Add(-room.TokenWarning)
 }
 
 // begin is the head of every stream: how long to wait before reconnecting,

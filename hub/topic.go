@@ -74,7 +74,10 @@ type topic struct {
 	doubt bool
 	// reading says that a goroutine is at catchUp.
 	reading bool
-	pages   map[room.Seq]*page
+	// abandoned says that the hub has no use for the topic any more, though streams
+	// may read it until they have ended.
+	abandoned bool
+	pages     map[room.Seq]*page
 	// parts is the readers, by worker.
 	parts   []part
 	readers int
@@ -264,7 +267,7 @@ func (t *topic) catchUp(ctx context.Context, patience time.Duration) {
 	for pause(ctx, patience) {
 		t.mu.Lock()
 		loaded, last := t.loaded, t.last
-		if loaded && !t.doubt && len(t.ahead) == 0 && t.heard <= last {
+		if t.abandoned || loaded && !t.doubt && len(t.ahead) == 0 && t.heard <= last {
 			t.reading = false
 			t.mu.Unlock()
 			return
@@ -370,6 +373,14 @@ func (t *topic) seed(last room.Seq) {
 	if len(t.ahead) > 0 {
 		t.read(holePatience)
 	}
+}
+
+// abandon ends the topic's reading. What it has heard of may be in no log any more,
+// so that it would read for ever.
+func (t *topic) abandon() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.abandoned = true
 }
 
 // expect tells the topic of the newest event that its log had when the caller
