@@ -82,6 +82,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.store = store.Options{
 		Commit: func(change room.Change) { s.hub.Apply(change) },
 		Doubt:  func() { s.hub.Refresh() },
+		Lost:   func() { s.hub.StartOver() },
 		Log:    log,
 	}
 	c.hub = hub.Options{Log: log}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
+	"parlor/store"
 )
 
 // The ways by which a session gets into each state that it can have, all of
@@ -475,7 +476,13 @@ func (w *walker) loseNode() {
 	there.listen(resume(w.cursor))
 	w.became("streamOpened", room.SessionOnline)
 	w.moved(room.RoomSuccess, room.RoomConnected)
-	w.scene.passes(16*time.Second, "the node's lease ran out", func() bool { return w.client.state() == "detached" })
+	for range 9 { // the scene's own node lives, long enough to declare another one dead
+		w.scene.late.Add(int64(store.LeaseRenewal))
+		if err := w.scene.store.Renew(context.Background()); err != nil {
+			w.Error(err)
+		}
+	}
+	w.scene.passes(0, "the node's lease ran out", func() bool { return w.client.state() == "detached" })
 	w.interrupted("nodeLost")
 }
 

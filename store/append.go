@@ -293,6 +293,13 @@ func (l *appendLane) locate(ctx context.Context, batch []*appendItem) (located [
 	return append(located, found...), nil
 }
 
+// forgetPlaces makes locate look again for all places.
+func (a *appender) forgetPlaces() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.places)
+}
+
 // settle gives messages the places in their logs that a transaction gave them, and
 // parts them from those that it left: something was not as it was known.
 func settle(batch []*appendItem, ends logEnds) (stored, left []*appendItem) {

@@ -112,16 +112,22 @@ func newSession(t testing.TB, s *store.Store, user string) room.Session {
 
 func newSessionUntil(t testing.TB, s *store.Store, user string, expires time.Time) room.Session {
 	t.Helper()
-	now := time.Now().UTC().Truncate(time.Millisecond)
-	session := room.Session{
-		ID:        room.SessionID(uuid.Must(uuid.NewV7()).String()),
-		User:      room.User{ID: room.UserID(user), Name: "User " + user},
-		CreatedAt: now, DetachedAt: now, TokenExpiresAt: expires.UTC().Truncate(time.Millisecond),
-	}
+	session := stranger(user)
+	session.TokenExpiresAt = expires.UTC().Truncate(time.Millisecond)
 	if err := s.CreateSession(context.Background(), session, randomKey(t), randomKey(t)); err != nil {
 		t.Fatalf("create a session: %v", err)
 	}
 	return session
+}
+
+// stranger is a session that is not stored, of a token that lasts an hour.
+func stranger(user string) room.Session {
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	return room.Session{
+		ID:        room.SessionID(uuid.Must(uuid.NewV7()).String()),
+		User:      room.User{ID: room.UserID(user), Name: "User " + user},
+		CreatedAt: now, DetachedAt: now, TokenExpiresAt: now.Add(time.Hour),
+	}
 }
 
 func randomKey(t testing.TB) room.KeyHash {

@@ -93,9 +93,7 @@ func TestKnownAlone(t *testing.T) {
 			t.Fatalf("after %d s the name is %q", second, s.User.Name)
 		}
 		f.clock.advance(time.Second)
-		if err := f.Sweep(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		renew(t, f.Store)
 	}
 }
 

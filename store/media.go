@@ -200,6 +200,9 @@ const mediaBatch = 200
 // first the row says so, then the bytes go, then the row, and whoever is
 // interrupted begins anew. Any number of processes may sweep.
 func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, room.MediaID) error) error {
+	if ok, err := s.mayDelete(ctx); !ok {
+		return err
+	}
 	rows, err := s.pool.Query(ctx, `
 		UPDATE media SET deleting = true WHERE media_id IN (
 			SELECT media_id FROM media WHERE unused_since <= $1

@@ -3,7 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A node is a process that holds streams. It renews a lease while it lives;
@@ -11,30 +14,211 @@ import (
 const (
 	// leaseTime is how late a node's sudden death is noticed at worst.
 	leaseTime = 15 * time.Second
-	// leaseRenewal leaves a node several tries before its lease runs out, and lets
-	// it hear of others within knownFor.
-	leaseRenewal = 2 * time.Second
+	// LeaseRenewal is how often Renew is to be called. It leaves a node several
+	// tries before its lease runs out, and lets it hear of others within knownFor.
+	LeaseRenewal = 2 * time.Second
+	// leaseGap is how late a renewal may be and count as no gap. Where renewals
+	// were later, the database may have been away for the other nodes too, and
+	// their leases say nothing until they had time to renew them. Whoever is
+	// within the gap keeps a lease for leaseTime-leaseGap after the outage.
+	leaseGap = 5 * time.Second
+	// leaseTimeout ends a renewal that gets no answer, so that the next one tries
+	// over a new connection.
+	leaseTimeout = 5 * time.Second
+	// reconnecting is how long clients have, after an outage, to open a stream
+	// again that broke meanwhile: they are told to try again within 4 s.
+	reconnecting = 8 * time.Second
+	// othersAllowed is how long another living node may be there unmentioned: as
+	// long as two servers overlap when one replaces the other.
+	othersAllowed = time.Minute
 )
 
-func (s *Store) renewLease(ctx context.Context, now time.Time) error {
-	until := now.Add(leaseTime)
-	var others bool
-	err := s.pool.QueryRow(ctx, `
-		WITH renewed AS (
-			INSERT INTO nodes (node_id, lease_until) VALUES ($1, $2)
-			ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until
-		) SELECT EXISTS (SELECT FROM nodes WHERE node_id <> $1)`, s.nodeID, until).Scan(&others)
+// lease is this node's.
+type lease struct {
+	// config is of a connection beside the pool: renewing must not wait behind
+	// statements that take long, or for a pool that is exhausted.
+	config *pgx.ConnConfig
+
+	mu   sync.Mutex // held during a renewal; guards conn
+	conn *pgx.Conn  // nil where there is none
+
+	state sync.Mutex // guards all below
+	held  bool       // the node has had a row
+	// leaving says that this process is stopping.
+	leaving bool
+	// backAt is when the first renewal after a gap was written.
+	backAt time.Time
+	// others is how many nodes renewed their lease lately and do not stop;
+	// othersSince is since when there are any, and toldAt when that was logged.
+	others              int
+	othersSince, toldAt time.Time
+}
+
+// renewal is what the database says of a renewed lease.
+type renewal struct {
+	kept   bool // the node still had its row
+	steady bool // without a gap
+	known  int  // other nodes, whatever becomes of them
+	living int  // other nodes that renewed their lease lately and do not stop
+}
+
+// Renew renews the node's lease, and finds out whether this node was declared
+// dead or has others beside it. One process calls it from one goroutine every
+// LeaseRenewal, beside Sweep, which may take long.
+func (s *Store) Renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	r, err := s.renew(ctx)
 	if err != nil {
+		s.lease.hangUp()
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
-	s.leaseUntil = until
-	s.known.alone(others, now)
+	at := s.clock.process()
+	s.known.alone(r.known > 0, s.now())
+	if lost := s.lease.renewed(r, at); lost {
+		s.o.Log.Warn("this server was declared dead by another one; its streams have to reconnect")
+		s.startOver()
+	}
+	s.warnOfOthers(at)
 	return nil
+}
+
+// renew writes the lease over its own connection. The caller holds lease.mu.
+func (s *Store) renew(ctx context.Context) (r renewal, err error) {
+	l := &s.lease
+	if l.conn == nil {
+		if l.conn, err = pgx.ConnectConfig(ctx, l.config); err != nil {
+			return r, err
+		}
+	}
+	now, err := s.clock.read(ctx, l.conn)
+	if err != nil {
+		return r, err
+	}
+	// A lease that ends later than one that is written now is of a clock that was set
+	// back, and tells of a gap as well. A row that is gone is made anew.
+	err = l.conn.QueryRow(ctx, `
+		WITH before AS (
+			SELECT steady_since, lease_until BETWEEN $2::timestamptz + $3::interval - $4::interval AND $2::timestamptz + $3::interval AS steady
+			FROM nodes WHERE node_id = $1
+		), renewed AS (
+			INSERT INTO nodes (node_id, lease_until, steady_since, leaving) VALUES ($1, $2::timestamptz + $3::interval, $2, $5)
+			ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until, leaving = excluded.leaving,
+				steady_since = CASE WHEN (SELECT steady FROM before) THEN nodes.steady_since ELSE excluded.steady_since END
+		)
+		SELECT EXISTS (SELECT FROM before), coalesce((SELECT steady FROM before), false), count(*),
+			count(*) FILTER (WHERE lease_until BETWEEN $2::timestamptz + $3::interval - $4::interval AND $2::timestamptz + $3::interval + $4::interval AND NOT leaving)
+		FROM nodes WHERE node_id <> $1`, s.nodeID, now, leaseTime, leaseGap, l.isLeaving()).
+		Scan(&r.kept, &r.steady, &r.known, &r.living)
+	return r, err
+}
+
+// renewed notes a renewal, and reports whether the node had been declared dead.
+func (l *lease) renewed(r renewal, at time.Time) (lost bool) {
+	l.state.Lock()
+	defer l.state.Unlock()
+	lost = l.held && !r.kept
+	if l.held && !r.steady {
+		l.backAt = at
+	}
+	l.held = true
+	l.others = r.living
+	switch {
+	case l.others == 0:
+		l.othersSince, l.toldAt = time.Time{}, time.Time{}
+	case l.othersSince.IsZero():
+		l.othersSince = at
+	}
+	return lost
+}
+
+// warnOfOthers logs once a minute that another server is at the same database.
+func (s *Store) warnOfOthers(at time.Time) {
+	l := &s.lease
+	l.state.Lock()
+	others := l.others
+	due := others > 0 && at.Sub(l.othersSince) >= othersAllowed && (l.toldAt.IsZero() || at.Sub(l.toldAt) >= time.Minute)
+	if due {
+		l.toldAt = at
+	}
+	l.state.Unlock()
+	if due {
+		s.o.Log.Error("another server runs on the same database: what is sent through one does not reach the streams of the other; run one server for one database",
+			"otherNodes", others)
+	}
+}
+
+// isBack reports whether clients whose streams broke in an outage have had time
+// to come back.
+func (l *lease) isBack(at time.Time) bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	return l.backAt.IsZero() || at.Sub(l.backAt) >= reconnecting
+}
+
+func (l *lease) isLeaving() bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	return l.leaving
+}
+
+// hangUp closes the connection, for the next renewal to make another. The caller
+// holds mu.
+func (l *lease) hangUp() {
+	if l.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = l.conn.Close(ctx) // it is of no use any more, whatever comes of this
+	l.conn = nil
+}
+
+// Leaving makes the node say, with its next renewal, that it stops: a successor
+// beside it is no mistake.
+func (s *Store) Leaving() {
+	s.lease.state.Lock()
+	defer s.lease.state.Unlock()
+	s.lease.leaving = true
+}
+
+// NodeStats is how this node stands beside the database and other nodes.
+type NodeStats struct {
+	// Others is how many other servers run on the same database and do not stop.
+	Others int
+	// ClockAhead is how far this process's clock is ahead of the database's.
+	ClockAhead time.Duration
+	// Timers says that timers are served: the clocks can be trusted.
+	Timers bool
+}
+
+// NodeStats is as of the last renewal.
+func (s *Store) NodeStats() NodeStats {
+	s.lease.state.Lock()
+	others := s.lease.others
+	s.lease.state.Unlock()
+	timers := s.clock.timers() == nil
+	s.clock.mu.Lock()
+	defer s.clock.mu.Unlock()
+	return NodeStats{Others: others, ClockAhead: s.clock.offset, Timers: timers}
+}
+
+// startOver forgets what this node knows, and has all streams opened anew: what
+// it knows may not be so any more.
+func (s *Store) startOver() {
+	s.known.forgetAll()
+	s.appender.forgetPlaces()
+	s.o.Lost()
 }
 
 // dropLease detaches this node's sessions at once, rather than when the lease
 // would run out. Where PostgreSQL is away the lease does it.
 func (s *Store) dropLease() {
+	s.lease.mu.Lock()
+	defer s.lease.mu.Unlock()
+	s.lease.hangUp()
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
 	_, err := s.pool.Exec(ctx, `
@@ -45,15 +229,23 @@ func (s *Store) dropLease() {
 	}
 }
 
-// detachOrphans detaches the sessions of nodes whose lease ran out.
+// detachOrphans detaches the sessions of nodes whose lease ran out. now is read
+// from the database's clock, in which leases are written. A node that has not
+// itself renewed its lease for a whole leaseTime without a gap declares nobody
+// dead: after an outage the others' leases have run out too, and they live. One
+// that has is sure that whoever lives has renewed since; a lease that ends later
+// than that can only be of a clock that was set back.
 func (s *Store) detachOrphans(ctx context.Context, now time.Time) error {
 	_, err := s.pool.Exec(ctx, `
 		WITH dead AS (
-			SELECT node_id, lease_until FROM nodes WHERE lease_until <= $1 FOR NO KEY UPDATE SKIP LOCKED
+			SELECT node_id, least(lease_until, $1) AS since FROM nodes
+			WHERE NOT lease_until BETWEEN $1::timestamptz AND $1::timestamptz + $3::interval + $4::interval AND node_id <> $2
+				AND EXISTS (SELECT FROM nodes WHERE node_id = $2 AND steady_since <= $1::timestamptz - $3::interval AND lease_until > $1)
+			FOR NO KEY UPDATE SKIP LOCKED
 		), gone AS (
 			DELETE FROM nodes USING dead WHERE nodes.node_id = dead.node_id
 		)
-		UPDATE sessions s SET node_id = NULL, detached_at = dead.lease_until
-		FROM dead WHERE s.node_id = dead.node_id`, now)
+		UPDATE sessions s SET node_id = NULL, detached_at = dead.since
+		FROM dead WHERE s.node_id = dead.node_id`, now, s.nodeID, leaseTime, leaseGap)
 	return translate(err)
 }

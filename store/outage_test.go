@@ -44,6 +44,11 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
 	stream := attach(t, f, alice)
+	bob := newSession(t, f.Store, "bob")
+	enter(t, f, bob, "lobby")
+	attach(t, f, bob)
+	other := f.beside(t)
+	elapse(t, f, 20*time.Second, f.Store, other.Store)
 
 	stop := make(chan struct{})
 	var (
@@ -94,6 +99,10 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 	if err := f.Sweep(t.Context()); !errors.Is(err, room.ErrUnavailable) {
 		t.Errorf("a sweep during the outage: %v", err)
 	}
+	if err := f.Renew(t.Context()); !errors.Is(err, room.ErrUnavailable) {
+		t.Errorf("a renewal of the lease during the outage: %v", err)
+	}
+	f.clock.advance(20 * time.Second) // longer than a lease
 	lost := f.clock.Now().Add(time.Second)
 	f.Detach(alice.ID, stream.StreamNo, lost) // must not be forgotten
 	start(t, o)
@@ -114,6 +123,14 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 		if got := query[room.Seq](t, f, "SELECT max(seq) FROM events WHERE client_message_id = $1 HAVING count(*) = 1", id); got != seq {
 			t.Fatalf("message %s is at %d, and was acknowledged at %d", id, got, seq)
 		}
+	}
+	// The other node is back first, and this one is alive.
+	waitUntil(t, "the other node has a connection", func() bool { return other.Renew(t.Context()) == nil })
+	sweep(t, other.fixture)
+	elapse(t, f, 40*time.Second, f.Store, other.Store)
+	sweep(t, other.fixture)
+	if detached(t, f, bob) || other.lost > 0 {
+		t.Error("a session whose stream is open was detached")
 	}
 	checkInvariants(t, f)
 }

@@ -215,39 +215,6 @@ func TestMemberWithoutAnyStreamTimesOut(t *testing.T) {
 	}
 }
 
-func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
-	t.Parallel()
-	f := setup(t, store.Options{})
-	alice := newSession(t, f.Store, "alice")
-	enter(t, f, alice, "lobby")
-	attach(t, f, alice)
-	died := f.clock.Now()
-
-	// Another node, whose clock goes on while the first one does nothing.
-	other := f
-	other.clock, other.heard = &clock{now: died}, &recorder{}
-	other.Store = openOn(t, f.address, store.Options{Now: other.clock.Now, Commit: other.heard.commit})
-	other.clock.advance(14 * time.Second)
-	sweep(t, other)
-	if detached(t, f, alice) {
-		t.Fatal("detached while the lease was good")
-	}
-	other.clock.advance(2 * time.Second)
-	sweep(t, other)
-	session, err := f.SessionByID(t.Context(), alice.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if late := session.DetachedAt.Sub(died); late < 14*time.Second || late > 16*time.Second {
-		t.Errorf("detached %v after the last lease, want when it ran out", late)
-	}
-	other.clock.advance(room.DefaultMemberTimeout)
-	sweep(t, other)
-	if c := other.heard.take(); len(c.Departures) != 1 || c.Departures[0].Reason != room.ReasonTimedOut {
-		t.Errorf("departures: %v", c.Departures)
-	}
-}
-
 func TestDestroyedRoomsArePurged(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})

@@ -34,6 +34,10 @@ type Options struct {
 	// commit may have happened, so any log may have grown unseen. It must not
 	// block.
 	Doubt func()
+	// Lost is called by Renew when what this process knows may not be so any more:
+	// another node declared it dead, so that its sessions were seen leaving. All its
+	// streams have to be opened anew. It must not block.
+	Lost func()
 
 	// FeedRetention is how long the feed keeps the events of a destroyed room;
 	// zero: an hour.
@@ -48,8 +52,12 @@ type Options struct {
 	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
 	RoomsPerUser    int
 	SessionsPerUser int
-	Now             func() time.Time
-	Log             *slog.Logger
+	// Now is this process's clock, for tests. What is stored goes by the database's.
+	Now func() time.Time
+	// DatabaseNow is for tests: what is taken for the database's time where its
+	// clock shows t.
+	DatabaseNow func(t time.Time) time.Time
+	Log         *slog.Logger
 }
 
 // Store is a connection pool with Parlor's use cases. Its errors are
@@ -65,9 +73,9 @@ type Store struct {
 	detacher  *detacher
 	doors     doors
 
+	clock  clock
 	nodeID string
-	// leaseUntil is when this node's lease runs out; only Sweep and Open use it.
-	leaseUntil time.Time
+	lease  lease
 	// trimmed is the last room whose log was looked at for what is too old; only
 	// Sweep uses it.
 	trimmed room.Generation
@@ -113,6 +121,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.Doubt == nil {
 		o.Doubt = func() {}
 	}
+	if o.Lost == nil {
+		o.Lost = func() {}
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -149,13 +160,36 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		o.Commit(c)
 		s.committed.raise()
 	}
-	if err := errors.Join(s.renewLease(ctx, s.now()), s.mendFeed(ctx)); err != nil {
+	s.clock = clock{process: o.Now, convert: o.DatabaseNow, log: o.Log}
+	s.lease.config = config.ConnConfig.Copy()
+	if err := s.begin(ctx); err != nil {
+		s.lease.hangUp()
 		pool.Close()
 		return nil, err
 	}
 	s.appender = newAppender(s)
 	s.detacher = newDetacher(s)
 	return s, nil
+}
+
+// begin looks whether this process may be a node, and makes it one.
+func (s *Store) begin(ctx context.Context) error {
+	if _, err := s.clock.read(ctx, s.pool); err != nil {
+		return err
+	}
+	if err := s.clock.apart(); err != nil {
+		return err
+	}
+	if err := s.mendFeed(ctx); err != nil {
+		return err
+	}
+	r, err := s.renew(ctx)
+	if err != nil {
+		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
+	}
+	s.known.alone(r.known > 0, s.now())
+	s.lease.renewed(r, s.clock.process())
+	return nil
 }
 
 // Close waits for what is under way, detaches this node's sessions and closes
@@ -175,9 +209,10 @@ func (s *Store) Ping(ctx context.Context) error {
 	return translate(s.pool.Ping(ctx))
 }
 
-// now is the instant of a use case, with the precision of the wire.
+// now is the instant of a use case, by the database's clock and with the precision
+// of the wire.
 func (s *Store) now() time.Time {
-	return s.o.Now().UTC().Truncate(time.Millisecond)
+	return s.clock.now().Truncate(time.Millisecond)
 }
 
 // inTx runs fn in a transaction and tells the hub of its change after the

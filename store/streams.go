@@ -81,11 +81,11 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, cursor []room.Pos
 	return a, nil
 }
 
-// Detach makes the session detached since an instant, unless a newer stream of
+// Detach makes the session detached since an instant of this process's clock, unless a newer stream of
 // it was opened meanwhile. It never blocks and never fails: what PostgreSQL
 // does not take now is tried again until it does.
 func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
-	s.detacher.add(detachment{id, streamNo, at.UTC().Truncate(time.Millisecond)})
+	s.detacher.add(detachment{id, streamNo, s.clock.when(at).Truncate(time.Millisecond)})
 }
 
 // DetachStrays detaches the sessions that the database believes to be online on
@@ -93,7 +93,7 @@ func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
 // lost while Attach committed: nobody learned the stream's number, so nobody
 // could say that it ended.
 func (s *Store) DetachStrays(ctx context.Context, open func(room.SessionID) bool) error {
-	now := s.now()
+	now := s.clock.process()
 	rows, err := s.pool.Query(ctx, "SELECT session_id, stream_no FROM sessions WHERE node_id = $1", s.nodeID)
 	if err != nil {
 		return translate(err)

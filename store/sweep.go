@@ -31,36 +31,42 @@ const (
 	departuresKept = endedKept
 )
 
-// Sweep does what is due at this instant: it renews the node's lease, detaches
-// the sessions of dead nodes, ends sessions whose token ran out, takes out
+// Sweep does what is due at this instant of the database's clock: it detaches the
+// sessions of dead nodes, ends sessions whose token ran out, takes out
 // members whose session was detached for memberTimeout, tells large rooms who
 // came and went, destroys rooms that are due, trims inboxes, and purges what is over. Any
 // number of processes may sweep: due rows are taken with SKIP LOCKED. One process calls it from one goroutine only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
-	now := s.now()
-	if s.leaseUntil.Sub(now) < leaseTime-leaseRenewal {
-		// First of all: a node back from an outage must not sweep itself.
-		if err := s.renewLease(ctx, now); err != nil {
-			return err
-		}
+	read, err := s.clock.read(ctx, s.pool)
+	if err != nil {
+		return err
 	}
-	if err := s.watchSchema(ctx, now); err != nil {
+	if err := s.watchSchema(ctx, s.now()); err != nil {
 		return fmt.Errorf("look at the schema: %w", err)
 	}
-	if err := s.detachOrphans(ctx, now); err != nil {
+	if err := s.detachOrphans(ctx, read); err != nil {
 		return fmt.Errorf("detach the sessions of dead nodes: %w", err)
 	}
+	if err := s.clock.timers(); err != nil {
+		return err
+	}
+	now := s.now()
 	if err := s.sweepSessions(ctx, expired, now); err != nil {
 		return fmt.Errorf("end expired sessions: %w", err)
 	}
-	if err := s.sweepSessions(ctx, timedOut, now); err != nil {
-		return fmt.Errorf("take out members that timed out: %w", err)
+	if s.lease.isBack(s.clock.process()) {
+		if err := s.sweepSessions(ctx, timedOut, now); err != nil {
+			return fmt.Errorf("take out members that timed out: %w", err)
+		}
 	}
 	if err := s.announce(ctx, now); err != nil {
 		return fmt.Errorf("announce members: %w", err)
 	}
 	if err := s.destroyDue(ctx, now); err != nil {
 		return fmt.Errorf("destroy rooms that are due: %w", err)
+	}
+	if s.clock.deletes() != nil {
+		return nil
 	}
 	if s.o.MessageRetention > 0 {
 		if err := s.trim(ctx, now.Add(-s.o.MessageRetention)); err != nil {
@@ -74,6 +80,15 @@ func (s *Store) Sweep(ctx context.Context) error {
 		return fmt.Errorf("purge: %w", err)
 	}
 	return nil
+}
+
+// mayDelete reads the clock, and reports whether it can be trusted so far that what
+// is old by it may be deleted. Where it cannot be, the clock and Sweep have said so.
+func (s *Store) mayDelete(ctx context.Context) (bool, error) {
+	if _, err := s.clock.read(ctx, s.pool); err != nil {
+		return false, err
+	}
+	return s.clock.deletes() == nil, nil
 }
 
 // due is a kind of session that something must happen to: the condition that

@@ -107,6 +107,9 @@ func (s *Store) EndUpload(ctx context.Context, owner room.UserID, id room.MediaI
 // nobody can be storing them any more. Bytes are deleted by remove, which must not
 // mind that they are gone. Any number of processes may sweep.
 func (s *Store) SweepPieces(ctx context.Context, remove func(context.Context, room.PieceID) error) error {
+	if ok, err := s.mayDelete(ctx); !ok {
+		return err
+	}
 	rows, err := s.pool.Query(ctx, `
 		SELECT piece_id FROM media_pieces p LEFT JOIN media m USING (media_id)
 		WHERE CASE WHEN p.length IS NULL THEN p.created_at <= $1 ELSE m.media_id IS NULL OR m.size IS NOT NULL OR m.deleting END

@@ -46,7 +46,7 @@ const (
 type ServeCmd struct {
 	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
 	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
-	MediaURL    Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Servers of one database must share it. Empty: the folder media of the data folder."`
+	MediaURL    Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
 	Migrate     bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
 
 	Signing
@@ -100,7 +100,7 @@ func (c *ServeCmd) validate() error {
 			fault("DATABASE_URL", "%w", err)
 		}
 		if c.Secret == "" {
-			fault("PARLOR_SECRET", "is needed with DATABASE_URL: all servers of one database must share it")
+			fault("PARLOR_SECRET", "is needed with DATABASE_URL: tokens must stay good wherever the server runs")
 		}
 	}
 	if c.Data == "" {

@@ -108,6 +108,25 @@ func (m *metrics) connections(c *connections) {
 	)
 }
 
+// watchNode adds how the server stands beside the database and other servers.
+func (m *metrics) watchNode(db *store.Store) {
+	gauge := func(name, help string, value func(store.NodeStats) float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return value(db.NodeStats()) }))
+	}
+	gauge("parlor_other_nodes", "Other servers that run on the same database and are not stopping. There should be none.",
+		func(n store.NodeStats) float64 { return float64(n.Others) })
+	gauge("parlor_clock_ahead_seconds", "How far this machine's clock is ahead of the database's.",
+		func(n store.NodeStats) float64 { return n.ClockAhead.Seconds() })
+	gauge("parlor_timers_stopped", "1 while timers stand still, because the clocks cannot be trusted.",
+		func(n store.NodeStats) float64 {
+			if n.Timers {
+				return 0
+			}
+			return 1
+		})
+}
+
 // observe counts a request that was answered.
 func (m *metrics) observe(route, method string, status int, took time.Duration) {
 	if route == streamRoute {

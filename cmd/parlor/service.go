@@ -61,6 +61,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s.store, err = store.Open(ctx, databaseURL, store.Options{
 		Commit: func(change room.Change) { s.hub.Apply(change) },
 		Doubt:  func() { s.hub.Refresh() },
+		Lost:   func() { s.hub.StartOver() },
 		Defaults: room.Config{
 			DestroyDelay:  room.Seconds(c.DestroyDelay / time.Second),
 			UnusedTimeout: room.Seconds(c.UnusedTimeout / time.Second),
@@ -90,6 +91,13 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	}
 	defer func() { err = errors.Join(err, s.media.Close()) }()
 
+	// The lease is kept until the streams are gone: only then may others take them for lost.
+	renewing, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
+	var renewed sync.WaitGroup
+	renewed.Go(func() { s.renew(renewing) })
+	defer renewed.Wait()
+	defer stopRenewing()
+
 	files, err := openFiles()
 	if err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
@@ -99,6 +107,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		return err
 	}
 	metrics := newMetrics(s.hub)
+	metrics.watchNode(s.store)
 	limited := newLimited(log, metrics.registry)
 	clients := &connections{
 		limit: handlers.LimitConnections, most: places.connections, mostPerAddress: places.perAddress, mostRefused: places.refused,
@@ -187,6 +196,28 @@ func (c *ServeCmd) address(a net.Addr) string {
 	return "http://" + a.String() + "/"
 }
 
+// renew keeps this server's lease. It has a goroutine of its own, as sweeping may take longer than a lease lasts.
+func (s *service) renew(ctx context.Context) {
+	ticker := time.NewTicker(store.LeaseRenewal)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := s.store.Renew(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil && !failing: // once for each outage
+			s.log.Error("the lease is not renewed", "error", err)
+		case err == nil && failing:
+			s.log.Info("the lease is renewed again")
+		}
+		failing = err != nil
+	}
+}
+
 // sweep lets the store do what is due, again and again.
 func (s *service) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepInterval)
@@ -239,6 +270,7 @@ func (s *service) sweepMedia(ctx context.Context) {
 // is cut off.
 func (s *service) shutdown(drain time.Duration) error {
 	s.draining.Store(true)
+	s.store.Leaving()
 	close(s.stopping)
 	s.log.Info("stopping", "streams", s.hub.Stats().Streams)
 	ctx, cancel := context.WithTimeout(context.Background(), drain+callsTimeout)

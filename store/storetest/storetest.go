@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -56,6 +57,9 @@ func New(t testing.TB, o store.Options) *store.Store {
 // test.
 func Open(t testing.TB, address string, o store.Options) *store.Store {
 	t.Helper()
+	if now := o.Now; now != nil && o.DatabaseNow == nil { // one clock for both, unless the test is about two
+		o.DatabaseNow = func(time.Time) time.Time { return now() }
+	}
 	s, err := store.Open(context.Background(), address, o)
 	if err != nil {
 		t.Fatalf("open the store: %v", err)

@@ -1,0 +1,169 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// maxApart is how far this process's clock may be from the database's. A server
+	// refuses to start beyond it, and warns where it comes to that later.
+	maxApart = 2 * time.Second
+	// maxTrusted is how far they may be apart until timers stand still: one of the
+	// two clocks is wrong, and nobody can say which.
+	maxTrusted = 10 * time.Second
+	// maxStep is how far the database's clock may be from where this process's
+	// steady clock expects it. One that is further off was set, or its machine
+	// was suspended.
+	maxStep = 2 * time.Second
+	// leapSettles is how long a clock that was set must keep to its new time
+	// until timers go by it.
+	leapSettles = time.Minute
+	// leapDeletes is how long nothing is deleted after that: what is deleted does
+	// not come back when somebody notices that the clock is wrong.
+	leapDeletes = time.Hour
+	// maxReading is how long an answer may take that this process's own reckoning
+	// is set by.
+	maxReading = time.Second
+)
+
+// clock is the database's time. There is one of it for all servers, and every
+// instant that is stored, or that decides about ending, detaching or deleting, is
+// taken from here. Between two readings it goes on by this process's steady clock,
+// which nobody can set, so that a wall clock that is wrong for a moment changes
+// nothing: not even where PostgreSQL runs on the same machine.
+type clock struct {
+	// process is this process's clock: its wall clock and its steady one.
+	process func() time.Time
+	// convert is what a test makes of the database's clock; nil elsewhere.
+	convert func(time.Time) time.Time
+	log     *slog.Logger
+
+	mu sync.Mutex // guards all below
+	// database is what the database's clock showed when process showed at.
+	database, at time.Time
+	// offset is how far this process's wall clock was ahead at the last reading.
+	offset time.Duration
+	warned bool // that it is beyond maxApart
+	// leaptAt is since when the database's clock is not where it is expected, leap
+	// how far it is off; zero where it goes as it should.
+	leaptAt time.Time
+	leap    time.Duration
+	// movedAt is when a leap was last followed.
+	movedAt time.Time
+}
+
+// querier is the pool, a connection or a transaction.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// now is the database's time, as far as this process knows it.
+func (c *clock) now() time.Time { return c.when(c.process()) }
+
+// when is the database's time at an instant of this process's clock.
+func (c *clock) when(at time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.database.Add(at.Sub(c.at))
+}
+
+// read asks for the database's time, and sets now by it.
+func (c *clock) read(ctx context.Context, q querier) (time.Time, error) {
+	var database time.Time
+	before := c.process()
+	if err := q.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&database); err != nil {
+		return time.Time{}, fmt.Errorf("the database's clock: %w", translate(err))
+	}
+	took := c.process().Sub(before)
+	if c.convert != nil {
+		database = c.convert(database)
+	}
+	if database = database.UTC(); took <= maxReading {
+		c.take(database, before.Add(took/2))
+	}
+	return database, nil
+}
+
+// take takes a reading: what the database's clock showed when this process's
+// showed at.
+func (c *clock) take(database, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.compare(at.Sub(database)) // of wall clocks: what the database says has no other
+	if c.at.IsZero() {
+		c.database, c.at = database, at
+		return
+	}
+	leap := database.Sub(c.database.Add(at.Sub(c.at)))
+	switch {
+	case leap.Abs() <= maxStep:
+		if !c.leaptAt.IsZero() {
+			c.log.Info("the database's clock is back; timers are served again")
+		}
+		c.leaptAt = time.Time{}
+		c.database, c.at = database, at
+	case c.leaptAt.IsZero() || (leap-c.leap).Abs() > maxStep:
+		c.leaptAt, c.leap = at, leap
+		c.log.Error("the database's clock was set; timers stand still until it is back or has settled",
+			"leap", leap.String(), "settles", leapSettles.String())
+	case at.Sub(c.leaptAt) >= leapSettles:
+		c.leaptAt, c.movedAt = time.Time{}, at
+		c.database, c.at = database, at
+		c.log.Warn("timers go by the database's new time; nothing is deleted for a while",
+			"leap", leap.String(), "deletesAfter", leapDeletes.String())
+	}
+}
+
+// compare notes how far this process's wall clock is ahead. The caller holds mu.
+func (c *clock) compare(offset time.Duration) {
+	c.offset = offset
+	apart := offset.Abs() > maxApart
+	if apart && !c.warned && !c.at.IsZero() {
+		c.log.Warn("this server's clock is not the database's; set one of them right", "ahead", offset.String())
+	}
+	c.warned = apart
+}
+
+// apart returns an error where a server must not start: its clock is too far from the
+// database's.
+func (c *clock) apart() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.offset.Abs() <= maxApart {
+		return nil
+	}
+	return fmt.Errorf("this machine's clock is %s ahead of the database's; they may be %s apart: set one of them right",
+		c.offset.Round(time.Millisecond), maxApart)
+}
+
+// timers returns why nothing may be done now for being due, or nil.
+func (c *clock) timers() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.leaptAt.IsZero():
+		return fmt.Errorf("timers stand still: the database's clock was set by %s", c.leap.Round(time.Millisecond))
+	case c.offset.Abs() > maxTrusted:
+		return fmt.Errorf("timers stand still: this machine's clock is %s ahead of the database's", c.offset.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// deletes returns why nothing may be deleted now for being old, or nil.
+func (c *clock) deletes() error {
+	if err := c.timers(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if since := c.process().Sub(c.movedAt); !c.movedAt.IsZero() && since < leapDeletes {
+		return fmt.Errorf("nothing is deleted for %s: the database's clock was set", (leapDeletes - since).Round(time.Second))
+	}
+	return nil
+}

@@ -1,0 +1,209 @@
+package store_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/storetest"
+)
+
+// clocks is a fixture with two clocks: its own is that of the process, which goes
+// steadily, and database that of PostgreSQL.
+type clocks struct {
+	fixture
+	database *clock
+	log      bytes.Buffer
+}
+
+func setupClocks(t *testing.T, o store.Options) *clocks {
+	t.Helper()
+	f := &clocks{database: &clock{now: time.Now()}}
+	f.address, f.clock, f.heard = storetest.Database(t), &clock{now: f.database.now}, &recorder{}
+	o.Now, o.Commit = f.clock.Now, f.heard.commit
+	o.DatabaseNow = func(time.Time) time.Time { return f.database.Now().Round(0) }
+	o.Log = slog.New(slog.NewTextHandler(&f.log, nil))
+	f.Store = storetest.Open(t, f.address, o)
+	return f
+}
+
+// elapse lets time go by on both clocks.
+func (f *clocks) elapse(d time.Duration) {
+	f.clock.advance(d)
+	f.database.advance(d)
+}
+
+// kept is what is there of what a wrong clock would take away.
+func (f *clocks) kept(t *testing.T) map[string]int {
+	t.Helper()
+	kept := make(map[string]int)
+	for _, table := range []string{"events", "rooms WHERE destroyed_at IS NULL", "members", "sessions WHERE ended_at IS NULL", "departures", "bans", "media"} {
+		kept[table] = query[int](t, f.fixture, "SELECT count(*) FROM "+table)
+	}
+	return kept
+}
+
+// populate makes something of all that a wrong clock would take away.
+func (f *clocks) populate(t *testing.T) {
+	t.Helper()
+	day := f.clock.Now().Add(24 * time.Hour)
+	alice, bob := newSessionUntil(t, f.Store, "alice", day), newSessionUntil(t, f.Store, "bob", day)
+	enter(t, f.fixture, alice, "lobby")
+	enter(t, f.fixture, bob, "lobby")
+	attach(t, f.fixture, alice)
+	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.PostPeerMessage(t.Context(), alice, "bob", textDraft("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.OpenRoom(t.Context(), "empty", room.Blueprint{}); err != nil {
+		t.Fatal(err)
+	}
+	enter(t, f.fixture, bob, "cellar")
+	if _, err := f.Kick(t.Context(), "cellar", []room.UserID{"bob"}, "", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.AddMedia(t.Context(), "alice", "a.png", 10); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *clocks) sweepAll(ctx context.Context) error {
+	err := f.Sweep(ctx)
+	if err := f.SweepMedia(ctx, func(context.Context, room.MediaID) error { return nil }); err != nil {
+		return err
+	}
+	return err
+}
+
+// TestClockThatIsWrongForAMoment takes nothing away: neither that of the database's
+// machine, nor that of this one, nor that of both where it is the same machine.
+func TestClockThatIsWrongForAMoment(t *testing.T) {
+	t.Parallel()
+	const ahead = 8 * 24 * time.Hour
+	for name, set := range map[string]func(*clocks, time.Duration){
+		"the database's": func(f *clocks, by time.Duration) { f.database.advance(by) },
+		"this machine's": func(f *clocks, by time.Duration) { f.clock.set(f.clock.Now().Round(0).Add(by)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := setupClocks(t, store.Options{MessageRetention: 7 * 24 * time.Hour})
+			f.populate(t)
+			before := f.kept(t)
+			for _, by := range []time.Duration{ahead, -ahead} {
+				set(f, by)
+				for range 3 {
+					if err := f.sweepAll(t.Context()); err == nil || !strings.Contains(err.Error(), "clock") {
+						t.Errorf("set by %s, a sweep says %v", by, err)
+					}
+					f.elapse(time.Second)
+				}
+				set(f, -by)
+				renew(t, f.Store)
+				if err := f.sweepAll(t.Context()); err != nil {
+					t.Errorf("the clock is right again, and a sweep says %v", err)
+				}
+			}
+			for what, n := range f.kept(t) {
+				if n != before[what] {
+					t.Errorf("%d rows are left of %s, and there were %d", n, what, before[what])
+				}
+			}
+		})
+	}
+}
+
+// TestClockThatWasSet and stays there: timers go by it after a minute, and nothing
+// is deleted for an hour.
+func TestClockThatWasSet(t *testing.T) {
+	t.Parallel()
+	f := setupClocks(t, store.Options{MessageRetention: 10 * time.Minute})
+	f.populate(t)
+	f.elapse(10 * time.Minute)
+	f.database.advance(5 * time.Second)
+	for range 59 {
+		if err := f.Sweep(t.Context()); err == nil {
+			t.Fatal("timers go by a clock that was just set")
+		}
+		f.elapse(time.Second)
+	}
+	f.elapse(2 * time.Second)
+	if err := f.sweepAll(t.Context()); err != nil {
+		t.Errorf("the clock has settled, and a sweep says %v", err)
+	}
+	if err := f.sweepAll(t.Context()); err != nil {
+		t.Errorf("the clock has settled, and a sweep says %v", err)
+	}
+	messages := func() int {
+		return query[int](t, f.fixture, "SELECT count(*) FROM events WHERE type = $1", room.TypeMessagesReceived)
+	}
+	if kept := f.kept(t); kept["rooms WHERE destroyed_at IS NULL"] != 1 || messages() != 1 {
+		t.Errorf("after the timers: %v; want the empty room gone and nothing deleted", kept)
+	}
+	f.elapse(time.Hour)
+	if err := f.sweepAll(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n := messages(); n != 0 {
+		t.Errorf("%d messages are left that are too old", n)
+	}
+	if n := strings.Count(f.log.String(), "the database's clock was set"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, &f.log)
+	}
+}
+
+// TestClocksThatDrift: a server with a wrong clock does not start, and where one
+// goes wrong later, timers stand still.
+func TestClocksThatDrift(t *testing.T) {
+	t.Parallel()
+	f := setupClocks(t, store.Options{})
+	f.populate(t)
+	for range 8 {
+		f.clock.advance(1500 * time.Millisecond)
+		renew(t, f.Store)
+	}
+	if n := strings.Count(f.log.String(), "this server's clock is not the database's"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, &f.log)
+	}
+	if s := f.NodeStats(); s.Timers || s.ClockAhead.Round(time.Second) != 12*time.Second {
+		t.Errorf("stats: %+v", s)
+	}
+	if err := f.Sweep(t.Context()); err == nil {
+		t.Error("timers are served")
+	}
+	s, err := store.Open(t.Context(), f.address, store.Options{Now: f.clock.Now, DatabaseNow: func(time.Time) time.Time { return f.database.Now() }})
+	if err == nil {
+		s.Close()
+	}
+	if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "this machine's clock is 12s ahead of the database's") {
+		t.Errorf("starting with a wrong clock: %v", err)
+	}
+}
+
+// TestInstantsAreTheDatabases: whatever this machine's clock says, what is stored
+// goes by the database's.
+func TestInstantsAreTheDatabases(t *testing.T) {
+	t.Parallel()
+	f := setupClocks(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f.fixture, alice, "lobby")
+	stream := attach(t, f.fixture, alice)
+	f.clock.advance(1500 * time.Millisecond) // ahead of the database
+	renew(t, f.Store)
+	m, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Detach(alice.ID, stream.StreamNo, f.clock.Now())
+	waitUntil(t, "the session is detached", func() bool { return detached(t, f.fixture, alice) })
+	now := f.database.Now().UTC().Truncate(time.Millisecond)
+	if s, err := f.SessionByID(t.Context(), alice.ID); err != nil || !s.DetachedAt.Equal(now) || !m.SentAt.Equal(now) {
+		t.Errorf("sent at %v, detached at %v, %v; want %v", m.SentAt, s.DetachedAt, err, now)
+	}
+}

@@ -1,0 +1,242 @@
+package store_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/storetest"
+)
+
+// node is another server on a fixture's database, which goes by the same clock.
+// lost counts how often it had to start over.
+type node struct {
+	fixture
+	lost int
+	log  bytes.Buffer
+}
+
+func (f fixture) beside(t *testing.T) *node {
+	t.Helper()
+	n := &node{fixture: f}
+	n.heard = &recorder{}
+	n.Store = storetest.Open(t, f.address, store.Options{
+		Now: f.clock.Now, Commit: n.heard.commit, Lost: func() { n.lost++ },
+		Log: slog.New(slog.NewTextHandler(&n.log, nil)),
+	})
+	return n
+}
+
+func renew(t *testing.T, stores ...*store.Store) {
+	t.Helper()
+	for _, s := range stores {
+		if err := s.Renew(t.Context()); err != nil {
+			t.Fatalf("renew: %v", err)
+		}
+	}
+}
+
+// elapse lets time go by, in which nodes renew their leases.
+func elapse(t *testing.T, f fixture, d time.Duration, nodes ...*store.Store) {
+	t.Helper()
+	for ; d > 0; d -= store.LeaseRenewal {
+		f.clock.advance(min(d, store.LeaseRenewal))
+		renew(t, nodes...)
+	}
+}
+
+func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	attach(t, f, alice)
+	died := f.clock.Now()
+
+	other := f.beside(t)
+	elapse(t, f, 14*time.Second, other.Store)
+	sweep(t, other.fixture)
+	if detached(t, f, alice) {
+		t.Fatal("detached while the lease was good")
+	}
+	elapse(t, f, 2*time.Second, other.Store)
+	sweep(t, other.fixture)
+	session, err := f.SessionByID(t.Context(), alice.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if late := session.DetachedAt.Sub(died); late < 14*time.Second || late > 16*time.Second {
+		t.Errorf("detached %v after the last lease, want when it ran out", late)
+	}
+	elapse(t, f, room.DefaultMemberTimeout, other.Store)
+	sweep(t, other.fixture)
+	if c := other.heard.take(); len(c.Departures) != 1 || c.Departures[0].Reason != room.ReasonTimedOut {
+		t.Errorf("departures: %v", c.Departures)
+	}
+}
+
+// TestOutageTakesNobodyOut: when PostgreSQL was away for longer than a lease, the
+// leases of all nodes have run out, and all of them live.
+func TestOutageTakesNobodyOut(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	attach(t, f, alice)
+	other := f.beside(t)
+	elapse(t, f, time.Minute, f.Store, other.Store)
+
+	for _, outage := range []time.Duration{6 * time.Second, 14 * time.Second, 20 * time.Second, 20 * time.Minute} {
+		f.clock.advance(outage)
+		// The other node is back first, by as much as its tries may be earlier.
+		for range 4 {
+			renew(t, other.Store)
+			sweep(t, other.fixture)
+			f.clock.advance(time.Second)
+		}
+		for range 15 {
+			elapse(t, f, store.LeaseRenewal, f.Store, other.Store)
+			sweep(t, other.fixture)
+			sweep(t, f)
+		}
+		if detached(t, f, alice) {
+			t.Errorf("after %s without a database the session of a living node is detached", outage)
+		}
+	}
+	if c := other.heard.take().And(f.heard.take()); len(c.Departures) > 0 {
+		t.Errorf("taken out: %v", c.Departures)
+	}
+	if other.lost > 0 {
+		t.Error("a node that was never declared dead starts over")
+	}
+}
+
+// TestStreamsThatBrokeInAnOutage: their clients have some seconds after it to come
+// back, however short memberTimeout is.
+func TestStreamsThatBrokeInAnOutage(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 5 })})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	enter(t, f, alice, "lobby")
+	enter(t, f, bob, "lobby")
+	stream, late := attach(t, f, alice), attach(t, f, bob)
+	renew(t, f.Store)
+	f.Detach(alice.ID, stream.StreamNo, f.clock.Now())
+	f.Detach(bob.ID, late.StreamNo, f.clock.Now())
+	waitUntil(t, "both are detached", func() bool { return detached(t, f, alice) && detached(t, f, bob) })
+	f.clock.advance(20 * time.Second)
+	renew(t, f.Store)
+	f.heard.take()
+	sweep(t, f)
+	elapse(t, f, 6*time.Second, f.Store)
+	sweep(t, f)
+	attach(t, f, alice)
+	elapse(t, f, 4*time.Second, f.Store)
+	sweep(t, f)
+	if c := f.heard.take(); len(c.Departures) != 1 || c.Departures[0].Session != bob.ID {
+		t.Errorf("taken out: %v; want bob, who did not come back", c.Departures)
+	}
+}
+
+// TestNodeThatWasDeclaredDead finds that out when it wakes up, and has its streams
+// opened anew: everybody saw their members leave.
+func TestNodeThatWasDeclaredDead(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	frozen := f.beside(t)
+	alice := newSession(t, f.Store, "alice")
+	if err := frozen.CreateSession(t.Context(), stranger("bob"), room.KeyHash{1}, room.KeyHash{2}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil { // which it remembers
+		t.Fatal(err)
+	}
+	enter(t, f, alice, "lobby")
+	attach(t, frozen.fixture, alice)
+	elapse(t, f, 20*time.Second, f.Store, frozen.Store)
+	elapse(t, f, 20*time.Second, f.Store)
+	sweep(t, f)
+	if !detached(t, f, alice) {
+		t.Fatal("the session of a node that does nothing is online")
+	}
+	if frozen.lost != 0 {
+		t.Fatal("it knows already")
+	}
+	query[string](t, f, "UPDATE sessions SET user_name = 'Robert' WHERE user_id = 'bob' RETURNING user_name")
+	renew(t, frozen.Store)
+	if frozen.lost != 1 {
+		t.Errorf("it started over %d times", frozen.lost)
+	}
+	if bob, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil || bob.User.Name != "Robert" {
+		t.Errorf("it still knows %q, %v", bob.User.Name, err)
+	}
+	elapse(t, f, 20*time.Second, f.Store, frozen.Store)
+	attach(t, frozen.fixture, alice)
+	sweep(t, f)
+	if frozen.lost != 1 || detached(t, f, alice) {
+		t.Errorf("afterwards it started over %d times, and its session is detached: %t", frozen.lost, detached(t, f, alice))
+	}
+}
+
+// TestLeasesWhenTheClockIsSet, forwards and back: a living node stays one, and the
+// lease of a dead one does not last until the wrong time.
+func TestLeasesWhenTheClockIsSet(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	dies, lives := f.beside(t), f.beside(t)
+	month := f.clock.Now().Add(30 * 24 * time.Hour)
+	alice, bob := newSessionUntil(t, f.Store, "alice", month), newSessionUntil(t, f.Store, "bob", month)
+	attach(t, dies.fixture, alice)
+	attach(t, lives.fixture, bob)
+	elapse(t, f, 20*time.Second, f.Store, dies.Store, lives.Store)
+	sweep(t, f)
+	f.clock.advance(8 * 24 * time.Hour)
+	renew(t, f.Store, dies.Store)
+	sweep(t, f)
+	f.clock.advance(-8 * 24 * time.Hour)
+	renew(t, f.Store, lives.Store)
+	sweep(t, f)
+	if detached(t, f, alice) || detached(t, f, bob) {
+		t.Error("a session of a living node was detached")
+	}
+	elapse(t, f, 20*time.Second, f.Store, lives.Store)
+	sweep(t, f)
+	if !detached(t, f, alice) || detached(t, f, bob) {
+		t.Errorf("detached of the dead node: %t, of the living one: %t", detached(t, f, alice), detached(t, f, bob))
+	}
+	if lives.lost > 0 {
+		t.Error("a living node was declared dead")
+	}
+}
+
+// TestOtherServersAreReported, but neither one that stops nor one that was killed.
+func TestOtherServersAreReported(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	first := f.beside(t)
+	const reported = "another server runs on the same database"
+	times := func() int { return strings.Count(first.log.String(), reported) }
+	elapse(t, f, 2*time.Minute, first.Store) // f was killed
+	if n := first.NodeStats().Others; n != 0 || times() != 0 {
+		t.Errorf("%d others where the only one was killed; reported %d times", n, times())
+	}
+	elapse(t, f, 50*time.Second, first.Store, f.Store) // it replaces f
+	f.Leaving()
+	elapse(t, f, 2*time.Minute, first.Store, f.Store)
+	if n := first.NodeStats().Others; n != 0 || times() != 0 {
+		t.Errorf("%d others where the only one stops; reported %d times", n, times())
+	}
+	second := f.beside(t)
+	elapse(t, f, 10*time.Second, first.Store, second.Store)
+	if n := first.NodeStats().Others; n != 1 || times() != 0 {
+		t.Errorf("%d others; reported %d times within a minute", n, times())
+	}
+	elapse(t, f, 3*time.Minute, first.Store, second.Store)
+	if n := times(); n < 2 || n > 3 {
+		t.Errorf("reported %d times in three minutes:\n%s", n, &first.log)
+	}
+}
