@@ -39,7 +39,7 @@ test: test/web test/go test/browser ## Set up, then run every test
 
 .PHONY: test/go
 test/go: web ## Vet the Go packages and run their tests under the race detector
-	@scripts/setup.sh postgres cc
+	@scripts/setup.sh postgres cc nginx haproxy caddy
 	CGO_ENABLED=1 go vet ./...
 	CGO_ENABLED=1 go test -race ./...
 
@@ -52,6 +52,11 @@ test/web: web ## Check the types of the web code and run its unit tests
 test/browser: web ## Drive the real server from a real browser
 	@scripts/setup.sh postgres chromium
 	cd web && PARLOR_CHROMIUM="$$(../scripts/setup.sh --where chromium)" npm run test:browser
+
+.PHONY: test/proxies
+test/proxies: web ## Have idle streams outlast the timeouts of nginx, haproxy and Caddy, in about two minutes
+	@scripts/setup.sh postgres nginx haproxy caddy
+	PARLOR_TEST_IDLE=65s go test -count=1 -run TestProxies ./cmd/parlor
 
 .PHONY: contract
 contract: ## Check the server against openapi.yaml

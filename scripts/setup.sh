@@ -1,13 +1,14 @@
 #!/bin/sh
 # Installs what building and testing Parlor needs and this machine lacks, with the machine's own package manager.
 #
-#   scripts/setup.sh postgres node cc chromium   install those of the named that are missing
-#   scripts/setup.sh --where chromium            print the program's path, or fail where there is none
+#   scripts/setup.sh postgres node cc chromium nginx haproxy caddy   install those of the named that are missing
+#   scripts/setup.sh --where chromium                                print the program's path, or fail where there is none
 #
 #   postgres   PostgreSQL 15 or newer: initdb and postgres
 #   node       Node.js 20.19 or newer with npm, for the web build
 #   cc         a C compiler: the race detector needs cgo
 #   chromium   Chromium or Chrome, for the browser tests; PARLOR_CHROMIUM names another
+#   nginx, haproxy, caddy   the proxies of docs/operations.md, which the tests run; no service is started or enabled
 #
 # It looks first, prints one line per action, and is silent and quick when nothing is missing.
 set -eu
@@ -18,12 +19,13 @@ cd "$(dirname "$0")/.."
 readonly LOCAL_NODE=.tools
 readonly LOCAL_NODE_VERSION=22.23.3
 readonly LOCAL_NPM_VERSION=10.9.9
+readonly KNOWN="postgres, node, cc, chromium, nginx, haproxy, caddy"
 readonly DEBIAN_CLUSTERS=/etc/postgresql-common/createcluster.d/parlor.conf
 
 PATH=$PWD/$LOCAL_NODE/node_modules/.bin:$PATH
 
 main() {
-	[ $# -gt 0 ] || fail "name what is needed: postgres, node, cc, chromium"
+	[ $# -gt 0 ] || fail "name what is needed: $KNOWN"
 
 	if [ "$1" = --where ]; then
 		[ $# -eq 2 ] || fail "--where takes one name"
@@ -46,8 +48,8 @@ main() {
 
 known() {
 	case $1 in
-	postgres | node | cc | chromium) ;;
-	*) fail "unknown: $1 (known are postgres, node, cc, chromium)" ;;
+	postgres | node | cc | chromium | nginx | haproxy | caddy) ;;
+	*) fail "unknown: $1 (known are $KNOWN)" ;;
 	esac
 }
 
@@ -57,6 +59,9 @@ by_hand() {
 	node) echo "install Node.js 20.19 or newer, https://nodejs.org/en/download" ;;
 	cc) echo "install gcc or clang" ;;
 	chromium) echo "install Chromium or Chrome, and name it in PARLOR_CHROMIUM where it is not on PATH" ;;
+	nginx) echo "install nginx with HTTP/2, https://nginx.org/en/download.html" ;;
+	haproxy) echo "install HAProxy 2.4 or newer, https://www.haproxy.org/#down" ;;
+	caddy) echo "install Caddy 2.6 or newer, https://caddyserver.com/docs/install" ;;
 	esac
 }
 
@@ -101,6 +106,11 @@ find_chromium() {
 		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
 		/Applications/Chromium.app/Contents/MacOS/Chromium
 }
+
+# Programs of servers are outside of PATH for people who are not root.
+find_nginx() { first_program nginx /usr/sbin/nginx /usr/local/sbin/nginx; }
+find_haproxy() { first_program haproxy /usr/sbin/haproxy /usr/local/sbin/haproxy; }
+find_caddy() { first_program caddy; }
 
 # first_program prints the path of the first of its arguments that can be run.
 first_program() {
@@ -189,6 +199,32 @@ install_chromium() {
 	esac
 }
 
+install_nginx() { without_service nginx; }
+install_haproxy() { without_service haproxy; }
+install_caddy() { without_service caddy; }
+
+# without_service installs a server and leaves its service stopped and off: the tests start the program by themselves, and
+# nobody asked for a web server on port 80. Only Debian's packages start and enable what they install.
+without_service() {
+	if [ "$manager" != apt-get ] || [ ! -d /run/systemd/system ]; then
+		RUNLEVEL=1 # has Debian's invoke-rc.d start nothing
+		packages "$1"
+		return
+	fi
+	say "keeping the service $1 stopped and off"
+	masked=$1.service
+	as_root systemctl mask --runtime --quiet "$masked"
+	packages "$1"
+	unmask
+	as_root systemctl disable --quiet "$1.service"
+}
+
+# unmask gives the service back to its owner, also where its installation failed.
+unmask() {
+	[ -z "${masked:-}" ] || as_root systemctl unmask --runtime --quiet "$masked"
+	masked=
+}
+
 # Package managers.
 
 find_manager() {
@@ -217,7 +253,7 @@ packages() {
 }
 
 apt_install() {
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+	as_root env DEBIAN_FRONTEND=noninteractive ${RUNLEVEL:+RUNLEVEL="$RUNLEVEL"} apt-get install -y --no-install-recommends "$@" </dev/null
 }
 
 apt_lists_exist() {
@@ -265,5 +301,5 @@ quietly() {
 }
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"; unmask' EXIT
 main "$@"

@@ -1,0 +1,493 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"parlor/room"
+)
+
+// The proxies of docs/operations.md run here from the very text of the page, with other addresses and files. Timeouts are
+// nine seconds instead of a minute, as the heartbeat is five instead of fifteen; `make test/proxies` takes the minute.
+const (
+	publicHost    = "chat.example.com"
+	docsTimeout   = "60s"
+	testTimeout   = "9s"
+	testHeartbeat = "5s"
+	testIdle      = 11 * time.Second // longer than the timeout: only heartbeats keep a stream open for so long
+)
+
+// idleVariable names how long streams are idle with the timeouts of the page as they are.
+const idleVariable = "PARLOR_TEST_IDLE"
+
+// TestProxies carries streams, uploads and awkward paths through every proxy block of docs/operations.md.
+func TestProxies(t *testing.T) {
+	t.Parallel()
+	idle, timeout := testIdle, testTimeout
+	if text := os.Getenv(idleVariable); text != "" {
+		var err error
+		if idle, err = time.ParseDuration(text); err != nil {
+			t.Fatalf("%s: %v", idleVariable, err)
+		}
+		timeout = docsTimeout
+	}
+	certificate := selfSigned(t)
+	parlor := startProduction(t, "https://"+publicHost, "--heartbeat", testHeartbeat)
+	blocks := proxyBlocks(t)
+	for name := range proxies {
+		if len(blocks[name]) == 0 {
+			t.Errorf("%s has no block for %s", operationsPage, name)
+		}
+	}
+	for name, texts := range blocks {
+		for i, text := range texts {
+			t.Run(fmt.Sprint(name, i), func(t *testing.T) {
+				t.Parallel()
+				address := startProxy(t, name, strings.ReplaceAll(text, docsTimeout, timeout), parlor, certificate)
+				ctx, cancel := context.WithTimeout(t.Context(), idle+2*time.Minute)
+				defer cancel()
+				site := proxied{t: t, parlor: parlor, address: address, trust: certificate.trust}
+				user := fmt.Sprint(name, i)
+				two := site.login(ctx, user, true)
+				one := site.login(ctx, user+"-old", false)
+				var work sync.WaitGroup
+				work.Go(func() { site.streams(ctx, idle, two, one) })
+				work.Go(func() { site.uploads(ctx, site.login(ctx, user+"-uploads", true)) })
+				work.Wait()
+				site.paths(ctx, two)
+			})
+		}
+	}
+}
+
+// TestProxyBelowAPath follows the links of a server whose public URL has a path, through nginx as the page says.
+func TestProxyBelowAPath(t *testing.T) {
+	t.Parallel()
+	certificate := selfSigned(t)
+	parlor := startProduction(t, "https://"+publicHost+"/parlor")
+	text := put(t, proxyBlocks(t)["nginx"][0], "location / {", "location /parlor/ {")
+	address := startProxy(t, "nginx", text, parlor, certificate)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	site := proxied{t: t, parlor: parlor, path: "/parlor", address: address, trust: certificate.trust}
+	c := site.login(ctx, "alice", true)
+	stream := site.open(ctx, c, c.streamURL)
+	_ = stream.Body.Close()
+	site.paths(ctx, c)
+
+	at := c.tus(ctx, t, "POST", "/v1/media/uploads", nil, "Upload-Length", "5", "Upload-Metadata", "filename YS5iaW4=").Get("Location")
+	here, err := url.Parse("https://" + publicHost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at = strings.TrimPrefix(here.JoinPath(at).String(), c.base)
+	c.tus(ctx, t, "PATCH", at, strings.NewReader("words"), "Upload-Offset", "0")
+	var known struct{ SignedURL string }
+	c.mustCall(ctx, t, http.MethodGet, "/v1/media/"+filepath.Base(at), nil, &known)
+	for _, link := range []string{known.SignedURL, c.base + "/", c.base + "/docs", c.base + "/openapi.yaml", c.base + "/docs/errors"} {
+		reply, err := c.http.Get(link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(reply.Body)
+		_ = reply.Body.Close()
+		unbuilt := reply.StatusCode == http.StatusNotFound && (link == c.base+"/" || link == c.base+"/docs")
+		if err != nil || reply.StatusCode != http.StatusOK && !unbuilt {
+			t.Errorf("%s: %d, %v", link, reply.StatusCode, err)
+		}
+		for _, asset := range regexp.MustCompile(`(?:src|href)="(assets/[^"]+)"`).FindAllSubmatch(body, -1) {
+			reply, err := c.http.Get(c.base + "/" + string(asset[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = reply.Body.Close()
+			if reply.StatusCode != http.StatusOK {
+				t.Errorf("%s of %s: %d", asset[1], link, reply.StatusCode)
+			}
+		}
+	}
+	if elsewhere, err := c.http.Get("https://" + publicHost + "/v1/rooms/x"); err != nil || elsewhere.Header.Get("X-Request-Id") != "" {
+		t.Errorf("the proxy hands on what is not below the path: %v", err)
+	} else {
+		_ = elsewhere.Body.Close()
+	}
+}
+
+// proxyBlocks are the blocks of docs/operations.md that configure a proxy, by the language of their fence.
+func proxyBlocks(t *testing.T) map[string][]string {
+	t.Helper()
+	data, err := os.ReadFile(operationsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := map[string][]string{}
+	for _, fence := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(string(data), -1) {
+		if _, ok := proxies[fence[1]]; ok {
+			blocks[fence[1]] = append(blocks[fence[1]], fence[2])
+		}
+	}
+	return blocks
+}
+
+// proxies are the proxies that Debian has, by the language of their blocks.
+var proxies = map[string]struct {
+	program string
+	// configure returns the arguments that start the program on an address with a block, which it writes into a folder.
+	configure func(t *testing.T, folder, block, listen string, c certificate) []string
+}{
+	"nginx":     {"nginx", configureNginx},
+	"haproxy":   {"haproxy", configureHAProxy},
+	"caddyfile": {"caddy", configureCaddy},
+}
+
+func configureNginx(t *testing.T, folder, block, listen string, c certificate) []string {
+	block = put(t, block, "listen 443 ssl http2", "listen "+listen+" ssl http2")
+	block = put(t, block, "/etc/ssl/certs/chat.example.com.pem", c.chain)
+	block = put(t, block, "/etc/ssl/private/chat.example.com.key", c.key)
+	user := ""
+	if os.Geteuid() == 0 { // the folder of the test is not for others
+		user = "user root;\n"
+	}
+	around := user + "daemon off;\nworker_processes 1;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n"
+	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		around += kind + "_temp_path " + filepath.Join(folder, kind) + ";\n"
+	}
+	return []string{"-p", folder, "-e", "stderr", "-c", write(t, folder, "nginx.conf", around+block+"}\n")}
+}
+
+func configureHAProxy(t *testing.T, folder, block, listen string, c certificate) []string {
+	block = put(t, block, "bind :443", "bind "+listen)
+	block = put(t, block, "/etc/haproxy/chat.example.com.pem", c.both)
+	return []string{"-db", "-f", write(t, folder, "haproxy.cfg", block)}
+}
+
+func configureCaddy(t *testing.T, folder, block, listen string, c certificate) []string {
+	_, port, _ := net.SplitHostPort(listen)
+	// Let's Encrypt knows nothing of this machine.
+	block = put(t, block, publicHost+" {", publicHost+":"+port+" {\n\tbind 127.0.0.1\n\ttls "+c.chain+" "+c.key)
+	around := "{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + folder + "\n}\n"
+	return []string{"run", "--adapter", "caddyfile", "--config", write(t, folder, "Caddyfile", around+block)}
+}
+
+// startProxy runs a proxy with a block until the test ends, and returns its address.
+func startProxy(t *testing.T, name, block string, parlor *process, c certificate) string {
+	t.Helper()
+	proxy := proxies[name]
+	path, err := findProgram(proxy.program)
+	if err != nil {
+		t.Fatalf("%s is not installed, and its block in %s is not tested: run scripts/setup.sh %[1]s", proxy.program, operationsPage)
+	}
+	block = put(t, block, "127.0.0.1:8080", strings.TrimPrefix(parlor.url, "http://"))
+	if strings.Contains(block, "check port 8081") {
+		_, port, _ := net.SplitHostPort(strings.TrimPrefix(parlor.ops, "http://"))
+		block = put(t, block, "check port 8081", "check port "+port)
+	}
+	folder, listen := t.TempDir(), freeAddress(t)
+	cmd := exec.Command(path, proxy.configure(t, folder, block, listen, c)...)
+	cmd.Env = append(os.Environ(), "HOME="+folder, "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+		case <-time.After(10 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		if t.Failed() {
+			t.Logf("%s says:\n%s", proxy.program, log.String())
+		}
+	})
+	for ctx := t.Context(); ; wait(ctx, 20*time.Millisecond) {
+		select {
+		case <-ended:
+			t.Fatalf("%s does not start with its block", proxy.program)
+		default:
+		}
+		conn, err := net.Dial("tcp", listen)
+		if err == nil {
+			_ = conn.Close()
+			return listen
+		}
+	}
+}
+
+// findProgram looks also where PATH of people who are not root has nothing of servers.
+func findProgram(name string) (string, error) {
+	for _, path := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name, "/opt/homebrew/bin/" + name} {
+		if found, err := exec.LookPath(path); err == nil {
+			return found, nil
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
+// put replaces what a block must have.
+func put(t *testing.T, block, old, instead string) string {
+	t.Helper()
+	if !strings.Contains(block, old) {
+		t.Fatalf("the block in %s has no %q:\n%s", operationsPage, old, block)
+	}
+	return strings.ReplaceAll(block, old, instead)
+}
+
+func write(t *testing.T, folder, name, text string) string {
+	t.Helper()
+	path := filepath.Join(folder, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// certificate is one that clients of the test trust, in the files that proxies want.
+type certificate struct {
+	chain, key, both string
+	trust            *x509.CertPool
+}
+
+func selfSigned(t *testing.T) certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: publicHost}, DNSNames: []string{publicHost},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+	c := certificate{trust: x509.NewCertPool()}
+	c.trust.AppendCertsFromPEM(chain)
+	folder := t.TempDir()
+	c.chain, c.key = write(t, folder, "chain.pem", string(chain)), write(t, folder, "key.pem", string(keyPEM))
+	c.both = write(t, folder, "both.pem", string(chain)+string(keyPEM))
+	return c
+}
+
+// startProduction starts a server as behind a proxy: with a secret and a public URL.
+func startProduction(t *testing.T, publicURL string, args ...string) *process {
+	t.Helper()
+	return startParlorWith(t, reachableFolder(t), []string{"PARLOR_SECRET=" + string(goodSecret), "PARLOR_PUBLIC_URL=" + publicURL}, args...)
+}
+
+// proxied is a server behind a proxy.
+type proxied struct {
+	t       *testing.T
+	parlor  *process
+	path    string // of the public URL
+	address string // of the proxy
+	trust   *x509.CertPool
+}
+
+// login starts a session through the proxy, over HTTP/2 or over HTTP/1.1, and enters a room with an awkward name.
+func (p proxied) login(ctx context.Context, user string, http2 bool) *client {
+	p.t.Helper()
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(!http2)
+	protocols.SetHTTP2(http2)
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: p.trust},
+		Protocols:       protocols,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, p.address)
+		},
+	}
+	p.t.Cleanup(transport.CloseIdleConnections)
+	c := &client{http: &http.Client{Transport: transport}, base: "https://" + publicHost + p.path, user: user}
+	tokens := parlor(ctx, p.t, []string{"PARLOR_SECRET=" + string(goodSecret)}, "token", "--user", user)
+	var session struct{ SessionKey, StreamURL string }
+	c.mustCall(ctx, p.t, http.MethodPost, "/v1/sessions", map[string]string{"token": strings.TrimSpace(tokens.out)}, &session)
+	c.key, c.streamURL = session.SessionKey, session.StreamURL
+	c.enter(ctx, p.t, url.PathEscape(p.room()))
+	return c
+}
+
+// room is a name with what proxies like to decode.
+func (p proxied) room() string { return p.t.Name()[len("Test"):][:5] + "#%2F?;%25" }
+
+// open opens a client's stream.
+func (p proxied) open(ctx context.Context, c *client, address string) *http.Response {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	reply, err := c.http.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if reply.StatusCode != http.StatusOK {
+		p.t.Fatalf("the stream of %s: %s", c.user, reply.Status)
+	}
+	return reply
+}
+
+// streams has streams that are idle for a time, and then still bring a message at once.
+func (p proxied) streams(ctx context.Context, idle time.Duration, clients ...*client) {
+	var reading sync.WaitGroup
+	for i, c := range clients {
+		reading.Go(func() {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			stream := p.open(ctx, c, c.streamURL)
+			defer stream.Body.Close()
+			if want := 2 - i; stream.ProtoMajor != want {
+				p.t.Errorf("the stream of %s came over %s", c.user, stream.Proto)
+			}
+			began, beats, said := time.Now(), 0, false
+			lines := bufio.NewScanner(stream.Body)
+			for lines.Scan() {
+				line := lines.Text()
+				switch {
+				case line == ":":
+					beats++
+				case said && strings.Contains(line, "from "+c.user):
+					return
+				}
+				if !said && beats >= 2 && time.Since(began) > idle {
+					said = true
+					if err := c.say(ctx, url.PathEscape(p.room()), "from "+c.user); err != nil {
+						p.t.Error(err)
+						return
+					}
+				}
+			}
+			p.t.Errorf("the stream of %s ended after %s with %d heartbeats: %v", c.user, time.Since(began), beats, lines.Err())
+		})
+	}
+	reading.Wait()
+}
+
+// uploads sends 100 MB in one request, and again in two of which the first breaks off.
+func (p proxied) uploads(ctx context.Context, c *client) {
+	file := func() *blank { return &blank{left: room.MaxMediaBytes} }
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/media?fileName=zeros", file())
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	r.ContentLength = room.MaxMediaBytes
+	r.Header.Set("Authorization", "Bearer "+c.key)
+	reply, err := c.http.Do(r)
+	if err != nil {
+		p.t.Errorf("an upload: %v", err)
+		return
+	}
+	body, _ := io.ReadAll(reply.Body)
+	_ = reply.Body.Close()
+	if reply.StatusCode != http.StatusCreated || !bytes.Contains(body, []byte(`"size":`+strconv.Itoa(room.MaxMediaBytes))) {
+		p.t.Errorf("an upload is answered with %s: %s", reply.Status, body)
+		return
+	}
+
+	at := c.tus(ctx, p.t, "POST", "/v1/media/uploads", nil, "Upload-Length", strconv.Itoa(room.MaxMediaBytes), "Upload-Metadata", "filename YS5iaW4=").Get("Location")
+	first := file()
+	first.breaksAt = room.MaxMediaBytes / 4
+	half, err := c.tusRequest(ctx, "PATCH", at, first, "Upload-Offset", "0")
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	half.ContentLength = room.MaxMediaBytes
+	if reply, err := c.http.Do(half); err == nil {
+		_ = reply.Body.Close()
+	}
+	stored, err := strconv.Atoi(c.tus(ctx, p.t, "HEAD", at, nil).Get("Upload-Offset"))
+	if err != nil || stored == 0 {
+		p.t.Errorf("of an upload that broke off, %d bytes are stored: the proxy held them back", stored)
+	}
+	rest := &blank{left: room.MaxMediaBytes - stored}
+	if got := c.tus(ctx, p.t, "PATCH", at, rest, "Upload-Offset", strconv.Itoa(stored)).Get("Upload-Offset"); got != strconv.Itoa(room.MaxMediaBytes) {
+		p.t.Errorf("an upload that went on is stored up to %s", got)
+	}
+}
+
+// blank is a file of nothing but zeros, which may fail to be read at some point.
+type blank struct{ left, breaksAt int }
+
+func (z *blank) Read(p []byte) (int, error) {
+	if z.left <= z.breaksAt {
+		if z.breaksAt > 0 {
+			return 0, errors.New("the phone is in a tunnel")
+		}
+		return 0, io.EOF
+	}
+	n := min(len(p), z.left-z.breaksAt)
+	clear(p[:n])
+	z.left -= n
+	return n, nil
+}
+
+// paths makes calls whose paths a proxy must not touch.
+func (p proxied) paths(ctx context.Context, c *client) {
+	p.t.Helper()
+	var known struct{ Room struct{ RoomID string } }
+	c.mustCall(ctx, p.t, http.MethodGet, "/v1/rooms/"+url.PathEscape(p.room()), nil, &known)
+	if known.Room.RoomID != p.room() {
+		p.t.Errorf("the room %q is %q", p.room(), known.Room.RoomID)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/rooms/a%2Fb", nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+c.key)
+	r.Header.Set("X-Request-Id", "of-the-page")
+	reply, err := c.http.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	var refusal struct {
+		RequestID string
+		Errors    []struct{ Pointer string }
+	}
+	err = json.NewDecoder(reply.Body).Decode(&refusal)
+	if err != nil || len(refusal.Errors) != 1 || refusal.Errors[0].Pointer != "path/roomID" || refusal.RequestID != "of-the-page" {
+		p.t.Errorf("the room a%%2Fb, which there cannot be, is answered with %s: %+v, %v", reply.Status, refusal, err)
+	}
+}
