@@ -51,7 +51,7 @@ func TestContractStreamExamples(t *testing.T) {
 func TestContractRoutes(t *testing.T) {
 	t.Parallel()
 	pages := []string{"/", "/docs", "/docs/errors", "/assets/*", "/openapi.yaml"} // with GET and HEAD
-	routes, _ := handlers.New(handlers.Options{Web: webPages, Development: true}).(chi.Routes)
+	routes := handlers.New(handlers.Options{Web: webPages, Development: true})
 	var registered []string
 	err := chi.Walk(routes, func(method, path string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if !slices.Contains(pages, path) {

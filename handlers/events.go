@@ -12,6 +12,11 @@ import (
 	"parlor/room"
 )
 
+// maxAbsence is the longest that a client is asked to stay away, where nobody knows
+// for how long the server has nothing for it. It is half of the shortest
+// memberTimeout: a client that obeys is back before it is taken out of its rooms.
+const maxAbsence = room.MinMemberTimeout / 2
+
 // streamEvents opens the session's stream.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
 	if err := a.stream(w, r); err != nil {
@@ -136,12 +141,12 @@ func (c conn) Send(p []byte, within time.Duration) error {
 }
 
 // comeBack answers with the request to come back after some seconds, for each
-// client others: up to four times as many.
+// client others: up to two and a half times as many.
 func (a *api) comeBack(w http.ResponseWriter, r *http.Request, seconds int) {
-	after := 1000*seconds + rand.IntN(3000*seconds)
+	after := time.Duration(seconds) * (maxAbsence/2 + rand.N(maxAbsence/2))
 	streamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
-	if _, err := fmt.Fprintf(w, "retry: %d\n\nevent: %s\ndata: {\"afterMs\":%d}\n\n", after, room.TypeReconnect, after); err != nil {
+	if _, err := w.Write(hub.AppendReconnect(nil, after)); err != nil {
 		a.Log.Debug("a reply could not be written", "requestID", requestID(r.Context()), "error", err)
 	}
 }

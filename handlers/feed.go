@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"parlor/hub"
 	"parlor/room"
 )
 
@@ -27,6 +28,10 @@ const (
 	// that hold the feed back. It doubles up to feedTick while nothing comes, as
 	// behind a transaction that takes minutes.
 	feedPause = 20 * time.Millisecond
+	// feedMovePause and feedRestartPause are how long a feed is asked to stay away:
+	// from a server that others stand beside, and from one that stops now.
+	feedMovePause    = 100 * time.Millisecond
+	feedRestartPause = 800 * time.Millisecond
 	// feedChunk is how much is encoded before it is written.
 	feedChunk = 64 << 10
 
@@ -54,10 +59,10 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return fmt.Errorf("%w (%d feeds are open)", room.ErrUnavailable, maxFeeds)
 	}
-	if a.stopping() {
+	if a.stops.over() {
 		return fmt.Errorf("%w (stopping)", room.ErrUnavailable)
 	}
-	f := &feed{api: a, conn: conn{w, http.NewResponseController(w)}}
+	f := &feed{api: a, conn: conn{w, http.NewResponseController(w)}, draining: a.stops.draining()}
 	ready, err := f.begin(r.Context(), cursor)
 	if err != nil {
 		return err
@@ -72,16 +77,6 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// stopping reports whether the server is going away.
-func (a *api) stopping() bool {
-	select {
-	case <-a.Draining:
-		return true
-	default:
-		return false
-	}
-}
-
 // feed is one open feed. Its request's goroutine does everything.
 type feed struct {
 	api    *api
@@ -90,6 +85,9 @@ type feed struct {
 	cursor room.FeedCursor
 	// missed is how far what was purged has been told.
 	missed room.FeedCursor
+	// draining is closed when the feed is to move to another server; nil where
+	// that has been and gone.
+	draining <-chan struct{}
 }
 
 // begin finds where the feed begins and what it says of that. Without a cursor
@@ -134,11 +132,12 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 	again := time.NewTimer(feedTick)
 	defer again.Stop()
 	pause := feedPause
+	var leave <-chan time.Time // when a feed that moves to another server ends
 	for {
 		committed := f.api.Store.Committed() // taken first: what commits during the look wakes the next one
 		page, err := f.next(ctx)
 		if err != nil {
-			return errors.Join(err, f.reconnect())
+			return errors.Join(err, f.reconnect(maxAbsence))
 		}
 		if len(page.Events) > 0 {
 			pause = feedPause
@@ -169,8 +168,13 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 				State: "disconnected", Event: room.ConnectionTokenExpired,
 			}, nil)
 			return f.flush()
-		case <-f.api.Draining:
-			return f.reconnect()
+		case <-f.draining:
+			f.draining = nil
+			leave = time.After(rand.N(f.api.stops.spread + time.Millisecond))
+		case <-leave:
+			return f.reconnect(feedMovePause)
+		case <-f.api.stops.end:
+			return f.reconnect(feedRestartPause)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -204,9 +208,10 @@ func (f *feed) next(ctx context.Context) (room.FeedPage, error) {
 	return page, f.flush()
 }
 
-// reconnect ends the feed with the request to come back.
-func (f *feed) reconnect() error {
-	f.append(room.TypeReconnect, room.Reconnect{AfterMs: 1000 + rand.Int64N(3000)}, nil)
+// reconnect ends the feed with the request to come back after a random time of up
+// to atMost, and of half of that at least.
+func (f *feed) reconnect(atMost time.Duration) error {
+	f.buf = hub.AppendReconnect(f.buf, atMost/2+rand.N(atMost/2))
 	return f.flush()
 }
 

@@ -54,8 +54,7 @@ type service struct {
 	media    *media.Bucket
 	log      *logbook
 	server   *httptest.Server
-	// drain ends the feeds, as a server does that stops.
-	drain func()
+	api      *handlers.API
 	// http holds every exchange against the contract.
 	http *http.Client
 }
@@ -109,10 +108,8 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.api.Store, c.api.Hub = c.wrap(s.store), s.hub
 
 	s.server = c.server
-	draining := make(chan struct{})
-	s.drain = sync.OnceFunc(func() { close(draining) })
-	c.api.Draining = draining
-	s.server.Config.Handler = handlers.New(c.api)
+	s.api = handlers.New(c.api)
+	s.server.Config.Handler = s.api
 	s.server.Config.MaxHeaderBytes = 64 << 10
 	s.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	c.start(s.server)
@@ -120,7 +117,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.http = s.over(s.server.Client().Transport)
 	t.Cleanup(func() {
 		s.hub.Close() // ends the streams, which the server waits for
-		s.drain()     // and the feeds
+		s.api.End()   // and the feeds
 		s.server.Close()
 		s.log.check(t, c.faulty)
 	})

@@ -123,9 +123,6 @@ type Options struct {
 	Heartbeat time.Duration
 	// FeedWriteTimeout is how long the reader of a feed may take nothing; zero: 10 s.
 	FeedWriteTimeout time.Duration
-	// Draining is closed when the server begins to stop: feeds end, which it
-	// would wait for otherwise. May be nil.
-	Draining <-chan struct{}
 
 	Contract []byte // openapi.yaml
 	Errors   []byte // docs/errors.md
@@ -146,6 +143,7 @@ type api struct {
 	validate *validator.Validate
 	feeds    chan struct{} // holds one for each open feed
 	limiter  *limiter
+	stops    *stops
 
 	links     links
 	mediaURLs mediaSigner
@@ -161,8 +159,11 @@ const (
 )
 
 // New is the whole service as one handler.
-func New(o Options) http.Handler {
-	a := &api{Options: o, validate: newValidator(), limiter: newLimiter(o.MessagesPerSecond), feeds: make(chan struct{}, maxFeeds)}
+func New(o Options) *API {
+	a := &api{
+		Options: o, validate: newValidator(), limiter: newLimiter(o.MessagesPerSecond),
+		feeds: make(chan struct{}, maxFeeds), stops: newStops(),
+	}
 	if a.Heartbeat == 0 {
 		a.Heartbeat = defaultHeartbeat
 	}
@@ -193,10 +194,13 @@ func New(o Options) http.Handler {
 
 	r.Get(streamPath, a.streamEvents)
 	r.Get("/v1/admin/events", a.handle(a.streamAdminEvents))
-	r.Post("/v1/media", a.handle(a.uploadMedia))
-	a.mountUploads(r)
-	r.Get("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
-	r.Head("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
+	r.Group(func(r chi.Router) {
+		r.Use(a.stops.transfer)
+		r.Post("/v1/media", a.handle(a.uploadMedia))
+		a.mountUploads(r)
+		r.Get("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
+		r.Head("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
+	})
 	r.Group(func(r chi.Router) {
 		r.Use(timeLimit)
 		r.Post("/v1/sessions", a.handle(a.createSession))
@@ -250,7 +254,7 @@ func New(o Options) http.Handler {
 		}
 	})
 	a.mountPages(r)
-	return r
+	return &API{r, a.stops}
 }
 
 // allowed is the methods that a path takes.

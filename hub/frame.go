@@ -3,6 +3,7 @@ package hub
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"parlor/room"
 )
@@ -66,9 +67,24 @@ func encodeBody(b room.Body) *Frame {
 		// could make encoding fail.
 		panic(fmt.Sprintf("encode %s: %v", b.Type(), err))
 	}
+	if r, ok := b.(room.Reconnect); ok {
+		return &Frame{data: AppendReconnect(nil, time.Duration(r.AfterMs)*time.Millisecond)}
+	}
 	t := b.Type()
 	id := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset || t == room.TypeRoomStateChanged
 	return &Frame{id: id, data: append(append(beginFrame(t), data...), frameEnd...)}
+}
+
+// minRetry is the least that a native EventSource is told to wait. It waits the
+// same time after each try, and would load a server that is away for longer.
+const minRetry = 250 * time.Millisecond
+
+// AppendReconnect writes the last event of a stream that is to come back after a
+// time. A native EventSource does not know of the event; it obeys the retry field,
+// which otherwise says some seconds, and so do clients whose first try fails.
+func AppendReconnect(b []byte, after time.Duration) []byte {
+	return fmt.Appendf(b, "retry: %d\nevent: %s\ndata: {\"afterMs\":%d}\n\n",
+		max(after, minRetry).Milliseconds(), room.TypeReconnect, after.Milliseconds())
 }
 
 // beginFrame writes the lines after the id, up to the data. JSON holds no raw line

@@ -8,8 +8,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +25,17 @@ type Log interface {
 	Tail(ctx context.Context, log room.Generation, n int) (room.LogPage, error)
 	EventsAfter(ctx context.Context, log room.Generation, after room.Seq, n int) (room.LogPage, error)
 }
+
+const (
+	// drainStep is how often Drain looks which streams are due.
+	drainStep = 10 * time.Millisecond
+	// maxDrainPause keeps the streams that Drain ends in the same instant from
+	// coming back in the same instant.
+	maxDrainPause = 100 * time.Millisecond
+	// maxRestartPause spreads streams that all end together over about the time
+	// that a restart takes: a client that finds nobody waits longer the next time.
+	maxRestartPause = 800 * time.Millisecond
+)
 
 // Options are a hub's settings. Only Detached has no default.
 type Options struct {
@@ -329,14 +342,45 @@ func (h *Hub) StartOver() {
 	}
 }
 
-// Drain takes no more streams, and asks those that are open to reconnect, each
-// after a random time up to spread. It returns when all have left or ctx ends.
+// Drain ends the streams that are open now, each at a moment of its own within
+// spread, and asks them to come back at once. The server waits and not the
+// clients, so that each is away for an instant only. Streams that are opened
+// meanwhile are taken, and stay until End: there may be no other server to go to.
+// Drain returns when it has asked all, or ctx ends.
 func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
+	h.mu.RLock()
+	streams := slices.Collect(maps.Values(h.streams))
+	h.mu.RUnlock()
+	rand.Shuffle(len(streams), func(i, j int) { streams[i], streams[j] = streams[j], streams[i] })
+	ticker := time.NewTicker(drainStep)
+	defer ticker.Stop()
+	for began, asked := h.now(), 0; ; {
+		due := len(streams)
+		if since := h.now().Sub(began); since < spread {
+			due = int(float64(len(streams)) * since.Seconds() / spread.Seconds())
+		}
+		for ; asked < due; asked++ {
+			streams[asked].sendAway(maxDrainPause)
+		}
+		if asked == len(streams) {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// End takes no more streams, and ends those that are open with the request to
+// come back after the moment that a restart takes. It returns when all have left
+// or ctx ends.
+func (h *Hub) End(ctx context.Context) {
 	h.mu.Lock()
 	h.refuse()
 	for _, s := range h.streams {
-		after := rand.N(spread + time.Millisecond)
-		s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })
+		s.sendAway(maxRestartPause)
 	}
 	h.mu.Unlock()
 	select {

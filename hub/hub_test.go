@@ -10,12 +10,14 @@ import (
 	"parlor/room"
 )
 
+// TestDrain: everybody who is here is sent away, may come back at once, here as well,
+// and stays until the end.
 func TestDrain(t *testing.T) {
 	everyWay(t, func(t *testing.T, w way) {
-		const spread = 3 * time.Second
 		s := newSite(t, w, Options{})
 		clients := make([]*client, 20)
-		for i, id := range crowd(s, len(clients)) {
+		ids := crowd(s, len(clients))
+		for i, id := range ids {
 			clients[i] = s.connected(id, "")
 		}
 		clients[3].pause() // one that does not read does not hold up the rest
@@ -25,24 +27,30 @@ func TestDrain(t *testing.T) {
 				c.awaitSeq(1, 10)
 			}
 		}
-		unstarted := s.open(alice)
-		s.Drain(context.Background(), spread)
-		if got := s.Stats().Streams; got != 0 {
-			t.Errorf("%d streams are open", got)
-		}
+		s.Drain(t.Context(), 50*time.Millisecond)
 		s.eventually("everybody's detachment", func() bool { return len(s.detachments()) == len(clients) })
 		clients[3].resume()
-		afters := make(map[int64]bool)
 		for _, c := range clients {
-			after := data[room.Reconnect](t, c.awaitEnd()).AfterMs
-			afters[after] = true
-			if after < 0 || after > spread.Milliseconds() {
+			if after := data[room.Reconnect](t, c.awaitEnd()).AfterMs; after < 0 || after > 100 {
 				t.Errorf("come back after %d ms", after)
+			}
+			if got := c.retry(); got != minRetry {
+				t.Errorf("EventSource comes back after %s", got)
 			}
 			c.wantSeqs(1, 0, 10)
 		}
-		if len(afters) < len(clients)/2 {
-			t.Errorf("%d clients come back at %d different times", len(clients), len(afters))
+		again := s.connected(ids[0], clients[0].lastID())
+		s.post(1, 1)
+		again.awaitSeq(1, 11)
+
+		unstarted := s.open(alice)
+		s.End(t.Context())
+		if got := s.Stats().Streams; got != 0 {
+			t.Errorf("%d streams are open", got)
+		}
+		after := time.Duration(data[room.Reconnect](t, again.awaitEnd()).AfterMs) * time.Millisecond
+		if after < maxRestartPause/2 || after > maxRestartPause || again.retry() != after {
+			t.Errorf("come back after %s, EventSource after %s", after, again.retry())
 		}
 		if _, err := s.Open(bob, 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("Open says %v", err)
@@ -51,7 +59,36 @@ func TestDrain(t *testing.T) {
 			t.Errorf("a stream that had not begun got %+v", m)
 		}
 		s.awaitDetached(alice, 1)
-		s.Drain(context.Background(), spread) // again, and there is nothing to do
+		s.Drain(t.Context(), time.Second) // there is nothing to do, and nothing to wait for
+		s.End(t.Context())
+	})
+}
+
+// TestDrainSpreads: streams end one by one over the whole time.
+func TestDrainSpreads(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const streams, spread = 20, 4 * time.Second
+		s := newSite(t, overServe, Options{})
+		for _, id := range crowd(s, streams) {
+			s.connected(id, "")
+		}
+		drained := make(chan struct{})
+		began := time.Now()
+		go func() {
+			s.Drain(t.Context(), spread)
+			close(drained)
+		}()
+		elapse(time.Millisecond)
+		for ended := range streams {
+			if got := len(s.detachments()); got != ended {
+				t.Errorf("after %s %d streams have ended, and not %d", time.Since(began), got, ended)
+			}
+			elapse(spread / streams)
+		}
+		<-drained
+		if got, took := len(s.detachments()), time.Since(began); got != streams || took > spread+time.Second/10 {
+			t.Errorf("%d streams have ended after %s", got, took)
+		}
 	})
 }
 
@@ -61,12 +98,17 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 		s.connected(alice, "")
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		began := time.Now()
-		s.Drain(ctx, 0)
-		if waited := time.Since(began); waited != 5*time.Second {
-			t.Errorf("Drain returned after %s", waited)
+		for name, drain := range map[string]func(context.Context){
+			"Drain": func(ctx context.Context) { s.Drain(ctx, time.Minute) },
+			"End":   s.End,
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			began := time.Now()
+			drain(ctx)
+			if waited := time.Since(began); waited != 5*time.Second {
+				t.Errorf("%s returned after %s", name, waited)
+			}
+			cancel()
 		}
 		close(busy)
 	})

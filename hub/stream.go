@@ -209,7 +209,14 @@ func (s *Stream) lookAgain(log room.Generation) {
 // gets its roomReset with a fresh snapshot.
 func (s *Stream) reset(log room.Generation, oldest room.Seq) {
 	s.hub.o.Log.Debug("the log was trimmed under a stream", "log", log, "oldestSeq", oldest)
-	s.closeWith(room.Reconnect{AfterMs: 0})
+	s.closeWith(room.Reconnect{})
+}
+
+// sendAway ends the stream, on its worker, with the request to come back after a
+// random time of up to atMost, and of half of that at least.
+func (s *Stream) sendAway(atMost time.Duration) {
+	after := atMost/2 + rand.N(atMost/2)
+	s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })
 }
 
 // push writes frames, or queues them where the sink is full.

@@ -80,7 +80,8 @@ type ServeCmd struct {
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
 	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are kept, for those who are away and as history. 1m to 8760h."`
 	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
-	Drain            time.Duration `env:"PARLOR_DRAIN" default:"10s" help:"How long a stopping server lets clients move away before it closes their streams. 0s to 10m."`
+	Drain            time.Duration `env:"PARLOR_DRAIN" default:"6s" help:"How long a stopping server serves on at most, while clients move away and uploads and downloads end. It ends earlier when nothing is left to wait for. 0s to 10m."`
+	DrainDelay       time.Duration `env:"PARLOR_DRAIN_DELAY" default:"2s" help:"How much of PARLOR_DRAIN passes before streams are ended, so that load balancers see /readyz fail first; half of it at most. 0s to 10m."`
 
 	Dev bool `name:"dev" env:"PARLOR_DEV" help:"Development mode: POST /dev/token gives a token of any user to anybody who can reach the API. Only for trying Parlor out, on a loopback address with the private database."`
 
@@ -203,6 +204,9 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.Drain < 0 || c.Drain > maxDrain {
 		fault("PARLOR_DRAIN", "%s is outside 0s to %s", c.Drain, maxDrain)
+	}
+	if c.DrainDelay < 0 || c.DrainDelay > maxDrain {
+		fault("PARLOR_DRAIN_DELAY", "%s is outside 0s to %s", c.DrainDelay, maxDrain)
 	}
 
 	if c.Dev {

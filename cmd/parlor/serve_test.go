@@ -49,7 +49,7 @@ func startParlorWith(t testing.TB, data string, env []string, args ...string) *p
 func (p *process) start(t testing.TB, args ...string) {
 	t.Helper()
 	args = append([]string{
-		"serve", "--data", p.data, "--drain", "1s",
+		"serve", "--data", p.data, "--drain", "0s",
 		"--listen", strings.TrimPrefix(p.url, "http://"), "--ops-listen", strings.TrimPrefix(p.ops, "http://"),
 	}, args...)
 	p.cmd = exec.Command(os.Args[0], args...)

@@ -38,8 +38,6 @@ const (
 	strayInterval = time.Minute
 	// mediaInterval is how often files are looked for that nobody has sent for a day.
 	mediaInterval = time.Minute
-	// callsTimeout is how long a stopping server waits for calls under way; none but uploads and downloads takes longer.
-	callsTimeout = 15 * time.Second
 )
 
 // service is the running parts, and how they hang together: the store tells the hub what was committed, the hub reads
@@ -48,15 +46,15 @@ type service struct {
 	store    *store.Store
 	hub      *hub.Hub
 	media    *media.Bucket
+	handlers *handlers.API
 	api, ops *http.Server
 	draining atomic.Bool
-	stopping chan struct{} // closed when draining begins
 	log      *slog.Logger
 }
 
 // serve runs the service until the context ends, then lets streams and calls go in order.
 func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *handlers.Tokens, databaseURL string) (err error) {
-	s := &service{stopping: make(chan struct{}), log: log}
+	s := &service{log: log}
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
 	s.store, err = store.Open(ctx, databaseURL, store.Options{
 		Commit: func(change room.Change) { s.hub.Apply(change) },
@@ -119,16 +117,17 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	if err != nil {
 		return err
 	}
-	s.api = newServer(log, handlers.New(handlers.Options{
+	s.handlers = handlers.New(handlers.Options{
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		RoomsPerUser: c.RoomsPerUser, MessagesPerSecond: c.MessageRate, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Dev,
 		Media:       s.media, MediaSecret: tokens.Secret,
-		Heartbeat: c.Heartbeat, Draining: s.stopping,
-		Refused:  refusal,
-		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
+		Heartbeat: c.Heartbeat,
+		Refused:   refusal,
+		Contract:  contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
-	}))
+	})
+	s.api = newServer(log, s.handlers)
 	failed := make(chan error, 2) // room for both servers: neither waits for a reader
 	go func() { failed <- c.serveAPI(s.api, api) }()
 	if c.OpsListen != "" {
@@ -150,9 +149,10 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	stopSweeping()
+	err = errors.Join(err, s.shutdown(c.Drain, c.DrainDelay))
+	stopSweeping() // only now: rooms' timers and the node's lease go on while streams are open
 	swept.Wait()
-	return errors.Join(err, s.shutdown(c.Drain))
+	return err
 }
 
 // openMedia opens the bucket of uploaded files.
@@ -264,27 +264,4 @@ func (s *service) sweepMedia(ctx context.Context) {
 			s.log.Error("files are not cleaned up", "error", err)
 		}
 	}
-}
-
-// shutdown says that the server goes away, sends its streams elsewhere, and waits for calls under way. What is left then
-// is cut off.
-func (s *service) shutdown(drain time.Duration) error {
-	s.draining.Store(true)
-	s.store.Leaving()
-	close(s.stopping)
-	s.log.Info("stopping", "streams", s.hub.Stats().Streams)
-	ctx, cancel := context.WithTimeout(context.Background(), drain+callsTimeout)
-	defer cancel()
-	draining, drained := context.WithTimeout(ctx, drain)
-	s.hub.Drain(draining, drain)
-	drained()
-	err := s.api.Shutdown(ctx)
-	if errors.Is(err, context.DeadlineExceeded) { // an upload or a download, which may be begun again elsewhere
-		s.log.Warn("cutting off calls that take too long")
-		err = s.api.Close()
-	}
-	if s.ops != nil {
-		err = errors.Join(err, s.ops.Close())
-	}
-	return err
 }

@@ -1371,7 +1371,7 @@ type QuotedMessageRequest struct {
 
 // ReconnectEvent The server is going away or cannot answer; reconnect after this time.
 type ReconnectEvent struct {
-	// AfterMs Milliseconds; differs from stream to stream to spread the load.
+	// AfterMs Milliseconds; differs from stream to stream. A stream that moves to another server is asked to come back at once, and from a server that stops or has nothing for the moment within half of the shortest memberTimeout (2.5 s). It is longer only where a limit was met.
 	AfterMs int `json:"afterMs"`
 }
 
@@ -2639,7 +2639,8 @@ type ClientInterface interface {
 	// A comment line arrives at least every 15 seconds. When the server
 	// cannot answer for the moment, a stream opened with a `stream_key` gets
 	// 200, a `reconnect` event and the end of the stream, because a native
-	// EventSource never comes back from any other status than 200.
+	// EventSource never comes back from any other status than 200. Beside
+	// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the
 	// event carries an `id:`: always, never, or where it is `stored`.
@@ -3531,7 +3532,8 @@ func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID S
 // A comment line arrives at least every 15 seconds. When the server
 // cannot answer for the moment, a stream opened with a `stream_key` gets
 // 200, a `reconnect` event and the end of the stream, because a native
-// EventSource never comes back from any other status than 200.
+// EventSource never comes back from any other status than 200. Beside
+// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the
 // event carries an `id:`: always, never, or where it is `stored`.
@@ -7400,7 +7402,8 @@ type ClientWithResponsesInterface interface {
 	// A comment line arrives at least every 15 seconds. When the server
 	// cannot answer for the moment, a stream opened with a `stream_key` gets
 	// 200, a `reconnect` event and the end of the stream, because a native
-	// EventSource never comes back from any other status than 200.
+	// EventSource never comes back from any other status than 200. Beside
+	// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the
 	// event carries an `id:`: always, never, or where it is `stored`.
@@ -12774,7 +12777,8 @@ func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, u
 // A comment line arrives at least every 15 seconds. When the server
 // cannot answer for the moment, a stream opened with a `stream_key` gets
 // 200, a `reconnect` event and the end of the stream, because a native
-// EventSource never comes back from any other status than 200.
+// EventSource never comes back from any other status than 200. Beside
+// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the
 // event carries an `id:`: always, never, or where it is `stored`.

@@ -1,0 +1,499 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"parlor/handlers"
+	"parlor/room"
+	"parlor/store/localpg"
+)
+
+// TestShutdownIsAnnounced: load balancers see /readyz fail while calls and new streams are still served. Streams that were
+// open stay so, where there is no other server, until the end.
+func TestShutdownIsAnnounced(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t), "--drain", "4s", "--drain-delay", "2s")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	alice := login(ctx, t, p, "alice")
+	alice.enter(ctx, t, "hall")
+	old := &visitor{client: alice}
+	var reading sync.WaitGroup
+	reading.Go(func() { old.visit(ctx) })
+	for old.opened.Load() == 0 && ctx.Err() == nil {
+		wait(ctx, 5*time.Millisecond)
+	}
+
+	began := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for status(ctx, p.ops+"/readyz") != http.StatusServiceUnavailable {
+		if time.Since(began) > time.Second || ctx.Err() != nil {
+			t.Fatal("/readyz does not fail")
+		}
+		wait(ctx, 5*time.Millisecond)
+	}
+	if err := alice.say(ctx, "hall", "still served"); err != nil {
+		t.Error(err)
+	}
+	bob := login(ctx, t, p, "bob")
+	late := &visitor{client: bob}
+	reading.Go(func() { late.visit(ctx) })
+	for late.opened.Load() == 0 && ctx.Err() == nil {
+		wait(ctx, 5*time.Millisecond)
+	}
+	reading.Wait()
+	<-p.done
+	if took := time.Since(began); took < 2*time.Second || p.cmd.ProcessState.ExitCode() != exitOK {
+		t.Errorf("the server ended after %s with %d: %s", took, p.cmd.ProcessState.ExitCode(), p.logged())
+	}
+	for _, v := range []*visitor{old, late} {
+		if v.pause == 0 || v.pause > time.Second {
+			t.Errorf("the stream of %s ended, to come back after %s", v.client.user, v.pause)
+		}
+	}
+}
+
+func status(ctx context.Context, address string) int {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return 0
+	}
+	reply, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0
+	}
+	_ = reply.Body.Close()
+	return reply.StatusCode
+}
+
+// TestShutdownCutsTransfers: a reader who takes nothing of a file, and a sender who sends nothing more of one, do not keep
+// the next server out.
+func TestShutdownCutsTransfers(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	alice := login(ctx, t, p, "alice")
+	file := make([]byte, 32<<20) // more than sockets hold
+	var sent struct{ SignedURL string }
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/v1/media?fileName=a.bin", bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+alice.key)
+	reply, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewDecoder(reply.Body).Decode(&sent); err != nil || reply.Body.Close() != nil {
+		t.Fatalf("%s: %v", reply.Status, err)
+	}
+
+	reader := dial(t, p)
+	_, err = fmt.Fprintf(reader, "GET %s HTTP/1.1\r\nHost: parlor\r\n\r\n", sent.SignedURL)
+	if _, readErr := reader.Read(make([]byte, 1)); err != nil || readErr != nil {
+		t.Fatal(err, readErr)
+	}
+	at := alice.tus(ctx, t, "POST", "/v1/media/uploads", nil, "Upload-Length", strconv.Itoa(1<<20)).Get("Location")
+	sender := dial(t, p)
+	if _, err := fmt.Fprintf(sender, "PATCH %s HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer %s\r\nTus-Resumable: 1.0.0\r\n"+
+		"Upload-Offset: 0\r\nContent-Type: application/offset+octet-stream\r\nContent-Length: 1048576\r\n\r\n%s",
+		at, alice.key, strings.Repeat("x", 1<<19)); err != nil {
+		t.Fatal(err)
+	}
+	wait(ctx, 100*time.Millisecond) // until the server has read it
+
+	began := time.Now()
+	p.signal(syscall.SIGTERM)
+	// Some hundred milliseconds, and much more on a busy machine; it was 25 s.
+	if took := time.Since(began); took > 10*time.Second || p.cmd.ProcessState.ExitCode() != exitOK {
+		t.Errorf("the server ended after %s with %d: %s", took, p.cmd.ProcessState.ExitCode(), p.logged())
+	}
+	if !strings.Contains(p.logged(), "cutting off uploads and downloads") {
+		t.Errorf("nothing was cut off: %s", p.logged())
+	}
+	p.start(t)
+	if got := alice.tus(ctx, t, "HEAD", at, nil).Get("Upload-Offset"); got != strconv.Itoa(1<<19) {
+		t.Errorf("%s bytes of the upload were stored", got)
+	}
+}
+
+func dial(t *testing.T, p *process) net.Conn {
+	t.Helper()
+	var d net.Dialer
+	conn, err := d.DialContext(t.Context(), "tcp", strings.TrimPrefix(p.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// TestRestartUnderLoad restarts a server that is alone under 200 streams and 100 messages a second.
+func TestRestartUnderLoad(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, reachableFolder(t), "--message-rate", "0", "--log-level", "warn")
+	secret, err := folderSecret(p.data, secretName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := populate(t, p.url, secret)
+	p.signal(syscall.SIGTERM)
+	p.start(t, "--message-rate", "0", "--log-level", "warn")
+	w.finish(200, 8*time.Second) // 3 s on a machine that does nothing else
+}
+
+// TestRestartBesideAnother stops one of two servers behind a load balancer, under 200 streams and 100 messages a second. No
+// call fails twice.
+func TestRestartBesideAnother(t *testing.T) {
+	t.Parallel()
+	pg, err := localpg.Start(t.Context(), localpg.Options{
+		Dir: filepath.Join(reachableFolder(t), "theirs"), Settings: map[string]string{"fsync": "off"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	env := []string{"DATABASE_URL=" + pg.URL(), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0"}
+	first := startParlorWith(t, reachableFolder(t), env, "--drain", "5s", "--drain-delay", "2s")
+	second := startParlorWith(t, reachableFolder(t), env, "--log-level", "error")
+	w := populate(t, balance(t, first, second), goodSecret)
+	first.signal(syscall.SIGTERM)
+	w.finish(50, 5*time.Second) // 1 s on a machine that does nothing else
+	if !strings.Contains(first.logged(), "streams are sent to other servers") {
+		t.Errorf("all streams ended at once: %s", first.logged())
+	}
+	if failed := w.failedTwice.Load(); failed > 0 {
+		t.Errorf("%d calls failed twice", failed)
+	}
+}
+
+// balance is a load balancer as they are: it asks each server's /readyz every 100 ms, and sends new connections to those
+// that are ready.
+func balance(t *testing.T, servers ...*process) (address string) {
+	t.Helper()
+	ready := make([]atomic.Bool, len(servers))
+	ctx, cancel := context.WithCancel(context.Background())
+	var checking sync.WaitGroup
+	check := func(i int) { ready[i].Store(status(ctx, servers[i].ops+"/readyz") == http.StatusOK) }
+	for i := range servers {
+		check(i)
+		checking.Go(func() {
+			for ctx.Err() == nil {
+				check(i)
+				wait(ctx, 100*time.Millisecond)
+			}
+		})
+	}
+	var next atomic.Int64
+	transport := &http.Transport{MaxIdleConnsPerHost: 64}
+	proxy := &httputil.ReverseProxy{
+		Transport: transport, FlushInterval: -1,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.Host = r.In.Host
+			for range servers {
+				i := int(next.Add(1)) % len(servers)
+				r.Out.URL.Scheme, r.Out.URL.Host = "http", strings.TrimPrefix(servers[i].url, "http://")
+				if ready[i].Load() {
+					return
+				}
+			}
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: proxy, ReadHeaderTimeout: time.Minute}
+	checking.Go(func() { _ = server.Serve(l) })
+	t.Cleanup(func() {
+		cancel()
+		_ = server.Close()
+		checking.Wait()
+		transport.CloseIdleConnections()
+	})
+	return "http://" + l.Addr().String()
+}
+
+const (
+	visitors       = 200
+	roomsOfTen     = visitors / 10
+	messagesPerSec = 100
+)
+
+// world is people with open streams, some of whom talk.
+type world struct {
+	t        *testing.T
+	http     *http.Client
+	visitors []*visitor
+	// calls is everything that was sent; failed is the tries that failed, and failedTwice the calls of which two did.
+	calls, failed, failedTwice atomic.Int64
+
+	stopTalking      context.CancelFunc
+	stop             context.CancelFunc
+	talking, reading sync.WaitGroup
+	said             [roomsOfTen][]string // each its talker's own
+}
+
+// populate opens the streams and lets people talk, until finish.
+func populate(t *testing.T, address string, secret Secret) *world {
+	t.Helper()
+	tokens := &handlers.Tokens{Secret: []byte(secret)}
+	w := &world{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: visitors}}}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	w.stop = stop
+	t.Cleanup(func() {
+		stop()
+		w.talking.Wait()
+		w.reading.Wait()
+		w.http.CloseIdleConnections()
+	})
+	var entering sync.WaitGroup
+	for i := range visitors {
+		v := &visitor{client: &client{http: w.http, base: address, user: fmt.Sprintf("visitor%d", i)}}
+		w.visitors = append(w.visitors, v)
+		if i%20 == 0 {
+			entering.Wait()
+		}
+		entering.Go(func() {
+			if err := v.enter(ctx, tokens, fmt.Sprintf("hall%d", i%roomsOfTen)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	entering.Wait()
+	for _, v := range w.visitors {
+		w.reading.Go(func() { v.stay(ctx) })
+	}
+	for _, v := range w.visitors {
+		for v.opened.Load() == 0 && ctx.Err() == nil {
+			wait(ctx, 5*time.Millisecond)
+		}
+	}
+	talking, stopTalking := context.WithCancel(ctx)
+	w.stopTalking = stopTalking
+	for i := range roomsOfTen {
+		w.talking.Go(func() { w.talk(talking, i) })
+	}
+	wait(ctx, 500*time.Millisecond)
+	return w
+}
+
+// talk says something in a room again and again. What fails is tried again after the pause that clients take.
+func (w *world) talk(ctx context.Context, i int) {
+	c := w.visitors[i].client
+	for n := 0; ctx.Err() == nil; n++ {
+		next := time.Now().Add(time.Second * roomsOfTen / messagesPerSec)
+		w.say(c, i, strconv.Itoa(n))
+		wait(ctx, time.Until(next))
+	}
+}
+
+func (w *world) say(c *client, i int, text string) {
+	ctx := context.WithoutCancel(w.t.Context())
+	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
+	w.calls.Add(1)
+	for try := 1; try <= 100; try++ {
+		got, err := c.call(ctx, "POST", fmt.Sprintf("/v1/rooms/hall%d/messages", i), body, nil)
+		if err == nil && got == http.StatusCreated {
+			w.said[i] = append(w.said[i], text)
+			return
+		}
+		if err == nil && got < 500 {
+			w.t.Errorf("%s said %q: status %d", c.user, text, got)
+			return
+		}
+		w.failed.Add(1)
+		if try == 2 {
+			w.failedTwice.Add(1)
+		}
+		wait(ctx, 300*time.Millisecond)
+	}
+	w.t.Errorf("%s could not say %q", c.user, text)
+}
+
+// finish ends the talking, and holds what everybody heard against what was said. At least so many streams were away, each
+// shorter than longest.
+func (w *world) finish(moved int, longest time.Duration) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.everybodyIsBack(); {
+		wait(ctx, 10*time.Millisecond)
+	}
+	w.stopTalking()
+	w.talking.Wait()
+	for i := range roomsOfTen {
+		w.say(w.visitors[i].client, i, "the end") // what one server missed of the other's comes with it
+	}
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.everybodyHeard(); {
+		wait(ctx, 10*time.Millisecond)
+	}
+	w.stop()
+	w.reading.Wait()
+	var away []time.Duration
+	for i, v := range w.visitors {
+		if v.fault != "" {
+			w.t.Errorf("%s: %s", v.client.user, v.fault)
+		}
+		if !slices.Equal(v.texts, w.said[i%roomsOfTen]) {
+			w.t.Errorf("%s heard %d of %d messages, or in another order", v.client.user, len(v.texts), len(w.said[i%roomsOfTen]))
+		}
+		away = append(away, v.away...)
+	}
+	if len(away) < moved {
+		w.t.Fatalf("%d streams were away", len(away))
+	}
+	slices.Sort(away)
+	p50, p99, most := away[len(away)/2], away[len(away)*99/100], away[len(away)-1]
+	w.t.Logf("%d absences: p50 %s, p99 %s, longest %s; %d calls, %d tries failed, %d calls twice",
+		len(away), p50.Round(time.Millisecond), p99.Round(time.Millisecond), most.Round(time.Millisecond),
+		w.calls.Load(), w.failed.Load(), w.failedTwice.Load())
+	if p99 > longest {
+		w.t.Errorf("streams were away for %s", p99)
+	}
+}
+
+func (w *world) everybodyIsBack() bool {
+	return !slices.ContainsFunc(w.visitors, func(v *visitor) bool { return !v.open.Load() })
+}
+
+func (w *world) everybodyHeard() bool {
+	return !slices.ContainsFunc(w.visitors, func(v *visitor) bool { return !v.ended.Load() })
+}
+
+// visitor reads its stream as the browser client does: it comes back when it is asked to, and backs off where nobody is
+// there (web/src/client/stream.ts).
+type visitor struct {
+	*client
+	reader reader
+	// opened counts the streams; open says that one is; ended that the last message was heard.
+	opened      atomic.Int64
+	open, ended atomic.Bool
+
+	// The rest belongs to the goroutine that reads.
+	texts []string
+	fault string
+	away  []time.Duration
+	lost  time.Time     // since when it is away
+	pause time.Duration // what reconnect said; -1: nothing
+	retry time.Duration
+	fails int
+}
+
+func (v *visitor) enter(ctx context.Context, tokens *handlers.Tokens, hall string) error {
+	signed, err := tokens.Sign(room.User{ID: room.UserID(v.user)}, time.Hour)
+	if err != nil {
+		return err
+	}
+	var session struct{ SessionKey, StreamURL string }
+	if err := v.succeed(ctx, "POST", "/v1/sessions", map[string]string{"token": signed}, &session); err != nil {
+		return err
+	}
+	v.key, v.streamURL = session.SessionKey, session.StreamURL
+	v.reader.client = v.client
+	return v.succeed(ctx, "POST", "/v1/rooms/"+hall+"/enter", map[string]string{}, nil)
+}
+
+// stay visits again and again.
+func (v *visitor) stay(ctx context.Context) {
+	for ctx.Err() == nil && v.fault == "" {
+		v.visit(ctx)
+		if v.pause < 0 {
+			v.pause = v.retry + rand.N(500*time.Millisecond<<min(v.fails, 6))
+			v.fails++
+		}
+		wait(ctx, v.pause)
+	}
+}
+
+// visit reads one stream to its end.
+func (v *visitor) visit(ctx context.Context) {
+	v.reader.client, v.pause = v.client, -1
+	defer func() {
+		if v.open.Swap(false) {
+			v.lost = time.Now()
+		}
+	}()
+	r, err := v.reader.request(ctx)
+	if err != nil {
+		v.fault = err.Error()
+		return
+	}
+	reply, err := v.http.Do(r)
+	if err != nil {
+		return
+	}
+	defer reply.Body.Close()
+	if reply.StatusCode != http.StatusOK {
+		_, _ = io.Copy(io.Discard, reply.Body)
+		return
+	}
+	var frame []string
+	for lines := bufio.NewScanner(reply.Body); lines.Scan() && v.fault == ""; {
+		if lines.Text() != "" {
+			frame = append(frame, lines.Text())
+			continue
+		}
+		v.take(frame)
+		frame = nil
+	}
+}
+
+func (v *visitor) take(frame []string) {
+	v.reader.take(frame)
+	v.fault = v.reader.fault
+	if n := len(v.reader.texts); n > len(v.texts) {
+		v.texts = v.reader.texts
+		v.ended.Store(v.texts[n-1] == "the end")
+	}
+	var data string
+	for _, line := range frame {
+		name, value, _ := strings.Cut(line, ": ")
+		switch {
+		case name == "data":
+			data = value
+		case name == "retry":
+			ms, _ := strconv.Atoi(value)
+			v.retry = time.Duration(ms) * time.Millisecond
+		case line == "event: sessionReady":
+			v.fails = 0
+			v.opened.Add(1)
+			v.open.Store(true)
+			if !v.lost.IsZero() {
+				v.away = append(v.away, time.Since(v.lost))
+			}
+		}
+	}
+	if slices.Contains(frame, "event: reconnect") {
+		var reconnect room.Reconnect
+		if err := json.Unmarshal([]byte(data), &reconnect); err != nil {
+			v.fault = err.Error()
+		}
+		v.pause = time.Duration(reconnect.AfterMs) * time.Millisecond
+	}
+}
