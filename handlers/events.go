@@ -51,7 +51,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	if err := untimed(w, r); err != nil {
 		return err
 	}
-	start := hub.Start{TokenExpiresAt: session.TokenExpiresAt}
+	start := hub.Start{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
 	start.Cursor, start.Invalid = lastEventID(r, q)
 	// Registered first and read afterwards: what happens to the session's rooms
 	// in between is not missed.

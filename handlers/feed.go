@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -71,11 +73,22 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	w.WriteHeader(http.StatusOK)
 	expiry := time.NewTimer(expiresAt.Sub(a.Tokens.now()))
 	defer expiry.Stop()
-	if err := f.run(r.Context(), ready, expiry.C); err != nil {
-		a.Log.Debug("a feed ended", "requestID", requestID(r.Context()), "error", err)
+	began := time.Now()
+	why := f.run(r.Context(), ready, expiry.C)
+	level := slog.LevelDebug
+	if errors.Is(why, errOvertaken) || errors.Is(why, os.ErrDeadlineExceeded) { // for somebody to look at that server
+		level = slog.LevelInfo
 	}
+	a.Log.Log(r.Context(), level, "feed ended", "reason", why, "lasted", time.Since(began), "requestID", requestID(r.Context()))
 	return nil
 }
+
+// Why a feed ended that could be read and written.
+var (
+	errFeedExpired  = errors.New("the token expired")
+	errFeedStopping = errors.New("the server is stopping")
+	errOvertaken    = errors.New("the reader was overtaken by the purge")
+)
 
 // feed is one open feed. Its request's goroutine does everything.
 type feed struct {
@@ -118,8 +131,8 @@ func (f *feed) begin(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 	return ready, nil
 }
 
-// run writes until the feed ends: because the reader went, its token ran out,
-// the server stops or the database cannot answer. Whoever comes back with the
+// run writes until the feed ends, and says why: the reader went, its token ran
+// out, the server stops or the database cannot answer. Whoever comes back with the
 // last id goes on where it was.
 func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan time.Time) error {
 	f.buf = fmt.Appendf(f.buf, "retry: %d\n\n", 1000+rand.IntN(3000))
@@ -167,14 +180,14 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 			f.append(room.TypeConnectionStateChanged, room.ConnectionStateChanged{
 				State: "disconnected", Event: room.ConnectionTokenExpired,
 			}, nil)
-			return f.flush()
+			return errors.Join(errFeedExpired, f.flush())
 		case <-f.draining:
 			f.draining = nil
 			leave = time.After(rand.N(f.api.stops.spread + time.Millisecond))
 		case <-leave:
-			return f.reconnect(feedMovePause)
+			return errors.Join(errFeedStopping, f.reconnect(feedMovePause))
 		case <-f.api.stops.end:
-			return f.reconnect(feedRestartPause)
+			return errors.Join(errFeedStopping, f.reconnect(feedRestartPause))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -194,7 +207,7 @@ func (f *feed) next(ctx context.Context) (room.FeedPage, error) {
 		return page, err
 	}
 	if f.cursor.Before(page.Trimmed) && f.missed.Before(page.Trimmed) {
-		return page, errors.New("the reader was overtaken by the purge")
+		return page, errOvertaken
 	}
 	for _, e := range page.Events {
 		f.append(e.Type, e.Data, &e.Cursor)

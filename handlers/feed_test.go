@@ -261,6 +261,7 @@ func TestFeedEndsWithItsToken(t *testing.T) {
 		t.Errorf("the feed ends with %+v", got)
 	}
 	feed.end()
+	eventually(t, "the log says why", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the token expired"`) })
 }
 
 // TestFeedEndsWhenTheServerStops: a server that stops waits for its requests.
@@ -274,6 +275,7 @@ func TestFeedEndsWhenTheServerStops(t *testing.T) {
 		t.Errorf("the reader is to come back after %d ms", after)
 	}
 	feed.end()
+	eventually(t, "the log says why", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the server is stopping"`) })
 	admin.call("GET", "/v1/admin/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
 	s.login("alice").call("GET", "/v1/sessions/current", nil).is(http.StatusOK) // over the same connection
 }

@@ -79,3 +79,16 @@ func TestTraceIDs(t *testing.T) {
 		}
 	}
 }
+
+// TestEndsOfStreamsNameTheirRequest: how long a stream lasted and why it ended is found by the ID that opened it.
+func TestEndsOfStreamsNameTheirRequest(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	stream, _ := alice.listen(header("X-Request-Id", "of-the-stream"))
+	stream.hangUp()
+	want := `"session":"` + string(alice.SessionID) + `","requestID":"of-the-stream"}`
+	eventually(t, "the log tells of the end", func() bool {
+		return s.log.contains(want) && s.log.contains(`"msg":"stream ended","reason":"clientGone"`)
+	})
+}

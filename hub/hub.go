@@ -62,6 +62,7 @@ type Hub struct {
 	workers []*worker
 	poller  poller
 	stats   stats
+	faults  faultLog
 
 	ctx  context.Context // of background work; ends with Close
 	stop context.CancelFunc

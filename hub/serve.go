@@ -77,7 +77,7 @@ func (p *pipe) run(ctx context.Context, c Conn) {
 		p.mu.Unlock()
 		if busy {
 			if err := p.send(c, buf); err != nil {
-				w.do(p.stream.drop)
+				w.do(func() { p.stream.lost(err) })
 				return
 			}
 			w.do(p.stream.writable)

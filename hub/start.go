@@ -15,6 +15,8 @@ type Start struct {
 	// Invalid says that the client sent something that is no cursor.
 	Invalid        bool
 	TokenExpiresAt time.Time
+	// RequestID names the request that opened the stream, in the log.
+	RequestID string
 }
 
 // change does something to the stream's rooms, or after Start if that has yet
@@ -83,6 +85,7 @@ func (s *Stream) start(o Start, to sink) {
 	early := s.queue
 	s.queue, s.queuedBytes = nil, 0
 	s.started = true
+	s.began, s.requestID = w.now, o.RequestID
 
 	rooms := make([]room.Room, 0, len(o.Attendances))
 	resets := append(s.place(o, &rooms), s.placeInbox(o)...)

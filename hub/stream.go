@@ -44,6 +44,10 @@ type Stream struct {
 	closing  bool // the last frame is on its way; nothing follows it
 	left     bool // it is out of its logs and of the hub
 	dropped  bool
+	// reason is why the stream ends, once it does; began and requestID are for the log.
+	reason    string
+	began     time.Time
+	requestID string
 	// inbox is the topic of the user's inbox, which Open made sure of and Start
 	// lets go when it follows it; nil afterwards.
 	inbox *topic
@@ -209,6 +213,7 @@ func (s *Stream) lookAgain(log room.Generation) {
 // gets its roomReset with a fresh snapshot.
 func (s *Stream) reset(log room.Generation, oldest room.Seq) {
 	s.hub.o.Log.Debug("the log was trimmed under a stream", "log", log, "oldestSeq", oldest)
+	s.because(endLogTrimmed)
 	s.closeWith(room.Reconnect{})
 }
 
@@ -341,6 +346,7 @@ func (s *Stream) closeWith(last room.Body) {
 	if s.closing || s.dropped {
 		return
 	}
+	s.because(reasonOf(last))
 	s.closing = true
 	s.leave()
 	s.queue, s.queuedBytes = nil, 0
@@ -359,6 +365,10 @@ func (s *Stream) closeWith(last room.Body) {
 func (s *Stream) drop() {
 	if s.dropped {
 		return
+	}
+	s.because(endClientGone)
+	if s.started {
+		s.logEnd()
 	}
 	s.dropped = true
 	s.closing = true

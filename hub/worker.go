@@ -99,6 +99,7 @@ func (w *worker) run() {
 		}
 	}
 	for s := range w.streams {
+		s.because(endServerClosed)
 		s.drop()
 	}
 }
