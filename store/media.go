@@ -68,6 +68,35 @@ func (s *Store) DropMedia(ctx context.Context, id room.MediaID) error {
 	return translate(err)
 }
 
+// abandonedKept is how long bytes may still come to be stored that a bucket far away
+// was sent and has not answered for.
+const abandonedKept = 10 * time.Minute
+
+// AbandonMedia is DropMedia where it is not known whether bytes are stored, or will
+// be: the sweep deletes them in a while, and then the row.
+func (s *Store) AbandonMedia(ctx context.Context, id room.MediaID) error {
+	_, err := s.pool.Exec(ctx, "UPDATE media SET deleting = true, unused_since = $2 WHERE media_id = $1 AND uses = 0",
+		id, s.now().Add(abandonedKept-room.MediaKept))
+	return translate(err)
+}
+
+// SampleMedia is some of the files that should be stored, at most n, others each time.
+func (s *Store) SampleMedia(ctx context.Context, n int) ([]room.Media, error) {
+	from, err := uuid.NewRandom() // names are random, so the next ones are any
+	if err != nil {
+		return nil, fmt.Errorf("media ID: %w", err)
+	}
+	const some = "SELECT media_id, size FROM media WHERE size IS NOT NULL AND NOT deleting AND media_id"
+	rows, err := s.pool.Query(ctx, "("+some+" >= $1 ORDER BY media_id LIMIT $2) UNION ALL ("+some+" < $1 ORDER BY media_id LIMIT $2) LIMIT $2", from, n)
+	if err != nil {
+		return nil, translate(err)
+	}
+	sample, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m room.Media, err error) {
+		return m, row.Scan(&m.ID, &m.Size)
+	})
+	return sample, translate(err)
+}
+
 const mediaColumns = `m.media_id, m.owner_id, m.file_name, m.created_at, m.size, m.content_type, m.width, m.height,
 	m.duration_ms, m.video_codec, m.audio_codec`
 
@@ -195,46 +224,74 @@ func noteUses(ctx context.Context, tx pgx.Tx, logs []room.Generation, ids []room
 // transaction lets go.
 const mediaBatch = 200
 
-// SweepMedia deletes files that nobody has sent for room.MediaKept, at most a
-// batch. Bytes are deleted by remove, which must not mind that they are gone:
-// first the row says so, then the bytes go, then the row, and whoever is
-// interrupted begins anew. Any number of processes may sweep.
+// mediaBatches bounds one sweep, which is followed by the next after a minute.
+const mediaBatches = 50
+
+// mediaRetry is how long a file waits for the next try whose bytes could not be
+// deleted. Without it, as many of them as fit into a batch would keep all others
+// from their turn.
+const mediaRetry = 10 * time.Minute
+
+// SweepMedia deletes files that nobody has sent for room.MediaKept, those that no
+// message brings any more after as long, and what became of uploads that failed.
+// Bytes are deleted by remove, which must not mind that they are gone: first the row
+// says so, then the bytes go, then the row, and whoever is interrupted begins anew.
+// Any number of processes may sweep.
 func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, room.MediaID) error) error {
-	if ok, err := s.mayDelete(ctx); !ok {
-		return err
+	for range mediaBatches {
+		swept, err := s.sweepMedia(ctx, remove)
+		if err != nil || swept < mediaBatch {
+			return err
+		}
 	}
+	return nil
+}
+
+func (s *Store) sweepMedia(ctx context.Context, remove func(context.Context, room.MediaID) error) (swept int, err error) {
+	if ok, err := s.mayDelete(ctx); !ok {
+		return 0, err
+	}
+	now := s.now()
 	rows, err := s.pool.Query(ctx, `
 		UPDATE media SET deleting = true WHERE media_id IN (
 			SELECT media_id FROM media WHERE unused_since <= $1
 			ORDER BY unused_since LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)
-		RETURNING media_id`, s.now().Add(-room.MediaKept), mediaBatch)
+		RETURNING media_id`, now.Add(-room.MediaKept), mediaBatch)
 	if err != nil {
-		return translate(err)
+		return 0, translate(err)
 	}
 	due, err := pgx.CollectRows(rows, pgx.RowTo[room.MediaID])
 	if err != nil {
-		return translate(err)
+		return 0, translate(err)
 	}
 	gone, kept := removeEach(ctx, "media", due, remove)
-	if len(gone) == 0 {
-		return kept
+	if kept != nil {
+		_, err := s.pool.Exec(ctx, "UPDATE media SET unused_since = $3 WHERE media_id = ANY ($1::uuid[]) AND media_id <> ALL ($2::uuid[]) AND deleting",
+			due, gone, now.Add(mediaRetry-room.MediaKept))
+		kept = errors.Join(kept, translate(err))
 	}
-	_, err = s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting", gone)
-	return errors.Join(kept, translate(err))
+	if len(gone) > 0 {
+		_, err = s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting", gone)
+	}
+	return len(due), errors.Join(kept, translate(err))
 }
 
 // removeEach deletes the bytes of files or of pieces. It returns those that are
-// gone, and why others are not.
+// gone, and why others are not: of one of them, as a bucket that is away would make
+// a long list of the same.
 func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove func(context.Context, ID) error) (gone []ID, kept error) {
-	var faults []error
+	gone = []ID{} // and not nil, which PostgreSQL would compare nothing with
 	for _, id := range due {
 		if err := remove(ctx, id); err != nil {
-			faults = append(faults, fmt.Errorf("delete the %s %s: %w", what, id, err))
+			kept = fmt.Errorf("delete the %s %s: %w", what, id, err)
 			continue
 		}
 		gone = append(gone, id)
 	}
-	return gone, errors.Join(faults...)
+	if failed := len(due) - len(gone); failed > 1 {
+		kept = fmt.Errorf("%w (and %d more)", kept, failed-1)
+	}
+	return gone, kept
 }
 
 // letMediaGo takes a piece of the files from destroyed rooms. It reports whether

@@ -206,7 +206,21 @@ func TestABucketThatFails(t *testing.T) {
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", fileDraft(stuck)); !errors.Is(err, room.ErrMediaNotFound) {
 		t.Errorf("what is being deleted is sent: %v", err)
 	}
+	// Those that cannot be deleted do not stand in the way of others.
+	for range 200 {
+		id := upload(t, f, "bob").ID
+		b.fail[id] = cause
+		execute(t, f, "UPDATE media SET unused_since = $2 WHERE media_id = $1", id, f.clock.Now().Add(-room.MediaKept-time.Second))
+	}
+	last := upload(t, f, "bob")
+	execute(t, f, "UPDATE media SET unused_since = $2 WHERE media_id = $1", last.ID, f.clock.Now().Add(-room.MediaKept-time.Millisecond))
+	_ = f.SweepMedia(t.Context(), b.remove)
+	sweepMedia(t, f, &b)
+	if !slices.Contains(b.deleted, last.ID) {
+		t.Error("a file behind 200 that cannot be deleted is not deleted either")
+	}
 	b.fail = nil
+	f.clock.advance(time.Hour)
 	sweepMedia(t, f, &b)
 	if n := query[int](t, f, "SELECT count(*) FROM media"); n != 0 {
 		t.Errorf("%d rows are left", n)

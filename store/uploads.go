@@ -102,28 +102,38 @@ func (s *Store) EndUpload(ctx context.Context, owner room.UserID, id room.MediaI
 	return room.ErrMediaSent
 }
 
-// SweepPieces deletes pieces that no upload needs, at most a batch: those of files
-// that are done or gone, and those that were never kept, after room.MediaKept, when
-// nobody can be storing them any more. Bytes are deleted by remove, which must not
-// mind that they are gone. Any number of processes may sweep.
+// SweepPieces deletes pieces that no upload needs: those of files that are done or
+// gone, and those that were never kept, after room.MediaKept, when nobody can be
+// storing them any more. Bytes are deleted by remove, which must not mind that they
+// are gone. Any number of processes may sweep.
 func (s *Store) SweepPieces(ctx context.Context, remove func(context.Context, room.PieceID) error) error {
+	for range mediaBatches {
+		swept, err := s.sweepPieces(ctx, remove)
+		if err != nil || swept < mediaBatch {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) sweepPieces(ctx context.Context, remove func(context.Context, room.PieceID) error) (swept int, err error) {
 	if ok, err := s.mayDelete(ctx); !ok {
-		return err
+		return 0, err
 	}
 	rows, err := s.pool.Query(ctx, `
 		SELECT piece_id FROM media_pieces p LEFT JOIN media m USING (media_id)
 		WHERE CASE WHEN p.length IS NULL THEN p.created_at <= $1 ELSE m.media_id IS NULL OR m.size IS NOT NULL OR m.deleting END
 		LIMIT $2`, s.now().Add(-room.MediaKept), mediaBatch)
 	if err != nil {
-		return translate(err)
+		return 0, translate(err)
 	}
 	due, err := pgx.CollectRows(rows, pgx.RowTo[room.PieceID])
 	if err != nil {
-		return translate(err)
+		return 0, translate(err)
 	}
 	gone, kept := removeEach(ctx, "piece", due, remove)
-	if len(gone) == 0 {
-		return kept
+	if len(gone) > 0 {
+		err = s.DropPieces(ctx, gone)
 	}
-	return errors.Join(kept, s.DropPieces(ctx, gone))
+	return len(due), errors.Join(kept, err)
 }
