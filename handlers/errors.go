@@ -174,6 +174,8 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		a.Log.Warn("unavailable", "requestID", p.RequestID, "error", err)
 		w.Header().Set("Retry-After", "1")
+	case http.StatusInsufficientStorage:
+		a.Log.Warn("no room for files", "requestID", p.RequestID, "error", err)
 	case http.StatusTooManyRequests:
 		if w.Header().Get("Retry-After") == "" { // the limiter knows it to the second
 			w.Header().Set("Retry-After", "60")

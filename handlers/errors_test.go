@@ -40,6 +40,7 @@ func failures(t *testing.T) map[string]failure {
 		"StatusRequestTimeout": 408, "StatusConflict": 409, "StatusPreconditionFailed": 412, "StatusRequestedRangeNotSatisfiable": 416,
 		"StatusUnsupportedMediaType": 415, "StatusTooManyRequests": 429, "StatusInternalServerError": 500,
 		"StatusServiceUnavailable": 503,
+		"StatusGone":               410, "StatusInsufficientStorage": 507,
 	}
 	find(source(t, "."), func(call *ast.CallExpr) {
 		if !named(call.Fun, "newProblem") {

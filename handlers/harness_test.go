@@ -503,6 +503,13 @@ func (l *logbook) contains(text string) bool {
 	return strings.Contains(l.text.String(), text)
 }
 
+// count is how often a text is in the log.
+func (l *logbook) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), text)
+}
+
 // check looks for secrets and, unless the test made some, for internal errors.
 func (l *logbook) check(t testing.TB, faulty bool) {
 	for _, s := range l.secrets {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ var (
 	errFileTooBig = newProblem(http.StatusRequestEntityTooLarge, "file_too_large", "The file is larger than 100 MB.")
 	errStalled    = newProblem(http.StatusRequestTimeout, "upload_stalled", "Nothing more of the file came.")
 	errIncomplete = newProblem(http.StatusBadRequest, "upload_incomplete", "The file could not be read to its end.")
+	errNoRoom     = newProblem(http.StatusInsufficientStorage, "storage_full", "The server has no room for files for now.")
 )
 
 type mediaReply struct {
@@ -66,6 +68,9 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := a.Media.HasRoom(body.atMost); err != nil {
+		return unavailable(ctx, err)
+	}
 	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {
 		return a.Store.AddMedia(ctx, session.User.ID, body.fileName, body.atMost)
 	})
@@ -74,8 +79,13 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	}
 	m, err := a.saveMedia(ctx, id, body)
 	if err != nil {
-		// Nothing is kept of it. Where even that fails, the sweep will see to it.
-		dropped := doShortly(context.WithoutCancel(ctx), func(ctx context.Context) error { return a.Store.DropMedia(ctx, id) })
+		// Nothing is kept of it. Where even that fails, the sweep will see to it; and where
+		// the bucket has failed, which may have got all bytes before it did.
+		drop := a.Store.AbandonMedia
+		if body.failed != nil || errors.Is(err, media.ErrFull) {
+			drop = a.Store.DropMedia
+		}
+		dropped := doShortly(context.WithoutCancel(ctx), func(ctx context.Context) error { return drop(ctx, id) })
 		if dropped != nil {
 			a.Log.Warn("an upload that failed is left to the sweep", "requestID", requestID(ctx), "error", dropped)
 		}
@@ -114,8 +124,11 @@ func mediaOf(id room.MediaID, fileName string, size int64, info media.Info) room
 
 // unavailable is a bucket's failure, as callers are told of it.
 func unavailable(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.Canceled) {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
+	case errors.Is(err, media.ErrFull):
+		return fmt.Errorf("%w (%w)", errNoRoom, err)
 	}
 	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 }
@@ -411,21 +424,24 @@ var shown = map[string]bool{
 // downloadMedia sends a file, or a piece of it. It takes as long as its reader
 // does, as long as that reads at all.
 func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
-	m, err := a.openedMedia(r)
+	m, user, err := a.openedMedia(r)
 	if err != nil {
 		return err
 	}
 	if err := untimed(w, r); err != nil {
 		return err
 	}
-	bytes, err := a.Media.Open(r.Context(), string(m.ID))
+	bytes, size, err := a.Media.Open(r.Context(), string(m.ID))
 	switch {
-	case errors.Is(err, media.ErrNotStored): // swept since the row was read
-		return fmt.Errorf("%w (%w)", room.ErrMediaNotFound, err)
+	case errors.Is(err, media.ErrNotStored):
+		return a.lostMedia(r.Context(), user, m, err)
 	case err != nil:
 		return unavailable(r.Context(), err)
 	}
 	defer func() { _ = bytes.Close() }()
+	if size != m.Size {
+		return a.lostMedia(r.Context(), user, m, fmt.Errorf("%d bytes are stored", size))
+	}
 
 	contentType, disposition := m.ContentType, "inline"
 	if !shown[contentType] {
@@ -443,23 +459,26 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	h.Set("ETag", `"`+string(m.ID)+`"`) // its bytes never change
 	out := &download{ResponseWriter: w, control: http.NewResponseController(w)}
 	http.ServeContent(out, r, "", m.CreatedAt, bytes)
+	if out.cutShort(r) {
+		a.lost.note(a.Log, m, errors.New("the bytes ended early, or could not be read"))
+		// The status and the length are on their way: all that can still be said is that
+		// this is not the file. A reply that ended in order would be taken for it.
+		panic(http.ErrAbortHandler)
+	}
 	return out.refusal(h)
 }
 
 // openedMedia is the file that a request opens, by the signature of its URL or by
 // a session's key. Either way it is for those who may read it now: a signature
 // stands for its session and gives no more rights than its key would.
-func (a *api) openedMedia(r *http.Request) (room.StoredMedia, error) {
+func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, user room.UserID, err error) {
 	id, badID := pathMediaID(r)
 	q := readQuery(r, "expires", "session", "signature")
 	expires := q.integer("expires", 0, math.MaxInt64, 0)
-	var (
-		session room.Session
-		err     error
-	)
+	var session room.Session
 	if q.has("expires") || q.has("session") || q.has("signature") {
 		if err := q.err(); err != nil {
-			return room.StoredMedia{}, err
+			return m, "", err
 		}
 		session, err = a.signedSession(r.Context(), id, expires, q.values)
 	} else {
@@ -469,15 +488,15 @@ func (a *api) openedMedia(r *http.Request) (room.StoredMedia, error) {
 		}
 	}
 	if err != nil {
-		return room.StoredMedia{}, err
+		return m, "", err
 	}
-	m, err := shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) {
+	m, err = shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) {
 		return a.Store.MediaFor(ctx, session.User.ID, id)
 	})
 	if err == nil && pathParam(r, "fileName") != m.FileName {
 		err = room.ErrMediaNotFound // nobody's link shows another name
 	}
-	return m, err
+	return m, session.User.ID, err
 }
 
 // signedSession is the session that a URL was signed for. Errors:
@@ -515,8 +534,11 @@ func (a *api) resourcePolicy() string {
 // away may take longer.
 type download struct {
 	http.ResponseWriter
-	control *http.ResponseController
-	refused int
+	control  *http.ResponseController
+	refused  int
+	promised int64 // bytes, where a body was announced
+	written  int64
+	failed   error // of a write
 }
 
 func (d *download) WriteHeader(status int) {
@@ -524,21 +546,28 @@ func (d *download) WriteHeader(status int) {
 		d.refused = status
 		return
 	}
+	d.promised, _ = strconv.ParseInt(d.Header().Get("Content-Length"), 10, 64)
 	d.ResponseWriter.WriteHeader(status)
+}
+
+// cutShort reports whether less was sent than was announced, and not for the
+// reader's fault.
+func (d *download) cutShort(r *http.Request) bool {
+	return d.refused == 0 && d.failed == nil && d.written < d.promised && r.Method != http.MethodHead && r.Context().Err() == nil
 }
 
 func (d *download) Write(p []byte) (int, error) {
 	if d.refused != 0 {
 		return len(p), nil
 	}
-	if err := d.control.SetWriteDeadline(time.Now().Add(downloadPause)); err != nil {
-		return 0, err
+	n := 0
+	if d.failed = d.control.SetWriteDeadline(time.Now().Add(downloadPause)); d.failed == nil {
+		if n, d.failed = d.ResponseWriter.Write(p); d.failed == nil {
+			d.failed = d.control.SetWriteDeadline(time.Time{})
+		}
 	}
-	n, err := d.ResponseWriter.Write(p)
-	if err != nil {
-		return n, err
-	}
-	return n, d.control.SetWriteDeadline(time.Time{})
+	d.written += int64(n)
+	return n, d.failed
 }
 
 // refusal is what the caller is told instead.

@@ -9,15 +9,18 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -434,7 +437,7 @@ func TestForms(t *testing.T) {
 // leavesNothing requires that so many files are known and stored, and nothing else.
 func (s *service) leavesNothing(files int) {
 	s.Helper()
-	eventually(s, fmt.Sprintf("%d files are left", files), func() bool { return s.rows("media") == files })
+	eventually(s, fmt.Sprintf("%d files are left", files), func() bool { return s.rows("media WHERE NOT deleting") == files })
 }
 
 // rows is how many rows a table has.
@@ -623,8 +626,11 @@ func TestFolderThatFails(t *testing.T) {
 	if err := os.Rename(folder, folder+"2"); err != nil {
 		t.Fatal(err)
 	}
-	// Gone without a trace looks as if somebody had deleted the file.
-	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
+	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusServiceUnavailable, "unavailable")
+	if _, err := os.Stat(folder); err == nil {
+		t.Error("the folder was made anew")
+	}
 	if err := os.WriteFile(folder, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -641,6 +647,188 @@ func TestFolderThatFails(t *testing.T) {
 	if r := s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK); string(r.body) != "here" {
 		t.Errorf("afterwards it is %q", r.body)
 	}
+}
+
+// damage makes a stored file one of other bytes, or none.
+type damage struct {
+	folder string
+	s3     *mediatest.S3
+}
+
+func (d damage) write(t *testing.T, id room.MediaID, bytes string) {
+	t.Helper()
+	path := string(id[:2]) + "/" + string(id)
+	if d.s3 != nil {
+		d.s3.Do("PUT", "/"+path, strings.NewReader(bytes))
+	} else if err := os.WriteFile(filepath.Join(d.folder, path), []byte(bytes), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (d damage) remove(t *testing.T, id room.MediaID) {
+	t.Helper()
+	path := string(id[:2]) + "/" + string(id)
+	if d.s3 != nil {
+		d.s3.Do("DELETE", "/"+path, nil)
+	} else if err := os.Remove(filepath.Join(d.folder, path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inFolderAndS3 runs a test with a service whose files lie in a folder, and with one
+// whose files lie in S3.
+func inFolderAndS3(t *testing.T, test func(t *testing.T, d damage, change func(*setup))) {
+	t.Helper()
+	t.Run("folder", func(t *testing.T) {
+		folder := t.TempDir()
+		test(t, damage{folder: folder}, func(c *setup) { c.api.Media = openFolder(t, folder) })
+	})
+	t.Run("S3", func(t *testing.T) {
+		s3 := mediatest.NewS3(t)
+		test(t, damage{s3: s3}, func(c *setup) { c.api.Media = openFolder(t, s3.URL) })
+	})
+}
+
+// TestLostBytes: what is stored with other bytes than its row says is no file and no
+// file that was never there, for whoever asks and however. It is said in the log,
+// once for many, and counted.
+func TestLostBytes(t *testing.T) {
+	inFolderAndS3(t, func(t *testing.T, d damage, change func(*setup)) {
+		var lost atomic.Int64
+		s := newService(t, change, func(c *setup) {
+			c.faulty, c.api.MediaLost = true, func() { lost.Add(1) }
+		})
+		alice := s.login("alice")
+		gone, cut, longer, empty := alice.upload("a.txt", []byte("gone")), alice.upload("b.txt", []byte("cut")), alice.upload("c.txt", []byte("longer")), alice.upload("d.txt", nil)
+		whole := alice.upload("e.txt", []byte("whole"))
+		d.remove(t, gone.Media.ID)
+		d.write(t, cut.Media.ID, "cu")
+		d.write(t, longer.Media.ID, "longer!")
+		d.write(t, empty.Media.ID, "x")
+		for _, m := range []uploaded{gone, cut, longer, empty} {
+			for _, r := range []reply{
+				s.stranger().call("GET", m.SignedURL, nil), alice.call("GET", m.Media.URL, nil),
+				s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0")),
+				s.stranger().call("GET", m.SignedURL, nil, header("If-None-Match", `"`+string(m.Media.ID)+`"`)),
+			} {
+				r.refused(http.StatusGone, "media_lost")
+				if c := r.Header.Get("Cache-Control"); c != "no-store" || r.Header.Get("ETag") != "" {
+					t.Errorf("%s: the reply may be kept as %q: %v", m.Media.FileName, c, r.Header)
+				}
+			}
+			if r := s.stranger().call("HEAD", m.SignedURL, nil).is(http.StatusGone); r.Header.Get("Cache-Control") != "no-store" {
+				t.Errorf("%s: %v", m.Media.FileName, r.Header)
+			}
+		}
+		if n := lost.Load(); n != 20 {
+			t.Errorf("%d are counted", n)
+		}
+		if n := s.log.count(`"media bytes lost"`); n != 1 {
+			t.Errorf("the log has %d lines of it", n)
+		}
+		s.stranger().call("GET", whole.SignedURL, nil).is(http.StatusOK)
+		d.write(t, cut.Media.ID, "cut")
+		if r := s.stranger().call("GET", cut.SignedURL, nil).is(http.StatusOK); string(r.body) != "cut" {
+			t.Errorf("from the backup comes %q", r.body)
+		}
+
+		// An upload whose pieces are lost is to be begun anew.
+		at := alice.create("f.txt", 8)
+		alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
+		d.remove(t, room.MediaID(s.onePiece()))
+		alice.patch(at, 4, []byte("more")).refused(http.StatusGone, "media_lost")
+		alice.call("HEAD", at, nil, tus()).is(http.StatusGone)
+		alice.call("GET", "/v1/media/"+path.Base(at), nil).refused(http.StatusNotFound, "media_not_found")
+		alice.call("DELETE", at, nil, tus()).is(http.StatusNoContent)
+	})
+}
+
+// onePiece is the name of a piece of an upload.
+func (s *service) onePiece() (id string) {
+	s.Helper()
+	conn, err := pgx.Connect(context.Background(), s.database)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(context.Background(), "SELECT piece_id::text FROM media_pieces LIMIT 1").Scan(&id); err != nil {
+		s.Fatal(err)
+	}
+	return id
+}
+
+// TestBytesThatEndEarly: a file that gets shorter while it is sent ends its
+// connection, so that nobody takes what came for all of it.
+func TestBytesThatEndEarly(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	s := newService(t, func(c *setup) { c.api.Media, c.faulty = openFolder(t, folder), true })
+	alice := s.login("alice")
+	const size = 32 << 20 // far more than the connection holds
+	m := alice.media(alice.stream(zeros(size), size).is(http.StatusCreated))
+	got, err := s.server.Client().Get(s.url + m.SignedURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Body.Close()
+	if err := os.Truncate(filepath.Join(folder, string(m.Media.ID[:2]), string(m.Media.ID)), size/2); err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, got.Body)
+	if err == nil || n > size/2 || got.ContentLength != size {
+		t.Errorf("of %d bytes %d came, and then %v", got.ContentLength, n, err)
+	}
+	eventually(t, "the log says so", func() bool { return s.log.contains(`"media bytes lost"`) })
+}
+
+// TestNoRoom: where files cannot be stored, uploads are told so, however they come,
+// and everything else goes on.
+func TestNoRoom(t *testing.T) {
+	inFolderAndS3(t, func(t *testing.T, d damage, change func(*setup)) {
+		s := newService(t, change)
+		alice := s.login("alice")
+		alice.enter("lobby")
+		m := alice.upload("a.txt", []byte("here"))
+		begun, whole := alice.create("b.txt", 8), alice.create("c.txt", 4)
+		alice.patch(begun, 0, []byte("some")).is(http.StatusNoContent)
+		fill := func(full bool) {
+			s.media.KeepFree = 0
+			switch {
+			case d.s3 != nil:
+				d.s3.Fill(full)
+			case full:
+				s.media.KeepFree = math.MaxInt64
+			}
+		}
+		fill(true)
+		alice.call("POST", "/v1/media", raw("x")).refused(http.StatusInsufficientStorage, "storage_full")
+		post := alice.call("POST", uploadsPath, raw("x"), tus(), header("Upload-Length", "1"), header("Content-Type", "application/offset+octet-stream"))
+		post.refused(http.StatusInsufficientStorage, "storage_full")
+		alice.patch(begun, 4, []byte("more")).refused(http.StatusInsufficientStorage, "storage_full")
+		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": m.Media.ID}).is(http.StatusCreated)
+		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "still here"}).is(http.StatusCreated)
+		s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+		if got := alice.offset(begun); got != 4 {
+			t.Errorf("%d bytes are stored", got)
+		}
+		fill(false)
+		alice.patch(begun, 4, []byte("more")).is(http.StatusNoContent)
+		alice.holds(alice.finished(begun), []byte("somemore"))
+
+		// All bytes are there, and no room to put them together: HEAD says so, and later it is done.
+		if d.s3 != nil {
+			d.s3.Deny(func(r *http.Request) bool { return r.Method == "PUT" && strings.Contains(r.URL.Path, path.Base(whole)) })
+			alice.patch(whole, 0, []byte("some")).refused(http.StatusServiceUnavailable, "unavailable")
+			d.s3.Deny(nil)
+			fill(true)
+			alice.call("HEAD", whole, nil, tus()).is(http.StatusInsufficientStorage)
+			fill(false)
+			if got := alice.offset(whole); got != 4 {
+				t.Errorf("%d bytes are stored", got)
+			}
+			alice.holds(alice.finished(whole), []byte("some"))
+		}
+	})
 }
 
 // TestSweptFiles: what nobody sends is deleted after a day, for good.
@@ -727,6 +915,7 @@ func TestFilesInS3(t *testing.T) {
 		t.Error("what is denied is deleted")
 	}
 	s3.Deny(nil)
+	clock.advance(time.Hour)
 	if err := sweep(); err != nil {
 		t.Error(err)
 	}

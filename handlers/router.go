@@ -80,6 +80,7 @@ type Store interface {
 	AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
 	FinishMedia(ctx context.Context, m room.Media) error
 	DropMedia(ctx context.Context, id room.MediaID) error
+	AbandonMedia(ctx context.Context, id room.MediaID) error
 	MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error)
 	MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error)
 
@@ -118,6 +119,8 @@ type Options struct {
 	UploadPause time.Duration
 	// BodyTimeout is how long the body of any other call may take; zero: 10 s.
 	BodyTimeout time.Duration
+	// MediaLost is told of each request for a file whose bytes are lost. May be nil.
+	MediaLost func()
 
 	// Heartbeat is the longest silence on a feed; zero: 15 s.
 	Heartbeat time.Duration
@@ -147,6 +150,7 @@ type api struct {
 
 	links     links
 	mediaURLs mediaSigner
+	lost      lostFiles
 }
 
 const (
@@ -178,6 +182,7 @@ func New(o Options) *API {
 	}
 	a.links = newLinks(o.PublicURL)
 	a.mediaURLs = newMediaSigner(o.MediaSecret)
+	a.lost.observe = o.MediaLost
 	r := chi.NewRouter()
 	r.Use(a.deadlines, a.links.belowPrefix, routeEscaped, a.observe, a.recoverPanic, secure)
 	if len(o.AllowedOrigins) > 0 {

@@ -36,6 +36,9 @@ type upload struct {
 
 func (u uploads) NewUpload(ctx context.Context, info tusd.FileInfo) (tusd.Upload, error) {
 	c := uploadCallOf(ctx)
+	if err := u.Media.HasRoom(info.Size); err != nil {
+		return nil, c.fail(unavailable(ctx, err))
+	}
 	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {
 		return u.Store.AddUpload(ctx, c.owner, c.fileName, info.Size)
 	})
@@ -103,8 +106,14 @@ func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
 		return 0, err
 	}
 	n, err := u.Media.Write(ctx, string(id), r)
-	if err != nil {
+	switch {
+	case errors.Is(err, media.ErrFull):
 		u.removePieces(ctx, []room.PieceID{id})
+		return 0, unavailable(ctx, err)
+	case err != nil:
+		// A bucket that has failed may have got all bytes before it did: the row stays for
+		// the sweep.
+		_ = u.Media.Delete(context.WithoutCancel(ctx), string(id))
 		return 0, unavailable(ctx, err)
 	}
 	err = doShortly(ctx, func(ctx context.Context) error { return u.Store.KeepPiece(ctx, id, n) })
@@ -168,11 +177,13 @@ func (u *upload) join(ctx context.Context, pieces []room.PieceID) error {
 	joined := &pieceReader{ctx: ctx, bucket: u.Media, left: pieces}
 	defer joined.close()
 	size, err := u.Media.Write(ctx, string(u.ID), joined)
-	if err != nil {
+	switch {
+	case errors.Is(err, media.ErrNotStored):
+		return u.lostPieces(u.Upload, err)
+	case err != nil:
 		return unavailable(ctx, err)
-	}
-	if size != u.Length {
-		return fmt.Errorf("the pieces of %s are %d bytes, and not %d", u.ID, size, u.Length)
+	case size != u.Length:
+		return u.lostPieces(u.Upload, fmt.Errorf("%d bytes are stored", size))
 	}
 	info, err := u.Media.Probe(ctx, string(u.ID), size)
 	if err != nil {
@@ -224,7 +235,7 @@ func (p *pieceReader) Read(b []byte) (int, error) {
 			if len(p.left) == 0 {
 				return 0, io.EOF
 			}
-			piece, err := p.bucket.Open(p.ctx, string(p.left[0]))
+			piece, _, err := p.bucket.Open(p.ctx, string(p.left[0]))
 			if err != nil {
 				return 0, err
 			}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,18 +20,30 @@ import (
 	"gocloud.dev/gcerrors"
 )
 
-// ErrNotStored says that a bucket does not hold what was asked for.
-var ErrNotStored = errors.New("media: not stored")
+var (
+	// ErrNotStored says that a bucket is there and does not hold what was asked for.
+	ErrNotStored = errors.New("media: not stored")
+	// ErrFull says that a bucket has no room for more.
+	ErrFull = errors.New("media: no room")
+)
 
 // strayAge is how old an unfinished file must be before it is removed: no upload takes nearly as long.
 const strayAge = 24 * time.Hour
 
 // Bucket keeps the bytes of files by name. It is safe for concurrent use.
 type Bucket struct {
+	// KeepFree is how many bytes of a folder's file system stay free: a database that shares it stops for good where it
+	// cannot write. It is set before the first use.
+	KeepFree int64
+
 	blobs *blob.Bucket
 	// folder is where the files lie; empty where they lie in a bucket far away, which answers for them.
 	folder string
-	sync   func(*os.File) error // os.File.Sync; a test looks on
+	opened atomic.Pointer[fs.FileInfo] // the folder as it was found: one that takes its place is another
+	sync   func(*os.File) error        // os.File.Sync; a test looks on
+
+	// bucket and prefix are of S3, for what the driver does not do.
+	bucket, prefix string
 }
 
 // Open opens the bucket at a URL: file:///folder, s3://bucket?region=…, or a folder's path. A folder that is not there
@@ -45,6 +58,7 @@ func Open(ctx context.Context, address string) (*Bucket, error) {
 		err = b.openFolder()
 	} else {
 		b.blobs, err = blob.OpenBucket(ctx, address)
+		b.bucket, b.prefix = bucketOf(address)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("media: open: %w", err)
@@ -70,13 +84,14 @@ func folderOf(address string) (folder string, isFolder bool, err error) {
 }
 
 func (b *Bucket) openFolder() error {
-	if err := removeStrays(b.folder); err != nil {
-		return err
-	}
 	if err := b.makeFolder(b.folder); err != nil {
 		return err
 	}
-	var err error
+	opened, err := os.Stat(b.folder)
+	if err != nil {
+		return err
+	}
+	b.opened.Store(&opened)
 	b.blobs, err = fileblob.OpenBucket(b.folder, &fileblob.Options{
 		DirFileMode: 0o700,
 		NoTempDir:   true,                       // what is unfinished lies beside its place, where a rename is atomic
@@ -116,11 +131,18 @@ func (b *Bucket) syncFolder(path string) error {
 	return err
 }
 
-// removeStrays deletes what uploads left behind that ended with the program.
-func removeStrays(folder string) error {
-	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+// RemoveStrays deletes what uploads left behind that ended with the program, a day ago or longer: nothing else ever finds it.
+// It looks through all that is there.
+func (b *Bucket) RemoveStrays(ctx context.Context) error {
+	if b.folder == "" {
+		return b.abortStrays(ctx)
+	}
+	return filepath.WalkDir(b.folder, func(path string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
+		}
+		if err == nil {
+			err = ctx.Err()
 		}
 		if err != nil || entry.IsDir() || filepath.Ext(path) != ".tmp" {
 			return err
@@ -153,8 +175,24 @@ func (b *Bucket) Save(ctx context.Context, name string, r io.Reader) (int64, Inf
 	return size, info, nil
 }
 
-// Write is Save without the look at what was stored.
+// Write is Save without the look at what was stored. Errors: ErrFull, and those of the bucket and of r.
 func (b *Bucket) Write(ctx context.Context, name string, r io.Reader) (int64, error) {
+	// The driver would make the folder anew, where a disk is not mounted any more: on the disk below it.
+	err := b.inPlace()
+	if err == nil {
+		err = b.HasRoom(0)
+	}
+	if err != nil {
+		return 0, err
+	}
+	size, err := b.write(ctx, name, r)
+	if isFull(err) {
+		err = fmt.Errorf("%w: %w", ErrFull, err)
+	}
+	return size, err
+}
+
+func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, error) {
 	// A write is abandoned by cancelling its context before it is closed.
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
@@ -200,7 +238,7 @@ func (b *Bucket) syncNames(name string) error {
 
 // Probe says what a stored file of size bytes is. One that is broken is still a file.
 func (b *Bucket) Probe(ctx context.Context, name string, size int64) (Info, error) {
-	stored, err := b.Open(ctx, name)
+	stored, _, err := b.Open(ctx, name)
 	if err != nil {
 		return Info{}, err
 	}
@@ -213,16 +251,20 @@ func (b *Bucket) Probe(ctx context.Context, name string, size int64) (Info, erro
 	return info, err
 }
 
-// Open opens a stored file. Errors: ErrNotStored, and those of the bucket.
-func (b *Bucket) Open(ctx context.Context, name string) (io.ReadSeekCloser, error) {
-	r, err := b.blobs.NewReader(ctx, key(name), nil)
+// Open opens a stored file, and tells its size, which the caller compares with what it knows: bytes may get lost. Errors:
+// ErrNotStored, and those of the bucket.
+func (b *Bucket) Open(ctx context.Context, name string) (r io.ReadSeekCloser, size int64, err error) {
+	stored, err := b.blobs.NewReader(ctx, key(name), nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
-		return nil, fmt.Errorf("%w: %w", ErrNotStored, err)
+		if away := b.there(ctx); away != nil {
+			return nil, 0, away
+		}
+		return nil, 0, fmt.Errorf("%w: %w", ErrNotStored, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("media: read: %w", err)
+		return nil, 0, fmt.Errorf("media: read: %w", err)
 	}
-	return r, nil
+	return stored, stored.Size(), nil
 }
 
 // Delete removes a file, for good. One that is not there is none to remove.

@@ -92,9 +92,9 @@ func TestBucketKeepsFiles(t *testing.T) {
 			}
 		}
 		for name, data := range kept {
-			stored, err := b.Open(t.Context(), name)
-			if err != nil {
-				t.Fatal(err)
+			stored, size, err := b.Open(t.Context(), name)
+			if err != nil || size != int64(len(data)) {
+				t.Fatalf("%s has %d bytes: %v", name, size, err)
 			}
 			if len(data) > partBytes {
 				got, err := io.ReadAll(stored)
@@ -121,7 +121,7 @@ func TestBucketKeepsFiles(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if _, err := b.Open(t.Context(), name); !errors.Is(err, ErrNotStored) {
+			if _, _, err := b.Open(t.Context(), name); !errors.Is(err, ErrNotStored) {
 				t.Errorf("what was deleted is opened with %v", err)
 			}
 		}
@@ -203,7 +203,7 @@ func TestS3ThatFails(t *testing.T) {
 	if size, _, err := b.Save(t.Context(), "cut", bytes.NewReader(data)); err != nil || size != int64(len(data)) || !cut {
 		t.Errorf("cut: %t, it is stored as %d bytes with %v", cut, size, err)
 	}
-	stored, err := b.Open(t.Context(), "cut")
+	stored, _, err := b.Open(t.Context(), "cut")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,7 @@ func TestS3ThatFails(t *testing.T) {
 		t.Errorf("it is read as %d bytes with %v", len(got), err)
 	}
 	s3.Deny(func(*http.Request) bool { return true })
-	if _, err := b.Open(t.Context(), "cut"); err == nil || errors.Is(err, ErrNotStored) {
+	if _, _, err := b.Open(t.Context(), "cut"); err == nil || errors.Is(err, ErrNotStored) {
 		t.Errorf("what is denied is opened with %v", err)
 	}
 	if err := b.Delete(t.Context(), "cut"); err == nil {
@@ -336,7 +336,7 @@ func TestFullDisk(t *testing.T) {
 	f := &full{left: 1 << 20}
 	b := &Bucket{blobs: blob.NewBucket(f)}
 	_, _, err := b.Save(t.Context(), "x", io.LimitReader(zeroReader{}, 2<<20))
-	if !errors.Is(err, syscall.ENOSPC) || !f.abandoned {
+	if !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, ErrFull) || !f.abandoned {
 		t.Errorf("a full disk: %v, abandoned: %t", err, f.abandoned)
 	}
 	f.ctx = nil
@@ -345,29 +345,56 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+func zeros(n int) io.Reader { return io.LimitReader(zeroReader{}, int64(n)) }
+
 type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // TestUnfinishedFilesAreRemoved: those of a program that ended, and not those of
-// another one that writes.
+// another one that writes, or of others.
 func TestUnfinishedFilesAreRemoved(t *testing.T) {
-	t.Parallel()
-	folder := t.TempDir()
-	for name, age := range map[string]time.Duration{"ab.1.tmp": 25 * time.Hour, "cd.2.tmp": time.Hour, "ef": 25 * time.Hour} {
-		path := filepath.Join(folder, name)
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			t.Fatal(err)
+	t.Run("folder", func(t *testing.T) {
+		folder := t.TempDir()
+		for name, age := range map[string]time.Duration{"ab.1.tmp": 25 * time.Hour, "cd.2.tmp": time.Hour, "ef": 25 * time.Hour} {
+			path := filepath.Join(folder, name)
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			then := time.Now().Add(-age)
+			if err := os.Chtimes(path, then, then); err != nil {
+				t.Fatal(err)
+			}
 		}
-		then := time.Now().Add(-age)
-		if err := os.Chtimes(path, then, then); err != nil {
-			t.Fatal(err)
+		if err := openAt(t, folder).RemoveStrays(t.Context()); err != nil {
+			t.Error(err)
 		}
-	}
-	openAt(t, folder)
-	if left := files(t, folder); len(left) != 2 || strings.Contains(strings.Join(left, " "), "ab.1.tmp") {
-		t.Errorf("left are %v", left)
-	}
+		if left := files(t, folder); len(left) != 2 || strings.Contains(strings.Join(left, " "), "ab.1.tmp") {
+			t.Errorf("left are %v", left)
+		}
+	})
+	t.Run("S3", func(t *testing.T) {
+		s3 := mediatest.NewS3(t)
+		b := openAt(t, s3.URL)
+		const old, young, others = "/3f/3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "/4f/4f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "/backup.tar"
+		s3.Late(25 * time.Hour)
+		s3.Do("POST", old+"?uploads", nil)
+		s3.Do("POST", others+"?uploads", nil)
+		s3.Late(time.Hour)
+		s3.Do("POST", young+"?uploads", nil)
+		if err := b.RemoveStrays(t.Context()); err != nil {
+			t.Error(err)
+		}
+		left := s3.Keys()
+		slices.Sort(left)
+		if !slices.Equal(left, []string{young[1:], others[1:]}) {
+			t.Errorf("left are %v", left)
+		}
+		s3.Deny(func(*http.Request) bool { return true })
+		if err := b.RemoveStrays(t.Context()); err == nil {
+			t.Error("what is denied is removed")
+		}
+	})
 }
 
 func TestBadAddresses(t *testing.T) {

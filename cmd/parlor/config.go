@@ -31,6 +31,7 @@ const (
 	maxRoomsPerUser     = 64 // as many positions as a cursor holds beside that of the inbox
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
+	maxMediaKeepFree    = 1 << 20 // MiB: a TiB
 	minTokenLifetime    = time.Minute
 	maxTokenLifetime    = 10 * 365 * 24 * time.Hour
 	minFeedRetention    = time.Minute // a consumer that restarts takes longer than seconds
@@ -44,10 +45,11 @@ const (
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
 // docs/operations.md.
 type ServeCmd struct {
-	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
-	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
-	MediaURL    Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
-	Migrate     bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
+	DatabaseURL   Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
+	Data          string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
+	MediaURL      Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
+	MediaKeepFree int    `env:"PARLOR_MEDIA_KEEP_FREE" default:"512" placeholder:"MIB" help:"MiB that stay free on the disk of a folder of files, for the database and whatever else is there: uploads end before it is full. 0 to 1048576."`
+	Migrate       bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
 
 	Signing
 
@@ -183,6 +185,9 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.SessionsPerUser < 1 || c.SessionsPerUser > maxSessionsPerUser {
 		fault("PARLOR_SESSIONS_PER_USER", "%d is outside 1 to %d", c.SessionsPerUser, maxSessionsPerUser)
+	}
+	if c.MediaKeepFree < 0 || c.MediaKeepFree > maxMediaKeepFree {
+		fault("PARLOR_MEDIA_KEEP_FREE", "%d is outside 0 to %d", c.MediaKeepFree, maxMediaKeepFree)
 	}
 	if c.MessageRate < 0 || c.MessageRate > maxMessageRate {
 		fault("PARLOR_MESSAGE_RATE", "%d is outside 0 to %d", c.MessageRate, maxMessageRate)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"parlor/store/storetest"
 )
 
 // asProgram is the environment variable that turns the test program into parlor itself.
@@ -23,7 +26,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		os.Exit(run(os.Args[1:], console{out: os.Stdout, err: os.Stderr}))
 	}
-	goleak.VerifyTestMain(m)
+	code := storetest.Main(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // result is what a run of the program left.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/pprof"
 	"strconv"
@@ -62,6 +63,11 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
 	default:
 		_, _ = w.Write([]byte("ok\n"))
+		if problem := s.media.problem.Load(); problem != nil {
+			// Messages go on. Where all servers share the folder or the bucket, none would be
+			// left if this took them from their clients.
+			_, _ = fmt.Fprintf(w, "warning: files cannot be uploaded or read: %s\n", *problem)
+		}
 	}
 }
 
@@ -125,6 +131,23 @@ func (m *metrics) watchNode(db *store.Store) {
 			}
 			return 1
 		})
+}
+
+// ofMedia adds what is counted of files.
+func (m *metrics) ofMedia(k *mediaKeeper) {
+	m.registry.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "parlor_media_up", Help: "Whether files can be stored and read: 1, or 0 where the folder or the bucket fails, or is full.",
+		}, func() float64 {
+			if k.problem.Load() != nil {
+				return 0
+			}
+			return 1
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "parlor_media_lost_total", Help: "Requests for files whose bytes are lost: not stored any more, or not all of them.",
+		}, func() float64 { return float64(k.lost.Load()) }),
+	)
 }
 
 // observe counts a request that was answered.

@@ -36,8 +36,6 @@ const (
 	sweepInterval = time.Second
 	// strayInterval is how long a session may count as online whose stream was lost together with the database.
 	strayInterval = time.Minute
-	// mediaInterval is how often files are looked for that nobody has sent for a day.
-	mediaInterval = time.Minute
 )
 
 // service is the running parts, and how they hang together: the store tells the hub what was committed, the hub reads
@@ -45,7 +43,7 @@ const (
 type service struct {
 	store    *store.Store
 	hub      *hub.Hub
-	media    *media.Bucket
+	media    *mediaKeeper
 	handlers *handlers.API
 	api, ops *http.Server
 	draining atomic.Bool
@@ -84,10 +82,13 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s.hub = hub.New(s.store, hub.Options{Detached: s.store.Detach, Heartbeat: c.Heartbeat, Log: log})
 	defer s.hub.Close()
 
-	if s.media, err = c.openMedia(ctx); err != nil {
+	bucket, err := c.openMedia(ctx)
+	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.media.Close()) }()
+	defer func() { err = errors.Join(err, bucket.Close()) }()
+	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log}
+	s.media.check(ctx)
 
 	// The lease is kept until the streams are gone: only then may others take them for lost.
 	renewing, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
@@ -106,6 +107,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	}
 	metrics := newMetrics(s.hub)
 	metrics.watchNode(s.store)
+	metrics.ofMedia(s.media)
 	limited := newLimited(log, metrics.registry)
 	clients := &connections{
 		limit: handlers.LimitConnections, most: places.connections, mostPerAddress: places.perAddress, mostRefused: places.refused,
@@ -121,7 +123,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		RoomsPerUser: c.RoomsPerUser, MessagesPerSecond: c.MessageRate, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Dev,
-		Media:       s.media, MediaSecret: tokens.Secret,
+		Media:       bucket, MediaSecret: tokens.Secret, MediaLost: func() { s.media.lost.Add(1) },
 		Heartbeat: c.Heartbeat,
 		Refused:   refusal,
 		Contract:  contract.Contract, Errors: contract.Errors, Web: web.Dist(),
@@ -142,7 +144,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
 	var swept sync.WaitGroup
 	swept.Go(func() { s.sweep(sweeping) })
-	swept.Go(func() { s.sweepMedia(sweeping) })
+	swept.Go(func() { s.media.run(sweeping) })
 
 	_, _ = fmt.Fprintf(to.out, "Parlor is ready: %s\n", c.address(api.Addr()))
 	select {
@@ -157,10 +159,15 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 
 // openMedia opens the bucket of uploaded files.
 func (c *ServeCmd) openMedia(ctx context.Context) (*media.Bucket, error) {
-	if c.MediaURL != "" {
-		return media.Open(ctx, string(c.MediaURL))
+	address := string(c.MediaURL)
+	if address == "" {
+		address = filepath.Join(c.Data, "media")
 	}
-	return media.Open(ctx, filepath.Join(c.Data, "media"))
+	bucket, err := media.Open(ctx, address)
+	if err == nil {
+		bucket.KeepFree = int64(c.MediaKeepFree) << 20
+	}
+	return bucket, err
 }
 
 func newServer(log *slog.Logger, h http.Handler) *http.Server {
@@ -242,26 +249,5 @@ func (s *service) sweep(ctx context.Context) {
 			s.log.Info("timers are served again")
 		}
 		failing = err != nil
-	}
-}
-
-// sweepMedia lets the store delete files that nobody needs. It has a goroutine of its own, as a bucket far away may take its
-// time, and timers must not wait for it.
-func (s *service) sweepMedia(ctx context.Context) {
-	ticker := time.NewTicker(mediaInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-		err := errors.Join(
-			s.store.SweepMedia(ctx, func(ctx context.Context, id room.MediaID) error { return s.media.Delete(ctx, string(id)) }),
-			s.store.SweepPieces(ctx, func(ctx context.Context, id room.PieceID) error { return s.media.Delete(ctx, string(id)) }),
-		)
-		if err != nil && ctx.Err() == nil {
-			s.log.Error("files are not cleaned up", "error", err)
-		}
 	}
 }

@@ -306,6 +306,7 @@ const (
 	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
 	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
 	ProblemCodeMediaDuration         ProblemCode = "media_duration"
+	ProblemCodeMediaLost             ProblemCode = "media_lost"
 	ProblemCodeMediaNotFound         ProblemCode = "media_not_found"
 	ProblemCodeMediaQuota            ProblemCode = "media_quota"
 	ProblemCodeMediaSent             ProblemCode = "media_sent"
@@ -330,6 +331,7 @@ const (
 	ProblemCodeServerFull            ProblemCode = "server_full"
 	ProblemCodeSessionEnded          ProblemCode = "session_ended"
 	ProblemCodeSessionNotFound       ProblemCode = "session_not_found"
+	ProblemCodeStorageFull           ProblemCode = "storage_full"
 	ProblemCodeStreamKeyRefused      ProblemCode = "stream_key_refused"
 	ProblemCodeTokenExpired          ProblemCode = "token_expired"
 	ProblemCodeTokenInvalid          ProblemCode = "token_invalid"
@@ -381,6 +383,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMediaDuration:
 		return true
+	case ProblemCodeMediaLost:
+		return true
 	case ProblemCodeMediaNotFound:
 		return true
 	case ProblemCodeMediaQuota:
@@ -428,6 +432,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeSessionEnded:
 		return true
 	case ProblemCodeSessionNotFound:
+		return true
+	case ProblemCodeStorageFull:
 		return true
 	case ProblemCodeStreamKeyRefused:
 		return true
@@ -2061,6 +2067,9 @@ type InvalidRequest = Problem
 // MayNotEnter RFC 9457.
 type MayNotEnter = Problem
 
+// MediaLost RFC 9457.
+type MediaLost = Problem
+
 // MediaNotFound RFC 9457.
 type MediaNotFound = Problem
 
@@ -2087,6 +2096,9 @@ type NotSender = Problem
 
 // RoomNotFound RFC 9457.
 type RoomNotFound = Problem
+
+// StorageFull RFC 9457.
+type StorageFull = Problem
 
 // TokenRefused RFC 9457.
 type TokenRefused = Problem
@@ -9445,6 +9457,8 @@ type UploadMediaResponse struct {
 	ApplicationproblemJSON429 *MediaQuota
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// ApplicationproblemJSON507 the response for an HTTP 507 `application/problem+json` response
+	ApplicationproblemJSON507 *StorageFull
 	// Headers429 the parsed response headers for an HTTP 429 response
 	Headers429 *UploadMediaResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9484,6 +9498,11 @@ func (r UploadMediaResponse) GetApplicationproblemJSON429() *MediaQuota {
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r UploadMediaResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
+}
+
+// GetApplicationproblemJSON507 returns the response for an HTTP 507 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON507() *StorageFull {
+	return r.ApplicationproblemJSON507
 }
 
 // GetBody returns the raw response body bytes
@@ -9593,6 +9612,8 @@ type CreateUploadResponse struct {
 	ApplicationproblemJSON429 *MediaQuota
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// ApplicationproblemJSON507 the response for an HTTP 507 `application/problem+json` response
+	ApplicationproblemJSON507 *StorageFull
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *CreateUploadResponse201Headers
 	// Headers429 the parsed response headers for an HTTP 429 response
@@ -9634,6 +9655,11 @@ func (r CreateUploadResponse) GetApplicationproblemJSON429() *MediaQuota {
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r CreateUploadResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
+}
+
+// GetApplicationproblemJSON507 returns the response for an HTTP 507 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON507() *StorageFull {
+	return r.ApplicationproblemJSON507
 }
 
 // GetBody returns the raw response body bytes
@@ -9814,6 +9840,8 @@ type ContinueUploadResponse struct {
 	ApplicationproblemJSON404 *MediaNotFound
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationproblemJSON409 *UploadMoved
+	// ApplicationproblemJSON410 the response for an HTTP 410 `application/problem+json` response
+	ApplicationproblemJSON410 *MediaLost
 	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
 	ApplicationproblemJSON412 *TusVersion
 	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -9824,6 +9852,8 @@ type ContinueUploadResponse struct {
 	ApplicationproblemJSON429 *Problem
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// ApplicationproblemJSON507 the response for an HTTP 507 `application/problem+json` response
+	ApplicationproblemJSON507 *StorageFull
 	// Headers204 the parsed response headers for an HTTP 204 response
 	Headers204 *ContinueUploadResponse204Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -9850,6 +9880,11 @@ func (r ContinueUploadResponse) GetApplicationproblemJSON409() *UploadMoved {
 	return r.ApplicationproblemJSON409
 }
 
+// GetApplicationproblemJSON410 returns the response for an HTTP 410 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON410() *MediaLost {
+	return r.ApplicationproblemJSON410
+}
+
 // GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
 func (r ContinueUploadResponse) GetApplicationproblemJSON412() *TusVersion {
 	return r.ApplicationproblemJSON412
@@ -9873,6 +9908,11 @@ func (r ContinueUploadResponse) GetApplicationproblemJSON429() *Problem {
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r ContinueUploadResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
+}
+
+// GetApplicationproblemJSON507 returns the response for an HTTP 507 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON507() *StorageFull {
+	return r.ApplicationproblemJSON507
 }
 
 // GetBody returns the raw response body bytes
@@ -10001,6 +10041,8 @@ type DownloadMediaResponse struct {
 	ApplicationproblemJSON403 *MediaURLRefused
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *MediaNotFound
+	// ApplicationproblemJSON410 the response for an HTTP 410 `application/problem+json` response
+	ApplicationproblemJSON410 *MediaLost
 	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
 	ApplicationproblemJSON412 *Problem
 	// ApplicationproblemJSON416 the response for an HTTP 416 `application/problem+json` response
@@ -10033,6 +10075,11 @@ func (r DownloadMediaResponse) GetApplicationproblemJSON403() *MediaURLRefused {
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
 func (r DownloadMediaResponse) GetApplicationproblemJSON404() *MediaNotFound {
 	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON410 returns the response for an HTTP 410 `application/problem+json` response
+func (r DownloadMediaResponse) GetApplicationproblemJSON410() *MediaLost {
+	return r.ApplicationproblemJSON410
 }
 
 // GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
@@ -14993,6 +15040,13 @@ func ParseUploadMediaResponse(rsp *http.Response) (*UploadMediaResponse, error) 
 		}
 		response.ApplicationproblemJSON503 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 507:
+		var dest StorageFull
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON507 = &dest
+
 	}
 
 	switch {
@@ -15136,6 +15190,13 @@ func ParseCreateUploadResponse(rsp *http.Response) (*CreateUploadResponse, error
 			return nil, err
 		}
 		response.ApplicationproblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 507:
+		var dest StorageFull
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON507 = &dest
 
 	}
 
@@ -15364,6 +15425,13 @@ func ParseContinueUploadResponse(rsp *http.Response) (*ContinueUploadResponse, e
 		}
 		response.ApplicationproblemJSON409 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 410:
+		var dest MediaLost
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON410 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
 		var dest TusVersion
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -15398,6 +15466,13 @@ func ParseContinueUploadResponse(rsp *http.Response) (*ContinueUploadResponse, e
 			return nil, err
 		}
 		response.ApplicationproblemJSON503 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 507:
+		var dest StorageFull
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON507 = &dest
 
 	}
 
@@ -15538,6 +15613,13 @@ func ParseDownloadMediaResponse(rsp *http.Response) (*DownloadMediaResponse, err
 			return nil, err
 		}
 		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 410:
+		var dest MediaLost
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON410 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
 		var dest Problem

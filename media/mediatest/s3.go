@@ -3,6 +3,7 @@
 package mediatest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"regexp"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
@@ -28,7 +30,20 @@ type S3 struct {
 
 	mu   sync.Mutex // guards all below
 	deny func(*http.Request) bool
+	full bool
+	late time.Duration
 }
+
+// now is the server's clock.
+type now struct{ *S3 }
+
+func (n now) Now() time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Now().UTC().Add(-n.late)
+}
+
+func (n now) Since(t time.Time) time.Duration { return n.Now().Sub(t) }
 
 // NewS3 starts a server, and sets the environment's keys for it: the test may not
 // be parallel.
@@ -44,8 +59,13 @@ func NewS3(t testing.TB) *S3 {
 		t.Fatal(err)
 	}
 	s := &S3{TB: t}
-	serve := gofakes3.New(files).Server()
+	serve := gofakes3.New(files, gofakes3.WithTimeSource(now{s}), gofakes3.WithTimeSkewLimit(0)).Server()
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.isFull() && (r.Method == http.MethodPut || r.Method == http.MethodPost) {
+			w.WriteHeader(http.StatusInsufficientStorage)
+			_, _ = io.WriteString(w, `<Error><Code>XMinioStorageFull</Code><Message>Storage backend has reached its minimum free drive threshold.</Message></Error>`)
+			return
+		}
 		if s.denies(r) {
 			w.WriteHeader(http.StatusForbidden)
 			_, _ = io.WriteString(w, `<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
@@ -64,6 +84,43 @@ func (s *S3) denies(r *http.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.deny != nil && s.deny(r)
+}
+
+func (s *S3) isFull() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full
+}
+
+// Fill lets the server refuse what would be stored, as one without room does.
+func (s *S3) Fill(full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = full
+}
+
+// Late sets the server's clock back, for what is stored to be as old.
+func (s *S3) Late(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.late = by
+}
+
+// Do sends a request of the test's own to the bucket, below which path is.
+func (s *S3) Do(method, path string, body io.Reader) {
+	s.Helper()
+	r, err := http.NewRequestWithContext(context.Background(), method, s.server.URL+"/"+bucket+path, body)
+	if err != nil {
+		s.Fatal(err)
+	}
+	reply, err := s.server.Client().Do(r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer reply.Body.Close()
+	if reply.StatusCode >= http.StatusBadRequest {
+		s.Fatalf("%s %s: %s", method, path, reply.Status)
+	}
 }
 
 // Deny lets the server refuse requests, for which deny is asked one after the

@@ -47,7 +47,7 @@ function upload(http: HTTP, file: Blob, { onProgress, onBegun, signal, ...option
       // Also while the browser takes itself for offline: it may be wrong, and the pauses are short.
       onShouldRetry: ({ originalResponse }) => {
         const status = originalResponse?.getStatus() ?? 0;
-        return status === 0 || status === 409 || status >= 500;
+        return status === 0 || status === 409 || (status >= 500 && status !== 507); // 507: somebody has to make room
       },
       storeFingerprintForResuming: false,
       onProgress: onProgress ?? null,

@@ -38,6 +38,10 @@ export function wordsForError(error: unknown): string {
       return 'The file is larger than 100 MB.';
     case 'media_quota':
       return 'You have uploaded too much that was not sent. Send or cancel some of it first.';
+    case 'storage_full':
+      return 'The server has no room for files for now. Try again later.';
+    case 'media_lost':
+      return 'The server has lost the file.';
     case 'media_not_found':
       return 'The file is gone.';
     case 'room_full':

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"parlor/hub"
+	"parlor/media"
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/storetest"
+)
+
+// openBucket opens a folder of files.
+func openBucket(t *testing.T, folder string) *media.Bucket {
+	t.Helper()
+	bucket, err := media.Open(t.Context(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = bucket.Close() })
+	return bucket
+}
+
+// saveFile stores a file of a user, as an upload does.
+func saveFile(t *testing.T, s *store.Store, bucket *media.Bucket, owner room.UserID, data string) room.MediaID {
+	t.Helper()
+	id, err := s.AddMedia(t.Context(), owner, "a.txt", int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, info, err := bucket.Save(t.Context(), string(id), strings.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FinishMedia(t.Context(), room.Media{ID: id, Size: size, ContentType: info.ContentType}); err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// TestMediaStorageThatFails is seen at the start and while the server runs: in /readyz, which stays 200 because messages go
+// on, in the metrics, and in one line of the log, not one for each look.
+func TestMediaStorageThatFails(t *testing.T) {
+	t.Parallel()
+	var logged bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&logged, nil))
+	folder := filepath.Join(t.TempDir(), "media")
+	s := &service{store: storetest.Open(t, storetest.Database(t), store.Options{}), hub: hub.New(nil, hub.Options{}), log: log}
+	t.Cleanup(s.hub.Close)
+	bucket := openBucket(t, folder)
+	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log}
+	metrics := newMetrics(s.hub)
+	metrics.ofMedia(s.media)
+	says := func(what, warning string) {
+		t.Helper()
+		s.media.check(t.Context())
+		w := httptest.NewRecorder()
+		s.ready(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		body := w.Body.String()
+		if w.Code != http.StatusOK || !strings.HasPrefix(body, "ok\n") || strings.Contains(body, "warning:") != (warning != "") || !strings.Contains(body, warning) {
+			t.Errorf("%s: /readyz is %d %q", what, w.Code, body)
+		}
+		w = httptest.NewRecorder()
+		promhttp.HandlerFor(metrics.registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		up := "\nparlor_media_up 1\n"
+		if warning != "" {
+			up = "\nparlor_media_up 0\n"
+		}
+		if !strings.Contains(w.Body.String(), up) {
+			t.Errorf("%s: the metrics do not say %q", what, up)
+		}
+	}
+	says("a new folder", "")
+	saveFile(t, s.store, bucket, "alice", "here")
+	says("a folder with a file", "")
+	if err := os.Rename(folder, folder+"2"); err != nil {
+		t.Fatal(err)
+	}
+	says("no folder", "no such file")
+	says("still no folder", "no such file")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	says("another folder", "right folder")
+	if got := strings.Count(logged.String(), "media storage fails"); got != 1 {
+		t.Errorf("the log has %d lines of it: %s", got, logged.String())
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder+"2", folder); err != nil {
+		t.Fatal(err)
+	}
+	says("the folder again", "")
+	if !strings.Contains(logged.String(), "media storage works again") {
+		t.Errorf("the log is %s", logged.String())
+	}
+	bucket.KeepFree = 1 << 62
+	says("a full disk", "no room")
+
+	// At the start: the folder of another server, or one that is not mounted.
+	s.media = &mediaKeeper{store: s.store, bucket: openBucket(t, t.TempDir()), log: log}
+	metrics = newMetrics(s.hub)
+	metrics.ofMedia(s.media)
+	says("an empty folder for files that there are", "right folder")
+}
