@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -18,6 +19,19 @@ type configRequest struct {
 	SameUser      *room.SameUser `json:"sameUser" validate:"omitnil,oneof=allow replace reject"`
 
 	HistoryVisible *room.HistoryVisible `json:"historyVisible" validate:"omitnil,oneof=all sinceJoined"`
+}
+
+// withinCeilings returns invalid_request where a client asks for more than the
+// operator lets clients have.
+func (a *api) withinCeilings(c configRequest) error {
+	var faults []fault
+	for _, f := range a.Ceilings.Check(room.Settings(c)) {
+		faults = append(faults, fault{"/config" + f.Field, f.Rule, fmt.Sprintf("must be at most %d on this server", f.Limit)})
+	}
+	if len(faults) > 0 {
+		return invalid(faults...)
+	}
+	return nil
 }
 
 // blueprint is what a call says of a room that it may create.
@@ -56,6 +70,9 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
+	if err := a.withinCeilings(request.Config); err != nil {
+		return err
+	}
 	created, err := a.enter(r.Context(), session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
 		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, blueprint(request.RoomName, request.Config, request.RoomAttributes))
 	})
@@ -79,6 +96,9 @@ func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Sess
 func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
 	var request enterRoomRequest
 	if err := a.decodeOptional(w, r, &request); err != nil {
+		return err
+	}
+	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
 	created := false
@@ -124,6 +144,9 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	to := request.ToRoom
 	if to.RoomID == from {
 		return invalid(fault{"/toRoom/roomID", "different", "must be another room"})
+	}
+	if err := a.withinCeilings(request.Config); err != nil {
+		return err
 	}
 	created := false
 	entered, err := a.enter(r.Context(), session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {

@@ -306,6 +306,39 @@ func TestRenewingReplacesGrants(t *testing.T) {
 	alice.send("lobby", "again")
 }
 
+// TestCeilings: clients may not ask for more than the operator lets them have,
+// whichever call would create the room. The operator's own servers may.
+func TestCeilings(t *testing.T) {
+	t.Parallel()
+	members, delay := 50, room.Seconds(60)
+	s := newService(t, func(c *setup) { c.api.Ceilings = room.Ceilings{MaxMembers: &members, DestroyDelay: &delay} })
+	alice := s.login("alice")
+	alice.enter("here")
+	for field, least := range map[string]int{"maxMembers": 50, "destroyDelay": 60} {
+		for _, call := range []func(config object) reply{
+			func(config object) reply {
+				return alice.call("POST", "/v1/rooms", object{"roomID": "new", "config": config})
+			},
+			func(config object) reply {
+				return alice.call("POST", roomPath("new", "/enter"), object{"config": config})
+			},
+			func(config object) reply {
+				return alice.call("POST", roomPath("here", "/switch"), object{"toRoom": object{"roomID": "new"}, "createIfNotExists": true, "config": config})
+			},
+		} {
+			call(object{field: least + 1}).invalid("/config/"+field, "ceiling")
+			if r := call(object{field: least}); r.StatusCode >= 300 {
+				t.Errorf("%s: %s of %d: %d %s", r.call, field, least, r.StatusCode, r.body)
+			}
+			alice.call("DELETE", "/v1/sessions/current/rooms", nil).is(http.StatusOK)
+			s.admin().call("DELETE", "/v1/admin/rooms/new", nil)
+			s.admin().call("DELETE", "/v1/admin/rooms/here", nil)
+			alice.enter("here")
+		}
+	}
+	s.admin().call("POST", "/v1/admin/rooms", object{"roomID": "large", "config": object{"maxMembers": 51, "destroyDelay": 61}}).is(http.StatusCreated)
+}
+
 // TestRoomIDsInPaths: every ID that may exist can be called, however its
 // characters are encoded.
 func TestRoomIDsInPaths(t *testing.T) {

@@ -107,7 +107,8 @@ type Options struct {
 	// MessagesPerSecond is how many messages a session may send, barrage apart;
 	// 0: any number.
 	MessagesPerSecond int
-	PublicURL         string   // where clients reach the server, maybe below a path; empty: as they asked
+	PublicURL         string // where clients reach the server, maybe below a path; empty: as they asked
+	Ceilings          room.Ceilings
 	AllowedOrigins    []string // exact origins that browsers may call from; none: the server's own
 	Development       bool     // mounts POST /dev/token
 

@@ -164,7 +164,7 @@ var fieldsOf = map[MessageKind]fields{
 type Fault struct {
 	Field string // a JSON Pointer
 	// Rule is missing (the kind needs the field), forbidden (it does not have
-	// it), maxBytes, min, max or depth.
+	// it), maxBytes, min, max or depth of a content, and ceiling of settings.
 	Rule  string
 	Limit int // of maxBytes, min, max and depth
 }

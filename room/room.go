@@ -110,6 +110,25 @@ func set[T any](to, from *T) {
 	}
 }
 
+// Ceilings is the most that clients may ask for in a room's settings; nil: as much
+// as the bounds allow. Operators may exceed them.
+type Ceilings struct {
+	DestroyDelay *Seconds
+	MaxMembers   *int
+}
+
+// Check returns what a client asks for too much of.
+func (c Ceilings) Check(s Settings) []Fault {
+	var faults []Fault
+	if c.DestroyDelay != nil && s.DestroyDelay != nil && *s.DestroyDelay > *c.DestroyDelay {
+		faults = append(faults, Fault{"/destroyDelay", "ceiling", int(*c.DestroyDelay)})
+	}
+	if c.MaxMembers != nil && s.MaxMembers != nil && *s.MaxMembers > *c.MaxMembers {
+		faults = append(faults, Fault{"/maxMembers", "ceiling", *c.MaxMembers})
+	}
+	return faults
+}
+
 // Blueprint is what a creator says of a room. It counts only where the call
 // brings the room to life.
 type Blueprint struct {

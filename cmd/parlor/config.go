@@ -69,6 +69,9 @@ type ServeCmd struct {
 	MaxConnections        int `env:"PARLOR_MAX_CONNECTIONS" default:"0" help:"Connections of clients that are open at once; over it new ones are told to come back later (503). 0: as the limit on open files (ulimit -n) allows, less what the database, files and operators need, at most 100000."`
 	ConnectionsPerAddress int `env:"PARLOR_CONNECTIONS_PER_ADDRESS" default:"0" help:"Connections from one address (IPv6: from one /64) that are open at once; over it new ones are told to come back later. 0: a quarter of all."`
 
+	MaxMembersCeiling   int           `env:"PARLOR_MAX_MEMBERS_CEILING" default:"1000000" help:"The most members that a client may ask for where it creates a room. The admin API may ask for more. PARLOR_MAX_MEMBERS to 1000000."`
+	DestroyDelayCeiling time.Duration `env:"PARLOR_DESTROY_DELAY_CEILING" default:"3h" help:"The longest that a client may ask for a room to outlive its last member. The admin API may ask for more. PARLOR_DESTROY_DELAY to 3h."`
+
 	DestroyDelay     time.Duration `env:"PARLOR_DESTROY_DELAY" default:"0s" help:"How long a room outlives its last member, where the room does not say. 0s to 3h."`
 	UnusedTimeout    time.Duration `env:"PARLOR_UNUSED_TIMEOUT" default:"30s" help:"How long a room lives that nobody ever entered, where the room does not say. 1s to 24h."`
 	MemberTimeout    time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
@@ -180,6 +183,12 @@ func (c *ServeCmd) validate() error {
 	if c.DestroyDelay < 0 || c.DestroyDelay > room.MaxDestroyDelay {
 		fault("PARLOR_DESTROY_DELAY", "%s is outside 0s to %s", c.DestroyDelay, room.MaxDestroyDelay)
 	}
+	if c.MaxMembersCeiling < min(c.MaxMembers, room.MaxMaxMembers) || c.MaxMembersCeiling > room.MaxMaxMembers {
+		fault("PARLOR_MAX_MEMBERS_CEILING", "%d is outside PARLOR_MAX_MEMBERS to %d", c.MaxMembersCeiling, room.MaxMaxMembers)
+	}
+	if c.DestroyDelayCeiling < min(c.DestroyDelay, room.MaxDestroyDelay) || c.DestroyDelayCeiling > room.MaxDestroyDelay {
+		fault("PARLOR_DESTROY_DELAY_CEILING", "%s is outside PARLOR_DESTROY_DELAY to %s", c.DestroyDelayCeiling, room.MaxDestroyDelay)
+	}
 	if c.UnusedTimeout < room.MinUnusedTimeout || c.UnusedTimeout > room.MaxUnusedTimeout {
 		fault("PARLOR_UNUSED_TIMEOUT", "%s is outside %s to %s", c.UnusedTimeout, room.MinUnusedTimeout, room.MaxUnusedTimeout)
 	}
@@ -221,6 +230,12 @@ func (c *ServeCmd) validate() error {
 	}
 
 	return errors.Join(faults...)
+}
+
+// ceilings returns what clients may ask for.
+func (c *ServeCmd) ceilings() room.Ceilings {
+	delay := room.Seconds(c.DestroyDelayCeiling / time.Second)
+	return room.Ceilings{MaxMembers: &c.MaxMembersCeiling, DestroyDelay: &delay}
 }
 
 // notDevelopment returns what in the configuration belongs to a production. Development mode gives everybody's tokens away,

@@ -121,6 +121,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	}
 	s.handlers = handlers.New(handlers.Options{
 		Store: s.store, Hub: s.hub, Tokens: tokens,
+		Ceilings:     c.ceilings(),
 		RoomsPerUser: c.RoomsPerUser, MessagesPerSecond: c.MessageRate, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Dev,
 		Media:       bucket, MediaSecret: tokens.Secret, MediaLost: func() { s.media.lost.Add(1) },
