@@ -220,6 +220,39 @@ func (a *api) adminEndUserSessions(w http.ResponseWriter, r *http.Request, user 
 	return a.answer(w, r, http.StatusOK, endSessionsReply{ended})
 }
 
+type voidTokensRequest struct {
+	Before *time.Time `json:"before"`
+	Reason string     `json:"reason" validate:"maxBytes=256"`
+}
+
+type voidTokensReply struct {
+	Before     time.Time        `json:"before"`
+	SessionIDs []room.SessionID `json:"sessionIDs"`
+}
+
+// adminVoidTokens makes what may have been stolen useless. The server's own clock is
+// what counts where the caller does not say: callers' clocks differ.
+func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+	var request voidTokensRequest
+	if err := a.decode(w, r, &request); err != nil {
+		return err
+	}
+	before := time.Now()
+	if request.Before != nil {
+		// Much later would keep the user out with every token, for as long.
+		if request.Before.After(before.Add(clockSkew)) {
+			return invalid(fault{"/before", "past", "must not be in the future"})
+		}
+		before = *request.Before
+	}
+	before = before.UTC().Truncate(time.Millisecond)
+	ended, err := a.Store.VoidTokens(r.Context(), user, before, request.Reason)
+	if err != nil {
+		return err
+	}
+	return a.answer(w, r, http.StatusOK, voidTokensReply{before, ended})
+}
+
 func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, user room.UserID) error {
 	session, err := pathSessionID(r)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 
 	"parlor/room"
@@ -365,4 +366,58 @@ func TestOperatorsLimits(t *testing.T) {
 	}
 	admin.call("GET", adminPath("lobby", "/members?limit=0"), nil).invalid("query/limit", "range")
 	admin.call("DELETE", adminPath("lobby", "?reason="+url.QueryEscape(reason)), nil).is(http.StatusNoContent)
+}
+
+// TestVoidingAUsersTokens: tokens that were issued before are useless, and what they
+// opened is over. Newer ones, and other users', go on.
+func TestVoidingAUsersTokens(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	at := func(ago time.Duration) string { return s.signed(set("iat", time.Now().Add(-ago).Unix())) }
+	old, fresh, undated := at(10*time.Minute), at(time.Minute), s.signed(func(jwt.MapClaims) {})
+	stolen, renewed, kept, without := s.loginWith(old), s.loginWith(old), s.loginWith(fresh), s.loginWith(undated)
+	renewed.call("PUT", "/v1/sessions/current/token", object{"token": fresh}).is(http.StatusOK)
+	bob := s.login("bob")
+	bob.enter("lobby")
+	stolen.enter("lobby")
+	stream, _ := stolen.listen()
+
+	before := time.Now().Add(-5 * time.Minute).UTC().Truncate(time.Millisecond)
+	admin := s.admin()
+	path := "/v1/admin/users/alice/tokens-void-before"
+	reply := as[struct {
+		Before     time.Time
+		SessionIDs []room.SessionID
+	}](admin.call("PUT", path, object{"before": before, "reason": "a lost phone"}).is(http.StatusOK))
+	want := []room.SessionID{stolen.SessionID, without.SessionID}
+	slices.Sort(want)
+	slices.Sort(reply.SessionIDs)
+	if !slices.Equal(reply.SessionIDs, want) || !reply.Before.Equal(before) {
+		t.Errorf("the reply is %+v, and not of %v", reply, want)
+	}
+	if got := skipTo[room.RoomStateChanged](stream); got.Event != room.RoomKickedOut || got.Note != "a lost phone" {
+		t.Errorf("the session is told %+v", got)
+	}
+	if got := expect[room.ConnectionStateChanged](stream); got.Event != room.ConnectionKickedOut {
+		t.Errorf("the session is told %+v", got)
+	}
+	stolen.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
+	renewed.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
+	kept.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
+	bob.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
+	for _, void := range []string{old, undated} {
+		s.stranger().call("POST", "/v1/sessions", object{"token": void}).refused(http.StatusUnauthorized, "token_void")
+		kept.call("PUT", "/v1/sessions/current/token", object{"token": void}).refused(http.StatusUnauthorized, "token_void")
+	}
+	s.loginWith(fresh)
+
+	// Without an instant, it is the server's present one.
+	if all := as[struct{ SessionIDs []room.SessionID }](admin.call("PUT", path, object{}).is(http.StatusOK)); len(all.SessionIDs) != 3 {
+		t.Errorf("%d sessions ended", len(all.SessionIDs))
+	}
+	s.stranger().call("POST", "/v1/sessions", object{"token": fresh}).refused(http.StatusUnauthorized, "token_void")
+	s.loginWith(s.signed(set("iat", time.Now().Add(2*time.Second).Unix())))
+	admin.call("PUT", path, object{"before": time.Now().Add(time.Hour).UTC()}).invalid("/before", "past")
+	admin.call("PUT", path, object{"before": time.Time{}}).is(http.StatusOK)
+	s.loginWith(old)
 }

@@ -29,6 +29,7 @@ var requests = map[string]any{
 	"sendPeerMessage":        sendMessageRequest{},
 	"adminCreateRoom":        createRoomRequest{},
 	"adminKickMembers":       kickRequest{},
+	"adminVoidTokens":        voidTokensRequest{},
 	"adminSendMessage":       adminSendMessageRequest{},
 	"updateRoomAttributes":   updateRoomAttributesRequest{},
 	"updateMemberAttributes": updateMemberAttributesRequest{},

@@ -61,6 +61,9 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := session.Grants.CheckMedia(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
 	defer cancel()
 	allowUpload(w)

@@ -18,6 +18,9 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 	if draft.Kind == room.KindBarrage {
 		return invalid(fault{"/kind", "forbidden", "is for rooms only"})
 	}
+	if err := session.Grants.CheckPeer(to); err != nil {
+		return err
+	}
 	return a.send(w, r, session, draft,
 		func(d room.Draft) (room.Message, error) { return a.Store.PostPeerMessage(r.Context(), session, to, d) },
 		func(clientMessageID string) (room.Message, bool, error) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 
 	"parlor/room"
@@ -326,16 +327,77 @@ func TestPeerRetry(t *testing.T) {
 	})
 }
 
-// TestPeerMessagesAndGrants: grants fence rooms, and not users.
+// TestPeerMessagesAndGrants: a token that grants anything grants messages only to
+// the users that it names; what comes from others may be read.
 func TestPeerMessagesAndGrants(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.login("bob")
-	alice := s.loginWith(s.signed(set("rooms", []room.Grant{})))
-	alice.call("POST", roomPath("lobby", "/enter"), nil).refused(http.StatusForbidden, "not_granted")
-	if alice.write("bob", "hello").Seq != 1 {
-		t.Error("it is not the first")
+	bob, support := s.login("bob"), s.login("support-7")
+	for what, c := range map[string]struct {
+		claims       func(jwt.MapClaims)
+		bob, support bool
+	}{
+		"rooms alone":    {grants(object{"roomID": "*", "join": true, "send": true}), false, false},
+		"no rooms":       {grants(), false, false},
+		"a user":         {set("peers", []string{"bob"}), true, false},
+		"a prefix":       {set("peers", []string{"support-*"}), false, true},
+		"everybody":      {set("peers", []string{"*"}), true, true},
+		"uploads alone":  {set("media", true), false, false},
+		"nothing at all": {func(jwt.MapClaims) {}, true, true},
+	} {
+		alice := s.loginWith(s.signed(c.claims))
+		for to, granted := range map[room.UserID]bool{"bob": c.bob, "support-7": c.support} {
+			for _, kind := range []string{"text", "command"} {
+				body := object{"kind": "text", "text": "hello"}
+				if kind == "command" {
+					body = object{"kind": "command", "data": "aGk="}
+				}
+				r := alice.call("POST", peerPath(to), body)
+				if granted != (r.StatusCode < 300) || !granted && as[problem](r).Code != "not_granted" {
+					t.Errorf("with %s, a %s to %s: %d %s", what, kind, to, r.StatusCode, r.body)
+				}
+			}
+		}
+		alice.logout()
 	}
+	support.write("alice", "may I help?")
+	alice := s.loginWith(s.signed(grants()))
+	if got := alice.call("GET", peerPath("support-7"), nil).is(http.StatusOK); !strings.Contains(string(got.body), "may I help?") {
+		t.Errorf("what came cannot be read: %s", got.body)
+	}
+	alice.call("PUT", "/v1/sessions/current/token", object{"token": s.signed(set("peers", []string{"bob"}))}).is(http.StatusOK)
+	alice.write("bob", "now I may")
+	_ = bob
+}
+
+// TestUploadsAndGrants: a token that grants anything grants uploads only by name,
+// the later pieces of one too.
+func TestUploadsAndGrants(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	tus := func(r *http.Request) { r.Header.Set("Tus-Resumable", "1.0.0") }
+	create := func(c *client) reply {
+		return c.call("POST", "/v1/media/uploads", nil, tus, header("Upload-Length", "2"))
+	}
+	upload := func(c *client) reply {
+		return c.call("POST", "/v1/media", raw("hi"), header("Content-Type", "text/plain"))
+	}
+	for _, claims := range []func(jwt.MapClaims){grants(object{"roomID": "*", "join": true, "send": true}), set("peers", []string{"*"}), set("media", false)} {
+		fenced := s.loginWith(s.signed(claims))
+		upload(fenced).refused(http.StatusForbidden, "not_granted")
+		create(fenced).refused(http.StatusForbidden, "not_granted")
+		fenced.logout()
+	}
+	alice := s.loginWith(s.signed(set("media", true)))
+	upload(alice).is(http.StatusCreated)
+	path := create(alice).is(http.StatusCreated).Header.Get("Location")
+	if _, after, ok := strings.Cut(path, s.url); ok {
+		path = after
+	}
+	alice.call("PUT", "/v1/sessions/current/token", object{"token": s.signed(set("media", false))}).is(http.StatusOK)
+	alice.call("PATCH", path, raw("hi"), tus, header("Upload-Offset", "0"), header("Content-Type", "application/offset+octet-stream")).
+		refused(http.StatusForbidden, "not_granted")
+	alice.call("DELETE", path, nil, tus).is(http.StatusNoContent)
 }
 
 // TestPeerMessagesAreNotInTheFeed, which goes on beside them.

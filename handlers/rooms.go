@@ -98,19 +98,12 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err := a.decodeOptional(w, r, &request); err != nil {
 		return err
 	}
+	created := false
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
-	created := false
 	entered, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (entered room.Room, err error) {
-		if session.Grants.Check(room.ActionCreate, id) == nil {
-			entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, blueprint(request.RoomName, request.Config, request.RoomAttributes))
-			return entered, err
-		}
-		entered, err = a.Store.JoinRoom(r.Context(), session.ID, id)
-		if errors.Is(err, room.ErrRoomNotFound) {
-			err = room.ErrNotGranted // to create it
-		}
+		entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, blueprint(request.RoomName, request.Config, request.RoomAttributes))
 		return entered, err
 	})
 	if err != nil {
@@ -150,12 +143,8 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	}
 	created := false
 	entered, err := a.enter(r.Context(), session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
-		granted := session.Grants.Check(room.ActionCreate, to.RoomID) == nil
-		create := request.CreateIfNotExists && granted
-		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, create, blueprint(to.RoomName, request.Config, request.RoomAttributes))
-		if request.CreateIfNotExists && !granted && errors.Is(err, room.ErrRoomNotFound) {
-			err = room.ErrNotGranted // to create it
-		}
+		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, request.CreateIfNotExists,
+			blueprint(to.RoomName, request.Config, request.RoomAttributes))
 		return entered, err
 	})
 	if err != nil {
@@ -167,15 +156,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 // enter runs a call that gets a session into a room. Where it is refused, the
 // session's own stream hears of it as it would of success.
 func (a *api) enter(ctx context.Context, session room.Session, id room.RoomID, how room.RoomEvent, call func() (room.Room, error)) (room.Room, error) {
-	action := room.ActionJoin
-	if how == room.RoomCreate {
-		action = room.ActionCreate
-	}
-	err := session.Grants.Check(action, id)
-	var entered room.Room
-	if err == nil {
-		entered, err = call()
-	}
+	entered, err := call()
 	if err != nil && a.isOut(ctx, session.ID, id) {
 		p := problemOf(err)
 		for _, changed := range room.EnterRefused(id, how, room.Problem{Code: p.Code, Detail: p.Detail}) {

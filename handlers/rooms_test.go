@@ -306,6 +306,45 @@ func TestRenewingReplacesGrants(t *testing.T) {
 	alice.send("lobby", "again")
 }
 
+// TestRenewingTakesOutOfRooms: a session does not stay where its newer token would
+// not let it in. Everybody is told why.
+func TestRenewingTakesOutOfRooms(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	host := s.login("host")
+	host.enter("closed")
+	host.enter("open")
+	hears, _ := host.listen()
+	alice := s.login("alice")
+	alice.enter("closed")
+	alice.enter("open")
+	alice.call("POST", "/v1/rooms", object{"roomID": "own"}).is(http.StatusCreated)
+	stream, _ := alice.listen()
+	other := s.login("alice") // her other session, whose token is as it was
+	other.enter("open")
+
+	fenced := s.signed(grants(object{"roomID": "open", "join": true}, object{"roomID": "own", "create": true}))
+	alice.call("PUT", "/v1/sessions/current/token", object{"token": fenced}).is(http.StatusOK)
+	if got := skipTo[room.RoomStateChanged](stream); got.RoomID != "closed" || got.State != room.RoomDisconnected || got.Event != room.RoomNotGranted {
+		t.Errorf("the session is told %+v", got)
+	}
+	left := skipTo[room.MembersLeft](hears)
+	if len(left.MemberList) != 1 || left.MemberList[0].ID != "alice" || left.MemberList[0].Reason != room.ReasonNotGranted {
+		t.Errorf("the others are told %+v", left)
+	}
+	alice.call("GET", roomPath("closed", ""), nil).refused(http.StatusConflict, "not_in_room")
+	alice.call("POST", roomPath("closed", "/join"), nil).refused(http.StatusForbidden, "not_granted")
+	alice.call("GET", roomPath("open", ""), nil).is(http.StatusOK)
+	alice.call("GET", roomPath("own", ""), nil).is(http.StatusOK)
+
+	alice.call("PUT", "/v1/sessions/current/token", object{"token": s.signed(grants())}).is(http.StatusOK)
+	alice.call("GET", roomPath("open", ""), nil).refused(http.StatusConflict, "not_in_room")
+	other.call("GET", roomPath("open", ""), nil).is(http.StatusOK)
+	if members := host.call("GET", roomPath("open", "/members"), nil).is(http.StatusOK); !strings.Contains(string(members.body), `"alice"`) {
+		t.Errorf("the other session's user is no member: %s", members.body)
+	}
+}
+
 // TestCeilings: clients may not ask for more than the operator lets them have,
 // whichever call would create the room. The operator's own servers may.
 func TestCeilings(t *testing.T) {

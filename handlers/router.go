@@ -30,6 +30,7 @@ type Store interface {
 	SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error)
 	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
 	RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error)
+	VoidTokens(ctx context.Context, user room.UserID, before time.Time, note string) ([]room.SessionID, error)
 	EndSession(ctx context.Context, id room.SessionID) error
 	Attach(ctx context.Context, id room.SessionID, cursor []room.Position) (room.Attachment, error)
 
@@ -251,6 +252,7 @@ func New(o Options) *API {
 		r.Post("/v1/admin/rooms/{roomID}/messages", a.withAdminRoom(a.adminSendMessage))
 		r.Delete("/v1/admin/rooms/{roomID}/messages/{messageID}", a.withAdminRoom(a.adminRecallMessage))
 		r.Get("/v1/admin/users/{userID}/rooms", a.withAdminUser(a.adminListUserRooms))
+		r.Put("/v1/admin/users/{userID}/tokens-void-before", a.withAdminUser(a.adminVoidTokens))
 		r.Get("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminListUserSessions))
 		r.Delete("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminEndUserSessions))
 		r.Delete("/v1/admin/users/{userID}/sessions/{sessionID}", a.withAdminUser(a.adminEndSession))

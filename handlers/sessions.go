@@ -52,7 +52,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	user.Name = cmp.Or(given(request.UserName), user.Name, string(user.ID))
 	session := room.Session{
 		ID: room.SessionID(id.String()), User: user, Device: request.Device, Grants: c.Grants,
-		TokenExpiresAt: c.ExpiresAt,
+		TokenExpiresAt: c.ExpiresAt, TokenIssuedAt: c.IssuedAt,
 	}
 	key, streamKey := newKey(sessionKeyPrefix), newKey(streamKeyPrefix)
 	if err := a.Store.CreateSession(r.Context(), session, hashKey(key), hashKey(streamKey)); err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
@@ -152,6 +153,15 @@ var ways = []way{
 	{what: "was taken out for a while", to: banned, lead: func(w *walker) {
 		w.comeIn().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)+"?banSeconds=36000"), nil).is(http.StatusNoContent)
 		w.told(room.RoomKickedOut, room.RoomDisconnected)
+	}},
+	{what: "renewed with a token that does not grant it, and then with one that does", to: out, lead: func(w *walker) {
+		w.comeIn().renewWithout()
+		w.told(room.RoomNotGranted, room.RoomDisconnected)
+	}},
+	{what: "renewed so while away", to: out, lead: func(w *walker) {
+		w.comeIn().vanish().renewWithout()
+		w.comeBack()
+		w.told(room.RoomNotGranted, room.RoomDisconnected)
 	}},
 	{what: "left it as the last, within its delay", to: out, lead: func(w *walker) {
 		w.create(object{"destroyDelay": 3600}).leave(w.id)
@@ -430,6 +440,16 @@ func (w *walker) comeBack() {
 	w.Helper()
 	w.stream, _ = w.listen(resume(w.cursor))
 	w.became("streamOpened", room.SessionOnline)
+}
+
+// renewWithout renews the session with a token that grants no room, and then with one
+// that grants all.
+func (w *walker) renewWithout() {
+	w.Helper()
+	nothing := w.signed(func(c jwt.MapClaims) { c["sub"], c["exp"], c["rooms"] = w.UserID, 4_000_000_000, []object{} })
+	for _, token := range []string{nothing, w.scene.fresh(w.UserID)} {
+		w.call("PUT", "/v1/sessions/current/token", object{"token": token}).is(http.StatusOK)
+	}
 }
 
 // timeOut lets the room's memberTimeout pass.

@@ -86,9 +86,11 @@ func (h tokenHeader) check() error {
 // claims is what a token says, as it is written.
 type claims struct {
 	jwt.RegisteredClaims
-	Name  string `json:"name,omitempty"`
-	Scope string `json:"scope,omitempty"`
-	Rooms grants `json:"rooms,omitempty"`
+	Name  string                 `json:"name,omitempty"`
+	Scope string                 `json:"scope,omitempty"`
+	Rooms grantList[room.Grant]  `json:"rooms,omitempty"`
+	Peers grantList[room.UserID] `json:"peers,omitempty"`
+	Media jsontext.Value         `json:"media,omitempty"`
 }
 
 // UnmarshalJSON reads claims strictly: names that stand twice, and names in other case, mean one thing to
@@ -98,24 +100,41 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*plain)(c))
 }
 
-// grants is the claim rooms. Absent it fences nothing in and empty it allows
-// nothing, so null, which a backend may write for either, is refused.
-type grants room.Grants
+// grantList is the claim rooms or peers. Absent it may fence nothing and empty it
+// allows nothing, so null, which a backend may write for either, is refused.
+type grantList[T any] []T
 
 // UnmarshalJSON refuses null and what the database cannot store.
-func (g *grants) UnmarshalJSON(b []byte) error {
+func (l *grantList[T]) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
-		return errors.New("rooms is null")
+		return errors.New("null grants nothing; leave it out, or write []")
 	}
-	if err := json.Unmarshal(b, (*room.Grants)(g)); err != nil {
+	if err := json.Unmarshal(b, (*[]T)(l)); err != nil {
 		return err
 	}
-	for _, grant := range *g {
-		if strings.ContainsRune(string(grant.RoomID), 0) {
-			return errors.New("rooms holds a NUL character")
+	for _, granted := range *l {
+		if strings.ContainsRune(fmt.Sprint(granted), 0) {
+			return errors.New("a grant holds a NUL character")
 		}
 	}
 	return nil
+}
+
+// grants is what the claims allow; nil is everything. One grant of any kind fences
+// the token everywhere.
+func (c *claims) grants() (*room.Grants, error) {
+	if c.Rooms == nil && c.Peers == nil && c.Media == nil {
+		return nil, nil
+	}
+	g := &room.Grants{Rooms: c.Rooms, Peers: c.Peers}
+	switch string(c.Media) {
+	case "true":
+		g.Media = true
+	case "false", "":
+	default:
+		return nil, errors.New("media is neither true nor false")
+	}
+	return g, nil
 }
 
 // check returns what keeps the claims from being a user's.
@@ -151,10 +170,15 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	if err := c.check(); err != nil {
 		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
 	}
-	return room.Claims{
-		User:   room.User{ID: room.UserID(c.Subject), Name: c.Name},
-		Grants: room.Grants(c.Rooms), ExpiresAt: c.ExpiresAt.UTC(),
-	}, nil
+	granted, err := c.grants()
+	if err != nil {
+		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
+	}
+	said := room.Claims{User: room.User{ID: room.UserID(c.Subject), Name: c.Name}, Grants: granted, ExpiresAt: c.ExpiresAt.UTC()}
+	if c.IssuedAt != nil {
+		said.IssuedAt = c.IssuedAt.UTC()
+	}
+	return said, nil
 }
 
 // VerifyAdmin is when an admin token runs out. Errors: room.ErrTokenInvalid, room.ErrTokenExpired,

@@ -213,6 +213,11 @@ func TestTokensThatAreNot(t *testing.T) {
 
 		{"rooms of the wrong type", s.signed(set("rooms", "lobby")), "token_invalid"},
 		{"rooms as null", s.signed(set("rooms", nil)), "token_invalid"},
+		{"peers as null", s.signed(set("peers", nil)), "token_invalid"},
+		{"peers of the wrong type", s.signed(set("peers", true)), "token_invalid"},
+		{"a peer with NUL", s.signed(set("peers", []string{"a\x00b"})), "token_invalid"},
+		{"media as null", s.signed(set("media", nil)), "token_invalid"},
+		{"media of the wrong type", s.signed(set("media", "yes")), "token_invalid"},
 		{"a grant with NUL", s.signed(grants(object{"roomID": "a\x00b", "join": true})), "token_invalid"},
 		{"an admin's token", admin, "token_invalid"},
 		{"an admin's token with a sub", s.signed(set("scope", "admin")), "token_invalid"},
@@ -297,7 +302,7 @@ func TestVerifyIsWhatWasSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := tokens.Verify(token)
-	want := room.Claims{User: alice, ExpiresAt: now.Add(time.Hour)}
+	want := room.Claims{User: alice, IssuedAt: now, ExpiresAt: now.Add(time.Hour)}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}

@@ -111,6 +111,11 @@ func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error
 	if err != nil {
 		return nil, "", err
 	}
+	if r.Method == http.MethodPost || r.Method == http.MethodPatch { // to look at an upload and to delete it needs no grant
+		if err := session.Grants.CheckMedia(); err != nil {
+			return nil, "", err
+		}
+	}
 	c.owner = session.User.ID
 	if r.Method == http.MethodPost {
 		c.fileName, err = uploadName(r.Header)

@@ -39,7 +39,7 @@ var (
 	ErrTokenExpired      = &Error{Unauthenticated, "token_expired", "The token has expired."}
 	ErrTokenVoid         = &Error{Unauthenticated, "token_void", "The token was issued before all tokens of its time were declared void."}
 	ErrTokenUserMismatch = &Error{Forbidden, "token_user_mismatch", "The token is for another user than the session."}
-	ErrNotGranted        = &Error{Forbidden, "not_granted", "The token does not allow this in this room."}
+	ErrNotGranted        = &Error{Forbidden, "not_granted", "The token does not allow this."}
 	ErrNotAdmin          = &Error{Forbidden, "not_admin", "The token is not an admin token."}
 	ErrForbiddenHost     = &Error{Forbidden, "forbidden_host", "Development tokens are given to loopback hosts only."}
 	ErrForbiddenProxy    = &Error{Forbidden, "forbidden_proxy", "Development tokens are not given through a proxy."}

@@ -38,6 +38,7 @@ const (
 	ReasonSwitched     LeaveReason = "switched"     // the client switched to another room
 	ReasonReplaced     LeaveReason = "replaced"     // another session of the user took its place
 	ReasonKicked       LeaveReason = "kicked"       // taken out by the operator or by the limit of sessions
+	ReasonNotGranted   LeaveReason = "notGranted"   // a newer token of the session does not grant the room
 	// ReasonRoomDestroyed is the operator's ending of the room itself.
 	ReasonRoomDestroyed LeaveReason = "roomDestroyed"
 )

@@ -160,13 +160,13 @@ var fieldsOf = map[MessageKind]fields{
 	KindVideo:   {media: true},
 }
 
-// Fault is a rule that a content breaks.
+// Fault is a rule that a content or a room's settings break.
 type Fault struct {
 	Field string // a JSON Pointer
 	// Rule is missing (the kind needs the field), forbidden (it does not have
 	// it), maxBytes, min, max or depth of a content, and ceiling of settings.
 	Rule  string
-	Limit int // of maxBytes, min, max and depth
+	Limit int // of all but missing and forbidden
 }
 
 // MaxFaults is how many faults Check returns at most.

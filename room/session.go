@@ -11,10 +11,11 @@ type Session struct {
 	ID             SessionID
 	User           User
 	Device         string
-	Grants         Grants
+	Grants         *Grants
 	Inbox          Generation // the log of the user's inbox
 	CreatedAt      time.Time
 	TokenExpiresAt time.Time
+	TokenIssuedAt  time.Time // zero where the token does not say
 	// DetachedAt is since when no stream is open; zero while one is.
 	DetachedAt time.Time
 	// EndedAt and EndReason are set once the session is over.
@@ -75,8 +76,9 @@ func (s Session) Usable(now time.Time) error {
 // Claims is what a verified user token says.
 type Claims struct {
 	User      User // Name is empty where the token has none
-	Grants    Grants
+	Grants    *Grants
 	ExpiresAt time.Time
+	IssuedAt  time.Time // zero where the token does not say
 }
 
 // Renew extends the session by a newer token of the same user; the token's
@@ -85,7 +87,7 @@ func (s Session) Renew(c Claims) (Session, error) {
 	if c.User.ID != s.User.ID {
 		return s, ErrTokenUserMismatch
 	}
-	s.TokenExpiresAt = c.ExpiresAt
+	s.TokenExpiresAt, s.TokenIssuedAt = c.ExpiresAt, c.IssuedAt
 	s.Grants = c.Grants
 	return s, nil
 }

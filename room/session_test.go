@@ -38,19 +38,19 @@ func TestSessionStates(t *testing.T) {
 
 func TestGrantsFence(t *testing.T) {
 	t.Parallel()
-	grants := room.Grants{
+	grants := &room.Grants{Rooms: []room.Grant{
 		{RoomID: "class-*", Join: true, Send: true},
 		{RoomID: "class-1", Create: true},
 		{RoomID: "lobby", Join: true},
-	}
+	}}
 	for _, c := range []struct {
-		grants room.Grants
+		grants *room.Grants
 		action room.Action
 		room   room.RoomID
 		want   bool
 	}{
 		{nil, room.ActionCreate, "anything", true},
-		{room.Grants{}, room.ActionJoin, "anything", false},
+		{&room.Grants{}, room.ActionJoin, "anything", false},
 		{grants, room.ActionJoin, "class-7", true},
 		{grants, room.ActionSend, "class-", true},
 		{grants, room.ActionCreate, "class-7", false},
@@ -59,9 +59,43 @@ func TestGrantsFence(t *testing.T) {
 		{grants, room.ActionJoin, "lobby", true},
 		{grants, room.ActionJoin, "lobby2", false},
 		{grants, room.ActionSend, "lobby", false},
+		{nil, room.ActionKick, "lobby", false},
+		{&room.Grants{Peers: []room.UserID{"*"}, Media: true}, room.ActionJoin, "lobby", false},
 	} {
 		if got := c.grants.Check(c.action, c.room) == nil; got != c.want {
 			t.Errorf("%v: action %d in %s allowed: %v, want %v", c.grants, c.action, c.room, got, c.want)
 		}
+	}
+}
+
+func TestGrantsFencePeersAndMedia(t *testing.T) {
+	t.Parallel()
+	for what, c := range map[string]struct {
+		grants     *room.Grants
+		bob, media bool
+	}{
+		"no grants":          {nil, true, true},
+		"rooms alone":        {&room.Grants{Rooms: []room.Grant{{RoomID: "*", Join: true, Send: true}}}, false, false},
+		"the user":           {&room.Grants{Peers: []room.UserID{"alice", "bob"}}, true, false},
+		"another user":       {&room.Grants{Peers: []room.UserID{"bobby"}}, false, false},
+		"a prefix":           {&room.Grants{Peers: []room.UserID{"bo*"}}, true, false},
+		"all, and uploads":   {&room.Grants{Peers: []room.UserID{"*"}, Media: true}, true, true},
+		"uploads and nobody": {&room.Grants{Peers: []room.UserID{}, Media: true}, false, true},
+	} {
+		if got := c.grants.CheckPeer("bob") == nil; got != c.bob {
+			t.Errorf("%s: messages to bob allowed: %t", what, got)
+		}
+		if got := c.grants.CheckMedia() == nil; got != c.media {
+			t.Errorf("%s: uploads allowed: %t", what, got)
+		}
+	}
+}
+
+func TestWhoMayStay(t *testing.T) {
+	t.Parallel()
+	var free *room.Grants
+	grants := &room.Grants{Rooms: []room.Grant{{RoomID: "joined", Join: true}, {RoomID: "made", Create: true}, {RoomID: "*", Send: true}}}
+	if !free.MayStay("anywhere") || !grants.MayStay("joined") || !grants.MayStay("made") || grants.MayStay("elsewhere") {
+		t.Error("whoever may enter or create a room may stay, and nobody else")
 	}
 }

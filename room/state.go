@@ -79,6 +79,7 @@ const (
 	RoomTokenExpired       RoomEvent = "tokenExpired"       // the token ran out
 	RoomKickedOut          RoomEvent = "kickedOut"          // the session was taken out
 	RoomReplaced           RoomEvent = "replaced"           // another session of the user took its place
+	RoomNotGranted         RoomEvent = "notGranted"         // the session's newer token does not grant the room
 	RoomNotExist           RoomEvent = "roomNotExist"       // the room is gone
 )
 
@@ -105,6 +106,7 @@ var RoomTransitions = []RoomTransition{
 	{RoomConnected, RoomTokenExpired, RoomDisconnected},
 	{RoomConnected, RoomKickedOut, RoomDisconnected},
 	{RoomConnected, RoomReplaced, RoomDisconnected},
+	{RoomConnected, RoomNotGranted, RoomDisconnected},
 	{RoomConnected, RoomNotExist, RoomDisconnected},
 	{RoomConnected, RoomNetworkInterrupted, RoomReconnecting},
 	{RoomReconnecting, RoomSuccess, RoomConnected},
@@ -114,6 +116,7 @@ var RoomTransitions = []RoomTransition{
 	{RoomReconnecting, RoomTokenExpired, RoomDisconnected},
 	{RoomReconnecting, RoomKickedOut, RoomDisconnected},
 	{RoomReconnecting, RoomReplaced, RoomDisconnected},
+	{RoomReconnecting, RoomNotGranted, RoomDisconnected},
 	{RoomReconnecting, RoomNotExist, RoomDisconnected},
 }
 
@@ -148,6 +151,8 @@ func (r LeaveReason) event() RoomEvent {
 		return RoomKickedOut
 	case ReasonReplaced:
 		return RoomReplaced
+	case ReasonNotGranted:
+		return RoomNotGranted
 	case ReasonRoomDestroyed:
 		return RoomNotExist
 	}

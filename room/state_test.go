@@ -13,7 +13,7 @@ import (
 
 var reasons = []room.LeaveReason{
 	room.ReasonLeft, room.ReasonLoggedOut, room.ReasonTimedOut, room.ReasonTokenExpired,
-	room.ReasonSwitched, room.ReasonReplaced, room.ReasonKicked, room.ReasonRoomDestroyed,
+	room.ReasonSwitched, room.ReasonReplaced, room.ReasonKicked, room.ReasonNotGranted, room.ReasonRoomDestroyed,
 }
 
 // TestDocumentShowsTheTables compares docs/room-states.md with the code, both

@@ -81,7 +81,7 @@ func (d *doors) next(id room.RoomID, again []*entry) []*entry {
 	return batch[:n:n]
 }
 
-// JoinRoom lets the session into a room that exists. Errors:
+// JoinRoom lets the session into a room that exists. Errors: room.ErrNotGranted,
 // room.ErrRoomNotFound, room.ErrRoomFull, room.ErrTooManyRooms and those of a
 // session that is over.
 func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
@@ -90,7 +90,7 @@ func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.Ro
 }
 
 // EnterRoom lets the session into a room, which is created where there is none,
-// and says whether it was. Errors: room.ErrRoomFull, room.ErrTooManyRooms and
+// and says whether it was. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms and
 // those of a session that is over.
 func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
 	o := s.waitToEnter(id, &entry{ctx: ctx, session: session, founds: true, blueprint: blueprint})
@@ -147,12 +147,12 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*e
 	if err != nil {
 		return room.Change{}, err
 	}
-	admitted := at.usable(batch, now)
+	admitted := at.usable(id, batch, now)
 	r, created := at.room, false
 	if r.Generation == 0 {
 		// A room begins with one session: where the rules refuse it, there is no
 		// room for others either.
-		founder := chooseFounder(admitted)
+		founder := at.chooseFounder(id, admitted)
 		if founder == nil {
 			return room.Change{}, nil
 		}
@@ -201,11 +201,13 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*e
 
 // chooseFounder says who creates a room, and leaves the others who may to the next
 // transaction.
-func chooseFounder(entries []*entry) (founder *entry) {
+func (at entrance) chooseFounder(id room.RoomID, entries []*entry) (founder *entry) {
 	for _, e := range entries {
 		switch {
 		case !e.founds:
 			e.err = room.ErrRoomNotFound
+		case at.sessions[e.session].Grants.Check(room.ActionCreate, id) != nil:
+			e.err = room.ErrNotGranted
 		case founder == nil:
 			founder = e
 		default:
@@ -224,7 +226,7 @@ type entrance struct {
 
 // usable is those of a batch who may ask for the room. Of a user only one at a
 // time: what the rules need to know of the second depends on the first.
-func (at entrance) usable(batch []*entry, now time.Time) []*entry {
+func (at entrance) usable(id room.RoomID, batch []*entry, now time.Time) []*entry {
 	var usable []*entry
 	users := make(map[room.UserID]bool, len(batch))
 	for _, e := range batch {
@@ -237,6 +239,11 @@ func (at entrance) usable(batch []*entry, now time.Time) []*entry {
 			continue
 		}
 		if e.err = session.Usable(now); e.err != nil {
+			continue
+		}
+		// Under the session's lock: a renewal that takes the grant away takes the
+		// session out of its rooms, or has done so before.
+		if e.err = session.Grants.Check(room.ActionJoin, id); e.err != nil {
 			continue
 		}
 		if users[session.User.ID] {

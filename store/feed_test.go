@@ -378,10 +378,15 @@ func TestCommittedWakesReaders(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
-	for what, act := range map[string]func(){
-		"a member":  func() { enter(t, f, alice, "lobby") },
-		"a message": func() { _, _ = f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")) },
-		"a sweep":   func() { sweep(t, f) },
+	enter(t, f, alice, "hall")
+	for what, act := range map[string]func(){ // in any order
+		"a member": func() { enter(t, f, alice, "lobby") },
+		"a message": func() {
+			if _, err := f.PostMessage(t.Context(), alice, "hall", textDraft("hello")); err != nil {
+				t.Error(err)
+			}
+		},
+		"a sweep": func() { sweep(t, f) },
 	} {
 		first, second := f.Committed(), f.Committed()
 		act()

@@ -33,7 +33,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 }
 
 // CreateRoom brings a room to life with the session in it. Settings that are
-// unset become the defaults. Errors: room.ErrRoomExists, room.ErrTooManyRooms
+// unset become the defaults. Errors: room.ErrNotGranted, room.ErrRoomExists, room.ErrTooManyRooms
 // and those of a session that is over.
 func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error) {
 	var created room.Room
@@ -41,6 +41,9 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 		now := s.now()
 		who, err := lockEntrant(ctx, tx, session, now)
 		if err != nil {
+			return c, err
+		}
+		if err := who.Grants.Check(room.ActionCreate, id); err != nil {
 			return c, err
 		}
 		if created, err = s.insertRoom(ctx, tx, id, blueprint, who.User.ID, now); err != nil {
@@ -142,13 +145,16 @@ func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
 // SwitchRoom takes the session out of one room and into another, both or
 // neither; create says that the other may be created where there is none.
 // Errors: room.ErrRoomNotFound for either, room.ErrNotInRoom for the first, and
-// those of joining the other.
+// those of joining or creating the other.
 func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		created = false // whatever an earlier try did
 		now := s.now()
 		who, err := lockEntrant(ctx, tx, session, now)
 		if err != nil {
+			return c, err
+		}
+		if err := who.Grants.Check(room.ActionJoin, to); err != nil {
 			return c, err
 		}
 		rooms, err := lockRooms(ctx, tx, from, to)
@@ -174,6 +180,8 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		case ok:
 		case !create:
 			return c, room.ErrRoomNotFound
+		case who.Grants.Check(room.ActionCreate, to) != nil:
+			return c, room.ErrNotGranted
 		default:
 			// Whichever room this finds is younger than the old one or it would
 			// have been found before, so the locks are still in order.

@@ -12,25 +12,30 @@ import (
 	"parlor/room"
 )
 
-const sessionColumns = `session_id, user_id, user_name, device, grants, inbox, created_at, token_expires_at,
-	detached_at, ended_at, coalesce(end_reason, '')`
+const sessionColumns = `session_id, user_id, user_name, device, grants, peers, media, inbox, created_at, token_expires_at,
+	token_issued_at, detached_at, ended_at, coalesce(end_reason, '')`
 
 func scanSession(row pgx.Row) (room.Session, error) {
 	var (
 		s                room.Session
-		grants           []byte
+		grants, peers    []byte
+		media            bool
+		issued           *time.Time
 		detached, ended  *time.Time
 		created, expires time.Time
 	)
-	err := row.Scan(&s.ID, &s.User.ID, &s.User.Name, &s.Device, &grants, &s.Inbox, &created, &expires, &detached, &ended, &s.EndReason)
+	err := row.Scan(&s.ID, &s.User.ID, &s.User.Name, &s.Device, &grants, &peers, &media, &s.Inbox, &created, &expires,
+		&issued, &detached, &ended, &s.EndReason)
 	if err != nil {
 		return room.Session{}, err
 	}
 	if grants != nil {
-		if err := json.Unmarshal(grants, &s.Grants); err != nil {
+		s.Grants = &room.Grants{Media: media}
+		if err := errors.Join(decodeGrants(grants, &s.Grants.Rooms), decodeGrants(peers, &s.Grants.Peers)); err != nil {
 			return room.Session{}, fmt.Errorf("grants of session %s: %w", s.ID, err)
 		}
 	}
+	s.TokenIssuedAt = instant(issued)
 	s.CreatedAt, s.TokenExpiresAt = created.UTC(), expires.UTC()
 	s.DetachedAt, s.EndedAt = instant(detached), instant(ended)
 	return s, nil
@@ -43,24 +48,43 @@ func instant(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-// grantsColumn is NULL where a token names no grants: nothing is fenced.
-func grantsColumn(g room.Grants) (any, error) {
+// optional is NULL for the zero instant.
+func optional(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func decodeGrants[T any](column []byte, list *[]T) error {
+	if column == nil { // written by a release before it
+		return nil
+	}
+	return json.Unmarshal(column, list)
+}
+
+// grantsColumns is NULL where a token names no grants: nothing is fenced. Rooms
+// are NULL then only, whatever else is granted.
+func grantsColumns(g *room.Grants) (rooms, peers []byte, media bool, err error) {
 	if g == nil {
-		return nil, nil
+		return nil, nil, false, nil
 	}
-	b, err := json.Marshal(g)
+	rooms, err = json.Marshal(append([]room.Grant{}, g.Rooms...))
+	if err == nil {
+		peers, err = json.Marshal(append([]room.UserID{}, g.Peers...))
+	}
 	if err != nil {
-		return nil, fmt.Errorf("encode grants: %w", err)
+		return nil, nil, false, fmt.Errorf("encode grants: %w", err)
 	}
-	return b, nil
+	return rooms, peers, g.Media, nil
 }
 
 // CreateSession stores a new session with the hashes of its keys. It begins now,
 // and detached: the clock runs until its stream is opened. The user's first one
 // makes the user's inbox. Where the user has more sessions than allowed now, the
-// oldest are kicked out.
+// oldest are kicked out. Errors: room.ErrTokenVoid.
 func (s *Store) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
-	grants, err := grantsColumn(session.Grants)
+	grants, peers, media, err := grantsColumns(session.Grants)
 	if err != nil {
 		return err
 	}
@@ -68,8 +92,10 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 	return s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		// Another lock than the user's for rooms: that one comes after the
 		// session's row, and this one before it.
-		_, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", session.User.ID)
-		if err != nil {
+		var b pgx.Batch
+		b.Queue(lockSessionList, session.User.ID)
+		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
+		if err := send(ctx, tx, &b); err != nil {
 			return room.Change{}, err
 		}
 		_, err = tx.Exec(ctx, `
@@ -77,11 +103,11 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 				INSERT INTO inboxes (user_id) SELECT $2 WHERE NOT EXISTS (SELECT FROM inboxes WHERE user_id = $2) RETURNING log
 			)
 			INSERT INTO sessions (session_id, user_id, user_name, device, grants, key_hash, stream_key_hash,
-				created_at, token_expires_at, detached_at, inbox)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8,
+				created_at, token_expires_at, detached_at, token_issued_at, peers, media, inbox)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8, $10, $11, $12,
 				coalesce((SELECT log FROM first), (SELECT log FROM inboxes WHERE user_id = $2)))`,
 			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
-			created, session.TokenExpiresAt)
+			created, session.TokenExpiresAt, optional(session.TokenIssuedAt), peers, media)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -146,28 +172,60 @@ func (s *Store) sessionWhere(ctx context.Context, condition string, arg any) (ro
 	return session, translate(err)
 }
 
-// RenewSession extends a session by a newer token of the same user. Errors:
-// room.ErrTokenUserMismatch, room.ErrSessionEnded, room.ErrTokenExpired.
+// RenewSession extends a session by a newer token of the same user, and takes it
+// out of the rooms that the token does not grant any more. Errors:
+// room.ErrTokenUserMismatch, room.ErrTokenVoid, room.ErrSessionEnded,
+// room.ErrTokenExpired.
 func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error) {
 	var session room.Session
 	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		now := s.now()
 		var err error
-		if session, err = lockSession(ctx, tx, id, s.now()); err != nil {
+		if session, err = lockSession(ctx, tx, id, now); err != nil {
 			return room.Change{}, err
 		}
 		if session, err = session.Renew(c); err != nil {
 			return room.Change{}, err
 		}
-		grants, err := grantsColumn(session.Grants)
+		grants, peers, media, err := grantsColumns(session.Grants)
 		if err != nil {
 			return room.Change{}, err
 		}
-		_, err = tx.Exec(ctx, "UPDATE sessions SET token_expires_at = $2, grants = $3 WHERE session_id = $1",
-			id, session.TokenExpiresAt, grants)
-		return room.Change{}, err
+		var b pgx.Batch
+		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
+		b.Queue(`UPDATE sessions SET token_expires_at = $2, token_issued_at = $3, grants = $4, peers = $5, media = $6
+			WHERE session_id = $1`, id, session.TokenExpiresAt, optional(session.TokenIssuedAt), grants, peers, media)
+		if err := send(ctx, tx, &b); err != nil || session.Grants == nil {
+			return room.Change{}, err
+		}
+		stays, err := notGranted(ctx, tx, session)
+		if err != nil {
+			return room.Change{}, err
+		}
+		return leaveRooms(ctx, tx, stays, room.ReasonNotGranted, "", now)
 	})
 	s.known.forget(id)
 	return session, err
+}
+
+// notGranted is the stays in rooms that the session's grants do not cover.
+func notGranted(ctx context.Context, tx pgx.Tx, session room.Session) ([]stay, error) {
+	rows, err := tx.Query(ctx, "SELECT generation, room_id FROM attendances JOIN rooms USING (generation) WHERE session_id = $1", session.ID)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		stays []stay
+		in    room.Generation
+		id    room.RoomID
+	)
+	_, err = pgx.ForEachRow(rows, []any{&in, &id}, func() error {
+		if !session.Grants.MayStay(id) {
+			stays = append(stays, stay{session.ID, in})
+		}
+		return nil
+	})
+	return stays, err
 }
 
 // EndSession takes a session out of its rooms and makes its keys useless.
@@ -198,18 +256,27 @@ func (s *Store) KickUser(ctx context.Context, user room.UserID, note string) ([]
 func (s *Store) endSessionsWhere(ctx context.Context, condition string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
 	var ended []room.SessionID
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
-		rows, err := tx.Query(ctx, "SELECT session_id FROM sessions WHERE "+condition+
-			" AND ended_at IS NULL ORDER BY session_id FOR NO KEY UPDATE", args...)
-		if err != nil {
-			return c, err
-		}
-		if ended, err = pgx.CollectRows(rows, pgx.RowTo[room.SessionID]); err != nil {
+		if ended, err = lockSessionsWhere(ctx, tx, condition, args...); err != nil {
 			return c, err
 		}
 		return endSessions(ctx, tx, ended, reason, note, s.now())
 	})
 	return ended, err
 }
+
+// lockSessionsWhere holds those of the sessions that are not over, in the order in
+// which everybody locks them.
+func lockSessionsWhere(ctx context.Context, tx pgx.Tx, condition string, args ...any) ([]room.SessionID, error) {
+	rows, err := tx.Query(ctx, "SELECT session_id FROM sessions WHERE "+condition+
+		" AND ended_at IS NULL ORDER BY session_id FOR NO KEY UPDATE", args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[room.SessionID])
+}
+
+// lockSessionList holds a user's list of sessions: nobody adds to it meanwhile.
+const lockSessionList = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
 
 // endSessions ends sessions whose rows the transaction holds.
 func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, note string, now time.Time) (room.Change, error) {

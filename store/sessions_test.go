@@ -2,10 +2,13 @@ package store_test
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"parlor/room"
 	"parlor/store"
@@ -16,11 +19,12 @@ func TestSessionIsFoundByItsKeys(t *testing.T) {
 	f := setup(t, store.Options{})
 	session := room.Session{
 		ID: "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10", User: room.User{ID: "alice", Name: "Älice"}, Device: "phone",
-		Grants:    room.Grants{{RoomID: "a*", Join: true}},
+		Grants:    &room.Grants{Rooms: []room.Grant{{RoomID: "a*", Join: true}}, Peers: []room.UserID{"bob"}, Media: true},
 		CreatedAt: f.clock.Now().UTC().Truncate(time.Millisecond),
 	}
 	session.DetachedAt = session.CreatedAt
 	session.TokenExpiresAt = session.CreatedAt.Add(time.Hour)
+	session.TokenIssuedAt = session.CreatedAt.Add(-time.Minute)
 	key, streamKey := randomKey(t), randomKey(t)
 	if err := f.CreateSession(t.Context(), session, key, streamKey); err != nil {
 		t.Fatal(err)
@@ -60,7 +64,7 @@ func TestRenewingKeepsTheSession(t *testing.T) {
 	if !errors.Is(err, room.ErrTokenUserMismatch) {
 		t.Errorf("with another user's token: %v", err)
 	}
-	grants := room.Grants{{RoomID: "only", Join: true}}
+	grants := &room.Grants{Rooms: []room.Grant{{RoomID: "only", Join: true}}, Peers: []room.UserID{}}
 	renewed, err := f.RenewSession(t.Context(), session.ID, room.Claims{User: session.User, ExpiresAt: later, Grants: grants})
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +73,7 @@ func TestRenewingKeepsTheSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !stored.TokenExpiresAt.Equal(later) || len(stored.Grants) != 1 || !renewed.TokenExpiresAt.Equal(later) {
+	if !stored.TokenExpiresAt.Equal(later) || cmp.Diff(grants, stored.Grants) != "" || !renewed.TokenExpiresAt.Equal(later) {
 		t.Errorf("stored until %v with %v, want until %v with %v", stored.TokenExpiresAt, stored.Grants, later, grants)
 	}
 }
@@ -135,5 +139,78 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n != 0 {
 		t.Errorf("%d rooms still live", n)
+	}
+}
+
+// TestNobodyStaysWhereATokenDoesNotLead: entering and the renewal that forbids it run at the same time, in every order. In
+// none is the session in the room afterwards.
+func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	for i := range 40 {
+		session := newSession(t, f.Store, fmt.Sprintf("user%d", i))
+		claims := room.Claims{User: session.User, ExpiresAt: session.TokenExpiresAt, Grants: &room.Grants{}}
+		enter := []func() error{
+			func() error {
+				_, _, err := f.EnterRoom(t.Context(), session.ID, roomOf(i), room.Blueprint{})
+				return err
+			},
+			func() error { _, err := f.CreateRoom(t.Context(), session.ID, roomOf(i), room.Blueprint{}); return err },
+		}[i%2]
+		begin := make(chan struct{})
+		var both sync.WaitGroup
+		both.Go(func() {
+			<-begin
+			if err := enter(); err != nil && !errors.Is(err, room.ErrNotGranted) {
+				t.Errorf("entering: %v", err)
+			}
+		})
+		both.Go(func() {
+			<-begin
+			if _, err := f.RenewSession(t.Context(), session.ID, claims); err != nil {
+				t.Errorf("renewing: %v", err)
+			}
+		})
+		close(begin)
+		both.Wait()
+		rooms, err := f.SessionRooms(t.Context(), session.ID)
+		if err != nil || len(rooms) != 0 {
+			t.Fatalf("round %d: the session is in %v, %v", i, rooms, err)
+		}
+	}
+}
+
+// TestVoidTokensAndLoginsAtTheSameTime: whichever comes first, no session of a void token is left.
+func TestVoidTokensAndLoginsAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	for i := range 20 {
+		user := room.UserID(fmt.Sprintf("user%d", i))
+		issued := f.clock.Now().Add(-time.Minute).UTC().Truncate(time.Second)
+		begin := make(chan struct{})
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				<-begin
+				session := room.Session{
+					ID: room.SessionID(uuid.Must(uuid.NewV7()).String()), User: room.User{ID: user, Name: "User"},
+					TokenExpiresAt: f.clock.Now().Add(time.Hour), TokenIssuedAt: issued,
+				}
+				if err := f.CreateSession(t.Context(), session, randomKey(t), randomKey(t)); err != nil && !errors.Is(err, room.ErrTokenVoid) {
+					t.Errorf("logging in: %v", err)
+				}
+			})
+		}
+		all.Go(func() {
+			<-begin
+			if _, err := f.VoidTokens(t.Context(), user, f.clock.Now(), ""); err != nil {
+				t.Errorf("voiding: %v", err)
+			}
+		})
+		close(begin)
+		all.Wait()
+		if left, err := f.UserSessions(t.Context(), user); err != nil || len(left) != 0 {
+			t.Fatalf("round %d: %d sessions are left, %v", i, len(left), err)
+		}
 	}
 }

@@ -140,6 +140,7 @@ const (
 	LeaveReasonKicked        LeaveReason = "kicked"
 	LeaveReasonLeft          LeaveReason = "left"
 	LeaveReasonLoggedOut     LeaveReason = "loggedOut"
+	LeaveReasonNotGranted    LeaveReason = "notGranted"
 	LeaveReasonReplaced      LeaveReason = "replaced"
 	LeaveReasonRoomDestroyed LeaveReason = "roomDestroyed"
 	LeaveReasonSwitched      LeaveReason = "switched"
@@ -155,6 +156,8 @@ func (e LeaveReason) Valid() bool {
 	case LeaveReasonLeft:
 		return true
 	case LeaveReasonLoggedOut:
+		return true
+	case LeaveReasonNotGranted:
 		return true
 	case LeaveReasonReplaced:
 		return true
@@ -553,6 +556,7 @@ const (
 	RoomStateEventKickedOut      RoomStateEvent = "kickedOut"
 	RoomStateEventLoggedOut      RoomStateEvent = "loggedOut"
 	RoomStateEventNetworkTimeout RoomStateEvent = "networkTimeout"
+	RoomStateEventNotGranted     RoomStateEvent = "notGranted"
 	RoomStateEventReplaced       RoomStateEvent = "replaced"
 	RoomStateEventRoomNotExist   RoomStateEvent = "roomNotExist"
 	RoomStateEventSuccess        RoomStateEvent = "success"
@@ -579,6 +583,8 @@ func (e RoomStateEvent) Valid() bool {
 	case RoomStateEventLoggedOut:
 		return true
 	case RoomStateEventNetworkTimeout:
+		return true
+	case RoomStateEventNotGranted:
 		return true
 	case RoomStateEventReplaced:
 		return true
@@ -814,13 +820,17 @@ type CreateSessionRequest struct {
 	Device *string `json:"device,omitempty"`
 
 	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-	// `name` and `rooms`, and `aud` and `iss` where the server's operator wants
+	// `name` and grants, and `aud` and `iss` where the server's operator wants
 	// them. Names that stand twice, in the header or the claims, are refused.
-	// Without `rooms` the user may do everything everywhere;
-	// with it, only what one of its grants allows. A grant is `roomID`, which
-	// may end in `*` to name all rooms that begin so, and any of `create`,
-	// `join`, `send` and `attributes` (to change the room's attributes and those
-	// of other members; one's own need no grant) as `true`.
+	//
+	// Without grants the user may do everything everywhere but kick. With any of
+	// the claims `rooms`, `peers` and `media`, only what they allow: `rooms` is a
+	// list of `roomID`, which may end in `*` to name all rooms that begin so, and
+	// any of `create`, `join`, `send`, `kick` and `attributes` (to change the
+	// room's attributes and those of other members; one's own need no grant) as
+	// `true`; `peers` is a list of the users that messages may be sent to, each a
+	// userID or the beginning of some and `*`; `media` is `true` where files may
+	// be uploaded.
 	Token Token `json:"token"`
 
 	// UserName Shown to people; up to 256 bytes.
@@ -1392,13 +1402,17 @@ type RenewTokenReply struct {
 // RenewTokenRequest defines model for RenewTokenRequest.
 type RenewTokenRequest struct {
 	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-	// `name` and `rooms`, and `aud` and `iss` where the server's operator wants
+	// `name` and grants, and `aud` and `iss` where the server's operator wants
 	// them. Names that stand twice, in the header or the claims, are refused.
-	// Without `rooms` the user may do everything everywhere;
-	// with it, only what one of its grants allows. A grant is `roomID`, which
-	// may end in `*` to name all rooms that begin so, and any of `create`,
-	// `join`, `send` and `attributes` (to change the room's attributes and those
-	// of other members; one's own need no grant) as `true`.
+	//
+	// Without grants the user may do everything everywhere but kick. With any of
+	// the claims `rooms`, `peers` and `media`, only what they allow: `rooms` is a
+	// list of `roomID`, which may end in `*` to name all rooms that begin so, and
+	// any of `create`, `join`, `send`, `kick` and `attributes` (to change the
+	// room's attributes and those of other members; one's own need no grant) as
+	// `true`; `peers` is a list of the users that messages may be sent to, each a
+	// userID or the beginning of some and `*`; `media` is `true` where files may
+	// be uploaded.
 	Token Token `json:"token"`
 }
 
@@ -1924,13 +1938,17 @@ type SwitchRoomRequest struct {
 type Timestamp = time.Time
 
 // Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-// `name` and `rooms`, and `aud` and `iss` where the server's operator wants
+// `name` and grants, and `aud` and `iss` where the server's operator wants
 // them. Names that stand twice, in the header or the claims, are refused.
-// Without `rooms` the user may do everything everywhere;
-// with it, only what one of its grants allows. A grant is `roomID`, which
-// may end in `*` to name all rooms that begin so, and any of `create`,
-// `join`, `send` and `attributes` (to change the room's attributes and those
-// of other members; one's own need no grant) as `true`.
+//
+// Without grants the user may do everything everywhere but kick. With any of
+// the claims `rooms`, `peers` and `media`, only what they allow: `rooms` is a
+// list of `roomID`, which may end in `*` to name all rooms that begin so, and
+// any of `create`, `join`, `send`, `kick` and `attributes` (to change the
+// room's attributes and those of other members; one's own need no grant) as
+// `true`; `peers` is a list of the users that messages may be sent to, each a
+// userID or the beginning of some and `*`; `media` is `true` where files may
+// be uploaded.
 type Token = string
 
 // TokenWillExpireEvent The token is about to run out; renewToken keeps the session.
@@ -2022,6 +2040,28 @@ type UserID = string
 //
 // Example: Alice
 type UserName = string
+
+// VoidTokensReply defines model for VoidTokensReply.
+type VoidTokensReply struct {
+	// Before RFC 3339, UTC, to the millisecond.
+	//
+	// Example: 2026-11-21T15:00:00.25Z
+	Before     Timestamp   `json:"before"`
+	SessionIDs []SessionID `json:"sessionIDs"`
+}
+
+// VoidTokensRequest defines model for VoidTokensRequest.
+type VoidTokensRequest struct {
+	// Before RFC 3339, not in the future. The present instant where it is absent.
+	//
+	// Example: 2026-11-21T15:00:00Z
+	Before *time.Time `json:"before,omitempty"`
+
+	// Reason What the operator says of it, told to the sessions concerned; up to 256 bytes.
+	//
+	// Example: too loud
+	Reason *OperatorReason `json:"reason,omitempty"`
+}
 
 // MediaID defines model for MediaID.
 type MediaID = openapi_types.UUID
@@ -2344,6 +2384,9 @@ type AdminKickMembersJSONRequestBody = KickRequest
 // AdminSendMessageJSONRequestBody defines body for AdminSendMessage for application/json ContentType.
 type AdminSendMessageJSONRequestBody = AdminSendMessageRequest
 
+// AdminVoidTokensJSONRequestBody defines body for AdminVoidTokens for application/json ContentType.
+type AdminVoidTokensJSONRequestBody = VoidTokensRequest
+
 // UploadMediaMultipartRequestBody defines body for UploadMedia for multipart/form-data ContentType.
 type UploadMediaMultipartRequestBody UploadMediaMultipartBody
 
@@ -2611,8 +2654,8 @@ type ClientInterface interface {
 	// AdminEndUserSessions End all of a user's sessions
 	//
 	// They leave their rooms (`kicked`), their streams end (`kickedOut` with
-	// the reason), and their keys are useless at once. The user's token is
-	// not: the backend must stop giving it out.
+	// the reason), and their keys are useless at once. The user's tokens are
+	// not: adminVoidTokens makes them so.
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
 	AdminEndUserSessions(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2626,6 +2669,34 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
 	AdminEndSession(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminVoidTokensWithBody Make a user's older tokens useless
+	//
+	// For a token that was stolen, or a user who changed the password. Tokens of
+	// the user that were issued (`iat`) before the instant, or do not say when,
+	// open and renew no session any more (`token_void`), and the sessions that
+	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+	// whole seconds: a token of the same second as the instant is void too.
+	// The instant replaces that of an earlier call.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+	AdminVoidTokensWithBody(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminVoidTokens Make a user's older tokens useless
+	//
+	// For a token that was stolen, or a user who changed the password. Tokens of
+	// the user that were issued (`iat`) before the instant, or do not say when,
+	// open and renew no session any more (`token_void`), and the sessions that
+	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+	// whole seconds: a token of the same second as the instant is void too.
+	// The instant replaces that of an earlier call.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+	AdminVoidTokens(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// StreamEvents The session's event stream
 	//
@@ -3049,7 +3120,9 @@ type ClientInterface interface {
 
 	// RenewTokenWithBody Stay logged in with a newer token
 	//
-	// The token must be of the same user. The stream goes on undisturbed.
+	// The token must be of the same user. The stream goes on undisturbed. What
+	// the newer token grants counts at once: the session leaves the rooms that
+	// it could not enter with it (`notGranted`).
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3058,7 +3131,9 @@ type ClientInterface interface {
 
 	// RenewToken Stay logged in with a newer token
 	//
-	// The token must be of the same user. The stream goes on undisturbed.
+	// The token must be of the same user. The stream goes on undisturbed. What
+	// the newer token grants counts at once: the session leaves the rooms that
+	// it could not enter with it (`notGranted`).
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3091,8 +3166,9 @@ type ClientInterface interface {
 	// refused (`client_message_id_reused`). The limit of messages a second is
 	// that of `sendRoomMessage`, for both together.
 	//
-	// A user exists who ever logged in. Grants are about rooms: they do not
-	// limit messages between users.
+	// A user exists who ever logged in. Where the caller's token grants
+	// anything, its `peers` must name the user; what comes from others can
+	// always be read.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3114,8 +3190,9 @@ type ClientInterface interface {
 	// refused (`client_message_id_reused`). The limit of messages a second is
 	// that of `sendRoomMessage`, for both together.
 	//
-	// A user exists who ever logged in. Grants are about rooms: they do not
-	// limit messages between users.
+	// A user exists who ever logged in. Where the caller's token grants
+	// anything, its `peers` must name the user; what comes from others can
+	// always be read.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3474,8 +3551,8 @@ func (c *Client) AdminListUserRooms(ctx context.Context, userID UserID, reqEdito
 // AdminEndUserSessions End all of a user's sessions
 //
 // They leave their rooms (`kicked`), their streams end (`kickedOut` with
-// the reason), and their keys are useless at once. The user's token is
-// not: the backend must stop giving it out.
+// the reason), and their keys are useless at once. The user's tokens are
+// not: adminVoidTokens makes them so.
 //
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
 func (c *Client) AdminEndUserSessions(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3510,6 +3587,54 @@ func (c *Client) AdminListUserSessions(ctx context.Context, userID UserID, reqEd
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
 func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAdminEndSessionRequest(c.Server, userID, sessionID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminVoidTokensWithBody Make a user's older tokens useless
+//
+// For a token that was stolen, or a user who changed the password. Tokens of
+// the user that were issued (`iat`) before the instant, or do not say when,
+// open and renew no session any more (`token_void`), and the sessions that
+// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+// whole seconds: a token of the same second as the instant is void too.
+// The instant replaces that of an earlier call.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+func (c *Client) AdminVoidTokensWithBody(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminVoidTokensRequestWithBody(c.Server, userID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminVoidTokens Make a user's older tokens useless
+//
+// For a token that was stolen, or a user who changed the password. Tokens of
+// the user that were issued (`iat`) before the instant, or do not say when,
+// open and renew no session any more (`token_void`), and the sessions that
+// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+// whole seconds: a token of the same second as the instant is void too.
+// The instant replaces that of an earlier call.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminVoidTokensRequest(c.Server, userID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4332,7 +4457,9 @@ func (c *Client) ListSessionRooms(ctx context.Context, reqEditors ...RequestEdit
 
 // RenewTokenWithBody Stay logged in with a newer token
 //
-// The token must be of the same user. The stream goes on undisturbed.
+// The token must be of the same user. The stream goes on undisturbed. What
+// the newer token grants counts at once: the session leaves the rooms that
+// it could not enter with it (`notGranted`).
 //
 // Takes any type of body and a specified content type.
 //
@@ -4351,7 +4478,9 @@ func (c *Client) RenewTokenWithBody(ctx context.Context, contentType string, bod
 
 // RenewToken Stay logged in with a newer token
 //
-// The token must be of the same user. The stream goes on undisturbed.
+// The token must be of the same user. The stream goes on undisturbed. What
+// the newer token grants counts at once: the session leaves the rooms that
+// it could not enter with it (`notGranted`).
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4404,8 +4533,9 @@ func (c *Client) ListPeerMessages(ctx context.Context, userID PeerID, params *Li
 // refused (`client_message_id_reused`). The limit of messages a second is
 // that of `sendRoomMessage`, for both together.
 //
-// A user exists who ever logged in. Grants are about rooms: they do not
-// limit messages between users.
+// A user exists who ever logged in. Where the caller's token grants
+// anything, its `peers` must name the user; what comes from others can
+// always be read.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4437,8 +4567,9 @@ func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PeerID, con
 // refused (`client_message_id_reused`). The limit of messages a second is
 // that of `sendRoomMessage`, for both together.
 //
-// A user exists who ever logged in. Grants are about rooms: they do not
-// limit messages between users.
+// A user exists who ever logged in. Where the caller's token grants
+// anything, its `peers` must name the user; what comes from others can
+// always be read.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5366,6 +5497,53 @@ func NewAdminEndSessionRequest(server string, userID UserID, sessionID SessionID
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewAdminVoidTokensRequest calls the generic AdminVoidTokens builder with application/json body
+func NewAdminVoidTokensRequest(server string, userID UserID, body AdminVoidTokensJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminVoidTokensRequestWithBody(server, userID, "application/json", bodyReader)
+}
+
+// NewAdminVoidTokensRequestWithBody constructs an http.Request for the AdminVoidTokens method, with any body, and a specified content type
+func NewAdminVoidTokensRequestWithBody(server string, userID UserID, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "userID", userID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/users/%s/tokens-void-before", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -7368,8 +7546,8 @@ type ClientWithResponsesInterface interface {
 	// AdminEndUserSessionsWithResponse End all of a user's sessions
 	//
 	// They leave their rooms (`kicked`), their streams end (`kickedOut` with
-	// the reason), and their keys are useless at once. The user's token is
-	// not: the backend must stop giving it out.
+	// the reason), and their keys are useless at once. The user's tokens are
+	// not: adminVoidTokens makes them so.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7389,6 +7567,34 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
 	AdminEndSessionWithResponse(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*AdminEndSessionResponse, error)
+
+	// AdminVoidTokensWithBodyWithResponse Make a user's older tokens useless
+	//
+	// For a token that was stolen, or a user who changed the password. Tokens of
+	// the user that were issued (`iat`) before the instant, or do not say when,
+	// open and renew no session any more (`token_void`), and the sessions that
+	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+	// whole seconds: a token of the same second as the instant is void too.
+	// The instant replaces that of an earlier call.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+	AdminVoidTokensWithBodyWithResponse(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
+
+	// AdminVoidTokensWithResponse Make a user's older tokens useless
+	//
+	// For a token that was stolen, or a user who changed the password. Tokens of
+	// the user that were issued (`iat`) before the instant, or do not say when,
+	// open and renew no session any more (`token_void`), and the sessions that
+	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+	// whole seconds: a token of the same second as the instant is void too.
+	// The instant replaces that of an earlier call.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+	AdminVoidTokensWithResponse(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
 
 	// StreamEventsWithResponse The session's event stream
 	//
@@ -7852,7 +8058,9 @@ type ClientWithResponsesInterface interface {
 
 	// RenewTokenWithBodyWithResponse Stay logged in with a newer token
 	//
-	// The token must be of the same user. The stream goes on undisturbed.
+	// The token must be of the same user. The stream goes on undisturbed. What
+	// the newer token grants counts at once: the session leaves the rooms that
+	// it could not enter with it (`notGranted`).
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7861,7 +8069,9 @@ type ClientWithResponsesInterface interface {
 
 	// RenewTokenWithResponse Stay logged in with a newer token
 	//
-	// The token must be of the same user. The stream goes on undisturbed.
+	// The token must be of the same user. The stream goes on undisturbed. What
+	// the newer token grants counts at once: the session leaves the rooms that
+	// it could not enter with it (`notGranted`).
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7896,8 +8106,9 @@ type ClientWithResponsesInterface interface {
 	// refused (`client_message_id_reused`). The limit of messages a second is
 	// that of `sendRoomMessage`, for both together.
 	//
-	// A user exists who ever logged in. Grants are about rooms: they do not
-	// limit messages between users.
+	// A user exists who ever logged in. Where the caller's token grants
+	// anything, its `peers` must name the user; what comes from others can
+	// always be read.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7919,8 +8130,9 @@ type ClientWithResponsesInterface interface {
 	// refused (`client_message_id_reused`). The limit of messages a second is
 	// that of `sendRoomMessage`, for both together.
 	//
-	// A user exists who ever logged in. Grants are about rooms: they do not
-	// limit messages between users.
+	// A user exists who ever logged in. Where the caller's token grants
+	// anything, its `peers` must name the user; what comes from others can
+	// always be read.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9360,6 +9572,96 @@ func (r AdminEndSessionResponse) ContentType() string {
 	return ""
 }
 
+// AdminVoidTokensResponse503Headers the declared response headers of an HTTP 503 response for AdminVoidTokens
+type AdminVoidTokensResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminVoidTokensResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *VoidTokensReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminVoidTokensResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminVoidTokensResponse) GetJSON200() *VoidTokensReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminVoidTokensResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminVoidTokensResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminVoidTokensResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AdminVoidTokensResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AdminVoidTokensResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminVoidTokensResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminVoidTokensResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminVoidTokensResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminVoidTokensResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminVoidTokensResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // StreamEventsResponse200Headers the declared response headers of an HTTP 200 response for StreamEvents
 type StreamEventsResponse200Headers struct {
 	CacheControl    *string
@@ -9449,6 +9751,8 @@ type UploadMediaResponse struct {
 	ApplicationproblemJSON400 *Problem
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
 	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
 	ApplicationproblemJSON408 *Problem
 	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
@@ -9478,6 +9782,11 @@ func (r UploadMediaResponse) GetApplicationproblemJSON400() *Problem {
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
 func (r UploadMediaResponse) GetApplicationproblemJSON401() *Unauthenticated {
 	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r UploadMediaResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
 }
 
 // GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
@@ -9602,6 +9911,8 @@ type CreateUploadResponse struct {
 	ApplicationproblemJSON400 *InvalidRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationproblemJSON409 *UploadMoved
 	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
@@ -9630,6 +9941,11 @@ func (r CreateUploadResponse) GetApplicationproblemJSON400() *InvalidRequest {
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
 func (r CreateUploadResponse) GetApplicationproblemJSON401() *Unauthenticated {
 	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r CreateUploadResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
 }
 
 // GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
@@ -9836,6 +10152,8 @@ type ContinueUploadResponse struct {
 	ApplicationproblemJSON400 *InvalidRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *MediaNotFound
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
@@ -9868,6 +10186,11 @@ func (r ContinueUploadResponse) GetApplicationproblemJSON400() *InvalidRequest {
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
 func (r ContinueUploadResponse) GetApplicationproblemJSON401() *Unauthenticated {
 	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r ContinueUploadResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
 }
 
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
@@ -12285,6 +12608,8 @@ type SendPeerMessageResponse struct {
 	ApplicationproblemJSON400 *Problem
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *Problem
 	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
@@ -12323,6 +12648,11 @@ func (r SendPeerMessageResponse) GetApplicationproblemJSON400() *Problem {
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
 func (r SendPeerMessageResponse) GetApplicationproblemJSON401() *Unauthenticated {
 	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r SendPeerMessageResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
 }
 
 // GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
@@ -12760,8 +13090,8 @@ func (c *ClientWithResponses) AdminListUserRoomsWithResponse(ctx context.Context
 // AdminEndUserSessionsWithResponse End all of a user's sessions
 //
 // They leave their rooms (`kicked`), their streams end (`kickedOut` with
-// the reason), and their keys are useless at once. The user's token is
-// not: the backend must stop giving it out.
+// the reason), and their keys are useless at once. The user's tokens are
+// not: adminVoidTokens makes them so.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -12798,6 +13128,46 @@ func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, u
 		return nil, err
 	}
 	return ParseAdminEndSessionResponse(rsp)
+}
+
+// AdminVoidTokensWithBodyWithResponse Make a user's older tokens useless
+//
+// For a token that was stolen, or a user who changed the password. Tokens of
+// the user that were issued (`iat`) before the instant, or do not say when,
+// open and renew no session any more (`token_void`), and the sessions that
+// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+// whole seconds: a token of the same second as the instant is void too.
+// The instant replaces that of an earlier call.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+func (c *ClientWithResponses) AdminVoidTokensWithBodyWithResponse(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error) {
+	rsp, err := c.AdminVoidTokensWithBody(ctx, userID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminVoidTokensResponse(rsp)
+}
+
+// AdminVoidTokensWithResponse Make a user's older tokens useless
+//
+// For a token that was stolen, or a user who changed the password. Tokens of
+// the user that were issued (`iat`) before the instant, or do not say when,
+// open and renew no session any more (`token_void`), and the sessions that
+// they opened or renewed last end as by adminEndUserSessions. `iat` counts
+// whole seconds: a token of the same second as the instant is void too.
+// The instant replaces that of an earlier call.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
+func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error) {
+	rsp, err := c.AdminVoidTokens(ctx, userID, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminVoidTokensResponse(rsp)
 }
 
 // StreamEventsWithResponse The session's event stream
@@ -13496,7 +13866,9 @@ func (c *ClientWithResponses) ListSessionRoomsWithResponse(ctx context.Context, 
 
 // RenewTokenWithBodyWithResponse Stay logged in with a newer token
 //
-// The token must be of the same user. The stream goes on undisturbed.
+// The token must be of the same user. The stream goes on undisturbed. What
+// the newer token grants counts at once: the session leaves the rooms that
+// it could not enter with it (`notGranted`).
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13511,7 +13883,9 @@ func (c *ClientWithResponses) RenewTokenWithBodyWithResponse(ctx context.Context
 
 // RenewTokenWithResponse Stay logged in with a newer token
 //
-// The token must be of the same user. The stream goes on undisturbed.
+// The token must be of the same user. The stream goes on undisturbed. What
+// the newer token grants counts at once: the session leaves the rooms that
+// it could not enter with it (`notGranted`).
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13558,8 +13932,9 @@ func (c *ClientWithResponses) ListPeerMessagesWithResponse(ctx context.Context, 
 // refused (`client_message_id_reused`). The limit of messages a second is
 // that of `sendRoomMessage`, for both together.
 //
-// A user exists who ever logged in. Grants are about rooms: they do not
-// limit messages between users.
+// A user exists who ever logged in. Where the caller's token grants
+// anything, its `peers` must name the user; what comes from others can
+// always be read.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13587,8 +13962,9 @@ func (c *ClientWithResponses) SendPeerMessageWithBodyWithResponse(ctx context.Co
 // refused (`client_message_id_reused`). The limit of messages a second is
 // that of `sendRoomMessage`, for both together.
 //
-// A user exists who ever logged in. Grants are about rooms: they do not
-// limit messages between users.
+// A user exists who ever logged in. Where the caller's token grants
+// anything, its `peers` must name the user; what comes from others can
+// always be read.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14907,6 +15283,87 @@ func ParseAdminEndSessionResponse(rsp *http.Response) (*AdminEndSessionResponse,
 	return response, nil
 }
 
+// ParseAdminVoidTokensResponse parses an HTTP response from a AdminVoidTokensWithResponse call
+func ParseAdminVoidTokensResponse(rsp *http.Response) (*AdminVoidTokensResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminVoidTokensResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest VoidTokensReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminVoidTokensResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseStreamEventsResponse parses an HTTP response from a StreamEventsWithResponse call
 func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -15011,6 +15468,13 @@ func ParseUploadMediaResponse(rsp *http.Response) (*UploadMediaResponse, error) 
 			return nil, err
 		}
 		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
 		var dest Problem
@@ -15155,6 +15619,13 @@ func ParseCreateUploadResponse(rsp *http.Response) (*CreateUploadResponse, error
 			return nil, err
 		}
 		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest UploadMoved
@@ -15410,6 +15881,13 @@ func ParseContinueUploadResponse(rsp *http.Response) (*ContinueUploadResponse, e
 			return nil, err
 		}
 		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest MediaNotFound
@@ -17700,6 +18178,13 @@ func ParseSendPeerMessageResponse(rsp *http.Response) (*SendPeerMessageResponse,
 			return nil, err
 		}
 		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
 		var dest Problem

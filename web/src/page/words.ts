@@ -25,7 +25,7 @@ export function wordsForError(error: unknown): string {
     case 'forbidden_proxy':
       return 'Development tokens are not given out through a proxy. Start the server without --dev there.';
     case 'not_granted':
-      return 'Your token does not allow that in this room.';
+      return 'Your token does not allow that.';
     case 'banned':
       return 'You were taken out of this room and may not come back yet.';
     case 'attributes_full':
@@ -95,6 +95,7 @@ const reasons: Record<LeaveReason, string> = {
   switched: ': went to another room',
   replaced: ': came in elsewhere',
   kicked: ': taken out',
+  notGranted: ': no longer allowed',
   roomDestroyed: ': the room was closed',
 };
 
@@ -108,6 +109,8 @@ export function wordsForBeingOut(event: RoomStateEvent, reason = ''): string {
   switch (event) {
     case 'kickedOut':
       return `You were taken out of the room${because}`;
+    case 'notGranted':
+      return 'You are no longer allowed in this room.';
     case 'roomNotExist':
       return `The room was closed${because}`;
     case 'replaced':

@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// VoidTokens makes a user's tokens void that were issued before an instant, or do
+// not say when, for good; the instant replaces an earlier call's. The sessions
+// that such tokens opened or renewed last end for the operator's reason, and are
+// returned.
+func (s *Store) VoidTokens(ctx context.Context, user room.UserID, before time.Time, note string) ([]room.SessionID, error) {
+	var ended []room.SessionID
+	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+		// A session that is being created either sees the void or is seen here.
+		// One that is being renewed holds its row until it is seen, too.
+		var b pgx.Batch
+		b.Queue(lockSessionList, user)
+		b.Queue("INSERT INTO token_voids (user_id, before) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE SET before = excluded.before",
+			user, before)
+		if err := send(ctx, tx, &b); err != nil {
+			return c, err
+		}
+		ended, err = lockSessionsWhere(ctx, tx, "user_id = $1 AND (token_issued_at IS NULL OR token_issued_at < $2)", user, before)
+		if err != nil {
+			return c, err
+		}
+		return endSessions(ctx, tx, ended, room.EndKickedOut, note, s.now())
+	})
+	return ended, err
+}
+
+// queueVoidCheck makes a batch fail with room.ErrTokenVoid where a user's token is
+// void.
+func queueVoidCheck(b *pgx.Batch, user room.UserID, issued time.Time) {
+	b.Queue("SELECT EXISTS (SELECT FROM token_voids WHERE user_id = $1 AND ($2::timestamptz IS NULL OR $2 < before))", user, optional(issued)).
+		QueryRow(func(row pgx.Row) error {
+			var void bool
+			if err := row.Scan(&void); err != nil {
+				return err
+			}
+			if void {
+				return room.ErrTokenVoid
+			}
+			return nil
+		})
+}
