@@ -15,6 +15,7 @@ import (
 const (
 	sessionKeyPrefix = "sk_"
 	streamKeyPrefix  = "ek_"
+	ticketPrefix     = "et_"
 )
 
 // newKey is a secret with 130 bits of randomness.
@@ -127,13 +128,19 @@ func (a *api) authenticate(r *http.Request) (room.Session, error) {
 	return session, session.Usable(time.Now())
 }
 
-// authenticateStream takes the key of the stream's URL as well, which nothing
-// else does.
-func (a *api) authenticateStream(r *http.Request, streamKey string) (room.Session, error) {
-	if _, ok := bearer(r); ok || streamKey == "" {
+// authenticateStream takes the key or the ticket of the stream's URL as well, which
+// nothing else does. A ticket is used up even where the stream cannot be opened
+// afterwards: its client asks for another one.
+func (a *api) authenticateStream(r *http.Request, streamKey, ticket string) (session room.Session, err error) {
+	_, hasKey := bearer(r)
+	switch {
+	case !hasKey && streamKey != "":
+		session, err = a.Store.SessionByStreamKey(r.Context(), hashKey(streamKey))
+	case !hasKey && ticket != "":
+		session, err = a.Store.UseStreamTicket(r.Context(), hashKey(ticket))
+	default:
 		return a.authenticate(r)
 	}
-	session, err := a.Store.SessionByStreamKey(r.Context(), hashKey(streamKey))
 	if err != nil {
 		return room.Session{}, err
 	}

@@ -37,11 +37,11 @@ func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err erro
 }
 
 func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
-	q := readQuery(r, "stream_key", "last_event_id")
+	q := readQuery(r, "stream_key", "stream_ticket", "last_event_id")
 	// A stream may last; what is asked before it begins may not.
 	ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
 	defer cancel()
-	session, err := a.authenticateStream(r.WithContext(ctx), q.values.Get("stream_key"))
+	session, err := a.authenticateStream(r.WithContext(ctx), q.values.Get("stream_key"), q.values.Get("stream_ticket"))
 	if err != nil {
 		return err
 	}

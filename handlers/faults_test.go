@@ -226,7 +226,7 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 	}
 	for _, secret := range []string{alice.SessionKey, alice.streamKey(), s.token("alice", time.Hour)} {
 		for _, path := range []string{
-			"/v1/events?stream_key=" + secret, "/v1/events?key=" + secret, "/v1/rooms/lobby?stream_key=" + secret, "/nothing?token=" + secret,
+			"/v1/events?stream_key=" + secret, "/v1/events?stream_ticket=" + secret, "/v1/events?key=" + secret, "/v1/rooms/lobby?stream_key=" + secret, "/nothing?token=" + secret,
 			"/v1/events?stream_key=%zz" + secret, "/v1/rooms/lobby/members?cursor=" + secret,
 		} {
 			send(alice.request("GET", path, nil, header("Authorization", "Basic "+secret)))

@@ -389,7 +389,7 @@ func (c *client) listenAt(address string, change ...func(*http.Request)) (*strea
 func (c *client) open(address string, change ...func(*http.Request)) *stream {
 	c.Helper()
 	r := c.request("GET", address, nil, change...)
-	if strings.Contains(address, "stream_key=") {
+	if strings.Contains(address, "stream_key=") || strings.Contains(address, "stream_ticket=") {
 		r.Header.Del("Authorization")
 	}
 	got, err := c.http.Do(r) //nolint:bodyclose // the reader closes it

@@ -31,6 +31,8 @@ type Store interface {
 	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
 	RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error)
 	VoidTokens(ctx context.Context, user room.UserID, before time.Time, note string) ([]room.SessionID, error)
+	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
+	UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error)
 	EndSession(ctx context.Context, id room.SessionID) error
 	Attach(ctx context.Context, id room.SessionID, cursor []room.Position) (room.Attachment, error)
 
@@ -216,6 +218,7 @@ func New(o Options) *API {
 		r.Get("/v1/sessions/current/rooms", a.withSession(a.listSessionRooms))
 		r.Delete("/v1/sessions/current/rooms", a.withSession(a.leaveAllRooms))
 		r.Put("/v1/sessions/current/token", a.withSession(a.renewToken))
+		r.Post("/v1/sessions/current/stream-ticket", a.withSession(a.createStreamTicket))
 
 		r.Post("/v1/rooms", a.withSession(a.createRoom))
 		r.Get("/v1/rooms/{roomID}", a.withRoom(a.getRoom))

@@ -254,6 +254,10 @@ func authenticated(_ context.Context, in *openapi3filter.AuthenticationInput) er
 		if r.URL.Query().Get("stream_key") != "" {
 			return nil
 		}
+	case "streamTicket":
+		if r.URL.Query().Get("stream_ticket") != "" {
+			return nil
+		}
 	}
 	return errors.New("the request has no " + in.SecuritySchemeName)
 }

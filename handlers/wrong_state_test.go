@@ -49,6 +49,7 @@ var answers = func() map[string]map[standing]answer {
 		"createDevelopmentToken": always(shows(http.StatusCreated)),
 		"getSession":             always(shows(http.StatusOK)),
 		"renewToken":             always(does(http.StatusOK)),
+		"createStreamTicket":     always(does(http.StatusCreated)),
 		"streamEvents":           always(does(http.StatusOK)),
 		"listSessionRooms":       always(shows(http.StatusOK)),
 		"endSession":             always(brings(http.StatusNoContent, room.RoomDisconnected)),

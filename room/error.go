@@ -34,6 +34,7 @@ var (
 	ErrMessageToSelf     = &Error{Invalid, "message_to_self", "A user cannot send messages to themselves."}
 	ErrUnauthenticated   = &Error{Unauthenticated, "unauthenticated", "A valid session key is needed, or an admin token under /v1/admin."}
 	ErrStreamKeyRefused  = &Error{Unauthenticated, "stream_key_refused", "A stream key opens its session's stream and nothing else."}
+	ErrTicketRefused     = &Error{Unauthenticated, "stream_ticket_refused", "The ticket was used, has expired, or a newer one took its place."}
 	ErrSessionEnded      = &Error{Unauthenticated, "session_ended", "The session has ended."}
 	ErrTokenInvalid      = &Error{Unauthenticated, "token_invalid", "The token is not valid."}
 	ErrTokenExpired      = &Error{Unauthenticated, "token_expired", "The token has expired."}

@@ -336,6 +336,7 @@ const (
 	ProblemCodeSessionNotFound       ProblemCode = "session_not_found"
 	ProblemCodeStorageFull           ProblemCode = "storage_full"
 	ProblemCodeStreamKeyRefused      ProblemCode = "stream_key_refused"
+	ProblemCodeStreamTicketRefused   ProblemCode = "stream_ticket_refused"
 	ProblemCodeTokenExpired          ProblemCode = "token_expired"
 	ProblemCodeTokenInvalid          ProblemCode = "token_invalid"
 	ProblemCodeTokenUserMismatch     ProblemCode = "token_user_mismatch"
@@ -439,6 +440,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeStorageFull:
 		return true
 	case ProblemCodeStreamKeyRefused:
+		return true
+	case ProblemCodeStreamTicketRefused:
 		return true
 	case ProblemCodeTokenExpired:
 		return true
@@ -1901,6 +1904,17 @@ type SessionReply struct {
 	Session Session `json:"session"`
 }
 
+// StreamTicketReply defines model for StreamTicketReply.
+type StreamTicketReply struct {
+	// ExpiresAt RFC 3339, UTC, to the millisecond.
+	//
+	// Example: 2026-11-21T15:00:00.25Z
+	ExpiresAt Timestamp `json:"expiresAt"`
+
+	// StreamURL The stream's address with the ticket, as EventSource takes it.
+	StreamURL string `json:"streamURL"`
+}
+
 // SubType Of `custom`; the application's own kind.
 type SubType = int
 
@@ -2702,7 +2716,8 @@ type ClientInterface interface {
 	//
 	// One stream per session; a newer one supersedes the older. Authenticate
 	// with the session key in the header (fetch), or with the `stream_key` of
-	// `streamURL` (EventSource), which opens this stream and nothing else.
+	// `streamURL` (EventSource), which opens this stream and nothing else, or
+	// with a `stream_ticket`, which does so once.
 	//
 	// An `id:` is the session's cursor in all its logs, and so says which
 	// rooms it knows to be in. Send the last one back, in the header or the query, and the
@@ -3117,6 +3132,23 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 	ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateStreamTicket A URL that opens the stream once
+	//
+	// For a native EventSource where what proxies log must open nothing: the
+	// `stream_key` of createSession stands in the log of every proxy on the way
+	// and is good for as long as the session. A ticket is good for 30 seconds
+	// and one request; a newer one takes its place. It is used up even where
+	// the stream is refused afterwards.
+	//
+	// An EventSource that lost its connection comes back with the same URL by
+	// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
+	// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
+	// last `id:`, and open a new EventSource. Clients that use fetch send the
+	// session key in the header and need neither.
+	//
+	// Corresponds with POST /v1/sessions/current/stream-ticket (the `CreateStreamTicket` operationId).
+	CreateStreamTicket(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RenewTokenWithBody Stay logged in with a newer token
 	//
@@ -3649,7 +3681,8 @@ func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminV
 //
 // One stream per session; a newer one supersedes the older. Authenticate
 // with the session key in the header (fetch), or with the `stream_key` of
-// `streamURL` (EventSource), which opens this stream and nothing else.
+// `streamURL` (EventSource), which opens this stream and nothing else, or
+// with a `stream_ticket`, which does so once.
 //
 // An `id:` is the session's cursor in all its logs, and so says which
 // rooms it knows to be in. Send the last one back, in the header or the query, and the
@@ -4445,6 +4478,33 @@ func (c *Client) LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorF
 // Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 func (c *Client) ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListSessionRoomsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateStreamTicket A URL that opens the stream once
+//
+// For a native EventSource where what proxies log must open nothing: the
+// `stream_key` of createSession stands in the log of every proxy on the way
+// and is good for as long as the session. A ticket is good for 30 seconds
+// and one request; a newer one takes its place. It is used up even where
+// the stream is refused afterwards.
+//
+// An EventSource that lost its connection comes back with the same URL by
+// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
+// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
+// last `id:`, and open a new EventSource. Clients that use fetch send the
+// session key in the header and need neither.
+//
+// Corresponds with POST /v1/sessions/current/stream-ticket (the `CreateStreamTicket` operationId).
+func (c *Client) CreateStreamTicket(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateStreamTicketRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -7109,6 +7169,33 @@ func NewListSessionRoomsRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewCreateStreamTicketRequest constructs an http.Request for the CreateStreamTicket method
+func NewCreateStreamTicketRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sessions/current/stream-ticket")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewRenewTokenRequest calls the generic RenewToken builder with application/json body
 func NewRenewTokenRequest(server string, body RenewTokenJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -7600,7 +7687,8 @@ type ClientWithResponsesInterface interface {
 	//
 	// One stream per session; a newer one supersedes the older. Authenticate
 	// with the session key in the header (fetch), or with the `stream_key` of
-	// `streamURL` (EventSource), which opens this stream and nothing else.
+	// `streamURL` (EventSource), which opens this stream and nothing else, or
+	// with a `stream_ticket`, which does so once.
 	//
 	// An `id:` is the session's cursor in all its logs, and so says which
 	// rooms it knows to be in. Send the last one back, in the header or the query, and the
@@ -8055,6 +8143,25 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 	ListSessionRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionRoomsResponse, error)
+
+	// CreateStreamTicketWithResponse A URL that opens the stream once
+	//
+	// For a native EventSource where what proxies log must open nothing: the
+	// `stream_key` of createSession stands in the log of every proxy on the way
+	// and is good for as long as the session. A ticket is good for 30 seconds
+	// and one request; a newer one takes its place. It is used up even where
+	// the stream is refused afterwards.
+	//
+	// An EventSource that lost its connection comes back with the same URL by
+	// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
+	// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
+	// last `id:`, and open a new EventSource. Clients that use fetch send the
+	// session key in the header and need neither.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/sessions/current/stream-ticket (the `CreateStreamTicket` operationId).
+	CreateStreamTicketWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*CreateStreamTicketResponse, error)
 
 	// RenewTokenWithBodyWithResponse Stay logged in with a newer token
 	//
@@ -9679,7 +9786,7 @@ type StreamEventsResponse struct {
 	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
 	ApplicationproblemJSON400 *InvalidRequest
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
-	ApplicationproblemJSON401 *Unauthenticated
+	ApplicationproblemJSON401 *Problem
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// Headers200 the parsed response headers for an HTTP 200 response
@@ -9694,7 +9801,7 @@ func (r StreamEventsResponse) GetApplicationproblemJSON400() *InvalidRequest {
 }
 
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
-func (r StreamEventsResponse) GetApplicationproblemJSON401() *Unauthenticated {
+func (r StreamEventsResponse) GetApplicationproblemJSON401() *Problem {
 	return r.ApplicationproblemJSON401
 }
 
@@ -12412,6 +12519,68 @@ func (r ListSessionRoomsResponse) ContentType() string {
 	return ""
 }
 
+// CreateStreamTicketResponse503Headers the declared response headers of an HTTP 503 response for CreateStreamTicket
+type CreateStreamTicketResponse503Headers struct {
+	RetryAfter *int
+}
+
+type CreateStreamTicketResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *StreamTicketReply
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *CreateStreamTicketResponse503Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateStreamTicketResponse) GetJSON201() *StreamTicketReply {
+	return r.JSON201
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r CreateStreamTicketResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r CreateStreamTicketResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateStreamTicketResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateStreamTicketResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateStreamTicketResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateStreamTicketResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // RenewTokenResponse503Headers the declared response headers of an HTTP 503 response for RenewToken
 type RenewTokenResponse503Headers struct {
 	RetryAfter *int
@@ -13174,7 +13343,8 @@ func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, u
 //
 // One stream per session; a newer one supersedes the older. Authenticate
 // with the session key in the header (fetch), or with the `stream_key` of
-// `streamURL` (EventSource), which opens this stream and nothing else.
+// `streamURL` (EventSource), which opens this stream and nothing else, or
+// with a `stream_ticket`, which does so once.
 //
 // An `id:` is the session's cursor in all its logs, and so says which
 // rooms it knows to be in. Send the last one back, in the header or the query, and the
@@ -13862,6 +14032,31 @@ func (c *ClientWithResponses) ListSessionRoomsWithResponse(ctx context.Context, 
 		return nil, err
 	}
 	return ParseListSessionRoomsResponse(rsp)
+}
+
+// CreateStreamTicketWithResponse A URL that opens the stream once
+//
+// For a native EventSource where what proxies log must open nothing: the
+// `stream_key` of createSession stands in the log of every proxy on the way
+// and is good for as long as the session. A ticket is good for 30 seconds
+// and one request; a newer one takes its place. It is used up even where
+// the stream is refused afterwards.
+//
+// An EventSource that lost its connection comes back with the same URL by
+// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
+// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
+// last `id:`, and open a new EventSource. Clients that use fetch send the
+// session key in the header and need neither.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/sessions/current/stream-ticket (the `CreateStreamTicket` operationId).
+func (c *ClientWithResponses) CreateStreamTicketWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*CreateStreamTicketResponse, error) {
+	rsp, err := c.CreateStreamTicket(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateStreamTicketResponse(rsp)
 }
 
 // RenewTokenWithBodyWithResponse Stay logged in with a newer token
@@ -15386,7 +15581,7 @@ func ParseStreamEventsResponse(rsp *http.Response) (*StreamEventsResponse, error
 		response.ApplicationproblemJSON400 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
-		var dest Unauthenticated
+		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -17969,6 +18164,59 @@ func ParseListSessionRoomsResponse(rsp *http.Response) (*ListSessionRoomsRespons
 	switch {
 	case rsp.StatusCode == 503:
 		var headers ListSessionRoomsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateStreamTicketResponse parses an HTTP response from a CreateStreamTicketWithResponse call
+func ParseCreateStreamTicketResponse(rsp *http.Response) (*CreateStreamTicketResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateStreamTicketResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest StreamTicketReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers CreateStreamTicketResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
