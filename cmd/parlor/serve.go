@@ -43,6 +43,9 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	}
 	defer func() { err = errors.Join(err, stopDatabase()) }()
 
+	if tokens.AdminSecret == nil {
+		log.Warn("whoever signs user tokens can sign admin tokens: set PARLOR_ADMIN_SECRET to keep them apart")
+	}
 	return c.serve(ctx, to, log, tokens, databaseURL)
 }
 
@@ -51,9 +54,6 @@ func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*handlers.To
 	tokens, err := c.tokens(c.Data)
 	if err != nil {
 		return nil, err
-	}
-	if tokens.AdminSecret == nil {
-		log.Warn("whoever signs user tokens can sign admin tokens: set PARLOR_ADMIN_SECRET to keep them apart")
 	}
 	keyed, err := c.keyedSecrets()
 	if err != nil {
