@@ -36,6 +36,8 @@ const (
 	// stopLimit bounds the checkpoint of a fast shutdown: 128 MB of buffers take seconds even on a slow disk. Killing
 	// PostgreSQL after it loses nothing, the next start replays the log.
 	stopLimit = time.Minute
+	// quitLimit is when a fast shutdown is given up for an immediate one, which leaves the checkpoint to the next start.
+	quitLimit = 20 * time.Second
 
 	// pollInterval is the pause between two looks at a process that is starting or ending.
 	pollInterval = 20 * time.Millisecond
@@ -191,6 +193,11 @@ func (s *Server) run(ctx context.Context) error {
 	cmd.Dir = s.cluster.dir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.WaitDelay = stopLimit
+	var impatience *time.Timer // set by Cancel, which is over when Wait returns
+	cmd.Cancel = func() error {
+		impatience = time.AfterFunc(quitLimit, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
+		return cmd.Process.Signal(s.stopSignal())
+	}
 	if err := cmd.Start(); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -200,6 +207,9 @@ func (s *Server) run(ctx context.Context) error {
 	s.log.Debug("PostgreSQL started", "pid", cmd.Process.Pid)
 	err = cmd.Wait()
 	if ctx.Err() != nil {
+		if impatience != nil {
+			impatience.Stop()
+		}
 		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
 			return fmt.Errorf("PostgreSQL did not shut down within %s and was killed", stopLimit)
 		}
@@ -209,6 +219,24 @@ func (s *Server) run(ctx context.Context) error {
 		err = errors.New("exit status 0")
 	}
 	return fmt.Errorf("PostgreSQL: %w", err)
+}
+
+// stopSignal returns the signal that ends PostgreSQL in its present state. A fast shutdown while it recovers from the crash
+// of one of its processes never ends (PostgreSQL 15 waits for a checkpointer that nobody stops), and there is nothing
+// to finish: the next start recovers.
+func (s *Server) stopSignal() syscall.Signal {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	if err == nil {
+		_ = conn.Close(ctx)
+		return syscall.SIGINT
+	}
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && stillStarting(refused) {
+		return syscall.SIGQUIT
+	}
+	return syscall.SIGINT
 }
 
 // awaitDatabase returns when PostgreSQL accepts connections and Parlor's database exists. Replaying the log after a crash

@@ -8,10 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // TestStartsOverWhatACrashLeaves takes away the text of the cluster's files, one after the other, as a crash of the machine
@@ -246,4 +250,40 @@ func TestStubbornLeftover(t *testing.T) {
 			stop(t, again)
 		})
 	}
+}
+
+// titled reports whether a process has a title such as "postgres: checkpointer", on Linux.
+func titled(pid int, title string) bool {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	return err == nil && strings.Contains(string(line), title)
+}
+
+// TestStopsWhileRecovering stops a PostgreSQL that replays its log, because one of its processes was killed.
+func TestStopsWhileRecovering(t *testing.T) {
+	t.Parallel()
+	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	mustQuery(t, server.URL(), `CREATE TABLE numbers AS SELECT n FROM generate_series(1, 1000000) n`)
+	conn, err := pgx.Connect(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(int(conn.PgConn().PID()), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+	eventually(t, "it recovers", func() bool {
+		if !seesAllProcesses {
+			_, err := query(t.Context(), server.URL(), `SELECT ''`)
+			return err != nil
+		}
+		left, err := serving(t.Context(), server.cluster)
+		return err == nil && slices.ContainsFunc(left, func(pid int) bool { return titled(pid, "startup recovering") }) &&
+			slices.ContainsFunc(left, func(pid int) bool { return titled(pid, "checkpointer") })
+	})
+	stop(t, server)
+	again := start(t, server.cluster.dir)
+	if got := mustQuery(t, again.URL(), `SELECT count(*)::text FROM numbers`); got != "1000000" {
+		t.Errorf("there are %s numbers", got)
+	}
+	stop(t, again)
 }
