@@ -5,6 +5,8 @@ export PATH := $(CURDIR)/.tools/node_modules/.bin:$(PATH)
 
 GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
+SECONDS  ?= 120
+SEED     ?=
 IMAGE    ?= parlor
 # Arguments for the program: make run ARGS='--listen 127.0.0.1:9000'
 ARGS     ?=
@@ -57,6 +59,11 @@ test/browser: web ## Drive the real server from a real browser
 test/proxies: web ## Have idle streams outlast the timeouts of nginx, haproxy and Caddy, in about two minutes
 	@scripts/setup.sh postgres nginx haproxy caddy
 	PARLOR_TEST_IDLE=65s go test -count=1 -run TestProxies ./cmd/parlor
+
+.PHONY: chaos
+chaos: web ## Kill and freeze a server and its database under load for SECONDS (120); SEED=N repeats a run's choices
+	@scripts/setup.sh postgres
+	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) go test -count=1 -timeout 0 -v -run '^TestChaos$$' ./cmd/parlor
 
 .PHONY: contract
 contract: ## Check the server against openapi.yaml

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+// ledger is what a server acknowledged, and what each of its readers saw. At the end both must be the same.
+type ledger struct {
+	mu sync.Mutex // guards all below
+	// acknowledged is the text at each place of a room's log.
+	acknowledged map[string]map[int64]string
+	pages        []*page
+}
+
+// page is what one reader saw: a stream, or a history.
+type page struct {
+	reader string
+	// whole says that every event of a room's log is to be on it, and not the messages only.
+	whole bool
+	rooms map[string]*column
+}
+
+// column is the events of one room, as a reader saw them.
+type column struct {
+	begun      bool // the place of the first event is known
+	last       int64
+	texts      map[int64]string // at their places
+	missing    int
+	doubled    int
+	outOfOrder int
+}
+
+// verdict is how a ledger's pages differ from what was acknowledged.
+type verdict struct {
+	lost, doubled, outOfOrder int
+	acknowledged, seen        int
+	examples                  []string // the first few, for people
+}
+
+func (v verdict) clean() bool { return v.lost == 0 && v.doubled == 0 && v.outOfOrder == 0 }
+
+func (v verdict) String() string {
+	return fmt.Sprintf("%d messages acknowledged, %d seen: %d lost, %d doubled, %d out of order",
+		v.acknowledged, v.seen, v.lost, v.doubled, v.outOfOrder)
+}
+
+// acknowledge notes what the server said that it stored.
+func (l *ledger) acknowledge(room string, seq int64, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.acknowledged == nil {
+		l.acknowledged = map[string]map[int64]string{}
+	}
+	if l.acknowledged[room] == nil {
+		l.acknowledged[room] = map[int64]string{}
+	}
+	l.acknowledged[room][seq] = text
+}
+
+// page begins the page of a reader, which may be of whole logs. What it saw goes to see, from one goroutine.
+func (l *ledger) page(reader string, whole bool) *page {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &page{reader: reader, whole: whole, rooms: map[string]*column{}}
+	l.pages = append(l.pages, p)
+	return p
+}
+
+// see notes an event of a room's log; the text is empty where it is no message.
+func (p *page) see(room string, seq int64, text string) {
+	c := p.rooms[room]
+	if c == nil {
+		c = &column{texts: map[int64]string{}}
+		p.rooms[room] = c
+	}
+	switch {
+	case c.begun && seq <= c.last && text != "" && c.texts[seq] == text:
+		c.doubled++
+	case c.begun && seq <= c.last:
+		c.outOfOrder++
+	case c.begun && p.whole:
+		c.missing += int(seq - c.last - 1)
+	}
+	c.begun, c.last = true, max(c.last, seq)
+	if text != "" {
+		c.texts[seq] = text
+	}
+}
+
+// has reports whether a text was seen in a room.
+func (p *page) has(room, text string) bool {
+	c := p.rooms[room]
+	if c == nil {
+		return false
+	}
+	return c.texts[c.last] == text
+}
+
+// check compares all pages with what was acknowledged. Nobody may write any more.
+func (l *ledger) check() (v verdict) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	example := func(format string, args ...any) {
+		if len(v.examples) < 10 {
+			v.examples = append(v.examples, fmt.Sprintf(format, args...))
+		}
+	}
+	for room, texts := range l.acknowledged {
+		v.acknowledged += len(texts)
+		places := map[string]int64{}
+		for seq, text := range texts {
+			if other, twice := places[text]; twice {
+				v.doubled++
+				example("%q was acknowledged at %d and at %d in %s", text, other, seq, room)
+			}
+			places[text] = seq
+		}
+		for _, p := range l.pages {
+			c := p.rooms[room]
+			if c == nil {
+				c = &column{}
+			}
+			v.seen += len(c.texts)
+			v.doubled += c.doubled
+			v.outOfOrder += c.outOfOrder
+			v.lost += c.missing
+			if c.missing+c.doubled+c.outOfOrder > 0 {
+				example("%s missed %d events of %s, saw %d twice and %d out of order", p.reader, c.missing, room, c.doubled, c.outOfOrder)
+			}
+			for seq, text := range texts {
+				if got := c.texts[seq]; got != text {
+					v.lost++
+					example("%s saw %q at %d in %s, and %q was acknowledged there", p.reader, got, seq, room, text)
+				}
+			}
+			for seq, text := range c.texts {
+				if texts[seq] == "" { // every message is repeated until it is acknowledged
+					v.doubled++
+					example("%s saw %q at %d in %s, where nothing was acknowledged", p.reader, text, seq, room)
+				}
+			}
+		}
+	}
+	slices.Sort(v.examples)
+	return v
+}
+
+// readHistory makes a page of the rooms' history.
+func (l *ledger) readHistory(ctx context.Context, c *client, rooms []string) error {
+	p := l.page("the history", false)
+	for _, room := range rooms {
+		for after := int64(0); ; {
+			var reply struct {
+				MessageList []struct {
+					Seq  int64
+					Text string
+				}
+				NextCursor int64
+			}
+			if err := c.succeed(ctx, "GET", fmt.Sprintf("/v1/rooms/%s/messages?limit=100&after=%d", room, after), nil, &reply); err != nil {
+				return err
+			}
+			for _, m := range reply.MessageList {
+				p.see(room, m.Seq, m.Text)
+			}
+			if reply.NextCursor == 0 {
+				break
+			}
+			after = reply.NextCursor
+		}
+	}
+	return nil
+}
