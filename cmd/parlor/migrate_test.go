@@ -123,7 +123,7 @@ func TestServeUnderAnotherSchema(t *testing.T) {
 	}
 	for _, args := range []string{"serve", "serve --migrate", "migrate", "migrate down --yes"} {
 		got := parlor(ctx, t, env, append(strings.Fields(args), "--data", t.TempDir())...)
-		if got.code != exitError || !regexp.MustCompile(`^parlor: the database's schema is newer than this program: [^\n]*\n$`).MatchString(got.err) {
+		if got.code != exitError || !regexp.MustCompile(`(^|\n)parlor: the database's schema is newer than this program: [^\n]*\n$`).MatchString(got.err) {
 			t.Errorf("%s: exit code %d, errors %q", args, got.code, got.err)
 		}
 	}
