@@ -63,6 +63,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 		stream.Abandon()
 		return err
 	}
+	a.StreamOpens(r.Context())
 	if err := serve(w, r, stream, start); err != nil {
 		a.Log.Debug("a stream ended at its start", "requestID", requestID(r.Context()), "error", err)
 	}

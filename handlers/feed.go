@@ -37,7 +37,7 @@ const (
 	// feedChunk is how much is encoded before it is written.
 	feedChunk = 64 << 10
 
-	defaultHeartbeat = 15 * time.Second
+	defaultHeartbeat = 10 * time.Second
 	// defaultFeedWriteTimeout ends a feed whose reader takes nothing.
 	defaultFeedWriteTimeout = 10 * time.Second
 )
@@ -69,6 +69,7 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	a.StreamOpens(r.Context())
 	streamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	expiry := time.NewTimer(expiresAt.Sub(a.Tokens.now()))

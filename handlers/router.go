@@ -126,8 +126,11 @@ type Options struct {
 	// MediaLost is told of each request for a file whose bytes are lost. May be nil.
 	MediaLost func()
 
-	// Heartbeat is the longest silence on a feed; zero: 15 s.
+	// Heartbeat is the longest silence on a feed; zero: 10 s.
 	Heartbeat time.Duration
+	// StreamOpens is told when a stream or a feed begins, with the context of its
+	// request, before anything is written; nil: nobody.
+	StreamOpens func(context.Context)
 	// FeedWriteTimeout is how long the reader of a feed may take nothing; zero: 10 s.
 	FeedWriteTimeout time.Duration
 
@@ -174,6 +177,9 @@ func New(o Options) *API {
 	}
 	if a.Heartbeat == 0 {
 		a.Heartbeat = defaultHeartbeat
+	}
+	if a.StreamOpens == nil {
+		a.StreamOpens = func(context.Context) {}
 	}
 	if a.FeedWriteTimeout == 0 {
 		a.FeedWriteTimeout = defaultFeedWriteTimeout

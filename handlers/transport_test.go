@@ -54,7 +54,7 @@ func TestTransports(t *testing.T) {
 }
 
 // TestIdleStreams: a stream and a feed outlive silences that are longer than one
-// write may take, here as in the program, where the heartbeat comes after 15 s and
+// write may take, here as in the program, where the heartbeat comes after 10 s and
 // a write may take 10.
 func TestIdleStreams(t *testing.T) {
 	overEveryTransport(t, func(t *testing.T, s *service, _ int) {

@@ -97,7 +97,7 @@ type Stats struct {
 // New starts a hub. Close ends it.
 func New(log Log, o Options) *Hub {
 	if o.Heartbeat == 0 {
-		o.Heartbeat = 15 * time.Second
+		o.Heartbeat = 10 * time.Second
 	}
 	if o.WriteTimeout == 0 {
 		o.WriteTimeout = defaultWriteTimeout

@@ -19,6 +19,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"parlor/handlers"
+	"parlor/room"
 )
 
 // TestChaos kills, freezes and restarts a server, its database and the database's processes at random, and cuts and stops
@@ -181,8 +184,22 @@ func (c *client) login(ctx context.Context) error {
 	if err := c.succeed(ctx, "POST", "/dev/token", map[string]string{"userID": c.user}, &token); err != nil {
 		return err
 	}
+	return c.begin(ctx, token.Token)
+}
+
+// loginWith is login at a server that gives no tokens away.
+func (c *client) loginWith(ctx context.Context, tokens *handlers.Tokens) error {
+	token, err := tokens.Sign(room.User{ID: room.UserID(c.user)}, time.Hour)
+	if err != nil {
+		return err
+	}
+	return c.begin(ctx, token)
+}
+
+// begin starts a session with a token.
+func (c *client) begin(ctx context.Context, token string) error {
 	var session struct{ SessionKey, StreamURL string }
-	if err := c.succeed(ctx, "POST", "/v1/sessions", map[string]string{"token": token.Token}, &session); err != nil {
+	if err := c.succeed(ctx, "POST", "/v1/sessions", map[string]string{"token": token}, &session); err != nil {
 		return err
 	}
 	c.key, c.streamURL = session.SessionKey, session.StreamURL

@@ -26,6 +26,8 @@ const (
 
 	minHeartbeat        = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
 	maxHeartbeat        = 120 * time.Second
+	minUnacked          = 5 * time.Second // phones that change networks need some seconds, and may have them
+	maxPeerTimeout      = 10 * time.Minute
 	maxDrain            = 10 * time.Minute
 	maxMaxConnections   = 10_000_000
 	maxRoomsPerUser     = 64 // as many positions as a cursor holds beside that of the inbox
@@ -84,7 +86,8 @@ type ServeCmd struct {
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long a room keeps its messages and other events, as long as it lives. 1h to 87600h; 0s means for ever."`
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
 	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are kept, for those who are away and as history. 1m to 8760h."`
-	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"15s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
+	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"10s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
+	PeerTimeout      time.Duration `env:"PARLOR_PEER_TIMEOUT" default:"20s" help:"How long after its last sign a client that vanished without a word is noticed, on Linux. At least 5s more than PARLOR_HEARTBEAT, at most 10m. The memberTimeout of its rooms begins then."`
 	Drain            time.Duration `env:"PARLOR_DRAIN" default:"6s" help:"How long a stopping server serves on at most, while clients move away and uploads and downloads end. It ends earlier when nothing is left to wait for. 0s to 10m."`
 	DrainDelay       time.Duration `env:"PARLOR_DRAIN_DELAY" default:"2s" help:"How much of PARLOR_DRAIN passes before streams are ended, so that load balancers see /readyz fail first; half of it at most. 0s to 10m."`
 
@@ -215,6 +218,9 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.Heartbeat < minHeartbeat || c.Heartbeat > maxHeartbeat {
 		fault("PARLOR_HEARTBEAT", "%s is outside %s to %s", c.Heartbeat, minHeartbeat, maxHeartbeat)
+	}
+	if least := c.Heartbeat + minUnacked; c.PeerTimeout < least || c.PeerTimeout > maxPeerTimeout {
+		fault("PARLOR_PEER_TIMEOUT", "%s is outside %s (PARLOR_HEARTBEAT and %s) to %s", c.PeerTimeout, least, minUnacked, maxPeerTimeout)
 	}
 	if c.Drain < 0 || c.Drain > maxDrain {
 		fault("PARLOR_DRAIN", "%s is outside 0s to %s", c.Drain, maxDrain)

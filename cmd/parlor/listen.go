@@ -7,14 +7,16 @@ import (
 	"time"
 )
 
-// A peer that vanished without a word, as a phone in a tunnel, is noticed within 20 to 30 s: probes begin after 15 idle
-// seconds and come every 5. The server's own heartbeats are unacknowledged data then, and TCP would go on sending them
-// again for some 15 minutes; unackedTimeout bounds that where the system can (RFC 5482).
+// A peer that vanished without a word, as a phone in a tunnel, acknowledges nothing. TCP would go on sending what it was sent
+// for some 15 minutes; TCP_USER_TIMEOUT (RFC 5482) bounds that, where the system can. On a stream the next heartbeat is such
+// data, so the time that is left of PARLOR_PEER_TIMEOUT is set when one opens (noticeSooner). On all other connections it is
+// unackedTimeout, as Linux counts the time in which a peer is there and takes nothing: a download may pause. A connection on
+// which nothing is sent is probed.
 const (
 	probeAfter     = 15 * time.Second
 	probeInterval  = 5 * time.Second
 	probeCount     = 3
-	unackedTimeout = 20 * time.Second
+	unackedTimeout = 60 * time.Second
 )
 
 // maxUnsent is how many bytes the system takes for a reader before the hub has to keep them. By itself it takes some
@@ -25,11 +27,31 @@ const maxUnsent = 128 << 10
 func listen(ctx context.Context, address string, counted *connections) (net.Listener, error) {
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeInterval, Count: probeCount},
-		Control:         limitUnsent, // connections inherit it from the listening socket
+		Control:         limitSending, // connections inherit it from the listening socket
 	}
 	port, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("open the port: %w", err)
 	}
 	return listener{port, counted}, nil
+}
+
+// unacked is how long what was sent on a stream may stay unacknowledged. A heartbeat, which is sent PARLOR_HEARTBEAT after the
+// last sign of a client at the latest, and this time make PARLOR_PEER_TIMEOUT, but for a second: timers are late.
+func (c *ServeCmd) unacked() time.Duration { return c.PeerTimeout - c.Heartbeat - time.Second }
+
+// noticeSooner ends a request's connection when what was sent stays unacknowledged for so long.
+func noticeSooner(ctx context.Context, unacked time.Duration) error {
+	c, ok := ctx.Value(connKey{}).(*conn)
+	if !ok {
+		return nil // no TCP, as in tests
+	}
+	socket, err := c.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("bound the time that a peer has: %w", err)
+	}
+	if err := limitUnacked(socket, unacked); err != nil {
+		return fmt.Errorf("bound the time that a peer has: %w", err)
+	}
+	return nil
 }

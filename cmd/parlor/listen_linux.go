@@ -3,19 +3,26 @@ package main
 import (
 	"errors"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// limitUnsent bounds how long sent data may stay unacknowledged before the connection ends, and how much the system
+// limitSending bounds how long sent data may stay unacknowledged before the connection ends, and how much the system
 // takes that it cannot send yet.
-func limitUnsent(_, _ string, socket syscall.RawConn) error {
+func limitSending(_, _ string, socket syscall.RawConn) error {
+	return errors.Join(
+		limitUnacked(socket, unackedTimeout),
+		setOption(socket, unix.TCP_NOTSENT_LOWAT, maxUnsent),
+	)
+}
+
+func limitUnacked(socket syscall.RawConn, timeout time.Duration) error {
+	return setOption(socket, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
+}
+
+func setOption(socket syscall.RawConn, option, value int) error {
 	var set error
-	err := socket.Control(func(fd uintptr) {
-		set = errors.Join(
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unackedTimeout.Milliseconds())),
-			unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent),
-		)
-	})
+	err := socket.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, option, value) })
 	return errors.Join(err, set)
 }

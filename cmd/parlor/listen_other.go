@@ -2,7 +2,12 @@
 
 package main
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
-// limitUnsent does nothing: both options are those of Linux. The deadline of each write has to do.
-func limitUnsent(_, _ string, _ syscall.RawConn) error { return nil }
+// limitSending and limitUnacked do nothing: the options are those of Linux. The deadline of each write has to do.
+func limitSending(_, _ string, _ syscall.RawConn) error { return nil }
+
+func limitUnacked(syscall.RawConn, time.Duration) error { return nil }

@@ -114,6 +114,14 @@ func (m *metrics) connections(c *connections) {
 	)
 }
 
+// ghosts shows for how long somebody may be seen as a member who is not there any more.
+func (m *metrics) ghosts(peerTimeout, memberTimeout time.Duration) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "parlor_ghost_seconds_max",
+		Help: "Longest time for which a client that vanished without a word stays a member of a room: PARLOR_PEER_TIMEOUT, and then PARLOR_MEMBER_TIMEOUT where the room does not say otherwise.",
+	}, func() float64 { return (peerTimeout + memberTimeout).Seconds() }))
+}
+
 // watchNode adds how the server stands beside the database and other servers.
 func (m *metrics) watchNode(db *store.Store) {
 	gauge := func(name, help string, value func(store.NodeStats) float64) {

@@ -34,7 +34,7 @@ import (
 )
 
 // The proxies of docs/operations.md run here from the very text of the page, with other addresses and files. Timeouts are
-// nine seconds instead of a minute, as the heartbeat is five instead of fifteen; `make test/proxies` takes the minute.
+// nine seconds instead of a minute, as the heartbeat is five instead of ten; `make test/proxies` takes the minute.
 const (
 	publicHost    = "chat.example.com"
 	docsTimeout   = "60s"

@@ -114,6 +114,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		limited: limited.refused,
 	}
 	metrics.connections(clients)
+	metrics.ghosts(c.PeerTimeout, c.MemberTimeout)
 	log.Info("connections are bounded", "connections", places.connections, "perAddress", places.perAddress, "openFiles", files)
 	api, err := listen(ctx, c.Listen, clients)
 	if err != nil {
@@ -126,8 +127,13 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		Development: c.Dev,
 		Media:       bucket, MediaSecret: tokens.Secret, MediaLost: func() { s.media.lost.Add(1) },
 		Heartbeat: c.Heartbeat,
-		Refused:   refusal,
-		Contract:  contract.Contract, Errors: contract.Errors, Web: web.Dist(),
+		StreamOpens: func(ctx context.Context) {
+			if err := noticeSooner(ctx, c.unacked()); err != nil {
+				log.Warn("a client that vanishes will be noticed late", "error", err)
+			}
+		},
+		Refused:  refusal,
+		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	})
 	s.api = newServer(log, s.handlers)

@@ -2544,7 +2544,8 @@ type ClientInterface interface {
 	// Some come later than on the rooms' own streams: an event is held back
 	// while an older transaction of the database is under way.
 	//
-	// A comment line arrives at least every 15 seconds. The feed ends when the
+	// A comment line arrives at least every 10 seconds, unless the operator
+	// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
 	// token runs out, and with `reconnect` when the server stops or cannot
 	// answer.
 	//
@@ -2734,7 +2735,8 @@ type ClientInterface interface {
 	// of an earlier session of the user may begin a new one with it: the inbox
 	// goes on exactly there.
 	//
-	// A comment line arrives at least every 15 seconds. When the server
+	// A comment line arrives at least every 10 seconds, unless the operator
+	// chose otherwise (`PARLOR_HEARTBEAT`). When the server
 	// cannot answer for the moment, a stream opened with a `stream_key` gets
 	// 200, a `reconnect` event and the end of the stream, because a native
 	// EventSource never comes back from any other status than 200. Beside
@@ -3299,7 +3301,8 @@ func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopm
 // Some come later than on the rooms' own streams: an event is held back
 // while an older transaction of the database is under way.
 //
-// A comment line arrives at least every 15 seconds. The feed ends when the
+// A comment line arrives at least every 10 seconds, unless the operator
+// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
 // token runs out, and with `reconnect` when the server stops or cannot
 // answer.
 //
@@ -3699,7 +3702,8 @@ func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminV
 // of an earlier session of the user may begin a new one with it: the inbox
 // goes on exactly there.
 //
-// A comment line arrives at least every 15 seconds. When the server
+// A comment line arrives at least every 10 seconds, unless the operator
+// chose otherwise (`PARLOR_HEARTBEAT`). When the server
 // cannot answer for the moment, a stream opened with a `stream_key` gets
 // 200, a `reconnect` event and the end of the stream, because a native
 // EventSource never comes back from any other status than 200. Beside
@@ -7489,7 +7493,8 @@ type ClientWithResponsesInterface interface {
 	// Some come later than on the rooms' own streams: an event is held back
 	// while an older transaction of the database is under way.
 	//
-	// A comment line arrives at least every 15 seconds. The feed ends when the
+	// A comment line arrives at least every 10 seconds, unless the operator
+	// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
 	// token runs out, and with `reconnect` when the server stops or cannot
 	// answer.
 	//
@@ -7705,7 +7710,8 @@ type ClientWithResponsesInterface interface {
 	// of an earlier session of the user may begin a new one with it: the inbox
 	// goes on exactly there.
 	//
-	// A comment line arrives at least every 15 seconds. When the server
+	// A comment line arrives at least every 10 seconds, unless the operator
+	// chose otherwise (`PARLOR_HEARTBEAT`). When the server
 	// cannot answer for the moment, a stream opened with a `stream_key` gets
 	// 200, a `reconnect` event and the end of the stream, because a native
 	// EventSource never comes back from any other status than 200. Beside
@@ -13026,7 +13032,8 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 // Some come later than on the rooms' own streams: an event is held back
 // while an older transaction of the database is under way.
 //
-// A comment line arrives at least every 15 seconds. The feed ends when the
+// A comment line arrives at least every 10 seconds, unless the operator
+// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
 // token runs out, and with `reconnect` when the server stops or cannot
 // answer.
 //
@@ -13368,7 +13375,8 @@ func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, u
 // of an earlier session of the user may begin a new one with it: the inbox
 // goes on exactly there.
 //
-// A comment line arrives at least every 15 seconds. When the server
+// A comment line arrives at least every 10 seconds, unless the operator
+// chose otherwise (`PARLOR_HEARTBEAT`). When the server
 // cannot answer for the moment, a stream opened with a `stream_key` gets
 // 200, a `reconnect` event and the end of the stream, because a native
 // EventSource never comes back from any other status than 200. Beside

@@ -1,6 +1,6 @@
 import { Backoff } from './backoff.ts';
 
-/** The server writes at least a comment every 15 s; three of them missing mean that nobody is there. */
+/** The server writes at least a comment every 10 s, unless its operator chose more; four of them missing mean that nobody is there. */
 const SILENCE_LIMIT = 45_000;
 const LONGEST_PAUSE = 30_000;
 

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"parlor/handlers"
+)
+
+// TestVanishedPeersAreNoticed: clients whose machine is gone, which neither answer nor hang up, are noticed within
+// PARLOR_PEER_TIMEOUT, whatever carries their stream.
+func TestVanishedPeersAreNoticed(t *testing.T) {
+	t.Parallel()
+	const peerTimeout = 10 * time.Second
+	for name, c := range map[string]struct {
+		tls     bool
+		clients []vanishing
+	}{
+		"plain": {false, []vanishing{{path: "/v1/events"}, {path: "/v1/events", http2: true}, {path: "/v1/admin/events"}}},
+		"TLS":   {true, []vanishing{{path: "/v1/events"}, {path: "/v1/events", http2: true}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			args, trust := []string{"--heartbeat", "5s", "--peer-timeout", peerTimeout.String(), "--log-level", "warn"}, (*tls.Config)(nil)
+			if c.tls {
+				certificate := selfSigned(t)
+				args = append(args, "--tls-cert", certificate.chain, "--tls-key", certificate.key)
+				trust = &tls.Config{RootCAs: certificate.trust, ServerName: publicHost, MinVersion: tls.VersionTLS12}
+			}
+			p := startParlorWith(t, reachableFolder(t), nil, args...)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			for i, v := range c.clients {
+				v.open(ctx, t, p, trust, string(rune('a'+i)))
+			}
+			began := time.Now()
+			for !strings.Contains(get(t, p.ops+"/metrics"), "\nparlor_connections 0\n") {
+				if ctx.Err() != nil {
+					t.Fatalf("connections are still open: %s", p.logged())
+				}
+				wait(ctx, 20*time.Millisecond)
+			}
+			took := time.Since(began)
+			t.Logf("the last one was noticed after %s", took.Round(time.Millisecond))
+			if took > peerTimeout+3*time.Second { // a second less on a machine that is not busy
+				t.Errorf("clients that vanished were noticed after %s", took)
+			}
+		})
+	}
+}
+
+// vanishing is a client that opens a stream, and then is as if its machine were gone.
+type vanishing struct {
+	path  string
+	http2 bool
+}
+
+func (v vanishing) open(ctx context.Context, t *testing.T, p *process, trust *tls.Config, user string) {
+	t.Helper()
+	var conn *net.TCPConn
+	dialer := net.Dialer{KeepAlive: -1}
+	transport := &http.Transport{
+		Protocols: &http.Protocols{}, TLSClientConfig: trust,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, strings.TrimPrefix(p.url, "http://"))
+			if err == nil {
+				conn = c.(*net.TCPConn)
+			}
+			return c, err
+		},
+	}
+	scheme := "http://"
+	if trust != nil {
+		scheme = "https://"
+	}
+	transport.Protocols.SetHTTP1(!v.http2)
+	transport.Protocols.SetHTTP2(v.http2 && trust != nil)
+	transport.Protocols.SetUnencryptedHTTP2(v.http2 && trust == nil)
+	c := &client{http: &http.Client{Transport: transport}, base: scheme + publicHost, user: user}
+	secret, err := folderSecret(p.data, secretName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(v.path, "admin") {
+		c.key = strings.TrimSpace(parlor(ctx, t, []string{"PARLOR_DATA=" + p.data}, "token", "--admin").out)
+	} else if err := c.loginWith(ctx, &handlers.Tokens{Secret: []byte(secret)}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.base+v.path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+c.key)
+	stream, err := c.http.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		_ = stream.Body.Close()
+	})
+	for lines := bufio.NewScanner(stream.Body); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "data: ") {
+			break
+		}
+	}
+	if want := map[bool]int{false: 1, true: 2}[v.http2]; stream.ProtoMajor != want {
+		t.Errorf("the stream speaks HTTP/%d", stream.ProtoMajor)
+	}
+	vanish(t, conn)
+}
+
+// vanish lets the system drop whatever comes in for a connection, so that nothing is acknowledged any more.
+func vanish(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	socket, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}} // take no byte of any packet
+	var set error
+	err = socket.Control(func(fd uintptr) {
+		set = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
+	})
+	if err != nil || set != nil {
+		t.Fatal(err, set)
+	}
+}
