@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"parlor/room"
 )
@@ -71,6 +75,9 @@ type appender struct {
 	// places is where messages went lately. That a stay or a room's life is over is
 	// found out under the room's lock.
 	places map[appendRoute]appendPlace
+	// stalled is the rooms that another transaction keeps locked. Each has a lane of its
+	// own, until it has stored something.
+	stalled map[room.RoomID]*stalledRoom
 	// wake tells the first lane that something waits, and split the second one that
 	// it has to work; splitting says that it does.
 	wake, split *sync.Cond
@@ -78,11 +85,18 @@ type appender struct {
 	closed      bool
 }
 
+// stalledRoom is the messages of a room that another transaction keeps locked. The
+// appender's mu guards it.
+type stalledRoom struct {
+	waiting []*appendItem
+	working bool // its lane
+}
+
 func newAppender(s *Store) *appender {
-	a := &appender{store: s, seed: maphash.MakeSeed(), places: make(map[appendRoute]appendPlace)}
+	a := &appender{store: s, seed: maphash.MakeSeed(), places: make(map[appendRoute]appendPlace), stalled: make(map[room.RoomID]*stalledRoom)}
 	a.wake, a.split = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
-	a.lanes.Go(func() { a.first(&appendLane{appender: a}) })
-	a.lanes.Go(func() { a.second(&appendLane{appender: a}) })
+	a.lanes.Go(func() { a.first(&appendLane{appender: a, pool: s.appends}) })
+	a.lanes.Go(func() { a.second(&appendLane{appender: a, pool: s.appends}) })
 	return a
 }
 
@@ -103,8 +117,16 @@ func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, 
 	item.done = make(chan struct{})
 	lane := maphash.String(a.seed, string(item.room)) % uint64(len(a.waiting))
 	a.mu.Lock()
-	a.waiting[lane] = append(a.waiting[lane], item)
-	a.wake.Signal()
+	switch stalled := a.stalled[item.room]; {
+	case stalled == nil:
+		a.waiting[lane] = append(a.waiting[lane], item)
+		a.wake.Signal()
+	case len(stalled.waiting) < maxStalled:
+		a.wait(stalled, item)
+	default:
+		a.mu.Unlock()
+		return room.Message{}, errCrowded
+	}
 	a.mu.Unlock()
 	select {
 	case <-item.done:
@@ -203,6 +225,8 @@ func (b *appendBatch) take(waiting []*appendItem) (rest []*appendItem) {
 // appendLane is what belongs to one lane.
 type appendLane struct {
 	*appender
+	// pool is where its connections come from, which say how long it waits for locks.
+	pool   *pgxpool.Pool
 	params params
 	// stored is what the last transaction stored, and nobody was told of yet: that is
 	// done while PostgreSQL works on the next one.
@@ -218,7 +242,7 @@ func (l *appendLane) work(batch []*appendItem) bool {
 	l.mu.Unlock()
 	defer l.mu.Lock()
 	if len(batch) > 0 {
-		l.commit(batch)
+		_ = l.commit(batch) // which the callers are told
 	} else {
 		l.tell()
 	}
@@ -227,14 +251,16 @@ func (l *appendLane) work(batch []*appendItem) bool {
 
 // commit appends a batch. It is one transaction unless some of the batch cannot be
 // stored, or another had their rooms locked: those are tried with locks, and after
-// that looked at again.
-func (l *appendLane) commit(batch []*appendItem) {
+// that looked at again. Rooms that stay locked get lanes of their own, so that the
+// others do not wait for them.
+func (l *appendLane) commit(batch []*appendItem) error {
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
+	refused := 0
 	for lock := false; len(batch) > 0; lock = true {
 		located, err := l.locate(ctx, batch)
 		if len(located) == 0 {
-			return
+			return nil
 		}
 		var ends logEnds
 		if err == nil {
@@ -243,12 +269,17 @@ func (l *appendLane) commit(batch []*appendItem) {
 				return err
 			})
 		}
+		if lockRefused(err) && l.pool == l.store.appends {
+			refused++
+			batch = l.setAside(ctx, located, refused == maxTries)
+			continue
+		}
 		if err != nil {
 			err = l.store.failed(fmt.Errorf("append %d messages: %w", len(located), err))
 			for _, item := range located {
 				item.fail(err)
 			}
-			return
+			return err
 		}
 		l.stored, batch = settle(located, ends)
 		if len(l.stored) == 0 { // readers of the feed may wait for this transaction to be over
@@ -258,6 +289,105 @@ func (l *appendLane) commit(batch []*appendItem) {
 			l.forget(batch)
 		}
 	}
+	return nil
+}
+
+// maxStalled bounds how many messages wait for a room that stays locked, and how many
+// such rooms are remembered.
+const maxStalled = 1000
+
+// setAside gives the rooms of a batch that are locked lanes of their own, or all of
+// its rooms, and returns the messages of the others.
+func (l *appendLane) setAside(ctx context.Context, batch []*appendItem, all bool) (others []*appendItem) {
+	var free map[room.Generation]bool
+	if !all {
+		var err error
+		if free, err = l.freeLogs(ctx, batch); err != nil {
+			free = nil // the whole table may be locked
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.stalled) > maxStalled {
+		maps.DeleteFunc(l.stalled, func(_ room.RoomID, r *stalledRoom) bool { return !r.working })
+	}
+	for _, item := range batch {
+		if free[item.place.generation] {
+			others = append(others, item)
+			continue
+		}
+		if l.stalled[item.room] == nil {
+			l.stalled[item.room] = new(stalledRoom)
+		}
+		l.wait(l.stalled[item.room], item)
+	}
+	for i, waiting := range l.waiting { // what came meanwhile comes after them
+		l.waiting[i] = slices.DeleteFunc(waiting, func(item *appendItem) bool {
+			stalled := l.stalled[item.room]
+			if stalled != nil {
+				l.wait(stalled, item)
+			}
+			return stalled != nil
+		})
+	}
+	return others
+}
+
+// wait has a message wait for the lane of its room. The caller holds mu.
+func (a *appender) wait(r *stalledRoom, item *appendItem) {
+	r.waiting = append(r.waiting, item)
+	if !r.working {
+		r.working = true
+		a.lanes.Go(func() { a.patient(item.room, r) })
+	}
+}
+
+// patient is the lane of a room that another transaction keeps locked. It waits for
+// the lock as other calls do, and ends when no message of the room waits.
+func (a *appender) patient(id room.RoomID, r *stalledRoom) {
+	l := &appendLane{appender: a, pool: a.store.pool}
+	var err error
+	for {
+		a.mu.Lock()
+		if lockRefused(err) { // those behind would not get it either
+			a.store.o.Log.Warn("append failed: another transaction keeps the room locked", "room", id, "error", err)
+			for _, item := range r.waiting {
+				item.fail(errCrowded)
+			}
+			r.waiting = nil
+		}
+		var batch appendBatch
+		r.waiting = batch.take(r.waiting)
+		if len(batch.items) == 0 {
+			r.working = false
+			if err == nil {
+				delete(a.stalled, id)
+			}
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		err = a.commitInTurn(l, id, batch.items)
+	}
+}
+
+// commitInTurn commits a batch of one room when it is its turn among those who lock it.
+func (a *appender) commitInTurn(l *appendLane, id room.RoomID, batch []*appendItem) error {
+	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	defer cancel()
+	begun := false
+	err := a.store.gate.run(ctx, []lockKey{roomKey(id)}, func() error {
+		begun = true
+		err := l.commit(batch)
+		l.tell()
+		return err
+	})
+	if !begun {
+		for _, item := range batch {
+			item.fail(translate(err))
+		}
+	}
+	return err
 }
 
 // locate finds the places of a batch, most of which are known from their last

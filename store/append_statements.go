@@ -35,7 +35,7 @@ const lookAppend = `
 
 // look finds where items go, and answers those that must not be stored: their room
 // is not there, their sender is not in it, or has stored them before.
-func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appendItem, err error) {
+func (l *appendLane) look(ctx context.Context, items []*appendItem) (found []*appendItem, err error) {
 	var (
 		rooms    = make([]string, len(items))
 		sessions = make([]*room.SessionID, len(items))
@@ -51,7 +51,7 @@ func (a *appender) look(ctx context.Context, items []*appendItem) (found []*appe
 			retryIDs[i] = &item.message.ClientMessageID
 		}
 	}
-	rows, err := a.store.pool.Query(ctx, lookAppend, rooms, sessions, senders, retryIDs)
+	rows, err := l.pool.Query(ctx, lookAppend, rooms, sessions, senders, retryIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -141,6 +141,26 @@ const (
 		RETURNING generation, seq`
 )
 
+// freeLogs is the logs of a batch that nobody has locked. It locks them to find out, and
+// lets them go again.
+func (l *appendLane) freeLogs(ctx context.Context, batch []*appendItem) (map[room.Generation]bool, error) {
+	logs := make([]room.Generation, len(batch))
+	for i, item := range batch {
+		logs[i] = item.place.generation
+	}
+	rows, err := l.pool.Query(ctx, "SELECT generation FROM logs WHERE generation = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED", logs)
+	if err != nil {
+		return nil, err
+	}
+	free := make(map[room.Generation]bool)
+	var log room.Generation
+	_, err = pgx.ForEachRow(rows, []any{&log}, func() error {
+		free[log] = true
+		return nil
+	})
+	return free, err
+}
+
 // appendStatement is a statement of an append on a connection, with its parameters.
 type appendStatement struct {
 	name, sql string
@@ -154,7 +174,7 @@ type logEnds map[room.Generation]room.Seq
 // PostgreSQL works. It speaks to it below pgx's own encoding, which copies each
 // message several times on its way.
 func (l *appendLane) write(ctx context.Context, batch []*appendItem, lock bool) (ends logEnds, err error) {
-	conn, err := l.store.pool.Acquire(ctx)
+	conn, err := l.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +204,7 @@ func (l *appendLane) write(ctx context.Context, batch []*appendItem, lock bool) 
 	if closed := pipeline.Close(); err == nil {
 		err = closed
 	}
-	if err != nil {
+	if err != nil && !lockRefused(err) {
 		// Prepared for another schema, maybe: the next one is prepared anew.
 		_ = conn.Conn().Close(ctx)
 	}

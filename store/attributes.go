@@ -66,7 +66,7 @@ func (s *Store) UpdateAttributes(ctx context.Context, session room.SessionID, id
 			return c, err
 		}
 		return c, send(ctx, tx, &b)
-	})
+	}, roomKey(id))
 	return version, refused, err
 }
 

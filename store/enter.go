@@ -35,9 +35,10 @@ type entry struct {
 	// holds up nobody.
 	done chan entryOutcome
 
-	// What a transaction made of it: again says that it is for the next one.
+	// What a transaction made of it: again says that it is for the next one, and apart
+	// that others have its session or user locked, so that it is for one of its own.
 	entryOutcome
-	again bool
+	again, apart bool
 }
 
 type entryOutcome struct {
@@ -81,6 +82,17 @@ func (d *doors) next(id room.RoomID, again []*entry) []*entry {
 	return batch[:n:n]
 }
 
+// refuse answers those who wait at a door behind a transaction that failed, where they
+// would fail too.
+func (d *doors) refuse(id room.RoomID, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.waiting[id] {
+		e.done <- entryOutcome{err: err}
+	}
+	d.waiting[id] = nil
+}
+
 // JoinRoom lets the session into a room that exists. Errors: room.ErrNotGranted,
 // room.ErrRoomNotFound, room.ErrRoomFull, room.ErrTooManyRooms and those of a
 // session that is over.
@@ -102,7 +114,7 @@ func (s *Store) waitToEnter(id room.RoomID, e *entry) entryOutcome {
 	if s.doors.arrive(id, e) {
 		s.doors.entering.Go(func() {
 			for batch := s.doors.next(id, nil); len(batch) > 0; {
-				batch = s.doors.next(id, s.letIn(id, batch))
+				batch = s.doors.next(id, s.letIn(id, batch, false))
 			}
 		})
 	}
@@ -117,20 +129,31 @@ func (s *Store) waitToEnter(id room.RoomID, e *entry) entryOutcome {
 }
 
 // letIn lets a batch into a room in one transaction, tells the callers, and
-// returns those who are for the next one.
-func (s *Store) letIn(id room.RoomID, batch []*entry) (again []*entry) {
+// returns those who are for the next one. Nobody waits for the locks of another's
+// session: those whose session or user is locked by somebody else enter by
+// themselves, and wait.
+func (s *Store) letIn(id room.RoomID, batch []*entry, wait bool) (again []*entry) {
 	ctx, cancel := context.WithTimeout(context.Background(), enterTimeout)
 	defer cancel()
+	locks := []lockKey{roomKey(id)}
+	if wait { // while it waits for the session it is not to take a place of those who do not
+		locks = []lockKey{sessionKey(batch[0].session), apartKey(id)}
+	}
 	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		for _, e := range batch { // whatever an earlier try did
-			e.entryOutcome, e.again = entryOutcome{err: translate(e.ctx.Err())}, false
+			e.entryOutcome, e.again, e.apart = entryOutcome{err: translate(e.ctx.Err())}, false, false
 		}
-		return s.admit(ctx, tx, id, batch)
-	})
+		return s.admit(ctx, tx, id, batch, wait)
+	}, locks...)
+	if lockRefused(err) && !wait {
+		s.doors.refuse(id, err)
+	}
 	for _, e := range batch {
 		switch {
 		case e.again:
 			again = append(again, e)
+		case e.apart:
+			s.doors.entering.Go(func() { s.letIn(id, []*entry{e}, true) })
 		case err != nil && e.err == nil:
 			e.done <- entryOutcome{err: err}
 		default:
@@ -141,9 +164,9 @@ func (s *Store) letIn(id room.RoomID, batch []*entry) (again []*entry) {
 }
 
 // admit decides over a batch, and writes what it decides.
-func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry) (room.Change, error) {
+func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry, wait bool) (room.Change, error) {
 	now := s.now()
-	at, err := s.lockEntrance(ctx, tx, id, batch)
+	at, err := s.lockEntrance(ctx, tx, id, batch, wait)
 	if err != nil {
 		return room.Change{}, err
 	}
@@ -217,9 +240,11 @@ func (at entrance) chooseFounder(id room.RoomID, entries []*entry) (founder *ent
 	return founder
 }
 
-// entrance is what a batch of entries finds. All that is in it is locked.
+// entrance is what a batch of entries finds. All that is in it is locked, but for the
+// sessions that are busy: they, or their users, are locked by others.
 type entrance struct {
 	sessions map[room.SessionID]room.Session
+	busy     map[room.SessionID]bool
 	entrants map[room.SessionID]room.Entrant
 	room     room.Room // without a generation where there is none
 }
@@ -232,6 +257,10 @@ func (at entrance) usable(id room.RoomID, batch []*entry, now time.Time) []*entr
 	for _, e := range batch {
 		if e.err != nil {
 			continue // the caller has given up
+		}
+		if at.busy[e.session] {
+			e.apart = true
+			continue
 		}
 		session, ok := at.sessions[e.session]
 		if !ok {
@@ -258,15 +287,20 @@ func (at entrance) usable(id room.RoomID, batch []*entry, now time.Time) []*entr
 
 // lockEntrance holds the sessions of a batch, their users and the room, and
 // reads what the rules need to know, in one round trip: each statement has a
-// snapshot that is taken under the locks of those before it.
-func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry) (entrance, error) {
-	at := entrance{sessions: make(map[room.SessionID]room.Session, len(batch))}
+// snapshot that is taken under the locks of those before it. It waits for the room, and
+// for sessions and users only where it is told to.
+func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry, wait bool) (entrance, error) {
+	at := entrance{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
 	sessions := make([]room.SessionID, len(batch))
 	for i, e := range batch {
 		sessions[i] = e.session
 	}
+	skip := " SKIP LOCKED"
+	if wait {
+		skip = ""
+	}
 	var b pgx.Batch
-	b.Queue("SELECT "+sessionColumns+" FROM sessions WHERE session_id = ANY ($1) ORDER BY session_id FOR NO KEY UPDATE", sessions).
+	b.Queue("SELECT "+sessionColumns+" FROM sessions WHERE session_id = ANY ($1) ORDER BY session_id FOR NO KEY UPDATE"+skip, sessions).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				session, err := scanSession(rows)
@@ -277,7 +311,23 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 			}
 			return rows.Err()
 		})
-	b.Queue(lockUsers, sessions)
+	if wait {
+		b.Queue(lockUsers, sessions)
+	} else {
+		b.Queue(tryUsers, sessions).Query(func(rows pgx.Rows) error {
+			var (
+				busy   room.SessionID
+				locked bool // the user
+			)
+			_, err := pgx.ForEachRow(rows, []any{&busy, &locked}, func() error {
+				if _, held := at.sessions[busy]; !held || !locked {
+					at.busy[busy] = true
+				}
+				return nil
+			})
+			return err
+		})
+	}
 	b.Queue(lockLiving, id)
 	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = " + lockedRoom).
 		QueryRow(func(row pgx.Row) (err error) {
@@ -311,6 +361,10 @@ const lockedRoom = `nullif(current_setting('parlor.locked'), '')::bigint`
 const lockUsers = `SELECT pg_advisory_xact_lock(key) FROM (
 	SELECT DISTINCT hashtextextended(user_id, 0) AS key FROM sessions WHERE session_id = ANY ($1) ORDER BY key
 ) users`
+
+// tryUsers is lockUsers that waits for nobody: it says of each session that there is
+// whether its user is locked now.
+const tryUsers = `SELECT session_id, pg_try_advisory_xact_lock(hashtextextended(user_id, 0)) FROM sessions WHERE session_id = ANY ($1)`
 
 // lockEntrant holds a session that wants into a room, and its user.
 func lockEntrant(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {

@@ -17,7 +17,7 @@ type queue struct {
 	fixture
 	*testing.T
 	id      room.RoomID
-	release func() // lets go of the session
+	release func() // lets go of the logs
 	waiting int
 	calls   sync.WaitGroup
 }
@@ -29,10 +29,10 @@ type outcome struct {
 	err     error
 }
 
-// queueBehind holds up a session's row until letGo.
-func queueBehind(t *testing.T, f fixture, id room.RoomID, first room.Session) *queue {
+// queueBehind keeps everybody from locking a room, one that is not there too, until letGo.
+func queueBehind(t *testing.T, f fixture, id room.RoomID) *queue {
 	t.Helper()
-	release := hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", first.ID)
+	release := hold(t, f, "LOCK TABLE logs IN EXCLUSIVE MODE")
 	return &queue{fixture: f, T: t, id: id, release: release, waiting: -1}
 }
 
@@ -93,7 +93,7 @@ func TestThoseWhoWaitEnterTogether(t *testing.T) {
 	f.heard.take()
 
 	first := session("first")
-	q := queueBehind(t, f, "hall", first)
+	q := queueBehind(t, f, "hall")
 	ctx, giveUp := context.WithCancel(t.Context())
 	in := []*outcome{q.enter(first), q.enter(session("two")), q.join(session("three"))}
 	again := q.enter(session("two")) // another session of that user
@@ -153,7 +153,7 @@ func TestWhoWaitsForARoomThatIsNotThere(t *testing.T) {
 	for i := range session {
 		session[i] = newSession(t, f.Store, fmt.Sprintf("user%d", i))
 	}
-	q := queueBehind(t, f, "hall", session[0])
+	q := queueBehind(t, f, "hall")
 	early, refused := q.join(session[0]), q.enter(busy)
 	founder, second, join := q.enter(session[1]), q.enter(session[2]), q.join(session[3])
 	q.letGo()

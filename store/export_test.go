@@ -16,12 +16,5 @@ func (s *Store) Waiting(id room.RoomID) int {
 	return len(s.doors.waiting[id])
 }
 
-// WaitingAppends is how many messages wait for the transaction that is under way.
-func (s *Store) WaitingAppends() int {
-	s.appender.mu.Lock()
-	defer s.appender.mu.Unlock()
-	return len(s.appender.waiting[0]) + len(s.appender.waiting[1])
-}
-
 // SetPatience says how long a migration tries to get its locks.
 func (m *Migrator) SetPatience(d time.Duration) { m.patience = d }

@@ -27,6 +27,9 @@ func setup(t testing.TB, o store.Options) fixture {
 	t.Helper()
 	f := fixture{address: storetest.Database(t), clock: &clock{now: time.Now()}, heard: &recorder{}}
 	o.Now, o.Commit = f.clock.Now, f.heard.commit
+	if o.LockTimeout == 0 {
+		o.LockTimeout = time.Minute // tests hold locks, on machines that are busy
+	}
 	f.Store = storetest.Open(t, f.address, o)
 	return f
 }

@@ -88,7 +88,7 @@ func (s *Store) UpdateMemberAttributes(ctx context.Context, session room.Session
 			return c, err
 		}
 		return c, send(ctx, tx, &b)
-	})
+	}, roomKey(id))
 	return infos, absent, err
 }
 

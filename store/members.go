@@ -62,8 +62,12 @@ func scanMember(row pgx.CollectableRow) (room.Member, error) {
 // LeaveAllRooms takes the session, and no other of its user, out of all its
 // rooms and returns them. Errors: those of a session that is over.
 func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
+	locks, err := s.locksOf(ctx, "session_id = $1", session)
+	if err != nil {
+		return nil, err
+	}
 	var left []room.RoomID
-	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		now := s.now()
 		who, err := lockSession(ctx, tx, session, now)
 		if err != nil {
@@ -79,7 +83,7 @@ func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]ro
 			left = append(left, d.Room)
 		}
 		return c, err
-	})
+	}, locks...)
 	return left, err
 }
 
@@ -103,7 +107,7 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 			return c, room.ErrNotInRoom
 		}
 		return c, nil
-	})
+	}, sessionKey(session), roomKey(id))
 }
 
 // stay is a session in a room.
@@ -251,6 +255,6 @@ func (s *Store) Kick(ctx context.Context, id room.RoomID, users []room.UserID, n
 		}
 		left, err := leave(ctx, tx, r, l, room.ReasonKicked, note, now)
 		return told.And(left), err
-	})
+	}, roomKey(id))
 	return kicked, err
 }

@@ -105,7 +105,7 @@ func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationRe
 		switch {
 		case err == nil:
 			return done, nil
-		case ctx.Err() != nil || partial == nil || !lockRefused(err):
+		case ctx.Err() != nil || partial == nil || !locksRefused(err):
 			return done, fmt.Errorf("migrate: %w", err)
 		case len(results) > 0: // the next one has its own patience
 			began, delay = time.Now(), firstLockDelay
@@ -125,9 +125,9 @@ func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationRe
 	}
 }
 
-// lockRefused reports whether a migration did not get its locks: it waited too
+// locksRefused reports whether a migration did not get its locks: it waited too
 // long, or was chosen as the victim of a deadlock.
-func lockRefused(err error) bool {
+func locksRefused(err error) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01")
 }

@@ -34,9 +34,11 @@ func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to ro
 		return s.tellPeer(ctx, session, to, m)
 	}
 	var placed room.Message
-	err = retryDeadlocks(func() (err error) {
-		placed, err = s.appendPeer(ctx, session, to, m)
-		return err
+	err = s.gate.run(ctx, []lockKey{inboxKey(session.User.ID), inboxKey(to)}, func() error {
+		return retryDeadlocks(func() (err error) {
+			placed, err = s.appendPeer(ctx, session, to, m)
+			return err
+		})
 	})
 	switch {
 	case err != nil:

@@ -14,7 +14,7 @@ import (
 // room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrMessageNotFound,
 // room.ErrNotSender, room.ErrRecallTooLate.
 func (s *Store) Recall(ctx context.Context, session room.Session, id room.RoomID, message room.MessageID) error {
-	return s.recall(ctx, message, session.User.ID, func(tx pgx.Tx) (room.Room, error) {
+	return s.recall(ctx, id, message, session.User.ID, func(tx pgx.Tx) (room.Room, error) {
 		return lockRoomWith(ctx, tx, session.ID, id)
 	})
 }
@@ -22,14 +22,14 @@ func (s *Store) Recall(ctx context.Context, session room.Session, id room.RoomID
 // RecallAny takes a message of anybody back, at any time. Errors:
 // room.ErrRoomNotFound, room.ErrMessageNotFound.
 func (s *Store) RecallAny(ctx context.Context, id room.RoomID, message room.MessageID) error {
-	return s.recall(ctx, message, "", func(tx pgx.Tx) (room.Room, error) { return lockRoom(ctx, tx, id) })
+	return s.recall(ctx, id, message, "", func(tx pgx.Tx) (room.Room, error) { return lockRoom(ctx, tx, id) })
 }
 
 // recall leaves a tombstone in the event's place, and nothing of the content: the
 // room loses a file that the message brought, whoever quoted it there. It holds
 // the room, so that who appends a retry meanwhile, or recalls too, finds one or
 // the other.
-func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
+func (s *Store) recall(ctx context.Context, in room.RoomID, id room.MessageID, by room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
 	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		r, err := lock(tx)
@@ -57,7 +57,7 @@ func (s *Store) recall(ctx context.Context, id room.MessageID, by room.UserID, l
 			return c, err
 		}
 		return c, send(ctx, tx, &b)
-	})
+	}, roomKey(in))
 }
 
 // RecallPeer takes a message of the session's user to another back, in the inboxes
@@ -91,7 +91,7 @@ func (s *Store) RecallPeer(ctx context.Context, session room.Session, peer room.
 			}
 		}
 		return c, send(ctx, tx, &b)
-	})
+	}, inboxKey(session.User.ID), inboxKey(peer))
 }
 
 // recallIn leaves a tombstone in an inbox that the transaction holds.

@@ -56,7 +56,7 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 		e.Call, e.Created = room.RoomCreate, true
 		created, c, err = join(ctx, tx, created, e, now)
 		return c, err
-	})
+	}, sessionKey(session), roomKey(id))
 	return created, err
 }
 
@@ -203,7 +203,7 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		}
 		left, err := leave(ctx, tx, old, l, room.ReasonSwitched, "", now)
 		return c.And(joined).And(left), err
-	})
+	}, sessionKey(session), roomKey(from), roomKey(to))
 	return entered, created, err
 }
 
@@ -311,7 +311,7 @@ func (s *Store) OpenRoom(ctx context.Context, id room.RoomID, b room.Blueprint) 
 		opened = opened.Open(now)
 		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", opened.Generation, opened.DestroyAt)
 		return c, err
-	})
+	}, roomKey(id))
 	return opened, err
 }
 
@@ -325,7 +325,7 @@ func (s *Store) DestroyRoom(ctx context.Context, id room.RoomID, note string) er
 			return room.Change{}, err
 		}
 		return destroy(ctx, tx, r, note, now)
-	})
+	}, roomKey(id))
 }
 
 func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.Time) (room.Change, error) {

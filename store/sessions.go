@@ -112,7 +112,7 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 			return room.Change{}, err
 		}
 		return s.endOldest(ctx, tx, session.User.ID)
-	})
+	}, userKey(session.User.ID))
 }
 
 // endOldest ends the user's sessions over the limit.
@@ -203,7 +203,7 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 			return room.Change{}, err
 		}
 		return leaveRooms(ctx, tx, stays, room.ReasonNotGranted, "", now)
-	})
+	}, sessionKey(id))
 	s.known.forget(id)
 	return session, err
 }
@@ -254,13 +254,17 @@ func (s *Store) KickUser(ctx context.Context, user room.UserID, note string) ([]
 // endSessionsWhere ends those of the sessions that are not over, and returns
 // them.
 func (s *Store) endSessionsWhere(ctx context.Context, condition string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
+	locks, err := s.locksOf(ctx, condition, args...)
+	if err != nil {
+		return nil, err
+	}
 	var ended []room.SessionID
-	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		if ended, err = lockSessionsWhere(ctx, tx, condition, args...); err != nil {
 			return c, err
 		}
 		return endSessions(ctx, tx, ended, reason, note, s.now())
-	})
+	}, locks...)
 	return ended, err
 }
 
@@ -277,6 +281,30 @@ func lockSessionsWhere(ctx context.Context, tx pgx.Tx, condition string, args ..
 
 // lockSessionList holds a user's list of sessions: nobody adds to it meanwhile.
 const lockSessionList = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
+
+// locksOf names sessions that are not over, and the rooms that they are in now.
+func (s *Store) locksOf(ctx context.Context, condition string, args ...any) (locks []lockKey, err error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT s.session_id, coalesce(r.room_id, '')
+		FROM (SELECT session_id FROM sessions WHERE `+condition+` AND ended_at IS NULL) s
+		LEFT JOIN LATERAL (SELECT generation FROM attendances WHERE session_id = s.session_id OFFSET 0) a ON true
+		LEFT JOIN LATERAL (SELECT room_id FROM rooms WHERE generation = a.generation LIMIT 1) r ON true`, args...)
+	if err != nil {
+		return nil, translate(err)
+	}
+	var (
+		session room.SessionID
+		id      room.RoomID
+	)
+	_, err = pgx.ForEachRow(rows, []any{&session, &id}, func() error {
+		locks = append(locks, sessionKey(session))
+		if id != "" {
+			locks = append(locks, roomKey(id))
+		}
+		return nil
+	})
+	return locks, translate(err)
+}
 
 // endSessions ends sessions whose rows the transaction holds.
 func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, note string, now time.Time) (room.Change, error) {

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +51,9 @@ type Options struct {
 	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
 	RoomsPerUser    int
 	SessionsPerUser int
+	// LockTimeout is how long a call waits for what another transaction keeps locked;
+	// zero: 2 seconds.
+	LockTimeout time.Duration
 	// Now is this process's clock, for tests. What is stored goes by the database's.
 	Now func() time.Time
 	// DatabaseNow is for tests: what is taken for the database's time where its
@@ -64,9 +66,13 @@ type Options struct {
 // *room.Error for callers, room.ErrUnavailable where PostgreSQL cannot be
 // reached, and anything else for what should not happen.
 type Store struct {
-	pool  *pgxpool.Pool
-	o     Options
-	known known
+	pool *pgxpool.Pool
+	// appends is the pool of the appender's lanes.
+	appends *pgxpool.Pool
+	gate    *gate
+	health  health
+	o       Options
+	known   known
 	// committed wakes the feed's readers after a commit.
 	committed signal
 	appender  *appender
@@ -86,35 +92,13 @@ type Store struct {
 	closing       sync.Once
 }
 
-// maxConns bounds the pool. A transaction is mostly waiting for a commit, so a
-// few connections keep a machine busy, and PostgreSQL's default limit of 100
-// leaves room for several nodes and for psql. pool_max_conns in the URL says
-// otherwise.
-const maxConns = 16
-
 // Connections is how many connections to the database there may be.
-func (s *Store) Connections() int { return int(s.pool.Config().MaxConns) }
+func (s *Store) Connections() int {
+	return int(s.pool.Config().MaxConns+s.appends.Config().MaxConns) + 1 // and the lease's
+}
 
 // Open connects to a migrated database and registers this process as a node.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
-	}
-	if !strings.Contains(url, "pool_max_conns") {
-		config.MaxConns = maxConns
-	}
-	// A node that cannot reach PostgreSQL says so within seconds.
-	config.ConnConfig.ConnectTimeout = 5 * time.Second
-	// Every statement finds its rows through an index, so one plan is right for
-	// all its values; planning an append anew takes longer than running it.
-	config.ConnConfig.RuntimeParams["plan_cache_mode"] = "force_generic_plan"
-	// That plan is kept, and is often made when the tables are nearly empty and have
-	// no statistics, when reading one from end to end looks as good as its index.
-	config.ConnConfig.RuntimeParams["enable_seqscan"] = "off"
-	// Where there is no index after all, the price that this puts on reading a table
-	// would have a statement compiled that is done in a millisecond.
-	config.ConnConfig.RuntimeParams["jit"] = "off"
 	if o.Commit == nil {
 		o.Commit = func(room.Change) {}
 	}
@@ -145,26 +129,28 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.Defaults == (room.Config{}) {
 		o.Defaults = room.DefaultConfig()
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("database pool: %w", err)
+	if o.LockTimeout == 0 {
+		o.LockTimeout = defaultLockTimeout
 	}
-	nodeID, err := uuid.NewV7()
+	id, err := uuid.NewV7()
 	if err != nil {
-		pool.Close()
 		return nil, fmt.Errorf("node ID: %w", err)
 	}
-	s := &Store{pool: pool, o: o, nodeID: nodeID.String()}
+	s := &Store{o: o, nodeID: id.String()}
+	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, o.LockTimeout); err != nil {
+		return nil, err
+	}
+	s.gate = newGate(callPlaces(s.pool))
 	s.o.Commit = func(c room.Change) {
 		s.known.committed(c)
 		o.Commit(c)
 		s.committed.raise()
 	}
 	s.clock = clock{process: o.Now, convert: o.DatabaseNow, log: o.Log}
-	s.lease.config = config.ConnConfig.Copy()
+	s.lease.config = s.pool.Config().ConnConfig
 	if err := s.begin(ctx); err != nil {
 		s.lease.hangUp()
-		pool.Close()
+		s.closePools()
 		return nil, err
 	}
 	s.appender = newAppender(s)
@@ -200,13 +186,13 @@ func (s *Store) Close() {
 		s.appender.close()
 		s.detacher.close()
 		s.dropLease()
-		s.pool.Close()
+		s.closePools()
 	})
 }
 
-// Ping reports whether PostgreSQL answers.
-func (s *Store) Ping(ctx context.Context) error {
-	return translate(s.pool.Ping(ctx))
+func (s *Store) closePools() {
+	s.pool.Close()
+	s.appends.Close()
 }
 
 // now is the instant of a use case, by the database's clock and with the precision
@@ -216,8 +202,14 @@ func (s *Store) now() time.Time {
 }
 
 // inTx runs fn in a transaction and tells the hub of its change after the
-// commit. fn may run more than once.
-func (s *Store) inTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
+// commit. fn may run more than once. locks names what fn locks and others may keep
+// locked.
+func (s *Store) inTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
+	return s.gate.run(ctx, locks, func() error { return s.commit(ctx, fn) })
+}
+
+// commit is inTx without waiting for a turn.
+func (s *Store) commit(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
 	var c room.Change
 	err := retryDeadlocks(func() error {
 		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -249,12 +241,15 @@ const maxTries = 3
 
 // failed translates the error of a transaction.
 func (s *Store) failed(err error) error {
-	err = translate(err)
-	if errors.Is(err, room.ErrUnavailable) {
+	if readOnly(err) {
+		s.reconnect()
+	}
+	translated := translate(err)
+	if errors.Is(translated, room.ErrUnavailable) && !undone(err) {
 		s.known.forgetAll()
 		s.o.Doubt()
 	}
-	return s.blameSchema(err)
+	return s.blameSchema(translated)
 }
 
 // send runs a batch's statements in order, in one round trip, and drops their

@@ -74,7 +74,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, cursor []room.Pos
 		QueryRow(func(row pgx.Row) error {
 			return row.Scan(&a.Inbox.Log, &a.Inbox.LastSeq, &a.Inbox.OldestSeq, &a.Inbox.DeliveredSeq)
 		})
-	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
+	if err := s.gate.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
 		return room.Attachment{}, translate(err)
 	}
 	s.known.forget(id)

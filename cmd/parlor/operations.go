@@ -56,8 +56,9 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "stopping", http.StatusServiceUnavailable)
 		return
 	}
-	switch err := s.store.CheckSchema(ctx); {
-	case errors.Is(err, store.ErrNewerSchema), errors.Is(err, store.ErrNotMigrated):
+	switch err := s.store.Ping(ctx); {
+	case errors.Is(err, store.ErrNewerSchema), errors.Is(err, store.ErrNotMigrated), errors.Is(err, store.ErrPooledTransactions),
+		errors.Is(err, store.ErrReadOnly):
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	case err != nil:
 		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)

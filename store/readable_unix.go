@@ -1,0 +1,35 @@
+//go:build unix
+
+package store
+
+import (
+	"crypto/tls"
+	"net"
+	"syscall"
+)
+
+// readable reports whether a connection has something to read, or was closed by its
+// peer. It neither waits nor takes anything.
+func readable(conn net.Conn) bool {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	something := true
+	if err := raw.Read(func(fd uintptr) bool {
+		var one [1]byte
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		something = err != syscall.EAGAIN //nolint:errorlint // the system call's own
+		return true
+	}); err != nil {
+		return true
+	}
+	return something
+}

@@ -1,0 +1,188 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// TestAStalledRoomCostsOnlyItself: while a transaction that somebody forgot keeps a room
+// locked, every call for the room waits, and no other call does.
+func TestAStalledRoomCostsOnlyItself(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	const rooms = 5
+	sessions := make([]room.Session, rooms) // each is in a room of its own, and all are in the first
+	for i := range sessions {
+		sessions[i] = newSession(t, f.Store, fmt.Sprintf("user%d", i))
+		enter(t, f, sessions[i], roomOf(0))
+		enter(t, f, sessions[i], roomOf(i))
+	}
+	callers := []room.Session{sessions[0], newSession(t, f.Store, "caller1"), newSession(t, f.Store, "caller2")}
+	for _, s := range callers {
+		enter(t, f, s, roomOf(0))
+	}
+	post := func(s room.Session, id room.RoomID) error {
+		_, err := f.PostMessage(t.Context(), s, id, textDraft("hello"))
+		return err
+	}
+	open := holdLog(t, f, roomOf(0))
+
+	var (
+		stalled sync.WaitGroup
+		opened  atomic.Bool
+	)
+	call := func(call func() error) {
+		stalled.Go(func() {
+			switch err := call(); {
+			case err == nil && !opened.Load():
+				t.Error("a call for the room was done while it was locked")
+			case err != nil && !errors.Is(err, room.ErrNotInRoom) && !errors.Is(err, room.ErrUnavailable):
+				t.Errorf("a call for the room that was locked for a while: %v", err)
+			}
+		})
+	}
+	const n = 20 // of each kind; there are fewer connections
+	for i := range n {
+		s := callers[i%3]
+		call(func() error { return post(s, roomOf(0)) })
+		call(func() error { // its session is waited for as well
+			_, _, err := f.UpdateAttributes(t.Context(), s.ID, roomOf(0), room.AttributesUpdate{Set: map[string]string{"a": fmt.Sprint(i)}})
+			return err
+		})
+	}
+	for i := range n {
+		late := newSession(t, f.Store, fmt.Sprintf("late%d", i))
+		call(func() error {
+			_, _, err := f.EnterRoom(t.Context(), late.ID, roomOf(0), room.Blueprint{})
+			return err
+		})
+	}
+	for _, s := range callers[:2] {
+		call(func() error { return f.LeaveRoom(t.Context(), s.ID, roomOf(0)) })
+	}
+	call(func() error { return f.EndSession(t.Context(), callers[2].ID) })
+
+	var others sync.WaitGroup
+	for r := 1; r < rooms; r++ {
+		others.Go(func() {
+			for i := range 3 {
+				s := sessions[r]
+				if err := post(s, roomOf(r)); err != nil {
+					t.Errorf("a message to another room: %v", err)
+				}
+				newcomer := newSession(t, f.Store, fmt.Sprintf("new%d-%d", r, i))
+				if _, err := f.JoinRoom(t.Context(), newcomer.ID, roomOf(r)); err != nil {
+					t.Errorf("entering another room: %v", err)
+				}
+				if err := f.LeaveRoom(t.Context(), newcomer.ID, roomOf(r)); err != nil {
+					t.Errorf("leaving another room: %v", err)
+				}
+				if err := f.EndSession(t.Context(), newcomer.ID); err != nil {
+					t.Errorf("logging out: %v", err)
+				}
+				if _, err := f.RoomByID(t.Context(), s.ID, roomOf(0)); err != nil {
+					t.Errorf("reading the room: %v", err)
+				}
+			}
+		})
+	}
+	others.Wait()
+	opened.Store(true)
+	open()
+	stalled.Wait()
+	checkInvariants(t, f)
+}
+
+// TestCallsForAStalledRoomAreRefused: they are told to try again, all of them within the
+// time of one or two, and afterwards all goes on.
+func TestCallsForAStalledRoomAreRefused(t *testing.T) {
+	t.Parallel()
+	var doubts atomic.Int64
+	f := setup(t, store.Options{LockTimeout: 300 * time.Millisecond, Doubt: func() { doubts.Add(1) }})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	post := func() error {
+		_, err := f.PostMessage(context.Background(), alice, "lobby", textDraft("hello"))
+		return err
+	}
+	if err := post(); err != nil {
+		t.Fatal(err)
+	}
+	before := query[room.Seq](t, f, "SELECT last_seq FROM logs")
+	open := holdLog(t, f, "lobby")
+	var calls sync.WaitGroup
+	refused := func(call func() error) {
+		calls.Go(func() {
+			if err := call(); !errors.Is(err, room.ErrUnavailable) {
+				t.Errorf("a call for a locked room: %v, and not that it is unavailable", err)
+			}
+		})
+	}
+	for i := range 50 {
+		refused(post)
+		late := newSession(t, f.Store, fmt.Sprintf("late%d", i))
+		refused(func() error {
+			_, err := f.JoinRoom(context.Background(), late.ID, "lobby")
+			return err
+		})
+		refused(func() error { return f.DestroyRoom(context.Background(), "lobby", "") })
+	}
+	refused(func() error { return f.LeaveRoom(context.Background(), alice.ID, "lobby") })
+	calls.Wait()
+	open()
+	if err := post(); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if got := query[room.Seq](t, f, "SELECT last_seq FROM logs"); got != before+1 {
+		t.Errorf("the log ends at %d, and not at %d", got, before+1)
+	}
+	if n := doubts.Load(); n > 0 {
+		t.Errorf("%d times it was in doubt what was committed", n)
+	}
+	checkInvariants(t, f)
+}
+
+// TestALockedSessionEntersByItself: whoever comes to the same room at the same time does
+// not wait for it, whether its row is locked or another session of its user waits.
+func TestALockedSessionEntersByItself(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	host, locked := newSession(t, f.Store, "host"), newSession(t, f.Store, "locked")
+	twin, other := newSession(t, f.Store, "twin"), newSession(t, f.Store, "twin")
+	enter(t, f, host, "hall")
+	enter(t, f, host, "stalled")
+	openSession := hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID)
+	openStalled := holdLog(t, f, "stalled")
+	var waiting sync.WaitGroup
+	join := func(s room.Session, id room.RoomID) {
+		waiting.Go(func() {
+			if _, err := f.JoinRoom(t.Context(), s.ID, id); err != nil {
+				t.Errorf("%s enters %s: %v", s.User.ID, id, err)
+			}
+		})
+	}
+	join(twin, "stalled")
+	waitForLocks(t, f, 1)
+	join(locked, "hall")
+	waitForLocks(t, f, 2)
+	join(other, "hall")
+	waitForLocks(t, f, 3)
+	for i := range 5 {
+		enter(t, f, newSession(t, f.Store, fmt.Sprintf("user%d", i)), "hall")
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM members WHERE user_id IN ('locked', 'twin')"); n != 0 {
+		t.Errorf("%d entered whose session or user is locked", n)
+	}
+	openSession()
+	openStalled()
+	waiting.Wait()
+	checkInvariants(t, f)
+}
