@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,22 +17,29 @@ func (s *Store) announce(ctx context.Context, now time.Time) error {
 	if err != nil {
 		return translate(err)
 	}
+	locked := s.locked.rooms()
 	untold, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
 	if err != nil {
 		return translate(err)
 	}
 	for _, g := range untold {
-		err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		if slices.Contains(locked, g) {
+			continue
+		}
+		err := s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 			// Not SKIP LOCKED, as elsewhere in a sweep: a room that people enter
 			// all the time is locked all the time.
-			locked, err := lockRoomsWhere(ctx, tx, "r.generation = $1 AND r.untold AND r.destroyed_at IS NULL", g)
-			if err != nil || len(locked) == 0 || !locked[0].Untold {
+			held, err := lockRoomsOf(ctx, tx, "$1::bigint[]", []room.Generation{g})
+			if err != nil || len(held) == 0 || !held[0].Untold {
 				return room.Change{}, err
 			}
-			_, c, err := announceRoom(ctx, tx, locked[0], now)
+			_, c, err := announceRoom(ctx, tx, held[0], now)
 			return c, err
 		})
-		if err != nil {
+		if lockRefused(err) {
+			s.locked.add(g)
+		}
+		if err := s.held(err); err != nil {
 			return err
 		}
 	}

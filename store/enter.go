@@ -348,8 +348,8 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 // it also sees one that came to life in between, and must not touch that.
 const lockLiving = `
 	SELECT set_config('parlor.locked', coalesce(max(generation)::text, ''), true) FROM (
-		SELECT generation FROM rooms r JOIN logs l USING (generation)
-		WHERE room_id = $1 AND destroyed_at IS NULL AND NOT closed FOR NO KEY UPDATE OF l
+		SELECT generation FROM logs
+		WHERE generation = (SELECT generation FROM rooms WHERE room_id = $1 AND destroyed_at IS NULL) AND NOT closed FOR NO KEY UPDATE
 	) locked`
 
 // lockedRoom is the generation that lockLiving has locked; null where there is none.

@@ -46,3 +46,60 @@ func TestTranslate(t *testing.T) {
 		}
 	}
 }
+
+// TestTransient goes through the classes of SQLSTATE (PostgreSQL's appendix A) once: what
+// is transient becomes 503, "try the same again", and everything else 500.
+func TestTransient(t *testing.T) {
+	t.Parallel()
+	for want, codes := range map[bool][]string{
+		true: {
+			"08000", "08003", "08006", "08001", "08004", "08007", "08P01", // connection exception
+			"25006",          // read-only transaction
+			"25P03", "25P04", // a transaction was idle, or there, for too long
+			"26000", "42P05", // prepared statements that a pooler mixed up
+			"28000", "28P01", // authorization
+			"3D000",                            // the database is not there
+			"40000", "40001", "40003", "40P01", // transaction rollback
+			"53000", "53100", "53200", "53300", "53400", // resources
+			"55006", "55P02", "55P03", // in use, locked
+			"57000", "57014", "57P01", "57P02", "57P03", "57P04", "57P05", // operator intervention
+			"58000", "58030", "58P01", "58P02", // the system
+			"72000", // snapshot too old
+		},
+		false: {
+			"00000", "01000", "02000", "03000", "09000", "0A000", "0B000", "0F000", "0L000", "0P000", "0Z000",
+			"20000", "21000", "22001", "22P02", "23502", "23503", "23505", "23514", "24000",
+			"25000", "25001", "25P01", "25P02", "27000", "2B000", "2D000", "2F000", "34000", "38000", "39000", "3B000", "3F000",
+			"40002", "42501", "42601", "42804", "42P01", "42703", "44000",
+			"54000", "54001", "54023", "55000", "F0000", "HV000", "P0001", "XX000", "XX001", "XX002", "", "5",
+		},
+	} {
+		for _, code := range codes {
+			if got := transient(code); got != want {
+				t.Errorf("%s: transient is %t", code, got)
+			}
+		}
+	}
+}
+
+// TestUndone: only where it is certain that nothing was committed nobody has to look.
+func TestUndone(t *testing.T) {
+	t.Parallel()
+	_, refused := pgx.Connect(t.Context(), "postgres://nobody@127.0.0.1:1/none")
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"a lock timeout":            {&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "55P03"}, true},
+		"no connection":             {refused, true},
+		"no turn":                   {errCrowded, true},
+		"shut down":                 {&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "57P01"}, false},
+		"a commit that is unknown":  {&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "40003"}, false},
+		"a connection that was cut": {io.ErrUnexpectedEOF, false},
+		"no answer in time":         {context.DeadlineExceeded, false},
+	} {
+		if got := undone(translate(c.err)); got != c.want {
+			t.Errorf("%s: undone is %t", name, got)
+		}
+	}
+}

@@ -73,7 +73,7 @@ func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]ro
 		if err != nil {
 			return room.Change{}, err
 		}
-		stays, err := staysWhere(ctx, tx, "a.session_id = $1", who.ID)
+		stays, err := staysOf(ctx, tx, []room.SessionID{who.ID}, "true")
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -116,12 +116,15 @@ type stay struct {
 	room    room.Generation
 }
 
-// staysWhere reads stays of sessions whose rows the transaction holds: nobody
-// adds to them meanwhile. The condition is on attendances a, sessions s and rooms
-// r.
-func staysWhere(ctx context.Context, tx pgx.Tx, condition string, args ...any) ([]stay, error) {
-	rows, err := tx.Query(ctx, `SELECT a.session_id, a.generation
-		FROM attendances a JOIN sessions s USING (session_id) JOIN rooms r USING (generation) WHERE `+condition, args...)
+// staysOf reads stays of sessions whose rows the transaction holds: nobody adds to
+// them meanwhile. The condition is on attendances a, sessions s and rooms r; its
+// parameters begin with $2.
+func staysOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, condition string, args ...any) ([]stay, error) {
+	rows, err := tx.Query(ctx, `SELECT i.id, a.generation FROM unnest($1::uuid[]) AS i (id)
+		CROSS JOIN LATERAL (SELECT detached_at FROM sessions WHERE session_id = i.id LIMIT 1) s
+		CROSS JOIN LATERAL (SELECT generation FROM attendances WHERE session_id = i.id OFFSET 0) a
+		CROSS JOIN LATERAL (SELECT member_timeout FROM rooms WHERE generation = a.generation LIMIT 1) r
+		WHERE `+condition, append([]any{sessions}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +142,7 @@ func leaveRooms(ctx context.Context, tx pgx.Tx, stays []stay, reason room.LeaveR
 	for _, st := range stays {
 		sessions[st.room] = append(sessions[st.room], st.session)
 	}
-	locked, err := lockRoomsWhere(ctx, tx, "r.generation = ANY ($1)", slices.Collect(maps.Keys(sessions)))
+	locked, err := lockRoomsOf(ctx, tx, "$1::bigint[]", slices.Collect(maps.Keys(sessions)))
 	if err != nil {
 		return room.Change{}, err
 	}

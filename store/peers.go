@@ -261,7 +261,7 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 	for range trimBatches {
 		more, err := s.trimInbox(ctx, before)
 		if err != nil || !more {
-			return translate(err)
+			return s.held(err)
 		}
 	}
 	return nil
@@ -271,17 +271,18 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 // that stays, and lets the files of the messages go. It reports whether there was
 // anything to do.
 func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		more = false
 		var inbox room.Generation
 		// First the lock, and then with a new snapshot the events: none can come
 		// in between that would be passed over.
 		err := tx.QueryRow(ctx, `SELECT log FROM inboxes WHERE oldest_at < $1
 			ORDER BY oldest_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, before).Scan(&inbox)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return nil
+			return room.Change{}, nil
 		}
 		if err != nil {
-			return err
+			return room.Change{}, err
 		}
 		more = true
 		var b pgx.Batch
@@ -299,7 +300,7 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
 			WHERE log = $1`, inbox, before, trimBatch)
 		queueTrimmed(&b, inbox, before, s.now())
-		return send(ctx, tx, &b)
+		return room.Change{}, send(ctx, tx, &b)
 	})
 	return more, err
 }

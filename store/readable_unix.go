@@ -23,11 +23,11 @@ func readable(conn net.Conn) bool {
 		return true
 	}
 	something := true
-	if err := raw.Read(func(fd uintptr) bool {
+	// Not Read, which waits for pgx's reader in the background, which waits for PostgreSQL.
+	if err := raw.Control(func(fd uintptr) {
 		var one [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		something = err != syscall.EAGAIN //nolint:errorlint // the system call's own
-		return true
 	}); err != nil {
 		return true
 	}

@@ -61,7 +61,10 @@ func (s *Store) trim(ctx context.Context, before time.Time) error {
 				return nil
 			}
 			if n, err = s.trimRoom(ctx, g, before); err != nil {
-				return translate(err)
+				if err := s.held(err); err != nil {
+					return err
+				}
+				break // it is locked: the others go on
 			}
 		}
 	}
@@ -77,7 +80,7 @@ func (s *Store) trim(ctx context.Context, before time.Time) error {
 // oldest_seq, and to readers of the feed by feed_trimmed. The files of the messages
 // go with them. It returns how many it deleted: with trimBatch there may be more.
 func (s *Store) trimRoom(ctx context.Context, g room.Generation, before time.Time) (deleted int, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		var b pgx.Batch
 		// A statement of its own, so that the next one sees what happened while it
 		// waited for the lock.
@@ -100,7 +103,7 @@ func (s *Store) trimRoom(ctx context.Context, g room.Generation, before time.Tim
 			SELECT count(*) FROM gone`, g, before, trimBatch, int64(maxSeq)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&deleted) })
 		queueTrimmed(&b, g, before, s.now())
-		return send(ctx, tx, &b)
+		return room.Change{}, send(ctx, tx, &b)
 	})
 	return deleted, err
 }

@@ -102,7 +102,7 @@ func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error)
 
 // lockRooms holds those of the rooms that live.
 func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
-	locked, err := lockRoomsWhere(ctx, tx, "r.room_id = ANY ($1) AND r.destroyed_at IS NULL", ids)
+	locked, err := lockRoomsOf(ctx, tx, "ARRAY (SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL)", ids)
 	rooms := make(map[room.RoomID]room.Room, len(locked))
 	for _, r := range locked {
 		rooms[r.ID] = r
@@ -110,13 +110,14 @@ func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.Roo
 	return rooms, err
 }
 
-// lockRoomsWhere holds living rooms, by the rows of their logs, in the order in
-// which everybody locks them. It reads them by a second statement, whose snapshot is
+// lockRoomsOf holds living rooms, by the rows of their logs, in the order in
+// which everybody locks them. Which they are says an SQL expression for an array of
+// generations. It reads them by a second statement, whose snapshot is
 // taken under the locks: one that waits for a lock sees the locked row as it became,
-// and everything else as it was before the wait. The condition is such, too.
-func lockRoomsWhere(ctx context.Context, tx pgx.Tx, condition string, args ...any) ([]room.Room, error) {
-	rows, err := tx.Query(ctx, "SELECT generation FROM rooms r JOIN logs l USING (generation) WHERE "+condition+`
-		AND NOT l.closed ORDER BY generation FOR NO KEY UPDATE OF l`, args...)
+// and everything else as it was before the wait. The expression is such, too.
+func lockRoomsOf(ctx context.Context, tx pgx.Tx, generations string, args ...any) ([]room.Room, error) {
+	rows, err := tx.Query(ctx, "SELECT generation FROM logs WHERE generation = ANY ("+generations+`)
+		AND NOT closed ORDER BY generation FOR NO KEY UPDATE`, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -311,7 +311,7 @@ func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reas
 	if len(sessions) == 0 {
 		return room.Change{}, nil
 	}
-	stays, err := staysWhere(ctx, tx, "a.session_id = ANY ($1)", sessions)
+	stays, err := staysOf(ctx, tx, sessions, "true")
 	if err != nil {
 		return room.Change{}, err
 	}

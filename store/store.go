@@ -85,6 +85,8 @@ type Store struct {
 	// trimmed is the last room whose log was looked at for what is too old; only
 	// Sweep uses it.
 	trimmed room.Generation
+	// locked is the rooms that sweeps leave out for a while; only Sweep uses it.
+	locked lockedRooms
 	// schemaSeen is when the schema was looked at last; only Sweep uses it.
 	schemaSeen time.Time
 	// schemaChanged is whether the schema was another program's at the last look.
@@ -136,7 +138,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node ID: %w", err)
 	}
-	s := &Store{o: o, nodeID: id.String()}
+	s := &Store{o: o, nodeID: id.String(), locked: make(lockedRooms)}
 	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, o.LockTimeout); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +26,9 @@ const (
 	purgeRooms = 200
 	// purgeBatches bounds the purging of one sweep.
 	purgeBatches = 50
+	// purgeOldBatch bounds how many sessions, departures or bans one transaction
+	// deletes. With a session go its stays.
+	purgeOldBatch = 500
 	// endedKept is how long an ended session's row can still say why it ended.
 	endedKept = 24 * time.Hour
 	// departuresKept is how long a session that comes back can be told why it
@@ -91,29 +96,37 @@ func (s *Store) mayDelete(ctx context.Context) (bool, error) {
 	return s.clock.deletes() == nil, nil
 }
 
-// due is a kind of session that something must happen to: the condition that
-// finds it at the instant $1, and what happens, in a transaction that holds the
-// rows.
+// due is a kind of session that something must happen to: the condition that finds it
+// at the instant $2, but for stays in the rooms $3, the column that says since when, and
+// what happens, in a transaction that holds the rows.
 type due struct {
-	condition string
-	act       func(context.Context, pgx.Tx, []room.SessionID, time.Time) (room.Change, error)
+	condition, since string
+	act              func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.Generation) (room.Change, error)
 }
 
-// overdue is the stays whose session has been detached for memberTimeout at $1.
-const overdue = "s.detached_at + make_interval(secs => r.member_timeout) <= $1"
+// overdue is the stays whose session has been detached for memberTimeout at $2, but for
+// those in the rooms $3.
+const overdue = "s.detached_at + make_interval(secs => r.member_timeout) <= $2 AND a.generation <> ALL ($3::bigint[])"
 
+// An EXISTS with an OFFSET is asked for each session by itself. Without one the planner
+// may read all stays first.
 var (
 	expired = due{
-		condition: `s.ended_at IS NULL AND s.token_expires_at <= $1`,
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) (room.Change, error) {
+		condition: `s.ended_at IS NULL AND s.token_expires_at <= $2 AND NOT EXISTS (
+			SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = ANY ($3::bigint[]) OFFSET 0)`,
+		since: "token_expires_at",
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.Generation) (room.Change, error) {
 			return endSessions(ctx, tx, sessions, room.EndTokenExpired, "", now)
 		},
 	}
 	timedOut = due{
-		condition: `s.ended_at IS NULL AND s.detached_at <= $1 AND EXISTS (
-			SELECT FROM attendances a JOIN rooms r USING (generation) WHERE a.session_id = s.session_id AND ` + overdue + `)`,
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) (room.Change, error) {
-			stays, err := staysWhere(ctx, tx, overdue+" AND a.session_id = ANY ($2)", now, sessions)
+		condition: `s.ended_at IS NULL AND s.detached_at <= $2 AND EXISTS (
+			SELECT FROM attendances a
+			CROSS JOIN LATERAL (SELECT member_timeout FROM rooms WHERE generation = a.generation LIMIT 1) r
+			WHERE a.session_id = s.session_id AND ` + overdue + ` OFFSET 0)`,
+		since: "detached_at",
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.Generation) (room.Change, error) {
+			stays, err := staysOf(ctx, tx, sessions, overdue, now, locked)
 			if err != nil {
 				return room.Change{}, err
 			}
@@ -123,21 +136,33 @@ var (
 )
 
 // sweepSessions takes due sessions, so many in a transaction as may well be due
-// together: everybody in a room whose network went away.
+// together: everybody in a room whose network went away. Rooms that another transaction
+// keeps locked are left out.
 func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 	for range sweepBatches {
 		var swept []room.SessionID
-		err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+		locked := s.locked.rooms()
+		err := s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 			rows, err := tx.Query(ctx, "SELECT session_id FROM sessions s WHERE "+d.condition+
-				" ORDER BY session_id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED", now, sweepBatch)
+				" ORDER BY "+d.since+" LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED", sweepBatch, now, locked)
 			if err != nil {
 				return room.Change{}, err
 			}
 			if swept, err = pgx.CollectRows(rows, pgx.RowTo[room.SessionID]); err != nil || len(swept) == 0 {
 				return room.Change{}, err
 			}
-			return d.act(ctx, tx, swept, now)
+			return d.act(ctx, tx, swept, now, locked)
 		})
+		if lockRefused(err) {
+			found, looked := s.noteLocked(ctx, swept)
+			switch {
+			case looked != nil:
+				return looked
+			case found:
+				continue // without them
+			}
+			return s.held(err) // something else is locked
+		}
 		if err != nil {
 			return err
 		}
@@ -148,6 +173,70 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 	return nil
 }
 
+const (
+	// sweepLockTimeout is how long a sweep waits for a lock: it has others to serve. A room
+	// that people enter all the time is locked all the time, but never for long.
+	sweepLockTimeout = 250 * time.Millisecond
+	// lockedFor is how long a sweep leaves a room out that it found locked.
+	lockedFor = 5 * time.Second
+)
+
+// sweepTx is commit for sweeps, which do not wait long.
+func (s *Store) sweepTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
+	wait := "SET LOCAL lock_timeout = " + milliseconds(min(s.o.LockTimeout, sweepLockTimeout))
+	return s.commit(ctx, func(tx pgx.Tx) (room.Change, error) {
+		if _, err := tx.Exec(ctx, wait); err != nil {
+			return room.Change{}, err
+		}
+		return fn(tx)
+	})
+}
+
+// held logs that a part of a sweep has to wait for a lock, and returns nil: the other
+// parts go on. Other errors it returns.
+func (s *Store) held(err error) error {
+	if err == nil || !lockRefused(err) {
+		return translate(err)
+	}
+	s.o.Log.Warn("sweep held up: another transaction keeps rows locked", "error", err)
+	return nil
+}
+
+// lockedRooms is the rooms that a sweep found locked, and until when it leaves them out.
+type lockedRooms map[room.Generation]time.Time
+
+// rooms is those that are to be left out now.
+func (l lockedRooms) rooms() []room.Generation {
+	now := time.Now()
+	maps.DeleteFunc(l, func(_ room.Generation, until time.Time) bool { return now.After(until) })
+	return slices.AppendSeq([]room.Generation{}, maps.Keys(l)) // not null
+}
+
+func (l lockedRooms) add(g room.Generation) { l[g] = time.Now().Add(lockedFor) }
+
+// noteLocked looks which rooms of sessions are locked, and reports whether any is.
+func (s *Store) noteLocked(ctx context.Context, sessions []room.SessionID) (found bool, err error) {
+	rows, err := s.pool.Query(ctx, `
+		WITH logs_of AS MATERIALIZED (
+			SELECT DISTINCT a.generation FROM unnest($1::uuid[]) AS i (id)
+			CROSS JOIN LATERAL (SELECT generation FROM attendances WHERE session_id = i.id OFFSET 0) a
+		), free AS MATERIALIZED (
+			SELECT generation FROM logs WHERE generation = ANY (ARRAY (SELECT generation FROM logs_of)) FOR NO KEY UPDATE SKIP LOCKED
+		)
+		SELECT generation FROM logs_of EXCEPT SELECT generation FROM free`, sessions)
+	if err != nil {
+		return false, translate(err)
+	}
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	for _, g := range locked {
+		s.locked.add(g)
+	}
+	if len(locked) > 0 {
+		s.o.Log.Warn("sweep leaves out rooms that another transaction keeps locked", "rooms", len(locked))
+	}
+	return len(locked) > 0, translate(err)
+}
+
 // destroyDue ends the rooms whose time without members is up. Nobody is in
 // them, so nobody but the feed is told. Whether somebody ever was shows in the
 // log, or where that was trimmed in when the room goes. The rooms' own rows are locked
@@ -155,21 +244,25 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 	for range sweepBatches {
 		destroyed, err := s.pool.Exec(ctx, `
-			WITH due AS (
-				SELECT generation FROM rooms r JOIN logs l USING (generation)
-				WHERE destroy_at <= $1 AND destroyed_at IS NULL AND NOT closed
-				ORDER BY generation LIMIT $2 FOR NO KEY UPDATE OF r, l SKIP LOCKED
+			WITH due AS MATERIALIZED (
+				SELECT r.generation FROM rooms r
+				CROSS JOIN LATERAL (
+					SELECT generation FROM logs WHERE generation = r.generation AND NOT closed LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+				) l
+				WHERE destroy_at <= $1 AND destroyed_at IS NULL
+				ORDER BY destroy_at LIMIT $2 FOR NO KEY UPDATE OF r SKIP LOCKED
 			), closed AS (
-				UPDATE logs l SET closed = true, last_xact = `+nextXact+` FROM due WHERE l.generation = due.generation
-				RETURNING l.generation, last_xact
+				UPDATE logs SET closed = true, last_xact = `+nextXact+` WHERE generation = ANY (ARRAY (SELECT generation FROM due))
+				RETURNING generation, last_xact
 			)
-			UPDATE rooms r SET destroyed_at = destroy_at, destroyed_xact = closed.last_xact,
+			UPDATE rooms r SET destroyed_at = destroy_at,
+				destroyed_xact = (SELECT c.last_xact FROM closed c WHERE c.generation = r.generation),
 				destroy_reason = CASE WHEN destroy_at <> created_at + make_interval(secs => unused_timeout) OR EXISTS (
-					SELECT FROM events e WHERE e.generation = r.generation AND e.type = $3) THEN $4 ELSE $5 END
-			FROM closed WHERE r.generation = closed.generation`,
+					SELECT FROM events e WHERE e.generation = r.generation AND e.type = $3 OFFSET 0) THEN $4 ELSE $5 END
+			WHERE generation = ANY (ARRAY (SELECT generation FROM closed))`,
 			now, sweepBatch, room.TypeMembersJoined, room.DestroyEmpty, room.DestroyUnused)
 		if err != nil {
-			return translate(err)
+			return s.held(err)
 		}
 		s.committed.raise()
 		if destroyed.RowsAffected() < sweepBatch {
@@ -186,31 +279,54 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 	for range purgeBatches {
 		more, err := s.purgeRooms(ctx, now.Add(-s.o.FeedRetention))
 		if err != nil {
-			return translate(err)
+			return s.held(err)
 		}
 		if !more {
 			break
 		}
 	}
-	if _, err := s.pool.Exec(ctx, "DELETE FROM departures WHERE left_at < $1", now.Add(-departuresKept)); err != nil {
-		return translate(err)
+	for _, old := range []struct {
+		table, at string
+		before    time.Time
+	}{
+		{"departures", "left_at", now.Add(-departuresKept)},
+		{"bans", "until", now},
+		{"sessions", "ended_at", now.Add(-endedKept)},
+	} {
+		if err := s.purgeOld(ctx, old.table, old.at, old.before); err != nil {
+			return s.held(err)
+		}
 	}
-	if _, err := s.pool.Exec(ctx, "DELETE FROM bans WHERE until <= $1", now); err != nil {
-		return translate(err)
+	return nil
+}
+
+// purgeOld deletes the rows of a table that are of an instant or before, a bounded piece
+// at a time, but for those that somebody keeps locked.
+func (s *Store) purgeOld(ctx context.Context, table, at string, before time.Time) error {
+	for range purgeBatches {
+		deleted, err := s.pool.Exec(ctx, fmt.Sprintf(`
+			DELETE FROM %[1]s WHERE ctid = ANY (ARRAY (
+				SELECT ctid FROM %[1]s WHERE %[2]s <= $1 ORDER BY %[2]s LIMIT $2 FOR UPDATE SKIP LOCKED))`, table, at), before, purgeOldBatch)
+		if err != nil || deleted.RowsAffected() < purgeOldBatch {
+			return err
+		}
 	}
-	_, err := s.pool.Exec(ctx, "DELETE FROM sessions WHERE ended_at < $1", now.Add(-endedKept))
-	return translate(err)
+	return nil
 }
 
 // purgeRooms deletes a piece of the logs of some rooms that were destroyed before
 // an instant, and the rooms when that was the last piece. It reports whether
 // there may be more to do.
 func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) {
-	// First of all readers are told where the feed has a hole.
+	// First of all readers are told where the feed has a hole. Rooms that somebody keeps
+	// locked are for another time.
 	rows, err := s.pool.Query(ctx, `
-		WITH due AS (
-			SELECT generation, destroyed_xact AS xact, last_seq + 1 AS seq FROM rooms JOIN logs USING (generation)
-			WHERE destroyed_at <= $1 ORDER BY destroyed_at LIMIT $2
+		WITH due AS MATERIALIZED (
+			SELECT r.generation, destroyed_xact AS xact, l.last_seq + 1 AS seq FROM rooms r
+			CROSS JOIN LATERAL (
+				SELECT last_seq FROM logs WHERE generation = r.generation LIMIT 1 FOR UPDATE SKIP LOCKED
+			) l
+			WHERE destroyed_at <= $1 ORDER BY destroyed_at LIMIT $2 FOR UPDATE OF r SKIP LOCKED
 		), newest AS (
 			SELECT xact, generation, seq FROM due ORDER BY xact DESC, generation DESC LIMIT 1
 		), told AS (
@@ -225,8 +341,8 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 	if err != nil || len(due) == 0 {
 		return false, err
 	}
-	deleted, err := s.pool.Exec(ctx, `DELETE FROM events WHERE (generation, seq) IN (
-		SELECT generation, seq FROM events WHERE generation = ANY ($1) LIMIT $2)`, due, purgeBatch)
+	deleted, err := s.pool.Exec(ctx, `DELETE FROM events WHERE ctid = ANY (ARRAY (
+		SELECT ctid FROM events WHERE generation = ANY ($1) LIMIT $2))`, due, purgeBatch)
 	if err != nil || deleted.RowsAffected() == purgeBatch {
 		return true, err
 	}
