@@ -61,6 +61,9 @@ func (s *Store) Ping(ctx context.Context) error {
 
 // check asks one connection for what every send needs.
 func (s *Store) check(ctx context.Context) error {
+	if err := s.CheckSchema(ctx); err != nil {
+		return err
+	}
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return translate(err)
@@ -82,7 +85,7 @@ func (s *Store) check(ctx context.Context) error {
 		s.reconnect()
 		return ErrReadOnly
 	}
-	return s.CheckSchema(ctx)
+	return nil
 }
 
 // reconnect has all connections made anew as they come free: the name of the database
