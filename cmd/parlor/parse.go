@@ -147,12 +147,12 @@ func expected(flag *kong.Flag, target reflect.Value) string {
 	case slog.Level:
 		return "one of debug, info, warn, error"
 	}
-	switch target.Kind() {
-	case reflect.Bool:
+	switch kind := target.Kind(); {
+	case kind == reflect.Bool:
 		return "one of true, false"
-	case reflect.Float64:
+	case kind == reflect.Float64:
 		return "a number"
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		return "a list of whole numbers between commas"
 	}
 	return "a whole number"
