@@ -184,7 +184,7 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
 		// The caller is not told what is wrong with a token; its backend's
 		// people must be able to find out.
-		a.Log.Debug("refused", "requestID", p.RequestID, "error", err)
+		a.Log.Debug("refused", "requestID", p.RequestID, "client", a.client(r), "error", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")

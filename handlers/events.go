@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"parlor/hub"
@@ -51,6 +53,16 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	if err := untimed(w, r); err != nil {
 		return err
 	}
+	free, err := a.takeStream(r, session)
+	if err != nil {
+		return err
+	}
+	begun := false // from then on the stream's end frees its slot
+	defer func() {
+		if !begun {
+			free()
+		}
+	}()
 	start := hub.Start{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
 	start.Cursor, start.Invalid = lastEventID(r, q)
 	// Registered first and read afterwards: what happens to the session's rooms
@@ -63,8 +75,9 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 		stream.Abandon()
 		return err
 	}
+	begun = true
 	a.StreamOpens(r.Context())
-	if err := serve(w, r, stream, start); err != nil {
+	if err := serve(w, r, stream, start, free); err != nil {
 		a.Log.Debug("a stream ended at its start", "requestID", requestID(r.Context()), "error", err)
 	}
 	return nil
@@ -86,11 +99,13 @@ func lastEventID(r *http.Request, q *query) (c hub.Cursor, invalid bool) {
 
 // serve hands the connection to the hub where it can be taken out of net/http:
 // plain HTTP/1.1 on a platform that can. HTTP/2 and TLS, whose bytes only
-// net/http can write, keep their request's goroutine.
-func serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.Start) error {
+// net/http can write, keep their request's goroutine. free is called when the
+// stream has ended.
+func serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.Start, free func()) error {
 	streamHeader(w.Header())
 	control := http.NewResponseController(w)
 	if !hub.TakesOver || r.TLS != nil || r.ProtoMajor != 1 {
+		defer free()
 		w.WriteHeader(http.StatusOK)
 		return stream.Serve(r.Context(), start, conn{w, control})
 	}
@@ -99,13 +114,44 @@ func serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub
 	w.WriteHeader(http.StatusOK)
 	taken, _, err := control.Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
+		defer free()
 		return stream.Serve(r.Context(), start, conn{w, control})
 	}
 	if err != nil {
+		free()
 		stream.Abandon()
 		return fmt.Errorf("hijack: %w", err)
 	}
-	return stream.TakeOver(start, taken)
+	return stream.TakeOver(start, streamConn{taken, free})
+}
+
+// streamConn is the connection of a stream that has a slot.
+type streamConn struct {
+	net.Conn
+	free func()
+}
+
+// SyscallConn is what the hub takes the socket from.
+func (c streamConn) SyscallConn() (syscall.RawConn, error) {
+	socket, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return nil, fmt.Errorf("a %T is not a socket", c.Conn)
+	}
+	return socket.SyscallConn()
+}
+
+// HandOver tells the connection, where that is counted too, that the hub takes its
+// socket. done says that the socket is closed.
+func (c streamConn) HandOver() (done func()) {
+	counted, ok := c.Conn.(interface{ HandOver() (done func()) })
+	if !ok {
+		return c.free
+	}
+	leave := counted.HandOver()
+	return func() {
+		leave()
+		c.free()
+	}
 }
 
 // streamHeader keeps everything between here and the client from holding the

@@ -64,6 +64,11 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err := session.Grants.CheckMedia(); err != nil {
 		return err
 	}
+	free, err := a.takeTransfer(r)
+	if err != nil {
+		return err
+	}
+	defer free()
 	ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
 	defer cancel()
 	allowUpload(w)
@@ -431,6 +436,11 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	free, err := a.takeTransfer(r)
+	if err != nil {
+		return err
+	}
+	defer free()
 	if err := untimed(w, r); err != nil {
 		return err
 	}

@@ -54,8 +54,8 @@ func (a *api) observe(next http.Handler) http.Handler {
 			level = slog.LevelInfo
 		}
 		if a.Log.Enabled(r.Context(), level) {
-			attrs := append(make([]slog.Attr, 0, 7), slog.String("method", shorten(r.Method, maxLoggedMethod)), slog.String("route", route),
-				slog.String("path", shorten(r.URL.Path, maxLoggedPath)), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("requestID", id))
+			attrs := append(make([]slog.Attr, 0, 8), slog.String("method", shorten(r.Method, maxLoggedMethod)), slog.String("route", route),
+				slog.String("path", shorten(r.URL.Path, maxLoggedPath)), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("client", a.client(r).String()), slog.String("requestID", id))
 			if trace := traceIDOf(r); trace != "" {
 				attrs = append(attrs, slog.String("traceID", trace))
 			}

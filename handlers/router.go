@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -138,6 +139,12 @@ type Options struct {
 	Errors   []byte // docs/errors.md
 	Web      fs.FS  // index.html, docs.html and assets/
 
+	// TrustedProxies is whose X-Forwarded-For is believed.
+	TrustedProxies TrustedProxies
+	// Limits is what one process allows.
+	Limits Limits
+	// Limited is told of everything that met a limit, and from where. May be nil.
+	Limited func(limit Limit, from netip.Prefix)
 	// Refused says why the connection of a request is over a limit: with
 	// ErrServerFull or ErrTooManyConnections. May be nil.
 	Refused func(ctx context.Context) error
@@ -154,6 +161,8 @@ type api struct {
 	feeds    chan struct{} // holds one for each open feed
 	limiter  *limiter
 	stops    *stops
+
+	streams, transfers *slots
 
 	links     links
 	mediaURLs mediaSigner
@@ -191,6 +200,8 @@ func New(o Options) *API {
 		a.BodyTimeout = defaultBodyTimeout
 	}
 	a.links = newLinks(o.PublicURL)
+	a.streams = newSlots(o.Limits.Streams, o.Limits.StreamsPerAddress, o.Limits.StreamsPerUser)
+	a.transfers = newSlots(o.Limits.Transfers, o.Limits.TransfersPerAddress, 0)
 	a.mediaURLs = newMediaSigner(o.MediaSecret)
 	a.lost.observe = o.MediaLost
 	r := chi.NewRouter()

@@ -76,6 +76,13 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 		if err != nil {
 			return err
 		}
+		if r.Method == http.MethodPatch || r.Method == http.MethodHead { // those that open files
+			free, err := a.takeTransfer(r)
+			if err != nil {
+				return err
+			}
+			defer free()
+		}
 		allowUpload(w)
 		empty := r.Body == nil || r.Body == http.NoBody
 		deadline := &bodyDeadline{control: http.NewResponseController(w), fixed: empty}

@@ -68,9 +68,15 @@ type ServeCmd struct {
 	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Without both the API speaks plain HTTP."`
 	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
 
+	TrustedProxies []string `env:"PARLOR_TRUSTED_PROXIES" placeholder:"ADDRESS,…" help:"Addresses and networks (10.0.0.0/8) of proxies in front. Only they are believed what X-Forwarded-For or the PROXY protocol says of the client's address."`
+	ProxyProtocol  bool     `env:"PARLOR_PROXY_PROTOCOL" help:"Trusted proxies begin each connection to the API with a PROXY protocol header, version 1 or 2."`
+
 	MaxConnections        int `env:"PARLOR_MAX_CONNECTIONS" default:"0" help:"Connections of clients that are open at once; over it new ones are told to come back later (503). 0: as the limit on open files (ulimit -n) allows, less what the database, files and operators need, at most 100000."`
 	ConnectionsPerAddress int `env:"PARLOR_CONNECTIONS_PER_ADDRESS" default:"0" help:"Connections from one address (IPv6: from one /64) that are open at once; over it new ones are told to come back later. 0: a quarter of all."`
 
+	MaxStreams          int           `env:"PARLOR_MAX_STREAMS" default:"0" help:"Event streams that are open at once; over it new ones are told to come back later. 0: as many as connections."`
+	StreamsPerAddress   int           `env:"PARLOR_STREAMS_PER_ADDRESS" default:"0" help:"Event streams of clients at one address (IPv6: in one /64) that are open at once. 0: a quarter of all."`
+	StreamsPerUser      int           `env:"PARLOR_STREAMS_PER_USER" default:"0" help:"Event streams of one user that are open at once. 0: as many as sessions."`
 	MaxMembersCeiling   int           `env:"PARLOR_MAX_MEMBERS_CEILING" default:"1000000" help:"The most members that a client may ask for where it creates a room. The admin API may ask for more. PARLOR_MAX_MEMBERS to 1000000."`
 	DestroyDelayCeiling time.Duration `env:"PARLOR_DESTROY_DELAY_CEILING" default:"3h" help:"The longest that a client may ask for a room to outlive its last member. The admin API may ask for more. PARLOR_DESTROY_DELAY to 3h."`
 
@@ -171,11 +177,27 @@ func (c *ServeCmd) validate() error {
 		fault("PARLOR_TLS_CERT", "and PARLOR_TLS_KEY go together")
 	}
 
+	if _, err := c.trustedProxies(); err != nil {
+		fault("PARLOR_TRUSTED_PROXIES", "%w", err)
+	}
+	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
+		fault("PARLOR_PROXY_PROTOCOL", "needs PARLOR_TRUSTED_PROXIES: anybody else could claim any address")
+	}
 	if c.MaxConnections != 0 && (c.MaxConnections < minConnections || c.MaxConnections > maxMaxConnections) {
 		fault("PARLOR_MAX_CONNECTIONS", "%d is neither 0 nor %d to %d", c.MaxConnections, minConnections, maxMaxConnections)
 	}
-	if c.ConnectionsPerAddress < 0 || c.ConnectionsPerAddress > maxMaxConnections {
-		fault("PARLOR_CONNECTIONS_PER_ADDRESS", "%d is outside 0 to %d", c.ConnectionsPerAddress, maxMaxConnections)
+	for _, bound := range []struct {
+		setting  string
+		is, most int
+	}{
+		{"PARLOR_CONNECTIONS_PER_ADDRESS", c.ConnectionsPerAddress, maxMaxConnections},
+		{"PARLOR_MAX_STREAMS", c.MaxStreams, maxMaxConnections},
+		{"PARLOR_STREAMS_PER_ADDRESS", c.StreamsPerAddress, maxMaxConnections},
+		{"PARLOR_STREAMS_PER_USER", c.StreamsPerUser, maxMaxConnections},
+	} {
+		if bound.is < 0 || bound.is > bound.most {
+			fault(bound.setting, "%d is outside 0 to %d", bound.is, bound.most)
+		}
 	}
 	if c.MemberTimeout < room.MinMemberTimeout || c.MemberTimeout > room.MaxMemberTimeout {
 		fault("PARLOR_MEMBER_TIMEOUT", "%s is outside %s to %s", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
@@ -289,6 +311,25 @@ func (c *ServeCmd) keyedSecrets() (map[string]Secret, error) {
 		secrets[kid] = Secret(secret)
 	}
 	return secrets, nil
+}
+
+// trustedProxies returns PARLOR_TRUSTED_PROXIES as networks.
+func (c *ServeCmd) trustedProxies() (handlers.TrustedProxies, error) {
+	var trusted handlers.TrustedProxies
+	for _, text := range c.TrustedProxies {
+		network, err := netip.ParsePrefix(text)
+		if address, single := netip.ParseAddr(text); single == nil {
+			network, err = netip.PrefixFrom(address, address.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
+		case network.Bits() == 0:
+			return nil, fmt.Errorf("%q trusts everybody", text)
+		}
+		trusted = append(trusted, network.Masked())
+	}
+	return trusted, nil
 }
 
 // logger returns the program's log.

@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pires/go-proxyproto"
+	"golang.org/x/time/rate"
 
 	"parlor/handlers"
 )
@@ -22,8 +26,10 @@ const refusalTime = 3 * time.Second
 type connections struct {
 	limit                             handlers.Limit // what the number of all is called
 	most, mostPerAddress, mostRefused int            // mostPerAddress 0: any number
+	// trusted is the proxies, whose connections are those of many clients and do not count for their address.
+	trusted handlers.TrustedProxies
 	// limited is told of each connection that is refused.
-	limited func(handlers.Limit)
+	limited func(limit handlers.Limit, from netip.Prefix)
 
 	mu        sync.Mutex // guards all below
 	open      int
@@ -42,22 +48,74 @@ func (cs *connections) Open() int {
 type listener struct {
 	net.Listener
 	connections *connections
+	// proxyProtocol says that trusted proxies send the PROXY protocol.
+	proxyProtocol bool
+	log           *slog.Logger
+	complain      rate.Sometimes // of a proxy that does not send it
 }
 
-func (l listener) Accept() (net.Conn, error) {
+func (l *listener) Accept() (net.Conn, error) {
 	for {
 		accepted, err := l.Listener.Accept()
 		if err != nil {
 			if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-				l.connections.limited(limitOpenFiles)
+				l.connections.limited(limitOpenFiles, netip.Prefix{})
 			}
 			return nil, err
 		}
-		if c := l.connections.enter(accepted.(*net.TCPConn)); c != nil {
+		tcp := accepted.(*net.TCPConn)
+		c := l.connections.enter(tcp)
+		switch {
+		case c == nil:
+		case l.proxyProtocol && l.connections.trusts(tcp.RemoteAddr()):
+			return l.throughProxy(c), nil
+		default:
 			return c, nil
 		}
 	}
 }
+
+// throughProxy is a connection from a trusted proxy, which says by the PROXY protocol whose it is before anything else.
+func (l *listener) throughProxy(c *conn) *proxiedConn {
+	p := &proxiedConn{
+		Conn:     proxyproto.NewConn(c, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(headerTimeout)),
+		counted:  c,
+		listener: l,
+	}
+	// The library sets the deadline anew after its header, to this one.
+	_ = p.SetReadDeadline(time.Now().Add(headerTimeout))
+	return p
+}
+
+// proxiedConn is a connection that counts for the address which its proxy names.
+type proxiedConn struct {
+	*proxyproto.Conn
+	counted  *conn
+	listener *listener
+	once     sync.Once
+}
+
+// RemoteAddr is the client's address. It waits for the proxy to name it: net/http asks in the connection's own goroutine, before
+// it reads.
+func (p *proxiedConn) RemoteAddr() net.Addr {
+	client := p.Conn.RemoteAddr()
+	p.once.Do(func() {
+		if p.ProxyHeader() == nil {
+			p.listener.complain.Do(func() {
+				p.listener.log.Warn("a trusted proxy sent no PROXY header, so its connection is closed", "address", client.String())
+			})
+			return
+		}
+		p.counted.count(client)
+	})
+	return client
+}
+
+// SyscallConn, HandOver and CloseWrite are those of the connection below: what the hub and net/http look for.
+
+func (p *proxiedConn) SyscallConn() (syscall.RawConn, error) { return p.counted.SyscallConn() }
+func (p *proxiedConn) HandOver() (done func())               { return p.counted.HandOver() }
+func (p *proxiedConn) CloseWrite() error                     { return p.counted.CloseWrite() }
 
 // conn is a connection that is counted. What it has beside net.Conn is net's: net/http closes one side of it, and the hub takes
 // its socket.
@@ -85,7 +143,7 @@ func (cs *connections) enter(tcp *net.TCPConn) *conn {
 	}
 	cs.mu.Unlock()
 	if full {
-		cs.limited(cs.limit)
+		cs.limited(cs.limit, addressGroup(tcp.RemoteAddr()))
 		if !c.refuse(handlers.ErrServerFull) {
 			_ = tcp.Close()
 			return nil
@@ -101,12 +159,11 @@ func (cs *connections) enter(tcp *net.TCPConn) *conn {
 // count counts a connection for its client's address. It closes the connection and returns false where the address has too many
 // already and there is no place to say so.
 func (c *conn) count(from net.Addr) bool {
-	tcp, ok := from.(*net.TCPAddr)
 	cs := c.connections
-	if !ok || cs.mostPerAddress == 0 {
+	if c.refusal != nil || cs.mostPerAddress == 0 || cs.trusts(from) {
 		return true
 	}
-	group := handlers.AddressGroup(tcp.AddrPort().Addr())
+	group := addressGroup(from)
 	cs.mu.Lock()
 	full := cs.byAddress[group] >= cs.mostPerAddress
 	if full {
@@ -122,12 +179,30 @@ func (c *conn) count(from net.Addr) bool {
 	if !full {
 		return true
 	}
-	cs.limited(handlers.LimitConnectionsPerAddress)
-	if !c.refuse(handlers.ErrTooManyConnections) {
-		_ = c.TCPConn.Close()
-		return false
+	cs.limited(handlers.LimitConnectionsPerAddress, group)
+	if c.refuse(handlers.ErrTooManyConnections) {
+		return true
 	}
-	return true
+	c.mu.Lock()
+	c.handedOver = true // it has no place to free
+	c.mu.Unlock()
+	_ = c.Close()
+	return false
+}
+
+// trusts reports whether an address is that of a trusted proxy.
+func (cs *connections) trusts(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && cs.trusted.Contain(tcp.AddrPort().Addr())
+}
+
+// addressGroup is what a connection counts for.
+func addressGroup(a net.Addr) netip.Prefix {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	return handlers.AddressGroup(tcp.AddrPort().Addr())
 }
 
 // refuse gives the connection a place among the refused, and reports whether there was one.
@@ -196,6 +271,9 @@ type connKey struct{}
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	if secured, ok := c.(*tls.Conn); ok {
 		c = secured.NetConn()
+	}
+	if p, ok := c.(*proxiedConn); ok {
+		c = p.counted
 	}
 	return context.WithValue(ctx, connKey{}, c)
 }

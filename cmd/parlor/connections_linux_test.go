@@ -142,11 +142,12 @@ type port struct {
 func servePort(t *testing.T, secured bool, cs *connections, h http.HandlerFunc) *port {
 	t.Helper()
 	p := &port{connections: cs, secured: secured, limited: make(chan handlers.Limit, 1000)}
-	cs.limit, cs.limited = handlers.LimitConnections, func(l handlers.Limit) { p.limited <- l }
+	cs.limit, cs.limited = handlers.LimitConnections, func(l handlers.Limit, _ netip.Prefix) { p.limited <- l }
 	l, err := listen(t.Context(), "127.0.0.1:0", cs)
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.proxyProtocol, l.log = len(cs.trusted) > 0, slog.New(slog.DiscardHandler)
 	p.address = l.Addr().String()
 	server := httptest.NewUnstartedServer(nil)
 	_ = server.Listener.Close()
@@ -312,18 +313,6 @@ func TestHandedOverConnectionsCount(t *testing.T) {
 	}
 }
 
-func TestAddressGroup(t *testing.T) {
-	t.Parallel()
-	for address, want := range map[string]string{
-		"192.0.2.7": "192.0.2.7/32", "::ffff:192.0.2.7": "192.0.2.7/32",
-		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "fe80::1%eth0": "fe80::/64",
-	} {
-		if got := handlers.AddressGroup(netip.MustParseAddr(address)).String(); got != want {
-			t.Errorf("%s counts for %s, and not %s", address, got, want)
-		}
-	}
-}
-
 func TestSharePlaces(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -331,11 +320,11 @@ func TestSharePlaces(t *testing.T) {
 		files int
 		want  places
 	}{
-		{ServeCmd{}, 256, places{connections: 144, perAddress: 36, refused: 16, operators: 16}},
-		{ServeCmd{}, 1024, places{connections: 720, perAddress: 180, refused: 64, operators: 64}},
-		{ServeCmd{}, 1 << 20, places{connections: 100_000, perAddress: 25_000, refused: 64, operators: 64}},
-		{ServeCmd{MaxConnections: 100, ConnectionsPerAddress: 100}, 256, places{connections: 100, perAddress: 100, refused: 16, operators: 16}},
-		{ServeCmd{MaxConnections: 200_000}, 1 << 20, places{connections: 200_000, perAddress: 50_000, refused: 64, operators: 64}},
+		{ServeCmd{}, 256, places{connections: 144, perAddress: 36, refused: 16, operators: 16, transfers: 32}},
+		{ServeCmd{}, 1024, places{connections: 720, perAddress: 180, refused: 64, operators: 64, transfers: 128}},
+		{ServeCmd{}, 1 << 20, places{connections: 100_000, perAddress: 25_000, refused: 64, operators: 64, transfers: 4096}},
+		{ServeCmd{MaxConnections: 100, ConnectionsPerAddress: 100}, 256, places{connections: 100, perAddress: 100, refused: 16, operators: 16, transfers: 32}},
+		{ServeCmd{MaxConnections: 200_000}, 1 << 20, places{connections: 200_000, perAddress: 50_000, refused: 64, operators: 64, transfers: 4096}},
 	} {
 		if got, err := c.sharePlaces(c.files, 16); err != nil || got != c.want {
 			t.Errorf("%d files: %+v, %v; want %+v", c.files, got, err, c.want)

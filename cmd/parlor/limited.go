@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -22,6 +23,11 @@ const (
 var limits = map[handlers.Limit]string{
 	handlers.LimitConnections:           "PARLOR_MAX_CONNECTIONS",
 	handlers.LimitConnectionsPerAddress: "PARLOR_CONNECTIONS_PER_ADDRESS",
+	handlers.LimitStreams:               "PARLOR_MAX_STREAMS",
+	handlers.LimitStreamsPerAddress:     "PARLOR_STREAMS_PER_ADDRESS",
+	handlers.LimitStreamsPerUser:        "PARLOR_STREAMS_PER_USER",
+	handlers.LimitTransfers:             "ulimit -n",
+	handlers.LimitTransfersPerAddress:   "ulimit -n",
 	limitOpsConnections:                 "PARLOR_OPS_LISTEN",
 	limitOpenFiles:                      "ulimit -n",
 }
@@ -56,8 +62,8 @@ func newLimited(log *slog.Logger, registry prometheus.Registerer) *limited {
 	return l
 }
 
-// refused is told of everything that was refused.
-func (l *limited) refused(limit handlers.Limit) {
+// refused is told of everything that was refused. from is the address of the one whom it meets now.
+func (l *limited) refused(limit handlers.Limit, from netip.Prefix) {
 	l.total.WithLabelValues(string(limit)).Inc()
 	setting, warns := limits[limit]
 	if !warns {
@@ -77,6 +83,6 @@ func (l *limited) refused(limit handlers.Limit) {
 	}
 	l.mu.Unlock()
 	if due {
-		l.log.Warn("limit reached", "limit", limit, "setting", setting, "refused", n)
+		l.log.Warn("limit reached", "limit", limit, "setting", setting, "refused", n, "address", from)
 	}
 }

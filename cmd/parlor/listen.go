@@ -24,7 +24,7 @@ const (
 const maxUnsent = 128 << 10
 
 // listen opens a TCP port whose connections are counted, and end soon after their peer has vanished.
-func listen(ctx context.Context, address string, counted *connections) (net.Listener, error) {
+func listen(ctx context.Context, address string, counted *connections) (*listener, error) {
 	config := net.ListenConfig{
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: probeAfter, Interval: probeInterval, Count: probeCount},
 		Control:         limitSending, // connections inherit it from the listening socket
@@ -33,7 +33,7 @@ func listen(ctx context.Context, address string, counted *connections) (net.List
 	if err != nil {
 		return nil, fmt.Errorf("open the port: %w", err)
 	}
-	return listener{port, counted}, nil
+	return &listener{Listener: port, connections: counted}, nil
 }
 
 // unacked is how long what was sent on a stream may stay unacknowledged. A heartbeat, which is sent PARLOR_HEARTBEAT after the

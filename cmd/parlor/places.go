@@ -1,6 +1,11 @@
 package main
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+
+	"parlor/handlers"
+)
 
 const (
 	// minConnections is the least with which a server is of any use.
@@ -17,6 +22,7 @@ type places struct {
 	perAddress  int // of them
 	refused     int // of clients that are told that there is no place
 	operators   int // connections to the ops listener
+	transfers   int // uploads and downloads
 }
 
 // ownFiles is what the program itself has open: its log, its lock, its ports, what Go and the private database's socket take,
@@ -27,9 +33,9 @@ const ownFiles = 32
 // too few, or fewer than PARLOR_MAX_CONNECTIONS asks for.
 func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
 	share := min(files/16, 64)
-	p := places{refused: share, operators: share}
 	// Each upload or download has a file or a connection to the bucket beside its own.
-	reserve := ownFiles + pool + p.refused + p.operators + min(files/8, 4096)
+	p := places{refused: share, operators: share, transfers: min(files/8, 4096)}
+	reserve := ownFiles + pool + p.refused + p.operators + p.transfers
 	most := files - reserve
 	if most < minConnections {
 		return p, usageError{fmt.Errorf("%d open files (ulimit -n) are too few: %d are needed for %d connections", files, minConnections+reserve, minConnections)}
@@ -46,4 +52,15 @@ func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
 		p.perAddress = c.ConnectionsPerAddress
 	}
 	return p, nil
+}
+
+// limits is what the handlers allow.
+func (c *ServeCmd) limits(p places) handlers.Limits {
+	l := handlers.Limits{
+		Streams:   cmp.Or(c.MaxStreams, p.connections),
+		Transfers: p.transfers, TransfersPerAddress: max(p.transfers/4, 1),
+		StreamsPerUser: cmp.Or(c.StreamsPerUser, c.SessionsPerUser),
+	}
+	l.StreamsPerAddress = cmp.Or(c.StreamsPerAddress, max(l.Streams/4, 1))
+	return l
 }

@@ -97,6 +97,10 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	defer renewed.Wait()
 	defer stopRenewing()
 
+	trusted, err := c.trustedProxies()
+	if err != nil {
+		return err
+	}
 	files, err := openFiles()
 	if err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
@@ -111,7 +115,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	limited := newLimited(log, metrics.registry)
 	clients := &connections{
 		limit: handlers.LimitConnections, most: places.connections, mostPerAddress: places.perAddress, mostRefused: places.refused,
-		limited: limited.refused,
+		trusted: trusted, limited: limited.refused,
 	}
 	metrics.connections(clients)
 	metrics.ghosts(c.PeerTimeout, c.MemberTimeout)
@@ -120,6 +124,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	if err != nil {
 		return err
 	}
+	api.proxyProtocol, api.log, api.complain.Interval = c.ProxyProtocol, log, limitedPause
 	s.handlers = handlers.New(handlers.Options{
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		Ceilings:     c.ceilings(),
@@ -132,7 +137,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 				log.Warn("a client that vanishes will be noticed late", "error", err)
 			}
 		},
-		Refused:  refusal,
+		Limits: c.limits(places), Limited: limited.refused, Refused: refusal, TrustedProxies: trusted,
 		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	})
