@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -104,14 +105,15 @@ var slowFaults = []fault{
 	},
 }
 
-// run makes mischief for so long: each kind once in a random order, and then again. It ends with everything running.
+// run makes mischief for so long: each kind once in a random order, and then again, the slow ones every third time of a
+// long run. It ends with everything running.
 func (m *mischief) run(duration time.Duration, long bool) {
-	kinds := quickFaults
-	if long {
-		kinds = append(append([]fault{}, quickFaults...), slowFaults...)
-	}
 	deadline := time.Now().Add(duration)
-	for {
+	for round := 0; ; round++ {
+		kinds := slices.Clone(quickFaults)
+		if long && round%3 == 0 {
+			kinds = append(kinds, slowFaults...)
+		}
 		for _, kind := range m.random.Perm(len(kinds)) {
 			wait(m.ctx, m.pause(1500*time.Millisecond))
 			if time.Now().After(deadline) || m.ctx.Err() != nil {
