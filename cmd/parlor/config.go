@@ -65,7 +65,7 @@ type ServeCmd struct {
 	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health, metrics and pprof, for operators only. Empty: off."`
 	PublicURL      string   `name:"public-url" env:"PARLOR_PUBLIC_URL" placeholder:"URL" help:"How clients reach the API, for links in replies; it may have a path. Default: as the request came."`
 	AllowedOrigins []string `env:"PARLOR_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Origins of web pages on other hosts that may call the API, each exactly, as https://app.example.com."`
-	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Without both the API speaks plain HTTP."`
+	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Read again when the files change. Without both the API speaks plain HTTP."`
 	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
 
 	TrustedProxies []string `env:"PARLOR_TRUSTED_PROXIES" placeholder:"ADDRESS,…" help:"Addresses and networks (10.0.0.0/8) of proxies in front. Only they are believed what X-Forwarded-For or the PROXY protocol says of the client's address."`
@@ -175,6 +175,10 @@ func (c *ServeCmd) validate() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		fault("PARLOR_TLS_CERT", "and PARLOR_TLS_KEY go together")
+	} else if c.TLSCert != "" {
+		if _, err := openKeyPair(c.TLSCert, c.TLSKey, slog.New(slog.DiscardHandler)); err != nil {
+			faults = append(faults, err)
+		}
 	}
 
 	if _, err := c.trustedProxies(); err != nil {

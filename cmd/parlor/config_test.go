@@ -44,7 +44,7 @@ func TestValidate(t *testing.T) {
 		audience = "--token-audience=parlor"
 		issuer   = "--token-issuer=https://id.example.com"
 	)
-	secret := "--secret=" + string(goodSecret)
+	secret, files := "--secret="+string(goodSecret), selfSigned(t)
 	for _, test := range []struct {
 		args []string
 		want []string // the settings that are at fault, in order
@@ -113,7 +113,9 @@ func TestValidate(t *testing.T) {
 		{[]string{"--allowed-origins=https://a.example/"}, []string{"PARLOR_ALLOWED_ORIGINS"}},
 		{[]string{"--allowed-origins=https://A.example"}, []string{"PARLOR_ALLOWED_ORIGINS"}},
 		{[]string{"--allowed-origins=https://a.example:443,http://b.example:80"}, []string{"PARLOR_ALLOWED_ORIGINS", "PARLOR_ALLOWED_ORIGINS"}},
-		{[]string{"--tls-cert=a", "--tls-key=b"}, nil},
+		{[]string{"--tls-cert=" + files.chain, "--tls-key=" + files.key}, nil},
+		{[]string{"--tls-cert=" + files.key, "--tls-key=" + files.chain}, []string{"PARLOR_TLS_CERT"}},
+		{[]string{"--tls-cert=/nowhere/a", "--tls-key=/nowhere/b"}, []string{"PARLOR_TLS_CERT", "PARLOR_TLS_KEY"}},
 		{[]string{"--tls-cert=a"}, []string{"PARLOR_TLS_CERT"}},
 		{[]string{"--tls-key=b"}, []string{"PARLOR_TLS_CERT"}},
 		{[]string{"--max-members=50", "--max-members-ceiling=50", "--destroy-delay=1m", "--destroy-delay-ceiling=1m"}, nil},

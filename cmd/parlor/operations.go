@@ -123,6 +123,13 @@ func (m *metrics) ghosts(peerTimeout, memberTimeout time.Duration) {
 	}, func() float64 { return (peerTimeout + memberTimeout).Seconds() }))
 }
 
+// certificate shows when clients will refuse the API's certificate.
+func (m *metrics) certificate(c *keyPair) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "parlor_certificate_not_after_seconds", Help: "When the certificate in use expires, in seconds since 1970.",
+	}, func() float64 { return float64(c.notAfter().Unix()) }))
+}
+
 // watchNode adds how the server stands beside the database and other servers.
 func (m *metrics) watchNode(db *store.Store) {
 	gauge := func(name, help string, value func(store.NodeStats) float64) {

@@ -22,6 +22,11 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	if c.Dev {
 		log.Warn("DEVELOPMENT MODE: POST /dev/token gives a token of any user to anybody who can reach the API; never put this server behind a proxy")
 	}
+	secured, unwatch, err := c.watchKeyPair(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer unwatch()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -46,7 +51,7 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	if tokens.AdminSecret == nil {
 		log.Warn("whoever signs user tokens can sign admin tokens: set PARLOR_ADMIN_SECRET to keep them apart")
 	}
-	return c.serve(ctx, to, log, tokens, databaseURL)
+	return c.serve(ctx, to, log, tokens, databaseURL, secured)
 }
 
 // verifier returns the keys of tokens, and what tokens must say.

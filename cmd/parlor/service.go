@@ -51,7 +51,7 @@ type service struct {
 }
 
 // serve runs the service until the context ends, then lets streams and calls go in order.
-func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *handlers.Tokens, databaseURL string) (err error) {
+func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *handlers.Tokens, databaseURL string, secured *keyPair) (err error) {
 	s := &service{log: log}
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
 	s.store, err = store.Open(ctx, databaseURL, store.Options{
@@ -119,6 +119,9 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	}
 	metrics.connections(clients)
 	metrics.ghosts(c.PeerTimeout, c.MemberTimeout)
+	if secured != nil {
+		metrics.certificate(secured)
+	}
 	log.Info("connections are bounded", "connections", places.connections, "perAddress", places.perAddress, "openFiles", files)
 	api, err := listen(ctx, c.Listen, clients)
 	if err != nil {
@@ -143,7 +146,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	})
 	s.api = newServer(log, s.handlers)
 	failed := make(chan error, 2) // room for both servers: neither waits for a reader
-	go func() { failed <- c.serveAPI(s.api, api) }()
+	go func() { failed <- serveAPI(s.api, api, secured) }()
 	if c.OpsListen != "" {
 		ops, err := listen(ctx, c.OpsListen, &connections{limit: limitOpsConnections, most: places.operators, limited: limited.refused})
 		if err != nil {
@@ -201,9 +204,10 @@ func newServer(log *slog.Logger, h http.Handler) *http.Server {
 	}
 }
 
-func (c *ServeCmd) serveAPI(s *http.Server, l net.Listener) error {
-	if c.TLSCert != "" {
-		return s.ServeTLS(l, c.TLSCert, c.TLSKey)
+func serveAPI(s *http.Server, l net.Listener, secured *keyPair) error {
+	if secured != nil {
+		s.TLSConfig.GetCertificate = secured.get
+		return s.ServeTLS(l, "", "")
 	}
 	return s.Serve(l)
 }

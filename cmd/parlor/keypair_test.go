@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// copyTo puts a certificate and its key where a server finds them.
+func (c certificate) copyTo(t *testing.T, to certificate) {
+	t.Helper()
+	for from, to := range map[string]string{c.chain: to.chain, c.key: to.key} {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Dir(to), filepath.Base(to), string(content))
+	}
+}
+
+// TestCertificateIsReadAgain: a renewed certificate is used, and a bad one is not, and is told of once.
+func TestCertificateIsReadAgain(t *testing.T) {
+	t.Parallel()
+	first, second := selfSigned(t), selfSigned(t)
+	var logged bytes.Buffer
+	c, err := openKeyPair(first.chain, first.key, slog.New(slog.NewTextHandler(&logged, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := c.get(nil)
+	look := func(asked bool, want string, same *tls.Certificate) {
+		t.Helper()
+		logged.Reset()
+		c.look(asked)
+		if got := logged.String(); want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("the log says %q, and not %q", got, want)
+		}
+		if now, _ := c.get(nil); (now == same) != (same != nil) {
+			t.Error("another certificate is in use")
+		}
+	}
+	look(false, "", before)
+	look(true, "as before", before)
+	for name, damage := range map[string]func(){
+		"a pair that does not fit": func() { write(t, filepath.Dir(first.key), filepath.Base(first.key), read(t, second.key)) },
+		"no certificate":           func() { write(t, filepath.Dir(first.chain), filepath.Base(first.chain), "hello") },
+		"no file":                  func() { _ = os.Remove(first.chain) },
+	} {
+		damage()
+		look(false, "the old one stays in use", before)
+		look(false, "", before)
+		look(true, "the old one stays in use", before)
+		if t.Failed() {
+			t.Fatal(name)
+		}
+	}
+	second.copyTo(t, first)
+	look(false, "certificate loaded", nil)
+	now, _ := c.get(nil)
+	look(false, "", now)
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+// TestBadCertificatesAreFaults: what cannot be served is found before anything is started.
+func TestBadCertificatesAreFaults(t *testing.T) {
+	t.Parallel()
+	good, other := selfSigned(t), selfSigned(t)
+	text := write(t, t.TempDir(), "text.pem", "hello")
+	for name, test := range map[string]struct{ chain, key, want string }{
+		"no files":      {"/nowhere/a.pem", "/nowhere/b.pem", "parlor: PARLOR_TLS_CERT: open /nowhere/a.pem: no such file or directory\nparlor: PARLOR_TLS_KEY: open /nowhere/b.pem: no such file or directory\n"},
+		"no key":        {good.chain, "/nowhere/b.pem", "parlor: PARLOR_TLS_KEY: open /nowhere/b.pem: no such file or directory\n"},
+		"text":          {text, good.key, "parlor: PARLOR_TLS_CERT: " + text + " and " + good.key + ": tls: failed to find any PEM data in certificate input\n"},
+		"another's key": {good.chain, other.key, "parlor: PARLOR_TLS_CERT: " + good.chain + " and " + other.key + ": tls: private key does not match public key\n"},
+	} {
+		data := filepath.Join(t.TempDir(), "data")
+		got := parlor(t.Context(), t, nil, "serve", "--data", data, "--tls-cert", test.chain, "--tls-key", test.key)
+		if got.code != exitUsage || got.out != "" || got.err != test.want {
+			t.Errorf("%s: exit code %d, %q, %q", name, got.code, got.out, got.err)
+		}
+		if _, err := os.Stat(data); err == nil {
+			t.Errorf("%s: something was started", name)
+		}
+	}
+}
+
+// TestHangUp: SIGHUP has the certificate read again, and ends nobody.
+func TestHangUp(t *testing.T) {
+	t.Parallel()
+	t.Run("with a certificate", func(t *testing.T) {
+		t.Parallel()
+		files, renewed := selfSigned(t), selfSigned(t)
+		p := startParlorWith(t, reachableFolder(t), nil, "--tls-cert", files.chain, "--tls-key", files.key)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		shake := func(files certificate) error {
+			dialer := tls.Dialer{Config: &tls.Config{RootCAs: files.trust, ServerName: publicHost}}
+			conn, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(p.url, "http://"))
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err
+		}
+		if err := shake(files); err != nil {
+			t.Fatal(err)
+		}
+		renewed.copyTo(t, files)
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for shake(renewed) != nil {
+			if ctx.Err() != nil {
+				t.Fatalf("the old certificate stays in use: %s", p.logged())
+			}
+			wait(ctx, 20*time.Millisecond)
+		}
+		if metrics := get(t, p.ops+"/metrics"); !strings.Contains(metrics, "parlor_certificate_not_after_seconds") {
+			t.Error("no metric tells when the certificate expires")
+		}
+	})
+	t.Run("without one", func(t *testing.T) {
+		t.Parallel()
+		p := startParlor(t, reachableFolder(t))
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(p.logged(), "SIGHUP changes nothing"); {
+			if time.Now().After(deadline) {
+				t.Fatalf("the signal is not answered: %s", p.logged())
+			}
+			wait(t.Context(), 20*time.Millisecond)
+		}
+		if got := get(t, p.ops+"/livez"); got != "ok\n" {
+			t.Errorf("/livez: %q", got)
+		}
+	})
+}
