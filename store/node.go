@@ -234,18 +234,34 @@ func (s *Store) dropLease() {
 // itself renewed its lease for a whole leaseTime without a gap declares nobody
 // dead: after an outage the others' leases have run out too, and they live. One
 // that has is sure that whoever lives has renewed since; a lease that ends later
-// than that can only be of a clock that was set back.
+// than that can only be of a clock that was set back. The node's row goes when it has no
+// session left: one that somebody keeps locked is for the next sweep.
 func (s *Store) detachOrphans(ctx context.Context, now time.Time) error {
-	_, err := s.pool.Exec(ctx, `
+	for range sweepBatches {
+		detached, err := s.detachSome(ctx, now) // the last time it deletes the nodes
+		if err != nil || detached == 0 {
+			return s.held(err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) detachSome(ctx context.Context, now time.Time) (detached int, err error) {
+	err = s.pool.QueryRow(ctx, `
 		WITH dead AS (
 			SELECT node_id, least(lease_until, $1) AS since FROM nodes
 			WHERE NOT lease_until BETWEEN $1::timestamptz AND $1::timestamptz + $3::interval + $4::interval AND node_id <> $2
 				AND EXISTS (SELECT FROM nodes WHERE node_id = $2 AND steady_since <= $1::timestamptz - $3::interval AND lease_until > $1)
 			FOR NO KEY UPDATE SKIP LOCKED
+		), orphans AS MATERIALIZED (
+			SELECT session_id FROM sessions WHERE node_id = ANY (ARRAY (SELECT node_id FROM dead)) LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
+		), detached AS (
+			UPDATE sessions s SET node_id = NULL, detached_at = (SELECT since FROM dead WHERE dead.node_id = s.node_id)
+			WHERE session_id = ANY (ARRAY (SELECT session_id FROM orphans)) RETURNING session_id
 		), gone AS (
-			DELETE FROM nodes USING dead WHERE nodes.node_id = dead.node_id
+			DELETE FROM nodes WHERE node_id = ANY (ARRAY (SELECT node_id FROM dead))
+				AND NOT EXISTS (SELECT FROM sessions s WHERE s.node_id = nodes.node_id OFFSET 0)
 		)
-		UPDATE sessions s SET node_id = NULL, detached_at = dead.since
-		FROM dead WHERE s.node_id = dead.node_id`, now, s.nodeID, leaseTime, leaseGap)
-	return translate(err)
+		SELECT count(*) FROM detached`, now, s.nodeID, leaseTime, leaseGap, detachBatch).Scan(&detached)
+	return detached, err
 }

@@ -186,3 +186,49 @@ func TestALockedSessionEntersByItself(t *testing.T) {
 	waiting.Wait()
 	checkInvariants(t, f)
 }
+
+// TestASweepLeavesOutWhatIsLocked: members of other rooms time out, and other sessions
+// are detached and deleted, while a room and a session are locked.
+func TestASweepLeavesOutWhatIsLocked(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{LockTimeout: 100 * time.Millisecond})
+	member := func(user string, ids ...room.RoomID) room.Session {
+		s := newSession(t, f.Store, user)
+		for _, id := range ids {
+			enter(t, f, s, id)
+		}
+		return s
+	}
+	open := []func(){}
+	for i := range 3 { // the locked ones come first
+		member(fmt.Sprintf("stuck%d", i), "stalled")
+	}
+	both := member("both", "stalled", "hall")
+	member("gone", "hall")
+	stays, locked := member("stays", "hall", "stalled"), member("locked")
+	stream, other := attach(t, f, stays), attach(t, f, locked)
+	open = append(open, holdLog(t, f, "stalled"), hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID))
+	f.clock.advance(31 * time.Second)
+	sweep(t, f)
+	if n := query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'hall'"); n != 1 {
+		t.Errorf("%d are in the hall, and not one", n)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'stalled'"); n != 5 {
+		t.Errorf("%d are in the room that is locked, and not all five", n)
+	}
+	f.Detach(locked.ID, other.StreamNo, f.clock.Now())
+	f.Detach(stays.ID, stream.StreamNo, f.clock.Now())
+	waitUntil(t, "a session is detached beside one that is locked", func() bool { return detached(t, f, stays) })
+	for _, open := range open {
+		open()
+	}
+	waitUntil(t, "so is the other", func() bool { return detached(t, f, locked) })
+	waitUntil(t, "the room is swept when it is no longer left out", func() bool {
+		sweep(t, f)
+		return query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'stalled'") == 1
+	})
+	if _, err := f.RoomByID(t.Context(), both.ID, "stalled"); !errors.Is(err, room.ErrNotInRoom) {
+		t.Errorf("one who timed out in both rooms: %v", err)
+	}
+	checkInvariants(t, f)
+}

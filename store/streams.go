@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"parlor/room"
 )
@@ -172,53 +173,104 @@ func (d *detacher) run(ctx context.Context) {
 		for len(d.waiting) == 0 && !d.closed {
 			d.wake.Wait()
 		}
-		batch, closed := d.waiting, d.closed
+		waiting, closed := d.waiting, d.closed
 		d.waiting = nil
 		d.mu.Unlock()
-		if err := d.write(ctx, batch); err != nil && !closed {
-			d.store.o.Log.Warn("sessions could not be marked as detached; trying again", "sessions", len(batch), "error", err)
-			d.mu.Lock()
-			d.waiting = append(batch, d.waiting...)
-			d.mu.Unlock()
-			select {
-			case <-time.After(detachRetry):
-			case <-ctx.Done():
+		left, err := d.writeAll(ctx, waiting)
+		if len(left) == 0 {
+			if closed {
 				return
 			}
 			continue
 		}
 		if closed {
+			return // the node's lease makes it good
+		}
+		if err != nil { // others are locked, and take no harm from waiting
+			d.store.o.Log.Warn("sessions could not be marked as detached; trying again", "sessions", len(left), "error", err)
+		}
+		d.mu.Lock()
+		d.waiting = append(left, d.waiting...)
+		d.mu.Unlock()
+		select {
+		case <-time.After(detachRetry):
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (d *detacher) write(ctx context.Context, batch []detachment) error {
-	if len(batch) == 0 {
-		return nil
+// detachBatch bounds how many sessions one transaction detaches.
+const detachBatch = 500
+
+// writeAll writes detachments, a batch after the other, and returns those that are left:
+// their rows are locked by others, or PostgreSQL did not take them.
+func (d *detacher) writeAll(ctx context.Context, all []detachment) (left []detachment, err error) {
+	for batch := range slices.Chunk(all, detachBatch) {
+		locked, fault := d.write(ctx, batch)
+		if fault != nil {
+			err = fault
+			locked = batch
+		}
+		left = append(left, locked...)
 	}
-	var (
-		ids   = make([]room.SessionID, len(batch))
-		nos   = make([]int64, len(batch))
-		times = make([]time.Time, len(batch))
-	)
-	for i, b := range batch {
-		ids[i], nos[i], times[i] = b.session, b.streamNo, b.at
-	}
+	return left, err
+}
+
+// detachSession does nothing where the session's row is locked: the others of the batch
+// do not wait for it. It is a statement for each session, because there is no other plan
+// for it than one lookup; one for all of them would be planned when there is hardly any.
+const detachSession = `
+	UPDATE sessions SET node_id = NULL, detached_at = $3
+	WHERE session_id = (SELECT session_id FROM sessions
+		WHERE session_id = $1 AND stream_no = $2 AND node_id IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED)`
+
+// write detaches a batch in one transaction and one round trip, and returns those of it
+// whose rows are locked.
+func (d *detacher) write(ctx context.Context, batch []detachment) (locked []detachment, err error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
-	// Rows are locked in the order of their IDs, as everywhere many sessions
-	// are changed at once.
-	_, err := d.store.pool.Exec(ctx, `
-		WITH gone AS (
-			SELECT s.session_id, i.at
-			FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS i (session_id, stream_no, at)
-			JOIN sessions s ON s.session_id = i.session_id AND s.stream_no = i.stream_no
-			WHERE s.node_id IS NOT NULL
-			ORDER BY s.session_id FOR NO KEY UPDATE OF s
-		)
-		UPDATE sessions s SET node_id = NULL, detached_at = gone.at
-		FROM gone WHERE s.session_id = gone.session_id`, ids, nos, times)
+	var (
+		b      pgx.Batch
+		missed []detachment
+		ids    = make([]room.SessionID, len(batch))
+	)
+	for i, one := range batch {
+		ids[i] = one.session
+		b.Queue(detachSession, one.session, one.streamNo, one.at).Exec(func(tag pgconn.CommandTag) error {
+			if tag.RowsAffected() == 0 {
+				missed = append(missed, one)
+			}
+			return nil
+		})
+	}
+	err = d.store.pool.SendBatch(ctx, &b).Close()
 	d.store.known.forget(ids...)
-	return err
+	if err != nil || len(missed) == 0 {
+		return nil, err
+	}
+	return d.stillAttached(ctx, missed)
+}
+
+// stillAttached returns those of the detachments that are not done: most that were
+// missed are of sessions that have ended, or have a newer stream.
+func (d *detacher) stillAttached(ctx context.Context, missed []detachment) (locked []detachment, err error) {
+	ids, nos := make([]room.SessionID, len(missed)), make([]int64, len(missed))
+	for i, m := range missed {
+		ids[i], nos[i] = m.session, m.streamNo
+	}
+	rows, err := d.store.pool.Query(ctx, `
+		SELECT i.n FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS i (session_id, stream_no, n)
+		CROSS JOIN LATERAL (
+			SELECT FROM sessions WHERE session_id = i.session_id AND stream_no = i.stream_no AND node_id IS NOT NULL LIMIT 1
+		) s`, ids, nos)
+	if err != nil {
+		return nil, err
+	}
+	var n int
+	_, err = pgx.ForEachRow(rows, []any{&n}, func() error {
+		locked = append(locked, missed[n-1])
+		return nil
+	})
+	return locked, err
 }
