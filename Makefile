@@ -41,7 +41,7 @@ test: test/web test/go test/browser ## Set up, then run every test
 
 .PHONY: test/go
 test/go: web ## Vet the Go packages and run their tests under the race detector
-	@scripts/setup.sh postgres cc nginx haproxy caddy
+	@scripts/setup.sh postgres cc nginx haproxy caddy pgbouncer
 	CGO_ENABLED=1 go vet ./...
 	CGO_ENABLED=1 go test -race ./...
 

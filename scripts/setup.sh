@@ -1,14 +1,15 @@
 #!/bin/sh
 # Installs what building and testing Parlor needs and this machine lacks, with the machine's own package manager.
 #
-#   scripts/setup.sh postgres node cc chromium nginx haproxy caddy   install those of the named that are missing
-#   scripts/setup.sh --where chromium                                print the program's path, or fail where there is none
+#   scripts/setup.sh postgres node cc chromium nginx haproxy caddy pgbouncer   install those of the named that are missing
+#   scripts/setup.sh --where chromium                                          print the program's path, or fail where there is none
 #
 #   postgres   PostgreSQL 15 or newer: initdb and postgres
 #   node       Node.js 20.19 or newer with npm, for the web build
 #   cc         a C compiler: the race detector needs cgo
 #   chromium   Chromium or Chrome, for the browser tests; PARLOR_CHROMIUM names another
 #   nginx, haproxy, caddy   the proxies of docs/operations.md, which the tests run; no service is started or enabled
+#   pgbouncer  the pooler that a test puts in front of the database; no service is started or enabled
 #
 # It looks first, prints one line per action, and is silent and quick when nothing is missing.
 set -eu
@@ -19,7 +20,7 @@ cd "$(dirname "$0")/.."
 readonly LOCAL_NODE=.tools
 readonly LOCAL_NODE_VERSION=22.23.3
 readonly LOCAL_NPM_VERSION=10.9.9
-readonly KNOWN="postgres, node, cc, chromium, nginx, haproxy, caddy"
+readonly KNOWN="postgres, node, cc, chromium, nginx, haproxy, caddy, pgbouncer"
 readonly DEBIAN_CLUSTERS=/etc/postgresql-common/createcluster.d/parlor.conf
 
 PATH=$PWD/$LOCAL_NODE/node_modules/.bin:$PATH
@@ -48,7 +49,7 @@ main() {
 
 known() {
 	case $1 in
-	postgres | node | cc | chromium | nginx | haproxy | caddy) ;;
+	postgres | node | cc | chromium | nginx | haproxy | caddy | pgbouncer) ;;
 	*) fail "unknown: $1 (known are $KNOWN)" ;;
 	esac
 }
@@ -61,6 +62,7 @@ by_hand() {
 	chromium) echo "install Chromium or Chrome, and name it in PARLOR_CHROMIUM where it is not on PATH" ;;
 	nginx) echo "install nginx with HTTP/2, https://nginx.org/en/download.html" ;;
 	haproxy) echo "install HAProxy 2.4 or newer, https://www.haproxy.org/#down" ;;
+	pgbouncer) echo "install PgBouncer, https://www.pgbouncer.org/install.html" ;;
 	caddy) echo "install Caddy 2.6 or newer, https://caddyserver.com/docs/install" ;;
 	esac
 }
@@ -109,6 +111,7 @@ find_chromium() {
 
 # Programs of servers are outside of PATH for people who are not root.
 find_nginx() { first_program nginx /usr/sbin/nginx /usr/local/sbin/nginx; }
+find_pgbouncer() { first_program pgbouncer /usr/sbin/pgbouncer /usr/local/sbin/pgbouncer /usr/local/bin/pgbouncer; }
 find_haproxy() { first_program haproxy /usr/sbin/haproxy /usr/local/sbin/haproxy; }
 find_caddy() { first_program caddy; }
 
@@ -200,6 +203,7 @@ install_chromium() {
 }
 
 install_nginx() { without_service nginx; }
+install_pgbouncer() { without_service pgbouncer; }
 install_haproxy() { without_service haproxy; }
 install_caddy() { without_service caddy; }
 

@@ -107,7 +107,7 @@ func newPools(ctx context.Context, url, nodeID string, lockTimeout time.Duration
 		calls.Close()
 		return nil, nil, err
 	}
-	if err := checkPooler(ctx, calls); err != nil {
+	if err := checkPooler(ctx, calls, poolerRounds); err != nil {
 		calls.Close()
 		appends.Close()
 		return nil, nil, fmt.Errorf("connect to the database: %w", translate(err))
@@ -153,13 +153,13 @@ func backend(ctx context.Context, conn *pgconn.PgConn, statements string) (pid u
 	return uint32(n), err
 }
 
-// poolerRounds is how often two connections are looked at in turn for whether they share
-// a process. A pooler that others use as well may give them different ones by chance.
+// poolerRounds is how often two connections are looked at in turn, at the start, for whether
+// they share a process. A pooler that others use as well may give them different ones by chance.
 const poolerRounds = 5
 
 // checkPooler returns ErrPooledTransactions where two connections share a process, or one
 // does not keep its own while the other is in a transaction.
-func checkPooler(ctx context.Context, pool *pgxpool.Pool) error {
+func checkPooler(ctx context.Context, pool *pgxpool.Pool, rounds int) error {
 	a, err := pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func checkPooler(ctx context.Context, pool *pgxpool.Pool) error {
 		return err
 	}
 	defer b.Release()
-	for range poolerRounds {
+	for range rounds {
 		// With a transaction open, a pooler has to find another process for the first one.
 		other, err := backend(ctx, b.Conn().PgConn(), "BEGIN; ")
 		if refused := new(pgconn.PgError); errors.As(err, &refused) && refused.Code == "08P01" {

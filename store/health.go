@@ -59,22 +59,17 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// check asks one connection for what every send needs.
+// check asks for what every send needs.
 func (s *Store) check(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); err != nil {
 		return err
 	}
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return translate(err)
-	}
-	defer conn.Release()
-	if err := checkBackend(ctx, conn.Conn().PgConn()); err != nil {
+	if err := checkPooler(ctx, s.pool, 1); err != nil {
 		return translate(err)
 	}
 	var writable bool
 	// The rows are nobody's: what is asked is whether the tables may be read.
-	err = conn.QueryRow(ctx, `
+	err := s.pool.QueryRow(ctx, `
 		SELECT NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::boolean,
 			(SELECT count(*) FROM (SELECT FROM rooms LIMIT 0) r, (SELECT FROM logs LIMIT 0) l, (SELECT FROM events LIMIT 0) e,
 				(SELECT FROM sessions LIMIT 0) s)`).Scan(&writable, nil)
