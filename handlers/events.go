@@ -64,14 +64,15 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 		}
 	}()
 	start := hub.Start{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
-	start.Cursor, start.Invalid = lastEventID(r, q)
+	var epoch string
+	epoch, start.Cursor, start.Invalid = lastEventID(r, q)
 	// Registered first and read afterwards: what happens to the session's rooms
 	// in between is not missed.
 	stream, err := a.Hub.Open(session.ID, session.Inbox)
 	if err != nil {
 		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 	}
-	if start.Attachment, err = a.Store.Attach(ctx, session.ID, start.Cursor); err != nil {
+	if start.Attachment, err = a.Store.Attach(ctx, session.ID, epoch, start.Cursor); err != nil {
 		stream.Abandon()
 		return err
 	}
@@ -84,17 +85,17 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 }
 
 // lastEventID is the cursor that the client sends, by itself in the header or
-// by its program in the query.
-func lastEventID(r *http.Request, q *query) (c hub.Cursor, invalid bool) {
+// by its program in the query, and the epoch that it belongs to.
+func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid bool) {
 	id := r.Header.Get("Last-Event-ID")
 	if id == "" {
 		id = q.values.Get("last_event_id")
 	}
 	if id == "" {
-		return nil, false
+		return "", nil, false
 	}
-	c, err := hub.ParseCursor(id)
-	return c, err != nil
+	epoch, c, err := hub.ParseID(id)
+	return epoch, c, err != nil
 }
 
 // serve hands the connection to the hub where it can be taken out of net/http:

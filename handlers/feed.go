@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -120,15 +121,21 @@ func (f *feed) begin(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 		return room.FeedReady{}, err
 	}
 	f.missed = page.Trimmed
+	oldest := room.FeedCursor{Epoch: page.Epoch}
 	switch {
+	case page.Foreign:
+		f.cursor = oldest
+		return room.FeedReady{Reason: room.ResetEpochChanged}, nil
 	case page.Ahead:
-		return room.FeedReady{Reason: room.ResetCursorAhead}, nil // from the oldest that is kept
+		f.cursor = oldest
+		return room.FeedReady{Reason: room.ResetCursorAhead}, nil
 	case cursor.Before(page.Trimmed):
 		ready.Reason = room.ResetLogTrimmed
 	default:
 		ready.Resumed = true
 	}
 	f.cursor = *cursor
+	f.cursor.Epoch = page.Epoch // where the cursor is of a server that knew no epochs
 	return ready, nil
 }
 
@@ -207,6 +214,9 @@ func (f *feed) next(ctx context.Context) (room.FeedPage, error) {
 		}
 		return page, err
 	}
+	if page.Foreign {
+		return page, errors.New("the database is another one")
+	}
 	if f.cursor.Before(page.Trimmed) && f.missed.Before(page.Trimmed) {
 		return page, errOvertaken
 	}
@@ -274,9 +284,12 @@ func readFeedCursor(r *http.Request) (*room.FeedCursor, error) {
 	return &c, q.err()
 }
 
-// appendFeedCursor writes a place in the feed as an id: its three numbers in
-// base 36.
+// appendFeedCursor writes a place in the feed as an id: its epoch and its three
+// numbers in base 36.
 func appendFeedCursor(b []byte, c room.FeedCursor) []byte {
+	if c.Epoch != "" {
+		b = append(append(b, c.Epoch...), '.')
+	}
 	b = strconv.AppendUint(b, c.Xact, 36)
 	b = append(b, '.')
 	b = strconv.AppendInt(b, int64(c.Generation), 36)
@@ -284,13 +297,22 @@ func appendFeedCursor(b []byte, c room.FeedCursor) []byte {
 	return strconv.AppendInt(b, int64(c.Seq), 36)
 }
 
+// epochForm is how an epoch is written.
+var epochForm = regexp.MustCompile(`^[1-9a-z][0-9a-z]{3}$`)
+
 // parseFeedCursor takes what appendFeedCursor writes and nothing else.
 func parseFeedCursor(s string) (room.FeedCursor, bool) {
-	xact, rest, _ := strings.Cut(s, ".")
+	epoch, place, of := strings.Cut(s, ".")
+	if !of || strings.Count(place, ".") != 2 { // a server that knew no epochs wrote it
+		epoch, place = "", s
+	} else if !epochForm.MatchString(epoch) {
+		return room.FeedCursor{}, false
+	}
+	xact, rest, _ := strings.Cut(place, ".")
 	generation, seq, _ := strings.Cut(rest, ".")
 	x, err1 := strconv.ParseUint(xact, 36, 64)
 	g, err2 := strconv.ParseInt(generation, 36, 64)
 	n, err3 := strconv.ParseInt(seq, 36, 64)
-	c := room.FeedCursor{Xact: x, Generation: room.Generation(g), Seq: room.Seq(n)}
+	c := room.FeedCursor{Epoch: epoch, Xact: x, Generation: room.Generation(g), Seq: room.Seq(n)}
 	return c, errors.Join(err1, err2, err3) == nil && g >= 0 && n >= 0 && string(appendFeedCursor(nil, c)) == s
 }

@@ -217,7 +217,8 @@ func (m *model) mark(s *seat, e event) {
 	for _, l := range lives(s.at) {
 		cursor = append(cursor, room.Position{Log: l.Generation, Seq: room.Seq(s.at[l])})
 	}
-	m.same(s.name+"'s cursor", string(cursor.AppendTo(nil)), e.ID)
+	_, at, _ := strings.Cut(e.ID, ".") // after the epoch
+	m.same(s.name+"'s cursor", string(cursor.AppendTo(nil)), at)
 	s.marks = append(s.marks, mark{e.ID, maps.Clone(s.at)})
 }
 

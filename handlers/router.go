@@ -35,7 +35,7 @@ type Store interface {
 	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
 	UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error)
 	EndSession(ctx context.Context, id room.SessionID) error
-	Attach(ctx context.Context, id room.SessionID, cursor []room.Position) (room.Attachment, error)
+	Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.Attachment, error)
 
 	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error)
 	JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)

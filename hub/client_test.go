@@ -215,7 +215,7 @@ func (c *client) check(m message, first bool) error {
 		}
 		return nil
 	}
-	cursor, err := ParseCursor(m.ID)
+	_, cursor, err := ParseID(m.ID)
 	if err != nil {
 		return err
 	}

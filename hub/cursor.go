@@ -11,10 +11,40 @@ import (
 )
 
 // Cursor is a session's position in all the logs it follows, ordered by log. It
-// travels as the SSE id: "1a:2f,1c:3", both numbers in base 36, or "-" where
+// travels in the SSE id, after the epoch: "1a:2f,1c:3", both numbers in base 36, or "-" where
 // there is no log yet (an empty id would tell EventSource to forget the last
 // one).
 type Cursor []room.Position
+
+// ParseID reads an SSE id that appendID wrote: the epoch that the cursor belongs to
+// and the cursor, as "k3x9.1a:2f,1c:3". An id of a server that knew no epochs has
+// none.
+func ParseID(id string) (epoch string, c Cursor, err error) {
+	cursor := id
+	if before, after, found := strings.Cut(id, "."); found {
+		epoch, cursor = before, after
+		n, err := parseNumber(epoch)
+		if err != nil || len(epoch) != epochBytes || n == 0 {
+			return "", nil, errNotACursor
+		}
+	}
+	c, err = ParseCursor(cursor)
+	if err != nil {
+		return "", nil, err
+	}
+	return epoch, c, nil
+}
+
+// appendID writes an id as ParseID reads it.
+func appendID(b []byte, epoch string, c Cursor) []byte {
+	if epoch != "" {
+		b = append(append(b, epoch...), '.')
+	}
+	return c.AppendTo(b)
+}
+
+// epochBytes is the length of an epoch.
+const epochBytes = 4
 
 // maxCursorBytes bounds what ParseCursor looks at: the positions of 64 rooms and
 // of an inbox fit, whatever their numbers.

@@ -99,6 +99,35 @@ func TestCursorReadsBackAsWritten(t *testing.T) {
 	})
 }
 
+func TestParseID(t *testing.T) {
+	for id, want := range map[string]string{"k3x9.1a:2f": "k3x9", "1000.-": "1000", "1a:2f": "", "-": ""} {
+		if epoch, c, err := ParseID(id); err != nil || epoch != want || c == nil {
+			t.Errorf("%q is read as epoch %q, %v, %v", id, epoch, c, err)
+		}
+	}
+	for _, id := range []string{"", ".", ".1:1", "k3x9.", "k3x9", "k3x.1:1", "k3x99.1:1", "K3X9.1:1", "0001.1:1", "-3x9.1:1", "k3x9.k3x9.1:1", "k3x9.1:1."} {
+		if epoch, c, err := ParseID(id); err == nil {
+			t.Errorf("%q is read as epoch %q, %v", id, epoch, c)
+		}
+	}
+}
+
+// There is one way to write each id, so what parses is what appendID writes.
+func FuzzParseID(f *testing.F) {
+	for _, seed := range []string{"k3x9.1a:2f,1c:3", "k3x9.-", "1:0", "0001.1:1", "+1x9.1:1", "k3x9.k3x9.-"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		epoch, c, err := ParseID(id)
+		if err != nil {
+			return
+		}
+		if got := string(appendID(nil, epoch, c)); got != id {
+			t.Errorf("%q is written as %q", id, got)
+		}
+	})
+}
+
 // There is one way to write each cursor, so what parses is what AppendTo writes.
 func FuzzParseCursor(f *testing.F) {
 	for _, seed := range []string{"-", "1a:2f,1c:3", "1:0", "", "0:1", "01:1", "2:1,1:1", "A:a", "1y2p0ij32e8e8:1", "1:1,"} {

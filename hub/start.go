@@ -79,6 +79,7 @@ func (s *Stream) start(o Start, to sink) {
 	w := s.worker
 	w.streams[s] = struct{}{}
 	s.streamNo = max(s.streamNo, o.StreamNo)
+	s.epoch = o.Epoch
 	if s.expiresAt.IsZero() { // not renewed meanwhile
 		s.renewed(o.TokenExpiresAt)
 	}
@@ -94,7 +95,7 @@ func (s *Stream) start(o Start, to sink) {
 	}
 	s.push(encodeBody(room.SessionReady{
 		SessionID: s.session,
-		Resumed:   o.Cursor != nil && !o.Invalid && len(resets) == 0,
+		Resumed:   o.Cursor != nil && !o.Invalid && !o.Foreign && len(resets) == 0,
 		Rooms:     rooms,
 	}))
 	for _, r := range resets {
@@ -140,6 +141,8 @@ func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
 		from = max(from, sent)
 		var reason room.ResetReason
 		switch {
+		case o.Foreign:
+			reason = room.ResetEpochChanged
 		case o.Invalid:
 			reason = room.ResetCursorInvalid
 		case known && sent > a.Room.LastSeq:
@@ -173,6 +176,8 @@ func (s *Stream) placeInbox(o Start) (resets []room.Body) {
 	var reason room.ResetReason
 	from, known := o.Cursor.Seq(in.Log)
 	switch {
+	case o.Foreign:
+		reason = room.ResetEpochChanged
 	case o.Invalid:
 		reason = room.ResetCursorInvalid
 	case known && from > in.LastSeq:

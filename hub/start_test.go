@@ -412,6 +412,37 @@ func TestResumingBesideReadersWhoWereNotTold(t *testing.T) {
 	})
 }
 
+// TestCursorOfAnotherEpoch: it is of no use, whatever it says, and the client is told
+// why. What it gets from now on is of this epoch.
+func TestCursorOfAnotherEpoch(t *testing.T) {
+	everyWay(t, func(t *testing.T, w way) {
+		s := newSite(t, w, Options{})
+		s.log.enter(alice, 1)
+		s.log.own(alice, 7, 1)
+		s.log.append(1, 5, "before")
+		s.log.append(7, 3, "before")
+		start := s.attach(alice, "1:2,7:3")
+		start.Epoch, start.Foreign = "k3x9", true
+		c := s.start(s.open(alice), start)
+		m := c.awaitEvent(room.TypeSessionReady, 1)
+		if ready := data[room.SessionReady](t, m); ready.Resumed || m.ID != "k3x9.1:5,7:1" {
+			t.Errorf("sessionReady has id %q and says %+v", m.ID, ready)
+		}
+		if r := data[room.RoomReset](t, c.awaitEvent(room.TypeRoomReset, 1)); r.Reason != room.ResetEpochChanged {
+			t.Errorf("roomReset says %+v", r)
+		}
+		if r := data[room.InboxReset](t, c.awaitEvent(room.TypeInboxReset, 1)); r.Reason != room.ResetEpochChanged {
+			t.Errorf("inboxReset says %+v", r)
+		}
+		s.post(1, 1)
+		c.wantSeqs(1, 5, 6)
+		c.wantSeqs(7, 1, 3)
+		if got := c.lastID(); got != "k3x9.1:6,7:3" {
+			t.Errorf("the id is %q", got)
+		}
+	})
+}
+
 // TestStartOver: open streams are asked to reconnect, and what was read of the logs
 // counts no more, even where the database has less than before.
 func TestStartOver(t *testing.T) {

@@ -54,6 +54,8 @@ type Stream struct {
 	// early is what happened to the session's rooms before Start.
 	early []func()
 
+	// epoch is what the cursors of the stream belong to.
+	epoch string
 	// cursor is what was handed to the sink so far, in each log that the stream
 	// follows; follows is the rest of what is to know of each, at the same index.
 	cursor  Cursor
@@ -259,7 +261,7 @@ func (s *Stream) appendFrame(b []byte, f *Frame) []byte {
 	}
 	if f.id {
 		b = append(b, "id: "...)
-		b = s.cursor.AppendTo(b)
+		b = appendID(b, s.epoch, s.cursor)
 		b = append(b, '\n')
 	}
 	s.worker.delivered++

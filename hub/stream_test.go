@@ -59,7 +59,7 @@ func TestResumeFromEveryID(t *testing.T) {
 		first.awaitSeq(1, 6)
 		first.awaitSeq(2, 12)
 		for _, m := range first.received() {
-			cursor, err := ParseCursor(m.ID)
+			_, cursor, err := ParseID(m.ID)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -170,6 +170,7 @@ const (
 	ResetCursorInvalid ResetReason = "cursorInvalid" // not a cursor of this server
 	ResetCursorAhead   ResetReason = "cursorAhead"   // it names events the log does not have
 	ResetLogTrimmed    ResetReason = "logTrimmed"    // the events after it are no longer kept
+	ResetEpochChanged  ResetReason = "epochChanged"  // the database was restored since, or failed over
 )
 
 func (MembersJoined) Type() EventType           { return TypeMembersJoined }

@@ -16,6 +16,9 @@ const (
 // room's creation stands before its events, as number 0, and its end after
 // them. The zero value is before everything.
 type FeedCursor struct {
+	// Epoch is the history of the database that the place belongs to; see
+	// Attachment. Places are compared within one.
+	Epoch string
 	// Xact is at least the number of the transaction that wrote the event, and
 	// never falls within a log.
 	Xact       uint64
@@ -40,6 +43,10 @@ type FeedEvent struct {
 // FeedPage is a run of the feed, and where the feed stood when it was read.
 type FeedPage struct {
 	Events []FeedEvent
+	// Epoch is the database's. Foreign says that the cursor is of another one: the
+	// events are of no use to its owner.
+	Epoch   string
+	Foreign bool
 	// Trimmed is the last place that was purged: who has not come as far has
 	// missed something.
 	Trimmed FeedCursor

@@ -2,6 +2,11 @@ package room
 
 // Attachment is where a session stands when its stream opens.
 type Attachment struct {
+	// Epoch is which history of the database the stream's cursors belong to.
+	// A restored backup is another one than what was backed up. Foreign says that
+	// the client's cursor is of another one.
+	Epoch   string
+	Foreign bool
 	// StreamNo tells this stream from the session's earlier ones.
 	StreamNo int64
 	// Attendances is the rooms that the session is in, by generation.

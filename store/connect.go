@@ -82,8 +82,9 @@ func sessionSettings(lockTimeout time.Duration) string {
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 // newPools connects to a database: one pool is for the appender's lanes, the other one
-// for everything else. Errors: ErrPooledTransactions, room.ErrUnavailable.
-func newPools(ctx context.Context, url, nodeID string, lockTimeout time.Duration) (calls, appends *pgxpool.Pool, err error) {
+// for everything else. check looks at each new connection before anything else uses it.
+// Errors: ErrPooledTransactions, room.ErrUnavailable.
+func newPools(ctx context.Context, url, nodeID string, lockTimeout time.Duration, check func(context.Context, *pgx.Conn) error) (calls, appends *pgxpool.Pool, err error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, nil, fmt.Errorf("database URL: %w", err)
@@ -91,6 +92,7 @@ func newPools(ctx context.Context, url, nodeID string, lockTimeout time.Duration
 	if !strings.Contains(url, "pool_max_conns") {
 		config.MaxConns = maxConns
 	}
+	config.AfterConnect = check
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.Tracer = tracer
 	if params := config.ConnConfig.RuntimeParams; params["application_name"] == "" {

@@ -54,10 +54,9 @@ const feedState = `
 // committed before the oldest transaction that is under way. Whoever continues
 // from the last one misses nothing and sees nothing twice.
 func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
-	var (
-		page room.FeedPage
-		b    pgx.Batch
-	)
+	now := s.epoch()
+	page := room.FeedPage{Epoch: now.id, Foreign: !now.has(after.Epoch)}
+	var b pgx.Batch
 	b.Queue(fmt.Sprintf(feedPage, n), after.Xact, after.Generation, after.Seq, room.TypeRoomCreated, room.TypeRoomDestroyed).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
@@ -65,6 +64,7 @@ func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (ro
 				if err != nil {
 					return err
 				}
+				e.Cursor.Epoch = now.id
 				page.Events = append(page.Events, e)
 			}
 			return rows.Err()
@@ -104,7 +104,7 @@ func scanFeedEvent(row pgx.Row) (room.FeedEvent, error) {
 // FeedEnd is where the feed begins for who has no cursor: everything that
 // happens from now on comes after it.
 func (s *Store) FeedEnd(ctx context.Context) (room.FeedCursor, error) {
-	var c room.FeedCursor
+	c := room.FeedCursor{Epoch: s.epoch().id}
 	err := s.pool.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())").Scan(&c.Xact)
 	return c, translate(err)
 }

@@ -286,7 +286,7 @@ func TestFeedForgetsDestroyedRooms(t *testing.T) {
 		t.Errorf("who has not read all is not told: %+v, %v", page, err)
 	}
 	page, err = f.FeedAfter(t.Context(), r.cursor, 10)
-	if err != nil || page.Trimmed != r.cursor {
+	if err != nil || page.Trimmed.Before(r.cursor) || r.cursor.Before(page.Trimmed) {
 		t.Errorf("who has read all, up to %v, is told %+v, %v", r.cursor, page, err)
 	}
 }

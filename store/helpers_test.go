@@ -146,7 +146,7 @@ func openOn(t testing.TB, address string, o store.Options) *store.Store {
 
 func attach(t testing.TB, f fixture, session room.Session) room.Attachment {
 	t.Helper()
-	a, err := f.Attach(t.Context(), session.ID, nil)
+	a, err := f.Attach(t.Context(), session.ID, "", nil)
 	if err != nil {
 		t.Fatalf("attach %s: %v", session.User.ID, err)
 	}

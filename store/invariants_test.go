@@ -99,7 +99,7 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 	case 5, 6:
 		return f.LeaveRoom(t.Context(), session.ID, id)
 	case 7:
-		a, err := f.Attach(t.Context(), session.ID, nil)
+		a, err := f.Attach(t.Context(), session.ID, "", nil)
 		if err == nil && random.IntN(2) == 0 {
 			f.Detach(session.ID, a.StreamNo, f.clock.Now())
 		}

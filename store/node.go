@@ -70,6 +70,7 @@ func (s *Store) Renew(ctx context.Context) error {
 	defer cancel()
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
+	s.epochs.serving.Store(true)
 	r, err := s.renew(ctx)
 	if err != nil {
 		s.lease.hangUp()
@@ -90,6 +91,9 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 	l := &s.lease
 	if l.conn == nil {
 		if l.conn, err = pgx.ConnectConfig(ctx, l.config); err != nil {
+			return r, err
+		}
+		if err := s.checkEpoch(ctx, l.conn); err != nil {
 			return r, err
 		}
 	}

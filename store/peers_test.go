@@ -141,7 +141,7 @@ func TestPeersWriteToEachOtherAtOnce(t *testing.T) {
 				if err != nil || m.Seq == 0 {
 					t.Errorf("%s to %s: %+v, %v", session.User.ID, to, m, err)
 				}
-				if _, err := f.Attach(t.Context(), session.ID, []room.Position{{Log: session.Inbox, Seq: m.Seq}}); err != nil {
+				if _, err := f.Attach(t.Context(), session.ID, "", []room.Position{{Log: session.Inbox, Seq: m.Seq}}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -318,7 +318,7 @@ func TestDeliveredIsWhatACursorShows(t *testing.T) {
 		{"before that", []room.Position{{Log: alice.Inbox, Seq: 2}}, 3},
 		{"at the end", []room.Position{{Log: alice.Inbox, Seq: 5}, {Log: bob.Inbox, Seq: 1}}, 5},
 	} {
-		a, err := f.Attach(t.Context(), alice.ID, c.cursor)
+		a, err := f.Attach(t.Context(), alice.ID, "", c.cursor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +335,7 @@ func TestDeliveredIsWhatACursorShows(t *testing.T) {
 	if err := f.EndSession(t.Context(), phone.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Attach(t.Context(), phone.ID, []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
+	if _, err := f.Attach(t.Context(), phone.ID, "", []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("an ended session: %v", err)
 	}
 	if a := attach(t, f, bob); a.Inbox.DeliveredSeq != 0 {
@@ -388,7 +388,7 @@ func TestInboxesAreTrimmed(t *testing.T) {
 	wants("a new one", "alice", 5, 5)
 
 	// More than one piece.
-	if _, err := f.Attach(t.Context(), alice.ID, nil); err != nil {
+	if _, err := f.Attach(t.Context(), alice.ID, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	query[bool](t, f, `WITH e AS (

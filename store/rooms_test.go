@@ -183,7 +183,7 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
 	// Back too late: told why.
-	back, err := f.Attach(t.Context(), alice.ID, []room.Position{{Log: r.Generation}})
+	back, err := f.Attach(t.Context(), alice.ID, "", []room.Position{{Log: r.Generation}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -106,7 +106,7 @@ func TestEndingASessionLeavesItsRooms(t *testing.T) {
 	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("joining with an ended session: %v", err)
 	}
-	if _, err := f.Attach(t.Context(), alice.ID, nil); !errors.Is(err, room.ErrSessionEnded) {
+	if _, err := f.Attach(t.Context(), alice.ID, "", nil); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("a stream of an ended session: %v", err)
 	}
 }

@@ -33,9 +33,10 @@ type Options struct {
 	// commit may have happened, so any log may have grown unseen. It must not
 	// block.
 	Doubt func()
-	// Lost is called by Renew when what this process knows may not be so any more:
-	// another node declared it dead, so that its sessions were seen leaving. All its
-	// streams have to be opened anew. It must not block.
+	// Lost is called when what this process knows may not be so any more:
+	// another node declared it dead, so that its sessions were seen leaving, or the
+	// database was restored. All its streams have to be opened anew. It is called only
+	// once Renew was. It must not block.
 	Lost func()
 
 	// FeedRetention is how long the feed keeps the events of a destroyed room;
@@ -54,6 +55,10 @@ type Options struct {
 	// LockTimeout is how long a call waits for what another transaction keeps locked;
 	// zero: 2 seconds.
 	LockTimeout time.Duration
+	// Origin is what the caller knows of the database's files that tells them from
+	// a restored copy; empty: nothing.
+	Origin string
+
 	// Now is this process's clock, for tests. What is stored goes by the database's.
 	Now func() time.Time
 	// DatabaseNow is for tests: what is taken for the database's time where its
@@ -80,6 +85,7 @@ type Store struct {
 	doors     doors
 
 	clock  clock
+	epochs epochs
 	nodeID string
 	lease  lease
 	// trimmed is the last room whose log was looked at for what is too old; only
@@ -139,7 +145,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("node ID: %w", err)
 	}
 	s := &Store{o: o, nodeID: id.String(), locked: make(lockedRooms)}
-	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, o.LockTimeout); err != nil {
+	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, o.LockTimeout, s.checkEpoch); err != nil {
 		return nil, err
 	}
 	s.gate = newGate(callPlaces(s.pool))

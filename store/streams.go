@@ -14,11 +14,16 @@ import (
 )
 
 // Attach makes the session online with a new stream on this node, and returns
-// where it stands. cursor is the client's: what it has of its user's inbox was
-// delivered. Errors: room.ErrSessionEnded.
-func (s *Store) Attach(ctx context.Context, id room.SessionID, cursor []room.Position) (room.Attachment, error) {
+// where it stands. cursor is the client's, of an epoch: what it has of its user's
+// inbox was delivered. A cursor of another epoch than the database's counts as
+// none. Errors: room.ErrSessionEnded.
+func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.Attachment, error) {
+	now := s.epoch()
+	a := room.Attachment{Epoch: now.id, Foreign: cursor != nil && !now.has(epoch)}
+	if a.Foreign {
+		cursor = nil
+	}
 	var (
-		a             room.Attachment
 		detachedSince *time.Time // nil where another stream is open
 		b             pgx.Batch
 	)

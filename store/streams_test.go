@@ -28,7 +28,7 @@ func TestDeparturesThatNoStreamTold(t *testing.T) {
 	}
 	wants := func(what string, logs []room.Position, ids ...room.RoomID) room.Attachment {
 		t.Helper()
-		a, err := f.Attach(t.Context(), alice.ID, logs)
+		a, err := f.Attach(t.Context(), alice.ID, "", logs)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -355,7 +355,7 @@ func (p *person) take(line []byte) error {
 
 // takeEvent requires that the log comes without holes.
 func (p *person) takeEvent() error {
-	cursor, err := hub.ParseCursor(p.id)
+	_, cursor, err := hub.ParseID(p.id)
 	if err != nil || len(cursor) != 2 {
 		return fmt.Errorf("an event of the room with the id %q: %w", p.id, err)
 	}

@@ -42,16 +42,16 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 		return err
 	}
 
-	databaseURL, stopDatabase, err := c.openDatabase(ctx, log)
+	database, err := c.openDatabase(ctx, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stopDatabase()) }()
+	defer func() { err = errors.Join(err, database.stop()) }()
 
 	if tokens.AdminSecret == nil {
 		log.Warn("whoever signs user tokens can sign admin tokens: set PARLOR_ADMIN_SECRET to keep them apart")
 	}
-	return c.serve(ctx, to, log, tokens, databaseURL, secured)
+	return c.serve(ctx, to, log, tokens, database, secured)
 }
 
 // verifier returns the keys of tokens, and what tokens must say.
@@ -75,26 +75,37 @@ func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*handlers.To
 	return tokens, nil
 }
 
-// openDatabase returns the address of a database with this program's schema, and the function that stops it if it is ours.
-// The private database is always migrated; a foreign one only when asked, since other servers may be using it.
-func (c *ServeCmd) openDatabase(ctx context.Context, log *slog.Logger) (address string, stop func() error, err error) {
-	address, stop = string(c.DatabaseURL), func() error { return nil }
-	if address == "" {
+// database is where the service keeps its data.
+type database struct {
+	url string
+	// files tells the private database's files from a restored copy; empty otherwise.
+	files string
+	stop  func() error // ends the private database
+}
+
+// openDatabase returns a database with this program's schema. The private one is always migrated; a foreign one only when
+// asked, since other servers may be using it.
+func (c *ServeCmd) openDatabase(ctx context.Context, log *slog.Logger) (database, error) {
+	d := database{url: string(c.DatabaseURL), stop: func() error { return nil }}
+	if d.url == "" {
 		private, err := startPrivate(ctx, c.Data, log)
 		if err != nil {
-			return "", nil, err
+			return d, err
 		}
-		address, stop = private.URL(), private.Stop
+		d.url, d.stop = private.URL(), private.Stop
+		if d.files, err = private.Files(); err != nil {
+			return d, errors.Join(err, d.stop())
+		}
 	} else if !c.Migrate {
-		return address, stop, store.Migrated(ctx, address)
+		return d, store.Migrated(ctx, d.url)
 	}
 
-	applied, err := store.Migrate(ctx, address, log)
+	applied, err := store.Migrate(ctx, d.url, log)
 	if err != nil {
-		return "", nil, errors.Join(err, stop())
+		return d, errors.Join(err, d.stop())
 	}
 	for _, name := range applied {
 		log.Info("migration applied", "name", name)
 	}
-	return address, stop, nil
+	return d, nil
 }

@@ -51,10 +51,11 @@ type service struct {
 }
 
 // serve runs the service until the context ends, then lets streams and calls go in order.
-func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *handlers.Tokens, databaseURL string, secured *keyPair) (err error) {
+func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *handlers.Tokens, database database, secured *keyPair) (err error) {
 	s := &service{log: log}
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
-	s.store, err = store.Open(ctx, databaseURL, store.Options{
+	s.store, err = store.Open(ctx, database.url, store.Options{
+		Origin: database.files,
 		Commit: func(change room.Change) { s.hub.Apply(change) },
 		Doubt:  func() { s.hub.Refresh() },
 		Lost:   func() { s.hub.StartOver() },

@@ -80,14 +80,17 @@ func (e ConnectionStateChangedEventState) Valid() bool {
 
 // Defines values for FeedReadyEventReason.
 const (
-	FeedReadyEventReasonCursorAhead FeedReadyEventReason = "cursorAhead"
-	FeedReadyEventReasonLogTrimmed  FeedReadyEventReason = "logTrimmed"
+	FeedReadyEventReasonCursorAhead  FeedReadyEventReason = "cursorAhead"
+	FeedReadyEventReasonEpochChanged FeedReadyEventReason = "epochChanged"
+	FeedReadyEventReasonLogTrimmed   FeedReadyEventReason = "logTrimmed"
 )
 
 // Valid indicates whether the value is a known member of the FeedReadyEventReason enum.
 func (e FeedReadyEventReason) Valid() bool {
 	switch e {
 	case FeedReadyEventReasonCursorAhead:
+		return true
+	case FeedReadyEventReasonEpochChanged:
 		return true
 	case FeedReadyEventReasonLogTrimmed:
 		return true
@@ -118,6 +121,7 @@ func (e HistoryVisible) Valid() bool {
 const (
 	InboxResetEventReasonCursorAhead   InboxResetEventReason = "cursorAhead"
 	InboxResetEventReasonCursorInvalid InboxResetEventReason = "cursorInvalid"
+	InboxResetEventReasonEpochChanged  InboxResetEventReason = "epochChanged"
 	InboxResetEventReasonLogTrimmed    InboxResetEventReason = "logTrimmed"
 )
 
@@ -127,6 +131,8 @@ func (e InboxResetEventReason) Valid() bool {
 	case InboxResetEventReasonCursorAhead:
 		return true
 	case InboxResetEventReasonCursorInvalid:
+		return true
+	case InboxResetEventReasonEpochChanged:
 		return true
 	case InboxResetEventReasonLogTrimmed:
 		return true
@@ -514,6 +520,7 @@ func (e RoomDestroyedEventReason) Valid() bool {
 const (
 	RoomResetEventReasonCursorAhead   RoomResetEventReason = "cursorAhead"
 	RoomResetEventReasonCursorInvalid RoomResetEventReason = "cursorInvalid"
+	RoomResetEventReasonEpochChanged  RoomResetEventReason = "epochChanged"
 	RoomResetEventReasonLogTrimmed    RoomResetEventReason = "logTrimmed"
 )
 
@@ -523,6 +530,8 @@ func (e RoomResetEventReason) Valid() bool {
 	case RoomResetEventReasonCursorAhead:
 		return true
 	case RoomResetEventReasonCursorInvalid:
+		return true
+	case RoomResetEventReasonEpochChanged:
 		return true
 	case RoomResetEventReasonLogTrimmed:
 		return true
@@ -912,7 +921,9 @@ type FeedReadyEvent struct {
 	// `logTrimmed`: events after the cursor are no longer kept; the feed
 	// goes on with those after it that are.
 	// `cursorAhead`: the cursor is of a future that the database does not
-	// know, as after a restored backup; the feed begins with the oldest
+	// know; the feed begins with the oldest event that is kept.
+	// `epochChanged`: the database was restored from a backup, or failed
+	// over, since the cursor was written; the feed begins with the oldest
 	// event that is kept.
 	Reason *FeedReadyEventReason `json:"reason,omitempty"`
 
@@ -925,7 +936,9 @@ type FeedReadyEvent struct {
 // `logTrimmed`: events after the cursor are no longer kept; the feed
 // goes on with those after it that are.
 // `cursorAhead`: the cursor is of a future that the database does not
-// know, as after a restored backup; the feed begins with the oldest
+// know; the feed begins with the oldest event that is kept.
+// `epochChanged`: the database was restored from a backup, or failed
+// over, since the cursor was written; the feed begins with the oldest
 // event that is kept.
 type FeedReadyEventReason string
 
@@ -948,14 +961,18 @@ type InboxResetEvent struct {
 	OldestSeq int64 `json:"oldestSeq"`
 
 	// Reason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-	// names messages the inbox does not have, as after a restored backup.
-	// `logTrimmed`: messages after it are no longer kept.
+	// names messages the inbox does not have. `logTrimmed`: messages
+	// after it are no longer kept. `epochChanged`: the server's database
+	// was restored from a backup, or failed over, since the cursor was
+	// written.
 	Reason InboxResetEventReason `json:"reason"`
 }
 
 // InboxResetEventReason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-// names messages the inbox does not have, as after a restored backup.
-// `logTrimmed`: messages after it are no longer kept.
+// names messages the inbox does not have. `logTrimmed`: messages
+// after it are no longer kept. `epochChanged`: the server's database
+// was restored from a backup, or failed over, since the cursor was
+// written.
 type InboxResetEventReason string
 
 // KickReply defines model for KickReply.
@@ -1733,8 +1750,11 @@ type RoomResetEvent struct {
 	OldestSeq int64 `json:"oldestSeq"`
 
 	// Reason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-	// names events the log does not have, as after a restored backup.
-	// `logTrimmed`: the events after it are no longer kept.
+	// names events the log does not have. `logTrimmed`: the events after
+	// it are no longer kept. `epochChanged`: the server's database was
+	// restored from a backup, or failed over, since the cursor was
+	// written; messages that the client has may be gone, and others may
+	// have their seq.
 	Reason RoomResetEventReason `json:"reason"`
 	Room   Room                 `json:"room"`
 
@@ -1745,8 +1765,11 @@ type RoomResetEvent struct {
 }
 
 // RoomResetEventReason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-// names events the log does not have, as after a restored backup.
-// `logTrimmed`: the events after it are no longer kept.
+// names events the log does not have. `logTrimmed`: the events after
+// it are no longer kept. `epochChanged`: the server's database was
+// restored from a backup, or failed over, since the cursor was
+// written; messages that the client has may be gone, and others may
+// have their seq.
 type RoomResetEventReason string
 
 // RoomStateChangedEvent The session's own relation to a room. docs/room-states.md has the table.

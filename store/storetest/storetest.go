@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -78,6 +79,20 @@ func Database(t testing.TB) string {
 	}
 	name := fmt.Sprintf("test_%d", server.database.Add(1))
 	execute(t, "CREATE DATABASE "+name+" TEMPLATE template_parlor")
+	t.Cleanup(func() { execute(t, "DROP DATABASE "+name+" WITH (FORCE)") })
+	return address(name)
+}
+
+// Copy makes a copy of a database that nobody uses, as a restored dump is one, and
+// returns its URL.
+func Copy(t testing.TB, original string) string {
+	t.Helper()
+	u, err := url.Parse(original)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("test_%d", server.database.Add(1))
+	execute(t, "CREATE DATABASE "+name+" TEMPLATE "+strings.TrimPrefix(u.Path, "/"))
 	t.Cleanup(func() { execute(t, "DROP DATABASE "+name+" WITH (FORCE)") })
 	return address(name)
 }

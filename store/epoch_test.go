@@ -1,0 +1,152 @@
+package store_test
+
+import (
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/localpg"
+	"parlor/store/storetest"
+)
+
+// epochOf is the epoch that a session's stream begins in, and whether a cursor is of
+// another one.
+func epochOf(t *testing.T, s *store.Store, session room.Session, cursor string) (epoch string, foreign bool) {
+	t.Helper()
+	a, err := s.Attach(t.Context(), session.ID, cursor, []room.Position{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed, err := s.FeedAfter(t.Context(), room.FeedCursor{Epoch: cursor}, 1)
+	if err != nil || feed.Epoch != a.Epoch || feed.Foreign != a.Foreign {
+		t.Errorf("the stream's epoch is %q (another than the cursor's: %t), the feed's %q (%t), %v", a.Epoch, a.Foreign, feed.Epoch, feed.Foreign, err)
+	}
+	return a.Epoch, a.Foreign
+}
+
+// TestEpoch: it stays as long as the database does, and cursors of servers that knew
+// none belong to the first one.
+func TestEpoch(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{Origin: "these files"})
+	alice := newSession(t, f.Store, "alice")
+	first, foreign := epochOf(t, f.Store, alice, "")
+	if foreign || len(first) != 4 {
+		t.Fatalf("the first epoch is %q; a cursor without one is of another: %t", first, foreign)
+	}
+	again := storetest.Open(t, f.address, store.Options{Now: f.clock.Now, Origin: "these files"})
+	if epoch, foreign := epochOf(t, again, alice, first); epoch != first || foreign {
+		t.Errorf("after a restart the epoch is %q, and not %q", epoch, first)
+	}
+	restored := storetest.Open(t, f.address, store.Options{Now: f.clock.Now, Origin: "a copy of them"})
+	second, foreign := epochOf(t, restored, alice, first)
+	if second == first || !foreign {
+		t.Errorf("after the files were restored the epoch is %q still", second)
+	}
+	if _, foreign := epochOf(t, restored, alice, ""); !foreign {
+		t.Error("a cursor without an epoch is of the second one")
+	}
+	if _, foreign := epochOf(t, restored, alice, second); foreign {
+		t.Error("a cursor of the epoch is of another")
+	}
+	query[string](t, f, "UPDATE epoch SET origin = '' RETURNING id")
+	byHand := storetest.Open(t, f.address, store.Options{Now: f.clock.Now, Origin: "a copy of them"})
+	if third, foreign := epochOf(t, byHand, alice, second); third == second || !foreign {
+		t.Error("an operator asked for a new epoch, and there is none")
+	}
+}
+
+// TestEpochOfARestoredDump: it is of another database, though in the same cluster.
+func TestEpochOfARestoredDump(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	before, _ := epochOf(t, f.Store, alice, "")
+	f.Close() // a database that is copied has no users
+	restored := storetest.Copy(t, f.address)
+	after, foreign := epochOf(t, storetest.Open(t, restored, store.Options{Now: f.clock.Now}), alice, before)
+	if after == before || !foreign {
+		t.Errorf("the epoch is %q in both", after)
+	}
+}
+
+// TestPointInTimeRecovery under a server that runs on: what was written after the
+// backup is lost, and then something else is written at the same places.
+func TestPointInTimeRecovery(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "parlor-recovery-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil { // as root, the server runs as another user
+		t.Fatal(err)
+	}
+	o := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off", "restore_command": "false"}}
+	pg := start(t, o)
+	if _, err := store.Migrate(t.Context(), pg.URL(), slog.New(slog.DiscardHandler)); err != nil {
+		t.Fatal(err)
+	}
+	files, err := pg.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, heard: &recorder{}}
+	lost := 0
+	f.Store = storetest.Open(t, pg.URL(), store.Options{Now: f.clock.Now, Commit: f.heard.commit, Lost: func() { lost++ }})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	renew(t, f.Store)
+	before, _ := epochOf(t, f.Store, alice, "")
+
+	copied := filepath.Join(dir, "copy")
+	stop := func() {
+		t.Helper()
+		if err := pg.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(program string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", program, err, out)
+		}
+	}
+	stop()
+	run("cp", "-a", o.Dir, copied)
+	pg = start(t, o)
+	if same, err := pg.Files(); err != nil || same != files {
+		t.Errorf("the files of a server that started again are %q, %v; they were %q", same, err, files)
+	}
+	waitUntil(t, "the server is back", func() bool { return f.Ping(t.Context()) == nil })
+	if epoch, foreign := epochOf(t, f.Store, alice, before); epoch != before || foreign || lost > 0 {
+		t.Errorf("after a restart of PostgreSQL the epoch is %q, and not %q", epoch, before)
+	}
+	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("lost")); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	run("rm", "-r", o.Dir)
+	run("cp", "-a", copied, o.Dir)
+	run("cp", "-a", filepath.Join(o.Dir, "PG_VERSION"), filepath.Join(o.Dir, "recovery.signal"))
+	pg = start(t, o)
+	if restored, err := pg.Files(); err != nil || restored == files {
+		t.Errorf("the files that were restored are %q as before, %v", restored, err)
+	}
+	waitUntil(t, "the server is back", func() bool { return f.Ping(t.Context()) == nil })
+	m, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("at the same place"))
+	if err != nil || m.Seq != 2 {
+		t.Errorf("the message is %d, %v", m.Seq, err)
+	}
+	if after, foreign := epochOf(t, f.Store, alice, before); after == before || !foreign {
+		t.Errorf("the epoch is %q in both", after)
+	}
+	if lost != 1 {
+		t.Errorf("streams were opened anew %d times", lost)
+	}
+}
