@@ -111,7 +111,11 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 		if err != nil {
 			return room.Change{}, err
 		}
-		return s.endOldest(ctx, tx, session.User.ID)
+		c, err := s.endOldest(ctx, tx, session.User.ID)
+		if err != nil {
+			return room.Change{}, err
+		}
+		return c, noteSeen(ctx, tx, []room.SessionID{session.ID}, created)
 	}, userKey(session.User.ID))
 }
 
@@ -325,7 +329,10 @@ func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reas
 	_, err = tx.Exec(ctx, `
 		UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)
 		WHERE session_id = ANY ($1)`, sessions, now, reason)
-	return c, err
+	if err != nil {
+		return room.Change{}, err
+	}
+	return c, noteSeen(ctx, tx, sessions, now)
 }
 
 // UserSessions is the sessions of a user that are not over, the oldest first.

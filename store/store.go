@@ -46,6 +46,12 @@ type Options struct {
 	// MessageRetention is how long the logs of living rooms keep their events;
 	// zero: for ever.
 	MessageRetention time.Duration
+	// SessionIdle is how long a session lasts that has neither a stream nor a room;
+	// zero: 7 days.
+	SessionIdle time.Duration
+	// UserRetention is how long a user is known who has no session: may be sent
+	// messages; zero: 90 days.
+	UserRetention time.Duration
 	// PeerRetention is how long inboxes keep messages; zero: 7 days.
 	PeerRetention time.Duration
 
@@ -93,6 +99,9 @@ type Store struct {
 	trimmed room.Generation
 	// locked is the rooms that sweeps leave out for a while; only Sweep uses it.
 	locked lockedRooms
+	// forgotten is the last inbox that was looked at for a user who is long gone; only
+	// Sweep uses it.
+	forgotten room.Generation
 	// schemaSeen is when the schema was looked at last; only Sweep uses it.
 	schemaSeen time.Time
 	// schemaChanged is whether the schema was another program's at the last look.
@@ -130,6 +139,12 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	if o.FeedRetention == 0 {
 		o.FeedRetention = DefaultFeedRetention
+	}
+	if o.SessionIdle == 0 {
+		o.SessionIdle = DefaultSessionIdle
+	}
+	if o.UserRetention == 0 {
+		o.UserRetention = DefaultUserRetention
 	}
 	if o.PeerRetention == 0 {
 		o.PeerRetention = DefaultPeerRetention

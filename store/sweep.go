@@ -59,6 +59,9 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if err := s.sweepSessions(ctx, expired, now); err != nil {
 		return fmt.Errorf("end expired sessions: %w", err)
 	}
+	if err := s.sweepSessions(ctx, s.idle(), now); err != nil {
+		return fmt.Errorf("end idle sessions: %w", err)
+	}
 	if s.lease.isBack(s.clock.process()) {
 		if err := s.sweepSessions(ctx, timedOut, now); err != nil {
 			return fmt.Errorf("take out members that timed out: %w", err)
@@ -80,6 +83,9 @@ func (s *Store) Sweep(ctx context.Context) error {
 	}
 	if err := s.trimInboxes(ctx, now.Add(-s.o.PeerRetention)); err != nil {
 		return fmt.Errorf("trim inboxes: %w", err)
+	}
+	if err := s.forgetUsers(ctx, now.Add(-s.o.UserRetention)); err != nil {
+		return fmt.Errorf("forget users: %w", err)
 	}
 	if err := s.purge(ctx, now); err != nil {
 		return fmt.Errorf("purge: %w", err)

@@ -40,6 +40,10 @@ const (
 	maxFeedRetention    = 7 * 24 * time.Hour
 	minMessageRetention = time.Hour // what streams that were away are told is in the log
 	maxMessageRetention = 10 * 365 * 24 * time.Hour
+	minSessionIdle      = time.Hour
+	maxSessionIdle      = 365 * 24 * time.Hour
+	minUserRetention    = 24 * time.Hour
+	maxUserRetention    = 10 * 365 * 24 * time.Hour
 	minPeerRetention    = time.Minute
 	maxPeerRetention    = 365 * 24 * time.Hour
 )
@@ -91,6 +95,8 @@ type ServeCmd struct {
 	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a session may send, barrage apart. 0 to 10000; 0 means any number."`
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long a room keeps its messages and other events, as long as it lives. 1h to 87600h; 0s means for ever."`
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
+	SessionIdle      time.Duration `env:"PARLOR_SESSION_IDLE" default:"168h" help:"How long a session lasts that has neither a stream nor a room, however long its token does. 1h to 8760h."`
+	UserRetention    time.Duration `env:"PARLOR_USER_RETENTION" default:"2160h" help:"How long messages may be sent to a user who has no session. 24h to 87600h."`
 	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are kept, for those who are away and as history. 1m to 8760h."`
 	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"10s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
 	PeerTimeout      time.Duration `env:"PARLOR_PEER_TIMEOUT" default:"20s" help:"How long after its last sign a client that vanished without a word is noticed, on Linux. At least 5s more than PARLOR_HEARTBEAT, at most 10m. The memberTimeout of its rooms begins then."`
@@ -238,6 +244,12 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.MessageRetention != 0 && (c.MessageRetention < minMessageRetention || c.MessageRetention > maxMessageRetention) {
 		fault("PARLOR_MESSAGE_RETENTION", "%s is neither 0s nor %s to %s", c.MessageRetention, minMessageRetention, maxMessageRetention)
+	}
+	if c.SessionIdle < minSessionIdle || c.SessionIdle > maxSessionIdle {
+		fault("PARLOR_SESSION_IDLE", "%s is outside %s to %s", c.SessionIdle, minSessionIdle, maxSessionIdle)
+	}
+	if c.UserRetention < minUserRetention || c.UserRetention > maxUserRetention {
+		fault("PARLOR_USER_RETENTION", "%s is outside %s to %s", c.UserRetention, minUserRetention, maxUserRetention)
 	}
 	if c.PeerRetention < minPeerRetention || c.PeerRetention > maxPeerRetention {
 		fault("PARLOR_PEER_RETENTION", "%s is outside %s to %s", c.PeerRetention, minPeerRetention, maxPeerRetention)

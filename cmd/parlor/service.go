@@ -74,6 +74,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 
 		MessageRetention: c.MessageRetention,
 		PeerRetention:    c.PeerRetention,
+		SessionIdle:      c.SessionIdle,
+		UserRetention:    c.UserRetention,
 		Log:              log,
 	})
 	if err != nil {

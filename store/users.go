@@ -1,0 +1,113 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+const (
+	// DefaultSessionIdle is how long a session without a stream and without a room
+	// lasts where nobody says otherwise.
+	DefaultSessionIdle = 7 * 24 * time.Hour
+	// DefaultUserRetention is how long a user without a session is known where nobody
+	// says otherwise.
+	DefaultUserRetention = 90 * 24 * time.Hour
+	// seenEvery is how often it is noted that a user has a session. It saves a write
+	// at most logins.
+	seenEvery = 24 * time.Hour
+	// forgetLook and forgetMost bound how many inboxes one sweep looks at, and how
+	// many it deletes.
+	forgetLook = 1000
+	forgetMost = 100
+)
+
+// noteSeen notes that the users of sessions have one, or had until now. Inboxes are
+// locked in their order, after everything else.
+func noteSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) error {
+	_, err := tx.Exec(ctx, `
+		WITH stale AS (
+			SELECT log FROM inboxes WHERE log IN (SELECT inbox FROM sessions WHERE session_id = ANY ($1)) AND seen_at < $2
+			ORDER BY log FOR NO KEY UPDATE
+		)
+		UPDATE inboxes i SET seen_at = $3 FROM stale WHERE i.log = stale.log`, sessions, now.Add(-seenEvery), now)
+	return err
+}
+
+// idle is the sessions that had neither a stream nor a room for Options.SessionIdle:
+// their clients are gone, whatever their tokens say. They end as if they had logged
+// out, which a client that comes back takes as a reason to log in.
+func (s *Store) idle() due {
+	return due{
+		// Rooms that are locked ($3) are none of these sessions'.
+		condition: fmt.Sprintf(`s.ended_at IS NULL AND s.detached_at <= $2::timestamptz - make_interval(secs => %d)
+			AND NOT EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id OFFSET 0)
+			AND coalesce(cardinality($3::bigint[]), 0) >= 0`, s.o.SessionIdle/time.Second),
+		since: "detached_at",
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.Generation) (room.Change, error) {
+			return endSessions(ctx, tx, sessions, room.EndLoggedOut, "", now)
+		},
+	}
+}
+
+// forgettable is the inboxes i of users who have had no session since $2, and keep no
+// message.
+const forgettable = `i.seen_at < $2 AND i.oldest_at IS NULL
+	AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = i.user_id AND s.ended_at IS NULL)`
+
+// forgetUsers deletes the inboxes of users who have had no session since an instant,
+// and keep no message. It goes round all inboxes, a piece with each sweep. Messages
+// to such a user are refused, as to one who never was here.
+func (s *Store) forgetUsers(ctx context.Context, before time.Time) error {
+	rows, err := s.pool.Query(ctx, `
+		SELECT log, user_id, `+forgettable+` FROM (
+			SELECT * FROM inboxes WHERE log > $1 ORDER BY log LIMIT $3
+		) i ORDER BY log`, s.forgotten, before, forgetLook)
+	if err != nil {
+		return translate(err)
+	}
+	var (
+		log    room.Generation
+		user   room.UserID
+		due    bool
+		users  []room.UserID
+		looked int
+	)
+	if _, err := pgx.ForEachRow(rows, []any{&log, &user, &due}, func() error {
+		if len(users) == forgetMost {
+			return nil
+		}
+		looked++
+		s.forgotten = log
+		if due {
+			users = append(users, user)
+		}
+		return nil
+	}); err != nil {
+		return translate(err)
+	}
+	if looked == 0 {
+		s.forgotten = 0 // all were looked at: round again
+	}
+	for _, user := range users {
+		if err := s.forgetUser(ctx, user, before); err != nil && !lockRefused(err) { // else the next round finds it
+			return translate(err)
+		}
+	}
+	return nil
+}
+
+// forgetUser deletes a user's inbox, if it still may go when nobody can log in with it.
+func (s *Store) forgetUser(ctx context.Context, user room.UserID, before time.Time) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSessionList, user); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "DELETE FROM inboxes i WHERE user_id = $1 AND "+forgettable, user, before)
+		return err
+	})
+}

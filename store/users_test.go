@@ -1,0 +1,138 @@
+package store_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"parlor/room"
+	"parlor/store"
+)
+
+// TestIdleSessionsEnd: those whose clients are gone, and no others.
+func TestIdleSessionsEnd(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{SessionIdle: time.Hour, Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 300 })})
+	year := f.clock.Now().Add(365 * 24 * time.Hour)
+	gone, online, inRoom := newSessionUntil(t, f.Store, "gone", year), newSessionUntil(t, f.Store, "online", year), newSessionUntil(t, f.Store, "in", year)
+	attach(t, f, online)
+	f.clock.advance(time.Hour - time.Minute)
+	enter(t, f, inRoom, "lobby")
+	f.clock.advance(time.Minute - time.Millisecond)
+	sweep(t, f)
+	ended := func(s room.Session) bool {
+		t.Helper()
+		now, err := f.SessionByID(t.Context(), s.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return errors.Is(now.Usable(f.clock.Now()), room.ErrSessionEnded)
+	}
+	if ended(gone) {
+		t.Error("a session ended before its time")
+	}
+	query[string](t, f, "UPDATE sessions SET detached_at = $2 WHERE session_id = $1 RETURNING user_id", inRoom.ID, f.clock.Now())
+	f.clock.advance(time.Millisecond)
+	sweep(t, f)
+	if !ended(gone) || ended(online) || ended(inRoom) {
+		t.Errorf("ended: the one that is gone %t, the one online %t, the one in a room %t", ended(gone), ended(online), ended(inRoom))
+	}
+	checkInvariants(t, f)
+}
+
+// TestUsersAreForgotten who have had no session for long and keep no message; a row of
+// each would stay for ever.
+func TestUsersAreForgotten(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	f := setup(t, store.Options{UserRetention: 10 * day, PeerRetention: 3 * day, SessionIdle: 300 * day})
+	year := f.clock.Now().Add(365 * day)
+	alice := newSessionUntil(t, f.Store, "alice", year)
+	attach(t, f, alice)
+	for _, user := range []string{"gone", "later", "written to"} {
+		if err := f.EndSession(t.Context(), newSessionUntil(t, f.Store, user, year).ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := newSessionUntil(t, f.Store, "long", year)
+	sweepAll := func() {
+		for range 3 { // round all inboxes
+			sweep(t, f)
+		}
+	}
+	f.clock.advance(8 * day)
+	later := newSessionUntil(t, f.Store, "later", year)
+	if err := f.EndSession(t.Context(), later.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.PostPeerMessage(t.Context(), alice, "written to", textDraft("hello")); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(2*day + time.Hour)
+	sweepAll()
+	known := func(user string) bool {
+		return query[bool](t, f, "SELECT EXISTS (SELECT FROM inboxes WHERE user_id = $1)", user)
+	}
+	for user, want := range map[string]bool{"alice": true, "gone": false, "later": true, "written to": true, "long": true} {
+		if known(user) != want {
+			t.Errorf("after 10 days %q is known: %t", user, !want)
+		}
+	}
+	if _, err := f.PostPeerMessage(t.Context(), alice, "gone", textDraft("hello")); !errors.Is(err, room.ErrUserNotFound) {
+		t.Errorf("a message to one who was forgotten: %v", err)
+	}
+	newSessionUntil(t, f.Store, "gone", year) // and comes back
+	if _, err := f.PostPeerMessage(t.Context(), alice, "gone", textDraft("hello")); err != nil {
+		t.Errorf("a message to one who is back: %v", err)
+	}
+	if err := f.EndSession(t.Context(), long.ID); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(3 * day)
+	sweepAll() // the messages go
+	sweepAll()
+	for user, want := range map[string]bool{"written to": false, "long": true} {
+		if known(user) != want {
+			t.Errorf("after 13 days %q is known: %t", user, !want)
+		}
+	}
+	checkInvariants(t, f)
+}
+
+// TestUserLogsInWhileForgotten: whichever comes first, the session has an inbox.
+func TestUserLogsInWhileForgotten(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for _, loginFirst := range []bool{true, false} {
+		f := setup(t, store.Options{UserRetention: day, SessionIdle: 300 * day})
+		year := f.clock.Now().Add(365 * day)
+		if err := f.EndSession(t.Context(), newSessionUntil(t, f.Store, "alice", year).ID); err != nil {
+			t.Fatal(err)
+		}
+		f.clock.advance(2 * day)
+		session := stranger("alice")
+		session.TokenExpiresAt = year
+		both := []func() error{
+			func() error { return f.CreateSession(t.Context(), session, room.KeyHash{1}, room.KeyHash{2}) },
+			func() error { return f.Sweep(t.Context()) },
+		}
+		if !loginFirst {
+			slices.Reverse(both)
+		}
+		release := hold(t, f, "SELECT FROM inboxes WHERE user_id = 'alice' FOR UPDATE")
+		done := make(chan error, len(both))
+		for i, do := range both {
+			go func() { done <- do() }()
+			waitForLocks(t, f, i+1)
+		}
+		release()
+		if err := errors.Join(<-done, <-done); err != nil {
+			t.Fatal(err)
+		}
+		in := attach(t, f, session).Inbox.Log
+		if log := query[room.Generation](t, f, "SELECT coalesce(max(log), 0) FROM inboxes WHERE user_id = 'alice'"); log != in || log == 0 {
+			t.Errorf("the login is first: %t; the session's inbox is %d, the user's %d", loginFirst, in, log)
+		}
+	}
+}
