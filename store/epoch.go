@@ -58,23 +58,23 @@ func (s *Store) checkEpoch(ctx context.Context, conn *pgx.Conn) error {
 	if before != nil && before.origin == origin {
 		return nil
 	}
-	e := databaseEpoch{origin: origin}
+	e, drawn := databaseEpoch{origin: origin}, newEpochID()
 	err = conn.QueryRow(ctx, `
 		INSERT INTO epoch (id, origin, first) VALUES ($1, $2, true)
 		ON CONFLICT (one) DO UPDATE SET
 			id = CASE WHEN epoch.origin = excluded.origin THEN epoch.id ELSE excluded.id END,
 			first = epoch.first AND epoch.origin = excluded.origin, origin = excluded.origin
-		RETURNING id, first`, newEpochID(), origin).Scan(&e.id, &e.first)
+		RETURNING id, first`, drawn, origin).Scan(&e.id, &e.first)
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
 	s.epochs.now.Store(&e)
-	if before != nil && before.id != e.id {
-		s.o.Log.Warn("the database is another one, or was restored or failed over: a new epoch begins, and clients start afresh",
+	if e.id == drawn && !e.first {
+		s.o.Log.Warn("the database was restored, moved or failed over: a new epoch begins, and cursors of before are reset",
 			"epoch", e.id, "origin", e.origin)
-		if s.epochs.serving.Load() {
-			s.startOver()
-		}
+	}
+	if before != nil && before.id != e.id && s.epochs.serving.Load() {
+		s.startOver()
 	}
 	return nil
 }
