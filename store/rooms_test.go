@@ -303,11 +303,17 @@ func TestStraysAreDetached(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	attach(t, f, alice)
 	attach(t, f, bob)
+	carol := newSession(t, f.Store, "carol") // whose node is no more
+	attach(t, f, carol)
+	query[int](t, f, "WITH moved AS (UPDATE sessions SET node_id = gen_random_uuid() WHERE session_id = $1 RETURNING 1) SELECT count(*) FROM moved", carol.ID)
 	other := f
 	other.Store = openOn(t, f.address, store.Options{Now: f.clock.Now})
 	nobody := func(room.SessionID) bool { return false }
 	if err := other.DetachStrays(t.Context(), nobody); err != nil {
 		t.Fatal(err)
+	}
+	if !detached(t, f, carol) || detached(t, f, alice) || detached(t, f, bob) {
+		t.Error("another node's sessions are detached, or those of no node are not")
 	}
 	if err := f.DetachStrays(t.Context(), func(id room.SessionID) bool { return id == bob.ID }); err != nil {
 		t.Fatal(err)

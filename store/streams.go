@@ -97,8 +97,14 @@ func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
 // DetachStrays detaches the sessions that the database believes to be online on
 // this node and that have no stream here. There are such when the connection was
 // lost while Attach committed: nobody learned the stream's number, so nobody
-// could say that it ended.
+// could say that it ended. It also detaches those that are online on a node which is
+// no more: one that was declared dead took them in before it knew, and died then.
 func (s *Store) DetachStrays(ctx context.Context, open func(room.SessionID) bool) error {
+	_, err := s.pool.Exec(ctx, `UPDATE sessions s SET node_id = NULL, detached_at = $1
+		WHERE node_id IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.node_id = s.node_id)`, s.now())
+	if err != nil {
+		return translate(err)
+	}
 	now := s.clock.process()
 	rows, err := s.pool.Query(ctx, "SELECT session_id, stream_no FROM sessions WHERE node_id = $1", s.nodeID)
 	if err != nil {
