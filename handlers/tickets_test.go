@@ -1,6 +1,7 @@
 package handlers_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,6 +28,23 @@ func (c *client) ticket() streamTicket {
 	return t
 }
 
+// opensNot requires that no stream is opened at an address. It does not wait for the end of one that is.
+func (c *client) opensNot(address, code string) {
+	c.Helper()
+	got, err := c.http.Do(c.request("GET", address, nil))
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer got.Body.Close()
+	var p problem
+	if got.StatusCode == http.StatusUnauthorized {
+		err = json.NewDecoder(got.Body).Decode(&p)
+	}
+	if err != nil || p.Code != code {
+		c.Errorf("the stream is answered with %d %s, and not %s: %v", got.StatusCode, p.Code, code, err)
+	}
+}
+
 // TestStreamTickets: the URL opens the session's stream once, and nothing else. An
 // EventSource that comes back by itself is refused and gives up, and its page asks for
 // another ticket and goes on where it was.
@@ -49,7 +67,7 @@ func TestStreamTickets(t *testing.T) {
 	}
 	bob.send("lobby", "one")
 	skipTo[room.MessagesReceived](first)
-	s.stranger().call("GET", ticket.StreamURL, nil).refused(http.StatusUnauthorized, "stream_ticket_refused")
+	s.stranger().opensNot(ticket.StreamURL, "stream_ticket_refused")
 	bob.send("lobby", "two")
 	expect[room.MessagesReceived](first) // the second try did not disturb the stream
 	first.hangUp()
@@ -61,17 +79,17 @@ func TestStreamTickets(t *testing.T) {
 	}
 
 	old, newer := alice.ticket(), alice.ticket()
-	s.stranger().call("GET", old.StreamURL, nil).refused(http.StatusUnauthorized, "stream_ticket_refused")
+	s.stranger().opensNot(old.StreamURL, "stream_ticket_refused")
 	s.stranger().listenAt(newer.StreamURL)
-	s.stranger().call("GET", "/v1/events?stream_ticket=et_invented", nil).refused(http.StatusUnauthorized, "stream_ticket_refused")
+	s.stranger().opensNot("/v1/events?stream_ticket=et_invented", "stream_ticket_refused")
 
 	expired := alice.ticket()
 	s.execute("UPDATE sessions SET ticket_expires_at = now() WHERE session_id = $1", alice.SessionID)
-	s.stranger().call("GET", expired.StreamURL, nil).refused(http.StatusUnauthorized, "stream_ticket_refused")
+	s.stranger().opensNot(expired.StreamURL, "stream_ticket_refused")
 
 	kept := alice.ticket()
 	alice.logout()
-	s.stranger().call("GET", kept.StreamURL, nil).refused(http.StatusUnauthorized, "session_ended")
+	s.stranger().opensNot(kept.StreamURL, "session_ended")
 	alice.call("POST", "/v1/sessions/current/stream-ticket", nil).refused(http.StatusUnauthorized, "session_ended")
 }
 

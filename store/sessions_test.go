@@ -147,7 +147,8 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	for i := range 40 {
+	enter(t, f, newSession(t, f.Store, "host"), "hall")
+	for i := range 60 {
 		session := newSession(t, f.Store, fmt.Sprintf("user%d", i))
 		claims := room.Claims{User: session.User, ExpiresAt: session.TokenExpiresAt, Grants: &room.Grants{}}
 		enter := []func() error{
@@ -156,7 +157,8 @@ func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
 				return err
 			},
 			func() error { _, err := f.CreateRoom(t.Context(), session.ID, roomOf(i), room.Blueprint{}); return err },
-		}[i%2]
+			func() error { _, err := f.JoinRoom(t.Context(), session.ID, "hall"); return err },
+		}[i%3]
 		begin := make(chan struct{})
 		var both sync.WaitGroup
 		both.Go(func() {
