@@ -120,7 +120,7 @@ test('a message that was refused can be sent again', async ({ arrive, room }) =>
     route.fulfill({ status: 403, contentType: 'application/problem+json', body: JSON.stringify(problem) }),
   );
   await alice.say('hello');
-  await expect(alice.page.locator('#pending')).toContainText('Not sent. Your token does not allow that in this room.');
+  await expect(alice.page.locator('#pending')).toContainText('Not sent. Your token does not allow that.');
   await alice.page.unroute(messages);
   await alice.page.getByRole('button', { name: 'Try again' }).click();
   await alice.sees('hello');
