@@ -42,6 +42,32 @@ func TestSettingsTable(t *testing.T) {
 	}
 }
 
+// TestProductionSettings starts a server with the settings file of docs/operations.md and one fault more: that is the only one.
+func TestProductionSettings(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(operationsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, begun := strings.Cut(string(data), "```ini\n")
+	file, _, ended := strings.Cut(rest, "```\n")
+	if !begun || !ended {
+		t.Fatalf("%s has no settings file", operationsPage)
+	}
+	env := []string{"PARLOR_DRAIN=-1s"}
+	for line := range strings.Lines(file) {
+		line = strings.ReplaceAll(strings.TrimSpace(line), "<64 digits>", strings.Repeat("5e", 32))
+		env = append(env, strings.ReplaceAll(line, "<64 other digits>", strings.Repeat("ad", 32)))
+	}
+	got := parlor(t.Context(), t, env, "serve")
+	if got.code != exitUsage || strings.Count(got.err, "\n") != 1 || !strings.HasPrefix(got.err, "parlor: PARLOR_DRAIN: ") {
+		t.Errorf("exit code %d: %s", got.code, got.err)
+	}
+	if got := parlor(t.Context(), t, env, "token", "--admin"); got.code != exitOK {
+		t.Errorf("a token: exit code %d: %s", got.code, got.err)
+	}
+}
+
 // settingsTable returns the settings of serve as a Markdown table.
 func settingsTable(t *testing.T) string {
 	t.Helper()
