@@ -365,3 +365,44 @@ func TestBackToARoomThatNoCursorNames(t *testing.T) {
 		alice.logout()
 	}
 }
+
+// TestBackAtAnotherServer, where others read the room: what was said through the first
+// one meanwhile comes to the one who is back, and to those who were there.
+func TestBackAtAnotherServer(t *testing.T) {
+	t.Parallel()
+	first := newService(t)
+	second := newService(t, func(c *setup) { c.database = first.database })
+	there := func(c *client) *client {
+		second.log.secret(c.SessionKey)
+		return &client{service: second, http: second.http, session: c.session}
+	}
+	bob := first.login("bob")
+	bob.enter("lobby")
+	his, _ := there(bob).listen()
+	alice := first.login("alice")
+	alice.enter("lobby")
+	hers, _ := alice.listen()
+	bob.send("lobby", "one")
+	if got := hers.text(); got != "one" {
+		t.Errorf("the first brings %q", got)
+	}
+	hers.hangUp()
+	for _, text := range []string{"two", "three"} {
+		bob.send("lobby", text)
+	}
+	hers, ready := there(alice).listen(resume(hers.id))
+	if !ready.Resumed {
+		t.Error("the stream is not resumed")
+	}
+	for _, want := range []string{"two", "three"} {
+		if got := hers.text(); got != want {
+			t.Errorf("the second server brings %q, and not %q", got, want)
+		}
+	}
+	expect[room.MembersJoined](his)
+	for _, want := range []string{"one", "two", "three"} {
+		if got := his.text(); got != want {
+			t.Errorf("to who was there the second server brings %q, and not %q", got, want)
+		}
+	}
+}
