@@ -64,34 +64,29 @@ const forgettable = `i.seen_at < $2 AND i.oldest_at IS NULL
 // to such a user are refused, as to one who never was here.
 func (s *Store) forgetUsers(ctx context.Context, before time.Time) error {
 	rows, err := s.pool.Query(ctx, `
-		SELECT log, user_id, `+forgettable+` FROM (
+		WITH looked AS (
 			SELECT * FROM inboxes WHERE log > $1 ORDER BY log LIMIT $3
-		) i ORDER BY log`, s.forgotten, before, forgetLook)
+		)
+		(SELECT log, user_id FROM looked i WHERE `+forgettable+` ORDER BY log LIMIT $4)
+		UNION ALL SELECT coalesce(max(log), 0), NULL FROM looked`, s.forgotten, before, forgetLook, forgetMost)
 	if err != nil {
 		return translate(err)
 	}
 	var (
-		log    room.Generation
-		user   room.UserID
-		due    bool
-		users  []room.UserID
-		looked int
+		log   room.Generation
+		user  *room.UserID
+		users []room.UserID
 	)
-	if _, err := pgx.ForEachRow(rows, []any{&log, &user, &due}, func() error {
-		if len(users) == forgetMost {
-			return nil
+	if _, err := pgx.ForEachRow(rows, []any{&log, &user}, func() error {
+		if len(users) < forgetMost { // the next sweep goes on here, or begins again after the last
+			s.forgotten = log
 		}
-		looked++
-		s.forgotten = log
-		if due {
-			users = append(users, user)
+		if user != nil {
+			users = append(users, *user)
 		}
 		return nil
 	}); err != nil {
 		return translate(err)
-	}
-	if looked == 0 {
-		s.forgotten = 0 // all were looked at: round again
 	}
 	for _, user := range users {
 		if err := s.forgetUser(ctx, user, before); err != nil && !lockRefused(err) { // else the next round finds it

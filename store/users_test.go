@@ -136,3 +136,28 @@ func TestUserLogsInWhileForgotten(t *testing.T) {
 		}
 	}
 }
+
+// TestManyUsersAreForgotten by and by: each sweep does a piece.
+func TestManyUsersAreForgotten(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	newSession(t, f.Store, "alice")
+	query[int](t, f, `WITH made AS (INSERT INTO inboxes (user_id, seen_at)
+		SELECT 'user' || n, now() - interval '1 year' FROM generate_series(1, 250) n RETURNING 1) SELECT count(*) FROM made`)
+	for _, left := range []int{151, 51, 1, 1, 1} {
+		sweep(t, f)
+		if n := query[int](t, f, "SELECT count(*) FROM inboxes"); n != left {
+			t.Fatalf("%d inboxes are left, and not %d", n, left)
+		}
+	}
+	query[int](t, f, "WITH old AS (UPDATE inboxes SET seen_at = now() - interval '1 year' RETURNING 1) SELECT count(*) FROM old")
+	if err := f.EndSession(t.Context(), newSession(t, f.Store, "bob").ID); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		sweep(t, f)
+	}
+	if n := query[int](t, f, "SELECT count(*) FROM inboxes"); n != 2 {
+		t.Errorf("%d inboxes are left: of alice, who has a session, and of bob, who just had one", n)
+	}
+}
