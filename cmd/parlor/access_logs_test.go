@@ -50,11 +50,9 @@ func TestAccessLogsLeaveTheQueryOut(t *testing.T) {
 			if err := os.WriteFile(in(name), []byte(c.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			program, err := exec.LookPath(c.program)
+			program, err := findProgram(c.program)
 			if err != nil {
-				if program, err = exec.LookPath("/usr/sbin/" + c.program); err != nil {
-					t.Fatalf("%s is not installed: run scripts/setup.sh %[1]s", c.program)
-				}
+				t.Fatalf("%s is not installed: run scripts/setup.sh %[1]s", c.program)
 			}
 			output, err := os.Create(in(name + ".log"))
 			if err != nil {

@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ import (
 // nine seconds instead of a minute, as the heartbeat is five instead of ten; `make test/proxies` takes the minute.
 const (
 	publicHost    = "chat.example.com"
+	clientAddress = "127.0.0.77"
 	docsTimeout   = "60s"
 	testTimeout   = "9s"
 	testHeartbeat = "5s"
@@ -65,25 +67,31 @@ func TestProxies(t *testing.T) {
 			t.Errorf("%s has no block for %s", operationsPage, name)
 		}
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), idle+2*time.Minute)
+	defer cancel()
+	var sites []proxied
+	var reading sync.WaitGroup // the streams are idle at the same time, and while files are sent
 	for name, texts := range blocks {
 		for i, text := range texts {
-			t.Run(fmt.Sprint(name, i), func(t *testing.T) {
-				t.Parallel()
-				address := startProxy(t, name, strings.ReplaceAll(text, docsTimeout, timeout), parlor, certificate)
-				ctx, cancel := context.WithTimeout(t.Context(), idle+2*time.Minute)
-				defer cancel()
-				site := proxied{t: t, parlor: parlor, address: address, trust: certificate.trust}
-				user := fmt.Sprint(name, i)
-				two := site.login(ctx, user, true)
-				one := site.login(ctx, user+"-old", false)
-				var work sync.WaitGroup
-				work.Go(func() { site.streams(ctx, idle, two, one) })
-				work.Go(func() { site.uploads(ctx, site.login(ctx, user+"-uploads", true)) })
-				work.Wait()
-				site.paths(ctx, two)
-			})
+			address := startProxy(t, name, strings.ReplaceAll(text, docsTimeout, timeout), parlor, certificate)
+			site := proxied{t: t, name: fmt.Sprint(name, i), parlor: parlor, address: address, trust: certificate.trust}
+			for _, version := range []int{2, 1} {
+				c := site.login(ctx, fmt.Sprint(site.name, "-", version), version)
+				stream := site.open(ctx, c, c.streamURL)
+				if stream.ProtoMajor != version {
+					t.Errorf("%s: the stream came over %s", c.user, stream.Proto)
+				}
+				reading.Go(func() { site.hear(ctx, idle, c, stream) })
+			}
+			sites = append(sites, site)
 		}
 	}
+	for _, site := range sites {
+		c := site.login(ctx, site.name, 2) // over a connection of its own
+		site.uploads(ctx, c)
+		site.paths(ctx, c)
+	}
+	reading.Wait()
 }
 
 // TestProxyBelowAPath follows the links of a server whose public URL has a path, through nginx as the page says.
@@ -95,8 +103,8 @@ func TestProxyBelowAPath(t *testing.T) {
 	address := startProxy(t, "nginx", text, parlor, certificate)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	site := proxied{t: t, parlor: parlor, path: "/parlor", address: address, trust: certificate.trust}
-	c := site.login(ctx, "alice", true)
+	site := proxied{t: t, name: "nginx", parlor: parlor, path: "/parlor", address: address, trust: certificate.trust}
+	c := site.login(ctx, "alice", 2)
 	stream := site.open(ctx, c, c.streamURL)
 	_ = stream.Body.Close()
 	site.paths(ctx, c)
@@ -312,29 +320,34 @@ func selfSigned(t *testing.T) certificate {
 // startProduction starts a server as behind a proxy: with a secret and a public URL.
 func startProduction(t *testing.T, publicURL string, args ...string) *process {
 	t.Helper()
-	return startParlorWith(t, reachableFolder(t), []string{"PARLOR_SECRET=" + string(goodSecret), "PARLOR_PUBLIC_URL=" + publicURL}, args...)
+	return startParlorWith(t, reachableFolder(t), []string{"PARLOR_SECRET=" + string(goodSecret), "PARLOR_PUBLIC_URL=" + publicURL, "PARLOR_TRUSTED_PROXIES=127.0.0.1", "PARLOR_LOG_LEVEL=debug"}, args...)
 }
 
 // proxied is a server behind a proxy.
 type proxied struct {
 	t       *testing.T
+	name    string
 	parlor  *process
 	path    string // of the public URL
 	address string // of the proxy
 	trust   *x509.CertPool
 }
 
-// login starts a session through the proxy, over HTTP/2 or over HTTP/1.1, and enters a room with an awkward name.
-func (p proxied) login(ctx context.Context, user string, http2 bool) *client {
+// login starts a session through the proxy, over HTTP/2 or HTTP/1.1, and enters a room with an awkward name.
+func (p proxied) login(ctx context.Context, user string, version int) *client {
 	p.t.Helper()
 	protocols := &http.Protocols{}
-	protocols.SetHTTP1(!http2)
-	protocols.SetHTTP2(http2)
+	protocols.SetHTTP1(version == 1)
+	protocols.SetHTTP2(version == 2)
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: p.trust},
 		Protocols:       protocols,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, p.address)
+			var from net.Dialer
+			if runtime.GOOS == "linux" { // all of 127/8 is this machine's
+				from.LocalAddr = &net.TCPAddr{IP: net.ParseIP(clientAddress)}
+			}
+			return from.DialContext(ctx, network, p.address)
 		},
 	}
 	p.t.Cleanup(transport.CloseIdleConnections)
@@ -348,7 +361,7 @@ func (p proxied) login(ctx context.Context, user string, http2 bool) *client {
 }
 
 // room is a name with what proxies like to decode.
-func (p proxied) room() string { return p.t.Name()[len("Test"):][:5] + "#%2F?;%25" }
+func (p proxied) room() string { return p.name + "#%2F?;%25" }
 
 // open opens a client's stream.
 func (p proxied) open(ctx context.Context, c *client, address string) *http.Response {
@@ -367,71 +380,53 @@ func (p proxied) open(ctx context.Context, c *client, address string) *http.Resp
 	return reply
 }
 
-// streams has streams that are idle for a time, and then still bring a message at once.
-func (p proxied) streams(ctx context.Context, idle time.Duration, clients ...*client) {
-	var reading sync.WaitGroup
-	for i, c := range clients {
-		reading.Go(func() {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			stream := p.open(ctx, c, c.streamURL)
-			defer stream.Body.Close()
-			if want := 2 - i; stream.ProtoMajor != want {
-				p.t.Errorf("the stream of %s came over %s", c.user, stream.Proto)
-			}
-			began, beats, said := time.Now(), 0, false
-			lines := bufio.NewScanner(stream.Body)
-			for lines.Scan() {
-				line := lines.Text()
-				switch {
-				case line == ":":
-					beats++
-				case said && strings.Contains(line, "from "+c.user):
-					return
-				}
-				if !said && beats >= 2 && time.Since(began) > idle {
-					said = true
-					if err := c.say(ctx, url.PathEscape(p.room()), "from "+c.user); err != nil {
-						p.t.Error(err)
-						return
-					}
-				}
-			}
-			p.t.Errorf("the stream of %s ended after %s with %d heartbeats: %v", c.user, time.Since(began), beats, lines.Err())
-		})
+// hear has a stream that is idle for a time and then still brings a message at once.
+func (p proxied) hear(ctx context.Context, idle time.Duration, c *client, stream *http.Response) {
+	defer stream.Body.Close()
+	began, beats, said := time.Now(), 0, false
+	lines := bufio.NewScanner(stream.Body)
+	for lines.Scan() {
+		switch line := lines.Text(); {
+		case line == ":":
+			beats++
+		case said && strings.Contains(line, "from "+c.user):
+			return
+		}
+		if said || beats < 2 || time.Since(began) < idle {
+			continue
+		}
+		said = true
+		if err := c.say(ctx, url.PathEscape(p.room()), "from "+c.user); err != nil {
+			p.t.Errorf("%s: %v", c.user, err)
+			return
+		}
 	}
-	reading.Wait()
+	p.t.Errorf("the stream of %s ended after %s with %d heartbeats: %v", c.user, time.Since(began), beats, lines.Err())
 }
 
 // uploads sends 100 MB in one request, and again in two of which the first breaks off.
 func (p proxied) uploads(ctx context.Context, c *client) {
-	file := func() *blank { return &blank{left: room.MaxMediaBytes} }
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/media?fileName=zeros", file())
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/media?fileName=blank", &blank{left: room.MaxMediaBytes})
 	if err != nil {
-		p.t.Error(err)
-		return
+		p.t.Fatal(err)
 	}
 	r.ContentLength = room.MaxMediaBytes
 	r.Header.Set("Authorization", "Bearer "+c.key)
 	reply, err := c.http.Do(r)
 	if err != nil {
-		p.t.Errorf("an upload: %v", err)
-		return
+		p.t.Fatalf("%s: an upload: %v", p.name, err)
 	}
 	body, _ := io.ReadAll(reply.Body)
 	_ = reply.Body.Close()
 	if reply.StatusCode != http.StatusCreated || !bytes.Contains(body, []byte(`"size":`+strconv.Itoa(room.MaxMediaBytes))) {
-		p.t.Errorf("an upload is answered with %s: %s", reply.Status, body)
-		return
+		p.t.Fatalf("%s: an upload is answered with %s: %s", p.name, reply.Status, body)
 	}
 
 	at := c.tus(ctx, p.t, "POST", "/v1/media/uploads", nil, "Upload-Length", strconv.Itoa(room.MaxMediaBytes), "Upload-Metadata", "filename YS5iaW4=").Get("Location")
-	first := file()
-	first.breaksAt = room.MaxMediaBytes / 4
-	half, err := c.tusRequest(ctx, "PATCH", at, first, "Upload-Offset", "0")
+	half, err := c.tusRequest(ctx, "PATCH", at, &blank{left: room.MaxMediaBytes, breaksAt: room.MaxMediaBytes / 4}, "Upload-Offset", "0")
 	if err != nil {
-		p.t.Error(err)
-		return
+		p.t.Fatal(err)
 	}
 	half.ContentLength = room.MaxMediaBytes
 	if reply, err := c.http.Do(half); err == nil {
@@ -439,11 +434,11 @@ func (p proxied) uploads(ctx context.Context, c *client) {
 	}
 	stored, err := strconv.Atoi(c.tus(ctx, p.t, "HEAD", at, nil).Get("Upload-Offset"))
 	if err != nil || stored == 0 {
-		p.t.Errorf("of an upload that broke off, %d bytes are stored: the proxy held them back", stored)
+		p.t.Errorf("%s: of an upload that broke off, %d bytes are stored: the proxy held them back", p.name, stored)
 	}
-	rest := &blank{left: room.MaxMediaBytes - stored}
-	if got := c.tus(ctx, p.t, "PATCH", at, rest, "Upload-Offset", strconv.Itoa(stored)).Get("Upload-Offset"); got != strconv.Itoa(room.MaxMediaBytes) {
-		p.t.Errorf("an upload that went on is stored up to %s", got)
+	rest := c.tus(ctx, p.t, "PATCH", at, &blank{left: room.MaxMediaBytes - stored}, "Upload-Offset", strconv.Itoa(stored))
+	if got := rest.Get("Upload-Offset"); got != strconv.Itoa(room.MaxMediaBytes) {
+		p.t.Errorf("%s: an upload that went on is stored up to %s", p.name, got)
 	}
 }
 
@@ -476,7 +471,7 @@ func (p proxied) paths(ctx context.Context, c *client) {
 		p.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+c.key)
-	r.Header.Set("X-Request-Id", "of-the-page")
+	r.Header.Set("X-Request-Id", "of-"+c.user)
 	reply, err := c.http.Do(r)
 	if err != nil {
 		p.t.Fatal(err)
@@ -487,7 +482,10 @@ func (p proxied) paths(ctx context.Context, c *client) {
 		Errors    []struct{ Pointer string }
 	}
 	err = json.NewDecoder(reply.Body).Decode(&refusal)
-	if err != nil || len(refusal.Errors) != 1 || refusal.Errors[0].Pointer != "path/roomID" || refusal.RequestID != "of-the-page" {
+	if err != nil || len(refusal.Errors) != 1 || refusal.Errors[0].Pointer != "path/roomID" || refusal.RequestID != "of-"+c.user {
 		p.t.Errorf("the room a%%2Fb, which there cannot be, is answered with %s: %+v, %v", reply.Status, refusal, err)
+	}
+	if logged := "client=" + clientAddress + " requestID=of-" + c.user + "\n"; runtime.GOOS == "linux" && !strings.Contains(p.parlor.logged(), logged) {
+		p.t.Errorf("the log does not have %q of the client", logged)
 	}
 }
