@@ -239,7 +239,9 @@ func TestStubbornLeftover(t *testing.T) {
 			if err := taking.stop(t.Context(), server.cluster, server.socket); err != nil {
 				t.Error(err)
 			}
-			<-ended
+			if err := <-ended; err == nil {
+				t.Error("the leftover shut down in order")
+			}
 			if !strings.Contains(log.String(), test.want) {
 				t.Errorf("the log is %s", log.String())
 			}
