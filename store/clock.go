@@ -84,17 +84,20 @@ func (c *clock) read(ctx context.Context, q querier) (time.Time, error) {
 	if c.convert != nil {
 		database = c.convert(database)
 	}
-	if database = database.UTC(); took <= maxReading {
-		c.take(database, before.Add(took/2))
-	}
+	database = database.UTC()
+	c.take(database, before.Add(took/2), took)
 	return database, nil
 }
 
 // take takes a reading: what the database's clock showed when this process's
-// showed at.
-func (c *clock) take(database, at time.Time) {
+// showed at, give or take half of what it took. One that took long is no better than
+// what is known, unless it is the first.
+func (c *clock) take(database, at time.Time, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if took > maxReading && !c.at.IsZero() {
+		return
+	}
 	c.compare(at.Sub(database)) // of wall clocks: what the database says has no other
 	if c.at.IsZero() {
 		c.database, c.at = database, at

@@ -89,13 +89,8 @@ func (s *Store) Renew(ctx context.Context) error {
 // renew writes the lease over its own connection. The caller holds lease.mu.
 func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 	l := &s.lease
-	if l.conn == nil {
-		if l.conn, err = pgx.ConnectConfig(ctx, l.config); err != nil {
-			return r, err
-		}
-		if err := s.checkEpoch(ctx, l.conn); err != nil {
-			return r, err
-		}
+	if err := l.connect(ctx, s.checkEpoch); err != nil {
+		return r, err
 	}
 	now, err := s.clock.read(ctx, l.conn)
 	if err != nil {
@@ -166,6 +161,19 @@ func (l *lease) isLeaving() bool {
 	l.state.Lock()
 	defer l.state.Unlock()
 	return l.leaving
+}
+
+// connect makes the connection where there is none, and looks at it. The caller holds
+// mu.
+func (l *lease) connect(ctx context.Context, check func(context.Context, *pgx.Conn) error) (err error) {
+	if l.conn != nil {
+		return nil
+	}
+	if l.conn, err = pgx.ConnectConfig(ctx, l.config); err != nil {
+		l.conn = nil
+		return err
+	}
+	return check(ctx, l.conn)
 }
 
 // hangUp closes the connection, for the next renewal to make another. The caller

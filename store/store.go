@@ -183,7 +183,10 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 
 // begin looks whether this process may be a node, and makes it one.
 func (s *Store) begin(ctx context.Context) error {
-	if _, err := s.clock.read(ctx, s.pool); err != nil {
+	if err := s.lease.connect(ctx, s.checkEpoch); err != nil {
+		return fmt.Errorf("connect to the database: %w", translate(err))
+	}
+	if _, err := s.clock.read(ctx, s.lease.conn); err != nil { // over a connection that is there, for the answer to be quick
 		return err
 	}
 	if err := s.clock.apart(); err != nil {
