@@ -649,6 +649,28 @@ func TestFolderThatFails(t *testing.T) {
 	}
 }
 
+// TestQuotaOfSentFiles: sending files does not make room for ever more of them,
+// however they are uploaded.
+func TestQuotaOfSentFiles(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.store.MediaPerUser = 3 * 4096 })
+	alice := s.login("alice")
+	alice.enter("lobby")
+	var last room.Message
+	for range 3 {
+		m := alice.upload("a.txt", []byte("small"))
+		last = message(alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": m.Media.ID}).is(http.StatusCreated))
+	}
+	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusTooManyRequests, "media_quota")
+	alice.call("POST", uploadsPath, nil, tus(), header("Upload-Length", "1")).refused(http.StatusTooManyRequests, "media_quota")
+	s.login("bob").upload("b.txt", []byte("his own"))
+	// Its bytes are there for a day more.
+	alice.call("DELETE", roomPath("lobby", "/messages/"+string(last.ID)), nil).is(http.StatusNoContent)
+	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusTooManyRequests, "media_quota")
+	// The messages that bring what is there go on.
+	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "still here"}).is(http.StatusCreated)
+}
+
 // damage makes a stored file one of other bytes, or none.
 type damage struct {
 	folder string

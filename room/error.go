@@ -68,6 +68,6 @@ var (
 	ErrUploadOffset      = &Error{Conflict, "upload_offset", "The upload is at another offset."}
 	ErrAttributesFull    = &Error{Conflict, "attributes_full", "There are as many attributes as allowed, or as many bytes of them."}
 	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The attributes have changed since the version of If-Match."}
-	ErrMediaQuota        = &Error{Exhausted, "media_quota", "The user has as many files that were not sent as allowed, or as many bytes or pieces of them."}
+	ErrMediaQuota        = &Error{Exhausted, "media_quota", "The user has as many files as allowed, or as many bytes or pieces of them, or all users have."}
 	ErrUnavailable       = &Error{Unavailable, "unavailable", "The service is unavailable for the moment."}
 )

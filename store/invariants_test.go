@@ -175,6 +175,11 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 
 // invariants is what must be true at any time; each query counts violations.
 var invariants = map[string]string{
+	"the bytes of files are counted for each user and for all": `
+		SELECT count(*) + (SELECT count(*) FROM (SELECT sum(bytes) AS n FROM media_bytes_of_all) a WHERE n IS DISTINCT FROM (SELECT coalesce(sum(bytes), 0) FROM media_bytes))
+		FROM (
+			SELECT owner_id, sum(greatest(coalesce(size, length, 0), 4096))::bigint AS bytes FROM media GROUP BY owner_id
+		) really FULL JOIN media_bytes counted USING (owner_id) WHERE really.bytes IS DISTINCT FROM counted.bytes`,
 	"the seqs of a log are oldest_seq to last_seq": `
 		SELECT count(*) FROM rooms r JOIN logs USING (generation) WHERE destroyed_at IS NULL AND
 			(SELECT (coalesce(min(seq), last_seq + 1), coalesce(max(seq), last_seq), count(*)) FROM events e WHERE e.generation = r.generation)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"parlor/room"
 )
@@ -26,25 +27,51 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 	}
 	now := s.now()
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// One after the other for each user, or two would each find room for one.
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", owner); err != nil {
-			return err
+		var (
+			b         pgx.Batch
+			added     int64
+			mine, all int64
+		)
+		// One after the other for each user, or two would each find room for one; and for
+		// all, where what others are just adding may be too much.
+		b.Queue("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", owner)
+		if s.o.MediaTotal > 0 {
+			b.Queue("SELECT CASE WHEN (SELECT sum(bytes) FROM media_bytes_of_all) > $1::bigint THEN pg_advisory_xact_lock(hashtextextended('', 2)) END",
+				s.o.MediaTotal-nearTotal)
 		}
 		// What is due for the sweep is not held against anybody.
-		added, err := tx.Exec(ctx, `
+		b.Queue(`
 			INSERT INTO media (media_id, owner_id, file_name, created_at, unused_since, length, uploaded)
 			SELECT $1, $2, $3, $4, $4, $5::bigint, $6 FROM (
 				SELECT count(*) AS files, coalesce(sum(coalesce(size, length)), 0) AS bytes FROM media
 				WHERE owner_id = $2 AND unused_since > $7 AND NOT deleting
 			) held WHERE files < $8 AND bytes + $5::bigint <= $9`,
-			id, owner, fileName, now, length, uploaded, now.Add(-room.MediaKept), room.MaxUnsentFiles, room.MaxUnsentBytes)
-		if err == nil && added.RowsAffected() == 0 {
+			id, owner, fileName, now, length, uploaded, now.Add(-room.MediaKept), room.MaxUnsentFiles, room.MaxUnsentBytes).
+			Exec(func(tag pgconn.CommandTag) error { added = tag.RowsAffected(); return nil })
+		// With this file, which the insert has counted.
+		b.Queue(`SELECT coalesce((SELECT bytes FROM media_bytes WHERE owner_id = $1), 0), coalesce(sum(bytes), 0)::bigint
+			FROM media_bytes_of_all`, owner).QueryRow(func(row pgx.Row) error { return row.Scan(&mine, &all) })
+		if err := send(ctx, tx, &b); err != nil {
+			return err
+		}
+		if added == 0 || s.o.MediaPerUser > 0 && mine > s.o.MediaPerUser || s.o.MediaTotal > 0 && all > s.o.MediaTotal {
 			return room.ErrMediaQuota
 		}
-		return err
+		return nil
 	})
 	return room.MediaID(id.String()), translate(err)
 }
+
+// MediaBytes is how many bytes of files there are of all users, sent or not, until
+// they are deleted.
+func (s *Store) MediaBytes(ctx context.Context) (n int64, err error) {
+	err = s.pool.QueryRow(ctx, "SELECT coalesce(sum(bytes), 0)::bigint FROM media_bytes_of_all").Scan(&n)
+	return n, translate(err)
+}
+
+// nearTotal is how far below MediaTotal uploads begin one after the other: more than
+// the transactions that are under way at once can add, with the largest files.
+const nearTotal = 2 * maxConns * room.MaxMediaBytes
 
 // FinishMedia says that a file's bytes are stored, and what they are. From now on
 // it can be read and sent. Errors: room.ErrMediaNotFound where it is not being

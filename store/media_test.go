@@ -560,3 +560,120 @@ func TestTrimmingWaitsForSenders(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesAreBounded: however many uploads begin at once, a user and all users
+// together never have more bytes stored than allowed, whether they are sent or not;
+// and what is deleted makes room again.
+func TestFilesAreBounded(t *testing.T) {
+	t.Parallel()
+	const size, mine, all = 1 << 20, 5, 12
+	f := setup(t, store.Options{MediaPerUser: mine * size, MediaTotal: all * size, FeedRetention: time.Minute})
+	alice := newSession(t, f.Store, "alice")
+	attach(t, f, alice)
+	enter(t, f, alice, "lobby")
+	add := func(owner room.UserID, length int64) (room.MediaID, error) {
+		id, err := f.AddMedia(t.Context(), owner, "a.bin", length)
+		if err == nil {
+			err = f.FinishMedia(t.Context(), room.Media{ID: id, Size: length})
+		}
+		if err != nil && !errors.Is(err, room.ErrMediaQuota) {
+			t.Error(err)
+		}
+		return id, err
+	}
+	// Some are sent, which makes place for more that are not, and none for more of both.
+	var (
+		mu   sync.Mutex // guards kept
+		kept []room.MediaID
+	)
+	atOnce := func(owners ...room.UserID) {
+		var adding sync.WaitGroup
+		for i := range 24 {
+			adding.Go(func() {
+				id, err := add(owners[i%len(owners)], size)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				kept = append(kept, id)
+				if owners[i%len(owners)] == "alice" {
+					if _, err := f.PostMessage(t.Context(), alice, "lobby", fileDraft(room.Media{ID: id, Size: size})); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		adding.Wait()
+	}
+	atOnce("alice")
+	if len(kept) != mine {
+		t.Errorf("alice has %d files, and not %d", len(kept), mine)
+	}
+	atOnce("bob", "carol", "dave", "erin")
+	if len(kept) != all {
+		t.Errorf("all have %d files, and not %d", len(kept), all)
+	}
+	if n, err := f.MediaBytes(t.Context()); err != nil || n != all*size {
+		t.Errorf("%d bytes are counted: %v", n, err)
+	}
+	checkInvariants(t, f)
+
+	// What is deleted makes room, and what waits for its deletion does not.
+	if err := f.DestroyRoom(t.Context(), "lobby", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := add("alice", 1); !errors.Is(err, room.ErrMediaQuota) {
+		t.Errorf("before they are deleted: %v", err)
+	}
+	f.clock.advance(2 * time.Minute)
+	sweep(t, f)
+	var b bucket
+	sweepMedia(t, f, &b)
+	if len(b.deleted) != mine {
+		t.Errorf("%d files are deleted", len(b.deleted))
+	}
+	if _, err := add("alice", mine*size); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	if _, err := add("alice", 0); !errors.Is(err, room.ErrMediaQuota) {
+		t.Errorf("an empty file takes nothing: %v", err)
+	}
+	f.clock.advance(2 * room.MediaKept)
+	sweepMedia(t, f, &b)
+	if n := query[int](t, f, "SELECT (SELECT count(*) FROM media_bytes) + (SELECT sum(bytes)::bigint FROM media_bytes_of_all)"); n != 0 {
+		t.Errorf("%d counts are left of nothing", n)
+	}
+}
+
+// TestFilesOfUnknownLength count with what was announced until their size is known.
+func TestFilesOfUnknownLength(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	counted := func(what string, want int64) {
+		t.Helper()
+		if got := query[int64](t, f, "SELECT coalesce(sum(bytes), 0)::bigint FROM media_bytes WHERE owner_id = 'alice'"); got != want {
+			t.Errorf("%s: %d bytes are counted, and not %d", what, got, want)
+		}
+	}
+	id, err := f.AddMedia(t.Context(), "alice", "a.bin", room.MaxMediaBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted("announced", room.MaxMediaBytes)
+	if err := f.FinishMedia(t.Context(), room.Media{ID: id, Size: 10_000}); err != nil {
+		t.Fatal(err)
+	}
+	counted("done", 10_000)
+	upload := beginUpload(t, f, "alice", 1)
+	counted("and a small one", 10_000+4096)
+	for _, id := range []room.MediaID{id, upload.ID} {
+		if err := f.EndUpload(t.Context(), "alice", id); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.DropMedia(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counted("deleted", 0)
+}

@@ -55,6 +55,11 @@ type Options struct {
 	// PeerRetention is how long inboxes keep messages; zero: 7 days.
 	PeerRetention time.Duration
 
+	// MediaPerUser and MediaTotal are how many bytes of files a user and all users
+	// together may have stored, sent or not; zero: any number. Each file counts as
+	// 4 KiB at least.
+	MediaPerUser, MediaTotal int64
+
 	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
 	RoomsPerUser    int
 	SessionsPerUser int

@@ -34,6 +34,7 @@ const (
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
 	maxMediaKeepFree    = 1 << 20 // MiB: a TiB
+	maxMediaBytes       = 1 << 30 // MiB: a PiB
 	minTokenLifetime    = time.Minute
 	maxTokenLifetime    = 10 * 365 * 24 * time.Hour
 	minFeedRetention    = time.Minute // a consumer that restarts takes longer than seconds
@@ -55,6 +56,8 @@ type ServeCmd struct {
 	Data          string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
 	MediaURL      Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
 	MediaKeepFree int    `env:"PARLOR_MEDIA_KEEP_FREE" default:"512" placeholder:"MIB" help:"MiB that stay free on the disk of a folder of files, for the database and whatever else is there: uploads end before it is full. 0 to 1048576."`
+	MediaPerUser  int    `env:"PARLOR_MEDIA_PER_USER" default:"10240" placeholder:"MIB" help:"MiB of files that a user may have stored, sent or not, until they are deleted; a file counts as 4 KiB at least. 0 to 1073741824; 0 means any number."`
+	MediaTotal    int    `env:"PARLOR_MEDIA_TOTAL" default:"1048576" placeholder:"MIB" help:"The same for all users together. 0 to 1073741824; 0 means any number."`
 	Migrate       bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
 
 	Signing
@@ -232,6 +235,12 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.MediaKeepFree < 0 || c.MediaKeepFree > maxMediaKeepFree {
 		fault("PARLOR_MEDIA_KEEP_FREE", "%d is outside 0 to %d", c.MediaKeepFree, maxMediaKeepFree)
+	}
+	if c.MediaPerUser < 0 || c.MediaPerUser > maxMediaBytes {
+		fault("PARLOR_MEDIA_PER_USER", "%d is outside 0 to %d", c.MediaPerUser, maxMediaBytes)
+	}
+	if c.MediaTotal < 0 || c.MediaTotal > maxMediaBytes {
+		fault("PARLOR_MEDIA_TOTAL", "%d is outside 0 to %d", c.MediaTotal, maxMediaBytes)
 	}
 	if c.MessageRate < 0 || c.MessageRate > maxMessageRate {
 		fault("PARLOR_MESSAGE_RATE", "%d is outside 0 to %d", c.MessageRate, maxMessageRate)

@@ -32,9 +32,12 @@ type mediaKeeper struct {
 	store  *store.Store
 	bucket *media.Bucket
 	log    *slog.Logger
+	total  int64 // bytes of files that all users may have; 0: any number
 
 	problem atomic.Pointer[string] // what is wrong with the bucket; nil: nothing
 	lost    atomic.Int64           // requests for files whose bytes are lost
+	bytes   atomic.Int64           // of all files, as the quotas count them
+	scarce  bool                   // the log has told that total is nearly reached
 }
 
 // run keeps the files until the context ends. It has a goroutine of its own, as a bucket far away may take its time, and
@@ -81,6 +84,14 @@ func (k *mediaKeeper) check(ctx context.Context) {
 	known, err := k.store.SampleMedia(ctx, mediaSample)
 	if err != nil {
 		known = nil
+	}
+	if n, err := k.store.MediaBytes(ctx); err == nil {
+		k.bytes.Store(n)
+		scarce := k.total > 0 && n > k.total/10*9
+		if scarce && !k.scarce {
+			k.log.Warn("files take nine tenths of PARLOR_MEDIA_TOTAL; uploads are refused when all of it is taken", "bytes", n, "most", k.total)
+		}
+		k.scarce = scarce
 	}
 	sample := make([]media.Stored, len(known))
 	for i, m := range known {

@@ -160,6 +160,9 @@ func (m *metrics) ofMedia(k *mediaKeeper) {
 			}
 			return 1
 		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "parlor_media_bytes", Help: "Bytes of files of all users, as PARLOR_MEDIA_TOTAL counts them.",
+		}, func() float64 { return float64(k.bytes.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Name: "parlor_media_lost_total", Help: "Requests for files whose bytes are lost: not stored any more, or not all of them.",
 		}, func() float64 { return float64(k.lost.Load()) }),

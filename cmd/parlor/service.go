@@ -76,6 +76,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		PeerRetention:    c.PeerRetention,
 		SessionIdle:      c.SessionIdle,
 		UserRetention:    c.UserRetention,
+		MediaPerUser:     int64(c.MediaPerUser) << 20,
+		MediaTotal:       int64(c.MediaTotal) << 20,
 		Log:              log,
 	})
 	if err != nil {
@@ -90,7 +92,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		return err
 	}
 	defer func() { err = errors.Join(err, bucket.Close()) }()
-	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log}
+	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log, total: int64(c.MediaTotal) << 20}
 	s.media.check(ctx)
 
 	// The lease is kept until the streams are gone: only then may others take them for lost.

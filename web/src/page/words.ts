@@ -37,7 +37,7 @@ export function wordsForError(error: unknown): string {
     case 'file_too_large':
       return 'The file is larger than 100 MB.';
     case 'media_quota':
-      return 'You have uploaded too much that was not sent. Send or cancel some of it first.';
+      return 'There is no place for more files of yours. Send or cancel what you have uploaded, or try again later.';
     case 'storage_full':
       return 'The server has no room for files for now. Try again later.';
     case 'media_lost':
