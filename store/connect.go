@@ -34,6 +34,9 @@ const (
 	appendLockTimeout = 50 * time.Millisecond
 	// statementTimeout ends a statement whose client has vanished, too.
 	statementTimeout = 10 * time.Second
+	// justUsed is for how long a connection is not looked at before it is used again: under
+	// load it is used a thousand times a second.
+	justUsed = 5 * time.Millisecond
 	// abandonedAfter is how soon PostgreSQL ends a transaction of a node that vanished
 	// between two of its statements, and with it the locks. It is below the lease, so that
 	// whoever takes over can write.
@@ -131,7 +134,7 @@ func newPool(ctx context.Context, config *pgxpool.Config, lockTimeout time.Durat
 	// A connection that has something to read before anything was asked was closed by
 	// PostgreSQL, as all are when it is started again. Asking first costs no call an answer.
 	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
-		return p.IdleDuration > time.Second || readable(p.Conn.PgConn().Conn())
+		return p.IdleDuration > time.Second || p.IdleDuration > justUsed && readable(p.Conn.PgConn().Conn())
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
