@@ -62,6 +62,10 @@ func sessionSettings(lockTimeout time.Duration) string {
 		// That plan is kept, and is often made when the tables are nearly empty and have
 		// no statistics, when reading one from end to end looks as good as its index.
 		{"enable_seqscan", "off"},
+		// Joins are lookups by key, one for each row. The others read all of a table or of an
+		// index first, which looks as good while there is hardly anything in it.
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
 		// Where there is no index after all, the price that this puts on reading a table
 		// would have a statement compiled that is done in a millisecond.
 		{"jit", "off"},

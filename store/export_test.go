@@ -70,3 +70,9 @@ func (s *Store) Abandon(ctx context.Context, after time.Duration) error {
 		return err
 	})
 }
+
+// SetTracer has all statements traced of stores that are opened from now on.
+func SetTracer(t pgx.QueryTracer) { tracer = t }
+
+// SessionSettings is what each connection of a store is set up with.
+var SessionSettings = sessionSettings(time.Minute)

@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	code := storetest.Main(m)
+	code := storetest.Main(m, checkPlans)
 	if err := goleak.Find(); err != nil && code == 0 {
 		println(err.Error())
 		code = 1

@@ -160,11 +160,13 @@ func (s *Store) MediaFor(ctx context.Context, user room.UserID, id room.MediaID)
 // that is not in a destroyed room.
 const readableBy = `(CASE WHEN m.owner_id = $2 THEN m.uses = 0 OR EXISTS (
 	SELECT FROM media_uses u WHERE u.media_id = m.media_id
-		AND NOT EXISTS (SELECT FROM rooms r WHERE r.generation = u.generation AND r.destroyed_at IS NOT NULL)
+		AND NOT EXISTS (SELECT FROM rooms r WHERE r.generation = u.generation AND (r.destroyed_at IS NULL)::int = 0 OFFSET 0)
 ) ELSE (
 	SELECT true FROM (
 		SELECT log FROM inboxes WHERE user_id = $2
-		UNION ALL SELECT b.generation FROM members b JOIN rooms r USING (generation) WHERE b.user_id = $2 AND r.destroyed_at IS NULL
+		UNION ALL SELECT b.generation FROM members b CROSS JOIN LATERAL (
+			SELECT FROM rooms WHERE generation = b.generation AND (destroyed_at IS NULL)::int = 1 LIMIT 1
+		) r WHERE b.user_id = $2
 	) l, LATERAL (
 		SELECT FROM media_uses WHERE generation = l.log AND media_id = m.media_id LIMIT 1
 	) used LIMIT 1) END)`
@@ -200,7 +202,7 @@ func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.R
 		var g room.Generation
 		err = tx.QueryRow(ctx, `SELECT generation FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL AND ($2::uuid IS NULL OR
 			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))
-			AND NOT EXISTS (SELECT FROM events e WHERE e.generation = r.generation AND e.sender_id = $3 AND e.client_message_id = $4)`,
+			AND NOT EXISTS (SELECT FROM events e WHERE e.generation = r.generation AND e.sender_id = $3 AND e.client_message_id = $4 OFFSET 0)`,
 			id, session, sender, clientMessageID).Scan(&g)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return c, nil
@@ -231,7 +233,7 @@ func noteUses(ctx context.Context, tx pgx.Tx, logs []room.Generation, ids []room
 			UPDATE media_uses SET used_at = $3 WHERE generation = ANY ($1) AND media_id = ANY ($2::uuid[]) AND used_at < $3
 		), used AS (
 			INSERT INTO media_uses (generation, media_id, used_at)
-			SELECT log, media_id, $3 FROM media, unnest($1::bigint[]) log
+			SELECT unnest($1::bigint[]), media_id, $3 FROM media
 			WHERE media_id = ANY ($2::uuid[]) AND size IS NOT NULL AND NOT deleting
 			ON CONFLICT DO NOTHING RETURNING media_id
 		), counted AS (
@@ -327,7 +329,7 @@ func (s *Store) letMediaGo(ctx context.Context, rooms []room.Generation, now tim
 	var let int
 	err = s.pool.QueryRow(ctx, `
 		WITH due AS (
-			SELECT generation, media_id, used_at FROM media_uses WHERE generation = ANY ($1) ORDER BY media_id LIMIT $2
+			SELECT generation, media_id, used_at FROM media_uses WHERE generation = ANY ($1) LIMIT $2
 		), `+letMedia, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
 	return let == mediaBatch, translate(err)
 }
@@ -337,9 +339,10 @@ func (s *Store) letMediaGo(ctx context.Context, rooms []room.Generation, now tim
 // waits since $3 for its deletion. The files' rows are locked before, as by
 // noteUses. A use that a sender meanwhile made a newer one stays.
 const letMedia = `locked AS MATERIALIZED (
-		SELECT media_id FROM media WHERE media_id IN (SELECT media_id FROM due) ORDER BY media_id FOR NO KEY UPDATE
+		SELECT d.* FROM (SELECT * FROM due ORDER BY media_id) d
+		CROSS JOIN LATERAL (SELECT FROM media WHERE media_id = d.media_id LIMIT 1 FOR NO KEY UPDATE) m
 	), gone AS (
-		DELETE FROM media_uses u USING due d JOIN locked USING (media_id)
+		DELETE FROM media_uses u USING locked d
 		WHERE (u.generation, u.media_id) = (d.generation, d.media_id) AND u.used_at = d.used_at RETURNING u.media_id
 	), counted AS (
 		SELECT media_id, count(*) AS n FROM gone GROUP BY media_id

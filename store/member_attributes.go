@@ -123,8 +123,9 @@ func (s *Store) MemberAttributesByID(ctx context.Context, g room.Generation, use
 func (s *Store) MemberAttributes(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error) {
 	// One row more than asked for tells whether there is a next page.
 	rows, err := s.pool.Query(ctx, `
-		SELECT user_id, a.pairs, m.joined_seq FROM members m JOIN member_attributes a USING (generation, user_id)
-		WHERE generation = $1 AND (m.joined_seq, user_id) > ($2, $3)
+		SELECT user_id, a.pairs, m.joined_seq FROM members m CROSS JOIN LATERAL (
+			SELECT pairs FROM member_attributes WHERE generation = m.generation AND user_id = m.user_id LIMIT 1
+		) a WHERE generation = $1 AND (m.joined_seq, user_id) > ($2, $3)
 		ORDER BY m.joined_seq, user_id LIMIT $4`, g, after.JoinedSeq, after.User, limit+1)
 	if err != nil {
 		return nil, next, false, translate(err)

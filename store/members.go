@@ -62,7 +62,7 @@ func scanMember(row pgx.CollectableRow) (room.Member, error) {
 // LeaveAllRooms takes the session, and no other of its user, out of all its
 // rooms and returns them. Errors: those of a session that is over.
 func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
-	locks, err := s.locksOf(ctx, "session_id = $1", session)
+	locks, err := s.locksOf(ctx, "session_id = $1 AND "+notEnded, session)
 	if err != nil {
 		return nil, err
 	}

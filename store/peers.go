@@ -79,7 +79,7 @@ const appendPeerMessage = `
 		SELECT seq, body FROM events
 		WHERE generation = (SELECT log FROM inboxes WHERE user_id = $1) AND peer_id = $2 AND client_message_id = $3
 	), able AS (
-		SELECT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ended_at IS NULL) AS session,
+		SELECT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ` + notEnded + `) AS session,
 			EXISTS (SELECT FROM inboxes WHERE user_id = $2) AS peer
 	), advanced AS (
 		UPDATE inboxes SET last_seq = last_seq + 1, oldest_at = coalesce(oldest_at, $5)
@@ -294,8 +294,7 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 			), stays AS (
 				SELECT seq, at FROM oldest WHERE at >= $2 OR n > $3 ORDER BY seq LIMIT 1
 			), gone AS (
-				DELETE FROM events WHERE generation = $1 AND seq IN (
-					SELECT seq FROM oldest WHERE seq < coalesce((SELECT seq FROM stays), seq + 1))
+				DELETE FROM events WHERE generation = $1 AND seq < coalesce((SELECT seq FROM stays), (SELECT max(seq) + 1 FROM oldest))
 			)
 			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
 			WHERE log = $1`, inbox, before, trimBatch)

@@ -69,8 +69,10 @@ func TestPgBouncer(t *testing.T) {
 			checkInvariants(t, f)
 
 			pooler.setMode(t, "transaction")
-			s.Reconnect()
-			waitUntil(t, "the mode is noticed", func() bool { return errors.Is(s.Ping(t.Context()), store.ErrPooledTransactions) })
+			waitUntil(t, "the mode is noticed", func() bool {
+				s.Reconnect() // connections of before keep their process
+				return errors.Is(s.Ping(t.Context()), store.ErrPooledTransactions)
+			})
 		})
 	}
 }

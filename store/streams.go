@@ -33,7 +33,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cur
 	}
 	b.Queue(`WITH before AS (SELECT session_id, detached_at FROM sessions WHERE session_id = $1 FOR NO KEY UPDATE)
 		UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
-		FROM before b WHERE s.session_id = b.session_id AND ended_at IS NULL RETURNING stream_no, b.detached_at`, id, s.nodeID).
+		FROM before b WHERE s.session_id = b.session_id AND `+notEnded+` RETURNING stream_no, b.detached_at`, id, s.nodeID).
 		QueryRow(func(row pgx.Row) error {
 			err := row.Scan(&a.StreamNo, &detachedSince)
 			if errors.Is(err, pgx.ErrNoRows) {
@@ -73,7 +73,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cur
 	if len(cursor) > 0 {
 		b.Queue(`UPDATE inboxes i SET delivered_seq = p.seq
 			FROM sessions s, unnest($2::bigint[], $3::bigint[]) AS p (log, seq)
-			WHERE s.session_id = $1 AND s.ended_at IS NULL AND i.log = s.inbox AND p.log = i.log
+			WHERE s.session_id = $1 AND `+notEnded+` AND i.log = s.inbox AND p.log = i.log
 				AND p.seq > i.delivered_seq AND p.seq <= i.last_seq`, id, logs, seqs)
 	}
 	b.Queue("SELECT log, last_seq, oldest_seq, delivered_seq FROM inboxes WHERE log = (SELECT inbox FROM sessions WHERE session_id = $1)", id).
@@ -231,10 +231,11 @@ func (d *detacher) writeAll(ctx context.Context, all []detachment) (left []detac
 // detachSession does nothing where the session's row is locked: the others of the batch
 // do not wait for it. It is a statement for each session, because there is no other plan
 // for it than one lookup; one for all of them would be planned when there is hardly any.
+// Of the index of sessions with a node it is not to know either.
 const detachSession = `
 	UPDATE sessions SET node_id = NULL, detached_at = $3
 	WHERE session_id = (SELECT session_id FROM sessions
-		WHERE session_id = $1 AND stream_no = $2 AND node_id IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED)`
+		WHERE session_id = $1 AND stream_no = $2 AND (node_id IS NULL)::int = 0 FOR NO KEY UPDATE SKIP LOCKED)`
 
 // write detaches a batch in one transaction and one round trip, and returns those of it
 // whose rows are locked.
@@ -273,7 +274,7 @@ func (d *detacher) stillAttached(ctx context.Context, missed []detachment) (lock
 	rows, err := d.store.pool.Query(ctx, `
 		SELECT i.n FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS i (session_id, stream_no, n)
 		CROSS JOIN LATERAL (
-			SELECT FROM sessions WHERE session_id = i.session_id AND stream_no = i.stream_no AND node_id IS NOT NULL LIMIT 1
+			SELECT FROM sessions WHERE session_id = i.session_id AND stream_no = i.stream_no AND (node_id IS NULL)::int = 0 LIMIT 1
 		) s`, ids, nos)
 	if err != nil {
 		return nil, err

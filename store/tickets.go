@@ -15,7 +15,7 @@ import (
 // stream. Errors: room.ErrSessionEnded.
 func (s *Store) AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error) {
 	expires = s.now().Add(within)
-	added, err := s.pool.Exec(ctx, "UPDATE sessions SET ticket_hash = $2, ticket_expires_at = $3 WHERE session_id = $1 AND ended_at IS NULL",
+	added, err := s.pool.Exec(ctx, "UPDATE sessions SET ticket_hash = $2, ticket_expires_at = $3 WHERE session_id = $1 AND "+notEnded,
 		id, ticket[:], expires)
 	if err == nil && added.RowsAffected() == 0 {
 		return time.Time{}, room.ErrSessionEnded

@@ -25,7 +25,7 @@ func (s *Store) VoidTokens(ctx context.Context, user room.UserID, before time.Ti
 		if err := send(ctx, tx, &b); err != nil {
 			return c, err
 		}
-		ended, err = lockSessionsWhere(ctx, tx, "user_id = $1 AND (token_issued_at IS NULL OR token_issued_at < $2)", user, before)
+		ended, err = lockSessionsWhere(ctx, tx, "user_id = $1 AND ended_at IS NULL AND (token_issued_at IS NULL OR token_issued_at < $2)", user, before)
 		if err != nil {
 			return c, err
 		}

@@ -57,7 +57,7 @@ func (s *Store) idle() due {
 // forgettable is the inboxes i of users who have had no session since $2, and keep no
 // message.
 const forgettable = `i.seen_at < $2 AND i.oldest_at IS NULL
-	AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = i.user_id AND s.ended_at IS NULL)`
+	AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = i.user_id AND s.ended_at IS NULL OFFSET 0)`
 
 // forgetUsers deletes the inboxes of users who have had no session since an instant,
 // and keep no message. It goes round all inboxes, a piece with each sweep. Messages

@@ -32,9 +32,19 @@ var server struct {
 }
 
 // Main runs a package's tests and then stops the server. A TestMain returns its
-// result to os.Exit.
-func Main(m *testing.M) int {
+// result to os.Exit. Before that, checks look at a database of their own for what
+// shows only when the tests have run.
+func Main(m *testing.M, checks ...func(address string) error) int {
 	code := m.Run()
+	for _, check := range checks {
+		if server.pg == nil || code != 0 || benchmarks() {
+			break
+		}
+		if err := checkAfter(check); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	if server.pg != nil {
 		if err := server.pg.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -97,6 +107,22 @@ func Copy(t testing.TB, original string) string {
 	return address(name)
 }
 
+// benchmarks reports whether more than tests are run.
+func benchmarks() bool { return flag.Lookup("test.bench").Value.String() != "" }
+
+func checkAfter(check func(address string) error) error {
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, server.pg.URL())
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, "CREATE DATABASE test_after TEMPLATE template_parlor"); err != nil {
+		return err
+	}
+	return check(address("test_after"))
+}
+
 func startServer() {
 	server.err = func() error {
 		// World-readable on the way, because as root the server runs as another
@@ -110,7 +136,7 @@ func startServer() {
 			return err
 		}
 		settings := map[string]string{"max_connections": "400"}
-		if flag.Lookup("test.bench").Value.String() == "" {
+		if !benchmarks() {
 			// Tests lose nothing that matters with the machine, and some kill the
 			// server, which the operating system's cache survives. Benchmarks wait
 			// for the disk, as everybody does.
