@@ -2,8 +2,10 @@ package handlers
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -78,7 +80,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	}
 	begun = true
 	a.StreamOpens(r.Context())
-	if err := serve(w, r, stream, start, free); err != nil {
+	if err := a.serve(w, r, stream, start, free); err != nil {
 		a.Log.Debug("a stream ended at its start", "requestID", requestID(r.Context()), "error", err)
 	}
 	return nil
@@ -99,13 +101,12 @@ func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid
 }
 
 // serve hands the connection to the hub where it can be taken out of net/http:
-// plain HTTP/1.1 on a platform that can. HTTP/2 and TLS, whose bytes only
-// net/http can write, keep their request's goroutine. free is called when the
-// stream has ended.
-func serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.Start, free func()) error {
+// HTTP/1.1 on a platform that can. HTTP/2, whose bytes only net/http can write,
+// keeps its request's goroutine. free is called when the stream has ended.
+func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.Start, free func()) error {
 	streamHeader(w.Header())
 	control := http.NewResponseController(w)
-	if !hub.TakesOver || r.TLS != nil || r.ProtoMajor != 1 {
+	if !hub.TakesOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
 		defer free()
 		w.WriteHeader(http.StatusOK)
 		return stream.Serve(r.Context(), start, conn{w, control})
@@ -123,7 +124,11 @@ func serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub
 		stream.Abandon()
 		return fmt.Errorf("hijack: %w", err)
 	}
-	return stream.TakeOver(start, streamConn{taken, free})
+	secured, ok := taken.(*tls.Conn)
+	if ok {
+		taken = secured.NetConn()
+	}
+	return stream.TakeOver(start, streamConn{taken, free}, secured)
 }
 
 // streamConn is the connection of a stream that has a slot.
@@ -139,6 +144,11 @@ func (c streamConn) SyscallConn() (syscall.RawConn, error) {
 		return nil, fmt.Errorf("a %T is not a socket", c.Conn)
 	}
 	return socket.SyscallConn()
+}
+
+// Capture lets what TLS writes to the connection go elsewhere (hub.Capturer).
+func (c streamConn) Capture(to io.Writer) {
+	c.Conn.(hub.Capturer).Capture(to) // as Options.TakesTLS says
 }
 
 // HandOver tells the connection, where that is counted too, that the hub takes its

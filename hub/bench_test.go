@@ -161,7 +161,7 @@ func BenchmarkIdleStream(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := s.open(ids[i]).TakeOver(starts[i], conn); err != nil {
+			if err := s.open(ids[i]).TakeOver(starts[i], conn, nil); err != nil {
 				b.Fatal(err)
 			}
 		}

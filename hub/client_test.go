@@ -2,10 +2,17 @@ package hub
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"math/big"
 	"net"
 	"os"
 	"slices"
@@ -56,17 +63,62 @@ var (
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }
-		if err := s.TakeOver(o, far); err != nil {
+		if err := s.TakeOver(o, far, nil); err != nil {
 			t.Fatalf("TakeOver: %v", err)
 		}
 		go c.readFrom(near)
 	}}
+	overTLS = way{"TakeOver of TLS", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o Start, c *client) {
+		t.Helper()
+		near, far := socketPair(t)
+		c.closeConn = func() { _ = near.Close() }
+		below := &capturable{TCPConn: far}
+		server := tls.Server(below, &tls.Config{Certificates: []tls.Certificate{testCertificate()}, MinVersion: tls.VersionTLS12})
+		reader := tls.Client(near, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nothing is secret here
+		shaken := make(chan error, 1)
+		go func() { shaken <- reader.Handshake() }()
+		if err := errors.Join(server.Handshake(), <-shaken); err != nil {
+			t.Fatalf("handshake: %v", err)
+		}
+		if err := s.TakeOver(o, below, server); err != nil {
+			t.Fatalf("TakeOver: %v", err)
+		}
+		go c.readFrom(reader)
+	}}
 )
+
+// capturable is a connection below TLS as the program's listener accepts it.
+type capturable struct {
+	*net.TCPConn
+	to io.Writer
+}
+
+func (c *capturable) Capture(to io.Writer) { c.to = to }
+
+func (c *capturable) Write(p []byte) (int, error) {
+	if c.to != nil {
+		return c.to.Write(p)
+	}
+	return c.TCPConn.Write(p)
+}
+
+var testCertificate = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+})
 
 // ways is the ways that the platform has.
 func ways() []way {
 	if TakesOver {
-		return []way{overServe, overSocket}
+		return []way{overServe, overSocket, overTLS}
 	}
 	return []way{overServe}
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"io"
 	"sync"
 	"time"
 )
@@ -11,6 +12,12 @@ type Conn interface {
 	// Send writes and flushes. It fails when the client has not taken what it is
 	// sent within a time, which must not bound anything after Send has returned.
 	Send(p []byte, within time.Duration) error
+}
+
+// Capturer is a connection below TLS that TakeOver can take. From Capture on, what
+// is written to it goes to another writer, and not to its socket.
+type Capturer interface {
+	Capture(to io.Writer)
 }
 
 // Serve lets the stream begin and returns when it has ended. It is the way that

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,15 +21,22 @@ const TakesOver = true
 // single goroutine watches all sockets for room and for peers that hang up. The
 // connection belongs to the hub, whatever is returned. Where it is counted by
 // somebody, it has a method HandOver, whose result is called when the socket is
-// closed. Errors: ErrClosed, or what the system says to a connection that is not a
+// closed. secured is the TLS that was spoken over it, nil where there is none; then
+// it has to be a Capturer. Errors: ErrClosed, or what the system says to a connection that is not a
 // socket.
-func (s *Stream) TakeOver(o Start, conn net.Conn) error {
+func (s *Stream) TakeOver(o Start, conn net.Conn, secured *tls.Conn) error {
 	sock := &socket{stream: s, poller: &s.hub.poller, done: func() {}}
 	if counted, ok := conn.(interface{ HandOver() (done func()) }); ok {
 		sock.done = counted.HandOver()
 	}
+	var out sink = sock
 	var err error
-	sock.fd, err = duplicate(conn)
+	if secured != nil {
+		out, err = secure(sock, conn, secured)
+	}
+	if err == nil {
+		sock.fd, err = duplicate(conn)
+	}
 	// From here on the socket is ours alone; net's own bookkeeping goes.
 	_ = conn.Close()
 	if err != nil {
@@ -43,7 +51,7 @@ func (s *Stream) TakeOver(o Start, conn net.Conn) error {
 			s.cancel(o)
 			return
 		}
-		s.start(o, sock)
+		s.start(o, out)
 	})
 	if !taken {
 		sock.shut()

@@ -2,6 +2,10 @@ package hub
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -18,7 +22,7 @@ func TestTakeOverOfSomethingElse(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	s := newSite(t, overSocket, Options{})
-	if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err == nil {
+	if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err == nil {
 		t.Error("a pipe was taken for a socket")
 	}
 	if _, err := near.Read(make([]byte, 1)); err == nil {
@@ -38,7 +42,7 @@ func TestTakeOverOfAClosedConnection(t *testing.T) {
 	if err := far.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err == nil {
+	if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err == nil {
 		t.Error("a closed connection was taken")
 	}
 	s.awaitDetached(alice, 1)
@@ -58,7 +62,7 @@ func TestTakeOverAfterThePeerHungUp(t *testing.T) {
 		if err := near.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err != nil {
+		if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
 		s.awaitDetached(alice, 1)
@@ -73,7 +77,7 @@ func TestTakeOverOfAPeerThatTalks(t *testing.T) {
 	s.log.enter(alice, 1)
 	near, far := socketPair(t)
 	defer near.Close()
-	if err := s.open(alice).TakeOver(s.attach(alice, ""), far); err != nil {
+	if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := near.Write([]byte(strings.Repeat("GET / HTTP/1.1\r\n\r\n", 100))); err != nil {
@@ -99,7 +103,7 @@ func TestTakeOverOnAClosedHub(t *testing.T) {
 	s.Close()
 	near, far := socketPair(t)
 	defer near.Close()
-	if err := stream.TakeOver(s.attach(alice, ""), far); err == nil {
+	if err := stream.TakeOver(s.attach(alice, ""), far, nil); err == nil {
 		t.Error("a closed hub took a connection")
 	}
 	if _, err := near.Read(make([]byte, 1)); err == nil {
@@ -143,4 +147,50 @@ func TestTakeOverLeavesNoDescriptors(t *testing.T) {
 		t.Errorf("the poller knows %d sockets", n)
 	}
 	s.eventually("as many descriptors as before", func() bool { return count() <= before })
+}
+
+// TestTLSEndsWithGoodbye: a client can tell the end of its stream from a connection
+// that somebody cut (RFC 8446, section 6.1).
+func TestTLSEndsWithGoodbye(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, overTLS, Options{})
+	near, far := socketPair(t)
+	below := &capturable{TCPConn: far}
+	server := tls.Server(below, &tls.Config{Certificates: []tls.Certificate{testCertificate()}, MaxVersion: tls.VersionTLS12})
+	var raw bytes.Buffer                                                                  // an alert of TLS 1.2 shows what it is
+	reader := tls.Client(recordedConn{near, &raw}, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nothing is secret here
+	shaken := make(chan error, 1)
+	go func() { shaken <- reader.Handshake() }()
+	if err := errors.Join(server.Handshake(), <-shaken); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.open(alice).TakeOver(s.attach(alice, ""), below, server); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the stream begins", func() bool { return s.Stats().Delivered > 0 })
+	s.End(t.Context())
+	text, err := io.ReadAll(reader)
+	if err != nil || !strings.Contains(string(text), "event: reconnect\n") {
+		t.Errorf("%q comes, and %v", text, err)
+	}
+	var last byte
+	for records := raw.Bytes(); len(records) >= 5; {
+		last = records[0]
+		records = records[5+(int(records[3])<<8|int(records[4])):]
+	}
+	if last != 21 {
+		t.Errorf("the last record is of the type %d, and no alert", last)
+	}
+}
+
+// recordedConn keeps what was read.
+type recordedConn struct {
+	net.Conn
+	raw *bytes.Buffer
+}
+
+func (c recordedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.raw.Write(p[:n])
+	return n, err
 }

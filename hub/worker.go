@@ -25,6 +25,7 @@ type worker struct {
 	streams map[*Stream]struct{}
 	now     time.Time // of this round
 	buf     []byte    // what is being written; one is enough for all streams
+	sealed  []byte    // the same, encrypted
 	// delivered counts the frames of this round.
 	delivered uint64
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -111,10 +112,11 @@ func (p *proxiedConn) RemoteAddr() net.Addr {
 	return client
 }
 
-// SyscallConn, HandOver and CloseWrite are those of the connection below: what the hub and net/http look for.
+// SyscallConn, HandOver, Capture and CloseWrite are those of the connection below: what the hub and net/http look for.
 
 func (p *proxiedConn) SyscallConn() (syscall.RawConn, error) { return p.counted.SyscallConn() }
 func (p *proxiedConn) HandOver() (done func())               { return p.counted.HandOver() }
+func (p *proxiedConn) Capture(to io.Writer)                  { p.counted.Capture(to) }
 func (p *proxiedConn) CloseWrite() error                     { return p.counted.CloseWrite() }
 
 // conn is a connection that is counted. What it has beside net.Conn is net's: net/http closes one side of it, and the hub takes
@@ -125,6 +127,7 @@ type conn struct {
 	address     netip.Prefix // what it counts for; zero: for none
 	refusal     error        // why it has no place; nil: it has one
 	cut         *time.Timer  // closes it, where it is refused
+	captured    io.Writer    // gets what is written, where the hub has the socket; nil: it has not
 
 	mu         sync.Mutex // guards both below
 	closed     bool
@@ -263,6 +266,17 @@ func (cs *connections) leave(address netip.Prefix, refused bool) {
 	if cs.byAddress[address] == 0 {
 		delete(cs.byAddress, address)
 	}
+}
+
+// Capture lets what TLS writes from now on go to somebody who has the socket, and writes without waiting (hub.Capturer). Nobody may
+// be writing meanwhile.
+func (c *conn) Capture(to io.Writer) { c.captured = to }
+
+func (c *conn) Write(p []byte) (int, error) {
+	if c.captured != nil {
+		return c.captured.Write(p)
+	}
+	return c.TCPConn.Write(p)
 }
 
 type connKey struct{}

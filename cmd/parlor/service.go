@@ -140,6 +140,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		Development: c.Dev,
 		Media:       bucket, MediaSecret: tokens.Secret, MediaLost: func() { s.media.lost.Add(1) },
 		Heartbeat: c.Heartbeat,
+		TakesTLS:  true,
 		StreamOpens: func(ctx context.Context) {
 			if err := noticeSooner(ctx, c.unacked()); err != nil {
 				log.Warn("a client that vanishes will be noticed late", "error", err)
