@@ -52,14 +52,23 @@ func (b *Bucket) Check(ctx context.Context, sample []Stored) error {
 
 // Is reports whether a file is stored with its size.
 func (b *Bucket) Is(ctx context.Context, s Stored) (bool, error) {
-	is, err := b.blobs.Attributes(ctx, key(s.Name))
+	size, err := b.Size(ctx, s.Name)
+	if errors.Is(err, ErrNotStored) {
+		return false, nil
+	}
+	return err == nil && size == s.Size, err
+}
+
+// Size is how many bytes are stored of a file. Errors: ErrNotStored, and those of the bucket.
+func (b *Bucket) Size(ctx context.Context, name string) (int64, error) {
+	is, err := b.blobs.Attributes(ctx, key(name))
 	switch {
 	case gcerrors.Code(err) == gcerrors.NotFound:
-		return false, nil
+		return 0, fmt.Errorf("%w: %w", ErrNotStored, err)
 	case err != nil:
-		return false, fmt.Errorf("media: look for a file: %w", err)
+		return 0, fmt.Errorf("media: look for a file: %w", err)
 	}
-	return is.Size == s.Size, nil
+	return is.Size, nil
 }
 
 // there reports whether the bucket can be reached. Where it is not there, its files look like ones that were deleted.

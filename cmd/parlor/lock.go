@@ -16,6 +16,9 @@ import (
 // comes about, because the kernel holds it and not the file's existence.
 type folderLock struct{ file *os.File }
 
+// folderInUseError says that another process has the folder.
+type folderInUseError struct{ error }
+
 // openDataFolder creates the data folder where needed and locks it.
 func openDataFolder(folder string) (folderLock, error) {
 	mode := os.FileMode(0o700)
@@ -49,7 +52,7 @@ func lockFolder(folder string) (folderLock, error) {
 	if err != nil {
 		defer file.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return folderLock{}, fmt.Errorf("data folder %s is in use by another parlor%s", folder, holder(file))
+			return folderLock{}, folderInUseError{fmt.Errorf("data folder %s is in use by another parlor%s", folder, holder(file))}
 		}
 		return folderLock{}, fmt.Errorf("lock the data folder %s: %w", folder, err)
 	}

@@ -25,6 +25,7 @@ const (
 type program struct {
 	Serve   ServeCmd   `cmd:"" help:"Run the server."`
 	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date, look at it, or undo a migration."`
+	Media   MediaCmd   `cmd:"" help:"Compare the uploaded files with the database."`
 	Token   TokenCmd   `cmd:"" help:"Print a user token or an admin token, and nothing else."`
 	Bench   BenchCmd   `cmd:"" help:"Measure a server under load."`
 	Version VersionCmd `cmd:"" help:"Print the version."`

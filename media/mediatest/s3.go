@@ -54,11 +54,11 @@ func NewS3(t testing.TB) *S3 {
 	} {
 		t.Setenv(name, value)
 	}
-	files := s3mem.New()
+	s := &S3{TB: t}
+	files := s3mem.New(s3mem.WithTimeSource(now{s}))
 	if err := files.CreateBucket(bucket); err != nil {
 		t.Fatal(err)
 	}
-	s := &S3{TB: t}
 	serve := gofakes3.New(files, gofakes3.WithTimeSource(now{s}), gofakes3.WithTimeSkewLimit(0)).Server()
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.isFull() && (r.Method == http.MethodPut || r.Method == http.MethodPost) {

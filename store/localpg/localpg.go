@@ -123,13 +123,30 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 // URL returns the address for pgx. It depends on the cluster's folder only, so that it stays the same over restarts.
 func (s *Server) URL() string { return s.url(owner) }
 
-func (s *Server) url(database string) string {
+func (s *Server) url(database string) string { return urlOf(s.socket.path, database) }
+
+func urlOf(socket, database string) string {
 	// Port and sslmode are said although they are the defaults: PGPORT and PGSSLMODE may say otherwise.
-	query := url.Values{"host": {s.socket.path}, "port": {socketPort}, "sslmode": {"disable"}}
+	query := url.Values{"host": {socket}, "port": {socketPort}, "sslmode": {"disable"}}
 	// pgx, as libpq, takes a plus sign for itself and not for a space.
 	encoded := strings.ReplaceAll(query.Encode(), "+", "%20")
 	u := url.URL{Scheme: "postgres", User: url.User(owner), Path: "/" + database, RawQuery: encoded}
 	return u.String()
+}
+
+// RunningURL is the address of a cluster that another process runs, in the folder of Options.Dir.
+func RunningURL(folder string) (string, error) {
+	dir, err := filepath.Abs(folder)
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return "", fmt.Errorf("database folder: %w", err)
+	}
+	if !usableForSocket(dir) {
+		dir = temporarySocketDir(dir)
+	}
+	return urlOf(dir, owner), nil
 }
 
 // Stop shuts PostgreSQL down, breaking open connections, and waits for its end. Later calls return the same result.

@@ -31,8 +31,7 @@ func openSocketDir(c cluster) (socketDir, error) {
 	if usableForSocket(c.dir) {
 		return socketDir{path: c.dir}, nil
 	}
-	sum := sha256.Sum256([]byte(c.dir))
-	path := filepath.Join(os.TempDir(), "parlor-"+hex.EncodeToString(sum[:6]))
+	path := temporarySocketDir(c.dir)
 	if !usableForSocket(path) {
 		return socketDir{}, fmt.Errorf("both %s and %s are too long for a Unix socket: choose a shorter data folder", c.dir, path)
 	}
@@ -56,6 +55,12 @@ func openSocketDir(c cluster) (socketDir, error) {
 		return socketDir{}, fmt.Errorf("socket folder %s belongs to somebody else: remove it", path)
 	}
 	return socketDir{path: path, temporary: true}, nil
+}
+
+// temporarySocketDir is the folder among the temporary files, of the cluster in a folder.
+func temporarySocketDir(cluster string) string {
+	sum := sha256.Sum256([]byte(cluster))
+	return filepath.Join(os.TempDir(), "parlor-"+hex.EncodeToString(sum[:6]))
 }
 
 // usableForSocket tells whether a socket fits into the folder. pgx splits host names at commas.

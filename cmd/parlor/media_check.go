@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"parlor/media"
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/localpg"
+)
+
+const (
+	// orphanAge is how old bytes without a row must be to be deleted: no upload takes nearly as long. It is the second
+	// guard beside the row, which every upload has before its bytes.
+	orphanAge = 24 * time.Hour
+	// mediaPage is how many rows are read at once.
+	mediaPage = 1000
+)
+
+// MediaCmd looks after the uploaded files.
+type MediaCmd struct {
+	Check MediaCheckCmd `cmd:"" help:"Compare the files in the database with those in the folder or bucket, also beside a running server."`
+}
+
+// MediaCheckCmd compares the database's files with the bucket.
+type MediaCheckCmd struct {
+	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder."`
+	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder."`
+	MediaURL    Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where the files are. Empty: the folder media of the data folder."`
+	Delete      bool   `help:"Delete bytes that no row names and that are older than a day."`
+}
+
+var errFilesMissing = errors.New("files are missing or damaged")
+
+// Run prints a line for each file that is not as it should be, and a summary. It fails where bytes are missing or of
+// another size than their row says.
+func (c *MediaCheckCmd) Run(ctx context.Context, to console) (err error) {
+	address := string(c.MediaURL)
+	if address == "" {
+		address = filepath.Join(c.Data, "media")
+		if _, err := os.Stat(address); err != nil { // to open it would make it
+			return fmt.Errorf("folder of files: %w", err)
+		}
+	}
+	bucket, err := media.Open(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bucket.Close()) }()
+	url, stop, err := c.database(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	index, err := store.OpenMediaIndex(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, index.Close(context.WithoutCancel(ctx))) }()
+	check := mediaCheck{index: index, bucket: bucket, to: to, orphanAge: orphanAge}
+	return check.run(ctx, c.Delete)
+}
+
+// database is the address of the database, and what stops it where it was started for this.
+func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, stop func() error, err error) {
+	if c.DatabaseURL != "" {
+		return string(c.DatabaseURL), func() error { return nil }, nil
+	}
+	folder := filepath.Join(c.Data, "postgres")
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		return "", nil, usageError{fmt.Errorf("%s holds no private database: set DATABASE_URL, or --data", c.Data)}
+	}
+	lock, err := openDataFolder(c.Data)
+	if errors.As(err, new(folderInUseError)) { // by a server, beside whose database this works
+		url, err := localpg.RunningURL(folder)
+		return url, func() error { return nil }, err
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	private, err := startPrivate(ctx, c.Data, slog.New(slog.NewTextHandler(to.err, nil)))
+	if err != nil {
+		return "", nil, errors.Join(err, lock.release())
+	}
+	return private.URL(), func() error { return errors.Join(private.Stop(), lock.release()) }, nil
+}
+
+// mediaCheck compares rows and bytes, both in the order of names, so that it holds no more than a page of rows and the
+// orphans.
+type mediaCheck struct {
+	index     *store.MediaIndex
+	bucket    *media.Bucket
+	to        console
+	orphanAge time.Duration
+
+	page []store.MediaFile // rows that were read and not yet compared
+	last room.MediaID      // of the rows that were read
+	end  bool              // there are no more rows
+
+	rows, matched, missing, damaged, foreign, deleted int
+	orphans                                           []media.Listed
+}
+
+func (c *mediaCheck) run(ctx context.Context, remove bool) error {
+	err := c.bucket.List(ctx, func(l media.Listed) error {
+		if l.Foreign {
+			c.foreign++
+			c.say("foreign  %s, %d bytes: none of Parlor's files, or one that is not finished", l.Name, l.Size)
+			return nil
+		}
+		return c.compare(ctx, l)
+	})
+	if err == nil {
+		err = c.lostBefore(ctx, "")
+	}
+	if err == nil && remove {
+		err = c.deleteOrphans(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	c.say("%d files and pieces in the database: %d missing, %d damaged; %d orphans in the bucket, of which %d were deleted; %d foreign",
+		c.rows, c.missing, c.damaged, len(c.orphans), c.deleted, c.foreign)
+	if c.missing+c.damaged > 0 {
+		return errFilesMissing
+	}
+	return nil
+}
+
+func (c *mediaCheck) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(c.to.out, format+"\n", args...)
+}
+
+// next is the next row; found is false after the last.
+func (c *mediaCheck) next(ctx context.Context) (f store.MediaFile, found bool, err error) {
+	if len(c.page) == 0 && !c.end {
+		if c.page, err = c.index.After(ctx, c.last, mediaPage); err != nil {
+			return f, false, err
+		}
+		c.end = len(c.page) < mediaPage
+		if n := len(c.page); n > 0 {
+			c.last = c.page[n-1].ID
+		}
+	}
+	if len(c.page) == 0 {
+		return f, false, nil
+	}
+	return c.page[0], true, nil
+}
+
+func (c *mediaCheck) took() { c.page = c.page[1:]; c.rows++ }
+
+// lostBefore looks at the rows before a name, which the bucket does not list; "": at all that are left.
+func (c *mediaCheck) lostBefore(ctx context.Context, name room.MediaID) error {
+	for {
+		f, found, err := c.next(ctx)
+		if err != nil || !found || name != "" && f.ID >= name {
+			return err
+		}
+		c.took()
+		if err := c.lost(ctx, f); err != nil {
+			return err
+		}
+	}
+}
+
+// compare looks at a file that the bucket lists.
+func (c *mediaCheck) compare(ctx context.Context, l media.Listed) error {
+	id := room.MediaID(l.Name)
+	if err := c.lostBefore(ctx, id); err != nil {
+		return err
+	}
+	f, found, err := c.next(ctx)
+	if err != nil {
+		return err
+	}
+	if !found || f.ID != id {
+		// The rows may have been read before it was uploaded.
+		if _, found, err = c.index.File(ctx, id); err != nil || found {
+			return err
+		}
+		c.orphans = append(c.orphans, l)
+		c.say("orphan   %s, %d bytes, stored %s: no row names it", l.Name, l.Size, l.StoredAt.UTC().Format(time.RFC3339))
+		return nil
+	}
+	c.took()
+	c.matched++
+	if f.Stored && f.Size != l.Size {
+		return c.lost(ctx, f)
+	}
+	return nil
+}
+
+// lost looks again at a row whose bytes were not there, or were others: both may have come or gone since they were read. The
+// row is looked at last, as it says that it goes before its bytes do.
+func (c *mediaCheck) lost(ctx context.Context, f store.MediaFile) error {
+	if !f.Stored {
+		return nil
+	}
+	size, err := c.bucket.Size(ctx, string(f.ID))
+	if err != nil && !errors.Is(err, media.ErrNotStored) {
+		return err
+	}
+	now, found, indexErr := c.index.File(ctx, f.ID)
+	switch {
+	case indexErr != nil:
+		return indexErr
+	case !found || !now.Stored:
+	case err != nil:
+		c.missing++
+		c.say("missing  %s, %d bytes", f.ID, now.Size)
+	case size != now.Size:
+		c.damaged++
+		c.say("damaged  %s, %d bytes: %d are stored", f.ID, now.Size, size)
+	}
+	return nil
+}
+
+// deleteOrphans deletes bytes that no row names and that are old enough for no upload to be storing them. Where not one file
+// in the bucket is of the database it deletes nothing: it is another one.
+func (c *mediaCheck) deleteOrphans(ctx context.Context) error {
+	if c.matched == 0 && len(c.orphans) > 0 {
+		return errors.New("no file in the bucket is of this database: nothing is deleted. Is it the right one, and the right bucket?")
+	}
+	for _, o := range c.orphans {
+		if time.Since(o.StoredAt) < c.orphanAge {
+			c.say("kept     %s: it is younger than %s", o.Name, c.orphanAge)
+			continue
+		}
+		if _, found, err := c.index.File(ctx, room.MediaID(o.Name)); err != nil || found {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := c.bucket.Delete(ctx, o.Name); err != nil {
+			return err
+		}
+		c.deleted++
+		c.say("deleted  %s", o.Name)
+	}
+	return nil
+}
