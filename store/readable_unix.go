@@ -27,7 +27,7 @@ func readable(conn net.Conn) bool {
 	if err := raw.Control(func(fd uintptr) {
 		var one [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		something = err != syscall.EAGAIN //nolint:errorlint // the system call's own
+		something = err != syscall.EAGAIN
 	}); err != nil {
 		return true
 	}

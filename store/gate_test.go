@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"parlor/room"
+)
+
+// TestGate: two transactions are let in for a lock, those behind wait here and are refused
+// with them, others are not touched, and who gives up leaves no trace.
+func TestGate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(4)
+		locked := &pgconn.PgError{Code: "55P03"}
+		inside := 0
+		run := func(ctx context.Context, result error, keys ...lockKey) <-chan error {
+			done := make(chan error, 1)
+			go func() {
+				done <- g.run(ctx, keys, func() error {
+					inside++
+					<-time.After(time.Second)
+					inside--
+					return result
+				})
+			}()
+			synctest.Wait()
+			return done
+		}
+		first, second := run(t.Context(), locked, roomKey("stalled")), run(t.Context(), locked, roomKey("stalled"), sessionKey("s"))
+		waiting := run(t.Context(), nil, roomKey("stalled"))
+		ctx, giveUp := context.WithCancel(t.Context())
+		impatient := run(ctx, nil, roomKey("stalled"))
+		if inside != 2 {
+			t.Errorf("%d are inside, and not two", inside)
+		}
+		giveUp()
+		if err := <-impatient; !errors.Is(err, context.Canceled) {
+			t.Errorf("who gave up: %v", err)
+		}
+		if err := g.run(t.Context(), []lockKey{roomKey("other")}, func() error { return nil }); err != nil {
+			t.Errorf("another room: %v", err)
+		}
+		for _, c := range []<-chan error{first, second} {
+			if err := <-c; !lockRefused(err) {
+				t.Errorf("a transaction that got no lock: %v", err)
+			}
+		}
+		if err := <-waiting; !errors.Is(err, room.ErrUnavailable) || !errors.Is(err, errCrowded) {
+			t.Errorf("who waited behind it: %v", err)
+		}
+		all := make([]<-chan error, 6)
+		for i := range all { // one after the other, when nothing is locked any more
+			all[i] = run(t.Context(), nil, roomKey("stalled"))
+		}
+		for _, c := range all {
+			if err := <-c; err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		}
+		if len(g.turns) > 0 || len(g.places) > 0 {
+			t.Errorf("%d locks and %d places are left over", len(g.turns), len(g.places))
+		}
+	})
+}
