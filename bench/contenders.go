@@ -270,8 +270,12 @@ func (c *Contest) startParlor(ctx context.Context, folder string) (*contestant, 
 		return nil, err
 	}
 	data := filepath.Join(folder, "data")
-	// No limit of messages a session: a few senders stand for many users.
-	process, err := startChild(folder, []string{"PARLOR_SECRET=" + c.Secret, "PARLOR_MESSAGE_RATE=0", "DATABASE_URL="},
+	// No limits for a user or an address: a few senders stand for many users, and one address for all of theirs. The limit on
+	// open files bounds connections and streams still.
+	process, err := startChild(folder, []string{
+		"PARLOR_SECRET=" + c.Secret, "DATABASE_URL=", "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
+		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
+	},
 		c.Program, "serve", "--data", data, "--listen", api, "--ops-listen", ops, "--drain", "0s", "--log-level", "warn")
 	if err != nil {
 		return nil, err

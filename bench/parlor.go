@@ -268,7 +268,7 @@ func positionIn(cursor []byte, log int64) int64 {
 	return 0
 }
 
-// appendMessage lets the members of a room take turns, so that a session's rate limit is met as late as possible.
+// appendMessage lets the members of a room take turns, so that a user's rate limit is met as late as possible.
 func (p *Parlor) appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte {
 	body := make([]byte, 0, p.Size*4/3+400)
 	body = append(append(append(body, `{"kind":"`...), p.Kind...), '"')
@@ -297,8 +297,8 @@ func (p *Parlor) appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte
 
 func (p *Parlor) refused(status int, reply []byte) error {
 	if status == http.StatusTooManyRequests {
-		return errors.New("the server's limit of messages a session was met (429): let more streams share the sending, " +
-			"send --kind barrage or --as admin, or start the server with PARLOR_MESSAGE_RATE=0")
+		return errors.New("the server's limit of messages a user was met (429): let more streams share the sending, " +
+			"send --as admin, or start the server with PARLOR_MESSAGE_RATE=0, PARLOR_BARRAGE_RATE=0 and PARLOR_BARRAGE_BYTES=0")
 	}
 	return fmt.Errorf("send a message: status %d: %s", status, firstLine(reply))
 }

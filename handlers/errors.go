@@ -56,7 +56,6 @@ var (
 	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not take this method.")
 	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
 	errNotJSON     = notOfType("application/json")
-	errTooFast     = newProblem(http.StatusTooManyRequests, "too_many_messages", "The session sends more messages a second than allowed.")
 	errInternal    = newProblem(http.StatusInternalServerError, "internal", "Something went wrong. The request ID finds it in the server's log.")
 )
 

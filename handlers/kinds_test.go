@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"parlor/handlers"
 	"parlor/room"
 )
 
@@ -164,11 +165,11 @@ func TestEachKindAtItsLimits(t *testing.T) {
 	}
 }
 
-// TestMessagesAreLimitedInRate: by session, for all kinds but barrage, and not
+// TestMessagesAreLimitedInRate: by user, for all kinds but barrage, and not
 // for what is stored already.
 func TestMessagesAreLimitedInRate(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *setup) { c.api.MessagesPerSecond = 2 })
+	s := newService(t, func(c *setup) { c.api.Rates.Messages = handlers.Rate{Count: 2, Window: time.Second} })
 	alice, phone := s.login("alice"), s.login("alice")
 	alice.enter("lobby")
 	phone.enter("lobby")
@@ -207,7 +208,13 @@ func TestMessagesAreLimitedInRate(t *testing.T) {
 		alice.call("POST", path, object{"kind": "text", "text": "other", "clientMessageID": "1"}).refused(http.StatusConflict, "client_message_id_reused")
 		alice.call("POST", path, object{"kind": "barrage", "text": "x"}).is(http.StatusAccepted)
 	}
-	phone.call("POST", path, object{"kind": "text", "text": "from another session"}).is(http.StatusCreated)
+	flood(object{"kind": "text", "text": "3"})
+	eventually(t, "another session of the user is refused", func() bool {
+		return phone.call("POST", path, object{"kind": "text", "text": "from another session"}).StatusCode == http.StatusTooManyRequests
+	})
+	bob := s.login("bob")
+	bob.enter("lobby")
+	bob.send("lobby", "from another user")
 	eventually(t, "it may send again", func() bool {
 		return alice.call("POST", path, object{"kind": "text", "text": "later"}).StatusCode == http.StatusCreated
 	})

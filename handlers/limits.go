@@ -1,7 +1,11 @@
 package handlers
 
 import (
+	"errors"
 	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
 
 	"parlor/room"
 )
@@ -18,7 +22,21 @@ const (
 	LimitStreamsPerUser        Limit = "streamsPerUser"
 	LimitTransfers             Limit = "transfers"
 	LimitTransfersPerAddress   Limit = "transfersPerAddress"
+
+	LimitMessages         Limit = "messages"
+	LimitBarrage          Limit = "barrage"
+	LimitBarrageBytes     Limit = "barrageBytes"
+	LimitLogins           Limit = "logins"
+	LimitLoginsPerAddress Limit = "loginsPerAddress"
+	LimitRoomsCreated     Limit = "roomsCreated"
+	LimitJoins            Limit = "joins"
+	LimitAttributes       Limit = "attributes"
 )
+
+// RateLimits is the limits of how often something may be done.
+var RateLimits = []Limit{
+	LimitMessages, LimitBarrage, LimitBarrageBytes, LimitLogins, LimitLoginsPerAddress, LimitRoomsCreated, LimitJoins, LimitAttributes,
+}
 
 // Limits is what one process allows. Zero means any number.
 type Limits struct {
@@ -44,6 +62,85 @@ var errTooManyStreams = full(newProblem(http.StatusTooManyRequests, "too_many_st
 func full(p *problem) *problem {
 	p.retryAfter = fullRetry
 	return p
+}
+
+// What callers who are too fast are told.
+var (
+	errTooFast           = newProblem(http.StatusTooManyRequests, "too_many_messages", "The user sends more messages than allowed.")
+	errTooMuchBarrage    = newProblem(http.StatusTooManyRequests, "too_much_barrage", "The user sends more barrage than allowed.")
+	errTooManyLogins     = newProblem(http.StatusTooManyRequests, "too_many_logins", "There are more logins of this user or from this address than allowed.")
+	errTooManyCreated    = newProblem(http.StatusTooManyRequests, "too_many_rooms_created", "The user creates more rooms than allowed.")
+	errTooManyJoins      = newProblem(http.StatusTooManyRequests, "too_many_joins", "The user enters and leaves rooms more often than allowed.")
+	errTooManyAttributes = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes more often than allowed.")
+)
+
+// rates is the limiters of one process.
+type rates struct {
+	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes *limiter[room.UserID]
+	loginsPerAddress                                                         *limiter[netip.Prefix]
+}
+
+func newRates(r Rates) rates {
+	return rates{
+		messages:         newLimiter[room.UserID](LimitMessages, r.Messages, ""),
+		barrage:          newLimiter[room.UserID](LimitBarrage, r.Barrage, ""),
+		barrageBytes:     newLimiter[room.UserID](LimitBarrageBytes, r.BarrageBytes, "content-bytes"),
+		logins:           newLimiter[room.UserID](LimitLogins, r.Logins, ""),
+		roomsCreated:     newLimiter[room.UserID](LimitRoomsCreated, r.RoomsCreated, ""),
+		joins:            newLimiter[room.UserID](LimitJoins, r.Joins, ""),
+		attributes:       newLimiter[room.UserID](LimitAttributes, r.Attributes, ""),
+		loginsPerAddress: newLimiter[netip.Prefix](LimitLoginsPerAddress, r.LoginsPerAddress, ""),
+	}
+}
+
+// spend takes tokens of a user's bucket, and fails with what the caller is told
+// where there are not enough.
+func (a *api) spend(w http.ResponseWriter, r *http.Request, l *limiter[room.UserID], user room.UserID, n int, fault error) error {
+	if l.allow(w, user, n) {
+		return nil
+	}
+	a.met(r, l.limit)
+	return fault
+}
+
+// mayLogin fails with too_many_logins where there are too many from an address.
+// Which user it is nobody knows yet.
+func (a *api) mayLogin(w http.ResponseWriter, r *http.Request) error {
+	l := a.rates.loginsPerAddress
+	from := a.clientGroup(r)
+	if l.rate.Count == 0 || !from.IsValid() {
+		return nil
+	}
+	if _, wait := l.take(from, 1, time.Now()); wait > 0 { // how busy an address is, is nobody's business
+		w.Header().Set("Retry-After", strconv.Itoa(seconds(wait)))
+		a.met(r, l.limit)
+		return errTooManyLogins
+	}
+	return nil
+}
+
+// mayCreate takes a token for a room that a call may create, and returns what is to
+// be told whether it did. A user without tokens may still enter rooms that are
+// there. Errors: too_many_rooms_created, and those of Store.LivingRoom.
+func (a *api) mayCreate(w http.ResponseWriter, r *http.Request, user room.UserID, id room.RoomID) (done func(created bool), err error) {
+	l := a.rates.roomsCreated
+	if l.allow(w, user, 1) {
+		return func(created bool) {
+			if !created {
+				l.give(user)
+			}
+		}, nil
+	}
+	_, err = a.Store.LivingRoom(r.Context(), id)
+	switch {
+	case errors.Is(err, room.ErrRoomNotFound):
+		a.met(r, l.limit)
+		return nil, errTooManyCreated
+	case err != nil:
+		return nil, err
+	}
+	w.Header().Del("Retry-After")
+	return func(bool) {}, nil
 }
 
 // met tells whoever looks after the server that a request met a limit.

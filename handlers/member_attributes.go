@@ -69,6 +69,9 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 			return err
 		}
 	}
+	if err := a.spend(w, r, a.rates.attributes, session.User.ID, 1, errTooManyAttributes); err != nil {
+		return err
+	}
 	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), session.ID, id, request.UserIDs, room.MemberAttributesUpdate{
 		By: session.User.ID, Set: request.Set, Delete: request.Delete, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft,
 	})

@@ -145,8 +145,8 @@ func (a *api) send(
 		}
 		return err
 	}
-	if draft.Kind != room.KindBarrage && !a.limiter.allow(w, session.ID) {
-		return a.answerRetry(w, r, draft, stored)
+	if err := a.maySend(w, r, session.User.ID, draft); err != nil {
+		return a.answerRetry(w, r, draft, stored, err)
 	}
 	m, err := post(draft)
 	if err != nil {
@@ -165,22 +165,37 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, m room.Messa
 	return a.answer(w, r, status, messageReply{m})
 }
 
+// maySend takes tokens for a message. Errors: too_many_messages, too_much_barrage.
+func (a *api) maySend(w http.ResponseWriter, r *http.Request, sender room.UserID, draft room.Draft) error {
+	if draft.Kind != room.KindBarrage {
+		return a.spend(w, r, a.rates.messages, sender, 1, errTooFast)
+	}
+	if err := a.spend(w, r, a.rates.barrage, sender, 1, errTooMuchBarrage); err != nil {
+		return err
+	}
+	return a.spend(w, r, a.rates.barrageBytes, sender, len(draft.Text)+len(draft.Data)+len(draft.ExtendedData), errTooMuchBarrage)
+}
+
 // answerRetry answers a sender who is too fast: a message that is stored already
 // costs nothing, so sending it again is no offence.
-func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, draft room.Draft, stored func(clientMessageID string) (m room.Message, found bool, err error)) error {
+func (a *api) answerRetry(
+	w http.ResponseWriter, r *http.Request, draft room.Draft,
+	stored func(clientMessageID string) (m room.Message, found bool, err error), tooFast error,
+) error {
 	if draft.ClientMessageID == "" || !draft.Kind.Stored() {
-		return errTooFast
+		return tooFast
 	}
 	m, found, err := stored(draft.ClientMessageID)
 	switch {
 	case err != nil:
 		return err
 	case !found:
-		return errTooFast
+		return tooFast
 	}
 	if err := m.RetriedBy(draft); err != nil {
 		return err
 	}
+	w.Header().Del("Retry-After")
 	return a.answerMessage(w, r, m)
 }
 

@@ -130,7 +130,7 @@ func crossOrigin(origins []string) func(http.Handler) http.Handler {
 		AllowedOrigins: origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: slices.Concat([]string{"Authorization", "Content-Type", "If-Match", "Last-Event-ID", "Range"}, tusRequestHeaders, traceHeaders),
-		ExposedHeaders: append([]string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "Retry-After", "X-Request-ID"}, tusReplyHeaders...),
+		ExposedHeaders: append([]string{"Accept-Ranges", "Content-Disposition", "Content-Range", "ETag", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"}, tusReplyHeaders...),
 		MaxAge:         600,
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"parlor/handlers"
 	"parlor/room"
 )
 
@@ -302,7 +303,7 @@ func TestConversation(t *testing.T) {
 // TestPeerRetry: the same answer for each, the limit of messages or not.
 func TestPeerRetry(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *setup) { c.api.MessagesPerSecond = 2 })
+	s := newService(t, func(c *setup) { c.api.Rates.Messages = handlers.Rate{Count: 2, Window: time.Second} })
 	alice := s.login("alice")
 	s.login("bob")
 	s.login("carol")

@@ -73,6 +73,12 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+		return err
+	}
+	if err := a.spend(w, r, a.rates.roomsCreated, session.User.ID, 1, errTooManyCreated); err != nil {
+		return err
+	}
 	created, err := a.enter(r.Context(), session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
 		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, blueprint(request.RoomName, request.Config, request.RoomAttributes))
 	})
@@ -84,6 +90,9 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+		return err
+	}
 	joined, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (room.Room, error) {
 		return a.Store.JoinRoom(r.Context(), session.ID, id)
 	})
@@ -102,6 +111,14 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+		return err
+	}
+	done, err := a.mayCreate(w, r, session.User.ID, id)
+	if err != nil {
+		return err
+	}
+	defer func() { done(created) }()
 	entered, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (entered room.Room, err error) {
 		entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, blueprint(request.RoomName, request.Config, request.RoomAttributes))
 		return entered, err
@@ -142,6 +159,16 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return err
 	}
 	created := false
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+		return err
+	}
+	if request.CreateIfNotExists {
+		done, err := a.mayCreate(w, r, session.User.ID, to.RoomID)
+		if err != nil {
+			return err
+		}
+		defer func() { done(created) }()
+	}
 	entered, err := a.enter(r.Context(), session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
 		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, request.CreateIfNotExists,
 			blueprint(to.RoomName, request.Config, request.RoomAttributes))
@@ -175,6 +202,9 @@ func (a *api) isOut(ctx context.Context, session room.SessionID, id room.RoomID)
 }
 
 func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+		return err
+	}
 	if err := a.Store.LeaveRoom(r.Context(), session.ID, id); err != nil {
 		return err
 	}

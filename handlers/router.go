@@ -107,14 +107,11 @@ type Options struct {
 	Hub    *hub.Hub
 	Tokens *Tokens
 
-	RoomsPerUser int
-	// MessagesPerSecond is how many messages a session may send, barrage apart;
-	// 0: any number.
-	MessagesPerSecond int
-	PublicURL         string // where clients reach the server, maybe below a path; empty: as they asked
-	Ceilings          room.Ceilings
-	AllowedOrigins    []string // exact origins that browsers may call from; none: the server's own
-	Development       bool     // mounts POST /dev/token
+	RoomsPerUser   int
+	PublicURL      string // where clients reach the server, maybe below a path; empty: as they asked
+	Ceilings       room.Ceilings
+	AllowedOrigins []string // exact origins that browsers may call from; none: the server's own
+	Development    bool     // mounts POST /dev/token
 
 	// Media keeps the bytes of files.
 	Media *media.Bucket
@@ -144,8 +141,9 @@ type Options struct {
 
 	// TrustedProxies is whose X-Forwarded-For is believed.
 	TrustedProxies TrustedProxies
-	// Limits is what one process allows.
+	// Limits is what one process allows at once, Rates how often.
 	Limits Limits
+	Rates  Rates
 	// Limited is told of everything that met a limit, and from where. May be nil.
 	Limited func(limit Limit, from netip.Prefix)
 	// Refused says why the connection of a request is over a limit: with
@@ -162,7 +160,7 @@ type api struct {
 	Options
 	validate *validator.Validate
 	feeds    chan struct{} // holds one for each open feed
-	limiter  *limiter
+	rates    rates
 	stops    *stops
 
 	streams, transfers *slots
@@ -184,7 +182,7 @@ const (
 // New is the whole service as one handler.
 func New(o Options) *API {
 	a := &api{
-		Options: o, validate: newValidator(), limiter: newLimiter(o.MessagesPerSecond),
+		Options: o, validate: newValidator(), rates: newRates(o.Rates),
 		feeds: make(chan struct{}, maxFeeds), stops: newStops(),
 	}
 	if a.Heartbeat == 0 {

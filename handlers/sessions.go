@@ -36,12 +36,18 @@ type limits struct {
 }
 
 func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
+	if err := a.mayLogin(w, r); err != nil {
+		return err
+	}
 	var request createSessionRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
 	c, err := a.Tokens.Verify(request.Token)
 	if err != nil {
+		return err
+	}
+	if err := a.spend(w, r, a.rates.logins, c.User.ID, 1, errTooManyLogins); err != nil {
 		return err
 	}
 	id, err := uuid.NewV7()
@@ -126,6 +132,9 @@ type leaveAllRoomsReply struct {
 }
 
 func (a *api) leaveAllRooms(w http.ResponseWriter, r *http.Request, session room.Session) error {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+		return err
+	}
 	left, err := a.Store.LeaveAllRooms(r.Context(), session.ID)
 	if err != nil {
 		return err
@@ -148,6 +157,9 @@ func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Se
 	}
 	c, err := a.Tokens.Verify(request.Token)
 	if err != nil {
+		return err
+	}
+	if err := a.spend(w, r, a.rates.logins, session.User.ID, 1, errTooManyLogins); err != nil {
 		return err
 	}
 	session, err = a.Store.RenewSession(r.Context(), session.ID, c)

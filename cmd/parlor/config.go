@@ -33,6 +33,8 @@ const (
 	maxRoomsPerUser     = 64 // as many positions as a cursor holds beside that of the inbox
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
+	maxRate             = 100_000
+	minBarrageBytes     = 8 << 10 // the largest barrage message with its extended data
 	maxMediaKeepFree    = 1 << 20 // MiB: a TiB
 	maxMediaBytes       = 1 << 30 // MiB: a PiB
 	minTokenLifetime    = time.Minute
@@ -79,10 +81,10 @@ type ServeCmd struct {
 	ProxyProtocol  bool     `env:"PARLOR_PROXY_PROTOCOL" help:"Trusted proxies begin each connection to the API with a PROXY protocol header, version 1 or 2."`
 
 	MaxConnections        int `env:"PARLOR_MAX_CONNECTIONS" default:"0" help:"Connections of clients that are open at once; over it new ones are told to come back later (503). 0: as the limit on open files (ulimit -n) allows, less what the database, files and operators need, at most 100000."`
-	ConnectionsPerAddress int `env:"PARLOR_CONNECTIONS_PER_ADDRESS" default:"0" help:"Connections from one address (IPv6: from one /64) that are open at once; over it new ones are told to come back later. 0: a quarter of all."`
+	ConnectionsPerAddress int `env:"PARLOR_CONNECTIONS_PER_ADDRESS" default:"0" help:"Connections from one address (IPv6: from one /64) that are open at once; over it new ones are told to come back later. 0: half of all."`
 
 	MaxStreams          int           `env:"PARLOR_MAX_STREAMS" default:"0" help:"Event streams that are open at once; over it new ones are told to come back later. 0: as many as connections."`
-	StreamsPerAddress   int           `env:"PARLOR_STREAMS_PER_ADDRESS" default:"0" help:"Event streams of clients at one address (IPv6: in one /64) that are open at once. 0: a quarter of all."`
+	StreamsPerAddress   int           `env:"PARLOR_STREAMS_PER_ADDRESS" default:"0" help:"Event streams of clients at one address (IPv6: in one /64) that are open at once. 0: half of all."`
 	StreamsPerUser      int           `env:"PARLOR_STREAMS_PER_USER" default:"0" help:"Event streams of one user that are open at once. 0: as many as sessions."`
 	MaxMembersCeiling   int           `env:"PARLOR_MAX_MEMBERS_CEILING" default:"1000000" help:"The most members that a client may ask for where it creates a room. The admin API may ask for more. PARLOR_MAX_MEMBERS to 1000000."`
 	DestroyDelayCeiling time.Duration `env:"PARLOR_DESTROY_DELAY_CEILING" default:"3h" help:"The longest that a client may ask for a room to outlive its last member. The admin API may ask for more. PARLOR_DESTROY_DELAY to 3h."`
@@ -95,7 +97,14 @@ type ServeCmd struct {
 	HistoryVisible   string        `env:"PARLOR_HISTORY_VISIBLE" default:"all" enum:"all,sinceJoined" help:"What members read of a room's past, where the room does not say: everything it keeps (all), or what was said since they became members (sinceJoined)."`
 	RoomsPerUser     int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 64."`
 	SessionsPerUser  int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
-	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a session may send, barrage apart. 0 to 10000; 0 means any number."`
+	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a user may send, all sessions together, barrage apart. 0 to 10000; 0 means any number, as in all rates."`
+	BarrageRate      int           `env:"PARLOR_BARRAGE_RATE" default:"100" help:"Barrage messages a second that a user may send. 0 to 100000."`
+	BarrageBytes     int           `env:"PARLOR_BARRAGE_BYTES" default:"131072" help:"Bytes of barrage a second that a user may send. 0, or 8192 to 1073741824."`
+	LoginRate        int           `env:"PARLOR_LOGIN_RATE" default:"60" help:"Logins and renewals of tokens a minute of a user. 0 to 100000."`
+	AddressLoginRate int           `env:"PARLOR_ADDRESS_LOGIN_RATE" default:"100" help:"Logins a second from one address (IPv6: one /64) over 100 seconds, so that 10000 at once are possible with 100. 0 to 100000."`
+	RoomRate         int           `env:"PARLOR_ROOM_RATE" default:"60" help:"Rooms a minute that a user may create. 0 to 100000."`
+	JoinRate         int           `env:"PARLOR_JOIN_RATE" default:"300" help:"Times a minute that a user may create, join, enter, switch or leave rooms. 0 to 100000."`
+	AttributeRate    int           `env:"PARLOR_ATTRIBUTE_RATE" default:"20" help:"Calls a second with which a user may change attributes of rooms and members. 0 to 100000."`
 	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long a room keeps its messages and other events, as long as it lives. 1h to 87600h; 0s means for ever."`
 	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
 	SessionIdle      time.Duration `env:"PARLOR_SESSION_IDLE" default:"168h" help:"How long a session lasts that has neither a stream nor a room, however long its token does. 1h to 8760h."`
@@ -196,6 +205,9 @@ func (c *ServeCmd) validate() error {
 	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
 		fault("PARLOR_PROXY_PROTOCOL", "needs PARLOR_TRUSTED_PROXIES: anybody else could claim any address")
 	}
+	if c.BarrageBytes > 0 && c.BarrageBytes < minBarrageBytes {
+		fault("PARLOR_BARRAGE_BYTES", "%d is less than %d: one barrage message may not fit", c.BarrageBytes, minBarrageBytes)
+	}
 	if c.MaxConnections != 0 && (c.MaxConnections < minConnections || c.MaxConnections > maxMaxConnections) {
 		fault("PARLOR_MAX_CONNECTIONS", "%d is neither 0 nor %d to %d", c.MaxConnections, minConnections, maxMaxConnections)
 	}
@@ -207,6 +219,14 @@ func (c *ServeCmd) validate() error {
 		{"PARLOR_MAX_STREAMS", c.MaxStreams, maxMaxConnections},
 		{"PARLOR_STREAMS_PER_ADDRESS", c.StreamsPerAddress, maxMaxConnections},
 		{"PARLOR_STREAMS_PER_USER", c.StreamsPerUser, maxMaxConnections},
+		{"PARLOR_MESSAGE_RATE", c.MessageRate, maxMessageRate},
+		{"PARLOR_BARRAGE_RATE", c.BarrageRate, maxRate},
+		{"PARLOR_BARRAGE_BYTES", c.BarrageBytes, 1 << 30},
+		{"PARLOR_LOGIN_RATE", c.LoginRate, maxRate},
+		{"PARLOR_ADDRESS_LOGIN_RATE", c.AddressLoginRate, maxRate},
+		{"PARLOR_ROOM_RATE", c.RoomRate, maxRate},
+		{"PARLOR_JOIN_RATE", c.JoinRate, maxRate},
+		{"PARLOR_ATTRIBUTE_RATE", c.AttributeRate, maxRate},
 	} {
 		if bound.is < 0 || bound.is > bound.most {
 			fault(bound.setting, "%d is outside 0 to %d", bound.is, bound.most)
@@ -241,9 +261,6 @@ func (c *ServeCmd) validate() error {
 	}
 	if c.MediaTotal < 0 || c.MediaTotal > maxMediaBytes {
 		fault("PARLOR_MEDIA_TOTAL", "%d is outside 0 to %d", c.MediaTotal, maxMediaBytes)
-	}
-	if c.MessageRate < 0 || c.MessageRate > maxMessageRate {
-		fault("PARLOR_MESSAGE_RATE", "%d is outside 0 to %d", c.MessageRate, maxMessageRate)
 	}
 	if c.RoomsPerUser < 1 || c.RoomsPerUser > maxRoomsPerUser {
 		fault("PARLOR_ROOMS_PER_USER", "%d is outside 1 to %d", c.RoomsPerUser, maxRoomsPerUser)

@@ -320,11 +320,11 @@ func TestSharePlaces(t *testing.T) {
 		files int
 		want  places
 	}{
-		{ServeCmd{}, 256, places{connections: 144, perAddress: 36, refused: 16, operators: 16, transfers: 32}},
-		{ServeCmd{}, 1024, places{connections: 720, perAddress: 180, refused: 64, operators: 64, transfers: 128}},
-		{ServeCmd{}, 1 << 20, places{connections: 100_000, perAddress: 25_000, refused: 64, operators: 64, transfers: 4096}},
+		{ServeCmd{}, 256, places{connections: 144, perAddress: 72, refused: 16, operators: 16, transfers: 32}},
+		{ServeCmd{}, 1024, places{connections: 720, perAddress: 360, refused: 64, operators: 64, transfers: 128}},
+		{ServeCmd{}, 1 << 20, places{connections: 100_000, perAddress: 50_000, refused: 64, operators: 64, transfers: 4096}},
 		{ServeCmd{MaxConnections: 100, ConnectionsPerAddress: 100}, 256, places{connections: 100, perAddress: 100, refused: 16, operators: 16, transfers: 32}},
-		{ServeCmd{MaxConnections: 200_000}, 1 << 20, places{connections: 200_000, perAddress: 50_000, refused: 64, operators: 64, transfers: 4096}},
+		{ServeCmd{MaxConnections: 200_000}, 1 << 20, places{connections: 200_000, perAddress: 100_000, refused: 64, operators: 64, transfers: 4096}},
 	} {
 		if got, err := c.sharePlaces(c.files, 16); err != nil || got != c.want {
 			t.Errorf("%d files: %+v, %v; want %+v", c.files, got, err, c.want)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +30,7 @@ var limits = map[handlers.Limit]string{
 	handlers.LimitStreamsPerUser:        "PARLOR_STREAMS_PER_USER",
 	handlers.LimitTransfers:             "ulimit -n",
 	handlers.LimitTransfersPerAddress:   "ulimit -n",
+	handlers.LimitLoginsPerAddress:      "PARLOR_ADDRESS_LOGIN_RATE",
 	limitOpsConnections:                 "PARLOR_OPS_LISTEN",
 	limitOpenFiles:                      "ulimit -n",
 }
@@ -56,7 +59,7 @@ func newLimited(log *slog.Logger, registry prometheus.Registerer) *limited {
 		since: make(map[handlers.Limit]*refusals),
 	}
 	registry.MustRegister(l.total)
-	for limit := range limits {
+	for _, limit := range append(handlers.RateLimits, slices.Collect(maps.Keys(limits))...) {
 		l.total.WithLabelValues(string(limit)) // is there, and 0
 	}
 	return l

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"parlor/handlers"
 )
@@ -47,7 +48,7 @@ func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
 	if c.MaxConnections > 0 {
 		p.connections = c.MaxConnections
 	}
-	p.perAddress = max(p.connections/4, 1)
+	p.perAddress = max(p.connections/2, 1)
 	if c.ConnectionsPerAddress > 0 {
 		p.perAddress = c.ConnectionsPerAddress
 	}
@@ -58,9 +59,21 @@ func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
 func (c *ServeCmd) limits(p places) handlers.Limits {
 	l := handlers.Limits{
 		Streams:   cmp.Or(c.MaxStreams, p.connections),
-		Transfers: p.transfers, TransfersPerAddress: max(p.transfers/4, 1),
+		Transfers: p.transfers, TransfersPerAddress: max(p.transfers/2, 1),
 		StreamsPerUser: cmp.Or(c.StreamsPerUser, c.SessionsPerUser),
 	}
-	l.StreamsPerAddress = cmp.Or(c.StreamsPerAddress, max(l.Streams/4, 1))
+	l.StreamsPerAddress = cmp.Or(c.StreamsPerAddress, max(l.Streams/2, 1))
 	return l
+}
+
+// rates is how often users and addresses may do what the handlers limit.
+func (c *ServeCmd) rates() handlers.Rates {
+	perSecond := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Second} }
+	perMinute := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Minute} }
+	return handlers.Rates{
+		Messages: perSecond(c.MessageRate), Barrage: perSecond(c.BarrageRate), BarrageBytes: perSecond(c.BarrageBytes),
+		Logins: perMinute(c.LoginRate), RoomsCreated: perMinute(c.RoomRate), Joins: perMinute(c.JoinRate), Attributes: perSecond(c.AttributeRate),
+		// A whole class or company may log in at once from one address.
+		LoginsPerAddress: handlers.Rate{Count: 100 * c.AddressLoginRate, Window: 100 * time.Second},
+	}
 }

@@ -136,7 +136,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s.handlers = handlers.New(handlers.Options{
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		Ceilings:     c.ceilings(),
-		RoomsPerUser: c.RoomsPerUser, MessagesPerSecond: c.MessageRate, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
+		RoomsPerUser: c.RoomsPerUser, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Dev,
 		Media:       bucket, MediaSecret: tokens.Secret, MediaLost: func() { s.media.lost.Add(1) },
 		Heartbeat: c.Heartbeat,
@@ -146,7 +146,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 				log.Warn("a client that vanishes will be noticed late", "error", err)
 			}
 		},
-		Limits: c.limits(places), Limited: limited.refused, Refused: refusal, TrustedProxies: trusted,
+		Limits: c.limits(places), Rates: c.rates(), Limited: limited.refused, Refused: refusal, TrustedProxies: trusted,
 		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	})

@@ -302,67 +302,72 @@ func (e Priority) Valid() bool {
 
 // Defines values for ProblemCode.
 const (
-	ProblemCodeAttributesFull        ProblemCode = "attributes_full"
-	ProblemCodeBanNotFound           ProblemCode = "ban_not_found"
-	ProblemCodeBanned                ProblemCode = "banned"
-	ProblemCodeBodyTimeout           ProblemCode = "body_timeout"
-	ProblemCodeBodyTooLarge          ProblemCode = "body_too_large"
-	ProblemCodeClientMessageIdReused ProblemCode = "client_message_id_reused"
-	ProblemCodeFileTooLarge          ProblemCode = "file_too_large"
-	ProblemCodeForbiddenHost         ProblemCode = "forbidden_host"
-	ProblemCodeForbiddenProxy        ProblemCode = "forbidden_proxy"
-	ProblemCodeInternal              ProblemCode = "internal"
-	ProblemCodeInvalidRequest        ProblemCode = "invalid_request"
-	ProblemCodeMalformedJson         ProblemCode = "malformed_json"
-	ProblemCodeMediaDuration         ProblemCode = "media_duration"
-	ProblemCodeMediaLost             ProblemCode = "media_lost"
-	ProblemCodeMediaNotFound         ProblemCode = "media_not_found"
-	ProblemCodeMediaQuota            ProblemCode = "media_quota"
-	ProblemCodeMediaSent             ProblemCode = "media_sent"
-	ProblemCodeMediaSize             ProblemCode = "media_size"
-	ProblemCodeMediaType             ProblemCode = "media_type"
-	ProblemCodeMediaUrlRefused       ProblemCode = "media_url_refused"
-	ProblemCodeMemberNotFound        ProblemCode = "member_not_found"
-	ProblemCodeMessageNotFound       ProblemCode = "message_not_found"
-	ProblemCodeMessageToSelf         ProblemCode = "message_to_self"
-	ProblemCodeMethodNotAllowed      ProblemCode = "method_not_allowed"
-	ProblemCodeNotAdmin              ProblemCode = "not_admin"
-	ProblemCodeNotFound              ProblemCode = "not_found"
-	ProblemCodeNotGranted            ProblemCode = "not_granted"
-	ProblemCodeNotInRoom             ProblemCode = "not_in_room"
-	ProblemCodeNotSender             ProblemCode = "not_sender"
-	ProblemCodePreconditionFailed    ProblemCode = "precondition_failed"
-	ProblemCodeRangeNotSatisfiable   ProblemCode = "range_not_satisfiable"
-	ProblemCodeRecallTooLate         ProblemCode = "recall_too_late"
-	ProblemCodeRoomExists            ProblemCode = "room_exists"
-	ProblemCodeRoomFull              ProblemCode = "room_full"
-	ProblemCodeRoomNotFound          ProblemCode = "room_not_found"
-	ProblemCodeServerFull            ProblemCode = "server_full"
-	ProblemCodeSessionEnded          ProblemCode = "session_ended"
-	ProblemCodeSessionNotFound       ProblemCode = "session_not_found"
-	ProblemCodeStorageFull           ProblemCode = "storage_full"
-	ProblemCodeStreamKeyRefused      ProblemCode = "stream_key_refused"
-	ProblemCodeStreamTicketRefused   ProblemCode = "stream_ticket_refused"
-	ProblemCodeTokenExpired          ProblemCode = "token_expired"
-	ProblemCodeTokenInvalid          ProblemCode = "token_invalid"
-	ProblemCodeTokenUserMismatch     ProblemCode = "token_user_mismatch"
-	ProblemCodeTokenVoid             ProblemCode = "token_void"
-	ProblemCodeTooManyConnections    ProblemCode = "too_many_connections"
-	ProblemCodeTooManyMessages       ProblemCode = "too_many_messages"
-	ProblemCodeTooManyRooms          ProblemCode = "too_many_rooms"
-	ProblemCodeTooManyStreams        ProblemCode = "too_many_streams"
-	ProblemCodeTusVersion            ProblemCode = "tus_version"
-	ProblemCodeUnauthenticated       ProblemCode = "unauthenticated"
-	ProblemCodeUnavailable           ProblemCode = "unavailable"
-	ProblemCodeUnsupportedMediaType  ProblemCode = "unsupported_media_type"
-	ProblemCodeUploadIncomplete      ProblemCode = "upload_incomplete"
-	ProblemCodeUploadInterrupted     ProblemCode = "upload_interrupted"
-	ProblemCodeUploadOffset          ProblemCode = "upload_offset"
-	ProblemCodeUploadStalled         ProblemCode = "upload_stalled"
-	ProblemCodeUploadTooLong         ProblemCode = "upload_too_long"
-	ProblemCodeUserInRoom            ProblemCode = "user_in_room"
-	ProblemCodeUserNotFound          ProblemCode = "user_not_found"
-	ProblemCodeVersionMismatch       ProblemCode = "version_mismatch"
+	ProblemCodeAttributesFull          ProblemCode = "attributes_full"
+	ProblemCodeBanNotFound             ProblemCode = "ban_not_found"
+	ProblemCodeBanned                  ProblemCode = "banned"
+	ProblemCodeBodyTimeout             ProblemCode = "body_timeout"
+	ProblemCodeBodyTooLarge            ProblemCode = "body_too_large"
+	ProblemCodeClientMessageIdReused   ProblemCode = "client_message_id_reused"
+	ProblemCodeFileTooLarge            ProblemCode = "file_too_large"
+	ProblemCodeForbiddenHost           ProblemCode = "forbidden_host"
+	ProblemCodeForbiddenProxy          ProblemCode = "forbidden_proxy"
+	ProblemCodeInternal                ProblemCode = "internal"
+	ProblemCodeInvalidRequest          ProblemCode = "invalid_request"
+	ProblemCodeMalformedJson           ProblemCode = "malformed_json"
+	ProblemCodeMediaDuration           ProblemCode = "media_duration"
+	ProblemCodeMediaLost               ProblemCode = "media_lost"
+	ProblemCodeMediaNotFound           ProblemCode = "media_not_found"
+	ProblemCodeMediaQuota              ProblemCode = "media_quota"
+	ProblemCodeMediaSent               ProblemCode = "media_sent"
+	ProblemCodeMediaSize               ProblemCode = "media_size"
+	ProblemCodeMediaType               ProblemCode = "media_type"
+	ProblemCodeMediaUrlRefused         ProblemCode = "media_url_refused"
+	ProblemCodeMemberNotFound          ProblemCode = "member_not_found"
+	ProblemCodeMessageNotFound         ProblemCode = "message_not_found"
+	ProblemCodeMessageToSelf           ProblemCode = "message_to_self"
+	ProblemCodeMethodNotAllowed        ProblemCode = "method_not_allowed"
+	ProblemCodeNotAdmin                ProblemCode = "not_admin"
+	ProblemCodeNotFound                ProblemCode = "not_found"
+	ProblemCodeNotGranted              ProblemCode = "not_granted"
+	ProblemCodeNotInRoom               ProblemCode = "not_in_room"
+	ProblemCodeNotSender               ProblemCode = "not_sender"
+	ProblemCodePreconditionFailed      ProblemCode = "precondition_failed"
+	ProblemCodeRangeNotSatisfiable     ProblemCode = "range_not_satisfiable"
+	ProblemCodeRecallTooLate           ProblemCode = "recall_too_late"
+	ProblemCodeRoomExists              ProblemCode = "room_exists"
+	ProblemCodeRoomFull                ProblemCode = "room_full"
+	ProblemCodeRoomNotFound            ProblemCode = "room_not_found"
+	ProblemCodeServerFull              ProblemCode = "server_full"
+	ProblemCodeSessionEnded            ProblemCode = "session_ended"
+	ProblemCodeSessionNotFound         ProblemCode = "session_not_found"
+	ProblemCodeStorageFull             ProblemCode = "storage_full"
+	ProblemCodeStreamKeyRefused        ProblemCode = "stream_key_refused"
+	ProblemCodeStreamTicketRefused     ProblemCode = "stream_ticket_refused"
+	ProblemCodeTokenExpired            ProblemCode = "token_expired"
+	ProblemCodeTokenInvalid            ProblemCode = "token_invalid"
+	ProblemCodeTokenUserMismatch       ProblemCode = "token_user_mismatch"
+	ProblemCodeTokenVoid               ProblemCode = "token_void"
+	ProblemCodeTooManyAttributeChanges ProblemCode = "too_many_attribute_changes"
+	ProblemCodeTooManyConnections      ProblemCode = "too_many_connections"
+	ProblemCodeTooManyJoins            ProblemCode = "too_many_joins"
+	ProblemCodeTooManyLogins           ProblemCode = "too_many_logins"
+	ProblemCodeTooManyMessages         ProblemCode = "too_many_messages"
+	ProblemCodeTooManyRooms            ProblemCode = "too_many_rooms"
+	ProblemCodeTooManyRoomsCreated     ProblemCode = "too_many_rooms_created"
+	ProblemCodeTooManyStreams          ProblemCode = "too_many_streams"
+	ProblemCodeTooMuchBarrage          ProblemCode = "too_much_barrage"
+	ProblemCodeTusVersion              ProblemCode = "tus_version"
+	ProblemCodeUnauthenticated         ProblemCode = "unauthenticated"
+	ProblemCodeUnavailable             ProblemCode = "unavailable"
+	ProblemCodeUnsupportedMediaType    ProblemCode = "unsupported_media_type"
+	ProblemCodeUploadIncomplete        ProblemCode = "upload_incomplete"
+	ProblemCodeUploadInterrupted       ProblemCode = "upload_interrupted"
+	ProblemCodeUploadOffset            ProblemCode = "upload_offset"
+	ProblemCodeUploadStalled           ProblemCode = "upload_stalled"
+	ProblemCodeUploadTooLong           ProblemCode = "upload_too_long"
+	ProblemCodeUserInRoom              ProblemCode = "user_in_room"
+	ProblemCodeUserNotFound            ProblemCode = "user_not_found"
+	ProblemCodeVersionMismatch         ProblemCode = "version_mismatch"
 )
 
 // Valid indicates whether the value is a known member of the ProblemCode enum.
@@ -458,13 +463,23 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeTokenVoid:
 		return true
+	case ProblemCodeTooManyAttributeChanges:
+		return true
 	case ProblemCodeTooManyConnections:
+		return true
+	case ProblemCodeTooManyJoins:
+		return true
+	case ProblemCodeTooManyLogins:
 		return true
 	case ProblemCodeTooManyMessages:
 		return true
 	case ProblemCodeTooManyRooms:
 		return true
+	case ProblemCodeTooManyRoomsCreated:
+		return true
 	case ProblemCodeTooManyStreams:
+		return true
+	case ProblemCodeTooMuchBarrage:
 		return true
 	case ProblemCodeTusVersion:
 		return true
@@ -2182,6 +2197,9 @@ type StorageFull = Problem
 
 // TokenRefused RFC 9457.
 type TokenRefused = Problem
+
+// TooFast RFC 9457.
+type TooFast = Problem
 
 // TooManyMessages RFC 9457.
 type TooManyMessages = Problem
@@ -10667,6 +10685,13 @@ type CreateRoomResponse201Headers struct {
 	Location *string
 }
 
+// CreateRoomResponse429Headers the declared response headers of an HTTP 429 response for CreateRoom
+type CreateRoomResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // CreateRoomResponse503Headers the declared response headers of an HTTP 503 response for CreateRoom
 type CreateRoomResponse503Headers struct {
 	RetryAfter *int
@@ -10691,10 +10716,14 @@ type CreateRoomResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *CreateRoomResponse201Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CreateRoomResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *CreateRoomResponse503Headers
 }
@@ -10737,6 +10766,11 @@ func (r CreateRoomResponse) GetApplicationproblemJSON413() *BodyTooLarge {
 // GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
 func (r CreateRoomResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
 	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CreateRoomResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -10951,6 +10985,13 @@ type UpdateRoomAttributesResponse200Headers struct {
 	ETag *string
 }
 
+// UpdateRoomAttributesResponse429Headers the declared response headers of an HTTP 429 response for UpdateRoomAttributes
+type UpdateRoomAttributesResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // UpdateRoomAttributesResponse503Headers the declared response headers of an HTTP 503 response for UpdateRoomAttributes
 type UpdateRoomAttributesResponse503Headers struct {
 	RetryAfter *int
@@ -10979,10 +11020,14 @@ type UpdateRoomAttributesResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *UpdateRoomAttributesResponse200Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UpdateRoomAttributesResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *UpdateRoomAttributesResponse503Headers
 }
@@ -11037,6 +11082,11 @@ func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON415() *Unsupporte
 	return r.ApplicationproblemJSON415
 }
 
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r UpdateRoomAttributesResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
@@ -11076,6 +11126,13 @@ type EnterRoomResponse201Headers struct {
 	Location *string
 }
 
+// EnterRoomResponse429Headers the declared response headers of an HTTP 429 response for EnterRoom
+type EnterRoomResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // EnterRoomResponse503Headers the declared response headers of an HTTP 503 response for EnterRoom
 type EnterRoomResponse503Headers struct {
 	RetryAfter *int
@@ -11102,10 +11159,14 @@ type EnterRoomResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *EnterRoomResponse201Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *EnterRoomResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *EnterRoomResponse503Headers
 }
@@ -11155,6 +11216,11 @@ func (r EnterRoomResponse) GetApplicationproblemJSON415() *UnsupportedMediaType 
 	return r.ApplicationproblemJSON415
 }
 
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r EnterRoomResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r EnterRoomResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
@@ -11189,6 +11255,13 @@ func (r EnterRoomResponse) ContentType() string {
 	return ""
 }
 
+// JoinRoomResponse429Headers the declared response headers of an HTTP 429 response for JoinRoom
+type JoinRoomResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // JoinRoomResponse503Headers the declared response headers of an HTTP 503 response for JoinRoom
 type JoinRoomResponse503Headers struct {
 	RetryAfter *int
@@ -11209,8 +11282,12 @@ type JoinRoomResponse struct {
 	ApplicationproblemJSON404 *RoomNotFound
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationproblemJSON409 *CannotEnter
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *JoinRoomResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *JoinRoomResponse503Headers
 }
@@ -11243,6 +11320,11 @@ func (r JoinRoomResponse) GetApplicationproblemJSON404() *RoomNotFound {
 // GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
 func (r JoinRoomResponse) GetApplicationproblemJSON409() *CannotEnter {
 	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r JoinRoomResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -11390,6 +11472,13 @@ func (r KickMembersResponse) ContentType() string {
 	return ""
 }
 
+// LeaveRoomResponse429Headers the declared response headers of an HTTP 429 response for LeaveRoom
+type LeaveRoomResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // LeaveRoomResponse503Headers the declared response headers of an HTTP 503 response for LeaveRoom
 type LeaveRoomResponse503Headers struct {
 	RetryAfter *int
@@ -11408,8 +11497,12 @@ type LeaveRoomResponse struct {
 	ApplicationproblemJSON404 *RoomNotFound
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationproblemJSON409 *NotInRoom
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *LeaveRoomResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *LeaveRoomResponse503Headers
 }
@@ -11437,6 +11530,11 @@ func (r LeaveRoomResponse) GetApplicationproblemJSON404() *RoomNotFound {
 // GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
 func (r LeaveRoomResponse) GetApplicationproblemJSON409() *NotInRoom {
 	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r LeaveRoomResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -11556,6 +11654,13 @@ func (r ListMemberAttributesResponse) ContentType() string {
 	return ""
 }
 
+// UpdateMemberAttributesResponse429Headers the declared response headers of an HTTP 429 response for UpdateMemberAttributes
+type UpdateMemberAttributesResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // UpdateMemberAttributesResponse503Headers the declared response headers of an HTTP 503 response for UpdateMemberAttributes
 type UpdateMemberAttributesResponse503Headers struct {
 	RetryAfter *int
@@ -11582,8 +11687,12 @@ type UpdateMemberAttributesResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UpdateMemberAttributesResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *UpdateMemberAttributesResponse503Headers
 }
@@ -11631,6 +11740,11 @@ func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON413() *BodyTooL
 // GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
 func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
 	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UpdateMemberAttributesResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -12133,6 +12247,13 @@ func (r RecallMessageResponse) ContentType() string {
 	return ""
 }
 
+// SwitchRoomResponse429Headers the declared response headers of an HTTP 429 response for SwitchRoom
+type SwitchRoomResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // SwitchRoomResponse503Headers the declared response headers of an HTTP 503 response for SwitchRoom
 type SwitchRoomResponse503Headers struct {
 	RetryAfter *int
@@ -12159,8 +12280,12 @@ type SwitchRoomResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *SwitchRoomResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *SwitchRoomResponse503Headers
 }
@@ -12210,6 +12335,11 @@ func (r SwitchRoomResponse) GetApplicationproblemJSON415() *UnsupportedMediaType
 	return r.ApplicationproblemJSON415
 }
 
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r SwitchRoomResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
 func (r SwitchRoomResponse) GetApplicationproblemJSON503() *Unavailable {
 	return r.ApplicationproblemJSON503
@@ -12244,6 +12374,13 @@ func (r SwitchRoomResponse) ContentType() string {
 	return ""
 }
 
+// CreateSessionResponse429Headers the declared response headers of an HTTP 429 response for CreateSession
+type CreateSessionResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // CreateSessionResponse503Headers the declared response headers of an HTTP 503 response for CreateSession
 type CreateSessionResponse503Headers struct {
 	RetryAfter *int
@@ -12264,8 +12401,12 @@ type CreateSessionResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *CreateSessionResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *CreateSessionResponse503Headers
 }
@@ -12298,6 +12439,11 @@ func (r CreateSessionResponse) GetApplicationproblemJSON413() *BodyTooLarge {
 // GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
 func (r CreateSessionResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
 	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r CreateSessionResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -12451,6 +12597,13 @@ func (r GetSessionResponse) ContentType() string {
 	return ""
 }
 
+// LeaveAllRoomsResponse429Headers the declared response headers of an HTTP 429 response for LeaveAllRooms
+type LeaveAllRoomsResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // LeaveAllRoomsResponse503Headers the declared response headers of an HTTP 503 response for LeaveAllRooms
 type LeaveAllRoomsResponse503Headers struct {
 	RetryAfter *int
@@ -12463,8 +12616,12 @@ type LeaveAllRoomsResponse struct {
 	JSON200 *LeaveAllRoomsReply
 	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
 	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *LeaveAllRoomsResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *LeaveAllRoomsResponse503Headers
 }
@@ -12477,6 +12634,11 @@ func (r LeaveAllRoomsResponse) GetJSON200() *LeaveAllRoomsReply {
 // GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
 func (r LeaveAllRoomsResponse) GetApplicationproblemJSON401() *Unauthenticated {
 	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r LeaveAllRoomsResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -12637,6 +12799,13 @@ func (r CreateStreamTicketResponse) ContentType() string {
 	return ""
 }
 
+// RenewTokenResponse429Headers the declared response headers of an HTTP 429 response for RenewToken
+type RenewTokenResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
 // RenewTokenResponse503Headers the declared response headers of an HTTP 503 response for RenewToken
 type RenewTokenResponse503Headers struct {
 	RetryAfter *int
@@ -12659,8 +12828,12 @@ type RenewTokenResponse struct {
 	ApplicationproblemJSON413 *BodyTooLarge
 	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
 	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *RenewTokenResponse429Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *RenewTokenResponse503Headers
 }
@@ -12698,6 +12871,11 @@ func (r RenewTokenResponse) GetApplicationproblemJSON413() *BodyTooLarge {
 // GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
 func (r RenewTokenResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
 	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r RenewTokenResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
 }
 
 // GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
@@ -16572,6 +16750,13 @@ func ParseCreateRoomResponse(rsp *http.Response) (*CreateRoomResponse, error) {
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -16592,6 +16777,30 @@ func ParseCreateRoomResponse(rsp *http.Response) (*CreateRoomResponse, error) {
 			headers.Location = &value
 		}
 		response.Headers201 = &headers
+	case rsp.StatusCode == 429:
+		var headers CreateRoomResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers CreateRoomResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -16849,6 +17058,13 @@ func ParseUpdateRoomAttributesResponse(rsp *http.Response) (*UpdateRoomAttribute
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -16869,6 +17085,30 @@ func ParseUpdateRoomAttributesResponse(rsp *http.Response) (*UpdateRoomAttribute
 			headers.ETag = &value
 		}
 		response.Headers200 = &headers
+	case rsp.StatusCode == 429:
+		var headers UpdateRoomAttributesResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers UpdateRoomAttributesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -16961,6 +17201,13 @@ func ParseEnterRoomResponse(rsp *http.Response) (*EnterRoomResponse, error) {
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -16981,6 +17228,30 @@ func ParseEnterRoomResponse(rsp *http.Response) (*EnterRoomResponse, error) {
 			headers.Location = &value
 		}
 		response.Headers201 = &headers
+	case rsp.StatusCode == 429:
+		var headers EnterRoomResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers EnterRoomResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17052,6 +17323,13 @@ func ParseJoinRoomResponse(rsp *http.Response) (*JoinRoomResponse, error) {
 		}
 		response.ApplicationproblemJSON409 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17062,6 +17340,30 @@ func ParseJoinRoomResponse(rsp *http.Response) (*JoinRoomResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers JoinRoomResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers JoinRoomResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17228,6 +17530,13 @@ func ParseLeaveRoomResponse(rsp *http.Response) (*LeaveRoomResponse, error) {
 		}
 		response.ApplicationproblemJSON409 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17238,6 +17547,30 @@ func ParseLeaveRoomResponse(rsp *http.Response) (*LeaveRoomResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers LeaveRoomResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers LeaveRoomResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17404,6 +17737,13 @@ func ParseUpdateMemberAttributesResponse(rsp *http.Response) (*UpdateMemberAttri
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17414,6 +17754,30 @@ func ParseUpdateMemberAttributesResponse(rsp *http.Response) (*UpdateMemberAttri
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers UpdateMemberAttributesResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers UpdateMemberAttributesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -17945,6 +18309,13 @@ func ParseSwitchRoomResponse(rsp *http.Response) (*SwitchRoomResponse, error) {
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -17955,6 +18326,30 @@ func ParseSwitchRoomResponse(rsp *http.Response) (*SwitchRoomResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers SwitchRoomResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers SwitchRoomResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -18026,6 +18421,13 @@ func ParseCreateSessionResponse(rsp *http.Response) (*CreateSessionResponse, err
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -18036,6 +18438,30 @@ func ParseCreateSessionResponse(rsp *http.Response) (*CreateSessionResponse, err
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers CreateSessionResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers CreateSessionResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -18181,6 +18607,13 @@ func ParseLeaveAllRoomsResponse(rsp *http.Response) (*LeaveAllRoomsResponse, err
 		}
 		response.ApplicationproblemJSON401 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -18191,6 +18624,30 @@ func ParseLeaveAllRoomsResponse(rsp *http.Response) (*LeaveAllRoomsResponse, err
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers LeaveAllRoomsResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers LeaveAllRoomsResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
@@ -18375,6 +18832,13 @@ func ParseRenewTokenResponse(rsp *http.Response) (*RenewTokenResponse, error) {
 		}
 		response.ApplicationproblemJSON415 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
 		var dest Unavailable
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -18385,6 +18849,30 @@ func ParseRenewTokenResponse(rsp *http.Response) (*RenewTokenResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 429:
+		var headers RenewTokenResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
 	case rsp.StatusCode == 503:
 		var headers RenewTokenResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
