@@ -89,19 +89,18 @@ func TestSocketsThatSendNothing(t *testing.T) {
 	if err := alice.say(ctx, "hall", "one"); err != nil {
 		t.Errorf("beside 300 sockets from another address: %v", err)
 	}
-	for i := range 10 {
-		attack(fmt.Sprintf("127.0.1.%d", i), 30)
-	}
-	full := func() (*http.Response, error) {
-		return alice.http.Get(p.url + "/")
-	}
+	attackers := 0
 	waitFor(ctx, t, "a client is told that the server is full", func() bool {
-		reply, err := full()
+		reply, err := alice.http.Get(p.url + "/")
 		if err != nil {
 			return false // the places for saying so are taken
 		}
 		defer reply.Body.Close()
 		text, _ := io.ReadAll(reply.Body)
+		if reply.StatusCode == http.StatusOK { // there is still room, or again
+			attackers++
+			attack(fmt.Sprintf("127.0.1.%d", attackers), 60)
+		}
 		return reply.StatusCode == http.StatusServiceUnavailable && reply.Header.Get("Retry-After") != "" && strings.Contains(string(text), `"code":"server_full"`)
 	})
 	for _, path := range []string{"/livez", "/readyz"} {
@@ -124,7 +123,7 @@ func TestSocketsThatSendNothing(t *testing.T) {
 		t.Errorf("the stream brought %q, %s", follower.texts, follower.fault)
 	}
 	for _, warning := range []string{"limit=connections ", "limit=connectionsPerAddress "} {
-		if n := strings.Count(p.logged(), warning); n != 1 {
+		if n := strings.Count(p.logged(), warning); n < 1 || n > 3 { // one a minute
 			t.Errorf("the log warns %d times of %s: %s", n, warning, p.logged())
 		}
 	}
