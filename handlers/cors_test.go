@@ -42,7 +42,7 @@ func TestCrossOriginCalls(t *testing.T) {
 			if got := r.Header.Get("Access-Control-Allow-Origin"); got != c.want {
 				t.Errorf("the origin %q: %d for %q", c.origin, r.StatusCode, got)
 			}
-			if exposed := r.Header.Get("Access-Control-Expose-Headers"); c.want != "" && exposed != "Accept-Ranges, Content-Disposition, Content-Range, Etag, Location, Retry-After, X-Request-Id, "+
+			if exposed := r.Header.Get("Access-Control-Expose-Headers"); c.want != "" && exposed != "Accept-Ranges, Content-Disposition, Content-Range, Etag, Location, Ratelimit, Ratelimit-Policy, Retry-After, X-Request-Id, "+
 				"Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Length, Upload-Metadata, Upload-Offset" {
 				t.Errorf("what may be read is %q", exposed)
 			}
