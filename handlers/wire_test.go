@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -148,7 +149,11 @@ var internals = sync.OnceValue(func() []string {
 	}
 })
 
+// signature is what a signed URL ends with: random letters, which may spell anything.
+var signature = regexp.MustCompile(`signature=[A-Za-z0-9_-]+`)
+
 func checkSecrecy(got []byte) error {
+	got = signature.ReplaceAll(got, nil)
 	for _, text := range internals() {
 		if bytes.Contains(got, []byte(text)) {
 			return fmt.Errorf("the reply shows %q", text)
