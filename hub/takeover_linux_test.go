@@ -156,8 +156,9 @@ func TestTLSEndsWithGoodbye(t *testing.T) {
 	s := newSite(t, overTLS, Options{})
 	near, far := socketPair(t)
 	below := &capturable{TCPConn: far}
+	// Of TLS 1.2, as an alert shows there what it is.
 	server := tls.Server(below, &tls.Config{Certificates: []tls.Certificate{testCertificate()}, MaxVersion: tls.VersionTLS12})
-	var raw bytes.Buffer                                                                  // an alert of TLS 1.2 shows what it is
+	var raw bytes.Buffer
 	reader := tls.Client(recordedConn{near, &raw}, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nothing is secret here
 	shaken := make(chan error, 1)
 	go func() { shaken <- reader.Handshake() }()
