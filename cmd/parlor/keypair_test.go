@@ -48,17 +48,20 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 	look(false, "", before)
 	look(true, "as before", before)
-	for name, damage := range map[string]func(){
-		"a pair that does not fit": func() { write(t, filepath.Dir(first.key), filepath.Base(first.key), read(t, second.key)) },
-		"no certificate":           func() { write(t, filepath.Dir(first.chain), filepath.Base(first.chain), "hello") },
-		"no file":                  func() { _ = os.Remove(first.chain) },
+	for _, damage := range []struct {
+		name string
+		do   func()
+	}{
+		{"a pair that does not fit", func() { write(t, filepath.Dir(first.key), filepath.Base(first.key), read(t, second.key)) }},
+		{"no certificate", func() { write(t, filepath.Dir(first.chain), filepath.Base(first.chain), "hello") }},
+		{"no file", func() { _ = os.Remove(first.chain) }},
 	} {
-		damage()
+		damage.do()
 		look(false, "the old one stays in use", before)
 		look(false, "", before)
 		look(true, "the old one stays in use", before)
 		if t.Failed() {
-			t.Fatal(name)
+			t.Fatal(damage.name)
 		}
 	}
 	second.copyTo(t, first)
