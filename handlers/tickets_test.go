@@ -84,7 +84,7 @@ func TestStreamTickets(t *testing.T) {
 	s.stranger().opensNot("/v1/events?stream_ticket=et_invented", "stream_ticket_refused")
 
 	expired := alice.ticket()
-	s.execute("UPDATE sessions SET ticket_expires_at = now() WHERE session_id = $1", alice.SessionID)
+	s.execute("UPDATE sessions SET ticket_expires_at = now() - interval '1 minute' WHERE session_id = $1", alice.SessionID)
 	s.stranger().opensNot(expired.StreamURL, "stream_ticket_refused")
 
 	kept := alice.ticket()
