@@ -64,6 +64,6 @@ var errPieces = errors.New("pieces of an upload are lost")
 // lostPieces is the same of an upload that cannot be put together: its client has to
 // begin anew.
 func (a *api) lostPieces(u room.Upload, why error) error {
-	a.lost.note(a.Log, room.StoredMedia{Media: room.Media{ID: u.ID, Size: u.Length}}, fmt.Errorf("%w: %w", errPieces, why))
+	a.lost.note(a.Log, room.StoredMedia{Media: room.Media{ID: u.ID, Size: u.Length}}, why)
 	return fmt.Errorf("%w (%w)", errMediaLost, why)
 }

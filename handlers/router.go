@@ -93,7 +93,7 @@ type Store interface {
 	EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error
 	AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error)
 	KeepPiece(ctx context.Context, id room.PieceID, length int64) error
-	Pieces(ctx context.Context, id room.MediaID) ([]room.PieceID, error)
+	Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error)
 	DropPieces(ctx context.Context, ids []room.PieceID) error
 
 	FeedEnd(ctx context.Context) (room.FeedCursor, error)

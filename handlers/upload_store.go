@@ -152,7 +152,7 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 func (u *upload) FinishUpload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTimeout)
 	defer cancel()
-	pieces, err := shortly(ctx, func(ctx context.Context) ([]room.PieceID, error) { return u.Store.Pieces(ctx, u.ID) })
+	pieces, err := shortly(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
 	if err != nil {
 		return u.call.fail(err)
 	}
@@ -160,30 +160,40 @@ func (u *upload) FinishUpload(ctx context.Context) error {
 		now, gone := shortly(ctx, func(ctx context.Context) (room.Upload, error) {
 			return u.Store.Upload(ctx, u.call.owner, u.ID)
 		})
-		if !now.Finished { // by another process
-			if errors.Is(gone, room.ErrMediaNotFound) {
-				err = errors.Join(gone, u.Media.Delete(ctx, string(u.ID)))
-			}
+		switch {
+		case now.Finished: // by another process
+		case errors.Is(gone, room.ErrMediaNotFound):
+			return u.call.fail(errors.Join(gone, u.Media.Delete(ctx, string(u.ID))))
+		case gone == nil && errors.Is(err, errPieces):
+			return u.call.fail(u.lostPieces(u.Upload, err))
+		case errors.Is(err, errPieces): // or another process has finished it: that is not known
+			return u.call.fail(gone)
+		default:
 			return u.call.fail(err)
 		}
 	}
 	u.Finished = true
-	u.removePieces(ctx, pieces)
+	u.removePieces(ctx, pieces.IDs)
 	return nil
 }
 
-// join stores the pieces as one, and says what they are.
-func (u *upload) join(ctx context.Context, pieces []room.PieceID) error {
-	joined := &pieceReader{ctx: ctx, bucket: u.Media, left: pieces}
+// join stores the pieces as one, and says what they are. It writes nothing unless
+// they are all there: another process that has put them together deletes them, and
+// what is left of them must not take the file's place. Errors: errPieces.
+func (u *upload) join(ctx context.Context, pieces room.Pieces) error {
+	if pieces.Length != u.Length {
+		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, pieces.Length, u.Length)
+	}
+	joined := &pieceReader{ctx: ctx, bucket: u.Media, left: pieces.IDs}
 	defer joined.close()
 	size, err := u.Media.Write(ctx, string(u.ID), joined)
 	switch {
 	case errors.Is(err, media.ErrNotStored):
-		return u.lostPieces(u.Upload, err)
+		return fmt.Errorf("%w: %w", errPieces, err)
 	case err != nil:
 		return unavailable(ctx, err)
-	case size != u.Length:
-		return u.lostPieces(u.Upload, fmt.Errorf("%d bytes are stored", size))
+	case size != u.Length: // a piece was cut short
+		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, size, u.Length)
 	}
 	info, err := u.Media.Probe(ctx, string(u.ID), size)
 	if err != nil {
@@ -207,9 +217,9 @@ func (u *upload) Terminate(ctx context.Context) error {
 		return u.call.fail(err)
 	}
 	// It is nobody's any more. What cannot be deleted at once, the sweep will.
-	pieces, err := shortly(ctx, func(ctx context.Context) ([]room.PieceID, error) { return u.Store.Pieces(ctx, u.ID) })
+	pieces, err := shortly(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
 	if err == nil {
-		u.removePieces(ctx, pieces)
+		u.removePieces(ctx, pieces.IDs)
 		err = u.Media.Delete(ctx, string(u.ID))
 	}
 	if err == nil {

@@ -360,6 +360,42 @@ func TestUploadsOfSeveralProcesses(t *testing.T) {
 	one.leavesNothing(1)
 }
 
+// late is a store that lets something happen before it lists the pieces of an upload.
+type late struct {
+	handlers.Store
+	before func()
+}
+
+func (l late) Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error) {
+	l.before()
+	return l.Store.Pieces(ctx, id)
+}
+
+// TestUploadThatAnotherProcessFinishes: a process that finds the pieces gone, because
+// another one has put them together, must not store what is left of them as the file.
+func TestUploadThatAnotherProcessFinishes(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	open := func(c *setup) { c.api.Media = openFolder(t, folder) }
+	f := &failing{}
+	one := newService(t, open, func(c *setup) {
+		c.wrap = func(s handlers.Store) handlers.Store { f.Store = s; return f }
+	})
+	alice := one.login("alice")
+	at := alice.create("a.txt", 4)
+	f.set(func(f *failing) { f.finish = room.ErrUnavailable })
+	alice.patch(at, 0, []byte("some")).refused(http.StatusServiceUnavailable, "unavailable")
+	f.set(func(f *failing) { f.finish = nil })
+	two := newService(t, open, func(c *setup) {
+		c.database = one.database
+		c.wrap = func(s handlers.Store) handlers.Store { return late{s, func() { alice.offset(at) }} }
+	})
+	if got := two.stranger().with(alice.SessionKey).offset(at); got != 4 {
+		t.Errorf("the offset is %d", got)
+	}
+	alice.holds(alice.finished(at), []byte("some"))
+}
+
 // failing is a store that fails where a test says so.
 type failing struct {
 	handlers.Store

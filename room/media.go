@@ -134,5 +134,11 @@ type Upload struct {
 	Finished bool  // the file can be read and sent
 }
 
+// Pieces is what is stored of an upload, in its order.
+type Pieces struct {
+	IDs    []PieceID
+	Length int64 // bytes, all together
+}
+
 // Whole reports whether all bytes are there, which have yet to be put together.
 func (u Upload) Whole() bool { return !u.Finished && u.Offset == u.Length }

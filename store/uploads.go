@@ -70,13 +70,21 @@ func (s *Store) KeepPiece(ctx context.Context, id room.PieceID, length int64) er
 }
 
 // Pieces is what is stored of an upload, in order.
-func (s *Store) Pieces(ctx context.Context, id room.MediaID) ([]room.PieceID, error) {
-	rows, err := s.pool.Query(ctx, "SELECT piece_id FROM media_pieces WHERE media_id = $1 AND length IS NOT NULL ORDER BY starts", id)
+func (s *Store) Pieces(ctx context.Context, id room.MediaID) (p room.Pieces, err error) {
+	rows, err := s.pool.Query(ctx, "SELECT piece_id, length FROM media_pieces WHERE media_id = $1 AND length IS NOT NULL ORDER BY starts", id)
 	if err != nil {
-		return nil, translate(err)
+		return p, translate(err)
 	}
-	pieces, err := pgx.CollectRows(rows, pgx.RowTo[room.PieceID])
-	return pieces, translate(err)
+	var (
+		piece  room.PieceID
+		length int64
+	)
+	_, err = pgx.ForEachRow(rows, []any{&piece, &length}, func() error {
+		p.IDs = append(p.IDs, piece)
+		p.Length += length
+		return nil
+	})
+	return p, translate(err)
 }
 
 // DropPieces forgets pieces whose bytes are not stored, or not any more.

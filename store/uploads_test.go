@@ -85,7 +85,7 @@ func TestPiecesAreInOrder(t *testing.T) {
 		}
 		u = known(t, f, "alice", u.ID)
 	}
-	if pieces, err := f.Pieces(t.Context(), u.ID); err != nil || !slices.Equal(pieces, kept) || u.Pieces != 4 || !u.Whole() {
+	if pieces, err := f.Pieces(t.Context(), u.ID); err != nil || !slices.Equal(pieces.IDs, kept) || pieces.Length != u.Length || u.Pieces != 4 || !u.Whole() {
 		t.Errorf("the pieces of %+v are %v, and not %v: %v", u, pieces, kept, err)
 	}
 	if err := f.KeepPiece(t.Context(), addPiece(t, f, u), 1); err == nil {
