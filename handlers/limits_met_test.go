@@ -163,7 +163,9 @@ func TestRatesAreOfUsers(t *testing.T) {
 
 	phone.call("POST", roomPath("two", "/leave"), nil).is(http.StatusOK)
 	for _, call := range []struct{ method, path string }{
-		{"POST", roomPath("three", "/join")}, {"POST", roomPath("three", "/enter")}, {"POST", roomPath("one", "/leave")},
+		{"POST", roomPath("three", "/join")},
+		{"POST", roomPath("three", "/enter")},
+		{"POST", roomPath("one", "/leave")},
 		{"DELETE", "/v1/sessions/current/rooms"},
 	} {
 		tooFast(phone.call(call.method, call.path, nil), "too_many_joins", "joins")

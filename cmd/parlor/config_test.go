@@ -85,8 +85,17 @@ func TestValidate(t *testing.T) {
 		{[]string{"--trusted-proxies=10.0.0.0/33"}, []string{"PARLOR_TRUSTED_PROXIES"}},
 		{[]string{"--trusted-proxies=0.0.0.0/0"}, []string{"PARLOR_TRUSTED_PROXIES"}},
 		{[]string{"--proxy-protocol"}, []string{"PARLOR_PROXY_PROTOCOL"}},
-		{[]string{"--max-connections=1", "--connections-per-address=-1", "--max-streams=-1", "--streams-per-address=-1", "--streams-per-user=10000001"},
-			[]string{"PARLOR_MAX_CONNECTIONS", "PARLOR_CONNECTIONS_PER_ADDRESS", "PARLOR_MAX_STREAMS", "PARLOR_STREAMS_PER_ADDRESS", "PARLOR_STREAMS_PER_USER"}},
+		{
+			[]string{"--max-connections=1", "--connections-per-address=-1", "--max-streams=-1", "--streams-per-address=-1", "--streams-per-user=10000001"},
+			[]string{"PARLOR_MAX_CONNECTIONS", "PARLOR_CONNECTIONS_PER_ADDRESS", "PARLOR_MAX_STREAMS", "PARLOR_STREAMS_PER_ADDRESS", "PARLOR_STREAMS_PER_USER"},
+		},
+		{
+			[]string{"--message-rate=10001", "--barrage-rate=-1", "--barrage-bytes=100", "--login-rate=-1", "--address-login-rate=-1", "--room-rate=-1", "--join-rate=-1", "--attribute-rate=100001"},
+			[]string{
+				"PARLOR_BARRAGE_BYTES", "PARLOR_MESSAGE_RATE", "PARLOR_BARRAGE_RATE", "PARLOR_LOGIN_RATE", "PARLOR_ADDRESS_LOGIN_RATE",
+				"PARLOR_ROOM_RATE", "PARLOR_JOIN_RATE", "PARLOR_ATTRIBUTE_RATE",
+			},
+		},
 		{[]string{"--listen=:0", "--ops-listen=:0"}, nil},
 		{[]string{"--listen=[::1]:443"}, nil},
 		{[]string{"--listen="}, []string{"PARLOR_LISTEN"}},
