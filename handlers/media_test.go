@@ -839,7 +839,9 @@ func TestNoRoom(t *testing.T) {
 
 		// All bytes are there, and no room to put them together: HEAD says so, and later it is done.
 		if d.s3 != nil {
-			d.s3.Deny(func(r *http.Request) bool { return r.Method == "PUT" && strings.Contains(r.URL.Path, path.Base(whole)) })
+			d.s3.Deny(func(r *http.Request) bool {
+				return r.Method == http.MethodPut && strings.Contains(r.URL.Path, path.Base(whole))
+			})
 			alice.patch(whole, 0, []byte("some")).refused(http.StatusServiceUnavailable, "unavailable")
 			d.s3.Deny(nil)
 			fill(true)

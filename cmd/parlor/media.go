@@ -109,7 +109,7 @@ func (k *mediaKeeper) check(ctx context.Context) {
 		problem := err.Error()
 		k.problem.Store(&problem)
 		if before == nil {
-			k.log.Error("media storage fails: files cannot be uploaded or read", "error", err)
+			k.log.Error("media storage fails", "error", err)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 		if problem := s.media.problem.Load(); problem != nil {
 			// Messages go on. Where all servers share the folder or the bucket, none would be
 			// left if this took them from their clients.
-			_, _ = fmt.Fprintf(w, "warning: files cannot be uploaded or read: %s\n", *problem)
+			_, _ = fmt.Fprintf(w, "warning: storage of files: %s\n", *problem)
 		}
 	}
 }
