@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,14 +20,14 @@ func TestGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate(4)
 		locked := &pgconn.PgError{Code: "55P03"}
-		inside := 0
+		var inside atomic.Int32
 		run := func(ctx context.Context, result error, keys ...lockKey) <-chan error {
 			done := make(chan error, 1)
 			go func() {
 				done <- g.run(ctx, keys, func() error {
-					inside++
+					inside.Add(1)
 					<-time.After(time.Second)
-					inside--
+					inside.Add(-1)
 					return result
 				})
 			}()
@@ -37,8 +38,8 @@ func TestGate(t *testing.T) {
 		waiting := run(t.Context(), nil, roomKey("stalled"))
 		ctx, giveUp := context.WithCancel(t.Context())
 		impatient := run(ctx, nil, roomKey("stalled"))
-		if inside != 2 {
-			t.Errorf("%d are inside, and not two", inside)
+		if n := inside.Load(); n != 2 {
+			t.Errorf("%d are inside, and not two", n)
 		}
 		giveUp()
 		if err := <-impatient; !errors.Is(err, context.Canceled) {

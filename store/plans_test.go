@@ -174,7 +174,7 @@ var wholeTables = []string{
 }
 
 // small is tables that have few rows, whatever happens.
-var small = []string{"nodes", "feed_trimmed", "goose_db_version"}
+var small = []string{"nodes", "feed_trimmed", "goose_db_version", "media_bytes_of_all"}
 
 // due is indexes of what is to be done, and nothing else.
 var due = []string{"rooms_untold"}
