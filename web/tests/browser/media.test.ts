@@ -170,7 +170,7 @@ test('an upload can be cancelled, tried again and discarded', async ({ arrive, r
     route.fulfill({ status: 429, contentType: 'application/problem+json', body: JSON.stringify(problem) }),
   );
   await alice.attach(sample('baseline.jpg'));
-  await expect(alice.page.locator('#pending')).toContainText('Not uploaded. You have uploaded too much');
+  await expect(alice.page.locator('#pending')).toContainText('Not uploaded. There is no place for more files of yours');
   await alice.press('Discard');
   await expect(alice.page.locator('#pending li')).toHaveCount(0);
   await alice.attach(sample('baseline.jpg'));
