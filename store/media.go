@@ -300,7 +300,10 @@ func (s *Store) sweepMedia(ctx context.Context, remove func(context.Context, roo
 		kept = errors.Join(kept, translate(err))
 	}
 	if len(gone) > 0 {
-		_, err = s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting", gone)
+		// Another sweep may be deleting the same rows, in another order. What it has
+		// locked is left to it: two sweeps that waited would wait for each other.
+		_, err = s.pool.Exec(ctx, `DELETE FROM media WHERE media_id = ANY (ARRAY (
+			SELECT media_id FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting FOR UPDATE SKIP LOCKED))`, gone)
 	}
 	return len(due), errors.Join(kept, translate(err))
 }
