@@ -236,6 +236,7 @@ func TestConnectionsOverALimitAreTold(t *testing.T) {
 			}
 			eventuallyOpen(t, p, 3)
 			refused("127.0.0.3", handlers.LimitConnections, "server_full")
+			eventuallyOpen(t, p, 3) // the server closes a connection after its reply was read
 
 			_ = p.dial(t, "127.0.0.3") // says nothing, and has the only place for refusals
 			<-p.limited
