@@ -74,33 +74,42 @@ var (
 	errTooManyAttributes = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes more often than allowed.")
 )
 
+// userLimiter limits what a user does. fault is what a caller is told who is too fast.
+type userLimiter struct {
+	*limiter[room.UserID]
+	fault *problem
+}
+
 // rates is the limiters of one process.
 type rates struct {
-	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes *limiter[room.UserID]
+	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes userLimiter
 	loginsPerAddress                                                         *limiter[netip.Prefix]
 }
 
 func newRates(r Rates) rates {
+	ofUsers := func(limit Limit, rate Rate, unit string, fault *problem) userLimiter {
+		return userLimiter{newLimiter[room.UserID](limit, rate, unit), fault}
+	}
 	return rates{
-		messages:         newLimiter[room.UserID](LimitMessages, r.Messages, ""),
-		barrage:          newLimiter[room.UserID](LimitBarrage, r.Barrage, ""),
-		barrageBytes:     newLimiter[room.UserID](LimitBarrageBytes, r.BarrageBytes, "content-bytes"),
-		logins:           newLimiter[room.UserID](LimitLogins, r.Logins, ""),
-		roomsCreated:     newLimiter[room.UserID](LimitRoomsCreated, r.RoomsCreated, ""),
-		joins:            newLimiter[room.UserID](LimitJoins, r.Joins, ""),
-		attributes:       newLimiter[room.UserID](LimitAttributes, r.Attributes, ""),
+		messages:         ofUsers(LimitMessages, r.Messages, "", errTooFast),
+		barrage:          ofUsers(LimitBarrage, r.Barrage, "", errTooMuchBarrage),
+		barrageBytes:     ofUsers(LimitBarrageBytes, r.BarrageBytes, "content-bytes", errTooMuchBarrage),
+		logins:           ofUsers(LimitLogins, r.Logins, "", errTooManyLogins),
+		roomsCreated:     ofUsers(LimitRoomsCreated, r.RoomsCreated, "", errTooManyCreated),
+		joins:            ofUsers(LimitJoins, r.Joins, "", errTooManyJoins),
+		attributes:       ofUsers(LimitAttributes, r.Attributes, "", errTooManyAttributes),
 		loginsPerAddress: newLimiter[netip.Prefix](LimitLoginsPerAddress, r.LoginsPerAddress, ""),
 	}
 }
 
-// spend takes tokens of a user's bucket, and fails with what the caller is told
-// where there are not enough.
-func (a *api) spend(w http.ResponseWriter, r *http.Request, l *limiter[room.UserID], user room.UserID, n int, fault error) error {
+// spend takes tokens of a user's bucket, and fails with the limiter's fault where
+// there are not enough.
+func (a *api) spend(w http.ResponseWriter, r *http.Request, l userLimiter, user room.UserID, n int) error {
 	if l.allow(w, user, n) {
 		return nil
 	}
 	a.met(r, l.limit)
-	return fault
+	return l.fault
 }
 
 // mayLogin fails with too_many_logins where there are too many from an address.
@@ -135,7 +144,7 @@ func (a *api) mayCreate(w http.ResponseWriter, r *http.Request, user room.UserID
 	switch {
 	case errors.Is(err, room.ErrRoomNotFound):
 		a.met(r, l.limit)
-		return nil, errTooManyCreated
+		return nil, l.fault
 	case err != nil:
 		return nil, err
 	}
@@ -154,36 +163,22 @@ func (a *api) met(r *http.Request, limit Limit) {
 // the session's older one meets no limit: the older one may be lost, and nobody
 // knows yet. Errors: server_full, too_many_streams.
 func (a *api) takeStream(r *http.Request, session room.Session) (free func(), err error) {
-	free, met := a.streams.take(a.clientGroup(r), session.User.ID, a.Hub.Has(session.ID))
-	switch met {
-	case inAll:
-		a.met(r, LimitStreams)
-		return nil, ErrServerFull
-	case perAddress:
-		a.met(r, LimitStreamsPerAddress)
-		return nil, errTooManyStreams
-	case perUser:
-		a.met(r, LimitStreamsPerUser)
-		return nil, errTooManyStreams
-	default:
-		return free, nil
-	}
+	return a.takeSlot(r, a.streams, session.User.ID, a.Hub.Has(session.ID))
 }
 
 // takeTransfer takes the slot of an upload or a download. Errors: server_full,
 // too_many_connections.
 func (a *api) takeTransfer(r *http.Request) (free func(), err error) {
-	free, met := a.transfers.take(a.clientGroup(r), "", false)
-	switch met {
-	case inAll:
-		a.met(r, LimitTransfers)
-		return nil, ErrServerFull
-	case perAddress:
-		a.met(r, LimitTransfersPerAddress)
-		return nil, ErrTooManyConnections
-	default:
-		return free, nil
+	return a.takeSlot(r, a.transfers, "", false)
+}
+
+func (a *api) takeSlot(r *http.Request, s *slots, user room.UserID, instead bool) (free func(), err error) {
+	free, met := s.take(a.clientGroup(r), user, instead)
+	if met != nil {
+		a.met(r, met.limit)
+		return nil, met.fault
 	}
+	return free, nil
 }
 
 // refuseConnection answers what comes over a connection for which there is no

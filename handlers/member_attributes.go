@@ -69,7 +69,7 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 			return err
 		}
 	}
-	if err := a.spend(w, r, a.rates.attributes, session.User.ID, 1, errTooManyAttributes); err != nil {
+	if err := a.spend(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
 		return err
 	}
 	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), session.ID, id, request.UserIDs, room.MemberAttributesUpdate{

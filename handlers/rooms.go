@@ -73,10 +73,10 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.roomsCreated, session.User.ID, 1, errTooManyCreated); err != nil {
+	if err := a.spend(w, r, a.rates.roomsCreated, session.User.ID, 1); err != nil {
 		return err
 	}
 	created, err := a.enter(r.Context(), session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
@@ -90,7 +90,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	joined, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (room.Room, error) {
@@ -111,7 +111,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	done, err := a.mayCreate(w, r, session.User.ID, id)
@@ -159,7 +159,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return err
 	}
 	created := false
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	if request.CreateIfNotExists {
@@ -202,7 +202,7 @@ func (a *api) isOut(ctx context.Context, session room.SessionID, id room.RoomID)
 }
 
 func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	if err := a.Store.LeaveRoom(r.Context(), session.ID, id); err != nil {

@@ -201,8 +201,16 @@ func New(o Options) *API {
 		a.BodyTimeout = defaultBodyTimeout
 	}
 	a.links = newLinks(o.PublicURL)
-	a.streams = newSlots(o.Limits.Streams, o.Limits.StreamsPerAddress, o.Limits.StreamsPerUser)
-	a.transfers = newSlots(o.Limits.Transfers, o.Limits.TransfersPerAddress, 0)
+	a.streams = newSlots(
+		bound{o.Limits.Streams, LimitStreams, ErrServerFull},
+		bound{o.Limits.StreamsPerAddress, LimitStreamsPerAddress, errTooManyStreams},
+		bound{o.Limits.StreamsPerUser, LimitStreamsPerUser, errTooManyStreams},
+	)
+	a.transfers = newSlots(
+		bound{o.Limits.Transfers, LimitTransfers, ErrServerFull},
+		bound{o.Limits.TransfersPerAddress, LimitTransfersPerAddress, ErrTooManyConnections},
+		bound{},
+	)
 	a.mediaURLs = newMediaSigner(o.MediaSecret)
 	a.lost.observe = o.MediaLost
 	r := chi.NewRouter()

@@ -47,7 +47,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.logins, c.User.ID, 1, errTooManyLogins); err != nil {
+	if err := a.spend(w, r, a.rates.logins, c.User.ID, 1); err != nil {
 		return err
 	}
 	id, err := uuid.NewV7()
@@ -132,7 +132,7 @@ type leaveAllRoomsReply struct {
 }
 
 func (a *api) leaveAllRooms(w http.ResponseWriter, r *http.Request, session room.Session) error {
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1, errTooManyJoins); err != nil {
+	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	left, err := a.Store.LeaveAllRooms(r.Context(), session.ID)
@@ -159,7 +159,7 @@ func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Se
 	if err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.logins, session.User.ID, 1, errTooManyLogins); err != nil {
+	if err := a.spend(w, r, a.rates.logins, session.User.ID, 1); err != nil {
 		return err
 	}
 	session, err = a.Store.RenewSession(r.Context(), session.ID, c)

@@ -7,10 +7,21 @@ import (
 	"parlor/room"
 )
 
+// bound is how many of something there may be at once, and what a caller is told
+// who meets it.
+type bound struct {
+	most  int // 0: any number
+	limit Limit
+	fault *problem
+}
+
+// met reports whether there are as many as there may be.
+func (b bound) met(taken int) bool { return b.most > 0 && taken >= b.most }
+
 // slots bounds how many of something there are at once: in all, from each address
 // and of each user. Nobody's is taken away for another's.
 type slots struct {
-	most, mostPerAddress, mostPerUser int // 0: any number
+	all, perAddress, perUser bound
 
 	mu        sync.Mutex // guards all below
 	taken     int
@@ -18,38 +29,28 @@ type slots struct {
 	byUser    map[room.UserID]int  // likewise
 }
 
-// bound says which of its bounds slots have met.
-type bound int
-
-const (
-	noBound bound = iota
-	inAll
-	perAddress
-	perUser
-)
-
-func newSlots(most, mostPerAddress, mostPerUser int) *slots {
+func newSlots(all, perAddress, perUser bound) *slots {
 	return &slots{
-		most: most, mostPerAddress: mostPerAddress, mostPerUser: mostPerUser,
+		all: all, perAddress: perAddress, perUser: perUser,
 		byAddress: make(map[netip.Prefix]int), byUser: make(map[room.UserID]int),
 	}
 }
 
-// take takes a slot, which free gives back once; where a bound is met it takes
-// none. An invalid address and an empty user have no bound of their own. Where
-// instead is true the slot stands for one that is just being given back, and no
-// bound holds.
-func (s *slots) take(address netip.Prefix, user room.UserID, instead bool) (free func(), met bound) {
+// take takes a slot, which free gives back once; where a bound is met it takes none
+// and returns that bound. An invalid address and an empty user have no bound of
+// their own. Where instead is true the slot stands for one that is just being given
+// back, and no bound holds.
+func (s *slots) take(address netip.Prefix, user room.UserID, instead bool) (free func(), met *bound) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case instead:
-	case s.most > 0 && s.taken >= s.most:
-		return nil, inAll
-	case s.mostPerAddress > 0 && address.IsValid() && s.byAddress[address] >= s.mostPerAddress:
-		return nil, perAddress
-	case s.mostPerUser > 0 && user != "" && s.byUser[user] >= s.mostPerUser:
-		return nil, perUser
+	case s.all.met(s.taken):
+		return nil, &s.all
+	case address.IsValid() && s.perAddress.met(s.byAddress[address]):
+		return nil, &s.perAddress
+	case user != "" && s.perUser.met(s.byUser[user]):
+		return nil, &s.perUser
 	}
 	s.taken++
 	if address.IsValid() {
@@ -58,7 +59,7 @@ func (s *slots) take(address netip.Prefix, user room.UserID, instead bool) (free
 	if user != "" {
 		s.byUser[user]++
 	}
-	return func() { s.free(address, user) }, noBound
+	return func() { s.free(address, user) }, nil
 }
 
 func (s *slots) free(address netip.Prefix, user room.UserID) {
