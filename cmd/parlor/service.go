@@ -227,48 +227,40 @@ func (c *ServeCmd) address(a net.Addr) string {
 
 // renew keeps this server's lease. It has a goroutine of its own, as sweeping may take longer than a lease lasts.
 func (s *service) renew(ctx context.Context) {
-	ticker := time.NewTicker(store.LeaseRenewal)
-	defer ticker.Stop()
-	failing := false
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-		err := s.store.Renew(ctx)
-		switch {
-		case err != nil && ctx.Err() == nil && !failing: // once for each outage
-			s.log.Error("the lease is not renewed", "error", err)
-		case err == nil && failing:
-			s.log.Info("the lease is renewed again")
-		}
-		failing = err != nil
-	}
+	s.repeat(ctx, store.LeaseRenewal, "the lease is not renewed", "the lease is renewed again", s.store.Renew)
 }
 
 // sweep lets the store do what is due, again and again.
 func (s *service) sweep(ctx context.Context) {
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
-	failing := false
 	strays := time.Now().Add(strayInterval)
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+	s.repeat(ctx, sweepInterval, "timers are not served", "timers are served again", func(ctx context.Context) error {
 		err := s.store.Sweep(ctx)
 		if now := time.Now(); err == nil && now.After(strays) {
 			strays = now.Add(strayInterval)
 			err = s.store.DetachStrays(ctx, s.hub.Has)
 		}
+		return err
+	})
+}
+
+// repeat does something at an interval until the context ends, and logs when that begins to fail and when it works again:
+// once for each outage.
+func (s *service) repeat(ctx context.Context, interval time.Duration, fails, works string, do func(context.Context) error) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := do(ctx)
 		switch {
-		case err != nil && ctx.Err() == nil && !failing: // once for each outage
-			s.log.Error("timers are not served", "error", err)
+		case err != nil && ctx.Err() == nil && !failing:
+			s.log.Error(fails, "error", err)
 		case err == nil && failing:
-			s.log.Info("timers are served again")
+			s.log.Info(works)
 		}
 		failing = err != nil
 	}
