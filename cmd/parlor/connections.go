@@ -29,7 +29,7 @@ type connections struct {
 	most, mostPerAddress, mostRefused int            // mostPerAddress 0: any number
 	// trusted is the proxies, whose connections are those of many clients and do not count for their address.
 	trusted handlers.TrustedProxies
-	// limited is told of each connection that is refused.
+	// limited is called for each connection that is refused.
 	limited func(limit handlers.Limit, from netip.Prefix)
 
 	mu        sync.Mutex // guards all below
@@ -83,7 +83,7 @@ func (l *listener) throughProxy(c *conn) *proxiedConn {
 		counted:  c,
 		listener: l,
 	}
-	// The library sets the deadline anew after its header, to this one.
+	// The library restores this deadline after it has read its header.
 	_ = p.SetReadDeadline(time.Now().Add(headerTimeout))
 	return p
 }

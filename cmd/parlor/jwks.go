@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// keysInterval is how often the keys are read anew: so long a key counts that was withdrawn.
+	// keysInterval is how often the keys are fetched. A key that was withdrawn is accepted for that long.
 	keysInterval = time.Hour
 	// keysRetry is the pause after a read that failed; it doubles with each that follows, up to keysMaxRetry.
 	keysRetry    = 10 * time.Second
@@ -95,8 +95,8 @@ func (s *keySet) follow(ctx context.Context, err error) {
 	}
 }
 
-// find returns the key of a token; an empty kid means the only one for the algorithm. It reads the keys anew where there is
-// no such key, which may have been added since.
+// find returns the key of a token; an empty kid means the only one for the algorithm. It fetches the keys again where
+// there is no such key, because it may have been added since.
 func (s *keySet) find(algorithm, kid string) (crypto.PublicKey, error) {
 	if key, err := s.known(algorithm, kid); err == nil || kid == "" {
 		return key, err

@@ -77,8 +77,8 @@ func (c *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c
 // notAfter is when the certificate in use expires.
 func (c *keyPair) notAfter() time.Time { return c.pair.Load().Leaf.NotAfter }
 
-// look reads the files again, and keeps the certificate in use where the new one is bad or not there. Each bad one is told of
-// once, or when somebody asks.
+// look reads the files again, and keeps the certificate in use where the new one is bad or not there. It logs
+// each bad one once, and again when somebody asks.
 func (c *keyPair) look(asked bool) {
 	pair, content, err := c.read()
 	changed := !bytes.Equal(content, c.content)

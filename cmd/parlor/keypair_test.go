@@ -25,7 +25,7 @@ func (c certificate) copyTo(t *testing.T, to certificate) {
 	}
 }
 
-// TestCertificateIsReadAgain: a renewed certificate is used, and a bad one is not, and is told of once.
+// TestCertificateIsReadAgain: a renewed certificate is used, and a bad one is refused and logged once.
 func TestCertificateIsReadAgain(t *testing.T) {
 	t.Parallel()
 	first, second := selfSigned(t), selfSigned(t)

@@ -65,7 +65,7 @@ func newLimited(log *slog.Logger, registry prometheus.Registerer) *limited {
 	return l
 }
 
-// refused is told of everything that was refused. from is the address of the one whom it meets now.
+// refused counts a refusal and warns of it. from is the address of the caller that was refused.
 func (l *limited) refused(limit handlers.Limit, from netip.Prefix) {
 	l.total.WithLabelValues(string(limit)).Inc()
 	setting, warns := limits[limit]
