@@ -227,25 +227,30 @@ func (c *ServeCmd) address(a net.Addr) string {
 
 // renew keeps this server's lease. It has a goroutine of its own, as sweeping may take longer than a lease lasts.
 func (s *service) renew(ctx context.Context) {
-	s.repeat(ctx, store.LeaseRenewal, "the lease is not renewed", "the lease is renewed again", s.store.Renew)
+	repeat(ctx, store.LeaseRenewal, s.store.Renew,
+		func(err error) { s.log.Error("the lease is not renewed", "error", err) },
+		func() { s.log.Info("the lease is renewed again") })
 }
 
 // sweep lets the store do what is due, again and again.
 func (s *service) sweep(ctx context.Context) {
 	strays := time.Now().Add(strayInterval)
-	s.repeat(ctx, sweepInterval, "timers are not served", "timers are served again", func(ctx context.Context) error {
+	do := func(ctx context.Context) error {
 		err := s.store.Sweep(ctx)
 		if now := time.Now(); err == nil && now.After(strays) {
 			strays = now.Add(strayInterval)
 			err = s.store.DetachStrays(ctx, s.hub.Has)
 		}
 		return err
-	})
+	}
+	repeat(ctx, sweepInterval, do,
+		func(err error) { s.log.Error("timers are not served", "error", err) },
+		func() { s.log.Info("timers are served again") })
 }
 
-// repeat does something at an interval until the context ends, and logs when that begins to fail and when it works again:
-// once for each outage.
-func (s *service) repeat(ctx context.Context, interval time.Duration, fails, works string, do func(context.Context) error) {
+// repeat does something at an interval until the context ends. It calls fails when that begins to fail, and works when it
+// works again: once for each outage.
+func repeat(ctx context.Context, interval time.Duration, do func(context.Context) error, fails func(error), works func()) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	failing := false
@@ -258,9 +263,9 @@ func (s *service) repeat(ctx context.Context, interval time.Duration, fails, wor
 		err := do(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil && !failing:
-			s.log.Error(fails, "error", err)
+			fails(err)
 		case err == nil && failing:
-			s.log.Info(works)
+			works()
 		}
 		failing = err != nil
 	}
