@@ -76,7 +76,7 @@ fail() {
 
 # Looking. Each prints the path of the program, or fails.
 
-# The folders are those that store/localpg looks in.
+# The folders are those that localpg looks in.
 find_postgres() {
 	for postgres in "$(command -v postgres)" \
 		/usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \

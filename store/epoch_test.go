@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"parlor/localpg"
 	"parlor/room"
 	"parlor/store"
-	"parlor/store/localpg"
 	"parlor/store/storetest"
 )
 

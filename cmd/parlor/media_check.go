@@ -10,10 +10,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"parlor/localpg"
 	"parlor/media"
 	"parlor/room"
 	"parlor/store"
-	"parlor/store/localpg"
 )
 
 const (

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"parlor/localpg"
 	"parlor/store"
-	"parlor/store/localpg"
 )
 
 // MigrateCmd looks at a schema and changes it, without starting a server.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"parlor/localpg"
 	"parlor/store"
-	"parlor/store/localpg"
 )
 
 // ownDatabase starts a PostgreSQL that is not Parlor's, and returns its address.

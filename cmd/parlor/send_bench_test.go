@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"parlor/handlers"
+	"parlor/localpg"
 	"parlor/room"
-	"parlor/store/localpg"
 	"parlor/store/storetest"
 )
 

@@ -22,8 +22,8 @@ import (
 	"time"
 
 	"parlor/handlers"
+	"parlor/localpg"
 	"parlor/room"
-	"parlor/store/localpg"
 )
 
 // TestShutdownIsAnnounced: load balancers see /readyz fail while calls and new streams are still served. Streams that were

@@ -17,8 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"parlor/localpg"
 	"parlor/store"
-	"parlor/store/localpg"
 )
 
 // server is the test binary's PostgreSQL. It starts with the first test that
