@@ -68,7 +68,7 @@ chaos: web ## Kill and freeze a server and its database under load for SECONDS (
 .PHONY: contract
 contract: ## Check the server against openapi.yaml
 	@scripts/setup.sh postgres
-	go test -count=1 -tags contract -run 'Contract' ./handlers/...
+	go test -count=1 -tags contract -run 'Contract' ./handlers/... ./servicetest
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (30s)

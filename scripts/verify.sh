@@ -18,4 +18,4 @@ go mod tidy -diff || {
 
 # Their failures say how to make the table and the client again.
 go test -run '^TestSettingsTable$' ./cmd/parlor
-go test -tags contract -run 'Contract' ./handlers/contracttest ./handlers
+go test -tags contract -run 'Contract' ./handlers/... ./servicetest

@@ -82,6 +82,11 @@ var importRules = []importRule{
 		why:   "handlers reach the database through the rules' interfaces, so that no rule is left in SQL or HTTP",
 	},
 	{
+		pkg:  "parlor/servicetest",
+		ours: none, libraries: none, standard: none,
+		why: "it consists of tests, and no program may depend on them",
+	},
+	{
 		pkg:  "parlor/migrations",
 		ours: none, libraries: none, standard: []string{"embed"},
 		why: "it hands out files; code that uses them lives with its users",
@@ -145,6 +150,7 @@ func TestImportRulesBite(t *testing.T) {
 		{"parlor/handlers", "parlor/store"},
 		{"parlor/handlers", "parlor/migrations"},
 		{"parlor/handlers", "github.com/jackc/pgx/v5/pgconn"},
+		{"parlor/servicetest", "parlor/handlers"},
 		{"parlor/migrations", "parlor/room"},
 		{"parlor/web", "net/http"},
 		{"parlor", "parlor/room"},

@@ -1,0 +1,155 @@
+package servicetest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parlor/handlers"
+	"parlor/room"
+)
+
+// withholding is a transport that keeps the last byte of each body back.
+type withholding struct{ http.RoundTripper }
+
+func (t withholding) RoundTrip(r *http.Request) (*http.Response, error) {
+	withheld, release := io.Pipe()
+	defer release.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(strings.NewReader(string(body[:len(body)-1])), withheld), withheld}
+	return t.RoundTripper.RoundTrip(r)
+}
+
+// TestSlowBodies: each call that takes a body tells a client whose body does not
+// come, over every transport. Connections and streams beside it go on.
+func TestSlowBodies(t *testing.T) {
+	overEveryTransport(t, func(t *testing.T, s *service, protocol int) {
+		alice := s.loginWith(s.signed(set("rooms", []object{{"roomID": "*", "create": true, "join": true, "send": true, "kick": true}})))
+		alice.enter("lobby")
+		stream, _ := alice.listen()
+		slow := s.over(withholding{s.http.Transport.(*checked).next})
+		var calls sync.WaitGroup
+		for _, call := range samples(s) {
+			if call.body == nil {
+				continue
+			}
+			r := call.caller(alice).request(call.method, call.path, call.body)
+			calls.Go(func() {
+				reply, err := slow.Do(r)
+				if err != nil {
+					t.Errorf("%s: %v", call, err)
+					return
+				}
+				defer reply.Body.Close()
+				text, _ := io.ReadAll(reply.Body)
+				if reply.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(text), `"code":"body_timeout"`) {
+					t.Errorf("%s is answered with %d %s", call, reply.StatusCode, text)
+				}
+				if protocol == 1 && !reply.Close {
+					t.Errorf("%s: the connection is kept", call)
+				}
+			})
+		}
+		calls.Wait()
+		alice.send("lobby", "still there?")
+		if got := stream.text(); got != "still there?" {
+			t.Errorf("the stream brings %q", got)
+		}
+	}, func(c *setup) { c.api.BodyTimeout = time.Second })
+}
+
+// TestBodiesNobodyReads: where a handler does not read the body, net/http does so
+// before it answers. That ends as well, whatever was asked for, and without a key.
+func TestBodiesNobodyReads(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.api.BodyTimeout = time.Second })
+	alice := s.login("alice")
+	var calls sync.WaitGroup
+	for _, call := range []struct {
+		line, header string
+		status       int
+	}{
+		{"GET /", "", http.StatusOK},
+		{"POST /", "", http.StatusMethodNotAllowed},
+		{"GET /nothing", "", http.StatusNotFound},
+		{"GET /openapi.yaml", "", http.StatusOK},
+		{"POST /v1/sessions", "Content-Type: text/plain\r\n", http.StatusUnsupportedMediaType},
+		{"POST /v1/rooms", "", http.StatusUnauthorized},
+		{"GET /v1/events", "", http.StatusUnauthorized},
+		{"GET /v1/events", "Authorization: Bearer " + alice.SessionKey + "\r\n", http.StatusRequestTimeout},
+		{"GET /v1/admin/events", "Authorization: Bearer " + s.admin().SessionKey + "\r\n", http.StatusRequestTimeout},
+		{"POST /v1/media", "", http.StatusUnauthorized},
+		{"POST /v1/media/uploads", "Tus-Resumable: 1.0.0\r\n", http.StatusUnauthorized},
+		{"POST /v1/media/uploads", "Authorization: Bearer " + alice.SessionKey + "\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 5\r\n", http.StatusCreated},
+		{"OPTIONS /v1/media/uploads", "Tus-Resumable: 1.0.0\r\n", http.StatusOK},
+		{"GET /v1/media/3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61/cat.png", "", http.StatusUnauthorized},
+	} {
+		calls.Go(func() {
+			answer, err := s.heldUp(call.line + " HTTP/1.1\r\nHost: parlor\r\n" + call.header + "Content-Length: 4096\r\n\r\n")
+			if want := fmt.Sprintf("HTTP/1.1 %d ", call.status); err != nil || !strings.HasPrefix(answer, want) {
+				t.Errorf("%s: %.80q, and then %v", call.line, answer, err)
+			}
+		})
+	}
+	calls.Wait()
+}
+
+// heldUp sends the beginning of a request and nothing more, and returns what
+// comes until the server closes the connection.
+func (s *service) heldUp(begin string) (string, error) {
+	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(conn, begin); err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(conn)
+	return string(text), err
+}
+
+// slowPosts is a store that is slower than a body may be.
+type slowPosts struct {
+	handlers.Store
+	by time.Duration
+}
+
+func (s slowPosts) PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error) {
+	select {
+	case <-time.After(s.by):
+	case <-ctx.Done():
+		return room.Message{}, ctx.Err()
+	}
+	return s.Store.PostMessage(ctx, session, id, d)
+}
+
+// TestBodiesLeaveNoDeadline: a call that takes longer than its body may is
+// answered all the same, and its connection goes on.
+func TestBodiesLeaveNoDeadline(t *testing.T) {
+	const bodyTimeout = 700 * time.Millisecond
+	overEveryTransport(t, func(_ *testing.T, s *service, _ int) {
+		alice := s.login("alice")
+		alice.enter("lobby")
+		alice.send("lobby", "late")
+		alice.send("lobby", "next")
+	}, func(c *setup) {
+		c.api.BodyTimeout = bodyTimeout
+		c.wrap = func(s handlers.Store) handlers.Store { return slowPosts{s, bodyTimeout * 3 / 2} }
+	})
+}

@@ -1,0 +1,242 @@
+package servicetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"parlor/handlers"
+	"parlor/room"
+)
+
+// brokenRooms is a store that cannot read rooms.
+type brokenRooms struct {
+	handlers.Store
+	fail func() error
+}
+
+func (b brokenRooms) RoomByID(context.Context, room.SessionID, room.RoomID) (room.Room, error) {
+	return room.Room{}, b.fail()
+}
+
+// TestFaultsStayInTheLog: the caller gets a request ID, and nothing of what
+// went wrong.
+func TestFaultsStayInTheLog(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func() error{
+		"error": func() error { return errors.New("the innermost cause at /var/lib, SQLSTATE 42P01") },
+		"panic": func() error { panic("the innermost cause") },
+	} {
+		s := newService(t, func(c *setup) {
+			c.faulty = true
+			c.wrap = func(s handlers.Store) handlers.Store { return brokenRooms{s, fail} }
+		})
+		// No operation declares 500: it is nothing to count on.
+		r := s.unchecked().with(s.login("alice").SessionKey).call("GET", roomPath("lobby", ""), nil)
+		p := r.refused(http.StatusInternalServerError, "internal")
+		for _, err := range []error{checkHeaders(r.Response), checkSecrecy(r.body), checkProblem(r.Response, r.body)} {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if strings.Contains(string(r.body), "innermost") {
+			t.Errorf("%s: the reply says %s", name, r.body)
+		}
+		if !s.log.contains("the innermost cause") || !s.log.contains(p.RequestID) {
+			t.Errorf("%s: the log does not say what happened to %s", name, p.RequestID)
+		}
+	}
+}
+
+// TestRefusalsKeepTheirContextBack: a rule's error is told as it is, however deep it
+// is wrapped, and what is around it is not.
+func TestRefusalsKeepTheirContextBack(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) {
+		c.wrap = func(s handlers.Store) handlers.Store {
+			return brokenRooms{s, func() error { return fmt.Errorf("pgx: %w: SQLSTATE 1", fmt.Errorf("again: %w", room.ErrNotInRoom)) }}
+		}
+	})
+	p := s.login("alice").call("GET", roomPath("lobby", ""), nil).refused(http.StatusConflict, "not_in_room")
+	if p.Detail != room.ErrNotInRoom.Message {
+		t.Errorf("the detail is %q", p.Detail)
+	}
+}
+
+// TestCallerThatDoesNotWait: nobody is answered, and the log does not count it
+// as a fault.
+func TestCallerThatDoesNotWait(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{})
+	s := newService(t, func(c *setup) {
+		c.wrap = func(s handlers.Store) handlers.Store { return waiting{s, asked} }
+	})
+	alice := s.login("alice")
+	ctx, hangUp := context.WithCancel(context.Background())
+	go func() {
+		<-asked
+		hangUp()
+	}()
+	reply, err := alice.http.Do(alice.request("GET", roomPath("lobby", ""), nil).WithContext(ctx))
+	if err == nil {
+		_ = reply.Body.Close()
+		t.Errorf("who does not wait is answered with %d", reply.StatusCode)
+	}
+	eventually(t, "the log has the call", func() bool { return s.log.contains(`"status":499`) })
+}
+
+// waiting is a store that answers nobody who asks for a room.
+type waiting struct {
+	handlers.Store
+	asked chan struct{}
+}
+
+func (w waiting) RoomByID(ctx context.Context, _ room.SessionID, _ room.RoomID) (room.Room, error) {
+	close(w.asked)
+	<-ctx.Done()
+	return room.Room{}, ctx.Err()
+}
+
+// patient is a store that looks how long it may be waited for.
+type patient struct {
+	handlers.Store
+	t testing.TB
+}
+
+func (p patient) check(ctx context.Context, what string) {
+	if end, ok := ctx.Deadline(); !ok || time.Until(end) > 10*time.Second {
+		p.t.Errorf("%s may take for ever", what)
+	}
+}
+
+func (p patient) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
+	p.check(ctx, "a look for a session key")
+	return p.Store.SessionByKey(ctx, key)
+}
+
+func (p patient) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
+	p.check(ctx, "a look for a stream key")
+	return p.Store.SessionByStreamKey(ctx, key)
+}
+
+func (p patient) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
+	p.check(ctx, "createSession")
+	return p.Store.CreateSession(ctx, session, key, streamKey)
+}
+
+func (p patient) Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.Attachment, error) {
+	p.check(ctx, "the start of a stream")
+	return p.Store.Attach(ctx, id, epoch, cursor)
+}
+
+func (p patient) FeedEnd(ctx context.Context) (room.FeedCursor, error) {
+	p.check(ctx, "the end of the feed")
+	return p.Store.FeedEnd(ctx)
+}
+
+func (p patient) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
+	p.check(ctx, "a page of the feed")
+	return p.Store.FeedAfter(ctx, after, n)
+}
+
+// TestNothingIsWaitedForForEver: a database that does not answer holds up no
+// call, and no stream at its start.
+func TestNothingIsWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) {
+		c.wrap = func(s handlers.Store) handlers.Store { return patient{s, t} }
+	})
+	alice := s.login("alice")
+	alice.enter("lobby")
+	stream, _ := alice.listen()
+	stream.hangUp()
+	s.stranger().listenAt(alice.StreamURL)
+	feed, _ := s.admin().follow("")
+	alice.enter("cellar")
+	expect[room.Created](feed)
+	s.admin().follow(feed.id)
+	for _, call := range samples(s) {
+		if !strings.HasPrefix(call.id, "stream") && call.id != "endSession" {
+			call.by(call.caller(alice), nil)
+		}
+	}
+}
+
+// TestWhatIsObserved: counters get a route's pattern, of which there are few,
+// and never a path.
+func TestWhatIsObserved(t *testing.T) {
+	t.Parallel()
+	var (
+		mu       sync.Mutex
+		observed []string
+	)
+	s := newService(t, func(c *setup) {
+		c.api.Observe = func(route, method string, status int, took time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			observed = append(observed, fmt.Sprintf("%s %s %d", method, route, status))
+			if took <= 0 {
+				t.Errorf("%s took %s", route, took)
+			}
+		}
+	})
+	alice := s.login("alice")
+	alice.enter("a#b")
+	alice.call("GET", "/v1/rooms/a%23b/members?limit=0", nil).is(http.StatusBadRequest)
+	alice.call("GET", "/v1/rooms/a%23b/attic", nil).is(http.StatusNotFound)
+	alice.call("PUT", "/v1/rooms/a%23b", nil).is(http.StatusMethodNotAllowed)
+	s.stranger().call("GET", "/anything", nil).is(http.StatusNotFound)
+	alice.logout()
+	want := []string{
+		"POST /v1/sessions 201", "POST /v1/rooms/{roomID}/enter 201", "GET /v1/rooms/{roomID}/members 400", "GET  404", "PUT  405", "GET  404",
+		"DELETE /v1/sessions/current 204",
+	}
+	eventually(t, "all calls are observed", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(observed) == len(want)
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(observed, want) {
+		t.Errorf("observed are %q", observed)
+	}
+}
+
+// TestSecretsStayOutOfTheLog sends secrets to wherever a client may put them.
+// The harness looks for them in the log of every test.
+func TestSecretsStayOutOfTheLog(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	// Some of it opens the stream, which nobody reads to its end.
+	send := func(r *http.Request) {
+		t.Helper()
+		reply, err := s.unchecked().http.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = reply.Body.Close()
+	}
+	for _, secret := range []string{alice.SessionKey, alice.streamKey(), s.token("alice", time.Hour)} {
+		for _, path := range []string{
+			"/v1/events?stream_key=" + secret, "/v1/events?stream_ticket=" + secret, "/v1/events?key=" + secret, "/v1/rooms/lobby?stream_key=" + secret, "/nothing?token=" + secret,
+			"/v1/events?stream_key=%zz" + secret, "/v1/rooms/lobby/members?cursor=" + secret,
+		} {
+			send(alice.request("GET", path, nil, header("Authorization", "Basic "+secret)))
+			send(alice.request("GET", path, nil, header("Authorization", "Bearer "+secret), header("Referer", s.url+path)))
+			send(alice.request("POST", path, raw(secret), header("X-Secret", secret), header("Content-Type", secret)))
+		}
+		send(alice.request("POST", "/v1/sessions", object{"token": secret + "x"}))
+		send(alice.request("POST", "/v1/sessions", object{"token": "x", secret: 1}))
+	}
+	if !s.log.contains("/v1/rooms/lobby/members") {
+		t.Error("the log does not have the calls")
+	}
+}

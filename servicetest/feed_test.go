@@ -1,0 +1,382 @@
+package servicetest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"parlor/handlers"
+	"parlor/room"
+)
+
+// follow opens the feed at a cursor; none begins now.
+func (c *client) follow(cursor string) (*stream, room.FeedReady) {
+	c.Helper()
+	var change []func(*http.Request)
+	if cursor != "" {
+		change = append(change, resume(cursor))
+	}
+	s := c.open("/v1/admin/events", change...)
+	return s, expect[room.FeedReady](s)
+}
+
+// line is the next event of a feed in short.
+func (s *stream) line() string {
+	s.t.Helper()
+	switch e := s.next(); room.EventType(e.Type) {
+	case room.TypeRoomCreated:
+		return fmt.Sprintf("%s created", decoded[room.Created](s).Room.ID)
+	case room.TypeRoomDestroyed:
+		d := decoded[room.Destroyed](s)
+		return fmt.Sprintf("%s destroyed: %s", d.RoomID, d.Reason)
+	default:
+		place := decoded[struct {
+			RoomID room.RoomID
+			Seq    room.Seq
+		}](s)
+		return fmt.Sprintf("%s %d %s", place.RoomID, place.Seq, e.Type)
+	}
+}
+
+// lines is the next n events of a feed.
+func (s *stream) lines(n int) []string {
+	s.t.Helper()
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = s.line()
+	}
+	return lines
+}
+
+// TestFeed follows the rooms of several users from their beginning to their end,
+// and again from every place in between.
+func TestFeed(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob := s.login("alice"), s.login("bob")
+	feed, ready := s.admin().follow("")
+	if ready != (room.FeedReady{}) {
+		t.Errorf("the feed begins with %+v", ready)
+	}
+	for name, want := range map[string]string{
+		"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no",
+	} {
+		if got := feed.reply.Header.Get(name); got != want {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+	ids := []string{feed.id}
+	alice.enter("lobby")
+	bob.enter("cellar")
+	bob.enter("lobby")
+	sent := alice.send("lobby", "hello")
+	alice.leave("lobby")
+	bob.leave("cellar")
+	bob.logout()
+	want := []string{
+		"lobby created", "lobby 1 roomMemberJoined", "cellar created", "cellar 1 roomMemberJoined", "lobby 2 roomMemberJoined",
+		"lobby 3 roomMessageReceived", "lobby 4 roomMemberLeft", "cellar 2 roomMemberLeft", "cellar destroyed: empty",
+		"lobby 5 roomMemberLeft", "lobby destroyed: empty",
+	}
+	for i := range want {
+		if got := feed.line(); got != want[i] {
+			t.Errorf("the feed brings %s, and not %s", got, want[i])
+		}
+		ids = append(ids, feed.id)
+		if feed.last.Type == string(room.TypeMessagesReceived) {
+			if got := decoded[room.MessagesReceived](feed).MessageList; !cmp.Equal(got, []room.Message{sent}) {
+				t.Errorf("the feed brings the messages %+v", got)
+			}
+		}
+	}
+	feed.hangUp()
+	for i, id := range ids {
+		for _, address := range []string{"/v1/admin/events", "/v1/admin/events?last_event_id=" + id} {
+			again := s.admin().open(address, func(r *http.Request) {
+				if r.URL.RawQuery == "" {
+					r.Header.Set("Last-Event-ID", id)
+				}
+			})
+			if ready := expect[room.FeedReady](again); !ready.Resumed || again.id != id {
+				t.Errorf("after %s the feed begins with %+v at %s", id, ready, again.id)
+			}
+			if got := again.lines(len(want) - i); !slices.Equal(got, want[i:]) {
+				t.Errorf("after %s the feed brings %q", id, got)
+			}
+			again.hangUp()
+		}
+	}
+	header, _ := s.admin().follow(ids[9])
+	if got := header.line(); got != want[9] {
+		t.Errorf("the feed goes on with %s", got)
+	}
+	both := s.admin().open("/v1/admin/events?last_event_id="+ids[1], resume(ids[9]))
+	expect[room.FeedReady](both)
+	if got := both.line(); got != want[9] {
+		t.Errorf("of two cursors the feed takes that of the query, and goes on with %s", got)
+	}
+}
+
+// decoded is what the last event of a stream says.
+func decoded[T any](s *stream) T {
+	s.t.Helper()
+	return as[T](reply{TB: s.t, call: s.last.Type, body: s.last.Data})
+}
+
+// TestFeedInPages reads more than one page holds.
+// TestFeedTellsOfOperatorsAndAttributes: what is not of the first days as well.
+func TestFeedTellsOfOperatorsAndAttributes(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	admin, alice := s.admin(), s.login("alice")
+	feed, _ := admin.follow("")
+	admin.call("POST", "/v1/admin/rooms", object{"roomID": "lobby"}).is(http.StatusCreated)
+	alice.enter("lobby")
+	alice.call("PATCH", roomPath("lobby", "/attributes"), object{"set": object{"topic": "x"}}).is(http.StatusOK)
+	alice.call("PATCH", roomPath("lobby", "/member-attributes"), object{"userIDs": []string{"alice"}, "set": object{"hand": "up"}}).is(http.StatusOK)
+	admin.call("DELETE", adminPath("lobby", ""), nil).is(http.StatusNoContent)
+	want := []string{
+		"lobby created", "lobby 1 roomMemberJoined", "lobby 2 roomAttributesUpdated", "lobby 3 roomMemberAttributesUpdated",
+		"lobby 4 roomMemberLeft", "lobby destroyed: operator",
+	}
+	if diff := cmp.Diff(want, feed.lines(len(want))); diff != "" {
+		t.Errorf("the feed (-want +got):\n%s", diff)
+	}
+}
+
+func TestFeedInPages(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	feed, _ := s.admin().follow("")
+	start := feed.id
+	feed.hangUp()
+	lobby := alice.enter("lobby")
+	const messages = 1200
+	conn, err := pgx.Connect(t.Context(), s.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), `WITH r AS (
+			UPDATE logs SET last_seq = 1 + $2, last_xact = pg_current_xact_id() WHERE generation = $1 RETURNING *)
+		INSERT INTO events (generation, seq, type, at, body, xact)
+		SELECT generation, 1 + n, 'roomMemberJoined', now(), '{"memberList":[]}', last_xact FROM r, generate_series(1, $2) n`,
+		lobby.Generation, messages); err != nil {
+		t.Fatal(err)
+	}
+	feed, _ = s.admin().follow(start)
+	if got := feed.line(); got != "lobby created" {
+		t.Errorf("the feed brings %s", got)
+	}
+	for i := range messages + 1 {
+		if want, got := fmt.Sprintf("lobby %d roomMemberJoined", i+1), feed.line(); got != want {
+			t.Fatalf("the feed brings %s, and not %s", got, want)
+		}
+	}
+}
+
+func TestFeedCursorsThatAreNone(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.api.End() // a cursor that is taken gets 503, and no feed without end
+	admin := s.admin()
+	for _, id := range []string{
+		"", "x", "-", "1a:2f", "1.1", "1.1.1.1", "1..1", ".1.1", "1.1.", "01.1.1", "1.01.1", "1.1.01", "+1.1.1", "-1.1.1", "1.-1.1", "1.1.-1", "A.1.1",
+		"1.1.1 ", " 1.1.1", "1.1.1\x00", "3w5e11264sgsg.0.0", "0.1y2p0ij32e8e8.0", "0.0.1y2p0ij32e8e8", "zzzzzzzzzzzzzzzzz.1.1",
+	} {
+		admin.call("GET", "/v1/admin/events?last_event_id="+url.QueryEscape(id), nil).invalid("query/last_event_id", "cursor")
+	}
+	for _, id := range []string{"", "x", "1.1", "1a:2f", "01.1.1"} {
+		admin.call("GET", "/v1/admin/events", nil, resume(id)).invalid("header/Last-Event-ID", "cursor")
+	}
+	admin.call("GET", "/v1/admin/events?last_event_id=1.1.1&last_event_id=1.1.1", nil).invalid("query/last_event_id", "duplicate")
+	admin.call("GET", "/v1/admin/events?roomID=lobby", nil).invalid("query/roomID", "unknown")
+}
+
+// TestFeedThatCannotBeResumed: what is missing is said, and the rest comes.
+func TestFeedThatCannotBeResumed(t *testing.T) {
+	t.Parallel()
+	var late atomic.Int64
+	s := newService(t, func(c *setup) {
+		c.store.FeedRetention = time.Minute
+		c.store.Now = func() time.Time { return time.Now().Add(time.Duration(late.Load())) }
+	})
+	alice := s.login("alice")
+	feed, _ := s.admin().follow("")
+	listening, _ := alice.listen()
+	defer listening.hangUp()
+	alice.enter("lobby")
+	alice.enter("cellar")
+	feed.lines(4)
+	before := feed.id
+	alice.leave("cellar")
+	feed.lines(2)
+	after := feed.id
+	feed.hangUp()
+	alice.send("lobby", "kept")
+	late.Store(int64(2 * time.Minute))
+	if err := s.store.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, cursor string
+		want         room.FeedReady
+		begins       string
+	}{
+		{"before the hole", before, room.FeedReady{Reason: room.ResetLogTrimmed}, "lobby 2 roomMessageReceived"},
+		{"behind the hole", after, room.FeedReady{Resumed: true}, "lobby 2 roomMessageReceived"},
+		{"of the future", "zzzzzzz.1.1", room.FeedReady{Reason: room.ResetCursorAhead}, "lobby created"},
+	} {
+		feed, ready := s.admin().follow(c.cursor)
+		if ready != c.want {
+			t.Errorf("with a cursor %s the feed begins with %+v", c.what, ready)
+		}
+		if got := feed.line(); got != c.begins {
+			t.Errorf("with a cursor %s the feed goes on with %s", c.what, got)
+		}
+		feed.hangUp()
+	}
+}
+
+// TestFeedEndsWithItsToken: the clock that verifies tokens is shortly before the
+// end of the token.
+func TestFeedEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	end := time.Now().Add(time.Hour).Truncate(time.Second)
+	s := newService(t, func(c *setup) {
+		c.api.Tokens.Now = func() time.Time { return end.Add(-50 * time.Millisecond) }
+	})
+	feed, _ := s.stranger().with(s.signed(func(c jwt.MapClaims) { c["scope"], c["exp"] = "admin", end.Unix() })).follow("")
+	if got := expect[room.ConnectionStateChanged](feed); got.Event != room.ConnectionTokenExpired || got.State != "disconnected" {
+		t.Errorf("the feed ends with %+v", got)
+	}
+	feed.end()
+	eventually(t, "the log says why", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the token expired"`) })
+}
+
+// TestFeedEndsWhenTheServerStops: a server that stops waits for its requests.
+func TestFeedEndsWhenTheServerStops(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	admin := s.admin()
+	feed, _ := admin.follow("")
+	s.api.End()
+	if after := expect[room.Reconnect](feed).AfterMs; after < 400 || after > 800 {
+		t.Errorf("the reader is to come back after %d ms", after)
+	}
+	feed.end()
+	eventually(t, "the log says why", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the server is stopping"`) })
+	admin.call("GET", "/v1/admin/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
+	s.login("alice").call("GET", "/v1/sessions/current", nil).is(http.StatusOK) // over the same connection
+}
+
+func TestFeedsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	admin := s.admin()
+	var first *stream
+	for i := range 64 {
+		feed, _ := admin.follow("")
+		if i == 0 {
+			first = feed
+		}
+	}
+	admin.call("GET", "/v1/admin/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
+	first.hangUp()
+	eventually(t, "a feed that ends makes room", func() bool {
+		reply, err := admin.http.Do(admin.request("GET", "/v1/admin/events", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = reply.Body.Close()
+		return reply.StatusCode == http.StatusOK
+	})
+}
+
+// TestFeedIsHeldBack: the feed waits for an older transaction, and then goes on
+// by itself. Comments come meanwhile.
+func TestFeedIsHeldBack(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.api.Heartbeat = 20 * time.Millisecond })
+	alice := s.login("alice")
+	feed, _ := s.admin().follow("")
+	conn, err := pgx.Connect(t.Context(), s.database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	older, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := older.Exec(t.Context(), "SELECT pg_current_xact_id()"); err != nil {
+		t.Fatal(err)
+	}
+	alice.enter("lobby")
+	comments := feed.comments.Load()
+	eventually(t, "comments keep the feed open", func() bool { return feed.comments.Load() > comments+3 })
+	if len(feed.events) > 0 {
+		t.Errorf("%s overtakes an older transaction", feed.line())
+	}
+	if err := older.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := feed.line(); got != "lobby created" {
+		t.Errorf("the feed goes on with %s", got)
+	}
+}
+
+// TestFeedThatCannotBeRead ends with the request to come back, and goes on then.
+func TestFeedThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for what, fail := range map[string]func(room.FeedPage) (room.FeedPage, error){
+		"no database": func(room.FeedPage) (room.FeedPage, error) { return room.FeedPage{}, room.ErrUnavailable },
+		// The reader was so slow that what it needs next is gone.
+		"a purge": func(p room.FeedPage) (room.FeedPage, error) {
+			p.Trimmed = room.FeedCursor{Xact: 1 << 60}
+			return p, nil
+		},
+	} {
+		var failing atomic.Bool
+		s := newService(t, func(c *setup) {
+			c.wrap = func(s handlers.Store) handlers.Store { return brokenFeed{s, &failing, fail} }
+		})
+		feed, _ := s.admin().follow("")
+		failing.Store(true)
+		s.login("alice").enter("lobby")
+		if e := feed.next(); e.Type != string(room.TypeReconnect) {
+			t.Errorf("with %s the feed brings %s", what, e.Type)
+		}
+		feed.end()
+		failing.Store(false)
+		feed, _ = s.admin().follow(feed.id)
+		if got := feed.line(); got != "lobby created" {
+			t.Errorf("after %s the feed goes on with %s", what, got)
+		}
+	}
+}
+
+// brokenFeed is a store whose feed cannot be read while it fails.
+type brokenFeed struct {
+	handlers.Store
+	failing *atomic.Bool
+	fail    func(room.FeedPage) (room.FeedPage, error)
+}
+
+func (b brokenFeed) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
+	page, err := b.Store.FeedAfter(ctx, after, n)
+	if err == nil && b.failing.Load() {
+		return b.fail(page)
+	}
+	return page, err
+}

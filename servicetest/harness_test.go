@@ -1,0 +1,527 @@
+package servicetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	contract "parlor"
+	"parlor/handlers"
+	"parlor/hub"
+	"parlor/media"
+	"parlor/room"
+	"parlor/store"
+	"parlor/store/storetest"
+)
+
+// setup is what a test may change of its service before it starts.
+type setup struct {
+	database string
+	store    store.Options
+	hub      hub.Options
+	api      handlers.Options
+	server   *httptest.Server
+	// start starts the server; Start where nothing is said.
+	start func(*httptest.Server)
+	// wrap puts something around the real store.
+	wrap func(handlers.Store) handlers.Store
+	// faulty says that the log may tell of internal errors.
+	faulty bool
+}
+
+// service is the whole service as the program wires it, on a database and a
+// port of its own.
+type service struct {
+	testing.TB
+	url string
+	// database is the URL of the service's database.
+	database string
+	store    *store.Store
+	hub      *hub.Hub
+	tokens   *handlers.Tokens
+	media    *media.Bucket
+	log      *logbook
+	server   *httptest.Server
+	api      *handlers.API
+	// http holds every exchange against the contract.
+	http *http.Client
+}
+
+var secret = []byte("a secret of at least thirty-two bytes")
+
+// webPages stands for the built pages.
+var webPages = fstest.MapFS{
+	"index.html":     {Data: []byte("<!doctype html><title>Parlor</title>")},
+	"docs.html":      {Data: []byte("<!doctype html><title>Contract</title>")},
+	"assets/page.js": {Data: []byte("export {};\n")},
+}
+
+func newService(t testing.TB, change ...func(*setup)) *service {
+	t.Helper()
+	s := &service{TB: t, log: &logbook{}, tokens: &handlers.Tokens{Secret: secret}}
+	c := setup{
+		database: storetest.Database(t),
+		server:   httptest.NewUnstartedServer(nil),
+		start:    (*httptest.Server).Start,
+		wrap:     func(s handlers.Store) handlers.Store { return s },
+	}
+	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	c.store = store.Options{
+		Commit: func(change room.Change) { s.hub.Apply(change) },
+		Doubt:  func() { s.hub.Refresh() },
+		Lost:   func() { s.hub.StartOver() },
+		Log:    log,
+	}
+	c.hub = hub.Options{Log: log}
+	c.api = handlers.Options{
+		Tokens: s.tokens, RoomsPerUser: room.DefaultRoomsPerUser, Development: true,
+		MediaSecret: secret,
+		Contract:    contract.Contract, Errors: contract.Errors, Web: fs.FS(webPages), Log: log,
+	}
+	for _, change := range change {
+		change(&c)
+	}
+	if c.api.Media == nil {
+		c.api.Media = openFolder(t, t.TempDir())
+	}
+	s.media = c.api.Media
+	c.store.RoomsPerUser = c.api.RoomsPerUser
+	s.database = c.database
+	s.store = storetest.Open(t, c.database, c.store)
+	c.hub.Detached = s.store.Detach
+	if now := c.store.Now; now != nil { // a test's clock rules when a stream was lost, too
+		c.hub.Detached = func(id room.SessionID, streamNo int64, _ time.Time) { s.store.Detach(id, streamNo, now()) }
+	}
+	s.hub = hub.New(s.store, c.hub)
+	c.api.Store, c.api.Hub = c.wrap(s.store), s.hub
+
+	s.server = c.server
+	s.api = handlers.New(c.api)
+	s.server.Config.Handler = s.api
+	s.server.Config.MaxHeaderBytes = 64 << 10
+	s.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	c.start(s.server)
+	s.url = s.server.URL
+	s.http = s.over(s.server.Client().Transport)
+	t.Cleanup(func() {
+		s.hub.Close() // ends the streams, which the server waits for
+		s.api.End()   // and the feeds
+		s.server.Close()
+		s.log.check(t, c.faulty)
+	})
+	return s
+}
+
+// over is a client that holds what goes over a transport against the contract.
+// Redirects are for the test to see.
+func (s *service) over(next http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     &checked{s, next},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// unchecked is a client for what the contract does not speak of.
+func (s *service) unchecked() *client {
+	return &client{service: s, http: s.server.Client()}
+}
+
+// token signs a user token.
+func (s *service) token(user room.UserID, ttl time.Duration) string {
+	s.Helper()
+	token, err := s.tokens.Sign(room.User{ID: user}, ttl)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return s.log.secret(token)
+}
+
+// client is a caller of the service: a session, where it has a key.
+type client struct {
+	*service
+	http *http.Client
+	session
+}
+
+// session is what createSession answers.
+type session struct {
+	SessionID      room.SessionID
+	SessionKey     string
+	UserID         room.UserID
+	UserName       string
+	StreamURL      string
+	TokenExpiresAt time.Time
+	Limits         struct{ TextBytes, ExtendedDataBytes, Rooms int }
+}
+
+// admin is a server: its key is an admin token.
+func (s *service) admin() *client {
+	s.Helper()
+	token, err := s.tokens.SignAdmin(time.Hour)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return s.stranger().with(token)
+}
+
+// stranger is a caller without a session.
+func (s *service) stranger() *client { return &client{service: s, http: s.http} }
+
+// login starts a session of a user.
+func (s *service) login(user room.UserID) *client {
+	s.Helper()
+	return s.loginWith(s.token(user, time.Hour))
+}
+
+// loginWith starts a session with a token.
+func (s *service) loginWith(token string) *client {
+	s.Helper()
+	c := s.stranger()
+	c.session = as[session](c.call("POST", "/v1/sessions", object{"token": token}).is(http.StatusCreated))
+	s.log.secret(c.SessionKey)
+	s.log.secret(c.streamKey())
+	return c
+}
+
+// streamKey is the key that streamURL carries.
+func (c *client) streamKey() string {
+	_, key, _ := strings.Cut(c.StreamURL, "stream_key=")
+	return key
+}
+
+// with is the same caller with another key.
+func (c *client) with(key string) *client {
+	other := *c
+	other.SessionKey = c.log.secret(key)
+	return &other
+}
+
+type object map[string]any
+
+// raw is a body that is sent as it is.
+type raw string
+
+// request makes a call's request. A body is encoded as JSON unless it is raw.
+func (c *client) request(method, path string, body any, change ...func(*http.Request)) *http.Request {
+	c.Helper()
+	var sent io.Reader
+	switch body := body.(type) {
+	case nil:
+	case raw:
+		sent = strings.NewReader(string(body))
+	default:
+		encoded, err := json.Marshal(body)
+		if err != nil {
+			c.Fatal(err)
+		}
+		sent = bytes.NewReader(encoded)
+	}
+	address := path
+	if strings.HasPrefix(path, "/") {
+		address = c.url + path
+	}
+	r, err := http.NewRequestWithContext(context.Background(), method, address, sent)
+	if err != nil {
+		c.Fatal(err)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if c.SessionKey != "" {
+		r.Header.Set("Authorization", "Bearer "+c.SessionKey)
+	}
+	for _, change := range change {
+		change(r)
+	}
+	return r
+}
+
+// call sends a request and reads the reply.
+func (c *client) call(method, path string, body any, change ...func(*http.Request)) reply {
+	c.Helper()
+	r := c.request(method, path, body, change...)
+	got, err := c.http.Do(r)
+	if err != nil {
+		c.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer got.Body.Close()
+	data, err := io.ReadAll(got.Body)
+	if err != nil {
+		c.Fatalf("%s %s: %v", method, path, err)
+	}
+	return reply{c, method + " " + path, got, data}
+}
+
+// header sets a header of a request.
+func header(name, value string) func(*http.Request) {
+	return func(r *http.Request) { r.Header.Set(name, value) }
+}
+
+// reply is an answer that was read to its end.
+type reply struct {
+	testing.TB
+	call string
+	*http.Response
+	body []byte
+}
+
+// is requires a status.
+func (r reply) is(status int) reply {
+	r.Helper()
+	if r.StatusCode != status {
+		r.Fatalf("%s: %d, and not %d: %s", r.call, r.StatusCode, status, r.body)
+	}
+	return r
+}
+
+// problem is what the service says of a failure.
+type problem struct {
+	Type, Title, Code, Detail, RequestID string
+	Status                               int
+	Errors                               []struct{ Pointer, Rule, Message string }
+}
+
+// refused requires a problem.
+func (r reply) refused(status int, code string) problem {
+	r.Helper()
+	p := as[problem](r.is(status))
+	if p.Code != code {
+		r.Fatalf("%s: %s, and not %s: %s", r.call, p.Code, code, r.body)
+	}
+	return p
+}
+
+// invalid requires invalid_request with this one fault.
+func (r reply) invalid(pointer, rule string) {
+	r.Helper()
+	p := r.refused(http.StatusBadRequest, "invalid_request")
+	if len(p.Errors) != 1 || p.Errors[0].Pointer != pointer || p.Errors[0].Rule != rule {
+		r.Errorf("%s: the faults are %v, and not %s %s", r.call, p.Errors, pointer, rule)
+	}
+}
+
+// as decodes a reply.
+func as[T any](r reply) T {
+	r.Helper()
+	var v T
+	if err := json.Unmarshal(r.body, &v); err != nil {
+		r.Fatalf("%s: %v: %s", r.call, err, r.body)
+	}
+	return v
+}
+
+// The ordinary calls, which must succeed.
+
+func roomPath(id room.RoomID, rest string) string {
+	return "/v1/rooms/" + url.PathEscape(string(id)) + rest
+}
+
+func unescape(segment string) string {
+	text, err := url.PathUnescape(segment)
+	if err != nil {
+		return segment
+	}
+	return text
+}
+
+func (c *client) enter(id room.RoomID) room.Room {
+	c.Helper()
+	r := c.call("POST", roomPath(id, "/enter"), nil)
+	if r.StatusCode != http.StatusCreated {
+		r.is(http.StatusOK)
+	}
+	return as[struct{ Room room.Room }](r).Room
+}
+
+func (c *client) leave(id room.RoomID) {
+	c.Helper()
+	c.call("POST", roomPath(id, "/leave"), nil).is(http.StatusOK)
+}
+
+func (c *client) send(id room.RoomID, text string) room.Message {
+	c.Helper()
+	return message(c.call("POST", roomPath(id, "/messages"), object{"kind": "text", "text": text}).is(http.StatusCreated))
+}
+
+func message(r reply) room.Message {
+	r.Helper()
+	return as[struct{ Message room.Message }](r).Message
+}
+
+// logout ends the session.
+func (c *client) logout() {
+	c.Helper()
+	c.call("DELETE", "/v1/sessions/current", nil).is(http.StatusNoContent)
+}
+
+// state is the session's state.
+func (c *client) state() string {
+	c.Helper()
+	return as[struct{ Session struct{ State string } }](c.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)).Session.State
+}
+
+// listen opens the session's stream and reads its first event.
+func (c *client) listen(change ...func(*http.Request)) (*stream, room.SessionReady) {
+	c.Helper()
+	return c.listenAt("/v1/events", change...)
+}
+
+// listenAt opens the stream at an address: the streamURL brings its own key.
+func (c *client) listenAt(address string, change ...func(*http.Request)) (*stream, room.SessionReady) {
+	c.Helper()
+	s := c.open(address, change...)
+	return s, expect[room.SessionReady](s)
+}
+
+// open opens a stream, which must be answered with 200.
+func (c *client) open(address string, change ...func(*http.Request)) *stream {
+	c.Helper()
+	r := c.request("GET", address, nil, change...)
+	if strings.Contains(address, "stream_key=") || strings.Contains(address, "stream_ticket=") {
+		r.Header.Del("Authorization")
+	}
+	got, err := c.http.Do(r) //nolint:bodyclose // the reader closes it
+	if err != nil {
+		c.Fatal(err)
+	}
+	if got.StatusCode != http.StatusOK || mediaType(got) != "text/event-stream" {
+		body, _ := drain(got.Body)
+		c.Fatalf("the stream is answered with %d: %s", got.StatusCode, body)
+	}
+	return read(c, got)
+}
+
+// stall opens the session's stream and reads nothing of it.
+func (c *client) stall() net.Conn {
+	c.Helper()
+	conn, err := net.Dial("tcp", c.server.Listener.Addr().String())
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { _ = conn.Close() })
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		c.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET /v1/events HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer "+c.SessionKey+"\r\n\r\n"); err != nil {
+		c.Fatal(err)
+	}
+	return conn
+}
+
+// resume is the cursor as EventSource sends it.
+func resume(id string) func(*http.Request) { return header("Last-Event-ID", id) }
+
+// clock is a store's clock that only moves when it is told to.
+type clock struct {
+	mu  sync.Mutex // guards now
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// sweep lets the store do what is due.
+func (s *service) sweep() {
+	s.Helper()
+	if err := s.store.Sweep(context.Background()); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// sweepFor lets the store do what is due until a stream brings something. One
+// sweep may find a row locked, and leaves it to the next.
+func (s *service) sweepFor(waiting *stream) {
+	s.Helper()
+	eventually(s, "something was due", func() bool {
+		if err := s.store.Sweep(context.Background()); err != nil {
+			s.Error(err)
+		}
+		return len(waiting.events) > 0
+	})
+}
+
+// eventually waits for a condition.
+func eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for timeout := time.After(patience); !condition(); {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("still not: %s", what)
+		}
+	}
+}
+
+// logbook is a service's log. It knows the secrets that must not be in it.
+type logbook struct {
+	mu      sync.Mutex // guards all below
+	text    bytes.Buffer
+	secrets []string
+}
+
+func (l *logbook) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(line)
+}
+
+func (l *logbook) secret(s string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.secrets = append(l.secrets, s)
+	return s
+}
+
+func (l *logbook) contains(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), text)
+}
+
+// count is how often a text is in the log.
+func (l *logbook) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), text)
+}
+
+// check looks for secrets and, unless the test made some, for internal errors.
+func (l *logbook) check(t testing.TB, faulty bool) {
+	for _, s := range l.secrets {
+		if s != "" && l.contains(s) {
+			t.Errorf("the log holds the secret %.6s…", s)
+		}
+	}
+	if l.contains(`"level":"ERROR"`) && !faulty {
+		for line := range strings.Lines(l.text.String()) {
+			if strings.Contains(line, `"level":"ERROR"`) {
+				t.Errorf("the log has an error: %s", line)
+			}
+		}
+	}
+}

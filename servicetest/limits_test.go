@@ -1,0 +1,238 @@
+package servicetest
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"parlor/handlers"
+	"parlor/room"
+)
+
+// TestRefusedConnections: whoever has no place is told so and when to try again,
+// whatever was called, and an EventSource in a way from which it comes back.
+func TestRefusedConnections(t *testing.T) {
+	t.Parallel()
+	var refusal atomic.Pointer[error]
+	s := newService(t, func(c *setup) {
+		c.api.Refused = func(context.Context) error {
+			if err := refusal.Load(); err != nil {
+				return *err
+			}
+			return nil
+		}
+	})
+	alice := s.login("alice")
+	alice.enter("lobby")
+	for err, code := range map[error]string{
+		handlers.ErrServerFull: "server_full", handlers.ErrTooManyConnections: "too_many_connections",
+	} {
+		refusal.Store(&err)
+		for _, path := range []string{"/v1/sessions/current", "/v1/events", roomPath("lobby", "")} {
+			r := alice.call("GET", path, nil)
+			p := r.refused(http.StatusServiceUnavailable, code)
+			if got := r.Header.Get("Retry-After"); got != "5" || !r.Close {
+				t.Errorf("%s: Retry-After is %q, and the connection ends: %t", path, got, r.Close)
+			}
+			if s.log.contains(`"level":"WARN"`) || s.log.contains(`"level":"INFO"`) {
+				t.Errorf("the refusal of %s is in the log", p.RequestID)
+			}
+		}
+		stream := alice.open(alice.StreamURL)
+		if e := expect[room.Reconnect](stream); e.AfterMs < 5000 || e.AfterMs > 20_000 {
+			t.Errorf("an EventSource is to come back after %d ms", e.AfterMs)
+		}
+		stream.end()
+		refusal.Store(nil)
+	}
+	alice.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
+}
+
+// proxy is the address that tests come from, as that of a trusted proxy: what they
+// say in X-Forwarded-For is where they are.
+func proxy(c *setup) {
+	c.api.TrustedProxies = handlers.TrustedProxies{netip.MustParsePrefix("127.0.0.1/32")}
+}
+
+func at(address string) func(*http.Request) { return header("X-Forwarded-For", address) }
+
+// TestStreamLimits: streams are bounded in all, by address and by user. Open ones
+// stay, a session may always open its own anew, and an ended one makes room.
+func TestStreamLimits(t *testing.T) {
+	overEveryTransport(t, func(_ *testing.T, s *service, _ int) {
+		refused := func(c *client, address string, status int, code string) {
+			s.Helper()
+			r := c.call("GET", "/v1/events", nil, at(address))
+			if r.refused(status, code); r.Header.Get("Retry-After") != "5" {
+				s.Errorf("Retry-After is %q", r.Header.Get("Retry-After"))
+			}
+			stream := c.open(c.StreamURL, at(address))
+			expect[room.Reconnect](stream)
+			stream.end()
+		}
+		first, second, third := s.login("alice"), s.login("alice"), s.login("alice")
+		one, _ := first.listen(at("192.0.2.1"))
+		two, _ := second.listen(at("192.0.2.2"))
+		refused(third, "192.0.2.3", http.StatusTooManyRequests, "too_many_streams")
+
+		again, _ := first.listen(at("192.0.2.9"))
+		expect[room.ConnectionStateChanged](one)
+		one.end()
+
+		bob, carol := s.login("bob"), s.login("carol")
+		his, _ := bob.listen(at("2001:db8::1"))
+		hers, _ := carol.listen(at("2001:db8::2"))
+		dora, eve := s.login("dora"), s.login("eve")
+		refused(dora, "2001:db8::3", http.StatusTooManyRequests, "too_many_streams") // of the same /64
+		last, _ := dora.listen(at("2001:db8:0:1::1"))
+		refused(eve, "192.0.2.5", http.StatusServiceUnavailable, "server_full")
+		one, _ = first.listen(at("2001:db8::3")) // full, and too many from there, but the session's own
+		expect[room.ConnectionStateChanged](again)
+		again.end()
+
+		two.hangUp()
+		eventually(s, "the second session is detached", func() bool { return second.state() == "detached" })
+		var room5 *stream
+		eventually(s, "the stream that ended makes room", func() bool {
+			if r, err := s.http.Do(third.request("GET", "/v1/events", nil, at("192.0.2.3"))); err == nil && r.StatusCode == http.StatusOK { //nolint:bodyclose // the reader closes it
+				room5 = read(s, r)
+				return true
+			}
+			return false
+		})
+		for _, stream := range []*stream{one, his, hers, last, room5} {
+			stream.hangUp()
+		}
+	}, proxy, func(c *setup) {
+		c.api.Limits = handlers.Limits{Streams: 5, StreamsPerAddress: 2, StreamsPerUser: 2}
+	})
+}
+
+// TestRatesAreOfUsers: what a user does too often is refused, in whichever session,
+// with the time to wait. Others are not concerned, and servers have no limit.
+func TestRatesAreOfUsers(t *testing.T) {
+	t.Parallel()
+	met := make(map[handlers.Limit]int)
+	var mu sync.Mutex // guards met
+	s := newService(t, func(c *setup) {
+		hourly := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Hour} }
+		c.api.Rates = handlers.Rates{
+			Messages: hourly(3), Barrage: hourly(3), BarrageBytes: hourly(8192), Logins: hourly(3),
+			RoomsCreated: hourly(2), Joins: hourly(8), Attributes: hourly(2),
+		}
+		c.api.Limited = func(limit handlers.Limit, _ netip.Prefix) {
+			mu.Lock()
+			defer mu.Unlock()
+			met[limit]++
+		}
+	})
+	tooFast := func(r reply, code, limit string) {
+		t.Helper()
+		r.refused(http.StatusTooManyRequests, code)
+		h := r.Header
+		if h.Get("Retry-After") == "" || h.Get("Retry-After") == "60" || !strings.Contains(strings.Join(h.Values("RateLimit"), ", "), `"`+limit+`";r=0;t=`) ||
+			!strings.Contains(strings.Join(h.Values("RateLimit-Policy"), ", "), `"`+limit+`";q=`) {
+			t.Errorf("%s tells %v", r.call, h)
+		}
+	}
+	text := object{"kind": "text", "text": "x"}
+
+	alice, phone := s.login("alice"), s.login("alice")
+	s.login("alice")
+	login := object{"token": s.token("alice", time.Hour)}
+	tooFast(s.stranger().call("POST", "/v1/sessions", login), "too_many_logins", "logins")
+	tooFast(phone.call("PUT", "/v1/sessions/current/token", login), "too_many_logins", "logins")
+	bob := s.login("bob")
+
+	alice.call("POST", "/v1/rooms", object{"roomID": "one"}).is(http.StatusCreated)
+	phone.enter("two")
+	phone.enter("one") // creates none
+	bob.enter("three")
+	tooFast(alice.call("POST", "/v1/rooms", object{"roomID": "four"}), "too_many_rooms_created", "roomsCreated")
+	tooFast(phone.call("POST", roomPath("four", "/enter"), nil), "too_many_rooms_created", "roomsCreated")
+	change := object{"toRoom": object{"roomID": "four"}, "createIfNotExists": true}
+	tooFast(phone.call("POST", roomPath("one", "/switch"), change), "too_many_rooms_created", "roomsCreated")
+	if r := alice.call("POST", roomPath("three", "/enter"), nil).is(http.StatusOK); r.Header.Get("Retry-After") != "" {
+		t.Errorf("a room that is there is entered with %v", r.Header)
+	}
+
+	phone.call("POST", roomPath("two", "/leave"), nil).is(http.StatusOK)
+	for _, call := range []struct{ method, path string }{
+		{"POST", roomPath("three", "/join")},
+		{"POST", roomPath("three", "/enter")},
+		{"POST", roomPath("one", "/leave")},
+		{"DELETE", "/v1/sessions/current/rooms"},
+	} {
+		tooFast(phone.call(call.method, call.path, nil), "too_many_joins", "joins")
+	}
+	tooFast(alice.call("POST", "/v1/rooms", object{"roomID": "four"}), "too_many_joins", "joins")
+	tooFast(phone.call("POST", roomPath("one", "/switch"), change), "too_many_joins", "joins")
+
+	attributes := object{"set": object{"k": "v"}}
+	mine := object{"userIDs": []string{"alice"}, "set": object{"k": "v"}}
+	alice.call("PATCH", roomPath("one", "/attributes"), attributes).is(http.StatusOK)
+	phone.call("PATCH", roomPath("one", "/member-attributes"), mine).is(http.StatusOK)
+	tooFast(phone.call("PATCH", roomPath("one", "/attributes"), attributes), "too_many_attribute_changes", "attributes")
+	tooFast(alice.call("PATCH", roomPath("one", "/member-attributes"), mine), "too_many_attribute_changes", "attributes")
+
+	sent := message(alice.call("POST", roomPath("one", "/messages"), object{"kind": "text", "text": "1", "clientMessageID": "1"}).is(http.StatusCreated))
+	phone.call("POST", peerPath("bob"), text).is(http.StatusCreated)
+	alice.call("POST", roomPath("one", "/messages"), text).is(http.StatusCreated)
+	tooFast(phone.call("POST", roomPath("one", "/messages"), text), "too_many_messages", "messages")
+	tooFast(alice.call("POST", peerPath("bob"), text), "too_many_messages", "messages")
+	again := alice.call("POST", roomPath("one", "/messages"), object{"kind": "text", "text": "1", "clientMessageID": "1"}).is(http.StatusCreated)
+	if message(again).ID != sent.ID || again.Header.Get("Retry-After") != "" {
+		t.Errorf("what is stored is answered with %v", again.Header)
+	}
+
+	barrage := func(bytes int) object { return object{"kind": "barrage", "text": strings.Repeat("x", bytes)} }
+	alice.call("POST", roomPath("one", "/messages"), barrage(5000)).is(http.StatusAccepted)
+	r := phone.call("POST", roomPath("one", "/messages"), barrage(5000))
+	r.refused(http.StatusTooManyRequests, "too_much_barrage")
+	if got := strings.Join(r.Header.Values("RateLimit"), ", "); !strings.Contains(got, `"barrageBytes";r=3192;`) {
+		t.Errorf("of bytes it tells %s", got)
+	}
+	phone.call("POST", roomPath("one", "/messages"), barrage(10)).is(http.StatusAccepted)
+	tooFast(alice.call("POST", roomPath("one", "/messages"), barrage(10)), "too_much_barrage", "barrage")
+
+	bob.send("three", "others are not concerned")
+	admin := s.admin()
+	for range 10 {
+		admin.call("POST", "/v1/admin/rooms/one/messages", object{"sender": object{"userID": "alice"}, "message": text}).is(http.StatusCreated)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for limit, n := range map[handlers.Limit]int{
+		handlers.LimitLogins: 2, handlers.LimitRoomsCreated: 3, handlers.LimitJoins: 6, handlers.LimitAttributes: 2,
+		handlers.LimitMessages: 3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
+	} {
+		if met[limit] != n {
+			t.Errorf("%s was met %d times, and told %d times", limit, n, met[limit])
+		}
+	}
+}
+
+// TestLoginsFromOneAddress: they are limited before anything is looked at.
+func TestLoginsFromOneAddress(t *testing.T) {
+	t.Parallel()
+	s := newService(t, proxy, func(c *setup) { c.api.Rates.LoginsPerAddress = handlers.Rate{Count: 2, Window: time.Hour} })
+	try := func(address, token string) reply {
+		t.Helper()
+		return s.stranger().call("POST", "/v1/sessions", object{"token": token}, at(address))
+	}
+	good := s.token("alice", time.Hour)
+	try("2001:db8::1", "bad").refused(http.StatusUnauthorized, "token_invalid")
+	try("2001:db8::2", "bad").refused(http.StatusUnauthorized, "token_invalid")
+	r := try("2001:db8::3", good)
+	if r.refused(http.StatusTooManyRequests, "too_many_logins"); r.Header.Get("Retry-After") != "1800" {
+		t.Errorf("Retry-After is %q", r.Header.Get("Retry-After"))
+	}
+	for _, elsewhere := range []string{"2001:db8:0:1::1", "192.0.2.1", "192.0.2.2", "127.0.0.1", "127.0.0.1", "127.0.0.1"} { // the last is the proxy itself
+		s.log.secret(as[session](try(elsewhere, good).is(http.StatusCreated)).SessionKey)
+	}
+}

@@ -1,0 +1,118 @@
+package servicetest
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+type memberPage struct {
+	MemberList []room.Member
+	NextCursor string
+}
+
+func (p memberPage) ids() string {
+	var ids []string
+	for _, m := range p.MemberList {
+		ids = append(ids, string(m.ID))
+	}
+	return strings.Join(ids, " ")
+}
+
+func TestMembers(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	var users []*client
+	for _, id := range []room.UserID{"dora", "alice", "carol", "bob", "a&b=c"} {
+		u := s.login(id)
+		u.enter("lobby")
+		users = append(users, u)
+	}
+	last := users[len(users)-1]
+	list := func(query string) memberPage {
+		t.Helper()
+		return as[memberPage](last.call("GET", roomPath("lobby", "/members"+query), nil).is(http.StatusOK))
+	}
+	const all = "dora alice carol bob a&b=c" // in order of entering
+	if got := list(""); got.ids() != all || got.NextCursor != "" {
+		t.Errorf("the members are %s, next %q", got.ids(), got.NextCursor)
+	}
+	if got := list("?limit=5"); got.ids() != all || got.NextCursor != "" {
+		t.Errorf("a page that holds all is %s, next %q", got.ids(), got.NextCursor)
+	}
+	for limit := 1; limit <= 4; limit++ {
+		var pages []room.Member
+		cursor := ""
+		for n := 0; n == 0 || cursor != ""; n++ {
+			query := fmt.Sprintf("?limit=%d", limit)
+			if cursor != "" {
+				query += "&cursor=" + url.QueryEscape(cursor)
+			}
+			page := list(query)
+			if len(page.MemberList) > limit || n > 5 {
+				t.Fatalf("page %d of %d members has %d", n, limit, len(page.MemberList))
+			}
+			pages = append(pages, page.MemberList...)
+			cursor = page.NextCursor
+		}
+		if diff := cmp.Diff(list("").MemberList, pages); diff != "" {
+			t.Errorf("in pages of %d:\n%s", limit, diff)
+		}
+	}
+
+	for query, want := range map[string]string{
+		"?userID=bob":                          "bob",
+		"?userID=bob&userID=dora":              "dora bob",
+		"?userID=bob&userID=bob&userID=nobody": "bob",
+		"?userID=a%26b%3Dc":                    "a&b=c",
+		"?userID=nobody":                       "",
+	} {
+		if got := list(query); got.ids() != want || got.NextCursor != "" {
+			t.Errorf("%s finds %q, next %q", query, got.ids(), got.NextCursor)
+		}
+	}
+
+	count := func() int {
+		t.Helper()
+		return as[struct{ Count int }](last.call("GET", roomPath("lobby", "/members/count"), nil).is(http.StatusOK)).Count
+	}
+	if count() != 5 {
+		t.Errorf("there are %d members", count())
+	}
+	// A page goes on after a member who is gone meanwhile.
+	first := list("?limit=2")
+	users[1].leave("lobby")
+	if got := list("?limit=2&cursor=" + url.QueryEscape(first.NextCursor)); got.ids() != "carol bob" {
+		t.Errorf("after alice has left, those after alice are %s", got.ids())
+	}
+	if count() != 4 {
+		t.Errorf("then there are %d members", count())
+	}
+}
+
+func TestMemberLookupTakesAHundred(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	alice.enter("lobby")
+	ids := make([]string, 100)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("userID=user%d", i)
+	}
+	ids[99] = "userID=alice"
+	path := roomPath("lobby", "/members?"+strings.Join(ids, "&"))
+	if got := as[memberPage](alice.call("GET", path, nil).is(http.StatusOK)); got.ids() != "alice" {
+		t.Errorf("a hundred users looked up are %q", got.ids())
+	}
+	alice.call("GET", path+"&userID=one-more", nil).invalid("query/userID", "max")
+	if !slices.Equal(as[memberPage](alice.call("GET", path, nil)).MemberList, as[memberPage](alice.call("GET", path, nil)).MemberList) {
+		t.Error("the same lookup has two answers")
+	}
+}

@@ -1,0 +1,62 @@
+package servicetest
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	contract "parlor"
+)
+
+func TestPages(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	c := s.stranger()
+	for _, p := range []struct {
+		path, contentType, body, policy string
+	}{
+		{"/", "text/html; charset=utf-8", string(webPages["index.html"].Data), "script-src 'self'; style-src 'self'; connect-src 'self'"},
+		{"/docs", "text/html; charset=utf-8", string(webPages["docs.html"].Data), "script-src 'self'; style-src 'self'; connect-src 'self'"},
+		{"/assets/page.js", "text/javascript; charset=utf-8", string(webPages["assets/page.js"].Data), "frame-ancestors 'none'"},
+		{"/docs/errors", "text/plain; charset=utf-8", string(contract.Errors), "frame-ancestors 'none'"},
+		{"/openapi.yaml", "application/yaml", string(contract.Contract), "frame-ancestors 'none'"},
+	} {
+		r := c.call("GET", p.path, nil).is(http.StatusOK)
+		if string(r.body) != p.body || r.Header.Get("Content-Type") != p.contentType {
+			t.Errorf("%s is %s: %.80s", p.path, r.Header.Get("Content-Type"), r.body)
+		}
+		if head := c.call("HEAD", p.path, nil).is(http.StatusOK); len(head.body) > 0 || head.Header.Get("Content-Type") != p.contentType {
+			t.Errorf("HEAD of %s is %s: %.80s", p.path, head.Header.Get("Content-Type"), head.body)
+		}
+		if policy := r.Header.Get("Content-Security-Policy"); !strings.Contains(policy, p.policy) || !strings.Contains(policy, "frame-ancestors 'none'") {
+			t.Errorf("the policy of %s is %s", p.path, policy)
+		}
+		if strings.Contains(r.Header.Get("Content-Security-Policy"), "script-src 'self' '") {
+			t.Errorf("%s allows scripts of others", p.path)
+		}
+	}
+	modified := c.call("GET", "/openapi.yaml", nil).Header.Get("Last-Modified")
+	c.call("GET", "/openapi.yaml", nil, header("If-Modified-Since", modified)).is(http.StatusNotModified)
+}
+
+// TestAssetsAreFilesOnly: neither lists of the files nor what is beside them.
+func TestAssetsAreFilesOnly(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	for _, path := range []string{"/assets/", "/assets", "/assets/other.js", "/assets/../index.html", "/assets/..%2findex.html", "/assets/%2e%2e/openapi.yaml", "/assets/page.js/"} {
+		if r := s.stranger().call("GET", path, nil); r.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %d %s", path, r.StatusCode, r.body)
+		}
+	}
+}
+
+// TestPagesThatWereNotBuilt: the API works as ever.
+func TestPagesThatWereNotBuilt(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.api.Web = fstest.MapFS{".gitkeep": {}} })
+	for _, path := range []string{"/", "/docs", "/assets/page.js"} {
+		s.stranger().call("GET", path, nil).refused(http.StatusNotFound, "not_found")
+	}
+	s.login("alice").enter("lobby")
+}

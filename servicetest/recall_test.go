@@ -1,0 +1,185 @@
+package servicetest
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+func messagePath(id room.RoomID, m room.MessageID) string {
+	return roomPath(id, "/messages/"+string(m))
+}
+
+// TestRecall follows what was said through everything that shows it: streams,
+// replays, the history, the feed and the answer to who sends it again.
+func TestRecall(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob := s.login("alice"), s.login("bob")
+	alice.enter("lobby")
+	bob.enter("lobby")
+	hearing, _ := bob.listen()
+	beginning := hearing.id
+	secret := object{"kind": "custom", "subType": 0, "text": "a secret", "extendedData": "secret", "clientMessageID": "1"}
+	said := message(alice.call("POST", roomPath("lobby", "/messages"), secret).is(http.StatusCreated))
+	alice.send("lobby", "after")
+	if got := expect[room.MessagesReceived](hearing).MessageList[0]; got.Text != "a secret" || hearing.text() != "after" {
+		t.Errorf("bob hears %+v", got)
+	}
+	bob.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusForbidden, "not_sender")
+	for range 2 { // again changes nothing
+		alice.call("DELETE", messagePath("lobby", said.ID), nil).is(http.StatusNoContent)
+	}
+	want := room.MessageRecalled{MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}
+	if diff := cmp.Diff(want, expect[room.MessageRecalled](hearing)); diff != "" || hearing.seq() != said.Seq+2 {
+		t.Errorf("bob is told at %d (-want +got):\n%s", hearing.seq(), diff)
+	}
+
+	tombstone := said
+	tombstone.Content, tombstone.ExtendedData, tombstone.Recalled = room.Content{Kind: room.KindCustom}, "", true
+	if again := message(alice.call("POST", roomPath("lobby", "/messages"), secret).is(http.StatusCreated)); !cmp.Equal(again, tombstone) {
+		t.Errorf("sent again it is %+v", again)
+	}
+	page := list(bob, "lobby", "")
+	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone) {
+		t.Errorf("the history is %+v", page.MessageList)
+	}
+	alice.send("lobby", "end")
+	if got := hearing.text(); got != "end" {
+		t.Errorf("then comes %q", got)
+	}
+	hearing.hangUp()
+	replayed, _ := bob.listen(resume(beginning))
+	if got := expect[room.MessagesReceived](replayed).MessageList[0]; !cmp.Equal(got, tombstone) {
+		t.Errorf("replayed is %+v", got)
+	}
+	if got := replayed.text(); got != "after" {
+		t.Errorf("then %q", got)
+	}
+	if got := expect[room.MessageRecalled](replayed); !cmp.Equal(got, want) || replayed.text() != "end" {
+		t.Errorf("then %+v", got)
+	}
+}
+
+func TestFeedTellsOfRecalls(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	admin, alice := s.admin(), s.login("alice")
+	feed, _ := admin.follow("")
+	beginning := feed.id
+	alice.enter("lobby")
+	said := alice.send("lobby", "a secret")
+	admin.call("DELETE", adminPath("lobby", "/messages/"+string(said.ID)), nil).is(http.StatusNoContent)
+	for e := feed.next(); ; e = feed.next() {
+		if e.Type == string(room.TypeMessageRecalled) {
+			if strings.Contains(string(e.Data), "operatedInfo") {
+				t.Errorf("the operator is named: %s", e.Data)
+			}
+			break
+		}
+	}
+	feed.hangUp()
+	again, _ := admin.follow(beginning)
+	for e := again.next(); e.Type != string(room.TypeMessageRecalled); e = again.next() {
+		if strings.Contains(string(e.Data), "secret") {
+			t.Errorf("the feed repeats %s", e.Data)
+		}
+	}
+}
+
+func TestRecallIsRefused(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
+	admin, alice := s.admin(), s.login("alice")
+	alice.enter("lobby")
+	alice.enter("other")
+	elsewhere, said := alice.send("other", "x"), alice.send("lobby", "x")
+	whoosh := message(alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "barrage", "text": "x"}).is(http.StatusAccepted))
+	const unknown = "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4"
+	for _, id := range []room.MessageID{elsewhere.ID, whoosh.ID, unknown} {
+		alice.call("DELETE", messagePath("lobby", id), nil).refused(http.StatusNotFound, "message_not_found")
+		admin.call("DELETE", adminPath("lobby", "/messages/"+string(id)), nil).refused(http.StatusNotFound, "message_not_found")
+	}
+	for _, id := range []string{"x", strings.ToUpper(unknown), "urn:uuid:" + unknown, fmt.Sprintf("{%s}", unknown), unknown + "%00"} {
+		alice.call("DELETE", roomPath("lobby", "/messages/"+id), nil).invalid("path/messageID", "uuid")
+		admin.call("DELETE", adminPath("lobby", "/messages/"+id), nil).invalid("path/messageID", "uuid")
+	}
+	clock.advance(room.RecallTime + time.Millisecond)
+	alice.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusConflict, "recall_too_late")
+	alice.leave("lobby")
+	alice.enter("lobby") // another life
+	alice.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusNotFound, "message_not_found")
+}
+
+// TestPeerRecall follows what was said to a user through what shows it to both.
+func TestPeerRecall(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
+	alice, phone, bob, carol := s.login("alice"), s.login("alice"), s.login("bob"), s.login("carol")
+	carol.write("bob", "so that the numbers differ")
+	hers, _ := phone.listen()
+	his, _ := bob.listen()
+	his.peerMessage()
+	beginning := his.id
+	picture := alice.upload("a.png", file(t, "alpha.png"))
+	body := object{"kind": "image", "mediaID": picture.Media.ID, "extendedData": "secret", "clientMessageID": "1"}
+	said := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated))
+	heard := his.peerMessage()
+	hers.peerMessage()
+	bob.call("GET", picture.Media.URL, nil).is(http.StatusOK)
+	old := alice.write("bob", "after")
+	his.peerMessage()
+	hers.peerMessage()
+	path := func(c room.UserID, id room.MessageID) string { return peerPath(c) + "/" + string(id) }
+	bob.call("DELETE", path("alice", said.ID), nil).refused(http.StatusForbidden, "not_sender")
+	carol.call("DELETE", path("bob", said.ID), nil).refused(http.StatusNotFound, "message_not_found")
+	alice.call("DELETE", path("nobody", said.ID), nil).refused(http.StatusNotFound, "user_not_found")
+	alice.call("DELETE", path("bob", "x"), nil).invalid("path/messageID", "uuid")
+	for range 2 { // again changes nothing
+		alice.call("DELETE", path("bob", said.ID), nil).is(http.StatusNoContent)
+	}
+	tombstone := func(m room.Message) room.Message {
+		m.Content, m.ExtendedData, m.Recalled = room.Content{Kind: m.Kind}, "", true
+		return m
+	}
+	by := &room.OperatedInfo{UserID: "alice"}
+	want := room.PeerMessageRecalled{Peer: "alice", MessageID: said.ID, RecalledSeq: heard.Seq, OperatedInfo: by}
+	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](his)); diff != "" || his.seq() != heard.Seq+2 {
+		t.Errorf("bob is told at %d (-want +got):\n%s", his.seq(), diff)
+	}
+	if diff := cmp.Diff(room.PeerMessageRecalled{Peer: "bob", MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: by}, expect[room.PeerMessageRecalled](hers)); diff != "" {
+		t.Errorf("she is told (-want +got):\n%s", diff)
+	}
+	his.nothingElse(bob)
+	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
+	alice.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
+	if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(again, tombstone(said)) {
+		t.Errorf("sent again it is %+v", again)
+	}
+	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
+	page := as[messagePage](bob.call("GET", peerPath("alice"), nil).is(http.StatusOK))
+	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone(heard)) {
+		t.Errorf("the history is %+v", page.MessageList)
+	}
+	his.hangUp()
+	replayed, _ := bob.listen(resume(beginning))
+	if diff := cmp.Diff(tombstone(heard), replayed.peerMessage()); diff != "" {
+		t.Errorf("replayed (-want +got):\n%s", diff)
+	}
+	if got := replayed.peerMessage(); got.Text != "after" {
+		t.Errorf("then %q", got.Text)
+	}
+	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](replayed)); diff != "" {
+		t.Errorf("then (-want +got):\n%s", diff)
+	}
+	clock.advance(room.RecallTime + time.Millisecond)
+	alice.call("DELETE", path("bob", old.ID), nil).refused(http.StatusConflict, "recall_too_late")
+}

@@ -1,0 +1,50 @@
+package servicetest
+
+import (
+	"testing"
+	"time"
+
+	"parlor/room"
+)
+
+// TestRetention: what a room does not keep any more is in no history, and who
+// comes back to it is told to start afresh, on any cursor that lacks some of it.
+func TestRetention(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	s := newService(t, func(c *setup) { c.store.Now, c.store.MessageRetention = clock.Now, time.Hour })
+	alice := s.loginWith(s.token("alice", 24*time.Hour))
+	stream, ready := alice.listen()
+	generation := alice.enter("lobby").Generation
+	stream.state() // connecting
+	stream.state() // connected
+	early := stream.id
+	alice.send("lobby", "old")
+	if stream.text() != "old" || len(ready.Rooms) != 0 {
+		t.Errorf("the stream begins with %+v", ready)
+	}
+	late := stream.id
+	clock.advance(time.Hour)
+	kept := alice.send("lobby", "kept")
+	if got := stream.text(); got != "kept" {
+		t.Errorf("then it brings %q", got)
+	}
+	clock.advance(time.Second)
+	s.sweep()
+	if got := list(alice, "lobby", "").texts(); got != "kept" {
+		t.Errorf("the history is %q", got)
+	}
+	exact, ready := alice.listen(resume(late))
+	if got := exact.text(); !ready.Resumed || got != "kept" {
+		t.Errorf("resumed where the log begins: %t, with %q", ready.Resumed, got)
+	}
+	lacking, ready := alice.listen(resume(early))
+	reset := expect[room.RoomReset](lacking)
+	if ready.Resumed || reset.Reason != room.ResetLogTrimmed || reset.OldestSeq != kept.Seq || reset.Generation != generation || reset.Room.MemberCount != 1 {
+		t.Errorf("resumed before that: %t, %+v", ready.Resumed, reset)
+	}
+	alice.send("lobby", "new")
+	if got := lacking.text(); got != "new" {
+		t.Errorf("then comes %q", got)
+	}
+}

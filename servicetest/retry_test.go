@@ -1,0 +1,443 @@
+package servicetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+var retrySeed = flag.Uint64("seed", 0, "of TestEachMessageOnce; 0: another with each run")
+
+// TestEachMessageOnce sends each kind three times under one clientMessageID, to a
+// room and to a user, some at once, over connections that are cut at random
+// places, to readers whose connections are cut too. Each stored message comes once
+// to each reader, is once in the history, and every sender who hears of it hears
+// the same. What is not stored is a message of its own with each try.
+func TestEachMessageOnce(t *testing.T) {
+	t.Parallel()
+	seed := *retrySeed
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("-seed=%d", seed)
+	s := newService(t)
+	alice, phone, bob, carol := s.login("alice"), s.login("alice"), s.login("bob"), s.login("carol")
+	for _, c := range []*client{alice, phone, bob, carol} {
+		c.enter("lobby")
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var following sync.WaitGroup
+	readers := map[string]*follower{}
+	for i, c := range []*client{phone, bob, carol} {
+		f := &follower{client: c, random: rand.New(rand.NewPCG(seed, uint64(i)))}
+		readers[string(c.UserID)] = f
+		following.Go(func() { f.follow(ctx) })
+		eventually(t, "a reader listens", func() bool { _, listens := f.position(); return listens })
+	}
+
+	var tries []*thrice
+	for _, path := range []string{roomPath("lobby", "/messages"), peerPath("bob")} {
+		for i, body := range eachKind(alice) {
+			if path == peerPath("bob") && body["kind"] == "barrage" {
+				continue // for rooms only
+			}
+			body["clientMessageID"] = fmt.Sprint("m", i)
+			tries = append(tries, &thrice{client: alice, path: path, body: raw(encoded(t, body)), stored: room.MessageKind(body["kind"].(string)).Stored()})
+		}
+	}
+	random := rand.New(rand.NewPCG(seed, math.MaxUint64))
+	random.Shuffle(len(tries), func(i, j int) { tries[i], tries[j] = tries[j], tries[i] })
+	const senders = 4
+	var sending sync.WaitGroup
+	for i := range senders {
+		random := rand.New(rand.NewPCG(seed, uint64(1000+i)))
+		sending.Go(func() {
+			for n := i; n < len(tries); n += senders {
+				tries[n].send(random)
+			}
+		})
+	}
+	sending.Wait()
+	toAll, toBob := alice.send("lobby", "the end"), alice.write("bob", "the end")
+	for _, f := range readers {
+		eventually(t, string(f.UserID)+" has all", func() bool {
+			return f.has(toAll.ID) && (f.UserID == "carol" || f.has(toBob.ID))
+		})
+	}
+	stop()
+	following.Wait()
+
+	cuts, unheard := 0, 0
+	for _, f := range readers {
+		f.check()
+		cuts += f.cuts
+	}
+	histories := map[string]map[room.MessageID][]json.RawMessage{
+		"room": history(carol, roomPath("lobby", "/messages")), "alice": history(alice, peerPath("bob")), "bob": history(bob, peerPath("alice")),
+	}
+	stored := map[string]int{}
+	for _, try := range tries {
+		unheard += try.unheard
+		if !try.stored {
+			try.checkUnstored(readers, histories)
+			continue
+		}
+		m, text := try.checkReplies()
+		if m.Peer == "" {
+			stored["room"]++
+			try.once("history", m, text, histories["room"][m.ID])
+			for _, f := range readers {
+				try.once(string(f.UserID), m, text, f.messages[m.ID])
+			}
+			continue
+		}
+		stored["alice"]++
+		stored["bob"]++
+		try.once("her history", m, text, histories["alice"][m.ID])
+		try.once("alice", m, text, readers["alice"].messages[m.ID])
+		his := readers["bob"].messages[m.ID]
+		if len(his) == 1 {
+			var got room.Message
+			if err := json.Unmarshal(his[0], &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(m.To("alice", got.Seq), got); diff != "" {
+				t.Errorf("%s: to bob comes (-want +got):\n%s", try, diff)
+			}
+			text = his[0]
+		}
+		try.once("bob", m, text, his)
+		try.once("his history", m, text, histories["bob"][m.ID])
+		if len(readers["carol"].messages[m.ID]) > 0 {
+			t.Errorf("%s comes to carol", try)
+		}
+	}
+	for where, messages := range histories {
+		if len(messages) != stored[where]+1 {
+			t.Errorf("the history of %s has %d messages, and not %d", where, len(messages), stored[where]+1)
+		}
+	}
+	t.Logf("%d messages; %d replies did not arrive; %d streams were cut", len(tries), unheard, cuts)
+	if unheard == 0 || cuts < 10 {
+		t.Error("too little was cut to say anything")
+	}
+}
+
+// eachKind is messages of each kind, small ones and long ones.
+func eachKind(owner *client) []object {
+	owner.Helper()
+	media := func(name string) string { return string(owner.upload(name, file(owner, name)).Media.ID) }
+	picture := media("alpha.png")
+	kinds := []object{
+		{"kind": "text", "text": "x", "extendedData": "\u2028<&>\"\\"},
+		{"kind": "text", "text": strings.Repeat("é", 16384)},
+		{"kind": "custom", "text": "{\"a\":1}\n", "subType": 0},
+		{"kind": "custom", "text": strings.Repeat("x", 32768), "subType": 200},
+		{"kind": "combine", "title": "t", "messageList": []object{quote("text", object{"text": "x"}), quote("image", object{"mediaID": picture})}},
+		{"kind": "combine", "title": strings.Repeat("t", 256), "messageList": quotes(100)},
+		{"kind": "image", "mediaID": picture},
+		{"kind": "image", "mediaID": picture, "priority": "low"},
+		{"kind": "file", "mediaID": media("README.md")},
+		{"kind": "audio", "mediaID": media("cbr.mp3")},
+		{"kind": "video", "mediaID": media("h265.mov")},
+		{"kind": "command", "data": "AAH/"},
+		{"kind": "barrage", "text": "x"},
+	}
+	return kinds
+}
+
+// thrice is one message that is sent three times.
+type thrice struct {
+	*client
+	path   string
+	body   raw
+	stored bool
+
+	mu      sync.Mutex // guards all below, while it is sent
+	replies [][]byte
+	unheard int // replies that did not arrive
+}
+
+func (m *thrice) String() string { return fmt.Sprintf("%.60s to %s", m.body, m.path) }
+
+// send sends it three times, together or one after the other. One of the three
+// has a connection that holds.
+func (m *thrice) send(random *rand.Rand) {
+	holds, together := random.IntN(3), random.IntN(2) == 0
+	var sending sync.WaitGroup
+	for i := range 3 {
+		writes, reads := int64(math.MaxInt64), int64(math.MaxInt64)
+		if i != holds {
+			// Within the request, or within the reply to a whole one.
+			if random.IntN(2) == 0 {
+				writes = random.Int64N(int64(len(m.body)) + 400)
+			} else {
+				reads = random.Int64N(1200)
+			}
+		}
+		sending.Go(func() { m.try(writes, reads) })
+		if !together {
+			sending.Wait()
+		}
+	}
+	sending.Wait()
+}
+
+func (m *thrice) try(writes, reads int64) {
+	reply, err := m.over(cutting(writes, reads)).Do(m.request("POST", m.path, m.body)) //nolint:bodyclose // drain closes it
+	var body []byte
+	if err == nil {
+		body, err = drain(reply.Body)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case err != nil && max(writes, reads) == math.MaxInt64 && min(writes, reads) == math.MaxInt64:
+		m.Errorf("%s: %v", m, err)
+	case err != nil:
+		m.unheard++
+	case m.stored != (reply.StatusCode == http.StatusCreated) || !m.stored != (reply.StatusCode == http.StatusAccepted):
+		m.Errorf("%s is answered with %d: %s", m, reply.StatusCode, body)
+	default:
+		m.replies = append(m.replies, body)
+	}
+}
+
+// checkReplies requires that all replies are the same, and returns the message.
+func (m *thrice) checkReplies() (message room.Message, text []byte) {
+	if len(m.replies) == 0 {
+		m.Fatalf("%s is not answered", m)
+	}
+	for _, reply := range m.replies[1:] {
+		if !bytes.Equal(reply, m.replies[0]) {
+			m.Errorf("%s is answered with %s, and with %s", m, m.replies[0], reply)
+		}
+	}
+	var first struct{ Message json.RawMessage }
+	if err := json.Unmarshal(m.replies[0], &first); err != nil {
+		m.Fatal(err)
+	}
+	if err := json.Unmarshal(first.Message, &message); err != nil {
+		m.Fatal(err)
+	}
+	return message, first.Message
+}
+
+// once requires that a message is in one place, once, byte for byte.
+func (m *thrice) once(where string, message room.Message, want []byte, got []json.RawMessage) {
+	if len(got) != 1 {
+		m.Errorf("%s: %s is %d times with %s", m, message.ID, len(got), where)
+		return
+	}
+	if !bytes.Equal(got[0], want) {
+		m.Errorf("%s: with %s is %.300s, and not %.300s", m, where, got[0], want)
+	}
+}
+
+// checkUnstored requires that each try was a message of its own, which nobody got
+// twice and no history has.
+func (m *thrice) checkUnstored(readers map[string]*follower, histories map[string]map[room.MessageID][]json.RawMessage) {
+	var ids []room.MessageID
+	for _, body := range m.replies {
+		var reply struct{ Message room.Message }
+		if err := json.Unmarshal(body, &reply); err != nil {
+			m.Fatal(err)
+		}
+		if slices.Contains(ids, reply.Message.ID) || reply.Message.Seq != 0 {
+			m.Errorf("%s is stored: %s", m, body)
+		}
+		ids = append(ids, reply.Message.ID)
+		for user, f := range readers {
+			if n := len(f.messages[reply.Message.ID]); n > 1 {
+				m.Errorf("%s comes to %s %d times", m, user, n)
+			}
+		}
+		for user, messages := range histories {
+			if len(messages[reply.Message.ID]) > 0 {
+				m.Errorf("%s is in the history of %s", m, user)
+			}
+		}
+	}
+}
+
+// history is all messages of a history, read in small pages.
+func history(c *client, path string) map[room.MessageID][]json.RawMessage {
+	c.Helper()
+	all := map[room.MessageID][]json.RawMessage{}
+	for query := "?limit=7&after=0"; query != ""; {
+		page := as[struct {
+			MessageList []json.RawMessage
+			NextCursor  room.Seq
+		}](c.call("GET", path+query, nil).is(http.StatusOK))
+		for _, text := range page.MessageList {
+			keep(c, all, text)
+		}
+		query = ""
+		if page.NextCursor > 0 {
+			query = fmt.Sprintf("?limit=7&after=%d", page.NextCursor)
+		}
+	}
+	return all
+}
+
+func keep(t testing.TB, all map[room.MessageID][]json.RawMessage, text json.RawMessage) {
+	var m room.Message
+	if err := json.Unmarshal(text, &m); err != nil {
+		t.Errorf("%s: %v", text, err)
+	}
+	all[m.ID] = append(all[m.ID], text)
+}
+
+// follower follows a session's stream over one connection after the other, each
+// of which is cut at a random place, and goes on where the last one ended.
+type follower struct {
+	*client
+	random *rand.Rand
+	cuts   int
+
+	mu     sync.Mutex // guards all below
+	cursor string
+	events []event
+	// messages is what the events brought, by check.
+	messages map[room.MessageID][]json.RawMessage
+}
+
+// follow follows the stream until the context ends.
+func (f *follower) follow(ctx context.Context) {
+	for ; ctx.Err() == nil; f.cuts++ {
+		reads := 600 + f.random.Int64N(100_000) // now and then a piece of the largest message
+		cursor, resumes := f.position()
+		if !resumes {
+			reads = 4000 // so that there is a position, before which nothing is promised
+		}
+		r := f.request("GET", "/v1/events", nil).WithContext(ctx)
+		if resumes {
+			r.Header.Set("Last-Event-ID", cursor)
+		}
+		reply, err := f.over(cutting(math.MaxInt64, reads)).Do(r)
+		if err != nil {
+			continue // cut within the header
+		}
+		if reply.StatusCode != http.StatusOK {
+			f.Errorf("the stream is answered with %d", reply.StatusCode)
+			return
+		}
+		// Whatever was cut within an event comes again.
+		_ = readEvents(reply.Body, f.take, func(int) {}, func() {})
+		_ = reply.Body.Close()
+	}
+}
+
+func (f *follower) take(e event) {
+	if err := e.check("streamEvents"); err != nil {
+		f.Error(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.events = append(f.events, e)
+	if e.ID != "" {
+		f.cursor = e.ID
+	}
+}
+
+// position is the cursor, if there is one.
+func (f *follower) position() (cursor string, known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cursor, f.cursor != ""
+}
+
+func (f *follower) has(id room.MessageID) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.events, func(e event) bool { return bytes.Contains(e.Data, []byte(id)) })
+}
+
+// check requires that each log's events came once and in their order.
+func (f *follower) check() {
+	f.messages = map[room.MessageID][]json.RawMessage{}
+	last := map[room.RoomID]room.Seq{}
+	for i, e := range f.events {
+		var body struct {
+			RoomID      room.RoomID
+			Seq         room.Seq
+			Resumed     bool
+			MessageList []json.RawMessage
+		}
+		if err := json.Unmarshal(e.Data, &body); err != nil {
+			f.Fatal(err)
+		}
+		if t := room.EventType(e.Type); t == room.TypeRoomReset || t == room.TypeInboxReset || t == room.TypeSessionReady && i > 0 && !body.Resumed {
+			f.Errorf("%s could not resume: %s %s", f.UserID, e.Type, e.Data)
+		}
+		if body.Seq > 0 {
+			if before := last[body.RoomID]; before > 0 && body.Seq != before+1 {
+				f.Errorf("%s gets %d after %d in %q", f.UserID, body.Seq, before, body.RoomID)
+			}
+			last[body.RoomID] = body.Seq
+		}
+		for _, text := range body.MessageList {
+			keep(f, f.messages, text)
+		}
+	}
+}
+
+var errCut = errors.New("the line is cut")
+
+// cutting is connections that are cut after so many bytes in either direction.
+func cutting(writes, reads int64) http.RoundTripper {
+	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		c := &cutConn{Conn: conn}
+		c.writes.Store(writes)
+		c.reads.Store(reads)
+		return c, nil
+	}}
+}
+
+type cutConn struct {
+	net.Conn
+	writes, reads atomic.Int64 // bytes that are left
+}
+
+func (c *cutConn) Write(p []byte) (int, error) {
+	left := c.writes.Add(-int64(len(p)))
+	if left >= 0 {
+		return c.Conn.Write(p)
+	}
+	n, _ := c.Conn.Write(p[:max(0, int64(len(p))+left)])
+	_ = c.Close()
+	return n, errCut
+}
+
+// Read reads before it cuts: else a reply would be cut while the request is on its
+// way.
+func (c *cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	left := c.reads.Add(-int64(n))
+	if err != nil || left >= 0 {
+		return n, err
+	}
+	_ = c.Close()
+	return int(max(0, int64(n)+left)), errCut
+}

@@ -1,0 +1,93 @@
+package servicetest
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"parlor/room"
+)
+
+// TestStoppedReader: one reader stops while the others of its room go on. They
+// miss nothing meanwhile. The one is told why its stream ends as soon as it reads
+// again, and goes on from there without a gap.
+func TestStoppedReader(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) {
+		c.server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+			_ = conn.(*net.TCPConn).SetWriteBuffer(4 << 10) // or the kernel takes some megabytes for whoever does not read
+			return ctx
+		}
+	})
+	alice, bob := s.login("alice"), s.login("bob")
+	alice.enter("lobby")
+	conn := alice.stall()
+	eventually(t, "the stream is open", func() bool { return s.hub.Stats().Streams == 1 })
+	var others []*stream
+	for i := range 3 {
+		other := s.login(room.UserID(fmt.Sprintf("other%d", i)))
+		other.enter("lobby")
+		stream, _ := other.listen()
+		others = append(others, stream)
+	}
+	bob.enter("lobby")
+
+	text := func(n int) string { return fmt.Sprintf("%d %s", n, strings.Repeat("x", 10_000)) }
+	sent := 0
+	for ; s.hub.Stats().Slow == 0; sent++ {
+		if sent == 1000 { // what sockets and the stream's queue hold is a fraction of it
+			t.Fatal("the stopped reader's stream stays open")
+		}
+		bob.send("lobby", text(sent))
+	}
+	reply, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reply.Body.Close() }()
+	next, id, last := 0, "", event{}
+	read := func(e event) {
+		if last = e; e.ID != "" {
+			id = e.ID
+		}
+		if e.Type != string(room.TypeMessagesReceived) {
+			return
+		}
+		var received room.MessagesReceived
+		if err := json.Unmarshal(e.Data, &received); err != nil || received.MessageList[0].Text != text(next) {
+			t.Errorf("%.40s stands where message %d belongs", e.Data, next)
+		}
+		next++
+	}
+	if err := readEvents(reply.Body, read, func(int) {}, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	var why room.ConnectionStateChanged
+	if err := json.Unmarshal(last.Data, &why); err != nil || why.Event != room.ConnectionSlowConsumer {
+		t.Errorf("the stream ends with %s %.80s", last.Type, last.Data)
+	}
+	if next == 0 || next == sent {
+		t.Fatalf("the stopped reader was sent %d of %d messages", next, sent)
+	}
+	for _, stream := range others {
+		for n := range sent {
+			if got := skipTo[room.MessagesReceived](stream).MessageList[0].Text; got != text(n) {
+				t.Fatalf("message %d reaches a reader as %.20s", n, got)
+			}
+		}
+	}
+	stream, ready := alice.listen(resume(id))
+	if !ready.Resumed {
+		t.Error("the stream is not resumed")
+	}
+	for ; next < sent; next++ {
+		if got := skipTo[room.MessagesReceived](stream).MessageList[0].Text; got != text(next) {
+			t.Fatalf("message %d comes as %.20s", next, got)
+		}
+	}
+}

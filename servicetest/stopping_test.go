@@ -1,0 +1,114 @@
+package servicetest
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"time"
+
+	"parlor/room"
+)
+
+// TestFeedMovesWhileTheServerDrains: a feed that is open is sent away, and may come
+// back at once, here as well, until the end.
+func TestFeedMovesWhileTheServerDrains(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	feed, _ := s.admin().follow("")
+	s.api.Drain(50 * time.Millisecond)
+	if got := expect[room.Reconnect](feed); got.AfterMs > 100 {
+		t.Errorf("the feed ends with %+v", got)
+	}
+	feed.end()
+	again, ready := s.admin().follow(feed.id)
+	if !ready.Resumed {
+		t.Error("the feed is not resumed")
+	}
+	s.login("alice").enter("lobby")
+	skipTo[room.MembersJoined](again)
+	s.api.End()
+	skipTo[room.Reconnect](again)
+	again.end()
+}
+
+// TestServerLeaves: a server that is about to stop answers as before, and every
+// client takes a new connection for its next call, over HTTP/1.1 and over HTTP/2.
+// Streams stay open on the old one.
+func TestServerLeaves(t *testing.T) {
+	overEveryTransport(t, func(t *testing.T, s *service, protocol int) {
+		alice := s.login("alice")
+		alice.enter("lobby")
+		stream, _ := alice.listen()
+		connections := make(map[string]bool)
+		call := func() {
+			reply := alice.call("GET", "/v1/sessions/current", nil, func(r *http.Request) { traceConnection(r, connections) }).is(http.StatusOK)
+			if reply.ProtoMajor != protocol {
+				t.Errorf("the call speaks HTTP/%d", reply.ProtoMajor)
+			}
+		}
+		call()
+		call()
+		if len(connections) != 1 {
+			t.Errorf("two calls take %d connections", len(connections))
+		}
+		s.api.Leave()
+		call() // the last one on the old connection
+		eventually(t, "calls take a new connection", func() bool {
+			call()
+			return len(connections) > 1
+		})
+		alice.send("lobby", "still here")
+		if got := stream.text(); got != "still here" {
+			t.Errorf("the stream brings %q", got)
+		}
+	})
+}
+
+// TestTransfersUnderWay: a server that stops waits for calls and not for transfers,
+// or for transfers alone.
+func TestTransfersUnderWay(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	at := alice.call("POST", "/v1/media/uploads", nil, header("Tus-Resumable", "1.0.0"), header("Upload-Length", "10")).is(http.StatusCreated).Header.Get("Location")
+	body, sending := io.Pipe()
+	uploaded := make(chan struct{})
+	r := alice.request("PATCH", at, nil, header("Tus-Resumable", "1.0.0"), header("Upload-Offset", "0"), header("Content-Type", "application/offset+octet-stream"))
+	r.Body, r.ContentLength = body, 10
+	go func() {
+		defer close(uploaded)
+		if reply, err := s.server.Client().Do(r); err == nil {
+			_ = reply.Body.Close()
+		}
+	}()
+	if _, err := sending.Write([]byte("12345")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the upload is under way", func() bool { return s.api.Transfers() == 1 })
+	s.api.AwaitCalls(t.Context()) // returns: there are none
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	s.api.AwaitTransfers(ctx)
+	if ctx.Err() == nil {
+		t.Error("the upload is not waited for")
+	}
+	if _, err := sending.Write([]byte("67890")); err != nil {
+		t.Fatal(err)
+	}
+	_ = sending.Close()
+	s.api.AwaitTransfers(t.Context())
+	<-uploaded
+	if got := alice.call("HEAD", at, nil, header("Tus-Resumable", "1.0.0")).Header.Get("Upload-Offset"); got != "10" {
+		t.Errorf("%s bytes were uploaded", strings.TrimSpace(got))
+	}
+}
+
+// traceConnection notes which connection a request takes.
+func traceConnection(r *http.Request, seen map[string]bool) {
+	*r = *r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		GotConn: func(c httptrace.GotConnInfo) { seen[c.Conn.LocalAddr().String()] = true },
+	}))
+}

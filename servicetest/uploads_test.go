@@ -1,0 +1,666 @@
+package servicetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/handlers"
+	"parlor/media"
+	"parlor/room"
+)
+
+const uploadsPath = "/v1/media/uploads"
+
+// tus is the header of a tus client's request.
+func tus(pairs ...string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.Header.Set("Tus-Resumable", "1.0.0")
+		if r.Method == http.MethodPatch {
+			r.Header.Set("Content-Type", "application/offset+octet-stream")
+		}
+		for i := 0; i < len(pairs); i += 2 {
+			r.Header.Set(pairs[i], pairs[i+1])
+		}
+	}
+}
+
+func metadata(name string) string {
+	return "filename " + base64.StdEncoding.EncodeToString([]byte(name)) + ",filetype aW1hZ2UvcG5n"
+}
+
+// create begins an upload, and returns its path.
+func (c *client) create(name string, length int64, pairs ...string) string {
+	c.Helper()
+	pairs = append([]string{"Upload-Length", strconv.FormatInt(length, 10), "Upload-Metadata", metadata(name)}, pairs...)
+	at := c.call("POST", uploadsPath, nil, tus(pairs...)).is(http.StatusCreated).Header.Get("Location")
+	if !strings.HasPrefix(at, uploadsPath+"/") {
+		c.Fatalf("the upload is at %q", at)
+	}
+	return at
+}
+
+// patch sends bytes of an upload.
+func (c *client) patch(at string, offset int64, data []byte, pairs ...string) reply {
+	c.Helper()
+	return c.call("PATCH", at, raw(data), tus(append([]string{"Upload-Offset", strconv.FormatInt(offset, 10)}, pairs...)...))
+}
+
+// patchStream sends bytes that nobody holds in memory.
+func (c *client) patchStream(at string, offset int64, body io.Reader, length int64) reply {
+	c.Helper()
+	return c.unchecked().with(c.SessionKey).call("PATCH", at, nil, tus("Upload-Offset", strconv.FormatInt(offset, 10)), func(r *http.Request) {
+		r.Body, r.ContentLength = io.NopCloser(body), length
+	})
+}
+
+// offset is how much of an upload is stored.
+func (c *client) offset(at string) int64 {
+	c.Helper()
+	n, err := strconv.ParseInt(c.call("HEAD", at, nil).is(http.StatusOK).Header.Get("Upload-Offset"), 10, 64)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return n
+}
+
+// finished is the file of an upload.
+func (c *client) finished(at string) uploaded {
+	c.Helper()
+	return c.media(c.call("GET", "/v1/media/"+path.Base(at), nil).is(http.StatusOK))
+}
+
+// holds requires the bytes of a file.
+func (c *client) holds(m uploaded, want []byte) {
+	c.Helper()
+	if got := c.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK).body; !bytes.Equal(got, want) {
+		c.Errorf("the file has %d bytes, and not those %d that were sent", len(got), len(want))
+	}
+}
+
+// beginPatch sends some of the bytes that a request announces, on a connection of
+// its own.
+func (c *client) beginPatch(at string, offset, length int64, some []byte) net.Conn {
+	c.Helper()
+	conn, err := net.Dial("tcp", c.server.Listener.Addr().String())
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprintf(conn, "PATCH %s HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer %s\r\nTus-Resumable: 1.0.0\r\n"+
+		"Content-Type: application/offset+octet-stream\r\nUpload-Offset: %d\r\nContent-Length: %d\r\n\r\n%s", at, c.SessionKey, offset, length, some)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return conn
+}
+
+// numbered is bytes of which no two stretches are the same.
+func numbered(n int) []byte {
+	var b bytes.Buffer
+	for i := 0; b.Len() < n; i++ {
+		_, _ = fmt.Fprintf(&b, "%d ", i)
+	}
+	return b.Bytes()[:n]
+}
+
+// TestResumableUploads: however the bytes come, the file is that of uploadMedia.
+func TestResumableUploads(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	picture := file(t, "alpha.png")
+	size := int64(len(picture))
+	want := alice.upload("é cat.png", picture).Media
+	send := map[string]func() string{
+		"whole": func() string {
+			at := alice.create("é cat.png", size)
+			if r := alice.patch(at, 0, picture).is(http.StatusNoContent); r.Header.Get("Upload-Offset") != strconv.FormatInt(size, 10) {
+				t.Errorf("the end is at %v", r.Header)
+			}
+			return at
+		},
+		"in pieces": func() string {
+			at := alice.create("é cat.png", size)
+			for begin := int64(0); begin < size; begin += 100 {
+				if got := alice.offset(at); got != begin {
+					t.Fatalf("the offset is %d, and not %d", got, begin)
+				}
+				alice.patch(at, begin, picture[begin:min(begin+100, size)]).is(http.StatusNoContent)
+			}
+			return at
+		},
+		"with its creation": func() string {
+			r := alice.call("POST", uploadsPath, raw(picture), tus("Upload-Length", strconv.FormatInt(size, 10),
+				"Upload-Metadata", metadata("é cat.png"), "Content-Type", "application/offset+octet-stream")).is(http.StatusCreated)
+			if r.Header.Get("Upload-Offset") != strconv.FormatInt(size, 10) {
+				t.Errorf("the end is at %v", r.Header)
+			}
+			return r.Header.Get("Location")
+		},
+	}
+	for how, send := range send {
+		at := send()
+		m := alice.finished(at)
+		got := m.Media
+		got.ID, got.URL = want.ID, want.URL
+		if got != want {
+			t.Errorf("%s it is %+v, and not %+v", how, got, want)
+		}
+		alice.holds(m, picture)
+		r := alice.call("HEAD", at, nil).is(http.StatusOK)
+		if r.Header.Get("Upload-Offset") != r.Header.Get("Upload-Length") || r.Header.Get("Upload-Metadata") != strings.Split(metadata("é cat.png"), ",")[0] {
+			t.Errorf("%s, afterwards: %v", how, r.Header)
+		}
+		alice.patch(at, size, nil).is(http.StatusNoContent) // a retry of the end
+	}
+	empty := alice.create("empty.txt", 0)
+	if m := alice.finished(empty); m.Media.Size != 0 || m.Media.FileName != "empty.txt" {
+		t.Errorf("the empty file is %+v", m.Media)
+	}
+	large := numbered(10 << 20) // three pieces in one request
+	at := alice.create("large.txt", int64(len(large)))
+	alice.patch(at, 0, large).is(http.StatusNoContent)
+	alice.holds(alice.finished(at), large)
+	s.leavesNothing(6)
+	if n := s.rows("media_pieces"); n != 0 {
+		t.Errorf("%d pieces are left", n)
+	}
+	r := s.stranger().call("OPTIONS", uploadsPath, nil).is(http.StatusOK)
+	if h := r.Header; h.Get("Tus-Version") != "1.0.0" || h.Get("Tus-Extension") != "creation,creation-with-upload,termination" || h.Get("Tus-Max-Size") != "104857600" {
+		t.Errorf("tus is described as %v", h)
+	}
+}
+
+// TestBrokenUploadsGoOn: what came before the connection broke need not be sent
+// again.
+func TestBrokenUploadsGoOn(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	data := numbered(9 << 20)
+	at := alice.create("a.txt", int64(len(data)))
+	const sent = 5<<20 + 1234
+	_ = alice.beginPatch(at, 0, int64(len(data)), data[:sent]).Close()
+	eventually(t, "what was sent is stored", func() bool { return s.rows(fmt.Sprintf("media WHERE uploaded = %d", sent)) == 1 })
+	alice.patch(at, sent, data[sent:]).is(http.StatusNoContent)
+	alice.holds(alice.finished(at), data)
+
+	// While nobody has noticed that a connection is dead, whoever comes takes over.
+	at = alice.create("b.txt", int64(len(data)))
+	dead := alice.beginPatch(at, 0, int64(len(data)), data[:sent])
+	eventually(t, "a piece is stored", func() bool { return s.rows("media_pieces") > 1 })
+	begin := alice.offset(at)
+	if begin < 4<<20 || begin > sent {
+		t.Errorf("at the takeover %d bytes are stored", begin)
+	}
+	told := make([]byte, 1024)
+	_ = dead.SetReadDeadline(time.Now().Add(patience))
+	if n, _ := dead.Read(told); !bytes.HasPrefix(told, []byte("HTTP/1.1 409 ")) || !bytes.Contains(told, []byte("upload_interrupted")) {
+		t.Errorf("who was taken over from is told %q", told[:n])
+	}
+	alice.patch(at, begin, data[begin:]).is(http.StatusNoContent)
+	alice.holds(alice.finished(at), data)
+}
+
+// TestSilentUploads: whoever falls silent is let go, and may go on.
+func TestSilentUploads(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.api.UploadPause = 200 * time.Millisecond })
+	alice := s.login("alice")
+	at := alice.create("a.txt", 8)
+	silent := func() io.Reader {
+		r, w := io.Pipe()
+		t.Cleanup(func() { _ = w.Close() })
+		go func() { _, _ = w.Write([]byte("some")) }()
+		return r
+	}
+	r := alice.patchStream(at, 0, silent(), 8)
+	r.refused(http.StatusConflict, "upload_interrupted")
+	seen.reply("continueUpload", r.StatusCode)
+	if got := alice.offset(at); got != 4 {
+		t.Errorf("%d bytes are stored of four", got)
+	}
+	alice.patch(at, 4, []byte("more")).is(http.StatusNoContent)
+	alice.holds(alice.finished(at), []byte("somemore"))
+	r = alice.unchecked().with(alice.SessionKey).call("POST", uploadsPath, nil, tus("Upload-Length", "8", "Content-Type", "application/offset+octet-stream"),
+		func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(silent()), 8 })
+	r.refused(http.StatusConflict, "upload_interrupted")
+	if err := checkContract(r.Request, []byte("some"), r.Response, r.body); err != nil {
+		t.Error(err)
+	}
+	s.leavesNothing(1) // nobody was told where the other is
+}
+
+// TestRefusedUploads: in our words, and nothing is stored.
+func TestRefusedUploads(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob := s.login("alice"), s.login("bob")
+	post := func(pairs ...string) reply { return alice.call("POST", uploadsPath, nil, tus(pairs...)) }
+	for _, bad := range []string{"", "x", "-1", "1.5", "99999999999999999999"} {
+		post("Upload-Length", bad).invalid("header/Upload-Length", "length")
+	}
+	post("Upload-Defer-Length", "1").invalid("header/Upload-Defer-Length", "extension")
+	post("Upload-Length", "1", "Upload-Concat", "partial").invalid("header/Upload-Concat", "extension")
+	post("Upload-Length", "104857601").refused(http.StatusRequestEntityTooLarge, "file_too_large")
+	post("Upload-Length", "1", "Tus-Resumable", "0.2.2").refused(http.StatusPreconditionFailed, "tus_version")
+	alice.call("POST", uploadsPath, nil, header("Upload-Length", "1")).refused(http.StatusPreconditionFailed, "tus_version")
+	for _, bad := range []string{"filename ***", "filename YQ==,filename YQ==", ",", "filename YQ==,", "a b c", strings.Repeat("x,", 1000)} {
+		post("Upload-Length", "1", "Upload-Metadata", bad).invalid("header/Upload-Metadata", "metadata")
+	}
+	for _, bad := range []string{"", "..", "a/b", `a\b`, "a\nb", "a\x00b", "\xff", strings.Repeat("é", 128)} {
+		post("Upload-Length", "1", "Upload-Metadata", metadata(bad)).invalid("header/Upload-Metadata", "fileName")
+	}
+	alice.call("POST", uploadsPath, raw("too much"), tus("Upload-Length", "3", "Content-Type", "application/offset+octet-stream")).
+		refused(http.StatusRequestEntityTooLarge, "upload_too_long")
+	s.stranger().call("POST", uploadsPath, nil, tus("Upload-Length", "1")).refused(http.StatusUnauthorized, "unauthenticated")
+
+	at := alice.create("a.txt", 10)
+	alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
+	for _, offset := range []int64{0, 3, 5, 10, 11} {
+		alice.patch(at, offset, []byte("more")).refused(http.StatusConflict, "upload_offset")
+	}
+	alice.patch(at, 4, []byte("too much")).refused(http.StatusRequestEntityTooLarge, "upload_too_long")
+	for _, bad := range []string{"", "x", "-4", "4.0"} {
+		alice.patch(at, 4, []byte("more"), "Upload-Offset", bad).invalid("header/Upload-Offset", "offset")
+	}
+	alice.patch(at, 4, []byte("more"), "Upload-Length", "8").invalid("header/Upload-Length", "length")
+	alice.patch(at, 4, []byte("more"), "Content-Type", "text/plain").refused(http.StatusUnsupportedMediaType, "unsupported_media_type")
+	alice.patch(at, 4, []byte("more"), "Tus-Resumable", "2").refused(http.StatusPreconditionFailed, "tus_version")
+	alice.call("DELETE", at, nil).refused(http.StatusPreconditionFailed, "tus_version")
+	alice.call("POST", at, nil, tus("X-HTTP-Method-Override", "DELETE")).refused(http.StatusMethodNotAllowed, "method_not_allowed")
+	// Chunked, nobody knows before how much comes.
+	alice.patchStream(at, 4, strings.NewReader("too much"), -1).refused(http.StatusRequestEntityTooLarge, "upload_too_long")
+	if got := alice.offset(at); got != 10 {
+		t.Errorf("of what was too much %d bytes are stored", got)
+	}
+
+	mine := alice.create("mine.txt", 4)
+	for _, at := range []string{mine, uploadsPath + "/" + noMedia, uploadsPath + "/x", uploadsPath + "/%2e%2e"} {
+		bob.call("HEAD", at, nil).is(http.StatusNotFound)
+		bob.patch(at, 0, []byte("more")).refused(http.StatusNotFound, "media_not_found")
+		bob.call("DELETE", at, nil, tus()).refused(http.StatusNotFound, "media_not_found")
+	}
+	s.stranger().call("HEAD", mine, nil).is(http.StatusUnauthorized)
+	s.stranger().patch(mine, 0, []byte("more")).refused(http.StatusUnauthorized, "unauthenticated")
+	s.stranger().call("DELETE", mine, nil, tus()).refused(http.StatusUnauthorized, "unauthenticated")
+	for _, c := range []*client{alice, bob} {
+		c.call("GET", "/v1/media/"+path.Base(mine), nil).refused(http.StatusNotFound, "media_not_found")
+	}
+	// Nobody's host or scheme gets into a link.
+	r := post("Upload-Length", "1", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "Forwarded", "host=evil.example").is(http.StatusCreated)
+	if at := r.Header.Get("Location"); !strings.HasPrefix(at, uploadsPath+"/") || len(at) != len(mine) {
+		t.Errorf("the upload is at %q", at)
+	}
+}
+
+// TestUploadsOfSeveralProcesses: of two that send the same bytes, one is taken, and
+// the other is told.
+func TestUploadsOfSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	open := func(c *setup) {
+		b, err := media.Open(context.Background(), folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		c.api.Media = b
+	}
+	one := newService(t, open)
+	two := newService(t, open, func(c *setup) { c.database = one.database })
+	alice := one.login("alice")
+	there := two.stranger().with(alice.SessionKey)
+	const size = 6 << 20
+	for range 5 {
+		at := alice.create("a.txt", size)
+		letters := [2][]byte{bytes.Repeat([]byte("a"), size), bytes.Repeat([]byte("b"), size)}
+		var replies [2]reply
+		var sending sync.WaitGroup
+		for i, c := range []*client{alice, there} {
+			sending.Go(func() { replies[i] = c.patch(at, 0, letters[i]) })
+		}
+		sending.Wait()
+		taken := 0
+		for i, r := range replies {
+			if r.StatusCode == http.StatusNoContent {
+				taken++
+				alice.holds(there.finished(at), letters[i])
+			} else {
+				r.refused(http.StatusConflict, "upload_offset")
+			}
+		}
+		if taken != 1 {
+			t.Errorf("%d of two are taken", taken)
+		}
+		alice.call("DELETE", at, nil, tus()).is(http.StatusNoContent)
+	}
+	// The next bytes may go to any of them.
+	data := numbered(3 << 20)
+	at := alice.create("b.txt", int64(len(data)))
+	for i, begin := 0, 0; begin < len(data); i, begin = i+1, begin+1<<20 {
+		[]*client{alice, there}[i%2].patch(at, int64(begin), data[begin:begin+1<<20]).is(http.StatusNoContent)
+	}
+	alice.holds(alice.finished(at), data)
+	one.leavesNothing(1)
+}
+
+// late is a store that lets something happen before it lists the pieces of an upload.
+type late struct {
+	handlers.Store
+	before func()
+}
+
+func (l late) Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error) {
+	l.before()
+	return l.Store.Pieces(ctx, id)
+}
+
+// TestUploadThatAnotherProcessFinishes: a process that finds the pieces gone, because
+// another one has put them together, must not store what is left of them as the file.
+func TestUploadThatAnotherProcessFinishes(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	open := func(c *setup) { c.api.Media = openFolder(t, folder) }
+	f := &failing{}
+	one := newService(t, open, func(c *setup) {
+		c.wrap = func(s handlers.Store) handlers.Store { f.Store = s; return f }
+	})
+	alice := one.login("alice")
+	at := alice.create("a.txt", 4)
+	f.set(func(f *failing) { f.finish = room.ErrUnavailable })
+	alice.patch(at, 0, []byte("some")).refused(http.StatusServiceUnavailable, "unavailable")
+	f.set(func(f *failing) { f.finish = nil })
+	two := newService(t, open, func(c *setup) {
+		c.database = one.database
+		c.wrap = func(s handlers.Store) handlers.Store { return late{s, func() { alice.offset(at) }} }
+	})
+	if got := two.stranger().with(alice.SessionKey).offset(at); got != 4 {
+		t.Errorf("the offset is %d", got)
+	}
+	alice.holds(alice.finished(at), []byte("some"))
+}
+
+// failing is a store that fails where a test says so.
+type failing struct {
+	handlers.Store
+	mu     sync.Mutex // guards all below
+	finish error
+	known  error
+	keep   chan struct{} // KeepPiece waits for it
+}
+
+func (f *failing) set(change func(*failing)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *failing) FinishMedia(ctx context.Context, m room.Media) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.finish != nil {
+		return f.finish
+	}
+	return f.Store.FinishMedia(ctx, m)
+}
+
+func (f *failing) Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.known != nil {
+		return room.Upload{}, f.known
+	}
+	return f.Store.Upload(ctx, owner, id)
+}
+
+func (f *failing) KeepPiece(ctx context.Context, id room.PieceID, length int64) error {
+	f.mu.Lock()
+	keep := f.keep
+	f.mu.Unlock()
+	if keep != nil {
+		<-keep
+	}
+	return f.Store.KeepPiece(ctx, id, length)
+}
+
+// TestUploadsWithoutADatabase: a file that is whole and could not be finished is so
+// when somebody asks; and a request that hangs makes nobody wait for ever.
+func TestUploadsWithoutADatabase(t *testing.T) {
+	t.Parallel()
+	f := &failing{}
+	s := newService(t, func(c *setup) {
+		c.wrap = func(s handlers.Store) handlers.Store { f.Store = s; return f }
+		c.api.UploadPause = 300 * time.Millisecond
+	})
+	alice := s.login("alice")
+	at := alice.create("a.txt", 4)
+	f.set(func(f *failing) { f.finish = room.ErrUnavailable })
+	alice.patch(at, 0, []byte("some")).refused(http.StatusServiceUnavailable, "unavailable")
+	alice.call("HEAD", at, nil).is(http.StatusServiceUnavailable)
+	f.set(func(f *failing) { f.finish = nil })
+	if got := alice.offset(at); got != 4 {
+		t.Errorf("the offset is %d", got)
+	}
+	alice.holds(alice.finished(at), []byte("some"))
+
+	f.set(func(f *failing) { f.known = room.ErrUnavailable })
+	alice.call("DELETE", at, nil, tus()).refused(http.StatusServiceUnavailable, "unavailable")
+	f.set(func(f *failing) { f.known = nil })
+
+	at = alice.create("b.txt", 4)
+	f.set(func(f *failing) { f.keep = make(chan struct{}) })
+	var hanging sync.WaitGroup
+	hanging.Go(func() { alice.patch(at, 0, []byte("some")).is(http.StatusConflict) }) // others asked for it
+	eventually(t, "a piece is stored", func() bool { return s.rows("media_pieces") > 0 })
+	alice.call("HEAD", at, nil).is(http.StatusConflict)
+	alice.call("DELETE", at, nil, tus()).refused(http.StatusConflict, "upload_interrupted")
+	alice.patch(at, 0, []byte("some")).refused(http.StatusConflict, "upload_interrupted")
+	f.set(func(f *failing) { close(f.keep); f.keep = nil })
+	hanging.Wait()
+	alice.holds(alice.finished(at), []byte("some"))
+}
+
+// TestUploadsToAFolderThatFails: they go on when it is back.
+func TestUploadsToAFolderThatFails(t *testing.T) {
+	t.Parallel()
+	folder := filepath.Join(t.TempDir(), "media")
+	s := newService(t, func(c *setup) { c.api.Media = openFolder(t, folder) })
+	alice := s.login("alice")
+	at := alice.create("a.txt", 8)
+	alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
+	if err := os.Rename(folder, folder+"2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(folder, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	alice.patch(at, 4, []byte("more")).refused(http.StatusServiceUnavailable, "unavailable")
+	if got := alice.offset(at); got != 4 {
+		t.Errorf("%d bytes are stored of four", got)
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder+"2", folder); err != nil {
+		t.Fatal(err)
+	}
+	alice.patch(at, 4, []byte("more")).is(http.StatusNoContent)
+	alice.holds(alice.finished(at), []byte("somemore"))
+	stored(t, folder, 1)
+}
+
+// stored requires that so many objects are in a folder.
+func stored(t testing.TB, folder string, want int) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
+	if err != nil || len(left) != want {
+		t.Errorf("stored are %v, and not %d: %v", left, want, err)
+	}
+}
+
+// TestUploadsEnd: by their owner, or by themselves after a day, and nothing is left.
+func TestUploadsEnd(t *testing.T) {
+	t.Parallel()
+	clock, folder := newClock(), t.TempDir()
+	b, err := media.Open(context.Background(), folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	s := newService(t, func(c *setup) { c.api.Media, c.store.Now = b, clock.Now })
+	alice := s.loginWith(s.token("alice", 72*time.Hour))
+	alice.enter("lobby")
+	begun := func() string {
+		at := alice.create("a.txt", 8)
+		alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
+		return at
+	}
+	done := begun()
+	alice.patch(done, 4, []byte("more")).is(http.StatusNoContent)
+	posted := uploadsPath + "/" + string(alice.upload("b.txt", []byte("posted")).Media.ID)
+	for _, at := range []string{begun(), done, posted} {
+		alice.call("DELETE", at, nil, tus()).is(http.StatusNoContent)
+		alice.call("HEAD", at, nil).is(http.StatusNotFound)
+		alice.patch(at, 4, []byte("more")).refused(http.StatusNotFound, "media_not_found")
+		alice.call("DELETE", at, nil, tus()).refused(http.StatusNotFound, "media_not_found")
+	}
+	stored(t, folder, 0)
+	if media, pieces := s.rows("media"), s.rows("media_pieces"); media+pieces != 0 {
+		t.Errorf("%d files and %d pieces are left", media, pieces)
+	}
+
+	sent := begun()
+	alice.patch(sent, 4, []byte("more")).is(http.StatusNoContent)
+	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": path.Base(sent)}).is(http.StatusCreated)
+	alice.call("DELETE", sent, nil, tus()).refused(http.StatusConflict, "media_sent")
+
+	left, active := begun(), begun()
+	clock.advance(room.MediaKept - time.Minute)
+	alice.patch(active, 4, []byte("x")).is(http.StatusNoContent)
+	clock.advance(2 * time.Minute)
+	s.sweepFiles(b)
+	alice.call("HEAD", left, nil).is(http.StatusNotFound)
+	if got := alice.offset(active); got != 5 {
+		t.Errorf("of the upload that goes on %d bytes are stored", got)
+	}
+	alice.holds(alice.finished(sent), []byte("somemore"))
+	stored(t, folder, 1+2) // what was sent, and two pieces
+}
+
+// sweepFiles deletes what is due, as the program does.
+func (s *service) sweepFiles(b *media.Bucket) {
+	s.Helper()
+	if err := s.store.SweepMedia(context.Background(), func(ctx context.Context, id room.MediaID) error { return b.Delete(ctx, string(id)) }); err != nil {
+		s.Error(err)
+	}
+	if err := s.store.SweepPieces(context.Background(), func(ctx context.Context, id room.PieceID) error { return b.Delete(ctx, string(id)) }); err != nil {
+		s.Error(err)
+	}
+}
+
+// TestUnsentFilesAreBounded: for each user, in number, bytes and pieces, and
+// whichever way they come.
+func TestUnsentFilesAreBounded(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob := s.login("alice"), s.login("bob")
+	alice.enter("lobby")
+	var at sync.Map
+	var sending sync.WaitGroup
+	for i := range room.MaxUnsentFiles + 10 {
+		sending.Go(func() {
+			r := alice.call("POST", uploadsPath, nil, tus("Upload-Length", "1"))
+			if i%2 == 0 {
+				r = alice.call("POST", "/v1/media", raw("x"))
+			}
+			if r.StatusCode != http.StatusCreated {
+				r.refused(http.StatusTooManyRequests, "media_quota")
+			} else if i%2 == 1 {
+				at.Store(r.Header.Get("Location"), true)
+			}
+		})
+	}
+	sending.Wait()
+	if n := s.rows("media"); n != room.MaxUnsentFiles {
+		t.Errorf("%d files are there", n)
+	}
+	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusTooManyRequests, "media_quota")
+	bob.upload("a.txt", []byte("x"))
+	at.Range(func(first, _ any) bool { // one that was sent makes room, and one that was deleted
+		alice.patch(first.(string), 0, []byte("x")).is(http.StatusNoContent)
+		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": path.Base(first.(string))}).is(http.StatusCreated)
+		alice.upload("a.txt", []byte("x"))
+		at.Delete(first)
+		return false
+	})
+	at.Range(func(next, _ any) bool {
+		alice.call("DELETE", next.(string), nil, tus()).is(http.StatusNoContent)
+		alice.create("a.txt", 1)
+		return false
+	})
+	alice.call("POST", uploadsPath, nil, tus("Upload-Length", "1")).refused(http.StatusTooManyRequests, "media_quota")
+
+	for range room.MaxUnsentBytes / room.MaxMediaBytes {
+		bob.create("a.txt", room.MaxMediaBytes)
+	}
+	bob.call("POST", uploadsPath, nil, tus("Upload-Length", strconv.Itoa(room.MaxMediaBytes))).refused(http.StatusTooManyRequests, "media_quota")
+	// One that does not say how long it is may be as long as any.
+	bob.stream(strings.NewReader("x"), -1).refused(http.StatusTooManyRequests, "media_quota")
+	small := bob.create("b.txt", 4)
+	s.exec("UPDATE media SET pieces = $2 WHERE media_id = $1", path.Base(small), room.MaxPieces-1)
+	bob.patch(small, 0, []byte("a")).is(http.StatusNoContent)
+	bob.patch(small, 1, []byte("b")).refused(http.StatusTooManyRequests, "media_quota")
+}
+
+// exec changes the database behind the service's back.
+func (s *service) exec(sql string, args ...any) {
+	s.Helper()
+	conn, err := pgx.Connect(context.Background(), s.database)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), sql, args...); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// TestResumableUploadsAtOnce: many at once take no memory of their size.
+func TestResumableUploadsAtOnce(t *testing.T) {
+	// Not parallel: it looks at the memory of all.
+	s := newService(t)
+	alice := s.login("alice")
+	const uploads, size = 10, 20 << 20
+	heapGrows(t, 30<<20, func() {
+		var sending sync.WaitGroup
+		for i := range uploads {
+			sending.Go(func() {
+				at := alice.create("a.bin", size)
+				mark := []byte{byte(i)}
+				alice.patchStream(at, 0, io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusNoContent)
+				m := alice.finished(at)
+				r := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
+				if m.Media.Size != size || !bytes.Equal(r.body, mark) {
+					t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)
+				}
+			})
+		}
+		sending.Wait()
+	})
+}

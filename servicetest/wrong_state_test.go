@@ -1,0 +1,287 @@
+package servicetest
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+// answer is how a call must be answered.
+type answer struct {
+	status  int
+	code    string
+	changes bool
+	// to is where the session stands with the room afterwards; empty: where it
+	// stood before.
+	to room.RoomState
+}
+
+func shows(status int) answer { return answer{status: status} }
+func does(status int) answer  { return answer{status: status, changes: true} }
+func brings(status int, to room.RoomState) answer {
+	return answer{status: status, changes: true, to: to}
+}
+func refuses(status int, code string) answer { return answer{status: status, code: code} }
+
+// answers is how each operation must be answered in each standing of a session
+// that is not over. Who is over is answered with 401, whatever is asked with its
+// key.
+var answers = func() map[string]map[standing]answer {
+	notIn, noRoom := refuses(http.StatusConflict, "not_in_room"), refuses(http.StatusNotFound, "room_not_found")
+	exists, mayNot := refuses(http.StatusConflict, "room_exists"), refuses(http.StatusForbidden, "banned")
+	always := func(a answer) map[standing]answer {
+		return map[standing]answer{in: a, out: a, banned: a, gone: a}
+	}
+	forMembers := func(a answer) map[standing]answer {
+		return map[standing]answer{in: a, out: notIn, banned: notIn, gone: noRoom}
+	}
+	return map[string]map[standing]answer{
+		"createSession":          always(does(http.StatusCreated)),
+		"createDevelopmentToken": always(shows(http.StatusCreated)),
+		"getSession":             always(shows(http.StatusOK)),
+		"renewToken":             always(does(http.StatusOK)),
+		"createStreamTicket":     always(does(http.StatusCreated)),
+		"streamEvents":           always(does(http.StatusOK)),
+		"listSessionRooms":       always(shows(http.StatusOK)),
+		"endSession":             always(brings(http.StatusNoContent, room.RoomDisconnected)),
+		"leaveAllRooms":          {in: brings(http.StatusOK, room.RoomDisconnected), out: shows(http.StatusOK), banned: shows(http.StatusOK), gone: shows(http.StatusOK)},
+
+		"createRoom": {in: exists, out: exists, banned: exists, gone: brings(http.StatusCreated, room.RoomConnected)},
+		"joinRoom":   {in: shows(http.StatusOK), out: brings(http.StatusOK, room.RoomConnected), banned: mayNot, gone: noRoom},
+		"enterRoom":  {in: shows(http.StatusOK), out: brings(http.StatusOK, room.RoomConnected), banned: mayNot, gone: brings(http.StatusCreated, room.RoomConnected)},
+		"switchRoom": forMembers(brings(http.StatusOK, room.RoomDisconnected)),
+		"leaveRoom":  forMembers(brings(http.StatusOK, room.RoomDisconnected)),
+
+		"sendPeerMessage":   always(does(http.StatusCreated)),
+		"listPeerMessages":  always(shows(http.StatusOK)),
+		"recallPeerMessage": always(refuses(http.StatusNotFound, "message_not_found")),
+
+		"getRoom":                forMembers(shows(http.StatusOK)),
+		"listMembers":            forMembers(shows(http.StatusOK)),
+		"countMembers":           forMembers(shows(http.StatusOK)),
+		"listRoomMessages":       forMembers(shows(http.StatusOK)),
+		"sendRoomMessage":        forMembers(does(http.StatusCreated)),
+		"recallMessage":          forMembers(refuses(http.StatusNotFound, "message_not_found")),
+		"getRoomAttributes":      forMembers(shows(http.StatusOK)),
+		"updateRoomAttributes":   forMembers(does(http.StatusOK)),
+		"listMemberAttributes":   forMembers(shows(http.StatusOK)),
+		"updateMemberAttributes": forMembers(does(http.StatusOK)),
+		"uploadMedia":            always(does(http.StatusCreated)),
+		"createUpload":           always(does(http.StatusCreated)),
+		"continueUpload":         always(refuses(http.StatusNotFound, "media_not_found")),
+		"endUpload":              always(refuses(http.StatusNotFound, "media_not_found")),
+		"getMedia":               always(refuses(http.StatusNotFound, "media_not_found")),
+		"downloadMedia":          always(refuses(http.StatusNotFound, "media_not_found")),
+		"kickMembers":            forMembers(refuses(http.StatusForbidden, "not_granted")),
+	}
+}()
+
+// answerTo is how a call must be answered at the end of a way.
+func answerTo(call sample, at way) (answer, bool) {
+	a, ok := answers[call.id][at.to]
+	switch {
+	case call.keyed && at.to == overByEnd:
+		return refuses(http.StatusUnauthorized, "session_ended"), true
+	case call.keyed && at.to == overByTime:
+		return refuses(http.StatusUnauthorized, "token_expired"), true
+	case at.to == overByEnd || at.to == overByTime:
+		a, ok = answers[call.id][gone]
+	case call.id == "leaveAllRooms" && at.elsewhere:
+		a.changes = true
+	}
+	return a, ok
+}
+
+// TestEveryCallInEveryState leads a session by each move of the machines of
+// room/state.go, and then makes every call of the contract: each is answered as
+// the table says, and one that is refused or only asks changes nothing.
+func TestEveryCallInEveryState(t *testing.T) {
+	t.Parallel()
+	var (
+		mu       sync.Mutex // guards both maps
+		sessions = map[room.SessionTransition]bool{}
+		rooms    = map[room.RoomTransition]bool{}
+	)
+	t.Run("ways", func(t *testing.T) {
+		for _, at := range ways {
+			t.Run(at.what, func(t *testing.T) {
+				t.Parallel()
+				s := newScene(t)
+				w := s.walker()
+				at.lead(w)
+				mu.Lock()
+				for _, move := range w.sessionPath {
+					sessions[move] = true
+				}
+				for _, move := range w.roomPath {
+					rooms[move] = true
+				}
+				mu.Unlock()
+				w.standsAt(at)
+				makeEveryCall(w, at)
+			})
+		}
+	})
+	// The machines are the input: each move of theirs was gone, and no other.
+	for _, move := range room.SessionTransitions {
+		if !sessions[move] {
+			t.Errorf("no way leads by the session's move %v", move)
+		}
+		delete(sessions, move)
+	}
+	for _, move := range room.RoomTransitions {
+		if !rooms[move] {
+			t.Errorf("no way leads by the move in a room %v", move)
+		}
+		delete(rooms, move)
+	}
+	for move := range sessions {
+		t.Errorf("sessions do %v, which is no move of theirs", move)
+	}
+	for move := range rooms {
+		t.Errorf("sessions in a room do %v, which is no move of theirs", move)
+	}
+}
+
+// standsAt compares where the moves led with where the way was to lead.
+func (w *walker) standsAt(at way) {
+	w.Helper()
+	over := at.to == overByEnd || at.to == overByTime
+	// Who never had a stream was not told that it is in.
+	inside := w.inRoom == room.RoomConnected || w.inRoom == room.RoomReconnecting || (at.to == in && w.roomPath == nil)
+	if inside != (at.to == in) || over != (w.state == room.SessionEnded) {
+		w.Fatalf("the way leads to %s, %s", w.state, w.inRoom)
+	}
+	if !over && w.client.state() != string(w.state) {
+		w.Errorf("the session is %s, and not %s", w.client.state(), w.state)
+	}
+}
+
+// makeEveryCall makes first all that change nothing, one after the other, and
+// then each of the others at the end of a way of its own.
+func makeEveryCall(w *walker, at way) {
+	w.Helper()
+	var changing []string
+	before := w.scene.tables()
+	for _, call := range callsOf(w) {
+		want, ok := answerTo(call, at)
+		if !ok {
+			w.Errorf("%s: nobody says how it is answered: add it to answers", call)
+			continue
+		}
+		if want.changes {
+			changing = append(changing, call.id)
+			continue
+		}
+		w.check(call, want, before)
+	}
+	if at.dear {
+		return
+	}
+	for _, id := range changing {
+		w := w.scene.walker()
+		at.lead(w)
+		calls := callsOf(w)
+		call := calls[slices.IndexFunc(calls, func(c sample) bool { return c.id == id })]
+		want, _ := answerTo(call, at)
+		w.check(call, want, w.scene.tables())
+	}
+}
+
+// callsOf is a good call of every operation but the operator's, about the
+// walker's room and by the walker's user.
+func callsOf(w *walker) []sample {
+	w.Helper()
+	var calls []sample
+	for _, call := range samples(w.service) {
+		if strings.HasPrefix(call.path, "/v1/admin/") {
+			continue
+		}
+		call.path = strings.Replace(call.path, "/v1/rooms/lobby", roomPath(w.id, ""), 1)
+		call.path = strings.Replace(call.path, "/v1/users/peer", "/v1/users/host", 1)
+		call.body = maps.Clone(call.body)
+		if call.body["token"] != nil {
+			call.body["token"] = w.token(w.UserID, time.Duration(w.scene.late.Load())+2*time.Hour)
+		}
+		if call.body["roomID"] != nil {
+			call.body["roomID"] = w.id
+		}
+		if call.body["userIDs"] != nil {
+			call.body["userIDs"] = []room.UserID{w.UserID}
+		}
+		if call.body["toRoom"] != nil {
+			call.body["toRoom"] = object{"roomID": w.id + "-else"}
+		}
+		calls = append(calls, call)
+	}
+	return calls
+}
+
+// check makes a call and compares its answer, what it changed, and what the
+// session was told.
+func (w *walker) check(call sample, want answer, before []string) {
+	w.Helper()
+	if call.id == "streamEvents" && want.status == http.StatusOK {
+		w.listen()
+	} else {
+		got := call.by(w.client, nil)
+		code := ""
+		if want.code != "" && got.StatusCode >= http.StatusBadRequest {
+			code = as[problem](got).Code
+		}
+		if got.StatusCode != want.status || code != want.code {
+			w.Errorf("%s: %d %s, and not %d %s: %s", call, got.StatusCode, code, want.status, want.code, got.body)
+		}
+	}
+	after := w.scene.tables()
+	if diff := cmp.Diff(before, after); (diff != "") != want.changes {
+		w.Errorf("%s: %d was to change something: %t (-before +after):\n%s", call, want.status, want.changes, diff)
+	}
+	if w.stream == nil {
+		return
+	}
+	if want.to == "" {
+		want.to = w.inRoom
+	}
+	for _, changed := range w.heard() {
+		move := room.RoomTransition{From: w.inRoom, Event: changed.Event, To: changed.State}
+		if !slices.Contains(room.RoomTransitions, move) {
+			w.Errorf("%s: the session is told of %v, which is no move", call, move)
+		}
+		w.inRoom = changed.State
+	}
+	if w.inRoom != want.to {
+		w.Errorf("%s: the session is told that it is %s, and is %s", call, w.inRoom, want.to)
+	}
+}
+
+// heard is what the session was told of the room until now, or until its stream
+// ended.
+func (w *walker) heard() []room.RoomStateChanged {
+	w.Helper()
+	const mark = 12345
+	w.hub.Notify(w.SessionID, room.TokenWillExpire{SecondsLeft: mark})
+	var all []room.RoomStateChanged
+	for {
+		select {
+		case e, open := <-w.stream.events:
+			if !open || (e.Type == string(room.TypeTokenWillExpire) && strings.Contains(string(e.Data), fmt.Sprint(mark))) {
+				return all
+			}
+			if changed, ok := w.change(e); ok {
+				all = append(all, changed)
+			}
+		case <-time.After(patience):
+			w.Fatal("the mark does not come")
+		}
+	}
+}
