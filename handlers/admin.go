@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"parlor/auth"
 	"parlor/room"
 )
 
@@ -240,7 +241,7 @@ func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, user room.
 	before := time.Now()
 	if request.Before != nil {
 		// Much later would keep the user out with every token, for as long.
-		if request.Before.After(before.Add(clockSkew)) {
+		if request.Before.After(before.Add(auth.ClockSkew)) {
 			return invalid(fault{"/before", "past", "must not be in the future"})
 		}
 		before = *request.Before

@@ -7,13 +7,14 @@ import (
 	"testing"
 	"time"
 
+	"parlor/auth"
 	"parlor/room"
 )
 
 // TestWithAdmin: what is behind it is reached with an admin token alone.
 func TestWithAdmin(t *testing.T) {
 	t.Parallel()
-	tokens := &Tokens{Secret: []byte("a secret of at least thirty-two bytes")}
+	tokens := &auth.Tokens{Secret: []byte("a secret of at least thirty-two bytes")}
 	a := &api{Options: Options{Tokens: tokens, Log: slog.New(slog.DiscardHandler)}}
 	reached := 0
 	h := a.withAdmin(func(http.ResponseWriter, *http.Request) error { reached++; return nil })

@@ -73,7 +73,7 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	a.StreamOpens(r.Context())
 	streamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
-	expiry := time.NewTimer(expiresAt.Sub(a.Tokens.now()))
+	expiry := time.NewTimer(a.Tokens.Until(expiresAt))
 	defer expiry.Stop()
 	began := time.Now()
 	why := f.run(r.Context(), ready, expiry.C)

@@ -16,6 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-playground/validator/v10"
 
+	"parlor/auth"
 	"parlor/hub"
 	"parlor/media"
 	"parlor/room"
@@ -105,7 +106,7 @@ type Store interface {
 type Options struct {
 	Store  Store
 	Hub    *hub.Hub
-	Tokens *Tokens
+	Tokens *auth.Tokens
 
 	RoomsPerUser   int
 	PublicURL      string // where clients reach the server, maybe below a path; empty: as they asked

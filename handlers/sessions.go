@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -168,9 +166,4 @@ func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Se
 	}
 	a.Hub.Renewed(session.ID, session.TokenExpiresAt)
 	return a.answer(w, r, http.StatusOK, renewTokenReply{session.TokenExpiresAt})
-}
-
-// validName reports whether a token's name may be shown as a user's.
-func validName(name string) bool {
-	return len(name) <= room.MaxUserNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	contract "parlor"
+	"parlor/auth"
 	"parlor/handlers"
 	"parlor/hub"
 	"parlor/media"
@@ -50,7 +51,7 @@ type service struct {
 	database string
 	store    *store.Store
 	hub      *hub.Hub
-	tokens   *handlers.Tokens
+	tokens   *auth.Tokens
 	media    *media.Bucket
 	log      *logbook
 	server   *httptest.Server
@@ -70,7 +71,7 @@ var webPages = fstest.MapFS{
 
 func newService(t testing.TB, change ...func(*setup)) *service {
 	t.Helper()
-	s := &service{TB: t, log: &logbook{}, tokens: &handlers.Tokens{Secret: secret}}
+	s := &service{TB: t, log: &logbook{}, tokens: &auth.Tokens{Secret: secret}}
 	c := setup{
 		database: storetest.Database(t),
 		server:   httptest.NewUnstartedServer(nil),

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"parlor/auth"
 	"parlor/bench"
-	"parlor/handlers"
 	"parlor/room"
 )
 
@@ -181,7 +181,7 @@ func (c *BenchTableCmd) Run(ctx context.Context, to console) error {
 	contest := bench.Contest{
 		Program: program, Secret: rand.Text() + rand.Text(), NginxWorkers: c.NginxWorkers, Duration: c.Duration, Scale: c.Scale, Loads: c.Loads, Rounds: c.Rounds,
 		Token: func(secret string, user room.UserID) (string, error) {
-			tokens := handlers.Tokens{Secret: []byte(secret)}
+			tokens := auth.Tokens{Secret: []byte(secret)}
 			return tokens.Sign(room.User{ID: user}, time.Hour)
 		},
 	}

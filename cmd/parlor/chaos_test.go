@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"parlor/handlers"
+	"parlor/auth"
 	"parlor/room"
 )
 
@@ -188,7 +188,7 @@ func (c *client) login(ctx context.Context) error {
 }
 
 // loginWith is login at a server that gives no tokens away.
-func (c *client) loginWith(ctx context.Context, tokens *handlers.Tokens) error {
+func (c *client) loginWith(ctx context.Context, tokens *auth.Tokens) error {
 	token, err := tokens.Sign(room.User{ID: room.UserID(c.user)}, time.Hour)
 	if err != nil {
 		return err

@@ -16,14 +16,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"parlor/auth"
 	"parlor/handlers"
 	"parlor/room"
 )
 
 // Bounds of settings that are not of rooms: those are in package room. The defaults stand beside the fields.
 const (
-	minSecretBytes = handlers.MinSecretBytes
-
 	minHeartbeat        = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
 	maxHeartbeat        = 120 * time.Second
 	minUnacked          = 5 * time.Second // phones that change networks need some seconds, and may have them
@@ -54,19 +53,19 @@ const (
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
 // docs/operations.md.
 type ServeCmd struct {
-	DatabaseURL   Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
-	Data          string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
-	MediaURL      Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
-	MediaKeepFree int    `env:"PARLOR_MEDIA_KEEP_FREE" default:"512" placeholder:"MIB" help:"MiB that stay free on the disk of a folder of files, for the database and whatever else is there: uploads end before it is full. 0 to 1048576."`
-	MediaPerUser  int    `env:"PARLOR_MEDIA_PER_USER" default:"10240" placeholder:"MIB" help:"MiB of files that a user may have stored, sent or not, until they are deleted; a file counts as 4 KiB at least. 0 to 1073741824; 0 means any number."`
-	MediaTotal    int    `env:"PARLOR_MEDIA_TOTAL" default:"1048576" placeholder:"MIB" help:"The same for all users together. 0 to 1073741824; 0 means any number."`
-	Migrate       bool   `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
+	DatabaseURL   auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
+	Data          string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
+	MediaURL      auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
+	MediaKeepFree int         `env:"PARLOR_MEDIA_KEEP_FREE" default:"512" placeholder:"MIB" help:"MiB that stay free on the disk of a folder of files, for the database and whatever else is there: uploads end before it is full. 0 to 1048576."`
+	MediaPerUser  int         `env:"PARLOR_MEDIA_PER_USER" default:"10240" placeholder:"MIB" help:"MiB of files that a user may have stored, sent or not, until they are deleted; a file counts as 4 KiB at least. 0 to 1073741824; 0 means any number."`
+	MediaTotal    int         `env:"PARLOR_MEDIA_TOTAL" default:"1048576" placeholder:"MIB" help:"The same for all users together. 0 to 1073741824; 0 means any number."`
+	Migrate       bool        `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
 
 	Signing
 
-	Secrets   Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Further keys of HS256 tokens, chosen by the token's kid, 32 bytes or more each. A secret holds no comma."`
-	JWKSURL   string `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"Where the public keys of RS256 and EdDSA tokens are (a JWK set). HTTPS, or plain HTTP on this machine."`
-	JWKSAdmin bool   `name:"jwks-admin" env:"PARLOR_JWKS_ADMIN" help:"Let the keys of the JWKS sign admin tokens too. Whoever can have a token with scope admin from there then rules all rooms."`
+	Secrets   auth.Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Further keys of HS256 tokens, chosen by the token's kid, 32 bytes or more each. A secret holds no comma."`
+	JWKSURL   string      `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"Where the public keys of RS256 and EdDSA tokens are (a JWK set). HTTPS, or plain HTTP on this machine."`
+	JWKSAdmin bool        `name:"jwks-admin" env:"PARLOR_JWKS_ADMIN" help:"Let the keys of the JWKS sign admin tokens too. Whoever can have a token with scope admin from there then rules all rooms."`
 
 	AdminTokensVoidBefore time.Time `env:"PARLOR_ADMIN_TOKENS_VOID_BEFORE" placeholder:"TIME" help:"Admin tokens that were issued before, or do not say when (iat), are void. As 2026-11-21T15:00:00Z. Empty: none."`
 
@@ -154,7 +153,7 @@ func (c *ServeCmd) validate() error {
 		switch {
 		case err != nil:
 			fault("PARLOR_JWKS_URL", "%w", err)
-		case u.Scheme != "https" && !isLoopback(u.Hostname()):
+		case !auth.SafeURL(u):
 			fault("PARLOR_JWKS_URL", "must be https: who can change the keys on their way can make any token")
 		}
 		// The keys of an identity provider sign the tokens of all its applications.
@@ -334,8 +333,8 @@ func (c *ServeCmd) notDevelopment() (faults []error) {
 }
 
 // keyedSecrets returns PARLOR_SECRETS by key ID. Errors name no secret.
-func (c *ServeCmd) keyedSecrets() (map[string]Secret, error) {
-	secrets := map[string]Secret{}
+func (c *ServeCmd) keyedSecrets() (map[string]auth.Secret, error) {
+	secrets := map[string]auth.Secret{}
 	if c.Secrets == "" {
 		return secrets, nil
 	}
@@ -345,12 +344,12 @@ func (c *ServeCmd) keyedSecrets() (map[string]Secret, error) {
 		switch {
 		case !found || kid == "":
 			return nil, fmt.Errorf("part %d is not kid=secret", i+1)
-		case len(secret) < minSecretBytes:
-			return nil, fmt.Errorf("the secret of %q has %d bytes, fewer than %d", kid, len(secret), minSecretBytes)
+		case len(secret) < auth.MinSecretBytes:
+			return nil, fmt.Errorf("the secret of %q has %d bytes, fewer than %d", kid, len(secret), auth.MinSecretBytes)
 		case secrets[kid] != "":
 			return nil, fmt.Errorf("%q appears twice", kid)
 		}
-		secrets[kid] = Secret(secret)
+		secrets[kid] = auth.Secret(secret)
 	}
 	return secrets, nil
 }
@@ -392,7 +391,7 @@ func durationsInMilliseconds(_ []string, a slog.Attr) slog.Attr {
 }
 
 // checkDatabaseURL parses the URL as the store's pool will. The driver's errors leave the password out.
-func checkDatabaseURL(address Secret) error {
+func checkDatabaseURL(address auth.Secret) error {
 	_, err := pgxpool.ParseConfig(string(address))
 	return err
 }

@@ -8,9 +8,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"parlor/auth"
 )
 
-const goodSecret = Secret("0123456789abcdef0123456789abcdef")
+const goodSecret = auth.Secret("0123456789abcdef0123456789abcdef")
 
 // parseServe returns the configuration that the flags make.
 func parseServe(t *testing.T, args ...string) *ServeCmd {
@@ -246,11 +248,11 @@ func TestSecretStaysHidden(t *testing.T) {
 		fmt.Sprint(goodSecret, config, &config), fmt.Sprintf("%v %+v %#v %s %q %x", config, config, config, goodSecret, goodSecret, goodSecret),
 		fmt.Errorf("secret %v: %#v", goodSecret, goodSecret).Error(),
 	} {
-		if strings.Contains(text, string(goodSecret)) || !strings.Contains(text, redacted) {
+		if strings.Contains(text, string(goodSecret)) || !strings.Contains(text, "[redacted]") {
 			t.Errorf("not redacted: %s", text)
 		}
 	}
-	if got := fmt.Sprintf("[%s]", Secret("")); got != "[]" {
+	if got := fmt.Sprintf("[%s]", auth.Secret("")); got != "[]" {
 		t.Errorf("no secret prints as %s", got)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"parlor/auth"
 )
 
 // folderLock says that this process owns a data folder. It lasts until release or the end of the process, however that
@@ -33,7 +35,7 @@ func openDataFolder(folder string) (folderLock, error) {
 	if err != nil {
 		return folderLock{}, err
 	}
-	if err := removeUnfinishedSecrets(folder); err != nil {
+	if err := auth.RemoveUnfinishedSecrets(folder); err != nil {
 		return folderLock{}, errors.Join(err, lock.release())
 	}
 	return lock, nil

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,7 +149,7 @@ func TestLockRefusesSecondServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := regexp.MustCompile(`^parlor: data folder ` + regexp.QuoteMeta(folder) + ` is in use by another parlor \(pid ` + pid() + `\)\n$`)
+	want := regexp.MustCompile(`^parlor: data folder ` + regexp.QuoteMeta(folder) + ` is in use by another parlor \(pid ` + strconv.Itoa(os.Getpid()) + `\)\n$`)
 	for _, command := range []string{"serve", "migrate"} {
 		got := parlor(t.Context(), t, []string{"PARLOR_DATA=" + folder}, command)
 		if got.code != exitError || !want.MatchString(got.err) {

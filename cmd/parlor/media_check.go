@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"parlor/auth"
 	"parlor/localpg"
 	"parlor/media"
 	"parlor/room"
@@ -31,10 +32,10 @@ type MediaCmd struct {
 
 // MediaCheckCmd compares the database's files with the bucket.
 type MediaCheckCmd struct {
-	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder."`
-	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder."`
-	MediaURL    Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where the files are. Empty: the folder media of the data folder."`
-	Delete      bool   `help:"Delete bytes that no row names and that are older than a day."`
+	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder."`
+	Data        string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder."`
+	MediaURL    auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where the files are. Empty: the folder media of the data folder."`
+	Delete      bool        `help:"Delete bytes that no row names and that are older than a day."`
 }
 
 var errFilesMissing = errors.New("files are missing or damaged")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"parlor/auth"
 	"parlor/media/mediatest"
 	"parlor/room"
 	"parlor/store"
@@ -55,7 +56,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	run := func(what string, deleting bool, want error, lines ...string) {
 		t.Helper()
 		var out bytes.Buffer
-		c := MediaCheckCmd{DatabaseURL: Secret(database), MediaURL: Secret(address), Delete: deleting}
+		c := MediaCheckCmd{DatabaseURL: auth.Secret(database), MediaURL: auth.Secret(address), Delete: deleting}
 		if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); !errors.Is(err, want) || (want == nil) != (err == nil) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -117,7 +118,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	put(oldOrphan, "old", 48*time.Hour)
 	database = storetest.Database(t)
 	var out bytes.Buffer
-	c := MediaCheckCmd{DatabaseURL: Secret(database), MediaURL: Secret(address), Delete: true}
+	c := MediaCheckCmd{DatabaseURL: auth.Secret(database), MediaURL: auth.Secret(address), Delete: true}
 	if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); err == nil || strings.Contains(out.String(), "deleted  ") {
 		t.Errorf("with another database: %v\n%s", err, out.String())
 	}
@@ -143,7 +144,7 @@ func TestMediaCheckOfManyFiles(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	c := MediaCheckCmd{DatabaseURL: Secret(database), MediaURL: Secret(folder)}
+	c := MediaCheckCmd{DatabaseURL: auth.Secret(database), MediaURL: auth.Secret(folder)}
 	if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); err != nil || !strings.Contains(out.String(), "1010 files and pieces in the database: 0 missing, 0 damaged; 0 orphans") {
 		t.Errorf("%v: %s", err, out.String())
 	}

@@ -8,14 +8,15 @@ import (
 	"path/filepath"
 	"time"
 
+	"parlor/auth"
 	"parlor/localpg"
 	"parlor/store"
 )
 
 // MigrateCmd looks at a schema and changes it, without starting a server.
 type MigrateCmd struct {
-	DatabaseURL Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder, which must not be in use."`
-	Data        string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder of the private database."`
+	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder, which must not be in use."`
+	Data        string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder of the private database."`
 
 	Up     MigrateUpCmd     `cmd:"" default:"withargs" help:"Apply what is missing, and say what was applied. This is what migrate alone does."`
 	Status MigrateStatusCmd `cmd:"" help:"List the migrations, and when each was applied."`

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"parlor/handlers"
+	"parlor/auth"
 )
 
 // TestVanishedPeersAreNoticed: clients whose machine is gone, which neither answer nor hang up, are noticed within
@@ -85,13 +85,13 @@ func (v vanishing) open(ctx context.Context, t *testing.T, p *process, trust *tl
 	transport.Protocols.SetHTTP2(v.http2 && trust != nil)
 	transport.Protocols.SetUnencryptedHTTP2(v.http2 && trust == nil)
 	c := &client{http: &http.Client{Transport: transport}, base: scheme + publicHost, user: user}
-	secret, err := folderSecret(p.data, secretName)
+	secret, err := auth.FolderSecret(p.data, auth.UserSecretFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(v.path, "admin") {
 		c.key = strings.TrimSpace(parlor(ctx, t, []string{"PARLOR_DATA=" + p.data}, "token", "--admin").out)
-	} else if err := c.loginWith(ctx, &handlers.Tokens{Secret: []byte(secret)}); err != nil {
+	} else if err := c.loginWith(ctx, &auth.Tokens{Secret: []byte(secret)}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.base+v.path, nil)

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"parlor/handlers"
+	"parlor/auth"
 	"parlor/localpg"
 	"parlor/room"
 	"parlor/store/storetest"
@@ -97,7 +97,7 @@ func newSender(b *testing.B, server *process, env []string, i int) *sender {
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
 	defer cancel()
 	c := &client{http: http.DefaultClient, base: server.url, user: fmt.Sprintf("user%d", i)}
-	token, err := (&handlers.Tokens{Secret: []byte(goodSecret)}).Sign(room.User{ID: room.UserID(c.user)}, time.Hour)
+	token, err := (&auth.Tokens{Secret: []byte(goodSecret)}).Sign(room.User{ID: room.UserID(c.user)}, time.Hour)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 
-	"parlor/handlers"
+	"parlor/auth"
 	"parlor/store"
 )
 
@@ -55,7 +55,7 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 }
 
 // verifier returns the keys of tokens, and what tokens must say.
-func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*handlers.Tokens, error) {
+func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*auth.Tokens, error) {
 	tokens, err := c.tokens(c.Data)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*handlers.To
 	}
 	tokens.AdminPublicKeys, tokens.AdminsVoidBefore = c.JWKSAdmin, c.AdminTokensVoidBefore
 	if c.JWKSURL != "" {
-		tokens.PublicKey = newKeySet(ctx, c.JWKSURL, log, nil).find
+		tokens.PublicKey = auth.NewKeySet(ctx, c.JWKSURL, log, nil).Find
 	}
 	return tokens, nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	contract "parlor"
+	"parlor/auth"
 	"parlor/handlers"
 	"parlor/hub"
 	"parlor/media"
@@ -51,7 +52,7 @@ type service struct {
 }
 
 // serve runs the service until the context ends, then lets streams and calls go in order.
-func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *handlers.Tokens, database database, secured *keyPair) (err error) {
+func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *auth.Tokens, database database, secured *keyPair) (err error) {
 	s := &service{log: log}
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
 	s.store, err = store.Open(ctx, database.url, store.Options{

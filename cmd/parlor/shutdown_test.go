@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"parlor/handlers"
+	"parlor/auth"
 	"parlor/localpg"
 	"parlor/room"
 )
@@ -153,7 +153,7 @@ func dial(t *testing.T, p *process) net.Conn {
 func TestRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--message-rate", "0", "--log-level", "warn")
-	secret, err := folderSecret(p.data, secretName)
+	secret, err := auth.FolderSecret(p.data, auth.UserSecretFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,9 +261,9 @@ type world struct {
 }
 
 // populate opens the streams and lets people talk, until finish.
-func populate(t *testing.T, address string, secret Secret) *world {
+func populate(t *testing.T, address string, secret auth.Secret) *world {
 	t.Helper()
-	tokens := &handlers.Tokens{Secret: []byte(secret)}
+	tokens := &auth.Tokens{Secret: []byte(secret)}
 	w := &world{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: visitors}}}
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	w.stop = stop
@@ -405,7 +405,7 @@ type visitor struct {
 	fails int
 }
 
-func (v *visitor) enter(ctx context.Context, tokens *handlers.Tokens, hall string) error {
+func (v *visitor) enter(ctx context.Context, tokens *auth.Tokens, hall string) error {
 	if err := v.loginWith(ctx, tokens); err != nil {
 		return err
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"parlor/handlers"
+	"parlor/auth"
 	"parlor/room"
 )
 
@@ -66,7 +66,7 @@ func (c *TokenCmd) validate() error {
 
 // signer signs with the server's secrets. It makes those of the data folder, so that a token may be made before the first
 // start, but not the folder: in the wrong folder no server would ever accept the token.
-func (c *TokenCmd) signer() (*handlers.Tokens, error) {
+func (c *TokenCmd) signer() (*auth.Tokens, error) {
 	if c.Secret == "" {
 		if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("no secret: there is no data folder %s; set PARLOR_DATA to the server's, or PARLOR_SECRET", c.Data)
@@ -75,7 +75,7 @@ func (c *TokenCmd) signer() (*handlers.Tokens, error) {
 	return c.Signing.tokens(c.Data)
 }
 
-func (c *TokenCmd) sign(tokens *handlers.Tokens) (string, error) {
+func (c *TokenCmd) sign(tokens *auth.Tokens) (string, error) {
 	if c.Admin {
 		return tokens.SignAdmin(c.TTL)
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"parlor/auth"
 )
 
 // tokenClaims is what a token says.
@@ -19,7 +21,7 @@ type tokenClaims struct {
 }
 
 // verify parses a token as the server does.
-func verify(t *testing.T, output string, secret Secret) tokenClaims {
+func verify(t *testing.T, output string, secret auth.Secret) tokenClaims {
 	t.Helper()
 	token, rest, _ := strings.Cut(output, "\n")
 	if rest != "" {
@@ -61,11 +63,11 @@ func TestTokenFromDataFolder(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	got := parlor(t.Context(), t, []string{"PARLOR_DATA=" + folder}, "token", "--user", "alice")
-	secret, err := os.ReadFile(filepath.Join(folder, secretName))
+	secret, err := os.ReadFile(filepath.Join(folder, auth.UserSecretFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if claims := verify(t, got.out, Secret(strings.TrimSpace(string(secret)))); claims.Subject != "alice" {
+	if claims := verify(t, got.out, auth.Secret(strings.TrimSpace(string(secret)))); claims.Subject != "alice" {
 		t.Errorf("the claims are %+v", claims)
 	}
 }
@@ -90,7 +92,7 @@ func TestTokenFaults(t *testing.T) {
 // server accepts, and says so where it would not.
 func TestTokensArePrintedAsTheServerWantsThem(t *testing.T) {
 	t.Parallel()
-	adminSecret := Secret("the admins' secret has 32 bytes, too")
+	adminSecret := auth.Secret("the admins' secret has 32 bytes, too")
 	env := []string{
 		"PARLOR_SECRET=" + string(goodSecret), "PARLOR_ADMIN_SECRET=" + string(adminSecret),
 		"PARLOR_TOKEN_AUDIENCE=parlor", "PARLOR_TOKEN_ISSUER=https://id.example.com", "PARLOR_ADMIN_TOKEN_LIFETIME=10m",
@@ -113,7 +115,7 @@ func TestTokensArePrintedAsTheServerWantsThem(t *testing.T) {
 func TestServersSecretsAreApart(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t))
-	userSecret, err := os.ReadFile(filepath.Join(p.data, secretName))
+	userSecret, err := os.ReadFile(filepath.Join(p.data, auth.UserSecretFile))
 	if err != nil {
 		t.Fatal(err)
 	}

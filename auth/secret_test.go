@@ -1,17 +1,13 @@
-package main
+package auth
 
 import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
-
-func pid() string { return strconv.Itoa(os.Getpid()) }
 
 func TestFolderSecretIsMadeOnce(t *testing.T) {
 	t.Parallel()
@@ -24,7 +20,7 @@ func TestFolderSecretIsMadeOnce(t *testing.T) {
 	for i := range starters {
 		done.Go(func() {
 			<-begin
-			secrets[i], errs[i] = folderSecret(folder, secretName)
+			secrets[i], errs[i] = FolderSecret(folder, UserSecretFile)
 		})
 	}
 	close(begin)
@@ -42,11 +38,11 @@ func TestFolderSecretIsMadeOnce(t *testing.T) {
 	if err != nil || len(entries) != 1 {
 		t.Fatalf("left in the folder: %v, error %v", entries, err)
 	}
-	if info, err := entries[0].Info(); err != nil || info.Name() != secretName || info.Mode() != 0o600 {
+	if info, err := entries[0].Info(); err != nil || info.Name() != UserSecretFile || info.Mode() != 0o600 {
 		t.Errorf("the secret's file is %v, error %v", info, err)
 	}
 
-	other, err := folderSecret(t.TempDir(), secretName)
+	other, err := FolderSecret(t.TempDir(), UserSecretFile)
 	if err != nil || other == secrets[0] {
 		t.Errorf("another folder has the same secret, or error %v", err)
 	}
@@ -60,38 +56,15 @@ func TestFolderSecretErrors(t *testing.T) {
 		"":                           "has 0 bytes",
 		strings.Repeat("\x00", 4096): "has 0 bytes", // a crash of the machine
 	} {
-		if err := os.WriteFile(filepath.Join(folder, secretName), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, UserSecretFile), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := folderSecret(folder, secretName)
+		_, err := FolderSecret(folder, UserSecretFile)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "backup") || strings.Contains(err.Error(), "hush") {
 			t.Errorf("the secret %q: %v", text, err)
 		}
 	}
-	if _, err := folderSecret(filepath.Join(folder, "absent"), secretName); err == nil {
+	if _, err := FolderSecret(filepath.Join(folder, "absent"), UserSecretFile); err == nil {
 		t.Error("an absent folder got a secret")
-	}
-}
-
-func TestUnfinishedSecretsAreRemoved(t *testing.T) {
-	t.Parallel()
-	folder := t.TempDir()
-	for name, age := range map[string]time.Duration{"secret.1.new": time.Hour, "admin-secret.1.new": time.Hour, "secret.2.new": 0} {
-		path := filepath.Join(folder, name)
-		if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lock, err := openDataFolder(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = lock.release() }()
-	left, err := filepath.Glob(filepath.Join(folder, "*.new"))
-	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "secret.2.new" {
-		t.Errorf("left are %v, %v; want the one that may still be written", left, err)
 	}
 }

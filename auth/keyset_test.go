@@ -1,4 +1,4 @@
-package main
+package auth
 
 import (
 	"bytes"
@@ -118,7 +118,7 @@ func TestKeysAreForWhatTheySay(t *testing.T) {
 			server := &keyServer{}
 			server.publish(t, test.key, publishedEd25519(t, "good"))
 			var log bytes.Buffer
-			s := &keySet{url: "https://id.example.com/keys", client: &http.Client{Transport: server}, log: slog.New(slog.NewJSONHandler(&log, nil))}
+			s := &KeySet{url: "https://id.example.com/keys", client: &http.Client{Transport: server}, log: slog.New(slog.NewJSONHandler(&log, nil))}
 			if err := s.read(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -145,15 +145,15 @@ func TestKeysAreReadAgain(t *testing.T) {
 		var log bytes.Buffer
 		server := &keyServer{}
 		s := newKeySetOf(t, server, &log)
-		if _, err := s.find("EdDSA", "a"); err == nil || server.reads.Load() != 2 {
+		if _, err := s.Find("EdDSA", "a"); err == nil || server.reads.Load() != 2 {
 			t.Errorf("nothing is published: %v after %d reads", err, server.reads.Load())
 		}
 		server.publish(t, publishedEd25519(t, "a"))
 		<-time.After(keysRetry + time.Second)
-		if _, err := s.find("EdDSA", "a"); err != nil || server.reads.Load() != 3 {
+		if _, err := s.Find("EdDSA", "a"); err != nil || server.reads.Load() != 3 {
 			t.Errorf("soon after a failure: %v after %d reads", err, server.reads.Load())
 		}
-		if _, err := s.find("EdDSA", ""); err != nil {
+		if _, err := s.Find("EdDSA", ""); err != nil {
 			t.Errorf("the only key, without a kid: %v", err)
 		}
 		if lines := strings.Count(log.String(), `"msg":"reading the keys failed`); lines != 2 || !json.Valid(bytes.Split(log.Bytes(), []byte("\n"))[0]) {
@@ -165,21 +165,21 @@ func TestKeysAreReadAgain(t *testing.T) {
 		var callers sync.WaitGroup
 		for range 100 {
 			callers.Go(func() {
-				if _, err := s.find("EdDSA", "b"); err != nil {
+				if _, err := s.Find("EdDSA", "b"); err != nil {
 					t.Errorf("a new key: %v", err)
 				}
 			})
 		}
 		callers.Wait()
 		for i := range 1000 {
-			if _, err := s.find("EdDSA", fmt.Sprint("invented", i)); err == nil {
+			if _, err := s.Find("EdDSA", fmt.Sprint("invented", i)); err == nil {
 				t.Error("an invented key is known")
 			}
 		}
 		if server.reads.Load() != 4 {
 			t.Errorf("%d reads", server.reads.Load())
 		}
-		if _, err := s.find("EdDSA", ""); err == nil {
+		if _, err := s.Find("EdDSA", ""); err == nil {
 			t.Error("without a kid, one of two keys was taken")
 		}
 
@@ -190,15 +190,15 @@ func TestKeysAreReadAgain(t *testing.T) {
 		}
 		server.reply.Store("")
 		<-time.After(2 * keysInterval)
-		if _, err := s.find("EdDSA", "b"); err != nil {
+		if _, err := s.Find("EdDSA", "b"); err != nil {
 			t.Errorf("while the keys cannot be read: %v", err)
 		}
 	})
 }
 
-func newKeySetOf(t *testing.T, server http.RoundTripper, log *bytes.Buffer) *keySet {
+func newKeySetOf(t *testing.T, server http.RoundTripper, log *bytes.Buffer) *KeySet {
 	t.Helper()
-	return newKeySet(t.Context(), "https://id.example.com/keys", slog.New(slog.NewJSONHandler(log, nil)), server)
+	return NewKeySet(t.Context(), "https://id.example.com/keys", slog.New(slog.NewJSONHandler(log, nil)), server)
 }
 
 // TestRepliesThatAreNoKeys: they change nothing, however long they are and wherever they send the server.
@@ -215,7 +215,7 @@ func TestRepliesThatAreNoKeys(t *testing.T) {
 
 	server.publish(t, publishedEd25519(t, "a"))
 	var log bytes.Buffer
-	s := newKeySet(t.Context(), web.URL, slog.New(slog.NewJSONHandler(&log, nil)), nil)
+	s := NewKeySet(t.Context(), web.URL, slog.New(slog.NewJSONHandler(&log, nil)), nil)
 	for what, test := range map[string]struct{ url, body, want string }{
 		"an error page":               {web.URL, "", "status 500"},
 		"a page":                      {web.URL, "<!doctype html>", "no JWK set"},

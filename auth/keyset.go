@@ -1,4 +1,4 @@
-package main
+package auth
 
 import (
 	"context"
@@ -11,14 +11,15 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/MicahParks/jwkset"
 	"golang.org/x/time/rate"
-
-	"parlor/handlers"
 )
 
 const (
@@ -35,9 +36,9 @@ const (
 	maxRedirects = 3
 )
 
-// keySet is the public keys of a JWKS (RFC 7517) that verify tokens. While they cannot be read, those that were read last
+// KeySet is the public keys of a JWKS (RFC 7517) that verify tokens. While they cannot be read, those that were read last
 // count.
-type keySet struct {
+type KeySet struct {
 	url    string
 	client *http.Client
 	log    *slog.Logger
@@ -54,10 +55,10 @@ type publicKey struct {
 	key            crypto.PublicKey
 }
 
-// newKeySet reads the keys, and again and again until the context ends. It succeeds without any where they cannot be read
+// NewKeySet reads the keys, and again and again until the context ends. It succeeds without any where they cannot be read
 // now: the server can serve everybody who is logged in. transport may be nil.
-func newKeySet(ctx context.Context, url string, log *slog.Logger, transport http.RoundTripper) *keySet {
-	s := &keySet{
+func NewKeySet(ctx context.Context, url string, log *slog.Logger, transport http.RoundTripper) *KeySet {
+	s := &KeySet{
 		url: url, log: log.With("component", "jwks"), asked: rate.NewLimiter(rate.Every(keysAskedFor), 1),
 		client: &http.Client{Transport: transport, Timeout: keysTimeout, CheckRedirect: safeRedirect},
 	}
@@ -65,19 +66,29 @@ func newKeySet(ctx context.Context, url string, log *slog.Logger, transport http
 	return s
 }
 
+// SafeURL reports whether keys from u cannot be changed on their way: over HTTPS, or from this machine. Any name but
+// localhost may be another machine's.
+func SafeURL(u *url.URL) bool {
+	if u.Scheme == "https" || strings.EqualFold(u.Hostname(), "localhost") {
+		return true
+	}
+	address, err := netip.ParseAddr(u.Hostname())
+	return err == nil && address.Unmap().IsLoopback()
+}
+
 // safeRedirect refuses to be sent where others can change the keys on their way.
 func safeRedirect(r *http.Request, via []*http.Request) error {
 	switch {
 	case len(via) > maxRedirects:
 		return errors.New("too many redirects")
-	case r.URL.Scheme != "https" && !isLoopback(r.URL.Hostname()):
+	case !SafeURL(r.URL):
 		return errors.New("a redirect leads to plain HTTP")
 	}
 	return nil
 }
 
 // follow reads the keys whenever it is time, until the context ends. err is what the first read came to.
-func (s *keySet) follow(ctx context.Context, err error) {
+func (s *KeySet) follow(ctx context.Context, err error) {
 	retry := keysRetry
 	for {
 		pause := keysInterval
@@ -95,9 +106,9 @@ func (s *keySet) follow(ctx context.Context, err error) {
 	}
 }
 
-// find returns the key of a token; an empty kid means the only one for the algorithm. It fetches the keys again where
+// Find returns the key of a token; an empty kid means the only one for the algorithm. It fetches the keys again where
 // there is no such key, because it may have been added since.
-func (s *keySet) find(algorithm, kid string) (crypto.PublicKey, error) {
+func (s *KeySet) Find(algorithm, kid string) (crypto.PublicKey, error) {
 	if key, err := s.known(algorithm, kid); err == nil || kid == "" {
 		return key, err
 	}
@@ -115,8 +126,8 @@ func (s *keySet) find(algorithm, kid string) (crypto.PublicKey, error) {
 	return s.known(algorithm, kid)
 }
 
-// known is find among the keys that were read.
-func (s *keySet) known(algorithm, kid string) (crypto.PublicKey, error) {
+// known is Find among the keys that were read.
+func (s *KeySet) known(algorithm, kid string) (crypto.PublicKey, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var found crypto.PublicKey
@@ -137,14 +148,14 @@ func (s *keySet) known(algorithm, kid string) (crypto.PublicKey, error) {
 	return found, nil
 }
 
-func (s *keySet) read(ctx context.Context) error {
+func (s *KeySet) read(ctx context.Context) error {
 	s.reading.Lock()
 	defer s.reading.Unlock()
 	return s.readLocked(ctx)
 }
 
 // readLocked reads the keys. The caller holds reading.
-func (s *keySet) readLocked(ctx context.Context) error {
+func (s *KeySet) readLocked(ctx context.Context) error {
 	keys, refused, err := s.fetch(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -165,7 +176,7 @@ func (s *keySet) readLocked(ctx context.Context) error {
 }
 
 // fetch gets the keys that verify tokens, and why others do not.
-func (s *keySet) fetch(ctx context.Context) (keys []publicKey, refused []error, err error) {
+func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, refused []error, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, nil, err
@@ -233,5 +244,5 @@ func parseKey(text []byte) (publicKey, error) {
 	if j.ALG != "" && j.ALG.String() != k.algorithm {
 		return k, fmt.Errorf("alg is %q", j.ALG)
 	}
-	return k, handlers.CheckKey(k.key)
+	return k, checkKey(k.key)
 }

@@ -1,4 +1,4 @@
-package main
+package auth
 
 import (
 	"crypto/rand"
@@ -37,13 +37,13 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // The secrets of a data folder. What one of them signs, the other does not.
 const (
-	secretName      = "secret"       // signs user tokens
-	adminSecretName = "admin-secret" // signs admin tokens
+	UserSecretFile  = "secret"       // signs user tokens
+	AdminSecretFile = "admin-secret" // signs admin tokens
 )
 
-// folderSecret returns a secret of the data folder. It makes one, 32 random bytes in hexadecimal, where there is none;
+// FolderSecret returns a secret of the data folder. It makes one, 32 random bytes in hexadecimal, where there is none;
 // several programs that do so at once get the same.
-func folderSecret(folder, name string) (Secret, error) {
+func FolderSecret(folder, name string) (Secret, error) {
 	path := filepath.Join(folder, name)
 	secret, err := readSecret(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -62,9 +62,9 @@ func readSecret(path string) (Secret, error) {
 	}
 	// After a crash some file systems return zeros for what was not on the disk yet. They are no secret.
 	secret := Secret(strings.Trim(string(data), " \t\r\n\x00"))
-	if len(secret) < minSecretBytes {
+	if len(secret) < MinSecretBytes {
 		return "", fmt.Errorf("the secret in %s has %d bytes, fewer than %d: put it back from a backup, "+
-			"or remove it for a new one, which makes all tokens invalid", path, len(secret), minSecretBytes)
+			"or remove it for a new one, which makes all tokens invalid", path, len(secret), MinSecretBytes)
 	}
 	return secret, nil
 }
@@ -72,7 +72,7 @@ func readSecret(path string) (Secret, error) {
 // writeSecret puts a new secret at path, complete and durable, unless there is one already. It writes a file beside it and
 // links that to the name: unlike a rename, a link never replaces the secret of somebody who was faster.
 func writeSecret(path string) error {
-	key := make([]byte, minSecretBytes)
+	key := make([]byte, MinSecretBytes)
 	_, _ = rand.Read(key)                                                              // never fails: it ends the program rather than return few bytes
 	unfinished, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new") // 0600, O_EXCL
 	if err != nil {
@@ -97,9 +97,9 @@ func writeSecret(path string) error {
 // unfinishedFor is how long an unfinished secret may belong to a program that is still making one.
 const unfinishedFor = time.Minute
 
-// removeUnfinishedSecrets removes what programs left that were killed while they made a secret: it looks like one.
-func removeUnfinishedSecrets(folder string) error {
-	for _, name := range []string{secretName, adminSecretName} {
+// RemoveUnfinishedSecrets removes what programs left that were killed while they made a secret: it looks like one.
+func RemoveUnfinishedSecrets(folder string) error {
+	for _, name := range []string{UserSecretFile, AdminSecretFile} {
 		found, err := filepath.Glob(filepath.Join(folder, name+".*.new"))
 		if err != nil {
 			return nil // the folder's name is no pattern

@@ -1,4 +1,6 @@
-package handlers
+// Package auth verifies and signs the tokens of users and admins, and loads the keys they are signed with. It knows no
+// HTTP routes: package handlers decides which token a call needs.
+package auth
 
 import (
 	"crypto"
@@ -10,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -47,8 +50,8 @@ type Tokens struct {
 }
 
 const (
-	// clockSkew is how far the clocks of those who sign may be ahead.
-	clockSkew = time.Minute
+	// ClockSkew is how far the clocks of those who sign may be ahead.
+	ClockSkew = time.Minute
 	// MinSecretBytes is RFC 7518, section 3.2: a key of HS256 is at least as long as its hash.
 	MinSecretBytes = 32
 	// minRSABits is RFC 7518, section 3.3.
@@ -150,6 +153,11 @@ func (c claims) check() error {
 	return nil
 }
 
+// validName reports whether a token's name may be shown as a user's.
+func validName(name string) bool {
+	return len(name) <= room.MaxUserNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
+}
+
 // maxYear is the last one that RFC 3339 can write.
 const maxYear = 9999
 
@@ -159,6 +167,9 @@ func (t *Tokens) now() time.Time {
 	}
 	return time.Now()
 }
+
+// Until returns the time until an instant, by the clock that tokens are verified with.
+func (t *Tokens) Until(instant time.Time) time.Duration { return instant.Sub(t.now()) }
 
 // Verify is what a user token says. Errors: room.ErrTokenInvalid,
 // room.ErrTokenExpired.
@@ -209,7 +220,7 @@ func (t *Tokens) read(token string, key func(algorithm string, kid *string) (any
 		if err != nil {
 			return nil, err
 		}
-		return k, CheckKey(k)
+		return k, checkKey(k)
 	}, jwt.WithValidMethods(t.methods()), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
 	if err == nil {
 		err = t.judge(c, lifetime)
@@ -238,7 +249,7 @@ func readHeader(token string) (h tokenHeader, err error) {
 // said only of one that was good. Errors: room.ErrTokenExpired and others.
 func (t *Tokens) judge(c claims, lifetime time.Duration) error {
 	now := t.now()
-	latest := now.Add(clockSkew)
+	latest := now.Add(ClockSkew)
 	switch {
 	case c.ExpiresAt == nil:
 		return errors.New("exp is missing")
@@ -308,8 +319,8 @@ func (t *Tokens) adminKey(algorithm string, kid *string) (any, error) {
 	return t.userKey(algorithm, kid)
 }
 
-// CheckKey returns why a key is too weak, or of a kind, for tokens to be verified with it.
-func CheckKey(key any) error {
+// checkKey returns why a key is too weak, or of a kind, for tokens to be verified with it.
+func checkKey(key any) error {
 	switch key := key.(type) {
 	case []byte:
 		if len(key) < MinSecretBytes {

@@ -1,0 +1,503 @@
+package auth
+
+import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/room"
+)
+
+var secret = []byte("a secret of at least thirty-two bytes")
+
+// newToken returns a token of alice with changed claims, as an application's backend signs it.
+func newToken(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapClaims), header map[string]any) string {
+	t.Helper()
+	claims := jwt.MapClaims{"sub": "alice", "exp": time.Now().Add(time.Hour).Unix()}
+	if change != nil {
+		change(claims)
+	}
+	token := jwt.NewWithClaims(method, claims)
+	for name, value := range header {
+		token.Header[name] = value
+	}
+	text, err := token.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// keys is one key of each kind.
+type keys struct {
+	rsa     *rsa.PrivateKey
+	weak    *rsa.PrivateKey // of 1024 bits
+	ed25519 ed25519.PrivateKey
+	named   []byte
+}
+
+func newKeys(t testing.TB) keys {
+	t.Helper()
+	r, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, e, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys{r, weak, e, []byte("another secret of thirty-two bytes")}
+}
+
+// tokens verifies with all of the keys; public keys go by their kid.
+func (k keys) tokens() *Tokens {
+	return &Tokens{
+		Secret:  secret,
+		Secrets: map[string][]byte{"2026": k.named, "short": []byte("short")},
+		PublicKey: func(_, kid string) (crypto.PublicKey, error) {
+			public := map[string]crypto.PublicKey{"rsa": k.rsa.Public(), "weak": k.weak.Public(), "ed25519": k.ed25519.Public(), "oct": k.named}
+			key, ok := public[kid]
+			if !ok {
+				return nil, errors.New("no such key")
+			}
+			return key, nil
+		},
+	}
+}
+
+func set(name string, value any) func(jwt.MapClaims) {
+	return func(c jwt.MapClaims) { c[name] = value }
+}
+
+func without(name string) func(jwt.MapClaims) {
+	return func(c jwt.MapClaims) { delete(c, name) }
+}
+
+func kid(id any) map[string]any { return map[string]any{"kid": id} }
+
+// grants returns a change of the claims that limits a token to some rooms.
+func grants(all ...map[string]any) func(jwt.MapClaims) {
+	return set("rooms", append([]map[string]any{}, all...))
+}
+
+func TestVerifyAcceptsGoodTokens(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	tokens := k.tokens()
+	hs, rs, ed := jwt.SigningMethodHS256, jwt.SigningMethodRS256, jwt.SigningMethodEdDSA
+	signed := func(change func(jwt.MapClaims)) string { return newToken(t, hs, secret, change, nil) }
+	type object = map[string]any
+	for what, token := range map[string]string{
+		"the secret":              newToken(t, hs, secret, nil, nil),
+		"a named secret":          newToken(t, hs, k.named, nil, kid("2026")),
+		"an RSA key":              newToken(t, rs, k.rsa, nil, kid("rsa")),
+		"an Ed25519 key":          newToken(t, ed, k.ed25519, nil, kid("ed25519")),
+		"iat, nbf and others":     signed(func(c jwt.MapClaims) { c["iat"], c["nbf"], c["aud"] = 1, 1, "any" }),
+		"the typ of OAuth":        newToken(t, hs, secret, nil, map[string]any{"typ": "application/AT+JWT"}),
+		"no typ":                  signRaw(`{"alg":"HS256"}`, alicesClaims),
+		"clocks a little ahead":   signed(func(c jwt.MapClaims) { c["iat"], c["nbf"] = time.Now().Unix()+30, time.Now().Unix()+30 }),
+		"exp with a fraction":     signed(set("exp", float64(time.Now().Unix())+90.5)),
+		"exp in the year 9999":    signed(set("exp", 253_402_300_799)),
+		"a name of 256 bytes":     signed(set("name", strings.Repeat("é", 128))),
+		"a userID of 32 bytes":    signed(set("sub", strings.Repeat("x", 32))),
+		"no grants":               signed(grants()),
+		"grants with odd roomIDs": signed(grants(object{"roomID": "."}, object{"roomID": "ünknown"}, object{})),
+	} {
+		if _, err := tokens.Verify(token); err != nil {
+			t.Errorf("with %s: %v", what, err)
+		}
+	}
+}
+
+func TestVerifyRejectsBadTokens(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	tokens := k.tokens()
+	hs, rs, ed := jwt.SigningMethodHS256, jwt.SigningMethodRS256, jwt.SigningMethodEdDSA
+	signed := func(change func(jwt.MapClaims)) string { return newToken(t, hs, secret, change, nil) }
+	type object = map[string]any
+	good := newToken(t, hs, secret, nil, nil)
+	parts := strings.Split(good, ".")
+	admin, err := tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, token string
+		want        error
+	}{
+		{"no JWT", "hello", room.ErrTokenInvalid},
+		{"two parts", parts[0] + "." + parts[1], room.ErrTokenInvalid},
+		{"four parts", good + ".x", room.ErrTokenInvalid},
+		{"no signature", parts[0] + "." + parts[1] + ".", room.ErrTokenInvalid},
+		{"a padded signature", good + "=", room.ErrTokenInvalid},
+		{"a changed signature", good[:len(good)-4] + "AAAA", room.ErrTokenInvalid},
+		{"changed claims", parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"bob","exp":4000000000}`)) + "." + parts[2], room.ErrTokenInvalid},
+		{"claims that are no object", sign3(parts[0], `"alice"`), room.ErrTokenInvalid},
+
+		{"the algorithm none", newToken(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, nil), room.ErrTokenInvalid},
+		{"HS384", newToken(t, jwt.SigningMethodHS384, secret, nil, nil), room.ErrTokenInvalid},
+		{"HS512", newToken(t, jwt.SigningMethodHS512, secret, nil, nil), room.ErrTokenInvalid},
+		{"PS256", newToken(t, jwt.SigningMethodPS256, k.rsa, nil, kid("rsa")), room.ErrTokenInvalid},
+		{"RS256 signed with the secret", resigned(t, "RS256", kid("rsa"), secret), room.ErrTokenInvalid},
+		{"HS256 signed with the public key", newToken(t, hs, pemOf(t, k.rsa), nil, kid("rsa")), room.ErrTokenInvalid},
+		{"RS256 without a kid", newToken(t, rs, k.rsa, nil, nil), room.ErrTokenInvalid},
+		{"RS256 with an Ed25519 key's kid", newToken(t, rs, k.rsa, nil, kid("ed25519")), room.ErrTokenInvalid},
+		{"RS256 with a secret's kid", newToken(t, rs, k.rsa, nil, kid("oct")), room.ErrTokenInvalid},
+		{"EdDSA with a secret's kid", newToken(t, ed, k.ed25519, nil, kid("oct")), room.ErrTokenInvalid},
+		{"another Ed25519 key", newToken(t, ed, newKeys(t).ed25519, nil, kid("ed25519")), room.ErrTokenInvalid},
+
+		{"another secret", newToken(t, hs, []byte("yet another secret of 32 bytes..."), nil, nil), room.ErrTokenInvalid},
+		{"an empty secret", newToken(t, hs, []byte{}, nil, nil), room.ErrTokenInvalid},
+		{"a kid that is not known", newToken(t, hs, secret, nil, kid("2025")), room.ErrTokenInvalid},
+		{"a kid that is empty", newToken(t, hs, secret, nil, kid("")), room.ErrTokenInvalid},
+		{"a kid that is no string", newToken(t, hs, secret, nil, kid(2026)), room.ErrTokenInvalid},
+		{"a kid with the secret of none", newToken(t, hs, secret, nil, kid("2026")), room.ErrTokenInvalid},
+		{"no kid with a named secret", newToken(t, hs, k.named, nil, nil), room.ErrTokenInvalid},
+
+		{"no exp", signed(without("exp")), room.ErrTokenInvalid},
+		{"exp in the past", signed(set("exp", time.Now().Unix()-1)), room.ErrTokenExpired},
+		{"exp of zero", signed(set("exp", 0)), room.ErrTokenExpired},
+		{"exp in milliseconds", signed(set("exp", time.Now().Add(time.Hour).UnixMilli())), room.ErrTokenInvalid},
+		{"exp in the year 10000", signed(set("exp", 253_402_300_800)), room.ErrTokenInvalid},
+		{"exp beyond all years", signed(set("exp", 9e18)), room.ErrTokenInvalid},
+		{"nbf in the future", signed(set("nbf", time.Now().Add(time.Hour).Unix())), room.ErrTokenInvalid},
+		{"exp in the past, forged", newToken(t, hs, k.named, set("exp", 1), nil), room.ErrTokenInvalid},
+
+		{"no sub", signed(without("sub")), room.ErrTokenInvalid},
+		{"an empty sub", signed(set("sub", "")), room.ErrTokenInvalid},
+		{"a number as sub", signed(set("sub", 7)), room.ErrTokenInvalid},
+		{"a sub of 33 bytes", signed(set("sub", strings.Repeat("x", 33))), room.ErrTokenInvalid},
+		{"a sub outside the character set", signed(set("sub", "al ice")), room.ErrTokenInvalid},
+		{"the sub ..", signed(set("sub", "..")), room.ErrTokenInvalid},
+		{"a sub with NUL", signed(set("sub", "alice\x00")), room.ErrTokenInvalid},
+		{"a name of 257 bytes", signed(set("name", strings.Repeat("x", 257))), room.ErrTokenInvalid},
+		{"a name with NUL", signed(set("name", "Al\x00ice")), room.ErrTokenInvalid},
+
+		{"crit", newToken(t, hs, secret, nil, map[string]any{"crit": []string{"b64"}, "b64": true}), room.ErrTokenInvalid},
+		{"crit of what is not there", newToken(t, hs, secret, nil, map[string]any{"crit": []string{}}), room.ErrTokenInvalid},
+		{"crit as null", newToken(t, hs, secret, nil, map[string]any{"crit": nil}), room.ErrTokenInvalid},
+		{"the typ of a logout", newToken(t, hs, secret, nil, map[string]any{"typ": "logout+jwt"}), room.ErrTokenInvalid},
+		{"a typ that is no string", newToken(t, hs, secret, nil, map[string]any{"typ": 1}), room.ErrTokenInvalid},
+		{"two algorithms", signRaw(`{"alg":"none","alg":"HS256"}`, alicesClaims), room.ErrTokenInvalid},
+		{"two kids", signRaw(`{"alg":"HS256","kid":"2026","kid":null}`, alicesClaims), room.ErrTokenInvalid},
+		{"two subs", signRaw(`{"alg":"HS256"}`, `{"sub":"bob","sub":"alice","exp":4000000000}`), room.ErrTokenInvalid},
+		{"two exps", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","exp":1,"exp":4000000000}`), room.ErrTokenInvalid},
+		{"a name twice in a grant", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","exp":4000000000,"rooms":[{"roomID":"a","roomID":"*"}]}`), room.ErrTokenInvalid},
+		{"sub in capitals", signRaw(`{"alg":"HS256"}`, `{"SUB":"alice","exp":4000000000}`), room.ErrTokenInvalid},
+		{"exp in capitals", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","EXP":4000000000}`), room.ErrTokenInvalid},
+		{"a name that is not UTF-8", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","exp":4000000000,"name":"`+"\xff"+`"}`), room.ErrTokenInvalid},
+		{"iat in the future", signed(set("iat", time.Now().Add(time.Hour).Unix())), room.ErrTokenInvalid},
+		{"iat that is no number", signed(set("iat", "now")), room.ErrTokenInvalid},
+		{"a weak RSA key", newToken(t, rs, k.weak, nil, kid("weak")), room.ErrTokenInvalid},
+		{"a weak secret", newToken(t, hs, []byte("short"), nil, kid("short")), room.ErrTokenInvalid},
+
+		{"rooms of the wrong type", signed(set("rooms", "lobby")), room.ErrTokenInvalid},
+		{"rooms as null", signed(set("rooms", nil)), room.ErrTokenInvalid},
+		{"peers as null", signed(set("peers", nil)), room.ErrTokenInvalid},
+		{"peers of the wrong type", signed(set("peers", true)), room.ErrTokenInvalid},
+		{"a peer with NUL", signed(set("peers", []string{"a\x00b"})), room.ErrTokenInvalid},
+		{"media as null", signed(set("media", nil)), room.ErrTokenInvalid},
+		{"media of the wrong type", signed(set("media", "yes")), room.ErrTokenInvalid},
+		{"a grant with NUL", signed(grants(object{"roomID": "a\x00b", "join": true})), room.ErrTokenInvalid},
+		{"an admin's token", admin, room.ErrTokenInvalid},
+		{"an admin's token with a sub", signed(set("scope", "admin")), room.ErrTokenInvalid},
+		{"another scope", signed(set("scope", "user")), room.ErrTokenInvalid},
+	} {
+		if _, err := tokens.Verify(c.token); !errors.Is(err, c.want) {
+			t.Errorf("with %s: %v, and not %v", c.what, err, c.want)
+		}
+	}
+}
+
+func TestAdminTokens(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	now := time.Now()
+	tokens := k.tokens()
+	tokens.AdminPublicKeys = true
+	tokens.Now = func() time.Time { return now }
+	hs, admin := jwt.SigningMethodHS256, set("scope", ScopeAdmin)
+	printed, err := tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what, token string
+		want        error
+	}{
+		{"as the program prints it", printed, nil},
+		{"with a sub", newToken(t, hs, secret, admin, nil), nil},
+		{"signed with a named secret", newToken(t, hs, k.named, admin, kid("2026")), nil},
+		{"signed with an RSA key", newToken(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), nil},
+		{"signed with an Ed25519 key", newToken(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), nil},
+		{"signed with another secret", newToken(t, hs, k.named, admin, nil), room.ErrTokenInvalid},
+		{"unsigned", newToken(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, admin, nil), room.ErrTokenInvalid},
+		{"of an unknown key", newToken(t, hs, secret, admin, kid("2025")), room.ErrTokenInvalid},
+		{"without exp", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); delete(c, "exp") }, nil), room.ErrTokenInvalid},
+		{"with exp in milliseconds", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.UnixMilli() }, nil), room.ErrTokenInvalid},
+		{"that ran out", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.Unix() - 1 }, nil), room.ErrTokenExpired},
+		{"of no scope", newToken(t, hs, secret, nil, nil), room.ErrNotAdmin},
+		{"of another scope", newToken(t, hs, secret, set("scope", "Admin"), nil), room.ErrNotAdmin},
+		{"of a list of scopes", newToken(t, hs, secret, set("scope", []string{"admin"}), nil), room.ErrTokenInvalid},
+	} {
+		until, err := tokens.VerifyAdmin(c.token)
+		if !errors.Is(err, c.want) {
+			t.Errorf("a token %s: %v", c.what, err)
+		}
+		if err == nil && !until.Equal(now.Add(time.Hour).Truncate(time.Second)) {
+			t.Errorf("a token %s lasts until %v", c.what, until)
+		}
+	}
+}
+
+// TestPublicKeysAreRefusedUnlessSet: the secret alone verifies HS256 alone.
+func TestPublicKeysAreRefusedUnlessSet(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	tokens := &Tokens{Secret: secret}
+	for _, token := range []string{
+		newToken(t, jwt.SigningMethodRS256, k.rsa, nil, kid("rsa")), newToken(t, jwt.SigningMethodEdDSA, k.ed25519, nil, nil),
+	} {
+		if _, err := tokens.Verify(token); !errors.Is(err, room.ErrTokenInvalid) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestVerifyIsWhatWasSigned(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 15, 0, 0, 0, time.UTC)
+	tokens := &Tokens{Secret: secret, Now: func() time.Time { return now }}
+	alice := room.User{ID: "alice", Name: "Alice"}
+	token, err := tokens.Sign(alice, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := tokens.Verify(token)
+	want := room.Claims{User: alice, IssuedAt: now, ExpiresAt: now.Add(time.Hour)}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	now = now.Add(time.Hour)
+	if _, err := tokens.Verify(token); !errors.Is(err, room.ErrTokenExpired) {
+		t.Errorf("at its end: %v", err)
+	}
+}
+
+// TestTokensOfOtherApplications: an identity provider signs the tokens of all its applications with the same keys. Those for
+// another one, or of another issuer, let nobody in, whoever they are about, and whichever key signed them.
+func TestTokensOfOtherApplications(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	tokens := k.tokens()
+	tokens.Audience, tokens.Issuer, tokens.AdminPublicKeys = "parlor", "https://id.example.com", true
+	ours := func(c jwt.MapClaims) { c["aud"], c["iss"] = "parlor", "https://id.example.com" }
+	but := func(name string, value any) func(jwt.MapClaims) {
+		return func(c jwt.MapClaims) {
+			ours(c)
+			c[name] = value
+		}
+	}
+	for _, c := range []struct {
+		what  string
+		claim func(jwt.MapClaims)
+		want  error
+	}{
+		{"for us", ours, nil},
+		{"for us and others", but("aud", []string{"mail", "parlor"}), nil},
+		{"for another application", but("aud", "mail"), room.ErrTokenInvalid},
+		{"for others", but("aud", []string{"mail", "parlor2"}), room.ErrTokenInvalid},
+		{"for nobody", but("aud", []string{}), room.ErrTokenInvalid},
+		{"of no audience", func(c jwt.MapClaims) { ours(c); delete(c, "aud") }, room.ErrTokenInvalid},
+		{"of another issuer", but("iss", "https://id.example.com/"), room.ErrTokenInvalid},
+		{"of no issuer", func(c jwt.MapClaims) { ours(c); delete(c, "iss") }, room.ErrTokenInvalid},
+		{"for another application, which has expired", func(c jwt.MapClaims) { ours(c); c["aud"], c["exp"] = "mail", 1 }, room.ErrTokenInvalid},
+		{"for us, which has expired", but("exp", 1), room.ErrTokenExpired},
+	} {
+		for how, sign := range map[string]func(func(jwt.MapClaims)) string{
+			"an RSA key": func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodRS256, k.rsa, c, kid("rsa")) },
+			"an Ed25519 key": func(c func(jwt.MapClaims)) string {
+				return newToken(t, jwt.SigningMethodEdDSA, k.ed25519, c, kid("ed25519"))
+			},
+			"the secret": func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodHS256, secret, c, nil) },
+		} {
+			if _, err := tokens.Verify(sign(c.claim)); !errors.Is(err, c.want) {
+				t.Errorf("a user's token %s by %s: %v", c.what, how, err)
+			}
+			admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
+			if _, err := tokens.VerifyAdmin(sign(admin)); !errors.Is(err, c.want) {
+				t.Errorf("an admin's token %s by %s: %v", c.what, how, err)
+			}
+		}
+	}
+	user, err := tokens.Sign(room.User{ID: "alice"}, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.Verify(user); err != nil {
+		t.Errorf("what Sign makes: %v", err)
+	}
+	admin, err := tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.VerifyAdmin(admin); err != nil {
+		t.Errorf("what SignAdmin makes: %v", err)
+	}
+}
+
+// TestAdminSecret: where admins have a secret of their own, no key of users signs admin tokens, nor the other way round.
+func TestAdminSecret(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	adminSecret := []byte("the admins' secret of 32 bytes....")
+	hs, admin := jwt.SigningMethodHS256, set("scope", ScopeAdmin)
+	for _, c := range []struct {
+		what, token   string
+		apart, shared bool // what lets it in: a secret of their own, no such secret
+	}{
+		{"signed with the admins' secret", newToken(t, hs, adminSecret, admin, nil), true, false},
+		{"signed with the users' secret", newToken(t, hs, secret, admin, nil), false, true},
+		{"signed with a named secret", newToken(t, hs, k.named, admin, kid("2026")), false, true},
+		{"signed with the admins' secret and a kid", newToken(t, hs, adminSecret, admin, kid("2026")), false, false},
+		{"signed with an RSA key", newToken(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), false, false},
+		{"signed with an Ed25519 key", newToken(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), false, false},
+	} {
+		tokens := k.tokens()
+		if _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.shared {
+			t.Errorf("without an admins' secret, a token %s: %v", c.what, err)
+		}
+		tokens.AdminSecret = adminSecret
+		if _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.apart {
+			t.Errorf("with an admins' secret, a token %s: %v", c.what, err)
+		}
+	}
+	tokens := k.tokens()
+	tokens.AdminSecret = adminSecret
+	if _, err := tokens.Verify(newToken(t, hs, adminSecret, nil, nil)); !errors.Is(err, room.ErrTokenInvalid) {
+		t.Errorf("a user's token signed with the admins' secret: %v", err)
+	}
+	signed, err := tokens.SignAdmin(time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tokens.VerifyAdmin(signed); err != nil {
+		t.Errorf("what SignAdmin makes: %v", err)
+	}
+}
+
+// TestLifetimeOfTokens: it counts from iat, or from now where the token does not say.
+func TestLifetimeOfTokens(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Truncate(time.Second)
+	tokens := &Tokens{Secret: secret, Lifetime: time.Hour, AdminLifetime: 10 * time.Minute, Now: func() time.Time { return now }}
+	lasting := func(iat, exp time.Duration) func(jwt.MapClaims) {
+		return func(c jwt.MapClaims) { c["iat"], c["exp"] = now.Add(iat).Unix(), now.Add(exp).Unix() }
+	}
+	for _, c := range []struct {
+		what        string
+		claims      func(jwt.MapClaims)
+		user, admin error
+	}{
+		{"as long as allowed", lasting(-30*time.Minute, 30*time.Minute), nil, room.ErrTokenInvalid},
+		{"a second longer", lasting(-30*time.Minute, 30*time.Minute+time.Second), room.ErrTokenInvalid, room.ErrTokenInvalid},
+		{"short", lasting(-5*time.Minute, 5*time.Minute), nil, nil},
+		{"a year, at its end", lasting(-365*24*time.Hour, time.Minute), room.ErrTokenInvalid, room.ErrTokenInvalid},
+		{"without iat, from a clock a little ahead", set("exp", now.Add(time.Hour+time.Minute).Unix()), nil, room.ErrTokenInvalid},
+		{"without iat, longer", set("exp", now.Add(time.Hour+61*time.Second).Unix()), room.ErrTokenInvalid, room.ErrTokenInvalid},
+		{"without iat, for ever", set("exp", 253_402_300_799), room.ErrTokenInvalid, room.ErrTokenInvalid},
+	} {
+		if _, err := tokens.Verify(newToken(t, jwt.SigningMethodHS256, secret, c.claims, nil)); !errors.Is(err, c.user) {
+			t.Errorf("a user's token %s: %v", c.what, err)
+		}
+		admin := func(claims jwt.MapClaims) { c.claims(claims); claims["scope"] = "admin" }
+		if _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.admin) {
+			t.Errorf("an admin's token %s: %v", c.what, err)
+		}
+	}
+}
+
+// TestVoidAdminTokens: a stolen admin token is made useless without taking the secret from all servers.
+func TestVoidAdminTokens(t *testing.T) {
+	t.Parallel()
+	void := time.Now().Add(-time.Minute).Truncate(time.Second)
+	tokens := &Tokens{Secret: secret, AdminsVoidBefore: void}
+	for _, c := range []struct {
+		what  string
+		claim func(jwt.MapClaims)
+		want  error
+	}{
+		{"issued before", set("iat", void.Unix()-1), room.ErrTokenVoid},
+		{"that does not say when", func(jwt.MapClaims) {}, room.ErrTokenVoid},
+		{"issued at the instant", set("iat", void.Unix()), nil},
+	} {
+		admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
+		if _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.want) {
+			t.Errorf("a token %s: %v", c.what, err)
+		}
+	}
+}
+
+// alicesClaims are those of a token of alice, as they are written.
+const alicesClaims = `{"sub":"alice","exp":4000000000}`
+
+// signRaw is a token whose header and claims are written as nobody should.
+func signRaw(header, claims string) string {
+	return sign3(base64.RawURLEncoding.EncodeToString([]byte(header)), claims)
+}
+
+// sign3 puts a token together from a header and claims of any kind.
+func sign3(header, claims string) string {
+	text := header + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	signature, err := jwt.SigningMethodHS256.Sign(text, secret)
+	if err != nil {
+		panic(err) // the secret is of the right type
+	}
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+// resigned is a token whose header names an algorithm that it is not signed
+// with.
+func resigned(t testing.TB, algorithm string, header map[string]any, key []byte) string {
+	t.Helper()
+	header["alg"] = algorithm
+	encoded, err := json.Marshal(header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := fmt.Sprintf(`{"sub":"alice","exp":%d}`, time.Now().Add(time.Hour).Unix())
+	text := base64.RawURLEncoding.EncodeToString(encoded) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	signature, err := jwt.SigningMethodHS256.Sign(text, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
+}
+
+// pemOf is a public key as it is published.
+func pemOf(t testing.TB, key *rsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
