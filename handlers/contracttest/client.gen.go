@@ -732,1199 +732,1449 @@ func (e ContinueUploadParamsTusResumable) Valid() bool {
 	}
 }
 
-// AdminSendMessageRequest defines model for AdminSendMessageRequest.
+// AdminSendMessageRequest A message to send on behalf of a user.
 type AdminSendMessageRequest struct {
-	// Message Which fields a message has, its `kind` says; others are refused (`forbidden`).
+	// Message A message to send. Its `kind` determines which fields it has; other fields are rejected
+	// (`forbidden`).
 	Message SendMessageRequest `json:"message"`
-	Sender  SenderRequest      `json:"sender"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
 }
 
-// AttributesAction defines model for AttributesAction.
+// AttributesAction Whether the attributes were set or deleted.
 type AttributesAction string
 
-// AttributesVersion The seq of the event that changed the attributes last; 0 until one does.
+// AttributesVersion The seq of the event that last changed the attributes; 0 if none did.
 type AttributesVersion = int64
 
-// BanListReply defines model for BanListReply.
+// BanListReply The bans of a room.
 type BanListReply struct {
+	// Bans The bans in force, ordered by userID.
 	Bans []struct {
-		// Reason What the operator says of it, told to the sessions concerned; up to 256 bytes.
+		// Reason The reason that an admin or a member gave, which is shown to the affected sessions; at most
+		// 256 bytes.
+		//
 		//
 		// Example: too loud
 		Reason *OperatorReason `json:"reason,omitempty"`
 
-		// Until RFC 3339, UTC, to the millisecond.
+		// Until A time in RFC 3339, in UTC, with a precision of milliseconds.
 		//
 		// Example: 2026-11-21T15:00:00.25Z
 		Until Timestamp `json:"until"`
 
-		// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+		// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+		// but not `.` or `..`.
+		//
 		//
 		// Example: alice
 		UserID UserID `json:"userID"`
 	} `json:"bans"`
 }
 
-// ConnectionStateChangedEvent The last event before the server ends a stream for good, or for this reader.
+// ConnectionStateChangedEvent The last event before the server ends a stream, either because the session has ended or
+// because this stream must be replaced.
 type ConnectionStateChangedEvent struct {
-	// Event `kickedOut`: the operator ended the session (`reason` has what was
-	// said of it), or the user began more sessions than allowed, and this
-	// was the oldest.
-	// `superseded`: a newer stream of the session was opened.
-	// `slowConsumer`: the reader fell behind; reconnect with the cursor.
+	// Event Why the stream ends.
+	//
+	// - `loggedOut`: the client ended the session.
+	// - `tokenExpired`: the token of the session has expired.
+	// - `kickedOut`: an admin ended the session, and `reason` contains what the admin gave as
+	//   the reason; or the user started more sessions than allowed, and this was the oldest.
+	// - `superseded`: a newer stream of the session was opened.
+	// - `slowConsumer`: the reader fell behind. Reconnect with the cursor.
 	Event ConnectionStateChangedEventEvent `json:"event"`
 
-	// Reason What the operator says of it, told to the sessions concerned; up to 256 bytes.
+	// Reason The reason that an admin or a member gave, which is shown to the affected sessions; at most
+	// 256 bytes.
+	//
 	//
 	// Example: too loud
-	Reason *OperatorReason                  `json:"reason,omitempty"`
-	State  ConnectionStateChangedEventState `json:"state"`
+	Reason *OperatorReason `json:"reason,omitempty"`
+
+	// State The new state of the connection.
+	State ConnectionStateChangedEventState `json:"state"`
 }
 
-// ConnectionStateChangedEventEvent `kickedOut`: the operator ended the session (`reason` has what was
-// said of it), or the user began more sessions than allowed, and this
-// was the oldest.
-// `superseded`: a newer stream of the session was opened.
-// `slowConsumer`: the reader fell behind; reconnect with the cursor.
+// ConnectionStateChangedEventEvent Why the stream ends.
+//
+//   - `loggedOut`: the client ended the session.
+//   - `tokenExpired`: the token of the session has expired.
+//   - `kickedOut`: an admin ended the session, and `reason` contains what the admin gave as
+//     the reason; or the user started more sessions than allowed, and this was the oldest.
+//   - `superseded`: a newer stream of the session was opened.
+//   - `slowConsumer`: the reader fell behind. Reconnect with the cursor.
 type ConnectionStateChangedEventEvent string
 
-// ConnectionStateChangedEventState defines model for ConnectionStateChangedEvent.State.
+// ConnectionStateChangedEventState The new state of the connection.
 type ConnectionStateChangedEventState string
 
-// CreateRoomRequest defines model for CreateRoomRequest.
+// CreateRoomRequest The room to be created.
 type CreateRoomRequest struct {
-	// Config Settings of the room to be created; the server's defaults fill the rest.
+	// Config Settings of the room to be created. The server's defaults apply to absent ones.
 	Config *RoomConfigRequest `json:"config,omitempty"`
 
-	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
-	// keys and values together up to 5,120. Those that a room is created with
-	// belong to its creator.
+	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
+	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
+	// created with belong to its creator.
 	//
 	//
 	// Example: {"topic":"Fractions"}
 	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// RoomName Shown to people; up to 64 bytes.
+	// RoomName The name of a room, for display; at most 64 bytes.
 	//
 	// Example: First class
 	RoomName *RoomName `json:"roomName,omitempty"`
 }
 
-// CreateSessionReply defines model for CreateSessionReply.
+// CreateSessionReply A new session and its secrets.
 type CreateSessionReply struct {
+	// Limits The limits that apply to the session's user.
 	Limits Limits `json:"limits"`
 
-	// SessionID Names a session. Not a secret.
+	// SessionID The ID of a session. It is not a secret.
 	SessionID SessionID `json:"sessionID"`
 
-	// SessionKey The secret of every other call. Keep it in memory.
+	// SessionKey The secret that authenticates every other call. Keep it in memory only.
 	SessionKey string `json:"sessionKey"`
 
-	// StreamURL The stream's address with its read-only key, as EventSource takes it.
+	// StreamURL The URL of the stream, including its read-only key. EventSource can open it without
+	// changes.
 	StreamURL string `json:"streamURL"`
 
-	// TokenExpiresAt RFC 3339, UTC, to the millisecond.
+	// TokenExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 
-	// UserName Shown to people; up to 256 bytes.
+	// UserName The name of a user, for display; at most 256 bytes.
 	//
 	// Example: Alice
 	UserName UserName `json:"userName"`
 }
 
-// CreateSessionRequest defines model for CreateSessionRequest.
+// CreateSessionRequest The user token to log in with, and how the session is shown.
 type CreateSessionRequest struct {
-	// Device What the client calls itself; told back in the session.
+	// Device A description of the client, which is returned with the session.
 	Device *string `json:"device,omitempty"`
 
-	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-	// `name` and grants, and `aud` and `iss` where the server's operator wants
-	// them. Names that stand twice, in the header or the claims, are refused.
+	// Token A user token: a JWT signed by your backend. `sub` (the userID) and `exp` are required, as
+	// are `aud` and `iss` if the operator configured them; `name` and grants are optional. Tokens
+	// with a repeated name in the header or the claims are rejected.
 	//
-	// Without grants the user may do everything everywhere but kick. With any of
-	// the claims `rooms`, `peers` and `media`, only what they allow: `rooms` is a
-	// list of `roomID`, which may end in `*` to name all rooms that begin so, and
-	// any of `create`, `join`, `send`, `kick` and `attributes` (to change the
-	// room's attributes and those of other members; one's own need no grant) as
-	// `true`; `peers` is a list of the users that messages may be sent to, each a
-	// userID or the beginning of some and `*`; `media` is `true` where files may
-	// be uploaded.
+	// A token without grants allows everything, except kicking members. A token with any of the
+	// claims `rooms`, `peers` and `media` allows only what they grant. `rooms` is a list of
+	// objects with a `roomID`, which may end in `*` to match all rooms that begin with it, and any
+	// of `create`, `join`, `send`, `kick` and `attributes` set to `true`; `attributes` allows
+	// changing the attributes of the room and of other members, while users need no grant for
+	// their own. `peers` is a list of the users to whom messages may be sent: each entry is a
+	// userID, or a prefix followed by `*`. `media` set to `true` allows uploading files.
 	Token Token `json:"token"`
 
-	// UserName Shown to people; up to 256 bytes.
+	// UserName The name of a user, for display; at most 256 bytes.
 	//
 	// Example: Alice
 	UserName *UserName `json:"userName,omitempty"`
 }
 
-// Cursor The `id:` of a stream event. Opaque.
+// Cursor The `id:` of an event on a session's stream. Treat it as opaque.
 type Cursor = string
 
-// DestroyDelay Seconds from the last member's leaving to the room's end. Who enters before stops the clock.
+// DestroyDelay How long the room is kept after its last member has left, in seconds. A user who joins in
+// that time keeps the room from being destroyed.
 //
 // Example: 0
 type DestroyDelay = int
 
-// DevelopmentTokenReply defines model for DevelopmentTokenReply.
+// DevelopmentTokenReply A development token.
 type DevelopmentTokenReply struct {
+	// Token A signed user token.
 	Token string `json:"token"`
 }
 
-// DevelopmentTokenRequest defines model for DevelopmentTokenRequest.
+// DevelopmentTokenRequest The user to create a development token for.
 type DevelopmentTokenRequest struct {
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 
-	// UserName Shown to people; up to 256 bytes.
+	// UserName The name of a user, for display; at most 256 bytes.
 	//
 	// Example: Alice
 	UserName *UserName `json:"userName,omitempty"`
 }
 
-// EndSessionsReply defines model for EndSessionsReply.
+// EndSessionsReply The sessions that were ended.
 type EndSessionsReply struct {
+	// SessionIDs The sessions that were ended.
 	SessionIDs []SessionID `json:"sessionIDs"`
 }
 
-// EnterRoomReply defines model for EnterRoomReply.
+// EnterRoomReply The room that the session joined.
 type EnterRoomReply struct {
 	// Created Whether this call created the room.
 	Created bool `json:"created"`
-	Room    Room `json:"room"`
+
+	// Room A room and its current state.
+	Room Room `json:"room"`
 }
 
-// EnterRoomRequest defines model for EnterRoomRequest.
+// EnterRoomRequest What to create the room with if it does not exist.
 type EnterRoomRequest struct {
-	// Config Settings of the room to be created; the server's defaults fill the rest.
+	// Config Settings of the room to be created. The server's defaults apply to absent ones.
 	Config *RoomConfigRequest `json:"config,omitempty"`
 
-	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
-	// keys and values together up to 5,120. Those that a room is created with
-	// belong to its creator.
+	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
+	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
+	// created with belong to its creator.
 	//
 	//
 	// Example: {"topic":"Fractions"}
 	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
 
-	// RoomName Shown to people; up to 64 bytes.
+	// RoomName The name of a room, for display; at most 64 bytes.
 	//
 	// Example: First class
 	RoomName *RoomName `json:"roomName,omitempty"`
 }
 
-// FeedCursor The `id:` of an event of the feed. Opaque.
+// FeedCursor The `id:` of an event of the admin feed. Treat it as opaque.
 type FeedCursor = string
 
-// FeedReadyEvent The first event of every feed. Its id is where the feed begins.
+// FeedReadyEvent The first event of every feed. Its id is the position at which the feed begins.
 type FeedReadyEvent struct {
-	// Reason Why not, where a cursor was sent. What you hold may be out of date:
-	// ask for the rooms anew.
-	// `logTrimmed`: events after the cursor are no longer kept; the feed
-	// goes on with those after it that are.
-	// `cursorAhead`: the cursor is of a future that the database does not
-	// know; the feed begins with the oldest event that is kept.
-	// `epochChanged`: the database was restored from a backup, or failed
-	// over, since the cursor was written; the feed begins with the oldest
-	// event that is kept.
+	// Reason Why the feed could not be resumed; absent if no cursor was sent. What the caller has
+	// stored may be out of date: list the rooms again.
+	//
+	// - `logTrimmed`: events after the cursor are no longer kept. The feed continues with the
+	//   later ones that are.
+	// - `cursorAhead`: the cursor is ahead of the database. The feed begins with the oldest
+	//   event that is kept.
+	// - `epochChanged`: the database was restored from a backup, or failed over, since the
+	//   cursor was created. The feed begins with the oldest event that is kept.
 	Reason *FeedReadyEventReason `json:"reason,omitempty"`
 
-	// Resumed Whether the feed goes on exactly at the cursor that was sent.
+	// Resumed Whether the feed continues exactly at the cursor that was sent.
 	Resumed bool `json:"resumed"`
 }
 
-// FeedReadyEventReason Why not, where a cursor was sent. What you hold may be out of date:
-// ask for the rooms anew.
-// `logTrimmed`: events after the cursor are no longer kept; the feed
-// goes on with those after it that are.
-// `cursorAhead`: the cursor is of a future that the database does not
-// know; the feed begins with the oldest event that is kept.
-// `epochChanged`: the database was restored from a backup, or failed
-// over, since the cursor was written; the feed begins with the oldest
-// event that is kept.
+// FeedReadyEventReason Why the feed could not be resumed; absent if no cursor was sent. What the caller has
+// stored may be out of date: list the rooms again.
+//
+//   - `logTrimmed`: events after the cursor are no longer kept. The feed continues with the
+//     later ones that are.
+//   - `cursorAhead`: the cursor is ahead of the database. The feed begins with the oldest
+//     event that is kept.
+//   - `epochChanged`: the database was restored from a backup, or failed over, since the
+//     cursor was created. The feed begins with the oldest event that is kept.
 type FeedReadyEventReason string
 
-// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+// generation.
 type Generation = int64
 
-// HistoryVisible What members read by `listRoomMessages`: everything that the room
-// keeps, or what was said since the user became a member. Who leaves with
-// the last session and comes back becomes a member anew.
+// HistoryVisible Which messages `listRoomMessages` returns to a member: all that the room has stored (`all`),
+// or those sent since the user became a member (`sinceJoined`). A user whose last session
+// leaves, and who joins again, becomes a new member.
 //
 // Example: all
 type HistoryVisible string
 
-// InboxResetEvent The user's inbox could not be continued at the cursor, or has lost
-// messages to their age that were not delivered yet. The stream goes on
-// with the oldest message that is kept and not known to be delivered;
-// some of those that come may have come before.
+// InboxResetEvent The user's inbox could not be continued at the cursor, or messages expired before they were
+// delivered. The stream continues with the oldest stored message that is not known to be
+// delivered; some messages may be delivered again.
 type InboxResetEvent struct {
 	// OldestSeq The oldest seq that can still be read.
 	OldestSeq int64 `json:"oldestSeq"`
 
-	// Reason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-	// names messages the inbox does not have. `logTrimmed`: messages
-	// after it are no longer kept. `epochChanged`: the server's database
-	// was restored from a backup, or failed over, since the cursor was
-	// written.
+	// Reason Why the inbox could not be continued.
+	//
+	// - `cursorInvalid`: the cursor is not one of this server.
+	// - `cursorAhead`: the cursor refers to messages that the inbox does not have.
+	// - `logTrimmed`: messages after the cursor are no longer kept.
+	// - `epochChanged`: the database was restored from a backup, or failed over, since the
+	//   cursor was created.
 	Reason InboxResetEventReason `json:"reason"`
 }
 
-// InboxResetEventReason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-// names messages the inbox does not have. `logTrimmed`: messages
-// after it are no longer kept. `epochChanged`: the server's database
-// was restored from a backup, or failed over, since the cursor was
-// written.
+// InboxResetEventReason Why the inbox could not be continued.
+//
+//   - `cursorInvalid`: the cursor is not one of this server.
+//   - `cursorAhead`: the cursor refers to messages that the inbox does not have.
+//   - `logTrimmed`: messages after the cursor are no longer kept.
+//   - `epochChanged`: the database was restored from a backup, or failed over, since the
+//     cursor was created.
 type InboxResetEventReason string
 
-// KickReply defines model for KickReply.
+// KickReply The users who were removed, and those who were not in the room.
 type KickReply struct {
-	// ErrorUserList Who was not in the room.
+	// ErrorUserList The users who are not in the room.
 	ErrorUserList []UserID `json:"errorUserList"`
-	KickedList    []UserID `json:"kickedList"`
+
+	// KickedList The users who were removed from the room.
+	KickedList []UserID `json:"kickedList"`
 }
 
-// KickRequest defines model for KickRequest.
+// KickRequest The users to remove from a room.
 type KickRequest struct {
-	// BanSeconds How long they may not come back; up to a year. It replaces an earlier ban.
+	// BanSeconds How long the users cannot join again, in seconds; at most a year. 0 means no ban. A ban
+	// replaces an earlier one.
 	BanSeconds *int `json:"banSeconds,omitempty"`
 
-	// Reason What the operator says of it, told to the sessions concerned; up to 256 bytes.
+	// Reason The reason that an admin or a member gave, which is shown to the affected sessions; at most
+	// 256 bytes.
+	//
 	//
 	// Example: too loud
-	Reason  *OperatorReason `json:"reason,omitempty"`
-	UserIDs []UserID        `json:"userIDs"`
+	Reason *OperatorReason `json:"reason,omitempty"`
+
+	// UserIDs The users to remove.
+	UserIDs []UserID `json:"userIDs"`
 }
 
-// LeaveAllRoomsReply defines model for LeaveAllRoomsReply.
+// LeaveAllRoomsReply The rooms that the session has left.
 type LeaveAllRoomsReply struct {
+	// RoomIDs The rooms that the session was in.
 	RoomIDs []RoomID `json:"roomIDs"`
 }
 
 // LeaveReason Why a member is no longer in the room.
 type LeaveReason string
 
-// LeaveRoomReply defines model for LeaveRoomReply.
+// LeaveRoomReply The room that the session has left.
 type LeaveRoomReply struct {
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 }
 
-// Limits defines model for Limits.
+// Limits The limits that apply to the session's user.
 type Limits struct {
-	// ExtendedDataBytes Bytes of a message's extendedData.
+	// ExtendedDataBytes The maximum size of a message's extendedData, in bytes.
 	ExtendedDataBytes int `json:"extendedDataBytes"`
 
-	// Rooms How many rooms a user may be in at once.
+	// Rooms The maximum number of rooms that a user may be in at once.
 	Rooms int `json:"rooms"`
 
-	// TextBytes Bytes of a text message.
+	// TextBytes The maximum size of a text message, in bytes.
 	TextBytes int `json:"textBytes"`
 }
 
-// MaxMembers How many users may be in the room at once.
+// MaxMembers The maximum number of users in the room.
 //
 // Example: 500
 type MaxMembers = int
 
-// Media An uploaded file, as its bytes tell. What does not apply to its type is
+// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
 // absent.
 type Media struct {
-	// AudioCodec One of aac, alac, mp3, ac3, eac3, opus, flac, pcm, amr and other.
-	AudioCodec  *string          `json:"audioCodec,omitempty"`
+	// AudioCodec The codec of the audio: aac, alac, mp3, ac3, eac3, opus, flac, pcm, amr or other.
+	AudioCodec *string `json:"audioCodec,omitempty"`
+
+	// ContentType The type of the file, determined from its bytes; `application/octet-stream` if it is not
+	// one that the server knows.
 	ContentType MediaContentType `json:"contentType"`
 
-	// Duration Seconds, to the millisecond.
+	// Duration The duration of audio or video, in seconds, with a precision of milliseconds.
 	Duration *float32 `json:"duration,omitempty"`
 
-	// FileName As its owner calls it.
-	FileName string             `json:"fileName"`
-	Height   *int               `json:"height,omitempty"`
-	MediaID  openapi_types.UUID `json:"mediaID"`
+	// FileName The name that the owner gave to the file.
+	FileName string `json:"fileName"`
 
-	// Size Bytes.
+	// Height The height of an image, or of the first frame of a video, in pixels, as displayed.
+	Height *int `json:"height,omitempty"`
+
+	// MediaID The ID of the file.
+	MediaID openapi_types.UUID `json:"mediaID"`
+
+	// Size The size of the file, in bytes.
 	Size int64 `json:"size"`
 
-	// Url Where the bytes are, for callers with a session key: a path like those of the
-	// operations, to be put after the server's address. `getMedia` tells a URL that
-	// needs no key.
+	// Url The path of the bytes, relative to the server's address, for callers with a session key.
+	// `getMedia` returns a URL that needs no key.
 	Url string `json:"url"`
 
-	// VideoCodec One of h264, h265, av1, vp8, vp9, mpeg4, prores and other.
+	// VideoCodec The codec of the video: h264, h265, av1, vp8, vp9, mpeg4, prores or other.
 	VideoCodec *string `json:"videoCodec,omitempty"`
 
-	// Width Pixels, as displayed; of a film, those of its first frame.
+	// Width The width of an image, or of the first frame of a video, in pixels, as displayed.
 	Width *int `json:"width,omitempty"`
 }
 
-// MediaContentType defines model for Media.ContentType.
+// MediaContentType The type of the file, determined from its bytes; `application/octet-stream` if it is not
+// one that the server knows.
 type MediaContentType string
 
-// MediaIDRequest Of `image`, `file`, `audio` and `video`: a file that the sender has
-// uploaded, or, in a quoted message, one that the sender may read.
+// MediaIDRequest The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+// uploaded or, in a quoted message, one that the sender can read.
 type MediaIDRequest = openapi_types.UUID
 
-// MediaReply defines model for MediaReply.
+// MediaReply A file and a signed URL for it.
 type MediaReply struct {
-	// ExpiresAt RFC 3339, UTC, to the millisecond.
+	// ExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	ExpiresAt Timestamp `json:"expiresAt"`
 
-	// Media An uploaded file, as its bytes tell. What does not apply to its type is
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
 	// absent.
 	Media Media `json:"media"`
 
-	// SignedURL The `url`, signed: opens the file without a key. It is absolute where the server knows
-	// its public address or a page of another origin asks, and else a path like `url`.
+	// SignedURL The `url` with a signature, which opens the file without a key. It is absolute if the
+	// server knows its public address or the request came from a page of another origin;
+	// otherwise it is a path, like `url`.
 	SignedURL string `json:"signedURL"`
 }
 
-// Member defines model for Member.
+// Member A user who is in a room.
 type Member struct {
-	// JoinedAt RFC 3339, UTC, to the millisecond.
+	// JoinedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	JoinedAt Timestamp `json:"joinedAt"`
 
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 
-	// UserName Shown to people; up to 256 bytes.
+	// UserName The name of a user, for display; at most 256 bytes.
 	//
 	// Example: Alice
 	UserName UserName `json:"userName"`
 }
 
-// MemberAttributes Up to 30 pairs; a key has 1 to 8 bytes, a value up to 64, and all keys
-// and values together up to 144.
+// MemberAttributes The attributes of a member: at most 30 pairs. A key has 1 to 8 bytes, a value at most 64
+// bytes, and all keys and values together at most 144 bytes.
 //
 // Example: {"hand":"up"}
 type MemberAttributes map[string]string
 
-// MemberAttributesInfo A member and all the attributes it has.
+// MemberAttributesInfo A member and all attributes of that member.
 type MemberAttributesInfo struct {
-	// Attributes Up to 30 pairs; a key has 1 to 8 bytes, a value up to 64, and all keys
-	// and values together up to 144.
+	// Attributes The attributes of a member: at most 30 pairs. A key has 1 to 8 bytes, a value at most 64
+	// bytes, and all keys and values together at most 144 bytes.
 	//
 	//
 	// Example: {"hand":"up"}
 	Attributes MemberAttributes `json:"attributes"`
 
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 }
 
-// MemberAttributesReply defines model for MemberAttributesReply.
+// MemberAttributesReply A page of members and their attributes.
 type MemberAttributesReply struct {
-	Infos      []MemberAttributesInfo `json:"infos"`
-	NextCursor *string                `json:"nextCursor,omitempty"`
+	// Infos The members and their attributes, in the order in which the members joined.
+	Infos []MemberAttributesInfo `json:"infos"`
+
+	// NextCursor The value of `cursor` for the next page; absent on the last page.
+	NextCursor *string `json:"nextCursor,omitempty"`
 }
 
-// MemberCountReply defines model for MemberCountReply.
+// MemberCountReply The number of members of a room.
 type MemberCountReply struct {
+	// Count The number of users in the room.
 	Count int `json:"count"`
 }
 
-// MemberListReply defines model for MemberListReply.
+// MemberListReply A page of members.
 type MemberListReply struct {
+	// MemberList The members in this page, in the order in which they joined.
 	MemberList []Member `json:"memberList"`
-	NextCursor *string  `json:"nextCursor,omitempty"`
+
+	// NextCursor The value of `cursor` for the next page; absent on the last page.
+	NextCursor *string `json:"nextCursor,omitempty"`
 }
 
-// MemberTimeout Seconds that a session whose stream is lost stays in the room.
+// MemberTimeout How long a session that has lost its stream stays in the room, in seconds.
 //
 // Example: 30
 type MemberTimeout = int
 
-// Message One said in a room has a `roomID`; one between two users has the
-// `userID` of the other side, whoever of the two sent it. A message of a
-// kind that is not stored has no `seq`. One that was recalled has no
-// content: neither the fields of its kind nor `extendedData`.
+// Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
+// of the other user, whichever of the two sent it. A message of a kind that is not stored has
+// no `seq`. A recalled message has no content: neither the fields of its kind nor
+// `extendedData`.
 type Message struct {
+	// ClientMessageID The ID that the sender chose for the message.
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
-	Data            *[]byte `json:"data,omitempty"`
-	ExtendedData    *string `json:"extendedData,omitempty"`
 
-	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
-	// text that flies by; not stored, not limited in rate, and the first to be
-	// shed where a reader is behind. `custom`: text that only the application
-	// reads, with a `subType`. `combine`: a bundle of messages.
+	// Data The data of a message of kind `command`, in Base64.
+	Data *[]byte `json:"data,omitempty"`
+
+	// ExtendedData Any text of the application that was sent with the message.
+	ExtendedData *string `json:"extendedData,omitempty"`
+
+	// Kind The kind of a message.
 	//
-	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
-	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
-	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+	// - `text` is plain text.
+	// - `command` is data for programs. It is not stored.
+	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+	//   and is shed first when a reader falls behind.
+	// - `custom` is text that only the application interprets, with a `subType`.
+	// - `combine` is a bundle of messages.
+	//
+	// Four kinds contain a file that the sender has uploaded:
+	//
+	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+	// - `video` is an MP4 or MOV with moving pictures.
+	// - `file` is any file.
+	//
 	// A MB is 1,048,576 bytes.
 	Kind MessageKind `json:"kind"`
 
-	// Media An uploaded file, as its bytes tell. What does not apply to its type is
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
 	// absent.
-	Media       *Media             `json:"media,omitempty"`
-	MessageID   openapi_types.UUID `json:"messageID"`
-	MessageList *[]QuotedMessage   `json:"messageList,omitempty"`
+	Media *Media `json:"media,omitempty"`
 
-	// Priority What is shed first when a stream cannot keep up. A stored message is never shed.
+	// MessageID The ID of the message.
+	MessageID openapi_types.UUID `json:"messageID"`
+
+	// MessageList The messages in a message of kind `combine`.
+	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
+
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
 	Priority Priority `json:"priority"`
 
-	// Recalled Its content is no more; absent where it is.
+	// Recalled Present and true if the message was recalled and its content is deleted.
 	Recalled *MessageRecalled `json:"recalled,omitempty"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID *RoomID `json:"roomID,omitempty"`
-	Sender User    `json:"sender"`
 
-	// SentAt RFC 3339, UTC, to the millisecond.
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	SentAt Timestamp `json:"sentAt"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq *Seq `json:"seq,omitempty"`
 
-	// SubType Of `custom`; the application's own kind.
+	// SubType The application's own type of a message of kind `custom`.
 	SubType *SubType `json:"subType,omitempty"`
-	Summary *string  `json:"summary,omitempty"`
-	Text    *string  `json:"text,omitempty"`
-	Title   *string  `json:"title,omitempty"`
 
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// Summary The summary of a message of kind `combine`.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text The text of a message of kind `text`, `custom` or `barrage`.
+	Text *string `json:"text,omitempty"`
+
+	// Title The title of a message of kind `combine`.
+	Title *string `json:"title,omitempty"`
+
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID *UserID `json:"userID,omitempty"`
 }
 
-// MessageRecalled Its content is no more; absent where it is.
+// MessageRecalled Present and true if the message was recalled and its content is deleted.
 type MessageRecalled bool
 
-// MessageKind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
-// text that flies by; not stored, not limited in rate, and the first to be
-// shed where a reader is behind. `custom`: text that only the application
-// reads, with a `subType`. `combine`: a bundle of messages.
+// MessageKind The kind of a message.
 //
-// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
-// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
-// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+//   - `text` is plain text.
+//   - `command` is data for programs. It is not stored.
+//   - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+//     and is shed first when a reader falls behind.
+//   - `custom` is text that only the application interprets, with a `subType`.
+//   - `combine` is a bundle of messages.
+//
+// Four kinds contain a file that the sender has uploaded:
+//
+// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+// - `video` is an MP4 or MOV with moving pictures.
+// - `file` is any file.
+//
 // A MB is 1,048,576 bytes.
 type MessageKind string
 
-// MessageListReply defines model for MessageListReply.
+// MessageListReply A page of messages.
 type MessageListReply struct {
+	// MessageList The messages, in ascending seq.
 	MessageList []Message `json:"messageList"`
-	NextCursor  *int64    `json:"nextCursor,omitempty"`
+
+	// NextCursor The value of `before` or `after` for the next page; absent at the end of the log.
+	NextCursor *int64 `json:"nextCursor,omitempty"`
 }
 
-// MessageRecalledEvent The content of the message at `recalledSeq` is no more: its sender, or
-// where there is no `operatedInfo` the operator, took it back. What is
-// replayed or read from the history does not have it either.
+// MessageRecalledEvent The message at `recalledSeq` was recalled and its content deleted, by its sender or, if
+// `operatedInfo` is absent, by an admin. Replays and the history no longer contain the content
+// either.
 type MessageRecalledEvent struct {
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
-	Generation Generation         `json:"generation"`
-	MessageID  openapi_types.UUID `json:"messageID"`
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
 
-	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	// MessageID The ID of the message.
+	MessageID openapi_types.UUID `json:"messageID"`
+
+	// OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
+	// because its owner has left.
 	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 
-	// RecalledSeq The event's place in the log of its room's life, counted from 1 without gaps.
+	// RecalledSeq The number of an event in its log, counted from 1 without gaps.
 	RecalledSeq Seq `json:"recalledSeq"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
 
-// MessageReply defines model for MessageReply.
+// MessageReply A message.
 type MessageReply struct {
-	// Message One said in a room has a `roomID`; one between two users has the
-	// `userID` of the other side, whoever of the two sent it. A message of a
-	// kind that is not stored has no `seq`. One that was recalled has no
-	// content: neither the fields of its kind nor `extendedData`.
+	// Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
+	// of the other user, whichever of the two sent it. A message of a kind that is not stored has
+	// no `seq`. A recalled message has no content: neither the fields of its kind nor
+	// `extendedData`.
 	Message Message `json:"message"`
 }
 
-// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+// OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
+// because its owner has left.
 type OperatedInfo struct {
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 }
 
-// OperatorReason What the operator says of it, told to the sessions concerned; up to 256 bytes.
+// OperatorReason The reason that an admin or a member gave, which is shown to the affected sessions; at most
+// 256 bytes.
 //
 // Example: too loud
 type OperatorReason = string
 
-// PeerMessageRecalledEvent The content of a message between the session's user and another,
-// `userID`, is no more: its sender took it back. `seq` and `recalledSeq`
-// are those of the user's inbox. What is replayed or read from the history
-// does not have the content either.
+// PeerMessageRecalledEvent A message between the session's user and the user `userID` was recalled by its sender and
+// its content deleted. `seq` and `recalledSeq` are those of the user's inbox. Replays and the
+// history no longer contain the content either.
 type PeerMessageRecalledEvent struct {
+	// MessageID The ID of the message.
 	MessageID openapi_types.UUID `json:"messageID"`
 
-	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	// OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
+	// because its owner has left.
 	OperatedInfo OperatedInfo `json:"operatedInfo"`
 
-	// RecalledSeq The event's place in the log of its room's life, counted from 1 without gaps.
+	// RecalledSeq The number of an event in its log, counted from 1 without gaps.
 	RecalledSeq Seq `json:"recalledSeq"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 }
 
-// PeerMessageReceivedEvent A message between the session's user and another, from either side.
-// `seq` is that of the user's inbox. Without `seq` and `id:` where the
-// message is of a kind that is not stored.
+// PeerMessageReceivedEvent A message was sent between the session's user and another user, in either direction. `seq`
+// is that of the user's inbox. `seq` and `id:` are absent if the message is of a kind that is
+// not stored.
 type PeerMessageReceivedEvent struct {
+	// MessageList The message, as a list of one.
 	MessageList []Message `json:"messageList"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq *Seq `json:"seq,omitempty"`
 }
 
-// Priority What is shed first when a stream cannot keep up. A stored message is never shed.
+// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+// never shed.
 type Priority string
 
-// Problem RFC 9457.
+// Problem An error, in the format of RFC 9457.
 type Problem struct {
-	// Code Stable; made for programs.
+	// Code The error, for programs. A code never changes its meaning.
 	Code ProblemCode `json:"code"`
 
-	// Detail For people; may change.
+	// Detail An explanation of the error for people, which may change.
 	Detail string `json:"detail"`
 
-	// Errors What is wrong, field by field; at most 20 faults are listed.
+	// Errors The faults of an invalid request, one for each field; at most 20.
 	Errors *[]struct {
+		// Message What is wrong with the field, for people; may change.
 		Message string `json:"message"`
 
-		// Pointer A JSON Pointer into the body, or `path/NAME`, `query/NAME`, `header/NAME`. Cut after 256 bytes.
+		// Pointer A JSON Pointer into the body, or `path/NAME`, `query/NAME` or `header/NAME`;
+		// truncated after 256 bytes.
 		Pointer string `json:"pointer"`
-		Rule    string `json:"rule"`
+
+		// Rule The rule that was broken, for programs.
+		Rule string `json:"rule"`
 	} `json:"errors,omitempty"`
 
-	// RequestID To be found in the server's log.
+	// RequestID Identifies the request in the server's log.
 	RequestID *string `json:"requestID,omitempty"`
-	Status    int     `json:"status"`
 
-	// Title The status in words.
+	// Status The HTTP status code.
+	Status int `json:"status"`
+
+	// Title The reason phrase of the HTTP status.
 	Title string `json:"title"`
 
-	// Type Where the error is explained.
+	// Type The URL of the error's documentation.
 	Type string `json:"type"`
 }
 
-// ProblemCode Stable; made for programs.
+// ProblemCode The error, for programs. A code never changes its meaning.
 type ProblemCode string
 
-// QuotedMessage defines model for QuotedMessage.
+// QuotedMessage A message as quoted by its sender.
 type QuotedMessage struct {
+	// Data The data of a message of kind `command`, in Base64.
 	Data *[]byte `json:"data,omitempty"`
 
-	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
-	// text that flies by; not stored, not limited in rate, and the first to be
-	// shed where a reader is behind. `custom`: text that only the application
-	// reads, with a `subType`. `combine`: a bundle of messages.
+	// Kind The kind of a message.
 	//
-	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
-	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
-	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+	// - `text` is plain text.
+	// - `command` is data for programs. It is not stored.
+	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+	//   and is shed first when a reader falls behind.
+	// - `custom` is text that only the application interprets, with a `subType`.
+	// - `combine` is a bundle of messages.
+	//
+	// Four kinds contain a file that the sender has uploaded:
+	//
+	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+	// - `video` is an MP4 or MOV with moving pictures.
+	// - `file` is any file.
+	//
 	// A MB is 1,048,576 bytes.
 	Kind MessageKind `json:"kind"`
 
-	// Media An uploaded file, as its bytes tell. What does not apply to its type is
+	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
 	// absent.
-	Media       *Media           `json:"media,omitempty"`
+	Media *Media `json:"media,omitempty"`
+
+	// MessageList The messages in a message of kind `combine`.
 	MessageList *[]QuotedMessage `json:"messageList,omitempty"`
-	Sender      User             `json:"sender"`
 
-	// SentAt RFC 3339, UTC, to the millisecond.
+	// Sender A user.
+	Sender User `json:"sender"`
+
+	// SentAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	SentAt Timestamp `json:"sentAt"`
 
-	// SubType Of `custom`; the application's own kind.
-	SubType *SubType `json:"subType,omitempty"`
-	Summary *string  `json:"summary,omitempty"`
-	Text    *string  `json:"text,omitempty"`
-	Title   *string  `json:"title,omitempty"`
-}
-
-// QuotedMessageRequest A message as the sender quotes it. The server does not know whether it was ever said.
-//
-// Example: {"kind":"text","sender":{"userID":"alice","userName":"Alice"},"sentAt":"2026-11-21T15:00:00Z","text":"Good morning"}
-type QuotedMessageRequest struct {
-	// Data Of `command`, in base64; 1 to 5,120 bytes when decoded.
-	Data *[]byte `json:"data,omitempty"`
-
-	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
-	// text that flies by; not stored, not limited in rate, and the first to be
-	// shed where a reader is behind. `custom`: text that only the application
-	// reads, with a `subType`. `combine`: a bundle of messages.
-	//
-	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
-	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
-	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
-	// A MB is 1,048,576 bytes.
-	Kind MessageKind `json:"kind"`
-
-	// MediaID Of `image`, `file`, `audio` and `video`: a file that the sender has
-	// uploaded, or, in a quoted message, one that the sender may read.
-	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
-
-	// MessageList Of `combine`; 1 to 100 messages, and at most three levels of them in each other.
-	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
-	Sender      SenderRequest           `json:"sender"`
-
-	// SentAt RFC 3339, UTC, to the millisecond.
-	//
-	// Example: 2026-11-21T15:00:00.25Z
-	SentAt Timestamp `json:"sentAt"`
-
-	// SubType Of `custom`; the application's own kind.
+	// SubType The application's own type of a message of kind `custom`.
 	SubType *SubType `json:"subType,omitempty"`
 
-	// Summary Of `combine`; up to 1,024 bytes.
+	// Summary The summary of a message of kind `combine`.
 	Summary *string `json:"summary,omitempty"`
 
-	// Text Of `text` and `custom`, 1 to 32,768 bytes, and of `barrage`, 1 to
-	// 5,120 bytes.
+	// Text The text of a message of kind `text`, `custom` or `barrage`.
 	Text *string `json:"text,omitempty"`
 
-	// Title Of `combine`; 1 to 256 bytes.
+	// Title The title of a message of kind `combine`.
 	Title *string `json:"title,omitempty"`
 }
 
-// ReconnectEvent The server is going away or cannot answer; reconnect after this time.
+// QuotedMessageRequest A message as quoted by the sender. The server does not check whether it was ever sent.
+//
+// Example: {"kind":"text","sender":{"userID":"alice","userName":"Alice"},"sentAt":"2026-11-21T15:00:00Z","text":"Good morning"}
+type QuotedMessageRequest struct {
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
+	Data *[]byte `json:"data,omitempty"`
+
+	// Kind The kind of a message.
+	//
+	// - `text` is plain text.
+	// - `command` is data for programs. It is not stored.
+	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+	//   and is shed first when a reader falls behind.
+	// - `custom` is text that only the application interprets, with a `subType`.
+	// - `combine` is a bundle of messages.
+	//
+	// Four kinds contain a file that the sender has uploaded:
+	//
+	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+	// - `video` is an MP4 or MOV with moving pictures.
+	// - `file` is any file.
+	//
+	// A MB is 1,048,576 bytes.
+	Kind MessageKind `json:"kind"`
+
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
+	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
+
+	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
+	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
+
+	// Sender The user on whose behalf a message is sent or quoted.
+	Sender SenderRequest `json:"sender"`
+
+	// SentAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	//
+	// Example: 2026-11-21T15:00:00.25Z
+	SentAt Timestamp `json:"sentAt"`
+
+	// SubType The application's own type of a message of kind `custom`.
+	SubType *SubType `json:"subType,omitempty"`
+
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
+	Summary *string `json:"summary,omitempty"`
+
+	// Text The text of a message of kind `text` or `custom` (1 to 32,768 bytes) or `barrage` (1 to
+	// 5,120 bytes).
+	Text *string `json:"text,omitempty"`
+
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
+	Title *string `json:"title,omitempty"`
+}
+
+// ReconnectEvent The server is stopping or temporarily unable to serve the stream. Reconnect after the given
+// time.
 type ReconnectEvent struct {
-	// AfterMs Milliseconds; differs from stream to stream. A stream that moves to another server is asked to come back at once, and from a server that stops or has nothing for the moment within half of the shortest memberTimeout (2.5 s). It is longer only where a limit was met.
+	// AfterMs How long to wait before reconnecting, in milliseconds; different for each stream. It is
+	// close to 0 for a stream that moves to another server, and at most half of the shortest
+	// memberTimeout (2.5 s) if the server stops or is temporarily unavailable. It is longer
+	// only if a limit was exceeded.
 	AfterMs int `json:"afterMs"`
 }
 
-// RenewTokenReply defines model for RenewTokenReply.
+// RenewTokenReply When the session ends, unless it is renewed again.
 type RenewTokenReply struct {
-	// TokenExpiresAt RFC 3339, UTC, to the millisecond.
+	// TokenExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 }
 
-// RenewTokenRequest defines model for RenewTokenRequest.
+// RenewTokenRequest A newer token for the session.
 type RenewTokenRequest struct {
-	// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-	// `name` and grants, and `aud` and `iss` where the server's operator wants
-	// them. Names that stand twice, in the header or the claims, are refused.
+	// Token A user token: a JWT signed by your backend. `sub` (the userID) and `exp` are required, as
+	// are `aud` and `iss` if the operator configured them; `name` and grants are optional. Tokens
+	// with a repeated name in the header or the claims are rejected.
 	//
-	// Without grants the user may do everything everywhere but kick. With any of
-	// the claims `rooms`, `peers` and `media`, only what they allow: `rooms` is a
-	// list of `roomID`, which may end in `*` to name all rooms that begin so, and
-	// any of `create`, `join`, `send`, `kick` and `attributes` (to change the
-	// room's attributes and those of other members; one's own need no grant) as
-	// `true`; `peers` is a list of the users that messages may be sent to, each a
-	// userID or the beginning of some and `*`; `media` is `true` where files may
-	// be uploaded.
+	// A token without grants allows everything, except kicking members. A token with any of the
+	// claims `rooms`, `peers` and `media` allows only what they grant. `rooms` is a list of
+	// objects with a `roomID`, which may end in `*` to match all rooms that begin with it, and any
+	// of `create`, `join`, `send`, `kick` and `attributes` set to `true`; `attributes` allows
+	// changing the attributes of the room and of other members, while users need no grant for
+	// their own. `peers` is a list of the users to whom messages may be sent: each entry is a
+	// userID, or a prefix followed by `*`. `media` set to `true` allows uploading files.
 	Token Token `json:"token"`
 }
 
-// Room defines model for Room.
+// Room A room and its current state.
 type Room struct {
-	// AttributesVersion The seq of the event that changed the attributes last; 0 until one does.
+	// AttributesVersion The seq of the event that last changed the attributes; 0 if none did.
 	AttributesVersion AttributesVersion `json:"attributesVersion"`
-	Config            RoomConfig        `json:"config"`
 
-	// CreatedAt RFC 3339, UTC, to the millisecond.
+	// Config The settings of a room.
+	Config RoomConfig `json:"config"`
+
+	// CreatedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	CreatedAt Timestamp `json:"createdAt"`
 
-	// DestroyAt When the room goes unless somebody enters before; absent while it has members.
+	// DestroyAt When the room will be destroyed unless a user joins it before; absent while it has
+	// members.
 	DestroyAt *time.Time `json:"destroyAt,omitempty"`
 
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
 	Generation Generation `json:"generation"`
 
-	// LastSeq The seq of the newest event of the room's log.
-	LastSeq     int64 `json:"lastSeq"`
-	MemberCount int   `json:"memberCount"`
+	// LastSeq The seq of the newest event in the room's log; 0 if there is none.
+	LastSeq int64 `json:"lastSeq"`
 
-	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
-	// keys and values together up to 5,120. Those that a room is created with
-	// belong to its creator.
+	// MemberCount The number of users in the room.
+	MemberCount int `json:"memberCount"`
+
+	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
+	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
+	// created with belong to its creator.
 	//
 	//
 	// Example: {"topic":"Fractions"}
 	RoomAttributes RoomAttributes `json:"roomAttributes"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// RoomName Shown to people; up to 64 bytes.
+	// RoomName The name of a room, for display; at most 64 bytes.
 	//
 	// Example: First class
 	RoomName RoomName `json:"roomName"`
 }
 
-// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
-// keys and values together up to 5,120. Those that a room is created with
-// belong to its creator.
+// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
+// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
+// created with belong to its creator.
 //
 // Example: {"topic":"Fractions"}
 type RoomAttributes map[string]string
 
-// RoomAttributesReply defines model for RoomAttributesReply.
+// RoomAttributesReply The attributes of a room and their version.
 type RoomAttributesReply struct {
-	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
-	// keys and values together up to 5,120. Those that a room is created with
-	// belong to its creator.
+	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
+	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
+	// created with belong to its creator.
 	//
 	//
 	// Example: {"topic":"Fractions"}
 	RoomAttributes RoomAttributes `json:"roomAttributes"`
 
-	// Version The seq of the event that changed the attributes last; 0 until one does.
+	// Version The seq of the event that last changed the attributes; 0 if none did.
 	Version AttributesVersion `json:"version"`
 }
 
-// RoomAttributesUpdatedEvent Attributes of the room were set, deleted, or both. Its `seq` is their
-// version: a room that was read with an `attributesVersion` of this or
-// more has it in already.
+// RoomAttributesUpdatedEvent Attributes of the room were set, deleted, or both. `seq` is their version: a room that was
+// read with this `attributesVersion` or a greater one already includes the change.
 type RoomAttributesUpdatedEvent struct {
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
 	Generation Generation `json:"generation"`
 
-	// Infos What was set and then what was deleted, where there is any.
+	// Infos The attributes that were set, followed by those that were deleted. An empty group is
+	// omitted.
 	Infos []struct {
+		// Action Whether the attributes were set or deleted.
 		Action AttributesAction `json:"action"`
 
-		// RoomAttributes The new values of what was set, the last ones of what was deleted.
+		// RoomAttributes The new values of the attributes that were set, or the last values of those that
+		// were deleted.
 		RoomAttributes map[string]string `json:"roomAttributes"`
 	} `json:"infos"`
 
-	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	// OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
+	// because its owner has left.
 	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
 
-// RoomConfig defines model for RoomConfig.
+// RoomConfig The settings of a room.
 type RoomConfig struct {
-	// DestroyDelay Seconds from the last member's leaving to the room's end. Who enters before stops the clock.
+	// DestroyDelay How long the room is kept after its last member has left, in seconds. A user who joins in
+	// that time keeps the room from being destroyed.
+	//
 	//
 	// Example: 0
 	DestroyDelay DestroyDelay `json:"destroyDelay"`
 
-	// HistoryVisible What members read by `listRoomMessages`: everything that the room
-	// keeps, or what was said since the user became a member. Who leaves with
-	// the last session and comes back becomes a member anew.
+	// HistoryVisible Which messages `listRoomMessages` returns to a member: all that the room has stored (`all`),
+	// or those sent since the user became a member (`sinceJoined`). A user whose last session
+	// leaves, and who joins again, becomes a new member.
 	//
 	//
 	// Example: all
 	HistoryVisible HistoryVisible `json:"historyVisible"`
 
-	// MaxMembers How many users may be in the room at once.
+	// MaxMembers The maximum number of users in the room.
 	//
 	// Example: 500
 	MaxMembers MaxMembers `json:"maxMembers"`
 
-	// MemberTimeout Seconds that a session whose stream is lost stays in the room.
+	// MemberTimeout How long a session that has lost its stream stays in the room, in seconds.
 	//
 	// Example: 30
 	MemberTimeout MemberTimeout `json:"memberTimeout"`
 
-	// SameUser What happens when another session of a member enters: both stay, the
-	// first is taken out (`replaced`), or the second is refused
-	// (`user_in_room`).
+	// SameUser What happens when a second session of a member joins: both stay (`allow`), the first is
+	// removed (`replace`), or the second is rejected with `user_in_room` (`reject`).
 	//
 	//
 	// Example: allow
 	SameUser SameUser `json:"sameUser"`
 
-	// UnusedTimeout Seconds that a room lives that nobody ever entered.
+	// UnusedTimeout How long a room that no user has ever joined is kept, in seconds.
 	//
 	// Example: 30
 	UnusedTimeout UnusedTimeout `json:"unusedTimeout"`
 }
 
-// RoomConfigRequest Settings of the room to be created; the server's defaults fill the rest.
+// RoomConfigRequest Settings of the room to be created. The server's defaults apply to absent ones.
 type RoomConfigRequest struct {
-	// DestroyDelay Seconds from the last member's leaving to the room's end. Who enters before stops the clock.
+	// DestroyDelay How long the room is kept after its last member has left, in seconds. A user who joins in
+	// that time keeps the room from being destroyed.
+	//
 	//
 	// Example: 0
 	DestroyDelay *DestroyDelay `json:"destroyDelay,omitempty"`
 
-	// HistoryVisible What members read by `listRoomMessages`: everything that the room
-	// keeps, or what was said since the user became a member. Who leaves with
-	// the last session and comes back becomes a member anew.
+	// HistoryVisible Which messages `listRoomMessages` returns to a member: all that the room has stored (`all`),
+	// or those sent since the user became a member (`sinceJoined`). A user whose last session
+	// leaves, and who joins again, becomes a new member.
 	//
 	//
 	// Example: all
 	HistoryVisible *HistoryVisible `json:"historyVisible,omitempty"`
 
-	// MaxMembers How many users may be in the room at once.
+	// MaxMembers The maximum number of users in the room.
 	//
 	// Example: 500
 	MaxMembers *MaxMembers `json:"maxMembers,omitempty"`
 
-	// MemberTimeout Seconds that a session whose stream is lost stays in the room.
+	// MemberTimeout How long a session that has lost its stream stays in the room, in seconds.
 	//
 	// Example: 30
 	MemberTimeout *MemberTimeout `json:"memberTimeout,omitempty"`
 
-	// SameUser What happens when another session of a member enters: both stay, the
-	// first is taken out (`replaced`), or the second is refused
-	// (`user_in_room`).
+	// SameUser What happens when a second session of a member joins: both stay (`allow`), the first is
+	// removed (`replace`), or the second is rejected with `user_in_room` (`reject`).
 	//
 	//
 	// Example: allow
 	SameUser *SameUser `json:"sameUser,omitempty"`
 
-	// UnusedTimeout Seconds that a room lives that nobody ever entered.
+	// UnusedTimeout How long a room that no user has ever joined is kept, in seconds.
 	//
 	// Example: 30
 	UnusedTimeout *UnusedTimeout `json:"unusedTimeout,omitempty"`
 }
 
-// RoomCreatedEvent A room came to life. It is shown as it stands when the feed is read, which may be later.
+// RoomCreatedEvent A room was created. The event contains the state of the room at the time when the feed is
+// read, which may be later.
 type RoomCreatedEvent struct {
+	// Room A room and its current state.
 	Room Room `json:"room"`
 }
 
-// RoomDestroyedEvent A room's life has ended; its messages went with it.
+// RoomDestroyedEvent A room was destroyed, together with its messages.
 type RoomDestroyedEvent struct {
-	// DestroyedAt RFC 3339, UTC, to the millisecond.
+	// DestroyedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	DestroyedAt Timestamp `json:"destroyedAt"`
 
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
 	Generation Generation `json:"generation"`
 
-	// Reason `empty`: the last member left, and the destroyDelay is over.
-	// `unused`: nobody entered within the unusedTimeout.
-	// `operator`: a server destroyed it.
+	// Reason Why the room was destroyed.
+	//
+	// - `empty`: the last member left, and the destroyDelay has passed.
+	// - `unused`: no user joined within the unusedTimeout.
+	// - `operator`: an admin destroyed it.
 	Reason RoomDestroyedEventReason `json:"reason"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 }
 
-// RoomDestroyedEventReason `empty`: the last member left, and the destroyDelay is over.
-// `unused`: nobody entered within the unusedTimeout.
-// `operator`: a server destroyed it.
+// RoomDestroyedEventReason Why the room was destroyed.
+//
+// - `empty`: the last member left, and the destroyDelay has passed.
+// - `unused`: no user joined within the unusedTimeout.
+// - `operator`: an admin destroyed it.
 type RoomDestroyedEventReason string
 
-// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+// but not `.` or `..`.
 //
 // Example: class#1
 type RoomID = string
 
-// RoomListReply defines model for RoomListReply.
+// RoomListReply A list of rooms.
 type RoomListReply struct {
+	// Rooms The rooms, oldest first.
 	Rooms []Room `json:"rooms"`
 }
 
-// RoomMemberAttributesUpdatedEvent Attributes of members were changed; these are all that each of them has
-// now. Those that go with a member who leaves are not told of.
+// RoomMemberAttributesUpdatedEvent Attributes of members were changed. No event is published for attributes that are deleted
+// because their member leaves.
 type RoomMemberAttributesUpdatedEvent struct {
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
-	Generation Generation             `json:"generation"`
-	Infos      []MemberAttributesInfo `json:"infos"`
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
 
-	// OperatedInfo Whose doing it is. Absent where it is nobody's, as when an owner has left.
+	// Infos The changed members, each with all current attributes.
+	Infos []MemberAttributesInfo `json:"infos"`
+
+	// OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
+	// because its owner has left.
 	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
 
-// RoomMemberJoinedEvent Users became members (their first session entered).
+// RoomMemberJoinedEvent Users became members, because their first session joined.
 type RoomMemberJoinedEvent struct {
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
 	Generation Generation `json:"generation"`
-	MemberList []Member   `json:"memberList"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// MemberList The new members.
+	MemberList []Member `json:"memberList"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
 
-// RoomMemberLeftEvent Users are no longer members (their last session is out).
+// RoomMemberLeftEvent Users are no longer members, because their last session has left.
 type RoomMemberLeftEvent struct {
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
 	Generation Generation `json:"generation"`
+
+	// MemberList The users who left.
 	MemberList []struct {
 		// Reason Why a member is no longer in the room.
 		Reason LeaveReason `json:"reason"`
 
-		// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+		// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+		// but not `.` or `..`.
+		//
 		//
 		// Example: alice
 		UserID UserID `json:"userID"`
 
-		// UserName Shown to people; up to 256 bytes.
+		// UserName The name of a user, for display; at most 256 bytes.
 		//
 		// Example: Alice
 		UserName UserName `json:"userName"`
 	} `json:"memberList"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 }
 
-// RoomMessageReceivedEvent Without `seq` and `id:` where the message is of a kind that is not stored.
+// RoomMessageReceivedEvent A message was sent to the room. `seq` and `id:` are absent if the message is of a kind that
+// is not stored.
 type RoomMessageReceivedEvent struct {
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
-	Generation  Generation `json:"generation"`
-	MessageList []Message  `json:"messageList"`
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// MessageList The message, as a list of one.
+	MessageList []Message `json:"messageList"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq *Seq `json:"seq,omitempty"`
 }
 
-// RoomName Shown to people; up to 64 bytes.
+// RoomName The name of a room, for display; at most 64 bytes.
 //
 // Example: First class
 type RoomName = string
 
-// RoomPageReply defines model for RoomPageReply.
+// RoomPageReply A page of rooms.
 type RoomPageReply struct {
+	// NextCursor The value of `cursor` for the next page; absent on the last page.
 	NextCursor *string `json:"nextCursor,omitempty"`
-	Rooms      []Room  `json:"rooms"`
+
+	// Rooms The rooms in this page, ordered by roomID.
+	Rooms []Room `json:"rooms"`
 }
 
-// RoomReply defines model for RoomReply.
+// RoomReply A room.
 type RoomReply struct {
+	// Room A room and its current state.
 	Room Room `json:"room"`
 }
 
-// RoomResetEvent The room's events could not be continued at the cursor. What the client
-// holds of the room is void: start again from this snapshot, and read
-// older messages from the history.
+// RoomResetEvent The room's events could not be continued at the cursor. Discard everything that the client
+// knows about the room, start again from this snapshot, and read older messages from the
+// history.
 type RoomResetEvent struct {
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
 	Generation Generation `json:"generation"`
 
 	// OldestSeq The oldest seq that can still be read.
 	OldestSeq int64 `json:"oldestSeq"`
 
-	// Reason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-	// names events the log does not have. `logTrimmed`: the events after
-	// it are no longer kept. `epochChanged`: the server's database was
-	// restored from a backup, or failed over, since the cursor was
-	// written; messages that the client has may be gone, and others may
-	// have their seq.
+	// Reason Why the events could not be continued.
+	//
+	// - `cursorInvalid`: the cursor is not one of this server.
+	// - `cursorAhead`: the cursor refers to events that the log does not have.
+	// - `logTrimmed`: the events after the cursor are no longer kept.
+	// - `epochChanged`: the database was restored from a backup, or failed over, since the
+	//   cursor was created. Messages that the client has may no longer exist, and other
+	//   messages may have their seq.
 	Reason RoomResetEventReason `json:"reason"`
-	Room   Room                 `json:"room"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// Room A room and its current state.
+	Room Room `json:"room"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 }
 
-// RoomResetEventReason `cursorInvalid`: not a cursor of this server. `cursorAhead`: it
-// names events the log does not have. `logTrimmed`: the events after
-// it are no longer kept. `epochChanged`: the server's database was
-// restored from a backup, or failed over, since the cursor was
-// written; messages that the client has may be gone, and others may
-// have their seq.
+// RoomResetEventReason Why the events could not be continued.
+//
+//   - `cursorInvalid`: the cursor is not one of this server.
+//   - `cursorAhead`: the cursor refers to events that the log does not have.
+//   - `logTrimmed`: the events after the cursor are no longer kept.
+//   - `epochChanged`: the database was restored from a backup, or failed over, since the
+//     cursor was created. Messages that the client has may no longer exist, and other
+//     messages may have their seq.
 type RoomResetEventReason string
 
-// RoomStateChangedEvent The session's own relation to a room. docs/room-states.md has the table.
+// RoomStateChangedEvent The session's own state in a room has changed. docs/room-states.md lists all transitions.
 type RoomStateChangedEvent struct {
-	// Error Where a call failed, the problem it was answered with.
+	// Error The problem with which the call failed; absent if no call failed.
 	Error *struct {
-		Code   string `json:"code"`
+		// Code The stable code of the problem.
+		Code string `json:"code"`
+
+		// Detail An explanation for people, which may change.
 		Detail string `json:"detail"`
 	} `json:"error,omitempty"`
+
+	// Event What caused the change of state.
 	Event RoomStateEvent `json:"event"`
 
-	// Generation Numbers the lives of rooms; a room that was destroyed and created again has a new one.
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
 	Generation *Generation `json:"generation,omitempty"`
 
-	// Reason What the operator says of it, told to the sessions concerned; up to 256 bytes.
+	// Reason The reason that an admin or a member gave, which is shown to the affected sessions; at most
+	// 256 bytes.
+	//
 	//
 	// Example: too loud
 	Reason *OperatorReason `json:"reason,omitempty"`
 
-	// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: class#1
-	RoomID RoomID                     `json:"roomID"`
-	State  RoomStateChangedEventState `json:"state"`
+	RoomID RoomID `json:"roomID"`
+
+	// State The new state.
+	State RoomStateChangedEventState `json:"state"`
 }
 
-// RoomStateChangedEventState defines model for RoomStateChangedEvent.State.
+// RoomStateChangedEventState The new state.
 type RoomStateChangedEventState string
 
-// RoomStateEvent defines model for RoomStateEvent.
+// RoomStateEvent What caused the change of state.
 type RoomStateEvent string
 
-// SameUser What happens when another session of a member enters: both stay, the
-// first is taken out (`replaced`), or the second is refused
-// (`user_in_room`).
+// SameUser What happens when a second session of a member joins: both stay (`allow`), the first is
+// removed (`replace`), or the second is rejected with `user_in_room` (`reject`).
 //
 // Example: allow
 type SameUser string
 
-// SendMessageRequest Which fields a message has, its `kind` says; others are refused (`forbidden`).
+// SendMessageRequest A message to send. Its `kind` determines which fields it has; other fields are rejected
+// (`forbidden`).
 type SendMessageRequest struct {
-	// ClientMessageID The caller's own ID, which makes a retry of a stored kind safe; up to
-	// 64 bytes.
+	// ClientMessageID An ID chosen by the caller, which makes it safe to retry a message of a stored kind; at
+	// most 64 bytes.
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
 
-	// Data Of `command`, in base64; 1 to 5,120 bytes when decoded.
+	// Data The data of a message of kind `command`, in Base64; 1 to 5,120 bytes when decoded.
 	Data *[]byte `json:"data,omitempty"`
 
-	// ExtendedData Travels along with the message; up to 1,024 bytes.
+	// ExtendedData Any text of the application that is delivered with the message; at most 1,024 bytes.
 	ExtendedData *string `json:"extendedData,omitempty"`
 
-	// Kind `text`: plain text. `command`: bytes for programs; not stored. `barrage`:
-	// text that flies by; not stored, not limited in rate, and the first to be
-	// shed where a reader is behind. `custom`: text that only the application
-	// reads, with a `subType`. `combine`: a bundle of messages.
+	// Kind The kind of a message.
 	//
-	// Four carry a file that the sender has uploaded: `image` JPEG, PNG, BMP,
-	// TIFF, GIF or WebP of up to 10 MB; `audio` MP3 or M4A of up to 6 MB and
-	// 300 whole seconds; `video` MP4 or MOV with moving pictures; `file` any.
+	// - `text` is plain text.
+	// - `command` is data for programs. It is not stored.
+	// - `barrage` is text that scrolls across the screen. It is not stored, has its own rate limit,
+	//   and is shed first when a reader falls behind.
+	// - `custom` is text that only the application interprets, with a `subType`.
+	// - `combine` is a bundle of messages.
+	//
+	// Four kinds contain a file that the sender has uploaded:
+	//
+	// - `image` is a JPEG, PNG, BMP, TIFF, GIF or WebP of at most 10 MB.
+	// - `audio` is an MP3 or M4A of at most 6 MB and 300 whole seconds.
+	// - `video` is an MP4 or MOV with moving pictures.
+	// - `file` is any file.
+	//
 	// A MB is 1,048,576 bytes.
 	Kind MessageKind `json:"kind"`
 
-	// MediaID Of `image`, `file`, `audio` and `video`: a file that the sender has
-	// uploaded, or, in a quoted message, one that the sender may read.
+	// MediaID The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has
+	// uploaded or, in a quoted message, one that the sender can read.
 	MediaID *MediaIDRequest `json:"mediaID,omitempty"`
 
-	// MessageList Of `combine`; 1 to 100 messages, and at most three levels of them in each other.
+	// MessageList The messages in a message of kind `combine`: 1 to 100, nested at most three levels deep.
 	MessageList *[]QuotedMessageRequest `json:"messageList,omitempty"`
 
-	// Priority What is shed first when a stream cannot keep up. A stored message is never shed.
+	// Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
+	// never shed.
 	Priority *Priority `json:"priority,omitempty"`
 
-	// SubType Of `custom`; the application's own kind.
+	// SubType The application's own type of a message of kind `custom`.
 	SubType *SubType `json:"subType,omitempty"`
 
-	// Summary Of `combine`; up to 1,024 bytes.
+	// Summary The summary of a message of kind `combine`; at most 1,024 bytes.
 	Summary *string `json:"summary,omitempty"`
 
-	// Text Of `text` and `custom`, 1 to 32,768 bytes, and of `barrage`, 1 to
-	// 5,120 bytes.
+	// Text The text of a message of kind `text` or `custom` (1 to 32,768 bytes) or `barrage` (1 to
+	// 5,120 bytes).
 	Text *string `json:"text,omitempty"`
 
-	// Title Of `combine`; 1 to 256 bytes.
+	// Title The title of a message of kind `combine`; 1 to 256 bytes.
 	Title *string `json:"title,omitempty"`
 }
 
-// SenderRequest defines model for SenderRequest.
+// SenderRequest The user on whose behalf a message is sent or quoted.
 type SenderRequest struct {
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 
-	// UserName Shown to people; up to 256 bytes.
+	// UserName The name of a user, for display; at most 256 bytes.
 	//
 	// Example: Alice
 	UserName *UserName `json:"userName,omitempty"`
 }
 
-// Seq The event's place in the log of its room's life, counted from 1 without gaps.
+// Seq The number of an event in its log, counted from 1 without gaps.
 type Seq = int64
 
-// Session defines model for Session.
+// Session A logged-in client of a user.
 type Session struct {
-	// CreatedAt RFC 3339, UTC, to the millisecond.
+	// CreatedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	CreatedAt Timestamp `json:"createdAt"`
-	Device    *string   `json:"device,omitempty"`
 
-	// SessionID Names a session. Not a secret.
+	// Device The client's description of itself; absent if createSession set none.
+	Device *string `json:"device,omitempty"`
+
+	// SessionID The ID of a session. It is not a secret.
 	SessionID SessionID `json:"sessionID"`
 
-	// State `online` while the stream is open, `detached` while it is not.
+	// State `online` while the session's stream is open, `detached` while it is not.
 	State SessionState `json:"state"`
 
-	// TokenExpiresAt RFC 3339, UTC, to the millisecond.
+	// TokenExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 
-	// UserName Shown to people; up to 256 bytes.
+	// UserName The name of a user, for display; at most 256 bytes.
 	//
 	// Example: Alice
 	UserName UserName `json:"userName"`
 }
 
-// SessionState `online` while the stream is open, `detached` while it is not.
+// SessionState `online` while the session's stream is open, `detached` while it is not.
 type SessionState string
 
-// SessionID Names a session. Not a secret.
+// SessionID The ID of a session. It is not a secret.
 type SessionID = openapi_types.UUID
 
-// SessionListReply defines model for SessionListReply.
+// SessionListReply The sessions of a user.
 type SessionListReply struct {
+	// Sessions The sessions, oldest first.
 	Sessions []Session `json:"sessions"`
 }
 
@@ -1933,186 +2183,205 @@ type SessionReadyEvent struct {
 	// Resumed Whether the stream continues exactly at the cursor that was sent.
 	Resumed bool `json:"resumed"`
 
-	// Rooms The rooms the session is in.
+	// Rooms The rooms that the session is in.
 	Rooms []Room `json:"rooms"`
 
-	// SessionID Names a session. Not a secret.
+	// SessionID The ID of a session. It is not a secret.
 	SessionID SessionID `json:"sessionID"`
 }
 
-// SessionReply defines model for SessionReply.
+// SessionReply A session.
 type SessionReply struct {
+	// Session A logged-in client of a user.
 	Session Session `json:"session"`
 }
 
-// StreamTicketReply defines model for StreamTicketReply.
+// StreamTicketReply A stream URL that can be used once, and when it expires.
 type StreamTicketReply struct {
-	// ExpiresAt RFC 3339, UTC, to the millisecond.
+	// ExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
 	ExpiresAt Timestamp `json:"expiresAt"`
 
-	// StreamURL The stream's address with the ticket, as EventSource takes it.
+	// StreamURL The URL of the stream, including the ticket. EventSource can open it without changes.
 	StreamURL string `json:"streamURL"`
 }
 
-// SubType Of `custom`; the application's own kind.
+// SubType The application's own type of a message of kind `custom`.
 type SubType = int
 
-// SwitchRoomRequest defines model for SwitchRoomRequest.
+// SwitchRoomRequest The room to move to, and what to create it with if it does not exist.
 type SwitchRoomRequest struct {
-	// Config Settings of the room to be created; the server's defaults fill the rest.
+	// Config Settings of the room to be created. The server's defaults apply to absent ones.
 	Config *RoomConfigRequest `json:"config,omitempty"`
 
-	// CreateIfNotExists Create the other room where there is none.
+	// CreateIfNotExists Whether to create the other room if it does not exist.
 	CreateIfNotExists *bool `json:"createIfNotExists,omitempty"`
 
-	// RoomAttributes Up to 20 pairs; a key has 1 to 16 bytes, a value up to 1,024, and all
-	// keys and values together up to 5,120. Those that a room is created with
-	// belong to its creator.
+	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
+	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
+	// created with belong to its creator.
 	//
 	//
 	// Example: {"topic":"Fractions"}
 	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
-	ToRoom         struct {
-		// RoomID The caller's name for a room; 1 to 128 bytes of a fixed character set; not `.` or `..`.
+
+	// ToRoom The room to join.
+	ToRoom struct {
+		// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
+		// but not `.` or `..`.
+		//
 		//
 		// Example: class#1
 		RoomID RoomID `json:"roomID"`
 
-		// RoomName Shown to people; up to 64 bytes.
+		// RoomName The name of a room, for display; at most 64 bytes.
 		//
 		// Example: First class
 		RoomName *RoomName `json:"roomName,omitempty"`
 	} `json:"toRoom"`
 }
 
-// Timestamp RFC 3339, UTC, to the millisecond.
+// Timestamp A time in RFC 3339, in UTC, with a precision of milliseconds.
 //
 // Example: 2026-11-21T15:00:00.25Z
 type Timestamp = time.Time
 
-// Token A user token, a signed JWT with `sub` (the userID) and `exp`, optionally
-// `name` and grants, and `aud` and `iss` where the server's operator wants
-// them. Names that stand twice, in the header or the claims, are refused.
+// Token A user token: a JWT signed by your backend. `sub` (the userID) and `exp` are required, as
+// are `aud` and `iss` if the operator configured them; `name` and grants are optional. Tokens
+// with a repeated name in the header or the claims are rejected.
 //
-// Without grants the user may do everything everywhere but kick. With any of
-// the claims `rooms`, `peers` and `media`, only what they allow: `rooms` is a
-// list of `roomID`, which may end in `*` to name all rooms that begin so, and
-// any of `create`, `join`, `send`, `kick` and `attributes` (to change the
-// room's attributes and those of other members; one's own need no grant) as
-// `true`; `peers` is a list of the users that messages may be sent to, each a
-// userID or the beginning of some and `*`; `media` is `true` where files may
-// be uploaded.
+// A token without grants allows everything, except kicking members. A token with any of the
+// claims `rooms`, `peers` and `media` allows only what they grant. `rooms` is a list of
+// objects with a `roomID`, which may end in `*` to match all rooms that begin with it, and any
+// of `create`, `join`, `send`, `kick` and `attributes` set to `true`; `attributes` allows
+// changing the attributes of the room and of other members, while users need no grant for
+// their own. `peers` is a list of the users to whom messages may be sent: each entry is a
+// userID, or a prefix followed by `*`. `media` set to `true` allows uploading files.
 type Token = string
 
-// TokenWillExpireEvent The token is about to run out; renewToken keeps the session.
+// TokenWillExpireEvent The token is about to expire. Call renewToken to keep the session.
 type TokenWillExpireEvent struct {
+	// SecondsLeft The number of seconds until the token expires.
 	SecondsLeft int `json:"secondsLeft"`
 }
 
-// UnusedTimeout Seconds that a room lives that nobody ever entered.
+// UnusedTimeout How long a room that no user has ever joined is kept, in seconds.
 //
 // Example: 30
 type UnusedTimeout = int
 
-// UpdateMemberAttributesReply defines model for UpdateMemberAttributesReply.
+// UpdateMemberAttributesReply The members whose attributes were changed, and the users who are not in the room.
 type UpdateMemberAttributesReply struct {
 	// ErrorUserList The users who are not in the room.
 	ErrorUserList []UserID `json:"errorUserList"`
 
-	// Infos What the members have now, in order of entering.
+	// Infos The members with all their attributes after the change, in the order in which they
+	// joined.
 	Infos []MemberAttributesInfo `json:"infos"`
 }
 
-// UpdateMemberAttributesRequest Sets or deletes something, and no key both.
+// UpdateMemberAttributesRequest The members to change, and the attributes to set and to delete. There must be at least one
+// attribute, and no key may be in both.
 type UpdateMemberAttributesRequest struct {
-	// Delete Keys.
+	// Delete The keys of the attributes to delete.
 	Delete *[]string `json:"delete,omitempty"`
 
-	// DeleteAfterOwnerLeft Whether what is set goes when the member leaves; where not, it waits
-	// for the user to come back, as long as the room has members. Absent,
-	// it stays with what was said before, which is true for a new
-	// attribute.
+	// DeleteAfterOwnerLeft Whether the attributes that are set are deleted when the member leaves. Otherwise they
+	// are kept until the user joins again, for as long as the room has members. If absent, an
+	// existing attribute keeps its value of this setting, and a new one gets true.
 	DeleteAfterOwnerLeft *bool `json:"deleteAfterOwnerLeft,omitempty"`
 
-	// Set Keys of 1 to 8 bytes and values of up to 64.
+	// Set The attributes to set, with keys of 1 to 8 bytes and values of at most 64 bytes.
+	//
 	//
 	// Example: {"hand":"up"}
-	Set     *map[string]string `json:"set,omitempty"`
-	UserIDs []UserID           `json:"userIDs"`
+	Set *map[string]string `json:"set,omitempty"`
+
+	// UserIDs The members whose attributes are changed.
+	UserIDs []UserID `json:"userIDs"`
 }
 
-// UpdateRoomAttributesReply defines model for UpdateRoomAttributesReply.
+// UpdateRoomAttributesReply The version after the change, and the keys that were not changed.
 type UpdateRoomAttributesReply struct {
-	// ErrorKeys Keys, in order, that belong to others and were left alone.
+	// ErrorKeys The keys, in order, that were not changed because they belong to other users.
 	ErrorKeys []string `json:"errorKeys"`
 
-	// Version The seq of the event that changed the attributes last; 0 until one does.
+	// Version The seq of the event that last changed the attributes; 0 if none did.
 	Version AttributesVersion `json:"version"`
 }
 
-// UpdateRoomAttributesRequest Sets or deletes something, and no key both.
+// UpdateRoomAttributesRequest The attributes to set and to delete. There must be at least one, and no key may be in both.
 type UpdateRoomAttributesRequest struct {
-	// Delete Keys.
+	// Delete The keys of the attributes to delete.
 	Delete *[]string `json:"delete,omitempty"`
 
-	// DeleteAfterOwnerLeft Whether what is set goes when its owner leaves. Absent, it stays
-	// with what was said before, which is false for a new attribute.
+	// DeleteAfterOwnerLeft Whether the attributes that are set are deleted when their owner leaves. If absent, an
+	// existing attribute keeps its value of this setting, and a new one gets false.
 	DeleteAfterOwnerLeft *bool `json:"deleteAfterOwnerLeft,omitempty"`
 
-	// Force Change what belongs to others, too.
+	// Force Whether to change attributes that belong to other users as well.
 	Force *bool `json:"force,omitempty"`
 
-	// Set Keys of 1 to 16 bytes and values of up to 1,024.
+	// Set The attributes to set, with keys of 1 to 16 bytes and values of at most 1,024 bytes.
+	//
 	//
 	// Example: {"topic":"Fractions"}
 	Set *map[string]string `json:"set,omitempty"`
 
-	// UpdateOwner What is set belongs to the caller from now on.
+	// UpdateOwner Whether the caller becomes the owner of all attributes that are set.
 	UpdateOwner *bool `json:"updateOwner,omitempty"`
 }
 
-// User defines model for User.
+// User A user.
 type User struct {
-	// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+	// but not `.` or `..`.
+	//
 	//
 	// Example: alice
 	UserID UserID `json:"userID"`
 
-	// UserName Shown to people; up to 256 bytes.
+	// UserName The name of a user, for display; at most 256 bytes.
 	//
 	// Example: Alice
 	UserName UserName `json:"userName"`
 }
 
-// UserID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+// but not `.` or `..`.
 //
 // Example: alice
 type UserID = string
 
-// UserName Shown to people; up to 256 bytes.
+// UserName The name of a user, for display; at most 256 bytes.
 //
 // Example: Alice
 type UserName = string
 
-// VoidTokensReply defines model for VoidTokensReply.
+// VoidTokensReply The time before which tokens are void, and the sessions that were ended.
 type VoidTokensReply struct {
-	// Before RFC 3339, UTC, to the millisecond.
+	// Before A time in RFC 3339, in UTC, with a precision of milliseconds.
 	//
 	// Example: 2026-11-21T15:00:00.25Z
-	Before     Timestamp   `json:"before"`
+	Before Timestamp `json:"before"`
+
+	// SessionIDs The sessions that were ended.
 	SessionIDs []SessionID `json:"sessionIDs"`
 }
 
-// VoidTokensRequest defines model for VoidTokensRequest.
+// VoidTokensRequest Which tokens to void, and why.
 type VoidTokensRequest struct {
-	// Before RFC 3339, not in the future. The present instant where it is absent.
+	// Before The time before which tokens are void, in RFC 3339 and not in the future. If absent, the
+	// current time.
+	//
 	//
 	// Example: 2026-11-21T15:00:00Z
 	Before *time.Time `json:"before,omitempty"`
 
-	// Reason What the operator says of it, told to the sessions concerned; up to 256 bytes.
+	// Reason The reason that an admin or a member gave, which is shown to the affected sessions; at most
+	// 256 bytes.
+	//
 	//
 	// Example: too loud
 	Reason *OperatorReason `json:"reason,omitempty"`
@@ -2133,7 +2402,8 @@ type MemberPage = string
 // MessageID defines model for MessageID.
 type MessageID = openapi_types.UUID
 
-// PeerID The customer's name for a user; 1 to 32 bytes of a fixed character set; not `.` or `..`.
+// PeerID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
+// but not `.` or `..`.
 //
 // Example: alice
 type PeerID = UserID
@@ -2141,182 +2411,186 @@ type PeerID = UserID
 // TusResumable defines model for TusResumable.
 type TusResumable string
 
-// AdminTokenRefused RFC 9457.
+// AdminTokenRefused An error, in the format of RFC 9457.
 type AdminTokenRefused = Problem
 
-// BodyTimeout RFC 9457.
+// BodyTimeout An error, in the format of RFC 9457.
 type BodyTimeout = Problem
 
-// BodyTooLarge RFC 9457.
+// BodyTooLarge An error, in the format of RFC 9457.
 type BodyTooLarge = Problem
 
-// CannotEnter RFC 9457.
+// CannotEnter An error, in the format of RFC 9457.
 type CannotEnter = Problem
 
-// CannotSetAttributes RFC 9457.
+// CannotSetAttributes An error, in the format of RFC 9457.
 type CannotSetAttributes = Problem
 
-// InvalidRequest RFC 9457.
+// InvalidRequest An error, in the format of RFC 9457.
 type InvalidRequest = Problem
 
-// MayNotEnter RFC 9457.
+// MayNotEnter An error, in the format of RFC 9457.
 type MayNotEnter = Problem
 
-// MediaLost RFC 9457.
+// MediaLost An error, in the format of RFC 9457.
 type MediaLost = Problem
 
-// MediaNotFound RFC 9457.
+// MediaNotFound An error, in the format of RFC 9457.
 type MediaNotFound = Problem
 
-// MediaQuota RFC 9457.
+// MediaQuota An error, in the format of RFC 9457.
 type MediaQuota = Problem
 
-// MediaURLRefused RFC 9457.
+// MediaURLRefused An error, in the format of RFC 9457.
 type MediaURLRefused = Problem
 
-// MessageNotFound RFC 9457.
+// MessageNotFound An error, in the format of RFC 9457.
 type MessageNotFound = Problem
 
-// NotAdmin RFC 9457.
+// NotAdmin An error, in the format of RFC 9457.
 type NotAdmin = Problem
 
-// NotGranted RFC 9457.
+// NotGranted An error, in the format of RFC 9457.
 type NotGranted = Problem
 
-// NotInRoom RFC 9457.
+// NotInRoom An error, in the format of RFC 9457.
 type NotInRoom = Problem
 
-// NotSender RFC 9457.
+// NotSender An error, in the format of RFC 9457.
 type NotSender = Problem
 
-// RoomNotFound RFC 9457.
+// RoomNotFound An error, in the format of RFC 9457.
 type RoomNotFound = Problem
 
-// StorageFull RFC 9457.
+// StorageFull An error, in the format of RFC 9457.
 type StorageFull = Problem
 
-// TokenRefused RFC 9457.
+// TokenRefused An error, in the format of RFC 9457.
 type TokenRefused = Problem
 
-// TooFast RFC 9457.
+// TooFast An error, in the format of RFC 9457.
 type TooFast = Problem
 
-// TooManyMessages RFC 9457.
+// TooManyMessages An error, in the format of RFC 9457.
 type TooManyMessages = Problem
 
-// TooManyStreams RFC 9457.
+// TooManyStreams An error, in the format of RFC 9457.
 type TooManyStreams = Problem
 
-// TusVersion RFC 9457.
+// TusVersion An error, in the format of RFC 9457.
 type TusVersion = Problem
 
-// Unauthenticated RFC 9457.
+// Unauthenticated An error, in the format of RFC 9457.
 type Unauthenticated = Problem
 
-// Unavailable RFC 9457.
+// Unavailable An error, in the format of RFC 9457.
 type Unavailable = Problem
 
-// UnsupportedMediaType RFC 9457.
+// UnsupportedMediaType An error, in the format of RFC 9457.
 type UnsupportedMediaType = Problem
 
-// UploadMoved RFC 9457.
+// UploadMoved An error, in the format of RFC 9457.
 type UploadMoved = Problem
 
-// UserNotFound RFC 9457.
+// UserNotFound An error, in the format of RFC 9457.
 type UserNotFound = Problem
 
 // StreamAdminEventsParams defines parameters for StreamAdminEvents.
 type StreamAdminEventsParams struct {
-	// LastEventId The id, where the header cannot be set. The header wins.
+	// LastEventId The id of the last event that the caller has processed, for clients that cannot set the
+	// header. The header takes precedence.
 	LastEventId *FeedCursor `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
 
-	// LastEventID The id of the last event that was dealt with.
+	// LastEventID The id of the last event that the caller has processed.
 	LastEventID *FeedCursor `json:"Last-Event-ID,omitempty"`
 }
 
 // AdminListRoomsParams defines parameters for AdminListRooms.
 type AdminListRoomsParams struct {
-	// Prefix Only rooms whose ID begins with this.
+	// Prefix Return only rooms whose ID begins with this prefix.
 	Prefix *string `form:"prefix,omitempty" json:"prefix,omitempty"`
 
-	// Cursor The `nextCursor` of the page before.
+	// Cursor The `nextCursor` of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// Limit How many rooms a page holds.
+	// Limit The maximum number of rooms in a page.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // AdminDestroyRoomParams defines parameters for AdminDestroyRoom.
 type AdminDestroyRoomParams struct {
-	// Reason Told to the sessions concerned; up to 256 bytes.
+	// Reason The reason, which is shown to the affected sessions; at most 256 bytes.
 	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
 }
 
 // AdminListMembersParams defines parameters for AdminListMembers.
 type AdminListMembersParams struct {
-	// Limit How many members a page holds.
+	// Limit The maximum number of members in a page.
 	Limit *MemberLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The `nextCursor` of the page before.
+	// Cursor The `nextCursor` of the previous page.
 	Cursor *MemberPage `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// UserID Look up these users instead of listing a page. Not together with `limit` or `cursor`.
+	// UserID Return these users instead of a page of the list. Cannot be combined with `limit` or
+	// `cursor`.
 	UserID *MemberLookup `form:"userID,omitempty" json:"userID,omitempty"`
 }
 
 // AdminKickMemberParams defines parameters for AdminKickMember.
 type AdminKickMemberParams struct {
-	// Reason Told to the sessions concerned; up to 256 bytes.
+	// Reason The reason, which is shown to the affected sessions; at most 256 bytes.
 	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
 
-	// BanSeconds How long the user may not come back; up to a year.
+	// BanSeconds How long the user cannot join again, in seconds; at most a year. 0 means no ban.
 	BanSeconds *int `form:"banSeconds,omitempty" json:"banSeconds,omitempty"`
 }
 
 // AdminEndUserSessionsParams defines parameters for AdminEndUserSessions.
 type AdminEndUserSessionsParams struct {
-	// Reason Told to the sessions concerned; up to 256 bytes.
+	// Reason The reason, which is shown to the affected sessions; at most 256 bytes.
 	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
 }
 
 // AdminEndSessionParams defines parameters for AdminEndSession.
 type AdminEndSessionParams struct {
-	// Reason Told to the sessions concerned; up to 256 bytes.
+	// Reason The reason, which is shown to the affected sessions; at most 256 bytes.
 	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
 }
 
 // StreamEventsParams defines parameters for StreamEvents.
 type StreamEventsParams struct {
-	// LastEventId The cursor, where the header cannot be set. The header wins.
+	// LastEventId The cursor to continue from, for clients that cannot set the header. The header takes
+	// precedence.
 	LastEventId *Cursor `form:"last_event_id,omitempty" json:"last_event_id,omitempty"`
 
-	// LastEventID The cursor, as EventSource sends it by itself.
+	// LastEventID The cursor to continue from. EventSource sends this header by itself when it reconnects.
 	LastEventID *Cursor `json:"Last-Event-ID,omitempty"`
 }
 
 // UploadMediaMultipartBody defines parameters for UploadMedia.
 type UploadMediaMultipartBody struct {
+	// File The bytes of the file.
 	File openapi_types.File `json:"file"`
 }
 
 // UploadMediaParams defines parameters for UploadMedia.
 type UploadMediaParams struct {
-	// FileName What the file is called: 1 to 255 bytes of text on one line, without
-	// slashes. Where it is absent, a form's own, or `file`.
+	// FileName The name of the file: 1 to 255 bytes of text on one line, without slashes. If absent,
+	// the name in the form is used, or else `file`.
 	FileName *string `form:"fileName,omitempty" json:"fileName,omitempty"`
 }
 
 // CreateUploadParams defines parameters for CreateUpload.
 type CreateUploadParams struct {
-	// TusResumable The version of tus.
+	// TusResumable The version of the tus protocol.
 	TusResumable CreateUploadParamsTusResumable `json:"Tus-Resumable"`
 
-	// UploadLength The file's bytes. `Upload-Defer-Length` is not supported.
+	// UploadLength The size of the file, in bytes. `Upload-Defer-Length` is not supported.
 	UploadLength int64 `json:"Upload-Length"`
 
-	// UploadMetadata Keys, each once and with a value in Base64, between commas. `filename`
-	// is what the file is called: 1 to 255 bytes of text on one line, without
-	// slashes; `file` where it is absent. The other keys say nothing here.
+	// UploadMetadata Comma-separated keys, each of them once and with a value in Base64. `filename` is the
+	// name of the file: 1 to 255 bytes of text on one line, without slashes; `file` if absent.
+	// Other keys are ignored.
 	UploadMetadata *string `json:"Upload-Metadata,omitempty"`
 }
 
@@ -2325,7 +2599,7 @@ type CreateUploadParamsTusResumable string
 
 // EndUploadParams defines parameters for EndUpload.
 type EndUploadParams struct {
-	// TusResumable The version of tus.
+	// TusResumable The version of the tus protocol.
 	TusResumable EndUploadParamsTusResumable `json:"Tus-Resumable"`
 }
 
@@ -2334,10 +2608,10 @@ type EndUploadParamsTusResumable string
 
 // ContinueUploadParams defines parameters for ContinueUpload.
 type ContinueUploadParams struct {
-	// TusResumable The version of tus.
+	// TusResumable The version of the tus protocol.
 	TusResumable ContinueUploadParamsTusResumable `json:"Tus-Resumable"`
 
-	// UploadOffset How many bytes are stored.
+	// UploadOffset The number of bytes that are stored.
 	UploadOffset int64 `json:"Upload-Offset"`
 }
 
@@ -2346,90 +2620,92 @@ type ContinueUploadParamsTusResumable string
 
 // DownloadMediaParams defines parameters for DownloadMedia.
 type DownloadMediaParams struct {
-	// Expires Of a signed URL.
+	// Expires When the signed URL expires, in seconds since 1970. Part of a signed URL.
 	Expires *int64 `form:"expires,omitempty" json:"expires,omitempty"`
 
-	// Session Of a signed URL. It names a session, and is no secret.
+	// Session The session that the signed URL was made for; not a secret. Part of a signed URL.
 	Session *string `form:"session,omitempty" json:"session,omitempty"`
 
-	// Signature Of a signed URL.
+	// Signature The signature of the URL. Part of a signed URL.
 	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
 
-	// Range Which bytes are wanted.
+	// Range The bytes to return.
 	Range *string `json:"Range,omitempty"`
 }
 
 // HeadMediaParams defines parameters for HeadMedia.
 type HeadMediaParams struct {
-	// Expires Of a signed URL.
+	// Expires When the signed URL expires, in seconds since 1970. Part of a signed URL.
 	Expires *int64 `form:"expires,omitempty" json:"expires,omitempty"`
 
-	// Session Of a signed URL. It names a session, and is no secret.
+	// Session The session that the signed URL was made for; not a secret. Part of a signed URL.
 	Session *string `form:"session,omitempty" json:"session,omitempty"`
 
-	// Signature Of a signed URL.
+	// Signature The signature of the URL. Part of a signed URL.
 	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
 }
 
 // UpdateRoomAttributesParams defines parameters for UpdateRoomAttributes.
 type UpdateRoomAttributesParams struct {
-	// IfMatch Entity tags, as `ETag` gave them, one of which must be that of the
-	// current attributes; or `*`, which always holds. RFC 9110, section
-	// 13.1.1.
+	// IfMatch Entity tags from earlier `ETag` headers, one of which must match the current attributes;
+	// or `*`, which always matches (RFC 9110, section 13.1.1).
 	IfMatch *string `json:"If-Match,omitempty"`
 }
 
 // ListMemberAttributesParams defines parameters for ListMemberAttributes.
 type ListMemberAttributesParams struct {
-	// Limit How many members a page holds.
+	// Limit The maximum number of members in a page.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The `nextCursor` of the page before.
+	// Cursor The `nextCursor` of the previous page.
 	Cursor *string `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// UserID Look up these users instead of listing a page. Not together with `limit` or `cursor`.
+	// UserID Return these users instead of a page of the list. Cannot be combined with `limit` or
+	// `cursor`.
 	UserID *[]UserID `form:"userID,omitempty" json:"userID,omitempty"`
 }
 
 // ListMembersParams defines parameters for ListMembers.
 type ListMembersParams struct {
-	// Limit How many members a page holds.
+	// Limit The maximum number of members in a page.
 	Limit *MemberLimit `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Cursor The `nextCursor` of the page before.
+	// Cursor The `nextCursor` of the previous page.
 	Cursor *MemberPage `form:"cursor,omitempty" json:"cursor,omitempty"`
 
-	// UserID Look up these users instead of listing a page. Not together with `limit` or `cursor`.
+	// UserID Return these users instead of a page of the list. Cannot be combined with `limit` or
+	// `cursor`.
 	UserID *MemberLookup `form:"userID,omitempty" json:"userID,omitempty"`
 }
 
 // ListRoomMessagesParams defines parameters for ListRoomMessages.
 type ListRoomMessagesParams struct {
-	// Before Only messages with a smaller seq, the nearest first to be taken.
+	// Before Return only messages with a smaller seq, those closest to it first.
 	Before *int64 `form:"before,omitempty" json:"before,omitempty"`
 
-	// After Only messages with a greater seq. Not together with `before`.
+	// After Return only messages with a greater seq. Cannot be combined with `before`.
 	After *int64 `form:"after,omitempty" json:"after,omitempty"`
 
-	// From Only messages that were sent at this instant or later. Together with any of the others.
+	// From Return only messages sent at this time or later. Can be combined with any other
+	// parameter.
 	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
 
-	// Until Only messages that were sent before this instant, which must be later than `from`.
+	// Until Return only messages sent before this time, which must be later than `from`.
 	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
 
-	// Limit How many messages a page holds.
+	// Limit The maximum number of messages in a page.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
 // ListPeerMessagesParams defines parameters for ListPeerMessages.
 type ListPeerMessagesParams struct {
-	// Before Only messages with a smaller seq, the nearest first to be taken.
+	// Before Return only messages with a smaller seq, those closest to it first.
 	Before *int64 `form:"before,omitempty" json:"before,omitempty"`
 
-	// After Only messages with a greater seq. Not together with `before`.
+	// After Return only messages with a greater seq. Cannot be combined with `before`.
 	After *int64 `form:"after,omitempty" json:"after,omitempty"`
 
-	// Limit How many messages a page holds.
+	// Limit The maximum number of messages in a page.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 }
 
@@ -2555,377 +2831,367 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
-	// CreateDevelopmentTokenWithBody A user token for trying things out
+	// CreateDevelopmentTokenWithBody Create a user token for development
 	//
-	// Exists only while the server runs in development mode (`--dev`), on a
-	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+	// otherwise it returns 404. In production, your backend signs the tokens.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateDevelopmentToken A user token for trying things out
+	// CreateDevelopmentToken Create a user token for development
 	//
-	// Exists only while the server runs in development mode (`--dev`), on a
-	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+	// otherwise it returns 404. In production, your backend signs the tokens.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentToken(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// StreamAdminEvents The events of all rooms, for servers
+	// StreamAdminEvents Stream the events of all rooms
 	//
-	// The stored events of all rooms in one order, and the rooms' beginnings
-	// and ends. Events of one room come in the order of its log, between its
-	// `roomCreated` and its `roomDestroyed`.
+	// Streams the stored events of all rooms in one order, together with the creation and
+	// destruction of rooms. The events of a room are delivered in the order of its log, between
+	// its `roomCreated` and its `roomDestroyed`.
 	//
-	// Each event carries an `id:`. Keep the id of the last event that you have
-	// dealt with, and send it when you come back: the feed goes on exactly
-	// there, on any node and after any restart. Without one it begins now.
-	// The first event, `feedReady`, says whether the feed was resumed.
+	// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+	// when you reconnect: the feed continues exactly there, on any node and after any restart.
+	// Without an id, the feed begins with the events that happen from now on. The first event,
+	// `feedReady`, says whether the feed was resumed.
 	//
-	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
-	// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
-	// Some come later than on the rooms' own streams: an event is held back
-	// while an older transaction of the database is under way.
+	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
+	// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+	// streams, because it is held back while an older database transaction is in progress.
 	//
-	// A comment line arrives at least every 10 seconds, unless the operator
-	// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
-	// token runs out, and with `reconnect` when the server stops or cannot
-	// answer.
+	// A comment line is sent at least every 10 seconds, unless the operator configured another
+	// interval (`PARLOR_HEARTBEAT`). The feed ends when the token expires, and with a `reconnect`
+	// event when the server stops or is temporarily unable to serve it.
 	//
 	// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
 	StreamAdminEvents(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminListRooms All rooms, by ID
+	// AdminListRooms List all rooms, ordered by ID
 	//
 	// Corresponds with GET /v1/admin/rooms (the `AdminListRooms` operationId).
 	AdminListRooms(ctx context.Context, params *AdminListRoomsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminCreateRoomWithBody Create a room that nobody is in
+	// AdminCreateRoomWithBody Create an empty room
 	//
-	// It goes after its `unusedTimeout` unless somebody enters.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/rooms (the `AdminCreateRoom` operationId).
 	AdminCreateRoomWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminCreateRoom Create a room that nobody is in
+	// AdminCreateRoom Create an empty room
 	//
-	// It goes after its `unusedTimeout` unless somebody enters.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/admin/rooms (the `AdminCreateRoom` operationId).
 	AdminCreateRoom(ctx context.Context, body AdminCreateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminDestroyRoom End a room, whoever is in it
+	// AdminDestroyRoom Destroy a room
 	//
-	// Its sessions are told at once: `roomStateChanged` with `roomNotExist`
-	// and the reason. Its messages go with it.
+	// Removes all members and destroys the room and its messages. Its sessions immediately receive
+	// `roomStateChanged` with `roomNotExist` and the reason.
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID} (the `AdminDestroyRoom` operationId).
 	AdminDestroyRoom(ctx context.Context, roomID RoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminGetRoom A room
+	// AdminGetRoom Get a room
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
 	AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminListBans Who may not enter a room
+	// AdminListBans List the bans of a room
 	//
-	// Bans are on the roomID and outlive the room; there need be none.
+	// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/bans (the `AdminListBans` operationId).
 	AdminListBans(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminUnban Let a user enter again
+	// AdminUnban Lift a user's ban
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/bans/{userID} (the `AdminUnban` operationId).
 	AdminUnban(ctx context.Context, roomID RoomID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminKickMembersWithBody Take users out of a room
+	// AdminKickMembersWithBody Remove several users from a room
 	//
-	// As `adminKickMember`, for up to 50 users at once.
+	// Works like `adminKickMember`, for up to 50 users at once.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
 	AdminKickMembersWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminKickMembers Take users out of a room
+	// AdminKickMembers Remove several users from a room
 	//
-	// As `adminKickMember`, for up to 50 users at once.
+	// Works like `adminKickMember`, for up to 50 users at once.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
 	AdminKickMembers(ctx context.Context, roomID RoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminListMembers Who is in a room
+	// AdminListMembers List the members of any room
 	//
-	// As `listMembers`, for any room.
+	// Works like `listMembers`, for any room.
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/members (the `AdminListMembers` operationId).
 	AdminListMembers(ctx context.Context, roomID RoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminKickMember Take a user out of a room
+	// AdminKickMember Remove a user from a room
 	//
-	// With all sessions, which are told at once: `roomStateChanged` with
-	// `kickedOut` and the reason. The others see `roomMemberLeft` with
-	// `kicked`. A ban holds also for a user who is not in the room.
+	// Removes the user with all sessions, which immediately receive `roomStateChanged` with
+	// `kickedOut` and the reason. The other members receive `roomMemberLeft` with `kicked`. A ban
+	// can also be set for a user who is not in the room.
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
 	AdminKickMember(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminSendMessageWithBody Say something in a room without being in it
+	// AdminSendMessageWithBody Send a message to a room as any user
 	//
-	// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-	// not in the room, or a name that the application keeps for itself.
+	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+	// room, or a userID that the application reserves for itself.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
 	AdminSendMessageWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminSendMessage Say something in a room without being in it
+	// AdminSendMessage Send a message to a room as any user
 	//
-	// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-	// not in the room, or a name that the application keeps for itself.
+	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+	// room, or a userID that the application reserves for itself.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
 	AdminSendMessage(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminRecallMessage Take back what somebody said
+	// AdminRecallMessage Recall any message in a room
 	//
-	// As `recallMessage`, for any stored message of the room and at any time.
+	// Works like `recallMessage`, for any stored message of the room and at any time.
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
 	AdminRecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminListUserRooms The rooms that a user is in
+	// AdminListUserRooms List the rooms that a user is in
 	//
 	// Corresponds with GET /v1/admin/users/{userID}/rooms (the `AdminListUserRooms` operationId).
 	AdminListUserRooms(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminEndUserSessions End all of a user's sessions
+	// AdminEndUserSessions End all sessions of a user
 	//
-	// They leave their rooms (`kicked`), their streams end (`kickedOut` with
-	// the reason), and their keys are useless at once. The user's tokens are
-	// not: adminVoidTokens makes them so.
+	// The sessions leave their rooms (`kicked`), their streams end (`kickedOut`, with the reason),
+	// and their keys are invalid immediately. The user's tokens remain valid; adminVoidTokens
+	// invalidates them.
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
 	AdminEndUserSessions(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminListUserSessions A user's sessions
+	// AdminListUserSessions List the sessions of a user
 	//
 	// Corresponds with GET /v1/admin/users/{userID}/sessions (the `AdminListUserSessions` operationId).
 	AdminListUserSessions(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminEndSession End one of a user's sessions
+	// AdminEndSession End one session of a user
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
 	AdminEndSession(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminVoidTokensWithBody Make a user's older tokens useless
+	// AdminVoidTokensWithBody Void the older tokens of a user
 	//
-	// For a token that was stolen, or a user who changed the password. Tokens of
-	// the user that were issued (`iat`) before the instant, or do not say when,
-	// open and renew no session any more (`token_void`), and the sessions that
-	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-	// whole seconds: a token of the same second as the instant is void too.
-	// The instant replaces that of an earlier call.
+	// Use this when a token was stolen or a user has changed their password. Tokens of the user
+	// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+	// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+	// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+	// same second as the given time is void too. The time replaces that of an earlier call.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
 	AdminVoidTokensWithBody(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// AdminVoidTokens Make a user's older tokens useless
+	// AdminVoidTokens Void the older tokens of a user
 	//
-	// For a token that was stolen, or a user who changed the password. Tokens of
-	// the user that were issued (`iat`) before the instant, or do not say when,
-	// open and renew no session any more (`token_void`), and the sessions that
-	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-	// whole seconds: a token of the same second as the instant is void too.
-	// The instant replaces that of an earlier call.
+	// Use this when a token was stolen or a user has changed their password. Tokens of the user
+	// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+	// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+	// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+	// same second as the given time is void too. The time replaces that of an earlier call.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
 	AdminVoidTokens(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// StreamEvents The session's event stream
+	// StreamEvents Open the session's event stream
 	//
-	// One stream per session; a newer one supersedes the older. Authenticate
-	// with the session key in the header (fetch), or with the `stream_key` of
-	// `streamURL` (EventSource), which opens this stream and nothing else, or
-	// with a `stream_ticket`, which does so once.
+	// A session has one stream; opening a newer one ends the older one. Authenticate with the
+	// session key in the header (fetch), with the `stream_key` of `streamURL` (EventSource), which
+	// is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 	//
-	// An `id:` is the session's cursor in all its logs, and so says which
-	// rooms it knows to be in. Send the last one back, in the header or the query, and the
-	// stream continues exactly there, on any node and after any restart. What
-	// cannot be served exactly is announced by `roomReset` or `inboxReset`.
-	// Without a cursor the stream begins where the session entered each of its
-	// rooms.
+	// An `id:` is the session's cursor: its positions in all its logs, and therefore also the
+	// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
+	// stream continues exactly there, on any node and after any restart. If a log cannot be
+	// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
+	// begins where the session joined each of its rooms.
 	//
-	// Every session also follows its user's inbox: the messages from and to
-	// other users. Without a cursor that goes on after the newest message that
-	// any session of the user has shown to have, by sending a cursor: what
-	// came while the user was away comes at the next login. A message may come
-	// again in another session, and is not lost. A client that kept the cursor
-	// of an earlier session of the user may begin a new one with it: the inbox
-	// goes on exactly there.
+	// Every session also follows its user's inbox: the messages from and to other users. Without a
+	// cursor, the inbox continues after the newest message that any session of the user has
+	// acknowledged by sending a cursor. Messages that arrived while the user was offline are
+	// therefore delivered at the next login. Another session may receive a message again, but no
+	// message is lost. A client that kept the cursor of an earlier session of the same user can
+	// send it when it first opens the stream of a new session; the inbox then continues exactly
+	// there.
 	//
-	// A comment line arrives at least every 10 seconds, unless the operator
-	// chose otherwise (`PARLOR_HEARTBEAT`). When the server
-	// cannot answer for the moment, a stream opened with a `stream_key` gets
-	// 200, a `reconnect` event and the end of the stream, because a native
-	// EventSource never comes back from any other status than 200. Beside
-	// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
+	// A comment line is sent at least every 10 seconds, unless the operator configured another
+	// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
+	// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
+	// stream, because a native EventSource does not retry after any status other than 200. A
+	// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
+	// obeys.
 	//
-	// `x-sse-events` names the schema of each event's `data`, and whether the
-	// event carries an `id:`: always, never, or where it is `stored`.
+	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
+	// always (`true`), never (`false`), or only if the message is stored (`stored`).
 	//
 	// Corresponds with GET /v1/events (the `StreamEvents` operationId).
 	StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UploadMediaWithBody Upload a file
 	//
-	// The body is the file, whatever its `Content-Type`, or a form with the one
-	// part `file`. What the file is, its bytes decide: `contentType` is one of
-	// the types that the server knows and has looked through, or
-	// `application/octet-stream`. Up to 104,857,600 bytes.
+	// The body is either the file itself, with any `Content-Type`, or a form whose only part is
+	// named `file`. The server determines the type from the bytes: `contentType` is one of the
+	// types that the server knows and has checked, or `application/octet-stream`. A file has at
+	// most 104,857,600 bytes.
 	//
-	// A file that nobody sends is deleted after a day. One of which no message is
-	// left, because they were recalled or are kept no longer, is not found from
-	// then on, not by its owner either. A user may
-	// have 20 files that were not sent and 1 GiB of them at once. Where
-	// connections break, or progress is to be seen, `createUpload` is the better
-	// way.
+	// A file that is never sent is deleted after a day. Once none of its messages is left, because
+	// they were recalled or have expired, the file is no longer found, even by its owner. A user
+	// may have 20 unsent files, and 1 GiB of them, at once. Use `createUpload` if connections are
+	// unreliable or progress must be shown.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/media (the `UploadMedia` operationId).
 	UploadMediaWithBody(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DescribeUploads What uploads that can be resumed can do
+	// DescribeUploads Get the server's support for resumable uploads
 	//
 	// Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
 	DescribeUploads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateUploadWithBody Begin an upload that can be resumed
+	// CreateUploadWithBody Start a resumable upload
 	//
-	// This and the calls on the upload are tus 1.0, with the extensions
-	// creation, creation-with-upload and termination: any tus client works as it
-	// is, with the session key in `Authorization`.
+	// This call and the calls on the upload implement tus 1.0 with the extensions creation,
+	// creation-with-upload and termination. Any tus client works without changes, with the session
+	// key in `Authorization`.
 	//
-	// The last segment of `Location` is the upload's ID, and the file's
-	// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
-	// as `uploadMedia` would have. An upload is kept for a day after its last
-	// bytes. Up to 104,857,600 bytes.
+	// The last segment of `Location` is the ID of the upload and the `mediaID` of the file. Once
+	// the last byte is stored, `getMedia` returns the file, as `uploadMedia` would have. An upload
+	// is kept for a day after its last bytes arrived. A file has at most 104,857,600 bytes.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/media/uploads (the `CreateUpload` operationId).
 	CreateUploadWithBody(ctx context.Context, params *CreateUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// EndUpload Delete a file that was not sent
+	// EndUpload Delete an unsent file
 	//
-	// Whether or not it is done, and however it was uploaded.
+	// Deletes the file or the upload, whether or not it is complete and however it was uploaded.
 	//
 	// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
 	EndUpload(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetUploadOffset How much of an upload is stored
+	// GetUploadOffset Get the offset of an upload
 	//
-	// A request of the upload that is under way elsewhere is asked to stop.
+	// If another request of the same upload is in progress, the server asks it to stop.
 	//
 	// Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
 	GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ContinueUploadWithBody Upload the next bytes of a file
 	//
-	// What came is stored, however the request ends: `getUploadOffset` tells how
-	// much that is. A server that is killed loses 4 MiB at most.
+	// The bytes that arrive are stored, however the request ends; `getUploadOffset` returns how
+	// many there are. A server that is killed loses at most 4 MiB of them.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
 	ContinueUploadWithBody(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetMedia A file, with a fresh URL
+	// GetMedia Get a file and a fresh URL for it
 	//
-	// For members of the rooms in which it was sent, for both sides where it was
-	// sent from user to user, and for its owner; once it was sent, for as long as
-	// a message is kept that brings it. `signedURL` opens the file without a key,
-	// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
-	// It stands for the session that asks: it ends with the session, with the
-	// user's membership and with the message. A client that asks again within a
-	// quarter of an hour gets the same URL, so that its browser need not load the
-	// file again; one whose URL has expired asks again.
+	// A file is visible to its owner, to the members of the rooms to which it was sent, and to
+	// both users if it was sent from one user to another; once sent, only for as long as one of
+	// its messages is kept. `signedURL` opens the file without a key, for an `<img>` or a
+	// `<video>`, until `expiresAt`, which is 45 to 60 minutes from now. The URL is valid only for
+	// as long as the session that asked for it, the user's membership and the message exist. A
+	// client that asks again within 15 minutes gets the same URL, so that its browser does not
+	// have to download the file again. A client whose URL has expired asks for a new one.
 	//
 	// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
 	GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DownloadMedia The bytes of a file
+	// DownloadMedia Download a file
 	//
-	// With a signed URL, or with a session key, for those whom `getMedia`
-	// answers at that moment. Browsers may keep the bytes, and ask each time
-	// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
-	// (RFC 9110). Browsers show pictures, sound and films that the server knows;
-	// everything else they only save. Nothing of it can run.
+	// Authenticate with a signed URL or with a session key. Either is accepted only while
+	// `getMedia` would return the file to that session. Browsers may cache the bytes, but ask each
+	// time whether they may still use them (`no-cache`). The call supports `Range`, `If-Range`,
+	// `If-None-Match` and the related headers (RFC 9110). Browsers display the image, audio and
+	// video types that the server knows, and only offer to save all other files. Nothing in a file
+	// can run as a script.
 	//
 	// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
 	DownloadMedia(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// HeadMedia What downloadMedia would answer, without the bytes
+	// HeadMedia Get the headers of a download without the bytes
 	//
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 	HeadMedia(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateRoomWithBody Create a room and enter it
+	// CreateRoomWithBody Create a room and join it
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
 	CreateRoomWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateRoom Create a room and enter it
+	// CreateRoom Create a room and join it
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
 	CreateRoom(ctx context.Context, body CreateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetRoom A room the session is in
+	// GetRoom Get a room that the session is in
 	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 	GetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetRoomAttributes The attributes of a room
+	// GetRoomAttributes Get the attributes of a room
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
 	GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRoomAttributesWithBody Set and delete attributes of a room
 	//
-	// All at once, and as one `roomAttributesUpdated` event, told to everybody
-	// in the room, the caller's own sessions included.
+	// All changes are applied together and published as one `roomAttributesUpdated` event to every
+	// session in the room, including the caller's own.
 	//
-	// Who sets a new attribute owns it. What belongs to somebody else is
-	// changed only with `force`; otherwise its key comes back in `errorKeys`,
-	// and the rest is done. Deleting what is not there does nothing. Where
-	// nothing changes there is no event, and the version stays.
+	// The user who sets a new attribute owns it. An attribute that belongs to another user is
+	// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+	// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+	// changes, no event is published and the version stays the same.
 	//
-	// With `If-Match`, the attributes change only if their version is still
-	// the one that is named: read, decide, and write, and nobody's change is
-	// lost in between.
+	// With `If-Match`, the attributes are changed only if their version is still the given one. A
+	// client can therefore read, decide and write without overwriting a change made in between.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2934,64 +3200,63 @@ type ClientInterface interface {
 
 	// UpdateRoomAttributes Set and delete attributes of a room
 	//
-	// All at once, and as one `roomAttributesUpdated` event, told to everybody
-	// in the room, the caller's own sessions included.
+	// All changes are applied together and published as one `roomAttributesUpdated` event to every
+	// session in the room, including the caller's own.
 	//
-	// Who sets a new attribute owns it. What belongs to somebody else is
-	// changed only with `force`; otherwise its key comes back in `errorKeys`,
-	// and the rest is done. Deleting what is not there does nothing. Where
-	// nothing changes there is no event, and the version stays.
+	// The user who sets a new attribute owns it. An attribute that belongs to another user is
+	// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+	// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+	// changes, no event is published and the version stays the same.
 	//
-	// With `If-Match`, the attributes change only if their version is still
-	// the one that is named: read, decide, and write, and nobody's change is
-	// lost in between.
+	// With `If-Match`, the attributes are changed only if their version is still the given one. A
+	// client can therefore read, decide and write without overwriting a change made in between.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
 	UpdateRoomAttributes(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// EnterRoomWithBody Enter a room, creating it where there is none
+	// EnterRoomWithBody Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes count only where the call creates the room.
+	// The name, the config and the attributes are used only if this call creates the room;
+	// otherwise they are ignored.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
 	EnterRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// EnterRoom Enter a room, creating it where there is none
+	// EnterRoom Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes count only where the call creates the room.
+	// The name, the config and the attributes are used only if this call creates the room;
+	// otherwise they are ignored.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
 	EnterRoom(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// JoinRoom Enter a room that exists
+	// JoinRoom Join an existing room
 	//
-	// Joining a room the session is already in changes nothing and answers the same.
+	// Joining a room that the session is already in changes nothing and returns the same response.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
 	JoinRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// KickMembersWithBody Take members out of a room one is in
+	// KickMembersWithBody Remove members from a room that the session is in
 	//
-	// Only where the user's token grants `kick` for the room by name; a token
-	// without grants does not. Each user goes with all sessions, and is kept
-	// from coming back for `banSeconds`.
+	// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+	// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
 	KickMembersWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// KickMembers Take members out of a room one is in
+	// KickMembers Remove members from a room that the session is in
 	//
-	// Only where the user's token grants `kick` for the room by name; a token
-	// without grants does not. Each user goes with all sessions, and is kept
-	// from coming back for `banSeconds`.
+	// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+	// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3000,29 +3265,29 @@ type ClientInterface interface {
 
 	// LeaveRoom Leave a room
 	//
-	// The user stays a member while another session of the same user is in
-	// the room. The room goes when its last member leaves.
+	// The user remains a member while another session of the user is in the room. When the last
+	// member leaves, the room is destroyed, after its `destroyDelay`.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 	LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListMemberAttributes The attributes of members
+	// ListMemberAttributes List the attributes of members
 	//
-	// Of those members who have any, in order of entering, a page at a time;
-	// or, with `userID`, of those of the named users who are in the room,
-	// whether they have attributes or not.
+	// Returns the members who have attributes, in the order in which they joined, one page at a
+	// time; or, with `userID`, those of the given users who are members, whether they have
+	// attributes or not.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
 	ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateMemberAttributesWithBody Set and delete attributes of members
 	//
-	// The same for all these members, for all or none, and as one
-	// `roomMemberAttributesUpdated` event. Users who are not in the room come
-	// back in `errorUserList`. Where nothing changes there is no event.
+	// Applies the same changes to all the given members, for all of them or none, and publishes
+	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+	// in `errorUserList`. If nothing changes, no event is published.
 	//
-	// Where the caller's token names grants, it needs `attributes` to change
-	// those of other members.
+	// If the caller's token has grants, the caller needs the grant `attributes` to change the
+	// attributes of other members.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3031,106 +3296,107 @@ type ClientInterface interface {
 
 	// UpdateMemberAttributes Set and delete attributes of members
 	//
-	// The same for all these members, for all or none, and as one
-	// `roomMemberAttributesUpdated` event. Users who are not in the room come
-	// back in `errorUserList`. Where nothing changes there is no event.
+	// Applies the same changes to all the given members, for all of them or none, and publishes
+	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+	// in `errorUserList`. If nothing changes, no event is published.
 	//
-	// Where the caller's token names grants, it needs `attributes` to change
-	// those of other members.
+	// If the caller's token has grants, the caller needs the grant `attributes` to change the
+	// attributes of other members.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
 	UpdateMemberAttributes(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListMembers Who is in the room
+	// ListMembers List the members of a room
 	//
-	// In order of entering, a page at a time; or, with `userID`, those of the
-	// named users who are in the room.
+	// Returns members in the order in which they joined, one page at a time; or, with `userID`,
+	// those of the given users who are members.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 	ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CountMembers How many users are in the room
+	// CountMembers Count the members of a room
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
 	CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListRoomMessages What was said in a room
+	// ListRoomMessages List the messages of a room
 	//
-	// A page of stored messages, always in ascending `seq`: the newest, or
-	// those next `before` or next `after` a seq. `nextCursor` is the value to
-	// send next in the same parameter; it is absent where the log ends.
-	// `from` and `until` leave out what was sent at other times; the order is
-	// that of `seq` all the same. With `from` the first page is still the
-	// newest: send `after=0` to begin with the oldest. Where the room's
-	// `historyVisible` is `sinceJoined`, the history begins where the user
-	// became a member. Messages are kept for as long as the server is set to
-	// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
+	// Returns a page of stored messages, always in ascending `seq`: the newest ones, or those
+	// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+	// parameter; it is absent at the end of the log. `from` and `until` select messages by the
+	// time at which they were sent; the order is still that of `seq`. With `from`, the first page
+	// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
+	// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+	// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
+	// and no longer than their room.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 	ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SendRoomMessageWithBody Say something in a room
+	// SendRoomMessageWithBody Send a message to a room
 	//
-	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. 202 means on its way to those who listen now: kinds that
-	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`). One that
-	// was recalled meanwhile stays so, and is the answer.
+	// 201 means that the message is stored: it will be delivered to the stream of every session in
+	// the room, including the sender's. 202 means that a message of a kind that is not stored was
+	// published to the streams that are open now. A stored kind can be retried safely with a
+	// `clientMessageID`: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+	// been recalled in the meantime, it is returned as recalled.
 	//
-	// A session sends so many messages a second, barrage apart, as
-	// `RateLimit-Policy` says; sending again what is stored already is never
-	// too much.
+	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+	// together; barrage has a limit of its own. Retries of a message that is already stored do not
+	// count.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessageWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SendRoomMessage Say something in a room
+	// SendRoomMessage Send a message to a room
 	//
-	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. 202 means on its way to those who listen now: kinds that
-	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`). One that
-	// was recalled meanwhile stays so, and is the answer.
+	// 201 means that the message is stored: it will be delivered to the stream of every session in
+	// the room, including the sender's. 202 means that a message of a kind that is not stored was
+	// published to the streams that are open now. A stored kind can be retried safely with a
+	// `clientMessageID`: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+	// been recalled in the meantime, it is returned as recalled.
 	//
-	// A session sends so many messages a second, barrage apart, as
-	// `RateLimit-Policy` says; sending again what is stored already is never
-	// too much.
+	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+	// together; barrage has a limit of its own. Retries of a message that is already stored do not
+	// count.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessage(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RecallMessage Take back what one said
+	// RecallMessage Recall a message in a room
 	//
-	// The content of a stored message of the user's own is deleted, up to two
-	// minutes after `sentAt`. The message keeps its place in the log and the
-	// history, with `recalled: true` and without content, and everybody in the
-	// room is told by `messageRecalled`. Recalling it again changes nothing.
+	// Deletes the content of a stored message that the user sent, up to two minutes after
+	// `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
+	// and without content, and every session in the room receives `messageRecalled`. Recalling a
+	// message again has no effect.
 	//
 	// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
 	RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SwitchRoomWithBody Leave this room for another
+	// SwitchRoomWithBody Move from this room to another
 	//
-	// Both or neither: where the other room cannot be entered, the session
-	// stays where it is. The session's stream tells of the new room first.
+	// Leaves this room and joins another in one step. If the other room cannot be joined, the
+	// session stays in this one. The session's stream announces the new room before it reports
+	// that the old one was left.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
 	SwitchRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SwitchRoom Leave this room for another
+	// SwitchRoom Move from this room to another
 	//
-	// Both or neither: where the other room cannot be entered, the session
-	// stays where it is. The session's stream tells of the new room first.
+	// Leaves this room and joins another in one step. If the other room cannot be joined, the
+	// session stays in this one. The session's stream announces the new room before it reports
+	// that the old one was left.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3139,8 +3405,8 @@ type ClientInterface interface {
 
 	// CreateSessionWithBody Log in with a user token
 	//
-	// Starts a session of the token's user. The `sessionKey` and the
-	// `streamURL` are shown here once and stored only as hashes.
+	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+	// returned only here; the server stores nothing but their hashes.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3149,8 +3415,8 @@ type ClientInterface interface {
 
 	// CreateSession Log in with a user token
 	//
-	// Starts a session of the token's user. The `sessionKey` and the
-	// `streamURL` are shown here once and stored only as hashes.
+	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+	// returned only here; the server stores nothing but their hashes.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3159,143 +3425,137 @@ type ClientInterface interface {
 
 	// EndSession Log out
 	//
-	// Leaves every room of the session with the reason `loggedOut`, ends its
-	// stream and makes its keys useless at once.
+	// Ends the session: it leaves all its rooms with the reason `loggedOut`, its stream ends, and
+	// its keys are invalid immediately.
 	//
 	// Corresponds with DELETE /v1/sessions/current (the `EndSession` operationId).
 	EndSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetSession The session of this key
+	// GetSession Get the current session
 	//
 	// Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// LeaveAllRooms Leave every room
+	// LeaveAllRooms Leave all rooms
 	//
-	// This session leaves, and no other of its user.
+	// Only this session leaves; other sessions of the user stay in their rooms.
 	//
 	// Corresponds with DELETE /v1/sessions/current/rooms (the `LeaveAllRooms` operationId).
 	LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListSessionRooms The rooms that this session is in
+	// ListSessionRooms List the rooms that the session is in
 	//
 	// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 	ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// CreateStreamTicket A URL that opens the stream once
+	// CreateStreamTicket Create a URL that opens the stream once
 	//
-	// For a native EventSource where what proxies log must open nothing: the
-	// `stream_key` of createSession stands in the log of every proxy on the way
-	// and is good for as long as the session. A ticket is good for 30 seconds
-	// and one request; a newer one takes its place. It is used up even where
-	// the stream is refused afterwards.
+	// Creates a stream ticket, for a native EventSource whose URL must be useless once a proxy has
+	// logged it. The `stream_key` of createSession is valid for as long as the session, and the
+	// log of every proxy on the way contains it. A ticket is valid for one request within 30
+	// seconds, and a newer ticket replaces it. A ticket is used up even if opening the stream
+	// fails afterwards.
 	//
-	// An EventSource that lost its connection comes back with the same URL by
-	// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
-	// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
-	// last `id:`, and open a new EventSource. Clients that use fetch send the
-	// session key in the header and need neither.
+	// An EventSource that loses its connection retries the same URL, receives 401
+	// (`stream_ticket_refused`) and gives up: its `readyState` is then `CLOSED`. Create another
+	// ticket, append `&last_event_id=` with the last `id:` to its URL, and open a new EventSource.
+	// Clients that use fetch send the session key in the header and need neither a key nor a
+	// ticket in the URL.
 	//
 	// Corresponds with POST /v1/sessions/current/stream-ticket (the `CreateStreamTicket` operationId).
 	CreateStreamTicket(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RenewTokenWithBody Stay logged in with a newer token
+	// RenewTokenWithBody Renew the session's token
 	//
-	// The token must be of the same user. The stream goes on undisturbed. What
-	// the newer token grants counts at once: the session leaves the rooms that
-	// it could not enter with it (`notGranted`).
+	// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+	// The grants of the new token apply immediately: the session is removed from every room that
+	// the new token does not allow it to join (`notGranted`).
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewTokenWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RenewToken Stay logged in with a newer token
+	// RenewToken Renew the session's token
 	//
-	// The token must be of the same user. The stream goes on undisturbed. What
-	// the newer token grants counts at once: the session leaves the rooms that
-	// it could not enter with it (`notGranted`).
+	// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+	// The grants of the new token apply immediately: the session is removed from every room that
+	// the new token does not allow it to join (`notGranted`).
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewToken(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListPeerMessages What was said with a user
+	// ListPeerMessages List the messages exchanged with a user
 	//
-	// A page of the stored messages between the caller and the user, from
-	// either side, always in ascending `seq`, which is that of the caller's
-	// inbox: the newest, or those next `before` or next `after` a seq.
-	// `nextCursor` is the value to send next in the same parameter; it is
-	// absent where the conversation ends.
+	// Returns a page of the stored messages between the caller and the user, in both directions,
+	// always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
+	// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+	// parameter; it is absent at the end of the conversation.
 	//
 	// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
 	ListPeerMessages(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SendPeerMessageWithBody Say something to a user
+	// SendPeerMessageWithBody Send a message to a user
 	//
-	// 201 means stored, in the inboxes of both: all sessions of either user
-	// get it, now or when they come back, for as long as it is kept
-	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-	// `seq`; the answer's is the sender's. 202 means on its way to those of
-	// both users who listen now: kinds that are not stored. `barrage` is for
-	// rooms and refused.
+	// 201 means that the message is stored in the inboxes of both users: all sessions of either
+	// user receive it, now or when they reconnect, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+	// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+	// was published to the streams of both users that are open now. `barrage` is for rooms only
+	// and is rejected.
 	//
-	// Retry a stored kind safely with a `clientMessageID`, which counts for
-	// each sender and receiver by itself: the same ID with the same body is
-	// answered with the message already stored; with another body it is
-	// refused (`client_message_id_reused`). The limit of messages a second is
-	// that of `sendRoomMessage`, for both together.
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+	// sender and receiver: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
-	// A user exists who ever logged in. Where the caller's token grants
-	// anything, its `peers` must name the user; what comes from others can
-	// always be read.
+	// A user exists from the first login on. If the caller's token has grants, its `peers` must
+	// include the user. Messages from other users can always be read.
 	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
 	SendPeerMessageWithBody(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SendPeerMessage Say something to a user
+	// SendPeerMessage Send a message to a user
 	//
-	// 201 means stored, in the inboxes of both: all sessions of either user
-	// get it, now or when they come back, for as long as it is kept
-	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-	// `seq`; the answer's is the sender's. 202 means on its way to those of
-	// both users who listen now: kinds that are not stored. `barrage` is for
-	// rooms and refused.
+	// 201 means that the message is stored in the inboxes of both users: all sessions of either
+	// user receive it, now or when they reconnect, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+	// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+	// was published to the streams of both users that are open now. `barrage` is for rooms only
+	// and is rejected.
 	//
-	// Retry a stored kind safely with a `clientMessageID`, which counts for
-	// each sender and receiver by itself: the same ID with the same body is
-	// answered with the message already stored; with another body it is
-	// refused (`client_message_id_reused`). The limit of messages a second is
-	// that of `sendRoomMessage`, for both together.
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+	// sender and receiver: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
-	// A user exists who ever logged in. Where the caller's token grants
-	// anything, its `peers` must name the user; what comes from others can
-	// always be read.
+	// A user exists from the first login on. If the caller's token has grants, its `peers` must
+	// include the user. Messages from other users can always be read.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
 	SendPeerMessage(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RecallPeerMessage Take back what one said to a user
+	// RecallPeerMessage Recall a message to a user
 	//
-	// As `recallMessage`: up to two minutes after `sentAt` the content is
-	// deleted from the inboxes of both, the message keeps its place in both
-	// with `recalled: true`, and all sessions of both are told by
-	// `peerMessageRecalled`. The other user may not read a file any more that
-	// it brought. Recalling it again changes nothing.
+	// Works like `recallMessage`: up to two minutes after `sentAt`, the content is deleted from
+	// the inboxes of both users. The message keeps its position in both, with `recalled: true`,
+	// and all sessions of both users receive `peerMessageRecalled`. If the message contained a
+	// file, the other user can no longer read it. Recalling a message again has no effect.
 	//
 	// Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
 	RecallPeerMessage(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
 }
 
-// CreateDevelopmentTokenWithBody A user token for trying things out
+// CreateDevelopmentTokenWithBody Create a user token for development
 //
-// Exists only while the server runs in development mode (`--dev`), on a
-// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+// otherwise it returns 404. In production, your backend signs the tokens.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3312,10 +3572,10 @@ func (c *Client) CreateDevelopmentTokenWithBody(ctx context.Context, contentType
 	return c.Client.Do(req)
 }
 
-// CreateDevelopmentToken A user token for trying things out
+// CreateDevelopmentToken Create a user token for development
 //
-// Exists only while the server runs in development mode (`--dev`), on a
-// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+// otherwise it returns 404. In production, your backend signs the tokens.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3332,26 +3592,24 @@ func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopm
 	return c.Client.Do(req)
 }
 
-// StreamAdminEvents The events of all rooms, for servers
+// StreamAdminEvents Stream the events of all rooms
 //
-// The stored events of all rooms in one order, and the rooms' beginnings
-// and ends. Events of one room come in the order of its log, between its
-// `roomCreated` and its `roomDestroyed`.
+// Streams the stored events of all rooms in one order, together with the creation and
+// destruction of rooms. The events of a room are delivered in the order of its log, between
+// its `roomCreated` and its `roomDestroyed`.
 //
-// Each event carries an `id:`. Keep the id of the last event that you have
-// dealt with, and send it when you come back: the feed goes on exactly
-// there, on any node and after any restart. Without one it begins now.
-// The first event, `feedReady`, says whether the feed was resumed.
+// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+// when you reconnect: the feed continues exactly there, on any node and after any restart.
+// Without an id, the feed begins with the events that happen from now on. The first event,
+// `feedReady`, says whether the feed was resumed.
 //
-// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
-// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
-// Some come later than on the rooms' own streams: an event is held back
-// while an older transaction of the database is under way.
+// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
+// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+// streams, because it is held back while an older database transaction is in progress.
 //
-// A comment line arrives at least every 10 seconds, unless the operator
-// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
-// token runs out, and with `reconnect` when the server stops or cannot
-// answer.
+// A comment line is sent at least every 10 seconds, unless the operator configured another
+// interval (`PARLOR_HEARTBEAT`). The feed ends when the token expires, and with a `reconnect`
+// event when the server stops or is temporarily unable to serve it.
 //
 // Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
 func (c *Client) StreamAdminEvents(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3366,7 +3624,7 @@ func (c *Client) StreamAdminEvents(ctx context.Context, params *StreamAdminEvent
 	return c.Client.Do(req)
 }
 
-// AdminListRooms All rooms, by ID
+// AdminListRooms List all rooms, ordered by ID
 //
 // Corresponds with GET /v1/admin/rooms (the `AdminListRooms` operationId).
 func (c *Client) AdminListRooms(ctx context.Context, params *AdminListRoomsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3381,9 +3639,9 @@ func (c *Client) AdminListRooms(ctx context.Context, params *AdminListRoomsParam
 	return c.Client.Do(req)
 }
 
-// AdminCreateRoomWithBody Create a room that nobody is in
+// AdminCreateRoomWithBody Create an empty room
 //
-// It goes after its `unusedTimeout` unless somebody enters.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3400,9 +3658,9 @@ func (c *Client) AdminCreateRoomWithBody(ctx context.Context, contentType string
 	return c.Client.Do(req)
 }
 
-// AdminCreateRoom Create a room that nobody is in
+// AdminCreateRoom Create an empty room
 //
-// It goes after its `unusedTimeout` unless somebody enters.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3419,10 +3677,10 @@ func (c *Client) AdminCreateRoom(ctx context.Context, body AdminCreateRoomJSONRe
 	return c.Client.Do(req)
 }
 
-// AdminDestroyRoom End a room, whoever is in it
+// AdminDestroyRoom Destroy a room
 //
-// Its sessions are told at once: `roomStateChanged` with `roomNotExist`
-// and the reason. Its messages go with it.
+// Removes all members and destroys the room and its messages. Its sessions immediately receive
+// `roomStateChanged` with `roomNotExist` and the reason.
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID} (the `AdminDestroyRoom` operationId).
 func (c *Client) AdminDestroyRoom(ctx context.Context, roomID RoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3437,7 +3695,7 @@ func (c *Client) AdminDestroyRoom(ctx context.Context, roomID RoomID, params *Ad
 	return c.Client.Do(req)
 }
 
-// AdminGetRoom A room
+// AdminGetRoom Get a room
 //
 // Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
 func (c *Client) AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3452,9 +3710,9 @@ func (c *Client) AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...
 	return c.Client.Do(req)
 }
 
-// AdminListBans Who may not enter a room
+// AdminListBans List the bans of a room
 //
-// Bans are on the roomID and outlive the room; there need be none.
+// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/bans (the `AdminListBans` operationId).
 func (c *Client) AdminListBans(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3469,7 +3727,7 @@ func (c *Client) AdminListBans(ctx context.Context, roomID RoomID, reqEditors ..
 	return c.Client.Do(req)
 }
 
-// AdminUnban Let a user enter again
+// AdminUnban Lift a user's ban
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/bans/{userID} (the `AdminUnban` operationId).
 func (c *Client) AdminUnban(ctx context.Context, roomID RoomID, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3484,9 +3742,9 @@ func (c *Client) AdminUnban(ctx context.Context, roomID RoomID, userID UserID, r
 	return c.Client.Do(req)
 }
 
-// AdminKickMembersWithBody Take users out of a room
+// AdminKickMembersWithBody Remove several users from a room
 //
-// As `adminKickMember`, for up to 50 users at once.
+// Works like `adminKickMember`, for up to 50 users at once.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3503,9 +3761,9 @@ func (c *Client) AdminKickMembersWithBody(ctx context.Context, roomID RoomID, co
 	return c.Client.Do(req)
 }
 
-// AdminKickMembers Take users out of a room
+// AdminKickMembers Remove several users from a room
 //
-// As `adminKickMember`, for up to 50 users at once.
+// Works like `adminKickMember`, for up to 50 users at once.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3522,9 +3780,9 @@ func (c *Client) AdminKickMembers(ctx context.Context, roomID RoomID, body Admin
 	return c.Client.Do(req)
 }
 
-// AdminListMembers Who is in a room
+// AdminListMembers List the members of any room
 //
-// As `listMembers`, for any room.
+// Works like `listMembers`, for any room.
 //
 // Corresponds with GET /v1/admin/rooms/{roomID}/members (the `AdminListMembers` operationId).
 func (c *Client) AdminListMembers(ctx context.Context, roomID RoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3539,11 +3797,11 @@ func (c *Client) AdminListMembers(ctx context.Context, roomID RoomID, params *Ad
 	return c.Client.Do(req)
 }
 
-// AdminKickMember Take a user out of a room
+// AdminKickMember Remove a user from a room
 //
-// With all sessions, which are told at once: `roomStateChanged` with
-// `kickedOut` and the reason. The others see `roomMemberLeft` with
-// `kicked`. A ban holds also for a user who is not in the room.
+// Removes the user with all sessions, which immediately receive `roomStateChanged` with
+// `kickedOut` and the reason. The other members receive `roomMemberLeft` with `kicked`. A ban
+// can also be set for a user who is not in the room.
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
 func (c *Client) AdminKickMember(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3558,10 +3816,10 @@ func (c *Client) AdminKickMember(ctx context.Context, roomID RoomID, userID User
 	return c.Client.Do(req)
 }
 
-// AdminSendMessageWithBody Say something in a room without being in it
+// AdminSendMessageWithBody Send a message to a room as any user
 //
-// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-// not in the room, or a name that the application keeps for itself.
+// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+// room, or a userID that the application reserves for itself.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3578,10 +3836,10 @@ func (c *Client) AdminSendMessageWithBody(ctx context.Context, roomID RoomID, co
 	return c.Client.Do(req)
 }
 
-// AdminSendMessage Say something in a room without being in it
+// AdminSendMessage Send a message to a room as any user
 //
-// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-// not in the room, or a name that the application keeps for itself.
+// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+// room, or a userID that the application reserves for itself.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3598,9 +3856,9 @@ func (c *Client) AdminSendMessage(ctx context.Context, roomID RoomID, body Admin
 	return c.Client.Do(req)
 }
 
-// AdminRecallMessage Take back what somebody said
+// AdminRecallMessage Recall any message in a room
 //
-// As `recallMessage`, for any stored message of the room and at any time.
+// Works like `recallMessage`, for any stored message of the room and at any time.
 //
 // Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
 func (c *Client) AdminRecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3615,7 +3873,7 @@ func (c *Client) AdminRecallMessage(ctx context.Context, roomID RoomID, messageI
 	return c.Client.Do(req)
 }
 
-// AdminListUserRooms The rooms that a user is in
+// AdminListUserRooms List the rooms that a user is in
 //
 // Corresponds with GET /v1/admin/users/{userID}/rooms (the `AdminListUserRooms` operationId).
 func (c *Client) AdminListUserRooms(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3630,11 +3888,11 @@ func (c *Client) AdminListUserRooms(ctx context.Context, userID UserID, reqEdito
 	return c.Client.Do(req)
 }
 
-// AdminEndUserSessions End all of a user's sessions
+// AdminEndUserSessions End all sessions of a user
 //
-// They leave their rooms (`kicked`), their streams end (`kickedOut` with
-// the reason), and their keys are useless at once. The user's tokens are
-// not: adminVoidTokens makes them so.
+// The sessions leave their rooms (`kicked`), their streams end (`kickedOut`, with the reason),
+// and their keys are invalid immediately. The user's tokens remain valid; adminVoidTokens
+// invalidates them.
 //
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
 func (c *Client) AdminEndUserSessions(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3649,7 +3907,7 @@ func (c *Client) AdminEndUserSessions(ctx context.Context, userID UserID, params
 	return c.Client.Do(req)
 }
 
-// AdminListUserSessions A user's sessions
+// AdminListUserSessions List the sessions of a user
 //
 // Corresponds with GET /v1/admin/users/{userID}/sessions (the `AdminListUserSessions` operationId).
 func (c *Client) AdminListUserSessions(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3664,7 +3922,7 @@ func (c *Client) AdminListUserSessions(ctx context.Context, userID UserID, reqEd
 	return c.Client.Do(req)
 }
 
-// AdminEndSession End one of a user's sessions
+// AdminEndSession End one session of a user
 //
 // Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
 func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3679,14 +3937,13 @@ func (c *Client) AdminEndSession(ctx context.Context, userID UserID, sessionID S
 	return c.Client.Do(req)
 }
 
-// AdminVoidTokensWithBody Make a user's older tokens useless
+// AdminVoidTokensWithBody Void the older tokens of a user
 //
-// For a token that was stolen, or a user who changed the password. Tokens of
-// the user that were issued (`iat`) before the instant, or do not say when,
-// open and renew no session any more (`token_void`), and the sessions that
-// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-// whole seconds: a token of the same second as the instant is void too.
-// The instant replaces that of an earlier call.
+// Use this when a token was stolen or a user has changed their password. Tokens of the user
+// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+// same second as the given time is void too. The time replaces that of an earlier call.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3703,14 +3960,13 @@ func (c *Client) AdminVoidTokensWithBody(ctx context.Context, userID UserID, con
 	return c.Client.Do(req)
 }
 
-// AdminVoidTokens Make a user's older tokens useless
+// AdminVoidTokens Void the older tokens of a user
 //
-// For a token that was stolen, or a user who changed the password. Tokens of
-// the user that were issued (`iat`) before the instant, or do not say when,
-// open and renew no session any more (`token_void`), and the sessions that
-// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-// whole seconds: a token of the same second as the instant is void too.
-// The instant replaces that of an earlier call.
+// Use this when a token was stolen or a user has changed their password. Tokens of the user
+// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+// same second as the given time is void too. The time replaces that of an earlier call.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3727,37 +3983,35 @@ func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminV
 	return c.Client.Do(req)
 }
 
-// StreamEvents The session's event stream
+// StreamEvents Open the session's event stream
 //
-// One stream per session; a newer one supersedes the older. Authenticate
-// with the session key in the header (fetch), or with the `stream_key` of
-// `streamURL` (EventSource), which opens this stream and nothing else, or
-// with a `stream_ticket`, which does so once.
+// A session has one stream; opening a newer one ends the older one. Authenticate with the
+// session key in the header (fetch), with the `stream_key` of `streamURL` (EventSource), which
+// is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 //
-// An `id:` is the session's cursor in all its logs, and so says which
-// rooms it knows to be in. Send the last one back, in the header or the query, and the
-// stream continues exactly there, on any node and after any restart. What
-// cannot be served exactly is announced by `roomReset` or `inboxReset`.
-// Without a cursor the stream begins where the session entered each of its
-// rooms.
+// An `id:` is the session's cursor: its positions in all its logs, and therefore also the
+// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
+// stream continues exactly there, on any node and after any restart. If a log cannot be
+// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
+// begins where the session joined each of its rooms.
 //
-// Every session also follows its user's inbox: the messages from and to
-// other users. Without a cursor that goes on after the newest message that
-// any session of the user has shown to have, by sending a cursor: what
-// came while the user was away comes at the next login. A message may come
-// again in another session, and is not lost. A client that kept the cursor
-// of an earlier session of the user may begin a new one with it: the inbox
-// goes on exactly there.
+// Every session also follows its user's inbox: the messages from and to other users. Without a
+// cursor, the inbox continues after the newest message that any session of the user has
+// acknowledged by sending a cursor. Messages that arrived while the user was offline are
+// therefore delivered at the next login. Another session may receive a message again, but no
+// message is lost. A client that kept the cursor of an earlier session of the same user can
+// send it when it first opens the stream of a new session; the inbox then continues exactly
+// there.
 //
-// A comment line arrives at least every 10 seconds, unless the operator
-// chose otherwise (`PARLOR_HEARTBEAT`). When the server
-// cannot answer for the moment, a stream opened with a `stream_key` gets
-// 200, a `reconnect` event and the end of the stream, because a native
-// EventSource never comes back from any other status than 200. Beside
-// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
+// A comment line is sent at least every 10 seconds, unless the operator configured another
+// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
+// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
+// stream, because a native EventSource does not retry after any status other than 200. A
+// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
+// obeys.
 //
-// `x-sse-events` names the schema of each event's `data`, and whether the
-// event carries an `id:`: always, never, or where it is `stored`.
+// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
+// always (`true`), never (`false`), or only if the message is stored (`stored`).
 //
 // Corresponds with GET /v1/events (the `StreamEvents` operationId).
 func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3774,17 +4028,15 @@ func (c *Client) StreamEvents(ctx context.Context, params *StreamEventsParams, r
 
 // UploadMediaWithBody Upload a file
 //
-// The body is the file, whatever its `Content-Type`, or a form with the one
-// part `file`. What the file is, its bytes decide: `contentType` is one of
-// the types that the server knows and has looked through, or
-// `application/octet-stream`. Up to 104,857,600 bytes.
+// The body is either the file itself, with any `Content-Type`, or a form whose only part is
+// named `file`. The server determines the type from the bytes: `contentType` is one of the
+// types that the server knows and has checked, or `application/octet-stream`. A file has at
+// most 104,857,600 bytes.
 //
-// A file that nobody sends is deleted after a day. One of which no message is
-// left, because they were recalled or are kept no longer, is not found from
-// then on, not by its owner either. A user may
-// have 20 files that were not sent and 1 GiB of them at once. Where
-// connections break, or progress is to be seen, `createUpload` is the better
-// way.
+// A file that is never sent is deleted after a day. Once none of its messages is left, because
+// they were recalled or have expired, the file is no longer found, even by its owner. A user
+// may have 20 unsent files, and 1 GiB of them, at once. Use `createUpload` if connections are
+// unreliable or progress must be shown.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3801,7 +4053,7 @@ func (c *Client) UploadMediaWithBody(ctx context.Context, params *UploadMediaPar
 	return c.Client.Do(req)
 }
 
-// DescribeUploads What uploads that can be resumed can do
+// DescribeUploads Get the server's support for resumable uploads
 //
 // Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
 func (c *Client) DescribeUploads(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3816,16 +4068,15 @@ func (c *Client) DescribeUploads(ctx context.Context, reqEditors ...RequestEdito
 	return c.Client.Do(req)
 }
 
-// CreateUploadWithBody Begin an upload that can be resumed
+// CreateUploadWithBody Start a resumable upload
 //
-// This and the calls on the upload are tus 1.0, with the extensions
-// creation, creation-with-upload and termination: any tus client works as it
-// is, with the session key in `Authorization`.
+// This call and the calls on the upload implement tus 1.0 with the extensions creation,
+// creation-with-upload and termination. Any tus client works without changes, with the session
+// key in `Authorization`.
 //
-// The last segment of `Location` is the upload's ID, and the file's
-// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
-// as `uploadMedia` would have. An upload is kept for a day after its last
-// bytes. Up to 104,857,600 bytes.
+// The last segment of `Location` is the ID of the upload and the `mediaID` of the file. Once
+// the last byte is stored, `getMedia` returns the file, as `uploadMedia` would have. An upload
+// is kept for a day after its last bytes arrived. A file has at most 104,857,600 bytes.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3842,9 +4093,9 @@ func (c *Client) CreateUploadWithBody(ctx context.Context, params *CreateUploadP
 	return c.Client.Do(req)
 }
 
-// EndUpload Delete a file that was not sent
+// EndUpload Delete an unsent file
 //
-// Whether or not it is done, and however it was uploaded.
+// Deletes the file or the upload, whether or not it is complete and however it was uploaded.
 //
 // Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
 func (c *Client) EndUpload(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3859,9 +4110,9 @@ func (c *Client) EndUpload(ctx context.Context, mediaID MediaID, params *EndUplo
 	return c.Client.Do(req)
 }
 
-// GetUploadOffset How much of an upload is stored
+// GetUploadOffset Get the offset of an upload
 //
-// A request of the upload that is under way elsewhere is asked to stop.
+// If another request of the same upload is in progress, the server asks it to stop.
 //
 // Corresponds with HEAD /v1/media/uploads/{mediaID} (the `GetUploadOffset` operationId).
 func (c *Client) GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3878,8 +4129,8 @@ func (c *Client) GetUploadOffset(ctx context.Context, mediaID MediaID, reqEditor
 
 // ContinueUploadWithBody Upload the next bytes of a file
 //
-// What came is stored, however the request ends: `getUploadOffset` tells how
-// much that is. A server that is killed loses 4 MiB at most.
+// The bytes that arrive are stored, however the request ends; `getUploadOffset` returns how
+// many there are. A server that is killed loses at most 4 MiB of them.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3896,16 +4147,15 @@ func (c *Client) ContinueUploadWithBody(ctx context.Context, mediaID MediaID, pa
 	return c.Client.Do(req)
 }
 
-// GetMedia A file, with a fresh URL
+// GetMedia Get a file and a fresh URL for it
 //
-// For members of the rooms in which it was sent, for both sides where it was
-// sent from user to user, and for its owner; once it was sent, for as long as
-// a message is kept that brings it. `signedURL` opens the file without a key,
-// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
-// It stands for the session that asks: it ends with the session, with the
-// user's membership and with the message. A client that asks again within a
-// quarter of an hour gets the same URL, so that its browser need not load the
-// file again; one whose URL has expired asks again.
+// A file is visible to its owner, to the members of the rooms to which it was sent, and to
+// both users if it was sent from one user to another; once sent, only for as long as one of
+// its messages is kept. `signedURL` opens the file without a key, for an `<img>` or a
+// `<video>`, until `expiresAt`, which is 45 to 60 minutes from now. The URL is valid only for
+// as long as the session that asked for it, the user's membership and the message exist. A
+// client that asks again within 15 minutes gets the same URL, so that its browser does not
+// have to download the file again. A client whose URL has expired asks for a new one.
 //
 // Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
 func (c *Client) GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3920,13 +4170,14 @@ func (c *Client) GetMedia(ctx context.Context, mediaID MediaID, reqEditors ...Re
 	return c.Client.Do(req)
 }
 
-// DownloadMedia The bytes of a file
+// DownloadMedia Download a file
 //
-// With a signed URL, or with a session key, for those whom `getMedia`
-// answers at that moment. Browsers may keep the bytes, and ask each time
-// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
-// (RFC 9110). Browsers show pictures, sound and films that the server knows;
-// everything else they only save. Nothing of it can run.
+// Authenticate with a signed URL or with a session key. Either is accepted only while
+// `getMedia` would return the file to that session. Browsers may cache the bytes, but ask each
+// time whether they may still use them (`no-cache`). The call supports `Range`, `If-Range`,
+// `If-None-Match` and the related headers (RFC 9110). Browsers display the image, audio and
+// video types that the server knows, and only offer to save all other files. Nothing in a file
+// can run as a script.
 //
 // Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
 func (c *Client) DownloadMedia(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3941,7 +4192,7 @@ func (c *Client) DownloadMedia(ctx context.Context, mediaID MediaID, fileName st
 	return c.Client.Do(req)
 }
 
-// HeadMedia What downloadMedia would answer, without the bytes
+// HeadMedia Get the headers of a download without the bytes
 //
 // Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 func (c *Client) HeadMedia(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3956,7 +4207,7 @@ func (c *Client) HeadMedia(ctx context.Context, mediaID MediaID, fileName string
 	return c.Client.Do(req)
 }
 
-// CreateRoomWithBody Create a room and enter it
+// CreateRoomWithBody Create a room and join it
 //
 // Takes any type of body and a specified content type.
 //
@@ -3973,7 +4224,7 @@ func (c *Client) CreateRoomWithBody(ctx context.Context, contentType string, bod
 	return c.Client.Do(req)
 }
 
-// CreateRoom Create a room and enter it
+// CreateRoom Create a room and join it
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3990,7 +4241,7 @@ func (c *Client) CreateRoom(ctx context.Context, body CreateRoomJSONRequestBody,
 	return c.Client.Do(req)
 }
 
-// GetRoom A room the session is in
+// GetRoom Get a room that the session is in
 //
 // Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 func (c *Client) GetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4005,7 +4256,7 @@ func (c *Client) GetRoom(ctx context.Context, roomID RoomID, reqEditors ...Reque
 	return c.Client.Do(req)
 }
 
-// GetRoomAttributes The attributes of a room
+// GetRoomAttributes Get the attributes of a room
 //
 // Corresponds with GET /v1/rooms/{roomID}/attributes (the `GetRoomAttributes` operationId).
 func (c *Client) GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4022,17 +4273,16 @@ func (c *Client) GetRoomAttributes(ctx context.Context, roomID RoomID, reqEditor
 
 // UpdateRoomAttributesWithBody Set and delete attributes of a room
 //
-// All at once, and as one `roomAttributesUpdated` event, told to everybody
-// in the room, the caller's own sessions included.
+// All changes are applied together and published as one `roomAttributesUpdated` event to every
+// session in the room, including the caller's own.
 //
-// Who sets a new attribute owns it. What belongs to somebody else is
-// changed only with `force`; otherwise its key comes back in `errorKeys`,
-// and the rest is done. Deleting what is not there does nothing. Where
-// nothing changes there is no event, and the version stays.
+// The user who sets a new attribute owns it. An attribute that belongs to another user is
+// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+// changes, no event is published and the version stays the same.
 //
-// With `If-Match`, the attributes change only if their version is still
-// the one that is named: read, decide, and write, and nobody's change is
-// lost in between.
+// With `If-Match`, the attributes are changed only if their version is still the given one. A
+// client can therefore read, decide and write without overwriting a change made in between.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4051,17 +4301,16 @@ func (c *Client) UpdateRoomAttributesWithBody(ctx context.Context, roomID RoomID
 
 // UpdateRoomAttributes Set and delete attributes of a room
 //
-// All at once, and as one `roomAttributesUpdated` event, told to everybody
-// in the room, the caller's own sessions included.
+// All changes are applied together and published as one `roomAttributesUpdated` event to every
+// session in the room, including the caller's own.
 //
-// Who sets a new attribute owns it. What belongs to somebody else is
-// changed only with `force`; otherwise its key comes back in `errorKeys`,
-// and the rest is done. Deleting what is not there does nothing. Where
-// nothing changes there is no event, and the version stays.
+// The user who sets a new attribute owns it. An attribute that belongs to another user is
+// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+// changes, no event is published and the version stays the same.
 //
-// With `If-Match`, the attributes change only if their version is still
-// the one that is named: read, decide, and write, and nobody's change is
-// lost in between.
+// With `If-Match`, the attributes are changed only if their version is still the given one. A
+// client can therefore read, decide and write without overwriting a change made in between.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4078,9 +4327,10 @@ func (c *Client) UpdateRoomAttributes(ctx context.Context, roomID RoomID, params
 	return c.Client.Do(req)
 }
 
-// EnterRoomWithBody Enter a room, creating it where there is none
+// EnterRoomWithBody Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes count only where the call creates the room.
+// The name, the config and the attributes are used only if this call creates the room;
+// otherwise they are ignored.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4097,9 +4347,10 @@ func (c *Client) EnterRoomWithBody(ctx context.Context, roomID RoomID, contentTy
 	return c.Client.Do(req)
 }
 
-// EnterRoom Enter a room, creating it where there is none
+// EnterRoom Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes count only where the call creates the room.
+// The name, the config and the attributes are used only if this call creates the room;
+// otherwise they are ignored.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4116,9 +4367,9 @@ func (c *Client) EnterRoom(ctx context.Context, roomID RoomID, body EnterRoomJSO
 	return c.Client.Do(req)
 }
 
-// JoinRoom Enter a room that exists
+// JoinRoom Join an existing room
 //
-// Joining a room the session is already in changes nothing and answers the same.
+// Joining a room that the session is already in changes nothing and returns the same response.
 //
 // Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
 func (c *Client) JoinRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4133,11 +4384,10 @@ func (c *Client) JoinRoom(ctx context.Context, roomID RoomID, reqEditors ...Requ
 	return c.Client.Do(req)
 }
 
-// KickMembersWithBody Take members out of a room one is in
+// KickMembersWithBody Remove members from a room that the session is in
 //
-// Only where the user's token grants `kick` for the room by name; a token
-// without grants does not. Each user goes with all sessions, and is kept
-// from coming back for `banSeconds`.
+// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4154,11 +4404,10 @@ func (c *Client) KickMembersWithBody(ctx context.Context, roomID RoomID, content
 	return c.Client.Do(req)
 }
 
-// KickMembers Take members out of a room one is in
+// KickMembers Remove members from a room that the session is in
 //
-// Only where the user's token grants `kick` for the room by name; a token
-// without grants does not. Each user goes with all sessions, and is kept
-// from coming back for `banSeconds`.
+// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4177,8 +4426,8 @@ func (c *Client) KickMembers(ctx context.Context, roomID RoomID, body KickMember
 
 // LeaveRoom Leave a room
 //
-// The user stays a member while another session of the same user is in
-// the room. The room goes when its last member leaves.
+// The user remains a member while another session of the user is in the room. When the last
+// member leaves, the room is destroyed, after its `destroyDelay`.
 //
 // Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 func (c *Client) LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4193,11 +4442,11 @@ func (c *Client) LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...Req
 	return c.Client.Do(req)
 }
 
-// ListMemberAttributes The attributes of members
+// ListMemberAttributes List the attributes of members
 //
-// Of those members who have any, in order of entering, a page at a time;
-// or, with `userID`, of those of the named users who are in the room,
-// whether they have attributes or not.
+// Returns the members who have attributes, in the order in which they joined, one page at a
+// time; or, with `userID`, those of the given users who are members, whether they have
+// attributes or not.
 //
 // Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
 func (c *Client) ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4214,12 +4463,12 @@ func (c *Client) ListMemberAttributes(ctx context.Context, roomID RoomID, params
 
 // UpdateMemberAttributesWithBody Set and delete attributes of members
 //
-// The same for all these members, for all or none, and as one
-// `roomMemberAttributesUpdated` event. Users who are not in the room come
-// back in `errorUserList`. Where nothing changes there is no event.
+// Applies the same changes to all the given members, for all of them or none, and publishes
+// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+// in `errorUserList`. If nothing changes, no event is published.
 //
-// Where the caller's token names grants, it needs `attributes` to change
-// those of other members.
+// If the caller's token has grants, the caller needs the grant `attributes` to change the
+// attributes of other members.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4238,12 +4487,12 @@ func (c *Client) UpdateMemberAttributesWithBody(ctx context.Context, roomID Room
 
 // UpdateMemberAttributes Set and delete attributes of members
 //
-// The same for all these members, for all or none, and as one
-// `roomMemberAttributesUpdated` event. Users who are not in the room come
-// back in `errorUserList`. Where nothing changes there is no event.
+// Applies the same changes to all the given members, for all of them or none, and publishes
+// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+// in `errorUserList`. If nothing changes, no event is published.
 //
-// Where the caller's token names grants, it needs `attributes` to change
-// those of other members.
+// If the caller's token has grants, the caller needs the grant `attributes` to change the
+// attributes of other members.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4260,10 +4509,10 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body
 	return c.Client.Do(req)
 }
 
-// ListMembers Who is in the room
+// ListMembers List the members of a room
 //
-// In order of entering, a page at a time; or, with `userID`, those of the
-// named users who are in the room.
+// Returns members in the order in which they joined, one page at a time; or, with `userID`,
+// those of the given users who are members.
 //
 // Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4278,7 +4527,7 @@ func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMem
 	return c.Client.Do(req)
 }
 
-// CountMembers How many users are in the room
+// CountMembers Count the members of a room
 //
 // Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
 func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4293,17 +4542,16 @@ func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...
 	return c.Client.Do(req)
 }
 
-// ListRoomMessages What was said in a room
+// ListRoomMessages List the messages of a room
 //
-// A page of stored messages, always in ascending `seq`: the newest, or
-// those next `before` or next `after` a seq. `nextCursor` is the value to
-// send next in the same parameter; it is absent where the log ends.
-// `from` and `until` leave out what was sent at other times; the order is
-// that of `seq` all the same. With `from` the first page is still the
-// newest: send `after=0` to begin with the oldest. Where the room's
-// `historyVisible` is `sinceJoined`, the history begins where the user
-// became a member. Messages are kept for as long as the server is set to
-// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
+// Returns a page of stored messages, always in ascending `seq`: the newest ones, or those
+// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+// parameter; it is absent at the end of the log. `from` and `until` select messages by the
+// time at which they were sent; the order is still that of `seq`. With `from`, the first page
+// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
+// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
+// and no longer than their room.
 //
 // Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4318,18 +4566,18 @@ func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *Li
 	return c.Client.Do(req)
 }
 
-// SendRoomMessageWithBody Say something in a room
+// SendRoomMessageWithBody Send a message to a room
 //
-// 201 means stored: every member's stream will deliver it, the sender's
-// own included. 202 means on its way to those who listen now: kinds that
-// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-// same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`). One that
-// was recalled meanwhile stays so, and is the answer.
+// 201 means that the message is stored: it will be delivered to the stream of every session in
+// the room, including the sender's. 202 means that a message of a kind that is not stored was
+// published to the streams that are open now. A stored kind can be retried safely with a
+// `clientMessageID`: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+// been recalled in the meantime, it is returned as recalled.
 //
-// A session sends so many messages a second, barrage apart, as
-// `RateLimit-Policy` says; sending again what is stored already is never
-// too much.
+// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+// together; barrage has a limit of its own. Retries of a message that is already stored do not
+// count.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4346,18 +4594,18 @@ func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, con
 	return c.Client.Do(req)
 }
 
-// SendRoomMessage Say something in a room
+// SendRoomMessage Send a message to a room
 //
-// 201 means stored: every member's stream will deliver it, the sender's
-// own included. 202 means on its way to those who listen now: kinds that
-// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-// same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`). One that
-// was recalled meanwhile stays so, and is the answer.
+// 201 means that the message is stored: it will be delivered to the stream of every session in
+// the room, including the sender's. 202 means that a message of a kind that is not stored was
+// published to the streams that are open now. A stored kind can be retried safely with a
+// `clientMessageID`: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+// been recalled in the meantime, it is returned as recalled.
 //
-// A session sends so many messages a second, barrage apart, as
-// `RateLimit-Policy` says; sending again what is stored already is never
-// too much.
+// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+// together; barrage has a limit of its own. Retries of a message that is already stored do not
+// count.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4374,12 +4622,12 @@ func (c *Client) SendRoomMessage(ctx context.Context, roomID RoomID, body SendRo
 	return c.Client.Do(req)
 }
 
-// RecallMessage Take back what one said
+// RecallMessage Recall a message in a room
 //
-// The content of a stored message of the user's own is deleted, up to two
-// minutes after `sentAt`. The message keeps its place in the log and the
-// history, with `recalled: true` and without content, and everybody in the
-// room is told by `messageRecalled`. Recalling it again changes nothing.
+// Deletes the content of a stored message that the user sent, up to two minutes after
+// `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
+// and without content, and every session in the room receives `messageRecalled`. Recalling a
+// message again has no effect.
 //
 // Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
 func (c *Client) RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4394,10 +4642,11 @@ func (c *Client) RecallMessage(ctx context.Context, roomID RoomID, messageID Mes
 	return c.Client.Do(req)
 }
 
-// SwitchRoomWithBody Leave this room for another
+// SwitchRoomWithBody Move from this room to another
 //
-// Both or neither: where the other room cannot be entered, the session
-// stays where it is. The session's stream tells of the new room first.
+// Leaves this room and joins another in one step. If the other room cannot be joined, the
+// session stays in this one. The session's stream announces the new room before it reports
+// that the old one was left.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4414,10 +4663,11 @@ func (c *Client) SwitchRoomWithBody(ctx context.Context, roomID RoomID, contentT
 	return c.Client.Do(req)
 }
 
-// SwitchRoom Leave this room for another
+// SwitchRoom Move from this room to another
 //
-// Both or neither: where the other room cannot be entered, the session
-// stays where it is. The session's stream tells of the new room first.
+// Leaves this room and joins another in one step. If the other room cannot be joined, the
+// session stays in this one. The session's stream announces the new room before it reports
+// that the old one was left.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4436,8 +4686,8 @@ func (c *Client) SwitchRoom(ctx context.Context, roomID RoomID, body SwitchRoomJ
 
 // CreateSessionWithBody Log in with a user token
 //
-// Starts a session of the token's user. The `sessionKey` and the
-// `streamURL` are shown here once and stored only as hashes.
+// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+// returned only here; the server stores nothing but their hashes.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4456,8 +4706,8 @@ func (c *Client) CreateSessionWithBody(ctx context.Context, contentType string, 
 
 // CreateSession Log in with a user token
 //
-// Starts a session of the token's user. The `sessionKey` and the
-// `streamURL` are shown here once and stored only as hashes.
+// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+// returned only here; the server stores nothing but their hashes.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4476,8 +4726,8 @@ func (c *Client) CreateSession(ctx context.Context, body CreateSessionJSONReques
 
 // EndSession Log out
 //
-// Leaves every room of the session with the reason `loggedOut`, ends its
-// stream and makes its keys useless at once.
+// Ends the session: it leaves all its rooms with the reason `loggedOut`, its stream ends, and
+// its keys are invalid immediately.
 //
 // Corresponds with DELETE /v1/sessions/current (the `EndSession` operationId).
 func (c *Client) EndSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4492,7 +4742,7 @@ func (c *Client) EndSession(ctx context.Context, reqEditors ...RequestEditorFn) 
 	return c.Client.Do(req)
 }
 
-// GetSession The session of this key
+// GetSession Get the current session
 //
 // Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4507,9 +4757,9 @@ func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) 
 	return c.Client.Do(req)
 }
 
-// LeaveAllRooms Leave every room
+// LeaveAllRooms Leave all rooms
 //
-// This session leaves, and no other of its user.
+// Only this session leaves; other sessions of the user stay in their rooms.
 //
 // Corresponds with DELETE /v1/sessions/current/rooms (the `LeaveAllRooms` operationId).
 func (c *Client) LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4524,7 +4774,7 @@ func (c *Client) LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorF
 	return c.Client.Do(req)
 }
 
-// ListSessionRooms The rooms that this session is in
+// ListSessionRooms List the rooms that the session is in
 //
 // Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 func (c *Client) ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4539,19 +4789,19 @@ func (c *Client) ListSessionRooms(ctx context.Context, reqEditors ...RequestEdit
 	return c.Client.Do(req)
 }
 
-// CreateStreamTicket A URL that opens the stream once
+// CreateStreamTicket Create a URL that opens the stream once
 //
-// For a native EventSource where what proxies log must open nothing: the
-// `stream_key` of createSession stands in the log of every proxy on the way
-// and is good for as long as the session. A ticket is good for 30 seconds
-// and one request; a newer one takes its place. It is used up even where
-// the stream is refused afterwards.
+// Creates a stream ticket, for a native EventSource whose URL must be useless once a proxy has
+// logged it. The `stream_key` of createSession is valid for as long as the session, and the
+// log of every proxy on the way contains it. A ticket is valid for one request within 30
+// seconds, and a newer ticket replaces it. A ticket is used up even if opening the stream
+// fails afterwards.
 //
-// An EventSource that lost its connection comes back with the same URL by
-// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
-// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
-// last `id:`, and open a new EventSource. Clients that use fetch send the
-// session key in the header and need neither.
+// An EventSource that loses its connection retries the same URL, receives 401
+// (`stream_ticket_refused`) and gives up: its `readyState` is then `CLOSED`. Create another
+// ticket, append `&last_event_id=` with the last `id:` to its URL, and open a new EventSource.
+// Clients that use fetch send the session key in the header and need neither a key nor a
+// ticket in the URL.
 //
 // Corresponds with POST /v1/sessions/current/stream-ticket (the `CreateStreamTicket` operationId).
 func (c *Client) CreateStreamTicket(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4566,11 +4816,11 @@ func (c *Client) CreateStreamTicket(ctx context.Context, reqEditors ...RequestEd
 	return c.Client.Do(req)
 }
 
-// RenewTokenWithBody Stay logged in with a newer token
+// RenewTokenWithBody Renew the session's token
 //
-// The token must be of the same user. The stream goes on undisturbed. What
-// the newer token grants counts at once: the session leaves the rooms that
-// it could not enter with it (`notGranted`).
+// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+// The grants of the new token apply immediately: the session is removed from every room that
+// the new token does not allow it to join (`notGranted`).
 //
 // Takes any type of body and a specified content type.
 //
@@ -4587,11 +4837,11 @@ func (c *Client) RenewTokenWithBody(ctx context.Context, contentType string, bod
 	return c.Client.Do(req)
 }
 
-// RenewToken Stay logged in with a newer token
+// RenewToken Renew the session's token
 //
-// The token must be of the same user. The stream goes on undisturbed. What
-// the newer token grants counts at once: the session leaves the rooms that
-// it could not enter with it (`notGranted`).
+// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+// The grants of the new token apply immediately: the session is removed from every room that
+// the new token does not allow it to join (`notGranted`).
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4608,13 +4858,12 @@ func (c *Client) RenewToken(ctx context.Context, body RenewTokenJSONRequestBody,
 	return c.Client.Do(req)
 }
 
-// ListPeerMessages What was said with a user
+// ListPeerMessages List the messages exchanged with a user
 //
-// A page of the stored messages between the caller and the user, from
-// either side, always in ascending `seq`, which is that of the caller's
-// inbox: the newest, or those next `before` or next `after` a seq.
-// `nextCursor` is the value to send next in the same parameter; it is
-// absent where the conversation ends.
+// Returns a page of the stored messages between the caller and the user, in both directions,
+// always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
+// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+// parameter; it is absent at the end of the conversation.
 //
 // Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
 func (c *Client) ListPeerMessages(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4629,24 +4878,22 @@ func (c *Client) ListPeerMessages(ctx context.Context, userID PeerID, params *Li
 	return c.Client.Do(req)
 }
 
-// SendPeerMessageWithBody Say something to a user
+// SendPeerMessageWithBody Send a message to a user
 //
-// 201 means stored, in the inboxes of both: all sessions of either user
-// get it, now or when they come back, for as long as it is kept
-// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-// `seq`; the answer's is the sender's. 202 means on its way to those of
-// both users who listen now: kinds that are not stored. `barrage` is for
-// rooms and refused.
+// 201 means that the message is stored in the inboxes of both users: all sessions of either
+// user receive it, now or when they reconnect, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+// was published to the streams of both users that are open now. `barrage` is for rooms only
+// and is rejected.
 //
-// Retry a stored kind safely with a `clientMessageID`, which counts for
-// each sender and receiver by itself: the same ID with the same body is
-// answered with the message already stored; with another body it is
-// refused (`client_message_id_reused`). The limit of messages a second is
-// that of `sendRoomMessage`, for both together.
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+// sender and receiver: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+// to rooms share one rate limit, described at `sendRoomMessage`.
 //
-// A user exists who ever logged in. Where the caller's token grants
-// anything, its `peers` must name the user; what comes from others can
-// always be read.
+// A user exists from the first login on. If the caller's token has grants, its `peers` must
+// include the user. Messages from other users can always be read.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4663,24 +4910,22 @@ func (c *Client) SendPeerMessageWithBody(ctx context.Context, userID PeerID, con
 	return c.Client.Do(req)
 }
 
-// SendPeerMessage Say something to a user
+// SendPeerMessage Send a message to a user
 //
-// 201 means stored, in the inboxes of both: all sessions of either user
-// get it, now or when they come back, for as long as it is kept
-// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-// `seq`; the answer's is the sender's. 202 means on its way to those of
-// both users who listen now: kinds that are not stored. `barrage` is for
-// rooms and refused.
+// 201 means that the message is stored in the inboxes of both users: all sessions of either
+// user receive it, now or when they reconnect, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+// was published to the streams of both users that are open now. `barrage` is for rooms only
+// and is rejected.
 //
-// Retry a stored kind safely with a `clientMessageID`, which counts for
-// each sender and receiver by itself: the same ID with the same body is
-// answered with the message already stored; with another body it is
-// refused (`client_message_id_reused`). The limit of messages a second is
-// that of `sendRoomMessage`, for both together.
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+// sender and receiver: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+// to rooms share one rate limit, described at `sendRoomMessage`.
 //
-// A user exists who ever logged in. Where the caller's token grants
-// anything, its `peers` must name the user; what comes from others can
-// always be read.
+// A user exists from the first login on. If the caller's token has grants, its `peers` must
+// include the user. Messages from other users can always be read.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4697,13 +4942,12 @@ func (c *Client) SendPeerMessage(ctx context.Context, userID PeerID, body SendPe
 	return c.Client.Do(req)
 }
 
-// RecallPeerMessage Take back what one said to a user
+// RecallPeerMessage Recall a message to a user
 //
-// As `recallMessage`: up to two minutes after `sentAt` the content is
-// deleted from the inboxes of both, the message keeps its place in both
-// with `recalled: true`, and all sessions of both are told by
-// `peerMessageRecalled`. The other user may not read a file any more that
-// it brought. Recalling it again changes nothing.
+// Works like `recallMessage`: up to two minutes after `sentAt`, the content is deleted from
+// the inboxes of both users. The message keeps its position in both, with `recalled: true`,
+// and all sessions of both users receive `peerMessageRecalled`. If the message contained a
+// file, the other user can no longer read it. Recalling a message again has no effect.
 //
 // Corresponds with DELETE /v1/users/{userID}/messages/{messageID} (the `RecallPeerMessage` operationId).
 func (c *Client) RecallPeerMessage(ctx context.Context, userID PeerID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -7504,268 +7748,262 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
-	// CreateDevelopmentTokenWithBodyWithResponse A user token for trying things out
+	// CreateDevelopmentTokenWithBodyWithResponse Create a user token for development
 	//
-	// Exists only while the server runs in development mode (`--dev`), on a
-	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+	// otherwise it returns 404. In production, your backend signs the tokens.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateDevelopmentTokenResponse, error)
 
-	// CreateDevelopmentTokenWithResponse A user token for trying things out
+	// CreateDevelopmentTokenWithResponse Create a user token for development
 	//
-	// Exists only while the server runs in development mode (`--dev`), on a
-	// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+	// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+	// otherwise it returns 404. In production, your backend signs the tokens.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /dev/token (the `CreateDevelopmentToken` operationId).
 	CreateDevelopmentTokenWithResponse(ctx context.Context, body CreateDevelopmentTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateDevelopmentTokenResponse, error)
 
-	// StreamAdminEventsWithResponse The events of all rooms, for servers
+	// StreamAdminEventsWithResponse Stream the events of all rooms
 	//
-	// The stored events of all rooms in one order, and the rooms' beginnings
-	// and ends. Events of one room come in the order of its log, between its
-	// `roomCreated` and its `roomDestroyed`.
+	// Streams the stored events of all rooms in one order, together with the creation and
+	// destruction of rooms. The events of a room are delivered in the order of its log, between
+	// its `roomCreated` and its `roomDestroyed`.
 	//
-	// Each event carries an `id:`. Keep the id of the last event that you have
-	// dealt with, and send it when you come back: the feed goes on exactly
-	// there, on any node and after any restart. Without one it begins now.
-	// The first event, `feedReady`, says whether the feed was resumed.
+	// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+	// when you reconnect: the feed continues exactly there, on any node and after any restart.
+	// Without an id, the feed begins with the events that happen from now on. The first event,
+	// `feedReady`, says whether the feed was resumed.
 	//
-	// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
-	// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
-	// Some come later than on the rooms' own streams: an event is held back
-	// while an older transaction of the database is under way.
+	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
+	// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+	// streams, because it is held back while an older database transaction is in progress.
 	//
-	// A comment line arrives at least every 10 seconds, unless the operator
-	// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
-	// token runs out, and with `reconnect` when the server stops or cannot
-	// answer.
+	// A comment line is sent at least every 10 seconds, unless the operator configured another
+	// interval (`PARLOR_HEARTBEAT`). The feed ends when the token expires, and with a `reconnect`
+	// event when the server stops or is temporarily unable to serve it.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
 	StreamAdminEventsWithResponse(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*StreamAdminEventsResponse, error)
 
-	// AdminListRoomsWithResponse All rooms, by ID
+	// AdminListRoomsWithResponse List all rooms, ordered by ID
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms (the `AdminListRooms` operationId).
 	AdminListRoomsWithResponse(ctx context.Context, params *AdminListRoomsParams, reqEditors ...RequestEditorFn) (*AdminListRoomsResponse, error)
 
-	// AdminCreateRoomWithBodyWithResponse Create a room that nobody is in
+	// AdminCreateRoomWithBodyWithResponse Create an empty room
 	//
-	// It goes after its `unusedTimeout` unless somebody enters.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms (the `AdminCreateRoom` operationId).
 	AdminCreateRoomWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminCreateRoomResponse, error)
 
-	// AdminCreateRoomWithResponse Create a room that nobody is in
+	// AdminCreateRoomWithResponse Create an empty room
 	//
-	// It goes after its `unusedTimeout` unless somebody enters.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms (the `AdminCreateRoom` operationId).
 	AdminCreateRoomWithResponse(ctx context.Context, body AdminCreateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminCreateRoomResponse, error)
 
-	// AdminDestroyRoomWithResponse End a room, whoever is in it
+	// AdminDestroyRoomWithResponse Destroy a room
 	//
-	// Its sessions are told at once: `roomStateChanged` with `roomNotExist`
-	// and the reason. Its messages go with it.
+	// Removes all members and destroys the room and its messages. Its sessions immediately receive
+	// `roomStateChanged` with `roomNotExist` and the reason.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID} (the `AdminDestroyRoom` operationId).
 	AdminDestroyRoomWithResponse(ctx context.Context, roomID RoomID, params *AdminDestroyRoomParams, reqEditors ...RequestEditorFn) (*AdminDestroyRoomResponse, error)
 
-	// AdminGetRoomWithResponse A room
+	// AdminGetRoomWithResponse Get a room
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
 	AdminGetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomResponse, error)
 
-	// AdminListBansWithResponse Who may not enter a room
+	// AdminListBansWithResponse List the bans of a room
 	//
-	// Bans are on the roomID and outlive the room; there need be none.
+	// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/bans (the `AdminListBans` operationId).
 	AdminListBansWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*AdminListBansResponse, error)
 
-	// AdminUnbanWithResponse Let a user enter again
+	// AdminUnbanWithResponse Lift a user's ban
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/bans/{userID} (the `AdminUnban` operationId).
 	AdminUnbanWithResponse(ctx context.Context, roomID RoomID, userID UserID, reqEditors ...RequestEditorFn) (*AdminUnbanResponse, error)
 
-	// AdminKickMembersWithBodyWithResponse Take users out of a room
+	// AdminKickMembersWithBodyWithResponse Remove several users from a room
 	//
-	// As `adminKickMember`, for up to 50 users at once.
+	// Works like `adminKickMember`, for up to 50 users at once.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
 	AdminKickMembersWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error)
 
-	// AdminKickMembersWithResponse Take users out of a room
+	// AdminKickMembersWithResponse Remove several users from a room
 	//
-	// As `adminKickMember`, for up to 50 users at once.
+	// Works like `adminKickMember`, for up to 50 users at once.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/kick (the `AdminKickMembers` operationId).
 	AdminKickMembersWithResponse(ctx context.Context, roomID RoomID, body AdminKickMembersJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminKickMembersResponse, error)
 
-	// AdminListMembersWithResponse Who is in a room
+	// AdminListMembersWithResponse List the members of any room
 	//
-	// As `listMembers`, for any room.
+	// Works like `listMembers`, for any room.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID}/members (the `AdminListMembers` operationId).
 	AdminListMembersWithResponse(ctx context.Context, roomID RoomID, params *AdminListMembersParams, reqEditors ...RequestEditorFn) (*AdminListMembersResponse, error)
 
-	// AdminKickMemberWithResponse Take a user out of a room
+	// AdminKickMemberWithResponse Remove a user from a room
 	//
-	// With all sessions, which are told at once: `roomStateChanged` with
-	// `kickedOut` and the reason. The others see `roomMemberLeft` with
-	// `kicked`. A ban holds also for a user who is not in the room.
+	// Removes the user with all sessions, which immediately receive `roomStateChanged` with
+	// `kickedOut` and the reason. The other members receive `roomMemberLeft` with `kicked`. A ban
+	// can also be set for a user who is not in the room.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/members/{userID} (the `AdminKickMember` operationId).
 	AdminKickMemberWithResponse(ctx context.Context, roomID RoomID, userID UserID, params *AdminKickMemberParams, reqEditors ...RequestEditorFn) (*AdminKickMemberResponse, error)
 
-	// AdminSendMessageWithBodyWithResponse Say something in a room without being in it
+	// AdminSendMessageWithBodyWithResponse Send a message to a room as any user
 	//
-	// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-	// not in the room, or a name that the application keeps for itself.
+	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+	// room, or a userID that the application reserves for itself.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
 	AdminSendMessageWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error)
 
-	// AdminSendMessageWithResponse Say something in a room without being in it
+	// AdminSendMessageWithResponse Send a message to a room as any user
 	//
-	// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-	// not in the room, or a name that the application keeps for itself.
+	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+	// room, or a userID that the application reserves for itself.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/admin/rooms/{roomID}/messages (the `AdminSendMessage` operationId).
 	AdminSendMessageWithResponse(ctx context.Context, roomID RoomID, body AdminSendMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminSendMessageResponse, error)
 
-	// AdminRecallMessageWithResponse Take back what somebody said
+	// AdminRecallMessageWithResponse Recall any message in a room
 	//
-	// As `recallMessage`, for any stored message of the room and at any time.
+	// Works like `recallMessage`, for any stored message of the room and at any time.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/rooms/{roomID}/messages/{messageID} (the `AdminRecallMessage` operationId).
 	AdminRecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*AdminRecallMessageResponse, error)
 
-	// AdminListUserRoomsWithResponse The rooms that a user is in
+	// AdminListUserRoomsWithResponse List the rooms that a user is in
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/users/{userID}/rooms (the `AdminListUserRooms` operationId).
 	AdminListUserRoomsWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*AdminListUserRoomsResponse, error)
 
-	// AdminEndUserSessionsWithResponse End all of a user's sessions
+	// AdminEndUserSessionsWithResponse End all sessions of a user
 	//
-	// They leave their rooms (`kicked`), their streams end (`kickedOut` with
-	// the reason), and their keys are useless at once. The user's tokens are
-	// not: adminVoidTokens makes them so.
+	// The sessions leave their rooms (`kicked`), their streams end (`kickedOut`, with the reason),
+	// and their keys are invalid immediately. The user's tokens remain valid; adminVoidTokens
+	// invalidates them.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions (the `AdminEndUserSessions` operationId).
 	AdminEndUserSessionsWithResponse(ctx context.Context, userID UserID, params *AdminEndUserSessionsParams, reqEditors ...RequestEditorFn) (*AdminEndUserSessionsResponse, error)
 
-	// AdminListUserSessionsWithResponse A user's sessions
+	// AdminListUserSessionsWithResponse List the sessions of a user
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/users/{userID}/sessions (the `AdminListUserSessions` operationId).
 	AdminListUserSessionsWithResponse(ctx context.Context, userID UserID, reqEditors ...RequestEditorFn) (*AdminListUserSessionsResponse, error)
 
-	// AdminEndSessionWithResponse End one of a user's sessions
+	// AdminEndSessionWithResponse End one session of a user
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/admin/users/{userID}/sessions/{sessionID} (the `AdminEndSession` operationId).
 	AdminEndSessionWithResponse(ctx context.Context, userID UserID, sessionID SessionID, params *AdminEndSessionParams, reqEditors ...RequestEditorFn) (*AdminEndSessionResponse, error)
 
-	// AdminVoidTokensWithBodyWithResponse Make a user's older tokens useless
+	// AdminVoidTokensWithBodyWithResponse Void the older tokens of a user
 	//
-	// For a token that was stolen, or a user who changed the password. Tokens of
-	// the user that were issued (`iat`) before the instant, or do not say when,
-	// open and renew no session any more (`token_void`), and the sessions that
-	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-	// whole seconds: a token of the same second as the instant is void too.
-	// The instant replaces that of an earlier call.
+	// Use this when a token was stolen or a user has changed their password. Tokens of the user
+	// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+	// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+	// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+	// same second as the given time is void too. The time replaces that of an earlier call.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
 	AdminVoidTokensWithBodyWithResponse(ctx context.Context, userID UserID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
 
-	// AdminVoidTokensWithResponse Make a user's older tokens useless
+	// AdminVoidTokensWithResponse Void the older tokens of a user
 	//
-	// For a token that was stolen, or a user who changed the password. Tokens of
-	// the user that were issued (`iat`) before the instant, or do not say when,
-	// open and renew no session any more (`token_void`), and the sessions that
-	// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-	// whole seconds: a token of the same second as the instant is void too.
-	// The instant replaces that of an earlier call.
+	// Use this when a token was stolen or a user has changed their password. Tokens of the user
+	// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+	// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+	// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+	// same second as the given time is void too. The time replaces that of an earlier call.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/admin/users/{userID}/tokens-void-before (the `AdminVoidTokens` operationId).
 	AdminVoidTokensWithResponse(ctx context.Context, userID UserID, body AdminVoidTokensJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminVoidTokensResponse, error)
 
-	// StreamEventsWithResponse The session's event stream
+	// StreamEventsWithResponse Open the session's event stream
 	//
-	// One stream per session; a newer one supersedes the older. Authenticate
-	// with the session key in the header (fetch), or with the `stream_key` of
-	// `streamURL` (EventSource), which opens this stream and nothing else, or
-	// with a `stream_ticket`, which does so once.
+	// A session has one stream; opening a newer one ends the older one. Authenticate with the
+	// session key in the header (fetch), with the `stream_key` of `streamURL` (EventSource), which
+	// is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 	//
-	// An `id:` is the session's cursor in all its logs, and so says which
-	// rooms it knows to be in. Send the last one back, in the header or the query, and the
-	// stream continues exactly there, on any node and after any restart. What
-	// cannot be served exactly is announced by `roomReset` or `inboxReset`.
-	// Without a cursor the stream begins where the session entered each of its
-	// rooms.
+	// An `id:` is the session's cursor: its positions in all its logs, and therefore also the
+	// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
+	// stream continues exactly there, on any node and after any restart. If a log cannot be
+	// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
+	// begins where the session joined each of its rooms.
 	//
-	// Every session also follows its user's inbox: the messages from and to
-	// other users. Without a cursor that goes on after the newest message that
-	// any session of the user has shown to have, by sending a cursor: what
-	// came while the user was away comes at the next login. A message may come
-	// again in another session, and is not lost. A client that kept the cursor
-	// of an earlier session of the user may begin a new one with it: the inbox
-	// goes on exactly there.
+	// Every session also follows its user's inbox: the messages from and to other users. Without a
+	// cursor, the inbox continues after the newest message that any session of the user has
+	// acknowledged by sending a cursor. Messages that arrived while the user was offline are
+	// therefore delivered at the next login. Another session may receive a message again, but no
+	// message is lost. A client that kept the cursor of an earlier session of the same user can
+	// send it when it first opens the stream of a new session; the inbox then continues exactly
+	// there.
 	//
-	// A comment line arrives at least every 10 seconds, unless the operator
-	// chose otherwise (`PARLOR_HEARTBEAT`). When the server
-	// cannot answer for the moment, a stream opened with a `stream_key` gets
-	// 200, a `reconnect` event and the end of the stream, because a native
-	// EventSource never comes back from any other status than 200. Beside
-	// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
+	// A comment line is sent at least every 10 seconds, unless the operator configured another
+	// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
+	// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
+	// stream, because a native EventSource does not retry after any status other than 200. A
+	// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
+	// obeys.
 	//
-	// `x-sse-events` names the schema of each event's `data`, and whether the
-	// event carries an `id:`: always, never, or where it is `stored`.
+	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
+	// always (`true`), never (`false`), or only if the message is stored (`stored`).
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7774,58 +8012,55 @@ type ClientWithResponsesInterface interface {
 
 	// UploadMediaWithBodyWithResponse Upload a file
 	//
-	// The body is the file, whatever its `Content-Type`, or a form with the one
-	// part `file`. What the file is, its bytes decide: `contentType` is one of
-	// the types that the server knows and has looked through, or
-	// `application/octet-stream`. Up to 104,857,600 bytes.
+	// The body is either the file itself, with any `Content-Type`, or a form whose only part is
+	// named `file`. The server determines the type from the bytes: `contentType` is one of the
+	// types that the server knows and has checked, or `application/octet-stream`. A file has at
+	// most 104,857,600 bytes.
 	//
-	// A file that nobody sends is deleted after a day. One of which no message is
-	// left, because they were recalled or are kept no longer, is not found from
-	// then on, not by its owner either. A user may
-	// have 20 files that were not sent and 1 GiB of them at once. Where
-	// connections break, or progress is to be seen, `createUpload` is the better
-	// way.
+	// A file that is never sent is deleted after a day. Once none of its messages is left, because
+	// they were recalled or have expired, the file is no longer found, even by its owner. A user
+	// may have 20 unsent files, and 1 GiB of them, at once. Use `createUpload` if connections are
+	// unreliable or progress must be shown.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/media (the `UploadMedia` operationId).
 	UploadMediaWithBodyWithResponse(ctx context.Context, params *UploadMediaParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UploadMediaResponse, error)
 
-	// DescribeUploadsWithResponse What uploads that can be resumed can do
+	// DescribeUploadsWithResponse Get the server's support for resumable uploads
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with OPTIONS /v1/media/uploads (the `DescribeUploads` operationId).
 	DescribeUploadsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*DescribeUploadsResponse, error)
 
-	// CreateUploadWithBodyWithResponse Begin an upload that can be resumed
+	// CreateUploadWithBodyWithResponse Start a resumable upload
 	//
-	// This and the calls on the upload are tus 1.0, with the extensions
-	// creation, creation-with-upload and termination: any tus client works as it
-	// is, with the session key in `Authorization`.
+	// This call and the calls on the upload implement tus 1.0 with the extensions creation,
+	// creation-with-upload and termination. Any tus client works without changes, with the session
+	// key in `Authorization`.
 	//
-	// The last segment of `Location` is the upload's ID, and the file's
-	// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
-	// as `uploadMedia` would have. An upload is kept for a day after its last
-	// bytes. Up to 104,857,600 bytes.
+	// The last segment of `Location` is the ID of the upload and the `mediaID` of the file. Once
+	// the last byte is stored, `getMedia` returns the file, as `uploadMedia` would have. An upload
+	// is kept for a day after its last bytes arrived. A file has at most 104,857,600 bytes.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/media/uploads (the `CreateUpload` operationId).
 	CreateUploadWithBodyWithResponse(ctx context.Context, params *CreateUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateUploadResponse, error)
 
-	// EndUploadWithResponse Delete a file that was not sent
+	// EndUploadWithResponse Delete an unsent file
 	//
-	// Whether or not it is done, and however it was uploaded.
+	// Deletes the file or the upload, whether or not it is complete and however it was uploaded.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/media/uploads/{mediaID} (the `EndUpload` operationId).
 	EndUploadWithResponse(ctx context.Context, mediaID MediaID, params *EndUploadParams, reqEditors ...RequestEditorFn) (*EndUploadResponse, error)
 
-	// GetUploadOffsetWithResponse How much of an upload is stored
+	// GetUploadOffsetWithResponse Get the offset of an upload
 	//
-	// A request of the upload that is under way elsewhere is asked to stop.
+	// If another request of the same upload is in progress, the server asks it to stop.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7834,72 +8069,72 @@ type ClientWithResponsesInterface interface {
 
 	// ContinueUploadWithBodyWithResponse Upload the next bytes of a file
 	//
-	// What came is stored, however the request ends: `getUploadOffset` tells how
-	// much that is. A server that is killed loses 4 MiB at most.
+	// The bytes that arrive are stored, however the request ends; `getUploadOffset` returns how
+	// many there are. A server that is killed loses at most 4 MiB of them.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/media/uploads/{mediaID} (the `ContinueUpload` operationId).
 	ContinueUploadWithBodyWithResponse(ctx context.Context, mediaID MediaID, params *ContinueUploadParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ContinueUploadResponse, error)
 
-	// GetMediaWithResponse A file, with a fresh URL
+	// GetMediaWithResponse Get a file and a fresh URL for it
 	//
-	// For members of the rooms in which it was sent, for both sides where it was
-	// sent from user to user, and for its owner; once it was sent, for as long as
-	// a message is kept that brings it. `signedURL` opens the file without a key,
-	// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
-	// It stands for the session that asks: it ends with the session, with the
-	// user's membership and with the message. A client that asks again within a
-	// quarter of an hour gets the same URL, so that its browser need not load the
-	// file again; one whose URL has expired asks again.
+	// A file is visible to its owner, to the members of the rooms to which it was sent, and to
+	// both users if it was sent from one user to another; once sent, only for as long as one of
+	// its messages is kept. `signedURL` opens the file without a key, for an `<img>` or a
+	// `<video>`, until `expiresAt`, which is 45 to 60 minutes from now. The URL is valid only for
+	// as long as the session that asked for it, the user's membership and the message exist. A
+	// client that asks again within 15 minutes gets the same URL, so that its browser does not
+	// have to download the file again. A client whose URL has expired asks for a new one.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/media/{mediaID} (the `GetMedia` operationId).
 	GetMediaWithResponse(ctx context.Context, mediaID MediaID, reqEditors ...RequestEditorFn) (*GetMediaResponse, error)
 
-	// DownloadMediaWithResponse The bytes of a file
+	// DownloadMediaWithResponse Download a file
 	//
-	// With a signed URL, or with a session key, for those whom `getMedia`
-	// answers at that moment. Browsers may keep the bytes, and ask each time
-	// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
-	// (RFC 9110). Browsers show pictures, sound and films that the server knows;
-	// everything else they only save. Nothing of it can run.
+	// Authenticate with a signed URL or with a session key. Either is accepted only while
+	// `getMedia` would return the file to that session. Browsers may cache the bytes, but ask each
+	// time whether they may still use them (`no-cache`). The call supports `Range`, `If-Range`,
+	// `If-None-Match` and the related headers (RFC 9110). Browsers display the image, audio and
+	// video types that the server knows, and only offer to save all other files. Nothing in a file
+	// can run as a script.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/media/{mediaID}/{fileName} (the `DownloadMedia` operationId).
 	DownloadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *DownloadMediaParams, reqEditors ...RequestEditorFn) (*DownloadMediaResponse, error)
 
-	// HeadMediaWithResponse What downloadMedia would answer, without the bytes
+	// HeadMediaWithResponse Get the headers of a download without the bytes
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with HEAD /v1/media/{mediaID}/{fileName} (the `HeadMedia` operationId).
 	HeadMediaWithResponse(ctx context.Context, mediaID MediaID, fileName string, params *HeadMediaParams, reqEditors ...RequestEditorFn) (*HeadMediaResponse, error)
 
-	// CreateRoomWithBodyWithResponse Create a room and enter it
+	// CreateRoomWithBodyWithResponse Create a room and join it
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
 	CreateRoomWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateRoomResponse, error)
 
-	// CreateRoomWithResponse Create a room and enter it
+	// CreateRoomWithResponse Create a room and join it
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms (the `CreateRoom` operationId).
 	CreateRoomWithResponse(ctx context.Context, body CreateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateRoomResponse, error)
 
-	// GetRoomWithResponse A room the session is in
+	// GetRoomWithResponse Get a room that the session is in
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 	GetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomResponse, error)
 
-	// GetRoomAttributesWithResponse The attributes of a room
+	// GetRoomAttributesWithResponse Get the attributes of a room
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7908,17 +8143,16 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateRoomAttributesWithBodyWithResponse Set and delete attributes of a room
 	//
-	// All at once, and as one `roomAttributesUpdated` event, told to everybody
-	// in the room, the caller's own sessions included.
+	// All changes are applied together and published as one `roomAttributesUpdated` event to every
+	// session in the room, including the caller's own.
 	//
-	// Who sets a new attribute owns it. What belongs to somebody else is
-	// changed only with `force`; otherwise its key comes back in `errorKeys`,
-	// and the rest is done. Deleting what is not there does nothing. Where
-	// nothing changes there is no event, and the version stays.
+	// The user who sets a new attribute owns it. An attribute that belongs to another user is
+	// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+	// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+	// changes, no event is published and the version stays the same.
 	//
-	// With `If-Match`, the attributes change only if their version is still
-	// the one that is named: read, decide, and write, and nobody's change is
-	// lost in between.
+	// With `If-Match`, the attributes are changed only if their version is still the given one. A
+	// client can therefore read, decide and write without overwriting a change made in between.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7927,66 +8161,65 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateRoomAttributesWithResponse Set and delete attributes of a room
 	//
-	// All at once, and as one `roomAttributesUpdated` event, told to everybody
-	// in the room, the caller's own sessions included.
+	// All changes are applied together and published as one `roomAttributesUpdated` event to every
+	// session in the room, including the caller's own.
 	//
-	// Who sets a new attribute owns it. What belongs to somebody else is
-	// changed only with `force`; otherwise its key comes back in `errorKeys`,
-	// and the rest is done. Deleting what is not there does nothing. Where
-	// nothing changes there is no event, and the version stays.
+	// The user who sets a new attribute owns it. An attribute that belongs to another user is
+	// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+	// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+	// changes, no event is published and the version stays the same.
 	//
-	// With `If-Match`, the attributes change only if their version is still
-	// the one that is named: read, decide, and write, and nobody's change is
-	// lost in between.
+	// With `If-Match`, the attributes are changed only if their version is still the given one. A
+	// client can therefore read, decide and write without overwriting a change made in between.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/attributes (the `UpdateRoomAttributes` operationId).
 	UpdateRoomAttributesWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomAttributesParams, body UpdateRoomAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomAttributesResponse, error)
 
-	// EnterRoomWithBodyWithResponse Enter a room, creating it where there is none
+	// EnterRoomWithBodyWithResponse Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes count only where the call creates the room.
+	// The name, the config and the attributes are used only if this call creates the room;
+	// otherwise they are ignored.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
 	EnterRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error)
 
-	// EnterRoomWithResponse Enter a room, creating it where there is none
+	// EnterRoomWithResponse Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes count only where the call creates the room.
+	// The name, the config and the attributes are used only if this call creates the room;
+	// otherwise they are ignored.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
 	EnterRoomWithResponse(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error)
 
-	// JoinRoomWithResponse Enter a room that exists
+	// JoinRoomWithResponse Join an existing room
 	//
-	// Joining a room the session is already in changes nothing and answers the same.
+	// Joining a room that the session is already in changes nothing and returns the same response.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
 	JoinRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
 
-	// KickMembersWithBodyWithResponse Take members out of a room one is in
+	// KickMembersWithBodyWithResponse Remove members from a room that the session is in
 	//
-	// Only where the user's token grants `kick` for the room by name; a token
-	// without grants does not. Each user goes with all sessions, and is kept
-	// from coming back for `banSeconds`.
+	// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+	// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/kick (the `KickMembers` operationId).
 	KickMembersWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*KickMembersResponse, error)
 
-	// KickMembersWithResponse Take members out of a room one is in
+	// KickMembersWithResponse Remove members from a room that the session is in
 	//
-	// Only where the user's token grants `kick` for the room by name; a token
-	// without grants does not. Each user goes with all sessions, and is kept
-	// from coming back for `banSeconds`.
+	// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+	// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7995,19 +8228,19 @@ type ClientWithResponsesInterface interface {
 
 	// LeaveRoomWithResponse Leave a room
 	//
-	// The user stays a member while another session of the same user is in
-	// the room. The room goes when its last member leaves.
+	// The user remains a member while another session of the user is in the room. When the last
+	// member leaves, the room is destroyed, after its `destroyDelay`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 	LeaveRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*LeaveRoomResponse, error)
 
-	// ListMemberAttributesWithResponse The attributes of members
+	// ListMemberAttributesWithResponse List the attributes of members
 	//
-	// Of those members who have any, in order of entering, a page at a time;
-	// or, with `userID`, of those of the named users who are in the room,
-	// whether they have attributes or not.
+	// Returns the members who have attributes, in the order in which they joined, one page at a
+	// time; or, with `userID`, those of the given users who are members, whether they have
+	// attributes or not.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8016,12 +8249,12 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateMemberAttributesWithBodyWithResponse Set and delete attributes of members
 	//
-	// The same for all these members, for all or none, and as one
-	// `roomMemberAttributesUpdated` event. Users who are not in the room come
-	// back in `errorUserList`. Where nothing changes there is no event.
+	// Applies the same changes to all the given members, for all of them or none, and publishes
+	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+	// in `errorUserList`. If nothing changes, no event is published.
 	//
-	// Where the caller's token names grants, it needs `attributes` to change
-	// those of other members.
+	// If the caller's token has grants, the caller needs the grant `attributes` to change the
+	// attributes of other members.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8030,114 +8263,115 @@ type ClientWithResponsesInterface interface {
 
 	// UpdateMemberAttributesWithResponse Set and delete attributes of members
 	//
-	// The same for all these members, for all or none, and as one
-	// `roomMemberAttributesUpdated` event. Users who are not in the room come
-	// back in `errorUserList`. Where nothing changes there is no event.
+	// Applies the same changes to all the given members, for all of them or none, and publishes
+	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+	// in `errorUserList`. If nothing changes, no event is published.
 	//
-	// Where the caller's token names grants, it needs `attributes` to change
-	// those of other members.
+	// If the caller's token has grants, the caller needs the grant `attributes` to change the
+	// attributes of other members.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PATCH /v1/rooms/{roomID}/member-attributes (the `UpdateMemberAttributes` operationId).
 	UpdateMemberAttributesWithResponse(ctx context.Context, roomID RoomID, body UpdateMemberAttributesJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateMemberAttributesResponse, error)
 
-	// ListMembersWithResponse Who is in the room
+	// ListMembersWithResponse List the members of a room
 	//
-	// In order of entering, a page at a time; or, with `userID`, those of the
-	// named users who are in the room.
+	// Returns members in the order in which they joined, one page at a time; or, with `userID`,
+	// those of the given users who are members.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 	ListMembersWithResponse(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error)
 
-	// CountMembersWithResponse How many users are in the room
+	// CountMembersWithResponse Count the members of a room
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
 	CountMembersWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*CountMembersResponse, error)
 
-	// ListRoomMessagesWithResponse What was said in a room
+	// ListRoomMessagesWithResponse List the messages of a room
 	//
-	// A page of stored messages, always in ascending `seq`: the newest, or
-	// those next `before` or next `after` a seq. `nextCursor` is the value to
-	// send next in the same parameter; it is absent where the log ends.
-	// `from` and `until` leave out what was sent at other times; the order is
-	// that of `seq` all the same. With `from` the first page is still the
-	// newest: send `after=0` to begin with the oldest. Where the room's
-	// `historyVisible` is `sinceJoined`, the history begins where the user
-	// became a member. Messages are kept for as long as the server is set to
-	// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
+	// Returns a page of stored messages, always in ascending `seq`: the newest ones, or those
+	// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+	// parameter; it is absent at the end of the log. `from` and `until` select messages by the
+	// time at which they were sent; the order is still that of `seq`. With `from`, the first page
+	// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
+	// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+	// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
+	// and no longer than their room.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 	ListRoomMessagesWithResponse(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*ListRoomMessagesResponse, error)
 
-	// SendRoomMessageWithBodyWithResponse Say something in a room
+	// SendRoomMessageWithBodyWithResponse Send a message to a room
 	//
-	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. 202 means on its way to those who listen now: kinds that
-	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`). One that
-	// was recalled meanwhile stays so, and is the answer.
+	// 201 means that the message is stored: it will be delivered to the stream of every session in
+	// the room, including the sender's. 202 means that a message of a kind that is not stored was
+	// published to the streams that are open now. A stored kind can be retried safely with a
+	// `clientMessageID`: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+	// been recalled in the meantime, it is returned as recalled.
 	//
-	// A session sends so many messages a second, barrage apart, as
-	// `RateLimit-Policy` says; sending again what is stored already is never
-	// too much.
+	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+	// together; barrage has a limit of its own. Retries of a message that is already stored do not
+	// count.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessageWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
 
-	// SendRoomMessageWithResponse Say something in a room
+	// SendRoomMessageWithResponse Send a message to a room
 	//
-	// 201 means stored: every member's stream will deliver it, the sender's
-	// own included. 202 means on its way to those who listen now: kinds that
-	// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-	// same ID with the same body is answered with the message already stored;
-	// with another body it is refused (`client_message_id_reused`). One that
-	// was recalled meanwhile stays so, and is the answer.
+	// 201 means that the message is stored: it will be delivered to the stream of every session in
+	// the room, including the sender's. 202 means that a message of a kind that is not stored was
+	// published to the streams that are open now. A stored kind can be retried safely with a
+	// `clientMessageID`: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+	// been recalled in the meantime, it is returned as recalled.
 	//
-	// A session sends so many messages a second, barrage apart, as
-	// `RateLimit-Policy` says; sending again what is stored already is never
-	// too much.
+	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+	// together; barrage has a limit of its own. Retries of a message that is already stored do not
+	// count.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/messages (the `SendRoomMessage` operationId).
 	SendRoomMessageWithResponse(ctx context.Context, roomID RoomID, body SendRoomMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendRoomMessageResponse, error)
 
-	// RecallMessageWithResponse Take back what one said
+	// RecallMessageWithResponse Recall a message in a room
 	//
-	// The content of a stored message of the user's own is deleted, up to two
-	// minutes after `sentAt`. The message keeps its place in the log and the
-	// history, with `recalled: true` and without content, and everybody in the
-	// room is told by `messageRecalled`. Recalling it again changes nothing.
+	// Deletes the content of a stored message that the user sent, up to two minutes after
+	// `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
+	// and without content, and every session in the room receives `messageRecalled`. Recalling a
+	// message again has no effect.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
 	RecallMessageWithResponse(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*RecallMessageResponse, error)
 
-	// SwitchRoomWithBodyWithResponse Leave this room for another
+	// SwitchRoomWithBodyWithResponse Move from this room to another
 	//
-	// Both or neither: where the other room cannot be entered, the session
-	// stays where it is. The session's stream tells of the new room first.
+	// Leaves this room and joins another in one step. If the other room cannot be joined, the
+	// session stays in this one. The session's stream announces the new room before it reports
+	// that the old one was left.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/switch (the `SwitchRoom` operationId).
 	SwitchRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SwitchRoomResponse, error)
 
-	// SwitchRoomWithResponse Leave this room for another
+	// SwitchRoomWithResponse Move from this room to another
 	//
-	// Both or neither: where the other room cannot be entered, the session
-	// stays where it is. The session's stream tells of the new room first.
+	// Leaves this room and joins another in one step. If the other room cannot be joined, the
+	// session stays in this one. The session's stream announces the new room before it reports
+	// that the old one was left.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8146,8 +8380,8 @@ type ClientWithResponsesInterface interface {
 
 	// CreateSessionWithBodyWithResponse Log in with a user token
 	//
-	// Starts a session of the token's user. The `sessionKey` and the
-	// `streamURL` are shown here once and stored only as hashes.
+	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+	// returned only here; the server stores nothing but their hashes.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8156,8 +8390,8 @@ type ClientWithResponsesInterface interface {
 
 	// CreateSessionWithResponse Log in with a user token
 	//
-	// Starts a session of the token's user. The `sessionKey` and the
-	// `streamURL` are shown here once and stored only as hashes.
+	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+	// returned only here; the server stores nothing but their hashes.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8166,146 +8400,140 @@ type ClientWithResponsesInterface interface {
 
 	// EndSessionWithResponse Log out
 	//
-	// Leaves every room of the session with the reason `loggedOut`, ends its
-	// stream and makes its keys useless at once.
+	// Ends the session: it leaves all its rooms with the reason `loggedOut`, its stream ends, and
+	// its keys are invalid immediately.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/sessions/current (the `EndSession` operationId).
 	EndSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*EndSessionResponse, error)
 
-	// GetSessionWithResponse The session of this key
+	// GetSessionWithResponse Get the current session
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/sessions/current (the `GetSession` operationId).
 	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
 
-	// LeaveAllRoomsWithResponse Leave every room
+	// LeaveAllRoomsWithResponse Leave all rooms
 	//
-	// This session leaves, and no other of its user.
+	// Only this session leaves; other sessions of the user stay in their rooms.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with DELETE /v1/sessions/current/rooms (the `LeaveAllRooms` operationId).
 	LeaveAllRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*LeaveAllRoomsResponse, error)
 
-	// ListSessionRoomsWithResponse The rooms that this session is in
+	// ListSessionRoomsWithResponse List the rooms that the session is in
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 	ListSessionRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionRoomsResponse, error)
 
-	// CreateStreamTicketWithResponse A URL that opens the stream once
+	// CreateStreamTicketWithResponse Create a URL that opens the stream once
 	//
-	// For a native EventSource where what proxies log must open nothing: the
-	// `stream_key` of createSession stands in the log of every proxy on the way
-	// and is good for as long as the session. A ticket is good for 30 seconds
-	// and one request; a newer one takes its place. It is used up even where
-	// the stream is refused afterwards.
+	// Creates a stream ticket, for a native EventSource whose URL must be useless once a proxy has
+	// logged it. The `stream_key` of createSession is valid for as long as the session, and the
+	// log of every proxy on the way contains it. A ticket is valid for one request within 30
+	// seconds, and a newer ticket replaces it. A ticket is used up even if opening the stream
+	// fails afterwards.
 	//
-	// An EventSource that lost its connection comes back with the same URL by
-	// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
-	// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
-	// last `id:`, and open a new EventSource. Clients that use fetch send the
-	// session key in the header and need neither.
+	// An EventSource that loses its connection retries the same URL, receives 401
+	// (`stream_ticket_refused`) and gives up: its `readyState` is then `CLOSED`. Create another
+	// ticket, append `&last_event_id=` with the last `id:` to its URL, and open a new EventSource.
+	// Clients that use fetch send the session key in the header and need neither a key nor a
+	// ticket in the URL.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/sessions/current/stream-ticket (the `CreateStreamTicket` operationId).
 	CreateStreamTicketWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*CreateStreamTicketResponse, error)
 
-	// RenewTokenWithBodyWithResponse Stay logged in with a newer token
+	// RenewTokenWithBodyWithResponse Renew the session's token
 	//
-	// The token must be of the same user. The stream goes on undisturbed. What
-	// the newer token grants counts at once: the session leaves the rooms that
-	// it could not enter with it (`notGranted`).
+	// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+	// The grants of the new token apply immediately: the session is removed from every room that
+	// the new token does not allow it to join (`notGranted`).
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewTokenWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RenewTokenResponse, error)
 
-	// RenewTokenWithResponse Stay logged in with a newer token
+	// RenewTokenWithResponse Renew the session's token
 	//
-	// The token must be of the same user. The stream goes on undisturbed. What
-	// the newer token grants counts at once: the session leaves the rooms that
-	// it could not enter with it (`notGranted`).
+	// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+	// The grants of the new token apply immediately: the session is removed from every room that
+	// the new token does not allow it to join (`notGranted`).
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with PUT /v1/sessions/current/token (the `RenewToken` operationId).
 	RenewTokenWithResponse(ctx context.Context, body RenewTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RenewTokenResponse, error)
 
-	// ListPeerMessagesWithResponse What was said with a user
+	// ListPeerMessagesWithResponse List the messages exchanged with a user
 	//
-	// A page of the stored messages between the caller and the user, from
-	// either side, always in ascending `seq`, which is that of the caller's
-	// inbox: the newest, or those next `before` or next `after` a seq.
-	// `nextCursor` is the value to send next in the same parameter; it is
-	// absent where the conversation ends.
+	// Returns a page of the stored messages between the caller and the user, in both directions,
+	// always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
+	// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+	// parameter; it is absent at the end of the conversation.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/users/{userID}/messages (the `ListPeerMessages` operationId).
 	ListPeerMessagesWithResponse(ctx context.Context, userID PeerID, params *ListPeerMessagesParams, reqEditors ...RequestEditorFn) (*ListPeerMessagesResponse, error)
 
-	// SendPeerMessageWithBodyWithResponse Say something to a user
+	// SendPeerMessageWithBodyWithResponse Send a message to a user
 	//
-	// 201 means stored, in the inboxes of both: all sessions of either user
-	// get it, now or when they come back, for as long as it is kept
-	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-	// `seq`; the answer's is the sender's. 202 means on its way to those of
-	// both users who listen now: kinds that are not stored. `barrage` is for
-	// rooms and refused.
+	// 201 means that the message is stored in the inboxes of both users: all sessions of either
+	// user receive it, now or when they reconnect, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+	// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+	// was published to the streams of both users that are open now. `barrage` is for rooms only
+	// and is rejected.
 	//
-	// Retry a stored kind safely with a `clientMessageID`, which counts for
-	// each sender and receiver by itself: the same ID with the same body is
-	// answered with the message already stored; with another body it is
-	// refused (`client_message_id_reused`). The limit of messages a second is
-	// that of `sendRoomMessage`, for both together.
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+	// sender and receiver: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
-	// A user exists who ever logged in. Where the caller's token grants
-	// anything, its `peers` must name the user; what comes from others can
-	// always be read.
+	// A user exists from the first login on. If the caller's token has grants, its `peers` must
+	// include the user. Messages from other users can always be read.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
 	SendPeerMessageWithBodyWithResponse(ctx context.Context, userID PeerID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
 
-	// SendPeerMessageWithResponse Say something to a user
+	// SendPeerMessageWithResponse Send a message to a user
 	//
-	// 201 means stored, in the inboxes of both: all sessions of either user
-	// get it, now or when they come back, for as long as it is kept
-	// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-	// `seq`; the answer's is the sender's. 202 means on its way to those of
-	// both users who listen now: kinds that are not stored. `barrage` is for
-	// rooms and refused.
+	// 201 means that the message is stored in the inboxes of both users: all sessions of either
+	// user receive it, now or when they reconnect, for as long as it is kept
+	// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+	// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+	// was published to the streams of both users that are open now. `barrage` is for rooms only
+	// and is rejected.
 	//
-	// Retry a stored kind safely with a `clientMessageID`, which counts for
-	// each sender and receiver by itself: the same ID with the same body is
-	// answered with the message already stored; with another body it is
-	// refused (`client_message_id_reused`). The limit of messages a second is
-	// that of `sendRoomMessage`, for both together.
+	// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+	// sender and receiver: the same ID with the same body returns the message that is already
+	// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+	// to rooms share one rate limit, described at `sendRoomMessage`.
 	//
-	// A user exists who ever logged in. Where the caller's token grants
-	// anything, its `peers` must name the user; what comes from others can
-	// always be read.
+	// A user exists from the first login on. If the caller's token has grants, its `peers` must
+	// include the user. Messages from other users can always be read.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/users/{userID}/messages (the `SendPeerMessage` operationId).
 	SendPeerMessageWithResponse(ctx context.Context, userID PeerID, body SendPeerMessageJSONRequestBody, reqEditors ...RequestEditorFn) (*SendPeerMessageResponse, error)
 
-	// RecallPeerMessageWithResponse Take back what one said to a user
+	// RecallPeerMessageWithResponse Recall a message to a user
 	//
-	// As `recallMessage`: up to two minutes after `sentAt` the content is
-	// deleted from the inboxes of both, the message keeps its place in both
-	// with `recalled: true`, and all sessions of both are told by
-	// `peerMessageRecalled`. The other user may not read a file any more that
-	// it brought. Recalling it again changes nothing.
+	// Works like `recallMessage`: up to two minutes after `sentAt`, the content is deleted from
+	// the inboxes of both users. The message keeps its position in both, with `recalled: true`,
+	// and all sessions of both users receive `peerMessageRecalled`. If the message contained a
+	// file, the other user can no longer read it. Recalling a message again has no effect.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -13205,10 +13433,10 @@ func (r RecallPeerMessageResponse) ContentType() string {
 	return ""
 }
 
-// CreateDevelopmentTokenWithBodyWithResponse A user token for trying things out
+// CreateDevelopmentTokenWithBodyWithResponse Create a user token for development
 //
-// Exists only while the server runs in development mode (`--dev`), on a
-// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+// otherwise it returns 404. In production, your backend signs the tokens.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13221,10 +13449,10 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithBodyWithResponse(ctx con
 	return ParseCreateDevelopmentTokenResponse(rsp)
 }
 
-// CreateDevelopmentTokenWithResponse A user token for trying things out
+// CreateDevelopmentTokenWithResponse Create a user token for development
 //
-// Exists only while the server runs in development mode (`--dev`), on a
-// loopback address; elsewhere it is 404. Your backend signs tokens in production.
+// Exists only while the server runs in development mode (`--dev`) on a loopback address;
+// otherwise it returns 404. In production, your backend signs the tokens.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13237,26 +13465,24 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 	return ParseCreateDevelopmentTokenResponse(rsp)
 }
 
-// StreamAdminEventsWithResponse The events of all rooms, for servers
+// StreamAdminEventsWithResponse Stream the events of all rooms
 //
-// The stored events of all rooms in one order, and the rooms' beginnings
-// and ends. Events of one room come in the order of its log, between its
-// `roomCreated` and its `roomDestroyed`.
+// Streams the stored events of all rooms in one order, together with the creation and
+// destruction of rooms. The events of a room are delivered in the order of its log, between
+// its `roomCreated` and its `roomDestroyed`.
 //
-// Each event carries an `id:`. Keep the id of the last event that you have
-// dealt with, and send it when you come back: the feed goes on exactly
-// there, on any node and after any restart. Without one it begins now.
-// The first event, `feedReady`, says whether the feed was resumed.
+// Each event has an `id:`. Store the id of the last event that you have processed, and send it
+// when you reconnect: the feed continues exactly there, on any node and after any restart.
+// Without an id, the feed begins with the events that happen from now on. The first event,
+// `feedReady`, says whether the feed was resumed.
 //
-// Events of a destroyed room are kept for a time (`PARLOR_FEED_RETENTION`),
-// and those of living ones for another (`PARLOR_MESSAGE_RETENTION`).
-// Some come later than on the rooms' own streams: an event is held back
-// while an older transaction of the database is under way.
+// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
+// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+// streams, because it is held back while an older database transaction is in progress.
 //
-// A comment line arrives at least every 10 seconds, unless the operator
-// chose otherwise (`PARLOR_HEARTBEAT`). The feed ends when the
-// token runs out, and with `reconnect` when the server stops or cannot
-// answer.
+// A comment line is sent at least every 10 seconds, unless the operator configured another
+// interval (`PARLOR_HEARTBEAT`). The feed ends when the token expires, and with a `reconnect`
+// event when the server stops or is temporarily unable to serve it.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13269,7 +13495,7 @@ func (c *ClientWithResponses) StreamAdminEventsWithResponse(ctx context.Context,
 	return ParseStreamAdminEventsResponse(rsp)
 }
 
-// AdminListRoomsWithResponse All rooms, by ID
+// AdminListRoomsWithResponse List all rooms, ordered by ID
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13282,9 +13508,9 @@ func (c *ClientWithResponses) AdminListRoomsWithResponse(ctx context.Context, pa
 	return ParseAdminListRoomsResponse(rsp)
 }
 
-// AdminCreateRoomWithBodyWithResponse Create a room that nobody is in
+// AdminCreateRoomWithBodyWithResponse Create an empty room
 //
-// It goes after its `unusedTimeout` unless somebody enters.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13297,9 +13523,9 @@ func (c *ClientWithResponses) AdminCreateRoomWithBodyWithResponse(ctx context.Co
 	return ParseAdminCreateRoomResponse(rsp)
 }
 
-// AdminCreateRoomWithResponse Create a room that nobody is in
+// AdminCreateRoomWithResponse Create an empty room
 //
-// It goes after its `unusedTimeout` unless somebody enters.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13312,10 +13538,10 @@ func (c *ClientWithResponses) AdminCreateRoomWithResponse(ctx context.Context, b
 	return ParseAdminCreateRoomResponse(rsp)
 }
 
-// AdminDestroyRoomWithResponse End a room, whoever is in it
+// AdminDestroyRoomWithResponse Destroy a room
 //
-// Its sessions are told at once: `roomStateChanged` with `roomNotExist`
-// and the reason. Its messages go with it.
+// Removes all members and destroys the room and its messages. Its sessions immediately receive
+// `roomStateChanged` with `roomNotExist` and the reason.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13328,7 +13554,7 @@ func (c *ClientWithResponses) AdminDestroyRoomWithResponse(ctx context.Context, 
 	return ParseAdminDestroyRoomResponse(rsp)
 }
 
-// AdminGetRoomWithResponse A room
+// AdminGetRoomWithResponse Get a room
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13341,9 +13567,9 @@ func (c *ClientWithResponses) AdminGetRoomWithResponse(ctx context.Context, room
 	return ParseAdminGetRoomResponse(rsp)
 }
 
-// AdminListBansWithResponse Who may not enter a room
+// AdminListBansWithResponse List the bans of a room
 //
-// Bans are on the roomID and outlive the room; there need be none.
+// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13356,7 +13582,7 @@ func (c *ClientWithResponses) AdminListBansWithResponse(ctx context.Context, roo
 	return ParseAdminListBansResponse(rsp)
 }
 
-// AdminUnbanWithResponse Let a user enter again
+// AdminUnbanWithResponse Lift a user's ban
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13369,9 +13595,9 @@ func (c *ClientWithResponses) AdminUnbanWithResponse(ctx context.Context, roomID
 	return ParseAdminUnbanResponse(rsp)
 }
 
-// AdminKickMembersWithBodyWithResponse Take users out of a room
+// AdminKickMembersWithBodyWithResponse Remove several users from a room
 //
-// As `adminKickMember`, for up to 50 users at once.
+// Works like `adminKickMember`, for up to 50 users at once.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13384,9 +13610,9 @@ func (c *ClientWithResponses) AdminKickMembersWithBodyWithResponse(ctx context.C
 	return ParseAdminKickMembersResponse(rsp)
 }
 
-// AdminKickMembersWithResponse Take users out of a room
+// AdminKickMembersWithResponse Remove several users from a room
 //
-// As `adminKickMember`, for up to 50 users at once.
+// Works like `adminKickMember`, for up to 50 users at once.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13399,9 +13625,9 @@ func (c *ClientWithResponses) AdminKickMembersWithResponse(ctx context.Context, 
 	return ParseAdminKickMembersResponse(rsp)
 }
 
-// AdminListMembersWithResponse Who is in a room
+// AdminListMembersWithResponse List the members of any room
 //
-// As `listMembers`, for any room.
+// Works like `listMembers`, for any room.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13414,11 +13640,11 @@ func (c *ClientWithResponses) AdminListMembersWithResponse(ctx context.Context, 
 	return ParseAdminListMembersResponse(rsp)
 }
 
-// AdminKickMemberWithResponse Take a user out of a room
+// AdminKickMemberWithResponse Remove a user from a room
 //
-// With all sessions, which are told at once: `roomStateChanged` with
-// `kickedOut` and the reason. The others see `roomMemberLeft` with
-// `kicked`. A ban holds also for a user who is not in the room.
+// Removes the user with all sessions, which immediately receive `roomStateChanged` with
+// `kickedOut` and the reason. The other members receive `roomMemberLeft` with `kicked`. A ban
+// can also be set for a user who is not in the room.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13431,10 +13657,10 @@ func (c *ClientWithResponses) AdminKickMemberWithResponse(ctx context.Context, r
 	return ParseAdminKickMemberResponse(rsp)
 }
 
-// AdminSendMessageWithBodyWithResponse Say something in a room without being in it
+// AdminSendMessageWithBodyWithResponse Send a message to a room as any user
 //
-// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-// not in the room, or a name that the application keeps for itself.
+// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+// room, or a userID that the application reserves for itself.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13447,10 +13673,10 @@ func (c *ClientWithResponses) AdminSendMessageWithBodyWithResponse(ctx context.C
 	return ParseAdminSendMessageResponse(rsp)
 }
 
-// AdminSendMessageWithResponse Say something in a room without being in it
+// AdminSendMessageWithResponse Send a message to a room as any user
 //
-// As `sendRoomMessage`, in the name of any user: a member, somebody who is
-// not in the room, or a name that the application keeps for itself.
+// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
+// room, or a userID that the application reserves for itself.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13463,9 +13689,9 @@ func (c *ClientWithResponses) AdminSendMessageWithResponse(ctx context.Context, 
 	return ParseAdminSendMessageResponse(rsp)
 }
 
-// AdminRecallMessageWithResponse Take back what somebody said
+// AdminRecallMessageWithResponse Recall any message in a room
 //
-// As `recallMessage`, for any stored message of the room and at any time.
+// Works like `recallMessage`, for any stored message of the room and at any time.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13478,7 +13704,7 @@ func (c *ClientWithResponses) AdminRecallMessageWithResponse(ctx context.Context
 	return ParseAdminRecallMessageResponse(rsp)
 }
 
-// AdminListUserRoomsWithResponse The rooms that a user is in
+// AdminListUserRoomsWithResponse List the rooms that a user is in
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13491,11 +13717,11 @@ func (c *ClientWithResponses) AdminListUserRoomsWithResponse(ctx context.Context
 	return ParseAdminListUserRoomsResponse(rsp)
 }
 
-// AdminEndUserSessionsWithResponse End all of a user's sessions
+// AdminEndUserSessionsWithResponse End all sessions of a user
 //
-// They leave their rooms (`kicked`), their streams end (`kickedOut` with
-// the reason), and their keys are useless at once. The user's tokens are
-// not: adminVoidTokens makes them so.
+// The sessions leave their rooms (`kicked`), their streams end (`kickedOut`, with the reason),
+// and their keys are invalid immediately. The user's tokens remain valid; adminVoidTokens
+// invalidates them.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13508,7 +13734,7 @@ func (c *ClientWithResponses) AdminEndUserSessionsWithResponse(ctx context.Conte
 	return ParseAdminEndUserSessionsResponse(rsp)
 }
 
-// AdminListUserSessionsWithResponse A user's sessions
+// AdminListUserSessionsWithResponse List the sessions of a user
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13521,7 +13747,7 @@ func (c *ClientWithResponses) AdminListUserSessionsWithResponse(ctx context.Cont
 	return ParseAdminListUserSessionsResponse(rsp)
 }
 
-// AdminEndSessionWithResponse End one of a user's sessions
+// AdminEndSessionWithResponse End one session of a user
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13534,14 +13760,13 @@ func (c *ClientWithResponses) AdminEndSessionWithResponse(ctx context.Context, u
 	return ParseAdminEndSessionResponse(rsp)
 }
 
-// AdminVoidTokensWithBodyWithResponse Make a user's older tokens useless
+// AdminVoidTokensWithBodyWithResponse Void the older tokens of a user
 //
-// For a token that was stolen, or a user who changed the password. Tokens of
-// the user that were issued (`iat`) before the instant, or do not say when,
-// open and renew no session any more (`token_void`), and the sessions that
-// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-// whole seconds: a token of the same second as the instant is void too.
-// The instant replaces that of an earlier call.
+// Use this when a token was stolen or a user has changed their password. Tokens of the user
+// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+// same second as the given time is void too. The time replaces that of an earlier call.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13554,14 +13779,13 @@ func (c *ClientWithResponses) AdminVoidTokensWithBodyWithResponse(ctx context.Co
 	return ParseAdminVoidTokensResponse(rsp)
 }
 
-// AdminVoidTokensWithResponse Make a user's older tokens useless
+// AdminVoidTokensWithResponse Void the older tokens of a user
 //
-// For a token that was stolen, or a user who changed the password. Tokens of
-// the user that were issued (`iat`) before the instant, or do not say when,
-// open and renew no session any more (`token_void`), and the sessions that
-// they opened or renewed last end as by adminEndUserSessions. `iat` counts
-// whole seconds: a token of the same second as the instant is void too.
-// The instant replaces that of an earlier call.
+// Use this when a token was stolen or a user has changed their password. Tokens of the user
+// that were issued (`iat`) before the given time, or that have no `iat`, can no longer start
+// or renew a session (`token_void`). Sessions that were last started or renewed with such a
+// token end as with adminEndUserSessions. `iat` counts whole seconds: a token issued in the
+// same second as the given time is void too. The time replaces that of an earlier call.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13574,37 +13798,35 @@ func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, u
 	return ParseAdminVoidTokensResponse(rsp)
 }
 
-// StreamEventsWithResponse The session's event stream
+// StreamEventsWithResponse Open the session's event stream
 //
-// One stream per session; a newer one supersedes the older. Authenticate
-// with the session key in the header (fetch), or with the `stream_key` of
-// `streamURL` (EventSource), which opens this stream and nothing else, or
-// with a `stream_ticket`, which does so once.
+// A session has one stream; opening a newer one ends the older one. Authenticate with the
+// session key in the header (fetch), with the `stream_key` of `streamURL` (EventSource), which
+// is valid for this stream only, or with a `stream_ticket`, which opens this stream once.
 //
-// An `id:` is the session's cursor in all its logs, and so says which
-// rooms it knows to be in. Send the last one back, in the header or the query, and the
-// stream continues exactly there, on any node and after any restart. What
-// cannot be served exactly is announced by `roomReset` or `inboxReset`.
-// Without a cursor the stream begins where the session entered each of its
-// rooms.
+// An `id:` is the session's cursor: its positions in all its logs, and therefore also the
+// rooms that it knows it is in. Send the last one back, in the header or in the query, and the
+// stream continues exactly there, on any node and after any restart. If a log cannot be
+// continued exactly, a `roomReset` or `inboxReset` event says so. Without a cursor, the stream
+// begins where the session joined each of its rooms.
 //
-// Every session also follows its user's inbox: the messages from and to
-// other users. Without a cursor that goes on after the newest message that
-// any session of the user has shown to have, by sending a cursor: what
-// came while the user was away comes at the next login. A message may come
-// again in another session, and is not lost. A client that kept the cursor
-// of an earlier session of the user may begin a new one with it: the inbox
-// goes on exactly there.
+// Every session also follows its user's inbox: the messages from and to other users. Without a
+// cursor, the inbox continues after the newest message that any session of the user has
+// acknowledged by sending a cursor. Messages that arrived while the user was offline are
+// therefore delivered at the next login. Another session may receive a message again, but no
+// message is lost. A client that kept the cursor of an earlier session of the same user can
+// send it when it first opens the stream of a new session; the inbox then continues exactly
+// there.
 //
-// A comment line arrives at least every 10 seconds, unless the operator
-// chose otherwise (`PARLOR_HEARTBEAT`). When the server
-// cannot answer for the moment, a stream opened with a `stream_key` gets
-// 200, a `reconnect` event and the end of the stream, because a native
-// EventSource never comes back from any other status than 200. Beside
-// `reconnect` stands a `retry:` of the same time, which EventSource obeys.
+// A comment line is sent at least every 10 seconds, unless the operator configured another
+// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
+// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
+// stream, because a native EventSource does not retry after any status other than 200. A
+// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
+// obeys.
 //
-// `x-sse-events` names the schema of each event's `data`, and whether the
-// event carries an `id:`: always, never, or where it is `stored`.
+// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
+// always (`true`), never (`false`), or only if the message is stored (`stored`).
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13619,17 +13841,15 @@ func (c *ClientWithResponses) StreamEventsWithResponse(ctx context.Context, para
 
 // UploadMediaWithBodyWithResponse Upload a file
 //
-// The body is the file, whatever its `Content-Type`, or a form with the one
-// part `file`. What the file is, its bytes decide: `contentType` is one of
-// the types that the server knows and has looked through, or
-// `application/octet-stream`. Up to 104,857,600 bytes.
+// The body is either the file itself, with any `Content-Type`, or a form whose only part is
+// named `file`. The server determines the type from the bytes: `contentType` is one of the
+// types that the server knows and has checked, or `application/octet-stream`. A file has at
+// most 104,857,600 bytes.
 //
-// A file that nobody sends is deleted after a day. One of which no message is
-// left, because they were recalled or are kept no longer, is not found from
-// then on, not by its owner either. A user may
-// have 20 files that were not sent and 1 GiB of them at once. Where
-// connections break, or progress is to be seen, `createUpload` is the better
-// way.
+// A file that is never sent is deleted after a day. Once none of its messages is left, because
+// they were recalled or have expired, the file is no longer found, even by its owner. A user
+// may have 20 unsent files, and 1 GiB of them, at once. Use `createUpload` if connections are
+// unreliable or progress must be shown.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13642,7 +13862,7 @@ func (c *ClientWithResponses) UploadMediaWithBodyWithResponse(ctx context.Contex
 	return ParseUploadMediaResponse(rsp)
 }
 
-// DescribeUploadsWithResponse What uploads that can be resumed can do
+// DescribeUploadsWithResponse Get the server's support for resumable uploads
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13655,16 +13875,15 @@ func (c *ClientWithResponses) DescribeUploadsWithResponse(ctx context.Context, r
 	return ParseDescribeUploadsResponse(rsp)
 }
 
-// CreateUploadWithBodyWithResponse Begin an upload that can be resumed
+// CreateUploadWithBodyWithResponse Start a resumable upload
 //
-// This and the calls on the upload are tus 1.0, with the extensions
-// creation, creation-with-upload and termination: any tus client works as it
-// is, with the session key in `Authorization`.
+// This call and the calls on the upload implement tus 1.0 with the extensions creation,
+// creation-with-upload and termination. Any tus client works without changes, with the session
+// key in `Authorization`.
 //
-// The last segment of `Location` is the upload's ID, and the file's
-// `mediaID`: when the last byte was taken, `getMedia` answers with the file,
-// as `uploadMedia` would have. An upload is kept for a day after its last
-// bytes. Up to 104,857,600 bytes.
+// The last segment of `Location` is the ID of the upload and the `mediaID` of the file. Once
+// the last byte is stored, `getMedia` returns the file, as `uploadMedia` would have. An upload
+// is kept for a day after its last bytes arrived. A file has at most 104,857,600 bytes.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13677,9 +13896,9 @@ func (c *ClientWithResponses) CreateUploadWithBodyWithResponse(ctx context.Conte
 	return ParseCreateUploadResponse(rsp)
 }
 
-// EndUploadWithResponse Delete a file that was not sent
+// EndUploadWithResponse Delete an unsent file
 //
-// Whether or not it is done, and however it was uploaded.
+// Deletes the file or the upload, whether or not it is complete and however it was uploaded.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13692,9 +13911,9 @@ func (c *ClientWithResponses) EndUploadWithResponse(ctx context.Context, mediaID
 	return ParseEndUploadResponse(rsp)
 }
 
-// GetUploadOffsetWithResponse How much of an upload is stored
+// GetUploadOffsetWithResponse Get the offset of an upload
 //
-// A request of the upload that is under way elsewhere is asked to stop.
+// If another request of the same upload is in progress, the server asks it to stop.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13709,8 +13928,8 @@ func (c *ClientWithResponses) GetUploadOffsetWithResponse(ctx context.Context, m
 
 // ContinueUploadWithBodyWithResponse Upload the next bytes of a file
 //
-// What came is stored, however the request ends: `getUploadOffset` tells how
-// much that is. A server that is killed loses 4 MiB at most.
+// The bytes that arrive are stored, however the request ends; `getUploadOffset` returns how
+// many there are. A server that is killed loses at most 4 MiB of them.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13723,16 +13942,15 @@ func (c *ClientWithResponses) ContinueUploadWithBodyWithResponse(ctx context.Con
 	return ParseContinueUploadResponse(rsp)
 }
 
-// GetMediaWithResponse A file, with a fresh URL
+// GetMediaWithResponse Get a file and a fresh URL for it
 //
-// For members of the rooms in which it was sent, for both sides where it was
-// sent from user to user, and for its owner; once it was sent, for as long as
-// a message is kept that brings it. `signedURL` opens the file without a key,
-// for an `<img>` or a `<video>`, until `expiresAt`, 45 to 60 minutes from now.
-// It stands for the session that asks: it ends with the session, with the
-// user's membership and with the message. A client that asks again within a
-// quarter of an hour gets the same URL, so that its browser need not load the
-// file again; one whose URL has expired asks again.
+// A file is visible to its owner, to the members of the rooms to which it was sent, and to
+// both users if it was sent from one user to another; once sent, only for as long as one of
+// its messages is kept. `signedURL` opens the file without a key, for an `<img>` or a
+// `<video>`, until `expiresAt`, which is 45 to 60 minutes from now. The URL is valid only for
+// as long as the session that asked for it, the user's membership and the message exist. A
+// client that asks again within 15 minutes gets the same URL, so that its browser does not
+// have to download the file again. A client whose URL has expired asks for a new one.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13745,13 +13963,14 @@ func (c *ClientWithResponses) GetMediaWithResponse(ctx context.Context, mediaID 
 	return ParseGetMediaResponse(rsp)
 }
 
-// DownloadMediaWithResponse The bytes of a file
+// DownloadMediaWithResponse Download a file
 //
-// With a signed URL, or with a session key, for those whom `getMedia`
-// answers at that moment. Browsers may keep the bytes, and ask each time
-// whether they may still show them (`no-cache`). Takes `Range`, `If-Range`, `If-None-Match` and their like
-// (RFC 9110). Browsers show pictures, sound and films that the server knows;
-// everything else they only save. Nothing of it can run.
+// Authenticate with a signed URL or with a session key. Either is accepted only while
+// `getMedia` would return the file to that session. Browsers may cache the bytes, but ask each
+// time whether they may still use them (`no-cache`). The call supports `Range`, `If-Range`,
+// `If-None-Match` and the related headers (RFC 9110). Browsers display the image, audio and
+// video types that the server knows, and only offer to save all other files. Nothing in a file
+// can run as a script.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13764,7 +13983,7 @@ func (c *ClientWithResponses) DownloadMediaWithResponse(ctx context.Context, med
 	return ParseDownloadMediaResponse(rsp)
 }
 
-// HeadMediaWithResponse What downloadMedia would answer, without the bytes
+// HeadMediaWithResponse Get the headers of a download without the bytes
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13777,7 +13996,7 @@ func (c *ClientWithResponses) HeadMediaWithResponse(ctx context.Context, mediaID
 	return ParseHeadMediaResponse(rsp)
 }
 
-// CreateRoomWithBodyWithResponse Create a room and enter it
+// CreateRoomWithBodyWithResponse Create a room and join it
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13790,7 +14009,7 @@ func (c *ClientWithResponses) CreateRoomWithBodyWithResponse(ctx context.Context
 	return ParseCreateRoomResponse(rsp)
 }
 
-// CreateRoomWithResponse Create a room and enter it
+// CreateRoomWithResponse Create a room and join it
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13803,7 +14022,7 @@ func (c *ClientWithResponses) CreateRoomWithResponse(ctx context.Context, body C
 	return ParseCreateRoomResponse(rsp)
 }
 
-// GetRoomWithResponse A room the session is in
+// GetRoomWithResponse Get a room that the session is in
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13816,7 +14035,7 @@ func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID Ro
 	return ParseGetRoomResponse(rsp)
 }
 
-// GetRoomAttributesWithResponse The attributes of a room
+// GetRoomAttributesWithResponse Get the attributes of a room
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13831,17 +14050,16 @@ func (c *ClientWithResponses) GetRoomAttributesWithResponse(ctx context.Context,
 
 // UpdateRoomAttributesWithBodyWithResponse Set and delete attributes of a room
 //
-// All at once, and as one `roomAttributesUpdated` event, told to everybody
-// in the room, the caller's own sessions included.
+// All changes are applied together and published as one `roomAttributesUpdated` event to every
+// session in the room, including the caller's own.
 //
-// Who sets a new attribute owns it. What belongs to somebody else is
-// changed only with `force`; otherwise its key comes back in `errorKeys`,
-// and the rest is done. Deleting what is not there does nothing. Where
-// nothing changes there is no event, and the version stays.
+// The user who sets a new attribute owns it. An attribute that belongs to another user is
+// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+// changes, no event is published and the version stays the same.
 //
-// With `If-Match`, the attributes change only if their version is still
-// the one that is named: read, decide, and write, and nobody's change is
-// lost in between.
+// With `If-Match`, the attributes are changed only if their version is still the given one. A
+// client can therefore read, decide and write without overwriting a change made in between.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13856,17 +14074,16 @@ func (c *ClientWithResponses) UpdateRoomAttributesWithBodyWithResponse(ctx conte
 
 // UpdateRoomAttributesWithResponse Set and delete attributes of a room
 //
-// All at once, and as one `roomAttributesUpdated` event, told to everybody
-// in the room, the caller's own sessions included.
+// All changes are applied together and published as one `roomAttributesUpdated` event to every
+// session in the room, including the caller's own.
 //
-// Who sets a new attribute owns it. What belongs to somebody else is
-// changed only with `force`; otherwise its key comes back in `errorKeys`,
-// and the rest is done. Deleting what is not there does nothing. Where
-// nothing changes there is no event, and the version stays.
+// The user who sets a new attribute owns it. An attribute that belongs to another user is
+// changed only with `force`; otherwise its key is returned in `errorKeys`, and the other
+// changes are applied. Deleting an attribute that does not exist has no effect. If nothing
+// changes, no event is published and the version stays the same.
 //
-// With `If-Match`, the attributes change only if their version is still
-// the one that is named: read, decide, and write, and nobody's change is
-// lost in between.
+// With `If-Match`, the attributes are changed only if their version is still the given one. A
+// client can therefore read, decide and write without overwriting a change made in between.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13879,9 +14096,10 @@ func (c *ClientWithResponses) UpdateRoomAttributesWithResponse(ctx context.Conte
 	return ParseUpdateRoomAttributesResponse(rsp)
 }
 
-// EnterRoomWithBodyWithResponse Enter a room, creating it where there is none
+// EnterRoomWithBodyWithResponse Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes count only where the call creates the room.
+// The name, the config and the attributes are used only if this call creates the room;
+// otherwise they are ignored.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13894,9 +14112,10 @@ func (c *ClientWithResponses) EnterRoomWithBodyWithResponse(ctx context.Context,
 	return ParseEnterRoomResponse(rsp)
 }
 
-// EnterRoomWithResponse Enter a room, creating it where there is none
+// EnterRoomWithResponse Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes count only where the call creates the room.
+// The name, the config and the attributes are used only if this call creates the room;
+// otherwise they are ignored.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13909,9 +14128,9 @@ func (c *ClientWithResponses) EnterRoomWithResponse(ctx context.Context, roomID 
 	return ParseEnterRoomResponse(rsp)
 }
 
-// JoinRoomWithResponse Enter a room that exists
+// JoinRoomWithResponse Join an existing room
 //
-// Joining a room the session is already in changes nothing and answers the same.
+// Joining a room that the session is already in changes nothing and returns the same response.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13924,11 +14143,10 @@ func (c *ClientWithResponses) JoinRoomWithResponse(ctx context.Context, roomID R
 	return ParseJoinRoomResponse(rsp)
 }
 
-// KickMembersWithBodyWithResponse Take members out of a room one is in
+// KickMembersWithBodyWithResponse Remove members from a room that the session is in
 //
-// Only where the user's token grants `kick` for the room by name; a token
-// without grants does not. Each user goes with all sessions, and is kept
-// from coming back for `banSeconds`.
+// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13941,11 +14159,10 @@ func (c *ClientWithResponses) KickMembersWithBodyWithResponse(ctx context.Contex
 	return ParseKickMembersResponse(rsp)
 }
 
-// KickMembersWithResponse Take members out of a room one is in
+// KickMembersWithResponse Remove members from a room that the session is in
 //
-// Only where the user's token grants `kick` for the room by name; a token
-// without grants does not. Each user goes with all sessions, and is kept
-// from coming back for `banSeconds`.
+// Requires a token that grants `kick` for the room explicitly; a token without grants does not
+// allow it. Each user is removed with all sessions, and cannot join again for `banSeconds`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -13960,8 +14177,8 @@ func (c *ClientWithResponses) KickMembersWithResponse(ctx context.Context, roomI
 
 // LeaveRoomWithResponse Leave a room
 //
-// The user stays a member while another session of the same user is in
-// the room. The room goes when its last member leaves.
+// The user remains a member while another session of the user is in the room. When the last
+// member leaves, the room is destroyed, after its `destroyDelay`.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13974,11 +14191,11 @@ func (c *ClientWithResponses) LeaveRoomWithResponse(ctx context.Context, roomID 
 	return ParseLeaveRoomResponse(rsp)
 }
 
-// ListMemberAttributesWithResponse The attributes of members
+// ListMemberAttributesWithResponse List the attributes of members
 //
-// Of those members who have any, in order of entering, a page at a time;
-// or, with `userID`, of those of the named users who are in the room,
-// whether they have attributes or not.
+// Returns the members who have attributes, in the order in which they joined, one page at a
+// time; or, with `userID`, those of the given users who are members, whether they have
+// attributes or not.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13993,12 +14210,12 @@ func (c *ClientWithResponses) ListMemberAttributesWithResponse(ctx context.Conte
 
 // UpdateMemberAttributesWithBodyWithResponse Set and delete attributes of members
 //
-// The same for all these members, for all or none, and as one
-// `roomMemberAttributesUpdated` event. Users who are not in the room come
-// back in `errorUserList`. Where nothing changes there is no event.
+// Applies the same changes to all the given members, for all of them or none, and publishes
+// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+// in `errorUserList`. If nothing changes, no event is published.
 //
-// Where the caller's token names grants, it needs `attributes` to change
-// those of other members.
+// If the caller's token has grants, the caller needs the grant `attributes` to change the
+// attributes of other members.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14013,12 +14230,12 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithBodyWithResponse(ctx con
 
 // UpdateMemberAttributesWithResponse Set and delete attributes of members
 //
-// The same for all these members, for all or none, and as one
-// `roomMemberAttributesUpdated` event. Users who are not in the room come
-// back in `errorUserList`. Where nothing changes there is no event.
+// Applies the same changes to all the given members, for all of them or none, and publishes
+// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
+// in `errorUserList`. If nothing changes, no event is published.
 //
-// Where the caller's token names grants, it needs `attributes` to change
-// those of other members.
+// If the caller's token has grants, the caller needs the grant `attributes` to change the
+// attributes of other members.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14031,10 +14248,10 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 	return ParseUpdateMemberAttributesResponse(rsp)
 }
 
-// ListMembersWithResponse Who is in the room
+// ListMembersWithResponse List the members of a room
 //
-// In order of entering, a page at a time; or, with `userID`, those of the
-// named users who are in the room.
+// Returns members in the order in which they joined, one page at a time; or, with `userID`,
+// those of the given users who are members.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14047,7 +14264,7 @@ func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, roomI
 	return ParseListMembersResponse(rsp)
 }
 
-// CountMembersWithResponse How many users are in the room
+// CountMembersWithResponse Count the members of a room
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14060,17 +14277,16 @@ func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, room
 	return ParseCountMembersResponse(rsp)
 }
 
-// ListRoomMessagesWithResponse What was said in a room
+// ListRoomMessagesWithResponse List the messages of a room
 //
-// A page of stored messages, always in ascending `seq`: the newest, or
-// those next `before` or next `after` a seq. `nextCursor` is the value to
-// send next in the same parameter; it is absent where the log ends.
-// `from` and `until` leave out what was sent at other times; the order is
-// that of `seq` all the same. With `from` the first page is still the
-// newest: send `after=0` to begin with the oldest. Where the room's
-// `historyVisible` is `sinceJoined`, the history begins where the user
-// became a member. Messages are kept for as long as the server is set to
-// (`PARLOR_MESSAGE_RETENTION`), and no longer than their room.
+// Returns a page of stored messages, always in ascending `seq`: the newest ones, or those
+// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+// parameter; it is absent at the end of the log. `from` and `until` select messages by the
+// time at which they were sent; the order is still that of `seq`. With `from`, the first page
+// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
+// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
+// and no longer than their room.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14083,18 +14299,18 @@ func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, 
 	return ParseListRoomMessagesResponse(rsp)
 }
 
-// SendRoomMessageWithBodyWithResponse Say something in a room
+// SendRoomMessageWithBodyWithResponse Send a message to a room
 //
-// 201 means stored: every member's stream will deliver it, the sender's
-// own included. 202 means on its way to those who listen now: kinds that
-// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-// same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`). One that
-// was recalled meanwhile stays so, and is the answer.
+// 201 means that the message is stored: it will be delivered to the stream of every session in
+// the room, including the sender's. 202 means that a message of a kind that is not stored was
+// published to the streams that are open now. A stored kind can be retried safely with a
+// `clientMessageID`: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+// been recalled in the meantime, it is returned as recalled.
 //
-// A session sends so many messages a second, barrage apart, as
-// `RateLimit-Policy` says; sending again what is stored already is never
-// too much.
+// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+// together; barrage has a limit of its own. Retries of a message that is already stored do not
+// count.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14107,18 +14323,18 @@ func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Co
 	return ParseSendRoomMessageResponse(rsp)
 }
 
-// SendRoomMessageWithResponse Say something in a room
+// SendRoomMessageWithResponse Send a message to a room
 //
-// 201 means stored: every member's stream will deliver it, the sender's
-// own included. 202 means on its way to those who listen now: kinds that
-// are not stored. Retry a stored kind safely with a `clientMessageID`: the
-// same ID with the same body is answered with the message already stored;
-// with another body it is refused (`client_message_id_reused`). One that
-// was recalled meanwhile stays so, and is the answer.
+// 201 means that the message is stored: it will be delivered to the stream of every session in
+// the room, including the sender's. 202 means that a message of a kind that is not stored was
+// published to the streams that are open now. A stored kind can be retried safely with a
+// `clientMessageID`: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). If the message has
+// been recalled in the meantime, it is returned as recalled.
 //
-// A session sends so many messages a second, barrage apart, as
-// `RateLimit-Policy` says; sending again what is stored already is never
-// too much.
+// `RateLimit-Policy` says how many messages per second a user may send in all sessions
+// together; barrage has a limit of its own. Retries of a message that is already stored do not
+// count.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14131,12 +14347,12 @@ func (c *ClientWithResponses) SendRoomMessageWithResponse(ctx context.Context, r
 	return ParseSendRoomMessageResponse(rsp)
 }
 
-// RecallMessageWithResponse Take back what one said
+// RecallMessageWithResponse Recall a message in a room
 //
-// The content of a stored message of the user's own is deleted, up to two
-// minutes after `sentAt`. The message keeps its place in the log and the
-// history, with `recalled: true` and without content, and everybody in the
-// room is told by `messageRecalled`. Recalling it again changes nothing.
+// Deletes the content of a stored message that the user sent, up to two minutes after
+// `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
+// and without content, and every session in the room receives `messageRecalled`. Recalling a
+// message again has no effect.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14149,10 +14365,11 @@ func (c *ClientWithResponses) RecallMessageWithResponse(ctx context.Context, roo
 	return ParseRecallMessageResponse(rsp)
 }
 
-// SwitchRoomWithBodyWithResponse Leave this room for another
+// SwitchRoomWithBodyWithResponse Move from this room to another
 //
-// Both or neither: where the other room cannot be entered, the session
-// stays where it is. The session's stream tells of the new room first.
+// Leaves this room and joins another in one step. If the other room cannot be joined, the
+// session stays in this one. The session's stream announces the new room before it reports
+// that the old one was left.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14165,10 +14382,11 @@ func (c *ClientWithResponses) SwitchRoomWithBodyWithResponse(ctx context.Context
 	return ParseSwitchRoomResponse(rsp)
 }
 
-// SwitchRoomWithResponse Leave this room for another
+// SwitchRoomWithResponse Move from this room to another
 //
-// Both or neither: where the other room cannot be entered, the session
-// stays where it is. The session's stream tells of the new room first.
+// Leaves this room and joins another in one step. If the other room cannot be joined, the
+// session stays in this one. The session's stream announces the new room before it reports
+// that the old one was left.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14183,8 +14401,8 @@ func (c *ClientWithResponses) SwitchRoomWithResponse(ctx context.Context, roomID
 
 // CreateSessionWithBodyWithResponse Log in with a user token
 //
-// Starts a session of the token's user. The `sessionKey` and the
-// `streamURL` are shown here once and stored only as hashes.
+// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+// returned only here; the server stores nothing but their hashes.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14199,8 +14417,8 @@ func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Cont
 
 // CreateSessionWithResponse Log in with a user token
 //
-// Starts a session of the token's user. The `sessionKey` and the
-// `streamURL` are shown here once and stored only as hashes.
+// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
+// returned only here; the server stores nothing but their hashes.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14215,8 +14433,8 @@ func (c *ClientWithResponses) CreateSessionWithResponse(ctx context.Context, bod
 
 // EndSessionWithResponse Log out
 //
-// Leaves every room of the session with the reason `loggedOut`, ends its
-// stream and makes its keys useless at once.
+// Ends the session: it leaves all its rooms with the reason `loggedOut`, its stream ends, and
+// its keys are invalid immediately.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14229,7 +14447,7 @@ func (c *ClientWithResponses) EndSessionWithResponse(ctx context.Context, reqEdi
 	return ParseEndSessionResponse(rsp)
 }
 
-// GetSessionWithResponse The session of this key
+// GetSessionWithResponse Get the current session
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14242,9 +14460,9 @@ func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEdi
 	return ParseGetSessionResponse(rsp)
 }
 
-// LeaveAllRoomsWithResponse Leave every room
+// LeaveAllRoomsWithResponse Leave all rooms
 //
-// This session leaves, and no other of its user.
+// Only this session leaves; other sessions of the user stay in their rooms.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14257,7 +14475,7 @@ func (c *ClientWithResponses) LeaveAllRoomsWithResponse(ctx context.Context, req
 	return ParseLeaveAllRoomsResponse(rsp)
 }
 
-// ListSessionRoomsWithResponse The rooms that this session is in
+// ListSessionRoomsWithResponse List the rooms that the session is in
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14270,19 +14488,19 @@ func (c *ClientWithResponses) ListSessionRoomsWithResponse(ctx context.Context, 
 	return ParseListSessionRoomsResponse(rsp)
 }
 
-// CreateStreamTicketWithResponse A URL that opens the stream once
+// CreateStreamTicketWithResponse Create a URL that opens the stream once
 //
-// For a native EventSource where what proxies log must open nothing: the
-// `stream_key` of createSession stands in the log of every proxy on the way
-// and is good for as long as the session. A ticket is good for 30 seconds
-// and one request; a newer one takes its place. It is used up even where
-// the stream is refused afterwards.
+// Creates a stream ticket, for a native EventSource whose URL must be useless once a proxy has
+// logged it. The `stream_key` of createSession is valid for as long as the session, and the
+// log of every proxy on the way contains it. A ticket is valid for one request within 30
+// seconds, and a newer ticket replaces it. A ticket is used up even if opening the stream
+// fails afterwards.
 //
-// An EventSource that lost its connection comes back with the same URL by
-// itself, gets 401 (`stream_ticket_refused`) and gives up: its `readyState`
-// is then `CLOSED`. Ask for another ticket, append `&last_event_id=` with the
-// last `id:`, and open a new EventSource. Clients that use fetch send the
-// session key in the header and need neither.
+// An EventSource that loses its connection retries the same URL, receives 401
+// (`stream_ticket_refused`) and gives up: its `readyState` is then `CLOSED`. Create another
+// ticket, append `&last_event_id=` with the last `id:` to its URL, and open a new EventSource.
+// Clients that use fetch send the session key in the header and need neither a key nor a
+// ticket in the URL.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14295,11 +14513,11 @@ func (c *ClientWithResponses) CreateStreamTicketWithResponse(ctx context.Context
 	return ParseCreateStreamTicketResponse(rsp)
 }
 
-// RenewTokenWithBodyWithResponse Stay logged in with a newer token
+// RenewTokenWithBodyWithResponse Renew the session's token
 //
-// The token must be of the same user. The stream goes on undisturbed. What
-// the newer token grants counts at once: the session leaves the rooms that
-// it could not enter with it (`notGranted`).
+// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+// The grants of the new token apply immediately: the session is removed from every room that
+// the new token does not allow it to join (`notGranted`).
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14312,11 +14530,11 @@ func (c *ClientWithResponses) RenewTokenWithBodyWithResponse(ctx context.Context
 	return ParseRenewTokenResponse(rsp)
 }
 
-// RenewTokenWithResponse Stay logged in with a newer token
+// RenewTokenWithResponse Renew the session's token
 //
-// The token must be of the same user. The stream goes on undisturbed. What
-// the newer token grants counts at once: the session leaves the rooms that
-// it could not enter with it (`notGranted`).
+// Keeps the session alive with a newer token of the same user. The stream is not interrupted.
+// The grants of the new token apply immediately: the session is removed from every room that
+// the new token does not allow it to join (`notGranted`).
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14329,13 +14547,12 @@ func (c *ClientWithResponses) RenewTokenWithResponse(ctx context.Context, body R
 	return ParseRenewTokenResponse(rsp)
 }
 
-// ListPeerMessagesWithResponse What was said with a user
+// ListPeerMessagesWithResponse List the messages exchanged with a user
 //
-// A page of the stored messages between the caller and the user, from
-// either side, always in ascending `seq`, which is that of the caller's
-// inbox: the newest, or those next `before` or next `after` a seq.
-// `nextCursor` is the value to send next in the same parameter; it is
-// absent where the conversation ends.
+// Returns a page of the stored messages between the caller and the user, in both directions,
+// always in ascending `seq`, which is that of the caller's inbox: the newest ones, or those
+// immediately `before` or `after` a seq. To read the next page, send `nextCursor` in the same
+// parameter; it is absent at the end of the conversation.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14348,24 +14565,22 @@ func (c *ClientWithResponses) ListPeerMessagesWithResponse(ctx context.Context, 
 	return ParseListPeerMessagesResponse(rsp)
 }
 
-// SendPeerMessageWithBodyWithResponse Say something to a user
+// SendPeerMessageWithBodyWithResponse Send a message to a user
 //
-// 201 means stored, in the inboxes of both: all sessions of either user
-// get it, now or when they come back, for as long as it is kept
-// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-// `seq`; the answer's is the sender's. 202 means on its way to those of
-// both users who listen now: kinds that are not stored. `barrage` is for
-// rooms and refused.
+// 201 means that the message is stored in the inboxes of both users: all sessions of either
+// user receive it, now or when they reconnect, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+// was published to the streams of both users that are open now. `barrage` is for rooms only
+// and is rejected.
 //
-// Retry a stored kind safely with a `clientMessageID`, which counts for
-// each sender and receiver by itself: the same ID with the same body is
-// answered with the message already stored; with another body it is
-// refused (`client_message_id_reused`). The limit of messages a second is
-// that of `sendRoomMessage`, for both together.
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+// sender and receiver: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+// to rooms share one rate limit, described at `sendRoomMessage`.
 //
-// A user exists who ever logged in. Where the caller's token grants
-// anything, its `peers` must name the user; what comes from others can
-// always be read.
+// A user exists from the first login on. If the caller's token has grants, its `peers` must
+// include the user. Messages from other users can always be read.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14378,24 +14593,22 @@ func (c *ClientWithResponses) SendPeerMessageWithBodyWithResponse(ctx context.Co
 	return ParseSendPeerMessageResponse(rsp)
 }
 
-// SendPeerMessageWithResponse Say something to a user
+// SendPeerMessageWithResponse Send a message to a user
 //
-// 201 means stored, in the inboxes of both: all sessions of either user
-// get it, now or when they come back, for as long as it is kept
-// (`PARLOR_PEER_RETENTION`, 7 days unless set). Each inbox has its own
-// `seq`; the answer's is the sender's. 202 means on its way to those of
-// both users who listen now: kinds that are not stored. `barrage` is for
-// rooms and refused.
+// 201 means that the message is stored in the inboxes of both users: all sessions of either
+// user receive it, now or when they reconnect, for as long as it is kept
+// (`PARLOR_PEER_RETENTION`, 7 days by default). Each inbox has its own `seq`; the response
+// contains that of the sender's inbox. 202 means that a message of a kind that is not stored
+// was published to the streams of both users that are open now. `barrage` is for rooms only
+// and is rejected.
 //
-// Retry a stored kind safely with a `clientMessageID`, which counts for
-// each sender and receiver by itself: the same ID with the same body is
-// answered with the message already stored; with another body it is
-// refused (`client_message_id_reused`). The limit of messages a second is
-// that of `sendRoomMessage`, for both together.
+// A stored kind can be retried safely with a `clientMessageID`, which is unique for each
+// sender and receiver: the same ID with the same body returns the message that is already
+// stored; with another body it is rejected (`client_message_id_reused`). Messages to users and
+// to rooms share one rate limit, described at `sendRoomMessage`.
 //
-// A user exists who ever logged in. Where the caller's token grants
-// anything, its `peers` must name the user; what comes from others can
-// always be read.
+// A user exists from the first login on. If the caller's token has grants, its `peers` must
+// include the user. Messages from other users can always be read.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14408,13 +14621,12 @@ func (c *ClientWithResponses) SendPeerMessageWithResponse(ctx context.Context, u
 	return ParseSendPeerMessageResponse(rsp)
 }
 
-// RecallPeerMessageWithResponse Take back what one said to a user
+// RecallPeerMessageWithResponse Recall a message to a user
 //
-// As `recallMessage`: up to two minutes after `sentAt` the content is
-// deleted from the inboxes of both, the message keeps its place in both
-// with `recalled: true`, and all sessions of both are told by
-// `peerMessageRecalled`. The other user may not read a file any more that
-// it brought. Recalling it again changes nothing.
+// Works like `recallMessage`: up to two minutes after `sentAt`, the content is deleted from
+// the inboxes of both users. The message keeps its position in both, with `recalled: true`,
+// and all sessions of both users receive `peerMessageRecalled`. If the message contained a
+// file, the other user can no longer read it. Recalling a message again has no effect.
 //
 // Returns a wrapper object for the known response body format(s).
 //
