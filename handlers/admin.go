@@ -49,7 +49,7 @@ func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request) error {
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	opened, err := a.Store.OpenRoom(r.Context(), request.RoomID, blueprint(request.RoomName, request.Config, request.RoomAttributes))
+	opened, err := a.Store.CreateEmptyRoom(r.Context(), request.RoomID, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
 	if err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, user room.
 }
 
 // note is what the operator says of what is asked for.
-func (q *query) note() string { return q.text("reason", room.MaxNoteBytes) }
+func (q *query) note() string { return q.text("reason", room.MaxReasonBytes) }
 
 // A room cursor travels as base64 of the last roomID of a page: opaque, so that
 // nobody builds on what is inside.

@@ -70,11 +70,11 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	epoch, start.Cursor, start.Invalid = lastEventID(r, q)
 	// Registered first and read afterwards: what happens to the session's rooms
 	// in between is not missed.
-	stream, err := a.Hub.Open(session.ID, session.Inbox)
+	stream, err := a.Hub.OpenStream(session.ID, session.Inbox)
 	if err != nil {
 		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 	}
-	if start.Attachment, err = a.Store.Attach(ctx, session.ID, epoch, start.Cursor); err != nil {
+	if start.OpenedStream, err = a.Store.OpenStream(ctx, session.ID, epoch, start.Cursor); err != nil {
 		stream.Abandon()
 		return err
 	}

@@ -292,7 +292,7 @@ func appendFeedCursor(b []byte, c room.FeedCursor) []byte {
 	}
 	b = strconv.AppendUint(b, c.Xact, 36)
 	b = append(b, '.')
-	b = strconv.AppendInt(b, int64(c.Generation), 36)
+	b = strconv.AppendInt(b, int64(c.Log), 36)
 	b = append(b, '.')
 	return strconv.AppendInt(b, int64(c.Seq), 36)
 }
@@ -313,6 +313,6 @@ func parseFeedCursor(s string) (room.FeedCursor, bool) {
 	x, err1 := strconv.ParseUint(xact, 36, 64)
 	g, err2 := strconv.ParseInt(generation, 36, 64)
 	n, err3 := strconv.ParseInt(seq, 36, 64)
-	c := room.FeedCursor{Epoch: epoch, Xact: x, Generation: room.Generation(g), Seq: room.Seq(n)}
+	c := room.FeedCursor{Epoch: epoch, Xact: x, Log: room.LogID(g), Seq: room.Seq(n)}
 	return c, errors.Join(err1, err2, err3) == nil && g >= 0 && n >= 0 && string(appendFeedCursor(nil, c)) == s
 }

@@ -121,7 +121,7 @@ func FuzzMemberCursor(f *testing.F) {
 // FuzzFeedCursor: whatever is accepted is a place in the feed, and there is one
 // way to write it, which the contract allows.
 func FuzzFeedCursor(f *testing.F) {
-	for _, c := range []room.FeedCursor{{}, {Xact: 1, Generation: 2, Seq: 3}, {Xact: math.MaxUint64, Generation: math.MaxInt64, Seq: math.MaxInt64}} {
+	for _, c := range []room.FeedCursor{{}, {Xact: 1, Log: 2, Seq: 3}, {Xact: math.MaxUint64, Log: math.MaxInt64, Seq: math.MaxInt64}} {
 		f.Add(string(appendFeedCursor(nil, c)))
 	}
 	for _, text := range []string{"", ".", "..", "1.1", "01.1.1", "+1.1.1", "-0.0.0", "A.1.1", "1.1.1.1", "1_0.1.1", "3w5e11264sgsg.0.0"} {
@@ -133,7 +133,7 @@ func FuzzFeedCursor(f *testing.F) {
 		if !ok {
 			return
 		}
-		if c.Generation < 0 || c.Seq < 0 || c.Before(room.FeedCursor{}) {
+		if c.Log < 0 || c.Seq < 0 || c.Before(room.FeedCursor{}) {
 			t.Errorf("%q is the cursor %+v", s, c)
 		}
 		if again := string(appendFeedCursor(nil, c)); again != s || !promised.MatchString(s) {

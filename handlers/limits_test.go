@@ -217,7 +217,7 @@ func TestContractLimits(t *testing.T) {
 		{"least member timeout", room.MinMemberTimeout.Seconds(), *schema("MemberTimeout").Min},
 		{"member timeout", room.MaxMemberTimeout.Seconds(), *schema("MemberTimeout").Max},
 		{"users kicked at once", room.MaxKicked, *property("KickRequest", "userIDs").MaxItems},
-		{"operator's reason", room.MaxNoteBytes, schema("OperatorReason").Extensions["x-maxBytes"]},
+		{"operator's reason", room.MaxReasonBytes, schema("OperatorReason").Extensions["x-maxBytes"]},
 		{"ban", room.MaxBan.Seconds(), *property("KickRequest", "banSeconds").Max},
 		{"room page", maxRoomPage, *parameter("/v1/admin/rooms", "limit").Max},
 		{"default room page", defaultRoomPage, parameter("/v1/admin/rooms", "limit").Default},

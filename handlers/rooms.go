@@ -34,9 +34,9 @@ func (a *api) withinCeilings(c configRequest) error {
 	return nil
 }
 
-// blueprint is what a call says of a room that it may create.
-func blueprint(name string, c configRequest, attributes map[string]string) room.Blueprint {
-	return room.Blueprint{Name: name, Settings: room.Settings(c), Attributes: attributes}
+// roomOptions returns what a call asks of a room that it may create.
+func roomOptions(name string, c configRequest, attributes map[string]string) room.RoomOptions {
+	return room.RoomOptions{Name: name, Settings: room.Settings(c), Attributes: attributes}
 }
 
 type createRoomRequest struct {
@@ -80,7 +80,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return err
 	}
 	created, err := a.enter(r.Context(), session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
-		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, blueprint(request.RoomName, request.Config, request.RoomAttributes))
+		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
 	})
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	}
 	defer func() { done(created) }()
 	entered, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (entered room.Room, err error) {
-		entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, blueprint(request.RoomName, request.Config, request.RoomAttributes))
+		entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
 		return entered, err
 	})
 	if err != nil {
@@ -171,7 +171,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	}
 	entered, err := a.enter(r.Context(), session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
 		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, request.CreateIfNotExists,
-			blueprint(to.RoomName, request.Config, request.RoomAttributes))
+			roomOptions(to.RoomName, request.Config, request.RoomAttributes))
 		return entered, err
 	})
 	if err != nil {

@@ -36,12 +36,12 @@ type Store interface {
 	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
 	UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error)
 	EndSession(ctx context.Context, id room.SessionID) error
-	Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.Attachment, error)
+	OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error)
 
-	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error)
+	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (room.Room, error)
 	JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
-	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (entered room.Room, created bool, err error)
-	SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, blueprint room.Blueprint) (entered room.Room, created bool, err error)
+	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error)
+	SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error)
 	SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error)
 	LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error)
 	LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error
@@ -49,7 +49,7 @@ type Store interface {
 
 	Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error)
 	LivingRoom(ctx context.Context, id room.RoomID) (room.Room, error)
-	OpenRoom(ctx context.Context, id room.RoomID, b room.Blueprint) (room.Room, error)
+	CreateEmptyRoom(ctx context.Context, id room.RoomID, b room.RoomOptions) (room.Room, error)
 	DestroyRoom(ctx context.Context, id room.RoomID, note string) error
 	UserRooms(ctx context.Context, user room.UserID) ([]room.Room, error)
 	UserSessions(ctx context.Context, user room.UserID) ([]room.Session, error)
@@ -59,14 +59,14 @@ type Store interface {
 	Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error)
 	Unban(ctx context.Context, id room.RoomID, user room.UserID) error
 
-	Members(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
-	MembersByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.Member, error)
+	Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
+	MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error)
 
 	PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error)
 	UpdateAttributes(ctx context.Context, session room.SessionID, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error)
 	UpdateMemberAttributes(ctx context.Context, session room.SessionID, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error)
-	MemberAttributes(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
-	MemberAttributesByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.MemberAttributesInfo, error)
+	MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
+	MemberAttributesByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error)
 
 	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
 	Recall(ctx context.Context, session room.Session, id room.RoomID, message room.MessageID) error

@@ -104,7 +104,7 @@ func BenchmarkCursorAppend(b *testing.B) {
 		b.Run(fmt.Sprintf("rooms=%d", rooms), func(b *testing.B) {
 			var c Cursor
 			for i := range rooms {
-				c = append(c, room.Position{Log: room.Generation(100_000 + i), Seq: room.Seq(1_000_000 + i)})
+				c = append(c, room.Position{Log: room.LogID(100_000 + i), Seq: room.Seq(1_000_000 + i)})
 			}
 			buf := make([]byte, 0, maxCursorBytes)
 			b.ReportAllocs()

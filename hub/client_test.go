@@ -197,15 +197,15 @@ type client struct {
 	ended   bool       // the server ended the stream
 	err     error      // what Serve returned, or what was wrong with what came
 	sse     reader
-	seqs    map[room.Generation][]room.Seq // what came, by log
-	cursor  Cursor                         // of the last id
-	changed chan struct{}                  // closed, and replaced, when any of this changes
+	seqs    map[room.LogID][]room.Seq // what came, by log
+	cursor  Cursor                    // of the last id
+	changed chan struct{}             // closed, and replaced, when any of this changes
 }
 
 func newClient(t testingT) *client {
 	c := &client{
 		t: t, closeConn: func() {}, window: math.MaxInt,
-		seqs: make(map[room.Generation][]room.Seq), changed: make(chan struct{}),
+		seqs: make(map[room.LogID][]room.Seq), changed: make(chan struct{}),
 	}
 	t.Cleanup(c.hangUp)
 	return c
@@ -289,9 +289,9 @@ func (c *client) check(m message, first bool) error {
 
 // place is what events say of their place; Seq is 0 for those of one stream.
 type place struct {
-	Generation room.Generation `json:"generation"`
-	Seq        room.Seq        `json:"seq"`
-	State      room.RoomState  `json:"state"`
+	Generation room.LogID     `json:"generation"`
+	Seq        room.Seq       `json:"seq"`
+	State      room.RoomState `json:"state"`
 }
 
 func placeOf(m message) (p place, err error) {
@@ -339,7 +339,7 @@ func (c *client) await(what string, ok func() bool) {
 }
 
 // awaitSeq waits until the client has got a log up to a seq.
-func (c *client) awaitSeq(g room.Generation, seq room.Seq) {
+func (c *client) awaitSeq(g room.LogID, seq room.Seq) {
 	c.t.Helper()
 	c.await(fmt.Sprintf("event %d of log %d", seq, g), func() bool {
 		seen := c.seqs[g]
@@ -382,7 +382,7 @@ func (c *client) awaitEnd() message {
 
 // wantSeqs waits for a log's events up to a seq and says whether the client got
 // exactly those after from.
-func (c *client) wantSeqs(g room.Generation, from, to room.Seq) {
+func (c *client) wantSeqs(g room.LogID, from, to room.Seq) {
 	c.t.Helper()
 	if from < to {
 		c.awaitSeq(g, to)

@@ -75,7 +75,7 @@ func ParseCursor(s string) (Cursor, error) {
 		if err != nil {
 			return nil, errNotACursor
 		}
-		p := room.Position{Log: room.Generation(g), Seq: room.Seq(n)}
+		p := room.Position{Log: room.LogID(g), Seq: room.Seq(n)}
 		if len(c) > 0 && c[len(c)-1].Log >= p.Log {
 			return nil, errNotACursor
 		}
@@ -109,15 +109,15 @@ func (c Cursor) AppendTo(b []byte) []byte {
 }
 
 // Seq is the position in a log, if the cursor has one.
-func (c Cursor) Seq(log room.Generation) (room.Seq, bool) {
+func (c Cursor) Seq(log room.LogID) (room.Seq, bool) {
 	if i, ok := c.find(log); ok {
 		return c[i].Seq, true
 	}
 	return 0, false
 }
 
-func (c Cursor) find(log room.Generation) (int, bool) {
-	return slices.BinarySearchFunc(c, log, func(p room.Position, log room.Generation) int {
+func (c Cursor) find(log room.LogID) (int, bool) {
+	return slices.BinarySearchFunc(c, log, func(p room.Position, log room.LogID) int {
 		return cmp.Compare(p.Log, log)
 	})
 }

@@ -59,7 +59,7 @@ func TestNotACursor(t *testing.T) {
 func TestCursorOfManyRoomsFits(t *testing.T) {
 	t.Parallel()
 	var c Cursor
-	for i := range room.Generation(65) {
+	for i := range room.LogID(65) {
 		c = append(c, room.Position{Log: math.MaxInt64 - 64 + i, Seq: math.MaxInt64})
 	}
 	got, err := ParseCursor(string(c.AppendTo(nil)))
@@ -77,7 +77,7 @@ func TestCursorReadsBackAsWritten(t *testing.T) {
 		seqs := rapid.MapOfN(rapid.Int64Min(1), rapid.Int64Min(0), 0, 20).Draw(t, "seqs")
 		c := Cursor{}
 		for _, log := range slices.Sorted(maps.Keys(seqs)) {
-			c = append(c, room.Position{Log: room.Generation(log), Seq: room.Seq(seqs[log])})
+			c = append(c, room.Position{Log: room.LogID(log), Seq: room.Seq(seqs[log])})
 		}
 		got, err := ParseCursor(string(c.AppendTo(nil)))
 		if err != nil {
@@ -93,7 +93,7 @@ func TestCursorReadsBackAsWritten(t *testing.T) {
 		}
 		other := rapid.Int64Min(1).Draw(t, "other")
 		_, in := seqs[other]
-		if _, ok := got.Seq(room.Generation(other)); ok != in {
+		if _, ok := got.Seq(room.LogID(other)); ok != in {
 			t.Fatalf("log %d is in it: %t", other, ok)
 		}
 	})

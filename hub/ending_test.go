@@ -55,7 +55,7 @@ func TestEndsOfStreamsAreLogged(t *testing.T) {
 		{Level: "DEBUG", Reason: "clientGone"}: func(_ *site, c *client) { c.hangUp() },
 		{Level: "DEBUG", Reason: "superseded"}: func(s *site, c *client) { s.connected(alice, "") },
 		{Level: "DEBUG", Reason: "loggedOut"}: func(s *site, c *client) {
-			s.Apply(room.Change{Ended: []room.Ending{{Session: alice, Reason: room.EndLoggedOut}}})
+			s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
 		},
 		{Level: "DEBUG", Reason: "reconnect"}: func(s *site, c *client) {
 			s.Drain(context.Background(), 0)

@@ -13,7 +13,7 @@ import (
 // by all its readers; it is never changed.
 type Frame struct {
 	// Log and Seq are the event's place; Seq is 0 for an event of one stream.
-	Log room.Generation
+	Log room.LogID
 	Seq room.Seq
 	// id says that the frame carries the stream's cursor: it moves that, or says
 	// that the stream follows a log or does not any more.
@@ -33,7 +33,7 @@ func encodeEvent(e room.Event) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Frame{Log: e.Generation, Seq: e.Seq, id: e.Seq > 0, data: append(data, frameEnd...)}
+	f := &Frame{Log: e.Log, Seq: e.Seq, id: e.Seq > 0, data: append(data, frameEnd...)}
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
 		f.patience = patienceOf(messages[0])
 	}

@@ -14,7 +14,7 @@ import (
 func TestFrameBytes(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, time.May, 4, 3, 2, 1, 0, time.UTC)
-	f, err := encodeEvent(room.Event{Room: "lobby", Generation: 7, Seq: 40, At: at, Body: room.MembersJoined{
+	f, err := encodeEvent(room.Event{Room: "lobby", Log: 7, Seq: 40, At: at, Body: room.MembersJoined{
 		MemberList: []room.Member{{User: room.User{ID: "alice", Name: "Alice"}, JoinedAt: at}},
 	}})
 	if err != nil {
@@ -66,7 +66,7 @@ func FuzzFrame(f *testing.F) {
 		f.Add(text, "lobby")
 	}
 	f.Fuzz(func(t *testing.T, text, name string) {
-		event := room.Event{Room: room.RoomID(name), Generation: 3, Seq: 9, Body: room.MessagesReceived{
+		event := room.Event{Room: room.RoomID(name), Log: 3, Seq: 9, Body: room.MessagesReceived{
 			MessageList: []room.Message{{
 				ID: room.MessageID(name), Room: room.RoomID(name), Content: room.Content{Kind: room.KindText, Text: text},
 				Sender: room.User{ID: room.UserID(name), Name: text}, ExtendedData: text, ClientMessageID: name,

@@ -22,8 +22,8 @@ import (
 // Log is where topics read what they do not have. Reads return
 // room.ErrRoomNotFound for a log that is gone; any other error is tried again.
 type Log interface {
-	Tail(ctx context.Context, log room.Generation, n int) (room.LogPage, error)
-	EventsAfter(ctx context.Context, log room.Generation, after room.Seq, n int) (room.LogPage, error)
+	Tail(ctx context.Context, log room.LogID, n int) (room.LogPage, error)
+	EventsAfter(ctx context.Context, log room.LogID, after room.Seq, n int) (room.LogPage, error)
 }
 
 const (
@@ -70,7 +70,7 @@ type Hub struct {
 
 	mu      sync.RWMutex // guards all below
 	streams map[room.SessionID]*Stream
-	topics  map[room.Generation]*topic
+	topics  map[room.LogID]*topic
 	next    int // the worker of the next stream
 	closed  bool
 	// empty is closed when the last stream of a closed hub has left.
@@ -114,7 +114,7 @@ func New(log Log, o Options) *Hub {
 	h := &Hub{
 		log: log, o: o,
 		streams: make(map[room.SessionID]*Stream),
-		topics:  make(map[room.Generation]*topic),
+		topics:  make(map[room.LogID]*topic),
 		empty:   make(chan struct{}),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
@@ -130,10 +130,10 @@ func New(log Log, o Options) *Hub {
 // Apply takes what a committed transaction made happen. It never blocks. Changes
 // may come in another order than they were committed in.
 func (h *Hub) Apply(c room.Change) {
-	for _, a := range c.Arrivals {
+	for _, a := range c.Joined {
 		h.with(a.Session, func(s *Stream) { s.change(func() { s.arrive(a) }) })
 	}
-	for _, d := range c.Departures {
+	for _, d := range c.Left {
 		h.with(d.Session, func(s *Stream) { s.change(func() { s.depart(d) }) })
 	}
 	for _, e := range c.Ended {
@@ -147,17 +147,17 @@ func (h *Hub) Apply(c room.Change) {
 func (h *Hub) publish(events []room.Event) {
 	for len(events) > 0 {
 		n := 1
-		for n < len(events) && events[n].Generation == events[0].Generation && (events[n].Seq == 0) == (events[0].Seq == 0) {
+		for n < len(events) && events[n].Log == events[0].Log && (events[n].Seq == 0) == (events[0].Seq == 0) {
 			n++
 		}
-		h.publishTo(events[0].Generation, events[:n])
+		h.publishTo(events[0].Log, events[:n])
 		events = events[n:]
 	}
 }
 
 // publishTo gives events, all stored or none of them, to a log's topic. It holds mu, so that the topic
 // starts no reading of its log after Close has begun to wait for those.
-func (h *Hub) publishTo(log room.Generation, events []room.Event) {
+func (h *Hub) publishTo(log room.LogID, events []room.Event) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	t := h.topics[log]
@@ -176,7 +176,7 @@ func (h *Hub) encode(events []room.Event) []*Frame {
 	for _, e := range events {
 		f, err := encodeEvent(e)
 		if err != nil {
-			h.o.Log.Error("an event could not be encoded", "log", e.Generation, "seq", e.Seq, "error", err)
+			h.o.Log.Error("an event could not be encoded", "log", e.Log, "seq", e.Seq, "error", err)
 			continue
 		}
 		frames = append(frames, f)
@@ -224,7 +224,7 @@ func (h *Hub) with(session room.SessionID, do func(*Stream)) {
 // now on is not missed; Start lets the stream begin. inbox is the log of its
 // user's inbox, 0 where there is none. An older stream of the session is
 // superseded. Errors: ErrClosed.
-func (h *Hub) Open(session room.SessionID, inbox room.Generation) (*Stream, error) {
+func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -260,14 +260,14 @@ func (h *Hub) forget(s *Stream) {
 // subscribe counts a reader of a worker in at the topic of a log, which is made
 // where there is none. It does so under mu: between finding a topic and
 // subscribing to it, the topic could be dropped.
-func (h *Hub) subscribe(log room.Generation, worker int) *topic {
+func (h *Hub) subscribe(log room.LogID, worker int) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.reach(log, worker)
 }
 
 // reach is subscribe for a caller who holds mu.
-func (h *Hub) reach(log room.Generation, worker int) *topic {
+func (h *Hub) reach(log room.LogID, worker int) *topic {
 	t := h.topics[log]
 	if t == nil {
 		t = newTopic(h, log)

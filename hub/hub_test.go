@@ -52,7 +52,7 @@ func TestDrain(t *testing.T) {
 		if after < maxRestartPause/2 || after > maxRestartPause || again.retry() != after {
 			t.Errorf("come back after %s, EventSource after %s", after, again.retry())
 		}
-		if _, err := s.Open(bob, 0); !errors.Is(err, ErrClosed) {
+		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("Open says %v", err)
 		}
 		if m := s.start(unstarted, s.attach(alice, "")).awaitEnd(); m != (message{}) {
@@ -196,14 +196,14 @@ func TestConcurrentUse(t *testing.T) {
 		for range posters {
 			posting.Go(func() {
 				for range posts {
-					for g := range room.Generation(rooms) {
+					for g := range room.LogID(rooms) {
 						s.post(g+1, 1)
 					}
 				}
 			})
 		}
 		for _, id := range crowd(s, 8) {
-			for g := range room.Generation(rooms) {
+			for g := range room.LogID(rooms) {
 				s.log.enter(id, g+1)
 			}
 			using.Go(func() { s.useUntil(id, rooms, last) })
@@ -215,7 +215,7 @@ func TestConcurrentUse(t *testing.T) {
 
 // useUntil reads a session's events with a connection that is lost, or
 // superseded, every few events.
-func (s *site) useUntil(id room.SessionID, rooms room.Generation, last room.Seq) {
+func (s *site) useUntil(id room.SessionID, rooms room.LogID, last room.Seq) {
 	lastID := ""
 	for round := 1; ; round++ {
 		c := s.connected(id, lastID)

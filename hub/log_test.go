@@ -14,7 +14,7 @@ import (
 // the hub and to its callers.
 type memoryLog struct {
 	mu       sync.Mutex // guards all below
-	rooms    map[room.Generation]*memoryRoom
+	rooms    map[room.LogID]*memoryRoom
 	sessions map[room.SessionID]*memorySession
 	err      error // what reads fail with
 	hanging  bool  // reads get no answer
@@ -32,12 +32,12 @@ type memoryRoom struct {
 
 type memorySession struct {
 	streamNo int64
-	from     map[room.Generation]room.Seq
-	stay     map[room.Generation]room.Stay // the newest
-	left     map[room.Generation]room.LeaveReason
+	from     map[room.LogID]room.Seq
+	stay     map[room.LogID]room.PresenceID // the newest
+	left     map[room.LogID]room.LeaveReason
 	// inbox is the log of its user's inbox, 0 where there is none; delivered is
 	// what the user has of it.
-	inbox     room.Generation
+	inbox     room.LogID
 	delivered room.Seq
 }
 
@@ -46,13 +46,13 @@ type memorySession struct {
 const tooManyReads = 20_000
 
 func newMemoryLog() *memoryLog {
-	return &memoryLog{rooms: make(map[room.Generation]*memoryRoom), sessions: make(map[room.SessionID]*memorySession)}
+	return &memoryLog{rooms: make(map[room.LogID]*memoryRoom), sessions: make(map[room.SessionID]*memorySession)}
 }
 
-func roomID(g room.Generation) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", g)) }
+func roomID(g room.LogID) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", g)) }
 
 // room is a log's room, made where there is none. The caller holds mu.
-func (l *memoryLog) room(g room.Generation) *memoryRoom {
+func (l *memoryLog) room(g room.LogID) *memoryRoom {
 	r := l.rooms[g]
 	if r == nil {
 		r = &memoryRoom{oldest: 1}
@@ -66,8 +66,8 @@ func (l *memoryLog) session(id room.SessionID) *memorySession {
 	s := l.sessions[id]
 	if s == nil {
 		s = &memorySession{
-			from: make(map[room.Generation]room.Seq), stay: make(map[room.Generation]room.Stay),
-			left: make(map[room.Generation]room.LeaveReason),
+			from: make(map[room.LogID]room.Seq), stay: make(map[room.LogID]room.PresenceID),
+			left: make(map[room.LogID]room.LeaveReason),
 		}
 		l.sessions[id] = s
 	}
@@ -75,7 +75,7 @@ func (l *memoryLog) session(id room.SessionID) *memorySession {
 }
 
 // append adds n messages to a log, as one commit, and returns their events.
-func (l *memoryLog) append(g room.Generation, n int, text string) []room.Event {
+func (l *memoryLog) append(g room.LogID, n int, text string) []room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(g)
@@ -84,7 +84,7 @@ func (l *memoryLog) append(g room.Generation, n int, text string) []room.Event {
 		r.last++
 		m := room.Message{Content: room.Content{Kind: room.KindText, Text: text}, SentAt: time.Now().UTC()}
 		events = append(events, room.Event{
-			Room: roomID(g), Generation: g, Seq: r.last, At: m.SentAt,
+			Room: roomID(g), Log: g, Seq: r.last, At: m.SentAt,
 			Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomID(g), r.last)}},
 		})
 	}
@@ -94,7 +94,7 @@ func (l *memoryLog) append(g room.Generation, n int, text string) []room.Event {
 
 // recall takes what a message says out of a log and returns the event that tells
 // of it.
-func (l *memoryLog) recall(g room.Generation, seq room.Seq) room.Event {
+func (l *memoryLog) recall(g room.LogID, seq room.Seq) room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(g)
@@ -102,7 +102,7 @@ func (l *memoryLog) recall(g room.Generation, seq room.Seq) room.Event {
 	r.events = slices.Clone(r.events)
 	r.events[seq-r.oldest].Body = room.MessagesReceived{MessageList: []room.Message{m.In(roomID(g), seq)}}
 	r.last++
-	e := room.Event{Room: roomID(g), Generation: g, Seq: r.last, Body: room.MessageRecalled{RecalledSeq: seq}}
+	e := room.Event{Room: roomID(g), Log: g, Seq: r.last, Body: room.MessageRecalled{RecalledSeq: seq}}
 	r.events = append(r.events, e)
 	return e
 }
@@ -122,7 +122,7 @@ func (l *memoryLog) hold() (letGo func()) {
 }
 
 // trim forgets the events before oldest.
-func (l *memoryLog) trim(g room.Generation, oldest room.Seq) {
+func (l *memoryLog) trim(g room.LogID, oldest room.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(g)
@@ -131,7 +131,7 @@ func (l *memoryLog) trim(g room.Generation, oldest room.Seq) {
 }
 
 // remove forgets a log altogether.
-func (l *memoryLog) remove(g room.Generation) {
+func (l *memoryLog) remove(g room.LogID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.rooms, g)
@@ -151,19 +151,19 @@ func (l *memoryLog) hang(on bool) {
 	l.hanging = on
 }
 
-func (l *memoryLog) last(g room.Generation) room.Seq {
+func (l *memoryLog) last(g room.LogID) room.Seq {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.room(g).last
 }
 
 // Tail implements Log.
-func (l *memoryLog) Tail(ctx context.Context, g room.Generation, n int) (room.LogPage, error) {
+func (l *memoryLog) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
 	return l.page(ctx, g, func(events []room.Event) []room.Event { return events[max(0, len(events)-n):] })
 }
 
 // EventsAfter implements Log.
-func (l *memoryLog) EventsAfter(ctx context.Context, g room.Generation, after room.Seq, n int) (room.LogPage, error) {
+func (l *memoryLog) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
 	return l.page(ctx, g, func(events []room.Event) []room.Event {
 		for len(events) > 0 && events[0].Seq <= after {
 			events = events[1:]
@@ -172,7 +172,7 @@ func (l *memoryLog) EventsAfter(ctx context.Context, g room.Generation, after ro
 	})
 }
 
-func (l *memoryLog) page(ctx context.Context, g room.Generation, choose func([]room.Event) []room.Event) (room.LogPage, error) {
+func (l *memoryLog) page(ctx context.Context, g room.LogID, choose func([]room.Event) []room.Event) (room.LogPage, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads++
@@ -201,7 +201,7 @@ func (l *memoryLog) page(ctx context.Context, g room.Generation, choose func([]r
 }
 
 // own gives a session's user an inbox.
-func (l *memoryLog) own(id room.SessionID, inbox room.Generation, delivered room.Seq) {
+func (l *memoryLog) own(id room.SessionID, inbox room.LogID, delivered room.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.room(inbox)
@@ -210,14 +210,14 @@ func (l *memoryLog) own(id room.SessionID, inbox room.Generation, delivered room
 }
 
 // inbox is the log of a session's inbox.
-func (l *memoryLog) inbox(id room.SessionID) room.Generation {
+func (l *memoryLog) inbox(id room.SessionID) room.LogID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.session(id).inbox
 }
 
 // enter lets a session into a room; it follows the log from its present end.
-func (l *memoryLog) enter(id room.SessionID, g room.Generation) room.Arrival {
+func (l *memoryLog) enter(id room.SessionID, g room.LogID) room.Joined {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from := l.room(g).last
@@ -225,41 +225,41 @@ func (l *memoryLog) enter(id room.SessionID, g room.Generation) room.Arrival {
 	s.from[g] = from
 	s.stay[g]++
 	delete(s.left, g)
-	return room.Arrival{Session: id, Room: roomID(g), Generation: g, Stay: s.stay[g], From: from, Call: room.RoomEnter}
+	return room.Joined{Session: id, Room: roomID(g), Generation: g, Presence: s.stay[g], From: from, Call: room.RoomEnter}
 }
 
 // exit takes a session out of a room.
-func (l *memoryLog) exit(id room.SessionID, g room.Generation, reason room.LeaveReason) room.Departure {
+func (l *memoryLog) exit(id room.SessionID, g room.LogID, reason room.LeaveReason) room.Left {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.session(id)
 	delete(s.from, g)
 	s.left[g] = reason
-	return room.Departure{Session: id, Room: roomID(g), Generation: g, Stay: s.stay[g], Reason: reason}
+	return room.Left{Session: id, Room: roomID(g), Generation: g, Presence: s.stay[g], Reason: reason}
 }
 
 // attach gives a session's new stream its number and says where the session
 // stands; cursor is the client's.
-func (l *memoryLog) attach(id room.SessionID, cursor Cursor) room.Attachment {
+func (l *memoryLog) attach(id room.SessionID, cursor Cursor) room.OpenedStream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.session(id)
 	s.streamNo++
-	a := room.Attachment{StreamNo: s.streamNo}
+	a := room.OpenedStream{StreamNo: s.streamNo}
 	if s.inbox != 0 {
 		r := l.room(s.inbox)
 		a.Inbox = room.Inbox{Log: s.inbox, LastSeq: r.last, OldestSeq: r.oldest, DeliveredSeq: s.delivered}
 	}
 	for g, from := range s.from {
 		r := l.room(g)
-		a.Attendances = append(a.Attendances, room.Attendance{
-			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from, Stay: s.stay[g],
+		a.Presences = append(a.Presences, room.Presence{
+			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from, ID: s.stay[g],
 		})
 	}
-	slices.SortFunc(a.Attendances, func(a, b room.Attendance) int { return int(a.Room.Generation - b.Room.Generation) })
+	slices.SortFunc(a.Presences, func(a, b room.Presence) int { return int(a.Room.Generation - b.Room.Generation) })
 	for _, p := range cursor {
 		if reason, ok := s.left[p.Log]; ok {
-			a.Departures = append(a.Departures, room.Departure{Session: id, Room: roomID(p.Log), Generation: p.Log, Reason: reason})
+			a.Left = append(a.Left, room.Left{Session: id, Room: roomID(p.Log), Generation: p.Log, Reason: reason})
 		}
 	}
 	return a

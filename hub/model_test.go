@@ -22,7 +22,7 @@ func TestModel(t *testing.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			m := &model{site: newSite(t, overServe, Options{}), t: t}
 			for _, id := range []room.SessionID{"a", "b", "c", "d"} {
-				m.users = append(m.users, &user{id: id, at: make(map[room.Generation]room.Seq)})
+				m.users = append(m.users, &user{id: id, at: make(map[room.LogID]room.Seq)})
 			}
 			t.Repeat(map[string]func(*rapid.T){
 				"append":     m.append,
@@ -53,7 +53,7 @@ type model struct {
 // user is a session, and where it is in each room that it is in.
 type user struct {
 	id      room.SessionID
-	at      map[room.Generation]room.Seq
+	at      map[room.LogID]room.Seq
 	client  *client // nil while it has no connection
 	read    int     // how many of the client's messages are accounted for
 	lastID  string
@@ -62,8 +62,8 @@ type user struct {
 
 func (m *model) anyUser() *user { return rapid.SampledFrom(m.users).Draw(m.t, "user") }
 
-func (m *model) anyLog() room.Generation {
-	return room.Generation(rapid.IntRange(1, 3).Draw(m.t, "log"))
+func (m *model) anyLog() room.LogID {
+	return room.LogID(rapid.IntRange(1, 3).Draw(m.t, "log"))
 }
 
 func (m *model) append(t *rapid.T) {

@@ -47,7 +47,7 @@ func TestWhatIsShedFirst(t *testing.T) {
 	})
 	frame := func(kind room.MessageKind, priority room.Priority) *Frame {
 		m := room.Message{Content: room.Content{Kind: kind, Text: "x"}, Priority: priority}
-		f, err := encodeEvent(room.Event{Room: "r", Generation: 1, Body: room.MessagesReceived{MessageList: []room.Message{m}}})
+		f, err := encodeEvent(room.Event{Room: "r", Log: 1, Body: room.MessagesReceived{MessageList: []room.Message{m}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,20 +40,20 @@ func newSite(t testingT, w way, o Options) *site {
 }
 
 // post appends n messages to a log and publishes them.
-func (s *site) post(g room.Generation, n int) {
+func (s *site) post(g room.LogID, n int) {
 	s.Apply(room.Change{Events: s.log.append(g, n, "hello")})
 }
 
 // join lets a session into a room and tells the hub.
-func (s *site) join(id room.SessionID, g room.Generation) room.Arrival {
+func (s *site) join(id room.SessionID, g room.LogID) room.Joined {
 	a := s.log.enter(id, g)
-	s.Apply(room.Change{Arrivals: []room.Arrival{a}})
+	s.Apply(room.Change{Joined: []room.Joined{a}})
 	return a
 }
 
 // leave takes a session out of a room and tells the hub.
-func (s *site) leave(id room.SessionID, g room.Generation, reason room.LeaveReason) {
-	s.Apply(room.Change{Departures: []room.Departure{s.log.exit(id, g, reason)}})
+func (s *site) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) {
+	s.Apply(room.Change{Left: []room.Left{s.log.exit(id, g, reason)}})
 }
 
 // attach is what a stream of a session starts with, as the handlers put it
@@ -64,13 +64,13 @@ func (s *site) attach(id room.SessionID, lastID string) Start {
 		c, err := ParseCursor(lastID)
 		start.Cursor, start.Invalid = c, err != nil
 	}
-	start.Attachment = s.log.attach(id, start.Cursor)
+	start.OpenedStream = s.log.attach(id, start.Cursor)
 	return start
 }
 
 func (s *site) open(id room.SessionID) *Stream {
 	s.t.Helper()
-	stream, err := s.Open(id, s.log.inbox(id))
+	stream, err := s.OpenStream(id, s.log.inbox(id))
 	if err != nil {
 		s.t.Fatalf("open: %v", err)
 	}

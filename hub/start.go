@@ -9,7 +9,7 @@ import (
 
 // Start is what a stream begins with.
 type Start struct {
-	room.Attachment
+	room.OpenedStream
 	// Cursor is what the client sent; nil means that it sent none.
 	Cursor Cursor
 	// Invalid says that the client sent something that is no cursor.
@@ -32,11 +32,11 @@ func (s *Stream) change(do func()) {
 // arrive follows the log of a room that the session came into. What tells of that
 // carries the log in its cursor: a client that loses the stream before the log
 // brings anything is still told why it is out, if it is when it comes back.
-func (s *Stream) arrive(a room.Arrival) {
-	if s.over(a.Generation, a.Stay) {
+func (s *Stream) arrive(a room.Joined) {
+	if s.over(a.Generation, a.Presence) {
 		return
 	}
-	s.worker.follow(s, a.Generation, a.From, a.Stay)
+	s.worker.follow(s, a.Generation, a.From, a.Presence)
 	for _, changed := range a.StateChanges() {
 		s.notify(changed)
 	}
@@ -44,8 +44,8 @@ func (s *Stream) arrive(a room.Arrival) {
 }
 
 // depart stops following the log of a room that the session went out of.
-func (s *Stream) depart(d room.Departure) {
-	if s.worker.unfollow(s, d.Generation, d.Stay) {
+func (s *Stream) depart(d room.Left) {
+	if s.worker.unfollow(s, d.Generation, d.Presence) {
 		s.notify(d.StateChange())
 	}
 }
@@ -88,7 +88,7 @@ func (s *Stream) start(o Start, to sink) {
 	s.started = true
 	s.began, s.requestID = w.now, o.RequestID
 
-	rooms := make([]room.Room, 0, len(o.Attendances))
+	rooms := make([]room.Room, 0, len(o.Presences))
 	resets := append(s.place(o, &rooms), s.placeInbox(o)...)
 	if !s.write(begin(s.hub.o.Retry)) {
 		return
@@ -135,7 +135,7 @@ func (s *Stream) passOn(streamNo int64) {
 // continued. Nothing is written yet, so that sessionReady carries the cursor
 // the stream begins at.
 func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
-	for _, a := range o.Attendances {
+	for _, a := range o.Presences {
 		from := a.From
 		sent, known := o.Cursor.Seq(a.Room.Generation)
 		from = max(from, sent)
@@ -157,7 +157,7 @@ func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
 				Room: a.Room, OldestSeq: a.Room.OldestSeq,
 			})
 		}
-		s.worker.follow(s, a.Room.Generation, from, a.Stay)
+		s.worker.follow(s, a.Room.Generation, from, a.ID)
 		s.expect(a.Room.Generation, a.Room.LastSeq)
 		*rooms = append(*rooms, a.Room)
 	}
@@ -203,7 +203,7 @@ func (s *Stream) placeInbox(o Start) (resets []room.Body) {
 }
 
 // expect tells the topic of a log that the stream follows what the log has.
-func (s *Stream) expect(log room.Generation, last room.Seq) {
+func (s *Stream) expect(log room.LogID, last room.Seq) {
 	if i, ok := s.cursor.find(log); ok {
 		s.follows[i].topic.expect(last)
 	}
@@ -212,7 +212,7 @@ func (s *Stream) expect(log room.Generation, last room.Seq) {
 // tellDepartures tells a client that comes back of the rooms of its cursor that
 // it is no longer in, and why.
 func (s *Stream) tellDepartures(o Start) {
-	for _, d := range o.Departures {
+	for _, d := range o.Left {
 		s.push(encodeBody(d.StateChange()))
 	}
 }

@@ -38,7 +38,7 @@ func eventTypes(messages []message) []string {
 // trimmed, 3 is empty. Alice came into all of them at their beginning.
 func trimmedSite(t testingT, w way) *site {
 	s := newSite(t, w, Options{})
-	for g := range room.Generation(3) {
+	for g := range room.LogID(3) {
 		s.log.enter(alice, g+1)
 	}
 	s.log.append(1, 20, "hello")
@@ -58,17 +58,17 @@ func TestStart(t *testing.T) {
 		lastID  string
 		resumed bool
 		begin   string // the id of sessionReady
-		reset   map[room.Generation]room.ResetReason
+		reset   map[room.LogID]room.ResetReason
 	}{
-		{"without a cursor", "", false, "1:0,2:k,3:0", map[room.Generation]room.ResetReason{2: trimmed}},
+		{"without a cursor", "", false, "1:0,2:k,3:0", map[room.LogID]room.ResetReason{2: trimmed}},
 		{"at a cursor", "1:5,2:a,3:0", true, "1:5,2:a,3:0", nil},
 		{"at the end", "1:k,2:k,3:0", true, "1:k,2:k,3:0", nil},
 		{"at a cursor that lacks a room", "2:c", true, "1:0,2:c,3:0", nil},
-		{"at the empty cursor", "-", false, "1:0,2:k,3:0", map[room.Generation]room.ResetReason{2: trimmed}},
+		{"at the empty cursor", "-", false, "1:0,2:k,3:0", map[room.LogID]room.ResetReason{2: trimmed}},
 		{"at a cursor of a log that nobody knows", "1:5,2:a,9:9", true, "1:5,2:a,3:0", nil},
-		{"before what is kept", "1:5,2:9,3:0", false, "1:5,2:k,3:0", map[room.Generation]room.ResetReason{2: trimmed}},
-		{"ahead of the log", "1:l,2:a,3:0", false, "1:k,2:a,3:0", map[room.Generation]room.ResetReason{1: ahead}},
-		{"at something else", "1:5;2:a", false, "1:k,2:k,3:0", map[room.Generation]room.ResetReason{1: invalid, 2: invalid, 3: invalid}},
+		{"before what is kept", "1:5,2:9,3:0", false, "1:5,2:k,3:0", map[room.LogID]room.ResetReason{2: trimmed}},
+		{"ahead of the log", "1:l,2:a,3:0", false, "1:k,2:a,3:0", map[room.LogID]room.ResetReason{1: ahead}},
+		{"at something else", "1:5;2:a", false, "1:k,2:k,3:0", map[room.LogID]room.ResetReason{1: invalid, 2: invalid, 3: invalid}},
 	}
 	everyWay(t, func(t *testing.T, w way) {
 		for _, tt := range tests {
@@ -84,12 +84,12 @@ func TestStart(t *testing.T) {
 				reset := data[room.RoomReset](t, m)
 				want := room.RoomReset{RoomID: roomID(reset.Generation), Generation: reset.Generation, Reason: tt.reset[reset.Generation]}
 				want.Room = ready.Rooms[reset.Generation-1]
-				want.OldestSeq = map[room.Generation]room.Seq{1: 1, 2: 11, 3: 1}[reset.Generation]
+				want.OldestSeq = map[room.LogID]room.Seq{1: 1, 2: 11, 3: 1}[reset.Generation]
 				if diff := cmp.Diff(want, reset); diff != "" || m.ID != tt.begin {
 					t.Errorf("%s: roomReset with id %q (-want +got):\n%s", tt.name, m.ID, diff)
 				}
 			}
-			for g := range room.Generation(3) {
+			for g := range room.LogID(3) {
 				s.post(g+1, 1)
 			}
 			begin, err := ParseCursor(tt.begin)
@@ -169,7 +169,7 @@ func TestNothingIsMissedBetweenOpenAndStart(t *testing.T) {
 					start = s.attach(alice, "")
 				}
 				c := s.start(stream, start)
-				for _, g := range []room.Generation{1, 2, 3, 4} {
+				for _, g := range []room.LogID{1, 2, 3, 4} {
 					s.post(g, 1)
 				}
 				c.wantSeqs(1, 0, 3)
@@ -246,7 +246,7 @@ func TestSuccessorEndsWhileItGetsANumber(t *testing.T) {
 		busy := make(chan struct{})
 		second.worker.do(func() { <-busy })
 		for range 2 { // told twice, it ends once
-			s.Apply(room.Change{Ended: []room.Ending{{Session: alice, Reason: room.EndLoggedOut}}})
+			s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
 		}
 		s.start(first, s.attach(alice, "")).awaitEnd() // number 2
 		close(busy)
@@ -277,7 +277,7 @@ func TestArrivalIsToldBeforeItsEvents(t *testing.T) {
 				}
 				a := s.log.enter(alice, 1)
 				s.post(1, 3) // committed and told after the arrival was committed, and before it is told
-				s.Apply(room.Change{Arrivals: []room.Arrival{a}})
+				s.Apply(room.Change{Joined: []room.Joined{a}})
 				if !started {
 					c = s.start(stream, start)
 				}
@@ -309,12 +309,12 @@ func TestStaysAreToldInAnyOrder(t *testing.T) {
 			out2  = s.log.exit(alice, 2, room.ReasonKicked)
 		)
 		// Came back before its leaving was told.
-		s.Apply(room.Change{Arrivals: []room.Arrival{in1}})
-		s.Apply(room.Change{Arrivals: []room.Arrival{in2}})
-		s.Apply(room.Change{Departures: []room.Departure{out1}})
+		s.Apply(room.Change{Joined: []room.Joined{in1}})
+		s.Apply(room.Change{Joined: []room.Joined{in2}})
+		s.Apply(room.Change{Left: []room.Left{out1}})
 		// Was taken out before its entering was told.
-		s.Apply(room.Change{Departures: []room.Departure{out2}})
-		s.Apply(room.Change{Arrivals: []room.Arrival{again}})
+		s.Apply(room.Change{Left: []room.Left{out2}})
+		s.Apply(room.Change{Joined: []room.Joined{again}})
 		s.post(1, 2)
 		s.post(2, 2)
 		s.post(1, 1)
@@ -355,7 +355,7 @@ func TestStartOnAClosedHub(t *testing.T) {
 		if err := stream.Serve(t.Context(), s.attach(alice, ""), &wire{client: newClient(t)}); !errors.Is(err, ErrClosed) {
 			t.Errorf("Serve says %v", err)
 		}
-		if _, err := s.Open(bob, 0); !errors.Is(err, ErrClosed) {
+		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("Open says %v", err)
 		}
 		// The database gave this stream a number, so it has to hear of its end.
@@ -371,7 +371,7 @@ func TestArrivalAtAStreamThatEnds(t *testing.T) {
 		s.connected(alice, "")
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
-		s.Apply(room.Change{Ended: []room.Ending{{Session: alice, Reason: room.EndLoggedOut}}})
+		s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
 		s.join(alice, 1)
 		close(busy)
 		s.awaitDetached(alice, 1)

@@ -77,7 +77,7 @@ type Stream struct {
 // follow is a stream's relation to a log.
 type follow struct {
 	topic *topic
-	stay  room.Stay
+	stay  room.PresenceID
 	// taken is the newest event that was written or queued.
 	taken room.Seq
 	// live says that the stream gets events as they come. Until then it catches
@@ -89,8 +89,8 @@ type follow struct {
 
 // endedStay is a stay in a log's room that is over.
 type endedStay struct {
-	log  room.Generation
-	stay room.Stay
+	log  room.LogID
+	stay room.PresenceID
 }
 
 // maxEndedStays bounds how many ends of stays a stream remembers. They matter
@@ -99,7 +99,7 @@ type endedStay struct {
 const maxEndedStays = 16
 
 // end remembers that a stay is over.
-func (s *Stream) end(log room.Generation, stay room.Stay) {
+func (s *Stream) end(log room.LogID, stay room.PresenceID) {
 	if len(s.stays) == maxEndedStays {
 		s.stays = slices.Delete(s.stays, 0, 1)
 	}
@@ -109,7 +109,7 @@ func (s *Stream) end(log room.Generation, stay room.Stay) {
 // over reports whether a stay in a room is no more. Stays are told of in any
 // order: one that has ended, or has a later one, changes nothing. A stream that
 // has left stays away: nothing would take it out again.
-func (s *Stream) over(log room.Generation, stay room.Stay) bool {
+func (s *Stream) over(log room.LogID, stay room.PresenceID) bool {
 	ended := func(e endedStay) bool { return e.log == log && e.stay >= stay }
 	if s.left || slices.ContainsFunc(s.stays, ended) {
 		return true
@@ -120,7 +120,7 @@ func (s *Stream) over(log room.Generation, stay room.Stay) bool {
 
 // offer gives a stream what a log brings: runs of events in order, and between
 // them what is not stored.
-func (s *Stream) offer(log room.Generation, frames []*Frame) {
+func (s *Stream) offer(log room.LogID, frames []*Frame) {
 	for len(frames) > 0 {
 		n := 1
 		if frames[0].Seq == 0 {
@@ -137,7 +137,7 @@ func (s *Stream) offer(log room.Generation, frames []*Frame) {
 
 // take delivers events to a live stream, each only if it is the next one: this
 // is where order, and each event once, are kept.
-func (s *Stream) take(log room.Generation, frames []*Frame) {
+func (s *Stream) take(log room.LogID, frames []*Frame) {
 	i, ok := s.cursor.find(log)
 	if !ok || !s.follows[i].live {
 		return
@@ -162,7 +162,7 @@ func (s *Stream) take(log room.Generation, frames []*Frame) {
 
 // hear delivers a frame that is not stored, or sheds it where the reader is
 // behind.
-func (s *Stream) hear(log room.Generation, f *Frame) {
+func (s *Stream) hear(log room.LogID, f *Frame) {
 	if _, ok := s.cursor.find(log); !ok || s.closing || !s.started {
 		return
 	}
@@ -175,7 +175,7 @@ func (s *Stream) hear(log room.Generation, f *Frame) {
 
 // catchUp delivers what a log has after what the stream has taken, a piece at a
 // time, and makes the stream live when it has all.
-func (s *Stream) catchUp(log room.Generation) {
+func (s *Stream) catchUp(log room.LogID) {
 	for !s.blocked() && !s.closing && s.started {
 		i, ok := s.cursor.find(log)
 		if !ok || s.follows[i].live || s.follows[i].waiting {
@@ -203,7 +203,7 @@ func (s *Stream) catchUp(log room.Generation) {
 
 // lookAgain goes on when the topic has read what the stream waits for, or has
 // found that its log was trimmed.
-func (s *Stream) lookAgain(log room.Generation) {
+func (s *Stream) lookAgain(log room.LogID) {
 	if i, ok := s.cursor.find(log); ok {
 		s.follows[i].live, s.follows[i].waiting = false, false
 		s.catchUp(log)
@@ -213,7 +213,7 @@ func (s *Stream) lookAgain(log room.Generation) {
 // reset gives up on a log whose next events were trimmed while the stream
 // caught up: the stream ends, and the cursor that its client comes back with
 // gets its roomReset with a fresh snapshot.
-func (s *Stream) reset(log room.Generation, oldest room.Seq) {
+func (s *Stream) reset(log room.LogID, oldest room.Seq) {
 	s.hub.o.Log.Debug("the log was trimmed under a stream", "log", log, "oldestSeq", oldest)
 	s.because(endLogTrimmed)
 	s.closeWith(room.Reconnect{})
@@ -421,7 +421,7 @@ func (s *Stream) tick(now time.Time) {
 	case s.closing || !s.started:
 		return
 	case !now.Before(s.expiresAt):
-		s.closeWith(room.Ending{Session: s.session, Reason: room.EndTokenExpired}.StateChange())
+		s.closeWith(room.EndedSession{Session: s.session, Reason: room.EndTokenExpired}.StateChange())
 		return
 	case s.blocked():
 		return

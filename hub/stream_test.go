@@ -27,7 +27,7 @@ func disconnected(reason room.ConnectionEvent) message {
 func TestEventsComeInOrderAndOnce(t *testing.T) {
 	everyWay(t, func(t *testing.T, w way) {
 		s := newSite(t, w, Options{})
-		for _, g := range []room.Generation{1, 2, 40} {
+		for _, g := range []room.LogID{1, 2, 40} {
 			s.log.enter(alice, g)
 			s.log.enter(bob, g)
 		}
@@ -202,8 +202,8 @@ func TestSessionEnds(t *testing.T) {
 		s.log.enter(alice, 1)
 		c := s.connected(alice, "")
 		s.Apply(room.Change{
-			Departures: []room.Departure{s.log.exit(alice, 1, room.ReasonLoggedOut)},
-			Ended:      []room.Ending{{Session: alice, Reason: room.EndLoggedOut}},
+			Left:  []room.Left{s.log.exit(alice, 1, room.ReasonLoggedOut)},
+			Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}},
 		})
 		if diff := cmp.Diff(disconnected(room.ConnectionLoggedOut), c.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
@@ -313,6 +313,6 @@ func TestLogIsAwayForAWhile(t *testing.T) {
 }
 
 // cursorAt is the cursor of a client that has read a log up to a seq.
-func cursorAt(g room.Generation, seq room.Seq) string {
+func cursorAt(g room.LogID, seq room.Seq) string {
 	return string(Cursor{{Log: g, Seq: seq}}.AppendTo(nil))
 }

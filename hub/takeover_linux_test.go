@@ -134,7 +134,7 @@ func TestTakeOverLeavesNoDescriptors(t *testing.T) {
 			case 0:
 				c.hangUp()
 			case 1:
-				s.Apply(room.Change{Ended: []room.Ending{{Session: ids[i], Reason: room.EndLoggedOut}}})
+				s.Apply(room.Change{Ended: []room.EndedSession{{Session: ids[i], Reason: room.EndLoggedOut}}})
 			}
 			if i%3 < 2 {
 				s.awaitDetached(ids[i], int64(round+1))

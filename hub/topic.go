@@ -52,7 +52,7 @@ const gone room.Seq = -1
 // into order, remembers the newest of it, and hands it to the workers.
 type topic struct {
 	hub *Hub
-	log room.Generation
+	log room.LogID
 
 	mu sync.Mutex // guards all below
 	// loaded says that last is known. Until then nothing is delivered.
@@ -110,7 +110,7 @@ type page struct {
 	used    time.Time
 }
 
-func newTopic(h *Hub, log room.Generation) *topic {
+func newTopic(h *Hub, log room.LogID) *topic {
 	t := &topic{hub: h, log: log, parts: make([]part, len(h.workers)), idle: h.now(), agedAt: h.now()}
 	for i := range t.parts {
 		t.parts[i].topic = t

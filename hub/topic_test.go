@@ -271,7 +271,7 @@ func TestLogThatLagsIsNotReadInALoop(t *testing.T) {
 		c.wantSeqs(1, 0, 1)
 		ahead := s.log.append(2, 4, "hello")
 		for i := range ahead {
-			ahead[i].Room, ahead[i].Generation = roomID(1), 1
+			ahead[i].Room, ahead[i].Log = roomID(1), 1
 		}
 		s.Apply(room.Change{Events: ahead[3:]})
 		elapse(10 * time.Second)

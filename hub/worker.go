@@ -125,7 +125,7 @@ func (w *worker) flush(p *part) {
 // follow makes the stream a reader of a log, from after a seq, for one stay in
 // its room; what the log has, the stream gets when it catches up. Doing so twice
 // changes nothing.
-func (w *worker) follow(s *Stream, log room.Generation, from room.Seq, stay room.Stay) {
+func (w *worker) follow(s *Stream, log room.LogID, from room.Seq, stay room.PresenceID) {
 	if s.over(log, stay) {
 		return
 	}
@@ -148,7 +148,7 @@ func (w *worker) follow(s *Stream, log room.Generation, from room.Seq, stay room
 
 // unfollow ends a stay in a log's room, and reports whether the stream is out
 // of it now: it may have come in again meanwhile.
-func (w *worker) unfollow(s *Stream, log room.Generation, stay room.Stay) bool {
+func (w *worker) unfollow(s *Stream, log room.LogID, stay room.PresenceID) bool {
 	s.end(log, stay)
 	i, known := s.cursor.find(log)
 	if known && s.follows[i].stay > stay {

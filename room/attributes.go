@@ -205,7 +205,7 @@ func (r Room) turnAttributes(c *Change, updated Attributes, by UserID, now time.
 	if len(infos) == 0 {
 		return r
 	}
-	r, c.Events = r.tell(c.Events, now, AttributesUpdated{Infos: infos, OperatedInfo: operatedBy(by)})
+	r, c.Events = r.append(c.Events, now, AttributesUpdated{Infos: infos, OperatedInfo: operatedBy(by)})
 	r.Attributes, r.AttributesVersion = updated, r.LastSeq
 	return r
 }

@@ -203,7 +203,7 @@ func TestRoomAttributesKeepTheirPromises(t *testing.T) {
 			"leave": func(t *rapid.T) {
 				who := rapid.SampledFrom([]room.UserID{"alice", "bob"}).Draw(t, "who")
 				var c room.Change
-				r, c = r.Leave([]room.Leaver{{User: room.User{ID: who}, Last: true}}, room.ReasonLeft, "", noon)
+				r, c = r.Leave([]room.LeaveRequest{{User: room.User{ID: who}, Last: true}}, room.ReasonLeft, "", noon)
 				r.MemberCount = 50
 				for key, a := range model {
 					if a.Owner == who && a.DeleteAfterOwnerLeft {
@@ -257,7 +257,7 @@ func TestEmptyRoomKeepsNoAttributes(t *testing.T) {
 		events int
 	}{{10, 2}, {0, 1}} {
 		r := room.Room{MemberCount: 1, LastSeq: 3, Config: room.Config{DestroyDelay: c.delay}, Attributes: room.NewAttributes(pairs("k", "v"), "alice")}
-		left, change := r.Leave([]room.Leaver{{User: room.User{ID: "bob"}, Last: true}}, room.ReasonLeft, "", noon)
+		left, change := r.Leave([]room.LeaveRequest{{User: room.User{ID: "bob"}, Last: true}}, room.ReasonLeft, "", noon)
 		if len(change.Events) != c.events {
 			t.Fatalf("with a delay of %d: %+v", c.delay, change.Events)
 		}

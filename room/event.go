@@ -46,11 +46,11 @@ type Body interface{ Type() EventType }
 // Event is something that happened in a room or for a user, at its place in the
 // log. One that is not stored has no place: its Seq is 0.
 type Event struct {
-	Room       RoomID     // empty in an inbox
-	Generation Generation // the log's number
-	Seq        Seq
-	At         time.Time
-	Body       Body
+	Room RoomID // empty in an inbox
+	Log  LogID  // the log's number
+	Seq  Seq
+	At   time.Time
+	Body Body
 }
 
 // LogPage is a run of a log's events in order, and where the whole log stands.
@@ -67,7 +67,7 @@ type (
 	}
 	// MembersLeft says that users are no longer members, and why.
 	MembersLeft struct {
-		MemberList []FormerMember `json:"memberList"`
+		MemberList []LeftMember `json:"memberList"`
 	}
 	// MessagesReceived brings messages, those of the receiver's own included.
 	MessagesReceived struct {
@@ -121,17 +121,17 @@ type (
 		State string          `json:"state"`
 		Event ConnectionEvent `json:"event"`
 		// Note is what an operator said of it.
-		Note string `json:"reason,omitempty"`
+		Reason string `json:"reason,omitempty"`
 	}
 	// RoomStateChanged tells a session of its own relation to a room.
 	RoomStateChanged struct {
-		RoomID     RoomID     `json:"roomID"`
-		Generation Generation `json:"generation,omitempty"`
-		State      RoomState  `json:"state"`
-		Event      RoomEvent  `json:"event"`
+		RoomID     RoomID    `json:"roomID"`
+		Generation LogID     `json:"generation,omitempty"`
+		State      RoomState `json:"state"`
+		Event      RoomEvent `json:"event"`
 		// Note is what an operator said of a kick or a destruction.
-		Note  string   `json:"reason,omitempty"`
-		Error *Problem `json:"error,omitempty"`
+		Reason string   `json:"reason,omitempty"`
+		Error  *Problem `json:"error,omitempty"`
 	}
 	// Problem is the error of a call that failed, as its reply told it.
 	Problem struct {
@@ -141,7 +141,7 @@ type (
 	// RoomReset says that a room's events cannot be continued at the cursor.
 	RoomReset struct {
 		RoomID     RoomID      `json:"roomID"`
-		Generation Generation  `json:"generation"`
+		Generation LogID       `json:"generation"`
 		Reason     ResetReason `json:"reason"`
 		Room       Room        `json:"room"`
 		OldestSeq  Seq         `json:"oldestSeq"`
@@ -234,7 +234,7 @@ func (e Event) AppendJSON(b []byte) ([]byte, error) {
 	before := byte('{') // stands before the next field
 	if e.Room != "" {
 		b = appendString(append(append(b, before), `"roomID":`...), string(e.Room))
-		b = strconv.AppendInt(append(b, `,"generation":`...), int64(e.Generation), 10)
+		b = strconv.AppendInt(append(b, `,"generation":`...), int64(e.Log), 10)
 		before = ','
 	}
 	if e.Seq > 0 {

@@ -21,14 +21,14 @@ type FeedCursor struct {
 	Epoch string
 	// Xact is at least the number of the transaction that wrote the event, and
 	// never falls within a log.
-	Xact       uint64
-	Generation Generation
-	Seq        Seq
+	Xact uint64
+	Log  LogID
+	Seq  Seq
 }
 
 // Before reports whether a place comes before another.
 func (c FeedCursor) Before(d FeedCursor) bool {
-	return cmp.Or(cmp.Compare(c.Xact, d.Xact), cmp.Compare(c.Generation, d.Generation), cmp.Compare(c.Seq, d.Seq)) < 0
+	return cmp.Or(cmp.Compare(c.Xact, d.Xact), cmp.Compare(c.Log, d.Log), cmp.Compare(c.Seq, d.Seq)) < 0
 }
 
 // FeedEvent is an event at its place in the feed.
@@ -73,7 +73,7 @@ type (
 	// Destroyed says that a room's life has ended.
 	Destroyed struct {
 		RoomID      RoomID        `json:"roomID"`
-		Generation  Generation    `json:"generation"`
+		Generation  LogID         `json:"generation"`
 		Reason      DestroyReason `json:"reason"`
 		DestroyedAt time.Time     `json:"destroyedAt"`
 	}
@@ -87,7 +87,7 @@ func (Destroyed) Type() EventType { return TypeRoomDestroyed }
 type DestroyReason string
 
 const (
-	DestroyEmpty    DestroyReason = "empty"    // its last member left, and its delay is over
-	DestroyUnused   DestroyReason = "unused"   // nobody ever entered
-	DestroyOperator DestroyReason = "operator" // a server asked for it
+	DestroyEmpty  DestroyReason = "empty"    // its last member left, and its delay is over
+	DestroyUnused DestroyReason = "unused"   // nobody ever entered
+	DestroyAdmin  DestroyReason = "operator" // a server asked for it
 )

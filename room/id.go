@@ -19,10 +19,10 @@ type (
 	// Generation numbers the lives of rooms. A destroyed and re-created room
 	// has a new one, so a generation names one log for ever. Inboxes have numbers
 	// of the same kind.
-	Generation int64
+	LogID int64
 	// Stay numbers the stays of sessions in rooms: of two stays of one session
 	// in one room, the later has the greater number.
-	Stay int64
+	PresenceID int64
 	// Seq is an event's place in its log, counted from 1 without gaps.
 	Seq int64
 )

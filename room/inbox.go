@@ -5,7 +5,7 @@ package room
 // inboxes of both sides.
 type Inbox struct {
 	// Log is the inbox's number among all logs.
-	Log       Generation
+	Log       LogID
 	LastSeq   Seq
 	OldestSeq Seq
 	// DeliveredSeq is the newest event that a session of the user has shown to

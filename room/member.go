@@ -21,8 +21,8 @@ type MemberCursor struct {
 	User      UserID
 }
 
-// FormerMember is a user who is out of a room, and why.
-type FormerMember struct {
+// LeftMember is a user who is out of a room, and why.
+type LeftMember struct {
 	User
 	Reason LeaveReason `json:"reason"`
 }
@@ -51,7 +51,7 @@ const (
 	// MaxKicked is how many users one call may kick: the vendors' 50.
 	MaxKicked = 50
 	// MaxNoteBytes bounds what an operator may say of a kick or a destruction.
-	MaxNoteBytes = 256
+	MaxReasonBytes = 256
 	// MaxBan bounds how long a kicked user may not come back.
 	MaxBan = 365 * 24 * time.Hour
 )
@@ -60,17 +60,17 @@ const (
 type Ban struct {
 	UserID UserID    `json:"userID"`
 	Until  time.Time `json:"until"`
-	Note   string    `json:"reason,omitempty"`
+	Reason string    `json:"reason,omitempty"`
 }
 
 // Arrival is a session that came into a room; the store knows the Stay once it
 // is written. From is the seq it follows the
 // log from: the first event it sees is From+1.
-type Arrival struct {
+type Joined struct {
 	Session    SessionID
 	Room       RoomID
-	Generation Generation
-	Stay       Stay
+	Generation LogID
+	Presence   PresenceID
 	From       Seq
 	// Call is what brought the session in: RoomCreate, RoomEnter or
 	// RoomSwitch. Created says that it brought the room to life too.
@@ -79,12 +79,12 @@ type Arrival struct {
 }
 
 // Departure is a session that went out of a room.
-type Departure struct {
+type Left struct {
 	Session    SessionID
 	Room       RoomID
-	Generation Generation
-	Stay       Stay
+	Generation LogID
+	Presence   PresenceID
 	Reason     LeaveReason
 	// Note is what an operator said of it; only the session is told.
-	Note string
+	AdminReason string
 }

@@ -119,7 +119,7 @@ func (r Room) UpdateMemberAttributes(members []MemberAttributesInfo, u MemberAtt
 	}
 	var c Change
 	if len(changed) > 0 {
-		r, c.Events = r.tell(c.Events, now, MemberAttributesUpdated{Infos: changed, OperatedInfo: operatedBy(u.By)})
+		r, c.Events = r.append(c.Events, now, MemberAttributesUpdated{Infos: changed, OperatedInfo: operatedBy(u.By)})
 	}
 	return r, c, all, nil
 }

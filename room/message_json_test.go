@@ -72,14 +72,14 @@ func TestEventsAreOneObject(t *testing.T) {
 		want  string
 	}{
 		{
-			room.Event{Room: "a&b", Generation: 7, Seq: 3, Body: room.MessagesReceived{MessageList: []room.Message{m, m}}},
+			room.Event{Room: "a&b", Log: 7, Seq: 3, Body: room.MessagesReceived{MessageList: []room.Message{m, m}}},
 			`{"roomID":"a\u0026b","generation":7,"seq":3,"messageList":[` + message + `,` + message + `]}`,
 		},
 		{
-			room.Event{Room: "lobby", Generation: 7, Body: room.MessagesReceived{MessageList: []room.Message{m}}},
+			room.Event{Room: "lobby", Log: 7, Body: room.MessagesReceived{MessageList: []room.Message{m}}},
 			`{"roomID":"lobby","generation":7,"messageList":[` + message + `]}`,
 		},
-		{room.Event{Generation: 7, Seq: 3, Body: room.PeerMessagesReceived{MessageList: []room.Message{m}}}, `{"seq":3,"messageList":[` + message + `]}`},
+		{room.Event{Log: 7, Seq: 3, Body: room.PeerMessagesReceived{MessageList: []room.Message{m}}}, `{"seq":3,"messageList":[` + message + `]}`},
 		{room.Event{Body: room.TokenWillExpire{SecondsLeft: 30}}, `{"secondsLeft":30}`},
 	} {
 		if got, err := json.Marshal(c.event); err != nil || string(got) != c.want {

@@ -14,7 +14,7 @@ func (r Room) Recall(m Message, by UserID, now time.Time) (Room, Message, Change
 		return r, m, Change{}, err
 	}
 	var c Change
-	r, c.Events = r.tell(c.Events, now, MessageRecalled{MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: operatedBy(by)})
+	r, c.Events = r.append(c.Events, now, MessageRecalled{MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: operatedBy(by)})
 	return r, m.withoutContent(), c, nil
 }
 
@@ -28,7 +28,7 @@ func (in Inbox) Recall(m Message, by UserID, now time.Time) (Inbox, Message, Cha
 		return in, m, Change{}, err
 	}
 	in.LastSeq++
-	return in, m.withoutContent(), Change{Events: []Event{{Generation: in.Log, Seq: in.LastSeq, At: now, Body: PeerMessageRecalled{
+	return in, m.withoutContent(), Change{Events: []Event{{Log: in.Log, Seq: in.LastSeq, At: now, Body: PeerMessageRecalled{
 		Peer: m.Peer, MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: operatedBy(by),
 	}}}}, nil
 }

@@ -53,7 +53,7 @@ func TestRecall(t *testing.T) {
 		want, events := c.m, []room.Event(nil)
 		if c.tells {
 			want = tombstone
-			events = []room.Event{{Room: "lobby", Generation: 4, Seq: 10, At: now, Body: room.MessageRecalled{MessageID: "id", RecalledSeq: 3, OperatedInfo: c.info}}}
+			events = []room.Event{{Room: "lobby", Log: 4, Seq: 10, At: now, Body: room.MessageRecalled{MessageID: "id", RecalledSeq: 3, OperatedInfo: c.info}}}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: the message (-want +got):\n%s", c.what, diff)

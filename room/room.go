@@ -20,13 +20,13 @@ const (
 	DefaultRoomsPerUser    = 20
 	DefaultSessionsPerUser = 10
 
-	// ToldAtOnce is up to how many members a room tells of each coming and going
+	// PresenceBatchThreshold is up to how many members a room tells of each coming and going
 	// at once. In a larger one they are told together, about once a second, so
 	// that ten thousand people who enter do not send ten thousand events to each
 	// other. Who is in the room, and how many, is exact at any time.
-	ToldAtOnce = 100
-	// MaxTold bounds the members of one event.
-	MaxTold = 500
+	PresenceBatchThreshold = 100
+	// MaxMembersPerEvent bounds the members of one event.
+	MaxMembersPerEvent = 500
 )
 
 // Seconds is a duration in whole seconds, as settings are written on the wire.
@@ -129,9 +129,9 @@ func (c Ceilings) Check(s Settings) []Fault {
 	return faults
 }
 
-// Blueprint is what a creator says of a room. It counts only where the call
+// RoomOptions is what a creator says of a room. It counts only where the call
 // brings the room to life.
-type Blueprint struct {
+type RoomOptions struct {
 	Name     string
 	Settings Settings
 	// Attributes belong to whoever makes the call.
@@ -140,13 +140,13 @@ type Blueprint struct {
 
 // Room is one life of a named place.
 type Room struct {
-	ID          RoomID     `json:"roomID"`
-	Generation  Generation `json:"generation"`
-	Name        string     `json:"roomName"`
-	Config      Config     `json:"config"`
-	MemberCount int        `json:"memberCount"`
-	CreatedAt   time.Time  `json:"createdAt"`
-	LastSeq     Seq        `json:"lastSeq"`
+	ID          RoomID    `json:"roomID"`
+	Generation  LogID     `json:"generation"`
+	Name        string    `json:"roomName"`
+	Config      Config    `json:"config"`
+	MemberCount int       `json:"memberCount"`
+	CreatedAt   time.Time `json:"createdAt"`
+	LastSeq     Seq       `json:"lastSeq"`
 
 	Attributes Attributes `json:"roomAttributes"`
 	// AttributesVersion is the seq of the event that changed the attributes
@@ -158,7 +158,7 @@ type Room struct {
 	DestroyAt time.Time `json:"destroyAt,omitzero"`
 
 	// Untold says that the log has yet to tell of comings and goings.
-	Untold bool `json:"-"`
+	PresencePending bool `json:"-"`
 	// OldestSeq is the oldest event that can still be read.
 	OldestSeq Seq `json:"-"`
 	// DestroyedAt is when this life ended, and DestroyReason why; zero while it
@@ -169,21 +169,21 @@ type Room struct {
 
 // Open starts the clock of a room that nobody is in: it goes after its
 // unusedTimeout unless somebody enters.
-func (r Room) Open(now time.Time) Room {
+func (r Room) StartUnusedTimeout(now time.Time) Room {
 	r.DestroyAt = now.Add(r.Config.UnusedTimeout.Duration())
 	return r
 }
 
-// Entrant is a session that wants in, with what the room's rules need to know
+// JoinRequest is a session that wants in, with what the room's rules need to know
 // of it. It is read under the room's lock.
-type Entrant struct {
+type JoinRequest struct {
 	Session SessionID
 	User    User
 	InRoom  bool // this session is in the room already
 	// Others is the user's other sessions in the room.
 	Others []SessionID
 	// Parted says that the user has just left, and nobody was told yet.
-	Parted bool
+	LeavePending bool
 	// BannedUntil is when the user may come back; zero: at any time.
 	BannedUntil time.Time
 	Rooms       int // how many rooms the user is in
@@ -195,14 +195,14 @@ type Entrant struct {
 	MaxRooms int
 }
 
-// TellsLater reports whether the room is so large that the next coming or going
+// BatchesPresence reports whether the room is so large that the next coming or going
 // is told together with others.
-func (r Room) TellsLater() bool { return r.MemberCount >= ToldAtOnce }
+func (r Room) BatchesPresence() bool { return r.MemberCount >= PresenceBatchThreshold }
 
 // Join lets a session in. Others see a member come only with the user's first
 // session. Joining again changes nothing. Errors: ErrBanned, ErrUserInRoom,
 // ErrRoomFull, ErrTooManyRooms.
-func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
+func (r Room) Join(e JoinRequest, now time.Time) (Room, Change, error) {
 	if e.InRoom {
 		return r, Change{}, nil
 	}
@@ -218,11 +218,11 @@ func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
 			return r, Change{}, ErrTooManyRooms
 		}
 		switch {
-		case e.Parted: // as if never gone
-		case r.TellsLater():
-			r.Untold = true
+		case e.LeavePending: // as if never gone
+		case r.BatchesPresence():
+			r.PresencePending = true
 		default:
-			r, c.Events = r.tell(c.Events, now, MembersJoined{MemberList: []Member{{User: e.User, JoinedAt: now}}})
+			r, c.Events = r.append(c.Events, now, MembersJoined{MemberList: []Member{{User: e.User, JoinedAt: now}}})
 		}
 		r.MemberCount++
 		r.DestroyAt = time.Time{}
@@ -234,12 +234,12 @@ func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
 		}
 	case SameUserReplace:
 		for _, other := range e.Others {
-			c.Departures = append(c.Departures, r.departure(other, ReasonReplaced, ""))
+			c.Left = append(c.Left, r.left(other, ReasonReplaced, ""))
 		}
 	case SameUserAllow:
 	}
 	// The session follows the log from after its own entering.
-	c.Arrivals = append(c.Arrivals, Arrival{
+	c.Joined = append(c.Joined, Joined{
 		Session: e.Session, Room: r.ID, Generation: r.Generation, From: r.LastSeq,
 		Call: e.Call, Created: e.Created,
 	})
@@ -248,12 +248,12 @@ func (r Room) Join(e Entrant, now time.Time) (Room, Change, error) {
 
 // Leaver is a user of whom sessions go. Last says that none stays; it is read
 // under the room's lock.
-type Leaver struct {
+type LeaveRequest struct {
 	User     User
 	Sessions []SessionID
 	Last     bool
 	// Untold says that the log has yet to tell that the user came.
-	Untold bool
+	JoinPending bool
 	// Attributes is what is noted of the user in the room.
 	Attributes MemberAttributes
 }
@@ -262,16 +262,16 @@ type Leaver struct {
 // note. Others see a member leave only with the user's last session, and with
 // the last member the room goes too, at once or after its delay. Attributes may
 // go with their owner, and do not survive an empty room's delay.
-func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.Time) (Room, Change) {
+func (r Room) Leave(leavers []LeaveRequest, reason LeaveReason, note string, now time.Time) (Room, Change) {
 	var (
 		c    Change
-		left []FormerMember
+		left []LeftMember
 		gone []UserID
 	)
-	later := r.TellsLater()
+	later := r.BatchesPresence()
 	for _, l := range leavers {
 		for _, session := range l.Sessions {
-			c.Departures = append(c.Departures, r.departure(session, reason, note))
+			c.Left = append(c.Left, r.left(session, reason, note))
 		}
 		if !l.Last {
 			continue
@@ -279,15 +279,15 @@ func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.
 		r.MemberCount--
 		gone = append(gone, l.User.ID)
 		switch {
-		case l.Untold: // nobody knows that the user was here
+		case l.JoinPending: // nobody knows that the user was here
 		case later:
-			r.Untold = true
+			r.PresencePending = true
 		default:
-			left = append(left, FormerMember{User: l.User, Reason: reason})
+			left = append(left, LeftMember{User: l.User, Reason: reason})
 		}
 	}
 	if len(left) > 0 {
-		r, c.Events = r.tell(c.Events, now, MembersLeft{MemberList: left})
+		r, c.Events = r.append(c.Events, now, MembersLeft{MemberList: left})
 	}
 	switch {
 	case len(gone) == 0:
@@ -303,37 +303,37 @@ func (r Room) Leave(leavers []Leaver, reason LeaveReason, note string, now time.
 }
 
 // Announce tells of the comings and goings that were not told at once.
-func (r Room) Announce(joined []Member, left []FormerMember, now time.Time) (Room, []Event) {
+func (r Room) FlushPresence(joined []Member, left []LeftMember, now time.Time) (Room, []Event) {
 	var events []Event
-	for list := range slices.Chunk(joined, MaxTold) {
-		r, events = r.tell(events, now, MembersJoined{MemberList: list})
+	for list := range slices.Chunk(joined, MaxMembersPerEvent) {
+		r, events = r.append(events, now, MembersJoined{MemberList: list})
 	}
-	for list := range slices.Chunk(left, MaxTold) {
-		r, events = r.tell(events, now, MembersLeft{MemberList: list})
+	for list := range slices.Chunk(left, MaxMembersPerEvent) {
+		r, events = r.append(events, now, MembersLeft{MemberList: list})
 	}
-	r.Untold = false
+	r.PresencePending = false
 	return r, events
 }
 
 // Destroy ends the room for the operator's reason, whoever is in it: the
 // sessions are out, and left is all members that others know of.
-func (r Room) Destroy(sessions []SessionID, left []FormerMember, note string, now time.Time) (Room, Change) {
+func (r Room) Destroy(sessions []SessionID, left []LeftMember, note string, now time.Time) (Room, Change) {
 	var c Change
 	for _, session := range sessions {
-		c.Departures = append(c.Departures, r.departure(session, ReasonRoomDestroyed, note))
+		c.Left = append(c.Left, r.left(session, ReasonRoomDestroyed, note))
 	}
-	r, c.Events = r.Announce(nil, left, now)
+	r, c.Events = r.FlushPresence(nil, left, now)
 	r.MemberCount = 0
-	r.DestroyAt, r.DestroyedAt, r.DestroyReason = time.Time{}, now, DestroyOperator
+	r.DestroyAt, r.DestroyedAt, r.DestroyReason = time.Time{}, now, DestroyAdmin
 	return r, c
 }
 
-func (r Room) departure(s SessionID, reason LeaveReason, note string) Departure {
-	return Departure{Session: s, Room: r.ID, Generation: r.Generation, Reason: reason, Note: note}
+func (r Room) left(s SessionID, reason LeaveReason, note string) Left {
+	return Left{Session: s, Room: r.ID, Generation: r.Generation, Reason: reason, AdminReason: note}
 }
 
 // tell appends what happened to the room's log.
-func (r Room) tell(events []Event, now time.Time, body Body) (Room, []Event) {
+func (r Room) append(events []Event, now time.Time, body Body) (Room, []Event) {
 	r.LastSeq++
-	return r, append(events, Event{Room: r.ID, Generation: r.Generation, Seq: r.LastSeq, At: now, Body: body})
+	return r, append(events, Event{Room: r.ID, Log: r.Generation, Seq: r.LastSeq, At: now, Body: body})
 }

@@ -48,13 +48,13 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 				before := r
 				var c room.Change
 				var err error
-				r, c, err = r.Join(room.Entrant{
+				r, c, err = r.Join(room.JoinRequest{
 					Session: s, User: u, Call: room.RoomEnter, MaxRooms: 1,
 					InRoom: in[u.ID][s], Others: others(in[u.ID], s),
 				}, noon)
 				switch {
 				case in[u.ID][s]:
-					if err != nil || len(c.Events)+len(c.Arrivals) > 0 || !reflect.DeepEqual(r, before) {
+					if err != nil || len(c.Events)+len(c.Joined) > 0 || !reflect.DeepEqual(r, before) {
 						t.Fatalf("joining again: %+v, %v", c, err)
 					}
 					return
@@ -69,8 +69,8 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 				if joined := len(c.Events) == 1; joined != (len(in[u.ID]) == 0) {
 					t.Fatalf("joined told: %v, with %d sessions in already", joined, len(in[u.ID]))
 				}
-				if len(c.Arrivals) != 1 || c.Arrivals[0].From != r.LastSeq {
-					t.Fatalf("arrivals %+v, log ends at %d", c.Arrivals, r.LastSeq)
+				if len(c.Joined) != 1 || c.Joined[0].From != r.LastSeq {
+					t.Fatalf("arrivals %+v, log ends at %d", c.Joined, r.LastSeq)
 				}
 				if in[u.ID] == nil {
 					in[u.ID] = map[room.SessionID]bool{}
@@ -86,12 +86,12 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 				}
 				last := len(in[u.ID]) == 1
 				var c room.Change
-				r, c = r.Leave([]room.Leaver{{User: u, Sessions: []room.SessionID{s}, Last: last}}, room.ReasonTimedOut, "", noon)
+				r, c = r.Leave([]room.LeaveRequest{{User: u, Sessions: []room.SessionID{s}, Last: last}}, room.ReasonTimedOut, "", noon)
 				if left := len(c.Events) == 1; left != last {
 					t.Fatalf("left told: %v, with the last session: %v", left, last)
 				}
-				if len(c.Departures) != 1 || c.Departures[0].Reason != room.ReasonTimedOut {
-					t.Fatalf("departures %+v", c.Departures)
+				if len(c.Left) != 1 || c.Left[0].Reason != room.ReasonTimedOut {
+					t.Fatalf("departures %+v", c.Left)
 				}
 				delete(in[u.ID], s)
 				if last {
@@ -153,10 +153,10 @@ func TestLargeRoomTellsTheTruthInTheEnd(t *testing.T) {
 			}
 		}
 		join := func(t *rapid.T, id room.UserID) {
-			later := r.TellsLater()
+			later := r.BatchesPresence()
 			var c room.Change
 			var err error
-			r, c, err = r.Join(room.Entrant{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1, Parted: parted[id]}, noon)
+			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1, LeavePending: parted[id]}, noon)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +170,7 @@ func TestLargeRoomTellsTheTruthInTheEnd(t *testing.T) {
 			}
 			hear(t, c.Events)
 		}
-		for i := range room.ToldAtOnce - 3 {
+		for i := range room.PresenceBatchThreshold - 3 {
 			join(t, room.UserID(fmt.Sprint("early", i)))
 		}
 		user := rapid.Map(rapid.IntRange(1, 8), func(n int) room.UserID { return room.UserID(fmt.Sprint("u", n)) })
@@ -181,16 +181,16 @@ func TestLargeRoomTellsTheTruthInTheEnd(t *testing.T) {
 				}
 			},
 			"leave": func(t *rapid.T) {
-				var leavers []room.Leaver
+				var leavers []room.LeaveRequest
 				for _, id := range rapid.SliceOfDistinct(user, rapid.ID).Draw(t, "who") {
 					if in[id] {
-						leavers = append(leavers, room.Leaver{User: room.User{ID: id}, Last: true, Untold: !told[id]})
+						leavers = append(leavers, room.LeaveRequest{User: room.User{ID: id}, Last: true, JoinPending: !told[id]})
 						delete(in, id)
 					}
 				}
-				if later := r.TellsLater(); later {
+				if later := r.BatchesPresence(); later {
 					for _, l := range leavers {
-						if !l.Untold {
+						if !l.JoinPending {
 							parted[l.User.ID] = true
 							delete(told, l.User.ID)
 						}
@@ -206,24 +206,24 @@ func TestLargeRoomTellsTheTruthInTheEnd(t *testing.T) {
 			},
 			"announce": func(t *rapid.T) {
 				var joined []room.Member
-				var left []room.FormerMember
+				var left []room.LeftMember
 				for id := range in {
 					if !told[id] {
 						joined = append(joined, room.Member{User: room.User{ID: id}})
 					}
 				}
 				for id := range parted {
-					left = append(left, room.FormerMember{User: room.User{ID: id}})
+					left = append(left, room.LeftMember{User: room.User{ID: id}})
 					told[id] = true // as the log still says
 				}
 				clear(parted)
-				if (len(joined)+len(left) > 0) && !r.Untold {
+				if (len(joined)+len(left) > 0) && !r.PresencePending {
 					t.Fatalf("%d joined and %d left, and the room does not know that it has to tell", len(joined), len(left))
 				}
 				var events []room.Event
-				r, events = r.Announce(joined, left, noon)
+				r, events = r.FlushPresence(joined, left, noon)
 				hear(t, events)
-				if r.Untold || !maps.Equal(in, told) {
+				if r.PresencePending || !maps.Equal(in, told) {
 					t.Fatalf("the log says %v, and in the room are %v", told, in)
 				}
 			},
@@ -238,8 +238,8 @@ func TestLargeRoomTellsTheTruthInTheEnd(t *testing.T) {
 
 func TestAnnouncementsAreBounded(t *testing.T) {
 	t.Parallel()
-	r := room.Room{ID: "r", Generation: 1, LastSeq: 7, Untold: true}
-	r, events := r.Announce(make([]room.Member, room.MaxTold+1), make([]room.FormerMember, room.MaxTold), noon)
+	r := room.Room{ID: "r", Generation: 1, LastSeq: 7, PresencePending: true}
+	r, events := r.FlushPresence(make([]room.Member, room.MaxMembersPerEvent+1), make([]room.LeftMember, room.MaxMembersPerEvent), noon)
 	var sizes []int
 	for i, e := range events {
 		if want := room.Seq(8 + i); e.Seq != want {
@@ -252,7 +252,7 @@ func TestAnnouncementsAreBounded(t *testing.T) {
 			sizes = append(sizes, -len(b.MemberList))
 		}
 	}
-	if want := []int{room.MaxTold, 1, -room.MaxTold}; !slices.Equal(sizes, want) || r.LastSeq != 10 || r.Untold {
+	if want := []int{room.MaxMembersPerEvent, 1, -room.MaxMembersPerEvent}; !slices.Equal(sizes, want) || r.LastSeq != 10 || r.PresencePending {
 		t.Errorf("events of %v members, want %v; the room is %+v", sizes, want, r)
 	}
 }
@@ -260,7 +260,7 @@ func TestAnnouncementsAreBounded(t *testing.T) {
 func TestBannedUserMayNotEnter(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Config: room.Config{MaxMembers: 1}}
-	e := room.Entrant{MaxRooms: 1, BannedUntil: noon}
+	e := room.JoinRequest{MaxRooms: 1, BannedUntil: noon}
 	if _, _, err := r.Join(e, noon.Add(-time.Millisecond)); !errors.Is(err, room.ErrBanned) {
 		t.Errorf("just before the end of the ban: %v", err)
 	}
@@ -272,22 +272,22 @@ func TestBannedUserMayNotEnter(t *testing.T) {
 func TestDestroyedRoomTellsOfAll(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Generation: 4, MemberCount: 1, LastSeq: 3, DestroyAt: noon}
-	left := []room.FormerMember{{User: room.User{ID: "alice"}, Reason: room.ReasonRoomDestroyed}}
+	left := []room.LeftMember{{User: room.User{ID: "alice"}, Reason: room.ReasonRoomDestroyed}}
 	gone, c := r.Destroy([]room.SessionID{"tab", "phone"}, left, "over", noon)
 	if gone.DestroyedAt != noon || !gone.DestroyAt.IsZero() || gone.MemberCount != 0 || gone.LastSeq != 4 {
 		t.Errorf("the room is %+v", gone)
 	}
 	want := room.Change{
-		Events: []room.Event{{Room: "r", Generation: 4, Seq: 4, At: noon, Body: room.MembersLeft{MemberList: left}}},
-		Departures: []room.Departure{
-			{Session: "tab", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, Note: "over"},
-			{Session: "phone", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, Note: "over"},
+		Events: []room.Event{{Room: "r", Log: 4, Seq: 4, At: noon, Body: room.MembersLeft{MemberList: left}}},
+		Left: []room.Left{
+			{Session: "tab", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, AdminReason: "over"},
+			{Session: "phone", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, AdminReason: "over"},
 		},
 	}
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
-	if told := c.Departures[0].StateChange(); told.Event != room.RoomNotExist || told.Note != "over" {
+	if told := c.Left[0].StateChange(); told.Event != room.RoomNotExist || told.Reason != "over" {
 		t.Errorf("the session is told %+v", told)
 	}
 }
@@ -295,13 +295,13 @@ func TestDestroyedRoomTellsOfAll(t *testing.T) {
 func TestUserMayBeInSoManyRooms(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Config: room.Config{MaxMembers: 1}}
-	if _, _, err := r.Join(room.Entrant{Rooms: 2, MaxRooms: 2}, noon); !errors.Is(err, room.ErrTooManyRooms) {
+	if _, _, err := r.Join(room.JoinRequest{Rooms: 2, MaxRooms: 2}, noon); !errors.Is(err, room.ErrTooManyRooms) {
 		t.Errorf("one too many: %v", err)
 	}
-	if _, _, err := r.Join(room.Entrant{Rooms: 1, MaxRooms: 2}, noon); err != nil {
+	if _, _, err := r.Join(room.JoinRequest{Rooms: 1, MaxRooms: 2}, noon); err != nil {
 		t.Errorf("the last one allowed: %v", err)
 	}
-	if _, _, err := r.Join(room.Entrant{Rooms: 2, MaxRooms: 2, Others: []room.SessionID{"other"}}, noon); err != nil {
+	if _, _, err := r.Join(room.JoinRequest{Rooms: 2, MaxRooms: 2, Others: []room.SessionID{"other"}}, noon); err != nil {
 		t.Errorf("another session in a room the user is in: %v", err)
 	}
 }

@@ -12,7 +12,7 @@ type Session struct {
 	User           User
 	Device         string
 	Grants         *Grants
-	Inbox          Generation // the log of the user's inbox
+	Inbox          LogID // the log of the user's inbox
 	CreatedAt      time.Time
 	TokenExpiresAt time.Time
 	TokenIssuedAt  time.Time // zero where the token does not say

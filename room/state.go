@@ -24,8 +24,8 @@ const (
 )
 
 // StateChange is the event that the session's own stream ends with.
-func (e Ending) StateChange() ConnectionStateChanged {
-	return ConnectionStateChanged{State: "disconnected", Event: ConnectionEvent(e.Reason), Note: e.Note}
+func (e EndedSession) StateChange() ConnectionStateChanged {
+	return ConnectionStateChanged{State: "disconnected", Event: ConnectionEvent(e.Reason), Reason: e.AdminReason}
 }
 
 // SessionTransition is one line of the session's machine.
@@ -121,7 +121,7 @@ var RoomTransitions = []RoomTransition{
 }
 
 // StateChanges is what the arriving session is told of its own entering.
-func (a Arrival) StateChanges() []RoomStateChanged {
+func (a Joined) StateChanges() []RoomStateChanged {
 	done := RoomSuccess
 	if a.Created {
 		done = RoomCreated
@@ -133,8 +133,8 @@ func (a Arrival) StateChanges() []RoomStateChanged {
 }
 
 // StateChange is what the departing session is told.
-func (d Departure) StateChange() RoomStateChanged {
-	return RoomStateChanged{RoomID: d.Room, Generation: d.Generation, State: RoomDisconnected, Event: d.Reason.event(), Note: d.Note}
+func (d Left) StateChange() RoomStateChanged {
+	return RoomStateChanged{RoomID: d.Room, Generation: d.Generation, State: RoomDisconnected, Event: d.Reason.event(), Reason: d.AdminReason}
 }
 
 func (r LeaveReason) event() RoomEvent {

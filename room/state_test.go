@@ -75,11 +75,11 @@ func TestChangesFollowTheTable(t *testing.T) {
 		moves[fmt.Sprint(tr.From, tr.Event, tr.To)] = true
 	}
 	told := map[string][]room.RoomStateChanged{
-		"created":        room.Arrival{Call: room.RoomCreate, Created: true}.StateChanges(),
-		"entered":        room.Arrival{Call: room.RoomEnter}.StateChanges(),
-		"entered new":    room.Arrival{Call: room.RoomEnter, Created: true}.StateChanges(),
+		"created":        room.Joined{Call: room.RoomCreate, Created: true}.StateChanges(),
+		"entered":        room.Joined{Call: room.RoomEnter}.StateChanges(),
+		"entered new":    room.Joined{Call: room.RoomEnter, Created: true}.StateChanges(),
 		"create refused": room.EnterRefused("r", room.RoomCreate, room.Problem{Code: "room_exists"}),
-		"switched":       room.Arrival{Call: room.RoomSwitch}.StateChanges(),
+		"switched":       room.Joined{Call: room.RoomSwitch}.StateChanges(),
 		"switch refused": room.EnterRefused("r", room.RoomSwitch, room.Problem{Code: "room_not_found"}),
 		"enter refused":  room.EnterRefused("r", room.RoomEnter, room.Problem{Code: "room_full"}),
 	}
@@ -93,7 +93,7 @@ func TestChangesFollowTheTable(t *testing.T) {
 		}
 	}
 	for _, r := range reasons {
-		c := room.Departure{Reason: r}.StateChange()
+		c := room.Left{Reason: r}.StateChange()
 		if !moves[fmt.Sprint(room.RoomConnected, c.Event, c.State)] && !moves[fmt.Sprint(room.RoomReconnecting, c.Event, c.State)] {
 			t.Errorf("%s: no move by %s to %s", r, c.Event, c.State)
 		}

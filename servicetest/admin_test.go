@@ -130,12 +130,12 @@ func TestKick(t *testing.T) {
 		t.Errorf("kicked %+v", got)
 	}
 	for _, stream := range []*stream{tab, other} {
-		if told := skipTo[room.RoomStateChanged](stream); told.State != room.RoomDisconnected || told.Event != room.RoomKickedOut || told.Note != "zu laut" {
+		if told := skipTo[room.RoomStateChanged](stream); told.State != room.RoomDisconnected || told.Event != room.RoomKickedOut || told.Reason != "zu laut" {
 			t.Errorf("the kicked session is told %+v", told)
 		}
 	}
 	left := skipTo[room.MembersLeft](hearing)
-	want := []room.FormerMember{{User: room.User{ID: "bob", Name: "bob"}, Reason: room.ReasonKicked}, {User: room.User{ID: "carol", Name: "carol"}, Reason: room.ReasonKicked}}
+	want := []room.LeftMember{{User: room.User{ID: "bob", Name: "bob"}, Reason: room.ReasonKicked}, {User: room.User{ID: "carol", Name: "carol"}, Reason: room.ReasonKicked}}
 	if diff := cmp.Diff(want, left.MemberList); diff != "" {
 		t.Errorf("the others see (-want +got):\n%s", diff)
 	}
@@ -143,7 +143,7 @@ func TestKick(t *testing.T) {
 
 	bans := func() (users []room.UserID) {
 		for _, b := range as[struct{ Bans []room.Ban }](admin.call("GET", adminPath("lobby", "/bans"), nil).is(http.StatusOK)).Bans {
-			if b.Note != "zu laut" || b.Until.Sub(clock.Now()).Round(time.Second) != time.Minute {
+			if b.Reason != "zu laut" || b.Until.Sub(clock.Now()).Round(time.Second) != time.Minute {
 				t.Errorf("ban %+v", b)
 			}
 			users = append(users, b.UserID)
@@ -222,7 +222,7 @@ func TestDestroy(t *testing.T) {
 	}
 	admin.call("DELETE", adminPath("lobby", "?reason=closing%20time"), nil).is(http.StatusNoContent)
 	told := skipTo[room.RoomStateChanged](hearing)
-	want := room.RoomStateChanged{RoomID: "lobby", Generation: first.Generation, State: room.RoomDisconnected, Event: room.RoomNotExist, Note: "closing time"}
+	want := room.RoomStateChanged{RoomID: "lobby", Generation: first.Generation, State: room.RoomDisconnected, Event: room.RoomNotExist, Reason: "closing time"}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("the members are told (-want +got):\n%s", diff)
 	}
@@ -293,7 +293,7 @@ func TestUsersRoomsAndSessions(t *testing.T) {
 	hearing, _ := bob.listen()
 	ending, _ := phone.listen()
 	admin.call("DELETE", fmt.Sprintf("/v1/admin/users/alice/sessions/%s?reason=lost%%20phone", phone.SessionID), nil).is(http.StatusNoContent)
-	if told := skipTo[room.ConnectionStateChanged](ending); told.Event != room.ConnectionKickedOut || told.Note != "lost phone" {
+	if told := skipTo[room.ConnectionStateChanged](ending); told.Event != room.ConnectionKickedOut || told.Reason != "lost phone" {
 		t.Errorf("the session is told %+v", told)
 	}
 	phone.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
@@ -395,7 +395,7 @@ func TestVoidingAUsersTokens(t *testing.T) {
 	if !slices.Equal(reply.SessionIDs, want) || !reply.Before.Equal(before) {
 		t.Errorf("the reply is %+v, and not of %v", reply, want)
 	}
-	if got := skipTo[room.RoomStateChanged](stream); got.Event != room.RoomKickedOut || got.Note != "a lost phone" {
+	if got := skipTo[room.RoomStateChanged](stream); got.Event != room.RoomKickedOut || got.Reason != "a lost phone" {
 		t.Errorf("the session is told %+v", got)
 	}
 	if got := expect[room.ConnectionStateChanged](stream); got.Event != room.ConnectionKickedOut {

@@ -267,7 +267,7 @@ func TestOutOfAQuietRoom(t *testing.T) {
 	if len(ready.Rooms) != 0 {
 		t.Errorf("she is in %+v", ready.Rooms)
 	}
-	if out := expect[room.RoomStateChanged](hers); out.RoomID != "quiet" || out.Event != room.RoomKickedOut || out.Note != "spam" {
+	if out := expect[room.RoomStateChanged](hers); out.RoomID != "quiet" || out.Event != room.RoomKickedOut || out.Reason != "spam" {
 		t.Errorf("she is told %+v", out)
 	}
 }

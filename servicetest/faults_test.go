@@ -130,9 +130,9 @@ func (p patient) CreateSession(ctx context.Context, session room.Session, key, s
 	return p.Store.CreateSession(ctx, session, key, streamKey)
 }
 
-func (p patient) Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.Attachment, error) {
+func (p patient) Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
 	p.check(ctx, "the start of a stream")
-	return p.Store.Attach(ctx, id, epoch, cursor)
+	return p.Store.OpenStream(ctx, id, epoch, cursor)
 }
 
 func (p patient) FeedEnd(ctx context.Context) (room.FeedCursor, error) {

@@ -190,7 +190,7 @@ func (m *model) next(s *seat) (event, bool) {
 // tells what concerns its session alone before it goes on in the logs.
 func (m *model) bringLog(s *seat, e event) {
 	place := bodyOf[struct {
-		Generation room.Generation
+		Generation room.LogID
 		Seq        int
 	}](m, e)
 	if place.Generation == 0 {
@@ -264,7 +264,7 @@ func (m *model) textOf(e event) string {
 		return fmt.Sprintf("reset %s: %s", reset.Reason, describe(reset.Room, m.world.began))
 	case room.TypeConnectionStateChanged:
 		changed := bodyOf[room.ConnectionStateChanged](m, e)
-		return strings.TrimSpace(fmt.Sprintf("connection %s %s %s", changed.State, changed.Event, changed.Note))
+		return strings.TrimSpace(fmt.Sprintf("connection %s %s %s", changed.State, changed.Event, changed.Reason))
 	case room.TypeRoomStateChanged:
 		changed := bodyOf[room.RoomStateChanged](m, e)
 		name := string(changed.RoomID)
@@ -275,7 +275,7 @@ func (m *model) textOf(e event) string {
 		if changed.Error != nil {
 			code = changed.Error.Code
 		}
-		return strings.TrimSpace(fmt.Sprintf("%s %s %s %s%s", name, changed.State, changed.Event, changed.Note, code))
+		return strings.TrimSpace(fmt.Sprintf("%s %s %s %s%s", name, changed.State, changed.Event, changed.Reason, code))
 	default:
 		return e.Type
 	}

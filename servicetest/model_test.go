@@ -54,7 +54,7 @@ type model struct {
 	world    *world
 	seats    map[string]*seat
 	// known is the generations that there were.
-	known    map[room.Generation]bool
+	known    map[room.LogID]bool
 	sent     int
 	patience time.Duration
 }
@@ -139,7 +139,7 @@ func one[T any](t *rapid.T, what string, from ...T) T { return rapid.SampledFrom
 func newModel(t *testing.T, r *rapid.T) *model {
 	c := &clock{now: time.Now().UTC().Truncate(time.Millisecond)}
 	m := &model{
-		t: r, clock: c, world: newWorld(c.Now()), known: make(map[room.Generation]bool),
+		t: r, clock: c, world: newWorld(c.Now()), known: make(map[room.LogID]bool),
 		seats: make(map[string]*seat), patience: patience,
 		service: newService(&rapidTB{r, restOfTB{t}}, func(s *setup) {
 			s.store.Now = c.Now

@@ -43,7 +43,7 @@ type away struct {
 	loss
 	alice  *client
 	cursor string // where her stream broke
-	life   room.Generation
+	life   room.LogID
 	// phone is her other session, where there are two.
 	phone   *client
 	onPhone *stream

@@ -127,7 +127,7 @@ func TestEndSession(t *testing.T) {
 	}
 	hers.end()
 	left := expect[room.MembersLeft](his).MemberList
-	want := []room.FormerMember{{User: room.User{ID: "alice", Name: "alice"}, Reason: room.ReasonLoggedOut}}
+	want := []room.LeftMember{{User: room.User{ID: "alice", Name: "alice"}, Reason: room.ReasonLoggedOut}}
 	if diff := cmp.Diff(want, left); diff != "" {
 		t.Errorf("the others see:\n%s", diff)
 	}

@@ -18,7 +18,7 @@ func (s *Store) announce(ctx context.Context, now time.Time) error {
 		return translate(err)
 	}
 	locked := s.locked.rooms()
-	untold, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	untold, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
 	if err != nil {
 		return translate(err)
 	}
@@ -29,8 +29,8 @@ func (s *Store) announce(ctx context.Context, now time.Time) error {
 		err := s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 			// Not SKIP LOCKED, as elsewhere in a sweep: a room that people enter
 			// all the time is locked all the time.
-			held, err := lockRoomsOf(ctx, tx, "$1::bigint[]", []room.Generation{g})
-			if err != nil || len(held) == 0 || !held[0].Untold {
+			held, err := lockRoomsOf(ctx, tx, "$1::bigint[]", []room.LogID{g})
+			if err != nil || len(held) == 0 || !held[0].PresencePending {
 				return room.Change{}, err
 			}
 			_, c, err := announceRoom(ctx, tx, held[0], now)
@@ -49,7 +49,7 @@ func (s *Store) announce(ctx context.Context, now time.Time) error {
 // announceLast is announceRoom for a room of which some members are about to
 // leave, if it may be empty then: nothing may be left to tell at its end.
 func announceLast(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
-	if !r.Untold || r.MemberCount > leaving {
+	if !r.PresencePending || r.MemberCount > leaving {
 		return r, room.Change{}, nil
 	}
 	return announceRoom(ctx, tx, r, now)
@@ -59,7 +59,7 @@ func announceLast(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now 
 func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (room.Room, room.Change, error) {
 	var (
 		joined []room.Member
-		left   []room.FormerMember
+		left   []room.LeftMember
 		b      pgx.Batch
 	)
 	b.Queue(`WITH told AS (
@@ -75,7 +75,7 @@ func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (r
 	if err := send(ctx, tx, &b); err != nil {
 		return r, room.Change{}, err
 	}
-	r, events := r.Announce(joined, left, now)
+	r, events := r.FlushPresence(joined, left, now)
 	b = pgx.Batch{}
 	if err := queueRoom(&b, r, events); err != nil {
 		return r, room.Change{}, err
@@ -85,10 +85,10 @@ func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (r
 
 // collectFormer reads users who are out of a room, leaving out those of whom
 // nobody knows that they were in.
-func collectFormer(to *[]room.FormerMember) func(pgx.Rows) error {
+func collectFormer(to *[]room.LeftMember) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var (
-			m     room.FormerMember
+			m     room.LeftMember
 			known bool
 		)
 		_, err := pgx.ForEachRow(rows, []any{&m.ID, &m.Name, &m.Reason, &known}, func() error {

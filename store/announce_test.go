@@ -45,15 +45,15 @@ func told(c room.Change) (lists [][]string) {
 func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	early := crowd(t, f, "hall", 0, room.ToldAtOnce)
-	if lists := told(f.heard.take()); len(lists) != room.ToldAtOnce {
-		t.Fatalf("%d events for the first %d members", len(lists), room.ToldAtOnce)
+	early := crowd(t, f, "hall", 0, room.PresenceBatchThreshold)
+	if lists := told(f.heard.take()); len(lists) != room.PresenceBatchThreshold {
+		t.Fatalf("%d events for the first %d members", len(lists), room.PresenceBatchThreshold)
 	}
 	late := crowd(t, f, "hall", 100, 104)
 	tab := newSession(t, f.Store, "u101") // a second session of a user of whom nobody was told
 	enter(t, f, tab, "hall")
 	c := f.heard.take()
-	if len(c.Events) != 0 || len(c.Arrivals) != 5 || c.Arrivals[4].From != room.ToldAtOnce {
+	if len(c.Events) != 0 || len(c.Joined) != 5 || c.Joined[4].From != room.PresenceBatchThreshold {
 		t.Errorf("at once: %+v", c)
 	}
 	// What is not told is true all the same.
@@ -87,7 +87,7 @@ func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
 	if c := f.heard.take(); len(c.Events) != 0 {
 		t.Errorf("told again: %+v", c.Events)
 	}
-	if r, err = f.RoomByID(t.Context(), late[0].ID, "hall"); err != nil || r.MemberCount != 102 || r.LastSeq != room.ToldAtOnce+3 {
+	if r, err = f.RoomByID(t.Context(), late[0].ID, "hall"); err != nil || r.MemberCount != 102 || r.LastSeq != room.PresenceBatchThreshold+3 {
 		t.Errorf("the room is %+v, %v", r, err)
 	}
 	checkInvariants(t, f)
@@ -98,8 +98,8 @@ func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
 func TestNothingIsLeftUntold(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	users := make([]room.UserID, 0, room.ToldAtOnce+2)
-	for _, s := range crowd(t, f, "kicked", 0, room.ToldAtOnce+2) {
+	users := make([]room.UserID, 0, room.PresenceBatchThreshold+2)
+	for _, s := range crowd(t, f, "kicked", 0, room.PresenceBatchThreshold+2) {
 		users = append(users, s.User.ID)
 	}
 	for i := 0; i < len(users); i += room.MaxKicked {
@@ -107,21 +107,21 @@ func TestNothingIsLeftUntold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	checkPairs(t, f, "kicked", room.ToldAtOnce+2)
+	checkPairs(t, f, "kicked", room.PresenceBatchThreshold+2)
 
-	for _, s := range crowd(t, f, "left", 0, room.ToldAtOnce+2) {
+	for _, s := range crowd(t, f, "left", 0, room.PresenceBatchThreshold+2) {
 		leave(t, f, s, "left")
 	}
-	checkPairs(t, f, "left", room.ToldAtOnce+1) // all but the last have left when it is told of
+	checkPairs(t, f, "left", room.PresenceBatchThreshold+1) // all but the last have left when it is told of
 
-	crowd(t, f, "destroyed", 0, room.ToldAtOnce+2)
+	crowd(t, f, "destroyed", 0, room.PresenceBatchThreshold+2)
 	if err := f.DestroyRoom(t.Context(), "destroyed", ""); err != nil {
 		t.Fatal(err)
 	}
-	checkPairs(t, f, "destroyed", room.ToldAtOnce)
+	checkPairs(t, f, "destroyed", room.PresenceBatchThreshold)
 
 	// Sessions that time out together.
-	for _, s := range crowd(t, f, "lost", 0, room.ToldAtOnce+2) {
+	for _, s := range crowd(t, f, "lost", 0, room.PresenceBatchThreshold+2) {
 		attach(t, f, s)
 	}
 	sweep(t, f)

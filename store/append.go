@@ -50,7 +50,7 @@ type appendItem struct {
 // appendPlace is from where to where messages go: a session's stay in a life of a
 // room. The stay is 0 where the sender need not be in the room.
 type appendPlace struct {
-	generation room.Generation
+	generation room.LogID
 	stay       int64
 }
 
@@ -299,7 +299,7 @@ const maxStalled = 1000
 // setAside gives the rooms of a batch that are locked lanes of their own, or all of
 // its rooms, and returns the messages of the others.
 func (l *appendLane) setAside(ctx context.Context, batch []*appendItem, all bool) (others []*appendItem) {
-	var free map[room.Generation]bool
+	var free map[room.LogID]bool
 	if !all {
 		var err error
 		if free, err = l.freeLogs(ctx, batch); err != nil {
@@ -453,7 +453,7 @@ func (l *appendLane) tell() {
 	events := make([]room.Event, len(l.stored))
 	for i, item := range l.stored {
 		events[i] = room.Event{
-			Room: item.room, Generation: item.place.generation, Seq: item.message.Seq, At: item.message.SentAt,
+			Room: item.room, Log: item.place.generation, Seq: item.message.Seq, At: item.message.SentAt,
 			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
 		}
 	}
@@ -477,8 +477,8 @@ func (a *appender) forget(items []*appendItem) {
 }
 
 // repeat answers with what was stored before.
-func (item *appendItem) repeat(g room.Generation, seq room.Seq, body string) {
-	item.message, item.err = restoreMessage(room.Event{Room: item.room, Generation: g, Seq: seq}, room.TypeMessagesReceived, body)
+func (item *appendItem) repeat(g room.LogID, seq room.Seq, body string) {
+	item.message, item.err = restoreMessage(room.Event{Room: item.room, Log: g, Seq: seq}, room.TypeMessagesReceived, body)
 	close(item.done)
 }
 

@@ -143,8 +143,8 @@ const (
 
 // freeLogs is the logs of a batch that nobody has locked. It locks them to find out, and
 // lets them go again.
-func (l *appendLane) freeLogs(ctx context.Context, batch []*appendItem) (map[room.Generation]bool, error) {
-	logs := make([]room.Generation, len(batch))
+func (l *appendLane) freeLogs(ctx context.Context, batch []*appendItem) (map[room.LogID]bool, error) {
+	logs := make([]room.LogID, len(batch))
 	for i, item := range batch {
 		logs[i] = item.place.generation
 	}
@@ -152,8 +152,8 @@ func (l *appendLane) freeLogs(ctx context.Context, batch []*appendItem) (map[roo
 	if err != nil {
 		return nil, err
 	}
-	free := make(map[room.Generation]bool)
-	var log room.Generation
+	free := make(map[room.LogID]bool)
+	var log room.LogID
 	_, err = pgx.ForEachRow(rows, []any{&log}, func() error {
 		free[log] = true
 		return nil
@@ -168,7 +168,7 @@ type appendStatement struct {
 }
 
 // logEnds is the new ends of the logs that a transaction appended to.
-type logEnds map[room.Generation]room.Seq
+type logEnds map[room.LogID]room.Seq
 
 // write runs the statements for a batch, and tells of the lane's last one while
 // PostgreSQL works. It speaks to it below pgx's own encoding, which copies each
@@ -222,7 +222,7 @@ func readEnds(p *pgconn.Pipeline, statements int) (logEnds, error) {
 		}
 		for result.NextRow() {
 			if row := result.Values(); len(row) > 0 {
-				ends[room.Generation(binary.BigEndian.Uint64(row[0]))] = room.Seq(binary.BigEndian.Uint64(row[1]))
+				ends[room.LogID(binary.BigEndian.Uint64(row[0]))] = room.Seq(binary.BigEndian.Uint64(row[1]))
 			}
 		}
 		if _, err := result.Close(); err != nil {
@@ -262,7 +262,7 @@ func (p *params) message(item *appendItem) []appendStatement {
 // message will be.
 func (p *params) messages(batch []*appendItem, lock bool) []appendStatement {
 	var (
-		added      = make(map[room.Generation]int64)
+		added      = make(map[room.LogID]int64)
 		stays      = make([]int64, 0, len(batch))
 		repeatable []*appendItem
 	)
@@ -282,7 +282,7 @@ func (p *params) messages(batch []*appendItem, lock bool) []appendStatement {
 
 	p.reset()
 	array(p, pgtype.Int8OID, logs, appendInt)
-	array(p, pgtype.Int8OID, logs, func(log room.Generation, buf []byte) []byte { return appendInt(added[log], buf) })
+	array(p, pgtype.Int8OID, logs, func(log room.LogID, buf []byte) []byte { return appendInt(added[log], buf) })
 	array(p, pgtype.Int8OID, stays, appendInt)
 	array(p, pgtype.Int8OID, repeatable, (*appendItem).appendLog)
 	array(p, pgtype.TextOID, repeatable, (*appendItem).appendSender)

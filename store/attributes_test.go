@@ -16,7 +16,7 @@ import (
 )
 
 // enterAs lets a new session of a user into a room.
-func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.Blueprint) (room.Session, room.Room) {
+func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.RoomOptions) (room.Session, room.Room) {
 	t.Helper()
 	session := newSession(t, f.Store, user)
 	r, _, err := f.EnterRoom(t.Context(), session.ID, id, b)
@@ -51,12 +51,12 @@ func set(key, value string) map[string]string { return map[string]string{key: va
 func TestRoomBeginsWithAttributes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, created := enterAs(t, f, "alice", "lobby", room.Blueprint{Attributes: set("topic", "tea")})
+	alice, created := enterAs(t, f, "alice", "lobby", room.RoomOptions{Attributes: set("topic", "tea")})
 	want := room.Attributes{"topic": {Value: "tea", Owner: "alice"}}
 	if diff := cmp.Diff(want, created.Attributes); diff != "" || created.AttributesVersion != 0 || created.LastSeq != 1 {
 		t.Errorf("created as %+v: %s", created, diff)
 	}
-	bob, entered := enterAs(t, f, "bob", "lobby", room.Blueprint{Attributes: set("topic", "coffee")})
+	bob, entered := enterAs(t, f, "bob", "lobby", room.RoomOptions{Attributes: set("topic", "coffee")})
 	if diff := cmp.Diff(want, entered.Attributes); diff != "" {
 		t.Errorf("entered (-want +got):\n%s", diff)
 	}
@@ -66,7 +66,7 @@ func TestRoomBeginsWithAttributes(t *testing.T) {
 	if version, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set("topic", "rum")}); version != 3 {
 		t.Errorf("the version is %d, and not the event's seq", version)
 	}
-	fresh, _, err := f.SwitchRoom(t.Context(), bob.ID, "lobby", "bar", true, room.Blueprint{Attributes: set("open", "yes")})
+	fresh, _, err := f.SwitchRoom(t.Context(), bob.ID, "lobby", "bar", true, room.RoomOptions{Attributes: set("open", "yes")})
 	if diff := cmp.Diff(room.Attributes{"open": {Value: "yes", Owner: "bob"}}, fresh.Attributes); err != nil || diff != "" {
 		t.Errorf("switched (-want +got): %v\n%s", err, diff)
 	}
@@ -75,7 +75,7 @@ func TestRoomBeginsWithAttributes(t *testing.T) {
 func TestUpdateAttributes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+	alice, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 	bob := newSession(t, f.Store, "bob")
 	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
 		if _, _, err := f.UpdateAttributes(t.Context(), bob.ID, id, room.AttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
@@ -118,12 +118,12 @@ func TestUpdateAttributes(t *testing.T) {
 func TestAttributesGoWithTheirOwner(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	bob, _ := enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	bob, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
 	for how, leave := range map[string]func(room.Session) error{
 		"left":       func(s room.Session) error { return f.LeaveRoom(t.Context(), s.ID, "lobby") },
 		"logged out": func(s room.Session) error { return f.EndSession(t.Context(), s.ID) },
 		"switched": func(s room.Session) error {
-			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "bar", true, room.Blueprint{})
+			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "bar", true, room.RoomOptions{})
 			return err
 		},
 		"timed out": func(room.Session) error {
@@ -132,8 +132,8 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 			return f.Sweep(t.Context())
 		},
 	} {
-		tab, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
-		phone, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+		tab, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
+		phone, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		update(t, f, tab, "lobby", room.AttributesUpdate{Set: map[string]string{"going": "1", "gone": "2"}, DeleteAfterOwnerLeft: new(true)})
 		update(t, f, tab, "lobby", room.AttributesUpdate{Set: set("staying", "3")})
 		if err := f.LeaveRoom(t.Context(), phone.ID, "lobby"); err != nil {
@@ -161,7 +161,7 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 		if len(heard) != 2 || heard[0].Type() != room.TypeMembersLeft || cmp.Diff(room.Body(want), heard[1]) != "" {
 			t.Errorf("%s: heard %+v", how, heard)
 		}
-		back, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+		back, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		update(t, f, back, "lobby", room.AttributesUpdate{Delete: []string{"staying"}})
 		if err := f.EndSession(t.Context(), back.ID); err != nil {
 			t.Fatal(err)
@@ -172,7 +172,7 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, _ := enterAs(t, f, "alice", "call", room.Blueprint{
+	alice, _ := enterAs(t, f, "alice", "call", room.RoomOptions{
 		Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}, Attributes: set("k", "v"),
 	})
 	enter := func() room.Room {
@@ -206,12 +206,12 @@ func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 func TestPurgeTakesAttributes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, _ := enterAs(t, f, "alice", "chat", room.Blueprint{Attributes: set("k", "v")})
+	alice, _ := enterAs(t, f, "alice", "chat", room.RoomOptions{Attributes: set("k", "v")})
 	note(t, f, alice, "chat", room.MemberAttributesUpdate{Set: set("k", "v")}, "alice")
 	if err := f.LeaveRoom(t.Context(), alice.ID, "chat"); err != nil {
 		t.Fatal(err)
 	}
-	if _, created := enterAs(t, f, "bob", "chat", room.Blueprint{}); len(created.Attributes) > 0 {
+	if _, created := enterAs(t, f, "bob", "chat", room.RoomOptions{}); len(created.Attributes) > 0 {
 		t.Errorf("the next life begins with %v", created.Attributes)
 	}
 	f.clock.advance(store.DefaultFeedRetention)
@@ -228,7 +228,7 @@ func TestPurgeTakesAttributes(t *testing.T) {
 func TestCompareAndSet(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{Attributes: set("n", "0")})
+	alice, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{Attributes: set("n", "0")})
 	const writers, increments = 16, 20
 	var working sync.WaitGroup
 	for range writers {

@@ -28,7 +28,7 @@ func (s *Store) Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error) {
 	}
 	bans, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Ban, error) {
 		var b room.Ban
-		err := row.Scan(&b.UserID, &b.Until, &b.Note)
+		err := row.Scan(&b.UserID, &b.Until, &b.Reason)
 		b.Until = b.Until.UTC()
 		return b, err
 	})

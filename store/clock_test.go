@@ -62,7 +62,7 @@ func (f *clocks) populate(t *testing.T) {
 	if _, err := f.PostPeerMessage(t.Context(), alice, "bob", textDraft("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.OpenRoom(t.Context(), "empty", room.Blueprint{}); err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), "empty", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	enter(t, f.fixture, bob, "cellar")

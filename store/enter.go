@@ -28,9 +28,9 @@ const (
 type entry struct {
 	ctx     context.Context
 	session room.SessionID
-	// founds says that the call may create the room, by its blueprint.
-	founds    bool
-	blueprint room.Blueprint
+	// founds says that the call may create the room, by its opts.
+	founds bool
+	opts   room.RoomOptions
 	// done gets the outcome; it has room for it, so that a caller who gave up
 	// holds up nobody.
 	done chan entryOutcome
@@ -104,8 +104,8 @@ func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.Ro
 // EnterRoom lets the session into a room, which is created where there is none,
 // and says whether it was. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms and
 // those of a session that is over.
-func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
-	o := s.waitToEnter(id, &entry{ctx: ctx, session: session, founds: true, blueprint: blueprint})
+func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error) {
+	o := s.waitToEnter(id, &entry{ctx: ctx, session: session, founds: true, opts: opts})
 	return o.entered, o.created, o.err
 }
 
@@ -180,7 +180,7 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*e
 			return room.Change{}, nil
 		}
 		admitted = []*entry{founder}
-		if r, created, err = s.insertOrFindRoom(ctx, tx, id, founder.blueprint, at.sessions[founder.session].User.ID, now); err != nil {
+		if r, created, err = s.insertOrFindRoom(ctx, tx, id, founder.opts, at.sessions[founder.session].User.ID, now); err != nil {
 			return room.Change{}, err
 		}
 		if at.entrants[founder.session], err = s.entrant(ctx, tx, r, founder.session); err != nil {
@@ -245,7 +245,7 @@ func (at entrance) chooseFounder(id room.RoomID, entries []*entry) (founder *ent
 type entrance struct {
 	sessions map[room.SessionID]room.Session
 	busy     map[room.SessionID]bool
-	entrants map[room.SessionID]room.Entrant
+	entrants map[room.SessionID]room.JoinRequest
 	room     room.Room // without a generation where there is none
 }
 
@@ -338,7 +338,7 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 			return err
 		})
 	b.Queue(entrants(lockedRoom), sessions, id).
-		Query(s.collectEntrants(&at.entrants))
+		Query(s.collectJoinRequests(&at.entrants))
 	return at, send(ctx, tx, &b)
 }
 
@@ -366,8 +366,8 @@ const lockUsers = `SELECT pg_advisory_xact_lock(key) FROM (
 // whether its user is locked now.
 const tryUsers = `SELECT session_id, pg_try_advisory_xact_lock(hashtextextended(user_id, 0)) FROM sessions WHERE session_id = ANY ($1)`
 
-// lockEntrant holds a session that wants into a room, and its user.
-func lockEntrant(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
+// lockJoinRequest holds a session that wants into a room, and its user.
+func lockJoinRequest(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
 	session, err := lockSession(ctx, tx, id, now)
 	if err != nil {
 		return session, err
@@ -389,13 +389,13 @@ func entrants(generation string) string {
 		FROM sessions s, (SELECT ` + generation + ` AS generation) r WHERE s.session_id = ANY ($1)`
 }
 
-func (s *Store) collectEntrants(to *map[room.SessionID]room.Entrant) func(pgx.Rows) error {
+func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
-		*to = make(map[room.SessionID]room.Entrant)
+		*to = make(map[room.SessionID]room.JoinRequest)
 		for rows.Next() {
-			e := room.Entrant{MaxRooms: s.o.RoomsPerUser}
+			e := room.JoinRequest{MaxRooms: s.o.RoomsPerUser}
 			var bannedUntil *time.Time
-			err := rows.Scan(&e.Session, &e.User.ID, &e.User.Name, &e.InRoom, &e.Others, &e.Rooms, &e.Parted, &bannedUntil)
+			err := rows.Scan(&e.Session, &e.User.ID, &e.User.Name, &e.InRoom, &e.Others, &e.Rooms, &e.LeavePending, &bannedUntil)
 			if err != nil {
 				return err
 			}
@@ -408,12 +408,12 @@ func (s *Store) collectEntrants(to *map[room.SessionID]room.Entrant) func(pgx.Ro
 
 // entrant reads what the rules need to know of a session that wants into a room.
 // The transaction holds the session, its user and the room.
-func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.Entrant, error) {
+func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.JoinRequest, error) {
 	var (
-		read map[room.SessionID]room.Entrant
+		read map[room.SessionID]room.JoinRequest
 		b    pgx.Batch
 	)
-	b.Queue(entrants("$3::bigint"), []room.SessionID{session}, r.ID, r.Generation).Query(s.collectEntrants(&read))
+	b.Queue(entrants("$3::bigint"), []room.SessionID{session}, r.ID, r.Generation).Query(s.collectJoinRequests(&read))
 	err := send(ctx, tx, &b)
 	return read[session], err
 }
@@ -422,9 +422,9 @@ func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session roo
 // else created it first. The other one may be gone again by then, hence the
 // loop; a few rounds mean that rooms of this name come and go faster than they
 // can be entered.
-func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, by room.UserID, now time.Time) (r room.Room, created bool, err error) {
+func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (r room.Room, created bool, err error) {
 	for range 5 {
-		r, err = s.insertRoom(ctx, tx, id, blueprint, by, now)
+		r, err = s.insertRoom(ctx, tx, id, opts, by, now)
 		if !errors.Is(err, room.ErrRoomExists) {
 			return r, true, err
 		}
@@ -437,7 +437,7 @@ func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 }
 
 // join writes what the rules decide of an entrant.
-func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
+func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
 	var b pgx.Batch
 	r, c, err := queueJoin(&b, r, e, now)
 	if err != nil {
@@ -454,25 +454,25 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.Entrant, now time.
 // queueJoin queues what the rules decide of an entrant, but for the room itself
 // and its log; nothing where the entrant is in already. When the batch has been
 // sent, the change has the numbers of the stays.
-func queueJoin(b *pgx.Batch, r room.Room, e room.Entrant, now time.Time) (room.Room, room.Change, error) {
-	later, members := r.TellsLater(), r.MemberCount
+func queueJoin(b *pgx.Batch, r room.Room, e room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
+	later, members := r.BatchesPresence(), r.MemberCount
 	r, c, err := r.Join(e, now) // which leaves the room as it is where it refuses
 	if err != nil {
 		return r, room.Change{}, err
 	}
 	if r.MemberCount > members {
 		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
-			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.Parted || !later)
+			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.LeavePending || !later)
 	}
-	if e.Parted {
+	if e.LeavePending {
 		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, e.User.ID)
 	}
-	for i, a := range c.Arrivals {
+	for i, a := range c.Joined {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",
 			a.Session, a.Generation, e.User.ID, a.From).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&c.Arrivals[i].Stay) })
+			QueryRow(func(row pgx.Row) error { return row.Scan(&c.Joined[i].Presence) })
 		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
 	}
-	queueDepartures(b, c.Departures, now)
+	queueDepartures(b, c.Left, now)
 	return r, c, nil
 }

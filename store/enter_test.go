@@ -56,7 +56,7 @@ func (q *queue) enter(s room.Session) *outcome {
 func (q *queue) enterWith(ctx context.Context, s room.Session) *outcome {
 	q.Helper()
 	return q.call(func() (o outcome) {
-		o.room, o.created, o.err = q.EnterRoom(ctx, s.ID, q.id, room.Blueprint{Name: string(s.User.ID)})
+		o.room, o.created, o.err = q.EnterRoom(ctx, s.ID, q.id, room.RoomOptions{Name: string(s.User.ID)})
 		return o
 	})
 }
@@ -80,7 +80,7 @@ func TestThoseWhoWaitEnterTogether(t *testing.T) {
 	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	session := func(user string) room.Session { return newSession(t, f.Store, user) }
 	host := session("host")
-	if _, err := f.CreateRoom(t.Context(), host.ID, "hall", room.Blueprint{}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), host.ID, "hall", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Kick(t.Context(), "hall", []room.UserID{"banned"}, "", time.Hour); err != nil {
@@ -129,12 +129,12 @@ func TestThoseWhoWaitEnterTogether(t *testing.T) {
 		t.Error("one who gave up was let in")
 	}
 	heard := f.heard.take()
-	if len(heard.Events) != 4 || len(heard.Arrivals) != 5 {
-		t.Errorf("the hub heard %d events and %d arrivals", len(heard.Events), len(heard.Arrivals))
+	if len(heard.Events) != 4 || len(heard.Joined) != 5 {
+		t.Errorf("the hub heard %d events and %d arrivals", len(heard.Events), len(heard.Joined))
 	}
-	for _, a := range heard.Arrivals {
-		if want := query[room.Stay](t, f, "SELECT stay FROM attendances WHERE session_id = $1", a.Session); a.Stay != want {
-			t.Errorf("the hub heard of stay %d, and it is %d", a.Stay, want)
+	for _, a := range heard.Joined {
+		if want := query[room.PresenceID](t, f, "SELECT stay FROM attendances WHERE session_id = $1", a.Session); a.Presence != want {
+			t.Errorf("the hub heard of stay %d, and it is %d", a.Presence, want)
 		}
 	}
 	checkInvariants(t, f)
@@ -146,7 +146,7 @@ func TestWhoWaitsForARoomThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 1})
 	busy := newSession(t, f.Store, "busy")
-	if _, err := f.CreateRoom(t.Context(), busy.ID, "elsewhere", room.Blueprint{}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), busy.ID, "elsewhere", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	session := make([]room.Session, 5)

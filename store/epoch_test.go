@@ -18,7 +18,7 @@ import (
 // another one.
 func epochOf(t *testing.T, s *store.Store, session room.Session, cursor string) (epoch string, foreign bool) {
 	t.Helper()
-	a, err := s.Attach(t.Context(), session.ID, cursor, []room.Position{})
+	a, err := s.OpenStream(t.Context(), session.ID, cursor, []room.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,7 @@ func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (ro
 	now := s.epoch()
 	page := room.FeedPage{Epoch: now.id, Foreign: !now.has(after.Epoch)}
 	var b pgx.Batch
-	b.Queue(fmt.Sprintf(feedPage, n), after.Xact, after.Generation, after.Seq, room.TypeRoomCreated, room.TypeRoomDestroyed).
+	b.Queue(fmt.Sprintf(feedPage, n), after.Xact, after.Log, after.Seq, room.TypeRoomCreated, room.TypeRoomDestroyed).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				e, err := scanFeedEvent(rows)
@@ -69,8 +69,8 @@ func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (ro
 			}
 			return rows.Err()
 		})
-	b.Queue(feedState, after.Xact, after.Generation, after.Seq).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&page.Trimmed.Xact, &page.Trimmed.Generation, &page.Trimmed.Seq, &page.Ahead, &page.Busy)
+	b.Queue(feedState, after.Xact, after.Log, after.Seq).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&page.Trimmed.Xact, &page.Trimmed.Log, &page.Trimmed.Seq, &page.Ahead, &page.Busy)
 	})
 	if err := s.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return room.FeedPage{}, translate(err)
@@ -89,14 +89,14 @@ func scanFeedEvent(row pgx.Row) (room.FeedEvent, error) {
 	if err != nil {
 		return e, err
 	}
-	e.Cursor.Generation = r.Generation
+	e.Cursor.Log = r.Generation
 	switch e.Type {
 	case room.TypeRoomCreated:
 		e.Data = room.Created{Room: r}
 	case room.TypeRoomDestroyed:
 		e.Data = room.Destroyed{RoomID: r.ID, Generation: r.Generation, Reason: reason, DestroyedAt: at.UTC()}
 	default:
-		e.Data, err = restore(room.Event{Room: r.ID, Generation: r.Generation, Seq: e.Cursor.Seq, At: at.UTC()}, e.Type, body)
+		e.Data, err = restore(room.Event{Room: r.ID, Log: r.Generation, Seq: e.Cursor.Seq, At: at.UTC()}, e.Type, body)
 	}
 	return e, err
 }

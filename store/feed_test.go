@@ -116,12 +116,12 @@ func (r *reader) readAll(t *testing.T) {
 // check compares what was kept with the tables.
 func (r *reader) check(t *testing.T) {
 	t.Helper()
-	logs := make(map[room.Generation][]string)
+	logs := make(map[room.LogID][]string)
 	for i, e := range r.kept {
 		if i > 0 && !r.kept[i-1].Cursor.Before(e.Cursor) {
 			t.Errorf("%v comes after %v", e.Cursor, r.kept[i-1].Cursor)
 		}
-		g := e.Cursor.Generation
+		g := e.Cursor.Log
 		logs[g] = append(logs[g], fmt.Sprintf("%d %s", e.Cursor.Seq, e.Type))
 		checkData(t, e)
 	}
@@ -138,10 +138,10 @@ func (r *reader) check(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := make(map[room.Generation][]string)
+	want := make(map[room.LogID][]string)
 	for rows.Next() {
 		var (
-			g   room.Generation
+			g   room.LogID
 			seq room.Seq
 			typ room.EventType
 		)
@@ -161,18 +161,18 @@ func (r *reader) check(t *testing.T) {
 // checkData compares what an event says with its place.
 func checkData(t *testing.T, e room.FeedEvent) {
 	t.Helper()
-	var g room.Generation
+	var g room.LogID
 	switch data := e.Data.(type) {
 	case room.Created:
 		g = data.Room.Generation
 	case room.Destroyed:
 		g = data.Generation
 	case room.Event:
-		if g = data.Generation; data.Seq != e.Cursor.Seq || data.Body.Type() != e.Type {
+		if g = data.Log; data.Seq != e.Cursor.Seq || data.Body.Type() != e.Type {
 			t.Errorf("at %v stands %+v", e.Cursor, data)
 		}
 	}
-	if g != e.Cursor.Generation {
+	if g != e.Cursor.Log {
 		t.Errorf("at %v stands %+v", e.Cursor, e.Data)
 	}
 }
@@ -216,11 +216,11 @@ func TestFeedWaitsForOlderTransactions(t *testing.T) {
 	}
 	r.readAll(t)
 	r.check(t)
-	var got []room.Generation
+	var got []room.LogID
 	for _, e := range r.kept[before:] {
-		got = append(got, e.Cursor.Generation)
+		got = append(got, e.Cursor.Log)
 	}
-	if want := []room.Generation{slow.Generation, fast.Generation}; !slices.Equal(got, want) {
+	if want := []room.LogID{slow.Generation, fast.Generation}; !slices.Equal(got, want) {
 		t.Errorf("then come events of %v, and not of %v", got, want)
 	}
 }
@@ -237,7 +237,7 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 	open := holdLog(t, f, "cellar")
 	switched := make(chan error, 1)
 	go func() {
-		_, _, err := f.SwitchRoom(context.Background(), bob.ID, "cellar", "lobby", false, room.Blueprint{})
+		_, _, err := f.SwitchRoom(context.Background(), bob.ID, "cellar", "lobby", false, room.RoomOptions{})
 		switched <- err
 	}()
 	waitForLocks(t, f, 1) // bob for the cellar
@@ -340,15 +340,15 @@ func TestFeedSaysWhyRoomsEnd(t *testing.T) {
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "empty at once")
 	leave(t, f, alice, "empty at once")
-	if _, err := f.CreateRoom(t.Context(), alice.ID, "empty later", room.Blueprint{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), alice.ID, "empty later", room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}); err != nil {
 		t.Fatal(err)
 	}
 	leave(t, f, alice, "empty later")
-	unused := room.Blueprint{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1))}}
-	if _, err := f.OpenRoom(t.Context(), "never entered", unused); err != nil {
+	unused := room.RoomOptions{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1))}}
+	if _, err := f.CreateEmptyRoom(t.Context(), "never entered", unused); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.OpenRoom(t.Context(), "destroyed", room.Blueprint{}); err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), "destroyed", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.DestroyRoom(t.Context(), "destroyed", ""); err != nil {
@@ -366,7 +366,7 @@ func TestFeedSaysWhyRoomsEnd(t *testing.T) {
 	}
 	want := map[room.RoomID]room.DestroyReason{
 		"empty at once": room.DestroyEmpty, "empty later": room.DestroyEmpty, "never entered": room.DestroyUnused,
-		"destroyed": room.DestroyOperator,
+		"destroyed": room.DestroyAdmin,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

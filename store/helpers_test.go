@@ -144,9 +144,9 @@ func openOn(t testing.TB, address string, o store.Options) *store.Store {
 	return storetest.Open(t, address, o)
 }
 
-func attach(t testing.TB, f fixture, session room.Session) room.Attachment {
+func attach(t testing.TB, f fixture, session room.Session) room.OpenedStream {
 	t.Helper()
-	a, err := f.Attach(t.Context(), session.ID, "", nil)
+	a, err := f.OpenStream(t.Context(), session.ID, "", nil)
 	if err != nil {
 		t.Fatalf("attach %s: %v", session.User.ID, err)
 	}

@@ -21,11 +21,11 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 2, MessageRetention: 5 * time.Minute, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	const clients, rooms, duration = 32, 4, 30 * time.Second
 	first := newSession(t, f.Store, "u000")
-	if _, err := f.CreateRoom(t.Context(), first.ID, "hall", room.Blueprint{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), first.ID, "hall", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {
 		t.Fatal(err)
 	}
 	attach(t, f, first)
-	for _, s := range crowd(t, f, "hall", 1, room.ToldAtOnce-clients/4) {
+	for _, s := range crowd(t, f, "hall", 1, room.PresenceBatchThreshold-clients/4) {
 		attach(t, f, s)
 	}
 	files := []room.Media{upload(t, f, "u000"), upload(t, f, "u000"), upload(t, f, "u000")}
@@ -88,24 +88,24 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
 	switch random.IntN(25) {
 	case 0:
-		_, err := f.CreateRoom(t.Context(), session.ID, id, room.Blueprint{})
+		_, err := f.CreateRoom(t.Context(), session.ID, id, room.RoomOptions{})
 		return err
 	case 1, 2:
 		_, err := f.JoinRoom(t.Context(), session.ID, id)
 		return err
 	case 3, 4:
-		_, _, err := f.EnterRoom(t.Context(), session.ID, id, room.Blueprint{})
+		_, _, err := f.EnterRoom(t.Context(), session.ID, id, room.RoomOptions{})
 		return err
 	case 5, 6:
 		return f.LeaveRoom(t.Context(), session.ID, id)
 	case 7:
-		a, err := f.Attach(t.Context(), session.ID, "", nil)
+		a, err := f.OpenStream(t.Context(), session.ID, "", nil)
 		if err == nil && random.IntN(2) == 0 {
 			f.Detach(session.ID, a.StreamNo, f.clock.Now())
 		}
 		return err
 	case 8, 9:
-		_, _, err := f.SwitchRoom(t.Context(), session.ID, id, roomOf(random.IntN(4)), random.IntN(2) == 0, room.Blueprint{Settings: room.Settings{
+		_, _, err := f.SwitchRoom(t.Context(), session.ID, id, roomOf(random.IntN(4)), random.IntN(2) == 0, room.RoomOptions{Settings: room.Settings{
 			DestroyDelay: new(room.Seconds(random.IntN(3))),
 			SameUser:     new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
 		}})
@@ -140,7 +140,7 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		_, err := f.KickUser(t.Context(), someone, "enough")
 		return err
 	case 13:
-		_, err := f.OpenRoom(t.Context(), id, room.Blueprint{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1 + random.IntN(3)))}})
+		_, err := f.CreateEmptyRoom(t.Context(), id, room.RoomOptions{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1 + random.IntN(3)))}})
 		return err
 	case 14:
 		if id == "hall" {

@@ -37,7 +37,7 @@ type known struct {
 
 type knownSession struct {
 	session room.Session
-	rooms   map[room.RoomID]room.Generation
+	rooms   map[room.RoomID]room.LogID
 	at      time.Time // before it was read
 }
 
@@ -76,7 +76,7 @@ func (k *known) session(key room.KeyHash, now time.Time) (room.Session, bool) {
 
 // generation is the life of a room that a session is in; false where that has to
 // be asked for.
-func (k *known) generation(session room.SessionID, id room.RoomID, now time.Time) (room.Generation, bool) {
+func (k *known) generation(session room.SessionID, id room.RoomID, now time.Time) (room.LogID, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.sessions[k.keys[session]]
@@ -111,7 +111,7 @@ func (k *known) addSession(key room.KeyHash, session room.Session, since uint64,
 }
 
 // addRoom remembers that a session is in a room, if nothing was forgotten since.
-func (k *known) addRoom(session room.SessionID, id room.RoomID, g room.Generation, since uint64) {
+func (k *known) addRoom(session room.SessionID, id room.RoomID, g room.LogID, since uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.sessions[k.keys[session]]
@@ -119,19 +119,19 @@ func (k *known) addRoom(session room.SessionID, id room.RoomID, g room.Generatio
 		return
 	}
 	if s.rooms == nil {
-		s.rooms = make(map[room.RoomID]room.Generation, 1)
+		s.rooms = make(map[room.RoomID]room.LogID, 1)
 	}
 	s.rooms[id] = g
 }
 
 // committed forgets what is not so any more.
 func (k *known) committed(c room.Change) {
-	if len(c.Departures) == 0 && len(c.Ended) == 0 {
+	if len(c.Left) == 0 && len(c.Ended) == 0 {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, d := range c.Departures {
+	for _, d := range c.Left {
 		k.drop(d.Session)
 	}
 	for _, e := range c.Ended {

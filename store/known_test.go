@@ -27,7 +27,7 @@ func TestWhatIsKnownIsForgotten(t *testing.T) {
 		}, room.ErrNotInRoom},
 		"destroyed": {func(f fixture, _ room.Session) error { return f.DestroyRoom(t.Context(), "lobby", "") }, room.ErrRoomNotFound},
 		"switched": {func(f fixture, s room.Session) error {
-			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "other", true, room.Blueprint{})
+			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "other", true, room.RoomOptions{})
 			return err
 		}, room.ErrNotInRoom},
 	} {
@@ -36,7 +36,7 @@ func TestWhatIsKnownIsForgotten(t *testing.T) {
 			f := setup(t, store.Options{})
 			alice, bob := newKnownSession(t, f, "alice", 1), newSession(t, f.Store, "bob")
 			for _, s := range []room.Session{alice, bob} {
-				if _, _, err := f.EnterRoom(t.Context(), s.ID, "lobby", room.Blueprint{}); err != nil {
+				if _, _, err := f.EnterRoom(t.Context(), s.ID, "lobby", room.RoomOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -17,7 +17,7 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	attach(t, f, alice)
 	attach(t, f, bob)
-	first, err := f.CreateRoom(t.Context(), alice.ID, "call", room.Blueprint{Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}})
+	first, err := f.CreateRoom(t.Context(), alice.ID, "call", room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +25,7 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 		t.Errorf("a room with members goes at %v", first.DestroyAt)
 	}
 	leave(t, f, alice, "call")
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "call", room.Blueprint{}); !errors.Is(err, room.ErrRoomExists) {
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "call", room.RoomOptions{}); !errors.Is(err, room.ErrRoomExists) {
 		t.Errorf("creating it during the delay: %v", err)
 	}
 	f.clock.advance(10*time.Second - time.Millisecond)
@@ -57,7 +57,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	f := setup(t, store.Options{})
 	tab, phone := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice")
 
-	if _, err := f.CreateRoom(t.Context(), tab.ID, "reject", room.Blueprint{Settings: room.Settings{SameUser: new(room.SameUserReject)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), tab.ID, "reject", room.RoomOptions{Settings: room.Settings{SameUser: new(room.SameUserReject)}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.JoinRoom(t.Context(), phone.ID, "reject"); !errors.Is(err, room.ErrUserInRoom) {
@@ -67,7 +67,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 		t.Errorf("the first session again: %v", err)
 	}
 
-	r, err := f.CreateRoom(t.Context(), tab.ID, "replace", room.Blueprint{Settings: room.Settings{SameUser: new(room.SameUserReplace)}})
+	r, err := f.CreateRoom(t.Context(), tab.ID, "replace", room.RoomOptions{Settings: room.Settings{SameUser: new(room.SameUserReplace)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,8 +76,8 @@ func TestSecondSessionOfAUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := room.Change{
-		Arrivals:   []room.Arrival{{Session: phone.ID, Room: "replace", Generation: r.Generation, From: 1, Call: room.RoomEnter}},
-		Departures: []room.Departure{{Session: tab.ID, Room: "replace", Generation: r.Generation, Reason: room.ReasonReplaced}},
+		Joined: []room.Joined{{Session: phone.ID, Room: "replace", Generation: r.Generation, From: 1, Call: room.RoomEnter}},
+		Left:   []room.Left{{Session: tab.ID, Room: "replace", Generation: r.Generation, Reason: room.ReasonReplaced}},
 	}
 	if diff := cmp.Diff(want, f.heard.take(), ignoreStays); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
@@ -98,7 +98,7 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 1})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	old := enter(t, f, alice, "old")
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "full", room.Blueprint{Settings: room.Settings{MaxMembers: new(1)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "full", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1)}}); err != nil {
 		t.Fatal(err)
 	}
 	f.heard.take()
@@ -112,24 +112,24 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 		"from a room it is not in":    {"full", "new", true, room.ErrNotInRoom},
 		"from no room":                {"nowhere", "new", true, room.ErrRoomNotFound},
 	} {
-		if _, _, err := f.SwitchRoom(t.Context(), alice.ID, c.from, c.to, c.create, room.Blueprint{}); !errors.Is(err, c.want) {
+		if _, _, err := f.SwitchRoom(t.Context(), alice.ID, c.from, c.to, c.create, room.RoomOptions{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	if c := f.heard.take(); len(c.Events)+len(c.Arrivals)+len(c.Departures) > 0 {
+	if c := f.heard.take(); len(c.Events)+len(c.Joined)+len(c.Left) > 0 {
 		t.Fatalf("failed switches changed %+v", c)
 	}
-	entered, created, err := f.SwitchRoom(t.Context(), alice.ID, "old", "new", true, room.Blueprint{Name: "New"})
+	entered, created, err := f.SwitchRoom(t.Context(), alice.ID, "old", "new", true, room.RoomOptions{Name: "New"})
 	if err != nil || !created || entered.Name != "New" || entered.MemberCount != 1 {
 		t.Fatalf("switched to %+v, created %v, %v", entered, created, err)
 	}
 	want := room.Change{
 		Events: []room.Event{
-			{Room: "new", Generation: entered.Generation, Seq: 1, Body: room.MembersJoined{MemberList: []room.Member{{User: alice.User}}}},
-			{Room: "old", Generation: old.Generation, Seq: 2, Body: room.MembersLeft{MemberList: []room.FormerMember{{User: alice.User, Reason: room.ReasonSwitched}}}},
+			{Room: "new", Log: entered.Generation, Seq: 1, Body: room.MembersJoined{MemberList: []room.Member{{User: alice.User}}}},
+			{Room: "old", Log: old.Generation, Seq: 2, Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonSwitched}}}},
 		},
-		Arrivals:   []room.Arrival{{Session: alice.ID, Room: "new", Generation: entered.Generation, From: 1, Call: room.RoomSwitch, Created: true}},
-		Departures: []room.Departure{{Session: alice.ID, Room: "old", Generation: old.Generation, Reason: room.ReasonSwitched}},
+		Joined: []room.Joined{{Session: alice.ID, Room: "new", Generation: entered.Generation, From: 1, Call: room.RoomSwitch, Created: true}},
+		Left:   []room.Left{{Session: alice.ID, Room: "old", Generation: old.Generation, Reason: room.ReasonSwitched}},
 	}
 	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes, ignoreStays); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
@@ -168,10 +168,10 @@ func TestOldestSessionMakesPlaceForTheNewest(t *testing.T) {
 	f.heard.take()
 	third := newSession(t, f.Store, "alice")
 	c := f.heard.take()
-	if diff := cmp.Diff([]room.Ending{{Session: first.ID, Reason: room.EndKickedOut}}, c.Ended); diff != "" {
+	if diff := cmp.Diff([]room.EndedSession{{Session: first.ID, Reason: room.EndKickedOut}}, c.Ended); diff != "" {
 		t.Errorf("ended (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]room.Departure{{Session: first.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonKicked}}, c.Departures, ignoreStays); diff != "" {
+	if diff := cmp.Diff([]room.Left{{Session: first.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonKicked}}, c.Left, ignoreStays); diff != "" {
 		t.Errorf("departures (-want +got):\n%s", diff)
 	}
 	for _, s := range []room.Session{second, third} {
@@ -190,7 +190,7 @@ func TestOneSweepServesMany(t *testing.T) {
 	ids := make([]room.RoomID, 0, many)
 	for i, s := range crowd(t, f, "hall", 0, many) {
 		id := roomOf(i)
-		delay := room.Blueprint{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}
+		delay := room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}
 		if _, err := f.CreateRoom(t.Context(), s.ID, id, delay); err != nil {
 			t.Fatal(err)
 		}
@@ -200,8 +200,8 @@ func TestOneSweepServesMany(t *testing.T) {
 	f.clock.advance(room.DefaultMemberTimeout)
 	f.heard.take()
 	sweep(t, f)
-	if c := f.heard.take(); len(c.Departures) != many {
-		t.Errorf("%d of %d sessions timed out", len(c.Departures), many)
+	if c := f.heard.take(); len(c.Left) != many {
+		t.Errorf("%d of %d sessions timed out", len(c.Left), many)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n != 0 {
 		t.Errorf("%d of %d rooms are still there", n, len(ids)+1)

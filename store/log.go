@@ -20,7 +20,7 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6,
 			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
 		WHERE generation = $1`,
-		r.Generation, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.DestroyReason, r.Untold)
+		r.Generation, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.DestroyReason, r.PresencePending)
 	for _, e := range events {
 		body, err := encodeBody(e.Body)
 		if err != nil {
@@ -28,7 +28,7 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 		}
 		b.Queue(`INSERT INTO events (generation, seq, type, at, body, xact)
 			SELECT generation, $2, $3, $4, $5, last_xact FROM logs WHERE generation = $1`,
-			e.Generation, e.Seq, e.Body.Type(), e.At, string(body))
+			e.Log, e.Seq, e.Body.Type(), e.At, string(body))
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ const allLogs = `(
 )`
 
 // Tail is the newest events of a log, at most n. Errors: room.ErrRoomNotFound.
-func (s *Store) Tail(ctx context.Context, g room.Generation, n int) (room.LogPage, error) {
+func (s *Store) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
 		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
 		FROM `+allLogs+` l LEFT JOIN LATERAL (
@@ -67,7 +67,7 @@ func (s *Store) Tail(ctx context.Context, g room.Generation, n int) (room.LogPag
 
 // EventsAfter is the events of a log next after a seq, at most n. Errors:
 // room.ErrRoomNotFound.
-func (s *Store) EventsAfter(ctx context.Context, g room.Generation, after room.Seq, n int) (room.LogPage, error) {
+func (s *Store) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
 		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
 		FROM `+allLogs+` l LEFT JOIN LATERAL (
@@ -77,7 +77,7 @@ func (s *Store) EventsAfter(ctx context.Context, g room.Generation, after room.S
 
 // page reads a log's state and a run of its events in one statement, so that both are
 // of the same instant.
-func (s *Store) page(ctx context.Context, g room.Generation, query string, args ...any) (room.LogPage, error) {
+func (s *Store) page(ctx context.Context, g room.LogID, query string, args ...any) (room.LogPage, error) {
 	rows, err := s.pool.Query(ctx, query, append([]any{g}, args...)...)
 	if err != nil {
 		return room.LogPage{}, translate(err)
@@ -102,7 +102,7 @@ func (s *Store) page(ctx context.Context, g room.Generation, query string, args 
 		if seq == nil {
 			continue // a log without events
 		}
-		e, err := restore(room.Event{Room: id, Generation: g, Seq: *seq, At: at.UTC()}, *t, *body)
+		e, err := restore(room.Event{Room: id, Log: g, Seq: *seq, At: at.UTC()}, *t, *body)
 		if err != nil {
 			return room.LogPage{}, err
 		}
@@ -122,7 +122,7 @@ func (s *Store) page(ctx context.Context, g room.Generation, query string, args 
 func restore(e room.Event, t room.EventType, body string) (room.Event, error) {
 	var err error
 	if e.Body, err = room.DecodeBody(t, []byte(body)); err != nil {
-		return e, fmt.Errorf("log %d, seq %d: %w", e.Generation, e.Seq, err)
+		return e, fmt.Errorf("log %d, seq %d: %w", e.Log, e.Seq, err)
 	}
 	switch received := e.Body.(type) {
 	case room.MessagesReceived:

@@ -199,7 +199,7 @@ func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.R
 	// What the closure names goes to the heap: all of m would, of every message.
 	sender, clientMessageID, sentAt := m.Sender.ID, m.ClientMessageID, m.SentAt
 	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
-		var g room.Generation
+		var g room.LogID
 		err = tx.QueryRow(ctx, `SELECT generation FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL AND ($2::uuid IS NULL OR
 			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))
 			AND NOT EXISTS (SELECT FROM events e WHERE e.generation = r.generation AND e.sender_id = $3 AND e.client_message_id = $4 OFFSET 0)`,
@@ -210,13 +210,13 @@ func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.R
 		if err != nil {
 			return c, err
 		}
-		return c, noteUses(ctx, tx, []room.Generation{g}, ids, sentAt)
+		return c, noteUses(ctx, tx, []room.LogID{g}, ids, sentAt)
 	})
 }
 
 // noteUses lets who reads any of some logs read files, and keeps these for as long
 // as a message of that instant. Errors: room.ErrMediaNotFound.
-func noteUses(ctx context.Context, tx pgx.Tx, logs []room.Generation, ids []room.MediaID, sentAt time.Time) error {
+func noteUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []room.MediaID, sentAt time.Time) error {
 	var (
 		b     pgx.Batch
 		found int
@@ -328,7 +328,7 @@ func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove f
 
 // letMediaGo takes a piece of the files from destroyed rooms. It reports whether
 // there may be more.
-func (s *Store) letMediaGo(ctx context.Context, rooms []room.Generation, now time.Time) (more bool, err error) {
+func (s *Store) letMediaGo(ctx context.Context, rooms []room.LogID, now time.Time) (more bool, err error) {
 	var let int
 	err = s.pool.QueryRow(ctx, `
 		WITH due AS (
@@ -356,7 +356,7 @@ const letMedia = `locked AS MATERIALIZED (
 	SELECT count(*) FROM gone`
 
 // queueUnused takes a file from a log whose row the transaction holds.
-func queueUnused(b *pgx.Batch, log room.Generation, id room.MediaID, now time.Time) {
+func queueUnused(b *pgx.Batch, log room.LogID, id room.MediaID, now time.Time) {
 	b.Queue(`WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1 AND media_id = $2
 		), `+letMedia, log, id, now)
@@ -365,7 +365,7 @@ func queueUnused(b *pgx.Batch, log room.Generation, id room.MediaID, now time.Ti
 // queueTrimmed takes from a log that the transaction holds the files of messages
 // that it has trimmed: of those that were sent before an instant, and before all
 // that the log still has.
-func queueTrimmed(b *pgx.Batch, log room.Generation, before, now time.Time) {
+func queueTrimmed(b *pgx.Batch, log room.LogID, before, now time.Time) {
 	b.Queue(`WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1
 				AND used_at < least($2, (SELECT at FROM events WHERE generation = $1 ORDER BY at LIMIT 1))

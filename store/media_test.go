@@ -70,7 +70,7 @@ func TestUnsentFilesGo(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.Blueprint{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var b bucket
@@ -118,7 +118,7 @@ func TestFilesGoWithTheirRooms(t *testing.T) {
 	m := upload(t, f, "alice")
 	rooms := []room.RoomID{"one", "two"}
 	for _, id := range rooms {
-		if _, _, err := f.EnterRoom(t.Context(), alice.ID, id, room.Blueprint{}); err != nil {
+		if _, _, err := f.EnterRoom(t.Context(), alice.ID, id, room.RoomOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -158,7 +158,7 @@ func TestFilesOfABigRoomGo(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.Blueprint{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	const n = 450
@@ -187,7 +187,7 @@ func TestABucketThatFails(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.Blueprint{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	stuck, other := upload(t, f, "alice"), upload(t, f, "alice")
@@ -233,7 +233,7 @@ func TestSendingWhileSweeping(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.Blueprint{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	const n = 60
@@ -358,7 +358,7 @@ func TestWhoMayReadIsFoundAtOnce(t *testing.T) {
 	bob := newUser(t, f, "bob")
 	attach(t, f, bob)
 	for i := range 10 {
-		if _, _, err := f.EnterRoom(t.Context(), bob.ID, roomOf(i), room.Blueprint{}); err != nil {
+		if _, _, err := f.EnterRoom(t.Context(), bob.ID, roomOf(i), room.RoomOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -27,7 +27,7 @@ func (p memberPairs) attributes() room.MemberAttributes {
 
 // queueMemberAttributes writes the attributes of a user in a room that the
 // transaction holds.
-func queueMemberAttributes(b *pgx.Batch, g room.Generation, user room.UserID, a room.MemberAttributes) {
+func queueMemberAttributes(b *pgx.Batch, g room.LogID, user room.UserID, a room.MemberAttributes) {
 	if len(a) == 0 {
 		b.Queue("DELETE FROM member_attributes WHERE generation = $1 AND user_id = $2", g, user)
 		return
@@ -42,7 +42,7 @@ func queueMemberAttributes(b *pgx.Batch, g room.Generation, user room.UserID, a 
 
 // queueForgetting takes from a member who leaves what is not kept, and from an
 // empty room what was kept of anybody. A room that is gone takes all with it.
-func queueForgetting(b *pgx.Batch, r room.Room, l room.Leaver) {
+func queueForgetting(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 	switch {
 	case !r.DestroyedAt.IsZero():
 	case r.MemberCount == 0:
@@ -108,7 +108,7 @@ func scanMemberAttributes(row pgx.CollectableRow) (room.MemberAttributesInfo, er
 
 // MemberAttributesByID is the attributes of those of the users who are in the
 // room, in order of entering.
-func (s *Store) MemberAttributesByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.MemberAttributesInfo, error) {
+func (s *Store) MemberAttributesByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error) {
 	rows, err := s.pool.Query(ctx, memberAttributesByID, g, users)
 	if err != nil {
 		return nil, translate(err)
@@ -120,7 +120,7 @@ func (s *Store) MemberAttributesByID(ctx context.Context, g room.Generation, use
 // MemberAttributes is a page of the members who have attributes, in order of
 // entering, at most limit of them, and the cursor of the next page; more is
 // false on the last one.
-func (s *Store) MemberAttributes(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error) {
+func (s *Store) MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error) {
 	// One row more than asked for tells whether there is a next page.
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, a.pairs, m.joined_seq FROM members m CROSS JOIN LATERAL (

@@ -41,8 +41,8 @@ func noted(t *testing.T, f fixture, r room.Room, users ...room.UserID) map[room.
 func TestUpdateMemberAttributes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, _ := enterAs(t, f, "alice", "lobby", room.Blueprint{})
-	_, r := enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	alice, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
+	_, r := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
 	carol := newSession(t, f.Store, "carol")
 	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
 		if _, _, err := f.UpdateMemberAttributes(t.Context(), carol.ID, id, []room.UserID{"alice"}, room.MemberAttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
@@ -90,9 +90,9 @@ func TestUpdateMemberAttributes(t *testing.T) {
 func TestMemberAttributesAfterLeaving(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, r := enterAs(t, f, "alice", "lobby", room.Blueprint{})
-	bob, _ := enterAs(t, f, "bob", "lobby", room.Blueprint{})
-	phone, _ := enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	alice, r := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
+	bob, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
+	phone, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
 	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("kept", "1"), DeleteAfterOwnerLeft: new(false)}, "bob", "alice")
 	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("going", "2")}, "bob")
 	leave := func(s room.Session) {
@@ -112,7 +112,7 @@ func TestMemberAttributesAfterLeaving(t *testing.T) {
 	if page, _, _, err := f.MemberAttributes(t.Context(), r.Generation, room.MemberCursor{}, 10); err != nil || len(page) != 1 {
 		t.Errorf("listed are %v, %v", page, err)
 	}
-	enterAs(t, f, "bob", "lobby", room.Blueprint{})
+	enterAs(t, f, "bob", "lobby", room.RoomOptions{})
 	if diff := cmp.Diff(set("kept", "1"), noted(t, f, r, "bob")["bob"]); diff != "" {
 		t.Errorf("back again: %s", diff)
 	}
@@ -123,11 +123,11 @@ func TestMemberAttributesAfterLeaving(t *testing.T) {
 func TestMemberAttributesPages(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice, r := enterAs(t, f, "alice", "lobby", room.Blueprint{})
+	alice, r := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 	var want []room.UserID
 	for i := range 7 {
 		user := room.UserID(fmt.Sprint("user", 9-i))
-		enterAs(t, f, string(user), "lobby", room.Blueprint{})
+		enterAs(t, f, string(user), "lobby", room.RoomOptions{})
 		if i%3 > 0 {
 			note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v")}, user)
 			want = append(want, user)

@@ -13,7 +13,7 @@ import (
 
 // Members is a page of a room's members, at most limit of them, and the cursor
 // of the next page; more is false on the last one.
-func (s *Store) Members(ctx context.Context, g room.Generation, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error) {
+func (s *Store) Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error) {
 	// One row more than asked for tells whether there is a next page.
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, user_name, joined_at, joined_seq FROM members
@@ -41,7 +41,7 @@ func (s *Store) Members(ctx context.Context, g room.Generation, after room.Membe
 }
 
 // MembersByID is those of the users who are in the room, in order of entering.
-func (s *Store) MembersByID(ctx context.Context, g room.Generation, users []room.UserID) ([]room.Member, error) {
+func (s *Store) MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, user_name, joined_at FROM members
 		WHERE generation = $1 AND user_id = ANY ($2) ORDER BY joined_seq, user_id`, g, users)
@@ -78,8 +78,8 @@ func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]ro
 			return room.Change{}, err
 		}
 		c, err := leaveRooms(ctx, tx, stays, room.ReasonLeft, "", now)
-		left = make([]room.RoomID, 0, len(c.Departures)) // anew with each try
-		for _, d := range c.Departures {
+		left = make([]room.RoomID, 0, len(c.Left)) // anew with each try
+		for _, d := range c.Left {
 			left = append(left, d.Room)
 		}
 		return c, err
@@ -103,7 +103,7 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 		if c, err = leaveRooms(ctx, tx, []stay{{who.ID, r.Generation}}, room.ReasonLeft, "", now); err != nil {
 			return c, err
 		}
-		if len(c.Departures) == 0 {
+		if len(c.Left) == 0 {
 			return c, room.ErrNotInRoom
 		}
 		return c, nil
@@ -113,7 +113,7 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 // stay is a session in a room.
 type stay struct {
 	session room.SessionID
-	room    room.Generation
+	room    room.LogID
 }
 
 // staysOf reads stays of sessions whose rows the transaction holds: nobody adds to
@@ -138,7 +138,7 @@ func staysOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, conditio
 // leaveRooms ends stays of sessions whose rows the transaction holds. It goes
 // room by room, because that is the order of the locks.
 func leaveRooms(ctx context.Context, tx pgx.Tx, stays []stay, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
-	sessions := make(map[room.Generation][]room.SessionID)
+	sessions := make(map[room.LogID][]room.SessionID)
 	for _, st := range stays {
 		sessions[st.room] = append(sessions[st.room], st.session)
 	}
@@ -177,7 +177,7 @@ const (
 
 // leavers reads what the rules need to know of those who leave a room that
 // the transaction holds, in order of entering. Who is not in it is left out.
-func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.Leaver, error) {
+func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.LeaveRequest, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
 			bool_and(`+which+`),
@@ -188,29 +188,29 @@ func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r 
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Leaver, error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.LeaveRequest, error) {
 		var (
-			l     room.Leaver
+			l     room.LeaveRequest
 			pairs memberPairs
 		)
-		err := row.Scan(&l.User.ID, &l.User.Name, &l.Untold, &l.Sessions, &l.Last, &pairs)
+		err := row.Scan(&l.User.ID, &l.User.Name, &l.JoinPending, &l.Sessions, &l.Last, &pairs)
 		l.Attributes = pairs.attributes()
 		return l, err
 	})
 }
 
 // leave writes what the rules decide of leavers.
-func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.Leaver, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
-	later, version := r.TellsLater(), r.AttributesVersion
+func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequest, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+	later, version := r.BatchesPresence(), r.AttributesVersion
 	r, c := r.Leave(leavers, reason, note, now)
 	var b pgx.Batch
-	queueDepartures(&b, c.Departures, now)
+	queueDepartures(&b, c.Left, now)
 	for _, l := range leavers {
 		if !l.Last {
 			continue
 		}
 		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, l.User.ID)
-		if later && !l.Untold {
+		if later && !l.JoinPending {
 			b.Queue("INSERT INTO partings (generation, user_id, user_name, reason) VALUES ($1, $2, $3, $4)",
 				r.Generation, l.User.ID, l.User.Name, reason)
 		}

@@ -70,14 +70,14 @@ func (s *Store) append(ctx context.Context, sender room.User, session *room.Sess
 }
 
 // tell hands a message that is not stored to those who listen now.
-func (s *Store) tell(id room.RoomID, g room.Generation, sender room.User, d room.Draft) (room.Message, error) {
+func (s *Store) tell(id room.RoomID, g room.LogID, sender room.User, d room.Draft) (room.Message, error) {
 	m, err := s.message(sender, d)
 	if err != nil {
 		return room.Message{}, err
 	}
 	m = m.In(id, 0)
 	s.o.Commit(room.Change{Events: []room.Event{{
-		Room: id, Generation: g, At: m.SentAt,
+		Room: id, Log: g, At: m.SentAt,
 		Body: room.MessagesReceived{MessageList: []room.Message{m}},
 	}}})
 	return m, nil
@@ -200,5 +200,5 @@ func (s *Store) messages(ctx context.Context, r room.Room, query string, args ..
 	if err != nil {
 		return nil, translate(err)
 	}
-	return collectMessages(rows, room.Event{Room: r.ID, Generation: r.Generation}, room.TypeMessagesReceived)
+	return collectMessages(rows, room.Event{Room: r.ID, Log: r.Generation}, room.TypeMessagesReceived)
 }

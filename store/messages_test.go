@@ -33,9 +33,9 @@ func TestMessagesAreNumberedWithoutGaps(t *testing.T) {
 	}
 	group.Wait()
 
-	heard := make(map[room.Generation][]room.Seq)
+	heard := make(map[room.LogID][]room.Seq)
 	for _, e := range f.heard.take().Events {
-		heard[e.Generation] = append(heard[e.Generation], e.Seq)
+		heard[e.Log] = append(heard[e.Log], e.Seq)
 	}
 	for i := range rooms {
 		r, err := f.RoomByID(t.Context(), anyMember(t, f, roomOf(i)), roomOf(i))

@@ -75,7 +75,7 @@ func TestUsersOfBeforeGetInboxes(t *testing.T) {
 		t.Fatalf("up: %v", err)
 	}
 	again := fixture{Store: openOn(t, f.address, store.Options{}), address: f.address}
-	inboxes := map[room.Generation]bool{}
+	inboxes := map[room.LogID]bool{}
 	for _, session := range []room.Session{alice, phone, bob} {
 		now, err := again.SessionByID(t.Context(), session.ID)
 		if err != nil {

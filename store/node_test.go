@@ -74,8 +74,8 @@ func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
 	}
 	elapse(t, f, room.DefaultMemberTimeout, other.Store)
 	sweep(t, other.fixture)
-	if c := other.heard.take(); len(c.Departures) != 1 || c.Departures[0].Reason != room.ReasonTimedOut {
-		t.Errorf("departures: %v", c.Departures)
+	if c := other.heard.take(); len(c.Left) != 1 || c.Left[0].Reason != room.ReasonTimedOut {
+		t.Errorf("departures: %v", c.Left)
 	}
 }
 
@@ -107,8 +107,8 @@ func TestOutageTakesNobodyOut(t *testing.T) {
 			t.Errorf("after %s without a database the session of a living node is detached", outage)
 		}
 	}
-	if c := other.heard.take().And(f.heard.take()); len(c.Departures) > 0 {
-		t.Errorf("taken out: %v", c.Departures)
+	if c := other.heard.take().And(f.heard.take()); len(c.Left) > 0 {
+		t.Errorf("taken out: %v", c.Left)
 	}
 	if other.lost > 0 {
 		t.Error("a node that was never declared dead starts over")
@@ -137,8 +137,8 @@ func TestStreamsThatBrokeInAnOutage(t *testing.T) {
 	attach(t, f, alice)
 	elapse(t, f, 4*time.Second, f.Store)
 	sweep(t, f)
-	if c := f.heard.take(); len(c.Departures) != 1 || c.Departures[0].Session != bob.ID {
-		t.Errorf("taken out: %v; want bob, who did not come back", c.Departures)
+	if c := f.heard.take(); len(c.Left) != 1 || c.Left[0].Session != bob.ID {
+		t.Errorf("taken out: %v; want bob, who did not come back", c.Left)
 	}
 }
 

@@ -112,7 +112,7 @@ func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.Us
 			if p, err = placePeerMessage(ctx, tx, session, to, m, own, theirs); err != nil || p.seq == 0 {
 				return err
 			}
-			return noteUses(ctx, tx, []room.Generation{p.inbox, p.theirInbox}, ids, m.SentAt)
+			return noteUses(ctx, tx, []room.LogID{p.inbox, p.theirInbox}, ids, m.SentAt)
 		})
 	} else {
 		p, err = placePeerMessage(ctx, s.pool, session, to, m, own, theirs)
@@ -139,9 +139,9 @@ type peerPlacement struct {
 	live, known   bool     // the session, and the other user
 	prior         room.Seq // not zero: the message was stored before
 	priorBody     string
-	inbox         room.Generation
+	inbox         room.LogID
 	seq, theirSeq room.Seq // zero: not stored now
-	theirInbox    room.Generation
+	theirInbox    room.LogID
 }
 
 // placePeerMessage stores a message in both inboxes, in one round trip: as a
@@ -174,9 +174,9 @@ func peerBody(m room.Message) (string, error) {
 }
 
 // peerEvent is the event of a message at its place in an inbox.
-func peerEvent(inbox room.Generation, m room.Message) room.Event {
+func peerEvent(inbox room.LogID, m room.Message) room.Event {
 	return room.Event{
-		Generation: inbox, Seq: m.Seq, At: m.SentAt,
+		Log: inbox, Seq: m.Seq, At: m.SentAt,
 		Body: room.PeerMessagesReceived{MessageList: []room.Message{m}},
 	}
 }
@@ -196,7 +196,7 @@ func (s *Store) tellPeer(ctx context.Context, session room.Session, to room.User
 }
 
 // inboxOf is the log of a user's inbox. Errors: room.ErrUserNotFound.
-func (s *Store) inboxOf(ctx context.Context, user room.UserID) (inbox room.Generation, err error) {
+func (s *Store) inboxOf(ctx context.Context, user room.UserID) (inbox room.LogID, err error) {
 	err = s.pool.QueryRow(ctx, "SELECT log FROM inboxes WHERE user_id = $1", user).Scan(&inbox)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, room.ErrUserNotFound
@@ -245,7 +245,7 @@ func (s *Store) conversation(ctx context.Context, session room.Session, peer roo
 	if err != nil {
 		return nil, translate(err)
 	}
-	return collectMessages(rows, room.Event{Generation: session.Inbox}, room.TypePeerMessagesReceived)
+	return collectMessages(rows, room.Event{Log: session.Inbox}, room.TypePeerMessagesReceived)
 }
 
 // DefaultPeerRetention is how long inboxes keep messages where nobody says
@@ -273,7 +273,7 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		more = false
-		var inbox room.Generation
+		var inbox room.LogID
 		// First the lock, and then with a new snapshot the events: none can come
 		// in between that would be passed over.
 		err := tx.QueryRow(ctx, `SELECT log FROM inboxes WHERE oldest_at < $1

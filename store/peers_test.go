@@ -48,16 +48,16 @@ func TestPeerMessageStandsInBothInboxes(t *testing.T) {
 		t.Errorf("it was sent as %+v", sent)
 	}
 	want := []room.Event{
-		{Generation: alice.Inbox, Seq: 1, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
-		{Generation: bob.Inbox, Seq: 2, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
+		{Log: alice.Inbox, Seq: 1, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
+		{Log: bob.Inbox, Seq: 2, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
 	}
 	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 	for _, e := range want {
 		for what, read := range map[string]func() (room.LogPage, error){
-			"tail":  func() (room.LogPage, error) { return f.Tail(t.Context(), e.Generation, 1) },
-			"after": func() (room.LogPage, error) { return f.EventsAfter(t.Context(), e.Generation, e.Seq-1, 10) },
+			"tail":  func() (room.LogPage, error) { return f.Tail(t.Context(), e.Log, 1) },
+			"after": func() (room.LogPage, error) { return f.EventsAfter(t.Context(), e.Log, e.Seq-1, 10) },
 		} {
 			page, err := read()
 			if diff := cmp.Diff(room.LogPage{Events: []room.Event{e}, LastSeq: e.Seq, OldestSeq: 1}, page); err != nil || diff != "" {
@@ -68,8 +68,8 @@ func TestPeerMessageStandsInBothInboxes(t *testing.T) {
 	command := room.Draft{Content: room.Content{Kind: room.KindCommand, Data: []byte{1}}, Priority: room.PriorityLow}
 	aired := postPeer(t, f, bob, "alice", command)
 	want = []room.Event{
-		{Generation: bob.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired}}},
-		{Generation: alice.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired.To("bob", 0)}}},
+		{Log: bob.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired}}},
+		{Log: alice.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired.To("bob", 0)}}},
 	}
 	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" || aired.Peer != "alice" || aired.Seq != 0 {
 		t.Errorf("not stored it is %+v and told as (-want +got):\n%s", aired, diff)
@@ -141,7 +141,7 @@ func TestPeersWriteToEachOtherAtOnce(t *testing.T) {
 				if err != nil || m.Seq == 0 {
 					t.Errorf("%s to %s: %+v, %v", session.User.ID, to, m, err)
 				}
-				if _, err := f.Attach(t.Context(), session.ID, "", []room.Position{{Log: session.Inbox, Seq: m.Seq}}); err != nil {
+				if _, err := f.OpenStream(t.Context(), session.ID, "", []room.Position{{Log: session.Inbox, Seq: m.Seq}}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -152,9 +152,9 @@ func TestPeersWriteToEachOtherAtOnce(t *testing.T) {
 	}
 	group.Wait()
 	checkInvariants(t, f)
-	heard := map[room.Generation][]room.Seq{}
+	heard := map[room.LogID][]room.Seq{}
 	for _, e := range f.heard.take().Events {
-		heard[e.Generation] = append(heard[e.Generation], e.Seq)
+		heard[e.Log] = append(heard[e.Log], e.Seq)
 	}
 	for i := range users {
 		inbox := newUser(t, f, fmt.Sprintf("user%d", i)).Inbox
@@ -318,7 +318,7 @@ func TestDeliveredIsWhatACursorShows(t *testing.T) {
 		{"before that", []room.Position{{Log: alice.Inbox, Seq: 2}}, 3},
 		{"at the end", []room.Position{{Log: alice.Inbox, Seq: 5}, {Log: bob.Inbox, Seq: 1}}, 5},
 	} {
-		a, err := f.Attach(t.Context(), alice.ID, "", c.cursor)
+		a, err := f.OpenStream(t.Context(), alice.ID, "", c.cursor)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +335,7 @@ func TestDeliveredIsWhatACursorShows(t *testing.T) {
 	if err := f.EndSession(t.Context(), phone.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Attach(t.Context(), phone.ID, "", []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
+	if _, err := f.OpenStream(t.Context(), phone.ID, "", []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("an ended session: %v", err)
 	}
 	if a := attach(t, f, bob); a.Inbox.DeliveredSeq != 0 {
@@ -377,7 +377,7 @@ func TestInboxesAreTrimmed(t *testing.T) {
 	f.clock.advance(time.Second)
 	wants("older", "alice", 4, 4)
 	wants("older", "bob", 4, 4)
-	page, err := f.EventsAfter(t.Context(), query[room.Generation](t, f, "SELECT log FROM inboxes WHERE user_id = 'bob'"), 0, 10)
+	page, err := f.EventsAfter(t.Context(), query[room.LogID](t, f, "SELECT log FROM inboxes WHERE user_id = 'bob'"), 0, 10)
 	if err != nil || len(page.Events) != 1 || page.OldestSeq != 4 || page.Events[0].Seq != 4 {
 		t.Errorf("what is left is %+v, %v", page, err)
 	}
@@ -388,7 +388,7 @@ func TestInboxesAreTrimmed(t *testing.T) {
 	wants("a new one", "alice", 5, 5)
 
 	// More than one piece.
-	if _, err := f.Attach(t.Context(), alice.ID, "", nil); err != nil {
+	if _, err := f.OpenStream(t.Context(), alice.ID, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	query[bool](t, f, `WITH e AS (

@@ -36,7 +36,7 @@ func (s *Store) recall(ctx context.Context, in room.RoomID, id room.MessageID, b
 		if err != nil {
 			return c, err
 		}
-		m, err := messageByID(ctx, tx, room.Event{Room: r.ID, Generation: r.Generation}, room.TypeMessagesReceived, id)
+		m, err := messageByID(ctx, tx, room.Event{Room: r.ID, Log: r.Generation}, room.TypeMessagesReceived, id)
 		if err != nil {
 			return c, err
 		}
@@ -77,7 +77,7 @@ func (s *Store) RecallPeer(ctx context.Context, session room.Session, peer room.
 		var b pgx.Batch
 		for _, side := range [2]struct{ user, peer room.UserID }{{session.User.ID, peer}, {peer, session.User.ID}} {
 			in := inboxes[side.user]
-			m, err := messageByID(ctx, tx, room.Event{Generation: in.Log}, room.TypePeerMessagesReceived, id)
+			m, err := messageByID(ctx, tx, room.Event{Log: in.Log}, room.TypePeerMessagesReceived, id)
 			switch {
 			case errors.Is(err, room.ErrMessageNotFound) && side.user == peer:
 				continue // trimmed already
@@ -128,7 +128,7 @@ func messageByID(ctx context.Context, tx pgx.Tx, log room.Event, t room.EventTyp
 	if !ok {
 		return room.Message{}, room.ErrMessageNotFound
 	}
-	rows, err := tx.Query(ctx, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND at = $3", log.Generation, t, sentAt)
+	rows, err := tx.Query(ctx, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND at = $3", log.Log, t, sentAt)
 	if err != nil {
 		return room.Message{}, err
 	}

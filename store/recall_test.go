@@ -55,7 +55,7 @@ func TestRecalledContentIsGone(t *testing.T) {
 	if n := query[int](t, f, "SELECT count(*) FROM events e WHERE e::text LIKE '%secret%'"); n != 0 {
 		t.Errorf("%d events have the content", n)
 	}
-	page, err := f.EventsAfter(t.Context(), heard[0].Generation, m.Seq-1, 3)
+	page, err := f.EventsAfter(t.Context(), heard[0].Log, m.Seq-1, 3)
 	if err != nil || len(page.Events) != 3 || page.LastSeq != heard[0].Seq {
 		t.Fatalf("the log goes on with %+v, %v", page, err)
 	}
@@ -151,8 +151,8 @@ func TestPeerRecall(t *testing.T) {
 	}
 	by := &room.OperatedInfo{UserID: "alice"}
 	want := []room.Event{
-		{Generation: alice.Inbox, Seq: 4, At: f.clock.Now(), Body: room.PeerMessageRecalled{Peer: "bob", MessageID: m.ID, RecalledSeq: 2, OperatedInfo: by}},
-		{Generation: bob.Inbox, Seq: 5, At: f.clock.Now(), Body: room.PeerMessageRecalled{Peer: "alice", MessageID: m.ID, RecalledSeq: 3, OperatedInfo: by}},
+		{Log: alice.Inbox, Seq: 4, At: f.clock.Now(), Body: room.PeerMessageRecalled{Peer: "bob", MessageID: m.ID, RecalledSeq: 2, OperatedInfo: by}},
+		{Log: bob.Inbox, Seq: 5, At: f.clock.Now(), Body: room.PeerMessageRecalled{Peer: "alice", MessageID: m.ID, RecalledSeq: 3, OperatedInfo: by}},
 	}
 	for i := range want {
 		want[i].At = want[i].At.UTC().Truncate(time.Millisecond)
@@ -291,7 +291,7 @@ func TestPeerRecallAtOnce(t *testing.T) {
 	if err := f.RecallPeer(t.Context(), alice, "bob", m.ID); err != nil {
 		t.Fatal(err)
 	}
-	if heard := f.heard.take().Events; len(heard) != 1 || heard[0].Generation != alice.Inbox {
+	if heard := f.heard.take().Events; len(heard) != 1 || heard[0].Log != alice.Inbox {
 		t.Errorf("told are %+v", heard)
 	}
 }

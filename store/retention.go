@@ -39,9 +39,9 @@ func (s *Store) trim(ctx context.Context, before time.Time) error {
 		return translate(err)
 	}
 	var (
-		seen    room.Generation
+		seen    room.LogID
 		overdue bool
-		due     []room.Generation
+		due     []room.LogID
 		looked  int
 	)
 	if _, err := pgx.ForEachRow(rows, []any{&seen, &overdue}, func() error {
@@ -79,7 +79,7 @@ func (s *Store) trim(ctx context.Context, before time.Time) error {
 // is to stay, and says from where on the log is kept: to who follows it by
 // oldest_seq, and to readers of the feed by feed_trimmed. The files of the messages
 // go with them. It returns how many it deleted: with trimBatch there may be more.
-func (s *Store) trimRoom(ctx context.Context, g room.Generation, before time.Time) (deleted int, err error) {
+func (s *Store) trimRoom(ctx context.Context, g room.LogID, before time.Time) (deleted int, err error) {
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		var b pgx.Batch
 		// A statement of its own, so that the next one sees what happened while it

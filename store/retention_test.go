@@ -107,7 +107,7 @@ func TestWhoWasInIsNotForgotten(t *testing.T) {
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "used")
 	leave(t, f, alice, "used")
-	if _, err := f.OpenRoom(t.Context(), "unused", room.Blueprint{}); err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), "unused", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, "unused", textDraft("hello?")); err != nil {

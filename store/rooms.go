@@ -24,7 +24,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
-		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.Untold,
+		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.PresencePending,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
 	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), instant(destroyAt)
@@ -35,18 +35,18 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 // CreateRoom brings a room to life with the session in it. Settings that are
 // unset become the defaults. Errors: room.ErrNotGranted, room.ErrRoomExists, room.ErrTooManyRooms
 // and those of a session that is over.
-func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, blueprint room.Blueprint) (room.Room, error) {
+func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
 	var created room.Room
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		who, err := lockEntrant(ctx, tx, session, now)
+		who, err := lockJoinRequest(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
 		if err := who.Grants.Check(room.ActionCreate, id); err != nil {
 			return c, err
 		}
-		if created, err = s.insertRoom(ctx, tx, id, blueprint, who.User.ID, now); err != nil {
+		if created, err = s.insertRoom(ctx, tx, id, opts, who.User.ID, now); err != nil {
 			return c, err
 		}
 		e, err := s.entrant(ctx, tx, created, session)
@@ -61,9 +61,9 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 }
 
 // insertRoom brings a room to life; what it begins with belongs to by.
-func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, blueprint room.Blueprint, by room.UserID, now time.Time) (room.Room, error) {
-	r := room.Room{ID: id, Name: blueprint.Name, Config: blueprint.Settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
-	r.Attributes = room.NewAttributes(blueprint.Attributes, by)
+func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (room.Room, error) {
+	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
+	r.Attributes = room.NewAttributes(opts.Attributes, by)
 	err := tx.QueryRow(ctx, `
 		WITH room AS (
 			INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
@@ -121,7 +121,7 @@ func lockRoomsOf(ctx context.Context, tx pgx.Tx, generations string, args ...any
 	if err != nil {
 		return nil, err
 	}
-	locked, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
 	if err != nil || len(locked) == 0 {
 		return nil, err
 	}
@@ -134,12 +134,12 @@ func lockRoomsOf(ctx context.Context, tx pgx.Tx, generations string, args ...any
 
 // queueDepartures takes sessions out of rooms and keeps why, for when they come
 // back.
-func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
+func queueDepartures(b *pgx.Batch, departures []room.Left, now time.Time) {
 	for i, d := range departures {
 		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&departures[i].Stay) })
+			QueryRow(func(row pgx.Row) error { return row.Scan(&departures[i].Presence) })
 		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			d.Session, d.Generation, d.Room, d.Reason, d.Note, now)
+			d.Session, d.Generation, d.Room, d.Reason, d.AdminReason, now)
 	}
 }
 
@@ -147,11 +147,11 @@ func queueDepartures(b *pgx.Batch, departures []room.Departure, now time.Time) {
 // neither; create says that the other may be created where there is none.
 // Errors: room.ErrRoomNotFound for either, room.ErrNotInRoom for the first, and
 // those of joining or creating the other.
-func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, blueprint room.Blueprint) (entered room.Room, created bool, err error) {
+func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		created = false // whatever an earlier try did
 		now := s.now()
-		who, err := lockEntrant(ctx, tx, session, now)
+		who, err := lockJoinRequest(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
@@ -186,7 +186,7 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		default:
 			// Whichever room this finds is younger than the old one or it would
 			// have been found before, so the locks are still in order.
-			if entered, created, err = s.insertOrFindRoom(ctx, tx, to, blueprint, who.User.ID, now); err != nil {
+			if entered, created, err = s.insertOrFindRoom(ctx, tx, to, opts, who.User.ID, now); err != nil {
 				return c, err
 			}
 		}
@@ -236,7 +236,7 @@ func (s *Store) RoomByID(ctx context.Context, session room.SessionID, id room.Ro
 // and a crowd sends many of those. What another node did may go unseen for
 // knownFor. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom.
-func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.RoomID) (g room.Generation, err error) {
+func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.RoomID) (g room.LogID, err error) {
 	if session != nil {
 		if g, ok := s.known.generation(*session, id, s.now()); ok {
 			return g, nil
@@ -300,16 +300,16 @@ func (s *Store) LivingRoom(ctx context.Context, id room.RoomID) (room.Room, erro
 	return found[0], nil
 }
 
-// OpenRoom brings a room to life that nobody is in. It goes after its
+// CreateEmptyRoom brings a room to life that nobody is in. It goes after its
 // unusedTimeout unless somebody enters. Errors: room.ErrRoomExists.
-func (s *Store) OpenRoom(ctx context.Context, id room.RoomID, b room.Blueprint) (room.Room, error) {
+func (s *Store) CreateEmptyRoom(ctx context.Context, id room.RoomID, b room.RoomOptions) (room.Room, error) {
 	var opened room.Room
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		if opened, err = s.insertRoom(ctx, tx, id, b, "", now); err != nil {
 			return c, err
 		}
-		opened = opened.Open(now)
+		opened = opened.StartUnusedTimeout(now)
 		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", opened.Generation, opened.DestroyAt)
 		return c, err
 	}, roomKey(id))
@@ -332,15 +332,15 @@ func (s *Store) DestroyRoom(ctx context.Context, id room.RoomID, note string) er
 func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.Time) (room.Change, error) {
 	var (
 		sessions []room.SessionID
-		left     []room.FormerMember
+		left     []room.LeftMember
 		b        pgx.Batch
 	)
-	stays := make(map[room.SessionID]room.Stay)
+	stays := make(map[room.SessionID]room.PresenceID)
 	b.Queue("DELETE FROM attendances WHERE generation = $1 RETURNING session_id, stay", r.Generation).
 		Query(func(rows pgx.Rows) error {
 			var (
 				id   room.SessionID
-				stay room.Stay
+				stay room.PresenceID
 			)
 			_, err := pgx.ForEachRow(rows, []any{&id, &stay}, func() error {
 				sessions = append(sessions, id)
@@ -357,8 +357,8 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.
 		return room.Change{}, err
 	}
 	r, c := r.Destroy(sessions, left, note, now)
-	for i, d := range c.Departures {
-		c.Departures[i].Stay = stays[d.Session]
+	for i, d := range c.Left {
+		c.Left[i].Presence = stays[d.Session]
 	}
 	b = pgx.Batch{}
 	b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at)

@@ -15,12 +15,12 @@ import (
 
 var (
 	ignoreTimes = cmpopts.IgnoreTypes(time.Time{})
-	ignoreStays = cmpopts.IgnoreTypes(room.Stay(0))
+	ignoreStays = cmpopts.IgnoreTypes(room.PresenceID(0))
 )
 
 func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.Room {
 	t.Helper()
-	r, _, err := f.EnterRoom(t.Context(), session.ID, id, room.Blueprint{})
+	r, _, err := f.EnterRoom(t.Context(), session.ID, id, room.RoomOptions{})
 	if err != nil {
 		t.Fatalf("%s enters %s: %v", session.User.ID, id, err)
 	}
@@ -49,7 +49,7 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("joining a room that is not there: %v", err)
 	}
-	first, err := f.CreateRoom(t.Context(), alice.ID, "lobby", room.Blueprint{Name: "The lobby", Settings: room.Settings{MaxMembers: new(7)}})
+	first, err := f.CreateRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{Name: "The lobby", Settings: room.Settings{MaxMembers: new(7)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,10 +62,10 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)
 	}
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "lobby", room.Blueprint{}); !errors.Is(err, room.ErrRoomExists) {
+	if _, err := f.CreateRoom(t.Context(), bob.ID, "lobby", room.RoomOptions{}); !errors.Is(err, room.ErrRoomExists) {
 		t.Errorf("creating it again: %v", err)
 	}
-	entered, created, err := f.EnterRoom(t.Context(), bob.ID, "lobby", room.Blueprint{Name: "Another name"})
+	entered, created, err := f.EnterRoom(t.Context(), bob.ID, "lobby", room.RoomOptions{Name: "Another name"})
 	if err != nil || created || entered.Name != "The lobby" || entered.MemberCount != 2 {
 		t.Errorf("entering it: %+v, created %v, %v", entered, created, err)
 	}
@@ -121,7 +121,7 @@ func TestLimitsOfARoomAndOfAUser(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 2})
 	alice, phone, bob, carol := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"),
 		newSession(t, f.Store, "bob"), newSession(t, f.Store, "carol")
-	if _, err := f.CreateRoom(t.Context(), alice.ID, "small", room.Blueprint{Settings: room.Settings{MaxMembers: new(2)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), alice.ID, "small", room.RoomOptions{Settings: room.Settings{MaxMembers: new(2)}}); err != nil {
 		t.Fatal(err)
 	}
 	enter(t, f, bob, "small")
@@ -130,7 +130,7 @@ func TestLimitsOfARoomAndOfAUser(t *testing.T) {
 	}
 	enter(t, f, phone, "small") // another session of a member needs no place
 	enter(t, f, alice, "second")
-	if _, err := f.CreateRoom(t.Context(), phone.ID, "third", room.Blueprint{}); !errors.Is(err, room.ErrTooManyRooms) {
+	if _, err := f.CreateRoom(t.Context(), phone.ID, "third", room.RoomOptions{}); !errors.Is(err, room.ErrTooManyRooms) {
 		t.Errorf("a third room of a user who may be in two: %v", err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE room_id = 'third'"); n != 0 {
@@ -161,7 +161,7 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 	a = attach(t, f, alice)
 	f.clock.advance(time.Minute)
 	sweep(t, f)
-	if c := f.heard.take(); len(c.Events)+len(c.Departures) != 0 {
+	if c := f.heard.take(); len(c.Events)+len(c.Left) != 0 {
 		t.Fatalf("heard %+v, want nothing", c)
 	}
 	// The end of the old stream, told late, does not touch the new one.
@@ -174,27 +174,27 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 	sweep(t, f)
 	want := room.Change{
 		Events: []room.Event{{
-			Room: "lobby", Generation: r.Generation, Seq: 3,
-			Body: room.MembersLeft{MemberList: []room.FormerMember{{User: alice.User, Reason: room.ReasonTimedOut}}},
+			Room: "lobby", Log: r.Generation, Seq: 3,
+			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonTimedOut}}},
 		}},
-		Departures: []room.Departure{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonTimedOut}},
+		Left: []room.Left{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonTimedOut}},
 	}
 	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes, ignoreStays); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
 	// Back too late: told why.
-	back, err := f.Attach(t.Context(), alice.ID, "", []room.Position{{Log: r.Generation}})
+	back, err := f.OpenStream(t.Context(), alice.ID, "", []room.Position{{Log: r.Generation}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want.Departures, back.Departures, ignoreStays); diff != "" || len(back.Attendances) != 0 {
-		t.Errorf("departures (-want +got):\n%s\nattendances: %v", diff, back.Attendances)
+	if diff := cmp.Diff(want.Left, back.Left, ignoreStays); diff != "" || len(back.Presences) != 0 {
+		t.Errorf("departures (-want +got):\n%s\nattendances: %v", diff, back.Presences)
 	}
 	// And may enter again, which forgets it.
 	enter(t, f, alice, "lobby")
 	back = attach(t, f, alice)
-	if len(back.Attendances) != 1 || back.Attendances[0].From != 4 {
-		t.Errorf("attendances: %+v, want lobby from 4", back.Attendances)
+	if len(back.Presences) != 1 || back.Presences[0].From != 4 {
+		t.Errorf("attendances: %+v, want lobby from 4", back.Presences)
 	}
 }
 
@@ -282,14 +282,14 @@ func TestStaysAreNumberedInOrder(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	enter(t, f, bob, "lobby")
-	last := room.Stay(0)
+	last := room.PresenceID(0)
 	for range 3 {
 		f.heard.take()
 		enter(t, f, alice, "lobby")
-		arrived := f.heard.take().Arrivals[0].Stay
-		attached := attach(t, f, alice).Attendances[0].Stay
+		arrived := f.heard.take().Joined[0].Presence
+		attached := attach(t, f, alice).Presences[0].ID
 		leave(t, f, alice, "lobby")
-		departed := f.heard.take().Departures[0].Stay
+		departed := f.heard.take().Left[0].Presence
 		if arrived <= last || attached != arrived || departed != arrived {
 			t.Errorf("arrived %d, attached %d, departed %d, after %d", arrived, attached, departed, last)
 		}

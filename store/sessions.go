@@ -224,7 +224,7 @@ func notGranted(ctx context.Context, tx pgx.Tx, session room.Session) ([]stay, e
 	}
 	var (
 		stays []stay
-		in    room.Generation
+		in    room.LogID
 		id    room.RoomID
 	)
 	_, err = pgx.ForEachRow(rows, []any{&in, &id}, func() error {
@@ -327,7 +327,7 @@ func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reas
 		return room.Change{}, err
 	}
 	for _, id := range sessions {
-		c.Ended = append(c.Ended, room.Ending{Session: id, Reason: reason, Note: note})
+		c.Ended = append(c.Ended, room.EndedSession{Session: id, Reason: reason, AdminReason: note})
 	}
 	_, err = tx.Exec(ctx, `
 		UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)

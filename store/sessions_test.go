@@ -29,7 +29,7 @@ func TestSessionIsFoundByItsKeys(t *testing.T) {
 	if err := f.CreateSession(t.Context(), session, key, streamKey); err != nil {
 		t.Fatal(err)
 	}
-	session.Inbox = query[room.Generation](t, f, "SELECT log FROM inboxes WHERE user_id = 'alice'")
+	session.Inbox = query[room.LogID](t, f, "SELECT log FROM inboxes WHERE user_id = 'alice'")
 
 	for range 2 { // the second time from memory
 		got, err := f.SessionByKey(t.Context(), key)
@@ -94,11 +94,11 @@ func TestEndingASessionLeavesItsRooms(t *testing.T) {
 	got := f.heard.take()
 	want := room.Change{
 		Events: []room.Event{{
-			Room: "lobby", Generation: r.Generation, Seq: 3,
-			Body: room.MembersLeft{MemberList: []room.FormerMember{{User: alice.User, Reason: room.ReasonLoggedOut}}},
+			Room: "lobby", Log: r.Generation, Seq: 3,
+			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonLoggedOut}}},
 		}},
-		Departures: []room.Departure{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonLoggedOut}},
-		Ended:      []room.Ending{{Session: alice.ID, Reason: room.EndLoggedOut}},
+		Left:  []room.Left{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonLoggedOut}},
+		Ended: []room.EndedSession{{Session: alice.ID, Reason: room.EndLoggedOut}},
 	}
 	if diff := cmp.Diff(want, got, ignoreTimes, ignoreStays); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
@@ -106,7 +106,7 @@ func TestEndingASessionLeavesItsRooms(t *testing.T) {
 	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("joining with an ended session: %v", err)
 	}
-	if _, err := f.Attach(t.Context(), alice.ID, "", nil); !errors.Is(err, room.ErrSessionEnded) {
+	if _, err := f.OpenStream(t.Context(), alice.ID, "", nil); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("a stream of an ended session: %v", err)
 	}
 }
@@ -124,11 +124,11 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 	f.clock.advance(time.Second)
 	sweep(t, f)
 	c := f.heard.take()
-	if len(c.Ended) != 1 || c.Ended[0] != (room.Ending{Session: alice.ID, Reason: room.EndTokenExpired}) {
+	if len(c.Ended) != 1 || c.Ended[0] != (room.EndedSession{Session: alice.ID, Reason: room.EndTokenExpired}) {
 		t.Fatalf("ended: %v", c.Ended)
 	}
-	if len(c.Departures) != 1 || c.Departures[0].Reason != room.ReasonTokenExpired {
-		t.Errorf("departures: %v", c.Departures)
+	if len(c.Left) != 1 || c.Left[0].Reason != room.ReasonTokenExpired {
+		t.Errorf("departures: %v", c.Left)
 	}
 	stored, err := f.SessionByID(t.Context(), alice.ID)
 	if err != nil {
@@ -153,10 +153,13 @@ func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
 		claims := room.Claims{User: session.User, ExpiresAt: session.TokenExpiresAt, Grants: &room.Grants{}}
 		enter := []func() error{
 			func() error {
-				_, _, err := f.EnterRoom(t.Context(), session.ID, roomOf(i), room.Blueprint{})
+				_, _, err := f.EnterRoom(t.Context(), session.ID, roomOf(i), room.RoomOptions{})
 				return err
 			},
-			func() error { _, err := f.CreateRoom(t.Context(), session.ID, roomOf(i), room.Blueprint{}); return err },
+			func() error {
+				_, err := f.CreateRoom(t.Context(), session.ID, roomOf(i), room.RoomOptions{})
+				return err
+			},
 			func() error { _, err := f.JoinRoom(t.Context(), session.ID, "hall"); return err },
 		}[i%3]
 		begin := make(chan struct{})

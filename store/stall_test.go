@@ -61,7 +61,7 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 	for i := range n {
 		late := newSession(t, f.Store, fmt.Sprintf("late%d", i))
 		call(func() error {
-			_, _, err := f.EnterRoom(t.Context(), late.ID, roomOf(0), room.Blueprint{})
+			_, _, err := f.EnterRoom(t.Context(), late.ID, roomOf(0), room.RoomOptions{})
 			return err
 		})
 	}

@@ -101,12 +101,12 @@ type Store struct {
 	lease  lease
 	// trimmed is the last room whose log was looked at for what is too old; only
 	// Sweep uses it.
-	trimmed room.Generation
+	trimmed room.LogID
 	// locked is the rooms that sweeps leave out for a while; only Sweep uses it.
 	locked lockedRooms
 	// forgotten is the last inbox that was looked at for a user who is long gone; only
 	// Sweep uses it.
-	forgotten room.Generation
+	forgotten room.LogID
 	// schemaSeen is when the schema was looked at last; only Sweep uses it.
 	schemaSeen time.Time
 	// schemaChanged is whether the schema was another program's at the last look.

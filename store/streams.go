@@ -17,9 +17,9 @@ import (
 // where it stands. cursor is the client's, of an epoch: what it has of its user's
 // inbox was delivered. A cursor of another epoch than the database's counts as
 // none. Errors: room.ErrSessionEnded.
-func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.Attachment, error) {
+func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
 	now := s.epoch()
-	a := room.Attachment{Epoch: now.id, Foreign: cursor != nil && !now.has(epoch)}
+	a := room.OpenedStream{Epoch: now.id, Foreign: cursor != nil && !now.has(epoch)}
 	if a.Foreign {
 		cursor = nil
 	}
@@ -27,7 +27,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cur
 		detachedSince *time.Time // nil where another stream is open
 		b             pgx.Batch
 	)
-	logs, seqs := make([]room.Generation, len(cursor)), make([]room.Seq, len(cursor))
+	logs, seqs := make([]room.LogID, len(cursor)), make([]room.Seq, len(cursor))
 	for i, p := range cursor {
 		logs[i], seqs[i] = p.Log, p.Seq
 	}
@@ -45,12 +45,12 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cur
 		WHERE a.session_id = $1 ORDER BY generation`, id).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				var in room.Attendance
+				var in room.Presence
 				var err error
-				if in.Room, err = scanRoom(rows, &in.Stay, &in.From); err != nil {
+				if in.Room, err = scanRoom(rows, &in.ID, &in.From); err != nil {
 					return err
 				}
-				a.Attendances = append(a.Attendances, in)
+				a.Presences = append(a.Presences, in)
 			}
 			return rows.Err()
 		})
@@ -58,14 +58,14 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cur
 		WHERE session_id = $1 ORDER BY generation`, id).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				d := room.Departure{Session: id}
+				d := room.Left{Session: id}
 				var at time.Time
-				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason, &d.Note, &at); err != nil {
+				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason, &d.AdminReason, &at); err != nil {
 					return err
 				}
 				unheard := detachedSince != nil && !at.Before(*detachedSince)
 				if slices.Contains(logs, d.Generation) || (unheard && d.Reason.ByOthers()) {
-					a.Departures = append(a.Departures, d)
+					a.Left = append(a.Left, d)
 				}
 			}
 			return rows.Err()
@@ -81,7 +81,7 @@ func (s *Store) Attach(ctx context.Context, id room.SessionID, epoch string, cur
 			return row.Scan(&a.Inbox.Log, &a.Inbox.LastSeq, &a.Inbox.OldestSeq, &a.Inbox.DeliveredSeq)
 		})
 	if err := s.gate.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
-		return room.Attachment{}, translate(err)
+		return room.OpenedStream{}, translate(err)
 	}
 	s.known.forget(id)
 	return a, nil

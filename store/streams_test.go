@@ -17,7 +17,7 @@ func TestDeparturesThatNoStreamTold(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	attach(t, f, bob)
-	lives := map[room.RoomID]room.Generation{}
+	lives := map[room.RoomID]room.LogID{}
 	for _, id := range []room.RoomID{"told", "left", "lost"} {
 		lives[id] = enter(t, f, bob, id).Generation
 	}
@@ -26,14 +26,14 @@ func TestDeparturesThatNoStreamTold(t *testing.T) {
 		f.Detach(alice.ID, streamNo, f.clock.Now())
 		waitUntil(t, "she is detached", func() bool { return detached(t, f, alice) })
 	}
-	wants := func(what string, logs []room.Position, ids ...room.RoomID) room.Attachment {
+	wants := func(what string, logs []room.Position, ids ...room.RoomID) room.OpenedStream {
 		t.Helper()
-		a, err := f.Attach(t.Context(), alice.ID, "", logs)
+		a, err := f.OpenStream(t.Context(), alice.ID, "", logs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got []room.RoomID
-		for _, d := range a.Departures {
+		for _, d := range a.Left {
 			got = append(got, d.Room)
 		}
 		if diff := cmp.Diff(ids, got); diff != "" {

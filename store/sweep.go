@@ -107,7 +107,7 @@ func (s *Store) mayDelete(ctx context.Context) (bool, error) {
 // what happens, in a transaction that holds the rows.
 type due struct {
 	condition, since string
-	act              func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.Generation) (room.Change, error)
+	act              func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error)
 }
 
 // overdue is the stays whose session has been detached for memberTimeout at $2, but for
@@ -121,7 +121,7 @@ var (
 		condition: `s.ended_at IS NULL AND s.token_expires_at <= $2 AND NOT EXISTS (
 			SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = ANY ($3::bigint[]) OFFSET 0)`,
 		since: "token_expires_at",
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.Generation) (room.Change, error) {
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID) (room.Change, error) {
 			return endSessions(ctx, tx, sessions, room.EndTokenExpired, "", now)
 		},
 	}
@@ -131,7 +131,7 @@ var (
 			CROSS JOIN LATERAL (SELECT member_timeout FROM rooms WHERE generation = a.generation LIMIT 1) r
 			WHERE a.session_id = s.session_id AND ` + overdue + ` OFFSET 0)`,
 		since: "detached_at",
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.Generation) (room.Change, error) {
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error) {
 			stays, err := staysOf(ctx, tx, sessions, overdue, now, locked)
 			if err != nil {
 				return room.Change{}, err
@@ -209,16 +209,16 @@ func (s *Store) held(err error) error {
 }
 
 // lockedRooms is the rooms that a sweep found locked, and until when it leaves them out.
-type lockedRooms map[room.Generation]time.Time
+type lockedRooms map[room.LogID]time.Time
 
 // rooms is those that are to be left out now.
-func (l lockedRooms) rooms() []room.Generation {
+func (l lockedRooms) rooms() []room.LogID {
 	now := time.Now()
-	maps.DeleteFunc(l, func(_ room.Generation, until time.Time) bool { return now.After(until) })
-	return slices.AppendSeq([]room.Generation{}, maps.Keys(l)) // not null
+	maps.DeleteFunc(l, func(_ room.LogID, until time.Time) bool { return now.After(until) })
+	return slices.AppendSeq([]room.LogID{}, maps.Keys(l)) // not null
 }
 
-func (l lockedRooms) add(g room.Generation) { l[g] = time.Now().Add(lockedFor) }
+func (l lockedRooms) add(g room.LogID) { l[g] = time.Now().Add(lockedFor) }
 
 // noteLocked looks which rooms of sessions are locked, and reports whether any is.
 func (s *Store) noteLocked(ctx context.Context, sessions []room.SessionID) (found bool, err error) {
@@ -233,7 +233,7 @@ func (s *Store) noteLocked(ctx context.Context, sessions []room.SessionID) (foun
 	if err != nil {
 		return false, translate(err)
 	}
-	locked, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	locked, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
 	for _, g := range locked {
 		s.locked.add(g)
 	}
@@ -343,7 +343,7 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	due, err := pgx.CollectRows(rows, pgx.RowTo[room.Generation])
+	due, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
 	if err != nil || len(due) == 0 {
 		return false, err
 	}

@@ -48,7 +48,7 @@ func (s *Store) idle() due {
 			AND NOT EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id OFFSET 0)
 			AND coalesce(cardinality($3::bigint[]), 0) >= 0`, s.o.SessionIdle/time.Second),
 		since: "detached_at",
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.Generation) (room.Change, error) {
+		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID) (room.Change, error) {
 			return endSessions(ctx, tx, sessions, room.EndLoggedOut, "", now)
 		},
 	}
@@ -73,7 +73,7 @@ func (s *Store) forgetUsers(ctx context.Context, before time.Time) error {
 		return translate(err)
 	}
 	var (
-		log   room.Generation
+		log   room.LogID
 		user  *room.UserID
 		users []room.UserID
 	)

@@ -131,7 +131,7 @@ func TestUserLogsInWhileForgotten(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := attach(t, f, session).Inbox.Log
-		if log := query[room.Generation](t, f, "SELECT coalesce(max(log), 0) FROM inboxes WHERE user_id = 'alice'"); log != in || log == 0 {
+		if log := query[room.LogID](t, f, "SELECT coalesce(max(log), 0) FROM inboxes WHERE user_id = 'alice'"); log != in || log == 0 {
 			t.Errorf("the login is first: %t; the session's inbox is %d, the user's %d", loginFirst, in, log)
 		}
 	}
