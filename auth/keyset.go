@@ -82,7 +82,7 @@ func safeRedirect(r *http.Request, via []*http.Request) error {
 	case len(via) > maxRedirects:
 		return errors.New("too many redirects")
 	case !SafeURL(r.URL):
-		return errors.New("a redirect leads to plain HTTP")
+		return errors.New("redirected to plain HTTP")
 	}
 	return nil
 }
@@ -118,7 +118,7 @@ func (s *KeySet) Find(algorithm, kid string) (crypto.PublicKey, error) {
 		return key, nil
 	}
 	if !s.asked.Allow() {
-		return nil, fmt.Errorf("JWKS: no key %q for %s, and the keys were read less than %s ago", kid, algorithm, keysAskedFor)
+		return nil, fmt.Errorf("JWKS: no key %q for %s, and the keys were fetched less than %s ago", kid, algorithm, keysAskedFor)
 	}
 	if err := s.readLocked(context.Background()); err != nil { // not the caller's context: others wait for it too
 		return nil, err
@@ -137,7 +137,7 @@ func (s *KeySet) known(algorithm, kid string) (crypto.PublicKey, error) {
 		case kid != "" && k.kid == kid:
 			return k.key, nil
 		case kid == "" && found != nil:
-			return nil, fmt.Errorf("JWKS: the token has no kid, and there are several keys for %s", algorithm)
+			return nil, fmt.Errorf("JWKS: the token has no kid, and the set has several keys for %s", algorithm)
 		case kid == "":
 			found = k.key
 		}
@@ -198,10 +198,10 @@ func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, refused []error, 
 	}
 	var set struct{ Keys []json.RawMessage }
 	if err := json.Unmarshal(body, &set); err != nil {
-		return nil, nil, fmt.Errorf("the reply is no JWK set: %w", err)
+		return nil, nil, fmt.Errorf("the reply is not a JWK set: %w", err)
 	}
 	if set.Keys == nil {
-		return nil, nil, errors.New("the reply is no JWK set: it has no keys")
+		return nil, nil, errors.New("the reply is not a JWK set: it has no keys")
 	}
 	for i, text := range set.Keys {
 		k, err := parseKey(text)
@@ -239,7 +239,7 @@ func parseKey(text []byte) (publicKey, error) {
 	case ed25519.PublicKey:
 		k.algorithm, k.key = "EdDSA", key
 	default:
-		return k, fmt.Errorf("neither RS256 nor EdDSA has keys of the type %q", j.KTY)
+		return k, fmt.Errorf("keys of type %q are used by neither RS256 nor EdDSA", j.KTY)
 	}
 	if j.ALG != "" && j.ALG.String() != k.algorithm {
 		return k, fmt.Errorf("alg is %q", j.ALG)

@@ -218,7 +218,7 @@ func TestRepliesThatAreNoKeys(t *testing.T) {
 	s := NewKeySet(t.Context(), web.URL, slog.New(slog.NewJSONHandler(&log, nil)), nil)
 	for what, test := range map[string]struct{ url, body, want string }{
 		"an error page":               {web.URL, "", "status 500"},
-		"a page":                      {web.URL, "<!doctype html>", "no JWK set"},
+		"a page":                      {web.URL, "<!doctype html>", "not a JWK set"},
 		"an object":                   {web.URL, `{"error":"later"}`, "it has no keys"},
 		"a long set":                  {web.URL, `{"keys":[]` + strings.Repeat(" ", maxKeysBytes) + `}`, "more than"},
 		"a redirect to plain HTTP":    {elsewhere.URL, "", "plain HTTP"},

@@ -50,7 +50,7 @@ func FolderSecret(folder, name string) (Secret, error) {
 		return secret, err
 	}
 	if err := writeSecret(path); err != nil {
-		return "", fmt.Errorf("make the secret %s: %w", path, err)
+		return "", fmt.Errorf("create secret %s: %w", path, err)
 	}
 	return readSecret(path)
 }
@@ -63,8 +63,8 @@ func readSecret(path string) (Secret, error) {
 	// After a crash some file systems return zeros for what was not on the disk yet. They are no secret.
 	secret := Secret(strings.Trim(string(data), " \t\r\n\x00"))
 	if len(secret) < MinSecretBytes {
-		return "", fmt.Errorf("the secret in %s has %d bytes, fewer than %d: put it back from a backup, "+
-			"or remove it for a new one, which makes all tokens invalid", path, len(secret), MinSecretBytes)
+		return "", fmt.Errorf("the secret in %s has %d bytes; at least %d are required: restore it from a backup, "+
+			"or remove it to create a new one, which invalidates all tokens", path, len(secret), MinSecretBytes)
 	}
 	return secret, nil
 }

@@ -18,44 +18,44 @@ import (
 
 // BenchCmd measures servers.
 type BenchCmd struct {
-	Run   BenchRunCmd   `cmd:"" default:"withargs" help:"Load a server with streams and messages, and say what came of it."`
-	Floor BenchFloorCmd `cmd:"" help:"Run the cheapest server there can be, which writes messages to sockets and nothing else."`
-	Table BenchTableCmd `cmd:"" help:"Measure Parlor beside nchan and the floor, on this machine, and print a table."`
+	Run   BenchRunCmd   `cmd:"" default:"withargs" help:"Load a server with streams and messages, and print a report."`
+	Floor BenchFloorCmd `cmd:"" help:"Run a minimal server that only copies messages to sockets, as a baseline."`
+	Table BenchTableCmd `cmd:"" help:"Compare Parlor with nchan and the floor on this machine, and print a table."`
 }
 
 // BenchRunCmd is a run of the load generator.
 type BenchRunCmd struct {
-	Target       string `default:"parlor" enum:"parlor,sse" help:"What the server is: parlor, or sse: anything that publishes by POST and streams by GET."`
-	URL          string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"The Parlor server."`
-	SubscribeURL string `name:"subscribe-url" placeholder:"URL" help:"Where a plain server streams, with {room} in it."`
-	PublishURL   string `name:"publish-url" placeholder:"URL" help:"Where a plain server takes messages, with {room} in it."`
-	Data         string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder, whose secrets sign the tokens where PARLOR_SECRET is not set."`
+	Target       string `default:"parlor" enum:"parlor,sse" help:"Kind of server: parlor, or sse for any server that publishes by POST and streams by GET."`
+	URL          string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"URL of the Parlor server."`
+	SubscribeURL string `name:"subscribe-url" placeholder:"URL" help:"Stream URL of a server with --target sse. {room} stands for the room."`
+	PublishURL   string `name:"publish-url" placeholder:"URL" help:"Publish URL of a server with --target sse. {room} stands for the room."`
+	Data         string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the tokens if PARLOR_SECRET is not set."`
 
 	Signing // as the server has them
 
-	Streams         int     `default:"1000" help:"Event streams, each of a session of its own."`
-	Rooms           int     `default:"1" help:"Rooms that the streams are spread over."`
-	SourceAddresses int     `help:"Addresses of the loopback network that the streams come from. 0: as many as needed."`
-	Rate            float64 `default:"10" help:"Messages a second over all rooms."`
-	Saturate        bool    `help:"Send as fast as the server answers, instead of --rate."`
-	Senders         int     `help:"Messages under way at the same time, at most. Default 64, with --saturate 8."`
+	Streams         int     `default:"1000" help:"Number of event streams, each with its own session."`
+	Rooms           int     `default:"1" help:"Number of rooms that the streams are spread over."`
+	SourceAddresses int     `help:"Number of loopback addresses that the streams come from. 0: as many as needed."`
+	Rate            float64 `default:"10" help:"Messages per second over all rooms."`
+	Saturate        bool    `help:"Send as fast as the server replies, instead of at --rate."`
+	Senders         int     `help:"Maximum number of messages in flight. Default: 64, or 8 with --saturate."`
 	Kind            string  `default:"text" enum:"text,barrage,command,custom" help:"Kind of the messages."`
-	Size            int     `default:"64" help:"Bytes of a message."`
-	As              string  `default:"members" enum:"members,admin" help:"Who sends: the sessions in turn, each within its rate limit, or the admin API."`
-	Retry           bool    `help:"Give each message a clientMessageID, and send it again when the server is away for a moment. --herd does."`
+	Size            int     `default:"64" help:"Size of a message in bytes."`
+	As              string  `default:"members" enum:"members,admin" help:"Who sends: members sends from the sessions in turn, each within its rate limit; admin sends through the admin API."`
+	Retry           bool    `help:"Give each message a clientMessageID and retry it while the server is unavailable. --herd implies it."`
 
-	Duration time.Duration `default:"10s" help:"How long is measured."`
-	Warmup   time.Duration `default:"2s" help:"How long the same load goes before."`
-	Idle     bool          `help:"Send nothing: measure open streams."`
-	Churn    string        `default:"0%" placeholder:"SHARE" help:"Share of the streams that reconnect each second, as 1%."`
-	Stopped  int           `help:"Streams that read nothing while it is measured, and read on afterwards."`
-	Herd     bool          `help:"Cut all streams at the end, let them come back within a second, and say when all are complete."`
+	Duration time.Duration `default:"10s" help:"How long to measure."`
+	Warmup   time.Duration `default:"2s" help:"How long to apply the same load before measuring."`
+	Idle     bool          `help:"Send nothing, and measure open streams."`
+	Churn    string        `default:"0%" placeholder:"SHARE" help:"Share of the streams that reconnect each second. Example: 1%."`
+	Stopped  int           `help:"Number of streams that stop reading during the measurement and resume afterwards."`
+	Herd     bool          `help:"At the end, cut all streams, let them reconnect within a second, and report when all have caught up."`
 
-	PID       []int  `name:"pid" placeholder:"PID,…" help:"Processes of the server, to measure its CPU and memory."`
-	BesidePID []int  `name:"beside-pid" placeholder:"PID,…" help:"Processes to be measured apart, with their children: the database's."`
-	Metrics   string `placeholder:"URL" help:"The server's metrics, as http://127.0.0.1:8081/metrics, for what was shed and read."`
-	JSON      bool   `name:"json" help:"Write the report as JSON."`
-	Quiet     bool   `help:"No progress on standard error."`
+	PID       []int  `name:"pid" placeholder:"PID,…" help:"Process IDs of the server whose CPU and memory are measured."`
+	BesidePID []int  `name:"beside-pid" placeholder:"PID,…" help:"Process IDs to measure separately, with their children. Use it for the database."`
+	Metrics   string `placeholder:"URL" help:"URL of the server's metrics, to report what it shed and how often it read logs. Example: http://127.0.0.1:8081/metrics."`
+	JSON      bool   `name:"json" help:"Print the report as JSON."`
+	Quiet     bool   `help:"Print no progress on standard error."`
 }
 
 // Run measures, and writes the report. It fails when something was lost.
@@ -79,7 +79,7 @@ func (c *BenchRunCmd) Run(ctx context.Context, to console) error {
 		return fmt.Errorf("bench: %w", err)
 	}
 	if !report.Complete() {
-		return errors.New("bench: something was lost or came twice: see the report")
+		return errors.New("bench: messages were lost or duplicated: see the report")
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (c *BenchRunCmd) options() (bench.Options, error) {
 	if c.Saturate {
 		o.Rate = 0
 	} else if c.Rate <= 0 {
-		return o, usageError{fmt.Errorf("--rate: %v is not more than 0", c.Rate)}
+		return o, usageError{fmt.Errorf("--rate: %v must be greater than 0", c.Rate)}
 	}
 	if o.Senders == 0 {
 		o.Senders = 64
@@ -105,7 +105,7 @@ func (c *BenchRunCmd) options() (bench.Options, error) {
 	percent, isPercent := strings.CutSuffix(c.Churn, "%")
 	share, err := strconv.ParseFloat(percent, 64)
 	if err != nil || !isPercent {
-		return o, usageError{fmt.Errorf("--churn: %q is not a share such as 1%%", c.Churn)}
+		return o, usageError{fmt.Errorf("--churn: %q is not a percentage such as 1%%", c.Churn)}
 	}
 	o.Churn = share / 100
 	if c.Target == "sse" {
@@ -122,7 +122,7 @@ func (c *BenchRunCmd) options() (bench.Options, error) {
 func (c *BenchRunCmd) parlor() (*bench.Parlor, error) {
 	if c.Secret == "" {
 		if _, err := os.Stat(c.Data); err != nil {
-			return nil, fmt.Errorf("no secret: set PARLOR_DATA to the server's data folder, or PARLOR_SECRET: %w", err)
+			return nil, fmt.Errorf("no secret: set PARLOR_DATA to the server's data folder, or set PARLOR_SECRET: %w", err)
 		}
 	}
 	tokens, err := c.tokens(c.Data)
@@ -162,17 +162,17 @@ func (c *BenchFloorCmd) Run(ctx context.Context, to console) error {
 
 // BenchTableCmd measures Parlor beside other servers.
 type BenchTableCmd struct {
-	Duration     time.Duration `default:"10s" help:"How long each load is measured."`
-	Scale        float64       `default:"1" help:"Makes all loads larger or smaller, as 0.1."`
-	Rounds       int           `default:"1" help:"How often everything is measured; the table has the medians."`
-	Loads        []int         `placeholder:"N,…" help:"Only some of the loads, 1 to 4."`
-	NginxWorkers int           `default:"2" help:"Processes of nginx."`
+	Duration     time.Duration `default:"10s" help:"How long to measure each load."`
+	Scale        float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
+	Rounds       int           `default:"1" help:"How often to measure everything. The table shows the medians."`
+	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 4."`
+	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
 }
 
 // Run writes the table to the output, and the reports of all runs to standard error.
 func (c *BenchTableCmd) Run(ctx context.Context, to console) error {
 	if c.Scale <= 0 || c.Scale > 100 || c.Duration <= 0 || c.NginxWorkers < 1 || c.Rounds < 1 {
-		return usageError{errors.New("--scale (up to 100), --duration, --rounds and --nginx-workers must be more than 0")}
+		return usageError{errors.New("--scale (up to 100), --duration, --rounds and --nginx-workers must be greater than 0")}
 	}
 	program, err := os.Executable()
 	if err != nil {

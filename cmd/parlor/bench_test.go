@@ -84,8 +84,8 @@ func TestBenchOptions(t *testing.T) {
 	t.Parallel()
 	for want, args := range map[string][]string{
 		`^parlor: --streams: 0 [^\n]*\nparlor: --rooms: [^\n]*\n$`:   {"--streams", "0", "--rooms", "3"},
-		`^parlor: --churn: "1" is not a share such as 1%\n$`:         {"--churn", "1"},
-		`^parlor: --rate: 0 is not more than 0\n$`:                   {"--rate", "0"},
+		`^parlor: --churn: "1" is not a percentage such as 1%\n$`:    {"--churn", "1"},
+		`^parlor: --rate: 0 must be greater than 0\n$`:               {"--rate", "0"},
 		`^parlor: --subscribe-url: [^\n]*\nparlor: --publish-url: .`: {"--target", "sse"},
 	} {
 		got := parlor(t.Context(), t, []string{"PARLOR_SECRET=" + string(goodSecret)}, append([]string{"bench"}, args...)...)

@@ -53,71 +53,71 @@ const (
 // ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
 // docs/operations.md.
 type ServeCmd struct {
-	DatabaseURL   auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"PostgreSQL 15 or newer. Empty: a private one in the folder postgres of the data folder."`
-	Data          string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. One running server owns it."`
-	MediaURL      auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are kept: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
-	MediaKeepFree int         `env:"PARLOR_MEDIA_KEEP_FREE" default:"512" placeholder:"MIB" help:"MiB that stay free on the disk of a folder of files, for the database and whatever else is there: uploads end before it is full. 0 to 1048576."`
-	MediaPerUser  int         `env:"PARLOR_MEDIA_PER_USER" default:"10240" placeholder:"MIB" help:"MiB of files that a user may have stored, sent or not, until they are deleted; a file counts as 4 KiB at least. 0 to 1073741824; 0 means any number."`
-	MediaTotal    int         `env:"PARLOR_MEDIA_TOTAL" default:"1048576" placeholder:"MIB" help:"The same for all users together. 0 to 1073741824; 0 means any number."`
-	Migrate       bool        `env:"PARLOR_MIGRATE" help:"Bring the schema of the database at DATABASE_URL up to date at the start. A private database always is."`
+	DatabaseURL   auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"URL of a PostgreSQL database, version 15 or newer. Empty: Parlor runs a private one in the folder postgres of the data folder."`
+	Data          string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. Only one running server can use it."`
+	MediaURL      auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where uploaded files are stored: file:///folder, or s3://bucket?region=REGION with the usual AWS_ variables. Empty: the folder media of the data folder."`
+	MediaKeepFree int         `env:"PARLOR_MEDIA_KEEP_FREE" default:"512" placeholder:"MIB" help:"MiB to leave free on the disk that holds the uploaded files, for the database and other programs. Uploads are rejected when less is free. 0 to 1048576."`
+	MediaPerUser  int         `env:"PARLOR_MEDIA_PER_USER" default:"10240" placeholder:"MIB" help:"MiB of stored files per user, sent or unsent, until they are deleted. A file counts as at least 4 KiB. 0 to 1073741824; 0 means no limit."`
+	MediaTotal    int         `env:"PARLOR_MEDIA_TOTAL" default:"1048576" placeholder:"MIB" help:"MiB of stored files of all users together, counted the same way. 0 to 1073741824; 0 means no limit."`
+	Migrate       bool        `env:"PARLOR_MIGRATE" help:"Apply pending migrations to the database at DATABASE_URL when the server starts. A private database is always migrated at the start."`
 
 	Signing
 
-	Secrets   auth.Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Further keys of HS256 tokens, chosen by the token's kid, 32 bytes or more each. A secret holds no comma."`
-	JWKSURL   string      `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"Where the public keys of RS256 and EdDSA tokens are (a JWK set). HTTPS, or plain HTTP on this machine."`
-	JWKSAdmin bool        `name:"jwks-admin" env:"PARLOR_JWKS_ADMIN" help:"Let the keys of the JWKS sign admin tokens too. Whoever can have a token with scope admin from there then rules all rooms."`
+	Secrets   auth.Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Additional keys for HS256 tokens, selected by the token's kid. Each has at least 32 bytes and contains no comma."`
+	JWKSURL   string      `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"URL of a JWK set with the public keys of RS256 and EdDSA tokens. HTTPS, or plain HTTP on a loopback address."`
+	JWKSAdmin bool        `name:"jwks-admin" env:"PARLOR_JWKS_ADMIN" help:"Accept admin tokens signed by the keys of the JWK set. Anyone who can get a token with the scope admin from that issuer then controls all rooms."`
 
-	AdminTokensVoidBefore time.Time `env:"PARLOR_ADMIN_TOKENS_VOID_BEFORE" placeholder:"TIME" help:"Admin tokens that were issued before, or do not say when (iat), are void. As 2026-11-21T15:00:00Z. Empty: none."`
+	AdminTokensVoidBefore time.Time `env:"PARLOR_ADMIN_TOKENS_VOID_BEFORE" placeholder:"TIME" help:"Reject admin tokens that were issued (iat) before this time, or that have no iat. Example: 2026-11-21T15:00:00Z. Empty: accept them."`
 
 	Listen         string   `env:"PARLOR_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API. An empty host means all interfaces."`
-	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health, metrics and pprof, for operators only. Empty: off."`
-	PublicURL      string   `name:"public-url" env:"PARLOR_PUBLIC_URL" placeholder:"URL" help:"How clients reach the API, for links in replies; it may have a path. Default: as the request came."`
-	AllowedOrigins []string `env:"PARLOR_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Origins of web pages on other hosts that may call the API, each exactly, as https://app.example.com."`
-	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"Certificate chain (PEM) of the API, with its key. Read again when the files change. Without both the API speaks plain HTTP."`
-	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"Key of the certificate (PEM)."`
+	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health checks, metrics and pprof. It has no authentication: keep it private. Empty: disabled."`
+	PublicURL      string   `name:"public-url" env:"PARLOR_PUBLIC_URL" placeholder:"URL" help:"URL at which clients reach the API, used for links in replies. It may have a path. Default: the URL of each request."`
+	AllowedOrigins []string `env:"PARLOR_ALLOWED_ORIGINS" placeholder:"ORIGIN,…" help:"Origins of web pages on other hosts that may call the API. Each must match exactly. Example: https://app.example.com."`
+	TLSCert        string   `name:"tls-cert" env:"PARLOR_TLS_CERT" placeholder:"FILE" help:"File with the API's certificate chain (PEM). Needs PARLOR_TLS_KEY. Reloaded when the files change. Without both, the API uses plain HTTP."`
+	TLSKey         string   `name:"tls-key" env:"PARLOR_TLS_KEY" placeholder:"FILE" help:"File with the certificate's private key (PEM)."`
 
-	TrustedProxies []string `env:"PARLOR_TRUSTED_PROXIES" placeholder:"ADDRESS,…" help:"Addresses and networks (10.0.0.0/8) of proxies in front. Only they are believed what X-Forwarded-For or the PROXY protocol says of the client's address."`
-	ProxyProtocol  bool     `env:"PARLOR_PROXY_PROTOCOL" help:"Trusted proxies begin each connection to the API with a PROXY protocol header, version 1 or 2."`
+	TrustedProxies []string `env:"PARLOR_TRUSTED_PROXIES" placeholder:"ADDRESS,…" help:"Addresses and networks (10.0.0.0/8) of reverse proxies. X-Forwarded-For and PROXY protocol headers are accepted only from these."`
+	ProxyProtocol  bool     `env:"PARLOR_PROXY_PROTOCOL" help:"Expect a PROXY protocol header, version 1 or 2, at the start of each connection from a trusted proxy."`
 
-	MaxConnections        int `env:"PARLOR_MAX_CONNECTIONS" default:"0" help:"Connections of clients that are open at once; over it new ones are told to come back later (503). 0: as the limit on open files (ulimit -n) allows, less what the database, files and operators need, at most 100000."`
-	ConnectionsPerAddress int `env:"PARLOR_CONNECTIONS_PER_ADDRESS" default:"0" help:"Connections from one address (IPv6: from one /64) that are open at once; over it new ones are told to come back later. 0: half of all."`
+	MaxConnections        int `env:"PARLOR_MAX_CONNECTIONS" default:"0" help:"Maximum number of open client connections. Further ones are rejected with 503 and Retry-After. 0: derived from the limit on open files (ulimit -n), minus what the database, files and health checks need, and at most 100000."`
+	ConnectionsPerAddress int `env:"PARLOR_CONNECTIONS_PER_ADDRESS" default:"0" help:"Maximum number of open connections per client address (IPv6: per /64). Further ones are rejected with 503 and Retry-After. 0: half of PARLOR_MAX_CONNECTIONS."`
 
-	MaxStreams          int           `env:"PARLOR_MAX_STREAMS" default:"0" help:"Event streams that are open at once; over it new ones are told to come back later. 0: as many as connections."`
-	StreamsPerAddress   int           `env:"PARLOR_STREAMS_PER_ADDRESS" default:"0" help:"Event streams of clients at one address (IPv6: in one /64) that are open at once. 0: half of all."`
-	StreamsPerUser      int           `env:"PARLOR_STREAMS_PER_USER" default:"0" help:"Event streams of one user that are open at once. 0: as many as sessions."`
-	MaxMembersCeiling   int           `env:"PARLOR_MAX_MEMBERS_CEILING" default:"1000000" help:"The most members that a client may ask for where it creates a room. The admin API may ask for more. PARLOR_MAX_MEMBERS to 1000000."`
-	DestroyDelayCeiling time.Duration `env:"PARLOR_DESTROY_DELAY_CEILING" default:"3h" help:"The longest that a client may ask for a room to outlive its last member. The admin API may ask for more. PARLOR_DESTROY_DELAY to 3h."`
+	MaxStreams          int           `env:"PARLOR_MAX_STREAMS" default:"0" help:"Maximum number of open event streams. Further ones are rejected with 503 and Retry-After. 0: as many as connections."`
+	StreamsPerAddress   int           `env:"PARLOR_STREAMS_PER_ADDRESS" default:"0" help:"Maximum number of open event streams per client address (IPv6: per /64). 0: half of PARLOR_MAX_STREAMS."`
+	StreamsPerUser      int           `env:"PARLOR_STREAMS_PER_USER" default:"0" help:"Maximum number of open event streams per user. 0: as many as sessions."`
+	MaxMembersCeiling   int           `env:"PARLOR_MAX_MEMBERS_CEILING" default:"1000000" help:"Highest maxMembers that a client can set when it creates a room. The admin API can exceed it. PARLOR_MAX_MEMBERS to 1000000."`
+	DestroyDelayCeiling time.Duration `env:"PARLOR_DESTROY_DELAY_CEILING" default:"3h" help:"Longest destroyDelay that a client can set when it creates a room. The admin API can exceed it. PARLOR_DESTROY_DELAY to 3h."`
 
-	DestroyDelay     time.Duration `env:"PARLOR_DESTROY_DELAY" default:"0s" help:"How long a room outlives its last member, where the room does not say. 0s to 3h."`
-	UnusedTimeout    time.Duration `env:"PARLOR_UNUSED_TIMEOUT" default:"30s" help:"How long a room lives that nobody ever entered, where the room does not say. 1s to 24h."`
-	MemberTimeout    time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream broke stays in a room, where the room does not say. 5s to 300s."`
-	MaxMembers       int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Members of a room, where the room does not say. 1 to 1000000."`
-	SameUser         string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member enters, where the room does not say: both stay (allow), the first is taken out (replace), or the second is refused (reject)."`
-	HistoryVisible   string        `env:"PARLOR_HISTORY_VISIBLE" default:"all" enum:"all,sinceJoined" help:"What members read of a room's past, where the room does not say: everything it keeps (all), or what was said since they became members (sinceJoined)."`
-	RoomsPerUser     int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Rooms that a user may be in at once. 1 to 64."`
-	SessionsPerUser  int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Sessions that a user may have at once; over it the oldest is kicked out. 1 to 10000."`
-	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages a second that a user may send, all sessions together, barrage apart. 0 to 10000; 0 means any number, as in all rates."`
-	BarrageRate      int           `env:"PARLOR_BARRAGE_RATE" default:"100" help:"Barrage messages a second that a user may send. 0 to 100000."`
-	BarrageBytes     int           `env:"PARLOR_BARRAGE_BYTES" default:"131072" help:"Bytes of barrage a second that a user may send. 0, or 8192 to 1073741824."`
-	LoginRate        int           `env:"PARLOR_LOGIN_RATE" default:"60" help:"Logins and renewals of tokens a minute of a user. 0 to 100000."`
-	AddressLoginRate int           `env:"PARLOR_ADDRESS_LOGIN_RATE" default:"100" help:"Logins a second from one address (IPv6: one /64) over 100 seconds, so that 10000 at once are possible with 100. 0 to 100000."`
-	RoomRate         int           `env:"PARLOR_ROOM_RATE" default:"60" help:"Rooms a minute that a user may create. 0 to 100000."`
-	JoinRate         int           `env:"PARLOR_JOIN_RATE" default:"300" help:"Times a minute that a user may create, join, enter, switch or leave rooms. 0 to 100000."`
-	AttributeRate    int           `env:"PARLOR_ATTRIBUTE_RATE" default:"20" help:"Calls a second with which a user may change attributes of rooms and members. 0 to 100000."`
-	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long a room keeps its messages and other events, as long as it lives. 1h to 87600h; 0s means for ever."`
-	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the feed of all rooms' events keeps those of a destroyed room, for readers that were away. 1m to 168h."`
-	SessionIdle      time.Duration `env:"PARLOR_SESSION_IDLE" default:"168h" help:"How long a session lasts that has neither a stream nor a room, however long its token does. 1h to 8760h."`
-	UserRetention    time.Duration `env:"PARLOR_USER_RETENTION" default:"2160h" help:"How long messages may be sent to a user who has no session. 24h to 87600h."`
-	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are kept, for those who are away and as history. 1m to 8760h."`
-	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"10s" help:"Pause between the comments that keep an idle stream open. 5s to 120s; below the idle timeout of every proxy on the way."`
-	PeerTimeout      time.Duration `env:"PARLOR_PEER_TIMEOUT" default:"20s" help:"How long after its last sign a client that vanished without a word is noticed, on Linux. At least 5s more than PARLOR_HEARTBEAT, at most 10m. The memberTimeout of its rooms begins then."`
-	Drain            time.Duration `env:"PARLOR_DRAIN" default:"6s" help:"How long a stopping server serves on at most, while clients move away and uploads and downloads end. It ends earlier when nothing is left to wait for. 0s to 10m."`
-	DrainDelay       time.Duration `env:"PARLOR_DRAIN_DELAY" default:"2s" help:"How much of PARLOR_DRAIN passes before streams are ended, so that load balancers see /readyz fail first; half of it at most. 0s to 10m."`
+	DestroyDelay     time.Duration `env:"PARLOR_DESTROY_DELAY" default:"0s" help:"How long a room is kept after its last member leaves, unless the room sets its own value. 0s to 3h."`
+	UnusedTimeout    time.Duration `env:"PARLOR_UNUSED_TIMEOUT" default:"30s" help:"How long an unused room is kept, unless the room sets its own value. 1s to 24h."`
+	MemberTimeout    time.Duration `env:"PARLOR_MEMBER_TIMEOUT" default:"30s" help:"How long a member whose stream was lost stays in a room, unless the room sets its own value. 5s to 300s."`
+	MaxMembers       int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Maximum number of members of a room, unless the room sets its own value. 1 to 1000000."`
+	SameUser         string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member joins, unless the room sets its own value. allow: both sessions stay; replace: the first session is removed; reject: the second session is rejected."`
+	HistoryVisible   string        `env:"PARLOR_HISTORY_VISIBLE" default:"all" enum:"all,sinceJoined" help:"How much of a room's history members can read, unless the room sets its own value. all: everything that is stored; sinceJoined: messages since the member joined."`
+	RoomsPerUser     int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Maximum number of rooms a user can be in at once. 1 to 64."`
+	SessionsPerUser  int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Maximum number of sessions per user. A further login ends the oldest session. 1 to 10000."`
+	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages per second that a user can send over all sessions, not counting barrage messages. 0 to 10000; 0 means no limit, as for all rates."`
+	BarrageRate      int           `env:"PARLOR_BARRAGE_RATE" default:"100" help:"Barrage messages per second that a user can send. 0 to 100000."`
+	BarrageBytes     int           `env:"PARLOR_BARRAGE_BYTES" default:"131072" help:"Bytes of barrage messages per second that a user can send. 0, or 8192 to 1073741824."`
+	LoginRate        int           `env:"PARLOR_LOGIN_RATE" default:"60" help:"Logins and token renewals per minute and user. 0 to 100000."`
+	AddressLoginRate int           `env:"PARLOR_ADDRESS_LOGIN_RATE" default:"100" help:"Logins per second from one client address (IPv6: per /64), averaged over 100 seconds: with 100, a burst of 10000 is allowed. 0 to 100000."`
+	RoomRate         int           `env:"PARLOR_ROOM_RATE" default:"60" help:"Rooms per minute that a user can create. 0 to 100000."`
+	JoinRate         int           `env:"PARLOR_JOIN_RATE" default:"300" help:"Calls per minute with which a user can create, join, enter, switch or leave rooms. 0 to 100000."`
+	AttributeRate    int           `env:"PARLOR_ATTRIBUTE_RATE" default:"20" help:"Calls per second with which a user can change attributes of rooms and members. 0 to 100000."`
+	MessageRetention time.Duration `env:"PARLOR_MESSAGE_RETENTION" default:"168h" help:"How long messages and other events of a room are stored while the room exists. 1h to 87600h; 0s means forever."`
+	FeedRetention    time.Duration `env:"PARLOR_FEED_RETENTION" default:"1h" help:"How long the event feed of all rooms keeps the events of a destroyed room, for consumers that were disconnected. 1m to 168h."`
+	SessionIdle      time.Duration `env:"PARLOR_SESSION_IDLE" default:"168h" help:"How long a session without a stream and without a room lasts, even if its token is valid for longer. 1h to 8760h."`
+	UserRetention    time.Duration `env:"PARLOR_USER_RETENTION" default:"2160h" help:"How long a user without a session can still be sent messages. 24h to 87600h."`
+	PeerRetention    time.Duration `env:"PARLOR_PEER_RETENTION" default:"168h" help:"How long messages between users are stored, for recipients who are offline and as history. 1m to 8760h."`
+	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"10s" help:"Interval of the comments that keep an idle stream open. Must be shorter than the idle timeout of every proxy on the way. 5s to 120s."`
+	PeerTimeout      time.Duration `env:"PARLOR_PEER_TIMEOUT" default:"20s" help:"How long after its last packet a client that lost its network is considered gone (Linux only). The memberTimeout of its rooms starts then. At least PARLOR_HEARTBEAT plus 5s, at most 10m."`
+	Drain            time.Duration `env:"PARLOR_DRAIN" default:"6s" help:"Maximum time a stopping server keeps serving while clients reconnect elsewhere and uploads and downloads finish. It stops earlier when none are left. 0s to 10m."`
+	DrainDelay       time.Duration `env:"PARLOR_DRAIN_DELAY" default:"2s" help:"Part of PARLOR_DRAIN that passes before streams are closed, so that load balancers notice first that /readyz fails. Capped at half of PARLOR_DRAIN. 0s to 10m."`
 
-	Dev bool `name:"dev" env:"PARLOR_DEV" help:"Development mode: POST /dev/token gives a token of any user to anybody who can reach the API. Only for trying Parlor out, on a loopback address with the private database."`
+	Dev bool `name:"dev" env:"PARLOR_DEV" help:"Development mode: POST /dev/token gives anyone who can reach the API a token for any user. Only for trying Parlor out, on a loopback address and with the private database."`
 
-	LogFormat string     `env:"PARLOR_LOG_FORMAT" default:"text" enum:"text,json" help:"Form of the log on standard error: text or json."`
-	LogLevel  slog.Level `env:"PARLOR_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error."`
+	LogFormat string     `env:"PARLOR_LOG_FORMAT" default:"text" enum:"text,json" help:"Format of the log on standard error: text or json."`
+	LogLevel  slog.Level `env:"PARLOR_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Lowest level that is logged: debug, info, warn or error."`
 }
 
 // validate returns all faults at once, a line for each.
@@ -132,7 +132,7 @@ func (c *ServeCmd) validate() error {
 			fault("DATABASE_URL", "%w", err)
 		}
 		if c.Secret == "" {
-			fault("PARLOR_SECRET", "is needed with DATABASE_URL: tokens must stay good wherever the server runs")
+			fault("PARLOR_SECRET", "is required with DATABASE_URL, so that tokens stay valid on every server")
 		}
 	}
 	if c.Data == "" {
@@ -145,7 +145,7 @@ func (c *ServeCmd) validate() error {
 	}
 	for kid, secret := range keyed {
 		if secret == c.AdminSecret {
-			fault("PARLOR_ADMIN_SECRET", "is the same as the secret %q of PARLOR_SECRETS: whoever signs users would sign admins", kid)
+			fault("PARLOR_ADMIN_SECRET", "is the same as secret %q of PARLOR_SECRETS: anyone who signs user tokens could sign admin tokens", kid)
 		}
 	}
 	if c.JWKSURL != "" {
@@ -154,20 +154,20 @@ func (c *ServeCmd) validate() error {
 		case err != nil:
 			fault("PARLOR_JWKS_URL", "%w", err)
 		case !auth.SafeURL(u):
-			fault("PARLOR_JWKS_URL", "must be https: who can change the keys on their way can make any token")
+			fault("PARLOR_JWKS_URL", "must be https: anyone who can change the keys in transit can forge any token")
 		}
 		// The keys of an identity provider sign the tokens of all its applications.
 		if c.TokenAudience == "" {
-			fault("PARLOR_TOKEN_AUDIENCE", "is needed with PARLOR_JWKS_URL: its keys sign tokens for other applications too")
+			fault("PARLOR_TOKEN_AUDIENCE", "is required with PARLOR_JWKS_URL, because its keys also sign tokens for other applications")
 		}
 		if c.TokenIssuer == "" {
-			fault("PARLOR_TOKEN_ISSUER", "is needed with PARLOR_JWKS_URL: its keys may be those of several issuers")
+			fault("PARLOR_TOKEN_ISSUER", "is required with PARLOR_JWKS_URL, because its keys may belong to several issuers")
 		}
 	} else if c.JWKSAdmin {
-		fault("PARLOR_JWKS_ADMIN", "needs PARLOR_JWKS_URL")
+		fault("PARLOR_JWKS_ADMIN", "requires PARLOR_JWKS_URL")
 	}
 	if c.AdminTokensVoidBefore.After(time.Now()) {
-		fault("PARLOR_ADMIN_TOKENS_VOID_BEFORE", "is in the future: nobody could call the admin API until then")
+		fault("PARLOR_ADMIN_TOKENS_VOID_BEFORE", "is in the future: nobody could use the admin API until then")
 	}
 
 	if err := checkAddress(c.Listen); err != nil {
@@ -191,7 +191,7 @@ func (c *ServeCmd) validate() error {
 		}
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
-		fault("PARLOR_TLS_CERT", "and PARLOR_TLS_KEY go together")
+		fault("PARLOR_TLS_CERT", "must be set together with PARLOR_TLS_KEY")
 	} else if c.TLSCert != "" {
 		if _, err := openKeyPair(c.TLSCert, c.TLSKey, slog.New(slog.DiscardHandler)); err != nil {
 			faults = append(faults, err)
@@ -202,10 +202,10 @@ func (c *ServeCmd) validate() error {
 		fault("PARLOR_TRUSTED_PROXIES", "%w", err)
 	}
 	if c.ProxyProtocol && len(c.TrustedProxies) == 0 {
-		fault("PARLOR_PROXY_PROTOCOL", "needs PARLOR_TRUSTED_PROXIES: anybody else could claim any address")
+		fault("PARLOR_PROXY_PROTOCOL", "requires PARLOR_TRUSTED_PROXIES: otherwise any client could claim any address")
 	}
 	if c.BarrageBytes > 0 && c.BarrageBytes < minBarrageBytes {
-		fault("PARLOR_BARRAGE_BYTES", "%d is less than %d: one barrage message may not fit", c.BarrageBytes, minBarrageBytes)
+		fault("PARLOR_BARRAGE_BYTES", "%d is less than %d, the size of the largest barrage message", c.BarrageBytes, minBarrageBytes)
 	}
 	if c.MaxConnections != 0 && (c.MaxConnections < minConnections || c.MaxConnections > maxMaxConnections) {
 		fault("PARLOR_MAX_CONNECTIONS", "%d is neither 0 nor %d to %d", c.MaxConnections, minConnections, maxMaxConnections)
@@ -283,7 +283,7 @@ func (c *ServeCmd) validate() error {
 		fault("PARLOR_HEARTBEAT", "%s is outside %s to %s", c.Heartbeat, minHeartbeat, maxHeartbeat)
 	}
 	if least := c.Heartbeat + minUnacked; c.PeerTimeout < least || c.PeerTimeout > maxPeerTimeout {
-		fault("PARLOR_PEER_TIMEOUT", "%s is outside %s (PARLOR_HEARTBEAT and %s) to %s", c.PeerTimeout, least, minUnacked, maxPeerTimeout)
+		fault("PARLOR_PEER_TIMEOUT", "%s is outside %s (PARLOR_HEARTBEAT plus %s) to %s", c.PeerTimeout, least, minUnacked, maxPeerTimeout)
 	}
 	if c.Drain < 0 || c.Drain > maxDrain {
 		fault("PARLOR_DRAIN", "%s is outside 0s to %s", c.Drain, maxDrain)
@@ -323,11 +323,11 @@ func (c *ServeCmd) notDevelopment() (faults []error) {
 		{"PARLOR_TLS_CERT", c.TLSCert != "" || c.TLSKey != ""},
 	} {
 		if production.set {
-			faults = append(faults, fmt.Errorf("cannot be used together with %s: development mode gives everybody's tokens away", production.setting))
+			faults = append(faults, fmt.Errorf("cannot be combined with %s: development mode gives anyone a token for any user", production.setting))
 		}
 	}
 	if host, _, err := net.SplitHostPort(c.Listen); err == nil && !isLoopback(host) {
-		faults = append(faults, fmt.Errorf("needs a loopback address, and PARLOR_LISTEN is %q", c.Listen))
+		faults = append(faults, fmt.Errorf("requires a loopback address, but PARLOR_LISTEN is %q", c.Listen))
 	}
 	return faults
 }
@@ -343,9 +343,9 @@ func (c *ServeCmd) keyedSecrets() (map[string]auth.Secret, error) {
 		kid = strings.TrimSpace(kid)
 		switch {
 		case !found || kid == "":
-			return nil, fmt.Errorf("part %d is not kid=secret", i+1)
+			return nil, fmt.Errorf("entry %d is not of the form kid=secret", i+1)
 		case len(secret) < auth.MinSecretBytes:
-			return nil, fmt.Errorf("the secret of %q has %d bytes, fewer than %d", kid, len(secret), auth.MinSecretBytes)
+			return nil, fmt.Errorf("the secret of %q has %d bytes; at least %d are required", kid, len(secret), auth.MinSecretBytes)
 		case secrets[kid] != "":
 			return nil, fmt.Errorf("%q appears twice", kid)
 		}
@@ -366,7 +366,7 @@ func (c *ServeCmd) trustedProxies() (handlers.TrustedProxies, error) {
 		case err != nil:
 			return nil, fmt.Errorf("%q is neither an address nor a network such as 10.0.0.0/8", text)
 		case network.Bits() == 0:
-			return nil, fmt.Errorf("%q trusts everybody", text)
+			return nil, fmt.Errorf("%q would trust every client", text)
 		}
 		trusted = append(trusted, network.Masked())
 	}
@@ -400,10 +400,10 @@ func checkDatabaseURL(address auth.Secret) error {
 func checkAddress(address string) error {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("%q is not host:port", address)
+		return fmt.Errorf("%q is not of the form host:port", address)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%q has no port between 0 and 65535", address)
+		return fmt.Errorf("%q does not have a port between 0 and 65535", address)
 	}
 	return nil
 }
@@ -412,7 +412,7 @@ func checkAddress(address string) error {
 func parseHTTPURL(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
-		return nil, fmt.Errorf("%q is not http://host or https://host", address)
+		return nil, fmt.Errorf("%q is not of the form http://host or https://host", address)
 	}
 	return u, nil
 }
@@ -431,11 +431,11 @@ func checkPublicURL(address string) error {
 	case err != nil:
 		return err
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return errors.New("must have no query and no fragment")
+		return errors.New("must not have a query or a fragment")
 	case !plainPath.MatchString(u.EscapedPath()):
-		return fmt.Errorf("the path %q has more than letters, digits and -._~ between its slashes", u.EscapedPath())
+		return fmt.Errorf("the path %q may contain only letters, digits and -._~ between its slashes", u.EscapedPath())
 	case slices.Contains(ownPaths, strings.Split(u.Path+"/", "/")[1]):
-		return fmt.Errorf("the path %q begins like the server's own", u.Path)
+		return fmt.Errorf("the path %q begins with a name that Parlor uses for its own paths", u.Path)
 	}
 	return nil
 }

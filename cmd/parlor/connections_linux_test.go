@@ -335,8 +335,8 @@ func TestSharePlaces(t *testing.T) {
 		files int
 		want  string
 	}{
-		{ServeCmd{}, 64, "64 open files (ulimit -n) are too few"},
-		{ServeCmd{MaxConnections: 200}, 256, "PARLOR_MAX_CONNECTIONS: 200 connections need 312 open files; ulimit -n is 256"},
+		{ServeCmd{}, 64, "the limit of 64 open files (ulimit -n) is too low"},
+		{ServeCmd{MaxConnections: 200}, 256, "PARLOR_MAX_CONNECTIONS: 200 connections need 312 open files, but ulimit -n is 256"},
 	} {
 		if _, err := c.sharePlaces(c.files, 16); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%d files: %v; want %s", c.files, err, c.want)

@@ -54,7 +54,7 @@ func newLimited(log *slog.Logger, registry prometheus.Registerer) *limited {
 	l := &limited{
 		log: log,
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "parlor_limited_total", Help: "Connections, streams and calls that were refused, by the limit that was met.",
+			Name: "parlor_limited_total", Help: "Connections, streams and calls rejected by a limit, by limit.",
 		}, []string{"limit"}),
 		since: make(map[handlers.Limit]*refusals),
 	}

@@ -31,7 +31,7 @@ func listen(ctx context.Context, address string, counted *connections) (*listene
 	}
 	port, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("open the port: %w", err)
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return &listener{Listener: port, connections: counted}, nil
 }

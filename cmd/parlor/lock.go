@@ -44,8 +44,8 @@ func openDataFolder(folder string) (folderLock, error) {
 func lockFolder(folder string) (folderLock, error) {
 	file, err := os.OpenFile(filepath.Join(folder, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if errors.Is(err, fs.ErrPermission) {
-		return folderLock{}, fmt.Errorf("lock the data folder: %w: start Parlor as the user whom the folder belongs to, "+
-			"or give it to this user (chown -R)", err)
+		return folderLock{}, fmt.Errorf("lock the data folder: %w: run Parlor as the owner of the folder, "+
+			"or change its owner to this user (chown -R)", err)
 	}
 	if err != nil {
 		return folderLock{}, fmt.Errorf("lock the data folder: %w", err)

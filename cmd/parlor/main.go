@@ -24,9 +24,9 @@ const (
 // program is the command line. Its model also makes the settings table of docs/operations.md.
 type program struct {
 	Serve   ServeCmd   `cmd:"" help:"Run the server."`
-	Migrate MigrateCmd `cmd:"" help:"Bring the database's schema up to date, look at it, or undo a migration."`
-	Media   MediaCmd   `cmd:"" help:"Compare the uploaded files with the database."`
-	Token   TokenCmd   `cmd:"" help:"Print a user token or an admin token, and nothing else."`
+	Migrate MigrateCmd `cmd:"" help:"Migrate the database schema, show its status, or undo a migration."`
+	Media   MediaCmd   `cmd:"" help:"Check the uploaded files against the database."`
+	Token   TokenCmd   `cmd:"" help:"Print a user token or an admin token."`
 	Bench   BenchCmd   `cmd:"" help:"Measure a server under load."`
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }

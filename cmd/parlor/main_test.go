@@ -112,10 +112,10 @@ $`,
 			[]string{"PARLOR_MESAGE_RETENTION=1h", "PARLOR_SECRT=" + string(goodSecret), "PARLOR_ZEBRA_STRIPES=7", "PARLOR_PORT=8080"},
 			[]string{"token", "--admin"},
 			exitUsage, `^$`,
-			`^parlor: PARLOR_MESAGE_RETENTION: there is no such setting; did you mean PARLOR_MESSAGE_RETENTION\?
-parlor: PARLOR_PORT: there is no such setting[^\n]*
-parlor: PARLOR_SECRT: there is no such setting; did you mean PARLOR_SECRETS?\?
-parlor: PARLOR_ZEBRA_STRIPES: there is no such setting
+			`^parlor: PARLOR_MESAGE_RETENTION: unknown setting; did you mean PARLOR_MESSAGE_RETENTION\?
+parlor: PARLOR_PORT: unknown setting[^\n]*
+parlor: PARLOR_SECRT: unknown setting; did you mean PARLOR_SECRETS?\?
+parlor: PARLOR_ZEBRA_STRIPES: unknown setting
 $`,
 		},
 		"settings of other commands, of tools and of Kubernetes": {
@@ -129,8 +129,8 @@ $`,
 		},
 		"variables that nobody reads": {[]string{"PARLOR_MESAGE_RETENTION=1h"}, []string{"version"}, exitOK, `^parlor `, `^$`},
 
-		"token for nobody":  {nil, []string{"token"}, exitUsage, `^$`, `^parlor: token: say --user ID, or --admin\n$`},
-		"token in no place": {nil, []string{"token", "--admin"}, exitError, `^$`, `^parlor: no secret: there is no data folder ./data[^\n]*\n$`},
+		"token for nobody":  {nil, []string{"token"}, exitUsage, `^$`, `^parlor: token: set --user ID or --admin\n$`},
+		"token in no place": {nil, []string{"token", "--admin"}, exitError, `^$`, `^parlor: no secret: the data folder ./data does not exist[^\n]*\n$`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -187,7 +187,7 @@ func TestForeignDataFolder(t *testing.T) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	}
 	output, err := cmd.CombinedOutput()
-	want := regexp.MustCompile(`^parlor: lock the data folder: open \S+/lock: permission denied: start Parlor as the user [^\n]*\n$`)
+	want := regexp.MustCompile(`^parlor: lock the data folder: open \S+/lock: permission denied: run Parlor as the owner [^\n]*\n$`)
 	if err == nil || !want.Match(output) {
 		t.Errorf("%q, %v", output, err)
 	}
@@ -201,7 +201,7 @@ func TestMigratePrivateDatabase(t *testing.T) {
 		t.Errorf("first: exit code %d, output %q, errors %q", first.code, first.out, first.err)
 	}
 	second := parlor(t.Context(), t, env, "migrate")
-	if second.code != exitOK || second.out != "nothing to apply: the schema is up to date\n" || second.err != "" {
+	if second.code != exitOK || second.out != "no pending migrations: the schema is up to date\n" || second.err != "" {
 		t.Errorf("second: exit code %d, output %q, errors %q", second.code, second.out, second.err)
 	}
 }

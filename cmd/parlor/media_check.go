@@ -27,15 +27,15 @@ const (
 
 // MediaCmd looks after the uploaded files.
 type MediaCmd struct {
-	Check MediaCheckCmd `cmd:"" help:"Compare the files in the database with those in the folder or bucket, also beside a running server."`
+	Check MediaCheckCmd `cmd:"" help:"Check the files in the database against those in the folder or bucket. The server may be running."`
 }
 
 // MediaCheckCmd compares the database's files with the bucket.
 type MediaCheckCmd struct {
-	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder."`
+	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"URL of the database. Empty: the private one in the data folder."`
 	Data        string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder."`
-	MediaURL    auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where the files are. Empty: the folder media of the data folder."`
-	Delete      bool        `help:"Delete bytes that no row names and that are older than a day."`
+	MediaURL    auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where the files are stored. Empty: the folder media of the data folder."`
+	Delete      bool        `help:"Delete stored files that no row refers to and that are older than a day."`
 }
 
 var errFilesMissing = errors.New("files are missing or damaged")
@@ -76,7 +76,7 @@ func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, s
 	}
 	folder := filepath.Join(c.Data, "postgres")
 	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
-		return "", nil, usageError{fmt.Errorf("%s holds no private database: set DATABASE_URL, or --data", c.Data)}
+		return "", nil, usageError{fmt.Errorf("%s contains no private database: set DATABASE_URL or --data", c.Data)}
 	}
 	lock, err := openDataFolder(c.Data)
 	if errors.As(err, new(folderInUseError)) { // by a server, beside whose database this works
@@ -113,7 +113,7 @@ func (c *mediaCheck) run(ctx context.Context, remove bool) error {
 	err := c.bucket.List(ctx, func(l media.Listed) error {
 		if l.Foreign {
 			c.foreign++
-			c.say("foreign  %s, %d bytes: none of Parlor's files, or one that is not finished", l.Name, l.Size)
+			c.say("foreign  %s, %d bytes: not a file of Parlor, or an unfinished one", l.Name, l.Size)
 			return nil
 		}
 		return c.compare(ctx, l)
@@ -127,7 +127,7 @@ func (c *mediaCheck) run(ctx context.Context, remove bool) error {
 	if err != nil {
 		return err
 	}
-	c.say("%d files and pieces in the database: %d missing, %d damaged; %d orphans in the bucket, of which %d were deleted; %d foreign",
+	c.say("%d files and upload parts in the database: %d missing, %d damaged; %d orphans in the bucket, %d of them deleted; %d foreign",
 		c.rows, c.missing, c.damaged, len(c.orphans), c.deleted, c.foreign)
 	if c.missing+c.damaged > 0 {
 		return errFilesMissing
@@ -188,7 +188,7 @@ func (c *mediaCheck) compare(ctx context.Context, l media.Listed) error {
 			return err
 		}
 		c.orphans = append(c.orphans, l)
-		c.say("orphan   %s, %d bytes, stored %s: no row names it", l.Name, l.Size, l.StoredAt.UTC().Format(time.RFC3339))
+		c.say("orphan   %s, %d bytes, stored %s: no row refers to it", l.Name, l.Size, l.StoredAt.UTC().Format(time.RFC3339))
 		return nil
 	}
 	c.took()
@@ -228,11 +228,11 @@ func (c *mediaCheck) lost(ctx context.Context, f store.MediaFile) error {
 // in the bucket is of the database it deletes nothing: it is another one.
 func (c *mediaCheck) deleteOrphans(ctx context.Context) error {
 	if c.matched == 0 && len(c.orphans) > 0 {
-		return errors.New("no file in the bucket is of this database: nothing is deleted. Is it the right one, and the right bucket?")
+		return errors.New("nothing was deleted, because no file in the bucket belongs to this database: check that the database and the bucket are the right ones")
 	}
 	for _, o := range c.orphans {
 		if time.Since(o.StoredAt) < c.orphanAge {
-			c.say("kept     %s: it is younger than %s", o.Name, c.orphanAge)
+			c.say("kept     %s: younger than %s", o.Name, c.orphanAge)
 			continue
 		}
 		if _, found, err := c.index.File(ctx, room.MediaID(o.Name)); err != nil || found {

@@ -72,7 +72,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	}
 	whole := saveFile(t, s, bucket, "alice", "whole")
 	saveFile(t, s, bucket, "alice", "")
-	run("as it should be", true, nil, "2 files and pieces in the database: 0 missing, 0 damaged; 0 orphans")
+	run("as it should be", true, nil, "2 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans")
 
 	// Uploads under way: the row of one, and the row and the bytes of another, however old these look.
 	if _, err := s.AddMedia(t.Context(), "bob", "b.txt", 1); err != nil {
@@ -96,7 +96,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 		t.Fatal(err)
 	}
 	put(string(piece), "some", 48*time.Hour)
-	run("beside uploads", true, nil, "6 files and pieces in the database: 0 missing, 0 damaged; 0 orphans")
+	run("beside uploads", true, nil, "6 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans")
 	if err := s.KeepPiece(t.Context(), piece, 4); err != nil {
 		t.Fatal(err)
 	}
@@ -104,8 +104,8 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 
 	put(oldOrphan, "old", 48*time.Hour)
 	put(youngOrphan, "young", time.Hour)
-	run("orphans", false, nil, "orphan   "+oldOrphan+", 3 bytes", "orphan   "+youngOrphan+", 5 bytes", "2 orphans in the bucket, of which 0 were deleted")
-	run("orphans are deleted", true, nil, "orphan   "+oldOrphan, "orphan   "+youngOrphan, "kept     "+youngOrphan, "deleted  "+oldOrphan, "2 orphans in the bucket, of which 1 were deleted")
+	run("orphans", false, nil, "orphan   "+oldOrphan+", 3 bytes", "orphan   "+youngOrphan+", 5 bytes", "2 orphans in the bucket, 0 of them deleted")
+	run("orphans are deleted", true, nil, "orphan   "+oldOrphan, "orphan   "+youngOrphan, "kept     "+youngOrphan, "deleted  "+oldOrphan, "2 orphans in the bucket, 1 of them deleted")
 	run("and are gone", false, nil, "orphan   "+youngOrphan, "1 orphans")
 
 	gone := saveFile(t, s, bucket, "alice", "gone")
@@ -145,7 +145,7 @@ func TestMediaCheckOfManyFiles(t *testing.T) {
 	}
 	var out bytes.Buffer
 	c := MediaCheckCmd{DatabaseURL: auth.Secret(database), MediaURL: auth.Secret(folder)}
-	if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); err != nil || !strings.Contains(out.String(), "1010 files and pieces in the database: 0 missing, 0 damaged; 0 orphans") {
+	if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); err != nil || !strings.Contains(out.String(), "1010 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans") {
 		t.Errorf("%v: %s", err, out.String())
 	}
 }
@@ -166,7 +166,7 @@ func TestMediaCheckBesideAServer(t *testing.T) {
 			t.Errorf("%s: exit code %d\n%s%s", what, got.code, got.out, got.err)
 		}
 	}
-	check("beside a server", exitOK, "1 files and pieces in the database: 0 missing, 0 damaged; 0 orphans")
+	check("beside a server", exitOK, "1 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans")
 	stored, err := filepath.Glob(filepath.Join(data, "media", "*", "*-*"))
 	if err != nil || len(stored) != 1 {
 		t.Fatalf("stored are %v: %v", stored, err)

@@ -15,18 +15,18 @@ import (
 
 // MigrateCmd looks at a schema and changes it, without starting a server.
 type MigrateCmd struct {
-	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The database. Empty: the private one in the data folder, which must not be in use."`
+	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"URL of the database. Empty: the private one in the data folder, which must not be in use."`
 	Data        string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder of the private database."`
 
-	Up     MigrateUpCmd     `cmd:"" default:"withargs" help:"Apply what is missing, and say what was applied. This is what migrate alone does."`
-	Status MigrateStatusCmd `cmd:"" help:"List the migrations, and when each was applied."`
-	Down   MigrateDownCmd   `cmd:"" help:"Undo the newest migration, with what only the newer schema can hold."`
+	Up     MigrateUpCmd     `cmd:"" default:"withargs" help:"Apply pending migrations and print their names. This is the default."`
+	Status MigrateStatusCmd `cmd:"" help:"List all migrations and when each was applied."`
+	Down   MigrateDownCmd   `cmd:"" help:"Undo the newest migration. Data that only the newer schema can hold is deleted."`
 }
 
 // MigrateUpCmd brings a schema up to date.
 type MigrateUpCmd struct {
-	To     int64 `placeholder:"N" help:"Apply no migration after number N."`
-	DryRun bool  `help:"Print the SQL of what would be applied, and change nothing."`
+	To     int64 `placeholder:"N" help:"Stop after migration number N."`
+	DryRun bool  `help:"Print the SQL of the pending migrations without changing anything."`
 }
 
 // MigrateStatusCmd lists migrations.
@@ -34,9 +34,9 @@ type MigrateStatusCmd struct{}
 
 // MigrateDownCmd takes a schema back.
 type MigrateDownCmd struct {
-	To     int64 `default:"-1" placeholder:"N" help:"Undo all migrations after number N, instead of one."`
-	Yes    bool  `help:"Do it: rows and columns that the older schema does not have are deleted."`
-	DryRun bool  `help:"Print the SQL of what would be undone, and change nothing."`
+	To     int64 `default:"-1" placeholder:"N" help:"Undo all migrations after number N, instead of only the newest."`
+	Yes    bool  `help:"Confirm that rows and columns that the older schema does not have are deleted."`
+	DryRun bool  `help:"Print the SQL that would undo the migrations without changing anything."`
 }
 
 // Run applies what is missing and prints the names of what it applied.
@@ -59,7 +59,7 @@ func (c *MigrateUpCmd) Run(ctx context.Context, to console, parent *MigrateCmd) 
 			}
 		}
 		if len(pending) == 0 {
-			return to.print("nothing to apply: the schema is up to date")
+			return to.print("no pending migrations: the schema is up to date")
 		}
 		if c.DryRun {
 			return printSQL(to, pending, true)
@@ -123,8 +123,8 @@ func (c *MigrateDownCmd) Run(ctx context.Context, to console, parent *MigrateCmd
 		case c.DryRun:
 			return printSQL(to, undo, false)
 		case !c.Yes:
-			return usageError{fmt.Errorf("migrate down would undo %s and delete what only the newer schema holds: "+
-				"stop the servers, make a backup, and say --yes", names(undo))}
+			return usageError{fmt.Errorf("migrate down would undo %s and delete data that only the newer schema can hold: "+
+				"stop the servers, make a backup, and add --yes", names(undo))}
 		}
 		before := int64(0)
 		if len(undo) < len(applied) {

@@ -67,7 +67,7 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 		if problem := s.media.problem.Load(); problem != nil {
 			// Messages go on. Where all servers share the folder or the bucket, none would be
 			// left if this took them from their clients.
-			_, _ = fmt.Fprintf(w, "warning: storage of files: %s\n", *problem)
+			_, _ = fmt.Fprintf(w, "warning: file storage: %s\n", *problem)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func newMetrics(h *hub.Hub) *metrics {
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "parlor_http_request_duration_seconds",
-			Help: "Duration of calls by route, method and status. Streams are not calls.",
+			Help: "Duration of API calls by route, method and status, without event streams.",
 		}, []string{"route", "method", "status"}),
 	}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests)
@@ -97,20 +97,20 @@ func newMetrics(h *hub.Hub) *metrics {
 			func() float64 { return value(h.Stats()) }))
 	}
 	gauge("parlor_streams", "Open event streams.", func(s hub.Stats) float64 { return float64(s.Streams) })
-	gauge("parlor_topics", "Logs that streams of this node follow.", func(s hub.Stats) float64 { return float64(s.Topics) })
+	gauge("parlor_topics", "Logs that streams of this server are subscribed to.", func(s hub.Stats) float64 { return float64(s.Topics) })
 	counter("parlor_deliveries_total", "Events written to streams.", func(s hub.Stats) float64 { return float64(s.Delivered) })
-	counter("parlor_log_reads_total", "Reads of logs from the database, for replay.", func(s hub.Stats) float64 { return float64(s.LogReads) })
-	counter("parlor_slow_consumers_total", "Streams closed because their reader fell behind.", func(s hub.Stats) float64 { return float64(s.Slow) })
-	counter("parlor_shed_total", "Messages that are not stored and were not delivered, because the reader was behind.", func(s hub.Stats) float64 { return float64(s.Shed) })
+	counter("parlor_log_reads_total", "Reads of logs from the database to replay events.", func(s hub.Stats) float64 { return float64(s.LogReads) })
+	counter("parlor_slow_consumers_total", "Streams closed because their client was too slow.", func(s hub.Stats) float64 { return float64(s.Slow) })
+	counter("parlor_shed_total", "Ephemeral messages that were not delivered to a client because it was too slow.", func(s hub.Stats) float64 { return float64(s.Shed) })
 	return m
 }
 
 // connections shows how many connections of clients there are, and how many there may be.
 func (m *metrics) connections(c *connections) {
 	m.registry.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parlor_connections", Help: "Open connections of clients."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parlor_connections", Help: "Open client connections."},
 			func() float64 { return float64(c.Open()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parlor_connections_max", Help: "Connections of clients that may be open at once."},
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parlor_connections_max", Help: "Maximum number of open client connections."},
 			func() float64 { return float64(c.most) }),
 	)
 }
@@ -119,14 +119,14 @@ func (m *metrics) connections(c *connections) {
 func (m *metrics) ghosts(peerTimeout, memberTimeout time.Duration) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "parlor_ghost_seconds_max",
-		Help: "Longest time for which a client that vanished without a word stays a member of a room: PARLOR_PEER_TIMEOUT, and then PARLOR_MEMBER_TIMEOUT where the room does not say otherwise.",
+		Help: "Longest time for which a client that lost its network stays a member of a room: PARLOR_PEER_TIMEOUT plus PARLOR_MEMBER_TIMEOUT, unless the room sets its own memberTimeout.",
 	}, func() float64 { return (peerTimeout + memberTimeout).Seconds() }))
 }
 
 // certificate shows when clients will refuse the API's certificate.
 func (m *metrics) certificate(c *keyPair) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "parlor_certificate_not_after_seconds", Help: "When the certificate in use expires, in seconds since 1970.",
+		Name: "parlor_certificate_not_after_seconds", Help: "Expiry of the current certificate, in seconds since 1970.",
 	}, func() float64 { return float64(c.notAfter().Unix()) }))
 }
 
@@ -136,11 +136,11 @@ func (m *metrics) watchNode(db *store.Store) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
 			func() float64 { return value(db.NodeStats()) }))
 	}
-	gauge("parlor_other_nodes", "Other servers that run on the same database and are not stopping. There should be none.",
+	gauge("parlor_other_nodes", "Other servers that use the same database and are not stopping. Should be 0.",
 		func(n store.NodeStats) float64 { return float64(n.Others) })
-	gauge("parlor_clock_ahead_seconds", "How far this machine's clock is ahead of the database's.",
+	gauge("parlor_clock_ahead_seconds", "Seconds by which this machine's clock is ahead of the database's.",
 		func(n store.NodeStats) float64 { return n.ClockAhead.Seconds() })
-	gauge("parlor_timers_stopped", "1 while timers stand still, because the clocks cannot be trusted.",
+	gauge("parlor_timers_stopped", "1 while timers are stopped because a clock cannot be trusted.",
 		func(n store.NodeStats) float64 {
 			if n.Timers {
 				return 0
@@ -153,7 +153,7 @@ func (m *metrics) watchNode(db *store.Store) {
 func (m *metrics) ofMedia(k *mediaKeeper) {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "parlor_media_up", Help: "Whether files can be stored and read: 1, or 0 where the folder or the bucket fails, or is full.",
+			Name: "parlor_media_up", Help: "1 if files can be stored and read, 0 if the folder or bucket fails or is full.",
 		}, func() float64 {
 			if k.problem.Load() != nil {
 				return 0
@@ -161,10 +161,10 @@ func (m *metrics) ofMedia(k *mediaKeeper) {
 			return 1
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "parlor_media_bytes", Help: "Bytes of files of all users, as PARLOR_MEDIA_TOTAL counts them.",
+			Name: "parlor_media_bytes", Help: "Bytes of stored files of all users, as counted for PARLOR_MEDIA_TOTAL.",
 		}, func() float64 { return float64(k.bytes.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
-			Name: "parlor_media_lost_total", Help: "Requests for files whose bytes are lost: not stored any more, or not all of them.",
+			Name: "parlor_media_lost_total", Help: "Requests for files whose stored bytes are missing or incomplete.",
 		}, func() float64 { return float64(k.lost.Load()) }),
 	)
 }

@@ -153,7 +153,7 @@ func expected(flag *kong.Flag, target reflect.Value) string {
 	case kind == reflect.Float64:
 		return "a number"
 	case kind == reflect.Slice:
-		return "a list of whole numbers between commas"
+		return "a comma-separated list of whole numbers"
 	}
 	return "a whole number"
 }
@@ -189,7 +189,7 @@ func unknownSettings(parser *kong.Kong, command *kong.Context, environment []str
 		if near := nearest(name, slices.Sorted(maps.Keys(known))); near != "" {
 			hint = "; did you mean " + near + "?"
 		}
-		faults = append(faults, fmt.Errorf("%s: there is no such setting%s", name, hint))
+		faults = append(faults, fmt.Errorf("%s: unknown setting%s", name, hint))
 	}
 	return faults
 }

@@ -39,10 +39,10 @@ func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
 	reserve := ownFiles + pool + p.refused + p.operators + p.transfers
 	most := files - reserve
 	if most < minConnections {
-		return p, usageError{fmt.Errorf("%d open files (ulimit -n) are too few: %d are needed for %d connections", files, minConnections+reserve, minConnections)}
+		return p, usageError{fmt.Errorf("the limit of %d open files (ulimit -n) is too low: %d are needed for %d connections", files, minConnections+reserve, minConnections)}
 	}
 	if c.MaxConnections > most {
-		return p, usageError{fmt.Errorf("PARLOR_MAX_CONNECTIONS: %d connections need %d open files; ulimit -n is %d", c.MaxConnections, c.MaxConnections+reserve, files)}
+		return p, usageError{fmt.Errorf("PARLOR_MAX_CONNECTIONS: %d connections need %d open files, but ulimit -n is %d", c.MaxConnections, c.MaxConnections+reserve, files)}
 	}
 	p.connections = min(most, defaultMaxConnections)
 	if c.MaxConnections > 0 {

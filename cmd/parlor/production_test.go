@@ -18,7 +18,7 @@ func TestServeOnADatabaseOfOnesOwn(t *testing.T) {
 	if got.code != exitError || !strings.Contains(got.err, "run `parlor migrate`") {
 		t.Fatalf("before migrating: exit code %d, %s", got.code, got.err)
 	}
-	for _, want := range []string{"applied 00001_", "nothing to apply"} {
+	for _, want := range []string{"applied 00001_", "no pending migrations"} {
 		got = parlor(context.Background(), t, env, "migrate")
 		if got.code != exitOK || !strings.HasPrefix(got.out, want) {
 			t.Fatalf("migrate: exit code %d, %s%s; want %s", got.code, got.out, got.err, want)

@@ -13,11 +13,11 @@ import (
 
 // TokenCmd makes tokens for trying things out and for scripts. An application's backend signs its own.
 type TokenCmd struct {
-	User  string        `placeholder:"ID" help:"The user whom the token is for."`
-	Name  string        `placeholder:"NAME" help:"The user's name."`
-	Admin bool          `help:"Make a token for the admin API."`
-	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is good."`
-	Data  string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder, whose secrets sign where PARLOR_SECRET is not set."`
+	User  string        `placeholder:"ID" help:"User ID that the token is for."`
+	Name  string        `placeholder:"NAME" help:"Display name of the user."`
+	Admin bool          `help:"Create a token for the admin API."`
+	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
+	Data  string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the token if PARLOR_SECRET is not set."`
 
 	Signing // as the server has them
 }
@@ -42,13 +42,13 @@ func (c *TokenCmd) validate() error {
 		faults = append(faults, fmt.Errorf(setting+": "+format, args...))
 	}
 	if c.User == "" && !c.Admin {
-		fault("token", "say --user ID, or --admin")
+		fault("token", "set --user ID or --admin")
 	}
 	if c.User != "" && !room.UserID(c.User).Valid() {
 		fault("--user", "%q is not a user ID: 1 to %d letters, digits and !#$%%&()+-:;<=.>?@[]^_{}|~", c.User, room.MaxUserIDBytes)
 	}
 	if len(c.Name) > room.MaxUserNameBytes {
-		fault("--name", "has %d bytes, more than %d", len(c.Name), room.MaxUserNameBytes)
+		fault("--name", "has %d bytes; at most %d are allowed", len(c.Name), room.MaxUserNameBytes)
 	}
 	longest := c.TokenLifetime
 	if c.Admin {
@@ -58,7 +58,7 @@ func (c *TokenCmd) validate() error {
 	case c.TTL < time.Second:
 		fault("--ttl", "%s is shorter than a second", c.TTL)
 	case longest > 0 && c.TTL > longest:
-		fault("--ttl", "%s is longer than the server accepts, %s", c.TTL, longest)
+		fault("--ttl", "%s is longer than the %s that the server accepts", c.TTL, longest)
 	}
 	c.check(fault)
 	return errors.Join(faults...)
@@ -69,7 +69,7 @@ func (c *TokenCmd) validate() error {
 func (c *TokenCmd) signer() (*auth.Tokens, error) {
 	if c.Secret == "" {
 		if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("no secret: there is no data folder %s; set PARLOR_DATA to the server's, or PARLOR_SECRET", c.Data)
+			return nil, fmt.Errorf("no secret: the data folder %s does not exist; set PARLOR_DATA to the server's data folder, or set PARLOR_SECRET", c.Data)
 		}
 	}
 	return c.Signing.tokens(c.Data)

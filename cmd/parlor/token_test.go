@@ -105,7 +105,7 @@ func TestTokensArePrintedAsTheServerWantsThem(t *testing.T) {
 		}
 	}
 	got := parlor(t.Context(), t, env, "token", "--admin", "--ttl", "11m")
-	if got.code != exitUsage || !strings.Contains(got.err, "--ttl: 11m0s is longer than the server accepts, 10m0s") {
+	if got.code != exitUsage || !strings.Contains(got.err, "--ttl: 11m0s is longer than the 10m0s that the server accepts") {
 		t.Errorf("a token that lasts too long: exit code %d, %s", got.code, got.err)
 	}
 }
