@@ -65,9 +65,9 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 			free()
 		}
 	}()
-	start := hub.Start{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
+	start := hub.StreamStart{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
 	var epoch string
-	epoch, start.Cursor, start.Invalid = lastEventID(r, q)
+	epoch, start.Cursor, start.CursorInvalid = lastEventID(r, q)
 	// Registered first and read afterwards: what happens to the session's rooms
 	// in between is not missed.
 	stream, err := a.Hub.OpenStream(session.ID, session.Inbox)
@@ -103,7 +103,7 @@ func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid
 // serve hands the connection to the hub where it can be taken out of net/http:
 // HTTP/1.1 on a platform that can. HTTP/2, whose bytes only net/http can write,
 // keeps its request's goroutine. free is called when the stream has ended.
-func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.Start, free func()) error {
+func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, free func()) error {
 	streamHeader(w.Header())
 	control := http.NewResponseController(w)
 	if !hub.TakesOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {

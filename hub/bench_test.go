@@ -141,7 +141,7 @@ func BenchmarkIdleStream(b *testing.B) {
 	for b.Loop() {
 		s := newSite(b, overSocket, Options{})
 		ids := crowd(s, streams)
-		starts := make([]Start, streams)
+		starts := make([]StreamStart, streams)
 		for i, id := range ids {
 			starts[i] = s.attach(id, "")
 		}

@@ -45,11 +45,11 @@ type way struct {
 	// run in a bubble.
 	run func(t *testing.T, test func(*testing.T))
 	// serve starts a stream whose far end is the client.
-	serve func(t testingT, s *Stream, o Start, c *client)
+	serve func(t testingT, s *Stream, o StreamStart, c *client)
 }
 
 var (
-	overServe = way{"Serve", synctest.Test, func(_ testingT, s *Stream, o Start, c *client) {
+	overServe = way{"Serve", synctest.Test, func(_ testingT, s *Stream, o StreamStart, c *client) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c.closeConn = cancel
 		go func() {
@@ -59,7 +59,7 @@ var (
 			c.end()
 		}()
 	}}
-	overSocket = way{"TakeOver", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o Start, c *client) {
+	overSocket = way{"TakeOver", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }
@@ -68,7 +68,7 @@ var (
 		}
 		go c.readFrom(near)
 	}}
-	overTLS = way{"TakeOver of TLS", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o Start, c *client) {
+	overTLS = way{"TakeOver of TLS", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }

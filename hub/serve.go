@@ -23,7 +23,7 @@ type Capturer interface {
 // Serve lets the stream begin and returns when it has ended. It is the way that
 // works over everything, HTTP/2 and TLS included; it costs a goroutine and
 // net/http's buffers. Errors: ErrClosed; a connection that breaks is no error.
-func (s *Stream) Serve(ctx context.Context, o Start, c Conn) error {
+func (s *Stream) Serve(ctx context.Context, o StreamStart, c Conn) error {
 	p := &pipe{stream: s, wake: make(chan struct{}, 1)}
 	if !s.worker.do(func() { s.start(o, p) }) {
 		return s.tooLate(o)

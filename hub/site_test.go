@@ -58,11 +58,11 @@ func (s *site) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) {
 
 // attach is what a stream of a session starts with, as the handlers put it
 // together.
-func (s *site) attach(id room.SessionID, lastID string) Start {
-	start := Start{TokenExpiresAt: time.Now().Add(time.Hour)}
+func (s *site) attach(id room.SessionID, lastID string) StreamStart {
+	start := StreamStart{TokenExpiresAt: time.Now().Add(time.Hour)}
 	if lastID != "" {
 		c, err := ParseCursor(lastID)
-		start.Cursor, start.Invalid = c, err != nil
+		start.Cursor, start.CursorInvalid = c, err != nil
 	}
 	start.OpenedStream = s.log.attach(id, start.Cursor)
 	return start
@@ -77,7 +77,7 @@ func (s *site) open(id room.SessionID) *Stream {
 	return stream
 }
 
-func (s *site) start(stream *Stream, o Start) *client {
+func (s *site) start(stream *Stream, o StreamStart) *client {
 	s.t.Helper()
 	c := newClient(s.t)
 	s.way.serve(s.t, stream, o, c)

@@ -7,13 +7,13 @@ import (
 	"parlor/room"
 )
 
-// Start is what a stream begins with.
-type Start struct {
+// StreamStart is what a new stream begins with.
+type StreamStart struct {
 	room.OpenedStream
 	// Cursor is what the client sent; nil means that it sent none.
 	Cursor Cursor
-	// Invalid says that the client sent something that is no cursor.
-	Invalid        bool
+	// CursorInvalid reports that the client sent something that is not a cursor.
+	CursorInvalid        bool
 	TokenExpiresAt time.Time
 	// RequestID names the request that opened the stream, in the log.
 	RequestID string
@@ -57,19 +57,19 @@ func (s *Stream) Abandon() {
 
 // cancel ends a stream that was given its number and cannot start. It runs on
 // the worker.
-func (s *Stream) cancel(o Start) {
+func (s *Stream) cancel(o StreamStart) {
 	s.drop()
 	s.passOn(o.StreamNo)
 }
 
 // tooLate is for a stream that was given its number when its worker had ended.
-func (s *Stream) tooLate(o Start) error {
+func (s *Stream) tooLate(o StreamStart) error {
 	s.hub.o.Detached(s.session, o.StreamNo, s.hub.now())
 	return ErrClosed
 }
 
 // start begins to write. It runs on the worker.
-func (s *Stream) start(o Start, to sink) {
+func (s *Stream) start(o StreamStart, to sink) {
 	s.sink = to
 	if s.closing {
 		to.close()
@@ -95,7 +95,7 @@ func (s *Stream) start(o Start, to sink) {
 	}
 	s.push(encodeBody(room.SessionReady{
 		SessionID: s.session,
-		Resumed:   o.Cursor != nil && !o.Invalid && !o.Foreign && len(resets) == 0,
+		Resumed:   o.Cursor != nil && !o.CursorInvalid && !o.Foreign && len(resets) == 0,
 		Rooms:     rooms,
 	}))
 	for _, r := range resets {
@@ -134,7 +134,7 @@ func (s *Stream) passOn(streamNo int64) {
 // place finds where the stream goes on in each room's log, and what cannot be
 // continued. Nothing is written yet, so that sessionReady carries the cursor
 // the stream begins at.
-func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
+func (s *Stream) place(o StreamStart, rooms *[]room.Room) (resets []room.Body) {
 	for _, a := range o.Presences {
 		from := a.From
 		sent, known := o.Cursor.Seq(a.Room.Generation)
@@ -143,7 +143,7 @@ func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
 		switch {
 		case o.Foreign:
 			reason = room.ResetEpochChanged
-		case o.Invalid:
+		case o.CursorInvalid:
 			reason = room.ResetCursorInvalid
 		case known && sent > a.Room.LastSeq:
 			reason = room.ResetCursorAhead
@@ -168,7 +168,7 @@ func (s *Stream) place(o Start, rooms *[]room.Room) (resets []room.Body) {
 // cursor, or else where the user's other sessions have come to. Where the cursor
 // is of no use, what is still kept and not known to be delivered comes: twice is
 // better than never.
-func (s *Stream) placeInbox(o Start) (resets []room.Body) {
+func (s *Stream) placeInbox(o StreamStart) (resets []room.Body) {
 	in := o.Inbox
 	if in.Log == 0 {
 		return nil
@@ -178,7 +178,7 @@ func (s *Stream) placeInbox(o Start) (resets []room.Body) {
 	switch {
 	case o.Foreign:
 		reason = room.ResetEpochChanged
-	case o.Invalid:
+	case o.CursorInvalid:
 		reason = room.ResetCursorInvalid
 	case known && from > in.LastSeq:
 		reason = room.ResetCursorAhead
@@ -211,7 +211,7 @@ func (s *Stream) expect(log room.LogID, last room.Seq) {
 
 // tellDepartures tells a client that comes back of the rooms of its cursor that
 // it is no longer in, and why.
-func (s *Stream) tellDepartures(o Start) {
+func (s *Stream) tellDepartures(o StreamStart) {
 	for _, d := range o.Left {
 		s.push(encodeBody(d.StateChange()))
 	}

@@ -152,7 +152,7 @@ func TestNothingIsMissedBetweenOpenAndStart(t *testing.T) {
 				s.log.enter(alice, 2)
 				s.log.append(3, 5, "before")
 				stream := s.open(alice)
-				var start Start
+				var start StreamStart
 				if readFirst {
 					start = s.attach(alice, "")
 				}

@@ -24,7 +24,7 @@ const TakesOver = true
 // closed. secured is the TLS that was spoken over it, nil where there is none; then
 // it has to be a Capturer. Errors: ErrClosed, or what the system says to a connection that is not a
 // socket.
-func (s *Stream) TakeOver(o Start, conn net.Conn, secured *tls.Conn) error {
+func (s *Stream) TakeOver(o StreamStart, conn net.Conn, secured *tls.Conn) error {
 	sock := &socket{stream: s, poller: &s.hub.poller, done: func() {}}
 	if counted, ok := conn.(interface{ HandOver() (done func()) }); ok {
 		sock.done = counted.HandOver()

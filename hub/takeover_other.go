@@ -13,7 +13,7 @@ import (
 const TakesOver = false
 
 // TakeOver is not there on this platform.
-func (s *Stream) TakeOver(o Start, conn net.Conn, _ *tls.Conn) error {
+func (s *Stream) TakeOver(o StreamStart, conn net.Conn, _ *tls.Conn) error {
 	s.worker.do(func() { s.cancel(o) })
 	return errors.Join(errors.ErrUnsupported, conn.Close())
 }
