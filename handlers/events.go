@@ -75,7 +75,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 	}
 	if start.OpenedStream, err = a.Store.OpenStream(ctx, session.ID, epoch, start.Cursor); err != nil {
-		stream.Abandon()
+		stream.Abort()
 		return err
 	}
 	begun = true
@@ -106,7 +106,7 @@ func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid
 func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, free func()) error {
 	streamHeader(w.Header())
 	control := http.NewResponseController(w)
-	if !hub.TakesOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
+	if !hub.CanTakeOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
 		defer free()
 		w.WriteHeader(http.StatusOK)
 		return stream.Serve(r.Context(), start, conn{w, control})
@@ -121,7 +121,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, 
 	}
 	if err != nil {
 		free()
-		stream.Abandon()
+		stream.Abort()
 		return fmt.Errorf("hijack: %w", err)
 	}
 	secured, ok := taken.(*tls.Conn)

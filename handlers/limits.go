@@ -163,7 +163,7 @@ func (a *api) met(r *http.Request, limit Limit) {
 // the session's older one meets no limit: the older one may be lost, and nobody
 // knows yet. Errors: server_full, too_many_streams.
 func (a *api) takeStream(r *http.Request, session room.Session) (free func(), err error) {
-	return a.takeSlot(r, a.streams, session.User.ID, a.Hub.Has(session.ID))
+	return a.takeSlot(r, a.streams, session.User.ID, a.Hub.HasStream(session.ID))
 }
 
 // takeTransfer takes the slot of an upload or a download. Errors: server_full,

@@ -133,7 +133,7 @@ func BenchmarkEncodeEvent(b *testing.B) {
 // need beside it, their clients' ends and what they start with, is there before
 // the first measurement and after the last; the kernel's share does not show.
 func BenchmarkIdleStream(b *testing.B) {
-	if !TakesOver {
+	if !CanTakeOver {
 		b.Fatal("there is nothing to take over here")
 	}
 	const streams = 2000

@@ -117,7 +117,7 @@ var testCertificate = sync.OnceValue(func() tls.Certificate {
 
 // ways is the ways that the platform has.
 func ways() []way {
-	if TakesOver {
+	if CanTakeOver {
 		return []way{overServe, overSocket, overTLS}
 	}
 	return []way{overServe}

@@ -45,7 +45,7 @@ func (s *Stream) lost(err error) {
 // logEnd logs the end of a stream that had begun. It is of the level debug, and info where it is the fault of the server or of
 // a reader who is too slow: an operator wants to know of those, but not of each when thousands of readers fall behind.
 func (s *Stream) logEnd() {
-	log, ctx := s.hub.o.Log, context.Background()
+	log, ctx := s.hub.o.Logger, context.Background()
 	level, more := slog.LevelDebug, 0
 	switch s.reason {
 	case string(room.ConnectionSlowConsumer), endLogTrimmed, endServerClosed:

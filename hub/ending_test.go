@@ -66,7 +66,7 @@ func TestEndsOfStreamsAreLogged(t *testing.T) {
 		t.Run(want.Reason, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var log endings
-				s := newSite(t, overServe, Options{Log: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+				s := newSite(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 				s.log.enter(alice, 1)
 				start := s.attach(alice, "")
 				start.RequestID = "request-1"
@@ -96,7 +96,7 @@ func TestEndsOfStreamsAreLogged(t *testing.T) {
 func TestEndsAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var log endings
-		s := newSite(t, overServe, Options{Log: slog.New(slog.NewJSONHandler(&log, nil))})
+		s := newSite(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
 		fallBehind := func(from, to int) {
 			for i := from; i < to; i++ {
 				id := room.SessionID(fmt.Sprint("reader", i))

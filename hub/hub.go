@@ -19,9 +19,9 @@ import (
 	"parlor/room"
 )
 
-// Log is where topics read what they do not have. Reads return
+// LogReader is where topics read what they do not have. Reads return
 // room.ErrRoomNotFound for a log that is gone; any other error is tried again.
-type Log interface {
+type LogReader interface {
 	Tail(ctx context.Context, log room.LogID, n int) (room.LogPage, error)
 	EventsAfter(ctx context.Context, log room.LogID, after room.Seq, n int) (room.LogPage, error)
 }
@@ -37,10 +37,10 @@ const (
 	maxRestartPause = 800 * time.Millisecond
 )
 
-// Options are a hub's settings. Only Detached has no default.
+// Options are a hub's settings. Only OnStreamEnd has no default.
 type Options struct {
-	// Detached is told when a session's stream has ended. It must not block.
-	Detached func(session room.SessionID, streamNo int64, at time.Time)
+	// OnStreamEnd is called when a session's stream has ended. It must not block.
+	OnStreamEnd func(session room.SessionID, streamNo int64, at time.Time)
 	// Heartbeat is the longest silence on a stream.
 	Heartbeat time.Duration
 	// WriteTimeout is how long a reader may take nothing at all.
@@ -49,7 +49,7 @@ type Options struct {
 	Retry time.Duration
 	// Workers is how many goroutines write.
 	Workers int
-	Log     *slog.Logger
+	Logger  *slog.Logger
 }
 
 // ErrClosed says that the hub takes no more streams.
@@ -57,7 +57,7 @@ var ErrClosed = errors.New("the hub is closed")
 
 // Hub is the live side of one node.
 type Hub struct {
-	log     Log
+	log     LogReader
 	o       Options
 	workers []*worker
 	poller  poller
@@ -86,16 +86,16 @@ type stats struct {
 
 // Stats is what a hub has done and holds.
 type Stats struct {
-	Streams   int    // open now
-	Topics    int    // logs that are followed now
-	Delivered uint64 // frames written
-	LogReads  uint64 // reads of the database
-	Slow      uint64 // streams closed because their reader was too slow
-	Shed      uint64 // frames that were not stored and not delivered, because their reader was behind
+	Streams       int    // open now
+	Topics        int    // logs that are followed now
+	Delivered     uint64 // frames written
+	LogReads      uint64 // reads of the database
+	SlowConsumers uint64 // streams closed because their reader was too slow
+	Shed          uint64 // frames that were not stored and not delivered, because their reader was behind
 }
 
 // New starts a hub. Close ends it.
-func New(log Log, o Options) *Hub {
+func New(log LogReader, o Options) *Hub {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 10 * time.Second
 	}
@@ -108,8 +108,8 @@ func New(log Log, o Options) *Hub {
 	if o.Workers == 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Hub{
 		log: log, o: o,
@@ -176,7 +176,7 @@ func (h *Hub) encode(events []room.Event) []*Frame {
 	for _, e := range events {
 		f, err := encodeEvent(e)
 		if err != nil {
-			h.o.Log.Error("an event could not be encoded", "log", e.Log, "seq", e.Seq, "error", err)
+			h.o.Logger.Error("an event could not be encoded", "log", e.Log, "seq", e.Seq, "error", err)
 			continue
 		}
 		frames = append(frames, f)
@@ -184,8 +184,8 @@ func (h *Hub) encode(events []room.Event) []*Frame {
 	return frames
 }
 
-// Refresh makes every topic look for events that it was not told of.
-func (h *Hub) Refresh() {
+// Resync makes every topic look for events that it was not told of.
+func (h *Hub) Resync() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, t := range h.topics {
@@ -203,8 +203,8 @@ func (h *Hub) Renewed(session room.SessionID, expiresAt time.Time) {
 	h.with(session, func(s *Stream) { s.renewed(expiresAt) })
 }
 
-// Has reports whether the session has a stream here, or is about to.
-func (h *Hub) Has(session room.SessionID) bool {
+// HasStream reports whether the session has a stream here, or is about to.
+func (h *Hub) HasStream(session room.SessionID) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.streams[session] != nil
@@ -319,18 +319,18 @@ func (h *Hub) Stats() Stats {
 	defer h.mu.RUnlock()
 	return Stats{
 		Streams: len(h.streams), Topics: len(h.topics),
-		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), Slow: h.stats.slow.Load(), Shed: h.stats.shed.Load(),
+		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), SlowConsumers: h.stats.slow.Load(), Shed: h.stats.shed.Load(),
 	}
 }
 
-// startOverSpread is how long StartOver lets streams stay away at most. It is below
+// startOverSpread is how long ReconnectAll lets streams stay away at most. It is below
 // half of the shortest memberTimeout, so that nobody is seen leaving for it.
 const startOverSpread = 2 * time.Second
 
-// StartOver asks all open streams to reconnect, each after a random time of at most
+// ReconnectAll asks all open streams to reconnect, each after a random time of at most
 // startOverSpread, and forgets what was read of the logs. It is for when what this
 // process heard may not be what the database has.
-func (h *Hub) StartOver() {
+func (h *Hub) ReconnectAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, t := range h.topics {
@@ -346,7 +346,7 @@ func (h *Hub) StartOver() {
 // Drain ends the streams that are open now, each at a moment of its own within
 // spread, and asks them to come back at once. The server waits and not the
 // clients, so that each is away for an instant only. Streams that are opened
-// meanwhile are taken, and stay until End: there may be no other server to go to.
+// meanwhile are taken, and stay until Shutdown: there may be no other server to go to.
 // Drain returns when it has asked all, or ctx ends.
 func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 	h.mu.RLock()
@@ -374,10 +374,10 @@ func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 	}
 }
 
-// End takes no more streams, and ends those that are open with the request to
+// Shutdown takes no more streams, and ends those that are open with the request to
 // come back after the moment that a restart takes. It returns when all have left
 // or ctx ends.
-func (h *Hub) End(ctx context.Context) {
+func (h *Hub) Shutdown(ctx context.Context) {
 	h.mu.Lock()
 	h.refuse()
 	for _, s := range h.streams {

@@ -44,7 +44,7 @@ func TestDrain(t *testing.T) {
 		again.awaitSeq(1, 11)
 
 		unstarted := s.open(alice)
-		s.End(t.Context())
+		s.Shutdown(t.Context())
 		if got := s.Stats().Streams; got != 0 {
 			t.Errorf("%d streams are open", got)
 		}
@@ -60,7 +60,7 @@ func TestDrain(t *testing.T) {
 		}
 		s.awaitDetached(alice, 1)
 		s.Drain(t.Context(), time.Second) // there is nothing to do, and nothing to wait for
-		s.End(t.Context())
+		s.Shutdown(t.Context())
 	})
 }
 
@@ -100,7 +100,7 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 		s.workers[0].do(func() { <-busy })
 		for name, drain := range map[string]func(context.Context){
 			"Drain": func(ctx context.Context) { s.Drain(ctx, time.Minute) },
-			"End":   s.End,
+			"End":   s.Shutdown,
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			began := time.Now()
@@ -135,7 +135,7 @@ func TestCloseEndsStreams(t *testing.T) {
 		s.post(1, 1)
 		s.join(alice, 1)
 		s.leave(alice, 1, room.ReasonLeft)
-		s.Refresh()
+		s.Resync()
 		s.Close()
 	})
 }

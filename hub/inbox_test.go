@@ -111,7 +111,7 @@ func TestInboxesAreForgotten(t *testing.T) {
 		s := newSite(t, overServe, Options{})
 		s.log.own(alice, 7, 0)
 		s.log.own(bob, 8, 0)
-		s.open(alice).Abandon()
+		s.open(alice).Abort()
 		stream := s.open(bob)
 		elapse(topicKept + 2*time.Second)
 		if n := s.Stats().Topics; n != 1 {

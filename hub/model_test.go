@@ -91,7 +91,7 @@ func (m *model) publish(t *rapid.T) {
 // lose is a process that committed and could not tell.
 func (m *model) lose(t *rapid.T) {
 	m.draw(t)
-	m.Refresh()
+	m.Resync()
 }
 
 func (m *model) trim(t *rapid.T) {
@@ -183,7 +183,7 @@ func (m *model) elapse(t *rapid.T) {
 // settle lets everything come that can.
 func (m *model) settle() {
 	m.log.fail(nil)
-	m.Refresh()
+	m.Resync()
 	elapse(retryMost + time.Second)
 }
 

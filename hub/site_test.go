@@ -26,7 +26,7 @@ type detachment struct {
 
 func newSite(t testingT, w way, o Options) *site {
 	s := &site{t: t, way: w, log: newMemoryLog()}
-	o.Detached = func(session room.SessionID, streamNo int64, _ time.Time) {
+	o.OnStreamEnd = func(session room.SessionID, streamNo int64, _ time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.detached = append(s.detached, detachment{session, streamNo})

@@ -13,7 +13,7 @@ type StreamStart struct {
 	// Cursor is what the client sent; nil means that it sent none.
 	Cursor Cursor
 	// CursorInvalid reports that the client sent something that is not a cursor.
-	CursorInvalid        bool
+	CursorInvalid  bool
 	TokenExpiresAt time.Time
 	// RequestID names the request that opened the stream, in the log.
 	RequestID string
@@ -50,8 +50,8 @@ func (s *Stream) depart(d room.Left) {
 	}
 }
 
-// Abandon ends a stream that will not start.
-func (s *Stream) Abandon() {
+// Abort ends a stream that will not start.
+func (s *Stream) Abort() {
 	s.worker.do(s.drop)
 }
 
@@ -64,7 +64,7 @@ func (s *Stream) cancel(o StreamStart) {
 
 // tooLate is for a stream that was given its number when its worker had ended.
 func (s *Stream) tooLate(o StreamStart) error {
-	s.hub.o.Detached(s.session, o.StreamNo, s.hub.now())
+	s.hub.o.OnStreamEnd(s.session, o.StreamNo, s.hub.now())
 	return ErrClosed
 }
 
@@ -120,13 +120,13 @@ func (s *Stream) passOn(streamNo int64) {
 	successor := h.streams[s.session]
 	h.mu.RUnlock()
 	if successor == nil {
-		h.o.Detached(s.session, streamNo, h.now())
+		h.o.OnStreamEnd(s.session, streamNo, h.now())
 		return
 	}
 	successor.worker.do(func() {
 		successor.streamNo = max(successor.streamNo, streamNo)
 		if successor.left {
-			h.o.Detached(s.session, streamNo, h.now())
+			h.o.OnStreamEnd(s.session, streamNo, h.now())
 		}
 	})
 }

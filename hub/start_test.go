@@ -221,7 +221,7 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 		{"and its successor is abandoned", func(_ *testing.T, s *site, first, second *Stream) {
 			s.attach(alice, "")                            // number 1
 			s.start(first, s.attach(alice, "")).awaitEnd() // number 2
-			second.Abandon()
+			second.Abort()
 		}},
 	}
 	for _, tt := range tests {
@@ -330,12 +330,12 @@ func TestAbandon(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, overServe, Options{})
 		stream := s.open(alice)
-		if !s.Has(alice) || s.Has(bob) {
+		if !s.HasStream(alice) || s.HasStream(bob) {
 			t.Error("a stream that is about to begin is not there, or another one is")
 		}
-		stream.Abandon()
+		stream.Abort()
 		elapse(time.Second)
-		if s.Has(alice) {
+		if s.HasStream(alice) {
 			t.Error("an abandoned stream is still there")
 		}
 		if n := s.Stats().Streams; n != 0 {
@@ -458,7 +458,7 @@ func TestStartOver(t *testing.T) {
 
 		s.log.remove(1) // and it begins again with less
 		s.log.append(1, 2, "restored")
-		s.StartOver()
+		s.ReconnectAll()
 		for _, c := range []*client{one, other} {
 			last := c.awaitEnd()
 			if after := data[room.Reconnect](t, last).AfterMs; after < 0 || after > 2000 {

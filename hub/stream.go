@@ -214,7 +214,7 @@ func (s *Stream) lookAgain(log room.LogID) {
 // caught up: the stream ends, and the cursor that its client comes back with
 // gets its roomReset with a fresh snapshot.
 func (s *Stream) reset(log room.LogID, oldest room.Seq) {
-	s.hub.o.Log.Debug("the log was trimmed under a stream", "log", log, "oldestSeq", oldest)
+	s.hub.o.Logger.Debug("the log was trimmed under a stream", "log", log, "oldestSeq", oldest)
 	s.because(endLogTrimmed)
 	s.closeWith(room.Reconnect{})
 }
@@ -395,7 +395,7 @@ func (s *Stream) leave() {
 	s.letGo()
 	s.hub.forget(s)
 	if s.streamNo > 0 {
-		s.hub.o.Detached(s.session, s.streamNo, s.hub.now())
+		s.hub.o.OnStreamEnd(s.session, s.streamNo, s.hub.now())
 	}
 }
 

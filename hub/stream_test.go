@@ -135,7 +135,7 @@ func TestEventsThatWereNotPublished(t *testing.T) {
 		s.post(1, 1)
 		c.wantSeqs(1, 0, 702)
 		s.log.append(1, 700, "nobody told")
-		s.Refresh()
+		s.Resync()
 		c.wantSeqs(1, 0, 1402)
 	})
 }
@@ -234,7 +234,7 @@ func TestSlowReader(t *testing.T) {
 		slow, other := s.connected(alice, ""), s.connected(bob, "")
 		slow.pause()
 		last := room.Seq(0)
-		for s.Stats().Slow == 0 {
+		for s.Stats().SlowConsumers == 0 {
 			if last += 50; last > 100_000 {
 				t.Fatal("a reader that takes nothing is not too slow")
 			}
@@ -255,7 +255,7 @@ func TestSlowReader(t *testing.T) {
 		slow.wantSeqs(1, 0, got)
 		s.connected(alice, slow.lastID()).wantSeqs(1, got, last)
 		other.wantSeqs(1, 0, last)
-		if n := s.Stats().Slow; n != 1 {
+		if n := s.Stats().SlowConsumers; n != 1 {
 			t.Errorf("%d streams were too slow", n)
 		}
 	})

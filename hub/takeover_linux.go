@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TakesOver says that TakeOver works on this platform.
-const TakesOver = true
+// CanTakeOver says that TakeOver works on this platform.
+const CanTakeOver = true
 
 // TakeOver lets the stream begin on a connection that was hijacked from
 // net/http after the response header, and returns at once: an idle stream then
@@ -46,7 +46,7 @@ func (s *Stream) TakeOver(o StreamStart, conn net.Conn, secured *tls.Conn) error
 	}
 	taken := s.worker.do(func() {
 		if err := s.hub.watch(sock); err != nil {
-			s.hub.o.Log.Error("a socket could not be watched", "error", err)
+			s.hub.o.Logger.Error("a socket could not be watched", "error", err)
 			sock.shut()
 			s.cancel(o)
 			return

@@ -169,7 +169,7 @@ func TestTLSEndsWithGoodbye(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.eventually("the stream begins", func() bool { return s.Stats().Delivered > 0 })
-	s.End(t.Context())
+	s.Shutdown(t.Context())
 	text, err := io.ReadAll(reader)
 	if err != nil || !strings.Contains(string(text), "event: reconnect\n") {
 		t.Errorf("%q comes, and %v", text, err)

@@ -8,9 +8,9 @@ import (
 	"net"
 )
 
-// TakesOver says that TakeOver works on this platform. Elsewhere than on Linux
+// CanTakeOver says that TakeOver works on this platform. Elsewhere than on Linux
 // streams are served by Serve.
-const TakesOver = false
+const CanTakeOver = false
 
 // TakeOver is not there on this platform.
 func (s *Stream) TakeOver(o StreamStart, conn net.Conn, _ *tls.Conn) error {

@@ -222,7 +222,7 @@ func TestSocketThatTakesNothingIsClosed(t *testing.T) {
 				if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
 					t.Errorf("detached (-want +got):\n%s", diff)
 				}
-				if n := s.Stats().Slow; n != 1 {
+				if n := s.Stats().SlowConsumers; n != 1 {
 					t.Errorf("%d readers are counted as slow", n)
 				}
 				if goesOn {

@@ -308,7 +308,7 @@ func (t *topic) readLog(ctx context.Context, loaded bool, last room.Seq) (room.L
 		return room.LogPage{LastSeq: gone}, nil
 	}
 	if err != nil && ctx.Err() == nil {
-		t.hub.o.Log.Warn("a log could not be read; trying again", "log", t.log, "error", err)
+		t.hub.o.Logger.Warn("a log could not be read; trying again", "log", t.log, "error", err)
 	}
 	return p, err
 }

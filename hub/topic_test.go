@@ -196,7 +196,7 @@ func TestLogIsTrimmedUnderATopic(t *testing.T) {
 				s.log.append(1, 1000, "nobody told")
 				s.log.trim(1, oldest)
 				s.wantReads("so far", 1)
-				s.Refresh()
+				s.Resync()
 				if m := c.awaitEnd(); m.Event != string(room.TypeReconnect) {
 					t.Errorf("the last event is %+v", m)
 				}
@@ -246,7 +246,7 @@ func TestLogIsGone(t *testing.T) {
 		warm := s.connected(alice, cursorAt(1, 1000))
 		start := s.attach(bob, cursorAt(1, 0))
 		s.log.remove(1)
-		s.Refresh()
+		s.Resync()
 		behind := s.start(s.open(bob), start)
 		s.post(2, 3)
 		warm.wantSeqs(2, 0, 3)
@@ -295,7 +295,7 @@ func TestReadThatHangsIsTriedAgain(t *testing.T) {
 		s.log.hang(true)
 		behind := s.connected(alice, cursorAt(1, 0))
 		s.log.append(1, 1, "nobody told")
-		s.Refresh()
+		s.Resync()
 		elapse(time.Second)
 		s.log.hang(false)
 		warm.wantSeqs(1, 1000, 1001)

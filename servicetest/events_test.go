@@ -335,7 +335,7 @@ func TestServerGoesAway(t *testing.T) {
 	if !ready.Resumed {
 		t.Error("the stream is not resumed")
 	}
-	s.hub.End(t.Context())
+	s.hub.Shutdown(t.Context())
 	if got := expect[room.Reconnect](stream); got.AfterMs > 1000 {
 		t.Errorf("the stream ends with %+v", got)
 	}

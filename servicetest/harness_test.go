@@ -81,11 +81,11 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c.store = store.Options{
 		Commit: func(change room.Change) { s.hub.Apply(change) },
-		Doubt:  func() { s.hub.Refresh() },
-		Lost:   func() { s.hub.StartOver() },
+		Doubt:  func() { s.hub.Resync() },
+		Lost:   func() { s.hub.ReconnectAll() },
 		Log:    log,
 	}
-	c.hub = hub.Options{Log: log}
+	c.hub = hub.Options{Logger: log}
 	c.api = handlers.Options{
 		Tokens: s.tokens, RoomsPerUser: room.DefaultRoomsPerUser, Development: true,
 		MediaSecret: secret,
@@ -101,9 +101,9 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.store.RoomsPerUser = c.api.RoomsPerUser
 	s.database = c.database
 	s.store = storetest.Open(t, c.database, c.store)
-	c.hub.Detached = s.store.Detach
+	c.hub.OnStreamEnd = s.store.Detach
 	if now := c.store.Now; now != nil { // a test's clock rules when a stream was lost, too
-		c.hub.Detached = func(id room.SessionID, streamNo int64, _ time.Time) { s.store.Detach(id, streamNo, now()) }
+		c.hub.OnStreamEnd = func(id room.SessionID, streamNo int64, _ time.Time) { s.store.Detach(id, streamNo, now()) }
 	}
 	s.hub = hub.New(s.store, c.hub)
 	c.api.Store, c.api.Hub = c.wrap(s.store), s.hub

@@ -238,7 +238,7 @@ func TestBarrageToOneWhoDoesNotRead(t *testing.T) {
 		stored = append(stored, loud.send("lobby", "kept").ID)
 		return s.hub.Stats().Shed > 0
 	})
-	if slow := s.hub.Stats().Slow; slow != 0 {
+	if slow := s.hub.Stats().SlowConsumers; slow != 0 {
 		t.Errorf("%d streams were closed for barrage", slow)
 	}
 	if err := conn.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil { // from now on it reads

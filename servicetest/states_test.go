@@ -478,7 +478,7 @@ func (w *walker) readNothing() {
 	w.moved(room.RoomSuccess, room.RoomConnected)
 	loud := *w.scene.host
 	loud.http = w.server.Client() // so many words need no checking
-	for sent := 0; w.hub.Stats().Slow == 0; sent++ {
+	for sent := 0; w.hub.Stats().SlowConsumers == 0; sent++ {
 		if sent == 1000 {
 			w.Fatal("32 MB are still not too much for a reader that takes nothing")
 		}

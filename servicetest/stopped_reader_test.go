@@ -39,7 +39,7 @@ func TestStoppedReader(t *testing.T) {
 
 	text := func(n int) string { return fmt.Sprintf("%d %s", n, strings.Repeat("x", 10_000)) }
 	sent := 0
-	for ; s.hub.Stats().Slow == 0; sent++ {
+	for ; s.hub.Stats().SlowConsumers == 0; sent++ {
 		if sent == 1000 { // what sockets and the stream's queue hold is a fraction of it
 			t.Fatal("the stopped reader's stream stays open")
 		}

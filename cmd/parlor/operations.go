@@ -100,7 +100,7 @@ func newMetrics(h *hub.Hub) *metrics {
 	gauge("parlor_topics", "Logs that streams of this server are subscribed to.", func(s hub.Stats) float64 { return float64(s.Topics) })
 	counter("parlor_deliveries_total", "Events written to streams.", func(s hub.Stats) float64 { return float64(s.Delivered) })
 	counter("parlor_log_reads_total", "Reads of logs from the database to replay events.", func(s hub.Stats) float64 { return float64(s.LogReads) })
-	counter("parlor_slow_consumers_total", "Streams closed because their client was too slow.", func(s hub.Stats) float64 { return float64(s.Slow) })
+	counter("parlor_slow_consumers_total", "Streams closed because their client was too slow.", func(s hub.Stats) float64 { return float64(s.SlowConsumers) })
 	counter("parlor_shed_total", "Ephemeral messages that were not delivered to a client because it was too slow.", func(s hub.Stats) float64 { return float64(s.Shed) })
 	return m
 }

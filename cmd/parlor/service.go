@@ -58,8 +58,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s.store, err = store.Open(ctx, database.url, store.Options{
 		Origin: database.files,
 		Commit: func(change room.Change) { s.hub.Apply(change) },
-		Doubt:  func() { s.hub.Refresh() },
-		Lost:   func() { s.hub.StartOver() },
+		Doubt:  func() { s.hub.Resync() },
+		Lost:   func() { s.hub.ReconnectAll() },
 		Defaults: room.Config{
 			DestroyDelay:  room.Seconds(c.DestroyDelay / time.Second),
 			UnusedTimeout: room.Seconds(c.UnusedTimeout / time.Second),
@@ -85,7 +85,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		return err
 	}
 	defer s.store.Close()
-	s.hub = hub.New(s.store, hub.Options{Detached: s.store.Detach, Heartbeat: c.Heartbeat, Log: log})
+	s.hub = hub.New(s.store, hub.Options{OnStreamEnd: s.store.Detach, Heartbeat: c.Heartbeat, Logger: log})
 	defer s.hub.Close()
 
 	bucket, err := c.openMedia(ctx)
@@ -240,7 +240,7 @@ func (s *service) sweep(ctx context.Context) {
 		err := s.store.Sweep(ctx)
 		if now := time.Now(); err == nil && now.After(strays) {
 			strays = now.Add(strayInterval)
-			err = s.store.DetachStrays(ctx, s.hub.Has)
+			err = s.store.DetachStrays(ctx, s.hub.HasStream)
 		}
 		return err
 	}

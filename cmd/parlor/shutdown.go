@@ -59,7 +59,7 @@ func (s *service) closeAPI() error {
 	s.api.RegisterOnShutdown(func() { // called once the port is closed, so that nobody comes back to this server
 		defer close(ended)
 		s.handlers.End()
-		s.hub.End(ctx)
+		s.hub.Shutdown(ctx)
 		s.handlers.AwaitCalls(ctx)
 		time.AfterFunc(replyGrace, cancel)
 	})
