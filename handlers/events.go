@@ -146,9 +146,9 @@ func (c streamConn) SyscallConn() (syscall.RawConn, error) {
 	return socket.SyscallConn()
 }
 
-// Capture lets what TLS writes to the connection go elsewhere (hub.Capturer).
-func (c streamConn) Capture(to io.Writer) {
-	c.Conn.(hub.Capturer).Capture(to) // as Options.TakesTLS says
+// RedirectWrites lets what TLS writes to the connection go elsewhere (hub.WriteRedirector).
+func (c streamConn) RedirectWrites(to io.Writer) {
+	c.Conn.(hub.WriteRedirector).RedirectWrites(to) // as Options.TakesTLS says
 }
 
 // HandOver tells the connection, where that is counted too, that the hub takes its

@@ -127,7 +127,7 @@ type Options struct {
 
 	// Heartbeat is the longest silence on a feed; zero: 10 s.
 	Heartbeat time.Duration
-	// TakesTLS says that the connections below TLS are hub.Capturers, so that
+	// TakesTLS says that the connections below TLS are hub.WriteRedirectors, so that
 	// streams can be taken out of net/http there too.
 	TakesTLS bool
 	// StreamOpens is told when a stream or a feed begins, with the context of its

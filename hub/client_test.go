@@ -93,7 +93,7 @@ type capturable struct {
 	to io.Writer
 }
 
-func (c *capturable) Capture(to io.Writer) { c.to = to }
+func (c *capturable) RedirectWrites(to io.Writer) { c.to = to }
 
 func (c *capturable) Write(p []byte) (int, error) {
 	if c.to != nil {

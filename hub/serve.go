@@ -14,10 +14,10 @@ type Conn interface {
 	Send(p []byte, within time.Duration) error
 }
 
-// Capturer is a connection below TLS that TakeOver can take. From Capture on, what
+// WriteRedirector is a connection below TLS that TakeOver can take. From RedirectWrites on, what
 // is written to it goes to another writer, and not to its socket.
-type Capturer interface {
-	Capture(to io.Writer)
+type WriteRedirector interface {
+	RedirectWrites(to io.Writer)
 }
 
 // Serve lets the stream begin and returns when it has ended. It is the way that

@@ -22,7 +22,7 @@ const CanTakeOver = true
 // connection belongs to the hub, whatever is returned. Where it is counted by
 // somebody, it has a method HandOver, whose result is called when the socket is
 // closed. secured is the TLS that was spoken over it, nil where there is none; then
-// it has to be a Capturer. Errors: ErrClosed, or what the system says to a connection that is not a
+// it has to be a WriteRedirector. Errors: ErrClosed, or what the system says to a connection that is not a
 // socket.
 func (s *Stream) TakeOver(o StreamStart, conn net.Conn, secured *tls.Conn) error {
 	sock := &socket{stream: s, poller: &s.hub.poller, done: func() {}}

@@ -8,12 +8,12 @@ import (
 
 // secure makes the sink of a socket whose bytes are to be encrypted.
 func secure(sock *socket, below net.Conn, secured *tls.Conn) (sink, error) {
-	captured, ok := below.(Capturer)
+	captured, ok := below.(WriteRedirector)
 	if !ok {
 		return nil, fmt.Errorf("take over TLS: a %T cannot be captured", below)
 	}
 	s := &securedSocket{socket: sock, tls: secured}
-	captured.Capture(s)
+	captured.RedirectWrites(s)
 	return s, nil
 }
 

@@ -112,11 +112,11 @@ func (p *proxiedConn) RemoteAddr() net.Addr {
 	return client
 }
 
-// SyscallConn, HandOver, Capture and CloseWrite are those of the connection below: what the hub and net/http look for.
+// SyscallConn, HandOver, RedirectWrites and CloseWrite are those of the connection below: what the hub and net/http look for.
 
 func (p *proxiedConn) SyscallConn() (syscall.RawConn, error) { return p.counted.SyscallConn() }
 func (p *proxiedConn) HandOver() (done func())               { return p.counted.HandOver() }
-func (p *proxiedConn) Capture(to io.Writer)                  { p.counted.Capture(to) }
+func (p *proxiedConn) RedirectWrites(to io.Writer)           { p.counted.RedirectWrites(to) }
 func (p *proxiedConn) CloseWrite() error                     { return p.counted.CloseWrite() }
 
 // conn is a connection that is counted. What it has beside net.Conn is net's: net/http closes one side of it, and the hub takes
@@ -268,9 +268,9 @@ func (cs *connections) leave(address netip.Prefix, refused bool) {
 	}
 }
 
-// Capture lets what TLS writes from now on go to somebody who has the socket, and writes without waiting (hub.Capturer). Nobody may
+// RedirectWrites lets what TLS writes from now on go to somebody who has the socket, and writes without waiting (hub.WriteRedirector). Nobody may
 // be writing meanwhile.
-func (c *conn) Capture(to io.Writer) { c.captured = to }
+func (c *conn) RedirectWrites(to io.Writer) { c.captured = to }
 
 func (c *conn) Write(p []byte) (int, error) {
 	if c.captured != nil {
