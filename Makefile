@@ -77,7 +77,8 @@ fuzz: ## Fuzz every target for FUZZTIME (30s)
 .PHONY: bench
 bench: build ## Measure Parlor beside nchan and a bare write() loop, in about six minutes
 	@scripts/setup.sh postgres
-	bin/parlor bench table $(ARGS)
+	CGO_ENABLED=0 go build -trimpath -o bin/parlor-bench ./cmd/parlor-bench
+	bin/parlor-bench table $(ARGS)
 
 .PHONY: bench/go
 bench/go: web ## Run the Go benchmarks

@@ -33,11 +33,11 @@ type Parlor struct {
 	Size int
 	// MessageIDs gives each message a clientMessageID, so that it is sent again when the server is away for a moment.
 	MessageIDs bool
+	// KeepSessions leaves the sessions logged in after the run, for a server that is stopped then.
+	KeepSessions bool
 
 	host    string
 	filling []byte
-	// disposable says that nobody uses the server after the run: sessions need not be ended.
-	disposable bool
 }
 
 // MinSize is the least length of a message: number and instant must fit in.
@@ -131,7 +131,7 @@ func (p *Parlor) enter(ctx context.Context, c *caller, s *stream) error {
 
 // dismiss ends the sessions, and with them the rooms.
 func (p *Parlor) dismiss(ctx context.Context, streams []*stream) {
-	if p.disposable {
+	if p.KeepSessions {
 		return
 	}
 	_ = p.each(ctx, streams, func(ctx context.Context, c *caller, s *stream) error {

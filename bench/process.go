@@ -75,7 +75,7 @@ func (m meter) weigh() (all memory) {
 func (m meter) read() reading {
 	r := reading{server: m.server(), self: selfUsage(), machine: machineBusy()}
 	for _, pid := range m.beside {
-		for _, pid := range family(pid) {
+		for _, pid := range Family(pid) {
 			u, _ := readUsage(pid)
 			r.beside = r.beside.plus(u)
 		}

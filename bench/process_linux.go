@@ -103,8 +103,8 @@ func machineBusy() time.Duration {
 	return ticks(fields[1]) + ticks(fields[2]) + ticks(fields[3]) + ticks(fields[6]) + ticks(fields[7])
 }
 
-// family is a process and its children.
-func family(pid int) []int {
+// Family is a process and its children.
+func Family(pid int) []int {
 	all := []int{pid}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, path := range stats {

@@ -20,4 +20,5 @@ func selfUsage() usage { return usage{} }
 
 func machineBusy() time.Duration { return 0 }
 
-func family(pid int) []int { return []int{pid} }
+// Family is a process and its children.
+func Family(pid int) []int { return []int{pid} }

@@ -113,21 +113,6 @@ counters    1 shed, 2 reads of logs, 3 slow consumers
 	}
 }
 
-func TestFigures(t *testing.T) {
-	t.Parallel()
-	of := func(p99 ...float64) (all []*Report) {
-		for _, ms := range p99 {
-			all = append(all, &Report{LatencyMS: Latency{P99: ms}})
-		}
-		return all
-	}
-	var b bytes.Buffer
-	(&table{to: &b}).figures("load", p99Figure, [][]*Report{of(1, 2, 9), nil, of(8, 4), of(3)})
-	if want := "| load | p99 latency, ms | 2.0 |  | 4.0 | 3.0 |  | 2.00 |  |\n"; b.String() != want {
-		t.Errorf("%q, want %q", b.String(), want)
-	}
-}
-
 func TestJSONReport(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -51,26 +50,6 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// TestBenchTable: every server that is here is measured, and nothing is left of it.
-func TestBenchTable(t *testing.T) {
-	t.Parallel()
-	folder := reachableFolder(t)
-	got := parlor(t.Context(), t, []string{"TMPDIR=" + folder}, "bench", "table", "--scale", "0.01", "--duration", "400ms", "--loads", "1,4")
-	if got.code != exitOK {
-		t.Fatalf("exit code %d: %s", got.code, got.err)
-	}
-	// So few streams drown in what a process frees and takes anyway: memory may seem to shrink.
-	if lines := regexp.MustCompile(`(?m)^\| [^|]+, times 0.01 \| [^|]+ \| -?\d[^|]* \| [^|]* \| -?\d[^|]* \|`).FindAllString(got.out, -1); len(lines) != 3 {
-		t.Errorf("%d figures: %s", len(lines), got.out)
-	}
-	if strings.Contains(got.out, " lost, ") {
-		t.Error(got.out)
-	}
-	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
-		t.Errorf("%v, %v are left", left, err)
-	}
-}
-
 func TestBenchMeetsTheRateLimit(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--message-rate", "1")
@@ -83,10 +62,9 @@ func TestBenchMeetsTheRateLimit(t *testing.T) {
 func TestBenchOptions(t *testing.T) {
 	t.Parallel()
 	for want, args := range map[string][]string{
-		`^parlor: --streams: 0 [^\n]*\nparlor: --rooms: [^\n]*\n$`:   {"--streams", "0", "--rooms", "3"},
-		`^parlor: --churn: "1" is not a percentage such as 1%\n$`:    {"--churn", "1"},
-		`^parlor: --rate: 0 must be greater than 0\n$`:               {"--rate", "0"},
-		`^parlor: --subscribe-url: [^\n]*\nparlor: --publish-url: .`: {"--target", "sse"},
+		`^parlor: --streams: 0 [^\n]*\nparlor: --rooms: [^\n]*\n$`: {"--streams", "0", "--rooms", "3"},
+		`^parlor: --churn: "1" is not a percentage such as 1%\n$`:  {"--churn", "1"},
+		`^parlor: --rate: 0 must be greater than 0\n$`:             {"--rate", "0"},
 	} {
 		got := parlor(t.Context(), t, []string{"PARLOR_SECRET=" + string(goodSecret)}, append([]string{"bench"}, args...)...)
 		if got.code != exitUsage || !regexp.MustCompile(want).MatchString(got.err) {

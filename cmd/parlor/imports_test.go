@@ -108,6 +108,11 @@ var importRules = []importRule{
 		why: "it hands out files; code that uses them lives with its users",
 	},
 	{
+		pkg:  "parlor/cmd/parlor-bench",
+		ours: []string{"parlor/room", "parlor/auth", "parlor/bench"}, libraries: anything, standard: anything,
+		why: "the servers that are compared are programs; it starts them and knows them as clients do",
+	},
+	{
 		pkg:  "parlor/cmd",
 		ours: anything, libraries: anything, standard: anything,
 		why: "the program wires everything together",
@@ -145,6 +150,7 @@ func TestImportRulesBite(t *testing.T) {
 		{"parlor/bench", "parlor/handlers"},
 		{"parlor/bench", "parlor/hub"},
 		{"parlor/bench", "github.com/jackc/pgx/v5"},
+		{"parlor/cmd/parlor-bench", "parlor/store"},
 		{"parlor/media", "parlor/handlers"},
 		{"parlor/media", "github.com/jackc/pgx/v5"},
 		{"parlor/store", "parlor/hub"},

@@ -1,57 +1,61 @@
-package bench
+package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"parlor/bench"
 	"parlor/room"
 )
 
 // scenario is a load, and what is read off the reports.
 type scenario struct {
 	name    string
-	options Options
+	options bench.Options
 	figures []figure
 }
 
 // figure is a line of the table.
 type figure struct {
 	name   string
-	of     func(*Report) float64
+	of     func(*bench.Report) float64
 	digits int
 }
 
 var (
-	cpuFigure = figure{"server CPU a delivery, µs", func(r *Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
-	p99Figure = figure{"p99 latency, ms", func(r *Report) float64 { return r.LatencyMS.P99 }, 1}
+	cpuFigure = figure{"server CPU a delivery, µs", func(r *bench.Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
+	p99Figure = figure{"p99 latency, ms", func(r *bench.Report) float64 { return r.LatencyMS.P99 }, 1}
 )
 
 // scenarios are the loads of the contest, smaller by Scale where that is set.
-func (c *Contest) scenarios() []scenario {
+func (c *TableCmd) scenarios() []scenario {
 	loads := []scenario{
 		{
 			name:    "10,000 idle streams",
-			options: Options{Streams: 10_000, Rooms: 100, Idle: true, Senders: 1, Duration: c.Duration / 2},
-			figures: []figure{{"server memory a stream, KiB", func(r *Report) float64 { return r.Memory.WithSessions / 1024 }, 1}},
+			options: bench.Options{Streams: 10_000, Rooms: 100, Idle: true, Senders: 1, Duration: c.Duration / 2},
+			figures: []figure{{"server memory a stream, KiB", func(r *bench.Report) float64 { return r.Memory.WithSessions / 1024 }, 1}},
 		},
 		{
 			name:    "1 room, 5,000 streams, 10 messages/s",
-			options: Options{Streams: 5000, Rooms: 1, Rate: 10, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
+			options: bench.Options{Streams: 5000, Rooms: 1, Rate: 10, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
 			figures: []figure{cpuFigure, p99Figure},
 		},
 		{
 			name:    "1 room, 1,000 streams, saturated",
-			options: Options{Streams: 1000, Rooms: 1, Senders: 2, Warmup: c.Duration / 4, Duration: c.Duration / 2},
-			figures: []figure{{"deliveries/s", func(r *Report) float64 { return r.DeliveriesPerSecond }, 0}, cpuFigure},
+			options: bench.Options{Streams: 1000, Rooms: 1, Senders: 2, Warmup: c.Duration / 4, Duration: c.Duration / 2},
+			figures: []figure{{"deliveries/s", func(r *bench.Report) float64 { return r.DeliveriesPerSecond }, 0}, cpuFigure},
 		},
 		{
 			name:    "500 rooms of 10, 2,000 messages/s",
-			options: Options{Streams: 5000, Rooms: 500, Rate: 2000, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
+			options: bench.Options{Streams: 5000, Rooms: 500, Rate: 2000, Senders: 64, Warmup: c.Duration / 4, Duration: c.Duration},
 			figures: []figure{cpuFigure, p99Figure},
 		},
 	}
@@ -64,7 +68,7 @@ func (c *Contest) scenarios() []scenario {
 // leastRate is what a short run needs to have something to measure.
 const leastRate = 10
 
-func (c *Contest) scale(s *scenario) {
+func (c *TableCmd) scale(s *scenario) {
 	if c.Scale == 1 {
 		return
 	}
@@ -76,9 +80,38 @@ func (c *Contest) scale(s *scenario) {
 	}
 }
 
-// Table measures all servers under all loads and writes the table of their figures, as Markdown: of several rounds the
-// median of each. It takes a few minutes a round. What it starts it ends.
-func (c *Contest) Table(ctx context.Context, out, progress io.Writer) error {
+// TableCmd measures servers on this machine, one after the other, under the same loads.
+type TableCmd struct {
+	Parlor       string        `placeholder:"FILE" help:"The program parlor. Default: the one in the folder of this program."`
+	Duration     time.Duration `default:"10s" help:"How long to measure each load."`
+	Scale        float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
+	Rounds       int           `default:"1" help:"How often to measure everything. The table shows the medians."`
+	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 4."`
+	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
+
+	self   string // this program, which is the floor
+	secret string // of the Parlor servers
+}
+
+// Run measures all servers under all loads and writes the table of their figures, as Markdown: of several rounds the
+// median of each. It takes a few minutes a round. What it starts it ends. The reports of all runs go to standard error.
+func (c *TableCmd) Run(ctx context.Context) error {
+	if c.Scale <= 0 || c.Scale > 100 || c.Duration <= 0 || c.NginxWorkers < 1 || c.Rounds < 1 {
+		return errors.New("--scale (up to 100), --duration, --rounds and --nginx-workers must be greater than 0")
+	}
+	var err error
+	if c.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if c.Parlor == "" {
+		c.Parlor = filepath.Join(filepath.Dir(c.self), "parlor")
+	}
+	c.secret = rand.Text() + rand.Text()
+	return c.measureAll(ctx, os.Stdout, os.Stderr)
+}
+
+// measureAll writes the table to out, and the reports to progress.
+func (c *TableCmd) measureAll(ctx context.Context, out, progress io.Writer) error {
 	t := &table{to: out}
 	t.line("| Load | Figure | floor | nchan | Parlor, barrage | Parlor, text | barrage to nchan | barrage to floor | text to nchan |")
 	t.line("|---|---|---|---|---|---|---|---|---|")
@@ -87,7 +120,7 @@ func (c *Contest) Table(ctx context.Context, out, progress io.Writer) error {
 		if len(c.Loads) > 0 && !slices.Contains(c.Loads, i+1) {
 			continue
 		}
-		reports := make([][]*Report, len(c.contenders()))
+		reports := make([][]*bench.Report, len(c.contenders()))
 		for range c.Rounds {
 			said, err := c.round(ctx, s, reports, progress)
 			if err != nil {
@@ -109,7 +142,7 @@ func (c *Contest) Table(ctx context.Context, out, progress io.Writer) error {
 
 // round measures each server once under a load, adds its report to its reports, and returns what is to be noted. The
 // servers take turns, so that what disturbs the machine for a while disturbs all.
-func (c *Contest) round(ctx context.Context, s scenario, reports [][]*Report, progress io.Writer) (notes []string, err error) {
+func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Report, progress io.Writer) (notes []string, err error) {
 	for i, contender := range c.contenders() {
 		if s.options.Idle && contender.kind == room.KindText {
 			continue // the same as barrage: nothing is sent
@@ -141,8 +174,14 @@ func (c *Contest) round(ctx context.Context, s scenario, reports [][]*Report, pr
 	return notes, nil
 }
 
+// table writes lines until one fails.
+type table struct {
+	to  io.Writer
+	err error
+}
+
 // figures writes a line of the table, with the ratios.
-func (t *table) figures(load string, f figure, of [][]*Report) {
+func (t *table) figures(load string, f figure, of [][]*bench.Report) {
 	cells := []string{load, f.name}
 	for _, reports := range of {
 		cell := ""
@@ -162,7 +201,7 @@ func (t *table) figures(load string, f figure, of [][]*Report) {
 }
 
 // median is the figure of the report in the middle; of an even number, of the lower one of the two.
-func (f figure) median(reports []*Report) float64 {
+func (f figure) median(reports []*bench.Report) float64 {
 	values := make([]float64, 0, len(reports))
 	for _, r := range reports {
 		values = append(values, f.of(r))
@@ -181,7 +220,7 @@ func (t *table) line(text string) {
 const messageSize = 100
 
 // measure puts one load on one server, which it starts afresh.
-func (c *Contest) measure(ctx context.Context, contender contender, o Options) (report *Report, err error) {
+func (c *TableCmd) measure(ctx context.Context, contender contender, o bench.Options) (report *bench.Report, err error) {
 	folder, err := os.MkdirTemp("", "parlor-bench")
 	if err != nil {
 		return nil, err
@@ -196,9 +235,9 @@ func (c *Contest) measure(ctx context.Context, contender contender, o Options) (
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
 	o.PIDs, o.BesidePIDs, o.Metrics = server.pids, server.beside, server.metrics
-	o.Target = server.target(messageSize)
-	if p, ok := o.Target.(*Parlor); ok {
-		p.Kind, p.disposable = contender.kind, true
+	o.Target = server.target
+	if p, ok := o.Target.(*bench.Parlor); ok {
+		p.Kind, p.KeepSessions = contender.kind, true
 	}
-	return Run(ctx, o)
+	return bench.Run(ctx, o)
 }

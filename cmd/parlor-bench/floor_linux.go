@@ -1,4 +1,4 @@
-package bench
+package main
 
 import (
 	"bytes"
@@ -24,10 +24,10 @@ const (
 	floorRefused    = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
-// Floor is the least that a server can do: one loop writes each message to all sockets that subscribed, one write() for
+// serveFloor is the least that a server can do: one loop writes each message to all sockets that subscribed, one write() for
 // each. It knows no users, keeps no message, and understands of HTTP the method, the last part of the path and
 // Content-Length. No server of the same protocol gets below its costs; what others cost above them is what they do more.
-func Floor(ctx context.Context, address string, ready func(net.Addr)) error {
+func serveFloor(ctx context.Context, address string, ready func(net.Addr)) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -46,7 +46,8 @@ func Floor(ctx context.Context, address string, ready func(net.Addr)) error {
 		return fmt.Errorf("epoll_create1: %w", err)
 	}
 	defer func() { _ = unix.Close(f.epoll) }()
-	_ = allowFiles(floorFiles) // for who may not, it is as many as Go has set: up to the hard limit
+	// Go has raised the limit of open files to the hard limit. Only root can raise that.
+	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: floorFiles, Max: floorFiles})
 	ready(l.Addr())
 	return f.run(ctx)
 }
@@ -200,8 +201,8 @@ func contentLength(fields []byte) int {
 	for line := range bytes.Lines(fields) {
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		if bytes.EqualFold(name, []byte("content-length")) {
-			n, _ := leadingNumber(bytes.TrimSpace(value))
-			return int(n)
+			n, _ := strconv.Atoi(string(bytes.TrimSpace(value)))
+			return max(n, 0)
 		}
 	}
 	return 0

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	// startTimeout is how long a server may take to start; a private PostgreSQL is made on the way.
+	startTimeout = time.Minute
+	// stopTimeout is how long it may take to stop before it is killed.
+	stopTimeout = 30 * time.Second
+)
+
+// child is a process that the contest started.
+type child struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+	log   string
+}
+
+// startChild starts a program whose output goes to a file in the folder.
+func startChild(folder string, env []string, name string, args ...string) (*child, error) {
+	c := &child{cmd: exec.Command(name, args...), ended: make(chan struct{}), log: filepath.Join(folder, "log")}
+	log, err := os.Create(c.log)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.Env = append(os.Environ(), env...)
+	c.cmd.Dir = folder
+	// An interrupt from the terminal is for the contest, which then ends its servers in order.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = c.cmd.Wait()
+		close(c.ended)
+	}()
+	return c, nil
+}
+
+// await waits until something holds, as long as the process runs.
+func (c *child) await(ctx context.Context, holds func() bool) error {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.Now().Add(startTimeout)
+	for !holds() {
+		select {
+		case <-ticker.C:
+		case <-c.ended:
+			return fmt.Errorf("%s ended: %s", c.cmd.Path, c.said())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is not ready after %s: %s", c.cmd.Path, startTimeout, c.said())
+		}
+	}
+	return nil
+}
+
+// said is the end of what the process wrote.
+func (c *child) said() string {
+	text, _ := os.ReadFile(c.log)
+	text = bytes.TrimSpace(text)
+	return string(text[max(len(text)-1000, 0):])
+}
+
+// stop ends the process.
+func (c *child) stop() error {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+		return nil
+	case <-timer.C:
+		_ = c.cmd.Process.Kill()
+		<-c.ended
+		return fmt.Errorf("%s had to be killed: %s", c.cmd.Path, c.said())
+	}
+}
+
+// Ports for servers. The system gives out those above to connections, of which there are many: one could be taken
+// before the server listens on it.
+const firstPort, lastPort = 20_000, 32_000
+
+// freeAddress is an address that nobody listens on for the moment.
+func freeAddress() (string, error) {
+	for range 100 {
+		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort))
+		if l, err := net.Listen("tcp", address); err == nil {
+			return address, l.Close()
+		}
+	}
+	return "", errors.New("no port is free")
+}
+
+func listens(address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	return conn.Close() == nil
+}
+
+// launch starts a server that is ready when something holds, and ends it where it does not come so far.
+func launch(ctx context.Context, c *child, ready func() bool) error {
+	if err := c.await(ctx, ready); err != nil {
+		return errors.Join(err, c.stop())
+	}
+	return nil
+}

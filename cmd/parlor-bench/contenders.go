@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"parlor/auth"
+	"parlor/bench"
+	"parlor/room"
+)
+
+// contender is a server in the contest.
+type contender struct {
+	name  string
+	start func(ctx context.Context, folder string) (*running, error)
+	kind  room.MessageKind // of a Parlor
+}
+
+// running is a server that runs.
+type running struct {
+	*child
+	target       bench.Target
+	pids, beside []int
+	metrics      string
+}
+
+// errAbsent says that a server is not on this machine.
+var errAbsent = errors.New("not on this machine")
+
+func (c *TableCmd) contenders() []contender {
+	return []contender{
+		{name: "floor", start: c.startFloor},
+		{name: "nchan", start: c.startNchan},
+		{name: "barrage", start: c.startParlor, kind: room.KindBarrage},
+		{name: "text", start: c.startParlor, kind: room.KindText},
+	}
+}
+
+func (c *TableCmd) startFloor(ctx context.Context, folder string) (*running, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	process, err := startChild(folder, nil, c.self, "floor", "--listen", address)
+	if err != nil {
+		return nil, err
+	}
+	if err := launch(ctx, process, func() bool { return listens(address) }); err != nil {
+		return nil, err
+	}
+	return &running{child: process, pids: []int{process.cmd.Process.Pid}, target: plainAt(address, messageSize)}, nil
+}
+
+func plainAt(address string, size int) *bench.Plain {
+	return &bench.Plain{Subscribe: "http://" + address + "/sub/{room}", Publish: "http://" + address + "/pub/{room}", Size: size}
+}
+
+// nchanModules is where distributions put nginx's modules.
+var nchanModules = []string{"/usr/lib/nginx/modules/ngx_nchan_module.so", "/usr/lib64/nginx/modules/ngx_nchan_module.so", "/usr/local/libexec/nginx/ngx_nchan_module.so"}
+
+const nginxConfiguration = `daemon off;
+load_module %[1]s;
+%[2]s
+pid %[3]s/nginx.pid;
+error_log %[3]s/error.log warn;
+worker_processes %[4]d;
+worker_rlimit_nofile 40000;
+events { worker_connections 32000; }
+http {
+  access_log off;
+  client_body_temp_path %[3]s; proxy_temp_path %[3]s; fastcgi_temp_path %[3]s; uwsgi_temp_path %[3]s; scgi_temp_path %[3]s;
+  keepalive_requests 1000000000;
+  nchan_shared_memory_size 256M;
+  server {
+    listen %[5]s backlog=4096;
+    location ~ ^/pub/(.+)$ { nchan_publisher http; nchan_channel_id $1; nchan_message_buffer_length 5000; nchan_message_timeout 10s; }
+    location ~ ^/sub/(.+)$ { nchan_subscriber eventsource; nchan_channel_id $1; nchan_subscriber_first_message newest; }
+  }
+}
+`
+
+func (c *TableCmd) startNchan(ctx context.Context, folder string) (*running, error) {
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		if nginx, err = exec.LookPath("/usr/sbin/nginx"); err != nil {
+			return nil, fmt.Errorf("nginx: %w; on Debian: apt-get install nginx-light libnginx-mod-nchan", errAbsent)
+		}
+	}
+	module := ""
+	for _, path := range nchanModules {
+		if _, err := os.Stat(path); err == nil {
+			module = path
+		}
+	}
+	if module == "" {
+		return nil, fmt.Errorf("nginx's module nchan: %w; on Debian: apt-get install libnginx-mod-nchan", errAbsent)
+	}
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	user := ""
+	if os.Geteuid() == 0 {
+		user = "user root;" // else the workers could not read the folder
+	}
+	path := filepath.Join(folder, "nginx.conf")
+	text := fmt.Sprintf(nginxConfiguration, module, user, folder, c.NginxWorkers, address)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	process, err := startChild(folder, nil, nginx, "-p", folder, "-c", path, "-e", filepath.Join(folder, "error.log"))
+	if err != nil {
+		return nil, err
+	}
+	master := process.cmd.Process.Pid
+	ready := func() bool { return listens(address) && len(bench.Family(master)) > c.NginxWorkers }
+	if err := launch(ctx, process, ready); err != nil {
+		return nil, err
+	}
+	return &running{child: process, pids: bench.Family(master), target: plainAt(address, messageSize)}, nil
+}
+
+func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, error) {
+	api, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	ops, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	data := filepath.Join(folder, "data")
+	// No limits for a user or an address: a few senders stand for many users, and one address for all of theirs. The limit on
+	// open files bounds connections and streams still.
+	process, err := startChild(folder, []string{
+		"PARLOR_SECRET=" + c.secret, "DATABASE_URL=", "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
+		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
+	},
+		c.Parlor, "serve", "--data", data, "--listen", api, "--ops-listen", ops, "--drain", "0s", "--log-level", "warn")
+	if err != nil {
+		return nil, err
+	}
+	if err := launch(ctx, process, func() bool { return strings.Contains(process.said(), "Parlor is ready") }); err != nil {
+		return nil, err
+	}
+	server := &running{child: process, pids: []int{process.cmd.Process.Pid}, metrics: "http://" + ops + "/metrics"}
+	server.beside = postgresIn(data)
+	tokens := auth.Tokens{Secret: []byte(c.secret)}
+	server.target = &bench.Parlor{
+		URL: "http://" + api, Size: messageSize,
+		Token: func(user room.UserID) (string, error) { return tokens.Sign(room.User{ID: user}, time.Hour) },
+	}
+	return server, nil
+}
+
+// postgresIn is the process of a data folder's private PostgreSQL.
+func postgresIn(data string) []int {
+	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
+	if err != nil {
+		return nil
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		return nil
+	}
+	return []int{pid}
+}
