@@ -16,6 +16,7 @@ RUN npm run build
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
+COPY clients/go/go.mod clients/go/
 RUN go mod download
 COPY . .
 COPY --from=web /src/web/dist web/dist

@@ -44,6 +44,7 @@ test/go: web ## Vet the Go packages and run their tests under the race detector
 	@scripts/setup.sh postgres cc nginx haproxy caddy pgbouncer
 	CGO_ENABLED=1 go vet ./...
 	CGO_ENABLED=1 go test -race ./...
+	cd clients/go && CGO_ENABLED=1 go vet ./... && CGO_ENABLED=1 go test -race ./...
 
 .PHONY: test/web
 test/web: web ## Check the types of the web code and run its unit tests
@@ -68,7 +69,8 @@ chaos: web ## Kill and freeze a server and its database under load for SECONDS (
 .PHONY: contract
 contract: ## Check the server against openapi.yaml
 	@scripts/setup.sh postgres
-	go test -count=1 -tags contract -run 'Contract' ./handlers/... ./servicetest
+	go test -count=1 -run 'Contract' ./servicetest
+	cd clients/go && go test -count=1 -tags contract ./...
 
 .PHONY: fuzz
 fuzz: ## Fuzz every target for FUZZTIME (30s)
@@ -91,6 +93,7 @@ bench/go: web ## Run the Go benchmarks
 lint: ## Run the linters
 	$(GOLANGCI) config verify
 	$(GOLANGCI) run
+	cd clients/go && $(GOLANGCI) run
 
 .PHONY: verify
 verify: ## Check formatting, go.mod and the generated tables

@@ -6,41 +6,40 @@ import (
 	"net/http"
 	"testing"
 
-	"parlor/handlers/contracttest"
+	parlor "parlor/clients/go"
 	"parlor/room"
 )
 
-// TestContractClient drives the client that was generated from openapi.yaml: it
-// compiles, and what it makes of the contract is what the server understands.
+// TestContractClient drives the server with the client that is generated from openapi.yaml.
 func TestContractClient(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	ctx := context.Background()
 	key := ""
-	client, err := contracttest.NewClientWithResponses(s.url, contracttest.WithHTTPClient(s.http),
-		contracttest.WithRequestEditorFn(func(_ context.Context, r *http.Request) error {
-			if key != "" {
-				r.Header.Set("Authorization", "Bearer "+key)
+	client, err := parlor.NewClientWithResponses(s.url, parlor.WithHTTPClient(s.http),
+		parlor.WithRequestEditorFn(func(ctx context.Context, r *http.Request) error {
+			if key == "" {
+				return nil
 			}
-			return nil
+			return parlor.Bearer(key)(ctx, r)
 		}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, err := client.CreateDevelopmentTokenWithResponse(ctx, contracttest.DevelopmentTokenRequest{UserID: "alice"})
+	token, err := client.CreateDevelopmentTokenWithResponse(ctx, parlor.DevelopmentTokenRequest{UserID: "alice"})
 	got(t, err, token.JSON201)
 	name := "Alice"
-	created, err := client.CreateSessionWithResponse(ctx, contracttest.CreateSessionRequest{Token: token.JSON201.Token, UserName: &name})
+	created, err := client.CreateSessionWithResponse(ctx, parlor.CreateSessionRequest{Token: token.JSON201.Token, UserName: &name})
 	login := got(t, err, created.JSON201)
 	key = s.log.secret(login.SessionKey)
 
 	const id = "a#b?c%d&e" // what needs encoding in a path
 	missing, err := client.JoinRoomWithResponse(ctx, id)
-	if p := got(t, err, missing.ApplicationproblemJSON404); p.Code != contracttest.ProblemCode("room_not_found") || !p.Code.Valid() {
+	if p := got(t, err, missing.ApplicationproblemJSON404); p.Code != parlor.ProblemCode("room_not_found") || !p.Code.Valid() {
 		t.Errorf("a room that is not there: %+v", p)
 	}
 	most := 2
-	entered, err := client.EnterRoomWithResponse(ctx, id, contracttest.EnterRoomRequest{Config: &contracttest.RoomConfigRequest{MaxMembers: &most}})
+	entered, err := client.EnterRoomWithResponse(ctx, id, parlor.EnterRoomRequest{Config: &parlor.RoomConfigRequest{MaxMembers: &most}})
 	if r := got(t, err, entered.JSON201); !r.Created || r.Room.RoomID != id || r.Room.Config.MaxMembers != most {
 		t.Errorf("the room is entered as %+v", r)
 	}
@@ -48,57 +47,57 @@ func TestContractClient(t *testing.T) {
 		t.Errorf("the room is at %v", entered.Headers201.Location)
 	}
 
-	opened, err := client.StreamEvents(ctx, &contracttest.StreamEventsParams{}) //nolint:bodyclose // the reader closes it
+	opened, err := client.StreamEvents(ctx, &parlor.StreamEventsParams{}) //nolint:bodyclose // the reader closes it
 	if err != nil {
 		t.Fatal(err)
 	}
 	stream := read(s, opened)
-	var ready contracttest.SessionReadyEvent
+	var ready parlor.SessionReadyEvent
 	decode(t, stream.next(), room.TypeSessionReady, &ready)
 	if ready.SessionID != login.SessionID || len(ready.Rooms) != 1 || ready.Rooms[0].RoomID != id {
 		t.Errorf("the stream begins with %+v", ready)
 	}
 
-	sent, err := client.SendRoomMessageWithResponse(ctx, id, contracttest.SendMessageRequest{Kind: contracttest.Text, Text: new("Good morning")})
+	sent, err := client.SendRoomMessageWithResponse(ctx, id, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Good morning")})
 	message := got(t, err, sent.JSON201).Message
-	var received contracttest.RoomMessageReceivedEvent
+	var received parlor.RoomMessageReceivedEvent
 	decode(t, stream.next(), room.TypeMessagesReceived, &received)
 	if len(received.MessageList) != 1 || received.MessageList[0].MessageID != message.MessageID || *received.Seq != *message.Seq {
 		t.Errorf("%+v was sent, and %+v comes", message, received)
 	}
 	limit, after := 10, int64(0)
-	history, err := client.ListRoomMessagesWithResponse(ctx, id, &contracttest.ListRoomMessagesParams{Limit: &limit, After: &after})
+	history, err := client.ListRoomMessagesWithResponse(ctx, id, &parlor.ListRoomMessagesParams{Limit: &limit, After: &after})
 	if list := got(t, err, history.JSON200).MessageList; len(list) != 1 || list[0].MessageID != message.MessageID {
 		t.Errorf("the history is %+v", list)
 	}
-	members, err := client.ListMembersWithResponse(ctx, id, &contracttest.ListMembersParams{UserID: &[]contracttest.UserID{"alice", "a&b"}})
+	members, err := client.ListMembersWithResponse(ctx, id, &parlor.ListMembersParams{UserID: &[]parlor.UserID{"alice", "a&b"}})
 	if list := got(t, err, members.JSON200).MemberList; len(list) != 1 || list[0].UserName != "Alice" {
 		t.Errorf("the members are %+v", list)
 	}
 	topic, tag := map[string]string{"topic": "tea"}, `"0"`
-	set, err := client.UpdateRoomAttributesWithResponse(ctx, id, &contracttest.UpdateRoomAttributesParams{IfMatch: &tag},
-		contracttest.UpdateRoomAttributesRequest{Set: &topic})
+	set, err := client.UpdateRoomAttributesWithResponse(ctx, id, &parlor.UpdateRoomAttributesParams{IfMatch: &tag},
+		parlor.UpdateRoomAttributesRequest{Set: &topic})
 	version := got(t, err, set.JSON200).Version
-	var updated contracttest.RoomAttributesUpdatedEvent
+	var updated parlor.RoomAttributesUpdatedEvent
 	decode(t, stream.next(), room.TypeAttributesUpdated, &updated)
 	if updated.Seq != version || len(updated.Infos) != 1 || updated.Infos[0].RoomAttributes["topic"] != "tea" || set.Headers200.ETag == nil {
 		t.Errorf("version %d is made, and %+v comes", version, updated)
 	}
-	late, err := client.UpdateRoomAttributesWithResponse(ctx, id, &contracttest.UpdateRoomAttributesParams{IfMatch: &tag},
-		contracttest.UpdateRoomAttributesRequest{Set: &topic})
+	late, err := client.UpdateRoomAttributesWithResponse(ctx, id, &parlor.UpdateRoomAttributesParams{IfMatch: &tag},
+		parlor.UpdateRoomAttributesRequest{Set: &topic})
 	if p := got(t, err, late.ApplicationproblemJSON412); p.Code != "version_mismatch" {
 		t.Errorf("another version: %+v", p)
 	}
 	const peer = "b?b%" // what needs encoding in a path
 	s.login(peer)
-	written, err := client.SendPeerMessageWithResponse(ctx, peer, contracttest.SendMessageRequest{Kind: contracttest.Text, Text: new("Psst")})
+	written, err := client.SendPeerMessageWithResponse(ctx, peer, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Psst")})
 	private := got(t, err, written.JSON201).Message
-	var whispered contracttest.PeerMessageReceivedEvent
+	var whispered parlor.PeerMessageReceivedEvent
 	decode(t, stream.next(), room.TypePeerMessagesReceived, &whispered)
 	if len(whispered.MessageList) != 1 || whispered.MessageList[0].MessageID != private.MessageID || *whispered.Seq != *private.Seq || *private.UserID != peer || private.RoomID != nil {
 		t.Errorf("%+v was sent, and %+v comes", private, whispered)
 	}
-	conversation, err := client.ListPeerMessagesWithResponse(ctx, peer, &contracttest.ListPeerMessagesParams{Limit: &limit})
+	conversation, err := client.ListPeerMessagesWithResponse(ctx, peer, &parlor.ListPeerMessagesParams{Limit: &limit})
 	if list := got(t, err, conversation.JSON200).MessageList; len(list) != 1 || list[0].MessageID != private.MessageID {
 		t.Errorf("the conversation is %+v", list)
 	}

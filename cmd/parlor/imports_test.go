@@ -93,6 +93,11 @@ var importRules = []importRule{
 		why: "it consists of tests, and no program may depend on them",
 	},
 	{
+		pkg:  "parlor/clients",
+		ours: none, libraries: []string{"github.com/oapi-codegen/runtime"}, standard: anything,
+		why: "programs that import the client must not depend on the server",
+	},
+	{
 		pkg:  "parlor/migrations",
 		ours: none, libraries: none, standard: []string{"embed"},
 		why: "it hands out files; code that uses them lives with its users",
@@ -165,6 +170,9 @@ func TestImportRulesBite(t *testing.T) {
 		{"parlor/handlers", "parlor/migrations"},
 		{"parlor/handlers", "github.com/jackc/pgx/v5/pgconn"},
 		{"parlor/servicetest", "parlor/handlers"},
+		{"parlor/handlers", "parlor/clients/go"},
+		{"parlor/clients/go", "parlor/room"},
+		{"parlor/clients/go", "github.com/google/uuid"},
 		{"parlor/migrations", "parlor/room"},
 		{"parlor/web", "net/http"},
 		{"parlor", "parlor/room"},

@@ -1,0 +1,14 @@
+// Package parlor is a Go client of Parlor's HTTP API, generated from openapi.yaml.
+//
+// Every operation of the API is a method of ClientWithResponses, which decodes the response: the
+// field JSON200, JSON201 and so on for each documented status, and ApplicationproblemJSON404 and so
+// on for errors, whose Code is stable. A field is nil if the response had another status. A method
+// without WithResponse in its name returns the response undecoded.
+//
+// StreamEvents and StreamAdminEvents return a stream of Server-Sent Events, which stays open. Their
+// variants StreamEventsWithResponse and StreamAdminEventsWithResponse read the stream to its end
+// before they return, so do not use them. The data of an event is JSON of the type with the event's
+// name: that of roomMessageReceived, for example, decodes into a RoomMessageReceivedEvent.
+package parlor
+
+//go:generate go run github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@v2.8.2 -config client.yaml ../../openapi.yaml
