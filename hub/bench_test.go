@@ -13,8 +13,8 @@ import (
 )
 
 // audience is streams in one room whose readers take everything at once.
-type audience struct {
-	*site
+type benchStreams struct {
+	*testHub
 	topic *topic
 	data  []byte
 	seq   room.Seq
@@ -23,29 +23,29 @@ type audience struct {
 }
 
 // discard is the sink of one stream of an audience.
-type discard struct{ of *audience }
+type countingSink struct{ streams *benchStreams }
 
-func (d discard) write(p []byte) (int, error) {
-	if d.of.left.Add(-1) == 0 {
-		d.of.done <- struct{}{}
+func (d countingSink) write(p []byte) (int, error) {
+	if d.streams.left.Add(-1) == 0 {
+		d.streams.done <- struct{}{}
 	}
 	return len(p), nil
 }
 
-func (discard) close() {}
+func (countingSink) close() {}
 
-func newAudience(t testing.TB, streams int) *audience {
-	a := &audience{site: newSite(t, overServe, Options{Workers: runtime.GOMAXPROCS(0)}), done: make(chan struct{}, 1)}
-	event := a.log.append(1, 1, strings.Repeat("x", 100))[0]
+func newAudience(t testing.TB, streams int) *benchStreams {
+	a := &benchStreams{testHub: newTestHub(t, overServe, Options{Workers: runtime.GOMAXPROCS(0)}), done: make(chan struct{}, 1)}
+	event := a.store.append(1, 1, strings.Repeat("x", 100))[0]
 	f, err := encodeEvent(event)
 	if err != nil {
 		t.Fatal(err)
 	}
 	a.data, a.seq = f.data, 1
 	a.left.Store(2 * int64(streams)) // the head and sessionReady
-	for _, id := range crowd(a.site, streams) {
-		s, start := a.open(id), a.attach(id, "")
-		s.worker.do(func() { s.start(start, discard{a}) })
+	for _, id := range joinedSessions(a.testHub, streams) {
+		s, start := a.open(id), a.streamStart(id, "")
+		s.worker.do(func() { s.start(start, countingSink{a}) })
 	}
 	<-a.done
 	a.topic = a.topics[1]
@@ -61,10 +61,10 @@ func newAudience(t testing.TB, streams int) *audience {
 }
 
 // deliver publishes a frame and waits until every stream has written it.
-func (a *audience) deliver() {
+func (a *benchStreams) deliver() {
 	a.seq++
 	a.left.Store(int64(len(a.streams)))
-	a.topic.publish([]*Frame{{Log: 1, Seq: a.seq, id: true, data: a.data}})
+	a.topic.publish([]*frame{{log: 1, seq: a.seq, carriesID: true, data: a.data}})
 	<-a.done
 }
 
@@ -118,7 +118,7 @@ func BenchmarkCursorAppend(b *testing.B) {
 func BenchmarkEncodeEvent(b *testing.B) {
 	for _, size := range []int{100, 4 << 10} {
 		b.Run(fmt.Sprintf("text=%d", size), func(b *testing.B) {
-			event := newMemoryLog().append(1, 1, strings.Repeat("x", size))[0]
+			event := newMemoryStore().append(1, 1, strings.Repeat("x", size))[0]
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := encodeEvent(event); err != nil {
@@ -139,11 +139,11 @@ func BenchmarkIdleStream(b *testing.B) {
 	const streams = 2000
 	var bytes, goroutines float64
 	for b.Loop() {
-		s := newSite(b, overSocket, Options{})
-		ids := crowd(s, streams)
+		s := newTestHub(b, overSocket, Options{})
+		ids := joinedSessions(s, streams)
 		starts := make([]StreamStart, streams)
 		for i, id := range ids {
-			starts[i] = s.attach(id, "")
+			starts[i] = s.streamStart(id, "")
 		}
 		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
@@ -155,7 +155,7 @@ func BenchmarkIdleStream(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		before, routines := held(), runtime.NumGoroutine()
+		before, routines := heldBytes(), runtime.NumGoroutine()
 		for i := range ends {
 			conn, err := l.Accept()
 			if err != nil {
@@ -166,7 +166,7 @@ func BenchmarkIdleStream(b *testing.B) {
 			}
 		}
 		s.eventually("the beginning of every stream", func() bool { return s.Stats().Delivered == streams })
-		bytes += float64(held()-before) / streams
+		bytes += float64(heldBytes()-before) / streams
 		goroutines += float64(runtime.NumGoroutine()-routines) / streams
 		runtime.KeepAlive(starts)
 		s.Close()
@@ -181,7 +181,7 @@ func BenchmarkIdleStream(b *testing.B) {
 }
 
 // held is the bytes that the process holds once what is free is free.
-func held() int64 {
+func heldBytes() int64 {
 	var m runtime.MemStats
 	for range 3 { // finalizers free in their own time
 		runtime.GC()

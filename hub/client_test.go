@@ -36,10 +36,10 @@ type testingT interface {
 
 // patience is how long a test waits for what should come at once; in a bubble,
 // where it is fake time, it has to outlast the hub's own timeouts.
-const patience = 30 * time.Second
+const waitLimit = 30 * time.Second
 
 // way is how streams are served.
-type way struct {
+type transport struct {
 	name string
 	// run runs a test where this way works: Serve needs no network, so its tests
 	// run in a bubble.
@@ -49,7 +49,7 @@ type way struct {
 }
 
 var (
-	overServe = way{"Serve", synctest.Test, func(_ testingT, s *Stream, o StreamStart, c *client) {
+	overServe = transport{"Serve", synctest.Test, func(_ testingT, s *Stream, o StreamStart, c *client) {
 		ctx, cancel := context.WithCancel(context.Background())
 		c.closeConn = cancel
 		go func() {
@@ -59,7 +59,7 @@ var (
 			c.end()
 		}()
 	}}
-	overSocket = way{"TakeOver", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
+	overSocket = transport{"TakeOver", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }
@@ -68,7 +68,7 @@ var (
 		}
 		go c.readFrom(near)
 	}}
-	overTLS = way{"TakeOver of TLS", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
+	overTLS = transport{"TakeOver of TLS", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
 		t.Helper()
 		near, far := socketPair(t)
 		c.closeConn = func() { _ = near.Close() }
@@ -116,17 +116,17 @@ var testCertificate = sync.OnceValue(func() tls.Certificate {
 })
 
 // ways is the ways that the platform has.
-func ways() []way {
+func transports() []transport {
 	if CanTakeOver {
-		return []way{overServe, overSocket, overTLS}
+		return []transport{overServe, overSocket, overTLS}
 	}
-	return []way{overServe}
+	return []transport{overServe}
 }
 
 // everyWay runs a test once for each way, each where it works.
-func everyWay(t *testing.T, test func(*testing.T, way)) {
+func eachTransport(t *testing.T, test func(*testing.T, transport)) {
 	t.Parallel()
-	for _, w := range ways() {
+	for _, w := range transports() {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			w.run(t, func(t *testing.T) { test(t, w) })
@@ -136,9 +136,9 @@ func everyWay(t *testing.T, test func(*testing.T, way)) {
 
 // everyWayInRealTime is for tests that keep the processors busy, so that a
 // bubble's time would stand still.
-func everyWayInRealTime(t *testing.T, test func(*testing.T, way)) {
+func eachTransportInRealTime(t *testing.T, test func(*testing.T, transport)) {
 	t.Parallel()
-	for _, w := range ways() {
+	for _, w := range transports() {
 		t.Run(w.name, func(t *testing.T) {
 			t.Parallel()
 			test(t, w)
@@ -147,13 +147,13 @@ func everyWayInRealTime(t *testing.T, test func(*testing.T, way)) {
 }
 
 // bubble runs a test in fake time.
-func bubble(t *testing.T, test func(*testing.T)) {
+func inFakeTime(t *testing.T, test func(*testing.T)) {
 	t.Parallel()
 	synctest.Test(t, test)
 }
 
 // elapse lets fake time pass, and all that it brings about happen.
-func elapse(d time.Duration) {
+func advanceTime(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
@@ -196,7 +196,7 @@ type client struct {
 	gone    bool       // it hung up
 	ended   bool       // the server ended the stream
 	err     error      // what Serve returned, or what was wrong with what came
-	sse     reader
+	sse     sseReader
 	seqs    map[room.LogID][]room.Seq // what came, by log
 	cursor  Cursor                    // of the last id
 	changed chan struct{}             // closed, and replaced, when any of this changes
@@ -228,25 +228,25 @@ func (c *client) take(p []byte) (n int) {
 			c.window -= n
 		}
 		known := len(c.sse.messages)
-		c.sse.feed(p[:n])
+		c.sse.write(p[:n])
 		for i, m := range c.sse.messages[known:] {
 			if err := c.check(m, known+i == 0); err != nil && c.err == nil {
 				c.err = fmt.Errorf("message %d, %.300s: %w", known+i, fmt.Sprint(m), err)
 			}
 		}
-		if len(c.sse.strange) > 0 && c.err == nil {
-			c.err = fmt.Errorf("a line of no event stream: %q", c.sse.strange[0])
+		if len(c.sse.invalid) > 0 && c.err == nil {
+			c.err = fmt.Errorf("a line of no event stream: %q", c.sse.invalid[0])
 		}
 	})
 	return n
 }
 
 // check looks at a message as it comes. The caller holds mu.
-func (c *client) check(m message, first bool) error {
+func (c *client) check(m sseMessage, first bool) error {
 	if first != (m.Event == string(room.TypeSessionReady)) {
 		return fmt.Errorf("sessionReady comes first and only first")
 	}
-	place, err := placeOf(m)
+	place, err := positionOf(m)
 	if err != nil {
 		return err
 	}
@@ -288,13 +288,13 @@ func (c *client) check(m message, first bool) error {
 }
 
 // place is what events say of their place; Seq is 0 for those of one stream.
-type place struct {
+type eventPosition struct {
 	Generation room.LogID     `json:"generation"`
 	Seq        room.Seq       `json:"seq"`
 	State      room.RoomState `json:"state"`
 }
 
-func placeOf(m message) (p place, err error) {
+func positionOf(m sseMessage) (p eventPosition, err error) {
 	err = json.Unmarshal([]byte(m.Data), &p)
 	return p, err
 }
@@ -318,7 +318,7 @@ func (c *client) hangUp() {
 // asked under the client's lock.
 func (c *client) await(what string, ok func() bool) {
 	c.t.Helper()
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(waitLimit)
 	defer timeout.Stop()
 	for {
 		c.mu.Lock()
@@ -348,9 +348,9 @@ func (c *client) awaitSeq(g room.LogID, seq room.Seq) {
 }
 
 // awaitEvent waits for the n-th event of a type, counted from 1.
-func (c *client) awaitEvent(e room.EventType, n int) message {
+func (c *client) awaitEvent(e room.EventType, n int) sseMessage {
 	c.t.Helper()
-	var found message
+	var found sseMessage
 	c.await(string(e), func() bool {
 		count := 0
 		for _, m := range c.sse.messages {
@@ -368,9 +368,9 @@ func (c *client) awaitEvent(e room.EventType, n int) message {
 
 // awaitEnd waits until the server has ended the stream, and returns its last
 // event.
-func (c *client) awaitEnd() message {
+func (c *client) awaitEnd() sseMessage {
 	c.t.Helper()
-	var last message
+	var last sseMessage
 	c.await("the end of the stream", func() bool {
 		if n := len(c.sse.messages); n > 0 {
 			last = c.sse.messages[n-1]
@@ -399,7 +399,7 @@ func (c *client) wantSeqs(g room.LogID, from, to room.Seq) {
 }
 
 // received is what came so far.
-func (c *client) received() []message {
+func (c *client) received() []sseMessage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.sse.messages)
@@ -433,7 +433,7 @@ func (c *client) retry() time.Duration {
 func (c *client) summary() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var last message
+	var last sseMessage
 	if n := len(c.sse.messages); n > 0 {
 		last = c.sse.messages[n-1]
 	}

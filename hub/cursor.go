@@ -25,7 +25,7 @@ func ParseID(id string) (epoch string, c Cursor, err error) {
 		epoch, cursor = before, after
 		n, err := parseNumber(epoch)
 		if err != nil || len(epoch) != epochBytes || n == 0 {
-			return "", nil, errNotACursor
+			return "", nil, errInvalidCursor
 		}
 	}
 	c, err = ParseCursor(cursor)
@@ -50,7 +50,7 @@ const epochBytes = 4
 // of an inbox fit, whatever their numbers.
 const maxCursorBytes = 2048
 
-var errNotACursor = errors.New("not a cursor")
+var errInvalidCursor = errors.New("not a cursor")
 
 // ParseCursor reads a cursor that AppendTo wrote. Anything else is an error:
 // there is exactly one way to write a cursor.
@@ -59,25 +59,25 @@ func ParseCursor(s string) (Cursor, error) {
 		return Cursor{}, nil
 	}
 	if len(s) > maxCursorBytes {
-		return nil, errNotACursor
+		return nil, errInvalidCursor
 	}
 	var c Cursor
 	for part := range strings.SplitSeq(s, ",") {
 		log, seq, ok := strings.Cut(part, ":")
 		if !ok {
-			return nil, errNotACursor
+			return nil, errInvalidCursor
 		}
 		g, err := parseNumber(log)
 		if err != nil || g == 0 {
-			return nil, errNotACursor
+			return nil, errInvalidCursor
 		}
 		n, err := parseNumber(seq)
 		if err != nil {
-			return nil, errNotACursor
+			return nil, errInvalidCursor
 		}
 		p := room.Position{Log: room.LogID(g), Seq: room.Seq(n)}
 		if len(c) > 0 && c[len(c)-1].Log >= p.Log {
-			return nil, errNotACursor
+			return nil, errInvalidCursor
 		}
 		c = append(c, p)
 	}
@@ -87,7 +87,7 @@ func ParseCursor(s string) (Cursor, error) {
 func parseNumber(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 36, 64)
 	if err != nil || n < 0 || strconv.FormatInt(n, 36) != s {
-		return 0, errNotACursor
+		return 0, errInvalidCursor
 	}
 	return n, nil
 }

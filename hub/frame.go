@@ -11,39 +11,39 @@ import (
 // Frame is an event as it goes over the wire, but for its id line, which
 // differs from stream to stream. A frame of a log is encoded once and shared
 // by all its readers; it is never changed.
-type Frame struct {
+type frame struct {
 	// Log and Seq are the event's place; Seq is 0 for an event of one stream.
-	Log room.LogID
-	Seq room.Seq
+	log room.LogID
+	seq room.Seq
 	// id says that the frame carries the stream's cursor: it moves that, or says
 	// that the stream follows a log or does not any more.
-	id bool
+	carriesID bool
 	// patience is how much may wait for a stream, in eighths of what it may have
 	// waiting at all, before this frame is shed instead. It is that of an event
 	// that is not stored.
-	patience int
+	shedAbove int
 	// recalls is the event whose content is no more since this one; 0: none.
-	recalls room.Seq
-	data    []byte
+	recalledSeq room.Seq
+	data        []byte
 }
 
 // encodeEvent makes the frame of a log's event.
-func encodeEvent(e room.Event) (*Frame, error) {
-	data, err := e.AppendJSON(beginFrame(e.Body.Type()))
+func encodeEvent(e room.Event) (*frame, error) {
+	data, err := e.AppendJSON(frameHead(e.Body.Type()))
 	if err != nil {
 		return nil, err
 	}
-	f := &Frame{Log: e.Log, Seq: e.Seq, id: e.Seq > 0, data: append(data, frameEnd...)}
+	f := &frame{log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, data: append(data, frameEnd...)}
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
-		f.patience = patienceOf(messages[0])
+		f.shedAbove = shedAboveFor(messages[0])
 	}
-	f.recalls = room.RecalledBy(e.Body)
+	f.recalledSeq = room.RecalledBy(e.Body)
 	return f, nil
 }
 
 // patienceOf orders what is shed: barrage before commands, and low priority
 // before high. Half of what may wait is left to what is stored.
-func patienceOf(m room.Message) int {
+func shedAboveFor(m room.Message) int {
 	var patience int
 	switch m.Priority {
 	case room.PriorityLow:
@@ -60,7 +60,7 @@ func patienceOf(m room.Message) int {
 }
 
 // encodeBody makes the frame of an event of one stream.
-func encodeBody(b room.Body) *Frame {
+func encodeBody(b room.Body) *frame {
 	data, err := json.Marshal(b)
 	if err != nil {
 		// The bodies are plain structs of this program: there is no input that
@@ -68,11 +68,11 @@ func encodeBody(b room.Body) *Frame {
 		panic(fmt.Sprintf("encode %s: %v", b.Type(), err))
 	}
 	if r, ok := b.(room.Reconnect); ok {
-		return &Frame{data: AppendReconnect(nil, time.Duration(r.AfterMs)*time.Millisecond)}
+		return &frame{data: AppendReconnect(nil, time.Duration(r.AfterMs)*time.Millisecond)}
 	}
 	t := b.Type()
 	id := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset || t == room.TypeRoomStateChanged
-	return &Frame{id: id, data: append(append(beginFrame(t), data...), frameEnd...)}
+	return &frame{carriesID: id, data: append(append(frameHead(t), data...), frameEnd...)}
 }
 
 // minRetry is the least that a native EventSource is told to wait. It waits the
@@ -89,7 +89,7 @@ func AppendReconnect(b []byte, after time.Duration) []byte {
 
 // beginFrame writes the lines after the id, up to the data. JSON holds no raw line
 // breaks, so that is one line.
-func beginFrame(t room.EventType) []byte {
+func frameHead(t room.EventType) []byte {
 	b := append(make([]byte, 0, 64), "event: "...)
 	return append(append(b, t...), "\ndata: "...)
 }

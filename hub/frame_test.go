@@ -26,8 +26,8 @@ func TestFrameBytes(t *testing.T) {
 	if diff := cmp.Diff(want, string(f.data)); diff != "" {
 		t.Errorf("an event of a log (-want +got):\n%s", diff)
 	}
-	if f.Log != 7 || f.Seq != 40 || !f.id {
-		t.Errorf("its place is %d in %d, and it has an id: %t", f.Seq, f.Log, f.id)
+	if f.log != 7 || f.seq != 40 || !f.carriesID {
+		t.Errorf("its place is %d in %d, and it has an id: %t", f.seq, f.log, f.carriesID)
 	}
 	want = "event: tokenWillExpire\ndata: {\"secondsLeft\":30}\n\n"
 	if diff := cmp.Diff(want, string(encodeBody(room.TokenWillExpire{SecondsLeft: 30}).data)); diff != "" {
@@ -51,7 +51,7 @@ func TestWhichBodiesHaveAnID(t *testing.T) {
 		{room.TokenWillExpire{}, false},
 		{room.Reconnect{}, false},
 	} {
-		if got := encodeBody(c.body).id; got != c.id {
+		if got := encodeBody(c.body).carriesID; got != c.id {
 			t.Errorf("%s has an id: %t", c.body.Type(), got)
 		}
 	}
@@ -88,19 +88,19 @@ func FuzzFrame(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []message{
+		want := []sseMessage{
 			{ID: "3:9", Event: "roomMessageReceived", Data: string(data)},
 			{Event: "roomStateChanged", Data: string(refusedData)},
 		}
 
-		var r reader
-		r.feed([]byte("id: 3:9\n"))
-		r.feed(frame.data)
-		r.feed(encodeBody(refused).data)
+		var r sseReader
+		r.write([]byte("id: 3:9\n"))
+		r.write(frame.data)
+		r.write(encodeBody(refused).data)
 		if diff := cmp.Diff(want, r.messages); diff != "" {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
-		if len(r.line) > 0 || len(r.strange) > 0 || r.comments > 0 || r.retry != 0 || r.lastID != "3:9" {
+		if len(r.line) > 0 || len(r.invalid) > 0 || r.comments > 0 || r.retry != 0 || r.lastID != "3:9" {
 			t.Fatalf("beside the events came %+v", r)
 		}
 		var got struct{ MessageList []room.Message }

@@ -31,10 +31,10 @@ const (
 	drainStep = 10 * time.Millisecond
 	// maxDrainPause keeps the streams that Drain ends in the same instant from
 	// coming back in the same instant.
-	maxDrainPause = 100 * time.Millisecond
+	maxDrainDelay = 100 * time.Millisecond
 	// maxRestartPause spreads streams that all end together over about the time
 	// that a restart takes: a client that finds nobody waits longer the next time.
-	maxRestartPause = 800 * time.Millisecond
+	maxRestartDelay = 800 * time.Millisecond
 )
 
 // Options are a hub's settings. Only OnStreamEnd has no default.
@@ -57,31 +57,31 @@ var ErrClosed = errors.New("the hub is closed")
 
 // Hub is the live side of one node.
 type Hub struct {
-	log     LogReader
-	o       Options
+	logs    LogReader
+	opts    Options
 	workers []*worker
 	poller  poller
 	stats   stats
-	faults  faultLog
+	endLog  endLogLimiter
 
 	ctx  context.Context // of background work; ends with Close
 	stop context.CancelFunc
 	done sync.WaitGroup
 
-	mu      sync.RWMutex // guards all below
-	streams map[room.SessionID]*Stream
-	topics  map[room.LogID]*topic
-	next    int // the worker of the next stream
-	closed  bool
+	mu         sync.RWMutex // guards all below
+	streams    map[room.SessionID]*Stream
+	topics     map[room.LogID]*topic
+	nextWorker int // the worker of the next stream
+	closed     bool
 	// empty is closed when the last stream of a closed hub has left.
-	empty chan struct{}
+	drained chan struct{}
 }
 
 type stats struct {
-	delivered atomic.Uint64
-	reads     atomic.Uint64
-	slow      atomic.Uint64
-	shed      atomic.Uint64
+	delivered     atomic.Uint64
+	reads         atomic.Uint64
+	slowConsumers atomic.Uint64
+	shed          atomic.Uint64
 }
 
 // Stats is what a hub has done and holds.
@@ -112,10 +112,10 @@ func New(log LogReader, o Options) *Hub {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Hub{
-		log: log, o: o,
+		logs: log, opts: o,
 		streams: make(map[room.SessionID]*Stream),
 		topics:  make(map[room.LogID]*topic),
-		empty:   make(chan struct{}),
+		drained: make(chan struct{}),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	for i := range o.Workers {
@@ -123,7 +123,7 @@ func New(log LogReader, o Options) *Hub {
 		h.workers = append(h.workers, w)
 		h.done.Go(w.run)
 	}
-	h.done.Go(h.ticks)
+	h.done.Go(h.runTicker)
 	return h
 }
 
@@ -164,19 +164,19 @@ func (h *Hub) publishTo(log room.LogID, events []room.Event) {
 	switch {
 	case t == nil:
 	case events[0].Seq == 0:
-		t.tell(h.encode(events))
+		t.publishEphemeral(h.encode(events))
 	default:
 		t.publish(h.encode(events))
 	}
 }
 
 // encode makes the frames of events: once, for all their readers.
-func (h *Hub) encode(events []room.Event) []*Frame {
-	frames := make([]*Frame, 0, len(events))
+func (h *Hub) encode(events []room.Event) []*frame {
+	frames := make([]*frame, 0, len(events))
 	for _, e := range events {
 		f, err := encodeEvent(e)
 		if err != nil {
-			h.o.Logger.Error("an event could not be encoded", "log", e.Log, "seq", e.Seq, "error", err)
+			h.opts.Logger.Error("an event could not be encoded", "log", e.Log, "seq", e.Seq, "error", err)
 			continue
 		}
 		frames = append(frames, f)
@@ -189,7 +189,7 @@ func (h *Hub) Resync() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, t := range h.topics {
-		t.refresh()
+		t.resync()
 	}
 }
 
@@ -235,17 +235,17 @@ func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, err
 			old.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSuperseded})
 		})
 	}
-	s := &Stream{hub: h, worker: h.workers[h.next], session: session}
+	s := &Stream{hub: h, worker: h.workers[h.nextWorker], session: session}
 	if inbox != 0 {
-		s.inbox = h.reach(inbox, s.worker.index)
+		s.inboxTopic = h.subscribeLocked(inbox, s.worker.index)
 	}
-	h.next = (h.next + 1) % len(h.workers)
+	h.nextWorker = (h.nextWorker + 1) % len(h.workers)
 	h.streams[session] = s
 	return s, nil
 }
 
 // forget takes a stream out of the hub, unless a newer one took its place.
-func (h *Hub) forget(s *Stream) {
+func (h *Hub) unregister(s *Stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams[s.session] != s {
@@ -253,7 +253,7 @@ func (h *Hub) forget(s *Stream) {
 	}
 	delete(h.streams, s.session)
 	if h.closed && len(h.streams) == 0 {
-		close(h.empty)
+		close(h.drained)
 	}
 }
 
@@ -263,23 +263,23 @@ func (h *Hub) forget(s *Stream) {
 func (h *Hub) subscribe(log room.LogID, worker int) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.reach(log, worker)
+	return h.subscribeLocked(log, worker)
 }
 
 // reach is subscribe for a caller who holds mu.
-func (h *Hub) reach(log room.LogID, worker int) *topic {
+func (h *Hub) subscribeLocked(log room.LogID, worker int) *topic {
 	t := h.topics[log]
 	if t == nil {
 		t = newTopic(h, log)
 		h.topics[log] = t
 	}
-	t.subscribe(worker, +1)
+	t.addSubscribers(worker, +1)
 	return t
 }
 
 // ticks looks after time, once a second: that is as fine as any of it needs to
 // be, and one timer serves all streams.
-func (h *Hub) ticks() {
+func (h *Hub) runTicker() {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -288,19 +288,19 @@ func (h *Hub) ticks() {
 			for _, w := range h.workers {
 				w.do(w.tick)
 			}
-			h.dropTopics()
+			h.evictTopics()
 		case <-h.ctx.Done():
 			return
 		}
 	}
 }
 
-func (h *Hub) dropTopics() {
+func (h *Hub) evictTopics() {
 	now := h.now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for log, t := range h.topics {
-		if t.tick(now) {
+		if t.evictExpired(now) {
 			delete(h.topics, log)
 		}
 	}
@@ -319,13 +319,13 @@ func (h *Hub) Stats() Stats {
 	defer h.mu.RUnlock()
 	return Stats{
 		Streams: len(h.streams), Topics: len(h.topics),
-		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), SlowConsumers: h.stats.slow.Load(), Shed: h.stats.shed.Load(),
+		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), SlowConsumers: h.stats.slowConsumers.Load(), Shed: h.stats.shed.Load(),
 	}
 }
 
 // startOverSpread is how long ReconnectAll lets streams stay away at most. It is below
 // half of the shortest memberTimeout, so that nobody is seen leaving for it.
-const startOverSpread = 2 * time.Second
+const reconnectSpread = 2 * time.Second
 
 // ReconnectAll asks all open streams to reconnect, each after a random time of at most
 // startOverSpread, and forgets what was read of the logs. It is for when what this
@@ -334,11 +334,11 @@ func (h *Hub) ReconnectAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, t := range h.topics {
-		t.abandon()
+		t.discard()
 	}
 	clear(h.topics)
 	for _, s := range h.streams {
-		after := rand.N(startOverSpread)
+		after := rand.N(reconnectSpread)
 		s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })
 	}
 }
@@ -361,7 +361,7 @@ func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 			due = int(float64(len(streams)) * since.Seconds() / spread.Seconds())
 		}
 		for ; asked < due; asked++ {
-			streams[asked].sendAway(maxDrainPause)
+			streams[asked].reconnectWithin(maxDrainDelay)
 		}
 		if asked == len(streams) {
 			return
@@ -379,13 +379,13 @@ func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 // or ctx ends.
 func (h *Hub) Shutdown(ctx context.Context) {
 	h.mu.Lock()
-	h.refuse()
+	h.stopAccepting()
 	for _, s := range h.streams {
-		s.sendAway(maxRestartPause)
+		s.reconnectWithin(maxRestartDelay)
 	}
 	h.mu.Unlock()
 	select {
-	case <-h.empty:
+	case <-h.drained:
 	case <-ctx.Done():
 	}
 }
@@ -393,7 +393,7 @@ func (h *Hub) Shutdown(ctx context.Context) {
 // Close ends what is still open and waits for all that the hub started.
 func (h *Hub) Close() {
 	h.mu.Lock()
-	h.refuse()
+	h.stopAccepting()
 	clear(h.topics) // what is committed from now on has no readers here
 	h.mu.Unlock()
 	h.stop()
@@ -405,12 +405,12 @@ func (h *Hub) Close() {
 }
 
 // refuse takes no more streams. The caller holds mu.
-func (h *Hub) refuse() {
+func (h *Hub) stopAccepting() {
 	if h.closed {
 		return
 	}
 	h.closed = true
 	if len(h.streams) == 0 {
-		close(h.empty)
+		close(h.drained)
 	}
 }

@@ -13,15 +13,15 @@ import (
 // TestDrain: everybody who is here is sent away, may come back at once, here as well,
 // and stays until the end.
 func TestDrain(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		clients := make([]*client, 20)
-		ids := crowd(s, len(clients))
+		ids := joinedSessions(s, len(clients))
 		for i, id := range ids {
 			clients[i] = s.connected(id, "")
 		}
 		clients[3].pause() // one that does not read does not hold up the rest
-		s.post(1, 10)
+		s.appendAndPublish(1, 10)
 		for i, c := range clients {
 			if i != 3 {
 				c.awaitSeq(1, 10)
@@ -40,7 +40,7 @@ func TestDrain(t *testing.T) {
 			c.wantSeqs(1, 0, 10)
 		}
 		again := s.connected(ids[0], clients[0].lastID())
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		again.awaitSeq(1, 11)
 
 		unstarted := s.open(alice)
@@ -49,13 +49,13 @@ func TestDrain(t *testing.T) {
 			t.Errorf("%d streams are open", got)
 		}
 		after := time.Duration(data[room.Reconnect](t, again.awaitEnd()).AfterMs) * time.Millisecond
-		if after < maxRestartPause/2 || after > maxRestartPause || again.retry() != after {
+		if after < maxRestartDelay/2 || after > maxRestartDelay || again.retry() != after {
 			t.Errorf("come back after %s, EventSource after %s", after, again.retry())
 		}
 		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("Open says %v", err)
 		}
-		if m := s.start(unstarted, s.attach(alice, "")).awaitEnd(); m != (message{}) {
+		if m := s.start(unstarted, s.streamStart(alice, "")).awaitEnd(); m != (sseMessage{}) {
 			t.Errorf("a stream that had not begun got %+v", m)
 		}
 		s.awaitDetached(alice, 1)
@@ -66,10 +66,10 @@ func TestDrain(t *testing.T) {
 
 // TestDrainSpreads: streams end one by one over the whole time.
 func TestDrainSpreads(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inFakeTime(t, func(t *testing.T) {
 		const streams, spread = 20, 4 * time.Second
-		s := newSite(t, overServe, Options{})
-		for _, id := range crowd(s, streams) {
+		s := newTestHub(t, overServe, Options{})
+		for _, id := range joinedSessions(s, streams) {
 			s.connected(id, "")
 		}
 		drained := make(chan struct{})
@@ -78,12 +78,12 @@ func TestDrainSpreads(t *testing.T) {
 			s.Drain(t.Context(), spread)
 			close(drained)
 		}()
-		elapse(time.Millisecond)
+		advanceTime(time.Millisecond)
 		for ended := range streams {
 			if got := len(s.detachments()); got != ended {
 				t.Errorf("after %s %d streams have ended, and not %d", time.Since(began), got, ended)
 			}
-			elapse(spread / streams)
+			advanceTime(spread / streams)
 		}
 		<-drained
 		if got, took := len(s.detachments()), time.Since(began); got != streams || took > spread+time.Second/10 {
@@ -93,8 +93,8 @@ func TestDrainSpreads(t *testing.T) {
 }
 
 func TestDrainEndsWithItsContext(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{Workers: 1})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{Workers: 1})
 		s.connected(alice, "")
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
@@ -115,14 +115,14 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 }
 
 func TestCloseEndsStreams(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		ids := crowd(s, 20)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		ids := joinedSessions(s, 20)
 		clients := make([]*client, len(ids))
 		for i, id := range ids {
 			clients[i] = s.connected(id, "")
 		}
-		s.post(1, 10)
+		s.appendAndPublish(1, 10)
 		s.Close()
 		if got := s.Stats(); got.Streams != 0 || got.Topics != 0 {
 			t.Errorf("a closed hub has %+v", got)
@@ -132,7 +132,7 @@ func TestCloseEndsStreams(t *testing.T) {
 			s.awaitDetached(ids[i], 1)
 		}
 		// Late news finds nobody, and does no harm.
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		s.join(alice, 1)
 		s.leave(alice, 1, room.ReasonLeft)
 		s.Resync()
@@ -141,16 +141,16 @@ func TestCloseEndsStreams(t *testing.T) {
 }
 
 func TestCloseWhileTheLogIsAway(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
-		s.log.enter(bob, 2)
-		s.log.append(1, 1000, "before")
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
+		s.store.join(bob, 2)
+		s.store.append(1, 1000, "before")
 		s.connected(alice, cursorAt(1, 1000))
-		s.log.fail(errors.New("the database is away"))
+		s.store.failReads(errors.New("the database is away"))
 		s.connected(bob, cursorAt(1, 0))
-		elapse(time.Second)
+		advanceTime(time.Second)
 		began := time.Now()
 		s.Close()
 		if waited := time.Since(began); waited != 0 {
@@ -161,12 +161,12 @@ func TestCloseWhileTheLogIsAway(t *testing.T) {
 
 // A hub is closed before the store is, so commits go on while it closes.
 func TestCloseWhileEventsCome(t *testing.T) {
-	everyWayInRealTime(t, func(t *testing.T, w way) {
+	eachTransportInRealTime(t, func(t *testing.T, w transport) {
 		for range 200 {
-			s := newSite(t, w, Options{})
-			s.log.enter(alice, 1)
+			s := newTestHub(t, w, Options{})
+			s.store.join(alice, 1)
 			s.connected(alice, "")
-			events := s.log.append(1, 300, "hello")
+			events := s.store.append(1, 300, "hello")
 			var publishing sync.WaitGroup
 			for worker := range 2 {
 				publishing.Go(func() {
@@ -184,27 +184,27 @@ func TestCloseWhileEventsCome(t *testing.T) {
 // Everything at once, for the race detector. Each client checks for itself that
 // what it gets follows from what it had.
 func TestConcurrentUse(t *testing.T) {
-	everyWayInRealTime(t, func(t *testing.T, w way) {
+	eachTransportInRealTime(t, func(t *testing.T, w transport) {
 		const (
 			rooms   = 3
 			posters = 3
 			posts   = 100
 			last    = posters * posts
 		)
-		s := newSite(t, w, Options{})
+		s := newTestHub(t, w, Options{})
 		var posting, using sync.WaitGroup
 		for range posters {
 			posting.Go(func() {
 				for range posts {
 					for g := range room.LogID(rooms) {
-						s.post(g+1, 1)
+						s.appendAndPublish(g+1, 1)
 					}
 				}
 			})
 		}
-		for _, id := range crowd(s, 8) {
+		for _, id := range joinedSessions(s, 8) {
 			for g := range room.LogID(rooms) {
-				s.log.enter(id, g+1)
+				s.store.join(id, g+1)
 			}
 			using.Go(func() { s.useUntil(id, rooms, last) })
 		}
@@ -215,7 +215,7 @@ func TestConcurrentUse(t *testing.T) {
 
 // useUntil reads a session's events with a connection that is lost, or
 // superseded, every few events.
-func (s *site) useUntil(id room.SessionID, rooms room.LogID, last room.Seq) {
+func (s *testHub) useUntil(id room.SessionID, rooms room.LogID, last room.Seq) {
 	lastID := ""
 	for round := 1; ; round++ {
 		c := s.connected(id, lastID)

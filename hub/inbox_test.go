@@ -11,12 +11,12 @@ import (
 
 // inboxSite has an inbox of alice's with the events 1 to 20, of which those from
 // 11 on are kept.
-func inboxSite(t *testing.T, w way, delivered room.Seq) *site {
+func inboxTestHub(t *testing.T, w transport, delivered room.Seq) *testHub {
 	t.Helper()
-	s := newSite(t, w, Options{})
-	s.log.own(alice, 7, delivered)
-	s.log.append(7, 20, "hello")
-	s.log.trim(7, 11)
+	s := newTestHub(t, w, Options{})
+	s.store.setInbox(alice, 7, delivered)
+	s.store.append(7, 20, "hello")
+	s.store.trim(7, 11)
 	return s
 }
 
@@ -49,9 +49,9 @@ func TestWhereAnInboxGoesOn(t *testing.T) {
 		{"ahead of the log, after long", "7:l", 5, false, "7:a", ahead},
 		{"at something else", "7;a", 15, false, "7:f", invalid},
 	}
-	everyWay(t, func(t *testing.T, w way) {
+	eachTransport(t, func(t *testing.T, w transport) {
 		for _, tt := range tests {
-			s := inboxSite(t, w, tt.delivered)
+			s := inboxTestHub(t, w, tt.delivered)
 			c := s.connect(alice, tt.lastID)
 			m := c.awaitEvent(room.TypeSessionReady, 1)
 			if ready := data[room.SessionReady](t, m); ready.Resumed != tt.resumed || m.ID != tt.begin {
@@ -64,7 +64,7 @@ func TestWhereAnInboxGoesOn(t *testing.T) {
 					t.Errorf("%s: inboxReset with id %q (-want +got):\n%s", tt.name, m.ID, diff)
 				}
 			}
-			s.post(7, 1)
+			s.appendAndPublish(7, 1)
 			begin, err := ParseCursor(tt.begin)
 			if err != nil {
 				t.Fatal(err)
@@ -85,21 +85,21 @@ func TestWhereAnInboxGoesOn(t *testing.T) {
 // when a server was restarted; and yet nothing is missed of what was committed
 // while the stream was about to begin.
 func TestAnInboxCostsNoRead(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := inboxSite(t, w, 0)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := inboxTestHub(t, w, 0)
 		stream := s.open(alice)
-		s.post(7, 1)
-		start := s.attach(alice, "7:l")
-		s.post(7, 2)
+		s.appendAndPublish(7, 1)
+		start := s.streamStart(alice, "7:l")
+		s.appendAndPublish(7, 2)
 		c := s.start(stream, start)
-		s.post(7, 1)
+		s.appendAndPublish(7, 1)
 		c.wantSeqs(7, 21, 24)
 		if reads := s.Stats().LogReads; reads != 0 {
 			t.Errorf("the log was read %d times", reads)
 		}
 		// A hole is filled from the log, as everywhere.
-		s.log.append(7, 1, "unheard")
-		s.post(7, 1)
+		s.store.append(7, 1, "unheard")
+		s.appendAndPublish(7, 1)
 		c.wantSeqs(7, 21, 26)
 	})
 }
@@ -107,20 +107,20 @@ func TestAnInboxCostsNoRead(t *testing.T) {
 // TestInboxesAreForgotten when nobody follows them: not even a stream that never
 // began.
 func TestInboxesAreForgotten(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.own(alice, 7, 0)
-		s.log.own(bob, 8, 0)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.setInbox(alice, 7, 0)
+		s.store.setInbox(bob, 8, 0)
 		s.open(alice).Abort()
 		stream := s.open(bob)
-		elapse(topicKept + 2*time.Second)
+		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 1 {
 			t.Errorf("%d logs are kept, and not bob's alone, who has yet to begin", n)
 		}
-		c := s.start(stream, s.attach(bob, ""))
+		c := s.start(stream, s.streamStart(bob, ""))
 		c.awaitEvent(room.TypeSessionReady, 1)
 		c.hangUp()
-		elapse(topicKept + 2*time.Second)
+		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
 			t.Errorf("%d logs are kept when nobody is there", n)
 		}

@@ -20,7 +20,7 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			m := &model{site: newSite(t, overServe, Options{}), t: t}
+			m := &model{testHub: newTestHub(t, overServe, Options{}), t: t}
 			for _, id := range []room.SessionID{"a", "b", "c", "d"} {
 				m.users = append(m.users, &user{id: id, at: make(map[room.LogID]room.Seq)})
 			}
@@ -44,7 +44,7 @@ func TestModel(t *testing.T) {
 }
 
 type model struct {
-	*site
+	*testHub
 	t           *rapid.T
 	users       []*user
 	unpublished []room.Event
@@ -69,7 +69,7 @@ func (m *model) anyLog() room.LogID {
 func (m *model) append(t *rapid.T) {
 	few, many, tooMany := rapid.IntRange(1, 5), rapid.IntRange(250, 600), rapid.IntRange(1100, 1500)
 	n := rapid.OneOf(few, few, few, many, tooMany).Draw(t, "events")
-	m.unpublished = append(m.unpublished, m.log.append(m.anyLog(), n, "hello")...)
+	m.unpublished = append(m.unpublished, m.store.append(m.anyLog(), n, "hello")...)
 }
 
 // draw takes some events that were not published.
@@ -96,20 +96,20 @@ func (m *model) lose(t *rapid.T) {
 
 func (m *model) trim(t *rapid.T) {
 	g := m.anyLog()
-	m.log.mu.Lock()
-	oldest, last := m.log.room(g).oldest, m.log.room(g).last
-	m.log.mu.Unlock()
-	m.log.trim(g, room.Seq(rapid.Int64Range(int64(oldest), int64(last)+1).Draw(t, "oldest")))
+	m.store.mu.Lock()
+	oldest, last := m.store.room(g).oldest, m.store.room(g).last
+	m.store.mu.Unlock()
+	m.store.trim(g, room.Seq(rapid.Int64Range(int64(oldest), int64(last)+1).Draw(t, "oldest")))
 }
 
-func (m *model) outage(*rapid.T) { m.log.fail(errors.New("the database is away")) }
+func (m *model) outage(*rapid.T) { m.store.failReads(errors.New("the database is away")) }
 
 func (m *model) join(t *rapid.T) {
 	u, g := m.anyUser(), m.anyLog()
 	if _, in := u.at[g]; in {
 		t.Skip("it is in the room")
 	}
-	u.at[g] = m.site.join(u.id, g).From
+	u.at[g] = m.testHub.join(u.id, g).From
 }
 
 // leave waits first, because up to where a session gets a room's events when it
@@ -124,12 +124,12 @@ func (m *model) leave(t *rapid.T) {
 		u.client.resume()
 		synctest.Wait()
 		m.account(u)
-		if open := !u.client.isEnded(); open && u.at[g] != m.log.last(g) {
-			t.Fatalf("%s got log %d up to %d of %d", u.id, g, u.at[g], m.log.last(g))
+		if open := !u.client.isEnded(); open && u.at[g] != m.store.last(g) {
+			t.Fatalf("%s got log %d up to %d of %d", u.id, g, u.at[g], m.store.last(g))
 		}
 	}
 	delete(u.at, g)
-	m.site.leave(u.id, g, room.ReasonLeft)
+	m.testHub.leave(u.id, g, room.ReasonLeft)
 }
 
 // connect opens a stream; one that is open already is superseded.
@@ -137,7 +137,7 @@ func (m *model) connect(*rapid.T) { m.reconnect(m.anyUser()) }
 
 func (m *model) reconnect(u *user) {
 	m.disconnect(u, false)
-	u.client, u.read = m.site.connect(u.id, u.lastID), 0
+	u.client, u.read = m.testHub.connect(u.id, u.lastID), 0
 	u.streams++
 	synctest.Wait()
 }
@@ -172,8 +172,8 @@ func (m *model) throttle(t *rapid.T) {
 }
 
 func (m *model) elapse(t *rapid.T) {
-	elapse(rapid.SampledFrom([]time.Duration{
-		0, time.Millisecond, holePatience, time.Second, defaultWriteTimeout, pageKept, topicKept + time.Second,
+	advanceTime(rapid.SampledFrom([]time.Duration{
+		0, time.Millisecond, gapTimeout, time.Second, defaultWriteTimeout, segmentIdle, topicIdle + time.Second,
 	}).Draw(t, "time"))
 	for _, u := range m.users {
 		m.account(u)
@@ -182,9 +182,9 @@ func (m *model) elapse(t *rapid.T) {
 
 // settle lets everything come that can.
 func (m *model) settle() {
-	m.log.fail(nil)
+	m.store.failReads(nil)
 	m.Resync()
-	elapse(retryMost + time.Second)
+	advanceTime(maxReadRetry + time.Second)
 }
 
 // account takes what a user's client got into the account.
@@ -197,7 +197,7 @@ func (m *model) account(u *user) {
 		u.read++
 		switch e.Event {
 		case string(room.TypeMessagesReceived):
-			p, err := placeOf(e)
+			p, err := positionOf(e)
 			if err != nil {
 				m.t.Fatalf("%s: %v", e.Data, err)
 			}
@@ -232,7 +232,7 @@ func (m *model) finish() {
 	for _, u := range m.users {
 		m.account(u)
 		for g, at := range u.at {
-			if last := m.log.last(g); at != last {
+			if last := m.store.last(g); at != last {
 				m.t.Fatalf("%s got log %d up to %d of %d; %s", u.id, g, at, last, u.client.summary())
 			}
 		}

@@ -13,27 +13,27 @@ import (
 // TestNobodyIsReplayedWhatWasRecalled looks into each place in which a hub keeps
 // frames for those who come back.
 func TestNobodyIsReplayedWhatWasRecalled(t *testing.T) {
-	const n = 3 * pageFrames
+	const n = 3 * segmentFrames
 	for _, c := range []struct {
 		where    string
 		recalled room.Seq
 	}{
-		{"in the ring", n - 3}, {"at the ring's beginning", n - ringFrames + 2}, {"in a page", 2}, {"at a page's beginning", pageFrames + 1}, {"at a page's end", pageFrames},
+		{"in the ring", n - 3}, {"at the ring's beginning", n - ringFrames + 2}, {"in a page", 2}, {"at a page's beginning", segmentFrames + 1}, {"at a page's end", segmentFrames},
 	} {
 		t.Run(c.where, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				s := newSite(t, overServe, Options{})
-				s.log.enter(alice, 1)
+			inFakeTime(t, func(t *testing.T) {
+				s := newTestHub(t, overServe, Options{})
+				s.store.join(alice, 1)
 				listening := s.connected(alice, cursorAt(1, 0))
 				for i := range n {
-					s.Apply(room.Change{Events: s.log.append(1, 1, fmt.Sprintf("number %d.", i+1))})
+					s.Apply(room.Change{Events: s.store.append(1, 1, fmt.Sprintf("number %d.", i+1))})
 				}
 				listening.awaitSeq(1, n)
 				s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, n) // reads all pages
 				said := fmt.Sprintf("number %d.", c.recalled)
-				s.Apply(room.Change{Events: []room.Event{s.log.recall(1, c.recalled)}})
+				s.Apply(room.Change{Events: []room.Event{s.store.recall(1, c.recalled)}})
 				s.replays(c.recalled-1, n+1, said)
-				s.post(1, 1)
+				s.appendAndPublish(1, 1)
 				s.replays(0, n+2, said)
 			})
 		})
@@ -42,7 +42,7 @@ func TestNobodyIsReplayedWhatWasRecalled(t *testing.T) {
 
 // replays lets a stream read all that there is after a seq, in which nobody may
 // say this.
-func (s *site) replays(after, last room.Seq, said string) {
+func (s *testHub) replays(after, last room.Seq, said string) {
 	s.t.Helper()
 	c := s.connect(alice, cursorAt(1, after))
 	c.wantSeqs(1, after, last)
@@ -56,27 +56,27 @@ func (s *site) replays(after, last room.Seq, said string) {
 // TestRecalledWhileItIsRead: a page, or the end of the log, may be on its way
 // from the database with what is recalled meanwhile.
 func TestRecalledWhileItIsRead(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.append(1, 1, "a secret")
-		letGo := s.log.hold()
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.append(1, 1, "a secret")
+		letGo := s.store.holdReads()
 		first := s.connect(alice, cursorAt(1, 0)) // reads the end
 		synctest.Wait()
-		s.Apply(room.Change{Events: []room.Event{s.log.recall(1, 1)}})
+		s.Apply(room.Change{Events: []room.Event{s.store.recall(1, 1)}})
 		letGo()
 		first.wantSeqs(1, 0, 2)
 		s.replays(0, 2, "secret")
 
-		s.log.append(1, 1, "another secret")
-		s.log.append(1, ringFrames, "hello")
-		s.Apply(room.Change{Events: s.log.append(1, 1, "hello")})
-		elapse(time.Second) // the hole was read
+		s.store.append(1, 1, "another secret")
+		s.store.append(1, ringFrames, "hello")
+		s.Apply(room.Change{Events: s.store.append(1, 1, "hello")})
+		advanceTime(time.Second) // the hole was read
 		const last = ringFrames + 4
-		letGo = s.log.hold()
+		letGo = s.store.holdReads()
 		second := s.connect(alice, cursorAt(1, 2)) // reads a page
 		synctest.Wait()
-		s.Apply(room.Change{Events: []room.Event{s.log.recall(1, 3)}})
+		s.Apply(room.Change{Events: []room.Event{s.store.recall(1, 3)}})
 		letGo()
 		second.wantSeqs(1, 2, last+1)
 		for _, m := range second.received() {
@@ -92,12 +92,12 @@ func TestRecalledWhileItIsRead(t *testing.T) {
 // other way round. Who listens is told of both in order; nobody after them of
 // what is gone.
 func TestRecallThatOvertakesItsMessage(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
 		s.connected(alice, "")
-		said := s.log.append(1, 1, "a secret")
-		recalled := s.log.recall(1, 1)
+		said := s.store.append(1, 1, "a secret")
+		recalled := s.store.recall(1, 1)
 		s.Apply(room.Change{Events: []room.Event{recalled}})
 		s.Apply(room.Change{Events: said})
 		s.replays(0, 2, "secret")

@@ -26,7 +26,7 @@ type WriteRedirector interface {
 func (s *Stream) Serve(ctx context.Context, o StreamStart, c Conn) error {
 	p := &pipe{stream: s, wake: make(chan struct{}, 1)}
 	if !s.worker.do(func() { s.start(o, p) }) {
-		return s.tooLate(o)
+		return s.rejectStart(o)
 	}
 	p.run(ctx, c)
 	return nil
@@ -76,7 +76,7 @@ func (p *pipe) run(ctx context.Context, c Conn) {
 		select {
 		case <-p.wake:
 		case <-ctx.Done():
-			w.do(p.stream.drop)
+			w.do(p.stream.close)
 			return
 		}
 		p.mu.Lock()
@@ -84,7 +84,7 @@ func (p *pipe) run(ctx context.Context, c Conn) {
 		p.mu.Unlock()
 		if busy {
 			if err := p.send(c, buf); err != nil {
-				w.do(func() { p.stream.lost(err) })
+				w.do(func() { p.stream.closeOnWriteError(err) })
 				return
 			}
 			w.do(p.stream.writable)
@@ -97,7 +97,7 @@ func (p *pipe) run(ctx context.Context, c Conn) {
 
 // send writes buf to the client and makes room for the next write.
 func (p *pipe) send(c Conn, buf []byte) error {
-	if err := c.Send(buf, p.stream.hub.o.WriteTimeout); err != nil {
+	if err := c.Send(buf, p.stream.hub.opts.WriteTimeout); err != nil {
 		return err
 	}
 	p.mu.Lock()

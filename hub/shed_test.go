@@ -9,32 +9,32 @@ import (
 )
 
 // plug is a sink that takes nothing until it is pulled.
-type plug struct {
-	pulled bool
-	took   []byte
+type blockedSink struct {
+	open bool
+	took []byte
 }
 
-func (p *plug) write(b []byte) (int, error) {
-	if !p.pulled {
+func (p *blockedSink) write(b []byte) (int, error) {
+	if !p.open {
 		return 0, nil
 	}
 	p.took = append(p.took, b...)
 	return len(b), nil
 }
 
-func (p *plug) close() {}
+func (p *blockedSink) close() {}
 
 // TestWhatIsShedFirst fills the queue of a stream that takes nothing, step by
 // step, and looks at which messages still find a place in it.
 func TestWhatIsShedFirst(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, overServe, Options{Workers: 1})
+	s := newTestHub(t, overServe, Options{Workers: 1})
 	s.join("alice", 1)
-	s.post(1, 1)
+	s.appendAndPublish(1, 1)
 	stream := s.open("alice")
-	out := &plug{pulled: true}
+	out := &blockedSink{open: true}
 	started := make(chan struct{})
-	start := s.attach("alice", cursorAt(1, 1))
+	start := s.streamStart("alice", cursorAt(1, 1))
 	stream.worker.do(func() {
 		stream.start(start, out)
 		close(started)
@@ -42,10 +42,10 @@ func TestWhatIsShedFirst(t *testing.T) {
 	<-started
 	s.eventually("the stream is live", func() bool {
 		live := make(chan bool)
-		stream.worker.do(func() { live <- len(stream.follows) == 1 && stream.follows[0].live })
+		stream.worker.do(func() { live <- len(stream.subscriptions) == 1 && stream.subscriptions[0].live })
 		return <-live
 	})
-	frame := func(kind room.MessageKind, priority room.Priority) *Frame {
+	encode := func(kind room.MessageKind, priority room.Priority) *frame {
 		m := room.Message{Content: room.Content{Kind: kind, Text: "x"}, Priority: priority}
 		f, err := encodeEvent(room.Event{Room: "r", Log: 1, Body: room.MessagesReceived{MessageList: []room.Message{m}}})
 		if err != nil {
@@ -60,18 +60,18 @@ func TestWhatIsShedFirst(t *testing.T) {
 		done := make(chan struct{})
 		stream.worker.do(func() {
 			defer close(done)
-			out.pulled = false
-			stream.rest = []byte("x")
+			out.open = false
+			stream.unsent = []byte("x")
 			for _, kind := range kinds {
 				for _, priority := range priorities {
-					stream.queue, stream.queuedBytes = slices.Repeat([]*Frame{{Log: 1, Seq: 2, id: true, data: []byte("x")}}, queued), 0
-					stream.hear(1, frame(kind, priority))
+					stream.queue, stream.queuedBytes = slices.Repeat([]*frame{{log: 1, seq: 2, carriesID: true, data: []byte("x")}}, queued), 0
+					stream.deliverEphemeral(1, encode(kind, priority))
 					if len(stream.queue) > queued {
 						taken = append(taken, fmt.Sprint(kind, " ", priority))
 					}
 				}
 			}
-			stream.queue, stream.queuedBytes, stream.rest = nil, 0, nil
+			stream.queue, stream.queuedBytes, stream.unsent = nil, 0, nil
 		})
 		<-done
 		return taken

@@ -17,25 +17,25 @@ const (
 )
 
 // disconnected is the data of the last event of a stream that the server ends.
-func disconnected(reason room.ConnectionEvent) message {
-	return message{
+func disconnectedEvent(reason room.ConnectionEvent) sseMessage {
+	return sseMessage{
 		Event: string(room.TypeConnectionStateChanged),
 		Data:  `{"state":"disconnected","event":"` + string(reason) + `"}`,
 	}
 }
 
 func TestEventsComeInOrderAndOnce(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
 		for _, g := range []room.LogID{1, 2, 40} {
-			s.log.enter(alice, g)
-			s.log.enter(bob, g)
+			s.store.join(alice, g)
+			s.store.join(bob, g)
 		}
 		a, b := s.connected(alice, ""), s.connected(bob, "")
 		for range 100 {
-			s.post(1, 1)
-			s.post(2, 3)
-			s.post(40, 1)
+			s.appendAndPublish(1, 1)
+			s.appendAndPublish(2, 3)
+			s.appendAndPublish(40, 1)
 		}
 		for _, c := range []*client{a, b} {
 			c.wantSeqs(1, 0, 100)
@@ -47,14 +47,14 @@ func TestEventsComeInOrderAndOnce(t *testing.T) {
 
 // What a stream brings from several logs resumes by its id alone.
 func TestResumeFromEveryID(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(alice, 2)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.join(alice, 2)
 		first := s.connected(alice, "")
 		for range 6 {
-			s.post(1, 1)
-			s.post(2, 2)
+			s.appendAndPublish(1, 1)
+			s.appendAndPublish(2, 2)
 		}
 		first.awaitSeq(1, 6)
 		first.awaitSeq(2, 12)
@@ -74,12 +74,12 @@ func TestResumeFromEveryID(t *testing.T) {
 }
 
 func TestReplayFromTheRing(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
 		b := s.connected(bob, "")
-		s.post(1, 1000)
+		s.appendAndPublish(1, 1000)
 		b.awaitSeq(1, 1000)
 		reads := s.Stats().LogReads
 		c := s.connected(alice, cursorAt(1, 1000-ringFrames))
@@ -91,15 +91,15 @@ func TestReplayFromTheRing(t *testing.T) {
 }
 
 func TestReplayFromPagesWhileEventsCome(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
-		s.log.append(1, 5000, "long ago")
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
+		s.store.append(1, 5000, "long ago")
 		b := s.connected(bob, cursorAt(1, 5000))
 		c := s.connected(alice, cursorAt(1, 7))
 		for range 500 {
-			s.post(1, 2)
+			s.appendAndPublish(1, 2)
 		}
 		b.wantSeqs(1, 5000, 6000)
 		c.wantSeqs(1, 7, 6000)
@@ -107,12 +107,12 @@ func TestReplayFromPagesWhileEventsCome(t *testing.T) {
 }
 
 func TestPublishedOutOfOrder(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
 		for range 20 {
-			events := s.log.append(1, 20, "hello")
+			events := s.store.append(1, 20, "hello")
 			rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
 			for _, e := range events {
 				s.Apply(room.Change{Events: []room.Event{e}})
@@ -126,24 +126,24 @@ func TestPublishedOutOfOrder(t *testing.T) {
 // The process may die, or lose its connection, between a commit and telling of
 // it. The next event shows the hole; Refresh finds what nothing follows.
 func TestEventsThatWereNotPublished(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
-		s.post(1, 1)
-		s.log.append(1, 700, "nobody told")
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
+		s.store.append(1, 700, "nobody told")
+		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 702)
-		s.log.append(1, 700, "nobody told")
+		s.store.append(1, 700, "nobody told")
 		s.Resync()
 		c.wantSeqs(1, 0, 1402)
 	})
 }
 
 func TestComingAndGoing(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.append(1, 4, "before")
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.append(1, 4, "before")
 		c := s.connected(alice, "")
 		s.join(alice, 1)
 		s.join(alice, 1) // told again, it changes nothing
@@ -151,10 +151,10 @@ func TestComingAndGoing(t *testing.T) {
 		if in := c.awaitEvent(room.TypeRoomStateChanged, 2); in.ID != "1:4" {
 			t.Errorf("she is in, and the cursor is %q", in.ID)
 		}
-		s.post(1, 3)
+		s.appendAndPublish(1, 3)
 		c.wantSeqs(1, 4, 7)
 		s.leave(alice, 1, room.ReasonTimedOut)
-		want := message{
+		want := sseMessage{
 			ID:    "-", // she follows nothing any more
 			Event: string(room.TypeRoomStateChanged),
 			Data:  `{"roomID":"room-1","generation":1,"state":"disconnected","event":"networkTimeout"}`,
@@ -163,9 +163,9 @@ func TestComingAndGoing(t *testing.T) {
 		if diff := cmp.Diff(want, c.awaitEvent(room.TypeRoomStateChanged, 5)); diff != "" {
 			t.Errorf("the going (-want +got):\n%s", diff)
 		}
-		s.post(1, 5)
+		s.appendAndPublish(1, 5)
 		s.join(alice, 2)
-		s.post(2, 1)
+		s.appendAndPublish(2, 1)
 		c.wantSeqs(2, 0, 1)
 		c.wantSeqs(1, 4, 7)
 		if got := c.lastID(); got != "2:1" {
@@ -175,37 +175,37 @@ func TestComingAndGoing(t *testing.T) {
 }
 
 func TestNewerStreamSupersedes(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
 		first := s.connected(alice, "")
-		s.post(1, 3)
+		s.appendAndPublish(1, 3)
 		first.awaitSeq(1, 3)
 		second := s.connected(alice, first.lastID())
-		if diff := cmp.Diff(disconnected(room.ConnectionSuperseded), first.awaitEnd()); diff != "" {
+		if diff := cmp.Diff(disconnectedEvent(room.ConnectionSuperseded), first.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
 		s.awaitDetached(alice, 1)
-		s.post(1, 2)
+		s.appendAndPublish(1, 2)
 		second.wantSeqs(1, 3, 5)
 		second.hangUp()
 		s.awaitDetached(alice, 2)
-		if diff := cmp.Diff([]detachment{{alice, 1}, {alice, 2}}, s.detachments()); diff != "" {
+		if diff := cmp.Diff([]detachedStream{{alice, 1}, {alice, 2}}, s.detachments()); diff != "" {
 			t.Errorf("detached (-want +got):\n%s", diff)
 		}
 	})
 }
 
 func TestSessionEnds(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
 		s.Apply(room.Change{
-			Left:  []room.Left{s.log.exit(alice, 1, room.ReasonLoggedOut)},
+			Left:  []room.Left{s.store.leave(alice, 1, room.ReasonLoggedOut)},
 			Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}},
 		})
-		if diff := cmp.Diff(disconnected(room.ConnectionLoggedOut), c.awaitEnd()); diff != "" {
+		if diff := cmp.Diff(disconnectedEvent(room.ConnectionLoggedOut), c.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
 		s.awaitDetached(alice, 1)
@@ -214,9 +214,9 @@ func TestSessionEnds(t *testing.T) {
 
 // The peer's closing is noticed when it happens, not at the next write.
 func TestPeerHangsUp(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{Heartbeat: patience + patience})
-		s.log.enter(alice, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{Heartbeat: waitLimit + waitLimit})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
 		c.hangUp()
 		s.awaitDetached(alice, 1)
@@ -227,10 +227,10 @@ func TestPeerHangsUp(t *testing.T) {
 }
 
 func TestSlowReader(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{Workers: 1}) // both are written to in one go
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{Workers: 1}) // both are written to in one go
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
 		slow, other := s.connected(alice, ""), s.connected(bob, "")
 		slow.pause()
 		last := room.Seq(0)
@@ -238,15 +238,15 @@ func TestSlowReader(t *testing.T) {
 			if last += 50; last > 100_000 {
 				t.Fatal("a reader that takes nothing is not too slow")
 			}
-			s.post(1, 50)
+			s.appendAndPublish(1, 50)
 			other.awaitSeq(1, last) // so that the other one is not slow
 		}
 		slow.resume()
-		if diff := cmp.Diff(disconnected(room.ConnectionSlowConsumer), slow.awaitEnd()); diff != "" {
+		if diff := cmp.Diff(disconnectedEvent(room.ConnectionSlowConsumer), slow.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
 		s.awaitDetached(alice, 1)
-		s.post(1, 10)
+		s.appendAndPublish(1, 10)
 		last += 10
 		got := room.Seq(len(slow.received()) - 2)
 		if got == 0 || got >= last {
@@ -264,46 +264,46 @@ func TestSlowReader(t *testing.T) {
 // A reader that is behind is not a slow one: what it replays waits in the log,
 // not in its queue.
 func TestLongReplayIsNotSlow(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(alice, 2)
-		s.log.append(1, 2*pageFrames, strings.Repeat("x", 8<<10))
-		s.log.append(1, ringFrames, "small")
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.join(alice, 2)
+		s.store.append(1, 2*segmentFrames, strings.Repeat("x", 8<<10))
+		s.store.append(1, ringFrames, "small")
 		c := newClient(t)
 		c.allow(4 << 10)
-		w.serve(t, s.open(alice), s.attach(alice, cursorAt(1, 0)), c)
+		w.serve(t, s.open(alice), s.streamStart(alice, cursorAt(1, 0)), c)
 		c.await("the beginning", func() bool { return c.window == 0 })
 		for range 10 {
-			s.post(2, 1)
+			s.appendAndPublish(2, 1)
 		}
 		c.resume()
-		c.wantSeqs(1, 0, 2*pageFrames+ringFrames)
+		c.wantSeqs(1, 0, 2*segmentFrames+ringFrames)
 		c.wantSeqs(2, 0, 10)
 	})
 }
 
 func TestLogIsAwayForAWhile(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
-		s.log.append(1, 2000, "before")
-		s.log.fail(errors.New("the database is away"))
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
+		s.store.append(1, 2000, "before")
+		s.store.failReads(errors.New("the database is away"))
 		behind := s.connected(bob, cursorAt(1, 100))
 		cold := s.connected(alice, cursorAt(1, 2000))
-		s.post(1, 3)
+		s.appendAndPublish(1, 3)
 		s.eventually("a second try", func() bool { return s.Stats().LogReads >= 2 })
-		s.log.fail(nil)
+		s.store.failReads(nil)
 		cold.wantSeqs(1, 2000, 2003)
 		behind.wantSeqs(1, 100, 2003)
 
-		s.log.fail(errors.New("the database is away"))
-		s.log.append(1, 5, "nobody told")
+		s.store.failReads(errors.New("the database is away"))
+		s.store.append(1, 5, "nobody told")
 		reads := s.Stats().LogReads
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		s.eventually("a second try", func() bool { return s.Stats().LogReads >= reads+2 })
-		s.log.fail(nil)
+		s.store.failReads(nil)
 		cold.wantSeqs(1, 2000, 2009)
 		behind.wantSeqs(1, 100, 2009)
 		if n := s.Stats().Streams; n != 2 {

@@ -14,14 +14,14 @@ import (
 )
 
 func TestHeartbeat(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inFakeTime(t, func(t *testing.T) {
 		const beat = 5 * time.Second
-		s := newSite(t, overServe, Options{Heartbeat: beat})
-		s.log.enter(alice, 1)
+		s := newTestHub(t, overServe, Options{Heartbeat: beat})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
 		for range 20 {
 			before := c.comments()
-			if elapse(beat); c.comments() == before {
+			if advanceTime(beat); c.comments() == before {
 				t.Fatalf("nothing came in %s", beat)
 			}
 		}
@@ -31,8 +31,8 @@ func TestHeartbeat(t *testing.T) {
 		// What comes anyway takes the heartbeat's place.
 		before := c.comments()
 		for range 20 {
-			s.post(1, 1)
-			elapse(beat / 4)
+			s.appendAndPublish(1, 1)
+			advanceTime(beat / 4)
 		}
 		if n := c.comments(); n != before {
 			t.Errorf("%d heartbeats on a stream that is busy", n-before)
@@ -41,9 +41,9 @@ func TestHeartbeat(t *testing.T) {
 }
 
 func TestRetryIsSpread(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inFakeTime(t, func(t *testing.T) {
 		const about = 4 * time.Second
-		s := newSite(t, overServe, Options{Retry: about})
+		s := newTestHub(t, overServe, Options{Retry: about})
 		seen := make(map[time.Duration]bool)
 		for i := range 20 {
 			c := s.connected(room.SessionID(fmt.Sprint(i)), "")
@@ -60,53 +60,53 @@ func TestRetryIsSpread(t *testing.T) {
 }
 
 func TestReaderThatTakesNothingIsDropped(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
 		c, other := s.connected(alice, ""), s.connected(bob, "")
 		c.pause()
-		s.post(1, 3)
-		elapse(defaultWriteTimeout - 2*time.Second)
+		s.appendAndPublish(1, 3)
+		advanceTime(defaultWriteTimeout - 2*time.Second)
 		if got := s.detachments(); got != nil {
 			t.Fatalf("detached too early: %v", got)
 		}
-		elapse(3 * time.Second)
-		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+		advanceTime(3 * time.Second)
+		if diff := cmp.Diff([]detachedStream{{alice, 1}}, s.detachments()); diff != "" {
 			t.Errorf("detached (-want +got):\n%s", diff)
 		}
 		c.awaitEnd()
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		other.wantSeqs(1, 0, 4)
 		s.connect(alice, c.lastID()).wantSeqs(1, 0, 4)
 	})
 }
 
 func TestTokenExpires(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
 		stream := s.open(alice)
-		start := s.attach(alice, "")
+		start := s.streamStart(alice, "")
 		start.TokenExpiresAt = time.Now().Add(time.Minute)
 		c := s.start(stream, start)
-		elapse(time.Minute - room.TokenWarning - time.Second)
+		advanceTime(time.Minute - room.TokenWarning - time.Second)
 		if n := len(c.received()); n != 1 {
 			t.Fatalf("warned too early: %v", eventTypes(c.received()))
 		}
-		elapse(2 * time.Second)
+		advanceTime(2 * time.Second)
 		warned := data[room.TokenWillExpire](t, c.awaitEvent(room.TypeTokenWillExpire, 1))
 		if warned.SecondsLeft < 29 || warned.SecondsLeft > 30 {
 			t.Errorf("%d seconds left", warned.SecondsLeft)
 		}
-		elapse(28 * time.Second)
+		advanceTime(28 * time.Second)
 		if got := s.detachments(); got != nil {
 			t.Fatalf("ended too early: %v", got)
 		}
-		elapse(2 * time.Second)
-		if diff := cmp.Diff(disconnected(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
+		advanceTime(2 * time.Second)
+		if diff := cmp.Diff(disconnectedEvent(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+		if diff := cmp.Diff([]detachedStream{{alice, 1}}, s.detachments()); diff != "" {
 			t.Errorf("detached (-want +got):\n%s", diff)
 		}
 		if n := len(c.received()); n != 3 {
@@ -118,10 +118,10 @@ func TestTokenExpires(t *testing.T) {
 func TestTokenIsRenewed(t *testing.T) {
 	for _, started := range []bool{true, false} {
 		t.Run(fmt.Sprintf("started: %t", started), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				s := newSite(t, overServe, Options{})
+			inFakeTime(t, func(t *testing.T) {
+				s := newTestHub(t, overServe, Options{})
 				stream := s.open(alice)
-				start := s.attach(alice, "")
+				start := s.streamStart(alice, "")
 				start.TokenExpiresAt = time.Now().Add(time.Minute)
 				renew := func() { s.Renewed(alice, time.Now().Add(2*time.Minute)) }
 				if !started {
@@ -129,16 +129,16 @@ func TestTokenIsRenewed(t *testing.T) {
 				}
 				c := s.start(stream, start)
 				if started {
-					elapse(40 * time.Second)
+					advanceTime(40 * time.Second)
 					c.awaitEvent(room.TypeTokenWillExpire, 1)
 					renew()
 				}
-				elapse(80 * time.Second)
+				advanceTime(80 * time.Second)
 				if got := s.detachments(); got != nil {
 					t.Fatalf("ended with the older token: %v", got)
 				}
-				elapse(41 * time.Second)
-				if diff := cmp.Diff(disconnected(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
+				advanceTime(41 * time.Second)
+				if diff := cmp.Diff(disconnectedEvent(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
 					t.Errorf("the last event (-want +got):\n%s", diff)
 				}
 			})
@@ -149,29 +149,29 @@ func TestTokenIsRenewed(t *testing.T) {
 // A reader that takes something now and then is neither dead nor too slow, but it
 // does not outlive its token by that.
 func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
 		stream := s.open(alice)
-		start := s.attach(alice, "")
+		start := s.streamStart(alice, "")
 		start.TokenExpiresAt = time.Now().Add(time.Minute)
 		c := s.start(stream, start)
 		c.awaitEvent(room.TypeSessionReady, 1)
 		c.pause()
-		s.Apply(room.Change{Events: s.log.append(1, 800, strings.Repeat("x", 1000))})
+		s.Apply(room.Change{Events: s.store.append(1, 800, strings.Repeat("x", 1000))})
 		for range 7 {
-			elapse(8 * time.Second)
+			advanceTime(8 * time.Second)
 			c.allow(chunkBytes + 4<<10) // a chunk ends with a whole frame
 		}
 		if got := s.detachments(); got != nil {
 			t.Fatalf("ended too early: %v", got)
 		}
-		elapse(5 * time.Second)
-		if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+		advanceTime(5 * time.Second)
+		if diff := cmp.Diff([]detachedStream{{alice, 1}}, s.detachments()); diff != "" {
 			t.Errorf("detached (-want +got):\n%s", diff)
 		}
 		c.resume()
-		if diff := cmp.Diff(disconnected(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
+		if diff := cmp.Diff(disconnectedEvent(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
 	})
@@ -179,20 +179,20 @@ func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
 
 // reluctant is the sink of a socket whose peer takes little. It belongs to its
 // stream's worker.
-type reluctant struct {
-	room   int
-	taken  []byte
-	closed bool
+type limitedSink struct {
+	capacity int
+	taken    []byte
+	closed   bool
 }
 
-func (r *reluctant) write(p []byte) (int, error) {
-	n := min(len(p), r.room)
-	r.room -= n
+func (r *limitedSink) write(p []byte) (int, error) {
+	n := min(len(p), r.capacity)
+	r.capacity -= n
 	r.taken = append(r.taken, p[:n]...)
 	return n, nil
 }
 
-func (r *reluctant) close() { r.closed = true }
+func (r *limitedSink) close() { r.closed = true }
 
 // TestSocketThatTakesNothingIsClosed: of a socket the hub itself knows what its peer
 // takes: something, now and then, is enough. One that took nothing for too long is
@@ -200,26 +200,26 @@ func (r *reluctant) close() { r.closed = true }
 func TestSocketThatTakesNothingIsClosed(t *testing.T) {
 	for _, goesOn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("goesOn=%t", goesOn), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				s := newSite(t, overServe, Options{})
-				stream, start, sink := s.open(alice), s.attach(alice, ""), &reluctant{room: 100}
+			inFakeTime(t, func(t *testing.T) {
+				s := newTestHub(t, overServe, Options{})
+				stream, start, sink := s.open(alice), s.streamStart(alice, ""), &limitedSink{capacity: 100}
 				take := func(n int) {
 					stream.worker.do(func() {
-						sink.room = n
+						sink.capacity = n
 						stream.writable()
 					})
 				}
 				stream.worker.do(func() { stream.start(start, sink) })
 				for range 5 {
-					elapse(defaultWriteTimeout - 2*time.Second)
+					advanceTime(defaultWriteTimeout - 2*time.Second)
 					take(1)
 				}
-				elapse(defaultWriteTimeout - 2*time.Second)
+				advanceTime(defaultWriteTimeout - 2*time.Second)
 				if got := s.detachments(); got != nil {
 					t.Fatalf("ended too early: %v", got)
 				}
-				elapse(3 * time.Second)
-				if diff := cmp.Diff([]detachment{{alice, 1}}, s.detachments()); diff != "" {
+				advanceTime(3 * time.Second)
+				if diff := cmp.Diff([]detachedStream{{alice, 1}}, s.detachments()); diff != "" {
 					t.Errorf("detached (-want +got):\n%s", diff)
 				}
 				if n := s.Stats().SlowConsumers; n != 1 {
@@ -228,7 +228,7 @@ func TestSocketThatTakesNothingIsClosed(t *testing.T) {
 				if goesOn {
 					take(1 << 20)
 				} else {
-					elapse(defaultWriteTimeout)
+					advanceTime(defaultWriteTimeout)
 				}
 				synctest.Wait()
 				if !sink.closed {

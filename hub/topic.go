@@ -19,27 +19,27 @@ const (
 	// ringKept is the least time that they stay, and twice that the most: whoever
 	// was away for longer shares a read of the log. Thousands of rooms in which
 	// little is said would fill their rings otherwise, and keep them.
-	ringKept = time.Minute
+	ringMinAge = time.Minute
 	// maxPending bounds what waits for a worker that is behind: frames that are
 	// not stored are shed beyond it. What is stored comes no faster than the
 	// database takes it.
 	maxPending = 4096
 	// pageFrames is how many events one read of the log brings. Pages begin at
 	// fixed places, so that streams that are behind share them.
-	pageFrames = 256
+	segmentFrames = 256
 	// pageKept is how long a page that was read stays for the next reader.
-	pageKept = 10 * time.Second
+	segmentIdle = 10 * time.Second
 	// topicKept is how long a topic stays without readers: long enough for
 	// everybody of a room to reload the page.
-	topicKept = 30 * time.Second
+	topicIdle = 30 * time.Second
 	// holePatience is how long a hole in the order may last before the log is
 	// read. Usually the missing event is already on its way from another
 	// transaction that committed in the same moment.
-	holePatience = 10 * time.Millisecond
+	gapTimeout = 10 * time.Millisecond
 	// retryFirst and retryMost bound the wait between reads of a log that
 	// fail, as while PostgreSQL is away.
-	retryFirst = 100 * time.Millisecond
-	retryMost  = 2 * time.Second
+	minReadRetry = 100 * time.Millisecond
+	maxReadRetry = 2 * time.Second
 	// readTimeout ends a read that gets no answer, as over a connection whose
 	// far end is gone; TCP alone would wait a quarter of an hour.
 	readTimeout = 10 * time.Second
@@ -51,16 +51,16 @@ const gone room.Seq = -1
 // topic is a log that streams of this hub follow. It puts what was committed
 // into order, remembers the newest of it, and hands it to the workers.
 type topic struct {
-	hub *Hub
-	log room.LogID
+	hub   *Hub
+	logID room.LogID
 
 	mu sync.Mutex // guards all below
 	// loaded says that last is known. Until then nothing is delivered.
 	loaded bool
 	// last is the newest event that was handed out; ring holds the frames up to
 	// it, without holes.
-	last      room.Seq
-	ring      []*Frame
+	lastSeq   room.Seq
+	ring      []*frame
 	ringBytes int
 	// aged is the newest event that was there at agedAt, when the ring was last
 	// looked through.
@@ -69,93 +69,93 @@ type topic struct {
 	// ahead holds frames that came before their turn, by seq; heard is the
 	// newest event that the log is known to have; doubt says that it may have
 	// more.
-	ahead []*Frame
-	heard room.Seq
-	doubt bool
+	outOfOrder []*frame
+	knownSeq   room.Seq
+	stale      bool
 	// reading says that a goroutine is at catchUp.
-	reading bool
+	catchingUp bool
 	// abandoned says that the hub has no use for the topic any more, though streams
 	// may read it until they have ended.
-	abandoned bool
-	pages     map[room.Seq]*page
+	discarded bool
+	segments  map[room.Seq]*segment
 	// parts is the readers, by worker.
-	parts   []part
-	readers int
+	shards      []shard
+	subscribers int
 	// idle is since when there are no readers.
-	idle time.Time
+	idleSince time.Time
 }
 
 // part is a topic's readers that belong to one worker.
-type part struct {
+type shard struct {
 	topic *topic
 	// pending is what the worker has yet to deliver; guarded by topic.mu.
-	pending []*Frame
+	pending []*frame
 	// queued says that the part waits in the worker's list; guarded by topic.mu.
-	queued bool
+	scheduled bool
 	// subscribed is how many readers there are; guarded by topic.mu.
-	subscribed int
+	subscribers int
 	// readers and spare are the worker's own: nobody else touches them. spare
 	// is the slice that pending is swapped with.
-	readers []*Stream
-	spare   []*Frame
+	streams []*Stream
+	spare   []*frame
 }
 
 // page is a run of the log that was read for streams that are far behind.
-type page struct {
-	frames  []*Frame
-	oldest  room.Seq
-	gone    bool
-	waiting []func() // called when the page has been read
-	ready   bool
-	used    time.Time
+type segment struct {
+	frames    []*frame
+	oldestSeq room.Seq
+	logGone   bool
+	waiters   []func() // called when the page has been read
+	loaded    bool
+	usedAt    time.Time
 }
 
 func newTopic(h *Hub, log room.LogID) *topic {
-	t := &topic{hub: h, log: log, parts: make([]part, len(h.workers)), idle: h.now(), agedAt: h.now()}
-	for i := range t.parts {
-		t.parts[i].topic = t
+	t := &topic{hub: h, logID: log, shards: make([]shard, len(h.workers)), idleSince: h.now(), agedAt: h.now()}
+	for i := range t.shards {
+		t.shards[i].topic = t
 	}
 	return t
 }
 
 // publish takes frames that were committed, in whatever order they come.
-func (t *topic) publish(frames []*Frame) {
+func (t *topic) publish(frames []*frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.line(frames)
+	t.reorder(frames)
 	t.advance()
-	if t.loaded && len(t.ahead) > 0 {
-		t.read(holePatience)
+	if t.loaded && len(t.outOfOrder) > 0 {
+		t.startCatchUp(gapTimeout)
 	}
 }
 
 // tell hands out frames that are not stored: to those who listen now, in no
 // order with the log.
-func (t *topic) tell(frames []*Frame) {
+func (t *topic) publishEphemeral(frames []*frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range frames {
-		for i := range t.parts {
-			if len(t.parts[i].pending) < maxPending {
-				t.hand(i, f)
+		for i := range t.shards {
+			if len(t.shards[i].pending) < maxPending {
+				t.addToShard(i, f)
 			} else {
-				t.hub.stats.shed.Add(uint64(t.parts[i].subscribed))
+				t.hub.stats.shed.Add(uint64(t.shards[i].subscribers))
 			}
 		}
 	}
 }
 
 // line queues frames up by seq, each once. The caller holds mu.
-func (t *topic) line(frames []*Frame) {
+func (t *topic) reorder(frames []*frame) {
 	for _, f := range frames {
-		if t.loaded && f.Seq <= t.last {
+		if t.loaded && f.seq <= t.lastSeq {
 			continue
 		}
-		at, known := slices.BinarySearchFunc(t.ahead, f.Seq, func(f *Frame, seq room.Seq) int {
-			return cmp.Compare(f.Seq, seq)
+		at, known := slices.BinarySearchFunc(t.outOfOrder, f.seq, func(f *frame, seq room.Seq) int {
+			return cmp.Compare(f.seq, seq)
 		})
 		if !known {
-			t.ahead = slices.Insert(t.ahead, at, f)
+			t.outOfOrder = slices.Insert(t.outOfOrder, at, f)
 		}
 	}
 }
@@ -166,40 +166,40 @@ func (t *topic) advance() {
 		return
 	}
 	n := 0
-	for _, f := range t.ahead {
-		if f.Seq == t.last+1 {
-			t.last = f.Seq
-			if f.recalls > 0 {
-				t.forget(f.recalls)
+	for _, f := range t.outOfOrder {
+		if f.seq == t.lastSeq+1 {
+			t.lastSeq = f.seq
+			if f.recalledSeq > 0 {
+				t.evictRecalled(f.recalledSeq)
 			}
 			t.remember(f)
-			for i := range t.parts {
-				t.hand(i, f)
+			for i := range t.shards {
+				t.addToShard(i, f)
 			}
-		} else if f.Seq > t.last {
+		} else if f.seq > t.lastSeq {
 			break
 		}
 		n++
 	}
-	t.ahead = slices.Delete(t.ahead, 0, n)
-	t.heard = max(t.heard, t.last)
+	t.outOfOrder = slices.Delete(t.outOfOrder, 0, n)
+	t.knownSeq = max(t.knownSeq, t.lastSeq)
 }
 
 // hand gives a frame to a worker that has readers. The caller holds mu.
-func (t *topic) hand(i int, f *Frame) {
-	p := &t.parts[i]
-	if p.subscribed == 0 {
+func (t *topic) addToShard(i int, f *frame) {
+	p := &t.shards[i]
+	if p.subscribers == 0 {
 		return
 	}
 	p.pending = append(p.pending, f)
-	if !p.queued {
-		p.queued = true
-		t.hub.workers[i].deliver(p)
+	if !p.scheduled {
+		p.scheduled = true
+		t.hub.workers[i].schedule(p)
 	}
 }
 
 // remember adds a frame to the ring. The caller holds mu.
-func (t *topic) remember(f *Frame) {
+func (t *topic) remember(f *frame) {
 	t.ring = append(t.ring, f)
 	t.ringBytes += len(f.data)
 	drop := 0
@@ -216,15 +216,15 @@ func (t *topic) remember(f *Frame) {
 // the ring, or in a page, or was handed out. A page that is being read may have
 // it too; those who wait for it find it gone and ask for a new one. The caller
 // holds mu.
-func (t *topic) forget(seq room.Seq) {
+func (t *topic) evictRecalled(seq room.Seq) {
 	t.dropUpTo(seq)
-	clear(t.pages)
+	clear(t.segments)
 }
 
 // dropUpTo takes the frames up to one out of the ring. The caller holds mu.
 func (t *topic) dropUpTo(seq room.Seq) {
 	drop := 0
-	for drop < len(t.ring) && t.ring[drop].Seq <= seq {
+	for drop < len(t.ring) && t.ring[drop].seq <= seq {
 		t.ringBytes -= len(t.ring[drop].data)
 		drop++
 	}
@@ -235,57 +235,57 @@ func (t *topic) dropUpTo(seq room.Seq) {
 
 // age drops the frames that are older than ringKept. The caller holds mu.
 func (t *topic) age(now time.Time) {
-	if now.Sub(t.agedAt) < ringKept {
+	if now.Sub(t.agedAt) < ringMinAge {
 		return
 	}
 	t.dropUpTo(t.aged)
-	t.aged, t.agedAt = t.last, now
+	t.aged, t.agedAt = t.lastSeq, now
 }
 
 // read starts the goroutine that brings the topic up to date with its log,
 // unless one is at it. The caller holds mu.
-func (t *topic) read(patience time.Duration) {
-	if t.reading {
+func (t *topic) startCatchUp(patience time.Duration) {
+	if t.catchingUp {
 		return
 	}
-	t.reading = true
+	t.catchingUp = true
 	t.hub.background(func(ctx context.Context) { t.catchUp(ctx, patience) })
 }
 
 // refresh looks for events that the log may have got unseen.
-func (t *topic) refresh() {
+func (t *topic) resync() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.doubt = true
-	t.read(0)
+	t.stale = true
+	t.startCatchUp(0)
 }
 
 // catchUp reads the log until the topic knows its end and has no hole before
 // any event that it has heard of.
 func (t *topic) catchUp(ctx context.Context, patience time.Duration) {
-	wait := retryFirst
-	for pause(ctx, patience) {
+	wait := minReadRetry
+	for sleep(ctx, patience) {
 		t.mu.Lock()
-		loaded, last := t.loaded, t.last
-		if t.abandoned || loaded && !t.doubt && len(t.ahead) == 0 && t.heard <= last {
-			t.reading = false
+		loaded, last := t.loaded, t.lastSeq
+		if t.discarded || loaded && !t.stale && len(t.outOfOrder) == 0 && t.knownSeq <= last {
+			t.catchingUp = false
 			t.mu.Unlock()
 			return
 		}
-		t.doubt = false
+		t.stale = false
 		t.mu.Unlock()
 
 		p, err := t.readLog(ctx, loaded, last)
 		if err != nil {
 			t.mu.Lock()
-			t.doubt = true
+			t.stale = true
 			t.mu.Unlock()
 		}
-		if err != nil || !t.took(p) {
-			patience, wait = wait, min(2*wait, retryMost)
+		if err != nil || !t.applyPage(p) {
+			patience, wait = wait, min(2*wait, maxReadRetry)
 			continue
 		}
-		patience, wait = 0, retryFirst
+		patience, wait = 0, minReadRetry
 	}
 }
 
@@ -300,62 +300,62 @@ func (t *topic) readLog(ctx context.Context, loaded bool, last room.Seq) (room.L
 		err error
 	)
 	if loaded {
-		p, err = t.hub.log.EventsAfter(reading, t.log, last, pageFrames)
+		p, err = t.hub.logs.EventsAfter(reading, t.logID, last, segmentFrames)
 	} else {
-		p, err = t.hub.log.Tail(reading, t.log, ringFrames)
+		p, err = t.hub.logs.Tail(reading, t.logID, ringFrames)
 	}
 	if errors.Is(err, room.ErrRoomNotFound) {
 		return room.LogPage{LastSeq: gone}, nil
 	}
 	if err != nil && ctx.Err() == nil {
-		t.hub.o.Logger.Warn("a log could not be read; trying again", "log", t.log, "error", err)
+		t.hub.opts.Logger.Warn("a log could not be read; trying again", "log", t.logID, "error", err)
 	}
 	return p, err
 }
 
 // took puts what was read into the order. It reports false where that did not
 // bring what is next, which the log should have: it may lag behind.
-func (t *topic) took(p room.LogPage) bool {
+func (t *topic) applyPage(p room.LogPage) bool {
 	frames := t.hub.encode(p.Events)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if p.LastSeq == gone {
-		t.loaded, t.heard, t.ahead = true, t.last, nil
+		t.loaded, t.knownSeq, t.outOfOrder = true, t.lastSeq, nil
 		return true
 	}
-	t.heard = max(t.heard, p.LastSeq)
+	t.knownSeq = max(t.knownSeq, p.LastSeq)
 	if t.loaded {
-		before := t.last
-		t.skipTo(p.OldestSeq)
-		t.line(frames)
+		before := t.lastSeq
+		t.skipTrimmed(p.OldestSeq)
+		t.reorder(frames)
 		t.advance()
-		return t.last > before || t.heard == t.last && len(t.ahead) == 0
+		return t.lastSeq > before || t.knownSeq == t.lastSeq && len(t.outOfOrder) == 0
 	}
-	t.loaded, t.last = true, p.LastSeq
+	t.loaded, t.lastSeq = true, p.LastSeq
 	for _, f := range frames {
 		t.remember(f)
 	}
 	t.advance()
-	t.resume()
+	t.catchUpStreams()
 	return true
 }
 
 // skipTo goes on from the oldest event that the log still has, if the one that
 // is next was trimmed. Readers that lack what was trimmed start afresh, at once:
 // there may be no other event for long. The caller holds mu.
-func (t *topic) skipTo(oldest room.Seq) {
-	if oldest <= t.last+1 {
+func (t *topic) skipTrimmed(oldest room.Seq) {
+	if oldest <= t.lastSeq+1 {
 		return
 	}
-	t.last = oldest - 1
+	t.lastSeq = oldest - 1
 	t.ring, t.ringBytes = nil, 0
-	t.resume()
+	t.catchUpStreams()
 }
 
 // resume makes all readers look again. The caller holds mu.
-func (t *topic) resume() {
+func (t *topic) catchUpStreams() {
 	for _, w := range t.hub.workers {
-		w.do(func() { w.resume(t) })
+		w.do(func() { w.catchUp(t) })
 	}
 }
 
@@ -368,19 +368,19 @@ func (t *topic) seed(last room.Seq) {
 	if t.loaded {
 		return
 	}
-	t.loaded, t.last = true, last
+	t.loaded, t.lastSeq = true, last
 	t.advance()
-	if len(t.ahead) > 0 {
-		t.read(holePatience)
+	if len(t.outOfOrder) > 0 {
+		t.startCatchUp(gapTimeout)
 	}
 }
 
 // abandon ends the topic's reading. What it has heard of may be in no log any more,
 // so that it would read for ever.
-func (t *topic) abandon() {
+func (t *topic) discard() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.abandoned = true
+	t.discarded = true
 }
 
 // expect tells the topic of the newest event that its log had when the caller
@@ -391,91 +391,91 @@ func (t *topic) abandon() {
 func (t *topic) expect(last room.Seq) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if last <= t.heard {
+	if last <= t.knownSeq {
 		return
 	}
-	t.heard = last
-	if t.loaded && last > t.last {
-		t.read(holePatience)
+	t.knownSeq = last
+	if t.loaded && last > t.lastSeq {
+		t.startCatchUp(gapTimeout)
 	}
 }
 
 // subscribe counts a reader of a worker in or, with n = -1, out.
-func (t *topic) subscribe(worker, n int) {
+func (t *topic) addSubscribers(worker, n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.parts[worker].subscribed += n
-	t.readers += n
-	t.idle = t.hub.now()
+	t.shards[worker].subscribers += n
+	t.subscribers += n
+	t.idleSince = t.hub.now()
 }
 
 // missing is what a reader needs to go on after a seq.
-type missing struct {
-	frames []*Frame
+type replay struct {
+	frames []*frame
 	// live says that the frames reach up to the newest one: from now on the
 	// reader gets what comes.
 	live bool
 	// wait says that the frames have yet to be read; the reader is called.
 	wait bool
 	// oldest is set where the log no longer has what is next.
-	oldest room.Seq
+	oldestSeq room.Seq
 }
 
 // after looks for the frames next after a seq: in the ring, or else in a page
 // of the log. again is called when it is worth asking again.
-func (t *topic) after(seq room.Seq, again func()) missing {
+func (t *topic) replayAfter(seq room.Seq, again func()) replay {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.loaded {
-		t.read(0)
-		return missing{wait: true}
+		t.startCatchUp(0)
+		return replay{wait: true}
 	}
-	if seq >= t.last {
-		return missing{live: true}
+	if seq >= t.lastSeq {
+		return replay{live: true}
 	}
-	if len(t.ring) > 0 && t.ring[0].Seq <= seq+1 {
-		from := int(seq + 1 - t.ring[0].Seq)
-		return missing{frames: slices.Clone(t.ring[from:]), live: true}
+	if len(t.ring) > 0 && t.ring[0].seq <= seq+1 {
+		from := int(seq + 1 - t.ring[0].seq)
+		return replay{frames: slices.Clone(t.ring[from:]), live: true}
 	}
-	return t.fromPage(seq, again)
+	return t.replayFromSegment(seq, again)
 }
 
 // fromPage serves a reader that is behind the ring. The caller holds mu.
-func (t *topic) fromPage(seq room.Seq, again func()) missing {
-	start := seq - seq%pageFrames
-	p := t.pages[start]
+func (t *topic) replayFromSegment(seq room.Seq, again func()) replay {
+	start := seq - seq%segmentFrames
+	p := t.segments[start]
 	if p == nil {
-		p = &page{}
-		if t.pages == nil {
-			t.pages = make(map[room.Seq]*page)
+		p = &segment{}
+		if t.segments == nil {
+			t.segments = make(map[room.Seq]*segment)
 		}
-		t.pages[start] = p
-		t.hub.background(func(ctx context.Context) { t.readPage(ctx, start, p) })
+		t.segments[start] = p
+		t.hub.background(func(ctx context.Context) { t.loadSegment(ctx, start, p) })
 	}
-	p.used = t.hub.now()
-	if !p.ready {
-		p.waiting = append(p.waiting, again)
-		return missing{wait: true}
+	p.usedAt = t.hub.now()
+	if !p.loaded {
+		p.waiters = append(p.waiters, again)
+		return replay{wait: true}
 	}
-	if seq+1 < p.oldest {
-		return missing{oldest: p.oldest}
+	if seq+1 < p.oldestSeq {
+		return replay{oldestSeq: p.oldestSeq}
 	}
-	if p.gone {
-		return missing{live: true}
+	if p.logGone {
+		return replay{live: true}
 	}
-	next := slices.IndexFunc(p.frames, func(f *Frame) bool { return f.Seq > seq })
+	next := slices.IndexFunc(p.frames, func(f *frame) bool { return f.seq > seq })
 	if next < 0 {
 		// The page was read before its last events were written.
-		delete(t.pages, start)
-		return t.fromPage(seq, again)
+		delete(t.segments, start)
+		return t.replayFromSegment(seq, again)
 	}
-	return missing{frames: firstChunk(p.frames[next:])}
+	return replay{frames: firstChunk(p.frames[next:])}
 }
 
 // firstChunk is as many of the frames as make one write. What is replayed waits
 // in the log, not in the stream's queue: that is for what is new, and one that
 // is full ends the stream.
-func firstChunk(frames []*Frame) []*Frame {
+func firstChunk(frames []*frame) []*frame {
 	size := 0
 	for i, f := range frames {
 		if size += len(f.data); size >= chunkBytes {
@@ -485,22 +485,22 @@ func firstChunk(frames []*Frame) []*Frame {
 	return frames
 }
 
-func (t *topic) readPage(ctx context.Context, start room.Seq, p *page) {
-	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
+func (t *topic) loadSegment(ctx context.Context, start room.Seq, p *segment) {
+	for wait := minReadRetry; ; wait = min(2*wait, maxReadRetry) {
 		read, err := t.readLog(ctx, true, start)
 		if err == nil {
 			frames := t.hub.encode(read.Events)
 			t.mu.Lock()
-			p.frames, p.oldest, p.gone, p.ready = frames, read.OldestSeq, read.LastSeq == gone, true
-			waiting := p.waiting
-			p.waiting = nil
+			p.frames, p.oldestSeq, p.logGone, p.loaded = frames, read.OldestSeq, read.LastSeq == gone, true
+			waiting := p.waiters
+			p.waiters = nil
 			t.mu.Unlock()
 			for _, again := range waiting {
 				again()
 			}
 			return
 		}
-		if !pause(ctx, wait) {
+		if !sleep(ctx, wait) {
 			return
 		}
 	}
@@ -508,20 +508,20 @@ func (t *topic) readPage(ctx context.Context, start room.Seq, p *page) {
 
 // tick drops what is old and pages that nobody asked for lately, and reports
 // whether the topic itself is not needed any more.
-func (t *topic) tick(now time.Time) (unused bool) {
+func (t *topic) evictExpired(now time.Time) (unused bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.age(now)
-	for start, p := range t.pages {
-		if p.ready && now.Sub(p.used) >= pageKept {
-			delete(t.pages, start)
+	for start, p := range t.segments {
+		if p.loaded && now.Sub(p.usedAt) >= segmentIdle {
+			delete(t.segments, start)
 		}
 	}
-	return t.readers == 0 && !t.reading && now.Sub(t.idle) >= topicKept
+	return t.subscribers == 0 && !t.catchingUp && now.Sub(t.idleSince) >= topicIdle
 }
 
 // pause waits, and reports false when the hub is closed first.
-func pause(ctx context.Context, d time.Duration) bool {
+func sleep(ctx context.Context, d time.Duration) bool {
 	if d == 0 {
 		return ctx.Err() == nil
 	}

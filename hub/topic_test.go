@@ -16,41 +16,41 @@ import (
 )
 
 // crowd is sessions that are all in log 1.
-func crowd(s *site, n int) []room.SessionID {
+func joinedSessions(s *testHub, n int) []room.SessionID {
 	ids := make([]room.SessionID, n)
 	for i := range ids {
 		ids[i] = room.SessionID(fmt.Sprintf("session-%d", i))
-		s.log.enter(ids[i], 1)
+		s.store.join(ids[i], 1)
 	}
 	return ids
 }
 
 // wantReads says how often the log was read since the last call.
-func (s *site) wantReads(what string, want uint64) {
+func (s *testHub) wantReads(what string, want uint64) {
 	s.t.Helper()
 	synctest.Wait()
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	if got := uint64(s.log.reads); got != want {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	if got := uint64(s.store.reads); got != want {
 		s.t.Errorf("%s: the log was read %d times, not %d", what, got, want)
 	}
-	s.log.reads = 0
+	s.store.reads = 0
 }
 
 // When a node or a proxy comes back, everybody does.
 func TestCrowdReconnects(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		ids := crowd(s, 1000)
-		s.log.append(1, 600, "before")
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		ids := joinedSessions(s, 1000)
+		s.store.append(1, 600, "before")
 		reconnect := func(ids []room.SessionID, from room.Seq) {
 			clients := make([]*client, len(ids))
 			for i, id := range ids {
 				clients[i] = s.connect(id, cursorAt(1, from))
 			}
-			s.post(1, 1)
+			s.appendAndPublish(1, 1)
 			for _, c := range clients {
-				c.wantSeqs(1, from, s.log.last(1))
+				c.wantSeqs(1, from, s.store.last(1))
 				c.hangUp()
 			}
 		}
@@ -62,17 +62,17 @@ func TestCrowdReconnects(t *testing.T) {
 }
 
 func TestPagesAreKeptForAMoment(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.append(1, 3*pageFrames, "before")
-		replay := func() { s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, 3*pageFrames) }
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.append(1, 3*segmentFrames, "before")
+		replay := func() { s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, 3*segmentFrames) }
 		replay()
 		s.wantReads("the end and two pages", 3)
-		elapse(pageKept - 2*time.Second)
+		advanceTime(segmentIdle - 2*time.Second)
 		replay()
 		s.wantReads("once more", 0)
-		elapse(pageKept + 2*time.Second)
+		advanceTime(segmentIdle + 2*time.Second)
 		replay()
 		s.wantReads("much later", 2)
 	})
@@ -82,47 +82,47 @@ func TestPagesAreKeptForAMoment(t *testing.T) {
 // round. That is no reason to ask the database.
 // What was said a while ago is read from the log, however little it was.
 func TestRingIsNotKept(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		ids := crowd(s, 3)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		ids := joinedSessions(s, 3)
 		reader := s.connected(ids[0], "")
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		reader.wantSeqs(1, 0, 1)
-		s.log.mu.Lock()
-		s.log.reads = 0
-		s.log.mu.Unlock()
-		elapse(ringKept - 2*time.Second)
+		s.store.mu.Lock()
+		s.store.reads = 0
+		s.store.mu.Unlock()
+		advanceTime(ringMinAge - 2*time.Second)
 		s.connect(ids[1], cursorAt(1, 0)).wantSeqs(1, 0, 1)
 		s.wantReads("one who was away for less than a minute", 0)
-		elapse(2*ringKept + time.Second)
+		advanceTime(2*ringMinAge + time.Second)
 		s.connect(ids[2], cursorAt(1, 0)).wantSeqs(1, 0, 1)
 		s.wantReads("one who was away for minutes", 1)
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		reader.wantSeqs(1, 0, 2)
 	})
 }
 
 func TestShortHoleCostsNoRead(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
 		s.wantReads("the beginning", 1)
-		events := s.log.append(1, 3, "hello")
+		events := s.store.append(1, 3, "hello")
 		s.Apply(room.Change{Events: events[2:]})
-		elapse(holePatience / 2)
+		advanceTime(gapTimeout / 2)
 		s.Apply(room.Change{Events: events[:1]})
 		c.wantSeqs(1, 0, 1)
 		s.Apply(room.Change{Events: events[1:2]})
-		elapse(time.Second)
+		advanceTime(time.Second)
 		c.wantSeqs(1, 0, 3)
 		s.wantReads("a hole of a moment", 0)
 
-		s.log.append(1, 1, "nobody told")
+		s.store.append(1, 1, "nobody told")
 		began := time.Now()
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 5)
-		if waited := time.Since(began); waited != holePatience {
+		if waited := time.Since(began); waited != gapTimeout {
 			t.Errorf("the hole lasted %s", waited)
 		}
 		s.wantReads("a hole that lasts", 1)
@@ -130,15 +130,15 @@ func TestShortHoleCostsNoRead(t *testing.T) {
 }
 
 func TestTopicIsDroppedAndMadeAgain(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 1)
 		c.hangUp()
-		elapse(topicKept - 2*time.Second)
-		s.post(1, 1)
+		advanceTime(topicIdle - 2*time.Second)
+		s.appendAndPublish(1, 1)
 		if n := s.Stats().Topics; n != 1 {
 			t.Errorf("%d topics a moment after the last reader", n)
 		}
@@ -147,11 +147,11 @@ func TestTopicIsDroppedAndMadeAgain(t *testing.T) {
 		again.wantSeqs(1, 1, 2)
 		s.wantReads("a short absence", 0)
 		again.hangUp()
-		elapse(topicKept + 2*time.Second)
+		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
 			t.Errorf("%d topics long after the last reader", n)
 		}
-		s.post(1, 5)
+		s.appendAndPublish(1, 5)
 		s.connect(alice, again.lastID()).wantSeqs(1, 2, 7)
 		s.wantReads("a long absence", 1)
 	})
@@ -162,7 +162,7 @@ func TestTopicIsDroppedAndMadeAgain(t *testing.T) {
 // finding the topic until it is counted, nothing else happens to the hub.
 func TestReaderComesWhileTopicsAreDropped(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, overServe, Options{})
+	s := newTestHub(t, overServe, Options{})
 	s.stop() // the hub drops nothing by itself
 	top := s.subscribe(1, 0)
 	top.mu.Lock()
@@ -187,14 +187,14 @@ func TestLogIsTrimmedUnderATopic(t *testing.T) {
 	tests := map[string]room.Seq{"to its last events": 901, "to nothing": 1011}
 	for name, oldest := range tests {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				s := newSite(t, overServe, Options{})
-				s.log.enter(alice, 1)
+			inFakeTime(t, func(t *testing.T) {
+				s := newTestHub(t, overServe, Options{})
+				s.store.join(alice, 1)
 				c := s.connected(alice, "")
-				s.post(1, 10)
+				s.appendAndPublish(1, 10)
 				c.wantSeqs(1, 0, 10)
-				s.log.append(1, 1000, "nobody told")
-				s.log.trim(1, oldest)
+				s.store.append(1, 1000, "nobody told")
+				s.store.trim(1, oldest)
 				s.wantReads("so far", 1)
 				s.Resync()
 				if m := c.awaitEnd(); m.Event != string(room.TypeReconnect) {
@@ -208,7 +208,7 @@ func TestLogIsTrimmedUnderATopic(t *testing.T) {
 				if reset.Reason != room.ResetLogTrimmed || reset.OldestSeq != oldest {
 					t.Errorf("the reset is %+v", reset)
 				}
-				s.post(1, 1)
+				s.appendAndPublish(1, 1)
 				again.wantSeqs(1, 1010, 1011)
 			})
 		})
@@ -216,19 +216,19 @@ func TestLogIsTrimmedUnderATopic(t *testing.T) {
 }
 
 func TestLogIsTrimmedUnderAReplay(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.append(1, 2000, "before")
-		start := s.attach(alice, cursorAt(1, 10))
-		s.log.trim(1, 500) // after it was looked at
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.append(1, 2000, "before")
+		start := s.streamStart(alice, cursorAt(1, 10))
+		s.store.trim(1, 500) // after it was looked at
 		c := s.start(s.open(alice), start)
 		if m := c.awaitEnd(); m.Event != string(room.TypeReconnect) {
 			t.Errorf("the last event is %+v", m)
 		}
 		again := s.connect(alice, c.lastID())
 		again.awaitEvent(room.TypeRoomReset, 1)
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		again.wantSeqs(1, 2000, 2001)
 	})
 }
@@ -236,26 +236,26 @@ func TestLogIsTrimmedUnderAReplay(t *testing.T) {
 // A room's log is deleted some time after the room. Who still follows it is left
 // in peace, and the database too.
 func TestLogIsGone(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
 		for _, id := range []room.SessionID{alice, bob} {
-			s.log.enter(id, 1)
-			s.log.enter(id, 2)
+			s.store.join(id, 1)
+			s.store.join(id, 2)
 		}
-		s.log.append(1, 1000, "before")
+		s.store.append(1, 1000, "before")
 		warm := s.connected(alice, cursorAt(1, 1000))
-		start := s.attach(bob, cursorAt(1, 0))
-		s.log.remove(1)
+		start := s.streamStart(bob, cursorAt(1, 0))
+		s.store.remove(1)
 		s.Resync()
 		behind := s.start(s.open(bob), start)
-		s.post(2, 3)
+		s.appendAndPublish(2, 3)
 		warm.wantSeqs(2, 0, 3)
 		behind.wantSeqs(2, 0, 3)
-		elapse(time.Minute)
-		s.log.mu.Lock()
-		defer s.log.mu.Unlock()
-		if s.log.reads > 5 {
-			t.Errorf("the log was read %d times", s.log.reads)
+		advanceTime(time.Minute)
+		s.store.mu.Lock()
+		defer s.store.mu.Unlock()
+		if s.store.reads > 5 {
+			t.Errorf("the log was read %d times", s.store.reads)
 		}
 	})
 }
@@ -263,83 +263,83 @@ func TestLogIsGone(t *testing.T) {
 // What a topic has heard of and its log does not show, as a lagging replica
 // would not, is asked for with a pause in between.
 func TestLogThatLagsIsNotReadInALoop(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
 		c := s.connected(alice, "")
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 1)
-		ahead := s.log.append(2, 4, "hello")
+		ahead := s.store.append(2, 4, "hello")
 		for i := range ahead {
 			ahead[i].Room, ahead[i].Log = roomID(1), 1
 		}
 		s.Apply(room.Change{Events: ahead[3:]})
-		elapse(10 * time.Second)
-		s.log.mu.Lock()
-		if s.log.reads > 20 {
-			t.Errorf("the log was read %d times in 10 seconds", s.log.reads)
+		advanceTime(10 * time.Second)
+		s.store.mu.Lock()
+		if s.store.reads > 20 {
+			t.Errorf("the log was read %d times in 10 seconds", s.store.reads)
 		}
-		s.log.mu.Unlock()
-		s.log.append(1, 3, "hello")
+		s.store.mu.Unlock()
+		s.store.append(1, 3, "hello")
 		c.wantSeqs(1, 0, 4)
 	})
 }
 
 func TestReadThatHangsIsTriedAgain(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
-		s.log.append(1, 1000, "before")
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
+		s.store.append(1, 1000, "before")
 		warm := s.connected(bob, cursorAt(1, 1000))
-		s.log.hang(true)
+		s.store.hangReads(true)
 		behind := s.connected(alice, cursorAt(1, 0))
-		s.log.append(1, 1, "nobody told")
+		s.store.append(1, 1, "nobody told")
 		s.Resync()
-		elapse(time.Second)
-		s.log.hang(false)
+		advanceTime(time.Second)
+		s.store.hangReads(false)
 		warm.wantSeqs(1, 1000, 1001)
 		behind.wantSeqs(1, 0, 1001)
 	})
 }
 
 func TestReadsWaitLongerAndLonger(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.fail(errors.New("the database is away"))
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.failReads(errors.New("the database is away"))
 		c := s.connected(alice, "")
-		elapse(time.Minute)
-		s.log.mu.Lock()
-		if n := s.log.reads; n < 25 || n > 40 {
+		advanceTime(time.Minute)
+		s.store.mu.Lock()
+		if n := s.store.reads; n < 25 || n > 40 {
 			t.Errorf("%d reads in a minute", n)
 		}
-		s.log.mu.Unlock()
-		s.log.fail(nil)
+		s.store.mu.Unlock()
+		s.store.failReads(nil)
 		began := time.Now()
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 1)
-		if waited := time.Since(began); waited > retryMost {
+		if waited := time.Since(began); waited > maxReadRetry {
 			t.Errorf("it took %s after the database came back", waited)
 		}
 	})
 }
 
 func TestRingIsBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
 		top := newTopic(s.Hub, 1)
 		sizes := []int{10, 10_000, ringBytes / 2, ringBytes - 1, ringBytes, ringBytes + 1, 3 * ringBytes, 1, 1, 1}
 		sizes = append(sizes, slices.Repeat([]int{1}, 2*ringFrames)...)
 		top.mu.Lock()
 		defer top.mu.Unlock()
 		for i, size := range sizes {
-			top.remember(&Frame{Log: 1, Seq: room.Seq(i + 1), data: []byte(strings.Repeat("x", size))})
+			top.remember(&frame{log: 1, seq: room.Seq(i + 1), data: []byte(strings.Repeat("x", size))})
 			total := 0
 			for j, f := range top.ring {
 				total += len(f.data)
-				if want := room.Seq(i + 1 - (len(top.ring) - 1 - j)); f.Seq != want {
-					t.Fatalf("after %d frames, place %d of the ring has seq %d, not %d", i+1, j, f.Seq, want)
+				if want := room.Seq(i + 1 - (len(top.ring) - 1 - j)); f.seq != want {
+					t.Fatalf("after %d frames, place %d of the ring has seq %d, not %d", i+1, j, f.seq, want)
 				}
 			}
 			if len(top.ring) > ringFrames || total > ringBytes || total != top.ringBytes {
@@ -355,13 +355,13 @@ func TestRingIsBounded(t *testing.T) {
 
 // Following a frame that no ring can hold is following all the same.
 func TestFrameLargerThanTheRing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
 		c := s.connected(alice, "")
-		s.Apply(room.Change{Events: s.log.append(1, 3, strings.Repeat("x", ringBytes+1))})
-		s.post(1, 2)
+		s.Apply(room.Change{Events: s.store.append(1, 3, strings.Repeat("x", ringBytes+1))})
+		s.appendAndPublish(1, 2)
 		c.wantSeqs(1, 0, 5)
 		s.connect(bob, cursorAt(1, 1)).wantSeqs(1, 1, 5)
 	})
@@ -369,11 +369,11 @@ func TestFrameLargerThanTheRing(t *testing.T) {
 
 // A page that was read while it was the last one lacks what came later.
 func TestPageThatWasReadTooEarly(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
-		post := func() { s.Apply(room.Change{Events: s.log.append(1, 5, strings.Repeat("x", ringBytes/3))}) }
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
+		post := func() { s.Apply(room.Change{Events: s.store.append(1, 5, strings.Repeat("x", ringBytes/3))}) }
 		post()
 		s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, 5)
 		s.wantReads("the end and a page", 2)
@@ -384,15 +384,15 @@ func TestPageThatWasReadTooEarly(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
 		s.connected(alice, "")
 		s.connected(bob, "").hangUp()
 		s.awaitDetached(bob, 1)
-		s.post(1, 5)
-		elapse(time.Second)
+		s.appendAndPublish(1, 5)
+		advanceTime(time.Second)
 		want := Stats{Streams: 1, Topics: 1, Delivered: 2 + 5, LogReads: 1}
 		if diff := cmp.Diff(want, s.Stats()); diff != "" {
 			t.Errorf("stats (-want +got):\n%s", diff)

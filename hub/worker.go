@@ -18,14 +18,14 @@ type worker struct {
 	mu     sync.Mutex // guards tasks, parts and closed
 	wake   *sync.Cond
 	tasks  []func()
-	parts  []*part
+	shards []*shard
 	closed bool
 
 	// The goroutine's own:
-	streams map[*Stream]struct{}
-	now     time.Time // of this round
-	buf     []byte    // what is being written; one is enough for all streams
-	sealed  []byte    // the same, encrypted
+	streams    map[*Stream]struct{}
+	now        time.Time // of this round
+	buf        []byte    // what is being written; one is enough for all streams
+	ciphertext []byte    // the same, encrypted
 	// delivered counts the frames of this round.
 	delivered uint64
 }
@@ -50,10 +50,10 @@ func (w *worker) do(task func()) bool {
 }
 
 // deliver tells the worker that a part has something pending.
-func (w *worker) deliver(p *part) {
+func (w *worker) schedule(p *shard) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.parts = append(w.parts, p)
+	w.shards = append(w.shards, p)
 	w.wake.Signal()
 }
 
@@ -69,20 +69,20 @@ func (w *worker) close() {
 func (w *worker) run() {
 	var (
 		tasks []func()
-		parts []*part
+		parts []*shard
 	)
 	for {
 		w.mu.Lock()
-		for len(w.tasks) == 0 && len(w.parts) == 0 && !w.closed {
+		for len(w.tasks) == 0 && len(w.shards) == 0 && !w.closed {
 			w.wake.Wait()
 		}
-		if len(w.tasks) == 0 && len(w.parts) == 0 {
+		if len(w.tasks) == 0 && len(w.shards) == 0 {
 			w.mu.Unlock()
 			break
 		}
 		// The slices change hands, so that neither side allocates.
 		tasks, w.tasks = w.tasks, tasks[:0]
-		parts, w.parts = w.parts, parts[:0]
+		parts, w.shards = w.shards, parts[:0]
 		w.mu.Unlock()
 
 		w.now = w.hub.now()
@@ -91,7 +91,7 @@ func (w *worker) run() {
 		}
 		clear(tasks)
 		for _, p := range parts {
-			w.flush(p)
+			w.fanOut(p)
 		}
 		clear(parts)
 		if w.delivered > 0 {
@@ -100,23 +100,23 @@ func (w *worker) run() {
 		}
 	}
 	for s := range w.streams {
-		s.because(endServerClosed)
-		s.drop()
+		s.setEndReason(endServerClosed)
+		s.close()
 	}
 }
 
 // flush delivers what a part has pending to each of its readers.
-func (w *worker) flush(p *part) {
+func (w *worker) fanOut(p *shard) {
 	t := p.topic
 	t.mu.Lock()
 	frames := p.pending
 	p.pending = p.spare[:0]
-	p.queued = false
+	p.scheduled = false
 	t.mu.Unlock()
 	// A reader may be closed while it is written to, which takes it out of
 	// p.readers: going backwards, that moves only readers already served.
-	for i := len(p.readers) - 1; i >= 0; i-- {
-		p.readers[i].offer(t.log, frames)
+	for i := len(p.streams) - 1; i >= 0; i-- {
+		p.streams[i].deliver(t.logID, frames)
 	}
 	clear(frames)
 	p.spare = frames[:0]
@@ -126,32 +126,32 @@ func (w *worker) flush(p *part) {
 // its room; what the log has, the stream gets when it catches up. Doing so twice
 // changes nothing.
 func (w *worker) follow(s *Stream, log room.LogID, from room.Seq, stay room.PresenceID) {
-	if s.over(log, stay) {
+	if s.isStale(log, stay) {
 		return
 	}
 	i, known := s.cursor.find(log)
 	if known {
 		// The stay before it has ended, which has yet to be told. What it brought
 		// is not brought again.
-		f := &s.follows[i]
-		f.stay = stay
-		f.taken = max(f.taken, from)
+		f := &s.subscriptions[i]
+		f.presence = stay
+		f.sentSeq = max(f.sentSeq, from)
 		s.cursor[i].Seq = max(s.cursor[i].Seq, from)
 		return
 	}
 	t := w.hub.subscribe(log, w.index)
-	p := &t.parts[w.index]
-	p.readers = append(p.readers, s)
+	p := &t.shards[w.index]
+	p.streams = append(p.streams, s)
 	s.cursor = slices.Insert(s.cursor, i, room.Position{Log: log, Seq: from})
-	s.follows = slices.Insert(s.follows, i, follow{topic: t, stay: stay, taken: from})
+	s.subscriptions = slices.Insert(s.subscriptions, i, subscription{topic: t, presence: stay, sentSeq: from})
 }
 
 // unfollow ends a stay in a log's room, and reports whether the stream is out
 // of it now: it may have come in again meanwhile.
 func (w *worker) unfollow(s *Stream, log room.LogID, stay room.PresenceID) bool {
-	s.end(log, stay)
+	s.recordEnded(log, stay)
 	i, known := s.cursor.find(log)
-	if known && s.follows[i].stay > stay {
+	if known && s.subscriptions[i].presence > stay {
 		return false
 	}
 	if known {
@@ -162,22 +162,22 @@ func (w *worker) unfollow(s *Stream, log room.LogID, stay room.PresenceID) bool 
 
 // remove makes the stream no reader of a log any more.
 func (w *worker) remove(s *Stream, i int) {
-	t := s.follows[i].topic
+	t := s.subscriptions[i].topic
 	s.cursor = slices.Delete(s.cursor, i, i+1)
-	s.follows = slices.Delete(s.follows, i, i+1)
-	p := &t.parts[w.index]
-	at := slices.Index(p.readers, s)
-	last := len(p.readers) - 1
-	p.readers[at], p.readers[last] = p.readers[last], nil
-	p.readers = p.readers[:last]
-	t.subscribe(w.index, -1)
+	s.subscriptions = slices.Delete(s.subscriptions, i, i+1)
+	p := &t.shards[w.index]
+	at := slices.Index(p.streams, s)
+	last := len(p.streams) - 1
+	p.streams[at], p.streams[last] = p.streams[last], nil
+	p.streams = p.streams[:last]
+	t.addSubscribers(w.index, -1)
 }
 
 // resume makes a topic's readers look again.
-func (w *worker) resume(t *topic) {
-	readers := t.parts[w.index].readers
+func (w *worker) catchUp(t *topic) {
+	readers := t.shards[w.index].streams
 	for i := len(readers) - 1; i >= 0; i-- {
-		readers[i].lookAgain(t.log)
+		readers[i].resumeCatchUp(t.logID)
 	}
 }
 

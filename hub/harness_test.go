@@ -9,90 +9,90 @@ import (
 )
 
 // site is a hub with its log, and what the hub said of detached sessions.
-type site struct {
+type testHub struct {
 	*Hub
-	t   testingT
-	way way
-	log *memoryLog
+	t         testingT
+	transport transport
+	store     *memoryStore
 
 	mu       sync.Mutex // guards detached
-	detached []detachment
+	detached []detachedStream
 }
 
-type detachment struct {
+type detachedStream struct {
 	Session  room.SessionID
 	StreamNo int64
 }
 
-func newSite(t testingT, w way, o Options) *site {
-	s := &site{t: t, way: w, log: newMemoryLog()}
+func newTestHub(t testingT, w transport, o Options) *testHub {
+	s := &testHub{t: t, transport: w, store: newMemoryStore()}
 	o.OnStreamEnd = func(session room.SessionID, streamNo int64, _ time.Time) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.detached = append(s.detached, detachment{session, streamNo})
+		s.detached = append(s.detached, detachedStream{session, streamNo})
 	}
 	if o.Workers == 0 {
 		o.Workers = 2
 	}
-	s.Hub = New(s.log, o)
+	s.Hub = New(s.store, o)
 	t.Cleanup(s.Close)
 	return s
 }
 
 // post appends n messages to a log and publishes them.
-func (s *site) post(g room.LogID, n int) {
-	s.Apply(room.Change{Events: s.log.append(g, n, "hello")})
+func (s *testHub) appendAndPublish(g room.LogID, n int) {
+	s.Apply(room.Change{Events: s.store.append(g, n, "hello")})
 }
 
 // join lets a session into a room and tells the hub.
-func (s *site) join(id room.SessionID, g room.LogID) room.Joined {
-	a := s.log.enter(id, g)
+func (s *testHub) join(id room.SessionID, g room.LogID) room.Joined {
+	a := s.store.join(id, g)
 	s.Apply(room.Change{Joined: []room.Joined{a}})
 	return a
 }
 
 // leave takes a session out of a room and tells the hub.
-func (s *site) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) {
-	s.Apply(room.Change{Left: []room.Left{s.log.exit(id, g, reason)}})
+func (s *testHub) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) {
+	s.Apply(room.Change{Left: []room.Left{s.store.leave(id, g, reason)}})
 }
 
 // attach is what a stream of a session starts with, as the handlers put it
 // together.
-func (s *site) attach(id room.SessionID, lastID string) StreamStart {
+func (s *testHub) streamStart(id room.SessionID, lastID string) StreamStart {
 	start := StreamStart{TokenExpiresAt: time.Now().Add(time.Hour)}
 	if lastID != "" {
 		c, err := ParseCursor(lastID)
 		start.Cursor, start.CursorInvalid = c, err != nil
 	}
-	start.OpenedStream = s.log.attach(id, start.Cursor)
+	start.OpenedStream = s.store.openStream(id, start.Cursor)
 	return start
 }
 
-func (s *site) open(id room.SessionID) *Stream {
+func (s *testHub) open(id room.SessionID) *Stream {
 	s.t.Helper()
-	stream, err := s.OpenStream(id, s.log.inbox(id))
+	stream, err := s.OpenStream(id, s.store.inbox(id))
 	if err != nil {
 		s.t.Fatalf("open: %v", err)
 	}
 	return stream
 }
 
-func (s *site) start(stream *Stream, o StreamStart) *client {
+func (s *testHub) start(stream *Stream, o StreamStart) *client {
 	s.t.Helper()
 	c := newClient(s.t)
-	s.way.serve(s.t, stream, o, c)
+	s.transport.serve(s.t, stream, o, c)
 	return c
 }
 
 // connect opens a session's stream; lastID is empty for a client that has none.
-func (s *site) connect(id room.SessionID, lastID string) *client {
+func (s *testHub) connect(id room.SessionID, lastID string) *client {
 	s.t.Helper()
 	stream := s.open(id)
-	return s.start(stream, s.attach(id, lastID))
+	return s.start(stream, s.streamStart(id, lastID))
 }
 
 // connected is connect, and waits until the stream has begun.
-func (s *site) connected(id room.SessionID, lastID string) *client {
+func (s *testHub) connected(id room.SessionID, lastID string) *client {
 	s.t.Helper()
 	c := s.connect(id, lastID)
 	c.awaitEvent(room.TypeSessionReady, 1)
@@ -100,9 +100,9 @@ func (s *site) connected(id room.SessionID, lastID string) *client {
 }
 
 // eventually waits for a condition that nobody announces.
-func (s *site) eventually(what string, ok func() bool) {
+func (s *testHub) eventually(what string, ok func() bool) {
 	s.t.Helper()
-	timeout := time.NewTimer(patience)
+	timeout := time.NewTimer(waitLimit)
 	defer timeout.Stop()
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
@@ -117,17 +117,17 @@ func (s *site) eventually(what string, ok func() bool) {
 
 // awaitDetached waits until the hub has said that a session's stream of this
 // number has ended.
-func (s *site) awaitDetached(id room.SessionID, streamNo int64) {
+func (s *testHub) awaitDetached(id room.SessionID, streamNo int64) {
 	s.t.Helper()
 	s.eventually("the detachment", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return slices.Contains(s.detached, detachment{id, streamNo})
+		return slices.Contains(s.detached, detachedStream{id, streamNo})
 	})
 }
 
 // detachments is what the hub has said so far.
-func (s *site) detachments() []detachment {
+func (s *testHub) detachments() []detachedStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.detached)

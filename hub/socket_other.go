@@ -14,7 +14,7 @@ const CanTakeOver = false
 
 // TakeOver is not there on this platform.
 func (s *Stream) TakeOver(o StreamStart, conn net.Conn, _ *tls.Conn) error {
-	s.worker.do(func() { s.cancel(o) })
+	s.worker.do(func() { s.cancelStart(o) })
 	return errors.Join(errors.ErrUnsupported, conn.Close())
 }
 

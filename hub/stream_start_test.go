@@ -14,7 +14,7 @@ import (
 )
 
 // data reads what an event says.
-func data[B room.Body](t testingT, m message) B {
+func data[B room.Body](t testingT, m sseMessage) B {
 	t.Helper()
 	var b B
 	if err := json.Unmarshal([]byte(m.Data), &b); err != nil {
@@ -26,7 +26,7 @@ func data[B room.Body](t testingT, m message) B {
 	return b
 }
 
-func eventTypes(messages []message) []string {
+func eventTypes(messages []sseMessage) []string {
 	types := make([]string, len(messages))
 	for i, m := range messages {
 		types[i] = m.Event
@@ -36,14 +36,14 @@ func eventTypes(messages []message) []string {
 
 // trimmedSite has three logs: 1 has 20 events, 2 has 20 of which the first 10 are
 // trimmed, 3 is empty. Alice came into all of them at their beginning.
-func trimmedSite(t testingT, w way) *site {
-	s := newSite(t, w, Options{})
+func trimmedTestHub(t testingT, w transport) *testHub {
+	s := newTestHub(t, w, Options{})
 	for g := range room.LogID(3) {
-		s.log.enter(alice, g+1)
+		s.store.join(alice, g+1)
 	}
-	s.log.append(1, 20, "hello")
-	s.log.append(2, 20, "hello")
-	s.log.trim(2, 11)
+	s.store.append(1, 20, "hello")
+	s.store.append(2, 20, "hello")
+	s.store.trim(2, 11)
 	return s
 }
 
@@ -70,9 +70,9 @@ func TestStart(t *testing.T) {
 		{"ahead of the log", "1:l,2:a,3:0", false, "1:k,2:a,3:0", map[room.LogID]room.ResetReason{1: ahead}},
 		{"at something else", "1:5;2:a", false, "1:k,2:k,3:0", map[room.LogID]room.ResetReason{1: invalid, 2: invalid, 3: invalid}},
 	}
-	everyWay(t, func(t *testing.T, w way) {
+	eachTransport(t, func(t *testing.T, w transport) {
 		for _, tt := range tests {
-			s := trimmedSite(t, w)
+			s := trimmedTestHub(t, w)
 			c := s.connect(alice, tt.lastID)
 			m := c.awaitEvent(room.TypeSessionReady, 1)
 			ready := data[room.SessionReady](t, m)
@@ -90,14 +90,14 @@ func TestStart(t *testing.T) {
 				}
 			}
 			for g := range room.LogID(3) {
-				s.post(g+1, 1)
+				s.appendAndPublish(g+1, 1)
 			}
 			begin, err := ParseCursor(tt.begin)
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, p := range begin {
-				c.wantSeqs(p.Log, p.Seq, s.log.last(p.Log))
+				c.wantSeqs(p.Log, p.Seq, s.store.last(p.Log))
 			}
 			if n := len(c.received()) - 1; n != len(tt.reset)+3+20+20-int(begin[0].Seq+begin[1].Seq) {
 				t.Errorf("%s: got %d events: %v", tt.name, n, eventTypes(c.received()))
@@ -109,22 +109,22 @@ func TestStart(t *testing.T) {
 // A session that went and came again follows from its latest coming, whatever
 // its cursor still says.
 func TestStartAfterComingAgain(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.append(1, 10, "before")
-		s.log.enter(alice, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.append(1, 10, "before")
+		s.store.join(alice, 1)
 		c := s.connect(alice, cursorAt(1, 4))
-		s.post(1, 2)
+		s.appendAndPublish(1, 2)
 		c.wantSeqs(1, 10, 12)
 	})
 }
 
 func TestStartTellsOfDepartures(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(alice, 2)
-		s.log.exit(alice, 2, room.ReasonTimedOut)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.join(alice, 2)
+		s.store.leave(alice, 2, room.ReasonTimedOut)
 		c := s.connected(alice, "1:0,2:0")
 		got := data[room.RoomStateChanged](t, c.awaitEvent(room.TypeRoomStateChanged, 1))
 		want := room.RoomStateChanged{
@@ -146,31 +146,31 @@ func TestStartTellsOfDepartures(t *testing.T) {
 func TestNothingIsMissedBetweenOpenAndStart(t *testing.T) {
 	for _, readFirst := range []bool{true, false} {
 		t.Run(fmt.Sprintf("read first: %t", readFirst), func(t *testing.T) {
-			everyWay(t, func(t *testing.T, w way) {
-				s := newSite(t, w, Options{})
-				s.log.enter(alice, 1)
-				s.log.enter(alice, 2)
-				s.log.append(3, 5, "before")
+			eachTransport(t, func(t *testing.T, w transport) {
+				s := newTestHub(t, w, Options{})
+				s.store.join(alice, 1)
+				s.store.join(alice, 2)
+				s.store.append(3, 5, "before")
 				stream := s.open(alice)
 				var start StreamStart
 				if readFirst {
-					start = s.attach(alice, "")
+					start = s.streamStart(alice, "")
 				}
-				s.post(1, 2)
+				s.appendAndPublish(1, 2)
 				s.join(alice, 3)
-				s.post(3, 2)
+				s.appendAndPublish(3, 2)
 				s.leave(alice, 2, room.ReasonLeft)
-				s.post(2, 2)
+				s.appendAndPublish(2, 2)
 				s.Notify(alice, room.TokenWillExpire{SecondsLeft: 7})
 				s.join(alice, 4)
 				s.leave(alice, 4, room.ReasonLeft)
 				s.join(alice, 4)
 				if !readFirst {
-					start = s.attach(alice, "")
+					start = s.streamStart(alice, "")
 				}
 				c := s.start(stream, start)
 				for _, g := range []room.LogID{1, 2, 3, 4} {
-					s.post(g, 1)
+					s.appendAndPublish(g, 1)
 				}
 				c.wantSeqs(1, 0, 3)
 				c.wantSeqs(3, 5, 8)
@@ -192,43 +192,43 @@ func TestNothingIsMissedBetweenOpenAndStart(t *testing.T) {
 func TestSupersededBeforeItsStart(t *testing.T) {
 	tests := []struct {
 		name string
-		test func(*testing.T, *site, *Stream, *Stream)
+		test func(*testing.T, *testHub, *Stream, *Stream)
 	}{
-		{"while its successor is open", func(t *testing.T, s *site, first, second *Stream) {
-			two := s.start(second, s.attach(alice, "")) // number 1
+		{"while its successor is open", func(t *testing.T, s *testHub, first, second *Stream) {
+			two := s.start(second, s.streamStart(alice, "")) // number 1
 			two.awaitEvent(room.TypeSessionReady, 1)
-			if m := s.start(first, s.attach(alice, "")).awaitEnd(); m != (message{}) { // number 2
+			if m := s.start(first, s.streamStart(alice, "")).awaitEnd(); m != (sseMessage{}) { // number 2
 				t.Errorf("the superseded stream got %+v", m)
 			}
-			s.post(1, 1)
+			s.appendAndPublish(1, 1)
 			two.wantSeqs(1, 0, 1)
 			two.hangUp()
 		}},
-		{"before its successor begins", func(_ *testing.T, s *site, first, second *Stream) {
-			start := s.attach(alice, "")                   // number 1
-			s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+		{"before its successor begins", func(_ *testing.T, s *testHub, first, second *Stream) {
+			start := s.streamStart(alice, "")                   // number 1
+			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 			two := s.start(second, start)
 			two.awaitEvent(room.TypeSessionReady, 1)
 			two.hangUp()
 		}},
-		{"after its successor has left", func(_ *testing.T, s *site, first, second *Stream) {
-			two := s.start(second, s.attach(alice, "")) // number 1
+		{"after its successor has left", func(_ *testing.T, s *testHub, first, second *Stream) {
+			two := s.start(second, s.streamStart(alice, "")) // number 1
 			two.awaitEvent(room.TypeSessionReady, 1)
 			two.hangUp()
 			s.awaitDetached(alice, 1)
-			s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 		}},
-		{"and its successor is abandoned", func(_ *testing.T, s *site, first, second *Stream) {
-			s.attach(alice, "")                            // number 1
-			s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+		{"and its successor is abandoned", func(_ *testing.T, s *testHub, first, second *Stream) {
+			s.streamStart(alice, "")                            // number 1
+			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 			second.Abort()
 		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			everyWay(t, func(t *testing.T, w way) {
-				s := newSite(t, w, Options{})
-				s.log.enter(alice, 1)
+			eachTransport(t, func(t *testing.T, w transport) {
+				s := newTestHub(t, w, Options{})
+				s.store.join(alice, 1)
 				tt.test(t, s, s.open(alice), s.open(alice))
 				s.awaitDetached(alice, 2)
 			})
@@ -238,21 +238,21 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 
 // The successor may end while the number is on its way to it.
 func TestSuccessorEndsWhileItGetsANumber(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
 		first, second := s.open(alice), s.open(alice)
-		c := s.start(second, s.attach(alice, "")) // number 1
+		c := s.start(second, s.streamStart(alice, "")) // number 1
 		c.awaitEvent(room.TypeSessionReady, 1)
 		busy := make(chan struct{})
 		second.worker.do(func() { <-busy })
 		for range 2 { // told twice, it ends once
 			s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
 		}
-		s.start(first, s.attach(alice, "")).awaitEnd() // number 2
+		s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 		close(busy)
 		c.awaitEnd()
-		elapse(0)
-		if diff := cmp.Diff([]detachment{{alice, 1}, {alice, 2}}, s.detachments()); diff != "" {
+		advanceTime(0)
+		if diff := cmp.Diff([]detachedStream{{alice, 1}, {alice, 2}}, s.detachments()); diff != "" {
 			t.Errorf("detached (-want +got):\n%s", diff)
 		}
 	})
@@ -262,21 +262,21 @@ func TestSuccessorEndsWhileItGetsANumber(t *testing.T) {
 func TestArrivalIsToldBeforeItsEvents(t *testing.T) {
 	for _, started := range []bool{true, false} {
 		t.Run(fmt.Sprintf("started: %t", started), func(t *testing.T) {
-			everyWay(t, func(t *testing.T, w way) {
-				s := newSite(t, w, Options{})
-				s.log.enter(bob, 1)
+			eachTransport(t, func(t *testing.T, w transport) {
+				s := newTestHub(t, w, Options{})
+				s.store.join(bob, 1)
 				s.connected(bob, "")
 				var (
 					stream = s.open(alice)
-					start  = s.attach(alice, "")
+					start  = s.streamStart(alice, "")
 					c      *client
 				)
 				if started {
 					c = s.start(stream, start)
 					c.awaitEvent(room.TypeSessionReady, 1)
 				}
-				a := s.log.enter(alice, 1)
-				s.post(1, 3) // committed and told after the arrival was committed, and before it is told
+				a := s.store.join(alice, 1)
+				s.appendAndPublish(1, 3) // committed and told after the arrival was committed, and before it is told
 				s.Apply(room.Change{Joined: []room.Joined{a}})
 				if !started {
 					c = s.start(stream, start)
@@ -296,17 +296,17 @@ func TestArrivalIsToldBeforeItsEvents(t *testing.T) {
 // Transactions of one session may be told of in another order than they were
 // committed in. The stream ends up where the last one left the session.
 func TestStaysAreToldInAnyOrder(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(bob, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(bob, 1)
 		s.connected(bob, "")
 		c := s.connected(alice, "")
 		var (
-			in1   = s.log.enter(alice, 1)
-			out1  = s.log.exit(alice, 1, room.ReasonTimedOut)
-			in2   = s.log.enter(alice, 1)
-			again = s.log.enter(alice, 2)
-			out2  = s.log.exit(alice, 2, room.ReasonKicked)
+			in1   = s.store.join(alice, 1)
+			out1  = s.store.leave(alice, 1, room.ReasonTimedOut)
+			in2   = s.store.join(alice, 1)
+			again = s.store.join(alice, 2)
+			out2  = s.store.leave(alice, 2, room.ReasonKicked)
 		)
 		// Came back before its leaving was told.
 		s.Apply(room.Change{Joined: []room.Joined{in1}})
@@ -315,9 +315,9 @@ func TestStaysAreToldInAnyOrder(t *testing.T) {
 		// Was taken out before its entering was told.
 		s.Apply(room.Change{Left: []room.Left{out2}})
 		s.Apply(room.Change{Joined: []room.Joined{again}})
-		s.post(1, 2)
-		s.post(2, 2)
-		s.post(1, 1)
+		s.appendAndPublish(1, 2)
+		s.appendAndPublish(2, 2)
+		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 3)
 		c.wantSeqs(2, 0, 0)
 		if got := c.lastID(); got != "1:3" {
@@ -327,14 +327,14 @@ func TestStaysAreToldInAnyOrder(t *testing.T) {
 }
 
 func TestAbandon(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
 		stream := s.open(alice)
 		if !s.HasStream(alice) || s.HasStream(bob) {
 			t.Error("a stream that is about to begin is not there, or another one is")
 		}
 		stream.Abort()
-		elapse(time.Second)
+		advanceTime(time.Second)
 		if s.HasStream(alice) {
 			t.Error("an abandoned stream is still there")
 		}
@@ -348,11 +348,11 @@ func TestAbandon(t *testing.T) {
 }
 
 func TestStartOnAClosedHub(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
 		stream := s.open(alice)
 		s.Close()
-		if err := stream.Serve(t.Context(), s.attach(alice, ""), &wire{client: newClient(t)}); !errors.Is(err, ErrClosed) {
+		if err := stream.Serve(t.Context(), s.streamStart(alice, ""), &wire{client: newClient(t)}); !errors.Is(err, ErrClosed) {
 			t.Errorf("Serve says %v", err)
 		}
 		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
@@ -366,8 +366,8 @@ func TestStartOnAClosedHub(t *testing.T) {
 // What the session's rooms bring while its stream ends must not make the stream
 // a reader again: it would stay one for ever.
 func TestArrivalAtAStreamThatEnds(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, overServe, Options{Workers: 1})
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{Workers: 1})
 		s.connected(alice, "")
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
@@ -375,7 +375,7 @@ func TestArrivalAtAStreamThatEnds(t *testing.T) {
 		s.join(alice, 1)
 		close(busy)
 		s.awaitDetached(alice, 1)
-		elapse(topicKept + 2*time.Second)
+		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
 			t.Errorf("%d logs are followed, and there are no streams", n)
 		}
@@ -385,20 +385,20 @@ func TestArrivalAtAStreamThatEnds(t *testing.T) {
 // What another process committed is in the log and was not told here. A stream
 // that resumes beside other readers of the log gets it, and so do they.
 func TestResumingBesideReadersWhoWereNotTold(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.own(alice, 7, 0)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.setInbox(alice, 7, 0)
 		for _, id := range []room.SessionID{alice, bob} {
-			s.log.enter(id, 1)
+			s.store.join(id, 1)
 		}
 		other := s.connected(bob, "")
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		other.wantSeqs(1, 0, 1) // the topic has read the log
 		s.connected(alice, "1:1,7:0").hangUp()
 		s.awaitDetached(alice, 1)
 
-		s.log.append(1, 3, "elsewhere")
-		s.log.append(7, 2, "elsewhere")
+		s.store.append(1, 3, "elsewhere")
+		s.store.append(7, 2, "elsewhere")
 		c := s.connected(alice, "1:1,7:0")
 		if ready := data[room.SessionReady](t, c.awaitEvent(room.TypeSessionReady, 1)); !ready.Resumed {
 			t.Errorf("sessionReady says %+v", ready)
@@ -415,13 +415,13 @@ func TestResumingBesideReadersWhoWereNotTold(t *testing.T) {
 // TestCursorOfAnotherEpoch: it is of no use, whatever it says, and the client is told
 // why. What it gets from now on is of this epoch.
 func TestCursorOfAnotherEpoch(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.own(alice, 7, 1)
-		s.log.append(1, 5, "before")
-		s.log.append(7, 3, "before")
-		start := s.attach(alice, "1:2,7:3")
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.setInbox(alice, 7, 1)
+		s.store.append(1, 5, "before")
+		s.store.append(7, 3, "before")
+		start := s.streamStart(alice, "1:2,7:3")
 		start.Epoch, start.Foreign = "k3x9", true
 		c := s.start(s.open(alice), start)
 		m := c.awaitEvent(room.TypeSessionReady, 1)
@@ -434,7 +434,7 @@ func TestCursorOfAnotherEpoch(t *testing.T) {
 		if r := data[room.InboxReset](t, c.awaitEvent(room.TypeInboxReset, 1)); r.Reason != room.ResetEpochChanged {
 			t.Errorf("inboxReset says %+v", r)
 		}
-		s.post(1, 1)
+		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 5, 6)
 		c.wantSeqs(7, 1, 3)
 		if got := c.lastID(); got != "k3x9.1:6,7:3" {
@@ -446,18 +446,18 @@ func TestCursorOfAnotherEpoch(t *testing.T) {
 // TestStartOver: open streams are asked to reconnect, and what was read of the logs
 // counts no more, even where the database has less than before.
 func TestStartOver(t *testing.T) {
-	everyWay(t, func(t *testing.T, w way) {
-		s := newSite(t, w, Options{})
-		s.log.enter(alice, 1)
-		s.log.enter(bob, 1)
+	eachTransport(t, func(t *testing.T, w transport) {
+		s := newTestHub(t, w, Options{})
+		s.store.join(alice, 1)
+		s.store.join(bob, 1)
 		one, other := s.connected(alice, ""), s.connected(bob, "")
-		s.post(1, 5)
+		s.appendAndPublish(1, 5)
 		one.wantSeqs(1, 0, 5)
 		other.wantSeqs(1, 0, 5)
 		before := s.open("carol") // which has yet to begin
 
-		s.log.remove(1) // and it begins again with less
-		s.log.append(1, 2, "restored")
+		s.store.remove(1) // and it begins again with less
+		s.store.append(1, 2, "restored")
 		s.ReconnectAll()
 		for _, c := range []*client{one, other} {
 			last := c.awaitEnd()
@@ -465,9 +465,9 @@ func TestStartOver(t *testing.T) {
 				t.Errorf("to come back after %d ms", after)
 			}
 		}
-		s.start(before, s.attach("carol", "")).awaitEnd()
+		s.start(before, s.streamStart("carol", "")).awaitEnd()
 		c := s.connected(alice, cursorAt(1, 1))
-		s.post(1, 2)
+		s.appendAndPublish(1, 2)
 		c.wantSeqs(1, 1, 4)
 		if m := c.awaitEvent(room.TypeMessagesReceived, 1); !strings.Contains(m.Data, "restored") {
 			t.Errorf("the first event is %s", m.Data)

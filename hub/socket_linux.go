@@ -25,14 +25,14 @@ const CanTakeOver = true
 // it has to be a WriteRedirector. Errors: ErrClosed, or what the system says to a connection that is not a
 // socket.
 func (s *Stream) TakeOver(o StreamStart, conn net.Conn, secured *tls.Conn) error {
-	sock := &socket{stream: s, poller: &s.hub.poller, done: func() {}}
+	sock := &socket{stream: s, poller: &s.hub.poller, onClosed: func() {}}
 	if counted, ok := conn.(interface{ HandOver() (done func()) }); ok {
-		sock.done = counted.HandOver()
+		sock.onClosed = counted.HandOver()
 	}
 	var out sink = sock
 	var err error
 	if secured != nil {
-		out, err = secure(sock, conn, secured)
+		out, err = newTLSSocket(sock, conn, secured)
 	}
 	if err == nil {
 		sock.fd, err = duplicate(conn)
@@ -40,22 +40,22 @@ func (s *Stream) TakeOver(o StreamStart, conn net.Conn, secured *tls.Conn) error
 	// From here on the socket is ours alone; net's own bookkeeping goes.
 	_ = conn.Close()
 	if err != nil {
-		sock.done()
-		s.worker.do(func() { s.cancel(o) })
+		sock.onClosed()
+		s.worker.do(func() { s.cancelStart(o) })
 		return err
 	}
 	taken := s.worker.do(func() {
 		if err := s.hub.watch(sock); err != nil {
-			s.hub.o.Logger.Error("a socket could not be watched", "error", err)
-			sock.shut()
-			s.cancel(o)
+			s.hub.opts.Logger.Error("a socket could not be watched", "error", err)
+			sock.closeFD()
+			s.cancelStart(o)
 			return
 		}
 		s.start(o, out)
 	})
 	if !taken {
-		sock.shut()
-		return s.tooLate(o)
+		sock.closeFD()
+		return s.rejectStart(o)
 	}
 	return nil
 }
@@ -82,11 +82,11 @@ func duplicate(conn net.Conn) (int, error) {
 // socket is a sink that writes to a file descriptor without waiting. net made
 // the descriptor non-blocking, and the duplicate shares that.
 type socket struct {
-	fd     int
-	id     int32
-	stream *Stream
-	poller *poller
-	done   func() // is told that the descriptor is closed
+	fd       int
+	id       int32
+	stream   *Stream
+	poller   *poller
+	onClosed func() // is told that the descriptor is closed
 }
 
 func (s *socket) write(b []byte) (int, error) {
@@ -107,45 +107,45 @@ func (s *socket) write(b []byte) (int, error) {
 }
 
 func (s *socket) close() {
-	s.poller.forget(s.id)
-	s.shut()
+	s.poller.remove(s.id)
+	s.closeFD()
 }
 
-func (s *socket) shut() {
+func (s *socket) closeFD() {
 	_ = unix.Close(s.fd)
-	s.done()
+	s.onClosed()
 }
 
 // poller tells the workers of sockets that have room again, or whose peer hung
 // up. It starts with the first socket.
 type poller struct {
-	start sync.Once
-	err   error    // why it could not start
-	file  *os.File // an epoll instance; waiting for it goes through Go's own poller
-	fd    int
+	startOnce sync.Once
+	startErr  error    // why it could not start
+	file      *os.File // an epoll instance; waiting for it goes through Go's own poller
+	fd        int
 
 	mu      sync.Mutex // guards sockets and last
 	sockets map[int32]*socket
-	last    int32
+	lastID  int32
 }
 
 // watch registers a socket. Both conditions are edge-triggered: one
 // registration serves the socket for life.
 func (h *Hub) watch(s *socket) error {
 	p := &h.poller
-	p.start.Do(func() { p.err = p.open(h) })
-	if p.err != nil {
-		return p.err
+	p.startOnce.Do(func() { p.startErr = p.open(h) })
+	if p.startErr != nil {
+		return p.startErr
 	}
 	p.mu.Lock()
-	for p.last++; p.sockets[p.last] != nil; p.last++ { // numbers may come round
+	for p.lastID++; p.sockets[p.lastID] != nil; p.lastID++ { // numbers may come round
 	}
-	s.id = p.last
+	s.id = p.lastID
 	p.sockets[s.id] = s
 	p.mu.Unlock()
 	event := unix.EpollEvent{Events: unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: s.id}
 	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, s.fd, &event); err != nil {
-		p.forget(s.id)
+		p.remove(s.id)
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil
@@ -189,7 +189,7 @@ func (p *poller) run(raw syscall.RawConn) {
 			switch {
 			case s == nil: // closed meanwhile
 			case e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0:
-				s.stream.worker.do(s.stream.drop)
+				s.stream.worker.do(s.stream.close)
 			default:
 				s.stream.worker.do(s.stream.writable)
 			}
@@ -197,14 +197,14 @@ func (p *poller) run(raw syscall.RawConn) {
 	}
 }
 
-func (p *poller) forget(id int32) {
+func (p *poller) remove(id int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.sockets, id)
 }
 
 func (p *poller) close() {
-	p.start.Do(func() { p.err = ErrClosed })
+	p.startOnce.Do(func() { p.startErr = ErrClosed })
 	if p.file != nil {
 		_ = p.file.Close()
 	}

@@ -12,7 +12,7 @@ import (
 
 // memoryLog is logs, and who attends them, kept in memory: what the store is to
 // the hub and to its callers.
-type memoryLog struct {
+type memoryStore struct {
 	mu       sync.Mutex // guards all below
 	rooms    map[room.LogID]*memoryRoom
 	sessions map[room.SessionID]*memorySession
@@ -45,14 +45,14 @@ type memorySession struct {
 // that reads without a pause ends in a failure.
 const tooManyReads = 20_000
 
-func newMemoryLog() *memoryLog {
-	return &memoryLog{rooms: make(map[room.LogID]*memoryRoom), sessions: make(map[room.SessionID]*memorySession)}
+func newMemoryStore() *memoryStore {
+	return &memoryStore{rooms: make(map[room.LogID]*memoryRoom), sessions: make(map[room.SessionID]*memorySession)}
 }
 
 func roomID(g room.LogID) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", g)) }
 
 // room is a log's room, made where there is none. The caller holds mu.
-func (l *memoryLog) room(g room.LogID) *memoryRoom {
+func (l *memoryStore) room(g room.LogID) *memoryRoom {
 	r := l.rooms[g]
 	if r == nil {
 		r = &memoryRoom{oldest: 1}
@@ -62,7 +62,7 @@ func (l *memoryLog) room(g room.LogID) *memoryRoom {
 }
 
 // session is what is known of a session. The caller holds mu.
-func (l *memoryLog) session(id room.SessionID) *memorySession {
+func (l *memoryStore) session(id room.SessionID) *memorySession {
 	s := l.sessions[id]
 	if s == nil {
 		s = &memorySession{
@@ -75,7 +75,7 @@ func (l *memoryLog) session(id room.SessionID) *memorySession {
 }
 
 // append adds n messages to a log, as one commit, and returns their events.
-func (l *memoryLog) append(g room.LogID, n int, text string) []room.Event {
+func (l *memoryStore) append(g room.LogID, n int, text string) []room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(g)
@@ -94,7 +94,7 @@ func (l *memoryLog) append(g room.LogID, n int, text string) []room.Event {
 
 // recall takes what a message says out of a log and returns the event that tells
 // of it.
-func (l *memoryLog) recall(g room.LogID, seq room.Seq) room.Event {
+func (l *memoryStore) recall(g room.LogID, seq room.Seq) room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(g)
@@ -108,7 +108,7 @@ func (l *memoryLog) recall(g room.LogID, seq room.Seq) room.Event {
 }
 
 // hold keeps reads from returning until it is called off.
-func (l *memoryLog) hold() (letGo func()) {
+func (l *memoryStore) holdReads() (letGo func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	held := make(chan struct{})
@@ -122,7 +122,7 @@ func (l *memoryLog) hold() (letGo func()) {
 }
 
 // trim forgets the events before oldest.
-func (l *memoryLog) trim(g room.LogID, oldest room.Seq) {
+func (l *memoryStore) trim(g room.LogID, oldest room.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(g)
@@ -131,39 +131,39 @@ func (l *memoryLog) trim(g room.LogID, oldest room.Seq) {
 }
 
 // remove forgets a log altogether.
-func (l *memoryLog) remove(g room.LogID) {
+func (l *memoryStore) remove(g room.LogID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.rooms, g)
 }
 
 // fail makes reads fail until it is called with nil.
-func (l *memoryLog) fail(err error) {
+func (l *memoryStore) failReads(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.err = err
 }
 
 // hang makes reads wait for their context's end.
-func (l *memoryLog) hang(on bool) {
+func (l *memoryStore) hangReads(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hanging = on
 }
 
-func (l *memoryLog) last(g room.LogID) room.Seq {
+func (l *memoryStore) last(g room.LogID) room.Seq {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.room(g).last
 }
 
 // Tail implements Log.
-func (l *memoryLog) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
+func (l *memoryStore) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
 	return l.page(ctx, g, func(events []room.Event) []room.Event { return events[max(0, len(events)-n):] })
 }
 
 // EventsAfter implements Log.
-func (l *memoryLog) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
+func (l *memoryStore) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
 	return l.page(ctx, g, func(events []room.Event) []room.Event {
 		for len(events) > 0 && events[0].Seq <= after {
 			events = events[1:]
@@ -172,7 +172,7 @@ func (l *memoryLog) EventsAfter(ctx context.Context, g room.LogID, after room.Se
 	})
 }
 
-func (l *memoryLog) page(ctx context.Context, g room.LogID, choose func([]room.Event) []room.Event) (room.LogPage, error) {
+func (l *memoryStore) page(ctx context.Context, g room.LogID, choose func([]room.Event) []room.Event) (room.LogPage, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads++
@@ -201,7 +201,7 @@ func (l *memoryLog) page(ctx context.Context, g room.LogID, choose func([]room.E
 }
 
 // own gives a session's user an inbox.
-func (l *memoryLog) own(id room.SessionID, inbox room.LogID, delivered room.Seq) {
+func (l *memoryStore) setInbox(id room.SessionID, inbox room.LogID, delivered room.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.room(inbox)
@@ -210,14 +210,14 @@ func (l *memoryLog) own(id room.SessionID, inbox room.LogID, delivered room.Seq)
 }
 
 // inbox is the log of a session's inbox.
-func (l *memoryLog) inbox(id room.SessionID) room.LogID {
+func (l *memoryStore) inbox(id room.SessionID) room.LogID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.session(id).inbox
 }
 
 // enter lets a session into a room; it follows the log from its present end.
-func (l *memoryLog) enter(id room.SessionID, g room.LogID) room.Joined {
+func (l *memoryStore) join(id room.SessionID, g room.LogID) room.Joined {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	from := l.room(g).last
@@ -229,7 +229,7 @@ func (l *memoryLog) enter(id room.SessionID, g room.LogID) room.Joined {
 }
 
 // exit takes a session out of a room.
-func (l *memoryLog) exit(id room.SessionID, g room.LogID, reason room.LeaveReason) room.Left {
+func (l *memoryStore) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) room.Left {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.session(id)
@@ -240,7 +240,7 @@ func (l *memoryLog) exit(id room.SessionID, g room.LogID, reason room.LeaveReaso
 
 // attach gives a session's new stream its number and says where the session
 // stands; cursor is the client's.
-func (l *memoryLog) attach(id room.SessionID, cursor Cursor) room.OpenedStream {
+func (l *memoryStore) openStream(id room.SessionID, cursor Cursor) room.OpenedStream {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.session(id)

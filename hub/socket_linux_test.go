@@ -21,8 +21,8 @@ func TestTakeOverOfSomethingElse(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	defer near.Close()
-	s := newSite(t, overSocket, Options{})
-	if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err == nil {
+	s := newTestHub(t, overSocket, Options{})
+	if err := s.open(alice).TakeOver(s.streamStart(alice, ""), far, nil); err == nil {
 		t.Error("a pipe was taken for a socket")
 	}
 	if _, err := near.Read(make([]byte, 1)); err == nil {
@@ -36,13 +36,13 @@ func TestTakeOverOfSomethingElse(t *testing.T) {
 
 func TestTakeOverOfAClosedConnection(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, overSocket, Options{})
+	s := newTestHub(t, overSocket, Options{})
 	near, far := socketPair(t)
 	defer near.Close()
 	if err := far.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err == nil {
+	if err := s.open(alice).TakeOver(s.streamStart(alice, ""), far, nil); err == nil {
 		t.Error("a closed connection was taken")
 	}
 	s.awaitDetached(alice, 1)
@@ -52,7 +52,7 @@ func TestTakeOverOfAClosedConnection(t *testing.T) {
 func TestTakeOverAfterThePeerHungUp(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"closed", "reset"} {
-		s := newSite(t, overSocket, Options{Heartbeat: 2 * patience})
+		s := newTestHub(t, overSocket, Options{Heartbeat: 2 * waitLimit})
 		near, far := socketPair(t)
 		if how == "reset" {
 			if err := near.SetLinger(0); err != nil {
@@ -62,7 +62,7 @@ func TestTakeOverAfterThePeerHungUp(t *testing.T) {
 		if err := near.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err != nil {
+		if err := s.open(alice).TakeOver(s.streamStart(alice, ""), far, nil); err != nil {
 			t.Fatalf("%s: %v", how, err)
 		}
 		s.awaitDetached(alice, 1)
@@ -73,18 +73,18 @@ func TestTakeOverAfterThePeerHungUp(t *testing.T) {
 // its events all the same.
 func TestTakeOverOfAPeerThatTalks(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, overSocket, Options{})
-	s.log.enter(alice, 1)
+	s := newTestHub(t, overSocket, Options{})
+	s.store.join(alice, 1)
 	near, far := socketPair(t)
 	defer near.Close()
-	if err := s.open(alice).TakeOver(s.attach(alice, ""), far, nil); err != nil {
+	if err := s.open(alice).TakeOver(s.streamStart(alice, ""), far, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := near.Write([]byte(strings.Repeat("GET / HTTP/1.1\r\n\r\n", 100))); err != nil {
 		t.Fatal(err)
 	}
-	s.post(1, 1)
-	if err := near.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	s.appendAndPublish(1, 1)
+	if err := near.SetReadDeadline(time.Now().Add(waitLimit)); err != nil {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(near)
@@ -98,12 +98,12 @@ func TestTakeOverOfAPeerThatTalks(t *testing.T) {
 
 func TestTakeOverOnAClosedHub(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, overSocket, Options{})
+	s := newTestHub(t, overSocket, Options{})
 	stream := s.open(alice)
 	s.Close()
 	near, far := socketPair(t)
 	defer near.Close()
-	if err := stream.TakeOver(s.attach(alice, ""), far, nil); err == nil {
+	if err := stream.TakeOver(s.streamStart(alice, ""), far, nil); err == nil {
 		t.Error("a closed hub took a connection")
 	}
 	if _, err := near.Read(make([]byte, 1)); err == nil {
@@ -122,8 +122,8 @@ func TestTakeOverLeavesNoDescriptors(t *testing.T) {
 		return len(entries)
 	}
 	before := count()
-	s := newSite(t, overSocket, Options{})
-	ids := crowd(s, 50)
+	s := newTestHub(t, overSocket, Options{})
+	ids := joinedSessions(s, 50)
 	for round := range 3 {
 		clients := make([]*client, len(ids))
 		for i, id := range ids {
@@ -153,7 +153,7 @@ func TestTakeOverLeavesNoDescriptors(t *testing.T) {
 // that somebody cut (RFC 8446, section 6.1).
 func TestTLSEndsWithGoodbye(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, overTLS, Options{})
+	s := newTestHub(t, overTLS, Options{})
 	near, far := socketPair(t)
 	below := &capturable{TCPConn: far}
 	// Of TLS 1.2, as an alert shows there what it is.
@@ -165,7 +165,7 @@ func TestTLSEndsWithGoodbye(t *testing.T) {
 	if err := errors.Join(server.Handshake(), <-shaken); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.open(alice).TakeOver(s.attach(alice, ""), below, server); err != nil {
+	if err := s.open(alice).TakeOver(s.streamStart(alice, ""), below, server); err != nil {
 		t.Fatal(err)
 	}
 	s.eventually("the stream begins", func() bool { return s.Stats().Delivered > 0 })

@@ -11,26 +11,26 @@ import (
 
 // message is an event as an SSE client dispatches it. ID is what its own frame
 // carried; empty where it carried none.
-type message struct{ ID, Event, Data string }
+type sseMessage struct{ ID, Event, Data string }
 
 // reader reads an event stream as WHATWG HTML says (section 9.2.6). A frame
 // counts only when its blank line has come: one that is cut off was never
 // received, its id neither.
-type reader struct {
-	messages []message
+type sseReader struct {
+	messages []sseMessage
 	lastID   string // what EventSource sends as Last-Event-ID
 	retry    int    // milliseconds; 0 where none came
 	comments int
-	strange  []string // lines that no server of ours writes
+	invalid  []string // lines that no server of ours writes
 
 	line    []byte
 	afterCR bool
-	frame   message
+	frame   sseMessage
 	hasID   bool
 	data    []string
 }
 
-func (r *reader) feed(p []byte) {
+func (r *sseReader) write(p []byte) {
 	for _, b := range p {
 		afterCR := r.afterCR
 		r.afterCR = b == '\r'
@@ -45,7 +45,7 @@ func (r *reader) feed(p []byte) {
 	}
 }
 
-func (r *reader) endLine(line string) {
+func (r *sseReader) endLine(line string) {
 	if line == "" {
 		r.dispatch()
 		return
@@ -66,11 +66,11 @@ func (r *reader) endLine(line string) {
 	case "retry":
 		r.retry, _ = strconv.Atoi(value)
 	default:
-		r.strange = append(r.strange, line)
+		r.invalid = append(r.invalid, line)
 	}
 }
 
-func (r *reader) dispatch() {
+func (r *sseReader) dispatch() {
 	if r.hasID {
 		r.lastID = r.frame.ID
 	}
@@ -78,17 +78,17 @@ func (r *reader) dispatch() {
 		r.frame.Data = strings.Join(r.data, "\n")
 		r.messages = append(r.messages, r.frame)
 	}
-	r.frame, r.hasID, r.data = message{}, false, nil
+	r.frame, r.hasID, r.data = sseMessage{}, false, nil
 }
 
 func TestReader(t *testing.T) {
 	t.Parallel()
 	stream := "retry: 250\n\nid: 1\nevent: a\ndata: x\n\n:\n\nevent:b\r\ndata: y\r\ndata:  z\r\n\r\nid: 2\nevent: c\ndata: cut off\n"
-	want := []message{{ID: "1", Event: "a", Data: "x"}, {Event: "b", Data: "y\n z"}}
+	want := []sseMessage{{ID: "1", Event: "a", Data: "x"}, {Event: "b", Data: "y\n z"}}
 	for step := 1; step <= len(stream); step++ {
-		var r reader
+		var r sseReader
 		for p := []byte(stream); len(p) > 0; p = p[min(step, len(p)):] {
-			r.feed(bytes.Clone(p[:min(step, len(p))]))
+			r.write(bytes.Clone(p[:min(step, len(p))]))
 		}
 		if diff := cmp.Diff(want, r.messages); diff != "" {
 			t.Fatalf("in steps of %d (-want +got):\n%s", step, diff)

@@ -16,30 +16,30 @@ import (
 )
 
 // endings is a log that keeps what is said of ends of streams.
-type endings struct {
+type endLogRecorder struct {
 	mu   sync.Mutex // guards text
 	text bytes.Buffer
 }
 
-func (e *endings) Write(line []byte) (int, error) {
+func (e *endLogRecorder) Write(line []byte) (int, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.text.Write(line)
 }
 
 // ending is a line of the log.
-type ending struct {
+type loggedEnd struct {
 	Level, Msg, Reason, Session, RequestID string
 	Lasted                                 time.Duration
 	EndsNotLogged                          int
 }
 
-func (e *endings) all(t *testing.T) (ends []ending) {
+func (e *endLogRecorder) all(t *testing.T) (ends []loggedEnd) {
 	t.Helper()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for line := range strings.Lines(e.text.String()) {
-		var end ending
+		var end loggedEnd
 		if err := json.Unmarshal([]byte(line), &end); err != nil {
 			t.Fatal(err)
 		}
@@ -51,30 +51,30 @@ func (e *endings) all(t *testing.T) (ends []ending) {
 }
 
 func TestEndsOfStreamsAreLogged(t *testing.T) {
-	for want, c := range map[ending]func(s *site, c *client){
-		{Level: "DEBUG", Reason: "clientGone"}: func(_ *site, c *client) { c.hangUp() },
-		{Level: "DEBUG", Reason: "superseded"}: func(s *site, c *client) { s.connected(alice, "") },
-		{Level: "DEBUG", Reason: "loggedOut"}: func(s *site, c *client) {
+	for want, c := range map[loggedEnd]func(s *testHub, c *client){
+		{Level: "DEBUG", Reason: "clientGone"}: func(_ *testHub, c *client) { c.hangUp() },
+		{Level: "DEBUG", Reason: "superseded"}: func(s *testHub, c *client) { s.connected(alice, "") },
+		{Level: "DEBUG", Reason: "loggedOut"}: func(s *testHub, c *client) {
 			s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
 		},
-		{Level: "DEBUG", Reason: "reconnect"}: func(s *site, c *client) {
+		{Level: "DEBUG", Reason: "reconnect"}: func(s *testHub, c *client) {
 			s.Drain(context.Background(), 0)
 		},
-		{Level: "INFO", Reason: "serverClosed"}: func(s *site, c *client) { s.Close() },
-		{Level: "INFO", Reason: "slowConsumer"}: func(s *site, c *client) { c.pause(); s.post(1, 3); elapse(2 * defaultWriteTimeout) },
+		{Level: "INFO", Reason: "serverClosed"}: func(s *testHub, c *client) { s.Close() },
+		{Level: "INFO", Reason: "slowConsumer"}: func(s *testHub, c *client) { c.pause(); s.appendAndPublish(1, 3); advanceTime(2 * defaultWriteTimeout) },
 	} {
 		t.Run(want.Reason, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				var log endings
-				s := newSite(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-				s.log.enter(alice, 1)
-				start := s.attach(alice, "")
+			inFakeTime(t, func(t *testing.T) {
+				var log endLogRecorder
+				s := newTestHub(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+				s.store.join(alice, 1)
+				start := s.streamStart(alice, "")
 				start.RequestID = "request-1"
 				client := s.start(s.open(alice), start)
 				client.awaitEvent(room.TypeSessionReady, 1)
-				elapse(time.Minute)
+				advanceTime(time.Minute)
 				c(s, client)
-				elapse(time.Second)
+				advanceTime(time.Second)
 				got := log.all(t)
 				if len(got) != 1 {
 					t.Fatalf("logged: %+v", got)
@@ -94,27 +94,27 @@ func TestEndsOfStreamsAreLogged(t *testing.T) {
 
 // TestEndsAreBounded: thousands of readers who fall behind at once do not fill the log.
 func TestEndsAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		var log endings
-		s := newSite(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
+	inFakeTime(t, func(t *testing.T) {
+		var log endLogRecorder
+		s := newTestHub(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
 		fallBehind := func(from, to int) {
 			for i := from; i < to; i++ {
 				id := room.SessionID(fmt.Sprint("reader", i))
-				s.log.enter(id, 1)
+				s.store.join(id, 1)
 				s.connected(id, "").pause()
 			}
-			s.post(1, 3)
-			elapse(2 * defaultWriteTimeout)
+			s.appendAndPublish(1, 3)
+			advanceTime(2 * defaultWriteTimeout)
 			synctest.Wait()
 		}
-		fallBehind(0, 3*maxFaultsTold)
-		if got := log.all(t); len(got) != maxFaultsTold {
-			t.Errorf("%d ends of %d are logged", len(got), 3*maxFaultsTold)
+		fallBehind(0, 3*maxEndsLogged)
+		if got := log.all(t); len(got) != maxEndsLogged {
+			t.Errorf("%d ends of %d are logged", len(got), 3*maxEndsLogged)
 		}
-		elapse(time.Minute)
+		advanceTime(time.Minute)
 		fallBehind(1000, 1001)
 		got := log.all(t)
-		if len(got) != maxFaultsTold+1 || got[len(got)-1].EndsNotLogged != 2*maxFaultsTold {
+		if len(got) != maxEndsLogged+1 || got[len(got)-1].EndsNotLogged != 2*maxEndsLogged {
 			t.Errorf("a minute later: %+v", got[len(got)-1])
 		}
 	})

@@ -26,14 +26,14 @@ func (s *Stream) change(do func()) {
 		do()
 		return
 	}
-	s.early = append(s.early, do)
+	s.beforeStart = append(s.beforeStart, do)
 }
 
 // arrive follows the log of a room that the session came into. What tells of that
 // carries the log in its cursor: a client that loses the stream before the log
 // brings anything is still told why it is out, if it is when it comes back.
 func (s *Stream) arrive(a room.Joined) {
-	if s.over(a.Generation, a.Presence) {
+	if s.isStale(a.Generation, a.Presence) {
 		return
 	}
 	s.worker.follow(s, a.Generation, a.From, a.Presence)
@@ -52,19 +52,19 @@ func (s *Stream) depart(d room.Left) {
 
 // Abort ends a stream that will not start.
 func (s *Stream) Abort() {
-	s.worker.do(s.drop)
+	s.worker.do(s.close)
 }
 
 // cancel ends a stream that was given its number and cannot start. It runs on
 // the worker.
-func (s *Stream) cancel(o StreamStart) {
-	s.drop()
-	s.passOn(o.StreamNo)
+func (s *Stream) cancelStart(o StreamStart) {
+	s.close()
+	s.passStreamNo(o.StreamNo)
 }
 
 // tooLate is for a stream that was given its number when its worker had ended.
-func (s *Stream) tooLate(o StreamStart) error {
-	s.hub.o.OnStreamEnd(s.session, o.StreamNo, s.hub.now())
+func (s *Stream) rejectStart(o StreamStart) error {
+	s.hub.opts.OnStreamEnd(s.session, o.StreamNo, s.hub.now())
 	return ErrClosed
 }
 
@@ -73,60 +73,60 @@ func (s *Stream) start(o StreamStart, to sink) {
 	s.sink = to
 	if s.closing {
 		to.close()
-		s.passOn(o.StreamNo)
+		s.passStreamNo(o.StreamNo)
 		return
 	}
 	w := s.worker
 	w.streams[s] = struct{}{}
 	s.streamNo = max(s.streamNo, o.StreamNo)
 	s.epoch = o.Epoch
-	if s.expiresAt.IsZero() { // not renewed meanwhile
+	if s.tokenExpiresAt.IsZero() { // not renewed meanwhile
 		s.renewed(o.TokenExpiresAt)
 	}
 	early := s.queue
 	s.queue, s.queuedBytes = nil, 0
 	s.started = true
-	s.began, s.requestID = w.now, o.RequestID
+	s.startedAt, s.requestID = w.now, o.RequestID
 
 	rooms := make([]room.Room, 0, len(o.Presences))
-	resets := append(s.place(o, &rooms), s.placeInbox(o)...)
-	if !s.write(begin(s.hub.o.Retry)) {
+	resets := append(s.resumeRooms(o, &rooms), s.resumeInbox(o)...)
+	if !s.write(streamHead(s.hub.opts.Retry)) {
 		return
 	}
-	s.push(encodeBody(room.SessionReady{
+	s.send(encodeBody(room.SessionReady{
 		SessionID: s.session,
 		Resumed:   o.Cursor != nil && !o.CursorInvalid && !o.Foreign && len(resets) == 0,
 		Rooms:     rooms,
 	}))
 	for _, r := range resets {
-		s.push(encodeBody(r))
+		s.send(encodeBody(r))
 	}
-	s.tellDepartures(o)
-	for _, do := range s.early {
+	s.sendLeft(o)
+	for _, do := range s.beforeStart {
 		do()
 	}
-	s.early = nil
-	s.push(early...)
-	for i := 0; i < len(s.follows) && !s.blocked(); i++ {
+	s.beforeStart = nil
+	s.send(early...)
+	for i := 0; i < len(s.subscriptions) && !s.blocked(); i++ {
 		s.catchUp(s.cursor[i].Log)
 	}
 }
 
 // passOn gives the number of a stream that ended before it began to its
 // successor, if it has one: the database knows the session by the number it gave out last.
-func (s *Stream) passOn(streamNo int64) {
+func (s *Stream) passStreamNo(streamNo int64) {
 	h := s.hub
 	h.mu.RLock()
 	successor := h.streams[s.session]
 	h.mu.RUnlock()
 	if successor == nil {
-		h.o.OnStreamEnd(s.session, streamNo, h.now())
+		h.opts.OnStreamEnd(s.session, streamNo, h.now())
 		return
 	}
 	successor.worker.do(func() {
 		successor.streamNo = max(successor.streamNo, streamNo)
-		if successor.left {
-			h.o.OnStreamEnd(s.session, streamNo, h.now())
+		if successor.detached {
+			h.opts.OnStreamEnd(s.session, streamNo, h.now())
 		}
 	})
 }
@@ -134,7 +134,7 @@ func (s *Stream) passOn(streamNo int64) {
 // place finds where the stream goes on in each room's log, and what cannot be
 // continued. Nothing is written yet, so that sessionReady carries the cursor
 // the stream begins at.
-func (s *Stream) place(o StreamStart, rooms *[]room.Room) (resets []room.Body) {
+func (s *Stream) resumeRooms(o StreamStart, rooms *[]room.Room) (resets []room.Body) {
 	for _, a := range o.Presences {
 		from := a.From
 		sent, known := o.Cursor.Seq(a.Room.Generation)
@@ -168,7 +168,7 @@ func (s *Stream) place(o StreamStart, rooms *[]room.Room) (resets []room.Body) {
 // cursor, or else where the user's other sessions have come to. Where the cursor
 // is of no use, what is still kept and not known to be delivered comes: twice is
 // better than never.
-func (s *Stream) placeInbox(o StreamStart) (resets []room.Body) {
+func (s *Stream) resumeInbox(o StreamStart) (resets []room.Body) {
 	in := o.Inbox
 	if in.Log == 0 {
 		return nil
@@ -194,9 +194,9 @@ func (s *Stream) placeInbox(o StreamStart) (resets []room.Body) {
 		resets = append(resets, room.InboxReset{Reason: reason, OldestSeq: in.OldestSeq})
 	}
 	s.worker.follow(s, in.Log, from, 0)
-	if s.inbox != nil {
-		s.inbox.seed(in.LastSeq)
-		s.letGo()
+	if s.inboxTopic != nil {
+		s.inboxTopic.seed(in.LastSeq)
+		s.releaseInbox()
 	}
 	s.expect(in.Log, in.LastSeq)
 	return resets
@@ -205,14 +205,14 @@ func (s *Stream) placeInbox(o StreamStart) (resets []room.Body) {
 // expect tells the topic of a log that the stream follows what the log has.
 func (s *Stream) expect(log room.LogID, last room.Seq) {
 	if i, ok := s.cursor.find(log); ok {
-		s.follows[i].topic.expect(last)
+		s.subscriptions[i].topic.expect(last)
 	}
 }
 
 // tellDepartures tells a client that comes back of the rooms of its cursor that
 // it is no longer in, and why.
-func (s *Stream) tellDepartures(o StreamStart) {
+func (s *Stream) sendLeft(o StreamStart) {
 	for _, d := range o.Left {
-		s.push(encodeBody(d.StateChange()))
+		s.send(encodeBody(d.StateChange()))
 	}
 }
