@@ -413,7 +413,7 @@ func (l *appendLane) locate(ctx context.Context, batch []*appendItem) (located [
 		return batch, err
 	}
 	l.mu.Lock()
-	if len(l.places)+len(found) > maxKnown {
+	if len(l.places)+len(found) > maxCached {
 		clear(l.places)
 	}
 	for _, item := range found {

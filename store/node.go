@@ -15,7 +15,7 @@ const (
 	// leaseTime is how late a node's sudden death is noticed at worst.
 	leaseTime = 15 * time.Second
 	// LeaseRenewal is how often Renew is to be called. It leaves a node several
-	// tries before its lease runs out, and lets it hear of others within knownFor.
+	// tries before its lease runs out, and lets it hear of others within sessionCacheTime.
 	LeaseRenewal = 2 * time.Second
 	// leaseGap is how late a renewal may be and count as no gap. Where renewals
 	// were later, the database may have been away for the other nodes too, and
@@ -77,7 +77,7 @@ func (s *Store) Renew(ctx context.Context) error {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
 	at := s.clock.process()
-	s.known.alone(r.known > 0, s.now())
+	s.sessions.setAlone(r.known == 0, s.now())
 	if lost := s.lease.renewed(r, at); lost {
 		s.o.Log.Warn("this server was declared dead by another one; its streams have to reconnect")
 		s.startOver()
@@ -220,7 +220,7 @@ func (s *Store) NodeStats() NodeStats {
 // startOver forgets what this node knows, and has all streams opened anew: what
 // it knows may not be so any more.
 func (s *Store) startOver() {
-	s.known.forgetAll()
+	s.sessions.evictAll()
 	s.appender.forgetPlaces()
 	s.o.Lost()
 }

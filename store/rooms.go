@@ -234,15 +234,15 @@ func (s *Store) RoomByID(ctx context.Context, session room.SessionID, id room.Ro
 // attended is the life of a room that the session is in, or without a session
 // that of any living room: all that a message needs to know which is not stored,
 // and a crowd sends many of those. What another node did may go unseen for
-// knownFor. Errors: room.ErrRoomNotFound,
+// sessionCacheTime. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom.
 func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.RoomID) (g room.LogID, err error) {
 	if session != nil {
-		if g, ok := s.known.generation(*session, id, s.now()); ok {
+		if g, ok := s.sessions.generation(*session, id, s.now()); ok {
 			return g, nil
 		}
 	}
-	since := s.known.mark()
+	since := s.sessions.mark()
 	var in bool
 	err = s.pool.QueryRow(ctx, `
 		SELECT generation, $2::uuid IS NULL OR EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2)
@@ -256,7 +256,7 @@ func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.R
 		return 0, room.ErrNotInRoom
 	}
 	if session != nil {
-		s.known.addRoom(*session, id, g, since)
+		s.sessions.addRoom(*session, id, g, since)
 	}
 	return g, nil
 }

@@ -140,14 +140,14 @@ func (s *Store) endOldest(ctx context.Context, tx pgx.Tx, user room.UserID) (roo
 }
 
 // SessionByKey is the session of a session key. What another node did may go
-// unseen for knownFor.
+// unseen for sessionCacheTime.
 // Errors: room.ErrUnauthenticated, room.ErrStreamKeyRefused.
 func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
 	now := s.now()
-	if session, ok := s.known.session(key, now); ok {
+	if session, ok := s.sessions.session(key, now); ok {
 		return session, nil
 	}
-	since := s.known.mark()
+	since := s.sessions.mark()
 	session, err := s.sessionWhere(ctx, "key_hash = $1", key[:])
 	if errors.Is(err, room.ErrUnauthenticated) {
 		if _, err := s.SessionByStreamKey(ctx, key); err == nil {
@@ -157,7 +157,7 @@ func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Sessio
 	if err != nil {
 		return room.Session{}, err
 	}
-	s.known.addSession(key, session, since, now)
+	s.sessions.addSession(key, session, since, now)
 	return session, nil
 }
 
@@ -212,7 +212,7 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 		}
 		return leaveRooms(ctx, tx, stays, room.ReasonNotGranted, "", now)
 	}, sessionKey(id))
-	s.known.forget(id)
+	s.sessions.evict(id)
 	return session, err
 }
 

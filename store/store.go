@@ -88,7 +88,8 @@ type Store struct {
 	gate    *gate
 	health  health
 	o       Options
-	known   known
+	// sessions caches sessions by key, and the rooms that they are in.
+	sessions sessionCache
 	// committed wakes the feed's readers after a commit.
 	committed signal
 	appender  *appender
@@ -170,7 +171,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	s.gate = newGate(callPlaces(s.pool))
 	s.o.Commit = func(c room.Change) {
-		s.known.committed(c)
+		s.sessions.evictChanged(c)
 		o.Commit(c)
 		s.committed.raise()
 	}
@@ -204,7 +205,7 @@ func (s *Store) begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
-	s.known.alone(r.known > 0, s.now())
+	s.sessions.setAlone(r.known == 0, s.now())
 	s.lease.renewed(r, s.clock.process())
 	return nil
 }
@@ -277,7 +278,7 @@ func (s *Store) failed(err error) error {
 	}
 	translated := translate(err)
 	if errors.Is(translated, room.ErrUnavailable) && !undone(err) {
-		s.known.forgetAll()
+		s.sessions.evictAll()
 		s.o.Doubt()
 	}
 	return s.blameSchema(translated)

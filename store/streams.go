@@ -83,7 +83,7 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 	if err := s.gate.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
 		return room.OpenedStream{}, translate(err)
 	}
-	s.known.forget(id)
+	s.sessions.evict(id)
 	return a, nil
 }
 
@@ -257,7 +257,7 @@ func (d *detacher) write(ctx context.Context, batch []detachment) (locked []deta
 		})
 	}
 	err = d.store.pool.SendBatch(ctx, &b).Close()
-	d.store.known.forget(ids...)
+	d.store.sessions.evict(ids...)
 	if err != nil || len(missed) == 0 {
 		return nil, err
 	}

@@ -12,13 +12,13 @@ import (
 	"parlor/store/storetest"
 )
 
-// TestWhatIsKnownIsForgotten: keys and memberships are remembered, and never
-// beyond what this node commits.
-func TestWhatIsKnownIsForgotten(t *testing.T) {
+// TestSessionCacheEvictsOnCommit checks that the cached rooms of a session are not used after this
+// node has committed a change to them.
+func TestSessionCacheEvictsOnCommit(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		do   func(f fixture, s room.Session) error
-		want error // of a barrage afterwards
+		want error // for a barrage afterwards
 	}{
 		"left": {func(f fixture, s room.Session) error { return f.LeaveRoom(t.Context(), s.ID, "lobby") }, room.ErrNotInRoom},
 		"kicked": {func(f fixture, _ room.Session) error {
@@ -34,7 +34,7 @@ func TestWhatIsKnownIsForgotten(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := setup(t, store.Options{})
-			alice, bob := newKnownSession(t, f, "alice", 1), newSession(t, f.Store, "bob")
+			alice, bob := newCachedSession(t, f, "alice", 1), newSession(t, f.Store, "bob")
 			for _, s := range []room.Session{alice, bob} {
 				if _, _, err := f.EnterRoom(t.Context(), s.ID, "lobby", room.RoomOptions{}); err != nil {
 					t.Fatal(err)
@@ -53,18 +53,19 @@ func TestWhatIsKnownIsForgotten(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := barrage(); !errors.Is(err, test.want) {
-				t.Errorf("a barrage is answered with %v, and not %v", err, test.want)
+				t.Errorf("barrage afterwards: got error %v, want %v", err, test.want)
 			}
 		})
 	}
 }
 
-// TestKnownElsewhere: what another node does is seen here in a few seconds.
-func TestKnownElsewhere(t *testing.T) {
+// TestSessionCacheExpires checks that a change made by another node is noticed within
+// sessionCacheTime.
+func TestSessionCacheExpires(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	other := storetest.Open(t, f.address, store.Options{Now: f.clock.Now})
-	alice := newKnownSession(t, f, "alice", 1)
+	alice := newCachedSession(t, f, "alice", 1)
 	if err := other.EndSession(t.Context(), alice.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -74,40 +75,40 @@ func TestKnownElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.Usable(f.clock.Now()); !errors.Is(err, room.ErrSessionEnded) {
-		t.Errorf("5 s after its end the session is answered with %v", err)
+		t.Errorf("5 s after its end: the session's error is %v, want %v", err, room.ErrSessionEnded)
 	}
 }
 
-// TestKnownAlone: a node that is the only one asks once a minute.
-func TestKnownAlone(t *testing.T) {
+// TestSessionCacheOfSingleNode checks that a node without others reads a session once a minute.
+func TestSessionCacheOfSingleNode(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	alice := newKnownSession(t, f, "alice", 1)
+	alice := newCachedSession(t, f, "alice", 1)
 	query[string](t, f, "UPDATE sessions SET user_name = 'Alice Liddell' WHERE session_id = $1 RETURNING user_name", alice.ID)
 	for second := range 70 {
 		s, err := f.SessionByKey(t.Context(), room.KeyHash{1})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if asked := s.User.Name != alice.User.Name; asked != (second >= 60) {
-			t.Fatalf("after %d s the name is %q", second, s.User.Name)
+		if read := s.User.Name != alice.User.Name; read != (second >= 60) {
+			t.Fatalf("after %d s: the name is %q", second, s.User.Name)
 		}
 		f.clock.advance(time.Second)
 		renew(t, f.Store)
 	}
 }
 
-// newKnownSession is a session whose key was looked up.
-func newKnownSession(t *testing.T, f fixture, user room.UserID, key byte) room.Session {
+// newCachedSession returns a session that was looked up by its key.
+func newCachedSession(t *testing.T, f fixture, user room.UserID, key byte) room.Session {
 	t.Helper()
 	s := newSession(t, f.Store, string(user))
 	s.ID = room.SessionID(uuid.NewString())
 	if err := f.CreateSession(t.Context(), s, room.KeyHash{key}, room.KeyHash{key, 1}); err != nil {
 		t.Fatal(err)
 	}
-	known, err := f.SessionByKey(t.Context(), room.KeyHash{key})
+	cached, err := f.SessionByKey(t.Context(), room.KeyHash{key})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return known
+	return cached
 }

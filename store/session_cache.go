@@ -1,0 +1,176 @@
+package store
+
+import (
+	"sync"
+	"time"
+
+	"parlor/room"
+)
+
+const (
+	// sessionCacheTime bounds how long a change made by another node can go unnoticed by calls that
+	// only read and by messages that are not stored. Everything else is checked again under the
+	// locks of its transaction.
+	sessionCacheTime = 5 * time.Second
+	// sessionCacheTimeAlone replaces sessionCacheTime while there is no other node. It bounds how long
+	// a change made to the database by hand can go unnoticed.
+	sessionCacheTimeAlone = time.Minute
+	// maxCached bounds the number of cached sessions. A full cache is emptied.
+	maxCached = 100_000
+)
+
+// sessionCache caches sessions by key, and the rooms each session is in, so that a busy sender is
+// not looked up on every call. An entry is evicted as soon as this node commits a change to it.
+type sessionCache struct {
+	mu       sync.Mutex // guards all below
+	sessions map[room.KeyHash]*cachedSession
+	keys     map[room.SessionID]room.KeyHash
+	// evictions counts the evicted entries. A value that was read from the database before an
+	// eviction may be stale, so it is not added after it.
+	evictions uint64
+	sweepAt   time.Time
+	// No other node can have changed anything from aloneSince until aloneUntil.
+	aloneSince, aloneUntil time.Time
+}
+
+type cachedSession struct {
+	session room.Session
+	rooms   map[room.RoomID]room.LogID // of the rooms that the session is in
+	at      time.Time                  // an instant before the session was read
+}
+
+// fresh reports whether a value that was read at an instant may still be used. The caller holds mu.
+func (c *sessionCache) fresh(at, now time.Time) bool {
+	age := now.Sub(at)
+	return age < sessionCacheTime || age < sessionCacheTimeAlone && !at.Before(c.aloneSince) && now.Before(c.aloneUntil)
+}
+
+// setAlone records whether this node had others beside it at an instant. A node that starts right
+// after that instant is noticed within sessionCacheTime, when aloneUntil has passed.
+func (c *sessionCache) setAlone(alone bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !alone:
+		c.aloneUntil = time.Time{}
+		return
+	case !now.Before(c.aloneUntil):
+		c.aloneSince = now
+	}
+	c.aloneUntil = now.Add(sessionCacheTime)
+}
+
+// session returns the session of a key; ok is false if it is not cached.
+func (c *sessionCache) session(key room.KeyHash, now time.Time) (session room.Session, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sessions[key]
+	if s == nil || !c.fresh(s.at, now) {
+		return room.Session{}, false
+	}
+	return s.session, true
+}
+
+// generation returns the generation of a room that a session is in; ok is false if it is not cached.
+func (c *sessionCache) generation(session room.SessionID, id room.RoomID, now time.Time) (g room.LogID, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sessions[c.keys[session]]
+	if s == nil || !c.fresh(s.at, now) {
+		return 0, false
+	}
+	g, ok = s.rooms[id]
+	return g, ok
+}
+
+// mark returns the number of evictions so far. Callers call it before they read what they add.
+func (c *sessionCache) mark() (evictions uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.evictions
+}
+
+// addSession adds the session of a key, unless something was evicted since the mark.
+func (c *sessionCache) addSession(key room.KeyHash, session room.Session, mark uint64, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.evictions != mark {
+		return
+	}
+	c.sweep(now)
+	if c.sessions == nil || len(c.sessions) >= maxCached {
+		c.sessions = make(map[room.KeyHash]*cachedSession)
+		c.keys = make(map[room.SessionID]room.KeyHash)
+	}
+	c.sessions[key] = &cachedSession{session: session, at: now}
+	c.keys[session.ID] = key
+}
+
+// addRoom adds a room that a cached session is in, unless something was evicted since the mark.
+func (c *sessionCache) addRoom(session room.SessionID, id room.RoomID, g room.LogID, mark uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.sessions[c.keys[session]]
+	if c.evictions != mark || s == nil {
+		return
+	}
+	if s.rooms == nil {
+		s.rooms = make(map[room.RoomID]room.LogID, 1)
+	}
+	s.rooms[id] = g
+}
+
+// evictChanged evicts the sessions that a committed change took out of a room or ended.
+func (c *sessionCache) evictChanged(change room.Change) {
+	if len(change.Left) == 0 && len(change.Ended) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, left := range change.Left {
+		c.remove(left.Session)
+	}
+	for _, ended := range change.Ended {
+		c.remove(ended.Session)
+	}
+}
+
+// evict evicts sessions, for changes to a session that are not in a room.Change.
+func (c *sessionCache) evict(sessions ...room.SessionID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range sessions {
+		c.remove(id)
+	}
+}
+
+// evictAll empties the cache, when it is not certain what was committed.
+func (c *sessionCache) evictAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.evictions++
+	clear(c.sessions)
+	clear(c.keys)
+}
+
+// remove evicts a session. The caller holds mu.
+func (c *sessionCache) remove(id room.SessionID) {
+	c.evictions++
+	delete(c.sessions, c.keys[id])
+	delete(c.keys, id)
+}
+
+// sweep deletes stale entries from time to time, because most sessions are looked up only once. The
+// caller holds mu.
+func (c *sessionCache) sweep(now time.Time) {
+	if now.Before(c.sweepAt) {
+		return
+	}
+	c.sweepAt = now.Add(sessionCacheTime)
+	for key, s := range c.sessions {
+		if !c.fresh(s.at, now) {
+			delete(c.sessions, key)
+			delete(c.keys, s.session.ID)
+		}
+	}
+}
