@@ -165,10 +165,10 @@ func TestTimesAreOurs(t *testing.T) {
 	for what, want := range map[string]string{
 		"Then it leaves its rooms": fmt.Sprintf("after `memberTimeout`: %s s, %s to %s s per room",
 			seconds(room.DefaultMemberTimeout), seconds(room.MinMemberTimeout), seconds(room.MaxMemberTimeout)),
-		"The token's end is announced": seconds(room.TokenWarning) + " s before",
-		"An empty room goes": fmt.Sprintf("after `destroyDelay`: %d s, up to %s s per room",
+		"The token's expiry is announced": seconds(room.TokenWarning) + " s before",
+		"An empty room is destroyed": fmt.Sprintf("after `destroyDelay`: %d s, up to %s s per room",
 			room.DefaultConfig().DestroyDelay, seconds(room.MaxDestroyDelay)),
-		"A room that nobody entered goes": fmt.Sprintf("after `unusedTimeout`: %s s, %s to %s s per room",
+		"An unused room is destroyed": fmt.Sprintf("after `unusedTimeout`: %s s, %s to %s s per room",
 			seconds(room.DefaultUnusedTimeout), seconds(room.MinUnusedTimeout), seconds(room.MaxUnusedTimeout)),
 	} {
 		if ours[what] != want {
