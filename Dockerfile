@@ -1,5 +1,6 @@
-# The image holds the program, the certificates it needs to reach a JWKS or an object store, and nothing else: no shell,
-# no PostgreSQL. It wants DATABASE_URL and PARLOR_SECRET, and the schema that `migrate` makes:
+# The image contains the program and the CA certificates that it needs to reach a JWKS or an object
+# store. It has no shell and no PostgreSQL, so it requires DATABASE_URL and PARLOR_SECRET. Create the
+# schema first, with `migrate`:
 #
 #   docker run -e DATABASE_URL=postgres://… parlor migrate
 #   docker run -p 8080:8080 -e DATABASE_URL=postgres://… -e PARLOR_SECRET=… -v parlor:/data parlor
@@ -12,7 +13,7 @@ COPY web ./
 COPY openapi.yaml /src/
 RUN npm run build
 
-# This one has git: the program tells the commit that it was built from.
+# This image has git, which go build needs to record the commit that `parlor version` prints.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -21,7 +22,7 @@ RUN go mod download
 COPY . .
 COPY --from=web /src/web/dist web/dist
 RUN CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o /out/parlor ./cmd/parlor
-# scratch has no folders: one for the media, one for uploads under way.
+# scratch has no folders. The program needs one for media and one for temporary files of uploads.
 RUN mkdir /out/data /out/tmp
 
 FROM scratch
@@ -30,11 +31,11 @@ COPY --from=build /out/parlor /parlor
 COPY --from=build --chown=65532:65532 /out/data /data
 COPY --from=build --chown=65532:65532 /out/tmp /tmp
 
-# A number needs no /etc/passwd, and Kubernetes can see that it is not root.
+# A numeric user needs no /etc/passwd, and Kubernetes can verify that it is not root.
 USER 65532:65532
 
-# Within a container only the outside can connect. Publish 8080 to the world; 8081 (health, metrics, pprof) is for the
-# orchestrator and the scraper.
+# A loopback address would not be reachable from outside the container. Publish 8080 to clients; 8081
+# (health, metrics, pprof) is for the orchestrator and Prometheus.
 ENV PARLOR_LISTEN=0.0.0.0:8080 \
     PARLOR_OPS_LISTEN=0.0.0.0:8081 \
     PARLOR_DATA=/data

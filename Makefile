@@ -1,6 +1,6 @@
-# `make run` and `make test` set up what they need by themselves: see scripts/setup.sh.
+# `make run` and `make test` install what they need: see scripts/setup.sh.
 
-# Node.js lands here where the system's is too old.
+# scripts/setup.sh installs Node.js here if the system's is too old.
 export PATH := $(CURDIR)/.tools/node_modules/.bin:$(PATH)
 
 GOLANGCI = go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -8,26 +8,26 @@ FUZZTIME ?= 30s
 SECONDS  ?= 120
 SEED     ?=
 IMAGE    ?= parlor
-# Arguments for the program: make run ARGS='--listen 127.0.0.1:9000'
+# Arguments of the program: make run ARGS='--listen 127.0.0.1:9000'
 ARGS     ?=
 
-# Two builds at once would only fight for the same cores, and their output would mix.
+# Parallel builds would compete for the same cores and mix their output.
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## Show this list
+help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Run and build
 
 .PHONY: run
-run: build ## Set up, build and start the server on 127.0.0.1:8080, in development mode
+run: build ## Build and start the server on 127.0.0.1:8080, in development mode
 	@scripts/setup.sh postgres
 	bin/parlor serve --dev $(ARGS)
 
 .PHONY: build
-build: web ## Build bin/parlor, web pages included
+build: web ## Build bin/parlor, including the web pages
 	CGO_ENABLED=0 go build -trimpath -o bin/parlor ./cmd/parlor
 
 .PHONY: image
@@ -37,7 +37,7 @@ image: ## Build the container image
 # Test
 
 .PHONY: test
-test: test/web test/go test/browser ## Set up, then run every test
+test: test/web test/go test/browser ## Run all tests
 
 .PHONY: test/go
 test/go: web ## Vet the Go packages and run their tests under the race detector
@@ -52,17 +52,17 @@ test/web: web ## Check the types of the web code and run its unit tests
 	cd web && npm test
 
 .PHONY: test/browser
-test/browser: web ## Drive the real server from a real browser
+test/browser: web ## Test the real server with a real browser
 	@scripts/setup.sh postgres chromium
 	cd web && PARLOR_CHROMIUM="$$(../scripts/setup.sh --where chromium)" npm run test:browser
 
 .PHONY: test/proxies
-test/proxies: web ## Have idle streams outlast the timeouts of nginx, haproxy and Caddy, in about two minutes
+test/proxies: web ## Test that idle streams survive the timeouts of nginx, haproxy and Caddy (two minutes)
 	@scripts/setup.sh postgres nginx haproxy caddy
 	PARLOR_TEST_IDLE=65s go test -count=1 -run TestProxies ./cmd/parlor
 
 .PHONY: chaos
-chaos: web ## Kill and freeze a server and its database under load for SECONDS (120); SEED=N repeats a run's choices
+chaos: web ## Kill and freeze a server and its database under load for SECONDS (120); SEED=N repeats a run
 	@scripts/setup.sh postgres
 	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) go test -count=1 -timeout 0 -v -run '^TestChaos$$' ./cmd/parlor
 
@@ -77,7 +77,7 @@ fuzz: ## Fuzz every target for FUZZTIME (30s)
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: build ## Measure Parlor beside nchan and a bare write() loop, in about six minutes
+bench: build ## Compare Parlor with nchan and a bare write() loop (about six minutes)
 	@scripts/setup.sh postgres
 	CGO_ENABLED=0 go build -trimpath -o bin/parlor-bench ./cmd/parlor-bench
 	bin/parlor-bench table $(ARGS)
@@ -85,7 +85,7 @@ bench: build ## Measure Parlor beside nchan and a bare write() loop, in about si
 .PHONY: bench/go
 bench/go: web ## Run the Go benchmarks
 	@scripts/setup.sh postgres
-	GOGC=200 CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./... # as the program sets it
+	GOGC=200 CGO_ENABLED=0 go test -run '^$$' -bench . -benchmem ./... # the program sets the same GOGC
 
 # Check
 
@@ -96,20 +96,20 @@ lint: ## Run the linters
 	cd clients/go && $(GOLANGCI) run
 
 .PHONY: verify
-verify: ## Check formatting, go.mod and the generated tables
+verify: ## Check formatting, go.mod and generated files
 	@scripts/verify.sh
 
 # Web
 
-# What is generated is not a source: it would always be newer than the build.
+# Generated files are left out, because they would always be newer than the build.
 WEB_SOURCES := openapi.yaml $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' \
 	-not -path 'web/test-results/*' -not -name '*.gen.ts')
 
 .PHONY: web
-web: web/node_modules/.built ## Build the web pages when their sources changed
+web: web/node_modules/.built ## Build the web pages if their sources have changed
 
-# The stamps live in node_modules so that npm ci, which empties it, makes them stale. A dist emptied by hand is
-# built again too.
+# The stamp files are in node_modules so that npm ci, which empties it, removes them. An empty dist is
+# rebuilt too.
 web/node_modules/.built: web/node_modules/.installed $(WEB_SOURCES) $(if $(wildcard web/dist/*),,always)
 	cd web && npm run build
 	@touch $@
@@ -123,6 +123,6 @@ web/node_modules/.installed: web/package.json web/package-lock.json
 always:
 
 .PHONY: clean
-clean: ## Remove what was built; the data folder stays
+clean: ## Remove build output, but not the data folder
 	rm -rf bin web/node_modules
 	find web/dist -mindepth 1 ! -name .gitkeep -delete

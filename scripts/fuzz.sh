@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs every fuzz target of the module, one after the other: go test takes one at a time.
+# Runs every fuzz target of the module, one after another, because go test runs one at a time.
 #
 #   scripts/fuzz.sh 30s
 set -eu
@@ -10,11 +10,11 @@ duration=${1:-30s}
 targets=$(git ls-files --cached --others --exclude-standard '*_test.go' |
 	xargs grep -Eo '^func Fuzz[A-Za-z0-9_]+' /dev/null || true)
 if [ -z "$targets" ]; then
-	echo "fuzz: no targets found" >&2
+	echo "fuzz: found no fuzz targets" >&2
 	exit 1
 fi
 
-# file.go:func FuzzName
+# Each target has the form file.go:funcFuzzName.
 for target in $(echo "$targets" | tr -d ' '); do
 	file=${target%%:*}
 	name=${target##*:func}

