@@ -7,10 +7,9 @@
 
 FROM node:22-alpine AS web
 WORKDIR /src/web
-COPY web/package.json web/package-lock.json web/.npmrc ./
-RUN npm ci
 COPY web ./
 COPY openapi.yaml /src/
+RUN --mount=type=cache,target=/root/.npm npm ci
 RUN npm run build
 
 # This image has git, which go build needs to record the commit that `parlor version` prints.

@@ -102,8 +102,8 @@ verify: ## Check formatting, go.mod and generated files
 # Web
 
 # Generated files are left out, because they would always be newer than the build.
-WEB_SOURCES := openapi.yaml $(shell find web -type f -not -path 'web/node_modules/*' -not -path 'web/dist/*' \
-	-not -path 'web/test-results/*' -not -name '*.gen.ts')
+WEB_SOURCES := openapi.yaml $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' \
+	-not -path 'web/browser-tests/*' -not -name '*.gen.ts')
 
 .PHONY: web
 web: web/node_modules/.built ## Build the web pages if their sources have changed
@@ -114,7 +114,7 @@ web/node_modules/.built: web/node_modules/.installed $(WEB_SOURCES) $(if $(wildc
 	cd web && npm run build
 	@touch $@
 
-web/node_modules/.installed: web/package.json web/package-lock.json
+web/node_modules/.installed: web/package-lock.json $(wildcard web/package.json web/*/package.json)
 	@scripts/setup.sh node
 	cd web && npm ci
 	@touch $@
@@ -124,5 +124,5 @@ always:
 
 .PHONY: clean
 clean: ## Remove build output, but not the data folder
-	rm -rf bin web/node_modules
+	rm -rf bin web/node_modules web/*/node_modules web/*/dist
 	find web/dist -mindepth 1 ! -name .gitkeep -delete

@@ -2,7 +2,7 @@ module parlor
 
 go 1.26.0
 
-ignore ./web/node_modules
+ignore node_modules
 
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0

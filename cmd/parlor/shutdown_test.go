@@ -387,7 +387,7 @@ func (w *world) everybodyHeard() bool {
 }
 
 // visitor reads its stream as the browser client does: it comes back when it is asked to, and backs off where nobody is
-// there (web/src/client/stream.ts).
+// there (web/sdk/src/stream.ts).
 type visitor struct {
 	*client
 	reader reader

@@ -1,0 +1,50 @@
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { defineConfig } from '@playwright/test';
+
+/** The system's own Chromium; nothing is downloaded. */
+function chromium(): string {
+  const named = process.env['PARLOR_CHROMIUM'];
+  if (named) return named;
+  const folders = (process.env['PATH'] ?? '').split(delimiter);
+  const names = ['chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable'];
+  const candidates = names.flatMap((name) => folders.map((folder) => join(folder, name)));
+  const found = candidates.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  if (found === undefined) {
+    throw new Error('no Chromium: run scripts/setup.sh chromium (as `make test` does), or name one in PARLOR_CHROMIUM');
+  }
+  return found;
+}
+
+export default defineConfig({
+  globalSetup: './build-server.ts',
+  // All tests share one server, and one of them kills it.
+  workers: 1,
+  timeout: 60_000,
+  // The longest wait is for a member to time out: 5 s, and the sweep after it.
+  expect: { timeout: 20_000 },
+  forbidOnly: process.env['CI'] !== undefined,
+  reporter: 'list',
+  use: {
+    locale: 'en-GB',
+    screenshot: 'only-on-failure',
+    launchOptions: {
+      executablePath: chromium(),
+      args: [
+        '--no-sandbox', // the tests may run as root, in a container
+        '--disable-quic',
+        '--no-first-run',
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--disable-sync',
+      ],
+    },
+  },
+});

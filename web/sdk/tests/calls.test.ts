@@ -1,0 +1,213 @@
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { type Parlor, ParlorError } from '../src/index.ts';
+import { login, message, next, pausedAfter, stopTime } from './harness.ts';
+import { TestServer } from './server.ts';
+
+let server: TestServer;
+let parlor: Parlor;
+
+beforeEach(async () => {
+  stopTime();
+  vi.spyOn(Math, 'random').mockReturnValue(0.5);
+  server = await TestServer.start();
+  parlor = await login(server);
+});
+
+const messagesPath = '/v1/rooms/r/messages';
+
+test('encodes IDs in paths', async () => {
+  const roomID = 'class#1?%/';
+  const entering = parlor.enterRoom(roomID, { roomName: 'First class' });
+  const call = await server.next('POST', `/v1/rooms/${encodeURIComponent(roomID)}/enter`);
+  expect(call.body).toEqual({ roomName: 'First class' });
+  expect(call.header('Authorization')).toBe('Bearer sk_test');
+  call.reply(201, { room: { roomID }, created: true });
+  expect(await entering).toMatchObject({ created: true });
+});
+
+test('repeats a query parameter for each of its values', async () => {
+  const listing = parlor.listMembers('r', { userID: ['a', 'b&c'] });
+  const call = await server.next('GET', '/v1/rooms/r/members');
+  expect(call.url.searchParams.getAll('userID')).toEqual(['a', 'b&c']);
+  call.reply(200, { memberList: [] });
+  expect(await listing).toEqual({ memberList: [] });
+});
+
+test('recalls a message, and again where the answer is lost', async () => {
+  const recalling = parlor.recallMessage('r', 'm');
+  const first = await server.next('DELETE', `${messagesPath}/m`);
+  await pausedAfter(() => first.cut());
+  vi.advanceTimersByTime(250);
+  (await server.next('DELETE', `${messagesPath}/m`)).reply(204);
+  await recalling;
+});
+
+test('recalls a message to a user', async () => {
+  const recalling = parlor.recallPeerMessage('b?b%', 'm');
+  (await server.next('DELETE', '/v1/users/b%3Fb%25/messages/m')).reply(204);
+  await recalling;
+});
+
+describe('sending', () => {
+  test('repeats under the same clientMessageID until it is stored', async () => {
+    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
+    const first = await server.next('POST', messagesPath);
+    await pausedAfter(() => first.cut());
+    vi.advanceTimersByTime(250);
+    const second = await server.next('POST', messagesPath);
+    await pausedAfter(() => second.refuse(503, 'unavailable'));
+    vi.advanceTimersByTime(500);
+    const third = await server.next('POST', messagesPath);
+    third.reply(201, { message: message(1).messageList[0] });
+    expect((await sending).message.seq).toBe(1);
+    expect(first.body).toMatchObject({ kind: 'text', text: 'hello' });
+    expect(first.body.clientMessageID).toMatch(/^[0-9a-f-]{36}$/);
+    expect([second.body, third.body]).toEqual([first.body, first.body]);
+  });
+
+  test('waits as long as Retry-After says', async () => {
+    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
+    const first = await server.next('POST', messagesPath);
+    await pausedAfter(() => first.refuse(503, 'unavailable', { 'Retry-After': '2' }));
+    const fetches = vi.spyOn(globalThis, 'fetch');
+    await vi.advanceTimersByTimeAsync(2_249);
+    expect(fetches).not.toHaveBeenCalled();
+    await vi.advanceTimersByTimeAsync(1);
+    expect(fetches).toHaveBeenCalledOnce();
+    (await server.next('POST', messagesPath)).reply(201, { message: message(1).messageList[0] });
+    await sending;
+  });
+
+  test('repeats a call that is never answered', async () => {
+    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
+    const first = await server.next('POST', messagesPath);
+    await pausedAfter(() => vi.advanceTimersByTime(10_000));
+    vi.advanceTimersByTime(250);
+    const second = await server.next('POST', messagesPath);
+    expect(second.body).toEqual(first.body);
+    second.reply(201, { message: message(1).messageList[0] });
+    await sending;
+  });
+
+  test('keeps the clientMessageID it is given', async () => {
+    const sending = parlor.sendRoomMessage('r', { text: 'hello', clientMessageID: 'mine' });
+    const call = await server.next('POST', messagesPath);
+    expect(call.body.clientMessageID).toBe('mine');
+    call.refuse(409, 'client_message_id_reused');
+    await expect(sending).rejects.toMatchObject({ code: 'client_message_id_reused', status: 409 });
+  });
+
+  test('gives up after 30 s', async () => {
+    const sending = parlor.sendRoomMessage('r', { text: 'hello' });
+    const failure = expect(sending).rejects.toMatchObject({ code: 'unavailable', status: 503 });
+    const call = await server.next('POST', messagesPath);
+    vi.setSystemTime(Date.now() + 30_000);
+    call.refuse(503, 'unavailable', { 'Retry-After': '1' });
+    await failure;
+  });
+});
+
+test('messages between users are sent once and read', async () => {
+  const sending = parlor.sendPeerMessage('b#b', { text: 'hello' });
+  const first = await server.next('POST', '/v1/users/b%23b/messages');
+  expect(first.body).toMatchObject({ kind: 'text', text: 'hello', clientMessageID: expect.any(String) });
+  await pausedAfter(() => first.refuse(503, 'unavailable'));
+  vi.advanceTimersByTime(250);
+  const second = await server.next('POST', '/v1/users/b%23b/messages');
+  expect(second.body).toEqual(first.body);
+  second.reply(201, { message: message(1).messageList[0] });
+  await sending;
+  const reading = parlor.listPeerMessages('b#b', { after: 3 });
+  const call = await server.next('GET', '/v1/users/b%23b/messages');
+  expect(call.url.search).toBe('?after=3');
+  call.reply(200, { messageList: [], nextCursor: 4 });
+  expect(await reading).toEqual({ messageList: [], nextCursor: 4 });
+});
+
+describe('attributes', () => {
+  test('of a room are compared and set', async () => {
+    const reading = parlor.roomAttributes('r');
+    (await server.next('GET', '/v1/rooms/r/attributes')).reply(200, { roomAttributes: { n: '1' }, version: 7 });
+    const { roomAttributes, version } = await reading;
+    expect(roomAttributes).toEqual({ n: '1' });
+    const updating = parlor.updateRoomAttributes('r', { set: { n: '2' }, delete: ['m'], ifVersion: version });
+    const call = await server.next('PATCH', '/v1/rooms/r/attributes');
+    expect(call.header('If-Match')).toBe('"7"');
+    expect(call.body).toEqual({ set: { n: '2' }, delete: ['m'] });
+    call.refuse(412, 'version_mismatch');
+    await expect(updating).rejects.toMatchObject({ code: 'version_mismatch', status: 412 });
+  });
+
+  test('of a room are set whatever their version', async () => {
+    const updating = parlor.updateRoomAttributes('r', { set: { n: '2' }, force: true });
+    const call = await server.next('PATCH', '/v1/rooms/r/attributes');
+    expect(call.header('If-Match')).toBeUndefined();
+    call.reply(200, { version: 8, errorKeys: [] });
+    expect(await updating).toEqual({ version: 8, errorKeys: [] });
+  });
+
+  test('of members', async () => {
+    const updating = parlor.updateMemberAttributes('r', { userIDs: ['bob'], set: { hand: 'up' } });
+    const call = await server.next('PATCH', '/v1/rooms/r/member-attributes');
+    expect(call.body).toEqual({ userIDs: ['bob'], set: { hand: 'up' } });
+    const infos = [{ userID: 'bob', attributes: { hand: 'up' } }];
+    call.reply(200, { infos, errorUserList: [] });
+    expect((await updating).infos).toEqual(infos);
+    const reading = parlor.memberAttributes('r', { userID: ['bob'] });
+    const lookup = await server.next('GET', '/v1/rooms/r/member-attributes');
+    expect(lookup.url.search).toBe('?userID=bob');
+    lookup.reply(200, { infos });
+    expect(await reading).toEqual({ infos });
+  });
+});
+
+test('other calls are made once', async () => {
+  const creating = parlor.createRoom('r');
+  (await server.next('POST', '/v1/rooms')).refuse(503, 'unavailable', { 'Retry-After': '3' });
+  await expect(creating).rejects.toMatchObject({ code: 'unavailable', retryAfter: 3_000 });
+});
+
+test('reading is repeated', async () => {
+  const reading = parlor.listRoomMessages('r', { before: 9, limit: 5 });
+  const first = await server.next('GET', messagesPath);
+  expect(first.url.search).toBe('?before=9&limit=5');
+  await pausedAfter(() => first.response.writeHead(502, { 'Content-Type': 'text/html' }).end('<h1>Bad gateway</h1>'));
+  vi.advanceTimersByTime(250);
+  (await server.next('GET', messagesPath)).reply(200, { messageList: [] });
+  expect(await reading).toEqual({ messageList: [] });
+});
+
+test('a problem becomes a ParlorError', async () => {
+  const joining = parlor.joinRoom('r');
+  const errors = [{ pointer: 'path/roomID', rule: 'pattern', message: 'is odd' }];
+  const problem = { type: '', title: 'Bad Request', code: 'invalid_request', detail: 'No.', requestID: 'q1', errors };
+  (await server.next('POST', '/v1/rooms/r/join')).reply(400, { ...problem, status: 400 });
+  const error = await joining.catch((caught: unknown) => caught);
+  expect(error).toBeInstanceOf(ParlorError);
+  expect(error).toMatchObject({ code: 'invalid_request', message: 'No.', status: 400, requestID: 'q1', errors });
+});
+
+test('what is not an answer of Parlor is said to be none', async () => {
+  const joining = parlor.joinRoom('r');
+  const call = await server.next('POST', '/v1/rooms/r/join');
+  call.response.writeHead(200, { 'Content-Type': 'text/html' }).end('<h1>Please sign in</h1>');
+  await expect(joining).rejects.toMatchObject({ code: 'unexpected_reply', status: 200 });
+});
+
+describe('logging out', () => {
+  test('ends the session and the client', async () => {
+    await server.nextStream();
+    const changed = next(parlor, 'connectionStateChanged');
+    const leaving = parlor.logout();
+    (await server.next('DELETE', '/v1/sessions/current')).reply(204);
+    await leaving;
+    expect(await changed).toEqual({ state: 'disconnected', event: 'loggedOut' });
+  });
+
+  test('is done where the session was over already', async () => {
+    const leaving = parlor.logout();
+    (await server.next('DELETE', '/v1/sessions/current')).refuse(401, 'session_ended');
+    await leaving;
+    expect(parlor.connectionState).toBe('disconnected');
+  });
+});
