@@ -55,6 +55,7 @@ for (const colorScheme of ['light', 'dark'] as const) {
     const bob = await arrive({ name: 'Bob' });
     await bob.enter(room);
     await bob.say('good morning');
+    await alice.sees('good morning');
     await alice.say('hello');
     await alice.sees('good morning', 'hello');
     expect(await barriers(alice.page)).toEqual([]);
