@@ -5,14 +5,14 @@ const ROOM = '/v1/rooms/{roomID}/attributes';
 const MEMBERS = '/v1/rooms/{roomID}/member-attributes';
 
 /**
- * What to set and to delete. With `ifVersion` they change only if their version
- * is still that one; otherwise the call is rejected with `version_mismatch`.
+ * The attributes to set and to delete. With `ifVersion`, they change only if that is still their
+ * version; otherwise the call fails with `version_mismatch`.
  */
 export type RoomAttributesUpdate = Arguments<Operation<typeof ROOM, 'patch'>>['body'] & { ifVersion?: number };
 
 export type MemberAttributesUpdate = Arguments<Operation<typeof MEMBERS, 'patch'>>['body'];
 
-/** `userID` looks users up; `limit` and `cursor` are for pages. */
+/** Either `userID`, to look users up, or `limit` and `cursor`, to list all members by pages. */
 export type MemberAttributesQuery = NonNullable<Arguments<Operation<typeof MEMBERS, 'get'>>['query']>;
 
 export const roomAttributes = (http: HTTP, roomID: string) => http.call('get', ROOM, { path: { roomID } });

@@ -1,9 +1,8 @@
-const FIRST = 500;
+const FIRST_CEILING = 500;
 
 /**
- * Says how long to wait before trying again: exponential with full jitter, so
- * that clients which a restart cut off together do not come back together.
- * All times are milliseconds.
+ * Backoff computes the delays between retries: exponential with full jitter, so that the clients
+ * that a restart disconnected do not all reconnect at once. All times are in milliseconds.
  */
 export class Backoff {
   readonly #cap: number;
@@ -13,11 +12,11 @@ export class Backoff {
     this.#cap = cap;
   }
 
-  /** The next wait: what the server asked for, and a random time on top. */
-  next(asked = 0): number {
-    const ceiling = Math.min(this.#cap, FIRST * 2 ** this.#failures);
+  /** Returns the next delay: the one that the server requested, plus a random time. */
+  next(requested = 0): number {
+    const ceiling = Math.min(this.#cap, FIRST_CEILING * 2 ** this.#failures);
     this.#failures++;
-    return asked + Math.random() * ceiling;
+    return requested + Math.random() * ceiling;
   }
 
   reset(): void {

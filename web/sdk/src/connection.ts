@@ -3,17 +3,18 @@ import type { StreamEvents } from './types.ts';
 export type ConnectionState = 'connecting' | 'connected' | 'reconnecting' | 'disconnected';
 
 /**
- * Why the connection's state changed.
+ * The reason why the connection's state changed.
  *
  * - `success`: the stream is open.
- * - `networkInterrupted`: the stream broke off or could not be opened.
- * - `networkTimeout`: nothing was heard from the server for 45 s.
- * - `serverGoingAway`: the server asked to come back in a moment.
- * - `slowConsumer`: this reader fell behind; it goes on where it was.
+ * - `networkInterrupted`: the stream broke, or could not be opened.
+ * - `networkTimeout`: nothing was received from the server for 45 s.
+ * - `serverGoingAway`: the server asked the client to reconnect a moment later.
+ * - `slowConsumer`: the client read too slowly. It reconnects and continues at its cursor.
  * - `loggedOut`, `tokenExpired`: the session has ended.
- * - `kickedOut`: the operator ended the session, or the user began too many; `reason` has what was said of it.
- * - `superseded`: another stream of the same session was opened, say in a duplicated tab.
- * - `sessionEnded`: the server does not know the session any more.
+ * - `kickedOut`: an admin ended the session, or the user has started too many. `reason` contains
+ *   the text that the admin gave, if any.
+ * - `superseded`: another stream of the same session was opened, such as in a duplicated tab.
+ * - `sessionEnded`: the session no longer exists on the server.
  * - `closed`: `close()` was called.
  */
 export type ConnectionEvent =
@@ -25,10 +26,10 @@ export type ConnectionEvent =
   | 'sessionEnded'
   | 'closed';
 
-/** `disconnected` is final, the client comes back from the other states by itself. */
+/** `disconnected` is final. From the other states, the client reconnects by itself. */
 export interface ConnectionStateChange {
   state: ConnectionState;
   event: ConnectionEvent;
-  /** What an operator said of the session's end. */
+  /** The text that an admin gave when ending the session. */
   reason?: string;
 }

@@ -1,14 +1,14 @@
 import type { HTTP } from './http.ts';
 import { ParlorError } from './problem.ts';
-import type { Connection, Reports, Transport } from './stream.ts';
+import type { Connection, ConnectionHandler, Transport } from './stream.ts';
 import { streamEventNames } from './types.ts';
 
 /**
- * Reads the stream with the browser's EventSource, which reconnects by itself
- * and needs no header, but tells neither comments nor the status of a refusal.
+ * EventSourceTransport reads the stream with the browser's EventSource, which reconnects by itself
+ * and needs no header, but reports neither comments nor the status of an error reply.
  */
 export class EventSourceTransport implements Transport {
-  readonly hearsComments = false;
+  readonly reportsComments = false;
   readonly #http: HTTP;
   readonly #streamURL: string;
 
@@ -17,33 +17,33 @@ export class EventSourceTransport implements Transport {
     this.#streamURL = streamURL;
   }
 
-  connect(cursor: string | undefined, reports: Reports): Connection {
+  connect(cursor: string | undefined, handler: ConnectionHandler): Connection {
     const url = new URL(this.#streamURL, this.#http.baseURL);
-    // For the first connection; the later ones carry the Last-Event-ID header, which wins.
+    // For the first request. Later ones have the Last-Event-ID header, which takes precedence.
     if (cursor !== undefined) url.searchParams.set('last_event_id', cursor);
     const source = new EventSource(url);
-    source.onopen = () => reports.opened();
+    source.onopen = () => handler.opened();
     source.onerror = () => {
-      if (source.readyState === EventSource.CONNECTING) reports.interrupted();
-      else this.#explain(reports); // any other status than 200 ends an EventSource for good
+      if (source.readyState === EventSource.CONNECTING) handler.interrupted();
+      else this.#findReason(handler); // an EventSource does not retry after a status other than 200
     };
     for (const name of streamEventNames) {
       source.addEventListener(name, ({ data, lastEventId }) => {
-        // Events without an id repeat the last one; before the first it is empty.
-        reports.event(name, data, lastEventId === '' ? undefined : lastEventId);
+        // An event without an id has the id of the event before; the very first has an empty one.
+        handler.event(name, data, lastEventId === '' ? undefined : lastEventId);
       });
     }
     return { close: () => source.close() };
   }
 
-  /** Finds out whether the stream was refused or the server is merely away. */
-  async #explain(reports: Reports): Promise<void> {
+  /** Finds out whether the session has ended or the server is only unavailable. */
+  async #findReason(handler: ConnectionHandler): Promise<void> {
     try {
-      await this.#http.call('get', '/v1/sessions/current', {}, { repeatable: false });
-      reports.closed(0);
+      await this.#http.call('get', '/v1/sessions/current', {}, { retry: false });
+      handler.closed(0);
     } catch (error) {
-      if (error instanceof ParlorError && error.status === 401) reports.refused(error.code);
-      else reports.closed(error instanceof ParlorError ? error.retryAfter : 0);
+      if (error instanceof ParlorError && error.status === 401) handler.refused(error.code);
+      else handler.closed(error instanceof ParlorError ? error.retryAfter : 0);
     }
   }
 }

@@ -2,25 +2,21 @@ import { Backoff } from './backoff.ts';
 import { ParlorError, mediaType, problemOf } from './problem.ts';
 import type { Arguments, Method, Operation, Path, Reply } from './types.ts';
 
-/**
- * A call that has not been answered by then counts as lost: on a dead network
- * the browser itself would wait for minutes.
- */
-const ANSWER_WITHIN = 10_000;
-/** How long a call is repeated before its caller learns that it failed. */
-const REPEAT_FOR = 30_000;
-const LONGEST_PAUSE = 5_000;
+/** How long to wait for a reply. On a dead network, the browser itself would wait for minutes. */
+const REPLY_TIMEOUT = 10_000;
+/** How long a call is retried before it fails. */
+const RETRY_FOR = 30_000;
+const LONGEST_DELAY = 5_000;
 
 export interface CallOptions {
   /**
-   * Whether repeating the call does no harm. It is then repeated for up to 30 s
-   * while the server cannot be reached or says 429, 502, 503 or 504. Reading is
-   * always repeatable.
+   * Whether to retry the call, for up to 30 s, while the server cannot be reached or replies 429,
+   * 502, 503 or 504. The call must be idempotent. The default is true for GET.
    */
-  repeatable?: boolean;
+  retry?: boolean;
 }
 
-/** Makes the contract's calls. */
+/** HTTP makes the calls of the API. */
 export class HTTP {
   readonly baseURL: string;
   readonly #sessionKey: string | undefined;
@@ -35,7 +31,7 @@ export class HTTP {
     method: M,
     path: P,
     { path: names, query, header, body }: Arguments<Operation<P, M>>,
-    { repeatable = method === 'get' }: CallOptions = {},
+    { retry = method === 'get' }: CallOptions = {},
   ): Promise<Reply<Operation<P, M>>> {
     const url = this.baseURL + fill(path, names) + search(query);
     const headers = new Headers({ Accept: 'application/json', ...(header as Record<string, string>), ...this.authorization });
@@ -44,8 +40,8 @@ export class HTTP {
       headers.set('Content-Type', 'application/json');
       init.body = JSON.stringify(body);
     }
-    const once = () => ask(url, init) as Promise<Reply<Operation<P, M>>>;
-    return repeatable ? repeat(once) : once();
+    const attempt = () => send(url, init) as Promise<Reply<Operation<P, M>>>;
+    return retry ? retried(attempt) : attempt();
   }
 
   get authorization(): Record<string, string> {
@@ -53,7 +49,7 @@ export class HTTP {
   }
 }
 
-/** Puts the IDs into the path, encoded: they may hold `#`, `?` and `%`. */
+/** Inserts the IDs into the path, encoded, because they may contain `#`, `?` and `%`. */
 function fill(path: string, names: object = {}): string {
   let filled = path;
   for (const [name, value] of Object.entries(names)) {
@@ -72,15 +68,15 @@ function search(query: object = {}): string {
   return pairs.size > 0 ? `?${pairs}` : '';
 }
 
-async function ask(url: string, init: RequestInit): Promise<unknown> {
-  const late = new AbortController();
-  const timer = setTimeout(() => late.abort(), ANSWER_WITHIN);
+async function send(url: string, init: RequestInit): Promise<unknown> {
+  const timeout = new AbortController();
+  const timer = setTimeout(() => timeout.abort(), REPLY_TIMEOUT);
   try {
-    const response = await fetch(url, { ...init, ...PLAIN, signal: late.signal });
+    const response = await fetch(url, { ...init, ...FETCH_OPTIONS, signal: timeout.signal });
     if (!response.ok) throw await problemOf(response);
     if (response.status === 204) return undefined;
     if (mediaType(response) !== 'application/json') {
-      throw new ParlorError('unexpected_reply', 'The answer is not JSON.', { status: response.status });
+      throw new ParlorError('unexpected_reply', 'The reply is not JSON.', { status: response.status });
     }
     return await response.json();
   } catch (error) {
@@ -91,20 +87,20 @@ async function ask(url: string, init: RequestInit): Promise<unknown> {
   }
 }
 
-/** Nothing is sent or kept that the call itself does not name. */
-export const PLAIN = { cache: 'no-store', credentials: 'omit', redirect: 'error' } as const satisfies RequestInit;
+/** No cookies, no cache and no redirects: a call sends only what it names. */
+export const FETCH_OPTIONS = { cache: 'no-store', credentials: 'omit', redirect: 'error' } as const satisfies RequestInit;
 
-async function repeat<T>(once: () => Promise<T>): Promise<T> {
-  const backoff = new Backoff(LONGEST_PAUSE);
-  const giveUpAt = Date.now() + REPEAT_FOR;
+async function retried<T>(attempt: () => Promise<T>): Promise<T> {
+  const backoff = new Backoff(LONGEST_DELAY);
+  const deadline = Date.now() + RETRY_FOR;
   for (;;) {
     try {
-      return await once();
+      return await attempt();
     } catch (error) {
       if (!(error instanceof ParlorError && error.temporary)) throw error;
-      const pause = backoff.next(error.retryAfter);
-      if (Date.now() + pause > giveUpAt) throw error;
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      const delay = backoff.next(error.retryAfter);
+      if (Date.now() + delay > deadline) throw error;
+      await new Promise((resolve) => setTimeout(resolve, delay));
     }
   }
 }

@@ -6,7 +6,7 @@ export {
   type ResumeOptions,
   type ResumeState,
   type TokenSource,
-} from './client.ts';
+} from './parlor.ts';
 export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
 export { developmentToken } from './development-token.ts';
 export type { UploadOptions } from './media.ts';

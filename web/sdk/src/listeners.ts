@@ -1,6 +1,6 @@
 export type Listener<T> = (data: T) => void;
 
-/** The listeners of each event, called in the order in which they were added. */
+/** Listeners holds the listeners of each event, in the order in which they were added. */
 export class Listeners<Events> {
   readonly #byEvent = new Map<keyof Events, Set<Listener<never>>>();
 
@@ -13,7 +13,7 @@ export class Listeners<Events> {
     this.#byEvent.get(event)?.delete(listener);
   }
 
-  /** Calls every listener, whatever the others do: one that throws must not cost the rest their event. */
+  /** Calls every listener, also if another one throws. */
   emit<E extends keyof Events>(event: E, data: Events[E]): void {
     for (const listener of [...(this.#byEvent.get(event) ?? [])] as Listener<Events[E]>[]) {
       try {
@@ -25,7 +25,7 @@ export class Listeners<Events> {
   }
 }
 
-/** Shows an error where uncaught ones are shown, without interrupting the caller. */
+/** Reports an error like an uncaught one, without throwing it at the caller. */
 export function report(error: unknown): void {
   if (typeof reportError === 'function') reportError(error);
   else console.error(error); // Node has no reportError

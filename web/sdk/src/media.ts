@@ -4,25 +4,25 @@ import { ParlorError, problemOf } from './problem.ts';
 import type { MediaReply } from './types.ts';
 
 export interface UploadOptions {
-  /** What the file is called; a `File`'s own name unless given. */
+  /** The name of the file. The default is the name of the `File`. */
   fileName?: string;
-  /** Told how many bytes of how many were sent, again and again. */
+  /** Called repeatedly with the number of bytes that were sent. */
   onProgress?: (sent: number, total: number) => void;
-  /** Told the ID of the upload once it has one; it is the file's mediaID. */
+  /** Called when the upload has its ID, which is the file's mediaID. */
   onBegun?: (uploadID: string) => void;
-  /** Goes on with an upload of the same file that broke off. */
+  /** The ID of an interrupted upload of the same file, to continue it. */
   uploadID?: string;
-  /** Gives up, and has the server forget what it got. */
+  /** Cancels the upload and deletes the uploaded bytes on the server. */
   signal?: AbortSignal;
 }
 
 /**
- * Pauses before another try, in milliseconds; they begin anew with every byte
- * that gets through. Together they are longer than a server takes to restart.
+ * Delays between retries, in milliseconds; they start over whenever bytes were accepted. Their
+ * sum is more than the time that a server takes to restart.
  */
-const AGAIN_AFTER = [0, 1_000, 2_000, 3_000, 5_000, 5_000, 5_000, 5_000, 5_000];
-/** How much a request brings. A server or a proxy that buffers loses no more than this. */
-const CHUNK = 8 * 1024 * 1024;
+const RETRY_DELAYS = [0, 1_000, 2_000, 3_000, 5_000, 5_000, 5_000, 5_000, 5_000];
+/** The size of a request, in bytes. A proxy that buffers requests can lose no more than this. */
+const CHUNK_SIZE = 8 * 1024 * 1024;
 
 const UPLOADS = '/v1/media/uploads';
 
@@ -42,12 +42,12 @@ function upload(http: HTTP, file: Blob, { onProgress, onBegun, signal, ...option
       ...(options.uploadID !== undefined && { uploadUrl: `${endpoint}/${options.uploadID}` }),
       headers: http.authorization,
       ...(fileName !== undefined && { metadata: { filename: fileName } }),
-      chunkSize: CHUNK,
-      retryDelays: AGAIN_AFTER,
-      // Also while the browser takes itself for offline: it may be wrong, and the pauses are short.
+      chunkSize: CHUNK_SIZE,
+      retryDelays: RETRY_DELAYS,
+      // This does not check navigator.onLine, which may be wrong; the delays are short.
       onShouldRetry: ({ originalResponse }) => {
         const status = originalResponse?.getStatus() ?? 0;
-        return status === 0 || status === 409 || (status >= 500 && status !== 507); // 507: somebody has to make room
+        return status === 0 || status === 409 || (status >= 500 && status !== 507); // 507 lasts until an operator frees storage
       },
       storeFingerprintForResuming: false,
       onProgress: onProgress ?? null,
@@ -62,7 +62,7 @@ function upload(http: HTTP, file: Blob, { onProgress, onBegun, signal, ...option
       },
     });
     const abort = () => {
-      // What cannot be deleted now, the server deletes after a day.
+      // If the upload cannot be deleted now, the server deletes it after a day.
       run.abort(run.url !== null).catch(() => {});
       reject(signal!.reason);
     };
@@ -73,25 +73,25 @@ function upload(http: HTTP, file: Blob, { onProgress, onBegun, signal, ...option
 }
 
 async function errorOf(error: Error | DetailedError): Promise<ParlorError> {
-  const answer = 'originalResponse' in error ? error.originalResponse : null;
-  if (answer === null || answer.getStatus() === 0) {
+  const reply = 'originalResponse' in error ? error.originalResponse : null;
+  if (reply === null || reply.getStatus() === 0) {
     return new ParlorError('network_error', 'The server could not be reached.', { cause: error });
   }
-  const headers = { 'Content-Type': answer.getHeader('Content-Type') ?? '', 'Retry-After': answer.getHeader('Retry-After') ?? '0' };
-  return problemOf(new Response(answer.getBody(), { status: answer.getStatus(), headers }));
+  const headers = { 'Content-Type': reply.getHeader('Content-Type') ?? '', 'Retry-After': reply.getHeader('Retry-After') ?? '0' };
+  return problemOf(new Response(reply.getBody(), { status: reply.getStatus(), headers }));
 }
 
 /**
- * Asks for a file, and a URL that opens it for an hour at most, as long as this
- * session may read it. After `expiresAt`, ask again.
+ * Returns a file and a signed URL, which is valid for an hour at most and as long as this session
+ * may read the file. After `expiresAt`, call it again.
  */
 export async function getMedia(http: HTTP, mediaID: string): Promise<MediaReply> {
   const reply = await http.call('get', '/v1/media/{mediaID}', { path: { mediaID } });
-  // A server that does not know its public address says the path.
+  // A server that does not know its public address returns a path.
   const { signedURL } = reply;
   return { ...reply, signedURL: signedURL.startsWith('/') ? http.baseURL + signedURL : signedURL };
 }
 
-/** Deletes a file that was not sent, uploaded or not. */
+/** Deletes a file that was not sent in a message, whether or not its upload is complete. */
 export const endUpload = (http: HTTP, mediaID: string): Promise<undefined> =>
   http.call('delete', '/v1/media/uploads/{mediaID}', { path: { mediaID }, header: { 'Tus-Resumable': '1.0.0' } });

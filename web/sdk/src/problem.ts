@@ -1,23 +1,23 @@
 import type { ProblemDetails } from './types.ts';
 
 /**
- * `network_error`: no answer came, or none in time; whether the server did what
- * it was asked is unknown. `unexpected_reply`: what answered was not Parlor.
- * All other codes are the server's, see docs/errors.md.
+ * `network_error` means that no reply arrived in time; whether the server executed the call is
+ * unknown. `unexpected_reply` means that the reply was not from Parlor. All other codes are the
+ * server's: see docs/errors.md.
  */
 export type ProblemCode = ProblemDetails['code'] | 'network_error' | 'unexpected_reply';
 
-/** The one error that calls are rejected with. */
+/** ParlorError is the only error that calls are rejected with. */
 export class ParlorError extends Error {
   override readonly name = 'ParlorError';
   readonly code: ProblemCode;
-  /** The HTTP status; 0 where no answer came. */
+  /** The HTTP status; 0 if no reply arrived. */
   readonly status: number;
-  /** To be found in the server's log. */
+  /** The ID of the request in the server's log. */
   readonly requestID: string | undefined;
-  /** What is wrong with the request, field by field. */
+  /** The faults of the request, by field. */
   readonly errors: NonNullable<ProblemDetails['errors']>;
-  /** How long the server asked to wait before trying again, in milliseconds. */
+  /** The delay before a retry that the server requested, in milliseconds. */
   readonly retryAfter: number;
 
   constructor(
@@ -33,13 +33,13 @@ export class ParlorError extends Error {
     this.retryAfter = more.retryAfter ?? 0;
   }
 
-  /** Whether the same call may well succeed a little later. */
+  /** Whether the same call may succeed a little later. */
   get temporary(): boolean {
     return this.code === 'network_error' || [429, 502, 503, 504].includes(this.status);
   }
 }
 
-/** Turns a reply that is not a success into an error. */
+/** Converts a reply that is not a success to an error. */
 export async function problemOf(response: Response): Promise<ParlorError> {
   const retryAfter = retryAfterOf(response.headers);
   const { status } = response;
@@ -50,21 +50,21 @@ export async function problemOf(response: Response): Promise<ParlorError> {
     }
     await response.body?.cancel();
   } catch {
-    // The reply broke off. Its status still says enough.
+    // The connection broke during the reply. Its status is still useful.
   }
-  // A proxy in front of a server that restarts speaks for it, in its own words.
+  // A proxy replies in place of a server that restarts.
   const code = [502, 503, 504].includes(status) ? 'unavailable' : 'unexpected_reply';
-  return new ParlorError(code, `The answer was status ${status}, without a reason.`, { status, retryAfter });
+  return new ParlorError(code, `The server replied with status ${status} and without a reason.`, { status, retryAfter });
 }
 
 export function mediaType(response: Response): string {
   return (response.headers.get('Content-Type') ?? '').split(';', 1)[0]!.trim().toLowerCase();
 }
 
-/** Reads Retry-After, which RFC 9110 lets be seconds or a date. */
+/** Parses Retry-After, which is a number of seconds or a date (RFC 9110). */
 function retryAfterOf(headers: Headers): number {
   const value = headers.get('Retry-After');
   if (value === null) return 0;
   const milliseconds = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - Date.now();
-  return milliseconds > 0 ? milliseconds : 0; // NaN, the unreadable date, is not above 0 either
+  return milliseconds > 0 ? milliseconds : 0; // NaN, from an invalid date, gives 0 as well
 }

@@ -2,10 +2,10 @@ import type { HTTP } from './http.ts';
 import type { Arguments, Attributes, Operation, Reply, RoomConfig } from './types.ts';
 
 export interface RoomOptions {
-  /** Shown to people; up to 64 bytes. */
+  /** The name that is displayed; up to 64 bytes. */
   roomName?: string;
   config?: RoomConfig;
-  /** What the room begins with; up to 20 pairs. */
+  /** The first attributes of the room; up to 20. */
   roomAttributes?: Attributes;
 }
 

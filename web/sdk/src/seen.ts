@@ -1,7 +1,7 @@
 /**
- * The seq up to which each room's events were delivered, by the room's
- * generation, and those of the user's inbox. The server sends every stored event once and in order; this is
- * the net below it, for an event that arrives again all the same.
+ * Seen discards events that were delivered before. It stores the last delivered seq of each log: of
+ * rooms by their generation, and of the user's inbox. The server sends every stored event once and
+ * in order, so this is a safety net.
  */
 export class Seen {
   readonly #lastSeq: Map<number, number>;
@@ -10,20 +10,20 @@ export class Seen {
     this.#lastSeq = new Map(entries);
   }
 
-  /** Whether the event is new. It counts as delivered from then on. */
-  take(generation: number, seq: number): boolean {
+  /** Reports whether an event is new, and marks it as delivered. */
+  accept(generation: number, seq: number): boolean {
     if (seq <= (this.#lastSeq.get(generation) ?? 0)) return false;
     this.#lastSeq.set(generation, seq);
     return true;
   }
 
-  /** After a reset the room goes on behind its snapshot, which may lie further back than what was seen. */
+  /** Continues a log after its snapshot, which may be older than the last delivered event. */
   reset(generation: number, seq: number): void {
     this.#lastSeq.set(generation, seq);
   }
 
-  /** Forgets the rooms that the session is no longer in. */
-  keep(generations: readonly number[]): void {
+  /** Evicts the logs of all other generations: the session is no longer in those rooms. */
+  retain(generations: readonly number[]): void {
     for (const generation of this.#lastSeq.keys()) {
       if (!generations.includes(generation)) this.#lastSeq.delete(generation);
     }

@@ -1,62 +1,66 @@
 import { Backoff } from './backoff.ts';
 
-/** The server writes at least a comment every 10 s, unless its operator chose more; four of them missing mean that nobody is there. */
+/**
+ * How long a stream may be silent, in milliseconds. The server writes at least a comment every 10 s
+ * by default, so four of them are missing by then.
+ */
 const SILENCE_LIMIT = 45_000;
-const LONGEST_PAUSE = 30_000;
+const LONGEST_DELAY = 30_000;
 
-/** One connection of a stream, or the attempt to make one. */
+/** A connection of a stream, or the attempt to open one. */
 export interface Connection {
-  /** Drops the connection. Nothing is reported after that. */
+  /** Closes the connection. Its handler is not called any more. */
   close(): void;
 }
 
-/** What a transport reports about its connection. */
-export interface Reports {
+/** The callbacks of a connection. */
+export interface ConnectionHandler {
   opened(): void;
-  /** Bytes arrived, be they events or not. */
+  /** Bytes arrived, which may be an event or a comment. */
   alive(): void;
-  /** The server's `retry:`, in milliseconds. */
-  retry(pause: number): void;
+  /** The server sent `retry:`, with a delay in milliseconds. */
+  retry(delay: number): void;
   event(name: string, data: string, id: string | undefined): void;
-  /** The connection is lost and the transport itself makes a new one. */
+  /** The connection is lost, and the transport itself reconnects. */
   interrupted(): void;
-  /** The connection is lost; `retryAfter` is how long the server asked to stay away, in milliseconds. */
+  /** The connection is lost. `retryAfter` is the requested delay, in milliseconds. */
   closed(retryAfter: number): void;
-  /** The server does not know the session any more. */
+  /** The session no longer exists on the server. */
   refused(code: string): void;
 }
 
-/** A way to get at the stream. */
+/** A way to read the stream. */
 export interface Transport {
-  /** Connects and continues after the cursor, where one is given. */
-  connect(cursor: string | undefined, reports: Reports): Connection;
-  /** Whether `alive` tells of every byte, comments too, so that silence means something. */
-  readonly hearsComments: boolean;
+  /** Connects, and continues after the cursor if there is one. */
+  connect(cursor: string | undefined, handler: ConnectionHandler): Connection;
+  /** Whether `alive` is called for comments too, so that silence means a lost connection. */
+  readonly reportsComments: boolean;
 }
 
 export type LossReason = 'networkInterrupted' | 'networkTimeout';
 
 export interface StreamHandler {
   event(name: string, data: string): void;
-  /** The stream broke off, or could not be opened. It comes back by itself. */
+  /** The stream broke, or could not be opened. It reconnects by itself. */
   lost(reason: LossReason): void;
   refused(code: string): void;
 }
 
 /**
- * The session's stream: it keeps one connection and makes a new one whenever it
- * is lost, until it is stopped. It never gives up, it only slows down.
+ * EventStream is the session's stream. It keeps one connection open, and reconnects when that is
+ * lost, with growing delays and without a limit, until it is stopped.
  */
 export class EventStream {
   readonly #transport: Transport;
   readonly #handler: StreamHandler;
-  readonly #backoff = new Backoff(LONGEST_PAUSE);
+  readonly #backoff = new Backoff(LONGEST_DELAY);
   readonly #stopListening: () => void;
   #cursor: string | undefined;
   #connection: Connection | undefined;
   #open = false;
   #retry = 0;
-  #heardAt = 0;
+  /** When the last bytes arrived. */
+  #aliveAt = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
 
@@ -65,7 +69,7 @@ export class EventStream {
     this.#handler = handler;
     this.#cursor = cursor;
     this.#stopListening = onWake(() => this.#wake());
-    // In the next task, so that listeners added right after login miss nothing.
+    // In the next task, so that listeners that are added right after login miss no event.
     this.#timer = setTimeout(() => this.#connect());
   }
 
@@ -75,44 +79,44 @@ export class EventStream {
   }
 
   stop(): void {
-    this.#drop();
+    this.#disconnect();
     this.#stopListening();
   }
 
-  /** The server proved that it works: the next loss is not a repeated failure. */
+  /** The server works: the next loss of the connection is not another failure in a row. */
   settled(): void {
     this.#backoff.reset();
   }
 
-  /** Drops the connection and makes a new one after exactly this pause, which the server chose. */
-  reconnectAfter(pause: number): void {
-    this.#drop();
-    this.#timer = setTimeout(() => this.#connect(), pause);
+  /** Closes the connection, and reconnects after exactly this delay, which the server chose. */
+  reconnectAfter(delay: number): void {
+    this.#disconnect();
+    this.#timer = setTimeout(() => this.#connect(), delay);
   }
 
   #connect(): void {
-    this.#drop();
-    this.#heardAt = Date.now();
-    // A connection that was dropped may still have reports under way.
+    this.#disconnect();
+    this.#aliveAt = Date.now();
+    // A transport may still call the handler of a connection that was closed.
     let current = true;
     const guard =
-      <A extends unknown[]>(report: (...args: A) => void) =>
+      <A extends unknown[]>(callback: (...args: A) => void) =>
       (...args: A) => {
-        if (current) report(...args);
+        if (current) callback(...args);
       };
     const connection = this.#transport.connect(this.#cursor, {
       opened: guard(() => {
         this.#open = true;
-        this.#heardAt = Date.now();
+        this.#aliveAt = Date.now();
       }),
       alive: guard(() => {
-        this.#heardAt = Date.now();
+        this.#aliveAt = Date.now();
       }),
-      retry: guard((pause) => {
-        this.#retry = Math.min(pause, LONGEST_PAUSE);
+      retry: guard((delay) => {
+        this.#retry = Math.min(delay, LONGEST_DELAY);
       }),
       event: guard((name, data, id) => {
-        // Before the listeners run: one that saves the session saves this event as seen.
+        // Before the listeners run, because one may save the session, with this event as delivered.
         if (id !== undefined) this.#cursor = id;
         this.#handler.event(name, data);
       }),
@@ -132,33 +136,33 @@ export class EventStream {
         connection.close();
       },
     };
-    if (this.#transport.hearsComments) this.#watch();
+    if (this.#transport.reportsComments) this.#watch();
   }
 
   #lose(reason: LossReason, retryAfter = 0): void {
-    this.#drop();
-    const pause = this.#backoff.next(Math.max(this.#retry, retryAfter));
-    this.#timer = setTimeout(() => this.#connect(), pause);
+    this.#disconnect();
+    const delay = this.#backoff.next(Math.max(this.#retry, retryAfter));
+    this.#timer = setTimeout(() => this.#connect(), delay);
     this.#handler.lost(reason);
   }
 
-  /** Ends a connection that looks open while nothing arrives on it. */
+  /** Closes a connection that is open but silent for too long. */
   #watch(): void {
-    const left = this.#heardAt + SILENCE_LIMIT - Date.now();
+    const left = this.#aliveAt + SILENCE_LIMIT - Date.now();
     if (left <= 0) this.#lose('networkTimeout');
     else this.#watchdog = setTimeout(() => this.#watch(), left);
   }
 
-  /** The network is back, or somebody looks at the page again: no time to sit out a pause. */
+  /** Reconnects at once, because the network is back or the page is visible again. */
   #wake(): void {
-    const fresh = Date.now() - this.#heardAt < SILENCE_LIMIT;
-    if (this.#open && (fresh || !this.#transport.hearsComments)) return;
-    // A computer that slept kept the timers asleep too, so an old connection has to be dropped here.
+    const fresh = Date.now() - this.#aliveAt < SILENCE_LIMIT;
+    if (this.#open && (fresh || !this.#transport.reportsComments)) return;
+    // Timers do not run while a computer sleeps, so #watch has not noticed a stale connection.
     if (this.#open) this.#handler.lost('networkTimeout');
     this.#connect();
   }
 
-  #drop(): void {
+  #disconnect(): void {
     this.#open = false;
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog);
@@ -167,7 +171,7 @@ export class EventStream {
   }
 }
 
-/** Calls back when the browser comes online or its page into view; never outside of browsers. */
+/** Calls back when the browser comes online or the page becomes visible; never outside browsers. */
 function onWake(callback: () => void): () => void {
   const listening = new AbortController();
   const { signal } = listening;

@@ -18,7 +18,7 @@ export type LeaveReason = Schemas['LeaveReason'];
 export type RoomStateEvent = Schemas['RoomStateEvent'];
 export type ProblemDetails = Schemas['Problem'];
 
-/** What happens on a session's stream, by the name of the SSE event. */
+/** The data of each event on a session's stream, by the name of the SSE event. */
 export interface StreamEvents {
   sessionReady: Schemas['SessionReadyEvent'];
   connectionStateChanged: Schemas['ConnectionStateChangedEvent'];
@@ -38,9 +38,8 @@ export interface StreamEvents {
 }
 
 /**
- * The names again, as values: an EventSource must be asked for each of them.
- * The compiler refuses a name too many, the unit tests compare both with the
- * contract.
+ * The names of StreamEvents as values, because an EventSource needs a listener for each. The
+ * compiler rejects a name that is not in StreamEvents; a unit test compares both with openapi.yaml.
  */
 export const streamEventNames = [
   'sessionReady',
@@ -60,8 +59,8 @@ export const streamEventNames = [
   'reconnect',
 ] as const satisfies readonly (keyof StreamEvents)[];
 
-// What follows reads an operation's parts out of the generated contract, so
-// that a call with a wrong path, field or reply does not compile.
+// The types below take the parts of an operation from the generated types, so that a call with a
+// wrong path, field or reply does not compile.
 
 type Verb = 'get' | 'post' | 'put' | 'patch' | 'delete';
 type JSONContent = { content: { 'application/json': unknown } };
@@ -86,10 +85,10 @@ type BodyOf<O> = O extends { requestBody: JSONContent }
     ? { body?: JSONOf<NonNullable<B>> }
     : never;
 
-/** The arguments of an operation: those of its path, its query, its header and its body. */
+/** The arguments of an operation: its path, query, header and body. */
 export type Arguments<O> = PathOf<O> & QueryOf<O> & HeaderOf<O> & BodyOf<O>;
 
-/** What an operation answers when it succeeds; undefined where that has no body. */
+/** The reply of an operation that succeeds; undefined if it has no body. */
 export type Reply<O> = O extends { responses: infer R }
   ? { [Status in keyof R & Success]: JSONOf<R[Status]> }[keyof R & Success]
   : never;

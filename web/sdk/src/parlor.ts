@@ -12,33 +12,32 @@ import { Seen } from './seen.ts';
 import { EventStream } from './stream.ts';
 import type { Limits, SessionReply, StreamEvents } from './types.ts';
 
-/** Gives a user token, made by the application's backend. */
+/** Returns a user token, which the application's backend signs. */
 export type TokenSource = () => string | Promise<string>;
 
 export interface ResumeOptions {
-  /** Asked for a token whenever one is about to expire; without it, renewToken must be called. */
+  /** Called whenever the token is about to expire. Without it, the application calls renewToken. */
   getToken?: TokenSource;
   /**
-   * How the stream is read. `fetch`, the default, sends the session key in a
-   * header and notices a connection that fell silent. `eventSource` leaves
-   * reconnecting to the browser.
+   * How the stream is read. `fetch`, the default, sends the session key in a header and detects a
+   * silent connection. `eventSource` leaves reconnecting to the browser.
    */
   transport?: 'fetch' | 'eventSource';
 }
 
 export type LoginOptions = ResumeOptions & {
-  /** Where the server is; the page's own origin unless said otherwise. */
+  /** The address of the server. The default is the origin of the web page. */
   baseURL?: string;
-  /** Shown to people, up to 256 bytes; unless given, the token's. */
+  /** The name that is displayed, up to 256 bytes. The default is the one in the token. */
   userName?: string;
-  /** What this client calls itself; up to 64 bytes. */
+  /** A name for this client, up to 64 bytes. */
   device?: string;
 } & ({ token: string } | { token?: undefined; getToken: TokenSource });
 
 /**
- * What it takes to go on with a session elsewhere, such as after a reload of
- * the page. It holds the session's secrets: keep it where only this page reads
- * it, as sessionStorage.
+ * ResumeState is what resume() needs to continue a session, such as after a reload of the web page.
+ * It contains the session's secrets: store it where only this page can read it, such as in
+ * sessionStorage.
  */
 export interface ResumeState extends SessionReply {
   version: 1;
@@ -47,20 +46,23 @@ export interface ResumeState extends SessionReply {
   seen: [generation: number, seq: number][];
 }
 
-/** Everything that can be listened for, and the data it comes with. */
+/** The events that an application can listen for, with their data. */
 export interface ParlorEvents extends Omit<StreamEvents, 'connectionStateChanged' | 'reconnect'> {
   connectionStateChanged: ConnectionStateChange;
 }
 
-/** Stands for the user's inbox where rooms have their generation, which is never 0. */
+/** The key of the user's inbox in Seen; a room's generation is never 0. */
 const INBOX = 0;
 
-/** After a failed renewal of the token, in milliseconds; there are 30 s left when it begins. */
-const RENEW_AGAIN_AFTER = 3_000;
+/**
+ * The delay before another attempt to renew the token, in milliseconds. The first attempt is 30 s
+ * before the token expires.
+ */
+const RENEW_RETRY_DELAY = 3_000;
 
 /**
- * A logged-in session of a user: the rooms it is in and the stream of what
- * happens there. Calls are rejected with a ParlorError.
+ * Parlor is a session of a user: it makes the calls of the API, and delivers the events of the
+ * session's stream to listeners. Calls that fail are rejected with a ParlorError.
  */
 export class Parlor {
   readonly sessionID: string;
@@ -76,11 +78,11 @@ export class Parlor {
   #connectionState: ConnectionState = 'connecting';
   #renewal: ReturnType<typeof setTimeout> | undefined;
 
-  /** Trades a user token for a session and opens its stream. */
+  /** Starts a session with a user token, and opens its stream. */
   static async login(options: LoginOptions): Promise<Parlor> {
     const here = globalThis.location?.origin;
     if (options.baseURL === undefined && here === undefined) {
-      throw new TypeError('Parlor.login needs a baseURL outside of browsers');
+      throw new TypeError('Parlor.login needs a baseURL outside browsers');
     }
     const baseURL = new URL(options.baseURL ?? '/', here).href;
     const token = options.token !== undefined ? options.token : await options.getToken();
@@ -92,12 +94,11 @@ export class Parlor {
   }
 
   /**
-   * Goes on with a session where its resumeState() was taken, and receives what
-   * happened since. Whether the session still exists shows when the stream
-   * opens: a connectionStateChanged with `sessionEnded` says that it does not.
+   * Continues a session from its resumeState(), and receives all events since then. If the session
+   * no longer exists, opening its stream fails with a connectionStateChanged of `sessionEnded`.
    */
   static resume(state: ResumeState, options: ResumeOptions = {}): Parlor {
-    if (state.version !== 1) throw new TypeError('this state is not from Parlor.resumeState()');
+    if (state.version !== 1) throw new TypeError('the state is not from Parlor.resumeState()');
     return new Parlor(state, options);
   }
 
@@ -113,27 +114,27 @@ export class Parlor {
     this.#seen = new Seen(seen);
     const handler = {
       event: (name: string, data: string) => this.#receive(name, data),
-      lost: (event: ConnectionEvent) => this.#change('reconnecting', event),
+      lost: (event: ConnectionEvent) => this.#setState('reconnecting', event),
       refused: (code: string) => this.#end(code === 'token_expired' ? 'tokenExpired' : 'sessionEnded'),
     };
-    const reader =
+    const streamTransport =
       transport === 'eventSource'
         ? new EventSourceTransport(this.#http, session.streamURL)
         : new FetchTransport(this.#http);
-    this.#stream = new EventStream(reader, handler, cursor);
+    this.#stream = new EventStream(streamTransport, handler, cursor);
   }
 
-  /** As the last connectionStateChanged said; `connecting` before the first. */
+  /** The state of the last connectionStateChanged; `connecting` before the first. */
   get connectionState(): ConnectionState {
     return this.#connectionState;
   }
 
-  /** When the session ends unless its token is renewed. */
+  /** When the session ends, unless its token is renewed. */
   get tokenExpiresAt(): Date {
     return new Date(this.#session.tokenExpiresAt);
   }
 
-  /** Calls the listener at every such event from now on, until the returned function is called. */
+  /** Adds a listener. The returned function removes it. */
   on<E extends keyof ParlorEvents>(event: E, listener: Listener<ParlorEvents[E]>): () => void {
     this.#listeners.add(event, listener);
     return () => this.off(event, listener);
@@ -143,17 +144,17 @@ export class Parlor {
     this.#listeners.remove(event, listener);
   }
 
-  /** Creates a room and enters it; `room_exists` if there is one. */
+  /** Creates a room and enters it. Fails with `room_exists` if there is one. */
   createRoom(roomID: string, options: rooms.RoomOptions = {}) {
     return rooms.createRoom(this.#http, roomID, options);
   }
 
-  /** Enters a room that exists; `room_not_found` if it does not. */
+  /** Enters a room. Fails with `room_not_found` if there is none. */
   joinRoom(roomID: string) {
     return rooms.joinRoom(this.#http, roomID);
   }
 
-  /** Enters a room, creating it where there is none; the options count only then. */
+  /** Enters a room, and creates it if there is none; the options are used only then. */
   enterRoom(roomID: string, options: rooms.RoomOptions = {}) {
     return rooms.enterRoom(this.#http, roomID, options);
   }
@@ -166,7 +167,7 @@ export class Parlor {
     return rooms.getRoom(this.#http, roomID);
   }
 
-  /** Lists who is in the room, a page at a time; the next one with the reply's `nextCursor` as `cursor`. */
+  /** Lists a page of members. For the next page, pass the reply's `nextCursor` as `cursor`. */
   listMembers(roomID: string, query: rooms.MemberQuery = {}) {
     return rooms.listMembers(this.#http, roomID, query);
   }
@@ -176,115 +177,117 @@ export class Parlor {
   }
 
   /**
-   * Sends a message. While the server cannot be reached it is sent again for up
-   * to 30 s, under one clientMessageID, so that it is stored once. To try a
-   * failed message again later, send it with the clientMessageID it had.
+   * Sends a message. While the server cannot be reached, the call is retried for up to 30 s with
+   * the same clientMessageID, so that the message is stored once. To retry a failed message later,
+   * send it with the clientMessageID that it had.
    */
   sendRoomMessage(roomID: string, draft: messages.MessageDraft) {
     return messages.sendRoomMessage(this.#http, roomID, draft);
   }
 
   /**
-   * Reads stored messages, in ascending `seq`: the newest, or those next
-   * `before` or next `after` a seq; the next page with the reply's `nextCursor`
-   * in the same place.
+   * Lists a page of stored messages in ascending order of `seq`: the newest, or those directly
+   * `before` or `after` a seq. For the next page, pass the reply's `nextCursor` in the same way.
    */
   listRoomMessages(roomID: string, query: messages.MessageQuery = {}) {
     return messages.listRoomMessages(this.#http, roomID, query);
   }
 
   /**
-   * Takes back what this user said, within two minutes. The message stays with
-   * `recalled` and without content, and everybody hears of it by messageRecalled.
+   * Recalls a message of this user, within two minutes. The message remains in the history without
+   * content and with `recalled`, and the members receive messageRecalled.
    */
   recallMessage(roomID: string, messageID: string) {
     return messages.recallMessage(this.#http, roomID, messageID);
   }
 
   /**
-   * Sends a message to a user, as sendRoomMessage does to a room; any kind but
-   * `barrage`. It comes as `peerMessageReceived` to all sessions of both users.
+   * Sends a message to a user, as sendRoomMessage does to a room. All kinds except `barrage` are
+   * allowed. All sessions of both users receive it as `peerMessageReceived`.
    */
   sendPeerMessage(userID: string, draft: messages.MessageDraft) {
     return messages.sendPeerMessage(this.#http, userID, draft);
   }
 
-  /** As recallMessage; both users hear of it by `peerMessageRecalled`. */
+  /** Recalls a message to a user. All sessions of both users receive `peerMessageRecalled`. */
   recallPeerMessage(userID: string, messageID: string) {
     return messages.recallPeerMessage(this.#http, userID, messageID);
   }
 
-  /** Reads the messages with a user, as listRoomMessages does those of a room. */
+  /** Lists the messages from and to a user, as listRoomMessages does for a room. */
   listPeerMessages(userID: string, query: messages.MessageQuery = {}) {
     return messages.listPeerMessages(this.#http, userID, query);
   }
 
   /**
-   * Uploads a file, for a message of a kind `image`, `audio`, `video` or `file`
-   * to carry its mediaID. Where the connection breaks it goes on by itself; where
-   * it gives up, it can go on later with the `uploadID` of `onBegun`.
+   * Uploads a file. Send its mediaID in a message of kind `image`, `audio`, `video` or `file`. If
+   * the connection breaks, the upload continues by itself. If it fails, call this again with the
+   * `uploadID` that `onBegun` was called with, to continue it.
    */
   uploadMedia(file: Blob, options: media.UploadOptions = {}) {
     return media.uploadMedia(this.#http, file, options);
   }
 
-  /** Deletes a file that was not sent, whether or not its upload is done. */
+  /** Deletes a file that was not sent in a message, whether or not its upload is complete. */
   endUpload(mediaID: string) {
     return media.endUpload(this.#http, mediaID);
   }
 
-  /** A file, and a URL that opens it for an hour at most, for an `<img>` or a link; ask again after `expiresAt`. */
+  /**
+   * Returns a file and a signed URL for an `<img>` or a link, valid for an hour at most. After
+   * `expiresAt`, call it again.
+   */
   getMedia(mediaID: string) {
     return media.getMedia(this.#http, mediaID);
   }
 
-  /** The attributes of a room, and their version. */
+  /** Returns the attributes of a room and their version. */
   roomAttributes(roomID: string) {
     return attributes.roomAttributes(this.#http, roomID);
   }
 
   /**
-   * Sets and deletes attributes of a room, all at once. What others own is left
-   * alone unless `force` is given, and comes back in `errorKeys`.
+   * Sets and deletes attributes of a room in one step. Attributes of other owners are changed only
+   * with `force`; otherwise their keys are returned in `errorKeys`.
    */
   updateRoomAttributes(roomID: string, update: attributes.RoomAttributesUpdate) {
     return attributes.updateRoomAttributes(this.#http, roomID, update);
   }
 
-  /** Lists the members who have attributes, a page at a time, or looks up those of some users. */
+  /** Lists the members that have attributes, by pages, or looks up those of some users. */
   memberAttributes(roomID: string, query: attributes.MemberAttributesQuery = {}) {
     return attributes.memberAttributes(this.#http, roomID, query);
   }
 
-  /** Sets and deletes attributes of members, the same for all of them. */
+  /** Sets and deletes the same attributes of several members. */
   updateMemberAttributes(roomID: string, update: attributes.MemberAttributesUpdate) {
     return attributes.updateMemberAttributes(this.#http, roomID, update);
   }
 
-  /** Stays logged in with a newer token of the same user. */
+  /** Extends the session with a newer token of the same user. */
   async renewToken(token: string): Promise<void> {
     const { tokenExpiresAt } = await this.#http.call('put', '/v1/sessions/current/token', { body: { token } });
     this.#session.tokenExpiresAt = tokenExpiresAt;
   }
 
-  /** Ends the session; it leaves all its rooms. This client is done even where the call fails. */
+  /** Ends the session, which leaves all its rooms. Disconnects even if the call fails. */
   async logout(): Promise<void> {
     try {
-      await this.#http.call('delete', '/v1/sessions/current', {}, { repeatable: true });
+      await this.#http.call('delete', '/v1/sessions/current', {}, { retry: true });
     } catch (error) {
-      // The session is over, and that is what was wanted.
+      // The session has ended already.
       if (!(error instanceof ParlorError && error.status === 401)) throw error;
     } finally {
       this.#end('loggedOut');
     }
   }
 
-  /** Stops the stream and keeps the session, for resume() to go on with. */
+  /** Closes the stream. The session remains, and resume() can continue it. */
   close(): void {
     this.#end('closed');
   }
 
-  /** The session as it stands, for resume(). */
+  /** Returns the current state of the session, for resume(). */
   resumeState(): ResumeState {
     const { cursor } = this.#stream;
     const state = { version: 1 as const, baseURL: this.#http.baseURL, seen: this.#seen.entries(), ...this.#session };
@@ -296,23 +299,23 @@ export class Parlor {
     try {
       value = JSON.parse(data);
     } catch (cause) {
-      // It would come again if the stream were dropped for it.
+      // The event is skipped: after a reconnect, the server would only send it again.
       report(new ParlorError('unexpected_reply', `The data of a ${name} event is not JSON.`, { cause }));
       return;
     }
     const event = { name, data: value } as StreamEvent;
     switch (event.name) {
       case 'sessionReady':
-        this.#seen.keep([INBOX, ...event.data.rooms.map((room) => room.generation)]);
+        this.#seen.retain([INBOX, ...event.data.rooms.map((room) => room.generation)]);
         this.#stream.settled();
-        this.#change('connected', 'success');
+        this.#setState('connected', 'success');
         break;
       case 'connectionStateChanged':
-        this.#interrupt(event.data);
+        this.#streamEnds(event.data);
         return;
       case 'reconnect':
         this.#stream.reconnectAfter(event.data.afterMs);
-        this.#change('reconnecting', 'serverGoingAway');
+        this.#setState('reconnecting', 'serverGoingAway');
         return;
       case 'roomReset':
         this.#seen.reset(event.data.generation, event.data.room.lastSeq);
@@ -322,7 +325,7 @@ export class Parlor {
         break;
       case 'peerMessageReceived':
       case 'peerMessageRecalled':
-        if (event.data.seq !== undefined && !this.#seen.take(INBOX, event.data.seq)) return;
+        if (event.data.seq !== undefined && !this.#seen.accept(INBOX, event.data.seq)) return;
         break;
       case 'roomMemberJoined':
       case 'roomMemberLeft':
@@ -330,8 +333,8 @@ export class Parlor {
       case 'messageRecalled':
       case 'roomAttributesUpdated':
       case 'roomMemberAttributesUpdated':
-        // What is not stored has no seq, and never comes twice.
-        if (event.data.seq !== undefined && !this.#seen.take(event.data.generation, event.data.seq)) return;
+        // An event that is not stored has no seq, and is never sent twice.
+        if (event.data.seq !== undefined && !this.#seen.accept(event.data.generation, event.data.seq)) return;
         break;
       case 'tokenWillExpire':
         this.#renewUntil(Date.now() + event.data.secondsLeft * 1000);
@@ -340,9 +343,9 @@ export class Parlor {
     this.#listeners.emit(event.name, event.data as never);
   }
 
-  /** The server's last word on a stream. */
-  #interrupt({ event, reason }: StreamEvents['connectionStateChanged']): void {
-    if (event === 'slowConsumer') this.#change('reconnecting', event); // the stream ends and comes back
+  /** The server closes the stream after this event. */
+  #streamEnds({ event, reason }: StreamEvents['connectionStateChanged']): void {
+    if (event === 'slowConsumer') this.#setState('reconnecting', event);
     else this.#end(event, reason);
   }
 
@@ -352,8 +355,8 @@ export class Parlor {
     try {
       await this.renewToken(await this.#getToken());
     } catch (error) {
-      if (Date.now() + RENEW_AGAIN_AFTER < deadline) {
-        this.#renewal = setTimeout(() => this.#renewUntil(deadline), RENEW_AGAIN_AFTER);
+      if (Date.now() + RENEW_RETRY_DELAY < deadline) {
+        this.#renewal = setTimeout(() => this.#renewUntil(deadline), RENEW_RETRY_DELAY);
       } else report(error);
     }
   }
@@ -361,11 +364,11 @@ export class Parlor {
   #end(event: ConnectionEvent, reason?: string): void {
     this.#stream.stop();
     clearTimeout(this.#renewal);
-    this.#change('disconnected', event, reason);
+    this.#setState('disconnected', event, reason);
   }
 
-  #change(state: ConnectionState, event: ConnectionEvent, reason?: string): void {
-    // While it reconnects, each failed attempt is lost in its own way. What counts is why it began.
+  #setState(state: ConnectionState, event: ConnectionEvent, reason?: string): void {
+    // While the client reconnects, each attempt may fail in another way. Only the first is emitted.
     if (this.#connectionState === state) return;
     this.#connectionState = state;
     this.#listeners.emit('connectionStateChanged', { state, event, ...(reason !== undefined && { reason }) });
