@@ -97,6 +97,7 @@ lint: ## Run the linters
 
 .PHONY: verify
 verify: ## Check formatting, go.mod and generated files
+	@scripts/setup.sh postgres
 	@scripts/verify.sh
 
 # Web

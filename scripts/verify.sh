@@ -18,7 +18,8 @@ for module in . clients/go; do
 	}
 done
 
-# The failures of these tests say how to regenerate the table and the client.
+# The failures of these tests say how to regenerate the table, the schema and the client.
 go test -run '^TestSettingsTable$' ./cmd/parlor
+go test -run '^TestSchemaFile$' ./store
 go test -run 'Contract' ./servicetest
 go -C clients/go test -tags contract ./...
