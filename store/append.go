@@ -2,487 +2,369 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
-	"hash/maphash"
 	"maps"
 	"slices"
-	"sync"
-	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"parlor/room"
 )
 
-// Group commit: appends that arrive while a transaction is under way become
-// the next one. A lone append is one transaction in one round trip, and under
-// load the cost of a transaction is shared by up to maxAppendBatch of them.
-const (
-	// maxAppendBatch bounds how long the rows of a batch stay locked.
-	maxAppendBatch = 256
-	// minSplit is how many appends of its rooms have to wait until the second lane
-	// takes them. A transaction costs as much as some dozens of messages: one that
-	// is larger is better than two, until both processors are busy with them.
-	minSplit = 64
-	// appendTimeout ends a transaction that PostgreSQL does not answer, so
-	// that callers hear of it rather than wait.
-	appendTimeout = 10 * time.Second
-)
-
-// appendItem is one message on its way into a log. It belongs to its caller until
-// it waits for a lane, to the lane until done is closed, and then to the caller
-// again; one who gave up waiting leaves it to the lane.
+// appendItem is a message on its way into the log of a room. It belongs to its caller until it is
+// queued, then to a lane until done is closed, and then to the caller again. A caller that stops
+// waiting leaves it to the lane.
 type appendItem struct {
 	room room.RoomID
-	// session must be in the room; empty where the sender need not be.
+	// session is the session that sends; empty if an admin sends.
 	session room.SessionID
-	// message is what is to be stored, and in the end what is stored: an earlier
-	// one where the sender repeats a ClientMessageID.
+	// message is the message to be stored. The lane replaces it by the answer: the stored message
+	// with its seq, or the earlier one that it is a retry of.
 	message room.Message
-	body    []byte
-	place   appendPlace
-	// later is how many messages of the batch come after it in its log.
+	body    []byte // the body of its event
+	target  target
+	// later is the number of messages of the batch that come after this one in its log.
 	later int64
 	err   error
 	done  chan struct{}
 }
 
-// appendPlace is from where to where messages go: a session's stay in a life of a
-// room. The stay is 0 where the sender need not be in the room.
-type appendPlace struct {
-	generation room.LogID
-	stay       int64
+// target is where a message is appended.
+type target struct {
+	log room.LogID
+	// presence is the sender's presence in the room, which must still exist when the message is
+	// stored; 0 if the sender need not be in the room.
+	presence room.PresenceID
 }
 
-// appendRoute is who sends messages to which room.
-type appendRoute struct {
+// route is who sends to which room.
+type route struct {
 	room    room.RoomID
 	session room.SessionID
 }
 
-func (item *appendItem) route() appendRoute { return appendRoute{item.room, item.session} }
+func (item *appendItem) route() route { return route{item.room, item.session} }
 
-// appender commits appends in two lanes. Each room belongs to one, so that two
-// transactions do not wait for each other's rooms. While few appends wait, the
-// first lane takes those of both.
-type appender struct {
-	store *Store
-	seed  maphash.Seed
-	lanes sync.WaitGroup
-
-	mu      sync.Mutex // guards all below
-	waiting [2][]*appendItem
-	// places is where messages went lately. That a stay or a room's life is over is
-	// found out under the room's lock.
-	places map[appendRoute]appendPlace
-	// stalled is the rooms that another transaction keeps locked. Each has a lane of its
-	// own, until it has stored something.
-	stalled map[room.RoomID]*stalledRoom
-	// wake tells the first lane that something waits, and split the second one that
-	// it has to work; splitting says that it does.
-	wake, split *sync.Cond
-	splitting   bool
-	closed      bool
+// answer ends the wait of the caller.
+func (item *appendItem) answer(m room.Message, err error) {
+	item.message, item.err = m, err
+	close(item.done)
 }
 
-// stalledRoom is the messages of a room that another transaction keeps locked. The
-// appender's mu guards it.
-type stalledRoom struct {
-	waiting []*appendItem
-	working bool // its lane
-}
+// lookAppend reads everything that decides about messages, without locks. A LATERAL with a LIMIT
+// makes the planner use one index lookup per message, here and below.
+const lookAppend = `
+	SELECT coalesce(r.generation, 0), coalesce(a.stay, 0), coalesce(e.seq, 0), coalesce(e.body, '')
+	FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[])
+		WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, ord)
+	LEFT JOIN LATERAL (
+		SELECT generation FROM rooms WHERE room_id = i.room_id AND destroyed_at IS NULL LIMIT 1
+	) r ON true
+	LEFT JOIN LATERAL (
+		SELECT stay FROM attendances WHERE session_id = i.session_id AND generation = r.generation LIMIT 1
+	) a ON true
+	LEFT JOIN LATERAL (
+		SELECT seq, body FROM events
+		WHERE generation = r.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
+	) e ON true
+	ORDER BY ord`
 
-func newAppender(s *Store) *appender {
-	a := &appender{store: s, seed: maphash.MakeSeed(), places: make(map[appendRoute]appendPlace), stalled: make(map[room.RoomID]*stalledRoom)}
-	a.wake, a.split = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
-	a.lanes.Go(func() { a.first(&appendLane{appender: a, pool: s.appends}) })
-	a.lanes.Go(func() { a.second(&appendLane{appender: a, pool: s.appends}) })
-	return a
-}
-
-// close waits until what was accepted is committed. The caller guarantees that
-// append is not called any more.
-func (a *appender) close() {
-	a.mu.Lock()
-	a.closed = true
-	a.wake.Signal()
-	a.split.Signal()
-	a.mu.Unlock()
-	a.lanes.Wait()
-}
-
-// append waits until the message is committed and returns it at its place; a
-// message with the ClientMessageID of an earlier one returns the earlier one.
-func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, error) {
-	item.done = make(chan struct{})
-	lane := maphash.String(a.seed, string(item.room)) % uint64(len(a.waiting))
-	a.mu.Lock()
-	switch stalled := a.stalled[item.room]; {
-	case stalled == nil:
-		a.waiting[lane] = append(a.waiting[lane], item)
-		a.wake.Signal()
-	case len(stalled.waiting) < maxStalled:
-		a.wait(stalled, item)
-	default:
-		a.mu.Unlock()
-		return room.Message{}, errCrowded
-	}
-	a.mu.Unlock()
-	select {
-	case <-item.done:
-		return item.message, item.err
-	case <-ctx.Done():
-		// It may still be committed. The caller is told to try again, which
-		// the ClientMessageID makes safe.
-		return room.Message{}, translate(ctx.Err())
-	}
-}
-
-// first is the lane that works whenever something waits.
-func (a *appender) first(l *appendLane) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for {
-		var batch appendBatch
-		a.waiting[0] = batch.take(a.waiting[0])
-		switch {
-		case a.splitting:
-		case len(a.waiting[1]) < minSplit:
-			a.waiting[1] = batch.take(a.waiting[1])
-		default:
-			a.splitting = true
-			a.split.Signal()
+// look reads the targets of messages. It answers a message whose room does not exist, whose sender
+// is not in the room, or that was stored before, and returns the others.
+func (l *lane) look(ctx context.Context, items []*appendItem) (found []*appendItem, err error) {
+	var (
+		rooms    = make([]string, len(items))
+		sessions = make([]*room.SessionID, len(items))
+		senders  = make([]string, len(items))
+		retryIDs = make([]*string, len(items))
+	)
+	for i, item := range items {
+		rooms[i], senders[i] = string(item.room), string(item.message.Sender.ID)
+		if item.session != "" {
+			sessions[i] = &item.session
 		}
-		switch {
-		case l.work(batch.items):
-		case a.closed && !a.splitting: // then the second lane has left nothing behind
-			return
-		default:
-			a.wake.Wait()
+		if item.message.ClientMessageID != "" {
+			retryIDs[i] = &item.message.ClientMessageID
 		}
 	}
-}
-
-// second is the lane that works while its rooms are busy.
-func (a *appender) second(l *appendLane) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for {
-		var batch appendBatch
-		if a.splitting {
-			a.waiting[1] = batch.take(a.waiting[1])
-		}
-		switch {
-		case l.work(batch.items):
-		case a.splitting:
-			a.splitting = false
-			a.wake.Signal() // what comes from now on is the first lane's
-		case a.closed:
-			return
-		default:
-			a.split.Wait()
-		}
-	}
-}
-
-// appendBatch is what one transaction appends.
-type appendBatch struct {
-	items []*appendItem
-	seen  map[retryKey]bool
-}
-
-// retryKey is what a message has in common with its repetition.
-type retryKey struct {
-	room   room.RoomID
-	sender room.UserID
-	id     string
-}
-
-// take moves items into the batch, as many as it may have, and returns the others.
-// One that repeats another's ClientMessageID has to wait for it: a statement cannot
-// see the rows that it is itself about to insert.
-func (b *appendBatch) take(waiting []*appendItem) (rest []*appendItem) {
-	for i, item := range waiting {
-		if len(b.items) == maxAppendBatch {
-			return append(rest, waiting[i:]...)
-		}
-		if id := item.message.ClientMessageID; id != "" {
-			key := retryKey{item.room, item.message.Sender.ID, id}
-			if b.seen[key] {
-				rest = append(rest, item)
-				continue
-			}
-			if b.seen == nil {
-				b.seen = make(map[retryKey]bool)
-			}
-			b.seen[key] = true
-		}
-		b.items = append(b.items, item)
-	}
-	return rest
-}
-
-// appendLane is what belongs to one lane.
-type appendLane struct {
-	*appender
-	// pool is where its connections come from, which say how long it waits for locks.
-	pool   *pgxpool.Pool
-	params params
-	// stored is what the last transaction stored, and nobody was told of yet: that is
-	// done while PostgreSQL works on the next one.
-	stored []*appendItem
-}
-
-// work does what there is to do, with the lock released, and says whether it was
-// anything.
-func (l *appendLane) work(batch []*appendItem) bool {
-	if len(batch) == 0 && len(l.stored) == 0 {
-		return false
-	}
-	l.mu.Unlock()
-	defer l.mu.Lock()
-	if len(batch) > 0 {
-		_ = l.commit(batch) // which the callers are told
-	} else {
-		l.tell()
-	}
-	return true
-}
-
-// commit appends a batch. It is one transaction unless some of the batch cannot be
-// stored, or another had their rooms locked: those are tried with locks, and after
-// that looked at again. Rooms that stay locked get lanes of their own, so that the
-// others do not wait for them.
-func (l *appendLane) commit(batch []*appendItem) error {
-	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
-	defer cancel()
-	refused := 0
-	for lock := false; len(batch) > 0; lock = true {
-		located, err := l.locate(ctx, batch)
-		if len(located) == 0 {
-			return nil
-		}
-		var ends logEnds
-		if err == nil {
-			err = retryDeadlocks(func() error {
-				ends, err = l.write(ctx, located, lock)
-				return err
-			})
-		}
-		if lockRefused(err) && l.pool == l.store.appends {
-			refused++
-			batch = l.setAside(ctx, located, refused == maxTries)
-			continue
-		}
-		if err != nil {
-			err = l.store.failed(fmt.Errorf("append %d messages: %w", len(located), err))
-			for _, item := range located {
-				item.fail(err)
-			}
-			return err
-		}
-		l.stored, batch = settle(located, ends)
-		if len(l.stored) == 0 { // readers of the feed may wait for this transaction to be over
-			l.store.o.Commit(room.Change{})
-		}
-		if lock {
-			l.forget(batch)
-		}
-	}
-	return nil
-}
-
-// maxStalled bounds how many messages wait for a room that stays locked, and how many
-// such rooms are remembered.
-const maxStalled = 1000
-
-// setAside gives the rooms of a batch that are locked lanes of their own, or all of
-// its rooms, and returns the messages of the others.
-func (l *appendLane) setAside(ctx context.Context, batch []*appendItem, all bool) (others []*appendItem) {
-	var free map[room.LogID]bool
-	if !all {
-		var err error
-		if free, err = l.freeLogs(ctx, batch); err != nil {
-			free = nil // the whole table may be locked
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.stalled) > maxStalled {
-		maps.DeleteFunc(l.stalled, func(_ room.RoomID, r *stalledRoom) bool { return !r.working })
-	}
-	for _, item := range batch {
-		if free[item.place.generation] {
-			others = append(others, item)
-			continue
-		}
-		if l.stalled[item.room] == nil {
-			l.stalled[item.room] = new(stalledRoom)
-		}
-		l.wait(l.stalled[item.room], item)
-	}
-	for i, waiting := range l.waiting { // what came meanwhile comes after them
-		l.waiting[i] = slices.DeleteFunc(waiting, func(item *appendItem) bool {
-			stalled := l.stalled[item.room]
-			if stalled != nil {
-				l.wait(stalled, item)
-			}
-			return stalled != nil
-		})
-	}
-	return others
-}
-
-// wait has a message wait for the lane of its room. The caller holds mu.
-func (a *appender) wait(r *stalledRoom, item *appendItem) {
-	r.waiting = append(r.waiting, item)
-	if !r.working {
-		r.working = true
-		a.lanes.Go(func() { a.patient(item.room, r) })
-	}
-}
-
-// patient is the lane of a room that another transaction keeps locked. It waits for
-// the lock as other calls do, and ends when no message of the room waits.
-func (a *appender) patient(id room.RoomID, r *stalledRoom) {
-	l := &appendLane{appender: a, pool: a.store.pool}
-	var err error
-	for {
-		a.mu.Lock()
-		if lockRefused(err) { // those behind would not get it either
-			a.store.o.Log.Warn("append failed: another transaction keeps the room locked", "room", id, "error", err)
-			for _, item := range r.waiting {
-				item.fail(errCrowded)
-			}
-			r.waiting = nil
-		}
-		var batch appendBatch
-		r.waiting = batch.take(r.waiting)
-		if len(batch.items) == 0 {
-			r.working = false
-			if err == nil {
-				delete(a.stalled, id)
-			}
-			a.mu.Unlock()
-			return
-		}
-		a.mu.Unlock()
-		err = a.commitInTurn(l, id, batch.items)
-	}
-}
-
-// commitInTurn commits a batch of one room when it is its turn among those who lock it.
-func (a *appender) commitInTurn(l *appendLane, id room.RoomID, batch []*appendItem) error {
-	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
-	defer cancel()
-	begun := false
-	err := a.store.gate.run(ctx, []lockKey{roomKey(id)}, func() error {
-		begun = true
-		err := l.commit(batch)
-		l.tell()
-		return err
-	})
-	if !begun {
-		for _, item := range batch {
-			item.fail(translate(err))
-		}
-	}
-	return err
-}
-
-// locate finds the places of a batch, most of which are known from their last
-// message. Items that cannot go anywhere are done with.
-func (l *appendLane) locate(ctx context.Context, batch []*appendItem) (located []*appendItem, err error) {
-	var unknown []*appendItem
-	l.mu.Lock()
-	for _, item := range batch {
-		if place, known := l.places[item.route()]; known {
-			item.place = place
-			located = append(located, item)
-		} else {
-			unknown = append(unknown, item)
-		}
-	}
-	l.mu.Unlock()
-	if len(unknown) == 0 {
-		return batch, nil
-	}
-	l.tell() // looking takes as long as what they waited for
-	found, err := l.look(ctx, unknown)
+	rows, err := l.pool.Query(ctx, lookAppend, rooms, sessions, senders, retryIDs)
 	if err != nil {
-		return batch, err
+		return nil, err
 	}
-	l.mu.Lock()
-	if len(l.places)+len(found) > maxCached {
-		clear(l.places)
+	type result struct {
+		target target
+		seq    room.Seq
+		body   string
 	}
-	for _, item := range found {
-		l.places[item.route()] = item.place
+	results, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r result, err error) {
+		return r, row.Scan(&r.target.log, &r.target.presence, &r.seq, &r.body)
+	})
+	if err != nil {
+		return nil, err
 	}
-	l.mu.Unlock()
-	return append(located, found...), nil
-}
-
-// forgetPlaces makes locate look again for all places.
-func (a *appender) forgetPlaces() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	clear(a.places)
-}
-
-// settle gives messages the places in their logs that a transaction gave them, and
-// parts them from those that it left: something was not as it was known.
-func settle(batch []*appendItem, ends logEnds) (stored, left []*appendItem) {
-	for _, item := range batch {
-		end, advanced := ends[item.place.generation]
-		if !advanced {
-			left = append(left, item)
-			continue
-		}
-		item.message = item.message.In(item.room, end-room.Seq(item.later))
-		stored = append(stored, item)
-	}
-	return stored, left
-}
-
-// tell tells the hub and the callers of what the last transaction stored.
-func (l *appendLane) tell() {
-	if len(l.stored) == 0 {
-		return
-	}
-	events := make([]room.Event, len(l.stored))
-	for i, item := range l.stored {
-		events[i] = room.Event{
-			Room: item.room, Log: item.place.generation, Seq: item.message.Seq, At: item.message.SentAt,
-			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
+	for i, item := range items {
+		switch r := results[i]; {
+		case r.target.log == 0:
+			item.answer(room.Message{}, room.ErrRoomNotFound)
+		case item.session != "" && r.target.presence == 0:
+			item.answer(room.Message{}, room.ErrNotInRoom)
+		case r.seq != 0:
+			item.answer(restoreMessage(room.Event{Room: item.room, Log: r.target.log, Seq: r.seq}, room.TypeMessagesReceived, r.body))
+		default:
+			item.target = r.target
+			found = append(found, item)
 		}
 	}
-	l.store.o.Commit(room.Change{Events: events})
-	for _, item := range l.stored {
-		close(item.done)
-	}
-	l.stored = nil
+	return found, nil
 }
 
-// forget makes locate look again.
-func (a *appender) forget(items []*appendItem) {
-	if len(items) == 0 {
-		return
+// The statements of an append. PostgreSQL treats statements that are pipelined before a sync as one
+// transaction, so they take one round trip. If one message of a batch must not be stored, none is.
+const (
+	// lockLogs precedes the other statements when messages are retried with locks held. It is a
+	// statement of its own because a statement's snapshot is taken when the statement begins: in
+	// the same statement, members and messages from before the wait for the lock would count.
+	lockLogs = `SELECT FROM logs WHERE generation = ANY ($1) AND NOT closed ORDER BY generation FOR NO KEY UPDATE`
+
+	// advanceLogs locks the logs and advances their ends. It does nothing if a presence has ended
+	// or a message was stored before. It skips a log that changed since the statement's snapshot,
+	// because the statement may have waited for another transaction's lock: members and messages in
+	// the snapshot are out of date then. PostgreSQL reads only the locked row again after a wait,
+	// so its xmin differs from that of the row in the snapshot.
+	advanceLogs = `
+		UPDATE logs SET last_seq = last_seq + added, last_xact = ` + nextXact + `
+		FROM unnest($1::bigint[], $2::bigint[]) AS i (log, added)
+		WHERE generation = i.log AND NOT closed
+			AND xmin = (SELECT seen.xmin FROM logs AS seen WHERE seen.generation = i.log)
+			AND (SELECT count(*) FROM attendances WHERE stay = ANY ($3::bigint[])) = cardinality($3::bigint[])
+			AND NOT EXISTS (
+				SELECT FROM unnest($4::bigint[], $5::text[], $6::text[]) AS i (generation, sender_id, client_message_id)
+				CROSS JOIN LATERAL (
+					SELECT FROM events
+					WHERE generation = i.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
+				) e)
+		RETURNING generation, last_seq`
+
+	// insertMessages inserts messages into the logs that this transaction advanced, which are those
+	// whose rows have its transaction ID. The seq of a message is counted back from the new end of
+	// its log. The arrays are unnested in the SELECT list, where they are streamed: in the FROM
+	// list they would be copied first, and indexing an array of texts reads all elements before the
+	// one.
+	insertMessages = `
+		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
+		SELECT l.generation, l.last_seq - i.later, $7, i.at, i.sender_id, i.client_message_id, i.body, l.last_xact
+		FROM (SELECT unnest($1::bigint[]) AS generation, unnest($2::bigint[]) AS later, unnest($3::timestamptz[]) AS at,
+			unnest($4::text[]) AS sender_id, unnest($5::text[]) AS client_message_id, unnest($6::text[]) AS body) i
+		CROSS JOIN LATERAL (
+			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND xmin = pg_current_xact_id()::xid LIMIT 1
+		) l`
+
+	// appendMessage does the same for a lone message, the usual case while there is little to do:
+	// starting and ending the two statements takes PostgreSQL longer than what they do for one
+	// message.
+	appendMessage = `
+		WITH advanced AS (
+			UPDATE logs SET last_seq = last_seq + 1, last_xact = ` + nextXact + `
+			WHERE generation = $1 AND NOT closed
+				AND xmin = (SELECT seen.xmin FROM logs AS seen WHERE seen.generation = $1)
+				AND ($2::bigint = 0 OR EXISTS (SELECT FROM attendances WHERE stay = $2))
+				AND NOT EXISTS (SELECT FROM events WHERE generation = $1 AND sender_id = $4 AND client_message_id = $5)
+			RETURNING generation, last_seq, last_xact
+		)
+		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
+		SELECT generation, last_seq, $7, $3, $4, $5, $6, last_xact FROM advanced
+		RETURNING generation, seq`
+)
+
+// freeLogs returns the logs of messages that no other transaction has locked. It locks them to find
+// out, and releases the locks.
+func (l *lane) freeLogs(ctx context.Context, items []*appendItem) (map[room.LogID]bool, error) {
+	logs := make([]room.LogID, len(items))
+	for i, item := range items {
+		logs[i] = item.target.log
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, item := range items {
-		delete(a.places, item.route())
+	rows, err := l.pool.Query(ctx, "SELECT generation FROM logs WHERE generation = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED", logs)
+	if err != nil {
+		return nil, err
 	}
+	free := make(map[room.LogID]bool)
+	var log room.LogID
+	_, err = pgx.ForEachRow(rows, []any{&log}, func() error {
+		free[log] = true
+		return nil
+	})
+	return free, err
 }
 
-// repeat answers with what was stored before.
-func (item *appendItem) repeat(g room.LogID, seq room.Seq, body string) {
-	item.message, item.err = restoreMessage(room.Event{Room: item.room, Log: g, Seq: seq}, room.TypeMessagesReceived, body)
-	close(item.done)
+// statement is a prepared statement of an append, with its parameters.
+type statement struct {
+	name, sql string
+	args      [][]byte
 }
 
-func (item *appendItem) fail(err error) {
-	item.err = err
-	close(item.done)
+// logEnds holds the new last seq of each log that a transaction appended to.
+type logEnds map[room.LogID]room.Seq
+
+// write stores messages in one transaction. It calls meanwhile after the statements are sent, while
+// PostgreSQL works on them. If lock is set, the logs are locked before anything is read.
+//
+// write uses pgconn instead of pgx, whose encoding copies each message several times.
+func (l *lane) write(ctx context.Context, items []*appendItem, lock bool, meanwhile func()) (ends logEnds, err error) {
+	conn, err := l.pool.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	var statements []statement
+	if len(items) == 1 && !lock {
+		statements = l.params.one(items[0])
+	} else {
+		statements = l.params.many(items, lock)
+	}
+	prepared := make([]*pgconn.StatementDescription, len(statements))
+	for i, s := range statements {
+		if prepared[i], err = conn.Conn().Prepare(ctx, s.name, s.sql); err != nil {
+			return nil, err
+		}
+	}
+	pipeline := conn.Conn().PgConn().StartPipeline(ctx)
+	for i, s := range statements {
+		pipeline.SendQueryStatement(prepared[i], s.args, binaryFormat, binaryFormat)
+	}
+	if err := pipeline.Sync(); err != nil {
+		return nil, err
+	}
+	meanwhile()
+	ends, err = readEnds(pipeline, len(statements))
+	// Closing the pipeline reports whether the transaction was committed.
+	if closed := pipeline.Close(); err == nil {
+		err = closed
+	}
+	if err != nil && !lockRefused(err) {
+		// The statements may have been prepared for another schema: the next connection prepares
+		// them again.
+		_ = conn.Conn().Close(ctx)
+	}
+	return ends, err
+}
+
+// readEnds reads the results of the statements. One of them returns the new ends of logs, the
+// others return no columns.
+func readEnds(p *pgconn.Pipeline, statements int) (logEnds, error) {
+	ends := make(logEnds)
+	for range statements {
+		result, err := nextResult(p)
+		if err != nil {
+			return nil, err
+		}
+		for result.NextRow() {
+			if row := result.Values(); len(row) > 0 {
+				ends[room.LogID(binary.BigEndian.Uint64(row[0]))] = room.Seq(binary.BigEndian.Uint64(row[1]))
+			}
+		}
+		if _, err := result.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return ends, nil
+}
+
+func nextResult(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
+	result, err := p.GetResults()
+	if err != nil {
+		return nil, err
+	}
+	reader, ok := result.(*pgconn.ResultReader)
+	if !ok {
+		return nil, fmt.Errorf("a statement's result is %T", result)
+	}
+	return reader, nil
+}
+
+// one encodes the statement for one message.
+func (p *params) one(item *appendItem) []statement {
+	item.later = 0
+	p.reset()
+	value(p, item, (*appendItem).appendLog)
+	value(p, item.target.presence, appendInt)
+	value(p, item, (*appendItem).appendSentAt)
+	value(p, item, (*appendItem).appendSender)
+	value(p, item, (*appendItem).appendRetryID)
+	value(p, item, (*appendItem).appendBody)
+	value(p, room.TypeMessagesReceived, appendText)
+	return []statement{{"append_message", appendMessage, p.values}}
+}
+
+// many encodes the statements for any number of messages, and counts the distance of each message
+// from the new end of its log.
+func (p *params) many(items []*appendItem, lock bool) []statement {
+	var (
+		added     = make(map[room.LogID]int64)
+		presences = make([]room.PresenceID, 0, len(items))
+		retryable []*appendItem
+	)
+	for _, item := range slices.Backward(items) {
+		item.later = added[item.target.log]
+		added[item.target.log]++
+		if item.target.presence != 0 {
+			presences = append(presences, item.target.presence)
+		}
+		if item.message.ClientMessageID != "" {
+			retryable = append(retryable, item)
+		}
+	}
+	logs := slices.Sorted(maps.Keys(added)) // logs are locked in this order
+	slices.Sort(presences)
+	presences = slices.Compact(presences) // the statement counts them
+
+	p.reset()
+	array(p, pgtype.Int8OID, logs, appendInt)
+	array(p, pgtype.Int8OID, logs, func(log room.LogID, buf []byte) []byte { return appendInt(added[log], buf) })
+	array(p, pgtype.Int8OID, presences, appendInt)
+	array(p, pgtype.Int8OID, retryable, (*appendItem).appendLog)
+	array(p, pgtype.TextOID, retryable, (*appendItem).appendSender)
+	array(p, pgtype.TextOID, retryable, (*appendItem).appendRetryID)
+	array(p, pgtype.Int8OID, items, (*appendItem).appendLog)
+	array(p, pgtype.Int8OID, items, (*appendItem).appendLater)
+	array(p, pgtype.TimestamptzOID, items, (*appendItem).appendSentAt)
+	array(p, pgtype.TextOID, items, (*appendItem).appendSender)
+	array(p, pgtype.TextOID, items, (*appendItem).appendRetryID)
+	array(p, pgtype.TextOID, items, (*appendItem).appendBody)
+	value(p, room.TypeMessagesReceived, appendText)
+	statements := []statement{
+		{"lock_logs", lockLogs, p.values[:1]},
+		{"advance_logs", advanceLogs, p.values[:6]},
+		{"insert_messages", insertMessages, p.values[6:]},
+	}
+	if !lock {
+		return statements[1:]
+	}
+	return statements
+}
+
+func (item *appendItem) appendLog(buf []byte) []byte {
+	return appendInt(item.target.log, buf)
+}
+
+func (item *appendItem) appendLater(buf []byte) []byte { return appendInt(item.later, buf) }
+
+func (item *appendItem) appendSender(buf []byte) []byte {
+	return appendText(item.message.Sender.ID, buf)
+}
+
+func (item *appendItem) appendSentAt(buf []byte) []byte {
+	return appendInstant(item.message.SentAt, buf)
+}
+
+func (item *appendItem) appendBody(buf []byte) []byte { return appendText(item.body, buf) }
+
+// appendRetryID appends the ClientMessageID, or null if there is none.
+func (item *appendItem) appendRetryID(buf []byte) []byte {
+	if item.message.ClientMessageID == "" {
+		return appendNull(buf)
+	}
+	return appendText(item.message.ClientMessageID, buf)
 }

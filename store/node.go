@@ -221,7 +221,7 @@ func (s *Store) NodeStats() NodeStats {
 // it knows may not be so any more.
 func (s *Store) startOver() {
 	s.sessions.evictAll()
-	s.appender.forgetPlaces()
+	s.appender.evictAllTargets()
 	s.o.Lost()
 }
 

@@ -12,8 +12,8 @@ const (
 	// only read and by messages that are not stored. Everything else is checked again under the
 	// locks of its transaction.
 	sessionCacheTime = 5 * time.Second
-	// sessionCacheTimeAlone replaces sessionCacheTime while there is no other node. It bounds how long
-	// a change made to the database by hand can go unnoticed.
+	// sessionCacheTimeAlone replaces sessionCacheTime while there is no other node. It bounds how
+	// long a change made to the database by hand can go unnoticed.
 	sessionCacheTimeAlone = time.Minute
 	// maxCached bounds the number of cached sessions. A full cache is emptied.
 	maxCached = 100_000
@@ -71,7 +71,8 @@ func (c *sessionCache) session(key room.KeyHash, now time.Time) (session room.Se
 	return s.session, true
 }
 
-// generation returns the generation of a room that a session is in; ok is false if it is not cached.
+// generation returns the generation of a room that a session is in; ok is false if it is not
+// cached.
 func (c *sessionCache) generation(session room.SessionID, id room.RoomID, now time.Time) (g room.LogID, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

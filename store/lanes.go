@@ -1,0 +1,448 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"parlor/room"
+)
+
+// Messages to rooms are committed in groups: the messages that arrive while a transaction is in
+// flight become the batch of the next one. A lone message takes one transaction and one round trip;
+// under load, up to maxAppendBatch messages share the cost of a transaction.
+//
+//	append      queues a message and waits for its answer
+//	runFirst    the first lane: takes batches whenever messages wait
+//	runSecond   the second lane: takes the messages of its rooms under load
+//	runStalled  the lane of one room that another transaction keeps locked
+//	commit      what a lane does with a batch; append.go has the transaction
+
+const (
+	// maxAppendBatch bounds how long the rows of a batch stay locked.
+	maxAppendBatch = 256
+	// minSplit is the number of messages that have to wait for the second lane before it takes
+	// them. A transaction costs as much as several dozen messages, so one larger transaction is
+	// better than two until both processors are busy with them.
+	minSplit = 64
+	// appendTimeout ends a transaction that PostgreSQL does not answer, so that callers get an
+	// error instead of waiting.
+	appendTimeout = 10 * time.Second
+	// maxStalled bounds the number of messages that wait for one locked room, and the number of
+	// locked rooms that are remembered.
+	maxStalled = 1000
+)
+
+// appender commits messages in two lanes. Each room belongs to one of them, so that two
+// transactions never wait for each other's rooms. While few messages wait, the first lane takes
+// those of both.
+type appender struct {
+	store *Store
+	seed  maphash.Seed
+	lanes sync.WaitGroup // the goroutines of all lanes
+
+	mu     sync.Mutex // guards all below
+	queues [2][]*appendItem
+	// targets caches the targets of recent messages. It needs no eviction: a target that is out of
+	// date is found out under the lock of the room.
+	targets map[route]target
+	// stalled holds the rooms that another transaction keeps locked. Each has a lane of its own
+	// until that lane has stored something.
+	stalled map[room.RoomID]*stalledRoom
+	// wakeFirst signals the first lane that a message waits, and wakeSecond the second lane that it
+	// has work. splitting is true while the second lane works.
+	wakeFirst, wakeSecond *sync.Cond
+	splitting             bool
+	closed                bool
+}
+
+// stalledRoom is the queue of a room that another transaction keeps locked. The appender's mu
+// guards it.
+type stalledRoom struct {
+	queue   []*appendItem
+	running bool // the room's lane
+}
+
+func newAppender(s *Store) *appender {
+	a := &appender{store: s, seed: maphash.MakeSeed(), targets: make(map[route]target), stalled: make(map[room.RoomID]*stalledRoom)}
+	a.wakeFirst, a.wakeSecond = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
+	a.lanes.Go(func() { a.runFirst(&lane{appender: a, pool: s.appends}) })
+	a.lanes.Go(func() { a.runSecond(&lane{appender: a, pool: s.appends}) })
+	return a
+}
+
+// close waits until all accepted messages are committed. append must not be called any more.
+func (a *appender) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.wakeFirst.Signal()
+	a.wakeSecond.Signal()
+	a.mu.Unlock()
+	a.lanes.Wait()
+}
+
+// append waits until the message is committed and returns it with its seq. If its sender has stored
+// a message under the same ClientMessageID before, append returns that one.
+func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, error) {
+	item.done = make(chan struct{})
+	queue := maphash.String(a.seed, string(item.room)) % uint64(len(a.queues))
+	a.mu.Lock()
+	switch stalled := a.stalled[item.room]; {
+	case stalled == nil:
+		a.queues[queue] = append(a.queues[queue], item)
+		a.wakeFirst.Signal()
+	case len(stalled.queue) < maxStalled:
+		a.queueStalled(stalled, item)
+	default:
+		a.mu.Unlock()
+		return room.Message{}, errCrowded
+	}
+	a.mu.Unlock()
+	select {
+	case <-item.done:
+		return item.message, item.err
+	case <-ctx.Done():
+		// The message may still be committed. The caller is asked to try again, which is safe with
+		// a ClientMessageID.
+		return room.Message{}, translate(ctx.Err())
+	}
+}
+
+// runFirst runs the first lane, which works whenever a message waits.
+func (a *appender) runFirst(l *lane) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		var b batch
+		a.queues[0] = b.take(a.queues[0])
+		switch {
+		case a.splitting:
+		case len(a.queues[1]) < minSplit:
+			a.queues[1] = b.take(a.queues[1])
+		default:
+			a.splitting = true
+			a.wakeSecond.Signal()
+		}
+		switch {
+		case l.work(b.items):
+		case a.closed && !a.splitting: // otherwise the second lane may still have work
+			return
+		default:
+			a.wakeFirst.Wait()
+		}
+	}
+}
+
+// runSecond runs the second lane, which works while its rooms are busy.
+func (a *appender) runSecond(l *lane) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		var b batch
+		if a.splitting {
+			a.queues[1] = b.take(a.queues[1])
+		}
+		switch {
+		case l.work(b.items):
+		case a.splitting:
+			a.splitting = false
+			a.wakeFirst.Signal() // the first lane takes the next messages
+		case a.closed:
+			return
+		default:
+			a.wakeSecond.Wait()
+		}
+	}
+}
+
+// batch is the messages of one transaction.
+type batch struct {
+	items []*appendItem
+	seen  map[retryKey]bool
+}
+
+// retryKey is the same for a message and its retries.
+type retryKey struct {
+	room   room.RoomID
+	sender room.UserID
+	id     string
+}
+
+// take moves messages from a queue into the batch until it is full, and returns the rest. A message
+// with the ClientMessageID of another one in the batch has to wait for it: a statement cannot see
+// the rows that it inserts itself.
+func (b *batch) take(queue []*appendItem) (rest []*appendItem) {
+	for i, item := range queue {
+		if len(b.items) == maxAppendBatch {
+			return append(rest, queue[i:]...)
+		}
+		if id := item.message.ClientMessageID; id != "" {
+			key := retryKey{item.room, item.message.Sender.ID, id}
+			if b.seen[key] {
+				rest = append(rest, item)
+				continue
+			}
+			if b.seen == nil {
+				b.seen = make(map[retryKey]bool)
+			}
+			b.seen[key] = true
+		}
+		b.items = append(b.items, item)
+	}
+	return rest
+}
+
+// lane is the state of one lane. Only its goroutine uses it.
+type lane struct {
+	*appender
+	pool   *pgxpool.Pool // its connections have the lock timeout of the lane
+	params params
+	// stored is the messages that the last transaction stored and that are not published yet. They
+	// are published while PostgreSQL works on the next transaction.
+	stored []*appendItem
+}
+
+// work commits a batch, or without one publishes what the last one stored. It reports whether there
+// was anything to do. The caller holds mu, which is released meanwhile.
+func (l *lane) work(items []*appendItem) bool {
+	if len(items) == 0 && len(l.stored) == 0 {
+		return false
+	}
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	if len(items) > 0 {
+		_ = l.commit(items) // the callers get the error
+	} else {
+		l.publish()
+	}
+	return true
+}
+
+// commit appends messages in one transaction. Messages that it could not store, because a target
+// was out of date or a room was locked, are retried with locks held. The messages of rooms that
+// stay locked move to lanes of their own, so that they do not hold up the others.
+func (l *lane) commit(items []*appendItem) error {
+	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	defer cancel()
+	timeouts := 0
+	for lock := false; len(items) > 0; lock = true {
+		located, err := l.locate(ctx, items)
+		if len(located) == 0 {
+			return nil
+		}
+		var ends logEnds
+		if err == nil {
+			err = retryDeadlocks(func() error {
+				ends, err = l.write(ctx, located, lock, l.publish)
+				return err
+			})
+		}
+		if lockRefused(err) && l.pool == l.store.appends {
+			timeouts++
+			items = l.setAside(ctx, located, timeouts == maxTries)
+			continue
+		}
+		if err != nil {
+			err = l.store.failed(fmt.Errorf("append %d messages: %w", len(located), err))
+			for _, item := range located {
+				item.answer(room.Message{}, err)
+			}
+			return err
+		}
+		l.stored, items = split(located, ends)
+		if len(l.stored) == 0 { // readers of the feed may wait for the end of this transaction
+			l.store.o.Commit(room.Change{})
+		}
+		if lock {
+			l.evictTargets(items)
+		}
+	}
+	return nil
+}
+
+// split sets the seqs of the messages that a transaction stored, and separates them from those that
+// it did not store because something had changed.
+func split(items []*appendItem, ends logEnds) (stored, left []*appendItem) {
+	for _, item := range items {
+		end, ok := ends[item.target.log]
+		if !ok {
+			left = append(left, item)
+			continue
+		}
+		item.message = item.message.In(item.room, end-room.Seq(item.later))
+		stored = append(stored, item)
+	}
+	return stored, left
+}
+
+// publish publishes the messages that the last transaction stored, and answers their callers.
+func (l *lane) publish() {
+	if len(l.stored) == 0 {
+		return
+	}
+	events := make([]room.Event, len(l.stored))
+	for i, item := range l.stored {
+		events[i] = room.Event{
+			Room: item.room, Log: item.target.log, Seq: item.message.Seq, At: item.message.SentAt,
+			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
+		}
+	}
+	l.store.o.Commit(room.Change{Events: events})
+	for _, item := range l.stored {
+		close(item.done)
+	}
+	l.stored = nil
+}
+
+// locate sets the targets of messages, most of which are cached, and answers the messages that have
+// none. It returns the others.
+func (l *lane) locate(ctx context.Context, items []*appendItem) (located []*appendItem, err error) {
+	var unknown []*appendItem
+	l.mu.Lock()
+	for _, item := range items {
+		if cached, ok := l.targets[item.route()]; ok {
+			item.target = cached
+			located = append(located, item)
+		} else {
+			unknown = append(unknown, item)
+		}
+	}
+	l.mu.Unlock()
+	if len(unknown) == 0 {
+		return items, nil
+	}
+	l.publish() // reading takes as long as a transaction
+	found, err := l.look(ctx, unknown)
+	if err != nil {
+		return items, err
+	}
+	l.mu.Lock()
+	if len(l.targets)+len(found) > maxCached {
+		clear(l.targets)
+	}
+	for _, item := range found {
+		l.targets[item.route()] = item.target
+	}
+	l.mu.Unlock()
+	return append(located, found...), nil
+}
+
+// evictTargets makes locate read the targets of messages again.
+func (a *appender) evictTargets(items []*appendItem) {
+	if len(items) == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, item := range items {
+		delete(a.targets, item.route())
+	}
+}
+
+// evictAllTargets makes locate read all targets again.
+func (a *appender) evictAllTargets() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.targets)
+}
+
+// setAside moves the messages of locked rooms to lanes of their own, or if all is set those of all
+// rooms, and returns the rest.
+func (l *lane) setAside(ctx context.Context, items []*appendItem, all bool) (rest []*appendItem) {
+	var free map[room.LogID]bool
+	if !all {
+		var err error
+		if free, err = l.freeLogs(ctx, items); err != nil {
+			free = nil // the whole table may be locked
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.stalled) > maxStalled {
+		maps.DeleteFunc(l.stalled, func(_ room.RoomID, r *stalledRoom) bool { return !r.running })
+	}
+	for _, item := range items {
+		if free[item.target.log] {
+			rest = append(rest, item)
+			continue
+		}
+		if l.stalled[item.room] == nil {
+			l.stalled[item.room] = new(stalledRoom)
+		}
+		l.queueStalled(l.stalled[item.room], item)
+	}
+	for i, queue := range l.queues { // later messages of the same rooms have to stay behind these
+		l.queues[i] = slices.DeleteFunc(queue, func(item *appendItem) bool {
+			stalled := l.stalled[item.room]
+			if stalled != nil {
+				l.queueStalled(stalled, item)
+			}
+			return stalled != nil
+		})
+	}
+	return rest
+}
+
+// queueStalled queues a message for the lane of its room, and starts that lane if it is not
+// running. The caller holds mu.
+func (a *appender) queueStalled(r *stalledRoom, item *appendItem) {
+	r.queue = append(r.queue, item)
+	if !r.running {
+		r.running = true
+		a.lanes.Go(func() { a.runStalled(item.room, r) })
+	}
+}
+
+// runStalled runs the lane of a room that another transaction keeps locked. It waits for the lock
+// as long as other calls do, and ends when the queue of the room is empty.
+func (a *appender) runStalled(id room.RoomID, r *stalledRoom) {
+	l := &lane{appender: a, pool: a.store.pool}
+	var err error
+	for {
+		a.mu.Lock()
+		if lockRefused(err) { // the messages behind it would not get the lock either
+			a.store.o.Log.Warn("append failed: room locked", "room", id, "error", err)
+			for _, item := range r.queue {
+				item.answer(room.Message{}, errCrowded)
+			}
+			r.queue = nil
+		}
+		var b batch
+		r.queue = b.take(r.queue)
+		if len(b.items) == 0 {
+			r.running = false
+			if err == nil {
+				delete(a.stalled, id)
+			}
+			a.mu.Unlock()
+			return
+		}
+		a.mu.Unlock()
+		err = a.commitInTurn(l, id, b.items)
+	}
+}
+
+// commitInTurn commits messages of one room once the gate admits it to the room's lock.
+func (a *appender) commitInTurn(l *lane, id room.RoomID, items []*appendItem) error {
+	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	defer cancel()
+	admitted := false
+	err := a.store.gate.run(ctx, []lockKey{roomKey(id)}, func() error {
+		admitted = true
+		err := l.commit(items)
+		l.publish()
+		return err
+	})
+	if !admitted {
+		for _, item := range items {
+			item.answer(room.Message{}, translate(err))
+		}
+	}
+	return err
+}
