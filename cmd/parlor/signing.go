@@ -10,7 +10,7 @@ import (
 
 // Signing is the settings of tokens that the server and the commands that sign for it share.
 type Signing struct {
-	Secret             auth.Secret   `env:"PARLOR_SECRET" placeholder:"SECRET" help:"Key of HS256 user tokens, at least 32 bytes. Required with DATABASE_URL. Otherwise, if empty, the file secret in the data folder is used, which is created at the first start."`
+	Secret             auth.Secret   `env:"PARLOR_SECRET" placeholder:"SECRET" help:"Key of HS256 user tokens, at least 32 bytes. Required with DATABASE_URL. Empty: the file secret in the data folder, created at the first start."`
 	AdminSecret        auth.Secret   `env:"PARLOR_ADMIN_SECRET" placeholder:"SECRET" help:"Key of admin tokens (HS256), at least 32 bytes. If it is set, keys of user tokens cannot sign admin tokens. Empty: PARLOR_SECRET if that is set, so that anyone who signs user tokens can also sign admin tokens; otherwise the file admin-secret in the data folder."`
 	TokenAudience      string        `env:"PARLOR_TOKEN_AUDIENCE" placeholder:"AUDIENCE" help:"Value that the aud claim of every token, including admin tokens, must contain. Required with PARLOR_JWKS_URL. Empty: not checked."`
 	TokenIssuer        string        `env:"PARLOR_TOKEN_ISSUER" placeholder:"ISSUER" help:"Value that the iss claim of every token, including admin tokens, must have. Required with PARLOR_JWKS_URL. Empty: not checked."`
