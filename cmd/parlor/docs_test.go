@@ -3,7 +3,12 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,7 +18,8 @@ import (
 var update = flag.Bool("update", false, "write the settings table into docs/operations.md")
 
 const (
-	operationsPage = "../../docs/operations.md"
+	topFolder      = "../.."
+	operationsPage = topFolder + "/docs/operations.md"
 	tableBegin     = "<!-- settings: made by go test ./cmd/parlor -run TestSettingsTable -update -->\n"
 	tableEnd       = "<!-- settings end -->\n"
 )
@@ -107,4 +113,77 @@ func code(text string) string {
 		return ""
 	}
 	return "`" + text + "`"
+}
+
+// markdownFiles returns the documents of the repository, as paths from its top folder.
+func markdownFiles(t *testing.T) []string {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md", "clients/go/*.md"} {
+		found, err := fs.Glob(os.DirFS(topFolder), pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	if len(files) < 10 {
+		t.Fatalf("found only %q", files)
+	}
+	return files
+}
+
+// TestLinksOfDocuments checks that the files and headings exist that documents link to.
+func TestLinksOfDocuments(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^():\s]*)\)`)
+	for _, name := range markdownFiles(t) {
+		for _, match := range link.FindAllStringSubmatch(readDocument(t, name), -1) {
+			file, anchor, _ := strings.Cut(match[1], "#")
+			target := name
+			if file != "" {
+				target = path.Join(path.Dir(name), file)
+			}
+			if _, err := os.Stat(filepath.Join(topFolder, target)); err != nil {
+				t.Errorf("%s links to %s: %v", name, match[1], err)
+				continue
+			}
+			if anchor != "" && !slices.Contains(anchors(readDocument(t, target)), anchor) {
+				t.Errorf("%s links to %s, and there is no such heading", name, match[1])
+			}
+		}
+	}
+}
+
+// TestFilesOfArchitecture checks that the files and folders exist that docs/architecture.md names.
+func TestFilesOfArchitecture(t *testing.T) {
+	t.Parallel()
+	const name = "docs/architecture.md"
+	files := regexp.MustCompile("`([a-z0-9_./-]+/[a-z0-9_.-]*)`").FindAllStringSubmatch(readDocument(t, name), -1)
+	if len(files) == 0 {
+		t.Fatalf("%s names no files", name)
+	}
+	for _, file := range files {
+		if _, err := os.Stat(filepath.Join(topFolder, file[1])); err != nil {
+			t.Errorf("%s names %s: %v", name, file[1], err)
+		}
+	}
+}
+
+func readDocument(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(topFolder, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// anchors returns the names by which links reach the headings of a document, as GitHub makes them.
+func anchors(document string) []string {
+	var names []string
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(document, -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		names = append(names, strings.ReplaceAll(name, " ", "-"))
+	}
+	return names
 }
