@@ -286,7 +286,7 @@ func (q *query) roomCursor(name string) room.RoomID {
 	text, err := base64.RawURLEncoding.DecodeString(q.values.Get(name))
 	id := room.RoomID(text)
 	if err != nil || !id.Valid() || encodeRoomCursor(id) != q.values.Get(name) {
-		q.fault(name, "cursor", "is not a nextCursor of this list")
+		q.fault(name, "cursor", "must be a nextCursor of this list")
 		return ""
 	}
 	return id

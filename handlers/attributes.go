@@ -67,12 +67,12 @@ func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, sessi
 // to be set and deleted.
 func checkKeys(set map[string]string, gone []string) error {
 	if len(set)+len(gone) == 0 {
-		return invalid(fault{"", "empty", "sets nothing and deletes nothing"})
+		return invalid(fault{"", "empty", "must set or delete at least one attribute"})
 	}
 	var faults []fault
 	for i, key := range gone {
 		if _, both := set[key]; both {
-			faults = append(faults, fault{fmt.Sprintf("/delete/%d", i), "different", "stands in set as well"})
+			faults = append(faults, fault{fmt.Sprintf("/delete/%d", i), "different", "is in set as well"})
 		}
 	}
 	if len(faults) > 0 {

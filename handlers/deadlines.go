@@ -21,7 +21,7 @@ const (
 	replyTimeout = 30 * time.Second
 )
 
-var errBodyTimeout = newProblem(http.StatusRequestTimeout, "body_timeout", "The body did not come in time.")
+var errBodyTimeout = newProblem(http.StatusRequestTimeout, "body_timeout", "The body did not arrive in time: send it again.")
 
 // deadlines bounds how long a request may keep its connection waiting, before
 // anything is known of its caller: the body has BodyTimeout to come, and the reply
@@ -94,5 +94,5 @@ func bodyProblem(err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errBodyTimeout
 	}
-	return malformed("The body could not be read to its end.")
+	return malformed("The body ended too early: send it again.")
 }

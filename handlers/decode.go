@@ -109,7 +109,7 @@ func checkShape(body []byte) error {
 		}
 	}
 	if containers > maxContainers {
-		return invalid(fault{"", "containers", fmt.Sprintf("holds more than %d objects and arrays", maxContainers)})
+		return invalid(fault{"", "containers", fmt.Sprintf("contains more than %d objects and arrays", maxContainers)})
 	}
 	return nil
 }
@@ -135,9 +135,9 @@ func parse(body []byte, request any) error {
 	case errors.As(err, &semantic) && errors.Is(err, json.ErrUnknownName):
 		return invalid(fault{string(semantic.JSONPointer), "unknown", "is not a field of this request"})
 	case errors.As(err, &semantic):
-		return invalid(fault{string(semantic.JSONPointer), "type", "is of the wrong type"})
+		return invalid(fault{string(semantic.JSONPointer), "type", "has the wrong type"})
 	}
-	return malformed("The body is not valid JSON.")
+	return malformed("The body is not valid JSON: encode it with a JSON library.")
 }
 
 // scan refuses what no request may hold, whatever its fields. Of that, decoding
@@ -150,16 +150,16 @@ func scan(body []byte) error {
 		case errors.Is(err, io.EOF) && d.StackDepth() == 0 && d.InputOffset() > 0:
 			return nil
 		case errors.Is(err, jsontext.ErrDuplicateName):
-			return invalid(fault{string(d.StackPointer()), "duplicate", "stands twice"})
+			return invalid(fault{string(d.StackPointer()), "duplicate", "appears twice"})
 		case err != nil:
-			return malformed("The body is not valid JSON.")
+			return malformed("The body is not valid JSON: encode it with a JSON library.")
 		}
 		switch token.Kind() {
 		case 'n':
-			return invalid(fault{string(d.StackPointer()), "type", "is null; leave it out instead"})
+			return invalid(fault{string(d.StackPointer()), "type", "is null: leave the field out instead"})
 		case '"':
 			if strings.ContainsRune(token.String(), 0) {
-				return invalid(fault{string(d.StackPointer()), "nul", "holds a NUL character"})
+				return invalid(fault{string(d.StackPointer()), "nul", "contains a NUL character"})
 			}
 		default:
 		}
@@ -263,9 +263,9 @@ func ruleText(f validator.FieldError) string {
 	case "userID", "roomID":
 		return "must be a valid ID: see " + f.Tag() + " in openapi.yaml"
 	case "unique":
-		return "holds the same twice"
+		return "contains the same value twice"
 	case "totalBytes":
-		return "must be at most " + f.Param() + " bytes, all keys and values together"
+		return "must be at most " + f.Param() + " bytes for all keys and values together"
 	case "maxBytes":
 		return "must be at most " + f.Param() + " bytes"
 	case "min":
@@ -360,7 +360,7 @@ func readQuery(r *http.Request, known ...string) *query {
 	q := &query{}
 	var err error
 	if q.values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
-		q.fault("", "syntax", "the query is not well-formed")
+		q.fault("", "syntax", "the query string is not well-formed")
 	}
 	for _, name := range slices.Sorted(maps.Keys(q.values)) {
 		if len(q.faults) > maxFaults {
@@ -370,7 +370,7 @@ func readQuery(r *http.Request, known ...string) *query {
 		if !slices.Contains(known, name) && !slices.Contains(known, name+repeatable) {
 			q.fault(name, "unknown", "is not a parameter of this call")
 		} else if len(values) > 1 && slices.Contains(known, name) {
-			q.fault(name, "duplicate", "stands twice")
+			q.fault(name, "duplicate", "appears twice")
 		}
 	}
 	return q
@@ -399,7 +399,7 @@ func (q *query) integer(name string, least, most, otherwise int64) int64 {
 func (q *query) apart(name string, others ...string) {
 	for _, other := range others {
 		if q.has(name) && q.has(other) {
-			q.fault(other, "exclusive", "cannot stand together with "+name)
+			q.fault(other, "exclusive", "cannot be combined with "+name)
 		}
 	}
 }
@@ -413,7 +413,7 @@ func (q *query) instant(name string) time.Time {
 	text := q.values.Get(name)
 	// Package time takes a comma for a point; RFC 3339 does not.
 	if err := t.UnmarshalText([]byte(text)); err != nil || t.IsZero() || strings.Contains(text, ",") {
-		q.fault(name, "instant", "must be an instant such as 2026-11-21T15:00:00Z (RFC 3339)")
+		q.fault(name, "instant", "must be a time in RFC 3339, such as 2026-11-21T15:00:00Z")
 	}
 	return t
 }

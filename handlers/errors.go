@@ -52,16 +52,16 @@ func newProblem(status int, code, detail string) *problem {
 
 // The problems of HTTP itself.
 var (
-	errNoRoute     = newProblem(http.StatusNotFound, "not_found", "There is nothing at this path.")
-	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not take this method.")
-	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is too large.")
+	errNoRoute     = newProblem(http.StatusNotFound, "not_found", "There is nothing at this path: compare it with openapi.yaml.")
+	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not accept this method: use one of those in Allow.")
+	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is larger than 256 KiB: make it smaller.")
 	errNotJSON     = notOfType("application/json")
-	errInternal    = newProblem(http.StatusInternalServerError, "internal", "Something went wrong. The request ID finds it in the server's log.")
+	errInternal    = newProblem(http.StatusInternalServerError, "internal", "Something went wrong on the server, whose log contains the cause under this requestID.")
 )
 
 // notOfType says which content type a body must have.
 func notOfType(want string) *problem {
-	return newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The body must be "+want+".")
+	return newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The Content-Type of the body must be "+want+".")
 }
 
 func malformed(detail string) *problem {
@@ -78,9 +78,9 @@ const (
 )
 
 func invalid(faults ...fault) *problem {
-	p := newProblem(http.StatusBadRequest, "invalid_request", "The request is not valid.")
+	p := newProblem(http.StatusBadRequest, "invalid_request", "The request is not valid: errors lists what is wrong.")
 	if len(faults) > maxFaults {
-		p.Detail = fmt.Sprintf("The request is not valid. Only the first %d faults are listed.", maxFaults)
+		p.Detail = fmt.Sprintf("The request is not valid: errors lists the first %d faults.", maxFaults)
 		faults = faults[:maxFaults]
 	}
 	p.Errors = slices.Clone(faults)

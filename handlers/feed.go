@@ -279,7 +279,7 @@ func readFeedCursor(r *http.Request) (*room.FeedCursor, error) {
 	}
 	c, ok := parseFeedCursor(text)
 	if !ok {
-		q.faults = append(q.faults, fault{where, "cursor", "is not an id of this feed"})
+		q.faults = append(q.faults, fault{where, "cursor", "must be an id of this feed"})
 	}
 	return &c, q.err()
 }

@@ -53,11 +53,11 @@ const fullRetry = 5
 // Why a connection is refused. Any call may meet it, so both have the status that
 // any call may have.
 var (
-	ErrServerFull         = full(newProblem(http.StatusServiceUnavailable, "server_full", "The server has as many connections and streams as it takes."))
-	ErrTooManyConnections = full(newProblem(http.StatusServiceUnavailable, "too_many_connections", "There are too many connections from this address."))
+	ErrServerFull         = full(newProblem(http.StatusServiceUnavailable, "server_full", "The server accepts no more connections and streams: try again after Retry-After seconds."))
+	ErrTooManyConnections = full(newProblem(http.StatusServiceUnavailable, "too_many_connections", "There are too many connections from this address: close some, or try again after Retry-After seconds."))
 )
 
-var errTooManyStreams = full(newProblem(http.StatusTooManyRequests, "too_many_streams", "There are too many streams of this user or from this address."))
+var errTooManyStreams = full(newProblem(http.StatusTooManyRequests, "too_many_streams", "There are too many open streams of this user or from this address: close some, or try again after Retry-After seconds."))
 
 func full(p *problem) *problem {
 	p.retryAfter = fullRetry
@@ -66,12 +66,12 @@ func full(p *problem) *problem {
 
 // What callers who are too fast are told.
 var (
-	errTooFast           = newProblem(http.StatusTooManyRequests, "too_many_messages", "The user sends more messages than allowed.")
-	errTooMuchBarrage    = newProblem(http.StatusTooManyRequests, "too_much_barrage", "The user sends more barrage than allowed.")
-	errTooManyLogins     = newProblem(http.StatusTooManyRequests, "too_many_logins", "There are more logins of this user or from this address than allowed.")
-	errTooManyCreated    = newProblem(http.StatusTooManyRequests, "too_many_rooms_created", "The user creates more rooms than allowed.")
-	errTooManyJoins      = newProblem(http.StatusTooManyRequests, "too_many_joins", "The user enters and leaves rooms more often than allowed.")
-	errTooManyAttributes = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes more often than allowed.")
+	errTooFast           = newProblem(http.StatusTooManyRequests, "too_many_messages", "The user sends too many messages: wait Retry-After seconds.")
+	errTooMuchBarrage    = newProblem(http.StatusTooManyRequests, "too_much_barrage", "The user sends too much barrage: discard some, or wait Retry-After seconds.")
+	errTooManyLogins     = newProblem(http.StatusTooManyRequests, "too_many_logins", "There are too many logins of this user or from this address: wait Retry-After seconds.")
+	errTooManyCreated    = newProblem(http.StatusTooManyRequests, "too_many_rooms_created", "The user creates too many rooms: wait Retry-After seconds.")
+	errTooManyJoins      = newProblem(http.StatusTooManyRequests, "too_many_joins", "The user joins and leaves rooms too often: wait Retry-After seconds.")
+	errTooManyAttributes = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes too often: wait Retry-After seconds.")
 )
 
 // userLimiter limits what a user does. fault is what a caller is told who is too fast.

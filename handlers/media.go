@@ -33,10 +33,10 @@ const (
 )
 
 var (
-	errFileTooBig = newProblem(http.StatusRequestEntityTooLarge, "file_too_large", "The file is larger than 100 MB.")
-	errStalled    = newProblem(http.StatusRequestTimeout, "upload_stalled", "Nothing more of the file came.")
-	errIncomplete = newProblem(http.StatusBadRequest, "upload_incomplete", "The file could not be read to its end.")
-	errNoRoom     = newProblem(http.StatusInsufficientStorage, "storage_full", "The server has no room for files for now.")
+	errFileTooBig = newProblem(http.StatusRequestEntityTooLarge, "file_too_large", "The file is larger than 100 MB: upload a smaller one.")
+	errStalled    = newProblem(http.StatusRequestTimeout, "upload_stalled", "The upload stalled or took too long: upload the file again.")
+	errIncomplete = newProblem(http.StatusBadRequest, "upload_incomplete", "The body ended before the file did: upload the file again.")
+	errNoRoom     = newProblem(http.StatusInsufficientStorage, "storage_full", "The server has no space left for files: try again later.")
 )
 
 type mediaReply struct {
@@ -270,7 +270,7 @@ func (b *uploadBody) openForm(r *http.Request, named bool) error {
 		return form.problem()
 	}
 	if part.FormName() != "file" || part.FileName() == "" {
-		return invalid(fault{"/file", "single", "must be the one part of the form, and a file"})
+		return invalid(fault{"/file", "single", "must be the only part of the form, and a file"})
 	}
 	if !named {
 		b.fileName = part.FileName()
@@ -285,7 +285,7 @@ func (b *uploadBody) openForm(r *http.Request, named bool) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err == nil:
-			return invalid(fault{"/file", "single", "must be the one part of the form"})
+			return invalid(fault{"/file", "single", "must be the only part of the form"})
 		}
 		return form.problem()
 	}
@@ -593,9 +593,9 @@ func (d *download) refusal(h http.Header) error {
 	}
 	switch d.refused {
 	case http.StatusRequestedRangeNotSatisfiable:
-		return newProblem(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable", "The file has no such range.")
+		return newProblem(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable", "The file has no such range: Content-Range contains its size.")
 	case http.StatusPreconditionFailed:
-		return newProblem(http.StatusPreconditionFailed, "precondition_failed", "The file is not the one of the precondition.")
+		return newProblem(http.StatusPreconditionFailed, "precondition_failed", "The file does not match the precondition: download all of it.")
 	}
 	return fmt.Errorf("serving a file ends with status %d", d.refused)
 }

@@ -16,7 +16,7 @@ import (
 // room that is lost would be hundreds of 5xx, for which load balancers take a server
 // out that serves everything else. Its reply is never kept (answerError): the bytes
 // may come back, from a backup.
-var errMediaLost = newProblem(http.StatusGone, "media_lost", "The server has lost the bytes of the file, or a part of them.")
+var errMediaLost = newProblem(http.StatusGone, "media_lost", "The server has lost some or all bytes of the file: upload it again.")
 
 // lostPause is how often at most the log tells of bytes that are lost. A folder that
 // was emptied would be a line for each request otherwise.

@@ -124,7 +124,7 @@ func (q *query) memberCursor(name string) room.MemberCursor {
 	}
 	c, ok := parseMemberCursor(q.values.Get(name))
 	if !ok {
-		q.fault(name, "cursor", "is not a nextCursor of this list")
+		q.fault(name, "cursor", "must be a nextCursor of this list")
 	}
 	return c
 }
@@ -132,7 +132,7 @@ func (q *query) memberCursor(name string) room.MemberCursor {
 func (q *query) userIDs(name string) []room.UserID {
 	values := q.values[name]
 	if len(values) > maxMemberLookup {
-		q.fault(name, "max", fmt.Sprintf("may stand at most %d times", maxMemberLookup))
+		q.fault(name, "max", fmt.Sprintf("may appear at most %d times", maxMemberLookup))
 		return nil
 	}
 	users := make([]room.UserID, 0, len(values))

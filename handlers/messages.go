@@ -88,7 +88,7 @@ func contentFaults(faults []room.Fault) []fault {
 			"missing":   "is required for this kind",
 			"forbidden": "is not a field of this kind",
 			"maxBytes":  fmt.Sprintf("must be at most %d bytes for this kind", f.Limit),
-			"depth":     fmt.Sprintf("combined messages stand in each other at most %d deep", f.Limit),
+			"depth":     fmt.Sprintf("may be nested at most %d levels deep", f.Limit),
 		}[f.Rule]
 		told = append(told, fault{f.Field, f.Rule, message})
 	}

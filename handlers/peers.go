@@ -16,7 +16,7 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 		return err
 	}
 	if draft.Kind == room.KindBarrage {
-		return invalid(fault{"/kind", "forbidden", "is for rooms only"})
+		return invalid(fault{"/kind", "forbidden", "can be sent to rooms only"})
 	}
 	if err := session.Grants.CheckPeer(to); err != nil {
 		return err

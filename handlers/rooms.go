@@ -153,7 +153,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	}
 	to := request.ToRoom
 	if to.RoomID == from {
-		return invalid(fault{"/toRoom/roomID", "different", "must be another room"})
+		return invalid(fault{"/toRoom/roomID", "different", "must be another room than the one in the path"})
 	}
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err

@@ -37,10 +37,10 @@ var (
 )
 
 var (
-	errTusVersion = newProblem(http.StatusPreconditionFailed, "tus_version", "Tus-Resumable must be 1.0.0.")
-	errTooLong    = newProblem(http.StatusRequestEntityTooLarge, "upload_too_long", "More bytes come than Upload-Length announced.")
+	errTusVersion = newProblem(http.StatusPreconditionFailed, "tus_version", "Tus-Resumable must be 1.0.0: use a client of tus 1.0.")
+	errTooLong    = newProblem(http.StatusRequestEntityTooLarge, "upload_too_long", "The body has more bytes than Upload-Length announced: start a new upload with the right length.")
 	// A 409 is what tus clients ask for the offset after, and go on; a 408 ends them.
-	errInterrupted = newProblem(http.StatusConflict, "upload_interrupted", "The bytes stopped coming, or another request of the upload took over.")
+	errInterrupted = newProblem(http.StatusConflict, "upload_interrupted", "The upload was interrupted: get its offset with getUploadOffset, and continue from there.")
 )
 
 // mountUploads adds the routes of tus.
@@ -137,7 +137,7 @@ func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error
 func uploadName(h http.Header) (string, error) {
 	for _, unknown := range []string{"Upload-Concat", "Upload-Defer-Length"} {
 		if h.Get(unknown) != "" {
-			return "", invalid(fault{"header/" + unknown, "extension", "is of an extension that Tus-Extension does not name"})
+			return "", invalid(fault{"header/" + unknown, "extension", "belongs to an extension that is not in Tus-Extension"})
 		}
 	}
 	name, seen := unnamedFile, make(map[string]bool)
@@ -150,7 +150,7 @@ func uploadName(h http.Header) (string, error) {
 		value, err := base64.StdEncoding.DecodeString(encoded)
 		switch {
 		case err != nil || key == "" || seen[key]:
-			return "", invalid(fault{"header/Upload-Metadata", "metadata", "must be keys, each once and with a value in Base64, between commas"})
+			return "", invalid(fault{"header/Upload-Metadata", "metadata", "must be comma-separated keys, each of them once and with a value in Base64"})
 		case key == "filename":
 			if name = string(value); !room.ValidFileName(name) {
 				return "", invalid(fault{"header/Upload-Metadata", "fileName", "filename " + badFileName})
@@ -214,9 +214,9 @@ func (c *uploadCall) err() error {
 	case tusd.ErrInvalidContentType.ErrorCode:
 		return notOfType("application/offset+octet-stream")
 	case tusd.ErrInvalidUploadLength.ErrorCode, tusd.ErrNotImplemented.ErrorCode:
-		return invalid(fault{"header/Upload-Length", "length", "must be the file's bytes, told when the upload is created"})
+		return invalid(fault{"header/Upload-Length", "length", "must be the size of the file in bytes, sent when the upload is created"})
 	case tusd.ErrInvalidOffset.ErrorCode:
-		return invalid(fault{"header/Upload-Offset", "offset", "must be the bytes that are stored"})
+		return invalid(fault{"header/Upload-Offset", "offset", "must be the number of bytes that are stored"})
 	case tusd.ErrMismatchOffset.ErrorCode:
 		return room.ErrUploadOffset
 	case tusd.ErrUploadInterrupted.ErrorCode:
