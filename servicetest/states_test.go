@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -250,6 +249,7 @@ type scene struct {
 	host     *client
 	his      *stream   // the host's
 	rows     *pgx.Conn // to look at the tables
+	allRows  string    // the statement that reads all tables, once it was made
 	walkers  int
 }
 
@@ -506,7 +506,7 @@ func (w *walker) loseNode() {
 	w.interrupted("nodeLost")
 }
 
-// tables is all that the database holds of sessions and rooms, a line a row.
+// tables returns all rows that the database holds of sessions and rooms, a line a row.
 func (s *scene) tables() []string {
 	s.Helper()
 	ctx := context.Background()
@@ -521,16 +521,17 @@ func (s *scene) tables() []string {
 		}
 		return values
 	}
-	var all []string
-	for _, table := range query(`SELECT table_name::text FROM information_schema.tables
-		WHERE table_schema = 'public' AND table_name NOT IN ('nodes', 'goose_db_version') ORDER BY 1`) {
-		what := "t::text"
-		if table == "events" { // their bodies never change, and some ways make many
-			what = "concat_ws(' ', generation, seq, type)"
+	if s.allRows == "" {
+		var tables []string
+		for _, table := range query(`SELECT table_name::text FROM information_schema.tables
+			WHERE table_schema = 'public' AND table_name NOT IN ('nodes', 'goose_db_version')`) {
+			row := "t::text"
+			if table == "events" { // their bodies never change, and some ways make many
+				row = "concat_ws(' ', generation, seq, type)"
+			}
+			tables = append(tables, fmt.Sprintf("SELECT '%[1]s: ' || %[2]s FROM %[1]s t", table, row))
 		}
-		for _, row := range query("SELECT " + what + " FROM " + table + " t ORDER BY 1") {
-			all = append(all, table+": "+row)
-		}
+		s.allRows = strings.Join(tables, " UNION ALL ") + " ORDER BY 1"
 	}
-	return slices.Clip(all)
+	return query(s.allRows)
 }
