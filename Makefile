@@ -39,11 +39,17 @@ image: ## Build the container image
 .PHONY: test
 test: test/web test/go test/browser ## Run all tests
 
+.PHONY: test/fast
+test/fast: web ## Run the Go tests and the web unit tests, without the slowest tests and the race detector, in a minute
+	@scripts/setup.sh postgres nginx haproxy caddy pgbouncer
+	cd web && npm test
+	scripts/gotest.sh -skip '^Test(Model|Chaos|Bench)' ./...
+
 .PHONY: test/go
 test/go: web ## Vet the Go packages and run their tests under the race detector
 	@scripts/setup.sh postgres cc nginx haproxy caddy pgbouncer
 	CGO_ENABLED=1 go vet ./...
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 scripts/gotest.sh -race ./...
 	cd clients/go && CGO_ENABLED=1 go vet ./... && CGO_ENABLED=1 go test -race ./...
 
 .PHONY: test/web
