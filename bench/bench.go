@@ -82,8 +82,8 @@ func (o *Options) Check() error {
 	fault(o.Senders < 1 || o.Senders > maxSenders, "--senders: %d is outside 1 to %d", o.Senders, maxSenders)
 	fault(o.Warmup < 0 || o.Warmup > maxDuration, "--warmup: %s is outside 0s to %s", o.Warmup, maxDuration)
 	fault(o.Duration <= 0 || o.Duration > maxDuration, "--duration: %s is outside 0s to %s", o.Duration, maxDuration)
-	fault(o.Stopped < 0 || o.Stopped >= max(o.Streams, 1), "--stopped: %d is outside 0 to one less than the streams", o.Stopped)
-	fault(o.Churn < 0 || o.Churn > 1 || math.IsNaN(o.Churn), "--churn: %v is outside 0 to 100 %%", o.Churn)
+	fault(o.Stopped < 0 || o.Stopped >= max(o.Streams, 1), "--stopped: %d is outside 0 to the number of streams minus one", o.Stopped)
+	fault(o.Churn < 0 || o.Churn > 1 || math.IsNaN(o.Churn), "--churn: %v is outside 0%% to 100%%", o.Churn)
 	return errors.Join(append(faults, o.Target.check())...)
 }
 

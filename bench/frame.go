@@ -114,7 +114,7 @@ func leadingNumber(b []byte) (n int64, ok bool) {
 	return n, len(b) > 0
 }
 
-var errChunk = errors.New("the server's chunks are not in order")
+var errChunk = errors.New("invalid chunked encoding")
 
 // chunks takes the framing out of a reply in chunks (RFC 9112, section 7.1), which proxies add.
 type chunks struct {

@@ -47,7 +47,7 @@ func (p *Parlor) check() error {
 	var faults []error
 	u, err := url.Parse(p.URL)
 	if err != nil || u.Scheme != "http" || u.Host == "" {
-		faults = append(faults, fmt.Errorf("--url: %q is not http://host:port; a load generator that encrypts measures itself", p.URL))
+		faults = append(faults, fmt.Errorf("--url: %q is not of the form http://host:port (TLS is not supported, because it would distort the measurement)", p.URL))
 	}
 	limit := room.MaxTextBytes
 	switch p.Kind {
@@ -92,7 +92,7 @@ func (p *Parlor) prepare(ctx context.Context, r *run) error {
 	if err := p.each(ctx, r.streams, p.login); err != nil {
 		return err
 	}
-	r.said.say("entering the rooms")
+	r.said.say("joining the rooms")
 	// One for each room at first, who makes it.
 	if err := p.each(ctx, r.streams[:len(r.halls)], p.enter); err != nil {
 		return err
@@ -297,8 +297,8 @@ func (p *Parlor) appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte
 
 func (p *Parlor) refused(status int, reply []byte) error {
 	if status == http.StatusTooManyRequests {
-		return errors.New("the server's limit of messages a user was met (429): let more streams share the sending, " +
-			"send --as admin, or start the server with PARLOR_MESSAGE_RATE=0, PARLOR_BARRAGE_RATE=0 and PARLOR_BARRAGE_BYTES=0")
+		return errors.New("the limit of messages per user was reached (429): use more streams, " +
+			"send with --as admin, or start the server with PARLOR_MESSAGE_RATE=0, PARLOR_BARRAGE_RATE=0 and PARLOR_BARRAGE_BYTES=0")
 	}
 	return fmt.Errorf("send a message: status %d: %s", status, firstLine(reply))
 }

@@ -34,13 +34,13 @@ func (p *Plain) check() error {
 	}{{"--subscribe-url", p.Subscribe, &p.subscribe}, {"--publish-url", p.Publish, &p.publish}} {
 		u, err := url.Parse(flag.value)
 		if err != nil || u.Scheme != "http" || u.Host == "" || !strings.Contains(flag.value, roomHolder) {
-			faults = append(faults, fmt.Errorf("%s: %q is not http://host:port/path with %s in it", flag.name, flag.value, roomHolder))
+			faults = append(faults, fmt.Errorf("%s: %q is not of the form http://host:port/path with %s in the path", flag.name, flag.value, roomHolder))
 			continue
 		}
 		*flag.parsed = u
 	}
 	if len(faults) == 0 && p.subscribe.Host != p.publish.Host {
-		faults = append(faults, errors.New("--subscribe-url and --publish-url must lead to the same server"))
+		faults = append(faults, errors.New("--subscribe-url and --publish-url must name the same server"))
 	}
 	p.filling = bytes.Repeat([]byte("x"), max(p.Size, 0))
 	return errors.Join(faults...)

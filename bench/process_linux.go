@@ -26,7 +26,7 @@ func readUsage(pid int) (usage, error) {
 	// clock_getcpuclockid(3): the complement of the process ID, and 2 for the scheduler's clock of the whole process.
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
-		return u, fmt.Errorf("its clock: %w", err)
+		return u, fmt.Errorf("CPU clock: %w", err)
 	}
 	u.cpu = time.Duration(ts.Nano())
 	u.memory, err = readStatm(pid)
@@ -41,7 +41,7 @@ func readStat(pid int) ([][]byte, error) {
 	}
 	fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
 	if len(fields) < 22 {
-		return nil, errors.New("/proc/<pid>/stat is not as expected")
+		return nil, errors.New("/proc/<pid>/stat has an unexpected format")
 	}
 	return fields, nil
 }
@@ -80,7 +80,7 @@ func readStatm(pid int) (memory, error) {
 	}
 	fields := bytes.Fields(text)
 	if len(fields) < 2 {
-		return memory{}, errors.New("/proc/<pid>/statm is not as expected")
+		return memory{}, errors.New("/proc/<pid>/statm has an unexpected format")
 	}
 	pages, _ := leadingNumber(fields[1])
 	return memory{rss: pages * int64(os.Getpagesize())}, nil

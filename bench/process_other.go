@@ -8,7 +8,7 @@ import (
 )
 
 func readUsage(int) (usage, error) {
-	return usage{}, errors.New("processes are measured on Linux only")
+	return usage{}, errors.New("measuring processes is supported only on Linux")
 }
 
 func readMemory(pid int) (memory, error) {

@@ -68,7 +68,7 @@ func (p *progress) write(s Sample, t tally) {
 		line += fmt.Sprintf(", server %.2f cores, %.1f MiB", s.ServerCores, float64(s.ServerBytes)/(1<<20))
 	}
 	if t.cut > 0 || t.refused > 0 {
-		line += fmt.Sprintf(", %d cut by the server, %d refused", t.cut, t.refused)
+		line += fmt.Sprintf(", %d cut by the server, %d rejected", t.cut, t.refused)
 	}
 	_, _ = fmt.Fprintln(p.to, line)
 }

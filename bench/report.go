@@ -189,33 +189,33 @@ func (r *Report) WriteText(w io.Writer) error {
 	t.row("target", "%s", r.Target)
 	t.row("streams", "%d in %d rooms, all open after %.2f s: %.0f connects/s", r.Streams, r.Rooms, r.OpenSeconds, r.ConnectsPerSecond)
 	if r.Messages > 0 {
-		t.row("messages", "%.0f/s for %.1f s, %d in all", r.MessagesPerSecond, r.MeasuredSeconds, r.Messages)
-		t.row("deliveries", "%.0f/s, %.1f MB/s, %d of %d in all", r.DeliveriesPerSecond, r.BytesPerSecond/1e6, r.Deliveries, r.Expected)
-		lost := fmt.Sprintf("%d lost, %d twice", r.Lost, r.Twice)
+		t.row("messages", "%.0f/s for %.1f s, %d in total", r.MessagesPerSecond, r.MeasuredSeconds, r.Messages)
+		t.row("deliveries", "%.0f/s, %.1f MB/s, %d of %d in total", r.DeliveriesPerSecond, r.BytesPerSecond/1e6, r.Deliveries, r.Expected)
+		lost := fmt.Sprintf("%d lost, %d duplicated", r.Lost, r.Twice)
 		if r.Missed > 0 {
-			lost += fmt.Sprintf("; %d missed that are not stored: shed, or sent while a stream was away", r.Missed)
+			lost += fmt.Sprintf("; %d ephemeral messages missed: shed, or sent while a stream was disconnected", r.Missed)
 		}
 		t.row("losses", "%s", lost)
 		l := r.LatencyMS
 		t.row("latency", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s ms", millis(l.P50), millis(l.P90), millis(l.P99), millis(l.P999), millis(l.Max))
 	}
 	if r.BehindMS > tolerableMS {
-		t.row("", "messages were sent up to %s ms after their time: the machine or the server did not keep up", millis(r.BehindMS))
+		t.row("", "messages were sent up to %s ms late: the machine or the server did not keep up", millis(r.BehindMS))
 	}
 	if r.Reconnects > 0 || r.Refused > 0 || r.Resets > 0 {
-		t.row("reconnects", "%d, of them %d because the server ended the stream; %d attempts refused; %d resets", r.Reconnects, r.CutByServer, r.Refused, r.Resets)
+		t.row("reconnects", "%d, %d of them because the server ended the stream; %d attempts rejected; %d resets", r.Reconnects, r.CutByServer, r.Refused, r.Resets)
 	}
 	if r.BackSeconds > 0 {
-		t.row("herd", "all back after %.2f s, complete after %.2f s", r.BackSeconds, r.CompleteSeconds)
+		t.row("herd", "all reconnected after %.2f s, caught up after %.2f s", r.BackSeconds, r.CompleteSeconds)
 	}
 	t.cpu("server", r.CPU)
 	t.cpu("beside it", r.BesideCPU)
 	t.cpu("generator", r.SelfCPU)
 	if r.CPU != nil && r.OtherCores > 0.1 {
-		t.row("", "the rest of the machine used %.1f cores meanwhile, which disturbs what is measured", r.OtherCores)
+		t.row("", "other processes used %.1f cores, which distorts the measurement", r.OtherCores)
 	}
 	if m := r.Memory; m != nil {
-		t.row("memory", "%.2f KiB a stream (PSS; RSS %.2f, private %.2f), with its session and room %.2f;", m.PSSPerStream/1024, m.RSSPerStream/1024, m.PrivatePerStream/1024, m.WithSessions/1024)
+		t.row("memory", "%.2f KiB per stream (PSS; RSS %.2f, private %.2f), with its session and room %.2f;", m.PSSPerStream/1024, m.RSSPerStream/1024, m.PrivatePerStream/1024, m.WithSessions/1024)
 		t.row("", "from %.1f to %.1f MiB, without the kernel's memory for sockets", float64(m.BeforeBytes)/(1<<20), float64(m.AfterBytes)/(1<<20))
 	}
 	if s := r.Server; s != nil {
@@ -242,7 +242,7 @@ func (t *table) cpu(name string, c *CPU) {
 	case c.MicrosPerDelivery == 0:
 		t.row(name, "%.3f cores", c.Cores)
 	default:
-		t.row(name, "%.2f µs CPU a delivery (%.0f %% user), %.2f cores", c.MicrosPerDelivery, c.UserShare*100, c.Cores)
+		t.row(name, "%.2f µs CPU per delivery (%.0f %% user), %.2f cores", c.MicrosPerDelivery, c.UserShare*100, c.Cores)
 	}
 }
 

@@ -88,17 +88,17 @@ func TestTextReport(t *testing.T) {
 	t.Parallel()
 	const want = `target      Parlor, text
 streams     100 in 10 rooms, all open after 2.00 s: 50 connects/s
-messages    10/s for 2.0 s, 30 in all
-deliveries  100/s, 0.0 MB/s, 600 of 301 in all
-losses      0 lost, 0 twice; 1 missed that are not stored: shed, or sent while a stream was away
+messages    10/s for 2.0 s, 30 in total
+deliveries  100/s, 0.0 MB/s, 600 of 301 in total
+losses      0 lost, 0 duplicated; 1 ephemeral messages missed: shed, or sent while a stream was disconnected
 latency     p50 1.23  p90 12.3  p99 123  p99.9 200  max 201 ms
-            messages were sent up to 33.0 ms after their time: the machine or the server did not keep up
-reconnects  3, of them 2 because the server ended the stream; 1 attempts refused; 0 resets
-herd        all back after 1.00 s, complete after 2.00 s
-server      10.00 µs CPU a delivery (25 % user), 0.00 cores
-generator   5.00 µs CPU a delivery (0 % user), 0.00 cores
-            the rest of the machine used 1.0 cores meanwhile, which disturbs what is measured
-memory      5.00 KiB a stream (PSS; RSS 5.00, private 5.00), with its session and room 7.00;
+            messages were sent up to 33.0 ms late: the machine or the server did not keep up
+reconnects  3, 2 of them because the server ended the stream; 1 attempts rejected; 0 resets
+herd        all reconnected after 1.00 s, caught up after 2.00 s
+server      10.00 µs CPU per delivery (25 % user), 0.00 cores
+generator   5.00 µs CPU per delivery (0 % user), 0.00 cores
+            other processes used 1.0 cores, which distorts the measurement
+memory      5.00 KiB per stream (PSS; RSS 5.00, private 5.00), with its session and room 7.00;
             from 1.2 to 1.7 MiB, without the kernel's memory for sockets
 counters    1 shed, 2 reads of logs, 3 slow consumers
 `

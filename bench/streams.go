@@ -338,9 +338,9 @@ func (l *loop) lost(s *stream, err error) {
 
 var (
 	// errStream is a fault that coming back would not mend.
-	errStream = errors.New("the stream is not as it should be")
-	errEnded  = errors.New("the server ended it")
-	errBusy   = errors.New("the server has no stream for now")
+	errStream = errors.New("invalid stream")
+	errEnded  = errors.New("the server ended the stream")
+	errBusy   = errors.New("the server is too busy to open a stream")
 )
 
 // received handles what was read from a stream: all of b, behind what was kept of the last read. It keeps what is not

@@ -51,7 +51,7 @@ func (e *engine) open(address string, streams, sources int) error {
 	loopback := to.Addr().Is4() && to.Addr().IsLoopback()
 	sources = sourcesFor(streams, sources, loopback)
 	if sources > 1 && !loopback {
-		return errors.New("--source-addresses are of the loopback network, where the server is not")
+		return errors.New("--source-addresses can only be used with a server on the loopback network")
 	}
 	e.family, e.server = sockaddr(to)
 	for i := range sources {
@@ -90,14 +90,14 @@ func sockaddr(a netip.AddrPort) (family int, to unix.Sockaddr) {
 func allowFiles(n int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("limit of open files: %w", err)
+		return fmt.Errorf("limit on open files: %w", err)
 	}
 	if limit.Cur >= uint64(n) {
 		return nil
 	}
 	limit.Cur, limit.Max = uint64(n), max(limit.Max, uint64(n))
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("the limit of open files must be %d or more (ulimit -n): %w", n, err)
+		return fmt.Errorf("the limit on open files (ulimit -n) must be at least %d: %w", n, err)
 	}
 	return nil
 }

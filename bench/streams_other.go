@@ -19,7 +19,7 @@ type engine struct{ server string }
 
 func (e *engine) open(address string, _, sources int) error {
 	if sources > 1 {
-		return errors.New("--source-addresses are for Linux")
+		return errors.New("--source-addresses is supported only on Linux")
 	}
 	e.server = address
 	return nil

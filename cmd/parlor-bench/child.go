@@ -105,7 +105,7 @@ func freeAddress() (string, error) {
 			return address, l.Close()
 		}
 	}
-	return "", errors.New("no port is free")
+	return "", errors.New("found no free port")
 }
 
 func listens(address string) bool {

@@ -165,10 +165,10 @@ func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Rep
 			}
 		}
 		if beside := r.BesideCPU; beside != nil {
-			note(r.Deliveries > 0, "PostgreSQL used %.1f µs a delivery, %.2f cores", beside.MicrosPerDelivery, beside.Cores)
+			note(r.Deliveries > 0, "PostgreSQL used %.1f µs per delivery, %.2f cores", beside.MicrosPerDelivery, beside.Cores)
 		}
-		note(r.OtherCores > 0.1, "the rest of the machine used %.1f cores meanwhile", r.OtherCores)
-		note(!r.Complete(), "%d lost, %d twice, %d resets", r.Lost, r.Twice, r.Resets)
+		note(r.OtherCores > 0.1, "other processes used %.1f cores", r.OtherCores)
+		note(!r.Complete(), "%d lost, %d duplicated, %d resets", r.Lost, r.Twice, r.Resets)
 		note(r.Missed > 0, "%d of %d deliveries were shed", r.Missed, r.Expected)
 	}
 	return notes, nil

@@ -10,5 +10,5 @@ import (
 
 // serveFloor is the least that a server can do. It is for Linux.
 func serveFloor(context.Context, string, func(net.Addr)) error {
-	return errors.New("the floor is for Linux")
+	return errors.New("the floor is supported only on Linux")
 }
