@@ -17,12 +17,12 @@ import (
 type account struct {
 	name     string
 	uid, gid uint32
-	// switched is set when it is another user than our own, which takes root.
+	// switched is set if it is not our own user. Switching needs root.
 	switched bool
 }
 
-// accountFor returns the user for the cluster in dir, which need not exist. Anybody but root runs PostgreSQL as
-// themselves. Root runs it as the cluster's owner, else as postgres, else as nobody.
+// accountFor returns the user that runs the cluster in dir, which need not exist: our own user,
+// unless it is root. Root runs it as the cluster's owner, as postgres, or as nobody, in this order.
 func accountFor(dir string) (account, error) {
 	if os.Geteuid() != 0 {
 		return account{uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())}, nil
@@ -51,19 +51,20 @@ func accountFor(dir string) (account, error) {
 		"create one, start Parlor as another user, or set DATABASE_URL")
 }
 
-// command prepares a program to run as the account, away from the terminal's signals and our environment: PGDATA, PGPORT
-// and their like would change what PostgreSQL does, and our secrets are not for it. The end of the context interrupts it.
+// command prepares a program to run as the account, without the terminal's signals and without our
+// environment: PGDATA, PGPORT and the like would change what PostgreSQL does, and our secrets are
+// none of its business. The end of the context interrupts it.
 func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = "/" // our own working folder may be closed to the account
+	cmd.Dir = "/" // the account may not be allowed into our own working folder
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + os.Getenv("PATH")}
 	for _, name := range []string{"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
 		if value, set := os.LookupEnv(name); set {
 			cmd.Env = append(cmd.Env, name+"="+value)
 		}
 	}
-	// Its own process group: Ctrl-C reaches the whole group of the terminal, and would end PostgreSQL while Parlor is
-	// still finishing its writes.
+	// A process group of its own: Ctrl-C reaches the whole group of the terminal, and would stop
+	// PostgreSQL while Parlor is still finishing its writes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	endWithParent(cmd.SysProcAttr)
 	if a.switched {
@@ -74,7 +75,7 @@ func (a account) command(ctx context.Context, program string, args ...string) *e
 	return cmd
 }
 
-// own gives one file or folder to the account.
+// own makes the account the owner of a file or folder.
 func (a account) own(path string) error {
 	if !a.switched {
 		return nil
@@ -82,7 +83,7 @@ func (a account) own(path string) error {
 	return os.Lchown(path, int(a.uid), int(a.gid))
 }
 
-// ownTree gives a folder and all in it to the account.
+// ownTree makes the account the owner of a folder and everything in it.
 func (a account) ownTree(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {

@@ -15,7 +15,8 @@ import (
 	"strings"
 )
 
-// systemFolder holds the clusters of root whose own folders the database user cannot reach, as /root/parlor.
+// systemFolder contains the clusters of root whose own folders the database user cannot reach, such
+// as /root/parlor.
 const systemFolder = "/var/lib/parlor"
 
 // cluster is a PostgreSQL data folder that is ready to be served.
@@ -25,7 +26,8 @@ type cluster struct {
 	install install
 }
 
-// openCluster finds the programs and the folder, and creates the cluster when there is none.
+// openCluster finds PostgreSQL's programs and the cluster's folder, and creates the cluster if
+// there is none.
 func openCluster(ctx context.Context, o Options, log *slog.Logger) (cluster, error) {
 	wanted, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -43,7 +45,7 @@ func openCluster(ctx context.Context, o Options, log *slog.Logger) (cluster, err
 	if err := os.MkdirAll(filepath.Dir(wanted), 0o755); err != nil {
 		return cluster{}, fmt.Errorf("create the folder above %s: %w", wanted, err)
 	}
-	dir, err := place(ctx, wanted, as, installs[0])
+	dir, err := realFolder(ctx, wanted, as, installs[0])
 	if err != nil {
 		return cluster{}, err
 	}
@@ -75,17 +77,17 @@ func openCluster(ctx context.Context, o Options, log *slog.Logger) (cluster, err
 	return c, nil
 }
 
-// place returns the real folder of the cluster: the wanted one, or one under /var/lib/parlor where the database user
-// cannot reach the wanted one.
-func place(ctx context.Context, wanted string, as account, probe install) (string, error) {
+// realFolder returns the folder of the cluster: the wanted one, or one under /var/lib/parlor if the
+// database user cannot reach the wanted one.
+func realFolder(ctx context.Context, wanted string, as account, probe install) (string, error) {
 	info, err := os.Lstat(wanted)
 	switch {
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
 		dir, err := filepath.EvalSymlinks(wanted)
 		if err != nil {
-			// Creating a new cluster here would hide that the data are gone.
-			return "", fmt.Errorf("database folder %s is a link that leads nowhere; bring its target back, or remove the link "+
-				"to begin with an empty database: %w", wanted, err)
+			// A new cluster here would hide that the data is missing.
+			return "", fmt.Errorf("database folder %s is a symbolic link without a target: restore the target, or remove the link "+
+				"to start with an empty database: %w", wanted, err)
 		}
 		return dir, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -93,24 +95,24 @@ func place(ctx context.Context, wanted string, as account, probe install) (strin
 	}
 
 	parent := filepath.Dir(wanted)
-	reached, err := as.reaches(ctx, parent, probe)
+	canEnter, err := as.canEnter(ctx, parent, probe)
 	if err != nil {
 		return "", err
 	}
-	if reached {
+	if canEnter {
 		return wanted, nil
 	}
 	if major, err := clusterMajor(wanted); err != nil {
 		return "", err
 	} else if major != 0 {
-		return "", fmt.Errorf("the database in %s cannot be reached by user %s, who runs PostgreSQL: "+
-			"allow others to traverse the folders above it (chmod o+x), or move it", wanted, as.name)
+		return "", fmt.Errorf("the database in %s cannot be reached by user %s, which runs PostgreSQL: "+
+			"let other users traverse the folders above it (chmod o+x), or move it", wanted, as.name)
 	}
 	sum := sha256.Sum256([]byte(wanted))
 	return filepath.Join(systemFolder, hex.EncodeToString(sum[:6])), nil
 }
 
-// linkTo makes the wanted folder a link to the real one, unless it is that already.
+// linkTo makes the wanted folder a link to the real one, unless it already is.
 func linkTo(wanted, dir string, log *slog.Logger) error {
 	if wanted == dir {
 		return nil
@@ -118,21 +120,21 @@ func linkTo(wanted, dir string, log *slog.Logger) error {
 	if info, err := os.Lstat(wanted); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return nil
 	}
-	// An empty folder may stand in the place of the link.
+	// There may be an empty folder instead of the link.
 	if err := os.Remove(wanted); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace %s by a link: %w", wanted, err)
 	}
 	if err := os.Symlink(dir, wanted); err != nil {
 		return fmt.Errorf("link the database folder: %w", err)
 	}
-	log.Warn("the database is kept elsewhere: the user who runs PostgreSQL cannot reach the wanted folder",
+	log.Warn("the database is stored in another folder: the user that runs PostgreSQL cannot reach the wanted one",
 		"wanted", wanted, "folder", dir)
 	return syncDir(filepath.Dir(wanted))
 }
 
-// reaches tells whether the account may enter a folder. It asks the kernel, by starting a program there that the account
-// may run: access lists and mount options count as much as permission bits.
-func (a account) reaches(ctx context.Context, dir string, probe install) (bool, error) {
+// canEnter reports whether the account may enter a folder. It starts a program there that the
+// account may run, because access lists and mount options count as much as permission bits.
+func (a account) canEnter(ctx context.Context, dir string, probe install) (bool, error) {
 	if !a.switched {
 		return true, nil
 	}
@@ -148,7 +150,7 @@ func (a account) reaches(ctx context.Context, dir string, probe install) (bool, 
 	return true, nil
 }
 
-// clusterMajor returns the major version of the cluster in dir, or 0 when dir is absent or empty.
+// clusterMajor returns the major version of the cluster in dir, or 0 if dir is missing or empty.
 func clusterMajor(dir string) (int, error) {
 	text, err := os.ReadFile(filepath.Join(dir, versionFile))
 	if err == nil {
@@ -159,8 +161,8 @@ func clusterMajor(dir string) (int, error) {
 			}
 		}
 		if err != nil {
-			return 0, fmt.Errorf("database folder %s: %s is %q, and not the number of a version: restore the folder from a backup, "+
-				"or move it away to begin with an empty database", dir, versionFile, text)
+			return 0, fmt.Errorf("database folder %s: %s contains %q, which is not a version number: restore the folder from a backup, "+
+				"or move it away to start with an empty database", dir, versionFile, text)
 		}
 		return major, nil
 	}
@@ -173,19 +175,19 @@ func clusterMajor(dir string) (int, error) {
 	}
 	if len(entries) > 0 {
 		return 0, fmt.Errorf("folder %s is neither empty nor a PostgreSQL database: choose another data folder, restore the "+
-			"folder from a backup, or move it away to begin with an empty database", dir)
+			"folder from a backup, or move it away to start with an empty database", dir)
 	}
 	return 0, nil
 }
 
-// create makes the cluster beside its place and moves it there when it is complete, so that a power cut never leaves half
-// a cluster that looks like one.
+// create makes the cluster in a temporary folder and renames it when it is complete, so that a
+// power cut never leaves half a cluster that looks like a whole one.
 func (c cluster) create(ctx context.Context, durable bool) error {
-	// Traversable, because the database user must pass; the cluster itself is private.
+	// Traversable, because the database user must pass through it. The cluster itself is private.
 	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
 		return fmt.Errorf("create the database: %w", err)
 	}
-	// A name of its own each time: the initdb of a Parlor that was killed may still be removing its files.
+	// The name is unique because the initdb of a killed Parlor may still be removing its files.
 	unfinished, err := os.MkdirTemp(filepath.Dir(c.dir), filepath.Base(c.dir)+".initdb-*.new") // 0700
 	if err != nil {
 		return fmt.Errorf("create the database: %w", err)
@@ -196,40 +198,41 @@ func (c cluster) create(ctx context.Context, durable bool) error {
 
 	args := []string{
 		"--pgdata", unfinished, "--username", owner, "--encoding", "UTF8", "--locale", "C", "--data-checksums",
-		// Whoever reaches the socket may log in. Its folder has mode 0700: that is PostgreSQL's user, and root.
+		// Every user that can reach the socket may log in. Its folder has mode 0700, so that these
+		// are only the database user and root.
 		"--auth", "trust",
 	}
 	if !durable {
 		args = append(args, "--no-sync")
 	}
-	// The parent-death signal needs a thread that stays, see supervise.
+	// The parent-death signal needs a thread that stays. See supervise.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if output, err := c.command(ctx, "initdb", args...).CombinedOutput(); err != nil {
-		line := tellingLine(string(output))
+		line := errorLine(string(output))
 		return fmt.Errorf("create the database with initdb: %w: %s%s", err, line, remedy(filepath.Dir(c.dir), line))
 	}
 	if err := os.Rename(unfinished, c.dir); err != nil {
-		return fmt.Errorf("put the new database in its place: %w", err)
+		return fmt.Errorf("move the new database into place: %w", err)
 	}
 	return syncDir(filepath.Dir(c.dir))
 }
 
-// removeUnfinished removes the clusters that were being made when their Parlor was killed.
+// removeUnfinished removes clusters that were being created when their Parlor was killed.
 func (c cluster) removeUnfinished(log *slog.Logger) {
 	for _, pattern := range []string{".new", ".initdb-*.new"} {
-		found, _ := filepath.Glob(c.dir + pattern) // a folder's name with a bracket in it is no reason not to start
+		found, _ := filepath.Glob(c.dir + pattern) // fails only if the folder's name contains a bracket, which must not prevent a start
 		for _, unfinished := range found {
 			log.Info("removing an unfinished database", "folder", unfinished)
 			if err := os.RemoveAll(unfinished); err != nil {
-				log.Warn("an unfinished database could not be removed", "folder", unfinished, "error", err)
+				log.Warn("removing an unfinished database failed", "folder", unfinished, "error", err)
 			}
 		}
 	}
 }
 
-// takeFromRoot gives a cluster that root restored from a backup to the database user. A cluster of anybody else is left
-// alone: accountFor runs PostgreSQL as its owner.
+// takeFromRoot gives a cluster that root restored from a backup to the database user. Other
+// clusters are left alone, because accountFor runs PostgreSQL as their owner.
 func (c cluster) takeFromRoot() error {
 	if !c.account.switched {
 		return nil

@@ -7,9 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files tells the cluster's files from a copy of them: a folder that was restored from a backup has others. It is
-// the same over restarts, and empty where the file system does not know when a file was made. The control file stands
-// for all: PostgreSQL writes it in place, and no copy tool takes it for unchanged.
+// Files identifies the cluster's files: a copy, such as a folder that was restored from a backup,
+// has another value. It stays the same after a restart, and is empty if the file system does not
+// store creation times. It is that of the control file, which PostgreSQL writes in place and no
+// copy tool takes for unchanged.
 func (s *Server) Files() (string, error) {
 	const wanted = unix.STATX_INO | unix.STATX_BTIME
 	var info unix.Statx_t

@@ -2,5 +2,6 @@
 
 package localpg
 
-// Files is empty: nothing tells the cluster's files from a copy of them here.
+// Files returns an empty string, because nothing distinguishes the cluster's files from a copy on
+// this system.
 func (s *Server) Files() (string, error) { return "", nil }

@@ -11,17 +11,18 @@ import (
 	"strings"
 )
 
-// oldestMajor is the oldest major version that Parlor's SQL runs on.
+// oldestMajor is the oldest major version of PostgreSQL that Parlor's SQL runs on.
 const oldestMajor = 15
 
-// install is a folder with the programs initdb and postgres.
+// install is a folder that contains the programs initdb and postgres.
 type install struct {
 	dir   string
 	major int
 }
 
-// installFolders returns the folders that may hold PostgreSQL's programs, the preferred ones first: what the operator put
-// into PATH, then where the distributions' packages and Homebrew keep the programs that they leave out of PATH.
+// installFolders returns the folders that may contain PostgreSQL's programs, in order of
+// preference: those in PATH, then those in which the packages of distributions and Homebrew install
+// programs that are not in PATH.
 func installFolders() []string {
 	folders := filepath.SplitList(os.Getenv("PATH"))
 	for _, pattern := range []string{
@@ -48,12 +49,13 @@ func folderVersion(folder string) int {
 	return version
 }
 
-// findInstalls returns the usable installs among the folders, in their order. A folder whose programs the database user
-// may not run is passed over.
+// findInstalls returns the usable installs among the folders, in their order. It skips a folder
+// whose programs the database user may not run.
 func findInstalls(ctx context.Context, folders []string, as account) []install {
 	var found []install
 	for _, folder := range folders {
-		// The programs look for their shared files beside their real place, so links are followed here.
+		// The programs look for their shared files beside their real path, so links are resolved
+		// here.
 		program, err := filepath.EvalSymlinks(filepath.Join(folder, "postgres"))
 		if err != nil || !filepath.IsAbs(program) {
 			continue
@@ -72,7 +74,8 @@ func findInstalls(ctx context.Context, folders []string, as account) []install {
 	return found
 }
 
-// programMajor asks a postgres program for its major version: "postgres (PostgreSQL) 15.18 (Debian 15.18-1)" gives 15.
+// programMajor returns the major version of a postgres program: 15 for "postgres (PostgreSQL) 15.18
+// (Debian 15.18-1)".
 func programMajor(ctx context.Context, program string, as account) (int, error) {
 	output, err := as.command(ctx, program, "--version").Output()
 	if err != nil {
@@ -86,7 +89,8 @@ func programMajor(ctx context.Context, program string, as account) (int, error) 
 	return major, nil
 }
 
-// chooseInstall picks the install for a cluster of the given major version, or for a new cluster when that is 0.
+// chooseInstall returns the install for a cluster of the given major version, or for a new cluster
+// if that is 0.
 func chooseInstall(installs []install, dir string, major int) (install, error) {
 	for _, i := range installs {
 		if i.major == major || major == 0 && i.major >= oldestMajor {
@@ -95,7 +99,7 @@ func chooseInstall(installs []install, dir string, major int) (install, error) {
 	}
 	switch {
 	case len(installs) > 0 && major != 0:
-		return install{}, fmt.Errorf("the database in %s was made by PostgreSQL %d, but only %s is installed: "+
+		return install{}, fmt.Errorf("the database in %s was created by PostgreSQL %d, but only %s is installed: "+
 			"install PostgreSQL %d, or set DATABASE_URL", dir, major, listInstalls(installs), major)
 	case len(installs) > 0:
 		return install{}, fmt.Errorf("PostgreSQL %d or newer is needed, but only %s is installed: %s",

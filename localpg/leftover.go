@@ -17,21 +17,23 @@ import (
 
 const pidFile = "postmaster.pid"
 
-// A PostgreSQL that an earlier run left behind is asked to shut down. One that does not, as where it crashed together with
-// its Parlor and is in the middle of its recovery, is told to end at once after quitAfter, and killed after killAfter:
-// that loses nothing, the next start replays the log. Nobody else has an interest in it, and Parlor is waiting.
+// A PostgreSQL that an earlier run left behind is asked to shut down. If it does not, for example
+// because it crashed together with its Parlor and is recovering, it is shut down immediately after
+// quitAfter and killed after killAfter. That loses nothing, because the next start replays the log.
+// Nothing else uses it, and Parlor is waiting.
 const (
 	quitAfter = 5 * time.Second
 	killAfter = 10 * time.Second
 )
 
-// leftovers ends what is still running on a cluster's folder.
+// leftovers stops the processes that are still running on a cluster's folder.
 type leftovers struct {
 	quitAfter, killAfter time.Duration
 	log                  *slog.Logger
 }
 
-// stopLeftover ends the PostgreSQL that a killed parent left on the folder and waits until it is gone.
+// stopLeftover stops the PostgreSQL that a killed parent left on the folder, and waits until it has
+// ended.
 func stopLeftover(ctx context.Context, c cluster, socket socketDir, log *slog.Logger) error {
 	return leftovers{quitAfter, killAfter, log}.stop(ctx, c, socket)
 }
@@ -40,7 +42,7 @@ func (l leftovers) stop(ctx context.Context, c cluster, socket socketDir) error 
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	began := time.Now()
-	var sent syscall.Signal // the last one
+	var sent syscall.Signal // the last signal
 	for {
 		left, err := serving(ctx, c)
 		if err != nil {
@@ -49,7 +51,8 @@ func (l leftovers) stop(ctx context.Context, c cluster, socket socketDir) error 
 		if len(left) == 0 {
 			return removeStaleLocks(c, socket.path, l.log)
 		}
-		// Without a postmaster what is left ends by itself, each process when it next looks for its parent.
+		// Without a postmaster the remaining processes end by themselves, the next time they check
+		// for their parent.
 		postmaster := filePID(filepath.Join(c.dir, pidFile))
 		runs := slices.Contains(left, postmaster)
 		switch waited := time.Since(began); {
@@ -59,10 +62,10 @@ func (l leftovers) stop(ctx context.Context, c cluster, socket socketDir) error 
 			}
 			sent = syscall.SIGKILL
 			for _, pid := range left {
-				_ = syscall.Kill(pid, sent) // may be gone already
+				_ = syscall.Kill(pid, sent) // it may have ended already
 			}
 		case waited > l.quitAfter && runs && sent != syscall.SIGQUIT:
-			l.log.Warn("a PostgreSQL that an earlier run left behind does not stop, and is told to end at once", "pid", postmaster)
+			l.log.Warn("a PostgreSQL that an earlier run left behind does not stop, shutting it down immediately", "pid", postmaster)
 			sent = syscall.SIGQUIT
 			_ = syscall.Kill(postmaster, sent)
 		case runs && sent == 0:
@@ -80,12 +83,12 @@ func (l leftovers) stop(ctx context.Context, c cluster, socket socketDir) error 
 	}
 }
 
-// removeStaleLocks removes the lock files that would keep PostgreSQL from starting although nothing serves the folder,
-// which is what they protect. Where that cannot be seen for sure they stay. PostgreSQL removes the lock file of a dead
-// process itself, but not one
+// removeStaleLocks removes the lock files that would prevent PostgreSQL from starting although
+// nothing serves the folder. It leaves them if that cannot be determined. PostgreSQL itself removes
+// the lock file of a dead process, but not one
 //
-//   - without a process number: a full disk or a crash of the machine left it empty;
-//   - with the number of a process that lives and is another program: a container has started again;
+//   - without a process ID: a full disk or a crash of the machine left it empty;
+//   - with the process ID of another program that is running: a container was restarted;
 //   - that the database user may not read: root restored it from a backup.
 func removeStaleLocks(c cluster, socket string, log *slog.Logger) error {
 	if !seesAllProcesses {
@@ -103,7 +106,7 @@ func removeStaleLocks(c cluster, socket string, log *slog.Logger) error {
 		if pid := filePID(path); pid != 0 && syscall.Kill(pid, 0) != nil && uid == c.account.uid {
 			continue
 		}
-		log.Info("removing a lock file that PostgreSQL would not: nothing serves the folder", "file", path)
+		log.Info("removing a stale lock file: nothing serves the folder", "file", path)
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a stale lock file: %w", err)
 		}
@@ -111,8 +114,8 @@ func removeStaleLocks(c cluster, socket string, log *slog.Logger) error {
 	return nil
 }
 
-// filePID returns the process number on the first line of a lock file, or 0. A postmaster that was started by hand in
-// single-user mode writes it negative.
+// filePID returns the process ID on the first line of a lock file, or 0. PostgreSQL writes it
+// negative in single-user mode.
 func filePID(path string) int {
 	data, err := os.ReadFile(path)
 	if err != nil {

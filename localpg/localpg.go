@@ -1,5 +1,6 @@
-// Package localpg runs Parlor's private PostgreSQL: a cluster in the data folder, served by the machine's own binaries,
-// reachable through a Unix socket only, and supervised until it is stopped.
+// Package localpg runs Parlor's private PostgreSQL: a cluster in the data folder, served by the
+// PostgreSQL that is installed on the machine, reachable only through a Unix socket, and supervised
+// until it is stopped.
 package localpg
 
 import (
@@ -24,35 +25,39 @@ import (
 )
 
 const (
-	// owner is the cluster's superuser and the name of the database that Parlor uses.
+	// owner is the name of the cluster's superuser and of Parlor's database.
 	owner = "parlor"
 
-	// A restart waits this long, doubling from the first to the last. A server that ran for longer than steadyAfter
-	// starts again at the first.
+	// The delay before a restart doubles from the first to the last value. It starts again at the
+	// first after PostgreSQL has run for steadyAfter.
 	firstRestartDelay = 250 * time.Millisecond
 	lastRestartDelay  = 5 * time.Second
 	steadyAfter       = time.Minute
 
-	// stopLimit bounds the checkpoint of a fast shutdown: 128 MB of buffers take seconds even on a slow disk. Killing
-	// PostgreSQL after it loses nothing, the next start replays the log.
+	// stopLimit bounds the checkpoint of a fast shutdown: 128 MB of buffers take seconds even on a
+	// slow disk. PostgreSQL is killed afterwards. Nothing is lost, because the next start replays
+	// the write-ahead log.
 	stopLimit = time.Minute
-	// quitLimit is when a fast shutdown is given up for an immediate one, which leaves the checkpoint to the next start.
+	// quitLimit is the time after which a fast shutdown becomes an immediate one, which leaves the
+	// checkpoint to the next start.
 	quitLimit = 20 * time.Second
 
-	// pollInterval is the pause between two looks at a process that is starting or ending.
+	// pollInterval is the pause between two checks of a process that is starting or ending.
 	pollInterval = 20 * time.Millisecond
 
 	logName = "postgres.log"
 )
 
-// Options says where the cluster lives and how it runs.
+// Options describes where the cluster is stored and how it runs.
 type Options struct {
-	// Dir is the cluster's folder. Start creates the cluster the first time. Where the process runs as root and the
-	// database user cannot reach Dir, Dir becomes a symbolic link to a folder under /var/lib/parlor.
+	// Dir is the cluster's folder. Start creates the cluster if there is none. If the process runs
+	// as root and the database user cannot reach Dir, Dir becomes a symbolic link to a folder under
+	// /var/lib/parlor.
 	Dir string
-	// Log receives what the operator should know. Nil discards it.
+	// Log receives messages for the operator. Nil discards them.
 	Log *slog.Logger
-	// Settings are further PostgreSQL settings, passed as -c name=value. They win over the package's own.
+	// Settings are additional PostgreSQL settings, passed as -c name=value. They override the
+	// package's own.
 	Settings map[string]string
 }
 
@@ -63,20 +68,21 @@ type Server struct {
 	args    []string
 	log     *slog.Logger
 
-	exits chan error         // unexpected ends; Start reads the first one, later ones may be dropped
+	exits chan error         // unexpected exits; Start reads the first one, later ones may be discarded
 	stop  context.CancelFunc // ends supervise
-	done  chan struct{}      // closed by supervise when PostgreSQL has ended and will not be started again
-	err   error              // how a wanted stop failed; written before done is closed
+	done  chan struct{}      // closed by supervise when PostgreSQL has ended and will not be restarted
+	err   error              // error of a requested stop; written before done is closed
 }
 
-// Start creates the cluster when there is none, starts PostgreSQL and waits until it accepts connections and has a
-// database for Parlor. The context bounds the start only: the server runs until Stop, and is started again when it dies.
+// Start creates the cluster if there is none, starts PostgreSQL, and waits until it accepts
+// connections and has a database for Parlor. The context bounds only the start: PostgreSQL runs
+// until Stop, and is restarted when it dies.
 //
-// A PostgreSQL that a killed parent left running on the folder is stopped first. That is safe only because the caller
-// holds a lock on the data folder, so that nobody else can be using it.
+// A PostgreSQL that a killed parent left running on the folder is stopped first. That is safe only
+// because the caller holds a lock on the data folder, so that no other process can be using it.
 //
-// The error's text is a single line that says what to do when PostgreSQL is missing, too old, or of another major
-// version than the cluster.
+// The error's text is a single line. It says what to do if PostgreSQL is missing, too old, or of
+// another major version than the cluster.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	log := o.Log
 	if log == nil {
@@ -93,7 +99,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := stopLeftover(ctx, cluster, socket, log); err != nil {
 		return nil, err
 	}
-	if err := cluster.mend(log); err != nil {
+	if err := cluster.repair(log); err != nil {
 		return nil, err
 	}
 	if err := rotateLog(cluster); err != nil {
@@ -113,28 +119,31 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	go s.supervise(running)
 	if err := s.awaitDatabase(ctx); err != nil {
 		if stopErr := s.Stop(); stopErr != nil {
-			log.Error("stop PostgreSQL after a failed start", "error", stopErr)
+			log.Error("stopping PostgreSQL after a failed start failed", "error", stopErr)
 		}
 		return nil, err
 	}
 	return s, nil
 }
 
-// URL returns the address for pgx. It depends on the cluster's folder only, so that it stays the same over restarts.
+// URL returns the address for pgx. It depends only on the cluster's folder, so that it stays the
+// same after a restart.
 func (s *Server) URL() string { return s.url(owner) }
 
 func (s *Server) url(database string) string { return urlOf(s.socket.path, database) }
 
 func urlOf(socket, database string) string {
-	// Port and sslmode are said although they are the defaults: PGPORT and PGSSLMODE may say otherwise.
+	// Port and sslmode are set to their defaults because PGPORT and PGSSLMODE may override them
+	// otherwise.
 	query := url.Values{"host": {socket}, "port": {socketPort}, "sslmode": {"disable"}}
-	// pgx, as libpq, takes a plus sign for itself and not for a space.
+	// pgx, like libpq, reads a plus sign as itself and not as a space.
 	encoded := strings.ReplaceAll(query.Encode(), "+", "%20")
 	u := url.URL{Scheme: "postgres", User: url.User(owner), Path: "/" + database, RawQuery: encoded}
 	return u.String()
 }
 
-// RunningURL is the address of a cluster that another process runs, in the folder of Options.Dir.
+// RunningURL returns the address of the cluster in a folder, as in Options.Dir, that another
+// process runs.
 func RunningURL(folder string) (string, error) {
 	dir, err := filepath.Abs(folder)
 	if err == nil {
@@ -149,17 +158,19 @@ func RunningURL(folder string) (string, error) {
 	return urlOf(dir, owner), nil
 }
 
-// Stop shuts PostgreSQL down, breaking open connections, and waits for its end. Later calls return the same result.
+// Stop shuts PostgreSQL down, closes open connections, and waits until it has ended. Later calls
+// return the same result.
 func (s *Server) Stop() error {
 	s.stop()
 	<-s.done
 	return s.err
 }
 
-// supervise runs PostgreSQL until the context ends, and starts it again when it dies.
+// supervise runs PostgreSQL until the context ends, and restarts it when it dies.
 //
-// The goroutine keeps its thread for good: the kernel delivers the parent-death signal when the thread that forked ends,
-// not when the process does, and a thread that another goroutine locked and did not unlock ends with that goroutine.
+// The goroutine stays locked to its thread: the kernel sends the parent-death signal when the
+// thread that forked ends, not when the process does. A thread that a goroutine locks and never
+// unlocks ends with the goroutine.
 func (s *Server) supervise(ctx context.Context) {
 	runtime.LockOSThread()
 	defer close(s.done)
@@ -180,7 +191,7 @@ func (s *Server) supervise(ctx context.Context) {
 		if time.Since(began) > steadyAfter {
 			delay = firstRestartDelay
 		}
-		s.log.Error("PostgreSQL ended by itself and is started again",
+		s.log.Error("PostgreSQL exited unexpectedly, restarting",
 			"error", err, "after", delay, "log", filepath.Join(s.cluster.dir, logName))
 		select {
 		case <-ctx.Done():
@@ -192,13 +203,14 @@ func (s *Server) supervise(ctx context.Context) {
 	}
 }
 
-// awaitOrphans returns when the processes of a postmaster that was killed have ended too: who stopped the server may
-// remove or copy its folder.
+// awaitOrphans waits until the processes of a killed postmaster have ended too, because the caller
+// of Stop may remove or copy its folder.
 func (s *Server) awaitOrphans(ctx context.Context) error {
 	return stopLeftover(context.WithoutCancel(ctx), s.cluster, s.socket, s.log)
 }
 
-// run starts PostgreSQL and returns when it has ended: nil after a shutdown that the context asked for.
+// run starts PostgreSQL and waits until it has ended. It returns nil after a shutdown that the
+// context requested.
 func (s *Server) run(ctx context.Context) error {
 	logFile, err := openLog(s.cluster)
 	if err != nil {
@@ -210,9 +222,9 @@ func (s *Server) run(ctx context.Context) error {
 	cmd.Dir = s.cluster.dir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.WaitDelay = stopLimit
-	var impatience *time.Timer // set by Cancel, which is over when Wait returns
+	var quit *time.Timer // set by Cancel, which has returned before Wait does
 	cmd.Cancel = func() error {
-		impatience = time.AfterFunc(quitLimit, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
+		quit = time.AfterFunc(quitLimit, func() { _ = cmd.Process.Signal(syscall.SIGQUIT) })
 		return cmd.Process.Signal(s.stopSignal())
 	}
 	if err := cmd.Start(); err != nil {
@@ -224,8 +236,8 @@ func (s *Server) run(ctx context.Context) error {
 	s.log.Debug("PostgreSQL started", "pid", cmd.Process.Pid)
 	err = cmd.Wait()
 	if ctx.Err() != nil {
-		if impatience != nil {
-			impatience.Stop()
+		if quit != nil {
+			quit.Stop()
 		}
 		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
 			return fmt.Errorf("PostgreSQL did not shut down within %s and was killed", stopLimit)
@@ -238,9 +250,10 @@ func (s *Server) run(ctx context.Context) error {
 	return fmt.Errorf("PostgreSQL: %w", err)
 }
 
-// stopSignal returns the signal that ends PostgreSQL in its present state. A fast shutdown while it recovers from the crash
-// of one of its processes never ends (PostgreSQL 15 waits for a checkpointer that nobody stops), and there is nothing
-// to finish: the next start recovers.
+// stopSignal returns the signal that stops PostgreSQL in its present state. A fast shutdown never
+// ends while PostgreSQL recovers from the crash of one of its processes (PostgreSQL 15 waits for a
+// checkpointer that is not stopped). An immediate one is enough then, because the next start
+// recovers.
 func (s *Server) stopSignal() syscall.Signal {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -256,8 +269,8 @@ func (s *Server) stopSignal() syscall.Signal {
 	return syscall.SIGINT
 }
 
-// awaitDatabase returns when PostgreSQL accepts connections and Parlor's database exists. Replaying the log after a crash
-// may take minutes, so there is no limit but the context's.
+// awaitDatabase waits until PostgreSQL accepts connections and Parlor's database exists. Replaying
+// the log after a crash may take minutes, so only the context limits it.
 func (s *Server) awaitDatabase(ctx context.Context) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -284,7 +297,8 @@ func (s *Server) awaitDatabase(ctx context.Context) error {
 	}
 }
 
-// stillStarting tells whether a refusal will pass: 57P03 is cannot_connect_now (starting up, or replaying the log).
+// stillStarting reports whether an error is temporary: 57P03 is cannot_connect_now (starting up, or
+// replaying the log).
 func stillStarting(err *pgconn.PgError) bool { return err.Code == "57P03" }
 
 func (s *Server) createDatabase(ctx context.Context) error {
@@ -307,8 +321,8 @@ func (s *Server) createDatabase(ctx context.Context) error {
 	return nil
 }
 
-// arguments returns the command line of the server. Settings travel there, not in postgresql.conf, so that a new version
-// of Parlor changes them for old clusters too.
+// arguments returns the server's command line. Settings are passed there and not in
+// postgresql.conf, so that a new version of Parlor changes them for existing clusters too.
 func arguments(dir, socket string, extra map[string]string) []string {
 	settings := map[string]string{
 		"listen_addresses": "",
@@ -320,7 +334,7 @@ func arguments(dir, socket string, extra map[string]string) []string {
 		"shared_buffers":          "128MB",
 		"timezone":                "UTC",
 		"log_timezone":            "UTC",
-		"log_checkpoints":         "off", // a line every five minutes for nobody to read
+		"log_checkpoints":         "off", // a line every five minutes that nobody reads
 	}
 	maps.Copy(settings, extra)
 
@@ -331,11 +345,11 @@ func arguments(dir, socket string, extra map[string]string) []string {
 	return args
 }
 
-// rotateLog keeps the log of the run before, which may tell why it ended.
+// rotateLog keeps the log of the previous run, which may say why it ended.
 func rotateLog(c cluster) error {
 	path := filepath.Join(c.dir, logName)
 	if err := os.Rename(path, path+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("keep the last database log: %w", err)
+		return fmt.Errorf("rotate the database log: %w", err)
 	}
 	// O_EXCL, because root must not follow a link that the database user put here.
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
@@ -350,7 +364,7 @@ func rotateLog(c cluster) error {
 	return nil
 }
 
-// openLog opens the log for one run of the server. The file is ours since rotateLog.
+// openLog opens the log for one run of the server. rotateLog has made sure that the file is ours.
 func openLog(c cluster) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(c.dir, logName), os.O_WRONLY|os.O_APPEND|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -359,17 +373,18 @@ func openLog(c cluster) (*os.File, error) {
 	return file, nil
 }
 
-// lastLogLine returns the line of the log that most likely says why PostgreSQL did not start.
+// lastLogLine returns the log line that most likely says why PostgreSQL did not start.
 func lastLogLine(dir string) string {
 	data, err := os.ReadFile(filepath.Join(dir, logName))
 	if err != nil {
 		return ""
 	}
-	return tellingLine(string(data))
+	return errorLine(string(data))
 }
 
-// tellingLine returns the last line of a program's output that speaks of an error, else its last line.
-func tellingLine(output string) string {
+// errorLine returns the last line of a program's output that mentions an error, or else its last
+// line.
+func errorLine(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	for _, line := range slices.Backward(lines) {
 		for _, mark := range []string{"FATAL: ", "PANIC: ", "error: "} {
@@ -381,8 +396,8 @@ func tellingLine(output string) string {
 	return strings.TrimSpace(lines[len(lines)-1])
 }
 
-// command prepares one of PostgreSQL's programs to run as the database user. The end of the context asks it to stop with
-// SIGINT: a fast shutdown for postgres, a clean-up for initdb.
+// command prepares one of PostgreSQL's programs to run as the database user. The end of the context
+// stops it with SIGINT: a fast shutdown for postgres, a clean-up for initdb.
 func (c cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return c.account.command(ctx, filepath.Join(c.install.dir, program), args...)
 }

@@ -20,10 +20,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// patience is the longest that a test waits for something that should happen soon.
-const patience = 30 * time.Second
+// waitLimit is how long a test waits for something that should happen soon.
+const waitLimit = 30 * time.Second
 
-// testFolder returns a folder that the database user can reach, which t.TempDir's parents may not allow.
+// testFolder returns a folder that the database user can reach, which t.TempDir's parents may not
+// allow.
 func testFolder(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "localpg")
@@ -51,7 +52,46 @@ func start(t *testing.T, dir string) *Server {
 	return server
 }
 
-// stop stops the server and checks that nothing of it is left.
+// newCluster returns the folder of a new cluster: a copy of one that all tests share. Tests of how
+// a cluster is created use Start without it, which runs initdb and takes longer than most tests.
+func newCluster(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(testFolder(t), "postgres")
+	whole, err := template()
+	if err != nil {
+		t.Fatal(err)
+	}
+	copyCluster(t, whole, dir)
+	return dir
+}
+
+// template returns the folder of a cluster that was started once, so that it has Parlor's database,
+// and shut down. TestMain removes it.
+var template = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "localpg")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(folder, 0o755); err != nil {
+		return "", err
+	}
+	templateFolder = folder
+	server, err := Start(context.Background(), Options{Dir: filepath.Join(folder, "postgres"), Settings: quick()})
+	if err != nil {
+		return "", err
+	}
+	return server.cluster.dir, server.Stop()
+})
+
+// copyCluster copies a cluster's folder, including its owner.
+func copyCluster(t *testing.T, from, to string) {
+	t.Helper()
+	if output, err := exec.CommandContext(t.Context(), "cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v", output, err)
+	}
+}
+
+// stop stops the server and checks that none of its processes is left.
 func stop(t *testing.T, server *Server) {
 	t.Helper()
 	if err := server.Stop(); err != nil {
@@ -62,7 +102,8 @@ func stop(t *testing.T, server *Server) {
 	}
 }
 
-// query runs one statement on a connection of its own and returns the first column of its only row, if any.
+// query runs one statement on a connection of its own and returns the first column of the first
+// row, if there is one.
 func query(ctx context.Context, address, sql string) (string, error) {
 	conn, err := pgx.Connect(ctx, address)
 	if err != nil {
@@ -91,12 +132,12 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	deadline := time.After(patience)
+	deadline := time.After(waitLimit)
 	for !condition() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("still waiting after %s: %s", patience, what)
+			t.Fatalf("still waiting after %s: %s", waitLimit, what)
 		}
 	}
 }
@@ -147,7 +188,7 @@ func TestStartStopStartKeepsData(t *testing.T) {
 
 func TestRestartsAfterCrash(t *testing.T) {
 	t.Parallel()
-	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	server := start(t, newCluster(t))
 	mustQuery(t, server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
 
 	for range 2 {
@@ -165,15 +206,16 @@ func TestRestartsAfterCrash(t *testing.T) {
 
 func TestStopDuringRestart(t *testing.T) {
 	t.Parallel()
-	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	server := start(t, newCluster(t))
 	if err := syscall.Kill(postmaster(server), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end is noticed", func() bool { return len(server.exits) > 0 })
+	eventually(t, "the exit is noticed", func() bool { return len(server.exits) > 0 })
 	stop(t, server)
 }
 
-// TestParentKilled covers the kernel's signal at the parent's death, where there is one, and the next Start.
+// TestParentKilled covers the kernel's signal at the parent's death, on systems that have one, and
+// the next Start.
 func TestParentKilled(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(testFolder(t), "postgres")
@@ -193,7 +235,7 @@ func TestParentKilled(t *testing.T) {
 	}()
 	address, err := bufio.NewReader(output).ReadString('\n')
 	if err != nil || !strings.HasPrefix(address, "postgres:") {
-		t.Fatalf("the helper said %q (error %v)", address, err)
+		t.Fatalf("the helper printed %q (error %v)", address, err)
 	}
 	mustQuery(t, strings.TrimSpace(address), `CREATE TABLE note AS SELECT 'kept' AS text`)
 	if err := parent.Process.Kill(); err != nil {
@@ -223,10 +265,10 @@ func TestParentKilled(t *testing.T) {
 	stop(t, server)
 }
 
-// TestTakesOverLeftover starts a PostgreSQL that no signal told to end.
+// TestTakesOverLeftover starts while a PostgreSQL that got no signal still runs on the folder.
 func TestTakesOverLeftover(t *testing.T) {
 	t.Parallel()
-	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	server := start(t, newCluster(t))
 	stop(t, server)
 
 	leftover := server.cluster.command(context.Background(), "postgres", server.args...)
@@ -245,26 +287,27 @@ func TestTakesOverLeftover(t *testing.T) {
 	select {
 	case err := <-ended:
 		if err != nil {
-			t.Errorf("the leftover was not shut down in order: %v", err)
+			t.Errorf("the leftover did not shut down cleanly: %v", err)
 		}
 	default:
-		t.Error("the leftover still runs")
+		t.Error("the leftover is still running")
 	}
 	mustQuery(t, again.URL(), `SELECT ''`)
 	stop(t, again)
 }
 
-// TestForeignProcessNumber starts over a lock file that names a living process which is no PostgreSQL.
-func TestForeignProcessNumber(t *testing.T) {
+// TestLockFileNamesOtherProcess starts over a lock file with the process ID of a running program
+// that is not PostgreSQL.
+func TestLockFileNamesOtherProcess(t *testing.T) {
 	t.Parallel()
 	if !seesAllProcesses {
-		t.Log("on this system PostgreSQL itself decides about its lock files")
+		t.Log("on this system PostgreSQL itself handles its lock files")
 		return
 	}
-	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	server := start(t, newCluster(t))
 	stop(t, server)
 
-	// It must run as the database user: PostgreSQL ignores process numbers that it may not signal.
+	// It must run as the database user: PostgreSQL ignores process IDs that it may not signal.
 	stranger := server.cluster.account.command(t.Context(), "/bin/sh", "-c", "read line")
 	input, err := stranger.StdinPipe()
 	if err != nil {
@@ -308,7 +351,7 @@ func TestLongFolderName(t *testing.T) {
 		t.Errorf("the socket folder is still there: %v", err)
 	}
 
-	// A folder that others may enter, or that somebody else made, is refused.
+	// A folder that other users may enter, or that another user created, is rejected.
 	for name, prepare := range map[string]func(path string) error{
 		"open": func(path string) error { return errors.Join(os.Mkdir(path, 0o755), first.cluster.account.own(path)) },
 		"link": func(path string) error { return os.Symlink(testFolder(t), path) },
@@ -317,13 +360,13 @@ func TestLongFolderName(t *testing.T) {
 		},
 	} {
 		if name == "foreign" && os.Geteuid() != 0 {
-			continue // only root can make one
+			continue // only root can create one
 		}
 		if err := prepare(first.socket.path); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Start(t.Context(), Options{Dir: dir, Settings: quick()}); err == nil || !strings.Contains(err.Error(), "somebody else") {
-			t.Errorf("%s socket folder: Start says %v", name, err)
+		if _, err := Start(t.Context(), Options{Dir: dir, Settings: quick()}); err == nil || !strings.Contains(err.Error(), "another user") {
+			t.Errorf("%s socket folder: Start returned %v", name, err)
 		}
 		if err := os.Remove(first.socket.path); err != nil {
 			t.Fatal(err)
@@ -331,7 +374,7 @@ func TestLongFolderName(t *testing.T) {
 	}
 }
 
-// strangerUID is neither root nor the database user.
+// strangerUID returns a user ID that is neither root nor the database user.
 func strangerUID(s *Server) int { return int(s.cluster.account.uid) + 1 }
 
 func TestUnreachableFolder(t *testing.T) {
@@ -354,7 +397,7 @@ func TestUnreachableFolder(t *testing.T) {
 	mustQuery(t, first.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
 	stop(t, first)
 
-	// The link may have been lost with the data folder: the data are found again.
+	// The data is found again even if the link was lost with the data folder.
 	for _, lose := range []bool{false, true} {
 		if lose {
 			if err := os.Remove(dir); err != nil {
@@ -374,7 +417,7 @@ func TestUnreachableFolder(t *testing.T) {
 	if err := os.RemoveAll(target); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Start(t.Context(), Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "leads nowhere") {
+	if _, err := Start(t.Context(), Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "without a target") {
 		t.Errorf("Start over a dangling link: %v", err)
 	}
 }
@@ -382,7 +425,7 @@ func TestUnreachableFolder(t *testing.T) {
 // TestRestoredByRoot starts a cluster whose files root copied back from a backup.
 func TestRestoredByRoot(t *testing.T) {
 	t.Parallel()
-	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	server := start(t, newCluster(t))
 	stop(t, server)
 	if server.cluster.account.switched {
 		if err := (account{switched: true}).ownTree(server.cluster.dir); err != nil {
@@ -428,9 +471,9 @@ func TestStartErrors(t *testing.T) {
 		want    string
 	}{
 		"other files": {t.Context(), Options{Dir: foreign}, "neither empty nor"},
-		"old cluster": {t.Context(), Options{Dir: old}, "was made by PostgreSQL 9"},
+		"old cluster": {t.Context(), Options{Dir: old}, "was created by PostgreSQL 9"},
 		"bad setting": {t.Context(), Options{
-			Dir:      filepath.Join(testFolder(t), "postgres"),
+			Dir:      newCluster(t),
 			Settings: map[string]string{"fsync": "off", "no_such_setting": "1"},
 		}, `unrecognized configuration parameter "no_such_setting"`},
 		"cancelled": {cancelled, Options{Dir: filepath.Join(testFolder(t), "postgres")}, ""},
@@ -482,7 +525,7 @@ func TestMissingPrograms(t *testing.T) {
 	}
 }
 
-// syncBuffer is a log that a test reads while the server writes it.
+// syncBuffer is a log that a test reads while the server writes to it.
 type syncBuffer struct {
 	mu  sync.Mutex // guards buf
 	buf bytes.Buffer
@@ -504,23 +547,24 @@ func TestCrashIsLogged(t *testing.T) {
 	t.Parallel()
 	var log syncBuffer
 	server, err := Start(t.Context(), Options{
-		Dir: filepath.Join(testFolder(t), "postgres"), Log: slog.New(slog.NewTextHandler(&log, nil)), Settings: quick(),
+		Dir: newCluster(t), Log: slog.New(slog.NewTextHandler(&log, nil)), Settings: quick(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = server.Stop() }() // stop, below, says what went wrong
+	defer func() { _ = server.Stop() }() // stop, below, reports the error
 	if err := syscall.Kill(postmaster(server), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a log line", func() bool { return strings.Contains(log.String(), "PostgreSQL ended by itself") })
+	eventually(t, "a log line", func() bool { return strings.Contains(log.String(), "PostgreSQL exited unexpectedly") })
 	stop(t, server)
 }
 
-// TestIgnoresTerminal checks that Ctrl-C, which goes to the terminal's process group, does not reach PostgreSQL.
+// TestIgnoresTerminal checks that Ctrl-C, which goes to the terminal's process group, does not
+// reach PostgreSQL.
 func TestIgnoresTerminal(t *testing.T) {
 	t.Parallel()
-	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	server := start(t, newCluster(t))
 	group, err := syscall.Getpgid(postmaster(server))
 	if err != nil || group == syscall.Getpgrp() {
 		t.Errorf("PostgreSQL runs in group %d, the test in %d (error %v)", group, syscall.Getpgrp(), err)

@@ -10,17 +10,24 @@ import (
 	"go.uber.org/goleak"
 )
 
-// helperDir names the environment variable that turns the test program into the parent that a test kills.
+// helperDir is the environment variable that turns the test program into the parent that a test
+// kills.
 const helperDir = "LOCALPG_HELPER_DIR"
+
+// templateFolder contains the cluster of template, if it was created.
+var templateFolder string
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(helperDir); dir != "" {
 		helper(dir)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(templateFolder)
+		os.Exit(code)
+	}))
 }
 
-// helper starts the cluster, says so, and waits to be killed.
+// helper starts the cluster, prints its URL, and waits to be killed.
 func helper(dir string) {
 	server, err := Start(context.Background(), Options{
 		Dir:      dir,
@@ -35,7 +42,7 @@ func helper(dir string) {
 	<-make(chan struct{})
 }
 
-// quick are settings for data that nobody will miss.
+// quick returns settings for data that may be lost.
 func quick() map[string]string {
 	return map[string]string{"fsync": "off", "shared_buffers": "16MB", "max_connections": "20"}
 }

@@ -12,17 +12,21 @@ import (
 	"syscall"
 )
 
-// seesAllProcesses tells that serving also finds orphans, the server processes of a dead postmaster.
+// seesAllProcesses means that serving also finds orphans, the server processes of a dead
+// postmaster.
 const seesAllProcesses = true
 
-// endWithParent asks the kernel to interrupt the child when the thread that forks it ends: a killed Parlor leaves no
-// PostgreSQL behind. The caller must be locked to its thread for as long as the child lives.
+// endWithParent makes the kernel interrupt the child when the thread that forks it ends, so that a
+// killed Parlor leaves no PostgreSQL behind. The caller must be locked to its thread for as long as
+// the child runs.
 func endWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGINT }
 
-// serving returns the PostgreSQL processes of the cluster: each has the cluster's folder as its working folder.
+// serving returns the PostgreSQL processes of the cluster: those whose working folder is the
+// cluster's.
 //
-// Only the owner of a process, or a root with CAP_SYS_PTRACE, which containers take away, may see its working folder. So
-// the look at it is done with the database user's file system identity, which on Linux belongs to the thread.
+// Only the owner of a process, or root with CAP_SYS_PTRACE, which containers take away, may see its
+// working folder. It is read with the file system identity of the database user, which on Linux
+// belongs to the thread.
 func serving(_ context.Context, c cluster) ([]int, error) {
 	folder, err := os.Stat(c.dir)
 	if err != nil {
@@ -34,11 +38,11 @@ func serving(_ context.Context, c cluster) ([]int, error) {
 	}
 	if c.account.switched {
 		runtime.LockOSThread()
-		if err := lookAs(int(c.account.uid), int(c.account.gid)); err != nil {
-			return nil, err // the thread keeps its lock, and so ends with the goroutine, rather than serve others as it is
+		if err := setFileIdentity(int(c.account.uid), int(c.account.gid)); err != nil {
+			return nil, err // the thread stays locked and ends with the goroutine: it must not run others with this identity
 		}
 		defer func() {
-			if lookAs(os.Geteuid(), os.Getegid()) == nil {
+			if setFileIdentity(os.Geteuid(), os.Getegid()) == nil {
 				runtime.UnlockOSThread()
 			}
 		}()
@@ -54,7 +58,8 @@ func serving(_ context.Context, c cluster) ([]int, error) {
 		if err != nil || strings.TrimSpace(string(name)) != "postgres" {
 			continue
 		}
-		// A process that has just ended has no working folder; another user's is hidden, and not of this cluster.
+		// A process that has just ended has no working folder. The working folder of another user
+		// is hidden, and not of this cluster.
 		cwd, err := os.Stat(filepath.Join(process, "cwd"))
 		if err == nil && os.SameFile(cwd, folder) {
 			pids = append(pids, pid)
@@ -63,10 +68,11 @@ func serving(_ context.Context, c cluster) ([]int, error) {
 	return pids, nil
 }
 
-// lookAs sets the identity that the calling thread shows to file systems, /proc among them.
-func lookAs(uid, gid int) error {
+// setFileIdentity sets the identity with which the calling thread accesses file systems, including
+// /proc.
+func setFileIdentity(uid, gid int) error {
 	if err := errors.Join(syscall.Setfsgid(gid), syscall.Setfsuid(uid)); err != nil {
-		return fmt.Errorf("look at processes as user %d: %w", uid, err)
+		return fmt.Errorf("access files as user %d: %w", uid, err)
 	}
 	return nil
 }

@@ -12,13 +12,15 @@ import (
 	"syscall"
 )
 
-// seesAllProcesses tells that serving finds the postmaster only.
+// seesAllProcesses means that serving also finds orphans. Here it finds only the postmaster.
 const seesAllProcesses = false
 
-// endWithParent does nothing: the system has no parent-death signal. The next Start stops what was left behind.
+// endWithParent does nothing, because the system has no parent-death signal. The next Start stops
+// what was left behind.
 func endWithParent(*syscall.SysProcAttr) {}
 
-// serving returns the cluster's postmaster if it runs. Its command line names the program and the folder.
+// serving returns the cluster's postmaster if it runs: its command line contains the program and
+// the folder.
 func serving(ctx context.Context, c cluster) ([]int, error) {
 	pid := filePID(filepath.Join(c.dir, pidFile))
 	if pid == 0 {

@@ -15,7 +15,8 @@ const (
 	socketPort = "5432"
 	socketName = ".s.PGSQL." + socketPort
 
-	// longestSocketPath is what fits into sockaddr_un everywhere: macOS has 104 bytes with the final zero, Linux 108.
+	// longestSocketPath is the longest path that fits into sockaddr_un on all systems: macOS has
+	// 104 bytes with the terminating zero, Linux 108.
 	longestSocketPath = 103
 )
 
@@ -25,8 +26,9 @@ type socketDir struct {
 	temporary bool
 }
 
-// openSocketDir returns the cluster's own folder, or a private one among the temporary files where the cluster's path
-// does not do. Its name depends on the cluster's folder only, to keep the URL the same.
+// openSocketDir returns the cluster's own folder, or a private temporary folder if the cluster's
+// path is not usable. The name depends only on the cluster's folder, so that the URL stays the
+// same.
 func openSocketDir(c cluster) (socketDir, error) {
 	if usableForSocket(c.dir) {
 		return socketDir{path: c.dir}, nil
@@ -45,30 +47,31 @@ func openSocketDir(c cluster) (socketDir, error) {
 		return socketDir{}, fmt.Errorf("socket folder: %w", err)
 	}
 
-	// Everybody may write among the temporary files. A folder that another user put there would let them answer in
-	// PostgreSQL's place.
+	// Every user may write to the folder for temporary files. A socket folder that another user
+	// created there would let that user answer in place of PostgreSQL.
 	info, err := os.Lstat(path)
 	if err != nil {
 		return socketDir{}, fmt.Errorf("socket folder: %w", err)
 	}
 	if uid, _ := ownerOf(info); !info.IsDir() || info.Mode().Perm() != 0o700 || uid != c.account.uid {
-		return socketDir{}, fmt.Errorf("socket folder %s belongs to somebody else: remove it", path)
+		return socketDir{}, fmt.Errorf("socket folder %s belongs to another user: remove it", path)
 	}
 	return socketDir{path: path, temporary: true}, nil
 }
 
-// temporarySocketDir is the folder among the temporary files, of the cluster in a folder.
+// temporarySocketDir returns the temporary folder for the socket of a cluster.
 func temporarySocketDir(cluster string) string {
 	sum := sha256.Sum256([]byte(cluster))
 	return filepath.Join(os.TempDir(), "parlor-"+hex.EncodeToString(sum[:6]))
 }
 
-// usableForSocket tells whether a socket fits into the folder. pgx splits host names at commas.
+// usableForSocket reports whether a socket in the folder has a usable path. pgx splits host names
+// at commas.
 func usableForSocket(dir string) bool {
 	return len(filepath.Join(dir, socketName)) <= longestSocketPath && !strings.Contains(dir, ",")
 }
 
-// remove deletes a temporary folder if it is empty, as PostgreSQL leaves it.
+// remove deletes a temporary folder if it is empty, as it is after PostgreSQL has ended.
 func (d socketDir) remove() {
 	if d.temporary {
 		_ = os.Remove(d.path)

@@ -18,11 +18,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestStartsOverWhatACrashLeaves takes away the text of the cluster's files, one after the other, as a crash of the machine
-// or a full disk does, and starts the real PostgreSQL over each.
-func TestStartsOverWhatACrashLeaves(t *testing.T) {
+// TestRepairsFilesAfterCrash empties the cluster's files one after the other, as a crash of the
+// machine or a full disk does, and starts the real PostgreSQL after each.
+func TestRepairsFilesAfterCrash(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(testFolder(t), "postgres")
+	dir := newCluster(t)
 	server := start(t, dir)
 	mustQuery(t, server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
 	database := "base/" + mustQuery(t, server.URL(), `SELECT oid::text FROM pg_database WHERE datname = 'parlor'`)
@@ -70,7 +70,7 @@ func TestStartsOverWhatACrashLeaves(t *testing.T) {
 	}
 }
 
-// leave puts a file into the cluster's folder that belongs to the database user.
+// leave writes a file into the cluster's folder that belongs to the database user.
 func leave(t *testing.T, c cluster, name, text string) {
 	t.Helper()
 	path := filepath.Join(c.dir, name)
@@ -79,12 +79,12 @@ func leave(t *testing.T, c cluster, name, text string) {
 	}
 }
 
-// TestNamesWhatItCannotMend: what is lost with these files nobody knows. The error says so in one line, and nothing is
-// changed.
-func TestNamesWhatItCannotMend(t *testing.T) {
+// TestUnrepairableFiles empties files whose content cannot be known. The error says so in one line,
+// and the files are not changed.
+func TestUnrepairableFiles(t *testing.T) {
 	t.Parallel()
-	whole := start(t, filepath.Join(testFolder(t), "postgres"))
-	stop(t, whole)
+	original := start(t, newCluster(t))
+	stop(t, original)
 	for name, test := range map[string]struct {
 		files map[string]string
 		want  string
@@ -94,11 +94,9 @@ func TestNamesWhatItCannotMend(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := whole.cluster
+			c := original.cluster
 			c.dir = filepath.Join(testFolder(t), "postgres")
-			if output, err := exec.CommandContext(t.Context(), "cp", "-a", whole.cluster.dir, c.dir).CombinedOutput(); err != nil {
-				t.Fatalf("%s: %v", output, err)
-			}
+			copyCluster(t, original.cluster.dir, c.dir)
 			for name, text := range test.files {
 				leave(t, c, name, text)
 			}
@@ -119,7 +117,7 @@ func TestNamesWhatItCannotMend(t *testing.T) {
 	}
 }
 
-// TestKilledDuringCreation kills the parent while initdb is at work, and starts again at once.
+// TestKilledDuringCreation kills the parent while initdb runs, and starts again immediately.
 func TestKilledDuringCreation(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(testFolder(t), "postgres")
@@ -129,26 +127,26 @@ func TestKilledDuringCreation(t *testing.T) {
 	if err := parent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "initdb is at work", func() bool {
+	eventually(t, "initdb is running", func() bool {
 		found, err := filepath.Glob(dir + ".initdb-*.new/base/1")
 		return err == nil && len(found) > 0
 	})
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = parent.Wait() // it was killed
+	_ = parent.Wait() // fails, because it was killed
 	server := start(t, dir)
 	mustQuery(t, server.URL(), `SELECT ''`)
 	stop(t, server)
 }
 
-// TestFullDisk starts on a disk that has no byte left, and again when it has.
+// TestFullDisk starts on a disk that is full, and again after space was freed.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	disk := testFolder(t)
 	output, err := exec.CommandContext(t.Context(), "mount", "-t", "tmpfs", "-o", "size=120m,mode=755", "tmpfs", disk).CombinedOutput()
 	if err != nil {
-		t.Logf("only who may mount a small disk can fill it: %s", output)
+		t.Logf("a small disk cannot be mounted here: %s", output)
 		return
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", disk).Run() })
@@ -192,8 +190,8 @@ func TestFullDisk(t *testing.T) {
 	stop(t, again)
 }
 
-// TestStubbornLeftover takes over a PostgreSQL that does not shut down, because one of its processes does not answer, and
-// one of which no process answers.
+// TestStubbornLeftover takes over a PostgreSQL that does not shut down because one of its processes
+// is frozen, and one whose processes are all frozen.
 func TestStubbornLeftover(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -202,18 +200,18 @@ func TestStubbornLeftover(t *testing.T) {
 	}{
 		"one process": {func(postmaster int, left []int) []int {
 			for _, pid := range left {
-				// Not just any: the process of the query may be about to end.
+				// Not any process: that of the query may be about to end.
 				if pid != postmaster && (!seesAllProcesses || titled(pid, "checkpointer")) {
 					return []int{pid}
 				}
 			}
 			return nil
-		}, "told to end at once"},
+		}, "shutting it down immediately"},
 		"all": {func(_ int, left []int) []int { return left }, "killing a PostgreSQL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := start(t, filepath.Join(testFolder(t), "postgres"))
+			server := start(t, newCluster(t))
 			stop(t, server)
 			leftover := server.cluster.command(context.Background(), "postgres", server.args...)
 			leftover.Dir = server.cluster.dir
@@ -231,7 +229,7 @@ func TestStubbornLeftover(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, pid := range test.frozen(leftover.Process.Pid, left) {
-				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) { // it has ended
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) { // it may have ended
 					t.Fatal(err)
 				}
 			}
@@ -241,7 +239,7 @@ func TestStubbornLeftover(t *testing.T) {
 				t.Error(err)
 			}
 			if err := <-ended; err == nil {
-				t.Error("the leftover shut down in order")
+				t.Error("the leftover shut down cleanly")
 			}
 			if !strings.Contains(log.String(), test.want) {
 				t.Errorf("the log is %s", log.String())
@@ -261,10 +259,11 @@ func titled(pid int, title string) bool {
 	return err == nil && strings.Contains(string(line), title)
 }
 
-// TestStopsWhileRecovering stops a PostgreSQL that replays its log, because one of its processes was killed.
+// TestStopsWhileRecovering stops a PostgreSQL that replays its log because one of its processes was
+// killed.
 func TestStopsWhileRecovering(t *testing.T) {
 	t.Parallel()
-	server := start(t, filepath.Join(testFolder(t), "postgres"))
+	server := start(t, newCluster(t))
 	mustQuery(t, server.URL(), `CREATE TABLE numbers AS SELECT n FROM generate_series(1, 1000000) n`)
 	conn, err := pgx.Connect(t.Context(), server.URL())
 	if err != nil {

@@ -13,20 +13,23 @@ import (
 	"syscall"
 )
 
-// mend makes good what a crash of the machine or a full disk left of the cluster's small files: they are there and have
-// no bytes, or only zeros where the file system kept the length. Each is written anew with what it must have said. What
-// cannot be known that way is left to PostgreSQL, which names it. Nothing may serve the folder.
-func (c cluster) mend(log *slog.Logger) error {
+// repair rewrites the small files of the cluster that a crash of the machine or a full disk left
+// empty, or filled with zeros if the file system kept their length. It writes what they must have
+// contained. Files whose content cannot be known are left to PostgreSQL, which names them in its
+// log. Nothing may serve the folder meanwhile.
+func (c cluster) repair(log *slog.Logger) error {
 	files := map[string]string{
-		// initdb's settings are repeated on the command line where they matter, or are PostgreSQL's defaults.
+		// The settings of initdb are repeated on the command line if they matter, or are
+		// PostgreSQL's defaults.
 		"postgresql.conf": "",
 		// What ALTER SYSTEM had set is lost. Parlor sets nothing there.
 		"postgresql.auto.conf": "",
-		// As initdb writes it: whoever reaches the socket may log in, and only this user reaches it.
+		// As initdb writes it: every user that can reach the socket may log in, and only the
+		// database user can.
 		"pg_hba.conf":   "local all all trust\n",
 		"pg_ident.conf": "",
 	}
-	// Each database says its version again.
+	// The version is repeated in the folder of each database.
 	version := strconv.Itoa(c.install.major) + "\n"
 	files[versionFile] = version
 	databases, err := os.ReadDir(filepath.Join(c.dir, "base"))
@@ -47,19 +50,19 @@ func (c cluster) mend(log *slog.Logger) error {
 		if err == nil && (len(old) == 0 && text == "" || !blank(old)) {
 			continue
 		}
-		log.Warn("writing a file of the database anew that has lost its text", "file", path)
+		log.Warn("repairing an empty database file", "file", path)
 		if err := c.replace(path, text); err != nil {
-			return fmt.Errorf("mend the database: %w", err)
+			return fmt.Errorf("repair the database: %w", err)
 		}
 	}
 	return nil
 }
 
-// versionFile holds the major version, in the cluster's folder and in that of each database.
+// versionFile contains the major version, in the cluster's folder and in that of each database.
 const versionFile = "PG_VERSION"
 
-// lostVersion returns the major version of a cluster whose own PG_VERSION is blank, or 0: initdb writes the same into the
-// folder of its first database.
+// lostVersion returns the major version of a cluster whose PG_VERSION is blank, or 0. initdb writes
+// the same version into the folder of its first database.
 func lostVersion(dir string) int {
 	text, err := os.ReadFile(filepath.Join(dir, "base", "1", versionFile))
 	if err != nil {
@@ -77,11 +80,11 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// blank reports whether a file has lost its text.
+// blank reports whether a file has lost its content.
 func blank(text []byte) bool { return len(bytes.Trim(text, "\x00 \t\r\n")) == 0 }
 
-// replace writes a file of the cluster, complete and durable. It makes a new one beside it rather than write into the old
-// one, because root must not follow a link that the database user put there.
+// replace writes a file of the cluster durably. It creates a new file and renames it rather than
+// writing into the old one, because root must not follow a link that the database user put there.
 func (c cluster) replace(path, text string) error {
 	unfinished := path + ".new"
 	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -101,9 +104,10 @@ func (c cluster) replace(path, text string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// remedies says what to do about what PostgreSQL's log says, where that is not plain from its text.
+// remedies maps errors in PostgreSQL's log to what to do about them, unless the text itself says
+// it.
 var remedies = []struct{ text, remedy string }{
-	{`lock file "`, "remove it when no PostgreSQL runs on the folder"},
+	{`lock file "`, "remove it if no PostgreSQL runs on the folder"},
 	{"pg_control", restore},
 	{"checkpoint record", restore},
 	{"is not a valid data directory", restore},
@@ -113,7 +117,7 @@ const restore = "restore the folder from a backup"
 
 // remedy returns what to do about a failed start, as the end of an error message.
 func remedy(dir, line string) string {
-	if full(dir) { // then the log may not say so
+	if full(dir) { // the log may not mention it then
 		return ": No space left on device: free space on the disk"
 	}
 	for _, r := range remedies {
@@ -124,7 +128,7 @@ func remedy(dir, line string) string {
 	return ""
 }
 
-// full reports whether the disk of a folder has not a byte left for those who are not root.
+// full reports whether the disk of a folder has no space left for users other than root.
 func full(dir string) bool {
 	var disk syscall.Statfs_t
 	return syscall.Statfs(dir, &disk) == nil && disk.Bavail == 0
