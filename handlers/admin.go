@@ -60,7 +60,7 @@ func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request) error {
 func adminRoomPath(id room.RoomID) string { return "/v1/admin/rooms/" + url.PathEscape(string(id)) }
 
 func (a *api) adminGetRoom(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
-	found, err := a.Store.LivingRoom(r.Context(), id)
+	found, err := a.Store.Room(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (a *api) adminDestroyRoom(w http.ResponseWriter, r *http.Request, id room.R
 }
 
 func (a *api) adminListMembers(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
-	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.LivingRoom(r.Context(), id) })
+	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.Room(r.Context(), id) })
 }
 
 func (a *api) adminKickMember(w http.ResponseWriter, r *http.Request, id room.RoomID, user room.UserID) error {
@@ -90,7 +90,7 @@ func (a *api) adminKickMember(w http.ResponseWriter, r *http.Request, id room.Ro
 	if err := q.err(); err != nil {
 		return err
 	}
-	kicked, err := a.Store.Kick(r.Context(), id, []room.UserID{user}, note, ban)
+	kicked, err := a.Store.KickMembers(r.Context(), id, []room.UserID{user}, note, ban)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (a *api) adminKickMembers(w http.ResponseWriter, r *http.Request, id room.R
 }
 
 func (a *api) kick(w http.ResponseWriter, r *http.Request, id room.RoomID, request kickRequest) error {
-	kicked, err := a.Store.Kick(r.Context(), id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
+	kicked, err := a.Store.KickMembers(r.Context(), id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type updateRoomAttributesReply struct {
 }
 
 func (a *api) getRoomAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}

@@ -130,7 +130,7 @@ func (a *api) mayLogin(w http.ResponseWriter, r *http.Request) error {
 
 // mayCreate takes a token for a room that a call may create, and returns what is to
 // be told whether it did. A user without tokens may still enter rooms that are
-// there. Errors: too_many_rooms_created, and those of Store.LivingRoom.
+// there. Errors: too_many_rooms_created, and those of Store.Room.
 func (a *api) mayCreate(w http.ResponseWriter, r *http.Request, user room.UserID, id room.RoomID) (done func(created bool), err error) {
 	l := a.rates.roomsCreated
 	if l.allow(w, user, 1) {
@@ -140,7 +140,7 @@ func (a *api) mayCreate(w http.ResponseWriter, r *http.Request, user room.UserID
 			}
 		}, nil
 	}
-	_, err = a.Store.LivingRoom(r.Context(), id)
+	_, err = a.Store.Room(r.Context(), id)
 	switch {
 	case errors.Is(err, room.ErrRoomNotFound):
 		a.met(r, l.limit)

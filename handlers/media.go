@@ -91,7 +91,7 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 		// the bucket has failed, which may have got all bytes before it did.
 		drop := a.Store.AbandonMedia
 		if body.failed != nil || errors.Is(err, media.ErrFull) {
-			drop = a.Store.DropMedia
+			drop = a.Store.DeleteMedia
 		}
 		dropped := doShortly(context.WithoutCancel(ctx), func(ctx context.Context) error { return drop(ctx, id) })
 		if dropped != nil {

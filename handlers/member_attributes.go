@@ -34,7 +34,7 @@ func (a *api) listMemberAttributes(w http.ResponseWriter, r *http.Request, sessi
 	if err != nil {
 		return err
 	}
-	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type memberCountReply struct {
 }
 
 func (a *api) listMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.RoomByID(r.Context(), session.ID, id) })
+	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.SessionRoom(r.Context(), session.ID, id) })
 }
 
 // answerMembers lists the members of a room that the caller may see.
@@ -83,7 +83,7 @@ func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.S
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	if _, err := a.Store.RoomByID(r.Context(), session.ID, id); err != nil {
+	if _, err := a.Store.SessionRoom(r.Context(), session.ID, id); err != nil {
 		return err
 	}
 	if err := session.Grants.Check(room.ActionKick, id); err != nil {
@@ -93,7 +93,7 @@ func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.S
 }
 
 func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}

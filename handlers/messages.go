@@ -209,7 +209,7 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	if err := q.err(); err != nil {
 		return err
 	}
-	in, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}

@@ -197,7 +197,7 @@ func (a *api) enter(ctx context.Context, session room.Session, id room.RoomID, h
 // it stays there whatever is refused, as to create the room once more, and must
 // not be told that it is disconnected.
 func (a *api) isOut(ctx context.Context, session room.SessionID, id room.RoomID) bool {
-	_, err := a.Store.RoomByID(ctx, session, id)
+	_, err := a.Store.SessionRoom(ctx, session, id)
 	return errors.Is(err, room.ErrNotInRoom) || errors.Is(err, room.ErrRoomNotFound)
 }
 
@@ -212,7 +212,7 @@ func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 }
 
 func (a *api) getRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	found, err := a.Store.RoomByID(r.Context(), session.ID, id)
+	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}

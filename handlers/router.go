@@ -45,17 +45,17 @@ type Store interface {
 	SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error)
 	LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error)
 	LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error
-	RoomByID(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
+	SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
 
 	Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error)
-	LivingRoom(ctx context.Context, id room.RoomID) (room.Room, error)
+	Room(ctx context.Context, id room.RoomID) (room.Room, error)
 	CreateEmptyRoom(ctx context.Context, id room.RoomID, b room.RoomOptions) (room.Room, error)
 	DestroyRoom(ctx context.Context, id room.RoomID, note string) error
 	UserRooms(ctx context.Context, user room.UserID) ([]room.Room, error)
 	UserSessions(ctx context.Context, user room.UserID) ([]room.Session, error)
 	KickSession(ctx context.Context, user room.UserID, id room.SessionID, note string) error
 	KickUser(ctx context.Context, user room.UserID, note string) ([]room.SessionID, error)
-	Kick(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error)
+	KickMembers(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error)
 	Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error)
 	Unban(ctx context.Context, id room.RoomID, user room.UserID) error
 
@@ -84,7 +84,7 @@ type Store interface {
 
 	AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
 	FinishMedia(ctx context.Context, m room.Media) error
-	DropMedia(ctx context.Context, id room.MediaID) error
+	DeleteMedia(ctx context.Context, id room.MediaID) error
 	AbandonMedia(ctx context.Context, id room.MediaID) error
 	MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error)
 	MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error)
@@ -93,9 +93,9 @@ type Store interface {
 	Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error)
 	EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error
 	AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error)
-	KeepPiece(ctx context.Context, id room.PieceID, length int64) error
+	FinishPiece(ctx context.Context, id room.PieceID, length int64) error
 	Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error)
-	DropPieces(ctx context.Context, ids []room.PieceID) error
+	DeletePieces(ctx context.Context, ids []room.PieceID) error
 
 	FeedEnd(ctx context.Context) (room.FeedCursor, error)
 	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)

@@ -116,7 +116,7 @@ func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
 		_ = u.Media.Delete(context.WithoutCancel(ctx), string(id))
 		return 0, unavailable(ctx, err)
 	}
-	err = doShortly(ctx, func(ctx context.Context) error { return u.Store.KeepPiece(ctx, id, n) })
+	err = doShortly(ctx, func(ctx context.Context) error { return u.Store.FinishPiece(ctx, id, n) })
 	switch {
 	case errors.Is(err, room.ErrUploadOffset):
 		u.removePieces(ctx, []room.PieceID{id})
@@ -139,7 +139,7 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 	}
 	err := errors.Join(faults...)
 	if err == nil {
-		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DropPieces(ctx, ids) })
+		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DeletePieces(ctx, ids) })
 	}
 	if err != nil {
 		u.Log.Warn("pieces of an upload are left to the sweep", "requestID", requestID(ctx), "error", err)
@@ -223,7 +223,7 @@ func (u *upload) Terminate(ctx context.Context) error {
 		err = u.Media.Delete(ctx, string(u.ID))
 	}
 	if err == nil {
-		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DropMedia(ctx, u.ID) })
+		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DeleteMedia(ctx, u.ID) })
 	}
 	if err != nil {
 		u.Log.Warn("an upload that was ended is left to the sweep", "requestID", requestID(ctx), "error", err)

@@ -21,7 +21,7 @@ type brokenRooms struct {
 	fail func() error
 }
 
-func (b brokenRooms) RoomByID(context.Context, room.SessionID, room.RoomID) (room.Room, error) {
+func (b brokenRooms) SessionRoom(context.Context, room.SessionID, room.RoomID) (room.Room, error) {
 	return room.Room{}, b.fail()
 }
 
@@ -97,7 +97,7 @@ type waiting struct {
 	asked chan struct{}
 }
 
-func (w waiting) RoomByID(ctx context.Context, _ room.SessionID, _ room.RoomID) (room.Room, error) {
+func (w waiting) SessionRoom(ctx context.Context, _ room.SessionID, _ room.RoomID) (room.Room, error) {
 	close(w.asked)
 	<-ctx.Done()
 	return room.Room{}, ctx.Err()

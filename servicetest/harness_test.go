@@ -80,10 +80,10 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	}
 	log := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c.store = store.Options{
-		Commit: func(change room.Change) { s.hub.Apply(change) },
-		Doubt:  func() { s.hub.Resync() },
-		Lost:   func() { s.hub.ReconnectAll() },
-		Log:    log,
+		Commit:        func(change room.Change) { s.hub.Apply(change) },
+		CommitUnknown: func() { s.hub.Resync() },
+		Reset:         func() { s.hub.ReconnectAll() },
+		Log:           log,
 	}
 	c.hub = hub.Options{Logger: log}
 	c.api = handlers.Options{

@@ -497,8 +497,8 @@ func (w *walker) loseNode() {
 	w.became("streamOpened", room.SessionOnline)
 	w.moved(room.RoomSuccess, room.RoomConnected)
 	for range 9 { // the scene's own node lives, long enough to declare another one dead
-		w.scene.late.Add(int64(store.LeaseRenewal))
-		if err := w.scene.store.Renew(context.Background()); err != nil {
+		w.scene.late.Add(int64(store.LeaseInterval))
+		if err := w.scene.store.RenewLease(context.Background()); err != nil {
 			w.Error(err)
 		}
 	}

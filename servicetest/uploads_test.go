@@ -402,7 +402,7 @@ type failing struct {
 	mu     sync.Mutex // guards all below
 	finish error
 	known  error
-	keep   chan struct{} // KeepPiece waits for it
+	keep   chan struct{} // FinishPiece waits for it
 }
 
 func (f *failing) set(change func(*failing)) {
@@ -429,14 +429,14 @@ func (f *failing) Upload(ctx context.Context, owner room.UserID, id room.MediaID
 	return f.Store.Upload(ctx, owner, id)
 }
 
-func (f *failing) KeepPiece(ctx context.Context, id room.PieceID, length int64) error {
+func (f *failing) FinishPiece(ctx context.Context, id room.PieceID, length int64) error {
 	f.mu.Lock()
 	keep := f.keep
 	f.mu.Unlock()
 	if keep != nil {
 		<-keep
 	}
-	return f.Store.KeepPiece(ctx, id, length)
+	return f.Store.FinishPiece(ctx, id, length)
 }
 
 // TestUploadsWithoutADatabase: a file that is whole and could not be finished is so

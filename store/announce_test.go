@@ -57,7 +57,7 @@ func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
 		t.Errorf("at once: %+v", c)
 	}
 	// What is not told is true all the same.
-	r, err := f.RoomByID(t.Context(), late[0].ID, "hall")
+	r, err := f.SessionRoom(t.Context(), late[0].ID, "hall")
 	if err != nil || r.MemberCount != 104 {
 		t.Errorf("the room is %+v, %v", r, err)
 	}
@@ -87,7 +87,7 @@ func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
 	if c := f.heard.take(); len(c.Events) != 0 {
 		t.Errorf("told again: %+v", c.Events)
 	}
-	if r, err = f.RoomByID(t.Context(), late[0].ID, "hall"); err != nil || r.MemberCount != 102 || r.LastSeq != room.PresenceBatchThreshold+3 {
+	if r, err = f.SessionRoom(t.Context(), late[0].ID, "hall"); err != nil || r.MemberCount != 102 || r.LastSeq != room.PresenceBatchThreshold+3 {
 		t.Errorf("the room is %+v, %v", r, err)
 	}
 	checkInvariants(t, f)
@@ -103,7 +103,7 @@ func TestNothingIsLeftUntold(t *testing.T) {
 		users = append(users, s.User.ID)
 	}
 	for i := 0; i < len(users); i += room.MaxKicked {
-		if _, err := f.Kick(t.Context(), "kicked", users[i:min(i+room.MaxKicked, len(users))], "", 0); err != nil {
+		if _, err := f.KickMembers(t.Context(), "kicked", users[i:min(i+room.MaxKicked, len(users))], "", 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -85,7 +85,7 @@ func TestAppendToALaterLife(t *testing.T) {
 				t.Fatalf("message %d of life %d stands at %d: %v", i+1, life+1, m.Seq, err)
 			}
 		}
-		in, err := f.RoomByID(t.Context(), alice.ID, "lobby")
+		in, err := f.SessionRoom(t.Context(), alice.ID, "lobby")
 		if err != nil {
 			t.Fatal(err)
 		}

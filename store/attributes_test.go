@@ -39,7 +39,7 @@ func update(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.Att
 
 func roomAs(t *testing.T, f fixture, session room.Session, id room.RoomID) room.Room {
 	t.Helper()
-	r, err := f.RoomByID(t.Context(), session.ID, id)
+	r, err := f.SessionRoom(t.Context(), session.ID, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestCompareAndSet(t *testing.T) {
 		working.Go(func() {
 			// Who loses has lost to somebody, so nobody loses more often than all win.
 			for done, tries := 0, 0; done < increments && tries < writers*increments; tries++ {
-				r, err := f.RoomByID(t.Context(), alice.ID, "lobby")
+				r, err := f.SessionRoom(t.Context(), alice.ID, "lobby")
 				if err != nil {
 					t.Error(err)
 					return

@@ -66,7 +66,7 @@ func (f *clocks) populate(t *testing.T) {
 		t.Fatal(err)
 	}
 	enter(t, f.fixture, bob, "cellar")
-	if _, err := f.Kick(t.Context(), "cellar", []room.UserID{"bob"}, "", time.Hour); err != nil {
+	if _, err := f.KickMembers(t.Context(), "cellar", []room.UserID{"bob"}, "", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.AddMedia(t.Context(), "alice", "a.png", 10); err != nil {

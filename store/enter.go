@@ -393,7 +393,7 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 	return func(rows pgx.Rows) error {
 		*to = make(map[room.SessionID]room.JoinRequest)
 		for rows.Next() {
-			e := room.JoinRequest{MaxRooms: s.o.RoomsPerUser}
+			e := room.JoinRequest{MaxRooms: s.opts.RoomsPerUser}
 			var bannedUntil *time.Time
 			err := rows.Scan(&e.Session, &e.User.ID, &e.User.Name, &e.InRoom, &e.Others, &e.Rooms, &e.LeavePending, &bannedUntil)
 			if err != nil {

@@ -83,7 +83,7 @@ func TestThoseWhoWaitEnterTogether(t *testing.T) {
 	if _, err := f.CreateRoom(t.Context(), host.ID, "hall", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Kick(t.Context(), "hall", []room.UserID{"banned"}, "", time.Hour); err != nil {
+	if _, err := f.KickMembers(t.Context(), "hall", []room.UserID{"banned"}, "", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	over, gone := session("over"), session("gone")

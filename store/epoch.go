@@ -33,7 +33,7 @@ func (e *databaseEpoch) has(id string) bool { return id == e.id || id == "" && e
 // epochs is the epoch of the database that the pool is connected to.
 type epochs struct {
 	now atomic.Pointer[databaseEpoch]
-	// serving says that Renew was called: streams may be open.
+	// serving says that RenewLease was called: streams may be open.
 	serving atomic.Bool
 	mu      sync.Mutex // one connection begins an epoch at a time
 }
@@ -70,7 +70,7 @@ func (s *Store) checkEpoch(ctx context.Context, conn *pgx.Conn) error {
 	}
 	s.epochs.now.Store(&e)
 	if e.id == drawn && !e.first {
-		s.o.Log.Warn("the database was restored, moved or failed over: a new epoch begins, and cursors of before are reset",
+		s.opts.Log.Warn("the database was restored, moved or failed over: a new epoch begins, and cursors of before are reset",
 			"epoch", e.id, "origin", e.origin)
 	}
 	if before != nil && before.id != e.id && s.epochs.serving.Load() {
@@ -115,7 +115,7 @@ func (s *Store) readOrigin(ctx context.Context, conn *pgx.Conn) (string, error) 
 		err = readSome(conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()", simple), &cluster)
 	}
 	err = errors.Join(err, readSome(conn.QueryRow(ctx, "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)", simple), &timeline))
-	return strings.Join([]string{cluster, timeline, database, table, s.o.Origin}, "/"), err
+	return strings.Join([]string{cluster, timeline, database, table, s.opts.Origin}, "/"), err
 }
 
 // readSome reads what not every service lets its users read; then it is empty.

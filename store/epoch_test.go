@@ -98,7 +98,7 @@ func TestPointInTimeRecovery(t *testing.T) {
 	}
 	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, heard: &recorder{}}
 	lost := 0
-	f.Store = storetest.Open(t, pg.URL(), store.Options{Now: f.clock.Now, Commit: f.heard.commit, Lost: func() { lost++ }})
+	f.Store = storetest.Open(t, pg.URL(), store.Options{Now: f.clock.Now, Commit: f.heard.commit, Reset: func() { lost++ }})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
 	renew(t, f.Store)

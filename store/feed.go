@@ -128,7 +128,7 @@ func (s *Store) mendFeed(ctx context.Context) error {
 	if err != nil || !future {
 		return translate(err)
 	}
-	s.o.Log.Warn("the feed's places are those of another database and are set anew")
+	s.opts.Log.Warn("the feed's places are those of another database and are set anew")
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		// Whoever writes events writes to one of these first, so nobody does meanwhile.
 		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil { // it may be all there is

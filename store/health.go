@@ -51,9 +51,9 @@ func (s *Store) Ping(ctx context.Context) error {
 	err := s.check(ctx)
 	switch {
 	case err != nil && h.err == nil:
-		s.o.Log.Error("health check failed", "component", "database", "error", err)
+		s.opts.Log.Error("health check failed", "component", "database", "error", err)
 	case err == nil && h.err != nil:
-		s.o.Log.Info("health check succeeds again", "component", "database")
+		s.opts.Log.Info("health check succeeds again", "component", "database")
 	}
 	h.checked, h.err = time.Now(), err
 	return err

@@ -70,7 +70,7 @@ func TestPingAsksForWhatSendsNeed(t *testing.T) {
 func TestConnectionsThatPostgreSQLClosed(t *testing.T) {
 	t.Parallel()
 	var doubts atomic.Int64
-	f := setup(t, store.Options{Doubt: func() { doubts.Add(1) }})
+	f := setup(t, store.Options{CommitUnknown: func() { doubts.Add(1) }})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
 	for range 5 {
@@ -87,7 +87,7 @@ func TestConnectionsThatPostgreSQLClosed(t *testing.T) {
 		if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("after")); err != nil {
 			t.Errorf("a message: %v", err)
 		}
-		if _, err := f.RoomByID(t.Context(), alice.ID, "lobby"); err != nil {
+		if _, err := f.SessionRoom(t.Context(), alice.ID, "lobby"); err != nil {
 			t.Errorf("a read: %v", err)
 		}
 		if err := f.EndSession(t.Context(), newSession(t, f.Store, "bob").ID); err != nil {

@@ -151,7 +151,7 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		}
 		return f.DestroyRoom(t.Context(), id, "over")
 	case 15:
-		_, err := f.Kick(t.Context(), id, []room.UserID{someone, session.User.ID}, "out", time.Duration(random.IntN(2))*time.Second)
+		_, err := f.KickMembers(t.Context(), id, []room.UserID{someone, session.User.ID}, "out", time.Duration(random.IntN(2))*time.Second)
 		return err
 	case 16:
 		_, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, id, textDraft("hello"))

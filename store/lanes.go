@@ -257,7 +257,7 @@ func (l *lane) commit(items []*appendItem) error {
 		}
 		l.stored, items = split(located, ends)
 		if len(l.stored) == 0 { // readers of the feed may wait for the end of this transaction
-			l.store.o.Commit(room.Change{})
+			l.store.opts.Commit(room.Change{})
 		}
 		if lock {
 			l.evictTargets(items)
@@ -293,7 +293,7 @@ func (l *lane) publish() {
 			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
 		}
 	}
-	l.store.o.Commit(room.Change{Events: events})
+	l.store.opts.Commit(room.Change{Events: events})
 	for _, item := range l.stored {
 		close(item.done)
 	}
@@ -407,7 +407,7 @@ func (a *appender) runStalled(id room.RoomID, r *stalledRoom) {
 	for {
 		a.mu.Lock()
 		if lockRefused(err) { // the messages behind it would not get the lock either
-			a.store.o.Log.Warn("append failed: room locked", "room", id, "error", err)
+			a.store.opts.Log.Warn("append failed: room locked", "room", id, "error", err)
 			for _, item := range r.queue {
 				item.answer(room.Message{}, errCrowded)
 			}

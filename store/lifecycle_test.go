@@ -88,7 +88,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	if err := f.LeaveRoom(t.Context(), tab.ID, "replace"); !errors.Is(err, room.ErrNotInRoom) {
 		t.Errorf("the replaced session leaves: %v", err)
 	}
-	if got, err := f.RoomByID(t.Context(), phone.ID, "replace"); err != nil || got.MemberCount != 1 {
+	if got, err := f.SessionRoom(t.Context(), phone.ID, "replace"); err != nil || got.MemberCount != 1 {
 		t.Errorf("afterwards: %+v, %v", got, err)
 	}
 }

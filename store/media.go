@@ -14,7 +14,7 @@ import (
 )
 
 // AddMedia notes a file of a user before its bytes are stored, at most length of
-// them, and names it. Who gives up on it calls DropMedia; else SweepMedia finds it.
+// them, and names it. Who gives up on it calls DeleteMedia; else SweepMedia finds it.
 // Errors: room.ErrMediaQuota.
 func (s *Store) AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error) {
 	return s.addMedia(ctx, owner, fileName, length, nil)
@@ -35,9 +35,9 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 		// One after the other for each user, or two would each find room for one; and for
 		// all, where what others are just adding may be too much.
 		b.Queue("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", owner)
-		if s.o.MediaTotal > 0 {
+		if s.opts.MediaTotal > 0 {
 			b.Queue("SELECT CASE WHEN (SELECT sum(bytes) FROM media_bytes_of_all) > $1::bigint THEN pg_advisory_xact_lock(hashtextextended('', 2)) END",
-				s.o.MediaTotal-nearTotal)
+				s.opts.MediaTotal-nearTotal)
 		}
 		// What is due for the sweep is not held against anybody.
 		b.Queue(`
@@ -54,7 +54,7 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 		if err := send(ctx, tx, &b); err != nil {
 			return err
 		}
-		if added == 0 || s.o.MediaPerUser > 0 && mine > s.o.MediaPerUser || s.o.MediaTotal > 0 && all > s.o.MediaTotal {
+		if added == 0 || s.opts.MediaPerUser > 0 && mine > s.opts.MediaPerUser || s.opts.MediaTotal > 0 && all > s.opts.MediaTotal {
 			return room.ErrMediaQuota
 		}
 		return nil
@@ -89,8 +89,8 @@ func (s *Store) FinishMedia(ctx context.Context, m room.Media) error {
 	return translate(err)
 }
 
-// DropMedia forgets a file whose bytes are not stored, or not any more.
-func (s *Store) DropMedia(ctx context.Context, id room.MediaID) error {
+// DeleteMedia forgets a file whose bytes are not stored, or not any more.
+func (s *Store) DeleteMedia(ctx context.Context, id room.MediaID) error {
 	_, err := s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = $1 AND (size IS NULL OR deleting)", id)
 	return translate(err)
 }
@@ -99,7 +99,7 @@ func (s *Store) DropMedia(ctx context.Context, id room.MediaID) error {
 // was sent and has not answered for.
 const abandonedKept = 10 * time.Minute
 
-// AbandonMedia is DropMedia where it is not known whether bytes are stored, or will
+// AbandonMedia is DeleteMedia where it is not known whether bytes are stored, or will
 // be: the sweep deletes them in a while, and then the row.
 func (s *Store) AbandonMedia(ctx context.Context, id room.MediaID) error {
 	_, err := s.pool.Exec(ctx, "UPDATE media SET deleting = true, unused_since = $2 WHERE media_id = $1 AND uses = 0",

@@ -24,9 +24,9 @@ type MediaFile struct {
 type MediaIndex struct{ conn *pgx.Conn }
 
 // OpenMediaIndex connects to a database that has this program's schema. Errors:
-// those of Migrated.
+// those of CheckMigrated.
 func OpenMediaIndex(ctx context.Context, url string) (*MediaIndex, error) {
-	if err := Migrated(ctx, url); err != nil {
+	if err := CheckMigrated(ctx, url); err != nil {
 		return nil, err
 	}
 	conn, err := pgx.Connect(ctx, url)

@@ -671,7 +671,7 @@ func TestFilesOfUnknownLength(t *testing.T) {
 		if err := f.EndUpload(t.Context(), "alice", id); err != nil {
 			t.Fatal(err)
 		}
-		if err := f.DropMedia(t.Context(), id); err != nil {
+		if err := f.DeleteMedia(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -225,10 +225,10 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequ
 	return c, send(ctx, tx, &b)
 }
 
-// Kick takes users out of a room, with all their sessions, and keeps them from
+// KickMembers takes users out of a room, with all their sessions, and keeps them from
 // coming back for a time; 0 lets them. It returns those who were in it. A ban
 // holds for all. Errors: room.ErrRoomNotFound.
-func (s *Store) Kick(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error) {
+func (s *Store) KickMembers(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error) {
 	var kicked []room.UserID
 	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		kicked = []room.UserID{} // anew with each try

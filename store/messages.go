@@ -76,7 +76,7 @@ func (s *Store) tell(id room.RoomID, g room.LogID, sender room.User, d room.Draf
 		return room.Message{}, err
 	}
 	m = m.In(id, 0)
-	s.o.Commit(room.Change{Events: []room.Event{{
+	s.opts.Commit(room.Change{Events: []room.Event{{
 		Room: id, Log: g, At: m.SentAt,
 		Body: room.MessagesReceived{MessageList: []room.Message{m}},
 	}}})

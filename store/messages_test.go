@@ -38,7 +38,7 @@ func TestMessagesAreNumberedWithoutGaps(t *testing.T) {
 		heard[e.Log] = append(heard[e.Log], e.Seq)
 	}
 	for i := range rooms {
-		r, err := f.RoomByID(t.Context(), anyMember(t, f, roomOf(i)), roomOf(i))
+		r, err := f.SessionRoom(t.Context(), anyMember(t, f, roomOf(i)), roomOf(i))
 		if err != nil {
 			t.Fatal(err)
 		}

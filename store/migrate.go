@@ -178,9 +178,9 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (applied []strin
 	return m.Up(ctx, 0)
 }
 
-// Migrated returns ErrNotMigrated where migrations are missing, and ErrNewerSchema
+// CheckMigrated returns ErrNotMigrated where migrations are missing, and ErrNewerSchema
 // where there are some that this program does not know.
-func Migrated(ctx context.Context, url string) (err error) {
+func CheckMigrated(ctx context.Context, url string) (err error) {
 	m, err := NewMigrator(url, nil)
 	if err != nil {
 		return err

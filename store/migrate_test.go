@@ -28,7 +28,7 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Migrated(t.Context(), address); err != nil {
+	if err := store.CheckMigrated(t.Context(), address); err != nil {
 		t.Errorf("a migrated database: %v", err)
 	}
 	if _, err := p.DownTo(t.Context(), 0); err != nil {
@@ -37,7 +37,7 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	if n := tables(t, db); n != 1 { // goose's own stays
 		t.Errorf("%d tables are left, want 1", n)
 	}
-	if err := store.Migrated(t.Context(), address); !errors.Is(err, store.ErrNotMigrated) {
+	if err := store.CheckMigrated(t.Context(), address); !errors.Is(err, store.ErrNotMigrated) {
 		t.Errorf("an empty database: %v", err)
 	}
 	if applied, err := store.Migrate(t.Context(), address, nil); err != nil || len(applied) != len(p.ListSources()) {

@@ -14,9 +14,9 @@ import (
 const (
 	// leaseTime is how late a node's sudden death is noticed at worst.
 	leaseTime = 15 * time.Second
-	// LeaseRenewal is how often Renew is to be called. It leaves a node several
+	// LeaseInterval is how often RenewLease is to be called. It leaves a node several
 	// tries before its lease runs out, and lets it hear of others within sessionCacheTime.
-	LeaseRenewal = 2 * time.Second
+	LeaseInterval = 2 * time.Second
 	// leaseGap is how late a renewal may be and count as no gap. Where renewals
 	// were later, the database may have been away for the other nodes too, and
 	// their leases say nothing until they had time to renew them. Whoever is
@@ -62,10 +62,10 @@ type renewal struct {
 	living int  // other nodes that renewed their lease lately and do not stop
 }
 
-// Renew renews the node's lease, and finds out whether this node was declared
+// RenewLease renews the node's lease, and finds out whether this node was declared
 // dead or has others beside it. One process calls it from one goroutine every
-// LeaseRenewal, beside Sweep, which may take long.
-func (s *Store) Renew(ctx context.Context) error {
+// LeaseInterval, beside Sweep, which may take long.
+func (s *Store) RenewLease(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
 	s.lease.mu.Lock()
@@ -79,7 +79,7 @@ func (s *Store) Renew(ctx context.Context) error {
 	at := s.clock.process()
 	s.sessions.setAlone(r.known == 0, s.now())
 	if lost := s.lease.renewed(r, at); lost {
-		s.o.Log.Warn("this server was declared dead by another one; its streams have to reconnect")
+		s.opts.Log.Warn("this server was declared dead by another one; its streams have to reconnect")
 		s.startOver()
 	}
 	s.warnOfOthers(at)
@@ -144,7 +144,7 @@ func (s *Store) warnOfOthers(at time.Time) {
 	}
 	l.state.Unlock()
 	if due {
-		s.o.Log.Error("another server runs on the same database: what is sent through one does not reach the streams of the other; run one server for one database",
+		s.opts.Log.Error("another server runs on the same database: what is sent through one does not reach the streams of the other; run one server for one database",
 			"otherNodes", others)
 	}
 }
@@ -188,9 +188,9 @@ func (l *lease) hangUp() {
 	l.conn = nil
 }
 
-// Leaving makes the node say, with its next renewal, that it stops: a successor
+// MarkLeaving makes the node say, with its next renewal, that it stops: a successor
 // beside it is no mistake.
-func (s *Store) Leaving() {
+func (s *Store) MarkLeaving() {
 	s.lease.state.Lock()
 	defer s.lease.state.Unlock()
 	s.lease.leaving = true
@@ -222,7 +222,7 @@ func (s *Store) NodeStats() NodeStats {
 func (s *Store) startOver() {
 	s.sessions.evictAll()
 	s.appender.evictAllTargets()
-	s.o.Lost()
+	s.opts.Reset()
 }
 
 // dropLease detaches this node's sessions at once, rather than when the lease
@@ -237,7 +237,7 @@ func (s *Store) dropLease() {
 		WITH gone AS (DELETE FROM nodes WHERE node_id = $1)
 		UPDATE sessions SET node_id = NULL, detached_at = $2 WHERE node_id = $1`, s.nodeID, s.now())
 	if err != nil {
-		s.o.Log.Warn("the node's lease could not be given back", "error", err)
+		s.opts.Log.Warn("the node's lease could not be given back", "error", err)
 	}
 }
 

@@ -25,7 +25,7 @@ func (f fixture) beside(t *testing.T) *node {
 	n := &node{fixture: f}
 	n.heard = &recorder{}
 	n.Store = storetest.Open(t, f.address, store.Options{
-		Now: f.clock.Now, Commit: n.heard.commit, Lost: func() { n.lost++ },
+		Now: f.clock.Now, Commit: n.heard.commit, Reset: func() { n.lost++ },
 		Log: slog.New(slog.NewTextHandler(&n.log, nil)),
 	})
 	return n
@@ -34,7 +34,7 @@ func (f fixture) beside(t *testing.T) *node {
 func renew(t *testing.T, stores ...*store.Store) {
 	t.Helper()
 	for _, s := range stores {
-		if err := s.Renew(t.Context()); err != nil {
+		if err := s.RenewLease(t.Context()); err != nil {
 			t.Fatalf("renew: %v", err)
 		}
 	}
@@ -43,8 +43,8 @@ func renew(t *testing.T, stores ...*store.Store) {
 // elapse lets time go by, in which nodes renew their leases.
 func elapse(t *testing.T, f fixture, d time.Duration, nodes ...*store.Store) {
 	t.Helper()
-	for ; d > 0; d -= store.LeaseRenewal {
-		f.clock.advance(min(d, store.LeaseRenewal))
+	for ; d > 0; d -= store.LeaseInterval {
+		f.clock.advance(min(d, store.LeaseInterval))
 		renew(t, nodes...)
 	}
 }
@@ -99,7 +99,7 @@ func TestOutageTakesNobodyOut(t *testing.T) {
 			f.clock.advance(time.Second)
 		}
 		for range 15 {
-			elapse(t, f, store.LeaseRenewal, f.Store, other.Store)
+			elapse(t, f, store.LeaseInterval, f.Store, other.Store)
 			sweep(t, other.fixture)
 			sweep(t, f)
 		}
@@ -225,7 +225,7 @@ func TestOtherServersAreReported(t *testing.T) {
 		t.Errorf("%d others where the only one was killed; reported %d times", n, times())
 	}
 	elapse(t, f, 50*time.Second, first.Store, f.Store) // it replaces f
-	f.Leaving()
+	f.MarkLeaving()
 	elapse(t, f, 2*time.Minute, first.Store, f.Store)
 	if n := first.NodeStats().Others; n != 0 || times() != 0 {
 		t.Errorf("%d others where the only one stops; reported %d times", n, times())

@@ -39,7 +39,7 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 	heard := &recorder{}
 	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, heard: heard}
 	f.Store = storetest.Open(t, pg.URL(), store.Options{
-		Commit: heard.commit, Doubt: func() { doubts.Add(1) }, Now: f.clock.Now,
+		Commit: heard.commit, CommitUnknown: func() { doubts.Add(1) }, Now: f.clock.Now,
 	})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
@@ -99,7 +99,7 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 	if err := f.Sweep(t.Context()); !errors.Is(err, room.ErrUnavailable) {
 		t.Errorf("a sweep during the outage: %v", err)
 	}
-	if err := f.Renew(t.Context()); !errors.Is(err, room.ErrUnavailable) {
+	if err := f.RenewLease(t.Context()); !errors.Is(err, room.ErrUnavailable) {
 		t.Errorf("a renewal of the lease during the outage: %v", err)
 	}
 	f.clock.advance(20 * time.Second) // longer than a lease
@@ -125,7 +125,7 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 		}
 	}
 	// The other node is back first, and this one is alive.
-	waitUntil(t, "the other node has a connection", func() bool { return other.Renew(t.Context()) == nil })
+	waitUntil(t, "the other node has a connection", func() bool { return other.RenewLease(t.Context()) == nil })
 	sweep(t, other.fixture)
 	elapse(t, f, 40*time.Second, f.Store, other.Store)
 	sweep(t, other.fixture)

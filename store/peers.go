@@ -128,7 +128,7 @@ func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.Us
 		return restoreMessage(room.Event{Seq: p.prior}, room.TypePeerMessagesReceived, p.priorBody)
 	}
 	placed := m.To(to, p.seq)
-	s.o.Commit(room.Change{Events: []room.Event{
+	s.opts.Commit(room.Change{Events: []room.Event{
 		peerEvent(p.inbox, placed), peerEvent(p.theirInbox, m.To(m.Sender.ID, p.theirSeq)),
 	}})
 	return placed, nil
@@ -189,7 +189,7 @@ func (s *Store) tellPeer(ctx context.Context, session room.Session, to room.User
 		return room.Message{}, err
 	}
 	placed := m.To(to, 0)
-	s.o.Commit(room.Change{Events: []room.Event{
+	s.opts.Commit(room.Change{Events: []room.Event{
 		peerEvent(session.Inbox, placed), peerEvent(inbox, m.To(m.Sender.ID, 0)),
 	}})
 	return placed, nil

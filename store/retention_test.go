@@ -38,7 +38,7 @@ func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
 	old := say(t, f, alice, d)
 	f.clock.advance(time.Millisecond)
 	kept := say(t, f, alice, textDraft("kept"))
-	before, err := f.LivingRoom(t.Context(), "lobby")
+	before, err := f.Room(t.Context(), "lobby")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
 	end := f.clock.Now()
 	f.clock.set(end.Add(-time.Millisecond))
 	sweep(t, f)
-	if r, err := f.LivingRoom(t.Context(), "lobby"); err != nil || r.OldestSeq != 1 {
+	if r, err := f.Room(t.Context(), "lobby"); err != nil || r.OldestSeq != 1 {
 		t.Errorf("a millisecond early the log begins at %d: %v", r.OldestSeq, err)
 	}
 	f.clock.set(end)
@@ -56,7 +56,7 @@ func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
 	if err != nil || page.OldestSeq != kept.Seq || page.LastSeq != kept.Seq || len(page.Events) != 1 || page.Events[0].Seq != kept.Seq {
 		t.Errorf("the log is %+v, %v", page, err)
 	}
-	after, err := f.LivingRoom(t.Context(), "lobby")
+	after, err := f.Room(t.Context(), "lobby")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
 	if err != nil || !slices.Equal(texts(history), []string{"kept"}) {
 		t.Errorf("the history is %v, %v", history, err)
 	}
-	if quiet, err := f.LivingRoom(t.Context(), "quiet"); err != nil || quiet.OldestSeq != quiet.LastSeq+1 {
+	if quiet, err := f.Room(t.Context(), "quiet"); err != nil || quiet.OldestSeq != quiet.LastSeq+1 {
 		t.Errorf("a log of old events only begins at %d and ends at %d: %v", quiet.OldestSeq, quiet.LastSeq, err)
 	}
 	// What is gone cannot be told from what never was.

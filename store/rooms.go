@@ -62,7 +62,7 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 
 // insertRoom brings a room to life; what it begins with belongs to by.
 func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (room.Room, error) {
-	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.o.Defaults), CreatedAt: now, OldestSeq: 1}
+	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.opts.Defaults), CreatedAt: now, OldestSeq: 1}
 	r.Attributes = room.NewAttributes(opts.Attributes, by)
 	err := tx.QueryRow(ctx, `
 		WITH room AS (
@@ -213,9 +213,9 @@ func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]roo
 	return s.rooms(ctx, "JOIN attendances a USING (generation) WHERE a.session_id = $1 ORDER BY generation", session)
 }
 
-// RoomByID is a living room that the session is in. Errors:
+// SessionRoom is a living room that the session is in. Errors:
 // room.ErrRoomNotFound, room.ErrNotInRoom.
-func (s *Store) RoomByID(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
+func (s *Store) SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
 	var in bool
 	r, err := scanRoom(s.pool.QueryRow(ctx, "SELECT "+roomColumns+`,
 		EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2)
@@ -288,8 +288,8 @@ func (s *Store) rooms(ctx context.Context, which string, args ...any) ([]room.Ro
 	return rooms, translate(err)
 }
 
-// LivingRoom is a room, whoever asks. Errors: room.ErrRoomNotFound.
-func (s *Store) LivingRoom(ctx context.Context, id room.RoomID) (room.Room, error) {
+// Room is a room, whoever asks. Errors: room.ErrRoomNotFound.
+func (s *Store) Room(ctx context.Context, id room.RoomID) (room.Room, error) {
 	found, err := s.rooms(ctx, "WHERE r.room_id = $1 AND r.destroyed_at IS NULL", id)
 	if err == nil && len(found) == 0 {
 		err = room.ErrRoomNotFound

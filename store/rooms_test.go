@@ -109,7 +109,7 @@ func TestUserIsAMemberOnceWithManySessions(t *testing.T) {
 		if diff := cmp.Diff(step.events, got); diff != "" {
 			t.Errorf("step %d: events (-want +got):\n%s", i, diff)
 		}
-		r, err := f.RoomByID(t.Context(), bob.ID, "lobby")
+		r, err := f.SessionRoom(t.Context(), bob.ID, "lobby")
 		if err != nil || r.MemberCount != step.count {
 			t.Errorf("step %d: %d members, %v; want %d", i, r.MemberCount, err, step.count)
 		}

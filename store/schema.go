@@ -136,9 +136,9 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	}
 	switch was := s.schemaChanged.Swap(err != nil); {
 	case err != nil && !was:
-		s.o.Log.Error("the database's schema changed under this server: calls may fail", "error", err)
+		s.opts.Log.Error("the database's schema changed under this server: calls may fail", "error", err)
 	case err == nil && was:
-		s.o.Log.Info("the database's schema is this server's again")
+		s.opts.Log.Info("the database's schema is this server's again")
 	}
 	return err
 }

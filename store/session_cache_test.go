@@ -22,7 +22,7 @@ func TestSessionCacheEvictsOnCommit(t *testing.T) {
 	}{
 		"left": {func(f fixture, s room.Session) error { return f.LeaveRoom(t.Context(), s.ID, "lobby") }, room.ErrNotInRoom},
 		"kicked": {func(f fixture, _ room.Session) error {
-			_, err := f.Kick(t.Context(), "lobby", []room.UserID{"alice"}, "", 0)
+			_, err := f.KickMembers(t.Context(), "lobby", []room.UserID{"alice"}, "", 0)
 			return err
 		}, room.ErrNotInRoom},
 		"destroyed": {func(f fixture, _ room.Session) error { return f.DestroyRoom(t.Context(), "lobby", "") }, room.ErrRoomNotFound},

@@ -128,7 +128,7 @@ func (s *Store) endOldest(ctx context.Context, tx pgx.Tx, user room.UserID) (roo
 	rows, err := tx.Query(ctx, `SELECT session_id FROM sessions WHERE session_id = ANY (ARRAY (
 			SELECT session_id FROM sessions WHERE user_id = $1 AND ended_at IS NULL
 			ORDER BY created_at DESC, session_id DESC OFFSET $2
-		)) AND `+notEnded+` ORDER BY session_id FOR NO KEY UPDATE`, user, s.o.SessionsPerUser)
+		)) AND `+notEnded+` ORDER BY session_id FOR NO KEY UPDATE`, user, s.opts.SessionsPerUser)
 	if err != nil {
 		return room.Change{}, err
 	}

@@ -88,7 +88,7 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 				if err := f.EndSession(t.Context(), newcomer.ID); err != nil {
 					t.Errorf("logging out: %v", err)
 				}
-				if _, err := f.RoomByID(t.Context(), s.ID, roomOf(0)); err != nil {
+				if _, err := f.SessionRoom(t.Context(), s.ID, roomOf(0)); err != nil {
 					t.Errorf("reading the room: %v", err)
 				}
 			}
@@ -106,7 +106,7 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 func TestCallsForAStalledRoomAreRefused(t *testing.T) {
 	t.Parallel()
 	var doubts atomic.Int64
-	f := setup(t, store.Options{LockTimeout: 300 * time.Millisecond, Doubt: func() { doubts.Add(1) }})
+	f := setup(t, store.Options{LockTimeout: 300 * time.Millisecond, CommitUnknown: func() { doubts.Add(1) }})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
 	post := func() error {
@@ -227,7 +227,7 @@ func TestASweepLeavesOutWhatIsLocked(t *testing.T) {
 		sweep(t, f)
 		return query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'stalled'") == 1
 	})
-	if _, err := f.RoomByID(t.Context(), both.ID, "stalled"); !errors.Is(err, room.ErrNotInRoom) {
+	if _, err := f.SessionRoom(t.Context(), both.ID, "stalled"); !errors.Is(err, room.ErrNotInRoom) {
 		t.Errorf("one who timed out in both rooms: %v", err)
 	}
 	checkInvariants(t, f)

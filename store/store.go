@@ -29,15 +29,15 @@ type Options struct {
 	// Commit is told what each committed transaction made happen. It must not
 	// block. Changes of one room may arrive out of order: seq has the truth.
 	Commit func(room.Change)
-	// Doubt is called when the connection was lost during a transaction: its
+	// CommitUnknown is called when the connection was lost during a transaction: its
 	// commit may have happened, so any log may have grown unseen. It must not
 	// block.
-	Doubt func()
-	// Lost is called when what this process knows may not be so any more:
+	CommitUnknown func()
+	// Reset is called when what this process knows may not be so any more:
 	// another node declared it dead, so that its sessions were seen leaving, or the
 	// database was restored. All its streams have to be opened anew. It is called only
-	// once Renew was. It must not block.
-	Lost func()
+	// once RenewLease was. It must not block.
+	Reset func()
 
 	// FeedRetention is how long the feed keeps the events of a destroyed room;
 	// zero: an hour.
@@ -87,7 +87,7 @@ type Store struct {
 	appends *pgxpool.Pool
 	gate    *gate
 	health  health
-	o       Options
+	opts    Options
 	// sessions caches sessions by key, and the rooms that they are in.
 	sessions sessionCache
 	// committed wakes the feed's readers after a commit.
@@ -121,61 +121,61 @@ func (s *Store) Connections() int {
 }
 
 // Open connects to a migrated database and registers this process as a node.
-func Open(ctx context.Context, url string, o Options) (*Store, error) {
-	if o.Commit == nil {
-		o.Commit = func(room.Change) {}
+func Open(ctx context.Context, url string, opts Options) (*Store, error) {
+	if opts.Commit == nil {
+		opts.Commit = func(room.Change) {}
 	}
-	if o.Doubt == nil {
-		o.Doubt = func() {}
+	if opts.CommitUnknown == nil {
+		opts.CommitUnknown = func() {}
 	}
-	if o.Lost == nil {
-		o.Lost = func() {}
+	if opts.Reset == nil {
+		opts.Reset = func() {}
 	}
-	if o.Now == nil {
-		o.Now = time.Now
+	if opts.Now == nil {
+		opts.Now = time.Now
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	if o.RoomsPerUser == 0 {
-		o.RoomsPerUser = room.DefaultRoomsPerUser
+	if opts.RoomsPerUser == 0 {
+		opts.RoomsPerUser = room.DefaultRoomsPerUser
 	}
-	if o.SessionsPerUser == 0 {
-		o.SessionsPerUser = room.DefaultSessionsPerUser
+	if opts.SessionsPerUser == 0 {
+		opts.SessionsPerUser = room.DefaultSessionsPerUser
 	}
-	if o.FeedRetention == 0 {
-		o.FeedRetention = DefaultFeedRetention
+	if opts.FeedRetention == 0 {
+		opts.FeedRetention = DefaultFeedRetention
 	}
-	if o.SessionIdle == 0 {
-		o.SessionIdle = DefaultSessionIdle
+	if opts.SessionIdle == 0 {
+		opts.SessionIdle = DefaultSessionIdle
 	}
-	if o.UserRetention == 0 {
-		o.UserRetention = DefaultUserRetention
+	if opts.UserRetention == 0 {
+		opts.UserRetention = DefaultUserRetention
 	}
-	if o.PeerRetention == 0 {
-		o.PeerRetention = DefaultPeerRetention
+	if opts.PeerRetention == 0 {
+		opts.PeerRetention = DefaultPeerRetention
 	}
-	if o.Defaults == (room.Config{}) {
-		o.Defaults = room.DefaultConfig()
+	if opts.Defaults == (room.Config{}) {
+		opts.Defaults = room.DefaultConfig()
 	}
-	if o.LockTimeout == 0 {
-		o.LockTimeout = defaultLockTimeout
+	if opts.LockTimeout == 0 {
+		opts.LockTimeout = defaultLockTimeout
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return nil, fmt.Errorf("node ID: %w", err)
 	}
-	s := &Store{o: o, nodeID: id.String(), locked: make(lockedRooms)}
-	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, o.LockTimeout, s.checkEpoch); err != nil {
+	s := &Store{opts: opts, nodeID: id.String(), locked: make(lockedRooms)}
+	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, opts.LockTimeout, s.checkEpoch); err != nil {
 		return nil, err
 	}
 	s.gate = newGate(callPlaces(s.pool))
-	s.o.Commit = func(c room.Change) {
+	s.opts.Commit = func(c room.Change) {
 		s.sessions.evictChanged(c)
-		o.Commit(c)
+		opts.Commit(c)
 		s.committed.raise()
 	}
-	s.clock = clock{process: o.Now, convert: o.DatabaseNow, log: o.Log}
+	s.clock = clock{process: opts.Now, convert: opts.DatabaseNow, log: opts.Log}
 	s.lease.config = s.pool.Config().ConnConfig
 	if err := s.begin(ctx); err != nil {
 		s.lease.hangUp()
@@ -252,7 +252,7 @@ func (s *Store) commit(ctx context.Context, fn func(pgx.Tx) (room.Change, error)
 	if err != nil {
 		return s.failed(err)
 	}
-	s.o.Commit(c)
+	s.opts.Commit(c)
 	return nil
 }
 
@@ -279,7 +279,7 @@ func (s *Store) failed(err error) error {
 	translated := translate(err)
 	if errors.Is(translated, room.ErrUnavailable) && !undone(err) {
 		s.sessions.evictAll()
-		s.o.Doubt()
+		s.opts.CommitUnknown()
 	}
 	return s.blameSchema(translated)
 }

@@ -198,7 +198,7 @@ func (d *detacher) run(ctx context.Context) {
 			return // the node's lease makes it good
 		}
 		if err != nil { // others are locked, and take no harm from waiting
-			d.store.o.Log.Warn("sessions could not be marked as detached; trying again", "sessions", len(left), "error", err)
+			d.store.opts.Log.Warn("sessions could not be marked as detached; trying again", "sessions", len(left), "error", err)
 		}
 		d.mu.Lock()
 		d.waiting = append(left, d.waiting...)

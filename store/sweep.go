@@ -76,15 +76,15 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if s.clock.deletes() != nil {
 		return nil
 	}
-	if s.o.MessageRetention > 0 {
-		if err := s.trim(ctx, now.Add(-s.o.MessageRetention)); err != nil {
+	if s.opts.MessageRetention > 0 {
+		if err := s.trim(ctx, now.Add(-s.opts.MessageRetention)); err != nil {
 			return fmt.Errorf("trim logs: %w", err)
 		}
 	}
-	if err := s.trimInboxes(ctx, now.Add(-s.o.PeerRetention)); err != nil {
+	if err := s.trimInboxes(ctx, now.Add(-s.opts.PeerRetention)); err != nil {
 		return fmt.Errorf("trim inboxes: %w", err)
 	}
-	if err := s.forgetUsers(ctx, now.Add(-s.o.UserRetention)); err != nil {
+	if err := s.forgetUsers(ctx, now.Add(-s.opts.UserRetention)); err != nil {
 		return fmt.Errorf("forget users: %w", err)
 	}
 	if err := s.purge(ctx, now); err != nil {
@@ -189,7 +189,7 @@ const (
 
 // sweepTx is commit for sweeps, which do not wait long.
 func (s *Store) sweepTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
-	wait := "SET LOCAL lock_timeout = " + milliseconds(min(s.o.LockTimeout, sweepLockTimeout))
+	wait := "SET LOCAL lock_timeout = " + milliseconds(min(s.opts.LockTimeout, sweepLockTimeout))
 	return s.commit(ctx, func(tx pgx.Tx) (room.Change, error) {
 		if _, err := tx.Exec(ctx, wait); err != nil {
 			return room.Change{}, err
@@ -204,7 +204,7 @@ func (s *Store) held(err error) error {
 	if err == nil || !lockRefused(err) {
 		return translate(err)
 	}
-	s.o.Log.Warn("sweep held up: another transaction keeps rows locked", "error", err)
+	s.opts.Log.Warn("sweep held up: another transaction keeps rows locked", "error", err)
 	return nil
 }
 
@@ -238,7 +238,7 @@ func (s *Store) noteLocked(ctx context.Context, sessions []room.SessionID) (foun
 		s.locked.add(g)
 	}
 	if len(locked) > 0 {
-		s.o.Log.Warn("sweep leaves out rooms that another transaction keeps locked", "rooms", len(locked))
+		s.opts.Log.Warn("sweep leaves out rooms that another transaction keeps locked", "rooms", len(locked))
 	}
 	return len(locked) > 0, translate(err)
 }
@@ -283,7 +283,7 @@ func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 // when the feed has kept them for its time.
 func (s *Store) purge(ctx context.Context, now time.Time) error {
 	for range purgeBatches {
-		more, err := s.purgeRooms(ctx, now.Add(-s.o.FeedRetention))
+		more, err := s.purgeRooms(ctx, now.Add(-s.opts.FeedRetention))
 		if err != nil {
 			return s.held(err)
 		}

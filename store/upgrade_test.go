@@ -223,7 +223,7 @@ func TestMigrationLetsServersFinish(t *testing.T) {
 	do("UPDATE rooms SET untold = true")
 	do("COMMIT")
 	migrating.Wait()
-	if err := store.Migrated(t.Context(), old.address()); err != nil {
+	if err := store.CheckMigrated(t.Context(), old.address()); err != nil {
 		t.Error(err)
 	}
 }
@@ -353,7 +353,7 @@ func TestNewerSchema(t *testing.T) {
 	_, migrated := store.Migrate(t.Context(), f.address, nil)
 	for name, err := range map[string]error{
 		"a server":    f.CheckSchema(t.Context()),
-		"a start":     store.Migrated(t.Context(), f.address),
+		"a start":     store.CheckMigrated(t.Context(), f.address),
 		"a migration": migrated,
 		"a look":      m.Check(t.Context()),
 	} {

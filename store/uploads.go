@@ -34,7 +34,7 @@ func (s *Store) Upload(ctx context.Context, owner room.UserID, id room.MediaID) 
 
 // AddPiece notes that bytes of an upload are about to be stored, from its offset
 // on, and names them. Several may be noted at one offset, by processes that do not
-// know of each other; KeepPiece takes the first that is stored. Errors:
+// know of each other; FinishPiece takes the first that is stored. Errors:
 // room.ErrUploadOffset.
 func (s *Store) AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error) {
 	id, err := uuid.NewRandom()
@@ -51,10 +51,10 @@ func (s *Store) AddPiece(ctx context.Context, u room.Upload) (room.PieceID, erro
 	return room.PieceID(id.String()), translate(err)
 }
 
-// KeepPiece says that a piece is stored, and makes its upload so many bytes
+// FinishPiece says that a piece is stored, and makes its upload so many bytes
 // longer, unless that has grown or ended since AddPiece. Errors:
 // room.ErrUploadOffset.
-func (s *Store) KeepPiece(ctx context.Context, id room.PieceID, length int64) error {
+func (s *Store) FinishPiece(ctx context.Context, id room.PieceID, length int64) error {
 	kept, err := s.pool.Exec(ctx, `
 		WITH grown AS (
 			UPDATE media m SET uploaded = uploaded + $2, pieces = pieces + 1, unused_since = $3
@@ -87,14 +87,14 @@ func (s *Store) Pieces(ctx context.Context, id room.MediaID) (p room.Pieces, err
 	return p, translate(err)
 }
 
-// DropPieces forgets pieces whose bytes are not stored, or not any more.
-func (s *Store) DropPieces(ctx context.Context, ids []room.PieceID) error {
+// DeletePieces forgets pieces whose bytes are not stored, or not any more.
+func (s *Store) DeletePieces(ctx context.Context, ids []room.PieceID) error {
 	_, err := s.pool.Exec(ctx, "DELETE FROM media_pieces WHERE piece_id = ANY ($1::uuid[])", ids)
 	return translate(err)
 }
 
 // EndUpload takes a file from its owner, done or not, that was not sent. Its bytes
-// are the caller's to delete, and then DropMedia; else the sweep does both. Errors:
+// are the caller's to delete, and then DeleteMedia; else the sweep does both. Errors:
 // room.ErrMediaNotFound, room.ErrMediaSent.
 func (s *Store) EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error {
 	ended, err := s.pool.Exec(ctx, `
@@ -141,7 +141,7 @@ func (s *Store) sweepPieces(ctx context.Context, remove func(context.Context, ro
 	}
 	gone, kept := removeEach(ctx, "piece", due, remove)
 	if len(gone) > 0 {
-		err = s.DropPieces(ctx, gone)
+		err = s.DeletePieces(ctx, gone)
 	}
 	return len(due), errors.Join(kept, err)
 }

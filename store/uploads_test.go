@@ -41,7 +41,7 @@ func addPiece(t testing.TB, f fixture, u room.Upload) room.PieceID {
 
 func keepPiece(t testing.TB, f fixture, id room.PieceID, length int64) {
 	t.Helper()
-	if err := f.KeepPiece(t.Context(), id, length); err != nil {
+	if err := f.FinishPiece(t.Context(), id, length); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -63,7 +63,7 @@ func TestPiecesAreInOrder(t *testing.T) {
 		}
 		for _, id := range noted {
 			writing.Go(func() {
-				switch err := f.KeepPiece(t.Context(), id, 10); {
+				switch err := f.FinishPiece(t.Context(), id, 10); {
 				case err == nil:
 					mu.Lock()
 					kept = append(kept, id)
@@ -77,7 +77,7 @@ func TestPiecesAreInOrder(t *testing.T) {
 		if len(kept) != won+1 {
 			t.Fatalf("at %d, %d pieces are kept", u.Offset, len(kept)-won)
 		}
-		if err := f.KeepPiece(t.Context(), kept[won], 10); !errors.Is(err, room.ErrUploadOffset) {
+		if err := f.FinishPiece(t.Context(), kept[won], 10); !errors.Is(err, room.ErrUploadOffset) {
 			t.Errorf("kept twice: %v", err)
 		}
 		if _, err := f.AddPiece(t.Context(), u); !errors.Is(err, room.ErrUploadOffset) {
@@ -88,7 +88,7 @@ func TestPiecesAreInOrder(t *testing.T) {
 	if pieces, err := f.Pieces(t.Context(), u.ID); err != nil || !slices.Equal(pieces.IDs, kept) || pieces.Length != u.Length || u.Pieces != 4 || !u.Whole() {
 		t.Errorf("the pieces of %+v are %v, and not %v: %v", u, pieces, kept, err)
 	}
-	if err := f.KeepPiece(t.Context(), addPiece(t, f, u), 1); err == nil {
+	if err := f.FinishPiece(t.Context(), addPiece(t, f, u), 1); err == nil {
 		t.Error("the upload is longer than was announced")
 	}
 }
@@ -115,7 +115,7 @@ func TestPiecesGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, piece := range late[:2] {
-		if err := f.KeepPiece(t.Context(), piece, 1); !errors.Is(err, room.ErrUploadOffset) {
+		if err := f.FinishPiece(t.Context(), piece, 1); !errors.Is(err, room.ErrUploadOffset) {
 			t.Errorf("a piece of what is over: %v", err)
 		}
 	}

@@ -46,7 +46,7 @@ func (s *Store) idle() due {
 		// Rooms that are locked ($3) are none of these sessions'.
 		condition: fmt.Sprintf(`s.ended_at IS NULL AND s.detached_at <= $2::timestamptz - make_interval(secs => %d)
 			AND NOT EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id OFFSET 0)
-			AND coalesce(cardinality($3::bigint[]), 0) >= 0`, s.o.SessionIdle/time.Second),
+			AND coalesce(cardinality($3::bigint[]), 0) >= 0`, s.opts.SessionIdle/time.Second),
 		since: "detached_at",
 		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID) (room.Change, error) {
 			return endSessions(ctx, tx, sessions, room.EndLoggedOut, "", now)

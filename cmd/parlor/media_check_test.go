@@ -97,7 +97,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	}
 	put(string(piece), "some", 48*time.Hour)
 	run("beside uploads", true, nil, "6 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans")
-	if err := s.KeepPiece(t.Context(), piece, 4); err != nil {
+	if err := s.FinishPiece(t.Context(), piece, 4); err != nil {
 		t.Fatal(err)
 	}
 	run("beside a piece that is kept", true, nil, "0 orphans")

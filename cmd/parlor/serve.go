@@ -97,7 +97,7 @@ func (c *ServeCmd) openDatabase(ctx context.Context, log *slog.Logger) (database
 			return d, errors.Join(err, d.stop())
 		}
 	} else if !c.Migrate {
-		return d, store.Migrated(ctx, d.url)
+		return d, store.CheckMigrated(ctx, d.url)
 	}
 
 	applied, err := store.Migrate(ctx, d.url, log)

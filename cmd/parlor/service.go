@@ -56,10 +56,10 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s := &service{log: log}
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
 	s.store, err = store.Open(ctx, database.url, store.Options{
-		Origin: database.files,
-		Commit: func(change room.Change) { s.hub.Apply(change) },
-		Doubt:  func() { s.hub.Resync() },
-		Lost:   func() { s.hub.ReconnectAll() },
+		Origin:        database.files,
+		Commit:        func(change room.Change) { s.hub.Apply(change) },
+		CommitUnknown: func() { s.hub.Resync() },
+		Reset:         func() { s.hub.ReconnectAll() },
 		Defaults: room.Config{
 			DestroyDelay:  room.Seconds(c.DestroyDelay / time.Second),
 			UnusedTimeout: room.Seconds(c.UnusedTimeout / time.Second),
@@ -228,7 +228,7 @@ func (c *ServeCmd) address(a net.Addr) string {
 
 // renew keeps this server's lease. It has a goroutine of its own, as sweeping may take longer than a lease lasts.
 func (s *service) renew(ctx context.Context) {
-	repeat(ctx, store.LeaseRenewal, s.store.Renew,
+	repeat(ctx, store.LeaseInterval, s.store.RenewLease,
 		func(err error) { s.log.Error("the lease is not renewed", "error", err) },
 		func() { s.log.Info("the lease is renewed again") })
 }

@@ -26,7 +26,7 @@ const (
 // is a part of drain, half at most.
 func (s *service) shutdown(drain, delay time.Duration) error {
 	s.draining.Store(true)
-	s.store.Leaving()
+	s.store.MarkLeaving()
 	s.handlers.Leave()
 	delay = min(delay, drain/2)
 	s.log.Info("stopping", "streams", s.hub.Stats().Streams, "transfers", s.handlers.Transfers(), "delay", delay.String())
