@@ -19,48 +19,48 @@ import (
 const (
 	// maxEntryBatch bounds how long a room and the sessions of a batch stay
 	// locked.
-	maxEntryBatch = 128
+	maxJoinBatch = 128
 	// enterTimeout ends a transaction that PostgreSQL does not answer.
 	enterTimeout = 10 * time.Second
 )
 
 // entry is a call that wants a session into a room.
-type entry struct {
+type pendingJoin struct {
 	ctx     context.Context
 	session room.SessionID
 	// founds says that the call may create the room, by its opts.
-	founds bool
-	opts   room.RoomOptions
+	mayCreate bool
+	opts      room.RoomOptions
 	// done gets the outcome; it has room for it, so that a caller who gave up
 	// holds up nobody.
-	done chan entryOutcome
+	done chan joinResult
 
 	// What a transaction made of it: again says that it is for the next one, and apart
 	// that others have its session or user locked, so that it is for one of its own.
-	entryOutcome
-	again, apart bool
+	joinResult
+	retry, alone bool
 }
 
-type entryOutcome struct {
-	entered room.Room
+type joinResult struct {
+	room    room.Room
 	created bool
 	err     error
 }
 
 // doors is where those wait who want into rooms.
-type doors struct {
+type joinQueue struct {
 	mu sync.Mutex // guards waiting
 	// waiting has a key for each room that a goroutine lets people into.
-	waiting  map[room.RoomID][]*entry
-	entering sync.WaitGroup // those goroutines
+	waiting map[room.RoomID][]*pendingJoin
+	running sync.WaitGroup // those goroutines
 }
 
 // arrive reports whether nobody was at the door: the caller then opens it.
-func (d *doors) arrive(id room.RoomID, e *entry) (first bool) {
+func (d *joinQueue) add(id room.RoomID, e *pendingJoin) (first bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.waiting == nil {
-		d.waiting = make(map[room.RoomID][]*entry)
+		d.waiting = make(map[room.RoomID][]*pendingJoin)
 	}
 	before, open := d.waiting[id]
 	d.waiting[id] = append(before, e)
@@ -69,7 +69,7 @@ func (d *doors) arrive(id room.RoomID, e *entry) (first bool) {
 
 // next is who enters next, those who could not enter before first; nobody means
 // that the door is closed.
-func (d *doors) next(id room.RoomID, again []*entry) []*entry {
+func (d *joinQueue) next(id room.RoomID, again []*pendingJoin) []*pendingJoin {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	batch := append(again, d.waiting[id]...)
@@ -77,18 +77,18 @@ func (d *doors) next(id room.RoomID, again []*entry) []*entry {
 		delete(d.waiting, id)
 		return nil
 	}
-	n := min(len(batch), maxEntryBatch)
+	n := min(len(batch), maxJoinBatch)
 	d.waiting[id] = batch[n:]
 	return batch[:n:n]
 }
 
 // refuse answers those who wait at a door behind a transaction that failed, where they
 // would fail too.
-func (d *doors) refuse(id room.RoomID, err error) {
+func (d *joinQueue) fail(id room.RoomID, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range d.waiting[id] {
-		e.done <- entryOutcome{err: err}
+		e.done <- joinResult{err: err}
 	}
 	d.waiting[id] = nil
 }
@@ -97,24 +97,24 @@ func (d *doors) refuse(id room.RoomID, err error) {
 // room.ErrRoomNotFound, room.ErrRoomFull, room.ErrTooManyRooms and those of a
 // session that is over.
 func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
-	o := s.waitToEnter(id, &entry{ctx: ctx, session: session})
-	return o.entered, o.err
+	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, session: session})
+	return o.room, o.err
 }
 
 // EnterRoom lets the session into a room, which is created where there is none,
 // and says whether it was. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms and
 // those of a session that is over.
 func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error) {
-	o := s.waitToEnter(id, &entry{ctx: ctx, session: session, founds: true, opts: opts})
-	return o.entered, o.created, o.err
+	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, session: session, mayCreate: true, opts: opts})
+	return o.room, o.created, o.err
 }
 
-func (s *Store) waitToEnter(id room.RoomID, e *entry) entryOutcome {
-	e.done = make(chan entryOutcome, 1)
-	if s.doors.arrive(id, e) {
-		s.doors.entering.Go(func() {
-			for batch := s.doors.next(id, nil); len(batch) > 0; {
-				batch = s.doors.next(id, s.letIn(id, batch, false))
+func (s *Store) waitForJoin(id room.RoomID, e *pendingJoin) joinResult {
+	e.done = make(chan joinResult, 1)
+	if s.joins.add(id, e) {
+		s.joins.running.Go(func() {
+			for batch := s.joins.next(id, nil); len(batch) > 0; {
+				batch = s.joins.next(id, s.commitJoins(id, batch, false))
 			}
 		})
 	}
@@ -124,7 +124,7 @@ func (s *Store) waitToEnter(id room.RoomID, e *entry) entryOutcome {
 	case <-e.ctx.Done():
 		// It may still be let in. The caller is told to try again, which changes
 		// nothing then.
-		return entryOutcome{err: translate(e.ctx.Err())}
+		return joinResult{err: translate(e.ctx.Err())}
 	}
 }
 
@@ -132,7 +132,7 @@ func (s *Store) waitToEnter(id room.RoomID, e *entry) entryOutcome {
 // returns those who are for the next one. Nobody waits for the locks of another's
 // session: those whose session or user is locked by somebody else enter by
 // themselves, and wait.
-func (s *Store) letIn(id room.RoomID, batch []*entry, wait bool) (again []*entry) {
+func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (again []*pendingJoin) {
 	ctx, cancel := context.WithTimeout(context.Background(), enterTimeout)
 	defer cancel()
 	locks := []lockKey{roomKey(id)}
@@ -141,49 +141,49 @@ func (s *Store) letIn(id room.RoomID, batch []*entry, wait bool) (again []*entry
 	}
 	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		for _, e := range batch { // whatever an earlier try did
-			e.entryOutcome, e.again, e.apart = entryOutcome{err: translate(e.ctx.Err())}, false, false
+			e.joinResult, e.retry, e.alone = joinResult{err: translate(e.ctx.Err())}, false, false
 		}
-		return s.admit(ctx, tx, id, batch, wait)
+		return s.decideJoins(ctx, tx, id, batch, wait)
 	}, locks...)
 	if lockRefused(err) && !wait {
-		s.doors.refuse(id, err)
+		s.joins.fail(id, err)
 	}
 	for _, e := range batch {
 		switch {
-		case e.again:
+		case e.retry:
 			again = append(again, e)
-		case e.apart:
-			s.doors.entering.Go(func() { s.letIn(id, []*entry{e}, true) })
+		case e.alone:
+			s.joins.running.Go(func() { s.commitJoins(id, []*pendingJoin{e}, true) })
 		case err != nil && e.err == nil:
-			e.done <- entryOutcome{err: err}
+			e.done <- joinResult{err: err}
 		default:
-			e.done <- e.entryOutcome
+			e.done <- e.joinResult
 		}
 	}
 	return again
 }
 
 // admit decides over a batch, and writes what it decides.
-func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry, wait bool) (room.Change, error) {
+func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (room.Change, error) {
 	now := s.now()
-	at, err := s.lockEntrance(ctx, tx, id, batch, wait)
+	at, err := s.lockJoinState(ctx, tx, id, batch, wait)
 	if err != nil {
 		return room.Change{}, err
 	}
-	admitted := at.usable(id, batch, now)
+	admitted := at.eligible(id, batch, now)
 	r, created := at.room, false
 	if r.Generation == 0 {
 		// A room begins with one session: where the rules refuse it, there is no
 		// room for others either.
-		founder := at.chooseFounder(id, admitted)
+		founder := at.chooseCreator(id, admitted)
 		if founder == nil {
 			return room.Change{}, nil
 		}
-		admitted = []*entry{founder}
+		admitted = []*pendingJoin{founder}
 		if r, created, err = s.insertOrFindRoom(ctx, tx, id, founder.opts, at.sessions[founder.session].User.ID, now); err != nil {
 			return room.Change{}, err
 		}
-		if at.entrants[founder.session], err = s.entrant(ctx, tx, r, founder.session); err != nil {
+		if at.requests[founder.session], err = s.joinRequest(ctx, tx, r, founder.session); err != nil {
 			return room.Change{}, err
 		}
 	}
@@ -193,7 +193,7 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*e
 		events  []room.Event
 	)
 	for _, e := range admitted {
-		entrant := at.entrants[e.session]
+		entrant := at.requests[e.session]
 		entrant.Call, entrant.Created = room.RoomEnter, created
 		var c room.Change
 		r, c, e.err = queueJoin(&b, r, entrant, now)
@@ -203,7 +203,7 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*e
 		if e.err != nil {
 			continue
 		}
-		e.entered, e.created = r, created
+		e.room, e.created = r, created
 		changes = append(changes, c)
 		events = append(events, c.Events...)
 	}
@@ -224,17 +224,17 @@ func (s *Store) admit(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*e
 
 // chooseFounder says who creates a room, and leaves the others who may to the next
 // transaction.
-func (at entrance) chooseFounder(id room.RoomID, entries []*entry) (founder *entry) {
+func (at joinState) chooseCreator(id room.RoomID, entries []*pendingJoin) (founder *pendingJoin) {
 	for _, e := range entries {
 		switch {
-		case !e.founds:
+		case !e.mayCreate:
 			e.err = room.ErrRoomNotFound
 		case at.sessions[e.session].Grants.Check(room.ActionCreate, id) != nil:
 			e.err = room.ErrNotGranted
 		case founder == nil:
 			founder = e
 		default:
-			e.again = true
+			e.retry = true
 		}
 	}
 	return founder
@@ -242,24 +242,24 @@ func (at entrance) chooseFounder(id room.RoomID, entries []*entry) (founder *ent
 
 // entrance is what a batch of entries finds. All that is in it is locked, but for the
 // sessions that are busy: they, or their users, are locked by others.
-type entrance struct {
+type joinState struct {
 	sessions map[room.SessionID]room.Session
 	busy     map[room.SessionID]bool
-	entrants map[room.SessionID]room.JoinRequest
+	requests map[room.SessionID]room.JoinRequest
 	room     room.Room // without a generation where there is none
 }
 
 // usable is those of a batch who may ask for the room. Of a user only one at a
 // time: what the rules need to know of the second depends on the first.
-func (at entrance) usable(id room.RoomID, batch []*entry, now time.Time) []*entry {
-	var usable []*entry
+func (at joinState) eligible(id room.RoomID, batch []*pendingJoin, now time.Time) []*pendingJoin {
+	var usable []*pendingJoin
 	users := make(map[room.UserID]bool, len(batch))
 	for _, e := range batch {
 		if e.err != nil {
 			continue // the caller has given up
 		}
 		if at.busy[e.session] {
-			e.apart = true
+			e.alone = true
 			continue
 		}
 		session, ok := at.sessions[e.session]
@@ -276,7 +276,7 @@ func (at entrance) usable(id room.RoomID, batch []*entry, now time.Time) []*entr
 			continue
 		}
 		if users[session.User.ID] {
-			e.again = true
+			e.retry = true
 			continue
 		}
 		users[session.User.ID] = true
@@ -289,8 +289,8 @@ func (at entrance) usable(id room.RoomID, batch []*entry, now time.Time) []*entr
 // reads what the rules need to know, in one round trip: each statement has a
 // snapshot that is taken under the locks of those before it. It waits for the room, and
 // for sessions and users only where it is told to.
-func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*entry, wait bool) (entrance, error) {
-	at := entrance{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
+func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (joinState, error) {
+	at := joinState{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
 	sessions := make([]room.SessionID, len(batch))
 	for i, e := range batch {
 		sessions[i] = e.session
@@ -314,7 +314,7 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 	if wait {
 		b.Queue(lockUsers, sessions)
 	} else {
-		b.Queue(tryUsers, sessions).Query(func(rows pgx.Rows) error {
+		b.Queue(tryLockUsers, sessions).Query(func(rows pgx.Rows) error {
 			var (
 				busy   room.SessionID
 				locked bool // the user
@@ -328,8 +328,8 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 			return err
 		})
 	}
-	b.Queue(lockLiving, id)
-	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = " + lockedRoom).
+	b.Queue(lockRoomLog, id)
+	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = " + lockedGeneration).
 		QueryRow(func(row pgx.Row) (err error) {
 			at.room, err = scanRoom(row)
 			if errors.Is(err, pgx.ErrNoRows) {
@@ -337,8 +337,8 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 			}
 			return err
 		})
-	b.Queue(entrants(lockedRoom), sessions, id).
-		Query(s.collectJoinRequests(&at.entrants))
+	b.Queue(joinRequestsQuery(lockedGeneration), sessions, id).
+		Query(s.collectJoinRequests(&at.requests))
 	return at, send(ctx, tx, &b)
 }
 
@@ -346,14 +346,14 @@ func (s *Store) lockEntrance(ctx context.Context, tx pgx.Tx, id room.RoomID, bat
 // after it in the same round trip, with a snapshot taken under it, sees every
 // member that left before. It leaves behind which room is locked: a statement after
 // it also sees one that came to life in between, and must not touch that.
-const lockLiving = `
+const lockRoomLog = `
 	SELECT set_config('parlor.locked', coalesce(max(generation)::text, ''), true) FROM (
 		SELECT generation FROM logs
 		WHERE generation = (SELECT generation FROM rooms WHERE room_id = $1 AND destroyed_at IS NULL) AND NOT closed FOR NO KEY UPDATE
 	) locked`
 
 // lockedRoom is the generation that lockLiving has locked; null where there is none.
-const lockedRoom = `nullif(current_setting('parlor.locked'), '')::bigint`
+const lockedGeneration = `nullif(current_setting('parlor.locked'), '')::bigint`
 
 // lockUsers holds the users of sessions until the transaction ends, in the order
 // in which everybody locks users. That makes the count of a user's rooms true
@@ -364,10 +364,10 @@ const lockUsers = `SELECT pg_advisory_xact_lock(key) FROM (
 
 // tryUsers is lockUsers that waits for nobody: it says of each session that there is
 // whether its user is locked now.
-const tryUsers = `SELECT session_id, pg_try_advisory_xact_lock(hashtextextended(user_id, 0)) FROM sessions WHERE session_id = ANY ($1)`
+const tryLockUsers = `SELECT session_id, pg_try_advisory_xact_lock(hashtextextended(user_id, 0)) FROM sessions WHERE session_id = ANY ($1)`
 
 // lockJoinRequest holds a session that wants into a room, and its user.
-func lockJoinRequest(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
+func lockJoiningSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
 	session, err := lockSession(ctx, tx, id, now)
 	if err != nil {
 		return session, err
@@ -378,7 +378,7 @@ func lockJoinRequest(ctx context.Context, tx pgx.Tx, id room.SessionID, now time
 
 // entrants is the query for what the rules need to know of sessions that want
 // into a room, of which generation is an SQL expression.
-func entrants(generation string) string {
+func joinRequestsQuery(generation string) string {
 	return `SELECT s.session_id, s.user_id, s.user_name,
 			EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = r.generation),
 			ARRAY (SELECT a.session_id::text FROM attendances a
@@ -408,12 +408,12 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 
 // entrant reads what the rules need to know of a session that wants into a room.
 // The transaction holds the session, its user and the room.
-func (s *Store) entrant(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.JoinRequest, error) {
+func (s *Store) joinRequest(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.JoinRequest, error) {
 	var (
 		read map[room.SessionID]room.JoinRequest
 		b    pgx.Batch
 	)
-	b.Queue(entrants("$3::bigint"), []room.SessionID{session}, r.ID, r.Generation).Query(s.collectJoinRequests(&read))
+	b.Queue(joinRequestsQuery("$3::bigint"), []room.SessionID{session}, r.ID, r.Generation).Query(s.collectJoinRequests(&read))
 	err := send(ctx, tx, &b)
 	return read[session], err
 }

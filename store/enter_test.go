@@ -45,7 +45,7 @@ func (q *queue) call(call func() outcome) *outcome {
 		waitForLocks(q.T, q.fixture, 1) // the first one is held up
 		return &o
 	}
-	waitUntil(q, "the caller waits", func() bool { return q.Waiting(q.id) == q.waiting })
+	waitUntil(q, "the caller waits", func() bool { return q.WaitingJoins(q.id) == q.waiting })
 	return &o
 }
 

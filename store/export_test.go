@@ -14,10 +14,10 @@ import (
 const ReadableBy = readableBy
 
 // Waiting is how many wait at a room's door, beside those who are being let in.
-func (s *Store) Waiting(id room.RoomID) int {
-	s.doors.mu.Lock()
-	defer s.doors.mu.Unlock()
-	return len(s.doors.waiting[id])
+func (s *Store) WaitingJoins(id room.RoomID) int {
+	s.joins.mu.Lock()
+	defer s.joins.mu.Unlock()
+	return len(s.joins.waiting[id])
 }
 
 // SetPatience says how long a migration tries to get its locks.

@@ -39,7 +39,7 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 	var created room.Room
 	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		who, err := lockJoinRequest(ctx, tx, session, now)
+		who, err := lockJoiningSession(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
@@ -49,7 +49,7 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 		if created, err = s.insertRoom(ctx, tx, id, opts, who.User.ID, now); err != nil {
 			return c, err
 		}
-		e, err := s.entrant(ctx, tx, created, session)
+		e, err := s.joinRequest(ctx, tx, created, session)
 		if err != nil {
 			return c, err
 		}
@@ -151,7 +151,7 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		created = false // whatever an earlier try did
 		now := s.now()
-		who, err := lockJoinRequest(ctx, tx, session, now)
+		who, err := lockJoiningSession(ctx, tx, session, now)
 		if err != nil {
 			return c, err
 		}
@@ -190,7 +190,7 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 				return c, err
 			}
 		}
-		e, err := s.entrant(ctx, tx, entered, who.ID)
+		e, err := s.joinRequest(ctx, tx, entered, who.ID)
 		if err != nil {
 			return c, err
 		}

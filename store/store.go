@@ -94,7 +94,7 @@ type Store struct {
 	committed signal
 	appender  *appender
 	detacher  *detacher
-	doors     doors
+	joins     joinQueue
 
 	clock  clock
 	epochs epochs
@@ -214,7 +214,7 @@ func (s *Store) begin(ctx context.Context) error {
 // the connections. No other method may be called any more.
 func (s *Store) Close() {
 	s.closing.Do(func() {
-		s.doors.entering.Wait()
+		s.joins.running.Wait()
 		s.appender.close()
 		s.detacher.close()
 		s.dropLease()
