@@ -222,6 +222,6 @@ func checkBackend(ctx context.Context, conn *pgconn.PgConn) error {
 
 // callPlaces is how many transactions that take locks may be under way at once. The rest of
 // the pool is for those that only read: they go on whatever is locked.
-func callPlaces(pool *pgxpool.Pool) int {
+func maxTransactions(pool *pgxpool.Pool) int {
 	return int(math.Ceil(float64(pool.Config().MaxConns) * 3 / 4))
 }

@@ -137,7 +137,7 @@ func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (ag
 	defer cancel()
 	locks := []lockKey{roomKey(id)}
 	if wait { // while it waits for the session it is not to take a place of those who do not
-		locks = []lockKey{sessionKey(batch[0].session), apartKey(id)}
+		locks = []lockKey{sessionKey(batch[0].session), blockedJoinKey(id)}
 	}
 	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		for _, e := range batch { // whatever an earlier try did

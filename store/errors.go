@@ -97,5 +97,5 @@ func undone(err error) bool {
 	if errors.As(err, &refused) && refused.Code != "40003" { // statement completion unknown
 		return refused.SeverityUnlocalized == "ERROR"
 	}
-	return errors.As(err, &connect) || pgconn.SafeToRetry(err) || errors.Is(err, errCrowded)
+	return errors.As(err, &connect) || pgconn.SafeToRetry(err) || errors.Is(err, errLocked)
 }

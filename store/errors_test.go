@@ -92,7 +92,7 @@ func TestUndone(t *testing.T) {
 	}{
 		"a lock timeout":            {&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "55P03"}, true},
 		"no connection":             {refused, true},
-		"no turn":                   {errCrowded, true},
+		"no turn":                   {errLocked, true},
 		"shut down":                 {&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "57P01"}, false},
 		"a commit that is unknown":  {&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "40003"}, false},
 		"a connection that was cut": {io.ErrUnexpectedEOF, false},

@@ -101,7 +101,7 @@ func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, 
 		a.queueStalled(stalled, item)
 	default:
 		a.mu.Unlock()
-		return room.Message{}, errCrowded
+		return room.Message{}, errLocked
 	}
 	a.mu.Unlock()
 	select {
@@ -409,7 +409,7 @@ func (a *appender) runStalled(id room.RoomID, r *stalledRoom) {
 		if lockRefused(err) { // the messages behind it would not get the lock either
 			a.store.opts.Log.Warn("append failed: room locked", "room", id, "error", err)
 			for _, item := range r.queue {
-				item.answer(room.Message{}, errCrowded)
+				item.answer(room.Message{}, errLocked)
 			}
 			r.queue = nil
 		}
@@ -433,7 +433,7 @@ func (a *appender) commitInTurn(l *lane, id room.RoomID, items []*appendItem) er
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
 	admitted := false
-	err := a.store.gate.run(ctx, []lockKey{roomKey(id)}, func() error {
+	err := a.store.locks.run(ctx, []lockKey{roomKey(id)}, func() error {
 		admitted = true
 		err := l.commit(items)
 		l.publish()

@@ -34,7 +34,7 @@ func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to ro
 		return s.tellPeer(ctx, session, to, m)
 	}
 	var placed room.Message
-	err = s.gate.run(ctx, []lockKey{inboxKey(session.User.ID), inboxKey(to)}, func() error {
+	err = s.locks.run(ctx, []lockKey{inboxKey(session.User.ID), inboxKey(to)}, func() error {
 		return retryDeadlocks(func() (err error) {
 			placed, err = s.appendPeer(ctx, session, to, m)
 			return err

@@ -85,7 +85,7 @@ type Store struct {
 	pool *pgxpool.Pool
 	// appends is the pool of the appender's lanes.
 	appends *pgxpool.Pool
-	gate    *gate
+	locks   *lockQueue
 	health  health
 	opts    Options
 	// sessions caches sessions by key, and the rooms that they are in.
@@ -169,7 +169,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, opts.LockTimeout, s.checkEpoch); err != nil {
 		return nil, err
 	}
-	s.gate = newGate(callPlaces(s.pool))
+	s.locks = newLockQueue(maxTransactions(s.pool))
 	s.opts.Commit = func(c room.Change) {
 		s.sessions.evictChanged(c)
 		opts.Commit(c)
@@ -237,7 +237,7 @@ func (s *Store) now() time.Time {
 // commit. fn may run more than once. locks names what fn locks and others may keep
 // locked.
 func (s *Store) inTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
-	return s.gate.run(ctx, locks, func() error { return s.commit(ctx, fn) })
+	return s.locks.run(ctx, locks, func() error { return s.commit(ctx, fn) })
 }
 
 // commit is inTx without waiting for a turn.

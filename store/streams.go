@@ -80,7 +80,7 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 		QueryRow(func(row pgx.Row) error {
 			return row.Scan(&a.Inbox.Log, &a.Inbox.LastSeq, &a.Inbox.OldestSeq, &a.Inbox.DeliveredSeq)
 		})
-	if err := s.gate.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
+	if err := s.locks.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
 		return room.OpenedStream{}, translate(err)
 	}
 	s.sessions.evict(id)

@@ -18,7 +18,7 @@ import (
 func TestGate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(4)
+		g := newLockQueue(4)
 		locked := &pgconn.PgError{Code: "55P03"}
 		var inside atomic.Int32
 		run := func(ctx context.Context, result error, keys ...lockKey) <-chan error {
@@ -53,7 +53,7 @@ func TestGate(t *testing.T) {
 				t.Errorf("a transaction that got no lock: %v", err)
 			}
 		}
-		if err := <-waiting; !errors.Is(err, room.ErrUnavailable) || !errors.Is(err, errCrowded) {
+		if err := <-waiting; !errors.Is(err, room.ErrUnavailable) || !errors.Is(err, errLocked) {
 			t.Errorf("who waited behind it: %v", err)
 		}
 		all := make([]<-chan error, 6)
@@ -65,8 +65,8 @@ func TestGate(t *testing.T) {
 				t.Errorf("afterwards: %v", err)
 			}
 		}
-		if len(g.turns) > 0 || len(g.places) > 0 {
-			t.Errorf("%d locks and %d places are left over", len(g.turns), len(g.places))
+		if len(g.keys) > 0 || len(g.inFlight) > 0 {
+			t.Errorf("%d locks and %d places are left over", len(g.keys), len(g.inFlight))
 		}
 	})
 }

@@ -12,13 +12,13 @@ import (
 const (
 	// gateWidth is how many transactions may want the same lock at once: one that has it, and
 	// one that PostgreSQL gives it to next.
-	gateWidth = 2
+	maxHolders = 2
 	// gateWaiting bounds how many calls wait behind them.
-	gateWaiting = 1000
+	maxLockWaiters = 1000
 )
 
 // errCrowded is the answer to a call that waits behind one that did not get its lock.
-var errCrowded = fmt.Errorf("%w: another transaction keeps locked what the call needs", room.ErrUnavailable)
+var errLocked = fmt.Errorf("%w: another transaction keeps locked what the call needs", room.ErrUnavailable)
 
 // lockKey names what a transaction locks. Keys are ordered as the locks are.
 type lockKey string
@@ -29,69 +29,69 @@ func inboxKey(id room.UserID) lockKey      { return lockKey("2 inbox " + id) }
 func roomKey(id room.RoomID) lockKey       { return lockKey("3 room " + id) }
 
 // apartKey is for those who wait for a session before they wait for the room.
-func apartKey(id room.RoomID) lockKey { return lockKey("4 apart " + id) }
+func blockedJoinKey(id room.RoomID) lockKey { return lockKey("4 apart " + id) }
 
 // gate keeps transactions from waiting in PostgreSQL, each with a connection, for a lock
 // that does not come: calls for one room wait here, behind a few of them, and are refused
 // when those are. It also leaves a part of the pool to calls that take no locks.
-type gate struct {
-	places chan struct{} // has an element for each transaction that is under way
+type lockQueue struct {
+	inFlight chan struct{} // has an element for each transaction that is under way
 
-	mu    sync.Mutex // guards turns
-	turns map[lockKey]*turn
+	mu   sync.Mutex // guards turns
+	keys map[lockKey]*keyQueue
 }
 
 // turn is those who want the same lock.
-type turn struct {
-	inside  int
+type keyQueue struct {
+	holders int
 	waiting []chan error // each with room for its one answer
 }
 
-func newGate(places int) *gate {
-	return &gate{places: make(chan struct{}, places), turns: make(map[lockKey]*turn)}
+func newLockQueue(places int) *lockQueue {
+	return &lockQueue{inFlight: make(chan struct{}, places), keys: make(map[lockKey]*keyQueue)}
 }
 
 // run runs a transaction that takes locks when it is its turn for all of them.
-func (g *gate) run(ctx context.Context, locks []lockKey, transaction func() error) error {
+func (g *lockQueue) run(ctx context.Context, locks []lockKey, transaction func() error) error {
 	locks = slices.Clone(locks)
 	slices.Sort(locks) // all take them in one order
 	locks = slices.Compact(locks)
 	for i, key := range locks {
-		if err := g.enter(ctx, key); err != nil {
-			g.leave(locks[:i], nil)
+		if err := g.acquire(ctx, key); err != nil {
+			g.release(locks[:i], nil)
 			return err
 		}
 	}
 	select {
-	case g.places <- struct{}{}:
+	case g.inFlight <- struct{}{}:
 	case <-ctx.Done():
-		g.leave(locks, nil)
+		g.release(locks, nil)
 		return ctx.Err()
 	}
-	var err error = errCrowded // should the transaction panic
+	var err error = errLocked // should the transaction panic
 	defer func() {
-		<-g.places
-		g.leave(locks, err)
+		<-g.inFlight
+		g.release(locks, err)
 	}()
 	err = transaction()
 	return err
 }
 
-func (g *gate) enter(ctx context.Context, key lockKey) error {
+func (g *lockQueue) acquire(ctx context.Context, key lockKey) error {
 	g.mu.Lock()
-	t := g.turns[key]
+	t := g.keys[key]
 	if t == nil {
-		t = new(turn)
-		g.turns[key] = t
+		t = new(keyQueue)
+		g.keys[key] = t
 	}
-	if t.inside < gateWidth {
-		t.inside++
+	if t.holders < maxHolders {
+		t.holders++
 		g.mu.Unlock()
 		return nil
 	}
-	if len(t.waiting) == gateWaiting {
+	if len(t.waiting) == maxLockWaiters {
 		g.mu.Unlock()
-		return errCrowded
+		return errLocked
 	}
 	mine := make(chan error, 1)
 	t.waiting = append(t.waiting, mine)
@@ -108,14 +108,14 @@ func (g *gate) enter(ctx context.Context, key lockKey) error {
 	}
 	g.mu.Unlock()
 	if i < 0 && <-mine == nil { // the turn came in the same instant
-		g.leave([]lockKey{key}, nil)
+		g.release([]lockKey{key}, nil)
 	}
 	return ctx.Err()
 }
 
 // leave lets the next ones in. Where a transaction did not get a lock, those that wait
 // would not get it either.
-func (g *gate) leave(locks []lockKey, err error) {
+func (g *lockQueue) release(locks []lockKey, err error) {
 	if len(locks) == 0 {
 		return
 	}
@@ -123,21 +123,21 @@ func (g *gate) leave(locks []lockKey, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, key := range locks {
-		t := g.turns[key]
-		t.inside--
+		t := g.keys[key]
+		t.holders--
 		switch {
 		case refused:
 			for _, waiting := range t.waiting {
-				waiting <- errCrowded
+				waiting <- errLocked
 			}
 			t.waiting = nil
 		case len(t.waiting) > 0:
-			t.inside++
+			t.holders++
 			t.waiting[0] <- nil
 			t.waiting = t.waiting[1:]
 		}
-		if t.inside == 0 {
-			delete(g.turns, key)
+		if t.holders == 0 {
+			delete(g.keys, key)
 		}
 	}
 }
