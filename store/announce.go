@@ -12,12 +12,12 @@ import (
 
 // announce tells of the comings and goings in large rooms that were not told at
 // once.
-func (s *Store) announce(ctx context.Context, now time.Time) error {
+func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 	rows, err := s.pool.Query(ctx, "SELECT generation FROM rooms WHERE untold AND destroyed_at IS NULL ORDER BY generation")
 	if err != nil {
 		return translate(err)
 	}
-	locked := s.locked.rooms()
+	locked := s.lockedRooms.rooms()
 	untold, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
 	if err != nil {
 		return translate(err)
@@ -29,17 +29,17 @@ func (s *Store) announce(ctx context.Context, now time.Time) error {
 		err := s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 			// Not SKIP LOCKED, as elsewhere in a sweep: a room that people enter
 			// all the time is locked all the time.
-			held, err := lockRoomsOf(ctx, tx, "$1::bigint[]", []room.LogID{g})
+			held, err := lockRoomsByGeneration(ctx, tx, "$1::bigint[]", []room.LogID{g})
 			if err != nil || len(held) == 0 || !held[0].PresencePending {
 				return room.Change{}, err
 			}
-			_, c, err := announceRoom(ctx, tx, held[0], now)
+			_, c, err := flushRoomPresence(ctx, tx, held[0], now)
 			return c, err
 		})
 		if lockRefused(err) {
-			s.locked.add(g)
+			s.lockedRooms.add(g)
 		}
-		if err := s.held(err); err != nil {
+		if err := s.ignoreLocked(err); err != nil {
 			return err
 		}
 	}
@@ -48,15 +48,15 @@ func (s *Store) announce(ctx context.Context, now time.Time) error {
 
 // announceLast is announceRoom for a room of which some members are about to
 // leave, if it may be empty then: nothing may be left to tell at its end.
-func announceLast(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
+func flushPresenceOfEmptying(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
 	if !r.PresencePending || r.MemberCount > leaving {
 		return r, room.Change{}, nil
 	}
-	return announceRoom(ctx, tx, r, now)
+	return flushRoomPresence(ctx, tx, r, now)
 }
 
 // announceRoom tells what is to tell in a room that the transaction holds.
-func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (room.Room, room.Change, error) {
+func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (room.Room, room.Change, error) {
 	var (
 		joined []room.Member
 		left   []room.LeftMember
@@ -71,7 +71,7 @@ func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (r
 			return err
 		})
 	b.Queue("DELETE FROM partings WHERE generation = $1 RETURNING user_id, user_name, reason, true", r.Generation).
-		Query(collectFormer(&left))
+		Query(collectLeft(&left))
 	if err := send(ctx, tx, &b); err != nil {
 		return r, room.Change{}, err
 	}
@@ -85,7 +85,7 @@ func announceRoom(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (r
 
 // collectFormer reads users who are out of a room, leaving out those of whom
 // nobody knows that they were in.
-func collectFormer(to *[]room.LeftMember) func(pgx.Rows) error {
+func collectLeft(to *[]room.LeftMember) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var (
 			m     room.LeftMember

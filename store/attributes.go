@@ -49,7 +49,7 @@ func queueAttributes(b *pgx.Batch, r room.Room) {
 func (s *Store) UpdateAttributes(ctx context.Context, session room.SessionID, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		r, err := lockRoomWith(ctx, tx, session, id)
+		r, err := lockJoinedRoom(ctx, tx, session, id)
 		if err != nil {
 			return c, err
 		}
@@ -72,7 +72,7 @@ func (s *Store) UpdateAttributes(ctx context.Context, session room.SessionID, id
 
 // lockRoomWith holds a living room that the session is in, and with
 // it who else is. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
-func lockRoomWith(ctx context.Context, tx pgx.Tx, session room.SessionID, id room.RoomID) (room.Room, error) {
+func lockJoinedRoom(ctx context.Context, tx pgx.Tx, session room.SessionID, id room.RoomID) (room.Room, error) {
 	r, err := lockRoom(ctx, tx, id)
 	if err != nil {
 		return room.Room{}, err

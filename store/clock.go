@@ -13,23 +13,23 @@ import (
 const (
 	// maxApart is how far this process's clock may be from the database's. A server
 	// refuses to start beyond it, and warns where it comes to that later.
-	maxApart = 2 * time.Second
+	maxSkew = 2 * time.Second
 	// maxTrusted is how far they may be apart until timers stand still: one of the
 	// two clocks is wrong, and nobody can say which.
-	maxTrusted = 10 * time.Second
+	maxTrustedSkew = 10 * time.Second
 	// maxStep is how far the database's clock may be from where this process's
 	// steady clock expects it. One that is further off was set, or its machine
 	// was suspended.
 	maxStep = 2 * time.Second
 	// leapSettles is how long a clock that was set must keep to its new time
 	// until timers go by it.
-	leapSettles = time.Minute
+	stepSettleTime = time.Minute
 	// leapDeletes is how long nothing is deleted after that: what is deleted does
 	// not come back when somebody notices that the clock is wrong.
-	leapDeletes = time.Hour
+	deleteDelay = time.Hour
 	// maxReading is how long an answer may take that this process's own reckoning
 	// is set by.
-	maxReading = time.Second
+	maxReadTime = time.Second
 )
 
 // clock is the database's time. There is one of it for all servers, and every
@@ -48,14 +48,14 @@ type clock struct {
 	// database is what the database's clock showed when process showed at.
 	database, at time.Time
 	// offset is how far this process's wall clock was ahead at the last reading.
-	offset time.Duration
+	skew   time.Duration
 	warned bool // that it is beyond maxApart
 	// leaptAt is since when the database's clock is not where it is expected, leap
 	// how far it is off; zero where it goes as it should.
-	leaptAt time.Time
-	leap    time.Duration
+	steppedAt time.Time
+	step      time.Duration
 	// movedAt is when a leap was last followed.
-	movedAt time.Time
+	stepAcceptedAt time.Time
 }
 
 // querier is the pool, a connection or a transaction.
@@ -64,10 +64,10 @@ type querier interface {
 }
 
 // now is the database's time, as far as this process knows it.
-func (c *clock) now() time.Time { return c.when(c.process()) }
+func (c *clock) now() time.Time { return c.databaseTime(c.process()) }
 
 // when is the database's time at an instant of this process's clock.
-func (c *clock) when(at time.Time) time.Time {
+func (c *clock) databaseTime(at time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.database.Add(at.Sub(c.at))
@@ -85,20 +85,20 @@ func (c *clock) read(ctx context.Context, q querier) (time.Time, error) {
 		database = c.convert(database)
 	}
 	database = database.UTC()
-	c.take(database, before.Add(took/2), took)
+	c.record(database, before.Add(took/2), took)
 	return database, nil
 }
 
 // take takes a reading: what the database's clock showed when this process's
 // showed at, give or take half of what it took. One that took long is no better than
 // what is known, unless it is the first.
-func (c *clock) take(database, at time.Time, took time.Duration) {
+func (c *clock) record(database, at time.Time, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if took > maxReading && !c.at.IsZero() {
+	if took > maxReadTime && !c.at.IsZero() {
 		return
 	}
-	c.compare(at.Sub(database)) // of wall clocks: what the database says has no other
+	c.recordSkew(at.Sub(database)) // of wall clocks: what the database says has no other
 	if c.at.IsZero() {
 		c.database, c.at = database, at
 		return
@@ -106,27 +106,27 @@ func (c *clock) take(database, at time.Time, took time.Duration) {
 	leap := database.Sub(c.database.Add(at.Sub(c.at)))
 	switch {
 	case leap.Abs() <= maxStep:
-		if !c.leaptAt.IsZero() {
+		if !c.steppedAt.IsZero() {
 			c.log.Info("the database's clock is back; timers are served again")
 		}
-		c.leaptAt = time.Time{}
+		c.steppedAt = time.Time{}
 		c.database, c.at = database, at
-	case c.leaptAt.IsZero() || (leap-c.leap).Abs() > maxStep:
-		c.leaptAt, c.leap = at, leap
+	case c.steppedAt.IsZero() || (leap-c.step).Abs() > maxStep:
+		c.steppedAt, c.step = at, leap
 		c.log.Error("the database's clock was set; timers stand still until it is back or has settled",
-			"leap", leap.String(), "settles", leapSettles.String())
-	case at.Sub(c.leaptAt) >= leapSettles:
-		c.leaptAt, c.movedAt = time.Time{}, at
+			"leap", leap.String(), "settles", stepSettleTime.String())
+	case at.Sub(c.steppedAt) >= stepSettleTime:
+		c.steppedAt, c.stepAcceptedAt = time.Time{}, at
 		c.database, c.at = database, at
 		c.log.Warn("timers go by the database's new time; nothing is deleted for a while",
-			"leap", leap.String(), "deletesAfter", leapDeletes.String())
+			"leap", leap.String(), "deletesAfter", deleteDelay.String())
 	}
 }
 
 // compare notes how far this process's wall clock is ahead. The caller holds mu.
-func (c *clock) compare(offset time.Duration) {
-	c.offset = offset
-	apart := offset.Abs() > maxApart
+func (c *clock) recordSkew(offset time.Duration) {
+	c.skew = offset
+	apart := offset.Abs() > maxSkew
 	if apart && !c.warned && !c.at.IsZero() {
 		c.log.Warn("this server's clock is not the database's; set one of them right", "ahead", offset.String())
 	}
@@ -135,38 +135,38 @@ func (c *clock) compare(offset time.Duration) {
 
 // apart returns an error where a server must not start: its clock is too far from the
 // database's.
-func (c *clock) apart() error {
+func (c *clock) checkSkew() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.offset.Abs() <= maxApart {
+	if c.skew.Abs() <= maxSkew {
 		return nil
 	}
 	return fmt.Errorf("this machine's clock is %s ahead of the database's; they may be %s apart: set one of them right",
-		c.offset.Round(time.Millisecond), maxApart)
+		c.skew.Round(time.Millisecond), maxSkew)
 }
 
 // timers returns why nothing may be done now for being due, or nil.
-func (c *clock) timers() error {
+func (c *clock) checkTimers() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case !c.leaptAt.IsZero():
-		return fmt.Errorf("timers stand still: the database's clock was set by %s", c.leap.Round(time.Millisecond))
-	case c.offset.Abs() > maxTrusted:
-		return fmt.Errorf("timers stand still: this machine's clock is %s ahead of the database's", c.offset.Round(time.Millisecond))
+	case !c.steppedAt.IsZero():
+		return fmt.Errorf("timers stand still: the database's clock was set by %s", c.step.Round(time.Millisecond))
+	case c.skew.Abs() > maxTrustedSkew:
+		return fmt.Errorf("timers stand still: this machine's clock is %s ahead of the database's", c.skew.Round(time.Millisecond))
 	}
 	return nil
 }
 
 // deletes returns why nothing may be deleted now for being old, or nil.
-func (c *clock) deletes() error {
-	if err := c.timers(); err != nil {
+func (c *clock) checkDeletes() error {
+	if err := c.checkTimers(); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if since := c.process().Sub(c.movedAt); !c.movedAt.IsZero() && since < leapDeletes {
-		return fmt.Errorf("nothing is deleted for %s: the database's clock was set", (leapDeletes - since).Round(time.Second))
+	if since := c.process().Sub(c.stepAcceptedAt); !c.stepAcceptedAt.IsZero() && since < deleteDelay {
+		return fmt.Errorf("nothing is deleted for %s: the database's clock was set", (deleteDelay - since).Round(time.Second))
 	}
 	return nil
 }

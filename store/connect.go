@@ -36,11 +36,11 @@ const (
 	statementTimeout = 10 * time.Second
 	// justUsed is for how long a connection is not looked at before it is used again: under
 	// load it is used a thousand times a second.
-	justUsed = 5 * time.Millisecond
+	recentlyUsed = 5 * time.Millisecond
 	// abandonedAfter is how soon PostgreSQL ends a transaction of a node that vanished
 	// between two of its statements, and with it the locks. It is below the lease, so that
 	// whoever takes over can write.
-	abandonedAfter = 10 * time.Second
+	idleInTransactionTimeout = 10 * time.Second
 )
 
 // ErrPooledTransactions says that a pooler gives a connection to somebody else between
@@ -73,7 +73,7 @@ func sessionSettings(lockTimeout time.Duration) string {
 		// nobody else a connection (docs/adr/0026).
 		{"lock_timeout", milliseconds(lockTimeout)},
 		{"statement_timeout", milliseconds(statementTimeout)},
-		{"idle_in_transaction_session_timeout", milliseconds(abandonedAfter)},
+		{"idle_in_transaction_session_timeout", milliseconds(idleInTransactionTimeout)},
 		// PostgreSQL notices within 15 seconds that the machine of a node is gone, and gives
 		// its places in max_connections to others. They do nothing on a Unix socket.
 		{"tcp_keepalives_idle", "5"},
@@ -138,7 +138,7 @@ func newPool(ctx context.Context, config *pgxpool.Config, lockTimeout time.Durat
 	// A connection that has something to read before anything was asked was closed by
 	// PostgreSQL, as all are when it is started again. Asking first costs no call an answer.
 	config.ShouldPing = func(_ context.Context, p pgxpool.ShouldPingParams) bool {
-		return p.IdleDuration > time.Second || p.IdleDuration > justUsed && readable(p.Conn.PgConn().Conn())
+		return p.IdleDuration > time.Second || p.IdleDuration > recentlyUsed && readable(p.Conn.PgConn().Conn())
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

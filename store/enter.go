@@ -399,7 +399,7 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 			if err != nil {
 				return err
 			}
-			e.BannedUntil = instant(bannedUntil)
+			e.BannedUntil = timeOrZero(bannedUntil)
 			(*to)[e.Session] = e
 		}
 		return rows.Err()
@@ -473,6 +473,6 @@ func queueJoin(b *pgx.Batch, r room.Room, e room.JoinRequest, now time.Time) (ro
 			QueryRow(func(row pgx.Row) error { return row.Scan(&c.Joined[i].Presence) })
 		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
 	}
-	queueDepartures(b, c.Left, now)
+	queueLeft(b, c.Left, now)
 	return r, c, nil
 }

@@ -28,7 +28,7 @@ type databaseEpoch struct {
 }
 
 // has reports whether a cursor's epoch is this one.
-func (e *databaseEpoch) has(id string) bool { return id == e.id || id == "" && e.first }
+func (e *databaseEpoch) includes(id string) bool { return id == e.id || id == "" && e.first }
 
 // epochs is the epoch of the database that the pool is connected to.
 type epochs struct {
@@ -74,7 +74,7 @@ func (s *Store) checkEpoch(ctx context.Context, conn *pgx.Conn) error {
 			"epoch", e.id, "origin", e.origin)
 	}
 	if before != nil && before.id != e.id && s.epochs.serving.Load() {
-		s.startOver()
+		s.resetState()
 	}
 	return nil
 }
@@ -112,14 +112,14 @@ func (s *Store) readOrigin(ctx context.Context, conn *pgx.Conn) (string, error) 
 	}
 	cluster, timeline := "", ""
 	if control {
-		err = readSome(conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()", simple), &cluster)
+		err = scanIfPermitted(conn.QueryRow(ctx, "SELECT system_identifier::text FROM pg_control_system()", simple), &cluster)
 	}
-	err = errors.Join(err, readSome(conn.QueryRow(ctx, "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)", simple), &timeline))
+	err = errors.Join(err, scanIfPermitted(conn.QueryRow(ctx, "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)", simple), &timeline))
 	return strings.Join([]string{cluster, timeline, database, table, s.opts.Origin}, "/"), err
 }
 
 // readSome reads what not every service lets its users read; then it is empty.
-func readSome(row pgx.Row, to *string) error {
+func scanIfPermitted(row pgx.Row, to *string) error {
 	var refused *pgconn.PgError
 	err := row.Scan(to)
 	if errors.As(err, &refused) && refused.Severity == "ERROR" {

@@ -17,7 +17,7 @@ import (
 // is. A rule's error is for the caller; the rest is a fault of ours.
 func translate(err error) error {
 	var rule *room.Error
-	if err == nil || errors.As(err, &rule) || !away(err) {
+	if err == nil || errors.As(err, &rule) || !unavailable(err) {
 		return err
 	}
 	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
@@ -25,7 +25,7 @@ func translate(err error) error {
 
 // away reports whether PostgreSQL could not be asked, or did not answer, or
 // answered that it cannot serve, or has another program's schema.
-func away(err error) bool {
+func unavailable(err error) bool {
 	var (
 		connect *pgconn.ConnectError
 		refused *pgconn.PgError
@@ -89,7 +89,7 @@ func hasCode(err error, code string) bool {
 
 // undone reports whether it is certain that a transaction was not committed: PostgreSQL
 // said so, or was not asked.
-func undone(err error) bool {
+func notCommitted(err error) bool {
 	var (
 		connect *pgconn.ConnectError
 		refused *pgconn.PgError

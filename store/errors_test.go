@@ -98,7 +98,7 @@ func TestUndone(t *testing.T) {
 		"a connection that was cut": {io.ErrUnexpectedEOF, false},
 		"no answer in time":         {context.DeadlineExceeded, false},
 	} {
-		if got := undone(translate(c.err)); got != c.want {
+		if got := notCommitted(translate(c.err)); got != c.want {
 			t.Errorf("%s: undone is %t", name, got)
 		}
 	}

@@ -21,7 +21,7 @@ func (s *Store) WaitingJoins(id room.RoomID) int {
 }
 
 // SetPatience says how long a migration tries to get its locks.
-func (m *Migrator) SetPatience(d time.Duration) { m.patience = d }
+func (m *Migrator) SetLockTimeout(d time.Duration) { m.lockTimeout = d }
 
 // Reconnect has all connections made anew.
 func (s *Store) Reconnect() {

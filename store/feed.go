@@ -55,7 +55,7 @@ const feedState = `
 // from the last one misses nothing and sees nothing twice.
 func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
 	now := s.epoch()
-	page := room.FeedPage{Epoch: now.id, Foreign: !now.has(after.Epoch)}
+	page := room.FeedPage{Epoch: now.id, Foreign: !now.includes(after.Epoch)}
 	var b pgx.Batch
 	b.Queue(fmt.Sprintf(feedPage, n), after.Xact, after.Log, after.Seq, room.TypeRoomCreated, room.TypeRoomDestroyed).
 		Query(func(rows pgx.Rows) error {
@@ -117,7 +117,7 @@ func (s *Store) Committed() <-chan struct{} { return s.committed.wait() }
 // a dump from another one, which counted its own transactions. The feed would
 // hold them back until the count has caught up. They move to one place, now,
 // in which each log keeps its order.
-func (s *Store) mendFeed(ctx context.Context) error {
+func (s *Store) repairFeed(ctx context.Context) error {
 	var future bool
 	err := s.pool.QueryRow(ctx, `
 		SELECT EXISTS (SELECT FROM events WHERE xact >= pg_snapshot_xmax(s))

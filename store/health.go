@@ -13,7 +13,7 @@ import (
 const (
 	// healthKept is how long the answer of a health check is given again: balancers ask
 	// often, and each for itself.
-	healthKept = time.Second
+	healthCacheTime = time.Second
 	// healthTimeout is how long PostgreSQL may take to answer a health check.
 	healthTimeout = 2 * time.Second
 	// reconnectPause is the least time between two times that all connections are made
@@ -30,8 +30,8 @@ type health struct {
 	checked time.Time
 	err     error
 
-	resetting sync.Mutex // guards reset
-	reset     time.Time  // when all connections were made anew
+	resetMu   sync.Mutex // guards reset
+	lastReset time.Time  // when all connections were made anew
 }
 
 // Ping reports whether the database can serve: it answers, takes writes, lets Parlor's
@@ -42,7 +42,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	h := &s.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if time.Since(h.checked) < healthKept {
+	if time.Since(h.checked) < healthCacheTime {
 		return h.err
 	}
 	// Whoever waits gets the same answer, so it does not end with this one's patience.
@@ -87,12 +87,12 @@ func (s *Store) check(ctx context.Context) error {
 // may lead to another server by now.
 func (s *Store) reconnect() {
 	h := &s.health
-	h.resetting.Lock()
-	defer h.resetting.Unlock()
-	if time.Since(h.reset) < reconnectPause {
+	h.resetMu.Lock()
+	defer h.resetMu.Unlock()
+	if time.Since(h.lastReset) < reconnectPause {
 		return
 	}
-	h.reset = time.Now()
+	h.lastReset = time.Now()
 	s.pool.Reset()
 	s.appends.Reset()
 }

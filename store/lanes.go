@@ -249,7 +249,7 @@ func (l *lane) commit(items []*appendItem) error {
 			continue
 		}
 		if err != nil {
-			err = l.store.failed(fmt.Errorf("append %d messages: %w", len(located), err))
+			err = l.store.transactionFailed(fmt.Errorf("append %d messages: %w", len(located), err))
 			for _, item := range located {
 				item.answer(room.Message{}, err)
 			}

@@ -20,7 +20,7 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6,
 			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
 		WHERE generation = $1`,
-		r.Generation, r.MemberCount, orNull(r.DestroyAt), orNull(r.DestroyedAt), r.DestroyReason, r.PresencePending)
+		r.Generation, r.MemberCount, nullTime(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending)
 	for _, e := range events {
 		body, err := encodeBody(e.Body)
 		if err != nil {
@@ -43,7 +43,7 @@ func encodeBody(b room.Body) ([]byte, error) {
 }
 
 // orNull is an instant as a column that is NULL where there is none.
-func orNull(t time.Time) *time.Time {
+func nullTime(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}

@@ -210,13 +210,13 @@ func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.R
 		if err != nil {
 			return c, err
 		}
-		return c, noteUses(ctx, tx, []room.LogID{g}, ids, sentAt)
+		return c, recordMediaUses(ctx, tx, []room.LogID{g}, ids, sentAt)
 	})
 }
 
 // noteUses lets who reads any of some logs read files, and keeps these for as long
 // as a message of that instant. Errors: room.ErrMediaNotFound.
-func noteUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []room.MediaID, sentAt time.Time) error {
+func recordMediaUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []room.MediaID, sentAt time.Time) error {
 	var (
 		b     pgx.Batch
 		found int
@@ -328,12 +328,12 @@ func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove f
 
 // letMediaGo takes a piece of the files from destroyed rooms. It reports whether
 // there may be more.
-func (s *Store) letMediaGo(ctx context.Context, rooms []room.LogID, now time.Time) (more bool, err error) {
+func (s *Store) releaseMedia(ctx context.Context, rooms []room.LogID, now time.Time) (more bool, err error) {
 	var let int
 	err = s.pool.QueryRow(ctx, `
 		WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = ANY ($1) LIMIT $2
-		), `+letMedia, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
+		), `+releaseMediaUses, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
 	return let == mediaBatch, translate(err)
 }
 
@@ -341,7 +341,7 @@ func (s *Store) letMediaGo(ctx context.Context, rooms []room.LogID, now time.Tim
 // due. A file of no other use is nobody's from then on, its owner's neither, and
 // waits since $3 for its deletion. The files' rows are locked before, as by
 // noteUses. A use that a sender meanwhile made a newer one stays.
-const letMedia = `locked AS MATERIALIZED (
+const releaseMediaUses = `locked AS MATERIALIZED (
 		SELECT d.* FROM (SELECT * FROM due ORDER BY media_id) d
 		CROSS JOIN LATERAL (SELECT FROM media WHERE media_id = d.media_id LIMIT 1 FOR NO KEY UPDATE) m
 	), gone AS (
@@ -356,18 +356,18 @@ const letMedia = `locked AS MATERIALIZED (
 	SELECT count(*) FROM gone`
 
 // queueUnused takes a file from a log whose row the transaction holds.
-func queueUnused(b *pgx.Batch, log room.LogID, id room.MediaID, now time.Time) {
+func queueReleaseMedia(b *pgx.Batch, log room.LogID, id room.MediaID, now time.Time) {
 	b.Queue(`WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1 AND media_id = $2
-		), `+letMedia, log, id, now)
+		), `+releaseMediaUses, log, id, now)
 }
 
 // queueTrimmed takes from a log that the transaction holds the files of messages
 // that it has trimmed: of those that were sent before an instant, and before all
 // that the log still has.
-func queueTrimmed(b *pgx.Batch, log room.LogID, before, now time.Time) {
+func queueReleaseTrimmedMedia(b *pgx.Batch, log room.LogID, before, now time.Time) {
 	b.Queue(`WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1
 				AND used_at < least($2, (SELECT at FROM events WHERE generation = $1 ORDER BY at LIMIT 1))
-		), `+letMedia, log, before, now)
+		), `+releaseMediaUses, log, before, now)
 }

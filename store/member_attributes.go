@@ -42,7 +42,7 @@ func queueMemberAttributes(b *pgx.Batch, g room.LogID, user room.UserID, a room.
 
 // queueForgetting takes from a member who leaves what is not kept, and from an
 // empty room what was kept of anybody. A room that is gone takes all with it.
-func queueForgetting(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
+func queueLeaverAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 	switch {
 	case !r.DestroyedAt.IsZero():
 	case r.MemberCount == 0:
@@ -59,7 +59,7 @@ func queueForgetting(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 func (s *Store) UpdateMemberAttributes(ctx context.Context, session room.SessionID, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error) {
 	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		r, err := lockRoomWith(ctx, tx, session, id)
+		r, err := lockJoinedRoom(ctx, tx, session, id)
 		if err != nil {
 			return c, err
 		}

@@ -62,7 +62,7 @@ func scanMember(row pgx.CollectableRow) (room.Member, error) {
 // LeaveAllRooms takes the session, and no other of its user, out of all its
 // rooms and returns them. Errors: those of a session that is over.
 func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
-	locks, err := s.locksOf(ctx, "session_id = $1 AND "+notEnded, session)
+	locks, err := s.lockKeysOf(ctx, "session_id = $1 AND "+notEnded, session)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]ro
 		if err != nil {
 			return room.Change{}, err
 		}
-		stays, err := staysOf(ctx, tx, []room.SessionID{who.ID}, "true")
+		stays, err := presencesOf(ctx, tx, []room.SessionID{who.ID}, "true")
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -100,7 +100,7 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 		if err != nil {
 			return c, err
 		}
-		if c, err = leaveRooms(ctx, tx, []stay{{who.ID, r.Generation}}, room.ReasonLeft, "", now); err != nil {
+		if c, err = leaveRooms(ctx, tx, []presence{{who.ID, r.Generation}}, room.ReasonLeft, "", now); err != nil {
 			return c, err
 		}
 		if len(c.Left) == 0 {
@@ -111,15 +111,15 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 }
 
 // stay is a session in a room.
-type stay struct {
-	session room.SessionID
-	room    room.LogID
+type presence struct {
+	session    room.SessionID
+	generation room.LogID
 }
 
 // staysOf reads stays of sessions whose rows the transaction holds: nobody adds to
 // them meanwhile. The condition is on attendances a, sessions s and rooms r; its
 // parameters begin with $2.
-func staysOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, condition string, args ...any) ([]stay, error) {
+func presencesOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, condition string, args ...any) ([]presence, error) {
 	rows, err := tx.Query(ctx, `SELECT i.id, a.generation FROM unnest($1::uuid[]) AS i (id)
 		CROSS JOIN LATERAL (SELECT detached_at FROM sessions WHERE session_id = i.id LIMIT 1) s
 		CROSS JOIN LATERAL (SELECT generation FROM attendances WHERE session_id = i.id OFFSET 0) a
@@ -128,32 +128,32 @@ func staysOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, conditio
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (stay, error) {
-		var st stay
-		err := row.Scan(&st.session, &st.room)
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (presence, error) {
+		var st presence
+		err := row.Scan(&st.session, &st.generation)
 		return st, err
 	})
 }
 
 // leaveRooms ends stays of sessions whose rows the transaction holds. It goes
 // room by room, because that is the order of the locks.
-func leaveRooms(ctx context.Context, tx pgx.Tx, stays []stay, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+func leaveRooms(ctx context.Context, tx pgx.Tx, stays []presence, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
 	sessions := make(map[room.LogID][]room.SessionID)
 	for _, st := range stays {
-		sessions[st.room] = append(sessions[st.room], st.session)
+		sessions[st.generation] = append(sessions[st.generation], st.session)
 	}
-	locked, err := lockRoomsOf(ctx, tx, "$1::bigint[]", slices.Collect(maps.Keys(sessions)))
+	locked, err := lockRoomsByGeneration(ctx, tx, "$1::bigint[]", slices.Collect(maps.Keys(sessions)))
 	if err != nil {
 		return room.Change{}, err
 	}
 	var c room.Change
 	for _, r := range locked {
 		leaving := sessions[r.Generation]
-		r, told, err := announceLast(ctx, tx, r, len(leaving), now)
+		r, told, err := flushPresenceOfEmptying(ctx, tx, r, len(leaving), now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		l, err := leavers(ctx, tx, r, bySession, leaving)
+		l, err := leaveRequests(ctx, tx, r, bySession, leaving)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -177,7 +177,7 @@ const (
 
 // leavers reads what the rules need to know of those who leave a room that
 // the transaction holds, in order of entering. Who is not in it is left out.
-func leavers[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.LeaveRequest, error) {
+func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.LeaveRequest, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
 			bool_and(`+which+`),
@@ -204,7 +204,7 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequ
 	later, version := r.BatchesPresence(), r.AttributesVersion
 	r, c := r.Leave(leavers, reason, note, now)
 	var b pgx.Batch
-	queueDepartures(&b, c.Left, now)
+	queueLeft(&b, c.Left, now)
 	for _, l := range leavers {
 		if !l.Last {
 			continue
@@ -214,7 +214,7 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequ
 			b.Queue("INSERT INTO partings (generation, user_id, user_name, reason) VALUES ($1, $2, $3, $4)",
 				r.Generation, l.User.ID, l.User.Name, reason)
 		}
-		queueForgetting(&b, r, l)
+		queueLeaverAttributes(&b, r, l)
 	}
 	if r.AttributesVersion != version {
 		queueAttributes(&b, r)
@@ -237,11 +237,11 @@ func (s *Store) KickMembers(ctx context.Context, id room.RoomID, users []room.Us
 		if err != nil {
 			return room.Change{}, err
 		}
-		r, told, err := announceLast(ctx, tx, r, len(users), now)
+		r, told, err := flushPresenceOfEmptying(ctx, tx, r, len(users), now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		l, err := leavers(ctx, tx, r, byUser, users)
+		l, err := leaveRequests(ctx, tx, r, byUser, users)
 		if err != nil {
 			return room.Change{}, err
 		}

@@ -25,11 +25,11 @@ import (
 const (
 	// lockPatience is how long a migration tries to get its locks. What holds a
 	// table for longer is no server of ours: a dump, or a forgotten transaction.
-	lockPatience = 2 * time.Minute
+	migrationLockTimeout = 2 * time.Minute
 	// A try that got no locks is repeated after this long, doubling from the first
 	// to the last.
-	firstLockDelay = 200 * time.Millisecond
-	lastLockDelay  = 5 * time.Second
+	minLockRetry = 200 * time.Millisecond
+	maxLockRetry = 5 * time.Second
 )
 
 // Migrator changes the schema of a database, one migration after the other, each
@@ -39,10 +39,10 @@ const (
 // A migration begins by locking every table, or gives up within seconds and is
 // tried again (docs/adr/0027), so that it and a running server cannot deadlock.
 type Migrator struct {
-	db       *sql.DB
-	provider *goose.Provider
-	patience time.Duration
-	log      *slog.Logger
+	db          *sql.DB
+	provider    *goose.Provider
+	lockTimeout time.Duration
+	log         *slog.Logger
 }
 
 // NewMigrator prepares to change the schema of a database. It connects with the
@@ -64,11 +64,11 @@ func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("migrations' lock: %w", err), db.Close())
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, lockedFirst{migrations.FS}, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, lockingFS{migrations.FS}, goose.WithSessionLocker(locker))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("migrations: %w", err), db.Close())
 	}
-	return &Migrator{db: db, provider: provider, patience: lockPatience, log: log}, nil
+	return &Migrator{db: db, provider: provider, lockTimeout: migrationLockTimeout, log: log}, nil
 }
 
 // Close closes the connections.
@@ -92,7 +92,7 @@ func (m *Migrator) Down(ctx context.Context, to int64) ([]string, error) {
 // run runs migrations until all are done. Where one did not get its locks, it is
 // tried again.
 func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationResult, error)) (done []string, err error) {
-	began, delay := time.Now(), firstLockDelay
+	began, delay := time.Now(), minLockRetry
 	for {
 		results, err := migrate()
 		var partial *goose.PartialError
@@ -108,12 +108,12 @@ func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationRe
 		case ctx.Err() != nil || partial == nil || !locksRefused(err):
 			return done, fmt.Errorf("migrate: %w", err)
 		case len(results) > 0: // the next one has its own patience
-			began, delay = time.Now(), firstLockDelay
+			began, delay = time.Now(), minLockRetry
 		}
-		name, holders := partial.Failed.Source.Path, m.holders(ctx)
-		if time.Since(began) > m.patience {
+		name, holders := partial.Failed.Source.Path, m.lockHolders(ctx)
+		if time.Since(began) > m.lockTimeout {
 			return done, fmt.Errorf("migrate: %s: other transactions kept the tables locked for %s, and nothing of it was applied: "+
-				"end them and try again%s", name, m.patience, holders)
+				"end them and try again%s", name, m.lockTimeout, holders)
 		}
 		m.log.Info("migration waits for locks", "name", name, "retry", delay, "holders", strings.TrimPrefix(holders, ": "))
 		select {
@@ -121,7 +121,7 @@ func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationRe
 			return done, fmt.Errorf("migrate: %w", context.Cause(ctx))
 		case <-time.After(delay + rand.N(delay/2)):
 		}
-		delay = min(2*delay, lastLockDelay)
+		delay = min(2*delay, maxLockRetry)
 	}
 }
 
@@ -134,7 +134,7 @@ func locksRefused(err error) bool {
 
 // holders names the transactions that hold locks on tables for longest, for an
 // error message. They may be over already, and then it is empty.
-func (m *Migrator) holders(ctx context.Context) string {
+func (m *Migrator) lockHolders(ctx context.Context) string {
 	rows, err := m.db.QueryContext(ctx, `
 		SELECT DISTINCT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.xact_start
 		FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -235,9 +235,9 @@ END $$;
 // lockedFirst is the migrations with lockTables before the statements of both
 // directions. A file without a transaction would lose the locks at once, and stays
 // as it is.
-type lockedFirst struct{ embed.FS }
+type lockingFS struct{ embed.FS }
 
-func (f lockedFirst) Open(name string) (fs.File, error) {
+func (f lockingFS) Open(name string) (fs.File, error) {
 	file, err := f.FS.Open(name)
 	if err != nil || !strings.HasSuffix(name, ".sql") {
 		return file, err

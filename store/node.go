@@ -27,10 +27,10 @@ const (
 	leaseTimeout = 5 * time.Second
 	// reconnecting is how long clients have, after an outage, to open a stream
 	// again that broke meanwhile: they are told to try again within 4 s.
-	reconnecting = 8 * time.Second
+	reconnectGrace = 8 * time.Second
 	// othersAllowed is how long another living node may be there unmentioned: as
 	// long as two servers overlap when one replaces the other.
-	othersAllowed = time.Minute
+	othersGrace = time.Minute
 )
 
 // lease is this node's.
@@ -47,11 +47,11 @@ type lease struct {
 	// leaving says that this process is stopping.
 	leaving bool
 	// backAt is when the first renewal after a gap was written.
-	backAt time.Time
+	gapEndedAt time.Time
 	// others is how many nodes renewed their lease lately and do not stop;
 	// othersSince is since when there are any, and toldAt when that was logged.
-	others              int
-	othersSince, toldAt time.Time
+	others                      int
+	othersSince, othersLoggedAt time.Time
 }
 
 // renewal is what the database says of a renewed lease.
@@ -73,14 +73,14 @@ func (s *Store) RenewLease(ctx context.Context) error {
 	s.epochs.serving.Store(true)
 	r, err := s.renew(ctx)
 	if err != nil {
-		s.lease.hangUp()
+		s.lease.disconnect()
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
 	at := s.clock.process()
 	s.sessions.setAlone(r.known == 0, s.now())
-	if lost := s.lease.renewed(r, at); lost {
+	if lost := s.lease.record(r, at); lost {
 		s.opts.Log.Warn("this server was declared dead by another one; its streams have to reconnect")
-		s.startOver()
+		s.resetState()
 	}
 	s.warnOfOthers(at)
 	return nil
@@ -115,18 +115,18 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 }
 
 // renewed notes a renewal, and reports whether the node had been declared dead.
-func (l *lease) renewed(r renewal, at time.Time) (lost bool) {
+func (l *lease) record(r renewal, at time.Time) (lost bool) {
 	l.state.Lock()
 	defer l.state.Unlock()
 	lost = l.held && !r.kept
 	if l.held && !r.steady {
-		l.backAt = at
+		l.gapEndedAt = at
 	}
 	l.held = true
 	l.others = r.living
 	switch {
 	case l.others == 0:
-		l.othersSince, l.toldAt = time.Time{}, time.Time{}
+		l.othersSince, l.othersLoggedAt = time.Time{}, time.Time{}
 	case l.othersSince.IsZero():
 		l.othersSince = at
 	}
@@ -138,9 +138,9 @@ func (s *Store) warnOfOthers(at time.Time) {
 	l := &s.lease
 	l.state.Lock()
 	others := l.others
-	due := others > 0 && at.Sub(l.othersSince) >= othersAllowed && (l.toldAt.IsZero() || at.Sub(l.toldAt) >= time.Minute)
+	due := others > 0 && at.Sub(l.othersSince) >= othersGrace && (l.othersLoggedAt.IsZero() || at.Sub(l.othersLoggedAt) >= time.Minute)
 	if due {
-		l.toldAt = at
+		l.othersLoggedAt = at
 	}
 	l.state.Unlock()
 	if due {
@@ -151,10 +151,10 @@ func (s *Store) warnOfOthers(at time.Time) {
 
 // isBack reports whether clients whose streams broke in an outage have had time
 // to come back.
-func (l *lease) isBack(at time.Time) bool {
+func (l *lease) clientsReconnected(at time.Time) bool {
 	l.state.Lock()
 	defer l.state.Unlock()
-	return l.backAt.IsZero() || at.Sub(l.backAt) >= reconnecting
+	return l.gapEndedAt.IsZero() || at.Sub(l.gapEndedAt) >= reconnectGrace
 }
 
 func (l *lease) isLeaving() bool {
@@ -178,7 +178,7 @@ func (l *lease) connect(ctx context.Context, check func(context.Context, *pgx.Co
 
 // hangUp closes the connection, for the next renewal to make another. The caller
 // holds mu.
-func (l *lease) hangUp() {
+func (l *lease) disconnect() {
 	if l.conn == nil {
 		return
 	}
@@ -211,15 +211,15 @@ func (s *Store) NodeStats() NodeStats {
 	s.lease.state.Lock()
 	others := s.lease.others
 	s.lease.state.Unlock()
-	timers := s.clock.timers() == nil
+	timers := s.clock.checkTimers() == nil
 	s.clock.mu.Lock()
 	defer s.clock.mu.Unlock()
-	return NodeStats{Others: others, ClockAhead: s.clock.offset, Timers: timers}
+	return NodeStats{Others: others, ClockAhead: s.clock.skew, Timers: timers}
 }
 
 // startOver forgets what this node knows, and has all streams opened anew: what
 // it knows may not be so any more.
-func (s *Store) startOver() {
+func (s *Store) resetState() {
 	s.sessions.evictAll()
 	s.appender.evictAllTargets()
 	s.opts.Reset()
@@ -227,10 +227,10 @@ func (s *Store) startOver() {
 
 // dropLease detaches this node's sessions at once, rather than when the lease
 // would run out. Where PostgreSQL is away the lease does it.
-func (s *Store) dropLease() {
+func (s *Store) releaseLease() {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
-	s.lease.hangUp()
+	s.lease.disconnect()
 	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
 	defer cancel()
 	_, err := s.pool.Exec(ctx, `
@@ -250,15 +250,15 @@ func (s *Store) dropLease() {
 // session left: one that somebody keeps locked is for the next sweep.
 func (s *Store) detachOrphans(ctx context.Context, now time.Time) error {
 	for range sweepBatches {
-		detached, err := s.detachSome(ctx, now) // the last time it deletes the nodes
+		detached, err := s.detachOrphanBatch(ctx, now) // the last time it deletes the nodes
 		if err != nil || detached == 0 {
-			return s.held(err)
+			return s.ignoreLocked(err)
 		}
 	}
 	return nil
 }
 
-func (s *Store) detachSome(ctx context.Context, now time.Time) (detached int, err error) {
+func (s *Store) detachOrphanBatch(ctx context.Context, now time.Time) (detached int, err error) {
 	err = s.pool.QueryRow(ctx, `
 		WITH dead AS (
 			SELECT node_id, least(lease_until, $1) AS since FROM nodes

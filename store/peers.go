@@ -42,7 +42,7 @@ func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to ro
 	})
 	switch {
 	case err != nil:
-		return room.Message{}, s.failed(err)
+		return room.Message{}, s.transactionFailed(err)
 	case placed.ID != m.ID:
 		return placed, placed.RetriedBy(d)
 	}
@@ -112,7 +112,7 @@ func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.Us
 			if p, err = placePeerMessage(ctx, tx, session, to, m, own, theirs); err != nil || p.seq == 0 {
 				return err
 			}
-			return noteUses(ctx, tx, []room.LogID{p.inbox, p.theirInbox}, ids, m.SentAt)
+			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.theirInbox}, ids, m.SentAt)
 		})
 	} else {
 		p, err = placePeerMessage(ctx, s.pool, session, to, m, own, theirs)
@@ -261,7 +261,7 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 	for range trimBatches {
 		more, err := s.trimInbox(ctx, before)
 		if err != nil || !more {
-			return s.held(err)
+			return s.ignoreLocked(err)
 		}
 	}
 	return nil
@@ -298,7 +298,7 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 			)
 			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
 			WHERE log = $1`, inbox, before, trimBatch)
-		queueTrimmed(&b, inbox, before, s.now())
+		queueReleaseTrimmedMedia(&b, inbox, before, s.now())
 		return room.Change{}, send(ctx, tx, &b)
 	})
 	return more, err

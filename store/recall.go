@@ -15,7 +15,7 @@ import (
 // room.ErrNotSender, room.ErrRecallTooLate.
 func (s *Store) Recall(ctx context.Context, session room.Session, id room.RoomID, message room.MessageID) error {
 	return s.recall(ctx, id, message, session.User.ID, func(tx pgx.Tx) (room.Room, error) {
-		return lockRoomWith(ctx, tx, session.ID, id)
+		return lockJoinedRoom(ctx, tx, session.ID, id)
 	})
 }
 
@@ -51,7 +51,7 @@ func (s *Store) recall(ctx context.Context, in room.RoomID, id room.MessageID, b
 		var b pgx.Batch
 		b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", r.Generation, m.Seq, string(body))
 		if file != nil {
-			queueUnused(&b, r.Generation, file.ID, now)
+			queueReleaseMedia(&b, r.Generation, file.ID, now)
 		}
 		if err := queueRoom(&b, r, c.Events); err != nil {
 			return c, err
@@ -114,7 +114,7 @@ func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now t
 	b.Queue("INSERT INTO events (generation, seq, type, at, peer_id, body) VALUES ($1, $2, $3, $4, $5, $6)",
 		in.Log, in.LastSeq, room.TypePeerMessageRecalled, now, m.Peer, string(event))
 	if file != nil {
-		queueUnused(b, in.Log, file.ID, now)
+		queueReleaseMedia(b, in.Log, file.ID, now)
 	}
 	*c = c.And(told)
 	return nil

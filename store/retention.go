@@ -16,25 +16,25 @@ const DefaultMessageRetention = 7 * 24 * time.Hour
 const (
 	// trimRooms bounds the rooms that one sweep looks at, which is an index
 	// lookup each: a hundred thousand rooms are looked at within two minutes.
-	trimRooms = 1000
+	maxLogsScanned = 1000
 	// trimBatch bounds how many events one transaction deletes. It holds the
 	// room meanwhile, so writers wait for as long: some milliseconds.
 	trimBatch = 1000
 	// trimMost and trimLogs bound what one sweep deletes, and of how many logs:
 	// it has timers to serve besides.
-	trimMost = 20 * trimBatch
-	trimLogs = 200
+	maxEventsTrimmed = 20 * trimBatch
+	maxLogsTrimmed   = 200
 )
 
 // trim deletes from the logs of living rooms what happened before an instant. It
 // goes round all rooms, a piece with each sweep.
-func (s *Store) trim(ctx context.Context, before time.Time) error {
+func (s *Store) trimRoomLogs(ctx context.Context, before time.Time) error {
 	rows, err := s.pool.Query(ctx, `
 		SELECT r.generation, coalesce(e.at < $2, false) FROM (
 			SELECT generation FROM logs WHERE generation > $1 AND NOT closed ORDER BY generation LIMIT $3
 		) r LEFT JOIN LATERAL (
 			SELECT at FROM events WHERE generation = r.generation ORDER BY seq LIMIT 1
-		) e ON true ORDER BY r.generation`, s.trimmed, before, trimRooms)
+		) e ON true ORDER BY r.generation`, s.trimCursor, before, maxLogsScanned)
 	if err != nil {
 		return translate(err)
 	}
@@ -56,21 +56,21 @@ func (s *Store) trim(ctx context.Context, before time.Time) error {
 	deleted := 0
 	for i, g := range due {
 		for n := trimBatch; n == trimBatch; deleted += n {
-			if deleted >= trimMost || i == trimLogs {
-				s.trimmed = g - 1 // the next sweep goes on here
+			if deleted >= maxEventsTrimmed || i == maxLogsTrimmed {
+				s.trimCursor = g - 1 // the next sweep goes on here
 				return nil
 			}
-			if n, err = s.trimRoom(ctx, g, before); err != nil {
-				if err := s.held(err); err != nil {
+			if n, err = s.trimRoomLog(ctx, g, before); err != nil {
+				if err := s.ignoreLocked(err); err != nil {
 					return err
 				}
 				break // it is locked: the others go on
 			}
 		}
 	}
-	s.trimmed = seen
-	if looked < trimRooms {
-		s.trimmed = 0 // all were looked at: round again
+	s.trimCursor = seen
+	if looked < maxLogsScanned {
+		s.trimCursor = 0 // all were looked at: round again
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (s *Store) trim(ctx context.Context, before time.Time) error {
 // is to stay, and says from where on the log is kept: to who follows it by
 // oldest_seq, and to readers of the feed by feed_trimmed. The files of the messages
 // go with them. It returns how many it deleted: with trimBatch there may be more.
-func (s *Store) trimRoom(ctx context.Context, g room.LogID, before time.Time) (deleted int, err error) {
+func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time) (deleted int, err error) {
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		var b pgx.Batch
 		// A statement of its own, so that the next one sees what happened while it
@@ -102,7 +102,7 @@ func (s *Store) trimRoom(ctx context.Context, g room.LogID, before time.Time) (d
 			)
 			SELECT count(*) FROM gone`, g, before, trimBatch, int64(maxSeq)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&deleted) })
-		queueTrimmed(&b, g, before, s.now())
+		queueReleaseTrimmedMedia(&b, g, before, s.now())
 		return room.Change{}, send(ctx, tx, &b)
 	})
 	return deleted, err

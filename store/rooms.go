@@ -27,7 +27,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.PresencePending,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
-	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), instant(destroyAt)
+	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), timeOrZero(destroyAt)
 	r.Attributes = pairs.attributes()
 	return r, err
 }
@@ -102,7 +102,7 @@ func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error)
 
 // lockRooms holds those of the rooms that live.
 func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
-	locked, err := lockRoomsOf(ctx, tx, "ARRAY (SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL)", ids)
+	locked, err := lockRoomsByGeneration(ctx, tx, "ARRAY (SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL)", ids)
 	rooms := make(map[room.RoomID]room.Room, len(locked))
 	for _, r := range locked {
 		rooms[r.ID] = r
@@ -115,7 +115,7 @@ func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.Roo
 // generations. It reads them by a second statement, whose snapshot is
 // taken under the locks: one that waits for a lock sees the locked row as it became,
 // and everything else as it was before the wait. The expression is such, too.
-func lockRoomsOf(ctx context.Context, tx pgx.Tx, generations string, args ...any) ([]room.Room, error) {
+func lockRoomsByGeneration(ctx context.Context, tx pgx.Tx, generations string, args ...any) ([]room.Room, error) {
 	rows, err := tx.Query(ctx, "SELECT generation FROM logs WHERE generation = ANY ("+generations+`)
 		AND NOT closed ORDER BY generation FOR NO KEY UPDATE`, args...)
 	if err != nil {
@@ -134,7 +134,7 @@ func lockRoomsOf(ctx context.Context, tx pgx.Tx, generations string, args ...any
 
 // queueDepartures takes sessions out of rooms and keeps why, for when they come
 // back.
-func queueDepartures(b *pgx.Batch, departures []room.Left, now time.Time) {
+func queueLeft(b *pgx.Batch, departures []room.Left, now time.Time) {
 	for i, d := range departures {
 		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&departures[i].Presence) })
@@ -166,10 +166,10 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		if !ok {
 			return c, room.ErrRoomNotFound
 		}
-		if old, c, err = announceLast(ctx, tx, old, 1, now); err != nil {
+		if old, c, err = flushPresenceOfEmptying(ctx, tx, old, 1, now); err != nil {
 			return c, err
 		}
-		l, err := leavers(ctx, tx, old, bySession, []room.SessionID{who.ID})
+		l, err := leaveRequests(ctx, tx, old, bySession, []room.SessionID{who.ID})
 		if err != nil {
 			return c, err
 		}
@@ -350,9 +350,9 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.
 			return err
 		})
 	b.Queue("DELETE FROM members WHERE generation = $1 RETURNING user_id, user_name, $2::text, announced", r.Generation, room.ReasonRoomDestroyed).
-		Query(collectFormer(&left))
+		Query(collectLeft(&left))
 	b.Queue("DELETE FROM partings WHERE generation = $1 RETURNING user_id, user_name, reason, true", r.Generation).
-		Query(collectFormer(&left))
+		Query(collectLeft(&left))
 	if err := send(ctx, tx, &b); err != nil {
 		return room.Change{}, err
 	}

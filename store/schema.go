@@ -149,10 +149,10 @@ const schemaInterval = 5 * time.Second
 
 // watchSchema looks at the schema every now and then. Only Sweep uses it.
 func (s *Store) watchSchema(ctx context.Context, now time.Time) error {
-	if since := now.Sub(s.schemaSeen); 0 <= since && since < schemaInterval {
+	if since := now.Sub(s.schemaCheckedAt); 0 <= since && since < schemaInterval {
 		return nil
 	}
-	s.schemaSeen = now
+	s.schemaCheckedAt = now
 	if err := s.CheckSchema(ctx); errors.Is(err, room.ErrUnavailable) {
 		return err
 	}

@@ -39,13 +39,13 @@ func scanSession(row pgx.Row) (room.Session, error) {
 			return room.Session{}, fmt.Errorf("grants of session %s: %w", s.ID, err)
 		}
 	}
-	s.TokenIssuedAt = instant(issued)
+	s.TokenIssuedAt = timeOrZero(issued)
 	s.CreatedAt, s.TokenExpiresAt = created.UTC(), expires.UTC()
-	s.DetachedAt, s.EndedAt = instant(detached), instant(ended)
+	s.DetachedAt, s.EndedAt = timeOrZero(detached), timeOrZero(ended)
 	return s, nil
 }
 
-func instant(t *time.Time) time.Time {
+func timeOrZero(t *time.Time) time.Time {
 	if t == nil {
 		return time.Time{}
 	}
@@ -115,16 +115,16 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 		if err != nil {
 			return room.Change{}, err
 		}
-		c, err := s.endOldest(ctx, tx, session.User.ID)
+		c, err := s.endOldestSessions(ctx, tx, session.User.ID)
 		if err != nil {
 			return room.Change{}, err
 		}
-		return c, noteSeen(ctx, tx, []room.SessionID{session.ID}, created)
+		return c, recordSeen(ctx, tx, []room.SessionID{session.ID}, created)
 	}, userKey(session.User.ID))
 }
 
 // endOldest ends the user's sessions over the limit.
-func (s *Store) endOldest(ctx context.Context, tx pgx.Tx, user room.UserID) (room.Change, error) {
+func (s *Store) endOldestSessions(ctx context.Context, tx pgx.Tx, user room.UserID) (room.Change, error) {
 	rows, err := tx.Query(ctx, `SELECT session_id FROM sessions WHERE session_id = ANY (ARRAY (
 			SELECT session_id FROM sessions WHERE user_id = $1 AND ended_at IS NULL
 			ORDER BY created_at DESC, session_id DESC OFFSET $2
@@ -206,7 +206,7 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 		if err := send(ctx, tx, &b); err != nil || session.Grants == nil {
 			return room.Change{}, err
 		}
-		stays, err := notGranted(ctx, tx, session)
+		stays, err := presencesNotGranted(ctx, tx, session)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -217,19 +217,19 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 }
 
 // notGranted is the stays in rooms that the session's grants do not cover.
-func notGranted(ctx context.Context, tx pgx.Tx, session room.Session) ([]stay, error) {
+func presencesNotGranted(ctx context.Context, tx pgx.Tx, session room.Session) ([]presence, error) {
 	rows, err := tx.Query(ctx, "SELECT generation, room_id FROM attendances JOIN rooms USING (generation) WHERE session_id = $1", session.ID)
 	if err != nil {
 		return nil, err
 	}
 	var (
-		stays []stay
+		stays []presence
 		in    room.LogID
 		id    room.RoomID
 	)
 	_, err = pgx.ForEachRow(rows, []any{&in, &id}, func() error {
 		if !session.Grants.MayStay(id) {
-			stays = append(stays, stay{session.ID, in})
+			stays = append(stays, presence{session.ID, in})
 		}
 		return nil
 	})
@@ -262,7 +262,7 @@ func (s *Store) KickUser(ctx context.Context, user room.UserID, note string) ([]
 // endSessionsWhere ends sessions, and returns them. The condition leaves out those that
 // are over.
 func (s *Store) endSessionsWhere(ctx context.Context, condition string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
-	locks, err := s.locksOf(ctx, condition, args...)
+	locks, err := s.lockKeysOf(ctx, condition, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +290,7 @@ func lockSessionsWhere(ctx context.Context, tx pgx.Tx, condition string, args ..
 const lockSessionList = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
 
 // locksOf names sessions, and the rooms that they are in now.
-func (s *Store) locksOf(ctx context.Context, condition string, args ...any) (locks []lockKey, err error) {
+func (s *Store) lockKeysOf(ctx context.Context, condition string, args ...any) (locks []lockKey, err error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT s.session_id, coalesce(r.room_id, '')
 		FROM (SELECT session_id FROM sessions WHERE `+condition+`) s
@@ -318,7 +318,7 @@ func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reas
 	if len(sessions) == 0 {
 		return room.Change{}, nil
 	}
-	stays, err := staysOf(ctx, tx, sessions, "true")
+	stays, err := presencesOf(ctx, tx, sessions, "true")
 	if err != nil {
 		return room.Change{}, err
 	}
@@ -335,7 +335,7 @@ func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reas
 	if err != nil {
 		return room.Change{}, err
 	}
-	return c, noteSeen(ctx, tx, sessions, now)
+	return c, recordSeen(ctx, tx, sessions, now)
 }
 
 // UserSessions is the sessions of a user that are not over, the oldest first.

@@ -102,14 +102,14 @@ type Store struct {
 	lease  lease
 	// trimmed is the last room whose log was looked at for what is too old; only
 	// Sweep uses it.
-	trimmed room.LogID
+	trimCursor room.LogID
 	// locked is the rooms that sweeps leave out for a while; only Sweep uses it.
-	locked lockedRooms
+	lockedRooms lockedRooms
 	// forgotten is the last inbox that was looked at for a user who is long gone; only
 	// Sweep uses it.
-	forgotten room.LogID
+	inboxCursor room.LogID
 	// schemaSeen is when the schema was looked at last; only Sweep uses it.
-	schemaSeen time.Time
+	schemaCheckedAt time.Time
 	// schemaChanged is whether the schema was another program's at the last look.
 	schemaChanged atomic.Bool
 	closing       sync.Once
@@ -165,7 +165,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node ID: %w", err)
 	}
-	s := &Store{opts: opts, nodeID: id.String(), locked: make(lockedRooms)}
+	s := &Store{opts: opts, nodeID: id.String(), lockedRooms: make(lockedRooms)}
 	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, opts.LockTimeout, s.checkEpoch); err != nil {
 		return nil, err
 	}
@@ -177,8 +177,8 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	}
 	s.clock = clock{process: opts.Now, convert: opts.DatabaseNow, log: opts.Log}
 	s.lease.config = s.pool.Config().ConnConfig
-	if err := s.begin(ctx); err != nil {
-		s.lease.hangUp()
+	if err := s.start(ctx); err != nil {
+		s.lease.disconnect()
 		s.closePools()
 		return nil, err
 	}
@@ -188,17 +188,17 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 }
 
 // begin looks whether this process may be a node, and makes it one.
-func (s *Store) begin(ctx context.Context) error {
+func (s *Store) start(ctx context.Context) error {
 	if err := s.lease.connect(ctx, s.checkEpoch); err != nil {
 		return fmt.Errorf("connect to the database: %w", translate(err))
 	}
 	if _, err := s.clock.read(ctx, s.lease.conn); err != nil { // over a connection that is there, for the answer to be quick
 		return err
 	}
-	if err := s.clock.apart(); err != nil {
+	if err := s.clock.checkSkew(); err != nil {
 		return err
 	}
-	if err := s.mendFeed(ctx); err != nil {
+	if err := s.repairFeed(ctx); err != nil {
 		return err
 	}
 	r, err := s.renew(ctx)
@@ -206,7 +206,7 @@ func (s *Store) begin(ctx context.Context) error {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
 	s.sessions.setAlone(r.known == 0, s.now())
-	s.lease.renewed(r, s.clock.process())
+	s.lease.record(r, s.clock.process())
 	return nil
 }
 
@@ -217,7 +217,7 @@ func (s *Store) Close() {
 		s.joins.running.Wait()
 		s.appender.close()
 		s.detacher.close()
-		s.dropLease()
+		s.releaseLease()
 		s.closePools()
 	})
 }
@@ -250,7 +250,7 @@ func (s *Store) commit(ctx context.Context, fn func(pgx.Tx) (room.Change, error)
 		})
 	})
 	if err != nil {
-		return s.failed(err)
+		return s.transactionFailed(err)
 	}
 	s.opts.Commit(c)
 	return nil
@@ -272,12 +272,12 @@ func retryDeadlocks(transaction func() error) error {
 const maxTries = 3
 
 // failed translates the error of a transaction.
-func (s *Store) failed(err error) error {
+func (s *Store) transactionFailed(err error) error {
 	if readOnly(err) {
 		s.reconnect()
 	}
 	translated := translate(err)
-	if errors.Is(translated, room.ErrUnavailable) && !undone(err) {
+	if errors.Is(translated, room.ErrUnavailable) && !notCommitted(err) {
 		s.sessions.evictAll()
 		s.opts.CommitUnknown()
 	}

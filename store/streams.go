@@ -19,7 +19,7 @@ import (
 // none. Errors: room.ErrSessionEnded.
 func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
 	now := s.epoch()
-	a := room.OpenedStream{Epoch: now.id, Foreign: cursor != nil && !now.has(epoch)}
+	a := room.OpenedStream{Epoch: now.id, Foreign: cursor != nil && !now.includes(epoch)}
 	if a.Foreign {
 		cursor = nil
 	}
@@ -91,7 +91,7 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 // it was opened meanwhile. It never blocks and never fails: what PostgreSQL
 // does not take now is tried again until it does.
 func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
-	s.detacher.add(detachment{id, streamNo, s.clock.when(at).Truncate(time.Millisecond)})
+	s.detacher.add(detachment{id, streamNo, s.clock.databaseTime(at).Truncate(time.Millisecond)})
 }
 
 // DetachStrays detaches the sessions that the database believes to be online on

@@ -52,7 +52,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if err := s.detachOrphans(ctx, read); err != nil {
 		return fmt.Errorf("detach the sessions of dead nodes: %w", err)
 	}
-	if err := s.clock.timers(); err != nil {
+	if err := s.clock.checkTimers(); err != nil {
 		return err
 	}
 	now := s.now()
@@ -62,29 +62,29 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if err := s.sweepSessions(ctx, s.idle(), now); err != nil {
 		return fmt.Errorf("end idle sessions: %w", err)
 	}
-	if s.lease.isBack(s.clock.process()) {
+	if s.lease.clientsReconnected(s.clock.process()) {
 		if err := s.sweepSessions(ctx, timedOut, now); err != nil {
 			return fmt.Errorf("take out members that timed out: %w", err)
 		}
 	}
-	if err := s.announce(ctx, now); err != nil {
+	if err := s.flushPresence(ctx, now); err != nil {
 		return fmt.Errorf("announce members: %w", err)
 	}
 	if err := s.destroyDue(ctx, now); err != nil {
 		return fmt.Errorf("destroy rooms that are due: %w", err)
 	}
-	if s.clock.deletes() != nil {
+	if s.clock.checkDeletes() != nil {
 		return nil
 	}
 	if s.opts.MessageRetention > 0 {
-		if err := s.trim(ctx, now.Add(-s.opts.MessageRetention)); err != nil {
+		if err := s.trimRoomLogs(ctx, now.Add(-s.opts.MessageRetention)); err != nil {
 			return fmt.Errorf("trim logs: %w", err)
 		}
 	}
 	if err := s.trimInboxes(ctx, now.Add(-s.opts.PeerRetention)); err != nil {
 		return fmt.Errorf("trim inboxes: %w", err)
 	}
-	if err := s.forgetUsers(ctx, now.Add(-s.opts.UserRetention)); err != nil {
+	if err := s.deleteAbsentUsers(ctx, now.Add(-s.opts.UserRetention)); err != nil {
 		return fmt.Errorf("forget users: %w", err)
 	}
 	if err := s.purge(ctx, now); err != nil {
@@ -99,25 +99,25 @@ func (s *Store) mayDelete(ctx context.Context) (bool, error) {
 	if _, err := s.clock.read(ctx, s.pool); err != nil {
 		return false, err
 	}
-	return s.clock.deletes() == nil, nil
+	return s.clock.checkDeletes() == nil, nil
 }
 
 // due is a kind of session that something must happen to: the condition that finds it
 // at the instant $2, but for stays in the rooms $3, the column that says since when, and
 // what happens, in a transaction that holds the rows.
-type due struct {
+type dueSessions struct {
 	condition, since string
 	act              func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error)
 }
 
 // overdue is the stays whose session has been detached for memberTimeout at $2, but for
 // those in the rooms $3.
-const overdue = "s.detached_at + make_interval(secs => r.member_timeout) <= $2 AND a.generation <> ALL ($3::bigint[])"
+const overduePresence = "s.detached_at + make_interval(secs => r.member_timeout) <= $2 AND a.generation <> ALL ($3::bigint[])"
 
 // An EXISTS with an OFFSET is asked for each session by itself. Without one the planner
 // may read all stays first.
 var (
-	expired = due{
+	expired = dueSessions{
 		condition: `s.ended_at IS NULL AND s.token_expires_at <= $2 AND NOT EXISTS (
 			SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = ANY ($3::bigint[]) OFFSET 0)`,
 		since: "token_expires_at",
@@ -125,14 +125,14 @@ var (
 			return endSessions(ctx, tx, sessions, room.EndTokenExpired, "", now)
 		},
 	}
-	timedOut = due{
+	timedOut = dueSessions{
 		condition: `s.ended_at IS NULL AND s.detached_at <= $2 AND EXISTS (
 			SELECT FROM attendances a
 			CROSS JOIN LATERAL (SELECT member_timeout FROM rooms WHERE generation = a.generation LIMIT 1) r
-			WHERE a.session_id = s.session_id AND ` + overdue + ` OFFSET 0)`,
+			WHERE a.session_id = s.session_id AND ` + overduePresence + ` OFFSET 0)`,
 		since: "detached_at",
 		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error) {
-			stays, err := staysOf(ctx, tx, sessions, overdue, now, locked)
+			stays, err := presencesOf(ctx, tx, sessions, overduePresence, now, locked)
 			if err != nil {
 				return room.Change{}, err
 			}
@@ -144,10 +144,10 @@ var (
 // sweepSessions takes due sessions, so many in a transaction as may well be due
 // together: everybody in a room whose network went away. Rooms that another transaction
 // keeps locked are left out.
-func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
+func (s *Store) sweepSessions(ctx context.Context, d dueSessions, now time.Time) error {
 	for range sweepBatches {
 		var swept []room.SessionID
-		locked := s.locked.rooms()
+		locked := s.lockedRooms.rooms()
 		err := s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 			rows, err := tx.Query(ctx, "SELECT session_id FROM sessions s WHERE "+d.condition+
 				" ORDER BY "+d.since+" LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED", sweepBatch, now, locked)
@@ -160,14 +160,14 @@ func (s *Store) sweepSessions(ctx context.Context, d due, now time.Time) error {
 			return d.act(ctx, tx, swept, now, locked)
 		})
 		if lockRefused(err) {
-			found, looked := s.noteLocked(ctx, swept)
+			found, looked := s.findLockedRooms(ctx, swept)
 			switch {
 			case looked != nil:
 				return looked
 			case found:
 				continue // without them
 			}
-			return s.held(err) // something else is locked
+			return s.ignoreLocked(err) // something else is locked
 		}
 		if err != nil {
 			return err
@@ -200,7 +200,7 @@ func (s *Store) sweepTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error
 
 // held logs that a part of a sweep has to wait for a lock, and returns nil: the other
 // parts go on. Other errors it returns.
-func (s *Store) held(err error) error {
+func (s *Store) ignoreLocked(err error) error {
 	if err == nil || !lockRefused(err) {
 		return translate(err)
 	}
@@ -221,7 +221,7 @@ func (l lockedRooms) rooms() []room.LogID {
 func (l lockedRooms) add(g room.LogID) { l[g] = time.Now().Add(lockedFor) }
 
 // noteLocked looks which rooms of sessions are locked, and reports whether any is.
-func (s *Store) noteLocked(ctx context.Context, sessions []room.SessionID) (found bool, err error) {
+func (s *Store) findLockedRooms(ctx context.Context, sessions []room.SessionID) (found bool, err error) {
 	rows, err := s.pool.Query(ctx, `
 		WITH logs_of AS MATERIALIZED (
 			SELECT DISTINCT a.generation FROM unnest($1::uuid[]) AS i (id)
@@ -235,7 +235,7 @@ func (s *Store) noteLocked(ctx context.Context, sessions []room.SessionID) (foun
 	}
 	locked, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
 	for _, g := range locked {
-		s.locked.add(g)
+		s.lockedRooms.add(g)
 	}
 	if len(locked) > 0 {
 		s.opts.Log.Warn("sweep leaves out rooms that another transaction keeps locked", "rooms", len(locked))
@@ -268,7 +268,7 @@ func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 			WHERE generation = ANY (ARRAY (SELECT generation FROM closed))`,
 			now, sweepBatch, room.TypeMembersJoined, room.DestroyEmpty, room.DestroyUnused)
 		if err != nil {
-			return s.held(err)
+			return s.ignoreLocked(err)
 		}
 		s.committed.raise()
 		if destroyed.RowsAffected() < sweepBatch {
@@ -285,7 +285,7 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 	for range purgeBatches {
 		more, err := s.purgeRooms(ctx, now.Add(-s.opts.FeedRetention))
 		if err != nil {
-			return s.held(err)
+			return s.ignoreLocked(err)
 		}
 		if !more {
 			break
@@ -300,7 +300,7 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 		{"sessions", "ended_at", now.Add(-endedKept)},
 	} {
 		if err := s.purgeOld(ctx, old.table, old.at, old.before); err != nil {
-			return s.held(err)
+			return s.ignoreLocked(err)
 		}
 	}
 	return nil
@@ -352,7 +352,7 @@ func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) 
 	if err != nil || deleted.RowsAffected() == purgeBatch {
 		return true, err
 	}
-	if more, err := s.letMediaGo(ctx, due, s.now()); err != nil || more {
+	if more, err := s.releaseMedia(ctx, due, s.now()); err != nil || more {
 		return true, err
 	}
 	_, err = s.pool.Exec(ctx, "DELETE FROM rooms WHERE generation = ANY ($1)", due)

@@ -237,7 +237,7 @@ func TestMigrationGivesUp(t *testing.T) {
 	release := hold(t, f, "SELECT pg_sleep(1.1) FROM (SELECT FROM media LIMIT 1) AS m RIGHT JOIN (SELECT) AS one ON true")
 	defer release()
 	m := migrator(t, old.address())
-	m.SetPatience(time.Second)
+	m.SetLockTimeout(time.Second)
 	talking, stop := context.WithCancel(t.Context())
 	var slowest time.Duration
 	var server sync.WaitGroup

@@ -22,13 +22,13 @@ const (
 	seenEvery = 24 * time.Hour
 	// forgetLook and forgetMost bound how many inboxes one sweep looks at, and how
 	// many it deletes.
-	forgetLook = 1000
-	forgetMost = 100
+	maxInboxesScanned = 1000
+	maxUsersDeleted   = 100
 )
 
 // noteSeen notes that the users of sessions have one, or had until now. Inboxes are
 // locked in their order, after everything else.
-func noteSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) error {
+func recordSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) error {
 	_, err := tx.Exec(ctx, `
 		WITH stale AS (
 			SELECT log FROM inboxes WHERE log IN (SELECT inbox FROM sessions WHERE session_id = ANY ($1)) AND seen_at < $2
@@ -41,8 +41,8 @@ func noteSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now tim
 // idle is the sessions that had neither a stream nor a room for Options.SessionIdle:
 // their clients are gone, whatever their tokens say. They end as if they had logged
 // out, which a client that comes back takes as a reason to log in.
-func (s *Store) idle() due {
-	return due{
+func (s *Store) idle() dueSessions {
+	return dueSessions{
 		// Rooms that are locked ($3) are none of these sessions'.
 		condition: fmt.Sprintf(`s.ended_at IS NULL AND s.detached_at <= $2::timestamptz - make_interval(secs => %d)
 			AND NOT EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id OFFSET 0)
@@ -56,19 +56,19 @@ func (s *Store) idle() due {
 
 // forgettable is the inboxes i of users who have had no session since $2, and keep no
 // message.
-const forgettable = `i.seen_at < $2 AND i.oldest_at IS NULL
+const absentUser = `i.seen_at < $2 AND i.oldest_at IS NULL
 	AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = i.user_id AND s.ended_at IS NULL OFFSET 0)`
 
 // forgetUsers deletes the inboxes of users who have had no session since an instant,
 // and keep no message. It goes round all inboxes, a piece with each sweep. Messages
 // to such a user are refused, as to one who never was here.
-func (s *Store) forgetUsers(ctx context.Context, before time.Time) error {
+func (s *Store) deleteAbsentUsers(ctx context.Context, before time.Time) error {
 	rows, err := s.pool.Query(ctx, `
 		WITH looked AS (
 			SELECT * FROM inboxes WHERE log > $1 ORDER BY log LIMIT $3
 		)
-		(SELECT log, user_id FROM looked i WHERE `+forgettable+` ORDER BY log LIMIT $4)
-		UNION ALL SELECT coalesce(max(log), 0), NULL FROM looked`, s.forgotten, before, forgetLook, forgetMost)
+		(SELECT log, user_id FROM looked i WHERE `+absentUser+` ORDER BY log LIMIT $4)
+		UNION ALL SELECT coalesce(max(log), 0), NULL FROM looked`, s.inboxCursor, before, maxInboxesScanned, maxUsersDeleted)
 	if err != nil {
 		return translate(err)
 	}
@@ -78,8 +78,8 @@ func (s *Store) forgetUsers(ctx context.Context, before time.Time) error {
 		users []room.UserID
 	)
 	if _, err := pgx.ForEachRow(rows, []any{&log, &user}, func() error {
-		if len(users) < forgetMost { // the next sweep goes on here, or begins again after the last
-			s.forgotten = log
+		if len(users) < maxUsersDeleted { // the next sweep goes on here, or begins again after the last
+			s.inboxCursor = log
 		}
 		if user != nil {
 			users = append(users, *user)
@@ -89,7 +89,7 @@ func (s *Store) forgetUsers(ctx context.Context, before time.Time) error {
 		return translate(err)
 	}
 	for _, user := range users {
-		if err := s.forgetUser(ctx, user, before); err != nil && !lockRefused(err) { // else the next round finds it
+		if err := s.deleteAbsentUser(ctx, user, before); err != nil && !lockRefused(err) { // else the next round finds it
 			return translate(err)
 		}
 	}
@@ -97,12 +97,12 @@ func (s *Store) forgetUsers(ctx context.Context, before time.Time) error {
 }
 
 // forgetUser deletes a user's inbox, if it still may go when nobody can log in with it.
-func (s *Store) forgetUser(ctx context.Context, user room.UserID, before time.Time) error {
+func (s *Store) deleteAbsentUser(ctx context.Context, user room.UserID, before time.Time) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSessionList, user); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "DELETE FROM inboxes i WHERE user_id = $1 AND "+forgettable, user, before)
+		_, err := tx.Exec(ctx, "DELETE FROM inboxes i WHERE user_id = $1 AND "+absentUser, user, before)
 		return err
 	})
 }
