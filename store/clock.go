@@ -170,3 +170,19 @@ func (c *clock) checkDeletes() error {
 	}
 	return nil
 }
+
+// timeOrZero returns the instant of a column, in UTC, or the zero time for NULL.
+func timeOrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// nullTime returns the value of a column for an instant: NULL for the zero time.
+func nullTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -34,6 +34,9 @@ const (
 	appendLockTimeout = 50 * time.Millisecond
 	// statementTimeout ends a statement whose client has vanished, too.
 	statementTimeout = 10 * time.Second
+	// transactionTimeout is how long a transaction of this process, rather than of one caller,
+	// waits for PostgreSQL: its callers then get an error, instead of waiting for longer.
+	transactionTimeout = 10 * time.Second
 	// justUsed is for how long a connection is not looked at before it is used again: under
 	// load it is used a thousand times a second.
 	recentlyUsed = 5 * time.Millisecond

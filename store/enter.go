@@ -20,8 +20,6 @@ const (
 	// maxEntryBatch bounds how long a room and the sessions of a batch stay
 	// locked.
 	maxJoinBatch = 128
-	// enterTimeout ends a transaction that PostgreSQL does not answer.
-	enterTimeout = 10 * time.Second
 )
 
 // entry is a call that wants a session into a room.
@@ -133,7 +131,7 @@ func (s *Store) waitForJoin(id room.RoomID, e *pendingJoin) joinResult {
 // session: those whose session or user is locked by somebody else enter by
 // themselves, and wait.
 func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (again []*pendingJoin) {
-	ctx, cancel := context.WithTimeout(context.Background(), enterTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	locks := []lockKey{roomKey(id)}
 	if wait { // while it waits for the session it is not to take a place of those who do not

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -31,9 +30,6 @@ const (
 	// them. A transaction costs as much as several dozen messages, so one larger transaction is
 	// better than two until both processors are busy with them.
 	minSplit = 64
-	// appendTimeout ends a transaction that PostgreSQL does not answer, so that callers get an
-	// error instead of waiting.
-	appendTimeout = 10 * time.Second
 	// maxStalled bounds the number of messages that wait for one locked room, and the number of
 	// locked rooms that are remembered.
 	maxStalled = 1000
@@ -228,7 +224,7 @@ func (l *lane) work(items []*appendItem) bool {
 // was out of date or a room was locked, are retried with locks held. The messages of rooms that
 // stay locked move to lanes of their own, so that they do not hold up the others.
 func (l *lane) commit(items []*appendItem) error {
-	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	timeouts := 0
 	for lock := false; len(items) > 0; lock = true {
@@ -430,7 +426,7 @@ func (a *appender) runStalled(id room.RoomID, r *stalledRoom) {
 
 // commitInTurn commits messages of one room once the gate admits it to the room's lock.
 func (a *appender) commitInTurn(l *lane, id room.RoomID, items []*appendItem) error {
-	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	admitted := false
 	err := a.store.locks.run(ctx, []lockKey{roomKey(id)}, func() error {

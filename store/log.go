@@ -42,14 +42,6 @@ func encodeBody(b room.Body) ([]byte, error) {
 	return encoded, nil
 }
 
-// orNull is an instant as a column that is NULL where there is none.
-func nullTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
 // allLogs is the logs of rooms and of users, as far as reading them goes.
 const allLogs = `(
 	SELECT generation AS log, room_id, last_seq, oldest_seq FROM rooms JOIN logs USING (generation)

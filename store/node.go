@@ -231,7 +231,7 @@ func (s *Store) releaseLease() {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
 	s.lease.disconnect()
-	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	_, err := s.pool.Exec(ctx, `
 		WITH gone AS (DELETE FROM nodes WHERE node_id = $1)

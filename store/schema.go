@@ -166,7 +166,7 @@ func (s *Store) blameSchema(err error) error {
 	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Code, "23") { // integrity constraint violation
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), appendTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	if changed := s.CheckSchema(ctx); changed != nil {
 		return fmt.Errorf("%w (%w) (%w)", room.ErrUnavailable, changed, err)

@@ -45,21 +45,6 @@ func scanSession(row pgx.Row) (room.Session, error) {
 	return s, nil
 }
 
-func timeOrZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.UTC()
-}
-
-// optional is NULL for the zero instant.
-func optional(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
-}
-
 func decodeGrants[T any](column []byte, list *[]T) error {
 	if column == nil { // written by a release before it
 		return nil
@@ -111,7 +96,7 @@ func (s *Store) CreateSession(ctx context.Context, session room.Session, key, st
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8, $10, $11, $12,
 				coalesce((SELECT log FROM first), (SELECT log FROM inboxes WHERE user_id = $2)))`,
 			session.ID, session.User.ID, session.User.Name, session.Device, grants, key[:], streamKey[:],
-			created, session.TokenExpiresAt, optional(session.TokenIssuedAt), peers, media)
+			created, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), peers, media)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -202,7 +187,7 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 		var b pgx.Batch
 		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
 		b.Queue(`UPDATE sessions SET token_expires_at = $2, token_issued_at = $3, grants = $4, peers = $5, media = $6
-			WHERE session_id = $1`, id, session.TokenExpiresAt, optional(session.TokenIssuedAt), grants, peers, media)
+			WHERE session_id = $1`, id, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), grants, peers, media)
 		if err := send(ctx, tx, &b); err != nil || session.Grants == nil {
 			return room.Change{}, err
 		}

@@ -172,7 +172,7 @@ func (d *detacher) close() {
 	d.closed = true
 	d.wake.Signal()
 	d.mu.Unlock()
-	time.AfterFunc(appendTimeout, d.stop)
+	time.AfterFunc(transactionTimeout, d.stop)
 	<-d.done
 	d.stop()
 }
@@ -240,7 +240,7 @@ const detachSession = `
 // write detaches a batch in one transaction and one round trip, and returns those of it
 // whose rows are locked.
 func (d *detacher) write(ctx context.Context, batch []detachment) (locked []detachment, err error) {
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
 	var (
 		b      pgx.Batch

@@ -37,7 +37,7 @@ func (s *Store) VoidTokens(ctx context.Context, user room.UserID, before time.Ti
 // queueVoidCheck makes a batch fail with room.ErrTokenVoid where a user's token is
 // void.
 func queueVoidCheck(b *pgx.Batch, user room.UserID, issued time.Time) {
-	b.Queue("SELECT EXISTS (SELECT FROM token_voids WHERE user_id = $1 AND ($2::timestamptz IS NULL OR $2 < before))", user, optional(issued)).
+	b.Queue("SELECT EXISTS (SELECT FROM token_voids WHERE user_id = $1 AND ($2::timestamptz IS NULL OR $2 < before))", user, nullTime(issued)).
 		QueryRow(func(row pgx.Row) error {
 			var void bool
 			if err := row.Scan(&void); err != nil {
