@@ -69,19 +69,3 @@ func (s *Store) UpdateAttributes(ctx context.Context, session room.SessionID, id
 	}, roomKey(id))
 	return version, refused, err
 }
-
-// lockRoomWith holds a living room that the session is in, and with
-// it who else is. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
-func lockJoinedRoom(ctx context.Context, tx pgx.Tx, session room.SessionID, id room.RoomID) (room.Room, error) {
-	r, err := lockRoom(ctx, tx, id)
-	if err != nil {
-		return room.Room{}, err
-	}
-	var in bool
-	err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM attendances WHERE generation = $1 AND session_id = $2)",
-		r.Generation, session).Scan(&in)
-	if err == nil && !in {
-		err = room.ErrNotInRoom
-	}
-	return r, err
-}

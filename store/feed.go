@@ -15,11 +15,6 @@ import (
 // room where nobody says otherwise.
 const DefaultFeedRetention = time.Hour
 
-// nextXact is the place in the feed of what comes next in a log: that of the
-// transaction, or of the event before. A transaction that got its number early
-// may get the log's lock late, and a log's order is the feed's order.
-const nextXact = "greatest(last_xact, pg_current_xact_id())"
-
 // feedPage merges the three sources of the feed, each in order. Places below
 // the snapshot's xmin are complete: every transaction that could write there has
 // finished. The limit is part of the text, because the planner must know it to

@@ -361,13 +361,3 @@ func queueReleaseMedia(b *pgx.Batch, log room.LogID, id room.MediaID, now time.T
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1 AND media_id = $2
 		), `+releaseMediaUses, log, id, now)
 }
-
-// queueTrimmed takes from a log that the transaction holds the files of messages
-// that it has trimmed: of those that were sent before an instant, and before all
-// that the log still has.
-func queueReleaseTrimmedMedia(b *pgx.Batch, log room.LogID, before, now time.Time) {
-	b.Queue(`WITH due AS (
-			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1
-				AND used_at < least($2, (SELECT at FROM events WHERE generation = $1 ORDER BY at LIMIT 1))
-		), `+releaseMediaUses, log, before, now)
-}

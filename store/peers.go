@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -246,60 +245,4 @@ func (s *Store) conversation(ctx context.Context, session room.Session, peer roo
 		return nil, translate(err)
 	}
 	return collectMessages(rows, room.Event{Log: session.Inbox}, room.TypePeerMessagesReceived)
-}
-
-// DefaultPeerRetention is how long inboxes keep messages where nobody says
-// otherwise.
-const DefaultPeerRetention = 7 * 24 * time.Hour
-
-// trimBatches bounds the trimming of inboxes of one sweep.
-const trimBatches = 50
-
-// trimInboxes deletes the messages of inboxes that are older than an instant, a
-// bounded piece at a time.
-func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
-	for range trimBatches {
-		more, err := s.trimInbox(ctx, before)
-		if err != nil || !more {
-			return s.ignoreLocked(err)
-		}
-	}
-	return nil
-}
-
-// trimInbox deletes a piece of one inbox, from its oldest event up to the first
-// that stays, and lets the files of the messages go. It reports whether there was
-// anything to do.
-func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
-	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
-		more = false
-		var inbox room.LogID
-		// First the lock, and then with a new snapshot the events: none can come
-		// in between that would be passed over.
-		err := tx.QueryRow(ctx, `SELECT log FROM inboxes WHERE oldest_at < $1
-			ORDER BY oldest_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, before).Scan(&inbox)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return room.Change{}, nil
-		}
-		if err != nil {
-			return room.Change{}, err
-		}
-		more = true
-		var b pgx.Batch
-		b.Queue(`
-			WITH oldest AS MATERIALIZED (
-				SELECT seq, at, row_number() OVER (ORDER BY seq) AS n FROM (
-					SELECT seq, at FROM events WHERE generation = $1 ORDER BY seq LIMIT $3 + 1
-				) e
-			), stays AS (
-				SELECT seq, at FROM oldest WHERE at >= $2 OR n > $3 ORDER BY seq LIMIT 1
-			), gone AS (
-				DELETE FROM events WHERE generation = $1 AND seq < coalesce((SELECT seq FROM stays), (SELECT max(seq) + 1 FROM oldest))
-			)
-			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
-			WHERE log = $1`, inbox, before, trimBatch)
-		queueReleaseTrimmedMedia(&b, inbox, before, s.now())
-		return room.Change{}, send(ctx, tx, &b)
-	})
-	return more, err
 }

@@ -132,82 +132,6 @@ func lockRoomsByGeneration(ctx context.Context, tx pgx.Tx, generations string, a
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
 }
 
-// queueDepartures takes sessions out of rooms and keeps why, for when they come
-// back.
-func queueLeft(b *pgx.Batch, departures []room.Left, now time.Time) {
-	for i, d := range departures {
-		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&departures[i].Presence) })
-		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			d.Session, d.Generation, d.Room, d.Reason, d.AdminReason, now)
-	}
-}
-
-// SwitchRoom takes the session out of one room and into another, both or
-// neither; create says that the other may be created where there is none.
-// Errors: room.ErrRoomNotFound for either, room.ErrNotInRoom for the first, and
-// those of joining or creating the other.
-func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error) {
-	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
-		created = false // whatever an earlier try did
-		now := s.now()
-		who, err := lockJoiningSession(ctx, tx, session, now)
-		if err != nil {
-			return c, err
-		}
-		if err := who.Grants.Check(room.ActionJoin, to); err != nil {
-			return c, err
-		}
-		rooms, err := lockRooms(ctx, tx, from, to)
-		if err != nil {
-			return c, err
-		}
-		old, ok := rooms[from]
-		if !ok {
-			return c, room.ErrRoomNotFound
-		}
-		if old, c, err = flushPresenceOfEmptying(ctx, tx, old, 1, now); err != nil {
-			return c, err
-		}
-		l, err := leaveRequests(ctx, tx, old, bySession, []room.SessionID{who.ID})
-		if err != nil {
-			return c, err
-		}
-		if len(l) == 0 {
-			return c, room.ErrNotInRoom
-		}
-		entered, ok = rooms[to]
-		switch {
-		case ok:
-		case !create:
-			return c, room.ErrRoomNotFound
-		case who.Grants.Check(room.ActionCreate, to) != nil:
-			return c, room.ErrNotGranted
-		default:
-			// Whichever room this finds is younger than the old one or it would
-			// have been found before, so the locks are still in order.
-			if entered, created, err = s.insertOrFindRoom(ctx, tx, to, opts, who.User.ID, now); err != nil {
-				return c, err
-			}
-		}
-		e, err := s.joinRequest(ctx, tx, entered, who.ID)
-		if err != nil {
-			return c, err
-		}
-		e.Call, e.Created = room.RoomSwitch, created
-		if l[0].Last {
-			e.Rooms-- // the old room makes place for the new one
-		}
-		var joined room.Change
-		if entered, joined, err = join(ctx, tx, entered, e, now); err != nil {
-			return c, err
-		}
-		left, err := leave(ctx, tx, old, l, room.ReasonSwitched, "", now)
-		return c.And(joined).And(left), err
-	}, sessionKey(session), roomKey(from), roomKey(to))
-	return entered, created, err
-}
-
 // SessionRooms is the rooms that the session is in, by age.
 func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error) {
 	return s.rooms(ctx, "JOIN attendances a USING (generation) WHERE a.session_id = $1 ORDER BY generation", session)
@@ -367,4 +291,43 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.
 		return room.Change{}, err
 	}
 	return c, send(ctx, tx, &b)
+}
+
+// queueRoom writes what a rule made of a room that the transaction holds: its new
+// values, and the events that it appended to the log.
+func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
+	// First, because the log's last_xact is the place in the feed of what follows.
+	b.Queue("UPDATE logs SET last_seq = $2, last_xact = "+nextXact+", closed = $3 WHERE generation = $1",
+		r.Generation, r.LastSeq, !r.DestroyedAt.IsZero())
+	b.Queue(`
+		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6,
+			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
+		WHERE generation = $1`,
+		r.Generation, r.MemberCount, nullTime(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending)
+	for _, e := range events {
+		body, err := encodeBody(e.Body)
+		if err != nil {
+			return err
+		}
+		b.Queue(`INSERT INTO events (generation, seq, type, at, body, xact)
+			SELECT generation, $2, $3, $4, $5, last_xact FROM logs WHERE generation = $1`,
+			e.Log, e.Seq, e.Body.Type(), e.At, string(body))
+	}
+	return nil
+}
+
+// lockRoomWith holds a living room that the session is in, and with
+// it who else is. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
+func lockJoinedRoom(ctx context.Context, tx pgx.Tx, session room.SessionID, id room.RoomID) (room.Room, error) {
+	r, err := lockRoom(ctx, tx, id)
+	if err != nil {
+		return room.Room{}, err
+	}
+	var in bool
+	err = tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM attendances WHERE generation = $1 AND session_id = $2)",
+		r.Generation, session).Scan(&in)
+	if err == nil && !in {
+		err = room.ErrNotInRoom
+	}
+	return r, err
 }

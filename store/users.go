@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,22 +35,6 @@ func recordSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now t
 		)
 		UPDATE inboxes i SET seen_at = $3 FROM stale WHERE i.log = stale.log`, sessions, now.Add(-seenEvery), now)
 	return err
-}
-
-// idle is the sessions that had neither a stream nor a room for Options.SessionIdle:
-// their clients are gone, whatever their tokens say. They end as if they had logged
-// out, which a client that comes back takes as a reason to log in.
-func (s *Store) idle() dueSessions {
-	return dueSessions{
-		// Rooms that are locked ($3) are none of these sessions'.
-		condition: fmt.Sprintf(`s.ended_at IS NULL AND s.detached_at <= $2::timestamptz - make_interval(secs => %d)
-			AND NOT EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id OFFSET 0)
-			AND coalesce(cardinality($3::bigint[]), 0) >= 0`, s.opts.SessionIdle/time.Second),
-		since: "detached_at",
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID) (room.Change, error) {
-			return endSessions(ctx, tx, sessions, room.EndLoggedOut, "", now)
-		},
-	}
 }
 
 // forgettable is the inboxes i of users who have had no session since $2, and keep no

@@ -100,3 +100,28 @@ func collectLeft(to *[]room.LeftMember) func(pgx.Rows) error {
 		return err
 	}
 }
+
+// stay is a session in a room.
+type presence struct {
+	session    room.SessionID
+	generation room.LogID
+}
+
+// staysOf reads stays of sessions whose rows the transaction holds: nobody adds to
+// them meanwhile. The condition is on attendances a, sessions s and rooms r; its
+// parameters begin with $2.
+func presencesOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, condition string, args ...any) ([]presence, error) {
+	rows, err := tx.Query(ctx, `SELECT i.id, a.generation FROM unnest($1::uuid[]) AS i (id)
+		CROSS JOIN LATERAL (SELECT detached_at FROM sessions WHERE session_id = i.id LIMIT 1) s
+		CROSS JOIN LATERAL (SELECT generation FROM attendances WHERE session_id = i.id OFFSET 0) a
+		CROSS JOIN LATERAL (SELECT member_timeout FROM rooms WHERE generation = a.generation LIMIT 1) r
+		WHERE `+condition, append([]any{sessions}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (presence, error) {
+		var st presence
+		err := row.Scan(&st.session, &st.generation)
+		return st, err
+	})
+}

@@ -10,29 +10,6 @@ import (
 	"parlor/room"
 )
 
-// queueRoom writes what a rule made of a room that the transaction holds: its new
-// values, and the events that it appended to the log.
-func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
-	// First, because the log's last_xact is the place in the feed of what follows.
-	b.Queue("UPDATE logs SET last_seq = $2, last_xact = "+nextXact+", closed = $3 WHERE generation = $1",
-		r.Generation, r.LastSeq, !r.DestroyedAt.IsZero())
-	b.Queue(`
-		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6,
-			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
-		WHERE generation = $1`,
-		r.Generation, r.MemberCount, nullTime(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending)
-	for _, e := range events {
-		body, err := encodeBody(e.Body)
-		if err != nil {
-			return err
-		}
-		b.Queue(`INSERT INTO events (generation, seq, type, at, body, xact)
-			SELECT generation, $2, $3, $4, $5, last_xact FROM logs WHERE generation = $1`,
-			e.Log, e.Seq, e.Body.Type(), e.At, string(body))
-	}
-	return nil
-}
-
 // encodeBody is what stands in an event's row.
 func encodeBody(b room.Body) ([]byte, error) {
 	encoded, err := room.AppendBody(nil, b)
@@ -150,3 +127,8 @@ func collectMessages(rows pgx.Rows, log room.Event, t room.EventType) ([]room.Me
 	})
 	return messages, translate(err)
 }
+
+// nextXact is the place in the feed of what comes next in a log: that of the
+// transaction, or of the event before. A transaction that got its number early
+// may get the log's lock late, and a log's order is the feed's order.
+const nextXact = "greatest(last_xact, pg_current_xact_id())"
