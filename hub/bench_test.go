@@ -54,7 +54,7 @@ func newAudience(t testing.TB, streams int) *benchStreams {
 		defer a.topic.mu.Unlock()
 		return a.topic.loaded
 	})
-	for range 2 * ringFrames { // until nothing has to grow any more
+	for range 2 * maxRecentFrames { // until nothing has to grow any more
 		a.deliver()
 	}
 	return a

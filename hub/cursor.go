@@ -10,15 +10,13 @@ import (
 	"parlor/room"
 )
 
-// Cursor is a session's position in all the logs it follows, ordered by log. It
-// travels in the SSE id, after the epoch: "1a:2f,1c:3", both numbers in base 36, or "-" where
-// there is no log yet (an empty id would tell EventSource to forget the last
-// one).
+// Cursor is a session's position in each log that it is subscribed to, sorted by log. The SSE id
+// contains it after the epoch: "1a:2f,1c:3", with both numbers in base 36, or "-" if there is no
+// log. (An empty id would make EventSource discard the last one.)
 type Cursor []room.Position
 
-// ParseID reads an SSE id that appendID wrote: the epoch that the cursor belongs to
-// and the cursor, as "k3x9.1a:2f,1c:3". An id of a server that knew no epochs has
-// none.
+// ParseID parses an SSE id that appendID wrote, such as "k3x9.1a:2f,1c:3": the epoch that the
+// cursor belongs to, and the cursor. An id of a server from before there were epochs has none.
 func ParseID(id string) (epoch string, c Cursor, err error) {
 	cursor := id
 	if before, after, found := strings.Cut(id, "."); found {
@@ -35,7 +33,7 @@ func ParseID(id string) (epoch string, c Cursor, err error) {
 	return epoch, c, nil
 }
 
-// appendID writes an id as ParseID reads it.
+// appendID appends an id in the form that ParseID parses.
 func appendID(b []byte, epoch string, c Cursor) []byte {
 	if epoch != "" {
 		b = append(append(b, epoch...), '.')
@@ -43,17 +41,17 @@ func appendID(b []byte, epoch string, c Cursor) []byte {
 	return c.AppendTo(b)
 }
 
-// epochBytes is the length of an epoch.
+// epochBytes is the length of an epoch in an id.
 const epochBytes = 4
 
-// maxCursorBytes bounds what ParseCursor looks at: the positions of 64 rooms and
-// of an inbox fit, whatever their numbers.
+// maxCursorBytes bounds the text that ParseCursor parses. The positions of 64 rooms and an inbox
+// fit, however large their numbers are.
 const maxCursorBytes = 2048
 
 var errInvalidCursor = errors.New("not a cursor")
 
-// ParseCursor reads a cursor that AppendTo wrote. Anything else is an error:
-// there is exactly one way to write a cursor.
+// ParseCursor parses a cursor that AppendTo wrote. Anything else is an error: there is exactly one
+// way to write a cursor.
 func ParseCursor(s string) (Cursor, error) {
 	if s == "-" {
 		return Cursor{}, nil
@@ -84,6 +82,7 @@ func ParseCursor(s string) (Cursor, error) {
 	return c, nil
 }
 
+// parseNumber parses a number that is not negative and has no leading zeros.
 func parseNumber(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 36, 64)
 	if err != nil || n < 0 || strconv.FormatInt(n, 36) != s {
@@ -92,7 +91,7 @@ func parseNumber(s string) (int64, error) {
 	return n, nil
 }
 
-// AppendTo writes the cursor as ParseCursor reads it.
+// AppendTo appends the cursor in the form that ParseCursor parses.
 func (c Cursor) AppendTo(b []byte) []byte {
 	if len(c) == 0 {
 		return append(b, '-')
@@ -108,7 +107,7 @@ func (c Cursor) AppendTo(b []byte) []byte {
 	return b
 }
 
-// Seq is the position in a log, if the cursor has one.
+// Seq returns the position in a log, if the cursor has one.
 func (c Cursor) Seq(log room.LogID) (room.Seq, bool) {
 	if i, ok := c.find(log); ok {
 		return c[i].Seq, true
@@ -116,6 +115,7 @@ func (c Cursor) Seq(log room.LogID) (room.Seq, bool) {
 	return 0, false
 }
 
+// find returns the index of a log, or the index at which to insert it.
 func (c Cursor) find(log room.LogID) (int, bool) {
 	return slices.BinarySearchFunc(c, log, func(p room.Position, log room.LogID) int {
 		return cmp.Compare(p.Log, log)

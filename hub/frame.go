@@ -8,95 +8,96 @@ import (
 	"parlor/room"
 )
 
-// Frame is an event as it goes over the wire, but for its id line, which
-// differs from stream to stream. A frame of a log is encoded once and shared
-// by all its readers; it is never changed.
+// frame is an event as it is sent in an event stream, without its id line, which differs between
+// streams. A frame of a log is encoded once and shared by all subscribers; it is never modified.
 type frame struct {
-	// Log and Seq are the event's place; Seq is 0 for an event of one stream.
+	// log and seq are the position of the event. seq is 0 for an ephemeral event, and both are 0
+	// for an event of one stream.
 	log room.LogID
 	seq room.Seq
-	// id says that the frame carries the stream's cursor: it moves that, or says
-	// that the stream follows a log or does not any more.
+	// carriesID reports that the frame is sent with the stream's cursor as its id, because the
+	// event moves the cursor or changes which logs it has.
 	carriesID bool
-	// patience is how much may wait for a stream, in eighths of what it may have
-	// waiting at all, before this frame is shed instead. It is that of an event
-	// that is not stored.
+	// shedAbove is how full the queue of a stream may be, in eighths of its bounds, before this
+	// frame is shed. It is used for ephemeral events only.
 	shedAbove int
-	// recalls is the event whose content is no more since this one; 0: none.
+	// recalledSeq is the message whose content was recalled by this event; 0 if there is none.
 	recalledSeq room.Seq
 	data        []byte
 }
 
-// encodeEvent makes the frame of a log's event.
+// encodeEvent returns the frame of an event of a log.
 func encodeEvent(e room.Event) (*frame, error) {
 	data, err := e.AppendJSON(frameHead(e.Body.Type()))
 	if err != nil {
 		return nil, err
 	}
-	f := &frame{log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, data: append(data, frameEnd...)}
+	f := &frame{
+		log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, recalledSeq: room.RecalledBy(e.Body),
+		data: append(data, frameEnd...),
+	}
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
 		f.shedAbove = shedAboveFor(messages[0])
 	}
-	f.recalledSeq = room.RecalledBy(e.Body)
 	return f, nil
 }
 
-// patienceOf orders what is shed: barrage before commands, and low priority
-// before high. Half of what may wait is left to what is stored.
+// shedAboveFor decides the order in which messages are shed: barrage before commands, and low
+// priority before high. At least half of the queue is left to stored events.
 func shedAboveFor(m room.Message) int {
-	var patience int
+	var eighths int
 	switch m.Priority {
 	case room.PriorityLow:
-		patience = 0
+		eighths = 0
 	case room.PriorityMedium:
-		patience = 1
+		eighths = 1
 	case room.PriorityHigh:
-		patience = 2
+		eighths = 2
 	}
 	if m.Kind == room.KindBarrage {
-		return patience
+		return eighths
 	}
-	return patience + 2
+	return eighths + 2
 }
 
-// encodeBody makes the frame of an event of one stream.
+// encodeBody returns the frame of an event of one stream.
 func encodeBody(b room.Body) *frame {
-	data, err := json.Marshal(b)
-	if err != nil {
-		// The bodies are plain structs of this program: there is no input that
-		// could make encoding fail.
-		panic(fmt.Sprintf("encode %s: %v", b.Type(), err))
-	}
 	if r, ok := b.(room.Reconnect); ok {
 		return &frame{data: AppendReconnect(nil, time.Duration(r.AfterMs)*time.Millisecond)}
 	}
+	data, err := json.Marshal(b)
+	if err != nil {
+		// Bodies are plain structs of this program, which encode without errors.
+		panic(fmt.Sprintf("encode %s: %v", b.Type(), err))
+	}
 	t := b.Type()
-	id := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset || t == room.TypeRoomStateChanged
-	return &frame{carriesID: id, data: append(append(frameHead(t), data...), frameEnd...)}
+	carriesID := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset ||
+		t == room.TypeRoomStateChanged
+	return &frame{carriesID: carriesID, data: append(append(frameHead(t), data...), frameEnd...)}
 }
 
-// minRetry is the least that a native EventSource is told to wait. It waits the
-// same time after each try, and would load a server that is away for longer.
+// minRetry is the shortest time in the retry field of a stream. A native EventSource waits that
+// long between all of its attempts, and would overload a server that is down for longer.
 const minRetry = 250 * time.Millisecond
 
-// AppendReconnect writes the last event of a stream that is to come back after a
-// time. A native EventSource does not know of the event; it obeys the retry field,
-// which otherwise says some seconds, and so do clients whose first try fails.
+// AppendReconnect appends the last event of a stream whose client is to reconnect after a time. A
+// native EventSource ignores the event and obeys the retry field, and so do clients whose first
+// attempt fails.
 func AppendReconnect(b []byte, after time.Duration) []byte {
 	return fmt.Appendf(b, "retry: %d\nevent: %s\ndata: {\"afterMs\":%d}\n\n",
 		max(after, minRetry).Milliseconds(), room.TypeReconnect, after.Milliseconds())
 }
 
-// beginFrame writes the lines after the id, up to the data. JSON holds no raw line
-// breaks, so that is one line.
+// frameHead returns the lines of a frame before the data. JSON contains no raw line breaks, so the
+// data is one line.
 func frameHead(t room.EventType) []byte {
 	b := append(make([]byte, 0, 64), "event: "...)
 	return append(append(b, t...), "\ndata: "...)
 }
 
-// frameEnd ends the data and the frame.
+// frameEnd ends the data line and the frame.
 const frameEnd = "\n\n"
 
-// heartbeat is a comment: it keeps proxies and watchdogs content, and makes a
-// vanished peer show.
+// heartbeat is an SSE comment. It keeps proxies and watchdogs from closing an idle stream, and
+// makes a vanished peer noticeable.
 const heartbeat = ":\n\n"

@@ -1,17 +1,14 @@
-// Package hub delivers events to open streams. Every log that a stream follows
-// is a topic, which keeps the order; a few workers own the streams and write to
-// them. Nothing here is the truth: the log in the database is, and whatever the
-// hub does not have it reads there.
+// Package hub delivers events to the open event streams of one node. Each log that a stream is
+// subscribed to is a topic, which puts its events into order; a few workers own the streams and
+// write to them. The hub only holds copies: whatever it lacks, it reads from the log in the
+// database.
 package hub
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,43 +16,32 @@ import (
 	"parlor/room"
 )
 
-// LogReader is where topics read what they do not have. Reads return
-// room.ErrRoomNotFound for a log that is gone; any other error is tried again.
+// LogReader reads logs from the database. Its methods return room.ErrRoomNotFound for a log that
+// does not exist any more; after any other error the read is retried.
 type LogReader interface {
 	Tail(ctx context.Context, log room.LogID, n int) (room.LogPage, error)
 	EventsAfter(ctx context.Context, log room.LogID, after room.Seq, n int) (room.LogPage, error)
 }
 
-const (
-	// drainStep is how often Drain looks which streams are due.
-	drainStep = 10 * time.Millisecond
-	// maxDrainPause keeps the streams that Drain ends in the same instant from
-	// coming back in the same instant.
-	maxDrainDelay = 100 * time.Millisecond
-	// maxRestartPause spreads streams that all end together over about the time
-	// that a restart takes: a client that finds nobody waits longer the next time.
-	maxRestartDelay = 800 * time.Millisecond
-)
-
-// Options are a hub's settings. Only OnStreamEnd has no default.
+// Options are a hub's settings. All but OnStreamEnd have a default.
 type Options struct {
 	// OnStreamEnd is called when a session's stream has ended. It must not block.
 	OnStreamEnd func(session room.SessionID, streamNo int64, at time.Time)
-	// Heartbeat is the longest silence on a stream.
+	// Heartbeat is the longest time without a byte on a stream.
 	Heartbeat time.Duration
-	// WriteTimeout is how long a reader may take nothing at all.
+	// WriteTimeout is how long a client may read nothing before its stream is closed.
 	WriteTimeout time.Duration
 	// Retry is about how long clients wait before they reconnect.
 	Retry time.Duration
-	// Workers is how many goroutines write.
+	// Workers is the number of goroutines that write to streams; 0 means GOMAXPROCS.
 	Workers int
 	Logger  *slog.Logger
 }
 
-// ErrClosed says that the hub takes no more streams.
+// ErrClosed is returned when the hub does not accept streams any more.
 var ErrClosed = errors.New("the hub is closed")
 
-// Hub is the live side of one node.
+// Hub delivers events to the open streams of one node.
 type Hub struct {
 	logs    LogReader
 	opts    Options
@@ -64,16 +50,16 @@ type Hub struct {
 	stats   stats
 	endLog  endLogLimiter
 
-	ctx  context.Context // of background work; ends with Close
+	ctx  context.Context // of background goroutines; canceled by Close
 	stop context.CancelFunc
 	done sync.WaitGroup
 
 	mu         sync.RWMutex // guards all below
 	streams    map[room.SessionID]*Stream
 	topics     map[room.LogID]*topic
-	nextWorker int // the worker of the next stream
+	nextWorker int // the index of the next stream's worker
 	closed     bool
-	// empty is closed when the last stream of a closed hub has left.
+	// drained is closed when the hub is closed and has no streams.
 	drained chan struct{}
 }
 
@@ -84,17 +70,17 @@ type stats struct {
 	shed          atomic.Uint64
 }
 
-// Stats is what a hub has done and holds.
+// Stats describes the work and the state of a hub.
 type Stats struct {
-	Streams       int    // open now
-	Topics        int    // logs that are followed now
+	Streams       int    // open streams
+	Topics        int    // logs with a topic
 	Delivered     uint64 // frames written
-	LogReads      uint64 // reads of the database
-	SlowConsumers uint64 // streams closed because their reader was too slow
-	Shed          uint64 // frames that were not stored and not delivered, because their reader was behind
+	LogReads      uint64 // reads of logs from the database
+	SlowConsumers uint64 // streams closed because their client was too slow
+	Shed          uint64 // ephemeral frames not delivered because the client was behind
 }
 
-// New starts a hub. Close ends it.
+// New starts a hub, which runs until Close.
 func New(log LogReader, o Options) *Hub {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 10 * time.Second
@@ -127,8 +113,8 @@ func New(log LogReader, o Options) *Hub {
 	return h
 }
 
-// Apply takes what a committed transaction made happen. It never blocks. Changes
-// may come in another order than they were committed in.
+// Apply takes what a committed transaction made happen. It never blocks. Changes may come in
+// another order than they were committed in.
 func (h *Hub) Apply(c room.Change) {
 	for _, a := range c.Joined {
 		h.with(a.Session, func(s *Stream) { s.change(func() { s.arrive(a) }) })
@@ -142,8 +128,8 @@ func (h *Hub) Apply(c room.Change) {
 	h.publish(c.Events)
 }
 
-// publish gives events to the topics of their logs. Events of logs that nobody
-// follows here cost nothing.
+// publish publishes events to the topics of their logs. Events of logs without a topic are skipped
+// before they are encoded.
 func (h *Hub) publish(events []room.Event) {
 	for len(events) > 0 {
 		n := 1
@@ -155,8 +141,8 @@ func (h *Hub) publish(events []room.Event) {
 	}
 }
 
-// publishTo gives events, all stored or none of them, to a log's topic. It holds mu, so that the topic
-// starts no reading of its log after Close has begun to wait for those.
+// publishTo publishes events, which are either all stored or all ephemeral, to a log's topic. It
+// holds mu so that the topic starts no goroutine after Close has begun to wait for them.
 func (h *Hub) publishTo(log room.LogID, events []room.Event) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -170,13 +156,13 @@ func (h *Hub) publishTo(log room.LogID, events []room.Event) {
 	}
 }
 
-// encode makes the frames of events: once, for all their readers.
+// encode returns the frames of events. They are encoded once, for all subscribers.
 func (h *Hub) encode(events []room.Event) []*frame {
 	frames := make([]*frame, 0, len(events))
 	for _, e := range events {
 		f, err := encodeEvent(e)
 		if err != nil {
-			h.opts.Logger.Error("an event could not be encoded", "log", e.Log, "seq", e.Seq, "error", err)
+			h.opts.Logger.Error("hub: event encoding failed", "log", e.Log, "seq", e.Seq, "error", err)
 			continue
 		}
 		frames = append(frames, f)
@@ -184,7 +170,8 @@ func (h *Hub) encode(events []room.Event) []*frame {
 	return frames
 }
 
-// Resync makes every topic look for events that it was not told of.
+// Resync makes every topic read its log for events that were committed but not published to this
+// hub.
 func (h *Hub) Resync() {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -203,7 +190,7 @@ func (h *Hub) Renewed(session room.SessionID, expiresAt time.Time) {
 	h.with(session, func(s *Stream) { s.renewed(expiresAt) })
 }
 
-// HasStream reports whether the session has a stream here, or is about to.
+// HasStream reports whether the session has a stream here, including one that has not started yet.
 func (h *Hub) HasStream(session room.SessionID) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -220,10 +207,9 @@ func (h *Hub) with(session room.SessionID, do func(*Stream)) {
 	}
 }
 
-// Open registers a session's stream. What happens to the session's rooms from
-// now on is not missed; Start lets the stream begin. inbox is the log of its
-// user's inbox, 0 where there is none. An older stream of the session is
-// superseded. Errors: ErrClosed.
+// OpenStream registers a new stream of a session and closes an older one. No change to the
+// session's rooms is missed from now on. The stream starts with Serve or TakeOver, and must be
+// given up with Abort otherwise. inbox is the log of the user's inbox, or 0. Errors: ErrClosed.
 func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -237,15 +223,15 @@ func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, err
 	}
 	s := &Stream{hub: h, worker: h.workers[h.nextWorker], session: session}
 	if inbox != 0 {
-		s.inboxTopic = h.subscribeLocked(inbox, s.worker.index)
+		s.inboxTopic = h.acquireTopicLocked(inbox, s.worker.index)
 	}
 	h.nextWorker = (h.nextWorker + 1) % len(h.workers)
 	h.streams[session] = s
 	return s, nil
 }
 
-// forget takes a stream out of the hub, unless a newer one took its place.
-func (h *Hub) unregister(s *Stream) {
+// removeStream removes a stream from the hub, unless a newer one of its session has replaced it.
+func (h *Hub) removeStream(s *Stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.streams[s.session] != s {
@@ -257,28 +243,28 @@ func (h *Hub) unregister(s *Stream) {
 	}
 }
 
-// subscribe counts a reader of a worker in at the topic of a log, which is made
-// where there is none. It does so under mu: between finding a topic and
-// subscribing to it, the topic could be dropped.
-func (h *Hub) subscribe(log room.LogID, worker int) *topic {
+// acquireTopic returns the topic of a log, which it creates if there is none, with one more
+// subscriber among the streams of a worker. Topic.release undoes it. Both steps are under mu:
+// otherwise the topic could be evicted between them.
+func (h *Hub) acquireTopic(log room.LogID, worker int) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.subscribeLocked(log, worker)
+	return h.acquireTopicLocked(log, worker)
 }
 
-// reach is subscribe for a caller who holds mu.
-func (h *Hub) subscribeLocked(log room.LogID, worker int) *topic {
+// acquireTopicLocked is acquireTopic for a caller that holds mu.
+func (h *Hub) acquireTopicLocked(log room.LogID, worker int) *topic {
 	t := h.topics[log]
 	if t == nil {
 		t = newTopic(h, log)
 		h.topics[log] = t
 	}
-	t.addSubscribers(worker, +1)
+	t.acquire(worker)
 	return t
 }
 
-// ticks looks after time, once a second: that is as fine as any of it needs to
-// be, and one timer serves all streams.
+// runTicker does once a second what is due: nothing needs to be more precise, and one timer serves
+// all streams.
 func (h *Hub) runTicker() {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -295,6 +281,7 @@ func (h *Hub) runTicker() {
 	}
 }
 
+// evictTopics evicts the topics that are unused, and what has expired in the others.
 func (h *Hub) evictTopics() {
 	now := h.now()
 	h.mu.Lock()
@@ -306,111 +293,19 @@ func (h *Hub) evictTopics() {
 	}
 }
 
-// background runs something that ends with the hub.
+// background runs do in a goroutine, with a context that Close cancels. Close waits for it.
 func (h *Hub) background(do func(context.Context)) {
 	h.done.Go(func() { do(h.ctx) })
 }
 
 func (h *Hub) now() time.Time { return time.Now() }
 
-// Stats counts.
+// Stats returns the current statistics.
 func (h *Hub) Stats() Stats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return Stats{
 		Streams: len(h.streams), Topics: len(h.topics),
 		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), SlowConsumers: h.stats.slowConsumers.Load(), Shed: h.stats.shed.Load(),
-	}
-}
-
-// startOverSpread is how long ReconnectAll lets streams stay away at most. It is below
-// half of the shortest memberTimeout, so that nobody is seen leaving for it.
-const reconnectSpread = 2 * time.Second
-
-// ReconnectAll asks all open streams to reconnect, each after a random time of at most
-// startOverSpread, and forgets what was read of the logs. It is for when what this
-// process heard may not be what the database has.
-func (h *Hub) ReconnectAll() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, t := range h.topics {
-		t.discard()
-	}
-	clear(h.topics)
-	for _, s := range h.streams {
-		after := rand.N(reconnectSpread)
-		s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })
-	}
-}
-
-// Drain ends the streams that are open now, each at a moment of its own within
-// spread, and asks them to come back at once. The server waits and not the
-// clients, so that each is away for an instant only. Streams that are opened
-// meanwhile are taken, and stay until Shutdown: there may be no other server to go to.
-// Drain returns when it has asked all, or ctx ends.
-func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
-	h.mu.RLock()
-	streams := slices.Collect(maps.Values(h.streams))
-	h.mu.RUnlock()
-	rand.Shuffle(len(streams), func(i, j int) { streams[i], streams[j] = streams[j], streams[i] })
-	ticker := time.NewTicker(drainStep)
-	defer ticker.Stop()
-	for began, asked := h.now(), 0; ; {
-		due := len(streams)
-		if since := h.now().Sub(began); since < spread {
-			due = int(float64(len(streams)) * since.Seconds() / spread.Seconds())
-		}
-		for ; asked < due; asked++ {
-			streams[asked].reconnectWithin(maxDrainDelay)
-		}
-		if asked == len(streams) {
-			return
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// Shutdown takes no more streams, and ends those that are open with the request to
-// come back after the moment that a restart takes. It returns when all have left
-// or ctx ends.
-func (h *Hub) Shutdown(ctx context.Context) {
-	h.mu.Lock()
-	h.stopAccepting()
-	for _, s := range h.streams {
-		s.reconnectWithin(maxRestartDelay)
-	}
-	h.mu.Unlock()
-	select {
-	case <-h.drained:
-	case <-ctx.Done():
-	}
-}
-
-// Close ends what is still open and waits for all that the hub started.
-func (h *Hub) Close() {
-	h.mu.Lock()
-	h.stopAccepting()
-	clear(h.topics) // what is committed from now on has no readers here
-	h.mu.Unlock()
-	h.stop()
-	for _, w := range h.workers {
-		w.close()
-	}
-	h.poller.close()
-	h.done.Wait()
-}
-
-// refuse takes no more streams. The caller holds mu.
-func (h *Hub) stopAccepting() {
-	if h.closed {
-		return
-	}
-	h.closed = true
-	if len(h.streams) == 0 {
-		close(h.drained)
 	}
 }

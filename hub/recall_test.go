@@ -18,7 +18,7 @@ func TestNobodyIsReplayedWhatWasRecalled(t *testing.T) {
 		where    string
 		recalled room.Seq
 	}{
-		{"in the ring", n - 3}, {"at the ring's beginning", n - ringFrames + 2}, {"in a page", 2}, {"at a page's beginning", segmentFrames + 1}, {"at a page's end", segmentFrames},
+		{"in the ring", n - 3}, {"at the ring's beginning", n - maxRecentFrames + 2}, {"in a page", 2}, {"at a page's beginning", segmentFrames + 1}, {"at a page's end", segmentFrames},
 	} {
 		t.Run(c.where, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {
@@ -69,10 +69,10 @@ func TestRecalledWhileItIsRead(t *testing.T) {
 		s.replays(0, 2, "secret")
 
 		s.store.append(1, 1, "another secret")
-		s.store.append(1, ringFrames, "hello")
+		s.store.append(1, maxRecentFrames, "hello")
 		s.Apply(room.Change{Events: s.store.append(1, 1, "hello")})
 		advanceTime(time.Second) // the hole was read
-		const last = ringFrames + 4
+		const last = maxRecentFrames + 4
 		letGo = s.store.holdReads()
 		second := s.connect(alice, cursorAt(1, 2)) // reads a page
 		synctest.Wait()

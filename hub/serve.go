@@ -7,43 +7,45 @@ import (
 	"time"
 )
 
-// Conn is a client's connection as net/http shows it.
+// Conn is a client's connection that net/http serves.
 type Conn interface {
-	// Send writes and flushes. It fails when the client has not taken what it is
-	// sent within a time, which must not bound anything after Send has returned.
-	Send(p []byte, within time.Duration) error
+	// Send writes and flushes p. It fails if that takes longer than timeout. The timeout must not
+	// apply to anything after Send has returned.
+	Send(p []byte, timeout time.Duration) error
 }
 
-// WriteRedirector is a connection below TLS that TakeOver can take. From RedirectWrites on, what
-// is written to it goes to another writer, and not to its socket.
+// WriteRedirector is a connection below TLS that TakeOver accepts.
 type WriteRedirector interface {
+	// RedirectWrites makes all later writes go to another writer instead of the connection's
+	// socket.
 	RedirectWrites(to io.Writer)
 }
 
-// Serve lets the stream begin and returns when it has ended. It is the way that
-// works over everything, HTTP/2 and TLS included; it costs a goroutine and
-// net/http's buffers. Errors: ErrClosed; a connection that breaks is no error.
+// Serve starts the stream and returns when it has ended. It works over any connection, including
+// HTTP/2 and TLS, but occupies a goroutine and the buffers of net/http. Errors: ErrClosed; a broken
+// connection is not an error.
 func (s *Stream) Serve(ctx context.Context, o StreamStart, c Conn) error {
 	p := &pipe{stream: s, wake: make(chan struct{}, 1)}
 	if !s.worker.do(func() { s.start(o, p) }) {
-		return s.rejectStart(o)
+		return s.refuseStart(o)
 	}
 	p.run(ctx, c)
 	return nil
 }
 
-// pipe hands bytes from the worker, which must not wait, to the goroutine of
-// the request, which may.
+// pipe is a sink that passes bytes from the worker, which must not block, to the goroutine of the
+// request, which may.
 type pipe struct {
 	stream *Stream
-	wake   chan struct{} // has room for one; never closed
+	wake   chan struct{} // has room for one value; never closed
 
 	mu     sync.Mutex // guards all below
 	buf    []byte
-	busy   bool // buf holds bytes that are not written yet
+	busy   bool // buf holds bytes that are not sent yet
 	closed bool
 }
 
+// write implements sink.
 func (p *pipe) write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -56,6 +58,7 @@ func (p *pipe) write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// close implements sink.
 func (p *pipe) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -70,6 +73,7 @@ func (p *pipe) signal() {
 	}
 }
 
+// run sends what is written to the pipe until the pipe is closed, the connection fails or ctx ends.
 func (p *pipe) run(ctx context.Context, c Conn) {
 	w := p.stream.worker
 	for {
@@ -95,16 +99,16 @@ func (p *pipe) run(ctx context.Context, c Conn) {
 	}
 }
 
-// send writes buf to the client and makes room for the next write.
+// send sends buf, and then allows the next write.
 func (p *pipe) send(c Conn, buf []byte) error {
 	if err := c.Send(buf, p.stream.hub.opts.WriteTimeout); err != nil {
 		return err
 	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.busy = false
 	if cap(p.buf) > chunkBytes/4 {
-		p.buf = nil
+		p.buf = nil // an idle stream holds no large buffer
 	}
-	p.mu.Unlock()
 	return nil
 }

@@ -8,13 +8,13 @@ import (
 	"net"
 )
 
-// CanTakeOver says that TakeOver works on this platform. Elsewhere than on Linux
-// streams are served by Serve.
+// CanTakeOver reports that TakeOver works on this platform. On platforms other than Linux, streams
+// are served by Serve.
 const CanTakeOver = false
 
-// TakeOver is not there on this platform.
+// TakeOver is not supported on this platform.
 func (s *Stream) TakeOver(o StreamStart, conn net.Conn, _ *tls.Conn) error {
-	s.worker.do(func() { s.cancelStart(o) })
+	s.worker.do(func() { s.abortStart(o) })
 	return errors.Join(errors.ErrUnsupported, conn.Close())
 }
 

@@ -6,38 +6,38 @@ import (
 	"net"
 )
 
-// secure makes the sink of a socket whose bytes are to be encrypted.
-func newTLSSocket(sock *socket, below net.Conn, secured *tls.Conn) (sink, error) {
-	captured, ok := below.(WriteRedirector)
+// newTLSSocket returns a sink that encrypts what it writes to the socket.
+func newTLSSocket(sock *socket, below net.Conn, conn *tls.Conn) (sink, error) {
+	redirector, ok := below.(WriteRedirector)
 	if !ok {
-		return nil, fmt.Errorf("take over TLS: a %T cannot be captured", below)
+		return nil, fmt.Errorf("take over TLS: writes of a %T cannot be redirected", below)
 	}
-	s := &tlsSocket{socket: sock, tls: secured}
-	captured.RedirectWrites(s)
+	s := &tlsSocket{socket: sock, tls: conn}
+	redirector.RedirectWrites(s)
 	return s, nil
 }
 
-// securedSocket is a sink that encrypts. tls.Conn does that, and believes to write
-// to the connection below; what it writes comes here instead, so that it never
-// waits. Nothing is read any more: after the handshake clients have nothing to say
-// on a stream that matters before they hang up.
+// tlsSocket is a sink that encrypts. The encryption is done by tls.Conn, whose writes are
+// redirected from the connection below it to tlsSocket.Write, so that they never block. Nothing is
+// read any more: a client has nothing to send on a stream after the handshake.
 type tlsSocket struct {
 	*socket
 	tls *tls.Conn
-	// sealed is what was encrypted and the system has not taken yet.
+	// ciphertext holds the encrypted bytes that the socket has not taken yet.
 	ciphertext []byte
-	// owed is how much of the worker's bytes that is, which are not said to be taken.
+	// unreported is how many of the worker's bytes are in ciphertext and were not reported as
+	// taken.
 	unreported int
 }
 
-// Write takes what tls.Conn writes.
+// Write receives what tls.Conn writes.
 func (s *tlsSocket) Write(p []byte) (int, error) {
 	s.ciphertext = append(s.ciphertext, p...)
 	return len(p), nil
 }
 
-// write encrypts b, and says that it was taken as its ciphertext is. What is left is
-// owed: the worker brings exactly that again, and it is not encrypted twice.
+// write encrypts b, and reports it as taken once the socket has taken the ciphertext. Until then
+// the worker writes the rest of b again, which is not encrypted a second time.
 func (s *tlsSocket) write(b []byte) (int, error) {
 	if s.unreported == 0 {
 		s.ciphertext = s.worker().ciphertext[:0]
@@ -56,7 +56,8 @@ func (s *tlsSocket) write(b []byte) (int, error) {
 		s.ciphertext, s.unreported = nil, 0
 		return taken, nil
 	}
-	s.ciphertext = append([]byte(nil), s.ciphertext[n:]...) // the worker's is needed by others
+	s.ciphertext = append([]byte(nil), s.ciphertext[n:]...) // the worker's buffer is for all its streams
+	// At least one byte remains unreported, so that the worker writes again.
 	taken := min(n, s.unreported-1)
 	s.unreported -= taken
 	return taken, nil
@@ -64,8 +65,8 @@ func (s *tlsSocket) write(b []byte) (int, error) {
 
 func (s *tlsSocket) worker() *worker { return s.stream.worker }
 
-// close says goodbye as TLS has it, so that the client knows that nothing was cut
-// off, unless there is no room for it.
+// close sends the close_notify alert, by which the client knows that nothing was cut off, unless
+// the socket cannot take it. Then it closes the socket.
 func (s *tlsSocket) close() {
 	if s.unreported == 0 {
 		_ = s.tls.CloseWrite()

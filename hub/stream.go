@@ -2,7 +2,6 @@ package hub
 
 import (
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"time"
 
@@ -10,160 +9,117 @@ import (
 )
 
 const (
-	// maxQueued and maxQueuedBytes bound what waits for a stream whose reader
-	// is slow. Past either the stream is closed; its client resumes from its
-	// cursor, so nothing is lost.
+	// maxQueued and maxQueuedBytes bound the queue of a stream whose client is slow. Beyond either
+	// the stream is closed. Its client resumes from its cursor, so nothing is lost.
 	maxQueued      = 1024
 	maxQueuedBytes = 1 << 20
-	// defaultWriteTimeout is how long a reader may take nothing at all where the
-	// options do not say.
+	// defaultWriteTimeout is how long a client may read nothing at all, unless Options set it.
 	defaultWriteTimeout = 10 * time.Second
-	// chunkBytes is how much is put into one write.
+	// chunkBytes is about how much is sent in one write.
 	chunkBytes = 64 << 10
 )
 
-// sink is where a stream's bytes go.
+// sink is the connection that a stream writes to.
 type sink interface {
-	// write takes what it can without waiting. When it takes less than all, the
-	// stream's worker gets the task Stream.writable as soon as it can take more.
+	// write takes as much as it can without blocking. If it takes less than all of p, it makes the
+	// stream's worker call Stream.writable when it can take more.
 	write(p []byte) (int, error)
-	// close ends the connection and frees what belongs to it.
+	// close closes the connection.
 	close()
 }
 
-// Stream is one open event stream of a session. After Start all its fields
-// belong to its worker.
+// Stream is an open event stream of a session. Once it has started, only its worker uses its
+// fields.
+//
+// stream_start.go and stream_end.go have the begin and the end of a stream, subscription.go has the
+// logs that it is subscribed to.
 type Stream struct {
 	hub     *Hub
 	worker  *worker
 	session room.SessionID
 
-	sink     sink
-	streamNo int64
-	started  bool
-	closing  bool // the last frame is on its way; nothing follows it
-	detached bool // it is out of its logs and of the hub
-	closed   bool
-	// reason is why the stream ends, once it does; began and requestID are for the log.
-	endReason string
+	sink      sink
+	streamNo  int64
 	startedAt time.Time
-	requestID string
-	// inbox is the topic of the user's inbox, which Open made sure of and Start
-	// lets go when it follows it; nil afterwards.
+	requestID string // of the request that opened the stream, for log lines
+	started   bool
+	closing   bool // the last frame is queued or written
+	detached  bool // unsubscribed from all logs, and no longer in the hub
+	closed    bool
+	// endReason is why the stream ends; empty while it is open.
+	endReason string
+	// inboxTopic is the topic of the user's inbox from OpenStream until the stream is subscribed to
+	// it, otherwise nil. It is acquired early so that it sees everything that is committed after
+	// the inbox was read from the database.
 	inboxTopic *topic
-	// early is what happened to the session's rooms before Start.
+	// beforeStart holds the changes to the session's rooms that came before the stream started.
 	beforeStart []func()
 
-	// epoch is what the cursors of the stream belong to.
+	// epoch is the database's epoch, which is part of each SSE id.
 	epoch string
-	// cursor is what was handed to the sink so far, in each log that the stream
-	// follows; follows is the rest of what is to know of each, at the same index.
+	// cursor is what was handed to the sink so far, by log. subscriptions has one element for each
+	// element of cursor.
 	cursor        Cursor
 	subscriptions []subscription
-	// stays is the last few stays that ended, the newest last.
+	// endedPresences holds the presences that ended last, the latest at the end.
 	endedPresences []endedPresence
 
-	// rest is what the sink did not take; queue is what comes after it.
+	// unsent holds the bytes that the sink has not taken; queue holds the frames that follow them.
 	unsent       []byte
 	queue        []*frame
 	queuedBytes  int
-	blockedSince time.Time
+	blockedSince time.Time // when the sink last took anything, while unsent is not empty
 
-	heartbeatAt    time.Time // when a heartbeat is due
-	warnTokenAt    time.Time // when the token's end is announced; zero: it was
-	tokenExpiresAt time.Time // the token's end
+	heartbeatAt    time.Time // when the next heartbeat is due
+	warnTokenAt    time.Time // when the client is warned that its token expires; zero after the warning
+	tokenExpiresAt time.Time
 }
 
-// follow is a stream's relation to a log.
-type subscription struct {
-	topic    *topic
-	presence room.PresenceID
-	// taken is the newest event that was written or queued.
-	sentSeq room.Seq
-	// live says that the stream gets events as they come. Until then it catches
-	// up, and what comes is not lost, because it is in the log.
-	live bool
-	// waiting says that the topic will call when it has what is missing.
-	waiting bool
-}
-
-// endedStay is a stay in a log's room that is over.
-type endedPresence struct {
-	log      room.LogID
-	presence room.PresenceID
-}
-
-// maxEndedStays bounds how many ends of stays a stream remembers. They matter
-// only while a beginning may still be on its way from a transaction that was
-// committed before: some microseconds.
-const maxEndedPresences = 16
-
-// end remembers that a stay is over.
-func (s *Stream) recordEnded(log room.LogID, stay room.PresenceID) {
-	if len(s.endedPresences) == maxEndedPresences {
-		s.endedPresences = slices.Delete(s.endedPresences, 0, 1)
-	}
-	s.endedPresences = append(s.endedPresences, endedPresence{log, stay})
-}
-
-// over reports whether a stay in a room is no more. Stays are told of in any
-// order: one that has ended, or has a later one, changes nothing. A stream that
-// has left stays away: nothing would take it out again.
-func (s *Stream) isStale(log room.LogID, stay room.PresenceID) bool {
-	ended := func(e endedPresence) bool { return e.log == log && e.presence >= stay }
-	if s.detached || slices.ContainsFunc(s.endedPresences, ended) {
-		return true
-	}
-	i, known := s.cursor.find(log)
-	return known && s.subscriptions[i].presence > stay
-}
-
-// offer gives a stream what a log brings: runs of events in order, and between
-// them what is not stored.
-func (s *Stream) deliver(log room.LogID, frames []*frame) {
+// deliver delivers frames of a log: runs of stored events, and ephemeral events between them.
+func (s *Stream) deliver(logID room.LogID, frames []*frame) {
 	for len(frames) > 0 {
 		n := 1
 		if frames[0].seq == 0 {
-			s.deliverEphemeral(log, frames[0])
+			s.deliverEphemeral(logID, frames[0])
 		} else {
 			for n < len(frames) && frames[n].seq > 0 {
 				n++
 			}
-			s.deliverStored(log, frames[:n])
+			s.deliverStored(logID, frames[:n])
 		}
 		frames = frames[n:]
 	}
 }
 
-// take delivers events to a live stream, each only if it is the next one: this
-// is where order, and each event once, are kept.
-func (s *Stream) deliverStored(log room.LogID, frames []*frame) {
-	i, ok := s.cursor.find(log)
+// deliverStored delivers stored events to a live stream, each only if it is the next one of its
+// log. This is what guarantees that a client gets each event once and in order.
+func (s *Stream) deliverStored(logID room.LogID, frames []*frame) {
+	i, ok := s.cursor.find(logID)
 	if !ok || !s.subscriptions[i].live {
 		return
 	}
-	for len(frames) > 0 && frames[0].seq <= s.subscriptions[i].sentSeq {
+	sub := &s.subscriptions[i]
+	for len(frames) > 0 && frames[0].seq <= sub.sentSeq {
 		frames = frames[1:]
 	}
 	if len(frames) == 0 {
 		return
 	}
-	if frames[0].seq > s.subscriptions[i].sentSeq+1 {
-		s.subscriptions[i].live = false
-		s.catchUp(log)
+	if frames[0].seq > sub.sentSeq+1 {
+		sub.live = false
+		s.catchUp(logID)
 		return
 	}
-	s.subscriptions[i].sentSeq = frames[len(frames)-1].seq
+	sub.sentSeq = frames[len(frames)-1].seq
 	s.send(frames...)
 	if len(s.queue) > maxQueued || s.queuedBytes > maxQueuedBytes {
 		s.closeSlow()
 	}
 }
 
-// hear delivers a frame that is not stored, or sheds it where the reader is
-// behind.
-func (s *Stream) deliverEphemeral(log room.LogID, f *frame) {
-	if _, ok := s.cursor.find(log); !ok || s.closing || !s.started {
+// deliverEphemeral delivers an event that is not stored, or sheds it if the client is behind.
+func (s *Stream) deliverEphemeral(logID room.LogID, f *frame) {
+	if _, ok := s.cursor.find(logID); !ok || s.closing || !s.started {
 		return
 	}
 	if s.blocked() && (len(s.queue) > maxQueued/8*f.shedAbove || s.queuedBytes > maxQueuedBytes/8*f.shedAbove) {
@@ -173,76 +129,67 @@ func (s *Stream) deliverEphemeral(log room.LogID, f *frame) {
 	s.send(f)
 }
 
-// catchUp delivers what a log has after what the stream has taken, a piece at a
-// time, and makes the stream live when it has all.
-func (s *Stream) catchUp(log room.LogID) {
+// catchUp delivers the events of a log that the stream lacks, as many at a time as the sink takes,
+// and makes the stream live when it lacks none.
+func (s *Stream) catchUp(logID room.LogID) {
 	for !s.blocked() && !s.closing && s.started {
-		i, ok := s.cursor.find(log)
+		i, ok := s.cursor.find(logID)
 		if !ok || s.subscriptions[i].live || s.subscriptions[i].waiting {
 			return
 		}
-		f := &s.subscriptions[i]
-		m := f.topic.replayAfter(f.sentSeq, func() {
-			s.worker.do(func() { s.resumeCatchUp(log) })
+		sub := &s.subscriptions[i]
+		next := sub.topic.replayAfter(sub.sentSeq, func() {
+			s.worker.do(func() { s.resumeCatchUp(logID) })
 		})
 		switch {
-		case m.wait:
-			f.waiting = true
+		case next.pending:
+			sub.waiting = true
 			return
-		case m.oldestSeq > 0:
-			s.closeTrimmed(log, m.oldestSeq)
+		case next.oldestSeq > 0:
+			s.closeTrimmed(logID, next.oldestSeq)
 			return
 		}
-		f.live = m.live
-		if len(m.frames) > 0 {
-			f.sentSeq = m.frames[len(m.frames)-1].seq
-			s.send(m.frames...)
+		sub.live = next.live
+		if n := len(next.frames); n > 0 {
+			sub.sentSeq = next.frames[n-1].seq
+			s.send(next.frames...)
 		}
 	}
 }
 
-// lookAgain goes on when the topic has read what the stream waits for, or has
-// found that its log was trimmed.
-func (s *Stream) resumeCatchUp(log room.LogID) {
-	if i, ok := s.cursor.find(log); ok {
+// resumeCatchUp continues catchUp when the topic has read the events that the stream waits for, or
+// has found that the log was trimmed.
+func (s *Stream) resumeCatchUp(logID room.LogID) {
+	if i, ok := s.cursor.find(logID); ok {
 		s.subscriptions[i].live, s.subscriptions[i].waiting = false, false
-		s.catchUp(log)
+		s.catchUp(logID)
 	}
 }
 
-// reset gives up on a log whose next events were trimmed while the stream
-// caught up: the stream ends, and the cursor that its client comes back with
-// gets its roomReset with a fresh snapshot.
-func (s *Stream) closeTrimmed(log room.LogID, oldest room.Seq) {
-	s.hub.opts.Logger.Debug("the log was trimmed under a stream", "log", log, "oldestSeq", oldest)
-	s.setEndReason(endLogTrimmed)
-	s.closeWith(room.Reconnect{})
+// catchUpAll calls catchUp for all logs of the stream.
+func (s *Stream) catchUpAll() {
+	for i := 0; i < len(s.cursor) && !s.blocked(); i++ {
+		s.catchUp(s.cursor[i].Log)
+	}
 }
 
-// sendAway ends the stream, on its worker, with the request to come back after a
-// random time of up to atMost, and of half of that at least.
-func (s *Stream) reconnectWithin(atMost time.Duration) {
-	after := atMost/2 + rand.N(atMost/2)
-	s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })
+// notify sends an event to this stream alone.
+func (s *Stream) notify(b room.Body) {
+	if !s.closing {
+		s.send(encodeBody(b))
+	}
 }
 
-// push writes frames, or queues them where the sink is full.
+// send writes frames, and queues those that the sink does not take.
 func (s *Stream) send(frames ...*frame) {
-	if s.blocked() || !s.started {
-		for _, f := range frames {
-			s.queuedBytes += len(f.data)
-		}
-		s.queue = append(s.queue, frames...)
-		return
-	}
-	w := s.worker
-	for len(frames) > 0 && !s.blocked() {
-		w.buf = w.buf[:0]
-		for len(frames) > 0 && len(w.buf) < chunkBytes {
-			w.buf = s.appendFrame(w.buf, frames[0])
+	for s.started && !s.blocked() && len(frames) > 0 {
+		buf := s.worker.buf[:0]
+		for len(frames) > 0 && len(buf) < chunkBytes {
+			buf = s.appendFrame(buf, frames[0])
 			frames = frames[1:]
 		}
-		if !s.write(w.buf) {
+		s.worker.buf = buf
+		if !s.write(buf) {
 			return
 		}
 	}
@@ -252,7 +199,7 @@ func (s *Stream) send(frames ...*frame) {
 	s.queue = append(s.queue, frames...)
 }
 
-// appendFrame writes a frame for this stream, moving its cursor on.
+// appendFrame appends a frame as this stream sends it, with the id that its client resumes from.
 func (s *Stream) appendFrame(b []byte, f *frame) []byte {
 	if f.seq > 0 {
 		if i, ok := s.cursor.find(f.log); ok {
@@ -268,15 +215,15 @@ func (s *Stream) appendFrame(b []byte, f *frame) []byte {
 	return append(b, f.data...)
 }
 
-// write hands bytes to the sink and keeps what it does not take. It returns
-// false when the stream is gone.
+// write hands bytes to the sink and keeps those that it does not take. It reports false if the
+// stream is closed because of an error.
 func (s *Stream) write(b []byte) bool {
 	n, err := s.sink.write(b)
 	if err != nil {
 		s.close()
 		return false
 	}
-	// The tick that looks comes once a second: a second early is in time.
+	// tick runs once a second, so a second early is in time.
 	s.heartbeatAt = s.worker.now.Add(s.hub.opts.Heartbeat - time.Second)
 	if n < len(b) {
 		s.unsent = append(s.unsent[:0], b[n:]...)
@@ -285,130 +232,58 @@ func (s *Stream) write(b []byte) bool {
 	return true
 }
 
+// blocked reports that nothing can be written at the moment.
 func (s *Stream) blocked() bool { return len(s.unsent) > 0 || s.closed }
 
-// writable goes on after the sink was full.
+// writable continues to write when the sink can take more.
 func (s *Stream) writable() {
 	if s.closed || !s.started {
 		return
 	}
-	if len(s.unsent) > 0 {
-		rest := s.unsent
-		n, err := s.sink.write(rest)
-		if err != nil {
-			s.close()
-			return
-		}
-		if n > 0 {
-			s.blockedSince = s.worker.now
-		}
-		if n < len(rest) {
-			s.unsent = rest[:copy(rest, rest[n:])]
-			return
-		}
-		s.unsent = nil // a stream that keeps up holds no buffer
+	if !s.writeUnsent() {
+		return
 	}
 	s.flushQueue()
-	if s.blocked() {
-		return
-	}
-	if s.closing {
+	switch {
+	case s.blocked():
+	case s.closing:
 		s.close()
-		return
-	}
-	for i := 0; i < len(s.subscriptions) && !s.blocked(); i++ {
-		s.catchUp(s.cursor[i].Log)
+	default:
+		s.catchUpAll()
 	}
 }
 
-// unqueue writes what waits.
+// writeUnsent writes what the sink did not take before, and reports whether it has taken it all
+// now.
+func (s *Stream) writeUnsent() bool {
+	if len(s.unsent) == 0 {
+		return true
+	}
+	n, err := s.sink.write(s.unsent)
+	if err != nil {
+		s.close()
+		return false
+	}
+	if n > 0 {
+		s.blockedSince = s.worker.now
+	}
+	if n < len(s.unsent) {
+		s.unsent = s.unsent[:copy(s.unsent, s.unsent[n:])]
+		return false
+	}
+	s.unsent = nil // a stream that keeps up holds no buffer
+	return true
+}
+
+// flushQueue writes the queued frames.
 func (s *Stream) flushQueue() {
 	queue := s.queue
 	s.queue, s.queuedBytes = nil, 0
 	s.send(queue...)
 }
 
-// notify sends an event of this stream alone.
-func (s *Stream) notify(b room.Body) {
-	if !s.closing {
-		s.send(encodeBody(b))
-	}
-}
-
-// closeSlow ends the stream of a reader who does not keep up.
-func (s *Stream) closeSlow() {
-	s.hub.stats.slowConsumers.Add(1)
-	s.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSlowConsumer})
-}
-
-// closeWith ends the stream with a last event that says why. What was queued is
-// not delivered: the client's cursor does not have it either. A reader who takes
-// nothing at the moment has WriteTimeout to go on and be told.
-func (s *Stream) closeWith(last room.Body) {
-	if s.closing || s.closed {
-		return
-	}
-	s.setEndReason(endReasonFor(last))
-	s.closing = true
-	s.detach()
-	s.queue, s.queuedBytes = nil, 0
-	s.blockedSince = s.worker.now
-	if !s.started {
-		s.close()
-		return
-	}
-	s.send(encodeBody(last))
-	if !s.blocked() {
-		s.close()
-	}
-}
-
-// drop ends the stream where it is.
-func (s *Stream) close() {
-	if s.closed {
-		return
-	}
-	s.setEndReason(endClientGone)
-	if s.started {
-		s.logEnd()
-	}
-	s.closed = true
-	s.closing = true
-	s.detach()
-	s.queue, s.unsent = nil, nil
-	delete(s.worker.streams, s)
-	if s.sink != nil {
-		s.sink.close()
-	}
-}
-
-// leave takes the stream out of its logs and out of the hub. From this instant
-// its session is detached.
-func (s *Stream) detach() {
-	if s.detached {
-		return
-	}
-	s.detached = true
-	for len(s.cursor) > 0 {
-		s.worker.remove(s, 0)
-	}
-	s.releaseInbox()
-	s.hub.unregister(s)
-	if s.streamNo > 0 {
-		s.hub.opts.OnStreamEnd(s.session, s.streamNo, s.hub.now())
-	}
-}
-
-// letGo ends what Open made sure of.
-func (s *Stream) releaseInbox() {
-	if s.inboxTopic != nil {
-		s.inboxTopic.addSubscribers(s.worker.index, -1)
-		s.inboxTopic = nil
-	}
-}
-
-// tick does what is due: a heartbeat, the end of a reader that takes nothing,
-// the token's warning and its end.
+// tick does what is due: it closes the stream if its client reads nothing or its token has expired,
+// warns the client that its token will expire, and sends heartbeats. It is called once a second.
 func (s *Stream) tick(now time.Time) {
 	switch {
 	case s.blocked() && now.Sub(s.blockedSince) >= s.hub.opts.WriteTimeout:
@@ -435,18 +310,17 @@ func (s *Stream) tick(now time.Time) {
 	}
 }
 
-// renewed tells the stream of its session's newer token.
+// renewed sets when the session's token expires.
 func (s *Stream) renewed(expiresAt time.Time) {
-	// By the steady clock from here on: a wall clock that is set must not end
-	// streams.
+	// From here on the monotonic clock counts: setting the wall clock must not close streams.
 	now := s.hub.now()
 	s.tokenExpiresAt = now.Add(expiresAt.Sub(now))
 	s.warnTokenAt = s.tokenExpiresAt.Add(-room.TokenWarning)
 }
 
-// begin is the head of every stream: how long to wait before reconnecting,
-// different for each, so that those who were cut off together do not come back
-// together.
+// streamHead returns the first bytes of a stream: how long its client waits before it reconnects.
+// The time is different for each stream, so that clients that lost their streams together do not
+// reconnect together.
 func streamHead(retry time.Duration) []byte {
 	spread := retry/2 + rand.N(retry)
 	b := append([]byte(nil), "retry: "...)

@@ -10,65 +10,47 @@ import (
 // StreamStart is what a new stream begins with.
 type StreamStart struct {
 	room.OpenedStream
-	// Cursor is what the client sent; nil means that it sent none.
+	// Cursor is the cursor that the client sent; nil if it sent none.
 	Cursor Cursor
 	// CursorInvalid reports that the client sent something that is not a cursor.
 	CursorInvalid  bool
 	TokenExpiresAt time.Time
-	// RequestID names the request that opened the stream, in the log.
+	// RequestID is the ID of the request that opened the stream, for log lines.
 	RequestID string
 }
 
-// change does something to the stream's rooms, or after Start if that has yet
-// to come.
-func (s *Stream) change(do func()) {
+// change applies a change to the session's rooms, or keeps it until the stream starts.
+func (s *Stream) change(apply func()) {
 	if s.started {
-		do()
+		apply()
 		return
 	}
-	s.beforeStart = append(s.beforeStart, do)
+	s.beforeStart = append(s.beforeStart, apply)
 }
 
-// arrive follows the log of a room that the session came into. What tells of that
-// carries the log in its cursor: a client that loses the stream before the log
-// brings anything is still told why it is out, if it is when it comes back.
-func (s *Stream) arrive(a room.Joined) {
-	if s.isStale(a.Generation, a.Presence) {
+// arrive subscribes the stream to a room that the session has joined. The events that say so carry
+// the room in their id: a client that reconnects with that id is told why it is no longer in the
+// room, if it is not.
+func (s *Stream) arrive(j room.Joined) {
+	if s.isStale(j.Generation, j.Presence) {
 		return
 	}
-	s.worker.follow(s, a.Generation, a.From, a.Presence)
-	for _, changed := range a.StateChanges() {
+	s.subscribe(j.Generation, j.From, j.Presence)
+	for _, changed := range j.StateChanges() {
 		s.notify(changed)
 	}
-	s.catchUp(a.Generation)
+	s.catchUp(j.Generation)
 }
 
-// depart stops following the log of a room that the session went out of.
-func (s *Stream) depart(d room.Left) {
-	if s.worker.unfollow(s, d.Generation, d.Presence) {
-		s.notify(d.StateChange())
+// depart unsubscribes the stream from a room that the session has left.
+func (s *Stream) depart(l room.Left) {
+	if s.unsubscribe(l.Generation, l.Presence) {
+		s.notify(l.StateChange())
 	}
 }
 
-// Abort ends a stream that will not start.
-func (s *Stream) Abort() {
-	s.worker.do(s.close)
-}
-
-// cancel ends a stream that was given its number and cannot start. It runs on
-// the worker.
-func (s *Stream) cancelStart(o StreamStart) {
-	s.close()
-	s.passStreamNo(o.StreamNo)
-}
-
-// tooLate is for a stream that was given its number when its worker had ended.
-func (s *Stream) rejectStart(o StreamStart) error {
-	s.hub.opts.OnStreamEnd(s.session, o.StreamNo, s.hub.now())
-	return ErrClosed
-}
-
-// start begins to write. It runs on the worker.
+// start starts the stream: it subscribes to the logs of the session, and writes sessionReady, what
+// could not be resumed, and what has happened since the stream was opened. It runs on the worker.
 func (s *Stream) start(o StreamStart, to sink) {
 	s.sink = to
 	if s.closing {
@@ -76,20 +58,21 @@ func (s *Stream) start(o StreamStart, to sink) {
 		s.passStreamNo(o.StreamNo)
 		return
 	}
-	w := s.worker
-	w.streams[s] = struct{}{}
+	s.started = true
+	s.worker.streams[s] = struct{}{}
 	s.streamNo = max(s.streamNo, o.StreamNo)
 	s.epoch = o.Epoch
-	if s.tokenExpiresAt.IsZero() { // not renewed meanwhile
+	s.startedAt, s.requestID = s.worker.now, o.RequestID
+	if s.tokenExpiresAt.IsZero() { // otherwise the token was renewed after the session was read
 		s.renewed(o.TokenExpiresAt)
 	}
-	early := s.queue
+	queued := s.queue
 	s.queue, s.queuedBytes = nil, 0
-	s.started = true
-	s.startedAt, s.requestID = w.now, o.RequestID
 
-	rooms := make([]room.Room, 0, len(o.Presences))
-	resets := append(s.resumeRooms(o, &rooms), s.resumeInbox(o)...)
+	// Subscribed before anything is written, because the id of sessionReady is the cursor at which
+	// the stream begins.
+	rooms, resets := s.subscribeRooms(o)
+	resets = append(resets, s.subscribeInbox(o)...)
 	if !s.write(streamHead(s.hub.opts.Retry)) {
 		return
 	}
@@ -101,19 +84,122 @@ func (s *Stream) start(o StreamStart, to sink) {
 	for _, r := range resets {
 		s.send(encodeBody(r))
 	}
-	s.sendLeft(o)
-	for _, do := range s.beforeStart {
-		do()
+	for _, l := range o.Left { // the rooms of the client's cursor that the session is no longer in
+		s.send(encodeBody(l.StateChange()))
+	}
+	for _, apply := range s.beforeStart {
+		apply()
 	}
 	s.beforeStart = nil
-	s.send(early...)
-	for i := 0; i < len(s.subscriptions) && !s.blocked(); i++ {
-		s.catchUp(s.cursor[i].Log)
+	s.send(queued...)
+	s.catchUpAll()
+}
+
+// subscribeRooms subscribes the stream to the session's rooms. It returns them, and a roomReset for
+// each whose events do not continue at the client's cursor.
+func (s *Stream) subscribeRooms(o StreamStart) (rooms []room.Room, resets []room.Body) {
+	rooms = make([]room.Room, 0, len(o.Presences))
+	for _, p := range o.Presences {
+		rooms = append(rooms, p.Room)
+		sent, hasSent := o.Cursor.Seq(p.Room.Generation)
+		from := max(p.From, sent)
+		var reason room.ResetReason
+		switch {
+		case o.Foreign:
+			reason = room.ResetEpochChanged
+		case o.CursorInvalid:
+			reason = room.ResetCursorInvalid
+		case hasSent && sent > p.Room.LastSeq:
+			reason = room.ResetCursorAhead
+		case from+1 < p.Room.OldestSeq:
+			reason = room.ResetLogTrimmed
+		}
+		if reason != "" {
+			from = p.Room.LastSeq
+			resets = append(resets, room.RoomReset{
+				RoomID: p.Room.ID, Generation: p.Room.Generation, Reason: reason,
+				Room: p.Room, OldestSeq: p.Room.OldestSeq,
+			})
+		}
+		s.subscribe(p.Room.Generation, from, p.ID)
+		s.expect(p.Room.Generation, p.Room.LastSeq)
+	}
+	return rooms, resets
+}
+
+// subscribeInbox subscribes the stream to the user's inbox: from the client's cursor, or else from
+// what was delivered to the user's other sessions. It returns an inboxReset if the events do not
+// continue at the client's cursor. The client then gets all events that are in the log and were
+// perhaps not delivered: it is better to get an event twice than not at all.
+func (s *Stream) subscribeInbox(o StreamStart) (resets []room.Body) {
+	in := o.Inbox
+	if in.Log == 0 {
+		return nil
+	}
+	var reason room.ResetReason
+	from, hasSent := o.Cursor.Seq(in.Log)
+	switch {
+	case o.Foreign:
+		reason = room.ResetEpochChanged
+	case o.CursorInvalid:
+		reason = room.ResetCursorInvalid
+	case hasSent && from > in.LastSeq:
+		reason = room.ResetCursorAhead
+	}
+	if !hasSent || reason != "" {
+		from = in.DeliveredSeq
+	}
+	if from+1 < in.OldestSeq {
+		reason = cmp.Or(reason, room.ResetLogTrimmed)
+		from = in.OldestSeq - 1
+	}
+	if reason != "" {
+		resets = append(resets, room.InboxReset{Reason: reason, OldestSeq: in.OldestSeq})
+	}
+	s.subscribe(in.Log, from, 0)
+	if s.inboxTopic != nil {
+		s.inboxTopic.seed(in.LastSeq)
+		s.releaseInbox()
+	}
+	s.expect(in.Log, in.LastSeq)
+	return resets
+}
+
+// releaseInbox releases the topic that OpenStream acquired.
+func (s *Stream) releaseInbox() {
+	if s.inboxTopic != nil {
+		s.inboxTopic.release(s.worker.index)
+		s.inboxTopic = nil
 	}
 }
 
-// passOn gives the number of a stream that ended before it began to its
-// successor, if it has one: the database knows the session by the number it gave out last.
+// expect makes the topic of a log read the events up to a seq, unless they are published soon.
+func (s *Stream) expect(logID room.LogID, seq room.Seq) {
+	if i, ok := s.cursor.find(logID); ok {
+		s.subscriptions[i].topic.expect(seq)
+	}
+}
+
+// Abort closes a stream that was opened and will not start.
+func (s *Stream) Abort() {
+	s.worker.do(s.close)
+}
+
+// abortStart closes a stream whose connection turned out to be unusable. It runs on the worker.
+func (s *Stream) abortStart(o StreamStart) {
+	s.close()
+	s.passStreamNo(o.StreamNo)
+}
+
+// refuseStart ends a stream that cannot start because the hub is closed.
+func (s *Stream) refuseStart(o StreamStart) error {
+	s.hub.opts.OnStreamEnd(s.session, o.StreamNo, s.hub.now())
+	return ErrClosed
+}
+
+// passStreamNo reports the end of a stream that was closed before it started. If the session has a
+// newer stream, that one takes over the number: the database only accepts the end of the stream
+// whose number it gave out last, and the newer stream may have a lower one.
 func (s *Stream) passStreamNo(streamNo int64) {
 	h := s.hub
 	h.mu.RLock()
@@ -129,90 +215,4 @@ func (s *Stream) passStreamNo(streamNo int64) {
 			h.opts.OnStreamEnd(s.session, streamNo, h.now())
 		}
 	})
-}
-
-// place finds where the stream goes on in each room's log, and what cannot be
-// continued. Nothing is written yet, so that sessionReady carries the cursor
-// the stream begins at.
-func (s *Stream) resumeRooms(o StreamStart, rooms *[]room.Room) (resets []room.Body) {
-	for _, a := range o.Presences {
-		from := a.From
-		sent, known := o.Cursor.Seq(a.Room.Generation)
-		from = max(from, sent)
-		var reason room.ResetReason
-		switch {
-		case o.Foreign:
-			reason = room.ResetEpochChanged
-		case o.CursorInvalid:
-			reason = room.ResetCursorInvalid
-		case known && sent > a.Room.LastSeq:
-			reason = room.ResetCursorAhead
-		case from+1 < a.Room.OldestSeq:
-			reason = room.ResetLogTrimmed
-		}
-		if reason != "" {
-			from = a.Room.LastSeq
-			resets = append(resets, room.RoomReset{
-				RoomID: a.Room.ID, Generation: a.Room.Generation, Reason: reason,
-				Room: a.Room, OldestSeq: a.Room.OldestSeq,
-			})
-		}
-		s.worker.follow(s, a.Room.Generation, from, a.ID)
-		s.expect(a.Room.Generation, a.Room.LastSeq)
-		*rooms = append(*rooms, a.Room)
-	}
-	return resets
-}
-
-// placeInbox finds where the stream goes on in the user's inbox: at its own
-// cursor, or else where the user's other sessions have come to. Where the cursor
-// is of no use, what is still kept and not known to be delivered comes: twice is
-// better than never.
-func (s *Stream) resumeInbox(o StreamStart) (resets []room.Body) {
-	in := o.Inbox
-	if in.Log == 0 {
-		return nil
-	}
-	var reason room.ResetReason
-	from, known := o.Cursor.Seq(in.Log)
-	switch {
-	case o.Foreign:
-		reason = room.ResetEpochChanged
-	case o.CursorInvalid:
-		reason = room.ResetCursorInvalid
-	case known && from > in.LastSeq:
-		reason = room.ResetCursorAhead
-	}
-	if !known || reason != "" {
-		from = in.DeliveredSeq
-	}
-	if from+1 < in.OldestSeq {
-		reason = cmp.Or(reason, room.ResetLogTrimmed)
-		from = in.OldestSeq - 1
-	}
-	if reason != "" {
-		resets = append(resets, room.InboxReset{Reason: reason, OldestSeq: in.OldestSeq})
-	}
-	s.worker.follow(s, in.Log, from, 0)
-	if s.inboxTopic != nil {
-		s.inboxTopic.seed(in.LastSeq)
-		s.releaseInbox()
-	}
-	s.expect(in.Log, in.LastSeq)
-	return resets
-}
-
-// expect tells the topic of a log that the stream follows what the log has.
-func (s *Stream) expect(log room.LogID, last room.Seq) {
-	if i, ok := s.cursor.find(log); ok {
-		s.subscriptions[i].topic.expect(last)
-	}
-}
-
-// tellDepartures tells a client that comes back of the rooms of its cursor that
-// it is no longer in, and why.
-func (s *Stream) sendLeft(o StreamStart) {
-	for _, d := range o.Left {
-		s.send(encodeBody(d.StateChange()))
-	}
 }

@@ -82,8 +82,8 @@ func TestReplayFromTheRing(t *testing.T) {
 		s.appendAndPublish(1, 1000)
 		b.awaitSeq(1, 1000)
 		reads := s.Stats().LogReads
-		c := s.connected(alice, cursorAt(1, 1000-ringFrames))
-		c.wantSeqs(1, 1000-ringFrames, 1000)
+		c := s.connected(alice, cursorAt(1, 1000-maxRecentFrames))
+		c.wantSeqs(1, 1000-maxRecentFrames, 1000)
 		if got := s.Stats().LogReads; got != reads {
 			t.Errorf("the ring has it all, and the log was read %d times", got-reads)
 		}
@@ -269,7 +269,7 @@ func TestLongReplayIsNotSlow(t *testing.T) {
 		s.store.join(alice, 1)
 		s.store.join(alice, 2)
 		s.store.append(1, 2*segmentFrames, strings.Repeat("x", 8<<10))
-		s.store.append(1, ringFrames, "small")
+		s.store.append(1, maxRecentFrames, "small")
 		c := newClient(t)
 		c.allow(4 << 10)
 		w.serve(t, s.open(alice), s.streamStart(alice, cursorAt(1, 0)), c)
@@ -278,7 +278,7 @@ func TestLongReplayIsNotSlow(t *testing.T) {
 			s.appendAndPublish(2, 1)
 		}
 		c.resume()
-		c.wantSeqs(1, 0, 2*segmentFrames+ringFrames)
+		c.wantSeqs(1, 0, 2*segmentFrames+maxRecentFrames)
 		c.wantSeqs(2, 0, 10)
 	})
 }

@@ -91,10 +91,10 @@ func TestRingIsNotKept(t *testing.T) {
 		s.store.mu.Lock()
 		s.store.reads = 0
 		s.store.mu.Unlock()
-		advanceTime(ringMinAge - 2*time.Second)
+		advanceTime(recentMinAge - 2*time.Second)
 		s.connect(ids[1], cursorAt(1, 0)).wantSeqs(1, 0, 1)
 		s.wantReads("one who was away for less than a minute", 0)
-		advanceTime(2*ringMinAge + time.Second)
+		advanceTime(2*recentMinAge + time.Second)
 		s.connect(ids[2], cursorAt(1, 0)).wantSeqs(1, 0, 1)
 		s.wantReads("one who was away for minutes", 1)
 		s.appendAndPublish(1, 1)
@@ -164,10 +164,10 @@ func TestReaderComesWhileTopicsAreDropped(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overServe, Options{})
 	s.stop() // the hub drops nothing by itself
-	top := s.subscribe(1, 0)
+	top := s.acquireTopic(1, 0)
 	top.mu.Lock()
 	var coming sync.WaitGroup
-	coming.Go(func() { s.subscribe(1, 0) })
+	coming.Go(func() { s.acquireTopic(1, 0) })
 	s.eventually("the reader's hold on the hub", func() bool {
 		for range 1000 {
 			if s.Hub.mu.TryLock() {
@@ -329,26 +329,26 @@ func TestRingIsBounded(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		top := newTopic(s.Hub, 1)
-		sizes := []int{10, 10_000, ringBytes / 2, ringBytes - 1, ringBytes, ringBytes + 1, 3 * ringBytes, 1, 1, 1}
-		sizes = append(sizes, slices.Repeat([]int{1}, 2*ringFrames)...)
+		sizes := []int{10, 10_000, maxRecentBytes / 2, maxRecentBytes - 1, maxRecentBytes, maxRecentBytes + 1, 3 * maxRecentBytes, 1, 1, 1}
+		sizes = append(sizes, slices.Repeat([]int{1}, 2*maxRecentFrames)...)
 		top.mu.Lock()
 		defer top.mu.Unlock()
 		for i, size := range sizes {
-			top.remember(&frame{log: 1, seq: room.Seq(i + 1), data: []byte(strings.Repeat("x", size))})
+			top.recent.add(&frame{log: 1, seq: room.Seq(i + 1), data: []byte(strings.Repeat("x", size))})
 			total := 0
-			for j, f := range top.ring {
+			for j, f := range top.recent.frames {
 				total += len(f.data)
-				if want := room.Seq(i + 1 - (len(top.ring) - 1 - j)); f.seq != want {
+				if want := room.Seq(i + 1 - (len(top.recent.frames) - 1 - j)); f.seq != want {
 					t.Fatalf("after %d frames, place %d of the ring has seq %d, not %d", i+1, j, f.seq, want)
 				}
 			}
-			if len(top.ring) > ringFrames || total > ringBytes || total != top.ringBytes {
+			if len(top.recent.frames) > maxRecentFrames || total > maxRecentBytes || total != top.recent.bytes {
 				t.Fatalf("after %d frames the ring has %d frames of %d bytes, by its own count %d",
-					i+1, len(top.ring), total, top.ringBytes)
+					i+1, len(top.recent.frames), total, top.recent.bytes)
 			}
 		}
-		if len(top.ring) != ringFrames {
-			t.Errorf("the ring has %d frames", len(top.ring))
+		if len(top.recent.frames) != maxRecentFrames {
+			t.Errorf("the ring has %d frames", len(top.recent.frames))
 		}
 	})
 }
@@ -360,7 +360,7 @@ func TestFrameLargerThanTheRing(t *testing.T) {
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		c := s.connected(alice, "")
-		s.Apply(room.Change{Events: s.store.append(1, 3, strings.Repeat("x", ringBytes+1))})
+		s.Apply(room.Change{Events: s.store.append(1, 3, strings.Repeat("x", maxRecentBytes+1))})
 		s.appendAndPublish(1, 2)
 		c.wantSeqs(1, 0, 5)
 		s.connect(bob, cursorAt(1, 1)).wantSeqs(1, 1, 5)
@@ -373,7 +373,7 @@ func TestPageThatWasReadTooEarly(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
-		post := func() { s.Apply(room.Change{Events: s.store.append(1, 5, strings.Repeat("x", ringBytes/3))}) }
+		post := func() { s.Apply(room.Change{Events: s.store.append(1, 5, strings.Repeat("x", maxRecentBytes/3))}) }
 		post()
 		s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, 5)
 		s.wantReads("the end and a page", 2)

@@ -1,0 +1,76 @@
+package hub
+
+import (
+	"slices"
+	"time"
+
+	"parlor/room"
+)
+
+const (
+	// maxRecentFrames and maxRecentBytes bound the recent frames of a topic.
+	maxRecentFrames = 256
+	maxRecentBytes  = 256 << 10
+	// recentMinAge is the shortest time that a frame is kept, unless it is evicted by newer ones;
+	// the longest is twice that. Streams that were away for longer share a read of the log. Without
+	// a limit, thousands of quiet rooms would fill their buffers over time and hold them for ever.
+	recentMinAge = time.Minute
+)
+
+// recentFrames holds the newest events of a topic, so that a stream that was away for a moment
+// needs no read of the log. It has no gaps and ends with the topic's lastSeq, unless it is empty.
+type recentFrames struct {
+	frames []*frame
+	bytes  int
+	// agedSeq is the newest frame that was there at agedAt, when evictAged last ran.
+	agedSeq room.Seq
+	agedAt  time.Time
+}
+
+// add adds the next frame, and evicts the oldest ones if there are too many.
+func (r *recentFrames) add(f *frame) {
+	r.frames = append(r.frames, f)
+	r.bytes += len(f.data)
+	n := 0
+	for len(r.frames)-n > maxRecentFrames || r.bytes > maxRecentBytes {
+		r.bytes -= len(r.frames[n].data)
+		n++
+	}
+	r.frames = slices.Delete(r.frames, 0, n)
+}
+
+// after returns the frames after a seq. It reports false if some of them are no longer there.
+func (r *recentFrames) after(seq room.Seq) ([]*frame, bool) {
+	if len(r.frames) == 0 || r.frames[0].seq > seq+1 {
+		return nil, false
+	}
+	return slices.Clone(r.frames[seq+1-r.frames[0].seq:]), true
+}
+
+// evictUpTo evicts the frames up to a seq.
+func (r *recentFrames) evictUpTo(seq room.Seq) {
+	n := 0
+	for n < len(r.frames) && r.frames[n].seq <= seq {
+		r.bytes -= len(r.frames[n].data)
+		n++
+	}
+	r.frames = slices.Delete(r.frames, 0, n)
+	if len(r.frames) == 0 {
+		r.frames = nil // an idle topic holds no buffer
+	}
+}
+
+// evictAged evicts the frames that have been there for longer than recentMinAge.
+func (r *recentFrames) evictAged(now time.Time) {
+	if now.Sub(r.agedAt) < recentMinAge {
+		return
+	}
+	r.evictUpTo(r.agedSeq)
+	if n := len(r.frames); n > 0 {
+		r.agedSeq = r.frames[n-1].seq
+	}
+	r.agedAt = now
+}
+
+// evictAll evicts all frames.
+func (r *recentFrames) evictAll() { r.frames, r.bytes = nil, 0 }
