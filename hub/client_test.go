@@ -26,7 +26,7 @@ import (
 	"parlor/room"
 )
 
-// testingT is what the tests' parts need of *testing.T and *rapid.T.
+// testingT is the part of *testing.T and *rapid.T that the helpers need.
 type testingT interface {
 	Helper()
 	Cleanup(do func())
@@ -34,17 +34,16 @@ type testingT interface {
 	Fatalf(format string, args ...any)
 }
 
-// patience is how long a test waits for what should come at once; in a bubble,
-// where it is fake time, it has to outlast the hub's own timeouts.
+// waitLimit is how long a test waits for something that should happen at once. In fake time it has to
+// be longer than the hub's own timeouts.
 const waitLimit = 30 * time.Second
 
-// way is how streams are served.
+// transport is a way in which streams are served.
 type transport struct {
 	name string
-	// run runs a test where this way works: Serve needs no network, so its tests
-	// run in a bubble.
+	// run runs a test, in fake time if the transport needs no network.
 	run func(t *testing.T, test func(*testing.T))
-	// serve starts a stream whose far end is the client.
+	// serve starts a stream and connects the client to it.
 	serve func(t testingT, s *Stream, o StreamStart, c *client)
 }
 
@@ -54,9 +53,9 @@ var (
 		c.closeConn = cancel
 		go func() {
 			if err := s.Serve(ctx, o, &wire{client: c}); err != nil {
-				c.failed(err)
+				c.fail(err)
 			}
-			c.end()
+			c.serverClosed()
 		}()
 	}}
 	overSocket = transport{"TakeOver", func(t *testing.T, test func(*testing.T)) { test(t) }, func(t testingT, s *Stream, o StreamStart, c *client) {
@@ -87,7 +86,7 @@ var (
 	}}
 )
 
-// capturable is a connection below TLS as the program's listener accepts it.
+// capturable is a connection below TLS like those that the program's listener accepts.
 type capturable struct {
 	*net.TCPConn
 	to io.Writer
@@ -115,7 +114,7 @@ var testCertificate = sync.OnceValue(func() tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 })
 
-// ways is the ways that the platform has.
+// transports returns the transports that the platform has.
 func transports() []transport {
 	if CanTakeOver {
 		return []transport{overServe, overSocket, overTLS}
@@ -123,7 +122,7 @@ func transports() []transport {
 	return []transport{overServe}
 }
 
-// everyWay runs a test once for each way, each where it works.
+// eachTransport runs a test once for each transport.
 func eachTransport(t *testing.T, test func(*testing.T, transport)) {
 	t.Parallel()
 	for _, w := range transports() {
@@ -134,8 +133,8 @@ func eachTransport(t *testing.T, test func(*testing.T, transport)) {
 	}
 }
 
-// everyWayInRealTime is for tests that keep the processors busy, so that a
-// bubble's time would stand still.
+// eachTransportInRealTime is eachTransport for tests that keep the processors busy: fake time would
+// never advance.
 func eachTransportInRealTime(t *testing.T, test func(*testing.T, transport)) {
 	t.Parallel()
 	for _, w := range transports() {
@@ -146,20 +145,20 @@ func eachTransportInRealTime(t *testing.T, test func(*testing.T, transport)) {
 	}
 }
 
-// bubble runs a test in fake time.
+// inFakeTime runs a test in fake time.
 func inFakeTime(t *testing.T, test func(*testing.T)) {
 	t.Parallel()
 	synctest.Test(t, test)
 }
 
-// elapse lets fake time pass, and all that it brings about happen.
+// advanceTime advances fake time and waits until everything that is due has happened.
 func advanceTime(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-// socketPair is a loopback TCP connection with small buffers, so that a reader
-// that does not read is felt soon.
+// socketPair returns a loopback TCP connection with small buffers, so that the server soon notices a
+// client that does not read.
 func socketPair(t testingT) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -184,22 +183,22 @@ func socketPair(t testingT) (near, far *net.TCPConn) {
 	return near, far
 }
 
-// client is the far end of a stream. Whatever the test is about, it checks that
-// what it gets is well formed: sessionReady comes first, each log's events come
-// in order and without holes, and each id is the position in all the logs.
+// client reads a stream. In every test it also checks that the stream is well formed: sessionReady
+// comes first, the events of each log come in order and without gaps, and each id has the position in
+// every log.
 type client struct {
 	t         testingT
 	closeConn func()
 
 	mu      sync.Mutex // guards all below
-	window  int        // how many bytes it takes
-	gone    bool       // it hung up
-	ended   bool       // the server ended the stream
-	err     error      // what Serve returned, or what was wrong with what came
+	window  int        // how many more bytes it reads
+	gone    bool       // the client has closed the connection
+	ended   bool       // the server has ended the stream
+	err     error      // what Serve returned, or how the stream was malformed
 	sse     sseReader
-	seqs    map[room.LogID][]room.Seq // what came, by log
-	cursor  Cursor                    // of the last id
-	changed chan struct{}             // closed, and replaced, when any of this changes
+	seqs    map[room.LogID][]room.Seq // the seqs received, by log
+	cursor  Cursor                    // the last id
+	changed chan struct{}             // closed and replaced when a field above changes
 }
 
 func newClient(t testingT) *client {
@@ -207,11 +206,11 @@ func newClient(t testingT) *client {
 		t: t, closeConn: func() {}, window: math.MaxInt,
 		seqs: make(map[room.LogID][]room.Seq), changed: make(chan struct{}),
 	}
-	t.Cleanup(c.hangUp)
+	t.Cleanup(c.close)
 	return c
 }
 
-// update changes the client's state and wakes who waits for it.
+// update changes the client's state and wakes everything that waits for a change.
 func (c *client) update(change func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -220,8 +219,8 @@ func (c *client) update(change func()) {
 	c.changed = make(chan struct{})
 }
 
-// take is the client's taking of bytes from the network, up to its window.
-func (c *client) take(p []byte) (n int) {
+// receive reads bytes from the network, up to the client's window.
+func (c *client) receive(p []byte) (n int) {
 	c.update(func() {
 		n = min(len(p), c.window)
 		if c.window != math.MaxInt {
@@ -235,16 +234,16 @@ func (c *client) take(p []byte) (n int) {
 			}
 		}
 		if len(c.sse.invalid) > 0 && c.err == nil {
-			c.err = fmt.Errorf("a line of no event stream: %q", c.sse.invalid[0])
+			c.err = fmt.Errorf("not a line of an event stream: %q", c.sse.invalid[0])
 		}
 	})
 	return n
 }
 
-// check looks at a message as it comes. The caller holds mu.
+// check checks the next message. The caller holds mu.
 func (c *client) check(m sseMessage, first bool) error {
 	if first != (m.Event == string(room.TypeSessionReady)) {
-		return fmt.Errorf("sessionReady comes first and only first")
+		return fmt.Errorf("sessionReady must be the first event, and no other")
 	}
 	place, err := positionOf(m)
 	if err != nil {
@@ -256,7 +255,7 @@ func (c *client) check(m sseMessage, first bool) error {
 		}
 		c.seqs[g] = append(c.seqs[g], place.Seq)
 	}
-	if place.State == room.RoomDisconnected { // it may come again, further on
+	if place.State == room.RoomDisconnected { // the session may join again, at a later position
 		if i, known := c.cursor.find(place.Generation); known {
 			c.cursor = slices.Delete(c.cursor, i, i+1)
 		}
@@ -277,7 +276,7 @@ func (c *client) check(m sseMessage, first bool) error {
 			want, known = place.Seq, true
 		}
 		if known && p.Seq != want {
-			return fmt.Errorf("the id is at %d in log %d, not at %d", p.Seq, p.Log, want)
+			return fmt.Errorf("the id is at %d in log %d, want %d", p.Seq, p.Log, want)
 		}
 	}
 	if _, ok := cursor.Seq(place.Generation); place.Seq > 0 && !ok {
@@ -287,7 +286,7 @@ func (c *client) check(m sseMessage, first bool) error {
 	return nil
 }
 
-// place is what events say of their place; Seq is 0 for those of one stream.
+// eventPosition is the position that an event contains; Seq is 0 for events of one stream.
 type eventPosition struct {
 	Generation room.LogID     `json:"generation"`
 	Seq        room.Seq       `json:"seq"`
@@ -299,23 +298,22 @@ func positionOf(m sseMessage) (p eventPosition, err error) {
 	return p, err
 }
 
-func (c *client) end() { c.update(func() { c.ended = true }) }
+func (c *client) serverClosed() { c.update(func() { c.ended = true }) }
 
-func (c *client) failed(err error) { c.update(func() { c.err = err }) }
+func (c *client) fail(err error) { c.update(func() { c.err = err }) }
 
-// pause makes the client take nothing any more; allow, n more bytes; resume, all.
-func (c *client) pause()      { c.allow(0) }
-func (c *client) resume()     { c.allow(math.MaxInt) }
-func (c *client) allow(n int) { c.update(func() { c.window = n }) }
+// stopReading makes the client read nothing more, readMore another n bytes, readAll everything.
+func (c *client) stopReading()   { c.readMore(0) }
+func (c *client) readAll()       { c.readMore(math.MaxInt) }
+func (c *client) readMore(n int) { c.update(func() { c.window = n }) }
 
-// hangUp closes the client's end.
-func (c *client) hangUp() {
+// close closes the client's end of the connection.
+func (c *client) close() {
 	c.update(func() { c.gone = true })
 	c.closeConn()
 }
 
-// await waits until the client has got what the test wants. The condition is
-// asked under the client's lock.
+// await waits for a condition, which is called with the client's lock held.
 func (c *client) await(what string, ok func() bool) {
 	c.t.Helper()
 	timeout := time.NewTimer(waitLimit)
@@ -333,12 +331,12 @@ func (c *client) await(what string, ok func() bool) {
 		select {
 		case <-changed:
 		case <-timeout.C:
-			c.t.Fatalf("%s did not come; got %s", what, c.summary())
+			c.t.Fatalf("timeout waiting for %s; got %s", what, c.summary())
 		}
 	}
 }
 
-// awaitSeq waits until the client has got a log up to a seq.
+// awaitSeq waits until the client has received a log up to a seq.
 func (c *client) awaitSeq(g room.LogID, seq room.Seq) {
 	c.t.Helper()
 	c.await(fmt.Sprintf("event %d of log %d", seq, g), func() bool {
@@ -366,8 +364,7 @@ func (c *client) awaitEvent(e room.EventType, n int) sseMessage {
 	return found
 }
 
-// awaitEnd waits until the server has ended the stream, and returns its last
-// event.
+// awaitEnd waits until the server has ended the stream, and returns the last event.
 func (c *client) awaitEnd() sseMessage {
 	c.t.Helper()
 	var last sseMessage
@@ -380,8 +377,8 @@ func (c *client) awaitEnd() sseMessage {
 	return last
 }
 
-// wantSeqs waits for a log's events up to a seq and says whether the client got
-// exactly those after from.
+// wantSeqs waits for the events of a log up to a seq, and fails unless the client received exactly
+// those after from.
 func (c *client) wantSeqs(g room.LogID, from, to room.Seq) {
 	c.t.Helper()
 	if from < to {
@@ -398,7 +395,7 @@ func (c *client) wantSeqs(g room.LogID, from, to room.Seq) {
 	}
 }
 
-// received is what came so far.
+// received returns the messages so far.
 func (c *client) received() []sseMessage {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -417,7 +414,7 @@ func (c *client) lastID() string {
 	return c.sse.lastID
 }
 
-// comments counts the heartbeats so far.
+// comments returns the number of heartbeats so far.
 func (c *client) comments() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -437,12 +434,12 @@ func (c *client) summary() string {
 	if n := len(c.sse.messages); n > 0 {
 		last = c.sse.messages[n-1]
 	}
-	return fmt.Sprintf("%d messages, last id %q, ended %t, at the end %.300s", len(c.sse.messages), c.sse.lastID, c.ended, fmt.Sprint(last))
+	return fmt.Sprintf("%d messages, last id %q, ended %t, last message %.300s", len(c.sse.messages), c.sse.lastID, c.ended, fmt.Sprint(last))
 }
 
-// readFrom takes what comes over a socket until it is closed.
+// readFrom reads from a socket until it is closed.
 func (c *client) readFrom(conn net.Conn) {
-	defer c.end()
+	defer c.serverClosed()
 	buf := make([]byte, 32<<10)
 	for {
 		c.mu.Lock()
@@ -454,9 +451,9 @@ func (c *client) readFrom(conn net.Conn) {
 		}
 		n, err := conn.Read(buf[:n])
 		for p := buf[:n]; len(p) > 0 && !gone; {
-			taken := c.take(p)
+			taken := c.receive(p)
 			p = p[taken:]
-			if taken == 0 { // paused meanwhile
+			if taken == 0 { // the test has stopped the client
 				c.mu.Lock()
 				gone, changed = c.gone, c.changed
 				c.mu.Unlock()
@@ -471,16 +468,16 @@ func (c *client) readFrom(conn net.Conn) {
 	}
 }
 
-// wire is the Conn of a client in the same process.
+// wire is a Conn to a client in the same process.
 type wire struct {
 	client *client
 }
 
-func (w *wire) Send(p []byte, within time.Duration) error {
-	timeout := time.NewTimer(within)
-	defer timeout.Stop()
+func (w *wire) Send(p []byte, timeout time.Duration) error {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
 	for len(p) > 0 {
-		p = p[w.client.take(p):]
+		p = p[w.client.receive(p):]
 		w.client.mu.Lock()
 		blocked, gone, changed := w.client.window == 0 && len(p) > 0, w.client.gone, w.client.changed
 		w.client.mu.Unlock()
@@ -492,7 +489,7 @@ func (w *wire) Send(p []byte, within time.Duration) error {
 		}
 		select {
 		case <-changed:
-		case <-timeout.C:
+		case <-timer.C:
 			return os.ErrDeadlineExceeded
 		}
 	}

@@ -35,7 +35,7 @@ func TestParseCursor(t *testing.T) {
 	}
 }
 
-func TestNotACursor(t *testing.T) {
+func TestParseCursorRejectsOtherForms(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"", " ", "--", "-,1:1", "1", "1:", ":1", "1:1,", ",1:1", "1:1,,2:1", "1:1 ", "1:1\n", "1::1", "1:1:1",
@@ -71,7 +71,7 @@ func TestCursorOfManyRoomsFits(t *testing.T) {
 	}
 }
 
-func TestCursorReadsBackAsWritten(t *testing.T) {
+func TestCursorRoundTrip(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		seqs := rapid.MapOfN(rapid.Int64Min(1), rapid.Int64Min(0), 0, 20).Draw(t, "seqs")

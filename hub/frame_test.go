@@ -38,7 +38,7 @@ func TestFrameBytes(t *testing.T) {
 // Clients keep the id of the last event that had one, so an event has one where
 // coming back to it is right: the log's events, and those that set the cursor or
 // say which logs it has.
-func TestWhichBodiesHaveAnID(t *testing.T) {
+func TestBodiesThatCarryAnID(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		body room.Body

@@ -8,7 +8,7 @@ import (
 	"parlor/room"
 )
 
-// site is a hub with its log, and what the hub said of detached sessions.
+// testHub is a hub with its store, and the streams whose end the hub has reported.
 type testHub struct {
 	*Hub
 	t         testingT
@@ -39,25 +39,24 @@ func newTestHub(t testingT, w transport, o Options) *testHub {
 	return s
 }
 
-// post appends n messages to a log and publishes them.
+// appendAndPublish appends n messages to a log and publishes them.
 func (s *testHub) appendAndPublish(g room.LogID, n int) {
 	s.Apply(room.Change{Events: s.store.append(g, n, "hello")})
 }
 
-// join lets a session into a room and tells the hub.
+// join adds a session to a room and applies the change to the hub.
 func (s *testHub) join(id room.SessionID, g room.LogID) room.Joined {
 	a := s.store.join(id, g)
 	s.Apply(room.Change{Joined: []room.Joined{a}})
 	return a
 }
 
-// leave takes a session out of a room and tells the hub.
+// leave removes a session from a room and applies the change to the hub.
 func (s *testHub) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) {
 	s.Apply(room.Change{Left: []room.Left{s.store.leave(id, g, reason)}})
 }
 
-// attach is what a stream of a session starts with, as the handlers put it
-// together.
+// streamStart returns what a stream of a session starts with, as the handlers build it.
 func (s *testHub) streamStart(id room.SessionID, lastID string) StreamStart {
 	start := StreamStart{TokenExpiresAt: time.Now().Add(time.Hour)}
 	if lastID != "" {
@@ -84,22 +83,22 @@ func (s *testHub) start(stream *Stream, o StreamStart) *client {
 	return c
 }
 
-// connect opens a session's stream; lastID is empty for a client that has none.
+// connect opens and starts a session's stream. lastID is empty for a client that has none.
 func (s *testHub) connect(id room.SessionID, lastID string) *client {
 	s.t.Helper()
 	stream := s.open(id)
 	return s.start(stream, s.streamStart(id, lastID))
 }
 
-// connected is connect, and waits until the stream has begun.
-func (s *testHub) connected(id room.SessionID, lastID string) *client {
+// connectReady is connect, and waits for sessionReady.
+func (s *testHub) connectReady(id room.SessionID, lastID string) *client {
 	s.t.Helper()
 	c := s.connect(id, lastID)
 	c.awaitEvent(room.TypeSessionReady, 1)
 	return c
 }
 
-// eventually waits for a condition that nobody announces.
+// eventually polls a condition until it holds.
 func (s *testHub) eventually(what string, ok func() bool) {
 	s.t.Helper()
 	timeout := time.NewTimer(waitLimit)
@@ -110,23 +109,22 @@ func (s *testHub) eventually(what string, ok func() bool) {
 		select {
 		case <-again.C:
 		case <-timeout.C:
-			s.t.Fatalf("%s did not come about", what)
+			s.t.Fatalf("%s did not happen", what)
 		}
 	}
 }
 
-// awaitDetached waits until the hub has said that a session's stream of this
-// number has ended.
+// awaitDetached waits until the hub has reported the end of a session's stream with this number.
 func (s *testHub) awaitDetached(id room.SessionID, streamNo int64) {
 	s.t.Helper()
-	s.eventually("the detachment", func() bool {
+	s.eventually("the end of the stream", func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return slices.Contains(s.detached, detachedStream{id, streamNo})
 	})
 }
 
-// detachments is what the hub has said so far.
+// detachments returns the streams whose end the hub has reported so far.
 func (s *testHub) detachments() []detachedStream {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -18,9 +18,9 @@ func TestDrain(t *testing.T) {
 		clients := make([]*client, 20)
 		ids := joinedSessions(s, len(clients))
 		for i, id := range ids {
-			clients[i] = s.connected(id, "")
+			clients[i] = s.connectReady(id, "")
 		}
-		clients[3].pause() // one that does not read does not hold up the rest
+		clients[3].stopReading() // one that does not read does not hold up the rest
 		s.appendAndPublish(1, 10)
 		for i, c := range clients {
 			if i != 3 {
@@ -29,7 +29,7 @@ func TestDrain(t *testing.T) {
 		}
 		s.Drain(t.Context(), 50*time.Millisecond)
 		s.eventually("everybody's detachment", func() bool { return len(s.detachments()) == len(clients) })
-		clients[3].resume()
+		clients[3].readAll()
 		for _, c := range clients {
 			if after := data[room.Reconnect](t, c.awaitEnd()).AfterMs; after < 0 || after > 100 {
 				t.Errorf("come back after %d ms", after)
@@ -39,7 +39,7 @@ func TestDrain(t *testing.T) {
 			}
 			c.wantSeqs(1, 0, 10)
 		}
-		again := s.connected(ids[0], clients[0].lastID())
+		again := s.connectReady(ids[0], clients[0].lastID())
 		s.appendAndPublish(1, 1)
 		again.awaitSeq(1, 11)
 
@@ -70,7 +70,7 @@ func TestDrainSpreads(t *testing.T) {
 		const streams, spread = 20, 4 * time.Second
 		s := newTestHub(t, overServe, Options{})
 		for _, id := range joinedSessions(s, streams) {
-			s.connected(id, "")
+			s.connectReady(id, "")
 		}
 		drained := make(chan struct{})
 		began := time.Now()
@@ -92,10 +92,10 @@ func TestDrainSpreads(t *testing.T) {
 	})
 }
 
-func TestDrainEndsWithItsContext(t *testing.T) {
+func TestDrainStopsWithContext(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{Workers: 1})
-		s.connected(alice, "")
+		s.connectReady(alice, "")
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
 		for name, drain := range map[string]func(context.Context){
@@ -120,7 +120,7 @@ func TestCloseEndsStreams(t *testing.T) {
 		ids := joinedSessions(s, 20)
 		clients := make([]*client, len(ids))
 		for i, id := range ids {
-			clients[i] = s.connected(id, "")
+			clients[i] = s.connectReady(id, "")
 		}
 		s.appendAndPublish(1, 10)
 		s.Close()
@@ -140,16 +140,16 @@ func TestCloseEndsStreams(t *testing.T) {
 	})
 }
 
-func TestCloseWhileTheLogIsAway(t *testing.T) {
+func TestCloseWhileLogFails(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		s.store.join(bob, 2)
 		s.store.append(1, 1000, "before")
-		s.connected(alice, cursorAt(1, 1000))
+		s.connectReady(alice, cursorAt(1, 1000))
 		s.store.failReads(errors.New("the database is away"))
-		s.connected(bob, cursorAt(1, 0))
+		s.connectReady(bob, cursorAt(1, 0))
 		advanceTime(time.Second)
 		began := time.Now()
 		s.Close()
@@ -160,12 +160,12 @@ func TestCloseWhileTheLogIsAway(t *testing.T) {
 }
 
 // A hub is closed before the store is, so commits go on while it closes.
-func TestCloseWhileEventsCome(t *testing.T) {
+func TestCloseWhilePublishing(t *testing.T) {
 	eachTransportInRealTime(t, func(t *testing.T, w transport) {
 		for range 200 {
 			s := newTestHub(t, w, Options{})
 			s.store.join(alice, 1)
-			s.connected(alice, "")
+			s.connectReady(alice, "")
 			events := s.store.append(1, 300, "hello")
 			var publishing sync.WaitGroup
 			for worker := range 2 {
@@ -218,7 +218,7 @@ func TestConcurrentUse(t *testing.T) {
 func (s *testHub) useUntil(id room.SessionID, rooms room.LogID, last room.Seq) {
 	lastID := ""
 	for round := 1; ; round++ {
-		c := s.connected(id, lastID)
+		c := s.connectReady(id, lastID)
 		if ready := c.received()[0]; lastID != "" && ready.ID != lastID {
 			s.t.Errorf("%s came back at %q, and goes on from %q", id, lastID, ready.ID)
 		}
@@ -235,7 +235,7 @@ func (s *testHub) useUntil(id room.SessionID, rooms room.LogID, last room.Seq) {
 			return
 		}
 		if round%3 > 0 {
-			c.hangUp()
+			c.close()
 		}
 		lastID = c.lastID()
 	}

@@ -22,7 +22,7 @@ func inboxTestHub(t *testing.T, w transport, delivered room.Seq) *testHub {
 
 // TestWhereAnInboxGoesOn: exactly at the cursor, or else from what the user has,
 // and where that is not kept the client is told.
-func TestWhereAnInboxGoesOn(t *testing.T) {
+func TestInboxResume(t *testing.T) {
 	const (
 		invalid = room.ResetCursorInvalid
 		ahead   = room.ResetCursorAhead
@@ -84,7 +84,7 @@ func TestWhereAnInboxGoesOn(t *testing.T) {
 // TestAnInboxCostsNoRead where its user has all of it, as all do who come back
 // when a server was restarted; and yet nothing is missed of what was committed
 // while the stream was about to begin.
-func TestAnInboxCostsNoRead(t *testing.T) {
+func TestInboxNeedsNoRead(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := inboxTestHub(t, w, 0)
 		stream := s.open(alice)
@@ -106,7 +106,7 @@ func TestAnInboxCostsNoRead(t *testing.T) {
 
 // TestInboxesAreForgotten when nobody follows them: not even a stream that never
 // began.
-func TestInboxesAreForgotten(t *testing.T) {
+func TestInboxTopicsAreEvicted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.setInbox(alice, 7, 0)
@@ -119,7 +119,7 @@ func TestInboxesAreForgotten(t *testing.T) {
 		}
 		c := s.start(stream, s.streamStart(bob, ""))
 		c.awaitEvent(room.TypeSessionReady, 1)
-		c.hangUp()
+		c.close()
 		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
 			t.Errorf("%d logs are kept when nobody is there", n)

@@ -10,17 +10,15 @@ import (
 	"parlor/room"
 )
 
-// memoryLog is logs, and who attends them, kept in memory: what the store is to
-// the hub and to its callers.
+// memoryStore has logs and presences in memory. It is to the hub and its callers what the store is.
 type memoryStore struct {
 	mu       sync.Mutex // guards all below
 	rooms    map[room.LogID]*memoryRoom
 	sessions map[room.SessionID]*memorySession
-	err      error // what reads fail with
-	hanging  bool  // reads get no answer
+	err      error // returned by reads
+	hanging  bool  // reads block until their context ends
 	reads    int
-	// held is closed when reads may return with what they have read; nil while
-	// they need not wait.
+	// held is closed when reads may return what they have read; nil if they do not wait.
 	held chan struct{}
 }
 
@@ -35,14 +33,14 @@ type memorySession struct {
 	from     map[room.LogID]room.Seq
 	stay     map[room.LogID]room.PresenceID // the newest
 	left     map[room.LogID]room.LeaveReason
-	// inbox is the log of its user's inbox, 0 where there is none; delivered is
-	// what the user has of it.
+	// inbox is the log of the user's inbox, or 0; delivered is the newest event that the user has
+	// received.
 	inbox     room.LogID
 	delivered room.Seq
 }
 
-// tooManyReads is more than any test needs. Reads beyond it hang, so that a loop
-// that reads without a pause ends in a failure.
+// tooManyReads is more than any test needs. Later reads block, so that a loop without a delay fails
+// the test.
 const tooManyReads = 20_000
 
 func newMemoryStore() *memoryStore {
@@ -51,7 +49,7 @@ func newMemoryStore() *memoryStore {
 
 func roomID(g room.LogID) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", g)) }
 
-// room is a log's room, made where there is none. The caller holds mu.
+// room returns a log's room, which it creates if there is none. The caller holds mu.
 func (l *memoryStore) room(g room.LogID) *memoryRoom {
 	r := l.rooms[g]
 	if r == nil {
@@ -61,7 +59,7 @@ func (l *memoryStore) room(g room.LogID) *memoryRoom {
 	return r
 }
 
-// session is what is known of a session. The caller holds mu.
+// session returns a session, which it creates if there is none. The caller holds mu.
 func (l *memoryStore) session(id room.SessionID) *memorySession {
 	s := l.sessions[id]
 	if s == nil {
@@ -92,8 +90,7 @@ func (l *memoryStore) append(g room.LogID, n int, text string) []room.Event {
 	return slices.Clone(events)
 }
 
-// recall takes what a message says out of a log and returns the event that tells
-// of it.
+// recall removes the content of a message from a log and returns the event of the recall.
 func (l *memoryStore) recall(g room.LogID, seq room.Seq) room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,8 +104,8 @@ func (l *memoryStore) recall(g room.LogID, seq room.Seq) room.Event {
 	return e
 }
 
-// hold keeps reads from returning until it is called off.
-func (l *memoryStore) holdReads() (letGo func()) {
+// holdReads keeps reads from returning until release is called.
+func (l *memoryStore) holdReads() (release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	held := make(chan struct{})
@@ -121,7 +118,7 @@ func (l *memoryStore) holdReads() (letGo func()) {
 	}
 }
 
-// trim forgets the events before oldest.
+// trim removes the events before oldest.
 func (l *memoryStore) trim(g room.LogID, oldest room.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -130,21 +127,21 @@ func (l *memoryStore) trim(g room.LogID, oldest room.Seq) {
 	r.oldest = oldest
 }
 
-// remove forgets a log altogether.
+// remove removes a log.
 func (l *memoryStore) remove(g room.LogID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.rooms, g)
 }
 
-// fail makes reads fail until it is called with nil.
+// failReads makes reads fail until it is called with nil.
 func (l *memoryStore) failReads(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.err = err
 }
 
-// hang makes reads wait for their context's end.
+// hangReads makes reads block until their context ends.
 func (l *memoryStore) hangReads(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,12 +154,12 @@ func (l *memoryStore) last(g room.LogID) room.Seq {
 	return l.room(g).last
 }
 
-// Tail implements Log.
+// Tail implements LogReader.
 func (l *memoryStore) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
 	return l.page(ctx, g, func(events []room.Event) []room.Event { return events[max(0, len(events)-n):] })
 }
 
-// EventsAfter implements Log.
+// EventsAfter implements LogReader.
 func (l *memoryStore) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
 	return l.page(ctx, g, func(events []room.Event) []room.Event {
 		for len(events) > 0 && events[0].Seq <= after {
@@ -200,7 +197,7 @@ func (l *memoryStore) page(ctx context.Context, g room.LogID, choose func([]room
 	return p, nil
 }
 
-// own gives a session's user an inbox.
+// setInbox gives a session's user an inbox.
 func (l *memoryStore) setInbox(id room.SessionID, inbox room.LogID, delivered room.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -209,14 +206,14 @@ func (l *memoryStore) setInbox(id room.SessionID, inbox room.LogID, delivered ro
 	s.inbox, s.delivered = inbox, delivered
 }
 
-// inbox is the log of a session's inbox.
+// inbox returns the log of a session's inbox.
 func (l *memoryStore) inbox(id room.SessionID) room.LogID {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.session(id).inbox
 }
 
-// enter lets a session into a room; it follows the log from its present end.
+// join adds a session to a room, from the present end of the log.
 func (l *memoryStore) join(id room.SessionID, g room.LogID) room.Joined {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -228,7 +225,7 @@ func (l *memoryStore) join(id room.SessionID, g room.LogID) room.Joined {
 	return room.Joined{Session: id, Room: roomID(g), Generation: g, Presence: s.stay[g], From: from, Call: room.RoomEnter}
 }
 
-// exit takes a session out of a room.
+// leave removes a session from a room.
 func (l *memoryStore) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) room.Left {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -238,8 +235,8 @@ func (l *memoryStore) leave(id room.SessionID, g room.LogID, reason room.LeaveRe
 	return room.Left{Session: id, Room: roomID(g), Generation: g, Presence: s.stay[g], Reason: reason}
 }
 
-// attach gives a session's new stream its number and says where the session
-// stands; cursor is the client's.
+// openStream gives a session's new stream its number and returns the session's presences. cursor is
+// the client's.
 func (l *memoryStore) openStream(id room.SessionID, cursor Cursor) room.OpenedStream {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,9 +13,8 @@ import (
 	"parlor/room"
 )
 
-// TestModel lets anything happen in any order, and holds what each session gets
-// against the simplest account of it: every event once, in order, from the
-// session's coming in until its going, whatever befalls its connection.
+// TestModel runs random operations, and checks what each session receives against a simple model: every
+// event once and in order, from joining a room until leaving it, whatever happens to the connection.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -25,18 +24,18 @@ func TestModel(t *testing.T) {
 				m.users = append(m.users, &user{id: id, at: make(map[room.LogID]room.Seq)})
 			}
 			t.Repeat(map[string]func(*rapid.T){
-				"append":     m.append,
-				"publish":    m.publish,
-				"publish it": m.publish, // twice as often, lest most be found by Refresh
-				"lose":       m.lose,
-				"trim":       m.trim,
-				"outage":     m.outage,
-				"join":       m.join,
-				"leave":      m.leave,
-				"connect":    m.connect,
-				"hang up":    m.hangUp,
-				"throttle":   m.throttle,
-				"elapse":     m.elapse,
+				"append":    m.append,
+				"publish":   m.publish,
+				"publish 2": m.publish, // twice as often, so that not most events are found by Resync
+				"skip":      m.skipPublish,
+				"trim":      m.trim,
+				"outage":    m.outage,
+				"join":      m.join,
+				"leave":     m.leave,
+				"connect":   m.connect,
+				"hang up":   m.hangUp,
+				"throttle":  m.throttle,
+				"elapse":    m.advanceTime,
 			})
 			m.finish()
 		})
@@ -50,12 +49,12 @@ type model struct {
 	unpublished []room.Event
 }
 
-// user is a session, and where it is in each room that it is in.
+// user is a session and its position in each of its rooms.
 type user struct {
 	id      room.SessionID
 	at      map[room.LogID]room.Seq
 	client  *client // nil while it has no connection
-	read    int     // how many of the client's messages are accounted for
+	read    int     // how many of the client's messages are verified
 	lastID  string
 	streams int64
 }
@@ -72,10 +71,10 @@ func (m *model) append(t *rapid.T) {
 	m.unpublished = append(m.unpublished, m.store.append(m.anyLog(), n, "hello")...)
 }
 
-// draw takes some events that were not published.
-func (m *model) draw(t *rapid.T) []room.Event {
+// takeUnpublished removes some events from those that were not published.
+func (m *model) takeUnpublished(t *rapid.T) []room.Event {
 	if len(m.unpublished) == 0 {
-		t.Skip("everything is published")
+		t.Skip("all events are published")
 	}
 	from := rapid.IntRange(0, len(m.unpublished)-1).Draw(t, "from")
 	to := min(len(m.unpublished), from+rapid.OneOf(rapid.IntRange(1, 20), rapid.IntRange(1, 2000)).Draw(t, "events"))
@@ -85,12 +84,12 @@ func (m *model) draw(t *rapid.T) []room.Event {
 }
 
 func (m *model) publish(t *rapid.T) {
-	m.Apply(room.Change{Events: m.draw(t)})
+	m.Apply(room.Change{Events: m.takeUnpublished(t)})
 }
 
-// lose is a process that committed and could not tell.
-func (m *model) lose(t *rapid.T) {
-	m.draw(t)
+// skipPublish is a process that committed events and failed before it published them.
+func (m *model) skipPublish(t *rapid.T) {
+	m.takeUnpublished(t)
 	m.Resync()
 }
 
@@ -107,23 +106,23 @@ func (m *model) outage(*rapid.T) { m.store.failReads(errors.New("the database is
 func (m *model) join(t *rapid.T) {
 	u, g := m.anyUser(), m.anyLog()
 	if _, in := u.at[g]; in {
-		t.Skip("it is in the room")
+		t.Skip("the session is in the room")
 	}
 	u.at[g] = m.testHub.join(u.id, g).From
 }
 
-// leave waits first, because up to where a session gets a room's events when it
-// leaves in the middle of them is not defined.
+// leave waits until the session has received all events of the room: it is not defined how many of them
+// it receives if it leaves before.
 func (m *model) leave(t *rapid.T) {
 	u := m.anyUser()
 	if len(u.at) == 0 {
-		t.Skip("it is in no room")
+		t.Skip("the session is in no room")
 	}
 	g := rapid.SampledFrom(slices.Sorted(maps.Keys(u.at))).Draw(t, "room")
 	if m.settle(); u.client != nil {
-		u.client.resume()
+		u.client.readAll()
 		synctest.Wait()
-		m.account(u)
+		m.verify(u)
 		if open := !u.client.isEnded(); open && u.at[g] != m.store.last(g) {
 			t.Fatalf("%s got log %d up to %d of %d", u.id, g, u.at[g], m.store.last(g))
 		}
@@ -132,7 +131,7 @@ func (m *model) leave(t *rapid.T) {
 	m.testHub.leave(u.id, g, room.ReasonLeft)
 }
 
-// connect opens a stream; one that is open already is superseded.
+// connect opens a stream, which supersedes an open one.
 func (m *model) connect(*rapid.T) { m.reconnect(m.anyUser()) }
 
 func (m *model) reconnect(u *user) {
@@ -144,55 +143,55 @@ func (m *model) reconnect(u *user) {
 
 func (m *model) hangUp(*rapid.T) { m.disconnect(m.anyUser(), true) }
 
-// disconnect ends what a user takes from its connection; closed says whether the
-// server can know.
+// disconnect makes a user read nothing more from its connection. If closed is false, the server does not
+// notice.
 func (m *model) disconnect(u *user, closed bool) {
 	if u.client == nil {
 		return
 	}
-	u.client.pause()
+	u.client.stopReading()
 	synctest.Wait()
-	m.account(u)
+	m.verify(u)
 	u.lastID = u.client.lastID()
 	if closed {
-		u.client.hangUp()
+		u.client.close()
 	}
 	u.client = nil
 }
 
-// throttle makes a connection stop after some bytes, or go on.
+// throttle makes a client stop reading after some bytes, or continue.
 func (m *model) throttle(t *rapid.T) {
 	if u := m.anyUser(); u.client != nil {
 		if rapid.Bool().Draw(t, "resume") {
-			u.client.resume()
+			u.client.readAll()
 		} else {
-			u.client.allow(rapid.IntRange(0, 3000).Draw(t, "bytes"))
+			u.client.readMore(rapid.IntRange(0, 3000).Draw(t, "bytes"))
 		}
 	}
 }
 
-func (m *model) elapse(t *rapid.T) {
+func (m *model) advanceTime(t *rapid.T) {
 	advanceTime(rapid.SampledFrom([]time.Duration{
 		0, time.Millisecond, gapTimeout, time.Second, defaultWriteTimeout, segmentIdle, topicIdle + time.Second,
 	}).Draw(t, "time"))
 	for _, u := range m.users {
-		m.account(u)
+		m.verify(u)
 	}
 }
 
-// settle lets everything come that can.
+// settle waits until all events that can be delivered are delivered.
 func (m *model) settle() {
 	m.store.failReads(nil)
 	m.Resync()
 	advanceTime(maxReadRetry + time.Second)
 }
 
-// account takes what a user's client got into the account.
-func (m *model) account(u *user) {
+// verify checks the messages that a user's client has received since the last call.
+func (m *model) verify(u *user) {
 	if u.client == nil {
 		return
 	}
-	u.client.await("nothing", func() bool { return true }) // fails with what the client itself found wrong
+	u.client.await("nothing", func() bool { return true }) // fails if the client has found the stream malformed
 	for _, e := range u.client.received()[u.read:] {
 		u.read++
 		switch e.Event {
@@ -217,20 +216,20 @@ func (m *model) account(u *user) {
 	}
 }
 
-// finish brings everybody up to date and looks at what they got, and at what
-// the database was told.
+// finish makes all clients catch up, and checks what they received and which ends of streams were
+// reported.
 func (m *model) finish() {
-	for range 3 { // a trimmed log may end a stream that was behind, and the next one has it all
+	for range 3 { // a stream that is behind may end because its log was trimmed, and the next one catches up
 		for _, u := range m.users {
 			if u.client == nil || u.client.isEnded() {
 				m.reconnect(u)
 			}
-			u.client.resume()
+			u.client.readAll()
 		}
 		m.settle()
 	}
 	for _, u := range m.users {
-		m.account(u)
+		m.verify(u)
 		for g, at := range u.at {
 			if last := m.store.last(g); at != last {
 				m.t.Fatalf("%s got log %d up to %d of %d; %s", u.id, g, at, last, u.client.summary())

@@ -12,7 +12,7 @@ import (
 
 // TestNobodyIsReplayedWhatWasRecalled looks into each place in which a hub keeps
 // frames for those who come back.
-func TestNobodyIsReplayedWhatWasRecalled(t *testing.T) {
+func TestRecalledContentIsNotReplayed(t *testing.T) {
 	const n = 3 * segmentFrames
 	for _, c := range []struct {
 		where    string
@@ -24,7 +24,7 @@ func TestNobodyIsReplayedWhatWasRecalled(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {
 				s := newTestHub(t, overServe, Options{})
 				s.store.join(alice, 1)
-				listening := s.connected(alice, cursorAt(1, 0))
+				listening := s.connectReady(alice, cursorAt(1, 0))
 				for i := range n {
 					s.Apply(room.Change{Events: s.store.append(1, 1, fmt.Sprintf("number %d.", i+1))})
 				}
@@ -32,9 +32,9 @@ func TestNobodyIsReplayedWhatWasRecalled(t *testing.T) {
 				s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, n) // reads all pages
 				said := fmt.Sprintf("number %d.", c.recalled)
 				s.Apply(room.Change{Events: []room.Event{s.store.recall(1, c.recalled)}})
-				s.replays(c.recalled-1, n+1, said)
+				s.wantReplayWithout(c.recalled-1, n+1, said)
 				s.appendAndPublish(1, 1)
-				s.replays(0, n+2, said)
+				s.wantReplayWithout(0, n+2, said)
 			})
 		})
 	}
@@ -42,7 +42,7 @@ func TestNobodyIsReplayedWhatWasRecalled(t *testing.T) {
 
 // replays lets a stream read all that there is after a seq, in which nobody may
 // say this.
-func (s *testHub) replays(after, last room.Seq, said string) {
+func (s *testHub) wantReplayWithout(after, last room.Seq, said string) {
 	s.t.Helper()
 	c := s.connect(alice, cursorAt(1, after))
 	c.wantSeqs(1, after, last)
@@ -55,7 +55,7 @@ func (s *testHub) replays(after, last room.Seq, said string) {
 
 // TestRecalledWhileItIsRead: a page, or the end of the log, may be on its way
 // from the database with what is recalled meanwhile.
-func TestRecalledWhileItIsRead(t *testing.T) {
+func TestRecallDuringRead(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
@@ -66,7 +66,7 @@ func TestRecalledWhileItIsRead(t *testing.T) {
 		s.Apply(room.Change{Events: []room.Event{s.store.recall(1, 1)}})
 		letGo()
 		first.wantSeqs(1, 0, 2)
-		s.replays(0, 2, "secret")
+		s.wantReplayWithout(0, 2, "secret")
 
 		s.store.append(1, 1, "another secret")
 		s.store.append(1, maxRecentFrames, "hello")
@@ -84,22 +84,22 @@ func TestRecalledWhileItIsRead(t *testing.T) {
 				t.Errorf("replayed: %s", m.Data)
 			}
 		}
-		s.replays(0, last+1, "secret")
+		s.wantReplayWithout(0, last+1, "secret")
 	})
 }
 
 // TestRecallThatOvertakesItsMessage: the changes of two transactions may come the
 // other way round. Who listens is told of both in order; nobody after them of
 // what is gone.
-func TestRecallThatOvertakesItsMessage(t *testing.T) {
+func TestRecallPublishedBeforeItsMessage(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
-		s.connected(alice, "")
+		s.connectReady(alice, "")
 		said := s.store.append(1, 1, "a secret")
 		recalled := s.store.recall(1, 1)
 		s.Apply(room.Change{Events: []room.Event{recalled}})
 		s.Apply(room.Change{Events: said})
-		s.replays(0, 2, "secret")
+		s.wantReplayWithout(0, 2, "secret")
 	})
 }

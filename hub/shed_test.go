@@ -26,7 +26,7 @@ func (p *blockedSink) close() {}
 
 // TestWhatIsShedFirst fills the queue of a stream that takes nothing, step by
 // step, and looks at which messages still find a place in it.
-func TestWhatIsShedFirst(t *testing.T) {
+func TestShedOrder(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overServe, Options{Workers: 1})
 	s.join("alice", 1)

@@ -17,7 +17,7 @@ import (
 
 // A connection that is no socket is refused, and the database hears that the
 // stream it has just numbered is no more.
-func TestTakeOverOfSomethingElse(t *testing.T) {
+func TestTakeOverRejectsPipe(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	defer near.Close()
@@ -34,7 +34,7 @@ func TestTakeOverOfSomethingElse(t *testing.T) {
 	}
 }
 
-func TestTakeOverOfAClosedConnection(t *testing.T) {
+func TestTakeOverClosedConnection(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overSocket, Options{})
 	near, far := socketPair(t)
@@ -49,7 +49,7 @@ func TestTakeOverOfAClosedConnection(t *testing.T) {
 }
 
 // The peer may be gone before anybody looks at its socket.
-func TestTakeOverAfterThePeerHungUp(t *testing.T) {
+func TestTakeOverAfterPeerClosed(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"closed", "reset"} {
 		s := newTestHub(t, overSocket, Options{Heartbeat: 2 * waitLimit})
@@ -71,7 +71,7 @@ func TestTakeOverAfterThePeerHungUp(t *testing.T) {
 
 // Clients send nothing on a stream. One that does is not listened to, and gets
 // its events all the same.
-func TestTakeOverOfAPeerThatTalks(t *testing.T) {
+func TestTakeOverIgnoresInput(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overSocket, Options{})
 	s.store.join(alice, 1)
@@ -113,7 +113,7 @@ func TestTakeOverOnAClosedHub(t *testing.T) {
 }
 
 // Not parallel: it counts what the process holds.
-func TestTakeOverLeavesNoDescriptors(t *testing.T) {
+func TestTakeOverClosesDescriptors(t *testing.T) {
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -127,19 +127,19 @@ func TestTakeOverLeavesNoDescriptors(t *testing.T) {
 	for round := range 3 {
 		clients := make([]*client, len(ids))
 		for i, id := range ids {
-			clients[i] = s.connected(id, "")
+			clients[i] = s.connectReady(id, "")
 		}
 		for i, c := range clients {
 			switch i % 3 {
 			case 0:
-				c.hangUp()
+				c.close()
 			case 1:
 				s.Apply(room.Change{Ended: []room.EndedSession{{Session: ids[i], Reason: room.EndLoggedOut}}})
 			}
 			if i%3 < 2 {
 				s.awaitDetached(ids[i], int64(round+1))
 			}
-			c.hangUp()
+			c.close()
 		}
 	}
 	s.Close()
@@ -151,7 +151,7 @@ func TestTakeOverLeavesNoDescriptors(t *testing.T) {
 
 // TestTLSEndsWithGoodbye: a client can tell the end of its stream from a connection
 // that somebody cut (RFC 8446, section 6.1).
-func TestTLSEndsWithGoodbye(t *testing.T) {
+func TestTLSSendsCloseNotify(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overTLS, Options{})
 	near, far := socketPair(t)

@@ -9,19 +9,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// message is an event as an SSE client dispatches it. ID is what its own frame
-// carried; empty where it carried none.
+// sseMessage is an event as an SSE client dispatches it. ID is the id of its own frame; empty if the
+// frame has none.
 type sseMessage struct{ ID, Event, Data string }
 
-// reader reads an event stream as WHATWG HTML says (section 9.2.6). A frame
-// counts only when its blank line has come: one that is cut off was never
-// received, its id neither.
+// sseReader parses an event stream as WHATWG HTML specifies (section 9.2.6). A frame is dispatched at
+// its blank line. One that is cut off before that was never received, and neither was its id.
 type sseReader struct {
 	messages []sseMessage
 	lastID   string // what EventSource sends as Last-Event-ID
-	retry    int    // milliseconds; 0 where none came
+	retry    int    // milliseconds; 0 if there was none
 	comments int
-	invalid  []string // lines that no server of ours writes
+	invalid  []string // lines that Parlor does not write
 
 	line    []byte
 	afterCR bool
@@ -35,7 +34,7 @@ func (r *sseReader) write(p []byte) {
 		afterCR := r.afterCR
 		r.afterCR = b == '\r'
 		switch {
-		case b == '\n' && afterCR: // the second half of one line end
+		case b == '\n' && afterCR: // the second half of a line break
 		case b == '\n' || b == '\r':
 			r.endLine(string(r.line))
 			r.line = r.line[:0]
@@ -81,7 +80,7 @@ func (r *sseReader) dispatch() {
 	r.frame, r.hasID, r.data = sseMessage{}, false, nil
 }
 
-func TestReader(t *testing.T) {
+func TestSSEReader(t *testing.T) {
 	t.Parallel()
 	stream := "retry: 250\n\nid: 1\nevent: a\ndata: x\n\n:\n\nevent:b\r\ndata: y\r\ndata:  z\r\n\r\nid: 2\nevent: c\ndata: cut off\n"
 	want := []sseMessage{{ID: "1", Event: "a", Data: "x"}, {Event: "b", Data: "y\n z"}}

@@ -50,10 +50,10 @@ func (e *endLogRecorder) all(t *testing.T) (ends []loggedEnd) {
 	return ends
 }
 
-func TestEndsOfStreamsAreLogged(t *testing.T) {
+func TestStreamEndsAreLogged(t *testing.T) {
 	for want, c := range map[loggedEnd]func(s *testHub, c *client){
-		{Level: "DEBUG", Reason: "clientGone"}: func(_ *testHub, c *client) { c.hangUp() },
-		{Level: "DEBUG", Reason: "superseded"}: func(s *testHub, c *client) { s.connected(alice, "") },
+		{Level: "DEBUG", Reason: "clientGone"}: func(_ *testHub, c *client) { c.close() },
+		{Level: "DEBUG", Reason: "superseded"}: func(s *testHub, c *client) { s.connectReady(alice, "") },
 		{Level: "DEBUG", Reason: "loggedOut"}: func(s *testHub, c *client) {
 			s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
 		},
@@ -61,7 +61,11 @@ func TestEndsOfStreamsAreLogged(t *testing.T) {
 			s.Drain(context.Background(), 0)
 		},
 		{Level: "INFO", Reason: "serverClosed"}: func(s *testHub, c *client) { s.Close() },
-		{Level: "INFO", Reason: "slowConsumer"}: func(s *testHub, c *client) { c.pause(); s.appendAndPublish(1, 3); advanceTime(2 * defaultWriteTimeout) },
+		{Level: "INFO", Reason: "slowConsumer"}: func(s *testHub, c *client) {
+			c.stopReading()
+			s.appendAndPublish(1, 3)
+			advanceTime(2 * defaultWriteTimeout)
+		},
 	} {
 		t.Run(want.Reason, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {
@@ -93,7 +97,7 @@ func TestEndsOfStreamsAreLogged(t *testing.T) {
 }
 
 // TestEndsAreBounded: thousands of readers who fall behind at once do not fill the log.
-func TestEndsAreBounded(t *testing.T) {
+func TestLoggedStreamEndsAreLimited(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		var log endLogRecorder
 		s := newTestHub(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))})
@@ -101,7 +105,7 @@ func TestEndsAreBounded(t *testing.T) {
 			for i := from; i < to; i++ {
 				id := room.SessionID(fmt.Sprint("reader", i))
 				s.store.join(id, 1)
-				s.connected(id, "").pause()
+				s.connectReady(id, "").stopReading()
 			}
 			s.appendAndPublish(1, 3)
 			advanceTime(2 * defaultWriteTimeout)

@@ -47,7 +47,7 @@ func trimmedTestHub(t testingT, w transport) *testHub {
 	return s
 }
 
-func TestStart(t *testing.T) {
+func TestStreamStart(t *testing.T) {
 	const (
 		invalid = room.ResetCursorInvalid
 		ahead   = room.ResetCursorAhead
@@ -108,7 +108,7 @@ func TestStart(t *testing.T) {
 
 // A session that went and came again follows from its latest coming, whatever
 // its cursor still says.
-func TestStartAfterComingAgain(t *testing.T) {
+func TestStartAfterRejoin(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.append(1, 10, "before")
@@ -119,13 +119,13 @@ func TestStartAfterComingAgain(t *testing.T) {
 	})
 }
 
-func TestStartTellsOfDepartures(t *testing.T) {
+func TestStartReportsRoomsLeft(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(alice, 2)
 		s.store.leave(alice, 2, room.ReasonTimedOut)
-		c := s.connected(alice, "1:0,2:0")
+		c := s.connectReady(alice, "1:0,2:0")
 		got := data[room.RoomStateChanged](t, c.awaitEvent(room.TypeRoomStateChanged, 1))
 		want := room.RoomStateChanged{
 			RoomID: "room-2", Generation: 2, State: room.RoomDisconnected, Event: room.RoomNetworkTimeout,
@@ -143,7 +143,7 @@ func TestStartTellsOfDepartures(t *testing.T) {
 // Between Open and Start the handler reads where the session stands. Whether the
 // reading comes before or after what happens meanwhile, the stream ends up the
 // same.
-func TestNothingIsMissedBetweenOpenAndStart(t *testing.T) {
+func TestChangesBetweenOpenAndStart(t *testing.T) {
 	for _, readFirst := range []bool{true, false} {
 		t.Run(fmt.Sprintf("read first: %t", readFirst), func(t *testing.T) {
 			eachTransport(t, func(t *testing.T, w transport) {
@@ -202,19 +202,19 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 			}
 			s.appendAndPublish(1, 1)
 			two.wantSeqs(1, 0, 1)
-			two.hangUp()
+			two.close()
 		}},
 		{"before its successor begins", func(_ *testing.T, s *testHub, first, second *Stream) {
 			start := s.streamStart(alice, "")                   // number 1
 			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 			two := s.start(second, start)
 			two.awaitEvent(room.TypeSessionReady, 1)
-			two.hangUp()
+			two.close()
 		}},
 		{"after its successor has left", func(_ *testing.T, s *testHub, first, second *Stream) {
 			two := s.start(second, s.streamStart(alice, "")) // number 1
 			two.awaitEvent(room.TypeSessionReady, 1)
-			two.hangUp()
+			two.close()
 			s.awaitDetached(alice, 1)
 			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 		}},
@@ -237,7 +237,7 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 }
 
 // The successor may end while the number is on its way to it.
-func TestSuccessorEndsWhileItGetsANumber(t *testing.T) {
+func TestSuccessorEndsWhileItTakesOverNumber(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		first, second := s.open(alice), s.open(alice)
@@ -259,13 +259,13 @@ func TestSuccessorEndsWhileItGetsANumber(t *testing.T) {
 }
 
 // A client that learns of a room's events learns first that it is in the room.
-func TestArrivalIsToldBeforeItsEvents(t *testing.T) {
+func TestRoomStateChangedPrecedesRoomEvents(t *testing.T) {
 	for _, started := range []bool{true, false} {
 		t.Run(fmt.Sprintf("started: %t", started), func(t *testing.T) {
 			eachTransport(t, func(t *testing.T, w transport) {
 				s := newTestHub(t, w, Options{})
 				s.store.join(bob, 1)
-				s.connected(bob, "")
+				s.connectReady(bob, "")
 				var (
 					stream = s.open(alice)
 					start  = s.streamStart(alice, "")
@@ -295,12 +295,12 @@ func TestArrivalIsToldBeforeItsEvents(t *testing.T) {
 
 // Transactions of one session may be told of in another order than they were
 // committed in. The stream ends up where the last one left the session.
-func TestStaysAreToldInAnyOrder(t *testing.T) {
+func TestPresencesAppliedOutOfOrder(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(bob, 1)
-		s.connected(bob, "")
-		c := s.connected(alice, "")
+		s.connectReady(bob, "")
+		c := s.connectReady(alice, "")
 		var (
 			in1   = s.store.join(alice, 1)
 			out1  = s.store.leave(alice, 1, room.ReasonTimedOut)
@@ -326,7 +326,7 @@ func TestStaysAreToldInAnyOrder(t *testing.T) {
 	})
 }
 
-func TestAbandon(t *testing.T) {
+func TestAbort(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		stream := s.open(alice)
@@ -347,7 +347,7 @@ func TestAbandon(t *testing.T) {
 	})
 }
 
-func TestStartOnAClosedHub(t *testing.T) {
+func TestStartOnClosedHub(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		stream := s.open(alice)
@@ -365,10 +365,10 @@ func TestStartOnAClosedHub(t *testing.T) {
 
 // What the session's rooms bring while its stream ends must not make the stream
 // a reader again: it would stay one for ever.
-func TestArrivalAtAStreamThatEnds(t *testing.T) {
+func TestJoinWhileStreamEnds(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{Workers: 1})
-		s.connected(alice, "")
+		s.connectReady(alice, "")
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
 		s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
@@ -384,22 +384,22 @@ func TestArrivalAtAStreamThatEnds(t *testing.T) {
 
 // What another process committed is in the log and was not told here. A stream
 // that resumes beside other readers of the log gets it, and so do they.
-func TestResumingBesideReadersWhoWereNotTold(t *testing.T) {
+func TestResumeReadsEventsOfOtherProcesses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.setInbox(alice, 7, 0)
 		for _, id := range []room.SessionID{alice, bob} {
 			s.store.join(id, 1)
 		}
-		other := s.connected(bob, "")
+		other := s.connectReady(bob, "")
 		s.appendAndPublish(1, 1)
 		other.wantSeqs(1, 0, 1) // the topic has read the log
-		s.connected(alice, "1:1,7:0").hangUp()
+		s.connectReady(alice, "1:1,7:0").close()
 		s.awaitDetached(alice, 1)
 
 		s.store.append(1, 3, "elsewhere")
 		s.store.append(7, 2, "elsewhere")
-		c := s.connected(alice, "1:1,7:0")
+		c := s.connectReady(alice, "1:1,7:0")
 		if ready := data[room.SessionReady](t, c.awaitEvent(room.TypeSessionReady, 1)); !ready.Resumed {
 			t.Errorf("sessionReady says %+v", ready)
 		}
@@ -445,12 +445,12 @@ func TestCursorOfAnotherEpoch(t *testing.T) {
 
 // TestStartOver: open streams are asked to reconnect, and what was read of the logs
 // counts no more, even where the database has less than before.
-func TestStartOver(t *testing.T) {
+func TestReconnectAll(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
-		one, other := s.connected(alice, ""), s.connected(bob, "")
+		one, other := s.connectReady(alice, ""), s.connectReady(bob, "")
 		s.appendAndPublish(1, 5)
 		one.wantSeqs(1, 0, 5)
 		other.wantSeqs(1, 0, 5)
@@ -466,7 +466,7 @@ func TestStartOver(t *testing.T) {
 			}
 		}
 		s.start(before, s.streamStart("carol", "")).awaitEnd()
-		c := s.connected(alice, cursorAt(1, 1))
+		c := s.connectReady(alice, cursorAt(1, 1))
 		s.appendAndPublish(1, 2)
 		c.wantSeqs(1, 1, 4)
 		if m := c.awaitEvent(room.TypeMessagesReceived, 1); !strings.Contains(m.Data, "restored") {

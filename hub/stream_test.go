@@ -31,7 +31,7 @@ func TestEventsComeInOrderAndOnce(t *testing.T) {
 			s.store.join(alice, g)
 			s.store.join(bob, g)
 		}
-		a, b := s.connected(alice, ""), s.connected(bob, "")
+		a, b := s.connectReady(alice, ""), s.connectReady(bob, "")
 		for range 100 {
 			s.appendAndPublish(1, 1)
 			s.appendAndPublish(2, 3)
@@ -51,7 +51,7 @@ func TestResumeFromEveryID(t *testing.T) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(alice, 2)
-		first := s.connected(alice, "")
+		first := s.connectReady(alice, "")
 		for range 6 {
 			s.appendAndPublish(1, 1)
 			s.appendAndPublish(2, 2)
@@ -65,24 +65,24 @@ func TestResumeFromEveryID(t *testing.T) {
 			}
 			one, _ := cursor.Seq(1)
 			two, _ := cursor.Seq(2)
-			c := s.connected(alice, m.ID)
+			c := s.connectReady(alice, m.ID)
 			c.wantSeqs(1, one, 6)
 			c.wantSeqs(2, two, 12)
-			c.hangUp()
+			c.close()
 		}
 	})
 }
 
-func TestReplayFromTheRing(t *testing.T) {
+func TestReplayFromRecentFrames(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
-		b := s.connected(bob, "")
+		b := s.connectReady(bob, "")
 		s.appendAndPublish(1, 1000)
 		b.awaitSeq(1, 1000)
 		reads := s.Stats().LogReads
-		c := s.connected(alice, cursorAt(1, 1000-maxRecentFrames))
+		c := s.connectReady(alice, cursorAt(1, 1000-maxRecentFrames))
 		c.wantSeqs(1, 1000-maxRecentFrames, 1000)
 		if got := s.Stats().LogReads; got != reads {
 			t.Errorf("the ring has it all, and the log was read %d times", got-reads)
@@ -90,14 +90,14 @@ func TestReplayFromTheRing(t *testing.T) {
 	})
 }
 
-func TestReplayFromPagesWhileEventsCome(t *testing.T) {
+func TestReplayFromSegmentsWhilePublishing(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		s.store.append(1, 5000, "long ago")
-		b := s.connected(bob, cursorAt(1, 5000))
-		c := s.connected(alice, cursorAt(1, 7))
+		b := s.connectReady(bob, cursorAt(1, 5000))
+		c := s.connectReady(alice, cursorAt(1, 7))
 		for range 500 {
 			s.appendAndPublish(1, 2)
 		}
@@ -110,7 +110,7 @@ func TestPublishedOutOfOrder(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		for range 20 {
 			events := s.store.append(1, 20, "hello")
 			rand.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
@@ -125,11 +125,11 @@ func TestPublishedOutOfOrder(t *testing.T) {
 
 // The process may die, or lose its connection, between a commit and telling of
 // it. The next event shows the hole; Refresh finds what nothing follows.
-func TestEventsThatWereNotPublished(t *testing.T) {
+func TestUnpublishedEventsAreRead(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		s.appendAndPublish(1, 1)
 		s.store.append(1, 700, "nobody told")
 		s.appendAndPublish(1, 1)
@@ -140,11 +140,11 @@ func TestEventsThatWereNotPublished(t *testing.T) {
 	})
 }
 
-func TestComingAndGoing(t *testing.T) {
+func TestJoinAndLeave(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.append(1, 4, "before")
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		s.join(alice, 1)
 		s.join(alice, 1) // told again, it changes nothing
 		// Back from here, she is told why she is out if she is.
@@ -178,17 +178,17 @@ func TestNewerStreamSupersedes(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
-		first := s.connected(alice, "")
+		first := s.connectReady(alice, "")
 		s.appendAndPublish(1, 3)
 		first.awaitSeq(1, 3)
-		second := s.connected(alice, first.lastID())
+		second := s.connectReady(alice, first.lastID())
 		if diff := cmp.Diff(disconnectedEvent(room.ConnectionSuperseded), first.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
 		s.awaitDetached(alice, 1)
 		s.appendAndPublish(1, 2)
 		second.wantSeqs(1, 3, 5)
-		second.hangUp()
+		second.close()
 		s.awaitDetached(alice, 2)
 		if diff := cmp.Diff([]detachedStream{{alice, 1}, {alice, 2}}, s.detachments()); diff != "" {
 			t.Errorf("detached (-want +got):\n%s", diff)
@@ -200,7 +200,7 @@ func TestSessionEnds(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		s.Apply(room.Change{
 			Left:  []room.Left{s.store.leave(alice, 1, room.ReasonLoggedOut)},
 			Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}},
@@ -213,12 +213,12 @@ func TestSessionEnds(t *testing.T) {
 }
 
 // The peer's closing is noticed when it happens, not at the next write.
-func TestPeerHangsUp(t *testing.T) {
+func TestPeerCloses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{Heartbeat: waitLimit + waitLimit})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
-		c.hangUp()
+		c := s.connectReady(alice, "")
+		c.close()
 		s.awaitDetached(alice, 1)
 		if n := s.Stats().Streams; n != 0 {
 			t.Errorf("%d streams are open", n)
@@ -226,13 +226,13 @@ func TestPeerHangsUp(t *testing.T) {
 	})
 }
 
-func TestSlowReader(t *testing.T) {
+func TestSlowConsumer(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{Workers: 1}) // both are written to in one go
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
-		slow, other := s.connected(alice, ""), s.connected(bob, "")
-		slow.pause()
+		slow, other := s.connectReady(alice, ""), s.connectReady(bob, "")
+		slow.stopReading()
 		last := room.Seq(0)
 		for s.Stats().SlowConsumers == 0 {
 			if last += 50; last > 100_000 {
@@ -241,7 +241,7 @@ func TestSlowReader(t *testing.T) {
 			s.appendAndPublish(1, 50)
 			other.awaitSeq(1, last) // so that the other one is not slow
 		}
-		slow.resume()
+		slow.readAll()
 		if diff := cmp.Diff(disconnectedEvent(room.ConnectionSlowConsumer), slow.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
@@ -253,7 +253,7 @@ func TestSlowReader(t *testing.T) {
 			t.Errorf("the slow reader got %d of %d", got, last)
 		}
 		slow.wantSeqs(1, 0, got)
-		s.connected(alice, slow.lastID()).wantSeqs(1, got, last)
+		s.connectReady(alice, slow.lastID()).wantSeqs(1, got, last)
 		other.wantSeqs(1, 0, last)
 		if n := s.Stats().SlowConsumers; n != 1 {
 			t.Errorf("%d streams were too slow", n)
@@ -271,27 +271,27 @@ func TestLongReplayIsNotSlow(t *testing.T) {
 		s.store.append(1, 2*segmentFrames, strings.Repeat("x", 8<<10))
 		s.store.append(1, maxRecentFrames, "small")
 		c := newClient(t)
-		c.allow(4 << 10)
+		c.readMore(4 << 10)
 		w.serve(t, s.open(alice), s.streamStart(alice, cursorAt(1, 0)), c)
 		c.await("the beginning", func() bool { return c.window == 0 })
 		for range 10 {
 			s.appendAndPublish(2, 1)
 		}
-		c.resume()
+		c.readAll()
 		c.wantSeqs(1, 0, 2*segmentFrames+maxRecentFrames)
 		c.wantSeqs(2, 0, 10)
 	})
 }
 
-func TestLogIsAwayForAWhile(t *testing.T) {
+func TestLogFailsForAWhile(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		s.store.append(1, 2000, "before")
 		s.store.failReads(errors.New("the database is away"))
-		behind := s.connected(bob, cursorAt(1, 100))
-		cold := s.connected(alice, cursorAt(1, 2000))
+		behind := s.connectReady(bob, cursorAt(1, 100))
+		cold := s.connectReady(alice, cursorAt(1, 2000))
 		s.appendAndPublish(1, 3)
 		s.eventually("a second try", func() bool { return s.Stats().LogReads >= 2 })
 		s.store.failReads(nil)

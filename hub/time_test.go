@@ -18,7 +18,7 @@ func TestHeartbeat(t *testing.T) {
 		const beat = 5 * time.Second
 		s := newTestHub(t, overServe, Options{Heartbeat: beat})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		for range 20 {
 			before := c.comments()
 			if advanceTime(beat); c.comments() == before {
@@ -46,7 +46,7 @@ func TestRetryIsSpread(t *testing.T) {
 		s := newTestHub(t, overServe, Options{Retry: about})
 		seen := make(map[time.Duration]bool)
 		for i := range 20 {
-			c := s.connected(room.SessionID(fmt.Sprint(i)), "")
+			c := s.connectReady(room.SessionID(fmt.Sprint(i)), "")
 			wait := c.retry()
 			seen[wait] = true
 			if wait < about/2 || wait >= about/2+about {
@@ -59,13 +59,13 @@ func TestRetryIsSpread(t *testing.T) {
 	})
 }
 
-func TestReaderThatTakesNothingIsDropped(t *testing.T) {
+func TestStalledClientIsClosed(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
-		c, other := s.connected(alice, ""), s.connected(bob, "")
-		c.pause()
+		c, other := s.connectReady(alice, ""), s.connectReady(bob, "")
+		c.stopReading()
 		s.appendAndPublish(1, 3)
 		advanceTime(defaultWriteTimeout - 2*time.Second)
 		if got := s.detachments(); got != nil {
@@ -148,7 +148,7 @@ func TestTokenIsRenewed(t *testing.T) {
 
 // A reader that takes something now and then is neither dead nor too slow, but it
 // does not outlive its token by that.
-func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
+func TestTokenExpiresForBlockedStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
@@ -157,11 +157,11 @@ func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
 		start.TokenExpiresAt = time.Now().Add(time.Minute)
 		c := s.start(stream, start)
 		c.awaitEvent(room.TypeSessionReady, 1)
-		c.pause()
+		c.stopReading()
 		s.Apply(room.Change{Events: s.store.append(1, 800, strings.Repeat("x", 1000))})
 		for range 7 {
 			advanceTime(8 * time.Second)
-			c.allow(chunkBytes + 4<<10) // a chunk ends with a whole frame
+			c.readMore(chunkBytes + 4<<10) // a chunk ends with a whole frame
 		}
 		if got := s.detachments(); got != nil {
 			t.Fatalf("ended too early: %v", got)
@@ -170,7 +170,7 @@ func TestTokenExpiresForAReaderThatIsBehind(t *testing.T) {
 		if diff := cmp.Diff([]detachedStream{{alice, 1}}, s.detachments()); diff != "" {
 			t.Errorf("detached (-want +got):\n%s", diff)
 		}
-		c.resume()
+		c.readAll()
 		if diff := cmp.Diff(disconnectedEvent(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
 			t.Errorf("the last event (-want +got):\n%s", diff)
 		}
@@ -197,7 +197,7 @@ func (r *limitedSink) close() { r.closed = true }
 // TestSocketThatTakesNothingIsClosed: of a socket the hub itself knows what its peer
 // takes: something, now and then, is enough. One that took nothing for too long is
 // told so if it goes on soon.
-func TestSocketThatTakesNothingIsClosed(t *testing.T) {
+func TestStalledSocketIsClosed(t *testing.T) {
 	for _, goesOn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("goesOn=%t", goesOn), func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {

@@ -51,7 +51,7 @@ func TestCrowdReconnects(t *testing.T) {
 			s.appendAndPublish(1, 1)
 			for _, c := range clients {
 				c.wantSeqs(1, from, s.store.last(1))
-				c.hangUp()
+				c.close()
 			}
 		}
 		reconnect(ids, 590)
@@ -61,7 +61,7 @@ func TestCrowdReconnects(t *testing.T) {
 	})
 }
 
-func TestPagesAreKeptForAMoment(t *testing.T) {
+func TestSegmentsAreEvictedWhenIdle(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
@@ -81,11 +81,11 @@ func TestPagesAreKeptForAMoment(t *testing.T) {
 // Two transactions that commit together may tell of themselves the other way
 // round. That is no reason to ask the database.
 // What was said a while ago is read from the log, however little it was.
-func TestRingIsNotKept(t *testing.T) {
+func TestRecentFramesAreEvictedByAge(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		ids := joinedSessions(s, 3)
-		reader := s.connected(ids[0], "")
+		reader := s.connectReady(ids[0], "")
 		s.appendAndPublish(1, 1)
 		reader.wantSeqs(1, 0, 1)
 		s.store.mu.Lock()
@@ -102,11 +102,11 @@ func TestRingIsNotKept(t *testing.T) {
 	})
 }
 
-func TestShortHoleCostsNoRead(t *testing.T) {
+func TestShortGapNeedsNoRead(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		s.wantReads("the beginning", 1)
 		events := s.store.append(1, 3, "hello")
 		s.Apply(room.Change{Events: events[2:]})
@@ -129,14 +129,14 @@ func TestShortHoleCostsNoRead(t *testing.T) {
 	})
 }
 
-func TestTopicIsDroppedAndMadeAgain(t *testing.T) {
+func TestIdleTopicIsEvicted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 1)
-		c.hangUp()
+		c.close()
 		advanceTime(topicIdle - 2*time.Second)
 		s.appendAndPublish(1, 1)
 		if n := s.Stats().Topics; n != 1 {
@@ -146,7 +146,7 @@ func TestTopicIsDroppedAndMadeAgain(t *testing.T) {
 		again := s.connect(alice, c.lastID())
 		again.wantSeqs(1, 1, 2)
 		s.wantReads("a short absence", 0)
-		again.hangUp()
+		again.close()
 		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
 			t.Errorf("%d topics long after the last reader", n)
@@ -160,7 +160,7 @@ func TestTopicIsDroppedAndMadeAgain(t *testing.T) {
 // A reader that comes in the instant in which a topic is dropped for want of
 // readers must not be left with a topic that nobody tells of anything: from
 // finding the topic until it is counted, nothing else happens to the hub.
-func TestReaderComesWhileTopicsAreDropped(t *testing.T) {
+func TestAcquireTopicDuringEviction(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overServe, Options{})
 	s.stop() // the hub drops nothing by itself
@@ -183,14 +183,14 @@ func TestReaderComesWhileTopicsAreDropped(t *testing.T) {
 
 // While a node could not read a log, the log may have been trimmed past what
 // the node has. Its streams start afresh; nothing is skipped in silence.
-func TestLogIsTrimmedUnderATopic(t *testing.T) {
+func TestLogTrimmedPastTopic(t *testing.T) {
 	tests := map[string]room.Seq{"to its last events": 901, "to nothing": 1011}
 	for name, oldest := range tests {
 		t.Run(name, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {
 				s := newTestHub(t, overServe, Options{})
 				s.store.join(alice, 1)
-				c := s.connected(alice, "")
+				c := s.connectReady(alice, "")
 				s.appendAndPublish(1, 10)
 				c.wantSeqs(1, 0, 10)
 				s.store.append(1, 1000, "nobody told")
@@ -215,7 +215,7 @@ func TestLogIsTrimmedUnderATopic(t *testing.T) {
 	}
 }
 
-func TestLogIsTrimmedUnderAReplay(t *testing.T) {
+func TestLogTrimmedDuringReplay(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
@@ -235,7 +235,7 @@ func TestLogIsTrimmedUnderAReplay(t *testing.T) {
 
 // A room's log is deleted some time after the room. Who still follows it is left
 // in peace, and the database too.
-func TestLogIsGone(t *testing.T) {
+func TestLogDeleted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		for _, id := range []room.SessionID{alice, bob} {
@@ -243,7 +243,7 @@ func TestLogIsGone(t *testing.T) {
 			s.store.join(id, 2)
 		}
 		s.store.append(1, 1000, "before")
-		warm := s.connected(alice, cursorAt(1, 1000))
+		warm := s.connectReady(alice, cursorAt(1, 1000))
 		start := s.streamStart(bob, cursorAt(1, 0))
 		s.store.remove(1)
 		s.Resync()
@@ -262,11 +262,11 @@ func TestLogIsGone(t *testing.T) {
 
 // What a topic has heard of and its log does not show, as a lagging replica
 // would not, is asked for with a pause in between.
-func TestLogThatLagsIsNotReadInALoop(t *testing.T) {
+func TestLaggingLogIsReadWithDelay(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 1)
 		ahead := s.store.append(2, 4, "hello")
@@ -285,15 +285,15 @@ func TestLogThatLagsIsNotReadInALoop(t *testing.T) {
 	})
 }
 
-func TestReadThatHangsIsTriedAgain(t *testing.T) {
+func TestHangingReadIsRetried(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		s.store.append(1, 1000, "before")
-		warm := s.connected(bob, cursorAt(1, 1000))
+		warm := s.connectReady(bob, cursorAt(1, 1000))
 		s.store.hangReads(true)
-		behind := s.connected(alice, cursorAt(1, 0))
+		behind := s.connectReady(alice, cursorAt(1, 0))
 		s.store.append(1, 1, "nobody told")
 		s.Resync()
 		advanceTime(time.Second)
@@ -303,12 +303,12 @@ func TestReadThatHangsIsTriedAgain(t *testing.T) {
 	})
 }
 
-func TestReadsWaitLongerAndLonger(t *testing.T) {
+func TestReadRetryDelayGrows(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.failReads(errors.New("the database is away"))
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		advanceTime(time.Minute)
 		s.store.mu.Lock()
 		if n := s.store.reads; n < 25 || n > 40 {
@@ -325,7 +325,7 @@ func TestReadsWaitLongerAndLonger(t *testing.T) {
 	})
 }
 
-func TestRingIsBounded(t *testing.T) {
+func TestRecentFramesAreBounded(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		top := newTopic(s.Hub, 1)
@@ -354,12 +354,12 @@ func TestRingIsBounded(t *testing.T) {
 }
 
 // Following a frame that no ring can hold is following all the same.
-func TestFrameLargerThanTheRing(t *testing.T) {
+func TestFrameLargerThanRecentFrames(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
-		c := s.connected(alice, "")
+		c := s.connectReady(alice, "")
 		s.Apply(room.Change{Events: s.store.append(1, 3, strings.Repeat("x", maxRecentBytes+1))})
 		s.appendAndPublish(1, 2)
 		c.wantSeqs(1, 0, 5)
@@ -368,7 +368,7 @@ func TestFrameLargerThanTheRing(t *testing.T) {
 }
 
 // A page that was read while it was the last one lacks what came later.
-func TestPageThatWasReadTooEarly(t *testing.T) {
+func TestSegmentReadBeforeLastEvents(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
@@ -388,8 +388,8 @@ func TestStats(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
-		s.connected(alice, "")
-		s.connected(bob, "").hangUp()
+		s.connectReady(alice, "")
+		s.connectReady(bob, "").close()
 		s.awaitDetached(bob, 1)
 		s.appendAndPublish(1, 5)
 		advanceTime(time.Second)
