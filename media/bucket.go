@@ -16,38 +16,38 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
-	_ "gocloud.dev/blob/s3blob" // opens s3:// URLs
+	_ "gocloud.dev/blob/s3blob" // registers s3:// URLs
 	"gocloud.dev/gcerrors"
 )
 
 var (
-	// ErrNotStored says that a bucket is there and does not hold what was asked for.
+	// ErrNotStored means that the bucket is reachable, but does not contain the file.
 	ErrNotStored = errors.New("media: not stored")
-	// ErrFull says that a bucket has no room for more.
+	// ErrFull means that the bucket has no space left.
 	ErrFull = errors.New("media: no room")
 )
 
-// strayAge is how old an unfinished file must be before it is removed: no upload takes nearly as long.
+// strayAge is the age at which an unfinished file is deleted. No upload takes nearly as long.
 const strayAge = 24 * time.Hour
 
-// Bucket keeps the bytes of files by name. It is safe for concurrent use.
+// Bucket stores the bytes of files by name. It is safe for concurrent use.
 type Bucket struct {
-	// KeepFree is how many bytes of a folder's file system stay free: a database that shares it stops for good where it
-	// cannot write. It is set before the first use.
+	// KeepFree is how many bytes of a folder's file system must stay free, because a database on
+	// the same disk stops when it cannot write. Set it before the first use.
 	KeepFree int64
 
 	blobs *blob.Bucket
-	// folder is where the files lie; empty where they lie in a bucket far away, which answers for them.
+	// folder is where the files are stored; empty if they are in a remote bucket.
 	folder string
-	opened atomic.Pointer[fs.FileInfo] // the folder as it was found: one that takes its place is another
-	sync   func(*os.File) error        // os.File.Sync; a test looks on
+	opened atomic.Pointer[fs.FileInfo] // the folder as it was opened, to notice when it is replaced
+	sync   func(*os.File) error        // os.File.Sync, which tests replace
 
-	// bucket and prefix are of S3, for what the driver does not do.
+	// bucket and prefix are those of S3, for calls that the driver does not have.
 	bucket, prefix string
 }
 
-// Open opens the bucket at a URL: file:///folder, s3://bucket?region=…, or a folder's path. A folder that is not there
-// is made, for this user alone.
+// Open opens the bucket at a URL: file:///folder, s3://bucket?region=…, or the path of a folder. It
+// creates a folder that does not exist, accessible to this user only.
 func Open(ctx context.Context, address string) (*Bucket, error) {
 	folder, isFolder, err := folderOf(address)
 	if err != nil {
@@ -66,7 +66,7 @@ func Open(ctx context.Context, address string) (*Bucket, error) {
 	return b, nil
 }
 
-// folderOf is the folder that an address names, if it names one.
+// folderOf returns the folder that an address names, if it names one.
 func folderOf(address string) (folder string, isFolder bool, err error) {
 	if !strings.Contains(address, "://") {
 		return address, true, nil
@@ -74,7 +74,7 @@ func folderOf(address string) (folder string, isFolder bool, err error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
-		return "", false, errors.New("media: the address is not a URL") // the error would quote it, with its keys
+		return "", false, errors.New("media: the address is not a URL") // url.Parse's error would quote the address, with its keys
 	case u.Scheme != "file":
 		return "", false, nil
 	case u.Host != "" || u.RawQuery != "" || !filepath.IsAbs(u.Path):
@@ -94,13 +94,13 @@ func (b *Bucket) openFolder() error {
 	b.opened.Store(&opened)
 	b.blobs, err = fileblob.OpenBucket(b.folder, &fileblob.Options{
 		DirFileMode: 0o700,
-		NoTempDir:   true,                       // what is unfinished lies beside its place, where a rename is atomic
-		Metadata:    fileblob.MetadataDontWrite, // all that is known of a file is in the database
+		NoTempDir:   true,                       // unfinished files are in the same folder, where a rename is atomic
+		Metadata:    fileblob.MetadataDontWrite, // the database has all that is known about a file
 	})
 	return err
 }
 
-// makeFolder makes a folder that is not there, and those above it, to last.
+// makeFolder creates a folder and its parents if they do not exist, and syncs them to disk.
 func (b *Bucket) makeFolder(path string) error {
 	err := os.Mkdir(path, 0o700)
 	switch {
@@ -117,7 +117,8 @@ func (b *Bucket) makeFolder(path string) error {
 	return b.syncFolder(filepath.Dir(path))
 }
 
-// syncFolder makes the names in a folder survive a loss of power: syncing a file is about its bytes only (fsync(2)).
+// syncFolder syncs the names in a folder to disk, so that they survive a power failure. Syncing a
+// file covers only its bytes (fsync(2)).
 func (b *Bucket) syncFolder(path string) error {
 	folder, err := os.Open(path)
 	if err != nil {
@@ -126,13 +127,13 @@ func (b *Bucket) syncFolder(path string) error {
 	defer folder.Close()
 	err = b.sync(folder)
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		return nil // a file system that cannot, as some across a network; there is no more to be done
+		return nil // some network file systems do not support it, and there is no other way
 	}
 	return err
 }
 
-// RemoveStrays deletes what uploads left behind that ended with the program, a day ago or longer: nothing else ever finds it.
-// It looks through all that is there.
+// RemoveStrays deletes the unfinished files of uploads that were interrupted by the end of the
+// program a day ago or earlier. Nothing refers to them. It reads the whole bucket.
 func (b *Bucket) RemoveStrays(ctx context.Context) error {
 	if b.folder == "" {
 		return b.abortStrays(ctx)
@@ -154,15 +155,16 @@ func (b *Bucket) RemoveStrays(ctx context.Context) error {
 	})
 }
 
-// Close lets go of the bucket.
+// Close closes the bucket.
 func (b *Bucket) Close() error { return b.blobs.Close() }
 
-// key is where a file lies. Names are random, so no folder gets more than its share of a large number of files.
+// key returns where a file is stored. Names are random, so files are spread evenly over the
+// folders.
 func key(name string) string { return name[:min(2, len(name))] + "/" + name }
 
-// Save stores all of r under a name that nothing is stored under, and returns its size and what it is. Nothing can be
-// read of it before all of it is there, and what is saved survives a loss of power; where Save fails nothing is there.
-// It never holds more than a few megabytes of r, and where r fails, its error comes back wrapped.
+// Save stores all of r under a new name, and returns its size and what kind of file it is. No byte
+// can be read before all are stored, and a saved file survives a power failure. If Save fails,
+// nothing is stored. It holds at most a few megabytes of r in memory, and wraps an error of r.
 func (b *Bucket) Save(ctx context.Context, name string, r io.Reader) (int64, Info, error) {
 	size, err := b.Write(ctx, name, r)
 	if err != nil {
@@ -175,9 +177,10 @@ func (b *Bucket) Save(ctx context.Context, name string, r io.Reader) (int64, Inf
 	return size, info, nil
 }
 
-// Write is Save without the look at what was stored. Errors: ErrFull, and those of the bucket and of r.
+// Write does the same as Save, but does not probe the file. Errors: ErrFull, and those of the
+// bucket and of r.
 func (b *Bucket) Write(ctx context.Context, name string, r io.Reader) (int64, error) {
-	// The driver would make the folder anew, where a disk is not mounted any more: on the disk below it.
+	// If a disk is no longer mounted, the driver would create the folder again on the disk below.
 	err := b.inPlace()
 	if err == nil {
 		err = b.HasRoom(0)
@@ -193,12 +196,12 @@ func (b *Bucket) Write(ctx context.Context, name string, r io.Reader) (int64, er
 }
 
 func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, error) {
-	// A write is abandoned by cancelling its context before it is closed.
+	// A write is aborted by cancelling its context before closing the writer.
 	ctx, abandon := context.WithCancel(ctx)
 	defer abandon()
-	var file *os.File // where it is written to, if that is a folder
+	var file *os.File // the file being written, if the bucket is a folder
 	w, err := b.blobs.NewWriter(ctx, key(name), &blob.WriterOptions{
-		ContentType: Unknown, // what it is, nobody should take from here
+		ContentType: Unknown, // readers get the type from the database
 		BeforeWrite: func(as func(any) bool) error {
 			as(&file)
 			tuneUpload(b.blobs, as)
@@ -210,13 +213,13 @@ func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, er
 	}
 	size, err := io.Copy(w, r)
 	if err == nil && file != nil {
-		// The driver does not sync. The bytes come before the name: a rename may be on the disk before what was
-		// written, and then the name stands for an empty file after a loss of power.
+		// The driver does not sync. The bytes must be synced before the rename: the rename may
+		// reach the disk first, and after a power failure the name would refer to an empty file.
 		err = b.sync(file)
 	}
 	if err != nil {
 		abandon()
-		_ = w.Close() // says that it was abandoned
+		_ = w.Close() // reports that the write was aborted
 		return 0, fmt.Errorf("media: store: %w", err)
 	}
 	if err := w.Close(); err != nil {
@@ -228,7 +231,8 @@ func (b *Bucket) write(ctx context.Context, name string, r io.Reader) (int64, er
 	return size, nil
 }
 
-// syncNames makes what was done to a name last: in the folder of the file, and that folder's own name in the one above.
+// syncNames syncs the name of a file to disk: in the folder of the file, and the name of that
+// folder in its parent.
 func (b *Bucket) syncNames(name string) error {
 	if b.folder == "" {
 		return nil
@@ -236,7 +240,7 @@ func (b *Bucket) syncNames(name string) error {
 	return errors.Join(b.syncFolder(filepath.Dir(filepath.Join(b.folder, key(name)))), b.syncFolder(b.folder))
 }
 
-// Probe says what a stored file of size bytes is. One that is broken is still a file.
+// Probe reports what kind of file a stored file of size bytes is. A broken file is not an error.
 func (b *Bucket) Probe(ctx context.Context, name string, size int64) (Info, error) {
 	stored, _, err := b.Open(ctx, name)
 	if err != nil {
@@ -251,8 +255,8 @@ func (b *Bucket) Probe(ctx context.Context, name string, size int64) (Info, erro
 	return info, err
 }
 
-// Open opens a stored file, and tells its size, which the caller compares with what it knows: bytes may get lost. Errors:
-// ErrNotStored, and those of the bucket.
+// Open opens a stored file and returns its size. The caller compares the size with the expected
+// one, because bytes may have been lost. Errors: ErrNotStored, and those of the bucket.
 func (b *Bucket) Open(ctx context.Context, name string) (r io.ReadSeekCloser, size int64, err error) {
 	stored, err := b.blobs.NewReader(ctx, key(name), nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
@@ -267,7 +271,7 @@ func (b *Bucket) Open(ctx context.Context, name string) (r io.ReadSeekCloser, si
 	return stored, stored.Size(), nil
 }
 
-// Delete removes a file, for good. One that is not there is none to remove.
+// Delete deletes a file. Deleting a file that does not exist is not an error.
 func (b *Bucket) Delete(ctx context.Context, name string) error {
 	err := b.blobs.Delete(ctx, key(name))
 	if gcerrors.Code(err) == gcerrors.NotFound {
@@ -282,8 +286,8 @@ func (b *Bucket) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// readerAt reads at offsets from a seeker, which one caller uses at a time. Reading on costs no new request to a bucket
-// far away.
+// readerAt reads at offsets from a seeker, for one caller at a time. Reading sequentially needs no
+// further requests to a remote bucket.
 type readerAt struct{ r io.ReadSeeker }
 
 func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
@@ -292,7 +296,7 @@ func (r readerAt) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n, err := io.ReadFull(r.r, p)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF // as io.ReaderAt has it
+		err = io.EOF // as io.ReaderAt requires
 	}
 	return n, err
 }

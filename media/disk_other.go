@@ -2,5 +2,5 @@
 
 package media
 
-// freeBytes is not known here: a full disk is noticed when it is written to.
+// freeBytes does not know on this system: a full disk is noticed by a failing write.
 func freeBytes(string) (free int64, known bool) { return 0, false }

@@ -12,16 +12,16 @@ import (
 	"gocloud.dev/gcerrors"
 )
 
-// Stored is a file that is in a bucket, or should be.
+// Stored describes a file that is, or should be, in a bucket.
 type Stored struct {
 	Name string
 	Size int64 // bytes
 }
 
-// Check reports what keeps the bucket from storing files and from reading those that it should hold, of which sample is
-// some: where not one of them is there, it is another folder or bucket than the one they were stored in. A folder that
-// took the place of the one at the start is taken for the same once it holds them. Errors: ErrFull, ErrNotStored, and
-// those of the bucket.
+// Check reports an error if the bucket cannot store files, or if it is not the bucket that it
+// should be: sample contains some of the files that should be in it, and at least one must be. If
+// the folder was replaced since the start, and the new one contains files of the sample, Check
+// accepts it as the same folder. Errors: ErrFull, ErrNotStored, and those of the bucket.
 func (b *Bucket) Check(ctx context.Context, sample []Stored) error {
 	moved := b.inPlace()
 	if b.folder == "" {
@@ -50,7 +50,7 @@ func (b *Bucket) Check(ctx context.Context, sample []Stored) error {
 	return errors.Join(moved, b.HasRoom(0))
 }
 
-// Is reports whether a file is stored with its size.
+// Is reports whether a file is stored with the expected size.
 func (b *Bucket) Is(ctx context.Context, s Stored) (bool, error) {
 	size, err := b.Size(ctx, s.Name)
 	if errors.Is(err, ErrNotStored) {
@@ -59,7 +59,7 @@ func (b *Bucket) Is(ctx context.Context, s Stored) (bool, error) {
 	return err == nil && size == s.Size, err
 }
 
-// Size is how many bytes are stored of a file. Errors: ErrNotStored, and those of the bucket.
+// Size returns how many bytes of a file are stored. Errors: ErrNotStored, and those of the bucket.
 func (b *Bucket) Size(ctx context.Context, name string) (int64, error) {
 	is, err := b.blobs.Attributes(ctx, key(name))
 	switch {
@@ -71,7 +71,8 @@ func (b *Bucket) Size(ctx context.Context, name string) (int64, error) {
 	return is.Size, nil
 }
 
-// there reports whether the bucket can be reached. Where it is not there, its files look like ones that were deleted.
+// there returns an error if the bucket cannot be reached. An unreachable bucket must not be
+// mistaken for one whose files were deleted.
 func (b *Bucket) there(ctx context.Context) error {
 	if b.folder != "" {
 		return b.inPlace()
@@ -86,8 +87,8 @@ func (b *Bucket) there(ctx context.Context) error {
 	return nil
 }
 
-// inPlace reports whether the folder is the one that was opened. A disk that is not mounted any more leaves an empty
-// folder in its place.
+// inPlace returns an error if the folder is not the one that was opened. A disk that is no longer
+// mounted leaves an empty folder in its place.
 func (b *Bucket) inPlace() error {
 	if b.folder == "" {
 		return nil
@@ -102,7 +103,7 @@ func (b *Bucket) inPlace() error {
 	return nil
 }
 
-// adopt takes the folder that is there now for the one that was opened.
+// adopt accepts the current folder in place of the one that was opened.
 func (b *Bucket) adopt() error {
 	is, err := os.Stat(b.folder)
 	if err != nil {
@@ -112,7 +113,8 @@ func (b *Bucket) adopt() error {
 	return nil
 }
 
-// tryWrite stores a few bytes in the folder and removes them. Where that fails in between, RemoveStrays finds them.
+// tryWrite stores a few bytes in the folder and deletes them. If it fails in between, RemoveStrays
+// deletes them later.
 func (b *Bucket) tryWrite() error {
 	file, err := os.CreateTemp(b.folder, "check-*.tmp")
 	if err == nil {
@@ -128,8 +130,8 @@ func (b *Bucket) tryWrite() error {
 	return nil
 }
 
-// HasRoom reports whether the folder's file system has room for so many bytes, beside those that stay free. A bucket far
-// away says so itself, when it is written to. Errors: ErrFull.
+// HasRoom returns ErrFull if storing size bytes would leave less than KeepFree on the folder's file
+// system. A remote bucket reports that it is full when it is written to.
 func (b *Bucket) HasRoom(size int64) error {
 	if b.folder == "" || b.KeepFree == 0 {
 		return nil
@@ -141,8 +143,9 @@ func (b *Bucket) HasRoom(size int64) error {
 	return nil
 }
 
-// isFull reports whether an error says that there is no room: of the file system, of the user's quota on it or of a limit
-// of the process, or of an S3 service, where each has a name of its own.
+// isFull reports whether an error means that there is no space left: on the file system, in the
+// user's quota on it, below a limit of the process, or in an S3 service. S3 services have different
+// names for it.
 func isFull(err error) bool {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) {
 		return true

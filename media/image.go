@@ -6,14 +6,14 @@ import (
 	"image/png"
 )
 
-// probePNG lets the library check the header and walks the chunks to the last, IEND.
+// probePNG checks the header with the standard library and walks the chunks to the last one, IEND.
 func probePNG(s *source) (Info, error) {
 	config, err := png.DecodeConfig(s.reader(0, s.size))
 	if err != nil {
 		return Info{}, err
 	}
 
-	const signature, overhead = 8, 12 // overhead is a chunk's length, type and checksum
+	const signature, overhead = 8, 12 // overhead is the length, type and checksum of a chunk
 	orientation, hasData := 0, false
 	for off := int64(signature); ; {
 		head, err := s.view(off, 8)
@@ -39,7 +39,8 @@ func probePNG(s *source) (Info, error) {
 	}
 }
 
-// probeGIF walks the blocks to the trailer, as the canvas at the start says nothing about whether pictures follow.
+// probeGIF walks the blocks to the trailer. The canvas at the start does not say whether any
+// pictures follow.
 func probeGIF(s *source) (Info, error) {
 	config, err := gif.DecodeConfig(s.reader(0, s.size))
 	if err != nil {
@@ -48,7 +49,7 @@ func probeGIF(s *source) (Info, error) {
 
 	const (
 		screenLen, imageLen = 13, 10 // the headers of the file and of a picture
-		hasTable            = 0x80   // a flag in the last byte but two of the one, and in the last of the other
+		hasTable            = 0x80   // a flag in the third last byte of the first, and in the last byte of the second
 		extension           = 0x21
 		image               = 0x2c
 		trailer             = 0x3b
@@ -102,7 +103,8 @@ func probeGIF(s *source) (Info, error) {
 	}
 }
 
-// skipSubBlocks returns the offset after a list of sub-blocks. Each is a length and as many bytes; length 0 ends the list.
+// skipSubBlocks returns the offset after a list of sub-blocks. Each consists of its length and as
+// many bytes; the list ends with length 0.
 func skipSubBlocks(s *source, off int64) (int64, error) {
 	for {
 		length, err := s.view(off, 1)
@@ -116,7 +118,8 @@ func skipSubBlocks(s *source, off int64) (int64, error) {
 	}
 }
 
-// isBMP wants more than the two letters BM, which texts begin with too: a header of a known length, and one plane.
+// isBMP reports whether a file begins as a BMP. The letters BM alone are not enough, because texts
+// begin with them too: the header must have a known length and one plane.
 func isBMP(head []byte) bool {
 	if len(head) < 28 || string(head[:2]) != "BM" {
 		return false
@@ -124,17 +127,17 @@ func isBMP(head []byte) bool {
 	switch binary.LittleEndian.Uint32(head[14:]) {
 	case bmpCoreLen:
 		return binary.LittleEndian.Uint16(head[22:]) == 1
-	case 40, 52, 56, 64, 108, 124: // Windows 3, two steps towards 4, OS/2 2, Windows 4 and 5
+	case 40, 52, 56, 64, 108, 124: // Windows 3, two intermediate versions, OS/2 2, Windows 4 and 5
 		return binary.LittleEndian.Uint16(head[26:]) == 1
 	}
 	return false
 }
 
-// bmpCoreLen is the length of the header of OS/2 1, whose fields have half the width.
+// bmpCoreLen is the length of the header of OS/2 1, whose fields are half as wide.
 const bmpCoreLen = 12
 
-// probeBMP reads the header itself: golang.org/x/image/bmp refuses the run-length encoded, 16-bit and OS/2 files that
-// every viewer shows.
+// probeBMP parses the header itself, because golang.org/x/image/bmp rejects run-length encoded,
+// 16-bit and OS/2 files, which every viewer displays.
 func probeBMP(s *source) (Info, error) {
 	const fileHeaderLen = 14
 	head, err := s.view(0, fileHeaderLen+bmpCoreLen)
@@ -160,9 +163,9 @@ func probeBMP(s *source) (Info, error) {
 		height = int(int32(binary.LittleEndian.Uint32(head[22:])))
 		depth = int(binary.LittleEndian.Uint16(head[28:]))
 		compression = binary.LittleEndian.Uint32(head[30:])
-		compressed = binary.LittleEndian.Uint32(head[34:]) // bytes; often 0 where nothing is
+		compressed = binary.LittleEndian.Uint32(head[34:]) // bytes; often 0 for uncompressed pixels
 	}
-	if height < 0 { // rows go from the top down
+	if height < 0 { // rows are stored from top to bottom
 		height = -height
 	}
 	if err := checkDimensions(width, height); err != nil {
@@ -179,7 +182,7 @@ func probeBMP(s *source) (Info, error) {
 	switch {
 	case compression == runLength8, compression == runLength4:
 		need = max(1, int64(compressed))
-	case compression > alphaBitFields, compression == 4, compression == 5: // JPEG and PNG within, for printers
+	case compression > alphaBitFields, compression == 4, compression == 5: // embedded JPEG and PNG, for printers
 		return Info{}, errUnreadable
 	}
 	if pixels < fileHeaderLen+int64(headerLen) || need > s.size-pixels {

@@ -6,7 +6,7 @@ import (
 	"image/jpeg"
 )
 
-// Markers of JPEG, ISO/IEC 10918-1 table B.1, each after a byte 0xff.
+// Markers of JPEG (ISO/IEC 10918-1, table B.1). Each follows a byte 0xff.
 const (
 	jpegTEM  = 0x01
 	jpegRST0 = 0xd0
@@ -17,7 +17,8 @@ const (
 	jpegAPP1 = 0xe1
 )
 
-// probeJPEG lets the library read the frame's header, and walks the segments and scans to the end of the image.
+// probeJPEG reads the frame header with the standard library and walks the segments and scans to
+// the end of the image.
 func probeJPEG(s *source) (Info, error) {
 	config, err := jpeg.DecodeConfig(s.reader(0, s.size))
 	if err != nil {
@@ -42,7 +43,7 @@ func probeJPEG(s *source) (Info, error) {
 				return Info{}, errNoPicture
 			}
 			return picture(config.Width, config.Height, orientation)
-		case kind == jpegTEM, kind >= jpegRST0 && kind <= jpegRST7: // have no length
+		case kind == jpegTEM, kind >= jpegRST0 && kind <= jpegRST7: // these have no length
 			off += 2
 			continue
 		case kind == 0, kind == jpegSOI:
@@ -73,8 +74,8 @@ func probeJPEG(s *source) (Info, error) {
 	}
 }
 
-// skipScan returns the offset of the marker that ends the coded data at off: an 0xff before anything but the zero that
-// guards an 0xff of the data, and the restart markers among them.
+// skipScan returns the offset of the marker that ends the coded data at off. In coded data, an 0xff
+// is followed by a zero; restart markers do not end it.
 func skipScan(s *source, off int64) (int64, error) {
 	for {
 		data, err := s.rest(off, s.size)

@@ -10,14 +10,15 @@ import (
 	"time"
 )
 
-// Listed is a file that a bucket holds.
+// Listed is a file in a bucket.
 type Listed struct {
-	Stored        // the name of one of ours, else the key
-	Foreign  bool // not one of ours, or not finished
+	Stored        // Name is the key if the file is foreign
+	Foreign  bool // not written by Parlor, or unfinished
 	StoredAt time.Time
 }
 
-// List calls each for every file in the bucket: those of ours in the order of their names, which are UUIDs.
+// List calls each for every file in the bucket. Parlor's own files are in the order of their names,
+// which are UUIDs.
 func (b *Bucket) List(ctx context.Context, each func(Listed) error) error {
 	listed := func(key string, size int64, at time.Time) error {
 		l := Listed{Stored: Stored{Name: key, Size: size}, StoredAt: at, Foreign: !ours.MatchString(key)}
@@ -28,7 +29,7 @@ func (b *Bucket) List(ctx context.Context, each func(Listed) error) error {
 		return each(l)
 	}
 	if b.folder != "" {
-		// Not through the driver, which goes through the whole folder again for every page.
+		// The driver would walk the whole folder again for every page.
 		return filepath.WalkDir(b.folder, func(path string, entry fs.DirEntry, err error) error {
 			if err == nil {
 				err = ctx.Err()

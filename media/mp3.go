@@ -6,37 +6,41 @@ import (
 )
 
 const (
-	// maxWalk is how many bytes of an MP3 are walked. It covers the largest audio message, of 6 MB, to its end; the
-	// duration of what is longer is estimated from this much.
+	// maxWalk is how many bytes of an MP3 are walked. It covers the largest audio message, of 6 MB,
+	// to its end. The duration of a longer file is estimated from these bytes.
 	maxWalk = 8 << 20
 
-	// maxTags is how many ID3v2 tags may follow each other. Careless programs put a second one before the first.
+	// maxTags is how many consecutive ID3v2 tags are skipped. Some programs add a second one before
+	// the first.
 	maxTags = 8
 
-	// clock is in how many units per second an MP3's duration is added up: each of the nine rates divides it.
+	// clock is the number of units per second in which the duration of an MP3 is added up. Each of
+	// the nine sample rates divides it.
 	clock = 14_112_000
 
-	// maxPadding is how many zeros may follow the tags: some programs forget them in the tag's size.
+	// maxPadding is how many zeros may follow the tags. Some programs do not count them in the size
+	// of the tag.
 	maxPadding = 64 << 10
 )
 
-// frame is what the header of an MPEG audio frame says.
+// frame is the header of an MPEG audio frame.
 type frame struct {
-	length  int64 // bytes, header included
+	length  int64 // bytes, including the header
 	samples uint64
 	rate    uint64 // samples per second
 	mpeg1   bool
 	mono    bool
 }
 
-// frameHeaderLen is the part of a frame that says how long it is.
+// frameHeaderLen is the length of the part of a frame that contains its length.
 const frameHeaderLen = 4
 
-// parseFrame reads the header of a frame of layer III in MPEG 1, 2 or 2.5 (ISO/IEC 11172-3 2.4.1.3, 13818-3 2.4.2.3, and
-// the industry's addition of the lowest rates). Frames of the free format, whose length nothing says, are not taken.
+// parseFrame parses the header of a layer III frame of MPEG 1, 2 or 2.5 (ISO/IEC 11172-3, 2.4.1.3;
+// ISO/IEC 13818-3, 2.4.2.3; and the unofficial extension to the lowest sample rates). Frames of the
+// free format, which do not contain their length, are rejected.
 //
-// No kept library reads these headers rightly: mediacommon's knows no MPEG 2.5 and gives MPEG 2 frames twice their
-// length, and go-mp3 decodes the sound.
+// No maintained library parses these headers correctly: mediacommon does not support MPEG 2.5 and
+// doubles the length of MPEG 2 frames, and go-mp3 decodes the audio.
 func parseFrame(b []byte) (frame, bool) {
 	if len(b) < frameHeaderLen || b[0] != 0xff || b[1]&0xe0 != 0xe0 {
 		return frame{}, false
@@ -66,12 +70,13 @@ func parseFrame(b []byte) (frame, bool) {
 	return f, true
 }
 
-// continues tells whether a frame may follow another of the same stream.
+// continues reports whether a frame can follow another one of the same stream.
 func (f frame) continues(g frame) bool {
 	return f.rate == g.rate && f.mpeg1 == g.mpeg1
 }
 
-// frameAt reads the header at off. Where there is none, it is not ok; an error is one of reading.
+// frameAt parses the header at off. ok is false if there is none; an error means that reading
+// failed.
 func frameAt(s *source, off int64) (f frame, ok bool, err error) {
 	if off > s.size-frameHeaderLen {
 		return frame{}, false, nil
@@ -84,7 +89,8 @@ func frameAt(s *source, off int64) (f frame, ok bool, err error) {
 	return f, ok, nil
 }
 
-// twoFramesAt tells whether there is a frame at off and another right behind it: eleven bits alone are met by chance.
+// twoFramesAt reports whether there is a frame at off, directly followed by another one. The eleven
+// sync bits alone occur by chance.
 func twoFramesAt(s *source, off int64) (f frame, ok bool, err error) {
 	f, ok, err = frameAt(s, off)
 	if err != nil || !ok {
@@ -94,14 +100,14 @@ func twoFramesAt(s *source, off int64) (f frame, ok bool, err error) {
 	return f, ok && g.continues(f), err
 }
 
-// startsWithFrames tells whether a file without tags is an MP3.
+// startsWithFrames reports whether a file without tags is an MP3.
 func startsWithFrames(s *source) bool {
 	_, ok, err := twoFramesAt(s, 0)
 	return ok && err == nil
 }
 
-// probeMP3 counts the samples of all frames. What a Xing, Info or VBRI header says of their number is not asked, as
-// whoever wants to pass for shorter would write it.
+// probeMP3 counts the samples of all frames. It ignores the number of frames in a Xing, Info or
+// VBRI header, because a user could fake it to make the audio appear shorter.
 func probeMP3(s *source) (Info, error) {
 	start, err := skipTags(s)
 	if err != nil {
@@ -126,7 +132,7 @@ func probeMP3(s *source) (Info, error) {
 	var sound int64
 	for last := first; off < end; {
 		f, ok, err := frameAt(s, off)
-		if err == nil && ok && !f.continues(last) { // players follow a stream that changes
+		if err == nil && ok && !f.continues(last) { // players accept a stream that changes
 			f, ok, err = twoFramesAt(s, off)
 		}
 		if err != nil {
@@ -138,7 +144,7 @@ func probeMP3(s *source) (Info, error) {
 			}
 			continue
 		}
-		if f.length > s.size-off { // cut, as recordings of streams are
+		if f.length > s.size-off { // truncated, as recordings of streams are
 			break
 		}
 		units += f.samples * (clock / f.rate)
@@ -158,8 +164,8 @@ func probeMP3(s *source) (Info, error) {
 	return Info{Duration: duration, AudioCodec: "mp3"}, err
 }
 
-// nextFrame looks for the next two frames from off on, and returns end where there are none. Players skip what lies
-// between too, so that it would be of no use to hide sound behind a byte of junk.
+// nextFrame returns the offset of the next two consecutive frames, or end if there are none.
+// Players skip junk as well, so it cannot be used to hide sound.
 func nextFrame(s *source, off, end int64) (int64, error) {
 	for off < end {
 		data, err := s.rest(off, end)
@@ -184,8 +190,9 @@ func nextFrame(s *source, off, end int64) (int64, error) {
 	return end, nil
 }
 
-// isDescription tells whether the first frame has no sound but describes the others: Xing and Info stand after the side
-// information, whose length depends on version and channels; VBRI stands at a fixed place.
+// isDescription reports whether the first frame contains no sound but describes the others. Xing
+// and Info follow the side information, whose length depends on the version and channels; VBRI is
+// at a fixed offset.
 func isDescription(s *source, off int64, f frame) (bool, error) {
 	xing := frameHeaderLen + 32
 	switch {
@@ -209,15 +216,15 @@ func isDescription(s *source, off int64, f frame) (bool, error) {
 // id3HeaderLen is the length of the header of an ID3v2 tag, and of the footer that may repeat it.
 const id3HeaderLen = 10
 
-// isID3 tells whether an ID3v2 tag begins here. Its size has seven bits in each byte, so that no byte looks like the
-// start of a frame.
+// isID3 reports whether head begins with an ID3v2 tag. Each byte of its size has seven bits, so
+// that no byte looks like the start of a frame.
 func isID3(head []byte) bool {
 	return len(head) >= id3HeaderLen && string(head[:3]) == "ID3" &&
 		head[3] >= 2 && head[3] <= 4 && binary.BigEndian.Uint32(head[6:])&0x80808080 == 0
 }
 
-// skipTags returns the offset after the ID3v2 tags at the start. They are not read: however large the pictures in them
-// are, they cost nothing.
+// skipTags returns the offset after the ID3v2 tags at the start. It does not read their content, so
+// that large pictures in them cost nothing.
 func skipTags(s *source) (int64, error) {
 	off := int64(0)
 	for range maxTags {

@@ -7,24 +7,25 @@ import (
 )
 
 const (
-	// maxBoxes is how many boxes of an MP4 are looked at. A fragment has about eight, and there is a fragment for every
-	// few seconds; a file without fragments has some hundred.
+	// maxBoxes is how many boxes of an MP4 are read at most. A fragment has about eight and lasts a
+	// few seconds; a file without fragments has about a hundred.
 	maxBoxes = 1 << 16
 
-	// maxDepth is how deep boxes lie within each other where anything is looked for: moov, trak, mdia, minf, stbl.
+	// maxDepth is how deep the needed boxes are nested: moov, trak, mdia, minf, stbl.
 	maxDepth = 5
 
-	// maxTracks is how many tracks a movie may have. Telephones write up to seven.
+	// maxTracks is how many tracks a movie may have. Phones write up to seven.
 	maxTracks = 32
 
-	// maxUnits keeps sums of durations, in units of a track's clock, from overflowing.
+	// maxUnits prevents sums of durations, in units of a track's clock, from overflowing.
 	maxUnits = 1 << 62
 )
 
-// brandQuickTime is what a file of type video/quicktime calls itself.
+// brandQuickTime is the brand of video/quicktime files.
 const brandQuickTime = "qt  "
 
-// isBrand tells brands of MP4 files from those of still pictures and others that share the container.
+// isBrand distinguishes the brands of MP4 files from those of still pictures and others that use
+// the same container.
 func isBrand(brand string) bool {
 	switch brand {
 	case brandQuickTime, "isom", "iso2", "iso3", "iso4", "iso5", "iso6", "mp41", "mp42", "avc1",
@@ -34,23 +35,23 @@ func isBrand(brand string) bool {
 	return false
 }
 
-// box is a box of ISO/IEC 14496-12, with the offsets of what it holds.
+// A box is a box of ISO/IEC 14496-12. start and end are the offsets of its content.
 type box struct {
 	kind       [4]byte
 	start, end int64
 }
 
-// movie is what is learnt from an MP4 file on one walk through its boxes.
+// movie collects what one walk through the boxes of an MP4 file finds.
 type movie struct {
 	*source
 	boxesLeft int
 	clock     uint64 // units per second of the header and the edit lists
-	duration  uint64 // of the header, in units of clock
+	duration  uint64 // in the header, in units of clock
 	tracks    []track
 	hasData   bool
 }
 
-// track is one track of a movie. Units are those of its own clock.
+// track is a track of a movie. Units are those of its own clock.
 type track struct {
 	id       uint32
 	handler  string // vide, soun or something else
@@ -58,17 +59,17 @@ type track struct {
 	clock    uint64 // units per second
 	samples  uint64
 	units    uint64 // the sum of the samples' durations
-	edited   uint64 // what the edit list plays, in units of the movie's clock
+	edited   uint64 // the duration of the edit list, in units of the movie's clock
 	entry    box    // the sample entry, which names the codec
 
-	sampleUnits uint64 // of samples in fragments that do not say
+	sampleUnits uint64 // default duration of samples in fragments
 	fragmented  bool
-	first, last uint64 // when the first fragment begins and the last one ends, in units
+	first, last uint64 // begin of the first fragment and end of the last, in units
 }
 
-// probeMP4 walks the boxes of an MP4 or QuickTime file. The library github.com/abema/go-mp4 is not used for it: the walk
-// of v1.5.0 follows a size that points backwards for ever, and its own prober makes a sample for each that a file claims.
-// What is needed here are a dozen fields at fixed places.
+// probeMP4 walks the boxes of an MP4 or QuickTime file. It does not use github.com/abema/go-mp4:
+// v1.5.0 loops forever on a size that points backwards, and its prober allocates a sample for each
+// one that a file claims to have. Only a dozen fields at fixed offsets are needed here.
 func probeMP4(s *source) (Info, error) {
 	m := &movie{source: s, boxesLeft: maxBoxes}
 	hasMovie := false
@@ -103,7 +104,8 @@ func probeMP4(s *source) (Info, error) {
 	return m.info()
 }
 
-// boxes yields the boxes within b. Each ends within b and after the one before, or the walk ends with an error.
+// boxes yields the boxes within b. Each ends within b and begins after the previous one, or the
+// walk ends with an error.
 func (m *movie) boxes(b box) iter.Seq2[box, error] {
 	return func(yield func(box, error) bool) {
 		for off := b.start; ; {
@@ -120,8 +122,8 @@ func (m *movie) boxes(b box) iter.Seq2[box, error] {
 	}
 }
 
-// boxAt reads the header of the box at off. Padding, which is too short to be a box or begins with zeros, is a box without
-// a kind.
+// boxAt reads the header of the box at off. Padding, which is too short to be a box or begins with
+// zeros, is returned as a box without a kind.
 func (m *movie) boxAt(off, end int64) (box, error) {
 	const headerLen, largeHeaderLen = 8, 16
 	if end-off < headerLen {
@@ -137,9 +139,9 @@ func (m *movie) boxAt(off, end int64) (box, error) {
 	b := box{kind: [4]byte(head[4:]), start: off + headerLen}
 	size := uint64(binary.BigEndian.Uint32(head))
 	switch size {
-	case 0: // to the end
+	case 0: // extends to the end
 		size = uint64(end - off)
-	case 1: // too large for 32 bits
+	case 1: // the size does not fit in 32 bits
 		if head, err = m.view(off, largeHeaderLen); err != nil {
 			return box{}, err
 		}
@@ -156,7 +158,7 @@ func (m *movie) boxAt(off, end int64) (box, error) {
 	return b, nil
 }
 
-// field views n bytes at an offset within a box.
+// field returns n bytes at an offset within a box.
 func (m *movie) field(b box, at int64, n int) ([]byte, error) {
 	if at+int64(n) > b.end-b.start {
 		return nil, errCut
@@ -172,18 +174,18 @@ func (m *movie) uint32(b box, at int64) (uint32, error) {
 	return binary.BigEndian.Uint32(v), nil
 }
 
-// version reads what full boxes begin with.
+// version reads the version and flags at the beginning of a full box.
 func (m *movie) version(b box) (version byte, flags uint32, err error) {
 	v, err := m.uint32(b, 0)
 	return byte(v >> 24), v & 0xff_ffff, err
 }
 
-// readBrands returns errUnknown for files that are no movies.
+// readBrands returns errUnknown for files that are not movies.
 func (m *movie) readBrands(b box) error {
 	const maxBrands = 64
 	for at, n := int64(0), 0; at+4 <= b.end-b.start && n < maxBrands; at, n = at+4, n+1 {
 		if n == 1 {
-			continue // the version of the first
+			continue // the version of the major brand
 		}
 		brand, err := m.field(b, at, 4)
 		if err != nil {
@@ -220,7 +222,8 @@ func (m *movie) readMovie(moov box) error {
 	return nil
 }
 
-// readClock reads the clock and the duration of mvhd or mdhd, which begin alike. A duration of ones is unknown.
+// readClock reads the clock and the duration of mvhd or mdhd, which begin alike. A duration whose
+// bits are all set means unknown, and is returned as 0.
 func (m *movie) readClock(b box) (clock, duration uint64, err error) {
 	version, _, err := m.version(b)
 	if err != nil {
@@ -283,20 +286,21 @@ func (m *movie) readTrack(parent box, t *track, depth int) error {
 	return nil
 }
 
-// readTrackHeader reads the track's number and whether its matrix lays pictures on their side.
+// readTrackHeader reads the ID of the track and whether its matrix rotates pictures by 90 or 270
+// degrees.
 func (m *movie) readTrackHeader(b box, t *track) error {
 	version, _, err := m.version(b)
 	if err != nil {
 		return err
 	}
 	id, matrix := int64(12), int64(40)
-	if version == 1 { // creation, modification and duration have twice the width
+	if version == 1 { // creation time, modification time and duration are twice as wide
 		id, matrix = 20, 52
 	}
 	if t.id, err = m.uint32(b, id); err != nil {
 		return err
 	}
-	v, err := m.field(b, matrix, 20) // a b u c d, of the nine
+	v, err := m.field(b, matrix, 20) // a, b, u, c and d, of nine
 	if err != nil {
 		return err
 	}
@@ -305,7 +309,7 @@ func (m *movie) readTrackHeader(b box, t *track) error {
 	return nil
 }
 
-// readEdits adds up what an edit list plays.
+// readEdits adds up the durations of an edit list.
 func (m *movie) readEdits(b box, t *track) error {
 	version, _, err := m.version(b)
 	if err != nil {
@@ -323,7 +327,7 @@ func (m *movie) readEdits(b box, t *track) error {
 	})
 }
 
-// readSampleTimes adds up the runs of equally long samples.
+// readSampleTimes adds up the runs of samples of equal duration.
 func (m *movie) readSampleTimes(b box, t *track) error {
 	return m.entries(b, 4, 8, func(v []byte) error {
 		count := uint64(binary.BigEndian.Uint32(v))
@@ -334,7 +338,8 @@ func (m *movie) readSampleTimes(b box, t *track) error {
 	})
 }
 
-// entries calls visit with each entry of a table, whose length stands at an offset in the box, right before the table.
+// entries calls visit with each entry of a table, whose length is at the given offset in the box,
+// directly before the table.
 func (m *movie) entries(b box, at int64, entryLen int, visit func([]byte) error) error {
 	count, err := m.uint32(b, at)
 	if err != nil {
@@ -343,8 +348,8 @@ func (m *movie) entries(b box, at int64, entryLen int, visit func([]byte) error)
 	return m.table(b, at+4, count, entryLen, visit)
 }
 
-// table calls visit with each of count entries from an offset on. They are in the file, so that a claim costs no more
-// than the file was worth.
+// table calls visit with each of count entries, beginning at an offset in the box. The entries must
+// be in the file, so a false count costs no more than reading the file.
 func (m *movie) table(b box, at int64, count uint32, entryLen int, visit func([]byte) error) error {
 	if int64(count)*int64(entryLen) > b.end-b.start-at {
 		return errCut
@@ -361,7 +366,7 @@ func (m *movie) table(b box, at int64, count uint32, entryLen int, visit func([]
 	return nil
 }
 
-// add adds count times units to a sum, within maxUnits. A count is of 32 bits.
+// add adds count times units to a sum, which must not exceed maxUnits. count has 32 bits.
 func add(sum *uint64, count, units uint64) error {
 	if units > maxUnits || count > 0 && units > (maxUnits-*sum)/count {
 		return errTooLong
@@ -370,7 +375,7 @@ func add(sum *uint64, count, units uint64) error {
 	return nil
 }
 
-// info sums up what was learnt.
+// info returns the Info of the movie.
 func (m *movie) info() (Info, error) {
 	var info Info
 	for i := range m.tracks {
@@ -383,7 +388,7 @@ func (m *movie) info() (Info, error) {
 			info.AudioCodec = audioCodec(string(t.entry.kind[:]))
 		case t.handler == "vide" && info.VideoCodec == "":
 			info.VideoCodec = videoCodec(string(t.entry.kind[:]))
-			if info.VideoCodec == "" { // a cover or pictures of chapters
+			if info.VideoCodec == "" { // a cover, or pictures of chapters
 				continue
 			}
 			width, height, err := m.dimensions(t, info.VideoCodec)
@@ -427,7 +432,7 @@ func (m *movie) info() (Info, error) {
 	return info, nil
 }
 
-// trackDuration is what the track plays: see the package's documentation.
+// trackDuration returns the time that the track plays; see the package documentation.
 func (m *movie) trackDuration(t *track) (time.Duration, error) {
 	if t.fragmented {
 		return seconds(t.last-t.first, t.clock)

@@ -13,15 +13,16 @@ const (
 	codecOther = "other"
 )
 
-// maxParameterSet is how long a sequence parameter set may be; in files they have less than 200 bytes.
+// maxParameterSet is the maximum length of a sequence parameter set, in bytes. Real ones have less
+// than 200.
 const maxParameterSet = 4 << 10
 
-// videoCodec names the codec of a sample entry, and is empty for still pictures.
+// videoCodec returns the name of the codec of a sample entry; empty for still pictures.
 func videoCodec(kind string) string {
 	switch kind {
 	case "avc1", "avc3":
 		return codecH264
-	case "hvc1", "hev1", "dvh1", "dvhe": // the latter two with Dolby Vision
+	case "hvc1", "hev1", "dvh1", "dvhe": // the last two with Dolby Vision
 		return codecH265
 	case "av01":
 		return "av1"
@@ -63,14 +64,14 @@ func audioCodec(kind string) string {
 	return codecOther
 }
 
-// dimensions returns those of the first frame, before rotation: what the sequence parameter set leaves after cropping, or
-// what the sample entry says where no set is with it, or one that the library cannot read (it knows no long-term
-// references in H.265).
+// dimensions returns the dimensions of the first frame before rotation: those of the sequence
+// parameter set after cropping, or those of the sample entry if it contains no such set or one that
+// the library cannot parse (it does not support long-term references in H.265).
 //
-// github.com/Eyevinn/mp4ff reads these sets too, but v0.47.0 allocates 512 MiB and more for twelve bytes that claim many
-// reference frames; mediacommon bounds all counts and is fuzzed.
+// github.com/Eyevinn/mp4ff parses these sets too, but v0.47.0 allocates 512 MiB or more for twelve
+// bytes that claim many reference frames. mediacommon limits all counts and is fuzzed.
 func (m *movie) dimensions(t *track, codec string) (width, height int, err error) {
-	const widthAt, fieldsLen = 24, 78 // of a visual sample entry
+	const widthAt, fieldsLen = 24, 78 // in a visual sample entry
 	v, err := m.field(t.entry, widthAt, 4)
 	if err != nil {
 		return 0, 0, err
@@ -106,7 +107,8 @@ func (m *movie) dimensions(t *track, codec string) (width, height int, err error
 	return width, height, nil
 }
 
-// parameterSetH264 returns the first sequence parameter set of an avcC, ISO/IEC 14496-15 5.3.3.1, or nil.
+// parameterSetH264 returns the first sequence parameter set of an avcC box (ISO/IEC 14496-15,
+// 5.3.3.1), or nil.
 func (m *movie) parameterSetH264(b box) ([]byte, error) {
 	const countAt = 5
 	v, err := m.field(b, countAt, 1)
@@ -116,8 +118,8 @@ func (m *movie) parameterSetH264(b box) ([]byte, error) {
 	return m.parameterSet(b, countAt+1)
 }
 
-// parameterSetH265 returns the first sequence parameter set of an hvcC, ISO/IEC 14496-15 8.3.3.1, or nil. It lies in one
-// of several arrays, each of one type of unit.
+// parameterSetH265 returns the first sequence parameter set of an hvcC box (ISO/IEC 14496-15,
+// 8.3.3.1), or nil. It is in one of several arrays, each of which contains one type of unit.
 func (m *movie) parameterSetH265(b box) ([]byte, error) {
 	const countAt, typeMask, typeSPS = 22, 0x3f, 33
 	v, err := m.field(b, countAt, 1)
@@ -146,7 +148,7 @@ func (m *movie) parameterSetH265(b box) ([]byte, error) {
 	return nil, nil
 }
 
-// parameterSet returns a unit that follows its length of 16 bits.
+// parameterSet returns a unit that is preceded by its length in 16 bits.
 func (m *movie) parameterSet(b box, at int64) ([]byte, error) {
 	v, err := m.field(b, at, 2)
 	if err != nil {

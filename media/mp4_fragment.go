@@ -2,7 +2,8 @@ package media
 
 import "encoding/binary"
 
-// Flags of track fragments and their runs, ISO/IEC 14496-12 8.8.7 and 8.8.8: which fields are there.
+// Flags of track fragments and their runs (ISO/IEC 14496-12, 8.8.7 and 8.8.8). They say which
+// fields are present.
 const (
 	tfhdBaseOffset       = 0x000001
 	tfhdDescriptionIndex = 0x000002
@@ -16,7 +17,7 @@ const (
 	trunSampleOffset   = 0x000800
 )
 
-// trackByID returns nil for a track that the movie does not have.
+// trackByID returns nil if the movie has no such track.
 func (m *movie) trackByID(id uint32) *track {
 	for i := range m.tracks {
 		if m.tracks[i].id == id {
@@ -26,7 +27,7 @@ func (m *movie) trackByID(id uint32) *track {
 	return nil
 }
 
-// readDefaults reads what mvex says of samples in fragments that say nothing.
+// readDefaults reads the defaults in mvex for samples in fragments.
 func (m *movie) readDefaults(mvex box) error {
 	for b, err := range m.boxes(mvex) {
 		if err != nil {
@@ -46,7 +47,7 @@ func (m *movie) readDefaults(mvex box) error {
 	return nil
 }
 
-// readFragment reads one moof.
+// readFragment reads a moof box.
 func (m *movie) readFragment(moof box) error {
 	for b, err := range m.boxes(moof) {
 		if err != nil {
@@ -61,7 +62,7 @@ func (m *movie) readFragment(moof box) error {
 	return nil
 }
 
-// readTrackFragment adds the samples of one traf to its track.
+// readTrackFragment adds the samples of a traf box to its track.
 func (m *movie) readTrackFragment(traf box) error {
 	var t *track
 	var sampleUnits, start, units uint64
@@ -78,7 +79,7 @@ func (m *movie) readTrackFragment(traf box) error {
 				return nil
 			}
 			start = t.last
-		case t == nil: // tfhd comes first
+		case t == nil: // tfhd must come first
 			return errUnreadable
 		case kind == "tfdt":
 			if start, err = m.readFragmentTime(b); err != nil {
@@ -100,7 +101,7 @@ func (m *movie) readTrackFragment(traf box) error {
 	}
 	if !t.fragmented {
 		t.fragmented, t.first, t.last = true, start, end
-		if t.units > 0 { // the movie itself has samples before those of its fragments
+		if t.units > 0 { // the movie itself has samples before its fragments
 			t.first = 0
 		}
 		return nil
@@ -109,8 +110,8 @@ func (m *movie) readTrackFragment(traf box) error {
 	return nil
 }
 
-// readFragmentHeader returns the track that a fragment belongs to, which is nil where the movie has none, and how long
-// samples are that do not say.
+// readFragmentHeader returns the track of a fragment, or nil if the movie does not have it, and the
+// default duration of the fragment's samples.
 func (m *movie) readFragmentHeader(b box) (*track, uint64, error) {
 	_, flags, err := m.version(b)
 	if err != nil {
@@ -138,7 +139,7 @@ func (m *movie) readFragmentHeader(b box) (*track, uint64, error) {
 	return t, uint64(units), err
 }
 
-// readFragmentTime returns when a fragment begins.
+// readFragmentTime returns the time at which a fragment begins.
 func (m *movie) readFragmentTime(b box) (uint64, error) {
 	version, _, err := m.version(b)
 	if err != nil {
@@ -158,7 +159,7 @@ func (m *movie) readFragmentTime(b box) (uint64, error) {
 	return uint64(v), err
 }
 
-// readRun adds the samples of one trun to the track, and their durations to units.
+// readRun adds the samples of a trun box to the track, and their durations to units.
 func (m *movie) readRun(b box, t *track, sampleUnits uint64, units *uint64) error {
 	_, flags, err := m.version(b)
 	if err != nil {

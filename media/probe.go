@@ -1,35 +1,37 @@
-// Package media says what an uploaded file is, from its bytes alone.
+// Package media stores uploaded files and determines from their bytes what kind of files they are.
 //
-// [Probe] never believes a name, a header of the request or a field of the file that it can check. The type is decided
-// by the first bytes, and only by them: a page of HTML that has a GIF further in is no GIF. Then the structure that a
-// decoder needs is walked to its end, so that a file which merely begins like a picture is refused as one. SVG and HTML
-// are never pictures, as they run scripts.
+// [Probe] does not trust names, request headers, or any field of the file that it can check. The
+// first bytes alone determine the type: an HTML page that contains a GIF is not a GIF. Probe then
+// walks the structure that a decoder needs to its end, so that a file which only begins like a
+// picture is rejected. SVG and HTML never count as pictures, because they can run scripts.
 //
 //	JPEG PNG GIF WebP BMP TIFF     dimensions
 //	MP3                            duration
 //	MP4 M4A MOV                    duration, codecs, dimensions of the first frame
 //
-// Everything else is application/octet-stream, without an error. So are MP4 files of before the ftyp box, MPEG audio
-// with junk before its first frame, BigTIFF, HEIC and AVIF.
+// Everything else is application/octet-stream, which is not an error. This includes MP4 files from
+// before the ftyp box, MPEG audio with junk before its first frame, BigTIFF, HEIC and AVIF.
 //
 // # What the numbers mean
 //
-// Width and height are those of the picture as it is displayed, which is what a page reserves room for: the orientation
-// that JPEG, PNG and TIFF files ask for and the rotation of a video's track are applied. Those of an animation are its
-// canvas. Those of H.264 and H.265 are what the sequence parameter set leaves after cropping, and those of the track's
-// sample entry where there is no such set. Pixels are taken to be square.
+// Width and height are those of the picture as displayed, which is the space that a page reserves
+// for it: the orientation of JPEG, PNG and TIFF files and the rotation of a video's track are
+// applied. For an animation, they are those of its canvas. For H.264 and H.265, they are those of
+// the sequence parameter set after cropping, or those of the track's sample entry if there is no
+// such set. Pixels are assumed to be square.
 //
-// A duration is what the tracks play: their edit list where they have one, else the sum of their samples. What the
-// movie's header says counts only where tracks say nothing. The duration of an MP3 is the sum of its frames.
+// The duration is the time that the tracks play: their edit list if they have one, otherwise the
+// sum of their samples. The duration in the movie's header is used only if the tracks have none.
+// The duration of an MP3 is the sum of its frames.
 //
 // # What a hostile file costs
 //
-// At most 12 MiB are read and far less than 1 MiB is allocated, whatever the file's size and claims. That is enough for
-// every picture and sound that a message may carry, and for films of any length, whose pictures and sound are skipped;
-// larger pictures are refused. Every loop advances
-// through the file or counts down a limit, nothing recurses deeper than boxes of a movie lie in each other, and nothing
-// is sized by a number in the file that was not compared with a limit first. How long it takes depends on the storage
-// behind the reader, so Probe takes a context.
+// Probe reads at most 12 MiB and allocates far less than 1 MiB, whatever the size of the file and
+// the numbers in it. That is enough for every image and audio file that a message may contain, and
+// for videos of any length, whose samples are skipped; larger images are rejected. Every loop
+// advances through the file or counts down a limit, recursion is no deeper than the nesting of a
+// movie's boxes, and no allocation is sized by a number in the file that was not compared with a
+// limit first. The time depends on the storage behind the reader, so Probe takes a context.
 package media
 
 import (
@@ -40,20 +42,22 @@ import (
 	"time"
 )
 
-// Limits of what is believed. Who exceeds them is refused, not cut.
+// Limits on what a file may claim. Files that exceed them are rejected, not truncated.
 const (
-	// maxSide is the longest side of a picture in pixels: the most that JPEG, GIF and most decoders can hold.
+	// maxSide is the longest side of a picture in pixels, which is the most that JPEG, GIF and most
+	// decoders support.
 	maxSide = 65_535
 
-	// maxPixels is about 134 megapixels. The largest photographs that come in 10 MB have 108; shown, they take
-	// 512 MiB of a viewer's memory, so more would harm those who look.
+	// maxPixels is about 134 megapixels. The largest photographs that fit in 10 MB have 108.
+	// Displaying 134 takes 512 MiB of a viewer's memory; more would harm viewers.
 	maxPixels = 1 << 27
 
-	// maxDuration is far beyond what fits into an upload, and keeps sums of durations from overflowing.
+	// maxDuration is far beyond what fits in an upload, and prevents sums of durations from
+	// overflowing.
 	maxDuration = 30 * 24 * time.Hour
 )
 
-// ContentTypes that Probe knows. Every other file is Unknown.
+// Content types that Probe recognizes. All other files are Unknown.
 const (
 	JPEG      = "image/jpeg"
 	PNG       = "image/png"
@@ -68,27 +72,28 @@ const (
 	Unknown   = "application/octet-stream"
 )
 
-// Info is what the bytes say of a file. Fields that do not apply to its type are zero.
+// Info describes a file. Fields that do not apply to its type are zero.
 type Info struct {
 	ContentType string
 
-	// Width and Height are in pixels, as displayed: see the package's documentation.
+	// Width and Height are in pixels, as displayed; see the package documentation.
 	Width, Height int
 
-	// Duration of sound and video. It is zero for animated pictures.
+	// Duration is that of audio or video. It is zero for animated pictures.
 	Duration time.Duration
 
-	// VideoCodec is empty for a file without moving pictures, else one of h264, h265, av1, vp8, vp9, mpeg4, prores
-	// and other.
+	// VideoCodec is h264, h265, av1, vp8, vp9, mpeg4, prores or other; empty for a file without
+	// moving pictures.
 	VideoCodec string
 
-	// AudioCodec is empty for a file without sound, else one of aac, alac, mp3, ac3, eac3, opus, flac, pcm, amr and
-	// other.
+	// AudioCodec is aac, alac, mp3, ac3, eac3, opus, flac, pcm, amr or other; empty for a file
+	// without sound.
 	AudioCodec string
 }
 
-// BrokenError says that a file begins as a known type and is none: it was cut, it lies, or it wants more than the limits
-// allow. It may still be kept as a file like any other, of type Unknown.
+// BrokenError means that a file begins as a known type but is not a valid file of it: it is
+// truncated, contains wrong numbers, or exceeds a limit. It may still be stored as a file of type
+// Unknown.
 type BrokenError struct {
 	ContentType string // the type that it begins as
 	Reason      string // a sentence for people
@@ -98,10 +103,11 @@ func (e *BrokenError) Error() string {
 	return fmt.Sprintf("media: broken %s: %s", e.ContentType, e.Reason)
 }
 
-// Probe says what the file of size bytes behind r is.
+// Probe determines what kind of file the size bytes behind r are.
 //
-// A file of no known type is Unknown, without an error. One that begins as a known type and is broken is Unknown with a
-// *BrokenError. Every other error is r's own or the context's, and says nothing about the file.
+// A file of an unrecognized type is Unknown, without an error. A file that begins as a known type
+// and is broken is Unknown, with a *BrokenError. Every other error is r's own or the context's, and
+// says nothing about the file.
 func Probe(ctx context.Context, r io.ReaderAt, size int64) (Info, error) {
 	s := newSource(ctx, r, size)
 	contentType, probe := sniff(s)
@@ -115,7 +121,7 @@ func Probe(ctx context.Context, r io.ReaderAt, size int64) (Info, error) {
 	info, err := probe(s)
 	var reason broken
 	switch {
-	case s.failed != nil: // first, as a library may have wrapped it, or taken it for the end of the file
+	case s.failed != nil: // checked first, because a library may have wrapped it or mistaken it for the end of the file
 		return Info{ContentType: Unknown}, fmt.Errorf("media: read: %w", s.failed)
 	case errors.Is(err, errUnknown):
 		return Info{ContentType: Unknown}, nil
@@ -123,7 +129,7 @@ func Probe(ctx context.Context, r io.ReaderAt, size int64) (Info, error) {
 		return Info{ContentType: Unknown}, &BrokenError{ContentType: contentType, Reason: string(reason)}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return Info{ContentType: Unknown}, &BrokenError{ContentType: contentType, Reason: string(errCut)}
-	case err != nil: // a library's, in words that are not for people
+	case err != nil: // an error of a library, which is not written for users
 		return Info{ContentType: Unknown}, &BrokenError{ContentType: contentType, Reason: string(errUnreadable)}
 	}
 	if info.ContentType == "" {
@@ -132,7 +138,7 @@ func Probe(ctx context.Context, r io.ReaderAt, size int64) (Info, error) {
 	return info, nil
 }
 
-// broken is the reason why a file is refused, a sentence for people.
+// broken is the reason why a file is rejected, as a sentence for people.
 type broken string
 
 func (b broken) Error() string { return string(b) }
@@ -146,17 +152,19 @@ const (
 	errTooLong    = broken("The file claims to last too long.")
 )
 
-// errUnknown says that a file is not of the type that it was taken for, and that nobody could have told sooner.
+// errUnknown means that a file turned out not to be of the type that its first bytes suggested.
 var errUnknown = errors.New("unknown type")
 
-// prober reads a file whose first bytes are right. The type is left empty when it is the one that was sniffed.
+// A prober reads a file whose first bytes have been recognized. It leaves the type empty if it is
+// the one that was sniffed.
 type prober func(*source) (Info, error)
 
-// sniff decides by the first bytes. The prober is nil for a file of no known type.
+// sniff determines the type from the first bytes. The prober is nil for a file of an unrecognized
+// type.
 //
-// Nine signatures are spelled out here rather than taken from a library of some hundred and seventy: those answer what a
-// file might be, by two bytes for MP3 and BMP and by searches for HTML, and then a decision of theirs would have to be
-// undone.
+// The nine signatures are spelled out here rather than taken from a library with about 170 of them.
+// Such libraries guess: they recognize MP3 and BMP by two bytes and search for HTML, and those
+// guesses would have to be undone here.
 func sniff(s *source) (contentType string, probe prober) {
 	head, err := s.view(0, int(min(s.size, sniffLen)))
 	if err != nil {
@@ -184,16 +192,16 @@ func sniff(s *source) (contentType string, probe prober) {
 			return QuickTime, probeMP4
 		}
 		return MP4, probeMP4
-	case isID3(head), startsWithFrames(s): // the last, as it reads on and head is gone then
+	case isID3(head), startsWithFrames(s): // last, because it reads further, which invalidates head
 		return MP3, probeMP3
 	}
 	return Unknown, nil
 }
 
-// sniffLen is how many bytes decide a type; BMP's header needs the most.
+// sniffLen is how many bytes determine the type. The header of BMP needs the most.
 const sniffLen = 32
 
-// checkDimensions refuses pictures that are empty, or larger than a viewer should be asked to show.
+// checkDimensions rejects pictures that are empty, or larger than a viewer should have to display.
 func checkDimensions(width, height int) error {
 	if width <= 0 || height <= 0 {
 		return errNoPicture
@@ -204,8 +212,8 @@ func checkDimensions(width, height int) error {
 	return nil
 }
 
-// picture is the info of an image, after its dimensions were checked. Orientation is that of EXIF: from 5 on, the picture
-// lies on its side.
+// picture returns the Info of an image after checking its dimensions. orientation is that of EXIF:
+// from 5 to 8, the picture is rotated by 90 degrees.
 func picture(width, height, orientation int) (Info, error) {
 	if err := checkDimensions(width, height); err != nil {
 		return Info{}, err
@@ -216,7 +224,7 @@ func picture(width, height, orientation int) (Info, error) {
 	return Info{Width: width, Height: height}, nil
 }
 
-// seconds turns units of a clock into a duration.
+// seconds converts units of a clock to a duration.
 func seconds(units, perSecond uint64) (time.Duration, error) {
 	if perSecond == 0 || perSecond > 1<<32 {
 		return 0, errUnreadable

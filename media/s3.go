@@ -15,15 +15,17 @@ import (
 )
 
 const (
-	// partBytes is what an upload to S3 holds in memory: the least that S3 takes as a part.
+	// partBytes is how much of an upload to S3 is held in memory: the smallest part that S3
+	// accepts.
 	partBytes = 5 << 20
-	// abandonTimeout bounds how long an upload waits until S3 has dropped its parts.
+	// abandonTimeout bounds how long an aborted upload waits until S3 has deleted its parts.
 	abandonTimeout = 10 * time.Second
 )
 
-// tuneUpload is for blob.WriterOptions.BeforeWrite. The driver leaves two settings of an upload to S3 as they are:
-// without abandonTimeout an upload that is given up cannot take its parts away, as its context is over, and nobody sees
-// them or stops paying for them; and the first 16 MB of each file would be read before the first part goes.
+// tuneUpload is used in blob.WriterOptions.BeforeWrite, to change two settings of uploads to S3
+// that the driver does not expose. Without abandonTimeout, an aborted upload could not delete its
+// parts, because its context is cancelled; they would be invisible and cost money. And without the
+// smaller part size, the first 16 MB of each file would be read before the first part is sent.
 func tuneUpload(blobs *blob.Bucket, as func(any) bool) {
 	var (
 		uploads *transfermanager.Client
@@ -39,20 +41,20 @@ func tuneUpload(blobs *blob.Bucket, as func(any) bool) {
 	})
 }
 
-// bucketOf is the bucket of an s3:// URL, and what the keys in it begin with.
+// bucketOf returns the bucket of an s3:// URL and the prefix of its keys.
 func bucketOf(address string) (bucket, prefix string) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return "", "" // such an address was not opened
+		return "", "" // cannot happen: the address was opened before
 	}
 	return u.Host, u.Query().Get("prefix")
 }
 
-// ours is the keys of files, as key makes them of a UUID.
+// ours matches the keys of Parlor's files, which key creates from UUIDs.
 var ours = regexp.MustCompile(`^[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// abortStrays takes the parts away of uploads to S3 that nobody has finished for a day: they are in no list of the bucket,
-// and are paid for.
+// abortStrays aborts the uploads to S3 that have been unfinished for a day. No list of the bucket
+// contains their parts, but they cost money.
 func (b *Bucket) abortStrays(ctx context.Context) error {
 	var client *s3.Client
 	if !b.blobs.As(&client) {

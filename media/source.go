@@ -7,23 +7,24 @@ import (
 )
 
 const (
-	// maxRead is how many bytes of a file are read at most. The walk through a picture of 10 MB, the largest that a
-	// message takes, reads all of it and needs no more.
+	// maxRead is how many bytes of a file are read at most. Walking through a picture of 10 MB, the
+	// largest that a message may contain, reads all of it and needs no more.
 	maxRead = 12 << 20
 
-	// minPage and maxPage bound what one read asks for. A walk that jumps reads little at each place; one that goes
-	// straight on doubles what it reads, so that storage far away is asked seldom.
+	// minPage and maxPage bound the size of a read. A walk that jumps reads little at each
+	// position; a walk that goes straight on doubles the size of its reads, so that remote storage
+	// gets few requests.
 	minPage = 1 << 10
 	maxPage = 64 << 10
 )
 
-// source reads a file in pages, and no more of it than maxRead. Walks through a file stand on it, because it is what
-// bounds them all.
+// source reads a file through a buffer, and at most maxRead bytes of it. All walks through a file
+// use it, so that this limit applies to all of them.
 type source struct {
-	ctx    context.Context // of the one call of Probe that this source lives in
+	ctx    context.Context // that of the one call of Probe that uses this source
 	r      io.ReaderAt
 	size   int64
-	left   int64  // what remains of maxRead
+	left   int64  // what is left of maxRead
 	page   []byte // the bytes at offset
 	offset int64
 	failed error // the first error of r or ctx, which says nothing about the file
@@ -33,8 +34,9 @@ func newSource(ctx context.Context, r io.ReaderAt, size int64) *source {
 	return &source{ctx: ctx, r: r, size: size, left: maxRead}
 }
 
-// view returns n bytes at offset off, which stay valid until the next call. It fails with errCut where the file has not
-// as many, and with errTooLarge when maxRead is used up. More than maxPage bytes are never asked for.
+// view returns the n bytes at off, which are valid until the next call. It fails with errCut if the
+// file does not have as many, and with errTooLarge when maxRead is used up. n is never more than
+// maxPage.
 func (s *source) view(off int64, n int) ([]byte, error) {
 	if off < 0 || n < 0 || off > s.size || int64(n) > s.size-off {
 		return nil, errCut
@@ -48,7 +50,7 @@ func (s *source) view(off int64, n int) ([]byte, error) {
 	return s.page[at : at+n], nil
 }
 
-// rest returns what of the file is at hand from off on, at least one byte, up to end.
+// rest returns the buffered bytes from off on, but not beyond end: at least one byte.
 func (s *source) rest(off, end int64) ([]byte, error) {
 	if off >= end {
 		return nil, errCut
@@ -60,10 +62,10 @@ func (s *source) rest(off, end int64) ([]byte, error) {
 	return have[:min(int64(len(have)), end-off)], nil
 }
 
-// turn makes the page hold the n bytes at off, and as much after them as seems useful.
+// turn fills the buffer with the n bytes at off, and as many after them as seem useful.
 func (s *source) turn(off int64, n int) error {
 	want := minPage
-	if ahead := off - s.offset; ahead >= 0 && ahead <= 2*int64(len(s.page)) { // a small step over what was read is no jump
+	if ahead := off - s.offset; ahead >= 0 && ahead <= 2*int64(len(s.page)) { // a small step beyond the buffer is not a jump
 		want = min(2*len(s.page), maxPage)
 	}
 	want = int(min(int64(max(want, n, minPage)), s.size-off))
@@ -94,7 +96,7 @@ func (s *source) turn(off int64, n int) error {
 	return nil
 }
 
-// ReadAt serves the decoders of libraries.
+// ReadAt implements io.ReaderAt for the decoders of libraries.
 func (s *source) ReadAt(p []byte, off int64) (int, error) {
 	read := 0
 	for read < len(p) {
@@ -111,7 +113,7 @@ func (s *source) ReadAt(p []byte, off int64) (int, error) {
 	return read, nil
 }
 
-// reader reads the bytes from start to end.
+// reader returns a reader of the bytes from start to end.
 func (s *source) reader(start, end int64) *io.SectionReader {
 	return io.NewSectionReader(s, start, end-start)
 }

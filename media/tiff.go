@@ -2,7 +2,7 @@ package media
 
 import "encoding/binary"
 
-// Tags of TIFF 6.0 that matter here.
+// The tags of TIFF 6.0 that Probe reads.
 const (
 	tiffWidth           = 256
 	tiffHeight          = 257
@@ -13,31 +13,32 @@ const (
 	tiffTileByteCounts  = 325
 )
 
-// maxEntries is how many entries a TIFF directory may have; the specification and EXIF define some two hundred. Lists of
-// strips need no limit but that of what is read.
+// maxEntries is how many entries a TIFF directory may have. The specification and EXIF define about
+// 200 tags. Lists of strips need no limit besides maxRead.
 const maxEntries = 1024
 
-// directory is the first directory of a TIFF structure, which is a file of its own or EXIF data within another. Others
-// that it points to are further pages and are not followed, so that a ring of them harms nobody.
+// directory is the first directory of a TIFF structure, which is either a file or EXIF data in
+// another one. Directories that it points to are further pages and are not followed, so a cycle of
+// them does no harm.
 //
-// It is read here rather than by golang.org/x/image/tiff, which decodes the baseline and so refuses CMYK, YCbCr, and
-// depths of 4 and 32 bits. EXIF data needs it anyway.
+// golang.org/x/image/tiff is not used, because it decodes only baseline TIFF and therefore rejects
+// CMYK, YCbCr, and depths of 4 and 32 bits. EXIF data needs a parser anyway.
 type directory struct {
 	s         *source
-	base, end int64 // offsets within count from base; nothing beyond end is read
+	base, end int64 // offsets in the structure are relative to base; nothing beyond end is read
 	order     binary.ByteOrder
-	entries   int64 // offset of the first
+	entries   int64 // offset of the first entry
 	count     int
 }
 
-// The length of an entry, and of the values that fit into it. Longer lists lie elsewhere.
+// The length of an entry, and of the values that fit in it. Longer lists of values are elsewhere.
 const entryLen, valueLen = 12, 4
 
-// entry is what a directory says about one tag: count values of width bytes each.
+// entry is the directory's entry for a tag: count values of width bytes each.
 type entry struct {
 	width  int
 	count  uint32
-	values int64 // offset of the first
+	values int64 // offset of the first value
 }
 
 func openDirectory(s *source, base, end int64) (directory, error) {
@@ -73,7 +74,7 @@ func (d directory) view(off int64, n int) ([]byte, error) {
 	return d.s.view(off, n)
 }
 
-// find looks for a tag among the entries. Without one it returns an entry without values.
+// find returns the entry of a tag, or an entry without values if there is none.
 func (d directory) find(tag uint16) (entry, error) {
 	for i := range d.count {
 		off := d.entries + int64(i)*entryLen
@@ -104,8 +105,8 @@ func (d directory) find(tag uint16) (entry, error) {
 	return entry{}, nil
 }
 
-// checkValues makes sure that all values of the directory are in the file. A cut file misses some of them, as many
-// programs write them last.
+// checkValues returns an error if a value of the directory is not in the file. Many programs write
+// values last, so a truncated file lacks some of them.
 func (d directory) checkValues() error {
 	widths := [...]int64{1: 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8} // of BYTE, ASCII, SHORT, LONG, RATIONAL and so on
 	for i := range d.count {
@@ -115,7 +116,7 @@ func (d directory) checkValues() error {
 		}
 		kind, count := d.order.Uint16(b[2:]), int64(d.order.Uint32(b[4:]))
 		if int(kind) >= len(widths) {
-			continue // readers must skip what they do not know
+			continue // readers must skip unknown types
 		}
 		if length := count * widths[kind]; length > valueLen && d.base+int64(d.order.Uint32(b[8:]))+length > d.end {
 			return errCut
@@ -124,7 +125,7 @@ func (d directory) checkValues() error {
 	return nil
 }
 
-// value reads the i-th value of an entry.
+// value returns the i-th value of an entry.
 func (d directory) value(e entry, i int) (int64, error) {
 	b, err := d.view(e.values+int64(i)*int64(e.width), e.width)
 	if err != nil {
@@ -139,7 +140,7 @@ func (d directory) value(e entry, i int) (int64, error) {
 	return int64(d.order.Uint32(b)), nil
 }
 
-// first reads the only value of a tag, or fallback where the tag is missing.
+// first returns the first value of a tag, or fallback if the tag is missing.
 func (d directory) first(tag uint16, fallback int64) (int64, error) {
 	e, err := d.find(tag)
 	if err != nil || e.count == 0 {
@@ -175,7 +176,8 @@ func probeTIFF(s *source) (Info, error) {
 	return picture(int(width), int(height), int(orientation))
 }
 
-// checkStrips makes sure that the pixels, in strips or tiles, are in the file.
+// checkStrips returns an error if some of the pixels, which are in strips or tiles, are not in the
+// file.
 func (d directory) checkStrips() error {
 	offsets, counts, err := d.strips(tiffStripOffsets, tiffStripByteCounts)
 	if err == nil && offsets.count == 0 {
@@ -188,7 +190,8 @@ func (d directory) checkStrips() error {
 		return errNoPicture
 	}
 
-	// Some of one list and then some of the other, as going back and forth would read a page for each value.
+	// Read the two lists in batches: alternating between them would refill the buffer for each
+	// value.
 	const batch = 256
 	var starts [batch]int64
 	for i := 0; i < int(offsets.count); i += batch {
@@ -219,10 +222,10 @@ func (d directory) strips(offsetsTag, countsTag uint16) (offsets, counts entry, 
 	return offsets, counts, err
 }
 
-// exifOrientation reads the orientation from EXIF data in the bytes from start to end, and 0 where there is none. What is
-// wrong with EXIF data is no fault of the picture: decoders ignore it too.
+// exifOrientation returns the orientation in the EXIF data between start and end, or 0 if there is
+// none. Invalid EXIF data does not make the picture invalid: decoders ignore it too.
 func exifOrientation(s *source, start, end int64) int {
-	const header = "Exif\x00\x00" // in JPEG, and not in PNG
+	const header = "Exif\x00\x00" // in JPEG, but not in PNG
 	if b, err := s.view(start, len(header)); err == nil && string(b) == header {
 		start += int64(len(header))
 	}

@@ -6,8 +6,9 @@ import (
 	"golang.org/x/image/webp"
 )
 
-// probeWebP lets the library read the first chunk, which has the dimensions or the canvas, and walks the chunks to the
-// end of the RIFF container. An orientation in EXIF data is not applied, as Chromium applies none to WebP.
+// probeWebP reads the first chunk, which contains the dimensions or the canvas, with the library,
+// and walks the chunks to the end of the RIFF container. It does not apply an orientation in EXIF
+// data, because Chromium does not do so for WebP either.
 func probeWebP(s *source) (Info, error) {
 	const headerLen, chunkLen = 12, 8
 	head, err := s.view(0, headerLen)
@@ -34,7 +35,7 @@ func probeWebP(s *source) (Info, error) {
 		if length > end-off {
 			return Info{}, errCut
 		}
-		if kind == "VP8 " || kind == "VP8L" || kind == "ANMF" { // a picture, lossy or not, and a frame of an animation
+		if kind == "VP8 " || kind == "VP8L" || kind == "ANMF" { // a lossy picture, a lossless one, and a frame of an animation
 			hasPicture = hasPicture || length > 0
 		}
 		off += length + length%2 // chunks begin at even offsets
