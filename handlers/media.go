@@ -76,7 +76,7 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Media.HasRoom(body.atMost); err != nil {
+	if err := a.Media.CheckSpace(body.atMost); err != nil {
 		return unavailable(ctx, err)
 	}
 	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {

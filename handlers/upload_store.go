@@ -36,7 +36,7 @@ type upload struct {
 
 func (u uploads) NewUpload(ctx context.Context, info tusd.FileInfo) (tusd.Upload, error) {
 	c := uploadCallOf(ctx)
-	if err := u.Media.HasRoom(info.Size); err != nil {
+	if err := u.Media.CheckSpace(info.Size); err != nil {
 		return nil, c.fail(unavailable(ctx, err))
 	}
 	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {

@@ -24,7 +24,7 @@ var (
 	// ErrNotStored means that the bucket is reachable, but does not contain the file.
 	ErrNotStored = errors.New("media: not stored")
 	// ErrFull means that the bucket has no space left.
-	ErrFull = errors.New("media: no room")
+	ErrFull = errors.New("media: no space left")
 )
 
 // strayAge is the age at which an unfinished file is deleted. No upload takes nearly as long.
@@ -181,9 +181,9 @@ func (b *Bucket) Save(ctx context.Context, name string, r io.Reader) (int64, Inf
 // bucket and of r.
 func (b *Bucket) Write(ctx context.Context, name string, r io.Reader) (int64, error) {
 	// If a disk is no longer mounted, the driver would create the folder again on the disk below.
-	err := b.inPlace()
+	err := b.checkFolder()
 	if err == nil {
-		err = b.HasRoom(0)
+		err = b.CheckSpace(0)
 	}
 	if err != nil {
 		return 0, err
@@ -260,8 +260,8 @@ func (b *Bucket) Probe(ctx context.Context, name string, size int64) (Info, erro
 func (b *Bucket) Open(ctx context.Context, name string) (r io.ReadSeekCloser, size int64, err error) {
 	stored, err := b.blobs.NewReader(ctx, key(name), nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
-		if away := b.there(ctx); away != nil {
-			return nil, 0, away
+		if unreachable := b.checkReachable(ctx); unreachable != nil {
+			return nil, 0, unreachable
 		}
 		return nil, 0, fmt.Errorf("%w: %w", ErrNotStored, err)
 	}

@@ -23,9 +23,9 @@ type Stored struct {
 // the folder was replaced since the start, and the new one contains files of the sample, Check
 // accepts it as the same folder. Errors: ErrFull, ErrNotStored, and those of the bucket.
 func (b *Bucket) Check(ctx context.Context, sample []Stored) error {
-	moved := b.inPlace()
+	moved := b.checkFolder()
 	if b.folder == "" {
-		if err := b.there(ctx); err != nil {
+		if err := b.checkReachable(ctx); err != nil {
 			return err
 		}
 	} else if err := b.tryWrite(); err != nil {
@@ -42,12 +42,12 @@ func (b *Bucket) Check(ctx context.Context, sample []Stored) error {
 		}
 	}
 	if found == 0 && len(sample) > 0 {
-		return fmt.Errorf("%w: none of %d files that should be there; is it the right folder or bucket?", ErrNotStored, len(sample))
+		return fmt.Errorf("%w: none of %d files that should be stored was found; is this the right folder or bucket?", ErrNotStored, len(sample))
 	}
 	if moved != nil && found > 0 {
-		moved = b.adopt()
+		moved = b.acceptFolder()
 	}
-	return errors.Join(moved, b.HasRoom(0))
+	return errors.Join(moved, b.CheckSpace(0))
 }
 
 // Is reports whether a file is stored with the expected size.
@@ -71,11 +71,11 @@ func (b *Bucket) Size(ctx context.Context, name string) (int64, error) {
 	return is.Size, nil
 }
 
-// there returns an error if the bucket cannot be reached. An unreachable bucket must not be
+// checkReachable returns an error if the bucket cannot be reached. An unreachable bucket must not be
 // mistaken for one whose files were deleted.
-func (b *Bucket) there(ctx context.Context) error {
+func (b *Bucket) checkReachable(ctx context.Context) error {
 	if b.folder != "" {
-		return b.inPlace()
+		return b.checkFolder()
 	}
 	is, err := b.blobs.IsAccessible(ctx)
 	if err == nil && !is {
@@ -87,15 +87,15 @@ func (b *Bucket) there(ctx context.Context) error {
 	return nil
 }
 
-// inPlace returns an error if the folder is not the one that was opened. A disk that is no longer
+// checkFolder returns an error if the folder is not the one that was opened. A disk that is no longer
 // mounted leaves an empty folder in its place.
-func (b *Bucket) inPlace() error {
+func (b *Bucket) checkFolder() error {
 	if b.folder == "" {
 		return nil
 	}
 	is, err := os.Stat(b.folder)
 	if err == nil && !os.SameFile(is, *b.opened.Load()) {
-		err = &fs.PathError{Op: "open", Path: b.folder, Err: errors.New("another folder than the one at the start")}
+		err = &fs.PathError{Op: "open", Path: b.folder, Err: errors.New("not the folder that was opened at the start")}
 	}
 	if err != nil {
 		return fmt.Errorf("media: look at the folder: %w", err)
@@ -103,8 +103,8 @@ func (b *Bucket) inPlace() error {
 	return nil
 }
 
-// adopt accepts the current folder in place of the one that was opened.
-func (b *Bucket) adopt() error {
+// acceptFolder accepts the current folder in place of the one that was opened.
+func (b *Bucket) acceptFolder() error {
 	is, err := os.Stat(b.folder)
 	if err != nil {
 		return fmt.Errorf("media: look at the folder: %w", err)
@@ -118,7 +118,7 @@ func (b *Bucket) adopt() error {
 func (b *Bucket) tryWrite() error {
 	file, err := os.CreateTemp(b.folder, "check-*.tmp")
 	if err == nil {
-		_, err = file.WriteString("Parlor looks whether it can write here.\n")
+		_, err = file.WriteString("Parlor checks whether it can write here.\n")
 		err = errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
 	switch {
@@ -130,15 +130,15 @@ func (b *Bucket) tryWrite() error {
 	return nil
 }
 
-// HasRoom returns ErrFull if storing size bytes would leave less than KeepFree on the folder's file
+// CheckSpace returns ErrFull if storing size bytes would leave less than KeepFree on the folder's file
 // system. A remote bucket reports that it is full when it is written to.
-func (b *Bucket) HasRoom(size int64) error {
+func (b *Bucket) CheckSpace(size int64) error {
 	if b.folder == "" || b.KeepFree == 0 {
 		return nil
 	}
 	free, known := freeBytes(b.folder)
 	if known && free-size < b.KeepFree {
-		return fmt.Errorf("%w: %d MiB are free, and %d MiB are to stay free", ErrFull, free>>20, b.KeepFree>>20)
+		return fmt.Errorf("%w: %d MiB are free, and %d MiB must stay free", ErrFull, free>>20, b.KeepFree>>20)
 	}
 	return nil
 }

@@ -82,12 +82,12 @@ func TestFolderIsChecked(t *testing.T) {
 	if _, err := b.Write(t.Context(), "ijkl", strings.NewReader("x")); !errors.Is(err, ErrFull) {
 		t.Errorf("without room, it is written to: %v", err)
 	}
-	if err := b.HasRoom(1); !errors.Is(err, ErrFull) {
+	if err := b.CheckSpace(1); !errors.Is(err, ErrFull) {
 		t.Errorf("without room for a byte: %v", err)
 	}
 	b.KeepFree = 1
 	is("with room", nil, sample)
-	if err := b.HasRoom(math.MaxInt64 / 2); !errors.Is(err, ErrFull) {
+	if err := b.CheckSpace(math.MaxInt64 / 2); !errors.Is(err, ErrFull) {
 		t.Errorf("without room for all that: %v", err)
 	}
 

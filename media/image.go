@@ -22,7 +22,7 @@ func probePNG(s *source) (Info, error) {
 		}
 		length, kind := int64(binary.BigEndian.Uint32(head)), string(head[4:8])
 		if length > s.size-off-overhead {
-			return Info{}, errCut
+			return Info{}, errTruncated
 		}
 		switch kind {
 		case "IDAT":
@@ -186,7 +186,7 @@ func probeBMP(s *source) (Info, error) {
 		return Info{}, errUnreadable
 	}
 	if pixels < fileHeaderLen+int64(headerLen) || need > s.size-pixels {
-		return Info{}, errCut
+		return Info{}, errTruncated
 	}
 	return picture(width, height, 0)
 }

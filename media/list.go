@@ -21,7 +21,7 @@ type Listed struct {
 // which are UUIDs.
 func (b *Bucket) List(ctx context.Context, each func(Listed) error) error {
 	listed := func(key string, size int64, at time.Time) error {
-		l := Listed{Stored: Stored{Name: key, Size: size}, StoredAt: at, Foreign: !ours.MatchString(key)}
+		l := Listed{Stored: Stored{Name: key, Size: size}, StoredAt: at, Foreign: !ownKey.MatchString(key)}
 		if !l.Foreign {
 			l.Name = key[3:]
 			l.Foreign = l.Name[:2] != key[:2]

@@ -118,7 +118,7 @@ func probeMP3(s *source) (Info, error) {
 		return Info{}, err
 	}
 	if !ok {
-		return Info{}, broken("The file holds no MP3 sound.")
+		return Info{}, broken("The file contains no MP3 audio.")
 	}
 
 	off := start
@@ -154,7 +154,7 @@ func probeMP3(s *source) (Info, error) {
 	}
 	walked := off - begin
 	if sound < walked/2 || sound == 0 {
-		return Info{}, broken("The file holds little MP3 sound among other data.")
+		return Info{}, broken("The file contains little MP3 audio among other data.")
 	}
 	if end < s.size {
 		units = uint64(float64(units) / float64(walked) * float64(s.size-begin))
@@ -229,7 +229,7 @@ func skipTags(s *source) (int64, error) {
 	off := int64(0)
 	for range maxTags {
 		if off > s.size-id3HeaderLen {
-			return 0, errCut
+			return 0, errTruncated
 		}
 		head, err := s.view(off, id3HeaderLen)
 		if err != nil {

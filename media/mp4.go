@@ -99,7 +99,7 @@ func probeMP4(s *source) (Info, error) {
 		}
 	}
 	if !hasMovie || !m.hasData {
-		return Info{}, errCut
+		return Info{}, errTruncated
 	}
 	return m.info()
 }
@@ -149,7 +149,7 @@ func (m *movie) boxAt(off, end int64) (box, error) {
 		size = binary.BigEndian.Uint64(head[headerLen:])
 	}
 	if size > uint64(end-off) {
-		return box{}, errCut
+		return box{}, errTruncated
 	}
 	b.end = off + int64(size)
 	if b.end < b.start {
@@ -161,7 +161,7 @@ func (m *movie) boxAt(off, end int64) (box, error) {
 // field returns n bytes at an offset within a box.
 func (m *movie) field(b box, at int64, n int) ([]byte, error) {
 	if at+int64(n) > b.end-b.start {
-		return nil, errCut
+		return nil, errTruncated
 	}
 	return m.view(b.start+at, n)
 }
@@ -352,7 +352,7 @@ func (m *movie) entries(b box, at int64, entryLen int, visit func([]byte) error)
 // be in the file, so a false count costs no more than reading the file.
 func (m *movie) table(b box, at int64, count uint32, entryLen int, visit func([]byte) error) error {
 	if int64(count)*int64(entryLen) > b.end-b.start-at {
-		return errCut
+		return errTruncated
 	}
 	for i := range int64(count) {
 		v, err := m.field(b, at+i*int64(entryLen), entryLen)
@@ -410,7 +410,7 @@ func (m *movie) info() (Info, error) {
 		info.Duration = max(info.Duration, duration)
 	}
 	if info.VideoCodec == "" && info.AudioCodec == "" {
-		return Info{}, broken("The file holds neither sound nor moving pictures.")
+		return Info{}, broken("The file contains neither audio nor moving pictures.")
 	}
 
 	if info.Duration == 0 {

@@ -128,7 +128,7 @@ func Probe(ctx context.Context, r io.ReaderAt, size int64) (Info, error) {
 	case errors.As(err, &reason):
 		return Info{ContentType: Unknown}, &BrokenError{ContentType: contentType, Reason: string(reason)}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return Info{ContentType: Unknown}, &BrokenError{ContentType: contentType, Reason: string(errCut)}
+		return Info{ContentType: Unknown}, &BrokenError{ContentType: contentType, Reason: string(errTruncated)}
 	case err != nil: // an error of a library, which is not written for users
 		return Info{ContentType: Unknown}, &BrokenError{ContentType: contentType, Reason: string(errUnreadable)}
 	}
@@ -144,12 +144,12 @@ type broken string
 func (b broken) Error() string { return string(b) }
 
 const (
-	errCut        = broken("The file ends too early.")
-	errUnreadable = broken("The file cannot be read.")
-	errNoPicture  = broken("The file holds no picture.")
-	errTooComplex = broken("The file is put together in too complicated a way.")
-	errTooLarge   = broken("The file is too large to be looked through.")
-	errTooLong    = broken("The file claims to last too long.")
+	errTruncated  = broken("The file ends too early.")
+	errUnreadable = broken("The file is damaged.")
+	errNoPicture  = broken("The file contains no picture.")
+	errTooComplex = broken("The structure of the file is too complex.")
+	errTooLarge   = broken("The file is too large to be checked.")
+	errTooLong    = broken("The file claims to be too long.")
 )
 
 // errUnknown means that a file turned out not to be of the type that its first bytes suggested.

@@ -50,8 +50,8 @@ func bucketOf(address string) (bucket, prefix string) {
 	return u.Host, u.Query().Get("prefix")
 }
 
-// ours matches the keys of Parlor's files, which key creates from UUIDs.
-var ours = regexp.MustCompile(`^[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+// ownKey matches the keys of Parlor's files, which key creates from UUIDs.
+var ownKey = regexp.MustCompile(`^[0-9a-f]{2}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
 // abortStrays aborts the uploads to S3 that have been unfinished for a day. No list of the bucket
 // contains their parts, but they cost money.
@@ -69,7 +69,7 @@ func (b *Bucket) abortStrays(ctx context.Context) error {
 		var faults []error
 		for _, upload := range page.Uploads {
 			of := aws.ToString(upload.Key)
-			if len(of) < len(b.prefix) || !ours.MatchString(of[len(b.prefix):]) || time.Since(aws.ToTime(upload.Initiated)) < strayAge {
+			if len(of) < len(b.prefix) || !ownKey.MatchString(of[len(b.prefix):]) || time.Since(aws.ToTime(upload.Initiated)) < strayAge {
 				continue
 			}
 			_, err := client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &b.bucket, Key: upload.Key, UploadId: upload.UploadId})

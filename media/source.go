@@ -11,11 +11,11 @@ const (
 	// largest that a message may contain, reads all of it and needs no more.
 	maxRead = 12 << 20
 
-	// minPage and maxPage bound the size of a read. A walk that jumps reads little at each
+	// minFill and maxFill bound the size of a read. A walk that jumps reads little at each
 	// position; a walk that goes straight on doubles the size of its reads, so that remote storage
 	// gets few requests.
-	minPage = 1 << 10
-	maxPage = 64 << 10
+	minFill = 1 << 10
+	maxFill = 64 << 10
 )
 
 // source reads a file through a buffer, and at most maxRead bytes of it. All walks through a file
@@ -25,7 +25,7 @@ type source struct {
 	r      io.ReaderAt
 	size   int64
 	left   int64  // what is left of maxRead
-	page   []byte // the bytes at offset
+	buf    []byte // the bytes at offset
 	offset int64
 	failed error // the first error of r or ctx, which says nothing about the file
 }
@@ -34,41 +34,41 @@ func newSource(ctx context.Context, r io.ReaderAt, size int64) *source {
 	return &source{ctx: ctx, r: r, size: size, left: maxRead}
 }
 
-// view returns the n bytes at off, which are valid until the next call. It fails with errCut if the
+// view returns the n bytes at off, which are valid until the next call. It fails with errTruncated if the
 // file does not have as many, and with errTooLarge when maxRead is used up. n is never more than
-// maxPage.
+// maxFill.
 func (s *source) view(off int64, n int) ([]byte, error) {
 	if off < 0 || n < 0 || off > s.size || int64(n) > s.size-off {
-		return nil, errCut
+		return nil, errTruncated
 	}
-	if off < s.offset || off+int64(n) > s.offset+int64(len(s.page)) {
-		if err := s.turn(off, n); err != nil {
+	if off < s.offset || off+int64(n) > s.offset+int64(len(s.buf)) {
+		if err := s.fill(off, n); err != nil {
 			return nil, err
 		}
 	}
 	at := int(off - s.offset)
-	return s.page[at : at+n], nil
+	return s.buf[at : at+n], nil
 }
 
 // rest returns the buffered bytes from off on, but not beyond end: at least one byte.
 func (s *source) rest(off, end int64) ([]byte, error) {
 	if off >= end {
-		return nil, errCut
+		return nil, errTruncated
 	}
 	if _, err := s.view(off, 1); err != nil {
 		return nil, err
 	}
-	have := s.page[off-s.offset:]
+	have := s.buf[off-s.offset:]
 	return have[:min(int64(len(have)), end-off)], nil
 }
 
-// turn fills the buffer with the n bytes at off, and as many after them as seem useful.
-func (s *source) turn(off int64, n int) error {
-	want := minPage
-	if ahead := off - s.offset; ahead >= 0 && ahead <= 2*int64(len(s.page)) { // a small step beyond the buffer is not a jump
-		want = min(2*len(s.page), maxPage)
+// fill fills the buffer with the n bytes at off, and as many after them as seem useful.
+func (s *source) fill(off int64, n int) error {
+	want := minFill
+	if ahead := off - s.offset; ahead >= 0 && ahead <= 2*int64(len(s.buf)) { // a small step beyond the buffer is not a jump
+		want = min(2*len(s.buf), maxFill)
 	}
-	want = int(min(int64(max(want, n, minPage)), s.size-off))
+	want = int(min(int64(max(want, n, minFill)), s.size-off))
 	if s.left < int64(want) {
 		return errTooLarge
 	}
@@ -79,14 +79,14 @@ func (s *source) turn(off int64, n int) error {
 		return s.failed
 	}
 
-	if cap(s.page) < want {
-		s.page = make([]byte, want)
+	if cap(s.buf) < want {
+		s.buf = make([]byte, want)
 	}
-	s.page, s.offset = s.page[:want], off
-	read, err := s.r.ReadAt(s.page, off)
+	s.buf, s.offset = s.buf[:want], off
+	read, err := s.r.ReadAt(s.buf, off)
 	s.left -= int64(read)
 	if read < want {
-		s.page = s.page[:0]
+		s.buf = s.buf[:0]
 		if err == nil || err == io.EOF { //nolint:errorlint // io.ReaderAt returns io.EOF itself
 			err = fmt.Errorf("the file is shorter than its size: %w", io.ErrUnexpectedEOF)
 		}

@@ -69,7 +69,7 @@ func openDirectory(s *source, base, end int64) (directory, error) {
 
 func (d directory) view(off int64, n int) ([]byte, error) {
 	if off < d.base || int64(n) > d.end-off {
-		return nil, errCut
+		return nil, errTruncated
 	}
 	return d.s.view(off, n)
 }
@@ -119,7 +119,7 @@ func (d directory) checkValues() error {
 			continue // readers must skip unknown types
 		}
 		if length := count * widths[kind]; length > valueLen && d.base+int64(d.order.Uint32(b[8:]))+length > d.end {
-			return errCut
+			return errTruncated
 		}
 	}
 	return nil
@@ -207,7 +207,7 @@ func (d directory) checkStrips() error {
 				return err
 			}
 			if starts[j]+length > d.end {
-				return errCut
+				return errTruncated
 			}
 		}
 	}

@@ -17,7 +17,7 @@ func probeWebP(s *source) (Info, error) {
 	}
 	end := int64(binary.LittleEndian.Uint32(head[4:])) + 8
 	if end > s.size {
-		return Info{}, errCut
+		return Info{}, errTruncated
 	}
 	config, err := webp.DecodeConfig(s.reader(0, end))
 	if err != nil {
@@ -33,7 +33,7 @@ func probeWebP(s *source) (Info, error) {
 		kind, length := string(chunk[:4]), int64(binary.LittleEndian.Uint32(chunk[4:]))
 		off += chunkLen
 		if length > end-off {
-			return Info{}, errCut
+			return Info{}, errTruncated
 		}
 		if kind == "VP8 " || kind == "VP8L" || kind == "ANMF" { // a lossy picture, a lossless one, and a frame of an animation
 			hasPicture = hasPicture || length > 0

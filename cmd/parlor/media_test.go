@@ -105,7 +105,7 @@ func TestMediaStorageThatFails(t *testing.T) {
 		t.Errorf("the log is %s", logged.String())
 	}
 	bucket.KeepFree = 1 << 62
-	says("a full disk", "no room")
+	says("a full disk", "no space left")
 
 	// At the start: the folder of another server, or one that is not mounted.
 	s.media = &mediaKeeper{store: s.store, bucket: openBucket(t, t.TempDir()), log: log}
