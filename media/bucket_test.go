@@ -36,7 +36,7 @@ func openAt(t testing.TB, address string) *Bucket {
 	return b
 }
 
-// files is the names of all files in a folder.
+// files returns the names of all files in a folder.
 func files(t *testing.T, folder string) (names []string) {
 	t.Helper()
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
@@ -51,7 +51,7 @@ func files(t *testing.T, folder string) (names []string) {
 	return names
 }
 
-// eachBucket runs a test in a folder and in S3. What lies there is told by left.
+// eachBucket runs a test with a folder and with S3. left returns the names of the stored files.
 func eachBucket(t *testing.T, test func(t *testing.T, b *Bucket, left func() []string)) {
 	t.Helper()
 	t.Run("folder", func(t *testing.T) {
@@ -64,46 +64,46 @@ func eachBucket(t *testing.T, test func(t *testing.T, b *Bucket, left func() []s
 	})
 }
 
-// inParts is the size of a file that goes to S3 in several parts.
+// inParts is the size of a file that is uploaded to S3 in several parts.
 const inParts = 2*partBytes + 1
 
-// random is so many bytes that nothing can be told of.
+// random returns n bytes that no probe recognizes.
 func random(n int) []byte {
 	data := make([]byte, n)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(data)
 	return data
 }
 
-func TestBucketKeepsFiles(t *testing.T) {
+func TestBucketStoresFiles(t *testing.T) {
 	picture, err := os.ReadFile("testdata/alpha.png")
 	if err != nil {
 		t.Fatal(err)
 	}
 	eachBucket(t, func(t *testing.T, b *Bucket, left func() []string) {
-		kept := map[string][]byte{"abcd": picture, "abce": {}, "efgh": []byte("x"), "ijkl": random(inParts)}
-		for name, data := range kept {
+		contents := map[string][]byte{"abcd": picture, "abce": {}, "efgh": []byte("x"), "ijkl": random(inParts)}
+		for name, data := range contents {
 			want := Info{ContentType: Unknown}
 			if name == "abcd" {
 				want = Info{ContentType: PNG, Width: 67, Height: 43}
 			}
 			size, info, err := b.Save(t.Context(), name, bytes.NewReader(data))
 			if err != nil || size != int64(len(data)) || info != want {
-				t.Fatalf("%s is saved as %d bytes of %+v: %v", name, size, info, err)
+				t.Fatalf("Save(%s) = %d, %+v, %v", name, size, info, err)
 			}
 		}
-		for name, data := range kept {
+		for name, data := range contents {
 			stored, size, err := b.Open(t.Context(), name)
 			if err != nil || size != int64(len(data)) {
-				t.Fatalf("%s has %d bytes: %v", name, size, err)
+				t.Fatalf("Open(%s): size %d, error %v", name, size, err)
 			}
 			if len(data) > partBytes {
 				got, err := io.ReadAll(stored)
 				if err != nil || !bytes.Equal(got, data) {
-					t.Errorf("%s is read as %d bytes: %v", name, len(got), err)
+					t.Errorf("%s: read %d bytes, error %v", name, len(got), err)
 				}
 				at := make([]byte, 10)
 				if n, err := (readerAt{stored}).ReadAt(at, partBytes-5); err != nil || !bytes.Equal(at[:n], data[partBytes-5:partBytes+5]) {
-					t.Errorf("%s has %x in the middle: %v", name, at, err)
+					t.Errorf("%s: read %x in the middle, error %v", name, at, err)
 				}
 			} else if err := iotest.TestReader(stored, data); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -112,65 +112,65 @@ func TestBucketKeepsFiles(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if got := left(); len(got) != len(kept) {
-			t.Errorf("stored are %v", got)
+		if got := left(); len(got) != len(contents) {
+			t.Errorf("stored files: %v", got)
 		}
-		for name := range kept {
-			for range 2 { // the second time it is gone
+		for name := range contents {
+			for range 2 { // the second time, it no longer exists
 				if err := b.Delete(t.Context(), name); err != nil {
 					t.Error(err)
 				}
 			}
 			if _, _, err := b.Open(t.Context(), name); !errors.Is(err, ErrNotStored) {
-				t.Errorf("what was deleted is opened with %v", err)
+				t.Errorf("open a deleted file: %v, want ErrNotStored", err)
 			}
 		}
 		if got := left(); len(got) > 0 {
-			t.Errorf("left are %v", got)
+			t.Errorf("files left: %v", got)
 		}
 	})
 }
 
-// TestBucketKeepsNothingOfWhatFails: neither where the reader fails, before the
-// first part is full or after it, nor where the caller gives up.
-func TestBucketKeepsNothingOfWhatFails(t *testing.T) {
+// TestFailedSaveLeavesNothing covers readers that fail before and after the first part is full, and
+// callers that cancel.
+func TestFailedSaveLeavesNothing(t *testing.T) {
 	eachBucket(t, func(t *testing.T, b *Bucket, left func() []string) {
-		cause := errors.New("the line is cut")
+		cause := errors.New("the connection is gone")
 		for _, n := range []int{0, 1 << 20, inParts} {
 			cut := io.MultiReader(bytes.NewReader(random(n)), iotest.ErrReader(cause))
 			if _, _, err := b.Save(t.Context(), "cut", cut); !errors.Is(err, cause) {
-				t.Errorf("a file that is cut after %d bytes is stored with %v", n, err)
+				t.Errorf("a reader that fails after %d bytes: %v, want its error", n, err)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			stopped := io.MultiReader(bytes.NewReader(random(n)), stopper(cancel), strings.NewReader("more"))
 			if _, _, err := b.Save(ctx, "late", stopped); err == nil {
-				t.Errorf("a file is stored for who left after %d bytes", n)
+				t.Errorf("canceled after %d bytes: the file was stored", n)
 			}
 		}
 		if got := left(); len(got) > 0 {
-			t.Errorf("left are %v", got)
+			t.Errorf("files left: %v", got)
 		}
 	})
 }
 
-// stopper is the end of a caller's patience, at a place in a file.
+// stopper calls a function when it is read, which is at some position of a file.
 type stopper func()
 
 func (s stopper) Read([]byte) (int, error) { s(); return 0, io.EOF }
 
-// TestBrokenFilesAreKept: as files like any other.
-func TestBrokenFilesAreKept(t *testing.T) {
+// TestBrokenFilesAreStored covers that broken files are stored as files of an unknown type.
+func TestBrokenFilesAreStored(t *testing.T) {
 	eachBucket(t, func(t *testing.T, b *Bucket, _ func() []string) {
 		size, info, err := b.Save(t.Context(), "broken", strings.NewReader("\x89PNG\r\n\x1a\nand no more"))
 		if err != nil || size != 19 || info != (Info{ContentType: Unknown}) {
-			t.Errorf("saved as %d bytes of %+v: %v", size, info, err)
+			t.Errorf("Save = %d, %+v, %v", size, info, err)
 		}
 	})
 }
 
-// TestS3ThatFails in the middle of a file: nothing is left of that. A connection
-// that is cut once is no failure.
-func TestS3ThatFails(t *testing.T) {
+// TestS3Failures covers failures in the middle of a file, which must leave nothing behind. A
+// connection that is cut once is not a failure.
+func TestS3Failures(t *testing.T) {
 	s3 := mediatest.NewS3(t)
 	b := openAt(t, s3.URL)
 	data := random(inParts)
@@ -185,11 +185,11 @@ func TestS3ThatFails(t *testing.T) {
 	} {
 		s3.Deny(deny)
 		if _, _, err := b.Save(t.Context(), "denied", bytes.NewReader(data)); err == nil {
-			t.Errorf("denied %s, it is stored", what)
+			t.Errorf("denied %s: the file was stored", what)
 		}
 		s3.Deny(nil)
 		if got := s3.Keys(); len(got) > 0 {
-			t.Errorf("denied %s, left are %v", what, got)
+			t.Errorf("denied %s: files left: %v", what, got)
 		}
 	}
 	cut := false
@@ -201,7 +201,7 @@ func TestS3ThatFails(t *testing.T) {
 		return false
 	})
 	if size, _, err := b.Save(t.Context(), "cut", bytes.NewReader(data)); err != nil || size != int64(len(data)) || !cut {
-		t.Errorf("cut: %t, it is stored as %d bytes with %v", cut, size, err)
+		t.Errorf("connection cut: %t; Save = %d, %v", cut, size, err)
 	}
 	stored, _, err := b.Open(t.Context(), "cut")
 	if err != nil {
@@ -209,19 +209,19 @@ func TestS3ThatFails(t *testing.T) {
 	}
 	defer stored.Close()
 	if got, err := io.ReadAll(stored); err != nil || !bytes.Equal(got, data) {
-		t.Errorf("it is read as %d bytes with %v", len(got), err)
+		t.Errorf("read %d bytes, error %v", len(got), err)
 	}
 	s3.Deny(func(*http.Request) bool { return true })
 	if _, _, err := b.Open(t.Context(), "cut"); err == nil || errors.Is(err, ErrNotStored) {
-		t.Errorf("what is denied is opened with %v", err)
+		t.Errorf("open while denied: %v", err)
 	}
 	if err := b.Delete(t.Context(), "cut"); err == nil {
-		t.Error("what is denied is deleted")
+		t.Error("a denied delete returned no error")
 	}
 }
 
-// TestFilesAreSynced: the bytes before they have their name, and then the names,
-// those of the folders too.
+// TestFilesAreSynced checks the order: first the bytes, before the file has its name, and then the
+// names, including those of folders.
 func TestFilesAreSynced(t *testing.T) {
 	t.Parallel()
 	top := t.TempDir()
@@ -236,7 +236,7 @@ func TestFilesAreSynced(t *testing.T) {
 		if filepath.Ext(name) == ".tmp" {
 			name = filepath.Dir(name) + "/bytes"
 			if finished, _, _ := strings.Cut(f.Name(), "."); slices.Contains(files(t, folder), finished) {
-				t.Errorf("%s has its name before its bytes", finished)
+				t.Errorf("%s got its name before its bytes were synced", finished)
 			}
 		}
 		synced = append(synced, strings.TrimPrefix(name, top))
@@ -250,7 +250,7 @@ func TestFilesAreSynced(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	if at, err := os.Stat(folder); err != nil || at.Mode().Perm() != 0o700 {
-		t.Errorf("the folder is %v: %v", at.Mode(), err)
+		t.Errorf("mode of the folder: %v, error %v", at.Mode(), err)
 	}
 	wants := func(what string, want ...string) {
 		t.Helper()
@@ -266,10 +266,10 @@ func TestFilesAreSynced(t *testing.T) {
 	wants("saved", "/new/media/ab/bytes", "/new/media/ab", "/new/media")
 	for _, broken = range []string{folder + "/cd/bytes", folder + "/cd", folder} {
 		if _, _, err := b.Save(t.Context(), "cdef", strings.NewReader("x")); !errors.Is(err, cause) {
-			t.Errorf("saved although %s is not synced: %v", broken, err)
+			t.Errorf("failing sync of %s: %v, want its error", broken, err)
 		}
 		if got := files(t, folder); len(got) != 1 {
-			t.Errorf("where %s is not synced, left are %v", broken, got)
+			t.Errorf("failing sync of %s: files left: %v", broken, got)
 		}
 	}
 	broken, synced = "", nil
@@ -279,8 +279,7 @@ func TestFilesAreSynced(t *testing.T) {
 	wants("deleted", "/new/media/ab", "/new/media")
 }
 
-// BenchmarkSave measures what it costs to keep a small file, and how much of that
-// it is to keep it for good.
+// BenchmarkSave measures the cost of storing a small file, with and without syncing.
 func BenchmarkSave(b *testing.B) {
 	data := random(4 << 10)
 	for what, sync := range map[string]func(*os.File) error{"synced": (*os.File).Sync, "unsynced": func(*os.File) error { return nil }} {
@@ -298,12 +297,12 @@ func BenchmarkSave(b *testing.B) {
 	}
 }
 
-// full is a bucket whose disk is full after so many bytes.
+// full is a bucket whose disk is full after a number of bytes.
 type full struct {
 	driver.Bucket
-	left      int
-	abandoned bool
-	ctx       context.Context
+	left    int
+	aborted bool
+	ctx     context.Context
 }
 
 func (f *full) Write(p []byte) (int, error) {
@@ -314,7 +313,7 @@ func (f *full) Write(p []byte) (int, error) {
 }
 
 func (f *full) Close() error {
-	f.abandoned = f.ctx != nil && f.ctx.Err() != nil
+	f.aborted = f.ctx != nil && f.ctx.Err() != nil
 	return nil
 }
 
@@ -329,15 +328,15 @@ func (f *full) Attributes(context.Context, string) (*driver.Attributes, error) {
 func (f *full) ErrorCode(error) gcerrors.ErrorCode { return gcerrors.Unknown }
 func (f *full) ErrorAs(error, any) bool            { return false }
 
-// TestFullDisk: a write that fails in the middle is abandoned and not finished,
-// which would make half a file of it.
+// TestFullDisk covers a write that fails in the middle. It must be aborted rather than closed,
+// because closing it would store half a file.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	f := &full{left: 1 << 20}
 	b := &Bucket{blobs: blob.NewBucket(f)}
 	_, _, err := b.Save(t.Context(), "x", io.LimitReader(zeroReader{}, 2<<20))
-	if !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, ErrFull) || !f.abandoned {
-		t.Errorf("a full disk: %v, abandoned: %t", err, f.abandoned)
+	if !errors.Is(err, syscall.ENOSPC) || !errors.Is(err, ErrFull) || !f.aborted {
+		t.Errorf("a full disk: %v, aborted: %t", err, f.aborted)
 	}
 	f.ctx = nil
 	if err := b.Close(); err != nil {
@@ -351,8 +350,8 @@ type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// TestUnfinishedFilesAreRemoved: those of a program that ended, and not those of
-// another one that writes, or of others.
+// TestUnfinishedFilesAreRemoved covers files of a program that has ended. Those that another
+// program is writing, and foreign files, must stay.
 func TestUnfinishedFilesAreRemoved(t *testing.T) {
 	t.Run("folder", func(t *testing.T) {
 		folder := t.TempDir()
@@ -370,7 +369,7 @@ func TestUnfinishedFilesAreRemoved(t *testing.T) {
 			t.Error(err)
 		}
 		if left := files(t, folder); len(left) != 2 || strings.Contains(strings.Join(left, " "), "ab.1.tmp") {
-			t.Errorf("left are %v", left)
+			t.Errorf("files left: %v", left)
 		}
 	})
 	t.Run("S3", func(t *testing.T) {
@@ -388,11 +387,11 @@ func TestUnfinishedFilesAreRemoved(t *testing.T) {
 		left := s3.Keys()
 		slices.Sort(left)
 		if !slices.Equal(left, []string{young[1:], others[1:]}) {
-			t.Errorf("left are %v", left)
+			t.Errorf("files left: %v", left)
 		}
 		s3.Deny(func(*http.Request) bool { return true })
 		if err := b.RemoveStrays(t.Context()); err == nil {
-			t.Error("what is denied is removed")
+			t.Error("a denied removal returned no error")
 		}
 	})
 }
@@ -401,7 +400,7 @@ func TestBadAddresses(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"file://relative/path", "file:///a?b=c", "nothing://x", "s3://%zz", "://"} {
 		if b, err := Open(t.Context(), address); err == nil {
-			t.Errorf("%s is opened", address)
+			t.Errorf("Open(%s) returned no error", address)
 			_ = b.Close()
 		}
 	}

@@ -8,16 +8,17 @@ import (
 	"parlor/media"
 )
 
-// maxSeed keeps the fuzzer fast. What is cut off are pixels and sound, which nobody looks at.
+// maxSeed limits the size of seeds to keep the fuzzer fast. It cuts off only pixels and sound,
+// which are not read.
 const maxSeed = 4 << 10
 
-// FuzzProbe holds for all bytes whatsoever what callers rely on.
+// FuzzProbe checks what callers rely on for any bytes.
 func FuzzProbe(f *testing.F) {
 	seed(f, func(string) bool { return true })
 	f.Fuzz(checkProbe)
 }
 
-// FuzzProbeMP3 puts a tag in front, so that no effort is lost on getting there.
+// FuzzProbeMP3 prepends a tag, so that the fuzzer does not have to find one.
 func FuzzProbeMP3(f *testing.F) {
 	seed(f, func(name string) bool { return strings.HasSuffix(name, ".mp3") })
 	f.Add([]byte(strings.Repeat(string(mp3Frame()), 5)))
@@ -26,7 +27,7 @@ func FuzzProbeMP3(f *testing.F) {
 	})
 }
 
-// FuzzProbeMP4 makes a movie box of the data, and a movie of that.
+// FuzzProbeMP4 wraps the data in a movie box, and that in a movie.
 func FuzzProbeMP4(f *testing.F) {
 	for name, data := range fixtureFiles(f) {
 		at := strings.Index(string(data), "moov")
@@ -70,9 +71,9 @@ func checkProbe(t *testing.T, data []byte) {
 		t.Fatalf("a picture without dimensions: %+v", info)
 	}
 	if !isPicture && info.VideoCodec == "" && info.AudioCodec == "" {
-		t.Fatalf("neither sound nor pictures: %+v", info)
+		t.Fatalf("neither audio nor pictures: %+v", info)
 	}
 	if (info.VideoCodec == "") != (info.Width == 0) && !isPicture {
-		t.Fatalf("a film without dimensions, or sound with them: %+v", info)
+		t.Fatalf("a video without dimensions, or audio with them: %+v", info)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"parlor/media/mediatest"
 )
 
-// save stores a file and says so.
+// save stores a file and returns its description.
 func save(t *testing.T, b *Bucket, name, data string) Stored {
 	t.Helper()
 	size, err := b.Write(t.Context(), name, strings.NewReader(data))
@@ -23,72 +23,73 @@ func save(t *testing.T, b *Bucket, name, data string) Stored {
 	return Stored{name, size}
 }
 
-// TestFolderIsChecked: whether it is there, is the one that it was, and can be written to.
+// TestFolderIsChecked covers folders that do not exist, were replaced, or are not writable.
 func TestFolderIsChecked(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "media")
 	b := openAt(t, folder)
 	sample := []Stored{save(t, b, "abcd", "here"), {"gone", 1}}
-	is := func(what string, want error, sample []Stored) {
+	check := func(what string, want error, sample []Stored) {
 		t.Helper()
 		if err := b.Check(t.Context(), sample); !errors.Is(err, want) || (want == nil) != (err == nil) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	is("as it was", nil, sample)
-	is("without files", nil, nil)
-	is("where all are lost", ErrNotStored, sample[1:])
-	is("where all are cut", ErrNotStored, []Stored{{"abcd", 5}})
+	check("unchanged", nil, sample)
+	check("no sample", nil, nil)
+	check("all files lost", ErrNotStored, sample[1:])
+	check("all files truncated", ErrNotStored, []Stored{{"abcd", 5}})
 	if left := files(t, folder); len(left) != 1 {
-		t.Errorf("the check leaves %v", left)
+		t.Errorf("Check leaves files: %v", left)
 	}
 
-	// A disk that is not mounted any more: nothing is stored below it, and nothing that is on it is said to be lost.
+	// A disk that is no longer mounted: nothing is stored below its mount point, and its files are
+	// not reported as lost.
 	if err := os.Rename(folder, folder+"2"); err != nil {
 		t.Fatal(err)
 	}
-	is("gone", fs.ErrNotExist, sample)
+	check("gone", fs.ErrNotExist, sample)
 	unreadable := func(what string) {
 		t.Helper()
 		if _, err := b.Write(t.Context(), "efgh", strings.NewReader("x")); err == nil {
-			t.Errorf("%s, it is written to", what)
+			t.Errorf("%s: Write returned no error", what)
 		}
 		if _, _, err := b.Open(t.Context(), "abcd"); err == nil || errors.Is(err, ErrNotStored) {
-			t.Errorf("%s, a file is opened with %v", what, err)
+			t.Errorf("%s: Open: %v", what, err)
 		}
 	}
 	unreadable("gone")
 	if _, err := os.Stat(folder); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the folder was made anew: %v", err)
+		t.Errorf("the folder was created again: %v", err)
 	}
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Check(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "another folder") {
-		t.Errorf("another folder in its place: %v", err)
+	if err := b.Check(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "not the folder") {
+		t.Errorf("an empty folder in its place: %v", err)
 	}
-	is("another folder, and files are known", ErrNotStored, sample)
-	unreadable("another")
+	check("an empty folder without the sample", ErrNotStored, sample)
+	unreadable("an empty folder")
 
-	// The same files at another place, as of a disk that is mounted again: it is taken for the folder that it was.
+	// The same files in a new folder, as after mounting a disk again: the folder is accepted.
 	if err := os.CopyFS(folder, os.DirFS(folder+"2")); err != nil {
 		t.Fatal(err)
 	}
-	is("copied", nil, sample)
+	check("copied", nil, sample)
 	save(t, b, "efgh", "x")
 
 	b.KeepFree = math.MaxInt64
-	is("without room", ErrFull, sample)
+	check("no space", ErrFull, sample)
 	if _, err := b.Write(t.Context(), "ijkl", strings.NewReader("x")); !errors.Is(err, ErrFull) {
-		t.Errorf("without room, it is written to: %v", err)
+		t.Errorf("no space: Write: %v", err)
 	}
 	if err := b.CheckSpace(1); !errors.Is(err, ErrFull) {
-		t.Errorf("without room for a byte: %v", err)
+		t.Errorf("no space for a byte: %v", err)
 	}
 	b.KeepFree = 1
-	is("with room", nil, sample)
+	check("enough space", nil, sample)
 	if err := b.CheckSpace(math.MaxInt64 / 2); !errors.Is(err, ErrFull) {
-		t.Errorf("without room for all that: %v", err)
+		t.Errorf("no space for that many bytes: %v", err)
 	}
 
 	b.KeepFree = 0
@@ -99,11 +100,12 @@ func TestFolderIsChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := b.Check(t.Context(), nil); err == nil {
-		t.Error("a file in place of the folder can be written to")
+		t.Error("Check accepts a file in place of the folder")
 	}
 }
 
-// TestS3IsChecked: a bucket that is away or full is no bucket that has lost its files.
+// TestS3IsChecked covers that an unreachable or full bucket is not mistaken for one that has lost
+// its files.
 func TestS3IsChecked(t *testing.T) {
 	s3 := mediatest.NewS3(t)
 	b := openAt(t, s3.URL)
@@ -112,7 +114,7 @@ func TestS3IsChecked(t *testing.T) {
 		t.Error(err)
 	}
 	if err := b.Check(t.Context(), []Stored{{"gone", 1}, {"abcd", 5}}); !errors.Is(err, ErrNotStored) {
-		t.Errorf("without its files: %v", err)
+		t.Errorf("all files lost: %v", err)
 	}
 	s3.Fill(true)
 	for _, n := range []int{1, inParts} {
@@ -123,7 +125,7 @@ func TestS3IsChecked(t *testing.T) {
 	s3.Fill(false)
 	s3.Deny(func(*http.Request) bool { return true })
 	if err := b.Check(t.Context(), nil); err == nil {
-		t.Error("what is denied is there")
+		t.Error("Check returned no error while requests are denied")
 	}
 	s3.Deny(nil)
 

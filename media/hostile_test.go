@@ -17,7 +17,7 @@ import (
 	"parlor/media"
 )
 
-// unknownFiles begin like nothing that is known, whatever comes later.
+// unknownFiles do not begin as any known type, whatever follows.
 func unknownFiles(t testing.TB) map[string][]byte {
 	gif := fixtureFiles(t)["still.gif"]
 	mp4 := fixtureFiles(t)["moov_first.mp4"]
@@ -45,7 +45,7 @@ func unknownFiles(t testing.TB) map[string][]byte {
 	}
 }
 
-// brokenFiles begin as a known type and must be refused.
+// brokenFiles begin as a known type and must be rejected.
 func brokenFiles(t testing.TB) map[string][]byte {
 	files := fixtureFiles(t)
 	return map[string][]byte{
@@ -132,7 +132,7 @@ func brokenFiles(t testing.TB) map[string][]byte {
 	}
 }
 
-func TestProbeRefuses(t *testing.T) {
+func TestProbeRejects(t *testing.T) {
 	t.Parallel()
 
 	for name, data := range unknownFiles(t) {
@@ -143,15 +143,15 @@ func TestProbeRefuses(t *testing.T) {
 	for name, data := range brokenFiles(t) {
 		info, err := probe(t, data)
 		if err == nil {
-			t.Errorf("%s is taken: %+v", name, info)
+			t.Errorf("%s is accepted: %+v", name, info)
 			continue
 		}
 		checkRefusal(t, info, err)
 	}
 }
 
-// TestProbeDoubts holds what is neither refused nor believed.
-func TestProbeDoubts(t *testing.T) {
+// TestProbeIgnoresFalseClaims covers files whose claims are ignored, but which are not rejected.
+func TestProbeIgnoresFalseClaims(t *testing.T) {
 	t.Parallel()
 
 	frames := bytes.Repeat(mp3Frame(), 100)
@@ -182,7 +182,7 @@ func TestProbeDoubts(t *testing.T) {
 	}
 }
 
-// TestProbeEstimates holds that sound beyond what is walked is reckoned with.
+// TestProbeEstimates checks that audio beyond maxWalk is included in the duration.
 func TestProbeEstimates(t *testing.T) {
 	t.Parallel()
 
@@ -195,7 +195,8 @@ func TestProbeEstimates(t *testing.T) {
 	}
 }
 
-// longFiles are as long as an upload may be, and made to be read for ever. The second half of each is repeated.
+// longFiles returns files as long as an upload can be, made to be read for as long as possible. The
+// second part of each is repeated.
 func longFiles(t testing.TB) map[string]repeated {
 	files := fixtureFiles(t)
 	sample := u32(1)
@@ -225,8 +226,8 @@ func longFiles(t testing.TB) map[string]repeated {
 	}
 }
 
-// TestProbeCosts holds the bounds on what is read and allocated, whatever a file claims and however long it is. It is not
-// parallel, as it measures what the whole process allocates.
+// TestProbeCosts checks the bounds on what is read and allocated, for any claims and any length of
+// a file. It is not parallel, because it measures the allocations of the whole process.
 func TestProbeCosts(t *testing.T) {
 	const (
 		size      = 100 << 20 // of the long files
@@ -241,7 +242,7 @@ func TestProbeCosts(t *testing.T) {
 		runtime.ReadMemStats(&after)
 
 		if made := after.TotalAlloc - before.TotalAlloc; made > mostMade {
-			t.Errorf("%s: %d bytes are allocated", name, made)
+			t.Errorf("%s: %d bytes allocated", name, made)
 		}
 		if reader.bytes > mostRead || reader.calls > mostCalls {
 			t.Errorf("%s: %d bytes in %d reads", name, reader.bytes, reader.calls)
@@ -258,7 +259,7 @@ func TestProbeCosts(t *testing.T) {
 	}
 }
 
-// repeated is a file that begins with head and goes on with tail for ever.
+// repeated is a file that begins with head and then repeats tail forever.
 type repeated struct{ head, tail []byte }
 
 func (r repeated) ReadAt(p []byte, off int64) (int, error) {
@@ -288,7 +289,7 @@ func (r *countingReader) ReadAt(p []byte, off int64) (int, error) {
 	return r.ReaderAt.ReadAt(p, off)
 }
 
-// What follows writes files by hand that no encoder would.
+// The functions below build files that no encoder would write.
 
 func text(s string) []byte { return []byte(s) }
 
@@ -316,7 +317,7 @@ func pngChunk(kind string, data ...[]byte) []byte {
 	return slices.Concat(u32(uint32(len(body)-4)), body, u32(crc32.ChecksumIEEE(body)))
 }
 
-// jpegOf writes other dimensions into the frame header.
+// jpegOf replaces the dimensions in the frame header.
 func jpegOf(data []byte, width, height uint16) []byte {
 	data = slices.Clone(data)
 	at := bytes.Index(data, []byte("\xff\xc0\x00\x11\x08"))
@@ -325,7 +326,7 @@ func jpegOf(data []byte, width, height uint16) []byte {
 	return data
 }
 
-// jpegEXIF is a segment whose directory has a thousand tags, none of which is an orientation.
+// jpegEXIF returns a segment whose directory has a thousand tags, none of which is an orientation.
 func jpegEXIF() []byte {
 	body := slices.Concat([]byte("Exif\x00\x00II*\x00\x08\x00\x00\x00\x00\x04"), make([]byte, 12*1024))
 	return slices.Concat([]byte("\xff\xe1"), binary.BigEndian.AppendUint16(nil, uint16(len(body)+2)), body)
@@ -349,12 +350,12 @@ func tags(number uint16, count, value uint32) []byte {
 	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, count), value)
 }
 
-// mp3Frame is one of MPEG 1 layer III with 128 kbit/s at 44.1 kHz.
+// mp3Frame returns a frame of MPEG 1 layer III with 128 kbit/s at 44.1 kHz.
 func mp3Frame() []byte {
 	return append([]byte("\xff\xfb\x90\x00"), make([]byte, 413)...)
 }
 
-// slowFrame is one of MPEG 2.5 layer III with 8 kbit/s at 8 kHz.
+// slowFrame returns a frame of MPEG 2.5 layer III with 8 kbit/s at 8 kHz.
 func slowFrame() []byte {
 	return append([]byte("\xff\xe3\x18\x00"), make([]byte, 68)...)
 }
@@ -412,7 +413,8 @@ func mp4Sound(clock uint32, boxes ...[]byte) []byte {
 	return mp4File(box("moov", mvhd(1, 0), soundTrack(box("mdia", mdhd(clock), slices.Concat(boxes[:1]...)), slices.Concat(boxes[1:]...))), box("mdat", text("x")))
 }
 
-// avcC has a parameter set for so many macroblocks, of which some pixels are cut off: left, right, top and bottom.
+// avcC returns a box with a parameter set. width and height are in macroblocks; crop is how many
+// pixels are cropped at the left, right, top and bottom.
 func avcC(width, height int, crop ...int) []byte {
 	bits := ""
 	golomb := func(values ...int) {
@@ -421,7 +423,7 @@ func avcC(width, height int, crop ...int) []byte {
 			bits += strings.Repeat("0", len(number)-1) + number
 		}
 	}
-	golomb(0, 0, 0, 0, 1) // number of the set, lengths of counters, reference frames
+	golomb(0, 0, 0, 0, 1) // ID of the set, lengths of counters, reference frames
 	bits += "0"
 	golomb(width-1, height-1)
 	bits += "11" // frames, direct inference

@@ -31,14 +31,15 @@ func video(contentType string, width, height int, duration time.Duration, videoC
 	}
 }
 
-// fixtures says what Probe finds in each file of testdata, by the judgement of ffprobe and identify: see its README.
+// fixtures contains what Probe should find in each file of testdata, as determined by ffprobe and
+// identify; see its README.
 var fixtures = map[string]media.Info{
 	"baseline.jpg":     image(media.JPEG, 67, 43),
 	"progressive.jpg":  image(media.JPEG, 67, 43),
 	"cmyk.jpg":         image(media.JPEG, 67, 43),
 	"gray.jpg":         image(media.JPEG, 67, 43),
 	"restart.jpg":      image(media.JPEG, 67, 43),
-	"orientation3.jpg": image(media.JPEG, 67, 43), // upside down, but not on its side
+	"orientation3.jpg": image(media.JPEG, 67, 43), // upside down, but not rotated by 90 degrees
 	"orientation6.jpg": image(media.JPEG, 43, 67),
 
 	"rgb8.png":         image(media.PNG, 67, 43),
@@ -70,7 +71,7 @@ var fixtures = map[string]media.Info{
 	"lossless.webp":     image(media.WebP, 67, 43),
 	"alpha.webp":        image(media.WebP, 67, 43),
 	"animated.webp":     image(media.WebP, 61, 37),
-	"orientation6.webp": image(media.WebP, 67, 43), // which browsers do not turn
+	"orientation6.webp": image(media.WebP, 67, 43), // browsers do not rotate it
 
 	"cbr.mp3":      mp3(2064 * time.Millisecond),
 	"cbr_bare.mp3": mp3(2064 * time.Millisecond),
@@ -109,7 +110,7 @@ func TestProbeFixtures(t *testing.T) {
 	for name, data := range fixtureFiles(t) {
 		want, ok := fixtures[name]
 		if !ok {
-			t.Errorf("%s has no expectation", name)
+			t.Errorf("%s is not in fixtures", name)
 			continue
 		}
 		got, err := probe(t, data)
@@ -120,8 +121,9 @@ func TestProbeFixtures(t *testing.T) {
 	}
 }
 
-// TestProbePrefixes cuts every file at every byte where headers are, and here and there between. Only what can be played
-// as far as it goes is taken: MP3 and fragmented films, and those never for longer ones or for ones of another shape.
+// TestProbePrefixes truncates each file at every byte of its headers, and at some positions in
+// between. Only MP3s and fragmented videos may be accepted, because they can be played up to that
+// point, but never with a longer duration or other dimensions.
 func TestProbePrefixes(t *testing.T) {
 	t.Parallel()
 
@@ -141,17 +143,17 @@ func TestProbePrefixes(t *testing.T) {
 				}
 				whole := fixtures[name]
 				if got.ContentType != media.MP3 && !strings.HasPrefix(name, "fragmented") {
-					t.Fatalf("%d of %d bytes are taken for the whole: %+v", n, len(data), got)
+					t.Fatalf("%d of %d bytes are accepted as the whole file: %+v", n, len(data), got)
 				}
 				if got.Duration > whole.Duration+time.Millisecond || got.Width != whole.Width || got.Height != whole.Height {
-					t.Fatalf("%d of %d bytes: %+v, and all of them are %+v", n, len(data), got, whole)
+					t.Fatalf("%d of %d bytes: %+v, want at most %+v", n, len(data), got, whole)
 				}
 			}
 		})
 	}
 }
 
-// TestProbeReader holds that what is wrong with the storage is not said of the file.
+// TestProbeReader checks that failures of the storage are not mistaken for broken files.
 func TestProbeReader(t *testing.T) {
 	t.Parallel()
 
@@ -165,10 +167,10 @@ func TestProbeReader(t *testing.T) {
 		reader io.ReaderAt
 		want   error
 	}{
-		"at once":        {t.Context(), failingReader{data, 0, failure}, failure},
-		"further in":     {t.Context(), failingReader{data, 4096, failure}, failure},
-		"shorter":        {t.Context(), bytes.NewReader(data[:len(data)-1]), io.ErrUnexpectedEOF},
-		"nobody listens": {canceled, bytes.NewReader(data), context.Canceled},
+		"at once":    {t.Context(), failingReader{data, 0, failure}, failure},
+		"further in": {t.Context(), failingReader{data, 4096, failure}, failure},
+		"shorter":    {t.Context(), bytes.NewReader(data[:len(data)-1]), io.ErrUnexpectedEOF},
+		"canceled":   {canceled, bytes.NewReader(data), context.Canceled},
 	} {
 		info, err := media.Probe(test.ctx, test.reader, int64(len(data)))
 		var refused *media.BrokenError
@@ -184,7 +186,7 @@ func TestProbeReader(t *testing.T) {
 	}
 }
 
-// failingReader fails for what lies at good or beyond.
+// failingReader fails for reads beyond the first good bytes.
 type failingReader struct {
 	data []byte
 	good int64
@@ -203,21 +205,22 @@ func probe(t testing.TB, data []byte) (media.Info, error) {
 	return media.Probe(t.Context(), bytes.NewReader(data), int64(len(data)))
 }
 
-// checkRefusal holds what callers rely on: a file is Unknown, and an error about it has a reason for people.
+// checkRefusal checks what callers rely on: a rejected file is Unknown, and its error has a reason
+// for people.
 func checkRefusal(t testing.TB, info media.Info, err error) {
 	t.Helper()
 	if info != (media.Info{ContentType: media.Unknown}) {
-		t.Fatalf("refused as %v, and still %+v", err, info)
+		t.Fatalf("rejected with %v, but info is %+v", err, info)
 	}
 	var refused *media.BrokenError
 	if err == nil {
 		return
 	}
 	if !errors.As(err, &refused) {
-		t.Fatalf("an error that says nothing about the file: %v", err)
+		t.Fatalf("%v is not a *BrokenError", err)
 	}
 	if !strings.HasPrefix(refused.Reason, "The ") || !strings.HasSuffix(refused.Reason, ".") || refused.ContentType == "" {
-		t.Fatalf("not for people: %+v", refused)
+		t.Fatalf("not a reason for people: %+v", refused)
 	}
 }
 

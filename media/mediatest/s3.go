@@ -1,5 +1,4 @@
-// Package mediatest gives tests an S3 server, to keep files in as an operator
-// would.
+// Package mediatest provides an S3 server for tests.
 package mediatest
 
 import (
@@ -20,21 +19,21 @@ import (
 
 const bucket = "parlor"
 
-// S3 is an S3 server in the test's process, with one bucket.
+// S3 is an S3 server in the process of the test, with one bucket.
 type S3 struct {
-	// URL is the bucket's, as PARLOR_MEDIA_URL has it.
+	// URL is that of the bucket, as in PARLOR_MEDIA_URL.
 	URL string
 
 	testing.TB
 	server *httptest.Server
 
-	mu   sync.Mutex // guards all below
+	mu   sync.Mutex // guards the fields below
 	deny func(*http.Request) bool
 	full bool
 	late time.Duration
 }
 
-// now is the server's clock.
+// now is the clock of the server.
 type now struct{ *S3 }
 
 func (n now) Now() time.Time {
@@ -45,8 +44,8 @@ func (n now) Now() time.Time {
 
 func (n now) Since(t time.Time) time.Duration { return n.Now().Sub(t) }
 
-// NewS3 starts a server, and sets the environment's keys for it: the test may not
-// be parallel.
+// NewS3 starts a server. It sets environment variables with the server's credentials, so the test
+// must not be parallel.
 func NewS3(t testing.TB) *S3 {
 	t.Helper()
 	for name, value := range map[string]string{
@@ -73,7 +72,7 @@ func NewS3(t testing.TB) *S3 {
 		}
 		serve.ServeHTTP(w, r)
 	}))
-	s.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // of replies to who has hung up
+	s.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // discards errors about clients that closed the connection
 	s.server.Start()
 	t.Cleanup(s.server.Close)
 	s.URL = fmt.Sprintf("s3://%s?region=us-east-1&endpoint=%s&use_path_style=true&response_checksum_validation=when_required", bucket, s.server.URL)
@@ -92,21 +91,21 @@ func (s *S3) isFull() bool {
 	return s.full
 }
 
-// Fill lets the server refuse what would be stored, as one without room does.
+// Fill sets whether the server rejects writes because it is full.
 func (s *S3) Fill(full bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.full = full
 }
 
-// Late sets the server's clock back, for what is stored to be as old.
+// Late sets the server's clock back, so that what is stored from now on looks that old.
 func (s *S3) Late(by time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.late = by
 }
 
-// Do sends a request of the test's own to the bucket, below which path is.
+// Do sends a request to a path within the bucket.
 func (s *S3) Do(method, path string, body io.Reader) {
 	s.Helper()
 	r, err := http.NewRequestWithContext(context.Background(), method, s.server.URL+"/"+bucket+path, body)
@@ -123,9 +122,9 @@ func (s *S3) Do(method, path string, body io.Reader) {
 	}
 }
 
-// Deny lets the server refuse requests, for which deny is asked one after the
-// other; nil: none. It may also panic with http.ErrAbortHandler, and so cut the
-// connection.
+// Deny makes the server reject the requests for which deny returns true. Requests are passed to
+// deny one at a time. deny may panic with http.ErrAbortHandler to cut the connection. nil rejects
+// none.
 func (s *S3) Deny(deny func(*http.Request) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -134,8 +133,8 @@ func (s *S3) Deny(deny func(*http.Request) bool) {
 
 var keys = regexp.MustCompile(`<Key>([^<]*)</Key>`)
 
-// Keys is what lies in the bucket, unfinished uploads included, which cost their
-// owner as much.
+// Keys returns the keys in the bucket, including those of unfinished uploads, which cost just as
+// much.
 func (s *S3) Keys() (all []string) {
 	s.Helper()
 	for _, query := range []string{"list-type=2", "uploads"} {
@@ -146,7 +145,7 @@ func (s *S3) Keys() (all []string) {
 		body, err := io.ReadAll(reply.Body)
 		_ = reply.Body.Close()
 		if query == "uploads" && reply.StatusCode == http.StatusNotFound {
-			continue // there never was one
+			continue // there are no unfinished uploads
 		}
 		if err != nil || reply.StatusCode != http.StatusOK {
 			s.Fatalf("the bucket's list is %s: %s, %v", reply.Status, body, err)
