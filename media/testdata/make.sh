@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the files of this folder with real encoders: see README.md. Tests use the files as they are committed, so run this
-# only to add one.
+# Generates the files in this folder with real encoders; see README.md. Tests use the committed files,
+# so run this only to add one.
 set -eu
 cd "$(dirname "$0")"
 
