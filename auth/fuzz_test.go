@@ -13,8 +13,8 @@ import (
 	"parlor/room"
 )
 
-// FuzzVerifyToken: only what was signed with the secret says who somebody is,
-// and whatever it says can be stored and told.
+// FuzzVerifyToken checks that only tokens that were signed with the secret are accepted, and that
+// the claims of accepted tokens can be stored and sent.
 func FuzzVerifyToken(f *testing.F) {
 	for _, claims := range []string{
 		`{"sub":"alice","exp":4000000000}`, `{"sub":"alice","exp":4000000000.5,"name":"é","rooms":[{"roomID":"a*","join":true}]}`, `{"sub":"alice","exp":1}`,
@@ -50,25 +50,25 @@ func FuzzVerifyToken(f *testing.F) {
 		c, err := tokens.Verify(token)
 		switch {
 		case err == nil && !sign:
-			t.Errorf("a forged token says %+v", c)
+			t.Errorf("a forged token is accepted: %+v", c)
 		case errors.Is(err, room.ErrTokenExpired) && !sign:
-			t.Error("a forged token is said to have expired")
+			t.Error("a forged token is reported as expired")
 		case err == nil:
 			if _, err := tokens.VerifyAdmin(token); !errors.Is(err, room.ErrNotAdmin) {
 				t.Errorf("a user's token is an admin's: %v", err)
 			}
 			usable(t, c, now)
 		case !errors.Is(err, room.ErrTokenInvalid) && !errors.Is(err, room.ErrTokenExpired):
-			t.Errorf("the token is refused with %v", err)
+			t.Errorf("the token is rejected with %v", err)
 		}
 	})
 }
 
-// usable looks for what the database or a reply could not hold.
+// usable fails the test if claims contain what the database or a reply cannot contain.
 func usable(t *testing.T, c room.Claims, now time.Time) {
 	t.Helper()
 	if !c.User.ID.Valid() || !validName(c.User.Name) || !c.ExpiresAt.After(now) {
-		t.Errorf("the token says %+v", c)
+		t.Errorf("the claims are %+v", c)
 	}
 	if _, err := c.ExpiresAt.MarshalJSON(); err != nil {
 		t.Error(err)

@@ -23,28 +23,31 @@ import (
 )
 
 const (
-	// keysInterval is how often the keys are fetched. A key that was withdrawn is accepted for that long.
+	// keysInterval is how often the keys are fetched. A withdrawn key is accepted for up to that
+	// long.
 	keysInterval = time.Hour
-	// keysRetry is the pause after a read that failed; it doubles with each that follows, up to keysMaxRetry.
+	// keysRetry is the pause after a fetch that failed. It doubles with each failure, up to
+	// keysMaxRetry.
 	keysRetry    = 10 * time.Second
 	keysMaxRetry = 10 * time.Minute
-	// keysAskedFor is how often tokens with unknown keys may make the server read the keys: anybody can send such.
-	keysAskedFor = time.Minute
-	// keysTimeout bounds one read, for which a login may be waiting.
+	// keysOnDemand is how often tokens with unknown keys may trigger a fetch, because any client
+	// can send such tokens.
+	keysOnDemand = time.Minute
+	// keysTimeout limits one fetch. A login may be waiting for it.
 	keysTimeout  = 5 * time.Second
 	maxKeysBytes = 256 << 10
 	maxRedirects = 3
 )
 
-// KeySet is the public keys of a JWKS (RFC 7517) that verify tokens. While they cannot be read, those that were read last
-// count.
+// KeySet is a set of public keys that verify tokens, fetched from a JWKS URL (RFC 7517). If a fetch
+// fails, the keys of the last one stay in use.
 type KeySet struct {
 	url    string
 	client *http.Client
 	log    *slog.Logger
-	asked  *rate.Limiter
+	demand *rate.Limiter // limits the fetches of Find
 
-	reading sync.Mutex // held while the keys are read: those who want to know meanwhile wait for the same answer
+	fetching sync.Mutex // held during a fetch: concurrent callers wait for the same result
 
 	mu   sync.RWMutex // guards keys
 	keys []publicKey
@@ -55,19 +58,20 @@ type publicKey struct {
 	key            crypto.PublicKey
 }
 
-// NewKeySet reads the keys, and again and again until the context ends. It succeeds without any where they cannot be read
-// now: the server can serve everybody who is logged in. transport may be nil.
+// NewKeySet fetches the keys now and regularly until the context ends. If the first fetch fails,
+// the set is empty until the next one: the server can still serve users who are logged in.
+// transport may be nil.
 func NewKeySet(ctx context.Context, url string, log *slog.Logger, transport http.RoundTripper) *KeySet {
 	s := &KeySet{
-		url: url, log: log.With("component", "jwks"), asked: rate.NewLimiter(rate.Every(keysAskedFor), 1),
+		url: url, log: log.With("component", "jwks"), demand: rate.NewLimiter(rate.Every(keysOnDemand), 1),
 		client: &http.Client{Transport: transport, Timeout: keysTimeout, CheckRedirect: safeRedirect},
 	}
-	go s.follow(ctx, s.read(ctx))
+	go s.refresh(ctx, s.update(ctx))
 	return s
 }
 
-// SafeURL reports whether keys from u cannot be changed on their way: over HTTPS, or from this machine. Any name but
-// localhost may be another machine's.
+// SafeURL reports whether keys from u cannot be changed on the way, because the URL is HTTPS or of
+// this machine. Any name other than localhost may be that of another machine.
 func SafeURL(u *url.URL) bool {
 	if u.Scheme == "https" || strings.EqualFold(u.Hostname(), "localhost") {
 		return true
@@ -76,7 +80,7 @@ func SafeURL(u *url.URL) bool {
 	return err == nil && address.Unmap().IsLoopback()
 }
 
-// safeRedirect refuses to be sent where others can change the keys on their way.
+// safeRedirect rejects redirects to URLs that are not safe.
 func safeRedirect(r *http.Request, via []*http.Request) error {
 	switch {
 	case len(via) > maxRedirects:
@@ -87,8 +91,8 @@ func safeRedirect(r *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// follow reads the keys whenever it is time, until the context ends. err is what the first read came to.
-func (s *KeySet) follow(ctx context.Context, err error) {
+// refresh updates the keys regularly until the context ends. err is the result of the first update.
+func (s *KeySet) refresh(ctx context.Context, err error) {
 	retry := keysRetry
 	for {
 		pause := keysInterval
@@ -99,35 +103,35 @@ func (s *KeySet) follow(ctx context.Context, err error) {
 		}
 		select {
 		case <-time.After(pause):
-			err = s.read(ctx)
+			err = s.update(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// Find returns the key of a token; an empty kid means the only one for the algorithm. It fetches the keys again where
-// there is no such key, because it may have been added since.
+// Find returns the key of a token. An empty kid means the only key for the algorithm. If there is
+// no such key, Find fetches the keys again, because the key may be new.
 func (s *KeySet) Find(algorithm, kid string) (crypto.PublicKey, error) {
-	if key, err := s.known(algorithm, kid); err == nil || kid == "" {
+	if key, err := s.lookup(algorithm, kid); err == nil || kid == "" {
 		return key, err
 	}
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	if key, err := s.known(algorithm, kid); err == nil {
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
+	if key, err := s.lookup(algorithm, kid); err == nil {
 		return key, nil
 	}
-	if !s.asked.Allow() {
-		return nil, fmt.Errorf("JWKS: no key %q for %s, and the keys were fetched less than %s ago", kid, algorithm, keysAskedFor)
+	if !s.demand.Allow() {
+		return nil, fmt.Errorf("JWKS: no key %q for %s, and the keys were fetched less than %s ago", kid, algorithm, keysOnDemand)
 	}
-	if err := s.readLocked(context.Background()); err != nil { // not the caller's context: others wait for it too
+	if err := s.updateLocked(context.Background()); err != nil { // not the caller's context: other callers wait for it too
 		return nil, err
 	}
-	return s.known(algorithm, kid)
+	return s.lookup(algorithm, kid)
 }
 
-// known is Find among the keys that were read.
-func (s *KeySet) known(algorithm, kid string) (crypto.PublicKey, error) {
+// lookup returns the key of a token from the keys of the last fetch.
+func (s *KeySet) lookup(algorithm, kid string) (crypto.PublicKey, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var found crypto.PublicKey
@@ -148,35 +152,35 @@ func (s *KeySet) known(algorithm, kid string) (crypto.PublicKey, error) {
 	return found, nil
 }
 
-func (s *KeySet) read(ctx context.Context) error {
-	s.reading.Lock()
-	defer s.reading.Unlock()
-	return s.readLocked(ctx)
+func (s *KeySet) update(ctx context.Context) error {
+	s.fetching.Lock()
+	defer s.fetching.Unlock()
+	return s.updateLocked(ctx)
 }
 
-// readLocked reads the keys. The caller holds reading.
-func (s *KeySet) readLocked(ctx context.Context) error {
-	keys, refused, err := s.fetch(ctx)
+// updateLocked fetches and replaces the keys. The caller holds fetching.
+func (s *KeySet) updateLocked(ctx context.Context) error {
+	keys, rejected, err := s.fetch(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.log.Error("reading the keys failed; those read before still count", "url", s.url, "error", err)
+			s.log.Error("fetching the keys failed, keeping the previous ones", "url", s.url, "error", err)
 		}
 		return fmt.Errorf("JWKS: %w", err)
 	}
-	for _, why := range refused {
-		s.log.Warn("a key is not used", "url", s.url, "error", why)
+	for _, why := range rejected {
+		s.log.Warn("key ignored", "url", s.url, "error", why)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(keys) == 0 {
-		s.log.Warn("there are no keys that verify tokens", "url", s.url)
+		s.log.Warn("the key set has no usable keys", "url", s.url)
 	}
 	s.keys = keys
 	return nil
 }
 
-// fetch gets the keys that verify tokens, and why others do not.
-func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, refused []error, err error) {
+// fetch returns the keys that verify tokens, and the reasons for ignoring the others.
+func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, rejected []error, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, nil, err
@@ -206,16 +210,16 @@ func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, refused []error, 
 	for i, text := range set.Keys {
 		k, err := parseKey(text)
 		if err != nil {
-			refused = append(refused, fmt.Errorf("key %d, kid %q: %w", i+1, k.kid, err))
+			rejected = append(rejected, fmt.Errorf("key %d, kid %q: %w", i+1, k.kid, err))
 			continue
 		}
 		keys = append(keys, k)
 	}
-	return keys, refused, nil
+	return keys, rejected, nil
 }
 
-// parseKey reads a key, and returns why it does not verify tokens: what it is for, its use, its operations and its algorithm
-// say (RFC 7517, sections 4.2 to 4.4), and it may be too weak.
+// parseKey decodes a key. It returns an error if the key may not verify tokens because of its use,
+// operations or algorithm (RFC 7517, sections 4.2 to 4.4), or is too weak.
 func parseKey(text []byte) (publicKey, error) {
 	var j jwkset.JWKMarshal
 	if err := json.Unmarshal(text, &j); err != nil {
@@ -228,7 +232,8 @@ func parseKey(text []byte) (publicKey, error) {
 	case len(j.KEYOPS) > 0 && !slices.Contains(j.KEYOPS, jwkset.KeyOpsVerify):
 		return k, fmt.Errorf("key_ops is %q", j.KEYOPS)
 	}
-	// An algorithm that the library does not know is refused below, and not with an error about the whole key.
+	// The switch below rejects algorithms that the library does not know. The library would reject
+	// the whole key.
 	parsed, err := jwkset.NewJWKFromMarshal(j, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true})
 	if err != nil {
 		return k, err

@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// published is a JWK as its owner publishes it.
+// published is a JWK.
 type published map[string]any
 
 func publishedRSA(t testing.TB, kid string, bits int) published {
@@ -42,7 +42,7 @@ func publishedEd25519(t testing.TB, kid string) published {
 	return published{"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": base64.RawURLEncoding.EncodeToString(key)}
 }
 
-// with is the key with one more member.
+// with returns the key with one more member.
 func (p published) with(name string, value any) published {
 	other := published{name: value}
 	for n, v := range p {
@@ -53,10 +53,10 @@ func (p published) with(name string, value any) published {
 	return other
 }
 
-// keyServer is who publishes keys.
+// keyServer serves a JWKS.
 type keyServer struct {
 	reply atomic.Value // of string: the body; "" fails
-	reads atomic.Int64
+	reads atomic.Int64 // number of fetches
 }
 
 func (s *keyServer) publish(t testing.TB, keys ...published) {
@@ -78,40 +78,40 @@ func (s *keyServer) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte(body))
 }
 
-// RoundTrip answers without a network.
+// RoundTrip replies without a network.
 func (s *keyServer) RoundTrip(r *http.Request) (*http.Response, error) {
 	recorder := httptest.NewRecorder()
 	s.ServeHTTP(recorder, r)
 	return recorder.Result(), nil
 }
 
-// TestKeysAreForWhatTheySay: a key for encryption, for another algorithm or too weak verifies no token, and does not keep
-// the others from it.
-func TestKeysAreForWhatTheySay(t *testing.T) {
+// TestUnusableKeysAreIgnored has keys for encryption, for other algorithms, and too weak ones. They
+// verify no token, and do not affect the other keys.
+func TestUnusableKeysAreIgnored(t *testing.T) {
 	t.Parallel()
 	strong, ed := publishedRSA(t, "k", 2048), publishedEd25519(t, "k")
 	for what, test := range map[string]struct {
 		key  published
 		want string // the algorithm that it is for
 	}{
-		"RSA":                          {strong, "RS256"},
-		"Ed25519":                      {ed, "EdDSA"},
-		"for signatures":               {strong.with("use", "sig"), "RS256"},
-		"for encryption":               {strong.with("use", "enc"), ""},
-		"for another use":              {strong.with("use", "tea"), ""},
-		"to verify":                    {ed.with("key_ops", []string{"verify"}), "EdDSA"},
-		"to verify and for what comes": {ed.with("key_ops", []string{"verify", "toast"}), "EdDSA"},
-		"to encrypt":                   {strong.with("key_ops", []string{"encrypt", "wrapKey"}), ""},
-		"for RS256":                    {strong.with("alg", "RS256"), "RS256"},
-		"for PS256":                    {strong.with("alg", "PS256"), ""},
-		"for an unknown algorithm":     {strong.with("alg", "RS257"), ""},
-		"for EdDSA":                    {ed.with("alg", "EdDSA"), "EdDSA"},
-		"Ed25519 for RS256":            {ed.with("alg", "RS256"), ""},
-		"of 1024 bits":                 {publishedRSA(t, "k", 1024), ""},
-		"a secret":                     {published{"kty": "oct", "kid": "k", "k": base64.RawURLEncoding.EncodeToString(make([]byte, 32))}, ""},
-		"for another curve":            {published{"kty": "OKP", "crv": "Ed448", "kid": "k", "x": "AAAA"}, ""},
-		"of an unknown type":           {published{"kty": "PQC", "kid": "k"}, ""},
-		"no key":                       {published{"kid": "k"}, ""},
+		"RSA":                                {strong, "RS256"},
+		"Ed25519":                            {ed, "EdDSA"},
+		"for signatures":                     {strong.with("use", "sig"), "RS256"},
+		"for encryption":                     {strong.with("use", "enc"), ""},
+		"for another use":                    {strong.with("use", "tea"), ""},
+		"to verify":                          {ed.with("key_ops", []string{"verify"}), "EdDSA"},
+		"to verify and an unknown operation": {ed.with("key_ops", []string{"verify", "toast"}), "EdDSA"},
+		"to encrypt":                         {strong.with("key_ops", []string{"encrypt", "wrapKey"}), ""},
+		"for RS256":                          {strong.with("alg", "RS256"), "RS256"},
+		"for PS256":                          {strong.with("alg", "PS256"), ""},
+		"for an unknown algorithm":           {strong.with("alg", "RS257"), ""},
+		"for EdDSA":                          {ed.with("alg", "EdDSA"), "EdDSA"},
+		"Ed25519 for RS256":                  {ed.with("alg", "RS256"), ""},
+		"of 1024 bits":                       {publishedRSA(t, "k", 1024), ""},
+		"a secret":                           {published{"kty": "oct", "kid": "k", "k": base64.RawURLEncoding.EncodeToString(make([]byte, 32))}, ""},
+		"for another curve":                  {published{"kty": "OKP", "crv": "Ed448", "kid": "k", "x": "AAAA"}, ""},
+		"of an unknown type":                 {published{"kty": "PQC", "kid": "k"}, ""},
+		"no key":                             {published{"kid": "k"}, ""},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -119,27 +119,27 @@ func TestKeysAreForWhatTheySay(t *testing.T) {
 			server.publish(t, test.key, publishedEd25519(t, "good"))
 			var log bytes.Buffer
 			s := &KeySet{url: "https://id.example.com/keys", client: &http.Client{Transport: server}, log: slog.New(slog.NewJSONHandler(&log, nil))}
-			if err := s.read(t.Context()); err != nil {
+			if err := s.update(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			for _, algorithm := range []string{"RS256", "EdDSA"} {
-				if _, err := s.known(algorithm, "k"); (err == nil) != (algorithm == test.want) {
+				if _, err := s.lookup(algorithm, "k"); (err == nil) != (algorithm == test.want) {
 					t.Errorf("for %s: %v", algorithm, err)
 				}
 			}
-			if _, err := s.known("EdDSA", "good"); err != nil {
+			if _, err := s.lookup("EdDSA", "good"); err != nil {
 				t.Errorf("the other key: %v", err)
 			}
-			if told := strings.Contains(log.String(), `"msg":"a key is not used"`); told != (test.want == "") {
+			if logged := strings.Contains(log.String(), `"msg":"key ignored"`); logged != (test.want == "") {
 				t.Errorf("the log: %s", &log)
 			}
 		})
 	}
 }
 
-// TestKeysAreReadAgain: for a key that is not known, but not each time that somebody invents one, in an hour, and after a
-// failure soon.
-func TestKeysAreReadAgain(t *testing.T) {
+// TestKeysAreFetchedAgain covers the fetches for an unknown key, which are limited, those every
+// hour, and the retries after a failure.
+func TestKeysAreFetchedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -156,12 +156,12 @@ func TestKeysAreReadAgain(t *testing.T) {
 		if _, err := s.Find("EdDSA", ""); err != nil {
 			t.Errorf("the only key, without a kid: %v", err)
 		}
-		if lines := strings.Count(log.String(), `"msg":"reading the keys failed`); lines != 2 || !json.Valid(bytes.Split(log.Bytes(), []byte("\n"))[0]) {
+		if lines := strings.Count(log.String(), `"msg":"fetching the keys failed`); lines != 2 || !json.Valid(bytes.Split(log.Bytes(), []byte("\n"))[0]) {
 			t.Errorf("the log of two failures: %s", &log)
 		}
 
 		server.publish(t, publishedEd25519(t, "a"), publishedEd25519(t, "b"))
-		<-time.After(keysAskedFor)
+		<-time.After(keysOnDemand)
 		var callers sync.WaitGroup
 		for range 100 {
 			callers.Go(func() {
@@ -173,7 +173,7 @@ func TestKeysAreReadAgain(t *testing.T) {
 		callers.Wait()
 		for i := range 1000 {
 			if _, err := s.Find("EdDSA", fmt.Sprint("invented", i)); err == nil {
-				t.Error("an invented key is known")
+				t.Error("an unknown key was found")
 			}
 		}
 		if server.reads.Load() != 4 {
@@ -185,13 +185,13 @@ func TestKeysAreReadAgain(t *testing.T) {
 
 		server.publish(t, publishedEd25519(t, "b"))
 		<-time.After(keysInterval)
-		if _, err := s.known("EdDSA", "a"); err == nil {
-			t.Error("a key that was withdrawn still counts after an hour")
+		if _, err := s.lookup("EdDSA", "a"); err == nil {
+			t.Error("a withdrawn key is still accepted after an hour")
 		}
 		server.reply.Store("")
 		<-time.After(2 * keysInterval)
 		if _, err := s.Find("EdDSA", "b"); err != nil {
-			t.Errorf("while the keys cannot be read: %v", err)
+			t.Errorf("while the keys cannot be fetched: %v", err)
 		}
 	})
 }
@@ -201,8 +201,8 @@ func newKeySetOf(t *testing.T, server http.RoundTripper, log *bytes.Buffer) *Key
 	return NewKeySet(t.Context(), "https://id.example.com/keys", slog.New(slog.NewJSONHandler(log, nil)), server)
 }
 
-// TestRepliesThatAreNoKeys: they change nothing, however long they are and wherever they send the server.
-func TestRepliesThatAreNoKeys(t *testing.T) {
+// TestBadRepliesChangeNothing has replies that are not key sets, too long ones, and redirects.
+func TestBadRepliesChangeNothing(t *testing.T) {
 	t.Parallel()
 	server := &keyServer{}
 	web := httptest.NewServer(server)
@@ -227,10 +227,10 @@ func TestRepliesThatAreNoKeys(t *testing.T) {
 	} {
 		server.reply.Store(test.body)
 		s.url = test.url
-		if err := s.read(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
+		if err := s.update(t.Context()); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", what, err)
 		}
-		if _, err := s.known("EdDSA", "a"); err != nil {
+		if _, err := s.lookup("EdDSA", "a"); err != nil {
 			t.Errorf("after %s: %v", what, err)
 		}
 	}

@@ -13,12 +13,13 @@ import (
 	"time"
 )
 
-// Secret is text that no log and no error message shows.
+// Secret is text that logs and error messages do not show.
 type Secret string
 
 const redacted = "[redacted]"
 
-// String, GoString, LogValue and MarshalText hide the secret from every way of printing it. Whether there is one may show.
+// String, GoString, LogValue and MarshalText hide the secret, whichever way it is printed. They
+// show whether there is one.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
@@ -26,23 +27,24 @@ func (s Secret) String() string {
 	return redacted
 }
 
-// GoString is String for %#v.
+// GoString implements %#v.
 func (s Secret) GoString() string { return fmt.Sprintf("%q", s.String()) }
 
-// LogValue is String for slog.
+// LogValue implements slog.LogValuer.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText is String for encoders.
+// MarshalText implements encoding.TextMarshaler.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// The secrets of a data folder. What one of them signs, the other does not.
+// The files of the secrets in a data folder. A token that is signed with one of them is not valid
+// for the other.
 const (
 	UserSecretFile  = "secret"       // signs user tokens
 	AdminSecretFile = "admin-secret" // signs admin tokens
 )
 
-// FolderSecret returns a secret of the data folder. It makes one, 32 random bytes in hexadecimal, where there is none;
-// several programs that do so at once get the same.
+// FolderSecret returns a secret of the data folder. If there is none, it creates one of 32 random
+// bytes in hexadecimal. Programs that create it at the same time get the same one.
 func FolderSecret(folder, name string) (Secret, error) {
 	path := filepath.Join(folder, name)
 	secret, err := readSecret(path)
@@ -60,7 +62,7 @@ func readSecret(path string) (Secret, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the secret: %w", err)
 	}
-	// After a crash some file systems return zeros for what was not on the disk yet. They are no secret.
+	// After a crash some file systems return zeros for data that had not reached the disk.
 	secret := Secret(strings.Trim(string(data), " \t\r\n\x00"))
 	if len(secret) < MinSecretBytes {
 		return "", fmt.Errorf("the secret in %s has %d bytes; at least %d are required: restore it from a backup, "+
@@ -69,11 +71,12 @@ func readSecret(path string) (Secret, error) {
 	return secret, nil
 }
 
-// writeSecret puts a new secret at path, complete and durable, unless there is one already. It writes a file beside it and
-// links that to the name: unlike a rename, a link never replaces the secret of somebody who was faster.
+// writeSecret stores a new secret at path durably, unless there is one already. It writes a
+// temporary file and links it to the path: unlike a rename, a link never replaces a secret that
+// another process has just created.
 func writeSecret(path string) error {
 	key := make([]byte, MinSecretBytes)
-	_, _ = rand.Read(key)                                                              // never fails: it ends the program rather than return few bytes
+	_, _ = rand.Read(key)                                                              // never fails: it ends the program instead
 	unfinished, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new") // 0600, O_EXCL
 	if err != nil {
 		return err
@@ -86,7 +89,7 @@ func writeSecret(path string) error {
 	if err := os.Link(unfinished.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// Tokens signed with a secret that a power cut took back would stop to work.
+	// Tokens that are signed with a secret become invalid if a power cut takes the secret back.
 	folder, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -94,15 +97,16 @@ func writeSecret(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// unfinishedFor is how long an unfinished secret may belong to a program that is still making one.
+// unfinishedFor is how long another process may take to create a secret.
 const unfinishedFor = time.Minute
 
-// RemoveUnfinishedSecrets removes what programs left that were killed while they made a secret: it looks like one.
+// RemoveUnfinishedSecrets removes the temporary files of programs that were killed while they
+// created a secret.
 func RemoveUnfinishedSecrets(folder string) error {
 	for _, name := range []string{UserSecretFile, AdminSecretFile} {
 		found, err := filepath.Glob(filepath.Join(folder, name+".*.new"))
 		if err != nil {
-			return nil // the folder's name is no pattern
+			return nil // the folder's name is not a valid pattern
 		}
 		for _, path := range found {
 			info, err := os.Lstat(path)

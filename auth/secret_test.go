@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestFolderSecretIsMadeOnce(t *testing.T) {
+func TestFolderSecretIsCreatedOnce(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	const starters = 16

@@ -1,5 +1,5 @@
-// Package auth verifies and signs the tokens of users and admins, and loads the keys they are signed with. It knows no
-// HTTP routes: package handlers decides which token a call needs.
+// Package auth verifies and signs the tokens of users and admins, and loads the keys for that. It
+// knows no HTTP routes: package handlers decides which token a call needs.
 package auth
 
 import (
@@ -21,64 +21,67 @@ import (
 	"parlor/room"
 )
 
-// Tokens verifies and signs the tokens of users and of servers. Each key is good for its own
-// algorithm only (RFC 8725, section 3.1): secrets for HS256, public keys for RS256 and EdDSA.
+// Tokens verifies and signs the tokens of users and admins. Each key is valid only for its own
+// algorithm (RFC 8725, section 3.1): secrets for HS256, public keys for RS256 and EdDSA.
 type Tokens struct {
-	// Secret is for tokens without a kid, and signs development tokens.
+	// Secret verifies tokens without a kid, and signs.
 	Secret []byte
-	// Secrets is for tokens with a kid.
+	// Secrets verify tokens with a kid.
 	Secrets map[string][]byte
-	// PublicKey finds the key of an RS256 or EdDSA token; kid is empty where the token names none. nil
-	// refuses those tokens.
+	// PublicKey returns the key of an RS256 or EdDSA token. kid is empty if the token has none. If
+	// PublicKey is nil, those tokens are rejected.
 	PublicKey func(algorithm, kid string) (crypto.PublicKey, error)
 
-	// AdminSecret signs admin tokens, and then neither Secret nor Secrets do. nil: both do.
+	// AdminSecret verifies and signs admin tokens instead of Secret and Secrets. nil means that
+	// Secret and Secrets do.
 	AdminSecret []byte
-	// AdminPublicKeys says that public keys sign admin tokens too.
+	// AdminPublicKeys accepts admin tokens that are signed with public keys.
 	AdminPublicKeys bool
-	// AdminsVoidBefore makes admin tokens void that were issued before; zero: none.
+	// AdminsVoidBefore voids the admin tokens that were issued before. Zero voids none.
 	AdminsVoidBefore time.Time
 
-	// Audience and Issuer must be in the claims aud and iss of every token, and Sign writes them. Empty: not
-	// looked at.
+	// Audience and Issuer must be in the claims aud and iss of every token, and Sign writes them.
+	// Empty values are not checked.
 	Audience, Issuer string
-	// Lifetime and AdminLifetime are the longest time between the iat and the exp of a token; zero: any.
+	// Lifetime and AdminLifetime limit the time between the iat and the exp of a token. Zero means
+	// no limit.
 	Lifetime, AdminLifetime time.Duration
 
-	// Now is the clock; nil is time.Now.
+	// Now returns the current time. nil means time.Now.
 	Now func() time.Time
 }
 
 const (
-	// ClockSkew is how far the clocks of those who sign may be ahead.
+	// ClockSkew is how far the clocks of token issuers may be ahead.
 	ClockSkew = time.Minute
-	// MinSecretBytes is RFC 7518, section 3.2: a key of HS256 is at least as long as its hash.
+	// MinSecretBytes follows RFC 7518, section 3.2: a key of HS256 is at least as long as its hash.
 	MinSecretBytes = 32
-	// minRSABits is RFC 7518, section 3.3.
+	// minRSABits follows RFC 7518, section 3.3.
 	minRSABits = 2048
 )
 
-// ScopeAdmin is the scope of tokens for server-to-server calls.
+// ScopeAdmin is the scope of admin tokens.
 const ScopeAdmin = "admin"
 
-// tokenHeader is what a token says of its signature. Headers that name a key elsewhere (jku, x5u, jwk) are
-// never followed.
+// tokenHeader is the header of a token. Headers that refer to a key (jku, x5u, jwk) are never
+// followed.
 type tokenHeader struct {
 	Type     string         `json:"typ"`
 	KeyID    *string        `json:"kid"`
 	Critical jsontext.Value `json:"crit"`
 }
 
-// check returns what keeps the token from being looked at any further.
+// check returns an error if the header makes the token unacceptable.
 func (h tokenHeader) check() error {
 	switch {
 	case h.Critical != nil:
-		return errors.New("crit names extensions, and none are understood") // RFC 7515, section 4.1.11
+		return errors.New("crit names extensions, and none are supported") // RFC 7515, section 4.1.11
 	case h.KeyID != nil && *h.KeyID == "":
 		return errors.New("kid is empty")
 	}
-	// Tokens of other kinds that the same key signs say so (RFC 8725, section 3.11): those about a logout or
-	// a security event must let nobody in. An access token of OAuth says at+jwt (RFC 9068).
+	// Other kinds of tokens that the same key signs have a typ of their own (RFC 8725, section
+	// 3.11): a token about a logout or a security event must not open a session. The typ of an
+	// OAuth access token is at+jwt (RFC 9068).
 	switch strings.TrimPrefix(strings.ToLower(h.Type), "application/") {
 	case "", "jwt", "at+jwt":
 		return nil
@@ -86,7 +89,7 @@ func (h tokenHeader) check() error {
 	return fmt.Errorf("typ is %q", h.Type)
 }
 
-// claims is what a token says, as it is written.
+// claims are the claims of a token as they are encoded.
 type claims struct {
 	jwt.RegisteredClaims
 	Name  string                 `json:"name,omitempty"`
@@ -96,18 +99,18 @@ type claims struct {
 	Media jsontext.Value         `json:"media,omitempty"`
 }
 
-// UnmarshalJSON reads claims strictly: names that stand twice, and names in other case, mean one thing to
-// one reader and something else to the next.
+// UnmarshalJSON decodes claims strictly. Parsers disagree about duplicate names and names in
+// another case.
 func (c *claims) UnmarshalJSON(b []byte) error {
 	type plain claims
 	return json.Unmarshal(b, (*plain)(c))
 }
 
-// grantList is the claim rooms or peers. Absent it may fence nothing and empty it
-// allows nothing, so null, which a backend may write for either, is refused.
+// grantList is the claim rooms or peers. A missing claim may limit nothing and an empty one allows
+// nothing. null, which a backend may write for either, is rejected.
 type grantList[T any] []T
 
-// UnmarshalJSON refuses null and what the database cannot store.
+// UnmarshalJSON rejects null and strings that the database cannot store.
 func (l *grantList[T]) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		return errors.New("null grants nothing; leave it out, or write []")
@@ -117,14 +120,14 @@ func (l *grantList[T]) UnmarshalJSON(b []byte) error {
 	}
 	for _, granted := range *l {
 		if strings.ContainsRune(fmt.Sprint(granted), 0) {
-			return errors.New("a grant holds a NUL character")
+			return errors.New("a grant contains a NUL character")
 		}
 	}
 	return nil
 }
 
-// grants is what the claims allow; nil is everything. One grant of any kind fences
-// the token everywhere.
+// grants returns what the claims allow; nil means everything. A grant of any kind limits the token
+// in all respects.
 func (c *claims) grants() (*room.Grants, error) {
 	if c.Rooms == nil && c.Peers == nil && c.Media == nil {
 		return nil, nil
@@ -140,11 +143,11 @@ func (c *claims) grants() (*room.Grants, error) {
 	return g, nil
 }
 
-// check returns what keeps the claims from being a user's.
+// check returns an error if the claims are not those of a user.
 func (c claims) check() error {
 	switch {
 	case c.Scope != "":
-		return fmt.Errorf("a token of scope %q opens no session", c.Scope)
+		return fmt.Errorf("a token with scope %q cannot open a session", c.Scope)
 	case !room.UserID(c.Subject).Valid():
 		return errors.New("sub is not a valid userID")
 	case !validName(c.Name):
@@ -153,12 +156,12 @@ func (c claims) check() error {
 	return nil
 }
 
-// validName reports whether a token's name may be shown as a user's.
+// validName reports whether a name in a token is a valid userName.
 func validName(name string) bool {
 	return len(name) <= room.MaxUserNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }
 
-// maxYear is the last one that RFC 3339 can write.
+// maxYear is the last year that RFC 3339 can represent.
 const maxYear = 9999
 
 func (t *Tokens) now() time.Time {
@@ -168,11 +171,10 @@ func (t *Tokens) now() time.Time {
 	return time.Now()
 }
 
-// Until returns the time until an instant, by the clock that tokens are verified with.
+// Until returns the time until an instant, by the clock that verifies tokens.
 func (t *Tokens) Until(instant time.Time) time.Duration { return instant.Sub(t.now()) }
 
-// Verify is what a user token says. Errors: room.ErrTokenInvalid,
-// room.ErrTokenExpired.
+// Verify returns the claims of a user token. Errors: room.ErrTokenInvalid, room.ErrTokenExpired.
 func (t *Tokens) Verify(token string) (room.Claims, error) {
 	c, err := t.read(token, t.userKey, t.Lifetime)
 	if err != nil {
@@ -185,15 +187,15 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	if err != nil {
 		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
 	}
-	said := room.Claims{User: room.User{ID: room.UserID(c.Subject), Name: c.Name}, Grants: granted, ExpiresAt: c.ExpiresAt.UTC()}
+	verified := room.Claims{User: room.User{ID: room.UserID(c.Subject), Name: c.Name}, Grants: granted, ExpiresAt: c.ExpiresAt.UTC()}
 	if c.IssuedAt != nil {
-		said.IssuedAt = c.IssuedAt.UTC()
+		verified.IssuedAt = c.IssuedAt.UTC()
 	}
-	return said, nil
+	return verified, nil
 }
 
-// VerifyAdmin is when an admin token runs out. Errors: room.ErrTokenInvalid, room.ErrTokenExpired,
-// room.ErrTokenVoid, and room.ErrNotAdmin for a good token of other scope.
+// VerifyAdmin returns when an admin token expires. Errors: room.ErrTokenInvalid,
+// room.ErrTokenExpired, room.ErrTokenVoid, and room.ErrNotAdmin for a valid token of another scope.
 func (t *Tokens) VerifyAdmin(token string) (expiresAt time.Time, err error) {
 	c, err := t.read(token, t.adminKey, t.AdminLifetime)
 	switch {
@@ -207,8 +209,8 @@ func (t *Tokens) VerifyAdmin(token string) (expiresAt time.Time, err error) {
 	return c.ExpiresAt.UTC(), nil
 }
 
-// read is the claims of a token that was signed with its key and lasts. What the
-// claims say of a user is not looked at.
+// read returns the claims of a token that has a valid signature and has not expired. It does not
+// check the claims about the user.
 func (t *Tokens) read(token string, key func(algorithm string, kid *string) (any, error), lifetime time.Duration) (claims, error) {
 	var c claims
 	_, err := jwt.ParseWithClaims(token, &c, func(parsed *jwt.Token) (any, error) {
@@ -223,7 +225,7 @@ func (t *Tokens) read(token string, key func(algorithm string, kid *string) (any
 		return k, checkKey(k)
 	}, jwt.WithValidMethods(t.methods()), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
 	if err == nil {
-		err = t.judge(c, lifetime)
+		err = t.checkClaims(c, lifetime)
 	}
 	if err != nil && !errors.Is(err, room.ErrTokenExpired) {
 		err = fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
@@ -231,8 +233,8 @@ func (t *Tokens) read(token string, key func(algorithm string, kid *string) (any
 	return c, err
 }
 
-// readHeader is the header of a token. The parser has split and decoded it before, but takes the last of
-// names that stand twice.
+// readHeader returns the header of a token. The parser has already split and decoded it, but takes
+// the last of duplicate names.
 func readHeader(token string) (h tokenHeader, err error) {
 	segment, _, _ := strings.Cut(token, ".")
 	text, err := base64.RawURLEncoding.DecodeString(segment)
@@ -245,9 +247,10 @@ func readHeader(token string) (h tokenHeader, err error) {
 	return h, h.check()
 }
 
-// judge returns why claims that were signed do not count, or do not count now. That a token has expired is
-// said only of one that was good. Errors: room.ErrTokenExpired and others.
-func (t *Tokens) judge(c claims, lifetime time.Duration) error {
+// checkClaims returns an error if signed claims are not valid, or not valid at this time.
+// room.ErrTokenExpired is the error of a token that is valid otherwise. It also returns other
+// errors.
+func (t *Tokens) checkClaims(c claims, lifetime time.Duration) error {
 	now := t.now()
 	latest := now.Add(ClockSkew)
 	switch {
@@ -271,7 +274,8 @@ func (t *Tokens) judge(c claims, lifetime time.Duration) error {
 	return nil
 }
 
-// issuedBy is when the token was issued, or the latest that it can have been where it does not say.
+// issuedBy returns when the token was issued, or else the latest time at which it can have been
+// issued.
 func (c claims) issuedBy(latest time.Time) time.Time {
 	if c.IssuedAt != nil {
 		return c.IssuedAt.Time
@@ -286,7 +290,7 @@ func (t *Tokens) methods() []string {
 	return []string{jwt.SigningMethodHS256.Alg(), jwt.SigningMethodRS256.Alg(), jwt.SigningMethodEdDSA.Alg()}
 }
 
-// userKey finds the key that a user token must be signed with.
+// userKey returns the key that must have signed a user token.
 func (t *Tokens) userKey(algorithm string, kid *string) (any, error) {
 	switch {
 	case algorithm != jwt.SigningMethodHS256.Alg() && kid == nil:
@@ -303,23 +307,23 @@ func (t *Tokens) userKey(algorithm string, kid *string) (any, error) {
 	return secret, nil
 }
 
-// adminKey finds the key that an admin token must be signed with.
+// adminKey returns the key that must have signed an admin token.
 func (t *Tokens) adminKey(algorithm string, kid *string) (any, error) {
 	switch {
 	case algorithm != jwt.SigningMethodHS256.Alg():
 		if !t.AdminPublicKeys {
-			return nil, errors.New("public keys sign no admin tokens here")
+			return nil, errors.New("public keys may not sign admin tokens")
 		}
 	case t.AdminSecret != nil:
 		if kid != nil {
-			return nil, fmt.Errorf("no key %q signs admin tokens", *kid)
+			return nil, fmt.Errorf("no key %q for admin tokens", *kid)
 		}
 		return t.AdminSecret, nil
 	}
 	return t.userKey(algorithm, kid)
 }
 
-// checkKey returns why a key is too weak, or of a kind, for tokens to be verified with it.
+// checkKey returns an error if a key is too weak, or of a type that does not verify tokens.
 func checkKey(key any) error {
 	switch key := key.(type) {
 	case []byte:
@@ -332,19 +336,19 @@ func checkKey(key any) error {
 		}
 	case ed25519.PublicKey:
 	default:
-		return fmt.Errorf("a key of the type %T verifies no tokens", key)
+		return fmt.Errorf("a key of type %T cannot verify tokens", key)
 	}
 	return nil
 }
 
-// Sign makes a token of a user.
+// Sign returns a new token for a user.
 func (t *Tokens) Sign(u room.User, ttl time.Duration) (string, error) {
 	c := claims{RegisteredClaims: t.registered(ttl), Name: u.Name}
 	c.Subject = string(u.ID)
 	return sign(c, t.Secret)
 }
 
-// SignAdmin makes a token for server-to-server calls.
+// SignAdmin returns a new admin token.
 func (t *Tokens) SignAdmin(ttl time.Duration) (string, error) {
 	secret := t.AdminSecret
 	if secret == nil {
@@ -353,7 +357,7 @@ func (t *Tokens) SignAdmin(ttl time.Duration) (string, error) {
 	return sign(claims{RegisteredClaims: t.registered(ttl), Scope: ScopeAdmin}, secret)
 }
 
-// registered is the claims that every token has.
+// registered returns the claims that every token has.
 func (t *Tokens) registered(ttl time.Duration) jwt.RegisteredClaims {
 	now := t.now()
 	c := jwt.RegisteredClaims{

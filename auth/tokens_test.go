@@ -23,7 +23,8 @@ import (
 
 var secret = []byte("a secret of at least thirty-two bytes")
 
-// newToken returns a token of alice with changed claims, as an application's backend signs it.
+// newToken returns a token of alice with changed claims, signed as an application's backend signs
+// it.
 func newToken(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapClaims), header map[string]any) string {
 	t.Helper()
 	claims := jwt.MapClaims{"sub": "alice", "exp": time.Now().Add(time.Hour).Unix()}
@@ -41,7 +42,7 @@ func newToken(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.M
 	return text
 }
 
-// keys is one key of each kind.
+// keys has one key of each kind.
 type keys struct {
 	rsa     *rsa.PrivateKey
 	weak    *rsa.PrivateKey // of 1024 bits
@@ -66,7 +67,7 @@ func newKeys(t testing.TB) keys {
 	return keys{r, weak, e, []byte("another secret of thirty-two bytes")}
 }
 
-// tokens verifies with all of the keys; public keys go by their kid.
+// tokens returns Tokens that verify with all of the keys. Public keys are found by their kid.
 func (k keys) tokens() *Tokens {
 	return &Tokens{
 		Secret:  secret,
@@ -92,7 +93,7 @@ func without(name string) func(jwt.MapClaims) {
 
 func kid(id any) map[string]any { return map[string]any{"kid": id} }
 
-// grants returns a change of the claims that limits a token to some rooms.
+// grants returns a function that sets the claim rooms.
 func grants(all ...map[string]any) func(jwt.MapClaims) {
 	return set("rooms", append([]map[string]any{}, all...))
 }
@@ -268,8 +269,8 @@ func TestAdminTokens(t *testing.T) {
 	}
 }
 
-// TestPublicKeysAreRefusedUnlessSet: the secret alone verifies HS256 alone.
-func TestPublicKeysAreRefusedUnlessSet(t *testing.T) {
+// TestPublicKeysAreOff checks that without PublicKey only HS256 tokens are verified.
+func TestPublicKeysAreOff(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
 	tokens := &Tokens{Secret: secret}
@@ -282,7 +283,7 @@ func TestPublicKeysAreRefusedUnlessSet(t *testing.T) {
 	}
 }
 
-func TestVerifyIsWhatWasSigned(t *testing.T) {
+func TestVerifyReturnsSignedClaims(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 15, 0, 0, 0, time.UTC)
 	tokens := &Tokens{Secret: secret, Now: func() time.Time { return now }}
@@ -302,8 +303,9 @@ func TestVerifyIsWhatWasSigned(t *testing.T) {
 	}
 }
 
-// TestTokensOfOtherApplications: an identity provider signs the tokens of all its applications with the same keys. Those for
-// another one, or of another issuer, let nobody in, whoever they are about, and whichever key signed them.
+// TestTokensOfOtherApplications checks the audience and the issuer: an identity provider signs the
+// tokens of all its applications with the same keys, and those for another application must not be
+// accepted.
 func TestTokensOfOtherApplications(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
@@ -364,7 +366,8 @@ func TestTokensOfOtherApplications(t *testing.T) {
 	}
 }
 
-// TestAdminSecret: where admins have a secret of their own, no key of users signs admin tokens, nor the other way round.
+// TestAdminSecret checks that with an admin secret, the keys of users sign no admin tokens, and the
+// admin secret signs no user tokens.
 func TestAdminSecret(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
@@ -404,7 +407,8 @@ func TestAdminSecret(t *testing.T) {
 	}
 }
 
-// TestLifetimeOfTokens: it counts from iat, or from now where the token does not say.
+// TestLifetimeOfTokens checks the limits of lifetimes, which count from iat, or from now without
+// iat.
 func TestLifetimeOfTokens(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Truncate(time.Second)
@@ -435,7 +439,7 @@ func TestLifetimeOfTokens(t *testing.T) {
 	}
 }
 
-// TestVoidAdminTokens: a stolen admin token is made useless without taking the secret from all servers.
+// TestVoidAdminTokens checks that old admin tokens can be voided without changing the secret.
 func TestVoidAdminTokens(t *testing.T) {
 	t.Parallel()
 	void := time.Now().Add(-time.Minute).Truncate(time.Second)
@@ -456,15 +460,15 @@ func TestVoidAdminTokens(t *testing.T) {
 	}
 }
 
-// alicesClaims are those of a token of alice, as they are written.
+// alicesClaims are the encoded claims of a token of alice.
 const alicesClaims = `{"sub":"alice","exp":4000000000}`
 
-// signRaw is a token whose header and claims are written as nobody should.
+// signRaw returns a token with the given JSON as header and claims, valid or not.
 func signRaw(header, claims string) string {
 	return sign3(base64.RawURLEncoding.EncodeToString([]byte(header)), claims)
 }
 
-// sign3 puts a token together from a header and claims of any kind.
+// sign3 returns a token of an encoded header and claims of any kind.
 func sign3(header, claims string) string {
 	text := header + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
 	signature, err := jwt.SigningMethodHS256.Sign(text, secret)
@@ -474,8 +478,7 @@ func sign3(header, claims string) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// resigned is a token whose header names an algorithm that it is not signed
-// with.
+// resigned returns a token whose header names another algorithm than the one it is signed with.
 func resigned(t testing.TB, algorithm string, header map[string]any, key []byte) string {
 	t.Helper()
 	header["alg"] = algorithm
@@ -492,7 +495,7 @@ func resigned(t testing.TB, algorithm string, header map[string]any, key []byte)
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
-// pemOf is a public key as it is published.
+// pemOf returns a public key in PEM.
 func pemOf(t testing.TB, key *rsa.PrivateKey) []byte {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
