@@ -80,11 +80,11 @@ export class Parlor {
 
   /** Starts a session with a user token, and opens its stream. */
   static async login(options: LoginOptions): Promise<Parlor> {
-    const here = globalThis.location?.origin;
-    if (options.baseURL === undefined && here === undefined) {
+    const origin = globalThis.location?.origin;
+    if (options.baseURL === undefined && origin === undefined) {
       throw new TypeError('Parlor.login needs a baseURL outside browsers');
     }
-    const baseURL = new URL(options.baseURL ?? '/', here).href;
+    const baseURL = new URL(options.baseURL ?? '/', origin).href;
     const token = options.token !== undefined ? options.token : await options.getToken();
     const { userName, device } = options;
     const session = await new HTTP(baseURL).call('post', '/v1/sessions', {

@@ -1,13 +1,13 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { type Parlor, ParlorError } from '../src/index.ts';
-import { login, message, next, pausedAfter, stopTime } from './harness.ts';
+import { login, message, next, failAttempt, fakeTime } from './harness.ts';
 import { TestServer } from './server.ts';
 
 let server: TestServer;
 let parlor: Parlor;
 
 beforeEach(async () => {
-  stopTime();
+  fakeTime();
   vi.spyOn(Math, 'random').mockReturnValue(0.5);
   server = await TestServer.start();
   parlor = await login(server);
@@ -15,17 +15,17 @@ beforeEach(async () => {
 
 const messagesPath = '/v1/rooms/r/messages';
 
-test('encodes IDs in paths', async () => {
+test('IDs in paths are encoded', async () => {
   const roomID = 'class#1?%/';
-  const entering = parlor.enterRoom(roomID, { roomName: 'First class' });
+  const reply = parlor.enterRoom(roomID, { roomName: 'First class' });
   const call = await server.next('POST', `/v1/rooms/${encodeURIComponent(roomID)}/enter`);
   expect(call.body).toEqual({ roomName: 'First class' });
   expect(call.header('Authorization')).toBe('Bearer sk_test');
   call.reply(201, { room: { roomID }, created: true });
-  expect(await entering).toMatchObject({ created: true });
+  expect(await reply).toMatchObject({ created: true });
 });
 
-test('repeats a query parameter for each of its values', async () => {
+test('a query parameter is repeated for each of its values', async () => {
   const listing = parlor.listMembers('r', { userID: ['a', 'b&c'] });
   const call = await server.next('GET', '/v1/rooms/r/members');
   expect(call.url.searchParams.getAll('userID')).toEqual(['a', 'b&c']);
@@ -33,29 +33,29 @@ test('repeats a query parameter for each of its values', async () => {
   expect(await listing).toEqual({ memberList: [] });
 });
 
-test('recalls a message, and again where the answer is lost', async () => {
+test('recallMessage is retried after a lost reply', async () => {
   const recalling = parlor.recallMessage('r', 'm');
   const first = await server.next('DELETE', `${messagesPath}/m`);
-  await pausedAfter(() => first.cut());
+  await failAttempt(() => first.cut());
   vi.advanceTimersByTime(250);
   (await server.next('DELETE', `${messagesPath}/m`)).reply(204);
   await recalling;
 });
 
-test('recalls a message to a user', async () => {
+test('recallPeerMessage encodes the userID', async () => {
   const recalling = parlor.recallPeerMessage('b?b%', 'm');
   (await server.next('DELETE', '/v1/users/b%3Fb%25/messages/m')).reply(204);
   await recalling;
 });
 
-describe('sending', () => {
-  test('repeats under the same clientMessageID until it is stored', async () => {
+describe('sendRoomMessage', () => {
+  test('is retried with the same clientMessageID until it succeeds', async () => {
     const sending = parlor.sendRoomMessage('r', { text: 'hello' });
     const first = await server.next('POST', messagesPath);
-    await pausedAfter(() => first.cut());
+    await failAttempt(() => first.cut());
     vi.advanceTimersByTime(250);
     const second = await server.next('POST', messagesPath);
-    await pausedAfter(() => second.refuse(503, 'unavailable'));
+    await failAttempt(() => second.refuse(503, 'unavailable'));
     vi.advanceTimersByTime(500);
     const third = await server.next('POST', messagesPath);
     third.reply(201, { message: message(1).messageList[0] });
@@ -65,10 +65,10 @@ describe('sending', () => {
     expect([second.body, third.body]).toEqual([first.body, first.body]);
   });
 
-  test('waits as long as Retry-After says', async () => {
+  test('waits as long as Retry-After requests', async () => {
     const sending = parlor.sendRoomMessage('r', { text: 'hello' });
     const first = await server.next('POST', messagesPath);
-    await pausedAfter(() => first.refuse(503, 'unavailable', { 'Retry-After': '2' }));
+    await failAttempt(() => first.refuse(503, 'unavailable', { 'Retry-After': '2' }));
     const fetches = vi.spyOn(globalThis, 'fetch');
     await vi.advanceTimersByTimeAsync(2_249);
     expect(fetches).not.toHaveBeenCalled();
@@ -78,10 +78,10 @@ describe('sending', () => {
     await sending;
   });
 
-  test('repeats a call that is never answered', async () => {
+  test('is retried if no reply arrives', async () => {
     const sending = parlor.sendRoomMessage('r', { text: 'hello' });
     const first = await server.next('POST', messagesPath);
-    await pausedAfter(() => vi.advanceTimersByTime(10_000));
+    await failAttempt(() => vi.advanceTimersByTime(10_000));
     vi.advanceTimersByTime(250);
     const second = await server.next('POST', messagesPath);
     expect(second.body).toEqual(first.body);
@@ -89,7 +89,7 @@ describe('sending', () => {
     await sending;
   });
 
-  test('keeps the clientMessageID it is given', async () => {
+  test('uses the given clientMessageID', async () => {
     const sending = parlor.sendRoomMessage('r', { text: 'hello', clientMessageID: 'mine' });
     const call = await server.next('POST', messagesPath);
     expect(call.body.clientMessageID).toBe('mine');
@@ -97,7 +97,7 @@ describe('sending', () => {
     await expect(sending).rejects.toMatchObject({ code: 'client_message_id_reused', status: 409 });
   });
 
-  test('gives up after 30 s', async () => {
+  test('fails after 30 s', async () => {
     const sending = parlor.sendRoomMessage('r', { text: 'hello' });
     const failure = expect(sending).rejects.toMatchObject({ code: 'unavailable', status: 503 });
     const call = await server.next('POST', messagesPath);
@@ -107,11 +107,11 @@ describe('sending', () => {
   });
 });
 
-test('messages between users are sent once and read', async () => {
+test('sendPeerMessage is retried, and listPeerMessages lists the messages', async () => {
   const sending = parlor.sendPeerMessage('b#b', { text: 'hello' });
   const first = await server.next('POST', '/v1/users/b%23b/messages');
   expect(first.body).toMatchObject({ kind: 'text', text: 'hello', clientMessageID: expect.any(String) });
-  await pausedAfter(() => first.refuse(503, 'unavailable'));
+  await failAttempt(() => first.refuse(503, 'unavailable'));
   vi.advanceTimersByTime(250);
   const second = await server.next('POST', '/v1/users/b%23b/messages');
   expect(second.body).toEqual(first.body);
@@ -125,7 +125,7 @@ test('messages between users are sent once and read', async () => {
 });
 
 describe('attributes', () => {
-  test('of a room are compared and set', async () => {
+  test('of a room are set if their version matches', async () => {
     const reading = parlor.roomAttributes('r');
     (await server.next('GET', '/v1/rooms/r/attributes')).reply(200, { roomAttributes: { n: '1' }, version: 7 });
     const { roomAttributes, version } = await reading;
@@ -138,7 +138,7 @@ describe('attributes', () => {
     await expect(updating).rejects.toMatchObject({ code: 'version_mismatch', status: 412 });
   });
 
-  test('of a room are set whatever their version', async () => {
+  test('of a room are set without a version', async () => {
     const updating = parlor.updateRoomAttributes('r', { set: { n: '2' }, force: true });
     const call = await server.next('PATCH', '/v1/rooms/r/attributes');
     expect(call.header('If-Match')).toBeUndefined();
@@ -146,7 +146,7 @@ describe('attributes', () => {
     expect(await updating).toEqual({ version: 8, errorKeys: [] });
   });
 
-  test('of members', async () => {
+  test('of members are set and listed', async () => {
     const updating = parlor.updateMemberAttributes('r', { userIDs: ['bob'], set: { hand: 'up' } });
     const call = await server.next('PATCH', '/v1/rooms/r/member-attributes');
     expect(call.body).toEqual({ userIDs: ['bob'], set: { hand: 'up' } });
@@ -161,23 +161,23 @@ describe('attributes', () => {
   });
 });
 
-test('other calls are made once', async () => {
+test('other calls are not retried', async () => {
   const creating = parlor.createRoom('r');
   (await server.next('POST', '/v1/rooms')).refuse(503, 'unavailable', { 'Retry-After': '3' });
   await expect(creating).rejects.toMatchObject({ code: 'unavailable', retryAfter: 3_000 });
 });
 
-test('reading is repeated', async () => {
+test('GET calls are retried', async () => {
   const reading = parlor.listRoomMessages('r', { before: 9, limit: 5 });
   const first = await server.next('GET', messagesPath);
   expect(first.url.search).toBe('?before=9&limit=5');
-  await pausedAfter(() => first.response.writeHead(502, { 'Content-Type': 'text/html' }).end('<h1>Bad gateway</h1>'));
+  await failAttempt(() => first.response.writeHead(502, { 'Content-Type': 'text/html' }).end('<h1>Bad gateway</h1>'));
   vi.advanceTimersByTime(250);
   (await server.next('GET', messagesPath)).reply(200, { messageList: [] });
   expect(await reading).toEqual({ messageList: [] });
 });
 
-test('a problem becomes a ParlorError', async () => {
+test('a problem is converted to a ParlorError', async () => {
   const joining = parlor.joinRoom('r');
   const errors = [{ pointer: 'path/roomID', rule: 'pattern', message: 'is odd' }];
   const problem = { type: '', title: 'Bad Request', code: 'invalid_request', detail: 'No.', requestID: 'q1', errors };
@@ -187,15 +187,15 @@ test('a problem becomes a ParlorError', async () => {
   expect(error).toMatchObject({ code: 'invalid_request', message: 'No.', status: 400, requestID: 'q1', errors });
 });
 
-test('what is not an answer of Parlor is said to be none', async () => {
+test('a reply that is not from Parlor is an unexpected_reply', async () => {
   const joining = parlor.joinRoom('r');
   const call = await server.next('POST', '/v1/rooms/r/join');
   call.response.writeHead(200, { 'Content-Type': 'text/html' }).end('<h1>Please sign in</h1>');
   await expect(joining).rejects.toMatchObject({ code: 'unexpected_reply', status: 200 });
 });
 
-describe('logging out', () => {
-  test('ends the session and the client', async () => {
+describe('logout', () => {
+  test('ends the session and disconnects the client', async () => {
     await server.nextStream();
     const changed = next(parlor, 'connectionStateChanged');
     const leaving = parlor.logout();
@@ -204,7 +204,7 @@ describe('logging out', () => {
     expect(await changed).toEqual({ state: 'disconnected', event: 'loggedOut' });
   });
 
-  test('is done where the session was over already', async () => {
+  test('succeeds if the session has already ended', async () => {
     const leaving = parlor.logout();
     (await server.next('DELETE', '/v1/sessions/current')).refuse(401, 'session_ended');
     await leaving;

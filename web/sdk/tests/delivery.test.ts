@@ -1,23 +1,23 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { Parlor } from '../src/index.ts';
-import { login, message, next, record, room, stopTime } from './harness.ts';
+import { login, message, next, record, room, fakeTime } from './harness.ts';
 import { TestServer } from './server.ts';
 
 let server: TestServer;
 
 beforeEach(async () => {
-  stopTime();
+  fakeTime();
   server = await TestServer.start();
 });
 
-/** Resolves when everything written so far has been delivered. */
+/** Resolves when all events that were written so far are delivered. */
 async function delivered(parlor: Parlor, stream: Awaited<ReturnType<TestServer['nextStream']>>): Promise<void> {
   const last = next(parlor, 'tokenWillExpire');
   stream.event('tokenWillExpire', { secondsLeft: 9 });
   await last;
 }
 
-test('every stored event arrives once and in order, whatever the stream repeats', async () => {
+test('every stored event is delivered once and in order, even if the stream repeats some', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'roomMessageReceived');
   const first = (await server.nextStream()).open().ready();
@@ -32,20 +32,20 @@ test('every stored event arrives once and in order, whatever the stream repeats'
   expect(events.map((event) => event.seq)).toEqual([1, 2, 3, 4]);
 });
 
-test('attributes too arrive once and in order', async () => {
+test('attribute updates are delivered once and in order', async () => {
   const parlor = await login(server);
   const events = [record(parlor, 'roomAttributesUpdated'), record(parlor, 'roomMemberAttributesUpdated')];
   const stream = (await server.nextStream()).open().ready();
-  const place = { roomID: 'r', generation: 1 };
+  const room1 = { roomID: 'r', generation: 1 };
   const infos = [{ action: 'set', roomAttributes: { topic: 'tea' } }];
-  for (const seq of [1, 1]) stream.event('roomAttributesUpdated', { ...place, seq, infos }, `1:${seq}`);
+  for (const seq of [1, 1]) stream.event('roomAttributesUpdated', { ...room1, seq, infos }, `1:${seq}`);
   const ofMembers = [{ userID: 'bob', attributes: { hand: 'up' } }];
-  for (const seq of [2, 1]) stream.event('roomMemberAttributesUpdated', { ...place, seq, infos: ofMembers }, `1:${seq}`);
+  for (const seq of [2, 1]) stream.event('roomMemberAttributesUpdated', { ...room1, seq, infos: ofMembers }, `1:${seq}`);
   await delivered(parlor, stream);
-  expect(events).toEqual([[{ ...place, seq: 1, infos }], [{ ...place, seq: 2, infos: ofMembers }]]);
+  expect(events).toEqual([[{ ...room1, seq: 1, infos }], [{ ...room1, seq: 2, infos: ofMembers }]]);
 });
 
-test('a recall too arrives once and in order', async () => {
+test('a recall is delivered once', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'messageRecalled');
   const stream = (await server.nextStream()).open().ready();
@@ -55,7 +55,7 @@ test('a recall too arrives once and in order', async () => {
   expect(events).toEqual([recalled]);
 });
 
-test('a recall between users has its place in the inbox', async () => {
+test('a recall between users is delivered once', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'peerMessageRecalled');
   const stream = (await server.nextStream()).open().ready();
@@ -65,7 +65,7 @@ test('a recall between users has its place in the inbox', async () => {
   expect(events).toEqual([recalled]);
 });
 
-test('each life of a room counts for itself', async () => {
+test('each generation of a room has its own seq', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'roomMessageReceived');
   const stream = (await server.nextStream()).open().ready();
@@ -74,7 +74,7 @@ test('each life of a room counts for itself', async () => {
   expect(events.map((event) => event.messageList[0]!.text)).toEqual(['old', 'new']);
 });
 
-test('after a reset the room goes on behind its snapshot', async () => {
+test('after a reset, the room continues after its snapshot', async () => {
   const parlor = await login(server);
   const seqs = record(parlor, 'roomMessageReceived');
   const resets = record(parlor, 'roomReset');
@@ -86,7 +86,7 @@ test('after a reset the room goes on behind its snapshot', async () => {
   expect(seqs.map((event) => event.seq)).toEqual([9, 6]);
 });
 
-test('messages between users count for themselves', async () => {
+test('the inbox has its own seq', async () => {
   const parlor = await login(server);
   const peers = record(parlor, 'peerMessageReceived');
   const events = record(parlor, 'roomMessageReceived');
@@ -109,11 +109,11 @@ test('messages between users count for themselves', async () => {
   expect(resets).toEqual([{ reason: 'cursorAhead', oldestSeq: 2 }]);
 });
 
-test('a listener that throws costs nobody an event', async () => {
+test('if a listener throws, the others are still called', async () => {
   const shown = vi.spyOn(console, 'error').mockImplementation(() => {});
   const parlor = await login(server);
   parlor.on('roomMessageReceived', () => {
-    throw new Error('a mistake in the application');
+    throw new Error('a fault in the application');
   });
   const events = record(parlor, 'roomMessageReceived');
   const stream = (await server.nextStream()).open().ready();
@@ -123,20 +123,20 @@ test('a listener that throws costs nobody an event', async () => {
   expect(shown).toHaveBeenCalledTimes(2);
 });
 
-test('a listener that was removed hears no more', async () => {
+test('a removed listener is not called', async () => {
   const parlor = await login(server);
   const stream = (await server.nextStream()).open().ready();
-  let heard = 0;
-  const off = parlor.on('roomMessageReceived', () => heard++);
+  let calls = 0;
+  const off = parlor.on('roomMessageReceived', () => calls++);
   stream.event('roomMessageReceived', message(1));
   await delivered(parlor, stream);
   off();
   stream.event('roomMessageReceived', message(2));
   await delivered(parlor, stream);
-  expect(heard).toBe(1);
+  expect(calls).toBe(1);
 });
 
-test('data that is not JSON is reported and passed over', async () => {
+test('an event whose data is not JSON is reported and skipped', async () => {
   const shown = vi.spyOn(console, 'error').mockImplementation(() => {});
   const parlor = await login(server);
   const events = record(parlor, 'roomMessageReceived');
@@ -147,28 +147,28 @@ test('data that is not JSON is reported and passed over', async () => {
   expect(shown).toHaveBeenCalledOnce();
 });
 
-test('a session goes on elsewhere, from its cursor and without what was seen', async () => {
+test('a resumed session continues at its cursor and skips delivered events', async () => {
   const parlor = await login(server);
   const first = (await server.nextStream()).open().ready('1:0').event('roomMessageReceived', message(1), '1:1');
   await delivered(parlor, first);
   const state = JSON.parse(JSON.stringify(parlor.resumeState()));
   parlor.close();
 
-  const again = Parlor.resume(state);
-  expect(again.userID).toBe('alice');
+  const resumed = Parlor.resume(state);
+  expect(resumed.userID).toBe('alice');
   vi.advanceTimersByTime(0);
-  const events = record(again, 'roomMessageReceived');
+  const events = record(resumed, 'roomMessageReceived');
   const second = await server.nextStream();
   expect(second.header('Last-Event-ID')).toBe('1:1');
   expect(second.header('Authorization')).toBe('Bearer sk_test');
   second.open().ready('1:1', [room(2)]);
   for (const seq of [1, 2]) second.event('roomMessageReceived', message(seq), `1:${seq}`);
-  await delivered(again, second);
+  await delivered(resumed, second);
   expect(events.map((event) => event.seq)).toEqual([2]);
-  again.close();
+  resumed.close();
 });
 
-test('a listener that saves the session saves the event it was called for', async () => {
+test('resumeState includes the event that a listener is called for', async () => {
   const parlor = await login(server);
   let cursor: string | undefined;
   parlor.on('roomMessageReceived', () => {
@@ -179,6 +179,6 @@ test('a listener that saves the session saves the event it was called for', asyn
   expect(cursor).toBe('1:1');
 });
 
-test('a state of another kind is refused', () => {
+test('resume rejects an invalid state', () => {
   expect(() => Parlor.resume({} as never)).toThrow(TypeError);
 });

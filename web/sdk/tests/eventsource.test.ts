@@ -4,8 +4,8 @@ import { Parlor } from '../src/index.ts';
 import { login, message, next, record, room } from './harness.ts';
 import { TestServer } from './server.ts';
 
-// Node 20 has no EventSource of its own; this is the standard's, in JavaScript.
-// Time runs here: the pauses that count are EventSource's own, and 0 ms long.
+// Node.js 20 has no EventSource, so these tests use one in JavaScript. Time is not faked, because
+// EventSource has its own reconnection delays, which are 0 ms here.
 
 let server: TestServer;
 
@@ -15,7 +15,7 @@ beforeEach(async () => {
   server = await TestServer.start();
 });
 
-test('opens the streamURL as it is', async () => {
+test('opens the streamURL unchanged', async () => {
   const parlor = await login(server, { transport: 'eventSource' });
   const received = next(parlor, 'roomMessageReceived');
   const stream = await server.nextStream();
@@ -26,7 +26,7 @@ test('opens the streamURL as it is', async () => {
   expect(parlor.resumeState().cursor).toBe('1:1');
 });
 
-test('lets EventSource reconnect by itself', async () => {
+test('EventSource reconnects by itself', async () => {
   const parlor = await login(server, { transport: 'eventSource' });
   const states = record(parlor, 'connectionStateChanged');
   const first = (await server.nextStream()).open().ready('1:0').event('roomMessageReceived', message(1), '1:1');
@@ -40,20 +40,20 @@ test('lets EventSource reconnect by itself', async () => {
   expect(states.map((change) => change.state)).toEqual(['connected', 'reconnecting', 'connected']);
 });
 
-test('continues a resumed session through the query', async () => {
+test('a resumed session sends its cursor in the query', async () => {
   const parlor = await login(server);
   (await server.nextStream()).open().ready('1:5');
   await next(parlor, 'sessionReady');
   const state = parlor.resumeState();
   parlor.close();
-  const again = Parlor.resume(state, { transport: 'eventSource' });
+  const resumed = Parlor.resume(state, { transport: 'eventSource' });
   const stream = await server.nextStream();
   expect(stream.url.searchParams.get('last_event_id')).toBe('1:5');
   stream.open();
-  again.close();
+  resumed.close();
 });
 
-test('comes back from a status that ends an EventSource', async () => {
+test('reconnects after a status that closes an EventSource', async () => {
   const parlor = await login(server, { transport: 'eventSource' });
   (await server.nextStream()).refuse(502, 'unavailable');
   (await server.next('GET', '/v1/sessions/current')).reply(200, { session: {} });
@@ -62,7 +62,7 @@ test('comes back from a status that ends an EventSource', async () => {
   await ready;
 });
 
-test('ends where the session is over', async () => {
+test('disconnects if the session has ended', async () => {
   const parlor = await login(server, { transport: 'eventSource' });
   const changed = next(parlor, 'connectionStateChanged');
   (await server.nextStream()).refuse(401, 'stream_key_refused');
@@ -70,7 +70,7 @@ test('ends where the session is over', async () => {
   expect(await changed).toEqual({ state: 'disconnected', event: 'sessionEnded' });
 });
 
-test('does not fight a newer stream', async () => {
+test('does not reconnect after a newer stream superseded it', async () => {
   const parlor = await login(server, { transport: 'eventSource' });
   const changes = record(parlor, 'connectionStateChanged');
   const stream = (await server.nextStream()).open().ready();

@@ -2,12 +2,12 @@ import { expect, test } from 'vitest';
 import { login } from './harness.ts';
 import { TestServer } from './server.ts';
 
-// Uploads are tested in a browser, against a server that takes them: see browser-tests/media.test.ts.
+// Uploads are tested in browser-tests/media.test.ts, against the real server.
 
 const mediaID = '3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61';
 const media = { mediaID, fileName: 'a', size: 1, contentType: 'image/png', url: '/' };
 
-test('asks for a file, and ends an upload', async () => {
+test('getMedia resolves the URL, and endUpload deletes an upload', async () => {
   const server = await TestServer.start();
   const parlor = await login(server);
   const asking = parlor.getMedia(mediaID);

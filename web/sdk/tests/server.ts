@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo, Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
 
-/** A request that the test answers by hand. */
+/** Call is a request that the test replies to. */
 export class Call {
   constructor(
     readonly request: IncomingMessage,
@@ -25,15 +25,15 @@ export class Call {
   }
 
   refuse(status: number, code: string, headers: Record<string, string> = {}): void {
-    this.reply(status, { type: `/docs/errors#${code}`, title: 'No', status, code, detail: `It is ${code}.` }, headers);
+    this.reply(status, { type: `/docs/errors#${code}`, title: 'No', status, code, detail: `The code is ${code}.` }, headers);
   }
 
-  /** Breaks the connection off without an answer. */
+  /** Closes the connection without a reply. */
   cut(): void {
     this.request.socket.destroy();
   }
 
-  /** Begins an event stream; the first bytes are a server's first bytes. */
+  /** Starts an event stream, with the first bytes that the server sends. */
   open(retry = 0): this {
     this.response.writeHead(200, { 'Content-Type': 'text/event-stream' });
     return this.write(`retry: ${retry}\n\n`);
@@ -53,7 +53,7 @@ export class Call {
   }
 }
 
-/** A server on a real port that answers nothing by itself: the test takes each call and answers it. */
+/** TestServer is a server on a real port. The test takes each call from it, and replies. */
 export class TestServer {
   readonly #server = createServer((request, response) => this.#receive(request, response));
   readonly #waiting: { matches: (call: Call) => boolean; take: (call: Call) => void }[] = [];
@@ -75,7 +75,7 @@ export class TestServer {
     return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  /** The next call of that method and path, which may have arrived already. */
+  /** Returns the next call of a method and path, which may have arrived already. */
   next(method: string, path: string): Promise<Call> {
     const matches = (call: Call) => call.request.method === method && call.url.pathname === path;
     const arrived = this.#calls.findIndex(matches);
@@ -103,7 +103,7 @@ export class TestServer {
   }
 }
 
-/** What createSession answers; the streamURL is relative to the server. */
+/** The reply of createSession. The streamURL is relative to the server. */
 export const session = {
   sessionID: '0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10',
   sessionKey: 'sk_test',

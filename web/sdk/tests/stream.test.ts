@@ -1,16 +1,16 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ParlorEvents } from '../src/index.ts';
-import { login, message, next, pausedAfter, record, stopTime, until } from './harness.ts';
+import { login, message, next, failAttempt, record, fakeTime, until } from './harness.ts';
 import { TestServer } from './server.ts';
 
 let server: TestServer;
 
 beforeEach(async () => {
-  stopTime();
+  fakeTime();
   server = await TestServer.start();
 });
 
-test('opens the stream with the session key in a header', async () => {
+test('the session key is in a header of the stream request', async () => {
   const parlor = await login(server);
   expect(parlor.connectionState).toBe('connecting');
   const changed = next(parlor, 'connectionStateChanged');
@@ -23,7 +23,7 @@ test('opens the stream with the session key in a header', async () => {
   expect(parlor.connectionState).toBe('connected');
 });
 
-test('puts together what the network takes apart', async () => {
+test('events that arrive in fragments are assembled', async () => {
   const parlor = await login(server);
   const received = next(parlor, 'roomMessageReceived');
   const stream = (await server.nextStream()).open().ready();
@@ -33,19 +33,19 @@ test('puts together what the network takes apart', async () => {
   expect((await received).messageList[0]!.text).toBe('你好 👋');
 });
 
-test('takes nothing from an answer that is no stream', async () => {
+test('a reply that is not an event stream is ignored', async () => {
   const parlor = await login(server);
   const changes = record(parlor, 'connectionStateChanged');
   const stream = await server.nextStream();
-  await pausedAfter(() => {
+  await failAttempt(() => {
     stream.response.writeHead(200, { 'Content-Type': 'text/html' });
-    stream.ready().response.end('<h1>Welcome to our hotel</h1>');
+    stream.ready().response.end('<h1>Please sign in</h1>');
   });
   expect(changes).toEqual([{ state: 'reconnecting', event: 'networkInterrupted' }]);
   expect(parlor.resumeState().cursor).toBeUndefined();
 });
 
-test('continues at the cursor after a loss, live-only events left out of it', async () => {
+test('the stream continues at the cursor, which events without an id do not change', async () => {
   const parlor = await login(server);
   const lost = lossOf(parlor);
   const first = (await server.nextStream()).open().ready('1:0').event('roomMessageReceived', message(1), '1:1');
@@ -58,26 +58,26 @@ test('continues at the cursor after a loss, live-only events left out of it', as
   expect((await server.nextStream()).header('Last-Event-ID')).toBe('1:1');
 });
 
-describe('the pause before reconnecting', () => {
+describe('the delay before reconnecting', () => {
   beforeEach(() => {
     vi.spyOn(Math, 'random').mockReturnValue(0.5);
   });
 
-  test('doubles with every failure up to its cap, and never ends', async () => {
+  test('doubles with every failure up to its limit, without an end', async () => {
     const changes = record(await login(server), 'connectionStateChanged');
-    for (const pause of [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000, 15_000]) {
+    for (const delay of [250, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000, 15_000, 15_000]) {
       const stream = await server.nextStream();
       const attempts = await lose(() => stream.cut());
-      vi.advanceTimersByTime(pause - 1);
+      vi.advanceTimersByTime(delay - 1);
       expect(attempts()).toBe(0);
       vi.advanceTimersByTime(1);
       expect(attempts()).toBe(1);
     }
-    // One word about it is enough.
+    // Only the first loss is emitted.
     expect(changes).toEqual([{ state: 'reconnecting', event: 'networkInterrupted' }]);
   });
 
-  test('starts small again once the server has spoken', async () => {
+  test('starts over after an event of the server', async () => {
     await login(server);
     for (let failure = 0; failure < 5; failure++) {
       const stream = await server.nextStream();
@@ -93,17 +93,17 @@ describe('the pause before reconnecting', () => {
   test.each([
     ['retry:', 1_873 + 250, (call: Call) => call.open(1_873).response.end()],
     ['Retry-After', 7_000 + 250, (call: Call) => call.refuse(503, 'unavailable', { 'Retry-After': '7' })],
-  ])('honours %s', async (_, pause, answer) => {
+  ])('honours %s', async (_, delay, reply) => {
     await login(server);
     const stream = await server.nextStream();
-    const attempts = await lose(() => answer(stream));
-    vi.advanceTimersByTime(pause - 1);
+    const attempts = await lose(() => reply(stream));
+    vi.advanceTimersByTime(delay - 1);
     expect(attempts()).toBe(0);
     vi.advanceTimersByTime(1);
     expect(attempts()).toBe(1);
   });
 
-  test('is exactly what a reconnect event asks for', async () => {
+  test('is exactly what a reconnect event requests', async () => {
     const parlor = await login(server);
     const changed = lossOf(parlor);
     (await server.nextStream()).open().ready().event('reconnect', { afterMs: 4_321 });
@@ -119,7 +119,7 @@ describe('the pause before reconnecting', () => {
 });
 
 describe('silence', () => {
-  test('of 45 s means that the connection is dead', async () => {
+  test('of 45 s closes the connection', async () => {
     const parlor = await login(server);
     const ready = next(parlor, 'sessionReady');
     (await server.nextStream()).open().ready();
@@ -131,7 +131,7 @@ describe('silence', () => {
     expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
   });
 
-  test('is broken by comments', async () => {
+  test('is ended by comments', async () => {
     const parlor = await login(server);
     const ready = next(parlor, 'sessionReady');
     const stream = (await server.nextStream()).open().ready();
@@ -139,7 +139,7 @@ describe('silence', () => {
     const changes = record(parlor, 'connectionStateChanged');
     for (let heartbeat = 0; heartbeat < 10; heartbeat++) {
       vi.advanceTimersByTime(15_000);
-      // The event behind the comment shows when the comment has been read.
+      // When the event after the comment is delivered, the comment was read too.
       const read = next(parlor, 'roomStateChanged');
       stream.write(': hb\n\n').event('roomStateChanged', { roomID: 'r', state: 'connected', event: 'success' });
       await read;
@@ -147,7 +147,7 @@ describe('silence', () => {
     expect(changes).toEqual([]);
   });
 
-  test('of a server that accepts and never answers is noticed too', async () => {
+  test('of a server that never replies is detected too', async () => {
     const parlor = await login(server);
     await server.nextStream();
     const changes = record(parlor, 'connectionStateChanged');
@@ -175,7 +175,7 @@ describe('in a browser', () => {
 
   test.each([
     ['comes online', online],
-    ['is looked at', show],
+    ['becomes visible', show],
   ])('reconnects at once when the page %s', async (_, wake) => {
     await login(server);
     const stream = await server.nextStream();
@@ -185,7 +185,7 @@ describe('in a browser', () => {
     (await server.nextStream()).open();
   });
 
-  test('leaves a stream alone that is alive', async () => {
+  test('does not reconnect a stream that is alive', async () => {
     const parlor = await login(server);
     const ready = next(parlor, 'sessionReady');
     (await server.nextStream()).open().ready();
@@ -196,7 +196,7 @@ describe('in a browser', () => {
     expect(attempts()).toBe(0);
   });
 
-  test('drops a stream that is old after a sleep, which stops the timers too', async () => {
+  test('reconnects a stale stream after a sleep, during which timers do not run', async () => {
     const parlor = await login(server);
     const ready = next(parlor, 'sessionReady');
     (await server.nextStream()).open().ready('1:7');
@@ -208,7 +208,7 @@ describe('in a browser', () => {
     expect((await server.nextStream()).header('Last-Event-ID')).toBe('1:7');
   });
 
-  test('does nothing any more after the end', async () => {
+  test('does not reconnect after close', async () => {
     const parlor = await login(server);
     (await server.nextStream()).open();
     parlor.close();
@@ -219,12 +219,12 @@ describe('in a browser', () => {
   });
 });
 
-describe('the end', () => {
+describe('the client disconnects', () => {
   test.each([
     ['session_ended', 'sessionEnded'],
     ['unauthenticated', 'sessionEnded'],
     ['token_expired', 'tokenExpired'],
-  ])('is a 401 with %s', async (code, event) => {
+  ])('after a 401 with %s', async (code, event) => {
     const parlor = await login(server);
     const changed = next(parlor, 'connectionStateChanged');
     (await server.nextStream()).refuse(401, code);
@@ -232,7 +232,7 @@ describe('the end', () => {
     expectNoMore();
   });
 
-  test('is explained where the operator says why', async () => {
+  test('with the reason that an admin gave', async () => {
     const parlor = await login(server);
     const changes = record(parlor, 'connectionStateChanged');
     const stream = (await server.nextStream()).open().ready();
@@ -244,7 +244,7 @@ describe('the end', () => {
     expect(parlor.connectionState).toBe('disconnected');
   });
 
-  test.each(['loggedOut', 'tokenExpired', 'kickedOut', 'superseded'])('is what the server calls %s', async (event) => {
+  test.each(['loggedOut', 'tokenExpired', 'kickedOut', 'superseded'])('after the event %s', async (event) => {
     const parlor = await login(server);
     const changes = record(parlor, 'connectionStateChanged');
     const stream = (await server.nextStream()).open().ready();
@@ -255,7 +255,7 @@ describe('the end', () => {
     expectNoMore();
   });
 
-  test('is not that this reader was slow', async () => {
+  test('but not after slowConsumer', async () => {
     const parlor = await login(server);
     const lost = lossOf(parlor);
     const stream = (await server.nextStream()).open().ready('1:3');
@@ -269,16 +269,16 @@ describe('the end', () => {
   });
 });
 
-/** Counts the attempts from here on. A timer that fires makes its attempt before it returns. */
+/** Counts the attempts from now on. A timer makes its attempt before it returns. */
 function countFetches(): () => number {
   const fetches = vi.spyOn(globalThis, 'fetch');
   const before = fetches.mock.calls.length;
   return () => fetches.mock.calls.length - before;
 }
 
-/** Lets the stream be lost, waits until the client has noticed, and counts its attempts from there. */
+/** Makes the stream fail, waits until the client notices, and counts its attempts after that. */
 async function lose(cause: () => void): Promise<() => number> {
-  await pausedAfter(cause);
+  await failAttempt(cause);
   return countFetches();
 }
 
@@ -288,7 +288,7 @@ function expectNoMore(): void {
   expect(attempts()).toBe(0);
 }
 
-/** The next change that is not the connection's success. */
+/** Returns the next change to another state than `connected`. */
 function lossOf(parlor: Awaited<ReturnType<typeof login>>): Promise<ParlorEvents['connectionStateChanged']> {
   return new Promise((resolve) => {
     parlor.on('connectionStateChanged', (change) => {
