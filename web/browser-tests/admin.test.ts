@@ -1,151 +1,150 @@
-import { expect, type Person, test } from './person.ts';
 import type { Server } from './server.ts';
+import { expect, test, type User } from './user.ts';
 
-/** Where the operator finds the room that a person is in. */
-async function roomOf(server: Server, person: Person): Promise<string> {
-  const { rooms } = await server.operate('GET', `/users/${encodeURIComponent(await person.userID())}/rooms`);
-  return `/rooms/${encodeURIComponent(rooms[0].roomID)}`;
+/** Returns the path of a user's membership in the admin API. */
+async function memberPath(room: string, user: User): Promise<string> {
+  return `/rooms/${room}/members/${encodeURIComponent(await user.userID())}`;
 }
 
-/** Where the operator finds a person in the room. */
-async function memberOf(server: Server, person: Person): Promise<string> {
-  return `${await roomOf(server, person)}/members/${encodeURIComponent(await person.userID())}`;
+/** Removes a user from the room through the admin API. */
+async function kick(server: Server, room: string, user: User, query: string): Promise<void> {
+  await server.admin('DELETE', `${await memberPath(room, user)}?${query}`);
 }
 
 for (const transport of ['fetch', 'eventSource'] as const) {
-  test(`who is taken out is told why, and so are the others (${transport})`, async ({ arrive, room, server }) => {
-    const alice = await arrive({ name: 'Alice' });
-    const bob = await arrive({ name: 'Bob', transport });
+  test(`a kicked user and the others see the reason (${transport})`, async ({ openPage, room, server }) => {
+    const alice = await openPage({ name: 'Alice' });
+    const bob = await openPage({ name: 'Bob', transport });
     await alice.enter(room);
     await bob.enter(room);
-    await bob.say('buy my things');
-    await alice.sees('buy my things');
+    await bob.send('buy my things');
+    await alice.expectMessages('buy my things');
 
-    const reason = encodeURIComponent('No <b>advertising</b>, please');
-    await server.operate('DELETE', `${await memberOf(server, bob)}?reason=${reason}`);
-    await bob.isTold('You were taken out of the room: No <b>advertising</b>, please', 'Back to the entrance');
-    await bob.isOut();
-    await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: taken out']);
+    await kick(server, room, bob, `reason=${encodeURIComponent('No <b>advertising</b>, please')}`);
+    const notice = 'You were removed from the room: No <b>advertising</b>, please';
+    await bob.expectNotice(notice, 'Back to the start page');
+    await bob.expectOutOfRoom();
+    await alice.expectEvents('Bob joined', 'Bob left: removed');
     await expect(alice.page.locator('[data-reason=kicked]')).toHaveCount(1);
-    await alice.seesMembers('Alice');
+    await alice.expectMembers('Alice');
 
-    await bob.press('Back to the entrance');
-    await bob.enter(room); // taken out and not banned
-    await alice.seesMembers('Alice', 'Bob');
-    await bob.say('sorry');
-    await alice.sees('buy my things', 'sorry');
+    await bob.press('Back to the start page');
+    await bob.enter(room); // kicked, but not banned
+    await alice.expectMembers('Alice', 'Bob');
+    await bob.send('sorry');
+    await alice.expectMessages('buy my things', 'sorry');
   });
 
-  test(`who is taken out while offline stays out (${transport})`, async ({ arrive, line, room, server }) => {
-    const alice = await arrive({ name: 'Alice' });
-    const bob = await arrive({ name: 'Bob', transport, line });
+  test(`a user kicked while offline stays out (${transport})`, async ({ openPage, tcpProxy, room, server }) => {
+    const alice = await openPage({ name: 'Alice' });
+    const bob = await openPage({ name: 'Bob', transport, tcpProxy });
     await alice.enter(room);
     await bob.enter(room);
-    await bob.seesMembers('Alice', 'Bob');
-    const member = await memberOf(server, bob);
+    await bob.expectMembers('Alice', 'Bob');
 
-    line.cut();
-    await bob.isReconnecting();
-    await server.operate('DELETE', `${member}?reason=spam`);
-    await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: taken out']);
-    line.mend();
-    await bob.page.evaluate(() => window.dispatchEvent(new Event('online')));
-    await bob.isTold('You were taken out of the room: spam', 'Back to the entrance');
-    await bob.isOut();
+    tcpProxy.interrupt();
+    await bob.expectReconnecting();
+    await kick(server, room, bob, 'reason=spam');
+    await alice.expectEvents('Bob joined', 'Bob left: removed');
+    tcpProxy.restore();
+    await bob.reconnectNow();
+    const notice = 'You were removed from the room: spam';
+    await bob.expectNotice(notice, 'Back to the start page');
+    await bob.expectOutOfRoom();
 
-    // The server told that once. The page remembers.
-    for (let again = 0; again < 2; again++) {
+    // The server sends the reason once, and the page saves it.
+    for (let reloads = 0; reloads < 2; reloads++) {
       await bob.page.reload();
-      await bob.isConnected();
-      await bob.isTold('You were taken out of the room: spam', 'Back to the entrance');
-      await bob.isOut();
+      await bob.expectConnected();
+      await bob.expectNotice(notice, 'Back to the start page');
+      await bob.expectOutOfRoom();
     }
-    await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: taken out']);
-    await alice.seesMembers('Alice');
+    await alice.expectEvents('Bob joined', 'Bob left: removed');
+    await alice.expectMembers('Alice');
   });
 
-  test(`who is taken out while the page reloads stays out (${transport})`, async ({ arrive, room, server }) => {
-    const alice = await arrive({ name: 'Alice' });
-    const bob = await arrive({ name: 'Bob', transport, losses: true }); // the page asks for the room
+  test(`a user kicked during a reload stays out (${transport})`, async ({ openPage, room, server }) => {
+    const alice = await openPage({ name: 'Alice' });
+    const bob = await openPage({ name: 'Bob', transport, allowFailedRequests: true }); // getRoom fails
     await alice.enter(room);
     await bob.enter(room);
-    await bob.seesMembers('Alice', 'Bob');
+    await bob.expectMembers('Alice', 'Bob');
 
-    // The program of the page comes when Bob is out.
+    // The page's script is loaded only after Bob was kicked.
     let release = () => {};
-    const out = new Promise<void>((resolve) => (release = resolve));
+    const kicked = new Promise<void>((resolve) => (release = resolve));
     await bob.page.route('**/assets/**', async (route) => {
-      await out;
+      await kicked;
       await route.continue();
     });
-    const member = await memberOf(server, bob);
+    const member = await memberPath(room, bob);
     await bob.page.reload({ waitUntil: 'commit' });
-    await server.operate('DELETE', `${member}?reason=spam`);
-    await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: taken out']);
+    await server.admin('DELETE', `${member}?reason=spam`);
+    await alice.expectEvents('Bob joined', 'Bob left: removed');
     release();
-    await bob.isTold('You were taken out of the room: spam', 'Back to the entrance');
-    await bob.isOut();
-    await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: taken out']);
-    await alice.seesMembers('Alice');
+    await bob.expectNotice('You were removed from the room: spam', 'Back to the start page');
+    await bob.expectOutOfRoom();
+    await alice.expectEvents('Bob joined', 'Bob left: removed');
+    await alice.expectMembers('Alice');
   });
 }
 
-test('who is banned cannot come back', async ({ arrive, room, server }) => {
-  const alice = await arrive({ name: 'Alice' });
-  const bob = await arrive({ name: 'Bob', losses: true });
+test('a banned user cannot enter again', async ({ openPage, room, server }) => {
+  const alice = await openPage({ name: 'Alice' });
+  const bob = await openPage({ name: 'Bob', allowFailedRequests: true });
   await alice.enter(room);
   await bob.enter(room);
-  await server.operate('DELETE', `${await memberOf(server, bob)}?banSeconds=600`);
-  await bob.isTold('You were taken out of the room.', 'Back to the entrance');
-  await bob.press('Back to the entrance');
+  await kick(server, room, bob, 'banSeconds=600');
+  await bob.expectNotice('You were removed from the room.', 'Back to the start page');
+  await bob.press('Back to the start page');
   await expect(bob.page.getByLabel('Your name')).toHaveValue('Bob');
   await bob.press('Enter room');
-  const words = 'You were taken out of this room and may not come back yet.';
-  await expect(bob.page.getByRole('alert').filter({ hasText: words })).toBeVisible();
-  await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: taken out']);
+  const error = 'You were removed from this room and cannot enter it yet.';
+  await expect(bob.page.getByRole('alert').filter({ hasText: error })).toBeVisible();
+  await alice.expectEvents('Bob joined', 'Bob left: removed');
 });
 
-test('a room that the operator closed can be entered anew', async ({ arrive, room, server }) => {
-  const alice = await arrive({ name: 'Alice' });
-  const bob = await arrive({ name: 'Bob', transport: 'eventSource' });
+test('a room that an admin destroyed can be entered again', async ({ openPage, room, server }) => {
+  const alice = await openPage({ name: 'Alice' });
+  const bob = await openPage({ name: 'Bob', transport: 'eventSource' });
   await alice.enter(room);
   await bob.enter(room);
-  await alice.say('before');
-  await bob.sees('before');
+  await alice.send('before');
+  await bob.expectMessages('before');
 
-  await server.operate('DELETE', `${await roomOf(server, alice)}?reason=Closing+time`);
-  for (const person of [alice, bob]) {
-    await person.isTold('The room was closed: Closing time', 'Enter again');
-    await person.isOut();
+  await server.admin('DELETE', `/rooms/${room}?reason=Closing+time`);
+  for (const user of [alice, bob]) {
+    await user.expectNotice('The room was closed: Closing time', 'Enter again');
+    await user.expectOutOfRoom();
   }
   await alice.press('Enter again');
-  await alice.seesMembers('Alice');
-  await alice.sees();
+  await alice.expectMembers('Alice');
+  await alice.expectMessages();
   await expect(alice.page.getByLabel('Message', { exact: true })).toBeFocused();
   await bob.press('Enter again');
-  await alice.seesMembers('Alice', 'Bob');
-  await bob.seesMembers('Alice', 'Bob');
-  for (const person of [alice, bob]) {
-    await expect(person.page.locator('#notice')).toBeHidden();
-    await person.say(`${person.name} is back`);
-    await bob.page.getByText(`${person.name} is back`).waitFor();
+  await alice.expectMembers('Alice', 'Bob');
+  await bob.expectMembers('Alice', 'Bob');
+  for (const user of [alice, bob]) {
+    await expect(user.page.locator('#notice')).toBeHidden();
+    await user.send(`${user.name} is back`);
+    await bob.page.getByText(`${user.name} is back`).waitFor();
   }
-  await alice.sees('Alice is back', 'Bob is back');
-  await bob.sees('Alice is back', 'Bob is back');
+  await alice.expectMessages('Alice is back', 'Bob is back');
+  await bob.expectMessages('Alice is back', 'Bob is back');
 });
 
-test('a session that the operator ended is over', async ({ arrive, room, server }) => {
-  const alice = await arrive({ name: 'Alice' });
-  const bob = await arrive({ name: 'Bob' });
+test('a user whose session an admin ended sees the reason', async ({ openPage, room, server }) => {
+  const alice = await openPage({ name: 'Alice' });
+  const bob = await openPage({ name: 'Bob' });
   await alice.enter(room);
   await bob.enter(room);
-  const sessions = `/users/${encodeURIComponent(await bob.userID())}/sessions`;
-  const listed = await server.operate('GET', sessions);
-  expect(listed.sessions).toHaveLength(1);
-  await server.operate('DELETE', `${sessions}/${listed.sessions[0].sessionID}?reason=Your+account+was+locked`);
-  await bob.isTold('You were logged out: Your account was locked', 'Back to the entrance');
-  await bob.isOut();
-  await expect(alice.lines).toHaveText(['Bob joined', 'Bob left: taken out']);
-  await bob.press('Back to the entrance');
+  const path = `/users/${encodeURIComponent(await bob.userID())}/sessions`;
+  const { sessions } = await server.admin('GET', path);
+  expect(sessions).toHaveLength(1);
+  await server.admin('DELETE', `${path}/${sessions[0].sessionID}?reason=Your+account+was+locked`);
+  await bob.expectNotice('You were logged out: Your account was locked', 'Back to the start page');
+  await bob.expectOutOfRoom();
+  await alice.expectEvents('Bob joined', 'Bob left: removed');
+  await bob.press('Back to the start page');
   await expect(bob.page.getByRole('button', { name: 'Enter room' })).toBeVisible();
 });

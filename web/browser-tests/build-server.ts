@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Builds the real server with the pages in it, once for all tests; the folder goes when they are done. */
+/** Builds the server with the pages in it, once for all tests. The returned function removes it. */
 export default function buildServer(): () => void {
   const folder = mkdtempSync(join(tmpdir(), 'parlor-browser-'));
   const binary = join(folder, 'parlor');

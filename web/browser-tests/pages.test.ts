@@ -1,8 +1,8 @@
-import { barriers } from './barriers.ts';
-import { Folder } from './folder.ts';
-import { expect, Person, test } from './person.ts';
+import { accessibilityViolations } from './accessibility.ts';
+import { PathProxy } from './path-proxy.ts';
+import { expect, test, User } from './user.ts';
 
-test('an address with a room and a name fills the form', async ({ page, server }) => {
+test('the query of the address fills the form', async ({ page, server }) => {
   await page.goto(`${server.url}/?room=class%231&name=Ann`);
   await expect(page.getByLabel('Your name')).toHaveValue('Ann');
   await expect(page.getByLabel('Room', { exact: true })).toHaveValue('class#1');
@@ -10,7 +10,7 @@ test('an address with a room and a name fills the form', async ({ page, server }
   await expect(page.getByRole('heading', { name: 'class#1' })).toBeVisible();
 });
 
-test('where the server makes no tokens, one can be pasted', async ({ page, request, room, server }) => {
+test('without development tokens, a user token can be pasted', async ({ page, request, room, server }) => {
   const reply = await request.post(`${server.url}/dev/token`, { data: { userID: 'pasted-user', userName: 'Pia' } });
   const { token } = await reply.json();
   await page.route('**/dev/token', (route) => route.fulfill({ status: 404 }));
@@ -25,21 +25,21 @@ test('where the server makes no tokens, one can be pasted', async ({ page, reque
   await expect(page.locator('#member-list li')).toHaveAttribute('title', 'pasted-user');
 });
 
-test('says what is missing', async ({ page, server }) => {
+test('the form shows which field is missing', async ({ page, server }) => {
   await page.goto(server.url);
   await page.getByRole('button', { name: 'Enter room' }).click();
-  await expect(page.getByRole('alert').filter({ hasText: 'Say who you are' })).toBeVisible();
+  await expect(page.getByRole('alert').filter({ hasText: 'Please enter your name.' })).toBeVisible();
   await expect(page.getByLabel('Your name')).toBeFocused();
 });
 
-test('everything fits a screen of 360 pixels', async ({ arrive, room }) => {
-  const alice = await arrive({ name: 'Alice with a rather long name that has to end somewhere' });
+test('the page fits a screen of 360 pixels', async ({ openPage, room }) => {
+  const alice = await openPage({ name: 'Alice with a rather long name that has to end somewhere' });
   await alice.page.setViewportSize({ width: 360, height: 640 });
   const overflow = () => alice.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   expect(await overflow()).toBeLessThanOrEqual(0);
   await alice.enter(`${room} with a long name of its own`);
-  await alice.say('a'.repeat(300));
-  await alice.say('b');
+  await alice.send('a'.repeat(300));
+  await alice.send('b');
   await expect(alice.page.locator('#messages .bubble')).toHaveCount(2);
   expect(await overflow()).toBeLessThanOrEqual(0);
   await alice.page.getByRole('button', { name: 'Members: 1' }).click();
@@ -47,54 +47,54 @@ test('everything fits a screen of 360 pixels', async ({ arrive, room }) => {
 });
 
 for (const colorScheme of ['light', 'dark'] as const) {
-  test(`the page is accessible in ${colorScheme}`, async ({ arrive, room }) => {
-    const alice = await arrive({ name: 'Alice' });
+  test(`the page is accessible in ${colorScheme} mode`, async ({ openPage, room }) => {
+    const alice = await openPage({ name: 'Alice' });
     await alice.page.emulateMedia({ colorScheme });
-    expect(await barriers(alice.page)).toEqual([]);
+    expect(await accessibilityViolations(alice.page)).toEqual([]);
     await alice.enter(room);
-    const bob = await arrive({ name: 'Bob' });
+    const bob = await openPage({ name: 'Bob' });
     await bob.enter(room);
-    await bob.say('good morning');
-    await alice.sees('good morning');
-    await alice.say('hello');
-    await alice.sees('good morning', 'hello');
-    expect(await barriers(alice.page)).toEqual([]);
+    await bob.send('good morning');
+    await alice.expectMessages('good morning');
+    await alice.send('hello');
+    await alice.expectMessages('good morning', 'hello');
+    expect(await accessibilityViolations(alice.page)).toEqual([]);
   });
 }
 
-test('the API reference shows the contract, from this host alone', async ({ page, server }) => {
-  const complaints: string[] = [];
-  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
-  page.on('pageerror', (error) => complaints.push(String(error)));
+test('the API reference shows the API without requests to other hosts', async ({ page, server }) => {
+  const errors: string[] = [];
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  page.on('pageerror', (error) => errors.push(String(error)));
   page.on('request', (request) => {
     const { protocol, origin } = new URL(request.url());
-    if (protocol !== 'data:' && origin !== server.url) complaints.push(`a request to ${origin}`);
+    if (protocol !== 'data:' && origin !== server.url) errors.push(`a request to ${origin}`);
   });
   await page.goto(`${server.url}/docs`);
   await page.getByRole('button', { name: 'get /v1/events', exact: false }).first().click();
-  await expect(page.getByRole('cell', { name: 'RoomMessageReceivedEvent, with an id' })).toBeVisible();
+  await expect(page.getByRole('cell', { name: 'RoomMessageReceivedEvent, with an id if it is stored' })).toBeVisible();
   await expect(page.getByText('sendRoomMessage', { exact: true })).toBeVisible();
-  expect(complaints).toEqual([]);
+  expect(errors).toEqual([]);
 });
 
 test('the pages work below a path', async ({ page, room, server }) => {
-  const complaints: string[] = [];
-  page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
-  const folder = await Folder.of(server.url, '/teams/parlor');
+  const errors: string[] = [];
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  const proxy = await PathProxy.start(server.url, '/teams/parlor');
   try {
-    await page.goto(`${folder.url}/`);
-    const alice = new Person(page, 'Alice');
+    await page.goto(`${proxy.url}/`);
+    const alice = new User(page, 'Alice');
     await alice.enter(room);
-    await alice.say('hello');
-    await alice.sees('hello');
+    await alice.send('hello');
+    await alice.expectMessages('hello');
     await page.reload();
-    await alice.isConnected();
-    await alice.sees('hello');
-    await page.goto(`${folder.url}/docs`);
+    await alice.expectConnected();
+    await alice.expectMessages('hello');
+    await page.goto(`${proxy.url}/docs`);
     await expect(page.getByText('sendRoomMessage', { exact: true })).toBeVisible();
-    expect(complaints).toEqual([]);
+    expect(errors).toEqual([]);
   } finally {
     await page.close();
-    folder.close();
+    proxy.close();
   }
 });

@@ -2,34 +2,38 @@ import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import { type AddressInfo } from 'node:net';
 
-/** A proxy that has the server below a path, and takes that off. All else is 404, as on a host with other applications. */
-export class Folder {
+/**
+ * PathProxy is a proxy that serves the server below a path, which it removes from requests. Other
+ * paths are 404, as on a host with other applications.
+ */
+export class PathProxy {
   readonly #path: string;
   readonly #proxy;
 
   private constructor(path: string, server: string) {
     this.#path = path;
-    this.#proxy = createServer((asked, reply) => {
-      if (!asked.url!.startsWith(`${path}/`)) {
+    this.#proxy = createServer((incoming, reply) => {
+      if (!incoming.url!.startsWith(`${path}/`)) {
         reply.writeHead(404).end();
         return;
       }
-      const { method, headers } = asked;
-      const handedOn = request(server + asked.url!.slice(path.length), { method: method!, headers }, (answer) => {
-        reply.writeHead(answer.statusCode!, answer.headers);
-        answer.pipe(reply);
+      const { method, headers } = incoming;
+      const target = server + incoming.url!.slice(path.length);
+      const outgoing = request(target, { method: method!, headers }, (response) => {
+        reply.writeHead(response.statusCode!, response.headers);
+        response.pipe(reply);
       });
-      handedOn.on('error', () => reply.destroy());
-      reply.on('close', () => handedOn.destroy());
-      asked.pipe(handedOn);
+      outgoing.on('error', () => reply.destroy());
+      reply.on('close', () => outgoing.destroy());
+      incoming.pipe(outgoing);
     });
   }
 
-  static async of(server: string, path: string): Promise<Folder> {
-    const folder = new Folder(path, server);
-    folder.#proxy.listen(0, '127.0.0.1');
-    await once(folder.#proxy, 'listening');
-    return folder;
+  static async start(server: string, path: string): Promise<PathProxy> {
+    const proxy = new PathProxy(path, server);
+    proxy.#proxy.listen(0, '127.0.0.1');
+    await once(proxy.#proxy, 'listening');
+    return proxy;
   }
 
   get url(): string {

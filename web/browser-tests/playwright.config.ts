@@ -2,7 +2,7 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { defineConfig } from '@playwright/test';
 
-/** The system's own Chromium; nothing is downloaded. */
+/** Finds the Chromium of the system; nothing is downloaded. */
 function chromium(): string {
   const named = process.env['PARLOR_CHROMIUM'];
   if (named) return named;
@@ -18,14 +18,14 @@ function chromium(): string {
     }
   });
   if (found === undefined) {
-    throw new Error('no Chromium: run scripts/setup.sh chromium (as `make test` does), or name one in PARLOR_CHROMIUM');
+    throw new Error('no Chromium found: run scripts/setup.sh chromium, or set PARLOR_CHROMIUM to its path');
   }
   return found;
 }
 
 export default defineConfig({
   globalSetup: './build-server.ts',
-  // All tests share one server, and one of them kills it.
+  // All tests share one server, and some of them kill it.
   workers: 1,
   timeout: 60_000,
   // The longest wait is for a member to time out: 5 s, and the sweep after it.

@@ -1,58 +1,59 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** A real server with a database of its own, which can be killed and started again on the same data and port. */
+/**
+ * Server is a real server with a database of its own. It can be killed, and started again with the
+ * same data and port.
+ */
 export class Server {
   readonly #data: string;
-  readonly #port: number;
+  /** The address to listen on. The first start chooses the port. */
+  #address = '127.0.0.1:0';
   #process: ChildProcess | undefined;
-  #output = '';
   #adminToken: string | undefined;
 
-  private constructor(data: string, port: number) {
+  private constructor(data: string) {
     this.#data = data;
-    this.#port = port;
   }
 
   static async create(): Promise<Server> {
     const data = mkdtempSync(join(tmpdir(), 'parlor-data-'));
-    chmodSync(data, 0o755); // where it runs as root, PostgreSQL runs as somebody else
-    const server = new Server(data, await freePort());
+    chmodSync(data, 0o755); // under root, PostgreSQL runs as another user
+    const server = new Server(data);
     await server.start();
     return server;
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return `http://${this.#address}`;
   }
 
-  /** Starts the server and waits until it says that it is ready. */
+  /** Starts the server, and waits until it is ready. */
   async start(): Promise<void> {
-    const listen = `127.0.0.1:${this.#port}`;
-    // The tests type faster than people do.
-    const pace = ['--member-timeout', '5s', '--message-rate', '1000'];
-    const options = ['--data', this.#data, '--listen', listen, '--ops-listen', '', ...pace];
-    const started = spawn(binary(), ['serve', '--dev', ...options], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const options = ['--data', this.#data, '--listen', this.#address, '--ops-listen', ''];
+    // The tests type faster than users do, and should not wait long for a member to time out.
+    const limits = ['--message-rate', '1000', '--member-timeout', '5s'];
+    const started = spawn(binary(), ['serve', '--dev', ...options, ...limits], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
-    this.#output = '';
-    await new Promise<void>((resolve, reject) => {
+    let output = '';
+    this.#address = await new Promise<string>((resolve, reject) => {
       const read = (chunk: Buffer) => {
-        this.#output += chunk.toString();
-        if (this.#output.includes('Parlor is ready')) resolve();
+        output += chunk.toString();
+        const ready = output.match(/Parlor is ready: http:\/\/([^/\s]+)/);
+        if (ready) resolve(ready[1]!);
       };
       started.stdout.on('data', read);
       started.stderr.on('data', read);
-      started.once('exit', (code) => reject(new Error(`the server ended with status ${code}:\n${this.#output}`)));
+      started.once('exit', (code) => reject(new Error(`the server exited with status ${code}:\n${output}`)));
       started.once('error', reject);
     });
   }
 
-  /** Calls the admin API, as an operator's program does, and fails unless that succeeds. */
-  async operate(method: 'GET' | 'POST' | 'DELETE', path: string): Promise<any> {
+  /** Calls the admin API, and throws unless the call succeeds. */
+  async admin(method: 'GET' | 'DELETE', path: string): Promise<any> {
     this.#adminToken ??= execFileSync(binary(), ['token', '--admin', '--data', this.#data], { encoding: 'utf8' }).trim();
     const headers = { Authorization: `Bearer ${this.#adminToken}` };
     const reply = await fetch(`${this.url}/v1/admin${path}`, { method, headers });
@@ -61,12 +62,12 @@ export class Server {
     return text === '' ? undefined : JSON.parse(text);
   }
 
-  /** Ends the server without a chance to say goodbye. */
+  /** Kills the server, without a shutdown. */
   kill(): Promise<void> {
     return this.#end('SIGKILL');
   }
 
-  /** Ends the server as an operator would, and removes its data. */
+  /** Shuts the server down, and removes its data. */
   async stop(): Promise<void> {
     await this.#end('SIGTERM');
     rmSync(this.#data, { recursive: true, force: true });
@@ -81,16 +82,7 @@ export class Server {
   }
 }
 
-/** The program under test, see build-server.ts. */
+/** Returns the path of the program under test: see build-server.ts. */
 function binary(): string {
   return process.env['PARLOR_TEST_BINARY']!;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const address = probe.address();
-  probe.close();
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

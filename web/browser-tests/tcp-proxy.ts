@@ -1,53 +1,54 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
-/** A line to the server that can be cut, as a phone's is in a tunnel. */
-export class Line {
-  readonly #server;
-  readonly #ends = new Set<Socket>();
-  #cut = false;
+/** TCPProxy forwards connections to the server, and can interrupt them like a broken network. */
+export class TCPProxy {
+  readonly #proxy;
+  readonly #sockets = new Set<Socket>();
+  #interrupted = false;
 
   private constructor(port: number) {
-    this.#server = createServer((near) => {
-      if (this.#cut) {
-        near.destroy();
+    this.#proxy = createServer((client) => {
+      if (this.#interrupted) {
+        client.destroy();
         return;
       }
-      const far = connect(port, '127.0.0.1');
-      for (const [from, to] of [[near, far], [far, near]] as const) {
-        this.#ends.add(from);
+      const server = connect(port, '127.0.0.1');
+      for (const [from, to] of [[client, server], [server, client]] as const) {
+        this.#sockets.add(from);
         from.pipe(to);
-        from.on('error', () => {}); // what is cut has errors; 'close' follows
+        from.on('error', () => {}); // expected after an interruption; 'close' follows
         from.on('close', () => {
-          this.#ends.delete(from);
+          this.#sockets.delete(from);
           to.destroy();
         });
       }
     });
   }
 
-  static async to(url: string): Promise<Line> {
-    const line = new Line(Number(new URL(url).port));
-    line.#server.listen(0, '127.0.0.1');
-    await once(line.#server, 'listening');
-    return line;
+  static async start(serverURL: string): Promise<TCPProxy> {
+    const proxy = new TCPProxy(Number(new URL(serverURL).port));
+    proxy.#proxy.listen(0, '127.0.0.1');
+    await once(proxy.#proxy, 'listening');
+    return proxy;
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `http://127.0.0.1:${(this.#proxy.address() as AddressInfo).port}`;
   }
 
-  cut(): void {
-    this.#cut = true;
-    for (const end of this.#ends) end.destroy();
+  /** Closes all connections, and every new one until restore is called. */
+  interrupt(): void {
+    this.#interrupted = true;
+    for (const socket of this.#sockets) socket.destroy();
   }
 
-  mend(): void {
-    this.#cut = false;
+  restore(): void {
+    this.#interrupted = false;
   }
 
   close(): void {
-    this.cut();
-    this.#server.close();
+    this.interrupt();
+    this.#proxy.close();
   }
 }

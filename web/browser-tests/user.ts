@@ -1,9 +1,9 @@
 import { test as base, expect, type Locator, type Page } from '@playwright/test';
-import { Line } from './line.ts';
 import { Server } from './server.ts';
+import { TCPProxy } from './tcp-proxy.ts';
 
-/** Somebody at a browser of their own. */
-export class Person {
+/** User is a user of the room page, in a browser context of their own. */
+export class User {
   readonly page: Page;
   readonly name: string;
 
@@ -16,86 +16,93 @@ export class Person {
     await this.page.getByLabel('Your name').fill(this.name);
     await this.page.getByLabel('Room', { exact: true }).fill(room);
     await this.page.getByRole('button', { name: 'Enter room' }).click();
-    await expect(this.page.locator('#entrance')).toBeHidden(); // the room has been loaded
-    await this.isConnected();
+    await expect(this.page.locator('#entry')).toBeHidden(); // the room is loaded
+    await this.expectConnected();
   }
 
-  async say(text: string): Promise<void> {
+  async send(text: string): Promise<void> {
     await this.page.getByLabel('Message', { exact: true }).fill(text);
     await this.page.getByLabel('Message', { exact: true }).press('Enter');
   }
 
-  /** Chooses files for the room, as from the dialog that the button opens. */
-  async attach(...files: string[] | { name: string; mimeType: string; buffer: Buffer }[]): Promise<void> {
+  /** Attaches a file, as from the dialog that the button opens. */
+  async attach(file: string | { name: string; mimeType: string; buffer: Buffer }): Promise<void> {
     const [chooser] = await Promise.all([
       this.page.waitForEvent('filechooser'),
       this.page.getByRole('button', { name: 'Attach files' }).click(),
     ]);
-    await chooser.setFiles(files as string[]);
-  }
-
-  async isConnected(): Promise<void> {
-    await expect(this.page.locator('#connection')).toHaveText('Connected');
-  }
-
-  async isReconnecting(): Promise<void> {
-    await expect(this.page.locator('#connection')).toHaveText('Reconnecting…');
-  }
-
-  /** Sees exactly these messages, each once and in this order, and nothing under way. */
-  async sees(...messages: string[]): Promise<void> {
-    await expect(this.page.locator('#messages .bubble')).toHaveText(messages);
-    await expect(this.page.locator('#pending li')).toHaveCount(0);
-  }
-
-  async seesMembers(...names: string[]): Promise<void> {
-    await expect(this.page.locator('#member-list .name')).toHaveText(names);
-  }
-
-  /** Is told this, and has one button. */
-  async isTold(words: string, button: string): Promise<void> {
-    await expect(this.page.locator('#notice-words')).toHaveText(words);
-    await expect(this.page.locator('#notice-button')).toHaveText(button);
-  }
-
-  /** Is out of the room: writes nothing, and does not see who is in it. */
-  async isOut(): Promise<void> {
-    await expect(this.page.locator('#member-list')).toBeHidden();
-    await expect(this.page.getByLabel('Message', { exact: true })).toBeDisabled();
-    await expect(this.page.getByRole('button', { name: 'Send' })).toBeDisabled();
+    await chooser.setFiles(file);
   }
 
   async press(button: string): Promise<void> {
     await this.page.getByRole('button', { name: button }).click();
   }
 
-  /** Who this is to the server. */
+  /** Makes the page reconnect at once, as the browser does when the network is back. */
+  async reconnectNow(): Promise<void> {
+    await this.page.evaluate(() => window.dispatchEvent(new Event('online')));
+  }
+
+  async expectConnected(): Promise<void> {
+    await expect(this.page.locator('#connection')).toHaveText('Connected');
+  }
+
+  async expectReconnecting(): Promise<void> {
+    await expect(this.page.locator('#connection')).toHaveText('Reconnecting…');
+  }
+
+  /** Expects exactly these messages, in this order, and no others that are being sent. */
+  async expectMessages(...messages: string[]): Promise<void> {
+    await expect(this.page.locator('#messages .bubble')).toHaveText(messages);
+    await expect(this.page.locator('#pending li')).toHaveCount(0);
+  }
+
+  async expectMembers(...names: string[]): Promise<void> {
+    await expect(this.page.locator('#member-list .name')).toHaveText(names);
+  }
+
+  /** Expects the joins and leaves that the room shows. */
+  async expectEvents(...events: string[]): Promise<void> {
+    await expect(this.page.locator('#messages .line > span')).toHaveText(events);
+  }
+
+  async expectNotice(text: string, button: string): Promise<void> {
+    await expect(this.page.locator('#notice-text')).toHaveText(text);
+    await expect(this.page.locator('#notice-button')).toHaveText(button);
+  }
+
+  /** Expects the page to hide the members and to disable the composer. */
+  async expectOutOfRoom(): Promise<void> {
+    await expect(this.page.locator('#member-list')).toBeHidden();
+    await expect(this.page.getByLabel('Message', { exact: true })).toBeDisabled();
+    await expect(this.page.getByRole('button', { name: 'Send' })).toBeDisabled();
+  }
+
   async userID(): Promise<string> {
     const own = this.page.locator('#member-list li', { has: this.page.locator('.you') });
     return (await own.getAttribute('title'))!;
   }
 
-  /** What the room said about who came and went. */
-  get lines(): Locator {
-    return this.page.locator('#messages .line > span');
+  image(name: string): Locator {
+    return this.page.getByRole('img', { name });
   }
 }
 
-export interface Seat {
+export interface UserOptions {
   name: string;
   transport?: 'fetch' | 'eventSource';
-  /** How this browser reaches the server; straight unless given. */
-  line?: Line;
-  /** Requests fail in this test, and the browser may say so. They do where a line is given. */
-  losses?: boolean;
+  /** The proxy between the browser and the server, if any. */
+  tcpProxy?: TCPProxy;
+  /** Whether the browser may report failed requests. The default is true with a proxy. */
+  allowFailedRequests?: boolean;
 }
 
 interface Fixtures {
-  /** Opens a browser window for somebody; what its page complains about fails the test. */
-  arrive: (seat: Seat) => Promise<Person>;
-  /** A line to the server that the test may cut. */
-  line: Line;
-  /** A room that no other test uses. */
+  /** Opens the page in a new browser context. An error that it logs fails the test. */
+  openPage: (options: UserOptions) => Promise<User>;
+  /** A proxy to the server that the test can interrupt. */
+  tcpProxy: TCPProxy;
+  /** The ID and name of a room that no other test uses. */
   room: string;
 }
 
@@ -110,32 +117,32 @@ export const test = base.extend<Fixtures, { server: Server }>({
   ],
 
   room: async ({}, use, { testId }) => {
-    await use(`Room ${testId}`);
+    await use(`room-${testId}`);
   },
 
-  line: async ({ server }, use) => {
-    const line = await Line.to(server.url);
-    await use(line);
-    line.close();
+  tcpProxy: async ({ server }, use) => {
+    const tcpProxy = await TCPProxy.start(server.url);
+    await use(tcpProxy);
+    tcpProxy.close();
   },
 
-  arrive: async ({ browser, server }, use) => {
-    const complaints: string[] = [];
+  openPage: async ({ browser, server }, use) => {
+    const errors: string[] = [];
     const contexts: { close(): Promise<void> }[] = [];
-    await use(async ({ name, transport = 'fetch', line, losses = line !== undefined }) => {
+    await use(async ({ name, transport = 'fetch', tcpProxy, allowFailedRequests = tcpProxy !== undefined }) => {
       const context = await browser.newContext();
       contexts.push(context);
       const page = await context.newPage();
-      page.on('pageerror', (error) => complaints.push(`${name}: ${error}`));
+      page.on('pageerror', (error) => errors.push(`${name}: ${error}`));
       page.on('console', (message) => {
-        const lost = losses && message.text().startsWith('Failed to load resource');
-        if (message.type() === 'error' && !lost) complaints.push(`${name}: ${message.text()}`);
+        const allowed = allowFailedRequests && message.text().startsWith('Failed to load resource');
+        if (message.type() === 'error' && !allowed) errors.push(`${name}: ${message.text()}`);
       });
-      await page.goto(`${(line ?? server).url}/${transport === 'fetch' ? '' : `?transport=${transport}`}`);
-      return new Person(page, name);
+      await page.goto(`${(tcpProxy ?? server).url}/${transport === 'fetch' ? '' : `?transport=${transport}`}`);
+      return new User(page, name);
     });
     for (const context of contexts) await context.close();
-    expect(complaints).toEqual([]);
+    expect(errors).toEqual([]);
   },
 });
 

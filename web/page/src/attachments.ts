@@ -3,9 +3,9 @@ import { make } from './element.ts';
 import type { Log } from './log.ts';
 import type { Outbox } from './outbox.ts';
 import type { Attachment } from './saved.ts';
-import { wordsForBytes, wordsForError } from './words.ts';
+import { formatBytes, textForError } from './texts.ts';
 
-// What messages carry as what they are; everything else goes as a file.
+// The types and limits of the message kinds. A file that fits none is sent as kind `file`.
 const IMAGES = ['image/jpeg', 'image/png', 'image/gif', 'image/webp', 'image/bmp', 'image/tiff'];
 const IMAGE_BYTES = 10 * 1024 * 1024;
 const AUDIO = ['audio/mpeg', 'audio/mp4'];
@@ -13,7 +13,7 @@ const AUDIO_BYTES = 6 * 1024 * 1024;
 const AUDIO_SECONDS = 300;
 const VIDEOS = ['video/mp4', 'video/quicktime'];
 
-/** The kind of message that carries a file, by what the server found it to be. */
+/** Returns the kind of message for a file, from what the server detected in it. */
 export function kindOf({ contentType, size, duration = 0, videoCodec = '' }: Media): Attachment['kind'] {
   if (IMAGES.includes(contentType) && size <= IMAGE_BYTES) return 'image';
   if (AUDIO.includes(contentType) && size <= AUDIO_BYTES && Math.floor(duration) <= AUDIO_SECONDS) return 'audio';
@@ -21,12 +21,12 @@ export function kindOf({ contentType, size, duration = 0, videoCodec = '' }: Med
   return 'file';
 }
 
-/** The files on their way. Each is sent when it is uploaded. */
+/** Attachments uploads the chosen files, and sends each as a message when it is uploaded. */
 export class Attachments {
   readonly #parlor: Parlor;
   readonly #log: Log;
   readonly #outbox: Outbox;
-  readonly #running = new Set<AbortController>();
+  readonly #uploads = new Set<AbortController>();
 
   constructor(parlor: Parlor, log: Log, outbox: Outbox) {
     this.#parlor = parlor;
@@ -46,53 +46,65 @@ export class Attachments {
     }
   }
 
-  /** Gives up on what is not uploaded yet. */
+  /** Cancels all uploads. */
   close(): void {
-    for (const run of this.#running) run.abort();
+    for (const upload of this.#uploads) upload.abort();
   }
 
-  async #upload(file: File, element: HTMLElement, bar: HTMLProgressElement, state: HTMLElement, uploadID?: string): Promise<void> {
-    const run = new AbortController();
-    this.#running.add(run);
+  async #upload(
+    file: File,
+    element: HTMLElement,
+    bar: HTMLProgressElement,
+    state: HTMLElement,
+    uploadID?: string,
+  ): Promise<void> {
+    const upload = new AbortController();
+    this.#uploads.add(upload);
     element.dataset['state'] = 'uploading';
-    const words = document.createTextNode('Uploading…');
+    const progress = document.createTextNode('Uploading…');
     const cancel = make('button', { type: 'button', 'aria-label': `Cancel ${file.name}` }, 'Cancel');
-    cancel.onclick = () => run.abort();
-    state.replaceChildren(words, ' ', cancel);
+    cancel.onclick = () => upload.abort();
+    state.replaceChildren(progress, ' ', cancel);
     try {
       const { media } = await this.#parlor.uploadMedia(file, {
         ...(uploadID !== undefined && { uploadID }),
-        signal: run.signal,
+        signal: upload.signal,
         onBegun: (id) => (uploadID = id),
         onProgress: (sent, total) => {
           bar.value = total === 0 ? 1 : sent / total;
-          words.textContent = `${wordsForBytes(sent)} of ${wordsForBytes(total)}`;
+          progress.textContent = `${formatBytes(sent)} of ${formatBytes(total)}`;
         },
       });
       element.remove();
       this.#outbox.add({ text: media.fileName, file: { kind: kindOf(media), mediaID: media.mediaID } });
     } catch (error) {
-      if (run.signal.aborted) element.remove();
+      if (upload.signal.aborted) element.remove();
       else {
-        const again = () => void this.#upload(file, element, bar, state, uploadID);
+        const retry = () => void this.#upload(file, element, bar, state, uploadID);
         const discard = () => {
           element.remove();
-          // Else the server deletes it after a day.
+          // If this fails, the server deletes the upload after a day.
           if (uploadID !== undefined) this.#parlor.endUpload(uploadID).catch(() => {});
         };
-        fail(error, element, state, again, discard);
+        showFailure(error, element, state, retry, discard);
       }
     } finally {
-      this.#running.delete(run);
+      this.#uploads.delete(upload);
     }
   }
 }
 
-function fail(error: unknown, element: HTMLElement, state: HTMLElement, upload: () => void, drop: () => void): void {
+function showFailure(
+  error: unknown,
+  element: HTMLElement,
+  state: HTMLElement,
+  retry: () => void,
+  discard: () => void,
+): void {
   element.dataset['state'] = 'failed';
-  const again = make('button', { type: 'button' }, 'Try again');
-  again.onclick = upload;
-  const discard = make('button', { type: 'button' }, 'Discard');
-  discard.onclick = drop;
-  state.replaceChildren(`Not uploaded. ${wordsForError(error)} `, again, ' ', discard);
+  const retryButton = make('button', { type: 'button' }, 'Try again');
+  retryButton.onclick = retry;
+  const discardButton = make('button', { type: 'button' }, 'Discard');
+  discardButton.onclick = discard;
+  state.replaceChildren(`Upload failed. ${textForError(error)} `, retryButton, ' ', discardButton);
 }

@@ -3,9 +3,9 @@ import { make } from './element.ts';
 
 const HUES = 8;
 
-/** A round picture of a user: the first letter of the name, in a colour that goes with the userID. */
+/** Makes a user's avatar: the first letter of the name, in a colour derived from the userID. */
 export function avatar({ userID, userName }: User): HTMLElement {
-  const [initial = '?'] = userName.trim(); // by code points: an emoji is one
+  const [initial = '?'] = userName.trim(); // iterates over code points, so that an emoji is not split
   let sum = 0;
   for (const character of userID) sum = (sum * 31 + character.codePointAt(0)!) % 65_521;
   const attributes = { class: 'avatar', 'data-hue': String(sum % HUES), 'aria-hidden': 'true' };

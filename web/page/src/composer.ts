@@ -1,7 +1,7 @@
 import { byID } from './element.ts';
 import { byteLength } from './identity.ts';
 
-/** The field at the foot of the room, where messages are written. */
+/** Composer is the form in which the user writes messages and attaches files. */
 export class Composer {
   readonly #form = byID('composer', HTMLFormElement);
   readonly #text = byID('text', HTMLTextAreaElement);
@@ -15,7 +15,7 @@ export class Composer {
       event.preventDefault();
       const text = this.#text.value.trim();
       const tooLong = byteLength(text) > textBytes;
-      this.#error.textContent = tooLong ? 'This message is too long. Send it in parts.' : '';
+      this.#error.textContent = tooLong ? 'This message is too long. Split it into several messages.' : '';
       if (text === '' || tooLong) return;
       this.#text.value = '';
       send(text);
@@ -23,11 +23,11 @@ export class Composer {
     byID('attach', HTMLButtonElement).onclick = () => this.#files.click();
     this.#files.onchange = () => {
       attach([...(this.#files.files ?? [])]);
-      this.#files.value = ''; // the same file may be chosen again
+      this.#files.value = ''; // allows the same file to be chosen again
       this.#text.focus();
     };
     this.#text.onkeydown = (event) => {
-      // While an input method is composing, Enter chooses a word.
+      // While an input method is composing, Enter accepts its suggestion.
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
       event.preventDefault();
       this.#form.requestSubmit();

@@ -1,14 +1,11 @@
-/** The element of the page with that id. The type is checked, not assumed. */
+/** Returns the element with an id. It throws if the element is missing or has another type. */
 export function byID<T extends Element>(id: string, type: new () => T): T {
   const element = document.getElementById(id);
   if (!(element instanceof type)) throw new Error(`the page has no ${type.name} #${id}`);
   return element;
 }
 
-/**
- * Makes an element. Strings become text nodes and attributes become attributes,
- * so that nothing a person wrote is ever read as HTML.
- */
+/** Makes an element. Strings become text nodes, so that text from users is never parsed as HTML. */
 export function make<K extends keyof HTMLElementTagNameMap>(
   tag: K,
   attributes: Record<string, string> = {},

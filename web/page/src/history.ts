@@ -1,19 +1,19 @@
 import type { Parlor } from 'parlor-sdk';
 import { byID } from './element.ts';
 import type { Log } from './log.ts';
-import { wordsForError } from './words.ts';
+import { textForError } from './texts.ts';
 
-const PAGE = 50;
-const LARGEST_PAGE = 100;
+const PAGE_SIZE = 50;
+const LARGEST_PAGE_SIZE = 100;
 
-/** Brings a room's stored messages into the log: the newest first, older ones on demand. */
+/** History loads a room's stored messages into the log: the newest first, older ones on demand. */
 export class History {
   readonly #earlier = byID('earlier', HTMLButtonElement);
   readonly #error = byID('log-error', HTMLElement);
   readonly #parlor: Parlor;
   readonly #roomID: string;
   readonly #log: Log;
-  readonly #inSight: IntersectionObserver;
+  readonly #visibility: IntersectionObserver;
   #before: number | undefined;
   #loading = false;
 
@@ -22,8 +22,8 @@ export class History {
     this.#roomID = roomID;
     this.#log = log;
     this.#earlier.onclick = () => void this.#loadEarlier();
-    // Scrolling up to the button is as good as pressing it.
-    this.#inSight = new IntersectionObserver(([entry]) => {
+    // Scrolling up to the button loads earlier messages too.
+    this.#visibility = new IntersectionObserver(([entry]) => {
       if (entry?.isIntersecting) void this.#loadEarlier();
     });
     this.clear();
@@ -32,27 +32,27 @@ export class History {
   clear(): void {
     this.#before = undefined;
     this.#earlier.hidden = true;
-    this.#say('');
+    this.#showError('');
   }
 
   close(): void {
-    this.#inSight.disconnect();
+    this.#visibility.disconnect();
   }
 
   async loadNewest(): Promise<void> {
-    const { messageList, nextCursor } = await this.#parlor.listRoomMessages(this.#roomID, { limit: PAGE });
+    const { messageList, nextCursor } = await this.#parlor.listRoomMessages(this.#roomID, { limit: PAGE_SIZE });
     this.#log.addHistory(messageList);
     this.#before = nextCursor;
     this.#earlier.hidden = nextCursor === undefined;
-    // Observing afresh reports at once whether the button is in sight, as after a first page of few lines.
-    this.#inSight.disconnect();
-    this.#inSight.observe(this.#earlier);
+    // A new observation reports at once whether the button is visible, as it is above a short page.
+    this.#visibility.disconnect();
+    this.#visibility.observe(this.#earlier);
   }
 
-  /** Loads what was said while the session was out of the room. */
+  /** Loads the messages that were sent while the session was out of the room. */
   async loadAfter(seq: number): Promise<void> {
     for (let after: number | undefined = seq; after !== undefined; ) {
-      const query: { after: number; limit: number } = { after, limit: LARGEST_PAGE };
+      const query: { after: number; limit: number } = { after, limit: LARGEST_PAGE_SIZE };
       const { messageList, nextCursor } = await this.#parlor.listRoomMessages(this.#roomID, query);
       this.#log.addHistory(messageList);
       after = nextCursor;
@@ -63,21 +63,21 @@ export class History {
     const before = this.#before;
     if (before === undefined || this.#loading) return;
     this.#loading = true;
-    this.#say('');
+    this.#showError('');
     try {
-      const { messageList, nextCursor } = await this.#parlor.listRoomMessages(this.#roomID, { before, limit: PAGE });
-      if (this.#before !== before) return; // the log was cleared meanwhile
+      const { messageList, nextCursor } = await this.#parlor.listRoomMessages(this.#roomID, { before, limit: PAGE_SIZE });
+      if (this.#before !== before) return; // the log was cleared in the meantime
       this.#log.addHistory(messageList);
       this.#before = nextCursor;
       this.#earlier.hidden = nextCursor === undefined;
     } catch (error) {
-      this.#say(`Earlier messages could not be loaded. ${wordsForError(error)}`);
+      this.#showError(`Earlier messages could not be loaded. ${textForError(error)}`);
     } finally {
       this.#loading = false;
     }
   }
 
-  #say(words: string): void {
-    this.#error.textContent = words;
+  #showError(text: string): void {
+    this.#error.textContent = text;
   }
 }

@@ -3,8 +3,8 @@ const SUFFIX_LENGTH = 6;
 const USER_ID_LENGTH = 32;
 
 /**
- * A userID for a person who only gave a name: what of it fits the allowed
- * characters, and a suffix that tells two people of one name apart.
+ * Makes a userID from a name: the allowed characters of the name, and a suffix that distinguishes
+ * users of the same name.
  */
 export function userIDOf(name: string, suffix: string): string {
   const plain = name
@@ -21,13 +21,12 @@ export function randomSuffix(): string {
 }
 
 /**
- * A roomID for a room that was named in any words: the words themselves where
- * they are an ID, and percent-encoded where they are not. Undefined where that
- * is too long.
+ * Makes a roomID from a room name: the name itself if it is a valid ID, and the percent-encoded
+ * name otherwise. Returns undefined if that is too long.
  */
 export function roomIDOf(name: string): string | undefined {
-  const words = name.normalize('NFC');
-  const id = ROOM_ID.test(words) ? words : encodeURIComponent(words).replace(/['*]/g, percentEncode);
+  const normalized = name.normalize('NFC');
+  const id = ROOM_ID.test(normalized) ? normalized : encodeURIComponent(normalized).replace(/['*]/g, percentEncode);
   return ROOM_ID.test(id) && id !== '.' && id !== '..' ? id : undefined;
 }
 
@@ -35,7 +34,7 @@ function percentEncode(character: string): string {
   return `%${character.charCodeAt(0).toString(16).toUpperCase()}`;
 }
 
-/** Limits on text count bytes of UTF-8. */
+/** Returns the length of a text in bytes of UTF-8, as the limits of the API count it. */
 export function byteLength(text: string): number {
   return new TextEncoder().encode(text).length;
 }

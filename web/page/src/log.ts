@@ -3,26 +3,26 @@ import { avatar } from './avatar.ts';
 import { byID, make } from './element.ts';
 import type { MediaView } from './media-view.ts';
 
-/** Messages of one sender this close together share their heading. */
-const SAME_BREATH = 5 * 60_000;
-/** As long as a message may be recalled by who said it. */
-const RECALLABLE = 2 * 60_000;
-/** As near to the end as this counts as reading the newest, in pixels. */
+/** Messages of one sender within this time share a heading, in milliseconds. */
+const GROUPING_TIME = 5 * 60_000;
+/** How long a message may be recalled by its sender, in milliseconds. */
+const RECALL_TIME = 2 * 60_000;
+/** The distance from the end, in pixels, within which the log follows new messages. */
 const NEAR_END = 80;
 
 interface Entry {
   seq: number;
   element: HTMLLIElement;
-  /** Empty until an entry of another day is above. */
+  /** The date; empty if the entry above has the same. */
   day: HTMLElement;
   at: Date;
-  /** Whose heading it may share; undefined for what the room itself says. */
+  /** The sender of a message; undefined for other entries. */
   senderID: string | undefined;
 }
 
 /**
- * The room's log on the page: what was said and what happened, in the order of
- * seq, each once, whether it came live, replayed or from the history.
+ * Log shows the room's messages and other events in the order of seq, and each once, although the
+ * stream and the history may both deliver one.
  */
 export class Log {
   readonly #scroller = byID('log', HTMLElement);
@@ -33,10 +33,10 @@ export class Log {
   readonly #media: MediaView;
   readonly #recall: (message: Message) => void;
   #entries: Entry[] = [];
-  /** Messages that were recalled, by seq: a page of history may have been on its way with what they said. */
+  /** The seqs of recalled messages: a page of history in flight may still have their text. */
   #recalled = new Set<number>();
 
-  /** `recall` is asked to take a message of this user's back. */
+  /** `recall` is called when the user recalls an own message. */
   constructor(userID: string, media: MediaView, recall: (message: Message) => void) {
     this.#userID = userID;
     this.#media = media;
@@ -54,7 +54,7 @@ export class Log {
     this.#list.replaceChildren();
   }
 
-  /** Shows a message; a second time it changes nothing. */
+  /** Shows a message, unless it is shown already. */
   addMessage(message: Message): void {
     const mine = message.sender.userID === this.#userID;
     const at = new Date(message.sentAt);
@@ -62,8 +62,8 @@ export class Log {
     const heading = make('p', { class: 'heading' }, sender, timeOf(at));
     const recalled = message.recalled || this.#recalled.has(message.seq ?? 0);
     const shown = message.media !== undefined && !recalled ? this.#media.show(message.kind, message.media) : undefined;
-    const words = message.text ?? message.title ?? `(${message.kind})`;
-    const bubble = make('div', { class: 'bubble', title: at.toLocaleString() }, shown ?? words);
+    const text = message.text ?? message.title ?? `(${message.kind})`;
+    const bubble = make('div', { class: 'bubble', title: at.toLocaleString() }, shown ?? text);
     if (shown) bubble.classList.add('media');
     const content = make('div', { class: 'content' }, heading, bubble);
     if (recalled) showRecalled(content);
@@ -72,34 +72,34 @@ export class Log {
     this.#insert({ seq: message.seq ?? 0, at, senderID: message.sender.userID, element }, avatar(message.sender), content);
   }
 
-  /** Takes what a message says off the page. */
+  /** Replaces the content of a recalled message. */
   recall(seq: number): void {
     this.#recalled.add(seq);
     const content = this.#entries.find((entry) => entry.seq === seq)?.element.querySelector<HTMLElement>('.content');
     if (content) showRecalled(content);
   }
 
-  /** Shows what happened in the room. */
-  addLine(seq: number, words: string, attributes: Record<string, string> = {}): void {
+  /** Shows an event other than a message, as a line of text. */
+  addLine(seq: number, text: string, attributes: Record<string, string> = {}): void {
     const element = make('li', { class: 'line', ...attributes });
-    this.#insert({ seq, at: new Date(), senderID: undefined, element }, make('span', {}, words));
+    this.#insert({ seq, at: new Date(), senderID: undefined, element }, make('span', {}, text));
   }
 
-  /** Shows a message that is under way, behind everything that has a seq. */
+  /** Shows a message that is being sent, after all that have a seq. */
   addPending(element: HTMLLIElement): void {
     this.#pending.append(element);
     this.scrollToEnd();
   }
 
-  /** Shows messages of the past; the reader stays at the same words while they come in above. */
+  /** Shows older messages, and keeps the scroll position although they are inserted above. */
   addHistory(messages: readonly Message[]): void {
-    // A page of history, read aloud from its top, would help nobody.
+    // Screen readers should not read a whole page of history aloud.
     this.#scroller.setAttribute('aria-live', 'off');
     setTimeout(() => this.#scroller.setAttribute('aria-live', 'polite'), 1_000);
-    const reading = this.#nearEnd();
+    const following = this.#nearEnd();
     const fromEnd = this.#scroller.scrollHeight - this.#scroller.scrollTop;
     for (const message of messages) this.addMessage(message);
-    if (reading) this.scrollToEnd();
+    if (following) this.scrollToEnd();
     else this.#scroller.scrollTop = this.#scroller.scrollHeight - fromEnd;
   }
 
@@ -108,16 +108,16 @@ export class Log {
     this.#newest.hidden = true;
   }
 
-  /** Puts a button under a message for as long as it can be taken back. */
+  /** Shows a recall button under a message, as long as it may be recalled. */
   #offerRecall(message: Message, content: HTMLElement, at: Date): void {
-    const left = at.getTime() + RECALLABLE - Date.now();
+    const left = at.getTime() + RECALL_TIME - Date.now();
     if (left <= 0) return;
-    const words = message.text ?? message.media?.fileName ?? 'message';
-    const button = make('button', { class: 'recall', type: 'button', 'aria-label': `Recall: ${words}` }, 'Recall');
+    const text = message.text ?? message.media?.fileName ?? 'message';
+    const button = make('button', { class: 'recall', type: 'button', 'aria-label': `Recall: ${text}` }, 'Recall');
     button.onclick = () => this.#recall(message);
     content.append(button);
-    // A clock that is wrong shows it for no longer than it would be of use.
-    setTimeout(() => button.remove(), Math.min(left, RECALLABLE));
+    // If this device's clock is slow, `left` is too long.
+    setTimeout(() => button.remove(), Math.min(left, RECALL_TIME));
   }
 
   #insert(entry: Omit<Entry, 'day'>, ...content: Node[]): void {
@@ -125,16 +125,16 @@ export class Log {
     if (this.#entries[index - 1]?.seq === entry.seq) return;
     const day = make('p', { class: 'day' });
     entry.element.append(day, ...content);
-    const reading = this.#nearEnd();
+    const following = this.#nearEnd();
     this.#list.insertBefore(entry.element, this.#entries[index]?.element ?? null);
     this.#entries.splice(index, 0, { ...entry, day });
     this.#arrange(index);
     this.#arrange(index + 1);
-    if (reading) this.scrollToEnd();
+    if (following) this.scrollToEnd();
     else if (index === this.#entries.length - 1) this.#newest.hidden = false;
   }
 
-  /** Decides what an entry shows about its sender and its day, by the entry above. */
+  /** Shows the sender and the date of an entry if they differ from those of the entry above. */
   #arrange(index: number): void {
     const entry = this.#entries[index];
     if (entry === undefined) return;
@@ -145,7 +145,7 @@ export class Log {
       sameDay &&
       entry.senderID !== undefined &&
       entry.senderID === above?.senderID &&
-      entry.at.getTime() - above.at.getTime() < SAME_BREATH;
+      entry.at.getTime() - above.at.getTime() < GROUPING_TIME;
     entry.element.classList.toggle('follows', follows);
   }
 

@@ -1,25 +1,25 @@
 import { developmentToken, Parlor, ParlorError } from 'parlor-sdk';
 import { byID } from './element.ts';
-import { Entrance, type Entry } from './entrance.ts';
+import { EntryForm, type EntryFormValues } from './entry-form.ts';
 import { userIDOf } from './identity.ts';
 import { RoomView } from './room-view.ts';
-import { forget, load, type RoomChoice, type Saved, save, tabSuffix } from './saved.ts';
+import { clearSaved, loadSaved, type RoomChoice, type Saved, save, tabSuffix } from './saved.ts';
 import { serverURL } from './server-url.ts';
-import { wordsForError } from './words.ts';
+import { textForError } from './texts.ts';
 
 const parameters = new URLSearchParams(location.search);
 const transport = parameters.get('transport') === 'eventSource' ? 'eventSource' : 'fetch';
 
-/** What is open, if any. */
+/** The open room, if any. */
 let current: { parlor: Parlor; view: RoomView; development: boolean } | undefined;
-const entrance = new Entrance(enter);
+const entryForm = new EntryForm(enter);
 const membersButton = byID('members-button', HTMLButtonElement);
 
-async function enter({ name, room, token: pasted }: Entry): Promise<void> {
+async function enter({ name, room, token: pasted }: EntryFormValues): Promise<void> {
   const userID = userIDOf(name, tabSuffix());
   const token = pasted || (await developmentToken(serverURL, userID, name));
   if (token === undefined) {
-    entrance.askForToken();
+    entryForm.askForToken();
     return;
   }
   const development = pasted === '';
@@ -30,35 +30,35 @@ async function enter({ name, room, token: pasted }: Entry): Promise<void> {
     await view.enter();
   } catch (error) {
     close();
-    void parlor.logout().catch(() => {}); // it would end by itself
+    void parlor.logout().catch(() => {}); // without a stream, the session ends by itself
     throw error;
   }
-  entrance.hide();
+  entryForm.hide();
   history.replaceState(null, '', addressOf(room));
-  keep();
+  saveState();
 }
 
-/** Goes on with the session that the tab had before it was reloaded. */
+/** Continues the session that the tab had before a reload. Reports whether there was one. */
 async function resume(): Promise<boolean> {
-  const saved = load();
+  const saved = loadSaved();
   if (saved === undefined) return false;
   const { session, development } = saved;
   const source = development ? { getToken: () => newToken(session.userID, session.userName) } : {};
   const parlor = Parlor.resume(session, { ...source, transport });
-  await show(parlor, open(parlor, saved.room, development), saved);
+  await resumeView(parlor, open(parlor, saved.room, development), saved);
   return true;
 }
 
-async function show(parlor: Parlor, view: RoomView, saved: Saved): Promise<void> {
+async function resumeView(parlor: Parlor, view: RoomView, saved: Saved): Promise<void> {
   try {
     await view.resume(saved);
   } catch (error) {
     parlor.close();
     close();
-    const over = error instanceof ParlorError && error.status === 401;
-    if (over) forget();
-    entrance.show(prefilled());
-    entrance.say(wordsForError(error));
+    const ended = error instanceof ParlorError && error.status === 401;
+    if (ended) clearSaved();
+    entryForm.show(prefilled());
+    entryForm.showError(textForError(error));
   }
 }
 
@@ -78,9 +78,9 @@ function leave(): void {
   if (current === undefined) return;
   const { parlor, view } = current;
   close();
-  forget();
-  entrance.show({ name: parlor.userName, room: view.room.roomName || view.room.roomID });
-  // Nobody waits for it: where the server is away, it finds out by the stream that is gone.
+  clearSaved();
+  entryForm.show({ name: parlor.userName, room: view.room.roomName || view.room.roomID });
+  // In the background. If the server cannot be reached, the session times out there.
   void leaveAndLogOut(parlor, view);
 }
 
@@ -90,19 +90,19 @@ async function leaveAndLogOut(parlor: Parlor, { room, inside, ended }: RoomView)
     if (inside) await parlor.leaveRoom(room.roomID).catch(() => {});
     await parlor.logout();
   } catch {
-    // The session's time runs out.
+    // The session times out on the server.
   }
 }
 
-/** Opens the stream again that another tab took over. */
+/** Reopens the stream in this tab after another tab superseded it. */
 function reclaim(): void {
   if (current === undefined) return;
-  keep();
+  saveState();
   close();
   void resume();
 }
 
-function keep(): void {
+function saveState(): void {
   if (current === undefined) return;
   const { parlor, view, development } = current;
   const { room, out, unsent } = view;
@@ -111,7 +111,7 @@ function keep(): void {
 
 async function newToken(userID: string, userName: string): Promise<string> {
   const token = await developmentToken(serverURL, userID, userName);
-  if (token === undefined) throw new Error('the server makes no more tokens');
+  if (token === undefined) throw new Error('the server no longer issues development tokens');
   return token;
 }
 
@@ -120,17 +120,17 @@ function prefilled(): { name: string | undefined; room: string | undefined } {
   return { name, room };
 }
 
-/** The page's address with the room in it, for others to be invited with. */
+/** Returns the query of the page's address with the room in it, to invite others. */
 function addressOf({ roomID, roomName }: RoomChoice): string {
   const address = new URLSearchParams({ room: roomName || roomID });
   if (transport !== 'fetch') address.set('transport', transport);
   return `?${address}`;
 }
 
-// A tab that is hidden may be gone without another word.
-window.addEventListener('pagehide', keep);
+// A browser may close a hidden tab without another event.
+window.addEventListener('pagehide', saveState);
 document.addEventListener('visibilitychange', () => {
-  if (document.visibilityState === 'hidden') keep();
+  if (document.visibilityState === 'hidden') saveState();
 });
 
 membersButton.onclick = () => {
@@ -138,4 +138,4 @@ membersButton.onclick = () => {
   membersButton.setAttribute('aria-expanded', String(open));
 };
 
-if (!(await resume())) entrance.show(prefilled());
+if (!(await resume())) entryForm.show(prefilled());

@@ -1,41 +1,42 @@
 import type { Media, MediaReply, Message, Parlor } from 'parlor-sdk';
 import { make } from './element.ts';
-import { wordsForBytes, wordsForError } from './words.ts';
+import { formatBytes, textForError } from './texts.ts';
 
-/** How far outside of what is seen files are asked for already, in pixels. */
-const AHEAD = '600px';
-/** The largest that pictures are shown, in pixels. */
-const WIDEST = 480;
-const HIGHEST = 384;
-/** How long before its end a URL is not used any more, in milliseconds. */
-const BEFORE_THE_END = 60_000;
+/** The distance from the visible area within which files are loaded. */
+const LOAD_MARGIN = '600px';
+/** The largest size of a displayed image or video, in pixels. */
+const MAX_WIDTH = 480;
+const MAX_HEIGHT = 384;
+/** How long before its expiry a signed URL is no longer used, in milliseconds. */
+const EXPIRY_MARGIN = 60_000;
 
-/** The files of messages: pictures, sound, films and downloads. Each is asked for when it comes in sight. */
+/** MediaView shows the files of messages. It loads each when it is about to be visible. */
 export class MediaView {
   readonly #parlor: Parlor;
   readonly #replies = new Map<string, Promise<MediaReply>>();
-  readonly #shown = new Map<Element, () => void>();
-  readonly #inSight = new IntersectionObserver(
+  /** The load functions of elements that have not been visible yet. */
+  readonly #unloaded = new Map<Element, () => void>();
+  readonly #visibility = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) continue;
-        this.#inSight.unobserve(target);
-        this.#shown.get(target)?.();
-        this.#shown.delete(target);
+        this.#visibility.unobserve(target);
+        this.#unloaded.get(target)?.();
+        this.#unloaded.delete(target);
       }
     },
-    { rootMargin: AHEAD },
+    { rootMargin: LOAD_MARGIN },
   );
 
   constructor(parlor: Parlor) {
     this.#parlor = parlor;
   }
 
-  /** What shows the file of a message of that kind. */
+  /** Makes the element that shows the file of a message. */
   show(kind: Message['kind'], media: Media): HTMLElement {
     const { fileName } = media;
     const size = sizeOf(media);
-    const about = make('span', { class: 'about' }, wordsForBytes(media.size));
+    const about = make('span', { class: 'about' }, formatBytes(media.size));
     const link = make('a', { class: 'file-name', target: '_blank', rel: 'noopener', download: fileName }, fileName);
     const caption = make('p', { class: 'caption' }, link, ' ', about);
     switch (kind) {
@@ -54,10 +55,10 @@ export class MediaView {
     }
   }
 
-  /** Forgets what is not on the page any more. */
+  /** Stops loading files: their elements were removed from the page. */
   clear(): void {
-    this.#inSight.disconnect();
-    this.#shown.clear();
+    this.#visibility.disconnect();
+    this.#unloaded.clear();
   }
 
   #load<E extends HTMLElement>(
@@ -68,50 +69,50 @@ export class MediaView {
   ): E {
     const error = make('p', { class: 'error' });
     element.append(error);
-    let opened: MediaReply | undefined;
+    let current: MediaReply | undefined;
     const load = async (fresh = false) => {
       try {
-        const reply = await this.#ask(mediaID, fresh);
-        if (fresh && reply.signedURL === opened?.signedURL) {
+        const reply = await this.#getMedia(mediaID, fresh);
+        if (fresh && reply.signedURL === current?.signedURL) {
           error.textContent = 'The file could not be loaded.';
           return;
         }
-        opened = reply;
+        current = reply;
         error.textContent = '';
         link.href = reply.signedURL;
-        if (shown !== undefined) show(shown, reply.signedURL);
-      } catch (fault) {
-        error.textContent = wordsForError(fault);
+        if (shown !== undefined) setSource(shown, reply.signedURL);
+      } catch (cause) {
+        error.textContent = textForError(cause);
       }
     };
-    // A URL opens the file for an hour at most: a picture may be loaded again after that,
-    // a film go on, and somebody click.
+    // A URL expires after an hour at most. An image may be reloaded, a video resumed and the link
+    // clicked after that.
     shown?.addEventListener('error', () => void load(true));
     link.addEventListener('click', (event) => {
-      if (opened === undefined || isGood(opened)) return;
+      if (current === undefined || isValid(current)) return;
       event.preventDefault();
-      void load().then(() => opened !== undefined && isGood(opened) && link.click());
+      void load().then(() => current !== undefined && isValid(current) && link.click());
     });
-    this.#shown.set(element, () => void load());
-    this.#inSight.observe(element);
+    this.#unloaded.set(element, () => void load());
+    this.#visibility.observe(element);
     return element;
   }
 
-  /** Asks for a file once, until its URL ends; and again where a fresh one is needed. */
-  async #ask(mediaID: string, fresh: boolean): Promise<MediaReply> {
-    const known = await this.#replies.get(mediaID)?.catch(() => undefined);
-    if (known !== undefined && !fresh && isGood(known)) return known;
-    const asked = this.#parlor.getMedia(mediaID);
-    this.#replies.set(mediaID, asked);
-    return asked;
+  /** Returns a file's URL, and reuses the last one while it is valid unless `fresh` is set. */
+  async #getMedia(mediaID: string, fresh: boolean): Promise<MediaReply> {
+    const cached = await this.#replies.get(mediaID)?.catch(() => undefined);
+    if (cached !== undefined && !fresh && isValid(cached)) return cached;
+    const reply = this.#parlor.getMedia(mediaID);
+    this.#replies.set(mediaID, reply);
+    return reply;
   }
 }
 
-/** Whether a file's URL opens it for some time yet. */
-const isGood = ({ expiresAt }: MediaReply): boolean => Date.parse(expiresAt) - BEFORE_THE_END > Date.now();
+/** Reports whether a signed URL is valid for some time. */
+const isValid = ({ expiresAt }: MediaReply): boolean => Date.parse(expiresAt) - EXPIRY_MARGIN > Date.now();
 
-/** Shows a file under another URL: sound and films go on where they were. */
-function show(shown: HTMLImageElement | HTMLMediaElement, url: string): void {
+/** Sets the URL of an element. Audio and video continue at the same time. */
+function setSource(shown: HTMLImageElement | HTMLMediaElement, url: string): void {
   if (shown instanceof HTMLImageElement) {
     shown.src = url;
     return;
@@ -119,12 +120,12 @@ function show(shown: HTMLImageElement | HTMLMediaElement, url: string): void {
   const { currentTime, paused } = shown;
   shown.src = url;
   if (currentTime > 0) shown.currentTime = currentTime;
-  if (!paused) shown.play().catch(() => {}); // it stays paused, and can be started by hand
+  if (!paused) shown.play().catch(() => {}); // it stays paused, and the user can start it
 }
 
-/** The place that a picture takes, before it is there: nothing moves when it comes. */
+/** Returns the size of an image or video, so that the layout does not move when it is loaded. */
 function sizeOf({ width = 0, height = 0 }: Media): Record<string, string> {
   if (width === 0 || height === 0) return {};
-  const scale = Math.min(1, WIDEST / width, HIGHEST / height);
+  const scale = Math.min(1, MAX_WIDTH / width, MAX_HEIGHT / height);
   return { width: `${Math.round(width * scale)}`, height: `${Math.round(height * scale)}` };
 }

@@ -2,13 +2,16 @@ import type { Member, Parlor, StreamEvents } from 'parlor-sdk';
 import { avatar } from './avatar.ts';
 import { byID, make } from './element.ts';
 
-/** How many members are listed; a number stands for the rest. */
+/** How many members are listed; the others are only counted. */
 const LISTED = 100;
 
-/** A large room tells of comings and goings a while after: its size is asked for, and this often at most. */
+/**
+ * The least time between two requests for the number of members, in milliseconds. A large room
+ * publishes joins and leaves in batches, so the page cannot count them itself.
+ */
 const RECOUNT_MS = 2000;
 
-/** Who is in the room: listed once, then kept up to date by the stream. */
+/** Members shows the members of the room. It loads them once, and then follows the stream. */
 export class Members {
   readonly #list = byID('member-list', HTMLUListElement);
   readonly #more = byID('members-more', HTMLElement);
@@ -27,7 +30,7 @@ export class Members {
   }
 
   async load(): Promise<void> {
-    // What the stream says while a page is under way is in that page or not: ask again.
+    // The reply may or may not include a join or leave that happens during the call: load again.
     for (let changes = -1; changes !== this.#changes; ) {
       changes = this.#changes;
       const [{ memberList }, { count }] = await Promise.all([

@@ -2,7 +2,7 @@ import { type Message, newMessageID, type Parlor } from 'parlor-sdk';
 import { make } from './element.ts';
 import type { Log } from './log.ts';
 import type { Unsent } from './saved.ts';
-import { wordsForError } from './words.ts';
+import { textForError } from './texts.ts';
 
 interface Item extends Unsent {
   element: HTMLLIElement;
@@ -11,8 +11,8 @@ interface Item extends Unsent {
 }
 
 /**
- * The messages on their way. They are sent one after the other, because two
- * calls at once may be stored in either order.
+ * Outbox holds the messages that are being sent. It sends one at a time, because the server may
+ * store messages of two concurrent calls in either order.
  */
 export class Outbox {
   readonly #parlor: Parlor;
@@ -35,18 +35,18 @@ export class Outbox {
     }));
   }
 
-  add({ clientMessageID = newMessageID(), ...said }: Omit<Unsent, 'clientMessageID'> & Partial<Unsent>): void {
-    const { text } = said;
+  add({ clientMessageID = newMessageID(), ...draft }: Omit<Unsent, 'clientMessageID'> & Partial<Unsent>): void {
+    const { text } = draft;
     const state = make('p', { class: 'state' });
     const content = make('div', { class: 'content' }, make('p', { class: 'bubble' }, text), state);
     const element = make('li', { class: 'message mine' }, content);
-    this.#items.set(clientMessageID, { ...said, clientMessageID, element, state, failed: false });
+    this.#items.set(clientMessageID, { ...draft, clientMessageID, element, state, failed: false });
     this.#log.addPending(element);
     this.#show(this.#items.get(clientMessageID)!, 'Sending…');
     void this.#sendAll();
   }
 
-  /** The message has arrived in the log, and is shown there. */
+  /** Removes a message that the log shows. */
   sent({ clientMessageID = '' }: Message): void {
     this.#remove(clientMessageID);
   }
@@ -75,8 +75,8 @@ export class Outbox {
 
   #fail(item: Item, error: unknown): void {
     item.failed = true;
-    const again = make('button', { type: 'button' }, 'Try again');
-    again.onclick = () => {
+    const retry = make('button', { type: 'button' }, 'Try again');
+    retry.onclick = () => {
       item.failed = false;
       this.#show(item, 'Sending…');
       void this.#sendAll();
@@ -84,15 +84,15 @@ export class Outbox {
     const discard = make('button', { type: 'button' }, 'Discard');
     discard.onclick = () => {
       this.#remove(item.clientMessageID);
-      // Else the server deletes it after a day; where the message was sent after all, it keeps it.
+      // If this fails, the server deletes the file after a day, unless the message was stored.
       if (item.file) this.#parlor.endUpload(item.file.mediaID).catch(() => {});
     };
-    this.#show(item, `Not sent. ${wordsForError(error)} `, again, ' ', discard);
+    this.#show(item, `Not sent. ${textForError(error)} `, retry, ' ', discard);
   }
 
-  #show(item: Item, ...words: (Node | string)[]): void {
+  #show(item: Item, ...content: (Node | string)[]): void {
     item.element.dataset['state'] = item.failed ? 'failed' : 'sending';
-    item.state.replaceChildren(...words);
+    item.state.replaceChildren(...content);
   }
 
   #remove(clientMessageID: string): void {

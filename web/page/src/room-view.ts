@@ -14,26 +14,29 @@ import { Log } from './log.ts';
 import { MediaView } from './media-view.ts';
 import { Members } from './members.ts';
 import { Outbox } from './outbox.ts';
-import type { BeingOut, RoomChoice, Saved, Unsent } from './saved.ts';
-import { connectionWords, wordsForBeingOut, wordsForEnd, wordsForError, wordsForLeaving } from './words.ts';
+import type { Removal, RoomChoice, Saved, Unsent } from './saved.ts';
+import { connectionTexts, textForDisconnect, textForError, textForLeave, textForRemoval } from './texts.ts';
 
-/** How long a session that comes back is told why it is out of the room. It comes with the same bytes, if at all. */
-const EXPLANATION_MS = 300;
+/**
+ * How long to wait for the event that says why a resumed session is out of the room, in
+ * milliseconds. The server sends it together with sessionReady, or not at all.
+ */
+const REMOVAL_EVENT_MS = 300;
 
-/** What the view asks of the page around it. */
+/** The actions that the view leaves to the page. */
 export interface RoomViewActions {
-  /** Leaves the room and the session, and goes back to the entrance. */
+  /** Leaves the room, ends the session, and shows the entry form. */
   leave(): void;
-  /** Takes the session back from the tab that took it over. */
+  /** Continues the session in this tab after another tab superseded it. */
   reclaim(): void;
 }
 
-/** The room on the page, from entering it to leaving it. */
+/** RoomView shows a room, from entering it to leaving it. */
 export class RoomView {
   readonly #view = byID('room', HTMLElement);
   readonly #title = byID('room-title', HTMLElement);
   readonly #connection = byID('connection', HTMLElement);
-  readonly #connectionWords = byID('connection-words', HTMLElement);
+  readonly #connectionText = byID('connection-text', HTMLElement);
   readonly #notice = byID('notice', HTMLElement);
   readonly #parlor: Parlor;
   readonly #room: RoomChoice;
@@ -47,16 +50,17 @@ export class RoomView {
   readonly #attachments: Attachments;
   readonly #stopListening: (() => void)[];
   #generation = 0;
-  /** The highest seq that the stream has brought. */
+  /** The seq of the last event that the stream delivered. */
   #lastSeq = 0;
-  /** Whether the view shows a room the session is in; while it enters one it does not. */
+  /** Whether the session is in the room; false while it enters it. */
   #inside = false;
-  #out: BeingOut | undefined;
-  /** Whether the session is over, so that there is nothing to leave. */
+  #out: Removal | undefined;
+  /** Whether the session has ended, so that there is nothing to leave. */
   #ended = false;
-  /** What was not sent before the page was reloaded, until the session is in the room. */
+  /** The messages that were not sent before a reload, until the session is in the room. */
   #unsent: Unsent[] = [];
-  #unexplained: ReturnType<typeof setTimeout> | undefined;
+  /** Enters the room again unless the event that says why the session is out arrives first. */
+  #reentry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, room: RoomChoice, actions: RoomViewActions) {
     this.#parlor = parlor;
@@ -88,8 +92,8 @@ export class RoomView {
     return [...this.#unsent, ...this.#outbox.unsent];
   }
 
-  /** Why the session is out of the room, where it does not go back by itself. */
-  get out(): BeingOut | undefined {
+  /** Why the session is out of the room, if it does not enter it again by itself. */
+  get out(): Removal | undefined {
     return this.#out;
   }
 
@@ -101,7 +105,7 @@ export class RoomView {
     return this.#ended;
   }
 
-  /** Enters the room, and shows it. */
+  /** Enters the room and shows it. */
   async enter(): Promise<void> {
     const { roomID, roomName } = this.#room;
     const { room } = await this.#parlor.enterRoom(roomID, { roomName });
@@ -109,7 +113,7 @@ export class RoomView {
     await this.#load(room);
   }
 
-  /** Goes on where the page was reloaded, and sends what was not sent. */
+  /** Shows the room after a reload, and sends the messages that were not sent. */
   async resume({ out, unsent }: Saved): Promise<void> {
     this.#show();
     this.#unsent = unsent;
@@ -117,7 +121,7 @@ export class RoomView {
       this.#showOut(out);
       return;
     }
-    // As far as this page knows. If it is not so, the stream says that, and why: see #listen.
+    // The session was in the room when the page was left. If it is not, the stream says why.
     this.#inside = true;
     this.#composer.enabled = false;
     try {
@@ -129,7 +133,7 @@ export class RoomView {
   }
 
   close(): void {
-    clearTimeout(this.#unexplained);
+    clearTimeout(this.#reentry);
     for (const stop of this.#stopListening) stop();
     this.#history.close();
     this.#attachments.close();
@@ -146,32 +150,35 @@ export class RoomView {
     this.#composer.focus();
   }
 
-  /** Fills the view; `after` is how far it was filled before the session fell out of the room. */
+  /**
+   * Loads the messages and members. `after` is the seq of the last message that the view showed
+   * before the session was out of the room.
+   */
   async #load(room: Room, after = 0): Promise<void> {
-    const known = room.generation === this.#generation && after > 0;
+    const sameGeneration = room.generation === this.#generation && after > 0;
     this.#begin(room.generation);
     this.#inside = true;
     this.#out = undefined;
     this.#composer.enabled = true;
     this.#view.removeAttribute('data-out');
     this.#showNotice('');
-    const messages = known ? this.#history.loadAfter(after) : this.#history.loadNewest();
+    const messages = sameGeneration ? this.#history.loadAfter(after) : this.#history.loadNewest();
     try {
       await Promise.all([messages, this.#members.load()]);
     } catch (error) {
-      if (!isOutside(error)) throw error; // out again already: the stream says so, and why
+      if (!isOutside(error)) throw error; // the stream says why the session is out again
     }
     if (this.#inside) for (const message of this.#unsent.splice(0)) this.#outbox.add(message);
   }
 
-  /** Starts over where the room is another one of the same name. */
+  /** Clears the view if the room has a new generation. */
   #begin(generation: number): void {
     if (generation === this.#generation) return;
     const first = this.#generation === 0;
     this.#generation = generation;
     this.#lastSeq = 0;
     this.#clear();
-    if (!first) this.#log.addLine(0, 'The room has closed meanwhile. This is a new one.');
+    if (!first) this.#log.addLine(0, 'The room was closed in the meantime. This is a new one.');
   }
 
   #clear(): void {
@@ -182,7 +189,7 @@ export class RoomView {
 
   #listen(): (() => void)[] {
     const parlor = this.#parlor;
-    /** Takes an event of this room, also before the reply to entering it is here. */
+    /** Reports whether an event is of this room. It may arrive before the reply to enterRoom. */
     const ours = (event: { roomID: string; generation: number; seq: number }) => {
       if (event.roomID !== this.#room.roomID || event.generation < this.#generation) return false;
       this.#begin(event.generation);
@@ -193,19 +200,18 @@ export class RoomView {
       parlor.on('connectionStateChanged', ({ state, event, reason }) => this.#showConnection(state, event, reason)),
       parlor.on('sessionReady', ({ rooms }) => {
         if (!this.#inside || rooms.some(({ roomID }) => roomID === this.#room.roomID)) return;
-        // Why comes next, where the server still knows it.
-        this.#unexplained = setTimeout(() => void this.#enterAgain(), EXPLANATION_MS);
+        this.#reentry = setTimeout(() => void this.#enterAgain(), REMOVAL_EVENT_MS);
       }),
       parlor.on('roomStateChanged', ({ roomID, state, event, reason }) => {
         if (!this.#inside || state !== 'disconnected' || roomID !== this.#room.roomID) return;
-        this.#leave(reason === undefined ? { event } : { event, reason });
+        this.#removed(reason === undefined ? { event } : { event, reason });
       }),
       parlor.on('roomReset', ({ room }) => {
         if (!this.#inside || room.roomID !== this.#room.roomID) return;
         this.#begin(room.generation);
         this.#clear();
         this.#lastSeq = room.lastSeq;
-        this.#loadOrSay(() => this.#load(room));
+        this.#loadOrShowError(() => this.#load(room));
       }),
       parlor.on('roomMemberJoined', (event) => {
         if (!ours(event)) return;
@@ -218,12 +224,12 @@ export class RoomView {
         if (!ours(event)) return;
         this.#members.left(event);
         for (const { userName, reason } of event.memberList) {
-          this.#log.addLine(event.seq, wordsForLeaving(userName, reason), { 'data-reason': reason });
+          this.#log.addLine(event.seq, textForLeave(userName, reason), { 'data-reason': reason });
         }
       }),
       parlor.on('roomMessageReceived', (event) => {
         const { seq } = event;
-        if (seq === undefined || !ours({ ...event, seq })) return; // this page keeps what is stored
+        if (seq === undefined || !ours({ ...event, seq })) return; // the page shows only stored messages
         for (const message of event.messageList) {
           this.#log.addMessage(message);
           if (message.sender.userID === parlor.userID) this.#outbox.sent(message);
@@ -235,45 +241,45 @@ export class RoomView {
     ];
   }
 
-  /** The session is out of the room: for having been away too long, or because somebody decided so. */
-  #leave(out: BeingOut): void {
-    clearTimeout(this.#unexplained);
+  /** The session is out of the room: it timed out, or was removed. */
+  #removed(out: Removal): void {
+    clearTimeout(this.#reentry);
     if (out.event === 'networkTimeout') void this.#enterAgain();
     else this.#showOut(out);
   }
 
-  #showOut(out: BeingOut): void {
+  #showOut(out: Removal): void {
     this.#inside = false;
     this.#out = out;
-    this.#shutOut();
+    this.#disable();
     const [label, act] =
       out.event === 'kickedOut'
-        ? ['Back to the entrance', () => this.#actions.leave()]
+        ? ['Back to the start page', () => this.#actions.leave()]
         : ['Enter again', () => void this.#enterAgain().then(() => this.#composer.focus())];
-    this.#showNotice(wordsForBeingOut(out.event, out.reason), label, act);
+    this.#showNotice(textForRemoval(out.event, out.reason), label, act);
   }
 
-  /** Shows nothing that is no longer known, and takes no messages. */
-  #shutOut(): void {
+  /** Hides the members, which are no longer up to date, and disables the composer. */
+  #disable(): void {
     this.#composer.enabled = false;
     this.#view.setAttribute('data-out', '');
   }
 
   async #enterAgain(): Promise<void> {
-    this.#inside = false; // until entered; further events that say so change nothing
+    this.#inside = false; // ignores further events that say so
     const after = this.#lastSeq;
-    await this.#loadOrSay(async () => {
+    await this.#loadOrShowError(async () => {
       const { roomID, roomName } = this.#room;
       const { room } = await this.#parlor.enterRoom(roomID, { roomName });
       await this.#load(room, after);
     });
   }
 
-  async #loadOrSay(load: () => Promise<void>): Promise<void> {
+  async #loadOrShowError(load: () => Promise<void>): Promise<void> {
     try {
       await load();
     } catch (error) {
-      this.#showNotice(wordsForError(error), 'Try again', () => void this.#loadOrSay(load));
+      this.#showNotice(textForError(error), 'Try again', () => void this.#loadOrShowError(load));
     }
   }
 
@@ -283,28 +289,28 @@ export class RoomView {
     try {
       await this.#parlor.recallMessage(this.#room.roomID, messageID);
       this.#log.recall(seq);
-      this.#composer.focus(); // the button that had it is gone
-    } catch (fault) {
-      error.textContent = `The message was not recalled. ${wordsForError(fault)}`;
+      this.#composer.focus(); // the focused button was removed
+    } catch (cause) {
+      error.textContent = `The message was not recalled. ${textForError(cause)}`;
     }
   }
 
   #showConnection(state: ConnectionState, event?: ConnectionEvent, reason?: string): void {
     this.#connection.dataset['state'] = state;
-    this.#connectionWords.textContent = connectionWords[state];
+    this.#connectionText.textContent = connectionTexts[state];
     if (state !== 'disconnected' || event === undefined) return;
-    this.#shutOut();
+    this.#disable();
     this.#ended = event !== 'superseded';
     const [label, act] =
       event === 'superseded'
         ? ['Continue here', () => this.#actions.reclaim()]
-        : ['Back to the entrance', () => this.#actions.leave()];
-    this.#showNotice(wordsForEnd(event, reason), label, act);
+        : ['Back to the start page', () => this.#actions.leave()];
+    this.#showNotice(textForDisconnect(event, reason), label, act);
   }
 
-  #showNotice(words: string, label = '', act = () => {}): void {
-    this.#notice.hidden = words === '';
-    byID('notice-words', HTMLElement).textContent = words;
+  #showNotice(text: string, label = '', act = () => {}): void {
+    this.#notice.hidden = text === '';
+    byID('notice-text', HTMLElement).textContent = text;
     const button = byID('notice-button', HTMLButtonElement);
     button.textContent = label;
     button.onclick = act;

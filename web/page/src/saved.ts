@@ -1,38 +1,38 @@
 import type { ResumeState, RoomStateEvent } from 'parlor-sdk';
 import { randomSuffix } from './identity.ts';
 
-/** What survives a reload of the tab, and nothing but the tab reads. */
+/** The state of a tab that survives a reload. Only this tab can read it. */
 export interface Saved {
   session: ResumeState;
-  /** Whether the server makes this user's tokens, so that the page can renew them. */
+  /** Whether the token is a development token, so that the page can get another one. */
   development: boolean;
   room: RoomChoice;
-  /** Why the session is out of the room, where it does not go back by itself. */
-  out?: BeingOut;
-  /** Messages that were not known to be sent, with the IDs that make sending them again safe. */
+  /** Why the session is out of the room, if it does not enter it again by itself. */
+  out?: Removal;
+  /** The messages that may not have been sent, with the IDs that make a retry safe. */
   unsent: Unsent[];
 }
 
-/** The room that was asked for. */
+/** The room that the user chose. */
 export interface RoomChoice {
   roomID: string;
   roomName: string;
 }
 
-export interface BeingOut {
+export interface Removal {
   event: RoomStateEvent;
-  /** What an operator said of it. */
+  /** The text that an admin gave. */
   reason?: string;
 }
 
 export interface Unsent {
   clientMessageID: string;
-  /** What is said, or what the file is called. */
+  /** The text of the message, or the name of the file. */
   text: string;
   file?: Attachment;
 }
 
-/** A file that was uploaded, and the kind of message that carries it. */
+/** A file that was uploaded, and the kind of its message. */
 export interface Attachment {
   kind: 'image' | 'audio' | 'video' | 'file';
   mediaID: string;
@@ -41,12 +41,12 @@ export interface Attachment {
 const SAVED = 'parlor.saved';
 const SUFFIX = 'parlor.suffix';
 
-export function load(): Saved | undefined {
+export function loadSaved(): Saved | undefined {
   try {
     const text = sessionStorage.getItem(SAVED);
     return text === null ? undefined : (JSON.parse(text) as Saved);
   } catch {
-    return undefined; // another version's, or no storage at all
+    return undefined; // it is not JSON, or storage is disabled
   }
 }
 
@@ -54,19 +54,19 @@ export function save(saved: Saved): void {
   try {
     sessionStorage.setItem(SAVED, JSON.stringify(saved));
   } catch {
-    // Full or forbidden: a reload then begins at the entrance.
+    // Storage is full or disabled: after a reload, the page shows the entry form.
   }
 }
 
-export function forget(): void {
+export function clearSaved(): void {
   try {
     sessionStorage.removeItem(SAVED);
   } catch {
-    // Then there is nothing to forget.
+    // Storage is disabled, so nothing was saved.
   }
 }
 
-/** Tells this tab's person from others of the same name; the same after a reload. */
+/** Returns the tab's suffix, which distinguishes its user from others of the same name. */
 export function tabSuffix(): string {
   try {
     const suffix = sessionStorage.getItem(SUFFIX) ?? randomSuffix();

@@ -1,2 +1,2 @@
-/** Where the server is that this page came from: in the page's folder, which a proxy may have below a path. */
+/** The address of the server: the folder of the page, because a proxy may serve it below a path. */
 export const serverURL = new URL('.', location.href).href;

@@ -6,7 +6,7 @@ function file(contentType: Media['contentType'], more: Partial<Media> = {}): Med
   return { mediaID: '3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61', fileName: 'a', size: 1, contentType, url: '/', ...more };
 }
 
-test('a file is sent as the kind of message that carries it', () => {
+test('kindOf chooses the kind of message by type and limits', () => {
   expect(kindOf(file('image/png'))).toBe('image');
   expect(kindOf(file('image/png', { size: 10 * 1024 * 1024 + 1 }))).toBe('file');
   expect(kindOf(file('audio/mpeg', { duration: 300.9 }))).toBe('audio');

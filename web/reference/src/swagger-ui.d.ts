@@ -1,5 +1,5 @@
 declare module 'swagger-ui-dist/swagger-ui-es-bundle.js' {
-  /** The part of React that Swagger UI hands to its plugins. */
+  /** The part of React that Swagger UI passes to its plugins. */
   export interface React {
     createElement(type: unknown, properties: object | null, ...children: unknown[]): unknown;
     Fragment: unknown;

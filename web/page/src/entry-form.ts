@@ -1,40 +1,40 @@
 import { byID } from './element.ts';
 import { byteLength, roomIDOf } from './identity.ts';
 import type { RoomChoice } from './saved.ts';
-import { wordsForError } from './words.ts';
+import { textForError } from './texts.ts';
 
 const NAME_BYTES = 256;
 const ROOM_NAME_BYTES = 64;
 
-export interface Entry {
+export interface EntryFormValues {
   name: string;
   room: RoomChoice;
-  /** As pasted; empty where the field is not shown. */
+  /** The pasted token; empty if the field is hidden. */
   token: string;
 }
 
-/** The form in front of the room. */
-export class Entrance {
-  readonly #view = byID('entrance', HTMLElement);
+/** EntryForm is the form in which the user enters a name and a room. */
+export class EntryForm {
+  readonly #view = byID('entry', HTMLElement);
   readonly #name = byID('name', HTMLInputElement);
   readonly #room = byID('room-name', HTMLInputElement);
   readonly #tokenField = byID('token-field', HTMLElement);
   readonly #token = byID('token', HTMLTextAreaElement);
-  readonly #error = byID('entrance-error', HTMLElement);
+  readonly #error = byID('entry-error', HTMLElement);
   readonly #button = byID('enter', HTMLButtonElement);
 
-  /** `enter` does what is needed and is waited for; what it throws is shown. */
-  constructor(enter: (entry: Entry) => Promise<void>) {
-    byID('entrance-form', HTMLFormElement).onsubmit = async (event) => {
+  /** The form calls `enter` with valid values, and shows the error that it throws. */
+  constructor(enter: (values: EntryFormValues) => Promise<void>) {
+    byID('entry-form', HTMLFormElement).onsubmit = async (event) => {
       event.preventDefault();
-      const entry = this.#read();
-      if (entry === undefined) return;
+      const values = this.#read();
+      if (values === undefined) return;
       this.#button.disabled = true;
       this.#button.textContent = 'Entering…';
       try {
-        await enter(entry);
+        await enter(values);
       } catch (error) {
-        this.say(wordsForError(error));
+        this.showError(textForError(error));
       } finally {
         this.#button.disabled = false;
         this.#button.textContent = 'Enter room';
@@ -52,36 +52,37 @@ export class Entrance {
 
   hide(): void {
     this.#view.hidden = true;
-    this.say('');
+    this.showError('');
   }
 
-  say(words: string): void {
-    this.#error.textContent = words;
+  showError(text: string): void {
+    this.#error.textContent = text;
   }
 
   askForToken(): void {
     this.#tokenField.hidden = false;
     this.#token.focus();
-    this.say('This server does not make tokens itself. Paste a user token.');
+    this.showError('This server does not issue tokens. Paste a user token.');
   }
 
-  #read(): Entry | undefined {
+  /** Returns the values; undefined if one is invalid, after showing why. */
+  #read(): EntryFormValues | undefined {
     const name = this.#name.value.trim();
     const roomName = this.#room.value.trim();
     const roomID = roomIDOf(roomName);
-    const complain = (field: HTMLElement, words: string) => {
+    const reject = (field: HTMLElement, text: string) => {
       field.focus();
-      this.say(words);
+      this.showError(text);
       return undefined;
     };
-    if (name === '') return complain(this.#name, 'Say who you are, please.');
-    if (byteLength(name) > NAME_BYTES) return complain(this.#name, 'This name is too long.');
-    if (roomName === '') return complain(this.#room, 'Name a room, please.');
-    if (roomID === undefined) return complain(this.#room, 'This room name is too long.');
+    if (name === '') return reject(this.#name, 'Please enter your name.');
+    if (byteLength(name) > NAME_BYTES) return reject(this.#name, 'This name is too long.');
+    if (roomName === '') return reject(this.#room, 'Please enter a room name.');
+    if (roomID === undefined) return reject(this.#room, 'This room name is too long.');
     const token = this.#tokenField.hidden ? '' : this.#token.value.trim();
-    if (!this.#tokenField.hidden && token === '') return complain(this.#token, 'Paste a user token, please.');
-    this.say('');
-    // The ID tells rooms apart whatever the name; where that is too long to be stored, the ID is shown instead.
+    if (!this.#tokenField.hidden && token === '') return reject(this.#token, 'Please paste a user token.');
+    this.showError('');
+    // The server does not store a longer name. The page then shows the room's ID instead.
     return { name, room: { roomID, roomName: byteLength(roomName) > ROOM_NAME_BYTES ? '' : roomName }, token };
   }
 }
