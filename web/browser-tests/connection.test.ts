@@ -1,7 +1,8 @@
 import { expect, test } from './user.ts';
 
 for (const transport of ['fetch', 'eventSource'] as const) {
-  test(`a reload does not leave the room and loses no message (${transport})`, async ({ openPage, room }) => {
+  test(`a reload does not leave the room and loses no message (${transport})`, async ({ openPage, room, server }) => {
+    await server.createRoom(room, { memberTimeout: 15 });
     const alice = await openPage({ name: 'Alice' });
     const bob = await openPage({ name: 'Bob', transport });
     const carol = await openPage({ name: 'Carol' });
@@ -31,7 +32,9 @@ for (const transport of ['fetch', 'eventSource'] as const) {
     openPage,
     tcpProxy,
     room,
+    server,
   }) => {
+    await server.createRoom(room, { memberTimeout: 5 });
     const alice = await openPage({ name: 'Alice' });
     const bob = await openPage({ name: 'Bob', transport, tcpProxy });
     await alice.enter(room);

@@ -1,16 +1,28 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { accessibilityViolations } from './accessibility.ts';
-import { expect, test, type User } from './user.ts';
+import { expect, test as base, type User } from './user.ts';
 
 const sample = (name: string) => fileURLToPath(new URL(`../../media/testdata/${name}`, import.meta.url));
 
-/** Makes a file of random bytes, which is uploaded in five requests. */
-function largeFile() {
-  const buffer = randomBytes(40 * 1024 * 1024);
-  return { name: 'large.bin', mimeType: 'application/octet-stream', buffer };
+interface LargeFile {
+  path: string;
+  bytes: Buffer;
 }
+
+const test = base.extend<{ largeFile: LargeFile }>({
+  /** A file of random bytes that is uploaded in four requests. The browser reads it from the disk. */
+  largeFile: async ({}, use) => {
+    const folder = await mkdtemp(join(tmpdir(), 'parlor-upload-'));
+    const file = { path: join(folder, 'large.bin'), bytes: randomBytes(25 * 1024 * 1024) };
+    await writeFile(file.path, file.bytes);
+    await use(file);
+    await rm(folder, { recursive: true });
+  },
+});
 
 /** Downloads a file from the log, and expects it to have these bytes. */
 async function expectDownload(user: User, name: string, bytes: Buffer): Promise<void> {
@@ -119,7 +131,12 @@ test('an expired URL is requested again', async ({ openPage, room }) => {
   expect(requests).toBeLessThanOrEqual(2);
 });
 
-test('an upload shows its progress and continues after the connection broke', async ({ openPage, tcpProxy, room }) => {
+test('an upload shows its progress and continues after the connection broke', async ({
+  largeFile,
+  openPage,
+  tcpProxy,
+  room,
+}) => {
   const alice = await openPage({ name: 'Alice', tcpProxy });
   const bob = await openPage({ name: 'Bob' });
   await alice.enter(room);
@@ -128,30 +145,28 @@ test('an upload shows its progress and continues after the connection broke', as
   const bar = alice.page.getByRole('progressbar', { name: 'Uploading large.bin' });
   const progress = () => bar.evaluate((element: HTMLProgressElement) => element.value);
 
-  const file = largeFile();
   await beforeThirdRequest(alice, offsets, () => tcpProxy.interrupt());
-  await alice.attach(file);
+  await alice.attach(largeFile.path);
   await alice.expectReconnecting();
   await expect.poll(progress).toBeGreaterThan(0.3);
   expect(await progress()).toBeLessThan(1);
-  await expect(alice.page.locator('#pending .state')).toContainText('of 42 MB');
+  await expect(alice.page.locator('#pending .state')).toContainText('of 26 MB');
   tcpProxy.restore();
 
-  await expectDownload(bob, 'large.bin', file.buffer);
+  await expectDownload(bob, 'large.bin', largeFile.bytes);
   expect(offsets.filter((offset) => offset === 0)).toHaveLength(1); // the upload did not start over
   await expect(alice.page.locator('#pending li')).toHaveCount(0);
 });
 
-test('an upload continues after the server was killed', async ({ openPage, room, server }) => {
+test('an upload continues after the server was killed', async ({ largeFile, openPage, room, server }) => {
   const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
   await alice.enter(room);
   const offsets = recordOffsets(alice);
-  const file = largeFile();
   await beforeThirdRequest(alice, offsets, () => server.kill());
-  await alice.attach(file);
+  await alice.attach(largeFile.path);
   await alice.expectReconnecting();
   await server.start();
-  await expectDownload(alice, 'large.bin', file.buffer);
+  await expectDownload(alice, 'large.bin', largeFile.bytes);
   expect(offsets.filter((offset) => offset === 0)).toHaveLength(1);
 });
 

@@ -34,9 +34,8 @@ export class Server {
   /** Starts the server, and waits until it is ready. */
   async start(): Promise<void> {
     const options = ['--data', this.#data, '--listen', this.#address, '--ops-listen', ''];
-    // The tests type faster than users do, and should not wait long for a member to time out.
-    const limits = ['--message-rate', '1000', '--member-timeout', '5s'];
-    const started = spawn(binary(), ['serve', '--dev', ...options, ...limits], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const rate = ['--message-rate', '1000']; // the tests type faster than users do
+    const started = spawn(binary(), ['serve', '--dev', ...options, ...rate], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
     let output = '';
     this.#address = await new Promise<string>((resolve, reject) => {
@@ -53,13 +52,19 @@ export class Server {
   }
 
   /** Calls the admin API, and throws unless the call succeeds. */
-  async admin(method: 'GET' | 'DELETE', path: string): Promise<any> {
+  async admin(method: 'GET' | 'POST' | 'DELETE', path: string, body?: unknown): Promise<any> {
     this.#adminToken ??= execFileSync(binary(), ['token', '--admin', '--data', this.#data], { encoding: 'utf8' }).trim();
-    const headers = { Authorization: `Bearer ${this.#adminToken}` };
-    const reply = await fetch(`${this.url}/v1/admin${path}`, { method, headers });
+    const headers = { Authorization: `Bearer ${this.#adminToken}`, 'Content-Type': 'application/json' };
+    const init = body === undefined ? { method, headers } : { method, headers, body: JSON.stringify(body) };
+    const reply = await fetch(`${this.url}/v1/admin${path}`, init);
     const text = await reply.text();
     if (!reply.ok) throw new Error(`${method} ${path}: ${reply.status} ${text}`);
     return text === '' ? undefined : JSON.parse(text);
+  }
+
+  /** Creates an empty room, for a test that needs another memberTimeout or messages in it. */
+  async createRoom(roomID: string, config: { memberTimeout?: number } = {}): Promise<void> {
+    await this.admin('POST', '/rooms', { roomID, config: { unusedTimeout: 300, ...config } });
   }
 
   /** Kills the server, without a shutdown. */

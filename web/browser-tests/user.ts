@@ -106,6 +106,7 @@ interface Fixtures {
   room: string;
 }
 
+/** Each worker has a server of its own, which a test may kill. */
 export const test = base.extend<Fixtures, { server: Server }>({
   server: [
     async ({}, use) => {
@@ -113,7 +114,7 @@ export const test = base.extend<Fixtures, { server: Server }>({
       await use(server);
       await server.stop();
     },
-    { scope: 'worker' },
+    { scope: 'worker', timeout: 120_000 },
   ],
 
   room: async ({}, use, { testId }) => {
