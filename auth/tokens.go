@@ -194,19 +194,20 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	return verified, nil
 }
 
-// VerifyAdmin returns when an admin token expires. Errors: room.ErrTokenInvalid,
-// room.ErrTokenExpired, room.ErrTokenVoid, and room.ErrNotAdmin for a valid token of another scope.
-func (t *Tokens) VerifyAdmin(token string) (expiresAt time.Time, err error) {
+// VerifyAdmin returns the subject of an admin token, which may be empty, and when the token expires. Errors:
+// room.ErrTokenInvalid, room.ErrTokenExpired, room.ErrTokenVoid, and room.ErrNotAdmin for a valid token of
+// another scope.
+func (t *Tokens) VerifyAdmin(token string) (subject string, expiresAt time.Time, err error) {
 	c, err := t.read(token, t.adminKey, t.AdminLifetime)
 	switch {
 	case err != nil:
-		return time.Time{}, err
+		return "", time.Time{}, err
 	case c.Scope != ScopeAdmin:
-		return time.Time{}, room.ErrNotAdmin
+		return "", time.Time{}, room.ErrNotAdmin
 	case c.IssuedAt == nil && !t.AdminsVoidBefore.IsZero(), c.IssuedAt != nil && c.IssuedAt.Before(t.AdminsVoidBefore):
-		return time.Time{}, room.ErrTokenVoid
+		return "", time.Time{}, room.ErrTokenVoid
 	}
-	return c.ExpiresAt.UTC(), nil
+	return c.Subject, c.ExpiresAt.UTC(), nil
 }
 
 // read returns the claims of a token that has a valid signature and has not expired. It does not
@@ -348,13 +349,16 @@ func (t *Tokens) Sign(u room.User, ttl time.Duration) (string, error) {
 	return sign(c, t.Secret)
 }
 
-// SignAdmin returns a new admin token.
-func (t *Tokens) SignAdmin(ttl time.Duration) (string, error) {
+// SignAdmin returns a token for the calls of a server. The subject, which may be empty, names the
+// caller in Parlor's log.
+func (t *Tokens) SignAdmin(subject string, ttl time.Duration) (string, error) {
 	secret := t.AdminSecret
 	if secret == nil {
 		secret = t.Secret
 	}
-	return sign(claims{RegisteredClaims: t.registered(ttl), Scope: ScopeAdmin}, secret)
+	c := claims{RegisteredClaims: t.registered(ttl), Scope: ScopeAdmin}
+	c.Subject = subject
+	return sign(c, secret)
 }
 
 // registered returns the claims that every token has.

@@ -136,7 +136,7 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 	type object = map[string]any
 	good := newToken(t, hs, secret, nil, nil)
 	parts := strings.Split(good, ".")
-	admin, err := tokens.SignAdmin(time.Hour)
+	admin, err := tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func TestAdminTokens(t *testing.T) {
 	tokens.AdminPublicKeys = true
 	tokens.Now = func() time.Time { return now }
 	hs, admin := jwt.SigningMethodHS256, set("scope", ScopeAdmin)
-	printed, err := tokens.SignAdmin(time.Hour)
+	printed, err := tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +259,7 @@ func TestAdminTokens(t *testing.T) {
 		{"of another scope", newToken(t, hs, secret, set("scope", "Admin"), nil), room.ErrNotAdmin},
 		{"of a list of scopes", newToken(t, hs, secret, set("scope", []string{"admin"}), nil), room.ErrTokenInvalid},
 	} {
-		until, err := tokens.VerifyAdmin(c.token)
+		_, until, err := tokens.VerifyAdmin(c.token)
 		if !errors.Is(err, c.want) {
 			t.Errorf("a token %s: %v", c.what, err)
 		}
@@ -345,7 +345,7 @@ func TestTokensOfOtherApplications(t *testing.T) {
 				t.Errorf("a user's token %s by %s: %v", c.what, how, err)
 			}
 			admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
-			if _, err := tokens.VerifyAdmin(sign(admin)); !errors.Is(err, c.want) {
+			if _, _, err := tokens.VerifyAdmin(sign(admin)); !errors.Is(err, c.want) {
 				t.Errorf("an admin's token %s by %s: %v", c.what, how, err)
 			}
 		}
@@ -357,11 +357,11 @@ func TestTokensOfOtherApplications(t *testing.T) {
 	if _, err := tokens.Verify(user); err != nil {
 		t.Errorf("what Sign makes: %v", err)
 	}
-	admin, err := tokens.SignAdmin(time.Hour)
+	admin, err := tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tokens.VerifyAdmin(admin); err != nil {
+	if _, _, err := tokens.VerifyAdmin(admin); err != nil {
 		t.Errorf("what SignAdmin makes: %v", err)
 	}
 }
@@ -385,11 +385,11 @@ func TestAdminSecret(t *testing.T) {
 		{"signed with an Ed25519 key", newToken(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), false, false},
 	} {
 		tokens := k.tokens()
-		if _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.shared {
+		if _, _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.shared {
 			t.Errorf("without an admins' secret, a token %s: %v", c.what, err)
 		}
 		tokens.AdminSecret = adminSecret
-		if _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.apart {
+		if _, _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.apart {
 			t.Errorf("with an admins' secret, a token %s: %v", c.what, err)
 		}
 	}
@@ -398,11 +398,11 @@ func TestAdminSecret(t *testing.T) {
 	if _, err := tokens.Verify(newToken(t, hs, adminSecret, nil, nil)); !errors.Is(err, room.ErrTokenInvalid) {
 		t.Errorf("a user's token signed with the admins' secret: %v", err)
 	}
-	signed, err := tokens.SignAdmin(time.Hour)
+	signed, err := tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tokens.VerifyAdmin(signed); err != nil {
+	if _, _, err := tokens.VerifyAdmin(signed); err != nil {
 		t.Errorf("what SignAdmin makes: %v", err)
 	}
 }
@@ -433,7 +433,7 @@ func TestLifetimeOfTokens(t *testing.T) {
 			t.Errorf("a user's token %s: %v", c.what, err)
 		}
 		admin := func(claims jwt.MapClaims) { c.claims(claims); claims["scope"] = "admin" }
-		if _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.admin) {
+		if _, _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.admin) {
 			t.Errorf("an admin's token %s: %v", c.what, err)
 		}
 	}
@@ -454,7 +454,7 @@ func TestVoidAdminTokens(t *testing.T) {
 		{"issued at the instant", set("iat", void.Unix()), nil},
 	} {
 		admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
-		if _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.want) {
+		if _, _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.want) {
 			t.Errorf("a token %s: %v", c.what, err)
 		}
 	}

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"cmp"
+	"context"
 	"encoding/base64"
 	"net/http"
 	"net/url"
@@ -11,6 +12,21 @@ import (
 	"parlor/auth"
 	"parlor/room"
 )
+
+// adminStore makes the changes that only servers ask for.
+type adminStore interface {
+	Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error)
+	Room(ctx context.Context, id room.RoomID) (room.Room, error)
+	CreateEmptyRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error)
+	DestroyRoom(ctx context.Context, by room.Actor, id room.RoomID, reason string) error
+	UserRooms(ctx context.Context, user room.UserID) ([]room.Room, error)
+	UserSessions(ctx context.Context, user room.UserID) ([]room.Session, error)
+	KickSession(ctx context.Context, by room.Actor, user room.UserID, id room.SessionID, reason string) error
+	KickUser(ctx context.Context, by room.Actor, user room.UserID, reason string) ([]room.SessionID, error)
+	VoidTokens(ctx context.Context, by room.Actor, user room.UserID, before time.Time, reason string) ([]room.SessionID, error)
+	Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error)
+	Unban(ctx context.Context, by room.Actor, id room.RoomID, user room.UserID) error
+}
 
 // The calls of the customer's servers. They act on any room and any user, and
 // are let in by an admin token.
@@ -25,7 +41,7 @@ type roomPageReply struct {
 	NextCursor string      `json:"nextCursor,omitempty"`
 }
 
-func (a *api) adminListRooms(w http.ResponseWriter, r *http.Request) error {
+func (a *api) adminListRooms(w http.ResponseWriter, r *http.Request, _ room.Actor) error {
 	q := readQuery(r, "prefix", "cursor", "limit")
 	prefix := q.roomPrefix("prefix")
 	after := q.roomCursor("cursor")
@@ -44,12 +60,12 @@ func (a *api) adminListRooms(w http.ResponseWriter, r *http.Request) error {
 	return a.answer(w, r, http.StatusOK, reply)
 }
 
-func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request) error {
+func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request, by room.Actor) error {
 	var request createRoomRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	opened, err := a.Store.CreateEmptyRoom(r.Context(), request.RoomID, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
+	opened, err := a.Store.CreateEmptyRoom(r.Context(), by, request.RoomID, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
 	if err != nil {
 		return err
 	}
@@ -59,7 +75,7 @@ func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request) error {
 
 func adminRoomPath(id room.RoomID) string { return "/v1/admin/rooms/" + url.PathEscape(string(id)) }
 
-func (a *api) adminGetRoom(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+func (a *api) adminGetRoom(w http.ResponseWriter, r *http.Request, _ room.Actor, id room.RoomID) error {
 	found, err := a.Store.Room(r.Context(), id)
 	if err != nil {
 		return err
@@ -67,30 +83,30 @@ func (a *api) adminGetRoom(w http.ResponseWriter, r *http.Request, id room.RoomI
 	return a.answer(w, r, http.StatusOK, roomReply{found})
 }
 
-func (a *api) adminDestroyRoom(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+func (a *api) adminDestroyRoom(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
 	q := readQuery(r, "reason")
-	note := q.note()
+	reason := q.reason()
 	if err := q.err(); err != nil {
 		return err
 	}
-	if err := a.Store.DestroyRoom(r.Context(), id, note); err != nil {
+	if err := a.Store.DestroyRoom(r.Context(), by, id, reason); err != nil {
 		return err
 	}
 	return noContent(w)
 }
 
-func (a *api) adminListMembers(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+func (a *api) adminListMembers(w http.ResponseWriter, r *http.Request, _ room.Actor, id room.RoomID) error {
 	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.Room(r.Context(), id) })
 }
 
-func (a *api) adminKickMember(w http.ResponseWriter, r *http.Request, id room.RoomID, user room.UserID) error {
+func (a *api) adminKickMember(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, user room.UserID) error {
 	q := readQuery(r, "reason", "banSeconds")
-	note := q.note()
+	reason := q.reason()
 	ban := room.Seconds(q.integer("banSeconds", 0, int64(room.MaxBan/time.Second), 0)).Duration()
 	if err := q.err(); err != nil {
 		return err
 	}
-	kicked, err := a.Store.KickMembers(r.Context(), id, []room.UserID{user}, note, ban)
+	kicked, err := a.Store.KickMembers(r.Context(), by, id, []room.UserID{user}, reason, ban)
 	if err != nil {
 		return err
 	}
@@ -111,16 +127,16 @@ type kickReply struct {
 	ErrorUserList []room.UserID `json:"errorUserList"`
 }
 
-func (a *api) adminKickMembers(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+func (a *api) adminKickMembers(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
 	var request kickRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	return a.kick(w, r, id, request)
+	return a.kick(w, r, by, id, request)
 }
 
-func (a *api) kick(w http.ResponseWriter, r *http.Request, id room.RoomID, request kickRequest) error {
-	kicked, err := a.Store.KickMembers(r.Context(), id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
+func (a *api) kick(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, request kickRequest) error {
+	kicked, err := a.Store.KickMembers(r.Context(), by, id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
 	if err != nil {
 		return err
 	}
@@ -132,7 +148,7 @@ type banListReply struct {
 	Bans []room.Ban `json:"bans"`
 }
 
-func (a *api) adminListBans(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+func (a *api) adminListBans(w http.ResponseWriter, r *http.Request, _ room.Actor, id room.RoomID) error {
 	bans, err := a.Store.Bans(r.Context(), id)
 	if err != nil {
 		return err
@@ -140,8 +156,8 @@ func (a *api) adminListBans(w http.ResponseWriter, r *http.Request, id room.Room
 	return a.answer(w, r, http.StatusOK, banListReply{bans})
 }
 
-func (a *api) adminUnban(w http.ResponseWriter, r *http.Request, id room.RoomID, user room.UserID) error {
-	if err := a.Store.Unban(r.Context(), id, user); err != nil {
+func (a *api) adminUnban(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, user room.UserID) error {
+	if err := a.Store.Unban(r.Context(), by, id, user); err != nil {
 		return err
 	}
 	return noContent(w)
@@ -161,7 +177,7 @@ func (s senderRequest) user() room.User {
 	return room.User{ID: s.UserID, Name: cmp.Or(given(s.UserName), string(s.UserID))}
 }
 
-func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
 	var request adminSendMessageRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
@@ -180,7 +196,7 @@ func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, id room.R
 	return a.answerMessage(w, r, m)
 }
 
-func (a *api) adminListUserRooms(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+func (a *api) adminListUserRooms(w http.ResponseWriter, r *http.Request, _ room.Actor, user room.UserID) error {
 	rooms, err := a.Store.UserRooms(r.Context(), user)
 	if err != nil {
 		return err
@@ -192,7 +208,7 @@ type sessionListReply struct {
 	Sessions []sessionState `json:"sessions"`
 }
 
-func (a *api) adminListUserSessions(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+func (a *api) adminListUserSessions(w http.ResponseWriter, r *http.Request, _ room.Actor, user room.UserID) error {
 	sessions, err := a.Store.UserSessions(r.Context(), user)
 	if err != nil {
 		return err
@@ -208,13 +224,13 @@ type endSessionsReply struct {
 	SessionIDs []room.SessionID `json:"sessionIDs"`
 }
 
-func (a *api) adminEndUserSessions(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+func (a *api) adminEndUserSessions(w http.ResponseWriter, r *http.Request, by room.Actor, user room.UserID) error {
 	q := readQuery(r, "reason")
-	note := q.note()
+	reason := q.reason()
 	if err := q.err(); err != nil {
 		return err
 	}
-	ended, err := a.Store.KickUser(r.Context(), user, note)
+	ended, err := a.Store.KickUser(r.Context(), by, user, reason)
 	if err != nil {
 		return err
 	}
@@ -233,7 +249,7 @@ type voidTokensReply struct {
 
 // adminVoidTokens makes what may have been stolen useless. The server's own clock is
 // what counts where the caller does not say: callers' clocks differ.
-func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, by room.Actor, user room.UserID) error {
 	var request voidTokensRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
@@ -247,31 +263,31 @@ func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, user room.
 		before = *request.Before
 	}
 	before = before.UTC().Truncate(time.Millisecond)
-	ended, err := a.Store.VoidTokens(r.Context(), user, before, request.Reason)
+	ended, err := a.Store.VoidTokens(r.Context(), by, user, before, request.Reason)
 	if err != nil {
 		return err
 	}
 	return a.answer(w, r, http.StatusOK, voidTokensReply{before, ended})
 }
 
-func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, user room.UserID) error {
+func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, by room.Actor, user room.UserID) error {
 	session, err := pathSessionID(r)
 	if err != nil {
 		return err
 	}
 	q := readQuery(r, "reason")
-	note := q.note()
+	reason := q.reason()
 	if err := q.err(); err != nil {
 		return err
 	}
-	if err := a.Store.KickSession(r.Context(), user, session, note); err != nil {
+	if err := a.Store.KickSession(r.Context(), by, user, session, reason); err != nil {
 		return err
 	}
 	return noContent(w)
 }
 
-// note is what the operator says of what is asked for.
-func (q *query) note() string { return q.text("reason", room.MaxReasonBytes) }
+// reason returns the text that an admin gives for a kick or a destruction.
+func (q *query) reason() string { return q.text("reason", room.MaxReasonBytes) }
 
 // A room cursor travels as base64 of the last roomID of a page: opaque, so that
 // nobody builds on what is inside.

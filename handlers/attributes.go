@@ -1,11 +1,17 @@
 package handlers
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
 	"parlor/room"
 )
+
+// attributeStore stores the attributes of rooms.
+type attributeStore interface {
+	UpdateAttributes(ctx context.Context, by room.Actor, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error)
+}
 
 type roomAttributesReply struct {
 	RoomAttributes room.Attributes `json:"roomAttributes"`
@@ -52,7 +58,7 @@ func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, sessi
 	if err := a.spend(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
 		return err
 	}
-	version, refused, err := a.Store.UpdateAttributes(r.Context(), session.ID, id, room.AttributesUpdate{
+	version, refused, err := a.Store.UpdateAttributes(r.Context(), actor(r, session), id, room.AttributesUpdate{
 		By: session.User.ID, Set: request.Set, Delete: request.Delete, Force: request.Force,
 		UpdateOwner: request.UpdateOwner, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft, Base: base,
 	})

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"net/http"
@@ -9,6 +10,13 @@ import (
 
 	"parlor/room"
 )
+
+// keyStore finds the session that a caller authenticates as.
+type keyStore interface {
+	SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error)
+	SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error)
+	UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error)
+}
 
 // Keys begin with what they are, so that one in the wrong place is recognised,
 // by people and by secret scanners.
@@ -58,59 +66,73 @@ func (a *api) withPeer(h func(http.ResponseWriter, *http.Request, room.Session, 
 	})
 }
 
-// withAdmin serves only servers, which come with an admin token.
-func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+// withAdmin serves only callers with an admin token.
+func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request, room.Actor) error) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		if _, err := a.authenticateAdmin(r); err != nil {
+		by, _, err := a.authenticateAdmin(r)
+		if err != nil {
 			return err
 		}
-		return h(w, r)
+		return h(w, r, by)
 	})
 }
 
-// withAdminRoom serves only callers with an admin token, on the room that the
-// path names.
-func (a *api) withAdminRoom(h func(http.ResponseWriter, *http.Request, room.RoomID) error) http.HandlerFunc {
-	return a.withAdmin(func(w http.ResponseWriter, r *http.Request) error {
+// withAdminRoom serves only callers with an admin token, on the room that the path names.
+func (a *api) withAdminRoom(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID) error) http.HandlerFunc {
+	return a.withAdmin(func(w http.ResponseWriter, r *http.Request, by room.Actor) error {
 		id, err := pathRoomID(r)
 		if err != nil {
 			return err
 		}
-		return h(w, r, id)
+		return h(w, r, by, id)
 	})
 }
 
-// withAdminUser serves only callers with an admin token, on the user that the
-// path names.
-func (a *api) withAdminUser(h func(http.ResponseWriter, *http.Request, room.UserID) error) http.HandlerFunc {
-	return a.withAdmin(func(w http.ResponseWriter, r *http.Request) error {
+// withAdminUser serves only callers with an admin token, on the user that the path names.
+func (a *api) withAdminUser(h func(http.ResponseWriter, *http.Request, room.Actor, room.UserID) error) http.HandlerFunc {
+	return a.withAdmin(func(w http.ResponseWriter, r *http.Request, by room.Actor) error {
 		id, err := pathUserID(r)
 		if err != nil {
 			return err
 		}
-		return h(w, r, id)
+		return h(w, r, by, id)
 	})
 }
 
-// withAdminMember is both.
-func (a *api) withAdminMember(h func(http.ResponseWriter, *http.Request, room.RoomID, room.UserID) error) http.HandlerFunc {
-	return a.withAdminRoom(func(w http.ResponseWriter, r *http.Request, id room.RoomID) error {
+// withAdminMember serves only callers with an admin token, on the room and the user that the path names.
+func (a *api) withAdminMember(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID, room.UserID) error) http.HandlerFunc {
+	return a.withAdminRoom(func(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
 		user, err := pathUserID(r)
 		if err != nil {
 			return err
 		}
-		return h(w, r, id, user)
+		return h(w, r, by, id, user)
 	})
 }
 
-// authenticateAdmin is when the admin token in the Authorization header runs
-// out. Errors: room.ErrUnauthenticated and those of Tokens.VerifyAdmin.
-func (a *api) authenticateAdmin(r *http.Request) (expiresAt time.Time, err error) {
+// actor returns the session as the actor of a request.
+func actor(r *http.Request, session room.Session) room.Actor {
+	return room.Actor{Kind: room.ActorSession, ID: string(session.ID), RequestID: requestID(r.Context())}
+}
+
+// maxAdminBytes bounds how much of an admin token's subject an actor carries: the token's signer may
+// have put up to 8 KiB there, and the actor goes to logs and to other nodes.
+const maxAdminBytes = 128
+
+// authenticateAdmin returns the actor that the admin token in the Authorization header names, and
+// when the token expires. Errors: room.ErrUnauthenticated and those of auth.Tokens.VerifyAdmin.
+func (a *api) authenticateAdmin(r *http.Request) (by room.Actor, expiresAt time.Time, err error) {
 	token, ok := bearer(r)
 	if !ok {
-		return time.Time{}, room.ErrUnauthenticated
+		return room.Actor{}, time.Time{}, room.ErrUnauthenticated
 	}
-	return a.Tokens.VerifyAdmin(token)
+	subject, expiresAt, err := a.Tokens.VerifyAdmin(token)
+	if err != nil {
+		return room.Actor{}, time.Time{}, err
+	}
+	return room.Actor{
+		Kind: room.ActorAdmin, ID: shorten(subject, maxAdminBytes), RequestID: requestID(r.Context()),
+	}, expiresAt, nil
 }
 
 // authenticate is the session of the key in the Authorization header. Errors:

@@ -17,8 +17,14 @@ func TestWithAdmin(t *testing.T) {
 	tokens := &auth.Tokens{Secret: []byte("a secret of at least thirty-two bytes")}
 	a := &api{Options: Options{Tokens: tokens, Log: slog.New(slog.DiscardHandler)}}
 	reached := 0
-	h := a.withAdmin(func(http.ResponseWriter, *http.Request) error { reached++; return nil })
-	admin, err := tokens.SignAdmin(time.Hour)
+	h := a.withAdmin(func(_ http.ResponseWriter, _ *http.Request, by room.Actor) error {
+		reached++
+		if want := (room.Actor{Kind: room.ActorAdmin, ID: "backend"}); by != want {
+			t.Errorf("the actor is %+v, not %+v", by, want)
+		}
+		return nil
+	})
+	admin, err := tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,6 @@ var (
 	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not accept this method: use one of those in Allow.")
 	errBodyTooBig  = newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "The body is larger than 256 KiB: make it smaller.")
 	errNotJSON     = notOfType("application/json")
-	errInternal    = newProblem(http.StatusInternalServerError, "internal", "Something went wrong on the server, whose log contains the cause under this requestID.")
 )
 
 // notOfType says which content type a body must have.
@@ -119,20 +118,18 @@ var statuses = map[room.Kind]int{
 	room.Outdated:        http.StatusPreconditionFailed,
 	room.Exhausted:       http.StatusTooManyRequests,
 	room.Unavailable:     http.StatusServiceUnavailable,
+	room.Internal:        http.StatusInternalServerError,
 }
 
-// problemOf is what a caller is told of an error. What is not made for callers
-// becomes internal.
+// problemOf returns the problem that a caller gets for an error. An error that is not meant for
+// callers becomes room.ErrInternal.
 func problemOf(err error) *problem {
 	var p *problem
 	if errors.As(err, &p) {
 		return p
 	}
-	var rule *room.Error
-	if errors.As(err, &rule) {
-		return newProblem(statuses[rule.Kind], rule.Code, rule.Message)
-	}
-	return errInternal
+	public := room.Public(err)
+	return newProblem(statuses[public.Kind], public.Code, public.Message)
 }
 
 // handle makes a handler of one that may fail.

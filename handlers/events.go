@@ -16,6 +16,11 @@ import (
 	"parlor/room"
 )
 
+// streamStore brings a session online when its stream opens.
+type streamStore interface {
+	OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error)
+}
+
 // maxAbsence is the longest that a client is asked to stay away, where nobody knows
 // for how long the server has nothing for it. It is half of the shortest
 // memberTimeout: a client that obeys is back before it is taken out of its rooms.

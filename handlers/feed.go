@@ -18,6 +18,13 @@ import (
 	"parlor/room"
 )
 
+// feedStore reads the events of all rooms.
+type feedStore interface {
+	FeedEnd(ctx context.Context) (room.FeedCursor, error)
+	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
+	Committed() <-chan struct{}
+}
+
 const (
 	// maxFeeds bounds the feeds that are open at once: each asks the database
 	// for itself.
@@ -45,7 +52,7 @@ const (
 
 // streamAdminEvents is the feed: the events of all rooms, for servers.
 func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
-	expiresAt, err := a.authenticateAdmin(r)
+	_, expiresAt, err := a.authenticateAdmin(r)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,15 @@ import (
 	"parlor/room"
 )
 
+// mediaStore stores what is known about files.
+type mediaStore interface {
+	AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
+	FinishMedia(ctx context.Context, m room.Media) error
+	AbandonMedia(ctx context.Context, id room.MediaID) error
+	MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error)
+	MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error)
+}
+
 const (
 	// uploadTimeout bounds an upload: 100 MB at 60 KB/s.
 	uploadTimeout = 30 * time.Minute

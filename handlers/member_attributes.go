@@ -1,11 +1,19 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 	"slices"
 
 	"parlor/room"
 )
+
+// memberAttributeStore stores the attributes of members.
+type memberAttributeStore interface {
+	UpdateMemberAttributes(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error)
+	MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
+	MemberAttributesByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error)
+}
 
 const (
 	defaultMemberAttributesPage = 100
@@ -72,7 +80,7 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 	if err := a.spend(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
 		return err
 	}
-	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), session.ID, id, request.UserIDs, room.MemberAttributesUpdate{
+	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), actor(r, session), id, request.UserIDs, room.MemberAttributesUpdate{
 		By: session.User.ID, Set: request.Set, Delete: request.Delete, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft,
 	})
 	if err != nil {

@@ -1,14 +1,23 @@
 package handlers
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"parlor/room"
 )
+
+// memberStore stores the members of rooms.
+type memberStore interface {
+	Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
+	MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error)
+	KickMembers(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, reason string, ban time.Duration) ([]room.UserID, error)
+}
 
 const (
 	defaultMemberPage = 100
@@ -89,7 +98,7 @@ func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.S
 	if err := session.Grants.Check(room.ActionKick, id); err != nil {
 		return err
 	}
-	return a.kick(w, r, id, request)
+	return a.kick(w, r, actor(r, session), id, request)
 }
 
 func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {

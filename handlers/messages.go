@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -10,6 +11,16 @@ import (
 
 	"parlor/room"
 )
+
+// messageStore stores the messages of rooms.
+type messageStore interface {
+	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
+	PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error)
+	MessageByClientID(ctx context.Context, session room.Session, id room.RoomID, clientMessageID string) (m room.Message, found bool, err error)
+	VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error)
+	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
+	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
+}
 
 const (
 	defaultMessagePage = 50

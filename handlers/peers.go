@@ -1,10 +1,19 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 
 	"parlor/room"
 )
+
+// peerStore stores the messages between two users.
+type peerStore interface {
+	PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error)
+	PeerMessageByClientID(ctx context.Context, session room.Session, to room.UserID, clientMessageID string) (m room.Message, found bool, err error)
+	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
+	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
+}
 
 func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session room.Session, to room.UserID) error {
 	var request sendMessageRequest

@@ -2,13 +2,22 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 
 	"parlor/room"
 )
+
+// roomStore stores rooms and which sessions are in them.
+type roomStore interface {
+	CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error)
+	JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error)
+	EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error)
+	SwitchRoom(ctx context.Context, by room.Actor, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error)
+	LeaveRoom(ctx context.Context, by room.Actor, id room.RoomID) error
+	SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
+}
 
 // configRequest is what a creator sets; what is absent is the server's default.
 type configRequest struct {
@@ -79,9 +88,8 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.spend(w, r, a.rates.roomsCreated, session.User.ID, 1); err != nil {
 		return err
 	}
-	created, err := a.enter(r.Context(), session, request.RoomID, room.RoomCreate, func() (room.Room, error) {
-		return a.Store.CreateRoom(r.Context(), session.ID, request.RoomID, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
-	})
+	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes)
+	created, err := a.Store.CreateRoom(r.Context(), actor(r, session), request.RoomID, opts)
 	if err != nil {
 		return err
 	}
@@ -93,9 +101,7 @@ func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Sess
 	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
-	joined, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (room.Room, error) {
-		return a.Store.JoinRoom(r.Context(), session.ID, id)
-	})
+	joined, err := a.Store.JoinRoom(r.Context(), actor(r, session), id)
 	if err != nil {
 		return err
 	}
@@ -107,7 +113,6 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err := a.decodeOptional(w, r, &request); err != nil {
 		return err
 	}
-	created := false
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
@@ -118,11 +123,9 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err != nil {
 		return err
 	}
-	defer func() { done(created) }()
-	entered, err := a.enter(r.Context(), session, id, room.RoomEnter, func() (entered room.Room, err error) {
-		entered, created, err = a.Store.EnterRoom(r.Context(), session.ID, id, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
-		return entered, err
-	})
+	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes)
+	entered, created, err := a.Store.EnterRoom(r.Context(), actor(r, session), id, opts)
+	done(created)
 	if err != nil {
 		return err
 	}
@@ -158,54 +161,30 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
-	created := false
 	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
+	done := func(created bool) {}
 	if request.CreateIfNotExists {
-		done, err := a.mayCreate(w, r, session.User.ID, to.RoomID)
-		if err != nil {
+		var err error
+		if done, err = a.mayCreate(w, r, session.User.ID, to.RoomID); err != nil {
 			return err
 		}
-		defer func() { done(created) }()
 	}
-	entered, err := a.enter(r.Context(), session, to.RoomID, room.RoomSwitch, func() (entered room.Room, err error) {
-		entered, created, err = a.Store.SwitchRoom(r.Context(), session.ID, from, to.RoomID, request.CreateIfNotExists,
-			roomOptions(to.RoomName, request.Config, request.RoomAttributes))
-		return entered, err
-	})
+	opts := roomOptions(to.RoomName, request.Config, request.RoomAttributes)
+	entered, created, err := a.Store.SwitchRoom(r.Context(), actor(r, session), from, to.RoomID, request.CreateIfNotExists, opts)
+	done(created)
 	if err != nil {
 		return err
 	}
 	return a.answer(w, r, http.StatusOK, enterRoomReply{entered, created})
 }
 
-// enter runs a call that gets a session into a room. Where it is refused, the
-// session's own stream hears of it as it would of success.
-func (a *api) enter(ctx context.Context, session room.Session, id room.RoomID, how room.RoomEvent, call func() (room.Room, error)) (room.Room, error) {
-	entered, err := call()
-	if err != nil && a.isOut(ctx, session.ID, id) {
-		p := problemOf(err)
-		for _, changed := range room.EnterRefused(id, how, room.Problem{Code: p.Code, Detail: p.Detail}) {
-			a.Hub.Notify(session.ID, changed)
-		}
-	}
-	return entered, err
-}
-
-// isOut reports whether a session is known to be out of a room. One that is in
-// it stays there whatever is refused, as to create the room once more, and must
-// not be told that it is disconnected.
-func (a *api) isOut(ctx context.Context, session room.SessionID, id room.RoomID) bool {
-	_, err := a.Store.SessionRoom(ctx, session, id)
-	return errors.Is(err, room.ErrNotInRoom) || errors.Is(err, room.ErrRoomNotFound)
-}
-
 func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
 	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
-	if err := a.Store.LeaveRoom(r.Context(), session.ID, id); err != nil {
+	if err := a.Store.LeaveRoom(r.Context(), actor(r, session), id); err != nil {
 		return err
 	}
 	return a.answer(w, r, http.StatusOK, leaveRoomReply{id})

@@ -22,84 +22,24 @@ import (
 	"parlor/room"
 )
 
-// Store is what the handlers ask of the database. Every error is a *room.Error
-// for the caller, or a fault.
+// Store is the database as the handlers use it; each file declares the part that it calls. Every error is a *room.Error for
+// the caller, or internal.
 type Store interface {
-	Ping(ctx context.Context) error
-
-	CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error
-	SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error)
-	SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error)
-	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
-	RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error)
-	VoidTokens(ctx context.Context, user room.UserID, before time.Time, note string) ([]room.SessionID, error)
-	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
-	UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error)
-	EndSession(ctx context.Context, id room.SessionID) error
-	OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error)
-
-	CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (room.Room, error)
-	JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
-	EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error)
-	SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error)
-	SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error)
-	LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error)
-	LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error
-	SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
-
-	Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error)
-	Room(ctx context.Context, id room.RoomID) (room.Room, error)
-	CreateEmptyRoom(ctx context.Context, id room.RoomID, b room.RoomOptions) (room.Room, error)
-	DestroyRoom(ctx context.Context, id room.RoomID, note string) error
-	UserRooms(ctx context.Context, user room.UserID) ([]room.Room, error)
-	UserSessions(ctx context.Context, user room.UserID) ([]room.Session, error)
-	KickSession(ctx context.Context, user room.UserID, id room.SessionID, note string) error
-	KickUser(ctx context.Context, user room.UserID, note string) ([]room.SessionID, error)
-	KickMembers(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error)
-	Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error)
-	Unban(ctx context.Context, id room.RoomID, user room.UserID) error
-
-	Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
-	MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error)
-
-	PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error)
-	UpdateAttributes(ctx context.Context, session room.SessionID, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error)
-	UpdateMemberAttributes(ctx context.Context, session room.SessionID, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error)
-	MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
-	MemberAttributesByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error)
-
-	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
-	Recall(ctx context.Context, session room.Session, id room.RoomID, message room.MessageID) error
-	RecallAny(ctx context.Context, id room.RoomID, message room.MessageID) error
-	MessageByClientID(ctx context.Context, session room.Session, id room.RoomID, clientMessageID string) (m room.Message, found bool, err error)
-	VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error)
-	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
-	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
-
-	PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error)
-	RecallPeer(ctx context.Context, session room.Session, peer room.UserID, message room.MessageID) error
-	PeerMessageByClientID(ctx context.Context, session room.Session, to room.UserID, clientMessageID string) (m room.Message, found bool, err error)
-	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
-	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
-
-	AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
-	FinishMedia(ctx context.Context, m room.Media) error
-	DeleteMedia(ctx context.Context, id room.MediaID) error
-	AbandonMedia(ctx context.Context, id room.MediaID) error
-	MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error)
-	MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error)
-
-	AddUpload(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
-	Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error)
-	EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error
-	AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error)
-	FinishPiece(ctx context.Context, id room.PieceID, length int64) error
-	Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error)
-	DeletePieces(ctx context.Context, ids []room.PieceID) error
-
-	FeedEnd(ctx context.Context) (room.FeedCursor, error)
-	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)
-	Committed() <-chan struct{}
+	keyStore
+	sessionStore
+	ticketStore
+	streamStore
+	feedStore
+	roomStore
+	memberStore
+	attributeStore
+	memberAttributeStore
+	messageStore
+	recallStore
+	peerStore
+	mediaStore
+	uploadStore
+	adminStore
 }
 
 // Options are the API's parts and settings.

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -10,6 +11,16 @@ import (
 
 	"parlor/room"
 )
+
+// sessionStore stores sessions.
+type sessionStore interface {
+	CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error
+	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
+	RenewSession(ctx context.Context, by room.Actor, c room.Claims) (room.Session, error)
+	EndSession(ctx context.Context, by room.Actor) error
+	SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error)
+	LeaveAllRooms(ctx context.Context, by room.Actor) ([]room.RoomID, error)
+}
 
 type createSessionRequest struct {
 	Token    string  `json:"token" validate:"required,max=8192"`
@@ -59,7 +70,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 		TokenExpiresAt: c.ExpiresAt, TokenIssuedAt: c.IssuedAt,
 	}
 	key, streamKey := newKey(sessionKeyPrefix), newKey(streamKeyPrefix)
-	if err := a.Store.CreateSession(r.Context(), session, hashKey(key), hashKey(streamKey)); err != nil {
+	if err := a.Store.CreateSession(r.Context(), actor(r, session), session, hashKey(key), hashKey(streamKey)); err != nil {
 		return err
 	}
 	return a.answer(w, r, http.StatusCreated, createSessionReply{
@@ -107,7 +118,7 @@ func stateOf(session room.Session, now time.Time) sessionState {
 }
 
 func (a *api) endSession(w http.ResponseWriter, r *http.Request, session room.Session) error {
-	if err := a.Store.EndSession(r.Context(), session.ID); err != nil {
+	if err := a.Store.EndSession(r.Context(), actor(r, session)); err != nil {
 		return err
 	}
 	return noContent(w)
@@ -133,7 +144,7 @@ func (a *api) leaveAllRooms(w http.ResponseWriter, r *http.Request, session room
 	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
-	left, err := a.Store.LeaveAllRooms(r.Context(), session.ID)
+	left, err := a.Store.LeaveAllRooms(r.Context(), actor(r, session))
 	if err != nil {
 		return err
 	}
@@ -160,10 +171,9 @@ func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.spend(w, r, a.rates.logins, session.User.ID, 1); err != nil {
 		return err
 	}
-	session, err = a.Store.RenewSession(r.Context(), session.ID, c)
+	session, err = a.Store.RenewSession(r.Context(), actor(r, session), c)
 	if err != nil {
 		return err
 	}
-	a.Hub.Renewed(session.ID, session.TokenExpiresAt)
 	return a.answer(w, r, http.StatusOK, renewTokenReply{session.TokenExpiresAt})
 }

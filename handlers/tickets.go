@@ -1,11 +1,17 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 	"time"
 
 	"parlor/room"
 )
+
+// ticketStore stores stream tickets.
+type ticketStore interface {
+	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
+}
 
 // ticketTime is how long a ticket waits for its stream to be opened. It is
 // asked for just before.

@@ -15,6 +15,18 @@ import (
 	"parlor/room"
 )
 
+// uploadStore stores unfinished uploads and their pieces.
+type uploadStore interface {
+	AddUpload(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
+	Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error)
+	EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error
+	AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error)
+	FinishPiece(ctx context.Context, id room.PieceID, length int64) error
+	Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error)
+	DeletePieces(ctx context.Context, ids []room.PieceID) error
+	DeleteMedia(ctx context.Context, id room.MediaID) error
+}
+
 const (
 	// pieceBytes is what an upload loses at most where the server is killed, and what
 	// it may hold in memory for a bucket far away.

@@ -113,14 +113,24 @@ func New(log LogReader, o Options) *Hub {
 	return h
 }
 
-// Apply takes what a committed transaction made happen. It never blocks. Changes may come in
-// another order than they were committed in.
+// Apply delivers the effects of a change to the streams of this node. It never blocks. Changes may be
+// applied in another order than they were committed in.
 func (h *Hub) Apply(c room.Change) {
 	for _, a := range c.Joined {
 		h.with(a.Session, func(s *Stream) { s.change(func() { s.arrive(a) }) })
 	}
 	for _, d := range c.Left {
 		h.with(d.Session, func(s *Stream) { s.change(func() { s.depart(d) }) })
+	}
+	for _, r := range c.Renewed {
+		h.with(r.Session, func(s *Stream) { s.renewed(r.ExpiresAt) })
+	}
+	for _, r := range c.Refused {
+		h.with(r.Session, func(s *Stream) {
+			for _, change := range r.StateChanges() {
+				s.notify(change)
+			}
+		})
 	}
 	for _, e := range c.Ended {
 		h.with(e.Session, func(s *Stream) { s.closeWith(e.StateChange()) })
@@ -178,16 +188,6 @@ func (h *Hub) Resync() {
 	for _, t := range h.topics {
 		t.resync()
 	}
-}
-
-// Notify sends an event to a session's stream, if it is open here.
-func (h *Hub) Notify(session room.SessionID, b room.Body) {
-	h.with(session, func(s *Stream) { s.notify(b) })
-}
-
-// Renewed tells a session's stream of its newer token.
-func (h *Hub) Renewed(session room.SessionID, expiresAt time.Time) {
-	h.with(session, func(s *Stream) { s.renewed(expiresAt) })
 }
 
 // HasStream reports whether the session has a stream here, including one that has not started yet.

@@ -161,7 +161,7 @@ func TestChangesBetweenOpenAndStart(t *testing.T) {
 				s.appendAndPublish(3, 2)
 				s.leave(alice, 2, room.ReasonLeft)
 				s.appendAndPublish(2, 2)
-				s.Notify(alice, room.TokenWillExpire{SecondsLeft: 7})
+				s.Apply(room.Change{Refused: []room.RefusedJoin{{Session: alice, Room: "full", Call: room.RoomEnter}}})
 				s.join(alice, 4)
 				s.leave(alice, 4, room.ReasonLeft)
 				s.join(alice, 4)
@@ -175,9 +175,8 @@ func TestChangesBetweenOpenAndStart(t *testing.T) {
 				c.wantSeqs(1, 0, 3)
 				c.wantSeqs(3, 5, 8)
 				c.wantSeqs(4, 0, 1)
-				c.awaitEvent(room.TypeTokenWillExpire, 1)
 				// A stay that was over when the handler read is not told of.
-				c.awaitEvent(room.TypeRoomStateChanged, map[bool]int{true: 8, false: 5}[readFirst])
+				c.awaitEvent(room.TypeRoomStateChanged, map[bool]int{true: 10, false: 7}[readFirst])
 				c.wantSeqs(2, 0, 0)
 				if got := c.lastID(); got != "1:3,3:8,4:1" {
 					t.Errorf("the id is %q", got)

@@ -123,7 +123,9 @@ func TestTokenIsRenewed(t *testing.T) {
 				stream := s.open(alice)
 				start := s.streamStart(alice, "")
 				start.TokenExpiresAt = time.Now().Add(time.Minute)
-				renew := func() { s.Renewed(alice, time.Now().Add(2*time.Minute)) }
+				renew := func() {
+					s.Apply(room.Change{Renewed: []room.RenewedToken{{Session: alice, ExpiresAt: time.Now().Add(2 * time.Minute)}}})
+				}
 				if !started {
 					renew()
 				}

@@ -1,29 +1,57 @@
 package room
 
-// Change is everything that one committed transaction made happen. The store
-// hands it to the hub after the commit, never before. A session that arrives
-// somewhere and departs elsewhere is told of its arrival first.
+import (
+	"cmp"
+	"time"
+)
+
+// Change is everything that one committed transaction did to rooms, inboxes and sessions. The store
+// hands it to the hub after the commit, never before: every effect that clients see travels in one,
+// so that it can also be sent to other nodes. A session that joins one room and leaves another is
+// notified of the join first.
 type Change struct {
-	Events []Event
-	Joined []Joined
-	Left   []Left
-	Ended  []EndedSession
+	// By is the actor. It is the zero Actor in a transaction that commits the joins or the messages of
+	// several sessions: each Joined and each Message names its own.
+	By      Actor
+	Events  []Event
+	Joined  []Joined
+	Left    []Left
+	Renewed []RenewedToken
+	Refused []RefusedJoin
+	Ended   []EndedSession
 }
 
-// Ending is a session that is over.
+// EndedSession is a session that ended.
 type EndedSession struct {
 	Session SessionID
 	Reason  EndReason
-	// Note is what an operator said of it.
+	// AdminReason is the text that an admin gave; "" if no admin ended the session.
 	AdminReason string
 }
 
-// And is both changes in this order.
+// RenewedToken is a session whose token was replaced by a newer one.
+type RenewedToken struct {
+	Session   SessionID
+	ExpiresAt time.Time
+}
+
+// RefusedJoin is a call of a session to join a room that failed. The session is not in the room.
+type RefusedJoin struct {
+	Session SessionID
+	Room    RoomID
+	Call    RoomEvent // RoomCreate, RoomEnter or RoomSwitch
+	Problem Problem
+}
+
+// And returns both changes, c first. They are of the same actor, or one of them is empty.
 func (c Change) And(d Change) Change {
 	return Change{
-		Events: append(c.Events, d.Events...),
-		Joined: append(c.Joined, d.Joined...),
-		Left:   append(c.Left, d.Left...),
-		Ended:  append(c.Ended, d.Ended...),
+		By:      cmp.Or(c.By, d.By),
+		Events:  append(c.Events, d.Events...),
+		Joined:  append(c.Joined, d.Joined...),
+		Left:    append(c.Left, d.Left...),
+		Renewed: append(c.Renewed, d.Renewed...),
+		Refused: append(c.Refused, d.Refused...),
+		Ended:   append(c.Ended, d.Ended...),
 	}
 }

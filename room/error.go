@@ -1,6 +1,9 @@
 package room
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Kind says what sort of failure an Error is. The set is closed: handlers map
 // each kind to one HTTP status.
@@ -15,6 +18,7 @@ const (
 	Outdated                        // the caller decided by a state that is no more
 	Exhausted                       // who calls has as much as is allowed for now
 	Unavailable                     // try again later
+	Internal                        // Parlor itself failed
 )
 
 // Error is a failure that callers are told about. Code is stable and made for
@@ -70,4 +74,14 @@ var (
 	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The attributes have changed since the version in If-Match: read them again."}
 	ErrMediaQuota        = &Error{Exhausted, "media_quota", "Upload quota exceeded: send or delete some of your unsent files first, or try again later."}
 	ErrUnavailable       = &Error{Unavailable, "unavailable", "The server is temporarily unavailable: try again after Retry-After seconds."}
+	ErrInternal          = &Error{Internal, "internal", "Something went wrong on the server, whose log contains the cause under this requestID."}
 )
+
+// Public returns the Error inside err that may be shown to callers, or ErrInternal if there is none.
+func Public(err error) *Error {
+	var public *Error
+	if errors.As(err, &public) {
+		return public
+	}
+	return ErrInternal
+}

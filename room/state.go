@@ -159,10 +159,10 @@ func (r LeaveReason) event() RoomEvent {
 	return RoomNotExist
 }
 
-// EnterRefused is what a session is told whose call to get into a room failed.
-func EnterRefused(id RoomID, call RoomEvent, p Problem) []RoomStateChanged {
+// StateChanges returns what the session is notified of.
+func (r RefusedJoin) StateChanges() []RoomStateChanged {
 	failed := RoomEnterFailed
-	switch call {
+	switch r.Call {
 	case RoomCreate:
 		failed = RoomCreateFailed
 	case RoomSwitch:
@@ -170,7 +170,7 @@ func EnterRefused(id RoomID, call RoomEvent, p Problem) []RoomStateChanged {
 	default:
 	}
 	return []RoomStateChanged{
-		{RoomID: id, State: RoomConnecting, Event: call},
-		{RoomID: id, State: RoomDisconnected, Event: failed, Error: &p},
+		{RoomID: r.Room, State: RoomConnecting, Event: r.Call},
+		{RoomID: r.Room, State: RoomDisconnected, Event: failed, Error: &r.Problem},
 	}
 }

@@ -78,10 +78,10 @@ func TestChangesFollowTheTable(t *testing.T) {
 		"created":        room.Joined{Call: room.RoomCreate, Created: true}.StateChanges(),
 		"entered":        room.Joined{Call: room.RoomEnter}.StateChanges(),
 		"entered new":    room.Joined{Call: room.RoomEnter, Created: true}.StateChanges(),
-		"create refused": room.EnterRefused("r", room.RoomCreate, room.Problem{Code: "room_exists"}),
+		"create refused": room.RefusedJoin{Call: room.RoomCreate}.StateChanges(),
 		"switched":       room.Joined{Call: room.RoomSwitch}.StateChanges(),
-		"switch refused": room.EnterRefused("r", room.RoomSwitch, room.Problem{Code: "room_not_found"}),
-		"enter refused":  room.EnterRefused("r", room.RoomEnter, room.Problem{Code: "room_full"}),
+		"switch refused": room.RefusedJoin{Call: room.RoomSwitch}.StateChanges(),
+		"enter refused":  room.RefusedJoin{Call: room.RoomEnter}.StateChanges(),
 	}
 	for name, changes := range told {
 		state := room.RoomDisconnected

@@ -80,7 +80,7 @@ func TestBadAdminTokens(t *testing.T) {
 	s.api.End() // a token that is taken gets no feed without end
 	alice := s.login("alice")
 	alice.enter("lobby")
-	expired, err := s.tokens.SignAdmin(-time.Second)
+	expired, err := s.tokens.SignAdmin("backend", -time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

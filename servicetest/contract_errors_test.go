@@ -26,7 +26,7 @@ func failures(t *testing.T) map[string]failure {
 	t.Helper()
 	kinds := map[string]int{
 		"Invalid": 400, "Unauthenticated": 401, "Forbidden": 403, "NotFound": 404, "Conflict": 409, "Outdated": 412, "Exhausted": 429,
-		"Unavailable": 503,
+		"Unavailable": 503, "Internal": 500,
 	}
 	all := make(map[string]failure)
 	find(source(t, "../room"), func(e *ast.CompositeLit) {

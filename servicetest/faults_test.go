@@ -125,12 +125,12 @@ func (p patient) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room
 	return p.Store.SessionByStreamKey(ctx, key)
 }
 
-func (p patient) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
+func (p patient) CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error {
 	p.check(ctx, "createSession")
-	return p.Store.CreateSession(ctx, session, key, streamKey)
+	return p.Store.CreateSession(ctx, by, session, key, streamKey)
 }
 
-func (p patient) Attach(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
+func (p patient) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
 	p.check(ctx, "the start of a stream")
 	return p.Store.OpenStream(ctx, id, epoch, cursor)
 }

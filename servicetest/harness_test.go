@@ -170,7 +170,7 @@ type session struct {
 // admin is a server: its key is an admin token.
 func (s *service) admin() *client {
 	s.Helper()
-	token, err := s.tokens.SignAdmin(time.Hour)
+	token, err := s.tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		s.Fatal(err)
 	}

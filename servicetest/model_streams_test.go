@@ -110,20 +110,22 @@ func (m *model) bring(s *seat) {
 	if s.ends {
 		fences = 0
 	} else {
-		m.hub.Notify(s.client.SessionID, room.TokenWillExpire{})
+		s.client.fence()
 	}
 	for fences > 0 || s.lacks() != "" {
 		e, ok := m.next(s)
 		switch {
 		case !ok:
 			m.t.Fatalf("%s ends, and lacks %s", s.name, s.lacks())
-		case e.Type == string(room.TypeTokenWillExpire):
+		case fenceBegins(e):
+			continue
+		case fenceEnds(e):
 			s.skip("")
 			if len(s.told) > 0 {
 				m.t.Fatalf("%s lacks %s", s.name, s.lacks())
 			}
 			if fences--; fences > 0 {
-				m.hub.Notify(s.client.SessionID, room.TokenWillExpire{})
+				s.client.fence()
 			}
 		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skip("")

@@ -40,10 +40,12 @@ func (s *stream) peerMessage() room.Message {
 // nothingElse expects that nothing is on its way to a stream's session.
 func (s *stream) nothingElse(c *client) {
 	s.t.Helper()
-	c.hub.Notify(c.SessionID, room.TokenWillExpire{SecondsLeft: 54321})
-	if mark := expect[room.TokenWillExpire](s); mark.SecondsLeft != 54321 {
-		s.t.Errorf("another mark comes: %+v", mark)
+	c.fence()
+	expect[room.RoomStateChanged](s)
+	if begins := s.last; !fenceBegins(begins) {
+		s.t.Errorf("%s comes", begins.Data)
 	}
+	expect[room.RoomStateChanged](s)
 }
 
 // TestPeerMessagesReachAllSessionsOfBoth, of each kind and at its limits, and

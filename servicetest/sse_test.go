@@ -280,3 +280,20 @@ func (s *stream) seq() room.Seq {
 	}
 	return place.Seq
 }
+
+// fenceRoom is a room that no test calls.
+const fenceRoom = `"roomID":"fence"`
+
+// fence makes the session's stream deliver two events, which fenceBegins and fenceEnds recognise, after everything
+// that the session was notified of before.
+func (c *client) fence() {
+	c.hub.Apply(room.Change{Refused: []room.RefusedJoin{{Session: c.SessionID, Room: "fence", Call: room.RoomEnter}}})
+}
+
+func fenceBegins(e event) bool {
+	return strings.Contains(string(e.Data), fenceRoom) && strings.Contains(string(e.Data), string(room.RoomConnecting))
+}
+
+func fenceEnds(e event) bool {
+	return strings.Contains(string(e.Data), fenceRoom) && strings.Contains(string(e.Data), string(room.RoomDisconnected))
+}

@@ -68,7 +68,7 @@ func TestBadTokensAreAnsweredWith401(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
-	admin, err := s.tokens.SignAdmin(time.Hour)
+	admin, err := s.tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}

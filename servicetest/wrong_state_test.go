@@ -1,7 +1,6 @@
 package servicetest
 
 import (
-	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -268,20 +267,19 @@ func (w *walker) check(call sample, want answer, before []string) {
 // ended.
 func (w *walker) heard() []room.RoomStateChanged {
 	w.Helper()
-	const mark = 12345
-	w.hub.Notify(w.SessionID, room.TokenWillExpire{SecondsLeft: mark})
+	w.fence()
 	var all []room.RoomStateChanged
 	for {
 		select {
 		case e, open := <-w.stream.events:
-			if !open || (e.Type == string(room.TypeTokenWillExpire) && strings.Contains(string(e.Data), fmt.Sprint(mark))) {
+			if !open || fenceEnds(e) {
 				return all
 			}
 			if changed, ok := w.change(e); ok {
 				all = append(all, changed)
 			}
 		case <-time.After(patience):
-			w.Fatal("the mark does not come")
+			w.Fatal("the fence does not come")
 		}
 	}
 }

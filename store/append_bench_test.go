@@ -22,7 +22,7 @@ func BenchmarkPostMessage(b *testing.B) {
 				sessions := make([]room.Session, senders)
 				for i := range sessions {
 					sessions[i] = newSession(b, s, fmt.Sprintf("user%d", i))
-					if _, _, err := s.EnterRoom(b.Context(), sessions[i].ID, roomOf(i%rooms), room.RoomOptions{}); err != nil {
+					if _, _, err := s.EnterRoom(b.Context(), as(sessions[i]), roomOf(i%rooms), room.RoomOptions{}); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -92,7 +92,7 @@ func TestAppendToALaterLife(t *testing.T) {
 		if messages, err := f.NewestMessages(t.Context(), in, room.Span{Before: 100}, 10); err != nil || len(messages) != 2 {
 			t.Fatalf("life %d has %d messages: %v", life+1, len(messages), err)
 		}
-		if err := f.DestroyRoom(t.Context(), "lobby", ""); err != nil {
+		if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
 			t.Fatal(err)
 		}
 		if life == 1 { // else the next life begins unheard
@@ -157,7 +157,7 @@ func TestAppendBehindALeaver(t *testing.T) {
 				})
 			}
 			openLobby := holdLog(t, f, "lobby")
-			go func() { left <- f.LeaveRoom(context.Background(), bob.ID, "lobby") }()
+			go func() { left <- f.LeaveRoom(context.Background(), as(bob), "lobby") }()
 			waitForLocks(t, f, 1)
 			if together {
 				openCellar := holdLog(t, f, "cellar")

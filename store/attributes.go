@@ -46,10 +46,10 @@ func queueAttributes(b *pgx.Batch, r room.Room) {
 // returns their version and the keys that belong to others. Errors:
 // room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrVersionMismatch,
 // room.ErrAttributesFull.
-func (s *Store) UpdateAttributes(ctx context.Context, session room.SessionID, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error) {
-	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+func (s *Store) UpdateAttributes(ctx context.Context, by room.Actor, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error) {
+	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		r, err := lockJoinedRoom(ctx, tx, session, id)
+		r, err := lockJoinedRoom(ctx, tx, by.Session(), id)
 		if err != nil {
 			return c, err
 		}

@@ -19,7 +19,7 @@ import (
 func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.RoomOptions) (room.Session, room.Room) {
 	t.Helper()
 	session := newSession(t, f.Store, user)
-	r, _, err := f.EnterRoom(t.Context(), session.ID, id, b)
+	r, _, err := f.EnterRoom(t.Context(), as(session), id, b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.RoomOp
 func update(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string) {
 	t.Helper()
 	u.By = by.User.ID
-	version, refused, err := f.UpdateAttributes(t.Context(), by.ID, id, u)
+	version, refused, err := f.UpdateAttributes(t.Context(), as(by), id, u)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestRoomBeginsWithAttributes(t *testing.T) {
 	if version, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set("topic", "rum")}); version != 3 {
 		t.Errorf("the version is %d, and not the event's seq", version)
 	}
-	fresh, _, err := f.SwitchRoom(t.Context(), bob.ID, "lobby", "bar", true, room.RoomOptions{Attributes: set("open", "yes")})
+	fresh, _, err := f.SwitchRoom(t.Context(), as(bob), "lobby", "bar", true, room.RoomOptions{Attributes: set("open", "yes")})
 	if diff := cmp.Diff(room.Attributes{"open": {Value: "yes", Owner: "bob"}}, fresh.Attributes); err != nil || diff != "" {
 		t.Errorf("switched (-want +got): %v\n%s", err, diff)
 	}
@@ -78,7 +78,7 @@ func TestUpdateAttributes(t *testing.T) {
 	alice, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 	bob := newSession(t, f.Store, "bob")
 	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
-		if _, _, err := f.UpdateAttributes(t.Context(), bob.ID, id, room.AttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
+		if _, _, err := f.UpdateAttributes(t.Context(), as(bob), id, room.AttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
 			t.Errorf("%s from outside: %v, and not %v", id, err, want)
 		}
 	}
@@ -99,14 +99,14 @@ func TestUpdateAttributes(t *testing.T) {
 	if again, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set(`"é\`, "{\"\\u0000\"}\n"), Delete: []string{"nothing"}}); again != version || len(f.heard.take().Events) > 0 {
 		t.Errorf("without effect the version is %d after %d", again, version)
 	}
-	if _, _, err := f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{Set: set("k", "v"), Base: []room.Seq{version + 1}}); !errors.Is(err, room.ErrVersionMismatch) {
+	if _, _, err := f.UpdateAttributes(t.Context(), as(alice), "lobby", room.AttributesUpdate{Set: set("k", "v"), Base: []room.Seq{version + 1}}); !errors.Is(err, room.ErrVersionMismatch) {
 		t.Errorf("another version: %v", err)
 	}
 	more := make(map[string]string)
 	for i := range room.MaxRoomAttributes {
 		more[fmt.Sprint(i)] = "v"
 	}
-	if _, _, err := f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{Set: more}); !errors.Is(err, room.ErrAttributesFull) {
+	if _, _, err := f.UpdateAttributes(t.Context(), as(alice), "lobby", room.AttributesUpdate{Set: more}); !errors.Is(err, room.ErrAttributesFull) {
 		t.Errorf("too many: %v", err)
 	}
 	if after := roomAs(t, f, alice, "lobby"); after.LastSeq != version || len(after.Attributes) != 1 {
@@ -120,10 +120,10 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 	f := setup(t, store.Options{})
 	bob, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
 	for how, leave := range map[string]func(room.Session) error{
-		"left":       func(s room.Session) error { return f.LeaveRoom(t.Context(), s.ID, "lobby") },
-		"logged out": func(s room.Session) error { return f.EndSession(t.Context(), s.ID) },
+		"left":       func(s room.Session) error { return f.LeaveRoom(t.Context(), as(s), "lobby") },
+		"logged out": func(s room.Session) error { return f.EndSession(t.Context(), as(s)) },
 		"switched": func(s room.Session) error {
-			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "bar", true, room.RoomOptions{})
+			_, _, err := f.SwitchRoom(t.Context(), as(s), "lobby", "bar", true, room.RoomOptions{})
 			return err
 		},
 		"timed out": func(room.Session) error {
@@ -136,7 +136,7 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 		phone, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		update(t, f, tab, "lobby", room.AttributesUpdate{Set: map[string]string{"going": "1", "gone": "2"}, DeleteAfterOwnerLeft: new(true)})
 		update(t, f, tab, "lobby", room.AttributesUpdate{Set: set("staying", "3")})
-		if err := f.LeaveRoom(t.Context(), phone.ID, "lobby"); err != nil {
+		if err := f.LeaveRoom(t.Context(), as(phone), "lobby"); err != nil {
 			t.Fatal(err)
 		}
 		before := roomAs(t, f, bob, "lobby")
@@ -163,7 +163,7 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 		}
 		back, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		update(t, f, back, "lobby", room.AttributesUpdate{Delete: []string{"staying"}})
-		if err := f.EndSession(t.Context(), back.ID); err != nil {
+		if err := f.EndSession(t.Context(), as(back)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,14 +177,14 @@ func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 	})
 	enter := func() room.Room {
 		t.Helper()
-		r, err := f.JoinRoom(t.Context(), alice.ID, "call")
+		r, err := f.JoinRoom(t.Context(), as(alice), "call")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
 	note(t, f, alice, "call", room.MemberAttributesUpdate{Set: set("k", "v"), DeleteAfterOwnerLeft: new(false)}, "alice")
-	if err := f.LeaveRoom(t.Context(), alice.ID, "call"); err != nil {
+	if err := f.LeaveRoom(t.Context(), as(alice), "call"); err != nil {
 		t.Fatal(err)
 	}
 	again := enter()
@@ -194,7 +194,7 @@ func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 	if infos := noted(t, f, again, "alice"); len(infos["alice"]) > 0 {
 		t.Errorf("and with the member's %v", infos)
 	}
-	if err := f.LeaveRoom(t.Context(), alice.ID, "call"); err != nil {
+	if err := f.LeaveRoom(t.Context(), as(alice), "call"); err != nil {
 		t.Fatal(err)
 	}
 	if last := enter(); last.LastSeq != again.LastSeq+2 {
@@ -208,7 +208,7 @@ func TestPurgeTakesAttributes(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, _ := enterAs(t, f, "alice", "chat", room.RoomOptions{Attributes: set("k", "v")})
 	note(t, f, alice, "chat", room.MemberAttributesUpdate{Set: set("k", "v")}, "alice")
-	if err := f.LeaveRoom(t.Context(), alice.ID, "chat"); err != nil {
+	if err := f.LeaveRoom(t.Context(), as(alice), "chat"); err != nil {
 		t.Fatal(err)
 	}
 	if _, created := enterAs(t, f, "bob", "chat", room.RoomOptions{}); len(created.Attributes) > 0 {
@@ -245,7 +245,7 @@ func TestCompareAndSet(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				_, _, err = f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{
+				_, _, err = f.UpdateAttributes(t.Context(), as(alice), "lobby", room.AttributesUpdate{
 					By: "alice", Set: set("n", strconv.Itoa(n+1)), Base: []room.Seq{r.AttributesVersion},
 				})
 				if err == nil {

@@ -36,10 +36,12 @@ func (s *Store) Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error) {
 }
 
 // Unban lets a user enter again. Errors: room.ErrBanNotFound.
-func (s *Store) Unban(ctx context.Context, id room.RoomID, user room.UserID) error {
-	lifted, err := s.pool.Exec(ctx, "DELETE FROM bans WHERE room_id = $1 AND user_id = $2 AND until > $3", id, user, s.now())
-	if err == nil && lifted.RowsAffected() == 0 {
-		return room.ErrBanNotFound
-	}
-	return translate(err)
+func (s *Store) Unban(ctx context.Context, by room.Actor, id room.RoomID, user room.UserID) error {
+	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
+		lifted, err := tx.Exec(ctx, "DELETE FROM bans WHERE room_id = $1 AND user_id = $2 AND until > $3", id, user, s.now())
+		if err == nil && lifted.RowsAffected() == 0 {
+			err = room.ErrBanNotFound
+		}
+		return c, err
+	})
 }

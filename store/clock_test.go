@@ -62,11 +62,11 @@ func (f *clocks) populate(t *testing.T) {
 	if _, err := f.PostPeerMessage(t.Context(), alice, "bob", textDraft("hello")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.CreateEmptyRoom(t.Context(), "empty", room.RoomOptions{}); err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), admin, "empty", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	enter(t, f.fixture, bob, "cellar")
-	if _, err := f.KickMembers(t.Context(), "cellar", []room.UserID{"bob"}, "", time.Hour); err != nil {
+	if _, err := f.KickMembers(t.Context(), admin, "cellar", []room.UserID{"bob"}, "", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.AddMedia(t.Context(), "alice", "a.png", 10); err != nil {

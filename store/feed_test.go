@@ -237,7 +237,7 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 	open := holdLog(t, f, "cellar")
 	switched := make(chan error, 1)
 	go func() {
-		_, _, err := f.SwitchRoom(context.Background(), bob.ID, "cellar", "lobby", false, room.RoomOptions{})
+		_, _, err := f.SwitchRoom(context.Background(), as(bob), "cellar", "lobby", false, room.RoomOptions{})
 		switched <- err
 	}()
 	waitForLocks(t, f, 1) // bob for the cellar
@@ -273,7 +273,7 @@ func TestFeedForgetsDestroyedRooms(t *testing.T) {
 	sweep(t, f)
 	r.readAll(t)
 	r.check(t)
-	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("a destroyed room that the feed keeps can be entered: %v", err)
 	}
 	f.clock.advance(time.Millisecond)
@@ -340,18 +340,18 @@ func TestFeedSaysWhyRoomsEnd(t *testing.T) {
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "empty at once")
 	leave(t, f, alice, "empty at once")
-	if _, err := f.CreateRoom(t.Context(), alice.ID, "empty later", room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), as(alice), "empty later", room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}); err != nil {
 		t.Fatal(err)
 	}
 	leave(t, f, alice, "empty later")
 	unused := room.RoomOptions{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1))}}
-	if _, err := f.CreateEmptyRoom(t.Context(), "never entered", unused); err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), admin, "never entered", unused); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.CreateEmptyRoom(t.Context(), "destroyed", room.RoomOptions{}); err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), admin, "destroyed", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.DestroyRoom(t.Context(), "destroyed", ""); err != nil {
+	if err := f.DestroyRoom(t.Context(), admin, "destroyed", ""); err != nil {
 		t.Fatal(err)
 	}
 	f.clock.advance(5 * time.Second)

@@ -90,7 +90,7 @@ func TestConnectionsThatPostgreSQLClosed(t *testing.T) {
 		if _, err := f.SessionRoom(t.Context(), alice.ID, "lobby"); err != nil {
 			t.Errorf("a read: %v", err)
 		}
-		if err := f.EndSession(t.Context(), newSession(t, f.Store, "bob").ID); err != nil {
+		if err := f.EndSession(t.Context(), as(newSession(t, f.Store, "bob"))); err != nil {
 			t.Errorf("a transaction: %v", err)
 		}
 	}

@@ -117,7 +117,7 @@ func newSessionUntil(t testing.TB, s *store.Store, user string, expires time.Tim
 	t.Helper()
 	session := stranger(user)
 	session.TokenExpiresAt = expires.UTC().Truncate(time.Millisecond)
-	if err := s.CreateSession(context.Background(), session, randomKey(t), randomKey(t)); err != nil {
+	if err := s.CreateSession(context.Background(), as(session), session, randomKey(t), randomKey(t)); err != nil {
 		t.Fatalf("create a session: %v", err)
 	}
 	return session
@@ -206,3 +206,11 @@ func waitForLocks(t *testing.T, f fixture, n int) {
 		return query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == n
 	})
 }
+
+// as returns the session as the actor of a call.
+func as(session room.Session) room.Actor {
+	return room.Actor{Kind: room.ActorSession, ID: string(session.ID), RequestID: "request"}
+}
+
+// admin is the actor of calls that an admin makes.
+var admin = room.Actor{Kind: room.ActorAdmin, ID: "backend", RequestID: "request"}

@@ -25,7 +25,7 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	// Each sweep is three seconds later than the one before, so that logs are trimmed during half of the test.
 	const leastSweeps = 200
 	first := newSession(t, f.Store, "u000")
-	if _, err := f.CreateRoom(t.Context(), first.ID, "hall", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), as(first), "hall", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {
 		t.Fatal(err)
 	}
 	attach(t, f, first)
@@ -91,16 +91,16 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
 	switch random.IntN(25) {
 	case 0:
-		_, err := f.CreateRoom(t.Context(), session.ID, id, room.RoomOptions{})
+		_, err := f.CreateRoom(t.Context(), as(*session), id, room.RoomOptions{})
 		return err
 	case 1, 2:
-		_, err := f.JoinRoom(t.Context(), session.ID, id)
+		_, err := f.JoinRoom(t.Context(), as(*session), id)
 		return err
 	case 3, 4:
-		_, _, err := f.EnterRoom(t.Context(), session.ID, id, room.RoomOptions{})
+		_, _, err := f.EnterRoom(t.Context(), as(*session), id, room.RoomOptions{})
 		return err
 	case 5, 6:
-		return f.LeaveRoom(t.Context(), session.ID, id)
+		return f.LeaveRoom(t.Context(), as(*session), id)
 	case 7:
 		a, err := f.OpenStream(t.Context(), session.ID, "", nil)
 		if err == nil && random.IntN(2) == 0 {
@@ -108,23 +108,23 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		}
 		return err
 	case 8, 9:
-		_, _, err := f.SwitchRoom(t.Context(), session.ID, id, roomOf(random.IntN(4)), random.IntN(2) == 0, room.RoomOptions{Settings: room.Settings{
+		_, _, err := f.SwitchRoom(t.Context(), as(*session), id, roomOf(random.IntN(4)), random.IntN(2) == 0, room.RoomOptions{Settings: room.Settings{
 			DestroyDelay: new(room.Seconds(random.IntN(3))),
 			SameUser:     new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
 		}})
 		return err
 	case 10:
-		_, err := f.LeaveAllRooms(t.Context(), session.ID)
+		_, err := f.LeaveAllRooms(t.Context(), as(*session))
 		return err
 	case 17:
-		_, _, err := f.UpdateAttributes(t.Context(), session.ID, id, room.AttributesUpdate{
+		_, _, err := f.UpdateAttributes(t.Context(), as(*session), id, room.AttributesUpdate{
 			By: session.User.ID, Set: map[string]string{fmt.Sprint(random.IntN(4)): fmt.Sprint(random.IntN(2))},
 			Delete: []string{"gone"}, UpdateOwner: true, DeleteAfterOwnerLeft: new(random.IntN(4) > 0),
 		})
 		return err
 	case 18:
 		users := []room.UserID{session.User.ID, room.UserID(fmt.Sprint("user", random.IntN(16)))}
-		_, _, err := f.UpdateMemberAttributes(t.Context(), session.ID, id, users, room.MemberAttributesUpdate{
+		_, _, err := f.UpdateMemberAttributes(t.Context(), as(*session), id, users, room.MemberAttributesUpdate{
 			By: session.User.ID, Set: map[string]string{fmt.Sprint(random.IntN(2)): fmt.Sprint(random.IntN(2))},
 			DeleteAfterOwnerLeft: new(random.IntN(2) > 0),
 		})
@@ -133,25 +133,25 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		if random.IntN(4) > 0 {
 			return nil
 		}
-		err := f.EndSession(t.Context(), session.ID)
+		err := f.EndSession(t.Context(), as(*session))
 		*session = newSession(t, f.Store, fmt.Sprintf("user%d", client/2))
 		return err
 	case 12:
 		if random.IntN(4) > 0 {
 			return nil
 		}
-		_, err := f.KickUser(t.Context(), someone, "enough")
+		_, err := f.KickUser(t.Context(), admin, someone, "enough")
 		return err
 	case 13:
-		_, err := f.CreateEmptyRoom(t.Context(), id, room.RoomOptions{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1 + random.IntN(3)))}})
+		_, err := f.CreateEmptyRoom(t.Context(), admin, id, room.RoomOptions{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1 + random.IntN(3)))}})
 		return err
 	case 14:
 		if id == "hall" {
 			return nil // or it would be a small room soon
 		}
-		return f.DestroyRoom(t.Context(), id, "over")
+		return f.DestroyRoom(t.Context(), admin, id, "over")
 	case 15:
-		_, err := f.KickMembers(t.Context(), id, []room.UserID{someone, session.User.ID}, "out", time.Duration(random.IntN(2))*time.Second)
+		_, err := f.KickMembers(t.Context(), admin, id, []room.UserID{someone, session.User.ID}, "out", time.Duration(random.IntN(2))*time.Second)
 		return err
 	case 16:
 		_, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, id, textDraft("hello"))

@@ -14,28 +14,28 @@ import (
 // JoinRoom lets the session into a room that exists. Errors: room.ErrNotGranted,
 // room.ErrRoomNotFound, room.ErrRoomFull, room.ErrTooManyRooms and those of a
 // session that is over.
-func (s *Store) JoinRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
-	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, session: session})
-	return o.room, o.err
+func (s *Store) JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error) {
+	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session()})
+	return o.room, s.refused(ctx, by, id, room.RoomEnter, o.err)
 }
 
 // EnterRoom lets the session into a room, which is created where there is none,
 // and says whether it was. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms and
 // those of a session that is over.
-func (s *Store) EnterRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error) {
-	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, session: session, mayCreate: true, opts: opts})
-	return o.room, o.created, o.err
+func (s *Store) EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error) {
+	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session(), mayCreate: true, opts: opts})
+	return o.room, o.created, s.refused(ctx, by, id, room.RoomEnter, o.err)
 }
 
 // SwitchRoom takes the session out of one room and into another, both or
 // neither; create says that the other may be created where there is none.
 // Errors: room.ErrRoomNotFound for either, room.ErrNotInRoom for the first, and
 // those of joining or creating the other.
-func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error) {
-	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error) {
+	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		created = false // whatever an earlier try did
 		now := s.now()
-		who, err := lockJoiningSession(ctx, tx, session, now)
+		who, err := lockJoiningSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return c, err
 		}
@@ -88,8 +88,25 @@ func (s *Store) SwitchRoom(ctx context.Context, session room.SessionID, from, to
 		}
 		left, err := leave(ctx, tx, old, l, room.ReasonSwitched, "", now)
 		return c.And(joined).And(left), err
-	}, sessionKey(session), roomKey(from), roomKey(to))
-	return entered, created, err
+	}, sessionKey(by.Session()), roomKey(from), roomKey(to))
+	return entered, created, s.refused(ctx, by, to, room.RoomSwitch, err)
+}
+
+// refused notifies a session that its call to join a room failed with err, and returns err. A session
+// that is in the room stays there whatever was refused, such as to create the room once more, so it is
+// not notified.
+func (s *Store) refused(ctx context.Context, by room.Actor, id room.RoomID, call room.RoomEvent, err error) error {
+	if err == nil {
+		return nil
+	}
+	_, in := s.SessionRoom(ctx, by.Session(), id)
+	if errors.Is(in, room.ErrNotInRoom) || errors.Is(in, room.ErrRoomNotFound) {
+		public := room.Public(err)
+		s.opts.Commit(room.Change{By: by, Refused: []room.RefusedJoin{{
+			Session: by.Session(), Room: id, Call: call, Problem: room.Problem{Code: public.Code, Detail: public.Message},
+		}}})
+	}
+	return err
 }
 
 // lockJoinRequest holds a session that wants into a room, and its user.

@@ -24,6 +24,7 @@ const (
 // entry is a call that wants a session into a room.
 type pendingJoin struct {
 	ctx     context.Context
+	by      room.Actor
 	session room.SessionID
 	// founds says that the call may create the room, by its opts.
 	mayCreate bool
@@ -120,7 +121,11 @@ func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (ag
 	if wait { // while it waits for the session it is not to take a place of those who do not
 		locks = []lockKey{sessionKey(batch[0].session), blockedJoinKey(id)}
 	}
-	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+	var by room.Actor
+	if len(batch) == 1 {
+		by = batch[0].by
+	}
+	err := s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		for _, e := range batch { // whatever an earlier try did
 			e.joinResult, e.retry, e.alone = joinResult{err: translate(e.ctx.Err())}, false, false
 		}

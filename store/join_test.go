@@ -56,7 +56,7 @@ func (q *queue) enter(s room.Session) *outcome {
 func (q *queue) enterWith(ctx context.Context, s room.Session) *outcome {
 	q.Helper()
 	return q.call(func() (o outcome) {
-		o.room, o.created, o.err = q.EnterRoom(ctx, s.ID, q.id, room.RoomOptions{Name: string(s.User.ID)})
+		o.room, o.created, o.err = q.EnterRoom(ctx, as(s), q.id, room.RoomOptions{Name: string(s.User.ID)})
 		return o
 	})
 }
@@ -64,7 +64,7 @@ func (q *queue) enterWith(ctx context.Context, s room.Session) *outcome {
 func (q *queue) join(s room.Session) *outcome {
 	q.Helper()
 	return q.call(func() (o outcome) {
-		o.room, o.err = q.JoinRoom(q.Context(), s.ID, q.id)
+		o.room, o.err = q.JoinRoom(q.Context(), as(s), q.id)
 		return o
 	})
 }
@@ -80,14 +80,14 @@ func TestThoseWhoWaitEnterTogether(t *testing.T) {
 	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	session := func(user string) room.Session { return newSession(t, f.Store, user) }
 	host := session("host")
-	if _, err := f.CreateRoom(t.Context(), host.ID, "hall", room.RoomOptions{}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), as(host), "hall", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.KickMembers(t.Context(), "hall", []room.UserID{"banned"}, "", time.Hour); err != nil {
+	if _, err := f.KickMembers(t.Context(), admin, "hall", []room.UserID{"banned"}, "", time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	over, gone := session("over"), session("gone")
-	if err := f.EndSession(t.Context(), over.ID); err != nil {
+	if err := f.EndSession(t.Context(), as(over)); err != nil {
 		t.Fatal(err)
 	}
 	f.heard.take()
@@ -146,7 +146,7 @@ func TestWhoWaitsForARoomThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 1})
 	busy := newSession(t, f.Store, "busy")
-	if _, err := f.CreateRoom(t.Context(), busy.ID, "elsewhere", room.RoomOptions{}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), as(busy), "elsewhere", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	session := make([]room.Session, 5)

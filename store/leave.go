@@ -13,10 +13,10 @@ import (
 
 // LeaveRoom takes the session out of a room. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom and those of a session that is over.
-func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.RoomID) error {
-	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+func (s *Store) LeaveRoom(ctx context.Context, by room.Actor, id room.RoomID) error {
+	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
+		who, err := lockSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return c, err
 		}
@@ -31,20 +31,20 @@ func (s *Store) LeaveRoom(ctx context.Context, session room.SessionID, id room.R
 			return c, room.ErrNotInRoom
 		}
 		return c, nil
-	}, sessionKey(session), roomKey(id))
+	}, sessionKey(by.Session()), roomKey(id))
 }
 
 // LeaveAllRooms takes the session, and no other of its user, out of all its
 // rooms and returns them. Errors: those of a session that is over.
-func (s *Store) LeaveAllRooms(ctx context.Context, session room.SessionID) ([]room.RoomID, error) {
-	locks, err := s.lockKeysOf(ctx, "session_id = $1 AND "+notEnded, session)
+func (s *Store) LeaveAllRooms(ctx context.Context, by room.Actor) ([]room.RoomID, error) {
+	locks, err := s.lockKeysOf(ctx, "session_id = $1 AND "+notEnded, by.Session())
 	if err != nil {
 		return nil, err
 	}
 	var left []room.RoomID
-	err = s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+	err = s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		now := s.now()
-		who, err := lockSession(ctx, tx, session, now)
+		who, err := lockSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return room.Change{}, err
 		}

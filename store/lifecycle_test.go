@@ -17,7 +17,7 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	attach(t, f, alice)
 	attach(t, f, bob)
-	first, err := f.CreateRoom(t.Context(), alice.ID, "call", room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}})
+	first, err := f.CreateRoom(t.Context(), as(alice), "call", room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,12 +25,12 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 		t.Errorf("a room with members goes at %v", first.DestroyAt)
 	}
 	leave(t, f, alice, "call")
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "call", room.RoomOptions{}); !errors.Is(err, room.ErrRoomExists) {
+	if _, err := f.CreateRoom(t.Context(), as(bob), "call", room.RoomOptions{}); !errors.Is(err, room.ErrRoomExists) {
 		t.Errorf("creating it during the delay: %v", err)
 	}
 	f.clock.advance(10*time.Second - time.Millisecond)
 	sweep(t, f)
-	again, err := f.JoinRoom(t.Context(), bob.ID, "call") // stops the clock
+	again, err := f.JoinRoom(t.Context(), as(bob), "call") // stops the clock
 	if err != nil || again.Generation != first.Generation || again.LastSeq != 3 || !again.DestroyAt.IsZero() {
 		t.Fatalf("entering during the delay: %+v, %v", again, err)
 	}
@@ -47,7 +47,7 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 	f.clock.advance(10 * time.Second)
 	sweep(t, g)
 	sweep(t, f)
-	if _, err := f.JoinRoom(t.Context(), bob.ID, "call"); !errors.Is(err, room.ErrRoomNotFound) {
+	if _, err := f.JoinRoom(t.Context(), as(bob), "call"); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("entering after the delay: %v", err)
 	}
 }
@@ -57,25 +57,26 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	f := setup(t, store.Options{})
 	tab, phone := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice")
 
-	if _, err := f.CreateRoom(t.Context(), tab.ID, "reject", room.RoomOptions{Settings: room.Settings{SameUser: new(room.SameUserReject)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), as(tab), "reject", room.RoomOptions{Settings: room.Settings{SameUser: new(room.SameUserReject)}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.JoinRoom(t.Context(), phone.ID, "reject"); !errors.Is(err, room.ErrUserInRoom) {
+	if _, err := f.JoinRoom(t.Context(), as(phone), "reject"); !errors.Is(err, room.ErrUserInRoom) {
 		t.Errorf("a second session where that is refused: %v", err)
 	}
-	if _, err := f.JoinRoom(t.Context(), tab.ID, "reject"); err != nil {
+	if _, err := f.JoinRoom(t.Context(), as(tab), "reject"); err != nil {
 		t.Errorf("the first session again: %v", err)
 	}
 
-	r, err := f.CreateRoom(t.Context(), tab.ID, "replace", room.RoomOptions{Settings: room.Settings{SameUser: new(room.SameUserReplace)}})
+	r, err := f.CreateRoom(t.Context(), as(tab), "replace", room.RoomOptions{Settings: room.Settings{SameUser: new(room.SameUserReplace)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.heard.take()
-	if _, err := f.JoinRoom(t.Context(), phone.ID, "replace"); err != nil {
+	if _, err := f.JoinRoom(t.Context(), as(phone), "replace"); err != nil {
 		t.Fatal(err)
 	}
 	want := room.Change{
+		By:     as(phone),
 		Joined: []room.Joined{{Session: phone.ID, Room: "replace", Generation: r.Generation, From: 1, Call: room.RoomEnter}},
 		Left:   []room.Left{{Session: tab.ID, Room: "replace", Generation: r.Generation, Reason: room.ReasonReplaced}},
 	}
@@ -85,7 +86,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	if _, err := f.PostMessage(t.Context(), tab, "replace", textDraft("still here?")); !errors.Is(err, room.ErrNotInRoom) {
 		t.Errorf("the replaced session posts: %v", err)
 	}
-	if err := f.LeaveRoom(t.Context(), tab.ID, "replace"); !errors.Is(err, room.ErrNotInRoom) {
+	if err := f.LeaveRoom(t.Context(), as(tab), "replace"); !errors.Is(err, room.ErrNotInRoom) {
 		t.Errorf("the replaced session leaves: %v", err)
 	}
 	if got, err := f.SessionRoom(t.Context(), phone.ID, "replace"); err != nil || got.MemberCount != 1 {
@@ -98,7 +99,7 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 1})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	old := enter(t, f, alice, "old")
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "full", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), as(bob), "full", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1)}}); err != nil {
 		t.Fatal(err)
 	}
 	f.heard.take()
@@ -112,18 +113,19 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 		"from a room it is not in":    {"full", "new", true, room.ErrNotInRoom},
 		"from no room":                {"nowhere", "new", true, room.ErrRoomNotFound},
 	} {
-		if _, _, err := f.SwitchRoom(t.Context(), alice.ID, c.from, c.to, c.create, room.RoomOptions{}); !errors.Is(err, c.want) {
+		if _, _, err := f.SwitchRoom(t.Context(), as(alice), c.from, c.to, c.create, room.RoomOptions{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 	if c := f.heard.take(); len(c.Events)+len(c.Joined)+len(c.Left) > 0 {
 		t.Fatalf("failed switches changed %+v", c)
 	}
-	entered, created, err := f.SwitchRoom(t.Context(), alice.ID, "old", "new", true, room.RoomOptions{Name: "New"})
+	entered, created, err := f.SwitchRoom(t.Context(), as(alice), "old", "new", true, room.RoomOptions{Name: "New"})
 	if err != nil || !created || entered.Name != "New" || entered.MemberCount != 1 {
 		t.Fatalf("switched to %+v, created %v, %v", entered, created, err)
 	}
 	want := room.Change{
+		By: as(alice),
 		Events: []room.Event{
 			{Room: "new", Log: entered.Generation, Seq: 1, Body: room.MembersJoined{MemberList: []room.Member{{User: alice.User}}}},
 			{Room: "old", Log: old.Generation, Seq: 2, Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonSwitched}}}},
@@ -145,7 +147,7 @@ func TestLeavingAllRoomsIsForOneSession(t *testing.T) {
 		enter(t, f, tab, id)
 	}
 	enter(t, f, phone, "b")
-	left, err := f.LeaveAllRooms(t.Context(), tab.ID)
+	left, err := f.LeaveAllRooms(t.Context(), as(tab))
 	if diff := cmp.Diff([]room.RoomID{"a", "b", "c"}, left); err != nil || diff != "" {
 		t.Errorf("left %v, %v", left, err)
 	}
@@ -153,7 +155,7 @@ func TestLeavingAllRoomsIsForOneSession(t *testing.T) {
 	if err != nil || len(rooms) != 1 || rooms[0].ID != "b" {
 		t.Errorf("the other session is in %v, %v", rooms, err)
 	}
-	if left, err := f.LeaveAllRooms(t.Context(), tab.ID); err != nil || len(left) != 0 {
+	if left, err := f.LeaveAllRooms(t.Context(), as(tab)); err != nil || len(left) != 0 {
 		t.Errorf("once more left %v, %v", left, err)
 	}
 }
@@ -191,7 +193,7 @@ func TestOneSweepServesMany(t *testing.T) {
 	for i, s := range crowd(t, f, "hall", 0, many) {
 		id := roomOf(i)
 		delay := room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}
-		if _, err := f.CreateRoom(t.Context(), s.ID, id, delay); err != nil {
+		if _, err := f.CreateRoom(t.Context(), as(s), id, delay); err != nil {
 			t.Fatal(err)
 		}
 		leave(t, f, s, id)

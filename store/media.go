@@ -198,7 +198,7 @@ func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.R
 	}
 	// What the closure names goes to the heap: all of m would, of every message.
 	sender, clientMessageID, sentAt := m.Sender.ID, m.ClientMessageID, m.SentAt
-	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+	return s.inTx(ctx, room.Actor{}, func(tx pgx.Tx) (c room.Change, err error) {
 		var g room.LogID
 		err = tx.QueryRow(ctx, `SELECT generation FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL AND ($2::uuid IS NULL OR
 			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))

@@ -70,7 +70,7 @@ func TestUnsentFilesGo(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), as(alice), "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var b bucket
@@ -118,7 +118,7 @@ func TestFilesGoWithTheirRooms(t *testing.T) {
 	m := upload(t, f, "alice")
 	rooms := []room.RoomID{"one", "two"}
 	for _, id := range rooms {
-		if _, _, err := f.EnterRoom(t.Context(), alice.ID, id, room.RoomOptions{}); err != nil {
+		if _, _, err := f.EnterRoom(t.Context(), as(alice), id, room.RoomOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -133,7 +133,7 @@ func TestFilesGoWithTheirRooms(t *testing.T) {
 	var b bucket
 	for i, id := range rooms {
 		// By the second time alice may have timed out, and the room with her.
-		if err := f.DestroyRoom(t.Context(), id, ""); err != nil && (i == 0 || !errors.Is(err, room.ErrRoomNotFound)) {
+		if err := f.DestroyRoom(t.Context(), admin, id, ""); err != nil && (i == 0 || !errors.Is(err, room.ErrRoomNotFound)) {
 			t.Fatal(err)
 		}
 		sweep(t, f)
@@ -158,7 +158,7 @@ func TestFilesOfABigRoomGo(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), as(alice), "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	const n = 450
@@ -167,7 +167,7 @@ func TestFilesOfABigRoomGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := f.DestroyRoom(t.Context(), "lobby", ""); err != nil {
+	if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
 		t.Fatal(err)
 	}
 	f.clock.advance(2 * time.Minute)
@@ -187,7 +187,7 @@ func TestABucketThatFails(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), as(alice), "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	stuck, other := upload(t, f, "alice"), upload(t, f, "alice")
@@ -233,7 +233,7 @@ func TestSendingWhileSweeping(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
-	if _, _, err := f.EnterRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{}); err != nil {
+	if _, _, err := f.EnterRoom(t.Context(), as(alice), "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	const n = 60
@@ -358,7 +358,7 @@ func TestWhoMayReadIsFoundAtOnce(t *testing.T) {
 	bob := newUser(t, f, "bob")
 	attach(t, f, bob)
 	for i := range 10 {
-		if _, _, err := f.EnterRoom(t.Context(), bob.ID, roomOf(i), room.RoomOptions{}); err != nil {
+		if _, _, err := f.EnterRoom(t.Context(), as(bob), roomOf(i), room.RoomOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -620,7 +620,7 @@ func TestFilesAreBounded(t *testing.T) {
 	checkInvariants(t, f)
 
 	// What is deleted makes room, and what waits for its deletion does not.
-	if err := f.DestroyRoom(t.Context(), "lobby", ""); err != nil {
+	if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := add("alice", 1); !errors.Is(err, room.ErrMediaQuota) {

@@ -56,10 +56,10 @@ func queueLeaverAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 // session is in too. It returns what they have then, in order of entering, and
 // the users who are not in the room. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom, room.ErrAttributesFull.
-func (s *Store) UpdateMemberAttributes(ctx context.Context, session room.SessionID, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error) {
-	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+func (s *Store) UpdateMemberAttributes(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error) {
+	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		r, err := lockJoinedRoom(ctx, tx, session, id)
+		r, err := lockJoinedRoom(ctx, tx, by.Session(), id)
 		if err != nil {
 			return c, err
 		}

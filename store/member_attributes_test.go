@@ -17,7 +17,7 @@ import (
 func note(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.MemberAttributesUpdate, users ...room.UserID) []room.MemberAttributesInfo {
 	t.Helper()
 	u.By = by.User.ID
-	infos, absent, err := f.UpdateMemberAttributes(t.Context(), by.ID, id, users, u)
+	infos, absent, err := f.UpdateMemberAttributes(t.Context(), as(by), id, users, u)
 	if err != nil || len(absent) > 0 {
 		t.Fatalf("absent %q: %v", absent, err)
 	}
@@ -45,12 +45,12 @@ func TestUpdateMemberAttributes(t *testing.T) {
 	_, r := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
 	carol := newSession(t, f.Store, "carol")
 	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
-		if _, _, err := f.UpdateMemberAttributes(t.Context(), carol.ID, id, []room.UserID{"alice"}, room.MemberAttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
+		if _, _, err := f.UpdateMemberAttributes(t.Context(), as(carol), id, []room.UserID{"alice"}, room.MemberAttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
 			t.Errorf("%s from outside: %v, and not %v", id, err, want)
 		}
 	}
 	f.heard.take()
-	infos, absent, err := f.UpdateMemberAttributes(t.Context(), alice.ID, "lobby", []room.UserID{"nobody", "bob", "carol", "alice"},
+	infos, absent, err := f.UpdateMemberAttributes(t.Context(), as(alice), "lobby", []room.UserID{"nobody", "bob", "carol", "alice"},
 		room.MemberAttributesUpdate{By: "alice", Set: set("k", "v")})
 	want := []room.MemberAttributesInfo{
 		{UserID: "alice", Attributes: room.MemberAttributes{"k": {Value: "v"}}}, {UserID: "bob", Attributes: room.MemberAttributes{"k": {Value: "v"}}},
@@ -67,7 +67,7 @@ func TestUpdateMemberAttributes(t *testing.T) {
 		t.Error(diff)
 	}
 	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("long", strings.Repeat("x", 64))}, "bob")
-	_, _, err = f.UpdateMemberAttributes(t.Context(), alice.ID, "lobby", []room.UserID{"alice", "bob"}, room.MemberAttributesUpdate{Set: set("longer", strings.Repeat("x", 70))})
+	_, _, err = f.UpdateMemberAttributes(t.Context(), as(alice), "lobby", []room.UserID{"alice", "bob"}, room.MemberAttributesUpdate{Set: set("longer", strings.Repeat("x", 70))})
 	if !errors.Is(err, room.ErrAttributesFull) {
 		t.Errorf("too much for bob: %v", err)
 	}
@@ -97,7 +97,7 @@ func TestMemberAttributesAfterLeaving(t *testing.T) {
 	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("going", "2")}, "bob")
 	leave := func(s room.Session) {
 		t.Helper()
-		if err := f.LeaveRoom(t.Context(), s.ID, "lobby"); err != nil {
+		if err := f.LeaveRoom(t.Context(), as(s), "lobby"); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -60,9 +60,9 @@ func scanMember(row pgx.CollectableRow) (room.Member, error) {
 // KickMembers takes users out of a room, with all their sessions, and keeps them from
 // coming back for a time; 0 lets them. It returns those who were in it. A ban
 // holds for all. Errors: room.ErrRoomNotFound.
-func (s *Store) KickMembers(ctx context.Context, id room.RoomID, users []room.UserID, note string, ban time.Duration) ([]room.UserID, error) {
+func (s *Store) KickMembers(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, reason string, ban time.Duration) ([]room.UserID, error) {
 	var kicked []room.UserID
-	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+	err := s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		kicked = []room.UserID{} // anew with each try
 		now := s.now()
 		r, err := lockRoom(ctx, tx, id)
@@ -81,14 +81,14 @@ func (s *Store) KickMembers(ctx context.Context, id room.RoomID, users []room.Us
 			kicked = append(kicked, kick.User.ID)
 		}
 		if ban > 0 {
-			if err := banUsers(ctx, tx, id, users, note, now.Add(ban)); err != nil {
+			if err := banUsers(ctx, tx, id, users, reason, now.Add(ban)); err != nil {
 				return room.Change{}, err
 			}
 		}
 		if len(l) == 0 {
 			return room.Change{}, nil
 		}
-		left, err := leave(ctx, tx, r, l, room.ReasonKicked, note, now)
+		left, err := leave(ctx, tx, r, l, room.ReasonKicked, reason, now)
 		return told.And(left), err
 	}, roomKey(id))
 	return kicked, err

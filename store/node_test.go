@@ -149,7 +149,8 @@ func TestNodeThatWasDeclaredDead(t *testing.T) {
 	f := setup(t, store.Options{})
 	frozen := f.beside(t)
 	alice := newSession(t, f.Store, "alice")
-	if err := frozen.CreateSession(t.Context(), stranger("bob"), room.KeyHash{1}, room.KeyHash{2}); err != nil {
+	bob := stranger("bob")
+	if err := frozen.CreateSession(t.Context(), as(bob), bob, room.KeyHash{1}, room.KeyHash{2}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil { // which it remembers

@@ -81,7 +81,7 @@ func TestPeerMessagesThatAreRefused(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
 	ended := newUser(t, f, "alice")
-	if err := f.EndSession(t.Context(), ended.ID); err != nil {
+	if err := f.EndSession(t.Context(), as(ended)); err != nil {
 		t.Fatal(err)
 	}
 	command := room.Draft{Content: room.Content{Kind: room.KindCommand, Data: []byte{1}}}
@@ -332,7 +332,7 @@ func TestDeliveredIsWhatACursorShows(t *testing.T) {
 	}
 	// What an ended session shows does not count.
 	phone := newUser(t, f, "bob")
-	if err := f.EndSession(t.Context(), phone.ID); err != nil {
+	if err := f.EndSession(t.Context(), as(phone)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.OpenStream(t.Context(), phone.ID, "", []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {

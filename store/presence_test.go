@@ -103,7 +103,7 @@ func TestNothingIsLeftUntold(t *testing.T) {
 		users = append(users, s.User.ID)
 	}
 	for i := 0; i < len(users); i += room.MaxKicked {
-		if _, err := f.KickMembers(t.Context(), "kicked", users[i:min(i+room.MaxKicked, len(users))], "", 0); err != nil {
+		if _, err := f.KickMembers(t.Context(), admin, "kicked", users[i:min(i+room.MaxKicked, len(users))], "", 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,7 +115,7 @@ func TestNothingIsLeftUntold(t *testing.T) {
 	checkPairs(t, f, "left", room.PresenceBatchThreshold+1) // all but the last have left when it is told of
 
 	crowd(t, f, "destroyed", 0, room.PresenceBatchThreshold+2)
-	if err := f.DestroyRoom(t.Context(), "destroyed", ""); err != nil {
+	if err := f.DestroyRoom(t.Context(), admin, "destroyed", ""); err != nil {
 		t.Fatal(err)
 	}
 	checkPairs(t, f, "destroyed", room.PresenceBatchThreshold)

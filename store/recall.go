@@ -13,24 +13,24 @@ import (
 // Recall takes a message of the session's user back. Errors:
 // room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrMessageNotFound,
 // room.ErrNotSender, room.ErrRecallTooLate.
-func (s *Store) Recall(ctx context.Context, session room.Session, id room.RoomID, message room.MessageID) error {
-	return s.recall(ctx, id, message, session.User.ID, func(tx pgx.Tx) (room.Room, error) {
-		return lockJoinedRoom(ctx, tx, session.ID, id)
+func (s *Store) Recall(ctx context.Context, by room.Actor, user room.UserID, id room.RoomID, message room.MessageID) error {
+	return s.recall(ctx, by, id, message, user, func(tx pgx.Tx) (room.Room, error) {
+		return lockJoinedRoom(ctx, tx, by.Session(), id)
 	})
 }
 
 // RecallAny takes a message of anybody back, at any time. Errors:
 // room.ErrRoomNotFound, room.ErrMessageNotFound.
-func (s *Store) RecallAny(ctx context.Context, id room.RoomID, message room.MessageID) error {
-	return s.recall(ctx, id, message, "", func(tx pgx.Tx) (room.Room, error) { return lockRoom(ctx, tx, id) })
+func (s *Store) RecallAny(ctx context.Context, by room.Actor, id room.RoomID, message room.MessageID) error {
+	return s.recall(ctx, by, id, message, "", func(tx pgx.Tx) (room.Room, error) { return lockRoom(ctx, tx, id) })
 }
 
 // recall leaves a tombstone in the event's place, and nothing of the content: the
 // room loses a file that the message brought, whoever quoted it there. It holds
 // the room, so that who appends a retry meanwhile, or recalls too, finds one or
 // the other.
-func (s *Store) recall(ctx context.Context, in room.RoomID, id room.MessageID, by room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
-	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+func (s *Store) recall(ctx context.Context, by room.Actor, in room.RoomID, id room.MessageID, sender room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
+	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		r, err := lock(tx)
 		if err != nil {
@@ -41,7 +41,7 @@ func (s *Store) recall(ctx context.Context, in room.RoomID, id room.MessageID, b
 			return c, err
 		}
 		file := m.Media
-		if r, m, c, err = r.Recall(m, by, now); err != nil || len(c.Events) == 0 {
+		if r, m, c, err = r.Recall(m, sender, now); err != nil || len(c.Events) == 0 {
 			return c, err
 		}
 		body, err := encodeBody(room.MessagesReceived{MessageList: []room.Message{m.In("", 0)}})
@@ -64,10 +64,10 @@ func (s *Store) recall(ctx context.Context, in room.RoomID, id room.MessageID, b
 // of both, which lose a file that it brought, whoever quoted it there. Errors:
 // room.ErrUserNotFound, room.ErrMessageNotFound, room.ErrNotSender,
 // room.ErrRecallTooLate.
-func (s *Store) RecallPeer(ctx context.Context, session room.Session, peer room.UserID, id room.MessageID) error {
-	return s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.UserID, id room.MessageID) error {
+	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		inboxes, err := lockInboxesOf(ctx, tx, session.User.ID, peer)
+		inboxes, err := lockInboxesOf(ctx, tx, user, peer)
 		if err != nil {
 			return c, err
 		}
@@ -75,7 +75,7 @@ func (s *Store) RecallPeer(ctx context.Context, session room.Session, peer room.
 			return c, room.ErrUserNotFound
 		}
 		var b pgx.Batch
-		for _, side := range [2]struct{ user, peer room.UserID }{{session.User.ID, peer}, {peer, session.User.ID}} {
+		for _, side := range [2]struct{ user, peer room.UserID }{{user, peer}, {peer, user}} {
 			in := inboxes[side.user]
 			m, err := messageByID(ctx, tx, room.Event{Log: in.Log}, room.TypePeerMessagesReceived, id)
 			switch {
@@ -86,12 +86,12 @@ func (s *Store) RecallPeer(ctx context.Context, session room.Session, peer room.
 			case m.Peer != side.peer:
 				return c, room.ErrMessageNotFound
 			}
-			if err := recallIn(&b, in, m, session.User.ID, now, &c); err != nil {
+			if err := recallIn(&b, in, m, user, now, &c); err != nil {
 				return c, err
 			}
 		}
 		return c, send(ctx, tx, &b)
-	}, inboxKey(session.User.ID), inboxKey(peer))
+	}, inboxKey(user), inboxKey(peer))
 }
 
 // recallIn leaves a tombstone in an inbox that the transaction holds.

@@ -44,7 +44,7 @@ func TestRecalledContentIsGone(t *testing.T) {
 	after := say(t, f, alice, textDraft("after"))
 	f.heard.take()
 
-	if err := f.Recall(t.Context(), alice, "lobby", m.ID); err != nil {
+	if err := f.Recall(t.Context(), as(alice), alice.User.ID, "lobby", m.ID); err != nil {
 		t.Fatal(err)
 	}
 	heard := f.heard.take().Events
@@ -70,7 +70,7 @@ func TestRecalledContentIsGone(t *testing.T) {
 	}
 
 	// Again, and sent again: nothing new.
-	if err := f.Recall(t.Context(), alice, "lobby", m.ID); err != nil {
+	if err := f.Recall(t.Context(), as(alice), alice.User.ID, "lobby", m.ID); err != nil {
 		t.Errorf("again: %v", err)
 	}
 	if retried := say(t, f, alice, d); !cmp.Equal(retried, tombstone) {
@@ -99,7 +99,7 @@ func TestWhoMayRecallWhat(t *testing.T) {
 	old := say(t, f, alice, textDraft("mine and old"))
 	recall := func(what string, s room.Session, in room.RoomID, id room.MessageID, want error) {
 		t.Helper()
-		if err := f.Recall(t.Context(), s, in, id); !errors.Is(err, want) || (want == nil) != (err == nil) {
+		if err := f.Recall(t.Context(), as(s), s.User.ID, in, id); !errors.Is(err, want) || (want == nil) != (err == nil) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -118,15 +118,15 @@ func TestWhoMayRecallWhat(t *testing.T) {
 	f.clock.advance(time.Second)
 	recall("too late", alice, "lobby", old.ID, room.ErrRecallTooLate)
 	for id, want := range map[room.MessageID]error{old.ID: nil, m.ID: nil, elsewhere.ID: room.ErrMessageNotFound} {
-		if err := f.RecallAny(t.Context(), "lobby", id); !errors.Is(err, want) || (want == nil) != (err == nil) {
+		if err := f.RecallAny(t.Context(), admin, "lobby", id); !errors.Is(err, want) || (want == nil) != (err == nil) {
 			t.Errorf("by the operator: %v", err)
 		}
 	}
-	if err := f.RecallAny(t.Context(), "nowhere", m.ID); !errors.Is(err, room.ErrRoomNotFound) {
+	if err := f.RecallAny(t.Context(), admin, "nowhere", m.ID); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("by the operator in no room: %v", err)
 	}
 	// A new life of the room does not have the messages of the last.
-	if err := f.DestroyRoom(t.Context(), "lobby", ""); err != nil {
+	if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
 		t.Fatal(err)
 	}
 	enter(t, f, alice, "lobby")
@@ -146,7 +146,7 @@ func TestPeerRecall(t *testing.T) {
 	m := postPeer(t, f, alice, "bob", d)
 	postPeer(t, f, bob, "alice", textDraft("after"))
 	f.heard.take()
-	if err := f.RecallPeer(t.Context(), alice, "bob", m.ID); err != nil {
+	if err := f.RecallPeer(t.Context(), as(alice), alice.User.ID, "bob", m.ID); err != nil {
 		t.Fatal(err)
 	}
 	by := &room.OperatedInfo{UserID: "alice"}
@@ -184,7 +184,7 @@ func TestPeerRecall(t *testing.T) {
 		}
 	}
 	// Again, and sent again: nothing new.
-	if err := f.RecallPeer(t.Context(), alice, "bob", m.ID); err != nil {
+	if err := f.RecallPeer(t.Context(), as(alice), alice.User.ID, "bob", m.ID); err != nil {
 		t.Errorf("again: %v", err)
 	}
 	if retried := postPeer(t, f, alice, "bob", d); !cmp.Equal(retried, tombstone) {
@@ -205,7 +205,7 @@ func TestWhoMayRecallWhatFromPeers(t *testing.T) {
 	m, old := postPeer(t, f, alice, "bob", textDraft("x")), postPeer(t, f, alice, "bob", textDraft("old"))
 	recall := func(what string, s room.Session, peer room.UserID, id room.MessageID, want error) {
 		t.Helper()
-		if err := f.RecallPeer(t.Context(), s, peer, id); !errors.Is(err, want) || (want == nil) != (err == nil) {
+		if err := f.RecallPeer(t.Context(), as(s), s.User.ID, peer, id); !errors.Is(err, want) || (want == nil) != (err == nil) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -241,7 +241,7 @@ func TestPeerRecallOfFiles(t *testing.T) {
 		uses    int
 		readers []room.UserID
 	}{{"bob", sent.ID, 1, []room.UserID{"alice", "carol"}}, {"carol", other.ID, 0, nil}} {
-		if err := f.RecallPeer(t.Context(), alice, c.to, c.id); err != nil {
+		if err := f.RecallPeer(t.Context(), as(alice), alice.User.ID, c.to, c.id); err != nil {
 			t.Fatal(err)
 		}
 		if got := readers(t, f, m, "alice", "bob", "carol"); !slices.Equal(got, c.readers) {
@@ -268,7 +268,7 @@ func TestPeerRecallAtOnce(t *testing.T) {
 		m := postPeer(t, f, from, to.User.ID, textDraft("x"))
 		for range 3 {
 			all.Go(func() {
-				if err := f.RecallPeer(context.Background(), from, to.User.ID, m.ID); err != nil {
+				if err := f.RecallPeer(context.Background(), as(from), from.User.ID, to.User.ID, m.ID); err != nil {
 					t.Error(err)
 				}
 			})
@@ -288,7 +288,7 @@ func TestPeerRecallAtOnce(t *testing.T) {
 	execute(t, f, "DELETE FROM events WHERE generation = $1", bob.Inbox)
 	execute(t, f, "UPDATE inboxes SET oldest_seq = last_seq + 1, oldest_at = NULL WHERE log = $1", bob.Inbox)
 	f.heard.take()
-	if err := f.RecallPeer(t.Context(), alice, "bob", m.ID); err != nil {
+	if err := f.RecallPeer(t.Context(), as(alice), alice.User.ID, "bob", m.ID); err != nil {
 		t.Fatal(err)
 	}
 	if heard := f.heard.take().Events; len(heard) != 1 || heard[0].Log != alice.Inbox {

@@ -35,11 +35,11 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 // CreateRoom brings a room to life with the session in it. Settings that are
 // unset become the defaults. Errors: room.ErrNotGranted, room.ErrRoomExists, room.ErrTooManyRooms
 // and those of a session that is over.
-func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
+func (s *Store) CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
 	var created room.Room
-	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		who, err := lockJoiningSession(ctx, tx, session, now)
+		who, err := lockJoiningSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return c, err
 		}
@@ -49,15 +49,15 @@ func (s *Store) CreateRoom(ctx context.Context, session room.SessionID, id room.
 		if created, err = s.insertRoom(ctx, tx, id, opts, who.User.ID, now); err != nil {
 			return c, err
 		}
-		e, err := s.joinRequest(ctx, tx, created, session)
+		e, err := s.joinRequest(ctx, tx, created, who.ID)
 		if err != nil {
 			return c, err
 		}
 		e.Call, e.Created = room.RoomCreate, true
 		created, c, err = join(ctx, tx, created, e, now)
 		return c, err
-	}, sessionKey(session), roomKey(id))
-	return created, err
+	}, sessionKey(by.Session()), roomKey(id))
+	return created, s.refused(ctx, by, id, room.RoomCreate, err)
 }
 
 // insertRoom brings a room to life; what it begins with belongs to by.
@@ -226,11 +226,11 @@ func (s *Store) Room(ctx context.Context, id room.RoomID) (room.Room, error) {
 
 // CreateEmptyRoom brings a room to life that nobody is in. It goes after its
 // unusedTimeout unless somebody enters. Errors: room.ErrRoomExists.
-func (s *Store) CreateEmptyRoom(ctx context.Context, id room.RoomID, b room.RoomOptions) (room.Room, error) {
+func (s *Store) CreateEmptyRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
 	var opened room.Room
-	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		if opened, err = s.insertRoom(ctx, tx, id, b, "", now); err != nil {
+		if opened, err = s.insertRoom(ctx, tx, id, opts, "", now); err != nil {
 			return c, err
 		}
 		opened = opened.StartUnusedTimeout(now)
@@ -242,14 +242,14 @@ func (s *Store) CreateEmptyRoom(ctx context.Context, id room.RoomID, b room.Room
 
 // DestroyRoom ends a room for the operator's reason, whoever is in it. Errors:
 // room.ErrRoomNotFound.
-func (s *Store) DestroyRoom(ctx context.Context, id room.RoomID, note string) error {
-	return s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+func (s *Store) DestroyRoom(ctx context.Context, by room.Actor, id room.RoomID, reason string) error {
+	return s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		now := s.now()
 		r, err := lockRoom(ctx, tx, id)
 		if err != nil {
 			return room.Change{}, err
 		}
-		return destroy(ctx, tx, r, note, now)
+		return destroy(ctx, tx, r, reason, now)
 	}, roomKey(id))
 }
 

@@ -20,7 +20,7 @@ var (
 
 func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.Room {
 	t.Helper()
-	r, _, err := f.EnterRoom(t.Context(), session.ID, id, room.RoomOptions{})
+	r, _, err := f.EnterRoom(t.Context(), as(session), id, room.RoomOptions{})
 	if err != nil {
 		t.Fatalf("%s enters %s: %v", session.User.ID, id, err)
 	}
@@ -29,7 +29,7 @@ func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.R
 
 func leave(t testing.TB, f fixture, session room.Session, id room.RoomID) {
 	t.Helper()
-	if err := f.LeaveRoom(t.Context(), session.ID, id); err != nil {
+	if err := f.LeaveRoom(t.Context(), as(session), id); err != nil {
 		t.Fatalf("%s leaves %s: %v", session.User.ID, id, err)
 	}
 }
@@ -46,10 +46,10 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 
-	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("joining a room that is not there: %v", err)
 	}
-	first, err := f.CreateRoom(t.Context(), alice.ID, "lobby", room.RoomOptions{Name: "The lobby", Settings: room.Settings{MaxMembers: new(7)}})
+	first, err := f.CreateRoom(t.Context(), as(alice), "lobby", room.RoomOptions{Name: "The lobby", Settings: room.Settings{MaxMembers: new(7)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,16 +62,16 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 	if diff := cmp.Diff(want, first); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)
 	}
-	if _, err := f.CreateRoom(t.Context(), bob.ID, "lobby", room.RoomOptions{}); !errors.Is(err, room.ErrRoomExists) {
+	if _, err := f.CreateRoom(t.Context(), as(bob), "lobby", room.RoomOptions{}); !errors.Is(err, room.ErrRoomExists) {
 		t.Errorf("creating it again: %v", err)
 	}
-	entered, created, err := f.EnterRoom(t.Context(), bob.ID, "lobby", room.RoomOptions{Name: "Another name"})
+	entered, created, err := f.EnterRoom(t.Context(), as(bob), "lobby", room.RoomOptions{Name: "Another name"})
 	if err != nil || created || entered.Name != "The lobby" || entered.MemberCount != 2 {
 		t.Errorf("entering it: %+v, created %v, %v", entered, created, err)
 	}
 	leave(t, f, alice, "lobby")
 	leave(t, f, bob, "lobby")
-	if err := f.LeaveRoom(t.Context(), bob.ID, "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+	if err := f.LeaveRoom(t.Context(), as(bob), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("leaving a room that is gone: %v", err)
 	}
 	second := enter(t, f, bob, "lobby")
@@ -121,16 +121,16 @@ func TestLimitsOfARoomAndOfAUser(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 2})
 	alice, phone, bob, carol := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"),
 		newSession(t, f.Store, "bob"), newSession(t, f.Store, "carol")
-	if _, err := f.CreateRoom(t.Context(), alice.ID, "small", room.RoomOptions{Settings: room.Settings{MaxMembers: new(2)}}); err != nil {
+	if _, err := f.CreateRoom(t.Context(), as(alice), "small", room.RoomOptions{Settings: room.Settings{MaxMembers: new(2)}}); err != nil {
 		t.Fatal(err)
 	}
 	enter(t, f, bob, "small")
-	if _, err := f.JoinRoom(t.Context(), carol.ID, "small"); !errors.Is(err, room.ErrRoomFull) {
+	if _, err := f.JoinRoom(t.Context(), as(carol), "small"); !errors.Is(err, room.ErrRoomFull) {
 		t.Errorf("the third in a room for two: %v", err)
 	}
 	enter(t, f, phone, "small") // another session of a member needs no place
 	enter(t, f, alice, "second")
-	if _, err := f.CreateRoom(t.Context(), phone.ID, "third", room.RoomOptions{}); !errors.Is(err, room.ErrTooManyRooms) {
+	if _, err := f.CreateRoom(t.Context(), as(phone), "third", room.RoomOptions{}); !errors.Is(err, room.ErrTooManyRooms) {
 		t.Errorf("a third room of a user who may be in two: %v", err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE room_id = 'third'"); n != 0 {
@@ -173,6 +173,7 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 	sweep(t, f)
 	sweep(t, f)
 	want := room.Change{
+		By: room.Server(),
 		Events: []room.Event{{
 			Room: "lobby", Log: r.Generation, Seq: 3,
 			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonTimedOut}}},

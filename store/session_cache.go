@@ -121,15 +121,18 @@ func (c *sessionCache) addRoom(session room.SessionID, id room.RoomID, g room.Lo
 	s.rooms[id] = g
 }
 
-// evictChanged evicts the sessions that a committed change took out of a room or ended.
+// evictChanged evicts the sessions that a committed change took out of a room, renewed or ended.
 func (c *sessionCache) evictChanged(change room.Change) {
-	if len(change.Left) == 0 && len(change.Ended) == 0 {
+	if len(change.Left) == 0 && len(change.Renewed) == 0 && len(change.Ended) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, left := range change.Left {
 		c.remove(left.Session)
+	}
+	for _, renewed := range change.Renewed {
+		c.remove(renewed.Session)
 	}
 	for _, ended := range change.Ended {
 		c.remove(ended.Session)

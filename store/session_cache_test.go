@@ -20,14 +20,14 @@ func TestSessionCacheEvictsOnCommit(t *testing.T) {
 		do   func(f fixture, s room.Session) error
 		want error // for a barrage afterwards
 	}{
-		"left": {func(f fixture, s room.Session) error { return f.LeaveRoom(t.Context(), s.ID, "lobby") }, room.ErrNotInRoom},
+		"left": {func(f fixture, s room.Session) error { return f.LeaveRoom(t.Context(), as(s), "lobby") }, room.ErrNotInRoom},
 		"kicked": {func(f fixture, _ room.Session) error {
-			_, err := f.KickMembers(t.Context(), "lobby", []room.UserID{"alice"}, "", 0)
+			_, err := f.KickMembers(t.Context(), admin, "lobby", []room.UserID{"alice"}, "", 0)
 			return err
 		}, room.ErrNotInRoom},
-		"destroyed": {func(f fixture, _ room.Session) error { return f.DestroyRoom(t.Context(), "lobby", "") }, room.ErrRoomNotFound},
+		"destroyed": {func(f fixture, _ room.Session) error { return f.DestroyRoom(t.Context(), admin, "lobby", "") }, room.ErrRoomNotFound},
 		"switched": {func(f fixture, s room.Session) error {
-			_, _, err := f.SwitchRoom(t.Context(), s.ID, "lobby", "other", true, room.RoomOptions{})
+			_, _, err := f.SwitchRoom(t.Context(), as(s), "lobby", "other", true, room.RoomOptions{})
 			return err
 		}, room.ErrNotInRoom},
 	} {
@@ -36,7 +36,7 @@ func TestSessionCacheEvictsOnCommit(t *testing.T) {
 			f := setup(t, store.Options{})
 			alice, bob := newCachedSession(t, f, "alice", 1), newSession(t, f.Store, "bob")
 			for _, s := range []room.Session{alice, bob} {
-				if _, _, err := f.EnterRoom(t.Context(), s.ID, "lobby", room.RoomOptions{}); err != nil {
+				if _, _, err := f.EnterRoom(t.Context(), as(s), "lobby", room.RoomOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -66,7 +66,7 @@ func TestSessionCacheExpires(t *testing.T) {
 	f := setup(t, store.Options{})
 	other := storetest.Open(t, f.address, store.Options{Now: f.clock.Now})
 	alice := newCachedSession(t, f, "alice", 1)
-	if err := other.EndSession(t.Context(), alice.ID); err != nil {
+	if err := other.EndSession(t.Context(), as(alice)); err != nil {
 		t.Fatal(err)
 	}
 	f.clock.advance(5 * time.Second)
@@ -103,7 +103,7 @@ func newCachedSession(t *testing.T, f fixture, user room.UserID, key byte) room.
 	t.Helper()
 	s := newSession(t, f.Store, string(user))
 	s.ID = room.SessionID(uuid.NewString())
-	if err := f.CreateSession(t.Context(), s, room.KeyHash{key}, room.KeyHash{key, 1}); err != nil {
+	if err := f.CreateSession(t.Context(), as(s), s, room.KeyHash{key}, room.KeyHash{key, 1}); err != nil {
 		t.Fatal(err)
 	}
 	cached, err := f.SessionByKey(t.Context(), room.KeyHash{key})

@@ -72,13 +72,13 @@ func grantsColumns(g *room.Grants) (rooms, peers []byte, media bool, err error) 
 // and detached: the clock runs until its stream is opened. The user's first one
 // makes the user's inbox. Where the user has more sessions than allowed now, the
 // oldest are kicked out. Errors: room.ErrTokenVoid.
-func (s *Store) CreateSession(ctx context.Context, session room.Session, key, streamKey room.KeyHash) error {
+func (s *Store) CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error {
 	grants, peers, media, err := grantsColumns(session.Grants)
 	if err != nil {
 		return err
 	}
 	created := s.now()
-	return s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+	return s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		// Another lock than the user's for rooms: that one comes after the
 		// session's row, and this one before it.
 		var b pgx.Batch
@@ -169,15 +169,16 @@ func (s *Store) sessionWhere(ctx context.Context, condition string, arg any) (ro
 // out of the rooms that the token does not grant any more. Errors:
 // room.ErrTokenUserMismatch, room.ErrTokenVoid, room.ErrSessionEnded,
 // room.ErrTokenExpired.
-func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Claims) (room.Session, error) {
+func (s *Store) RenewSession(ctx context.Context, by room.Actor, claims room.Claims) (room.Session, error) {
+	id := by.Session()
 	var session room.Session
-	err := s.inTx(ctx, func(tx pgx.Tx) (room.Change, error) {
+	err := s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		now := s.now()
 		var err error
 		if session, err = lockSession(ctx, tx, id, now); err != nil {
 			return room.Change{}, err
 		}
-		if session, err = session.Renew(c); err != nil {
+		if session, err = session.Renew(claims); err != nil {
 			return room.Change{}, err
 		}
 		grants, peers, media, err := grantsColumns(session.Grants)
@@ -188,16 +189,20 @@ func (s *Store) RenewSession(ctx context.Context, id room.SessionID, c room.Clai
 		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
 		b.Queue(`UPDATE sessions SET token_expires_at = $2, token_issued_at = $3, grants = $4, peers = $5, media = $6
 			WHERE session_id = $1`, id, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), grants, peers, media)
-		if err := send(ctx, tx, &b); err != nil || session.Grants == nil {
+		if err := send(ctx, tx, &b); err != nil {
 			return room.Change{}, err
+		}
+		c := room.Change{Renewed: []room.RenewedToken{{Session: id, ExpiresAt: session.TokenExpiresAt}}}
+		if session.Grants == nil {
+			return c, nil
 		}
 		stays, err := presencesNotGranted(ctx, tx, session)
 		if err != nil {
 			return room.Change{}, err
 		}
-		return leaveRooms(ctx, tx, stays, room.ReasonNotGranted, "", now)
+		left, err := leaveRooms(ctx, tx, stays, room.ReasonNotGranted, "", now)
+		return c.And(left), err
 	}, sessionKey(id))
-	s.sessions.evict(id)
 	return session, err
 }
 
@@ -223,15 +228,15 @@ func presencesNotGranted(ctx context.Context, tx pgx.Tx, session room.Session) (
 
 // EndSession takes a session out of its rooms and makes its keys useless.
 // Ending it again changes nothing.
-func (s *Store) EndSession(ctx context.Context, id room.SessionID) error {
-	_, err := s.endSessionsWhere(ctx, "session_id = $1 AND "+notEnded, room.EndLoggedOut, "", id)
+func (s *Store) EndSession(ctx context.Context, by room.Actor) error {
+	_, err := s.endSessionsWhere(ctx, by, "session_id = $1 AND "+notEnded, room.EndLoggedOut, "", by.Session())
 	return err
 }
 
 // KickSession ends a session of a user for the operator's reason. Errors:
 // room.ErrSessionNotFound.
-func (s *Store) KickSession(ctx context.Context, user room.UserID, id room.SessionID, note string) error {
-	ended, err := s.endSessionsWhere(ctx, "user_id = $1 AND session_id = $2 AND "+notEnded, room.EndKickedOut, note, user, id)
+func (s *Store) KickSession(ctx context.Context, by room.Actor, user room.UserID, id room.SessionID, reason string) error {
+	ended, err := s.endSessionsWhere(ctx, by, "user_id = $1 AND session_id = $2 AND "+notEnded, room.EndKickedOut, reason, user, id)
 	if err == nil && len(ended) == 0 {
 		return room.ErrSessionNotFound
 	}
@@ -240,19 +245,19 @@ func (s *Store) KickSession(ctx context.Context, user room.UserID, id room.Sessi
 
 // KickUser ends all sessions of a user for the operator's reason, and returns
 // them.
-func (s *Store) KickUser(ctx context.Context, user room.UserID, note string) ([]room.SessionID, error) {
-	return s.endSessionsWhere(ctx, "user_id = $1 AND ended_at IS NULL", room.EndKickedOut, note, user)
+func (s *Store) KickUser(ctx context.Context, by room.Actor, user room.UserID, reason string) ([]room.SessionID, error) {
+	return s.endSessionsWhere(ctx, by, "user_id = $1 AND ended_at IS NULL", room.EndKickedOut, reason, user)
 }
 
 // endSessionsWhere ends sessions, and returns them. The condition leaves out those that
 // are over.
-func (s *Store) endSessionsWhere(ctx context.Context, condition string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
+func (s *Store) endSessionsWhere(ctx context.Context, by room.Actor, condition string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
 	locks, err := s.lockKeysOf(ctx, condition, args...)
 	if err != nil {
 		return nil, err
 	}
 	var ended []room.SessionID
-	err = s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		if ended, err = lockSessionsWhere(ctx, tx, condition, args...); err != nil {
 			return c, err
 		}

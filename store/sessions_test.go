@@ -26,7 +26,7 @@ func TestSessionIsFoundByItsKeys(t *testing.T) {
 	session.TokenExpiresAt = session.CreatedAt.Add(time.Hour)
 	session.TokenIssuedAt = session.CreatedAt.Add(-time.Minute)
 	key, streamKey := randomKey(t), randomKey(t)
-	if err := f.CreateSession(t.Context(), session, key, streamKey); err != nil {
+	if err := f.CreateSession(t.Context(), as(session), session, key, streamKey); err != nil {
 		t.Fatal(err)
 	}
 	session.Inbox = query[room.LogID](t, f, "SELECT log FROM inboxes WHERE user_id = 'alice'")
@@ -60,12 +60,12 @@ func TestRenewingKeepsTheSession(t *testing.T) {
 	session := newSession(t, f.Store, "alice")
 	later := session.TokenExpiresAt.Add(time.Hour)
 
-	_, err := f.RenewSession(t.Context(), session.ID, room.Claims{User: room.User{ID: "bob"}, ExpiresAt: later})
+	_, err := f.RenewSession(t.Context(), as(session), room.Claims{User: room.User{ID: "bob"}, ExpiresAt: later})
 	if !errors.Is(err, room.ErrTokenUserMismatch) {
 		t.Errorf("with another user's token: %v", err)
 	}
 	grants := &room.Grants{Rooms: []room.Grant{{RoomID: "only", Join: true}}, Peers: []room.UserID{}}
-	renewed, err := f.RenewSession(t.Context(), session.ID, room.Claims{User: session.User, ExpiresAt: later, Grants: grants})
+	renewed, err := f.RenewSession(t.Context(), as(session), room.Claims{User: session.User, ExpiresAt: later, Grants: grants})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,12 +87,13 @@ func TestEndingASessionLeavesItsRooms(t *testing.T) {
 	f.heard.take()
 
 	for range 2 { // ending again changes nothing
-		if err := f.EndSession(t.Context(), alice.ID); err != nil {
+		if err := f.EndSession(t.Context(), as(alice)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got := f.heard.take()
 	want := room.Change{
+		By: as(alice),
 		Events: []room.Event{{
 			Room: "lobby", Log: r.Generation, Seq: 3,
 			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonLoggedOut}}},
@@ -103,7 +104,7 @@ func TestEndingASessionLeavesItsRooms(t *testing.T) {
 	if diff := cmp.Diff(want, got, ignoreTimes, ignoreStays); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
-	if _, err := f.JoinRoom(t.Context(), alice.ID, "lobby"); !errors.Is(err, room.ErrSessionEnded) {
+	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("joining with an ended session: %v", err)
 	}
 	if _, err := f.OpenStream(t.Context(), alice.ID, "", nil); !errors.Is(err, room.ErrSessionEnded) {
@@ -153,14 +154,14 @@ func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
 		claims := room.Claims{User: session.User, ExpiresAt: session.TokenExpiresAt, Grants: &room.Grants{}}
 		enter := []func() error{
 			func() error {
-				_, _, err := f.EnterRoom(t.Context(), session.ID, roomOf(i), room.RoomOptions{})
+				_, _, err := f.EnterRoom(t.Context(), as(session), roomOf(i), room.RoomOptions{})
 				return err
 			},
 			func() error {
-				_, err := f.CreateRoom(t.Context(), session.ID, roomOf(i), room.RoomOptions{})
+				_, err := f.CreateRoom(t.Context(), as(session), roomOf(i), room.RoomOptions{})
 				return err
 			},
-			func() error { _, err := f.JoinRoom(t.Context(), session.ID, "hall"); return err },
+			func() error { _, err := f.JoinRoom(t.Context(), as(session), "hall"); return err },
 		}[i%3]
 		begin := make(chan struct{})
 		var both sync.WaitGroup
@@ -172,7 +173,7 @@ func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
 		})
 		both.Go(func() {
 			<-begin
-			if _, err := f.RenewSession(t.Context(), session.ID, claims); err != nil {
+			if _, err := f.RenewSession(t.Context(), as(session), claims); err != nil {
 				t.Errorf("renewing: %v", err)
 			}
 		})
@@ -201,14 +202,14 @@ func TestVoidTokensAndLoginsAtTheSameTime(t *testing.T) {
 					ID: room.SessionID(uuid.Must(uuid.NewV7()).String()), User: room.User{ID: user, Name: "User"},
 					TokenExpiresAt: f.clock.Now().Add(time.Hour), TokenIssuedAt: issued,
 				}
-				if err := f.CreateSession(t.Context(), session, randomKey(t), randomKey(t)); err != nil && !errors.Is(err, room.ErrTokenVoid) {
+				if err := f.CreateSession(t.Context(), as(session), session, randomKey(t), randomKey(t)); err != nil && !errors.Is(err, room.ErrTokenVoid) {
 					t.Errorf("logging in: %v", err)
 				}
 			})
 		}
 		all.Go(func() {
 			<-begin
-			if _, err := f.VoidTokens(t.Context(), user, f.clock.Now(), ""); err != nil {
+			if _, err := f.VoidTokens(t.Context(), admin, user, f.clock.Now(), ""); err != nil {
 				t.Errorf("voiding: %v", err)
 			}
 		})

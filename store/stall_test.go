@@ -54,21 +54,21 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 		s := callers[i%3]
 		call(func() error { return post(s, roomOf(0)) })
 		call(func() error { // its session is waited for as well
-			_, _, err := f.UpdateAttributes(t.Context(), s.ID, roomOf(0), room.AttributesUpdate{Set: map[string]string{"a": fmt.Sprint(i)}})
+			_, _, err := f.UpdateAttributes(t.Context(), as(s), roomOf(0), room.AttributesUpdate{Set: map[string]string{"a": fmt.Sprint(i)}})
 			return err
 		})
 	}
 	for i := range n {
 		late := newSession(t, f.Store, fmt.Sprintf("late%d", i))
 		call(func() error {
-			_, _, err := f.EnterRoom(t.Context(), late.ID, roomOf(0), room.RoomOptions{})
+			_, _, err := f.EnterRoom(t.Context(), as(late), roomOf(0), room.RoomOptions{})
 			return err
 		})
 	}
 	for _, s := range callers[:2] {
-		call(func() error { return f.LeaveRoom(t.Context(), s.ID, roomOf(0)) })
+		call(func() error { return f.LeaveRoom(t.Context(), as(s), roomOf(0)) })
 	}
-	call(func() error { return f.EndSession(t.Context(), callers[2].ID) })
+	call(func() error { return f.EndSession(t.Context(), as(callers[2])) })
 
 	var others sync.WaitGroup
 	for r := 1; r < rooms; r++ {
@@ -79,13 +79,13 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 					t.Errorf("a message to another room: %v", err)
 				}
 				newcomer := newSession(t, f.Store, fmt.Sprintf("new%d-%d", r, i))
-				if _, err := f.JoinRoom(t.Context(), newcomer.ID, roomOf(r)); err != nil {
+				if _, err := f.JoinRoom(t.Context(), as(newcomer), roomOf(r)); err != nil {
 					t.Errorf("entering another room: %v", err)
 				}
-				if err := f.LeaveRoom(t.Context(), newcomer.ID, roomOf(r)); err != nil {
+				if err := f.LeaveRoom(t.Context(), as(newcomer), roomOf(r)); err != nil {
 					t.Errorf("leaving another room: %v", err)
 				}
-				if err := f.EndSession(t.Context(), newcomer.ID); err != nil {
+				if err := f.EndSession(t.Context(), as(newcomer)); err != nil {
 					t.Errorf("logging out: %v", err)
 				}
 				if _, err := f.SessionRoom(t.Context(), s.ID, roomOf(0)); err != nil {
@@ -130,12 +130,12 @@ func TestCallsForAStalledRoomAreRefused(t *testing.T) {
 		refused(post)
 		late := newSession(t, f.Store, fmt.Sprintf("late%d", i))
 		refused(func() error {
-			_, err := f.JoinRoom(context.Background(), late.ID, "lobby")
+			_, err := f.JoinRoom(context.Background(), as(late), "lobby")
 			return err
 		})
-		refused(func() error { return f.DestroyRoom(context.Background(), "lobby", "") })
+		refused(func() error { return f.DestroyRoom(context.Background(), admin, "lobby", "") })
 	}
-	refused(func() error { return f.LeaveRoom(context.Background(), alice.ID, "lobby") })
+	refused(func() error { return f.LeaveRoom(context.Background(), as(alice), "lobby") })
 	calls.Wait()
 	open()
 	if err := post(); err != nil {
@@ -164,7 +164,7 @@ func TestALockedSessionEntersByItself(t *testing.T) {
 	var waiting sync.WaitGroup
 	join := func(s room.Session, id room.RoomID) {
 		waiting.Go(func() {
-			if _, err := f.JoinRoom(t.Context(), s.ID, id); err != nil {
+			if _, err := f.JoinRoom(t.Context(), as(s), id); err != nil {
 				t.Errorf("%s enters %s: %v", s.User.ID, id, err)
 			}
 		})

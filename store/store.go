@@ -233,15 +233,15 @@ func (s *Store) now() time.Time {
 	return s.clock.now().Truncate(time.Millisecond)
 }
 
-// inTx runs fn in a transaction and tells the hub of its change after the
-// commit. fn may run more than once. locks names what fn locks and others may keep
-// locked.
-func (s *Store) inTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
-	return s.locks.run(ctx, locks, func() error { return s.commit(ctx, fn) })
+// inTx runs fn in a transaction and, after the commit, hands the hub the change that fn returned, as one
+// that the actor made. fn may run more than once. locks names the rows that fn locks and that other
+// transactions may hold for long.
+func (s *Store) inTx(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
+	return s.locks.run(ctx, locks, func() error { return s.commit(ctx, by, fn) })
 }
 
-// commit is inTx without waiting for a turn.
-func (s *Store) commit(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
+// commit is inTx without waiting at the gate.
+func (s *Store) commit(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error)) error {
 	var c room.Change
 	err := retryDeadlocks(func() error {
 		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
@@ -252,6 +252,7 @@ func (s *Store) commit(ctx context.Context, fn func(pgx.Tx) (room.Change, error)
 	if err != nil {
 		return s.transactionFailed(err)
 	}
+	c.By = by
 	s.opts.Commit(c)
 	return nil
 }

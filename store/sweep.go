@@ -175,7 +175,7 @@ const (
 // sweepTx is commit for sweeps, which do not wait long.
 func (s *Store) sweepTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
 	wait := "SET LOCAL lock_timeout = " + milliseconds(min(s.opts.LockTimeout, sweepLockTimeout))
-	return s.commit(ctx, func(tx pgx.Tx) (room.Change, error) {
+	return s.commit(ctx, room.Server(), func(tx pgx.Tx) (room.Change, error) {
 		if _, err := tx.Exec(ctx, wait); err != nil {
 			return room.Change{}, err
 		}

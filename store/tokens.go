@@ -13,9 +13,9 @@ import (
 // not say when, for good; the instant replaces an earlier call's. The sessions
 // that such tokens opened or renewed last end for the operator's reason, and are
 // returned.
-func (s *Store) VoidTokens(ctx context.Context, user room.UserID, before time.Time, note string) ([]room.SessionID, error) {
+func (s *Store) VoidTokens(ctx context.Context, by room.Actor, user room.UserID, before time.Time, reason string) ([]room.SessionID, error) {
 	var ended []room.SessionID
-	err := s.inTx(ctx, func(tx pgx.Tx) (c room.Change, err error) {
+	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		// A session that is being created either sees the void or is seen here.
 		// One that is being renewed holds its row until it is seen, too.
 		var b pgx.Batch
@@ -29,7 +29,7 @@ func (s *Store) VoidTokens(ctx context.Context, user room.UserID, before time.Ti
 		if err != nil {
 			return c, err
 		}
-		return endSessions(ctx, tx, ended, room.EndKickedOut, note, s.now())
+		return endSessions(ctx, tx, ended, room.EndKickedOut, reason, s.now())
 	})
 	return ended, err
 }

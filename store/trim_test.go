@@ -30,7 +30,7 @@ func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
 	}
 	enter(t, f, alice, "lobby")
 	enter(t, f, bob, "quiet")
-	if _, _, err := f.UpdateAttributes(t.Context(), alice.ID, "lobby", room.AttributesUpdate{By: "alice", Set: map[string]string{"topic": "tea"}}); err != nil {
+	if _, _, err := f.UpdateAttributes(t.Context(), as(alice), "lobby", room.AttributesUpdate{By: "alice", Set: map[string]string{"topic": "tea"}}); err != nil {
 		t.Fatal(err)
 	}
 	d := textDraft("old")
@@ -107,7 +107,7 @@ func TestWhoWasInIsNotForgotten(t *testing.T) {
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "used")
 	leave(t, f, alice, "used")
-	if _, err := f.CreateEmptyRoom(t.Context(), "unused", room.RoomOptions{}); err != nil {
+	if _, err := f.CreateEmptyRoom(t.Context(), admin, "unused", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, "unused", textDraft("hello?")); err != nil {

@@ -51,7 +51,7 @@ func TestUsersAreForgotten(t *testing.T) {
 	alice := newSessionUntil(t, f.Store, "alice", year)
 	attach(t, f, alice)
 	for _, user := range []string{"gone", "later", "written to"} {
-		if err := f.EndSession(t.Context(), newSessionUntil(t, f.Store, user, year).ID); err != nil {
+		if err := f.EndSession(t.Context(), as(newSessionUntil(t, f.Store, user, year))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +63,7 @@ func TestUsersAreForgotten(t *testing.T) {
 	}
 	f.clock.advance(8 * day)
 	later := newSessionUntil(t, f.Store, "later", year)
-	if err := f.EndSession(t.Context(), later.ID); err != nil {
+	if err := f.EndSession(t.Context(), as(later)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.PostPeerMessage(t.Context(), alice, "written to", textDraft("hello")); err != nil {
@@ -86,7 +86,7 @@ func TestUsersAreForgotten(t *testing.T) {
 	if _, err := f.PostPeerMessage(t.Context(), alice, "gone", textDraft("hello")); err != nil {
 		t.Errorf("a message to one who is back: %v", err)
 	}
-	if err := f.EndSession(t.Context(), long.ID); err != nil {
+	if err := f.EndSession(t.Context(), as(long)); err != nil {
 		t.Fatal(err)
 	}
 	f.clock.advance(3 * day)
@@ -107,14 +107,16 @@ func TestUserLogsInWhileForgotten(t *testing.T) {
 	for _, loginFirst := range []bool{true, false} {
 		f := setup(t, store.Options{UserRetention: day, SessionIdle: 300 * day})
 		year := f.clock.Now().Add(365 * day)
-		if err := f.EndSession(t.Context(), newSessionUntil(t, f.Store, "alice", year).ID); err != nil {
+		if err := f.EndSession(t.Context(), as(newSessionUntil(t, f.Store, "alice", year))); err != nil {
 			t.Fatal(err)
 		}
 		f.clock.advance(2 * day)
 		session := stranger("alice")
 		session.TokenExpiresAt = year
 		both := []func() error{
-			func() error { return f.CreateSession(t.Context(), session, room.KeyHash{1}, room.KeyHash{2}) },
+			func() error {
+				return f.CreateSession(t.Context(), as(session), session, room.KeyHash{1}, room.KeyHash{2})
+			},
 			func() error { return f.Sweep(t.Context()) },
 		}
 		if !loginFirst {
@@ -151,7 +153,7 @@ func TestManyUsersAreForgotten(t *testing.T) {
 		}
 	}
 	query[int](t, f, "WITH old AS (UPDATE inboxes SET seen_at = now() - interval '1 year' RETURNING 1) SELECT count(*) FROM old")
-	if err := f.EndSession(t.Context(), newSession(t, f.Store, "bob").ID); err != nil {
+	if err := f.EndSession(t.Context(), as(newSession(t, f.Store, "bob"))); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

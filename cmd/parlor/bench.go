@@ -62,7 +62,7 @@ func (c *BenchCmd) target() (*bench.Parlor, error) {
 		Token: func(id room.UserID) (string, error) { return tokens.Sign(room.User{ID: id}, ttl) },
 	}
 	if c.As == "admin" {
-		if p.AdminToken, err = tokens.SignAdmin(adminTTL); err != nil {
+		if p.AdminToken, err = tokens.SignAdmin("bench", adminTTL); err != nil {
 			return nil, err
 		}
 	}

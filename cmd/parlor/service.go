@@ -57,7 +57,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	// Nothing is committed before both exist, so the store may name the hub before it is there.
 	s.store, err = store.Open(ctx, database.url, store.Options{
 		Origin:        database.files,
-		Commit:        func(change room.Change) { s.hub.Apply(change) },
+		Commit:        s.apply,
 		CommitUnknown: func() { s.hub.Resync() },
 		Reset:         func() { s.hub.ReconnectAll() },
 		Defaults: room.Config{
@@ -224,6 +224,15 @@ func (c *ServeCmd) address(a net.Addr) string {
 		return "https://" + a.String() + "/"
 	}
 	return "http://" + a.String() + "/"
+}
+
+// apply delivers a change to the streams of this process, and logs which admin took sessions out of rooms or ended
+// them: their users may ask who did.
+func (s *service) apply(c room.Change) {
+	s.hub.Apply(c)
+	if c.By.Kind == room.ActorAdmin && len(c.Left)+len(c.Ended) > 0 {
+		s.log.Info("sessions removed by an admin", "admin", c.By.ID, "requestID", c.By.RequestID, "left", len(c.Left), "ended", len(c.Ended))
+	}
 }
 
 // renew keeps this server's lease. It has a goroutine of its own, as sweeping may take longer than a lease lasts.

@@ -77,7 +77,7 @@ func (c *TokenCmd) signer() (*auth.Tokens, error) {
 
 func (c *TokenCmd) sign(tokens *auth.Tokens) (string, error) {
 	if c.Admin {
-		return tokens.SignAdmin(c.TTL)
+		return tokens.SignAdmin(c.User, c.TTL)
 	}
 	return tokens.Sign(room.User{ID: room.UserID(c.User), Name: c.Name}, c.TTL)
 }
