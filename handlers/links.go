@@ -7,28 +7,29 @@ import (
 	"strings"
 )
 
-// links makes the links in replies. Where the public URL has a path, as https://example.com/parlor, clients reach everything
-// below that path, and a proxy hands it on with the path or without.
+// links builds the links in replies. If the public URL has a path, such as
+// https://example.com/parlor, clients reach all paths of the server below it, and a proxy may or
+// may not remove it from requests.
 type links struct {
-	public string // the public URL without a slash at its end; empty: as requests come
-	prefix string // its path, escaped
+	public string // the public URL without a trailing slash; empty if requests determine it
+	prefix string // the path of the public URL, escaped
 }
 
 func newLinks(publicURL string) links {
 	public := strings.TrimSuffix(publicURL, "/")
 	u, err := url.Parse(public)
 	if err != nil {
-		return links{} // the settings were checked
+		return links{} // cannot happen: the settings were checked
 	}
 	return links{public: public, prefix: u.EscapedPath()}
 }
 
-// path is where something of this server is, for whoever resolves it against the address of the request, whatever host that
-// went to.
+// path returns the path of one of this server's paths as clients see it. They resolve it against
+// the address of their request, whatever its host.
 func (l links) path(path string) string { return l.prefix + path }
 
-// belowPrefix takes the prefix off the paths of requests. What comes without it is served as well: the proxy took it off, or
-// there is none in between.
+// belowPrefix removes the prefix from the paths of requests. A request without the prefix is served
+// as well, because a proxy may have removed it, or there is no proxy.
 func (l links) belowPrefix(next http.Handler) http.Handler {
 	if l.prefix == "" {
 		return next
@@ -39,13 +40,13 @@ func (l links) belowPrefix(next http.Handler) http.Handler {
 		case !below || rest != "" && rest[0] != '/':
 			next.ServeHTTP(w, r)
 		case rest == "":
-			// The page's own links are relative to the folder that it is in.
+			// The links of the page are relative, so its address must end in a slash.
 			address := url.URL{Path: l.prefix + "/", RawQuery: r.URL.RawQuery}
 			http.Redirect(w, r, address.String(), http.StatusPermanentRedirect)
 		default:
 			path, err := url.PathUnescape(rest)
 			if err != nil {
-				next.ServeHTTP(w, r) // net/http has decoded it before
+				next.ServeHTTP(w, r) // cannot happen: net/http has unescaped it before
 				return
 			}
 			address, stripped := *r.URL, *r
@@ -56,8 +57,8 @@ func (l links) belowPrefix(next http.Handler) http.Handler {
 	})
 }
 
-// baseURL is where the client reaches the server: the public URL, or else as the request was sent. A forged Host header only
-// misleads its sender.
+// baseURL returns the URL at which the client reaches the server: the public URL or, without one,
+// the scheme and host of the request. A forged Host header misleads only its sender.
 func (a *api) baseURL(r *http.Request) string {
 	switch {
 	case a.links.public != "":
@@ -68,8 +69,9 @@ func (a *api) baseURL(r *http.Request) string {
 	return "http://" + r.Host
 }
 
-// link is an address for a page to open. It is absolute where the server knows its public URL, and where a page of another
-// origin asks; elsewhere the page's own origin is better known to its browser than to a server behind a proxy.
+// link returns an address for a page to open. It is absolute if the server knows its public URL or
+// the request came from a page of another origin. Otherwise it is a path, because the browser knows
+// the page's origin better than a server behind a proxy does.
 func (a *api) link(r *http.Request, path string) string {
 	if a.links.public != "" || slices.Contains(a.AllowedOrigins, r.Header.Get("Origin")) {
 		return a.baseURL(r) + path

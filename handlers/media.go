@@ -28,16 +28,16 @@ type mediaStore interface {
 }
 
 const (
-	// uploadTimeout bounds an upload: 100 MB at 60 KB/s.
+	// uploadTimeout bounds an upload. It allows 100 MB at 60 KB/s.
 	uploadTimeout = 30 * time.Minute
-	// defaultUploadPause is the longest silence in an upload, longer than a phone
-	// takes from one network to another.
+	// defaultUploadPause is how long an upload may send nothing. It is longer than a phone takes to
+	// switch networks.
 	defaultUploadPause = 60 * time.Second
-	// downloadPause is how long a reader may take nothing.
+	// downloadPause is how long a client may read nothing of a download.
 	downloadPause = 60 * time.Second
-	// formOverhead is what a form may have around its file.
+	// formOverhead is how many bytes a form may have in addition to its file.
 	formOverhead = 64 << 10
-	// unnamedFile is what a file is called whose sender does not say.
+	// unnamedFile is the name of a file that is uploaded without one.
 	unnamedFile = "file"
 )
 
@@ -54,7 +54,7 @@ type mediaReply struct {
 	ExpiresAt time.Time  `json:"expiresAt"`
 }
 
-// answerMedia tells a session of a file, with a URL that opens it without a key.
+// answerMedia replies with a file and a URL that opens it without a key.
 func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, session room.SessionID, m room.Media) error {
 	m.URL = mediaPath(m.ID, m.FileName)
 	reply := mediaReply{Media: m}
@@ -63,8 +63,8 @@ func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, se
 	return a.answer(w, r, status, reply)
 }
 
-// uploadMedia stores a file as it comes. It is no call that callTimeout bounds, but
-// each of its questions to the database is.
+// uploadMedia stores the file while it is received. callTimeout does not apply to the whole
+// request, but to each query of the database.
 func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	session, err := a.authenticateShortly(r)
 	if err != nil {
@@ -96,8 +96,8 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	}
 	m, err := a.saveMedia(ctx, id, body)
 	if err != nil {
-		// Nothing is kept of it. Where even that fails, the sweep will see to it; and where
-		// the bucket has failed, which may have got all bytes before it did.
+		// If it is certain that no bytes are stored, delete the row. A remote bucket that failed may
+		// still have stored all of them: then the sweep deletes the bytes and the row.
 		drop := a.Store.AbandonMedia
 		if body.failed != nil || errors.Is(err, media.ErrFull) {
 			drop = a.Store.DeleteMedia
@@ -111,7 +111,7 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	return a.answerMedia(w, r, http.StatusCreated, session.ID, m)
 }
 
-// saveMedia stores the bytes of a file, finds out what it is, and lets it be seen.
+// saveMedia stores the bytes of a file, determines its type, and makes it visible.
 func (a *api) saveMedia(ctx context.Context, id room.MediaID, body *uploadBody) (room.Media, error) {
 	size, info, err := a.Media.Save(ctx, string(id), body)
 	switch {
@@ -124,14 +124,14 @@ func (a *api) saveMedia(ctx context.Context, id room.MediaID, body *uploadBody) 
 	m := mediaOf(id, body.fileName, size, info)
 	err = doShortly(ctx, func(ctx context.Context) error { return a.Store.FinishMedia(ctx, m) })
 	if err != nil {
-		// Whether the row says so is not known. If it does, the file is whole but
-		// for its bytes, and nobody knows its name; the sweep takes both.
+		// It is unknown whether the row was updated. If it was, the row describes a file without
+		// bytes, whose ID no client knows. The sweep deletes both.
 		return room.Media{}, errors.Join(err, a.Media.Delete(context.WithoutCancel(ctx), string(id)))
 	}
 	return m, nil
 }
 
-// mediaOf is a stored file as its bytes tell.
+// mediaOf returns the description of a stored file from what its bytes show.
 func mediaOf(id room.MediaID, fileName string, size int64, info media.Info) room.Media {
 	return room.Media{
 		ID: id, FileName: fileName, Size: size, ContentType: info.ContentType, Width: info.Width, Height: info.Height,
@@ -139,7 +139,7 @@ func mediaOf(id room.MediaID, fileName string, size int64, info media.Info) room
 	}
 }
 
-// unavailable is a bucket's failure, as callers are told of it.
+// unavailable returns the error to answer with if the bucket failed.
 func unavailable(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -150,14 +150,14 @@ func unavailable(ctx context.Context, err error) error {
 	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 }
 
-// shortly asks the database within the time of a call.
+// shortly calls ask with callTimeout.
 func shortly[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
 	return ask(ctx)
 }
 
-// doShortly is shortly where there is no answer but an error.
+// doShortly is shortly for calls that return only an error.
 func doShortly(ctx context.Context, do func(context.Context) error) error {
 	_, err := shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, do(ctx) })
 	return err
@@ -167,33 +167,33 @@ func (a *api) authenticateShortly(r *http.Request) (room.Session, error) {
 	return shortly(r.Context(), func(ctx context.Context) (room.Session, error) { return a.authenticate(r.WithContext(ctx)) })
 }
 
-// uploadBody reads the file of an upload, and knows why that failed.
+// uploadBody reads the file of an upload, and records why reading failed.
 type uploadBody struct {
 	fileName string
-	atMost   int64 // bytes, as far as the request tells
+	atMost   int64 // maximum size in bytes, as far as the request says
 
-	ctx      context.Context // of the one call that the body is of
+	ctx      context.Context // that of the request
 	file     io.Reader
-	left     int64 // bytes that may come
+	left     int64 // how many more bytes are accepted
 	pause    time.Duration
 	deadline *bodyDeadline
-	form     func() error // looks for the end of the form; nil where there is none
-	failed   error        // a problem for the caller
+	form     func() error // checks the end of the form; nil if there is none
+	failed   error        // the error to answer with
 }
 
-// bodyDeadline is the deadline for reading a request's body. It is set for each
-// read and cleared after it, because net/http ends the body of an HTTP/2 request
-// as soon as the deadline passes, whether or not anything is being read: a file
-// would be lost when storing a piece of it takes longer than a client may pause.
+// bodyDeadline is the deadline for reading a request's body. It is set for each read and cleared
+// afterwards, because net/http ends the body of an HTTP/2 request as soon as the deadline passes,
+// whether or not the body is being read. A file would be lost if storing a part of it took longer
+// than a client may pause.
 type bodyDeadline struct {
 	control *http.ResponseController
 
 	mu    sync.Mutex // guards fixed
-	fixed bool       // the body has ended, or was cut off
+	fixed bool       // the body has ended or was cut off
 }
 
-// set moves the deadline to a time from now; 0 clears it. It changes nothing once
-// the body has ended or was cut off.
+// set moves the deadline to the given time from now; 0 clears it. It has no effect after the body
+// has ended or was cut off.
 func (d *bodyDeadline) set(within time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -206,9 +206,8 @@ func (d *bodyDeadline) set(within time.Duration) error {
 	return d.control.SetReadDeadline(time.Now().Add(within))
 }
 
-// end clears the deadline for good. The server reads on after the body, to see
-// whether the client hangs up: a deadline would end the connection for the
-// requests that follow.
+// end clears the deadline for good. After the body, the server reads on to notice when the client
+// disconnects, and a deadline would end the connection for the requests that follow.
 func (d *bodyDeadline) end() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -219,7 +218,7 @@ func (d *bodyDeadline) end() {
 	_ = d.control.SetReadDeadline(time.Time{})
 }
 
-// cutOff makes a read that is under way return, and every later one.
+// cutOff makes the current read and all later ones return.
 func (d *bodyDeadline) cutOff() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -230,9 +229,8 @@ func (d *bodyDeadline) cutOff() error {
 	return d.control.SetReadDeadline(time.Now())
 }
 
-// uploadBody finds the file in a request: it is the body, or the one part of a
-// form. Errors: invalid_request, file_too_large, upload_incomplete,
-// upload_stalled.
+// uploadBody returns the file in a request, which is either the body or the only part of a form.
+// Errors: invalid_request, file_too_large, upload_incomplete, upload_stalled.
 func (a *api) uploadBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (*uploadBody, error) {
 	q := readQuery(r, "fileName")
 	name := unnamedFile
@@ -264,8 +262,8 @@ func (a *api) uploadBody(ctx context.Context, w http.ResponseWriter, r *http.Req
 
 const badFileName = "must be 1 to 255 bytes of text on one line, without slashes"
 
-// openForm goes to the file of a form. The form is read through a body of its own,
-// which has all bounds of a file.
+// openForm moves to the file in a form. The form is read through a body of its own, to which all
+// limits of a file apply.
 func (b *uploadBody) openForm(r *http.Request, named bool) error {
 	form := *b
 	form.left += formOverhead
@@ -301,7 +299,7 @@ func (b *uploadBody) openForm(r *http.Request, named bool) error {
 	return nil
 }
 
-// problem is what a caller is told where a form cannot be read.
+// problem returns the error to answer with if a form cannot be read.
 func (b *uploadBody) problem() error {
 	if b.failed != nil {
 		return b.failed
@@ -309,7 +307,7 @@ func (b *uploadBody) problem() error {
 	return errIncomplete
 }
 
-// Read reads of the file, with a deadline that moves along with it.
+// Read reads from the file, and sets the deadline for the read.
 func (b *uploadBody) Read(p []byte) (int, error) {
 	if err := b.deadline.set(b.pause); err != nil {
 		return 0, b.fail(err)
@@ -337,9 +335,9 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fail keeps why the file cannot be read, as the caller is told of it.
+// fail records and returns the error to answer with when reading failed.
 func (b *uploadBody) fail(err error) error {
-	// The server looks for what is left of the body before it answers: not for long.
+	// Before it replies, the server reads the rest of the body. This bounds how long that takes.
 	_ = b.deadline.set(time.Second)
 	var p *problem
 	switch {
@@ -356,7 +354,7 @@ func (b *uploadBody) fail(err error) error {
 	return b.failed
 }
 
-// parseMediaID is the file of a name. What no file is called is not found.
+// parseMediaID parses the ID of a file. An invalid ID is treated as one that does not exist.
 func parseMediaID(name string) (room.MediaID, error) {
 	if !validUUID(name) {
 		return "", room.ErrMediaNotFound
@@ -364,10 +362,10 @@ func parseMediaID(name string) (room.MediaID, error) {
 	return room.MediaID(name), nil
 }
 
-// pathMediaID is the file that the path names.
+// pathMediaID returns the file that the path names.
 func pathMediaID(r *http.Request) (room.MediaID, error) { return parseMediaID(pathParam(r, "mediaID")) }
 
-// namedMedia is a file of which no more is known than what a request calls it.
+// namedMedia returns a file of which only the ID is known; nil if the request names none.
 func namedMedia(name *string) *room.Media {
 	if name == nil {
 		return nil
@@ -375,8 +373,8 @@ func namedMedia(name *string) *room.Media {
 	return &room.Media{ID: room.MediaID(*name)}
 }
 
-// attach puts what is known of the files that a content names into it. Their sender
-// is their owner, or may read them where they are only quoted. Errors:
+// attach replaces the media IDs in a content with descriptions of the files. The sender must own
+// the files of the message itself, and be able to read those that are only quoted. Errors:
 // room.ErrMediaNotFound and those of room.MessageKind.Takes.
 func (a *api) attach(ctx context.Context, sender room.UserID, content *room.Content) error {
 	ids := content.MediaIDs()
@@ -398,7 +396,7 @@ func (a *api) attach(ctx context.Context, sender room.UserID, content *room.Cont
 	return describe(content, known)
 }
 
-// describe puts known files into a content and all that it quotes.
+// describe sets the descriptions of the files in a content and in all that it quotes.
 func describe(content *room.Content, known map[room.MediaID]room.StoredMedia) error {
 	if content.Media != nil {
 		m, ok := known[content.Media.ID]
@@ -431,15 +429,15 @@ func (a *api) getMedia(w http.ResponseWriter, r *http.Request, session room.Sess
 	return a.answerMedia(w, r, http.StatusOK, session.ID, m.Media)
 }
 
-// shown is what browsers may show: the types that the prober knows, of which none
-// can run scripts. Everything else is only ever saved.
+// shown contains the types that browsers may display: those that media.Probe recognizes, none of
+// which can run scripts. All other files can only be saved.
 var shown = map[string]bool{
 	media.JPEG: true, media.PNG: true, media.GIF: true, media.WebP: true, media.BMP: true, media.TIFF: true,
 	media.MP3: true, media.M4A: true, media.MP4: true, media.QuickTime: true,
 }
 
-// downloadMedia sends a file, or a piece of it. It takes as long as its reader
-// does, as long as that reads at all.
+// downloadMedia sends a file or a range of it. It may take any time, as long as the client keeps
+// reading.
 func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	m, user, err := a.openedMedia(r)
 	if err != nil {
@@ -474,25 +472,26 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Content-Disposition", mime.FormatMediaType(disposition, map[string]string{"filename": m.FileName}))
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Resource-Policy", a.resourcePolicy())
-	// A browser may keep the bytes, and asks each time whether it may still show
-	// them: the answer is a 304 without a body, or a problem where the message was
-	// recalled or the caller has left the room.
+	// A browser may cache the bytes, but asks each time whether it may still use them. The reply is
+	// a 304 without a body, or a problem if the message was recalled or the caller has left the
+	// room.
 	h.Set("Cache-Control", "private, no-cache")
-	h.Set("ETag", `"`+string(m.ID)+`"`) // its bytes never change
+	h.Set("ETag", `"`+string(m.ID)+`"`) // the bytes of a file never change
 	out := &download{ResponseWriter: w, control: http.NewResponseController(w)}
 	http.ServeContent(out, r, "", m.CreatedAt, bytes)
 	if out.cutShort(r) {
 		a.lost.note(a.Log, m, errors.New("the bytes ended early, or could not be read"))
-		// The status and the length are on their way: all that can still be said is that
-		// this is not the file. A reply that ended in order would be taken for it.
+		// The status and the length were already sent. Aborting the connection is the only way to
+		// tell the client that the file is incomplete; a reply that ended normally would be taken
+		// for the file.
 		panic(http.ErrAbortHandler)
 	}
 	return out.refusal(h)
 }
 
-// openedMedia is the file that a request opens, by the signature of its URL or by
-// a session's key. Either way it is for those who may read it now: a signature
-// stands for its session and gives no more rights than its key would.
+// openedMedia returns the file that a request may download, authenticated by the signature of its
+// URL or by a session key. In both cases the session must be able to read the file now: a signature
+// grants no more than the key of its session.
 func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, user room.UserID, err error) {
 	id, badID := pathMediaID(r)
 	q := readQuery(r, "expires", "session", "signature")
@@ -516,13 +515,13 @@ func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, user room.UserID
 		return a.Store.MediaFor(ctx, session.User.ID, id)
 	})
 	if err == nil && pathParam(r, "fileName") != m.FileName {
-		err = room.ErrMediaNotFound // nobody's link shows another name
+		err = room.ErrMediaNotFound // no link contains another name
 	}
 	return m, session.User.ID, err
 }
 
-// signedSession is the session that a URL was signed for. Errors:
-// room.ErrMediaURLRefused, also where the session is over.
+// signedSession returns the session that a URL was signed for. Errors: room.ErrMediaURLRefused,
+// also if the session has ended.
 func (a *api) signedSession(ctx context.Context, id room.MediaID, expires int64, query url.Values) (room.Session, error) {
 	now := time.Now()
 	sessionID := room.SessionID(query.Get("session"))
@@ -531,7 +530,7 @@ func (a *api) signedSession(ctx context.Context, id room.MediaID, expires int64,
 	}
 	session, err := shortly(ctx, func(ctx context.Context) (room.Session, error) { return a.Store.SessionByID(ctx, sessionID) })
 	switch {
-	case errors.Is(err, room.ErrUnauthenticated): // it ended so long ago that it is forgotten
+	case errors.Is(err, room.ErrUnauthenticated): // it ended so long ago that it was deleted
 		return room.Session{}, room.ErrMediaURLRefused
 	case err != nil:
 		return room.Session{}, err
@@ -541,8 +540,8 @@ func (a *api) signedSession(ctx context.Context, id room.MediaID, expires int64,
 	return session, nil
 }
 
-// resourcePolicy says whose pages may show files: this server's, and others' only
-// where some may call at all.
+// resourcePolicy returns which pages may embed files: those of this server, and those of other
+// origins if any may call the server.
 func (a *api) resourcePolicy() string {
 	if len(a.AllowedOrigins) > 0 {
 		return "cross-origin"
@@ -550,17 +549,16 @@ func (a *api) resourcePolicy() string {
 	return "same-origin"
 }
 
-// download writes a file, with a deadline for each write, and holds back what
-// http.ServeContent says of a request that it refuses. The deadline is cleared
-// after each write, as conn.Send does: reading the next bytes from a bucket far
-// away may take longer.
+// download writes a file with a deadline for each write, and suppresses the error replies of
+// http.ServeContent. The deadline is cleared after each write, as conn.Send does, because reading
+// the next bytes from a remote bucket may take longer.
 type download struct {
 	http.ResponseWriter
 	control  *http.ResponseController
 	refused  int
-	promised int64 // bytes, where a body was announced
+	promised int64 // length of the announced body in bytes
 	written  int64
-	failed   error // of a write
+	failed   error // error of a write
 }
 
 func (d *download) WriteHeader(status int) {
@@ -572,8 +570,8 @@ func (d *download) WriteHeader(status int) {
 	d.ResponseWriter.WriteHeader(status)
 }
 
-// cutShort reports whether less was sent than was announced, and not for the
-// reader's fault.
+// cutShort reports whether less was sent than was announced, for another reason than that the
+// client disconnected.
 func (d *download) cutShort(r *http.Request) bool {
 	return d.refused == 0 && d.failed == nil && d.written < d.promised && r.Method != http.MethodHead && r.Context().Err() == nil
 }
@@ -592,7 +590,7 @@ func (d *download) Write(p []byte) (int, error) {
 	return n, d.failed
 }
 
-// refusal is what the caller is told instead.
+// refusal returns the error to answer with, or nil if the request was not rejected.
 func (d *download) refusal(h http.Header) error {
 	if d.refused == 0 {
 		return nil

@@ -12,26 +12,25 @@ import (
 	"parlor/room"
 )
 
-// errMediaLost is a 4xx although the fault is the server's: a picture of a large
-// room that is lost would be hundreds of 5xx, for which load balancers take a server
-// out that serves everything else. Its reply is never kept (answerError): the bytes
-// may come back, from a backup.
+// errMediaLost is a 4xx although the fault is the server's. A lost picture in a large room would
+// cause hundreds of 5xx, for which load balancers would take out a server that serves everything
+// else. The reply is never cached (answerError), because the bytes may be restored from a backup.
 var errMediaLost = newProblem(http.StatusGone, "media_lost", "The server has lost some or all bytes of the file: upload it again.")
 
-// lostPause is how often at most the log tells of bytes that are lost. A folder that
-// was emptied would be a line for each request otherwise.
+// lostPause is the minimum time between two log lines about lost bytes. Otherwise a folder that was
+// emptied would cause a line for each request.
 const lostPause = time.Minute
 
 // lostFiles counts requests for files whose bytes are lost.
 type lostFiles struct {
 	observe func() // may be nil
 
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	tellAt  time.Time
-	silence int // what was noted since the last line
+	silence int // number of requests that were not logged since the last line
 }
 
-// note says that a file's bytes are not what its row says.
+// note counts and logs that the stored bytes of a file do not match its row.
 func (l *lostFiles) note(log *slog.Logger, m room.StoredMedia, why error) {
 	if l.observe != nil {
 		l.observe()
@@ -47,8 +46,8 @@ func (l *lostFiles) note(log *slog.Logger, m room.StoredMedia, why error) {
 	l.tellAt, l.silence = now.Add(lostPause), 0
 }
 
-// lostMedia is what a caller is told of a file whose row is there and whose bytes are
-// not, or are others: it is lost, unless it was deleted since the row was read.
+// lostMedia returns the error to answer with if the bytes of a file do not match its row. The file
+// is lost, unless it was deleted since the row was read.
 func (a *api) lostMedia(ctx context.Context, user room.UserID, m room.StoredMedia, why error) error {
 	_, err := shortly(ctx, func(ctx context.Context) (room.StoredMedia, error) { return a.Store.MediaFor(ctx, user, m.ID) })
 	if err != nil {
@@ -58,11 +57,10 @@ func (a *api) lostMedia(ctx context.Context, user room.UserID, m room.StoredMedi
 	return fmt.Errorf("%w (%w)", errMediaLost, why)
 }
 
-// errPieces says that the pieces of an upload are not what its rows say.
+// errPieces means that the stored pieces of an upload do not match its rows.
 var errPieces = errors.New("pieces of an upload are lost")
 
-// lostPieces is the same of an upload that cannot be put together: its client has to
-// begin anew.
+// lostPieces does the same for an upload that cannot be assembled. Its client has to start again.
 func (a *api) lostPieces(u room.Upload, why error) error {
 	a.lost.note(a.Log, room.StoredMedia{Media: room.Media{ID: u.ID, Size: u.Length}}, why)
 	return fmt.Errorf("%w (%w)", errMediaLost, why)

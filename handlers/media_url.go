@@ -14,24 +14,24 @@ import (
 )
 
 const (
-	// mediaURLTime is how long a signed URL is good for, at most.
+	// mediaURLTime is the maximum lifetime of a signed URL.
 	mediaURLTime = time.Hour
-	// mediaURLStep is what the ends of signed URLs are rounded down to: a page that
-	// asks again within it gets the same URL, under which its browser has the bytes.
+	// mediaURLStep is the interval to which expiry times are rounded down. A page that asks again
+	// within it gets the same URL, for which its browser has cached the bytes.
 	mediaURLStep = 15 * time.Minute
 )
 
-// mediaSigner signs the URLs of files for callers that cannot send a key along,
-// such as an <img> or a <video>. A URL names the session that asked for it, and
-// opens the file for as long as that session may read it, until it expires.
+// mediaSigner signs the URLs of files for callers that cannot send a key, such as an <img> or a
+// <video>. A URL contains the session that asked for it, and opens the file for as long as that
+// session may read it, until it expires.
 type mediaSigner struct{ key []byte }
 
-// newMediaSigner derives a key of its own from the secret, so that no signature
-// is ever good for anything else.
+// newMediaSigner derives a separate key from the secret, so that no signature can be used for
+// anything else.
 func newMediaSigner(secret []byte) mediaSigner {
 	key, err := hkdf.Key(sha256.New, secret, nil, "parlor media url 2", sha256.Size)
 	if err != nil {
-		panic(fmt.Sprintf("derive the key of media URLs: %v", err)) // a length that SHA-256 does not have
+		panic(fmt.Sprintf("derive the key of media URLs: %v", err)) // cannot happen: SHA-256 has this length
 	}
 	return mediaSigner{key}
 }
@@ -42,7 +42,7 @@ func (s mediaSigner) signature(id room.MediaID, session room.SessionID, expires 
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// sign returns a file's URL with a signature for a session, and when it expires.
+// sign returns the URL of a file with a signature for a session, and when it expires.
 func (s mediaSigner) sign(m room.Media, session room.SessionID, now time.Time) (signed string, expires time.Time) {
 	expires = now.Add(mediaURLTime).Truncate(mediaURLStep).UTC()
 	query := url.Values{
@@ -53,8 +53,7 @@ func (s mediaSigner) sign(m room.Media, session room.SessionID, now time.Time) (
 	return m.URL + "?" + query.Encode(), expires
 }
 
-// verify is nil where a signature is ours and has not expired. Errors:
-// room.ErrMediaURLRefused.
+// verify returns room.ErrMediaURLRefused if a signature is invalid or has expired.
 func (s mediaSigner) verify(id room.MediaID, session room.SessionID, expires int64, signature string, now time.Time) error {
 	if !hmac.Equal([]byte(s.signature(id, session, expires)), []byte(signature)) || now.Unix() >= expires {
 		return room.ErrMediaURLRefused
@@ -62,7 +61,7 @@ func (s mediaSigner) verify(id room.MediaID, session room.SessionID, expires int
 	return nil
 }
 
-// mediaPath is where a file's bytes are, on this server.
+// mediaPath returns the path at which this server serves the bytes of a file.
 func mediaPath(id room.MediaID, fileName string) string {
 	return "/v1/media/" + string(id) + "/" + url.PathEscape(fileName)
 }

@@ -28,18 +28,17 @@ type uploadStore interface {
 }
 
 const (
-	// pieceBytes is what an upload loses at most where the server is killed, and what
-	// it may hold in memory for a bucket far away.
+	// pieceBytes is how much of an upload is lost at most when the server is killed, and how much
+	// may be held in memory for a remote bucket.
 	pieceBytes = 4 << 20
-	// joinTimeout bounds the putting together of 100 MB, which goes on without the
-	// client.
+	// joinTimeout bounds assembling 100 MB, which continues if the client disconnects.
 	joinTimeout = 5 * time.Minute
 )
 
-// uploads is where tusd keeps uploads: the store has the rows, the bucket the bytes.
+// uploads is tusd's data store: the rows are in the store and the bytes in the bucket.
 type uploads struct{ *api }
 
-// upload is a file of the caller's.
+// upload is an upload of the caller.
 type upload struct {
 	*api
 	call *uploadCall
@@ -61,9 +60,9 @@ func (u uploads) NewUpload(ctx context.Context, info tusd.FileInfo) (tusd.Upload
 	return c.created, nil
 }
 
-// GetUpload is an upload of the caller's; another's is not found. One that was
-// whole when its server was killed, or its bucket failed, is put together now, so
-// that a client which is told that nothing is missing can rely on it.
+// GetUpload returns an upload of the caller; it does not find those of other users. An upload that
+// has all its bytes but was not assembled, because the server was killed or its bucket failed, is
+// assembled now, so that a client can rely on the reply that no bytes are missing.
 func (u uploads) GetUpload(ctx context.Context, id string) (tusd.Upload, error) {
 	c := uploadCallOf(ctx)
 	known, err := shortly(ctx, func(ctx context.Context) (room.Upload, error) {
@@ -87,18 +86,18 @@ func (u *upload) GetInfo(context.Context) (tusd.FileInfo, error) {
 	}, nil
 }
 
-// GetReader is for a way to download that is not mounted.
+// GetReader serves a tusd download, for which there is no route.
 func (u *upload) GetReader(context.Context) (io.ReadCloser, error) {
 	return nil, tusd.ErrNotImplemented
 }
 
-// WriteChunk stores the body of a request, piece by piece. What came is kept
-// however the request ends: tusd's reader ends like a file where the body fails.
+// WriteChunk stores the body of a request piece by piece. All bytes that arrive are stored, however
+// the request ends: if the body fails, tusd's reader returns io.EOF.
 func (u *upload) WriteChunk(ctx context.Context, _ int64, src io.Reader) (written int64, err error) {
 	body := bufio.NewReader(src)
 	for {
 		if _, err := body.Peek(1); err != nil {
-			return written, nil // the reader ends; why, the body knows
+			return written, nil // the end of the body; call.body.failed contains the reason
 		}
 		if u.Pieces >= room.MaxPieces {
 			return written, u.call.fail(room.ErrMediaQuota)
@@ -111,7 +110,7 @@ func (u *upload) WriteChunk(ctx context.Context, _ int64, src io.Reader) (writte
 	}
 }
 
-// writePiece stores a piece: its row is first, then its bytes, then the row says so.
+// writePiece stores a piece: first its row, then its bytes, and then the row is updated.
 func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
 	id, err := shortly(ctx, func(ctx context.Context) (room.PieceID, error) { return u.Store.AddPiece(ctx, u.Upload) })
 	if err != nil {
@@ -123,8 +122,7 @@ func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
 		u.removePieces(ctx, []room.PieceID{id})
 		return 0, unavailable(ctx, err)
 	case err != nil:
-		// A bucket that has failed may have got all bytes before it did: the row stays for
-		// the sweep.
+		// A remote bucket that failed may have stored all bytes, so the row stays for the sweep.
 		_ = u.Media.Delete(context.WithoutCancel(ctx), string(id))
 		return 0, unavailable(ctx, err)
 	}
@@ -134,15 +132,14 @@ func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
 		u.removePieces(ctx, []room.PieceID{id})
 		return 0, err
 	case err != nil:
-		return 0, err // whether it was kept is not known; the sweep will know
+		return 0, err // it is unknown whether the row was updated; the sweep finds out
 	}
 	u.Offset += n
 	u.Pieces++
 	return n, nil
 }
 
-// removePieces deletes pieces that nobody needs. Where that fails, the sweep will
-// see to them.
+// removePieces deletes pieces that are no longer needed. If it fails, the sweep deletes them.
 func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 	ctx = context.WithoutCancel(ctx)
 	var faults []error
@@ -158,9 +155,9 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 	}
 }
 
-// FinishUpload puts the pieces together into the file. Several processes may do so
-// at once, and the first is right: what they store is the same. Where it fails the
-// pieces stay, for another try.
+// FinishUpload assembles the pieces into the file. Several processes may do so at once with the
+// same result, and the first one to update the row wins. If it fails, the pieces are kept for
+// another attempt.
 func (u *upload) FinishUpload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTimeout)
 	defer cancel()
@@ -173,12 +170,12 @@ func (u *upload) FinishUpload(ctx context.Context) error {
 			return u.Store.Upload(ctx, u.call.owner, u.ID)
 		})
 		switch {
-		case now.Finished: // by another process
+		case now.Finished: // another process has assembled it
 		case errors.Is(gone, room.ErrMediaNotFound):
 			return u.call.fail(errors.Join(gone, u.Media.Delete(ctx, string(u.ID))))
 		case gone == nil && errors.Is(err, errPieces):
 			return u.call.fail(u.lostPieces(u.Upload, err))
-		case errors.Is(err, errPieces): // or another process has finished it: that is not known
+		case errors.Is(err, errPieces): // it is unknown whether another process has assembled it
 			return u.call.fail(gone)
 		default:
 			return u.call.fail(err)
@@ -189,9 +186,9 @@ func (u *upload) FinishUpload(ctx context.Context) error {
 	return nil
 }
 
-// join stores the pieces as one, and says what they are. It writes nothing unless
-// they are all there: another process that has put them together deletes them, and
-// what is left of them must not take the file's place. Errors: errPieces.
+// join stores the pieces as one file and determines its type. It writes nothing unless all pieces
+// exist: another process that has assembled them deletes them, and the rest must not overwrite the
+// file. Errors: errPieces.
 func (u *upload) join(ctx context.Context, pieces room.Pieces) error {
 	if pieces.Length != u.Length {
 		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, pieces.Length, u.Length)
@@ -204,7 +201,7 @@ func (u *upload) join(ctx context.Context, pieces room.Pieces) error {
 		return fmt.Errorf("%w: %w", errPieces, err)
 	case err != nil:
 		return unavailable(ctx, err)
-	case size != u.Length: // a piece was cut short
+	case size != u.Length: // a piece is truncated
 		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, size, u.Length)
 	}
 	info, err := u.Media.Probe(ctx, string(u.ID), size)
@@ -216,19 +213,19 @@ func (u *upload) join(ctx context.Context, pieces room.Pieces) error {
 	})
 }
 
-// AsTerminatableUpload is the upload itself, which can be terminated.
+// AsTerminatableUpload returns the upload itself, which can be terminated.
 func (u uploads) AsTerminatableUpload(known tusd.Upload) tusd.TerminatableUpload {
-	return known.(*upload) // tusd hands back what it was given
+	return known.(*upload) // tusd passes what GetUpload returned
 }
 
-// Terminate deletes a file that was not sent, whether or not it is done.
+// Terminate deletes a file that was not sent, whether or not it is complete.
 func (u *upload) Terminate(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	err := doShortly(ctx, func(ctx context.Context) error { return u.Store.EndUpload(ctx, u.call.owner, u.ID) })
 	if err != nil {
 		return u.call.fail(err)
 	}
-	// It is nobody's any more. What cannot be deleted at once, the sweep will.
+	// The file no longer has an owner. What cannot be deleted now is deleted by the sweep.
 	pieces, err := shortly(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
 	if err == nil {
 		u.removePieces(ctx, pieces.IDs)
@@ -243,9 +240,9 @@ func (u *upload) Terminate(ctx context.Context) error {
 	return nil
 }
 
-// pieceReader reads pieces one after the other, each opened when its turn comes.
+// pieceReader reads pieces one after the other, and opens each only when it is needed.
 type pieceReader struct {
-	ctx    context.Context // of the one call that puts them together
+	ctx    context.Context // that of the one call that assembles them
 	bucket *media.Bucket
 	left   []room.PieceID
 	piece  io.ReadCloser // nil between pieces

@@ -17,20 +17,20 @@ import (
 	"parlor/room"
 )
 
-// Uploads that can be resumed follow tus 1.0 (https://tus.io/protocols/resumable-upload).
-// tusd speaks it; the bytes, the rights and the words for what goes wrong are ours.
+// Resumable uploads implement tus 1.0 (https://tus.io/protocols/resumable-upload). tusd implements
+// the protocol; storage, authorization and error texts are Parlor's.
 
 const (
 	uploadsPath = "/v1/media/uploads"
-	// lockPatience is how long a request waits for another of its upload to stop,
-	// which has to store what came until then.
+	// lockPatience is how long a request waits until another request of the same upload has stored
+	// what it received and stopped.
 	lockPatience = 10 * time.Second
-	// storingTime is what is left to store the last bytes of a request whose client
-	// is gone.
+	// storingTime is how long a request may take to store its last bytes after the client has
+	// disconnected.
 	storingTime = 10 * time.Second
 )
 
-// What browsers may send and read across origins.
+// The headers that pages of other origins may send and read.
 var (
 	tusRequestHeaders = []string{"Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset"}
 	tusReplyHeaders   = []string{"Tus-Extension", "Tus-Max-Size", "Tus-Resumable", "Tus-Version", "Upload-Length", "Upload-Metadata", "Upload-Offset"}
@@ -39,7 +39,7 @@ var (
 var (
 	errTusVersion = newProblem(http.StatusPreconditionFailed, "tus_version", "Tus-Resumable must be 1.0.0: use a client of tus 1.0.")
 	errTooLong    = newProblem(http.StatusRequestEntityTooLarge, "upload_too_long", "The body has more bytes than Upload-Length announced: start a new upload with the right length.")
-	// A 409 is what tus clients ask for the offset after, and go on; a 408 ends them.
+	// After a 409, tus clients ask for the offset and continue; after a 408, they give up.
 	errInterrupted = newProblem(http.StatusConflict, "upload_interrupted", "The upload was interrupted: get its offset with getUploadOffset, and continue from there.")
 )
 
@@ -51,13 +51,13 @@ func (a *api) mountUploads(r chi.Router) {
 	parts.UseLocker(&uploadLocker{held: make(map[string]*uploadLock)})
 	tus, err := tusd.NewUnroutedHandler(tusd.Config{
 		StoreComposer: parts, BasePath: uploadsPath, MaxSize: room.MaxMediaBytes,
-		Cors:               &tusd.CorsConfig{Disable: true}, // ours apply
-		Logger:             slog.New(silent{}),              // observe and answerError log
+		Cors:               &tusd.CorsConfig{Disable: true}, // Parlor's own CORS rules apply
+		Logger:             slog.New(silent{}),              // observe and answerError log instead
 		AcquireLockTimeout: min(lockPatience, a.UploadPause), NetworkTimeout: a.UploadPause,
 		GracefulRequestCompletionTimeout: storingTime,
 	})
 	if err != nil {
-		panic(err) // the configuration is not one
+		panic(err) // cannot happen: the configuration is constant
 	}
 	r.Options(uploadsPath, a.serveUpload(tus, func(http.ResponseWriter, *http.Request) {}))
 	r.Post(uploadsPath, a.serveUpload(tus, tus.PostFile))
@@ -66,7 +66,7 @@ func (a *api) mountUploads(r chi.Router) {
 	r.Delete(uploadsPath+"/{mediaID}", a.serveUpload(tus, tus.DelFile))
 }
 
-// serveUpload lets tusd answer a request, in our words.
+// serveUpload serves a request with tusd, and replaces its error replies.
 func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) http.HandlerFunc {
 	middleware := tus.Middleware(serve)
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
@@ -76,7 +76,7 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 		if err != nil {
 			return err
 		}
-		if r.Method == http.MethodPatch || r.Method == http.MethodHead { // those that open files
+		if r.Method == http.MethodPatch || r.Method == http.MethodHead { // these open files
 			free, err := a.takeTransfer(r)
 			if err != nil {
 				return err
@@ -91,7 +91,7 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 
 		asked := r.Clone(context.WithValue(ctx, uploadCallKey{}, c))
 		asked.URL.Path = path
-		asked.Header.Del("X-HTTP-Method-Override") // the route has decided
+		asked.Header.Del("X-HTTP-Method-Override") // the route has already been chosen by the method
 		if !empty {
 			asked.Body = struct {
 				io.Reader
@@ -99,7 +99,7 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 			}{c.body, r.Body}
 		}
 		middleware.ServeHTTP(c.reply, asked)
-		if c.created != nil && c.reply.refused != 0 { // nobody is told where it is
+		if c.created != nil && c.reply.refused != 0 { // the client does not learn its ID
 			if err := c.created.Terminate(ctx); err != nil {
 				a.Log.Warn("an upload that failed is left to the sweep", "requestID", requestID(ctx), "error", err)
 			}
@@ -108,7 +108,8 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 	})
 }
 
-// uploadCall is who calls and for what, and the path where tusd looks for the ID.
+// uploadCall authenticates a request and returns what it is about, and the path in which tusd looks
+// for the ID.
 func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error) {
 	c = &uploadCall{}
 	if r.Method == http.MethodOptions {
@@ -118,7 +119,7 @@ func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error
 	if err != nil {
 		return nil, "", err
 	}
-	if r.Method == http.MethodPost || r.Method == http.MethodPatch { // to look at an upload and to delete it needs no grant
+	if r.Method == http.MethodPost || r.Method == http.MethodPatch { // getting the offset and deleting need no grant
 		if err := session.Grants.CheckMedia(); err != nil {
 			return nil, "", err
 		}
@@ -132,8 +133,8 @@ func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error
 	return c, "/" + string(id), err
 }
 
-// uploadName is the file's name, from the metadata of a request that creates an
-// upload. All else that it says of the file is for its bytes to show.
+// uploadName returns the name of the file from the metadata of a request that creates an upload.
+// Other metadata is ignored, because the bytes determine the type.
 func uploadName(h http.Header) (string, error) {
 	for _, unknown := range []string{"Upload-Concat", "Upload-Defer-Length"} {
 		if h.Get(unknown) != "" {
@@ -161,14 +162,14 @@ func uploadName(h http.Header) (string, error) {
 	return name, nil
 }
 
-// uploadCall is what a request of an upload is about, and how it went.
+// uploadCall is what a request of an upload is about, and its result.
 type uploadCall struct {
 	owner    room.UserID
 	fileName string // of a new upload
 	body     *uploadBody
 	reply    *uploadReply
-	created  *upload // by this request
-	failed   error   // of the store; tusd only makes text of it
+	created  *upload // the upload that this request created
+	failed   error   // the first error of the store, which tusd would reduce to its text
 }
 
 type uploadCallKey struct{}
@@ -178,7 +179,7 @@ func uploadCallOf(ctx context.Context) *uploadCall {
 	return c
 }
 
-// fail keeps the first failure, for the caller to be told of it.
+// fail records the first error, for the reply.
 func (c *uploadCall) fail(err error) error {
 	if c.failed == nil {
 		c.failed = err
@@ -186,13 +187,13 @@ func (c *uploadCall) fail(err error) error {
 	return err
 }
 
-// err is what the caller is to be told instead of what tusd says.
+// err returns the error to answer with in place of tusd's error reply, or nil if there was none.
 func (c *uploadCall) err() error {
 	if c.reply.refused == 0 {
 		return nil
 	}
 	h := c.reply.Header()
-	for _, name := range []string{"Content-Length", "Upload-Offset"} { // of another reply
+	for _, name := range []string{"Content-Length", "Upload-Offset"} { // tusd set these for its own reply
 		h.Del(name)
 	}
 	switch {
@@ -225,7 +226,7 @@ func (c *uploadCall) err() error {
 	return errors.New("tusd: " + c.reply.text)
 }
 
-// uploadReply writes what tusd answers, and holds back what it says of failures.
+// uploadReply passes on tusd's replies, except for its error replies.
 type uploadReply struct {
 	http.ResponseWriter
 	links    links
@@ -242,10 +243,10 @@ func (u *uploadReply) WriteHeader(status int) {
 		u.refused = status
 		return
 	case u.method == http.MethodHead:
-		h.Del("Content-Length") // of a GET, which there is not
+		h.Del("Content-Length") // it would be that of a GET, which does not exist
 	case h.Get("Location") != "":
-		// tusd's is of the host, scheme and path that it sees, which need not be those that
-		// the client does.
+		// tusd builds it from the scheme, host and path that it sees, which may differ from those
+		// that the client uses.
 		_, id, _ := strings.Cut(h.Get("Location"), uploadsPath+"/")
 		h.Set("Location", u.links.path(uploadsPath+"/"+id))
 	}
@@ -261,9 +262,9 @@ func (u *uploadReply) Write(p []byte) (int, error) {
 	return u.ResponseWriter.Write(p)
 }
 
-// SetReadDeadline obeys tusd only where it sets a deadline that is not in the
-// future, which is how it has an upload let go. Its other deadlines would go on
-// while the bytes are stored; uploadBody sets its own for each read.
+// SetReadDeadline ignores tusd's deadlines, except for one that is not in the future, with which
+// tusd interrupts an upload. The others would keep running while bytes are stored; uploadBody sets
+// its own for each read.
 func (u *uploadReply) SetReadDeadline(t time.Time) error {
 	if t.After(time.Now()) {
 		return nil
@@ -271,13 +272,13 @@ func (u *uploadReply) SetReadDeadline(t time.Time) error {
 	return u.deadline.cutOff()
 }
 
-// SetWriteDeadline does nothing: a reply is a few headers, and the time that it
-// takes to put a file together is not the client's fault.
+// SetWriteDeadline does nothing: a reply consists of a few headers, and the time to assemble a file
+// is not the client's fault.
 func (u *uploadReply) SetWriteDeadline(time.Time) error { return nil }
 
 func (u *uploadReply) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-// silent is a log that nobody reads.
+// silent discards tusd's log messages.
 type silent struct{}
 
 func (silent) Enabled(context.Context, slog.Level) bool  { return false }
@@ -285,9 +286,9 @@ func (silent) Handle(context.Context, slog.Record) error { return nil }
 func (s silent) WithAttrs([]slog.Attr) slog.Handler      { return s }
 func (s silent) WithGroup(string) slog.Handler           { return s }
 
-// uploadLocker lets one request of an upload be at work in this process; a new one
-// asks the old one to stop, whose connection may be dead and nobody knows. Between
-// processes the store decides, piece by piece.
+// uploadLocker allows one request per upload in this process. A new request asks the old one to
+// stop, because the connection of the old one may be dead without the server knowing. Between
+// processes, the store decides for each piece.
 type uploadLocker struct {
 	mu   sync.Mutex // guards held
 	held map[string]*uploadLock

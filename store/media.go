@@ -13,15 +13,15 @@ import (
 	"parlor/room"
 )
 
-// AddMedia notes a file of a user before its bytes are stored, at most length of
-// them, and names it. Who gives up on it calls DeleteMedia; else SweepMedia finds it.
-// Errors: room.ErrMediaQuota.
+// AddMedia adds a file of a user, of at most length bytes, before its bytes are stored, and returns
+// its ID. A caller that gives up calls DeleteMedia; otherwise SweepMedia deletes it. Errors:
+// room.ErrMediaQuota.
 func (s *Store) AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error) {
 	return s.addMedia(ctx, owner, fileName, length, nil)
 }
 
 func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string, length int64, uploaded *int64) (room.MediaID, error) {
-	id, err := uuid.NewRandom() // says nothing of when, and cannot be guessed
+	id, err := uuid.NewRandom() // random, so that it cannot be guessed and does not reveal the time
 	if err != nil {
 		return "", fmt.Errorf("media ID: %w", err)
 	}
@@ -32,14 +32,14 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 			added     int64
 			mine, all int64
 		)
-		// One after the other for each user, or two would each find room for one; and for
-		// all, where what others are just adding may be too much.
+		// Additions of one user are serialized, because two could otherwise both pass the quota.
+		// Near the total quota, those of all users are serialized too.
 		b.Queue("SELECT pg_advisory_xact_lock(hashtextextended($1, 2))", owner)
 		if s.opts.MediaTotal > 0 {
 			b.Queue("SELECT CASE WHEN (SELECT sum(bytes) FROM media_bytes_of_all) > $1::bigint THEN pg_advisory_xact_lock(hashtextextended('', 2)) END",
 				s.opts.MediaTotal-nearTotal)
 		}
-		// What is due for the sweep is not held against anybody.
+		// Files that are due for the sweep do not count.
 		b.Queue(`
 			INSERT INTO media (media_id, owner_id, file_name, created_at, unused_since, length, uploaded)
 			SELECT $1, $2, $3, $4, $4, $5::bigint, $6 FROM (
@@ -48,7 +48,7 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 			) held WHERE files < $8 AND bytes + $5::bigint <= $9`,
 			id, owner, fileName, now, length, uploaded, now.Add(-room.MediaKept), room.MaxUnsentFiles, room.MaxUnsentBytes).
 			Exec(func(tag pgconn.CommandTag) error { added = tag.RowsAffected(); return nil })
-		// With this file, which the insert has counted.
+		// The sums include this file.
 		b.Queue(`SELECT coalesce((SELECT bytes FROM media_bytes WHERE owner_id = $1), 0), coalesce(sum(bytes), 0)::bigint
 			FROM media_bytes_of_all`, owner).QueryRow(func(row pgx.Row) error { return row.Scan(&mine, &all) })
 		if err := send(ctx, tx, &b); err != nil {
@@ -62,22 +62,20 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 	return room.MediaID(id.String()), translate(err)
 }
 
-// MediaBytes is how many bytes of files there are of all users, sent or not, until
-// they are deleted.
+// MediaBytes returns the total size of all files that are not deleted yet, sent or not, in bytes.
 func (s *Store) MediaBytes(ctx context.Context) (n int64, err error) {
 	err = s.pool.QueryRow(ctx, "SELECT coalesce(sum(bytes), 0)::bigint FROM media_bytes_of_all").Scan(&n)
 	return n, translate(err)
 }
 
-// nearTotal is how far below MediaTotal uploads begin one after the other: more than
-// the transactions that are under way at once can add, with the largest files.
+// nearTotal is how far below MediaTotal additions are serialized: more than all concurrent
+// transactions can add, with the largest files.
 const nearTotal = 2 * maxConns * room.MaxMediaBytes
 
-// FinishMedia says that a file's bytes are stored, and what they are. From now on
-// it can be read and sent. Errors: room.ErrMediaNotFound where it is not being
-// uploaded, or no longer.
+// FinishMedia records that the bytes of a file are stored, and its type. From then on it can be
+// read and sent. It returns room.ErrMediaNotFound if the file is not, or no longer, being uploaded.
 func (s *Store) FinishMedia(ctx context.Context, m room.Media) error {
-	// The day that it is kept begins anew: the upload may have taken a while.
+	// The time for which it is kept unsent begins now, because the upload may have taken a while.
 	done, err := s.pool.Exec(ctx, `
 		UPDATE media SET size = $2, content_type = $3, width = $4, height = $5, duration_ms = $6, video_codec = $7,
 			audio_codec = $8, unused_since = $9
@@ -89,27 +87,27 @@ func (s *Store) FinishMedia(ctx context.Context, m room.Media) error {
 	return translate(err)
 }
 
-// DeleteMedia forgets a file whose bytes are not stored, or not any more.
+// DeleteMedia deletes the row of a file whose bytes are not, or no longer, stored.
 func (s *Store) DeleteMedia(ctx context.Context, id room.MediaID) error {
 	_, err := s.pool.Exec(ctx, "DELETE FROM media WHERE media_id = $1 AND (size IS NULL OR deleting)", id)
 	return translate(err)
 }
 
-// abandonedKept is how long bytes may still come to be stored that a bucket far away
-// was sent and has not answered for.
+// abandonedKept is how long a remote bucket may take to store bytes that it was sent and did not
+// acknowledge.
 const abandonedKept = 10 * time.Minute
 
-// AbandonMedia is DeleteMedia where it is not known whether bytes are stored, or will
-// be: the sweep deletes them in a while, and then the row.
+// AbandonMedia is used in place of DeleteMedia if it is unknown whether bytes are, or will be,
+// stored. After a while, the sweep deletes them and then the row.
 func (s *Store) AbandonMedia(ctx context.Context, id room.MediaID) error {
 	_, err := s.pool.Exec(ctx, "UPDATE media SET deleting = true, unused_since = $2 WHERE media_id = $1 AND uses = 0",
 		id, s.now().Add(abandonedKept-room.MediaKept))
 	return translate(err)
 }
 
-// SampleMedia is some of the files that should be stored, at most n, others each time.
+// SampleMedia returns at most n files that should be stored, different ones each time.
 func (s *Store) SampleMedia(ctx context.Context, n int) ([]room.Media, error) {
-	from, err := uuid.NewRandom() // names are random, so the next ones are any
+	from, err := uuid.NewRandom() // IDs are random, so the next IDs after a random one are a random sample
 	if err != nil {
 		return nil, fmt.Errorf("media ID: %w", err)
 	}
@@ -138,10 +136,9 @@ func scanMedia(row pgx.Row) (room.StoredMedia, error) {
 	return m, err
 }
 
-// MediaFor is a file that a user may read: the members of the rooms in which it
-// was sent may, both sides where it was sent from user to user, and its owner for
-// as long as it was not sent or a message somewhere still brings it. Errors:
-// room.ErrMediaNotFound.
+// MediaFor returns a file if a user may read it. A file can be read by the members of the rooms and
+// by both users of the conversations to which it was sent, and by its owner until none of its
+// messages is left. Errors: room.ErrMediaNotFound.
 func (s *Store) MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error) {
 	m, err := scanMedia(s.pool.QueryRow(ctx, "SELECT "+mediaColumns+` FROM media m
 		WHERE m.media_id = $1 AND m.size IS NOT NULL AND NOT m.deleting AND `+readableBy, id, user))
@@ -151,13 +148,13 @@ func (s *Store) MediaFor(ctx context.Context, user room.UserID, id room.MediaID)
 	return m, translate(err)
 }
 
-// readableBy is the condition that the user $2 may read a file: one index lookup
-// for the user's inbox and for each room that the user is in. A LATERAL with a
-// LIMIT holds the planner to that. Left to itself it looks through all uses of the
-// file, or reads all files of the inbox, as most have few and some have thousands.
+// readableBy is the condition that the user $2 may read a file. It takes one index lookup for the
+// user's inbox and one for each room that the user is in. LATERAL with a LIMIT forces the planner
+// to do so: otherwise it reads all uses of the file, or all files of the inbox, because most
+// inboxes have few and some have thousands.
 //
-// A file of the user's own is looked up by its uses instead, until one is found
-// that is not in a destroyed room.
+// For a file of the user's own, it reads the uses of the file until it finds one that is not in a
+// destroyed room.
 const readableBy = `(CASE WHEN m.owner_id = $2 THEN m.uses = 0 OR EXISTS (
 	SELECT FROM media_uses u WHERE u.media_id = m.media_id
 		AND NOT EXISTS (SELECT FROM rooms r WHERE r.generation = u.generation AND (r.destroyed_at IS NULL)::int = 0 OFFSET 0)
@@ -171,7 +168,7 @@ const readableBy = `(CASE WHEN m.owner_id = $2 THEN m.uses = 0 OR EXISTS (
 		SELECT FROM media_uses WHERE generation = l.log AND media_id = m.media_id LIMIT 1
 	) used LIMIT 1) END)`
 
-// MediaByID is those of the files that a user may read.
+// MediaByID returns those of the files that a user may read.
 func (s *Store) MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error) {
 	rows, err := s.pool.Query(ctx, "SELECT "+mediaColumns+` FROM media m
 		WHERE m.media_id = ANY ($1::uuid[]) AND m.size IS NOT NULL AND NOT m.deleting AND `+readableBy, ids, user)
@@ -186,17 +183,18 @@ func (s *Store) MediaByID(ctx context.Context, user room.UserID, ids []room.Medi
 	return media, translate(err)
 }
 
-// useMedia lets a room's members read the files that a message brings, and keeps
-// these for as long as the message. It comes before the message: nobody who reads
-// that is told that there is no such file. Where the session is not in the room, or
-// the message was stored before and may have been recalled, it does nothing; the
-// append says so. Errors: room.ErrMediaNotFound.
+// useMedia allows the members of a room to read the files in a message, and keeps the files for as
+// long as the message. It runs before the message is stored, so that no reader of the message finds
+// its file missing. If the session is not in the room, or the message was stored before and may
+// have been recalled, it does nothing; the append then returns the error. Errors:
+// room.ErrMediaNotFound.
 func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.RoomID, m room.Message) error {
 	ids := m.MediaIDs()
 	if len(ids) == 0 {
 		return nil
 	}
-	// What the closure names goes to the heap: all of m would, of every message.
+	// Copies, because what a closure refers to moves to the heap, which would be all of m for every
+	// message.
 	sender, clientMessageID, sentAt := m.Sender.ID, m.ClientMessageID, m.SentAt
 	return s.inTx(ctx, room.Actor{}, func(tx pgx.Tx) (c room.Change, err error) {
 		var g room.LogID
@@ -214,16 +212,16 @@ func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.R
 	})
 }
 
-// noteUses lets who reads any of some logs read files, and keeps these for as long
-// as a message of that instant. Errors: room.ErrMediaNotFound.
+// recordMediaUses allows the readers of some logs to read files, and keeps the files for as long as
+// a message sent at that time. Errors: room.ErrMediaNotFound.
 func recordMediaUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []room.MediaID, sentAt time.Time) error {
 	var (
 		b     pgx.Batch
 		found int
 	)
-	// The files' rows are locked first, in one order for all senders, so that the
-	// next statement sees all that was done to them and their uses: one that is
-	// being deleted is not used.
+	// The rows of the files are locked first, in the same order by all senders, so that the next
+	// statement sees all changes to them and their uses. A file that is being deleted cannot be
+	// used.
 	b.Queue(`SELECT count(*) FROM (
 			SELECT FROM media WHERE media_id = ANY ($1::uuid[]) AND size IS NOT NULL AND NOT deleting
 			ORDER BY media_id FOR NO KEY UPDATE
@@ -249,23 +247,21 @@ func recordMediaUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []ro
 	return nil
 }
 
-// mediaBatch bounds how many files one look deletes, and how many of a room's one
-// transaction lets go.
+// mediaBatch bounds how many files are deleted at once, and how many uses of a room are released in
+// one transaction.
 const mediaBatch = 200
 
-// mediaBatches bounds one sweep, which is followed by the next after a minute.
+// mediaBatches bounds one sweep. The next one follows a minute later.
 const mediaBatches = 50
 
-// mediaRetry is how long a file waits for the next try whose bytes could not be
-// deleted. Without it, as many of them as fit into a batch would keep all others
-// from their turn.
+// mediaRetry is how long a file whose bytes could not be deleted waits for the next attempt.
+// Without it, a batch of such files would block all others.
 const mediaRetry = 10 * time.Minute
 
-// SweepMedia deletes files that nobody has sent for room.MediaKept, those that no
-// message brings any more after as long, and what became of uploads that failed.
-// Bytes are deleted by remove, which must not mind that they are gone: first the row
-// says so, then the bytes go, then the row, and whoever is interrupted begins anew.
-// Any number of processes may sweep.
+// SweepMedia deletes files that were not sent for room.MediaKept, files whose messages have been
+// gone for as long, and what failed uploads left behind. remove deletes the bytes, and must succeed
+// if there are none. The row is marked first, then the bytes are deleted, and then the row, so an
+// interrupted sweep can be repeated. Any number of processes may sweep.
 func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, room.MediaID) error) error {
 	for range mediaBatches {
 		swept, err := s.sweepMedia(ctx, remove)
@@ -300,19 +296,19 @@ func (s *Store) sweepMedia(ctx context.Context, remove func(context.Context, roo
 		kept = errors.Join(kept, translate(err))
 	}
 	if len(gone) > 0 {
-		// Another sweep may be deleting the same rows, in another order. What it has
-		// locked is left to it: two sweeps that waited would wait for each other.
+		// Another sweep may be deleting the same rows in another order. Rows that it has locked are
+		// skipped, because two sweeps would otherwise deadlock.
 		_, err = s.pool.Exec(ctx, `DELETE FROM media WHERE media_id = ANY (ARRAY (
 			SELECT media_id FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting FOR UPDATE SKIP LOCKED))`, gone)
 	}
 	return len(due), errors.Join(kept, translate(err))
 }
 
-// removeEach deletes the bytes of files or of pieces. It returns those that are
-// gone, and why others are not: of one of them, as a bucket that is away would make
-// a long list of the same.
+// removeEach deletes the bytes of files or pieces. It returns those that were deleted, and an error
+// if there are others. The error is that of one of them, because an unreachable bucket would cause
+// the same one for all.
 func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove func(context.Context, ID) error) (gone []ID, kept error) {
-	gone = []ID{} // and not nil, which PostgreSQL would compare nothing with
+	gone = []ID{} // not nil, which would be NULL in the query
 	for _, id := range due {
 		if err := remove(ctx, id); err != nil {
 			kept = fmt.Errorf("delete the %s %s: %w", what, id, err)
@@ -326,8 +322,8 @@ func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove f
 	return gone, kept
 }
 
-// letMediaGo takes a piece of the files from destroyed rooms. It reports whether
-// there may be more.
+// releaseMedia releases a batch of the uses of files in destroyed rooms. It reports whether there
+// may be more.
 func (s *Store) releaseMedia(ctx context.Context, rooms []room.LogID, now time.Time) (more bool, err error) {
 	var let int
 	err = s.pool.QueryRow(ctx, `
@@ -337,10 +333,10 @@ func (s *Store) releaseMedia(ctx context.Context, rooms []room.LogID, now time.T
 	return let == mediaBatch, translate(err)
 }
 
-// letMedia is the end of a statement that takes uses from files, those that are
-// due. A file of no other use is nobody's from then on, its owner's neither, and
-// waits since $3 for its deletion. The files' rows are locked before, as by
-// noteUses. A use that a sender meanwhile made a newer one stays.
+// releaseMediaUses is the end of a statement that deletes the uses in due. A file without any other
+// use cannot be read from then on, even by its owner, and waits from $3 on to be deleted. The rows
+// of the files are locked first, as in recordMediaUses. A use that a sender has renewed in the
+// meantime is kept.
 const releaseMediaUses = `locked AS MATERIALIZED (
 		SELECT d.* FROM (SELECT * FROM due ORDER BY media_id) d
 		CROSS JOIN LATERAL (SELECT FROM media WHERE media_id = d.media_id LIMIT 1 FOR NO KEY UPDATE) m
@@ -355,7 +351,8 @@ const releaseMediaUses = `locked AS MATERIALIZED (
 	)
 	SELECT count(*) FROM gone`
 
-// queueUnused takes a file from a log whose row the transaction holds.
+// queueReleaseMedia releases the use of a file in a log. The transaction must hold the lock on the
+// row of the log.
 func queueReleaseMedia(b *pgx.Batch, log room.LogID, id room.MediaID, now time.Time) {
 	b.Queue(`WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1 AND media_id = $2

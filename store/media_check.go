@@ -9,22 +9,22 @@ import (
 	"parlor/room"
 )
 
-// MediaFile is what the database knows of a name in the bucket: of a file or of a
-// piece of one.
+// MediaFile is what the database knows about an object in the bucket, which is a file or a piece of
+// one.
 type MediaFile struct {
 	ID   room.MediaID
 	Size int64 // bytes
-	// Stored says that the bytes must be there. They may be there where it is false:
-	// they are on their way, or are being deleted.
+	// Stored says that the bytes must be there. If it is false, they may still be: they may be
+	// arriving, or being deleted.
 	Stored bool
 }
 
-// MediaIndex is the names of all files, for a program that compares them with a
-// bucket beside a running server: it is no node, and changes nothing.
+// MediaIndex reads the names of all files, for a program that compares them with a bucket while
+// servers are running. It is not a node and changes nothing.
 type MediaIndex struct{ conn *pgx.Conn }
 
-// OpenMediaIndex connects to a database that has this program's schema. Errors:
-// those of CheckMigrated.
+// OpenMediaIndex connects to a database that has this program's schema. Errors: those of
+// CheckMigrated.
 func OpenMediaIndex(ctx context.Context, url string) (*MediaIndex, error) {
 	if err := CheckMigrated(ctx, url); err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func OpenMediaIndex(ctx context.Context, url string) (*MediaIndex, error) {
 	return &MediaIndex{conn}, nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (x *MediaIndex) Close(ctx context.Context) error { return x.conn.Close(ctx) }
 
 const mediaFiles = `SELECT id::text, size, stored FROM (
@@ -50,7 +50,7 @@ func scanMediaFile(row pgx.CollectableRow) (f MediaFile, err error) {
 	return f, row.Scan(&f.ID, &f.Size, &f.Stored)
 }
 
-// After is the next files after a name, at most n, in the order of names.
+// After returns at most n files after an ID, in the order of IDs.
 func (x *MediaIndex) After(ctx context.Context, after room.MediaID, n int) ([]MediaFile, error) {
 	if after == "" {
 		after = "00000000-0000-0000-0000-000000000000"
@@ -63,7 +63,7 @@ func (x *MediaIndex) After(ctx context.Context, after room.MediaID, n int) ([]Me
 	return files, translate(err)
 }
 
-// File is one of them as it stands now; found is false where there is none.
+// File returns the current state of a file. found is false if there is none.
 func (x *MediaIndex) File(ctx context.Context, id room.MediaID) (f MediaFile, found bool, err error) {
 	rows, err := x.conn.Query(ctx, mediaFiles+"WHERE id = $1::uuid", id)
 	if err != nil {

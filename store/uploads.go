@@ -11,15 +11,15 @@ import (
 	"parlor/room"
 )
 
-// AddUpload notes a file of a user that will come in pieces, so many bytes in all,
-// and names it. SweepMedia finds it room.MediaKept after its last piece. Errors:
+// AddUpload adds a file of a user that will be uploaded in pieces, of length bytes in total, and
+// returns its ID. SweepMedia deletes it room.MediaKept after its last piece. Errors:
 // room.ErrMediaQuota.
 func (s *Store) AddUpload(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error) {
 	return s.addMedia(ctx, owner, fileName, length, new(int64))
 }
 
-// Upload is a file of a user, done or not. One that came in a single request is
-// an upload once it is done. Errors: room.ErrMediaNotFound.
+// Upload returns a file of a user, complete or not. A file that is uploaded in a single request
+// counts as an upload once it is complete. Errors: room.ErrMediaNotFound.
 func (s *Store) Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error) {
 	u := room.Upload{ID: id}
 	err := s.pool.QueryRow(ctx, `
@@ -32,10 +32,9 @@ func (s *Store) Upload(ctx context.Context, owner room.UserID, id room.MediaID) 
 	return u, translate(err)
 }
 
-// AddPiece notes that bytes of an upload are about to be stored, from its offset
-// on, and names them. Several may be noted at one offset, by processes that do not
-// know of each other; FinishPiece takes the first that is stored. Errors:
-// room.ErrUploadOffset.
+// AddPiece adds a piece at the offset of an upload before its bytes are stored, and returns its ID.
+// Several processes that do not know of each other may add pieces at one offset; FinishPiece
+// accepts the first that is stored. Errors: room.ErrUploadOffset.
 func (s *Store) AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -51,9 +50,8 @@ func (s *Store) AddPiece(ctx context.Context, u room.Upload) (room.PieceID, erro
 	return room.PieceID(id.String()), translate(err)
 }
 
-// FinishPiece says that a piece is stored, and makes its upload so many bytes
-// longer, unless that has grown or ended since AddPiece. Errors:
-// room.ErrUploadOffset.
+// FinishPiece records that a piece is stored, and moves the offset of its upload by length bytes,
+// unless the upload has grown or ended since AddPiece. Errors: room.ErrUploadOffset.
 func (s *Store) FinishPiece(ctx context.Context, id room.PieceID, length int64) error {
 	kept, err := s.pool.Exec(ctx, `
 		WITH grown AS (
@@ -69,7 +67,7 @@ func (s *Store) FinishPiece(ctx context.Context, id room.PieceID, length int64) 
 	return translate(err)
 }
 
-// Pieces is what is stored of an upload, in order.
+// Pieces returns the stored pieces of an upload, in order.
 func (s *Store) Pieces(ctx context.Context, id room.MediaID) (p room.Pieces, err error) {
 	rows, err := s.pool.Query(ctx, "SELECT piece_id, length FROM media_pieces WHERE media_id = $1 AND length IS NOT NULL ORDER BY starts", id)
 	if err != nil {
@@ -87,14 +85,14 @@ func (s *Store) Pieces(ctx context.Context, id room.MediaID) (p room.Pieces, err
 	return p, translate(err)
 }
 
-// DeletePieces forgets pieces whose bytes are not stored, or not any more.
+// DeletePieces deletes the rows of pieces whose bytes are not, or no longer, stored.
 func (s *Store) DeletePieces(ctx context.Context, ids []room.PieceID) error {
 	_, err := s.pool.Exec(ctx, "DELETE FROM media_pieces WHERE piece_id = ANY ($1::uuid[])", ids)
 	return translate(err)
 }
 
-// EndUpload takes a file from its owner, done or not, that was not sent. Its bytes
-// are the caller's to delete, and then DeleteMedia; else the sweep does both. Errors:
+// EndUpload removes a file that was not sent from its owner, complete or not. The caller then
+// deletes its bytes and calls DeleteMedia; otherwise the sweep does both. Errors:
 // room.ErrMediaNotFound, room.ErrMediaSent.
 func (s *Store) EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error {
 	ended, err := s.pool.Exec(ctx, `
@@ -110,10 +108,10 @@ func (s *Store) EndUpload(ctx context.Context, owner room.UserID, id room.MediaI
 	return room.ErrMediaSent
 }
 
-// SweepPieces deletes pieces that no upload needs: those of files that are done or
-// gone, and those that were never kept, after room.MediaKept, when nobody can be
-// storing them any more. Bytes are deleted by remove, which must not mind that they
-// are gone. Any number of processes may sweep.
+// SweepPieces deletes pieces that no upload needs: those of files that are complete or deleted, and
+// those that were never recorded as stored, after room.MediaKept, when no request can still be
+// storing them. remove deletes the bytes, and must succeed if there are none. Any number of
+// processes may sweep.
 func (s *Store) SweepPieces(ctx context.Context, remove func(context.Context, room.PieceID) error) error {
 	for range mediaBatches {
 		swept, err := s.sweepPieces(ctx, remove)
