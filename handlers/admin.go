@@ -186,7 +186,7 @@ func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, by room.A
 	if err != nil {
 		return within("/message", err)
 	}
-	if err := a.attach(r.Context(), request.Sender.UserID, &draft.Content); err != nil {
+	if err := a.resolveMedia(r.Context(), request.Sender.UserID, &draft.Content); err != nil {
 		return err
 	}
 	m, err := a.Store.PostMessageAs(r.Context(), request.Sender.user(), id, draft)

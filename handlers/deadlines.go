@@ -82,7 +82,7 @@ func untimed(w http.ResponseWriter, r *http.Request) error {
 // allowUpload gives the reply to an upload the time that the upload may take. The
 // body's deadline moves along with its bytes (uploadBody).
 func allowUpload(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(uploadTimeout + joinTimeout + replyTimeout))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(uploadTimeout + assembleTimeout + replyTimeout))
 }
 
 // bodyProblem is what a caller is told whose body could not be read.

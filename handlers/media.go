@@ -42,10 +42,10 @@ const (
 )
 
 var (
-	errFileTooBig = newProblem(http.StatusRequestEntityTooLarge, "file_too_large", "The file is larger than 100 MB: upload a smaller one.")
-	errStalled    = newProblem(http.StatusRequestTimeout, "upload_stalled", "The upload stalled or took too long: upload the file again.")
-	errIncomplete = newProblem(http.StatusBadRequest, "upload_incomplete", "The body ended before the file did: upload the file again.")
-	errNoRoom     = newProblem(http.StatusInsufficientStorage, "storage_full", "The server has no space left for files: try again later.")
+	errFileTooBig  = newProblem(http.StatusRequestEntityTooLarge, "file_too_large", "The file is larger than 100 MB: upload a smaller one.")
+	errStalled     = newProblem(http.StatusRequestTimeout, "upload_stalled", "The upload stalled or took too long: upload the file again.")
+	errIncomplete  = newProblem(http.StatusBadRequest, "upload_incomplete", "The body ended before the file did: upload the file again.")
+	errStorageFull = newProblem(http.StatusInsufficientStorage, "storage_full", "The server has no space left for files: try again later.")
 )
 
 type mediaReply struct {
@@ -66,7 +66,7 @@ func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, se
 // uploadMedia stores the file while it is received. callTimeout does not apply to the whole
 // request, but to each query of the database.
 func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
-	session, err := a.authenticateShortly(r)
+	session, err := a.authenticateWithTimeout(r)
 	if err != nil {
 		return err
 	}
@@ -86,9 +86,9 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := a.Media.CheckSpace(body.atMost); err != nil {
-		return unavailable(ctx, err)
+		return bucketProblem(ctx, err)
 	}
-	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {
+	id, err := withCallTimeout(ctx, func(ctx context.Context) (room.MediaID, error) {
 		return a.Store.AddMedia(ctx, session.User.ID, body.fileName, body.atMost)
 	})
 	if err != nil {
@@ -96,15 +96,15 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	}
 	m, err := a.saveMedia(ctx, id, body)
 	if err != nil {
-		// If it is certain that no bytes are stored, delete the row. A remote bucket that failed may
-		// still have stored all of them: then the sweep deletes the bytes and the row.
-		drop := a.Store.AbandonMedia
+		// If it is certain that no bytes are stored, delete the row. A remote bucket that failed
+		// may still have stored all of them: then the sweep deletes the bytes and the row.
+		discard := a.Store.AbandonMedia
 		if body.failed != nil || errors.Is(err, media.ErrFull) {
-			drop = a.Store.DeleteMedia
+			discard = a.Store.DeleteMedia
 		}
-		dropped := doShortly(context.WithoutCancel(ctx), func(ctx context.Context) error { return drop(ctx, id) })
-		if dropped != nil {
-			a.Log.Warn("an upload that failed is left to the sweep", "requestID", requestID(ctx), "error", dropped)
+		discardErr := doWithCallTimeout(context.WithoutCancel(ctx), func(ctx context.Context) error { return discard(ctx, id) })
+		if discardErr != nil {
+			a.Log.Warn("upload cleanup failed: file left for the sweep", "requestID", requestID(ctx), "error", discardErr)
 		}
 		return err
 	}
@@ -119,10 +119,10 @@ func (a *api) saveMedia(ctx context.Context, id room.MediaID, body *uploadBody) 
 	case body.failed != nil:
 		return room.Media{}, body.failed
 	default:
-		return room.Media{}, unavailable(ctx, err)
+		return room.Media{}, bucketProblem(ctx, err)
 	}
 	m := mediaOf(id, body.fileName, size, info)
-	err = doShortly(ctx, func(ctx context.Context) error { return a.Store.FinishMedia(ctx, m) })
+	err = doWithCallTimeout(ctx, func(ctx context.Context) error { return a.Store.FinishMedia(ctx, m) })
 	if err != nil {
 		// It is unknown whether the row was updated. If it was, the row describes a file without
 		// bytes, whose ID no client knows. The sweep deletes both.
@@ -139,32 +139,32 @@ func mediaOf(id room.MediaID, fileName string, size int64, info media.Info) room
 	}
 }
 
-// unavailable returns the error to answer with if the bucket failed.
-func unavailable(ctx context.Context, err error) error {
+// bucketProblem returns the error to answer with if the bucket failed.
+func bucketProblem(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return ctx.Err()
 	case errors.Is(err, media.ErrFull):
-		return fmt.Errorf("%w (%w)", errNoRoom, err)
+		return fmt.Errorf("%w (%w)", errStorageFull, err)
 	}
 	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 }
 
-// shortly calls ask with callTimeout.
-func shortly[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+// withCallTimeout calls ask with callTimeout.
+func withCallTimeout[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
 	return ask(ctx)
 }
 
-// doShortly is shortly for calls that return only an error.
-func doShortly(ctx context.Context, do func(context.Context) error) error {
-	_, err := shortly(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, do(ctx) })
+// doWithCallTimeout is withCallTimeout for calls that return only an error.
+func doWithCallTimeout(ctx context.Context, do func(context.Context) error) error {
+	_, err := withCallTimeout(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, do(ctx) })
 	return err
 }
 
-func (a *api) authenticateShortly(r *http.Request) (room.Session, error) {
-	return shortly(r.Context(), func(ctx context.Context) (room.Session, error) { return a.authenticate(r.WithContext(ctx)) })
+func (a *api) authenticateWithTimeout(r *http.Request) (room.Session, error) {
+	return withCallTimeout(r.Context(), func(ctx context.Context) (room.Session, error) { return a.authenticate(r.WithContext(ctx)) })
 }
 
 // uploadBody reads the file of an upload, and records why reading failed.
@@ -373,10 +373,10 @@ func namedMedia(name *string) *room.Media {
 	return &room.Media{ID: room.MediaID(*name)}
 }
 
-// attach replaces the media IDs in a content with descriptions of the files. The sender must own
-// the files of the message itself, and be able to read those that are only quoted. Errors:
+// resolveMedia replaces the media IDs in a content with descriptions of the files. The sender must
+// own the files of the message itself, and be able to read those that are only quoted. Errors:
 // room.ErrMediaNotFound and those of room.MessageKind.Takes.
-func (a *api) attach(ctx context.Context, sender room.UserID, content *room.Content) error {
+func (a *api) resolveMedia(ctx context.Context, sender room.UserID, content *room.Content) error {
 	ids := content.MediaIDs()
 	if len(ids) == 0 {
 		return nil
@@ -393,11 +393,11 @@ func (a *api) attach(ctx context.Context, sender room.UserID, content *room.Cont
 	if content.Media != nil && known[content.Media.ID].Owner != sender {
 		return room.ErrMediaNotFound
 	}
-	return describe(content, known)
+	return setMedia(content, known)
 }
 
-// describe sets the descriptions of the files in a content and in all that it quotes.
-func describe(content *room.Content, known map[room.MediaID]room.StoredMedia) error {
+// setMedia sets the descriptions of the files in a content and in all that it quotes.
+func setMedia(content *room.Content, known map[room.MediaID]room.StoredMedia) error {
 	if content.Media != nil {
 		m, ok := known[content.Media.ID]
 		if !ok {
@@ -410,7 +410,7 @@ func describe(content *room.Content, known map[room.MediaID]room.StoredMedia) er
 		content.Media = &m.Media
 	}
 	for i := range content.MessageList {
-		if err := describe(&content.MessageList[i].Content, known); err != nil {
+		if err := setMedia(&content.MessageList[i].Content, known); err != nil {
 			return err
 		}
 	}
@@ -429,9 +429,9 @@ func (a *api) getMedia(w http.ResponseWriter, r *http.Request, session room.Sess
 	return a.answerMedia(w, r, http.StatusOK, session.ID, m.Media)
 }
 
-// shown contains the types that browsers may display: those that media.Probe recognizes, none of
-// which can run scripts. All other files can only be saved.
-var shown = map[string]bool{
+// displayable contains the types that browsers may display: those that media.Probe recognizes, none
+// of which can run scripts. All other files can only be saved.
+var displayable = map[string]bool{
 	media.JPEG: true, media.PNG: true, media.GIF: true, media.WebP: true, media.BMP: true, media.TIFF: true,
 	media.MP3: true, media.M4A: true, media.MP4: true, media.QuickTime: true,
 }
@@ -439,7 +439,7 @@ var shown = map[string]bool{
 // downloadMedia sends a file or a range of it. It may take any time, as long as the client keeps
 // reading.
 func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
-	m, user, err := a.openedMedia(r)
+	m, user, err := a.authorizeDownload(r)
 	if err != nil {
 		return err
 	}
@@ -456,7 +456,7 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, media.ErrNotStored):
 		return a.lostMedia(r.Context(), user, m, err)
 	case err != nil:
-		return unavailable(r.Context(), err)
+		return bucketProblem(r.Context(), err)
 	}
 	defer func() { _ = bytes.Close() }()
 	if size != m.Size {
@@ -464,7 +464,7 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	}
 
 	contentType, disposition := m.ContentType, "inline"
-	if !shown[contentType] {
+	if !displayable[contentType] {
 		contentType, disposition = media.Unknown, "attachment"
 	}
 	h := w.Header()
@@ -479,20 +479,20 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	h.Set("ETag", `"`+string(m.ID)+`"`) // the bytes of a file never change
 	out := &download{ResponseWriter: w, control: http.NewResponseController(w)}
 	http.ServeContent(out, r, "", m.CreatedAt, bytes)
-	if out.cutShort(r) {
-		a.lost.note(a.Log, m, errors.New("the bytes ended early, or could not be read"))
+	if out.truncated(r) {
+		a.lost.note(a.Log, m, errors.New("the bytes end early or cannot be read"))
 		// The status and the length were already sent. Aborting the connection is the only way to
 		// tell the client that the file is incomplete; a reply that ended normally would be taken
 		// for the file.
 		panic(http.ErrAbortHandler)
 	}
-	return out.refusal(h)
+	return out.rejection(h)
 }
 
-// openedMedia returns the file that a request may download, authenticated by the signature of its
-// URL or by a session key. In both cases the session must be able to read the file now: a signature
-// grants no more than the key of its session.
-func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, user room.UserID, err error) {
+// authorizeDownload returns the file that a request may download, authenticated by the signature of
+// its URL or by a session key. In both cases the session must be able to read the file now: a
+// signature grants no more than the key of its session.
+func (a *api) authorizeDownload(r *http.Request) (m room.StoredMedia, user room.UserID, err error) {
 	id, badID := pathMediaID(r)
 	q := readQuery(r, "expires", "session", "signature")
 	expires := q.integer("expires", 0, math.MaxInt64, 0)
@@ -503,7 +503,7 @@ func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, user room.UserID
 		}
 		session, err = a.signedSession(r.Context(), id, expires, q.values)
 	} else {
-		session, err = a.authenticateShortly(r)
+		session, err = a.authenticateWithTimeout(r)
 		if err == nil {
 			err = errors.Join(badID, q.err())
 		}
@@ -511,7 +511,7 @@ func (a *api) openedMedia(r *http.Request) (m room.StoredMedia, user room.UserID
 	if err != nil {
 		return m, "", err
 	}
-	m, err = shortly(r.Context(), func(ctx context.Context) (room.StoredMedia, error) {
+	m, err = withCallTimeout(r.Context(), func(ctx context.Context) (room.StoredMedia, error) {
 		return a.Store.MediaFor(ctx, session.User.ID, id)
 	})
 	if err == nil && pathParam(r, "fileName") != m.FileName {
@@ -528,7 +528,7 @@ func (a *api) signedSession(ctx context.Context, id room.MediaID, expires int64,
 	if err := a.mediaURLs.verify(id, sessionID, expires, query.Get("signature"), now); err != nil {
 		return room.Session{}, err
 	}
-	session, err := shortly(ctx, func(ctx context.Context) (room.Session, error) { return a.Store.SessionByID(ctx, sessionID) })
+	session, err := withCallTimeout(ctx, func(ctx context.Context) (room.Session, error) { return a.Store.SessionByID(ctx, sessionID) })
 	switch {
 	case errors.Is(err, room.ErrUnauthenticated): // it ended so long ago that it was deleted
 		return room.Session{}, room.ErrMediaURLRefused
@@ -554,30 +554,30 @@ func (a *api) resourcePolicy() string {
 // the next bytes from a remote bucket may take longer.
 type download struct {
 	http.ResponseWriter
-	control  *http.ResponseController
-	refused  int
-	promised int64 // length of the announced body in bytes
-	written  int64
-	failed   error // error of a write
+	control   *http.ResponseController
+	rejected  int
+	announced int64 // length of the announced body in bytes
+	written   int64
+	failed    error // error of a write
 }
 
 func (d *download) WriteHeader(status int) {
 	if status >= http.StatusBadRequest {
-		d.refused = status
+		d.rejected = status
 		return
 	}
-	d.promised, _ = strconv.ParseInt(d.Header().Get("Content-Length"), 10, 64)
+	d.announced, _ = strconv.ParseInt(d.Header().Get("Content-Length"), 10, 64)
 	d.ResponseWriter.WriteHeader(status)
 }
 
-// cutShort reports whether less was sent than was announced, for another reason than that the
+// truncated reports whether less was sent than was announced, for another reason than that the
 // client disconnected.
-func (d *download) cutShort(r *http.Request) bool {
-	return d.refused == 0 && d.failed == nil && d.written < d.promised && r.Method != http.MethodHead && r.Context().Err() == nil
+func (d *download) truncated(r *http.Request) bool {
+	return d.rejected == 0 && d.failed == nil && d.written < d.announced && r.Method != http.MethodHead && r.Context().Err() == nil
 }
 
 func (d *download) Write(p []byte) (int, error) {
-	if d.refused != 0 {
+	if d.rejected != 0 {
 		return len(p), nil
 	}
 	n := 0
@@ -590,19 +590,19 @@ func (d *download) Write(p []byte) (int, error) {
 	return n, d.failed
 }
 
-// refusal returns the error to answer with, or nil if the request was not rejected.
-func (d *download) refusal(h http.Header) error {
-	if d.refused == 0 {
+// rejection returns the error to answer with, or nil if the request was not rejected.
+func (d *download) rejection(h http.Header) error {
+	if d.rejected == 0 {
 		return nil
 	}
 	for _, name := range []string{"Content-Disposition", "Content-Length", "ETag", "Last-Modified", "Accept-Ranges"} {
 		h.Del(name)
 	}
-	switch d.refused {
+	switch d.rejected {
 	case http.StatusRequestedRangeNotSatisfiable:
 		return newProblem(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable", "The file has no such range: Content-Range contains its size.")
 	case http.StatusPreconditionFailed:
 		return newProblem(http.StatusPreconditionFailed, "precondition_failed", "The file does not match the precondition: download all of it.")
 	}
-	return fmt.Errorf("serving a file ends with status %d", d.refused)
+	return fmt.Errorf("http.ServeContent: unexpected status %d", d.rejected)
 }

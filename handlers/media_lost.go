@@ -17,17 +17,17 @@ import (
 // else. The reply is never cached (answerError), because the bytes may be restored from a backup.
 var errMediaLost = newProblem(http.StatusGone, "media_lost", "The server has lost some or all bytes of the file: upload it again.")
 
-// lostPause is the minimum time between two log lines about lost bytes. Otherwise a folder that was
-// emptied would cause a line for each request.
-const lostPause = time.Minute
+// lostLogInterval is the minimum time between two log lines about lost bytes. Otherwise a folder
+// that was emptied would cause a line for each request.
+const lostLogInterval = time.Minute
 
 // lostFiles counts requests for files whose bytes are lost.
 type lostFiles struct {
 	observe func() // may be nil
 
-	mu      sync.Mutex // guards the fields below
-	tellAt  time.Time
-	silence int // number of requests that were not logged since the last line
+	mu         sync.Mutex // guards the fields below
+	logAt      time.Time
+	suppressed int // number of requests that were not logged since the last line
 }
 
 // note counts and logs that the stored bytes of a file do not match its row.
@@ -38,18 +38,18 @@ func (l *lostFiles) note(log *slog.Logger, m room.StoredMedia, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if now.Before(l.tellAt) {
-		l.silence++
+	if now.Before(l.logAt) {
+		l.suppressed++
 		return
 	}
-	log.Error("media bytes lost", "mediaID", m.ID, "size", m.Size, "error", why, "alsoSinceTheLastLine", l.silence)
-	l.tellAt, l.silence = now.Add(lostPause), 0
+	log.Error("media bytes lost", "mediaID", m.ID, "size", m.Size, "error", why, "suppressed", l.suppressed)
+	l.logAt, l.suppressed = now.Add(lostLogInterval), 0
 }
 
 // lostMedia returns the error to answer with if the bytes of a file do not match its row. The file
 // is lost, unless it was deleted since the row was read.
 func (a *api) lostMedia(ctx context.Context, user room.UserID, m room.StoredMedia, why error) error {
-	_, err := shortly(ctx, func(ctx context.Context) (room.StoredMedia, error) { return a.Store.MediaFor(ctx, user, m.ID) })
+	_, err := withCallTimeout(ctx, func(ctx context.Context) (room.StoredMedia, error) { return a.Store.MediaFor(ctx, user, m.ID) })
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,7 @@ func (a *api) send(
 	w http.ResponseWriter, r *http.Request, session room.Session, draft room.Draft,
 	post func(room.Draft) (room.Message, error), stored func(clientMessageID string) (m room.Message, found bool, err error),
 ) error {
-	if err := a.attach(r.Context(), session.User.ID, &draft.Content); err != nil {
+	if err := a.resolveMedia(r.Context(), session.User.ID, &draft.Content); err != nil {
 		if errors.Is(err, room.ErrMediaNotFound) && draft.ClientMessageID != "" {
 			// The file of a recalled message is gone, and a retry of that message is still
 			// answered with what is left of it.

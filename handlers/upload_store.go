@@ -31,8 +31,8 @@ const (
 	// pieceBytes is how much of an upload is lost at most when the server is killed, and how much
 	// may be held in memory for a remote bucket.
 	pieceBytes = 4 << 20
-	// joinTimeout bounds assembling 100 MB, which continues if the client disconnects.
-	joinTimeout = 5 * time.Minute
+	// assembleTimeout bounds assembling 100 MB, which continues if the client disconnects.
+	assembleTimeout = 5 * time.Minute
 )
 
 // uploads is tusd's data store: the rows are in the store and the bytes in the bucket.
@@ -48,9 +48,9 @@ type upload struct {
 func (u uploads) NewUpload(ctx context.Context, info tusd.FileInfo) (tusd.Upload, error) {
 	c := uploadCallOf(ctx)
 	if err := u.Media.CheckSpace(info.Size); err != nil {
-		return nil, c.fail(unavailable(ctx, err))
+		return nil, c.fail(bucketProblem(ctx, err))
 	}
-	id, err := shortly(ctx, func(ctx context.Context) (room.MediaID, error) {
+	id, err := withCallTimeout(ctx, func(ctx context.Context) (room.MediaID, error) {
 		return u.Store.AddUpload(ctx, c.owner, c.fileName, info.Size)
 	})
 	if err != nil {
@@ -65,7 +65,7 @@ func (u uploads) NewUpload(ctx context.Context, info tusd.FileInfo) (tusd.Upload
 // assembled now, so that a client can rely on the reply that no bytes are missing.
 func (u uploads) GetUpload(ctx context.Context, id string) (tusd.Upload, error) {
 	c := uploadCallOf(ctx)
-	known, err := shortly(ctx, func(ctx context.Context) (room.Upload, error) {
+	known, err := withCallTimeout(ctx, func(ctx context.Context) (room.Upload, error) {
 		return u.Store.Upload(ctx, c.owner, room.MediaID(id))
 	})
 	if err != nil {
@@ -112,7 +112,7 @@ func (u *upload) WriteChunk(ctx context.Context, _ int64, src io.Reader) (writte
 
 // writePiece stores a piece: first its row, then its bytes, and then the row is updated.
 func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
-	id, err := shortly(ctx, func(ctx context.Context) (room.PieceID, error) { return u.Store.AddPiece(ctx, u.Upload) })
+	id, err := withCallTimeout(ctx, func(ctx context.Context) (room.PieceID, error) { return u.Store.AddPiece(ctx, u.Upload) })
 	if err != nil {
 		return 0, err
 	}
@@ -120,13 +120,13 @@ func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
 	switch {
 	case errors.Is(err, media.ErrFull):
 		u.removePieces(ctx, []room.PieceID{id})
-		return 0, unavailable(ctx, err)
+		return 0, bucketProblem(ctx, err)
 	case err != nil:
 		// A remote bucket that failed may have stored all bytes, so the row stays for the sweep.
 		_ = u.Media.Delete(context.WithoutCancel(ctx), string(id))
-		return 0, unavailable(ctx, err)
+		return 0, bucketProblem(ctx, err)
 	}
-	err = doShortly(ctx, func(ctx context.Context) error { return u.Store.FinishPiece(ctx, id, n) })
+	err = doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.FinishPiece(ctx, id, n) })
 	switch {
 	case errors.Is(err, room.ErrUploadOffset):
 		u.removePieces(ctx, []room.PieceID{id})
@@ -148,10 +148,10 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 	}
 	err := errors.Join(faults...)
 	if err == nil {
-		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DeletePieces(ctx, ids) })
+		err = doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.DeletePieces(ctx, ids) })
 	}
 	if err != nil {
-		u.Log.Warn("pieces of an upload are left to the sweep", "requestID", requestID(ctx), "error", err)
+		u.Log.Warn("upload cleanup failed: pieces left for the sweep", "requestID", requestID(ctx), "error", err)
 	}
 }
 
@@ -159,14 +159,14 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 // same result, and the first one to update the row wins. If it fails, the pieces are kept for
 // another attempt.
 func (u *upload) FinishUpload(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), joinTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), assembleTimeout)
 	defer cancel()
-	pieces, err := shortly(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
+	pieces, err := withCallTimeout(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
 	if err != nil {
 		return u.call.fail(err)
 	}
-	if err := u.join(ctx, pieces); err != nil {
-		now, gone := shortly(ctx, func(ctx context.Context) (room.Upload, error) {
+	if err := u.assemble(ctx, pieces); err != nil {
+		now, gone := withCallTimeout(ctx, func(ctx context.Context) (room.Upload, error) {
 			return u.Store.Upload(ctx, u.call.owner, u.ID)
 		})
 		switch {
@@ -186,29 +186,29 @@ func (u *upload) FinishUpload(ctx context.Context) error {
 	return nil
 }
 
-// join stores the pieces as one file and determines its type. It writes nothing unless all pieces
-// exist: another process that has assembled them deletes them, and the rest must not overwrite the
-// file. Errors: errPieces.
-func (u *upload) join(ctx context.Context, pieces room.Pieces) error {
+// assemble stores the pieces as one file and determines its type. It writes nothing unless all
+// pieces exist: another process that has assembled them deletes them, and the rest must not
+// overwrite the file. Errors: errPieces.
+func (u *upload) assemble(ctx context.Context, pieces room.Pieces) error {
 	if pieces.Length != u.Length {
 		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, pieces.Length, u.Length)
 	}
-	joined := &pieceReader{ctx: ctx, bucket: u.Media, left: pieces.IDs}
-	defer joined.close()
-	size, err := u.Media.Write(ctx, string(u.ID), joined)
+	assembled := &pieceReader{ctx: ctx, bucket: u.Media, left: pieces.IDs}
+	defer assembled.close()
+	size, err := u.Media.Write(ctx, string(u.ID), assembled)
 	switch {
 	case errors.Is(err, media.ErrNotStored):
 		return fmt.Errorf("%w: %w", errPieces, err)
 	case err != nil:
-		return unavailable(ctx, err)
+		return bucketProblem(ctx, err)
 	case size != u.Length: // a piece is truncated
 		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, size, u.Length)
 	}
 	info, err := u.Media.Probe(ctx, string(u.ID), size)
 	if err != nil {
-		return unavailable(ctx, err)
+		return bucketProblem(ctx, err)
 	}
-	return doShortly(ctx, func(ctx context.Context) error {
+	return doWithCallTimeout(ctx, func(ctx context.Context) error {
 		return u.Store.FinishMedia(ctx, mediaOf(u.ID, u.FileName, size, info))
 	})
 }
@@ -221,21 +221,21 @@ func (u uploads) AsTerminatableUpload(known tusd.Upload) tusd.TerminatableUpload
 // Terminate deletes a file that was not sent, whether or not it is complete.
 func (u *upload) Terminate(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
-	err := doShortly(ctx, func(ctx context.Context) error { return u.Store.EndUpload(ctx, u.call.owner, u.ID) })
+	err := doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.EndUpload(ctx, u.call.owner, u.ID) })
 	if err != nil {
 		return u.call.fail(err)
 	}
 	// The file no longer has an owner. What cannot be deleted now is deleted by the sweep.
-	pieces, err := shortly(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
+	pieces, err := withCallTimeout(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
 	if err == nil {
 		u.removePieces(ctx, pieces.IDs)
 		err = u.Media.Delete(ctx, string(u.ID))
 	}
 	if err == nil {
-		err = doShortly(ctx, func(ctx context.Context) error { return u.Store.DeleteMedia(ctx, u.ID) })
+		err = doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.DeleteMedia(ctx, u.ID) })
 	}
 	if err != nil {
-		u.Log.Warn("an upload that was ended is left to the sweep", "requestID", requestID(ctx), "error", err)
+		u.Log.Warn("upload cleanup failed: file left for the sweep", "requestID", requestID(ctx), "error", err)
 	}
 	return nil
 }

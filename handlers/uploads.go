@@ -22,12 +22,12 @@ import (
 
 const (
 	uploadsPath = "/v1/media/uploads"
-	// lockPatience is how long a request waits until another request of the same upload has stored
+	// lockTimeout is how long a request waits until another request of the same upload has stored
 	// what it received and stopped.
-	lockPatience = 10 * time.Second
-	// storingTime is how long a request may take to store its last bytes after the client has
+	lockTimeout = 10 * time.Second
+	// storeTimeout is how long a request may take to store its last bytes after the client has
 	// disconnected.
-	storingTime = 10 * time.Second
+	storeTimeout = 10 * time.Second
 )
 
 // The headers that pages of other origins may send and read.
@@ -52,9 +52,9 @@ func (a *api) mountUploads(r chi.Router) {
 	tus, err := tusd.NewUnroutedHandler(tusd.Config{
 		StoreComposer: parts, BasePath: uploadsPath, MaxSize: room.MaxMediaBytes,
 		Cors:               &tusd.CorsConfig{Disable: true}, // Parlor's own CORS rules apply
-		Logger:             slog.New(silent{}),              // observe and answerError log instead
-		AcquireLockTimeout: min(lockPatience, a.UploadPause), NetworkTimeout: a.UploadPause,
-		GracefulRequestCompletionTimeout: storingTime,
+		Logger:             slog.New(discardHandler{}),      // observe and answerError log instead
+		AcquireLockTimeout: min(lockTimeout, a.UploadPause), NetworkTimeout: a.UploadPause,
+		GracefulRequestCompletionTimeout: storeTimeout,
 	})
 	if err != nil {
 		panic(err) // cannot happen: the configuration is constant
@@ -99,9 +99,9 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 			}{c.body, r.Body}
 		}
 		middleware.ServeHTTP(c.reply, asked)
-		if c.created != nil && c.reply.refused != 0 { // the client does not learn its ID
+		if c.created != nil && c.reply.rejected != 0 { // the client does not learn its ID
 			if err := c.created.Terminate(ctx); err != nil {
-				a.Log.Warn("an upload that failed is left to the sweep", "requestID", requestID(ctx), "error", err)
+				a.Log.Warn("upload cleanup failed: file left for the sweep", "requestID", requestID(ctx), "error", err)
 			}
 		}
 		return c.err()
@@ -115,7 +115,7 @@ func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error
 	if r.Method == http.MethodOptions {
 		return c, "/", nil
 	}
-	session, err := a.authenticateShortly(r)
+	session, err := a.authenticateWithTimeout(r)
 	if err != nil {
 		return nil, "", err
 	}
@@ -189,7 +189,7 @@ func (c *uploadCall) fail(err error) error {
 
 // err returns the error to answer with in place of tusd's error reply, or nil if there was none.
 func (c *uploadCall) err() error {
-	if c.reply.refused == 0 {
+	if c.reply.rejected == 0 {
 		return nil
 	}
 	h := c.reply.Header()
@@ -232,7 +232,7 @@ type uploadReply struct {
 	links    links
 	method   string
 	deadline *bodyDeadline
-	refused  int
+	rejected int
 	text     string
 }
 
@@ -240,7 +240,7 @@ func (u *uploadReply) WriteHeader(status int) {
 	h := u.Header()
 	switch {
 	case status >= http.StatusBadRequest:
-		u.refused = status
+		u.rejected = status
 		return
 	case u.method == http.MethodHead:
 		h.Del("Content-Length") // it would be that of a GET, which does not exist
@@ -255,7 +255,7 @@ func (u *uploadReply) WriteHeader(status int) {
 }
 
 func (u *uploadReply) Write(p []byte) (int, error) {
-	if u.refused != 0 {
+	if u.rejected != 0 {
 		u.text += string(p)
 		return len(p), nil
 	}
@@ -278,13 +278,13 @@ func (u *uploadReply) SetWriteDeadline(time.Time) error { return nil }
 
 func (u *uploadReply) Unwrap() http.ResponseWriter { return u.ResponseWriter }
 
-// silent discards tusd's log messages.
-type silent struct{}
+// discardHandler discards tusd's log messages.
+type discardHandler struct{}
 
-func (silent) Enabled(context.Context, slog.Level) bool  { return false }
-func (silent) Handle(context.Context, slog.Record) error { return nil }
-func (s silent) WithAttrs([]slog.Attr) slog.Handler      { return s }
-func (s silent) WithGroup(string) slog.Handler           { return s }
+func (discardHandler) Enabled(context.Context, slog.Level) bool  { return false }
+func (discardHandler) Handle(context.Context, slog.Record) error { return nil }
+func (s discardHandler) WithAttrs([]slog.Attr) slog.Handler      { return s }
+func (s discardHandler) WithGroup(string) slog.Handler           { return s }
 
 // uploadLocker allows one request per upload in this process. A new request asks the old one to
 // stop, because the connection of the old one may be dead without the server knowing. Between

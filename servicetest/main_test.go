@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
-	// tusd waits for storingTime after each request, whatever that did.
+	// tusd waits for storeTimeout after each request, whatever it did.
 	if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/tus/tusd/v2/pkg/handler.newDelayedContext.func1")); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1

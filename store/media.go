@@ -45,7 +45,7 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 			SELECT $1, $2, $3, $4, $4, $5::bigint, $6 FROM (
 				SELECT count(*) AS files, coalesce(sum(coalesce(size, length)), 0) AS bytes FROM media
 				WHERE owner_id = $2 AND unused_since > $7 AND NOT deleting
-			) held WHERE files < $8 AND bytes + $5::bigint <= $9`,
+			) unsent WHERE files < $8 AND bytes + $5::bigint <= $9`,
 			id, owner, fileName, now, length, uploaded, now.Add(-room.MediaKept), room.MaxUnsentFiles, room.MaxUnsentBytes).
 			Exec(func(tag pgconn.CommandTag) error { added = tag.RowsAffected(); return nil })
 		// The sums include this file.
@@ -289,48 +289,48 @@ func (s *Store) sweepMedia(ctx context.Context, remove func(context.Context, roo
 	if err != nil {
 		return 0, translate(err)
 	}
-	gone, kept := removeEach(ctx, "media", due, remove)
-	if kept != nil {
+	deleted, failed := removeEach(ctx, "media", due, remove)
+	if failed != nil {
 		_, err := s.pool.Exec(ctx, "UPDATE media SET unused_since = $3 WHERE media_id = ANY ($1::uuid[]) AND media_id <> ALL ($2::uuid[]) AND deleting",
-			due, gone, now.Add(mediaRetry-room.MediaKept))
-		kept = errors.Join(kept, translate(err))
+			due, deleted, now.Add(mediaRetry-room.MediaKept))
+		failed = errors.Join(failed, translate(err))
 	}
-	if len(gone) > 0 {
+	if len(deleted) > 0 {
 		// Another sweep may be deleting the same rows in another order. Rows that it has locked are
 		// skipped, because two sweeps would otherwise deadlock.
 		_, err = s.pool.Exec(ctx, `DELETE FROM media WHERE media_id = ANY (ARRAY (
-			SELECT media_id FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting FOR UPDATE SKIP LOCKED))`, gone)
+			SELECT media_id FROM media WHERE media_id = ANY ($1::uuid[]) AND deleting FOR UPDATE SKIP LOCKED))`, deleted)
 	}
-	return len(due), errors.Join(kept, translate(err))
+	return len(due), errors.Join(failed, translate(err))
 }
 
 // removeEach deletes the bytes of files or pieces. It returns those that were deleted, and an error
 // if there are others. The error is that of one of them, because an unreachable bucket would cause
 // the same one for all.
-func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove func(context.Context, ID) error) (gone []ID, kept error) {
-	gone = []ID{} // not nil, which would be NULL in the query
+func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove func(context.Context, ID) error) (deleted []ID, failed error) {
+	deleted = []ID{} // not nil, which would be NULL in the query
 	for _, id := range due {
 		if err := remove(ctx, id); err != nil {
-			kept = fmt.Errorf("delete the %s %s: %w", what, id, err)
+			failed = fmt.Errorf("delete the %s %s: %w", what, id, err)
 			continue
 		}
-		gone = append(gone, id)
+		deleted = append(deleted, id)
 	}
-	if failed := len(due) - len(gone); failed > 1 {
-		kept = fmt.Errorf("%w (and %d more)", kept, failed-1)
+	if n := len(due) - len(deleted); n > 1 {
+		failed = fmt.Errorf("%w (and %d more)", failed, n-1)
 	}
-	return gone, kept
+	return deleted, failed
 }
 
 // releaseMedia releases a batch of the uses of files in destroyed rooms. It reports whether there
 // may be more.
 func (s *Store) releaseMedia(ctx context.Context, rooms []room.LogID, now time.Time) (more bool, err error) {
-	var let int
+	var released int
 	err = s.pool.QueryRow(ctx, `
 		WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = ANY ($1) LIMIT $2
-		), `+releaseMediaUses, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&let) // due at once
-	return let == mediaBatch, translate(err)
+		), `+releaseMediaUses, rooms, mediaBatch, now.Add(-room.MediaKept)).Scan(&released) // due at once
+	return released == mediaBatch, translate(err)
 }
 
 // releaseMediaUses is the end of a statement that deletes the uses in due. A file without any other
@@ -345,7 +345,7 @@ const releaseMediaUses = `locked AS MATERIALIZED (
 		WHERE (u.generation, u.media_id) = (d.generation, d.media_id) AND u.used_at = d.used_at RETURNING u.media_id
 	), counted AS (
 		SELECT media_id, count(*) AS n FROM gone GROUP BY media_id
-	), let AS (
+	), released AS (
 		UPDATE media m SET uses = uses - n, unused_since = CASE WHEN uses = n THEN $3::timestamptz END, deleting = uses = n
 		FROM counted c WHERE m.media_id = c.media_id
 	)

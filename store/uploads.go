@@ -53,7 +53,7 @@ func (s *Store) AddPiece(ctx context.Context, u room.Upload) (room.PieceID, erro
 // FinishPiece records that a piece is stored, and moves the offset of its upload by length bytes,
 // unless the upload has grown or ended since AddPiece. Errors: room.ErrUploadOffset.
 func (s *Store) FinishPiece(ctx context.Context, id room.PieceID, length int64) error {
-	kept, err := s.pool.Exec(ctx, `
+	finished, err := s.pool.Exec(ctx, `
 		WITH grown AS (
 			UPDATE media m SET uploaded = uploaded + $2, pieces = pieces + 1, unused_since = $3
 			FROM media_pieces p WHERE p.piece_id = $1 AND p.length IS NULL AND m.media_id = p.media_id
@@ -61,7 +61,7 @@ func (s *Store) FinishPiece(ctx context.Context, id room.PieceID, length int64) 
 			RETURNING p.piece_id
 		)
 		UPDATE media_pieces SET length = $2 WHERE piece_id IN (SELECT piece_id FROM grown)`, id, length, s.now())
-	if err == nil && kept.RowsAffected() == 0 {
+	if err == nil && finished.RowsAffected() == 0 {
 		err = room.ErrUploadOffset
 	}
 	return translate(err)
@@ -137,9 +137,9 @@ func (s *Store) sweepPieces(ctx context.Context, remove func(context.Context, ro
 	if err != nil {
 		return 0, translate(err)
 	}
-	gone, kept := removeEach(ctx, "piece", due, remove)
-	if len(gone) > 0 {
-		err = s.DeletePieces(ctx, gone)
+	deleted, failed := removeEach(ctx, "piece", due, remove)
+	if len(deleted) > 0 {
+		err = s.DeletePieces(ctx, deleted)
 	}
-	return len(due), errors.Join(kept, err)
+	return len(due), errors.Join(failed, err)
 }
