@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -102,15 +103,26 @@ func (p *process) logged() string {
 	return string(text)
 }
 
-// freeAddress is a loopback address that nobody listens on for the moment.
+// usedAddresses holds the addresses that freeAddress has returned.
+var usedAddresses sync.Map
+
+// freeAddress returns a loopback address that nobody listens on, and never the same one twice: a
+// server needs two of them before it opens the first.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, used := usedAddresses.LoadOrStore(address, true); !used {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // postgresOf returns the process ID of a data folder's PostgreSQL, or 0.
