@@ -10,12 +10,12 @@ import (
 	"parlor/room"
 )
 
-// BenchCmd loads a Parlor server, to find out how much it carries on its machine.
+// BenchCmd measures how much load a Parlor server can take.
 type BenchCmd struct {
 	URL  string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"URL of the Parlor server."`
 	Data string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the tokens if PARLOR_SECRET is not set."`
 
-	Signing // as the server has them
+	Signing // the same settings as those of the server
 
 	Kind    string `default:"text" enum:"text,barrage,command,custom" help:"Kind of the messages."`
 	As      string `default:"members" enum:"members,admin" help:"Who sends: members sends from the sessions in turn, each within its rate limit; admin sends through the admin API."`
@@ -25,7 +25,7 @@ type BenchCmd struct {
 	bench.Flags
 }
 
-// Run measures, and writes the report. It fails when something was lost.
+// Run loads the server and prints a report. It fails if messages were lost or duplicated.
 func (c *BenchCmd) Run(ctx context.Context, to console) error {
 	target, err := c.target()
 	if err != nil {

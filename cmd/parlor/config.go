@@ -21,26 +21,27 @@ import (
 	"parlor/room"
 )
 
-// Bounds of settings that are not of rooms: those are in package room. The defaults stand beside the fields.
+// Bounds of settings other than those of rooms, which package room has. The defaults are in the
+// tags of the fields.
 const (
-	minHeartbeat        = 5 * time.Second // browsers and proxies gain nothing from more, batteries lose
+	minHeartbeat        = 5 * time.Second // more often only drains batteries
 	maxHeartbeat        = 120 * time.Second
-	minUnacked          = 5 * time.Second // phones that change networks need some seconds, and may have them
+	minUnacked          = 5 * time.Second // phones need some seconds to change networks
 	maxPeerTimeout      = 10 * time.Minute
 	maxDrain            = 10 * time.Minute
 	maxMaxConnections   = 10_000_000
-	maxRoomsPerUser     = 64 // as many positions as a cursor holds beside that of the inbox
+	maxRoomsPerUser     = 64 // as many positions as a cursor has beside that of the inbox
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
 	maxRate             = 100_000
 	minBarrageBytes     = 8 << 10 // the largest barrage message with its extended data
-	maxMediaKeepFree    = 1 << 20 // MiB: a TiB
-	maxMediaBytes       = 1 << 30 // MiB: a PiB
+	maxMediaKeepFree    = 1 << 20 // in MiB, 1 TiB
+	maxMediaBytes       = 1 << 30 // in MiB, 1 PiB
 	minTokenLifetime    = time.Minute
 	maxTokenLifetime    = 10 * 365 * 24 * time.Hour
-	minFeedRetention    = time.Minute // a consumer that restarts takes longer than seconds
+	minFeedRetention    = time.Minute // a consumer takes longer than seconds to restart
 	maxFeedRetention    = 7 * 24 * time.Hour
-	minMessageRetention = time.Hour // what streams that were away are told is in the log
+	minMessageRetention = time.Hour // streams resume from the log
 	maxMessageRetention = 10 * 365 * 24 * time.Hour
 	minSessionIdle      = time.Hour
 	maxSessionIdle      = 365 * 24 * time.Hour
@@ -50,8 +51,8 @@ const (
 	maxPeerRetention    = 365 * 24 * time.Hour
 )
 
-// ServeCmd is the server's configuration, from flags and the environment. The help texts are also the settings table of
-// docs/operations.md.
+// ServeCmd is the server's configuration, from flags and the environment. The settings table of
+// docs/operations.md is generated from the help texts.
 type ServeCmd struct {
 	DatabaseURL   auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"URL of a PostgreSQL database, version 15 or newer. Empty: Parlor runs a private one in the folder postgres of the data folder."`
 	Data          string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder. Only one running server can use it."`
@@ -120,7 +121,7 @@ type ServeCmd struct {
 	LogLevel  slog.Level `env:"PARLOR_LOG_LEVEL" default:"info" placeholder:"LEVEL" help:"Lowest level that is logged: debug, info, warn or error."`
 }
 
-// validate returns all faults at once, a line for each.
+// validate returns all errors at once, one per line.
 func (c *ServeCmd) validate() error {
 	var faults []error
 	fault := func(setting, format string, args ...any) {
@@ -156,7 +157,7 @@ func (c *ServeCmd) validate() error {
 		case !auth.SafeURL(u):
 			fault("PARLOR_JWKS_URL", "must be https: anyone who can change the keys in transit can forge any token")
 		}
-		// The keys of an identity provider sign the tokens of all its applications.
+		// An identity provider signs the tokens of all its applications with the same keys.
 		if c.TokenAudience == "" {
 			fault("PARLOR_TOKEN_AUDIENCE", "is required with PARLOR_JWKS_URL, because its keys also sign tokens for other applications")
 		}
@@ -301,14 +302,15 @@ func (c *ServeCmd) validate() error {
 	return errors.Join(faults...)
 }
 
-// ceilings returns what clients may ask for.
+// ceilings returns the most that clients may ask for.
 func (c *ServeCmd) ceilings() room.Ceilings {
 	delay := room.Seconds(c.DestroyDelayCeiling / time.Second)
 	return room.Ceilings{MaxMembers: &c.MaxMembersCeiling, DestroyDelay: &delay}
 }
 
-// notDevelopment returns what in the configuration belongs to a production. Development mode gives everybody's tokens away,
-// so it is never inferred, and it is refused beside any setting that only a server with real users has.
+// notDevelopment returns an error if the configuration has settings of a production server.
+// Development mode gives away tokens for all users, so it is never inferred, and is rejected
+// together with any setting that only a server with real users has.
 func (c *ServeCmd) notDevelopment() (faults []error) {
 	for _, production := range []struct {
 		setting string
@@ -332,7 +334,7 @@ func (c *ServeCmd) notDevelopment() (faults []error) {
 	return faults
 }
 
-// keyedSecrets returns PARLOR_SECRETS by key ID. Errors name no secret.
+// keyedSecrets returns PARLOR_SECRETS by key ID. Its errors contain no secret.
 func (c *ServeCmd) keyedSecrets() (map[string]auth.Secret, error) {
 	secrets := map[string]auth.Secret{}
 	if c.Secrets == "" {
@@ -382,7 +384,8 @@ func (c *ServeCmd) logger(to io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(to, options))
 }
 
-// durationsInMilliseconds names the unit of every duration that is logged: as JSON it would be a bare number of nanoseconds.
+// durationsInMilliseconds adds the unit to the name of every logged duration. In JSON it would be a
+// bare number of nanoseconds otherwise.
 func durationsInMilliseconds(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() != slog.KindDuration {
 		return a
@@ -390,13 +393,14 @@ func durationsInMilliseconds(_ []string, a slog.Attr) slog.Attr {
 	return slog.Float64(a.Key+"Ms", float64(a.Value.Duration().Microseconds())/1000)
 }
 
-// checkDatabaseURL parses the URL as the store's pool will. The driver's errors leave the password out.
+// checkDatabaseURL parses the URL as the store's pool will. The driver's errors do not contain the
+// password.
 func checkDatabaseURL(address auth.Secret) error {
 	_, err := pgxpool.ParseConfig(string(address))
 	return err
 }
 
-// checkAddress tells what is wrong with an address to listen on.
+// checkAddress returns an error if the server cannot listen on an address of this form.
 func checkAddress(address string) error {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -408,7 +412,7 @@ func checkAddress(address string) error {
 	return nil
 }
 
-// parseHTTPURL parses an absolute URL that leads to a web server.
+// parseHTTPURL parses an absolute HTTP or HTTPS URL.
 func parseHTTPURL(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
@@ -417,14 +421,14 @@ func parseHTTPURL(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// ownPaths is what the server's own paths begin with. Below a path of the same name it could not tell whether a proxy took
-// that off.
+// ownPaths are the prefixes of the server's own paths. If the public URL had such a path, the
+// server could not tell whether a proxy had removed it.
 var ownPaths = []string{"assets", "dev", "docs", "openapi.yaml", "v1"}
 
-// plainPath is a path that proxies and browsers leave as it is.
+// plainPath matches paths that proxies and browsers do not rewrite.
 var plainPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$`)
 
-// checkPublicURL tells what is wrong with the address that clients reach the API at.
+// checkPublicURL returns an error if a URL cannot be the one at which clients reach the API.
 func checkPublicURL(address string) error {
 	u, err := parseHTTPURL(address)
 	switch {
@@ -440,8 +444,8 @@ func checkPublicURL(address string) error {
 	return nil
 }
 
-// checkOrigin tells what is wrong with an origin. Browsers send it in lower case, with nothing after the port, and
-// without the port where that is the scheme's own (RFC 6454): what they never send would never match.
+// checkOrigin returns an error if browsers never send an origin of this form. They send it in lower
+// case, with nothing after the port, and without the default port of the scheme (RFC 6454).
 func checkOrigin(origin string) error {
 	u, err := parseHTTPURL(origin)
 	if err != nil {
@@ -460,8 +464,8 @@ func checkOrigin(origin string) error {
 	return nil
 }
 
-// isLoopback tells whether only this machine can reach a host. An empty host stands for all interfaces, and any name but
-// localhost may be anybody's.
+// isLoopback reports whether only this machine can reach a host. An empty host means all
+// interfaces, and any name other than localhost may be another machine.
 func isLoopback(host string) bool {
 	if strings.EqualFold(host, "localhost") {
 		return true

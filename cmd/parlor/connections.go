@@ -18,27 +18,30 @@ import (
 	"parlor/handlers"
 )
 
-// refusalTime is how long a connection for which there is no place may take to ask for something, in order to be told so.
-const refusalTime = 3 * time.Second
+// rejectionTime is how long a rejected connection may take to send a request, so that it can be
+// answered.
+const rejectionTime = 3 * time.Second
 
-// connections bounds the connections to a port that are open at once: in all, and from each address. Nobody's connection is
-// closed for another's. One that is over a limit is served for refusalTime, so that its client learns why and when to try
-// again; there are few places for that, and without one it is closed at once.
+// connections limits the open connections to a port: in total, and from each address. No connection
+// is closed in favor of another. A connection over a limit is served for rejectionTime, so that its
+// client learns why it was rejected and when to retry. There is little room for that. Without room,
+// the connection is closed immediately.
 type connections struct {
-	limit                             handlers.Limit // what the number of all is called
-	most, mostPerAddress, mostRefused int            // mostPerAddress 0: any number
-	// trusted is the proxies, whose connections are those of many clients and do not count for their address.
+	limit                              handlers.Limit // the name of the total limit
+	most, mostPerAddress, mostRejected int            // mostPerAddress 0 means no limit
+	// trusted are the proxies. Their connections belong to many clients and do not count for their
+	// address.
 	trusted handlers.TrustedProxies
-	// limited is called for each connection that is refused.
+	// limited is called for each rejected connection.
 	limited func(limit handlers.Limit, from netip.Prefix)
 
 	mu        sync.Mutex // guards all below
 	open      int
-	refused   int
-	byAddress map[netip.Prefix]int // only addresses that have some; made with the first
+	rejected  int
+	byAddress map[netip.Prefix]int // only addresses with connections; created on demand
 }
 
-// Open is how many connections have a place.
+// Open returns the number of connections that were not rejected.
 func (cs *connections) Open() int {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -49,10 +52,10 @@ func (cs *connections) Open() int {
 type listener struct {
 	net.Listener
 	connections *connections
-	// proxyProtocol says that trusted proxies send the PROXY protocol.
+	// proxyProtocol is set if trusted proxies send PROXY protocol headers.
 	proxyProtocol bool
 	log           *slog.Logger
-	complain      rate.Sometimes // of a proxy that does not send it
+	complain      rate.Sometimes // about a proxy that sends no header
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -65,7 +68,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		tcp := accepted.(*net.TCPConn)
-		c := l.connections.enter(tcp)
+		c := l.connections.admit(tcp)
 		switch {
 		case c == nil:
 		case l.proxyProtocol && l.connections.trusts(tcp.RemoteAddr()):
@@ -76,19 +79,20 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// throughProxy is a connection from a trusted proxy, which says by the PROXY protocol whose it is before anything else.
+// throughProxy returns a connection from a trusted proxy, which names the client in a PROXY
+// protocol header first.
 func (l *listener) throughProxy(c *conn) *proxiedConn {
 	p := &proxiedConn{
 		Conn:     proxyproto.NewConn(c, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(headerTimeout)),
 		counted:  c,
 		listener: l,
 	}
-	// The library restores this deadline after it has read its header.
+	// The library restores this deadline after it has read the header.
 	_ = p.SetReadDeadline(time.Now().Add(headerTimeout))
 	return p
 }
 
-// proxiedConn is a connection that counts for the address which its proxy names.
+// proxiedConn is a connection that counts for the address that its proxy names.
 type proxiedConn struct {
 	*proxyproto.Conn
 	counted  *conn
@@ -96,14 +100,14 @@ type proxiedConn struct {
 	once     sync.Once
 }
 
-// RemoteAddr is the client's address. It waits for the proxy to name it: net/http asks in the connection's own goroutine, before
-// it reads.
+// RemoteAddr returns the client's address. It waits until the proxy has named it: net/http calls it
+// in the connection's own goroutine, before it reads.
 func (p *proxiedConn) RemoteAddr() net.Addr {
 	client := p.Conn.RemoteAddr()
 	p.once.Do(func() {
 		if p.ProxyHeader() == nil {
 			p.listener.complain.Do(func() {
-				p.listener.log.Warn("a trusted proxy sent no PROXY header, so its connection is closed", "address", client.String())
+				p.listener.log.Warn("connection closed: a trusted proxy sent no PROXY header", "address", client.String())
 			})
 			return
 		}
@@ -112,31 +116,34 @@ func (p *proxiedConn) RemoteAddr() net.Addr {
 	return client
 }
 
-// SyscallConn, HandOver, RedirectWrites and CloseWrite are those of the connection below: what the hub and net/http look for.
+// SyscallConn, HandOver, RedirectWrites and CloseWrite are those of the underlying connection. The
+// hub and net/http look for them.
 
 func (p *proxiedConn) SyscallConn() (syscall.RawConn, error) { return p.counted.SyscallConn() }
 func (p *proxiedConn) HandOver() (done func())               { return p.counted.HandOver() }
 func (p *proxiedConn) RedirectWrites(to io.Writer)           { p.counted.RedirectWrites(to) }
 func (p *proxiedConn) CloseWrite() error                     { return p.counted.CloseWrite() }
 
-// conn is a connection that is counted. What it has beside net.Conn is net's: net/http closes one side of it, and the hub takes
-// its socket.
+// conn is a connection that is counted. It embeds TCPConn because net/http closes one side of it
+// and the hub takes over its socket.
 type conn struct {
 	*net.TCPConn
 	connections *connections
-	address     netip.Prefix // what it counts for; zero: for none
-	refusal     error        // why it has no place; nil: it has one
-	cut         *time.Timer  // closes it, where it is refused
-	captured    io.Writer    // gets what is written, where the hub has the socket; nil: it has not
+	address     netip.Prefix // the address that it counts for; zero means none
+	rejection   error        // why it is rejected; nil means that it is not
+	cut         *time.Timer  // closes a rejected connection
+	captured    io.Writer    // receives what is written if the hub has taken over the socket; nil otherwise
 
 	mu         sync.Mutex // guards both below
 	closed     bool
 	handedOver bool
 }
 
-// enter gives a connection a place, or one among the refused. It closes the connection and returns nil where there is neither.
-func (cs *connections) enter(tcp *net.TCPConn) *conn {
-	// net/http waits without a deadline for the first bytes, to see whether they are of HTTP/2. It sets its own afterwards.
+// admit counts a new connection, possibly as rejected. It closes the connection and returns nil if
+// there is no room for either.
+func (cs *connections) admit(tcp *net.TCPConn) *conn {
+	// net/http waits without a deadline for the first bytes, which may be those of HTTP/2. It sets
+	// its own deadline afterwards.
 	_ = tcp.SetReadDeadline(time.Now().Add(headerTimeout))
 	c := &conn{TCPConn: tcp, connections: cs}
 	cs.mu.Lock()
@@ -147,7 +154,7 @@ func (cs *connections) enter(tcp *net.TCPConn) *conn {
 	cs.mu.Unlock()
 	if full {
 		cs.limited(cs.limit, addressGroup(tcp.RemoteAddr()))
-		if !c.refuse(handlers.ErrServerFull) {
+		if !c.reject(handlers.ErrServerFull) {
 			_ = tcp.Close()
 			return nil
 		}
@@ -159,11 +166,11 @@ func (cs *connections) enter(tcp *net.TCPConn) *conn {
 	return c
 }
 
-// count counts a connection for its client's address. It closes the connection and returns false where the address has too many
-// already and there is no place to say so.
+// count counts a connection for its client's address. It closes the connection and returns false if
+// the address has too many connections and there is no room to say so.
 func (c *conn) count(from net.Addr) bool {
 	cs := c.connections
-	if c.refusal != nil || cs.mostPerAddress == 0 || cs.trusts(from) {
+	if c.rejection != nil || cs.mostPerAddress == 0 || cs.trusts(from) {
 		return true
 	}
 	group := addressGroup(from)
@@ -183,11 +190,11 @@ func (c *conn) count(from net.Addr) bool {
 		return true
 	}
 	cs.limited(handlers.LimitConnectionsPerAddress, group)
-	if c.refuse(handlers.ErrTooManyConnections) {
+	if c.reject(handlers.ErrTooManyConnections) {
 		return true
 	}
 	c.mu.Lock()
-	c.handedOver = true // it has no place to free
+	c.handedOver = true // there is nothing left to release
 	c.mu.Unlock()
 	_ = c.Close()
 	return false
@@ -199,7 +206,7 @@ func (cs *connections) trusts(a net.Addr) bool {
 	return ok && cs.trusted.Contain(tcp.AddrPort().Addr())
 }
 
-// addressGroup is what a connection counts for.
+// addressGroup returns the group of addresses that a connection counts for.
 func addressGroup(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -208,21 +215,21 @@ func addressGroup(a net.Addr) netip.Prefix {
 	return handlers.AddressGroup(tcp.AddrPort().Addr())
 }
 
-// refuse gives the connection a place among the refused, and reports whether there was one.
-func (c *conn) refuse(why error) bool {
+// reject marks the connection as rejected, and reports whether there is room for one more.
+func (c *conn) reject(why error) bool {
 	cs := c.connections
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if cs.refused >= cs.mostRefused {
+	if cs.rejected >= cs.mostRejected {
 		return false
 	}
-	cs.refused++
-	c.refusal = why
-	c.cut = time.AfterFunc(refusalTime, func() { _ = c.Close() })
+	cs.rejected++
+	c.rejection = why
+	c.cut = time.AfterFunc(rejectionTime, func() { _ = c.Close() })
 	return true
 }
 
-// Close closes the connection and frees its place, unless its socket was handed over.
+// Close closes the connection and stops counting it, unless its socket was handed over.
 func (c *conn) Close() error {
 	err := c.TCPConn.Close()
 	c.mu.Lock()
@@ -233,13 +240,13 @@ func (c *conn) Close() error {
 		c.cut.Stop()
 	}
 	if free {
-		c.connections.leave(c.address, c.refusal != nil)
+		c.connections.release(c.address, c.rejection != nil)
 	}
 	return err
 }
 
-// HandOver says that somebody takes the connection's socket, which then outlives the connection. The place is freed when done
-// is called, which happens once, and not by Close.
+// HandOver tells the connection that its socket was taken over and outlives it. The connection is
+// counted until done is called, which happens once, and not until Close.
 func (c *conn) HandOver() (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -247,15 +254,15 @@ func (c *conn) HandOver() (done func()) {
 		return func() {}
 	}
 	c.handedOver = true
-	cs, address, refused := c.connections, c.address, c.refusal != nil // not c, which may go
-	return func() { cs.leave(address, refused) }
+	cs, address, rejected := c.connections, c.address, c.rejection != nil // not c, so that it can be freed
+	return func() { cs.release(address, rejected) }
 }
 
-func (cs *connections) leave(address netip.Prefix, refused bool) {
+func (cs *connections) release(address netip.Prefix, rejected bool) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if refused {
-		cs.refused--
+	if rejected {
+		cs.rejected--
 		return
 	}
 	cs.open--
@@ -268,8 +275,8 @@ func (cs *connections) leave(address netip.Prefix, refused bool) {
 	}
 }
 
-// RedirectWrites lets what TLS writes from now on go to somebody who has the socket, and writes without waiting (hub.WriteRedirector). Nobody may
-// be writing meanwhile.
+// RedirectWrites sends what TLS writes from now on to the owner of the socket, which does not block
+// (hub.WriteRedirector). There must be no concurrent write.
 func (c *conn) RedirectWrites(to io.Writer) { c.captured = to }
 
 func (c *conn) Write(p []byte) (int, error) {
@@ -281,7 +288,7 @@ func (c *conn) Write(p []byte) (int, error) {
 
 type connKey struct{}
 
-// withConn lets requests know their connection. It is http.Server.ConnContext.
+// withConn adds the connection to the context of its requests. It is http.Server.ConnContext.
 func withConn(ctx context.Context, c net.Conn) context.Context {
 	if secured, ok := c.(*tls.Conn); ok {
 		c = secured.NetConn()
@@ -292,10 +299,10 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// refusal says why a request's connection has no place; nil: it has one.
-func refusal(ctx context.Context) error {
+// rejection returns why the connection of a request was rejected, or nil if it was not.
+func rejection(ctx context.Context) error {
 	if c, ok := ctx.Value(connKey{}).(*conn); ok {
-		return c.refusal
+		return c.rejection
 	}
 	return nil
 }

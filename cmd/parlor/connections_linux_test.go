@@ -199,7 +199,7 @@ func ask(c net.Conn) (answer, error) {
 
 // told answers with what its connection is refused for.
 func told(w http.ResponseWriter, r *http.Request) {
-	if err := refusal(r.Context()); err != nil {
+	if err := rejection(r.Context()); err != nil {
 		w.Header().Set("Connection", "close")
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
@@ -210,7 +210,7 @@ func TestConnectionsOverALimitAreTold(t *testing.T) {
 	for _, secured := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %t", secured), func(t *testing.T) {
 			t.Parallel()
-			p := servePort(t, secured, &connections{most: 3, mostPerAddress: 2, mostRefused: 1}, told)
+			p := servePort(t, secured, &connections{most: 3, mostPerAddress: 2, mostRejected: 1}, told)
 			first, second := p.dial(t, "127.0.0.1"), p.dial(t, "127.0.0.1")
 			for _, c := range []net.Conn{first, second} {
 				if reply, err := ask(c); err != nil || reply.status != http.StatusOK {
@@ -263,7 +263,7 @@ func eventuallyOpen(t *testing.T, p *port, n int) {
 	waitFor(ctx, t, fmt.Sprintf("%d connections are open", n), func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.open == n && p.refused == 0
+		return p.open == n && p.rejected == 0
 	})
 }
 
@@ -271,13 +271,13 @@ func eventuallyOpen(t *testing.T, p *port, n int) {
 // that is refused and does not ask why.
 func TestSilentConnectionsEnd(t *testing.T) {
 	t.Parallel()
-	p := servePort(t, false, &connections{most: 1, mostRefused: 1}, told)
+	p := servePort(t, false, &connections{most: 1, mostRejected: 1}, told)
 	accepted, refused := p.dial(t, "127.0.0.1"), p.dial(t, "127.0.0.1")
 	began := time.Now()
 	for _, c := range []struct {
 		net.Conn
 		within time.Duration
-	}{{refused, refusalTime}, {accepted, 2 * headerTimeout}} {
+	}{{refused, rejectionTime}, {accepted, 2 * headerTimeout}} {
 		if err := c.SetReadDeadline(began.Add(c.within + 10*time.Second)); err != nil {
 			t.Fatal(err)
 		}
@@ -318,15 +318,15 @@ func TestSharePlaces(t *testing.T) {
 	for _, c := range []struct {
 		ServeCmd
 		files int
-		want  places
+		want  capacity
 	}{
-		{ServeCmd{}, 256, places{connections: 144, perAddress: 72, refused: 16, operators: 16, transfers: 32}},
-		{ServeCmd{}, 1024, places{connections: 720, perAddress: 360, refused: 64, operators: 64, transfers: 128}},
-		{ServeCmd{}, 1 << 20, places{connections: 100_000, perAddress: 50_000, refused: 64, operators: 64, transfers: 4096}},
-		{ServeCmd{MaxConnections: 100, ConnectionsPerAddress: 100}, 256, places{connections: 100, perAddress: 100, refused: 16, operators: 16, transfers: 32}},
-		{ServeCmd{MaxConnections: 200_000}, 1 << 20, places{connections: 200_000, perAddress: 100_000, refused: 64, operators: 64, transfers: 4096}},
+		{ServeCmd{}, 256, capacity{connections: 144, perAddress: 72, rejected: 16, operators: 16, transfers: 32}},
+		{ServeCmd{}, 1024, capacity{connections: 720, perAddress: 360, rejected: 64, operators: 64, transfers: 128}},
+		{ServeCmd{}, 1 << 20, capacity{connections: 100_000, perAddress: 50_000, rejected: 64, operators: 64, transfers: 4096}},
+		{ServeCmd{MaxConnections: 100, ConnectionsPerAddress: 100}, 256, capacity{connections: 100, perAddress: 100, rejected: 16, operators: 16, transfers: 32}},
+		{ServeCmd{MaxConnections: 200_000}, 1 << 20, capacity{connections: 200_000, perAddress: 100_000, rejected: 64, operators: 64, transfers: 4096}},
 	} {
-		if got, err := c.sharePlaces(c.files, 16); err != nil || got != c.want {
+		if got, err := c.shareFiles(c.files, 16); err != nil || got != c.want {
 			t.Errorf("%d files: %+v, %v; want %+v", c.files, got, err, c.want)
 		}
 	}
@@ -338,7 +338,7 @@ func TestSharePlaces(t *testing.T) {
 		{ServeCmd{}, 64, "the limit of 64 open files (ulimit -n) is too low"},
 		{ServeCmd{MaxConnections: 200}, 256, "PARLOR_MAX_CONNECTIONS: 200 connections need 312 open files, but ulimit -n is 256"},
 	} {
-		if _, err := c.sharePlaces(c.files, 16); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		if _, err := c.shareFiles(c.files, 16); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("%d files: %v; want %s", c.files, err, c.want)
 		}
 	}

@@ -2,5 +2,5 @@
 
 package main
 
-// openFiles is a guess: these systems set no limit that one could ask for.
+// openFiles returns a guess, because these systems have no limit that can be read.
 func openFiles() (int, error) { return 16 << 10, nil }

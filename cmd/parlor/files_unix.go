@@ -4,8 +4,8 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// openFiles is how many files this process may have open, sockets included. Go has raised it to the most that the system allows
-// (package os).
+// openFiles returns how many files this process may have open, including sockets. Go has raised the
+// limit to the most that the system allows (package os).
 func openFiles() (int, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -15,19 +15,20 @@ import (
 	"time"
 )
 
-// keyPairInterval is how often the certificate's files are looked at. Tools that renew certificates need no hook for it.
+// keyPairInterval is how often the certificate's files are checked, so that tools that renew
+// certificates need no hook.
 const keyPairInterval = 10 * time.Second
 
-// keyPair is the API's certificate with its key. It is read again when its files change, for the connections that come
-// then; those that are open go on with the old one.
+// keyPair is the API's certificate with its key. It is reloaded when its files change. New
+// connections use the new one, open ones keep the old one.
 type keyPair struct {
 	chainFile, keyFile string
 	log                *slog.Logger
 	pair               atomic.Pointer[tls.Certificate]
-	content            []byte // of the files when they were last looked at, good or bad; watch's own
+	content            []byte // of the files at the last check, valid or not; used only by watch
 }
 
-// openKeyPair reads the files. Errors: faults of the settings.
+// openKeyPair reads the files. Its errors name the settings.
 func openKeyPair(chainFile, keyFile string, log *slog.Logger) (*keyPair, error) {
 	c := &keyPair{chainFile: chainFile, keyFile: keyFile, log: log}
 	pair, content, err := c.read()
@@ -39,7 +40,8 @@ func openKeyPair(chainFile, keyFile string, log *slog.Logger) (*keyPair, error) 
 	return c, nil
 }
 
-// read returns what the files hold, and the pair that it makes. A pair does not fit while only one of the files was renewed.
+// read returns the content of the files and the pair that it makes. The pair does not match while
+// only one of the files has been renewed.
 func (c *keyPair) read() (pair *tls.Certificate, content []byte, err error) {
 	chain, chainErr := readSetting("PARLOR_TLS_CERT", c.chainFile)
 	key, keyErr := readSetting("PARLOR_TLS_KEY", c.keyFile)
@@ -67,34 +69,35 @@ func (c *keyPair) use(pair *tls.Certificate) {
 	ends := pair.Leaf.NotAfter
 	c.log.Info("certificate loaded", "file", c.chainFile, "names", pair.Leaf.DNSNames, "notAfter", ends)
 	if time.Now().After(ends) {
-		c.log.Warn("the certificate has expired: browsers refuse it", "file", c.chainFile, "notAfter", ends)
+		c.log.Warn("certificate expired: browsers reject it", "file", c.chainFile, "notAfter", ends)
 	}
 }
 
-// get is tls.Config.GetCertificate.
+// get implements tls.Config.GetCertificate.
 func (c *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }
 
-// notAfter is when the certificate in use expires.
+// notAfter returns when the current certificate expires.
 func (c *keyPair) notAfter() time.Time { return c.pair.Load().Leaf.NotAfter }
 
-// look reads the files again, and keeps the certificate in use where the new one is bad or not there. It logs
-// each bad one once, and again when somebody asks.
-func (c *keyPair) look(asked bool) {
+// reload reads the files again. It keeps the current certificate if the new one is invalid or
+// missing. It logs each invalid one once, and again on request.
+func (c *keyPair) reload(asked bool) {
 	pair, content, err := c.read()
 	changed := !bytes.Equal(content, c.content)
 	c.content = content
 	switch {
 	case err != nil && (changed || asked):
-		c.log.Error("the new certificate is bad; the old one stays in use", "error", err, "notAfter", c.notAfter())
+		c.log.Error("loading the new certificate failed, keeping the old one", "error", err, "notAfter", c.notAfter())
 	case err == nil && changed:
 		c.use(pair)
 	case err == nil && asked:
-		c.log.Info("the certificate is as before", "file", c.chainFile, "notAfter", c.notAfter())
+		c.log.Info("certificate unchanged", "file", c.chainFile, "notAfter", c.notAfter())
 	}
 }
 
-// watchKeyPair opens the certificate, where there is one, and reads it again when its files change or a SIGHUP comes. The signal
-// is waited for from the beginning and without a certificate too, as it ends a program that does not.
+// watchKeyPair loads the certificate, if there is one, and reloads it when its files change or a
+// SIGHUP arrives. It handles the signal from the start, and without a certificate too, because the
+// signal ends a program that does not handle it.
 func (c *ServeCmd) watchKeyPair(ctx context.Context, log *slog.Logger) (secured *keyPair, stop func(), err error) {
 	if c.TLSCert != "" {
 		if secured, err = openKeyPair(c.TLSCert, c.TLSKey, log); err != nil {
@@ -117,7 +120,7 @@ func (c *ServeCmd) watchKeyPair(ctx context.Context, log *slog.Logger) (secured 
 	}, nil
 }
 
-// watch looks at the files with each tick, and when a signal asks for it. c may be nil.
+// watch checks the files with each tick and after each signal. c may be nil.
 func (c *keyPair) watch(ctx context.Context, log *slog.Logger, ticks <-chan time.Time, hangUps <-chan os.Signal) {
 	for {
 		asked := false
@@ -130,9 +133,9 @@ func (c *keyPair) watch(ctx context.Context, log *slog.Logger, ticks <-chan time
 		}
 		switch {
 		case c != nil:
-			c.look(asked)
+			c.reload(asked)
 		case asked:
-			log.Info("SIGHUP changes nothing: there is no certificate to read again")
+			log.Info("SIGHUP ignored: there is no certificate to reload")
 		}
 	}
 }

@@ -38,7 +38,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	look := func(asked bool, want string, same *tls.Certificate) {
 		t.Helper()
 		logged.Reset()
-		c.look(asked)
+		c.reload(asked)
 		if got := logged.String(); want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("the log says %q, and not %q", got, want)
 		}
@@ -47,7 +47,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		}
 	}
 	look(false, "", before)
-	look(true, "as before", before)
+	look(true, "certificate unchanged", before)
 	for _, damage := range []struct {
 		name string
 		do   func()
@@ -57,9 +57,9 @@ func TestCertificateIsReadAgain(t *testing.T) {
 		{"no file", func() { _ = os.Remove(first.chain) }},
 	} {
 		damage.do()
-		look(false, "the old one stays in use", before)
+		look(false, "keeping the old one", before)
 		look(false, "", before)
-		look(true, "the old one stays in use", before)
+		look(true, "keeping the old one", before)
 		if t.Failed() {
 			t.Fatal(damage.name)
 		}
@@ -141,7 +141,7 @@ func TestHangUp(t *testing.T) {
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(p.logged(), "SIGHUP changes nothing"); {
+		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(p.logged(), "SIGHUP ignored"); {
 			if time.Now().After(deadline) {
 				t.Fatalf("the signal is not answered: %s", p.logged())
 			}

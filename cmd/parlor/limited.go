@@ -13,15 +13,16 @@ import (
 	"parlor/handlers"
 )
 
-// limitedPause is the time from one warning of a limit to the next: whoever is refused tries again and again.
-const limitedPause = time.Minute
+// limitWarningInterval is the minimum time between two warnings about a limit, because rejected
+// clients keep retrying.
+const limitWarningInterval = time.Minute
 
 const (
 	limitOpsConnections handlers.Limit = "opsConnections"
 	limitOpenFiles      handlers.Limit = "openFiles"
 )
 
-// limits is the limits at which operators are warned, with the setting that each comes from.
+// limits are the limits that the log warns about, with the setting of each.
 var limits = map[handlers.Limit]string{
 	handlers.LimitConnections:           "PARLOR_MAX_CONNECTIONS",
 	handlers.LimitConnectionsPerAddress: "PARLOR_CONNECTIONS_PER_ADDRESS",
@@ -35,17 +36,17 @@ var limits = map[handlers.Limit]string{
 	limitOpenFiles:                      "ulimit -n",
 }
 
-// limited counts what was refused, and warns of it.
+// limited counts what limits rejected, and warns about it.
 type limited struct {
 	log   *slog.Logger
 	total *prometheus.CounterVec
 
 	mu    sync.Mutex // guards since
-	since map[handlers.Limit]*refusals
+	since map[handlers.Limit]*rejections
 }
 
-// refusals is what was refused at a limit since the last warning.
-type refusals struct {
+// rejections are the rejections by a limit since the last warning.
+type rejections struct {
 	warned time.Time
 	n      int
 }
@@ -56,17 +57,17 @@ func newLimited(log *slog.Logger, registry prometheus.Registerer) *limited {
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parlor_limited_total", Help: "Connections, streams and calls rejected by a limit, by limit.",
 		}, []string{"limit"}),
-		since: make(map[handlers.Limit]*refusals),
+		since: make(map[handlers.Limit]*rejections),
 	}
 	registry.MustRegister(l.total)
 	for _, limit := range append(handlers.RateLimits, slices.Collect(maps.Keys(limits))...) {
-		l.total.WithLabelValues(string(limit)) // is there, and 0
+		l.total.WithLabelValues(string(limit)) // exported as 0
 	}
 	return l
 }
 
-// refused counts a refusal and warns of it. from is the address of the caller that was refused.
-func (l *limited) refused(limit handlers.Limit, from netip.Prefix) {
+// rejected counts a rejection and warns about it. from is the address of the rejected client.
+func (l *limited) rejected(limit handlers.Limit, from netip.Prefix) {
 	l.total.WithLabelValues(string(limit)).Inc()
 	setting, warns := limits[limit]
 	if !warns {
@@ -76,16 +77,16 @@ func (l *limited) refused(limit handlers.Limit, from netip.Prefix) {
 	l.mu.Lock()
 	s := l.since[limit]
 	if s == nil {
-		s = &refusals{}
+		s = &rejections{}
 		l.since[limit] = s
 	}
 	s.n++
-	n, due := s.n, now.Sub(s.warned) >= limitedPause
+	n, due := s.n, now.Sub(s.warned) >= limitWarningInterval
 	if due {
 		s.warned, s.n = now, 0
 	}
 	l.mu.Unlock()
 	if due {
-		l.log.Warn("limit reached", "limit", limit, "setting", setting, "refused", n, "address", from)
+		l.log.Warn("limit reached", "limit", limit, "setting", setting, "rejected", n, "address", from)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitSending bounds how long sent data may stay unacknowledged before the connection ends, and how much the system
-// takes that it cannot send yet.
+// limitSending limits how long sent data may stay unacknowledged before the connection ends, and
+// how much data the system buffers that it cannot send yet.
 func limitSending(_, _ string, socket syscall.RawConn) error {
 	return errors.Join(
 		limitUnacked(socket, unackedTimeout),

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// limitSending and limitUnacked do nothing: the options are those of Linux. The deadline of each write has to do.
+// limitSending and limitUnacked do nothing, because the options exist only on Linux. The deadline
+// of each write has to suffice.
 func limitSending(_, _ string, _ syscall.RawConn) error { return nil }
 
 func limitUnacked(syscall.RawConn, time.Duration) error { return nil }

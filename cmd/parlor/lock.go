@@ -14,18 +14,19 @@ import (
 	"parlor/auth"
 )
 
-// folderLock says that this process owns a data folder. It lasts until release or the end of the process, however that
-// comes about, because the kernel holds it and not the file's existence.
+// folderLock is the lock on a data folder. The kernel holds it until release or until the process
+// ends, however it ends. The existence of the file means nothing.
 type folderLock struct{ file *os.File }
 
-// folderInUseError says that another process has the folder.
+// folderInUseError is the error if another process has locked the folder.
 type folderInUseError struct{ error }
 
-// openDataFolder creates the data folder where needed and locks it.
+// openDataFolder creates the data folder if needed, and locks it.
 func openDataFolder(folder string) (folderLock, error) {
 	mode := os.FileMode(0o700)
 	if os.Geteuid() == 0 {
-		// The user who runs the private PostgreSQL must pass through to its own folder, and need not look around.
+		// The user that runs the private PostgreSQL must pass through to its own folder, but need
+		// not list this one.
 		mode = 0o711
 	}
 	if err := os.MkdirAll(folder, mode); err != nil {
@@ -58,7 +59,7 @@ func lockFolder(folder string) (folderLock, error) {
 		}
 		return folderLock{}, fmt.Errorf("lock the data folder %s: %w", folder, err)
 	}
-	// For people only: the lock is what counts.
+	// The process ID is only for people. The lock is what counts.
 	if err := errors.Join(file.Truncate(0), writePID(file)); err != nil {
 		return folderLock{}, fmt.Errorf("lock the data folder: %w", errors.Join(err, file.Close()))
 	}
@@ -70,7 +71,8 @@ func writePID(file *os.File) error {
 	return err
 }
 
-// holder names the process that wrote the lock file. It is silent in the instant before that process has.
+// holder returns the process ID in the lock file, in parentheses. It is empty if that process has
+// not written it yet.
 func holder(file *os.File) string {
 	text, err := io.ReadAll(file)
 	pid := strings.TrimSpace(string(text))
@@ -80,5 +82,6 @@ func holder(file *os.File) string {
 	return " (pid " + pid + ")"
 }
 
-// release gives the folder free. The file stays: removing it would let two starters lock two different files.
+// release unlocks the folder. The file stays, because two processes could lock two different files
+// if it were removed.
 func (l folderLock) release() error { return l.file.Close() }

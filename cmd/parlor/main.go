@@ -1,4 +1,4 @@
-// Command parlor is the room and message service: the server, and the tools around it.
+// Command parlor runs the room and message service, and has the tools for it.
 package main
 
 import (
@@ -14,14 +14,15 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Exit codes. A wrong setting differs from a failure, because starting again cannot mend it.
+// Exit codes. A wrong setting has its own, because a restart cannot fix it.
 const (
 	exitOK    = 0
 	exitError = 1
 	exitUsage = 2
 )
 
-// program is the command line. Its model also makes the settings table of docs/operations.md.
+// program is the command line. The settings table of docs/operations.md is generated from its
+// model.
 type program struct {
 	Serve   ServeCmd   `cmd:"" help:"Run the server."`
 	Migrate MigrateCmd `cmd:"" help:"Migrate the database schema, show its status, or undo a migration."`
@@ -31,7 +32,7 @@ type program struct {
 	Version VersionCmd `cmd:"" help:"Print the version."`
 }
 
-// console is where commands write: their result to out, everything else to err.
+// console is the output of a command: its result goes to out, everything else to err.
 type console struct {
 	out, err io.Writer
 }
@@ -42,7 +43,7 @@ func (c console) print(words ...any) error {
 	return err
 }
 
-// usageError is a fault of the command line or the environment.
+// usageError is an error in the command line or the environment.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -51,11 +52,12 @@ func main() {
 	os.Exit(run(os.Args[1:], console{out: os.Stdout, err: os.Stderr}))
 }
 
-// run does what the arguments say and returns the exit code. Errors go to the console, a line for each.
+// run runs the command in the arguments and returns the exit code. Each line of an error is printed
+// with a prefix.
 func run(args []string, to console) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// A second signal ends the program at once, for those who do not want to wait for an orderly end.
+	// A second signal ends the program immediately, without an orderly shutdown.
 	context.AfterFunc(ctx, stop)
 
 	err := dispatch(ctx, args, to)
@@ -71,7 +73,7 @@ func run(args []string, to console) int {
 	return exitError
 }
 
-// dispatch parses the arguments and runs the command among them. Without any it prints the help.
+// dispatch parses the arguments and runs their command. Without arguments it prints the help.
 func dispatch(ctx context.Context, args []string, to console) error {
 	if len(args) == 0 {
 		args = []string{"--help"}
@@ -84,7 +86,8 @@ func dispatch(ctx context.Context, args []string, to console) error {
 	return command.Run(to)
 }
 
-// newParser returns the parser of the command line. It calls exit after printing a help text.
+// newParser returns the parser of the command line, which calls exit after it has printed a help
+// text.
 func newParser(grammar *program, to console, exit func(int)) (*kong.Kong, error) {
 	return kong.New(grammar,
 		kong.Name("parlor"),

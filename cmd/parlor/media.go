@@ -13,35 +13,36 @@ import (
 )
 
 const (
-	// mediaInterval is how often files are looked for that are to be deleted.
+	// mediaInterval is how often unneeded files are deleted.
 	mediaInterval = time.Minute
-	// mediaCheckInterval is how late it is seen that the folder or the bucket of files fails or is there again.
+	// mediaCheckInterval is how late a failure of the folder or bucket is noticed, and its end.
 	mediaCheckInterval = 15 * time.Second
-	// mediaCheckTimeout bounds one look at a bucket far away.
+	// mediaCheckTimeout limits one check of a remote bucket.
 	mediaCheckTimeout = 10 * time.Second
-	// mediaStrayInterval is how often the whole folder is gone through for what killed servers left in it.
+	// mediaStrayInterval is how often the whole folder is searched for temporary files of killed
+	// servers.
 	mediaStrayInterval = 24 * time.Hour
-	// mediaSample is how many files are looked for at each check.
+	// mediaSample is how many files each check reads.
 	mediaSample = 3
 )
 
-// mediaKeeper looks after the uploaded files beside the calls: it deletes those that nobody needs, and knows whether files
-// can be stored and read. Where they cannot, messages go on, and so does the server: it says so in its log, in the metrics
-// and in /readyz, and is not taken from its clients for it.
+// mediaKeeper maintains the uploaded files in the background: it deletes unneeded ones, and checks
+// whether files can be stored and read. If they cannot, messages still work, so the server stays in
+// service. It reports the problem in the log, the metrics and /readyz.
 type mediaKeeper struct {
 	store  *store.Store
 	bucket *media.Bucket
 	log    *slog.Logger
-	total  int64 // bytes of files that all users may have; 0: any number
+	total  int64 // limit for the bytes of all files; 0 means no limit
 
-	problem atomic.Pointer[string] // what is wrong with the bucket; nil: nothing
+	problem atomic.Pointer[string] // problem of the bucket; nil means none
 	lost    atomic.Int64           // requests for files whose bytes are lost
-	bytes   atomic.Int64           // of all files, as the quotas count them
-	scarce  bool                   // the log has told that total is nearly reached
+	bytes   atomic.Int64           // of all files, as counted for the quotas
+	scarce  bool                   // logged that total is nearly reached
 }
 
-// run keeps the files until the context ends. It has a goroutine of its own, as a bucket far away may take its time, and
-// timers must not wait for it.
+// run maintains the files until the context ends. It has a goroutine of its own, because a remote
+// bucket may be slow, and timers must not wait for it.
 func (k *mediaKeeper) run(ctx context.Context) {
 	sweeps, checks := time.NewTicker(mediaInterval), time.NewTicker(mediaCheckInterval)
 	defer sweeps.Stop()
@@ -51,7 +52,7 @@ func (k *mediaKeeper) run(ctx context.Context) {
 		if now := time.Now(); now.After(straysAt) {
 			straysAt = now.Add(mediaStrayInterval)
 			if err := k.bucket.RemoveStrays(ctx); err != nil && ctx.Err() == nil {
-				k.log.Warn("unfinished uploads of killed servers could not be removed", "error", err)
+				k.log.Warn("removing temporary files of killed servers failed", "error", err)
 			}
 		}
 		select {
@@ -65,19 +66,19 @@ func (k *mediaKeeper) run(ctx context.Context) {
 	}
 }
 
-// sweep deletes the files that nobody needs.
+// sweep deletes the files that are no longer needed.
 func (k *mediaKeeper) sweep(ctx context.Context) {
 	err := errors.Join(
 		k.store.SweepMedia(ctx, func(ctx context.Context, id room.MediaID) error { return k.bucket.Delete(ctx, string(id)) }),
 		k.store.SweepPieces(ctx, func(ctx context.Context, id room.PieceID) error { return k.bucket.Delete(ctx, string(id)) }),
 	)
 	if err != nil && ctx.Err() == nil {
-		k.log.Error("files are not cleaned up", "error", err)
+		k.log.Error("media sweep failed", "error", err)
 	}
 }
 
-// check looks whether files can be stored and read, and tells the log when that changes. Without the database it looks at
-// the bucket only.
+// check checks whether files can be stored and read, and logs changes. Without the database it
+// checks only the bucket.
 func (k *mediaKeeper) check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, mediaCheckTimeout)
 	defer cancel()
@@ -89,7 +90,7 @@ func (k *mediaKeeper) check(ctx context.Context) {
 		k.bytes.Store(n)
 		scarce := k.total > 0 && n > k.total/10*9
 		if scarce && !k.scarce {
-			k.log.Warn("files take nine tenths of PARLOR_MEDIA_TOTAL; uploads are refused when all of it is taken", "bytes", n, "most", k.total)
+			k.log.Warn("files take nine tenths of PARLOR_MEDIA_TOTAL: uploads will be rejected when it is full", "bytes", n, "most", k.total)
 		}
 		k.scarce = scarce
 	}
@@ -109,7 +110,7 @@ func (k *mediaKeeper) check(ctx context.Context) {
 		problem := err.Error()
 		k.problem.Store(&problem)
 		if before == nil {
-			k.log.Error("media storage fails", "error", err)
+			k.log.Error("media storage failed", "error", err)
 		}
 	}
 }

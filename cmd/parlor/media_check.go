@@ -18,19 +18,19 @@ import (
 )
 
 const (
-	// orphanAge is how old bytes without a row must be to be deleted: no upload takes nearly as long. It is the second
-	// guard beside the row, which every upload has before its bytes.
+	// orphanAge is the minimum age of stored bytes without a row to be deleted. No upload takes
+	// nearly as long. It is a second safeguard: every upload has a row before it has bytes.
 	orphanAge = 24 * time.Hour
 	// mediaPage is how many rows are read at once.
 	mediaPage = 1000
 )
 
-// MediaCmd looks after the uploaded files.
+// MediaCmd has the commands for uploaded files.
 type MediaCmd struct {
 	Check MediaCheckCmd `cmd:"" help:"Check the files in the database against those in the folder or bucket. The server may be running."`
 }
 
-// MediaCheckCmd compares the database's files with the bucket.
+// MediaCheckCmd compares the files in the database with those in the bucket.
 type MediaCheckCmd struct {
 	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"URL of the database. Empty: the private one in the data folder."`
 	Data        string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder."`
@@ -40,13 +40,13 @@ type MediaCheckCmd struct {
 
 var errFilesMissing = errors.New("files are missing or damaged")
 
-// Run prints a line for each file that is not as it should be, and a summary. It fails where bytes are missing or of
-// another size than their row says.
+// Run prints a line for each file with a problem, and a summary. It fails if bytes are missing or
+// have another size than in their row.
 func (c *MediaCheckCmd) Run(ctx context.Context, to console) (err error) {
 	address := string(c.MediaURL)
 	if address == "" {
 		address = filepath.Join(c.Data, "media")
-		if _, err := os.Stat(address); err != nil { // to open it would make it
+		if _, err := os.Stat(address); err != nil { // opening it would create it
 			return fmt.Errorf("folder of files: %w", err)
 		}
 	}
@@ -69,7 +69,8 @@ func (c *MediaCheckCmd) Run(ctx context.Context, to console) (err error) {
 	return check.run(ctx, c.Delete)
 }
 
-// database is the address of the database, and what stops it where it was started for this.
+// database returns the URL of the database, and a function that stops it if it was started for
+// this.
 func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, stop func() error, err error) {
 	if c.DatabaseURL != "" {
 		return string(c.DatabaseURL), func() error { return nil }, nil
@@ -79,7 +80,7 @@ func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, s
 		return "", nil, usageError{fmt.Errorf("%s contains no private database: set DATABASE_URL or --data", c.Data)}
 	}
 	lock, err := openDataFolder(c.Data)
-	if errors.As(err, new(folderInUseError)) { // by a server, beside whose database this works
+	if errors.As(err, new(folderInUseError)) { // by a server; its database can be used meanwhile
 		url, err := localpg.RunningURL(folder)
 		return url, func() error { return nil }, err
 	}
@@ -93,17 +94,17 @@ func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, s
 	return private.URL(), func() error { return errors.Join(private.Stop(), lock.release()) }, nil
 }
 
-// mediaCheck compares rows and bytes, both in the order of names, so that it holds no more than a page of rows and the
-// orphans.
+// mediaCheck compares rows and stored files, both in the order of their names, so that it holds
+// only a page of rows and the orphans in memory.
 type mediaCheck struct {
 	index     *store.MediaIndex
 	bucket    *media.Bucket
 	to        console
 	orphanAge time.Duration
 
-	page []store.MediaFile // rows that were read and not yet compared
-	last room.MediaID      // of the rows that were read
-	end  bool              // there are no more rows
+	page []store.MediaFile // rows that have been read but not compared
+	last room.MediaID      // of the rows that have been read
+	end  bool              // all rows have been read
 
 	rows, matched, missing, damaged, foreign, deleted int
 	orphans                                           []media.Listed
@@ -113,13 +114,13 @@ func (c *mediaCheck) run(ctx context.Context, remove bool) error {
 	err := c.bucket.List(ctx, func(l media.Listed) error {
 		if l.Foreign {
 			c.foreign++
-			c.say("foreign  %s, %d bytes: not a file of Parlor, or an unfinished one", l.Name, l.Size)
+			c.printf("foreign  %s, %d bytes: not a file of Parlor, or an unfinished one", l.Name, l.Size)
 			return nil
 		}
 		return c.compare(ctx, l)
 	})
 	if err == nil {
-		err = c.lostBefore(ctx, "")
+		err = c.reportRowsBefore(ctx, "")
 	}
 	if err == nil && remove {
 		err = c.deleteOrphans(ctx)
@@ -127,7 +128,7 @@ func (c *mediaCheck) run(ctx context.Context, remove bool) error {
 	if err != nil {
 		return err
 	}
-	c.say("%d files and upload parts in the database: %d missing, %d damaged; %d orphans in the bucket, %d of them deleted; %d foreign",
+	c.printf("%d files and upload parts in the database: %d missing, %d damaged; %d orphans in the bucket, %d of them deleted; %d foreign",
 		c.rows, c.missing, c.damaged, len(c.orphans), c.deleted, c.foreign)
 	if c.missing+c.damaged > 0 {
 		return errFilesMissing
@@ -135,11 +136,11 @@ func (c *mediaCheck) run(ctx context.Context, remove bool) error {
 	return nil
 }
 
-func (c *mediaCheck) say(format string, args ...any) {
+func (c *mediaCheck) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.to.out, format+"\n", args...)
 }
 
-// next is the next row; found is false after the last.
+// next returns the next row; found is false after the last.
 func (c *mediaCheck) next(ctx context.Context) (f store.MediaFile, found bool, err error) {
 	if len(c.page) == 0 && !c.end {
 		if c.page, err = c.index.After(ctx, c.last, mediaPage); err != nil {
@@ -156,26 +157,27 @@ func (c *mediaCheck) next(ctx context.Context) (f store.MediaFile, found bool, e
 	return c.page[0], true, nil
 }
 
-func (c *mediaCheck) took() { c.page = c.page[1:]; c.rows++ }
+func (c *mediaCheck) advance() { c.page = c.page[1:]; c.rows++ }
 
-// lostBefore looks at the rows before a name, which the bucket does not list; "": at all that are left.
-func (c *mediaCheck) lostBefore(ctx context.Context, name room.MediaID) error {
+// reportRowsBefore handles the rows before a name, which the bucket does not list. An empty name
+// means all remaining rows.
+func (c *mediaCheck) reportRowsBefore(ctx context.Context, name room.MediaID) error {
 	for {
 		f, found, err := c.next(ctx)
 		if err != nil || !found || name != "" && f.ID >= name {
 			return err
 		}
-		c.took()
-		if err := c.lost(ctx, f); err != nil {
+		c.advance()
+		if err := c.recheck(ctx, f); err != nil {
 			return err
 		}
 	}
 }
 
-// compare looks at a file that the bucket lists.
+// compare compares a file that the bucket lists with its row.
 func (c *mediaCheck) compare(ctx context.Context, l media.Listed) error {
 	id := room.MediaID(l.Name)
-	if err := c.lostBefore(ctx, id); err != nil {
+	if err := c.reportRowsBefore(ctx, id); err != nil {
 		return err
 	}
 	f, found, err := c.next(ctx)
@@ -183,25 +185,26 @@ func (c *mediaCheck) compare(ctx context.Context, l media.Listed) error {
 		return err
 	}
 	if !found || f.ID != id {
-		// The rows may have been read before it was uploaded.
+		// It may have been uploaded after the rows were read.
 		if _, found, err = c.index.File(ctx, id); err != nil || found {
 			return err
 		}
 		c.orphans = append(c.orphans, l)
-		c.say("orphan   %s, %d bytes, stored %s: no row refers to it", l.Name, l.Size, l.StoredAt.UTC().Format(time.RFC3339))
+		c.printf("orphan   %s, %d bytes, stored %s: no row refers to it", l.Name, l.Size, l.StoredAt.UTC().Format(time.RFC3339))
 		return nil
 	}
-	c.took()
+	c.advance()
 	c.matched++
 	if f.Stored && f.Size != l.Size {
-		return c.lost(ctx, f)
+		return c.recheck(ctx, f)
 	}
 	return nil
 }
 
-// lost looks again at a row whose bytes were not there, or were others: both may have come or gone since they were read. The
-// row is looked at last, as it says that it goes before its bytes do.
-func (c *mediaCheck) lost(ctx context.Context, f store.MediaFile) error {
+// recheck reads a row and its stored file again if they did not match, because both may have
+// changed since they were read. It reads the row last: a row is marked as deleting before its bytes
+// are deleted.
+func (c *mediaCheck) recheck(ctx context.Context, f store.MediaFile) error {
 	if !f.Stored {
 		return nil
 	}
@@ -216,23 +219,24 @@ func (c *mediaCheck) lost(ctx context.Context, f store.MediaFile) error {
 	case !found || !now.Stored:
 	case err != nil:
 		c.missing++
-		c.say("missing  %s, %d bytes", f.ID, now.Size)
+		c.printf("missing  %s, %d bytes", f.ID, now.Size)
 	case size != now.Size:
 		c.damaged++
-		c.say("damaged  %s, %d bytes: %d are stored", f.ID, now.Size, size)
+		c.printf("damaged  %s, %d bytes: %d are stored", f.ID, now.Size, size)
 	}
 	return nil
 }
 
-// deleteOrphans deletes bytes that no row names and that are old enough for no upload to be storing them. Where not one file
-// in the bucket is of the database it deletes nothing: it is another one.
+// deleteOrphans deletes bytes that no row refers to and that are too old to belong to an upload. It
+// deletes nothing if no file in the bucket belongs to the database, because that is the wrong
+// bucket then.
 func (c *mediaCheck) deleteOrphans(ctx context.Context) error {
 	if c.matched == 0 && len(c.orphans) > 0 {
 		return errors.New("nothing was deleted, because no file in the bucket belongs to this database: check that the database and the bucket are the right ones")
 	}
 	for _, o := range c.orphans {
 		if time.Since(o.StoredAt) < c.orphanAge {
-			c.say("kept     %s: younger than %s", o.Name, c.orphanAge)
+			c.printf("kept     %s: younger than %s", o.Name, c.orphanAge)
 			continue
 		}
 		if _, found, err := c.index.File(ctx, room.MediaID(o.Name)); err != nil || found {
@@ -245,7 +249,7 @@ func (c *mediaCheck) deleteOrphans(ctx context.Context) error {
 			return err
 		}
 		c.deleted++
-		c.say("deleted  %s", o.Name)
+		c.printf("deleted  %s", o.Name)
 	}
 	return nil
 }

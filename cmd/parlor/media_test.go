@@ -59,7 +59,7 @@ func TestMediaStorageThatFails(t *testing.T) {
 	bucket := openBucket(t, folder)
 	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log}
 	metrics := newMetrics(s.hub)
-	metrics.ofMedia(s.media)
+	metrics.addMedia(s.media)
 	says := func(what, warning string) {
 		t.Helper()
 		s.media.check(t.Context())
@@ -91,7 +91,7 @@ func TestMediaStorageThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	says("another folder", "right folder")
-	if got := strings.Count(logged.String(), "media storage fails"); got != 1 {
+	if got := strings.Count(logged.String(), "media storage failed"); got != 1 {
 		t.Errorf("the log has %d lines of it: %s", got, logged.String())
 	}
 	if err := os.Remove(folder); err != nil {
@@ -110,6 +110,6 @@ func TestMediaStorageThatFails(t *testing.T) {
 	// At the start: the folder of another server, or one that is not mounted.
 	s.media = &mediaKeeper{store: s.store, bucket: openBucket(t, t.TempDir()), log: log}
 	metrics = newMetrics(s.hub)
-	metrics.ofMedia(s.media)
+	metrics.addMedia(s.media)
 	says("an empty folder for files that there are", "right folder")
 }

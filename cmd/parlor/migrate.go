@@ -13,7 +13,7 @@ import (
 	"parlor/store"
 )
 
-// MigrateCmd looks at a schema and changes it, without starting a server.
+// MigrateCmd shows and changes the schema of a database without starting a server.
 type MigrateCmd struct {
 	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"URL of the database. Empty: the private one in the data folder, which must not be in use."`
 	Data        string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder of the private database."`
@@ -23,7 +23,7 @@ type MigrateCmd struct {
 	Down   MigrateDownCmd   `cmd:"" help:"Undo the newest migration. Data that only the newer schema can hold is deleted."`
 }
 
-// MigrateUpCmd brings a schema up to date.
+// MigrateUpCmd applies migrations.
 type MigrateUpCmd struct {
 	To     int64 `placeholder:"N" help:"Stop after migration number N."`
 	DryRun bool  `help:"Print the SQL of the pending migrations without changing anything."`
@@ -32,14 +32,14 @@ type MigrateUpCmd struct {
 // MigrateStatusCmd lists migrations.
 type MigrateStatusCmd struct{}
 
-// MigrateDownCmd takes a schema back.
+// MigrateDownCmd undoes migrations.
 type MigrateDownCmd struct {
 	To     int64 `default:"-1" placeholder:"N" help:"Undo all migrations after number N, instead of only the newest."`
 	Yes    bool  `help:"Confirm that rows and columns that the older schema does not have are deleted."`
 	DryRun bool  `help:"Print the SQL that would undo the migrations without changing anything."`
 }
 
-// Run applies what is missing and prints the names of what it applied.
+// Run applies the pending migrations and prints their names.
 func (c *MigrateUpCmd) Run(ctx context.Context, to console, parent *MigrateCmd) error {
 	if c.To < 0 || c.To > store.SchemaVersion() {
 		return usageError{fmt.Errorf("--to: %d is outside 1 to %d, the newest migration of this program", c.To, store.SchemaVersion())}
@@ -99,7 +99,7 @@ func (c *MigrateStatusCmd) Run(ctx context.Context, to console, parent *MigrateC
 func (c *MigrateDownCmd) Run(ctx context.Context, to console, parent *MigrateCmd) error {
 	return parent.with(ctx, to, func(m *store.Migrator) error {
 		if err := m.Check(ctx); err != nil && !errors.Is(err, store.ErrNotMigrated) {
-			return err // only the newer program knows how to undo what it did
+			return err // only the newer program can undo its migrations
 		}
 		all, err := m.Status(ctx)
 		if err != nil {
@@ -138,7 +138,7 @@ func (c *MigrateDownCmd) Run(ctx context.Context, to console, parent *MigrateCmd
 	})
 }
 
-// with opens the database that the flags name for the time of a call.
+// with calls fn with the database that the flags name.
 func (c *MigrateCmd) with(ctx context.Context, to console, fn func(*store.Migrator) error) (err error) {
 	log := slog.New(slog.NewTextHandler(to.err, nil))
 	address := string(c.DatabaseURL)
@@ -162,7 +162,7 @@ func (c *MigrateCmd) with(ctx context.Context, to console, fn func(*store.Migrat
 	return errors.Join(fn(m), m.Close())
 }
 
-// printSQL prints what migrations do, up or down.
+// printSQL prints the statements of migrations, up or down.
 func printSQL(to console, list []store.Migration, up bool) error {
 	for _, migration := range list {
 		sql, err := migration.SQL(up)
@@ -186,7 +186,8 @@ func names(list []store.Migration) (text string) {
 	return text
 }
 
-// startPrivate starts the data folder's own PostgreSQL. The caller holds the folder's lock.
+// startPrivate starts the data folder's private PostgreSQL. The caller holds the lock on the
+// folder.
 func startPrivate(ctx context.Context, folder string, log *slog.Logger) (*localpg.Server, error) {
 	database, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(folder, "postgres"), Log: log})
 	if err != nil {

@@ -17,13 +17,14 @@ import (
 	"parlor/store"
 )
 
-// streamRoute is not a call: it lasts as long as its client likes.
+// streamRoute is excluded from the durations of calls: a stream lasts as long as its client wants.
 const streamRoute = "/v1/events"
 
 // readyTimeout is how long the database may take to answer a health check.
 const readyTimeout = 2 * time.Second
 
-// operations is what operators and their tools ask, on an address of its own.
+// operations returns the handler for health checks, metrics and profiles, which has an address of
+// its own.
 func (s *service) operations(m *metrics) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -38,17 +39,18 @@ func (s *service) operations(m *metrics) http.Handler {
 	return withoutBody(mux)
 }
 
-// withoutBody does not wait long for a body, of which nothing here has use, but which net/http reads before it answers.
+// withoutBody limits the wait for a request body. No handler here needs one, but net/http reads it
+// before it replies.
 func withoutBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // fails where the connection is gone
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // fails if the connection is closed
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// ready tells load balancers whether to send clients here.
+// ready reports to load balancers whether this server accepts clients.
 func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
@@ -65,15 +67,15 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	default:
 		_, _ = w.Write([]byte("ok\n"))
 		if problem := s.media.problem.Load(); problem != nil {
-			// Messages go on. Where all servers share the folder or the bucket, none would be
-			// left if this took them from their clients.
+			// Messages still work. If all servers share the folder or bucket, failing here would
+			// take all of them out of service.
 			_, _ = fmt.Fprintf(w, "warning: file storage: %s\n", *problem)
 		}
 	}
 }
 
-// metrics is what is counted. Every label has a closed set of values, as each value that ever occurred takes memory for good:
-// no room, no user and nothing else that a request says is ever one.
+// metrics are the Prometheus metrics. Every label has a fixed set of values, because each value
+// takes memory forever: no room, user or other content of a request is one.
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
@@ -105,8 +107,8 @@ func newMetrics(h *hub.Hub) *metrics {
 	return m
 }
 
-// connections shows how many connections of clients there are, and how many there may be.
-func (m *metrics) connections(c *connections) {
+// addConnections adds the number of client connections and its limit.
+func (m *metrics) addConnections(c *connections) {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "parlor_connections", Help: "Open client connections."},
 			func() float64 { return float64(c.Open()) }),
@@ -115,23 +117,23 @@ func (m *metrics) connections(c *connections) {
 	)
 }
 
-// ghosts shows for how long somebody may be seen as a member who is not there any more.
-func (m *metrics) ghosts(peerTimeout, memberTimeout time.Duration) {
+// addGhosts adds how long a client that lost its network may stay a member of a room.
+func (m *metrics) addGhosts(peerTimeout, memberTimeout time.Duration) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "parlor_ghost_seconds_max",
 		Help: "Longest time for which a client that lost its network stays a member of a room: PARLOR_PEER_TIMEOUT plus PARLOR_MEMBER_TIMEOUT, unless the room sets its own memberTimeout.",
 	}, func() float64 { return (peerTimeout + memberTimeout).Seconds() }))
 }
 
-// certificate shows when clients will refuse the API's certificate.
-func (m *metrics) certificate(c *keyPair) {
+// addCertificate adds when the API's certificate expires.
+func (m *metrics) addCertificate(c *keyPair) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "parlor_certificate_not_after_seconds", Help: "Expiry of the current certificate, in seconds since 1970.",
 	}, func() float64 { return float64(c.notAfter().Unix()) }))
 }
 
-// watchNode adds how the server stands beside the database and other servers.
-func (m *metrics) watchNode(db *store.Store) {
+// addNode adds the number of other servers and the state of the clocks.
+func (m *metrics) addNode(db *store.Store) {
 	gauge := func(name, help string, value func(store.NodeStats) float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
 			func() float64 { return value(db.NodeStats()) }))
@@ -149,8 +151,8 @@ func (m *metrics) watchNode(db *store.Store) {
 		})
 }
 
-// ofMedia adds what is counted of files.
-func (m *metrics) ofMedia(k *mediaKeeper) {
+// addMedia adds the metrics of uploaded files.
+func (m *metrics) addMedia(k *mediaKeeper) {
 	m.registry.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "parlor_media_up", Help: "1 if files can be stored and read, 0 if the folder or bucket fails or is full.",
@@ -169,7 +171,7 @@ func (m *metrics) ofMedia(k *mediaKeeper) {
 	)
 }
 
-// observe counts a request that was answered.
+// observe counts a request and its duration.
 func (m *metrics) observe(route, method string, status int, took time.Duration) {
 	if route == streamRoute {
 		return
@@ -177,7 +179,8 @@ func (m *metrics) observe(route, method string, status int, took time.Duration) 
 	m.requests.WithLabelValues(route, methodLabel(method), strconv.Itoa(status)).Observe(took.Seconds())
 }
 
-// methodLabel returns the method of a request where it is one of HTTP's own. Any other text can be sent as a method, too.
+// methodLabel returns the method of a request if it is one of HTTP's own. A client can send any
+// other text as a method too.
 func methodLabel(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:

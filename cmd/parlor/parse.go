@@ -15,8 +15,9 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// parse reads the command line and the environment. It returns nil where a help text was all that was asked for. All faults
-// come at once, a line for each: an operator who mends one should not find the next by starting again.
+// parse reads the command line and the environment. It returns nil if only a help text was
+// requested. It returns all errors at once, one per line, so that an operator can fix them
+// together.
 func parse(args []string, to console) (*kong.Context, error) {
 	var faults []error
 	for {
@@ -51,8 +52,8 @@ func parse(args []string, to console) (*kong.Context, error) {
 	}
 }
 
-// withoutFault returns the arguments without the one at which the parser stopped, and without its value, so that what
-// follows is read too.
+// withoutFault returns the arguments without the one at which the parser stopped, and without its
+// value, so that the rest is parsed too.
 func withoutFault(args []string, err error) (shorter []string, ok bool) {
 	var failed *kong.ParseError
 	if !errors.As(err, &failed) || failed.Context == nil || failed.Context.Error == nil {
@@ -64,7 +65,7 @@ func withoutFault(args []string, err error) (shorter []string, ok bool) {
 		return nil, false
 	}
 	read, name, rest := args[:len(args)-len(rest)], rest[0], rest[1:]
-	if len(read) == 0 && !strings.HasPrefix(name, "-") { // no command of ours: whose settings would the others be?
+	if len(read) == 0 && !strings.HasPrefix(name, "-") { // not a command, so the rest belongs to none
 		return nil, false
 	}
 	if strings.HasPrefix(name, "-") && !strings.Contains(name, "=") && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
@@ -73,13 +74,14 @@ func withoutFault(args []string, err error) (shorter []string, ok bool) {
 	return slices.Concat(read, rest), true
 }
 
-// valueFaults are the values that could not be read, by the setting that they are of.
+// valueFaults are the errors of values that could not be parsed, by setting.
 type valueFaults map[*kong.Value][]error
 
-// collectFaults has the parser remember the values that it cannot read, instead of stopping at the first one.
+// collectFaults makes the parser collect the values that it cannot parse, instead of stopping at
+// the first.
 func collectFaults(parser *kong.Kong) valueFaults {
 	faults := valueFaults{}
-	_ = kong.Visit(parser.Model.Node, func(node kong.Visitable, next kong.Next) error { // neither this nor next fails
+	_ = kong.Visit(parser.Model.Node, func(node kong.Visitable, next kong.Next) error { // never fails
 		if flag, ok := node.(*kong.Flag); ok {
 			flag.Mapper = lenientMapper{flag.Mapper, flag, faults}
 		}
@@ -88,7 +90,8 @@ func collectFaults(parser *kong.Kong) valueFaults {
 	return faults
 }
 
-// of returns the faults of a command's own settings. The parser reads the environment for all commands.
+// of returns the errors of a command's own settings. The parser reads the environment for all
+// commands.
 func (f valueFaults) of(command *kong.Context) []error {
 	var faults []error
 	for _, flag := range command.Flags() {
@@ -97,7 +100,7 @@ func (f valueFaults) of(command *kong.Context) []error {
 	return faults
 }
 
-// lenientMapper leaves a setting at its default where the value is wrong.
+// lenientMapper uses the default of a setting if its value is wrong.
 type lenientMapper struct {
 	kong.Mapper
 	flag   *kong.Flag
@@ -105,28 +108,29 @@ type lenientMapper struct {
 }
 
 func (m lenientMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
-	said := ctx.Scan.Peek()
+	given := ctx.Scan.Peek()
 	err := m.Mapper.Decode(ctx, target)
 	switch {
-	case err != nil && said.IsEOL():
+	case err != nil && given.IsEOL():
 		return errors.New("needs a value")
-	case err != nil && !said.IsValue(): // the next flag
+	case err != nil && !given.IsValue(): // the next flag
 		return err
 	}
 	if err == nil && (m.flag.Enum == "" || slices.Contains(m.flag.EnumSlice(), fmt.Sprint(target))) {
 		return nil
 	}
-	fault := fmt.Errorf("%s: %q is not %s", settingName(m.flag), said.String(), expected(m.flag, target))
+	fault := fmt.Errorf("%s: %q is not %s", settingName(m.flag), given.String(), expected(m.flag, target))
 	m.faults[m.flag.Value] = append(m.faults[m.flag.Value], fault)
 	if !m.flag.HasDefault {
 		target.SetZero()
 		return nil
 	}
-	initially := kong.Token{Type: kong.FlagValueToken, Value: m.flag.Default}
-	return m.Mapper.Decode(ctx.WithScanner(kong.ScanFromTokens(initially)), target)
+	fallback := kong.Token{Type: kong.FlagValueToken, Value: m.flag.Default}
+	return m.Mapper.Decode(ctx.WithScanner(kong.ScanFromTokens(fallback)), target)
 }
 
-// settingName is what faults call a setting: as the settings table does, by its variable where it has one.
+// settingName returns the name of a setting in errors: its environment variable if it has one, as
+// in the settings table.
 func settingName(flag *kong.Flag) string {
 	if len(flag.Envs) > 0 {
 		return flag.Envs[0]
@@ -134,7 +138,7 @@ func settingName(flag *kong.Flag) string {
 	return "--" + flag.Name
 }
 
-// expected says what a setting takes.
+// expected describes the values of a setting.
 func expected(flag *kong.Flag, target reflect.Value) string {
 	if flag.Enum != "" {
 		return "one of " + strings.Join(flag.EnumSlice(), ", ")
@@ -158,11 +162,13 @@ func expected(flag *kong.Flag, target reflect.Value) string {
 	return "a whole number"
 }
 
-// toolNames are variables that scripts and tests of this repository take, so that a shell that has them can start a server.
+// toolNames are variables of the scripts and tests of this repository. They are ignored, so that a
+// shell that sets them can start a server.
 var toolNames = []string{"PARLOR_CHROMIUM", "PARLOR_TEST_"}
 
-// unknownSettings returns a fault for each variable that is called like a setting and is none: a misspelt retention would
-// keep messages for longer than was promised, and nobody would notice. Commands that read no variables do not mind them.
+// unknownSettings returns an error for each variable that is named like a setting but is not one:
+// with a misspelled retention, messages would be kept for too long without anyone noticing.
+// Commands that read no variables ignore them.
 func unknownSettings(parser *kong.Kong, command *kong.Context, environment []string) []error {
 	if !slices.ContainsFunc(command.Flags(), func(flag *kong.Flag) bool { return len(flag.Envs) > 0 }) {
 		return nil
@@ -200,8 +206,9 @@ var (
 	serviceURL  = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 )
 
-// isServiceLink reports whether a variable is of those that Kubernetes gives to every pod for a Service that is called
-// parlor or parlor-something (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+// isServiceLink reports whether a variable is one that Kubernetes sets in every pod for a Service
+// named parlor or parlor-something
+// (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 func isServiceLink(name, value string) bool {
 	if serviceHost.MatchString(name) {
 		return true
@@ -210,7 +217,7 @@ func isServiceLink(name, value string) bool {
 	return parts != nil && (parts[4] != "" || serviceURL.MatchString(value))
 }
 
-// nearest returns the name that is the fewest changed letters away, or nothing where all are too far to be meant.
+// nearest returns the most similar name, or an empty string if none is similar enough.
 func nearest(name string, names []string) string {
 	const farthest = 4
 	best, nearest := farthest+1, ""
@@ -222,7 +229,8 @@ func nearest(name string, names []string) string {
 	return nearest
 }
 
-// changedLetters is the Levenshtein distance: how many letters are to be put in, taken out or replaced.
+// changedLetters returns the Levenshtein distance of two names: the number of letters to insert,
+// delete or replace.
 func changedLetters(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -63,8 +63,8 @@ func (p *port) dialVia(t *testing.T, address, via string) net.Conn {
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()
 	for _, secured := range []bool{false, true} {
-		p := servePort(t, secured, behindProxy(&connections{most: 8, mostPerAddress: 1, mostRefused: 1}), func(w http.ResponseWriter, r *http.Request) {
-			if err := refusal(r.Context()); err != nil {
+		p := servePort(t, secured, behindProxy(&connections{most: 8, mostPerAddress: 1, mostRejected: 1}), func(w http.ResponseWriter, r *http.Request) {
+			if err := rejection(r.Context()); err != nil {
 				http.Error(w, err.Error(), http.StatusServiceUnavailable)
 				return
 			}
@@ -177,7 +177,7 @@ func TestServeBehindAProxy(t *testing.T) {
 	if _, err := ask(mustDial(ctx, t, proxyAddress, strings.TrimPrefix(p.url, "http://"))); err == nil {
 		t.Error("a proxy without the header is served")
 	}
-	if n := strings.Count(p.logged(), "a trusted proxy sent no PROXY header"); n != 1 {
+	if n := strings.Count(p.logged(), "connection closed: a trusted proxy sent no PROXY header"); n != 1 {
 		t.Errorf("the log says %d times that a proxy sends no header", n)
 	}
 	p.signal(unix.SIGTERM)

@@ -11,16 +11,16 @@ import (
 	"parlor/store"
 )
 
-// gcPercent is how much garbage may come, in per cent of the memory in use, before it is collected, where the environment's GOGC
-// does not say otherwise. With Go's 100, one message in twenty came while garbage was collected, and those were the slow ones.
-// Twice that halves them for up to half as much memory again (docs/performance.md).
+// gcPercent is the garbage collection target (GOGC) unless the environment sets one. With Go's
+// default of 100, one message in twenty arrived during a collection, and those were the slow ones.
+// 200 halves their number, for up to half as much memory again (docs/performance.md).
 const gcPercent = 200
 
-// Run serves until the context ends, then stops everything in the reverse order of its start.
+// Run serves until the context ends, and then stops everything in reverse order.
 func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	log := c.logger(to.err)
 	if c.Dev {
-		log.Warn("DEVELOPMENT MODE: POST /dev/token gives a token of any user to anybody who can reach the API; never put this server behind a proxy")
+		log.Warn("DEVELOPMENT MODE: any client that can reach the API can get a token for any user from POST /dev/token; never put this server behind a proxy")
 	}
 	secured, unwatch, err := c.watchKeyPair(ctx, log)
 	if err != nil {
@@ -49,12 +49,12 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	defer func() { err = errors.Join(err, database.stop()) }()
 
 	if tokens.AdminSecret == nil {
-		log.Warn("whoever signs user tokens can sign admin tokens: set PARLOR_ADMIN_SECRET to keep them apart")
+		log.Warn("the keys of user tokens can sign admin tokens too: set PARLOR_ADMIN_SECRET to separate them")
 	}
 	return c.serve(ctx, to, log, tokens, database, secured)
 }
 
-// verifier returns the keys of tokens, and what tokens must say.
+// verifier returns the Tokens that the server verifies with.
 func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*auth.Tokens, error) {
 	tokens, err := c.tokens(c.Data)
 	if err != nil {
@@ -75,16 +75,17 @@ func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*auth.Tokens
 	return tokens, nil
 }
 
-// database is where the service keeps its data.
+// database is the database that the service uses.
 type database struct {
 	url string
-	// files tells the private database's files from a restored copy; empty otherwise.
+	// files identifies the private database's files, to detect a restored copy. It is empty
+	// otherwise.
 	files string
-	stop  func() error // ends the private database
+	stop  func() error // stops the private database
 }
 
-// openDatabase returns a database with this program's schema. The private one is always migrated; a foreign one only when
-// asked, since other servers may be using it.
+// openDatabase returns a database with this program's schema. The private one is always migrated,
+// another one only if the settings ask for it, because other servers may be using it.
 func (c *ServeCmd) openDatabase(ctx context.Context, log *slog.Logger) (database, error) {
 	d := database{url: string(c.DatabaseURL), stop: func() error { return nil }}
 	if d.url == "" {

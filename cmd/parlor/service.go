@@ -24,23 +24,25 @@ import (
 )
 
 const (
-	// headerTimeout ends connections that send their header byte by byte.
+	// headerTimeout ends connections whose header arrives byte by byte.
 	headerTimeout = 10 * time.Second
-	// idleTimeout is longer than that of the proxies in front, which would otherwise send a request into a connection
-	// that is just being closed.
+	// idleTimeout is longer than that of proxies. A proxy could send a request on a connection that
+	// is being closed otherwise.
 	idleTimeout = 120 * time.Second
-	// stalledTimeout ends HTTP/2 connections whose peer takes nothing of what is sent. Other writes have deadlines of their own.
+	// stalledTimeout ends HTTP/2 connections whose peer does not read. Other writes have deadlines
+	// of their own.
 	stalledTimeout = 30 * time.Second
-	// maxHeaderBytes is far above what browsers and proxies send.
+	// maxHeaderBytes is far more than browsers and proxies send.
 	maxHeaderBytes = 64 << 10
-	// sweepInterval is how late a timer may be seen.
+	// sweepInterval is the interval between sweeps, and therefore how late a timer may fire.
 	sweepInterval = time.Second
-	// strayInterval is how long a session may count as online whose stream was lost together with the database.
+	// strayInterval limits how long a session may count as online after its stream was lost
+	// together with the database.
 	strayInterval = time.Minute
 )
 
-// service is the running parts, and how they hang together: the store tells the hub what was committed, the hub reads
-// logs from the store and tells it which streams ended, the handlers use both.
+// service is the running server. The store passes commits to the hub, the hub reads logs from the
+// store and reports which streams ended, and the handlers use both.
 type service struct {
 	store    *store.Store
 	hub      *hub.Hub
@@ -51,10 +53,10 @@ type service struct {
 	log      *slog.Logger
 }
 
-// serve runs the service until the context ends, then lets streams and calls go in order.
+// serve runs the service until the context ends, and then drains streams and calls.
 func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *auth.Tokens, database database, secured *keyPair) (err error) {
 	s := &service{log: log}
-	// Nothing is committed before both exist, so the store may name the hub before it is there.
+	// The store may refer to the hub before it exists, because nothing is committed until both do.
 	s.store, err = store.Open(ctx, database.url, store.Options{
 		Origin:        database.files,
 		Commit:        s.apply,
@@ -96,7 +98,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log, total: int64(c.MediaTotal) << 20}
 	s.media.check(ctx)
 
-	// The lease is kept until the streams are gone: only then may others take them for lost.
+	// The lease is kept until all streams have ended: other servers may not take them for lost
+	// earlier.
 	renewing, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
 	var renewed sync.WaitGroup
 	renewed.Go(func() { s.renew(renewing) })
@@ -111,29 +114,29 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	if err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
 	}
-	places, err := c.sharePlaces(files, s.store.Connections())
+	capacity, err := c.shareFiles(files, s.store.Connections())
 	if err != nil {
 		return err
 	}
 	metrics := newMetrics(s.hub)
-	metrics.watchNode(s.store)
-	metrics.ofMedia(s.media)
+	metrics.addNode(s.store)
+	metrics.addMedia(s.media)
 	limited := newLimited(log, metrics.registry)
 	clients := &connections{
-		limit: handlers.LimitConnections, most: places.connections, mostPerAddress: places.perAddress, mostRefused: places.refused,
-		trusted: trusted, limited: limited.refused,
+		limit: handlers.LimitConnections, most: capacity.connections, mostPerAddress: capacity.perAddress, mostRejected: capacity.rejected,
+		trusted: trusted, limited: limited.rejected,
 	}
-	metrics.connections(clients)
-	metrics.ghosts(c.PeerTimeout, c.MemberTimeout)
+	metrics.addConnections(clients)
+	metrics.addGhosts(c.PeerTimeout, c.MemberTimeout)
 	if secured != nil {
-		metrics.certificate(secured)
+		metrics.addCertificate(secured)
 	}
-	log.Info("connections are bounded", "connections", places.connections, "perAddress", places.perAddress, "openFiles", files)
+	log.Info("connection limits", "connections", capacity.connections, "perAddress", capacity.perAddress, "openFiles", files)
 	api, err := listen(ctx, c.Listen, clients)
 	if err != nil {
 		return err
 	}
-	api.proxyProtocol, api.log, api.complain.Interval = c.ProxyProtocol, log, limitedPause
+	api.proxyProtocol, api.log, api.complain.Interval = c.ProxyProtocol, log, limitWarningInterval
 	s.handlers = handlers.New(handlers.Options{
 		Store: s.store, Hub: s.hub, Tokens: tokens,
 		Ceilings:     c.ceilings(),
@@ -143,25 +146,25 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		Heartbeat: c.Heartbeat,
 		TakesTLS:  true,
 		StreamOpens: func(ctx context.Context) {
-			if err := noticeSooner(ctx, c.unacked()); err != nil {
-				log.Warn("a client that vanishes will be noticed late", "error", err)
+			if err := setUnackedTimeout(ctx, c.unacked()); err != nil {
+				log.Warn("setting the timeout of a stream failed: a client that loses its network will be noticed late", "error", err)
 			}
 		},
-		Limits: c.limits(places), Rates: c.rates(), Limited: limited.refused, Refused: refusal, TrustedProxies: trusted,
+		Limits: c.limits(capacity), Rates: c.rates(), Limited: limited.rejected, Refused: rejection, TrustedProxies: trusted,
 		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	})
 	s.api = newServer(log, s.handlers)
-	failed := make(chan error, 2) // room for both servers: neither waits for a reader
+	failed := make(chan error, 2) // one per server, so that neither blocks
 	go func() { failed <- serveAPI(s.api, api, secured) }()
 	if c.OpsListen != "" {
-		ops, err := listen(ctx, c.OpsListen, &connections{limit: limitOpsConnections, most: places.operators, limited: limited.refused})
+		ops, err := listen(ctx, c.OpsListen, &connections{limit: limitOpsConnections, most: capacity.operators, limited: limited.rejected})
 		if err != nil {
 			return errors.Join(err, s.api.Close())
 		}
 		s.ops = newServer(log, s.operations(metrics))
 		go func() { failed <- s.ops.Serve(ops) }()
-		log.Info("health and metrics", "address", ops.Addr().String())
+		log.Info("health and metrics ready", "address", ops.Addr().String())
 	}
 	sweeping, stopSweeping := context.WithCancel(context.WithoutCancel(ctx))
 	var swept sync.WaitGroup
@@ -174,7 +177,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	case err = <-failed:
 	}
 	err = errors.Join(err, s.shutdown(c.Drain, c.DrainDelay))
-	stopSweeping() // only now: rooms' timers and the node's lease go on while streams are open
+	stopSweeping() // last: timers must fire while streams are open
 	swept.Wait()
 	return err
 }
@@ -193,7 +196,7 @@ func (c *ServeCmd) openMedia(ctx context.Context) (*media.Bucket, error) {
 }
 
 func newServer(log *slog.Logger, h http.Handler) *http.Server {
-	// HTTP/2 without TLS is for proxies that know the server speaks it: one connection then carries many streams.
+	// HTTP/2 without TLS is for proxies, which can send many streams over one connection.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
@@ -226,8 +229,8 @@ func (c *ServeCmd) address(a net.Addr) string {
 	return "http://" + a.String() + "/"
 }
 
-// apply delivers a change to the streams of this process, and logs which admin took sessions out of rooms or ended
-// them: their users may ask who did.
+// apply delivers a change to the streams of this process. It logs which admin removed sessions from
+// rooms or ended them, because their users may ask.
 func (s *service) apply(c room.Change) {
 	s.hub.Apply(c)
 	if c.By.Kind == room.ActorAdmin && len(c.Left)+len(c.Ended) > 0 {
@@ -235,14 +238,15 @@ func (s *service) apply(c room.Change) {
 	}
 }
 
-// renew keeps this server's lease. It has a goroutine of its own, as sweeping may take longer than a lease lasts.
+// renew keeps renewing this server's lease. It has a goroutine of its own, because a sweep may take
+// longer than a lease lasts.
 func (s *service) renew(ctx context.Context) {
 	repeat(ctx, store.LeaseInterval, s.store.RenewLease,
-		func(err error) { s.log.Error("the lease is not renewed", "error", err) },
-		func() { s.log.Info("the lease is renewed again") })
+		func(err error) { s.log.Error("lease renewal failed", "error", err) },
+		func() { s.log.Info("lease renewal works again") })
 }
 
-// sweep lets the store do what is due, again and again.
+// sweep runs the store's timers regularly until the context ends.
 func (s *service) sweep(ctx context.Context) {
 	strays := time.Now().Add(strayInterval)
 	do := func(ctx context.Context) error {
@@ -254,12 +258,12 @@ func (s *service) sweep(ctx context.Context) {
 		return err
 	}
 	repeat(ctx, sweepInterval, do,
-		func(err error) { s.log.Error("timers are not served", "error", err) },
-		func() { s.log.Info("timers are served again") })
+		func(err error) { s.log.Error("sweep failed", "error", err) },
+		func() { s.log.Info("sweep works again") })
 }
 
-// repeat does something at an interval until the context ends. It calls fails when that begins to fail, and works when it
-// works again: once for each outage.
+// repeat calls do at an interval until the context ends. It calls fails when do begins to fail, and
+// works when it succeeds again: once each per outage.
 func repeat(ctx context.Context, interval time.Duration, do func(context.Context) error, fails func(error), works func()) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

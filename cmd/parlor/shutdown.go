@@ -7,23 +7,25 @@ import (
 )
 
 const (
-	// minSpread is the time over which streams are sent away, where PARLOR_DRAIN allows it, and movesPerSecond how many of
-	// them the other servers are asked to take in a second where there are more than minSpread is enough for.
+	// minSpread is the time over which streams are moved to other servers, if PARLOR_DRAIN allows
+	// it. movesPerSecond is how many of them the other servers are asked to take per second if
+	// minSpread is too short.
 	minSpread      = 4 * time.Second
 	movesPerSecond = 2500
-	// lastCallsTimeout is how long calls may go on once the port is closed. From then on clients are shut out, so it is short:
-	// what is cut is sent again by its client.
+	// lastCallsTimeout is how long calls may take once the port is closed. It is short because
+	// clients cannot connect from then on. Clients retry calls that are cut off.
 	lastCallsTimeout = 2 * time.Second
-	// replyGrace is what net/http takes to write replies whose handlers have returned.
+	// replyGrace is the time that net/http needs to write replies whose handlers have returned.
 	replyGrace = 100 * time.Millisecond
-	// storingTimeout is how long uploads that were cut off may take to store what came of them.
+	// storingTimeout is how long uploads that were cut off may take to store what they received.
 	storingTimeout = time.Second
 )
 
-// shutdown lets clients move away while the server serves on, closes the port, and cuts off what is left. A server that is
-// alone ends its streams last and at once, as its clients are away until the next one is up; beside others it ends them one
-// by one, and each is back at another server within an instant. delay is how long it goes on as before but for /readyz; it
-// is a part of drain, half at most.
+// shutdown lets clients move to other servers, closes the port, and cuts off what is left. A server
+// that is alone ends its streams last and all at once, because clients cannot reconnect until the
+// next server is up. If there are others, it ends them one by one, and each client reconnects to
+// another server immediately. delay is the part of drain, at most half, in which the server works
+// as usual except that /readyz fails.
 func (s *service) shutdown(drain, delay time.Duration) error {
 	s.draining.Store(true)
 	s.store.MarkLeaving()
@@ -37,7 +39,7 @@ func (s *service) shutdown(drain, delay time.Duration) error {
 	if others := s.store.NodeStats().Others; others > 0 {
 		streams := s.hub.Stats().Streams
 		spread := min(drain-delay, max(minSpread, time.Duration(streams)*time.Second/movesPerSecond))
-		s.log.Info("streams are sent to other servers", "streams", streams, "others", others, "spread", spread.String())
+		s.log.Info("moving streams to other servers", "streams", streams, "others", others, "spread", spread.String())
 		s.handlers.Drain(spread)
 		s.hub.Drain(ctx, spread)
 	}
@@ -45,18 +47,19 @@ func (s *service) shutdown(drain, delay time.Duration) error {
 
 	err := s.closeAPI()
 	if s.ops != nil {
-		err = errors.Join(err, s.ops.Close()) // last: until now it tells how the end goes
+		err = errors.Join(err, s.ops.Close()) // last, so that the metrics show the shutdown
 	}
 	return err
 }
 
-// closeAPI closes the port, ends streams and feeds, and waits for calls, but not for transfers, which may take minutes: they
-// can be resumed, and the next server may be waiting for the data folder.
+// closeAPI closes the port, ends streams and feeds, and waits for calls. It does not wait for
+// transfers, which may take minutes: they can be resumed, and the next server may be waiting for
+// the data folder.
 func (s *service) closeAPI() error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastCallsTimeout)
 	defer cancel()
 	ended := make(chan struct{})
-	s.api.RegisterOnShutdown(func() { // called once the port is closed, so that nobody comes back to this server
+	s.api.RegisterOnShutdown(func() { // called when the port is closed, so that no client reconnects to this server
 		defer close(ended)
 		s.handlers.End()
 		s.hub.Shutdown(ctx)

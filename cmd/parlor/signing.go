@@ -8,7 +8,7 @@ import (
 	"parlor/auth"
 )
 
-// Signing is the settings of tokens that the server and the commands that sign for it share.
+// Signing is the token settings of the server and of the commands that sign tokens for it.
 type Signing struct {
 	Secret             auth.Secret   `env:"PARLOR_SECRET" placeholder:"SECRET" help:"Key of HS256 user tokens, at least 32 bytes. Required with DATABASE_URL. Empty: the file secret in the data folder, created at the first start."`
 	AdminSecret        auth.Secret   `env:"PARLOR_ADMIN_SECRET" placeholder:"SECRET" help:"Key of admin tokens (HS256), at least 32 bytes. If it is set, keys of user tokens cannot sign admin tokens. Empty: PARLOR_SECRET if that is set, so that anyone who signs user tokens can also sign admin tokens; otherwise the file admin-secret in the data folder."`
@@ -18,7 +18,7 @@ type Signing struct {
 	AdminTokenLifetime time.Duration `env:"PARLOR_ADMIN_TOKEN_LIFETIME" default:"24h" help:"Maximum lifetime of an admin token, counted the same way. 1m to 87600h; 0s means no limit."`
 }
 
-// check tells of each fault.
+// check reports each error in the settings.
 func (s *Signing) check(fault func(setting, format string, args ...any)) {
 	if s.Secret != "" && len(s.Secret) < auth.MinSecretBytes {
 		fault("PARLOR_SECRET", "has %d bytes; at least %d are required", len(s.Secret), auth.MinSecretBytes)
@@ -38,8 +38,8 @@ func (s *Signing) check(fault func(setting, format string, args ...any)) {
 	}
 }
 
-// tokens returns what signs tokens, and verifies those that it signed. Secrets that are not set come from the data folder,
-// where they are made if they are not there.
+// tokens returns the Tokens for these settings. Secrets that are not set come from the data folder,
+// and are created if they do not exist.
 func (s *Signing) tokens(folder string) (*auth.Tokens, error) {
 	secret, adminSecret := s.Secret, s.AdminSecret
 	var errs [2]error

@@ -11,7 +11,8 @@ import (
 	"parlor/room"
 )
 
-// TokenCmd makes tokens for trying things out and for scripts. An application's backend signs its own.
+// TokenCmd prints tokens for trying Parlor out and for scripts. An application's backend signs its
+// own.
 type TokenCmd struct {
 	User  string        `placeholder:"ID" help:"User ID that the token is for."`
 	Name  string        `placeholder:"NAME" help:"Display name of the user."`
@@ -19,7 +20,7 @@ type TokenCmd struct {
 	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
 	Data  string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the token if PARLOR_SECRET is not set."`
 
-	Signing // as the server has them
+	Signing // the same settings as those of the server
 }
 
 // Run prints the token.
@@ -64,8 +65,9 @@ func (c *TokenCmd) validate() error {
 	return errors.Join(faults...)
 }
 
-// signer signs with the server's secrets. It makes those of the data folder, so that a token may be made before the first
-// start, but not the folder: in the wrong folder no server would ever accept the token.
+// signer returns the server's Tokens. It creates the secrets of the data folder, so that a token
+// can be printed before the first start, but not the folder: no server would accept a token from
+// the wrong folder.
 func (c *TokenCmd) signer() (*auth.Tokens, error) {
 	if c.Secret == "" {
 		if _, err := os.Stat(c.Data); errors.Is(err, fs.ErrNotExist) {

@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 )
 
-// VersionCmd prints what was built, from what, with what.
+// VersionCmd prints the version of the program, of Go, and of the platform.
 type VersionCmd struct{}
 
 // Run prints one line, such as "parlor v1.2.0 3f2c1d0a9b7e go1.26.0 linux/amd64".
@@ -15,7 +15,7 @@ func (VersionCmd) Run(to console) error {
 	return err
 }
 
-// version returns the module's version and the commit, as far as the build knows them.
+// version returns the module's version and the commit, if the build recorded them.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {

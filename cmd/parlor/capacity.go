@@ -9,34 +9,35 @@ import (
 )
 
 const (
-	// minConnections is the least with which a server is of any use.
+	// minConnections is the smallest number of connections with which a server is useful.
 	minConnections = 16
-	// defaultMaxConnections bounds what the limit on open files would allow: a million connections do not fit into the
-	// memory of most machines.
+	// defaultMaxConnections is the limit if that on open files allows more: a million connections
+	// do not fit into the memory of most machines.
 	defaultMaxConnections = 100_000
 )
 
-// places is how the files that the process may open are shared out, so that neither the database, nor an operator's look at the
-// server, nor a file of a user has to wait for the clients' connections.
-type places struct {
-	connections int // of clients
-	perAddress  int // of them
-	refused     int // of clients that are told that there is no place
+// capacity is how the open files of the process are shared, so that the database, the requests of
+// an operator and the files of users never compete with client connections.
+type capacity struct {
+	connections int // client connections
+	perAddress  int // client connections from one address
+	rejected    int // client connections that are only told that the server is full
 	operators   int // connections to the ops listener
 	transfers   int // uploads and downloads
 }
 
-// ownFiles is what the program itself has open: its log, its lock, its ports, what Go and the private database's socket take,
-// and some for the moment.
+// ownFiles is the number of files that the program itself needs: its log, its lock, its ports,
+// those of Go and of the private database's socket, and a reserve.
 const ownFiles = 32
 
-// sharePlaces shares out the files that may be open. pool is how many connections to the database there may be. Errors: there are
-// too few, or fewer than PARLOR_MAX_CONNECTIONS asks for.
-func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
+// shareFiles shares the open files. pool is the maximum number of database connections. It fails if
+// there are too few files, or too few for PARLOR_MAX_CONNECTIONS.
+func (c *ServeCmd) shareFiles(files, pool int) (capacity, error) {
 	share := min(files/16, 64)
-	// Each upload or download has a file or a connection to the bucket beside its own.
-	p := places{refused: share, operators: share, transfers: min(files/8, 4096)}
-	reserve := ownFiles + pool + p.refused + p.operators + p.transfers
+	// Each upload or download needs a file, or a connection to the bucket, in addition to its own
+	// connection.
+	p := capacity{rejected: share, operators: share, transfers: min(files/8, 4096)}
+	reserve := ownFiles + pool + p.rejected + p.operators + p.transfers
 	most := files - reserve
 	if most < minConnections {
 		return p, usageError{fmt.Errorf("the limit of %d open files (ulimit -n) is too low: %d are needed for %d connections", files, minConnections+reserve, minConnections)}
@@ -55,8 +56,8 @@ func (c *ServeCmd) sharePlaces(files, pool int) (places, error) {
 	return p, nil
 }
 
-// limits is what the handlers allow.
-func (c *ServeCmd) limits(p places) handlers.Limits {
+// limits returns the limits of the handlers.
+func (c *ServeCmd) limits(p capacity) handlers.Limits {
 	l := handlers.Limits{
 		Streams:   cmp.Or(c.MaxStreams, p.connections),
 		Transfers: p.transfers, TransfersPerAddress: max(p.transfers/2, 1),
@@ -66,14 +67,14 @@ func (c *ServeCmd) limits(p places) handlers.Limits {
 	return l
 }
 
-// rates is how often users and addresses may do what the handlers limit.
+// rates returns the rate limits of users and addresses.
 func (c *ServeCmd) rates() handlers.Rates {
 	perSecond := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Second} }
 	perMinute := func(n int) handlers.Rate { return handlers.Rate{Count: n, Window: time.Minute} }
 	return handlers.Rates{
 		Messages: perSecond(c.MessageRate), Barrage: perSecond(c.BarrageRate), BarrageBytes: perSecond(c.BarrageBytes),
 		Logins: perMinute(c.LoginRate), RoomsCreated: perMinute(c.RoomRate), Joins: perMinute(c.JoinRate), Attributes: perSecond(c.AttributeRate),
-		// A whole class or company may log in at once from one address.
+		// A whole class or company may log in from one address at the same time.
 		LoginsPerAddress: handlers.Rate{Count: 100 * c.AddressLoginRate, Window: 100 * time.Second},
 	}
 }
