@@ -8,8 +8,8 @@ import (
 	"parlor/room"
 )
 
-// attributePairs is a room's attributes as they are stored, which is with more
-// than clients see.
+// attributePairs are the attributes of a room as they are stored. They contain more than clients
+// can see.
 type attributePairs map[string]attributePair
 
 type attributePair struct {
@@ -34,18 +34,16 @@ func (p attributePairs) attributes() room.Attributes {
 	return a
 }
 
-// queueAttributes writes the attributes of a room that the transaction
-// holds.
+// queueAttributes writes the attributes of a room that the transaction has locked.
 func queueAttributes(b *pgx.Batch, r room.Room) {
 	b.Queue(`INSERT INTO room_attributes (generation, version, pairs) VALUES ($1, $2, $3)
 		ON CONFLICT (generation) DO UPDATE SET version = excluded.version, pairs = excluded.pairs`,
 		r.Generation, r.AttributesVersion, storedAttributes(r.Attributes))
 }
 
-// UpdateAttributes changes the attributes of a room that the session is in, and
-// returns their version and the keys that belong to others. Errors:
-// room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrVersionMismatch,
-// room.ErrAttributesFull.
+// UpdateAttributes changes the attributes of a room that the session is in. It returns their
+// version, and the keys that it did not change because other users own them. Errors:
+// room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrVersionMismatch, room.ErrAttributesFull.
 func (s *Store) UpdateAttributes(ctx context.Context, by room.Actor, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()

@@ -9,17 +9,16 @@ import (
 	"parlor/room"
 )
 
-// banUsers keeps users out of a room until an instant; an earlier ban is
-// replaced.
-func banUsers(ctx context.Context, tx pgx.Tx, id room.RoomID, users []room.UserID, note string, until time.Time) error {
+// banUsers bans users from a room until a time. It replaces earlier bans.
+func banUsers(ctx context.Context, tx pgx.Tx, id room.RoomID, users []room.UserID, adminReason string, until time.Time) error {
 	_, err := tx.Exec(ctx, `
 		INSERT INTO bans (room_id, user_id, until, note) SELECT DISTINCT $1, unnest($2::text[]), $3::timestamptz, $4
 		ON CONFLICT (room_id, user_id) DO UPDATE SET until = excluded.until, note = excluded.note`,
-		id, users, until, note)
+		id, users, until, adminReason)
 	return err
 }
 
-// Bans is who may not enter the rooms of an ID, by user.
+// Bans returns the bans that apply to a room ID, ordered by user.
 func (s *Store) Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error) {
 	rows, err := s.pool.Query(ctx, `SELECT user_id, until, note FROM bans WHERE room_id = $1 AND until > $2
 		ORDER BY user_id`, id, s.now())
@@ -35,7 +34,7 @@ func (s *Store) Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error) {
 	return bans, translate(err)
 }
 
-// Unban lets a user enter again. Errors: room.ErrBanNotFound.
+// Unban lifts the ban of a user. Errors: room.ErrBanNotFound.
 func (s *Store) Unban(ctx context.Context, by room.Actor, id room.RoomID, user room.UserID) error {
 	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		lifted, err := tx.Exec(ctx, "DELETE FROM bans WHERE room_id = $1 AND user_id = $2 AND until > $3", id, user, s.now())

@@ -10,7 +10,7 @@ import (
 	"parlor/room"
 )
 
-// encodeBody is what stands in an event's row.
+// encodeBody returns the body of an event as it is stored.
 func encodeBody(b room.Body) ([]byte, error) {
 	encoded, err := room.AppendBody(nil, b)
 	if err != nil {
@@ -19,13 +19,13 @@ func encodeBody(b room.Body) ([]byte, error) {
 	return encoded, nil
 }
 
-// allLogs is the logs of rooms and of users, as far as reading them goes.
+// allLogs selects the logs of rooms and the inboxes of users, with the columns that readers need.
 const allLogs = `(
 	SELECT generation AS log, room_id, last_seq, oldest_seq FROM rooms JOIN logs USING (generation)
 	UNION ALL SELECT log, '', last_seq, oldest_seq FROM inboxes
 )`
 
-// Tail is the newest events of a log, at most n. Errors: room.ErrRoomNotFound.
+// Tail returns the newest events of a log, at most n. Errors: room.ErrRoomNotFound.
 func (s *Store) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
 		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
@@ -34,7 +34,7 @@ func (s *Store) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, er
 		) e ON true WHERE l.log = $1 ORDER BY e.seq`, n)
 }
 
-// EventsAfter is the events of a log next after a seq, at most n. Errors:
+// EventsAfter returns the next events of a log after a seq, at most n. Errors:
 // room.ErrRoomNotFound.
 func (s *Store) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
 	return s.page(ctx, g, `
@@ -44,8 +44,8 @@ func (s *Store) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n
 		) e ON true WHERE l.log = $1 ORDER BY e.seq`, n, after)
 }
 
-// page reads a log's state and a run of its events in one statement, so that both are
-// of the same instant.
+// page reads the state of a log and some of its events in one statement, so that both are from the
+// same snapshot.
 func (s *Store) page(ctx context.Context, g room.LogID, query string, args ...any) (room.LogPage, error) {
 	rows, err := s.pool.Query(ctx, query, append([]any{g}, args...)...)
 	if err != nil {
@@ -86,8 +86,8 @@ func (s *Store) page(ctx context.Context, g room.LogID, query string, args ...an
 	return p, nil
 }
 
-// restore gives an event its body back. A stored message does not repeat the
-// place that its row has.
+// restore decodes the body of a stored event. A stored message does not contain its room and seq,
+// so they are set from the event.
 func restore(e room.Event, t room.EventType, body string) (room.Event, error) {
 	var err error
 	if e.Body, err = room.DecodeBody(t, []byte(body)); err != nil {
@@ -106,7 +106,7 @@ func restore(e room.Event, t room.EventType, body string) (room.Event, error) {
 	return e, nil
 }
 
-// restoreMessage is the message that a stored event brought.
+// restoreMessage returns the message of a stored event.
 func restoreMessage(e room.Event, t room.EventType, body string) (room.Message, error) {
 	e, err := restore(e, t, body)
 	if err != nil {
@@ -115,7 +115,7 @@ func restoreMessage(e room.Event, t room.EventType, body string) (room.Message, 
 	return room.MessagesOf(e.Body)[0], nil
 }
 
-// collectMessages reads the seqs and bodies of messages of a log.
+// collectMessages reads messages of a log, of which the rows contain the seqs and bodies.
 func collectMessages(rows pgx.Rows, log room.Event, t room.EventType) ([]room.Message, error) {
 	messages, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Message, error) {
 		var body string
@@ -128,7 +128,7 @@ func collectMessages(rows pgx.Rows, log room.Event, t room.EventType) ([]room.Me
 	return messages, translate(err)
 }
 
-// nextXact is the place in the feed of what comes next in a log: that of the
-// transaction, or of the event before. A transaction that got its number early
-// may get the log's lock late, and a log's order is the feed's order.
+// nextXact is the feed position of the next event in a log: the number of the transaction, or that
+// of the log's newest event if it is higher. A transaction that got its number early may get the
+// log's lock late, but the feed must have the events of a log in the log's order.
 const nextXact = "greatest(last_xact, pg_current_xact_id())"

@@ -11,35 +11,33 @@ import (
 	"parlor/room"
 )
 
-// JoinRoom lets the session into a room that exists. Errors: room.ErrNotGranted,
-// room.ErrRoomNotFound, room.ErrRoomFull, room.ErrTooManyRooms and those of a
-// session that is over.
+// JoinRoom adds the session to an existing room. Errors: room.ErrNotGranted, room.ErrRoomNotFound,
+// room.ErrRoomFull, room.ErrTooManyRooms and those of room.Session.Usable.
 func (s *Store) JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error) {
 	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session()})
 	return o.room, s.refused(ctx, by, id, room.RoomEnter, o.err)
 }
 
-// EnterRoom lets the session into a room, which is created where there is none,
-// and says whether it was. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms and
-// those of a session that is over.
+// EnterRoom adds the session to a room, and creates the room if it does not exist. It reports
+// whether it created the room. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms
+// and those of room.Session.Usable.
 func (s *Store) EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error) {
 	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session(), mayCreate: true, opts: opts})
 	return o.room, o.created, s.refused(ctx, by, id, room.RoomEnter, o.err)
 }
 
-// SwitchRoom takes the session out of one room and into another, both or
-// neither; create says that the other may be created where there is none.
-// Errors: room.ErrRoomNotFound for either, room.ErrNotInRoom for the first, and
-// those of joining or creating the other.
+// SwitchRoom moves the session from one room to another, in one transaction. With create set, the
+// other room is created if it does not exist. Errors: room.ErrRoomNotFound for either room,
+// room.ErrNotInRoom for the first, and those of joining or creating the second.
 func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
-		created = false // whatever an earlier try did
+		created = false // reset what an earlier try has set
 		now := s.now()
-		who, err := lockJoiningSession(ctx, tx, by.Session(), now)
+		joining, err := lockJoiningSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return c, err
 		}
-		if err := who.Grants.Check(room.ActionJoin, to); err != nil {
+		if err := joining.Grants.Check(room.ActionJoin, to); err != nil {
 			return c, err
 		}
 		rooms, err := lockRooms(ctx, tx, from, to)
@@ -53,7 +51,7 @@ func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.Roo
 		if old, c, err = flushPresenceOfEmptying(ctx, tx, old, 1, now); err != nil {
 			return c, err
 		}
-		l, err := leaveRequests(ctx, tx, old, bySession, []room.SessionID{who.ID})
+		l, err := leaveRequests(ctx, tx, old, bySession, []room.SessionID{joining.ID})
 		if err != nil {
 			return c, err
 		}
@@ -65,22 +63,22 @@ func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.Roo
 		case ok:
 		case !create:
 			return c, room.ErrRoomNotFound
-		case who.Grants.Check(room.ActionCreate, to) != nil:
+		case joining.Grants.Check(room.ActionCreate, to) != nil:
 			return c, room.ErrNotGranted
 		default:
-			// Whichever room this finds is younger than the old one or it would
-			// have been found before, so the locks are still in order.
-			if entered, created, err = s.insertOrFindRoom(ctx, tx, to, opts, who.User.ID, now); err != nil {
+			// A room that is found here was created after the old one, or lockRooms would have
+			// found it, so the locks are still taken in order.
+			if entered, created, err = s.insertOrFindRoom(ctx, tx, to, opts, joining.User.ID, now); err != nil {
 				return c, err
 			}
 		}
-		e, err := s.joinRequest(ctx, tx, entered, who.ID)
+		e, err := s.joinRequest(ctx, tx, entered, joining.ID)
 		if err != nil {
 			return c, err
 		}
 		e.Call, e.Created = room.RoomSwitch, created
 		if l[0].Last {
-			e.Rooms-- // the old room makes place for the new one
+			e.Rooms-- // leaving the old room makes space for the new one
 		}
 		var joined room.Change
 		if entered, joined, err = join(ctx, tx, entered, e, now); err != nil {
@@ -93,7 +91,7 @@ func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.Roo
 }
 
 // refused notifies a session that its call to join a room failed with err, and returns err. A session
-// that is in the room stays there whatever was refused, such as to create the room once more, so it is
+// that is in the room presences there whatever was refused, such as to create the room once more, so it is
 // not notified.
 func (s *Store) refused(ctx context.Context, by room.Actor, id room.RoomID, call room.RoomEvent, err error) error {
 	if err == nil {
@@ -109,7 +107,7 @@ func (s *Store) refused(ctx context.Context, by room.Actor, id room.RoomID, call
 	return err
 }
 
-// lockJoinRequest holds a session that wants into a room, and its user.
+// lockJoiningSession locks a session that is about to join a room, and its user.
 func lockJoiningSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
 	session, err := lockSession(ctx, tx, id, now)
 	if err != nil {
@@ -119,19 +117,19 @@ func lockJoiningSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now t
 	return session, err
 }
 
-// lockUsers holds the users of sessions until the transaction ends, in the order
-// in which everybody locks users. That makes the count of a user's rooms true
-// while several sessions of the user enter several rooms.
+// lockUsers locks the users of sessions until the transaction ends, in the same order in every
+// transaction. It makes the count of a user's rooms exact while several sessions of the user join
+// rooms.
 const lockUsers = `SELECT pg_advisory_xact_lock(key) FROM (
 	SELECT DISTINCT hashtextextended(user_id, 0) AS key FROM sessions WHERE session_id = ANY ($1) ORDER BY key
 ) users`
 
-// tryUsers is lockUsers that waits for nobody: it says of each session that there is
-// whether its user is locked now.
+// tryLockUsers is lockUsers without waiting: for each session that exists it returns whether its
+// user is locked now.
 const tryLockUsers = `SELECT session_id, pg_try_advisory_xact_lock(hashtextextended(user_id, 0)) FROM sessions WHERE session_id = ANY ($1)`
 
-// entrant reads what the rules need to know of a session that wants into a room.
-// The transaction holds the session, its user and the room.
+// joinRequest reads what the rules need to know about a session that wants to join a room. The
+// transaction has locked the session, its user and the room.
 func (s *Store) joinRequest(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.JoinRequest, error) {
 	var (
 		read map[room.SessionID]room.JoinRequest
@@ -142,8 +140,8 @@ func (s *Store) joinRequest(ctx context.Context, tx pgx.Tx, r room.Room, session
 	return read[session], err
 }
 
-// entrants is the query for what the rules need to know of sessions that want
-// into a room, of which generation is an SQL expression.
+// joinRequestsQuery returns the query for what the rules need to know about sessions that want to
+// join a room. generation is an SQL expression for the generation of the room.
 func joinRequestsQuery(generation string) string {
 	return `SELECT s.session_id, s.user_id, s.user_name,
 			EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = r.generation),
@@ -172,10 +170,9 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 	}
 }
 
-// insertOrFindRoom creates a room that was not there, and looks where somebody
-// else created it first. The other one may be gone again by then, hence the
-// loop; a few rounds mean that rooms of this name come and go faster than they
-// can be entered.
+// insertOrFindRoom creates a room, or locks the room that another transaction has created first.
+// That one may be destroyed before it is locked, hence the loop. If five rounds are not enough,
+// rooms of this name are created and destroyed faster than they can be joined.
 func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (r room.Room, created bool, err error) {
 	for range 5 {
 		r, err = s.insertRoom(ctx, tx, id, opts, by, now)
@@ -190,7 +187,7 @@ func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 	return room.Room{}, false, fmt.Errorf("room %q comes and goes too fast: %w", id, room.ErrUnavailable)
 }
 
-// join writes what the rules decide of an entrant.
+// join writes the decision of the rules about a join request.
 func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
 	var b pgx.Batch
 	r, c, err := queueJoin(&b, r, e, now)
@@ -205,12 +202,12 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.JoinRequest, now t
 	return r, c, send(ctx, tx, &b)
 }
 
-// queueJoin queues what the rules decide of an entrant, but for the room itself
-// and its log; nothing where the entrant is in already. When the batch has been
-// sent, the change has the numbers of the stays.
+// queueJoin queues the decision of the rules about a join request, except the update of the room
+// and its log. It queues nothing if the session is already in the room. After the batch was sent,
+// the change contains the presence IDs.
 func queueJoin(b *pgx.Batch, r room.Room, e room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
 	later, members := r.BatchesPresence(), r.MemberCount
-	r, c, err := r.Join(e, now) // which leaves the room as it is where it refuses
+	r, c, err := r.Join(e, now) // returns the room unchanged if it rejects the request
 	if err != nil {
 		return r, room.Change{}, err
 	}

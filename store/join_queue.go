@@ -11,89 +11,90 @@ import (
 	"parlor/room"
 )
 
-// Group commit, as for messages: those who want into a room while others are
-// being let in enter together in the next transaction. A thousand people who
-// enter one room at the same time wait for a few commits, and not each for all
-// the commits before theirs.
+// Joins are committed in groups, as messages are: joins that arrive during a transaction for the
+// same room are part of the next one. If a thousand users join one room at the same time, each of
+// them waits for a few commits rather than for a thousand.
 const (
-	// maxEntryBatch bounds how long a room and the sessions of a batch stay
-	// locked.
+	// maxJoinBatch bounds how long a room and the sessions of a batch stay locked.
 	maxJoinBatch = 128
 )
 
-// entry is a call that wants a session into a room.
+// A pendingJoin is a call that wants its session to join a room.
 type pendingJoin struct {
 	ctx     context.Context
 	by      room.Actor
 	session room.SessionID
-	// founds says that the call may create the room, by its opts.
+	// mayCreate is set if the call may create the room, with opts.
 	mayCreate bool
 	opts      room.RoomOptions
-	// done gets the outcome; it has room for it, so that a caller who gave up
-	// holds up nobody.
+	// done receives the result. It is buffered, so that a caller that gave up blocks nobody.
 	done chan joinResult
 
-	// What a transaction made of it: again says that it is for the next one, and apart
-	// that others have its session or user locked, so that it is for one of its own.
+	// The outcome of a transaction. retry means that the join is for the next transaction. alone
+	// means that another transaction holds the session or its user, so the join gets a transaction
+	// of its own.
 	joinResult
 	retry, alone bool
 }
 
+// A joinResult is what the caller of a join gets.
 type joinResult struct {
 	room    room.Room
 	created bool
 	err     error
 }
 
-// doors is where those wait who want into rooms.
+// A joinQueue holds the joins that wait for a transaction, by room.
 type joinQueue struct {
 	mu sync.Mutex // guards waiting
-	// waiting has a key for each room that a goroutine lets people into.
+	// waiting has a key for each room for which a goroutine commits joins.
 	waiting map[room.RoomID][]*pendingJoin
-	running sync.WaitGroup // those goroutines
+	running sync.WaitGroup // the goroutines that commit joins
 }
 
-// arrive reports whether nobody was at the door: the caller then opens it.
-func (d *joinQueue) add(id room.RoomID, e *pendingJoin) (first bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.waiting == nil {
-		d.waiting = make(map[room.RoomID][]*pendingJoin)
+// add adds a join. It reports whether no goroutine commits joins for the room: the caller then
+// starts one.
+func (q *joinQueue) add(id room.RoomID, j *pendingJoin) (first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.waiting == nil {
+		q.waiting = make(map[room.RoomID][]*pendingJoin)
 	}
-	before, open := d.waiting[id]
-	d.waiting[id] = append(before, e)
+	before, open := q.waiting[id]
+	q.waiting[id] = append(before, j)
 	return !open
 }
 
-// next is who enters next, those who could not enter before first; nobody means
-// that the door is closed.
-func (d *joinQueue) next(id room.RoomID, again []*pendingJoin) []*pendingJoin {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	batch := append(again, d.waiting[id]...)
+// next returns the joins of the next transaction, beginning with those to retry. If there are none,
+// it returns nil and the goroutine of the room has to end.
+func (q *joinQueue) next(id room.RoomID, retry []*pendingJoin) []*pendingJoin {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	batch := append(retry, q.waiting[id]...)
 	if len(batch) == 0 {
-		delete(d.waiting, id)
+		delete(q.waiting, id)
 		return nil
 	}
 	n := min(len(batch), maxJoinBatch)
-	d.waiting[id] = batch[n:]
+	q.waiting[id] = batch[n:]
 	return batch[:n:n]
 }
 
-// refuse answers those who wait at a door behind a transaction that failed, where they
-// would fail too.
-func (d *joinQueue) fail(id room.RoomID, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, e := range d.waiting[id] {
-		e.done <- joinResult{err: err}
+// fail answers the joins that wait behind a transaction that did not get the room's lock: they
+// would not get it either.
+func (q *joinQueue) fail(id room.RoomID, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, j := range q.waiting[id] {
+		j.done <- joinResult{err: err}
 	}
-	d.waiting[id] = nil
+	q.waiting[id] = nil
 }
 
-func (s *Store) waitForJoin(id room.RoomID, e *pendingJoin) joinResult {
-	e.done = make(chan joinResult, 1)
-	if s.joins.add(id, e) {
+// waitForJoin queues a join and waits for its result.
+func (s *Store) waitForJoin(id room.RoomID, j *pendingJoin) joinResult {
+	j.done = make(chan joinResult, 1)
+	if s.joins.add(id, j) {
 		s.joins.running.Go(func() {
 			for batch := s.joins.next(id, nil); len(batch) > 0; {
 				batch = s.joins.next(id, s.commitJoins(id, batch, false))
@@ -101,24 +102,23 @@ func (s *Store) waitForJoin(id room.RoomID, e *pendingJoin) joinResult {
 		})
 	}
 	select {
-	case o := <-e.done:
-		return o
-	case <-e.ctx.Done():
-		// It may still be let in. The caller is told to try again, which changes
-		// nothing then.
-		return joinResult{err: translate(e.ctx.Err())}
+	case result := <-j.done:
+		return result
+	case <-j.ctx.Done():
+		// The join may still succeed. The caller is asked to try again, which then changes nothing.
+		return joinResult{err: translate(j.ctx.Err())}
 	}
 }
 
-// letIn lets a batch into a room in one transaction, tells the callers, and
-// returns those who are for the next one. Nobody waits for the locks of another's
-// session: those whose session or user is locked by somebody else enter by
-// themselves, and wait.
-func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (again []*pendingJoin) {
+// commitJoins commits the joins of a batch in one transaction, answers their callers, and returns
+// the joins that have to be retried. With wait set it waits for the locks of sessions and users.
+// Without it, a join whose session or user is locked is committed in a transaction of its own, so
+// that it delays no other.
+func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (retry []*pendingJoin) {
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
 	locks := []lockKey{roomKey(id)}
-	if wait { // while it waits for the session it is not to take a place of those who do not
+	if wait { // not the room's key: while this call waits for its session, others may join
 		locks = []lockKey{sessionKey(batch[0].session), blockedJoinKey(id)}
 	}
 	var by room.Actor
@@ -126,50 +126,50 @@ func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (ag
 		by = batch[0].by
 	}
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
-		for _, e := range batch { // whatever an earlier try did
-			e.joinResult, e.retry, e.alone = joinResult{err: translate(e.ctx.Err())}, false, false
+		for _, j := range batch { // reset what an earlier try has set
+			j.joinResult, j.retry, j.alone = joinResult{err: translate(j.ctx.Err())}, false, false
 		}
 		return s.decideJoins(ctx, tx, id, batch, wait)
 	}, locks...)
 	if lockRefused(err) && !wait {
 		s.joins.fail(id, err)
 	}
-	for _, e := range batch {
+	for _, j := range batch {
 		switch {
-		case e.retry:
-			again = append(again, e)
-		case e.alone:
-			s.joins.running.Go(func() { s.commitJoins(id, []*pendingJoin{e}, true) })
-		case err != nil && e.err == nil:
-			e.done <- joinResult{err: err}
+		case j.retry:
+			retry = append(retry, j)
+		case j.alone:
+			s.joins.running.Go(func() { s.commitJoins(id, []*pendingJoin{j}, true) })
+		case err != nil && j.err == nil:
+			j.done <- joinResult{err: err}
 		default:
-			e.done <- e.joinResult
+			j.done <- j.joinResult
 		}
 	}
-	return again
+	return retry
 }
 
-// admit decides over a batch, and writes what it decides.
+// decideJoins lets the rules decide about each join of a batch, and writes the result.
 func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (room.Change, error) {
 	now := s.now()
-	at, err := s.lockJoinState(ctx, tx, id, batch, wait)
+	state, err := s.lockJoinState(ctx, tx, id, batch, wait)
 	if err != nil {
 		return room.Change{}, err
 	}
-	admitted := at.eligible(id, batch, now)
-	r, created := at.room, false
+	joins := state.eligible(id, batch, now)
+	r, created := state.room, false
 	if r.Generation == 0 {
-		// A room begins with one session: where the rules refuse it, there is no
-		// room for others either.
-		founder := at.chooseCreator(id, admitted)
-		if founder == nil {
+		// A room starts with one member. If the rules reject that join, there is no room for the
+		// others either.
+		creator := state.chooseCreator(id, joins)
+		if creator == nil {
 			return room.Change{}, nil
 		}
-		admitted = []*pendingJoin{founder}
-		if r, created, err = s.insertOrFindRoom(ctx, tx, id, founder.opts, at.sessions[founder.session].User.ID, now); err != nil {
+		joins = []*pendingJoin{creator}
+		if r, created, err = s.insertOrFindRoom(ctx, tx, id, creator.opts, state.sessions[creator.session].User.ID, now); err != nil {
 			return room.Change{}, err
 		}
-		if at.requests[founder.session], err = s.joinRequest(ctx, tx, r, founder.session); err != nil {
+		if state.requests[creator.session], err = s.joinRequest(ctx, tx, r, creator.session); err != nil {
 			return room.Change{}, err
 		}
 	}
@@ -178,18 +178,18 @@ func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batc
 		changes []room.Change
 		events  []room.Event
 	)
-	for _, e := range admitted {
-		entrant := at.requests[e.session]
-		entrant.Call, entrant.Created = room.RoomEnter, created
+	for _, j := range joins {
+		request := state.requests[j.session]
+		request.Call, request.Created = room.RoomEnter, created
 		var c room.Change
-		r, c, e.err = queueJoin(&b, r, entrant, now)
-		if e.err != nil && created {
-			return room.Change{}, e.err
+		r, c, j.err = queueJoin(&b, r, request, now)
+		if j.err != nil && created {
+			return room.Change{}, j.err
 		}
-		if e.err != nil {
+		if j.err != nil {
 			continue
 		}
-		e.room, e.created = r, created
+		j.room, j.created = r, created
 		changes = append(changes, c)
 		events = append(events, c.Events...)
 	}
@@ -201,85 +201,85 @@ func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batc
 	if err := send(ctx, tx, &b); err != nil {
 		return room.Change{}, err
 	}
-	var all room.Change // now that the stays have their numbers
+	var all room.Change // after the statements have returned the presence IDs
 	for _, c := range changes {
 		all = all.And(c)
 	}
 	return all, nil
 }
 
-// chooseFounder says who creates a room, and leaves the others who may to the next
-// transaction.
-func (at joinState) chooseCreator(id room.RoomID, entries []*pendingJoin) (founder *pendingJoin) {
-	for _, e := range entries {
+// chooseCreator returns the join that creates the room. Other joins that may create it are left to
+// the next transaction, and those that may not get their errors.
+func (state joinState) chooseCreator(id room.RoomID, joins []*pendingJoin) (creator *pendingJoin) {
+	for _, j := range joins {
 		switch {
-		case !e.mayCreate:
-			e.err = room.ErrRoomNotFound
-		case at.sessions[e.session].Grants.Check(room.ActionCreate, id) != nil:
-			e.err = room.ErrNotGranted
-		case founder == nil:
-			founder = e
+		case !j.mayCreate:
+			j.err = room.ErrRoomNotFound
+		case state.sessions[j.session].Grants.Check(room.ActionCreate, id) != nil:
+			j.err = room.ErrNotGranted
+		case creator == nil:
+			creator = j
 		default:
-			e.retry = true
+			j.retry = true
 		}
 	}
-	return founder
+	return creator
 }
 
-// entrance is what a batch of entries finds. All that is in it is locked, but for the
-// sessions that are busy: they, or their users, are locked by others.
+// A joinState is what the rules need to know about a batch of joins. Everything in it is locked,
+// except the busy sessions: another transaction has locked them or their users.
 type joinState struct {
 	sessions map[room.SessionID]room.Session
 	busy     map[room.SessionID]bool
 	requests map[room.SessionID]room.JoinRequest
-	room     room.Room // without a generation where there is none
+	room     room.Room // its generation is 0 if it does not exist
 }
 
-// usable is those of a batch who may ask for the room. Of a user only one at a
-// time: what the rules need to know of the second depends on the first.
-func (at joinState) eligible(id room.RoomID, batch []*pendingJoin, now time.Time) []*pendingJoin {
-	var usable []*pendingJoin
+// eligible returns the joins of a batch that the rules can decide now. It contains each user at
+// most once, because the decision about a second session of the same user depends on the first.
+func (state joinState) eligible(id room.RoomID, batch []*pendingJoin, now time.Time) []*pendingJoin {
+	var eligible []*pendingJoin
 	users := make(map[room.UserID]bool, len(batch))
-	for _, e := range batch {
-		if e.err != nil {
+	for _, j := range batch {
+		if j.err != nil {
 			continue // the caller has given up
 		}
-		if at.busy[e.session] {
-			e.alone = true
+		if state.busy[j.session] {
+			j.alone = true
 			continue
 		}
-		session, ok := at.sessions[e.session]
+		session, ok := state.sessions[j.session]
 		if !ok {
-			e.err = room.ErrUnauthenticated
+			j.err = room.ErrUnauthenticated
 			continue
 		}
-		if e.err = session.Usable(now); e.err != nil {
+		if j.err = session.Usable(now); j.err != nil {
 			continue
 		}
-		// Under the session's lock: a renewal that takes the grant away takes the
-		// session out of its rooms, or has done so before.
-		if e.err = session.Grants.Check(room.ActionJoin, id); e.err != nil {
+		// Checked under the session's lock: a renewal that revokes the grant either removes the
+		// session from its rooms later, or has already done so.
+		if j.err = session.Grants.Check(room.ActionJoin, id); j.err != nil {
 			continue
 		}
 		if users[session.User.ID] {
-			e.retry = true
+			j.retry = true
 			continue
 		}
 		users[session.User.ID] = true
-		usable = append(usable, e)
+		eligible = append(eligible, j)
 	}
-	return usable
+	return eligible
 }
 
-// lockEntrance holds the sessions of a batch, their users and the room, and
-// reads what the rules need to know, in one round trip: each statement has a
-// snapshot that is taken under the locks of those before it. It waits for the room, and
-// for sessions and users only where it is told to.
+// lockJoinState locks the sessions of a batch, their users and the room, and reads what the rules
+// need to know. It takes one round trip: each statement has a snapshot that is taken after the
+// locks of the statements before it. It always waits for the lock of the room, but for sessions and
+// users only if wait is set.
 func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (joinState, error) {
-	at := joinState{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
+	state := joinState{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
 	sessions := make([]room.SessionID, len(batch))
-	for i, e := range batch {
-		sessions[i] = e.session
+	for i, j := range batch {
+		sessions[i] = j.session
 	}
 	skip := " SKIP LOCKED"
 	if wait {
@@ -293,7 +293,7 @@ func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, ba
 				if err != nil {
 					return err
 				}
-				at.sessions[session.ID] = session
+				state.sessions[session.ID] = session
 			}
 			return rows.Err()
 		})
@@ -303,11 +303,11 @@ func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, ba
 		b.Queue(tryLockUsers, sessions).Query(func(rows pgx.Rows) error {
 			var (
 				busy   room.SessionID
-				locked bool // the user
+				locked bool // whether the user was locked here
 			)
 			_, err := pgx.ForEachRow(rows, []any{&busy, &locked}, func() error {
-				if _, held := at.sessions[busy]; !held || !locked {
-					at.busy[busy] = true
+				if _, held := state.sessions[busy]; !held || !locked {
+					state.busy[busy] = true
 				}
 				return nil
 			})
@@ -317,26 +317,27 @@ func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, ba
 	b.Queue(lockRoomLog, id)
 	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = " + lockedGeneration).
 		QueryRow(func(row pgx.Row) (err error) {
-			at.room, err = scanRoom(row)
+			state.room, err = scanRoom(row)
 			if errors.Is(err, pgx.ErrNoRows) {
-				at.room, err = room.Room{}, nil
+				state.room, err = room.Room{}, nil
 			}
 			return err
 		})
 	b.Queue(joinRequestsQuery(lockedGeneration), sessions, id).
-		Query(s.collectJoinRequests(&at.requests))
-	return at, send(ctx, tx, &b)
+		Query(s.collectJoinRequests(&state.requests))
+	return state, send(ctx, tx, &b)
 }
 
-// lockLiving is a statement of its own because its lock comes first: what comes
-// after it in the same round trip, with a snapshot taken under it, sees every
-// member that left before. It leaves behind which room is locked: a statement after
-// it also sees one that came to life in between, and must not touch that.
+// lockRoomLog locks a room by the row of its log. It is a statement of its own, so that the
+// statements after it in the same round trip have snapshots taken under the lock and see every
+// member that left before. It stores the generation of the locked room in a setting: statements
+// after it would also see a room that was created in between, which is not locked and must not be
+// changed.
 const lockRoomLog = `
 	SELECT set_config('parlor.locked', coalesce(max(generation)::text, ''), true) FROM (
 		SELECT generation FROM logs
 		WHERE generation = (SELECT generation FROM rooms WHERE room_id = $1 AND destroyed_at IS NULL) AND NOT closed FOR NO KEY UPDATE
 	) locked`
 
-// lockedRoom is the generation that lockLiving has locked; null where there is none.
+// lockedGeneration is the generation that lockRoomLog has locked, or null if there is none.
 const lockedGeneration = `nullif(current_setting('parlor.locked'), '')::bigint`

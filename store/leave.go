@@ -11,12 +11,12 @@ import (
 	"parlor/room"
 )
 
-// LeaveRoom takes the session out of a room. Errors: room.ErrRoomNotFound,
-// room.ErrNotInRoom and those of a session that is over.
+// LeaveRoom removes the session from a room. Errors: room.ErrRoomNotFound, room.ErrNotInRoom and
+// those of room.Session.Usable.
 func (s *Store) LeaveRoom(ctx context.Context, by room.Actor, id room.RoomID) error {
 	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		who, err := lockSession(ctx, tx, by.Session(), now)
+		leaving, err := lockSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return c, err
 		}
@@ -24,7 +24,7 @@ func (s *Store) LeaveRoom(ctx context.Context, by room.Actor, id room.RoomID) er
 		if err != nil {
 			return c, err
 		}
-		if c, err = leaveRooms(ctx, tx, []presence{{who.ID, r.Generation}}, room.ReasonLeft, "", now); err != nil {
+		if c, err = leaveRooms(ctx, tx, []presence{{leaving.ID, r.Generation}}, room.ReasonLeft, "", now); err != nil {
 			return c, err
 		}
 		if len(c.Left) == 0 {
@@ -34,8 +34,8 @@ func (s *Store) LeaveRoom(ctx context.Context, by room.Actor, id room.RoomID) er
 	}, sessionKey(by.Session()), roomKey(id))
 }
 
-// LeaveAllRooms takes the session, and no other of its user, out of all its
-// rooms and returns them. Errors: those of a session that is over.
+// LeaveAllRooms removes the session, but no other session of its user, from all its rooms and
+// returns these. Errors: those of room.Session.Usable.
 func (s *Store) LeaveAllRooms(ctx context.Context, by room.Actor) ([]room.RoomID, error) {
 	locks, err := s.lockKeysOf(ctx, "session_id = $1 AND "+notEnded, by.Session())
 	if err != nil {
@@ -44,16 +44,16 @@ func (s *Store) LeaveAllRooms(ctx context.Context, by room.Actor) ([]room.RoomID
 	var left []room.RoomID
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		now := s.now()
-		who, err := lockSession(ctx, tx, by.Session(), now)
+		leaving, err := lockSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		stays, err := presencesOf(ctx, tx, []room.SessionID{who.ID}, "true")
+		presences, err := presencesOf(ctx, tx, []room.SessionID{leaving.ID}, "true")
 		if err != nil {
 			return room.Change{}, err
 		}
-		c, err := leaveRooms(ctx, tx, stays, room.ReasonLeft, "", now)
-		left = make([]room.RoomID, 0, len(c.Left)) // anew with each try
+		c, err := leaveRooms(ctx, tx, presences, room.ReasonLeft, "", now)
+		left = make([]room.RoomID, 0, len(c.Left)) // reset what an earlier try has set
 		for _, d := range c.Left {
 			left = append(left, d.Room)
 		}
@@ -62,12 +62,12 @@ func (s *Store) LeaveAllRooms(ctx context.Context, by room.Actor) ([]room.RoomID
 	return left, err
 }
 
-// leaveRooms ends stays of sessions whose rows the transaction holds. It goes
-// room by room, because that is the order of the locks.
-func leaveRooms(ctx context.Context, tx pgx.Tx, stays []presence, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+// leaveRooms ends presences of sessions whose rows the transaction has locked. It processes the
+// rooms one by one, in the order of their locks.
+func leaveRooms(ctx context.Context, tx pgx.Tx, presences []presence, reason room.LeaveReason, adminReason string, now time.Time) (room.Change, error) {
 	sessions := make(map[room.LogID][]room.SessionID)
-	for _, st := range stays {
-		sessions[st.generation] = append(sessions[st.generation], st.session)
+	for _, p := range presences {
+		sessions[p.generation] = append(sessions[p.generation], p.session)
 	}
 	locked, err := lockRoomsByGeneration(ctx, tx, "$1::bigint[]", slices.Collect(maps.Keys(sessions)))
 	if err != nil {
@@ -76,7 +76,7 @@ func leaveRooms(ctx context.Context, tx pgx.Tx, stays []presence, reason room.Le
 	var c room.Change
 	for _, r := range locked {
 		leaving := sessions[r.Generation]
-		r, told, err := flushPresenceOfEmptying(ctx, tx, r, len(leaving), now)
+		r, flushed, err := flushPresenceOfEmptying(ctx, tx, r, len(leaving), now)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -85,25 +85,26 @@ func leaveRooms(ctx context.Context, tx pgx.Tx, stays []presence, reason room.Le
 			return room.Change{}, err
 		}
 		if len(l) == 0 {
-			continue // others took their places meanwhile
+			continue // the session has left meanwhile
 		}
-		left, err := leave(ctx, tx, r, l, reason, note, now)
+		left, err := leave(ctx, tx, r, l, reason, adminReason, now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		c = c.And(told).And(left)
+		c = c.And(flushed).And(left)
 	}
 	return c, nil
 }
 
-// Who leaves is named by sessions, or by users with all their sessions.
+// A leave request names sessions, or users with all their sessions.
 const (
 	bySession = "a.session_id = ANY ($2)"
 	byUser    = "a.user_id = ANY ($2)"
 )
 
-// leavers reads what the rules need to know of those who leave a room that
-// the transaction holds, in order of entering. Who is not in it is left out.
+// leaveRequests reads what the rules need to know about members who leave a room that the
+// transaction has locked, in the order in which they joined. It omits those who are not in the
+// room.
 func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.LeaveRequest, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
@@ -126,10 +127,10 @@ func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.
 	})
 }
 
-// leave writes what the rules decide of leavers.
-func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequest, reason room.LeaveReason, note string, now time.Time) (room.Change, error) {
+// leave writes the decision of the rules about leave requests.
+func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequest, reason room.LeaveReason, adminReason string, now time.Time) (room.Change, error) {
 	later, version := r.BatchesPresence(), r.AttributesVersion
-	r, c := r.Leave(leavers, reason, note, now)
+	r, c := r.Leave(leavers, reason, adminReason, now)
 	var b pgx.Batch
 	queueLeft(&b, c.Left, now)
 	for _, l := range leavers {
@@ -152,8 +153,7 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequ
 	return c, send(ctx, tx, &b)
 }
 
-// queueDepartures takes sessions out of rooms and keeps why, for when they come
-// back.
+// queueLeft removes presences, and stores the reasons for clients that come back later.
 func queueLeft(b *pgx.Batch, departures []room.Left, now time.Time) {
 	for i, d := range departures {
 		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).

@@ -9,7 +9,7 @@ import (
 	"parlor/room"
 )
 
-// memberPairs is a member's attributes as they are stored.
+// memberPairs are the attributes of a member as they are stored.
 type memberPairs map[string]memberPair
 
 type memberPair struct {
@@ -25,8 +25,7 @@ func (p memberPairs) attributes() room.MemberAttributes {
 	return a
 }
 
-// queueMemberAttributes writes the attributes of a user in a room that the
-// transaction holds.
+// queueMemberAttributes writes the attributes of a user in a room that the transaction has locked.
 func queueMemberAttributes(b *pgx.Batch, g room.LogID, user room.UserID, a room.MemberAttributes) {
 	if len(a) == 0 {
 		b.Queue("DELETE FROM member_attributes WHERE generation = $1 AND user_id = $2", g, user)
@@ -40,8 +39,9 @@ func queueMemberAttributes(b *pgx.Batch, g room.LogID, user room.UserID, a room.
 		ON CONFLICT (generation, user_id) DO UPDATE SET pairs = excluded.pairs`, g, user, pairs)
 }
 
-// queueForgetting takes from a member who leaves what is not kept, and from an
-// empty room what was kept of anybody. A room that is gone takes all with it.
+// queueLeaverAttributes deletes the attributes of a member who leaves, except those that are kept
+// for the user's return. In an empty room it deletes all attributes. Those of a destroyed room are
+// deleted with the room.
 func queueLeaverAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 	switch {
 	case !r.DestroyedAt.IsZero():
@@ -52,10 +52,9 @@ func queueLeaverAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 	}
 }
 
-// UpdateMemberAttributes changes the attributes of members of a room that the
-// session is in too. It returns what they have then, in order of entering, and
-// the users who are not in the room. Errors: room.ErrRoomNotFound,
-// room.ErrNotInRoom, room.ErrAttributesFull.
+// UpdateMemberAttributes changes the attributes of members of a room that the session is in. It
+// returns their new attributes, in the order in which the members joined, and the users who are not
+// in the room. Errors: room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrAttributesFull.
 func (s *Store) UpdateMemberAttributes(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
@@ -106,8 +105,8 @@ func scanMemberAttributes(row pgx.CollectableRow) (room.MemberAttributesInfo, er
 	return m, err
 }
 
-// MemberAttributesByID is the attributes of those of the users who are in the
-// room, in order of entering.
+// MemberAttributesByID returns the attributes of those of the users who are in the room, in the
+// order in which they joined.
 func (s *Store) MemberAttributesByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error) {
 	rows, err := s.pool.Query(ctx, memberAttributesByID, g, users)
 	if err != nil {
@@ -117,11 +116,10 @@ func (s *Store) MemberAttributesByID(ctx context.Context, g room.LogID, users []
 	return members, translate(err)
 }
 
-// MemberAttributes is a page of the members who have attributes, in order of
-// entering, at most limit of them, and the cursor of the next page; more is
-// false on the last one.
+// MemberAttributes returns a page of at most limit members who have attributes, in the order in
+// which they joined, and the cursor of the next page. more is false for the last page.
 func (s *Store) MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error) {
-	// One row more than asked for tells whether there is a next page.
+	// One additional row shows whether there is a next page.
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, a.pairs, m.joined_seq FROM members m CROSS JOIN LATERAL (
 			SELECT pairs FROM member_attributes WHERE generation = m.generation AND user_id = m.user_id LIMIT 1

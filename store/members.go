@@ -9,10 +9,10 @@ import (
 	"parlor/room"
 )
 
-// Members is a page of a room's members, at most limit of them, and the cursor
-// of the next page; more is false on the last one.
+// Members returns a page of at most limit members of a room, in the order in which they joined, and
+// the cursor of the next page. more is false for the last page.
 func (s *Store) Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error) {
-	// One row more than asked for tells whether there is a next page.
+	// One additional row shows whether there is a next page.
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, user_name, joined_at, joined_seq FROM members
 		WHERE generation = $1 AND (joined_seq, user_id) > ($2, $3)
@@ -38,7 +38,7 @@ func (s *Store) Members(ctx context.Context, g room.LogID, after room.MemberCurs
 	return page, next, more, translate(rows.Err())
 }
 
-// MembersByID is those of the users who are in the room, in order of entering.
+// MembersByID returns those of the users who are in the room, in the order in which they joined.
 func (s *Store) MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, user_name, joined_at FROM members
@@ -57,19 +57,18 @@ func scanMember(row pgx.CollectableRow) (room.Member, error) {
 	return m, err
 }
 
-// KickMembers takes users out of a room, with all their sessions, and keeps them from
-// coming back for a time; 0 lets them. It returns those who were in it. A ban
-// holds for all. Errors: room.ErrRoomNotFound.
+// KickMembers removes users from a room, with all their sessions, and returns those who were in it.
+// With a ban, none of the users can join again for that time. Errors: room.ErrRoomNotFound.
 func (s *Store) KickMembers(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, reason string, ban time.Duration) ([]room.UserID, error) {
 	var kicked []room.UserID
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
-		kicked = []room.UserID{} // anew with each try
+		kicked = []room.UserID{} // reset what an earlier try has set
 		now := s.now()
 		r, err := lockRoom(ctx, tx, id)
 		if err != nil {
 			return room.Change{}, err
 		}
-		r, told, err := flushPresenceOfEmptying(ctx, tx, r, len(users), now)
+		r, flushed, err := flushPresenceOfEmptying(ctx, tx, r, len(users), now)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -89,7 +88,7 @@ func (s *Store) KickMembers(ctx context.Context, by room.Actor, id room.RoomID, 
 			return room.Change{}, nil
 		}
 		left, err := leave(ctx, tx, r, l, room.ReasonKicked, reason, now)
-		return told.And(left), err
+		return flushed.And(left), err
 	}, roomKey(id))
 	return kicked, err
 }

@@ -10,8 +10,7 @@ import (
 	"parlor/room"
 )
 
-// announce tells of the comings and goings in large rooms that were not told at
-// once.
+// flushPresence publishes the joins and leaves that large rooms have batched.
 func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 	rows, err := s.pool.Query(ctx, "SELECT generation FROM rooms WHERE untold AND destroyed_at IS NULL ORDER BY generation")
 	if err != nil {
@@ -27,8 +26,8 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 			continue
 		}
 		err := s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
-			// Not SKIP LOCKED, as elsewhere in a sweep: a room that people enter
-			// all the time is locked all the time.
+			// This waits for the lock, unlike the other parts of a sweep: with SKIP LOCKED, a room
+			// that users join all the time would never be flushed.
 			held, err := lockRoomsByGeneration(ctx, tx, "$1::bigint[]", []room.LogID{g})
 			if err != nil || len(held) == 0 || !held[0].PresencePending {
 				return room.Change{}, err
@@ -46,8 +45,8 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// announceLast is announceRoom for a room of which some members are about to
-// leave, if it may be empty then: nothing may be left to tell at its end.
+// flushPresenceOfEmptying is flushRoomPresence for a room that some members are about to leave, if
+// the room may be empty afterwards: a batch must not be pending when the room ends.
 func flushPresenceOfEmptying(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
 	if !r.PresencePending || r.MemberCount > leaving {
 		return r, room.Change{}, nil
@@ -55,7 +54,8 @@ func flushPresenceOfEmptying(ctx context.Context, tx pgx.Tx, r room.Room, leavin
 	return flushRoomPresence(ctx, tx, r, now)
 }
 
-// announceRoom tells what is to tell in a room that the transaction holds.
+// flushRoomPresence publishes the pending joins and leaves of a room that the transaction has
+// locked.
 func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Time) (room.Room, room.Change, error) {
 	var (
 		joined []room.Member
@@ -83,8 +83,7 @@ func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Tim
 	return r, room.Change{Events: events}, send(ctx, tx, &b)
 }
 
-// collectFormer reads users who are out of a room, leaving out those of whom
-// nobody knows that they were in.
+// collectLeft reads users who have left a room. It omits those whose join was never published.
 func collectLeft(to *[]room.LeftMember) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var (
@@ -101,14 +100,14 @@ func collectLeft(to *[]room.LeftMember) func(pgx.Rows) error {
 	}
 }
 
-// stay is a session in a room.
+// A presence is one session in one generation of a room.
 type presence struct {
 	session    room.SessionID
 	generation room.LogID
 }
 
-// staysOf reads stays of sessions whose rows the transaction holds: nobody adds to
-// them meanwhile. The condition is on attendances a, sessions s and rooms r; its
+// presencesOf reads the presences of sessions whose rows the transaction has locked, so that none
+// can be added meanwhile. The condition is about attendances a, sessions s and rooms r; its
 // parameters begin with $2.
 func presencesOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, condition string, args ...any) ([]presence, error) {
 	rows, err := tx.Query(ctx, `SELECT i.id, a.generation FROM unnest($1::uuid[]) AS i (id)
@@ -120,8 +119,8 @@ func presencesOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, cond
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (presence, error) {
-		var st presence
-		err := row.Scan(&st.session, &st.generation)
-		return st, err
+		var p presence
+		err := row.Scan(&p.session, &p.generation)
+		return p, err
 	})
 }

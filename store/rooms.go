@@ -20,7 +20,7 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	var (
 		r         room.Room
 		destroyAt *time.Time
-		pairs     attributePairs // nil where the room never had attributes
+		pairs     attributePairs // nil if the room never had attributes
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
@@ -32,24 +32,24 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	return r, err
 }
 
-// CreateRoom brings a room to life with the session in it. Settings that are
-// unset become the defaults. Errors: room.ErrNotGranted, room.ErrRoomExists, room.ErrTooManyRooms
-// and those of a session that is over.
+// CreateRoom creates a room with the session in it. Settings that are not set get the defaults.
+// Errors: room.ErrNotGranted, room.ErrRoomExists, room.ErrTooManyRooms and those of
+// room.Session.Usable.
 func (s *Store) CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
 	var created room.Room
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		who, err := lockJoiningSession(ctx, tx, by.Session(), now)
+		joining, err := lockJoiningSession(ctx, tx, by.Session(), now)
 		if err != nil {
 			return c, err
 		}
-		if err := who.Grants.Check(room.ActionCreate, id); err != nil {
+		if err := joining.Grants.Check(room.ActionCreate, id); err != nil {
 			return c, err
 		}
-		if created, err = s.insertRoom(ctx, tx, id, opts, who.User.ID, now); err != nil {
+		if created, err = s.insertRoom(ctx, tx, id, opts, joining.User.ID, now); err != nil {
 			return c, err
 		}
-		e, err := s.joinRequest(ctx, tx, created, who.ID)
+		e, err := s.joinRequest(ctx, tx, created, joining.ID)
 		if err != nil {
 			return c, err
 		}
@@ -60,7 +60,8 @@ func (s *Store) CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, o
 	return created, s.refused(ctx, by, id, room.RoomCreate, err)
 }
 
-// insertRoom brings a room to life; what it begins with belongs to by.
+// insertRoom creates a room whose initial attributes are owned by the user. Errors:
+// room.ErrRoomExists.
 func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (room.Room, error) {
 	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.opts.Defaults), CreatedAt: now, OldestSeq: 1}
 	r.Attributes = room.NewAttributes(opts.Attributes, by)
@@ -86,8 +87,7 @@ func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts 
 	return r, send(ctx, tx, &b)
 }
 
-// lockRoom holds a living room until the transaction ends. Errors:
-// room.ErrRoomNotFound.
+// lockRoom locks a room until the transaction ends. Errors: room.ErrRoomNotFound.
 func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error) {
 	rooms, err := lockRooms(ctx, tx, id)
 	if err != nil {
@@ -100,7 +100,7 @@ func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error)
 	return r, nil
 }
 
-// lockRooms holds those of the rooms that live.
+// lockRooms locks those of the rooms that exist.
 func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
 	locked, err := lockRoomsByGeneration(ctx, tx, "ARRAY (SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL)", ids)
 	rooms := make(map[room.RoomID]room.Room, len(locked))
@@ -110,11 +110,12 @@ func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.Roo
 	return rooms, err
 }
 
-// lockRoomsOf holds living rooms, by the rows of their logs, in the order in
-// which everybody locks them. Which they are says an SQL expression for an array of
-// generations. It reads them by a second statement, whose snapshot is
-// taken under the locks: one that waits for a lock sees the locked row as it became,
-// and everything else as it was before the wait. The expression is such, too.
+// lockRoomsByGeneration locks rooms that are not destroyed, by the rows of their logs and in the
+// same order in every transaction. generations is an SQL expression for an array of generations.
+//
+// The rooms are read by a second statement, whose snapshot is taken under the locks. A statement
+// that waited for a lock sees the locked row as it is now, but all other rows as they were before
+// the wait. This applies to the expression, too.
 func lockRoomsByGeneration(ctx context.Context, tx pgx.Tx, generations string, args ...any) ([]room.Room, error) {
 	rows, err := tx.Query(ctx, "SELECT generation FROM logs WHERE generation = ANY ("+generations+`)
 		AND NOT closed ORDER BY generation FOR NO KEY UPDATE`, args...)
@@ -132,13 +133,13 @@ func lockRoomsByGeneration(ctx context.Context, tx pgx.Tx, generations string, a
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
 }
 
-// SessionRooms is the rooms that the session is in, by age.
+// SessionRooms returns the rooms that the session is in, the oldest first.
 func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]room.Room, error) {
 	return s.rooms(ctx, "JOIN attendances a USING (generation) WHERE a.session_id = $1 ORDER BY generation", session)
 }
 
-// SessionRoom is a living room that the session is in. Errors:
-// room.ErrRoomNotFound, room.ErrNotInRoom.
+// SessionRoom returns a room that the session is in. Errors: room.ErrRoomNotFound,
+// room.ErrNotInRoom.
 func (s *Store) SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
 	var in bool
 	r, err := scanRoom(s.pool.QueryRow(ctx, "SELECT "+roomColumns+`,
@@ -155,10 +156,9 @@ func (s *Store) SessionRoom(ctx context.Context, session room.SessionID, id room
 	return r, nil
 }
 
-// attended is the life of a room that the session is in, or without a session
-// that of any living room: all that a message needs to know which is not stored,
-// and a crowd sends many of those. What another node did may go unseen for
-// sessionCacheTime. Errors: room.ErrRoomNotFound,
+// attended returns the current generation of a room, and checks that the session is a member unless
+// session is nil. Messages that are not stored need nothing else, so the result may be cached: what
+// another node did can go unnoticed for sessionCacheTime. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom.
 func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.RoomID) (g room.LogID, err error) {
 	if session != nil {
@@ -185,11 +185,10 @@ func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.R
 	return g, nil
 }
 
-// Rooms is a page of the living rooms whose ID begins with a prefix, by ID: at
-// most limit of them after an ID. more is false on the last page.
+// Rooms returns a page of the rooms whose ID begins with a prefix, ordered by ID: at most limit
+// rooms after an ID. more is false for the last page.
 func (s *Store) Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error) {
-	// No ID has a character beyond '~'. One row more than asked for tells
-	// whether there is a next page.
+	// No ID has a character beyond '~'. One additional row shows whether there is a next page.
 	page, err = s.rooms(ctx, `WHERE r.destroyed_at IS NULL AND r.room_id > $1
 		AND r.room_id BETWEEN $2 AND $2 || chr(127) ORDER BY r.room_id LIMIT $3`, after, prefix, limit+1)
 	if len(page) > limit {
@@ -198,7 +197,7 @@ func (s *Store) Rooms(ctx context.Context, prefix string, after room.RoomID, lim
 	return page, false, err
 }
 
-// UserRooms is the rooms that the user is in, by age.
+// UserRooms returns the rooms that the user is in, the oldest first.
 func (s *Store) UserRooms(ctx context.Context, user room.UserID) ([]room.Room, error) {
 	return s.rooms(ctx, "JOIN members m USING (generation) WHERE m.user_id = $1 ORDER BY generation", user)
 }
@@ -212,7 +211,7 @@ func (s *Store) rooms(ctx context.Context, which string, args ...any) ([]room.Ro
 	return rooms, translate(err)
 }
 
-// Room is a room, whoever asks. Errors: room.ErrRoomNotFound.
+// Room returns a room, whether or not the caller is in it. Errors: room.ErrRoomNotFound.
 func (s *Store) Room(ctx context.Context, id room.RoomID) (room.Room, error) {
 	found, err := s.rooms(ctx, "WHERE r.room_id = $1 AND r.destroyed_at IS NULL", id)
 	if err == nil && len(found) == 0 {
@@ -224,8 +223,8 @@ func (s *Store) Room(ctx context.Context, id room.RoomID) (room.Room, error) {
 	return found[0], nil
 }
 
-// CreateEmptyRoom brings a room to life that nobody is in. It goes after its
-// unusedTimeout unless somebody enters. Errors: room.ErrRoomExists.
+// CreateEmptyRoom creates a room without members. It is destroyed after its unusedTimeout unless
+// somebody joins. Errors: room.ErrRoomExists.
 func (s *Store) CreateEmptyRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
 	var opened room.Room
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
@@ -240,8 +239,8 @@ func (s *Store) CreateEmptyRoom(ctx context.Context, by room.Actor, id room.Room
 	return opened, err
 }
 
-// DestroyRoom ends a room for the operator's reason, whoever is in it. Errors:
-// room.ErrRoomNotFound.
+// DestroyRoom destroys a room, with the reason that an admin gives, and removes its members.
+// Errors: room.ErrRoomNotFound.
 func (s *Store) DestroyRoom(ctx context.Context, by room.Actor, id room.RoomID, reason string) error {
 	return s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		now := s.now()
@@ -253,13 +252,13 @@ func (s *Store) DestroyRoom(ctx context.Context, by room.Actor, id room.RoomID, 
 	}, roomKey(id))
 }
 
-func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.Time) (room.Change, error) {
+func destroy(ctx context.Context, tx pgx.Tx, r room.Room, adminReason string, now time.Time) (room.Change, error) {
 	var (
 		sessions []room.SessionID
 		left     []room.LeftMember
 		b        pgx.Batch
 	)
-	stays := make(map[room.SessionID]room.PresenceID)
+	presences := make(map[room.SessionID]room.PresenceID)
 	b.Queue("DELETE FROM attendances WHERE generation = $1 RETURNING session_id, stay", r.Generation).
 		Query(func(rows pgx.Rows) error {
 			var (
@@ -268,7 +267,7 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.
 			)
 			_, err := pgx.ForEachRow(rows, []any{&id, &stay}, func() error {
 				sessions = append(sessions, id)
-				stays[id] = stay
+				presences[id] = stay
 				return nil
 			})
 			return err
@@ -280,23 +279,23 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, note string, now time.
 	if err := send(ctx, tx, &b); err != nil {
 		return room.Change{}, err
 	}
-	r, c := r.Destroy(sessions, left, note, now)
+	r, c := r.Destroy(sessions, left, adminReason, now)
 	for i, d := range c.Left {
-		c.Left[i].Presence = stays[d.Session]
+		c.Left[i].Presence = presences[d.Session]
 	}
 	b = pgx.Batch{}
 	b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at)
-		SELECT unnest($1::uuid[]), $2, $3, $4, $5, $6`, sessions, r.Generation, r.ID, room.ReasonRoomDestroyed, note, now)
+		SELECT unnest($1::uuid[]), $2, $3, $4, $5, $6`, sessions, r.Generation, r.ID, room.ReasonRoomDestroyed, adminReason, now)
 	if err := queueRoom(&b, r, c.Events); err != nil {
 		return room.Change{}, err
 	}
 	return c, send(ctx, tx, &b)
 }
 
-// queueRoom writes what a rule made of a room that the transaction holds: its new
-// values, and the events that it appended to the log.
+// queueRoom writes what a rule has made of a room that the transaction has locked: the room's new
+// values, and the events that were appended to its log.
 func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
-	// First, because the log's last_xact is the place in the feed of what follows.
+	// This comes first, because the log's last_xact is the feed position of the rows below.
 	b.Queue("UPDATE logs SET last_seq = $2, last_xact = "+nextXact+", closed = $3 WHERE generation = $1",
 		r.Generation, r.LastSeq, !r.DestroyedAt.IsZero())
 	b.Queue(`
@@ -316,8 +315,8 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 	return nil
 }
 
-// lockRoomWith holds a living room that the session is in, and with
-// it who else is. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
+// lockJoinedRoom locks a room that the session is in. Errors: room.ErrRoomNotFound,
+// room.ErrNotInRoom.
 func lockJoinedRoom(ctx context.Context, tx pgx.Tx, session room.SessionID, id room.RoomID) (room.Room, error) {
 	r, err := lockRoom(ctx, tx, id)
 	if err != nil {
