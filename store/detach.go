@@ -12,18 +12,18 @@ import (
 	"parlor/room"
 )
 
-// Detach makes the session detached since an instant of this process's clock, unless a newer stream of
-// it was opened meanwhile. It never blocks and never fails: what PostgreSQL
-// does not take now is tried again until it does.
+// Detach marks the session as detached since a time of this process's clock, unless a newer stream
+// of the session was opened meanwhile. It neither blocks nor fails: a write that PostgreSQL does
+// not accept is retried.
 func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
 	s.detacher.add(detachment{id, streamNo, s.clock.databaseTime(at).Truncate(time.Millisecond)})
 }
 
-// DetachStrays detaches the sessions that the database believes to be online on
-// this node and that have no stream here. There are such when the connection was
-// lost while Attach committed: nobody learned the stream's number, so nobody
-// could say that it ended. It also detaches those that are online on a node which is
-// no more: one that was declared dead took them in before it knew, and died then.
+// DetachStrays detaches the sessions that the database has as online on this node and that have no
+// stream here. They exist if the connection was lost while OpenStream committed: nobody has the
+// number of the stream, so nobody can report its end. It also detaches sessions that are online on
+// a node that no longer exists. Such a node opened streams after it was declared dead and before it
+// noticed, and then crashed.
 func (s *Store) DetachStrays(ctx context.Context, open func(room.SessionID) bool) error {
 	_, err := s.pool.Exec(ctx, `UPDATE sessions s SET node_id = NULL, detached_at = $1
 		WHERE node_id IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.node_id = s.node_id)`, s.now())
@@ -51,14 +51,14 @@ func (s *Store) DetachStrays(ctx context.Context, open func(room.SessionID) bool
 	return translate(rows.Err())
 }
 
+// A detachment is the end of a session's stream.
 type detachment struct {
 	session  room.SessionID
 	streamNo int64
 	at       time.Time
 }
 
-// detacher writes detachments in batches: when a proxy goes away, ten thousand
-// streams end in the same instant.
+// A detacher writes detachments in batches: when a proxy fails, ten thousand streams end at once.
 type detacher struct {
 	store *Store
 
@@ -68,11 +68,11 @@ type detacher struct {
 	wake    *sync.Cond
 
 	stop context.CancelFunc
-	done chan struct{} // closed by run when it returns
+	done chan struct{} // closed when run returns
 }
 
-// detachRetry is how long a failed batch waits. Sessions stay online in the
-// database meanwhile, but since when they are detached is not lost.
+// detachRetry is the pause before a failed batch is retried. The sessions stay online in the
+// database meanwhile, but the time at which they were detached is not lost.
 const detachRetry = 500 * time.Millisecond
 
 func newDetacher(s *Store) *detacher {
@@ -90,8 +90,8 @@ func (d *detacher) add(detached detachment) {
 	d.wake.Signal()
 }
 
-// close writes what is waiting, once, and ends the detacher. What cannot be
-// written now is made good by the node's lease running out.
+// close writes the waiting detachments once, and ends the detacher. If a write fails, the sessions
+// are detached when the lease of this node expires.
 func (d *detacher) close() {
 	d.mu.Lock()
 	d.closed = true
@@ -120,10 +120,10 @@ func (d *detacher) run(ctx context.Context) {
 			continue
 		}
 		if closed {
-			return // the node's lease makes it good
+			return // they are detached when the lease expires
 		}
-		if err != nil { // others are locked, and take no harm from waiting
-			d.store.opts.Log.Warn("sessions could not be marked as detached; trying again", "sessions", len(left), "error", err)
+		if err != nil { // without an error, the rows are only locked by other transactions
+			d.store.opts.Log.Warn("detach failed: retrying", "sessions", len(left), "error", err)
 		}
 		d.mu.Lock()
 		d.waiting = append(left, d.waiting...)
@@ -139,8 +139,8 @@ func (d *detacher) run(ctx context.Context) {
 // detachBatch bounds how many sessions one transaction detaches.
 const detachBatch = 500
 
-// writeAll writes detachments, a batch after the other, and returns those that are left:
-// their rows are locked by others, or PostgreSQL did not take them.
+// writeAll writes detachments in batches. It returns those that have to be retried: their rows are
+// locked by others, or PostgreSQL did not accept them.
 func (d *detacher) writeAll(ctx context.Context, all []detachment) (left []detachment, err error) {
 	for batch := range slices.Chunk(all, detachBatch) {
 		locked, fault := d.write(ctx, batch)
@@ -153,17 +153,18 @@ func (d *detacher) writeAll(ctx context.Context, all []detachment) (left []detac
 	return left, err
 }
 
-// detachSession does nothing where the session's row is locked: the others of the batch
-// do not wait for it. It is a statement for each session, because there is no other plan
-// for it than one lookup; one for all of them would be planned when there is hardly any.
-// Of the index of sessions with a node it is not to know either.
+// detachSession skips a session whose row is locked, so that the others of the batch do not wait
+// for it. The batch contains one statement for each session, because such a statement has only one
+// plan, a lookup by key. One statement for all of them might be planned while there are hardly any
+// sessions. The condition on node_id is written so that the planner does not use the index of
+// sessions with a node.
 const detachSession = `
 	UPDATE sessions SET node_id = NULL, detached_at = $3
 	WHERE session_id = (SELECT session_id FROM sessions
 		WHERE session_id = $1 AND stream_no = $2 AND (node_id IS NULL)::int = 0 FOR NO KEY UPDATE SKIP LOCKED)`
 
-// write detaches a batch in one transaction and one round trip, and returns those of it
-// whose rows are locked.
+// write detaches a batch in one transaction and one round trip, and returns the detachments whose
+// rows are locked.
 func (d *detacher) write(ctx context.Context, batch []detachment) (locked []detachment, err error) {
 	ctx, cancel := context.WithTimeout(ctx, transactionTimeout)
 	defer cancel()
@@ -189,8 +190,9 @@ func (d *detacher) write(ctx context.Context, batch []detachment) (locked []deta
 	return d.stillAttached(ctx, missed)
 }
 
-// stillAttached returns those of the detachments that are not done: most that were
-// missed are of sessions that have ended, or have a newer stream.
+// stillAttached returns the detachments whose sessions are still online with the same stream,
+// because their rows are locked. Most of those that were missed belong to sessions that have ended
+// or have a newer stream.
 func (d *detacher) stillAttached(ctx context.Context, missed []detachment) (locked []detachment, err error) {
 	ids, nos := make([]room.SessionID, len(missed)), make([]int64, len(missed))
 	for i, m := range missed {
@@ -212,16 +214,19 @@ func (d *detacher) stillAttached(ctx context.Context, missed []detachment) (lock
 	return locked, err
 }
 
-// detachOrphans detaches the sessions of nodes whose lease ran out. now is read
-// from the database's clock, in which leases are written. A node that has not
-// itself renewed its lease for a whole leaseTime without a gap declares nobody
-// dead: after an outage the others' leases have run out too, and they live. One
-// that has is sure that whoever lives has renewed since; a lease that ends later
-// than that can only be of a clock that was set back. The node's row goes when it has no
-// session left: one that somebody keeps locked is for the next sweep.
+// detachOrphans detaches the sessions of nodes whose lease has expired. now is read from the
+// database's clock, by which leases are written.
+//
+// A node declares others dead only after it has renewed its own lease for a whole leaseTime without
+// a gap. After an outage of the database the leases of all nodes have expired, although the nodes
+// run. After leaseTime without a gap, every running node has renewed its lease. A lease that ends
+// later than a new one would was written by a clock that was set back.
+//
+// The row of a node is deleted when it has no sessions left. A session that another transaction has
+// locked is detached by a later sweep.
 func (s *Store) detachOrphans(ctx context.Context, now time.Time) error {
 	for range sweepBatches {
-		detached, err := s.detachOrphanBatch(ctx, now) // the last time it deletes the nodes
+		detached, err := s.detachOrphanBatch(ctx, now) // the last call deletes the nodes
 		if err != nil || detached == 0 {
 			return s.ignoreLocked(err)
 		}

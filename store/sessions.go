@@ -15,8 +15,8 @@ import (
 const sessionColumns = `session_id, user_id, user_name, device, grants, peers, media, inbox, created_at, token_expires_at,
 	token_issued_at, detached_at, ended_at, coalesce(end_reason, '')`
 
-// notEnded is the condition that a session is not over, of one that is found by its ID. Were
-// it said by IS NULL alone, a plan for an empty table might read an index of all such sessions.
+// notEnded is the condition that a session has not ended, for a session that is found by its ID.
+// With IS NULL alone, a plan for an empty table may read an index of all such sessions.
 const notEnded = "(ended_at IS NULL)::int = 1"
 
 func scanSession(row pgx.Row) (room.Session, error) {
@@ -46,14 +46,14 @@ func scanSession(row pgx.Row) (room.Session, error) {
 }
 
 func decodeGrants[T any](column []byte, list *[]T) error {
-	if column == nil { // written by a release before it
+	if column == nil { // written by a release without this column
 		return nil
 	}
 	return json.Unmarshal(column, list)
 }
 
-// grantsColumns is NULL where a token names no grants: nothing is fenced. Rooms
-// are NULL then only, whatever else is granted.
+// grantsColumns returns the columns of grants. rooms is NULL only if the token names no grants, so
+// that nothing is restricted.
 func grantsColumns(g *room.Grants) (rooms, peers []byte, media bool, err error) {
 	if g == nil {
 		return nil, nil, false, nil
@@ -68,10 +68,9 @@ func grantsColumns(g *room.Grants) (rooms, peers []byte, media bool, err error) 
 	return rooms, peers, g.Media, nil
 }
 
-// CreateSession stores a new session with the hashes of its keys. It begins now,
-// and detached: the clock runs until its stream is opened. The user's first one
-// makes the user's inbox. Where the user has more sessions than allowed now, the
-// oldest are kicked out. Errors: room.ErrTokenVoid.
+// CreateSession stores a new session with the hashes of its keys. The session is detached until its
+// stream is opened. The first session of a user creates the user's inbox. If the user then has more
+// sessions than allowed, the oldest are ended. Errors: room.ErrTokenVoid.
 func (s *Store) CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error {
 	grants, peers, media, err := grantsColumns(session.Grants)
 	if err != nil {
@@ -79,8 +78,8 @@ func (s *Store) CreateSession(ctx context.Context, by room.Actor, session room.S
 	}
 	created := s.now()
 	return s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
-		// Another lock than the user's for rooms: that one comes after the
-		// session's row, and this one before it.
+		// This lock differs from the lock of the user for joins: that one is taken after the row of
+		// the session, and this one before it.
 		var b pgx.Batch
 		b.Queue(lockSessionList, session.User.ID)
 		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
@@ -108,7 +107,7 @@ func (s *Store) CreateSession(ctx context.Context, by room.Actor, session room.S
 	}, userKey(session.User.ID))
 }
 
-// endOldest ends the user's sessions over the limit.
+// endOldestSessions ends the sessions of a user that exceed the limit.
 func (s *Store) endOldestSessions(ctx context.Context, tx pgx.Tx, user room.UserID) (room.Change, error) {
 	rows, err := tx.Query(ctx, `SELECT session_id FROM sessions WHERE session_id = ANY (ARRAY (
 			SELECT session_id FROM sessions WHERE user_id = $1 AND ended_at IS NULL
@@ -124,9 +123,9 @@ func (s *Store) endOldestSessions(ctx context.Context, tx pgx.Tx, user room.User
 	return endSessions(ctx, tx, oldest, room.EndKickedOut, "", s.now())
 }
 
-// SessionByKey is the session of a session key. What another node did may go
-// unseen for sessionCacheTime.
-// Errors: room.ErrUnauthenticated, room.ErrStreamKeyRefused.
+// SessionByKey returns the session of a session key. It may return a cached session, so that a
+// change by another node can go unnoticed for sessionCacheTime. Errors: room.ErrUnauthenticated,
+// room.ErrStreamKeyRefused.
 func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
 	now := s.now()
 	if session, ok := s.sessions.session(key, now); ok {
@@ -146,13 +145,12 @@ func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Sessio
 	return session, nil
 }
 
-// SessionByStreamKey is the session of a stream key. Errors:
-// room.ErrUnauthenticated.
+// SessionByStreamKey returns the session of a stream key. Errors: room.ErrUnauthenticated.
 func (s *Store) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
 	return s.sessionWhere(ctx, "stream_key_hash = $1", key[:])
 }
 
-// SessionByID is a session as it stands. Errors: room.ErrUnauthenticated.
+// SessionByID returns a session as it is stored now. Errors: room.ErrUnauthenticated.
 func (s *Store) SessionByID(ctx context.Context, id room.SessionID) (room.Session, error) {
 	return s.sessionWhere(ctx, "session_id = $1", id)
 }
@@ -165,10 +163,9 @@ func (s *Store) sessionWhere(ctx context.Context, condition string, arg any) (ro
 	return session, translate(err)
 }
 
-// RenewSession extends a session by a newer token of the same user, and takes it
-// out of the rooms that the token does not grant any more. Errors:
-// room.ErrTokenUserMismatch, room.ErrTokenVoid, room.ErrSessionEnded,
-// room.ErrTokenExpired.
+// RenewSession extends a session by a newer token of the same user, and removes the session from
+// rooms that the token does not grant. Errors: room.ErrTokenUserMismatch, room.ErrTokenVoid,
+// room.ErrSessionEnded, room.ErrTokenExpired.
 func (s *Store) RenewSession(ctx context.Context, by room.Actor, claims room.Claims) (room.Session, error) {
 	id := by.Session()
 	var session room.Session
@@ -196,44 +193,44 @@ func (s *Store) RenewSession(ctx context.Context, by room.Actor, claims room.Cla
 		if session.Grants == nil {
 			return c, nil
 		}
-		stays, err := presencesNotGranted(ctx, tx, session)
+		presences, err := presencesNotGranted(ctx, tx, session)
 		if err != nil {
 			return room.Change{}, err
 		}
-		left, err := leaveRooms(ctx, tx, stays, room.ReasonNotGranted, "", now)
+		left, err := leaveRooms(ctx, tx, presences, room.ReasonNotGranted, "", now)
 		return c.And(left), err
 	}, sessionKey(id))
 	return session, err
 }
 
-// notGranted is the stays in rooms that the session's grants do not cover.
+// presencesNotGranted returns the presences in rooms that the session's grants do not cover.
 func presencesNotGranted(ctx context.Context, tx pgx.Tx, session room.Session) ([]presence, error) {
 	rows, err := tx.Query(ctx, "SELECT generation, room_id FROM attendances JOIN rooms USING (generation) WHERE session_id = $1", session.ID)
 	if err != nil {
 		return nil, err
 	}
 	var (
-		stays []presence
-		in    room.LogID
-		id    room.RoomID
+		presences []presence
+		in        room.LogID
+		id        room.RoomID
 	)
 	_, err = pgx.ForEachRow(rows, []any{&in, &id}, func() error {
 		if !session.Grants.MayStay(id) {
-			stays = append(stays, presence{session.ID, in})
+			presences = append(presences, presence{session.ID, in})
 		}
 		return nil
 	})
-	return stays, err
+	return presences, err
 }
 
-// EndSession takes a session out of its rooms and makes its keys useless.
-// Ending it again changes nothing.
+// EndSession removes a session from its rooms and invalidates its keys. It does nothing if the
+// session has already ended.
 func (s *Store) EndSession(ctx context.Context, by room.Actor) error {
 	_, err := s.endSessionsWhere(ctx, by, "session_id = $1 AND "+notEnded, room.EndLoggedOut, "", by.Session())
 	return err
 }
 
-// KickSession ends a session of a user for the operator's reason. Errors:
+// KickSession ends a session of a user, with the reason that an admin gives. Errors:
 // room.ErrSessionNotFound.
 func (s *Store) KickSession(ctx context.Context, by room.Actor, user room.UserID, id room.SessionID, reason string) error {
 	ended, err := s.endSessionsWhere(ctx, by, "user_id = $1 AND session_id = $2 AND "+notEnded, room.EndKickedOut, reason, user, id)
@@ -243,15 +240,14 @@ func (s *Store) KickSession(ctx context.Context, by room.Actor, user room.UserID
 	return err
 }
 
-// KickUser ends all sessions of a user for the operator's reason, and returns
-// them.
+// KickUser ends all sessions of a user, with the reason that an admin gives, and returns them.
 func (s *Store) KickUser(ctx context.Context, by room.Actor, user room.UserID, reason string) ([]room.SessionID, error) {
 	return s.endSessionsWhere(ctx, by, "user_id = $1 AND ended_at IS NULL", room.EndKickedOut, reason, user)
 }
 
-// endSessionsWhere ends sessions, and returns them. The condition leaves out those that
-// are over.
-func (s *Store) endSessionsWhere(ctx context.Context, by room.Actor, condition string, reason room.EndReason, note string, args ...any) ([]room.SessionID, error) {
+// endSessionsWhere ends sessions and returns them. The condition must not match sessions that have
+// ended.
+func (s *Store) endSessionsWhere(ctx context.Context, by room.Actor, condition string, reason room.EndReason, adminReason string, args ...any) ([]room.SessionID, error) {
 	locks, err := s.lockKeysOf(ctx, condition, args...)
 	if err != nil {
 		return nil, err
@@ -261,12 +257,12 @@ func (s *Store) endSessionsWhere(ctx context.Context, by room.Actor, condition s
 		if ended, err = lockSessionsWhere(ctx, tx, condition, args...); err != nil {
 			return c, err
 		}
-		return endSessions(ctx, tx, ended, reason, note, s.now())
+		return endSessions(ctx, tx, ended, reason, adminReason, s.now())
 	}, locks...)
 	return ended, err
 }
 
-// lockSessionsWhere holds sessions, in the order in which everybody locks them.
+// lockSessionsWhere locks sessions, in the same order in every transaction.
 func lockSessionsWhere(ctx context.Context, tx pgx.Tx, condition string, args ...any) ([]room.SessionID, error) {
 	rows, err := tx.Query(ctx, "SELECT session_id FROM sessions WHERE "+condition+
 		" ORDER BY session_id FOR NO KEY UPDATE", args...)
@@ -276,10 +272,10 @@ func lockSessionsWhere(ctx context.Context, tx pgx.Tx, condition string, args ..
 	return pgx.CollectRows(rows, pgx.RowTo[room.SessionID])
 }
 
-// lockSessionList holds a user's list of sessions: nobody adds to it meanwhile.
+// lockSessionList locks the list of a user's sessions, so that none can be added.
 const lockSessionList = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))"
 
-// locksOf names sessions, and the rooms that they are in now.
+// lockKeysOf returns the lock keys of sessions and of the rooms that they are in.
 func (s *Store) lockKeysOf(ctx context.Context, condition string, args ...any) (locks []lockKey, err error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT s.session_id, coalesce(r.room_id, '')
@@ -303,21 +299,21 @@ func (s *Store) lockKeysOf(ctx context.Context, condition string, args ...any) (
 	return locks, translate(err)
 }
 
-// endSessions ends sessions whose rows the transaction holds.
-func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, note string, now time.Time) (room.Change, error) {
+// endSessions ends sessions whose rows the transaction has locked.
+func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, adminReason string, now time.Time) (room.Change, error) {
 	if len(sessions) == 0 {
 		return room.Change{}, nil
 	}
-	stays, err := presencesOf(ctx, tx, sessions, "true")
+	presences, err := presencesOf(ctx, tx, sessions, "true")
 	if err != nil {
 		return room.Change{}, err
 	}
-	c, err := leaveRooms(ctx, tx, stays, reason.LeaveReason(), note, now)
+	c, err := leaveRooms(ctx, tx, presences, reason.LeaveReason(), adminReason, now)
 	if err != nil {
 		return room.Change{}, err
 	}
 	for _, id := range sessions {
-		c.Ended = append(c.Ended, room.EndedSession{Session: id, Reason: reason, AdminReason: note})
+		c.Ended = append(c.Ended, room.EndedSession{Session: id, Reason: reason, AdminReason: adminReason})
 	}
 	_, err = tx.Exec(ctx, `
 		UPDATE sessions SET ended_at = $2, end_reason = $3, node_id = NULL, detached_at = coalesce(detached_at, $2)
@@ -328,7 +324,7 @@ func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reas
 	return c, recordSeen(ctx, tx, sessions, now)
 }
 
-// UserSessions is the sessions of a user that are not over, the oldest first.
+// UserSessions returns the sessions of a user that have not ended, the oldest first.
 func (s *Store) UserSessions(ctx context.Context, user room.UserID) ([]room.Session, error) {
 	rows, err := s.pool.Query(ctx, "SELECT "+sessionColumns+` FROM sessions
 		WHERE user_id = $1 AND ended_at IS NULL AND token_expires_at > $2 ORDER BY created_at, session_id`, user, s.now())
@@ -339,8 +335,8 @@ func (s *Store) UserSessions(ctx context.Context, user room.UserID) ([]room.Sess
 	return sessions, translate(err)
 }
 
-// lockSession holds the session's row until the transaction ends: whatever
-// changes the session or its rooms waits its turn. Errors: those of
+// lockSession locks the row of a session until the transaction ends, as everything does that
+// changes the session or its rooms. Errors: room.ErrUnauthenticated and those of
 // room.Session.Usable.
 func lockSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
 	session, err := scanSession(tx.QueryRow(ctx,

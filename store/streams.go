@@ -11,10 +11,10 @@ import (
 	"parlor/room"
 )
 
-// Attach makes the session online with a new stream on this node, and returns
-// where it stands. cursor is the client's, of an epoch: what it has of its user's
-// inbox was delivered. A cursor of another epoch than the database's counts as
-// none. Errors: room.ErrSessionEnded.
+// OpenStream marks the session as online with a new stream on this node, and returns the state with
+// which the stream begins. cursor is the client's: what it contains of the user's inbox counts as
+// delivered. A cursor of another epoch than the database's is ignored. Errors:
+// room.ErrSessionEnded.
 func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
 	now := s.epoch()
 	a := room.OpenedStream{Epoch: now.id, Foreign: cursor != nil && !now.includes(epoch)}
@@ -22,7 +22,7 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 		cursor = nil
 	}
 	var (
-		detachedSince *time.Time // nil where another stream is open
+		detachedSince *time.Time // nil if another stream is open
 		b             pgx.Batch
 	)
 	logs, seqs := make([]room.LogID, len(cursor)), make([]room.Seq, len(cursor))

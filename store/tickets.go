@@ -10,9 +10,9 @@ import (
 	"parlor/room"
 )
 
-// AddStreamTicket lets a ticket open the session's stream once, within a time, and
-// returns when that ends. It takes the place of an earlier one: a session has one
-// stream. Errors: room.ErrSessionEnded.
+// AddStreamTicket stores a ticket that can open the session's stream once, and returns when the
+// ticket expires. It replaces an earlier ticket, because a session has one stream. Errors:
+// room.ErrSessionEnded.
 func (s *Store) AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error) {
 	expires = s.now().Add(within)
 	added, err := s.pool.Exec(ctx, "UPDATE sessions SET ticket_hash = $2, ticket_expires_at = $3 WHERE session_id = $1 AND "+notEnded,
@@ -23,8 +23,8 @@ func (s *Store) AddStreamTicket(ctx context.Context, id room.SessionID, ticket r
 	return expires, translate(err)
 }
 
-// UseStreamTicket is the session of a ticket, which is used up by that: of many
-// calls with the same ticket one succeeds. Errors: room.ErrTicketRefused.
+// UseStreamTicket returns the session of a ticket and invalidates the ticket: of several calls with
+// the same ticket, one succeeds. Errors: room.ErrTicketRefused.
 func (s *Store) UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error) {
 	session, err := scanSession(s.pool.QueryRow(ctx, `UPDATE sessions SET ticket_hash = NULL, ticket_expires_at = NULL
 		WHERE ticket_hash = $1 AND ticket_expires_at > $2 RETURNING `+sessionColumns, ticket[:], s.now()))

@@ -9,15 +9,14 @@ import (
 	"parlor/room"
 )
 
-// VoidTokens makes a user's tokens void that were issued before an instant, or do
-// not say when, for good; the instant replaces an earlier call's. The sessions
-// that such tokens opened or renewed last end for the operator's reason, and are
-// returned.
+// VoidTokens makes all tokens of a user void that were issued before a time, or that do not contain
+// when they were issued. The time replaces that of an earlier call. Sessions that were opened or
+// last renewed with such a token are ended with the reason that an admin gives, and returned.
 func (s *Store) VoidTokens(ctx context.Context, by room.Actor, user room.UserID, before time.Time, reason string) ([]room.SessionID, error) {
 	var ended []room.SessionID
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
-		// A session that is being created either sees the void or is seen here.
-		// One that is being renewed holds its row until it is seen, too.
+		// A session that is being created either sees the void or is found here. A session that is
+		// being renewed holds the lock of its row until it is visible here, too.
 		var b pgx.Batch
 		b.Queue(lockSessionList, user)
 		b.Queue("INSERT INTO token_voids (user_id, before) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE SET before = excluded.before",
@@ -34,8 +33,7 @@ func (s *Store) VoidTokens(ctx context.Context, by room.Actor, user room.UserID,
 	return ended, err
 }
 
-// queueVoidCheck makes a batch fail with room.ErrTokenVoid where a user's token is
-// void.
+// queueVoidCheck makes a batch fail with room.ErrTokenVoid if the token of a user is void.
 func queueVoidCheck(b *pgx.Batch, user room.UserID, issued time.Time) {
 	b.Queue("SELECT EXISTS (SELECT FROM token_voids WHERE user_id = $1 AND ($2::timestamptz IS NULL OR $2 < before))", user, nullTime(issued)).
 		QueryRow(func(row pgx.Row) error {

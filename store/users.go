@@ -10,23 +10,23 @@ import (
 )
 
 const (
-	// DefaultSessionIdle is how long a session without a stream and without a room
-	// lasts where nobody says otherwise.
+	// DefaultSessionIdle is how long a session without a stream and without a room lasts if the
+	// configuration does not set it.
 	DefaultSessionIdle = 7 * 24 * time.Hour
-	// DefaultUserRetention is how long a user without a session is known where nobody
-	// says otherwise.
+	// DefaultUserRetention is how long a user without a session can receive messages if the
+	// configuration does not set it.
 	DefaultUserRetention = 90 * 24 * time.Hour
-	// seenEvery is how often it is noted that a user has a session. It saves a write
-	// at most logins.
+	// seenEvery is how often the time is updated at which a user last had a session. It saves a
+	// write at most logins.
 	seenEvery = 24 * time.Hour
-	// forgetLook and forgetMost bound how many inboxes one sweep looks at, and how
-	// many it deletes.
+	// maxInboxesScanned and maxUsersDeleted bound how many inboxes one sweep checks, and how many
+	// users it deletes.
 	maxInboxesScanned = 1000
 	maxUsersDeleted   = 100
 )
 
-// noteSeen notes that the users of sessions have one, or had until now. Inboxes are
-// locked in their order, after everything else.
+// recordSeen records that the users of sessions have a session now, or had one until now. Inboxes
+// are locked in their order, after everything else.
 func recordSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time) error {
 	_, err := tx.Exec(ctx, `
 		WITH stale AS (
@@ -37,14 +37,14 @@ func recordSeen(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now t
 	return err
 }
 
-// forgettable is the inboxes i of users who have had no session since $2, and keep no
-// message.
+// absentUser is the condition for inboxes i of users who have had no session since $2, and whose
+// inboxes contain no message.
 const absentUser = `i.seen_at < $2 AND i.oldest_at IS NULL
 	AND NOT EXISTS (SELECT FROM sessions s WHERE s.user_id = i.user_id AND s.ended_at IS NULL OFFSET 0)`
 
-// forgetUsers deletes the inboxes of users who have had no session since an instant,
-// and keep no message. It goes round all inboxes, a piece with each sweep. Messages
-// to such a user are refused, as to one who never was here.
+// deleteAbsentUsers deletes the inboxes of users who have had no session since a time, and whose
+// inboxes contain no message. Each sweep continues where the previous one stopped, and starts again
+// after the last inbox. Messages to such a user are rejected, as messages to an unknown user are.
 func (s *Store) deleteAbsentUsers(ctx context.Context, before time.Time) error {
 	rows, err := s.pool.Query(ctx, `
 		WITH looked AS (
@@ -61,7 +61,7 @@ func (s *Store) deleteAbsentUsers(ctx context.Context, before time.Time) error {
 		users []room.UserID
 	)
 	if _, err := pgx.ForEachRow(rows, []any{&log, &user}, func() error {
-		if len(users) < maxUsersDeleted { // the next sweep goes on here, or begins again after the last
+		if len(users) < maxUsersDeleted { // the next sweep continues here, or starts again after the last inbox
 			s.inboxCursor = log
 		}
 		if user != nil {
@@ -72,14 +72,15 @@ func (s *Store) deleteAbsentUsers(ctx context.Context, before time.Time) error {
 		return translate(err)
 	}
 	for _, user := range users {
-		if err := s.deleteAbsentUser(ctx, user, before); err != nil && !lockRefused(err) { // else the next round finds it
+		if err := s.deleteAbsentUser(ctx, user, before); err != nil && !lockRefused(err) { // a locked user is left to a later sweep
 			return translate(err)
 		}
 	}
 	return nil
 }
 
-// forgetUser deletes a user's inbox, if it still may go when nobody can log in with it.
+// deleteAbsentUser deletes the inbox of a user, if the condition still holds while nobody can log
+// in as the user.
 func (s *Store) deleteAbsentUser(ctx context.Context, user room.UserID, before time.Time) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSessionList, user); err != nil {
