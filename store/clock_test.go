@@ -168,7 +168,7 @@ func TestClocksThatDrift(t *testing.T) {
 		f.clock.advance(1500 * time.Millisecond)
 		renew(t, f.Store)
 	}
-	if n := strings.Count(f.log.String(), "this server's clock is not the database's"); n != 1 {
+	if n := strings.Count(f.log.String(), "this server's clock differs from the database's"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, &f.log)
 	}
 	if s := f.NodeStats(); s.Timers || s.ClockAhead.Round(time.Second) != 12*time.Second {

@@ -11,14 +11,13 @@ import (
 	"parlor/room"
 )
 
-// DefaultFeedRetention is how long the feed keeps the events of a destroyed
-// room where nobody says otherwise.
+// DefaultFeedRetention is how long the feed retains the events of a destroyed room if the
+// configuration does not set it.
 const DefaultFeedRetention = time.Hour
 
-// feedPage merges the three sources of the feed, each in order. Places below
-// the snapshot's xmin are complete: every transaction that could write there has
-// finished. The limit is part of the text, because the planner must know it to
-// take the indexes.
+// feedPage merges the three sources of the feed, each in order. Positions below the xmin of the
+// snapshot are complete, because every transaction that could write there has finished. The limit
+// is part of the text, because the planner must know it to use the indexes.
 const feedPage = `
 	SELECT ` + roomColumns + `, p.xact, p.seq, p.type, p.at, p.body, coalesce(r.destroy_reason, '')
 	FROM (
@@ -37,17 +36,16 @@ const feedPage = `
 	) p JOIN rooms r USING (generation)
 	ORDER BY p.xact, p.generation, p.seq LIMIT %[1]d`
 
-// feedState is read after the page: what is purged in between may be reported
-// as missing though it is not, and never the other way round. A cursor that was
-// given out is at most where the feed begins for who asks now, FeedEnd.
+// feedState is read after the page: an event that is purged in between may be reported as missing
+// although it was not, but never the other way round. A valid cursor is never ahead of FeedEnd.
 const feedState = `
 	SELECT t.xact, t.generation, t.seq,
 		($1::xid8, $2::bigint, $3::bigint) > (pg_snapshot_xmax(s), 0, 0), pg_snapshot_xmin(s) < pg_snapshot_xmax(s)
 	FROM feed_trimmed t, pg_current_snapshot() s`
 
-// FeedAfter is the events of the feed next after a cursor, at most n: all that
-// committed before the oldest transaction that is under way. Whoever continues
-// from the last one misses nothing and sees nothing twice.
+// FeedAfter returns the next events of the feed after a cursor, at most n, from transactions that
+// committed before the oldest one in flight. A reader that continues from the last event misses no
+// event and gets none twice.
 func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
 	now := s.epoch()
 	page := room.FeedPage{Epoch: now.id, Foreign: !now.includes(after.Epoch)}
@@ -96,22 +94,22 @@ func scanFeedEvent(row pgx.Row) (room.FeedEvent, error) {
 	return e, err
 }
 
-// FeedEnd is where the feed begins for who has no cursor: everything that
-// happens from now on comes after it.
+// FeedEnd returns the cursor for a reader without one: all events from now on come after it.
 func (s *Store) FeedEnd(ctx context.Context) (room.FeedCursor, error) {
 	c := room.FeedCursor{Epoch: s.epoch().id}
 	err := s.pool.QueryRow(ctx, "SELECT pg_snapshot_xmin(pg_current_snapshot())").Scan(&c.Xact)
 	return c, translate(err)
 }
 
-// Committed is closed after the next commit of this process. Who takes it and
-// then reads the feed misses none; other processes' commits it does not tell.
+// Committed returns a channel that is closed after the next commit of this process. A reader that
+// takes the channel before it reads the feed misses no commit. Commits of other processes do not
+// close it.
 func (s *Store) Committed() <-chan struct{} { return s.committed.wait() }
 
-// mendFeed brings back places that lie in the future of this database: those of
-// a dump from another one, which counted its own transactions. The feed would
-// hold them back until the count has caught up. They move to one place, now,
-// in which each log keeps its order.
+// repairFeed moves feed positions that are in the future of this database to the current one. They
+// come with the dump of another database, which counted its own transactions. The feed would not
+// deliver those events until this database's count has caught up. Each log keeps its order at the
+// new position.
 func (s *Store) repairFeed(ctx context.Context) error {
 	var future bool
 	err := s.pool.QueryRow(ctx, `
@@ -123,10 +121,11 @@ func (s *Store) repairFeed(ctx context.Context) error {
 	if err != nil || !future {
 		return translate(err)
 	}
-	s.opts.Log.Warn("the feed's places are those of another database and are set anew")
+	s.opts.Log.Warn("feed positions repaired: they were those of another database")
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// Whoever writes events writes to one of these first, so nobody does meanwhile.
-		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil { // it may be all there is
+		// Every transaction that writes events writes to rooms or logs first, so the lock stops
+		// them all. The update may affect all rows, so it has no timeout.
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
 			return err
 		}
 		if _, err := tx.Exec(ctx, "LOCK TABLE rooms, logs IN SHARE ROW EXCLUSIVE MODE"); err != nil {
@@ -145,15 +144,15 @@ func (s *Store) repairFeed(ctx context.Context) error {
 		return send(ctx, tx, &b)
 	})
 	if err != nil {
-		return fmt.Errorf("mend the feed: %w", translate(err))
+		return fmt.Errorf("repair the feed: %w", translate(err))
 	}
 	return nil
 }
 
-// signal wakes whoever waits. It costs next to nothing while nobody does.
+// A signal wakes waiting goroutines. It costs next to nothing while none waits.
 type signal struct{ next atomic.Pointer[chan struct{}] }
 
-// wait is a channel that the next raise closes.
+// wait returns a channel that the next raise closes.
 func (s *signal) wait() <-chan struct{} {
 	for {
 		if c := s.next.Load(); c != nil {

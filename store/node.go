@@ -9,62 +9,61 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A node is a process that holds streams. It renews a lease while it lives;
-// when the lease runs out its sessions count as detached from that instant.
+// A node is a process that holds streams. It renews a lease while it runs. When the lease expires,
+// its sessions count as detached from that time on.
 const (
-	// leaseTime is how late a node's sudden death is noticed at worst.
+	// leaseTime is the longest time until the crash of a node is noticed.
 	leaseTime = 15 * time.Second
-	// LeaseInterval is how often RenewLease is to be called. It leaves a node several
-	// tries before its lease runs out, and lets it hear of others within sessionCacheTime.
+	// LeaseInterval is how often RenewLease has to be called. It allows a node several tries before
+	// its lease expires, and makes it notice other nodes within sessionCacheTime.
 	LeaseInterval = 2 * time.Second
-	// leaseGap is how late a renewal may be and count as no gap. Where renewals
-	// were later, the database may have been away for the other nodes too, and
-	// their leases say nothing until they had time to renew them. Whoever is
-	// within the gap keeps a lease for leaseTime-leaseGap after the outage.
+	// leaseGap is the longest delay of a renewal that does not count as a gap. After a longer
+	// delay, the database may have been unavailable to the other nodes too, so their leases mean
+	// nothing until they had time to renew them. A node without a gap still has leaseTime-leaseGap
+	// of its lease after such an outage.
 	leaseGap = 5 * time.Second
-	// leaseTimeout ends a renewal that gets no answer, so that the next one tries
-	// over a new connection.
+	// leaseTimeout ends a renewal without an answer, so that the next one uses a new connection.
 	leaseTimeout = 5 * time.Second
-	// reconnecting is how long clients have, after an outage, to open a stream
-	// again that broke meanwhile: they are told to try again within 4 s.
+	// reconnectGrace is how long after an outage clients may take to reopen streams that broke.
+	// They are told to reconnect within 4 seconds.
 	reconnectGrace = 8 * time.Second
-	// othersAllowed is how long another living node may be there unmentioned: as
-	// long as two servers overlap when one replaces the other.
+	// othersGrace is how long another node may run without a warning in the log. Two servers
+	// overlap for a while if one replaces the other.
 	othersGrace = time.Minute
 )
 
-// lease is this node's.
+// A lease is the lease of this node.
 type lease struct {
-	// config is of a connection beside the pool: renewing must not wait behind
-	// statements that take long, or for a pool that is exhausted.
+	// config is that of a connection outside the pools: a renewal must not wait for slow statements
+	// or for an exhausted pool.
 	config *pgx.ConnConfig
 
 	mu   sync.Mutex // held during a renewal; guards conn
-	conn *pgx.Conn  // nil where there is none
+	conn *pgx.Conn  // nil if it is not connected
 
 	state sync.Mutex // guards all below
 	held  bool       // the node has had a row
-	// leaving says that this process is stopping.
+	// leaving is set when this process is stopping.
 	leaving bool
-	// backAt is when the first renewal after a gap was written.
+	// gapEndedAt is the time of the first renewal after the latest gap.
 	gapEndedAt time.Time
-	// others is how many nodes renewed their lease lately and do not stop;
-	// othersSince is since when there are any, and toldAt when that was logged.
+	// others is the number of nodes that have renewed their lease lately and are not stopping,
+	// othersSince is since when there are any, and othersLoggedAt is when they were last logged.
 	others                      int
 	othersSince, othersLoggedAt time.Time
 }
 
-// renewal is what the database says of a renewed lease.
+// A renewal is what the database returns for a renewed lease.
 type renewal struct {
-	kept   bool // the node still had its row
+	kept   bool // the node still had a row
 	steady bool // without a gap
-	known  int  // other nodes, whatever becomes of them
-	living int  // other nodes that renewed their lease lately and do not stop
+	known  int  // all other nodes
+	living int  // other nodes that have renewed their lease lately and are not stopping
 }
 
-// RenewLease renews the node's lease, and finds out whether this node was declared
-// dead or has others beside it. One process calls it from one goroutine every
-// LeaseInterval, beside Sweep, which may take long.
+// RenewLease renews the lease of this node, and finds out whether the node was declared dead and
+// whether there are other nodes. One process calls it from one goroutine every LeaseInterval, and
+// not from that of Sweep, which can take longer.
 func (s *Store) RenewLease(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
@@ -79,14 +78,14 @@ func (s *Store) RenewLease(ctx context.Context) error {
 	at := s.clock.process()
 	s.sessions.setAlone(r.known == 0, s.now())
 	if lost := s.lease.record(r, at); lost {
-		s.opts.Log.Warn("this server was declared dead by another one; its streams have to reconnect")
+		s.opts.Log.Warn("lease lost: another server declared this one dead, so its streams have to reconnect")
 		s.resetState()
 	}
 	s.warnOfOthers(at)
 	return nil
 }
 
-// renew writes the lease over its own connection. The caller holds lease.mu.
+// renew writes the lease over the connection of the lease. The caller holds lease.mu.
 func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 	l := &s.lease
 	if err := l.connect(ctx, s.checkEpoch); err != nil {
@@ -96,8 +95,8 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 	if err != nil {
 		return r, err
 	}
-	// A lease that ends later than one that is written now is of a clock that was set
-	// back, and tells of a gap as well. A row that is gone is made anew.
+	// A lease that ends later than a new one would was written by a clock that was set back, and
+	// counts as a gap too. A deleted row is inserted again.
 	err = l.conn.QueryRow(ctx, `
 		WITH before AS (
 			SELECT steady_since, lease_until BETWEEN $2::timestamptz + $3::interval - $4::interval AND $2::timestamptz + $3::interval AS steady
@@ -114,7 +113,7 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 	return r, err
 }
 
-// renewed notes a renewal, and reports whether the node had been declared dead.
+// record stores the result of a renewal, and reports whether the node had been declared dead.
 func (l *lease) record(r renewal, at time.Time) (lost bool) {
 	l.state.Lock()
 	defer l.state.Unlock()
@@ -133,7 +132,7 @@ func (l *lease) record(r renewal, at time.Time) (lost bool) {
 	return lost
 }
 
-// warnOfOthers logs once a minute that another server is at the same database.
+// warnOfOthers logs once a minute that another server uses the same database.
 func (s *Store) warnOfOthers(at time.Time) {
 	l := &s.lease
 	l.state.Lock()
@@ -144,13 +143,13 @@ func (s *Store) warnOfOthers(at time.Time) {
 	}
 	l.state.Unlock()
 	if due {
-		s.opts.Log.Error("another server runs on the same database: what is sent through one does not reach the streams of the other; run one server for one database",
+		s.opts.Log.Error("another server uses the same database: messages sent through one do not reach the streams of the other; run one server per database",
 			"otherNodes", others)
 	}
 }
 
-// isBack reports whether clients whose streams broke in an outage have had time
-// to come back.
+// clientsReconnected reports whether clients whose streams broke in an outage have had time to
+// reconnect.
 func (l *lease) clientsReconnected(at time.Time) bool {
 	l.state.Lock()
 	defer l.state.Unlock()
@@ -163,7 +162,7 @@ func (l *lease) isLeaving() bool {
 	return l.leaving
 }
 
-// connect makes the connection where there is none, and looks at it. The caller holds
+// connect connects unless there is a connection, and checks the new connection. The caller holds
 // mu.
 func (l *lease) connect(ctx context.Context, check func(context.Context, *pgx.Conn) error) (err error) {
 	if l.conn != nil {
@@ -176,37 +175,36 @@ func (l *lease) connect(ctx context.Context, check func(context.Context, *pgx.Co
 	return check(ctx, l.conn)
 }
 
-// hangUp closes the connection, for the next renewal to make another. The caller
-// holds mu.
+// disconnect closes the connection, so that the next renewal opens a new one. The caller holds mu.
 func (l *lease) disconnect() {
 	if l.conn == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = l.conn.Close(ctx) // it is of no use any more, whatever comes of this
+	_ = l.conn.Close(ctx) // the connection is not used again, even if this fails
 	l.conn = nil
 }
 
-// MarkLeaving makes the node say, with its next renewal, that it stops: a successor
-// beside it is no mistake.
+// MarkLeaving makes the next renewal record that this node is stopping, so that a successor that
+// runs beside it is not reported as a mistake.
 func (s *Store) MarkLeaving() {
 	s.lease.state.Lock()
 	defer s.lease.state.Unlock()
 	s.lease.leaving = true
 }
 
-// NodeStats is how this node stands beside the database and other nodes.
+// NodeStats describes this node in relation to the database and to other nodes.
 type NodeStats struct {
-	// Others is how many other servers run on the same database and do not stop.
+	// Others is the number of other servers that use the same database and are not stopping.
 	Others int
-	// ClockAhead is how far this process's clock is ahead of the database's.
+	// ClockAhead is how far the clock of this process is ahead of the database's.
 	ClockAhead time.Duration
-	// Timers says that timers are served: the clocks can be trusted.
+	// Timers is set if timers are running, because the clocks can be trusted.
 	Timers bool
 }
 
-// NodeStats is as of the last renewal.
+// NodeStats returns the state as of the last renewal.
 func (s *Store) NodeStats() NodeStats {
 	s.lease.state.Lock()
 	others := s.lease.others
@@ -217,16 +215,16 @@ func (s *Store) NodeStats() NodeStats {
 	return NodeStats{Others: others, ClockAhead: s.clock.skew, Timers: timers}
 }
 
-// startOver forgets what this node knows, and has all streams opened anew: what
-// it knows may not be so any more.
+// resetState clears the caches of this node and makes all streams reconnect, because what they are
+// based on may be wrong.
 func (s *Store) resetState() {
 	s.sessions.evictAll()
 	s.appender.evictAllTargets()
 	s.opts.Reset()
 }
 
-// dropLease detaches this node's sessions at once, rather than when the lease
-// would run out. Where PostgreSQL is away the lease does it.
+// releaseLease detaches the sessions of this node at once, rather than when its lease expires. If
+// PostgreSQL is unavailable, they are detached when the lease expires.
 func (s *Store) releaseLease() {
 	s.lease.mu.Lock()
 	defer s.lease.mu.Unlock()
@@ -237,6 +235,6 @@ func (s *Store) releaseLease() {
 		WITH gone AS (DELETE FROM nodes WHERE node_id = $1)
 		UPDATE sessions SET node_id = NULL, detached_at = $2 WHERE node_id = $1`, s.nodeID, s.now())
 	if err != nil {
-		s.opts.Log.Warn("the node's lease could not be given back", "error", err)
+		s.opts.Log.Warn("lease not released", "error", err)
 	}
 }

@@ -219,7 +219,7 @@ func TestOtherServersAreReported(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	first := f.beside(t)
-	const reported = "another server runs on the same database"
+	const reported = "another server uses the same database"
 	times := func() int { return strings.Count(first.log.String(), reported) }
 	elapse(t, f, 2*time.Minute, first.Store) // f was killed
 	if n := first.NodeStats().Others; n != 0 || times() != 0 {

@@ -11,26 +11,25 @@ import (
 )
 
 const (
-	// purgeBatch bounds how many events of destroyed rooms one transaction
-	// deletes, and purgeRooms how many rooms, so that writers never wait for a
-	// purge.
+	// purgeBatch bounds how many events of destroyed rooms one transaction deletes, and purgeRooms
+	// how many rooms, so that writers do not wait for a purge.
 	purgeBatch = 5000
 	purgeRooms = 200
-	// purgeBatches bounds the purging of one sweep.
+	// purgeBatches bounds how many transactions one sweep uses for each table.
 	purgeBatches = 50
-	// purgeOldBatch bounds how many sessions, departures or bans one transaction
-	// deletes. With a session go its stays.
+	// purgeOldBatch bounds how many sessions, departures or bans one transaction deletes. The
+	// presences of a session are deleted with it.
 	purgeOldBatch = 500
-	// endedKept is how long an ended session's row can still say why it ended.
+	// endedKept is how long the row of an ended session is kept, so that a client can be told why
+	// its session ended.
 	endedKept = 24 * time.Hour
-	// departuresKept is how long a session that comes back can be told why it
-	// is out of a room; as long as an ended session can be told that it is over.
+	// departuresKept is how long a session can be told on its return why it is no longer in a room.
 	departuresKept = endedKept
 )
 
-// purge deletes what nobody can ask for any more, a bounded piece at a time. A
-// destroyed room's messages go with it, at once for its members, and for good
-// when the feed has kept them for its time.
+// purge deletes rows that no caller can ask for any more, in bounded batches. Members of a
+// destroyed room can no longer read its messages. The rows are deleted when the feed has retained
+// them for its time.
 func (s *Store) purge(ctx context.Context, now time.Time) error {
 	for range purgeBatches {
 		more, err := s.purgeRooms(ctx, now.Add(-s.opts.FeedRetention))
@@ -56,8 +55,8 @@ func (s *Store) purge(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// purgeOld deletes the rows of a table that are of an instant or before, a bounded piece
-// at a time, but for those that somebody keeps locked.
+// purgeOld deletes rows of a table whose time is at or before an instant, in bounded batches. It
+// skips rows that are locked.
 func (s *Store) purgeOld(ctx context.Context, table, at string, before time.Time) error {
 	for range purgeBatches {
 		deleted, err := s.pool.Exec(ctx, fmt.Sprintf(`
@@ -70,12 +69,11 @@ func (s *Store) purgeOld(ctx context.Context, table, at string, before time.Time
 	return nil
 }
 
-// purgeRooms deletes a piece of the logs of some rooms that were destroyed before
-// an instant, and the rooms when that was the last piece. It reports whether
-// there may be more to do.
+// purgeRooms deletes events of rooms that were destroyed before an instant, and the rooms
+// themselves when all their events are deleted. It reports whether there may be more to delete.
 func (s *Store) purgeRooms(ctx context.Context, before time.Time) (bool, error) {
-	// First of all readers are told where the feed has a hole. Rooms that somebody keeps
-	// locked are for another time.
+	// The gap in the feed is recorded before anything is deleted. Rooms that are locked are left to
+	// a later sweep.
 	rows, err := s.pool.Query(ctx, `
 		WITH due AS MATERIALIZED (
 			SELECT r.generation, destroyed_xact AS xact, l.last_seq + 1 AS seq FROM rooms r

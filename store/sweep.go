@@ -13,26 +13,25 @@ import (
 )
 
 const (
-	// sweepBatch bounds how many sessions or rooms that are due one transaction
-	// holds.
+	// sweepBatch bounds how many due sessions or rooms one transaction locks.
 	sweepBatch = 200
-	// sweepBatches bounds one look for each of them, so that none keeps the others
-	// waiting.
+	// sweepBatches bounds the transactions of each kind in one sweep, so that none delays the
+	// others.
 	sweepBatches = 20
 )
 
-// Sweep does what is due at this instant of the database's clock: it detaches the
-// sessions of dead nodes, ends sessions whose token ran out, takes out
-// members whose session was detached for memberTimeout, tells large rooms who
-// came and went, destroys rooms that are due, trims inboxes, and purges what is over. Any
-// number of processes may sweep: due rows are taken with SKIP LOCKED. One process calls it from one goroutine only, about once a second.
+// Sweep does what is due by the database's clock. It detaches the sessions of dead nodes, ends
+// sessions whose token has expired, removes members whose session was detached for memberTimeout,
+// flushes batched presence, destroys rooms that are due, trims logs and inboxes, and purges old
+// rows. Any number of processes may sweep, because due rows are locked with SKIP LOCKED. One
+// process calls Sweep from one goroutine only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
 	read, err := s.clock.read(ctx, s.pool)
 	if err != nil {
 		return err
 	}
 	if err := s.watchSchema(ctx, s.now()); err != nil {
-		return fmt.Errorf("look at the schema: %w", err)
+		return fmt.Errorf("check the schema: %w", err)
 	}
 	if err := s.detachOrphans(ctx, read); err != nil {
 		return fmt.Errorf("detach the sessions of dead nodes: %w", err)
@@ -49,11 +48,11 @@ func (s *Store) Sweep(ctx context.Context) error {
 	}
 	if s.lease.clientsReconnected(s.clock.process()) {
 		if err := s.sweepSessions(ctx, timedOut, now); err != nil {
-			return fmt.Errorf("take out members that timed out: %w", err)
+			return fmt.Errorf("remove members that timed out: %w", err)
 		}
 	}
 	if err := s.flushPresence(ctx, now); err != nil {
-		return fmt.Errorf("announce members: %w", err)
+		return fmt.Errorf("flush presence: %w", err)
 	}
 	if err := s.destroyDue(ctx, now); err != nil {
 		return fmt.Errorf("destroy rooms that are due: %w", err)
@@ -70,7 +69,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 		return fmt.Errorf("trim inboxes: %w", err)
 	}
 	if err := s.deleteAbsentUsers(ctx, now.Add(-s.opts.UserRetention)); err != nil {
-		return fmt.Errorf("forget users: %w", err)
+		return fmt.Errorf("delete absent users: %w", err)
 	}
 	if err := s.purge(ctx, now); err != nil {
 		return fmt.Errorf("purge: %w", err)
@@ -78,8 +77,8 @@ func (s *Store) Sweep(ctx context.Context) error {
 	return nil
 }
 
-// mayDelete reads the clock, and reports whether it can be trusted so far that what
-// is old by it may be deleted. Where it cannot be, the clock and Sweep have said so.
+// mayDelete reads the clock, and reports whether it can be trusted to delete what is old by it. If
+// not, the clock and Sweep have logged why.
 func (s *Store) mayDelete(ctx context.Context) (bool, error) {
 	if _, err := s.clock.read(ctx, s.pool); err != nil {
 		return false, err
@@ -87,20 +86,20 @@ func (s *Store) mayDelete(ctx context.Context) (bool, error) {
 	return s.clock.checkDeletes() == nil, nil
 }
 
-// due is a kind of session that something must happen to: the condition that finds it
-// at the instant $2, but for stays in the rooms $3, the column that says since when, and
-// what happens, in a transaction that holds the rows.
+// dueSessions is a kind of session that a sweep acts on: the condition that finds such sessions at
+// the time $2, except for presences in the rooms $3; the column with the time since when; and the
+// action, which runs in a transaction that has locked the rows.
 type dueSessions struct {
 	condition, since string
 	act              func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error)
 }
 
-// overdue is the stays whose session has been detached for memberTimeout at $2, but for
-// those in the rooms $3.
+// overduePresence is the condition for presences whose session has been detached for memberTimeout
+// at the time $2, except for those in the rooms $3.
 const overduePresence = "s.detached_at + make_interval(secs => r.member_timeout) <= $2 AND a.generation <> ALL ($3::bigint[])"
 
-// An EXISTS with an OFFSET is asked for each session by itself. Without one the planner
-// may read all stays first.
+// An EXISTS with an OFFSET is evaluated for each session. Without the OFFSET, the planner may read
+// all presences first.
 var (
 	expired = dueSessions{
 		condition: `s.ended_at IS NULL AND s.token_expires_at <= $2 AND NOT EXISTS (
@@ -117,18 +116,18 @@ var (
 			WHERE a.session_id = s.session_id AND ` + overduePresence + ` OFFSET 0)`,
 		since: "detached_at",
 		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error) {
-			stays, err := presencesOf(ctx, tx, sessions, overduePresence, now, locked)
+			presences, err := presencesOf(ctx, tx, sessions, overduePresence, now, locked)
 			if err != nil {
 				return room.Change{}, err
 			}
-			return leaveRooms(ctx, tx, stays, room.ReasonTimedOut, "", now)
+			return leaveRooms(ctx, tx, presences, room.ReasonTimedOut, "", now)
 		},
 	}
 )
 
-// sweepSessions takes due sessions, so many in a transaction as may well be due
-// together: everybody in a room whose network went away. Rooms that another transaction
-// keeps locked are left out.
+// sweepSessions acts on due sessions. Its batches are large, because many sessions can be due at
+// once, such as those of all members of a room whose network failed. It skips rooms that another
+// transaction has locked.
 func (s *Store) sweepSessions(ctx context.Context, d dueSessions, now time.Time) error {
 	for range sweepBatches {
 		var swept []room.SessionID
@@ -150,9 +149,9 @@ func (s *Store) sweepSessions(ctx context.Context, d dueSessions, now time.Time)
 			case looked != nil:
 				return looked
 			case found:
-				continue // without them
+				continue // without the locked rooms
 			}
-			return s.ignoreLocked(err) // something else is locked
+			return s.ignoreLocked(err) // the lock is not that of a room
 		}
 		if err != nil {
 			return err
@@ -165,14 +164,14 @@ func (s *Store) sweepSessions(ctx context.Context, d dueSessions, now time.Time)
 }
 
 const (
-	// sweepLockTimeout is how long a sweep waits for a lock: it has others to serve. A room
-	// that people enter all the time is locked all the time, but never for long.
+	// sweepLockTimeout is how long a sweep waits for a lock, so that it does not delay other work.
+	// A room that users join all the time is locked all the time, but by no transaction for long.
 	sweepLockTimeout = 250 * time.Millisecond
-	// lockedFor is how long a sweep leaves a room out that it found locked.
+	// lockedFor is how long sweeps skip a room that was locked.
 	lockedFor = 5 * time.Second
 )
 
-// sweepTx is commit for sweeps, which do not wait long.
+// sweepTx is commit with the lock timeout of sweeps.
 func (s *Store) sweepTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
 	wait := "SET LOCAL lock_timeout = " + milliseconds(min(s.opts.LockTimeout, sweepLockTimeout))
 	return s.commit(ctx, room.Server(), func(tx pgx.Tx) (room.Change, error) {
@@ -183,29 +182,30 @@ func (s *Store) sweepTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error
 	})
 }
 
-// held logs that a part of a sweep has to wait for a lock, and returns nil: the other
-// parts go on. Other errors it returns.
+// ignoreLocked logs that a part of a sweep did not get a lock, and returns nil, so that the sweep
+// continues with its other parts. It returns other errors.
 func (s *Store) ignoreLocked(err error) error {
 	if err == nil || !lockRefused(err) {
 		return translate(err)
 	}
-	s.opts.Log.Warn("sweep held up: another transaction keeps rows locked", "error", err)
+	s.opts.Log.Warn("sweep incomplete: rows locked by another transaction", "error", err)
 	return nil
 }
 
-// lockedRooms is the rooms that a sweep found locked, and until when it leaves them out.
+// lockedRooms are the rooms that a sweep found locked, with the time until when sweeps skip them.
 type lockedRooms map[room.LogID]time.Time
 
-// rooms is those that are to be left out now.
+// rooms returns the rooms to skip now.
 func (l lockedRooms) rooms() []room.LogID {
 	now := time.Now()
 	maps.DeleteFunc(l, func(_ room.LogID, until time.Time) bool { return now.After(until) })
-	return slices.AppendSeq([]room.LogID{}, maps.Keys(l)) // not null
+	return slices.AppendSeq([]room.LogID{}, maps.Keys(l)) // an empty array rather than null
 }
 
 func (l lockedRooms) add(g room.LogID) { l[g] = time.Now().Add(lockedFor) }
 
-// noteLocked looks which rooms of sessions are locked, and reports whether any is.
+// findLockedRooms finds out which rooms of the sessions are locked, makes sweeps skip them for a
+// while, and reports whether there are any.
 func (s *Store) findLockedRooms(ctx context.Context, sessions []room.SessionID) (found bool, err error) {
 	rows, err := s.pool.Query(ctx, `
 		WITH logs_of AS MATERIALIZED (
@@ -223,15 +223,15 @@ func (s *Store) findLockedRooms(ctx context.Context, sessions []room.SessionID) 
 		s.lockedRooms.add(g)
 	}
 	if len(locked) > 0 {
-		s.opts.Log.Warn("sweep leaves out rooms that another transaction keeps locked", "rooms", len(locked))
+		s.opts.Log.Warn("sweep skips rooms locked by another transaction", "rooms", len(locked))
 	}
 	return len(locked) > 0, translate(err)
 }
 
-// destroyDue ends the rooms whose time without members is up. Nobody is in
-// them, so nobody but the feed is told. Whether somebody ever was shows in the
-// log, or where that was trimmed in when the room goes. The rooms' own rows are locked
-// too, so that who entered just before is seen.
+// destroyDue destroys the rooms whose time without members has passed. They have no members, so
+// only the feed is notified. The reason depends on whether the room ever had a member: the log
+// shows it, or, if the log was trimmed, the time at which the room is destroyed. The rows of the
+// rooms are locked too, so that a member who has just joined is seen.
 func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 	for range sweepBatches {
 		destroyed, err := s.pool.Exec(ctx, `
@@ -263,12 +263,12 @@ func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// idle is the sessions that had neither a stream nor a room for Options.SessionIdle:
-// their clients are gone, whatever their tokens say. They end as if they had logged
-// out, which a client that comes back takes as a reason to log in.
+// idle returns the sessions that had neither a stream nor a room for Options.SessionIdle. Their
+// clients are gone, even if their tokens are valid. The sessions end as by a logout, so that a
+// client that returns logs in again.
 func (s *Store) idle() dueSessions {
 	return dueSessions{
-		// Rooms that are locked ($3) are none of these sessions'.
+		// These sessions are in no room, so there are no locked rooms ($3) to skip.
 		condition: fmt.Sprintf(`s.ended_at IS NULL AND s.detached_at <= $2::timestamptz - make_interval(secs => %d)
 			AND NOT EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id OFFSET 0)
 			AND coalesce(cardinality($3::bigint[]), 0) >= 0`, s.opts.SessionIdle/time.Second),

@@ -10,25 +10,24 @@ import (
 	"parlor/room"
 )
 
-// DefaultMessageRetention is how long logs are kept where the server's settings
-// do not say.
+// DefaultMessageRetention is how long room logs retain events if the configuration does not set it.
 const DefaultMessageRetention = 7 * 24 * time.Hour
 
 const (
-	// trimRooms bounds the rooms that one sweep looks at, which is an index
-	// lookup each: a hundred thousand rooms are looked at within two minutes.
+	// maxLogsScanned bounds the rooms that one sweep checks, with one index lookup for each. A
+	// hundred thousand rooms are checked within two minutes.
 	maxLogsScanned = 1000
-	// trimBatch bounds how many events one transaction deletes. It holds the
-	// room meanwhile, so writers wait for as long: some milliseconds.
+	// trimBatch bounds how many events one transaction deletes. It holds the lock of the room, so
+	// senders wait for it, some milliseconds.
 	trimBatch = 1000
-	// trimMost and trimLogs bound what one sweep deletes, and of how many logs:
-	// it has timers to serve besides.
+	// maxEventsTrimmed and maxLogsTrimmed bound how many events one sweep deletes, and from how
+	// many logs, so that the timers are not delayed.
 	maxEventsTrimmed = 20 * trimBatch
 	maxLogsTrimmed   = 200
 )
 
-// trim deletes from the logs of living rooms what happened before an instant. It
-// goes round all rooms, a piece with each sweep.
+// trimRoomLogs deletes events older than a time from the logs of rooms that are not destroyed. Each
+// sweep continues where the previous one stopped, and starts again after the last room.
 func (s *Store) trimRoomLogs(ctx context.Context, before time.Time) error {
 	rows, err := s.pool.Query(ctx, `
 		SELECT r.generation, coalesce(e.at < $2, false) FROM (
@@ -58,32 +57,32 @@ func (s *Store) trimRoomLogs(ctx context.Context, before time.Time) error {
 	for i, g := range due {
 		for n := trimBatch; n == trimBatch; deleted += n {
 			if deleted >= maxEventsTrimmed || i == maxLogsTrimmed {
-				s.trimCursor = g - 1 // the next sweep goes on here
+				s.trimCursor = g - 1 // the next sweep continues here
 				return nil
 			}
 			if n, err = s.trimRoomLog(ctx, g, before); err != nil {
 				if err := s.ignoreLocked(err); err != nil {
 					return err
 				}
-				break // it is locked: the others go on
+				break // the room is locked: continue with the others
 			}
 		}
 	}
 	s.trimCursor = seen
 	if looked < maxLogsScanned {
-		s.trimCursor = 0 // all were looked at: round again
+		s.trimCursor = 0 // the next sweep starts again
 	}
 	return nil
 }
 
-// trimRoom deletes the oldest events of a room's log, up to the first that
-// is to stay, and says from where on the log is kept: to who follows it by
-// oldest_seq, and to readers of the feed by feed_trimmed. The files of the messages
-// go with them. It returns how many it deleted: with trimBatch there may be more.
+// trimRoomLog deletes the oldest events of a room's log, up to the first that is retained, and
+// releases the files of their messages. It records where the log now begins, in oldest_seq for
+// readers of the log and in feed_trimmed for readers of the feed. It returns the number of deleted
+// events: if it is trimBatch, there may be more to delete.
 func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time) (deleted int, err error) {
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		var b pgx.Batch
-		// A statement of its own, so that the next one sees what happened while it
+		// A statement of its own, so that the next one sees what was committed while this one
 		// waited for the lock.
 		b.Queue("SELECT FROM logs WHERE generation = $1 FOR NO KEY UPDATE", g)
 		b.Queue(`
@@ -109,18 +108,16 @@ func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time)
 	return deleted, err
 }
 
-// maxSeq is beyond every event.
+// maxSeq is higher than the seq of any event.
 const maxSeq = room.Seq(1<<63 - 1)
 
-// DefaultPeerRetention is how long inboxes keep messages where nobody says
-// otherwise.
+// DefaultPeerRetention is how long inboxes retain messages if the configuration does not set it.
 const DefaultPeerRetention = 7 * 24 * time.Hour
 
-// trimBatches bounds the trimming of inboxes of one sweep.
+// trimBatches bounds how many transactions one sweep uses to trim inboxes.
 const trimBatches = 50
 
-// trimInboxes deletes the messages of inboxes that are older than an instant, a
-// bounded piece at a time.
+// trimInboxes deletes messages older than a time from inboxes.
 func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 	for range trimBatches {
 		more, err := s.trimInbox(ctx, before)
@@ -131,15 +128,14 @@ func (s *Store) trimInboxes(ctx context.Context, before time.Time) error {
 	return nil
 }
 
-// trimInbox deletes a piece of one inbox, from its oldest event up to the first
-// that stays, and lets the files of the messages go. It reports whether there was
-// anything to do.
+// trimInbox deletes messages of one inbox, from the oldest up to the first that is retained, and
+// releases their files. It reports whether there was an inbox to trim.
 func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err error) {
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		more = false
 		var inbox room.LogID
-		// First the lock, and then with a new snapshot the events: none can come
-		// in between that would be passed over.
+		// The inbox is locked first. The events are then read with a new snapshot, so that none is
+		// missed that was committed in between.
 		err := tx.QueryRow(ctx, `SELECT log FROM inboxes WHERE oldest_at < $1
 			ORDER BY oldest_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED`, before).Scan(&inbox)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -168,9 +164,9 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 	return more, err
 }
 
-// queueTrimmed takes from a log that the transaction holds the files of messages
-// that it has trimmed: of those that were sent before an instant, and before all
-// that the log still has.
+// queueReleaseTrimmedMedia releases the files of messages that were trimmed from a log. The
+// transaction has locked the log. The released uses are older than the time, and older than all
+// events that remain in the log.
 func queueReleaseTrimmedMedia(b *pgx.Batch, log room.LogID, before, now time.Time) {
 	b.Queue(`WITH due AS (
 			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1
