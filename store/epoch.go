@@ -16,35 +16,35 @@ import (
 	"parlor/room"
 )
 
-// databaseEpoch is one history of the database. Cursors belong to one: a restored backup
-// goes on differently from where it ends, so that a seq or a place in the feed may
-// stand for something else, or skip what was written since.
+// A databaseEpoch is one history of the database. Each cursor belongs to an epoch: after a backup
+// was restored, the database has a different history from there on. A seq or a feed position of the
+// old history may mean something else in the new one, or may skip events.
 type databaseEpoch struct {
 	id string
-	// origin is what the database looked like when the epoch began.
+	// origin identified the database when the epoch began.
 	origin string
-	// first says that cursors without an epoch, of older servers, belong to it.
+	// first is set if cursors without an epoch, from older servers, belong to this epoch.
 	first bool
 }
 
-// has reports whether a cursor's epoch is this one.
+// includes reports whether a cursor with the epoch ID belongs to this epoch.
 func (e *databaseEpoch) includes(id string) bool { return id == e.id || id == "" && e.first }
 
-// epochs is the epoch of the database that the pool is connected to.
+// epochs holds the epoch of the database that the pool is connected to.
 type epochs struct {
 	now atomic.Pointer[databaseEpoch]
-	// serving says that RenewLease was called: streams may be open.
+	// serving is set when RenewLease was called, because streams may be open from then on.
 	serving atomic.Bool
-	mu      sync.Mutex // one connection begins an epoch at a time
+	mu      sync.Mutex // held while one connection begins an epoch
 }
 
-// epoch is the database's.
+// epoch returns the current epoch of the database.
 func (s *Store) epoch() *databaseEpoch { return s.epochs.now.Load() }
 
-// checkEpoch looks at a new connection, before anything else uses it, whether it
-// leads to the same history of the same database. Another one can only come with a
-// new connection: after a failover to a standby, or a restored backup. What this
-// process knows is of no use then, and all its streams begin again.
+// checkEpoch checks whether a new connection, before its first use, leads to the same history of
+// the same database. Another history can only appear with a new connection, after a failover to a
+// standby or the restore of a backup. The caches of this process are then invalid, and all its
+// streams begin again.
 func (s *Store) checkEpoch(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
 	defer cancel()
@@ -70,7 +70,7 @@ func (s *Store) checkEpoch(ctx context.Context, conn *pgx.Conn) error {
 	}
 	s.epochs.now.Store(&e)
 	if e.id == drawn && !e.first {
-		s.opts.Log.Warn("the database was restored, moved or failed over: a new epoch begins, and cursors of before are reset",
+		s.opts.Log.Warn("new epoch: the database was restored, moved or failed over, so older cursors are reset",
 			"epoch", e.id, "origin", e.origin)
 	}
 	if before != nil && before.id != e.id && s.epochs.serving.Load() {
@@ -79,24 +79,24 @@ func (s *Store) checkEpoch(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// newEpochID draws four digits. One that was drawn before and was lost with its
-// future comes again once in 1.6 million times.
+// newEpochID returns four random characters. The ID of a discarded history is drawn again once in
+// 1.6 million times.
 func newEpochID() string {
 	const lowest, beyond = 36 * 36 * 36, 36 * 36 * 36 * 36
 	return strconv.FormatInt(lowest+rand.Int64N(beyond-lowest), 36)
 }
 
-// readOrigin is what tells this database from a restored one, as far as its user may
-// see that: the cluster and its timeline, which a recovery to a point in time and a
-// promotion change; the database and the table, which a restored dump makes anew;
-// and Options.Origin. It is empty where the schema has no epochs, which statements
-// will say.
+// readOrigin returns what tells this database from a restored one, as far as the database user may
+// read it: the cluster and its timeline, which change with a point-in-time recovery and a
+// promotion; the database and the table, which the restore of a dump creates anew; and
+// Options.Origin. It returns an empty string if the schema has no epochs, which other statements
+// will report.
 func (s *Store) readOrigin(ctx context.Context, conn *pgx.Conn) (string, error) {
 	var (
 		standby, control bool
 		database, table  string
 	)
-	// Nothing is prepared for what runs once on a connection.
+	// A prepared statement is not worth it for a query that runs once per connection.
 	const simple = pgx.QueryExecModeSimpleProtocol
 	err := conn.QueryRow(ctx, `
 		SELECT pg_is_in_recovery(), has_function_privilege('pg_control_system()', 'EXECUTE'),
@@ -118,7 +118,8 @@ func (s *Store) readOrigin(ctx context.Context, conn *pgx.Conn) (string, error) 
 	return strings.Join([]string{cluster, timeline, database, table, s.opts.Origin}, "/"), err
 }
 
-// readSome reads what not every service lets its users read; then it is empty.
+// scanIfPermitted scans a value that some database services do not let their users read. It stays
+// empty then.
 func scanIfPermitted(row pgx.Row, to *string) error {
 	var refused *pgconn.PgError
 	err := row.Scan(to)

@@ -12,9 +12,9 @@ import (
 	"parlor/room"
 )
 
-// translate makes a database error one that callers understand: a database
-// that cannot answer becomes room.ErrUnavailable, everything else stays as it
-// is. A rule's error is for the caller; the rest is a fault of ours.
+// translate turns the error of a database that cannot answer into room.ErrUnavailable, and returns
+// every other error as it is. A *room.Error is for the caller; all other errors are faults of the
+// server.
 func translate(err error) error {
 	var rule *room.Error
 	if err == nil || errors.As(err, &rule) || !unavailable(err) {
@@ -23,8 +23,8 @@ func translate(err error) error {
 	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 }
 
-// away reports whether PostgreSQL could not be asked, or did not answer, or
-// answered that it cannot serve, or has another program's schema.
+// unavailable reports whether PostgreSQL could not be asked, did not answer, answered that it
+// cannot serve, or has the schema of another program.
 func unavailable(err error) bool {
 	var (
 		connect *pgconn.ConnectError
@@ -32,7 +32,7 @@ func unavailable(err error) bool {
 		network net.Error
 	)
 	if errors.As(err, &connect) {
-		return true // whatever the reason: a password that was changed is no fault of the call
+		return true // even for a rejected password, because the call is not at fault
 	}
 	if errors.As(err, &refused) {
 		return transient(refused.Code) || otherSchema(refused.Code)
@@ -45,9 +45,9 @@ func unavailable(err error) bool {
 // deadlocked reports whether a transaction was the victim of a deadlock.
 func deadlocked(err error) bool { return hasCode(err, "40P01") }
 
-// transient reports whether an SQLSTATE tells of the server's condition, or of what others
-// do at the same time, and not of the statement: the same call can succeed later. What is
-// not listed is a fault of the program, or data that only an operator can mend.
+// transient reports whether an SQLSTATE is about the state of the server or about concurrent
+// transactions, rather than about the statement: the same call can succeed later. Any other state
+// is a bug, or data that only an operator can repair.
 func transient(code string) bool {
 	if len(code) != 5 {
 		return false
@@ -65,8 +65,8 @@ func transient(code string) bool {
 	switch code {
 	case "25006", // read-only transaction: a standby that was not promoted yet, or a failover
 		"25P03", "25P04", // idle in transaction, or a transaction, for too long
-		"26000", "42P05", // prepared statement not there, or there already: a pooler's doing
-		"3D000", // a database that is just being restored
+		"26000", "42P05", // prepared statement missing, or already there: caused by a pooler
+		"3D000", // database does not exist: it is being restored
 		"55006", // object in use
 		"55P02", // a setting that cannot be changed now
 		"55P03", // lock not available
@@ -79,7 +79,7 @@ func transient(code string) bool {
 // lockRefused reports whether a statement did not get a lock in time.
 func lockRefused(err error) bool { return hasCode(err, "55P03") }
 
-// readOnly reports whether the database took no writes, as a standby.
+// readOnly reports whether the database rejected a write, as a standby does.
 func readOnly(err error) bool { return hasCode(err, "25006") }
 
 func hasCode(err error, code string) bool {
@@ -87,8 +87,8 @@ func hasCode(err error, code string) bool {
 	return errors.As(err, &refused) && refused.Code == code
 }
 
-// undone reports whether it is certain that a transaction was not committed: PostgreSQL
-// said so, or was not asked.
+// notCommitted reports whether a transaction was certainly not committed: PostgreSQL said so, or
+// was not asked.
 func notCommitted(err error) bool {
 	var (
 		connect *pgconn.ConnectError

@@ -11,33 +11,33 @@ import (
 )
 
 const (
-	// healthKept is how long the answer of a health check is given again: balancers ask
-	// often, and each for itself.
+	// healthCacheTime is how long the result of a health check is reused: load balancers ask often,
+	// and each one by itself.
 	healthCacheTime = time.Second
 	// healthTimeout is how long PostgreSQL may take to answer a health check.
 	healthTimeout = 2 * time.Second
-	// reconnectPause is the least time between two times that all connections are made
-	// anew, so that a database that stays read-only is not kept busy with them.
+	// reconnectPause is the minimum time between two replacements of all connections, so that a
+	// database that stays read-only is not kept busy with new ones.
 	reconnectPause = 5 * time.Second
 )
 
-// ErrReadOnly says that the database takes no writes.
-var ErrReadOnly = errors.New("the database takes no writes: it is a standby, or set to be read-only")
+// ErrReadOnly means that the database accepts no writes.
+var ErrReadOnly = errors.New("the database accepts no writes: it is a standby, or set to read-only")
 
-// health is what the last check of the database found.
+// health is the result of the last check of the database.
 type health struct {
 	mu      sync.Mutex // held during a check; guards checked and err
 	checked time.Time
 	err     error
 
-	resetMu   sync.Mutex // guards reset
-	lastReset time.Time  // when all connections were made anew
+	resetMu   sync.Mutex // guards lastReset
+	lastReset time.Time  // when all connections were last replaced
 }
 
-// Ping reports whether the database can serve: it answers, takes writes, lets Parlor's
-// tables be read, has this program's schema, and no pooler gives connections to others
-// between transactions. The answer may be a second old. Errors: room.ErrUnavailable,
-// ErrReadOnly, ErrPooledTransactions, ErrNotMigrated, ErrNewerSchema.
+// Ping reports whether the database can serve: it answers, accepts writes, lets Parlor's tables be
+// read, has this program's schema, and no pooler gives connections to other clients between
+// transactions. The result may be a second old. Errors: room.ErrUnavailable, ErrReadOnly,
+// ErrPooledTransactions, ErrNotMigrated, ErrNewerSchema.
 func (s *Store) Ping(ctx context.Context) error {
 	h := &s.health
 	h.mu.Lock()
@@ -45,7 +45,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	if time.Since(h.checked) < healthCacheTime {
 		return h.err
 	}
-	// Whoever waits gets the same answer, so it does not end with this one's patience.
+	// Callers that wait get the same result, so the check does not end with this caller's context.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), healthTimeout)
 	defer cancel()
 	err := s.check(ctx)
@@ -59,7 +59,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// check asks for what every send needs.
+// check tests everything that a message needs.
 func (s *Store) check(ctx context.Context) error {
 	if err := s.CheckSchema(ctx); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (s *Store) check(ctx context.Context) error {
 		return translate(err)
 	}
 	var writable bool
-	// The rows are nobody's: what is asked is whether the tables may be read.
+	// The query reads no rows: it only tests whether the tables may be read.
 	err := s.pool.QueryRow(ctx, `
 		SELECT NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::boolean,
 			(SELECT count(*) FROM (SELECT FROM rooms LIMIT 0) r, (SELECT FROM logs LIMIT 0) l, (SELECT FROM events LIMIT 0) e,
@@ -83,8 +83,8 @@ func (s *Store) check(ctx context.Context) error {
 	return nil
 }
 
-// reconnect has all connections made anew as they come free: the name of the database
-// may lead to another server by now.
+// reconnect replaces all connections as they become idle, because the name of the database may now
+// lead to another server.
 func (s *Store) reconnect() {
 	h := &s.health
 	h.resetMu.Lock()

@@ -10,17 +10,18 @@ import (
 )
 
 const (
-	// gateWidth is how many transactions may want the same lock at once: one that has it, and
-	// one that PostgreSQL gives it to next.
+	// maxHolders is how many transactions may want the same lock at once: one that has it, and one
+	// that PostgreSQL gives it to next.
 	maxHolders = 2
-	// gateWaiting bounds how many calls wait behind them.
+	// maxLockWaiters bounds how many calls wait behind them.
 	maxLockWaiters = 1000
 )
 
-// errCrowded is the answer to a call that waits behind one that did not get its lock.
-var errLocked = fmt.Errorf("%w: another transaction keeps locked what the call needs", room.ErrUnavailable)
+// errLocked is returned to a call that waits behind one that did not get its lock, or if too many
+// calls wait.
+var errLocked = fmt.Errorf("%w: another transaction holds a lock that the call needs", room.ErrUnavailable)
 
-// lockKey names what a transaction locks. Keys are ordered as the locks are.
+// A lockKey names a lock of a transaction. The order of the keys is the order of the locks.
 type lockKey string
 
 func userKey(id room.UserID) lockKey       { return lockKey("0 user " + id) }
@@ -28,102 +29,102 @@ func sessionKey(id room.SessionID) lockKey { return lockKey("1 session " + id) }
 func inboxKey(id room.UserID) lockKey      { return lockKey("2 inbox " + id) }
 func roomKey(id room.RoomID) lockKey       { return lockKey("3 room " + id) }
 
-// apartKey is for those who wait for a session before they wait for the room.
+// blockedJoinKey is for joins that wait for a session before they wait for the room.
 func blockedJoinKey(id room.RoomID) lockKey { return lockKey("4 apart " + id) }
 
-// gate keeps transactions from waiting in PostgreSQL, each with a connection, for a lock
-// that does not come: calls for one room wait here, behind a few of them, and are refused
-// when those are. It also leaves a part of the pool to calls that take no locks.
+// A lockQueue makes calls wait here, rather than in PostgreSQL with a connection each, for a lock
+// that another transaction holds. Calls for one room wait behind a few others, and fail when those
+// do not get the lock. The queue also reserves a part of the pool for calls that take no locks.
 type lockQueue struct {
-	inFlight chan struct{} // has an element for each transaction that is under way
+	inFlight chan struct{} // contains an element for each transaction in flight
 
-	mu   sync.Mutex // guards turns
+	mu   sync.Mutex // guards keys
 	keys map[lockKey]*keyQueue
 }
 
-// turn is those who want the same lock.
+// A keyQueue holds the calls that want the same lock.
 type keyQueue struct {
 	holders int
-	waiting []chan error // each with room for its one answer
+	waiting []chan error // each buffered for its one answer
 }
 
 func newLockQueue(places int) *lockQueue {
 	return &lockQueue{inFlight: make(chan struct{}, places), keys: make(map[lockKey]*keyQueue)}
 }
 
-// run runs a transaction that takes locks when it is its turn for all of them.
-func (g *lockQueue) run(ctx context.Context, locks []lockKey, transaction func() error) error {
+// run runs a transaction that takes locks, after waiting for its turn for all of them.
+func (q *lockQueue) run(ctx context.Context, locks []lockKey, transaction func() error) error {
 	locks = slices.Clone(locks)
-	slices.Sort(locks) // all take them in one order
+	slices.Sort(locks) // all calls acquire them in the same order
 	locks = slices.Compact(locks)
 	for i, key := range locks {
-		if err := g.acquire(ctx, key); err != nil {
-			g.release(locks[:i], nil)
+		if err := q.acquire(ctx, key); err != nil {
+			q.release(locks[:i], nil)
 			return err
 		}
 	}
 	select {
-	case g.inFlight <- struct{}{}:
+	case q.inFlight <- struct{}{}:
 	case <-ctx.Done():
-		g.release(locks, nil)
+		q.release(locks, nil)
 		return ctx.Err()
 	}
-	var err error = errLocked // should the transaction panic
+	var err error = errLocked // in case the transaction panics
 	defer func() {
-		<-g.inFlight
-		g.release(locks, err)
+		<-q.inFlight
+		q.release(locks, err)
 	}()
 	err = transaction()
 	return err
 }
 
-func (g *lockQueue) acquire(ctx context.Context, key lockKey) error {
-	g.mu.Lock()
-	t := g.keys[key]
+func (q *lockQueue) acquire(ctx context.Context, key lockKey) error {
+	q.mu.Lock()
+	t := q.keys[key]
 	if t == nil {
 		t = new(keyQueue)
-		g.keys[key] = t
+		q.keys[key] = t
 	}
 	if t.holders < maxHolders {
 		t.holders++
-		g.mu.Unlock()
+		q.mu.Unlock()
 		return nil
 	}
 	if len(t.waiting) == maxLockWaiters {
-		g.mu.Unlock()
+		q.mu.Unlock()
 		return errLocked
 	}
 	mine := make(chan error, 1)
 	t.waiting = append(t.waiting, mine)
-	g.mu.Unlock()
+	q.mu.Unlock()
 	select {
 	case err := <-mine:
 		return err
 	case <-ctx.Done():
 	}
-	g.mu.Lock()
+	q.mu.Lock()
 	i := slices.Index(t.waiting, mine)
 	if i >= 0 {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
 	}
-	g.mu.Unlock()
-	if i < 0 && <-mine == nil { // the turn came in the same instant
-		g.release([]lockKey{key}, nil)
+	q.mu.Unlock()
+	if i < 0 && <-mine == nil { // the turn came at the same instant
+		q.release([]lockKey{key}, nil)
 	}
 	return ctx.Err()
 }
 
-// leave lets the next ones in. Where a transaction did not get a lock, those that wait
-// would not get it either.
-func (g *lockQueue) release(locks []lockKey, err error) {
+// release admits the next waiting calls. If the transaction did not get a lock, it fails the
+// waiting calls, because they would not get it either.
+func (q *lockQueue) release(locks []lockKey, err error) {
 	if len(locks) == 0 {
 		return
 	}
 	refused := lockRefused(err)
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	for _, key := range locks {
-		t := g.keys[key]
+		t := q.keys[key]
 		t.holders--
 		switch {
 		case refused:
@@ -137,7 +138,7 @@ func (g *lockQueue) release(locks []lockKey, err error) {
 			t.waiting = t.waiting[1:]
 		}
 		if t.holders == 0 {
-			delete(g.keys, key)
+			delete(q.keys, key)
 		}
 	}
 }

@@ -23,20 +23,19 @@ import (
 )
 
 const (
-	// lockPatience is how long a migration tries to get its locks. What holds a
-	// table for longer is no server of ours: a dump, or a forgotten transaction.
+	// migrationLockTimeout is how long a migration tries to get its locks. Whatever holds a table
+	// for longer is not a server: it is a dump, or a forgotten transaction.
 	migrationLockTimeout = 2 * time.Minute
-	// A try that got no locks is repeated after this long, doubling from the first
-	// to the last.
+	// A try that did not get its locks is repeated after minLockRetry, which doubles with each try
+	// up to maxLockRetry.
 	minLockRetry = 200 * time.Millisecond
 	maxLockRetry = 5 * time.Second
 )
 
-// Migrator changes the schema of a database, one migration after the other, each
-// in a transaction of its own. Several processes may do so at once: an advisory
-// lock lets one after the other in.
+// A Migrator changes the schema of a database, one migration after the other, each in a transaction
+// of its own. An advisory lock makes several processes take turns.
 //
-// A migration begins by locking every table, or gives up within seconds and is
+// A migration begins by locking every table. If it does not get the locks within seconds, it is
 // tried again (docs/adr/0027), so that it and a running server cannot deadlock.
 type Migrator struct {
 	db          *sql.DB
@@ -45,8 +44,8 @@ type Migrator struct {
 	log         *slog.Logger
 }
 
-// NewMigrator prepares to change the schema of a database. It connects with the
-// first call. A nil log discards what the operator should know: who is waited for.
+// NewMigrator returns a Migrator, which connects with its first call. A nil log discards the
+// messages for the operator, such as which transactions a migration waits for.
 func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -59,7 +58,8 @@ func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	db := stdlib.OpenDB(*config)
-	// Asks once a second for five minutes: another process may be rewriting a large table.
+	// It asks once a second for five minutes, because another process may be rewriting a large
+	// table.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("migrations' lock: %w", err), db.Close())
@@ -74,8 +74,8 @@ func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
 // Close closes the connections.
 func (m *Migrator) Close() error { return m.db.Close() }
 
-// Up applies what is missing up to a version, or everything where that is 0, and
-// returns the names of the files that it applied, also with an error.
+// Up applies the pending migrations up to a version, or all of them if it is 0. It returns the
+// names of the files that it applied, also with an error.
 func (m *Migrator) Up(ctx context.Context, to int64) ([]string, error) {
 	if to == 0 {
 		to = math.MaxInt64
@@ -83,14 +83,13 @@ func (m *Migrator) Up(ctx context.Context, to int64) ([]string, error) {
 	return m.run(ctx, func() ([]*goose.MigrationResult, error) { return m.provider.UpTo(ctx, to) })
 }
 
-// Down undoes what is newer than a version, and returns the names of the files
-// that it undid, also with an error. What only the newer schema can hold is lost.
+// Down undoes the migrations that are newer than a version, and returns the names of the files that
+// it undid, also with an error. Data that only the newer schema can hold is lost.
 func (m *Migrator) Down(ctx context.Context, to int64) ([]string, error) {
 	return m.run(ctx, func() ([]*goose.MigrationResult, error) { return m.provider.DownTo(ctx, to) })
 }
 
-// run runs migrations until all are done. Where one did not get its locks, it is
-// tried again.
+// run runs migrations until all are done. It retries a migration that did not get its locks.
 func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationResult, error)) (done []string, err error) {
 	began, delay := time.Now(), minLockRetry
 	for {
@@ -107,7 +106,7 @@ func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationRe
 			return done, nil
 		case ctx.Err() != nil || partial == nil || !locksRefused(err):
 			return done, fmt.Errorf("migrate: %w", err)
-		case len(results) > 0: // the next one has its own patience
+		case len(results) > 0: // each migration has the whole timeout
 			began, delay = time.Now(), minLockRetry
 		}
 		name, holders := partial.Failed.Source.Path, m.lockHolders(ctx)
@@ -125,15 +124,15 @@ func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationRe
 	}
 }
 
-// locksRefused reports whether a migration did not get its locks: it waited too
-// long, or was chosen as the victim of a deadlock.
+// locksRefused reports whether a migration did not get its locks: it waited too long, or was the
+// victim of a deadlock.
 func locksRefused(err error) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && (refused.Code == "55P03" || refused.Code == "40P01")
 }
 
-// holders names the transactions that hold locks on tables for longest, for an
-// error message. They may be over already, and then it is empty.
+// lockHolders returns the transactions that have held locks on tables for the longest time, as text
+// for an error message. It is empty if they have ended meanwhile.
 func (m *Migrator) lockHolders(ctx context.Context) string {
 	rows, err := m.db.QueryContext(ctx, `
 		SELECT DISTINCT a.pid, coalesce(nullif(a.application_name, ''), a.backend_type), a.xact_start
@@ -164,8 +163,8 @@ func (m *Migrator) lockHolders(ctx context.Context) string {
 	return ": " + strings.Join(found, ", ")
 }
 
-// Migrate brings the schema up to date, and returns the names of the files that
-// it applied. A schema that is newer than this program's is ErrNewerSchema.
+// Migrate brings the schema up to date, and returns the names of the files that it applied. Errors:
+// ErrNewerSchema.
 func Migrate(ctx context.Context, url string, log *slog.Logger) (applied []string, err error) {
 	m, err := NewMigrator(url, log)
 	if err != nil {
@@ -178,8 +177,8 @@ func Migrate(ctx context.Context, url string, log *slog.Logger) (applied []strin
 	return m.Up(ctx, 0)
 }
 
-// CheckMigrated returns ErrNotMigrated where migrations are missing, and ErrNewerSchema
-// where there are some that this program does not know.
+// CheckMigrated returns ErrNotMigrated if migrations are missing, and ErrNewerSchema if there are
+// migrations that this program does not contain.
 func CheckMigrated(ctx context.Context, url string) (err error) {
 	m, err := NewMigrator(url, nil)
 	if err != nil {
@@ -189,18 +188,18 @@ func CheckMigrated(ctx context.Context, url string) (err error) {
 	return m.Check(ctx)
 }
 
-// lockTables is put before each migration's statements. It takes its locks in
-// three steps:
+// lockTables is inserted before the statements of each migration. It takes the locks in three
+// steps:
 //
-//   - Locks that no server waits for, but a vacuum does: PostgreSQL ends an
-//     automatic one where somebody waits for it for longer than deadlock_timeout.
-//   - Locks that keep everybody out, beginning with the table that most transactions
-//     begin with, in the store's order of locks: what is under way finishes, and
-//     nothing new begins. As long as this first lock is waited for, the migration
-//     holds nothing that a server needs. Whoever waits behind it may be let by.
-//   - The others, all of them together within half of deadlock_timeout: a server's
-//     transaction that waits for one of these does not wait for long enough to look
-//     for a deadlock, and to be chosen as its victim.
+//   - Locks that no server waits for, but that a vacuum conflicts with: PostgreSQL cancels an
+//     autovacuum if somebody waits for it for longer than deadlock_timeout.
+//   - The exclusive lock of the table that most transactions use first, in the store's order of
+//     locks: transactions in flight finish, and no new ones begin. While the migration waits for
+//     this lock, it holds nothing that a server needs. Transactions that wait behind it may
+//     overtake it.
+//   - The exclusive locks of the other tables, all of them within half of deadlock_timeout: a
+//     transaction of a server that waits for one of them does not wait for long enough to check for
+//     a deadlock and to become its victim.
 const lockTables = `
 -- +goose StatementBegin
 DO $$
@@ -232,9 +231,8 @@ END $$;
 -- +goose StatementEnd
 `
 
-// lockedFirst is the migrations with lockTables before the statements of both
-// directions. A file without a transaction would lose the locks at once, and stays
-// as it is.
+// lockingFS contains the migrations, with lockTables before the statements of both directions. A
+// file without a transaction would lose the locks at once, and is not changed.
 type lockingFS struct{ embed.FS }
 
 func (f lockingFS) Open(name string) (fs.File, error) {
@@ -258,13 +256,13 @@ func (f lockingFS) Open(name string) (fs.File, error) {
 	return textFile{strings.NewReader(locked), info}, nil
 }
 
-// The lines after which the statements of a direction stand.
+// The lines that begin the statements of a direction.
 const (
 	upMark   = "-- +goose Up\n"
 	downMark = "-- +goose Down\n"
 )
 
-// textFile is an open file whose text was changed on the way.
+// A textFile is an open file whose text was changed.
 type textFile struct {
 	*strings.Reader
 	info fs.FileInfo

@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// params is the parameters of statements in PostgreSQL's binary format, one after
-// the other in a buffer that is used again.
+// params are the parameters of statements in PostgreSQL's binary format, one after the other in a
+// buffer that is reused.
 type params struct {
 	buf []byte
-	// values share buf. They are good until the next reset; nil is null.
+	// values are slices of buf, valid until the next reset; nil is null.
 	values [][]byte
 }
 
-// maxParams bounds the buffer that is kept for the next time.
+// maxParams bounds the buffer that is kept for the next batch.
 const maxParams = 1 << 20
 
-// binaryFormat says that all parameters or all columns are in binary.
+// binaryFormat selects the binary format for all parameters or columns.
 var binaryFormat = []int16{1}
 
 func (p *params) reset() {
@@ -26,7 +26,7 @@ func (p *params) reset() {
 	p.buf, p.values = p.buf[:0], p.values[:0]
 }
 
-// value adds a single value, which is encoded as an element of an array is.
+// value adds a single value, which is encoded like an element of an array.
 func value[T any](p *params, v T, encode func(T, []byte) []byte) {
 	begin := len(p.buf)
 	p.buf = encode(v, p.buf)
@@ -37,10 +37,9 @@ func value[T any](p *params, v T, encode func(T, []byte) []byte) {
 	}
 }
 
-// array adds an array of elements of the type with the OID, as array_recv of
-// PostgreSQL takes it: the number of dimensions, whether there may be nulls, the
-// type, the dimension's length and lower bound, and the elements, each after its
-// length.
+// array adds an array of elements of the type with the OID, in the format of PostgreSQL's
+// array_recv: the number of dimensions, whether there may be nulls, the type, the length and lower
+// bound of the dimension, and the elements, each after its length.
 func array[T any](p *params, oid uint32, elements []T, encode func(T, []byte) []byte) {
 	begin := len(p.buf)
 	if len(elements) == 0 {
@@ -54,7 +53,7 @@ func array[T any](p *params, oid uint32, elements []T, encode func(T, []byte) []
 	p.values = append(p.values, p.buf[begin:])
 }
 
-// null stands where the length of a value would, of wordSize bytes.
+// null stands for the length of a null value. Lengths take wordSize bytes.
 const (
 	null     = 1<<32 - 1
 	wordSize = 4
@@ -77,7 +76,7 @@ func appendText[T ~string | []byte](s T, buf []byte) []byte {
 
 func appendNull(buf []byte) []byte { return appendWords(buf, null) }
 
-// epoch is where PostgreSQL's time begins, which it counts in microseconds.
+// epoch is the beginning of PostgreSQL's time, which is counted in microseconds.
 var epoch = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 func appendInstant(t time.Time, buf []byte) []byte {

@@ -4,6 +4,5 @@ package store
 
 import "net"
 
-// readable reports whether a connection has something to read, as far as the system lets
-// that be asked.
+// readable reports whether a connection has unread data, as far as the operating system can tell.
 func readable(net.Conn) bool { return false }

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// readable reports whether a connection has something to read, or was closed by its
-// peer. It neither waits nor takes anything.
+// readable reports whether a connection has unread data, or was closed by its peer. It neither
+// waits nor reads.
 func readable(conn net.Conn) bool {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
@@ -23,7 +23,8 @@ func readable(conn net.Conn) bool {
 		return true
 	}
 	something := true
-	// Not Read, which waits for pgx's reader in the background, which waits for PostgreSQL.
+	// Not raw.Read, which waits for the background reader of pgx, which in turn waits for
+	// PostgreSQL.
 	if err := raw.Control(func(fd uintptr) {
 		var one [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)

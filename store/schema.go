@@ -17,48 +17,48 @@ import (
 )
 
 var (
-	// ErrNotMigrated says that the database's schema lacks migrations of this program.
+	// ErrNotMigrated means that the database lacks migrations of this program.
 	ErrNotMigrated = errors.New("the database is not migrated: run `parlor migrate`")
-	// ErrNewerSchema says that a newer program has migrated the database. Its rows
-	// may mean what this program does not know.
+	// ErrNewerSchema means that a newer program has migrated the database. This program might
+	// misread its rows.
 	ErrNewerSchema = errors.New("the database's schema is newer than this program: start the newer one, " +
 		"or undo its migrations with `parlor migrate down` of the newer one")
 )
 
-// Migration is a change of the schema.
+// A Migration is a change of the schema.
 type Migration struct {
 	Version int64
-	// Name is the file's; empty where this program does not have it.
+	// Name is the name of the file, or empty if this program does not contain it.
 	Name string
-	// AppliedAt is when it was applied; zero where it is pending.
+	// AppliedAt is when the migration was applied; zero if it is pending.
 	AppliedAt time.Time
 }
 
-// ownMigrations is the migrations of this program, in order.
+// ownMigrations returns the migrations of this program, in order.
 var ownMigrations = sync.OnceValue(func() []Migration {
 	entries, err := migrations.FS.ReadDir(".")
 	if err != nil {
-		panic(err) // an embedded folder is always there
+		panic(err) // an embedded directory always exists
 	}
 	var own []Migration
 	for _, entry := range entries {
 		number, _, _ := strings.Cut(entry.Name(), "_")
 		version, err := strconv.ParseInt(number, 10, 64)
 		if err != nil {
-			panic(err) // goose refuses such a name too, and every test fails
+			panic(err) // goose rejects such a name too, so every test fails
 		}
 		own = append(own, Migration{Version: version, Name: entry.Name()})
 	}
 	return own
 })
 
-// SchemaVersion is the version of the newest migration of this program.
+// SchemaVersion returns the version of this program's newest migration.
 func SchemaVersion() int64 {
 	own := ownMigrations()
 	return own[len(own)-1].Version
 }
 
-// SQL returns the migration's statements, up or down, for people to read.
+// SQL returns the statements of the migration, up or down, for people to read.
 func (m Migration) SQL(up bool) (string, error) {
 	text, err := migrations.FS.ReadFile(m.Name)
 	if err != nil {
@@ -72,14 +72,14 @@ func (m Migration) SQL(up bool) (string, error) {
 	return strings.TrimSpace(before), nil
 }
 
-// Status returns the migrations of this program and those of the database, in
-// order. It changes nothing.
+// Status returns the migrations of this program and those of the database, in order. It changes
+// nothing.
 func (m *Migrator) Status(ctx context.Context) ([]Migration, error) {
 	all := slices.Clone(ownMigrations())
 	rows, err := m.db.QueryContext(ctx, "SELECT version_id, tstamp FROM goose_db_version WHERE is_applied AND version_id > 0")
 	if err != nil {
 		var refused *pgconn.PgError
-		if errors.As(err, &refused) && refused.Code == "42P01" { // no table: nothing was ever applied
+		if errors.As(err, &refused) && refused.Code == "42P01" { // without the table, no migration was ever applied
 			return all, nil
 		}
 		return nil, fmt.Errorf("migrations: %w", err)
@@ -100,8 +100,8 @@ func (m *Migrator) Status(ctx context.Context) ([]Migration, error) {
 	return all, rows.Err()
 }
 
-// Check returns ErrNotMigrated where migrations are missing, and ErrNewerSchema
-// where there are some that this program does not know.
+// Check returns ErrNotMigrated if migrations are missing, and ErrNewerSchema if there are
+// migrations that this program does not contain.
 func (m *Migrator) Check(ctx context.Context) error {
 	all, err := m.Status(ctx)
 	if err != nil {
@@ -120,9 +120,9 @@ func newerSchema(version int64) error {
 	return fmt.Errorf("%w (it has version %d, the program %d)", ErrNewerSchema, version, SchemaVersion())
 }
 
-// CheckSchema returns ErrNewerSchema or ErrNotMigrated where the schema has changed
-// under this program: calls may fail until the right program runs. The log says so
-// once, and once when it is right again.
+// CheckSchema returns ErrNewerSchema or ErrNotMigrated if the schema was changed while this program
+// runs: calls may fail until the right program runs. It logs the change once, and once more when
+// the schema fits again.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	var version int64
 	err := s.pool.QueryRow(ctx, "SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied").Scan(&version)
@@ -136,18 +136,18 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	}
 	switch was := s.schemaChanged.Swap(err != nil); {
 	case err != nil && !was:
-		s.opts.Log.Error("the database's schema changed under this server: calls may fail", "error", err)
+		s.opts.Log.Error("schema changed under this server: calls may fail", "error", err)
 	case err == nil && was:
-		s.opts.Log.Info("the database's schema is this server's again")
+		s.opts.Log.Info("schema is this server's again")
 	}
 	return err
 }
 
-// schemaInterval is the time between two looks at the schema, for the log of a
-// server whose health nobody asks for.
+// schemaInterval is how often a sweep checks the schema, for the log of a server without health
+// checks.
 const schemaInterval = 5 * time.Second
 
-// watchSchema looks at the schema every now and then. Only Sweep uses it.
+// watchSchema checks the schema once per schemaInterval. Only Sweep uses it.
 func (s *Store) watchSchema(ctx context.Context, now time.Time) error {
 	if since := now.Sub(s.schemaCheckedAt); 0 <= since && since < schemaInterval {
 		return nil
@@ -159,8 +159,8 @@ func (s *Store) watchSchema(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// blameSchema makes room.ErrUnavailable of an error that a newer schema may be the
-// reason of: it demands of rows what this program does not know.
+// blameSchema returns room.ErrUnavailable if a newer schema may be the cause of an error: its
+// constraints may require values that this program does not write.
 func (s *Store) blameSchema(err error) error {
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Code, "23") { // integrity constraint violation
@@ -174,10 +174,9 @@ func (s *Store) blameSchema(err error) error {
 	return err
 }
 
-// otherSchema reports whether an SQLSTATE says that the schema is not the one that
-// a statement was written for, or prepared for: the names in it are not there, or
-// have another type. The program's statements are tested with its own schema, so
-// it was changed under it.
+// otherSchema reports whether an SQLSTATE means that the schema is not the one for which a
+// statement was written or prepared: a name in it does not exist, or has another type. The tests
+// run all statements with the schema of this program, so the schema was changed while it runs.
 func otherSchema(code string) bool {
 	switch code {
 	case "42P01", // undefined_table

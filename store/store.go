@@ -1,10 +1,10 @@
-// Package store keeps Parlor's rules true in PostgreSQL. Each use case locks
-// what it touches, loads what the rule in package room needs to know, lets it
-// decide, writes and commits; only then is the hub told.
+// Package store makes the rules of package room hold in PostgreSQL. Each use case locks the rows
+// that it needs, loads what the rule depends on, lets the rule decide, writes the result and
+// commits. The hub is notified after the commit.
 //
-// Locks are always taken in the same order, so that no two transactions can
-// wait for each other: the user's list of sessions, session row, user, room rows
-// by ascending generation. Inboxes come last, by ascending log.
+// All transactions take locks in the same order, so that no two of them wait for each other: a
+// user's list of sessions, session rows, users, rooms by ascending generation, and last inboxes by
+// ascending log.
 package store
 
 import (
@@ -23,74 +23,72 @@ import (
 	"parlor/room"
 )
 
-// Options are a store's settings. All have defaults; without a Commit nobody
-// hears of anything.
+// Options are a store's settings. All have defaults. Without a Commit function, no committed change
+// is published.
 type Options struct {
-	// Commit is told what each committed transaction made happen. It must not
-	// block. Changes of one room may arrive out of order: seq has the truth.
+	// Commit is called with the change of each committed transaction. It must not block. Changes of
+	// one room may arrive out of order; the seqs of their events give the order.
 	Commit func(room.Change)
-	// CommitUnknown is called when the connection was lost during a transaction: its
-	// commit may have happened, so any log may have grown unseen. It must not
-	// block.
+	// CommitUnknown is called when the connection was lost during a transaction. The transaction
+	// may have been committed, so any log may contain events that were not passed to Commit. It
+	// must not block.
 	CommitUnknown func()
-	// Reset is called when what this process knows may not be so any more:
-	// another node declared it dead, so that its sessions were seen leaving, or the
-	// database was restored. All its streams have to be opened anew. It is called only
-	// once RenewLease was. It must not block.
+	// Reset is called when this process can no longer trust what it knows: another node declared it
+	// dead and its sessions have left their rooms, or the database was restored. All its streams
+	// have to be opened again. It is not called before the first RenewLease, and must not block.
 	Reset func()
 
-	// FeedRetention is how long the feed keeps the events of a destroyed room;
-	// zero: an hour.
+	// FeedRetention is how long the feed retains the events of a destroyed room; zero means one
+	// hour.
 	FeedRetention time.Duration
 
-	// MessageRetention is how long the logs of living rooms keep their events;
-	// zero: for ever.
+	// MessageRetention is how long the logs of existing rooms retain their events; zero means
+	// without limit.
 	MessageRetention time.Duration
-	// SessionIdle is how long a session lasts that has neither a stream nor a room;
-	// zero: 7 days.
+	// SessionIdle is how long a session without a stream and without a room lasts; zero means 7
+	// days.
 	SessionIdle time.Duration
-	// UserRetention is how long a user is known who has no session: may be sent
-	// messages; zero: 90 days.
+	// UserRetention is how long a user without a session can still receive messages; zero means 90
+	// days.
 	UserRetention time.Duration
-	// PeerRetention is how long inboxes keep messages; zero: 7 days.
+	// PeerRetention is how long inboxes retain messages; zero means 7 days.
 	PeerRetention time.Duration
 
-	// MediaPerUser and MediaTotal are how many bytes of files a user and all users
-	// together may have stored, sent or not; zero: any number. Each file counts as
-	// 4 KiB at least.
+	// MediaPerUser and MediaTotal are the maximum bytes of files, sent or unsent, of one user and
+	// of all users together; zero means no limit. Each file counts as at least 4 KiB.
 	MediaPerUser, MediaTotal int64
 
-	Defaults        room.Config // of rooms that are created without settings; zero: room.DefaultConfig
+	Defaults        room.Config // for rooms that are created without settings; zero means room.DefaultConfig
 	RoomsPerUser    int
 	SessionsPerUser int
-	// LockTimeout is how long a call waits for what another transaction keeps locked;
-	// zero: 2 seconds.
+	// LockTimeout is how long a call waits for a lock that another transaction holds; zero means 2
+	// seconds.
 	LockTimeout time.Duration
-	// Origin is what the caller knows of the database's files that tells them from
-	// a restored copy; empty: nothing.
+	// Origin identifies the database's files, so that a restored copy can be recognized. It is
+	// empty if the caller has no such identification.
 	Origin string
 
-	// Now is this process's clock, for tests. What is stored goes by the database's.
+	// Now is this process's clock, for tests. Stored times come from the database's clock.
 	Now func() time.Time
-	// DatabaseNow is for tests: what is taken for the database's time where its
-	// clock shows t.
+	// DatabaseNow is for tests: it returns the time that is used as the database's when the
+	// database's clock shows t.
 	DatabaseNow func(t time.Time) time.Time
 	Log         *slog.Logger
 }
 
-// Store is a connection pool with Parlor's use cases. Its errors are
-// *room.Error for callers, room.ErrUnavailable where PostgreSQL cannot be
-// reached, and anything else for what should not happen.
+// Store is a connection pool with Parlor's use cases. Its methods return a *room.Error if the
+// caller is at fault, room.ErrUnavailable if PostgreSQL cannot be reached, and any other error for
+// a bug or corrupt data.
 type Store struct {
 	pool *pgxpool.Pool
-	// appends is the pool of the appender's lanes.
+	// appends is the connection pool of the appender's lanes.
 	appends *pgxpool.Pool
 	locks   *lockQueue
 	health  health
 	opts    Options
 	// sessions caches sessions by key, and the rooms that they are in.
 	sessions sessionCache
-	// committed wakes the feed's readers after a commit.
+	// committed wakes the readers of the feed after each commit.
 	committed signal
 	appender  *appender
 	detacher  *detacher
@@ -100,24 +98,22 @@ type Store struct {
 	epochs epochs
 	nodeID string
 	lease  lease
-	// trimmed is the last room whose log was looked at for what is too old; only
-	// Sweep uses it.
+	// trimCursor is the last room whose log was checked for expired events. Only Sweep uses it.
 	trimCursor room.LogID
-	// locked is the rooms that sweeps leave out for a while; only Sweep uses it.
+	// lockedRooms are the rooms that sweeps skip for a while. Only Sweep uses it.
 	lockedRooms lockedRooms
-	// forgotten is the last inbox that was looked at for a user who is long gone; only
-	// Sweep uses it.
+	// inboxCursor is the last inbox that was checked for an absent user. Only Sweep uses it.
 	inboxCursor room.LogID
-	// schemaSeen is when the schema was looked at last; only Sweep uses it.
+	// schemaCheckedAt is when the schema was last checked. Only Sweep uses it.
 	schemaCheckedAt time.Time
-	// schemaChanged is whether the schema was another program's at the last look.
+	// schemaChanged is set if the last check found another program's schema.
 	schemaChanged atomic.Bool
 	closing       sync.Once
 }
 
-// Connections is how many connections to the database there may be.
+// Connections returns the maximum number of connections to the database.
 func (s *Store) Connections() int {
-	return int(s.pool.Config().MaxConns+s.appends.Config().MaxConns) + 1 // and the lease's
+	return int(s.pool.Config().MaxConns+s.appends.Config().MaxConns) + 1 // the connection of the lease
 }
 
 // Open connects to a migrated database and registers this process as a node.
@@ -187,12 +183,12 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-// begin looks whether this process may be a node, and makes it one.
+// start checks whether this process may be a node, and registers it.
 func (s *Store) start(ctx context.Context) error {
 	if err := s.lease.connect(ctx, s.checkEpoch); err != nil {
 		return fmt.Errorf("connect to the database: %w", translate(err))
 	}
-	if _, err := s.clock.read(ctx, s.lease.conn); err != nil { // over a connection that is there, for the answer to be quick
+	if _, err := s.clock.read(ctx, s.lease.conn); err != nil { // over a connection that is already open, so that connecting does not delay the answer
 		return err
 	}
 	if err := s.clock.checkSkew(); err != nil {
@@ -210,8 +206,8 @@ func (s *Store) start(ctx context.Context) error {
 	return nil
 }
 
-// Close waits for what is under way, detaches this node's sessions and closes
-// the connections. No other method may be called any more.
+// Close waits for work in flight, detaches this node's sessions and closes the connections. No
+// other method may be called afterwards.
 func (s *Store) Close() {
 	s.closing.Do(func() {
 		s.joins.running.Wait()
@@ -227,20 +223,19 @@ func (s *Store) closePools() {
 	s.appends.Close()
 }
 
-// now is the instant of a use case, by the database's clock and with the precision
-// of the wire.
+// now returns the time of a use case, by the database's clock and with the precision of the wire.
 func (s *Store) now() time.Time {
 	return s.clock.now().Truncate(time.Millisecond)
 }
 
-// inTx runs fn in a transaction and, after the commit, hands the hub the change that fn returned, as one
-// that the actor made. fn may run more than once. locks names the rows that fn locks and that other
-// transactions may hold for long.
+// inTx runs fn in a transaction and publishes its change, made by an actor, after the commit. fn
+// may run more than once. locks names the locks of fn that other transactions may hold; inTx first
+// waits in the lock queue for them.
 func (s *Store) inTx(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
 	return s.locks.run(ctx, locks, func() error { return s.commit(ctx, by, fn) })
 }
 
-// commit is inTx without waiting at the gate.
+// commit is inTx without waiting in the lock queue.
 func (s *Store) commit(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error)) error {
 	var c room.Change
 	err := retryDeadlocks(func() error {
@@ -257,8 +252,8 @@ func (s *Store) commit(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room
 	return nil
 }
 
-// retryDeadlocks runs a transaction until PostgreSQL does not choose it as a
-// deadlock's victim, maxTries times at most.
+// retryDeadlocks runs a transaction again if PostgreSQL chose it as the victim of a deadlock, at
+// most maxTries times in all.
 func retryDeadlocks(transaction func() error) error {
 	for try := 1; ; try++ {
 		if err := transaction(); !deadlocked(err) || try == maxTries {
@@ -267,12 +262,12 @@ func retryDeadlocks(transaction func() error) error {
 	}
 }
 
-// maxTries bounds how often a transaction is tried that PostgreSQL chose as a
-// deadlock's victim. The order of locks makes that rare: only a session that is
-// kicked out while it is in several rooms can be out of order.
+// maxTries bounds how often a transaction is tried. The order of locks makes deadlocks rare: only
+// the kick of a session that is in several rooms can take locks out of order.
 const maxTries = 3
 
-// failed translates the error of a transaction.
+// transactionFailed translates the error of a transaction, and calls CommitUnknown if the
+// transaction may have been committed nevertheless.
 func (s *Store) transactionFailed(err error) error {
 	if readOnly(err) {
 		s.reconnect()
@@ -285,8 +280,7 @@ func (s *Store) transactionFailed(err error) error {
 	return s.blameSchema(translated)
 }
 
-// send runs a batch's statements in order, in one round trip, and drops their
-// results.
+// send runs the statements of a batch in order, in one round trip, and ignores their results.
 func send(ctx context.Context, tx pgx.Tx, b *pgx.Batch) error {
 	if b.Len() == 0 {
 		return nil
