@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Limits of a room's attributes, in bytes of UTF-8 where they are not counts.
+// Limits of a room's attributes: a number of attributes, and bytes of UTF-8.
 const (
 	MaxRoomAttributes          = 20
 	MaxRoomAttributeKeyBytes   = 16
@@ -18,19 +18,17 @@ const (
 // Attribute is one of a room's attributes, without its key.
 type Attribute struct {
 	Value string
-	// Owner is who may change it without force. Where there is none, anybody
-	// may.
+	// Owner is the user who may change it without force. If it is empty, every member may.
 	Owner UserID
-	// DeleteAfterOwnerLeft says that it goes with its owner.
+	// DeleteAfterOwnerLeft says that it is deleted when its owner leaves.
 	DeleteAfterOwnerLeft bool
 }
 
-// Attributes is what a room's members keep in it, by key. In JSON it is keys
-// and values alone: that is all that clients see.
+// Attributes are a room's attributes by key. In JSON they are only keys and values, which is all that
+// clients see.
 type Attributes map[string]Attribute
 
-// NewAttributes is the attributes of a new room. They stay when their owner
-// leaves.
+// NewAttributes returns the attributes of a new room. They are not deleted when their owner leaves.
 func NewAttributes(pairs map[string]string, owner UserID) Attributes {
 	a := make(Attributes, len(pairs))
 	for key, value := range pairs {
@@ -39,7 +37,7 @@ func NewAttributes(pairs map[string]string, owner UserID) Attributes {
 	return a
 }
 
-// Pairs is the keys and values, never nil.
+// Pairs returns the keys and values, never nil.
 func (a Attributes) Pairs() map[string]string {
 	pairs := make(map[string]string, len(a))
 	for key, attribute := range a {
@@ -48,10 +46,10 @@ func (a Attributes) Pairs() map[string]string {
 	return pairs
 }
 
-// MarshalJSON writes keys and values.
+// MarshalJSON encodes the keys and values.
 func (a Attributes) MarshalJSON() ([]byte, error) { return json.Marshal(a.Pairs()) }
 
-// UnmarshalJSON reads keys and values; nobody owns them.
+// UnmarshalJSON decodes keys and values, without owners.
 func (a *Attributes) UnmarshalJSON(data []byte) error {
 	var pairs map[string]string
 	if err := json.Unmarshal(data, &pairs); err != nil {
@@ -61,12 +59,12 @@ func (a *Attributes) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// fit reports whether keys and values are within a count and a number of bytes.
-func fit(pairs map[string]string, most, mostBytes int) bool {
-	return len(pairs) <= most && PairsBytes(pairs) <= mostBytes
+// fit reports whether there are at most maxPairs pairs of at most maxBytes bytes.
+func fit(pairs map[string]string, maxPairs, maxBytes int) bool {
+	return len(pairs) <= maxPairs && PairsBytes(pairs) <= maxBytes
 }
 
-// PairsBytes is how long all keys and values are together.
+// PairsBytes returns the number of bytes of all keys and values.
 func PairsBytes(pairs map[string]string) (n int) {
 	for key, value := range pairs {
 		n += len(key) + len(value)
@@ -74,27 +72,24 @@ func PairsBytes(pairs map[string]string) (n int) {
 	return n
 }
 
-// AttributesUpdate is what somebody wants to change in a room's attributes. No
-// key stands in both Set and Delete.
+// AttributesUpdate is a change of a room's attributes. No key is in both Set and Delete.
 type AttributesUpdate struct {
-	// By is who wants it; empty where it is no user.
+	// By is the user who asks for the change; empty for an admin.
 	By     UserID
 	Set    map[string]string
 	Delete []string
-	// Force changes what others own. UpdateOwner makes By the owner of what
-	// is set.
+	// Force also changes attributes of other owners. UpdateOwner makes By the owner of the attributes
+	// that are set.
 	Force       bool
 	UpdateOwner bool
-	// DeleteAfterOwnerLeft nil leaves it as it is, which for a new attribute is
-	// false.
+	// DeleteAfterOwnerLeft is nil to leave it unchanged; a new attribute has false.
 	DeleteAfterOwnerLeft *bool
-	// Base is the versions that the update may be based on; nil means any.
+	// Base lists the versions that the update may be based on; nil allows any.
 	Base []Seq
 }
 
-// Update is the attributes after an update, and the keys, sorted, that were left
-// alone because somebody else owns them. The receiver stays as it is. Errors:
-// ErrAttributesFull.
+// Update returns the attributes after an update, and the sorted keys that it did not change because
+// another user owns them. It does not modify a. Errors: ErrAttributesFull.
 func (a Attributes) Update(u AttributesUpdate) (updated Attributes, refused []string, err error) {
 	updated = maps.Clone(a)
 	if updated == nil {
@@ -133,16 +128,16 @@ func (a Attribute) changeable(u AttributesUpdate) bool {
 	return u.Force || a.Owner == "" || a.Owner == u.By
 }
 
-// without is the attributes that stay when these owners leave.
+// without returns the attributes that are left when these owners leave.
 func (a Attributes) without(owners ...UserID) Attributes {
-	stay := maps.Clone(a)
-	maps.DeleteFunc(stay, func(_ string, attribute Attribute) bool {
+	rest := maps.Clone(a)
+	maps.DeleteFunc(rest, func(_ string, attribute Attribute) bool {
 		return attribute.DeleteAfterOwnerLeft && slices.Contains(owners, attribute.Owner)
 	})
-	return stay
+	return rest
 }
 
-// AttributesAction says what happened to attributes.
+// AttributesAction says whether attributes were set or deleted.
 type AttributesAction string
 
 const (
@@ -150,41 +145,40 @@ const (
 	AttributesDelete AttributesAction = "delete"
 )
 
-// AttributesInfo is attributes that something happened to: those that were set
-// with their new values, those that were deleted with their last ones.
+// AttributesInfo lists attributes that were set, with their new values, or deleted, with their last
+// values.
 type AttributesInfo struct {
 	Action     AttributesAction  `json:"action"`
 	Attributes map[string]string `json:"roomAttributes"`
 }
 
-// infosTo says what happened on the way from the attributes to others. A new
-// owner counts, though members see the same value again: what is decided by the
-// owner is decided anew, so the version must tell.
+// infosTo returns the differences between a and updated. A new owner is a difference, although members
+// see the same value again: an update that depends on the owner must notice it by the version.
 func (a Attributes) infosTo(updated Attributes) []AttributesInfo {
-	changed, gone := make(map[string]string), make(map[string]string)
+	changed, deleted := make(map[string]string), make(map[string]string)
 	for key, attribute := range updated {
 		if before, existed := a[key]; !existed || before != attribute {
 			changed[key] = attribute.Value
 		}
 	}
 	for key, attribute := range a {
-		if _, stays := updated[key]; !stays {
-			gone[key] = attribute.Value
+		if _, exists := updated[key]; !exists {
+			deleted[key] = attribute.Value
 		}
 	}
 	var infos []AttributesInfo
 	if len(changed) > 0 {
 		infos = append(infos, AttributesInfo{AttributesSet, changed})
 	}
-	if len(gone) > 0 {
-		infos = append(infos, AttributesInfo{AttributesDelete, gone})
+	if len(deleted) > 0 {
+		infos = append(infos, AttributesInfo{AttributesDelete, deleted})
 	}
 	return infos
 }
 
-// UpdateAttributes changes the room's attributes, as far as their owners allow,
-// and returns the keys, sorted, that they do not. An update without effect is no
-// event and leaves the version. Errors: ErrVersionMismatch, ErrAttributesFull.
+// UpdateAttributes changes the room's attributes, and returns the sorted keys that it did not change
+// because another user owns them. An update without effect has no event and keeps the version.
+// Errors: ErrVersionMismatch, ErrAttributesFull.
 func (r Room) UpdateAttributes(u AttributesUpdate, now time.Time) (Room, Change, []string, error) {
 	if u.Base != nil && !slices.Contains(u.Base, r.AttributesVersion) {
 		return r, Change{}, nil, ErrVersionMismatch
@@ -194,13 +188,13 @@ func (r Room) UpdateAttributes(u AttributesUpdate, now time.Time) (Room, Change,
 		return r, Change{}, nil, err
 	}
 	var c Change
-	r = r.turnAttributes(&c, updated, u.By, now)
+	r = r.replaceAttributes(&c, updated, u.By, now)
 	return r, c, refused, nil
 }
 
-// turnAttributes gives the room other attributes and, where they differ, tells
-// of it. The event's seq is their version.
-func (r Room) turnAttributes(c *Change, updated Attributes, by UserID, now time.Time) Room {
+// replaceAttributes sets the room's attributes and, if they differ, appends an event, whose seq becomes
+// their version.
+func (r Room) replaceAttributes(c *Change, updated Attributes, by UserID, now time.Time) Room {
 	infos := r.Attributes.infosTo(updated)
 	if len(infos) == 0 {
 		return r

@@ -95,14 +95,14 @@ func TestAttributesFull(t *testing.T) {
 			}
 		}
 	}
-	// What is refused needs no place.
+	// An attribute that is refused uses no space.
 	a := room.NewAttributes(full, "bob")
 	if _, refused, err := a.Update(room.AttributesUpdate{By: "alice", Set: pairs("k0", "v")}); err != nil || len(refused) != 1 {
 		t.Errorf("refused: %q, %v", refused, err)
 	}
 }
 
-// naive is the same rules, one pair after the other.
+// naive applies the same rules, one pair after the other.
 type naive map[string]room.Attribute
 
 func (n naive) update(u room.AttributesUpdate) (refused []string) {
@@ -140,9 +140,8 @@ func (n naive) update(u room.AttributesUpdate) (refused []string) {
 	return refused
 }
 
-// TestRoomAttributesKeepTheirPromises updates a room's attributes at random,
-// while users leave, and compares them with the model and with what somebody
-// knows who only hears of the events.
+// TestRoomAttributesKeepTheirPromises updates a room's attributes at random while users leave, and
+// compares them with a model, and with a reader that only receives the events.
 func TestRoomAttributesKeepTheirPromises(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -248,8 +247,8 @@ func TestAttributesVersion(t *testing.T) {
 	}
 }
 
-// TestEmptyRoomKeepsNoAttributes: they do not survive the destroy delay, and
-// nobody need be told of a room that is gone.
+// TestEmptyRoomKeepsNoAttributes checks that an empty room has no attributes, and that a destroyed room
+// has no event about them.
 func TestEmptyRoomKeepsNoAttributes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

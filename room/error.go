@@ -5,26 +5,24 @@ import (
 	"fmt"
 )
 
-// Kind says what sort of failure an Error is. The set is closed: handlers map
-// each kind to one HTTP status.
+// Kind is the kind of an Error. Package handlers maps each kind to one HTTP status.
 type Kind uint8
 
 const (
-	Invalid         Kind = iota + 1 // the request itself is wrong
-	Unauthenticated                 // who calls is not known, or no longer
-	Forbidden                       // who calls is known and may not
-	NotFound                        // what is named does not exist
-	Conflict                        // the state of things does not allow it
-	Outdated                        // the caller decided by a state that is no more
-	Exhausted                       // who calls has as much as is allowed for now
+	Invalid         Kind = iota + 1 // the request is wrong in itself
+	Unauthenticated                 // the caller's key or token is missing or not valid any more
+	Forbidden                       // the caller is not allowed to do this
+	NotFound                        // something that the request names does not exist
+	Conflict                        // the current state does not allow it
+	Outdated                        // the caller acted on an old state
+	Exhausted                       // a quota or a rate of the caller is exhausted
 	Unavailable                     // try again later
 	Internal                        // Parlor itself failed
 )
 
-// Error is a failure that callers are told about. Code is stable and made for
-// programs; Message is for people and may change. Neither ever holds internal
-// text: context is added around an Error with fmt.Errorf and %w, and only the
-// Error inside reaches the client.
+// Error is a failure that callers receive. Code is stable and for programs; Message is for people and
+// may change. Neither contains internal details: context is added by wrapping the Error with fmt.Errorf
+// and %w, and only the Error inside reaches the client (see Public).
 type Error struct {
 	Kind    Kind
 	Code    string
@@ -33,7 +31,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
 
-// The failures of the rules. Compare with errors.Is.
+// The errors of the rules. Compare them with errors.Is.
 var (
 	ErrMessageToSelf     = &Error{Invalid, "message_to_self", "A user cannot send messages to themselves: choose another receiver."}
 	ErrUnauthenticated   = &Error{Unauthenticated, "unauthenticated", "The session key is missing or unknown: send it as Authorization: Bearer, or an admin token under /v1/admin."}

@@ -11,7 +11,7 @@ import (
 // EventType is the name of an event on the wire.
 type EventType string
 
-// The events of a room's log: stored, numbered, told to everybody in the room.
+// The events of a room's log: stored, numbered, and delivered to every session in the room.
 const (
 	TypeMembersJoined    EventType = "roomMemberJoined"
 	TypeMembersLeft      EventType = "roomMemberLeft"
@@ -22,8 +22,7 @@ const (
 	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
 )
 
-// The events of a user's inbox: stored, numbered, told to all sessions of the
-// user.
+// The events of a user's inbox: stored, numbered, and delivered to every session of the user.
 const (
 	TypePeerMessagesReceived EventType = "peerMessageReceived"
 	TypePeerMessageRecalled  EventType = "peerMessageRecalled"
@@ -43,17 +42,17 @@ const (
 // Body is what an event says. The set of bodies is closed.
 type Body interface{ Type() EventType }
 
-// Event is something that happened in a room or for a user, at its place in the
-// log. One that is not stored has no place: its Seq is 0.
+// Event is an event of a room or of a user's inbox, with its position in the log. An ephemeral event,
+// which is not stored, has Seq 0.
 type Event struct {
-	Room RoomID // empty in an inbox
-	Log  LogID  // the log's number
+	Room RoomID // empty for an inbox
+	Log  LogID
 	Seq  Seq
 	At   time.Time
 	Body Body
 }
 
-// LogPage is a run of a log's events in order, and where the whole log stands.
+// LogPage is a range of a log's events in order, and the first and last seq of the whole log.
 type LogPage struct {
 	Events    []Event
 	LastSeq   Seq
@@ -69,43 +68,40 @@ type (
 	MembersLeft struct {
 		MemberList []LeftMember `json:"memberList"`
 	}
-	// MessagesReceived brings messages, those of the receiver's own included.
+	// MessagesReceived delivers messages, including those that the receiver sent.
 	MessagesReceived struct {
 		MessageList []Message `json:"messageList"`
 	}
-	// MessageRecalled says that a message's content is no more: its event keeps
-	// its place, RecalledSeq, and shows a message that says nothing.
+	// MessageRecalled says that a message was recalled. The event of the message, RecalledSeq, stays in
+	// the log, but has no content any more.
 	MessageRecalled struct {
 		MessageID    MessageID     `json:"messageID"`
 		RecalledSeq  Seq           `json:"recalledSeq"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 	}
-	// PeerMessagesReceived brings messages between a user and another, those
-	// that the user sent included.
+	// PeerMessagesReceived delivers messages between two users, including those that the receiver sent.
 	PeerMessagesReceived struct {
 		MessageList []Message `json:"messageList"`
 	}
-	// PeerMessageRecalled is MessageRecalled for a message between a user and a
-	// peer. Seqs are those of the user's inbox.
+	// PeerMessageRecalled is MessageRecalled for a message between two users. Its seqs are those of the
+	// receiver's inbox.
 	PeerMessageRecalled struct {
 		Peer         UserID        `json:"userID"`
 		MessageID    MessageID     `json:"messageID"`
 		RecalledSeq  Seq           `json:"recalledSeq"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo"`
 	}
-	// AttributesUpdated says what was set and what was deleted, each at most
-	// once and in this order.
+	// AttributesUpdated lists the attributes that were set, then those that were deleted.
 	AttributesUpdated struct {
 		Infos        []AttributesInfo `json:"infos"`
 		OperatedInfo *OperatedInfo    `json:"operatedInfo,omitempty"`
 	}
-	// MemberAttributesUpdated brings all the attributes of members some of
-	// whose were changed.
+	// MemberAttributesUpdated lists the members whose attributes changed, with all their attributes.
 	MemberAttributesUpdated struct {
 		Infos        []MemberAttributesInfo `json:"infos"`
 		OperatedInfo *OperatedInfo          `json:"operatedInfo,omitempty"`
 	}
-	// OperatedInfo says whose doing an event is; absent where it is nobody's.
+	// OperatedInfo names the user who caused an event. It is absent if no user did.
 	OperatedInfo struct {
 		UserID UserID `json:"userID"`
 	}
@@ -116,29 +112,29 @@ type (
 		Resumed   bool      `json:"resumed"`
 		Rooms     []Room    `json:"rooms"`
 	}
-	// ConnectionStateChanged is the last event before a stream ends for a reason.
+	// ConnectionStateChanged is the last event of a stream that the server ends.
 	ConnectionStateChanged struct {
 		State string          `json:"state"`
 		Event ConnectionEvent `json:"event"`
-		// Note is what an operator said of it.
+		// Reason is the text that an admin gave; "" if no admin ended the session.
 		Reason string `json:"reason,omitempty"`
 	}
-	// RoomStateChanged tells a session of its own relation to a room.
+	// RoomStateChanged says how the session's own state in a room changed.
 	RoomStateChanged struct {
 		RoomID     RoomID    `json:"roomID"`
 		Generation LogID     `json:"generation,omitempty"`
 		State      RoomState `json:"state"`
 		Event      RoomEvent `json:"event"`
-		// Note is what an operator said of a kick or a destruction.
+		// Reason is the text that an admin gave for a kick or a destruction.
 		Reason string   `json:"reason,omitempty"`
 		Error  *Problem `json:"error,omitempty"`
 	}
-	// Problem is the error of a call that failed, as its reply told it.
+	// Problem is the error of a failed call, as in its reply.
 	Problem struct {
 		Code   string `json:"code"`
 		Detail string `json:"detail"`
 	}
-	// RoomReset says that a room's events cannot be continued at the cursor.
+	// RoomReset says that the stream cannot resume a room's log at the cursor.
 	RoomReset struct {
 		RoomID     RoomID      `json:"roomID"`
 		Generation LogID       `json:"generation"`
@@ -146,31 +142,31 @@ type (
 		Room       Room        `json:"room"`
 		OldestSeq  Seq         `json:"oldestSeq"`
 	}
-	// InboxReset says that the user's inbox cannot be continued at the cursor, or
-	// no longer has what was not delivered to the user yet. It goes on with the
-	// oldest event that is kept and not known to be delivered.
+	// InboxReset says that the stream cannot resume the user's inbox at the cursor, or that events were
+	// trimmed before they were delivered. The stream continues with the oldest stored event that is
+	// not known to be delivered.
 	InboxReset struct {
 		Reason    ResetReason `json:"reason"`
 		OldestSeq Seq         `json:"oldestSeq"`
 	}
-	// TokenWillExpire says how long the session's token still lasts.
+	// TokenWillExpire says in how many seconds the session's token expires.
 	TokenWillExpire struct {
 		SecondsLeft int `json:"secondsLeft"`
 	}
-	// Reconnect asks the client to come back a little later.
+	// Reconnect asks the client to open a new stream after a short time.
 	Reconnect struct {
 		AfterMs int64 `json:"afterMs"`
 	}
 )
 
-// ResetReason says why a cursor could not be served.
+// ResetReason says why a stream or a feed could not resume at a cursor.
 type ResetReason string
 
 const (
 	ResetCursorInvalid ResetReason = "cursorInvalid" // not a cursor of this server
-	ResetCursorAhead   ResetReason = "cursorAhead"   // it names events the log does not have
-	ResetLogTrimmed    ResetReason = "logTrimmed"    // the events after it are no longer kept
-	ResetEpochChanged  ResetReason = "epochChanged"  // the database was restored since, or failed over
+	ResetCursorAhead   ResetReason = "cursorAhead"   // it is beyond the end of the log
+	ResetLogTrimmed    ResetReason = "logTrimmed"    // events after it were deleted
+	ResetEpochChanged  ResetReason = "epochChanged"  // the database was restored or failed over since
 )
 
 func (MembersJoined) Type() EventType           { return TypeMembersJoined }
@@ -189,8 +185,7 @@ func (InboxReset) Type() EventType              { return TypeInboxReset }
 func (TokenWillExpire) Type() EventType         { return TypeTokenWillExpire }
 func (Reconnect) Type() EventType               { return TypeReconnect }
 
-// RecalledBy is the event of a log whose content is no more since this one; 0
-// where it says nothing of the kind.
+// RecalledBy returns the seq of the message that an event recalls, or 0 if it recalls none.
 func RecalledBy(b Body) Seq {
 	switch b := b.(type) {
 	case MessageRecalled:
@@ -201,8 +196,7 @@ func RecalledBy(b Body) Seq {
 	return 0
 }
 
-// MessagesOf is the messages that a body brings, to a room or to a user; none
-// where it brings something else.
+// MessagesOf returns the messages that an event delivers to a room or to a user, or none.
 func MessagesOf(b Body) []Message {
 	switch b := b.(type) {
 	case MessagesReceived:
@@ -213,7 +207,7 @@ func MessagesOf(b Body) []Message {
 	return nil
 }
 
-// operatedBy is nil where no user did it.
+// operatedBy returns nil if id is empty.
 func operatedBy(id UserID) *OperatedInfo {
 	if id == "" {
 		return nil
@@ -221,17 +215,17 @@ func operatedBy(id UserID) *OperatedInfo {
 	return &OperatedInfo{UserID: id}
 }
 
-// MarshalJSON is the event as clients get it: its place in the log, and then
-// what it says.
+// MarshalJSON returns the event as clients receive it: its position in the log and its body, in one
+// object.
 func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil) }
 
-// AppendJSON is MarshalJSON into a buffer that is there already.
+// AppendJSON is MarshalJSON that appends to b.
 func (e Event) AppendJSON(b []byte) ([]byte, error) {
 	if messages := MessagesOf(e.Body); len(messages) == 1 {
 		const names = 64
 		b = slices.Grow(b, names+len(e.Room)+messages[0].sizeJSON())
 	}
-	before := byte('{') // stands before the next field
+	before := byte('{') // goes before the next field
 	if e.Room != "" {
 		b = appendString(append(append(b, before), `"roomID":`...), string(e.Room))
 		b = strconv.AppendInt(append(b, `,"generation":`...), int64(e.Log), 10)
@@ -246,12 +240,11 @@ func (e Event) AppendJSON(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", e.Body.Type(), err)
 	}
-	b[body] = before // its fields stand in the same object
+	b[body] = before // replaces the body's '{': its fields are in the same object
 	return b, nil
 }
 
-// DecodeBody reads a body of a log's event from its JSON. It fails on types
-// that no log holds.
+// DecodeBody decodes the body of a stored event. It fails for types of events that are not stored.
 func DecodeBody(t EventType, data []byte) (Body, error) {
 	switch t {
 	case TypeMembersJoined:
@@ -271,7 +264,7 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 	case TypeMemberAttributesUpdated:
 		return decode[MemberAttributesUpdated](data)
 	default:
-		return nil, fmt.Errorf("no log holds events of type %q", t)
+		return nil, fmt.Errorf("events of type %q are not stored", t)
 	}
 }
 

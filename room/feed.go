@@ -5,72 +5,70 @@ import (
 	"time"
 )
 
-// The events of the feed that no room's log holds.
+// The events of the feed that are not in a room's log.
 const (
 	TypeFeedReady     EventType = "feedReady"
 	TypeRoomCreated   EventType = "roomCreated"
 	TypeRoomDestroyed EventType = "roomDestroyed"
 )
 
-// FeedCursor is a place in the feed, which is all rooms' events in one order. A
-// room's creation stands before its events, as number 0, and its end after
-// them. The zero value is before everything.
+// FeedCursor is a position in the feed, which has the events of all rooms in one order. The creation
+// of a room comes before its events, with seq 0, and its destruction after them. The zero cursor is
+// before all events.
 type FeedCursor struct {
-	// Epoch is the history of the database that the place belongs to; see
-	// Attachment. Places are compared within one.
+	// Epoch identifies the history of the database that the cursor belongs to; see OpenedStream. Only
+	// cursors of one epoch can be compared.
 	Epoch string
-	// Xact is at least the number of the transaction that wrote the event, and
-	// never falls within a log.
+	// Xact is the number of the transaction that wrote the event, or a greater one. Within a log it
+	// never decreases.
 	Xact uint64
 	Log  LogID
 	Seq  Seq
 }
 
-// Before reports whether a place comes before another.
+// Before reports whether c is before d.
 func (c FeedCursor) Before(d FeedCursor) bool {
 	return cmp.Or(cmp.Compare(c.Xact, d.Xact), cmp.Compare(c.Log, d.Log), cmp.Compare(c.Seq, d.Seq)) < 0
 }
 
-// FeedEvent is an event at its place in the feed.
+// FeedEvent is an event with its position in the feed.
 type FeedEvent struct {
 	Cursor FeedCursor
 	Type   EventType
-	// Data is what the event says, to be encoded as JSON: an Event of a room's
-	// log, a Created or a Destroyed.
+	// Data is encoded as JSON: an Event of a room's log, a Created or a Destroyed.
 	Data any
 }
 
-// FeedPage is a run of the feed, and where the feed stood when it was read.
+// FeedPage is a range of the feed, and the state of the feed when it was read.
 type FeedPage struct {
 	Events []FeedEvent
-	// Epoch is the database's. Foreign says that the cursor is of another one: the
-	// events are of no use to its owner.
+	// Epoch is the database's current one. Foreign says that the cursor belongs to another epoch, so
+	// that the events do not continue it.
 	Epoch   string
 	Foreign bool
-	// Trimmed is the last place that was purged: who has not come as far has
-	// missed something.
+	// Trimmed is the last position that was deleted: a reader whose cursor is before it has missed
+	// events.
 	Trimmed FeedCursor
-	// Ahead says that the cursor is of a future that this database does not
-	// know, as after a restored backup.
+	// Ahead says that the cursor is beyond the end of the feed, for example because a backup was
+	// restored.
 	Ahead bool
-	// Busy says that transactions are under way whose events may come soon.
+	// Busy says that transactions are in flight that may add events soon.
 	Busy bool
 }
 
 type (
 	// FeedReady is the first event of every feed.
 	FeedReady struct {
-		// Resumed says that the feed continues exactly at the cursor that was
-		// sent; where it does not, Reason says why, unless none was sent.
+		// Resumed says that the feed continues exactly at the reader's cursor. If it does not, Reason
+		// says why, unless the reader sent no cursor.
 		Resumed bool        `json:"resumed"`
 		Reason  ResetReason `json:"reason,omitempty"`
 	}
-	// Created says that a room came to life. The room is as it stands when
-	// the feed is read.
+	// Created says that a room was created. The room is in its state at the time when the feed is read.
 	Created struct {
 		Room Room `json:"room"`
 	}
-	// Destroyed says that a room's life has ended.
+	// Destroyed says that a room was destroyed.
 	Destroyed struct {
 		RoomID      RoomID        `json:"roomID"`
 		Generation  LogID         `json:"generation"`
@@ -83,11 +81,11 @@ func (FeedReady) Type() EventType { return TypeFeedReady }
 func (Created) Type() EventType   { return TypeRoomCreated }
 func (Destroyed) Type() EventType { return TypeRoomDestroyed }
 
-// DestroyReason says why a room's life ended.
+// DestroyReason says why a room was destroyed.
 type DestroyReason string
 
 const (
-	DestroyEmpty  DestroyReason = "empty"    // its last member left, and its delay is over
-	DestroyUnused DestroyReason = "unused"   // nobody ever entered
-	DestroyAdmin  DestroyReason = "operator" // a server asked for it
+	DestroyEmpty  DestroyReason = "empty"    // its last member left, and DestroyDelay has passed
+	DestroyUnused DestroyReason = "unused"   // no session joined within UnusedTimeout
+	DestroyAdmin  DestroyReason = "operator" // an admin destroyed it
 )

@@ -1,33 +1,31 @@
-// Package room holds Parlor's rules: what rooms, members, sessions, messages
-// and their events are, and what may happen to them. It decides and does no
-// I/O: a decision takes what it needs to know and the instant, and returns the
-// new value with its events, or an Error. Package store keeps the decisions
-// true under concurrency.
+// Package room contains Parlor's rules: what rooms, members, sessions, messages and their events are,
+// and how they may change. It does no I/O. A rule takes values and the current time, and returns the
+// new values with their events, or an Error. Package store applies the rules under locks, so that they
+// hold when many callers change the same room.
 package room
 
-// Names given by the caller, and numbers given by Parlor. They are distinct
-// types so that none can stand in for another.
+// IDs chosen by callers, and numbers assigned by Parlor. Each has a type of its own, so that they cannot
+// be confused.
 type (
-	// UserID is the customer's name for a user, 1 to MaxUserIDBytes of idChars.
+	// UserID is the customer's ID of a user: 1 to MaxUserIDBytes bytes, see idChar.
 	UserID string
-	// RoomID is the caller's name for a room, 1 to MaxRoomIDBytes of idChars.
+	// RoomID is the caller's ID of a room: 1 to MaxRoomIDBytes bytes, see idChar.
 	RoomID string
-	// SessionID names one logged-in client instance; a UUID.
+	// SessionID is the ID of a session, a UUID.
 	SessionID string
-	// MessageID names a message; a UUID.
+	// MessageID is the ID of a message, a UUID.
 	MessageID string
-	// Generation numbers the lives of rooms. A destroyed and re-created room
-	// has a new one, so a generation names one log for ever. Inboxes have numbers
-	// of the same kind.
+	// LogID is the ID of a log: of one generation of a room, or of a user's inbox. A room that is
+	// destroyed and created again has a new log.
 	LogID int64
-	// Stay numbers the stays of sessions in rooms: of two stays of one session
-	// in one room, the later has the greater number.
+	// PresenceID is the ID of one session's presence in one room. If the session leaves and joins
+	// again, the later presence has the greater ID.
 	PresenceID int64
-	// Seq is an event's place in its log, counted from 1 without gaps.
+	// Seq is the number of an event in its log, counted from 1 without gaps.
 	Seq int64
 )
 
-// Limits of names, in bytes (docs/room-states.md has the sources).
+// Limits of IDs and names, in bytes (docs/room-states.md has the sources).
 const (
 	MaxUserIDBytes   = 32
 	MaxUserNameBytes = 256
@@ -36,19 +34,18 @@ const (
 	MaxDeviceBytes   = 64
 )
 
-// Valid reports whether the ID may name a user.
+// Valid reports whether the ID is allowed for a user.
 func (id UserID) Valid() bool { return validID(string(id), MaxUserIDBytes) }
 
-// Valid reports whether the ID may name a room.
+// Valid reports whether the ID is allowed for a room.
 func (id RoomID) Valid() bool { return validID(string(id), MaxRoomIDBytes) }
 
 func validID(id string, maxBytes int) bool {
 	if id == "" || len(id) > maxBytes {
 		return false
 	}
-	// Browsers resolve these two as path segments even when they are
-	// percent-encoded (WHATWG URL, "double-dot URL path segment"), so a room
-	// of that name could be created and never addressed.
+	// Browsers resolve these two path segments even if they are percent-encoded (WHATWG URL,
+	// "double-dot URL path segment"), so a room with such an ID could never be addressed.
 	if id == "." || id == ".." {
 		return false
 	}
@@ -60,8 +57,8 @@ func validID(id string, maxBytes int) bool {
 	return true
 }
 
-// idChar reports whether c is of the vendors' character set: letters, digits
-// and ! # $ % & ( ) + - : ; < = . > ? @ [ ] ^ _ { } | ~
+// idChar reports whether c is in the vendors' character set: letters, digits and
+// ! # $ % & ( ) + - : ; < = . > ? @ [ ] ^ _ { } | ~
 func idChar(c byte) bool {
 	switch {
 	case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z':

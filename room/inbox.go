@@ -1,19 +1,17 @@
 package room
 
-// Inbox is where the messages between a user and other users are: a log of the
-// user's own, which every session of the user follows. A message stands in the
-// inboxes of both sides.
+// Inbox is the log of the messages between a user and other users. All sessions of the user receive
+// its events. A message is in the inboxes of both its sender and its receiver.
 type Inbox struct {
-	// Log is the inbox's number among all logs.
 	Log       LogID
 	LastSeq   Seq
 	OldestSeq Seq
-	// DeliveredSeq is the newest event that a session of the user has shown to
-	// have, by coming back with a cursor. A session without a cursor begins after it.
+	// DeliveredSeq is the newest event that some session of the user has received, as proved by the
+	// cursor of a later stream. A stream without a cursor starts after it.
 	DeliveredSeq Seq
 }
 
-// To is the message as it stands in the inbox of one side: peer is the other.
+// To returns the message as it is in the inbox of one side of a conversation with peer.
 func (m Message) To(peer UserID, seq Seq) Message {
 	m.Peer, m.Seq = peer, seq
 	return m

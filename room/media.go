@@ -8,70 +8,68 @@ import (
 	"unicode/utf8"
 )
 
-// MaxMediaBytes is how large an uploaded file may be.
+// MaxMediaBytes is the largest size of an uploaded file.
 const MaxMediaBytes = 100 << 20
 
-// Limits of the files that messages carry, beside MaxMediaBytes.
+// Limits of the files in messages, in addition to MaxMediaBytes.
 const (
 	MaxImageBytes   = 10 << 20
 	MaxAudioBytes   = 6 << 20
 	MaxAudioSeconds = 300
 )
 
-// MaxFileNameBytes is how long the name of a file may be: as long as file
-// systems take.
+// MaxFileNameBytes is the longest name of a file, which is the limit of common file systems.
 const MaxFileNameBytes = 255
 
-// ValidFileName reports whether a file may be called so: it is text of 1 to
-// MaxFileNameBytes bytes, on one line, and no path.
+// ValidFileName reports whether a name is allowed for a file: 1 to MaxFileNameBytes bytes of text in
+// one line that is not a path.
 func ValidFileName(name string) bool {
 	return name != "" && name != "." && name != ".." && len(name) <= MaxFileNameBytes && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == '\\' || unicode.IsControl(c) })
 }
 
-// MediaKept is how long a file is kept that nobody sends, and the bytes of one of
-// which no message is left in the rooms and inboxes that there are: nobody may read
-// those any more, and a backup of the database may still name them.
+// MediaKept is how long a file is stored that no message contains. It is also how long the bytes of a
+// file are stored after its last message was deleted: nobody can read them any more, but a backup of
+// the database may still refer to them.
 const MediaKept = 24 * time.Hour
 
-// Limits of what a user may have stored that no message carries, so that nobody
-// fills the disk: files, whether or not their uploads are done, and the bytes that
-// they have or were announced to have.
+// Limits of a user's unsent files, so that no user can fill the disk: the number of files, finished or
+// not, and their bytes, stored or announced.
 const (
 	MaxUnsentFiles = 20
 	MaxUnsentBytes = 1 << 30
 )
 
-// MaxPieces is how many pieces an upload may come in. Each is an object of its
-// own, and takes a block of the disk however small it is.
+// MaxPieces is the largest number of pieces of an upload. Each piece is an object of its own, and uses
+// at least one block of the disk.
 const MaxPieces = 10_000
 
-// MediaID names an uploaded file. It is random, and no secret.
+// MediaID is the ID of an uploaded file. It is random, but not a secret.
 type MediaID string
 
-// Media is an uploaded file, as its bytes tell; fields that do not apply to it are
-// zero.
+// Media describes an uploaded file, as determined from its bytes. Fields that do not apply to its type
+// are zero.
 type Media struct {
 	ID          MediaID `json:"mediaID"`
 	FileName    string  `json:"fileName"`
 	Size        int64   `json:"size"` // bytes
 	ContentType string  `json:"contentType"`
-	// Width and Height are pixels, as displayed.
+	// Width and Height are in pixels, as displayed.
 	Width  int `json:"width,omitempty"`
 	Height int `json:"height,omitempty"`
-	// Duration is seconds, to the millisecond.
+	// Duration is in seconds, to the millisecond.
 	Duration   float64 `json:"duration,omitempty"`
 	VideoCodec string  `json:"videoCodec,omitempty"`
 	AudioCodec string  `json:"audioCodec,omitempty"`
-	// URL is where the bytes are, for callers with a session key.
+	// URL returns the bytes to callers with a session key.
 	URL string `json:"url"`
 }
 
-// mediaRule is what files a kind takes; zero is no limit.
+// mediaRule says which files a kind of message may contain. Zero means no limit.
 type mediaRule struct {
 	types   []string
 	maxSize int64 // bytes
-	longest int   // whole seconds: encoders add a fraction of one
+	longest int   // whole seconds, because encoders add a fraction of one
 }
 
 var mediaRules = map[MessageKind]mediaRule{
@@ -81,8 +79,8 @@ var mediaRules = map[MessageKind]mediaRule{
 	KindVideo: {types: []string{"video/mp4", "video/quicktime"}},
 }
 
-// Takes is nil where a message of the kind may carry the file. Errors:
-// ErrMediaType, ErrMediaSize, ErrMediaDuration.
+// Takes returns nil if a message of the kind may contain the file. Errors: ErrMediaType, ErrMediaSize,
+// ErrMediaDuration.
 func (k MessageKind) Takes(m Media) error {
 	rule := mediaRules[k]
 	switch {
@@ -96,8 +94,8 @@ func (k MessageKind) Takes(m Media) error {
 	return nil
 }
 
-// MediaIDs is the files that a content and all that it quotes bring, each once, in
-// ascending order.
+// MediaIDs returns the files in a content and in the messages that it quotes, each once, in ascending
+// order.
 func (c *Content) MediaIDs() []MediaID {
 	ids := c.appendMediaIDs(nil)
 	slices.Sort(ids)
@@ -114,31 +112,31 @@ func (c *Content) appendMediaIDs(ids []MediaID) []MediaID {
 	return ids
 }
 
-// StoredMedia is a file and what only the server knows of it.
+// StoredMedia is a file with the fields that clients do not see.
 type StoredMedia struct {
 	Media
 	Owner     UserID
 	CreatedAt time.Time
 }
 
-// PieceID names the bytes that one request brought of a file, or a part of them.
+// PieceID is the ID of a piece: bytes of a file that one request uploaded.
 type PieceID string
 
-// Upload is a file that comes in pieces, with as many requests as it takes.
+// Upload is a file that is uploaded in pieces, with one or more requests.
 type Upload struct {
 	ID       MediaID
 	FileName string
-	Length   int64 // bytes, as was announced
+	Length   int64 // bytes, as announced
 	Offset   int64 // bytes that are stored
-	Pieces   int   // in which they are
+	Pieces   int   // the number of stored pieces
 	Finished bool  // the file can be read and sent
 }
 
-// Pieces is what is stored of an upload, in its order.
+// Pieces are the stored pieces of an upload, in order.
 type Pieces struct {
 	IDs    []PieceID
-	Length int64 // bytes, all together
+	Length int64 // bytes of all pieces
 }
 
-// Whole reports whether all bytes are there, which have yet to be put together.
+// Whole reports whether all pieces are stored, and have not been assembled yet.
 func (u Upload) Whole() bool { return !u.Finished && u.Offset == u.Length }

@@ -8,7 +8,7 @@ import (
 	"parlor/room"
 )
 
-// TestFilesOfKinds takes files at each limit of each kind, and one beyond.
+// TestFilesOfKinds tries files at each limit of each kind, and just beyond it.
 func TestFilesOfKinds(t *testing.T) {
 	t.Parallel()
 	const mb = 1 << 20

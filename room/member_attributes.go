@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Limits of a member's attributes, in bytes of UTF-8 where they are not counts.
+// Limits of a member's attributes: a number of attributes, and bytes of UTF-8.
 const (
 	MaxMemberAttributes          = 30
 	MaxMemberAttributeKeyBytes   = 8
@@ -17,16 +17,15 @@ const (
 // MemberAttribute is one of a member's attributes, without its key.
 type MemberAttribute struct {
 	Value string
-	// Keep says that it stays in the room when the member leaves, for when the
-	// user comes back.
+	// Keep says that the attribute is stored after the member leaves, in case the user joins again.
 	Keep bool
 }
 
-// MemberAttributes is what is noted of a member, by key. In JSON it is keys and
-// values alone: that is all that clients see.
+// MemberAttributes are a member's attributes by key. In JSON they are only keys and values, which is
+// all that clients see.
 type MemberAttributes map[string]MemberAttribute
 
-// Pairs is the keys and values, never nil.
+// Pairs returns the keys and values, never nil.
 func (a MemberAttributes) Pairs() map[string]string {
 	pairs := make(map[string]string, len(a))
 	for key, attribute := range a {
@@ -35,10 +34,10 @@ func (a MemberAttributes) Pairs() map[string]string {
 	return pairs
 }
 
-// MarshalJSON writes keys and values.
+// MarshalJSON encodes the keys and values.
 func (a MemberAttributes) MarshalJSON() ([]byte, error) { return json.Marshal(a.Pairs()) }
 
-// UnmarshalJSON reads keys and values; none is kept.
+// UnmarshalJSON decodes keys and values, without Keep.
 func (a *MemberAttributes) UnmarshalJSON(data []byte) error {
 	var pairs map[string]string
 	if err := json.Unmarshal(data, &pairs); err != nil {
@@ -51,27 +50,24 @@ func (a *MemberAttributes) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Kept is what stays in the room when the member leaves.
+// Kept returns the attributes that are stored after the member leaves.
 func (a MemberAttributes) Kept() MemberAttributes {
 	kept := maps.Clone(a)
 	maps.DeleteFunc(kept, func(_ string, attribute MemberAttribute) bool { return !attribute.Keep })
 	return kept
 }
 
-// MemberAttributesUpdate is what somebody wants to change in the attributes of
-// members. No key stands in both Set and Delete.
+// MemberAttributesUpdate is a change of the attributes of members. No key is in both Set and Delete.
 type MemberAttributesUpdate struct {
-	// By is who wants it; empty where it is no user.
+	// By is the user who asks for the change; empty for an admin.
 	By     UserID
 	Set    map[string]string
 	Delete []string
-	// DeleteAfterOwnerLeft nil leaves it as it is, which for a new attribute is
-	// true.
+	// DeleteAfterOwnerLeft is nil to leave it unchanged; a new attribute has true.
 	DeleteAfterOwnerLeft *bool
 }
 
-// Update is the attributes after an update. The receiver stays as it is.
-// Errors: ErrAttributesFull.
+// Update returns the attributes after an update. It does not modify a. Errors: ErrAttributesFull.
 func (a MemberAttributes) Update(u MemberAttributesUpdate) (MemberAttributes, error) {
 	updated := maps.Clone(a)
 	if updated == nil {
@@ -94,15 +90,15 @@ func (a MemberAttributes) Update(u MemberAttributesUpdate) (MemberAttributes, er
 	return updated, nil
 }
 
-// MemberAttributesInfo is a member and all the attributes it has.
+// MemberAttributesInfo is a member and all its attributes.
 type MemberAttributesInfo struct {
 	UserID     UserID           `json:"userID"`
 	Attributes MemberAttributes `json:"attributes"`
 }
 
-// UpdateMemberAttributes changes the attributes of all these members or, where
-// it fails for one, of none, and returns what they have then. Members that stay
-// as they are are not told of. Errors: ErrAttributesFull.
+// UpdateMemberAttributes changes the attributes of all the members or, if it fails for one, of none,
+// and returns the attributes of all. The event lists only members whose attributes changed. Errors:
+// ErrAttributesFull.
 func (r Room) UpdateMemberAttributes(members []MemberAttributesInfo, u MemberAttributesUpdate, now time.Time) (Room, Change, []MemberAttributesInfo, error) {
 	all := make([]MemberAttributesInfo, 0, len(members))
 	var changed []MemberAttributesInfo

@@ -53,8 +53,8 @@ func TestMemberAttributesFull(t *testing.T) {
 	}
 }
 
-// TestRoomUpdatesMembersTogether: all or none, and the event tells of those that
-// are not as they were.
+// TestRoomUpdatesMembersTogether checks that either all members are updated or none, and that the event
+// lists only those that changed.
 func TestRoomUpdatesMembersTogether(t *testing.T) {
 	t.Parallel()
 	r := room.Room{LastSeq: 4}

@@ -11,7 +11,7 @@ import (
 	"parlor/room"
 )
 
-// message is any message, also such as no rule would accept.
+// message draws any message, including those that no rule accepts.
 func message() *rapid.Generator[room.Message] {
 	text := rapid.OneOf(rapid.Just(""), rapid.StringMatching(`[ -~]{1,20}`), rapid.String())
 	return rapid.Custom(func(t *rapid.T) room.Message {
@@ -40,10 +40,10 @@ func message() *rapid.Generator[room.Message] {
 	})
 }
 
-// tagged has no methods, so that encoding/json goes by its tags.
+// tagged has no methods, so that encoding/json uses its tags.
 type tagged room.Message
 
-// TestMessagesAreWrittenAsTheirTagsSay: byte for byte as encoding/json writes them.
+// TestMessagesAreWrittenAsTheirTagsSay compares AppendJSON with encoding/json, byte by byte.
 func TestMessagesAreWrittenAsTheirTagsSay(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -59,7 +59,7 @@ func TestMessagesAreWrittenAsTheirTagsSay(t *testing.T) {
 	})
 }
 
-// TestEventsAreOneObject: the place of an event and what it says.
+// TestEventsAreOneObject checks that an event's position and its body are in one JSON object.
 func TestEventsAreOneObject(t *testing.T) {
 	t.Parallel()
 	m := room.Message{
@@ -88,8 +88,8 @@ func TestEventsAreOneObject(t *testing.T) {
 	}
 }
 
-// BenchmarkMessageJSON is what each message costs up to three times, and what it
-// would by its tags.
+// BenchmarkMessageJSON compares the encoding of a message, which happens up to three times for each
+// message, with encoding/json.
 func BenchmarkMessageJSON(b *testing.B) {
 	m := room.Message{
 		ID: "01980000-0000-7000-8000-000000000000", Room: "lobby", Seq: 12, Content: room.Content{Kind: room.KindText, Text: "good morning, everybody"},

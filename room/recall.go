@@ -2,13 +2,12 @@ package room
 
 import "time"
 
-// RecallTime is how long after sending it a sender may recall a message.
+// RecallTime is how long after sending a message its sender may recall it.
 const RecallTime = 2 * time.Minute
 
-// Recall takes back what a message says. By is who wants it: the message's
-// sender, or empty where it is the operator, who may at any time. The message
-// that is returned stands in the log in the place of the first. Recalling again
-// changes nothing. Errors: ErrNotSender, ErrRecallTooLate.
+// Recall returns a message without its content, which replaces it in the log, and an event that says so.
+// by is the user who recalls it, or empty for an admin, who may recall any message at any time.
+// Recalling again changes nothing. Errors: ErrNotSender, ErrRecallTooLate.
 func (r Room) Recall(m Message, by UserID, now time.Time) (Room, Message, Change, error) {
 	if err := m.recallable(by, now); err != nil || m.Recalled {
 		return r, m, Change{}, err
@@ -18,11 +17,8 @@ func (r Room) Recall(m Message, by UserID, now time.Time) (Room, Message, Change
 	return r, m.withoutContent(), c, nil
 }
 
-// Recall takes back what a message says, as it stands in the inbox of one side; by
-// is its sender, or it is refused. The message that is returned stands in the place
-// of the first, and the event comes at the inbox's end. Where it was recalled before
-// nothing changes, and the inbox is as it was. Errors: ErrNotSender,
-// ErrRecallTooLate.
+// Recall is Room.Recall for a message in the inbox of one of two users. by is never empty. Errors:
+// ErrNotSender, ErrRecallTooLate.
 func (in Inbox) Recall(m Message, by UserID, now time.Time) (Inbox, Message, Change, error) {
 	if err := m.recallable(by, now); err != nil || m.Recalled {
 		return in, m, Change{}, err
@@ -33,8 +29,8 @@ func (in Inbox) Recall(m Message, by UserID, now time.Time) (Inbox, Message, Cha
 	}}}}, nil
 }
 
-// recallable says whether a user, or the operator where by is empty, may recall a
-// message. Errors: ErrNotSender, ErrRecallTooLate.
+// recallable returns an error if a user, or an admin if by is empty, may not recall the message.
+// Errors: ErrNotSender, ErrRecallTooLate.
 func (m Message) recallable(by UserID, now time.Time) error {
 	switch {
 	case by != "" && by != m.Sender.ID:
@@ -45,8 +41,7 @@ func (m Message) recallable(by UserID, now time.Time) error {
 	return nil
 }
 
-// withoutContent is what stays of a message that was recalled: that there was
-// one, of which kind, whose and when.
+// withoutContent returns what is left of a recalled message: its ID, kind, sender and time.
 func (m Message) withoutContent() Message {
 	m.Content, m.ExtendedData, m.Recalled = Content{Kind: m.Kind}, "", true
 	return m

@@ -62,7 +62,7 @@ func TestRecall(t *testing.T) {
 			t.Errorf("%s: lastSeq %d, events (-want +got):\n%s", c.what, r.LastSeq, diff)
 		}
 	}
-	// A retry cannot be compared with what is gone.
+	// A retry cannot be compared with a content that was deleted.
 	other := draft
 	other.Text, other.SubType = "other", nil
 	for kind, want := range map[room.MessageKind]error{room.KindCustom: nil, room.KindText: room.ErrMessageIDReused} {

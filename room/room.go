@@ -20,55 +20,54 @@ const (
 	DefaultRoomsPerUser    = 20
 	DefaultSessionsPerUser = 10
 
-	// PresenceBatchThreshold is up to how many members a room tells of each coming and going
-	// at once. In a larger one they are told together, about once a second, so
-	// that ten thousand people who enter do not send ten thousand events to each
-	// other. Who is in the room, and how many, is exact at any time.
+	// PresenceBatchThreshold is the number of members from which joins and leaves are published in
+	// batches, about once a second, instead of one by one: otherwise ten thousand people who join a
+	// room would send ten thousand events to each other. The member list and the member count are
+	// always exact.
 	PresenceBatchThreshold = 100
-	// MaxMembersPerEvent bounds the members of one event.
+	// MaxMembersPerEvent bounds the number of members in one event.
 	MaxMembersPerEvent = 500
 )
 
-// Seconds is a duration in whole seconds, as settings are written on the wire.
+// Seconds is a duration in whole seconds, which is how settings are written on the wire.
 type Seconds int
 
-// Duration converts to the standard type.
+// Duration returns the duration as the standard type.
 func (s Seconds) Duration() time.Duration { return time.Duration(s) * time.Second }
 
-// SameUser says what happens when another session of a member enters.
+// SameUser says what happens when a second session of a member joins.
 type SameUser string
 
 const (
-	SameUserAllow   SameUser = "allow"   // both stay
-	SameUserReplace SameUser = "replace" // the first is kicked out of the room
-	SameUserReject  SameUser = "reject"  // the second is refused
+	SameUserAllow   SameUser = "allow"   // both sessions are in the room
+	SameUserReplace SameUser = "replace" // the first session is taken out of the room
+	SameUserReject  SameUser = "reject"  // the second session is refused
 )
 
-// HistoryVisible says what members read of what was said before.
+// HistoryVisible says how much of the room's history members can read.
 type HistoryVisible string
 
 const (
-	HistoryAll         HistoryVisible = "all"         // everything that the room keeps
-	HistorySinceJoined HistoryVisible = "sinceJoined" // what was said since they became members
+	HistoryAll         HistoryVisible = "all"         // all stored messages
+	HistorySinceJoined HistoryVisible = "sinceJoined" // the messages sent since they became members
 )
 
 // Config is a room's settings.
 type Config struct {
-	// DestroyDelay is from the last member's leaving to the room's end.
+	// DestroyDelay is the time from when the last member leaves until the room is destroyed.
 	DestroyDelay Seconds `json:"destroyDelay"`
-	// UnusedTimeout is the life of a room that nobody ever entered.
+	// UnusedTimeout is how long a room exists that nobody has joined yet.
 	UnusedTimeout Seconds `json:"unusedTimeout"`
-	// MemberTimeout is how long a session whose stream is lost stays.
+	// MemberTimeout is how long a session whose stream was lost stays in the room.
 	MemberTimeout Seconds `json:"memberTimeout"`
-	// MaxMembers is how many users may be in the room at once.
-	MaxMembers int      `json:"maxMembers"`
-	SameUser   SameUser `json:"sameUser"`
-	// HistoryVisible is what members read of the room's past.
+	// MaxMembers is the largest number of users in the room at once.
+	MaxMembers     int            `json:"maxMembers"`
+	SameUser       SameUser       `json:"sameUser"`
 	HistoryVisible HistoryVisible `json:"historyVisible"`
 }
 
-// DefaultConfig is the settings of rooms where nobody says otherwise: those of a
-// chat room.
+// DefaultConfig returns the settings of a room for which neither the operator nor the creator chose
+// any. They suit a chat room.
 func DefaultConfig() Config {
 	return Config{
 		UnusedTimeout: Seconds(DefaultUnusedTimeout / time.Second),
@@ -80,8 +79,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// Settings is what a room's creator says of its Config; nil leaves a setting to the
-// server's defaults.
+// Settings is the part of a Config that a room's creator chose. A nil field means the server's
+// default.
 type Settings struct {
 	DestroyDelay  *Seconds
 	UnusedTimeout *Seconds
@@ -92,7 +91,7 @@ type Settings struct {
 	HistoryVisible *HistoryVisible
 }
 
-// Over is the defaults with what the creator said in their place.
+// Over returns the defaults, replaced by the settings that the creator chose.
 func (s Settings) Over(defaults Config) Config {
 	c := defaults
 	set(&c.DestroyDelay, s.DestroyDelay)
@@ -110,14 +109,14 @@ func set[T any](to, from *T) {
 	}
 }
 
-// Ceilings is the most that clients may ask for in a room's settings; nil: as much
-// as the bounds allow. Operators may exceed them.
+// Ceilings are the largest settings that clients may choose for a room. A nil field means no limit
+// other than the bounds of the setting. Admins may exceed them.
 type Ceilings struct {
 	DestroyDelay *Seconds
 	MaxMembers   *int
 }
 
-// Check returns what a client asks for too much of.
+// Check returns the settings that exceed a ceiling.
 func (c Ceilings) Check(s Settings) []Fault {
 	var faults []Fault
 	if c.DestroyDelay != nil && s.DestroyDelay != nil && *s.DestroyDelay > *c.DestroyDelay {
@@ -129,16 +128,15 @@ func (c Ceilings) Check(s Settings) []Fault {
 	return faults
 }
 
-// RoomOptions is what a creator says of a room. It counts only where the call
-// brings the room to life.
+// RoomOptions is what the creator of a room asks for. It has no effect on a room that already exists.
 type RoomOptions struct {
 	Name     string
 	Settings Settings
-	// Attributes belong to whoever makes the call.
+	// Attributes are owned by the creator.
 	Attributes map[string]string
 }
 
-// Room is one life of a named place.
+// Room is one generation of a room.
 type Room struct {
 	ID          RoomID    `json:"roomID"`
 	Generation  LogID     `json:"generation"`
@@ -149,59 +147,55 @@ type Room struct {
 	LastSeq     Seq       `json:"lastSeq"`
 
 	Attributes Attributes `json:"roomAttributes"`
-	// AttributesVersion is the seq of the event that changed the attributes
-	// last; 0 until one does.
+	// AttributesVersion is the seq of the last event that changed the attributes; 0 if none did.
 	AttributesVersion Seq `json:"attributesVersion"`
 
-	// DestroyAt is when the room goes unless somebody enters before; zero while
-	// it has members.
+	// DestroyAt is when the room is destroyed unless a session joins before. It is zero while the room
+	// has members.
 	DestroyAt time.Time `json:"destroyAt,omitzero"`
 
-	// Untold says that the log has yet to tell of comings and goings.
+	// PresencePending says that joins or leaves are waiting for the next batch of presence events.
 	PresencePending bool `json:"-"`
 	// OldestSeq is the oldest event that can still be read.
 	OldestSeq Seq `json:"-"`
-	// DestroyedAt is when this life ended, and DestroyReason why; zero while it
-	// lasts.
+	// DestroyedAt and DestroyReason are zero until the room is destroyed.
 	DestroyedAt   time.Time     `json:"-"`
 	DestroyReason DestroyReason `json:"-"`
 }
 
-// Open starts the clock of a room that nobody is in: it goes after its
-// unusedTimeout unless somebody enters.
+// StartUnusedTimeout returns a room without members that is destroyed after its UnusedTimeout unless a
+// session joins.
 func (r Room) StartUnusedTimeout(now time.Time) Room {
 	r.DestroyAt = now.Add(r.Config.UnusedTimeout.Duration())
 	return r
 }
 
-// JoinRequest is a session that wants in, with what the room's rules need to know
-// of it. It is read under the room's lock.
+// JoinRequest is a session that asks to join a room, with everything that Room.Join depends on. It is
+// read under the room's lock.
 type JoinRequest struct {
 	Session SessionID
 	User    User
-	InRoom  bool // this session is in the room already
-	// Others is the user's other sessions in the room.
+	InRoom  bool // the session is already in the room
+	// Others are the user's other sessions in the room.
 	Others []SessionID
-	// Parted says that the user has just left, and nobody was told yet.
+	// LeavePending says that the user left a moment ago, and the event is waiting for the next batch.
 	LeavePending bool
-	// BannedUntil is when the user may come back; zero: at any time.
+	// BannedUntil is when the user's ban ends; zero means no ban.
 	BannedUntil time.Time
-	Rooms       int // how many rooms the user is in
-	// Call is how it comes: RoomCreate, RoomEnter or RoomSwitch. Created says
-	// that the call brought the room to life.
+	Rooms       int // the number of rooms that the user is in
+	// Call is RoomCreate, RoomEnter or RoomSwitch. Created says that the call created the room.
 	Call    RoomEvent
 	Created bool
-	// MaxRooms is how many rooms a user may be in.
+	// MaxRooms is the largest number of rooms that the user may be in.
 	MaxRooms int
 }
 
-// BatchesPresence reports whether the room is so large that the next coming or going
-// is told together with others.
+// BatchesPresence reports whether the room is so large that the next join or leave is published in a
+// batch.
 func (r Room) BatchesPresence() bool { return r.MemberCount >= PresenceBatchThreshold }
 
-// Join lets a session in. Others see a member come only with the user's first
-// session. Joining again changes nothing. Errors: ErrBanned, ErrUserInRoom,
-// ErrRoomFull, ErrTooManyRooms.
+// Join adds a session to the room. The join is published only for the user's first session. Joining
+// again changes nothing. Errors: ErrBanned, ErrUserInRoom, ErrRoomFull, ErrTooManyRooms.
 func (r Room) Join(e JoinRequest, now time.Time) (Room, Change, error) {
 	if e.InRoom {
 		return r, Change{}, nil
@@ -218,7 +212,7 @@ func (r Room) Join(e JoinRequest, now time.Time) (Room, Change, error) {
 			return r, Change{}, ErrTooManyRooms
 		}
 		switch {
-		case e.LeavePending: // as if never gone
+		case e.LeavePending: // the leave was not published, so neither is the join
 		case r.BatchesPresence():
 			r.PresencePending = true
 		default:
@@ -238,7 +232,7 @@ func (r Room) Join(e JoinRequest, now time.Time) (Room, Change, error) {
 		}
 	case SameUserAllow:
 	}
-	// The session follows the log from after its own entering.
+	// The session receives the events after its own join.
 	c.Joined = append(c.Joined, Joined{
 		Session: e.Session, Room: r.ID, Generation: r.Generation, From: r.LastSeq,
 		Call: e.Call, Created: e.Created,
@@ -246,32 +240,33 @@ func (r Room) Join(e JoinRequest, now time.Time) (Room, Change, error) {
 	return r, c, nil
 }
 
-// Leaver is a user of whom sessions go. Last says that none stays; it is read
-// under the room's lock.
+// LeaveRequest is a user and the user's sessions that leave a room, with everything that Room.Leave
+// depends on. It is read under the room's lock.
 type LeaveRequest struct {
 	User     User
 	Sessions []SessionID
-	Last     bool
-	// Untold says that the log has yet to tell that the user came.
+	// Last says that no other session of the user stays in the room.
+	Last bool
+	// JoinPending says that the event of the user's join is waiting for the next batch.
 	JoinPending bool
-	// Attributes is what is noted of the user in the room.
+	// Attributes are the user's attributes in the room.
 	Attributes MemberAttributes
 }
 
-// Leave takes sessions out for a reason, which an operator may explain by a
-// note. Others see a member leave only with the user's last session, and with
-// the last member the room goes too, at once or after its delay. Attributes may
-// go with their owner, and do not survive an empty room's delay.
-func (r Room) Leave(leavers []LeaveRequest, reason LeaveReason, note string, now time.Time) (Room, Change) {
+// Leave takes sessions out of the room. adminReason is the text that an admin gave, or "". The leave
+// is published only for the user's last session. The last member's leave destroys the room, at once or
+// after DestroyDelay. A member's room attributes may be deleted with the member, and an empty room has
+// none.
+func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason string, now time.Time) (Room, Change) {
 	var (
 		c    Change
 		left []LeftMember
 		gone []UserID
 	)
-	later := r.BatchesPresence()
-	for _, l := range leavers {
+	batched := r.BatchesPresence()
+	for _, l := range requests {
 		for _, session := range l.Sessions {
-			c.Left = append(c.Left, r.left(session, reason, note))
+			c.Left = append(c.Left, r.left(session, reason, adminReason))
 		}
 		if !l.Last {
 			continue
@@ -279,8 +274,8 @@ func (r Room) Leave(leavers []LeaveRequest, reason LeaveReason, note string, now
 		r.MemberCount--
 		gone = append(gone, l.User.ID)
 		switch {
-		case l.JoinPending: // nobody knows that the user was here
-		case later:
+		case l.JoinPending: // the join was not published, so neither is the leave
+		case batched:
 			r.PresencePending = true
 		default:
 			left = append(left, LeftMember{User: l.User, Reason: reason})
@@ -292,17 +287,17 @@ func (r Room) Leave(leavers []LeaveRequest, reason LeaveReason, note string, now
 	switch {
 	case len(gone) == 0:
 	case r.MemberCount > 0:
-		r = r.turnAttributes(&c, r.Attributes.without(gone...), "", now)
+		r = r.replaceAttributes(&c, r.Attributes.without(gone...), "", now)
 	case r.Config.DestroyDelay == 0:
 		r.DestroyedAt, r.DestroyReason = now, DestroyEmpty
 	default:
 		r.DestroyAt = now.Add(r.Config.DestroyDelay.Duration())
-		r = r.turnAttributes(&c, nil, "", now)
+		r = r.replaceAttributes(&c, nil, "", now)
 	}
 	return r, c
 }
 
-// Announce tells of the comings and goings that were not told at once.
+// FlushPresence publishes a batch of joins and leaves.
 func (r Room) FlushPresence(joined []Member, left []LeftMember, now time.Time) (Room, []Event) {
 	var events []Event
 	for list := range slices.Chunk(joined, MaxMembersPerEvent) {
@@ -315,12 +310,12 @@ func (r Room) FlushPresence(joined []Member, left []LeftMember, now time.Time) (
 	return r, events
 }
 
-// Destroy ends the room for the operator's reason, whoever is in it: the
-// sessions are out, and left is all members that others know of.
-func (r Room) Destroy(sessions []SessionID, left []LeftMember, note string, now time.Time) (Room, Change) {
+// Destroy destroys the room with all its members, for an admin. sessions are those in the room, and
+// left are the members whose join was published.
+func (r Room) Destroy(sessions []SessionID, left []LeftMember, adminReason string, now time.Time) (Room, Change) {
 	var c Change
 	for _, session := range sessions {
-		c.Left = append(c.Left, r.left(session, ReasonRoomDestroyed, note))
+		c.Left = append(c.Left, r.left(session, ReasonRoomDestroyed, adminReason))
 	}
 	r, c.Events = r.FlushPresence(nil, left, now)
 	r.MemberCount = 0
@@ -328,11 +323,11 @@ func (r Room) Destroy(sessions []SessionID, left []LeftMember, note string, now 
 	return r, c
 }
 
-func (r Room) left(s SessionID, reason LeaveReason, note string) Left {
-	return Left{Session: s, Room: r.ID, Generation: r.Generation, Reason: reason, AdminReason: note}
+func (r Room) left(s SessionID, reason LeaveReason, adminReason string) Left {
+	return Left{Session: s, Room: r.ID, Generation: r.Generation, Reason: reason, AdminReason: adminReason}
 }
 
-// tell appends what happened to the room's log.
+// append appends an event to the room's log.
 func (r Room) append(events []Event, now time.Time, body Body) (Room, []Event) {
 	r.LastSeq++
 	return r, append(events, Event{Room: r.ID, Log: r.Generation, Seq: r.LastSeq, At: now, Body: body})

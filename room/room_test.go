@@ -17,8 +17,8 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// TestRoomKeepsItsPromises lets sessions come and go at random and compares the
-// rules with a model that only knows who is in by which sessions.
+// TestRoomKeepsItsPromises makes sessions join and leave at random, and compares the rules with a model
+// that only knows which sessions are in the room.
 func TestRoomKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -120,10 +120,9 @@ func others(in map[room.SessionID]bool, but room.SessionID) (others []room.Sessi
 	return others
 }
 
-// TestLargeRoomTellsTheTruthInTheEnd lets users come and go around the size up
-// to which a room tells at once, and compares what its log says with who is in
-// it, whenever it has announced what it had to tell.
-func TestLargeRoomTellsTheTruthInTheEnd(t *testing.T) {
+// TestBatchedPresenceMatchesMembers makes users join and leave around PresenceBatchThreshold, and
+// compares the members according to the log with those in the room whenever the room has flushed.
+func TestBatchedPresenceMatchesMembers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: room.MaxMaxMembers}}

@@ -2,42 +2,41 @@ package room
 
 import "time"
 
-// TokenWarning is how long before the token's end a client is told of it: the
-// vendors' 30 seconds.
+// TokenWarning is how long before the token expires the client is notified, 30 seconds as in the
+// vendors' SDKs.
 const TokenWarning = 30 * time.Second
 
-// Session is one logged-in client instance of a user.
+// Session is a login of a user, from one client.
 type Session struct {
 	ID             SessionID
 	User           User
 	Device         string
 	Grants         *Grants
-	Inbox          LogID // the log of the user's inbox
+	Inbox          LogID
 	CreatedAt      time.Time
 	TokenExpiresAt time.Time
-	TokenIssuedAt  time.Time // zero where the token does not say
-	// DetachedAt is since when no stream is open; zero while one is.
+	TokenIssuedAt  time.Time // zero if the token has no iat
+	// DetachedAt is when the last stream ended; zero while a stream is open.
 	DetachedAt time.Time
-	// EndedAt and EndReason are set once the session is over.
+	// EndedAt and EndReason are zero until the session ends.
 	EndedAt   time.Time
 	EndReason EndReason
 }
 
-// KeyHash is the SHA-256 of a key. Keys are random and long, so a plain hash
-// keeps them safe, and looking one up by its hash tells a guesser nothing about
-// how close the guess was.
+// KeyHash is the SHA-256 of a key. Keys are long and random, so they need no salt and no slow hash, and
+// the time of a lookup by hash does not reveal how close a guess was.
 type KeyHash [32]byte
 
-// EndReason says why a session is over.
+// EndReason says why a session ended.
 type EndReason string
 
 const (
-	EndLoggedOut    EndReason = "loggedOut"    // its client ended it
-	EndTokenExpired EndReason = "tokenExpired" // its user token ran out
-	EndKickedOut    EndReason = "kickedOut"    // the user's newer sessions took its place
+	EndLoggedOut    EndReason = "loggedOut"    // the client ended it
+	EndTokenExpired EndReason = "tokenExpired" // the user token expired
+	EndKickedOut    EndReason = "kickedOut"    // an admin ended it, or the user opened more sessions than allowed
 )
 
-// LeaveReason is the reason that the session's rooms see.
+// LeaveReason returns the reason with which the session leaves its rooms.
 func (r EndReason) LeaveReason() LeaveReason {
 	switch r {
 	case EndLoggedOut:
@@ -50,7 +49,7 @@ func (r EndReason) LeaveReason() LeaveReason {
 	return ReasonKicked
 }
 
-// State is the session's state at an instant; see SessionTransitions.
+// State returns the session's state at a time; see SessionTransitions.
 func (s Session) State(now time.Time) SessionState {
 	switch {
 	case !s.EndedAt.IsZero() || !now.Before(s.TokenExpiresAt):
@@ -61,8 +60,8 @@ func (s Session) State(now time.Time) SessionState {
 	return SessionOnline
 }
 
-// Usable returns why the session can no longer call, or nil. Errors:
-// ErrSessionEnded, ErrTokenExpired.
+// Usable returns an error if the session can make no more calls. Errors: ErrSessionEnded,
+// ErrTokenExpired.
 func (s Session) Usable(now time.Time) error {
 	switch {
 	case s.EndReason == EndTokenExpired || !now.Before(s.TokenExpiresAt):
@@ -73,16 +72,16 @@ func (s Session) Usable(now time.Time) error {
 	return nil
 }
 
-// Claims is what a verified user token says.
+// Claims are the claims of a verified user token.
 type Claims struct {
-	User      User // Name is empty where the token has none
+	User      User // Name is empty if the token has no name
 	Grants    *Grants
 	ExpiresAt time.Time
-	IssuedAt  time.Time // zero where the token does not say
+	IssuedAt  time.Time // zero if the token has no iat
 }
 
-// Renew extends the session by a newer token of the same user; the token's
-// grants replace the old ones. Errors: ErrTokenUserMismatch.
+// Renew replaces the session's token, including its grants, by a newer one of the same user. Errors:
+// ErrTokenUserMismatch.
 func (s Session) Renew(c Claims) (Session, error) {
 	if c.User.ID != s.User.ID {
 		return s, ErrTokenUserMismatch

@@ -1,18 +1,18 @@
 package room
 
-// SessionState is where a session stands.
+// SessionState is the state of a session.
 type SessionState string
 
 const (
-	SessionDetached SessionState = "detached" // no stream is open; the clock runs
-	SessionOnline   SessionState = "online"   // its stream is open
-	SessionEnded    SessionState = "ended"    // over, for good
+	SessionDetached SessionState = "detached" // no stream is open, and the timeouts run
+	SessionOnline   SessionState = "online"   // a stream is open
+	SessionEnded    SessionState = "ended"    // final
 )
 
-// SessionEvent is what moves a session from state to state.
+// SessionEvent changes the state of a session.
 type SessionEvent string
 
-// ConnectionEvent is why a stream is ended by the server, as clients are told.
+// ConnectionEvent says why the server ended a stream.
 type ConnectionEvent string
 
 const (
@@ -23,20 +23,20 @@ const (
 	ConnectionSlowConsumer ConnectionEvent = "slowConsumer"
 )
 
-// StateChange is the event that the session's own stream ends with.
+// StateChange returns the last event of the session's stream.
 func (e EndedSession) StateChange() ConnectionStateChanged {
 	return ConnectionStateChanged{State: "disconnected", Event: ConnectionEvent(e.Reason), Reason: e.AdminReason}
 }
 
-// SessionTransition is one line of the session's machine.
+// SessionTransition is a transition of the state machine of a session.
 type SessionTransition struct {
 	From  SessionState
 	Event SessionEvent
 	To    SessionState
 }
 
-// SessionTransitions is the session's machine. A session begins detached: it
-// exists before its first stream. docs/room-states.md shows this table.
+// SessionTransitions is the state machine of a session. A session is detached until it opens its first
+// stream. docs/room-states.md shows this table.
 var SessionTransitions = []SessionTransition{
 	{SessionDetached, "streamOpened", SessionOnline},
 	{SessionOnline, "superseded", SessionOnline},
@@ -51,47 +51,46 @@ var SessionTransitions = []SessionTransition{
 	{SessionDetached, "kickedOut", SessionEnded},
 }
 
-// RoomState is where a session stands with a room.
+// RoomState is the state of a session in a room.
 type RoomState string
 
 const (
-	RoomDisconnected RoomState = "disconnected" // out of the room
-	RoomConnecting   RoomState = "connecting"   // a call to get in is under way
+	RoomDisconnected RoomState = "disconnected" // not in the room
+	RoomConnecting   RoomState = "connecting"   // a call to join is in flight
 	RoomConnected    RoomState = "connected"    // in the room
-	RoomReconnecting RoomState = "reconnecting" // in the room, with the stream lost; only the client can see this one
+	RoomReconnecting RoomState = "reconnecting" // in the room, but the stream is lost; only the client knows this state
 )
 
-// RoomEvent is what moves a session's relation to a room.
+// RoomEvent changes the state of a session in a room.
 type RoomEvent string
 
 const (
 	RoomCreate             RoomEvent = "create"             // createRoom was called
 	RoomEnter              RoomEvent = "enter"              // joinRoom or enterRoom was called
 	RoomSwitch             RoomEvent = "switch"             // switchRoom was called, to this room
-	RoomCreated            RoomEvent = "created"            // in; the room is new
-	RoomSuccess            RoomEvent = "success"            // in; or out, by leaving or switching
-	RoomCreateFailed       RoomEvent = "createFailed"       // createRoom was refused
-	RoomEnterFailed        RoomEvent = "enterFailed"        // joinRoom or enterRoom was refused
-	RoomSwitchFailed       RoomEvent = "switchFailed"       // switchRoom was refused
-	RoomNetworkInterrupted RoomEvent = "networkInterrupted" // the stream is lost
-	RoomNetworkTimeout     RoomEvent = "networkTimeout"     // it was lost for memberTimeout
-	RoomLoggedOut          RoomEvent = "loggedOut"          // the session was ended
-	RoomTokenExpired       RoomEvent = "tokenExpired"       // the token ran out
-	RoomKickedOut          RoomEvent = "kickedOut"          // the session was taken out
-	RoomReplaced           RoomEvent = "replaced"           // another session of the user took its place
-	RoomNotGranted         RoomEvent = "notGranted"         // the session's newer token does not grant the room
-	RoomNotExist           RoomEvent = "roomNotExist"       // the room is gone
+	RoomCreated            RoomEvent = "created"            // joined; the call created the room
+	RoomSuccess            RoomEvent = "success"            // joined; or left, by leaveRoom or switchRoom
+	RoomCreateFailed       RoomEvent = "createFailed"       // createRoom failed
+	RoomEnterFailed        RoomEvent = "enterFailed"        // joinRoom or enterRoom failed
+	RoomSwitchFailed       RoomEvent = "switchFailed"       // switchRoom failed
+	RoomNetworkInterrupted RoomEvent = "networkInterrupted" // the stream was lost
+	RoomNetworkTimeout     RoomEvent = "networkTimeout"     // the stream was lost for MemberTimeout
+	RoomLoggedOut          RoomEvent = "loggedOut"          // the client ended the session
+	RoomTokenExpired       RoomEvent = "tokenExpired"       // the token expired
+	RoomKickedOut          RoomEvent = "kickedOut"          // an admin or the limit of sessions per user removed the session
+	RoomReplaced           RoomEvent = "replaced"           // another session of the user replaced it
+	RoomNotGranted         RoomEvent = "notGranted"         // a newer token of the session does not grant the room
+	RoomNotExist           RoomEvent = "roomNotExist"       // the room was destroyed
 )
 
-// RoomTransition is one line of the machine of a session in a room.
+// RoomTransition is a transition of the state machine of a session in a room.
 type RoomTransition struct {
 	From  RoomState
 	Event RoomEvent
 	To    RoomState
 }
 
-// RoomTransitions is the machine of a session in a room. docs/room-states.md
-// shows this table.
+// RoomTransitions is the state machine of a session in a room. docs/room-states.md shows this table.
 var RoomTransitions = []RoomTransition{
 	{RoomDisconnected, RoomCreate, RoomConnecting},
 	{RoomDisconnected, RoomEnter, RoomConnecting},
@@ -120,21 +119,23 @@ var RoomTransitions = []RoomTransition{
 	{RoomReconnecting, RoomNotExist, RoomDisconnected},
 }
 
-// StateChanges is what the arriving session is told of its own entering.
-func (a Joined) StateChanges() []RoomStateChanged {
+// StateChanges returns the events with which the session itself is notified.
+func (j Joined) StateChanges() []RoomStateChanged {
 	done := RoomSuccess
-	if a.Created {
+	if j.Created {
 		done = RoomCreated
 	}
 	return []RoomStateChanged{
-		{RoomID: a.Room, State: RoomConnecting, Event: a.Call},
-		{RoomID: a.Room, Generation: a.Generation, State: RoomConnected, Event: done},
+		{RoomID: j.Room, State: RoomConnecting, Event: j.Call},
+		{RoomID: j.Room, Generation: j.Generation, State: RoomConnected, Event: done},
 	}
 }
 
-// StateChange is what the departing session is told.
-func (d Left) StateChange() RoomStateChanged {
-	return RoomStateChanged{RoomID: d.Room, Generation: d.Generation, State: RoomDisconnected, Event: d.Reason.event(), Reason: d.AdminReason}
+// StateChange returns the event with which the session itself is notified.
+func (l Left) StateChange() RoomStateChanged {
+	return RoomStateChanged{
+		RoomID: l.Room, Generation: l.Generation, State: RoomDisconnected, Event: l.Reason.event(), Reason: l.AdminReason,
+	}
 }
 
 func (r LeaveReason) event() RoomEvent {
@@ -159,7 +160,7 @@ func (r LeaveReason) event() RoomEvent {
 	return RoomNotExist
 }
 
-// StateChanges returns what the session is notified of.
+// StateChanges returns the events with which the session is notified.
 func (r RefusedJoin) StateChanges() []RoomStateChanged {
 	failed := RoomEnterFailed
 	switch r.Call {

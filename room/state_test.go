@@ -16,8 +16,7 @@ var reasons = []room.LeaveReason{
 	room.ReasonSwitched, room.ReasonReplaced, room.ReasonKicked, room.ReasonNotGranted, room.ReasonRoomDestroyed,
 }
 
-// TestDocumentShowsTheTables compares docs/room-states.md with the code, both
-// ways and in order.
+// TestDocumentShowsTheTables compares the tables of docs/room-states.md with the code.
 func TestDocumentShowsTheTables(t *testing.T) {
 	t.Parallel()
 	var session, inRoom, why []string
@@ -41,8 +40,7 @@ func TestDocumentShowsTheTables(t *testing.T) {
 	}
 }
 
-// documented reads the first table below a heading: its first three columns, or
-// its first where it has two.
+// documented returns the first table below a heading: its first three columns, or the first of two.
 func documented(t *testing.T, heading string) []string {
 	t.Helper()
 	document, err := os.ReadFile("../docs/room-states.md")
@@ -66,8 +64,8 @@ func documented(t *testing.T, heading string) []string {
 	return rows[1:] // the head of the table
 }
 
-// TestChangesFollowTheTable checks that what sessions are told are moves that
-// the table has.
+// TestChangesFollowTheTable checks that the events with which sessions are notified are transitions in
+// the table.
 func TestChangesFollowTheTable(t *testing.T) {
 	t.Parallel()
 	moves := map[string]bool{}

@@ -1,33 +1,30 @@
 package room
 
-// Attachment is where a session stands when its stream opens.
+// OpenedStream is the state of a session when its stream opens.
 type OpenedStream struct {
-	// Epoch is which history of the database the stream's cursors belong to.
-	// A restored backup is another one than what was backed up. Foreign says that
-	// the client's cursor is of another one.
+	// Epoch identifies the history of the database that the stream's cursors belong to: a restored
+	// backup begins a new one. Foreign says that the client's cursor belongs to another epoch.
 	Epoch   string
 	Foreign bool
-	// StreamNo tells this stream from the session's earlier ones.
+	// StreamNo counts the session's streams.
 	StreamNo int64
-	// Attendances is the rooms that the session is in, by generation.
+	// Presences are the rooms that the session is in, in the order of their generations.
 	Presences []Presence
-	// Inbox is the user's.
-	Inbox Inbox
-	// Departures is why the session is no longer in rooms, as far as it is
-	// known: in those of the client's cursor, and in those that it was taken out
-	// of while it had no stream. A room that was entered after the last event
-	// with an id is in no cursor.
+	Inbox     Inbox
+	// Left are the rooms that the session is no longer in, and why, as far as is known: rooms in the
+	// client's cursor, and rooms that it was removed from while it had no stream. (A room that was
+	// joined after the last event with an id is in no cursor.)
 	Left []Left
 }
 
-// Position is how far a session has read one log.
+// Position is a seq in a log.
 type Position struct {
 	Log LogID
 	Seq Seq
 }
 
-// Attendance is a room that a session is in. It follows the room's log from
-// after From, unless its cursor is further.
+// Presence is a room that a session is in. The session receives the events of the room's log after
+// From, or after its cursor if that is later.
 type Presence struct {
 	Room Room
 	ID   PresenceID

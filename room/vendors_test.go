@@ -19,7 +19,7 @@ import (
 	"parlor/room"
 )
 
-// vendors is what the hosted systems have, by the table that explains it.
+// vendors lists the words of hosted systems, by the table that explains them.
 var vendors = map[string][]string{
 	"ZIMConnectionState": {"Disconnected 0", "Connecting 1", "Connected 2", "Reconnecting 3"},
 	"ZIMConnectionEvent": {
@@ -64,8 +64,8 @@ var vendors = map[string][]string{
 	},
 }
 
-// TestVendorsStatesAreExplained holds the tables of what other systems call it
-// against their lists and against the words of the code and of the contract.
+// TestVendorsStatesAreExplained compares the tables about other systems with the lists of their words,
+// and with the words of the code and of the contract.
 func TestVendorsStatesAreExplained(t *testing.T) {
 	t.Parallel()
 	known := words(t)
@@ -86,7 +86,7 @@ func TestVendorsStatesAreExplained(t *testing.T) {
 					t.Errorf("%s: neither the code nor the contract has %q", where, word)
 				}
 			}
-			// What no wire says has to be explained in words.
+			// A state that is not on the wire needs an explanation.
 			if (strings.Contains(row[1], "client only") || strings.Contains(row[1], "not applicable")) && row[2] == "" {
 				t.Errorf("%s: %s, without a reason", where, row[1])
 			}
@@ -108,7 +108,7 @@ func TestVendorsStatesAreExplained(t *testing.T) {
 	}
 }
 
-// phrase is one thing that stands for a vendor's.
+// phrase is a word of Parlor's that corresponds to one of a vendor's.
 var phrase = regexp.MustCompile("^(?:" + strings.Join([]string{
 	"client only", "not applicable", "401", "`sessionReady`",
 	"(?P<status>[45][0-9]{2}) `(?P<code>[a-z_]+)`",
@@ -117,7 +117,7 @@ var phrase = regexp.MustCompile("^(?:" + strings.Join([]string{
 	"`roomMemberLeft` `(?P<reason>[a-zA-Z]+)`",
 }, "|") + ")$")
 
-// checkPhrases looks whether what is said to be on the wire can be there.
+// checkPhrases checks that words which are documented to be on the wire exist there.
 func checkPhrases(t *testing.T, where, cell string) {
 	t.Helper()
 	told := []room.RoomState{room.RoomConnecting, room.RoomConnected, room.RoomDisconnected} // the other one only the client sees
@@ -154,7 +154,7 @@ func checkPhrases(t *testing.T, where, cell string) {
 	}
 }
 
-// TestTimesAreOurs compares our column of the times with the code.
+// TestTimesAreOurs compares Parlor's column of the table of times with the code.
 func TestTimesAreOurs(t *testing.T) {
 	t.Parallel()
 	ours := map[string]string{}
@@ -177,7 +177,7 @@ func TestTimesAreOurs(t *testing.T) {
 	}
 }
 
-// cells reads the first table below a heading of docs/room-states.md.
+// cells returns the first table below a heading of docs/room-states.md.
 func cells(t *testing.T, heading string) [][]string {
 	t.Helper()
 	_, section, found := strings.Cut(read(t, "../docs/room-states.md"), heading)
@@ -200,7 +200,7 @@ func cells(t *testing.T, heading string) [][]string {
 	return rows[2:] // the head and the line below it
 }
 
-// quoted is what stands in backticks, but for what is no single word.
+// quoted returns the single words in backticks.
 func quoted(text string) []string {
 	var words []string
 	for _, match := range regexp.MustCompile("`([a-zA-Z_]+)`").FindAllStringSubmatch(text, -1) {
@@ -209,12 +209,12 @@ func quoted(text string) []string {
 	return words
 }
 
-// words is all that the code and the contract have names for.
+// words returns the names in the code and in the contract.
 func words(t *testing.T) []string {
 	t.Helper()
 	known := slices.Concat(slices.Collect(maps.Values(constants(t)))...)
 	known = slices.AppendSeq(known, maps.Keys(documentedErrors(t)))
-	// Of the contract: operations, events, properties, and the values of enums.
+	// From the contract: operations, events, properties, and the values of enums.
 	contract := read(t, "../openapi.yaml")
 	for _, match := range regexp.MustCompile(`(?m)^ +(?:operationId: |- |)([a-zA-Z_]+)(?:$|:)`).FindAllStringSubmatch(contract, -1) {
 		known = append(known, match[1])
@@ -225,8 +225,8 @@ func words(t *testing.T) []string {
 	return known
 }
 
-// documentedErrors is the status of each code in docs/errors.md, which is held
-// against the contract elsewhere.
+// documentedErrors returns the status of each code in docs/errors.md, which another test compares with
+// the contract.
 func documentedErrors(t *testing.T) map[string]string {
 	t.Helper()
 	statuses := map[string]string{}
@@ -236,7 +236,7 @@ func documentedErrors(t *testing.T) map[string]string {
 	return statuses
 }
 
-// constants is the package's string constants by type.
+// constants returns the package's string constants by type.
 func constants(t *testing.T) map[string][]string {
 	t.Helper()
 	values := map[string][]string{}
