@@ -6,16 +6,16 @@ import (
 	"testing"
 )
 
-// TestBelowAPath: where the public URL has a path, everything works behind a proxy that hands that path on, and behind one
-// that takes it off; and each link in a reply leads back.
-func TestBelowAPath(t *testing.T) {
+// TestBasePath checks that everything works below a path, behind a proxy that keeps the path and
+// behind one that removes it, and that each link in a reply leads back to the server.
+func TestBasePath(t *testing.T) {
 	t.Parallel()
 	const host, prefix = "https://example.com", "/parlor"
 	for name, seen := range map[string]string{"handed on": prefix, "taken off": ""} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newService(t, func(c *setup) { c.api.PublicURL = host + prefix + "/" })
-			c := s.unchecked() // the contract's paths are those below the path
+			c := s.unchecked() // the paths in openapi.yaml do not include the base path
 			c.session = as[session](c.call("POST", seen+"/v1/sessions", object{"token": s.token("alice", 1e12)}).is(http.StatusCreated))
 			s.log.secret(c.SessionKey)
 			s.log.secret(c.streamKey())
@@ -53,7 +53,7 @@ func TestBelowAPath(t *testing.T) {
 			c.call("HEAD", follow(upload.Header.Get("Location")), nil, header("Tus-Resumable", "1.0.0")).is(http.StatusOK)
 
 			p := c.call("GET", seen+"/v1/rooms/nowhere", nil).refused(http.StatusNotFound, "room_not_found")
-			c.call("GET", seen+"/v1/rooms/a%2Fb", nil).invalid("path/roomID", "roomID") // one segment, and no ID
+			c.call("GET", seen+"/v1/rooms/a%2Fb", nil).invalid("path/roomID", "roomID") // one segment, which is not a valid ID
 			page, _, _ := strings.Cut(p.Type, "#")
 			c.call("GET", follow(page), nil).is(http.StatusOK)
 			c.call("PUT", seen+"/v1/rooms/nowhere", nil).refused(http.StatusMethodNotAllowed, "method_not_allowed")
@@ -62,7 +62,7 @@ func TestBelowAPath(t *testing.T) {
 				c.call("GET", seen+path, nil).is(http.StatusOK)
 			}
 			if contract := c.call("GET", seen+"/openapi.yaml", nil).is(http.StatusOK); !strings.Contains(string(contract.body), "servers:\n  - url: /parlor\n") {
-				t.Error("the contract does not say where its operations are")
+				t.Error("openapi.yaml has no servers entry with the path")
 			}
 			for _, path := range []string{"/parlors", "/parlors/v1/rooms", "/parlor" + prefix + "/docs", "/parlor//docs", "/Parlor/docs", "/parlor%2Fdocs"} {
 				c.call("GET", path, nil).refused(http.StatusNotFound, "not_found")
@@ -71,19 +71,21 @@ func TestBelowAPath(t *testing.T) {
 	}
 }
 
-// TestBelowAPathIsAFolder: the page's links are relative, so its address must end in a slash.
-func TestBelowAPathIsAFolder(t *testing.T) {
+// TestBasePathRedirect checks that the page's address ends in a slash, because the page's links are
+// relative.
+func TestBasePathRedirect(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.PublicURL = "https://example.com/teams/parlor" })
 	c := s.unchecked()
 	c.http.CheckRedirect = s.http.CheckRedirect
 	r := c.call("GET", "/teams/parlor?room=a%2Fb&name=x", nil).is(http.StatusPermanentRedirect)
 	if to := r.Header.Get("Location"); to != "/teams/parlor/?room=a%2Fb&name=x" {
-		t.Errorf("it goes to %s", to)
+		t.Errorf("redirected to %s", to)
 	}
 }
 
-// TestSignedURLsForOtherOrigins: an <img> of another origin's page takes a path to be on that origin.
+// TestSignedURLsForOtherOrigins checks that signed URLs are absolute for pages of other origins,
+// where an <img> would resolve a path against the page's origin.
 func TestSignedURLsForOtherOrigins(t *testing.T) {
 	t.Parallel()
 	s := corsService(t)

@@ -14,8 +14,8 @@ import (
 	"parlor/room"
 )
 
-// TestFilesInMessages sends a file of each kind and reads it as a member, on the
-// stream, in the history and by its URLs.
+// TestFilesInMessages sends a file of each kind, and reads it as a member on the stream, in the
+// history and by its URLs.
 func TestFilesInMessages(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -27,7 +27,7 @@ func TestFilesInMessages(t *testing.T) {
 	for kind, name := range map[string]string{"image": "alpha.png", "file": "README.md", "audio": "cbr.mp3", "video": "h265.mov"} {
 		data := file(t, name)
 		m := alice.upload(name, data)
-		bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // not yet
+		bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // not yet sent
 		body := object{"kind": kind, "mediaID": m.Media.ID, "clientMessageID": kind}
 		sent := message(alice.call("POST", roomPath("lobby", "/messages"), body).is(http.StatusCreated))
 		if diff := cmp.Diff(&m.Media, sent.Media); diff != "" {
@@ -38,7 +38,7 @@ func TestFilesInMessages(t *testing.T) {
 		}
 		heard := expect[room.MessagesReceived](hearing)
 		if diff := cmp.Diff([]room.Message{sent}, heard.MessageList); diff != "" {
-			t.Errorf("%s: sent (-) and heard (+):\n%s", kind, diff)
+			t.Errorf("%s: sent (-) and received (+):\n%s", kind, diff)
 		}
 		if got := bob.call("GET", heard.MessageList[0].Media.URL, nil).is(http.StatusOK); !bytes.Equal(got.body, data) {
 			t.Errorf("%s: read as %d bytes", kind, len(got.body))
@@ -57,7 +57,7 @@ func TestFilesInMessages(t *testing.T) {
 	}
 }
 
-// TestRecalledFile: who could read it by the message cannot any more.
+// TestRecalledFile checks that recalling a message ends access to its file.
 func TestRecalledFile(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -73,7 +73,7 @@ func TestRecalledFile(t *testing.T) {
 		t.Errorf("sent again it is %+v", again)
 	}
 	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
-	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // she took it back
+	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // she recalled it
 	if left := list(bob, "lobby", "").MessageList; len(left) != 1 || left[0].Media != nil || !left[0].Recalled {
 		t.Errorf("the history shows %+v", left)
 	}
@@ -81,9 +81,9 @@ func TestRecalledFile(t *testing.T) {
 	alice.call("DELETE", "/v1/media/uploads/"+string(m.Media.ID), nil, header("Tus-Resumable", "1.0.0")).refused(http.StatusNotFound, "media_not_found")
 }
 
-// TestFilesBetweenUsers sends a file of each kind from user to user: both read it
-// on all their streams, in their histories and by its URLs, for as long as the
-// message is kept, and nobody else does.
+// TestFilesBetweenUsers sends a file of each kind from user to user. Both users read it on all
+// their streams, in their histories and by its URLs for as long as the message is kept, and no
+// other user does.
 func TestFilesBetweenUsers(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -96,7 +96,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 		data := file(t, name)
 		m := alice.upload(name, data)
 		files = append(files, m.Media)
-		bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // not yet
+		bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // not yet sent
 		body := object{"kind": kind, "mediaID": m.Media.ID, "clientMessageID": kind, "extendedData": "ext"}
 		sent := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated))
 		if diff := cmp.Diff(&m.Media, sent.Media); diff != "" {
@@ -107,10 +107,10 @@ func TestFilesBetweenUsers(t *testing.T) {
 		}
 		heard := his.peerMessage()
 		if diff := cmp.Diff(sent, hers.peerMessage()); diff != "" {
-			t.Errorf("%s: sent (-) and heard by herself (+):\n%s", kind, diff)
+			t.Errorf("%s: sent (-) and received by the sender (+):\n%s", kind, diff)
 		}
 		if diff := cmp.Diff(sent.To("alice", heard.Seq), heard); diff != "" {
-			t.Errorf("%s: sent (-) and heard (+):\n%s", kind, diff)
+			t.Errorf("%s: sent (-) and received (+):\n%s", kind, diff)
 		}
 		if got := bob.call("GET", heard.Media.URL, nil).is(http.StatusOK); !bytes.Equal(got.body, data) {
 			t.Errorf("%s: read as %d bytes", kind, len(got.body))
@@ -120,10 +120,10 @@ func TestFilesBetweenUsers(t *testing.T) {
 		carol.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 		page := as[messagePage](bob.call("GET", peerPath("alice")+"?limit=1", nil).is(http.StatusOK))
 		if diff := cmp.Diff([]room.Message{heard}, page.MessageList); diff != "" {
-			t.Errorf("%s: heard (-) and in his history (+):\n%s", kind, diff)
+			t.Errorf("%s: received (-) and in the history (+):\n%s", kind, diff)
 		}
 	}
-	// Bob may read them, so he may quote them, and not send them as his own.
+	// Bob can read them, so he can quote them, but he cannot send them as his own.
 	bob.call("POST", peerPath("carol"), object{"kind": "file", "mediaID": files[0].ID}).refused(http.StatusNotFound, "media_not_found")
 	album := object{"kind": "combine", "title": "album", "messageList": []object{
 		quote("file", object{"mediaID": files[0].ID}), quote("combine", object{"title": "in", "messageList": []object{quote("file", object{"mediaID": files[1].ID})}}),
@@ -156,9 +156,9 @@ func TestFilesBetweenUsers(t *testing.T) {
 	}
 }
 
-// TestFilesThatAreRefused: of the wrong kind, too large, too long, and not one's
-// own.
-func TestFilesThatAreRefused(t *testing.T) {
+// TestRejectedFiles covers files that are of the wrong kind, too large, too long, or another
+// user's.
+func TestRejectedFiles(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -202,7 +202,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 	}
 	send(bob, "image", picture.Media.ID).refused(http.StatusNotFound, "media_not_found")
 	send(alice, "image", picture.Media.ID).is(http.StatusCreated)
-	send(bob, "image", picture.Media.ID).refused(http.StatusNotFound, "media_not_found") // seen, and not his own
+	send(bob, "image", picture.Media.ID).refused(http.StatusNotFound, "media_not_found") // readable, but not his own
 	path := roomPath("lobby", "/messages")
 	alice.call("POST", path, object{"kind": "image"}).invalid("/mediaID", "missing")
 	alice.call("POST", path, object{"kind": "text", "text": "x", "mediaID": picture.Media.ID}).invalid("/mediaID", "forbidden")
@@ -212,7 +212,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 	send(carol, "file", hers.Media.ID).refused(http.StatusConflict, "not_in_room")
 	bob.call("GET", hers.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 
-	// A server may send what the user has uploaded that it speaks for.
+	// A server can send files that the user on whose behalf it sends has uploaded.
 	admin := func(sender string) reply {
 		return s.admin().call("POST", adminPath("lobby", "/messages"), object{
 			"sender": object{"userID": sender}, "message": object{"kind": "file", "mediaID": hers.Media.ID},
@@ -223,13 +223,12 @@ func TestFilesThatAreRefused(t *testing.T) {
 	bob.call("GET", hers.Media.URL, nil).is(http.StatusOK)
 }
 
-// padded is a file of so many bytes, that nobody holds in memory: the beginning,
-// filled up with zeros.
+// padded returns data followed by zeros, up to size bytes, without holding them in memory.
 func padded(data []byte, size int64) io.Reader {
 	return io.MultiReader(bytes.NewReader(data), zeros(size-int64(len(data))))
 }
 
-// tagged is frames of sound behind a tag that makes it a file of this size.
+// tagged returns audio frames behind a tag that fills the file up to size bytes.
 func tagged(frames []byte, size int) []byte {
 	n := size - len(frames) - 10
 	tag := make([]byte, 10+n, size)
@@ -237,15 +236,15 @@ func tagged(frames []byte, size int) []byte {
 	return append(tag, frames...)
 }
 
-// freed is a film with free space behind it, up to this size.
+// freed returns a video followed by free space, up to size bytes.
 func freed(film []byte, size int64) io.Reader {
 	box := binary.BigEndian.AppendUint32(bytes.Clone(film), uint32(size-int64(len(film))))
 	return padded(append(box, "free"...), size)
 }
 
-// TestFilesAtTheirLimits sends the largest and the longest file of each kind to a
-// room and to a user, who get it byte for byte, on the stream and in the history,
-// and is refused one byte or one second more.
+// TestFilesAtTheirLimits sends the largest and the longest file of each kind to a room and to a
+// user, and checks every byte on the stream and in the history. One byte or one second more is
+// rejected.
 func TestFilesAtTheirLimits(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -264,7 +263,7 @@ func TestFilesAtTheirLimits(t *testing.T) {
 		what, kind string
 		size       int64
 		data       func(size int64) io.Reader
-		refused    string // nothing: it is taken
+		refused    string // empty if it is accepted
 	}{
 		{"the largest image", "image", room.MaxImageBytes, func(n int64) io.Reader { return padded(picture, n) }, ""},
 		{"one byte more", "image", room.MaxImageBytes + 1, func(n int64) io.Reader { return padded(picture, n) }, "media_size"},
@@ -298,7 +297,7 @@ func TestFilesAtTheirLimits(t *testing.T) {
 				heard = expect[room.MessagesReceived](hearing).MessageList[0]
 			}
 			if diff := cmp.Diff(sent, heard); diff != "" || !cmp.Equal(heard.Media, &m) {
-				t.Errorf("%s: sent (-) and heard (+), with the file %+v:\n%s", c.what, m, diff)
+				t.Errorf("%s: sent (-) and received (+), with the file %+v:\n%s", c.what, m, diff)
 			}
 			if page := as[messagePage](bob.call("GET", path+"?limit=1", nil).is(http.StatusOK)); !cmp.Equal(page.MessageList, []room.Message{heard}) {
 				t.Errorf("%s: the history is %+v", c.what, page.MessageList)
@@ -321,8 +320,8 @@ func TestFilesAtTheirLimits(t *testing.T) {
 	}
 }
 
-// TestQuotedFiles: who may read a file may quote it, and who reads the quote may
-// read the file.
+// TestQuotedFiles checks that a user who can read a file can quote it, and that a user who can read
+// the quote can read the file.
 func TestQuotedFiles(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -347,7 +346,7 @@ func TestQuotedFiles(t *testing.T) {
 	carol.call("GET", picture.Media.URL, nil).is(http.StatusOK)
 }
 
-// bitmap is a BMP of black pixels.
+// bitmap returns a BMP of black pixels.
 func bitmap(width, height int) []byte {
 	row := (width*3 + 3) &^ 3
 	data := make([]byte, 54+row*height)

@@ -33,7 +33,7 @@ import (
 
 const noMedia = "3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61"
 
-// openFolder is a bucket in a folder of the test's own.
+// openFolder opens a bucket in a folder.
 func openFolder(t testing.TB, path string) *media.Bucket {
 	t.Helper()
 	b, err := media.Open(context.Background(), path)
@@ -44,7 +44,7 @@ func openFolder(t testing.TB, path string) *media.Bucket {
 	return b
 }
 
-// uploaded is what is answered of a file.
+// uploaded is the reply to an upload.
 type uploaded struct {
 	Media     room.Media
 	SignedURL string
@@ -72,7 +72,7 @@ func (c *client) upload(name string, data []byte) uploaded {
 	return c.media(c.call("POST", "/v1/media?fileName="+url.QueryEscape(name), raw(data)).is(http.StatusCreated))
 }
 
-// file is one of the prober's files.
+// file returns one of the test files of package media.
 func file(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("..", "media", "testdata", name))
@@ -82,9 +82,8 @@ func file(t testing.TB, name string) []byte {
 	return data
 }
 
-// TestFilesComeBackAsTheyWere uploads files of each type, in each way, and reads
-// them in each way.
-func TestFilesComeBackAsTheyWere(t *testing.T) {
+// TestFileRoundTrips uploads files of each type in each way, and downloads them in each way.
+func TestFileRoundTrips(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -115,15 +114,15 @@ func TestFilesComeBackAsTheyWere(t *testing.T) {
 		} {
 			r.is(http.StatusOK)
 			if !bytes.Equal(r.body, data) || r.Header.Get("Content-Type") != c.contentType {
-				t.Errorf("%s comes back as %d bytes of %s", c.file, len(r.body), r.Header.Get("Content-Type"))
+				t.Errorf("%s downloaded: %d bytes of %s", c.file, len(r.body), r.Header.Get("Content-Type"))
 			}
 		}
 	}
 }
 
-// TestNothingUploadedCanRun: what is no picture, sound or film is only saved, and
-// everything is without rights.
-func TestNothingUploadedCanRun(t *testing.T) {
+// TestFilesCannotRunScripts checks that all files except images, audio and videos can only be
+// saved, and that the policy of all files forbids scripts.
+func TestFilesCannotRunScripts(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -143,7 +142,7 @@ func TestNothingUploadedCanRun(t *testing.T) {
 			t.Errorf("%s: %v", name, h)
 		}
 		if string(got.body) != data {
-			t.Errorf("%s is another file now", name)
+			t.Errorf("%s is a different file now", name)
 		}
 	}
 	m := alice.upload("a.png", file(t, "alpha.png"))
@@ -154,12 +153,12 @@ func TestNothingUploadedCanRun(t *testing.T) {
 	elsewhere := newService(t, func(c *setup) { c.api.AllowedOrigins = []string{"https://app.example.com"} })
 	m = elsewhere.login("alice").upload("a.png", file(t, "alpha.png"))
 	if h := elsewhere.stranger().call("GET", m.SignedURL, nil).Header; h.Get("Cross-Origin-Resource-Policy") != "cross-origin" {
-		t.Errorf("for pages elsewhere: %v", h)
+		t.Errorf("for pages of other origins: %v", h)
 	}
 }
 
-// TestPiecesOfFiles: Range and the preconditions of RFC 9110, for GET and HEAD.
-func TestPiecesOfFiles(t *testing.T) {
+// TestRangeRequests covers Range and the preconditions of RFC 9110, for GET and HEAD.
+func TestRangeRequests(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	m := s.login("alice").upload("digits.bin", []byte("0123456789"))
@@ -199,7 +198,7 @@ func TestPiecesOfFiles(t *testing.T) {
 				t.Errorf("%s with %s %s: %q, %v", method, c.header, c.value, r.body, r.Header)
 			}
 			if c.status != 304 && r.ContentLength != int64(len(c.body)) {
-				t.Errorf("%s with %s %s: %d bytes are promised", method, c.header, c.value, r.ContentLength)
+				t.Errorf("%s with %s %s: Content-Length %d", method, c.header, c.value, r.ContentLength)
 			}
 		}
 	}
@@ -207,7 +206,7 @@ func TestPiecesOfFiles(t *testing.T) {
 		r := s.stranger().call("GET", m.SignedURL, nil, header("Range", bad))
 		r.refused(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
 		if bad == "bytes=10-" && r.Header.Get("Content-Range") != "bytes */10" {
-			t.Errorf("%s: the size is told as %q", bad, r.Header.Get("Content-Range"))
+			t.Errorf("%s: Content-Range: %q", bad, r.Header.Get("Content-Range"))
 		}
 	}
 	s.stranger().call("GET", m.SignedURL, nil, header("If-Match", `"other"`)).refused(http.StatusPreconditionFailed, "precondition_failed")
@@ -216,11 +215,12 @@ func TestPiecesOfFiles(t *testing.T) {
 		t.Errorf("two ranges: %s %q", two.Header.Get("Content-Type"), two.body)
 	}
 	if c := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Cache-Control"); c != "private, no-cache" {
-		t.Errorf("the file may be kept as %q", c)
+		t.Errorf("Cache-Control: %q", c)
 	}
 }
 
-// TestSignedURLs: they open one file, for a time, and nobody else can make one.
+// TestSignedURLs checks that a signed URL opens one file for a limited time, and that nobody else
+// can create one.
 func TestSignedURLs(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -231,7 +231,7 @@ func TestSignedURLs(t *testing.T) {
 	}
 	again := alice.media(alice.call("GET", "/v1/media/"+string(m.Media.ID), nil).is(http.StatusOK))
 	if again.SignedURL != m.SignedURL && again.ExpiresAt.Equal(m.ExpiresAt) {
-		t.Errorf("asked again, the URL is %s and not %s", again.SignedURL, m.SignedURL)
+		t.Errorf("asked again, the URL is %s, want %s", again.SignedURL, m.SignedURL)
 	}
 	key, err := hkdf.Key(sha256.New, secret, nil, "parlor media url 2", 32)
 	if err != nil {
@@ -253,7 +253,7 @@ func TestSignedURLs(t *testing.T) {
 		"without a session": fmt.Sprintf("?expires=%d&signature=%s", later, m.signature()),
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
-			// Not even the owner's key helps a wrong signature.
+			// The owner's key does not make up for a wrong signature.
 			if r := alice.call(method, m.Media.URL+query, nil); r.StatusCode != http.StatusForbidden {
 				t.Errorf("%s with a signature %s: %d", method, what, r.StatusCode)
 			}
@@ -276,15 +276,14 @@ func TestSignedURLs(t *testing.T) {
 	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	bob.call("HEAD", m.Media.URL, nil).is(http.StatusNotFound)
 	if d := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Content-Disposition"); d != `attachment; filename*=utf-8''a%20b%3Fc#d%25%C3%A9.txt` {
-		t.Errorf("it is saved as %s", d)
+		t.Errorf("Content-Disposition: %s", d)
 	}
 }
 
-// TestSignedURLsEndWithTheRight: a signed URL opens a file for as long as the
-// session that asked for it may read the file, and is refused at once when that is
-// over: for a reader who leaves or is taken out, and for everybody, the sender
-// included, where no message brings the file any more.
-func TestSignedURLsEndWithTheRight(t *testing.T) {
+// TestSignedURLEndsWithAccess checks that a signed URL opens a file only while the session that
+// asked for it may read the file. It is rejected immediately when a reader leaves or is removed,
+// and for all users, including the sender, when none of the file's messages is left.
+func TestSignedURLEndsWithAccess(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	s := newService(t, func(c *setup) {
@@ -294,11 +293,11 @@ func TestSignedURLsEndWithTheRight(t *testing.T) {
 		room             room.RoomID
 		alice, bob       *client
 		message, toBob   room.Message
-		hers, his, inbox uploaded // signed URLs of the room's file for alice and bob, and of the peer's for bob
+		hers, his, inbox uploaded // signed URLs of the room's file for alice and bob, and of the peer message's file for bob
 	}
 	type end struct {
 		do                 func(w world)
-		his, inbox, hers   int // statuses afterwards
+		his, inbox, hers   int // expected statuses afterwards
 		hersByKey, byInbox bool
 	}
 	const ok, gone, refused = http.StatusOK, http.StatusNotFound, http.StatusForbidden
@@ -350,10 +349,10 @@ func TestSignedURLsEndWithTheRight(t *testing.T) {
 		}{"his": {w.his.SignedURL, c.his}, "his, between users": {w.inbox.SignedURL, c.inbox}, "hers": {w.hers.SignedURL, c.hers}, "hers, unsent": {unsent.SignedURL, ok}} {
 			for _, method := range []string{"GET", "HEAD"} {
 				if got := s.stranger().call(method, check.url, nil); got.StatusCode != check.want {
-					t.Errorf("%s: %s of the URL that is %s: %d, and not %d", what, method, whose, got.StatusCode, check.want)
+					t.Errorf("%s: %s of the URL that is %s: %d, want %d", what, method, whose, got.StatusCode, check.want)
 				}
 			}
-			// What a browser has kept it may not show any more either.
+			// A browser must not display its cached bytes any more either.
 			if got := s.stranger().call("GET", check.url, nil, tag); check.want != ok && got.StatusCode != check.want {
 				t.Errorf("%s: the URL that is %s, asked again: %d", what, whose, got.StatusCode)
 			}
@@ -372,7 +371,7 @@ func TestSignedURLsEndWithTheRight(t *testing.T) {
 	m := alice.upload("old.txt", []byte("old"))
 	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": m.Media.ID}).is(http.StatusCreated)
 	s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
-	// A stream, so that she is not taken out meanwhile.
+	// An open stream keeps her from timing out.
 	alice.listen()
 	clock.advance(time.Hour + time.Second)
 	s.sweep()
@@ -380,7 +379,7 @@ func TestSignedURLsEndWithTheRight(t *testing.T) {
 	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 }
 
-// form is a form of these parts, file parts where they have a file's name.
+// form returns a form with these parts. A part with a file name is a file.
 func form(t testing.TB, parts ...[3]string) (body raw, contentType string) {
 	t.Helper()
 	var b bytes.Buffer
@@ -402,7 +401,7 @@ func form(t testing.TB, parts ...[3]string) (body raw, contentType string) {
 	return raw(b.String()), w.FormDataContentType()
 }
 
-// TestForms: a form has one part, which is the file.
+// TestForms checks that a form must have exactly one part, which is the file.
 func TestForms(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -434,13 +433,13 @@ func TestForms(t *testing.T) {
 	s.leavesNothing(2)
 }
 
-// leavesNothing requires that so many files are known and stored, and nothing else.
+// leavesNothing requires that exactly this number of files is known and stored, and nothing else.
 func (s *service) leavesNothing(files int) {
 	s.Helper()
 	eventually(s, fmt.Sprintf("%d files are left", files), func() bool { return s.rows("media WHERE NOT deleting") == files })
 }
 
-// rows is how many rows a table has.
+// rows returns the number of rows in a table.
 func (s *service) rows(table string) (n int) {
 	s.Helper()
 	conn, err := pgx.Connect(context.Background(), s.database)
@@ -470,19 +469,19 @@ func TestFileNames(t *testing.T) {
 		alice.call("GET", m.Media.URL, nil).is(http.StatusOK)
 	}
 	if m := alice.media(alice.call("POST", "/v1/media", raw("x")).is(http.StatusCreated)).Media; m.FileName != "file" {
-		t.Errorf("without a name it is called %q", m.FileName)
+		t.Errorf("without a name: %q", m.FileName)
 	}
 	alice.call("POST", "/v1/media?x=1", raw("x")).invalid("query/x", "unknown")
 }
 
-// zeros is so many bytes that nobody has to hold.
+// zeros returns a reader of n zeros.
 func zeros(n int64) io.Reader { return io.LimitReader(zeroReader{}, n) }
 
 type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// stream uploads what nobody holds in memory.
+// stream uploads a body without holding it in memory.
 func (c *client) stream(body io.Reader, length int64) reply {
 	c.Helper()
 	return c.unchecked().with(c.SessionKey).call("POST", "/v1/media", nil, func(r *http.Request) {
@@ -490,8 +489,8 @@ func (c *client) stream(body io.Reader, length int64) reply {
 	})
 }
 
-// TestLargestFile: 100 MB are taken and not a byte more, whether or not the
-// length is told before.
+// TestLargestFile checks that 100 MB are accepted and one byte more is not, with and without an
+// announced length.
 func TestLargestFile(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -515,8 +514,8 @@ func TestLargestFile(t *testing.T) {
 	}
 }
 
-// TestCutUploads: whoever hangs up or falls silent leaves nothing behind.
-func TestCutUploads(t *testing.T) {
+// TestInterruptedUploads checks that a client that disconnects or stalls leaves nothing behind.
+func TestInterruptedUploads(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.UploadPause = 200 * time.Millisecond })
 	alice := s.login("alice")
@@ -537,12 +536,12 @@ func TestCutUploads(t *testing.T) {
 	_ = silent.SetReadDeadline(time.Now().Add(patience))
 	told, _ := io.ReadAll(silent)
 	if !strings.HasPrefix(string(told), "HTTP/1.1 408 ") || !strings.Contains(string(told), "upload_stalled") {
-		t.Errorf("who is silent is told %.200q", told)
+		t.Errorf("reply to a stalled upload: %.200q", told)
 	}
-	seen.reply("uploadMedia", http.StatusRequestTimeout) // as was seen, on a connection of its own
+	seen.reply("uploadMedia", http.StatusRequestTimeout) // recorded by hand, because the reply came on a separate connection
 	s.leavesNothing(0)
 
-	// One who is slow, and not silent, is waited for.
+	// A client that is slow but does not stall is waited for.
 	slow, w := io.Pipe()
 	go func() {
 		tick := time.NewTicker(50 * time.Millisecond)
@@ -558,10 +557,9 @@ func TestCutUploads(t *testing.T) {
 	}
 }
 
-// TestUploadsAtOnce: many at once are kept apart, and take no memory of their
-// size.
-func TestUploadsAtOnce(t *testing.T) {
-	// Not parallel: it looks at the memory of all.
+// TestConcurrentUploads checks that concurrent uploads do not mix, and are not held in memory.
+func TestConcurrentUploads(t *testing.T) {
+	// Not parallel, because it measures the memory of the whole process.
 	s := newService(t)
 	alice := s.login("alice")
 	const uploads, size = 10, 20 << 20
@@ -581,7 +579,7 @@ func TestUploadsAtOnce(t *testing.T) {
 	})
 }
 
-// heapGrows requires that the heap grows by no more than so many bytes meanwhile.
+// heapGrows requires that the heap grows by at most bound bytes meanwhile.
 func heapGrows(t testing.TB, bound int64, meanwhile func()) {
 	t.Helper()
 	heap := func() int64 {
@@ -615,8 +613,8 @@ func heapGrows(t testing.TB, bound int64, meanwhile func()) {
 	}
 }
 
-// TestFolderThatFails: nobody can upload or read, nothing is half there, and
-// everybody is told to come back.
+// TestFolderThatFails checks that uploads and downloads are rejected with a retry, and that no
+// partial file is visible.
 func TestFolderThatFails(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "media")
@@ -629,7 +627,7 @@ func TestFolderThatFails(t *testing.T) {
 	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
 	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusServiceUnavailable, "unavailable")
 	if _, err := os.Stat(folder); err == nil {
-		t.Error("the folder was made anew")
+		t.Error("the folder was created again")
 	}
 	if err := os.WriteFile(folder, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -649,8 +647,8 @@ func TestFolderThatFails(t *testing.T) {
 	}
 }
 
-// TestQuotaOfSentFiles: sending files does not make room for ever more of them,
-// however they are uploaded.
+// TestQuotaOfSentFiles checks that sending files does not free space for more of them, however they
+// are uploaded.
 func TestQuotaOfSentFiles(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.store.MediaPerUser = 3 * 4096 })
@@ -664,14 +662,14 @@ func TestQuotaOfSentFiles(t *testing.T) {
 	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusTooManyRequests, "media_quota")
 	alice.call("POST", uploadsPath, nil, tus(), header("Upload-Length", "1")).refused(http.StatusTooManyRequests, "media_quota")
 	s.login("bob").upload("b.txt", []byte("his own"))
-	// Its bytes are there for a day more.
+	// Its bytes are kept for another day.
 	alice.call("DELETE", roomPath("lobby", "/messages/"+string(last.ID)), nil).is(http.StatusNoContent)
 	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusTooManyRequests, "media_quota")
-	// The messages that bring what is there go on.
+	// Messages without new files still work.
 	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "still here"}).is(http.StatusCreated)
 }
 
-// damage makes a stored file one of other bytes, or none.
+// damage replaces or deletes the bytes of a stored file.
 type damage struct {
 	folder string
 	s3     *mediatest.S3
@@ -697,8 +695,8 @@ func (d damage) remove(t *testing.T, id room.MediaID) {
 	}
 }
 
-// inFolderAndS3 runs a test with a service whose files lie in a folder, and with one
-// whose files lie in S3.
+// inFolderAndS3 runs a test with a service that stores files in a folder, and with one that stores
+// them in S3.
 func inFolderAndS3(t *testing.T, test func(t *testing.T, d damage, change func(*setup))) {
 	t.Helper()
 	t.Run("folder", func(t *testing.T) {
@@ -711,9 +709,9 @@ func inFolderAndS3(t *testing.T, test func(t *testing.T, d damage, change func(*
 	})
 }
 
-// TestLostBytes: what is stored with other bytes than its row says is no file and no
-// file that was never there, for whoever asks and however. It is said in the log,
-// once for many, and counted.
+// TestLostBytes checks that a file whose stored bytes do not match its row is reported as lost,
+// rather than as not found, in all ways to read it. The log and the metric contain it, the log only
+// once for many requests.
 func TestLostBytes(t *testing.T) {
 	inFolderAndS3(t, func(t *testing.T, d damage, change func(*setup)) {
 		var lost atomic.Int64
@@ -735,7 +733,7 @@ func TestLostBytes(t *testing.T) {
 			} {
 				r.refused(http.StatusGone, "media_lost")
 				if c := r.Header.Get("Cache-Control"); c != "no-store" || r.Header.Get("ETag") != "" {
-					t.Errorf("%s: the reply may be kept as %q: %v", m.Media.FileName, c, r.Header)
+					t.Errorf("%s: Cache-Control: %q: %v", m.Media.FileName, c, r.Header)
 				}
 			}
 			if r := s.stranger().call("HEAD", m.SignedURL, nil).is(http.StatusGone); r.Header.Get("Cache-Control") != "no-store" {
@@ -743,18 +741,18 @@ func TestLostBytes(t *testing.T) {
 			}
 		}
 		if n := lost.Load(); n != 20 {
-			t.Errorf("%d are counted", n)
+			t.Errorf("metric: %d", n)
 		}
 		if n := s.log.count(`"media bytes lost"`); n != 1 {
-			t.Errorf("the log has %d lines of it", n)
+			t.Errorf("the log has %d lines about it", n)
 		}
 		s.stranger().call("GET", whole.SignedURL, nil).is(http.StatusOK)
 		d.write(t, cut.Media.ID, "cut")
 		if r := s.stranger().call("GET", cut.SignedURL, nil).is(http.StatusOK); string(r.body) != "cut" {
-			t.Errorf("from the backup comes %q", r.body)
+			t.Errorf("after restoring the backup: %q", r.body)
 		}
 
-		// An upload whose pieces are lost is to be begun anew.
+		// An upload whose pieces are lost has to be started again.
 		at := alice.create("f.txt", 8)
 		alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
 		d.remove(t, room.MediaID(s.onePiece()))
@@ -765,7 +763,7 @@ func TestLostBytes(t *testing.T) {
 	})
 }
 
-// onePiece is the name of a piece of an upload.
+// onePiece returns the ID of a piece of an upload.
 func (s *service) onePiece() (id string) {
 	s.Helper()
 	conn, err := pgx.Connect(context.Background(), s.database)
@@ -779,14 +777,14 @@ func (s *service) onePiece() (id string) {
 	return id
 }
 
-// TestBytesThatEndEarly: a file that gets shorter while it is sent ends its
-// connection, so that nobody takes what came for all of it.
+// TestBytesThatEndEarly checks that the connection is aborted if a file becomes shorter while it is
+// sent, so that no client takes the part for the whole.
 func TestBytesThatEndEarly(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	s := newService(t, func(c *setup) { c.api.Media, c.faulty = openFolder(t, folder), true })
 	alice := s.login("alice")
-	const size = 32 << 20 // far more than the connection holds
+	const size = 32 << 20 // far more than the connection buffers
 	m := alice.media(alice.stream(zeros(size), size).is(http.StatusCreated))
 	got, err := s.server.Client().Get(s.url + m.SignedURL)
 	if err != nil {
@@ -798,14 +796,14 @@ func TestBytesThatEndEarly(t *testing.T) {
 	}
 	n, err := io.Copy(io.Discard, got.Body)
 	if err == nil || n > size/2 || got.ContentLength != size {
-		t.Errorf("of %d bytes %d came, and then %v", got.ContentLength, n, err)
+		t.Errorf("of %d bytes, %d arrived, then %v", got.ContentLength, n, err)
 	}
 	eventually(t, "the log says so", func() bool { return s.log.contains(`"media bytes lost"`) })
 }
 
-// TestNoRoom: where files cannot be stored, uploads are told so, however they come,
-// and everything else goes on.
-func TestNoRoom(t *testing.T) {
+// TestStorageFull checks that all kinds of uploads are rejected if there is no space, and that
+// everything else still works.
+func TestStorageFull(t *testing.T) {
 	inFolderAndS3(t, func(t *testing.T, d damage, change func(*setup)) {
 		s := newService(t, change)
 		alice := s.login("alice")
@@ -831,13 +829,14 @@ func TestNoRoom(t *testing.T) {
 		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "still here"}).is(http.StatusCreated)
 		s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
 		if got := alice.offset(begun); got != 4 {
-			t.Errorf("%d bytes are stored", got)
+			t.Errorf("%d bytes stored", got)
 		}
 		fill(false)
 		alice.patch(begun, 4, []byte("more")).is(http.StatusNoContent)
 		alice.holds(alice.finished(begun), []byte("somemore"))
 
-		// All bytes are there, and no room to put them together: HEAD says so, and later it is done.
+		// All bytes are stored, but there is no space to assemble them: HEAD reports it, and
+		// assembles them later.
 		if d.s3 != nil {
 			d.s3.Deny(func(r *http.Request) bool {
 				return r.Method == http.MethodPut && strings.Contains(r.URL.Path, path.Base(whole))
@@ -848,14 +847,14 @@ func TestNoRoom(t *testing.T) {
 			alice.call("HEAD", whole, nil, tus()).is(http.StatusInsufficientStorage)
 			fill(false)
 			if got := alice.offset(whole); got != 4 {
-				t.Errorf("%d bytes are stored", got)
+				t.Errorf("%d bytes stored", got)
 			}
 			alice.holds(alice.finished(whole), []byte("some"))
 		}
 	})
 }
 
-// TestSweptFiles: what nobody sends is deleted after a day, for good.
+// TestSweptFiles checks that unsent files are deleted after a day.
 func TestSweptFiles(t *testing.T) {
 	t.Parallel()
 	clock, folder := newClock(), t.TempDir()
@@ -876,18 +875,18 @@ func TestSweptFiles(t *testing.T) {
 	}
 	s.stranger().call("GET", unsent.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
 	if r := s.stranger().call("GET", sent.SignedURL, nil).is(http.StatusOK); string(r.body) != "sent" {
-		t.Errorf("what was sent is %q", r.body)
+		t.Errorf("the sent file is %q", r.body)
 	}
 	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
 	if err != nil || len(left) != 1 || filepath.Base(left[0]) != string(sent.Media.ID) {
-		t.Errorf("stored are %v: %v", left, err)
+		t.Errorf("stored: %v: %v", left, err)
 	}
 }
 
-// TestFilesInS3: as in a folder, and where S3 fails in the middle nothing is left
-// of the upload.
+// TestFilesInS3 checks that S3 works like a folder, and that nothing is left of an upload if S3
+// fails in the middle.
 func TestFilesInS3(t *testing.T) {
-	// Not parallel: S3's keys are in the environment.
+	// Not parallel, because the keys of S3 are in the environment.
 	s3 := mediatest.NewS3(t)
 	b, err := media.Open(context.Background(), s3.URL)
 	if err != nil {
@@ -925,7 +924,7 @@ func TestFilesInS3(t *testing.T) {
 	s3.Deny(nil)
 	s.leavesNothing(2)
 	if keys := s3.Keys(); len(keys) != 2 {
-		t.Errorf("stored are %v", keys)
+		t.Errorf("stored: %v", keys)
 	}
 
 	alice.enter("lobby")
@@ -936,7 +935,7 @@ func TestFilesInS3(t *testing.T) {
 	}
 	s3.Deny(func(r *http.Request) bool { return r.Method == http.MethodDelete })
 	if err := sweep(); err == nil {
-		t.Error("what is denied is deleted")
+		t.Error("a denied delete returned no error")
 	}
 	s3.Deny(nil)
 	clock.advance(time.Hour)
@@ -946,6 +945,6 @@ func TestFilesInS3(t *testing.T) {
 	s.stranger().call("GET", big.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
 	s.stranger().call("GET", picture.SignedURL, nil).is(http.StatusOK)
 	if keys := s3.Keys(); len(keys) != 1 || !strings.HasSuffix(keys[0], string(picture.Media.ID)) {
-		t.Errorf("stored are %v", keys)
+		t.Errorf("stored: %v", keys)
 	}
 }

@@ -26,7 +26,7 @@ import (
 
 const uploadsPath = "/v1/media/uploads"
 
-// tus is the header of a tus client's request.
+// tus sets the headers of a tus request.
 func tus(pairs ...string) func(*http.Request) {
 	return func(r *http.Request) {
 		r.Header.Set("Tus-Resumable", "1.0.0")
@@ -43,7 +43,7 @@ func metadata(name string) string {
 	return "filename " + base64.StdEncoding.EncodeToString([]byte(name)) + ",filetype aW1hZ2UvcG5n"
 }
 
-// create begins an upload, and returns its path.
+// create starts an upload and returns its path.
 func (c *client) create(name string, length int64, pairs ...string) string {
 	c.Helper()
 	pairs = append([]string{"Upload-Length", strconv.FormatInt(length, 10), "Upload-Metadata", metadata(name)}, pairs...)
@@ -60,7 +60,7 @@ func (c *client) patch(at string, offset int64, data []byte, pairs ...string) re
 	return c.call("PATCH", at, raw(data), tus(append([]string{"Upload-Offset", strconv.FormatInt(offset, 10)}, pairs...)...))
 }
 
-// patchStream sends bytes that nobody holds in memory.
+// patchStream sends bytes of an upload without holding them in memory.
 func (c *client) patchStream(at string, offset int64, body io.Reader, length int64) reply {
 	c.Helper()
 	return c.unchecked().with(c.SessionKey).call("PATCH", at, nil, tus("Upload-Offset", strconv.FormatInt(offset, 10)), func(r *http.Request) {
@@ -68,7 +68,7 @@ func (c *client) patchStream(at string, offset int64, body io.Reader, length int
 	})
 }
 
-// offset is how much of an upload is stored.
+// offset returns how many bytes of an upload are stored.
 func (c *client) offset(at string) int64 {
 	c.Helper()
 	n, err := strconv.ParseInt(c.call("HEAD", at, nil).is(http.StatusOK).Header.Get("Upload-Offset"), 10, 64)
@@ -78,13 +78,13 @@ func (c *client) offset(at string) int64 {
 	return n
 }
 
-// finished is the file of an upload.
+// finished returns the file of an upload.
 func (c *client) finished(at string) uploaded {
 	c.Helper()
 	return c.media(c.call("GET", "/v1/media/"+path.Base(at), nil).is(http.StatusOK))
 }
 
-// holds requires the bytes of a file.
+// holds requires that a file has these bytes.
 func (c *client) holds(m uploaded, want []byte) {
 	c.Helper()
 	if got := c.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK).body; !bytes.Equal(got, want) {
@@ -92,8 +92,7 @@ func (c *client) holds(m uploaded, want []byte) {
 	}
 }
 
-// beginPatch sends some of the bytes that a request announces, on a connection of
-// its own.
+// beginPatch sends some of the bytes that a request announces, on a separate connection.
 func (c *client) beginPatch(at string, offset, length int64, some []byte) net.Conn {
 	c.Helper()
 	conn, err := net.Dial("tcp", c.server.Listener.Addr().String())
@@ -109,7 +108,7 @@ func (c *client) beginPatch(at string, offset, length int64, some []byte) net.Co
 	return conn
 }
 
-// numbered is bytes of which no two stretches are the same.
+// numbered returns n bytes without any repetition.
 func numbered(n int) []byte {
 	var b bytes.Buffer
 	for i := 0; b.Len() < n; i++ {
@@ -118,7 +117,8 @@ func numbered(n int) []byte {
 	return b.Bytes()[:n]
 }
 
-// TestResumableUploads: however the bytes come, the file is that of uploadMedia.
+// TestResumableUploads checks that the file is the same as with uploadMedia, however the bytes are
+// sent.
 func TestResumableUploads(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -130,7 +130,7 @@ func TestResumableUploads(t *testing.T) {
 		"whole": func() string {
 			at := alice.create("é cat.png", size)
 			if r := alice.patch(at, 0, picture).is(http.StatusNoContent); r.Header.Get("Upload-Offset") != strconv.FormatInt(size, 10) {
-				t.Errorf("the end is at %v", r.Header)
+				t.Errorf("headers at the end: %v", r.Header)
 			}
 			return at
 		},
@@ -138,7 +138,7 @@ func TestResumableUploads(t *testing.T) {
 			at := alice.create("é cat.png", size)
 			for begin := int64(0); begin < size; begin += 100 {
 				if got := alice.offset(at); got != begin {
-					t.Fatalf("the offset is %d, and not %d", got, begin)
+					t.Fatalf("the offset is %d, want %d", got, begin)
 				}
 				alice.patch(at, begin, picture[begin:min(begin+100, size)]).is(http.StatusNoContent)
 			}
@@ -148,7 +148,7 @@ func TestResumableUploads(t *testing.T) {
 			r := alice.call("POST", uploadsPath, raw(picture), tus("Upload-Length", strconv.FormatInt(size, 10),
 				"Upload-Metadata", metadata("é cat.png"), "Content-Type", "application/offset+octet-stream")).is(http.StatusCreated)
 			if r.Header.Get("Upload-Offset") != strconv.FormatInt(size, 10) {
-				t.Errorf("the end is at %v", r.Header)
+				t.Errorf("headers at the end: %v", r.Header)
 			}
 			return r.Header.Get("Location")
 		},
@@ -159,14 +159,14 @@ func TestResumableUploads(t *testing.T) {
 		got := m.Media
 		got.ID, got.URL = want.ID, want.URL
 		if got != want {
-			t.Errorf("%s it is %+v, and not %+v", how, got, want)
+			t.Errorf("%s it is %+v, want %+v", how, got, want)
 		}
 		alice.holds(m, picture)
 		r := alice.call("HEAD", at, nil).is(http.StatusOK)
 		if r.Header.Get("Upload-Offset") != r.Header.Get("Upload-Length") || r.Header.Get("Upload-Metadata") != strings.Split(metadata("é cat.png"), ",")[0] {
 			t.Errorf("%s, afterwards: %v", how, r.Header)
 		}
-		alice.patch(at, size, nil).is(http.StatusNoContent) // a retry of the end
+		alice.patch(at, size, nil).is(http.StatusNoContent) // a retry of the last request
 	}
 	empty := alice.create("empty.txt", 0)
 	if m := alice.finished(empty); m.Media.Size != 0 || m.Media.FileName != "empty.txt" {
@@ -178,7 +178,7 @@ func TestResumableUploads(t *testing.T) {
 	alice.holds(alice.finished(at), large)
 	s.leavesNothing(6)
 	if n := s.rows("media_pieces"); n != 0 {
-		t.Errorf("%d pieces are left", n)
+		t.Errorf("%d pieces left", n)
 	}
 	r := s.stranger().call("OPTIONS", uploadsPath, nil).is(http.StatusOK)
 	if h := r.Header; h.Get("Tus-Version") != "1.0.0" || h.Get("Tus-Extension") != "creation,creation-with-upload,termination" || h.Get("Tus-Max-Size") != "104857600" {
@@ -186,9 +186,9 @@ func TestResumableUploads(t *testing.T) {
 	}
 }
 
-// TestBrokenUploadsGoOn: what came before the connection broke need not be sent
-// again.
-func TestBrokenUploadsGoOn(t *testing.T) {
+// TestBrokenUploadsContinue checks that bytes that arrived before the connection broke do not have
+// to be sent again.
+func TestBrokenUploadsContinue(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -200,25 +200,25 @@ func TestBrokenUploadsGoOn(t *testing.T) {
 	alice.patch(at, sent, data[sent:]).is(http.StatusNoContent)
 	alice.holds(alice.finished(at), data)
 
-	// While nobody has noticed that a connection is dead, whoever comes takes over.
+	// A new request takes over from one on a dead connection that the server has not noticed yet.
 	at = alice.create("b.txt", int64(len(data)))
 	dead := alice.beginPatch(at, 0, int64(len(data)), data[:sent])
 	eventually(t, "a piece is stored", func() bool { return s.rows("media_pieces") > 1 })
 	begin := alice.offset(at)
 	if begin < 4<<20 || begin > sent {
-		t.Errorf("at the takeover %d bytes are stored", begin)
+		t.Errorf("at the takeover %d bytes stored", begin)
 	}
 	told := make([]byte, 1024)
 	_ = dead.SetReadDeadline(time.Now().Add(patience))
 	if n, _ := dead.Read(told); !bytes.HasPrefix(told, []byte("HTTP/1.1 409 ")) || !bytes.Contains(told, []byte("upload_interrupted")) {
-		t.Errorf("who was taken over from is told %q", told[:n])
+		t.Errorf("reply to the interrupted request: %q", told[:n])
 	}
 	alice.patch(at, begin, data[begin:]).is(http.StatusNoContent)
 	alice.holds(alice.finished(at), data)
 }
 
-// TestSilentUploads: whoever falls silent is let go, and may go on.
-func TestSilentUploads(t *testing.T) {
+// TestStalledUploads checks that a stalled upload is interrupted and can continue.
+func TestStalledUploads(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.UploadPause = 200 * time.Millisecond })
 	alice := s.login("alice")
@@ -233,7 +233,7 @@ func TestSilentUploads(t *testing.T) {
 	r.refused(http.StatusConflict, "upload_interrupted")
 	seen.reply("continueUpload", r.StatusCode)
 	if got := alice.offset(at); got != 4 {
-		t.Errorf("%d bytes are stored of four", got)
+		t.Errorf("%d bytes stored of four", got)
 	}
 	alice.patch(at, 4, []byte("more")).is(http.StatusNoContent)
 	alice.holds(alice.finished(at), []byte("somemore"))
@@ -243,11 +243,11 @@ func TestSilentUploads(t *testing.T) {
 	if err := checkContract(r.Request, []byte("some"), r.Response, r.body); err != nil {
 		t.Error(err)
 	}
-	s.leavesNothing(1) // nobody was told where the other is
+	s.leavesNothing(1) // the client did not learn the ID of the other one
 }
 
-// TestRefusedUploads: in our words, and nothing is stored.
-func TestRefusedUploads(t *testing.T) {
+// TestRejectedUploads checks that rejected requests get Parlor's problems and store nothing.
+func TestRejectedUploads(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -284,10 +284,10 @@ func TestRefusedUploads(t *testing.T) {
 	alice.patch(at, 4, []byte("more"), "Tus-Resumable", "2").refused(http.StatusPreconditionFailed, "tus_version")
 	alice.call("DELETE", at, nil).refused(http.StatusPreconditionFailed, "tus_version")
 	alice.call("POST", at, nil, tus("X-HTTP-Method-Override", "DELETE")).refused(http.StatusMethodNotAllowed, "method_not_allowed")
-	// Chunked, nobody knows before how much comes.
+	// With a chunked body, the size is not known in advance.
 	alice.patchStream(at, 4, strings.NewReader("too much"), -1).refused(http.StatusRequestEntityTooLarge, "upload_too_long")
 	if got := alice.offset(at); got != 10 {
-		t.Errorf("of what was too much %d bytes are stored", got)
+		t.Errorf("too long a body: %d bytes stored", got)
 	}
 
 	mine := alice.create("mine.txt", 4)
@@ -302,15 +302,15 @@ func TestRefusedUploads(t *testing.T) {
 	for _, c := range []*client{alice, bob} {
 		c.call("GET", "/v1/media/"+path.Base(mine), nil).refused(http.StatusNotFound, "media_not_found")
 	}
-	// Nobody's host or scheme gets into a link.
+	// A forged host or scheme must not appear in a link.
 	r := post("Upload-Length", "1", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "Forwarded", "host=evil.example").is(http.StatusCreated)
 	if at := r.Header.Get("Location"); !strings.HasPrefix(at, uploadsPath+"/") || len(at) != len(mine) {
 		t.Errorf("the upload is at %q", at)
 	}
 }
 
-// TestUploadsOfSeveralProcesses: of two that send the same bytes, one is taken, and
-// the other is told.
+// TestUploadsOfSeveralProcesses checks that only one of two processes that receive the same bytes
+// stores them, and that the other reports the wrong offset.
 func TestUploadsOfSeveralProcesses(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -346,11 +346,11 @@ func TestUploadsOfSeveralProcesses(t *testing.T) {
 			}
 		}
 		if taken != 1 {
-			t.Errorf("%d of two are taken", taken)
+			t.Errorf("%d of two requests were accepted", taken)
 		}
 		alice.call("DELETE", at, nil, tus()).is(http.StatusNoContent)
 	}
-	// The next bytes may go to any of them.
+	// Any process can receive the next bytes.
 	data := numbered(3 << 20)
 	at := alice.create("b.txt", int64(len(data)))
 	for i, begin := 0, 0; begin < len(data); i, begin = i+1, begin+1<<20 {
@@ -360,7 +360,7 @@ func TestUploadsOfSeveralProcesses(t *testing.T) {
 	one.leavesNothing(1)
 }
 
-// late is a store that lets something happen before it lists the pieces of an upload.
+// late is a store that calls a function before it lists the pieces of an upload.
 type late struct {
 	handlers.Store
 	before func()
@@ -371,9 +371,9 @@ func (l late) Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error) 
 	return l.Store.Pieces(ctx, id)
 }
 
-// TestUploadThatAnotherProcessFinishes: a process that finds the pieces gone, because
-// another one has put them together, must not store what is left of them as the file.
-func TestUploadThatAnotherProcessFinishes(t *testing.T) {
+// TestUploadFinishedByAnotherProcess checks that a process that finds pieces missing, because
+// another one has assembled them, does not store the rest as the file.
+func TestUploadFinishedByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	open := func(c *setup) { c.api.Media = openFolder(t, folder) }
@@ -396,10 +396,10 @@ func TestUploadThatAnotherProcessFinishes(t *testing.T) {
 	alice.holds(alice.finished(at), []byte("some"))
 }
 
-// failing is a store that fails where a test says so.
+// failing is a store that fails when a test says so.
 type failing struct {
 	handlers.Store
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	finish error
 	known  error
 	keep   chan struct{} // FinishPiece waits for it
@@ -439,9 +439,9 @@ func (f *failing) FinishPiece(ctx context.Context, id room.PieceID, length int64
 	return f.Store.FinishPiece(ctx, id, length)
 }
 
-// TestUploadsWithoutADatabase: a file that is whole and could not be finished is so
-// when somebody asks; and a request that hangs makes nobody wait for ever.
-func TestUploadsWithoutADatabase(t *testing.T) {
+// TestUploadsWithoutDatabase checks that a complete upload that could not be finished is finished
+// by the next request, and that a hanging request does not block others forever.
+func TestUploadsWithoutDatabase(t *testing.T) {
 	t.Parallel()
 	f := &failing{}
 	s := newService(t, func(c *setup) {
@@ -466,7 +466,7 @@ func TestUploadsWithoutADatabase(t *testing.T) {
 	at = alice.create("b.txt", 4)
 	f.set(func(f *failing) { f.keep = make(chan struct{}) })
 	var hanging sync.WaitGroup
-	hanging.Go(func() { alice.patch(at, 0, []byte("some")).is(http.StatusConflict) }) // others asked for it
+	hanging.Go(func() { alice.patch(at, 0, []byte("some")).is(http.StatusConflict) }) // other requests interrupted it
 	eventually(t, "a piece is stored", func() bool { return s.rows("media_pieces") > 0 })
 	alice.call("HEAD", at, nil).is(http.StatusConflict)
 	alice.call("DELETE", at, nil, tus()).refused(http.StatusConflict, "upload_interrupted")
@@ -476,8 +476,8 @@ func TestUploadsWithoutADatabase(t *testing.T) {
 	alice.holds(alice.finished(at), []byte("some"))
 }
 
-// TestUploadsToAFolderThatFails: they go on when it is back.
-func TestUploadsToAFolderThatFails(t *testing.T) {
+// TestUploadsToFailingFolder checks that uploads continue when the folder is available again.
+func TestUploadsToFailingFolder(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "media")
 	s := newService(t, func(c *setup) { c.api.Media = openFolder(t, folder) })
@@ -492,7 +492,7 @@ func TestUploadsToAFolderThatFails(t *testing.T) {
 	}
 	alice.patch(at, 4, []byte("more")).refused(http.StatusServiceUnavailable, "unavailable")
 	if got := alice.offset(at); got != 4 {
-		t.Errorf("%d bytes are stored of four", got)
+		t.Errorf("%d bytes stored of four", got)
 	}
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
@@ -505,16 +505,17 @@ func TestUploadsToAFolderThatFails(t *testing.T) {
 	stored(t, folder, 1)
 }
 
-// stored requires that so many objects are in a folder.
+// stored requires this number of objects in a folder.
 func stored(t testing.TB, folder string, want int) {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
 	if err != nil || len(left) != want {
-		t.Errorf("stored are %v, and not %d: %v", left, want, err)
+		t.Errorf("stored: %v, want %d: %v", left, want, err)
 	}
 }
 
-// TestUploadsEnd: by their owner, or by themselves after a day, and nothing is left.
+// TestUploadsEnd checks that uploads are ended by their owner or after a day, and leave nothing
+// behind.
 func TestUploadsEnd(t *testing.T) {
 	t.Parallel()
 	clock, folder := newClock(), t.TempDir()
@@ -542,7 +543,7 @@ func TestUploadsEnd(t *testing.T) {
 	}
 	stored(t, folder, 0)
 	if media, pieces := s.rows("media"), s.rows("media_pieces"); media+pieces != 0 {
-		t.Errorf("%d files and %d pieces are left", media, pieces)
+		t.Errorf("%d files and %d pieces left", media, pieces)
 	}
 
 	sent := begun()
@@ -557,10 +558,10 @@ func TestUploadsEnd(t *testing.T) {
 	s.sweepFiles(b)
 	alice.call("HEAD", left, nil).is(http.StatusNotFound)
 	if got := alice.offset(active); got != 5 {
-		t.Errorf("of the upload that goes on %d bytes are stored", got)
+		t.Errorf("the continued upload: %d bytes stored", got)
 	}
 	alice.holds(alice.finished(sent), []byte("somemore"))
-	stored(t, folder, 1+2) // what was sent, and two pieces
+	stored(t, folder, 1+2) // the sent file and two pieces
 }
 
 // sweepFiles deletes what is due, as the program does.
@@ -574,8 +575,8 @@ func (s *service) sweepFiles(b *media.Bucket) {
 	}
 }
 
-// TestUnsentFilesAreBounded: for each user, in number, bytes and pieces, and
-// whichever way they come.
+// TestUnsentFilesAreBounded checks the limits for each user on number, bytes and pieces of unsent
+// files, for both kinds of uploads.
 func TestUnsentFilesAreBounded(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -598,11 +599,11 @@ func TestUnsentFilesAreBounded(t *testing.T) {
 	}
 	sending.Wait()
 	if n := s.rows("media"); n != room.MaxUnsentFiles {
-		t.Errorf("%d files are there", n)
+		t.Errorf("%d files exist", n)
 	}
 	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusTooManyRequests, "media_quota")
 	bob.upload("a.txt", []byte("x"))
-	at.Range(func(first, _ any) bool { // one that was sent makes room, and one that was deleted
+	at.Range(func(first, _ any) bool { // sending one file and deleting another one makes space
 		alice.patch(first.(string), 0, []byte("x")).is(http.StatusNoContent)
 		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": path.Base(first.(string))}).is(http.StatusCreated)
 		alice.upload("a.txt", []byte("x"))
@@ -620,7 +621,7 @@ func TestUnsentFilesAreBounded(t *testing.T) {
 		bob.create("a.txt", room.MaxMediaBytes)
 	}
 	bob.call("POST", uploadsPath, nil, tus("Upload-Length", strconv.Itoa(room.MaxMediaBytes))).refused(http.StatusTooManyRequests, "media_quota")
-	// One that does not say how long it is may be as long as any.
+	// An upload of unknown length counts with the maximum size.
 	bob.stream(strings.NewReader("x"), -1).refused(http.StatusTooManyRequests, "media_quota")
 	small := bob.create("b.txt", 4)
 	s.exec("UPDATE media SET pieces = $2 WHERE media_id = $1", path.Base(small), room.MaxPieces-1)
@@ -641,9 +642,9 @@ func (s *service) exec(sql string, args ...any) {
 	}
 }
 
-// TestResumableUploadsAtOnce: many at once take no memory of their size.
-func TestResumableUploadsAtOnce(t *testing.T) {
-	// Not parallel: it looks at the memory of all.
+// TestConcurrentResumableUploads checks that concurrent uploads are not held in memory.
+func TestConcurrentResumableUploads(t *testing.T) {
+	// Not parallel, because it measures the memory of the whole process.
 	s := newService(t)
 	alice := s.login("alice")
 	const uploads, size = 10, 20 << 20

@@ -16,9 +16,9 @@ import (
 	"parlor/store"
 )
 
-// bucket is what is stored, as far as the store can tell: it only ever deletes.
+// bucket is what the store sees of the stored files: it only deletes them.
 type bucket struct {
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	deleted []room.MediaID
 	fail    map[room.MediaID]error
 }
@@ -33,7 +33,7 @@ func (b *bucket) remove(_ context.Context, id room.MediaID) error {
 	return nil
 }
 
-// upload notes a file that is stored.
+// upload adds a file whose bytes are stored.
 func upload(t testing.TB, f fixture, owner room.UserID) room.Media {
 	t.Helper()
 	m := room.Media{ID: begin(t, f, owner), FileName: "a.txt", Size: 1, ContentType: "application/octet-stream"}
@@ -43,7 +43,7 @@ func upload(t testing.TB, f fixture, owner room.UserID) room.Media {
 	return m
 }
 
-// begin notes a file whose bytes are on their way.
+// begin adds a file whose bytes are not stored yet.
 func begin(t testing.TB, f fixture, owner room.UserID) room.MediaID {
 	t.Helper()
 	id, err := f.AddMedia(t.Context(), owner, "a.txt", 1)
@@ -64,9 +64,9 @@ func sweepMedia(t testing.TB, f fixture, b *bucket) {
 	}
 }
 
-// TestUnsentFilesGo: after a day, uploads that were never finished too; what was
-// sent stays.
-func TestUnsentFilesGo(t *testing.T) {
+// TestUnsentFilesAreDeleted covers files and unfinished uploads that were not sent for a day. Sent
+// files are kept.
+func TestUnsentFilesAreDeleted(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
@@ -82,7 +82,7 @@ func TestUnsentFilesGo(t *testing.T) {
 	late := upload(t, f, "alice")
 	sweepMedia(t, f, &b)
 	if len(b.deleted) > 0 {
-		t.Fatalf("within the day %v are deleted", b.deleted)
+		t.Fatalf("deleted within a day: %v", b.deleted)
 	}
 	f.clock.advance(time.Millisecond)
 	sweepMedia(t, f, &b)
@@ -90,13 +90,13 @@ func TestUnsentFilesGo(t *testing.T) {
 	want := []room.MediaID{unsent.ID, cut}
 	slices.Sort(want)
 	if !slices.Equal(b.deleted, want) {
-		t.Errorf("deleted are %v, and not %v", b.deleted, want)
+		t.Errorf("deleted: %v, want %v", b.deleted, want)
 	}
 	if _, err := f.MediaFor(t.Context(), "alice", unsent.ID); !errors.Is(err, room.ErrMediaNotFound) {
 		t.Errorf("the deleted file: %v", err)
 	}
 	if err := f.FinishMedia(t.Context(), room.Media{ID: cut}); err == nil {
-		t.Error("the deleted upload is finished")
+		t.Error("a deleted upload could be finished")
 	}
 	for _, m := range []room.Media{sent, late} {
 		if _, err := f.MediaFor(t.Context(), "alice", m.ID); err != nil {
@@ -105,12 +105,13 @@ func TestUnsentFilesGo(t *testing.T) {
 	}
 	sweepMedia(t, f, &b)
 	if len(b.deleted) != 2 {
-		t.Errorf("swept again, deleted are %v", b.deleted)
+		t.Errorf("second sweep: deleted: %v", b.deleted)
 	}
 }
 
-// TestFilesGoWithTheirRooms: with the last of them, when that is purged.
-func TestFilesGoWithTheirRooms(t *testing.T) {
+// TestFilesAreDeletedWithTheirRooms checks that a file is deleted when the last of its rooms is
+// purged.
+func TestFilesAreDeletedWithTheirRooms(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
@@ -132,29 +133,29 @@ func TestFilesGoWithTheirRooms(t *testing.T) {
 	}
 	var b bucket
 	for i, id := range rooms {
-		// By the second time alice may have timed out, and the room with her.
+		// The second time, alice may have timed out and the room may have been destroyed.
 		if err := f.DestroyRoom(t.Context(), admin, id, ""); err != nil && (i == 0 || !errors.Is(err, room.ErrRoomNotFound)) {
 			t.Fatal(err)
 		}
 		sweep(t, f)
 		sweepMedia(t, f, &b)
 		if len(b.deleted) > 0 {
-			t.Fatalf("the file goes before the log of %s", id)
+			t.Fatalf("the file was deleted before the log of %s", id)
 		}
 		f.clock.advance(2 * time.Minute)
 		sweep(t, f)
 		sweepMedia(t, f, &b)
 		if (len(b.deleted) > 0) != (i == 1) {
-			t.Errorf("after %s deleted are %v", id, b.deleted)
+			t.Errorf("after %s deleted: %v", id, b.deleted)
 		}
 	}
 	if left := query[int](t, f, "SELECT (SELECT count(*) FROM media) + (SELECT count(*) FROM media_uses) + (SELECT count(*) FROM rooms)"); left != 0 {
-		t.Errorf("%d rows are left", left)
+		t.Errorf("%d rows left", left)
 	}
 }
 
-// TestFilesOfABigRoomGo: more than fit into one transaction.
-func TestFilesOfABigRoomGo(t *testing.T) {
+// TestFilesOfLargeRoomAreDeleted covers more files than one transaction releases.
+func TestFilesOfLargeRoomAreDeleted(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
@@ -177,13 +178,13 @@ func TestFilesOfABigRoomGo(t *testing.T) {
 		sweepMedia(t, f, &b)
 	}
 	if len(b.deleted) != n || query[int](t, f, "SELECT count(*) FROM media") != 0 {
-		t.Errorf("%d files are deleted", len(b.deleted))
+		t.Errorf("%d files deleted", len(b.deleted))
 	}
 }
 
-// TestABucketThatFails: what cannot be deleted is nobody's any more, and is tried
-// again; what can be is.
-func TestABucketThatFails(t *testing.T) {
+// TestBucketFailures checks that a file that cannot be deleted has no owner and is retried, while
+// others are deleted.
+func TestBucketFailures(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
@@ -195,18 +196,18 @@ func TestABucketThatFails(t *testing.T) {
 	cause := errors.New("the bucket is away")
 	b := bucket{fail: map[room.MediaID]error{stuck.ID: cause}}
 	if err := f.SweepMedia(t.Context(), b.remove); !errors.Is(err, cause) {
-		t.Errorf("the sweep ends with %v", err)
+		t.Errorf("sweep: %v", err)
 	}
 	if !slices.Equal(b.deleted, []room.MediaID{other.ID}) {
-		t.Errorf("deleted are %v", b.deleted)
+		t.Errorf("deleted: %v", b.deleted)
 	}
 	if _, err := f.MediaFor(t.Context(), "alice", stuck.ID); !errors.Is(err, room.ErrMediaNotFound) {
-		t.Errorf("what is being deleted is read: %v", err)
+		t.Errorf("reading a file that is being deleted: %v", err)
 	}
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", fileDraft(stuck)); !errors.Is(err, room.ErrMediaNotFound) {
-		t.Errorf("what is being deleted is sent: %v", err)
+		t.Errorf("sending a file that is being deleted: %v", err)
 	}
-	// Those that cannot be deleted do not stand in the way of others.
+	// Files that cannot be deleted must not block others.
 	for range 200 {
 		id := upload(t, f, "bob").ID
 		b.fail[id] = cause
@@ -223,12 +224,11 @@ func TestABucketThatFails(t *testing.T) {
 	f.clock.advance(time.Hour)
 	sweepMedia(t, f, &b)
 	if n := query[int](t, f, "SELECT count(*) FROM media"); n != 0 {
-		t.Errorf("%d rows are left", n)
+		t.Errorf("%d rows left", n)
 	}
 }
 
-// TestSendingWhileSweeping: a file is either sent and stays, or it is deleted and
-// not sent.
+// TestSendingWhileSweeping checks that a file is either sent and kept, or deleted and not sent.
 func TestSendingWhileSweeping(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -239,7 +239,7 @@ func TestSendingWhileSweeping(t *testing.T) {
 	const n = 60
 	files := make([]room.Media, n)
 	for i := range files {
-		files[i] = upload(t, f, room.UserID(fmt.Sprintf("owner%d", i))) // a user may not have so many
+		files[i] = upload(t, f, room.UserID(fmt.Sprintf("owner%d", i))) // one user may not have so many
 	}
 	f.clock.advance(room.MediaKept)
 	var b bucket
@@ -268,12 +268,12 @@ func TestSendingWhileSweeping(t *testing.T) {
 		}
 	}
 	if wrong := query[int](t, f, `SELECT count(*) FROM media m WHERE uses <> (SELECT count(*) FROM media_uses u WHERE u.media_id = m.media_id)`); wrong != 0 {
-		t.Errorf("the uses of %d files are counted wrong", wrong)
+		t.Errorf("%d files have a wrong number of uses", wrong)
 	}
 	t.Logf("%d were deleted", len(b.deleted))
 }
 
-// readers is those of the users who may read a file.
+// readers returns those of the users who may read a file.
 func readers(t testing.TB, f fixture, m room.Media, users ...room.UserID) (who []room.UserID) {
 	t.Helper()
 	for _, user := range users {
@@ -292,8 +292,8 @@ func readers(t testing.TB, f fixture, m room.Media, users ...room.UserID) (who [
 	return who
 }
 
-// TestFilesBetweenUsers: both sides of each conversation may read what was sent in
-// it, nobody else, and only once it was sent.
+// TestFilesBetweenUsers checks that both users of each conversation, and no others, can read a file
+// that was sent in it, and only after it was sent.
 func TestFilesBetweenUsers(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -304,7 +304,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 	may := func(what string, want ...room.UserID) {
 		t.Helper()
 		if got := readers(t, f, m, "alice", "bob", "carol", "dave", "nobody"); !slices.Equal(got, want) {
-			t.Errorf("%s: %v may read it, and not %v", what, got, want)
+			t.Errorf("%s: %v may read it, want %v", what, got, want)
 		}
 	}
 	may("unsent", "alice")
@@ -324,7 +324,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 	if again := postPeer(t, f, alice, "bob", d); again.ID != first.ID || again.Media == nil {
 		t.Errorf("sent again it is %+v", again)
 	}
-	// Quoted by who may read it, its owner not among the two.
+	// Quoted by a user who can read it; its owner is not one of the two.
 	postPeer(t, f, bob, "carol", room.Draft{Content: room.Content{Kind: room.KindCombine, Title: "t", MessageList: []room.Quoted{
 		{Content: fileDraft(m).Content}, {Content: fileDraft(m).Content},
 	}}})
@@ -344,15 +344,15 @@ func TestFilesBetweenUsers(t *testing.T) {
 	}
 	may("not sent to dave", "alice", "bob", "carol")
 	if page, err := f.PeerMessagesAfter(t.Context(), alice, "dave", 0, 10); err != nil || len(page) > 0 {
-		t.Errorf("what was refused is stored: %+v, %v", page, err)
+		t.Errorf("a rejected message was stored: %+v, %v", page, err)
 	}
 	checkInvariants(t, f)
 }
 
-// TestWhoMayReadIsFoundAtOnce, however many files a user got, and however many got
-// the file: by some index lookups, with what PostgreSQL knows of the tables and
-// without.
-func TestWhoMayReadIsFoundAtOnce(t *testing.T) {
+// TestReadableByUsesIndexes checks that the condition takes a few index lookups, however many files
+// a user has received and however many users have received the file, with and without statistics of
+// the tables.
+func TestReadableByUsesIndexes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 20})
 	bob := newUser(t, f, "bob")
@@ -390,15 +390,15 @@ func TestWhoMayReadIsFoundAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			if pages := explained[0].Plan.Hit + explained[0].Plan.Read; pages > 100 {
-				t.Errorf("%s, statistics %t: %d pages are looked at: %s", what, known, pages, plan)
+				t.Errorf("%s, statistics %t: %d pages read: %s", what, known, pages, plan)
 			}
 		}
 	}
 }
 
-// TestFilesGoWithTheirMessages: when no log has a message left that brings them,
-// nobody may read them any more, and their bytes are deleted a day later.
-func TestFilesGoWithTheirMessages(t *testing.T) {
+// TestFilesAreDeletedWithTheirMessages checks that a file becomes unreadable when no log has a
+// message with it any more, and that its bytes are deleted a day later.
+func TestFilesAreDeletedWithTheirMessages(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: 3 * time.Hour, PeerRetention: 2 * time.Hour})
 	until := time.Now().Add(1000 * time.Hour)
@@ -418,7 +418,7 @@ func TestFilesGoWithTheirMessages(t *testing.T) {
 	for _, m := range []room.Media{public, both} {
 		say(t, f, alice, fileDraft(m))
 	}
-	// Noted, and then the message never came.
+	// The use was recorded, but the message was never stored.
 	execute(t, f, `WITH noted AS (INSERT INTO media_uses (generation, media_id, used_at) SELECT generation, $1, $2 FROM rooms)
 		UPDATE media SET uses = 1, unused_since = NULL WHERE media_id = $1`, failed.ID, f.clock.Now())
 	names := map[room.MediaID]string{private.ID: "private", public.ID: "public", both.ID: "both", twice.ID: "twice", failed.ID: "failed"}
@@ -435,7 +435,7 @@ func TestFilesGoWithTheirMessages(t *testing.T) {
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, unused) {
-			t.Errorf("unused are %v, and not %v", got, unused)
+			t.Errorf("unused: %v, want %v", got, unused)
 		}
 		checkInvariants(t, f)
 	}
@@ -444,27 +444,27 @@ func TestFilesGoWithTheirMessages(t *testing.T) {
 	after(time.Hour - time.Minute)
 	after(time.Second, "private")
 	if got := readers(t, f, private, "alice", "bob"); len(got) > 0 {
-		t.Errorf("%v may read what is trimmed", got)
+		t.Errorf("%v can read a trimmed file", got)
 	}
 	if got := readers(t, f, twice, "bob"); len(got) != 1 {
-		t.Error("what was sent again cannot be read")
+		t.Error("a file that was sent again cannot be read")
 	}
 	after(time.Hour-2*time.Second, "private")
 	say(t, f, alice, textDraft("so that the log is never empty"))
 	after(2*time.Second, "both", "failed", "private", "public")
 	after(time.Minute, "both", "failed", "private", "public", "twice")
 	if len(b.deleted) > 0 {
-		t.Errorf("deleted are %v", b.deleted)
+		t.Errorf("deleted: %v", b.deleted)
 	}
 	f.clock.advance(room.MediaKept)
 	sweepMedia(t, f, &b)
 	if len(b.deleted) != len(names) {
-		t.Errorf("a day later deleted are %v", b.deleted)
+		t.Errorf("a day later deleted: %v", b.deleted)
 	}
 }
 
-// TestTrimmingWhileSending: a file that is sent at the moment in which the last
-// message with it goes is either not there any more or stays.
+// TestTrimmingWhileSending checks that a file that is sent while its last message is trimmed is
+// either not found or kept.
 func TestTrimmingWhileSending(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{PeerRetention: time.Minute, MessageRetention: time.Minute})
@@ -505,20 +505,20 @@ func TestTrimmingWhileSending(t *testing.T) {
 			}
 		})
 		all.Wait()
-		sweep(t, f) // of what was locked
+		sweep(t, f) // releases what was locked before
 		say(t, f, alice, textDraft("so that something happens where the sweep was first"))
 		checkInvariants(t, f)
 		f.clock.advance(time.Minute + time.Second)
 	}
 	sweep(t, f)
 	if n := query[int](t, f, "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM media_uses)"); n != 0 {
-		t.Errorf("%d events and uses are left", n)
+		t.Errorf("%d events and uses left", n)
 	}
 	t.Logf("%d files were gone before they were sent again", gone)
 }
 
-// TestTrimmingWaitsForSenders: a sender has the file's row while the log is
-// trimmed, and makes its use a newer one.
+// TestTrimmingWaitsForSenders covers a sender that holds the lock on a file's row and renews its
+// use while the log is trimmed.
 func TestTrimmingWaitsForSenders(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: time.Hour})
@@ -549,22 +549,21 @@ func TestTrimmingWaitsForSenders(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	waitForLocks(t, f, 1) // the sweep for the sender
+	waitForLocks(t, f, 1) // the sweep waits for the sender
 	if err := sender.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	sweeping.Wait()
 	for id, want := range map[room.MediaID]int{again.ID: 1, trimmed.ID: 0} {
 		if got := query[int](t, f, "SELECT uses FROM media WHERE media_id = $1", id); got != want {
-			t.Errorf("%d uses are left, and not %d", got, want)
+			t.Errorf("%d uses left, want %d", got, want)
 		}
 	}
 }
 
-// TestFilesAreBounded: however many uploads begin at once, a user and all users
-// together never have more bytes stored than allowed, whether they are sent or not;
-// and what is deleted makes room again.
-func TestFilesAreBounded(t *testing.T) {
+// TestMediaQuotas checks that a user, and all users together, never have more stored bytes than
+// allowed, sent or not, however many uploads start at once; and that deleting files frees space.
+func TestMediaQuotas(t *testing.T) {
 	t.Parallel()
 	const size, mine, all = 1 << 20, 5, 12
 	f := setup(t, store.Options{MediaPerUser: mine * size, MediaTotal: all * size, FeedRetention: time.Minute})
@@ -581,7 +580,7 @@ func TestFilesAreBounded(t *testing.T) {
 		}
 		return id, err
 	}
-	// Some are sent, which makes place for more that are not, and none for more of both.
+	// Some files are sent, which frees space for unsent files, but not for files in total.
 	var (
 		mu   sync.Mutex // guards kept
 		kept []room.MediaID
@@ -608,18 +607,18 @@ func TestFilesAreBounded(t *testing.T) {
 	}
 	atOnce("alice")
 	if len(kept) != mine {
-		t.Errorf("alice has %d files, and not %d", len(kept), mine)
+		t.Errorf("alice has %d files, want %d", len(kept), mine)
 	}
 	atOnce("bob", "carol", "dave", "erin")
 	if len(kept) != all {
-		t.Errorf("all have %d files, and not %d", len(kept), all)
+		t.Errorf("all have %d files, want %d", len(kept), all)
 	}
 	if n, err := f.MediaBytes(t.Context()); err != nil || n != all*size {
-		t.Errorf("%d bytes are counted: %v", n, err)
+		t.Errorf("%d bytes counted: %v", n, err)
 	}
 	checkInvariants(t, f)
 
-	// What is deleted makes room, and what waits for its deletion does not.
+	// Deleted files free space; files that wait for their deletion do not.
 	if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
 		t.Fatal(err)
 	}
@@ -631,7 +630,7 @@ func TestFilesAreBounded(t *testing.T) {
 	var b bucket
 	sweepMedia(t, f, &b)
 	if len(b.deleted) != mine {
-		t.Errorf("%d files are deleted", len(b.deleted))
+		t.Errorf("%d files deleted", len(b.deleted))
 	}
 	if _, err := add("alice", mine*size); err != nil {
 		t.Errorf("afterwards: %v", err)
@@ -642,18 +641,19 @@ func TestFilesAreBounded(t *testing.T) {
 	f.clock.advance(2 * room.MediaKept)
 	sweepMedia(t, f, &b)
 	if n := query[int](t, f, "SELECT (SELECT count(*) FROM media_bytes) + (SELECT sum(bytes)::bigint FROM media_bytes_of_all)"); n != 0 {
-		t.Errorf("%d counts are left of nothing", n)
+		t.Errorf("%d counts left of nothing", n)
 	}
 }
 
-// TestFilesOfUnknownLength count with what was announced until their size is known.
+// TestFilesOfUnknownLength checks that files count with their announced length until their size is
+// known.
 func TestFilesOfUnknownLength(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	counted := func(what string, want int64) {
 		t.Helper()
 		if got := query[int64](t, f, "SELECT coalesce(sum(bytes), 0)::bigint FROM media_bytes WHERE owner_id = 'alice'"); got != want {
-			t.Errorf("%s: %d bytes are counted, and not %d", what, got, want)
+			t.Errorf("%s: %d bytes counted, want %d", what, got, want)
 		}
 	}
 	id, err := f.AddMedia(t.Context(), "alice", "a.bin", room.MaxMediaBytes)

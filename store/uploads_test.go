@@ -11,7 +11,7 @@ import (
 	"parlor/store"
 )
 
-// beginUpload notes a file that comes in pieces.
+// beginUpload adds a file that is uploaded in pieces.
 func beginUpload(t testing.TB, f fixture, owner room.UserID, length int64) room.Upload {
 	t.Helper()
 	id, err := f.AddUpload(t.Context(), owner, "a.txt", length)
@@ -46,8 +46,8 @@ func keepPiece(t testing.TB, f fixture, id room.PieceID, length int64) {
 	}
 }
 
-// TestPiecesAreInOrder: of all that are noted at an offset one is kept, and an
-// upload never has a gap or the same bytes twice.
+// TestPiecesAreInOrder checks that only one of the pieces added at an offset is accepted, and that
+// an upload never has a gap or the same bytes twice.
 func TestPiecesAreInOrder(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -75,27 +75,27 @@ func TestPiecesAreInOrder(t *testing.T) {
 		}
 		writing.Wait()
 		if len(kept) != won+1 {
-			t.Fatalf("at %d, %d pieces are kept", u.Offset, len(kept)-won)
+			t.Fatalf("at %d, %d pieces accepted", u.Offset, len(kept)-won)
 		}
 		if err := f.FinishPiece(t.Context(), kept[won], 10); !errors.Is(err, room.ErrUploadOffset) {
-			t.Errorf("kept twice: %v", err)
+			t.Errorf("finished twice: %v", err)
 		}
 		if _, err := f.AddPiece(t.Context(), u); !errors.Is(err, room.ErrUploadOffset) {
-			t.Errorf("noted where the upload was: %v", err)
+			t.Errorf("added at an old offset: %v", err)
 		}
 		u = known(t, f, "alice", u.ID)
 	}
 	if pieces, err := f.Pieces(t.Context(), u.ID); err != nil || !slices.Equal(pieces.IDs, kept) || pieces.Length != u.Length || u.Pieces != 4 || !u.Whole() {
-		t.Errorf("the pieces of %+v are %v, and not %v: %v", u, pieces, kept, err)
+		t.Errorf("the pieces of %+v are %v, want %v: %v", u, pieces, kept, err)
 	}
 	if err := f.FinishPiece(t.Context(), addPiece(t, f, u), 1); err == nil {
 		t.Error("the upload is longer than was announced")
 	}
 }
 
-// TestPiecesGo: with their files, and those that nobody kept after a day, whatever
-// became of their files.
-func TestPiecesGo(t *testing.T) {
+// TestPiecesAreDeleted checks that pieces are deleted with their files and, if they were never
+// finished, after a day.
+func TestPiecesAreDeleted(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	done, ended, open := beginUpload(t, f, "alice", 2), beginUpload(t, f, "alice", 2), beginUpload(t, f, "alice", 2)
@@ -116,7 +116,7 @@ func TestPiecesGo(t *testing.T) {
 	}
 	for _, piece := range late[:2] {
 		if err := f.FinishPiece(t.Context(), piece, 1); !errors.Is(err, room.ErrUploadOffset) {
-			t.Errorf("a piece of what is over: %v", err)
+			t.Errorf("a piece of an ended upload: %v", err)
 		}
 	}
 	sweep := func() (removed []room.PieceID) {
@@ -130,33 +130,33 @@ func TestPiecesGo(t *testing.T) {
 	}
 	slices.Sort(due)
 	if got := sweep(); !slices.Equal(got, due) {
-		t.Errorf("deleted are %v, and not %v", got, due)
+		t.Errorf("deleted: %v, want %v", got, due)
 	}
 	f.clock.advance(room.MediaKept)
-	keepPiece(t, f, late[2], 1) // whole, though nobody has put it together yet
+	keepPiece(t, f, late[2], 1) // all bytes are stored, but nothing has assembled them yet
 	slices.Sort(late[:2])
 	if got := sweep(); !slices.Equal(got, late[:2]) {
-		t.Errorf("after a day deleted are %v, and not %v", got, late[:2])
+		t.Errorf("after a day deleted: %v, want %v", got, late[:2])
 	}
 	var b bucket
 	sweepMedia(t, f, &b)
 	if slices.Contains(b.deleted, open.ID) || len(b.deleted) != 2 {
-		t.Errorf("deleted are the files %v", b.deleted)
+		t.Errorf("deleted files: %v", b.deleted)
 	}
 	f.clock.advance(room.MediaKept)
 	sweepMedia(t, f, &b)
 	stuck := errors.New("the bucket is away")
 	if err := f.SweepPieces(t.Context(), func(context.Context, room.PieceID) error { return stuck }); !errors.Is(err, stuck) {
-		t.Errorf("the sweep ends with %v", err)
+		t.Errorf("sweep: %v", err)
 	}
 	if got := sweep(); len(got) != 2 || query[int](t, f, "SELECT (SELECT count(*) FROM media) + (SELECT count(*) FROM media_pieces)") != 0 {
-		t.Errorf("at last deleted are %v", got)
+		t.Errorf("in the end, deleted: %v", got)
 	}
 }
 
-// TestUploadsAreTheirOwners: and one that comes in a single request is nobody's to
-// resume or end before it is there.
-func TestUploadsAreTheirOwners(t *testing.T) {
+// TestUploadsBelongToTheirOwner also checks that a file uploaded in a single request can be neither
+// resumed nor ended before it is complete.
+func TestUploadsBelongToTheirOwner(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	mine, single := beginUpload(t, f, "alice", 2).ID, begin(t, f, "alice")
