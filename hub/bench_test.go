@@ -12,17 +12,17 @@ import (
 	"parlor/room"
 )
 
-// audience is streams in one room whose readers take everything at once.
+// benchStreams are streams in one room whose clients read everything at once.
 type benchStreams struct {
 	*testHub
 	topic *topic
 	data  []byte
 	seq   room.Seq
 	left  atomic.Int64
-	done  chan struct{} // gets one when left reaches zero
+	done  chan struct{} // receives a value when left reaches 0
 }
 
-// discard is the sink of one stream of an audience.
+// countingSink is the sink of one of benchStreams.
 type countingSink struct{ streams *benchStreams }
 
 func (d countingSink) write(p []byte) (int, error) {
@@ -42,19 +42,19 @@ func newAudience(t testing.TB, streams int) *benchStreams {
 		t.Fatal(err)
 	}
 	a.data, a.seq = f.data, 1
-	a.left.Store(2 * int64(streams)) // the head and sessionReady
+	a.left.Store(2 * int64(streams)) // the stream head and sessionReady
 	for _, id := range joinedSessions(a.testHub, streams) {
 		s, start := a.open(id), a.streamStart(id, "")
 		s.worker.do(func() { s.start(start, countingSink{a}) })
 	}
 	<-a.done
 	a.topic = a.topics[1]
-	a.eventually("the beginning", func() bool {
+	a.eventually("the topic is loaded", func() bool {
 		a.topic.mu.Lock()
 		defer a.topic.mu.Unlock()
 		return a.topic.loaded
 	})
-	for range 2 * maxRecentFrames { // until nothing has to grow any more
+	for range 2 * maxRecentFrames { // until all buffers have grown
 		a.deliver()
 	}
 	return a
@@ -86,8 +86,8 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// What a publication allocates does not depend on how many read it. Not parallel:
-// it counts what the process allocates.
+// TestDeliveryDoesNotAllocate: the allocations for an event do not depend on the number of streams.
+// It is not parallel, because it counts the allocations of the process.
 func TestDeliveryDoesNotAllocate(t *testing.T) {
 	perPublication := func(streams int) float64 {
 		a := newAudience(t, streams)
@@ -129,12 +129,12 @@ func BenchmarkEncodeEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleStream measures what idle streams hold in this process. What they
-// need beside it, their clients' ends and what they start with, is there before
-// the first measurement and after the last; the kernel's share does not show.
+// BenchmarkIdleStream measures the memory of idle streams in this process. Their clients and
+// StreamStarts exist before the first measurement and after the last one, so they are not included;
+// neither is the memory of the kernel.
 func BenchmarkIdleStream(b *testing.B) {
 	if !CanTakeOver {
-		b.Fatal("there is nothing to take over here")
+		b.Fatal("TakeOver is not supported here")
 	}
 	const streams = 2000
 	var bytes, goroutines float64
@@ -165,7 +165,7 @@ func BenchmarkIdleStream(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		s.eventually("the beginning of every stream", func() bool { return s.Stats().Delivered == streams })
+		s.eventually("all streams have started", func() bool { return s.Stats().Delivered == streams })
 		bytes += float64(heldBytes()-before) / streams
 		goroutines += float64(runtime.NumGoroutine()-routines) / streams
 		runtime.KeepAlive(starts)
@@ -180,10 +180,10 @@ func BenchmarkIdleStream(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// held is the bytes that the process holds once what is free is free.
+// heldBytes returns the memory in use after garbage collection.
 func heldBytes() int64 {
 	var m runtime.MemStats
-	for range 3 { // finalizers free in their own time
+	for range 3 { // finalizers run later
 		runtime.GC()
 		<-time.After(10 * time.Millisecond)
 	}

@@ -34,8 +34,8 @@ type testingT interface {
 	Fatalf(format string, args ...any)
 }
 
-// waitLimit is how long a test waits for something that should happen at once. In fake time it has to
-// be longer than the hub's own timeouts.
+// waitLimit is how long a test waits for something that should happen at once. In fake time it has
+// to be longer than the hub's own timeouts.
 const waitLimit = 30 * time.Second
 
 // transport is a way in which streams are served.
@@ -157,8 +157,8 @@ func advanceTime(d time.Duration) {
 	synctest.Wait()
 }
 
-// socketPair returns a loopback TCP connection with small buffers, so that the server soon notices a
-// client that does not read.
+// socketPair returns a loopback TCP connection with small buffers, so that the server soon notices
+// a client that does not read.
 func socketPair(t testingT) (near, far *net.TCPConn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -184,8 +184,8 @@ func socketPair(t testingT) (near, far *net.TCPConn) {
 }
 
 // client reads a stream. In every test it also checks that the stream is well formed: sessionReady
-// comes first, the events of each log come in order and without gaps, and each id has the position in
-// every log.
+// comes first, the events of each log come in order and without gaps, and each id has the position
+// in every log.
 type client struct {
 	t         testingT
 	closeConn func()
@@ -245,23 +245,23 @@ func (c *client) check(m sseMessage, first bool) error {
 	if first != (m.Event == string(room.TypeSessionReady)) {
 		return fmt.Errorf("sessionReady must be the first event, and no other")
 	}
-	place, err := positionOf(m)
+	pos, err := positionOf(m)
 	if err != nil {
 		return err
 	}
-	if g := place.Generation; place.Seq > 0 {
-		if before, known := c.cursor.Seq(g); known && place.Seq != before+1 {
-			return fmt.Errorf("seq %d follows %d", place.Seq, before)
+	if g := pos.Generation; pos.Seq > 0 {
+		if before, known := c.cursor.Seq(g); known && pos.Seq != before+1 {
+			return fmt.Errorf("seq %d follows %d", pos.Seq, before)
 		}
-		c.seqs[g] = append(c.seqs[g], place.Seq)
+		c.seqs[g] = append(c.seqs[g], pos.Seq)
 	}
-	if place.State == room.RoomDisconnected { // the session may join again, at a later position
-		if i, known := c.cursor.find(place.Generation); known {
+	if pos.State == room.RoomDisconnected { // the session may join again, at a later position
+		if i, known := c.cursor.find(pos.Generation); known {
 			c.cursor = slices.Delete(c.cursor, i, i+1)
 		}
 	}
 	if m.ID == "" {
-		if place.Seq > 0 {
+		if pos.Seq > 0 {
 			return fmt.Errorf("an event of a log has no id")
 		}
 		return nil
@@ -272,15 +272,15 @@ func (c *client) check(m sseMessage, first bool) error {
 	}
 	for _, p := range cursor {
 		want, known := c.cursor.Seq(p.Log)
-		if p.Log == place.Generation && place.Seq > 0 {
-			want, known = place.Seq, true
+		if p.Log == pos.Generation && pos.Seq > 0 {
+			want, known = pos.Seq, true
 		}
 		if known && p.Seq != want {
 			return fmt.Errorf("the id is at %d in log %d, want %d", p.Seq, p.Log, want)
 		}
 	}
-	if _, ok := cursor.Seq(place.Generation); place.Seq > 0 && !ok {
-		return fmt.Errorf("the id lacks log %d", place.Generation)
+	if _, ok := cursor.Seq(pos.Generation); pos.Seq > 0 && !ok {
+		return fmt.Errorf("the id lacks log %d", pos.Generation)
 	}
 	c.cursor = cursor
 	return nil

@@ -39,8 +39,8 @@ func TestParseCursorRejectsOtherForms(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"", " ", "--", "-,1:1", "1", "1:", ":1", "1:1,", ",1:1", "1:1,,2:1", "1:1 ", "1:1\n", "1::1", "1:1:1",
-		"0:1",          // no log has this number
-		"-1:1", "1:-1", // nor are there negative ones
+		"0:1",          // logs are numbered from 1
+		"-1:1", "1:-1", // numbers are not negative
 		"01:1", "1:01", // there is one way to write a number
 		"+1:1", "1:+1", //
 		"A:1", "1:A", "1:_", //
@@ -49,13 +49,13 @@ func TestParseCursorRejectsOtherForms(t *testing.T) {
 		"1:1" + strings.Repeat(",2:1", maxCursorBytes),
 	} {
 		if c, err := ParseCursor(text); err == nil {
-			t.Errorf("%.40q is taken for %v", text, c)
+			t.Errorf("%.40q was parsed as %v", text, c)
 		}
 	}
 }
 
-// TestCursorOfManyRoomsFits: of 64 rooms, the most that the setting allows, and
-// an inbox.
+// TestCursorOfManyRoomsFits: a cursor of 64 rooms, the most that the setting allows, and an inbox
+// can be parsed.
 func TestCursorOfManyRoomsFits(t *testing.T) {
 	t.Parallel()
 	var c Cursor
@@ -67,7 +67,7 @@ func TestCursorOfManyRoomsFits(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(c, got) {
-		t.Errorf("it reads back as %v", got)
+		t.Errorf("the cursor was parsed as %v", got)
 	}
 }
 
@@ -94,7 +94,7 @@ func TestCursorRoundTrip(t *testing.T) {
 		other := rapid.Int64Min(1).Draw(t, "other")
 		_, in := seqs[other]
 		if _, ok := got.Seq(room.LogID(other)); ok != in {
-			t.Fatalf("log %d is in it: %t", other, ok)
+			t.Fatalf("log %d is in the cursor: %t", other, ok)
 		}
 	})
 }
@@ -102,17 +102,17 @@ func TestCursorRoundTrip(t *testing.T) {
 func TestParseID(t *testing.T) {
 	for id, want := range map[string]string{"k3x9.1a:2f": "k3x9", "1000.-": "1000", "1a:2f": "", "-": ""} {
 		if epoch, c, err := ParseID(id); err != nil || epoch != want || c == nil {
-			t.Errorf("%q is read as epoch %q, %v, %v", id, epoch, c, err)
+			t.Errorf("%q was parsed as epoch %q, %v, %v", id, epoch, c, err)
 		}
 	}
 	for _, id := range []string{"", ".", ".1:1", "k3x9.", "k3x9", "k3x.1:1", "k3x99.1:1", "K3X9.1:1", "0001.1:1", "-3x9.1:1", "k3x9.k3x9.1:1", "k3x9.1:1."} {
 		if epoch, c, err := ParseID(id); err == nil {
-			t.Errorf("%q is read as epoch %q, %v", id, epoch, c)
+			t.Errorf("%q was parsed as epoch %q, %v", id, epoch, c)
 		}
 	}
 }
 
-// There is one way to write each id, so what parses is what appendID writes.
+// FuzzParseID: there is one way to write each id, so appendID writes every id that ParseID accepts.
 func FuzzParseID(f *testing.F) {
 	for _, seed := range []string{"k3x9.1a:2f,1c:3", "k3x9.-", "1:0", "0001.1:1", "+1x9.1:1", "k3x9.k3x9.-"} {
 		f.Add(seed)
@@ -128,7 +128,8 @@ func FuzzParseID(f *testing.F) {
 	})
 }
 
-// There is one way to write each cursor, so what parses is what AppendTo writes.
+// FuzzParseCursor: there is one way to write each cursor, so AppendTo writes every cursor that
+// ParseCursor accepts.
 func FuzzParseCursor(f *testing.F) {
 	for _, seed := range []string{"-", "1a:2f,1c:3", "1:0", "", "0:1", "01:1", "2:1,1:1", "A:a", "1y2p0ij32e8e8:1", "1:1,"} {
 		f.Add(seed)
@@ -143,7 +144,7 @@ func FuzzParseCursor(f *testing.F) {
 		}
 		for i, p := range c {
 			if p.Log <= 0 || p.Seq < 0 || i > 0 && c[i-1].Log >= p.Log {
-				t.Errorf("%q is read as %v", text, c)
+				t.Errorf("%q was parsed as %v", text, c)
 			}
 		}
 	})

@@ -27,7 +27,7 @@ func TestFrameBytes(t *testing.T) {
 		t.Errorf("an event of a log (-want +got):\n%s", diff)
 	}
 	if f.log != 7 || f.seq != 40 || !f.carriesID {
-		t.Errorf("its place is %d in %d, and it has an id: %t", f.seq, f.log, f.carriesID)
+		t.Errorf("seq %d of log %d, carries an id: %t", f.seq, f.log, f.carriesID)
 	}
 	want = "event: tokenWillExpire\ndata: {\"secondsLeft\":30}\n\n"
 	if diff := cmp.Diff(want, string(encodeBody(room.TokenWillExpire{SecondsLeft: 30}).data)); diff != "" {
@@ -35,9 +35,8 @@ func TestFrameBytes(t *testing.T) {
 	}
 }
 
-// Clients keep the id of the last event that had one, so an event has one where
-// coming back to it is right: the log's events, and those that set the cursor or
-// say which logs it has.
+// TestBodiesThatCarryAnID: clients resume from the last id that they received, so the events that
+// carry one are those of a log, and those that set the cursor or change which logs it has.
 func TestBodiesThatCarryAnID(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -57,7 +56,7 @@ func TestBodiesThatCarryAnID(t *testing.T) {
 	}
 }
 
-// Whatever users write, it stays within its event's data.
+// FuzzFrame: no text of a user can escape from the data of its event.
 func FuzzFrame(f *testing.F) {
 	for _, text := range []string{
 		"hello", "", "a\nb", "a\r\nb", "\r", "\n\n", "\u2028\u2029\u0085", "\x00", "\xff\xfe", "<script>&",
@@ -101,7 +100,7 @@ func FuzzFrame(f *testing.F) {
 			t.Fatalf("(-want +got):\n%s", diff)
 		}
 		if len(r.line) > 0 || len(r.invalid) > 0 || r.comments > 0 || r.retry != 0 || r.lastID != "3:9" {
-			t.Fatalf("beside the events came %+v", r)
+			t.Fatalf("the stream has more than the events: %+v", r)
 		}
 		var got struct{ MessageList []room.Message }
 		if err := json.Unmarshal([]byte(r.messages[0].Data), &got); err != nil {
@@ -109,7 +108,7 @@ func FuzzFrame(f *testing.F) {
 		}
 		// JSON has no bytes that are not UTF-8: each becomes U+FFFD.
 		if valid := string([]rune(text)); got.MessageList[0].Text != valid || strings.Count(r.messages[0].Data, "\n") > 0 {
-			t.Fatalf("%q reads back as %q", valid, got.MessageList[0].Text)
+			t.Fatalf("%q was decoded as %q", valid, got.MessageList[0].Text)
 		}
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"parlor/room"
 )
 
-// TestDrain: everybody who is here is sent away, may come back at once, here as well,
-// and stays until the end.
+// TestDrain: every open stream ends, and its client may reconnect at once, also to the same hub,
+// where the new stream stays open until Shutdown.
 func TestDrain(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -20,7 +20,7 @@ func TestDrain(t *testing.T) {
 		for i, id := range ids {
 			clients[i] = s.connectReady(id, "")
 		}
-		clients[3].stopReading() // one that does not read does not hold up the rest
+		clients[3].stopReading() // a client that does not read does not delay the others
 		s.appendAndPublish(1, 10)
 		for i, c := range clients {
 			if i != 3 {
@@ -28,14 +28,14 @@ func TestDrain(t *testing.T) {
 			}
 		}
 		s.Drain(t.Context(), 50*time.Millisecond)
-		s.eventually("everybody's detachment", func() bool { return len(s.detachments()) == len(clients) })
+		s.eventually("the end of all streams", func() bool { return len(s.detachments()) == len(clients) })
 		clients[3].readAll()
 		for _, c := range clients {
 			if after := data[room.Reconnect](t, c.awaitEnd()).AfterMs; after < 0 || after > 100 {
-				t.Errorf("come back after %d ms", after)
+				t.Errorf("reconnect after %d ms", after)
 			}
 			if got := c.retry(); got != minRetry {
-				t.Errorf("EventSource comes back after %s", got)
+				t.Errorf("retry is %s", got)
 			}
 			c.wantSeqs(1, 0, 10)
 		}
@@ -50,16 +50,16 @@ func TestDrain(t *testing.T) {
 		}
 		after := time.Duration(data[room.Reconnect](t, again.awaitEnd()).AfterMs) * time.Millisecond
 		if after < maxRestartDelay/2 || after > maxRestartDelay || again.retry() != after {
-			t.Errorf("come back after %s, EventSource after %s", after, again.retry())
+			t.Errorf("reconnect after %s, retry is %s", after, again.retry())
 		}
 		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
-			t.Errorf("Open says %v", err)
+			t.Errorf("OpenStream returned %v", err)
 		}
 		if m := s.start(unstarted, s.streamStart(alice, "")).awaitEnd(); m != (sseMessage{}) {
-			t.Errorf("a stream that had not begun got %+v", m)
+			t.Errorf("a stream that had not started got %+v", m)
 		}
 		s.awaitDetached(alice, 1)
-		s.Drain(t.Context(), time.Second) // there is nothing to do, and nothing to wait for
+		s.Drain(t.Context(), time.Second) // returns at once, as there are no streams
 		s.Shutdown(t.Context())
 	})
 }
@@ -81,7 +81,7 @@ func TestDrainSpreads(t *testing.T) {
 		advanceTime(time.Millisecond)
 		for ended := range streams {
 			if got := len(s.detachments()); got != ended {
-				t.Errorf("after %s %d streams have ended, and not %d", time.Since(began), got, ended)
+				t.Errorf("after %s, %d streams have ended, want %d", time.Since(began), got, ended)
 			}
 			advanceTime(spread / streams)
 		}
@@ -98,15 +98,18 @@ func TestDrainStopsWithContext(t *testing.T) {
 		s.connectReady(alice, "")
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
-		for name, drain := range map[string]func(context.Context){
-			"Drain": func(ctx context.Context) { s.Drain(ctx, time.Minute) },
-			"End":   s.Shutdown,
+		for _, tt := range []struct {
+			name string
+			call func(context.Context)
+		}{
+			{"Drain", func(ctx context.Context) { s.Drain(ctx, time.Minute) }},
+			{"Shutdown", s.Shutdown},
 		} {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			began := time.Now()
-			drain(ctx)
+			tt.call(ctx)
 			if waited := time.Since(began); waited != 5*time.Second {
-				t.Errorf("%s returned after %s", name, waited)
+				t.Errorf("%s returned after %s", tt.name, waited)
 			}
 			cancel()
 		}
@@ -131,7 +134,7 @@ func TestCloseEndsStreams(t *testing.T) {
 			c.awaitEnd()
 			s.awaitDetached(ids[i], 1)
 		}
-		// Late news finds nobody, and does no harm.
+		// Later changes have no effect.
 		s.appendAndPublish(1, 1)
 		s.join(alice, 1)
 		s.leave(alice, 1, room.ReasonLeft)
@@ -148,18 +151,19 @@ func TestCloseWhileLogFails(t *testing.T) {
 		s.store.join(bob, 2)
 		s.store.append(1, 1000, "before")
 		s.connectReady(alice, cursorAt(1, 1000))
-		s.store.failReads(errors.New("the database is away"))
+		s.store.failReads(errors.New("the database is down"))
 		s.connectReady(bob, cursorAt(1, 0))
 		advanceTime(time.Second)
 		began := time.Now()
 		s.Close()
 		if waited := time.Since(began); waited != 0 {
-			t.Errorf("it took %s to close", waited)
+			t.Errorf("Close took %s", waited)
 		}
 	})
 }
 
-// A hub is closed before the store is, so commits go on while it closes.
+// TestCloseWhilePublishing: the hub is closed before the store, so transactions still commit while
+// it closes.
 func TestCloseWhilePublishing(t *testing.T) {
 	eachTransportInRealTime(t, func(t *testing.T, w transport) {
 		for range 200 {
@@ -170,7 +174,7 @@ func TestCloseWhilePublishing(t *testing.T) {
 			var publishing sync.WaitGroup
 			for worker := range 2 {
 				publishing.Go(func() {
-					for i := worker; i < len(events); i += 3 { // with holes, so that the log is read, too
+					for i := worker; i < len(events); i += 3 { // with gaps, so that the log is read as well
 						s.Apply(room.Change{Events: events[i : i+1]})
 					}
 				})
@@ -181,8 +185,8 @@ func TestCloseWhilePublishing(t *testing.T) {
 	})
 }
 
-// Everything at once, for the race detector. Each client checks for itself that
-// what it gets follows from what it had.
+// TestConcurrentUse is for the race detector. Each client checks that its events continue without a
+// gap.
 func TestConcurrentUse(t *testing.T) {
 	eachTransportInRealTime(t, func(t *testing.T, w transport) {
 		const (
@@ -213,17 +217,17 @@ func TestConcurrentUse(t *testing.T) {
 	})
 }
 
-// useUntil reads a session's events with a connection that is lost, or
-// superseded, every few events.
+// useUntil reads a session's events over connections that are closed or superseded every few
+// events.
 func (s *testHub) useUntil(id room.SessionID, rooms room.LogID, last room.Seq) {
 	lastID := ""
 	for round := 1; ; round++ {
 		c := s.connectReady(id, lastID)
 		if ready := c.received()[0]; lastID != "" && ready.ID != lastID {
-			s.t.Errorf("%s came back at %q, and goes on from %q", id, lastID, ready.ID)
+			s.t.Errorf("%s reconnected at %q, and continues at %q", id, lastID, ready.ID)
 		}
 		done := false
-		c.await("more", func() bool {
+		c.await("more events", func() bool {
 			done = true
 			for g := range rooms {
 				seq, _ := c.cursor.Seq(g + 1)

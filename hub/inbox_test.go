@@ -9,8 +9,8 @@ import (
 	"parlor/room"
 )
 
-// inboxSite has an inbox of alice's with the events 1 to 20, of which those from
-// 11 on are kept.
+// inboxTestHub returns a hub whose store has an inbox of alice, with 20 events of which the first
+// 10 are trimmed.
 func inboxTestHub(t *testing.T, w transport, delivered room.Seq) *testHub {
 	t.Helper()
 	s := newTestHub(t, w, Options{})
@@ -20,8 +20,8 @@ func inboxTestHub(t *testing.T, w transport, delivered room.Seq) *testHub {
 	return s
 }
 
-// TestWhereAnInboxGoesOn: exactly at the cursor, or else from what the user has,
-// and where that is not kept the client is told.
+// TestInboxResume: an inbox continues at the client's cursor, or else after the events that the
+// user has received. If those were trimmed, the client gets inboxReset.
 func TestInboxResume(t *testing.T) {
 	const (
 		invalid = room.ResetCursorInvalid
@@ -37,17 +37,17 @@ func TestInboxResume(t *testing.T) {
 		reset     room.ResetReason
 	}{
 		{"without a cursor", "", 15, false, "7:f", ""},
-		{"without a cursor, with all", "", 20, false, "7:k", ""},
-		{"without a cursor, after long", "", 9, false, "7:a", trimmed},
+		{"without a cursor, all delivered", "", 20, false, "7:k", ""},
+		{"without a cursor, delivered events trimmed", "", 9, false, "7:a", trimmed},
 		{"at a cursor", "7:c", 15, true, "7:c", ""},
-		{"at a cursor further than others", "7:k", 15, true, "7:k", ""},
-		{"at the first that is kept", "7:a", 15, true, "7:a", ""},
-		{"before what is kept", "7:9", 15, false, "7:a", trimmed},
-		{"at a cursor that lacks the inbox", "8:1", 15, true, "7:f", ""},
+		{"at a cursor after the delivered events", "7:k", 15, true, "7:k", ""},
+		{"before the oldest event", "7:a", 15, true, "7:a", ""},
+		{"before trimmed events", "7:9", 15, false, "7:a", trimmed},
+		{"at a cursor without the inbox", "8:1", 15, true, "7:f", ""},
 		{"at the empty cursor", "-", 15, true, "7:f", ""},
 		{"ahead of the log", "7:l", 15, false, "7:f", ahead},
-		{"ahead of the log, after long", "7:l", 5, false, "7:a", ahead},
-		{"at something else", "7;a", 15, false, "7:f", invalid},
+		{"ahead of the log, delivered events trimmed", "7:l", 5, false, "7:a", ahead},
+		{"invalid cursor", "7;a", 15, false, "7:f", invalid},
 	}
 	eachTransport(t, func(t *testing.T, w transport) {
 		for _, tt := range tests {
@@ -55,7 +55,7 @@ func TestInboxResume(t *testing.T) {
 			c := s.connect(alice, tt.lastID)
 			m := c.awaitEvent(room.TypeSessionReady, 1)
 			if ready := data[room.SessionReady](t, m); ready.Resumed != tt.resumed || m.ID != tt.begin {
-				t.Errorf("%s: sessionReady has id %q and says %+v", tt.name, m.ID, ready)
+				t.Errorf("%s: sessionReady has id %q and data %+v", tt.name, m.ID, ready)
 			}
 			if tt.reset != "" {
 				m := c.awaitEvent(room.TypeInboxReset, 1)
@@ -75,15 +75,14 @@ func TestInboxResume(t *testing.T) {
 				want++
 			}
 			if n := len(c.received()); n != want {
-				t.Errorf("%s: got %d events, and not %d: %v", tt.name, n, want, eventTypes(c.received()))
+				t.Errorf("%s: got %d events, want %d: %v", tt.name, n, want, eventTypes(c.received()))
 			}
 		}
 	})
 }
 
-// TestAnInboxCostsNoRead where its user has all of it, as all do who come back
-// when a server was restarted; and yet nothing is missed of what was committed
-// while the stream was about to begin.
+// TestInboxNeedsNoRead: if the user has received all of the inbox, as after a restart of the
+// server, the log is not read. Events that are committed while the stream starts are not missed.
 func TestInboxNeedsNoRead(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := inboxTestHub(t, w, 0)
@@ -97,15 +96,15 @@ func TestInboxNeedsNoRead(t *testing.T) {
 		if reads := s.Stats().LogReads; reads != 0 {
 			t.Errorf("the log was read %d times", reads)
 		}
-		// A hole is filled from the log, as everywhere.
-		s.store.append(7, 1, "unheard")
+		// A gap is filled from the log.
+		s.store.append(7, 1, "not published")
 		s.appendAndPublish(7, 1)
 		c.wantSeqs(7, 21, 26)
 	})
 }
 
-// TestInboxesAreForgotten when nobody follows them: not even a stream that never
-// began.
+// TestInboxTopicsAreEvicted: the topic of an inbox is evicted when no stream uses it. Streams that
+// were opened use it before they start.
 func TestInboxTopicsAreEvicted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -115,14 +114,14 @@ func TestInboxTopicsAreEvicted(t *testing.T) {
 		stream := s.open(bob)
 		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 1 {
-			t.Errorf("%d logs are kept, and not bob's alone, who has yet to begin", n)
+			t.Errorf("%d topics, want only that of bob, whose stream has not started", n)
 		}
 		c := s.start(stream, s.streamStart(bob, ""))
 		c.awaitEvent(room.TypeSessionReady, 1)
 		c.close()
 		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
-			t.Errorf("%d logs are kept when nobody is there", n)
+			t.Errorf("%d topics without a stream", n)
 		}
 	})
 }

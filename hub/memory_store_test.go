@@ -29,10 +29,10 @@ type memoryRoom struct {
 }
 
 type memorySession struct {
-	streamNo int64
-	from     map[room.LogID]room.Seq
-	stay     map[room.LogID]room.PresenceID // the newest
-	left     map[room.LogID]room.LeaveReason
+	streamNo  int64
+	from      map[room.LogID]room.Seq
+	presences map[room.LogID]room.PresenceID // the newest
+	left      map[room.LogID]room.LeaveReason
 	// inbox is the log of the user's inbox, or 0; delivered is the newest event that the user has
 	// received.
 	inbox     room.LogID
@@ -64,7 +64,7 @@ func (l *memoryStore) session(id room.SessionID) *memorySession {
 	s := l.sessions[id]
 	if s == nil {
 		s = &memorySession{
-			from: make(map[room.LogID]room.Seq), stay: make(map[room.LogID]room.PresenceID),
+			from: make(map[room.LogID]room.Seq), presences: make(map[room.LogID]room.PresenceID),
 			left: make(map[room.LogID]room.LeaveReason),
 		}
 		l.sessions[id] = s
@@ -220,9 +220,9 @@ func (l *memoryStore) join(id room.SessionID, g room.LogID) room.Joined {
 	from := l.room(g).last
 	s := l.session(id)
 	s.from[g] = from
-	s.stay[g]++
+	s.presences[g]++
 	delete(s.left, g)
-	return room.Joined{Session: id, Room: roomID(g), Generation: g, Presence: s.stay[g], From: from, Call: room.RoomEnter}
+	return room.Joined{Session: id, Room: roomID(g), Generation: g, Presence: s.presences[g], From: from, Call: room.RoomEnter}
 }
 
 // leave removes a session from a room.
@@ -232,7 +232,7 @@ func (l *memoryStore) leave(id room.SessionID, g room.LogID, reason room.LeaveRe
 	s := l.session(id)
 	delete(s.from, g)
 	s.left[g] = reason
-	return room.Left{Session: id, Room: roomID(g), Generation: g, Presence: s.stay[g], Reason: reason}
+	return room.Left{Session: id, Room: roomID(g), Generation: g, Presence: s.presences[g], Reason: reason}
 }
 
 // openStream gives a session's new stream its number and returns the session's presences. cursor is
@@ -250,7 +250,7 @@ func (l *memoryStore) openStream(id room.SessionID, cursor Cursor) room.OpenedSt
 	for g, from := range s.from {
 		r := l.room(g)
 		a.Presences = append(a.Presences, room.Presence{
-			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from, ID: s.stay[g],
+			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from, ID: s.presences[g],
 		})
 	}
 	slices.SortFunc(a.Presences, func(a, b room.Presence) int { return int(a.Room.Generation - b.Room.Generation) })

@@ -13,8 +13,9 @@ import (
 	"parlor/room"
 )
 
-// TestModel runs random operations, and checks what each session receives against a simple model: every
-// event once and in order, from joining a room until leaving it, whatever happens to the connection.
+// TestModel runs random operations, and checks what each session receives against a simple model:
+// every event once and in order, from joining a room until leaving it, whatever happens to the
+// connection.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -111,8 +112,8 @@ func (m *model) join(t *rapid.T) {
 	u.at[g] = m.testHub.join(u.id, g).From
 }
 
-// leave waits until the session has received all events of the room: it is not defined how many of them
-// it receives if it leaves before.
+// leave waits until the session has received all events of the room: it is not defined how many of
+// them it receives if it leaves before.
 func (m *model) leave(t *rapid.T) {
 	u := m.anyUser()
 	if len(u.at) == 0 {
@@ -143,8 +144,8 @@ func (m *model) reconnect(u *user) {
 
 func (m *model) hangUp(*rapid.T) { m.disconnect(m.anyUser(), true) }
 
-// disconnect makes a user read nothing more from its connection. If closed is false, the server does not
-// notice.
+// disconnect makes a user read nothing more from its connection. If closed is false, the server
+// does not notice.
 func (m *model) disconnect(u *user, closed bool) {
 	if u.client == nil {
 		return

@@ -10,15 +10,14 @@ import (
 	"parlor/room"
 )
 
-// TestNobodyIsReplayedWhatWasRecalled looks into each place in which a hub keeps
-// frames for those who come back.
+// TestRecalledContentIsNotReplayed checks each place in which a topic has frames for replay.
 func TestRecalledContentIsNotReplayed(t *testing.T) {
 	const n = 3 * segmentFrames
 	for _, c := range []struct {
 		where    string
 		recalled room.Seq
 	}{
-		{"in the ring", n - 3}, {"at the ring's beginning", n - maxRecentFrames + 2}, {"in a page", 2}, {"at a page's beginning", segmentFrames + 1}, {"at a page's end", segmentFrames},
+		{"in the recent frames", n - 3}, {"at the first recent frame", n - maxRecentFrames + 2}, {"in a segment", 2}, {"at the first frame of a segment", segmentFrames + 1}, {"at the last frame of a segment", segmentFrames},
 	} {
 		t.Run(c.where, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {
@@ -29,7 +28,7 @@ func TestRecalledContentIsNotReplayed(t *testing.T) {
 					s.Apply(room.Change{Events: s.store.append(1, 1, fmt.Sprintf("number %d.", i+1))})
 				}
 				listening.awaitSeq(1, n)
-				s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, n) // reads all pages
+				s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, n) // loads all segments
 				said := fmt.Sprintf("number %d.", c.recalled)
 				s.Apply(room.Change{Events: []room.Event{s.store.recall(1, c.recalled)}})
 				s.wantReplayWithout(c.recalled-1, n+1, said)
@@ -40,44 +39,43 @@ func TestRecalledContentIsNotReplayed(t *testing.T) {
 	}
 }
 
-// replays lets a stream read all that there is after a seq, in which nobody may
-// say this.
-func (s *testHub) wantReplayWithout(after, last room.Seq, said string) {
+// wantReplayWithout replays a log after a seq, and fails if the text is in it.
+func (s *testHub) wantReplayWithout(after, last room.Seq, text string) {
 	s.t.Helper()
 	c := s.connect(alice, cursorAt(1, after))
 	c.wantSeqs(1, after, last)
 	for _, m := range c.received() {
-		if strings.Contains(m.Data, said) {
+		if strings.Contains(m.Data, text) {
 			s.t.Errorf("replayed: %s", m.Data)
 		}
 	}
 }
 
-// TestRecalledWhileItIsRead: a page, or the end of the log, may be on its way
-// from the database with what is recalled meanwhile.
+// TestRecallDuringRead: the result of a read may contain the content of a message that is recalled
+// before the read returns.
 func TestRecallDuringRead(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.store.append(1, 1, "a secret")
-		letGo := s.store.holdReads()
-		first := s.connect(alice, cursorAt(1, 0)) // reads the end
+		release := s.store.holdReads()
+		first := s.connect(alice, cursorAt(1, 0)) // reads the newest events
 		synctest.Wait()
 		s.Apply(room.Change{Events: []room.Event{s.store.recall(1, 1)}})
-		letGo()
+		release()
 		first.wantSeqs(1, 0, 2)
 		s.wantReplayWithout(0, 2, "secret")
 
 		s.store.append(1, 1, "another secret")
 		s.store.append(1, maxRecentFrames, "hello")
 		s.Apply(room.Change{Events: s.store.append(1, 1, "hello")})
-		advanceTime(time.Second) // the hole was read
+		advanceTime(time.Second) // the gap was filled
 		const last = maxRecentFrames + 4
-		letGo = s.store.holdReads()
-		second := s.connect(alice, cursorAt(1, 2)) // reads a page
+		release = s.store.holdReads()
+		second := s.connect(alice, cursorAt(1, 2)) // reads a segment
 		synctest.Wait()
 		s.Apply(room.Change{Events: []room.Event{s.store.recall(1, 3)}})
-		letGo()
+		release()
 		second.wantSeqs(1, 2, last+1)
 		for _, m := range second.received() {
 			if strings.Contains(m.Data, "secret") {
@@ -88,9 +86,8 @@ func TestRecallDuringRead(t *testing.T) {
 	})
 }
 
-// TestRecallThatOvertakesItsMessage: the changes of two transactions may come the
-// other way round. Who listens is told of both in order; nobody after them of
-// what is gone.
+// TestRecallPublishedBeforeItsMessage: the changes of two transactions may be applied in the other
+// order. Open streams get both events in order; later ones do not get the content.
 func TestRecallPublishedBeforeItsMessage(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})

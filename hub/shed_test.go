@@ -8,7 +8,7 @@ import (
 	"parlor/room"
 )
 
-// plug is a sink that takes nothing until it is pulled.
+// blockedSink is a sink that takes nothing until it is open.
 type blockedSink struct {
 	open bool
 	took []byte
@@ -24,8 +24,8 @@ func (p *blockedSink) write(b []byte) (int, error) {
 
 func (p *blockedSink) close() {}
 
-// TestWhatIsShedFirst fills the queue of a stream that takes nothing, step by
-// step, and looks at which messages still find a place in it.
+// TestShedOrder fills the queue of a blocked stream step by step, and checks which messages are
+// still queued and which are shed.
 func TestShedOrder(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overServe, Options{Workers: 1})
@@ -55,7 +55,7 @@ func TestShedOrder(t *testing.T) {
 	}
 	kinds := []room.MessageKind{room.KindBarrage, room.KindCommand}
 	priorities := []room.Priority{room.PriorityLow, room.PriorityMedium, room.PriorityHigh}
-	// taken is which messages find a place behind so many stored events.
+	// taken returns which messages are queued behind this many stored events.
 	taken := func(queued int) (taken []string) {
 		done := make(chan struct{})
 		stream.worker.do(func() {
@@ -92,6 +92,6 @@ func TestShedOrder(t *testing.T) {
 		}
 	}
 	if shed := s.Stats().Shed; shed != 0+1+2+4+5+5+6+6 {
-		t.Errorf("%d were counted as shed", shed)
+		t.Errorf("%d frames were counted as shed", shed)
 	}
 }

@@ -15,15 +15,15 @@ import (
 	"parlor/room"
 )
 
-// A connection that is no socket is refused, and the database hears that the
-// stream it has just numbered is no more.
+// TestTakeOverRejectsPipe: TakeOver fails for a connection that is not a socket, and the end of the
+// stream, which has a number already, is reported.
 func TestTakeOverRejectsPipe(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
 	defer near.Close()
 	s := newTestHub(t, overSocket, Options{})
 	if err := s.open(alice).TakeOver(s.streamStart(alice, ""), far, nil); err == nil {
-		t.Error("a pipe was taken for a socket")
+		t.Error("TakeOver accepted a pipe")
 	}
 	if _, err := near.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection is still open")
@@ -43,12 +43,12 @@ func TestTakeOverClosedConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := s.open(alice).TakeOver(s.streamStart(alice, ""), far, nil); err == nil {
-		t.Error("a closed connection was taken")
+		t.Error("TakeOver accepted a closed connection")
 	}
 	s.awaitDetached(alice, 1)
 }
 
-// The peer may be gone before anybody looks at its socket.
+// TestTakeOverAfterPeerClosed: the peer may close the connection before its socket is registered.
 func TestTakeOverAfterPeerClosed(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"closed", "reset"} {
@@ -69,8 +69,8 @@ func TestTakeOverAfterPeerClosed(t *testing.T) {
 	}
 }
 
-// Clients send nothing on a stream. One that does is not listened to, and gets
-// its events all the same.
+// TestTakeOverIgnoresInput: a client that sends something on its stream gets its events all the
+// same.
 func TestTakeOverIgnoresInput(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overSocket, Options{})
@@ -93,7 +93,7 @@ func TestTakeOverIgnoresInput(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("the event did not come: %v", lines.Err())
+	t.Errorf("the event was not received: %v", lines.Err())
 }
 
 func TestTakeOverOnAClosedHub(t *testing.T) {
@@ -104,7 +104,7 @@ func TestTakeOverOnAClosedHub(t *testing.T) {
 	near, far := socketPair(t)
 	defer near.Close()
 	if err := stream.TakeOver(s.streamStart(alice, ""), far, nil); err == nil {
-		t.Error("a closed hub took a connection")
+		t.Error("TakeOver succeeded on a closed hub")
 	}
 	if _, err := near.Read(make([]byte, 1)); err == nil {
 		t.Error("the connection is still open")
@@ -112,7 +112,7 @@ func TestTakeOverOnAClosedHub(t *testing.T) {
 	s.awaitDetached(alice, 1)
 }
 
-// Not parallel: it counts what the process holds.
+// TestTakeOverClosesDescriptors is not parallel, because it counts the descriptors of the process.
 func TestTakeOverClosesDescriptors(t *testing.T) {
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
@@ -144,19 +144,19 @@ func TestTakeOverClosesDescriptors(t *testing.T) {
 	}
 	s.Close()
 	if n := len(s.poller.sockets); n != 0 {
-		t.Errorf("the poller knows %d sockets", n)
+		t.Errorf("the poller has %d sockets", n)
 	}
 	s.eventually("as many descriptors as before", func() bool { return count() <= before })
 }
 
-// TestTLSEndsWithGoodbye: a client can tell the end of its stream from a connection
-// that somebody cut (RFC 8446, section 6.1).
+// TestTLSSendsCloseNotify: a client can tell the end of its stream from a truncated connection (RFC
+// 8446, section 6.1).
 func TestTLSSendsCloseNotify(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overTLS, Options{})
 	near, far := socketPair(t)
 	below := &capturable{TCPConn: far}
-	// Of TLS 1.2, as an alert shows there what it is.
+	// TLS 1.2, because an alert is visible there as a record type.
 	server := tls.Server(below, &tls.Config{Certificates: []tls.Certificate{testCertificate()}, MaxVersion: tls.VersionTLS12})
 	var raw bytes.Buffer
 	reader := tls.Client(recordedConn{near, &raw}, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nothing is secret here
@@ -168,11 +168,11 @@ func TestTLSSendsCloseNotify(t *testing.T) {
 	if err := s.open(alice).TakeOver(s.streamStart(alice, ""), below, server); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the stream begins", func() bool { return s.Stats().Delivered > 0 })
+	s.eventually("the stream has started", func() bool { return s.Stats().Delivered > 0 })
 	s.Shutdown(t.Context())
 	text, err := io.ReadAll(reader)
 	if err != nil || !strings.Contains(string(text), "event: reconnect\n") {
-		t.Errorf("%q comes, and %v", text, err)
+		t.Errorf("read %q, %v", text, err)
 	}
 	var last byte
 	for records := raw.Bytes(); len(records) >= 5; {
@@ -180,11 +180,11 @@ func TestTLSSendsCloseNotify(t *testing.T) {
 		records = records[5+(int(records[3])<<8|int(records[4])):]
 	}
 	if last != 21 {
-		t.Errorf("the last record is of the type %d, and no alert", last)
+		t.Errorf("the last record has type %d, want an alert", last)
 	}
 }
 
-// recordedConn keeps what was read.
+// recordedConn records what was read.
 type recordedConn struct {
 	net.Conn
 	raw *bytes.Buffer

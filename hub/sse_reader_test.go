@@ -9,12 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// sseMessage is an event as an SSE client dispatches it. ID is the id of its own frame; empty if the
-// frame has none.
+// sseMessage is an event as an SSE client dispatches it. ID is the id of its own frame; empty if
+// the frame has none.
 type sseMessage struct{ ID, Event, Data string }
 
-// sseReader parses an event stream as WHATWG HTML specifies (section 9.2.6). A frame is dispatched at
-// its blank line. One that is cut off before that was never received, and neither was its id.
+// sseReader parses an event stream as WHATWG HTML specifies (section 9.2.6). A frame is dispatched
+// at its blank line. One that is cut off before that was never received, and neither was its id.
 type sseReader struct {
 	messages []sseMessage
 	lastID   string // what EventSource sends as Last-Event-ID

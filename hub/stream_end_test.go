@@ -15,7 +15,7 @@ import (
 	"parlor/room"
 )
 
-// endings is a log that keeps what is said of ends of streams.
+// endLogRecorder records the log lines about ends of streams.
 type endLogRecorder struct {
 	mu   sync.Mutex // guards text
 	text bytes.Buffer
@@ -27,7 +27,7 @@ func (e *endLogRecorder) Write(line []byte) (int, error) {
 	return e.text.Write(line)
 }
 
-// ending is a line of the log.
+// loggedEnd is a log line about the end of a stream.
 type loggedEnd struct {
 	Level, Msg, Reason, Session, RequestID string
 	Lasted                                 time.Duration
@@ -89,14 +89,15 @@ func TestStreamEndsAreLogged(t *testing.T) {
 				got[0].Lasted = 0
 				want.Msg, want.Session, want.RequestID = "stream ended", string(alice), "request-1"
 				if got[0] != want {
-					t.Errorf("logged: %+v, and not %+v", got[0], want)
+					t.Errorf("logged: %+v, want %+v", got[0], want)
 				}
 			})
 		})
 	}
 }
 
-// TestEndsAreBounded: thousands of readers who fall behind at once do not fill the log.
+// TestLoggedStreamEndsAreLimited: thousands of clients that fall behind together do not flood the
+// log.
 func TestLoggedStreamEndsAreLimited(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		var log endLogRecorder

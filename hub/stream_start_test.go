@@ -13,7 +13,7 @@ import (
 	"parlor/room"
 )
 
-// data reads what an event says.
+// data decodes the data of an event.
 func data[B room.Body](t testingT, m sseMessage) B {
 	t.Helper()
 	var b B
@@ -34,8 +34,8 @@ func eventTypes(messages []sseMessage) []string {
 	return types
 }
 
-// trimmedSite has three logs: 1 has 20 events, 2 has 20 of which the first 10 are
-// trimmed, 3 is empty. Alice came into all of them at their beginning.
+// trimmedTestHub returns a hub with three logs: 1 has 20 events, 2 has 20 of which the first 10 are
+// trimmed, 3 is empty. Alice joined all of them at the beginning.
 func trimmedTestHub(t testingT, w transport) *testHub {
 	s := newTestHub(t, w, Options{})
 	for g := range room.LogID(3) {
@@ -63,12 +63,12 @@ func TestStreamStart(t *testing.T) {
 		{"without a cursor", "", false, "1:0,2:k,3:0", map[room.LogID]room.ResetReason{2: trimmed}},
 		{"at a cursor", "1:5,2:a,3:0", true, "1:5,2:a,3:0", nil},
 		{"at the end", "1:k,2:k,3:0", true, "1:k,2:k,3:0", nil},
-		{"at a cursor that lacks a room", "2:c", true, "1:0,2:c,3:0", nil},
+		{"at a cursor without one of the rooms", "2:c", true, "1:0,2:c,3:0", nil},
 		{"at the empty cursor", "-", false, "1:0,2:k,3:0", map[room.LogID]room.ResetReason{2: trimmed}},
-		{"at a cursor of a log that nobody knows", "1:5,2:a,9:9", true, "1:5,2:a,3:0", nil},
-		{"before what is kept", "1:5,2:9,3:0", false, "1:5,2:k,3:0", map[room.LogID]room.ResetReason{2: trimmed}},
+		{"at a cursor with an unknown log", "1:5,2:a,9:9", true, "1:5,2:a,3:0", nil},
+		{"before trimmed events", "1:5,2:9,3:0", false, "1:5,2:k,3:0", map[room.LogID]room.ResetReason{2: trimmed}},
 		{"ahead of the log", "1:l,2:a,3:0", false, "1:k,2:a,3:0", map[room.LogID]room.ResetReason{1: ahead}},
-		{"at something else", "1:5;2:a", false, "1:k,2:k,3:0", map[room.LogID]room.ResetReason{1: invalid, 2: invalid, 3: invalid}},
+		{"invalid cursor", "1:5;2:a", false, "1:k,2:k,3:0", map[room.LogID]room.ResetReason{1: invalid, 2: invalid, 3: invalid}},
 	}
 	eachTransport(t, func(t *testing.T, w transport) {
 		for _, tt := range tests {
@@ -77,7 +77,7 @@ func TestStreamStart(t *testing.T) {
 			m := c.awaitEvent(room.TypeSessionReady, 1)
 			ready := data[room.SessionReady](t, m)
 			if ready.SessionID != alice || ready.Resumed != tt.resumed || len(ready.Rooms) != 3 || m.ID != tt.begin {
-				t.Errorf("%s: sessionReady has id %q and says %+v", tt.name, m.ID, ready)
+				t.Errorf("%s: sessionReady has id %q and data %+v", tt.name, m.ID, ready)
 			}
 			for n := range len(tt.reset) {
 				m := c.awaitEvent(room.TypeRoomReset, n+1)
@@ -106,8 +106,8 @@ func TestStreamStart(t *testing.T) {
 	})
 }
 
-// A session that went and came again follows from its latest coming, whatever
-// its cursor still says.
+// TestStartAfterRejoin: a session that left a room and joined it again gets the events since it
+// joined, even if its cursor is at an earlier seq.
 func TestStartAfterRejoin(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -131,18 +131,18 @@ func TestStartReportsRoomsLeft(t *testing.T) {
 			RoomID: "room-2", Generation: 2, State: room.RoomDisconnected, Event: room.RoomNetworkTimeout,
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("the departure (-want +got):\n%s", diff)
+			t.Errorf("the event about the room (-want +got):\n%s", diff)
 		}
 		ready := data[room.SessionReady](t, c.awaitEvent(room.TypeSessionReady, 1))
 		if !ready.Resumed || len(ready.Rooms) != 1 || ready.Rooms[0].Generation != 1 {
-			t.Errorf("sessionReady says %+v", ready)
+			t.Errorf("sessionReady is %+v", ready)
 		}
 	})
 }
 
-// Between Open and Start the handler reads where the session stands. Whether the
-// reading comes before or after what happens meanwhile, the stream ends up the
-// same.
+// TestChangesBetweenOpenAndStart: the handler reads the session's presences between opening and
+// starting the stream. The stream ends up the same, whether that is before or after the changes in
+// between.
 func TestChangesBetweenOpenAndStart(t *testing.T) {
 	for _, readFirst := range []bool{true, false} {
 		t.Run(fmt.Sprintf("read first: %t", readFirst), func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestChangesBetweenOpenAndStart(t *testing.T) {
 				c.wantSeqs(1, 0, 3)
 				c.wantSeqs(3, 5, 8)
 				c.wantSeqs(4, 0, 1)
-				// A stay that was over when the handler read is not told of.
+				// Presences that had ended when the handler read are not reported.
 				c.awaitEvent(room.TypeRoomStateChanged, map[bool]int{true: 10, false: 7}[readFirst])
 				c.wantSeqs(2, 0, 0)
 				if got := c.lastID(); got != "1:3,3:8,4:1" {
@@ -186,8 +186,8 @@ func TestChangesBetweenOpenAndStart(t *testing.T) {
 	}
 }
 
-// The database knows a session by the stream number that it gave out last, and
-// that may be the number of a stream that was superseded before it began.
+// TestSupersededBeforeItsStart: the database only accepts the end of the stream whose number it
+// gave out last, and that may be a stream that was superseded before it started.
 func TestSupersededBeforeItsStart(t *testing.T) {
 	tests := []struct {
 		name string
@@ -203,21 +203,21 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 			two.wantSeqs(1, 0, 1)
 			two.close()
 		}},
-		{"before its successor begins", func(_ *testing.T, s *testHub, first, second *Stream) {
+		{"before its successor starts", func(_ *testing.T, s *testHub, first, second *Stream) {
 			start := s.streamStart(alice, "")                   // number 1
 			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 			two := s.start(second, start)
 			two.awaitEvent(room.TypeSessionReady, 1)
 			two.close()
 		}},
-		{"after its successor has left", func(_ *testing.T, s *testHub, first, second *Stream) {
+		{"after its successor has ended", func(_ *testing.T, s *testHub, first, second *Stream) {
 			two := s.start(second, s.streamStart(alice, "")) // number 1
 			two.awaitEvent(room.TypeSessionReady, 1)
 			two.close()
 			s.awaitDetached(alice, 1)
 			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 		}},
-		{"and its successor is abandoned", func(_ *testing.T, s *testHub, first, second *Stream) {
+		{"and its successor is aborted", func(_ *testing.T, s *testHub, first, second *Stream) {
 			s.streamStart(alice, "")                            // number 1
 			s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
 			second.Abort()
@@ -235,7 +235,7 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 	}
 }
 
-// The successor may end while the number is on its way to it.
+// TestSuccessorEndsWhileItTakesOverNumber: the successor may end while it is given the number.
 func TestSuccessorEndsWhileItTakesOverNumber(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -244,7 +244,7 @@ func TestSuccessorEndsWhileItTakesOverNumber(t *testing.T) {
 		c.awaitEvent(room.TypeSessionReady, 1)
 		busy := make(chan struct{})
 		second.worker.do(func() { <-busy })
-		for range 2 { // told twice, it ends once
+		for range 2 { // a second end has no effect
 			s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
 		}
 		s.start(first, s.streamStart(alice, "")).awaitEnd() // number 2
@@ -257,7 +257,8 @@ func TestSuccessorEndsWhileItTakesOverNumber(t *testing.T) {
 	})
 }
 
-// A client that learns of a room's events learns first that it is in the room.
+// TestRoomStateChangedPrecedesRoomEvents: a client gets roomStateChanged before any event of the
+// room.
 func TestRoomStateChangedPrecedesRoomEvents(t *testing.T) {
 	for _, started := range []bool{true, false} {
 		t.Run(fmt.Sprintf("started: %t", started), func(t *testing.T) {
@@ -275,7 +276,7 @@ func TestRoomStateChangedPrecedesRoomEvents(t *testing.T) {
 					c.awaitEvent(room.TypeSessionReady, 1)
 				}
 				a := s.store.join(alice, 1)
-				s.appendAndPublish(1, 3) // committed and told after the arrival was committed, and before it is told
+				s.appendAndPublish(1, 3) // committed after the join, and applied before it
 				s.Apply(room.Change{Joined: []room.Joined{a}})
 				if !started {
 					c = s.start(stream, start)
@@ -292,8 +293,8 @@ func TestRoomStateChangedPrecedesRoomEvents(t *testing.T) {
 	}
 }
 
-// Transactions of one session may be told of in another order than they were
-// committed in. The stream ends up where the last one left the session.
+// TestPresencesAppliedOutOfOrder: the changes of a session may be applied in another order than
+// they were committed in. The stream ends up as if they had been in order.
 func TestPresencesAppliedOutOfOrder(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -307,11 +308,11 @@ func TestPresencesAppliedOutOfOrder(t *testing.T) {
 			again = s.store.join(alice, 2)
 			out2  = s.store.leave(alice, 2, room.ReasonKicked)
 		)
-		// Came back before its leaving was told.
+		// The second join is applied before the leave.
 		s.Apply(room.Change{Joined: []room.Joined{in1}})
 		s.Apply(room.Change{Joined: []room.Joined{in2}})
 		s.Apply(room.Change{Left: []room.Left{out1}})
-		// Was taken out before its entering was told.
+		// The kick is applied before the join.
 		s.Apply(room.Change{Left: []room.Left{out2}})
 		s.Apply(room.Change{Joined: []room.Joined{again}})
 		s.appendAndPublish(1, 2)
@@ -330,18 +331,18 @@ func TestAbort(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		stream := s.open(alice)
 		if !s.HasStream(alice) || s.HasStream(bob) {
-			t.Error("a stream that is about to begin is not there, or another one is")
+			t.Error("HasStream is wrong for a stream that has not started, or for no stream")
 		}
 		stream.Abort()
 		advanceTime(time.Second)
 		if s.HasStream(alice) {
-			t.Error("an abandoned stream is still there")
+			t.Error("HasStream reports an aborted stream")
 		}
 		if n := s.Stats().Streams; n != 0 {
 			t.Errorf("%d streams are open", n)
 		}
 		if got := s.detachments(); got != nil {
-			t.Errorf("a stream that never had a number is detached: %v", got)
+			t.Errorf("the end of a stream without a number was reported: %v", got)
 		}
 	})
 }
@@ -352,18 +353,18 @@ func TestStartOnClosedHub(t *testing.T) {
 		stream := s.open(alice)
 		s.Close()
 		if err := stream.Serve(t.Context(), s.streamStart(alice, ""), &wire{client: newClient(t)}); !errors.Is(err, ErrClosed) {
-			t.Errorf("Serve says %v", err)
+			t.Errorf("Serve returned %v", err)
 		}
 		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
-			t.Errorf("Open says %v", err)
+			t.Errorf("OpenStream returned %v", err)
 		}
-		// The database gave this stream a number, so it has to hear of its end.
+		// The database has given this stream a number, so its end must be reported.
 		s.awaitDetached(alice, 1)
 	})
 }
 
-// What the session's rooms bring while its stream ends must not make the stream
-// a reader again: it would stay one for ever.
+// TestJoinWhileStreamEnds: a stream that has ended must not subscribe again, because it would never
+// be unsubscribed.
 func TestJoinWhileStreamEnds(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{Workers: 1})
@@ -376,13 +377,14 @@ func TestJoinWhileStreamEnds(t *testing.T) {
 		s.awaitDetached(alice, 1)
 		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
-			t.Errorf("%d logs are followed, and there are no streams", n)
+			t.Errorf("%d topics without a stream", n)
 		}
 	})
 }
 
-// What another process committed is in the log and was not told here. A stream
-// that resumes beside other readers of the log gets it, and so do they.
+// TestResumeReadsEventsOfOtherProcesses: events that another process committed are in the log, but
+// were not published to this hub. A stream that resumes gets them, and so do the streams that are
+// open.
 func TestResumeReadsEventsOfOtherProcesses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -400,7 +402,7 @@ func TestResumeReadsEventsOfOtherProcesses(t *testing.T) {
 		s.store.append(7, 2, "elsewhere")
 		c := s.connectReady(alice, "1:1,7:0")
 		if ready := data[room.SessionReady](t, c.awaitEvent(room.TypeSessionReady, 1)); !ready.Resumed {
-			t.Errorf("sessionReady says %+v", ready)
+			t.Errorf("sessionReady is %+v", ready)
 		}
 		c.wantSeqs(1, 1, 4)
 		c.wantSeqs(7, 0, 2)
@@ -411,8 +413,8 @@ func TestResumeReadsEventsOfOtherProcesses(t *testing.T) {
 	})
 }
 
-// TestCursorOfAnotherEpoch: it is of no use, whatever it says, and the client is told
-// why. What it gets from now on is of this epoch.
+// TestCursorOfAnotherEpoch: such a cursor is ignored, the client gets the reason, and its new ids
+// have the present epoch.
 func TestCursorOfAnotherEpoch(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -425,13 +427,13 @@ func TestCursorOfAnotherEpoch(t *testing.T) {
 		c := s.start(s.open(alice), start)
 		m := c.awaitEvent(room.TypeSessionReady, 1)
 		if ready := data[room.SessionReady](t, m); ready.Resumed || m.ID != "k3x9.1:5,7:1" {
-			t.Errorf("sessionReady has id %q and says %+v", m.ID, ready)
+			t.Errorf("sessionReady has id %q and data %+v", m.ID, ready)
 		}
 		if r := data[room.RoomReset](t, c.awaitEvent(room.TypeRoomReset, 1)); r.Reason != room.ResetEpochChanged {
-			t.Errorf("roomReset says %+v", r)
+			t.Errorf("roomReset is %+v", r)
 		}
 		if r := data[room.InboxReset](t, c.awaitEvent(room.TypeInboxReset, 1)); r.Reason != room.ResetEpochChanged {
-			t.Errorf("inboxReset says %+v", r)
+			t.Errorf("inboxReset is %+v", r)
 		}
 		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 5, 6)
@@ -442,8 +444,8 @@ func TestCursorOfAnotherEpoch(t *testing.T) {
 	})
 }
 
-// TestStartOver: open streams are asked to reconnect, and what was read of the logs
-// counts no more, even where the database has less than before.
+// TestReconnectAll: the clients of open streams are asked to reconnect, and topics are discarded,
+// even if the database has fewer events than before.
 func TestReconnectAll(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -453,15 +455,15 @@ func TestReconnectAll(t *testing.T) {
 		s.appendAndPublish(1, 5)
 		one.wantSeqs(1, 0, 5)
 		other.wantSeqs(1, 0, 5)
-		before := s.open("carol") // which has yet to begin
+		before := s.open("carol") // which has not started
 
-		s.store.remove(1) // and it begins again with less
+		s.store.remove(1) // a restored database has fewer events
 		s.store.append(1, 2, "restored")
 		s.ReconnectAll()
 		for _, c := range []*client{one, other} {
 			last := c.awaitEnd()
 			if after := data[room.Reconnect](t, last).AfterMs; after < 0 || after > 2000 {
-				t.Errorf("to come back after %d ms", after)
+				t.Errorf("reconnect after %d ms", after)
 			}
 		}
 		s.start(before, s.streamStart("carol", "")).awaitEnd()

@@ -16,7 +16,7 @@ const (
 	bob   room.SessionID = "bob"
 )
 
-// disconnected is the data of the last event of a stream that the server ends.
+// disconnectedEvent is the last event of a stream that the server ends.
 func disconnectedEvent(reason room.ConnectionEvent) sseMessage {
 	return sseMessage{
 		Event: string(room.TypeConnectionStateChanged),
@@ -45,7 +45,7 @@ func TestEventsComeInOrderAndOnce(t *testing.T) {
 	})
 }
 
-// What a stream brings from several logs resumes by its id alone.
+// TestResumeFromEveryID: a stream with several logs resumes from each of its ids.
 func TestResumeFromEveryID(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -85,7 +85,7 @@ func TestReplayFromRecentFrames(t *testing.T) {
 		c := s.connectReady(alice, cursorAt(1, 1000-maxRecentFrames))
 		c.wantSeqs(1, 1000-maxRecentFrames, 1000)
 		if got := s.Stats().LogReads; got != reads {
-			t.Errorf("the ring has it all, and the log was read %d times", got-reads)
+			t.Errorf("the log was read %d times, although all frames are recent", got-reads)
 		}
 	})
 }
@@ -117,24 +117,24 @@ func TestPublishedOutOfOrder(t *testing.T) {
 			for _, e := range events {
 				s.Apply(room.Change{Events: []room.Event{e}})
 			}
-			s.Apply(room.Change{Events: events[:5]}) // and some twice
+			s.Apply(room.Change{Events: events[:5]}) // some twice
 		}
 		c.wantSeqs(1, 0, 400)
 	})
 }
 
-// The process may die, or lose its connection, between a commit and telling of
-// it. The next event shows the hole; Refresh finds what nothing follows.
+// TestUnpublishedEventsAreRead: a process may fail between a commit and the publication of its
+// events. The next event shows the gap; if there is none, Resync finds the events.
 func TestUnpublishedEventsAreRead(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		s.store.join(alice, 1)
 		c := s.connectReady(alice, "")
 		s.appendAndPublish(1, 1)
-		s.store.append(1, 700, "nobody told")
+		s.store.append(1, 700, "not published")
 		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 702)
-		s.store.append(1, 700, "nobody told")
+		s.store.append(1, 700, "not published")
 		s.Resync()
 		c.wantSeqs(1, 0, 1402)
 	})
@@ -146,22 +146,23 @@ func TestJoinAndLeave(t *testing.T) {
 		s.store.append(1, 4, "before")
 		c := s.connectReady(alice, "")
 		s.join(alice, 1)
-		s.join(alice, 1) // told again, it changes nothing
-		// Back from here, she is told why she is out if she is.
+		s.join(alice, 1) // a second time, which changes nothing
+		// The id has the room, so that a client that resumes from it is told if it is no longer
+		// there.
 		if in := c.awaitEvent(room.TypeRoomStateChanged, 2); in.ID != "1:4" {
-			t.Errorf("she is in, and the cursor is %q", in.ID)
+			t.Errorf("after joining, the id is %q", in.ID)
 		}
 		s.appendAndPublish(1, 3)
 		c.wantSeqs(1, 4, 7)
 		s.leave(alice, 1, room.ReasonTimedOut)
 		want := sseMessage{
-			ID:    "-", // she follows nothing any more
+			ID:    "-", // no subscriptions are left
 			Event: string(room.TypeRoomStateChanged),
 			Data:  `{"roomID":"room-1","generation":1,"state":"disconnected","event":"networkTimeout"}`,
 		}
-		// Two for each time that the coming was told.
+		// Each join sends two of these events.
 		if diff := cmp.Diff(want, c.awaitEvent(room.TypeRoomStateChanged, 5)); diff != "" {
-			t.Errorf("the going (-want +got):\n%s", diff)
+			t.Errorf("after leaving (-want +got):\n%s", diff)
 		}
 		s.appendAndPublish(1, 5)
 		s.join(alice, 2)
@@ -169,7 +170,7 @@ func TestJoinAndLeave(t *testing.T) {
 		c.wantSeqs(2, 0, 1)
 		c.wantSeqs(1, 4, 7)
 		if got := c.lastID(); got != "2:1" {
-			t.Errorf("the id is %q, with a room that was left", got)
+			t.Errorf("the id is %q", got)
 		}
 	})
 }
@@ -212,7 +213,7 @@ func TestSessionEnds(t *testing.T) {
 	})
 }
 
-// The peer's closing is noticed when it happens, not at the next write.
+// TestPeerCloses: a closed connection is noticed at once, not at the next write.
 func TestPeerCloses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{Heartbeat: waitLimit + waitLimit})
@@ -228,7 +229,7 @@ func TestPeerCloses(t *testing.T) {
 
 func TestSlowConsumer(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
-		s := newTestHub(t, w, Options{Workers: 1}) // both are written to in one go
+		s := newTestHub(t, w, Options{Workers: 1}) // which writes to both streams in one round
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		slow, other := s.connectReady(alice, ""), s.connectReady(bob, "")
@@ -236,10 +237,10 @@ func TestSlowConsumer(t *testing.T) {
 		last := room.Seq(0)
 		for s.Stats().SlowConsumers == 0 {
 			if last += 50; last > 100_000 {
-				t.Fatal("a reader that takes nothing is not too slow")
+				t.Fatal("a client that reads nothing is not closed as slow")
 			}
 			s.appendAndPublish(1, 50)
-			other.awaitSeq(1, last) // so that the other one is not slow
+			other.awaitSeq(1, last) // so that the other client is not slow
 		}
 		slow.readAll()
 		if diff := cmp.Diff(disconnectedEvent(room.ConnectionSlowConsumer), slow.awaitEnd()); diff != "" {
@@ -250,7 +251,7 @@ func TestSlowConsumer(t *testing.T) {
 		last += 10
 		got := room.Seq(len(slow.received()) - 2)
 		if got == 0 || got >= last {
-			t.Errorf("the slow reader got %d of %d", got, last)
+			t.Errorf("the slow client got %d of %d", got, last)
 		}
 		slow.wantSeqs(1, 0, got)
 		s.connectReady(alice, slow.lastID()).wantSeqs(1, got, last)
@@ -261,8 +262,8 @@ func TestSlowConsumer(t *testing.T) {
 	})
 }
 
-// A reader that is behind is not a slow one: what it replays waits in the log,
-// not in its queue.
+// TestLongReplayIsNotSlow: a client that is behind is not slow, because the events to replay wait
+// in the log and not in its queue.
 func TestLongReplayIsNotSlow(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -273,7 +274,7 @@ func TestLongReplayIsNotSlow(t *testing.T) {
 		c := newClient(t)
 		c.readMore(4 << 10)
 		w.serve(t, s.open(alice), s.streamStart(alice, cursorAt(1, 0)), c)
-		c.await("the beginning", func() bool { return c.window == 0 })
+		c.await("the first bytes", func() bool { return c.window == 0 })
 		for range 10 {
 			s.appendAndPublish(2, 1)
 		}
@@ -289,20 +290,20 @@ func TestLogFailsForAWhile(t *testing.T) {
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		s.store.append(1, 2000, "before")
-		s.store.failReads(errors.New("the database is away"))
+		s.store.failReads(errors.New("the database is down"))
 		behind := s.connectReady(bob, cursorAt(1, 100))
 		cold := s.connectReady(alice, cursorAt(1, 2000))
 		s.appendAndPublish(1, 3)
-		s.eventually("a second try", func() bool { return s.Stats().LogReads >= 2 })
+		s.eventually("a retry", func() bool { return s.Stats().LogReads >= 2 })
 		s.store.failReads(nil)
 		cold.wantSeqs(1, 2000, 2003)
 		behind.wantSeqs(1, 100, 2003)
 
-		s.store.failReads(errors.New("the database is away"))
-		s.store.append(1, 5, "nobody told")
+		s.store.failReads(errors.New("the database is down"))
+		s.store.append(1, 5, "not published")
 		reads := s.Stats().LogReads
 		s.appendAndPublish(1, 1)
-		s.eventually("a second try", func() bool { return s.Stats().LogReads >= reads+2 })
+		s.eventually("a retry", func() bool { return s.Stats().LogReads >= reads+2 })
 		s.store.failReads(nil)
 		cold.wantSeqs(1, 2000, 2009)
 		behind.wantSeqs(1, 100, 2009)
@@ -312,7 +313,7 @@ func TestLogFailsForAWhile(t *testing.T) {
 	})
 }
 
-// cursorAt is the cursor of a client that has read a log up to a seq.
+// cursorAt returns the cursor of a client that has received a log up to a seq.
 func cursorAt(g room.LogID, seq room.Seq) string {
 	return string(Cursor{{Log: g, Seq: seq}}.AppendTo(nil))
 }

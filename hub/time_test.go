@@ -22,20 +22,20 @@ func TestHeartbeat(t *testing.T) {
 		for range 20 {
 			before := c.comments()
 			if advanceTime(beat); c.comments() == before {
-				t.Fatalf("nothing came in %s", beat)
+				t.Fatalf("no heartbeat in %s", beat)
 			}
 		}
 		if n := c.comments(); n > 26 {
-			t.Errorf("%d heartbeats in 20 times their distance", n)
+			t.Errorf("%d heartbeats in 20 intervals", n)
 		}
-		// What comes anyway takes the heartbeat's place.
+		// Events replace heartbeats.
 		before := c.comments()
 		for range 20 {
 			s.appendAndPublish(1, 1)
 			advanceTime(beat / 4)
 		}
 		if n := c.comments(); n != before {
-			t.Errorf("%d heartbeats on a stream that is busy", n-before)
+			t.Errorf("%d heartbeats on a busy stream", n-before)
 		}
 	})
 }
@@ -54,7 +54,7 @@ func TestRetryIsSpread(t *testing.T) {
 			}
 		}
 		if len(seen) < 10 {
-			t.Errorf("20 clients come back at %d different times", len(seen))
+			t.Errorf("20 clients have %d different retry times", len(seen))
 		}
 	})
 }
@@ -137,7 +137,7 @@ func TestTokenIsRenewed(t *testing.T) {
 				}
 				advanceTime(80 * time.Second)
 				if got := s.detachments(); got != nil {
-					t.Fatalf("ended with the older token: %v", got)
+					t.Fatalf("ended when the older token expired: %v", got)
 				}
 				advanceTime(41 * time.Second)
 				if diff := cmp.Diff(disconnectedEvent(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
@@ -148,8 +148,8 @@ func TestTokenIsRenewed(t *testing.T) {
 	}
 }
 
-// A reader that takes something now and then is neither dead nor too slow, but it
-// does not outlive its token by that.
+// TestTokenExpiresForBlockedStream: a client that reads something now and then is not closed as
+// slow, but its stream ends when its token expires.
 func TestTokenExpiresForBlockedStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -179,8 +179,7 @@ func TestTokenExpiresForBlockedStream(t *testing.T) {
 	})
 }
 
-// reluctant is the sink of a socket whose peer takes little. It belongs to its
-// stream's worker.
+// limitedSink is a sink that takes a limited number of bytes. Only the stream's worker uses it.
 type limitedSink struct {
 	capacity int
 	taken    []byte
@@ -196,9 +195,8 @@ func (r *limitedSink) write(p []byte) (int, error) {
 
 func (r *limitedSink) close() { r.closed = true }
 
-// TestSocketThatTakesNothingIsClosed: of a socket the hub itself knows what its peer
-// takes: something, now and then, is enough. One that took nothing for too long is
-// told so if it goes on soon.
+// TestStalledSocketIsClosed: a socket that takes something now and then stays open. One that takes
+// nothing for WriteTimeout is closed, with a last event if it continues soon.
 func TestStalledSocketIsClosed(t *testing.T) {
 	for _, goesOn := range []bool{false, true} {
 		t.Run(fmt.Sprintf("goesOn=%t", goesOn), func(t *testing.T) {
@@ -225,7 +223,7 @@ func TestStalledSocketIsClosed(t *testing.T) {
 					t.Errorf("detached (-want +got):\n%s", diff)
 				}
 				if n := s.Stats().SlowConsumers; n != 1 {
-					t.Errorf("%d readers are counted as slow", n)
+					t.Errorf("%d slow consumers", n)
 				}
 				if goesOn {
 					take(1 << 20)
@@ -236,8 +234,8 @@ func TestStalledSocketIsClosed(t *testing.T) {
 				if !sink.closed {
 					t.Error("the socket is still open")
 				}
-				if told := bytes.Contains(sink.taken, []byte(room.ConnectionSlowConsumer)); told != goesOn {
-					t.Errorf("told why: %t, in %d bytes", told, len(sink.taken))
+				if sent := bytes.Contains(sink.taken, []byte(room.ConnectionSlowConsumer)); sent != goesOn {
+					t.Errorf("last event sent: %t, in %d bytes", sent, len(sink.taken))
 				}
 			})
 		})

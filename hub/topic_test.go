@@ -15,7 +15,7 @@ import (
 	"parlor/room"
 )
 
-// crowd is sessions that are all in log 1.
+// joinedSessions returns n sessions that are in the room of log 1.
 func joinedSessions(s *testHub, n int) []room.SessionID {
 	ids := make([]room.SessionID, n)
 	for i := range ids {
@@ -25,19 +25,19 @@ func joinedSessions(s *testHub, n int) []room.SessionID {
 	return ids
 }
 
-// wantReads says how often the log was read since the last call.
+// wantReads fails unless the log was read this often since the last call.
 func (s *testHub) wantReads(what string, want uint64) {
 	s.t.Helper()
 	synctest.Wait()
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	if got := uint64(s.store.reads); got != want {
-		s.t.Errorf("%s: the log was read %d times, not %d", what, got, want)
+		s.t.Errorf("%s: the log was read %d times, want %d", what, got, want)
 	}
 	s.store.reads = 0
 }
 
-// When a node or a proxy comes back, everybody does.
+// TestCrowdReconnects: when a node or a proxy is up again, all clients reconnect together.
 func TestCrowdReconnects(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -55,9 +55,9 @@ func TestCrowdReconnects(t *testing.T) {
 			}
 		}
 		reconnect(ids, 590)
-		s.wantReads("a thousand that were away for a moment", 1)
+		s.wantReads("a thousand clients that were away for a moment", 1)
 		reconnect(ids[:50], 1)
-		s.wantReads("fifty that were away for long", 2)
+		s.wantReads("fifty clients that were away for long", 2)
 	})
 }
 
@@ -68,7 +68,7 @@ func TestSegmentsAreEvictedWhenIdle(t *testing.T) {
 		s.store.append(1, 3*segmentFrames, "before")
 		replay := func() { s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, 3*segmentFrames) }
 		replay()
-		s.wantReads("the end and two pages", 3)
+		s.wantReads("the newest events and two segments", 3)
 		advanceTime(segmentIdle - 2*time.Second)
 		replay()
 		s.wantReads("once more", 0)
@@ -78,9 +78,8 @@ func TestSegmentsAreEvictedWhenIdle(t *testing.T) {
 	})
 }
 
-// Two transactions that commit together may tell of themselves the other way
-// round. That is no reason to ask the database.
-// What was said a while ago is read from the log, however little it was.
+// TestRecentFramesAreEvictedByAge: frames of a quiet room are evicted after a while, and then read
+// from the log.
 func TestRecentFramesAreEvictedByAge(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -93,21 +92,23 @@ func TestRecentFramesAreEvictedByAge(t *testing.T) {
 		s.store.mu.Unlock()
 		advanceTime(recentMinAge - 2*time.Second)
 		s.connect(ids[1], cursorAt(1, 0)).wantSeqs(1, 0, 1)
-		s.wantReads("one who was away for less than a minute", 0)
+		s.wantReads("a client that was away for less than a minute", 0)
 		advanceTime(2*recentMinAge + time.Second)
 		s.connect(ids[2], cursorAt(1, 0)).wantSeqs(1, 0, 1)
-		s.wantReads("one who was away for minutes", 1)
+		s.wantReads("a client that was away for minutes", 1)
 		s.appendAndPublish(1, 1)
 		reader.wantSeqs(1, 0, 2)
 	})
 }
 
+// TestShortGapNeedsNoRead: two transactions that commit in the same moment may be published in the
+// other order, which is no reason to read the database.
 func TestShortGapNeedsNoRead(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		c := s.connectReady(alice, "")
-		s.wantReads("the beginning", 1)
+		s.wantReads("the first read", 1)
 		events := s.store.append(1, 3, "hello")
 		s.Apply(room.Change{Events: events[2:]})
 		advanceTime(gapTimeout / 2)
@@ -116,16 +117,16 @@ func TestShortGapNeedsNoRead(t *testing.T) {
 		s.Apply(room.Change{Events: events[1:2]})
 		advanceTime(time.Second)
 		c.wantSeqs(1, 0, 3)
-		s.wantReads("a hole of a moment", 0)
+		s.wantReads("a short gap", 0)
 
-		s.store.append(1, 1, "nobody told")
+		s.store.append(1, 1, "not published")
 		began := time.Now()
 		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 5)
 		if waited := time.Since(began); waited != gapTimeout {
-			t.Errorf("the hole lasted %s", waited)
+			t.Errorf("the gap lasted %s", waited)
 		}
-		s.wantReads("a hole that lasts", 1)
+		s.wantReads("a gap that lasts", 1)
 	})
 }
 
@@ -140,7 +141,7 @@ func TestIdleTopicIsEvicted(t *testing.T) {
 		advanceTime(topicIdle - 2*time.Second)
 		s.appendAndPublish(1, 1)
 		if n := s.Stats().Topics; n != 1 {
-			t.Errorf("%d topics a moment after the last reader", n)
+			t.Errorf("%d topics a moment after the last stream", n)
 		}
 		s.wantReads("so far", 1)
 		again := s.connect(alice, c.lastID())
@@ -149,7 +150,7 @@ func TestIdleTopicIsEvicted(t *testing.T) {
 		again.close()
 		advanceTime(topicIdle + 2*time.Second)
 		if n := s.Stats().Topics; n != 0 {
-			t.Errorf("%d topics long after the last reader", n)
+			t.Errorf("%d topics long after the last stream", n)
 		}
 		s.appendAndPublish(1, 5)
 		s.connect(alice, again.lastID()).wantSeqs(1, 2, 7)
@@ -157,18 +158,18 @@ func TestIdleTopicIsEvicted(t *testing.T) {
 	})
 }
 
-// A reader that comes in the instant in which a topic is dropped for want of
-// readers must not be left with a topic that nobody tells of anything: from
-// finding the topic until it is counted, nothing else happens to the hub.
+// TestAcquireTopicDuringEviction: a topic must not be evicted between the moment in which a stream
+// finds it and the moment in which the stream counts as its subscriber, so the hub stays locked in
+// between.
 func TestAcquireTopicDuringEviction(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overServe, Options{})
-	s.stop() // the hub drops nothing by itself
+	s.stop() // so that the hub evicts nothing by itself
 	top := s.acquireTopic(1, 0)
 	top.mu.Lock()
-	var coming sync.WaitGroup
-	coming.Go(func() { s.acquireTopic(1, 0) })
-	s.eventually("the reader's hold on the hub", func() bool {
+	var acquiring sync.WaitGroup
+	acquiring.Go(func() { s.acquireTopic(1, 0) })
+	s.eventually("the hub is locked", func() bool {
 		for range 1000 {
 			if s.Hub.mu.TryLock() {
 				s.Hub.mu.Unlock()
@@ -178,11 +179,12 @@ func TestAcquireTopicDuringEviction(t *testing.T) {
 		return true
 	})
 	top.mu.Unlock()
-	coming.Wait()
+	acquiring.Wait()
 }
 
-// While a node could not read a log, the log may have been trimmed past what
-// the node has. Its streams start afresh; nothing is skipped in silence.
+// TestLogTrimmedPastTopic: while a node cannot read a log, the log may be trimmed past the last
+// event of the topic. Its streams end, and their clients get roomReset: nothing is skipped
+// silently.
 func TestLogTrimmedPastTopic(t *testing.T) {
 	tests := map[string]room.Seq{"to its last events": 901, "to nothing": 1011}
 	for name, oldest := range tests {
@@ -193,7 +195,7 @@ func TestLogTrimmedPastTopic(t *testing.T) {
 				c := s.connectReady(alice, "")
 				s.appendAndPublish(1, 10)
 				c.wantSeqs(1, 0, 10)
-				s.store.append(1, 1000, "nobody told")
+				s.store.append(1, 1000, "not published")
 				s.store.trim(1, oldest)
 				s.wantReads("so far", 1)
 				s.Resync()
@@ -201,7 +203,7 @@ func TestLogTrimmedPastTopic(t *testing.T) {
 					t.Errorf("the last event is %+v", m)
 				}
 				c.wantSeqs(1, 0, 10)
-				s.wantReads("the topic, and the stream's page", 2)
+				s.wantReads("the topic's read, and the stream's segment", 2)
 
 				again := s.connect(alice, c.lastID())
 				reset := data[room.RoomReset](t, again.awaitEvent(room.TypeRoomReset, 1))
@@ -221,7 +223,7 @@ func TestLogTrimmedDuringReplay(t *testing.T) {
 		s.store.join(alice, 1)
 		s.store.append(1, 2000, "before")
 		start := s.streamStart(alice, cursorAt(1, 10))
-		s.store.trim(1, 500) // after it was looked at
+		s.store.trim(1, 500) // after the stream's state was read
 		c := s.start(s.open(alice), start)
 		if m := c.awaitEnd(); m.Event != string(room.TypeReconnect) {
 			t.Errorf("the last event is %+v", m)
@@ -233,8 +235,8 @@ func TestLogTrimmedDuringReplay(t *testing.T) {
 	})
 }
 
-// A room's log is deleted some time after the room. Who still follows it is left
-// in peace, and the database too.
+// TestLogDeleted: the log of a room is deleted some time after the room. Streams that are still
+// subscribed stay open, and the log is not read again and again.
 func TestLogDeleted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -260,8 +262,8 @@ func TestLogDeleted(t *testing.T) {
 	})
 }
 
-// What a topic has heard of and its log does not show, as a lagging replica
-// would not, is asked for with a pause in between.
+// TestLaggingLogIsReadWithDelay: events that were published but are not in the log, as in a replica
+// that lags behind, are read again with a delay.
 func TestLaggingLogIsReadWithDelay(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -294,7 +296,7 @@ func TestHangingReadIsRetried(t *testing.T) {
 		warm := s.connectReady(bob, cursorAt(1, 1000))
 		s.store.hangReads(true)
 		behind := s.connectReady(alice, cursorAt(1, 0))
-		s.store.append(1, 1, "nobody told")
+		s.store.append(1, 1, "not published")
 		s.Resync()
 		advanceTime(time.Second)
 		s.store.hangReads(false)
@@ -307,7 +309,7 @@ func TestReadRetryDelayGrows(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
-		s.store.failReads(errors.New("the database is away"))
+		s.store.failReads(errors.New("the database is down"))
 		c := s.connectReady(alice, "")
 		advanceTime(time.Minute)
 		s.store.mu.Lock()
@@ -320,7 +322,7 @@ func TestReadRetryDelayGrows(t *testing.T) {
 		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 1)
 		if waited := time.Since(began); waited > maxReadRetry {
-			t.Errorf("it took %s after the database came back", waited)
+			t.Errorf("it took %s after the database was up again", waited)
 		}
 	})
 }
@@ -339,21 +341,22 @@ func TestRecentFramesAreBounded(t *testing.T) {
 			for j, f := range top.recent.frames {
 				total += len(f.data)
 				if want := room.Seq(i + 1 - (len(top.recent.frames) - 1 - j)); f.seq != want {
-					t.Fatalf("after %d frames, place %d of the ring has seq %d, not %d", i+1, j, f.seq, want)
+					t.Fatalf("after %d frames, recent frame %d has seq %d, want %d", i+1, j, f.seq, want)
 				}
 			}
 			if len(top.recent.frames) > maxRecentFrames || total > maxRecentBytes || total != top.recent.bytes {
-				t.Fatalf("after %d frames the ring has %d frames of %d bytes, by its own count %d",
+				t.Fatalf("after %d frames, there are %d recent frames of %d bytes, but bytes is %d",
 					i+1, len(top.recent.frames), total, top.recent.bytes)
 			}
 		}
 		if len(top.recent.frames) != maxRecentFrames {
-			t.Errorf("the ring has %d frames", len(top.recent.frames))
+			t.Errorf("%d recent frames", len(top.recent.frames))
 		}
 	})
 }
 
-// Following a frame that no ring can hold is following all the same.
+// TestFrameLargerThanRecentFrames: a frame that is too large for recentFrames is delivered all the
+// same.
 func TestFrameLargerThanRecentFrames(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -367,7 +370,8 @@ func TestFrameLargerThanRecentFrames(t *testing.T) {
 	})
 }
 
-// A page that was read while it was the last one lacks what came later.
+// TestSegmentReadBeforeLastEvents: a segment that was read while it was the last one lacks later
+// events.
 func TestSegmentReadBeforeLastEvents(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -376,10 +380,10 @@ func TestSegmentReadBeforeLastEvents(t *testing.T) {
 		post := func() { s.Apply(room.Change{Events: s.store.append(1, 5, strings.Repeat("x", maxRecentBytes/3))}) }
 		post()
 		s.connect(alice, cursorAt(1, 0)).wantSeqs(1, 0, 5)
-		s.wantReads("the end and a page", 2)
+		s.wantReads("the newest events and a segment", 2)
 		post()
 		s.connect(bob, cursorAt(1, 5)).wantSeqs(1, 5, 10)
-		s.wantReads("the page again", 1)
+		s.wantReads("the segment again", 1)
 	})
 }
 
