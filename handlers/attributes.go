@@ -55,7 +55,7 @@ func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, sessi
 	if err := session.Grants.Check(room.ActionAttributes, id); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
 		return err
 	}
 	version, refused, err := a.Store.UpdateAttributes(r.Context(), actor(r, session), id, room.AttributesUpdate{

@@ -54,7 +54,7 @@ func TestSendLeavesNoDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		client := overPipe(t, func(w http.ResponseWriter, _ *http.Request) {
-			c := conn{w, http.NewResponseController(w)}
+			c := responseConn{w, http.NewResponseController(w)}
 			for range 3 {
 				if err := c.Send([]byte(":\n\n"), 10*time.Second); err != nil {
 					t.Error(err)

@@ -13,9 +13,9 @@ const (
 	// defaultBodyTimeout bounds how long the body of a call may take. The largest
 	// one comes in this time at 26 KB/s.
 	defaultBodyTimeout = 10 * time.Second
-	// restTimeout is how long the rest of a body may take that the handler has not
+	// unreadBodyTimeout is how long the rest of a body may take that the handler has not
 	// read. Over HTTP/1.1 the reply waits for it.
-	restTimeout = time.Second
+	unreadBodyTimeout = time.Second
 	// replyTimeout bounds how long a client may take to read a reply, beside the
 	// time of the call itself. The largest replies have some hundred kilobytes.
 	replyTimeout = 30 * time.Second
@@ -45,8 +45,8 @@ func (a *api) deadlines(next http.Handler) http.Handler {
 		body := &timedBody{ReadCloser: r.Body}
 		r.Body = body
 		next.ServeHTTP(w, r)
-		if !body.ended.Load() { // the handler wants no more of it, or has waited long enough
-			_ = control.SetReadDeadline(time.Now().Add(restTimeout))
+		if !body.complete.Load() { // the handler wants no more of it, or has waited long enough
+			_ = control.SetReadDeadline(time.Now().Add(unreadBodyTimeout))
 		}
 	})
 }
@@ -55,21 +55,21 @@ func (a *api) deadlines(next http.Handler) http.Handler {
 // then, by itself, as it reads on to see whether the client hangs up.
 type timedBody struct {
 	io.ReadCloser
-	ended atomic.Bool
+	complete atomic.Bool
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
-		b.ended.Store(true)
+		b.complete.Store(true)
 	}
 	return n, err
 }
 
-// untimed lets a reply last, once the body of the request has come, which should
+// allowStreaming lets a reply last, once the body of the request has come, which should
 // not be there and would otherwise be read without end.
 // Errors: body_timeout, body_too_large.
-func untimed(w http.ResponseWriter, r *http.Request) error {
+func allowStreaming(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength != 0 {
 		if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBodyBytes)); err != nil {
 			return bodyProblem(err)
@@ -79,9 +79,9 @@ func untimed(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// allowUpload gives the reply to an upload the time that the upload may take. The
+// extendUploadDeadline gives the reply to an upload the time that the upload may take. The
 // body's deadline moves along with its bytes (uploadBody).
-func allowUpload(w http.ResponseWriter) {
+func extendUploadDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(uploadTimeout + assembleTimeout + replyTimeout))
 }
 

@@ -158,7 +158,7 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	if p.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
 		if seen, ok := w.(*statusWriter); ok {
-			seen.quiet = true // whoever meets a limit, again and again, would fill the log
+			seen.unlogged = true // whoever meets a limit, again and again, would fill the log
 		}
 	}
 	switch p.Status {

@@ -40,7 +40,7 @@ func parseIfMatch(fields []string) (versions []room.Seq, ok bool) {
 		tag, weak := strings.CutPrefix(rest, "W/")
 		tag, opened := strings.CutPrefix(tag, `"`)
 		tag, after, closed := strings.Cut(tag, `"`)
-		if !opened || !closed || strings.ContainsFunc(tag, notInTag) {
+		if !opened || !closed || strings.ContainsFunc(tag, invalidInTag) {
 			return nil, false
 		}
 		if n, err := strconv.ParseInt(tag, 10, 64); err == nil && n >= 0 && !weak && etag(room.Seq(n)) == `"`+tag+`"` {
@@ -53,5 +53,5 @@ func parseIfMatch(fields []string) (versions []room.Seq, ok bool) {
 	}
 }
 
-// notInTag reports whether an entity tag cannot hold the character.
-func notInTag(c rune) bool { return c <= ' ' || c == 0x7f }
+// invalidInTag reports whether an entity tag cannot hold the character.
+func invalidInTag(c rune) bool { return c <= ' ' || c == 0x7f }

@@ -21,14 +21,14 @@ type streamStore interface {
 	OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error)
 }
 
-// maxAbsence is the longest that a client is asked to stay away, where nobody knows
+// maxReconnectDelay is the longest that a client is asked to stay away, where nobody knows
 // for how long the server has nothing for it. It is half of the shortest
 // memberTimeout: a client that obeys is back before it is taken out of its rooms.
-const maxAbsence = room.MinMemberTimeout / 2
+const maxReconnectDelay = room.MinMemberTimeout / 2
 
 // streamEvents opens the session's stream.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
-	if err := a.stream(w, r); err != nil {
+	if err := a.openStream(w, r); err != nil {
 		a.answerStreamError(w, r, err)
 	}
 }
@@ -39,13 +39,13 @@ func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
 func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	if (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusTooManyRequests) && r.URL.Query().Has("stream_key") {
-		a.comeBack(w, r, max(p.retryAfter, 1))
+		a.answerReconnect(w, r, max(p.retryAfter, 1))
 		return
 	}
 	a.answerError(w, r, err)
 }
 
-func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
+func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r, "stream_key", "stream_ticket", "last_event_id")
 	// A stream may last; what is asked before it begins may not.
 	ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
@@ -57,10 +57,10 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	if err := q.err(); err != nil { // a misspelt last_event_id would begin anew, and nobody would notice
 		return err
 	}
-	if err := untimed(w, r); err != nil {
+	if err := allowStreaming(w, r); err != nil {
 		return err
 	}
-	free, err := a.takeStream(r, session)
+	free, err := a.acquireStream(r, session)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (a *api) stream(w http.ResponseWriter, r *http.Request) error {
 	}
 	begun = true
 	a.StreamOpens(r.Context())
-	if err := a.serve(w, r, stream, start, free); err != nil {
+	if err := a.serveStream(w, r, stream, start, free); err != nil {
 		a.Log.Debug("a stream ended at its start", "requestID", requestID(r.Context()), "error", err)
 	}
 	return nil
@@ -105,16 +105,16 @@ func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid
 	return epoch, c, err != nil
 }
 
-// serve hands the connection to the hub where it can be taken out of net/http:
+// serveStream hands the connection to the hub where it can be taken out of net/http:
 // HTTP/1.1 on a platform that can. HTTP/2, whose bytes only net/http can write,
 // keeps its request's goroutine. free is called when the stream has ended.
-func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, free func()) error {
-	streamHeader(w.Header())
+func (a *api) serveStream(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, free func()) error {
+	setStreamHeader(w.Header())
 	control := http.NewResponseController(w)
 	if !hub.CanTakeOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
 		defer free()
 		w.WriteHeader(http.StatusOK)
-		return stream.Serve(r.Context(), start, conn{w, control})
+		return stream.Serve(r.Context(), start, responseConn{w, control})
 	}
 	// Without chunks the stream is the bare events, up to the connection's end.
 	w.Header().Set("Transfer-Encoding", "identity")
@@ -122,7 +122,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, 
 	taken, _, err := control.Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
 		defer free()
-		return stream.Serve(r.Context(), start, conn{w, control})
+		return stream.Serve(r.Context(), start, responseConn{w, control})
 	}
 	if err != nil {
 		free()
@@ -139,7 +139,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request, stream *hub.Stream, 
 // streamConn is the connection of a stream that has a slot.
 type streamConn struct {
 	net.Conn
-	free func()
+	release func()
 }
 
 // SyscallConn is what the hub takes the socket from.
@@ -161,26 +161,26 @@ func (c streamConn) RedirectWrites(to io.Writer) {
 func (c streamConn) HandOver() (done func()) {
 	counted, ok := c.Conn.(interface{ HandOver() (done func()) })
 	if !ok {
-		return c.free
+		return c.release
 	}
 	leave := counted.HandOver()
 	return func() {
 		leave()
-		c.free()
+		c.release()
 	}
 }
 
-// streamHeader keeps everything between here and the client from holding the
+// setStreamHeader keeps everything between here and the client from holding the
 // stream back: X-Accel-Buffering is nginx's, no-transform is for proxies that
 // compress.
-func streamHeader(h http.Header) {
+func setStreamHeader(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 }
 
-// conn is a client's connection, as the hub and the feed write to it.
-type conn struct {
+// responseConn is a client's connection, as the hub and the feed write to it.
+type responseConn struct {
 	http.ResponseWriter
 	control *http.ResponseController
 }
@@ -190,7 +190,7 @@ type conn struct {
 // afterwards, because net/http resets an HTTP/2 stream as soon as its deadline
 // passes, whether or not anything is being written: every stream that was
 // silent for longer would end.
-func (c conn) Send(p []byte, within time.Duration) error {
+func (c responseConn) Send(p []byte, within time.Duration) error {
 	if err := c.control.SetWriteDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
@@ -203,11 +203,11 @@ func (c conn) Send(p []byte, within time.Duration) error {
 	return c.control.SetWriteDeadline(time.Time{})
 }
 
-// comeBack answers with the request to come back after some seconds, for each
+// answerReconnect answers with the request to come back after some seconds, for each
 // client others: up to two and a half times as many.
-func (a *api) comeBack(w http.ResponseWriter, r *http.Request, seconds int) {
-	after := time.Duration(seconds) * (maxAbsence/2 + rand.N(maxAbsence/2))
-	streamHeader(w.Header())
+func (a *api) answerReconnect(w http.ResponseWriter, r *http.Request, seconds int) {
+	after := time.Duration(seconds) * (maxReconnectDelay/2 + rand.N(maxReconnectDelay/2))
+	setStreamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	if _, err := w.Write(hub.AppendReconnect(nil, after)); err != nil {
 		a.Log.Debug("a reply could not be written", "requestID", requestID(r.Context()), "error", err)

@@ -29,19 +29,19 @@ const (
 	// maxFeeds bounds the feeds that are open at once: each asks the database
 	// for itself.
 	maxFeeds = 64
-	// feedPage is how many events are read at once.
-	feedPage = 500
-	// feedTick is how late another process's commits may be seen: this one's
+	// feedPageEvents is how many events are read at once.
+	feedPageEvents = 500
+	// feedPoll is how late another process's commits may be seen: this one's
 	// wake the feed at once.
-	feedTick = time.Second
-	// feedPause is from one look to the next while transactions are under way
+	feedPoll = time.Second
+	// feedBusyPoll is from one look to the next while transactions are under way
 	// that hold the feed back. It doubles up to feedTick while nothing comes, as
 	// behind a transaction that takes minutes.
-	feedPause = 20 * time.Millisecond
-	// feedMovePause and feedRestartPause are how long a feed is asked to stay away:
+	feedBusyPoll = 20 * time.Millisecond
+	// feedDrainDelay and feedRestartPause are how long a feed is asked to stay away:
 	// from a server that others stand beside, and from one that stops now.
-	feedMovePause    = 100 * time.Millisecond
-	feedRestartPause = 800 * time.Millisecond
+	feedDrainDelay   = 100 * time.Millisecond
+	feedRestartDelay = 800 * time.Millisecond
 	// feedChunk is how much is encoded before it is written.
 	feedChunk = 64 << 10
 
@@ -60,7 +60,7 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := untimed(w, r); err != nil {
+	if err := allowStreaming(w, r); err != nil {
 		return err
 	}
 	select {
@@ -69,23 +69,23 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return fmt.Errorf("%w (%d feeds are open)", room.ErrUnavailable, maxFeeds)
 	}
-	if a.stops.over() {
+	if a.shutdown.feedsEnded() {
 		return fmt.Errorf("%w (stopping)", room.ErrUnavailable)
 	}
-	f := &feed{api: a, conn: conn{w, http.NewResponseController(w)}, draining: a.stops.draining()}
-	ready, err := f.begin(r.Context(), cursor)
+	f := &feed{api: a, conn: responseConn{w, http.NewResponseController(w)}, drain: a.shutdown.feedDrain()}
+	ready, err := f.start(r.Context(), cursor)
 	if err != nil {
 		return err
 	}
 	a.StreamOpens(r.Context())
-	streamHeader(w.Header())
+	setStreamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	expiry := time.NewTimer(a.Tokens.Until(expiresAt))
 	defer expiry.Stop()
 	began := time.Now()
 	why := f.run(r.Context(), ready, expiry.C)
 	level := slog.LevelDebug
-	if errors.Is(why, errOvertaken) || errors.Is(why, os.ErrDeadlineExceeded) { // for somebody to look at that server
+	if errors.Is(why, errFeedTrimmed) || errors.Is(why, os.ErrDeadlineExceeded) { // for somebody to look at that server
 		level = slog.LevelInfo
 	}
 	a.Log.Log(r.Context(), level, "feed ended", "reason", why, "lasted", time.Since(began), "requestID", requestID(r.Context()))
@@ -96,25 +96,25 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 var (
 	errFeedExpired  = errors.New("the token expired")
 	errFeedStopping = errors.New("the server is stopping")
-	errOvertaken    = errors.New("the reader was overtaken by the purge")
+	errFeedTrimmed  = errors.New("the reader was overtaken by the purge")
 )
 
 // feed is one open feed. Its request's goroutine does everything.
 type feed struct {
 	api    *api
-	conn   conn
+	conn   responseConn
 	buf    []byte
 	cursor room.FeedCursor
-	// missed is how far what was purged has been told.
-	missed room.FeedCursor
-	// draining is closed when the feed is to move to another server; nil where
+	// reportedTrim is how far what was purged has been told.
+	reportedTrim room.FeedCursor
+	// feedDrain is closed when the feed is to move to another server; nil where
 	// that has been and gone.
-	draining <-chan struct{}
+	drain <-chan struct{}
 }
 
-// begin finds where the feed begins and what it says of that. Without a cursor
+// start finds where the feed begins and what it says of that. Without a cursor
 // it begins now.
-func (f *feed) begin(ctx context.Context, cursor *room.FeedCursor) (ready room.FeedReady, err error) {
+func (f *feed) start(ctx context.Context, cursor *room.FeedCursor) (ready room.FeedReady, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
 	if cursor == nil {
@@ -127,7 +127,7 @@ func (f *feed) begin(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 	if err != nil {
 		return room.FeedReady{}, err
 	}
-	f.missed = page.Trimmed
+	f.reportedTrim = page.Trimmed
 	oldest := room.FeedCursor{Epoch: page.Epoch}
 	switch {
 	case page.Foreign:
@@ -151,35 +151,35 @@ func (f *feed) begin(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 // last id goes on where it was.
 func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan time.Time) error {
 	f.buf = fmt.Appendf(f.buf, "retry: %d\n\n", 1000+rand.IntN(3000))
-	f.append(ready.Type(), ready, &f.cursor)
+	f.appendEvent(ready.Type(), ready, &f.cursor)
 	if err := f.flush(); err != nil {
 		return err
 	}
 	beat := time.NewTimer(f.api.Heartbeat)
 	defer beat.Stop()
-	again := time.NewTimer(feedTick)
+	again := time.NewTimer(feedPoll)
 	defer again.Stop()
-	pause := feedPause
+	pause := feedBusyPoll
 	var leave <-chan time.Time // when a feed that moves to another server ends
 	for {
 		committed := f.api.Store.Committed() // taken first: what commits during the look wakes the next one
-		page, err := f.next(ctx)
+		page, err := f.sendNext(ctx)
 		if err != nil {
-			return errors.Join(err, f.reconnect(maxAbsence))
+			return errors.Join(err, f.reconnect(maxReconnectDelay))
 		}
 		if len(page.Events) > 0 {
-			pause = feedPause
+			pause = feedBusyPoll
 			beat.Reset(f.api.Heartbeat)
 		}
 		wait := pause
 		switch {
-		case len(page.Events) == feedPage:
+		case len(page.Events) == feedPageEvents:
 			wait = 0 // there is more
 		case page.Busy:
 			committed = nil // whatever commits, it stays held back for now
-			pause = min(2*pause, feedTick)
+			pause = min(2*pause, feedPoll)
 		default:
-			wait, pause = feedTick, feedPause
+			wait, pause = feedPoll, feedBusyPoll
 		}
 		again.Reset(wait)
 		select {
@@ -192,29 +192,29 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 			}
 			beat.Reset(f.api.Heartbeat)
 		case <-expired:
-			f.append(room.TypeConnectionStateChanged, room.ConnectionStateChanged{
+			f.appendEvent(room.TypeConnectionStateChanged, room.ConnectionStateChanged{
 				State: "disconnected", Event: room.ConnectionTokenExpired,
 			}, nil)
 			return errors.Join(errFeedExpired, f.flush())
-		case <-f.draining:
-			f.draining = nil
-			leave = time.After(rand.N(f.api.stops.spread + time.Millisecond))
+		case <-f.drain:
+			f.drain = nil
+			leave = time.After(rand.N(f.api.shutdown.drainSpread + time.Millisecond))
 		case <-leave:
-			return errors.Join(errFeedStopping, f.reconnect(feedMovePause))
-		case <-f.api.stops.end:
-			return errors.Join(errFeedStopping, f.reconnect(feedRestartPause))
+			return errors.Join(errFeedStopping, f.reconnect(feedDrainDelay))
+		case <-f.api.shutdown.endFeeds:
+			return errors.Join(errFeedStopping, f.reconnect(feedRestartDelay))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// next reads a page and writes it. It fails where the reader is so slow that
+// sendNext reads a page and writes it. It fails where the reader is so slow that
 // what it needs next is purged: coming back, it is told.
-func (f *feed) next(ctx context.Context) (room.FeedPage, error) {
+func (f *feed) sendNext(ctx context.Context) (room.FeedPage, error) {
 	reading, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
-	page, err := f.api.Store.FeedAfter(reading, f.cursor, feedPage)
+	page, err := f.api.Store.FeedAfter(reading, f.cursor, feedPageEvents)
 	if err != nil {
 		if ctx.Err() == nil {
 			f.api.Log.Warn("the feed could not be read", "requestID", requestID(ctx), "error", err)
@@ -224,11 +224,11 @@ func (f *feed) next(ctx context.Context) (room.FeedPage, error) {
 	if page.Foreign {
 		return page, errors.New("the database is another one")
 	}
-	if f.cursor.Before(page.Trimmed) && f.missed.Before(page.Trimmed) {
-		return page, errOvertaken
+	if f.cursor.Before(page.Trimmed) && f.reportedTrim.Before(page.Trimmed) {
+		return page, errFeedTrimmed
 	}
 	for _, e := range page.Events {
-		f.append(e.Type, e.Data, &e.Cursor)
+		f.appendEvent(e.Type, e.Data, &e.Cursor)
 		f.cursor = e.Cursor
 		if len(f.buf) >= feedChunk {
 			if err := f.flush(); err != nil {
@@ -246,9 +246,9 @@ func (f *feed) reconnect(atMost time.Duration) error {
 	return f.flush()
 }
 
-// append encodes an event; what has a place carries it as its id. JSON holds no
+// appendEvent encodes an event; what has a place carries it as its id. JSON holds no
 // raw line breaks, so the data is one line.
-func (f *feed) append(t room.EventType, data any, at *room.FeedCursor) {
+func (f *feed) appendEvent(t room.EventType, data any, at *room.FeedCursor) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
 		// These are plain structs that the store has just decoded.

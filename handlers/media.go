@@ -73,14 +73,14 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err := session.Grants.CheckMedia(); err != nil {
 		return err
 	}
-	free, err := a.takeTransfer(r)
+	free, err := a.acquireTransfer(r)
 	if err != nil {
 		return err
 	}
 	defer free()
 	ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
 	defer cancel()
-	allowUpload(w)
+	extendUploadDeadline(w)
 	body, err := a.uploadBody(ctx, w, r)
 	if err != nil {
 		return err
@@ -443,12 +443,12 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	free, err := a.takeTransfer(r)
+	free, err := a.acquireTransfer(r)
 	if err != nil {
 		return err
 	}
 	defer free()
-	if err := untimed(w, r); err != nil {
+	if err := allowStreaming(w, r); err != nil {
 		return err
 	}
 	bytes, size, err := a.Media.Open(r.Context(), string(m.ID))

@@ -77,7 +77,7 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 			return err
 		}
 	}
-	if err := a.spend(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.attributes, session.User.ID, 1); err != nil {
 		return err
 	}
 	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), actor(r, session), id, request.UserIDs, room.MemberAttributesUpdate{

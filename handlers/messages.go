@@ -179,12 +179,12 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, m room.Messa
 // maySend takes tokens for a message. Errors: too_many_messages, too_much_barrage.
 func (a *api) maySend(w http.ResponseWriter, r *http.Request, sender room.UserID, draft room.Draft) error {
 	if draft.Kind != room.KindBarrage {
-		return a.spend(w, r, a.rates.messages, sender, 1)
+		return a.takeTokens(w, r, a.rates.messages, sender, 1)
 	}
-	if err := a.spend(w, r, a.rates.barrage, sender, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.barrage, sender, 1); err != nil {
 		return err
 	}
-	return a.spend(w, r, a.rates.barrageBytes, sender, len(draft.Text)+len(draft.Data)+len(draft.ExtendedData))
+	return a.takeTokens(w, r, a.rates.barrageBytes, sender, len(draft.Text)+len(draft.Data)+len(draft.ExtendedData))
 }
 
 // answerRetry answers a sender who is too fast: a message that is stored already

@@ -15,9 +15,9 @@ import (
 	"github.com/go-chi/cors"
 )
 
-// routeEscaped makes chi match the path as it was sent, so that an ID with an
+// routeByEscapedPath makes chi match the path as it was sent, so that an ID with an
 // encoded slash or percent sign stays one segment. pathParam decodes it.
-func routeEscaped(next http.Handler) http.Handler {
+func routeByEscapedPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.RawPath = r.URL.EscapedPath()
 		next.ServeHTTP(w, r)
@@ -42,7 +42,7 @@ const (
 func (a *api) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		id := nameOf(r)
+		id := requestIDOf(r)
 		w.Header().Set("X-Request-Id", id) // spelt as it is sent: Set would have to make it so
 		seen := &statusWriter{ResponseWriter: w}
 		setContext(context.WithValue(r.Context(), requestIDKey{}, id), r)
@@ -50,7 +50,7 @@ func (a *api) observe(next http.Handler) http.Handler {
 		took := time.Since(began)
 		route := chi.RouteContext(r.Context()).RoutePattern()
 		level := slog.LevelDebug
-		if seen.status >= http.StatusInternalServerError && !seen.quiet {
+		if seen.status >= http.StatusInternalServerError && !seen.unlogged {
 			level = slog.LevelInfo
 		}
 		if a.Log.Enabled(r.Context(), level) {
@@ -71,8 +71,8 @@ func (a *api) observe(next http.Handler) http.Handler {
 // else through Unwrap.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
-	quiet  bool // a failure that is logged elsewhere, or not at all
+	status   int
+	unlogged bool // a failure that is logged elsewhere, or not at all
 }
 
 func (w *statusWriter) WriteHeader(status int) {
@@ -108,17 +108,17 @@ func (a *api) recoverPanic(next http.Handler) http.Handler {
 	})
 }
 
-// secure sets the headers that every reply has. Pages add their own policy.
-func secure(next http.Handler) http.Handler {
+// setSecurityHeaders sets the headers that every reply has. Pages add their own policy.
+func setSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		maps.Copy(w.Header(), secureHeaders)
+		maps.Copy(w.Header(), securityHeaders)
 		next.ServeHTTP(w, r)
 	})
 }
 
 // secureHeaders has values that all replies share. To set such a header anew leaves
 // them alone.
-var secureHeaders = http.Header{
+var securityHeaders = http.Header{
 	"X-Content-Type-Options":  {"nosniff"},
 	"Referrer-Policy":         {"no-referrer"},
 	"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},

@@ -82,10 +82,10 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.roomsCreated, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.roomsCreated, session.User.ID, 1); err != nil {
 		return err
 	}
 	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes)
@@ -98,7 +98,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	joined, err := a.Store.JoinRoom(r.Context(), actor(r, session), id)
@@ -116,10 +116,10 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
-	done, err := a.mayCreate(w, r, session.User.ID, id)
+	done, err := a.checkRoomCreationRate(w, r, session.User.ID, id)
 	if err != nil {
 		return err
 	}
@@ -161,13 +161,13 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.withinCeilings(request.Config); err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	done := func(created bool) {}
 	if request.CreateIfNotExists {
 		var err error
-		if done, err = a.mayCreate(w, r, session.User.ID, to.RoomID); err != nil {
+		if done, err = a.checkRoomCreationRate(w, r, session.User.ID, to.RoomID); err != nil {
 			return err
 		}
 	}
@@ -181,7 +181,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	if err := a.Store.LeaveRoom(r.Context(), actor(r, session), id); err != nil {

@@ -102,7 +102,7 @@ type api struct {
 	validate *validator.Validate
 	feeds    chan struct{} // holds one for each open feed
 	rates    rates
-	stops    *stops
+	shutdown *shutdownState
 
 	streams, transfers *slots
 
@@ -124,7 +124,7 @@ const (
 func New(o Options) *API {
 	a := &api{
 		Options: o, validate: newValidator(), rates: newRates(o.Rates),
-		feeds: make(chan struct{}, maxFeeds), stops: newStops(),
+		feeds: make(chan struct{}, maxFeeds), shutdown: newShutdownState(),
 	}
 	if a.Heartbeat == 0 {
 		a.Heartbeat = defaultHeartbeat
@@ -143,24 +143,24 @@ func New(o Options) *API {
 	}
 	a.links = newLinks(o.PublicURL)
 	a.streams = newSlots(
-		bound{o.Limits.Streams, LimitStreams, ErrServerFull},
-		bound{o.Limits.StreamsPerAddress, LimitStreamsPerAddress, errTooManyStreams},
-		bound{o.Limits.StreamsPerUser, LimitStreamsPerUser, errTooManyStreams},
+		slotLimit{o.Limits.Streams, LimitStreams, ErrServerFull},
+		slotLimit{o.Limits.StreamsPerAddress, LimitStreamsPerAddress, errTooManyStreams},
+		slotLimit{o.Limits.StreamsPerUser, LimitStreamsPerUser, errTooManyStreams},
 	)
 	a.transfers = newSlots(
-		bound{o.Limits.Transfers, LimitTransfers, ErrServerFull},
-		bound{o.Limits.TransfersPerAddress, LimitTransfersPerAddress, ErrTooManyConnections},
-		bound{},
+		slotLimit{o.Limits.Transfers, LimitTransfers, ErrServerFull},
+		slotLimit{o.Limits.TransfersPerAddress, LimitTransfersPerAddress, ErrTooManyConnections},
+		slotLimit{},
 	)
 	a.mediaURLs = newMediaSigner(o.MediaSecret)
 	a.lost.observe = o.MediaLost
 	r := chi.NewRouter()
-	r.Use(a.deadlines, a.links.belowPrefix, routeEscaped, a.observe, a.recoverPanic, secure)
+	r.Use(a.deadlines, a.links.belowPrefix, routeByEscapedPath, a.observe, a.recoverPanic, setSecurityHeaders)
 	if len(o.AllowedOrigins) > 0 {
 		r.Use(crossOrigin(o.AllowedOrigins))
 	}
 	if o.Refused != nil {
-		r.Use(a.refuseConnection)
+		r.Use(a.rejectRefusedConnection)
 	}
 	r.NotFound(a.handle(func(http.ResponseWriter, *http.Request) error { return errNoRoute }))
 	r.MethodNotAllowed(a.handle(func(w http.ResponseWriter, req *http.Request) error {
@@ -171,7 +171,7 @@ func New(o Options) *API {
 	r.Get(streamPath, a.streamEvents)
 	r.Get("/v1/admin/events", a.handle(a.streamAdminEvents))
 	r.Group(func(r chi.Router) {
-		r.Use(a.stops.transfer)
+		r.Use(a.shutdown.countTransfer)
 		r.Post("/v1/media", a.handle(a.uploadMedia))
 		a.mountUploads(r)
 		r.Get("/v1/media/{mediaID}/{fileName}", a.handle(a.downloadMedia))
@@ -232,7 +232,7 @@ func New(o Options) *API {
 		}
 	})
 	a.mountPages(r)
-	return &API{r, a.stops}
+	return &API{r, a.shutdown}
 }
 
 // allowed is the methods that a path takes.

@@ -45,7 +45,7 @@ type limits struct {
 }
 
 func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
-	if err := a.mayLogin(w, r); err != nil {
+	if err := a.checkLoginRate(w, r); err != nil {
 		return err
 	}
 	var request createSessionRequest
@@ -56,7 +56,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.logins, c.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.logins, c.User.ID, 1); err != nil {
 		return err
 	}
 	id, err := uuid.NewV7()
@@ -141,7 +141,7 @@ type leaveAllRoomsReply struct {
 }
 
 func (a *api) leaveAllRooms(w http.ResponseWriter, r *http.Request, session room.Session) error {
-	if err := a.spend(w, r, a.rates.joins, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
 	left, err := a.Store.LeaveAllRooms(r.Context(), actor(r, session))
@@ -168,7 +168,7 @@ func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Se
 	if err != nil {
 		return err
 	}
-	if err := a.spend(w, r, a.rates.logins, session.User.ID, 1); err != nil {
+	if err := a.takeTokens(w, r, a.rates.logins, session.User.ID, 1); err != nil {
 		return err
 	}
 	session, err = a.Store.RenewSession(r.Context(), actor(r, session), c)

@@ -7,21 +7,21 @@ import (
 	"parlor/room"
 )
 
-// bound is how many of something there may be at once, and what a caller is told
+// slotLimit is how many of something there may be at once, and what a caller is told
 // who meets it.
-type bound struct {
-	most  int // 0: any number
+type slotLimit struct {
+	max   int // 0: any number
 	limit Limit
 	fault *problem
 }
 
-// met reports whether there are as many as there may be.
-func (b bound) met(taken int) bool { return b.most > 0 && taken >= b.most }
+// reached reports whether there are as many as there may be.
+func (b slotLimit) reached(taken int) bool { return b.max > 0 && taken >= b.max }
 
 // slots bounds how many of something there are at once: in all, from each address
 // and of each user. Nobody's is taken away for another's.
 type slots struct {
-	all, perAddress, perUser bound
+	all, perAddress, perUser slotLimit
 
 	mu        sync.Mutex // guards all below
 	taken     int
@@ -29,27 +29,27 @@ type slots struct {
 	byUser    map[room.UserID]int  // likewise
 }
 
-func newSlots(all, perAddress, perUser bound) *slots {
+func newSlots(all, perAddress, perUser slotLimit) *slots {
 	return &slots{
 		all: all, perAddress: perAddress, perUser: perUser,
 		byAddress: make(map[netip.Prefix]int), byUser: make(map[room.UserID]int),
 	}
 }
 
-// take takes a slot, which free gives back once; where a bound is met it takes none
+// acquire takes a slot, which free gives back once; where a bound is met it takes none
 // and returns that bound. An invalid address and an empty user have no bound of
 // their own. Where instead is true the slot stands for one that is just being given
 // back, and no bound holds.
-func (s *slots) take(address netip.Prefix, user room.UserID, instead bool) (free func(), met *bound) {
+func (s *slots) acquire(address netip.Prefix, user room.UserID, instead bool) (free func(), met *slotLimit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case instead:
-	case s.all.met(s.taken):
+	case s.all.reached(s.taken):
 		return nil, &s.all
-	case address.IsValid() && s.perAddress.met(s.byAddress[address]):
+	case address.IsValid() && s.perAddress.reached(s.byAddress[address]):
 		return nil, &s.perAddress
-	case user != "" && s.perUser.met(s.byUser[user]):
+	case user != "" && s.perUser.reached(s.byUser[user]):
 		return nil, &s.perUser
 	}
 	s.taken++
@@ -59,10 +59,10 @@ func (s *slots) take(address netip.Prefix, user room.UserID, instead bool) (free
 	if user != "" {
 		s.byUser[user]++
 	}
-	return func() { s.free(address, user) }, nil
+	return func() { s.release(address, user) }, nil
 }
 
-func (s *slots) free(address netip.Prefix, user room.UserID) {
+func (s *slots) release(address netip.Prefix, user room.UserID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.taken--

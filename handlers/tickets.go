@@ -13,9 +13,9 @@ type ticketStore interface {
 	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
 }
 
-// ticketTime is how long a ticket waits for its stream to be opened. It is
+// ticketLifetime is how long a ticket waits for its stream to be opened. It is
 // asked for just before.
-const ticketTime = 30 * time.Second
+const ticketLifetime = 30 * time.Second
 
 type streamTicketReply struct {
 	StreamURL string    `json:"streamURL"`
@@ -26,7 +26,7 @@ type streamTicketReply struct {
 // what proxies and browsers keep of it opens nothing afterwards.
 func (a *api) createStreamTicket(w http.ResponseWriter, r *http.Request, session room.Session) error {
 	ticket := newKey(ticketPrefix)
-	expires, err := a.Store.AddStreamTicket(r.Context(), session.ID, hashKey(ticket), ticketTime)
+	expires, err := a.Store.AddStreamTicket(r.Context(), session.ID, hashKey(ticket), ticketLifetime)
 	if err != nil {
 		return err
 	}

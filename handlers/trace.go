@@ -18,9 +18,9 @@ func requestID(ctx context.Context) string {
 	return id
 }
 
-// nameOf is the ID that the caller or a proxy gave to a request, so that one ID finds it in all their logs; or a new one
+// requestIDOf is the ID that the caller or a proxy gave to a request, so that one ID finds it in all their logs; or a new one
 // where there is none that a log could hold.
-func nameOf(r *http.Request) string {
+func requestIDOf(r *http.Request) string {
 	if given := r.Header["X-Request-Id"]; len(given) == 1 && validRequestID(given[0]) {
 		return given[0]
 	}

@@ -77,13 +77,13 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 			return err
 		}
 		if r.Method == http.MethodPatch || r.Method == http.MethodHead { // these open files
-			free, err := a.takeTransfer(r)
+			free, err := a.acquireTransfer(r)
 			if err != nil {
 				return err
 			}
 			defer free()
 		}
-		allowUpload(w)
+		extendUploadDeadline(w)
 		empty := r.Body == nil || r.Body == http.NoBody
 		deadline := &bodyDeadline{control: http.NewResponseController(w), fixed: empty}
 		c.reply = &uploadReply{ResponseWriter: w, links: a.links, method: r.Method, deadline: deadline}

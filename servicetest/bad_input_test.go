@@ -77,7 +77,7 @@ func TestBadKeys(t *testing.T) {
 func TestBadAdminTokens(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.api.End() // a token that is taken gets no feed without end
+	s.api.EndFeeds() // a token that is taken gets no feed without end
 	alice := s.login("alice")
 	alice.enter("lobby")
 	expired, err := s.tokens.SignAdmin("backend", -time.Second)

@@ -188,7 +188,7 @@ func TestFeedInPages(t *testing.T) {
 func TestFeedCursorsThatAreNone(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.api.End() // a cursor that is taken gets 503, and no feed without end
+	s.api.EndFeeds() // a cursor that is taken gets 503, and no feed without end
 	admin := s.admin()
 	for _, id := range []string{
 		"", "x", "-", "1a:2f", "1.1", "1.1.1.1", "1..1", ".1.1", "1.1.", "01.1.1", "1.01.1", "1.1.01", "+1.1.1", "-1.1.1", "1.-1.1", "1.1.-1", "A.1.1",
@@ -270,7 +270,7 @@ func TestFeedEndsWhenTheServerStops(t *testing.T) {
 	s := newService(t)
 	admin := s.admin()
 	feed, _ := admin.follow("")
-	s.api.End()
+	s.api.EndFeeds()
 	if after := expect[room.Reconnect](feed).AfterMs; after < 400 || after > 800 {
 		t.Errorf("the reader is to come back after %d ms", after)
 	}

@@ -117,8 +117,8 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.url = s.server.URL
 	s.http = s.over(s.server.Client().Transport)
 	t.Cleanup(func() {
-		s.hub.Close() // ends the streams, which the server waits for
-		s.api.End()   // and the feeds
+		s.hub.Close()    // ends the streams, which the server waits for
+		s.api.EndFeeds() // and the feeds
 		s.server.Close()
 		s.log.check(t, c.faulty)
 	})

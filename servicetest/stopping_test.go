@@ -18,7 +18,7 @@ func TestFeedMovesWhileTheServerDrains(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	feed, _ := s.admin().follow("")
-	s.api.Drain(50 * time.Millisecond)
+	s.api.DrainFeeds(50 * time.Millisecond)
 	if got := expect[room.Reconnect](feed); got.AfterMs > 100 {
 		t.Errorf("the feed ends with %+v", got)
 	}
@@ -29,7 +29,7 @@ func TestFeedMovesWhileTheServerDrains(t *testing.T) {
 	}
 	s.login("alice").enter("lobby")
 	skipTo[room.MembersJoined](again)
-	s.api.End()
+	s.api.EndFeeds()
 	skipTo[room.Reconnect](again)
 	again.end()
 }
@@ -54,7 +54,7 @@ func TestServerLeaves(t *testing.T) {
 		if len(connections) != 1 {
 			t.Errorf("two calls take %d connections", len(connections))
 		}
-		s.api.Leave()
+		s.api.DisableKeepAlives()
 		call() // the last one on the old connection
 		eventually(t, "calls take a new connection", func() bool {
 			call()

@@ -29,7 +29,7 @@ const (
 func (s *service) shutdown(drain, delay time.Duration) error {
 	s.draining.Store(true)
 	s.store.MarkLeaving()
-	s.handlers.Leave()
+	s.handlers.DisableKeepAlives()
 	delay = min(delay, drain/2)
 	s.log.Info("stopping", "streams", s.hub.Stats().Streams, "transfers", s.handlers.Transfers(), "delay", delay.String())
 	<-time.After(delay) // a second signal ends the program
@@ -40,7 +40,7 @@ func (s *service) shutdown(drain, delay time.Duration) error {
 		streams := s.hub.Stats().Streams
 		spread := min(drain-delay, max(minSpread, time.Duration(streams)*time.Second/movesPerSecond))
 		s.log.Info("moving streams to other servers", "streams", streams, "others", others, "spread", spread.String())
-		s.handlers.Drain(spread)
+		s.handlers.DrainFeeds(spread)
 		s.hub.Drain(ctx, spread)
 	}
 	s.handlers.AwaitTransfers(ctx)
@@ -61,7 +61,7 @@ func (s *service) closeAPI() error {
 	ended := make(chan struct{})
 	s.api.RegisterOnShutdown(func() { // called when the port is closed, so that no client reconnects to this server
 		defer close(ended)
-		s.handlers.End()
+		s.handlers.EndFeeds()
 		s.hub.Shutdown(ctx)
 		s.handlers.AwaitCalls(ctx)
 		time.AfterFunc(replyGrace, cancel)
