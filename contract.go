@@ -1,5 +1,5 @@
-// Package parlor holds the contract and its errors, so that the program can
-// serve the very files that clients are made from.
+// Package parlor contains the API contract and the documentation of its errors, so that the server
+// can serve the same files from which clients are generated.
 package parlor
 
 import _ "embed"
@@ -9,7 +9,7 @@ import _ "embed"
 //go:embed openapi.yaml
 var Contract []byte
 
-// Errors is docs/errors.md, which every problem's type leads to.
+// Errors is docs/errors.md, to which the type of every problem refers.
 //
 //go:embed docs/errors.md
 var Errors []byte

@@ -1,8 +1,8 @@
-// Package bench loads a server with many event streams and with messages, and measures what comes of it: deliveries,
-// losses, latency, and what they cost the server.
+// Package bench loads a server with event streams and messages, and measures deliveries, losses,
+// latency, and the load on the server.
 //
-// It shares the machine with the server more often than not, so it is made to cost little: a few loops read all sockets
-// through one buffer each, and a stream is a small struct (streams.go, loop_linux.go).
+// It often runs on the same machine as the server, so it uses few resources: a few loops read all
+// sockets, with one buffer each, and a stream is a small struct (streams.go, streams_linux.go).
 package bench
 
 import (
@@ -16,58 +16,63 @@ import (
 )
 
 const (
-	// settleTime is between the last stream's opening and the first message: a server with several processes may tell
-	// them of a new subscriber a moment after it has answered.
+	// settleTime is the pause between opening the last stream and sending the first message. A
+	// server with several processes may publish a new subscription to them a moment after it has
+	// replied.
 	settleTime = 500 * time.Millisecond
-	// patience is how long a run waits for what is on its way when the senders have stopped, and for streams that come
-	// back after a herd.
-	patience = 20 * time.Second
-	// openPatience is how long opening all streams may take.
-	openPatience = 3 * time.Minute
-	// lossPatience is how long nothing must have come to any stream until what is missing counts as lost, shedPatience
-	// where not everything has to come.
-	lossPatience = 5 * time.Second
-	shedPatience = time.Second
+	// settleTimeout is how long a run waits for messages in flight after the senders have stopped,
+	// and for streams to reconnect after a herd.
+	settleTimeout = 20 * time.Second
+	// openTimeout is how long it may take to open all streams.
+	openTimeout = 3 * time.Minute
+	// lossTimeout is how long no stream may receive anything until missing messages count as lost.
+	// shedTimeout is the same if messages may be shed.
+	lossTimeout  = 5 * time.Second
+	shedTimeout  = time.Second
 	pollInterval = 5 * time.Millisecond
 )
 
-// ErrInterrupted says that the report covers the part of the run up to the interruption.
+// ErrInterrupted means that the run was interrupted. Its report covers the time until then.
 var ErrInterrupted = errors.New("interrupted")
 
-// Options say what a run does.
+// Options describe a run.
 type Options struct {
-	// Target is the server: a Parlor or a Plain.
+	// Target is the server, a Parlor or a Plain.
 	Target Target
-	// Streams are spread evenly over Rooms.
+	// Streams is the number of streams, which are spread evenly over Rooms.
 	Streams, Rooms int
-	// SourceAddresses is how many addresses of the loopback network the streams come from: one address has some 28,000
-	// ports. 0: one, or as many as it takes where the server is on the loopback network.
+	// SourceAddresses is the number of loopback addresses that the streams come from, because one
+	// address has only about 28,000 ports. 0 means as many as needed if the server is on the
+	// loopback network, and one otherwise.
 	SourceAddresses int
-	// Rate is the messages per second over all rooms. 0: Senders send as fast as they are answered.
+	// Rate is the number of messages per second over all rooms. 0 means that each sender sends
+	// again as soon as it gets a reply.
 	Rate float64
-	// Senders is how many messages may be under way at a time.
+	// Senders is the maximum number of messages in flight.
 	Senders int
-	// Warmup is before the measured Duration, under the same load.
+	// Warmup is the time before the measured Duration, with the same load.
 	Warmup, Duration time.Duration
-	// Idle leaves out the messages: only open streams are measured.
+	// Idle sends no messages and measures only open streams.
 	Idle bool
-	// Churn is the share of the streams that reconnect each second.
+	// Churn is the share of the streams that reconnect each second, from 0 to 1.
 	Churn float64
-	// Stopped is how many of the streams read nothing while it is measured, and read on afterwards. Their latencies do
-	// not count.
+	// Stopped is the number of streams that stop reading during the measurement and resume
+	// afterwards. Their latencies are not counted.
 	Stopped int
-	// Herd cuts all streams after the measured time, lets them come back within a second, and measures how long it takes.
+	// Herd cuts all streams after the measurement, reconnects them within a second, and measures
+	// how long it takes until they are complete.
 	Herd bool
-	// PIDs are the server's processes, BesidePIDs others that work for it and are reported apart, with their children:
-	// its database.
+	// PIDs are the server's processes. BesidePIDs are processes that work for it and are reported
+	// separately, with their children, such as its database.
 	PIDs, BesidePIDs []int
-	// Metrics is the URL of Parlor's metrics, for what was shed and what was read; empty: not asked.
+	// Metrics is the URL of Parlor's metrics, for its counters of shed messages and of log reads.
+	// Empty means not to read them.
 	Metrics string
-	// Progress takes a line each second.
+	// Progress receives a line per second. nil means none.
 	Progress io.Writer
 }
 
-// Check returns all that is wrong with the options.
+// Check returns all errors in the options.
 func (o *Options) Check() error {
 	var faults []error
 	fault := func(wrong bool, format string, args ...any) {
@@ -87,7 +92,7 @@ func (o *Options) Check() error {
 	return errors.Join(append(faults, o.Target.check())...)
 }
 
-// Bounds of a run: beyond them a number is more likely a slip than a wish.
+// Limits of a run. Larger numbers are likely to be mistakes.
 const (
 	maxStreams         = 1_000_000
 	maxSourceAddresses = 250
@@ -96,35 +101,37 @@ const (
 	maxDuration        = 24 * time.Hour
 )
 
-// Target is a server, and how one subscribes and publishes there.
+// Target is a kind of server: how to subscribe and publish.
 type Target interface {
 	check() error
-	// address is host:port of the server.
+	// address returns host:port of the server.
 	address() (string, error)
-	// prepare gets ready what the streams need.
+	// prepare makes the server ready for the streams.
 	prepare(ctx context.Context, r *run) error
-	// appendRequest writes the request that opens a stream.
+	// appendRequest appends the request that opens a stream.
 	appendRequest(b []byte, s *stream) []byte
-	// take looks at a frame of a stream.
-	take(s *stream, f frame, t *tally) error
-	// opens says that a stream is open once the reply's head has come; else a frame says so.
-	opens() bool
-	// appendMessage writes the request that sends a message to a hall.
-	appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte
-	// counts says that each message must reach every stream that was open all the time. stored says that it must reach
-	// those too that were away.
-	counts() bool
+	// handleFrame handles a frame of a stream.
+	handleFrame(s *stream, f frame, t *tally) error
+	// opensOnHead reports whether a stream is open once the head of the reply has arrived.
+	// Otherwise its first frame opens it.
+	opensOnHead() bool
+	// appendMessage appends the request that sends a message to a room.
+	appendMessage(b []byte, h *runRoom, turn int, stamp []byte) []byte
+	// mustDeliver reports whether each message must reach every stream that was open all the time.
+	// stored reports whether it must also reach streams that were disconnected.
+	mustDeliver() bool
 	stored() bool
-	// refused explains a reply other than success.
-	refused(status int, reply []byte) error
-	// again says that a message may be sent again whose answer did not come.
-	again() bool
-	// dismiss undoes prepare.
-	dismiss(ctx context.Context, streams []*stream)
+	// rejected returns an error for a reply other than success.
+	rejected(status int, reply []byte) error
+	// canRetry reports whether a message can be sent again if the reply is missing.
+	canRetry() bool
+	// cleanUp undoes prepare.
+	cleanUp(ctx context.Context, streams []*stream)
 	describe() string
 }
 
-// Run puts the load on the server and reports. The report is there with ErrInterrupted too, when the context ended.
+// Run loads the server and returns a report. If the context ends, it returns a report and
+// ErrInterrupted.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -136,40 +143,40 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	return r.do(ctx)
 }
 
-// run is one run's parts.
+// run is the state of one run.
 type run struct {
 	Options
-	clock   clock
-	halls   []*hall
-	streams []*stream
-	readers *readers
-	senders *senders
-	said    *progress
-	meter   meter
-	report  *Report
+	clock    clock
+	rooms    []*runRoom
+	streams  []*stream
+	readers  *readers
+	senders  *senders
+	progress *progress
+	meter    meter
+	report   *Report
 }
 
-// hall is a room of the run.
-type hall struct {
-	number int
-	id     string
-	log    int64     // Parlor's generation of the room
-	people []*stream // who takes turns as senders
-	sent   sent
+// runRoom is a room of the run.
+type runRoom struct {
+	number  int
+	id      string
+	log     int64     // the room's generation, with Parlor
+	streams []*stream // which send in turn
+	sent    sent
 }
 
 func newRun(o Options) (*run, error) {
 	r := &run{
-		Options: o, clock: newClock(), halls: make([]*hall, o.Rooms), streams: make([]*stream, o.Streams),
+		Options: o, clock: newClock(), rooms: make([]*runRoom, o.Rooms), streams: make([]*stream, o.Streams),
 		meter: meter{pids: o.PIDs, beside: o.BesidePIDs}, report: newReport(o),
 	}
-	for i := range r.halls {
-		r.halls[i] = &hall{number: i, id: fmt.Sprintf("bench-%s-%d", r.clock.name(), i)}
+	for i := range r.rooms {
+		r.rooms[i] = &runRoom{number: i, id: fmt.Sprintf("bench-%s-%d", r.clock.name(), i)}
 	}
 	for i := range r.streams {
-		h := r.halls[i%len(r.halls)]
-		r.streams[i] = &stream{number: i, hall: h}
-		h.people = append(h.people, r.streams[i])
+		h := r.rooms[i%len(r.rooms)]
+		r.streams[i] = &stream{number: i, room: h}
+		h.streams = append(h.streams, r.streams[i])
 	}
 	if err := r.meter.check(); err != nil {
 		return nil, err
@@ -179,13 +186,13 @@ func newRun(o Options) (*run, error) {
 		return nil, err
 	}
 	r.senders = newSenders(r)
-	r.said = &progress{run: r, to: o.Progress}
+	r.progress = &progress{run: r, to: o.Progress}
 	return r, nil
 }
 
-// do goes through the phases. An interruption ends the phase; what has been measured until then is reported.
+// do runs the phases. After an interruption it reports what has been measured until then.
 func (r *run) do(ctx context.Context) (*Report, error) {
-	stopProgress := r.said.start()
+	stopProgress := r.progress.start()
 	err := r.phases(ctx)
 	if ctx.Err() != nil {
 		err = ErrInterrupted
@@ -193,9 +200,9 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 	r.finish()
 	stopProgress()
 	r.readers.close()
-	dismissing, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTimeout)
 	defer cancel()
-	r.Target.dismiss(dismissing, r.streams)
+	r.Target.cleanUp(cleaning, r.streams)
 	if err != nil && !errors.Is(err, ErrInterrupted) {
 		return nil, err
 	}
@@ -203,11 +210,11 @@ func (r *run) do(ctx context.Context) (*Report, error) {
 }
 
 func (r *run) phases(ctx context.Context) error {
-	first := r.meter.weigh()
+	first := r.meter.readMemory()
 	if err := r.Target.prepare(ctx, r); err != nil {
 		return err
 	}
-	before := r.meter.weigh()
+	before := r.meter.readMemory()
 	if err := r.open(ctx); err != nil {
 		return err
 	}
@@ -216,10 +223,10 @@ func (r *run) phases(ctx context.Context) error {
 	}
 	if r.Idle {
 		err := r.measure(ctx)
-		r.report.setMemory(first, before, r.meter.weigh(), r.Streams)
+		r.report.setMemory(first, before, r.meter.readMemory(), r.Streams)
 		return err
 	}
-	r.report.setMemory(first, before, r.meter.weigh(), r.Streams)
+	r.report.setMemory(first, before, r.meter.readMemory(), r.Streams)
 	counted, err := r.readCounters(ctx)
 	if err != nil {
 		return err
@@ -232,24 +239,24 @@ func (r *run) phases(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.countFrom(ctx, counted)
+	return r.reportCounters(ctx, counted)
 }
 
 // open opens all streams.
 func (r *run) open(ctx context.Context) error {
-	r.said.say("opening the streams")
+	r.progress.setPhase("opening the streams")
 	began := time.Now()
 	r.readers.open()
-	if err := r.await(ctx, openPatience, "the streams are not open", func(t *tally) bool { return t.live == r.Streams }); err != nil {
+	if err := r.await(ctx, openTimeout, "not all streams are open", func(t *tally) bool { return t.live == r.Streams }); err != nil {
 		return err
 	}
 	r.report.setOpened(r.Streams, time.Since(began))
 	return nil
 }
 
-// send lets the senders work for the warm-up and the measured time, and waits for the last deliveries.
+// send runs the senders for the warm-up and the measured time, and waits for the last deliveries.
 func (r *run) send(ctx context.Context) error {
-	r.said.say("warming up")
+	r.progress.setPhase("warming up")
 	stop := r.senders.start(ctx)
 	churned := r.readers.churn(r.Churn)
 	err := r.wait(ctx, r.Warmup)
@@ -262,9 +269,9 @@ func (r *run) send(ctx context.Context) error {
 	return errors.Join(err, stop(), r.complete(ctx))
 }
 
-// measure measures one Duration.
+// measure measures for the time Duration.
 func (r *run) measure(ctx context.Context) error {
-	r.said.say("measuring")
+	r.progress.setPhase("measuring")
 	r.senders.behind.Store(0)
 	from := r.mark()
 	r.readers.measureFrom(from.at)
@@ -276,7 +283,7 @@ func (r *run) measure(ctx context.Context) error {
 	return err
 }
 
-// mark is what all counters show at one instant.
+// mark is the values of all counters at one time.
 type mark struct {
 	at       int64
 	messages int64
@@ -288,24 +295,25 @@ func (r *run) mark() mark { return r.markWith(r.meter.read()) }
 
 func (r *run) markWith(read reading) mark {
 	m := mark{at: r.clock.now(), tally: *r.readers.tally(), reading: read}
-	for _, h := range r.halls {
+	for _, h := range r.rooms {
 		m.messages += h.sent.messages.Load()
 	}
 	return m
 }
 
-// complete waits until every stream has what was sent. Where not everything must come, it waits until nothing comes any
-// more. It does so after an interruption too: what is on its way is not lost.
+// complete waits until every stream has received everything that was sent. If messages may be shed,
+// it waits until nothing arrives any more. It waits after an interruption too, because messages in
+// flight are not lost.
 func (r *run) complete(ctx context.Context) error {
-	r.said.say("waiting for the last deliveries")
+	r.progress.setPhase("waiting for the last deliveries")
 	ctx = context.WithoutCancel(ctx)
-	longest := shedPatience
-	if r.Target.stored() || r.Target.counts() && r.Churn == 0 && !r.Herd {
-		longest = lossPatience
+	timeout := shedTimeout
+	if r.Target.stored() || r.Target.mustDeliver() && r.Churn == 0 && !r.Herd {
+		timeout = lossTimeout
 	}
 	want := r.expected()
 	last, lastAt := int64(-1), time.Now()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(settleTimeout); time.Now().Before(deadline); {
 		t := r.readers.tally()
 		if r.readers.fault() != nil {
 			return r.readers.fault()
@@ -315,48 +323,48 @@ func (r *run) complete(ctx context.Context) error {
 		}
 		if t.messages != last || t.live != r.Streams {
 			last, lastAt = t.messages, time.Now()
-		} else if time.Since(lastAt) > longest {
+		} else if time.Since(lastAt) > timeout {
 			return nil
 		}
 		if err := r.wait(ctx, pollInterval); err != nil {
 			return err
 		}
 	}
-	return nil // the report tells what is missing
+	return nil // the report says what is missing
 }
 
-// expected is how many messages all streams should have by now.
+// expected returns how many messages all streams should have received by now.
 func (r *run) expected() int64 {
 	var n int64
-	for _, h := range r.halls {
-		n += h.sent.messages.Load() * int64(len(h.people))
+	for _, h := range r.rooms {
+		n += h.sent.messages.Load() * int64(len(h.streams))
 	}
 	return n
 }
 
-// herd cuts all streams while messages go on, if any are sent at a fixed rate, and measures until all are back and have
-// everything.
+// herd cuts all streams, and measures the time until all have reconnected and received everything.
+// If messages are sent at a fixed rate, they are sent meanwhile.
 func (r *run) herd(ctx context.Context) error {
-	r.said.say("herd")
+	r.progress.setPhase("herd")
 	stop := func() error { return nil }
 	if r.Rate > 0 {
 		stop = r.senders.start(ctx)
 	}
 	began := time.Now()
 	r.readers.cutAll(time.Second)
-	err := r.await(ctx, patience, "the streams are not back", func(t *tally) bool { return t.live == r.Streams })
+	err := r.await(ctx, settleTimeout, "not all streams have reconnected", func(t *tally) bool { return t.live == r.Streams })
 	r.report.setBack(time.Since(began))
 	if err == nil && r.Target.stored() {
 		want := r.expected()
-		err = r.await(ctx, patience, "the streams are not complete", func(t *tally) bool { return t.messages >= want })
+		err = r.await(ctx, settleTimeout, "not all streams are complete", func(t *tally) bool { return t.messages >= want })
 		r.report.setComplete(time.Since(began))
 	}
 	return errors.Join(err, stop(), r.complete(ctx))
 }
 
-// await waits until something is true of all that the readers have seen.
-func (r *run) await(ctx context.Context, longest time.Duration, otherwise string, holds func(*tally) bool) error {
-	for deadline := time.Now().Add(longest); ; {
+// await waits until a condition holds for the counts of all streams.
+func (r *run) await(ctx context.Context, timeout time.Duration, problem string, holds func(*tally) bool) error {
+	for deadline := time.Now().Add(timeout); ; {
 		t := r.readers.tally()
 		switch {
 		case r.readers.fault() != nil:
@@ -364,7 +372,7 @@ func (r *run) await(ctx context.Context, longest time.Duration, otherwise string
 		case holds(t):
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("%s after %s: %d of %d are open", otherwise, longest, t.live, r.Streams)
+			return fmt.Errorf("%s after %s: %d of %d are open", problem, timeout, t.live, r.Streams)
 		}
 		if err := r.wait(ctx, pollInterval); err != nil {
 			return err
@@ -372,7 +380,7 @@ func (r *run) await(ctx context.Context, longest time.Duration, otherwise string
 	}
 }
 
-// wait lets time pass. Errors: the context's, and what the senders or readers stumbled over meanwhile.
+// wait waits for a time. It returns the error of the context, or one of the senders or readers.
 func (r *run) wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -388,7 +396,7 @@ func (r *run) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// finish counts what each stream has, and lacks.
+// finish adds the counts and losses of all streams to the report.
 func (r *run) finish() {
 	r.readers.inspect(func(t *tally, streams []*stream) {
 		for _, s := range streams {
@@ -396,18 +404,18 @@ func (r *run) finish() {
 		}
 		r.report.addTally(t)
 	})
-	for _, h := range r.halls {
+	for _, h := range r.rooms {
 		r.report.Messages += h.sent.messages.Load()
 	}
 	r.report.LatencyMS = r.readers.latencies().summary()
 }
 
-// clock counts nanoseconds from its making, which fit a message in few digits.
+// clock counts nanoseconds since it was created, which take few digits in a message.
 type clock struct{ began time.Time }
 
 func newClock() clock { return clock{time.Now()} }
 
-// name is a word that no other run has.
+// name returns a string that no other run has.
 func (c clock) name() string { return strconv.FormatInt(c.began.UnixNano(), 36) }
 
 func (c clock) now() int64 { return int64(time.Since(c.began)) }

@@ -16,7 +16,7 @@ import (
 	"parlor/room"
 )
 
-// runBench runs with what most tests want the same.
+// runBench runs with the options that most tests have in common.
 func runBench(t *testing.T, change func(*Options)) (*Report, error) {
 	t.Helper()
 	o := Options{Streams: 20, Rooms: 4, Rate: 200, Senders: 4, Duration: time.Second}
@@ -26,16 +26,17 @@ func runBench(t *testing.T, change func(*Options)) (*Report, error) {
 	return Run(ctx, o)
 }
 
-// mischief is what a fake server does wrong.
-type mischief struct {
+// misbehavior is what a fake server does wrong.
+type misbehavior struct {
 	skip, repeat int64 // this seq of each room
 	status       int   // of the answers to messages, where not 0
 	end          bool  // every stream ends after its first message, once
 }
 
-// fakeParlor speaks just enough of the contract for a run, so that it can do what the real one must not.
+// fakeParlor implements just enough of the contract for a run, and can do what the real server must
+// not.
 type fakeParlor struct {
-	mischief
+	misbehavior
 	mu    sync.Mutex // guards all below
 	rooms map[string]*fakeRoom
 	where map[string]string // the rooms of the sessions, by key
@@ -50,9 +51,9 @@ type fakeRoom struct {
 	changed    chan struct{} // closed and replaced when the log grows
 }
 
-func startFake(t *testing.T, m mischief) (*Parlor, *fakeParlor) {
+func startFake(t *testing.T, m misbehavior) (*Parlor, *fakeParlor) {
 	t.Helper()
-	f := &fakeParlor{mischief: m, rooms: map[string]*fakeRoom{}, where: map[string]string{}, ended: map[string]bool{}, from: map[string]int{}}
+	f := &fakeParlor{misbehavior: m, rooms: map[string]*fakeRoom{}, where: map[string]string{}, ended: map[string]bool{}, from: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
 		var body struct{ Token string }
@@ -161,7 +162,7 @@ func base36(n int) string {
 
 func TestNothingLost(t *testing.T) {
 	t.Parallel()
-	target, fake := startFake(t, mischief{})
+	target, fake := startFake(t, misbehavior{})
 	report, err := runBench(t, func(o *Options) { o.Target = target })
 	if err != nil {
 		t.Fatal(err)
@@ -180,10 +181,10 @@ func TestNothingLost(t *testing.T) {
 	}
 }
 
-// TestALossIsSeen: a message that skips all 20 streams, and one that comes twice.
-func TestALossIsSeen(t *testing.T) {
+// TestLossesAreReported has a message that skips all 20 streams, and one that is delivered twice.
+func TestLossesAreReported(t *testing.T) {
 	t.Parallel()
-	target, _ := startFake(t, mischief{skip: 7, repeat: 9})
+	target, _ := startFake(t, misbehavior{skip: 7, repeat: 9})
 	report, err := runBench(t, func(o *Options) { o.Target = target })
 	if err != nil {
 		t.Fatal(err)
@@ -193,9 +194,9 @@ func TestALossIsSeen(t *testing.T) {
 	}
 }
 
-func TestStreamsThatEndGoOn(t *testing.T) {
+func TestEndedStreamsReconnect(t *testing.T) {
 	t.Parallel()
-	target, _ := startFake(t, mischief{end: true})
+	target, _ := startFake(t, misbehavior{end: true})
 	report, err := runBench(t, func(o *Options) { o.Target = target })
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +208,7 @@ func TestStreamsThatEndGoOn(t *testing.T) {
 
 func TestChurnAndHerd(t *testing.T) {
 	t.Parallel()
-	target, _ := startFake(t, mischief{})
+	target, _ := startFake(t, misbehavior{})
 	report, err := runBench(t, func(o *Options) { o.Target, o.Churn, o.Herd = target, 0.5, true })
 	if err != nil {
 		t.Fatal(err)
@@ -217,10 +218,10 @@ func TestChurnAndHerd(t *testing.T) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestRejectedRequests(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]string{http.StatusTooManyRequests: "PARLOR_MESSAGE_RATE", http.StatusForbidden: "status 403"} {
-		target, fake := startFake(t, mischief{status: status})
+		target, fake := startFake(t, misbehavior{status: status})
 		if _, err := runBench(t, func(o *Options) { o.Target = target }); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("status %d: %v", status, err)
 		}
@@ -231,14 +232,14 @@ func TestRefusals(t *testing.T) {
 	if _, err := runBench(t, func(o *Options) {
 		o.Target = &Plain{Subscribe: "http://127.0.0.1:1/{room}", Publish: "http://127.0.0.1:1/{room}", Size: 50}
 	}); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("nobody listens: %v", err)
+		t.Errorf("no server: %v", err)
 	}
 }
 
-// TestInterrupted: a run that would take an hour reports what it has.
+// TestInterrupted checks that an interrupted run reports what it has measured.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	target, _ := startFake(t, mischief{})
+	target, _ := startFake(t, misbehavior{})
 	ctx, cancel := context.WithCancel(t.Context())
 	seen := &watchfulWriter{want: "measuring", then: cancel}
 	report, err := Run(ctx, Options{Target: target, Streams: 10, Rooms: 2, Rate: 100, Senders: 2, Duration: time.Hour, Progress: seen})
@@ -247,7 +248,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// watchfulWriter does something when it is told a word.
+// watchfulWriter calls a function when a given word is written to it.
 type watchfulWriter struct {
 	want string
 	then func()

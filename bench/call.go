@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// callTimeout is how long a server may take to answer.
+// callTimeout is how long a server may take to reply.
 const callTimeout = 30 * time.Second
 
-// caller makes calls over one connection that it keeps. It is for one goroutine, and costs a fraction of an http.Client,
-// which has two goroutines and a pool for each connection.
+// caller makes calls over one connection that it keeps open. It is for one goroutine, and much
+// cheaper than an http.Client, which has two goroutines and a pool for each connection.
 type caller struct {
 	address string
 	conn    net.Conn
@@ -26,8 +26,9 @@ func newCaller(address string) *caller {
 	return &caller{address: address, in: bufio.NewReaderSize(nil, 4<<10)}
 }
 
-// call sends a request and returns the reply's status and its body, which is good until the next call. A kept connection
-// that the server has closed meanwhile is opened again, when nothing of the reply has come.
+// call sends a request and returns the status and the body of the reply. The body is valid until
+// the next call. If the server has closed a kept connection, and nothing of the reply has arrived,
+// the request is sent again on a new one.
 func (c *caller) call(ctx context.Context, request []byte) (status int, reply []byte, err error) {
 	kept := c.conn != nil
 	status, begun, err := c.try(ctx, request)
@@ -86,7 +87,7 @@ func (c *caller) close() {
 	}
 }
 
-// appendCall writes a request with a body of JSON.
+// appendCall appends a request with a JSON body.
 func appendCall(b []byte, method, path, host, key string, body []byte) []byte {
 	b = fmt.Appendf(b, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, path, host)
 	if key != "" {

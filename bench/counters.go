@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// counters are those of Parlor's metrics that say more than a client sees.
+// counters are metrics of Parlor that a client cannot see.
 type counters struct{ shed, logReads, slow float64 }
 
-// readCounters reads the metrics, where there is a URL for them.
+// readCounters reads the metrics, if there is a URL for them.
 func (r *run) readCounters(ctx context.Context) (c counters, err error) {
 	if r.Metrics == "" {
 		return c, nil
@@ -45,7 +45,7 @@ func (r *run) readCounters(ctx context.Context) (c counters, err error) {
 	return c, nil
 }
 
-func (r *run) countFrom(ctx context.Context, before counters) error {
+func (r *run) reportCounters(ctx context.Context, before counters) error {
 	if r.Metrics == "" {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Flags are the flags of a command that loads a server, for package kong. They are what all kinds of servers have in common.
+// Flags are the command-line flags that load generators have in common, for package kong.
 type Flags struct {
 	Streams         int     `default:"1000" help:"Number of event streams, each with its own session."`
 	Rooms           int     `default:"1" help:"Number of rooms that the streams are spread over."`
@@ -33,7 +33,7 @@ type Flags struct {
 	Quiet     bool  `help:"Print no progress on standard error."`
 }
 
-// Options returns what a run against a server does. Errors are faults of the flags.
+// Options returns the options of a run against a server. Its errors name the flags.
 func (f *Flags) Options(t Target) (Options, error) {
 	o := Options{
 		Target: t, Streams: f.Streams, Rooms: f.Rooms, SourceAddresses: f.SourceAddresses,
@@ -60,7 +60,8 @@ func (f *Flags) Options(t Target) (Options, error) {
 	return o, o.Check()
 }
 
-// Run loads a server and writes the report to out, and its progress to progress. It fails when something was lost.
+// Run loads a server, and writes the report to out and progress to progress. It fails if messages
+// were lost or duplicated.
 func (f *Flags) Run(ctx context.Context, o Options, out, progress io.Writer) error {
 	if !f.Quiet {
 		o.Progress = progress

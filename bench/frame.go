@@ -6,14 +6,14 @@ import (
 	"strconv"
 )
 
-// frame is an event of a stream. Its fields are parts of the read buffer, good until the next read. Of several data lines
-// it has the last: what a run sends has one.
+// frame is an event of a stream. Its fields are slices of the read buffer, valid until the next
+// read. If it has several data lines, data is the last one: frames of a run have only one.
 type frame struct {
 	id, event, data []byte
 }
 
-// scan gives all complete frames in b to take, and returns how many bytes they were. Comments are frames without fields,
-// which are not told of.
+// scan calls take with each complete frame in b, and returns the number of bytes that it has used.
+// It skips frames without fields, which are comments.
 func scan(b []byte, take func(frame) error) (int, error) {
 	var f frame
 	done := 0
@@ -42,7 +42,7 @@ func scan(b []byte, take func(frame) error) (int, error) {
 	}
 }
 
-// set takes a line into the frame.
+// set adds a line to the frame.
 func (f *frame) set(line []byte) {
 	colon := bytes.IndexByte(line, ':')
 	if colon <= 0 {
@@ -62,8 +62,9 @@ func (f *frame) set(line []byte) {
 	}
 }
 
-// A stamp in a message says which of its room's messages it is, and when it was sent: "~bench:0000000042:0000001234567890123".
-// No encoder changes it, so a reader finds it in a frame without decoding that.
+// A stamp in a message contains its number in its room and when it was sent:
+// "~bench:0000000042:0000001234567890123". JSON encoders do not change it, so a reader finds it in
+// a frame without decoding the frame.
 const (
 	stampMark   = "~bench:"
 	stampNumber = 10
@@ -71,7 +72,7 @@ const (
 	stampBytes  = len(stampMark) + stampNumber + 1 + stampTime
 )
 
-// appendStamp writes the stamp of message n of a room, sent at an instant of the run's clock.
+// appendStamp appends the stamp of message n of a room, sent at a time of the run's clock.
 func appendStamp(b []byte, n, at int64) []byte {
 	b = append(b, stampMark...)
 	b = appendPadded(b, n, stampNumber)
@@ -88,7 +89,7 @@ func appendPadded(b []byte, n int64, digits int) []byte {
 	return append(b, text...)
 }
 
-// readStamp finds the stamp in a frame's data.
+// readStamp returns the stamp in a frame's data.
 func readStamp(data []byte) (n, at int64, found bool) {
 	start := bytes.Index(data, []byte(stampMark))
 	if start < 0 || len(data)-start < stampBytes {
@@ -100,7 +101,8 @@ func readStamp(data []byte) (n, at int64, found bool) {
 	return n, at, ok && ok2 && text[stampNumber] == ':'
 }
 
-// leadingNumber reads digits up to the first other byte or the end. There must be some, and no more than fit.
+// leadingNumber parses digits up to the first other byte or the end. It fails if there are none or
+// too many.
 func leadingNumber(b []byte) (n int64, ok bool) {
 	for i, c := range b {
 		if c < '0' || c > '9' {
@@ -116,9 +118,9 @@ func leadingNumber(b []byte) (n int64, ok bool) {
 
 var errChunk = errors.New("invalid chunked encoding")
 
-// chunks takes the framing out of a reply in chunks (RFC 9112, section 7.1), which proxies add.
+// chunks decodes a reply with chunked encoding (RFC 9112, section 7.1), which proxies may add.
 type chunks struct {
-	left  int64 // of the chunk that is being read
+	left  int64 // bytes left in the current chunk
 	phase chunkPhase
 }
 
@@ -126,13 +128,13 @@ type chunkPhase uint8
 
 const (
 	chunkSize      chunkPhase = iota // the digits
-	chunkExtension                   // what follows them in their line
+	chunkExtension                   // the rest of their line
 	chunkData
 	chunkEnd // the line end after the data
 	chunkOver
 )
 
-// unwrap moves the data to the beginning of b and returns how much it is.
+// unwrap moves the data to the beginning of b and returns its length.
 func (c *chunks) unwrap(b []byte) (int, error) {
 	n := 0
 	for i := 0; i < len(b); {

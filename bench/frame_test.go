@@ -11,10 +11,11 @@ import (
 	"testing"
 )
 
-// parsed is a frame that outlives the buffer.
+// parsed is a copy of a frame that outlives the buffer.
 type parsed struct{ id, event, data string }
 
-// scanIn scans a stream that arrives in pieces, each piece behind what was left of those before, as a loop does.
+// scanIn scans a stream that arrives in parts, each after the rest of the previous ones, as a loop
+// does.
 func scanIn(t testing.TB, pieces ...[]byte) (frames []parsed, left int) {
 	t.Helper()
 	var tail []byte
@@ -60,7 +61,7 @@ func TestScanStopsAtAnError(t *testing.T) {
 	}
 }
 
-// FuzzScan compares with a reader of lines that is not made to be fast, at some boundary.
+// FuzzScan compares scan with a simple line reader, with the stream split at any boundary.
 func FuzzScan(f *testing.F) {
 	f.Add([]byte(someFrames), 7)
 	f.Add([]byte("id: \n\n\n\ndata\n\n:data: x\n\n"), 3)
@@ -175,8 +176,8 @@ func TestChunksAtEveryBoundary(t *testing.T) {
 	}
 }
 
-// FuzzChunks lets net/http's reader say what must come out of chunks that its writer made, and requires of others that they
-// do no harm.
+// FuzzChunks compares chunks with net/http's decoder for valid input, and checks that invalid input
+// does no harm.
 func FuzzChunks(f *testing.F) {
 	f.Add("data: x\n\n", "y", 5, []byte("5\r\nhello\r\n"))
 	f.Fuzz(func(t *testing.T, one, two string, at int, raw []byte) {
@@ -189,7 +190,8 @@ func FuzzChunks(f *testing.F) {
 	})
 }
 
-// TestReceivedAtEveryBoundary cuts a whole reply, plain and in chunks, and requires that a stream gets the same of it.
+// TestReceivedAtEveryBoundary splits a reply, plain and chunked, at every position, and checks that
+// the stream receives the same.
 func TestReceivedAtEveryBoundary(t *testing.T) {
 	t.Parallel()
 	hallID := "bench-x-0"
@@ -206,8 +208,8 @@ func TestReceivedAtEveryBoundary(t *testing.T) {
 	} {
 		for i := range len(reply) + 1 {
 			l, s := aLoop(t, &Parlor{URL: "http://127.0.0.1:1", Kind: "text", Size: MinSize})
-			s.hall.id, s.hall.log = hallID, 7
-			s.state, l.flying = streamAsking, 1
+			s.room.id, s.room.log = hallID, 7
+			s.state, l.opening = streamRequested, 1
 			for _, piece := range []string{reply[:i], reply[i:]} {
 				kept := len(s.tail)
 				err := l.received(s, slices.Concat(s.tail, []byte(piece)), kept)
@@ -215,18 +217,18 @@ func TestReceivedAtEveryBoundary(t *testing.T) {
 					t.Fatalf("%s cut at %d: %v", name, i, err)
 				}
 			}
-			if s.state != streamLive || l.tally.live != 1 || l.flying != 0 || s.received != 2 || s.sum != 3 || s.seq != 5 || s.lost+s.twice != 0 || string(s.cursor) != "1:0,7:5" {
+			if s.state != streamLive || l.tally.live != 1 || l.opening != 0 || s.received != 2 || s.sum != 3 || s.seq != 5 || s.lost+s.twice != 0 || string(s.cursor) != "1:0,7:5" {
 				t.Fatalf("%s cut at %d: %+v, %+v", name, i, s, l.tally)
 			}
 		}
 	}
 }
 
-// aLoop is a loop without sockets, and its stream.
+// aLoop returns a loop without sockets, and its stream.
 func aLoop(t testing.TB, target Target) (*loop, *stream) {
 	t.Helper()
 	r := &run{Options: Options{Target: target}, clock: newClock()}
-	return &loop{readers: &readers{run: r, failed: make(chan struct{})}, latency: newHistogram()}, &stream{hall: &hall{}}
+	return &loop{readers: &readers{run: r, failed: make(chan struct{})}, latency: newHistogram()}, &stream{room: &runRoom{}}
 }
 
 func TestHeads(t *testing.T) {
@@ -237,13 +239,13 @@ func TestHeads(t *testing.T) {
 		"SSH-2.0\r\n\r\n":                                   "the reply begins with",
 	} {
 		l, s := aLoop(t, &Plain{})
-		s.state = streamAsking
+		s.state = streamRequested
 		if err := l.received(s, []byte(reply), 0); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", reply, err)
 		}
 	}
 	l, s := aLoop(t, &Plain{})
-	s.state = streamAsking
+	s.state = streamRequested
 	if err := l.received(s, bytes.Repeat([]byte("x"), readBuffer/2), 0); err == nil {
 		t.Error("a head of any length is taken")
 	}
@@ -251,7 +253,7 @@ func TestHeads(t *testing.T) {
 
 func TestFollow(t *testing.T) {
 	t.Parallel()
-	s := &stream{hall: &hall{id: "r"}, seq: 4}
+	s := &stream{room: &runRoom{id: "r"}, seq: 4}
 	for _, seq := range []int{5, 6, 9, 9, 10} {
 		s.follow(fmt.Appendf(nil, `{"roomID":"r","generation":7,"seq":%d,"x":1}`, seq))
 	}
@@ -271,7 +273,7 @@ func TestFollow(t *testing.T) {
 
 func BenchmarkReceived(b *testing.B) {
 	l, s := aLoop(b, &Parlor{})
-	s.hall.id, s.seq, s.state = "bench-x-0", 1, streamLive
+	s.room.id, s.seq, s.state = "bench-x-0", 1, streamLive
 	l.from.Store(0)
 	l.until.Store(1 << 62)
 	var frames bytes.Buffer

@@ -6,21 +6,22 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// histogram counts latencies from a microsecond to a minute in steps of a thousandth of their size.
+// histogram counts latencies from a microsecond to a minute, in steps of a thousandth of their
+// value.
 type histogram struct{ *hdrhistogram.Histogram }
 
 func newHistogram() histogram {
 	return histogram{hdrhistogram.New(1, int64(time.Minute/time.Microsecond), 3)}
 }
 
-// add counts a latency; what is longer than a minute counts as a minute.
+// add counts a latency. Latencies above a minute count as a minute.
 func (h histogram) add(d time.Duration) {
 	us := min(max(int64(d/time.Microsecond), 1), h.HighestTrackableValue())
 	_ = h.RecordValue(us) // fails only for values out of range
 }
 
-// Latency is how long messages took, in milliseconds: from just before a message's request was written until a reader had its
-// frame from the socket.
+// Latency is the latency of messages in milliseconds: from just before the request is written until
+// a reader has read the frame from the socket.
 type Latency struct {
 	Count int64   `json:"count"`
 	P50   float64 `json:"p50"`

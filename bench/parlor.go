@@ -17,21 +17,23 @@ import (
 	"parlor/room"
 )
 
-// prepareCallers is how many calls are made at the same time to log in and to enter rooms.
+// prepareCallers is the number of concurrent calls for logins and for entering rooms.
 const prepareCallers = 64
 
-// Parlor is a Parlor server as the target of a run: sessions of users of its own follow rooms of its own.
+// Parlor is a Parlor server. The run creates its own users and rooms there.
 type Parlor struct {
-	// URL is the server's, as http://127.0.0.1:8080.
+	// URL is the URL of the server, such as http://127.0.0.1:8080.
 	URL string
-	// Token signs a user's token.
+	// Token returns a token for a user.
 	Token func(room.UserID) (string, error)
-	// AdminToken is that of the operator, in whose name the messages are sent; empty: the sessions take turns.
+	// AdminToken is an admin token, with which messages are sent through the admin API. Empty means
+	// that the sessions send in turn.
 	AdminToken string
 	Kind       room.MessageKind
-	// Size is the length of a message's text (a command's data) in bytes, not less than a stamp's.
+	// Size is the length of a message's text (a command's data) in bytes, at least MinSize.
 	Size int
-	// MessageIDs gives each message a clientMessageID, so that it is sent again when the server is away for a moment.
+	// MessageIDs gives each message a clientMessageID, so that it can be sent again while the
+	// server is unavailable.
 	MessageIDs bool
 	// KeepSessions leaves the sessions logged in after the run, for a server that is stopped then.
 	KeepSessions bool
@@ -40,7 +42,7 @@ type Parlor struct {
 	filling []byte
 }
 
-// MinSize is the least length of a message: number and instant must fit in.
+// MinSize is the minimum length of a message, which must contain a stamp.
 const MinSize = stampBytes
 
 func (p *Parlor) check() error {
@@ -71,7 +73,7 @@ func (p *Parlor) address() (string, error) {
 	return hostPort(u), nil
 }
 
-// hostPort is the address behind a URL.
+// hostPort returns the address of a URL.
 func hostPort(u *url.URL) string {
 	if u.Port() == "" {
 		return u.Host + ":80"
@@ -81,27 +83,27 @@ func hostPort(u *url.URL) string {
 
 func (p *Parlor) describe() string { return "Parlor, " + string(p.Kind) }
 
-// prepare logs in a session for each stream and lets it enter its room.
+// prepare logs in a session for each stream and makes it enter its room.
 func (p *Parlor) prepare(ctx context.Context, r *run) error {
 	var err error
 	if p.host, err = p.address(); err != nil {
 		return err
 	}
 	p.filling = bytes.Repeat([]byte("x"), p.Size)
-	r.said.say("logging in")
+	r.progress.setPhase("logging in")
 	if err := p.each(ctx, r.streams, p.login); err != nil {
 		return err
 	}
-	r.said.say("joining the rooms")
-	// One for each room at first, who makes it.
-	if err := p.each(ctx, r.streams[:len(r.halls)], p.enter); err != nil {
+	r.progress.setPhase("joining the rooms")
+	// The first stream of each room creates it.
+	if err := p.each(ctx, r.streams[:len(r.rooms)], p.enter); err != nil {
 		return err
 	}
-	return p.each(ctx, r.streams[len(r.halls):], p.enter)
+	return p.each(ctx, r.streams[len(r.rooms):], p.enter)
 }
 
 func (p *Parlor) login(ctx context.Context, c *caller, s *stream) error {
-	// The same users in each run: the server keeps them for ever.
+	// The users are the same in each run, because the server keeps them forever.
 	token, err := p.Token(room.UserID(fmt.Sprintf("bench-%06d", s.number)))
 	if err != nil {
 		return err
@@ -114,23 +116,24 @@ func (p *Parlor) login(ctx context.Context, c *caller, s *stream) error {
 	return nil
 }
 
-// enter gets a session into its room. It stays a member as long as possible while its stream is away.
+// enter makes a session enter its room. It stays a member as long as possible while its stream is
+// disconnected.
 func (p *Parlor) enter(ctx context.Context, c *caller, s *stream) error {
 	body := map[string]any{"config": map[string]any{
 		"maxMembers": room.MaxMaxMembers, "memberTimeout": int(room.MaxMemberTimeout.Seconds()),
 	}}
 	var reply struct{ Room struct{ Generation int64 } }
-	if err := p.call(ctx, c, http.MethodPost, "/v1/rooms/"+s.hall.id+"/enter", s.key, body, &reply); err != nil {
+	if err := p.call(ctx, c, http.MethodPost, "/v1/rooms/"+s.room.id+"/enter", s.key, body, &reply); err != nil {
 		return err
 	}
-	if s.number == s.hall.number { // the others come after
-		s.hall.log = reply.Room.Generation
+	if s.number == s.room.number { // the first stream of the room
+		s.room.log = reply.Room.Generation
 	}
 	return nil
 }
 
-// dismiss ends the sessions, and with them the rooms.
-func (p *Parlor) dismiss(ctx context.Context, streams []*stream) {
+// cleanUp ends the sessions, and with them the rooms.
+func (p *Parlor) cleanUp(ctx context.Context, streams []*stream) {
 	if p.KeepSessions {
 		return
 	}
@@ -142,7 +145,7 @@ func (p *Parlor) dismiss(ctx context.Context, streams []*stream) {
 	})
 }
 
-// each does something for each stream, for many at a time, up to the first error.
+// each calls do for each stream, concurrently, until the first error.
 func (p *Parlor) each(ctx context.Context, streams []*stream, do func(context.Context, *caller, *stream) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -194,7 +197,7 @@ func (p *Parlor) appendRequest(b []byte, s *stream) []byte {
 	return append(appendLastID(b, s), "\r\n"...)
 }
 
-// appendLastID writes the header from which a stream goes on where it was.
+// appendLastID appends the header with which a stream resumes.
 func appendLastID(b []byte, s *stream) []byte {
 	if len(s.cursor) == 0 {
 		return b
@@ -202,18 +205,18 @@ func appendLastID(b []byte, s *stream) []byte {
 	return append(append(append(b, "Last-Event-ID: "...), s.cursor...), "\r\n"...)
 }
 
-func (p *Parlor) opens() bool  { return false } // sessionReady does
-func (p *Parlor) counts() bool { return p.Kind.Stored() }
-func (p *Parlor) stored() bool { return p.Kind.Stored() }
-func (p *Parlor) again() bool  { return p.MessageIDs && p.Kind.Stored() }
+func (p *Parlor) opensOnHead() bool { return false } // the event sessionReady does
+func (p *Parlor) mustDeliver() bool { return p.Kind.Stored() }
+func (p *Parlor) stored() bool      { return p.Kind.Stored() }
+func (p *Parlor) canRetry() bool    { return p.MessageIDs && p.Kind.Stored() }
 
-// take follows the log of the stream's room.
-func (p *Parlor) take(s *stream, f frame, t *tally) error {
+// handleFrame follows the log of the stream's room.
+func (p *Parlor) handleFrame(s *stream, f frame, t *tally) error {
 	switch string(f.event) {
 	case string(room.TypeSessionReady):
 		s.greeted = true
 		if s.seq == 0 {
-			s.seq = positionIn(f.id, s.hall.log)
+			s.seq = positionIn(f.id, s.room.log)
 		}
 	case string(room.TypeRoomReset):
 		t.resets++
@@ -228,15 +231,15 @@ func (p *Parlor) take(s *stream, f frame, t *tally) error {
 	return nil
 }
 
-// follow counts holes and repetitions in the numbers of the room's events. An event begins with them:
-// {"roomID":"…","generation":7,"seq":42,…
+// follow counts gaps and duplicates in the seqs of the room's events. The data of an event begins
+// with {"roomID":"…","generation":7,"seq":42,…
 func (s *stream) follow(data []byte) {
 	const before, between = `","generation":`, `,"seq":`
 	rest, ok := bytes.CutPrefix(data, []byte(`{"roomID":"`))
-	if !ok || !bytes.HasPrefix(rest, []byte(s.hall.id)) {
+	if !ok || !bytes.HasPrefix(rest, []byte(s.room.id)) {
 		return
 	}
-	rest, ok = bytes.CutPrefix(rest[len(s.hall.id):], []byte(before))
+	rest, ok = bytes.CutPrefix(rest[len(s.room.id):], []byte(before))
 	if !ok {
 		return
 	}
@@ -255,7 +258,8 @@ func (s *stream) follow(data []byte) {
 	}
 }
 
-// positionIn reads the position in a log from a cursor, "1a:2f,1c:3" in base 36; 0 where there is none.
+// positionIn returns the seq of a log in a cursor such as "1a:2f,1c:3" (base 36), or 0 if the
+// cursor does not contain the log.
 func positionIn(cursor []byte, log int64) int64 {
 	for part := range strings.SplitSeq(string(cursor), ",") {
 		name, position, _ := strings.Cut(part, ":")
@@ -268,12 +272,14 @@ func positionIn(cursor []byte, log int64) int64 {
 	return 0
 }
 
-// appendMessage lets the members of a room take turns, so that a user's rate limit is met as late as possible.
-func (p *Parlor) appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte {
+// appendMessage makes the members of a room send in turn, so that they stay within the rate limit
+// of a user for as long as possible.
+func (p *Parlor) appendMessage(b []byte, h *runRoom, turn int, stamp []byte) []byte {
 	body := make([]byte, 0, p.Size*4/3+400)
 	body = append(append(append(body, `{"kind":"`...), p.Kind...), '"')
 	if p.Kind == room.KindCommand {
-		// Base64 hides a stamp from those who do not decode.
+		// The data of a command is Base64, in which a reader cannot find the stamp without
+		// decoding.
 		body = append(append(append(body, `,"extendedData":"`...), stamp...), `","data":"`...)
 		body = base64.StdEncoding.AppendEncode(body, p.filling)
 	} else {
@@ -283,7 +289,7 @@ func (p *Parlor) appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte
 	if p.Kind == room.KindCustom {
 		body = append(body, `,"subType":1`...)
 	}
-	if p.again() {
+	if p.canRetry() {
 		body = fmt.Appendf(body, `,"clientMessageID":"%s-%s"`, h.id, stamp[len(stampMark):len(stampMark)+stampNumber])
 	}
 	body = append(body, '}')
@@ -291,11 +297,11 @@ func (p *Parlor) appendMessage(b []byte, h *hall, turn int, stamp []byte) []byte
 		body = append(append([]byte(`{"sender":{"userID":"bench"},"message":`), body...), '}')
 		return appendCall(b, http.MethodPost, "/v1/admin/rooms/"+h.id+"/messages", p.host, p.AdminToken, body)
 	}
-	sender := h.people[turn%len(h.people)]
+	sender := h.streams[turn%len(h.streams)]
 	return appendCall(b, http.MethodPost, "/v1/rooms/"+h.id+"/messages", p.host, sender.key, body)
 }
 
-func (p *Parlor) refused(status int, reply []byte) error {
+func (p *Parlor) rejected(status int, reply []byte) error {
 	if status == http.StatusTooManyRequests {
 		return errors.New("the limit of messages per user was reached (429): use more streams, " +
 			"send with --as admin, or start the server with PARLOR_MESSAGE_RATE=0, PARLOR_BARRAGE_RATE=0 and PARLOR_BARRAGE_BYTES=0")

@@ -10,11 +10,13 @@ import (
 	"strings"
 )
 
-// Plain is any server that streams by GET and publishes by POST, without sessions: nchan, or the floor.
+// Plain is a server that streams by GET and publishes by POST, without sessions, such as nchan or
+// the floor of parlor-bench.
 type Plain struct {
-	// Subscribe and Publish are URLs with {room} where the room's name goes. Both lead to the same server.
+	// Subscribe and Publish are URLs of the same server. {room} in them is replaced by the name of
+	// the room.
 	Subscribe, Publish string
-	// Size is the length of a message in bytes, not less than MinSize.
+	// Size is the length of a message in bytes, at least MinSize.
 	Size int
 
 	subscribe, publish *url.URL
@@ -46,7 +48,7 @@ func (p *Plain) check() error {
 	return errors.Join(faults...)
 }
 
-// maxPlainSize is what the floor takes, with room for the request's head.
+// maxPlainSize is what the floor accepts, less the head of the request.
 const maxPlainSize = 64 << 10
 
 func (p *Plain) address() (string, error) { return hostPort(p.subscribe), nil }
@@ -55,36 +57,36 @@ func (p *Plain) describe() string { return "plain SSE" }
 
 func (p *Plain) prepare(context.Context, *run) error { return nil }
 
-func (p *Plain) dismiss(context.Context, []*stream) {}
+func (p *Plain) cleanUp(context.Context, []*stream) {}
 
-// target is the part of a URL that a request names.
-func target(u *url.URL, h *hall) string {
+// requestTarget returns the request target of a URL for a room.
+func requestTarget(u *url.URL, h *runRoom) string {
 	path, _ := url.PathUnescape(u.RequestURI())
 	return strings.ReplaceAll(path, roomHolder, h.id)
 }
 
 func (p *Plain) appendRequest(b []byte, s *stream) []byte {
-	b = fmt.Appendf(b, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n", target(p.subscribe, s.hall), p.subscribe.Host)
+	b = fmt.Appendf(b, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n", requestTarget(p.subscribe, s.room), p.subscribe.Host)
 	return append(appendLastID(b, s), "\r\n"...)
 }
 
-func (p *Plain) take(s *stream, f frame, _ *tally) error {
+func (p *Plain) handleFrame(s *stream, f frame, _ *tally) error {
 	if len(f.id) > 0 {
 		s.cursor = append(s.cursor[:0], f.id...)
 	}
 	return nil
 }
 
-func (p *Plain) opens() bool  { return true }
-func (p *Plain) counts() bool { return true }
-func (p *Plain) stored() bool { return false }
-func (p *Plain) again() bool  { return false }
+func (p *Plain) opensOnHead() bool { return true }
+func (p *Plain) mustDeliver() bool { return true }
+func (p *Plain) stored() bool      { return false }
+func (p *Plain) canRetry() bool    { return false }
 
-func (p *Plain) appendMessage(b []byte, h *hall, _ int, stamp []byte) []byte {
-	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", target(p.publish, h), p.publish.Host, p.Size)
+func (p *Plain) appendMessage(b []byte, h *runRoom, _ int, stamp []byte) []byte {
+	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", requestTarget(p.publish, h), p.publish.Host, p.Size)
 	return append(append(b, stamp...), p.filling[len(stamp):]...)
 }
 
-func (p *Plain) refused(status int, reply []byte) error {
+func (p *Plain) rejected(status int, reply []byte) error {
 	return fmt.Errorf("publish: status %d %s: %s", status, http.StatusText(status), firstLine(reply))
 }

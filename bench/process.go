@@ -5,18 +5,18 @@ import (
 	"time"
 )
 
-// usage is what a process has used of the processor, and holds of memory.
+// usage is the CPU time and memory of a process.
 type usage struct {
 	cpu          time.Duration // exact
-	user, system time.Duration // as the kernel splits it, in ticks of 10 ms
+	user, system time.Duration // as split by the kernel, in ticks of 10 ms
 	memory       memory
 }
 
-// memory is in bytes. The kernel's own for sockets (some KiB for each) is in none of them.
+// memory is in bytes. It does not include the kernel memory of sockets, some KiB each.
 type memory struct {
 	rss int64
-	// pss counts pages that several processes share by their shares; private are those that no other has. 0 where the
-	// system does not say.
+	// pss counts pages that several processes share proportionally. private counts pages of this
+	// process only. Both are 0 if the system does not report them.
 	pss, private int64
 }
 
@@ -28,22 +28,22 @@ func (m memory) plus(o memory) memory {
 	return memory{m.rss + o.rss, m.pss + o.pss, m.private + o.private}
 }
 
-// reading is what all processes of a run used until an instant.
+// reading is the usage of all processes of a run until a time.
 type reading struct {
 	server, beside, self usage
-	// machine is what all processors together have worked; 0 where the system does not say.
+	// machine is the CPU time of the whole machine, or 0 if the system does not report it.
 	machine time.Duration
 }
 
-// ours is the processor time of all that takes part in a run.
+// ours returns the CPU time of all processes of the run.
 func (r reading) ours() time.Duration { return r.server.cpu + r.beside.cpu + r.self.cpu }
 
-// meter reads the processes of a run.
+// meter reads the usage of the processes of a run.
 type meter struct {
 	pids, beside []int
 }
 
-// check fails where a process cannot be measured.
+// check returns an error if a process cannot be measured.
 func (m meter) check() error {
 	for _, pid := range append(append([]int{}, m.pids...), m.beside...) {
 		if _, err := readUsage(pid); err != nil {
@@ -53,7 +53,8 @@ func (m meter) check() error {
 	return nil
 }
 
-// server is what the server used and holds. It is read each second, so its memory is what costs little to read: the RSS.
+// server returns the usage of the server. It is read each second, so the memory is the RSS, which
+// is cheap to read.
 func (m meter) server() (all usage) {
 	for _, pid := range m.pids {
 		u, _ := readUsage(pid)
@@ -62,8 +63,9 @@ func (m meter) server() (all usage) {
 	return all
 }
 
-// weigh is the server's memory, exactly. The kernel walks through all of it for that.
-func (m meter) weigh() (all memory) {
+// readMemory returns the exact memory of the server. The kernel walks through all of its pages for
+// that.
+func (m meter) readMemory() (all memory) {
 	for _, pid := range m.pids {
 		held, _ := readMemory(pid)
 		all = all.plus(held)
@@ -71,7 +73,7 @@ func (m meter) weigh() (all memory) {
 	return all
 }
 
-// read reads all processes. One that has ended counts nothing.
+// read reads the usage of all processes. Processes that have ended count as 0.
 func (m meter) read() reading {
 	r := reading{server: m.server(), self: selfUsage(), machine: machineBusy()}
 	for _, pid := range m.beside {

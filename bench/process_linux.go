@@ -12,10 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tick is the unit of times in /proc/<pid>/stat: Linux shows all programs 100 a second, whatever it counts in.
+// tick is the unit of times in /proc/<pid>/stat. Linux reports 100 ticks per second to all
+// programs.
 const tick = 10 * time.Millisecond
 
-// readUsage reads a process. The exact time of the processor is that of its clock, which counts ended threads too.
+// readUsage returns the usage of a process. The exact CPU time is that of its clock, which includes
+// threads that have ended.
 func readUsage(pid int) (usage, error) {
 	var u usage
 	fields, err := readStat(pid)
@@ -23,7 +25,8 @@ func readUsage(pid int) (usage, error) {
 		return u, err
 	}
 	u.user, u.system = ticks(fields[11]), ticks(fields[12])
-	// clock_getcpuclockid(3): the complement of the process ID, and 2 for the scheduler's clock of the whole process.
+	// clock_getcpuclockid(3): the complement of the process ID, and 2 for the scheduler's clock of
+	// the whole process.
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
 		return u, fmt.Errorf("CPU clock: %w", err)
@@ -33,7 +36,7 @@ func readUsage(pid int) (usage, error) {
 	return u, err
 }
 
-// readStat returns the fields of /proc/<pid>/stat after the name, which may hold anything.
+// readStat returns the fields of /proc/<pid>/stat after the name, which may contain any characters.
 func readStat(pid int) ([][]byte, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -51,7 +54,7 @@ func ticks(field []byte) time.Duration {
 	return time.Duration(n) * tick
 }
 
-// readMemory reads smaps_rollup, and where that is not allowed statm.
+// readMemory reads smaps_rollup, or statm if that is not permitted.
 func readMemory(pid int) (memory, error) {
 	var m memory
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
@@ -91,8 +94,8 @@ func selfUsage() usage {
 	return u
 }
 
-// machineBusy is what all processors together have worked, by the first line of /proc/stat: user, nice, system, idle,
-// iowait, irq, softirq.
+// machineBusy returns the CPU time of the machine from the first line of /proc/stat: user, nice,
+// system, idle, iowait, irq, softirq.
 func machineBusy() time.Duration {
 	text, _ := os.ReadFile("/proc/stat")
 	line, _, _ := bytes.Cut(text, []byte("\n"))
@@ -103,7 +106,7 @@ func machineBusy() time.Duration {
 	return ticks(fields[1]) + ticks(fields[2]) + ticks(fields[3]) + ticks(fields[6]) + ticks(fields[7])
 }
 
-// Family is a process and its children.
+// Family returns the process IDs of a process and its children.
 func Family(pid int) []int {
 	all := []int{pid}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")

@@ -19,7 +19,7 @@ func TestProcesses(t *testing.T) {
 	if u.cpu <= 0 || u.memory.rss < 1<<20 || u.cpu > time.Hour || m.rss < 1<<20 || m.pss > m.rss || m.private > m.pss || m.private == 0 {
 		t.Errorf("%+v", u)
 	}
-	// The clock and the ticks count the same.
+	// The clock and the ticks measure the same time.
 	if ticked := u.user + u.system; u.cpu-ticked > time.Second || ticked-u.cpu > time.Second {
 		t.Errorf("the clock says %s, the ticks %s", u.cpu, ticked)
 	}

@@ -20,5 +20,5 @@ func selfUsage() usage { return usage{} }
 
 func machineBusy() time.Duration { return 0 }
 
-// Family is a process and its children.
+// Family returns only the process itself on this system.
 func Family(pid int) []int { return []int{pid} }

@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// progress says each second what goes on.
+// progress samples the run and prints a line each second.
 type progress struct {
-	run  *run
-	to   io.Writer
-	what atomic.Pointer[string]
+	run   *run
+	to    io.Writer
+	phase atomic.Pointer[string]
 }
 
-// say tells what goes on from now on.
-func (p *progress) say(what string) { p.what.Store(&what) }
+// setPhase sets the name of the current phase.
+func (p *progress) setPhase(phase string) { p.phase.Store(&phase) }
 
-// start begins to sample, and to write where there is somebody to read it. The returned function ends it.
+// start starts sampling. The returned function stops it.
 func (p *progress) start() (stop func()) {
 	stopping, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -46,7 +46,7 @@ func (p *progress) start() (stop func()) {
 	}
 }
 
-// sample is what happened between two marks.
+// sample returns the changes between two marks.
 func (p *progress) sample(from, to mark) Sample {
 	seconds := time.Duration(to.at - from.at).Seconds()
 	s := Sample{
@@ -56,8 +56,8 @@ func (p *progress) sample(from, to mark) Sample {
 		ServerCores:         (to.reading.server.cpu - from.reading.server.cpu).Seconds() / seconds,
 		ServerBytes:         to.reading.server.memory.rss,
 	}
-	if what := p.what.Load(); what != nil {
-		s.Phase = *what
+	if phase := p.phase.Load(); phase != nil {
+		s.Phase = *phase
 	}
 	return s
 }

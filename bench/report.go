@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// Report is what a run came to. Rates and costs are of the measured time, counts and losses of the whole run.
+// Report is the result of a run. Rates and costs are those of the measured time, counts and losses
+// those of the whole run.
 type Report struct {
 	Target  string `json:"target"`
 	Streams int    `json:"streams"`
 	Rooms   int    `json:"rooms"`
-	// OpenSeconds is how long it took until all streams were open.
+	// OpenSeconds is how long it took to open all streams.
 	OpenSeconds       float64 `json:"openSeconds"`
 	ConnectsPerSecond float64 `json:"connectsPerSecond"`
 
@@ -21,15 +22,16 @@ type Report struct {
 	DeliveriesPerSecond float64 `json:"deliveriesPerSecond"`
 	BytesPerSecond      float64 `json:"bytesPerSecond"`
 	LatencyMS           Latency `json:"latencyMs"`
-	// BehindMS is the longest that a message was sent after its time.
+	// BehindMS is the maximum delay with which a message was sent.
 	BehindMS float64 `json:"behindMs"`
 
 	Messages   int64 `json:"messages"`
 	Deliveries int64 `json:"deliveries"`
-	// Expected is the deliveries that should have been.
+	// Expected is the number of deliveries if nothing is lost.
 	Expected int64 `json:"expected"`
-	// Lost are deliveries that did not come and holes in the logs' numbers, Twice those that came more than once. Missed
-	// did not come either, and need not have: messages that are not stored may be shed, and pass by who is away.
+	// Lost counts deliveries that did not arrive and gaps in the logs. Twice counts duplicates.
+	// Missed counts deliveries that did not arrive and need not: messages that are not stored may
+	// be shed, and do not reach streams that are disconnected.
 	Lost   int64 `json:"lost"`
 	Twice  int64 `json:"twice"`
 	Missed int64 `json:"missed"`
@@ -38,23 +40,24 @@ type Report struct {
 	Reconnects  int64 `json:"reconnects"`
 	CutByServer int64 `json:"cutByServer"`
 	Refused     int64 `json:"refused"`
-	// BackSeconds is how long after the cut of a herd all streams were open again, CompleteSeconds when they had everything.
+	// BackSeconds is the time from the cut of a herd until all streams were open again,
+	// CompleteSeconds until they had received everything.
 	BackSeconds     float64 `json:"backSeconds,omitempty"`
 	CompleteSeconds float64 `json:"completeSeconds,omitempty"`
 
-	// CPU of the server, of what works for it beside, and of the generator.
+	// CPU time of the server, of the processes beside it, and of the load generator.
 	CPU       *CPU `json:"cpu,omitempty"`
 	BesideCPU *CPU `json:"besideCPU,omitempty"`
 	SelfCPU   *CPU `json:"selfCPU,omitempty"`
-	// OtherCores is what the rest of the machine used meanwhile: what disturbed the measurement.
+	// OtherCores is what the rest of the machine used, which disturbs the measurement.
 	OtherCores float64         `json:"otherCores,omitempty"`
 	Memory     *Memory         `json:"memory,omitempty"`
 	Server     *ServerCounters `json:"server,omitempty"`
-	// Samples are one for each second of the run.
+	// Samples has one sample per second of the run.
 	Samples []Sample `json:"samples,omitempty"`
 }
 
-// Sample is a second of a run.
+// Sample is one second of a run.
 type Sample struct {
 	Seconds             float64 `json:"seconds"` // since the run began
 	Phase               string  `json:"phase"`
@@ -65,27 +68,31 @@ type Sample struct {
 	ServerBytes         int64   `json:"serverBytes"` // RSS
 }
 
-// CPU is what a process used in the measured time.
+// CPU is the CPU time of processes in the measured time.
 type CPU struct {
-	// MicrosPerDelivery is user and system time; 0 without deliveries. The split is only as fine as the kernel's ticks.
+	// MicrosPerDelivery is user and system time, or 0 without deliveries. UserShare is only as
+	// precise as the kernel's ticks.
 	MicrosPerDelivery float64 `json:"microsPerDelivery"`
 	UserShare         float64 `json:"userShare"`
 	Cores             float64 `json:"cores"`
 }
 
-// Memory is the server's growth for each open stream, in bytes, without the kernel's own for sockets.
+// Memory is the growth of the server per open stream in bytes, without the kernel memory of
+// sockets.
 type Memory struct {
-	// RSSPerStream, PSSPerStream and PrivatePerStream are from just before the streams connected.
+	// RSSPerStream, PSSPerStream and PrivatePerStream are the growth since just before the streams
+	// connected.
 	RSSPerStream     float64 `json:"rssPerStream"`
 	PSSPerStream     float64 `json:"pssPerStream"`
 	PrivatePerStream float64 `json:"privatePerStream"`
-	// WithSessions is the growth of the PSS since before the sessions logged in and entered their rooms.
+	// WithSessions is the growth of the PSS since before the sessions logged in and entered their
+	// rooms.
 	WithSessions float64 `json:"withSessions"`
 	BeforeBytes  int64   `json:"beforeBytes"`
 	AfterBytes   int64   `json:"afterBytes"`
 }
 
-// ServerCounters are from the server's metrics.
+// ServerCounters are taken from the server's metrics.
 type ServerCounters struct {
 	Shed          int64 `json:"shed"`
 	LogReads      int64 `json:"logReads"`
@@ -96,7 +103,7 @@ func newReport(o Options) *Report {
 	return &Report{Target: o.Target.describe(), Streams: o.Streams, Rooms: o.Rooms}
 }
 
-// Complete tells whether all came that had to, once.
+// Complete reports whether everything that had to arrive did so, once.
 func (r *Report) Complete() bool { return r.Lost == 0 && r.Twice == 0 && r.Resets == 0 }
 
 func (r *Report) setOpened(streams int, took time.Duration) {
@@ -146,17 +153,17 @@ func (r *Report) setWindow(from, to mark) {
 	r.OtherCores = max((to.reading.machine-from.reading.machine-ours).Seconds()/seconds, 0)
 }
 
-// addLosses holds what a stream has against what was sent to its room. Equal counts with different sums of numbers are a
-// loss and a repetition.
+// addLosses compares what a stream received with what was sent to its room. Equal counts with
+// different sums of numbers are a loss and a duplicate.
 func (r *Report) addLosses(s *stream, t Target, reconnected bool) {
-	want, sum := s.hall.sent.messages.Load(), s.hall.sent.sum.Load()
+	want, sum := s.room.sent.messages.Load(), s.room.sent.sum.Load()
 	r.Expected += want
 	missing, more := max(want-s.received, 0), max(s.received-want, 0)
 	if missing == 0 && more == 0 && sum != s.sum {
 		missing, more = 1, 1
 	}
-	if t.stored() || t.counts() && !s.away && !reconnected {
-		// A hole that was not filled is a missing message too.
+	if t.stored() || t.mustDeliver() && !s.away && !reconnected {
+		// A gap that was not filled is a missing message too.
 		r.Lost += max(missing, s.lost)
 	} else {
 		r.Lost += s.lost
@@ -180,10 +187,11 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// tolerableMS is how far behind its time a message may be sent without being told of: timers on a busy machine are that late.
+// tolerableMS is the delay of messages that is not reported. Timers on a busy machine are that
+// late.
 const tolerableMS = 20
 
-// WriteText writes the report for people.
+// WriteText writes the report as text.
 func (r *Report) WriteText(w io.Writer) error {
 	t := &table{to: w}
 	t.row("target", "%s", r.Target)
@@ -246,7 +254,7 @@ func (t *table) cpu(name string, c *CPU) {
 	}
 }
 
-// millis shows milliseconds with about three digits.
+// millis formats milliseconds with about three digits.
 func millis(ms float64) string {
 	switch {
 	case ms < 10:

@@ -31,7 +31,7 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// TestLosses: what a stream has, against what was sent to its room.
+// TestLosses compares what a stream has received with what was sent to its room.
 func TestLosses(t *testing.T) {
 	t.Parallel()
 	stored, barrage, plain := &Parlor{Kind: "text"}, &Parlor{Kind: "barrage"}, &Plain{}
@@ -52,10 +52,10 @@ func TestLosses(t *testing.T) {
 		"plain lost":                       {plain, stream{received: 2, sum: 3}, false, 1, 0, 0},
 		"plain was away":                   {plain, stream{received: 2, sum: 3, away: true}, false, 0, 0, 1},
 	} {
-		h := &hall{}
+		h := &runRoom{}
 		h.sent.messages.Store(3)
 		h.sent.sum.Store(6)
-		test.stream.hall = h
+		test.stream.room = h
 		var r Report
 		r.addLosses(&test.stream, test.target, test.reconnected)
 		if got, want := [3]int64{r.Lost, r.Twice, r.Missed}, [3]int64{test.lost, test.twice, test.missed}; got != want || r.Expected != 3 {

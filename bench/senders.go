@@ -8,27 +8,30 @@ import (
 	"time"
 )
 
-// sent is what was sent to a room.
+// sent counts the messages that were sent to a room.
 type sent struct {
-	numbers  atomic.Int64 // given out
+	numbers  atomic.Int64 // number of the last message
 	messages atomic.Int64 // acknowledged
-	sum      atomic.Int64 // of the acknowledged ones' numbers
+	sum      atomic.Int64 // of the numbers of acknowledged messages
 }
 
-// senders send messages to the rooms in turn: at a fixed rate, or each the next as soon as the last is answered.
+// senders send messages to the rooms in turn: at a fixed rate, or each sender again as soon as it
+// gets a reply.
 type senders struct {
 	*run
 	turn atomic.Int64
-	// behind is the longest that a message was sent after its time, in nanoseconds. Latencies do not include it.
+	// behind is the maximum delay with which a message was sent, in nanoseconds. Latencies do not
+	// include it.
 	behind atomic.Int64
 	failed chan error
 }
 
 func newSenders(r *run) *senders {
-	return &senders{run: r, failed: make(chan error, r.Senders)} // room for all: nobody may be listening
+	return &senders{run: r, failed: make(chan error, r.Senders)} // buffered for all, because nothing may be receiving
 }
 
-// start lets the senders begin. The returned function stops them and waits until each message under way is answered.
+// start starts the senders. The returned function stops them and waits for the replies to all
+// messages in flight.
 func (s *senders) start(ctx context.Context) (stop func() error) {
 	stopping := make(chan struct{})
 	began := s.clock.now()
@@ -55,7 +58,8 @@ func (s *senders) start(ctx context.Context) (stop func() error) {
 	}
 }
 
-// work is one sender. With a rate, a sender that is free takes the next ticket, whose number says when it is due.
+// work is one sender. With a rate, an idle sender takes the next ticket, whose number determines
+// when to send.
 func (s *senders) work(ctx context.Context, stopping <-chan struct{}, began int64, tickets *atomic.Int64) error {
 	address, err := s.Target.address()
 	if err != nil {
@@ -92,30 +96,31 @@ func (s *senders) work(ctx context.Context, stopping <-chan struct{}, began int6
 	}
 }
 
-// sendOne sends the next message, and returns the request's buffer.
+// sendOne sends the next message, and returns the buffer of the request.
 func (s *senders) sendOne(ctx context.Context, c *caller, request []byte) ([]byte, error) {
 	turn := int(s.turn.Add(1) - 1)
-	h := s.halls[turn%len(s.halls)]
+	h := s.rooms[turn%len(s.rooms)]
 	n := h.sent.numbers.Add(1)
 	var stamp [stampBytes]byte
-	request = s.Target.appendMessage(request, h, turn/len(s.halls), appendStamp(stamp[:0], n, s.clock.now()))
-	for deadline := time.Now().Add(patience); ; {
-		// Not even an interruption cuts a call off: nobody would know whether the message is on its way.
+	request = s.Target.appendMessage(request, h, turn/len(s.rooms), appendStamp(stamp[:0], n, s.clock.now()))
+	for deadline := time.Now().Add(settleTimeout); ; {
+		// An interruption does not cancel a call, because it would be unknown whether the message
+		// is in flight.
 		status, reply, err := c.call(context.WithoutCancel(ctx), request)
 		switch {
 		case err == nil && status >= 200 && status < 300:
 			h.sent.messages.Add(1)
 			h.sent.sum.Add(n)
 			return request, nil
-		case (err != nil || status == 503) && s.Target.again() && time.Now().Before(deadline):
-			// The server is away for the moment.
+		case (err != nil || status == 503) && s.Target.canRetry() && time.Now().Before(deadline):
+			// The server is unavailable.
 			if err := s.pause(ctx, 50*time.Millisecond); err != nil {
-				return request, nil //nolint:nilerror // who ended the context says why
+				return request, nil //nolint:nilerror // the caller knows that the context has ended
 			}
 		case err != nil:
 			return request, fmt.Errorf("send a message: %w", err)
 		default:
-			return request, s.Target.refused(status, reply)
+			return request, s.Target.rejected(status, reply)
 		}
 	}
 }
@@ -131,7 +136,7 @@ func (s *senders) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// raise sets a maximum.
+// raise sets m to a value if that is greater.
 func raise(m *atomic.Int64, to int64) {
 	for old := m.Load(); to > old; old = m.Load() {
 		if m.CompareAndSwap(old, to) {

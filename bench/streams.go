@@ -13,56 +13,57 @@ import (
 )
 
 const (
-	// readBuffer is what a loop reads into, for all its streams. The longest frame must fit in: a message of 32 KiB whose
-	// bytes are all escaped, six for one.
+	// readBuffer is the size of the buffer into which a loop reads all its streams. It must hold
+	// the longest frame: a message of 32 KiB in which each byte is escaped with six.
 	readBuffer = 512 << 10
-	// openWindow is how many streams are being opened at a time at the beginning. A herd has no such limit.
+	// openWindow is how many streams are opened concurrently at the beginning. A herd has no such
+	// limit.
 	openWindow = 256
-	// churnTick is how often streams are chosen that reconnect.
+	// churnTick is how often streams to reconnect are chosen.
 	churnTick = 100 * time.Millisecond
-	// keepTail is how large a buffer a stream may keep for the beginning of a frame between reads.
+	// keepTail is the maximum buffer that a stream keeps between reads for incomplete frames.
 	keepTail = 4 << 10
 )
 
-// stream is one event stream. All but its link is the same on every platform.
+// stream is one event stream. Only its link depends on the platform.
 type stream struct {
 	number int
-	hall   *hall
-	key    string // Parlor's of the session
+	room   *runRoom
+	key    string // session key, with Parlor
 
-	// Guarded by the loop's lock from here on.
+	// The loop's lock guards all fields below.
 	link
 	state   streamState
 	chunked bool
 	chunks  chunks
-	due     int64 // when it is to be opened again
+	due     int64 // when to open it again
 	tail    []byte
 	// cursor is the id of the last frame that had one.
 	cursor []byte
-	// opened says that the stream was open once.
+	// opened is set once the stream has been open.
 	opened bool
-	// greeted says that the server's first frame came on this connection.
+	// greeted is set once the server's first frame has arrived on this connection.
 	greeted bool
-	seq     int64 // the last event of the room's log; 0: not known yet
+	seq     int64 // of the last event of the room's log; 0 if unknown
 
-	stopped bool // reads nothing
+	stopped bool // does not read
 
 	received, sum int64 // messages, and the sum of their numbers
-	lost, twice   int64 // holes and repetitions in the log
-	away          bool  // was closed while messages were sent
+	lost, twice   int64 // gaps and duplicates in the log
+	away          bool  // was disconnected while messages were sent
 }
 
 type streamState uint8
 
 const (
 	streamClosed     streamState = iota
-	streamConnecting             // the request has not been sent
-	streamAsking                 // the reply's head has not come
-	streamGreeting               // the first frame has not come
+	streamConnecting             // before the request is sent
+	streamRequested              // before the head of the reply
+	streamGreeting               // before the first frame
 	streamLive
 )
 
-// tally is what the streams of a loop came to, or all streams.
+// tally is the counts of the streams of a loop, or of all streams.
 type tally struct {
 	live       int // open streams
 	messages   int64
@@ -70,8 +71,8 @@ type tally struct {
 	bytes      int64
 	reconnects int64
 	cut        int64 // closed by the server
-	refused    int64 // attempts to come back that failed
-	resets     int64 // streams that were told that something is lost
+	refused    int64 // failed attempts to reconnect
+	resets     int64 // roomReset events
 }
 
 func (t *tally) add(o tally) {
@@ -90,10 +91,10 @@ type readers struct {
 	*run
 	loops []*loop
 	done  sync.WaitGroup
-	// from and until are the measured time. Latency is that of messages sent in it.
+	// from and until limit the measured time. Latencies are those of messages sent in it.
 	from, until atomic.Int64
 	failure     atomic.Pointer[error]
-	failed      chan struct{} // closed with the first failure
+	failed      chan struct{} // closed at the first failure
 	once        sync.Once
 }
 
@@ -103,10 +104,10 @@ type loop struct {
 	engine
 	mu      sync.Mutex // guards all below, and the loop's streams
 	streams []*stream
-	waiting []*stream // to be opened when they are due
-	resumed []*stream // have stopped, and read on
-	flying  int       // being opened
-	window  int       // how many may be
+	waiting []*stream // to be opened when due
+	resumed []*stream // read again after a stop
+	opening int       // number of streams being opened
+	window  int       // limit of opening
 	closed  bool
 	tally   tally
 	latency histogram
@@ -163,14 +164,14 @@ func (r *readers) close() {
 	_ = r.release()
 }
 
-// tally is what all streams came to until now.
+// tally returns the counts of all streams until now.
 func (r *readers) tally() *tally {
 	var all tally
 	r.inspect(func(t *tally, _ []*stream) { all.add(*t) })
 	return &all
 }
 
-// inspect shows the streams of each loop while it stands still.
+// inspect calls look with the streams of each loop while the loop is locked.
 func (r *readers) inspect(look func(*tally, []*stream)) {
 	for _, l := range r.loops {
 		l.mu.Lock()
@@ -192,7 +193,7 @@ func (r *readers) latencies() histogram {
 func (r *readers) measureFrom(at int64)  { r.until.Store(1<<63 - 1); r.from.Store(at) }
 func (r *readers) measureUntil(at int64) { r.until.Store(at) }
 
-// fail ends the run.
+// fail ends the run with an error.
 func (r *readers) fail(err error) {
 	r.once.Do(func() {
 		r.failure.Store(&err)
@@ -207,7 +208,8 @@ func (r *readers) fault() error {
 	return nil
 }
 
-// churn lets a share of the streams reconnect each second, one after the other, until the returned function is called.
+// churn reconnects a share of the streams each second, one after the other, until the returned
+// function is called.
 func (r *readers) churn(share float64) (stop func()) {
 	if share == 0 {
 		return func() {}
@@ -237,7 +239,7 @@ func (r *readers) churn(share float64) (stop func()) {
 	}
 }
 
-// stop lets the streams that Options.Stopped counts stop reading, or read on.
+// stop makes the streams counted by Options.Stopped stop reading, or resume.
 func (r *readers) stop(stopped bool) {
 	for _, s := range r.streams[:r.Stopped] {
 		l := r.loops[s.number%len(r.loops)]
@@ -249,7 +251,7 @@ func (r *readers) stop(stopped bool) {
 	}
 }
 
-// cutAll cuts all streams at once. They come back at random instants within a time.
+// cutAll cuts all streams at once. They reconnect at random times within the given time.
 func (r *readers) cutAll(within time.Duration) {
 	for _, l := range r.loops {
 		l.mu.Lock()
@@ -268,33 +270,34 @@ func (l *loop) reconnect(s *stream, after time.Duration) {
 	l.cut(s, after)
 }
 
-// cut is reconnect for who holds the lock. A stream that is not open is left alone: it is on its way back.
+// cut is reconnect with the lock held. It ignores a stream that is not open, because it is
+// reconnecting already.
 func (l *loop) cut(s *stream, after time.Duration) {
 	if s.state != streamLive || l.closed {
 		return
 	}
 	l.tally.reconnects++
-	l.drop(s)
-	l.later(s, after)
+	l.disconnect(s)
+	l.connectAfter(s, after)
 }
 
-// drop closes a stream's connection. The beginning of a frame was not received.
-func (l *loop) drop(s *stream) {
+// disconnect closes the connection of a stream and discards incomplete frames.
+func (l *loop) disconnect(s *stream) {
 	switch s.state {
 	case streamClosed:
 		return
 	case streamLive:
 		l.tally.live--
 	default:
-		l.flying--
+		l.opening--
 	}
-	s.hangUp()
+	s.closeSocket()
 	s.state, s.chunked, s.chunks, s.tail = streamClosed, false, chunks{}, nil
 	s.away, s.greeted = s.opened, false
 }
 
-// later opens a stream again after a time.
-func (l *loop) later(s *stream, after time.Duration) {
+// connectAfter opens a stream again after a time.
+func (l *loop) connectAfter(s *stream, after time.Duration) {
 	s.due = l.clock.now() + int64(after)
 	l.waiting = append(l.waiting, s)
 }
@@ -302,7 +305,7 @@ func (l *loop) later(s *stream, after time.Duration) {
 // openDue opens the streams that are due.
 func (l *loop) openDue() {
 	now := l.clock.now()
-	for i := 0; i < len(l.waiting) && l.flying < l.window; {
+	for i := 0; i < len(l.waiting) && l.opening < l.window; {
 		s := l.waiting[i]
 		if s.due > now {
 			i++
@@ -312,15 +315,16 @@ func (l *loop) openDue() {
 		l.waiting[i] = l.waiting[last]
 		l.waiting = l.waiting[:last]
 		s.state = streamConnecting
-		l.flying++
+		l.opening++
 		if err := l.dial(l, s); err != nil {
-			l.lost(s, err)
+			l.connectionLost(s, err)
 		}
 	}
 }
 
-// lost handles the end of a stream that nobody here wanted. One that was open once comes back, as clients do.
-func (l *loop) lost(s *stream, err error) {
+// connectionLost handles the end of a stream that the run did not cut. It reconnects if the stream
+// was open once, as clients do.
+func (l *loop) connectionLost(s *stream, err error) {
 	switch {
 	case s.state == streamLive:
 		l.tally.cut++
@@ -328,31 +332,31 @@ func (l *loop) lost(s *stream, err error) {
 	case s.opened:
 		l.tally.refused++
 	}
-	l.drop(s)
+	l.disconnect(s)
 	if !s.opened || errors.Is(err, errStream) {
 		l.fail(fmt.Errorf("stream %d: %w", s.number, err))
 		return
 	}
-	l.later(s, 50*time.Millisecond+rand.N(time.Second))
+	l.connectAfter(s, 50*time.Millisecond+rand.N(time.Second))
 }
 
 var (
-	// errStream is a fault that coming back would not mend.
+	// errStream is an error that a reconnect would not fix.
 	errStream = errors.New("invalid stream")
 	errEnded  = errors.New("the server ended the stream")
 	errBusy   = errors.New("the server is too busy to open a stream")
 )
 
-// received handles what was read from a stream: all of b, behind what was kept of the last read. It keeps what is not
-// complete yet.
+// received handles the data of a stream: b, which begins with what was kept from the last read. It
+// keeps what is incomplete.
 func (l *loop) received(s *stream, b []byte, kept int) error {
 	l.tally.bytes += int64(len(b) - kept)
-	if s.state == streamAsking {
+	if s.state == streamRequested {
 		body, err := l.takeHead(s, b)
 		if err != nil {
 			return err
 		}
-		if s.state == streamAsking {
+		if s.state == streamRequested {
 			return s.keep(b)
 		}
 		b, kept = body, 0
@@ -376,23 +380,23 @@ func (l *loop) received(s *stream, b []byte, kept int) error {
 				l.latency.add(time.Duration(now - sent))
 			}
 		}
-		return l.Target.take(s, f, &l.tally)
+		return l.Target.handleFrame(s, f, &l.tally)
 	})
 	if err != nil {
 		return err
 	}
-	if s.state == streamGreeting && (s.greeted || l.Target.opens()) {
+	if s.state == streamGreeting && (s.greeted || l.Target.opensOnHead()) {
 		s.state, s.opened = streamLive, true
-		l.flying--
+		l.opening--
 		l.tally.live++
 	}
 	if s.chunks.phase == chunkOver {
-		return errEnded // the connection would stay for the next request
+		return errEnded // the connection would be kept for another request
 	}
 	return s.keep(b[done:])
 }
 
-// keep stores the beginning of a frame until the rest comes.
+// keep stores an incomplete frame until the rest arrives.
 func (s *stream) keep(b []byte) error {
 	if len(b) >= readBuffer/2 {
 		return fmt.Errorf("%w: a frame has more than %d bytes", errStream, readBuffer/2)
@@ -404,7 +408,7 @@ func (s *stream) keep(b []byte) error {
 	return nil
 }
 
-// takeHead reads the head of the reply, if it is there, and returns what follows.
+// takeHead parses the head of the reply if it is complete, and returns what follows.
 func (l *loop) takeHead(s *stream, b []byte) ([]byte, error) {
 	head, body, complete := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !complete {
@@ -425,7 +429,7 @@ func (l *loop) takeHead(s *stream, b []byte) ([]byte, error) {
 	return body, nil
 }
 
-// firstLine is the beginning of a reply's body, for an error message.
+// firstLine returns the beginning of a body, for an error message.
 func firstLine(body []byte) []byte {
 	line, _, _ := bytes.Cut(bytes.TrimSpace(body), []byte("\n"))
 	return line[:min(len(line), 300)]

@@ -10,27 +10,29 @@ import (
 )
 
 const (
-	// portsPerAddress is how many streams come from one source address: Linux hands out 28,231 ports.
+	// portsPerAddress is how many streams come from one source address. Linux has 28,231 ephemeral
+	// ports.
 	portsPerAddress = 25_000
-	// loopWait is how long a loop waits for sockets before it looks for streams to open, in milliseconds.
+	// loopWait is how long a loop waits for sockets before it checks for streams to open, in
+	// milliseconds.
 	loopWait = 10
-	// stoppedBuffer is the least receive buffer that Linux gives.
+	// stoppedBuffer is the smallest receive buffer of Linux.
 	stoppedBuffer = 4 << 10
-	// spareFiles are those of a run that are no streams.
+	// spareFiles are the open files of a run other than streams.
 	spareFiles = 1000
 )
 
 // link is a stream's socket.
 type link struct{ fd int }
 
-func (k *link) hangUp() { _ = unix.Close(k.fd) }
+func (k *link) closeSocket() { _ = unix.Close(k.fd) }
 
-// engine waits for sockets by epoll and reads them into one buffer.
+// engine waits for sockets with epoll and reads them into one buffer.
 type engine struct {
 	epoll   int
 	server  unix.Sockaddr
 	family  int
-	sources []unix.Sockaddr // empty: as the system chooses
+	sources []unix.Sockaddr // empty means that the system chooses
 	buffer  []byte
 	byFD    []*stream
 }
@@ -66,7 +68,7 @@ func (e *engine) open(address string, streams, sources int) error {
 	return nil
 }
 
-// sourcesFor is how many source addresses are bound; 0: the system chooses one.
+// sourcesFor returns how many source addresses to bind; 0 means that the system chooses one.
 func sourcesFor(streams, asked int, loopback bool) int {
 	if asked == 0 && loopback {
 		asked = (streams + portsPerAddress - 1) / portsPerAddress
@@ -86,7 +88,7 @@ func sockaddr(a netip.AddrPort) (family int, to unix.Sockaddr) {
 	return unix.AF_INET6, &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// allowFiles raises the limit of open files where it is too low. Above the hard limit only root can.
+// allowFiles raises the limit on open files if it is too low. Only root can exceed the hard limit.
 func allowFiles(n int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -102,21 +104,21 @@ func allowFiles(n int) error {
 	return nil
 }
 
-// dial begins to connect. Both conditions are edge-triggered, so that one registration serves the socket for life.
+// dial starts to connect. The socket is registered once, edge-triggered for reading and writing.
 func (e *engine) dial(l *loop, s *stream) error {
 	fd, err := unix.Socket(e.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		s.state = streamClosed
-		l.flying--
+		l.opening--
 		return fmt.Errorf("socket: %w", err)
 	}
 	s.fd = fd
 	if s.number < l.Stopped {
-		// What the kernel takes for a reader who has stopped would be megabytes.
+		// The kernel would buffer megabytes for a client that has stopped reading.
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, stoppedBuffer)
 	}
 	if len(e.sources) > 0 {
-		// The port is chosen by connect, which knows that one port may serve several servers.
+		// connect chooses the port, so that one port can be used for several servers.
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 		if err := unix.Bind(fd, e.sources[s.number%len(e.sources)]); err != nil {
 			return fmt.Errorf("bind: %w", err)
@@ -148,7 +150,7 @@ func (l *loop) run() {
 		l.mu.Lock()
 		if l.closed {
 			for _, s := range l.streams {
-				l.drop(s)
+				l.disconnect(s)
 			}
 			l.mu.Unlock()
 			return
@@ -156,17 +158,17 @@ func (l *loop) run() {
 		for _, e := range events[:max(n, 0)] {
 			s := l.byFD[e.Fd]
 			if s.state == streamClosed || s.fd != int(e.Fd) || s.stopped {
-				continue // closed since, or not to be read
+				continue // closed meanwhile, or stopped
 			}
 			ending := e.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0
 			if err := l.serve(s, ending); err != nil {
-				l.lost(s, err)
+				l.connectionLost(s, err)
 			}
 		}
 		for _, s := range l.resumed {
 			if s.state != streamClosed {
-				if err := l.serve(s, true); err != nil { // its edges have passed
-					l.lost(s, err)
+				if err := l.serve(s, true); err != nil { // its edges were missed
+					l.connectionLost(s, err)
 				}
 			}
 		}
@@ -176,7 +178,8 @@ func (l *loop) run() {
 	}
 }
 
-// serve does what a stream's socket is ready for. An ending one is read to its end. Errors end the stream.
+// serve handles the events of a socket. If the connection is ending, it reads to the end. An error
+// ends the stream.
 func (l *loop) serve(s *stream, ending bool) error {
 	if s.state == streamConnecting {
 		if code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
@@ -190,7 +193,7 @@ func (l *loop) serve(s *stream, ending bool) error {
 		if err != nil || n < len(l.scratch) {
 			return fmt.Errorf("write the request: %d of %d bytes: %w", n, len(l.scratch), err)
 		}
-		s.state = streamAsking
+		s.state = streamRequested
 	}
 	for s.state != streamClosed {
 		kept := copy(l.buffer, s.tail)
@@ -209,7 +212,7 @@ func (l *loop) serve(s *stream, ending bool) error {
 			return err
 		}
 		if n < readBuffer-kept && !ending {
-			return nil // read empty: the next bytes are a new edge
+			return nil // everything was read: more data is a new edge
 		}
 	}
 	return nil

@@ -7,7 +7,7 @@ import (
 
 func TestSourceAddresses(t *testing.T) {
 	t.Parallel()
-	target, fake := startFake(t, mischief{})
+	target, fake := startFake(t, misbehavior{})
 	if _, err := runBench(t, func(o *Options) { o.Target, o.Idle, o.SourceAddresses = target, true, 4 }); err != nil {
 		t.Fatal(err)
 	}

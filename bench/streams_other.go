@@ -12,9 +12,9 @@ import (
 // link is a stream's connection.
 type link struct{ conn net.Conn }
 
-func (k *link) hangUp() { _ = k.conn.Close() }
+func (k *link) closeSocket() { _ = k.conn.Close() }
 
-// engine reads each stream in a goroutine of its own: simple, and dear where there are many.
+// engine reads each stream in its own goroutine, which is simple, but expensive for many streams.
 type engine struct{ server string }
 
 func (e *engine) open(address string, _, sources int) error {
@@ -27,7 +27,8 @@ func (e *engine) open(address string, _, sources int) error {
 
 func (e *engine) release() error { return nil }
 
-// dial connects and asks. The loop's lock is held, so nobody else connects meanwhile.
+// dial connects and sends the request. The lock is held, so that no other stream connects
+// meanwhile.
 func (e *engine) dial(l *loop, s *stream) error {
 	conn, err := net.DialTimeout("tcp", e.server, callTimeout)
 	if err != nil {
@@ -37,12 +38,12 @@ func (e *engine) dial(l *loop, s *stream) error {
 	if _, err := conn.Write(l.Target.appendRequest(nil, s)); err != nil {
 		return fmt.Errorf("write the request: %w", err)
 	}
-	s.state = streamAsking
+	s.state = streamRequested
 	l.done.Go(func() { l.read(s, conn) })
 	return nil
 }
 
-// read reads a connection until it ends or the stream has another.
+// read reads a connection until it ends or the stream has another one.
 func (l *loop) read(s *stream, conn net.Conn) {
 	b := make([]byte, 8<<10)
 	for {
@@ -62,7 +63,7 @@ func (l *loop) read(s *stream, conn net.Conn) {
 			err = l.received(s, append(s.tail[:kept:kept], b[:n]...), kept)
 		}
 		if err != nil {
-			l.lost(s, err)
+			l.connectionLost(s, err)
 		}
 		l.mu.Unlock()
 		if err != nil {
@@ -79,12 +80,12 @@ func (l *loop) run() {
 		l.mu.Lock()
 		if l.closed {
 			for _, s := range l.streams {
-				l.drop(s)
+				l.disconnect(s)
 			}
 			l.mu.Unlock()
 			return
 		}
-		l.resumed = nil // their goroutines see it
+		l.resumed = nil // their goroutines notice it
 		l.openDue()
 		l.mu.Unlock()
 	}

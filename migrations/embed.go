@@ -1,10 +1,11 @@
-// Package migrations contains the migrations of the database's schema as goose SQL files. A migration is never edited once
-// it has landed: a change is a new file. schema.sql shows their result and is not a migration.
+// Package migrations contains the migrations of the database schema as SQL files for goose. A
+// migration that has landed is never edited: each change is a new file. schema.sql shows the result
+// of all migrations, and is not one of them.
 package migrations
 
 import "embed"
 
-// FS holds the migrations at its root.
+// FS contains the migrations at its root.
 //
 //go:embed [0-9]*.sql
 var FS embed.FS

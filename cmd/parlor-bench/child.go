@@ -15,13 +15,14 @@ import (
 )
 
 const (
-	// startTimeout is how long a server may take to start; a private PostgreSQL is made on the way.
+	// startTimeout is how long a server may take to start, including the creation of a private
+	// PostgreSQL.
 	startTimeout = time.Minute
-	// stopTimeout is how long it may take to stop before it is killed.
+	// stopTimeout is how long a server may take to stop before it is killed.
 	stopTimeout = 30 * time.Second
 )
 
-// child is a process that the contest started.
+// child is a server process that was started for a measurement.
 type child struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -39,7 +40,7 @@ func startChild(folder string, env []string, name string, args ...string) (*chil
 	c.cmd.Stdout, c.cmd.Stderr = log, log
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Dir = folder
-	// An interrupt from the terminal is for the contest, which then ends its servers in order.
+	// An interrupt from the terminal must not reach the servers, which are stopped in order.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
@@ -51,34 +52,34 @@ func startChild(folder string, env []string, name string, args ...string) (*chil
 	return c, nil
 }
 
-// await waits until something holds, as long as the process runs.
-func (c *child) await(ctx context.Context, holds func() bool) error {
+// await waits until ready returns true, or the process ends.
+func (c *child) await(ctx context.Context, ready func() bool) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	deadline := time.Now().Add(startTimeout)
-	for !holds() {
+	for !ready() {
 		select {
 		case <-ticker.C:
 		case <-c.ended:
-			return fmt.Errorf("%s ended: %s", c.cmd.Path, c.said())
+			return fmt.Errorf("%s ended: %s", c.cmd.Path, c.output())
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%s is not ready after %s: %s", c.cmd.Path, startTimeout, c.said())
+			return fmt.Errorf("%s is not ready after %s: %s", c.cmd.Path, startTimeout, c.output())
 		}
 	}
 	return nil
 }
 
-// said is the end of what the process wrote.
-func (c *child) said() string {
+// output returns the end of what the process has printed.
+func (c *child) output() string {
 	text, _ := os.ReadFile(c.log)
 	text = bytes.TrimSpace(text)
 	return string(text[max(len(text)-1000, 0):])
 }
 
-// stop ends the process.
+// stop stops the process.
 func (c *child) stop() error {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(stopTimeout)
@@ -89,15 +90,15 @@ func (c *child) stop() error {
 	case <-timer.C:
 		_ = c.cmd.Process.Kill()
 		<-c.ended
-		return fmt.Errorf("%s had to be killed: %s", c.cmd.Path, c.said())
+		return fmt.Errorf("%s had to be killed: %s", c.cmd.Path, c.output())
 	}
 }
 
-// Ports for servers. The system gives out those above to connections, of which there are many: one could be taken
-// before the server listens on it.
+// Ports for servers are below the ephemeral ports of the system. Connections use those, so one
+// could be taken before the server listens on it.
 const firstPort, lastPort = 20_000, 32_000
 
-// freeAddress is an address that nobody listens on for the moment.
+// freeAddress returns an address that is not in use at the moment.
 func freeAddress() (string, error) {
 	for range 100 {
 		address := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort))
@@ -116,7 +117,7 @@ func listens(address string) bool {
 	return conn.Close() == nil
 }
 
-// launch starts a server that is ready when something holds, and ends it where it does not come so far.
+// launch waits until a server is ready, and stops it if it does not become ready.
 func launch(ctx context.Context, c *child, ready func() bool) error {
 	if err := c.await(ctx, ready); err != nil {
 		return errors.Join(err, c.stop())

@@ -16,14 +16,14 @@ import (
 	"parlor/room"
 )
 
-// contender is a server in the contest.
+// contender is a kind of server to compare.
 type contender struct {
 	name  string
 	start func(ctx context.Context, folder string) (*running, error)
-	kind  room.MessageKind // of a Parlor
+	kind  room.MessageKind // of the messages, for Parlor
 }
 
-// running is a server that runs.
+// running is a running server.
 type running struct {
 	*child
 	target       bench.Target
@@ -31,7 +31,7 @@ type running struct {
 	metrics      string
 }
 
-// errAbsent says that a server is not on this machine.
+// errAbsent means that a server is not installed on this machine.
 var errAbsent = errors.New("not on this machine")
 
 func (c *TableCmd) contenders() []contender {
@@ -62,7 +62,7 @@ func plainAt(address string, size int) *bench.Plain {
 	return &bench.Plain{Subscribe: "http://" + address + "/sub/{room}", Publish: "http://" + address + "/pub/{room}", Size: size}
 }
 
-// nchanModules is where distributions put nginx's modules.
+// nchanModules are the paths at which distributions install the nginx module.
 var nchanModules = []string{"/usr/lib/nginx/modules/ngx_nchan_module.so", "/usr/lib64/nginx/modules/ngx_nchan_module.so", "/usr/local/libexec/nginx/ngx_nchan_module.so"}
 
 const nginxConfiguration = `daemon off;
@@ -108,7 +108,7 @@ func (c *TableCmd) startNchan(ctx context.Context, folder string) (*running, err
 	}
 	user := ""
 	if os.Geteuid() == 0 {
-		user = "user root;" // else the workers could not read the folder
+		user = "user root;" // the workers could not read the folder otherwise
 	}
 	path := filepath.Join(folder, "nginx.conf")
 	text := fmt.Sprintf(nginxConfiguration, module, user, folder, c.NginxWorkers, address)
@@ -137,8 +137,8 @@ func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, er
 		return nil, err
 	}
 	data := filepath.Join(folder, "data")
-	// No limits for a user or an address: a few senders stand for many users, and one address for all of theirs. The limit on
-	// open files bounds connections and streams still.
+	// There are no limits per user or address, because a few senders and one address stand for
+	// many. The limit on open files still applies to connections and streams.
 	process, err := startChild(folder, []string{
 		"PARLOR_SECRET=" + c.secret, "DATABASE_URL=", "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
 		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
@@ -147,7 +147,7 @@ func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, er
 	if err != nil {
 		return nil, err
 	}
-	if err := launch(ctx, process, func() bool { return strings.Contains(process.said(), "Parlor is ready") }); err != nil {
+	if err := launch(ctx, process, func() bool { return strings.Contains(process.output(), "Parlor is ready") }); err != nil {
 		return nil, err
 	}
 	server := &running{child: process, pids: []int{process.cmd.Process.Pid}, metrics: "http://" + ops + "/metrics"}
@@ -160,7 +160,7 @@ func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, er
 	return server, nil
 }
 
-// postgresIn is the process of a data folder's private PostgreSQL.
+// postgresIn returns the process ID of a data folder's private PostgreSQL, if it runs.
 func postgresIn(data string) []int {
 	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 	"parlor/room"
 )
 
-// scenario is a load, and what is read off the reports.
+// scenario is a load, and the figures that are taken from its reports.
 type scenario struct {
 	name    string
 	options bench.Options
 	figures []figure
 }
 
-// figure is a line of the table.
+// figure is a row of the table.
 type figure struct {
 	name   string
 	of     func(*bench.Report) float64
@@ -35,7 +35,7 @@ var (
 	p99Figure = figure{"p99 latency, ms", func(r *bench.Report) float64 { return r.LatencyMS.P99 }, 1}
 )
 
-// scenarios are the loads of the contest, smaller by Scale where that is set.
+// scenarios returns the loads, scaled by Scale.
 func (c *TableCmd) scenarios() []scenario {
 	loads := []scenario{
 		{
@@ -65,8 +65,8 @@ func (c *TableCmd) scenarios() []scenario {
 	return loads
 }
 
-// leastRate is what a short run needs to have something to measure.
-const leastRate = 10
+// minRate is the rate that a short run needs to have something to measure.
+const minRate = 10
 
 func (c *TableCmd) scale(s *scenario) {
 	if c.Scale == 1 {
@@ -76,7 +76,7 @@ func (c *TableCmd) scale(s *scenario) {
 	s.name += fmt.Sprintf(", times %v", c.Scale)
 	s.options.Streams, s.options.Rooms = scaled(s.options.Streams), scaled(s.options.Rooms)
 	if s.options.Rate > 0 {
-		s.options.Rate = max(s.options.Rate*c.Scale, leastRate)
+		s.options.Rate = max(s.options.Rate*c.Scale, minRate)
 	}
 }
 
@@ -89,12 +89,13 @@ type TableCmd struct {
 	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 4."`
 	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
 
-	self   string // this program, which is the floor
+	self   string // path of this program, which runs the floor
 	secret string // of the Parlor servers
 }
 
-// Run measures all servers under all loads and writes the table of their figures, as Markdown: of several rounds the
-// median of each. It takes a few minutes a round. What it starts it ends. The reports of all runs go to standard error.
+// Run measures all servers under all loads, and prints a Markdown table of the medians of all
+// rounds. A round takes a few minutes. Run stops all servers that it starts. It writes the report
+// of each run to standard error.
 func (c *TableCmd) Run(ctx context.Context) error {
 	if c.Scale <= 0 || c.Scale > 100 || c.Duration <= 0 || c.NginxWorkers < 1 || c.Rounds < 1 {
 		return errors.New("--scale (up to 100), --duration, --rounds and --nginx-workers must be greater than 0")
@@ -122,11 +123,11 @@ func (c *TableCmd) measureAll(ctx context.Context, out, progress io.Writer) erro
 		}
 		reports := make([][]*bench.Report, len(c.contenders()))
 		for range c.Rounds {
-			said, err := c.round(ctx, s, reports, progress)
+			added, err := c.round(ctx, s, reports, progress)
 			if err != nil {
 				return err
 			}
-			notes = append(notes, said...)
+			notes = append(notes, added...)
 		}
 		for _, f := range s.figures {
 			t.figures(s.name, f, reports)
@@ -140,8 +141,9 @@ func (c *TableCmd) measureAll(ctx context.Context, out, progress io.Writer) erro
 	return t.err
 }
 
-// round measures each server once under a load, adds its report to its reports, and returns what is to be noted. The
-// servers take turns, so that what disturbs the machine for a while disturbs all.
+// round measures each server once under a load, appends its report to its reports, and returns
+// notes for the table. The servers take turns within a round, so that a temporary disturbance of
+// the machine affects all of them.
 func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Report, progress io.Writer) (notes []string, err error) {
 	for i, contender := range c.contenders() {
 		if s.options.Idle && contender.kind == room.KindText {
@@ -158,7 +160,7 @@ func (c *TableCmd) round(ctx context.Context, s scenario, reports [][]*bench.Rep
 			return nil, fmt.Errorf("%s%w", name, err)
 		}
 		reports[i] = append(reports[i], r)
-		_ = r.WriteText(progress) // for people who watch
+		_ = r.WriteText(progress) // an error would only affect the progress output
 		note := func(worth bool, format string, args ...any) {
 			if worth {
 				notes = append(notes, name+fmt.Sprintf(format, args...))
@@ -180,7 +182,7 @@ type table struct {
 	err error
 }
 
-// figures writes a line of the table, with the ratios.
+// figures writes a row of the table, with the ratios.
 func (t *table) figures(load string, f figure, of [][]*bench.Report) {
 	cells := []string{load, f.name}
 	for _, reports := range of {
@@ -200,7 +202,7 @@ func (t *table) figures(load string, f figure, of [][]*bench.Report) {
 	t.line("| " + strings.Join(cells, " | ") + " |")
 }
 
-// median is the figure of the report in the middle; of an even number, of the lower one of the two.
+// median returns the median of a figure, or the lower one of two.
 func (f figure) median(reports []*bench.Report) float64 {
 	values := make([]float64, 0, len(reports))
 	for _, r := range reports {
@@ -216,17 +218,17 @@ func (t *table) line(text string) {
 	}
 }
 
-// messageSize is that of the contest's messages.
+// messageSize is the size of a message in bytes.
 const messageSize = 100
 
-// measure puts one load on one server, which it starts afresh.
+// measure starts a server, measures it under one load, and stops it.
 func (c *TableCmd) measure(ctx context.Context, contender contender, o bench.Options) (report *bench.Report, err error) {
 	folder, err := os.MkdirTemp("", "parlor-bench")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL, which is not root, passes through
+	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL, which does not run as root, must pass through
 		return nil, err
 	}
 	server, err := contender.start(ctx, folder)

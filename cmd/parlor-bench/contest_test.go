@@ -12,7 +12,7 @@ import (
 	"parlor/bench"
 )
 
-// TestTable: every server that is here is measured, and nothing is left of it.
+// TestTable checks that every installed server is measured and that none leaves anything behind.
 func TestTable(t *testing.T) {
 	t.Parallel()
 	folder := reachableFolder(t)
@@ -24,7 +24,8 @@ func TestTable(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %s", err, errs.String())
 	}
-	// So few streams drown in what a process frees and takes anyway: memory may seem to shrink.
+	// The memory of so few streams is less than that of the process varies by. It may seem to
+	// shrink.
 	if lines := regexp.MustCompile(`(?m)^\| [^|]+, times 0.01 \| [^|]+ \| -?\d[^|]* \| [^|]* \| -?\d[^|]* \|`).FindAllString(out.String(), -1); len(lines) != 3 {
 		t.Errorf("%d figures: %s", len(lines), out.String())
 	}
@@ -36,8 +37,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// buildParlor returns the path of the program parlor. It is built without the race detector: go vet, which comes before the
-// tests, has compiled all of it but the last package.
+// buildParlor builds parlor without the race detector and returns its path. Most packages are in
+// the build cache already, because go vet runs before the tests.
 func buildParlor(t *testing.T) string {
 	t.Helper()
 	program := filepath.Join(reachableFolder(t), "parlor")
@@ -47,7 +48,7 @@ func buildParlor(t *testing.T) string {
 	return program
 }
 
-// reachableFolder returns a folder that the user who runs PostgreSQL can reach, which t.TempDir's parents do not allow.
+// reachableFolder returns a folder that PostgreSQL's user can reach, unlike that of t.TempDir.
 func reachableFolder(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "parlor-bench-test")

@@ -13,20 +13,22 @@ import (
 )
 
 const (
-	floorWait = 100 // milliseconds between looks whether to stop
-	// floorBuffer is how long a request's head and body may be together.
+	floorWait = 100 // milliseconds between checks of the context
+	// floorBuffer is the maximum size of a request, head and body.
 	floorBuffer = 128 << 10
-	// floorQueue is how much may wait for a subscriber that does not read; over it the connection is closed.
+	// floorQueue is how much data may be queued for a subscriber that does not read. Above it, the
+	// connection is closed.
 	floorQueue = 4 << 20
 
 	floorSubscribed = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 	floorPublished  = "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
-	floorRefused    = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+	floorRejected   = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 )
 
-// serveFloor is the least that a server can do: one loop writes each message to all sockets that subscribed, one write() for
-// each. It knows no users, keeps no message, and understands of HTTP the method, the last part of the path and
-// Content-Length. No server of the same protocol gets below its costs; what others cost above them is what they do more.
+// serveFloor runs the cheapest possible server: one loop writes each message to all subscribed
+// sockets, with one write() each. It has no users, stores nothing, and understands only the method,
+// the last part of the path, and Content-Length. No server of the same protocol can cost less. What
+// others cost above it is what they do in addition.
 func serveFloor(ctx context.Context, address string, ready func(net.Addr)) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -52,7 +54,7 @@ func serveFloor(ctx context.Context, address string, ready func(net.Addr)) error
 	return f.run(ctx)
 }
 
-// floorFiles is how many connections there should be able to be.
+// floorFiles is the wanted limit on open files, and therefore connections.
 const floorFiles = 100_000
 
 type floor struct {
@@ -62,13 +64,13 @@ type floor struct {
 	buffer, frame   []byte
 }
 
-// floorConn is a connection: of a publisher, or of a subscriber once it has a topic.
+// floorConn is a connection of a publisher, or of a subscriber once it has a topic.
 type floorConn struct {
 	fd    int
 	topic *floorTopic
-	place int // among the topic's subscribers
+	index int // in the subscribers of the topic
 	in    []byte
-	out   []byte // what the socket did not take yet
+	out   []byte // not accepted by the socket yet
 }
 
 type floorTopic struct {
@@ -119,7 +121,7 @@ func (f *floor) accept() {
 			continue
 		}
 		if err != nil {
-			return // EAGAIN, or too many files: then the rest waits
+			return // EAGAIN, or too many open files: the others stay queued
 		}
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		for len(f.conns) <= fd {
@@ -162,7 +164,7 @@ func (f *floor) serve(c *floorConn, events uint32) {
 	}
 }
 
-// request serves the request at the beginning of what was read, if all of it is there.
+// request serves the first request in the buffer, if it is complete.
 func (f *floor) request(c *floorConn) bool {
 	head, rest, complete := bytes.Cut(c.in, []byte("\r\n\r\n"))
 	if !complete || c.topic != nil {
@@ -171,7 +173,7 @@ func (f *floor) request(c *floorConn) bool {
 	line, fields, _ := bytes.Cut(head, []byte("\r\n"))
 	parts := bytes.Fields(line)
 	if len(parts) != 3 {
-		f.write(c, []byte(floorRefused))
+		f.write(c, []byte(floorRejected))
 		f.close(c)
 		return false
 	}
@@ -182,7 +184,7 @@ func (f *floor) request(c *floorConn) bool {
 		f.topics[string(name)] = topic
 	}
 	if string(parts[0]) == "GET" {
-		c.in, c.topic, c.place = nil, topic, len(topic.subscribers)
+		c.in, c.topic, c.index = nil, topic, len(topic.subscribers)
 		topic.subscribers = append(topic.subscribers, c)
 		f.write(c, []byte(floorSubscribed))
 		return false
@@ -208,8 +210,8 @@ func contentLength(fields []byte) int {
 	return 0
 }
 
-// publish writes a message to all subscribers, one after the other. Closing one moves the last to its place, so it goes
-// from the end.
+// publish writes a message to all subscribers. It starts at the end, because closing a connection
+// moves the last one into its position.
 func (f *floor) publish(t *floorTopic, message []byte) {
 	t.last++
 	f.frame = append(f.frame[:0], "id: "...)
@@ -220,7 +222,7 @@ func (f *floor) publish(t *floorTopic, message []byte) {
 	}
 }
 
-// write writes to the socket, and keeps what it does not take.
+// write writes to the socket, and queues what the socket does not accept.
 func (f *floor) write(c *floorConn, b []byte) {
 	for len(c.out) == 0 && len(b) > 0 {
 		n, err := unix.Write(c.fd, b)
@@ -250,8 +252,8 @@ func (f *floor) close(c *floorConn) {
 	}
 	if t := c.topic; t != nil {
 		last := len(t.subscribers) - 1
-		t.subscribers[c.place] = t.subscribers[last]
-		t.subscribers[c.place].place = c.place
+		t.subscribers[c.index] = t.subscribers[last]
+		t.subscribers[c.index].index = c.index
 		t.subscribers = t.subscribers[:last]
 	}
 	f.conns[c.fd] = nil

@@ -8,7 +8,7 @@ import (
 	"net"
 )
 
-// serveFloor is the least that a server can do. It is for Linux.
+// serveFloor fails, because the floor runs only on Linux.
 func serveFloor(context.Context, string, func(net.Addr)) error {
 	return errors.New("the floor is supported only on Linux")
 }

@@ -1,5 +1,5 @@
-// Command parlor-bench measures Parlor beside other servers. It is for those who work on Parlor and is not shipped with it:
-// `parlor bench` measures a server of one's own.
+// Command parlor-bench compares Parlor with other servers. It is for people who work on Parlor and
+// is not shipped: `parlor bench` measures a server of your own.
 package main
 
 import (
@@ -34,7 +34,7 @@ func main() {
 	command.FatalIfErrorf(err)
 }
 
-// LoadCmd loads a server that is not a Parlor.
+// LoadCmd loads a server other than Parlor.
 type LoadCmd struct {
 	SubscribeURL string `name:"subscribe-url" required:"" placeholder:"URL" help:"Stream URL of the server. {room} stands for the room."`
 	PublishURL   string `name:"publish-url" required:"" placeholder:"URL" help:"Publish URL of the server. {room} stands for the room."`
@@ -42,7 +42,7 @@ type LoadCmd struct {
 	bench.Flags
 }
 
-// Run measures, and writes the report. It fails when something was lost.
+// Run loads the server and prints a report. It fails if messages were lost or duplicated.
 func (c *LoadCmd) Run(ctx context.Context) error {
 	options, err := c.Options(&bench.Plain{Subscribe: c.SubscribeURL, Publish: c.PublishURL, Size: c.Size})
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *LoadCmd) Run(ctx context.Context) error {
 	return c.Flags.Run(ctx, options, os.Stdout, os.Stderr)
 }
 
-// FloorCmd is the server that others are measured against.
+// FloorCmd runs the floor, the server that others are compared with.
 type FloorCmd struct {
 	Listen string `default:"127.0.0.1:9090" placeholder:"HOST:PORT" help:"Address to listen on."`
 }
