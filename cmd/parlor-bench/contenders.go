@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"parlor/auth"
@@ -136,7 +137,10 @@ func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, er
 	if err != nil {
 		return nil, err
 	}
-	data := filepath.Join(folder, "data")
+	data, err := c.newDataFolder(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
 	// There are no limits per user or address, because a few senders and one address stand for
 	// many. The limit on open files still applies to connections and streams.
 	process, err := startChild(folder, []string{
@@ -158,6 +162,28 @@ func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, er
 		Token: func(user room.UserID) (string, error) { return tokens.Sign(room.User{ID: user}, time.Hour) },
 	}
 	return server, nil
+}
+
+// newDataFolder returns a data folder of Parlor with a migrated private database. It copies one
+// that it has created for the first server, because creating a database takes longer than a short
+// measurement.
+func (c *TableCmd) newDataFolder(ctx context.Context, folder string) (string, error) {
+	run := func(name string, args ...string) error {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Env = append(os.Environ(), "DATABASE_URL=")
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", name, err, output)
+		}
+		return nil
+	}
+	template, data := filepath.Join(c.folder, "template"), filepath.Join(folder, "data")
+	if _, err := os.Stat(template); err != nil {
+		if err := run(c.Parlor, "migrate", "--data", template); err != nil {
+			return "", err
+		}
+	}
+	return data, run("cp", "-a", template, data)
 }
 
 // postgresIn returns the process ID of a data folder's private PostgreSQL, if it runs.

@@ -91,16 +91,16 @@ type TableCmd struct {
 
 	self   string // path of this program, which runs the floor
 	secret string // of the Parlor servers
+	folder string // of all files, removed at the end
 }
 
 // Run measures all servers under all loads, and prints a Markdown table of the medians of all
 // rounds. A round takes a few minutes. Run stops all servers that it starts. It writes the report
 // of each run to standard error.
-func (c *TableCmd) Run(ctx context.Context) error {
+func (c *TableCmd) Run(ctx context.Context) (err error) {
 	if c.Scale <= 0 || c.Scale > 100 || c.Duration <= 0 || c.NginxWorkers < 1 || c.Rounds < 1 {
 		return errors.New("--scale (up to 100), --duration, --rounds and --nginx-workers must be greater than 0")
 	}
-	var err error
 	if c.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -108,6 +108,10 @@ func (c *TableCmd) Run(ctx context.Context) error {
 		c.Parlor = filepath.Join(filepath.Dir(c.self), "parlor")
 	}
 	c.secret = rand.Text() + rand.Text()
+	if c.folder, err = newFolder(""); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(c.folder)) }()
 	return c.measureAll(ctx, os.Stdout, os.Stderr)
 }
 
@@ -223,14 +227,11 @@ const messageSize = 100
 
 // measure starts a server, measures it under one load, and stops it.
 func (c *TableCmd) measure(ctx context.Context, contender contender, o bench.Options) (report *bench.Report, err error) {
-	folder, err := os.MkdirTemp("", "parlor-bench")
+	folder, err := newFolder(c.folder)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL, which does not run as root, must pass through
-		return nil, err
-	}
 	server, err := contender.start(ctx, folder)
 	if err != nil {
 		return nil, err
@@ -242,4 +243,13 @@ func (c *TableCmd) measure(ctx context.Context, contender contender, o bench.Opt
 		p.Kind, p.KeepSessions = contender.kind, true
 	}
 	return bench.Run(ctx, o)
+}
+
+// newFolder creates a folder in another one, or in that for temporary files.
+func newFolder(parent string) (string, error) {
+	folder, err := os.MkdirTemp(parent, "parlor-bench")
+	if err != nil {
+		return "", err
+	}
+	return folder, os.Chmod(folder, 0o711) // PostgreSQL, which does not run as root, must pass through
 }
