@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// AddressGroup is what limits for each client address count by: the address itself
-// of IPv4, and the /64 of IPv6, which is the least that one site gets (RFC 6177)
+// AddressGroup returns the group of addresses that share the limits for a client address: the
+// address itself for IPv4, and its /64 for IPv6, which is the least that one site gets (RFC 6177)
 // and of which it may use every address.
 func AddressGroup(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
@@ -18,13 +18,12 @@ func AddressGroup(a netip.Addr) netip.Prefix {
 	}
 	group, err := a.Prefix(bits)
 	if err != nil {
-		return netip.Prefix{} // an address that is not one
+		return netip.Prefix{} // a is not valid
 	}
 	return group
 }
 
-// TrustedProxies is the addresses of proxies that say truly whose requests they
-// pass on.
+// TrustedProxies are the addresses of proxies whose X-Forwarded-For header is trusted.
 type TrustedProxies []netip.Prefix
 
 // Contain reports whether an address is that of a trusted proxy.
@@ -33,10 +32,9 @@ func (t TrustedProxies) Contain(a netip.Addr) bool {
 	return slices.ContainsFunc(t, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// client is the address that a request comes from: that of the connection or,
-// where that is a trusted proxy, what X-Forwarded-For says. Each proxy appends the
-// address that it sees, so the last one that is no trusted proxy is the client;
-// what stands before it anybody may have written.
+// client returns the address of the client that sent a request: that of the connection or, if that
+// is a trusted proxy, one of X-Forwarded-For. Each proxy appends the address that it sees, so the
+// client is the last address that is not a trusted proxy. Any address before it may be forged.
 func (t TrustedProxies) client(r *http.Request) netip.Addr {
 	connection, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -57,7 +55,7 @@ func (t TrustedProxies) client(r *http.Request) netip.Addr {
 			}
 			next, ok := forwardedAddress(strings.TrimSpace(last))
 			if !ok {
-				return client // as far as the proxies can be followed
+				return client // the last proxy with a valid entry
 			}
 			client = next
 		}
@@ -65,8 +63,8 @@ func (t TrustedProxies) client(r *http.Request) netip.Addr {
 	return client
 }
 
-// forwardedAddress reads an address of X-Forwarded-For. Some proxies add the port,
-// and with it brackets around IPv6.
+// forwardedAddress parses an address of X-Forwarded-For. Some proxies add the port, and then
+// brackets around IPv6.
 func forwardedAddress(text string) (netip.Addr, bool) {
 	if a, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		return a.Unmap(), true
@@ -75,11 +73,11 @@ func forwardedAddress(text string) (netip.Addr, bool) {
 	return a.Addr().Unmap(), err == nil
 }
 
-// client is the address that a request comes from.
+// client returns the address of the client that sent a request.
 func (a *api) client(r *http.Request) netip.Addr { return a.TrustedProxies.client(r) }
 
-// clientGroup is what a request counts for. It is invalid, and counts for nothing,
-// where all that is known is a trusted proxy: that stands for many.
+// clientGroup returns the address group whose limits a request counts against. It is invalid if
+// only the address of a trusted proxy is known, because that stands for many clients.
 func (a *api) clientGroup(r *http.Request) netip.Prefix {
 	client := a.client(r)
 	if a.TrustedProxies.Contain(client) {

@@ -10,32 +10,31 @@ import (
 )
 
 const (
-	// defaultBodyTimeout bounds how long the body of a call may take. The largest
-	// one comes in this time at 26 KB/s.
+	// defaultBodyTimeout is how long receiving the body of a call may take. At 26 KB/s, that is
+	// enough for the largest one.
 	defaultBodyTimeout = 10 * time.Second
-	// unreadBodyTimeout is how long the rest of a body may take that the handler has not
+	// unreadBodyTimeout is how long receiving the rest of a body may take that the handler has not
 	// read. Over HTTP/1.1 the reply waits for it.
 	unreadBodyTimeout = time.Second
-	// replyTimeout bounds how long a client may take to read a reply, beside the
-	// time of the call itself. The largest replies have some hundred kilobytes.
+	// replyTimeout is how long a client may take to read a reply, in addition to the time of the
+	// call itself. The largest replies have some hundred kilobytes.
 	replyTimeout = 30 * time.Second
 )
 
 var errBodyTimeout = newProblem(http.StatusRequestTimeout, "body_timeout", "The body did not arrive in time: send it again.")
 
-// deadlines bounds how long a request may keep its connection waiting, before
-// anything is known of its caller: the body has BodyTimeout to come, and the reply
-// has to be read. net/http has no deadline of its own for either, and reads what
-// is left of a body before it writes a reply, whatever the handler did.
+// deadlines limits how long a request may take to send its body (BodyTimeout) and to read the
+// reply, before its caller is authenticated. net/http sets neither deadline, and reads the rest of
+// a body before it writes a reply, whatever the handler did.
 //
-// Handlers that take longer move the deadlines: uploads and downloads as their
-// bytes go, streams take them away (untimed).
+// Handlers that take longer extend the deadlines: uploads and downloads with each part that they
+// transfer; streams clear them (allowStreaming).
 func (a *api) deadlines(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		control := http.NewResponseController(w)
 		now := time.Now()
-		// Both fail only where the connection is gone. net/http takes the write
-		// deadline away after the reply.
+		// Setting a deadline fails only if the connection is closed. net/http clears the write
+		// deadline after the reply.
 		_ = control.SetWriteDeadline(now.Add(callTimeout + replyTimeout))
 		if r.ContentLength == 0 {
 			next.ServeHTTP(w, r)
@@ -45,14 +44,14 @@ func (a *api) deadlines(next http.Handler) http.Handler {
 		body := &timedBody{ReadCloser: r.Body}
 		r.Body = body
 		next.ServeHTTP(w, r)
-		if !body.complete.Load() { // the handler wants no more of it, or has waited long enough
+		if !body.complete.Load() { // the handler has not read it all
 			_ = control.SetReadDeadline(time.Now().Add(unreadBodyTimeout))
 		}
 	})
 }
 
-// timedBody knows whether the body has come. net/http takes the deadline away
-// then, by itself, as it reads on to see whether the client hangs up.
+// timedBody records whether the whole body was read. net/http then clears the read deadline itself,
+// because it continues to read in order to notice when the client closes the connection.
 type timedBody struct {
 	io.ReadCloser
 	complete atomic.Bool
@@ -66,9 +65,9 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// allowStreaming lets a reply last, once the body of the request has come, which should
-// not be there and would otherwise be read without end.
-// Errors: body_timeout, body_too_large.
+// allowStreaming clears the write deadline of a reply that is a stream. First it reads the
+// request's body, which should be empty: otherwise a client could send one without end. Errors:
+// body_timeout, body_too_large.
 func allowStreaming(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength != 0 {
 		if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBodyBytes)); err != nil {
@@ -79,13 +78,13 @@ func allowStreaming(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// extendUploadDeadline gives the reply to an upload the time that the upload may take. The
-// body's deadline moves along with its bytes (uploadBody).
+// extendUploadDeadline extends the write deadline by the time that an upload may take. uploadBody
+// extends the read deadline as bytes arrive.
 func extendUploadDeadline(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(uploadTimeout + assembleTimeout + replyTimeout))
 }
 
-// bodyProblem is what a caller is told whose body could not be read.
+// bodyProblem returns the problem for a body that could not be read.
 func bodyProblem(err error) error {
 	_, tooLarge := errors.AsType[*http.MaxBytesError](err)
 	switch {

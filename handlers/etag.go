@@ -8,10 +8,10 @@ import (
 	"parlor/room"
 )
 
-// etag is the entity tag of a version, a strong one.
+// etag returns the strong entity tag of a version.
 func etag(version room.Seq) string { return strconv.Quote(strconv.FormatInt(int64(version), 10)) }
 
-// ifMatch is the versions that a request may be based on; nil means any.
+// ifMatch returns the versions in the If-Match header of a request; nil means any.
 func ifMatch(r *http.Request) ([]room.Seq, error) {
 	versions, ok := parseIfMatch(r.Header.Values("If-Match"))
 	if !ok {
@@ -20,14 +20,13 @@ func ifMatch(r *http.Request) ([]room.Seq, error) {
 	return versions, nil
 }
 
-// parseIfMatch reads the If-Match fields of a request. What there is always
-// matches *. A weak tag matches nothing, and neither does a tag that this server
-// never made (RFC 9110, sections 8.8.3 and 13.1.1).
+// parseIfMatch parses the If-Match fields of a request. "*" matches every version. Weak tags, and
+// tags that this server did not create, match none (RFC 9110, sections 8.8.3 and 13.1.1).
 func parseIfMatch(fields []string) (versions []room.Seq, ok bool) {
 	if len(fields) == 0 {
 		return nil, true
 	}
-	rest := strings.Join(fields, ",") // which are one list: section 5.3
+	rest := strings.Join(fields, ",") // all fields are one list: section 5.3
 	if strings.Trim(rest, " \t") == "*" {
 		return nil, true
 	}

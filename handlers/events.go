@@ -21,20 +21,20 @@ type streamStore interface {
 	OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error)
 }
 
-// maxReconnectDelay is the longest that a client is asked to stay away, where nobody knows
-// for how long the server has nothing for it. It is half of the shortest
-// memberTimeout: a client that obeys is back before it is taken out of its rooms.
+// maxReconnectDelay is the longest time after which a client is asked to reconnect if it is not
+// known when the server can serve it again. It is half of the shortest memberTimeout, so that the
+// client is back before it is removed from its rooms.
 const maxReconnectDelay = room.MinMemberTimeout / 2
 
-// streamEvents opens the session's stream.
+// streamEvents opens and serves the session's stream.
 func (a *api) streamEvents(w http.ResponseWriter, r *http.Request) {
 	if err := a.openStream(w, r); err != nil {
 		a.answerStreamError(w, r, err)
 	}
 }
 
-// answerStreamError refuses a stream. A native EventSource that should try again
-// later is told so by an event: any other status than 200 would be the end for it
+// answerStreamError answers a request for a stream with an error. A native EventSource that should
+// retry later gets a reconnect event instead, because any status other than 200 makes it give up
 // (WHATWG HTML, "fail the connection").
 func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
@@ -47,34 +47,34 @@ func (a *api) answerStreamError(w http.ResponseWriter, r *http.Request, err erro
 
 func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 	q := readQuery(r, "stream_key", "stream_ticket", "last_event_id")
-	// A stream may last; what is asked before it begins may not.
+	// The stream itself has no time limit, but everything before it has.
 	ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)
 	defer cancel()
 	session, err := a.authenticateStream(r.WithContext(ctx), q.values.Get("stream_key"), q.values.Get("stream_ticket"))
 	if err != nil {
 		return err
 	}
-	if err := q.err(); err != nil { // a misspelt last_event_id would begin anew, and nobody would notice
+	if err := q.err(); err != nil { // with a misspelt last_event_id the client would miss events unnoticed
 		return err
 	}
 	if err := allowStreaming(w, r); err != nil {
 		return err
 	}
-	free, err := a.acquireStream(r, session)
+	release, err := a.acquireStream(r, session)
 	if err != nil {
 		return err
 	}
-	begun := false // from then on the stream's end frees its slot
+	started := false // once it has, the slot is released when the stream ends
 	defer func() {
-		if !begun {
-			free()
+		if !started {
+			release()
 		}
 	}()
 	start := hub.StreamStart{TokenExpiresAt: session.TokenExpiresAt, RequestID: requestID(r.Context())}
 	var epoch string
 	epoch, start.Cursor, start.CursorInvalid = lastEventID(r, q)
-	// Registered first and read afterwards: what happens to the session's rooms
-	// in between is not missed.
+	// The stream is registered before the session's rooms are read, so that no change in between is
+	// missed.
 	stream, err := a.Hub.OpenStream(session.ID, session.Inbox)
 	if err != nil {
 		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
@@ -83,16 +83,16 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 		stream.Abort()
 		return err
 	}
-	begun = true
+	started = true
 	a.StreamOpens(r.Context())
-	if err := a.serveStream(w, r, stream, start, free); err != nil {
-		a.Log.Debug("a stream ended at its start", "requestID", requestID(r.Context()), "error", err)
+	if err := a.serveStream(w, r, stream, start, release); err != nil {
+		a.Log.Debug("stream start failed", "requestID", requestID(r.Context()), "error", err)
 	}
 	return nil
 }
 
-// lastEventID is the cursor that the client sends, by itself in the header or
-// by its program in the query, and the epoch that it belongs to.
+// lastEventID returns the cursor that the client sends, and its epoch. EventSource sends it in the
+// header, and programs can send it in the query.
 func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid bool) {
 	id := r.Header.Get("Last-Event-ID")
 	if id == "" {
@@ -105,27 +105,28 @@ func lastEventID(r *http.Request, q *query) (epoch string, c hub.Cursor, invalid
 	return epoch, c, err != nil
 }
 
-// serveStream hands the connection to the hub where it can be taken out of net/http:
-// HTTP/1.1 on a platform that can. HTTP/2, whose bytes only net/http can write,
-// keeps its request's goroutine. free is called when the stream has ended.
-func (a *api) serveStream(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, free func()) error {
+// serveStream serves the stream. If possible, which means HTTP/1.1 on Linux, it hands the
+// connection over to the hub and returns; otherwise, as with HTTP/2, whose bytes only net/http can
+// write, it returns when the stream has ended. release is called when the stream has ended.
+func (a *api) serveStream(w http.ResponseWriter, r *http.Request, stream *hub.Stream, start hub.StreamStart, release func()) error {
 	setStreamHeader(w.Header())
 	control := http.NewResponseController(w)
 	if !hub.CanTakeOver || r.ProtoMajor != 1 || r.TLS != nil && !a.TakesTLS {
-		defer free()
+		defer release()
 		w.WriteHeader(http.StatusOK)
 		return stream.Serve(r.Context(), start, responseConn{w, control})
 	}
-	// Without chunks the stream is the bare events, up to the connection's end.
+	// Without chunked encoding the body ends with the connection, and the hub can write bare
+	// events.
 	w.Header().Set("Transfer-Encoding", "identity")
 	w.WriteHeader(http.StatusOK)
 	taken, _, err := control.Hijack()
 	if errors.Is(err, http.ErrNotSupported) {
-		defer free()
+		defer release()
 		return stream.Serve(r.Context(), start, responseConn{w, control})
 	}
 	if err != nil {
-		free()
+		release()
 		stream.Abort()
 		return fmt.Errorf("hijack: %w", err)
 	}
@@ -133,16 +134,16 @@ func (a *api) serveStream(w http.ResponseWriter, r *http.Request, stream *hub.St
 	if ok {
 		taken = secured.NetConn()
 	}
-	return stream.TakeOver(start, streamConn{taken, free}, secured)
+	return stream.TakeOver(start, streamConn{taken, release}, secured)
 }
 
-// streamConn is the connection of a stream that has a slot.
+// streamConn is the hijacked connection of a stream that occupies a slot.
 type streamConn struct {
 	net.Conn
 	release func()
 }
 
-// SyscallConn is what the hub takes the socket from.
+// SyscallConn gives the hub access to the socket.
 func (c streamConn) SyscallConn() (syscall.RawConn, error) {
 	socket, ok := c.Conn.(syscall.Conn)
 	if !ok {
@@ -151,13 +152,13 @@ func (c streamConn) SyscallConn() (syscall.RawConn, error) {
 	return socket.SyscallConn()
 }
 
-// RedirectWrites lets what TLS writes to the connection go elsewhere (hub.WriteRedirector).
+// RedirectWrites implements hub.WriteRedirector.
 func (c streamConn) RedirectWrites(to io.Writer) {
-	c.Conn.(hub.WriteRedirector).RedirectWrites(to) // as Options.TakesTLS says
+	c.Conn.(hub.WriteRedirector).RedirectWrites(to) // guaranteed by Options.TakesTLS
 }
 
-// HandOver tells the connection, where that is counted too, that the hub takes its
-// socket. done says that the socket is closed.
+// HandOver is called by the hub when it takes the socket. done must be called when the socket is
+// closed. Connections that are counted have such a method as well.
 func (c streamConn) HandOver() (done func()) {
 	counted, ok := c.Conn.(interface{ HandOver() (done func()) })
 	if !ok {
@@ -170,28 +171,26 @@ func (c streamConn) HandOver() (done func()) {
 	}
 }
 
-// setStreamHeader keeps everything between here and the client from holding the
-// stream back: X-Accel-Buffering is nginx's, no-transform is for proxies that
-// compress.
+// setStreamHeader sets the headers that keep proxies from buffering the stream: X-Accel-Buffering
+// is for nginx, no-transform for proxies that compress.
 func setStreamHeader(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
 }
 
-// responseConn is a client's connection, as the hub and the feed write to it.
+// responseConn implements hub.Conn for the reply to a request.
 type responseConn struct {
 	http.ResponseWriter
 	control *http.ResponseController
 }
 
-// Send writes and flushes with a deadline of its own: http.Server.WriteTimeout
-// counts from the request and would end every stream. The deadline is cleared
-// afterwards, because net/http resets an HTTP/2 stream as soon as its deadline
-// passes, whether or not anything is being written: every stream that was
-// silent for longer would end.
-func (c responseConn) Send(p []byte, within time.Duration) error {
-	if err := c.control.SetWriteDeadline(time.Now().Add(within)); err != nil {
+// Send writes and flushes p. Each write has its own deadline, because http.Server.WriteTimeout
+// counts from the request and would end every stream. The deadline is cleared afterwards, because
+// net/http resets an HTTP/2 stream as soon as its deadline passes, even if nothing is being
+// written.
+func (c responseConn) Send(p []byte, timeout time.Duration) error {
+	if err := c.control.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	if _, err := c.Write(p); err != nil {
@@ -203,13 +202,13 @@ func (c responseConn) Send(p []byte, within time.Duration) error {
 	return c.control.SetWriteDeadline(time.Time{})
 }
 
-// answerReconnect answers with the request to come back after some seconds, for each
-// client others: up to two and a half times as many.
+// answerReconnect asks the client to reconnect after a random time between 1.25 and 2.5 times the
+// given seconds.
 func (a *api) answerReconnect(w http.ResponseWriter, r *http.Request, seconds int) {
 	after := time.Duration(seconds) * (maxReconnectDelay/2 + rand.N(maxReconnectDelay/2))
 	setStreamHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	if _, err := w.Write(hub.AppendReconnect(nil, after)); err != nil {
-		a.Log.Debug("a reply could not be written", "requestID", requestID(r.Context()), "error", err)
+		a.Log.Debug("reply write failed", "requestID", requestID(r.Context()), "error", err)
 	}
 }

@@ -26,31 +26,30 @@ type feedStore interface {
 }
 
 const (
-	// maxFeeds bounds the feeds that are open at once: each asks the database
-	// for itself.
+	// maxFeeds is how many feeds may be open at once: each polls the database by itself.
 	maxFeeds = 64
 	// feedPageEvents is how many events are read at once.
 	feedPageEvents = 500
-	// feedPoll is how late another process's commits may be seen: this one's
-	// wake the feed at once.
+	// feedPoll is how often the database is polled for the commits of other processes. Those of
+	// this process wake the feed at once.
 	feedPoll = time.Second
-	// feedBusyPoll is from one look to the next while transactions are under way
-	// that hold the feed back. It doubles up to feedTick while nothing comes, as
+	// feedBusyPoll is how long the feed waits before it reads again while it is held back by
+	// transactions in progress. It doubles up to feedPoll as long as no events come, for example
 	// behind a transaction that takes minutes.
 	feedBusyPoll = 20 * time.Millisecond
-	// feedDrainDelay and feedRestartPause are how long a feed is asked to stay away:
-	// from a server that others stand beside, and from one that stops now.
+	// feedDrainDelay and feedRestartDelay are after about which time the client of a feed is asked
+	// to reconnect: to another server when this one drains, and to this one when it restarts.
 	feedDrainDelay   = 100 * time.Millisecond
 	feedRestartDelay = 800 * time.Millisecond
 	// feedChunk is how much is encoded before it is written.
 	feedChunk = 64 << 10
 
 	defaultHeartbeat = 10 * time.Second
-	// defaultFeedWriteTimeout ends a feed whose reader takes nothing.
+	// defaultFeedWriteTimeout is how long a client may read nothing before its feed is closed.
 	defaultFeedWriteTimeout = 10 * time.Second
 )
 
-// streamAdminEvents is the feed: the events of all rooms, for servers.
+// streamAdminEvents serves the feed, which has the events of all rooms.
 func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	_, expiresAt, err := a.authenticateAdmin(r)
 	if err != nil {
@@ -85,35 +84,35 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	began := time.Now()
 	why := f.run(r.Context(), ready, expiry.C)
 	level := slog.LevelDebug
-	if errors.Is(why, errFeedTrimmed) || errors.Is(why, os.ErrDeadlineExceeded) { // for somebody to look at that server
+	if errors.Is(why, errFeedTrimmed) || errors.Is(why, os.ErrDeadlineExceeded) { // the client is too slow
 		level = slog.LevelInfo
 	}
 	a.Log.Log(r.Context(), level, "feed ended", "reason", why, "lasted", time.Since(began), "requestID", requestID(r.Context()))
 	return nil
 }
 
-// Why a feed ended that could be read and written.
+// The reasons for the end of a feed, other than errors of reads and writes.
 var (
 	errFeedExpired  = errors.New("the token expired")
 	errFeedStopping = errors.New("the server is stopping")
-	errFeedTrimmed  = errors.New("the reader was overtaken by the purge")
+	errFeedTrimmed  = errors.New("the next events were trimmed before the client had read them")
 )
 
-// feed is one open feed. Its request's goroutine does everything.
+// feed is one open feed. Only the goroutine of its request uses it.
 type feed struct {
 	api    *api
 	conn   responseConn
 	buf    []byte
 	cursor room.FeedCursor
-	// reportedTrim is how far what was purged has been told.
+	// reportedTrim is the position up to which the client knows that events were trimmed.
 	reportedTrim room.FeedCursor
-	// feedDrain is closed when the feed is to move to another server; nil where
-	// that has been and gone.
+	// drain is closed when the feed must end within the drain time, so that the client moves to
+	// another server; nil once the feed has begun to drain.
 	drain <-chan struct{}
 }
 
-// start finds where the feed begins and what it says of that. Without a cursor
-// it begins now.
+// start sets the position at which the feed starts and returns its first event. Without a cursor
+// the feed starts with the next event.
 func (f *feed) start(ctx context.Context, cursor *room.FeedCursor) (ready room.FeedReady, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
@@ -121,8 +120,7 @@ func (f *feed) start(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 		f.cursor, err = f.api.Store.FeedEnd(ctx)
 		return room.FeedReady{}, err
 	}
-	// A look, for which nothing is written yet, so that a database that does not
-	// answer is told by the status.
+	// Read before anything is written, so that a failure of the database is reported by the status.
 	page, err := f.api.Store.FeedAfter(ctx, *cursor, 1)
 	if err != nil {
 		return room.FeedReady{}, err
@@ -142,55 +140,55 @@ func (f *feed) start(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 		ready.Resumed = true
 	}
 	f.cursor = *cursor
-	f.cursor.Epoch = page.Epoch // where the cursor is of a server that knew no epochs
+	f.cursor.Epoch = page.Epoch // a cursor from before there were epochs has none
 	return ready, nil
 }
 
-// run writes until the feed ends, and says why: the reader went, its token ran
-// out, the server stops or the database cannot answer. Whoever comes back with the
-// last id goes on where it was.
+// run writes events until the feed ends, and returns why: the client has closed the connection, its
+// token has expired, the server stops or the database cannot be read. A client that reconnects with
+// the last id resumes from there.
 func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan time.Time) error {
 	f.buf = fmt.Appendf(f.buf, "retry: %d\n\n", 1000+rand.IntN(3000))
 	f.appendEvent(ready.Type(), ready, &f.cursor)
 	if err := f.flush(); err != nil {
 		return err
 	}
-	beat := time.NewTimer(f.api.Heartbeat)
-	defer beat.Stop()
-	again := time.NewTimer(feedPoll)
-	defer again.Stop()
-	pause := feedBusyPoll
-	var leave <-chan time.Time // when a feed that moves to another server ends
+	heartbeat := time.NewTimer(f.api.Heartbeat)
+	defer heartbeat.Stop()
+	poll := time.NewTimer(feedPoll)
+	defer poll.Stop()
+	busyPoll := feedBusyPoll
+	var drained <-chan time.Time // fires when a draining feed must end
 	for {
-		committed := f.api.Store.Committed() // taken first: what commits during the look wakes the next one
+		committed := f.api.Store.Committed() // before the read, so that no commit during it is missed
 		page, err := f.sendNext(ctx)
 		if err != nil {
 			return errors.Join(err, f.reconnect(maxReconnectDelay))
 		}
 		if len(page.Events) > 0 {
-			pause = feedBusyPoll
-			beat.Reset(f.api.Heartbeat)
+			busyPoll = feedBusyPoll
+			heartbeat.Reset(f.api.Heartbeat)
 		}
-		wait := pause
+		wait := busyPoll
 		switch {
 		case len(page.Events) == feedPageEvents:
-			wait = 0 // there is more
+			wait = 0 // there are more events
 		case page.Busy:
-			committed = nil // whatever commits, it stays held back for now
-			pause = min(2*pause, feedPoll)
+			committed = nil // more commits do not end what holds the feed back
+			busyPoll = min(2*busyPoll, feedPoll)
 		default:
-			wait, pause = feedPoll, feedBusyPoll
+			wait, busyPoll = feedPoll, feedBusyPoll
 		}
-		again.Reset(wait)
+		poll.Reset(wait)
 		select {
 		case <-committed:
-		case <-again.C:
-		case <-beat.C:
+		case <-poll.C:
+		case <-heartbeat.C:
 			f.buf = append(f.buf, ":\n\n"...)
 			if err := f.flush(); err != nil {
 				return err
 			}
-			beat.Reset(f.api.Heartbeat)
+			heartbeat.Reset(f.api.Heartbeat)
 		case <-expired:
 			f.appendEvent(room.TypeConnectionStateChanged, room.ConnectionStateChanged{
 				State: "disconnected", Event: room.ConnectionTokenExpired,
@@ -198,8 +196,8 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 			return errors.Join(errFeedExpired, f.flush())
 		case <-f.drain:
 			f.drain = nil
-			leave = time.After(rand.N(f.api.shutdown.drainSpread + time.Millisecond))
-		case <-leave:
+			drained = time.After(rand.N(f.api.shutdown.drainSpread + time.Millisecond))
+		case <-drained:
 			return errors.Join(errFeedStopping, f.reconnect(feedDrainDelay))
 		case <-f.api.shutdown.endFeeds:
 			return errors.Join(errFeedStopping, f.reconnect(feedRestartDelay))
@@ -209,20 +207,20 @@ func (f *feed) run(ctx context.Context, ready room.FeedReady, expired <-chan tim
 	}
 }
 
-// sendNext reads a page and writes it. It fails where the reader is so slow that
-// what it needs next is purged: coming back, it is told.
+// sendNext reads the next events and writes them. It fails if the client is so slow that its next
+// events were trimmed. When it reconnects, feedReady reports that.
 func (f *feed) sendNext(ctx context.Context) (room.FeedPage, error) {
 	reading, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
 	page, err := f.api.Store.FeedAfter(reading, f.cursor, feedPageEvents)
 	if err != nil {
 		if ctx.Err() == nil {
-			f.api.Log.Warn("the feed could not be read", "requestID", requestID(ctx), "error", err)
+			f.api.Log.Warn("feed read failed", "requestID", requestID(ctx), "error", err)
 		}
 		return page, err
 	}
 	if page.Foreign {
-		return page, errors.New("the database is another one")
+		return page, errors.New("the database was replaced")
 	}
 	if f.cursor.Before(page.Trimmed) && f.reportedTrim.Before(page.Trimmed) {
 		return page, errFeedTrimmed
@@ -239,19 +237,18 @@ func (f *feed) sendNext(ctx context.Context) (room.FeedPage, error) {
 	return page, f.flush()
 }
 
-// reconnect ends the feed with the request to come back after a random time of up
-// to atMost, and of half of that at least.
-func (f *feed) reconnect(atMost time.Duration) error {
-	f.buf = hub.AppendReconnect(f.buf, atMost/2+rand.N(atMost/2))
+// reconnect asks the client to reconnect after a random time between half of delay and delay.
+func (f *feed) reconnect(delay time.Duration) error {
+	f.buf = hub.AppendReconnect(f.buf, delay/2+rand.N(delay/2))
 	return f.flush()
 }
 
-// appendEvent encodes an event; what has a place carries it as its id. JSON holds no
-// raw line breaks, so the data is one line.
+// appendEvent encodes an event. If it has a position, that is its id. JSON contains no raw line
+// breaks, so the data is one line.
 func (f *feed) appendEvent(t room.EventType, data any, at *room.FeedCursor) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
-		// These are plain structs that the store has just decoded.
+		// The data are plain structs, which encode without errors.
 		panic(fmt.Sprintf("encode %s: %v", t, err))
 	}
 	if at != nil {
@@ -262,7 +259,7 @@ func (f *feed) appendEvent(t room.EventType, data any, at *room.FeedCursor) {
 	f.buf = fmt.Appendf(f.buf, "event: %s\ndata: %s\n\n", t, encoded)
 }
 
-// flush sends what was encoded.
+// flush sends the encoded events.
 func (f *feed) flush() error {
 	if len(f.buf) == 0 {
 		return nil
@@ -272,9 +269,9 @@ func (f *feed) flush() error {
 	return err
 }
 
-// readFeedCursor is the cursor that the request sends, in the header or, where
-// that is not there, in the query; nil where there is none. One that is empty
-// is refused: to begin now where somebody means to go on would lose events.
+// readFeedCursor returns the cursor in the header of a request or else in its query; nil if there
+// is none. An empty one is an error: if the feed started with the next event, a client that means
+// to resume would miss events.
 func readFeedCursor(r *http.Request) (*room.FeedCursor, error) {
 	q := readQuery(r, "last_event_id")
 	text, where, sent := q.values.Get("last_event_id"), "query/last_event_id", q.has("last_event_id")
@@ -291,8 +288,8 @@ func readFeedCursor(r *http.Request) (*room.FeedCursor, error) {
 	return &c, q.err()
 }
 
-// appendFeedCursor writes a place in the feed as an id: its epoch and its three
-// numbers in base 36.
+// appendFeedCursor appends a position in the feed as an id: its epoch and its three numbers in base
+// 36.
 func appendFeedCursor(b []byte, c room.FeedCursor) []byte {
 	if c.Epoch != "" {
 		b = append(append(b, c.Epoch...), '.')
@@ -304,21 +301,21 @@ func appendFeedCursor(b []byte, c room.FeedCursor) []byte {
 	return strconv.AppendInt(b, int64(c.Seq), 36)
 }
 
-// epochForm is how an epoch is written.
+// epochForm matches an epoch.
 var epochForm = regexp.MustCompile(`^[1-9a-z][0-9a-z]{3}$`)
 
-// parseFeedCursor takes what appendFeedCursor writes and nothing else.
+// parseFeedCursor parses an id that appendFeedCursor wrote. Anything else is an error.
 func parseFeedCursor(s string) (room.FeedCursor, bool) {
-	epoch, place, of := strings.Cut(s, ".")
-	if !of || strings.Count(place, ".") != 2 { // a server that knew no epochs wrote it
-		epoch, place = "", s
+	epoch, position, found := strings.Cut(s, ".")
+	if !found || strings.Count(position, ".") != 2 { // written before there were epochs
+		epoch, position = "", s
 	} else if !epochForm.MatchString(epoch) {
 		return room.FeedCursor{}, false
 	}
-	xact, rest, _ := strings.Cut(place, ".")
-	generation, seq, _ := strings.Cut(rest, ".")
+	xact, rest, _ := strings.Cut(position, ".")
+	log, seq, _ := strings.Cut(rest, ".")
 	x, err1 := strconv.ParseUint(xact, 36, 64)
-	g, err2 := strconv.ParseInt(generation, 36, 64)
+	g, err2 := strconv.ParseInt(log, 36, 64)
 	n, err3 := strconv.ParseInt(seq, 36, 64)
 	c := room.FeedCursor{Epoch: epoch, Xact: x, Log: room.LogID(g), Seq: room.Seq(n)}
 	return c, errors.Join(err1, err2, err3) == nil && g >= 0 && n >= 0 && string(appendFeedCursor(nil, c)) == s

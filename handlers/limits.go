@@ -10,10 +10,10 @@ import (
 	"parlor/room"
 )
 
-// Limit names what is bounded. Programs read the names in metrics.
+// Limit is the name of a limit, as it appears in metrics.
 type Limit string
 
-// The limits that a caller may meet.
+// The limits that a caller may reach.
 const (
 	LimitConnections           Limit = "connections"
 	LimitConnectionsPerAddress Limit = "connectionsPerAddress"
@@ -33,25 +33,24 @@ const (
 	LimitAttributes       Limit = "attributes"
 )
 
-// RateLimits is the limits of how often something may be done.
+// RateLimits are the limits on how often something may be done.
 var RateLimits = []Limit{
 	LimitMessages, LimitBarrage, LimitBarrageBytes, LimitLogins, LimitLoginsPerAddress, LimitRoomsCreated, LimitJoins, LimitAttributes,
 }
 
-// Limits is what one process allows. Zero means any number.
+// Limits are the limits of one process. 0 means no limit.
 type Limits struct {
-	// Streams that are open at once, the feeds of servers apart.
+	// The numbers of streams that are open at once, without the feeds of servers.
 	Streams, StreamsPerAddress, StreamsPerUser int
-	// Transfers are the uploads and downloads under way at once. Each has a file open.
+	// The numbers of uploads and downloads in progress at once. Each has a file open.
 	Transfers, TransfersPerAddress int
 }
 
-// fullRetryAfter is after how many seconds a caller whom the server has no place for
-// tries again. Places are freed as others go.
+// fullRetryAfter is after how many seconds a caller may retry when all slots are in use.
 const fullRetryAfter = 5
 
-// Why a connection is refused. Any call may meet it, so both have the status that
-// any call may have.
+// The errors for a refused connection. Any call may get them, so they have a status that every call
+// may return.
 var (
 	ErrServerFull         = retryWhenFull(newProblem(http.StatusServiceUnavailable, "server_full", "The server accepts no more connections and streams: try again after Retry-After seconds."))
 	ErrTooManyConnections = retryWhenFull(newProblem(http.StatusServiceUnavailable, "too_many_connections", "There are too many connections from this address: close some, or try again after Retry-After seconds."))
@@ -64,7 +63,7 @@ func retryWhenFull(p *problem) *problem {
 	return p
 }
 
-// What callers who are too fast are told.
+// The errors of the rate limits.
 var (
 	errTooManyMessages     = newProblem(http.StatusTooManyRequests, "too_many_messages", "The user sends too many messages: wait Retry-After seconds.")
 	errTooMuchBarrage      = newProblem(http.StatusTooManyRequests, "too_much_barrage", "The user sends too much barrage: discard some, or wait Retry-After seconds.")
@@ -74,13 +73,14 @@ var (
 	errTooManyAttributes   = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes too often: wait Retry-After seconds.")
 )
 
-// userLimiter limits what a user does. fault is what a caller is told who is too fast.
+// userLimiter limits how often a user does something. fault is the error for a user that is too
+// fast.
 type userLimiter struct {
 	*limiter[room.UserID]
 	fault *problem
 }
 
-// rates is the limiters of one process.
+// rates are the rate limiters of one process.
 type rates struct {
 	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes userLimiter
 	loginsPerAddress                                                         *limiter[netip.Prefix]
@@ -102,8 +102,8 @@ func newRates(r Rates) rates {
 	}
 }
 
-// takeTokens takes tokens of a user's bucket, and fails with the limiter's fault where
-// there are not enough.
+// takeTokens takes tokens from a user's bucket. It fails with the limiter's fault if there are not
+// enough.
 func (a *api) takeTokens(w http.ResponseWriter, r *http.Request, l userLimiter, user room.UserID, n int) error {
 	if l.allow(w, user, n) {
 		return nil
@@ -112,15 +112,15 @@ func (a *api) takeTokens(w http.ResponseWriter, r *http.Request, l userLimiter, 
 	return l.fault
 }
 
-// checkLoginRate fails with too_many_logins where there are too many from an address.
-// Which user it is nobody knows yet.
+// checkLoginRate takes a login from the bucket of the client's address. It runs before the token is
+// verified, so the user is not known yet. Errors: too_many_logins.
 func (a *api) checkLoginRate(w http.ResponseWriter, r *http.Request) error {
 	l := a.rates.loginsPerAddress
 	from := a.clientGroup(r)
 	if l.rate.Count == 0 || !from.IsValid() {
 		return nil
 	}
-	if _, wait := l.take(from, 1, time.Now()); wait > 0 { // how busy an address is, is nobody's business
+	if _, wait := l.take(from, 1, time.Now()); wait > 0 { // no RateLimit header, which would reveal how busy an address is
 		w.Header().Set("Retry-After", strconv.Itoa(seconds(wait)))
 		a.reportLimit(r, l.limit)
 		return errTooManyLogins
@@ -128,9 +128,9 @@ func (a *api) checkLoginRate(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// checkRoomCreationRate takes a token for a room that a call may create, and returns what is to
-// be told whether it did. A user without tokens may still enter rooms that are
-// there. Errors: too_many_rooms_created, and those of Store.Room.
+// checkRoomCreationRate takes a token for a room that a call may create. done must be called with
+// whether it was created, and gives the token back otherwise. Without a token, a user may still
+// join a room that exists. Errors: too_many_rooms_created, and those of Store.LivingRoom.
 func (a *api) checkRoomCreationRate(w http.ResponseWriter, r *http.Request, user room.UserID, id room.RoomID) (done func(created bool), err error) {
 	l := a.rates.roomsCreated
 	if l.allow(w, user, 1) {
@@ -152,37 +152,37 @@ func (a *api) checkRoomCreationRate(w http.ResponseWriter, r *http.Request, user
 	return func(bool) {}, nil
 }
 
-// reached tells whoever looks after the server that a request met a limit.
+// reportLimit calls Options.Limited for a request that has reached a limit.
 func (a *api) reportLimit(r *http.Request, limit Limit) {
 	if a.Limited != nil {
 		a.Limited(limit, a.clientGroup(r))
 	}
 }
 
-// acquireStream takes the slot of a session's stream. A stream that takes the place of
-// the session's older one meets no limit: the older one may be lost, and nobody
-// knows yet. Errors: server_full, too_many_streams.
-func (a *api) acquireStream(r *http.Request, session room.Session) (free func(), err error) {
+// acquireStream acquires a slot for a session's stream. No limit applies to a stream that replaces
+// the session's older one, whose connection may be lost without the server having noticed. Errors:
+// server_full, too_many_streams.
+func (a *api) acquireStream(r *http.Request, session room.Session) (release func(), err error) {
 	return a.acquireSlot(r, a.streams, session.User.ID, a.Hub.HasStream(session.ID))
 }
 
-// acquireTransfer takes the slot of an upload or a download. Errors: server_full,
+// acquireTransfer acquires a slot for an upload or a download. Errors: server_full,
 // too_many_connections.
-func (a *api) acquireTransfer(r *http.Request) (free func(), err error) {
+func (a *api) acquireTransfer(r *http.Request) (release func(), err error) {
 	return a.acquireSlot(r, a.transfers, "", false)
 }
 
-func (a *api) acquireSlot(r *http.Request, s *slots, user room.UserID, instead bool) (free func(), err error) {
-	free, met := s.acquire(a.clientGroup(r), user, instead)
-	if met != nil {
-		a.reportLimit(r, met.limit)
-		return nil, met.fault
+func (a *api) acquireSlot(r *http.Request, s *slots, user room.UserID, replaces bool) (release func(), err error) {
+	release, reached := s.acquire(a.clientGroup(r), user, replaces)
+	if reached != nil {
+		a.reportLimit(r, reached.limit)
+		return nil, reached.fault
 	}
-	return free, nil
+	return release, nil
 }
 
-// rejectRefusedConnection answers what comes over a connection for which there is no
-// place. Its client is told so; then the connection ends.
+// rejectRefusedConnection answers a request on a connection that is over a limit with the error,
+// and closes the connection.
 func (a *api) rejectRefusedConnection(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := a.Refused(r.Context())

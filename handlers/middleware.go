@@ -15,8 +15,8 @@ import (
 	"github.com/go-chi/cors"
 )
 
-// routeByEscapedPath makes chi match the path as it was sent, so that an ID with an
-// encoded slash or percent sign stays one segment. pathParam decodes it.
+// routeByEscapedPath makes chi match the path as it was sent, so that an ID with an encoded slash
+// or percent sign stays one segment. pathParam decodes it.
 func routeByEscapedPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.RawPath = r.URL.EscapedPath()
@@ -24,26 +24,25 @@ func routeByEscapedPath(next http.Handler) http.Handler {
 	})
 }
 
-// setContext gives a request another context. The request is chi's copy, which only
-// the handlers below see; to copy it in each middleware again is a third of a
-// kilobyte of garbage each time.
+// setContext replaces the context of a request. The request is chi's own copy, which only later
+// handlers use; another copy in each middleware would cost a third of a kilobyte of garbage.
 func setContext(ctx context.Context, r *http.Request) { *r = *r.WithContext(ctx) }
 
-// maxLoggedMethod and maxLoggedPath bound what a line of the log takes from a request,
-// in bytes. The longest path of the API is shorter.
+// maxLoggedMethod and maxLoggedPath are the maximum lengths of a request's method and path in a log
+// line, in bytes. Every path of the API is shorter.
 const (
 	maxLoggedMethod = 16
 	maxLoggedPath   = 1 << 10
 )
 
-// observe names the request and logs it when it was answered: at the level debug, and
-// at info where it failed for the server's fault. A line for each message of a busy room would
-// cost more than its delivery. The query is never logged: it may hold a stream key.
+// observe gives the request an ID, and logs it after the reply: at level debug, or at info if the
+// server failed. At info, a line for each message of a busy room would cost more than its delivery.
+// The query is never logged, because it may contain a stream key.
 func (a *api) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		id := requestIDOf(r)
-		w.Header().Set("X-Request-Id", id) // spelt as it is sent: Set would have to make it so
+		w.Header().Set("X-Request-Id", id) // in canonical form, which spares Set the conversion
 		seen := &statusWriter{ResponseWriter: w}
 		setContext(context.WithValue(r.Context(), requestIDKey{}, id), r)
 		next.ServeHTTP(seen, r)
@@ -67,8 +66,8 @@ func (a *api) observe(next http.Handler) http.Handler {
 	})
 }
 
-// statusWriter remembers the status. http.ResponseController finds everything
-// else through Unwrap.
+// statusWriter records the status of a reply. http.ResponseController reaches the other methods of
+// the ResponseWriter through Unwrap.
 type statusWriter struct {
 	http.ResponseWriter
 	status   int
@@ -91,7 +90,7 @@ func (w *statusWriter) Write(b []byte) (int, error) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// recoverPanic answers 500 where a handler panics. The text stays in the log.
+// recoverPanic answers 500 if a handler panics. The panic value is only logged.
 func (a *api) recoverPanic(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -100,7 +99,7 @@ func (a *api) recoverPanic(next http.Handler) http.Handler {
 			case http.ErrAbortHandler:
 				panic(fault)
 			default:
-				a.Log.Error("panic", "requestID", requestID(r.Context()), "panic", fault, "stack", string(debug.Stack()))
+				a.Log.Error("handler panicked", "requestID", requestID(r.Context()), "panic", fault, "stack", string(debug.Stack()))
 				a.answerError(w, r, fmt.Errorf("panic: %v", fault))
 			}
 		}()
@@ -116,15 +115,14 @@ func setSecurityHeaders(next http.Handler) http.Handler {
 	})
 }
 
-// secureHeaders has values that all replies share. To set such a header anew leaves
-// them alone.
+// secureHeaders are shared by all replies. Setting such a header in a reply does not change them.
 var securityHeaders = http.Header{
 	"X-Content-Type-Options":  {"nosniff"},
 	"Referrer-Policy":         {"no-referrer"},
 	"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
 }
 
-// crossOrigin lets browsers call from the listed origins, without cookies.
+// crossOrigin allows pages of the listed origins to call the API, without cookies.
 func crossOrigin(origins []string) func(http.Handler) http.Handler {
 	return cors.Handler(cors.Options{
 		AllowedOrigins: origins,
@@ -137,7 +135,7 @@ func crossOrigin(origins []string) func(http.Handler) http.Handler {
 
 var errCallTimeout = errors.New("the call took too long")
 
-// timeLimit bounds a call. It is not for streams.
+// timeLimit limits the duration of a call. It is not used for streams.
 func timeLimit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)

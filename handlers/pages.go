@@ -10,7 +10,7 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// pagePolicy lets pages run and show what this server serves, and nothing else.
+// pagePolicy lets pages load only what this server serves.
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; " +
 	"img-src 'self' data:; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -29,12 +29,13 @@ func (a *api) mountPages(r chi.Router) {
 	}))
 }
 
-// contract is the contract with the path that its operations are below.
+// contract returns the contract with the path prefix of this server.
 func (a *api) contract() []byte {
 	return bytes.Replace(a.Contract, []byte("servers:\n  - url: /\n"), []byte("servers:\n  - url: "+cmp.Or(a.links.prefix, "/")+"\n"), 1)
 }
 
-// document serves a text that came with the program, as old as its start.
+// document serves a text that is part of the program. Its modification time is the start of the
+// program.
 func document(name, contentType string, text []byte) http.HandlerFunc {
 	started := time.Now()
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -51,11 +52,11 @@ func (a *api) page(name string) http.HandlerFunc {
 	})
 }
 
-// file serves one of the built files; http.FileServer would list folders too.
+// file serves one of the built files. http.FileServer would also list directories.
 func (a *api) file(w http.ResponseWriter, r *http.Request, name, caching string) error {
 	content, err := fs.ReadFile(a.Web, name)
 	if err != nil {
-		return errNoRoute // or the pages were not built
+		return errNoRoute // no such file, or the pages were not built
 	}
 	w.Header().Set("Cache-Control", caching)
 	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// listenerOf accepts the connections that it holds.
+// listenerOf is a listener that accepts the connections in the channel.
 type listenerOf chan net.Conn
 
 func (l listenerOf) Accept() (net.Conn, error) {
@@ -23,9 +23,8 @@ func (l listenerOf) Accept() (net.Conn, error) {
 func (l listenerOf) Close() error   { close(l); return nil }
 func (l listenerOf) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestReplyNobodyReads: a reply whose client takes nothing of it ends with its
-// connection.
-func TestReplyNobodyReads(t *testing.T) {
+// TestUnreadReplyTimesOut: if a client does not read the reply, the connection is closed.
+func TestUnreadReplyTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
@@ -43,7 +42,7 @@ func TestReplyNobodyReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := <-written; err == nil || time.Since(began) != callTimeout+replyTimeout {
-			t.Errorf("after %s the reply ends with %v", time.Since(began), err)
+			t.Errorf("the write returned %[2]v after %[1]s", time.Since(began), err)
 		}
 		synctest.Wait()
 		_ = server.Close()

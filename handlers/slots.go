@@ -7,26 +7,25 @@ import (
 	"parlor/room"
 )
 
-// slotLimit is how many of something there may be at once, and what a caller is told
-// who meets it.
+// slotLimit is the number of slots that may be in use at once, and the error if all are.
 type slotLimit struct {
-	max   int // 0: any number
+	max   int // 0 means no limit
 	limit Limit
 	fault *problem
 }
 
-// reached reports whether there are as many as there may be.
+// reached reports whether no slot is left.
 func (b slotLimit) reached(taken int) bool { return b.max > 0 && taken >= b.max }
 
-// slots bounds how many of something there are at once: in all, from each address
-// and of each user. Nobody's is taken away for another's.
+// slots limits how many of something are in use at once: in total, for each client address and for
+// each user. A slot in use is never taken away.
 type slots struct {
 	all, perAddress, perUser slotLimit
 
 	mu        sync.Mutex // guards all below
 	taken     int
-	byAddress map[netip.Prefix]int // only those that have some
-	byUser    map[room.UserID]int  // likewise
+	byAddress map[netip.Prefix]int // addresses without a slot have no entry
+	byUser    map[room.UserID]int  // users without a slot have no entry
 }
 
 func newSlots(all, perAddress, perUser slotLimit) *slots {
@@ -36,15 +35,14 @@ func newSlots(all, perAddress, perUser slotLimit) *slots {
 	}
 }
 
-// acquire takes a slot, which free gives back once; where a bound is met it takes none
-// and returns that bound. An invalid address and an empty user have no bound of
-// their own. Where instead is true the slot stands for one that is just being given
-// back, and no bound holds.
-func (s *slots) acquire(address netip.Prefix, user room.UserID, instead bool) (free func(), met *slotLimit) {
+// acquire acquires a slot, which must be released once. If a limit is reached, it acquires none and
+// returns that limit. An invalid address and an empty user have no limit of their own. No limit
+// applies if the slot replaces one that is about to be released.
+func (s *slots) acquire(address netip.Prefix, user room.UserID, replaces bool) (release func(), reached *slotLimit) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case instead:
+	case replaces:
 	case s.all.reached(s.taken):
 		return nil, &s.all
 	case address.IsValid() && s.perAddress.reached(s.byAddress[address]):

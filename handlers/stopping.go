@@ -10,55 +10,55 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// API is the whole service as one handler, with what a server needs that stops.
+// API is the HTTP handler of the whole service, with the methods for a graceful shutdown.
 type API struct {
 	chi.Router
 	shutdown *shutdownState
 }
 
-// shutdown is how far the server has gone on its way down, and what is under way.
+// shutdownState is how far a graceful shutdown has come, and the requests in flight.
 type shutdownState struct {
-	// closeConnections says that connections are closed with their next reply.
+	// closeConnections reports that each connection is closed after its next reply.
 	closeConnections atomic.Bool
-	// drainFeeds is closed when the feeds that are open begin to end, within spread.
+	// drainFeeds is closed when the open feeds must end, within drainSpread.
 	drainFeeds     chan struct{}
 	drainFeedsOnce sync.Once
-	drainSpread    time.Duration // written before drain is closed
-	// endFeeds is closed when no feed may stay or begin.
+	drainSpread    time.Duration // written before drainFeeds is closed
+	// endFeeds is closed when all feeds must end and no new ones may start.
 	endFeeds     chan struct{}
 	endFeedsOnce sync.Once
 
-	requests  atomic.Int64 // under way, with those that are transfers
-	transfers atomic.Int64 // uploads and downloads under way
+	requests  atomic.Int64 // in flight, including transfers
+	transfers atomic.Int64 // uploads and downloads in flight
 }
 
 func newShutdownState() *shutdownState {
 	return &shutdownState{drainFeeds: make(chan struct{}), endFeeds: make(chan struct{})}
 }
 
-// awaitPoll is how often a server that stops looks what is still under way. To
-// be told instead would cost every call.
+// awaitPoll is how often a server that shuts down checks which requests are in flight. A
+// notification would make every call more expensive.
 const awaitPoll = 5 * time.Millisecond
 
 func (s *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.shutdown.requests.Add(1)
 	defer s.shutdown.requests.Add(-1)
 	if s.shutdown.closeConnections.Load() {
-		// net/http closes the connection after this reply; over HTTP/2 it sends
-		// GOAWAY. The client's next call takes a new connection, which a load
-		// balancer gives to another server. Nothing is lost on the way, as where
-		// an idle connection is closed just when a request comes in.
+		// net/http closes the connection after this reply, or sends GOAWAY over HTTP/2. The client
+		// opens a new connection for its next call, which a load balancer sends to another server.
+		// No call is lost, as it could be if an idle connection were closed just when a request
+		// arrives.
 		w.Header().Set("Connection", "close")
 	}
 	s.Router.ServeHTTP(w, r)
 }
 
-// DisableKeepAlives goes on serving, and makes clients take new connections for what they
-// ask next.
+// DisableKeepAlives makes clients open a new connection for their next call. Calls are still
+// served.
 func (s *API) DisableKeepAlives() { s.shutdown.closeConnections.Store(true) }
 
-// DrainFeeds ends the feeds that are open, each at a random moment within spread, and
-// asks them to come back at once. Feeds that are opened later stay until End.
+// DrainFeeds ends the open feeds, each at a random moment within spread, and asks their clients to
+// reconnect at once. Feeds that are opened later stay open until EndFeeds.
 func (s *API) DrainFeeds(spread time.Duration) {
 	s.shutdown.drainFeedsOnce.Do(func() {
 		s.shutdown.drainSpread = spread
@@ -66,16 +66,15 @@ func (s *API) DrainFeeds(spread time.Duration) {
 	})
 }
 
-// EndFeeds ends all feeds, and takes no more.
+// EndFeeds ends all feeds and accepts no new ones.
 func (s *API) EndFeeds() { s.shutdown.endFeedsOnce.Do(func() { close(s.shutdown.endFeeds) }) }
 
-// AwaitTransfers returns when no upload and no download is under way, or ctx ends.
+// AwaitTransfers returns when no uploads and downloads are in flight, or when ctx ends.
 func (s *API) AwaitTransfers(ctx context.Context) {
 	s.await(ctx, func() bool { return s.shutdown.transfers.Load() == 0 })
 }
 
-// AwaitCalls returns when nothing but uploads and downloads is under way, or ctx
-// ends.
+// AwaitCalls returns when only uploads and downloads are in flight, or when ctx ends.
 func (s *API) AwaitCalls(ctx context.Context) {
 	s.await(ctx, func() bool { return s.shutdown.requests.Load() <= s.shutdown.transfers.Load() })
 }
@@ -92,11 +91,10 @@ func (s *API) await(ctx context.Context, done func() bool) {
 	}
 }
 
-// Transfers is how many uploads and downloads are under way.
+// Transfers returns the number of uploads and downloads in flight.
 func (s *API) Transfers() int { return int(s.shutdown.transfers.Load()) }
 
-// countTransfer marks the requests that move files: they may take minutes, and can be
-// resumed.
+// countTransfer counts the requests that transfer files. They may take minutes, and can be resumed.
 func (s *shutdownState) countTransfer(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.transfers.Add(1)
@@ -105,7 +103,7 @@ func (s *shutdownState) countTransfer(next http.Handler) http.Handler {
 	})
 }
 
-// feedsEnded reports whether no feed may begin any more.
+// feedsEnded reports that no feed may start any more.
 func (s *shutdownState) feedsEnded() bool {
 	select {
 	case <-s.endFeeds:
@@ -115,8 +113,8 @@ func (s *shutdownState) feedsEnded() bool {
 	}
 }
 
-// feedDrain tells a feed that begins now when to move away; nil for one that begins
-// after that.
+// feedDrain returns a channel that is closed when a feed that starts now must be drained. It is
+// nil, so that the feed is not drained, if draining has begun already.
 func (s *shutdownState) feedDrain() <-chan struct{} {
 	select {
 	case <-s.drainFeeds:

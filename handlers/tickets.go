@@ -13,8 +13,8 @@ type ticketStore interface {
 	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
 }
 
-// ticketLifetime is how long a ticket waits for its stream to be opened. It is
-// asked for just before.
+// ticketLifetime is how long a ticket is valid. Clients request it just before they open the
+// stream.
 const ticketLifetime = 30 * time.Second
 
 type streamTicketReply struct {
@@ -22,8 +22,8 @@ type streamTicketReply struct {
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
-// createStreamTicket answers with a URL of the session's stream that is good once:
-// what proxies and browsers keep of it opens nothing afterwards.
+// createStreamTicket answers with a URL that opens the session's stream once, so that copies in the
+// logs of proxies and in the history of browsers are useless afterwards.
 func (a *api) createStreamTicket(w http.ResponseWriter, r *http.Request, session room.Session) error {
 	ticket := newKey(ticketPrefix)
 	expires, err := a.Store.AddStreamTicket(r.Context(), session.ID, hashKey(ticket), ticketLifetime)

@@ -7,19 +7,20 @@ import (
 	"strings"
 )
 
-// maxRequestIDBytes is how long a request ID of a caller may be: those of proxies and tracing libraries have 16 to 64.
+// maxRequestIDBytes is the maximum length of a request ID that a caller sends. Those of proxies and
+// tracing libraries have 16 to 64 bytes.
 const maxRequestIDBytes = 128
 
 type requestIDKey struct{}
 
-// requestID names a request in the log and in the problems it is answered with.
+// requestID returns the ID of a request, which is in its log lines and problems.
 func requestID(ctx context.Context) string {
 	id, _ := ctx.Value(requestIDKey{}).(string)
 	return id
 }
 
-// requestIDOf is the ID that the caller or a proxy gave to a request, so that one ID finds it in all their logs; or a new one
-// where there is none that a log could hold.
+// requestIDOf returns the ID that the caller or a proxy has given to a request, so that all their
+// logs have the same ID, or a new one if there is none or it is not fit for a log.
 func requestIDOf(r *http.Request) string {
 	if given := r.Header["X-Request-Id"]; len(given) == 1 && validRequestID(given[0]) {
 		return given[0]
@@ -27,8 +28,8 @@ func requestIDOf(r *http.Request) string {
 	return rand.Text()
 }
 
-// validRequestID reports whether an ID is of a bounded length and of the characters that UUIDs, hexadecimal numbers, Base64
-// and trace headers are made of.
+// validRequestID reports whether an ID is not too long and has only the characters of UUIDs,
+// hexadecimal numbers, Base64 and trace headers.
 func validRequestID(id string) bool {
 	if id == "" || len(id) > maxRequestIDBytes {
 		return false
@@ -41,8 +42,8 @@ func validRequestID(id string) bool {
 	return true
 }
 
-// traceIDOf is the trace that a request belongs to by its traceparent, or nothing where that is not well-formed
-// (https://www.w3.org/TR/trace-context/#traceparent-header-field-values).
+// traceIDOf returns the trace ID in a request's traceparent header, or "" if there is none or the
+// header is malformed (https://www.w3.org/TR/trace-context/#traceparent-header-field-values).
 func traceIDOf(r *http.Request) string {
 	given := r.Header["Traceparent"]
 	if len(given) != 1 {
@@ -67,8 +68,9 @@ func traceIDOf(r *http.Request) string {
 	return fields[1]
 }
 
-// traceHeaders are what tracing libraries add to the calls of a page: W3C Trace Context and Baggage (OpenTelemetry), Sentry,
-// Zipkin, Jaeger, Datadog, New Relic, Elastic and AWS X-Ray. A browser that may not send them does not make the call at all.
+// traceHeaders are the headers that tracing libraries add to the calls of a web page: W3C Trace
+// Context and Baggage (OpenTelemetry), Sentry, Zipkin, Jaeger, Datadog, New Relic, Elastic and AWS
+// X-Ray. If CORS does not allow them, browsers do not make the call at all.
 var traceHeaders = []string{
 	"X-Request-Id", "X-Correlation-Id", "Traceparent", "Tracestate", "Baggage", "Sentry-Trace",
 	"B3", "X-B3-Traceid", "X-B3-Spanid", "X-B3-Parentspanid", "X-B3-Sampled", "X-B3-Flags", "Uber-Trace-Id",
