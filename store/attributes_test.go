@@ -15,7 +15,7 @@ import (
 	"parlor/store"
 )
 
-// enterAs lets a new session of a user into a room.
+// enterAs creates a session of a user and joins a room with it.
 func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.RoomOptions) (room.Session, room.Room) {
 	t.Helper()
 	session := newSession(t, f.Store, user)
@@ -48,7 +48,7 @@ func roomAs(t *testing.T, f fixture, session room.Session, id room.RoomID) room.
 
 func set(key, value string) map[string]string { return map[string]string{key: value} }
 
-func TestRoomBeginsWithAttributes(t *testing.T) {
+func TestInitialAttributes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, created := enterAs(t, f, "alice", "lobby", room.RoomOptions{Attributes: set("topic", "tea")})
@@ -61,10 +61,10 @@ func TestRoomBeginsWithAttributes(t *testing.T) {
 		t.Errorf("entered (-want +got):\n%s", diff)
 	}
 	if version, refused := update(t, f, bob, "lobby", room.AttributesUpdate{Set: set("topic", "coffee")}); version != 0 || !slices.Equal(refused, []string{"topic"}) {
-		t.Errorf("another's attribute: version %d, refused %q", version, refused)
+		t.Errorf("an attribute of another user: version %d, refused %q", version, refused)
 	}
 	if version, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set("topic", "rum")}); version != 3 {
-		t.Errorf("the version is %d, and not the event's seq", version)
+		t.Errorf("the version is %d, want the seq of the event", version)
 	}
 	fresh, _, err := f.SwitchRoom(t.Context(), as(bob), "lobby", "bar", true, room.RoomOptions{Attributes: set("open", "yes")})
 	if diff := cmp.Diff(room.Attributes{"open": {Value: "yes", Owner: "bob"}}, fresh.Attributes); err != nil || diff != "" {
@@ -79,7 +79,7 @@ func TestUpdateAttributes(t *testing.T) {
 	bob := newSession(t, f.Store, "bob")
 	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
 		if _, _, err := f.UpdateAttributes(t.Context(), as(bob), id, room.AttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
-			t.Errorf("%s from outside: %v, and not %v", id, err, want)
+			t.Errorf("%s by a session outside: %v, want %v", id, err, want)
 		}
 	}
 	f.heard.take()
@@ -90,14 +90,14 @@ func TestUpdateAttributes(t *testing.T) {
 	}
 	heard := f.heard.take().Events
 	if len(heard) != 1 || heard[0].Seq != version || heard[0].Body.Type() != room.TypeAttributesUpdated {
-		t.Errorf("heard %+v", heard)
+		t.Errorf("published %+v", heard)
 	}
 	stored, err := f.EventsAfter(t.Context(), r.Generation, version-1, 10)
 	if diff := cmp.Diff(heard, stored.Events); err != nil || diff != "" {
-		t.Errorf("heard (-) and stored (+): %v\n%s", err, diff)
+		t.Errorf("published (-) and stored (+): %v\n%s", err, diff)
 	}
 	if again, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set(`"é\`, "{\"\\u0000\"}\n"), Delete: []string{"nothing"}}); again != version || len(f.heard.take().Events) > 0 {
-		t.Errorf("without effect the version is %d after %d", again, version)
+		t.Errorf("after an update without effect the version is %d, want %d", again, version)
 	}
 	if _, _, err := f.UpdateAttributes(t.Context(), as(alice), "lobby", room.AttributesUpdate{Set: set("k", "v"), Base: []room.Seq{version + 1}}); !errors.Is(err, room.ErrVersionMismatch) {
 		t.Errorf("another version: %v", err)
@@ -110,12 +110,13 @@ func TestUpdateAttributes(t *testing.T) {
 		t.Errorf("too many: %v", err)
 	}
 	if after := roomAs(t, f, alice, "lobby"); after.LastSeq != version || len(after.Attributes) != 1 {
-		t.Errorf("what was refused changed the room: %+v", after)
+		t.Errorf("a rejected update changed the room: %+v", after)
 	}
 }
 
-// TestAttributesGoWithTheirOwner, whichever way it leaves, with its last session.
-func TestAttributesGoWithTheirOwner(t *testing.T) {
+// TestAttributesAreDeletedWithTheirOwner removes the owner's last session from the room in each
+// possible way.
+func TestAttributesAreDeletedWithTheirOwner(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	bob, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
@@ -141,7 +142,7 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 		}
 		before := roomAs(t, f, bob, "lobby")
 		if len(before.Attributes) != 3 {
-			t.Errorf("%s: with a session left: %v", how, before.Attributes)
+			t.Errorf("%s, another session remains: %v", how, before.Attributes)
 		}
 		f.heard.take()
 		if err := leave(tab); err != nil {
@@ -159,7 +160,7 @@ func TestAttributesGoWithTheirOwner(t *testing.T) {
 		}
 		want := room.AttributesUpdated{Infos: []room.AttributesInfo{{Action: room.AttributesDelete, Attributes: map[string]string{"going": "1", "gone": "2"}}}}
 		if len(heard) != 2 || heard[0].Type() != room.TypeMembersLeft || cmp.Diff(room.Body(want), heard[1]) != "" {
-			t.Errorf("%s: heard %+v", how, heard)
+			t.Errorf("%s: published %+v", how, heard)
 		}
 		back, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		update(t, f, back, "lobby", room.AttributesUpdate{Delete: []string{"staying"}})
@@ -188,22 +189,21 @@ func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := enter()
-	if len(again.Attributes) > 0 || again.AttributesVersion != 4 { // joined, noted, left, deleted, joined
-		t.Errorf("the room is entered again with %+v", again)
+	if len(again.Attributes) > 0 || again.AttributesVersion != 4 { // events: joined, set, left, deleted, joined
+		t.Errorf("after joining again the room has %+v", again)
 	}
 	if infos := noted(t, f, again, "alice"); len(infos["alice"]) > 0 {
-		t.Errorf("and with the member's %v", infos)
+		t.Errorf("after joining again the member has %v", infos)
 	}
 	if err := f.LeaveRoom(t.Context(), as(alice), "call"); err != nil {
 		t.Fatal(err)
 	}
 	if last := enter(); last.LastSeq != again.LastSeq+2 {
-		t.Errorf("an empty room without attributes tells of them: seq %d after %d", last.LastSeq, again.LastSeq)
+		t.Errorf("an empty room without attributes has an event about them: seq %d after %d", last.LastSeq, again.LastSeq)
 	}
 }
 
-// TestPurgeTakesAttributes: nothing of a destroyed room stays.
-func TestPurgeTakesAttributes(t *testing.T) {
+func TestPurgeDeletesAttributes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, _ := enterAs(t, f, "alice", "chat", room.RoomOptions{Attributes: set("k", "v")})
@@ -212,19 +212,19 @@ func TestPurgeTakesAttributes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, created := enterAs(t, f, "bob", "chat", room.RoomOptions{}); len(created.Attributes) > 0 {
-		t.Errorf("the next life begins with %v", created.Attributes)
+		t.Errorf("the next generation begins with %v", created.Attributes)
 	}
 	f.clock.advance(store.DefaultFeedRetention)
 	if err := f.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := query[int](t, f, "SELECT (SELECT count(*) FROM room_attributes) + (SELECT count(*) FROM member_attributes)"); n > 0 {
-		t.Errorf("%d rows stay", n)
+		t.Errorf("%d rows remain", n)
 	}
 }
 
-// TestCompareAndSet: writers that say what they read never lose an update,
-// while messages move the log on.
+// TestCompareAndSet: writers that state the version that they have read never lose an update, while
+// messages advance the log.
 func TestCompareAndSet(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -266,7 +266,7 @@ func TestCompareAndSet(t *testing.T) {
 	})
 	working.Wait()
 	if got := roomAs(t, f, alice, "lobby").Attributes["n"].Value; got != strconv.Itoa(writers*increments) {
-		t.Errorf("%s of %d increments are there", got, writers*increments)
+		t.Errorf("%s of %d increments are stored", got, writers*increments)
 	}
 	checkInvariants(t, f)
 }

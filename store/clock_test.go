@@ -13,8 +13,8 @@ import (
 	"parlor/store/storetest"
 )
 
-// clocks is a fixture with two clocks: its own is that of the process, which goes
-// steadily, and database that of PostgreSQL.
+// clocks is a fixture with two clocks: clock is that of the process, whose monotonic reading never
+// jumps, and database is that of PostgreSQL.
 type clocks struct {
 	fixture
 	database *clock
@@ -32,13 +32,13 @@ func setupClocks(t *testing.T, o store.Options) *clocks {
 	return f
 }
 
-// elapse lets time go by on both clocks.
+// elapse advances both clocks.
 func (f *clocks) elapse(d time.Duration) {
 	f.clock.advance(d)
 	f.database.advance(d)
 }
 
-// kept is what is there of what a wrong clock would take away.
+// kept counts the rows that a wrong clock could delete.
 func (f *clocks) kept(t *testing.T) map[string]int {
 	t.Helper()
 	kept := make(map[string]int)
@@ -48,7 +48,7 @@ func (f *clocks) kept(t *testing.T) map[string]int {
 	return kept
 }
 
-// populate makes something of all that a wrong clock would take away.
+// populate creates rows of each kind that a wrong clock could delete.
 func (f *clocks) populate(t *testing.T) {
 	t.Helper()
 	day := f.clock.Now().Add(24 * time.Hour)
@@ -82,9 +82,9 @@ func (f *clocks) sweepAll(ctx context.Context) error {
 	return err
 }
 
-// TestClockThatIsWrongForAMoment takes nothing away: neither that of the database's
-// machine, nor that of this one, nor that of both where it is the same machine.
-func TestClockThatIsWrongForAMoment(t *testing.T) {
+// TestMomentarilyWrongClockDeletesNothing sets the clock of the database's machine, or that of this
+// machine, which may be the same one.
+func TestMomentarilyWrongClockDeletesNothing(t *testing.T) {
 	t.Parallel()
 	const ahead = 8 * 24 * time.Hour
 	for name, set := range map[string]func(*clocks, time.Duration){
@@ -100,28 +100,28 @@ func TestClockThatIsWrongForAMoment(t *testing.T) {
 				set(f, by)
 				for range 3 {
 					if err := f.sweepAll(t.Context()); err == nil || !strings.Contains(err.Error(), "clock") {
-						t.Errorf("set by %s, a sweep says %v", by, err)
+						t.Errorf("clock set by %s: sweep: %v", by, err)
 					}
 					f.elapse(time.Second)
 				}
 				set(f, -by)
 				renew(t, f.Store)
 				if err := f.sweepAll(t.Context()); err != nil {
-					t.Errorf("the clock is right again, and a sweep says %v", err)
+					t.Errorf("clock correct again: sweep: %v", err)
 				}
 			}
 			for what, n := range f.kept(t) {
 				if n != before[what] {
-					t.Errorf("%d rows are left of %s, and there were %d", n, what, before[what])
+					t.Errorf("%d rows of %s are left, want %d", n, what, before[what])
 				}
 			}
 		})
 	}
 }
 
-// TestClockThatWasSet and stays there: timers go by it after a minute, and nothing
+// TestClockThatWasSetIsAcceptedLater: timers use a clock that was set after a minute, and nothing
 // is deleted for an hour.
-func TestClockThatWasSet(t *testing.T) {
+func TestClockThatWasSetIsAcceptedLater(t *testing.T) {
 	t.Parallel()
 	f := setupClocks(t, store.Options{MessageRetention: 10 * time.Minute})
 	f.populate(t)
@@ -129,16 +129,16 @@ func TestClockThatWasSet(t *testing.T) {
 	f.database.advance(5 * time.Second)
 	for range 59 {
 		if err := f.Sweep(t.Context()); err == nil {
-			t.Fatal("timers go by a clock that was just set")
+			t.Fatal("timers use a clock that was just set")
 		}
 		f.elapse(time.Second)
 	}
 	f.elapse(2 * time.Second)
 	if err := f.sweepAll(t.Context()); err != nil {
-		t.Errorf("the clock has settled, and a sweep says %v", err)
+		t.Errorf("clock accepted: sweep: %v", err)
 	}
 	if err := f.sweepAll(t.Context()); err != nil {
-		t.Errorf("the clock has settled, and a sweep says %v", err)
+		t.Errorf("clock accepted: sweep: %v", err)
 	}
 	messages := func() int {
 		return query[int](t, f.fixture, "SELECT count(*) FROM events WHERE type = $1", room.TypeMessagesReceived)
@@ -151,16 +151,16 @@ func TestClockThatWasSet(t *testing.T) {
 		t.Error(err)
 	}
 	if n := messages(); n != 0 {
-		t.Errorf("%d messages are left that are too old", n)
+		t.Errorf("%d messages older than the retention are left", n)
 	}
 	if n := strings.Count(f.log.String(), "the database's clock was set"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, &f.log)
 	}
 }
 
-// TestClocksThatDrift: a server with a wrong clock does not start, and where one
-// goes wrong later, timers stand still.
-func TestClocksThatDrift(t *testing.T) {
+// TestClockSkewStopsTimers: a server with a wrong clock does not start, and if a clock goes wrong
+// later, timers stop.
+func TestClockSkewStopsTimers(t *testing.T) {
 	t.Parallel()
 	f := setupClocks(t, store.Options{})
 	f.populate(t)
@@ -175,7 +175,7 @@ func TestClocksThatDrift(t *testing.T) {
 		t.Errorf("stats: %+v", s)
 	}
 	if err := f.Sweep(t.Context()); err == nil {
-		t.Error("timers are served")
+		t.Error("timers are running")
 	}
 	s, err := store.Open(t.Context(), f.address, store.Options{Now: f.clock.Now, DatabaseNow: func(time.Time) time.Time { return f.database.Now() }})
 	if err == nil {
@@ -186,9 +186,9 @@ func TestClocksThatDrift(t *testing.T) {
 	}
 }
 
-// TestInstantsAreTheDatabases: whatever this machine's clock says, what is stored
-// goes by the database's.
-func TestInstantsAreTheDatabases(t *testing.T) {
+// TestStoredTimesAreTheDatabases: stored times come from the database's clock, whatever this
+// machine's clock shows.
+func TestStoredTimesAreTheDatabases(t *testing.T) {
 	t.Parallel()
 	f := setupClocks(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")

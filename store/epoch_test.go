@@ -14,8 +14,8 @@ import (
 	"parlor/store/storetest"
 )
 
-// epochOf is the epoch that a session's stream begins in, and whether a cursor is of
-// another one.
+// epochOf returns the epoch of a session's new stream, and whether the cursor belongs to another
+// epoch.
 func epochOf(t *testing.T, s *store.Store, session room.Session, cursor string) (epoch string, foreign bool) {
 	t.Helper()
 	a, err := s.OpenStream(t.Context(), session.ID, cursor, []room.Position{})
@@ -29,45 +29,45 @@ func epochOf(t *testing.T, s *store.Store, session room.Session, cursor string) 
 	return a.Epoch, a.Foreign
 }
 
-// TestEpoch: it stays as long as the database does, and cursors of servers that knew
-// none belong to the first one.
+// TestEpoch: the epoch changes only with the database, and cursors of servers without epochs belong
+// to the first one.
 func TestEpoch(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{Origin: "these files"})
 	alice := newSession(t, f.Store, "alice")
 	first, foreign := epochOf(t, f.Store, alice, "")
 	if foreign || len(first) != 4 {
-		t.Fatalf("the first epoch is %q; a cursor without one is of another: %t", first, foreign)
+		t.Fatalf("the first epoch is %q; a cursor without an epoch is foreign: %t", first, foreign)
 	}
 	again := storetest.Open(t, f.address, store.Options{Now: f.clock.Now, Origin: "these files"})
 	if epoch, foreign := epochOf(t, again, alice, first); epoch != first || foreign {
-		t.Errorf("after a restart the epoch is %q, and not %q", epoch, first)
+		t.Errorf("after a restart the epoch is %q, want %q", epoch, first)
 	}
 	restored := storetest.Open(t, f.address, store.Options{Now: f.clock.Now, Origin: "a copy of them"})
 	second, foreign := epochOf(t, restored, alice, first)
 	if second == first || !foreign {
-		t.Errorf("after the files were restored the epoch is %q still", second)
+		t.Errorf("after the files were restored the epoch is still %q", second)
 	}
 	if _, foreign := epochOf(t, restored, alice, ""); !foreign {
-		t.Error("a cursor without an epoch is of the second one")
+		t.Error("a cursor without an epoch belongs to the second epoch")
 	}
 	if _, foreign := epochOf(t, restored, alice, second); foreign {
-		t.Error("a cursor of the epoch is of another")
+		t.Error("a cursor of the current epoch is foreign")
 	}
 	query[string](t, f, "UPDATE epoch SET origin = '' RETURNING id")
 	byHand := storetest.Open(t, f.address, store.Options{Now: f.clock.Now, Origin: "a copy of them"})
 	if third, foreign := epochOf(t, byHand, alice, second); third == second || !foreign {
-		t.Error("an operator asked for a new epoch, and there is none")
+		t.Error("an operator asked for a new epoch, but there is none")
 	}
 }
 
-// TestEpochOfARestoredDump: it is of another database, though in the same cluster.
-func TestEpochOfARestoredDump(t *testing.T) {
+// TestRestoredDumpHasANewEpoch restores a dump into another database of the same cluster.
+func TestRestoredDumpHasANewEpoch(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
 	before, _ := epochOf(t, f.Store, alice, "")
-	f.Close() // a database that is copied has no users
+	f.Close() // a database with connections cannot be copied
 	restored := storetest.Copy(t, f.address)
 	after, foreign := epochOf(t, storetest.Open(t, restored, store.Options{Now: f.clock.Now}), alice, before)
 	if after == before || !foreign {
@@ -75,8 +75,8 @@ func TestEpochOfARestoredDump(t *testing.T) {
 	}
 }
 
-// TestPointInTimeRecovery under a server that runs on: what was written after the
-// backup is lost, and then something else is written at the same places.
+// TestPointInTimeRecovery restores a backup under a running server: what was written after the
+// backup is lost, and other events get the same seqs.
 func TestPointInTimeRecovery(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "parlor-recovery-")
@@ -121,14 +121,14 @@ func TestPointInTimeRecovery(t *testing.T) {
 	run("cp", "-a", o.Dir, copied)
 	pg = start(t, o)
 	if same, err := pg.Files(); err != nil || same != files {
-		t.Errorf("the files of a server that started again are %q, %v; they were %q", same, err, files)
+		t.Errorf("after a restart the files are %q, %v; want %q", same, err, files)
 	}
-	waitUntil(t, "the server is back", func() bool { // which Ping may have from before it was away
+	waitUntil(t, "the server is back", func() bool { // Ping may return a result from before the restart
 		_, err := f.SessionByID(t.Context(), alice.ID)
 		return err == nil
 	})
 	if epoch, foreign := epochOf(t, f.Store, alice, before); epoch != before || foreign || lost > 0 {
-		t.Errorf("after a restart of PostgreSQL the epoch is %q, and not %q", epoch, before)
+		t.Errorf("after a restart of PostgreSQL the epoch is %q, want %q", epoch, before)
 	}
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("lost")); err != nil {
 		t.Fatal(err)
@@ -139,9 +139,9 @@ func TestPointInTimeRecovery(t *testing.T) {
 	run("cp", "-a", filepath.Join(o.Dir, "PG_VERSION"), filepath.Join(o.Dir, "recovery.signal"))
 	pg = start(t, o)
 	if restored, err := pg.Files(); err != nil || restored == files {
-		t.Errorf("the files that were restored are %q as before, %v", restored, err)
+		t.Errorf("the restored files are still %q, %v", restored, err)
 	}
-	waitUntil(t, "the server is back", func() bool { // which Ping may have from before it was away
+	waitUntil(t, "the server is back", func() bool { // Ping may return a result from before the restart
 		_, err := f.SessionByID(t.Context(), alice.ID)
 		return err == nil
 	})
@@ -153,6 +153,6 @@ func TestPointInTimeRecovery(t *testing.T) {
 		t.Errorf("the epoch is %q in both", after)
 	}
 	if lost != 1 {
-		t.Errorf("streams were opened anew %d times", lost)
+		t.Errorf("streams were reset %d times", lost)
 	}
 }

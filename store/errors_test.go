@@ -19,14 +19,14 @@ func TestTranslate(t *testing.T) {
 	_, refused := pgx.Connect(t.Context(), "postgres://nobody@127.0.0.1:1/none")
 	for name, c := range map[string]struct {
 		err  error
-		want error // nil: as it is
+		want error // nil: unchanged
 	}{
 		"a rule":                    {fmt.Errorf("join: %w", room.ErrRoomFull), nil},
 		"a rule in a timeout":       {fmt.Errorf("%w: %w", room.ErrRoomFull, context.DeadlineExceeded), nil},
 		"our statement":             {&pgconn.PgError{Code: "42601"}, nil},
 		"our constraint":            {&pgconn.PgError{Code: "23505"}, nil},
 		"no rows":                   {pgx.ErrNoRows, nil},
-		"the caller went away":      {context.Canceled, nil},
+		"the caller cancelled":      {context.Canceled, nil},
 		"no connection":             {refused, room.ErrUnavailable},
 		"shutting down":             {&pgconn.PgError{Code: "57P01"}, room.ErrUnavailable},
 		"too many connections":      {&pgconn.PgError{Code: "53300"}, room.ErrUnavailable},
@@ -42,28 +42,28 @@ func TestTranslate(t *testing.T) {
 			t.Errorf("%s: %v became %v", name, c.err, got)
 		}
 		if c.want != nil && (!errors.Is(got, c.want) || !errors.Is(got, c.err)) {
-			t.Errorf("%s: %v became %v, want %v around it", name, c.err, got, c.want)
+			t.Errorf("%s: %v became %v, want it wrapped in %v", name, c.err, got, c.want)
 		}
 	}
 }
 
-// TestTransient goes through the classes of SQLSTATE (PostgreSQL's appendix A) once: what
-// is transient becomes 503, "try the same again", and everything else 500.
+// TestTransient covers the classes of SQLSTATE (PostgreSQL's appendix A): a transient error becomes
+// 503, and every other error 500.
 func TestTransient(t *testing.T) {
 	t.Parallel()
 	for want, codes := range map[bool][]string{
 		true: {
 			"08000", "08003", "08006", "08001", "08004", "08007", "08P01", // connection exception
 			"25006",          // read-only transaction
-			"25P03", "25P04", // a transaction was idle, or there, for too long
-			"26000", "42P05", // prepared statements that a pooler mixed up
+			"25P03", "25P04", // a transaction was idle, or open, for too long
+			"26000", "42P05", // prepared statements mixed up by a pooler
 			"28000", "28P01", // authorization
-			"3D000",                            // the database is not there
+			"3D000",                            // database does not exist
 			"40000", "40001", "40003", "40P01", // transaction rollback
 			"53000", "53100", "53200", "53300", "53400", // resources
 			"55006", "55P02", "55P03", // in use, locked
 			"57000", "57014", "57P01", "57P02", "57P03", "57P04", "57P05", // operator intervention
-			"58000", "58030", "58P01", "58P02", // the system
+			"58000", "58030", "58P01", "58P02", // system error
 			"72000", // snapshot too old
 		},
 		false: {
@@ -82,8 +82,8 @@ func TestTransient(t *testing.T) {
 	}
 }
 
-// TestUndone: only where it is certain that nothing was committed nobody has to look.
-func TestUndone(t *testing.T) {
+// TestNotCommitted: a transaction is only taken for uncommitted if that is certain.
+func TestNotCommitted(t *testing.T) {
 	t.Parallel()
 	_, refused := pgx.Connect(t.Context(), "postgres://nobody@127.0.0.1:1/none")
 	for name, c := range map[string]struct {
@@ -92,14 +92,14 @@ func TestUndone(t *testing.T) {
 	}{
 		"a lock timeout":            {&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "55P03"}, true},
 		"no connection":             {refused, true},
-		"no turn":                   {errLocked, true},
+		"no lock":                   {errLocked, true},
 		"shut down":                 {&pgconn.PgError{SeverityUnlocalized: "FATAL", Code: "57P01"}, false},
-		"a commit that is unknown":  {&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "40003"}, false},
+		"an unknown commit":         {&pgconn.PgError{SeverityUnlocalized: "ERROR", Code: "40003"}, false},
 		"a connection that was cut": {io.ErrUnexpectedEOF, false},
 		"no answer in time":         {context.DeadlineExceeded, false},
 	} {
 		if got := notCommitted(translate(c.err)); got != c.want {
-			t.Errorf("%s: undone is %t", name, got)
+			t.Errorf("%s: notCommitted returns %t", name, got)
 		}
 	}
 }

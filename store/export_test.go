@@ -13,17 +13,17 @@ import (
 // ReadableBy is the condition that the user $2 may read the media m.
 const ReadableBy = readableBy
 
-// Waiting is how many wait at a room's door, beside those who are being let in.
+// WaitingJoins returns how many joins wait for the next transaction of a room.
 func (s *Store) WaitingJoins(id room.RoomID) int {
 	s.joins.mu.Lock()
 	defer s.joins.mu.Unlock()
 	return len(s.joins.waiting[id])
 }
 
-// SetPatience says how long a migration tries to get its locks.
+// SetLockTimeout sets how long a migration tries to get its locks.
 func (m *Migrator) SetLockTimeout(d time.Duration) { m.lockTimeout = d }
 
-// Reconnect has all connections made anew.
+// Reconnect replaces all connections.
 func (s *Store) Reconnect() {
 	s.pool.Reset()
 	s.appends.Reset()
@@ -47,14 +47,14 @@ func (s *Store) Warm(ctx context.Context) error {
 	return nil
 }
 
-// Setting is the value of a setting of a connection.
+// Setting returns the value of a connection's setting.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
 	err = s.pool.QueryRow(ctx, "SELECT current_setting($1)", name).Scan(&value)
 	return value, err
 }
 
-// Abandon leaves a transaction alone until PostgreSQL has ended it, which it is to do
-// after a time, and returns what came of it.
+// Abandon leaves a transaction idle until PostgreSQL ends it, which should happen after a time, and
+// returns the error of the next statement.
 func (s *Store) Abandon(ctx context.Context, after time.Duration) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SET LOCAL idle_in_transaction_session_timeout = "+milliseconds(after)); err != nil {
@@ -71,8 +71,8 @@ func (s *Store) Abandon(ctx context.Context, after time.Duration) error {
 	})
 }
 
-// SetTracer has all statements traced of stores that are opened from now on.
+// SetTracer traces all statements of stores that are opened from now on.
 func SetTracer(t pgx.QueryTracer) { tracer = t }
 
-// SessionSettings is what each connection of a store is set up with.
+// SessionSettings are the statements that set up each connection of a store.
 var SessionSettings = sessionSettings(time.Minute)

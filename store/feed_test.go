@@ -18,13 +18,13 @@ import (
 	"parlor/store"
 )
 
-// TestFeedIsExact reads the feed while clients do random things, forgets now and
-// then what it has read but not yet kept, and finds every event of every room
-// exactly once, in the order of its log.
-func TestFeedIsExact(t *testing.T) {
+// TestFeedContainsEachEventOnce reads the feed while clients do random things. Sometimes it loses
+// what it has read but not yet stored. In the end it has every event of every room exactly once, in
+// the order of its log.
+func TestFeedContainsEachEventOnce(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: 1000 * time.Hour})
-	const clients, rooms, steps = 8, 4, 250 // so few that rooms get empty
+	const clients, rooms, steps = 8, 4, 250 // few clients, so that rooms become empty
 	var working sync.WaitGroup
 	for i := range clients {
 		working.Go(func() {
@@ -62,7 +62,7 @@ func TestFeedIsExact(t *testing.T) {
 	}
 }
 
-// reader is a consumer of the feed: it keeps what it has read, and its cursor.
+// A reader is a consumer of the feed: it stores what it has read, and its cursor.
 type reader struct {
 	fixture
 	random *rand.Rand
@@ -70,7 +70,7 @@ type reader struct {
 	kept   []room.FeedEvent
 }
 
-// read reads a page and keeps a part of it, as one does that is restarted.
+// read reads a page and stores a part of it, like a consumer that is restarted.
 func (r *reader) read(t *testing.T) room.FeedPage {
 	t.Helper()
 	page, err := r.FeedAfter(t.Context(), r.cursor, 1+r.random.IntN(20))
@@ -78,7 +78,7 @@ func (r *reader) read(t *testing.T) room.FeedPage {
 		t.Fatal(err)
 	}
 	if page.Ahead || r.cursor.Before(page.Trimmed) {
-		t.Fatalf("after %v the feed says %+v", r.cursor, page)
+		t.Fatalf("after %v the feed returns %+v", r.cursor, page)
 	}
 	keep := len(page.Events)
 	if keep > 0 && r.random.IntN(3) == 0 {
@@ -91,8 +91,8 @@ func (r *reader) read(t *testing.T) room.FeedPage {
 	return page
 }
 
-// readAll reads until nothing is left. Other tests' transactions, of the same
-// server, may hold the feed back for a while.
+// readAll reads until nothing is left. Transactions of other tests on the same PostgreSQL may delay
+// the feed.
 func (r *reader) readAll(t *testing.T) {
 	t.Helper()
 	end, err := r.FeedEnd(t.Context())
@@ -113,7 +113,7 @@ func (r *reader) readAll(t *testing.T) {
 	})
 }
 
-// check compares what was kept with the tables.
+// check compares what was stored with the tables.
 func (r *reader) check(t *testing.T) {
 	t.Helper()
 	logs := make(map[room.LogID][]string)
@@ -158,7 +158,7 @@ func (r *reader) check(t *testing.T) {
 	}
 }
 
-// checkData compares what an event says with its place.
+// checkData compares the content of an event with its position.
 func checkData(t *testing.T, e room.FeedEvent) {
 	t.Helper()
 	var g room.LogID
@@ -169,16 +169,16 @@ func checkData(t *testing.T, e room.FeedEvent) {
 		g = data.Generation
 	case room.Event:
 		if g = data.Log; data.Seq != e.Cursor.Seq || data.Body.Type() != e.Type {
-			t.Errorf("at %v stands %+v", e.Cursor, data)
+			t.Errorf("at %v there is %+v", e.Cursor, data)
 		}
 	}
 	if g != e.Cursor.Log {
-		t.Errorf("at %v stands %+v", e.Cursor, e.Data)
+		t.Errorf("at %v there is %+v", e.Cursor, e.Data)
 	}
 }
 
-// TestFeedWaitsForOlderTransactions: what committed early is held back until no
-// older transaction can write before it any more.
+// TestFeedWaitsForOlderTransactions: an event is not delivered while an older transaction can still
+// write before it.
 func TestFeedWaitsForOlderTransactions(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -208,7 +208,7 @@ func TestFeedWaitsForOlderTransactions(t *testing.T) {
 	}
 	for range 10 {
 		if page := r.read(t); len(page.Events) > 0 || !page.Busy {
-			t.Fatalf("while an older transaction runs the feed has %+v", page)
+			t.Fatalf("while an older transaction runs, the feed returns %+v", page)
 		}
 	}
 	if err := older.Commit(t.Context()); err != nil {
@@ -221,14 +221,14 @@ func TestFeedWaitsForOlderTransactions(t *testing.T) {
 		got = append(got, e.Cursor.Log)
 	}
 	if want := []room.LogID{slow.Generation, fast.Generation}; !slices.Equal(got, want) {
-		t.Errorf("then come events of %v, and not of %v", got, want)
+		t.Errorf("the next events are of %v, want %v", got, want)
 	}
 }
 
-// TestFeedKeepsTheOrderOfALog: a transaction may be numbered early, with its
-// session's lock, and come late to a room in which younger ones wrote meanwhile.
-// Its events stand in the feed where they stand in the log.
-func TestFeedKeepsTheOrderOfALog(t *testing.T) {
+// TestFeedOrderIsLogOrder: a transaction may get its number early, with the lock of its session,
+// and lock a room after younger transactions have written there. Its events have the same order in
+// the feed as in the log.
+func TestFeedOrderIsLogOrder(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -240,7 +240,7 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 		_, _, err := f.SwitchRoom(context.Background(), as(bob), "cellar", "lobby", false, room.RoomOptions{})
 		switched <- err
 	}()
-	waitForLocks(t, f, 1) // bob for the cellar
+	waitForLocks(t, f, 1) // bob waits for the cellar
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -253,9 +253,9 @@ func TestFeedKeepsTheOrderOfALog(t *testing.T) {
 	r.check(t)
 }
 
-// TestFeedForgetsDestroyedRooms: their events are kept for the retention, and
-// then whoever has not read them is told.
-func TestFeedForgetsDestroyedRooms(t *testing.T) {
+// TestFeedRetentionOfDestroyedRooms: the events of destroyed rooms are retained for a time. A
+// reader that has not read them by then is informed.
+func TestFeedRetentionOfDestroyedRooms(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
@@ -274,24 +274,24 @@ func TestFeedForgetsDestroyedRooms(t *testing.T) {
 	r.readAll(t)
 	r.check(t)
 	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("a destroyed room that the feed keeps can be entered: %v", err)
+		t.Errorf("a destroyed room that the feed retains can be joined: %v", err)
 	}
 	f.clock.advance(time.Millisecond)
 	sweep(t, f)
 	if n := query[int](t, f, "SELECT (SELECT count(*) FROM rooms) + (SELECT count(*) FROM events)"); n != 0 {
-		t.Errorf("%d rows are kept for longer", n)
+		t.Errorf("%d rows are kept after the retention", n)
 	}
 	page, err := f.FeedAfter(t.Context(), end.Cursor, 10)
 	if err != nil || !end.Cursor.Before(page.Trimmed) {
-		t.Errorf("who has not read all is not told: %+v, %v", page, err)
+		t.Errorf("a reader that has not read everything is not informed: %+v, %v", page, err)
 	}
 	page, err = f.FeedAfter(t.Context(), r.cursor, 10)
 	if err != nil || page.Trimmed.Before(r.cursor) || r.cursor.Before(page.Trimmed) {
-		t.Errorf("who has read all, up to %v, is told %+v, %v", r.cursor, page, err)
+		t.Errorf("a reader that has read everything up to %v gets %+v, %v", r.cursor, page, err)
 	}
 }
 
-func TestFeedCursorsOfTheFuture(t *testing.T) {
+func TestFeedCursorAheadOfTheFeed(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	for range 3 {
@@ -310,9 +310,9 @@ func TestFeedCursorsOfTheFuture(t *testing.T) {
 	}
 }
 
-// TestFeedOfARestoredDump: a dump brings the places of another database, which
-// may be far in the future of this one. Nothing is held back for that.
-func TestFeedOfARestoredDump(t *testing.T) {
+// TestFeedAfterARestoredDump: a dump contains the feed positions of another database, which may be
+// far in the future of this one. They must not delay the feed.
+func TestFeedAfterARestoredDump(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
@@ -334,7 +334,7 @@ func TestFeedOfARestoredDump(t *testing.T) {
 	r.check(t)
 }
 
-func TestFeedSaysWhyRoomsEnd(t *testing.T) {
+func TestFeedContainsDestroyReasons(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
@@ -373,7 +373,7 @@ func TestFeedSaysWhyRoomsEnd(t *testing.T) {
 	}
 }
 
-// TestCommittedWakesReaders: every commit wakes who waits since before it.
+// TestCommittedWakesReaders: every commit wakes all readers that have waited since before it.
 func TestCommittedWakesReaders(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})

@@ -15,9 +15,9 @@ import (
 	"parlor/store/storetest"
 )
 
-// TestPingAsksForWhatSendsNeed: a database that takes no writes, or whose tables are not
-// there, is no database to serve with.
-func TestPingAsksForWhatSendsNeed(t *testing.T) {
+// TestPingChecksWhatSendsNeed: Ping fails if the database accepts no writes, or if tables are
+// missing.
+func TestPingChecksWhatSendsNeed(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
@@ -47,27 +47,27 @@ func TestPingAsksForWhatSendsNeed(t *testing.T) {
 			if _, err := conn.Exec(t.Context(), strings.ReplaceAll(sql, "%s", database)); err != nil {
 				t.Fatal(err)
 			}
-			f.Reconnect() // settings of a database are those of new connections
+			f.Reconnect() // only new connections get new settings of a database
 		}
 		change(c.breaks)
-		waitUntil(t, "the answer of before is over", func() bool { return ping() != nil })
+		waitUntil(t, "the cached result has expired", func() bool { return ping() != nil })
 		if err := ping(); !errors.Is(err, c.want) {
-			t.Errorf("after %s: %v, and not %v", c.breaks, err, c.want)
+			t.Errorf("after %s: %v, want %v", c.breaks, err, c.want)
 		}
 		if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); !errors.Is(err, room.ErrUnavailable) {
 			t.Errorf("a message after %s: %v", c.breaks, err)
 		}
 		change(c.mends)
-		waitUntil(t, "all is well again", func() bool { return ping() == nil })
+		waitUntil(t, "the database is healthy again", func() bool { return ping() == nil })
 		if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
 			t.Errorf("a message after %s: %v", c.mends, err)
 		}
 	}
 }
 
-// TestConnectionsThatPostgreSQLClosed: after a restart no call pays for a connection that
-// was closed while it was idle.
-func TestConnectionsThatPostgreSQLClosed(t *testing.T) {
+// TestClosedIdleConnectionsFailNoCall: after a restart of PostgreSQL, no call fails because its
+// connection was closed while it was idle.
+func TestClosedIdleConnectionsFailNoCall(t *testing.T) {
 	t.Parallel()
 	var doubts atomic.Int64
 	f := setup(t, store.Options{CommitUnknown: func() { doubts.Add(1) }})
@@ -81,7 +81,7 @@ func TestConnectionsThatPostgreSQLClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 		query[int](t, f, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
-		waitUntil(t, "they are gone", func() bool {
+		waitUntil(t, "the connections are closed", func() bool {
 			return query[int](t, f, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()") == 0
 		})
 		if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("after")); err != nil {
@@ -95,26 +95,26 @@ func TestConnectionsThatPostgreSQLClosed(t *testing.T) {
 		}
 	}
 	if n := doubts.Load(); n > 0 {
-		t.Errorf("%d commits were in doubt", n)
+		t.Errorf("%d commits were unknown", n)
 	}
 }
 
-// TestConnectionsHaveBounds: what a server that vanishes holds is let go by PostgreSQL,
-// which it names itself to.
-func TestConnectionsHaveBounds(t *testing.T) {
+// TestConnectionSettings: PostgreSQL itself releases what a vanished server holds, and shows the
+// server's name.
+func TestConnectionSettings(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t, store.Options{})
 	for setting, want := range map[string]string{
 		"lock_timeout": "2s", "statement_timeout": "10s", "idle_in_transaction_session_timeout": "10s",
 	} {
 		if got, err := s.Setting(t.Context(), setting); err != nil || got != want {
-			t.Errorf("%s is %q, and not %q: %v", setting, got, want, err)
+			t.Errorf("%s is %q, want %q: %v", setting, got, want, err)
 		}
 	}
 	if got, err := s.Setting(t.Context(), "application_name"); err != nil || len(got) != len("parlor ")+36 {
 		t.Errorf("the name is %q: %v", got, err)
 	}
 	if err := s.Abandon(t.Context(), 50*time.Millisecond); err == nil {
-		t.Error("a transaction that was left alone goes on")
+		t.Error("an abandoned transaction continues")
 	}
 }

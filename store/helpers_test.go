@@ -15,7 +15,7 @@ import (
 	"parlor/store/storetest"
 )
 
-// fixture is a store on a database of its own, what it committed, and its clock.
+// A fixture is a store on a database of its own, with its committed changes and its clock.
 type fixture struct {
 	*store.Store
 	address string
@@ -28,20 +28,20 @@ func setup(t testing.TB, o store.Options) fixture {
 	f := fixture{address: storetest.Database(t), clock: &clock{now: time.Now()}, heard: &recorder{}}
 	o.Now, o.Commit = f.clock.Now, f.heard.commit
 	if o.LockTimeout == 0 {
-		o.LockTimeout = time.Minute // tests hold locks, on machines that are busy
+		o.LockTimeout = time.Minute // tests hold locks, on slow and busy machines
 	}
 	f.Store = storetest.Open(t, f.address, o)
 	return f
 }
 
-// defaults is the default settings with a change.
+// defaults returns the default settings with a change.
 func defaults(change func(*room.Config)) room.Config {
 	c := room.DefaultConfig()
 	change(&c)
 	return c
 }
 
-// query reads one value straight from the database.
+// query reads one value from the database.
 func query[T any](t testing.TB, f fixture, sql string, args ...any) T {
 	t.Helper()
 	conn, err := pgx.Connect(context.Background(), f.address)
@@ -56,7 +56,7 @@ func query[T any](t testing.TB, f fixture, sql string, args ...any) T {
 	return v
 }
 
-// clock is a clock that only moves when it is told to.
+// A clock only moves when a test sets or advances it.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -80,7 +80,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// recorder keeps the changes that a store committed.
+// A recorder stores the changes that a store committed.
 type recorder struct {
 	mu     sync.Mutex
 	change room.Change
@@ -123,7 +123,7 @@ func newSessionUntil(t testing.TB, s *store.Store, user string, expires time.Tim
 	return session
 }
 
-// stranger is a session that is not stored, of a token that lasts an hour.
+// stranger returns a session that is not stored, with a token that lasts an hour.
 func stranger(user string) room.Session {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	return room.Session{
@@ -162,7 +162,7 @@ func detached(t testing.TB, f fixture, session room.Session) bool {
 	return !s.DetachedAt.IsZero()
 }
 
-// waitUntil waits for something that another goroutine brings about.
+// waitUntil waits for the effect of another goroutine.
 func waitUntil(t testing.TB, what string, happened func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -177,7 +177,7 @@ func waitUntil(t testing.TB, what string, happened func() bool) {
 	}
 }
 
-// hold has a transaction lock rows until release is called.
+// hold opens a transaction that locks rows until release is called.
 func hold(t *testing.T, f fixture, sql string, args ...any) (release func()) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), f.address)
@@ -199,7 +199,7 @@ func hold(t *testing.T, f fixture, sql string, args ...any) (release func()) {
 	}
 }
 
-// waitForLocks waits until so many transactions wait for others.
+// waitForLocks waits until n transactions wait for locks.
 func waitForLocks(t *testing.T, f fixture, n int) {
 	t.Helper()
 	waitUntil(t, fmt.Sprintf("%d wait for a lock", n), func() bool {

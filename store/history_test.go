@@ -13,9 +13,8 @@ import (
 	"parlor/store"
 )
 
-// TestHistoryByTime compares pages of random spans with what a reader of the
-// whole log would choose. Instants stand in the log a little out of order, as
-// they do where transactions wait for each other.
+// TestHistoryByTime compares pages of random spans with the result of a scan of the whole log. The
+// times in the log are slightly out of order, as they are if transactions wait for each other.
 func TestHistoryByTime(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})

@@ -13,10 +13,9 @@ import (
 	"parlor/store"
 )
 
-// TestManyClientsKeepTheInvariants lets clients and an operator do random things
-// to the same few rooms at once, while sweeps go on, and then asks SQL whether
-// all still holds. One of the rooms is about as large as a room may be that tells
-// of its members at once.
+// TestManyClientsKeepTheInvariants lets clients and an admin do random things to the same few rooms
+// at once, while sweeps run, and then checks the invariants with SQL. One of the rooms has about as
+// many members as a room can have without batched presence.
 func TestManyClientsKeepTheInvariants(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 2, MessageRetention: 5 * time.Minute, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
@@ -55,7 +54,7 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	for i := range clients {
 		working.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(i), 1))
-			session := newSession(t, f.Store, fmt.Sprintf("user%d", i/2)) // two sessions a user
+			session := newSession(t, f.Store, fmt.Sprintf("user%d", i/2)) // two sessions for each user
 			for ; steps[i] < leastSteps || sweeps.Load() < leastSweeps; steps[i]++ {
 				if t.Failed() {
 					return
@@ -147,7 +146,7 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 		return err
 	case 14:
 		if id == "hall" {
-			return nil // or it would be a small room soon
+			return nil // or it would soon be a small room
 		}
 		return f.DestroyRoom(t.Context(), admin, id, "over")
 	case 15:
@@ -176,7 +175,7 @@ func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Sessio
 	}
 }
 
-// invariants is what must be true at any time; each query counts violations.
+// invariants must hold at any time. Each query counts violations.
 var invariants = map[string]string{
 	"the bytes of files are counted for each user and for all": `
 		SELECT count(*) + (SELECT count(*) FROM (SELECT sum(bytes) AS n FROM media_bytes_of_all) a WHERE n IS DISTINCT FROM (SELECT coalesce(sum(bytes), 0) FROM media_bytes))
@@ -191,16 +190,16 @@ var invariants = map[string]string{
 		SELECT count(*) FROM inboxes i WHERE
 			(SELECT (coalesce(min(seq), i.last_seq + 1), coalesce(max(seq), i.last_seq), count(*)) FROM events e WHERE e.generation = i.log)
 			IS DISTINCT FROM (i.oldest_seq, i.last_seq, i.last_seq - i.oldest_seq + 1)`,
-	"every message stands in the inboxes of both sides": `
+	"every peer message is in both inboxes": `
 		SELECT count(*) FROM events e JOIN inboxes i ON i.log = e.generation JOIN inboxes o ON o.user_id = e.peer_id
 		WHERE e.type = 'peerMessageReceived' AND NOT EXISTS (SELECT FROM events f WHERE f.generation = o.log AND f.peer_id = i.user_id
 			AND f.body::jsonb #> '{messageList,0,messageID}' = e.body::jsonb #> '{messageList,0,messageID}')`,
 	"member_count is the number of members": `
 		SELECT count(*) FROM rooms r
 		WHERE member_count <> (SELECT count(*) FROM members m WHERE m.generation = r.generation)`,
-	"a living room is empty only while its end is due": `
+	"a room is empty if and only if its end is scheduled": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND (member_count = 0) <> (destroy_at IS NOT NULL)`,
-	"the log of every living room is open, and of no other": `
+	"a log is closed if and only if its room is destroyed": `
 		SELECT count(*) FROM rooms LEFT JOIN logs USING (generation) WHERE closed IS DISTINCT FROM (destroyed_at IS NOT NULL)`,
 	"no destroyed room has members": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NOT NULL AND member_count > 0`,
@@ -209,23 +208,23 @@ var invariants = map[string]string{
 			SELECT FROM attendances a WHERE a.generation = m.generation AND a.user_id = m.user_id)`,
 	"no ended session is in a room": `
 		SELECT count(*) FROM attendances JOIN sessions USING (session_id) WHERE ended_at IS NOT NULL`,
-	"nobody is in two lives of one room": `
+	"no user is in two generations of one room": `
 		SELECT count(*) FROM (SELECT user_id, room_id FROM members JOIN rooms USING (generation)
 			GROUP BY user_id, room_id HAVING count(*) > 1) twice`,
-	"nobody is in more rooms than allowed": `
+	"no user is in more rooms than allowed": `
 		SELECT count(*) FROM (SELECT user_id FROM members GROUP BY user_id HAVING count(*) > 2) greedy`,
 	"the version of a room's attributes is their newest event": `
 		SELECT count(*) FROM rooms r LEFT JOIN room_attributes a USING (generation) WHERE destroyed_at IS NULL AND (a.version IS NULL OR a.version >= oldest_seq) AND coalesce(a.version, 0) <>
 			(SELECT coalesce(max(seq), 0) FROM events e WHERE e.generation = r.generation AND type = 'roomAttributesUpdated')`,
-	"nothing is noted in empty rooms": `
+	"empty rooms have no attributes": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND member_count = 0 AND (
 			generation IN (SELECT generation FROM room_attributes WHERE pairs <> '{}')
 			OR generation IN (SELECT generation FROM member_attributes))`,
-	"attributes that go with their owner are gone with it": `
+	"attributes with deleteAfterOwnerLeft have an owner in the room": `
 		SELECT count(*) FROM rooms JOIN room_attributes a USING (generation), jsonb_each(pairs) p
 		WHERE destroyed_at IS NULL AND (value ->> 'deleteAfterOwnerLeft')::boolean AND NOT EXISTS (
 			SELECT FROM members m WHERE m.generation = a.generation AND m.user_id = value ->> 'owner')`,
-	"who left has only attributes that are kept": `
+	"users outside the room have only attributes that are kept": `
 		SELECT count(*) FROM rooms JOIN member_attributes a USING (generation), jsonb_each(pairs) p
 		WHERE destroyed_at IS NULL AND NOT coalesce((value ->> 'keep')::boolean, false) AND NOT EXISTS (
 			SELECT FROM members m WHERE m.generation = a.generation AND m.user_id = a.user_id)`,
@@ -240,7 +239,7 @@ var invariants = map[string]string{
 			FROM moves JOIN rooms USING (generation)
 		)
 		SELECT count(*) FROM pairs WHERE joined = was_in`,
-	"whom the log knows is a member or about to be told of, and nobody else": `
+	"the members according to the log are those whose join was published and whose leave was not": `
 		WITH moves AS (
 			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id, type = 'roomMemberJoined' AS joined
 			FROM events JOIN rooms USING (generation), jsonb_array_elements(body::jsonb -> 'memberList') m
@@ -253,13 +252,13 @@ var invariants = map[string]string{
 			UNION ALL SELECT generation, user_id FROM partings JOIN rooms USING (generation) WHERE destroyed_at IS NULL
 		) b USING (generation, user_id) JOIN rooms r USING (generation)
 		WHERE b.user_id IS NULL OR (a.user_id IS NULL AND r.oldest_seq = 1)`,
-	"a room that has something to tell knows it": `
+	"a room with pending presence is marked": `
 		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND NOT untold AND (
 			EXISTS (SELECT FROM members m WHERE m.generation = r.generation AND NOT announced)
 			OR EXISTS (SELECT FROM partings p WHERE p.generation = r.generation))`,
-	"nobody is told of as gone who is in": `
+	"no member has a pending leave": `
 		SELECT count(*) FROM partings JOIN members USING (generation, user_id)`,
-	"a destroyed room's log has told of all who went": `
+	"the log of a destroyed room contains a leave for each join": `
 		WITH moves AS (
 			SELECT DISTINCT ON (generation, m ->> 'userID') type = 'roomMemberJoined' AS joined
 			FROM events JOIN rooms USING (generation), jsonb_array_elements(body::jsonb -> 'memberList') m
@@ -267,9 +266,9 @@ var invariants = map[string]string{
 			ORDER BY generation, m ->> 'userID', seq DESC
 		)
 		SELECT count(*) FROM moves WHERE joined`,
-	"a file is used as often as is counted": `
+	"the uses of files are counted": `
 		SELECT count(*) FROM media m WHERE uses <> (SELECT count(*) FROM media_uses u WHERE u.media_id = m.media_id)`,
-	"who reads a message may read its file": `
+	"the readers of a message may read its file": `
 		SELECT count(*) FROM events e LEFT JOIN rooms r USING (generation)
 		WHERE r.destroyed_at IS NULL AND e.body::jsonb #>> '{messageList,0,media,mediaID}' IS NOT NULL AND NOT EXISTS (
 			SELECT FROM media_uses u WHERE u.generation = e.generation AND u.media_id = (e.body::jsonb #>> '{messageList,0,media,mediaID}')::uuid)`,
@@ -286,10 +285,10 @@ func checkInvariants(t *testing.T, f fixture) {
 	for name, violations := range invariants {
 		// The full join compares rows of the same columns; name them apart.
 		if n := query[int](t, f, violations); n != 0 {
-			t.Errorf("%d times not true that %s", n, name)
+			t.Errorf("%d violations: %s", n, name)
 		}
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events"); n == 0 {
-		t.Error("nothing happened")
+		t.Error("there are no events")
 	}
 }

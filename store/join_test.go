@@ -12,40 +12,41 @@ import (
 	"parlor/store"
 )
 
-// queue is callers who want into a room while the first of them is held up.
+// A queue is calls that want to join a room while the first of them waits for a lock.
 type queue struct {
 	fixture
 	*testing.T
 	id      room.RoomID
-	release func() // lets go of the logs
+	release func() // releases the lock of the logs
 	waiting int
 	calls   sync.WaitGroup
 }
 
-// outcome is what a caller got.
+// An outcome is the result of a call.
 type outcome struct {
 	room    room.Room
 	created bool
 	err     error
 }
 
-// queueBehind keeps everybody from locking a room, one that is not there too, until letGo.
+// queueBehind prevents everybody from locking the room, even if it does not exist, until unlock is
+// called.
 func queueBehind(t *testing.T, f fixture, id room.RoomID) *queue {
 	t.Helper()
 	release := hold(t, f, "LOCK TABLE logs IN EXCLUSIVE MODE")
 	return &queue{fixture: f, T: t, id: id, release: release, waiting: -1}
 }
 
-// call puts a caller at the end of the queue. The outcome is there after letGo.
+// call adds a call to the queue. The outcome is set after unlock.
 func (q *queue) call(call func() outcome) *outcome {
 	q.Helper()
 	var o outcome
 	q.calls.Go(func() { o = call() })
 	if q.waiting++; q.waiting == 0 {
-		waitForLocks(q.T, q.fixture, 1) // the first one is held up
+		waitForLocks(q.T, q.fixture, 1) // the first call waits for the lock
 		return &o
 	}
-	waitUntil(q, "the caller waits", func() bool { return q.WaitingJoins(q.id) == q.waiting })
+	waitUntil(q, "the call waits", func() bool { return q.WaitingJoins(q.id) == q.waiting })
 	return &o
 }
 
@@ -69,13 +70,13 @@ func (q *queue) join(s room.Session) *outcome {
 	})
 }
 
-func (q *queue) letGo() {
+func (q *queue) unlock() {
 	q.Helper()
 	q.release()
 	q.calls.Wait()
 }
 
-func TestThoseWhoWaitEnterTogether(t *testing.T) {
+func TestWaitingJoinsShareATransaction(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	session := func(user string) room.Session { return newSession(t, f.Store, user) }
@@ -106,7 +107,7 @@ func TestThoseWhoWaitEnterTogether(t *testing.T) {
 	in = append(in, q.enter(session("five")))
 	refused[q.enter(session("six"))] = room.ErrRoomFull
 	giveUp()
-	q.letGo()
+	q.unlock()
 
 	for i, o := range in {
 		if o.err != nil || o.created || o.room.MemberCount != i+2 || int(o.room.LastSeq) != i+2 {
@@ -118,31 +119,32 @@ func TestThoseWhoWaitEnterTogether(t *testing.T) {
 	}
 	for o, want := range refused {
 		if !errors.Is(o.err, want) {
-			t.Errorf("%v, and not %v", o.err, want)
+			t.Errorf("got %v, want %v", o.err, want)
 		}
 	}
-	// The host, the first one, those behind, and the second session of a user.
+	// The transactions of the host, of the first call, of the batch, and of the second session of a
+	// user.
 	if n := query[int](t, f, "SELECT count(DISTINCT xmin::text) FROM attendances"); n != 4 {
 		t.Errorf("%d transactions", n)
 	}
 	if query[bool](t, f, "SELECT EXISTS (SELECT FROM attendances WHERE session_id = $1)", gone.ID) {
-		t.Error("one who gave up was let in")
+		t.Error("a call that gave up has joined")
 	}
 	heard := f.heard.take()
 	if len(heard.Events) != 4 || len(heard.Joined) != 5 {
-		t.Errorf("the hub heard %d events and %d arrivals", len(heard.Events), len(heard.Joined))
+		t.Errorf("%d events and %d joins were published", len(heard.Events), len(heard.Joined))
 	}
 	for _, a := range heard.Joined {
 		if want := query[room.PresenceID](t, f, "SELECT stay FROM attendances WHERE session_id = $1", a.Session); a.Presence != want {
-			t.Errorf("the hub heard of stay %d, and it is %d", a.Presence, want)
+			t.Errorf("presence %d was published, want %d", a.Presence, want)
 		}
 	}
 	checkInvariants(t, f)
 }
 
-// A room begins with one session: those who wait behind it are not refused with
-// it, and do not see a room that never was.
-func TestWhoWaitsForARoomThatIsNotThere(t *testing.T) {
+// TestJoinsOfAMissingRoom: the first join of a room may be rejected. Joins that wait behind it are
+// not rejected with it, and do not see the room that was not created.
+func TestJoinsOfAMissingRoom(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 1})
 	busy := newSession(t, f.Store, "busy")
@@ -155,19 +157,19 @@ func TestWhoWaitsForARoomThatIsNotThere(t *testing.T) {
 	}
 	q := queueBehind(t, f, "hall")
 	early, refused := q.join(session[0]), q.enter(busy)
-	founder, second, join := q.enter(session[1]), q.enter(session[2]), q.join(session[3])
-	q.letGo()
+	creator, second, join := q.enter(session[1]), q.enter(session[2]), q.join(session[3])
+	q.unlock()
 
 	if !errors.Is(early.err, room.ErrRoomNotFound) || !errors.Is(join.err, room.ErrRoomNotFound) {
-		t.Errorf("joining a room that is not there: %v, %v", early.err, join.err)
+		t.Errorf("joining a missing room: %v, %v", early.err, join.err)
 	}
 	if !errors.Is(refused.err, room.ErrTooManyRooms) {
-		t.Errorf("one who is in too many rooms: %v", refused.err)
+		t.Errorf("a user in too many rooms: %v", refused.err)
 	}
-	if founder.err != nil || !founder.created || founder.room.MemberCount != 1 || founder.room.Name != "user1" {
-		t.Errorf("the founder: %+v", founder)
+	if creator.err != nil || !creator.created || creator.room.MemberCount != 1 || creator.room.Name != "user1" {
+		t.Errorf("the creator: %+v", creator)
 	}
-	if second.err != nil || second.created || second.room.Generation != founder.room.Generation || second.room.MemberCount != 2 {
+	if second.err != nil || second.created || second.room.Generation != creator.room.Generation || second.room.MemberCount != 2 {
 		t.Errorf("the second: %+v", second)
 	}
 	checkInvariants(t, f)

@@ -11,7 +11,7 @@ import (
 	"parlor/store"
 )
 
-func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
+func TestDestroyDelay(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -22,7 +22,7 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !first.DestroyAt.IsZero() {
-		t.Errorf("a room with members goes at %v", first.DestroyAt)
+		t.Errorf("a room with members is to be destroyed at %v", first.DestroyAt)
 	}
 	leave(t, f, alice, "call")
 	if _, err := f.CreateRoom(t.Context(), as(bob), "call", room.RoomOptions{}); !errors.Is(err, room.ErrRoomExists) {
@@ -30,9 +30,9 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 	}
 	f.clock.advance(10*time.Second - time.Millisecond)
 	sweep(t, f)
-	again, err := f.JoinRoom(t.Context(), as(bob), "call") // stops the clock
+	again, err := f.JoinRoom(t.Context(), as(bob), "call") // stops the timer
 	if err != nil || again.Generation != first.Generation || again.LastSeq != 3 || !again.DestroyAt.IsZero() {
-		t.Fatalf("entering during the delay: %+v, %v", again, err)
+		t.Fatalf("joining during the delay: %+v, %v", again, err)
 	}
 	f.clock.advance(time.Hour / 2)
 	sweep(t, f)
@@ -41,14 +41,14 @@ func TestRoomOutlivesItsLastMemberForItsDelay(t *testing.T) {
 	if due := query[time.Time](t, f, "SELECT destroy_at FROM rooms"); due.Sub(left).Round(time.Second) != 10*time.Second {
 		t.Errorf("due %v after the last member left", due.Sub(left))
 	}
-	// A restart in between neither forgets nor doubles the timer.
+	// A restart neither loses nor restarts the timer.
 	g := f
 	g.Store = openOn(t, f.address, store.Options{Now: f.clock.Now})
 	f.clock.advance(10 * time.Second)
 	sweep(t, g)
 	sweep(t, f)
 	if _, err := f.JoinRoom(t.Context(), as(bob), "call"); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("entering after the delay: %v", err)
+		t.Errorf("joining after the delay: %v", err)
 	}
 }
 
@@ -61,7 +61,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := f.JoinRoom(t.Context(), as(phone), "reject"); !errors.Is(err, room.ErrUserInRoom) {
-		t.Errorf("a second session where that is refused: %v", err)
+		t.Errorf("a second session with sameUser reject: %v", err)
 	}
 	if _, err := f.JoinRoom(t.Context(), as(tab), "reject"); err != nil {
 		t.Errorf("the first session again: %v", err)
@@ -94,7 +94,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	}
 }
 
-func TestSwitchIsAllOrNothing(t *testing.T) {
+func TestSwitchIsAtomic(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 1})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -108,10 +108,10 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 		create   bool
 		want     error
 	}{
-		"to a room that is full":      {"old", "full", false, room.ErrRoomFull},
-		"to a room that is not there": {"old", "new", false, room.ErrRoomNotFound},
-		"from a room it is not in":    {"full", "new", true, room.ErrNotInRoom},
-		"from no room":                {"nowhere", "new", true, room.ErrRoomNotFound},
+		"to a room that is full":          {"old", "full", false, room.ErrRoomFull},
+		"to a missing room":               {"old", "new", false, room.ErrRoomNotFound},
+		"from a room without the session": {"full", "new", true, room.ErrNotInRoom},
+		"from no room":                    {"nowhere", "new", true, room.ErrRoomNotFound},
 	} {
 		if _, _, err := f.SwitchRoom(t.Context(), as(alice), c.from, c.to, c.create, room.RoomOptions{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -139,7 +139,7 @@ func TestSwitchIsAllOrNothing(t *testing.T) {
 	checkInvariants(t, f)
 }
 
-func TestLeavingAllRoomsIsForOneSession(t *testing.T) {
+func TestLeaveAllRoomsAffectsOneSession(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	tab, phone := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice")
@@ -156,11 +156,11 @@ func TestLeavingAllRoomsIsForOneSession(t *testing.T) {
 		t.Errorf("the other session is in %v, %v", rooms, err)
 	}
 	if left, err := f.LeaveAllRooms(t.Context(), as(tab)); err != nil || len(left) != 0 {
-		t.Errorf("once more left %v, %v", left, err)
+		t.Errorf("leaving again left %v, %v", left, err)
 	}
 }
 
-func TestOldestSessionMakesPlaceForTheNewest(t *testing.T) {
+func TestSessionLimitEndsTheOldest(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{SessionsPerUser: 2})
 	first := newSession(t, f.Store, "alice")
@@ -174,7 +174,7 @@ func TestOldestSessionMakesPlaceForTheNewest(t *testing.T) {
 		t.Errorf("ended (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]room.Left{{Session: first.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonKicked}}, c.Left, ignoreStays); diff != "" {
-		t.Errorf("departures (-want +got):\n%s", diff)
+		t.Errorf("left (-want +got):\n%s", diff)
 	}
 	for _, s := range []room.Session{second, third} {
 		if got, err := f.SessionByID(t.Context(), s.ID); err != nil || !got.EndedAt.IsZero() {
@@ -183,9 +183,9 @@ func TestOldestSessionMakesPlaceForTheNewest(t *testing.T) {
 	}
 }
 
-// TestOneSweepServesMany: a room whose network went away, and as many rooms that
-// are due, do not wait for their turn.
-func TestOneSweepServesMany(t *testing.T) {
+// TestOneSweepHandlesMany: one sweep removes all members of a large room whose network failed, and
+// destroys as many rooms that are due.
+func TestOneSweepHandlesMany(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	const many = 450
@@ -206,12 +206,12 @@ func TestOneSweepServesMany(t *testing.T) {
 		t.Errorf("%d of %d sessions timed out", len(c.Left), many)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n != 0 {
-		t.Errorf("%d of %d rooms are still there", n, len(ids)+1)
+		t.Errorf("%d of %d rooms are left", n, len(ids)+1)
 	}
 	checkInvariants(t, f)
 	f.clock.advance(store.DefaultFeedRetention + time.Second)
 	sweep(t, f)
 	if n := query[int](t, f, "SELECT (SELECT count(*) FROM rooms) + (SELECT count(*) FROM events)"); n != 0 {
-		t.Errorf("%d rows are still there", n)
+		t.Errorf("%d rows are left", n)
 	}
 }

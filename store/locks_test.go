@@ -13,9 +13,9 @@ import (
 	"parlor/room"
 )
 
-// TestGate: two transactions are let in for a lock, those behind wait here and are refused
-// with them, others are not touched, and who gives up leaves no trace.
-func TestGate(t *testing.T) {
+// TestLockQueue: two transactions at a time may want the same lock. Calls behind them wait here and
+// fail with them, other locks are not affected, and a call that gives up leaves no trace.
+func TestLockQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newLockQueue(4)
@@ -37,13 +37,13 @@ func TestGate(t *testing.T) {
 		first, second := run(t.Context(), locked, roomKey("stalled")), run(t.Context(), locked, roomKey("stalled"), sessionKey("s"))
 		waiting := run(t.Context(), nil, roomKey("stalled"))
 		ctx, giveUp := context.WithCancel(t.Context())
-		impatient := run(ctx, nil, roomKey("stalled"))
+		cancelled := run(ctx, nil, roomKey("stalled"))
 		if n := inside.Load(); n != 2 {
-			t.Errorf("%d are inside, and not two", n)
+			t.Errorf("%d transactions are in flight, want 2", n)
 		}
 		giveUp()
-		if err := <-impatient; !errors.Is(err, context.Canceled) {
-			t.Errorf("who gave up: %v", err)
+		if err := <-cancelled; !errors.Is(err, context.Canceled) {
+			t.Errorf("a call that gave up: %v", err)
 		}
 		if err := g.run(t.Context(), []lockKey{roomKey("other")}, func() error { return nil }); err != nil {
 			t.Errorf("another room: %v", err)
@@ -54,10 +54,10 @@ func TestGate(t *testing.T) {
 			}
 		}
 		if err := <-waiting; !errors.Is(err, room.ErrUnavailable) || !errors.Is(err, errLocked) {
-			t.Errorf("who waited behind it: %v", err)
+			t.Errorf("a call that waited behind it: %v", err)
 		}
 		all := make([]<-chan error, 6)
-		for i := range all { // one after the other, when nothing is locked any more
+		for i := range all { // one after the other, once the lock is free
 			all[i] = run(t.Context(), nil, roomKey("stalled"))
 		}
 		for _, c := range all {
@@ -66,7 +66,7 @@ func TestGate(t *testing.T) {
 			}
 		}
 		if len(g.keys) > 0 || len(g.inFlight) > 0 {
-			t.Errorf("%d locks and %d places are left over", len(g.keys), len(g.inFlight))
+			t.Errorf("%d locks and %d transactions are left", len(g.keys), len(g.inFlight))
 		}
 	})
 }

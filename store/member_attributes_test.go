@@ -13,7 +13,7 @@ import (
 	"parlor/store"
 )
 
-// note changes attributes of members, which must succeed.
+// note changes the attributes of members, which must succeed.
 func note(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.MemberAttributesUpdate, users ...room.UserID) []room.MemberAttributesInfo {
 	t.Helper()
 	u.By = by.User.ID
@@ -24,7 +24,7 @@ func note(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.Membe
 	return infos
 }
 
-// noted is the attributes of those of the users who are in the room.
+// noted returns the attributes of those of the users who are in the room.
 func noted(t *testing.T, f fixture, r room.Room, users ...room.UserID) map[room.UserID]map[string]string {
 	t.Helper()
 	infos, err := f.MemberAttributesByID(t.Context(), r.Generation, users)
@@ -46,7 +46,7 @@ func TestUpdateMemberAttributes(t *testing.T) {
 	carol := newSession(t, f.Store, "carol")
 	for id, want := range map[room.RoomID]error{"lobby": room.ErrNotInRoom, "nowhere": room.ErrRoomNotFound} {
 		if _, _, err := f.UpdateMemberAttributes(t.Context(), as(carol), id, []room.UserID{"alice"}, room.MemberAttributesUpdate{Set: set("k", "v")}); !errors.Is(err, want) {
-			t.Errorf("%s from outside: %v, and not %v", id, err, want)
+			t.Errorf("%s by a session outside: %v, want %v", id, err, want)
 		}
 	}
 	f.heard.take()
@@ -61,7 +61,7 @@ func TestUpdateMemberAttributes(t *testing.T) {
 	heard := f.heard.take().Events
 	stored, err := f.EventsAfter(t.Context(), r.Generation, r.LastSeq, 10)
 	if diff := cmp.Diff(heard, stored.Events); err != nil || diff != "" || len(heard) != 1 {
-		t.Errorf("heard (-) and stored (+): %v\n%s", err, diff)
+		t.Errorf("published (-) and stored (+): %v\n%s", err, diff)
 	}
 	if diff := cmp.Diff(room.Body(room.MemberAttributesUpdated{Infos: want, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}), heard[0].Body); diff != "" {
 		t.Error(diff)
@@ -74,19 +74,19 @@ func TestUpdateMemberAttributes(t *testing.T) {
 	before := roomAs(t, f, alice, "lobby")
 	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v"), Delete: []string{"nothing"}}, "alice", "bob")
 	if after := roomAs(t, f, alice, "lobby"); after.LastSeq != before.LastSeq {
-		t.Errorf("without effect the log goes on from %d to %d", before.LastSeq, after.LastSeq)
+		t.Errorf("an update without effect advanced the log from %d to %d", before.LastSeq, after.LastSeq)
 	}
 	if got := noted(t, f, r, "alice", "bob"); len(got["alice"]) != 1 || len(got["bob"]) != 2 {
-		t.Errorf("noted are %v", got)
+		t.Errorf("the attributes are %v", got)
 	}
 	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Delete: []string{"k"}}, "alice")
 	if got := noted(t, f, r, "alice", "carol"); len(got) != 1 || len(got["alice"]) != 0 {
-		t.Errorf("noted are %v", got)
+		t.Errorf("the attributes are %v", got)
 	}
 }
 
-// TestMemberAttributesAfterLeaving: what is not kept goes with the user's last
-// session, and the rest waits in the room.
+// TestMemberAttributesAfterLeaving: with a user's last session, attributes are deleted unless they
+// are kept for the user's return.
 func TestMemberAttributesAfterLeaving(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -103,11 +103,11 @@ func TestMemberAttributesAfterLeaving(t *testing.T) {
 	}
 	leave(phone)
 	if got := noted(t, f, r, "bob"); len(got["bob"]) != 2 {
-		t.Errorf("with a session left, noted are %v", got)
+		t.Errorf("while a session remains, the attributes are %v", got)
 	}
 	leave(bob)
 	if got := noted(t, f, r, "bob"); len(got) > 0 {
-		t.Errorf("of who is out, %v is told", got)
+		t.Errorf("a user outside the room has %v", got)
 	}
 	if page, _, _, err := f.MemberAttributes(t.Context(), r.Generation, room.MemberCursor{}, 10); err != nil || len(page) != 1 {
 		t.Errorf("listed are %v, %v", page, err)
@@ -150,7 +150,7 @@ func TestMemberAttributesPages(t *testing.T) {
 			}
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("in pages of %d: %q, and not %q", limit, got, want)
+			t.Errorf("in pages of %d: %q, want %q", limit, got, want)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	if _, err := p.DownTo(t.Context(), 0); err != nil {
 		t.Fatalf("down: %v", err)
 	}
-	if n := tables(t, db); n != 1 { // goose's own stays
+	if n := tables(t, db); n != 1 { // goose's own table remains
 		t.Errorf("%d tables are left, want 1", n)
 	}
 	if err := store.CheckMigrated(t.Context(), address); !errors.Is(err, store.ErrNotMigrated) {
@@ -48,9 +48,9 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 	}
 }
 
-// TestUsersOfBeforeGetInboxes: who logged in before there were any can be written
-// to, and what was written goes with them where the migration is undone.
-func TestUsersOfBeforeGetInboxes(t *testing.T) {
+// TestMigrationCreatesInboxesForExistingUsers: users who logged in before the migration can receive
+// messages. If the migration is undone, their messages are deleted with the inboxes.
+func TestMigrationCreatesInboxesForExistingUsers(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newUser(t, f, "alice")
@@ -84,7 +84,7 @@ func TestUsersOfBeforeGetInboxes(t *testing.T) {
 		inboxes[now.Inbox] = true
 	}
 	if len(inboxes) != 2 || inboxes[alice.Inbox] || inboxes[bob.Inbox] {
-		t.Errorf("two users have the inboxes %v, and had %d and %d before", inboxes, alice.Inbox, bob.Inbox)
+		t.Errorf("the users have the inboxes %v, want %d and %d", inboxes, alice.Inbox, bob.Inbox)
 	}
 	if m := postPeer(t, again, alice, "bob", textDraft("kept")); m.Seq != 1 {
 		t.Errorf("the first message is %+v", m)
@@ -103,9 +103,10 @@ func tables(t *testing.T, db *sql.DB) (n int) {
 	return n
 }
 
-// TestUsesOfFilesGoBack: without uses in inboxes, a file that has no other is
-// unused; those in rooms stay, and go with the rooms' messages when they are back.
-func TestUsesOfFilesGoBack(t *testing.T) {
+// TestMigrationOfMediaUsesIsUndone: without uses in inboxes, a file that has no other use is
+// unused. Uses in rooms remain, and are released with the rooms' messages after the migration is
+// applied again.
+func TestMigrationOfMediaUsesIsUndone(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newUser(t, f, "alice")
@@ -131,13 +132,13 @@ func TestUsesOfFilesGoBack(t *testing.T) {
 	}
 	for id, want := range map[room.MediaID]int{private.ID: 0, both.ID: 1} {
 		if got := query[int](t, f, "SELECT uses FROM media WHERE media_id = $1 AND (uses = 0) = (unused_since IS NOT NULL)", id); got != want {
-			t.Errorf("the file is used %d times, and not %d", got, want)
+			t.Errorf("the file has %d uses, want %d", got, want)
 		}
 	}
 	if _, err := store.Migrate(t.Context(), f.address, nil); err != nil {
 		t.Fatalf("up: %v", err)
 	}
 	if at := query[time.Time](t, f, "SELECT used_at FROM media_uses"); !at.Equal(sent.SentAt) {
-		t.Errorf("it was used at %s, and not %s", at, sent.SentAt)
+		t.Errorf("it was used at %s, want %s", at, sent.SentAt)
 	}
 }

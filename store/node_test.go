@@ -12,8 +12,8 @@ import (
 	"parlor/store/storetest"
 )
 
-// node is another server on a fixture's database, which goes by the same clock.
-// lost counts how often it had to start over.
+// A node is another server on a fixture's database, with the same clock. lost counts how often it
+// had to reset its state.
 type node struct {
 	fixture
 	lost int
@@ -40,7 +40,7 @@ func renew(t *testing.T, stores ...*store.Store) {
 	}
 }
 
-// elapse lets time go by, in which nodes renew their leases.
+// elapse advances the clock while nodes renew their leases.
 func elapse(t *testing.T, f fixture, d time.Duration, nodes ...*store.Store) {
 	t.Helper()
 	for ; d > 0; d -= store.LeaseInterval {
@@ -61,7 +61,7 @@ func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
 	elapse(t, f, 14*time.Second, other.Store)
 	sweep(t, other.fixture)
 	if detached(t, f, alice) {
-		t.Fatal("detached while the lease was good")
+		t.Fatal("detached before the lease expired")
 	}
 	elapse(t, f, 2*time.Second, other.Store)
 	sweep(t, other.fixture)
@@ -70,7 +70,7 @@ func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
 		t.Fatal(err)
 	}
 	if late := session.DetachedAt.Sub(died); late < 14*time.Second || late > 16*time.Second {
-		t.Errorf("detached %v after the last lease, want when it ran out", late)
+		t.Errorf("detached %v after the last lease, want when it expired", late)
 	}
 	elapse(t, f, room.DefaultMemberTimeout, other.Store)
 	sweep(t, other.fixture)
@@ -79,9 +79,9 @@ func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
 	}
 }
 
-// TestOutageTakesNobodyOut: when PostgreSQL was away for longer than a lease, the
-// leases of all nodes have run out, and all of them live.
-func TestOutageTakesNobodyOut(t *testing.T) {
+// TestOutageRemovesNoMembers: after PostgreSQL was unavailable for longer than a lease, the leases
+// of all nodes have expired although all of them run.
+func TestOutageRemovesNoMembers(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
@@ -104,20 +104,20 @@ func TestOutageTakesNobodyOut(t *testing.T) {
 			sweep(t, f)
 		}
 		if detached(t, f, alice) {
-			t.Errorf("after %s without a database the session of a living node is detached", outage)
+			t.Errorf("after %s without a database the session of a running node is detached", outage)
 		}
 	}
 	if c := other.heard.take().And(f.heard.take()); len(c.Left) > 0 {
-		t.Errorf("taken out: %v", c.Left)
+		t.Errorf("removed: %v", c.Left)
 	}
 	if other.lost > 0 {
-		t.Error("a node that was never declared dead starts over")
+		t.Error("a node that was never declared dead resets its state")
 	}
 }
 
-// TestStreamsThatBrokeInAnOutage: their clients have some seconds after it to come
-// back, however short memberTimeout is.
-func TestStreamsThatBrokeInAnOutage(t *testing.T) {
+// TestGraceForStreamsBrokenByAnOutage: after an outage, clients have some seconds to reopen their
+// streams, however short memberTimeout is.
+func TestGraceForStreamsBrokenByAnOutage(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 5 })})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -138,13 +138,13 @@ func TestStreamsThatBrokeInAnOutage(t *testing.T) {
 	elapse(t, f, 4*time.Second, f.Store)
 	sweep(t, f)
 	if c := f.heard.take(); len(c.Left) != 1 || c.Left[0].Session != bob.ID {
-		t.Errorf("taken out: %v; want bob, who did not come back", c.Left)
+		t.Errorf("removed: %v; want bob, who did not return", c.Left)
 	}
 }
 
-// TestNodeThatWasDeclaredDead finds that out when it wakes up, and has its streams
-// opened anew: everybody saw their members leave.
-func TestNodeThatWasDeclaredDead(t *testing.T) {
+// TestNodeDeclaredDeadReconnectsItsStreams: a frozen node that was declared dead notices it when it
+// continues, and makes its streams reconnect, because other nodes have seen its members leave.
+func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	frozen := f.beside(t)
@@ -153,7 +153,7 @@ func TestNodeThatWasDeclaredDead(t *testing.T) {
 	if err := frozen.CreateSession(t.Context(), as(bob), bob, room.KeyHash{1}, room.KeyHash{2}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil { // which it remembers
+	if _, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil { // the session is cached
 		t.Fatal(err)
 	}
 	enter(t, f, alice, "lobby")
@@ -165,26 +165,26 @@ func TestNodeThatWasDeclaredDead(t *testing.T) {
 		t.Fatal("the session of a node that does nothing is online")
 	}
 	if frozen.lost != 0 {
-		t.Fatal("it knows already")
+		t.Fatal("it has already noticed")
 	}
 	query[string](t, f, "UPDATE sessions SET user_name = 'Robert' WHERE user_id = 'bob' RETURNING user_name")
 	renew(t, frozen.Store)
 	if frozen.lost != 1 {
-		t.Errorf("it started over %d times", frozen.lost)
+		t.Errorf("it reset its state %d times", frozen.lost)
 	}
 	if bob, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil || bob.User.Name != "Robert" {
-		t.Errorf("it still knows %q, %v", bob.User.Name, err)
+		t.Errorf("it still has the session cached: %q, %v", bob.User.Name, err)
 	}
 	elapse(t, f, 20*time.Second, f.Store, frozen.Store)
 	attach(t, frozen.fixture, alice)
 	sweep(t, f)
 	if frozen.lost != 1 || detached(t, f, alice) {
-		t.Errorf("afterwards it started over %d times, and its session is detached: %t", frozen.lost, detached(t, f, alice))
+		t.Errorf("afterwards it reset its state %d times, and its session is detached: %t", frozen.lost, detached(t, f, alice))
 	}
 }
 
-// TestLeasesWhenTheClockIsSet, forwards and back: a living node stays one, and the
-// lease of a dead one does not last until the wrong time.
+// TestLeasesWhenTheClockIsSet sets the clock forwards and back: a running node keeps its lease, and
+// the lease of a dead node does not last until the wrong time.
 func TestLeasesWhenTheClockIsSet(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -202,19 +202,20 @@ func TestLeasesWhenTheClockIsSet(t *testing.T) {
 	renew(t, f.Store, lives.Store)
 	sweep(t, f)
 	if detached(t, f, alice) || detached(t, f, bob) {
-		t.Error("a session of a living node was detached")
+		t.Error("a session of a running node was detached")
 	}
 	elapse(t, f, 20*time.Second, f.Store, lives.Store)
 	sweep(t, f)
 	if !detached(t, f, alice) || detached(t, f, bob) {
-		t.Errorf("detached of the dead node: %t, of the living one: %t", detached(t, f, alice), detached(t, f, bob))
+		t.Errorf("detached of the dead node: %t, of the running one: %t", detached(t, f, alice), detached(t, f, bob))
 	}
 	if lives.lost > 0 {
-		t.Error("a living node was declared dead")
+		t.Error("a running node was declared dead")
 	}
 }
 
-// TestOtherServersAreReported, but neither one that stops nor one that was killed.
+// TestOtherServersAreReported: a warning is logged about another running server, but not about one
+// that is stopping or was killed.
 func TestOtherServersAreReported(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -223,13 +224,13 @@ func TestOtherServersAreReported(t *testing.T) {
 	times := func() int { return strings.Count(first.log.String(), reported) }
 	elapse(t, f, 2*time.Minute, first.Store) // f was killed
 	if n := first.NodeStats().Others; n != 0 || times() != 0 {
-		t.Errorf("%d others where the only one was killed; reported %d times", n, times())
+		t.Errorf("%d others after the only one was killed; reported %d times", n, times())
 	}
 	elapse(t, f, 50*time.Second, first.Store, f.Store) // it replaces f
 	f.MarkLeaving()
 	elapse(t, f, 2*time.Minute, first.Store, f.Store)
 	if n := first.NodeStats().Others; n != 0 || times() != 0 {
-		t.Errorf("%d others where the only one stops; reported %d times", n, times())
+		t.Errorf("%d others while the only one stops; reported %d times", n, times())
 	}
 	second := f.beside(t)
 	elapse(t, f, 10*time.Second, first.Store, second.Store)

@@ -17,10 +17,9 @@ import (
 	"parlor/store/storetest"
 )
 
-// TestPostgreSQLGoesAwayAndComesBack stops a real server under writers. While it
-// is away every call says so; when it is back all goes on, and what was
-// acknowledged is there, once.
-func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
+// TestPostgreSQLOutage stops a real server while clients write. Calls fail with an error until it
+// is back. Then everything continues, and each acknowledged message is stored once.
+func TestPostgreSQLOutage(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "parlor-outage-")
 	if err != nil {
@@ -75,7 +74,7 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 					mu.Unlock()
 				case errors.Is(err, room.ErrUnavailable):
 					refused.Add(1)
-					i-- // the same again, as a client would
+					i-- // retries the same message, as a client does
 				default:
 					t.Errorf("post: %v", err)
 					return
@@ -92,7 +91,7 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 	if err := pg.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	waitUntil(t, "writers are refused", func() bool { return refused.Load() > 8 })
+	waitUntil(t, "writes are rejected", func() bool { return refused.Load() > 8 })
 	if _, err := f.SessionByID(t.Context(), alice.ID); !errors.Is(err, room.ErrUnavailable) {
 		t.Errorf("a read during the outage: %v", err)
 	}
@@ -104,24 +103,24 @@ func TestPostgreSQLGoesAwayAndComesBack(t *testing.T) {
 	}
 	f.clock.advance(20 * time.Second) // longer than a lease
 	lost := f.clock.Now().Add(time.Second)
-	f.Detach(alice.ID, stream.StreamNo, lost) // must not be forgotten
+	f.Detach(alice.ID, stream.StreamNo, lost) // must not be lost
 	start(t, o)
 	before := count()
 	waitUntil(t, "messages flow again", func() bool { return count() > before+20 })
 	close(stop)
 	writing.Wait()
 
-	waitUntil(t, "the lost stream is known", func() bool { return detached(t, f, alice) })
+	waitUntil(t, "the session of the lost stream is detached", func() bool { return detached(t, f, alice) })
 	session, err := f.SessionByID(t.Context(), alice.ID)
 	if err != nil || !session.DetachedAt.Equal(lost.UTC().Truncate(time.Millisecond)) {
 		t.Errorf("detached at %v, %v; want %v", session.DetachedAt, err, lost)
 	}
 	if doubts.Load() == 0 {
-		t.Error("nobody was told that logs may have grown unseen")
+		t.Error("no unknown commit was reported")
 	}
 	for id, seq := range acknowledged {
 		if got := query[room.Seq](t, f, "SELECT max(seq) FROM events WHERE client_message_id = $1 HAVING count(*) = 1", id); got != seq {
-			t.Fatalf("message %s is at %d, and was acknowledged at %d", id, got, seq)
+			t.Fatalf("message %s has seq %d, acknowledged as %d", id, got, seq)
 		}
 	}
 	// The other node is back first, and this one is alive.

@@ -15,8 +15,7 @@ import (
 	"parlor/store"
 )
 
-// statements collects what the store asks of PostgreSQL while the tests run. It is a tracer
-// of pgx.
+// statements is a pgx tracer that collects the statements of the store while the tests run.
 type statements struct {
 	mu   sync.Mutex // guards seen
 	seen map[string]bool
@@ -29,7 +28,7 @@ func init() { store.SetTracer(&traced) }
 // explainable matches the statements that have a plan.
 var explainable = regexp.MustCompile(`^\s*(SELECT|WITH|INSERT|UPDATE|DELETE)\b`)
 
-// add is as cheap as it can be for what was seen before: benchmarks are traced, too.
+// add is cheap for statements that it has seen before, because benchmarks are traced too.
 func (s *statements) add(sql string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,10 +61,10 @@ func (s *statements) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.T
 
 func (s *statements) TracePrepareEnd(context.Context, *pgx.Conn, pgx.TracePrepareEndData) {}
 
-// checkPlans looks at the generic plans of all statements that the tests ran, for tables
-// that are empty, and that are full with statistics and without. None may read a table or
-// an index from end to end, or go through a list for each row of another. A statement's
-// plan is often made for empty tables, and stays when they are full.
+// checkPlans checks the generic plans of all statements that the tests ran, for empty tables, and
+// for full tables with and without statistics. None may read a whole table or index, or scan a list
+// for each row of another. The plan of a statement is often made while tables are empty, and
+// remains when they are full.
 func checkPlans(address string) error {
 	ctx := context.Background()
 	var faults []error
@@ -102,11 +101,11 @@ func checkPlans(address string) error {
 	return errors.Join(faults...)
 }
 
-// planner looks at plans.
+// A planner checks plans.
 type planner struct {
 	conn    *pgx.Conn
 	leading map[string]string // the first column of each index
-	partial map[string]bool   // indexes of a part of their table
+	partial map[string]bool   // partial indexes
 	n       int
 }
 
@@ -128,7 +127,7 @@ func (p *planner) readIndexes(ctx context.Context) error {
 	return err
 }
 
-// planNode is a node of EXPLAIN's JSON.
+// A planNode is a node of EXPLAIN's JSON.
 type planNode struct {
 	Type      string     `json:"Node Type"`
 	Parent    string     `json:"Parent Relationship"`
@@ -172,8 +171,8 @@ func (p *planner) check(ctx context.Context, sql string) error {
 
 // wholeTables is parts of statements that may read much.
 var wholeTables = []string{
-	"= pg_current_xact_id() WHERE",                  // mendFeed, after a restore
-	"SELECT piece_id FROM media_pieces p LEFT JOIN", // of uploads that are under way, once a minute
+	"= pg_current_xact_id() WHERE",                  // repairFeed, after a restore
+	"SELECT piece_id FROM media_pieces p LEFT JOIN", // of uploads in progress, once a minute
 }
 
 // small is tables that have few rows, whatever happens.

@@ -20,9 +20,9 @@ import (
 	"parlor/store/storetest"
 )
 
-// TestPgBouncer runs a real PgBouncer in front of the database, with its defaults but for
-// the mode. In session mode all goes as it should; the others are refused at the start,
-// and noticed where the mode changes later.
+// TestPgBouncer runs a real PgBouncer in front of the database, with its defaults except for the
+// mode. In session mode everything works. Other modes are rejected at the start, and detected if
+// the mode changes later.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"session", "transaction", "statement"} {
@@ -69,28 +69,28 @@ func TestPgBouncer(t *testing.T) {
 			checkInvariants(t, f)
 
 			pooler.setMode(t, "transaction")
-			waitUntil(t, "the mode is noticed", func() bool {
-				s.Reconnect() // connections of before keep their process
+			waitUntil(t, "the mode is detected", func() bool {
+				s.Reconnect() // existing connections keep their process
 				return errors.Is(s.Ping(t.Context()), store.ErrPooledTransactions)
 			})
 		})
 	}
 }
 
-// pgBouncer is a running PgBouncer.
+// A pgBouncer is a running PgBouncer.
 type pgBouncer struct {
 	address, database string // its own, and that of PostgreSQL
 	file, text        string // of its settings
 	process           *os.Process
 }
 
-// startPgBouncer puts a PgBouncer in front of a database.
+// startPgBouncer starts a PgBouncer in front of a database.
 func startPgBouncer(t *testing.T, database, mode string) *pgBouncer {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		if program, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
-			t.Fatalf("PgBouncer is not installed, and that Parlor goes with it is not tested: run scripts/setup.sh pgbouncer")
+			t.Fatalf("PgBouncer is not installed: run scripts/setup.sh pgbouncer")
 		}
 	}
 	config, err := pgx.ParseConfig(database)

@@ -10,7 +10,7 @@ import (
 	"parlor/store"
 )
 
-// crowd brings so many users into a room, and returns their sessions.
+// crowd lets users join a room, and returns their sessions.
 func crowd(t testing.TB, f fixture, id room.RoomID, from, to int) []room.Session {
 	t.Helper()
 	sessions := make([]room.Session, 0, to-from)
@@ -22,9 +22,9 @@ func crowd(t testing.TB, f fixture, id room.RoomID, from, to int) []room.Session
 	return sessions
 }
 
-// told is who came and who went, as a change's events say: one list for each
-// event, with a minus for those who left.
-func told(c room.Change) (lists [][]string) {
+// presenceEvents returns the users in the events of a change, as one list for each event, with a minus for
+// users who left.
+func presenceEvents(c room.Change) (lists [][]string) {
 	for _, e := range c.Events {
 		var list []string
 		switch b := e.Body.(type) {
@@ -42,21 +42,21 @@ func told(c room.Change) (lists [][]string) {
 	return lists
 }
 
-func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
+func TestLargeRoomBatchesPresence(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	early := crowd(t, f, "hall", 0, room.PresenceBatchThreshold)
-	if lists := told(f.heard.take()); len(lists) != room.PresenceBatchThreshold {
+	if lists := presenceEvents(f.heard.take()); len(lists) != room.PresenceBatchThreshold {
 		t.Fatalf("%d events for the first %d members", len(lists), room.PresenceBatchThreshold)
 	}
 	late := crowd(t, f, "hall", 100, 104)
-	tab := newSession(t, f.Store, "u101") // a second session of a user of whom nobody was told
+	tab := newSession(t, f.Store, "u101") // a second session of a user whose join is pending
 	enter(t, f, tab, "hall")
 	c := f.heard.take()
 	if len(c.Events) != 0 || len(c.Joined) != 5 || c.Joined[4].From != room.PresenceBatchThreshold {
 		t.Errorf("at once: %+v", c)
 	}
-	// What is not told is true all the same.
+	// Pending members are members all the same.
 	r, err := f.SessionRoom(t.Context(), late[0].ID, "hall")
 	if err != nil || r.MemberCount != 104 {
 		t.Errorf("the room is %+v, %v", r, err)
@@ -66,26 +66,26 @@ func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
 		t.Errorf("%d members, %v, %v", len(members), more, err)
 	}
 	if _, err := f.PostMessage(t.Context(), late[0], "hall", textDraft("hello")); err != nil {
-		t.Errorf("a member that nobody was told of posts: %v", err)
+		t.Errorf("a message of a member whose join is pending: %v", err)
 	}
-	// One goes before anybody heard of it, and one who was there comes and goes.
+	// A member leaves before its join was published, and an early member leaves and joins again.
 	leave(t, f, late[3], "hall")
 	leave(t, f, early[5], "hall")
 	leave(t, f, early[6], "hall")
 	enter(t, f, early[6], "hall")
 	leave(t, f, late[1], "hall")
 	f.heard.take()
-	// Another process takes over, as after a crash.
+	// Another process continues, as after a crash.
 	g := f
 	g.Store = openOn(t, f.address, store.Options{Now: f.clock.Now, Commit: f.heard.commit})
 	sweep(t, g)
 	want := [][]string{{"u100", "u101", "u102"}, {"-u005 left"}}
-	if got := told(f.heard.take()); !slices.EqualFunc(got, want, slices.Equal) {
-		t.Errorf("told %v, want %v", got, want)
+	if got := presenceEvents(f.heard.take()); !slices.EqualFunc(got, want, slices.Equal) {
+		t.Errorf("published %v, want %v", got, want)
 	}
 	sweep(t, f)
 	if c := f.heard.take(); len(c.Events) != 0 {
-		t.Errorf("told again: %+v", c.Events)
+		t.Errorf("published again: %+v", c.Events)
 	}
 	if r, err = f.SessionRoom(t.Context(), late[0].ID, "hall"); err != nil || r.MemberCount != 102 || r.LastSeq != room.PresenceBatchThreshold+3 {
 		t.Errorf("the room is %+v, %v", r, err)
@@ -93,9 +93,9 @@ func TestLargeRoomTellsOfMembersTogether(t *testing.T) {
 	checkInvariants(t, f)
 }
 
-// TestNothingIsLeftUntold: a room that empties or ends within a moment has told
-// of all before.
-func TestNothingIsLeftUntold(t *testing.T) {
+// TestPresenceIsFlushedBeforeARoomEnds: a room that becomes empty or is destroyed before the next
+// sweep has published all joins and leaves.
+func TestPresenceIsFlushedBeforeARoomEnds(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	users := make([]room.UserID, 0, room.PresenceBatchThreshold+2)
@@ -112,7 +112,7 @@ func TestNothingIsLeftUntold(t *testing.T) {
 	for _, s := range crowd(t, f, "left", 0, room.PresenceBatchThreshold+2) {
 		leave(t, f, s, "left")
 	}
-	checkPairs(t, f, "left", room.PresenceBatchThreshold+1) // all but the last have left when it is told of
+	checkPairs(t, f, "left", room.PresenceBatchThreshold+1) // the flush happens when all but the last member have left
 
 	crowd(t, f, "destroyed", 0, room.PresenceBatchThreshold+2)
 	if err := f.DestroyRoom(t.Context(), admin, "destroyed", ""); err != nil {
@@ -120,13 +120,13 @@ func TestNothingIsLeftUntold(t *testing.T) {
 	}
 	checkPairs(t, f, "destroyed", room.PresenceBatchThreshold)
 
-	// Sessions that time out together.
+	// Sessions time out together.
 	for _, s := range crowd(t, f, "lost", 0, room.PresenceBatchThreshold+2) {
 		attach(t, f, s)
 	}
 	sweep(t, f)
 	f.heard.take()
-	f.clock.advance(time.Hour / 2) // nobody renews the node's lease meanwhile
+	f.clock.advance(time.Hour / 2) // the lease of the node is not renewed meanwhile
 	sweep(t, f)
 	waitUntil(t, "the room is empty", func() bool {
 		f.clock.advance(room.DefaultMemberTimeout)
@@ -135,8 +135,8 @@ func TestNothingIsLeftUntold(t *testing.T) {
 	})
 }
 
-// checkPairs requires that a room's log tells of so many who came, and that all
-// of them went.
+// checkPairs requires that the log of a room contains this number of joined users, and that all of
+// them have left.
 func checkPairs(t *testing.T, f fixture, id room.RoomID, want int) {
 	t.Helper()
 	for _, eventType := range []room.EventType{room.TypeMembersJoined, room.TypeMembersLeft} {

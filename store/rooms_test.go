@@ -22,7 +22,7 @@ func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.R
 	t.Helper()
 	r, _, err := f.EnterRoom(t.Context(), as(session), id, room.RoomOptions{})
 	if err != nil {
-		t.Fatalf("%s enters %s: %v", session.User.ID, id, err)
+		t.Fatalf("%s joins %s: %v", session.User.ID, id, err)
 	}
 	return r
 }
@@ -41,13 +41,13 @@ func sweep(t testing.TB, f fixture) {
 	}
 }
 
-func TestRoomLivesWhileItHasMembers(t *testing.T) {
+func TestRoomIsDestroyedWithItsLastMember(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 
 	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("joining a room that is not there: %v", err)
+		t.Errorf("joining a missing room: %v", err)
 	}
 	first, err := f.CreateRoom(t.Context(), as(alice), "lobby", room.RoomOptions{Name: "The lobby", Settings: room.Settings{MaxMembers: new(7)}})
 	if err != nil {
@@ -67,20 +67,20 @@ func TestRoomLivesWhileItHasMembers(t *testing.T) {
 	}
 	entered, created, err := f.EnterRoom(t.Context(), as(bob), "lobby", room.RoomOptions{Name: "Another name"})
 	if err != nil || created || entered.Name != "The lobby" || entered.MemberCount != 2 {
-		t.Errorf("entering it: %+v, created %v, %v", entered, created, err)
+		t.Errorf("joining it: %+v, created %v, %v", entered, created, err)
 	}
 	leave(t, f, alice, "lobby")
 	leave(t, f, bob, "lobby")
 	if err := f.LeaveRoom(t.Context(), as(bob), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("leaving a room that is gone: %v", err)
+		t.Errorf("leaving a destroyed room: %v", err)
 	}
 	second := enter(t, f, bob, "lobby")
 	if second.Generation <= first.Generation || second.LastSeq != 1 || second.Name != "" {
-		t.Errorf("its next life is %+v after %+v", second, first)
+		t.Errorf("its next generation is %+v after %+v", second, first)
 	}
 }
 
-func TestUserIsAMemberOnceWithManySessions(t *testing.T) {
+func TestSessionsOfAUserAreOneMember(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	tab, phone, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -116,7 +116,7 @@ func TestUserIsAMemberOnceWithManySessions(t *testing.T) {
 	}
 }
 
-func TestLimitsOfARoomAndOfAUser(t *testing.T) {
+func TestRoomAndUserLimits(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 2})
 	alice, phone, bob, carol := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"),
@@ -128,19 +128,19 @@ func TestLimitsOfARoomAndOfAUser(t *testing.T) {
 	if _, err := f.JoinRoom(t.Context(), as(carol), "small"); !errors.Is(err, room.ErrRoomFull) {
 		t.Errorf("the third in a room for two: %v", err)
 	}
-	enter(t, f, phone, "small") // another session of a member needs no place
+	enter(t, f, phone, "small") // another session of a member takes no additional space
 	enter(t, f, alice, "second")
 	if _, err := f.CreateRoom(t.Context(), as(phone), "third", room.RoomOptions{}); !errors.Is(err, room.ErrTooManyRooms) {
 		t.Errorf("a third room of a user who may be in two: %v", err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE room_id = 'third'"); n != 0 {
-		t.Error("the refused room exists")
+		t.Error("the rejected room exists")
 	}
 	leave(t, f, alice, "second")
 	enter(t, f, phone, "third")
 }
 
-func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
+func TestMemberTimesOutAfterItsStreamEnds(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 10 })})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -150,10 +150,10 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 	a := attach(t, f, alice)
 	f.heard.take()
 
-	// While the stream is open the clock does not run.
+	// While the stream is open, there is no timeout.
 	f.clock.advance(time.Hour / 2)
 	sweep(t, f)
-	// Lost, and back in time: nobody notices.
+	// The stream ends, and the client is back in time: nobody is notified.
 	f.Detach(alice.ID, a.StreamNo, f.clock.Now())
 	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
 	f.clock.advance(9 * time.Second)
@@ -162,11 +162,11 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 	f.clock.advance(time.Minute)
 	sweep(t, f)
 	if c := f.heard.take(); len(c.Events)+len(c.Left) != 0 {
-		t.Fatalf("heard %+v, want nothing", c)
+		t.Fatalf("published %+v, want nothing", c)
 	}
-	// The end of the old stream, told late, does not touch the new one.
+	// A late report about the end of the old stream does not affect the new one.
 	f.Detach(alice.ID, a.StreamNo-1, f.clock.Now())
-	// Lost, and not back.
+	// The stream ends, and the client does not return in time.
 	f.Detach(alice.ID, a.StreamNo, f.clock.Now())
 	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
 	f.clock.advance(10 * time.Second)
@@ -183,19 +183,19 @@ func TestMemberTimesOutAfterItsStreamIsLost(t *testing.T) {
 	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes, ignoreStays); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
-	// Back too late: told why.
+	// The client returns too late, and gets the reason.
 	back, err := f.OpenStream(t.Context(), alice.ID, "", []room.Position{{Log: r.Generation}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want.Left, back.Left, ignoreStays); diff != "" || len(back.Presences) != 0 {
-		t.Errorf("departures (-want +got):\n%s\nattendances: %v", diff, back.Presences)
+		t.Errorf("left (-want +got):\n%s\npresences: %v", diff, back.Presences)
 	}
-	// And may enter again, which forgets it.
+	// It may join again, which deletes the reason.
 	enter(t, f, alice, "lobby")
 	back = attach(t, f, alice)
 	if len(back.Presences) != 1 || back.Presences[0].From != 4 {
-		t.Errorf("attendances: %+v, want lobby from 4", back.Presences)
+		t.Errorf("presences: %+v, want lobby from 4", back.Presences)
 	}
 }
 
@@ -244,7 +244,7 @@ func TestDestroyedRoomsArePurged(t *testing.T) {
 	}
 }
 
-func TestMembersArePagedInOrderOfEntering(t *testing.T) {
+func TestMembersArePagedInOrderOfJoining(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	var want []room.UserID
@@ -278,7 +278,7 @@ func TestMembersArePagedInOrderOfEntering(t *testing.T) {
 	}
 }
 
-func TestStaysAreNumberedInOrder(t *testing.T) {
+func TestPresenceIDsAscend(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -292,7 +292,7 @@ func TestStaysAreNumberedInOrder(t *testing.T) {
 		leave(t, f, alice, "lobby")
 		departed := f.heard.take().Left[0].Presence
 		if arrived <= last || attached != arrived || departed != arrived {
-			t.Errorf("arrived %d, attached %d, departed %d, after %d", arrived, attached, departed, last)
+			t.Errorf("joined as %d, opened as %d, left as %d, after %d", arrived, attached, departed, last)
 		}
 		last = arrived
 	}
@@ -304,7 +304,7 @@ func TestStraysAreDetached(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	attach(t, f, alice)
 	attach(t, f, bob)
-	carol := newSession(t, f.Store, "carol") // whose node is no more
+	carol := newSession(t, f.Store, "carol") // its node no longer exists
 	attach(t, f, carol)
 	query[int](t, f, "WITH moved AS (UPDATE sessions SET node_id = gen_random_uuid() WHERE session_id = $1 RETURNING 1) SELECT count(*) FROM moved", carol.ID)
 	other := f
@@ -314,7 +314,7 @@ func TestStraysAreDetached(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !detached(t, f, carol) || detached(t, f, alice) || detached(t, f, bob) {
-		t.Error("another node's sessions are detached, or those of no node are not")
+		t.Error("sessions of another node are detached, or sessions without a node are not")
 	}
 	if err := f.DetachStrays(t.Context(), func(id room.SessionID) bool { return id == bob.ID }); err != nil {
 		t.Fatal(err)

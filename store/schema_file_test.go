@@ -40,8 +40,8 @@ func TestSchemaFile(t *testing.T) {
 	}
 }
 
-// dumpSchema returns the statements that pg_dump prints for a database, without what depends on pg_dump's version: comments,
-// settings and psql's commands.
+// dumpSchema returns the statements that pg_dump prints for a database, without what depends on the
+// version of pg_dump: comments, settings and commands of psql.
 func dumpSchema(t *testing.T, database string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), database)

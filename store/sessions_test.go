@@ -14,7 +14,7 @@ import (
 	"parlor/store"
 )
 
-func TestSessionIsFoundByItsKeys(t *testing.T) {
+func TestSessionByKeys(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	session := room.Session{
@@ -31,7 +31,7 @@ func TestSessionIsFoundByItsKeys(t *testing.T) {
 	}
 	session.Inbox = query[room.LogID](t, f, "SELECT log FROM inboxes WHERE user_id = 'alice'")
 
-	for range 2 { // the second time from memory
+	for range 2 { // the second time from the cache
 		got, err := f.SessionByKey(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func TestSessionIsFoundByItsKeys(t *testing.T) {
 	}
 }
 
-func TestRenewingKeepsTheSession(t *testing.T) {
+func TestRenewSession(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	session := newSession(t, f.Store, "alice")
@@ -78,7 +78,7 @@ func TestRenewingKeepsTheSession(t *testing.T) {
 	}
 }
 
-func TestEndingASessionLeavesItsRooms(t *testing.T) {
+func TestEndSessionLeavesItsRooms(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -129,7 +129,7 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 		t.Fatalf("ended: %v", c.Ended)
 	}
 	if len(c.Left) != 1 || c.Left[0].Reason != room.ReasonTokenExpired {
-		t.Errorf("departures: %v", c.Left)
+		t.Errorf("left: %v", c.Left)
 	}
 	stored, err := f.SessionByID(t.Context(), alice.ID)
 	if err != nil {
@@ -139,13 +139,13 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n != 0 {
-		t.Errorf("%d rooms still live", n)
+		t.Errorf("%d rooms still exist", n)
 	}
 }
 
-// TestNobodyStaysWhereATokenDoesNotLead: entering and the renewal that forbids it run at the same time, in every order. In
-// none is the session in the room afterwards.
-func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
+// TestRevokedGrantRemovesSession runs a join and the renewal that revokes its grant at the same
+// time, in every order. The session must not be in the room afterwards.
+func TestRevokedGrantRemovesSession(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	enter(t, f, newSession(t, f.Store, "host"), "hall")
@@ -168,7 +168,7 @@ func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
 		both.Go(func() {
 			<-begin
 			if err := enter(); err != nil && !errors.Is(err, room.ErrNotGranted) {
-				t.Errorf("entering: %v", err)
+				t.Errorf("joining: %v", err)
 			}
 		})
 		both.Go(func() {
@@ -186,8 +186,8 @@ func TestNobodyStaysWhereATokenDoesNotLead(t *testing.T) {
 	}
 }
 
-// TestVoidTokensAndLoginsAtTheSameTime: whichever comes first, no session of a void token is left.
-func TestVoidTokensAndLoginsAtTheSameTime(t *testing.T) {
+// TestVoidTokensDuringLogins: whichever comes first, no session of a void token is left.
+func TestVoidTokensDuringLogins(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	for i := range 20 {

@@ -10,9 +10,9 @@ import (
 	"parlor/store"
 )
 
-// TestDeparturesThatNoStreamTold: a session that comes back learns once of the
-// rooms that it was taken out of without a stream, whatever its cursor.
-func TestDeparturesThatNoStreamTold(t *testing.T) {
+// TestOpenStreamReturnsMissedLeaves: a session that was removed from rooms while it had no stream
+// gets the reasons once, whatever its cursor.
+func TestOpenStreamReturnsMissedLeaves(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -24,7 +24,7 @@ func TestDeparturesThatNoStreamTold(t *testing.T) {
 	detach := func(streamNo int64) {
 		t.Helper()
 		f.Detach(alice.ID, streamNo, f.clock.Now())
-		waitUntil(t, "she is detached", func() bool { return detached(t, f, alice) })
+		waitUntil(t, "the session is detached", func() bool { return detached(t, f, alice) })
 	}
 	wants := func(what string, logs []room.Position, ids ...room.RoomID) room.OpenedStream {
 		t.Helper()
@@ -59,8 +59,8 @@ func TestDeparturesThatNoStreamTold(t *testing.T) {
 	wants("with a cursor", []room.Position{{Log: lives["told"]}, {Log: lives["left"]}}, "told", "left")
 }
 
-// TestManyStreamsEndAtOnce: a proxy that goes away takes thousands of streams with it. The
-// plan of what detaches them was made when hardly any session had a stream.
+// TestManyStreamsEndAtOnce: when a proxy fails, thousands of streams end. The plan of the statement
+// that detaches them was made when hardly any session had a stream.
 func TestManyStreamsEndAtOnce(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})

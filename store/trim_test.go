@@ -13,9 +13,9 @@ import (
 	"parlor/store"
 )
 
-// TestLogsOfLivingRoomsAreTrimmed: what is too old is gone, exactly that, and
-// whoever might miss it is told. The room itself stays as it is.
-func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
+// TestRoomLogsAreTrimmed: exactly the events that are too old are deleted, and readers that might
+// miss them are informed. The room itself does not change.
+func TestRoomLogsAreTrimmed(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: time.Hour})
 	session := func(user string) room.Session {
@@ -75,31 +75,31 @@ func TestLogsOfLivingRoomsAreTrimmed(t *testing.T) {
 	if quiet, err := f.Room(t.Context(), "quiet"); err != nil || quiet.OldestSeq != quiet.LastSeq+1 {
 		t.Errorf("a log of old events only begins at %d and ends at %d: %v", quiet.OldestSeq, quiet.LastSeq, err)
 	}
-	// What is gone cannot be told from what never was.
+	// Trimmed messages look like messages that never existed.
 	if again := say(t, f, alice, d); again.ID == old.ID {
-		t.Error("a message that is gone is found by its clientMessageID")
+		t.Error("a trimmed message is found by its clientMessageID")
 	}
 	checkInvariants(t, f)
 
-	// The feed says that it has a hole before its first event, and nowhere else.
+	// The feed reports a gap before its first event, and nowhere else.
 	feed, err := f.FeedAfter(t.Context(), begin, 100)
 	if err != nil || !begin.Before(feed.Trimmed) {
-		t.Errorf("from the beginning the feed says %+v, %v", feed, err)
+		t.Errorf("from the beginning the feed returns %+v, %v", feed, err)
 	}
-	waitUntil(t, "the feed has all", func() bool {
+	waitUntil(t, "the feed is complete", func() bool {
 		feed, err = f.FeedAfter(t.Context(), begin, 100)
 		return err != nil || slices.ContainsFunc(feed.Events, func(e room.FeedEvent) bool { return e.Cursor.Seq == kept.Seq })
 	})
 	for _, e := range feed.Events {
 		if e.Type == room.TypeMessagesReceived && e.Cursor.Before(feed.Trimmed) {
-			t.Errorf("%v is kept and said to be trimmed", e.Cursor)
+			t.Errorf("%v is retained, but reported as trimmed", e.Cursor)
 		}
 	}
 }
 
-// TestWhoWasInIsNotForgotten: a room that was used is not said to be unused for
-// want of the events that tell of it.
-func TestWhoWasInIsNotForgotten(t *testing.T) {
+// TestTrimmedRoomIsNotReportedAsUnused: the destroy reason of a room that was used does not depend
+// on the events that show its use.
+func TestTrimmedRoomIsNotReportedAsUnused(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: time.Minute, FeedRetention: 24 * time.Hour, Defaults: defaults(func(c *room.Config) {
 		c.DestroyDelay, c.UnusedTimeout = 600, 3600
@@ -126,9 +126,9 @@ func TestWhoWasInIsNotForgotten(t *testing.T) {
 	}
 }
 
-// TestTrimmingInSmallPieces lets the database count what each statement deletes,
-// while members go on talking.
-func TestTrimmingInSmallPieces(t *testing.T) {
+// TestTrimmingInBatches makes the database count what each statement deletes, while members
+// continue to send.
+func TestTrimmingInBatches(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: time.Hour})
 	alice := newSessionUntil(t, f.Store, "alice", f.clock.Now().Add(24*time.Hour))
@@ -164,7 +164,7 @@ func TestTrimmingInSmallPieces(t *testing.T) {
 	for _, want := range []int{1_501, 0, 0} {
 		sweep(t, f)
 		if left := query[int](t, f, "SELECT count(*) FROM events WHERE seq <= $1", old+1); left != want {
-			t.Errorf("%d old events are left, and not %d", left, want)
+			t.Errorf("%d old events are left, want %d", left, want)
 		}
 	}
 	close(stop)
@@ -189,9 +189,8 @@ func execute(t *testing.T, f fixture, sql string, args ...any) {
 	}
 }
 
-// TestTrimmingGoesRound: one sweep looks at a part of the rooms, and the next
-// ones at the others.
-func TestTrimmingGoesRound(t *testing.T) {
+// TestTrimmingCoversAllRooms: each sweep checks a part of the rooms, and the next one continues.
+func TestTrimmingCoversAllRooms(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: time.Hour})
 	execute(t, f, `WITH made AS (
@@ -212,9 +211,9 @@ func TestTrimmingGoesRound(t *testing.T) {
 	}
 	checkSeqs := query[int](t, f, "SELECT count(*) FROM rooms WHERE oldest_seq <> 2")
 	if checkSeqs > 0 {
-		t.Errorf("%d logs begin elsewhere", checkSeqs)
+		t.Errorf("%d logs begin at another seq", checkSeqs)
 	}
-	// And round again.
+	// It starts again after the last room.
 	f.clock.advance(time.Hour)
 	if _, err := f.PostMessageAs(t.Context(), room.User{ID: "system"}, "room1", textDraft("x")); err != nil {
 		t.Fatal(err)

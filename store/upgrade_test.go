@@ -20,18 +20,17 @@ import (
 	"parlor/store/storetest"
 )
 
-// oldSchema is the version of the schema that oldServer was written for.
+// oldSchema is the version of the schema that oldServer uses.
 const oldSchema = 10
 
-// oldServer does to a database what a server with the oldSchema does: it locks rows of
-// several tables, in an order of its own.
+// An oldServer does to a database what a server with the oldSchema does: it locks rows of several
+// tables, in an order of its own.
 type oldServer struct {
 	*pgxpool.Pool
 	rooms, users int
 }
 
-// newOldServer returns a database with the oldSchema, in which everybody is in every
-// room.
+// newOldServer returns a database with the oldSchema, in which every user is in every room.
 func newOldServer(t *testing.T) oldServer {
 	t.Helper()
 	address := storetest.Database(t)
@@ -68,8 +67,8 @@ func newOldServer(t *testing.T) oldServer {
 
 func (o oldServer) address() string { return o.Config().ConnString() }
 
-// say appends a message to a room and returns its place.
-func (o oldServer) say(ctx context.Context, id, user, clientMessageID string) (seq room.Seq, err error) {
+// appendMessage appends a message to a room and returns its seq.
+func (o oldServer) appendMessage(ctx context.Context, id, user, clientMessageID string) (seq room.Seq, err error) {
 	err = pgx.BeginFunc(ctx, o, func(tx pgx.Tx) error {
 		var generation int64
 		if err := tx.QueryRow(ctx, `SELECT generation, last_seq + 1 FROM rooms WHERE room_id = $1 AND destroyed_at IS NULL FOR NO KEY UPDATE`,
@@ -92,9 +91,9 @@ func (o oldServer) say(ctx context.Context, id, user, clientMessageID string) (s
 	return seq, err
 }
 
-// comeBack is a session that leaves its rooms and enters them again: it locks its
-// attendances before its rooms.
-func (o oldServer) comeBack(ctx context.Context, user string) error {
+// rejoin makes a session leave its rooms and join them again. It locks its presences before its
+// rooms.
+func (o oldServer) rejoin(ctx context.Context, user string) error {
 	return pgx.BeginFunc(ctx, o, func(tx pgx.Tx) error {
 		for _, sql := range []string{
 			`SELECT FROM sessions WHERE user_id = $1 FOR NO KEY UPDATE`,
@@ -110,16 +109,15 @@ func (o oldServer) comeBack(ctx context.Context, user string) error {
 	})
 }
 
-// over reports whether an error is the end of an old server: what it asks for is not
-// there any more.
-func (oldServer) over(err error) bool {
+// ended reports whether an old server fails because the schema that it needs no longer exists.
+func (oldServer) ended(err error) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && strings.HasPrefix(refused.Code, "42")
 }
 
-// TestUpgradeUnderLoad migrates beside servers of the release before, which talk and
-// come and go meanwhile. Nobody is the victim of a deadlock, and what was acknowledged
-// is in the logs afterwards, in its place.
+// TestUpgradeUnderLoad migrates while servers of the previous release send messages, join and
+// leave. No transaction is the victim of a deadlock, and all acknowledged messages are in the logs
+// afterwards, with their seqs.
 func TestUpgradeUnderLoad(t *testing.T) {
 	t.Parallel()
 	old := newOldServer(t)
@@ -129,18 +127,18 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 	var (
 		working sync.WaitGroup
-		said    atomic.Int64
-		over    atomic.Bool
+		sent    atomic.Int64
+		stopped atomic.Bool
 		mu      sync.Mutex // guards acknowledged
 	)
 	acknowledged := map[string]place{}
 	for u := range old.users {
 		user := fmt.Sprintf("user%d", u)
 		working.Go(func() {
-			for n := 0; !over.Load(); n++ {
+			for n := 0; !stopped.Load(); n++ {
 				id, retryID := fmt.Sprintf("room%d", n%old.rooms), fmt.Sprintf("%s-%d", user, n)
-				seq, err := old.say(context.Background(), id, user, retryID)
-				if old.over(err) {
+				seq, err := old.appendMessage(context.Background(), id, user, retryID)
+				if old.ended(err) {
 					return
 				}
 				if err != nil {
@@ -150,23 +148,23 @@ func TestUpgradeUnderLoad(t *testing.T) {
 				mu.Lock()
 				acknowledged[retryID] = place{id, seq}
 				mu.Unlock()
-				said.Add(1)
+				sent.Add(1)
 			}
 		})
 		working.Go(func() {
-			for !over.Load() {
-				if err := old.comeBack(context.Background(), user); err != nil && !old.over(err) {
-					t.Errorf("%s comes back: %v", user, err)
+			for !stopped.Load() {
+				if err := old.rejoin(context.Background(), user); err != nil && !old.ended(err) {
+					t.Errorf("%s joins again: %v", user, err)
 					return
 				}
 			}
 		})
 	}
-	waitUntil(t, "the old servers are at work", func() bool { return said.Load() > 100 })
+	waitUntil(t, "the old servers send messages", func() bool { return sent.Load() > 100 })
 	if _, err := store.Migrate(t.Context(), old.address(), slog.New(slog.NewTextHandler(t.Output(), nil))); err != nil {
 		t.Errorf("migrate: %v", err)
 	}
-	over.Store(true)
+	stopped.Store(true)
 	working.Wait()
 	if t.Failed() {
 		return
@@ -177,12 +175,12 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		got := query[room.Seq](t, f, `SELECT max(seq) FROM events JOIN rooms USING (generation)
 			WHERE client_message_id = $1 AND room_id = $2 HAVING count(*) = 1`, id, want.room)
 		if got != want.seq {
-			t.Fatalf("%s is at %d, and was acknowledged at %d", id, got, want.seq)
+			t.Fatalf("message %s has seq %d, acknowledged as %d", id, got, want.seq)
 		}
 	}
 	if bad := query[int](t, f, `SELECT count(*) FROM logs l WHERE last_seq <> (SELECT count(*) FROM events e WHERE e.generation = l.generation)
 		OR last_seq <> (SELECT max(seq) FROM events e WHERE e.generation = l.generation)`); bad != 0 {
-		t.Errorf("%d logs have holes", bad)
+		t.Errorf("%d logs have gaps", bad)
 	}
 	session, err := f.SessionByID(t.Context(), query[room.SessionID](t, f, "SELECT session_id::text FROM sessions WHERE user_id = 'user0'"))
 	if err != nil {
@@ -195,9 +193,9 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	t.Logf("%d messages were acknowledged before", len(acknowledged))
 }
 
-// TestMigrationLetsServersFinish: a transaction that has locked one table, and
-// then needs another that a migration is about to change, gets it. The migration waits.
-func TestMigrationLetsServersFinish(t *testing.T) {
+// TestMigrationWaitsForTransactions: a transaction that has locked one table gets another one that
+// a migration is about to change. The migration waits.
+func TestMigrationWaitsForTransactions(t *testing.T) {
 	t.Parallel()
 	old := newOldServer(t)
 	conn, err := old.Acquire(t.Context())
@@ -228,8 +226,8 @@ func TestMigrationLetsServersFinish(t *testing.T) {
 	}
 }
 
-// TestMigrationGivesUp: a table that somebody keeps locked is named with its holder,
-// nothing is changed, and meanwhile a server goes on.
+// TestMigrationGivesUp: a migration that cannot lock a table names the transaction that holds it,
+// and changes nothing. A server continues meanwhile.
 func TestMigrationGivesUp(t *testing.T) {
 	t.Parallel()
 	old := newOldServer(t)
@@ -244,7 +242,7 @@ func TestMigrationGivesUp(t *testing.T) {
 	server.Go(func() {
 		for n := 0; talking.Err() == nil; n++ {
 			began := time.Now()
-			if _, err := old.say(context.Background(), "room0", "user0", fmt.Sprint(n)); err != nil {
+			if _, err := old.appendMessage(context.Background(), "room0", "user0", fmt.Sprint(n)); err != nil {
 				t.Errorf("a message meanwhile: %v", err)
 				return
 			}
@@ -264,10 +262,10 @@ func TestMigrationGivesUp(t *testing.T) {
 	t.Logf("the slowest message meanwhile took %s", slowest)
 }
 
-// TestServersOutliveMigrations undoes a migration under a server and applies it again.
-// Meanwhile its calls succeed or say that they cannot be served, and afterwards all
-// is as before.
-func TestServersOutliveMigrations(t *testing.T) {
+// TestServerSurvivesMigrations undoes a migration under a running server and applies it again.
+// Meanwhile the calls of the server succeed or fail with room.ErrUnavailable, and afterwards
+// everything is as before.
+func TestServerSurvivesMigrations(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	var (
@@ -315,8 +313,8 @@ func TestServersOutliveMigrations(t *testing.T) {
 		return len(acknowledged)
 	}
 	waitUntil(t, "messages flow", func() bool { return count() > 20 })
-	down(t, f.address, 11) // a server of the newest schema can do nothing without logs
-	waitUntil(t, "messages are refused", func() bool { return refused.Load() > 20 })
+	down(t, f.address, 11) // without logs, a server of the newest schema can do nothing
+	waitUntil(t, "messages are rejected", func() bool { return refused.Load() > 20 })
 	if err := f.CheckSchema(t.Context()); !errors.Is(err, store.ErrNotMigrated) {
 		t.Errorf("with an older schema: %v", err)
 	}
@@ -332,14 +330,13 @@ func TestServersOutliveMigrations(t *testing.T) {
 	}
 	for id, seq := range acknowledged {
 		if got := query[room.Seq](t, f, "SELECT max(seq) FROM events WHERE client_message_id = $1 HAVING count(*) = 1", id); got != seq {
-			t.Fatalf("message %s is at %d, and was acknowledged at %d", id, got, seq)
+			t.Fatalf("message %s has seq %d, acknowledged as %d", id, got, seq)
 		}
 	}
 }
 
-// TestNewerSchema: a newer program's schema is refused by whatever wants to change or
-// use it, and noticed by a server that runs. Calls that it makes fail say that they
-// cannot be served.
+// TestNewerSchema: programs that want to change or use the schema of a newer program are rejected.
+// A running server notices it, and calls that fail because of it return room.ErrUnavailable.
 func TestNewerSchema(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -355,19 +352,19 @@ func TestNewerSchema(t *testing.T) {
 		"a server":    f.CheckSchema(t.Context()),
 		"a start":     store.CheckMigrated(t.Context(), f.address),
 		"a migration": migrated,
-		"a look":      m.Check(t.Context()),
+		"a check":     m.Check(t.Context()),
 	} {
 		if !errors.Is(err, store.ErrNewerSchema) || !strings.Contains(err.Error(), "version 99999") || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("still fits")); err != nil {
-		t.Errorf("what still fits: %v", err)
+		t.Errorf("a message with a compatible schema: %v", err)
 	}
 	for name, change := range map[string]struct{ do, undo string }{
-		"a column that is gone":     {"ALTER TABLE logs RENAME last_seq TO ends_at", "ALTER TABLE logs RENAME ends_at TO last_seq"},
-		"a table that is gone":      {"ALTER TABLE events RENAME TO happenings", "ALTER TABLE happenings RENAME TO events"},
-		"a column that is demanded": {"ALTER TABLE events ADD shard int NOT NULL DEFAULT 0; ALTER TABLE events ALTER shard DROP DEFAULT", "ALTER TABLE events DROP shard"},
+		"a missing column":  {"ALTER TABLE logs RENAME last_seq TO ends_at", "ALTER TABLE logs RENAME ends_at TO last_seq"},
+		"a missing table":   {"ALTER TABLE events RENAME TO happenings", "ALTER TABLE happenings RENAME TO events"},
+		"a required column": {"ALTER TABLE events ADD shard int NOT NULL DEFAULT 0; ALTER TABLE events ALTER shard DROP DEFAULT", "ALTER TABLE events DROP shard"},
 	} {
 		execute(t, f, change.do)
 		if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("does not")); !errors.Is(err, room.ErrUnavailable) {

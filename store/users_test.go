@@ -10,7 +10,7 @@ import (
 	"parlor/store"
 )
 
-// TestIdleSessionsEnd: those whose clients are gone, and no others.
+// TestIdleSessionsEnd: sessions whose clients are gone end, and no others.
 func TestIdleSessionsEnd(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{SessionIdle: time.Hour, Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 300 })})
@@ -36,14 +36,14 @@ func TestIdleSessionsEnd(t *testing.T) {
 	f.clock.advance(time.Millisecond)
 	sweep(t, f)
 	if !ended(gone) || ended(online) || ended(inRoom) {
-		t.Errorf("ended: the one that is gone %t, the one online %t, the one in a room %t", ended(gone), ended(online), ended(inRoom))
+		t.Errorf("ended: the idle one %t, the one online %t, the one in a room %t", ended(gone), ended(online), ended(inRoom))
 	}
 	checkInvariants(t, f)
 }
 
-// TestUsersAreForgotten who have had no session for long and keep no message; a row of
-// each would stay for ever.
-func TestUsersAreForgotten(t *testing.T) {
+// TestAbsentUsersAreDeleted: users without a session and without messages are deleted, as their
+// rows would accumulate.
+func TestAbsentUsersAreDeleted(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	f := setup(t, store.Options{UserRetention: 10 * day, PeerRetention: 3 * day, SessionIdle: 300 * day})
@@ -57,7 +57,7 @@ func TestUsersAreForgotten(t *testing.T) {
 	}
 	long := newSessionUntil(t, f.Store, "long", year)
 	sweepAll := func() {
-		for range 3 { // round all inboxes
+		for range 3 { // enough to check all inboxes
 			sweep(t, f)
 		}
 	}
@@ -76,32 +76,32 @@ func TestUsersAreForgotten(t *testing.T) {
 	}
 	for user, want := range map[string]bool{"alice": true, "gone": false, "later": true, "written to": true, "long": true} {
 		if known(user) != want {
-			t.Errorf("after 10 days %q is known: %t", user, !want)
+			t.Errorf("after 10 days %q exists: %t", user, !want)
 		}
 	}
 	if _, err := f.PostPeerMessage(t.Context(), alice, "gone", textDraft("hello")); !errors.Is(err, room.ErrUserNotFound) {
-		t.Errorf("a message to one who was forgotten: %v", err)
+		t.Errorf("a message to a deleted user: %v", err)
 	}
-	newSessionUntil(t, f.Store, "gone", year) // and comes back
+	newSessionUntil(t, f.Store, "gone", year) // the user returns
 	if _, err := f.PostPeerMessage(t.Context(), alice, "gone", textDraft("hello")); err != nil {
-		t.Errorf("a message to one who is back: %v", err)
+		t.Errorf("a message to a user who has returned: %v", err)
 	}
 	if err := f.EndSession(t.Context(), as(long)); err != nil {
 		t.Fatal(err)
 	}
 	f.clock.advance(3 * day)
-	sweepAll() // the messages go
+	sweepAll() // the messages are deleted
 	sweepAll()
 	for user, want := range map[string]bool{"written to": false, "long": true} {
 		if known(user) != want {
-			t.Errorf("after 13 days %q is known: %t", user, !want)
+			t.Errorf("after 13 days %q exists: %t", user, !want)
 		}
 	}
 	checkInvariants(t, f)
 }
 
-// TestUserLogsInWhileForgotten: whichever comes first, the session has an inbox.
-func TestUserLogsInWhileForgotten(t *testing.T) {
+// TestLoginWhileUserIsDeleted: whichever comes first, the session has an inbox.
+func TestLoginWhileUserIsDeleted(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	for _, loginFirst := range []bool{true, false} {
@@ -139,8 +139,8 @@ func TestUserLogsInWhileForgotten(t *testing.T) {
 	}
 }
 
-// TestManyUsersAreForgotten by and by: each sweep does a piece.
-func TestManyUsersAreForgotten(t *testing.T) {
+// TestAbsentUsersAreDeletedInBatches: each sweep deletes a part of them.
+func TestAbsentUsersAreDeletedInBatches(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	newSession(t, f.Store, "alice")
@@ -149,7 +149,7 @@ func TestManyUsersAreForgotten(t *testing.T) {
 	for _, left := range []int{151, 51, 1, 1, 1} {
 		sweep(t, f)
 		if n := query[int](t, f, "SELECT count(*) FROM inboxes"); n != left {
-			t.Fatalf("%d inboxes are left, and not %d", n, left)
+			t.Fatalf("%d inboxes are left, want %d", n, left)
 		}
 	}
 	query[int](t, f, "WITH old AS (UPDATE inboxes SET seen_at = now() - interval '1 year' RETURNING 1) SELECT count(*) FROM old")

@@ -13,13 +13,13 @@ import (
 	"parlor/store"
 )
 
-// TestAStalledRoomCostsOnlyItself: while a transaction that somebody forgot keeps a room
-// locked, every call for the room waits, and no other call does.
-func TestAStalledRoomCostsOnlyItself(t *testing.T) {
+// TestLockedRoomDelaysNoOtherCalls: while a forgotten transaction keeps a room locked, calls for
+// the room wait, and no other call does.
+func TestLockedRoomDelaysNoOtherCalls(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	const rooms = 5
-	sessions := make([]room.Session, rooms) // each is in a room of its own, and all are in the first
+	sessions := make([]room.Session, rooms) // each is in a room of its own, and all are in the first room
 	for i := range sessions {
 		sessions[i] = newSession(t, f.Store, fmt.Sprintf("user%d", i))
 		enter(t, f, sessions[i], roomOf(0))
@@ -43,17 +43,17 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 		stalled.Go(func() {
 			switch err := call(); {
 			case err == nil && !opened.Load():
-				t.Error("a call for the room was done while it was locked")
+				t.Error("a call for the room succeeded while it was locked")
 			case err != nil && !errors.Is(err, room.ErrNotInRoom) && !errors.Is(err, room.ErrUnavailable):
-				t.Errorf("a call for the room that was locked for a while: %v", err)
+				t.Errorf("a call for the locked room: %v", err)
 			}
 		})
 	}
-	const n = 20 // of each kind; there are fewer connections
+	const n = 20 // of each kind, more than there are connections
 	for i := range n {
 		s := callers[i%3]
 		call(func() error { return post(s, roomOf(0)) })
-		call(func() error { // its session is waited for as well
+		call(func() error { // also waits for the lock of its session
 			_, _, err := f.UpdateAttributes(t.Context(), as(s), roomOf(0), room.AttributesUpdate{Set: map[string]string{"a": fmt.Sprint(i)}})
 			return err
 		})
@@ -80,7 +80,7 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 				}
 				newcomer := newSession(t, f.Store, fmt.Sprintf("new%d-%d", r, i))
 				if _, err := f.JoinRoom(t.Context(), as(newcomer), roomOf(r)); err != nil {
-					t.Errorf("entering another room: %v", err)
+					t.Errorf("joining another room: %v", err)
 				}
 				if err := f.LeaveRoom(t.Context(), as(newcomer), roomOf(r)); err != nil {
 					t.Errorf("leaving another room: %v", err)
@@ -101,9 +101,9 @@ func TestAStalledRoomCostsOnlyItself(t *testing.T) {
 	checkInvariants(t, f)
 }
 
-// TestCallsForAStalledRoomAreRefused: they are told to try again, all of them within the
-// time of one or two, and afterwards all goes on.
-func TestCallsForAStalledRoomAreRefused(t *testing.T) {
+// TestCallsForALockedRoomAreRejected: all calls for a locked room fail within the time of one or
+// two, and succeed afterwards.
+func TestCallsForALockedRoomAreRejected(t *testing.T) {
 	t.Parallel()
 	var doubts atomic.Int64
 	f := setup(t, store.Options{LockTimeout: 300 * time.Millisecond, CommitUnknown: func() { doubts.Add(1) }})
@@ -122,7 +122,7 @@ func TestCallsForAStalledRoomAreRefused(t *testing.T) {
 	refused := func(call func() error) {
 		calls.Go(func() {
 			if err := call(); !errors.Is(err, room.ErrUnavailable) {
-				t.Errorf("a call for a locked room: %v, and not that it is unavailable", err)
+				t.Errorf("a call for a locked room: %v, want room.ErrUnavailable", err)
 			}
 		})
 	}
@@ -142,17 +142,17 @@ func TestCallsForAStalledRoomAreRefused(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	if got := query[room.Seq](t, f, "SELECT last_seq FROM logs"); got != before+1 {
-		t.Errorf("the log ends at %d, and not at %d", got, before+1)
+		t.Errorf("the log ends at %d, want %d", got, before+1)
 	}
 	if n := doubts.Load(); n > 0 {
-		t.Errorf("%d times it was in doubt what was committed", n)
+		t.Errorf("%d commits were unknown", n)
 	}
 	checkInvariants(t, f)
 }
 
-// TestALockedSessionEntersByItself: whoever comes to the same room at the same time does
-// not wait for it, whether its row is locked or another session of its user waits.
-func TestALockedSessionEntersByItself(t *testing.T) {
+// TestLockedSessionDelaysNoOtherJoins: joins of the same room do not wait for a session whose row
+// is locked, or whose user is locked by another session.
+func TestLockedSessionDelaysNoOtherJoins(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	host, locked := newSession(t, f.Store, "host"), newSession(t, f.Store, "locked")
@@ -165,7 +165,7 @@ func TestALockedSessionEntersByItself(t *testing.T) {
 	join := func(s room.Session, id room.RoomID) {
 		waiting.Go(func() {
 			if _, err := f.JoinRoom(t.Context(), as(s), id); err != nil {
-				t.Errorf("%s enters %s: %v", s.User.ID, id, err)
+				t.Errorf("%s joins %s: %v", s.User.ID, id, err)
 			}
 		})
 	}
@@ -179,7 +179,7 @@ func TestALockedSessionEntersByItself(t *testing.T) {
 		enter(t, f, newSession(t, f.Store, fmt.Sprintf("user%d", i)), "hall")
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM members WHERE user_id IN ('locked', 'twin')"); n != 0 {
-		t.Errorf("%d entered whose session or user is locked", n)
+		t.Errorf("%d joined although their session or user is locked", n)
 	}
 	openSession()
 	openStalled()
@@ -187,9 +187,9 @@ func TestALockedSessionEntersByItself(t *testing.T) {
 	checkInvariants(t, f)
 }
 
-// TestASweepLeavesOutWhatIsLocked: members of other rooms time out, and other sessions
-// are detached and deleted, while a room and a session are locked.
-func TestASweepLeavesOutWhatIsLocked(t *testing.T) {
+// TestSweepSkipsLockedRows: members of other rooms time out, and other sessions are detached and
+// deleted, while a room and a session are locked.
+func TestSweepSkipsLockedRows(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{LockTimeout: 100 * time.Millisecond})
 	member := func(user string, ids ...room.RoomID) room.Session {
@@ -211,24 +211,24 @@ func TestASweepLeavesOutWhatIsLocked(t *testing.T) {
 	f.clock.advance(31 * time.Second)
 	sweep(t, f)
 	if n := query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'hall'"); n != 1 {
-		t.Errorf("%d are in the hall, and not one", n)
+		t.Errorf("%d are in the hall, want 1", n)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'stalled'"); n != 5 {
-		t.Errorf("%d are in the room that is locked, and not all five", n)
+		t.Errorf("%d are in the locked room, want 5", n)
 	}
 	f.Detach(locked.ID, other.StreamNo, f.clock.Now())
 	f.Detach(stays.ID, stream.StreamNo, f.clock.Now())
-	waitUntil(t, "a session is detached beside one that is locked", func() bool { return detached(t, f, stays) })
+	waitUntil(t, "a session in the batch of a locked one is detached", func() bool { return detached(t, f, stays) })
 	for _, open := range open {
 		open()
 	}
-	waitUntil(t, "so is the other", func() bool { return detached(t, f, locked) })
-	waitUntil(t, "the room is swept when it is no longer left out", func() bool {
+	waitUntil(t, "the other session is detached", func() bool { return detached(t, f, locked) })
+	waitUntil(t, "the room is swept when it is no longer skipped", func() bool {
 		sweep(t, f)
 		return query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'stalled'") == 1
 	})
 	if _, err := f.SessionRoom(t.Context(), both.ID, "stalled"); !errors.Is(err, room.ErrNotInRoom) {
-		t.Errorf("one who timed out in both rooms: %v", err)
+		t.Errorf("a session that timed out in both rooms: %v", err)
 	}
 	checkInvariants(t, f)
 }
