@@ -9,8 +9,7 @@ FROM node:22-alpine AS web
 WORKDIR /src/web
 COPY web ./
 COPY openapi.yaml /src/
-RUN --mount=type=cache,target=/root/.npm npm ci
-RUN npm run build
+RUN npm ci && npm run build
 
 # This image has git, which go build needs to record the commit that `parlor version` prints.
 FROM golang:1.26 AS build
