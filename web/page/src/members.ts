@@ -6,8 +6,8 @@ import { byID, make } from './element.ts';
 const LISTED = 100;
 
 /**
- * The least time between two requests for the number of members, in milliseconds. A large room
- * publishes joins and leaves in batches, so the page cannot count them itself.
+ * The least time between two requests for the number of members, in milliseconds. The page asks for
+ * it in large rooms, which publish joins and leaves in batches.
  */
 const RECOUNT_MS = 2000;
 
