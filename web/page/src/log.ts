@@ -36,7 +36,7 @@ export class Log {
   /** The seqs of recalled messages: a page of history in flight may still have their text. */
   #recalled = new Set<number>();
 
-  /** `recall` is called when the user recalls an own message. */
+  /** `recall` is called when the user recalls one of their messages. */
   constructor(userID: string, media: MediaView, recall: (message: Message) => void) {
     this.#userID = userID;
     this.#media = media;

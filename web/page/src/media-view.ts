@@ -111,7 +111,7 @@ export class MediaView {
 /** Reports whether a signed URL is valid for some time. */
 const isValid = ({ expiresAt }: MediaReply): boolean => Date.parse(expiresAt) - EXPIRY_MARGIN > Date.now();
 
-/** Sets the URL of an element. Audio and video continue at the same time. */
+/** Sets the URL of an element. Audio and video continue at their position. */
 function setSource(shown: HTMLImageElement | HTMLMediaElement, url: string): void {
   if (shown instanceof HTMLImageElement) {
     shown.src = url;

@@ -121,7 +121,7 @@ export class RoomView {
       this.#showOut(out);
       return;
     }
-    // The session was in the room when the page was left. If it is not, the stream says why.
+    // The session was in the room when the page was left. If it no longer is, the stream says why.
     this.#inside = true;
     this.#composer.enabled = false;
     try {
@@ -266,7 +266,7 @@ export class RoomView {
   }
 
   async #enterAgain(): Promise<void> {
-    this.#inside = false; // ignores further events that say so
+    this.#inside = false; // so that further events about this are ignored
     const after = this.#lastSeq;
     await this.#loadOrShowError(async () => {
       const { roomID, roomName } = this.#room;

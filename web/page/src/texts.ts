@@ -21,7 +21,7 @@ export function textForError(error: unknown): string {
     case 'token_expired':
       return 'The token has expired. Get a new one.';
     case 'forbidden_host':
-      return 'Development tokens are available only on the server\'s own machine. Open this page as http://localhost.';
+      return "Development tokens are available only on the server's own machine. Open this page as http://localhost.";
     case 'forbidden_proxy':
       return 'Development tokens are not available through a proxy. Start the server without --dev.';
     case 'not_granted':

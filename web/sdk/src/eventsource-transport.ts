@@ -29,7 +29,7 @@ export class EventSourceTransport implements Transport {
     };
     for (const name of streamEventNames) {
       source.addEventListener(name, ({ data, lastEventId }) => {
-        // An event without an id has the id of the event before; the very first has an empty one.
+        // lastEventId is repeated for events without an id, and is empty before the first id.
         handler.event(name, data, lastEventId === '' ? undefined : lastEventId);
       });
     }

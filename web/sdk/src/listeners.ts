@@ -13,7 +13,7 @@ export class Listeners<Events> {
     this.#byEvent.get(event)?.delete(listener);
   }
 
-  /** Calls every listener, also if another one throws. */
+  /** Calls every listener, even if another one throws. */
   emit<E extends keyof Events>(event: E, data: Events[E]): void {
     for (const listener of [...(this.#byEvent.get(event) ?? [])] as Listener<Events[E]>[]) {
       try {

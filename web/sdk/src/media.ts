@@ -47,7 +47,8 @@ function upload(http: HTTP, file: Blob, { onProgress, onBegun, signal, ...option
       // This does not check navigator.onLine, which may be wrong; the delays are short.
       onShouldRetry: ({ originalResponse }) => {
         const status = originalResponse?.getStatus() ?? 0;
-        return status === 0 || status === 409 || (status >= 500 && status !== 507); // 507 lasts until an operator frees storage
+        // 507 is not retried: it lasts until an operator frees storage.
+        return status === 0 || status === 409 || (status >= 500 && status !== 507);
       },
       storeFingerprintForResuming: false,
       onProgress: onProgress ?? null,
