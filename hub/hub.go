@@ -81,30 +81,30 @@ type Stats struct {
 }
 
 // New starts a hub, which runs until Close.
-func New(log LogReader, o Options) *Hub {
-	if o.Heartbeat == 0 {
-		o.Heartbeat = 10 * time.Second
+func New(logs LogReader, opts Options) *Hub {
+	if opts.Heartbeat == 0 {
+		opts.Heartbeat = 10 * time.Second
 	}
-	if o.WriteTimeout == 0 {
-		o.WriteTimeout = defaultWriteTimeout
+	if opts.WriteTimeout == 0 {
+		opts.WriteTimeout = defaultWriteTimeout
 	}
-	if o.Retry == 0 {
-		o.Retry = 2 * time.Second
+	if opts.Retry == 0 {
+		opts.Retry = 2 * time.Second
 	}
-	if o.Workers == 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+	if opts.Workers == 0 {
+		opts.Workers = runtime.GOMAXPROCS(0)
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Hub{
-		logs: log, opts: o,
+		logs: logs, opts: opts,
 		streams: make(map[room.SessionID]*Stream),
 		topics:  make(map[room.LogID]*topic),
 		drained: make(chan struct{}),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	for i := range o.Workers {
+	for i := range opts.Workers {
 		w := newWorker(h, i)
 		h.workers = append(h.workers, w)
 		h.done.Go(w.run)
@@ -113,27 +113,27 @@ func New(log LogReader, o Options) *Hub {
 	return h
 }
 
-// Apply delivers the effects of a change to the streams of this node. It never blocks. Changes may be
-// applied in another order than they were committed in.
+// Apply delivers the effects of a change to the streams of this node. It never blocks. Changes may
+// be applied in another order than they were committed in.
 func (h *Hub) Apply(c room.Change) {
-	for _, a := range c.Joined {
-		h.with(a.Session, func(s *Stream) { s.change(func() { s.arrive(a) }) })
+	for _, j := range c.Joined {
+		h.withStream(j.Session, func(s *Stream) { s.whenStarted(func() { s.applyJoined(j) }) })
 	}
-	for _, d := range c.Left {
-		h.with(d.Session, func(s *Stream) { s.change(func() { s.depart(d) }) })
+	for _, l := range c.Left {
+		h.withStream(l.Session, func(s *Stream) { s.whenStarted(func() { s.applyLeft(l) }) })
 	}
 	for _, r := range c.Renewed {
-		h.with(r.Session, func(s *Stream) { s.renewed(r.ExpiresAt) })
+		h.withStream(r.Session, func(s *Stream) { s.setTokenExpiry(r.ExpiresAt) })
 	}
 	for _, r := range c.Refused {
-		h.with(r.Session, func(s *Stream) {
-			for _, change := range r.StateChanges() {
-				s.notify(change)
+		h.withStream(r.Session, func(s *Stream) {
+			for _, changed := range r.StateChanges() {
+				s.notify(changed)
 			}
 		})
 	}
 	for _, e := range c.Ended {
-		h.with(e.Session, func(s *Stream) { s.closeWith(e.StateChange()) })
+		h.withStream(e.Session, func(s *Stream) { s.closeWith(e.StateChange()) })
 	}
 	h.publish(c.Events)
 }
@@ -172,7 +172,7 @@ func (h *Hub) encode(events []room.Event) []*frame {
 	for _, e := range events {
 		f, err := encodeEvent(e)
 		if err != nil {
-			h.opts.Logger.Error("hub: event encoding failed", "log", e.Log, "seq", e.Seq, "error", err)
+			h.opts.Logger.Error("event encoding failed", "log", e.Log, "seq", e.Seq, "error", err)
 			continue
 		}
 		frames = append(frames, f)
@@ -197,8 +197,8 @@ func (h *Hub) HasStream(session room.SessionID) bool {
 	return h.streams[session] != nil
 }
 
-// with does something with a session's stream, on its worker.
-func (h *Hub) with(session room.SessionID, do func(*Stream)) {
+// withStream runs do for a session's stream, if it is open here, on the stream's worker.
+func (h *Hub) withStream(session room.SessionID, do func(*Stream)) {
 	h.mu.RLock()
 	s := h.streams[session]
 	h.mu.RUnlock()
@@ -244,7 +244,7 @@ func (h *Hub) removeStream(s *Stream) {
 }
 
 // acquireTopic returns the topic of a log, which it creates if there is none, with one more
-// subscriber among the streams of a worker. Topic.release undoes it. Both steps are under mu:
+// subscriber among the streams of a worker. topic.release undoes it. Both steps are under mu:
 // otherwise the topic could be evicted between them.
 func (h *Hub) acquireTopic(log room.LogID, worker int) *topic {
 	h.mu.Lock()

@@ -21,7 +21,7 @@ const CanTakeOver = true
 // called first, and the function that it returns is called when the socket is closed. tlsConn is
 // the TLS connection above conn, or nil; with it, conn must be a WriteRedirector. Errors:
 // ErrClosed, or an error that says why the socket of conn cannot be used.
-func (s *Stream) TakeOver(o StreamStart, conn net.Conn, tlsConn *tls.Conn) error {
+func (s *Stream) TakeOver(st StreamStart, conn net.Conn, tlsConn *tls.Conn) error {
 	sock := &socket{stream: s, poller: &s.hub.poller, onClosed: func() {}}
 	if counted, ok := conn.(interface{ HandOver() (done func()) }); ok {
 		sock.onClosed = counted.HandOver()
@@ -38,21 +38,21 @@ func (s *Stream) TakeOver(o StreamStart, conn net.Conn, tlsConn *tls.Conn) error
 	_ = conn.Close()
 	if err != nil {
 		sock.onClosed()
-		s.worker.do(func() { s.abortStart(o) })
+		s.worker.do(func() { s.abortStart(st) })
 		return err
 	}
 	taken := s.worker.do(func() {
 		if err := sock.poller.add(s.hub, sock); err != nil {
-			s.hub.opts.Logger.Error("hub: epoll registration failed", "error", err)
+			s.hub.opts.Logger.Error("epoll registration failed", "error", err)
 			sock.closeFD()
-			s.abortStart(o)
+			s.abortStart(st)
 			return
 		}
-		s.start(o, out)
+		s.start(st, out)
 	})
 	if !taken {
 		sock.closeFD()
-		return s.refuseStart(o)
+		return s.refuseStart(st)
 	}
 	return nil
 }

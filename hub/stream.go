@@ -310,8 +310,8 @@ func (s *Stream) tick(now time.Time) {
 	}
 }
 
-// renewed sets when the session's token expires.
-func (s *Stream) renewed(expiresAt time.Time) {
+// setTokenExpiry sets when the session's token expires.
+func (s *Stream) setTokenExpiry(expiresAt time.Time) {
 	// From here on the monotonic clock counts: setting the wall clock must not close streams.
 	now := s.hub.now()
 	s.tokenExpiresAt = now.Add(expiresAt.Sub(now))

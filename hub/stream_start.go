@@ -19,8 +19,8 @@ type StreamStart struct {
 	RequestID string
 }
 
-// change applies a change to the session's rooms, or keeps it until the stream starts.
-func (s *Stream) change(apply func()) {
+// whenStarted applies a change to the session's rooms, or keeps it until the stream starts.
+func (s *Stream) whenStarted(apply func()) {
 	if s.started {
 		apply()
 		return
@@ -28,10 +28,10 @@ func (s *Stream) change(apply func()) {
 	s.beforeStart = append(s.beforeStart, apply)
 }
 
-// arrive subscribes the stream to a room that the session has joined. The events that say so carry
-// the room in their id: a client that reconnects with that id is told why it is no longer in the
-// room, if it is not.
-func (s *Stream) arrive(j room.Joined) {
+// applyJoined subscribes the stream to a room that the session has joined, and notifies the client.
+// The ids of these events include the room, so that a client that reconnects with one of them is
+// notified if the session has left the room in the meantime.
+func (s *Stream) applyJoined(j room.Joined) {
 	if s.isStale(j.Generation, j.Presence) {
 		return
 	}
@@ -42,8 +42,8 @@ func (s *Stream) arrive(j room.Joined) {
 	s.catchUp(j.Generation)
 }
 
-// depart unsubscribes the stream from a room that the session has left.
-func (s *Stream) depart(l room.Left) {
+// applyLeft unsubscribes the stream from a room that the session has left, and notifies the client.
+func (s *Stream) applyLeft(l room.Left) {
 	if s.unsubscribe(l.Generation, l.Presence) {
 		s.notify(l.StateChange())
 	}
@@ -51,40 +51,40 @@ func (s *Stream) depart(l room.Left) {
 
 // start starts the stream: it subscribes to the logs of the session, and writes sessionReady, what
 // could not be resumed, and what has happened since the stream was opened. It runs on the worker.
-func (s *Stream) start(o StreamStart, to sink) {
+func (s *Stream) start(st StreamStart, to sink) {
 	s.sink = to
 	if s.closing {
 		to.close()
-		s.passStreamNo(o.StreamNo)
+		s.passStreamNo(st.StreamNo)
 		return
 	}
 	s.started = true
 	s.worker.streams[s] = struct{}{}
-	s.streamNo = max(s.streamNo, o.StreamNo)
-	s.epoch = o.Epoch
-	s.startedAt, s.requestID = s.worker.now, o.RequestID
+	s.streamNo = max(s.streamNo, st.StreamNo)
+	s.epoch = st.Epoch
+	s.startedAt, s.requestID = s.worker.now, st.RequestID
 	if s.tokenExpiresAt.IsZero() { // otherwise the token was renewed after the session was read
-		s.renewed(o.TokenExpiresAt)
+		s.setTokenExpiry(st.TokenExpiresAt)
 	}
 	queued := s.queue
 	s.queue, s.queuedBytes = nil, 0
 
-	// Subscribed before anything is written, because the id of sessionReady is the cursor at which
-	// the stream begins.
-	rooms, resets := s.subscribeRooms(o)
-	resets = append(resets, s.subscribeInbox(o)...)
+	// Before anything is written, because the id of sessionReady is the cursor at which the stream
+	// begins.
+	rooms, resets := s.subscribeRooms(st)
+	resets = append(resets, s.subscribeInbox(st)...)
 	if !s.write(streamHead(s.hub.opts.Retry)) {
 		return
 	}
 	s.send(encodeBody(room.SessionReady{
 		SessionID: s.session,
-		Resumed:   o.Cursor != nil && !o.CursorInvalid && !o.Foreign && len(resets) == 0,
+		Resumed:   st.Cursor != nil && !st.CursorInvalid && !st.Foreign && len(resets) == 0,
 		Rooms:     rooms,
 	}))
 	for _, r := range resets {
 		s.send(encodeBody(r))
 	}
-	for _, l := range o.Left { // the rooms of the client's cursor that the session is no longer in
+	for _, l := range st.Left { // the rooms of the client's cursor that the session is no longer in
 		s.send(encodeBody(l.StateChange()))
 	}
 	for _, apply := range s.beforeStart {
@@ -97,17 +97,17 @@ func (s *Stream) start(o StreamStart, to sink) {
 
 // subscribeRooms subscribes the stream to the session's rooms. It returns them, and a roomReset for
 // each whose events do not continue at the client's cursor.
-func (s *Stream) subscribeRooms(o StreamStart) (rooms []room.Room, resets []room.Body) {
-	rooms = make([]room.Room, 0, len(o.Presences))
-	for _, p := range o.Presences {
+func (s *Stream) subscribeRooms(st StreamStart) (rooms []room.Room, resets []room.Body) {
+	rooms = make([]room.Room, 0, len(st.Presences))
+	for _, p := range st.Presences {
 		rooms = append(rooms, p.Room)
-		sent, hasSent := o.Cursor.Seq(p.Room.Generation)
+		sent, hasSent := st.Cursor.Seq(p.Room.Generation)
 		from := max(p.From, sent)
 		var reason room.ResetReason
 		switch {
-		case o.Foreign:
+		case st.Foreign:
 			reason = room.ResetEpochChanged
-		case o.CursorInvalid:
+		case st.CursorInvalid:
 			reason = room.ResetCursorInvalid
 		case hasSent && sent > p.Room.LastSeq:
 			reason = room.ResetCursorAhead
@@ -131,17 +131,17 @@ func (s *Stream) subscribeRooms(o StreamStart) (rooms []room.Room, resets []room
 // what was delivered to the user's other sessions. It returns an inboxReset if the events do not
 // continue at the client's cursor. The client then gets all events that are in the log and were
 // perhaps not delivered: it is better to get an event twice than not at all.
-func (s *Stream) subscribeInbox(o StreamStart) (resets []room.Body) {
-	in := o.Inbox
+func (s *Stream) subscribeInbox(st StreamStart) (resets []room.Body) {
+	in := st.Inbox
 	if in.Log == 0 {
 		return nil
 	}
 	var reason room.ResetReason
-	from, hasSent := o.Cursor.Seq(in.Log)
+	from, hasSent := st.Cursor.Seq(in.Log)
 	switch {
-	case o.Foreign:
+	case st.Foreign:
 		reason = room.ResetEpochChanged
-	case o.CursorInvalid:
+	case st.CursorInvalid:
 		reason = room.ResetCursorInvalid
 	case hasSent && from > in.LastSeq:
 		reason = room.ResetCursorAhead
@@ -186,14 +186,14 @@ func (s *Stream) Abort() {
 }
 
 // abortStart closes a stream whose connection turned out to be unusable. It runs on the worker.
-func (s *Stream) abortStart(o StreamStart) {
+func (s *Stream) abortStart(st StreamStart) {
 	s.close()
-	s.passStreamNo(o.StreamNo)
+	s.passStreamNo(st.StreamNo)
 }
 
 // refuseStart ends a stream that cannot start because the hub is closed.
-func (s *Stream) refuseStart(o StreamStart) error {
-	s.hub.opts.OnStreamEnd(s.session, o.StreamNo, s.hub.now())
+func (s *Stream) refuseStart(st StreamStart) error {
+	s.hub.opts.OnStreamEnd(s.session, st.StreamNo, s.hub.now())
 	return ErrClosed
 }
 

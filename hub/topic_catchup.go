@@ -187,7 +187,7 @@ func (t *topic) read(ctx context.Context, read func(context.Context) (room.LogPa
 	defer cancel()
 	page, err := read(withTimeout)
 	if err != nil && !errors.Is(err, room.ErrRoomNotFound) && ctx.Err() == nil {
-		t.hub.opts.Logger.Warn("hub: log read failed", "log", t.logID, "error", err)
+		t.hub.opts.Logger.Warn("log read failed", "log", t.logID, "error", err)
 	}
 	return page, err
 }
