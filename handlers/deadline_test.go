@@ -106,7 +106,7 @@ func get(t *testing.T, client *http.Client) string {
 	return string(body)
 }
 
-// TestUploadWaitsForItsBucket: storing a piece of a file may take longer than its
+// TestUploadWaitsForItsBucket: storing a part of a file may take longer than its
 // client may pause. A client that does pause for so long is still noticed.
 func TestUploadWaitsForItsBucket(t *testing.T) {
 	t.Parallel()

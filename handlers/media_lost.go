@@ -57,11 +57,11 @@ func (a *api) lostMedia(ctx context.Context, user room.UserID, m room.StoredMedi
 	return fmt.Errorf("%w (%w)", errMediaLost, why)
 }
 
-// errPieces means that the stored pieces of an upload do not match its rows.
-var errPieces = errors.New("pieces of an upload are lost")
+// errParts means that the stored parts of an upload do not match its rows.
+var errParts = errors.New("parts of an upload are lost")
 
-// lostPieces does the same for an upload that cannot be assembled. Its client has to start again.
-func (a *api) lostPieces(u room.Upload, why error) error {
+// lostParts does the same for an upload that cannot be assembled. Its client has to start again.
+func (a *api) lostParts(u room.Upload, why error) error {
 	a.lost.note(a.Log, room.StoredMedia{Media: room.Media{ID: u.ID, Size: u.Length}}, why)
 	return fmt.Errorf("%w (%w)", errMediaLost, why)
 }

@@ -15,22 +15,22 @@ import (
 	"parlor/room"
 )
 
-// uploadStore stores unfinished uploads and their pieces.
+// uploadStore stores unfinished uploads and their parts.
 type uploadStore interface {
 	AddUpload(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
 	Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error)
 	EndUpload(ctx context.Context, owner room.UserID, id room.MediaID) error
-	AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error)
-	FinishPiece(ctx context.Context, id room.PieceID, length int64) error
-	Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error)
-	DeletePieces(ctx context.Context, ids []room.PieceID) error
+	AddPart(ctx context.Context, u room.Upload) (room.PartID, error)
+	FinishPart(ctx context.Context, id room.PartID, length int64) error
+	Parts(ctx context.Context, id room.MediaID) (room.Parts, error)
+	DeleteParts(ctx context.Context, ids []room.PartID) error
 	DeleteMedia(ctx context.Context, id room.MediaID) error
 }
 
 const (
-	// pieceBytes is how much of an upload is lost at most when the server is killed, and how much
+	// partBytes is how much of an upload is lost at most when the server is killed, and how much
 	// may be held in memory for a remote bucket.
-	pieceBytes = 4 << 20
+	partBytes = 4 << 20
 	// assembleTimeout bounds assembling 100 MB, which continues if the client disconnects.
 	assembleTimeout = 5 * time.Minute
 )
@@ -91,7 +91,7 @@ func (u *upload) GetReader(context.Context) (io.ReadCloser, error) {
 	return nil, tusd.ErrNotImplemented
 }
 
-// WriteChunk stores the body of a request piece by piece. All bytes that arrive are stored, however
+// WriteChunk stores the body of a request part by part. All bytes that arrive are stored, however
 // the request ends: if the body fails, tusd's reader returns io.EOF.
 func (u *upload) WriteChunk(ctx context.Context, _ int64, src io.Reader) (written int64, err error) {
 	body := bufio.NewReader(src)
@@ -99,10 +99,10 @@ func (u *upload) WriteChunk(ctx context.Context, _ int64, src io.Reader) (writte
 		if _, err := body.Peek(1); err != nil {
 			return written, nil // the end of the body; call.body.failed contains the reason
 		}
-		if u.Pieces >= room.MaxPieces {
+		if u.Parts >= room.MaxParts {
 			return written, u.call.fail(room.ErrMediaQuota)
 		}
-		n, err := u.writePiece(ctx, io.LimitReader(body, pieceBytes))
+		n, err := u.writePart(ctx, io.LimitReader(body, partBytes))
 		written += n
 		if err != nil {
 			return written, u.call.fail(err)
@@ -110,37 +110,37 @@ func (u *upload) WriteChunk(ctx context.Context, _ int64, src io.Reader) (writte
 	}
 }
 
-// writePiece stores a piece: first its row, then its bytes, and then the row is updated.
-func (u *upload) writePiece(ctx context.Context, r io.Reader) (int64, error) {
-	id, err := withCallTimeout(ctx, func(ctx context.Context) (room.PieceID, error) { return u.Store.AddPiece(ctx, u.Upload) })
+// writePart stores a part: first its row, then its bytes, and then the row is updated.
+func (u *upload) writePart(ctx context.Context, r io.Reader) (int64, error) {
+	id, err := withCallTimeout(ctx, func(ctx context.Context) (room.PartID, error) { return u.Store.AddPart(ctx, u.Upload) })
 	if err != nil {
 		return 0, err
 	}
 	n, err := u.Media.Write(ctx, string(id), r)
 	switch {
 	case errors.Is(err, media.ErrFull):
-		u.removePieces(ctx, []room.PieceID{id})
+		u.removeParts(ctx, []room.PartID{id})
 		return 0, bucketProblem(ctx, err)
 	case err != nil:
 		// A remote bucket that failed may have stored all bytes, so the row stays for the sweep.
 		_ = u.Media.Delete(context.WithoutCancel(ctx), string(id))
 		return 0, bucketProblem(ctx, err)
 	}
-	err = doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.FinishPiece(ctx, id, n) })
+	err = doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.FinishPart(ctx, id, n) })
 	switch {
 	case errors.Is(err, room.ErrUploadOffset):
-		u.removePieces(ctx, []room.PieceID{id})
+		u.removeParts(ctx, []room.PartID{id})
 		return 0, err
 	case err != nil:
 		return 0, err // it is unknown whether the row was updated; the sweep finds out
 	}
 	u.Offset += n
-	u.Pieces++
+	u.Parts++
 	return n, nil
 }
 
-// removePieces deletes pieces that are no longer needed. If it fails, the sweep deletes them.
-func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
+// removeParts deletes parts that are no longer needed. If it fails, the sweep deletes them.
+func (u *upload) removeParts(ctx context.Context, ids []room.PartID) {
 	ctx = context.WithoutCancel(ctx)
 	var faults []error
 	for _, id := range ids {
@@ -148,24 +148,24 @@ func (u *upload) removePieces(ctx context.Context, ids []room.PieceID) {
 	}
 	err := errors.Join(faults...)
 	if err == nil {
-		err = doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.DeletePieces(ctx, ids) })
+		err = doWithCallTimeout(ctx, func(ctx context.Context) error { return u.Store.DeleteParts(ctx, ids) })
 	}
 	if err != nil {
-		u.Log.Warn("upload cleanup failed: pieces left for the sweep", "requestID", requestID(ctx), "error", err)
+		u.Log.Warn("upload cleanup failed: parts left for the sweep", "requestID", requestID(ctx), "error", err)
 	}
 }
 
-// FinishUpload assembles the pieces into the file. Several processes may do so at once with the
-// same result, and the first one to update the row wins. If it fails, the pieces are kept for
-// another attempt.
+// FinishUpload assembles the parts into the file. Several processes may do so at once with the same
+// result, and the first one to update the row wins. If it fails, the parts are kept for another
+// attempt.
 func (u *upload) FinishUpload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), assembleTimeout)
 	defer cancel()
-	pieces, err := withCallTimeout(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
+	parts, err := withCallTimeout(ctx, func(ctx context.Context) (room.Parts, error) { return u.Store.Parts(ctx, u.ID) })
 	if err != nil {
 		return u.call.fail(err)
 	}
-	if err := u.assemble(ctx, pieces); err != nil {
+	if err := u.assemble(ctx, parts); err != nil {
 		now, gone := withCallTimeout(ctx, func(ctx context.Context) (room.Upload, error) {
 			return u.Store.Upload(ctx, u.call.owner, u.ID)
 		})
@@ -173,36 +173,36 @@ func (u *upload) FinishUpload(ctx context.Context) error {
 		case now.Finished: // another process has assembled it
 		case errors.Is(gone, room.ErrMediaNotFound):
 			return u.call.fail(errors.Join(gone, u.Media.Delete(ctx, string(u.ID))))
-		case gone == nil && errors.Is(err, errPieces):
-			return u.call.fail(u.lostPieces(u.Upload, err))
-		case errors.Is(err, errPieces): // it is unknown whether another process has assembled it
+		case gone == nil && errors.Is(err, errParts):
+			return u.call.fail(u.lostParts(u.Upload, err))
+		case errors.Is(err, errParts): // it is unknown whether another process has assembled it
 			return u.call.fail(gone)
 		default:
 			return u.call.fail(err)
 		}
 	}
 	u.Finished = true
-	u.removePieces(ctx, pieces.IDs)
+	u.removeParts(ctx, parts.IDs)
 	return nil
 }
 
-// assemble stores the pieces as one file and determines its type. It writes nothing unless all
-// pieces exist: another process that has assembled them deletes them, and the rest must not
-// overwrite the file. Errors: errPieces.
-func (u *upload) assemble(ctx context.Context, pieces room.Pieces) error {
-	if pieces.Length != u.Length {
-		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, pieces.Length, u.Length)
+// assemble stores the parts as one file and determines its type. It writes nothing unless all parts
+// exist: another process that has assembled them deletes them, and the rest must not overwrite the
+// file. Errors: errParts.
+func (u *upload) assemble(ctx context.Context, parts room.Parts) error {
+	if parts.Length != u.Length {
+		return fmt.Errorf("%w: %d of %d bytes are stored", errParts, parts.Length, u.Length)
 	}
-	assembled := &pieceReader{ctx: ctx, bucket: u.Media, left: pieces.IDs}
+	assembled := &partReader{ctx: ctx, bucket: u.Media, left: parts.IDs}
 	defer assembled.close()
 	size, err := u.Media.Write(ctx, string(u.ID), assembled)
 	switch {
 	case errors.Is(err, media.ErrNotStored):
-		return fmt.Errorf("%w: %w", errPieces, err)
+		return fmt.Errorf("%w: %w", errParts, err)
 	case err != nil:
 		return bucketProblem(ctx, err)
-	case size != u.Length: // a piece is truncated
-		return fmt.Errorf("%w: %d of %d bytes are stored", errPieces, size, u.Length)
+	case size != u.Length: // a part is truncated
+		return fmt.Errorf("%w: %d of %d bytes are stored", errParts, size, u.Length)
 	}
 	info, err := u.Media.Probe(ctx, string(u.ID), size)
 	if err != nil {
@@ -226,9 +226,9 @@ func (u *upload) Terminate(ctx context.Context) error {
 		return u.call.fail(err)
 	}
 	// The file no longer has an owner. What cannot be deleted now is deleted by the sweep.
-	pieces, err := withCallTimeout(ctx, func(ctx context.Context) (room.Pieces, error) { return u.Store.Pieces(ctx, u.ID) })
+	parts, err := withCallTimeout(ctx, func(ctx context.Context) (room.Parts, error) { return u.Store.Parts(ctx, u.ID) })
 	if err == nil {
-		u.removePieces(ctx, pieces.IDs)
+		u.removeParts(ctx, parts.IDs)
 		err = u.Media.Delete(ctx, string(u.ID))
 	}
 	if err == nil {
@@ -240,27 +240,27 @@ func (u *upload) Terminate(ctx context.Context) error {
 	return nil
 }
 
-// pieceReader reads pieces one after the other, and opens each only when it is needed.
-type pieceReader struct {
+// partReader reads parts one after the other, and opens each only when it is needed.
+type partReader struct {
 	ctx    context.Context // that of the one call that assembles them
 	bucket *media.Bucket
-	left   []room.PieceID
-	piece  io.ReadCloser // nil between pieces
+	left   []room.PartID
+	part   io.ReadCloser // nil between parts
 }
 
-func (p *pieceReader) Read(b []byte) (int, error) {
+func (p *partReader) Read(b []byte) (int, error) {
 	for {
-		if p.piece == nil {
+		if p.part == nil {
 			if len(p.left) == 0 {
 				return 0, io.EOF
 			}
-			piece, _, err := p.bucket.Open(p.ctx, string(p.left[0]))
+			part, _, err := p.bucket.Open(p.ctx, string(p.left[0]))
 			if err != nil {
 				return 0, err
 			}
-			p.piece, p.left = piece, p.left[1:]
+			p.part, p.left = part, p.left[1:]
 		}
-		n, err := p.piece.Read(b)
+		n, err := p.part.Read(b)
 		if !errors.Is(err, io.EOF) {
 			return n, err
 		}
@@ -271,9 +271,9 @@ func (p *pieceReader) Read(b []byte) (int, error) {
 	}
 }
 
-func (p *pieceReader) close() {
-	if p.piece != nil {
-		_ = p.piece.Close()
-		p.piece = nil
+func (p *partReader) close() {
+	if p.part != nil {
+		_ = p.part.Close()
+		p.part = nil
 	}
 }

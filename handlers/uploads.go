@@ -288,7 +288,7 @@ func (s discardHandler) WithGroup(string) slog.Handler           { return s }
 
 // uploadLocker allows one request per upload in this process. A new request asks the old one to
 // stop, because the connection of the old one may be dead without the server knowing. Between
-// processes, the store decides for each piece.
+// processes, the store decides for each part.
 type uploadLocker struct {
 	mu   sync.Mutex // guards held
 	held map[string]*uploadLock

@@ -21,34 +21,34 @@ const (
 // MaxFileNameBytes is the longest name of a file, which is the limit of common file systems.
 const MaxFileNameBytes = 255
 
-// ValidFileName reports whether a name is allowed for a file: 1 to MaxFileNameBytes bytes of text in
-// one line that is not a path.
+// ValidFileName reports whether a name is allowed for a file: 1 to MaxFileNameBytes bytes of text
+// in one line that is not a path.
 func ValidFileName(name string) bool {
 	return name != "" && name != "." && name != ".." && len(name) <= MaxFileNameBytes && utf8.ValidString(name) &&
 		!strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == '\\' || unicode.IsControl(c) })
 }
 
-// MediaKept is how long a file is stored that no message contains. It is also how long the bytes of a
-// file are stored after its last message was deleted: nobody can read them any more, but a backup of
-// the database may still refer to them.
+// MediaKept is how long a file is stored that no message contains. It is also how long the bytes of
+// a file are stored after its last message was deleted: nobody can read them any more, but a backup
+// of the database may still refer to them.
 const MediaKept = 24 * time.Hour
 
-// Limits of a user's unsent files, so that no user can fill the disk: the number of files, finished or
-// not, and their bytes, stored or announced.
+// Limits of a user's unsent files, so that no user can fill the disk: the number of files, finished
+// or not, and their bytes, stored or announced.
 const (
 	MaxUnsentFiles = 20
 	MaxUnsentBytes = 1 << 30
 )
 
-// MaxPieces is the largest number of pieces of an upload. Each piece is an object of its own, and uses
+// MaxParts is the largest number of parts of an upload. Each part is an object of its own, and uses
 // at least one block of the disk.
-const MaxPieces = 10_000
+const MaxParts = 10_000
 
 // MediaID is the ID of an uploaded file. It is random, but not a secret.
 type MediaID string
 
-// Media describes an uploaded file, as determined from its bytes. Fields that do not apply to its type
-// are zero.
+// Media describes an uploaded file, as determined from its bytes. Fields that do not apply to its
+// type are zero.
 type Media struct {
 	ID          MediaID `json:"mediaID"`
 	FileName    string  `json:"fileName"`
@@ -79,8 +79,8 @@ var mediaRules = map[MessageKind]mediaRule{
 	KindVideo: {types: []string{"video/mp4", "video/quicktime"}},
 }
 
-// Takes returns nil if a message of the kind may contain the file. Errors: ErrMediaType, ErrMediaSize,
-// ErrMediaDuration.
+// Takes returns nil if a message of the kind may contain the file. Errors: ErrMediaType,
+// ErrMediaSize, ErrMediaDuration.
 func (k MessageKind) Takes(m Media) error {
 	rule := mediaRules[k]
 	switch {
@@ -94,8 +94,8 @@ func (k MessageKind) Takes(m Media) error {
 	return nil
 }
 
-// MediaIDs returns the files in a content and in the messages that it quotes, each once, in ascending
-// order.
+// MediaIDs returns the files in a content and in the messages that it quotes, each once, in
+// ascending order.
 func (c *Content) MediaIDs() []MediaID {
 	ids := c.appendMediaIDs(nil)
 	slices.Sort(ids)
@@ -119,24 +119,24 @@ type StoredMedia struct {
 	CreatedAt time.Time
 }
 
-// PieceID is the ID of a piece: bytes of a file that one request uploaded.
-type PieceID string
+// PartID is the ID of a part: bytes of a file that one request uploaded.
+type PartID string
 
-// Upload is a file that is uploaded in pieces, with one or more requests.
+// Upload is a file that is uploaded in parts, with one or more requests.
 type Upload struct {
 	ID       MediaID
 	FileName string
 	Length   int64 // bytes, as announced
 	Offset   int64 // bytes that are stored
-	Pieces   int   // the number of stored pieces
+	Parts    int   // the number of stored parts
 	Finished bool  // the file can be read and sent
 }
 
-// Pieces are the stored pieces of an upload, in order.
-type Pieces struct {
-	IDs    []PieceID
-	Length int64 // bytes of all pieces
+// Parts are the stored parts of an upload, in order.
+type Parts struct {
+	IDs    []PartID
+	Length int64 // bytes of all parts
 }
 
-// Whole reports whether all pieces are stored, and have not been assembled yet.
+// Whole reports whether all parts are stored, and have not been assembled yet.
 func (u Upload) Whole() bool { return !u.Finished && u.Offset == u.Length }

@@ -752,10 +752,10 @@ func TestLostBytes(t *testing.T) {
 			t.Errorf("after restoring the backup: %q", r.body)
 		}
 
-		// An upload whose pieces are lost has to be started again.
+		// An upload whose parts are lost has to be started again.
 		at := alice.create("f.txt", 8)
 		alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
-		d.remove(t, room.MediaID(s.onePiece()))
+		d.remove(t, room.MediaID(s.onePart()))
 		alice.patch(at, 4, []byte("more")).refused(http.StatusGone, "media_lost")
 		alice.call("HEAD", at, nil, tus()).is(http.StatusGone)
 		alice.call("GET", "/v1/media/"+path.Base(at), nil).refused(http.StatusNotFound, "media_not_found")
@@ -763,8 +763,8 @@ func TestLostBytes(t *testing.T) {
 	})
 }
 
-// onePiece returns the ID of a piece of an upload.
-func (s *service) onePiece() (id string) {
+// onePart returns the ID of a part of an upload.
+func (s *service) onePart() (id string) {
 	s.Helper()
 	conn, err := pgx.Connect(context.Background(), s.database)
 	if err != nil {

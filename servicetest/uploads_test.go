@@ -134,7 +134,7 @@ func TestResumableUploads(t *testing.T) {
 			}
 			return at
 		},
-		"in pieces": func() string {
+		"in parts": func() string {
 			at := alice.create("é cat.png", size)
 			for begin := int64(0); begin < size; begin += 100 {
 				if got := alice.offset(at); got != begin {
@@ -172,13 +172,13 @@ func TestResumableUploads(t *testing.T) {
 	if m := alice.finished(empty); m.Media.Size != 0 || m.Media.FileName != "empty.txt" {
 		t.Errorf("the empty file is %+v", m.Media)
 	}
-	large := numbered(10 << 20) // three pieces in one request
+	large := numbered(10 << 20) // three parts in one request
 	at := alice.create("large.txt", int64(len(large)))
 	alice.patch(at, 0, large).is(http.StatusNoContent)
 	alice.holds(alice.finished(at), large)
 	s.leavesNothing(6)
 	if n := s.rows("media_pieces"); n != 0 {
-		t.Errorf("%d pieces left", n)
+		t.Errorf("%d parts left", n)
 	}
 	r := s.stranger().call("OPTIONS", uploadsPath, nil).is(http.StatusOK)
 	if h := r.Header; h.Get("Tus-Version") != "1.0.0" || h.Get("Tus-Extension") != "creation,creation-with-upload,termination" || h.Get("Tus-Max-Size") != "104857600" {
@@ -203,7 +203,7 @@ func TestBrokenUploadsContinue(t *testing.T) {
 	// A new request takes over from one on a dead connection that the server has not noticed yet.
 	at = alice.create("b.txt", int64(len(data)))
 	dead := alice.beginPatch(at, 0, int64(len(data)), data[:sent])
-	eventually(t, "a piece is stored", func() bool { return s.rows("media_pieces") > 1 })
+	eventually(t, "a part is stored", func() bool { return s.rows("media_pieces") > 1 })
 	begin := alice.offset(at)
 	if begin < 4<<20 || begin > sent {
 		t.Errorf("at the takeover %d bytes stored", begin)
@@ -360,18 +360,18 @@ func TestUploadsOfSeveralProcesses(t *testing.T) {
 	one.leavesNothing(1)
 }
 
-// late is a store that calls a function before it lists the pieces of an upload.
+// late is a store that calls a function before it lists the parts of an upload.
 type late struct {
 	handlers.Store
 	before func()
 }
 
-func (l late) Pieces(ctx context.Context, id room.MediaID) (room.Pieces, error) {
+func (l late) Parts(ctx context.Context, id room.MediaID) (room.Parts, error) {
 	l.before()
-	return l.Store.Pieces(ctx, id)
+	return l.Store.Parts(ctx, id)
 }
 
-// TestUploadFinishedByAnotherProcess checks that a process that finds pieces missing, because
+// TestUploadFinishedByAnotherProcess checks that a process that finds parts missing, because
 // another one has assembled them, does not store the rest as the file.
 func TestUploadFinishedByAnotherProcess(t *testing.T) {
 	t.Parallel()
@@ -402,7 +402,7 @@ type failing struct {
 	mu     sync.Mutex // guards the fields below
 	finish error
 	known  error
-	keep   chan struct{} // FinishPiece waits for it
+	keep   chan struct{} // FinishPart waits for it
 }
 
 func (f *failing) set(change func(*failing)) {
@@ -429,14 +429,14 @@ func (f *failing) Upload(ctx context.Context, owner room.UserID, id room.MediaID
 	return f.Store.Upload(ctx, owner, id)
 }
 
-func (f *failing) FinishPiece(ctx context.Context, id room.PieceID, length int64) error {
+func (f *failing) FinishPart(ctx context.Context, id room.PartID, length int64) error {
 	f.mu.Lock()
 	keep := f.keep
 	f.mu.Unlock()
 	if keep != nil {
 		<-keep
 	}
-	return f.Store.FinishPiece(ctx, id, length)
+	return f.Store.FinishPart(ctx, id, length)
 }
 
 // TestUploadsWithoutDatabase checks that a complete upload that could not be finished is finished
@@ -467,7 +467,7 @@ func TestUploadsWithoutDatabase(t *testing.T) {
 	f.set(func(f *failing) { f.keep = make(chan struct{}) })
 	var hanging sync.WaitGroup
 	hanging.Go(func() { alice.patch(at, 0, []byte("some")).is(http.StatusConflict) }) // other requests interrupted it
-	eventually(t, "a piece is stored", func() bool { return s.rows("media_pieces") > 0 })
+	eventually(t, "a part is stored", func() bool { return s.rows("media_pieces") > 0 })
 	alice.call("HEAD", at, nil).is(http.StatusConflict)
 	alice.call("DELETE", at, nil, tus()).refused(http.StatusConflict, "upload_interrupted")
 	alice.patch(at, 0, []byte("some")).refused(http.StatusConflict, "upload_interrupted")
@@ -542,8 +542,8 @@ func TestUploadsEnd(t *testing.T) {
 		alice.call("DELETE", at, nil, tus()).refused(http.StatusNotFound, "media_not_found")
 	}
 	stored(t, folder, 0)
-	if media, pieces := s.rows("media"), s.rows("media_pieces"); media+pieces != 0 {
-		t.Errorf("%d files and %d pieces left", media, pieces)
+	if media, parts := s.rows("media"), s.rows("media_pieces"); media+parts != 0 {
+		t.Errorf("%d files and %d parts left", media, parts)
 	}
 
 	sent := begun()
@@ -561,7 +561,7 @@ func TestUploadsEnd(t *testing.T) {
 		t.Errorf("the continued upload: %d bytes stored", got)
 	}
 	alice.holds(alice.finished(sent), []byte("somemore"))
-	stored(t, folder, 1+2) // the sent file and two pieces
+	stored(t, folder, 1+2) // the sent file and two parts
 }
 
 // sweepFiles deletes what is due, as the program does.
@@ -570,12 +570,12 @@ func (s *service) sweepFiles(b *media.Bucket) {
 	if err := s.store.SweepMedia(context.Background(), func(ctx context.Context, id room.MediaID) error { return b.Delete(ctx, string(id)) }); err != nil {
 		s.Error(err)
 	}
-	if err := s.store.SweepPieces(context.Background(), func(ctx context.Context, id room.PieceID) error { return b.Delete(ctx, string(id)) }); err != nil {
+	if err := s.store.SweepParts(context.Background(), func(ctx context.Context, id room.PartID) error { return b.Delete(ctx, string(id)) }); err != nil {
 		s.Error(err)
 	}
 }
 
-// TestUnsentFilesAreBounded checks the limits for each user on number, bytes and pieces of unsent
+// TestUnsentFilesAreBounded checks the limits for each user on number, bytes and parts of unsent
 // files, for both kinds of uploads.
 func TestUnsentFilesAreBounded(t *testing.T) {
 	t.Parallel()
@@ -624,7 +624,7 @@ func TestUnsentFilesAreBounded(t *testing.T) {
 	// An upload of unknown length counts with the maximum size.
 	bob.stream(strings.NewReader("x"), -1).refused(http.StatusTooManyRequests, "media_quota")
 	small := bob.create("b.txt", 4)
-	s.exec("UPDATE media SET pieces = $2 WHERE media_id = $1", path.Base(small), room.MaxPieces-1)
+	s.exec("UPDATE media SET pieces = $2 WHERE media_id = $1", path.Base(small), room.MaxParts-1)
 	bob.patch(small, 0, []byte("a")).is(http.StatusNoContent)
 	bob.patch(small, 1, []byte("b")).refused(http.StatusTooManyRequests, "media_quota")
 }

@@ -304,7 +304,7 @@ func (s *Store) sweepMedia(ctx context.Context, remove func(context.Context, roo
 	return len(due), errors.Join(failed, translate(err))
 }
 
-// removeEach deletes the bytes of files or pieces. It returns those that were deleted, and an error
+// removeEach deletes the bytes of files or parts. It returns those that were deleted, and an error
 // if there are others. The error is that of one of them, because an unreachable bucket would cause
 // the same one for all.
 func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove func(context.Context, ID) error) (deleted []ID, failed error) {

@@ -9,7 +9,7 @@ import (
 	"parlor/room"
 )
 
-// MediaFile is what the database knows about an object in the bucket, which is a file or a piece of
+// MediaFile is what the database knows about an object in the bucket, which is a file or a part of
 // one.
 type MediaFile struct {
 	ID   room.MediaID

@@ -11,8 +11,8 @@ import (
 	"parlor/room"
 )
 
-// AddUpload adds a file of a user that will be uploaded in pieces, of length bytes in total, and
-// returns its ID. SweepMedia deletes it room.MediaKept after its last piece. Errors:
+// AddUpload adds a file of a user that will be uploaded in parts, of length bytes in total, and
+// returns its ID. SweepMedia deletes it room.MediaKept after its last part. Errors:
 // room.ErrMediaQuota.
 func (s *Store) AddUpload(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error) {
 	return s.addMedia(ctx, owner, fileName, length, new(int64))
@@ -25,20 +25,20 @@ func (s *Store) Upload(ctx context.Context, owner room.UserID, id room.MediaID) 
 	err := s.pool.QueryRow(ctx, `
 		SELECT file_name, coalesce(size, length), coalesce(size, uploaded), pieces, size IS NOT NULL FROM media
 		WHERE media_id = $1 AND owner_id = $2 AND NOT deleting AND (size IS NOT NULL OR uploaded IS NOT NULL)`,
-		id, owner).Scan(&u.FileName, &u.Length, &u.Offset, &u.Pieces, &u.Finished)
+		id, owner).Scan(&u.FileName, &u.Length, &u.Offset, &u.Parts, &u.Finished)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return u, room.ErrMediaNotFound
 	}
 	return u, translate(err)
 }
 
-// AddPiece adds a piece at the offset of an upload before its bytes are stored, and returns its ID.
-// Several processes that do not know of each other may add pieces at one offset; FinishPiece
-// accepts the first that is stored. Errors: room.ErrUploadOffset.
-func (s *Store) AddPiece(ctx context.Context, u room.Upload) (room.PieceID, error) {
+// AddPart adds a part at the offset of an upload before its bytes are stored, and returns its ID.
+// Parts are the rows of media_pieces. Several processes that do not know of each other may add
+// parts at one offset; FinishPart accepts the first that is stored. Errors: room.ErrUploadOffset.
+func (s *Store) AddPart(ctx context.Context, u room.Upload) (room.PartID, error) {
 	id, err := uuid.NewRandom()
 	if err != nil {
-		return "", fmt.Errorf("piece ID: %w", err)
+		return "", fmt.Errorf("part ID: %w", err)
 	}
 	added, err := s.pool.Exec(ctx, `
 		INSERT INTO media_pieces (piece_id, media_id, starts, created_at)
@@ -47,12 +47,12 @@ func (s *Store) AddPiece(ctx context.Context, u room.Upload) (room.PieceID, erro
 	if err == nil && added.RowsAffected() == 0 {
 		err = room.ErrUploadOffset
 	}
-	return room.PieceID(id.String()), translate(err)
+	return room.PartID(id.String()), translate(err)
 }
 
-// FinishPiece records that a piece is stored, and moves the offset of its upload by length bytes,
-// unless the upload has grown or ended since AddPiece. Errors: room.ErrUploadOffset.
-func (s *Store) FinishPiece(ctx context.Context, id room.PieceID, length int64) error {
+// FinishPart records that a part is stored, and moves the offset of its upload by length bytes,
+// unless the upload has grown or ended since AddPart. Errors: room.ErrUploadOffset.
+func (s *Store) FinishPart(ctx context.Context, id room.PartID, length int64) error {
 	finished, err := s.pool.Exec(ctx, `
 		WITH grown AS (
 			UPDATE media m SET uploaded = uploaded + $2, pieces = pieces + 1, unused_since = $3
@@ -67,26 +67,26 @@ func (s *Store) FinishPiece(ctx context.Context, id room.PieceID, length int64) 
 	return translate(err)
 }
 
-// Pieces returns the stored pieces of an upload, in order.
-func (s *Store) Pieces(ctx context.Context, id room.MediaID) (p room.Pieces, err error) {
+// Parts returns the stored parts of an upload, in order.
+func (s *Store) Parts(ctx context.Context, id room.MediaID) (p room.Parts, err error) {
 	rows, err := s.pool.Query(ctx, "SELECT piece_id, length FROM media_pieces WHERE media_id = $1 AND length IS NOT NULL ORDER BY starts", id)
 	if err != nil {
 		return p, translate(err)
 	}
 	var (
-		piece  room.PieceID
+		part   room.PartID
 		length int64
 	)
-	_, err = pgx.ForEachRow(rows, []any{&piece, &length}, func() error {
-		p.IDs = append(p.IDs, piece)
+	_, err = pgx.ForEachRow(rows, []any{&part, &length}, func() error {
+		p.IDs = append(p.IDs, part)
 		p.Length += length
 		return nil
 	})
 	return p, translate(err)
 }
 
-// DeletePieces deletes the rows of pieces whose bytes are not, or no longer, stored.
-func (s *Store) DeletePieces(ctx context.Context, ids []room.PieceID) error {
+// DeleteParts deletes the rows of parts whose bytes are not, or no longer, stored.
+func (s *Store) DeleteParts(ctx context.Context, ids []room.PartID) error {
 	_, err := s.pool.Exec(ctx, "DELETE FROM media_pieces WHERE piece_id = ANY ($1::uuid[])", ids)
 	return translate(err)
 }
@@ -108,13 +108,13 @@ func (s *Store) EndUpload(ctx context.Context, owner room.UserID, id room.MediaI
 	return room.ErrMediaSent
 }
 
-// SweepPieces deletes pieces that no upload needs: those of files that are complete or deleted, and
+// SweepParts deletes parts that no upload needs: those of files that are complete or deleted, and
 // those that were never recorded as stored, after room.MediaKept, when no request can still be
 // storing them. remove deletes the bytes, and must succeed if there are none. Any number of
 // processes may sweep.
-func (s *Store) SweepPieces(ctx context.Context, remove func(context.Context, room.PieceID) error) error {
+func (s *Store) SweepParts(ctx context.Context, remove func(context.Context, room.PartID) error) error {
 	for range mediaBatches {
-		swept, err := s.sweepPieces(ctx, remove)
+		swept, err := s.sweepParts(ctx, remove)
 		if err != nil || swept < mediaBatch {
 			return err
 		}
@@ -122,7 +122,7 @@ func (s *Store) SweepPieces(ctx context.Context, remove func(context.Context, ro
 	return nil
 }
 
-func (s *Store) sweepPieces(ctx context.Context, remove func(context.Context, room.PieceID) error) (swept int, err error) {
+func (s *Store) sweepParts(ctx context.Context, remove func(context.Context, room.PartID) error) (swept int, err error) {
 	if ok, err := s.mayDelete(ctx); !ok {
 		return 0, err
 	}
@@ -133,13 +133,13 @@ func (s *Store) sweepPieces(ctx context.Context, remove func(context.Context, ro
 	if err != nil {
 		return 0, translate(err)
 	}
-	due, err := pgx.CollectRows(rows, pgx.RowTo[room.PieceID])
+	due, err := pgx.CollectRows(rows, pgx.RowTo[room.PartID])
 	if err != nil {
 		return 0, translate(err)
 	}
-	deleted, failed := removeEach(ctx, "piece", due, remove)
+	deleted, failed := removeEach(ctx, "part", due, remove)
 	if len(deleted) > 0 {
-		err = s.DeletePieces(ctx, deleted)
+		err = s.DeleteParts(ctx, deleted)
 	}
 	return len(due), errors.Join(failed, err)
 }

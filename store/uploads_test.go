@@ -11,7 +11,7 @@ import (
 	"parlor/store"
 )
 
-// beginUpload adds a file that is uploaded in pieces.
+// beginUpload adds a file that is uploaded in parts.
 func beginUpload(t testing.TB, f fixture, owner room.UserID, length int64) room.Upload {
 	t.Helper()
 	id, err := f.AddUpload(t.Context(), owner, "a.txt", length)
@@ -30,40 +30,40 @@ func known(t testing.TB, f fixture, owner room.UserID, id room.MediaID) room.Upl
 	return u
 }
 
-func addPiece(t testing.TB, f fixture, u room.Upload) room.PieceID {
+func addPart(t testing.TB, f fixture, u room.Upload) room.PartID {
 	t.Helper()
-	id, err := f.AddPiece(t.Context(), u)
+	id, err := f.AddPart(t.Context(), u)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return id
 }
 
-func keepPiece(t testing.TB, f fixture, id room.PieceID, length int64) {
+func finishPart(t testing.TB, f fixture, id room.PartID, length int64) {
 	t.Helper()
-	if err := f.FinishPiece(t.Context(), id, length); err != nil {
+	if err := f.FinishPart(t.Context(), id, length); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestPiecesAreInOrder checks that only one of the pieces added at an offset is accepted, and that
+// TestPartsAreInOrder checks that only one of the parts added at an offset is accepted, and that
 // an upload never has a gap or the same bytes twice.
-func TestPiecesAreInOrder(t *testing.T) {
+func TestPartsAreInOrder(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	u := beginUpload(t, f, "alice", 40)
-	var kept []room.PieceID
+	var kept []room.PartID
 	for u.Offset < u.Length {
 		var mu sync.Mutex // guards kept
 		var writing sync.WaitGroup
 		won := len(kept)
-		var noted []room.PieceID
+		var added []room.PartID
 		for range 8 {
-			noted = append(noted, addPiece(t, f, u))
+			added = append(added, addPart(t, f, u))
 		}
-		for _, id := range noted {
+		for _, id := range added {
 			writing.Go(func() {
-				switch err := f.FinishPiece(t.Context(), id, 10); {
+				switch err := f.FinishPart(t.Context(), id, 10); {
 				case err == nil:
 					mu.Lock()
 					kept = append(kept, id)
@@ -75,37 +75,37 @@ func TestPiecesAreInOrder(t *testing.T) {
 		}
 		writing.Wait()
 		if len(kept) != won+1 {
-			t.Fatalf("at %d, %d pieces accepted", u.Offset, len(kept)-won)
+			t.Fatalf("at %d, %d parts accepted", u.Offset, len(kept)-won)
 		}
-		if err := f.FinishPiece(t.Context(), kept[won], 10); !errors.Is(err, room.ErrUploadOffset) {
+		if err := f.FinishPart(t.Context(), kept[won], 10); !errors.Is(err, room.ErrUploadOffset) {
 			t.Errorf("finished twice: %v", err)
 		}
-		if _, err := f.AddPiece(t.Context(), u); !errors.Is(err, room.ErrUploadOffset) {
+		if _, err := f.AddPart(t.Context(), u); !errors.Is(err, room.ErrUploadOffset) {
 			t.Errorf("added at an old offset: %v", err)
 		}
 		u = known(t, f, "alice", u.ID)
 	}
-	if pieces, err := f.Pieces(t.Context(), u.ID); err != nil || !slices.Equal(pieces.IDs, kept) || pieces.Length != u.Length || u.Pieces != 4 || !u.Whole() {
-		t.Errorf("the pieces of %+v are %v, want %v: %v", u, pieces, kept, err)
+	if parts, err := f.Parts(t.Context(), u.ID); err != nil || !slices.Equal(parts.IDs, kept) || parts.Length != u.Length || u.Parts != 4 || !u.Whole() {
+		t.Errorf("the parts of %+v are %v, want %v: %v", u, parts, kept, err)
 	}
-	if err := f.FinishPiece(t.Context(), addPiece(t, f, u), 1); err == nil {
+	if err := f.FinishPart(t.Context(), addPart(t, f, u), 1); err == nil {
 		t.Error("the upload is longer than was announced")
 	}
 }
 
-// TestPiecesAreDeleted checks that pieces are deleted with their files and, if they were never
+// TestPartsAreDeleted checks that parts are deleted with their files and, if they were never
 // finished, after a day.
-func TestPiecesAreDeleted(t *testing.T) {
+func TestPartsAreDeleted(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	done, ended, open := beginUpload(t, f, "alice", 2), beginUpload(t, f, "alice", 2), beginUpload(t, f, "alice", 2)
-	var due, late []room.PieceID
+	var due, late []room.PartID
 	for _, u := range []room.Upload{done, ended, open} {
-		piece := addPiece(t, f, u)
-		keepPiece(t, f, piece, 1)
-		late = append(late, addPiece(t, f, known(t, f, "alice", u.ID)))
+		part := addPart(t, f, u)
+		finishPart(t, f, part, 1)
+		late = append(late, addPart(t, f, known(t, f, "alice", u.ID)))
 		if u.ID != open.ID {
-			due = append(due, piece)
+			due = append(due, part)
 		}
 	}
 	if err := f.FinishMedia(t.Context(), room.Media{ID: done.ID, Size: 2}); err != nil {
@@ -114,14 +114,14 @@ func TestPiecesAreDeleted(t *testing.T) {
 	if err := f.EndUpload(t.Context(), "alice", ended.ID); err != nil {
 		t.Fatal(err)
 	}
-	for _, piece := range late[:2] {
-		if err := f.FinishPiece(t.Context(), piece, 1); !errors.Is(err, room.ErrUploadOffset) {
-			t.Errorf("a piece of an ended upload: %v", err)
+	for _, part := range late[:2] {
+		if err := f.FinishPart(t.Context(), part, 1); !errors.Is(err, room.ErrUploadOffset) {
+			t.Errorf("a part of an ended upload: %v", err)
 		}
 	}
-	sweep := func() (removed []room.PieceID) {
+	sweep := func() (removed []room.PartID) {
 		t.Helper()
-		err := f.SweepPieces(t.Context(), func(_ context.Context, id room.PieceID) error { removed = append(removed, id); return nil })
+		err := f.SweepParts(t.Context(), func(_ context.Context, id room.PartID) error { removed = append(removed, id); return nil })
 		if err != nil {
 			t.Error(err)
 		}
@@ -133,7 +133,7 @@ func TestPiecesAreDeleted(t *testing.T) {
 		t.Errorf("deleted: %v, want %v", got, due)
 	}
 	f.clock.advance(room.MediaKept)
-	keepPiece(t, f, late[2], 1) // all bytes are stored, but nothing has assembled them yet
+	finishPart(t, f, late[2], 1) // all bytes are stored, but nothing has assembled them yet
 	slices.Sort(late[:2])
 	if got := sweep(); !slices.Equal(got, late[:2]) {
 		t.Errorf("after a day deleted: %v, want %v", got, late[:2])
@@ -146,7 +146,7 @@ func TestPiecesAreDeleted(t *testing.T) {
 	f.clock.advance(room.MediaKept)
 	sweepMedia(t, f, &b)
 	stuck := errors.New("the bucket is away")
-	if err := f.SweepPieces(t.Context(), func(context.Context, room.PieceID) error { return stuck }); !errors.Is(err, stuck) {
+	if err := f.SweepParts(t.Context(), func(context.Context, room.PartID) error { return stuck }); !errors.Is(err, stuck) {
 		t.Errorf("sweep: %v", err)
 	}
 	if got := sweep(); len(got) != 2 || query[int](t, f, "SELECT (SELECT count(*) FROM media) + (SELECT count(*) FROM media_pieces)") != 0 {

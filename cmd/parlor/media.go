@@ -70,7 +70,7 @@ func (k *mediaKeeper) run(ctx context.Context) {
 func (k *mediaKeeper) sweep(ctx context.Context) {
 	err := errors.Join(
 		k.store.SweepMedia(ctx, func(ctx context.Context, id room.MediaID) error { return k.bucket.Delete(ctx, string(id)) }),
-		k.store.SweepPieces(ctx, func(ctx context.Context, id room.PieceID) error { return k.bucket.Delete(ctx, string(id)) }),
+		k.store.SweepParts(ctx, func(ctx context.Context, id room.PartID) error { return k.bucket.Delete(ctx, string(id)) }),
 	)
 	if err != nil && ctx.Err() == nil {
 		k.log.Error("media sweep failed", "error", err)

@@ -91,16 +91,16 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	if err != nil {
 		t.Fatal(err)
 	}
-	piece, err := s.AddPiece(t.Context(), u)
+	part, err := s.AddPart(t.Context(), u)
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(string(piece), "some", 48*time.Hour)
+	put(string(part), "some", 48*time.Hour)
 	run("beside uploads", true, nil, "6 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans")
-	if err := s.FinishPiece(t.Context(), piece, 4); err != nil {
+	if err := s.FinishPart(t.Context(), part, 4); err != nil {
 		t.Fatal(err)
 	}
-	run("beside a piece that is kept", true, nil, "0 orphans")
+	run("beside a part that is kept", true, nil, "0 orphans")
 
 	put(oldOrphan, "old", 48*time.Hour)
 	put(youngOrphan, "young", time.Hour)
@@ -111,8 +111,8 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	gone := saveFile(t, s, bucket, "alice", "gone")
 	remove(string(gone))
 	put(string(whole), "whol", 0)
-	remove(string(piece))
-	run("lost bytes", false, errFilesMissing, "missing  "+string(gone)+", 4 bytes", "damaged  "+string(whole)+", 5 bytes: 4 are stored", "missing  "+string(piece), "orphan   ", "2 missing, 1 damaged")
+	remove(string(part))
+	run("lost bytes", false, errFilesMissing, "missing  "+string(gone)+", 4 bytes", "damaged  "+string(whole)+", 5 bytes: 4 are stored", "missing  "+string(part), "orphan   ", "2 missing, 1 damaged")
 
 	// With another database nothing in the bucket has a row, and all of it would be deleted.
 	put(oldOrphan, "old", 48*time.Hour)
