@@ -14,10 +14,9 @@ import (
 // Joins are committed in groups, as messages are: joins that arrive during a transaction for the
 // same room are part of the next one. If a thousand users join one room at the same time, each of
 // them waits for a few commits rather than for a thousand.
-const (
-	// maxJoinBatch bounds how long a room and the sessions of a batch stay locked.
-	maxJoinBatch = 128
-)
+
+// maxJoinBatch bounds how long a room and the sessions of a batch stay locked.
+const maxJoinBatch = 128
 
 // A pendingJoin is a call that wants its session to join a room.
 type pendingJoin struct {
@@ -60,9 +59,9 @@ func (q *joinQueue) add(id room.RoomID, j *pendingJoin) (first bool) {
 	if q.waiting == nil {
 		q.waiting = make(map[room.RoomID][]*pendingJoin)
 	}
-	before, open := q.waiting[id]
-	q.waiting[id] = append(before, j)
-	return !open
+	waiting, running := q.waiting[id]
+	q.waiting[id] = append(waiting, j)
+	return !running
 }
 
 // next returns the joins of the next transaction, beginning with those to retry. If there are none,
@@ -208,24 +207,6 @@ func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batc
 	return all, nil
 }
 
-// chooseCreator returns the join that creates the room. Other joins that may create it are left to
-// the next transaction, and those that may not get their errors.
-func (state joinState) chooseCreator(id room.RoomID, joins []*pendingJoin) (creator *pendingJoin) {
-	for _, j := range joins {
-		switch {
-		case !j.mayCreate:
-			j.err = room.ErrRoomNotFound
-		case state.sessions[j.session].Grants.Check(room.ActionCreate, id) != nil:
-			j.err = room.ErrNotGranted
-		case creator == nil:
-			creator = j
-		default:
-			j.retry = true
-		}
-	}
-	return creator
-}
-
 // A joinState is what the rules need to know about a batch of joins. Everything in it is locked,
 // except the busy sessions: another transaction has locked them or their users.
 type joinState struct {
@@ -233,42 +214,6 @@ type joinState struct {
 	busy     map[room.SessionID]bool
 	requests map[room.SessionID]room.JoinRequest
 	room     room.Room // its generation is 0 if it does not exist
-}
-
-// eligible returns the joins of a batch that the rules can decide now. It contains each user at
-// most once, because the decision about a second session of the same user depends on the first.
-func (state joinState) eligible(id room.RoomID, batch []*pendingJoin, now time.Time) []*pendingJoin {
-	var eligible []*pendingJoin
-	users := make(map[room.UserID]bool, len(batch))
-	for _, j := range batch {
-		if j.err != nil {
-			continue // the caller has given up
-		}
-		if state.busy[j.session] {
-			j.alone = true
-			continue
-		}
-		session, ok := state.sessions[j.session]
-		if !ok {
-			j.err = room.ErrUnauthenticated
-			continue
-		}
-		if j.err = session.Usable(now); j.err != nil {
-			continue
-		}
-		// Checked under the session's lock: a renewal that revokes the grant either removes the
-		// session from its rooms later, or has already done so.
-		if j.err = session.Grants.Check(room.ActionJoin, id); j.err != nil {
-			continue
-		}
-		if users[session.User.ID] {
-			j.retry = true
-			continue
-		}
-		users[session.User.ID] = true
-		eligible = append(eligible, j)
-	}
-	return eligible
 }
 
 // lockJoinState locks the sessions of a batch, their users and the room, and reads what the rules
@@ -326,6 +271,60 @@ func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, ba
 	b.Queue(joinRequestsQuery(lockedGeneration), sessions, id).
 		Query(s.collectJoinRequests(&state.requests))
 	return state, send(ctx, tx, &b)
+}
+
+// eligible returns the joins of a batch that the rules can decide now. It contains each user at
+// most once, because the decision about a second session of the same user depends on the first.
+func (state joinState) eligible(id room.RoomID, batch []*pendingJoin, now time.Time) []*pendingJoin {
+	var eligible []*pendingJoin
+	users := make(map[room.UserID]bool, len(batch))
+	for _, j := range batch {
+		if j.err != nil {
+			continue // the caller has given up
+		}
+		if state.busy[j.session] {
+			j.alone = true
+			continue
+		}
+		session, ok := state.sessions[j.session]
+		if !ok {
+			j.err = room.ErrUnauthenticated
+			continue
+		}
+		if j.err = session.Usable(now); j.err != nil {
+			continue
+		}
+		// Checked under the session's lock: a renewal that revokes the grant either removes the
+		// session from its rooms later, or has already done so.
+		if j.err = session.Grants.Check(room.ActionJoin, id); j.err != nil {
+			continue
+		}
+		if users[session.User.ID] {
+			j.retry = true
+			continue
+		}
+		users[session.User.ID] = true
+		eligible = append(eligible, j)
+	}
+	return eligible
+}
+
+// chooseCreator returns the join that creates the room. Other joins that may create it are left to
+// the next transaction, and those that may not get their errors.
+func (state joinState) chooseCreator(id room.RoomID, joins []*pendingJoin) (creator *pendingJoin) {
+	for _, j := range joins {
+		switch {
+		case !j.mayCreate:
+			j.err = room.ErrRoomNotFound
+		case state.sessions[j.session].Grants.Check(room.ActionCreate, id) != nil:
+			j.err = room.ErrNotGranted
+		case creator == nil:
+			creator = j
+		default:
+			j.retry = true
+		}
+	}
+	return creator
 }
 
 // lockRoomLog locks a room by the row of its log. It is a statement of its own, so that the
