@@ -22,7 +22,7 @@ func (c cluster) repair(log *slog.Logger) error {
 		// The settings of initdb are repeated on the command line if they matter, or are
 		// PostgreSQL's defaults.
 		"postgresql.conf": "",
-		// What ALTER SYSTEM had set is lost. Parlor sets nothing there.
+		// Settings of ALTER SYSTEM are lost. Parlor makes none.
 		"postgresql.auto.conf": "",
 		// As initdb writes it: every user that can reach the socket may log in, and only the
 		// database user can.

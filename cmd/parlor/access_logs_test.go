@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestAccessLogsLeaveTheQueryOut runs the log formats of docs/operations.md, as they stand there: the path of a call is in the
-// log, and the stream's key is not.
-func TestAccessLogsLeaveTheQueryOut(t *testing.T) {
+// TestAccessLogsOmitQuery runs the log formats of docs/operations.md verbatim: the path of a call
+// is in the log, and the stream's key is not.
+func TestAccessLogsOmitQuery(t *testing.T) {
 	t.Parallel()
 	formats := accessLogFormats(t)
 	folder, listen := t.TempDir(), map[string]string{}
@@ -93,7 +93,7 @@ func TestAccessLogsLeaveTheQueryOut(t *testing.T) {
 	}
 }
 
-// accessLogFormats are the blocks of the page's section, in its order: nginx, Caddy, haproxy.
+// accessLogFormats returns the blocks of the section: nginx, Caddy, haproxy.
 func accessLogFormats(t *testing.T) []string {
 	t.Helper()
 	page, err := os.ReadFile(operationsPage)
@@ -113,7 +113,7 @@ func accessLogFormats(t *testing.T) []string {
 	return formats
 }
 
-// eventually waits for a condition.
+// eventually waits until a condition holds.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)

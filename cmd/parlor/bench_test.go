@@ -10,13 +10,13 @@ import (
 	"parlor/bench"
 )
 
-// TestBench loads a server of its own, and holds its report against what the server counts.
+// TestBench loads a server and compares the report with what the server counts.
 func TestBench(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t))
 	for name, test := range map[string]struct {
 		args     []string
-		whole    bool // every message must come to every stream
+		whole    bool // every message must reach every stream
 		messages int64
 	}{
 		"text":      {[]string{"--rate", "100"}, true, 90},
@@ -50,7 +50,7 @@ func TestBench(t *testing.T) {
 	}
 }
 
-func TestBenchMeetsTheRateLimit(t *testing.T) {
+func TestBenchReportsRateLimit(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--message-rate", "1")
 	got := parlor(t.Context(), t, []string{"PARLOR_DATA=" + p.data}, "bench", "--url", p.url, "--streams", "2", "--rate", "50")

@@ -24,15 +24,16 @@ import (
 	"parlor/room"
 )
 
-// TestChaos kills, freezes and restarts a server, its database and the database's processes at random, and cuts and stops
-// reading its streams, while senders talk in several rooms and others come and go. Every message that was acknowledged is
-// then on every stream and in the history, once, at the place that was acknowledged.
+// TestChaos kills, freezes and restarts a server, its database and single processes of the database
+// at random, cuts streams and stops reading them, while senders post in several rooms and visitors
+// enter and leave. Every acknowledged message must then be on every stream and in the history
+// exactly once, with its seq.
 //
-// CHAOS_SECONDS is how long, and CHAOS_SEED repeats a run's choices; the machine's timing nothing can repeat. `make chaos`
-// sets them. Without them the run is short.
+// CHAOS_SECONDS is the duration, and CHAOS_SEED repeats the choices of a run, but not the timing of
+// the machine. `make chaos` sets them. Without them the run is short.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	const senders, readers, wanderers = 4, 6, 2
+	const senders, readers, visitors = 4, 6, 2
 	rooms := []string{"hall", "foyer", "garden"}
 	duration, long := 8*time.Second, false
 	if text := os.Getenv("CHAOS_SECONDS"); text != "" {
@@ -52,17 +53,17 @@ func TestChaos(t *testing.T) {
 	t.Logf("chaos for %s; CHAOS_SEED=%d repeats its choices", duration, seed)
 	ctx, cancel := context.WithTimeout(t.Context(), duration+3*time.Minute)
 	defer cancel()
-	// No member leaves because its stream was away, however long the faults keep it so.
-	m := &mischief{
+	// The member timeout is so long that no fault makes a member leave.
+	m := &faultInjector{
 		t: t, ctx: ctx, random: rand.New(rand.NewPCG(seed, 0)), began: time.Now(),
 		args: []string{"--member-timeout", "300s", "--message-rate", "0", "--log-level", "warn", "--rooms-per-user", "20"},
 	}
 	m.server = startParlor(t, reachableFolder(t), m.args...)
 
 	var (
-		l                           ledger
-		followers                   []*reader
-		talking, reading, wandering sync.WaitGroup
+		l                          ledger
+		readerClients              []*reader
+		sending, reading, visiting sync.WaitGroup
 	)
 	room := func(i int) string { return rooms[i%len(rooms)] }
 	for i := range readers {
@@ -70,7 +71,7 @@ func TestChaos(t *testing.T) {
 		for _, room := range rooms {
 			c.enter(ctx, t, room)
 		}
-		followers = append(followers, &reader{
+		readerClients = append(readerClients, &reader{
 			client: c, byURL: i%2 == 0, page: l.page(c.user, true),
 			random: rand.New(rand.NewPCG(seed, uint64(i+1))), cut: 150_000,
 			enough: func(r *reader) bool {
@@ -80,20 +81,20 @@ func TestChaos(t *testing.T) {
 	}
 	over, stop := context.WithCancel(ctx)
 	defer stop()
-	var speakers []*client
+	var senderClients []*client
 	for i := range senders {
 		c := login(ctx, t, m.server, fmt.Sprintf("sender%d", i))
 		for _, room := range rooms {
 			c.enter(ctx, t, room)
 		}
-		speakers = append(speakers, c)
-		keepStream(ctx, &wandering, c)
+		senderClients = append(senderClients, c)
+		keepStream(ctx, &visiting, c)
 	}
-	for _, r := range followers {
+	for _, r := range readerClients {
 		reading.Go(func() { r.read(ctx) })
 	}
-	speak := func(c *client, room, text string) bool {
-		seq, err := c.tell(ctx, room, text)
+	send := func(c *client, room, text string) bool {
+		seq, err := c.post(ctx, room, text)
 		if err != nil {
 			t.Errorf("%s in %s: %v", c.user, room, err)
 			return false
@@ -101,20 +102,20 @@ func TestChaos(t *testing.T) {
 		l.acknowledge(room, seq, text)
 		return true
 	}
-	for i, c := range speakers {
-		talking.Go(func() {
+	for i, c := range senderClients {
+		sending.Go(func() {
 			for n := 0; over.Err() == nil; n++ {
-				if !speak(c, room(n+i), fmt.Sprintf("%s says %d", c.user, n)) {
+				if !send(c, room(n+i), fmt.Sprintf("%s sends %d", c.user, n)) {
 					return
 				}
 				wait(over, 5*time.Millisecond)
 			}
 		})
 	}
-	for i := range wanderers {
-		c := login(ctx, t, m.server, fmt.Sprintf("wanderer%d", i))
-		keepStream(ctx, &wandering, c)
-		talking.Go(func() {
+	for i := range visitors {
+		c := login(ctx, t, m.server, fmt.Sprintf("visitor%d", i))
+		keepStream(ctx, &visiting, c)
+		sending.Go(func() {
 			for n := 0; over.Err() == nil; n++ {
 				for _, step := range []string{"enter", "leave"} {
 					status, err := c.call(ctx, "POST", "/v1/rooms/"+room(n+i)+"/"+step, map[string]string{}, nil)
@@ -128,22 +129,22 @@ func TestChaos(t *testing.T) {
 	}
 	m.run(duration, long)
 	stop()
-	talking.Wait()
+	sending.Wait()
 	for _, room := range rooms {
-		speak(speakers[0], room, "the end")
+		send(senderClients[0], room, "the end")
 	}
-	// A stream that is without its messages for so long does not get them any more.
+	// A stream that lacks its messages after a minute does not receive them any more.
 	late := time.AfterFunc(time.Minute, cancel)
 	reading.Wait()
 	late.Stop()
-	if err := l.readHistory(ctx, speakers[0], rooms); err != nil {
+	if err := l.readHistory(ctx, senderClients[0], rooms); err != nil {
 		t.Errorf("the history: %v", err)
 	}
-	cancel() // the senders' and the wanderers' streams
-	wandering.Wait()
+	cancel() // ends the streams of the senders and visitors
+	visiting.Wait()
 
 	broken := 0
-	for _, r := range followers {
+	for _, r := range readerClients {
 		broken += r.broken
 		if r.fault != "" {
 			t.Errorf("%s: %s", r.client.user, r.fault)
@@ -163,7 +164,7 @@ func TestChaos(t *testing.T) {
 	t.Logf("%d faults and %d streams cut, %s", m.faults, broken, v)
 }
 
-// client is a session of a user, as a program would hold it.
+// client is a session of a user.
 type client struct {
 	http                       *http.Client
 	base, key, streamURL, user string
@@ -187,7 +188,7 @@ func (c *client) login(ctx context.Context) error {
 	return c.begin(ctx, token.Token)
 }
 
-// loginWith is login at a server that gives no tokens away.
+// loginWith starts a session at a server that is not in development mode.
 func (c *client) loginWith(ctx context.Context, tokens *auth.Tokens) error {
 	token, err := tokens.Sign(room.User{ID: room.UserID(c.user)}, time.Hour)
 	if err != nil {
@@ -218,7 +219,7 @@ func (c *client) mustCall(ctx context.Context, t *testing.T, method, path string
 	}
 }
 
-// succeed is call for what must be answered with a 2xx.
+// succeed is a call that must be answered with a 2xx status.
 func (c *client) succeed(ctx context.Context, method, path string, body, reply any) error {
 	status, err := c.call(ctx, method, path, body, reply)
 	if err != nil || status/100 != 2 {
@@ -227,14 +228,14 @@ func (c *client) succeed(ctx context.Context, method, path string, body, reply a
 	return nil
 }
 
-// say sends a message until the server takes it, under one clientMessageID.
-func (c *client) say(ctx context.Context, room, text string) error {
-	_, err := c.tell(ctx, room, text)
+// sendText sends a message, and retries with the same clientMessageID until the server accepts it.
+func (c *client) sendText(ctx context.Context, room, text string) error {
+	_, err := c.post(ctx, room, text)
 	return err
 }
 
-// tell is say, and returns the message's place in the room's log.
-func (c *client) tell(ctx context.Context, room, text string) (seq int64, err error) {
+// post is sendText, and returns the seq of the message.
+func (c *client) post(ctx context.Context, room, text string) (seq int64, err error) {
 	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
 	for ctx.Err() == nil {
 		var reply struct{ Message struct{ Seq int64 } }
@@ -272,21 +273,21 @@ func (c *client) call(ctx context.Context, method, path string, body, reply any)
 	return got.StatusCode, err
 }
 
-// keepStream holds a session's stream open, so that it stays in its rooms.
+// keepStream keeps a session's stream open, so that it stays in its rooms.
 func keepStream(ctx context.Context, group *sync.WaitGroup, c *client) {
 	r := &reader{client: c, enough: func(*reader) bool { return false }}
 	group.Go(func() { r.read(ctx) })
 }
 
-// reader follows a stream until it has enough.
+// reader follows a stream, reconnecting, until enough returns true.
 type reader struct {
 	client *client
-	byURL  bool       // as EventSource does, and the cursor in the query
-	random *rand.Rand // breaks the stream every now and then; nil does not
-	cut    int        // how many bytes may come before; 0: 20,000
+	byURL  bool       // key and cursor are in the query, as with EventSource
+	random *rand.Rand // cuts the stream at random; nil means never
+	cut    int        // maximum number of bytes before a cut; 0 means 20,000
 	enough func(*reader) bool
-	opened chan struct{} // if not nil, closed by the first frame
-	page   *page         // if not nil, where what comes is noted, of any number of rooms; else it must be one room's
+	opened chan struct{} // closed by the first frame, if not nil
+	page   *page         // records the events of any number of rooms; if nil, the stream must be of one room
 
 	lastID string
 	seq    int64
@@ -313,14 +314,14 @@ func (r *reader) connect(ctx context.Context) {
 	}
 	reply, err := r.client.http.Do(request)
 	if err != nil {
-		return // the server is down for the moment
+		return // the server is unavailable
 	}
 	defer reply.Body.Close()
 	var body io.Reader = reply.Body
 	if r.random != nil {
-		// Anywhere, in the middle of a frame too.
+		// The stream is cut at any byte, even within a frame.
 		body = io.LimitReader(body, int64(100+r.random.IntN(cmp.Or(r.cut, 20_000))))
-		if r.random.IntN(20) == 0 { // and some stop reading for a while before
+		if r.random.IntN(20) == 0 { // and some stop reading for a while first
 			wait(ctx, time.Duration(r.random.IntN(3000))*time.Millisecond)
 		}
 	}
@@ -330,7 +331,7 @@ func (r *reader) connect(ctx context.Context) {
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			r.broken++
-			return // what is not complete was not received
+			return // an incomplete frame was not received
 		}
 		if line = strings.TrimSuffix(line, "\n"); line != "" {
 			frame = append(frame, line)
@@ -359,7 +360,7 @@ func (r *reader) request(ctx context.Context) (*http.Request, error) {
 	return request, nil
 }
 
-// take reads one frame.
+// take handles one frame.
 func (r *reader) take(frame []string) {
 	if r.opened != nil {
 		close(r.opened)
@@ -416,7 +417,7 @@ func (r *reader) take(frame []string) {
 	}
 }
 
-// wait pauses a client of the real server, whose clock is the real one.
+// wait pauses a client. The server is a real process, so the clock is real too.
 func wait(ctx context.Context, d time.Duration) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d, errors.New("waited"))
 	defer cancel()

@@ -14,7 +14,7 @@ import (
 
 const goodSecret = auth.Secret("0123456789abcdef0123456789abcdef")
 
-// parseServe returns the configuration that the flags make.
+// parseServe returns the configuration for some flags.
 func parseServe(t *testing.T, args ...string) *ServeCmd {
 	t.Helper()
 	var p program
@@ -167,9 +167,10 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestDevelopmentModeRefusesAProduction: a server behind a proxy once gave any user's token to the whole web, because it
-// inferred from its private database and loopback address that it was in development.
-func TestDevelopmentModeRefusesAProduction(t *testing.T) {
+// TestDevelopmentModeRejectsProductionSettings covers a past failure: a server behind a proxy gave
+// tokens for all users to the whole web, because it inferred development mode from its private
+// database and loopback address.
+func TestDevelopmentModeRejectsProductionSettings(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"":                                     "",
@@ -196,7 +197,7 @@ func TestDevelopmentModeRefusesAProduction(t *testing.T) {
 			if got := fmt.Sprint(development); (development == nil) != (want == "") || !strings.Contains(got, want) {
 				t.Errorf("with --dev: %v; want %q", development, want)
 			}
-			// JWKS may want settings of its own.
+			// A JWKS URL needs other settings too.
 			if err := parseServe(t, strings.Fields(args)...).validate(); err != nil && strings.Contains(err.Error(), "PARLOR_DEV") {
 				t.Errorf("without --dev: %v", err)
 			}
@@ -213,7 +214,7 @@ func TestKeyedSecrets(t *testing.T) {
 	}
 }
 
-// TestLoggedDurations: what was a bare number of nanoseconds in a JSON log has its unit in the key.
+// TestLoggedDurations checks that durations in the JSON log have their unit in the key.
 func TestLoggedDurations(t *testing.T) {
 	t.Parallel()
 	for format, want := range map[string]string{

@@ -22,17 +22,17 @@ import (
 	"parlor/handlers"
 )
 
-// from dials from an address of this machine: all of 127.0.0.0/8 are.
+// from dials from an address of this machine, such as any of 127.0.0.0/8.
 func from(address string) *net.Dialer {
 	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}, Timeout: 10 * time.Second}
 }
 
-// clientFrom is a client at an address. It opens a connection for each call.
+// clientFrom returns a client at an address, which opens a connection for each call.
 func clientFrom(address string) *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: from(address).DialContext, DisableKeepAlives: true}}
 }
 
-// waitFor waits for a condition of a running server.
+// waitFor waits until a condition holds for a running server.
 func waitFor(ctx context.Context, t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for !condition() {
@@ -43,10 +43,12 @@ func waitFor(ctx context.Context, t *testing.T, what string, condition func() bo
 	}
 }
 
-// TestSocketsThatSendNothing attacks a server of 256 open files with 300 sockets that announce a body and send nothing, or send
-// not even that. From one address they disturb nobody. From many they take all places for clients: new ones are told so, open
-// streams go on, health checks answer, the operator is warned, and after the deadlines everybody is served again.
-func TestSocketsThatSendNothing(t *testing.T) {
+// TestSilentSocketsDoNotBlockServer attacks a server of 256 open files with 300 sockets that
+// announce a body and send nothing, or send nothing at all. From one address they affect no other
+// client. From many addresses they use up all connections: new clients get an error, open streams
+// go on, health checks are answered, a warning is logged, and after the deadlines all clients are
+// served again.
+func TestSilentSocketsDoNotBlockServer(t *testing.T) {
 	t.Parallel()
 	p := &process{data: reachableFolder(t), url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t), openFiles: 256}
 	p.start(t, "--dev")
@@ -86,11 +88,11 @@ func TestSocketsThatSendNothing(t *testing.T) {
 		}
 	}
 	attack("127.0.0.3", 300)
-	if err := alice.say(ctx, "hall", "one"); err != nil {
+	if err := alice.sendText(ctx, "hall", "one"); err != nil {
 		t.Errorf("beside 300 sockets from another address: %v", err)
 	}
 	attackers := 0
-	waitFor(ctx, t, "a client is told that the server is full", func() bool {
+	waitFor(ctx, t, "a client gets the error that the server is full", func() bool {
 		reply, err := alice.http.Get(p.url + "/")
 		if err != nil {
 			return false // the places for saying so are taken
@@ -109,9 +111,10 @@ func TestSocketsThatSendNothing(t *testing.T) {
 		}
 	}
 	if got := get(t, p.ops+"/metrics"); !strings.Contains(got, `parlor_limited_total{limit="connections"} `) || strings.Contains(got, `parlor_limited_total{limit="connections"} 0`) {
-		t.Error("the metrics do not tell of refused connections")
+		t.Error("the metrics do not count rejected connections")
 	}
-	// Before any of them gives up: what nobody sent ends by the server's deadlines.
+	// This must happen before any of the clients gives up: the deadlines of the server end silent
+	// connections.
 	began := time.Now()
 	waitFor(ctx, t, "clients are served again", func() bool {
 		status, err := alice.call(ctx, "POST", "/v1/rooms/hall/messages", map[string]string{"kind": "text", "text": "two"}, nil)
@@ -162,7 +165,7 @@ func servePort(t *testing.T, secured bool, cs *connections, h http.HandlerFunc) 
 	return p
 }
 
-// dial opens a connection from an address, and the TLS on it where the port has that.
+// dial opens a connection from an address, with TLS if the port has it.
 func (p *port) dial(t *testing.T, address string) net.Conn {
 	t.Helper()
 	c, err := from(address).DialContext(t.Context(), "tcp", p.address)
@@ -176,7 +179,7 @@ func (p *port) dial(t *testing.T, address string) net.Conn {
 	return c
 }
 
-// answer is a reply, read to its end.
+// answer is a reply with its whole body.
 type answer struct {
 	status int
 	text   string
@@ -197,27 +200,27 @@ func ask(c net.Conn) (answer, error) {
 	return answer{reply.StatusCode, string(text), reply.Close}, err
 }
 
-// told answers with what its connection is refused for.
-func told(w http.ResponseWriter, r *http.Request) {
+// answerRejection replies with the reason why the connection was rejected.
+func answerRejection(w http.ResponseWriter, r *http.Request) {
 	if err := rejection(r.Context()); err != nil {
 		w.Header().Set("Connection", "close")
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 	}
 }
 
-func TestConnectionsOverALimitAreTold(t *testing.T) {
+func TestConnectionsOverLimitGetReply(t *testing.T) {
 	t.Parallel()
 	for _, secured := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %t", secured), func(t *testing.T) {
 			t.Parallel()
-			p := servePort(t, secured, &connections{most: 3, mostPerAddress: 2, mostRejected: 1}, told)
+			p := servePort(t, secured, &connections{most: 3, mostPerAddress: 2, mostRejected: 1}, answerRejection)
 			first, second := p.dial(t, "127.0.0.1"), p.dial(t, "127.0.0.1")
 			for _, c := range []net.Conn{first, second} {
 				if reply, err := ask(c); err != nil || reply.status != http.StatusOK {
 					t.Fatalf("within the limits: %v, %v", reply, err)
 				}
 			}
-			refused := func(address string, want handlers.Limit, status string) {
+			rejected := func(address string, want handlers.Limit, status string) {
 				t.Helper()
 				reply, err := ask(p.dial(t, address))
 				if err != nil {
@@ -230,18 +233,18 @@ func TestConnectionsOverALimitAreTold(t *testing.T) {
 					t.Errorf("the limit is %s, and not %s", got, want)
 				}
 			}
-			refused("127.0.0.1", handlers.LimitConnectionsPerAddress, "too_many_connections")
+			rejected("127.0.0.1", handlers.LimitConnectionsPerAddress, "too_many_connections")
 			if reply, err := ask(p.dial(t, "127.0.0.2")); err != nil || reply.status != http.StatusOK {
 				t.Fatalf("from another address: %v, %v", reply, err)
 			}
 			eventuallyOpen(t, p, 3)
-			refused("127.0.0.3", handlers.LimitConnections, "server_full")
+			rejected("127.0.0.3", handlers.LimitConnections, "server_full")
 			eventuallyOpen(t, p, 3) // the server closes a connection after its reply was read
 
 			_ = p.dial(t, "127.0.0.3") // says nothing, and has the only place for refusals
 			<-p.limited
 			if _, err := ask(p.dial(t, "127.0.0.3")); err == nil {
-				t.Error("more are refused at once than there are places for it")
+				t.Error("more connections are answered than there is room for")
 			}
 			<-p.limited
 			_ = first.Close()
@@ -267,17 +270,18 @@ func eventuallyOpen(t *testing.T, p *port, n int) {
 	})
 }
 
-// TestSilentConnectionsEnd: one that sends nothing is closed, though net/http looks for HTTP/2 without a deadline, and so is one
-// that is refused and does not ask why.
+// TestSilentConnectionsEnd checks that a connection that sends nothing is closed, although net/http
+// looks for HTTP/2 without a deadline. The same holds for a rejected connection that sends no
+// request.
 func TestSilentConnectionsEnd(t *testing.T) {
 	t.Parallel()
-	p := servePort(t, false, &connections{most: 1, mostRejected: 1}, told)
-	accepted, refused := p.dial(t, "127.0.0.1"), p.dial(t, "127.0.0.1")
+	p := servePort(t, false, &connections{most: 1, mostRejected: 1}, answerRejection)
+	accepted, rejected := p.dial(t, "127.0.0.1"), p.dial(t, "127.0.0.1")
 	began := time.Now()
 	for _, c := range []struct {
 		net.Conn
 		within time.Duration
-	}{{refused, rejectionTime}, {accepted, 2 * headerTimeout}} {
+	}{{rejected, rejectionTime}, {accepted, 2 * headerTimeout}} {
 		if err := c.SetReadDeadline(began.Add(c.within + 10*time.Second)); err != nil {
 			t.Fatal(err)
 		}
@@ -288,7 +292,8 @@ func TestSilentConnectionsEnd(t *testing.T) {
 	eventuallyOpen(t, p, 0)
 }
 
-// TestHandedOverConnectionsCount: a socket that was taken over counts until it is closed, and not until its connection is.
+// TestHandedOverConnectionsCount checks that a socket that was taken over counts until it is
+// closed, and not only until its connection is.
 func TestHandedOverConnectionsCount(t *testing.T) {
 	t.Parallel()
 	taken := make(chan func(), 1)
@@ -313,7 +318,7 @@ func TestHandedOverConnectionsCount(t *testing.T) {
 	}
 }
 
-func TestSharePlaces(t *testing.T) {
+func TestShareFiles(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		ServeCmd

@@ -23,26 +23,27 @@ import (
 )
 
 const (
-	// crowdCallers is how many of a crowd call at the same time.
-	crowdCallers  = 64
-	crowdPatience = 3 * time.Minute
+	// crowdCallers is the number of concurrent calls.
+	crowdCallers = 64
+	crowdTimeout = 3 * time.Minute
 )
 
-// BenchmarkCrowd lets people with open streams enter one room of the real program, all at once, and waits until the
-// streams have told them of each other. Setting up and checking what came out is not measured.
+// BenchmarkCrowd makes users with open streams enter one room of the real program concurrently, and
+// waits until all streams have received all joins. Setting up and checking the result is not
+// measured.
 func BenchmarkCrowd(b *testing.B) {
 	for _, people := range []int{500, 5000} {
 		b.Run(fmt.Sprintf("members=%d", people), func(b *testing.B) {
 			var all crowdResult
 			for b.Loop() {
 				b.StopTimer()
-				c := gather(b, people)
+				c := startCrowd(b, people)
 				b.StartTimer()
 				c.enter()
-				c.hear()
+				c.awaitEvents()
 				b.StopTimer()
 				all.add(c.check())
-				c.disperse()
+				c.close()
 				b.StartTimer()
 			}
 			all.report(b)
@@ -50,7 +51,7 @@ func BenchmarkCrowd(b *testing.B) {
 	}
 }
 
-// crowd is the people of one run, and the server they meet at.
+// crowd is the users of one run, and their server.
 type crowd struct {
 	*testing.B
 	ctx    context.Context
@@ -58,18 +59,18 @@ type crowd struct {
 	server *process
 	http   *http.Client
 	people []*person
-	// calls is how long each one's enterRoom took.
-	calls             []time.Duration
-	readers           sync.WaitGroup
-	logReads          float64 // of the server before anybody entered
-	began             time.Time
-	entering, hearing time.Duration
-	// room is the room when everything has been told.
+	// calls is the duration of each enterRoom.
+	calls                []time.Duration
+	readers              sync.WaitGroup
+	logReads             float64 // of the server before the first user entered
+	began                time.Time
+	entering, delivering time.Duration
+	// room is the room after all events have been received.
 	room room.Room
 }
 
-// gather starts a server and logs everybody in.
-func gather(b *testing.B, people int) *crowd {
+// startCrowd starts a server and logs all users in.
+func startCrowd(b *testing.B, people int) *crowd {
 	b.Helper()
 	c := &crowd{
 		B:      b,
@@ -78,11 +79,11 @@ func gather(b *testing.B, people int) *crowd {
 		people: make([]*person, people),
 		calls:  make([]time.Duration, people),
 	}
-	c.ctx, c.cancel = context.WithTimeout(b.Context(), crowdPatience)
+	c.ctx, c.cancel = context.WithTimeout(b.Context(), crowdTimeout)
 	for i := range c.people {
 		c.people[i] = &person{client: &client{http: c.http, base: c.server.url, user: fmt.Sprintf("user%05d", i)}}
 	}
-	c.people[0].told = make(map[room.UserID]int)
+	c.people[0].joins = make(map[room.UserID]int)
 	c.each(c.people, func(_ int, p *person) error {
 		if err := p.login(c.ctx); err != nil {
 			return err
@@ -98,7 +99,7 @@ func gather(b *testing.B, people int) *crowd {
 	return c
 }
 
-// enter gets everybody into the room. The first one creates it.
+// enter makes all users enter the room. The first one creates it.
 func (c *crowd) enter() {
 	c.Helper()
 	c.began = time.Now()
@@ -118,24 +119,25 @@ func (c *crowd) enter() {
 	c.entering = time.Since(c.began)
 }
 
-// hear waits until every stream has brought the room's log to its end, which is where everybody has been told of.
-func (c *crowd) hear() {
+// awaitEvents waits until every stream has received the room's log to its end, which includes all
+// joins.
+func (c *crowd) awaitEvents() {
 	c.Helper()
-	c.await("the news", func(p *person) bool { return p.told == nil || int(p.heardOf.Load()) == len(c.people)-1 })
+	c.await("the joins", func(p *person) bool { return p.joins == nil || int(p.joined.Load()) == len(c.people)-1 })
 	var reply struct{ Room room.Room }
 	if err := c.people[0].succeed(c.ctx, "GET", "/v1/rooms/hall", nil, &reply); err != nil {
 		c.Fatal(err)
 	}
 	c.room = reply.Room
 	c.await("the end of the log", func(p *person) bool { return max(p.from, room.Seq(p.last.Load())) == c.room.LastSeq })
-	c.hearing = time.Since(c.began)
+	c.delivering = time.Since(c.began)
 }
 
-// check holds what everybody got against what was to come, and counts it.
+// check compares what every user received with what was expected, and returns the counts.
 func (c *crowd) check() crowdResult {
 	c.Helper()
 	r := crowdResult{
-		runs: 1, people: len(c.people), calls: c.calls, entering: c.entering, hearing: c.hearing,
+		runs: 1, people: len(c.people), calls: c.calls, entering: c.entering, delivering: c.delivering,
 		logReads: c.metric("parlor_log_reads_total") - c.logReads,
 	}
 	for _, p := range c.people {
@@ -148,12 +150,12 @@ func (c *crowd) check() crowdResult {
 		switch {
 		case p.fault != nil:
 			c.Errorf("%s: %v", p.user, p.fault)
-		case !p.inside:
-			c.Errorf("%s was not told of entering", p.user)
+		case !p.sawOwnJoin:
+			c.Errorf("%s did not receive its own join", p.user)
 		case p.first != p.from+1 && p.from != c.room.LastSeq:
 			c.Errorf("%s entered at %d, and the stream went on with %d", p.user, p.from, p.first)
-		case i > 0 && c.people[0].told[room.UserID(p.user)] != 1:
-			c.Errorf("%s came, and that was told %d times", p.user, c.people[0].told[room.UserID(p.user)])
+		case i > 0 && c.people[0].joins[room.UserID(p.user)] != 1:
+			c.Errorf("the join of %s was received %d times", p.user, c.people[0].joins[room.UserID(p.user)])
 		}
 	}
 	if from := c.people[0].from; from != 1 {
@@ -171,7 +173,7 @@ func (c *crowd) check() crowdResult {
 	return r
 }
 
-// checkMembers requires that somebody sees everybody.
+// checkMembers checks that a user sees all members.
 func (c *crowd) checkMembers(by *person) {
 	c.Helper()
 	seen := make(map[room.UserID]bool)
@@ -204,14 +206,14 @@ func (c *crowd) checkMembers(by *person) {
 	}
 }
 
-// disperse ends the run.
-func (c *crowd) disperse() {
+// close ends the run.
+func (c *crowd) close() {
 	c.cancel()
 	c.http.CloseIdleConnections()
 	c.server.signal(syscall.SIGTERM)
 }
 
-// each does something for each of some people, for crowdCallers of them at the same time.
+// each calls do for some of the users, crowdCallers of them concurrently.
 func (c *crowd) each(people []*person, do func(i int, p *person) error) {
 	c.Helper()
 	var (
@@ -234,7 +236,7 @@ func (c *crowd) each(people []*person, do func(i int, p *person) error) {
 	}
 }
 
-// await waits until something is true of everybody.
+// await waits until a condition holds for all users.
 func (c *crowd) await(what string, of func(*person) bool) {
 	c.Helper()
 	for _, p := range c.people {
@@ -247,7 +249,7 @@ func (c *crowd) await(what string, of func(*person) bool) {
 	}
 }
 
-// metric reads one of the server's counters.
+// metric returns one of the server's counters.
 func (c *crowd) metric(name string) float64 {
 	c.Helper()
 	for line := range strings.Lines(get(c.B, c.server.ops+"/metrics")) {
@@ -263,27 +265,29 @@ func (c *crowd) metric(name string) float64 {
 	return 0
 }
 
-// person is somebody in a crowd, with a stream that costs little to read: thousands are read here, beside the server.
+// person is a user with a stream that is cheap to read, because thousands are read on the same
+// machine as the server.
 type person struct {
 	*client
 	conn net.Conn
-	// from is the room's last event when this person came in.
+	// from is the last event of the room when the user entered.
 	from room.Seq
 
 	events, bytes atomic.Int64
 	last          atomic.Int64 // the newest event of the room's log
-	heardOf       atomic.Int64 // the size of told
+	joined        atomic.Int64 // number of entries in joins
 	over          atomic.Bool  // the stream has ended
-	// The reader's own until the stream has ended:
-	id     string   // of the event that is being read
-	first  room.Seq // the first event of the room's log
-	inside bool     // was told of entering
-	fault  error
-	// told is how often the log told of each one's coming. Only the first person reads that, the others would read the same.
-	told map[room.UserID]int
+	// Used only by the reader until the stream has ended:
+	id         string   // of the current event
+	first      room.Seq // the first event of the room's log
+	sawOwnJoin bool     // received its own join
+	fault      error
+	// joins counts the joins of each user in the log. Only the first user records them, because the
+	// others receive the same.
+	joins map[room.UserID]int
 }
 
-// listen opens the stream, over a connection without anything between.
+// listen opens the stream over a plain connection.
 func (p *person) listen(ctx context.Context, readers *sync.WaitGroup) error {
 	host := strings.TrimPrefix(p.base, "http://")
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", host)
@@ -296,7 +300,7 @@ func (p *person) listen(ctx context.Context, readers *sync.WaitGroup) error {
 	}
 	readers.Go(func() {
 		defer p.over.Store(true)
-		// Ends when the connection does; whether all had come by then is for the crowd to see.
+		// This ends with the connection. The crowd checks whether everything had arrived by then.
 		for lines := bufio.NewReaderSize(conn, 1<<10); p.fault == nil; {
 			line, err := p.readLine(lines)
 			if err != nil {
@@ -308,7 +312,7 @@ func (p *person) listen(ctx context.Context, readers *sync.WaitGroup) error {
 	return nil
 }
 
-// readLine reads a line, of which it keeps the beginning: all that is needed of most.
+// readLine reads a line and keeps its beginning, which is enough for most.
 func (p *person) readLine(lines *bufio.Reader) ([]byte, error) {
 	line, err := lines.ReadSlice('\n')
 	p.bytes.Add(int64(len(line)))
@@ -320,14 +324,14 @@ func (p *person) readLine(lines *bufio.Reader) ([]byte, error) {
 		var rest []byte
 		rest, err = lines.ReadSlice('\n')
 		p.bytes.Add(int64(len(rest)))
-		if p.told != nil {
+		if p.joins != nil {
 			line = append(line, rest...)
 		}
 	}
 	return line, err
 }
 
-// take reads a line of the stream. What an event is shows in its data, before anything else in it.
+// take handles a line of the stream. The data of an event begins with its kind.
 func (p *person) take(line []byte) error {
 	name, value, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(": "))
 	switch string(name) {
@@ -344,22 +348,22 @@ func (p *person) take(line []byte) error {
 		}
 	case "data":
 		if bytes.Contains(value, []byte(`"state":"connected"`)) {
-			p.inside = true
+			p.sawOwnJoin = true
 		}
-		if p.told != nil {
+		if p.joins != nil {
 			return p.takeNews(value)
 		}
 	}
 	return nil
 }
 
-// takeEvent requires that the log comes without holes.
+// takeEvent checks that the log has no gaps.
 func (p *person) takeEvent() error {
 	_, cursor, err := hub.ParseID(p.id)
 	if err != nil || len(cursor) != 2 {
 		return fmt.Errorf("an event of the room with the id %q: %w", p.id, err)
 	}
-	// The first log is the user's inbox, which is older than the room.
+	// The first log is that of the user's inbox, which is older than the room.
 	seq, last := cursor[1].Seq, room.Seq(p.last.Load())
 	if last == 0 {
 		p.first = seq
@@ -379,19 +383,19 @@ func (p *person) takeNews(data []byte) error {
 		return err
 	}
 	for _, m := range joined.MemberList {
-		p.told[m.ID]++
+		p.joins[m.ID]++
 	}
-	p.heardOf.Store(int64(len(p.told)))
+	p.joined.Store(int64(len(p.joins)))
 	return nil
 }
 
-// crowdResult is what the runs of one size came to.
+// crowdResult is the result of the runs of one size.
 type crowdResult struct {
-	runs, people      int
-	calls             []time.Duration
-	entering, hearing time.Duration
-	events, bytes     int64
-	logReads          float64
+	runs, people         int
+	calls                []time.Duration
+	entering, delivering time.Duration
+	events, bytes        int64
+	logReads             float64
 }
 
 func (r *crowdResult) add(o crowdResult) {
@@ -399,7 +403,7 @@ func (r *crowdResult) add(o crowdResult) {
 	r.people += o.people
 	r.calls = append(r.calls, o.calls...)
 	r.entering += o.entering
-	r.hearing += o.hearing
+	r.delivering += o.delivering
 	r.events += o.events
 	r.bytes += o.bytes
 	r.logReads += o.logReads
@@ -410,7 +414,7 @@ func (r *crowdResult) report(b *testing.B) {
 	b.ReportMetric(float64(r.people)/r.entering.Seconds(), "joins/s")
 	b.ReportMetric(float64(r.calls[len(r.calls)*99/100].Milliseconds()), "ms/join-p99")
 	b.ReportMetric(r.entering.Seconds()/float64(r.runs), "s/entered")
-	b.ReportMetric(r.hearing.Seconds()/float64(r.runs), "s/told")
+	b.ReportMetric(r.delivering.Seconds()/float64(r.runs), "s/delivered")
 	b.ReportMetric(float64(r.events)/float64(r.people), "events/stream")
 	b.ReportMetric(float64(r.bytes)/float64(r.people), "bytes/stream")
 	b.ReportMetric(r.logReads/float64(r.runs), "log-reads")

@@ -24,7 +24,8 @@ const (
 	tableEnd       = "<!-- settings end -->\n"
 )
 
-// TestSettingsTable compares the table of docs/operations.md with the flags of serve, and writes it with -update.
+// TestSettingsTable compares the table of docs/operations.md with the flags of serve, and writes it
+// with -update.
 func TestSettingsTable(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile(operationsPage)
@@ -48,7 +49,8 @@ func TestSettingsTable(t *testing.T) {
 	}
 }
 
-// TestProductionSettings starts a server with the settings file of docs/operations.md and one fault more: that is the only one.
+// TestProductionSettings starts a server with the settings file of docs/operations.md and one more,
+// wrong setting, which must be the only error.
 func TestProductionSettings(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile(operationsPage)

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// importRule says what the packages at and under a path may import outside their tests. Every list holds import paths,
-// and a path stands for all under it.
+// importRule lists what the packages at and under a path may import outside their tests. Each list
+// contains import paths, and a path includes all paths under it.
 type importRule struct {
 	pkg       string
 	ours      []string // packages of this module
@@ -22,7 +22,7 @@ type importRule struct {
 	why       string
 }
 
-// module is the package in the top folder. A rule for it is for it alone, not for the packages under it.
+// module is the package in the top folder. A rule for it does not apply to the packages under it.
 const module = "parlor"
 
 var (
@@ -30,38 +30,38 @@ var (
 	anything = []string{""}
 )
 
-// importRules is the one-way order of the packages; .golangci.yml holds it too, so that an editor shows a wrong import
-// where it is written. Of several rules the first that fits counts.
+// importRules is the one-way order of the packages. .golangci.yml contains it too, so that an
+// editor shows a wrong import in place. The first rule that matches applies.
 var importRules = []importRule{
 	{
 		pkg:  "parlor/room",
 		ours: none, libraries: none, standard: anything,
 		never: []string{"net/http", "database/sql"},
-		why:   "rules decide without I/O and know no transport, so that every caller gets the same ones and a test needs nothing",
+		why:   "rules decide without I/O and are independent of the transport, so that they are the same for every caller and easy to test",
 	},
 	{
 		pkg:  "parlor/hub",
 		ours: []string{"parlor/room"}, libraries: []string{"golang.org/x/sys"}, standard: anything,
 		never: []string{"net/http", "database/sql"},
-		why:   "the hub hands out frames; who writes them to a connection, and who reads the log, is its caller's business",
+		why:   "the hub delivers frames; the handlers connect it to HTTP, and it reads logs through an interface",
 	},
 	{
 		pkg:  "parlor/bench",
 		ours: []string{"parlor/room"}, libraries: []string{"golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"}, standard: anything,
 		never: []string{"database/sql"},
-		why:   "the load generator knows the server as a client does, so that what it measures is what clients get",
+		why:   "the load generator uses the server as a client does, so that it measures what clients get",
 	},
 	{
 		pkg:  "parlor/media",
 		ours: []string{"parlor/room"}, libraries: anything, standard: anything,
 		never: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "database/sql"},
-		why:   "media stores and probes bytes; what is known about them is a row in store",
+		why:   "media stores and probes bytes; rows about files are in store",
 	},
 	{
 		pkg:  "parlor/auth",
 		ours: []string{"parlor/room"}, libraries: anything, standard: anything,
 		never: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "database/sql"},
-		why:   "tokens are verified by keys alone, without knowing which call they came with",
+		why:   "tokens are verified by keys alone, independently of the call",
 	},
 	{
 		pkg:  "parlor/localpg",
@@ -73,19 +73,19 @@ var importRules = []importRule{
 		pkg:  "parlor/store/storetest",
 		ours: []string{"parlor/localpg", "parlor/store"}, libraries: anything, standard: anything,
 		never: []string{"net/http"},
-		why:   "tests of every package that needs a database import it; anything more would be an import cycle",
+		why:   "tests of every package that needs a database import it, so more imports would be cycles",
 	},
 	{
 		pkg:  "parlor/store",
 		ours: []string{"parlor/room", "parlor/migrations"}, libraries: anything, standard: anything,
 		never: []string{"net/http"},
-		why:   "the store keeps the rules true in the database for requests and timers alike; it answers no request and tells nobody",
+		why:   "the store applies the rules in the database for requests and timers alike; its callers notify others",
 	},
 	{
 		pkg:  "parlor/handlers",
 		ours: []string{"parlor/room", "parlor/hub", "parlor/media", "parlor/auth", "parlor/web"}, libraries: anything, standard: anything,
 		never: []string{"github.com/jackc/pgx", "github.com/pressly/goose", "database/sql"},
-		why:   "handlers reach the database through the rules' interfaces, so that no rule is left in SQL or HTTP",
+		why:   "handlers use the database only through interfaces in the words of the rules",
 	},
 	{
 		pkg:  "parlor/servicetest",
@@ -100,27 +100,27 @@ var importRules = []importRule{
 	{
 		pkg:  "parlor/migrations",
 		ours: none, libraries: none, standard: []string{"embed"},
-		why: "it hands out files; code that uses them lives with its users",
+		why: "it only embeds files; the code that uses them is elsewhere",
 	},
 	{
 		pkg:  "parlor/web",
 		ours: none, libraries: none, standard: []string{"embed", "io/fs"},
-		why: "it hands out files; code that uses them lives with its users",
+		why: "it only embeds files; the code that uses them is elsewhere",
 	},
 	{
 		pkg:  module,
 		ours: none, libraries: none, standard: []string{"embed"},
-		why: "it hands out files; code that uses them lives with its users",
+		why: "it only embeds files; the code that uses them is elsewhere",
 	},
 	{
 		pkg:  "parlor/cmd/parlor-bench",
 		ours: []string{"parlor/room", "parlor/auth", "parlor/bench"}, libraries: anything, standard: anything,
-		why: "the servers that are compared are programs; it starts them and knows them as clients do",
+		why: "the compared servers are separate programs, which it starts and uses as a client does",
 	},
 	{
 		pkg:  "parlor/cmd",
 		ours: anything, libraries: anything, standard: anything,
-		why: "the program wires everything together",
+		why: "the program connects all packages",
 	},
 }
 
@@ -138,8 +138,9 @@ func TestImportsGoOneWay(t *testing.T) {
 	}
 }
 
-// TestImportRulesBite holds an import that each rule must refuse, so that a rule that allows everything is noticed.
-func TestImportRulesBite(t *testing.T) {
+// TestImportRulesReject has an import that each rule must reject, so that a rule that allows
+// everything is noticed.
+func TestImportRulesReject(t *testing.T) {
 	t.Parallel()
 
 	for _, broken := range []struct{ pkg, imports string }{
@@ -179,12 +180,13 @@ func TestImportRulesBite(t *testing.T) {
 		{"parlor/util", "fmt"},
 	} {
 		if checkImports(broken.pkg, []string{broken.imports}) == nil {
-			t.Errorf("%s may import %s, and should not", broken.pkg, broken.imports)
+			t.Errorf("%s may import %s, but should not", broken.pkg, broken.imports)
 		}
 	}
 }
 
-// checkImports returns an error that names every import of the package that its rule refuses, and the rule's reason.
+// checkImports returns an error that names every import that the rule of a package rejects, and the
+// reason of the rule.
 func checkImports(pkg string, imports []string) error {
 	i := slices.IndexFunc(importRules, func(r importRule) bool {
 		return pkg == r.pkg || r.pkg != module && within(pkg, r.pkg)
@@ -216,7 +218,8 @@ func (r importRule) allows(imported string) bool {
 	return slices.ContainsFunc(allowed, covers) && !slices.ContainsFunc(r.never, covers)
 }
 
-// within tells whether an import path is the other or under it. Every path is under the empty one.
+// within reports whether an import path is another one or under it. Every path is under the empty
+// one.
 func within(path, parent string) bool {
 	return parent == "" || path == parent || strings.HasPrefix(path, parent+"/")
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// copyTo puts a certificate and its key where a server finds them.
+// copyTo copies a certificate and its key to the files of a server.
 func (c certificate) copyTo(t *testing.T, to certificate) {
 	t.Helper()
 	for from, to := range map[string]string{c.chain: to.chain, c.key: to.key} {
@@ -25,8 +25,9 @@ func (c certificate) copyTo(t *testing.T, to certificate) {
 	}
 }
 
-// TestCertificateIsReadAgain: a renewed certificate is used, and a bad one is refused and logged once.
-func TestCertificateIsReadAgain(t *testing.T) {
+// TestCertificateIsReloaded checks that a renewed certificate is used, and that an invalid one is
+// logged once and not used.
+func TestCertificateIsReloaded(t *testing.T) {
 	t.Parallel()
 	first, second := selfSigned(t), selfSigned(t)
 	var logged bytes.Buffer
@@ -79,8 +80,9 @@ func read(t *testing.T, file string) string {
 	return string(content)
 }
 
-// TestBadCertificatesAreFaults: what cannot be served is found before anything is started.
-func TestBadCertificatesAreFaults(t *testing.T) {
+// TestInvalidCertificates checks that an invalid certificate is reported before anything is
+// started.
+func TestInvalidCertificates(t *testing.T) {
 	t.Parallel()
 	good, other := selfSigned(t), selfSigned(t)
 	text := write(t, t.TempDir(), "text.pem", "hello")
@@ -101,8 +103,9 @@ func TestBadCertificatesAreFaults(t *testing.T) {
 	}
 }
 
-// TestHangUp: SIGHUP has the certificate read again, and ends nobody.
-func TestHangUp(t *testing.T) {
+// TestSIGHUPReloadsCertificate checks that SIGHUP reloads the certificate and never ends the
+// program.
+func TestSIGHUPReloadsCertificate(t *testing.T) {
 	t.Parallel()
 	t.Run("with a certificate", func(t *testing.T) {
 		t.Parallel()

@@ -7,37 +7,39 @@ import (
 	"sync"
 )
 
-// ledger is what a server acknowledged, and what each of its readers saw. At the end both must be the same.
+// ledger records what a server acknowledged and what each of its readers received. Both must be
+// equal in the end.
 type ledger struct {
 	mu sync.Mutex // guards all below
-	// acknowledged is the text at each place of a room's log.
+	// acknowledged maps rooms and seqs to texts.
 	acknowledged map[string]map[int64]string
 	pages        []*page
 }
 
-// page is what one reader saw: a stream, or a history.
+// page records what one reader received: of a stream, or of the history.
 type page struct {
 	reader string
-	// whole says that every event of a room's log is to be on it, and not the messages only.
+	// whole means that the reader must receive every event of a room's log, and not only the
+	// messages.
 	whole bool
 	rooms map[string]*column
 }
 
-// column is the events of one room, as a reader saw them.
+// column records the events of one room that a reader received.
 type column struct {
-	begun      bool // the place of the first event is known
+	begun      bool // the first event has been received
 	last       int64
-	texts      map[int64]string // at their places
+	texts      map[int64]string // by seq
 	missing    int
 	doubled    int
 	outOfOrder int
 }
 
-// verdict is how a ledger's pages differ from what was acknowledged.
+// verdict describes how the pages of a ledger differ from what was acknowledged.
 type verdict struct {
 	lost, doubled, outOfOrder int
 	acknowledged, seen        int
-	examples                  []string // the first few, for people
+	examples                  []string // the first few differences
 }
 
 func (v verdict) clean() bool { return v.lost == 0 && v.doubled == 0 && v.outOfOrder == 0 }
@@ -47,7 +49,7 @@ func (v verdict) String() string {
 		v.acknowledged, v.seen, v.lost, v.doubled, v.outOfOrder)
 }
 
-// acknowledge notes what the server said that it stored.
+// acknowledge records a message that the server acknowledged.
 func (l *ledger) acknowledge(room string, seq int64, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +62,7 @@ func (l *ledger) acknowledge(room string, seq int64, text string) {
 	l.acknowledged[room][seq] = text
 }
 
-// page begins the page of a reader, which may be of whole logs. What it saw goes to see, from one goroutine.
+// page adds a page for a reader. Its method see must be called from one goroutine.
 func (l *ledger) page(reader string, whole bool) *page {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -69,7 +71,7 @@ func (l *ledger) page(reader string, whole bool) *page {
 	return p
 }
 
-// see notes an event of a room's log; the text is empty where it is no message.
+// see records an event of a room's log. The text is empty if it is not a message.
 func (p *page) see(room string, seq int64, text string) {
 	c := p.rooms[room]
 	if c == nil {
@@ -90,7 +92,7 @@ func (p *page) see(room string, seq int64, text string) {
 	}
 }
 
-// has reports whether a text was seen in a room.
+// has reports whether a text was the last message in a room.
 func (p *page) has(room, text string) bool {
 	c := p.rooms[room]
 	if c == nil {
@@ -99,7 +101,7 @@ func (p *page) has(room, text string) bool {
 	return c.texts[c.last] == text
 }
 
-// check compares all pages with what was acknowledged. Nobody may write any more.
+// check compares all pages with what was acknowledged. Nothing may be recorded meanwhile.
 func (l *ledger) check() (v verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +139,7 @@ func (l *ledger) check() (v verdict) {
 				}
 			}
 			for seq, text := range c.texts {
-				if texts[seq] == "" { // every message is repeated until it is acknowledged
+				if texts[seq] == "" { // every message is retried until it is acknowledged
 					v.doubled++
 					example("%s saw %q at %d in %s, where nothing was acknowledged", p.reader, text, seq, room)
 				}
@@ -148,7 +150,7 @@ func (l *ledger) check() (v verdict) {
 	return v
 }
 
-// readHistory makes a page of the rooms' history.
+// readHistory records the rooms' history on a page.
 func (l *ledger) readHistory(ctx context.Context, c *client, rooms []string) error {
 	p := l.page("the history", false)
 	for _, room := range rooms {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestConnectionsEndAfterTheirPeer(t *testing.T) {
+func TestSocketTimeoutsAreSet(t *testing.T) {
 	t.Parallel()
 	server, _ := accept(t)
 	socket, err := server.SyscallConn()

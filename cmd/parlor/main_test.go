@@ -35,16 +35,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// result is what a run of the program left.
+// result is the result of a run of the program.
 type result struct {
 	code     int
 	out, err string
 }
 
-// parlor runs the program in a process of its own, with no settings in the environment but the given.
+// parlor runs the program in its own process, with only the given settings in the environment.
 func parlor(ctx context.Context, t testing.TB, env []string, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute) // a server that should have refused to start must not hang the test
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // a server that starts by mistake must not block the test
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = t.TempDir()
@@ -55,7 +55,7 @@ func parlor(ctx context.Context, t testing.TB, env []string, args ...string) res
 	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
-// reachableFolder returns a folder that the user who runs PostgreSQL can reach, which t.TempDir's parents do not allow.
+// reachableFolder returns a folder that PostgreSQL's user can reach, unlike that of t.TempDir.
 func reachableFolder(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "parlor-test")
@@ -127,10 +127,10 @@ $`,
 			[]string{"token", "--admin"},
 			exitOK, `^eyJ\S+\n$`, `^$`,
 		},
-		"variables that nobody reads": {[]string{"PARLOR_MESAGE_RETENTION=1h"}, []string{"version"}, exitOK, `^parlor `, `^$`},
+		"variables of a command without settings": {[]string{"PARLOR_MESAGE_RETENTION=1h"}, []string{"version"}, exitOK, `^parlor `, `^$`},
 
-		"token for nobody":  {nil, []string{"token"}, exitUsage, `^$`, `^parlor: token: set --user ID or --admin\n$`},
-		"token in no place": {nil, []string{"token", "--admin"}, exitError, `^$`, `^parlor: no secret: the data folder ./data does not exist[^\n]*\n$`},
+		"token without a user":        {nil, []string{"token"}, exitUsage, `^$`, `^parlor: token: set --user ID or --admin\n$`},
+		"token without a data folder": {nil, []string{"token", "--admin"}, exitError, `^$`, `^parlor: no secret: the data folder ./data does not exist[^\n]*\n$`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -142,7 +142,7 @@ $`,
 	}
 }
 
-func TestLockRefusesSecondServer(t *testing.T) {
+func TestLockRejectsSecondServer(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "data")
 	lock, err := openDataFolder(folder)
@@ -168,7 +168,7 @@ func TestLockRefusesSecondServer(t *testing.T) {
 	}
 }
 
-// TestForeignDataFolder starts as a user who may not open the folder's lock.
+// TestForeignDataFolder runs as a user that may not open the lock file.
 func TestForeignDataFolder(t *testing.T) {
 	t.Parallel()
 	folder := reachableFolder(t)

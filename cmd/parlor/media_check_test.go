@@ -19,11 +19,11 @@ import (
 	"parlor/store/storetest"
 )
 
-// Orphans of the tests: bytes that no row names.
+// Orphans of the tests: stored bytes without a row.
 const oldOrphan, youngOrphan = "0f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "ff1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61"
 
-// TestMediaCheck compares a database with a folder and with S3: everything that is not as it should be has a line, and only
-// old orphans are deleted, also where uploads are under way.
+// TestMediaCheck compares a database with a folder and with S3: every problem has a line, and only
+// old orphans are deleted, even while uploads are in progress.
 func TestMediaCheck(t *testing.T) {
 	t.Run("folder", func(t *testing.T) {
 		folder := t.TempDir()
@@ -74,7 +74,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	saveFile(t, s, bucket, "alice", "")
 	run("as it should be", true, nil, "2 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans")
 
-	// Uploads under way: the row of one, and the row and the bytes of another, however old these look.
+	// Uploads in progress: the row of one, and the row and bytes of another, even if they look old.
 	if _, err := s.AddMedia(t.Context(), "bob", "b.txt", 1); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	remove(string(part))
 	run("lost bytes", false, errFilesMissing, "missing  "+string(gone)+", 4 bytes", "damaged  "+string(whole)+", 5 bytes: 4 are stored", "missing  "+string(part), "orphan   ", "2 missing, 1 damaged")
 
-	// With another database nothing in the bucket has a row, and all of it would be deleted.
+	// With another database no stored file has a row, and all of them would be deleted.
 	put(oldOrphan, "old", 48*time.Hour)
 	database = storetest.Database(t)
 	var out bytes.Buffer
@@ -124,7 +124,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	}
 }
 
-// TestMediaCheckOfManyFiles: more than a page of rows.
+// TestMediaCheckOfManyFiles has more than one page of rows.
 func TestMediaCheckOfManyFiles(t *testing.T) {
 	t.Parallel()
 	database, folder := storetest.Database(t), t.TempDir()
@@ -150,8 +150,8 @@ func TestMediaCheckOfManyFiles(t *testing.T) {
 	}
 }
 
-// TestMediaCheckBesideAServer: of the private database, while a server runs on it and when none does.
-func TestMediaCheckBesideAServer(t *testing.T) {
+// TestMediaCheckOfPrivateDatabase checks the private database, with and without a running server.
+func TestMediaCheckOfPrivateDatabase(t *testing.T) {
 	t.Parallel()
 	data := reachableFolder(t)
 	p := startParlor(t, data, "--log-level", "warn")

@@ -47,9 +47,10 @@ func saveFile(t *testing.T, s *store.Store, bucket *media.Bucket, owner room.Use
 	return id
 }
 
-// TestMediaStorageThatFails is seen at the start and while the server runs: in /readyz, which stays 200 because messages go
-// on, in the metrics, and in one line of the log, not one for each look.
-func TestMediaStorageThatFails(t *testing.T) {
+// TestMediaStorageFailure checks that a failure of the storage, at the start or later, is reported
+// in the metrics, in one line of the log, and in /readyz, which stays 200 because messages still
+// work.
+func TestMediaStorageFailure(t *testing.T) {
 	t.Parallel()
 	var logged bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))

@@ -16,7 +16,7 @@ import (
 	"parlor/store"
 )
 
-// ownDatabase starts a PostgreSQL that is not Parlor's, and returns its address.
+// ownDatabase starts a PostgreSQL other than the private one, and returns its URL.
 func ownDatabase(t *testing.T) string {
 	t.Helper()
 	pg, err := localpg.Start(t.Context(), localpg.Options{
@@ -33,7 +33,7 @@ func ownDatabase(t *testing.T) string {
 	return pg.URL()
 }
 
-func TestMigrateForthAndBack(t *testing.T) {
+func TestMigrateUpAndDown(t *testing.T) {
 	t.Parallel()
 	env := []string{"DATABASE_URL=" + ownDatabase(t)}
 	newest := store.SchemaVersion()
@@ -69,9 +69,10 @@ func TestMigrateForthAndBack(t *testing.T) {
 	}
 }
 
-// TestServeUnderAnotherSchema: a program older than the schema does not start, nor does it migrate; one that runs while
-// the schema changes is not ready, says 503 where a call fails for it, and goes on when the schema is its own again.
-func TestServeUnderAnotherSchema(t *testing.T) {
+// TestServeWithOtherSchema checks that a program older than the schema neither starts nor migrates.
+// If the schema changes while it runs, it is not ready, answers failing calls with 503, and
+// recovers when the schema is changed back.
+func TestServeWithOtherSchema(t *testing.T) {
 	t.Parallel()
 	address := ownDatabase(t)
 	env := []string{"DATABASE_URL=" + address, "PARLOR_SECRET=" + string(goodSecret)}

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// TestStreamsOutliveTheDatabase kills PostgreSQL under a running server. Calls say that they cannot be served, streams
-// stay open, and when the database is back everything goes on on the same streams.
-func TestStreamsOutliveTheDatabase(t *testing.T) {
+// TestStreamsSurviveDatabaseOutage kills PostgreSQL under a running server. Calls fail, streams
+// stay open, and continue when the database is back.
+func TestStreamsSurviveDatabaseOutage(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--log-level", "warn")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -32,11 +32,12 @@ func TestStreamsOutliveTheDatabase(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatalf("the stream did not open: %s", p.logged())
 	}
-	if err := alice.say(ctx, "hall", "before"); err != nil {
+	if err := alice.sendText(ctx, "hall", "before"); err != nil {
 		t.Fatal(err)
 	}
 
-	// Stopped, it neither answers nor refuses: the worst way to be away.
+	// A stopped PostgreSQL neither answers nor rejects connections, which is the worst kind of
+	// outage.
 	postgres := postgresOf(p.data)
 	signalAll(t, postgres, syscall.SIGSTOP)
 	status := make(chan int, 1)
@@ -49,7 +50,7 @@ func TestStreamsOutliveTheDatabase(t *testing.T) {
 		t.Errorf("a message while PostgreSQL does not answer: status %d, want 503", got)
 	}
 	signalAll(t, postgres, syscall.SIGKILL)
-	if err := alice.say(ctx, "hall", "after"); err != nil {
+	if err := alice.sendText(ctx, "hall", "after"); err != nil {
 		t.Fatal(err)
 	}
 	reading.Wait()
@@ -61,7 +62,8 @@ func TestStreamsOutliveTheDatabase(t *testing.T) {
 	}
 }
 
-// signalAll sends a signal to a PostgreSQL and to its backends, each of which leads a process group of its own.
+// signalAll sends a signal to a PostgreSQL and its backends, each of which leads its own process
+// group.
 func signalAll(t *testing.T, postgres int, s syscall.Signal) {
 	t.Helper()
 	children, err := exec.CommandContext(t.Context(), "pgrep", "-P", strconv.Itoa(postgres)).Output()

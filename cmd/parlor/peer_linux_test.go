@@ -15,8 +15,8 @@ import (
 	"parlor/auth"
 )
 
-// TestVanishedPeersAreNoticed: clients whose machine is gone, which neither answer nor hang up, are noticed within
-// PARLOR_PEER_TIMEOUT, whatever carries their stream.
+// TestVanishedPeersAreNoticed checks that clients that lost their network, and neither answer nor
+// close the connection, are noticed within PARLOR_PEER_TIMEOUT on every transport.
 func TestVanishedPeersAreNoticed(t *testing.T) {
 	t.Parallel()
 	const peerTimeout = 10 * time.Second
@@ -57,7 +57,7 @@ func TestVanishedPeersAreNoticed(t *testing.T) {
 	}
 }
 
-// vanishing is a client that opens a stream, and then is as if its machine were gone.
+// vanishing is a client that opens a stream and then loses its network.
 type vanishing struct {
 	path  string
 	http2 bool
@@ -118,7 +118,7 @@ func (v vanishing) open(ctx context.Context, t *testing.T, p *process, trust *tl
 	vanish(t, conn)
 }
 
-// vanish lets the system drop whatever comes in for a connection, so that nothing is acknowledged any more.
+// vanish drops all incoming packets of a connection, so that nothing is acknowledged.
 func vanish(t *testing.T, conn *net.TCPConn) {
 	t.Helper()
 	socket, err := conn.SyscallConn()

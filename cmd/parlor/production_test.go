@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// TestServeOnADatabaseOfOnesOwn goes the way of an operator: a database and a secret, migrate, serve.
-func TestServeOnADatabaseOfOnesOwn(t *testing.T) {
+// TestServeWithOwnDatabase follows the steps of an operator: a database and a secret, migrate,
+// serve.
+func TestServeWithOwnDatabase(t *testing.T) {
 	t.Parallel()
 	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret)}
 	data := reachableFolder(t)
@@ -40,7 +41,7 @@ func TestServeOnADatabaseOfOnesOwn(t *testing.T) {
 	c.mustCall(ctx, t, http.MethodPost, "/v1/sessions", map[string]string{"token": token}, &session)
 	c.key = session.SessionKey
 	c.enter(ctx, t, "hall")
-	if err := c.say(ctx, "hall", "hello"); err != nil {
+	if err := c.sendText(ctx, "hall", "hello"); err != nil {
 		t.Error(err)
 	}
 }

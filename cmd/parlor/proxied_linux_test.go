@@ -24,7 +24,7 @@ const (
 	viaV1        = "PROXY TCP4 192.0.2.9 192.0.2.1 4711 443\r\n"
 )
 
-// viaV2 is the header of version 2 for a client.
+// viaV2 returns a header of version 2 for a client.
 func viaV2(t *testing.T, client string) string {
 	t.Helper()
 	b, err := proxyproto.HeaderProxyFromAddrs(2,
@@ -36,13 +36,13 @@ func viaV2(t *testing.T, client string) string {
 	return string(b)
 }
 
-// behindProxy makes a port take the PROXY protocol.
+// behindProxy makes a port expect the PROXY protocol.
 func behindProxy(cs *connections) *connections {
 	cs.trusted = handlers.TrustedProxies{netip.MustParsePrefix(proxyAddress + "/32")}
 	return cs
 }
 
-// dialVia is dial for a connection that begins with a header of the PROXY protocol.
+// dialVia is dial for a connection that begins with a PROXY protocol header.
 func (p *port) dialVia(t *testing.T, address, via string) net.Conn {
 	t.Helper()
 	c, err := from(address).DialContext(t.Context(), "tcp", p.address)
@@ -59,7 +59,8 @@ func (p *port) dialVia(t *testing.T, address, via string) net.Conn {
 	return c
 }
 
-// TestProxyProtocol: a trusted proxy says whose connection it is, and what the connection counts for. Nobody else does.
+// TestProxyProtocol checks that a trusted proxy, and no other client, sets the address that a
+// connection counts for.
 func TestProxyProtocol(t *testing.T) {
 	t.Parallel()
 	for _, secured := range []bool{false, true} {
@@ -82,7 +83,7 @@ func TestProxyProtocol(t *testing.T) {
 		if got, err := ask(p.dialVia(t, proxyAddress, viaV2(t, "2001:db8:1::2"))); err != nil || !strings.HasPrefix(got.text, "too_many_connections") {
 			t.Errorf("TLS %t: a second one from the same /64: %+v, %v", secured, got, err)
 		}
-		// The proxy's own look, without a client.
+		// A health check of the proxy has no client.
 		local, err := (&proxyproto.Header{Version: 2, Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +105,8 @@ func TestProxyProtocol(t *testing.T) {
 	}
 }
 
-// TestProxiedSockets: what the hub and net/http look for is there through the PROXY protocol, too.
+// TestProxiedSockets checks that the interfaces that the hub and net/http look for are available
+// through the PROXY protocol too.
 func TestProxiedSockets(t *testing.T) {
 	t.Parallel()
 	taken := make(chan net.Conn, 1)
@@ -137,8 +139,8 @@ func TestProxiedSockets(t *testing.T) {
 	}
 }
 
-// TestServeBehindAProxy follows a room through a proxy, whose clients' addresses the log shows.
-func TestServeBehindAProxy(t *testing.T) {
+// TestServeBehindProxy follows a room through a proxy. The log has the addresses of the clients.
+func TestServeBehindProxy(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--trusted-proxies", proxyAddress, "--proxy-protocol", "--log-level", "debug")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -164,7 +166,7 @@ func TestServeBehindAProxy(t *testing.T) {
 	var reading sync.WaitGroup
 	reading.Go(func() { follower.connect(ctx) })
 	<-opened
-	if err := c.say(ctx, "hall", "hello"); err != nil {
+	if err := c.sendText(ctx, "hall", "hello"); err != nil {
 		t.Error(err)
 	}
 	reading.Wait()

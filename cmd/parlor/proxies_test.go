@@ -34,8 +34,9 @@ import (
 	"parlor/room"
 )
 
-// The proxies of docs/operations.md run here from the very text of the page, with other addresses and files. Timeouts are
-// nine seconds instead of a minute, as the heartbeat is five instead of ten; `make test/proxies` takes the minute.
+// The proxies run with the configuration blocks of docs/operations.md verbatim, except for
+// addresses and files. Timeouts are nine seconds instead of a minute, and the heartbeat is five
+// seconds instead of ten. `make test/proxies` uses the minute.
 const (
 	publicHost    = "chat.example.com"
 	clientAddress = "127.0.0.77"
@@ -45,10 +46,12 @@ const (
 	testIdle      = 11 * time.Second // longer than the timeout: only heartbeats keep a stream open for so long
 )
 
-// idleVariable names how long streams are idle with the timeouts of the page as they are.
+// idleVariable is the variable with how long streams are idle if the timeouts are those of the
+// page.
 const idleVariable = "PARLOR_TEST_IDLE"
 
-// TestProxies carries streams, uploads and awkward paths through every proxy block of docs/operations.md.
+// TestProxies sends streams, uploads and awkward paths through every proxy block of
+// docs/operations.md.
 func TestProxies(t *testing.T) {
 	t.Parallel()
 	idle, timeout := testIdle, testTimeout
@@ -81,7 +84,7 @@ func TestProxies(t *testing.T) {
 				if stream.ProtoMajor != version {
 					t.Errorf("%s: the stream came over %s", c.user, stream.Proto)
 				}
-				reading.Go(func() { site.hear(ctx, idle, c, stream) })
+				reading.Go(func() { site.checkIdleStream(ctx, idle, c, stream) })
 			}
 			sites = append(sites, site)
 		}
@@ -94,8 +97,9 @@ func TestProxies(t *testing.T) {
 	reading.Wait()
 }
 
-// TestProxyBelowAPath follows the links of a server whose public URL has a path, through nginx as the page says.
-func TestProxyBelowAPath(t *testing.T) {
+// TestProxyWithPath follows the links of a server whose public URL has a path, through nginx as
+// documented.
+func TestProxyWithPath(t *testing.T) {
 	t.Parallel()
 	certificate := selfSigned(t)
 	parlor := startProduction(t, "https://"+publicHost+"/parlor")
@@ -147,7 +151,8 @@ func TestProxyBelowAPath(t *testing.T) {
 	}
 }
 
-// proxyBlocks are the blocks of docs/operations.md that configure a proxy, by the language of their fence.
+// proxyBlocks returns the blocks of docs/operations.md that configure a proxy, by the language of
+// their fence.
 func proxyBlocks(t *testing.T) map[string][]string {
 	t.Helper()
 	data, err := os.ReadFile(operationsPage)
@@ -163,10 +168,11 @@ func proxyBlocks(t *testing.T) map[string][]string {
 	return blocks
 }
 
-// proxies are the proxies that Debian has, by the language of their blocks.
+// proxies are the proxies in Debian, by the language of their blocks.
 var proxies = map[string]struct {
 	program string
-	// configure returns the arguments that start the program on an address with a block, which it writes into a folder.
+	// configure writes a block into a folder and returns the arguments to run the program on an
+	// address with it.
 	configure func(t *testing.T, folder, block, listen string, c certificate) []string
 }{
 	"nginx":     {"nginx", configureNginx},
@@ -197,7 +203,7 @@ func configureHAProxy(t *testing.T, folder, block, listen string, c certificate)
 
 func configureCaddy(t *testing.T, folder, block, listen string, c certificate) []string {
 	_, port, _ := net.SplitHostPort(listen)
-	// Let's Encrypt knows nothing of this machine.
+	// This machine has no certificate of Let's Encrypt.
 	block = put(t, block, publicHost+" {", publicHost+":"+port+" {\n\tbind 127.0.0.1\n\ttls "+c.chain+" "+c.key)
 	around := "{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + folder + "\n}\n"
 	return []string{"run", "--adapter", "caddyfile", "--config", write(t, folder, "Caddyfile", around+block)}
@@ -255,7 +261,8 @@ func startProxy(t *testing.T, name, block string, parlor *process, c certificate
 	}
 }
 
-// findProgram looks also where PATH of people who are not root has nothing of servers.
+// findProgram also searches the folders of servers, which are not in the PATH of users other than
+// root.
 func findProgram(name string) (string, error) {
 	for _, path := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name, "/opt/homebrew/bin/" + name} {
 		if found, err := exec.LookPath(path); err == nil {
@@ -265,7 +272,7 @@ func findProgram(name string) (string, error) {
 	return "", exec.ErrNotFound
 }
 
-// put replaces what a block must have.
+// put replaces text that a block must contain.
 func put(t *testing.T, block, old, instead string) string {
 	t.Helper()
 	if !strings.Contains(block, old) {
@@ -283,7 +290,7 @@ func write(t *testing.T, folder, name, text string) string {
 	return path
 }
 
-// certificate is one that clients of the test trust, in the files that proxies want.
+// certificate creates a certificate that the test's clients trust, in the files that proxies need.
 type certificate struct {
 	chain, key, both string
 	trust            *x509.CertPool
@@ -317,7 +324,7 @@ func selfSigned(t *testing.T) certificate {
 	return c
 }
 
-// startProduction starts a server as behind a proxy: with a secret and a public URL.
+// startProduction starts a server with a secret and a public URL, as behind a proxy.
 func startProduction(t *testing.T, publicURL string, args ...string) *process {
 	t.Helper()
 	return startParlorWith(t, reachableFolder(t), []string{"PARLOR_SECRET=" + string(goodSecret), "PARLOR_PUBLIC_URL=" + publicURL, "PARLOR_TRUSTED_PROXIES=127.0.0.1", "PARLOR_LOG_LEVEL=debug"}, args...)
@@ -333,7 +340,8 @@ type proxied struct {
 	trust   *x509.CertPool
 }
 
-// login starts a session through the proxy, over HTTP/2 or HTTP/1.1, and enters a room with an awkward name.
+// login starts a session through the proxy, over HTTP/2 or HTTP/1.1, and enters a room with an
+// awkward name.
 func (p proxied) login(ctx context.Context, user string, version int) *client {
 	p.t.Helper()
 	protocols := &http.Protocols{}
@@ -360,7 +368,7 @@ func (p proxied) login(ctx context.Context, user string, version int) *client {
 	return c
 }
 
-// room is a name with what proxies like to decode.
+// room is a room ID with characters that proxies tend to decode.
 func (p proxied) room() string { return p.name + "#%2F?;%25" }
 
 // open opens a client's stream.
@@ -380,8 +388,9 @@ func (p proxied) open(ctx context.Context, c *client, address string) *http.Resp
 	return reply
 }
 
-// hear has a stream that is idle for a time and then still brings a message at once.
-func (p proxied) hear(ctx context.Context, idle time.Duration, c *client, stream *http.Response) {
+// checkIdleStream checks that a stream that was idle for a while still delivers a message
+// immediately.
+func (p proxied) checkIdleStream(ctx context.Context, idle time.Duration, c *client, stream *http.Response) {
 	defer stream.Body.Close()
 	began, beats, said := time.Now(), 0, false
 	lines := bufio.NewScanner(stream.Body)
@@ -396,7 +405,7 @@ func (p proxied) hear(ctx context.Context, idle time.Duration, c *client, stream
 			continue
 		}
 		said = true
-		if err := c.say(ctx, url.PathEscape(p.room()), "from "+c.user); err != nil {
+		if err := c.sendText(ctx, url.PathEscape(p.room()), "from "+c.user); err != nil {
 			p.t.Errorf("%s: %v", c.user, err)
 			return
 		}
@@ -404,7 +413,7 @@ func (p proxied) hear(ctx context.Context, idle time.Duration, c *client, stream
 	p.t.Errorf("the stream of %s ended after %s with %d heartbeats: %v", c.user, time.Since(began), beats, lines.Err())
 }
 
-// uploads sends 100 MB in one request, and again in two of which the first breaks off.
+// uploads sends 100 MB in one request, and again in two, of which the first is interrupted.
 func (p proxied) uploads(ctx context.Context, c *client) {
 	p.t.Helper()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/media?fileName=blank", &blank{left: room.MaxMediaBytes})
@@ -442,7 +451,7 @@ func (p proxied) uploads(ctx context.Context, c *client) {
 	}
 }
 
-// blank is a file of nothing but zeros, which may fail to be read at some point.
+// blank is a file of zeros, which may fail to be read at some offset.
 type blank struct{ left, breaksAt int }
 
 func (z *blank) Read(p []byte) (int, error) {
@@ -458,7 +467,7 @@ func (z *blank) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// paths makes calls whose paths a proxy must not touch.
+// paths makes calls whose paths a proxy must not change.
 func (p proxied) paths(ctx context.Context, c *client) {
 	p.t.Helper()
 	var known struct{ Room struct{ RoomID string } }

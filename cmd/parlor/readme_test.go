@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestReadmeWorks runs the README's session with curl, exactly as it stands there, against a server of its own.
+// TestReadmeWorks runs the README's commands verbatim against a server.
 func TestReadmeWorks(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
@@ -29,7 +29,7 @@ func TestReadmeWorks(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "bin", "parlor"), []byte(program), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	// The stream ends with the session, and wait with the stream.
+	// The stream, and wait with it, ends with the session.
 	shell := exec.CommandContext(t.Context(), "bash", "-c", "set -euo pipefail\n"+lines+"wait\n")
 	shell.Dir = folder
 	shell.Env = append(os.Environ(), "PARLOR="+p.url, "PARLOR_DATA="+p.data)

@@ -23,12 +23,13 @@ import (
 	"parlor/store/storetest"
 )
 
-// sendRooms is how many rooms the senders of BenchmarkSend share.
+// sendRooms is the number of rooms of BenchmarkSend.
 const sendRooms = 64
 
-// BenchmarkSend measures stored messages a second through the real program, by how many send at the same time, each
-// waiting for one reply before it sends again. BenchmarkSend/pgbench is what the same PostgreSQL takes when pgbench inserts
-// the same rows. Senders, server and database share the machine.
+// BenchmarkSend measures stored messages per second of the real program for several numbers of
+// senders, each of which waits for a reply before it sends again. BenchmarkSend/pgbench measures
+// how fast pgbench inserts the same rows into the same PostgreSQL. Senders, server and database
+// share the machine.
 func BenchmarkSend(b *testing.B) {
 	pg, err := localpg.Start(b.Context(), localpg.Options{Dir: filepath.Join(reachableFolder(b), "postgres")})
 	if err != nil {
@@ -53,7 +54,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// send lets each sender send until b.N messages are stored, and requires that each was answered.
+// send makes the senders store b.N messages, and checks that each was acknowledged.
 func send(b *testing.B, senders []*sender) {
 	b.Helper()
 	var (
@@ -85,7 +86,7 @@ func send(b *testing.B, senders []*sender) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs/p99")
 }
 
-// sender is a session that sends one message again and again, over a connection of its own that costs little.
+// sender is a session that sends one message again and again, over its own cheap connection.
 type sender struct {
 	conn    net.Conn
 	replies *bufio.Reader
@@ -122,7 +123,7 @@ func newSender(b *testing.B, server *process, env []string, i int) *sender {
 		path, host, c.key, len(body), body)}
 }
 
-// send sends once and reads the reply to its end.
+// send sends the message once and reads the whole reply.
 func (s *sender) send() error {
 	if _, err := s.conn.Write(s.request); err != nil {
 		return err

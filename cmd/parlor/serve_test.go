@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// process is a parlor that runs in a process of its own.
+// process is a parlor in its own process.
 type process struct {
 	cmd  *exec.Cmd
 	env  []string // its settings beside the flags
@@ -26,18 +26,19 @@ type process struct {
 	url  string   // of its API, without a slash at the end
 	ops  string   // likewise
 	log  *os.File
-	// openFiles is how many files it may have open; 0: as many as the test.
+	// openFiles limits its open files. 0 means the limit of the test.
 	openFiles int
 	done      chan struct{} // closed when the process has ended
 }
 
-// startParlor starts a server in development mode on a data folder and waits until it is ready. It is stopped with the test.
+// startParlor starts a server in development mode on a data folder and waits until it is ready. It
+// stops with the test.
 func startParlor(t testing.TB, data string, args ...string) *process {
 	t.Helper()
 	return startParlorWith(t, data, []string{"PARLOR_DEV=true"}, args...)
 }
 
-// startParlorWith starts a server with settings in the environment, which may be a production's.
+// startParlorWith starts a server with settings in the environment, without development mode.
 func startParlorWith(t testing.TB, data string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{env: env, data: data, url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t)}
@@ -46,7 +47,7 @@ func startParlorWith(t testing.TB, data string, env []string, args ...string) *p
 	return p
 }
 
-// start runs the program; started again, it has the same addresses and data.
+// start runs the program. If it runs again, it has the same addresses and data.
 func (p *process) start(t testing.TB, args ...string) {
 	t.Helper()
 	args = append([]string{
@@ -92,7 +93,7 @@ func (p *process) start(t testing.TB, args ...string) {
 	}
 }
 
-// signal ends the process and waits for its end.
+// signal sends a signal that ends the process, and waits until it has ended.
 func (p *process) signal(s syscall.Signal) {
 	_ = p.cmd.Process.Signal(s)
 	<-p.done
@@ -165,8 +166,9 @@ func TestServeStopsCleanly(t *testing.T) {
 	}
 }
 
-// TestServeStopsWithAnOpenFeed: the reader is sent elsewhere, and the server does not wait for it.
-func TestServeStopsWithAnOpenFeed(t *testing.T) {
+// TestServeStopsWithOpenFeed checks that the reader of a feed is asked to reconnect, and that the
+// server does not wait for it.
+func TestServeStopsWithOpenFeed(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t))
 	admin := parlor(t.Context(), t, []string{"PARLOR_DATA=" + p.data}, "token", "--admin")
@@ -190,7 +192,7 @@ func TestServeStopsWithAnOpenFeed(t *testing.T) {
 	}
 }
 
-func TestServeRefusesAFolderInUse(t *testing.T) {
+func TestServeRejectsFolderInUse(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t))
 	second := parlor(context.Background(), t, nil, "serve", "--data", p.data, "--listen", freeAddress(t), "--ops-listen", "")
@@ -202,9 +204,10 @@ func TestServeRefusesAFolderInUse(t *testing.T) {
 	}
 }
 
-// TestServeGivesTokensAwayInDevelopmentOnly: a reverse proxy on the same machine makes every request come from loopback, and
-// plain ones say nothing of the client. Only the operator knows whether this is a production.
-func TestServeGivesTokensAwayInDevelopmentOnly(t *testing.T) {
+// TestDevelopmentTokensNeedDevelopmentMode checks that only development mode gives tokens away.
+// Behind a reverse proxy on the same machine, every request comes from a loopback address, and a
+// simple proxy does not name the client.
+func TestDevelopmentTokensNeedDevelopmentMode(t *testing.T) {
 	t.Parallel()
 	data := reachableFolder(t)
 	for _, test := range []struct {

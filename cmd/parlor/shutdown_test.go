@@ -26,8 +26,8 @@ import (
 	"parlor/room"
 )
 
-// TestShutdownIsAnnounced: load balancers see /readyz fail while calls and new streams are still served. Streams that were
-// open stay so, where there is no other server, until the end.
+// TestShutdownIsAnnounced checks that /readyz fails while calls and new streams are still served.
+// If there is no other server, open streams stay open until the end.
 func TestShutdownIsAnnounced(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--drain", "4s", "--drain-delay", "2s")
@@ -37,7 +37,7 @@ func TestShutdownIsAnnounced(t *testing.T) {
 	alice.enter(ctx, t, "hall")
 	old := &visitor{client: alice}
 	var reading sync.WaitGroup
-	reading.Go(func() { old.visit(ctx) })
+	reading.Go(func() { old.connect(ctx) })
 	for old.opened.Load() == 0 && ctx.Err() == nil {
 		wait(ctx, 5*time.Millisecond)
 	}
@@ -52,12 +52,12 @@ func TestShutdownIsAnnounced(t *testing.T) {
 		}
 		wait(ctx, 5*time.Millisecond)
 	}
-	if err := alice.say(ctx, "hall", "still served"); err != nil {
+	if err := alice.sendText(ctx, "hall", "still served"); err != nil {
 		t.Error(err)
 	}
 	bob := login(ctx, t, p, "bob")
 	late := &visitor{client: bob}
-	reading.Go(func() { late.visit(ctx) })
+	reading.Go(func() { late.connect(ctx) })
 	for late.opened.Load() == 0 && ctx.Err() == nil {
 		wait(ctx, 5*time.Millisecond)
 	}
@@ -86,8 +86,8 @@ func status(ctx context.Context, address string) int {
 	return reply.StatusCode
 }
 
-// TestShutdownCutsTransfers: a reader who takes nothing of a file, and a sender who sends nothing more of one, do not keep
-// the next server out.
+// TestShutdownCutsTransfers checks that a client that does not read its download, and one that does
+// not continue its upload, do not delay the next server.
 func TestShutdownCutsTransfers(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t))
@@ -125,7 +125,7 @@ func TestShutdownCutsTransfers(t *testing.T) {
 
 	began := time.Now()
 	p.signal(syscall.SIGTERM)
-	// Some hundred milliseconds, and much more on a busy machine; it was 25 s.
+	// This takes some hundred milliseconds, and much more on a busy machine. It used to take 25 s.
 	if took := time.Since(began); took > 10*time.Second || p.cmd.ProcessState.ExitCode() != exitOK {
 		t.Errorf("the server ended after %s with %d: %s", took, p.cmd.ProcessState.ExitCode(), p.logged())
 	}
@@ -149,7 +149,7 @@ func dial(t *testing.T, p *process) net.Conn {
 	return conn
 }
 
-// TestRestartUnderLoad restarts a server that is alone under 200 streams and 100 messages a second.
+// TestRestartUnderLoad restarts a single server under 200 streams and 100 messages per second.
 func TestRestartUnderLoad(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--message-rate", "0", "--log-level", "warn")
@@ -163,9 +163,9 @@ func TestRestartUnderLoad(t *testing.T) {
 	w.finish(200, 8*time.Second) // 3 s on a machine that does nothing else
 }
 
-// TestRestartBesideAnother stops one of two servers behind a load balancer, under 200 streams and 100 messages a second. No
-// call fails twice.
-func TestRestartBesideAnother(t *testing.T) {
+// TestRestartWithSecondServer stops one of two servers behind a load balancer, under 200 streams
+// and 100 messages per second. No call fails twice.
+func TestRestartWithSecondServer(t *testing.T) {
 	t.Parallel()
 	pg, err := localpg.Start(t.Context(), localpg.Options{
 		Dir: filepath.Join(reachableFolder(t), "theirs"), Settings: map[string]string{"fsync": "off"},
@@ -184,7 +184,7 @@ func TestRestartBesideAnother(t *testing.T) {
 	w := populate(t, balance(t, first, second), goodSecret)
 	first.signal(syscall.SIGTERM)
 	w.finish(50, 5*time.Second) // 1 s on a machine that does nothing else
-	if !strings.Contains(first.logged(), "streams are sent to other servers") {
+	if !strings.Contains(first.logged(), "moving streams to other servers") {
 		t.Errorf("all streams ended at once: %s", first.logged())
 	}
 	if failed := w.failedTwice.Load(); failed > 0 {
@@ -192,8 +192,8 @@ func TestRestartBesideAnother(t *testing.T) {
 	}
 }
 
-// balance is a load balancer as they are: it asks each server's /readyz every 100 ms, and sends new connections to those
-// that are ready.
+// balance is a typical load balancer: it requests /readyz of each server every 100 ms, and sends
+// new connections to those that are ready.
 func balance(t *testing.T, servers ...*process) (address string) {
 	t.Helper()
 	ready := make([]atomic.Bool, len(servers))
@@ -246,21 +246,22 @@ const (
 	messagesPerSec = 100
 )
 
-// world is people with open streams, some of whom talk.
+// world is many clients with open streams, some of which send messages.
 type world struct {
 	t        *testing.T
 	http     *http.Client
 	visitors []*visitor
-	// calls is everything that was sent; failed is the tries that failed, and failedTwice the calls of which two did.
+	// calls counts the messages, failed the attempts that failed, and failedTwice the messages with
+	// two failed attempts.
 	calls, failed, failedTwice atomic.Int64
 
-	stopTalking      context.CancelFunc
+	stopSending      context.CancelFunc
 	stop             context.CancelFunc
-	talking, reading sync.WaitGroup
-	said             [roomsOfTen][]string // each its talker's own
+	sending, reading sync.WaitGroup
+	sent             [roomsOfTen][]string // per room, used only by its sender
 }
 
-// populate opens the streams and lets people talk, until finish.
+// populate opens the streams and starts sending, until finish.
 func populate(t *testing.T, address string, secret auth.Secret) *world {
 	t.Helper()
 	tokens := &auth.Tokens{Secret: []byte(secret)}
@@ -269,7 +270,7 @@ func populate(t *testing.T, address string, secret auth.Secret) *world {
 	w.stop = stop
 	t.Cleanup(func() {
 		stop()
-		w.talking.Wait()
+		w.sending.Wait()
 		w.reading.Wait()
 		w.http.CloseIdleConnections()
 	})
@@ -288,40 +289,41 @@ func populate(t *testing.T, address string, secret auth.Secret) *world {
 	}
 	entering.Wait()
 	for _, v := range w.visitors {
-		w.reading.Go(func() { v.stay(ctx) })
+		w.reading.Go(func() { v.follow(ctx) })
 	}
 	for _, v := range w.visitors {
 		for v.opened.Load() == 0 && ctx.Err() == nil {
 			wait(ctx, 5*time.Millisecond)
 		}
 	}
-	talking, stopTalking := context.WithCancel(ctx)
-	w.stopTalking = stopTalking
+	sending, stopSending := context.WithCancel(ctx)
+	w.stopSending = stopSending
 	for i := range roomsOfTen {
-		w.talking.Go(func() { w.talk(talking, i) })
+		w.sending.Go(func() { w.sendMessages(sending, i) })
 	}
 	wait(ctx, 500*time.Millisecond)
 	return w
 }
 
-// talk says something in a room again and again. What fails is tried again after the pause that clients take.
-func (w *world) talk(ctx context.Context, i int) {
+// sendMessages sends messages to a room until the context ends. Failed attempts are repeated after
+// the pause of real clients.
+func (w *world) sendMessages(ctx context.Context, i int) {
 	c := w.visitors[i].client
 	for n := 0; ctx.Err() == nil; n++ {
 		next := time.Now().Add(time.Second * roomsOfTen / messagesPerSec)
-		w.say(c, i, strconv.Itoa(n))
+		w.send(c, i, strconv.Itoa(n))
 		wait(ctx, time.Until(next))
 	}
 }
 
-func (w *world) say(c *client, i int, text string) {
+func (w *world) send(c *client, i int, text string) {
 	ctx := context.WithoutCancel(w.t.Context())
 	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
 	w.calls.Add(1)
 	for try := 1; try <= 100; try++ {
 		got, err := c.call(ctx, "POST", fmt.Sprintf("/v1/rooms/hall%d/messages", i), body, nil)
 		if err == nil && got == http.StatusCreated {
-			w.said[i] = append(w.said[i], text)
+			w.sent[i] = append(w.sent[i], text)
 			return
 		}
 		if err == nil && got < 500 {
@@ -337,20 +339,20 @@ func (w *world) say(c *client, i int, text string) {
 	w.t.Errorf("%s could not say %q", c.user, text)
 }
 
-// finish ends the talking, and holds what everybody heard against what was said. At least so many streams were away, each
-// shorter than longest.
+// finish stops sending, and compares what every stream received with what was sent. At least moved
+// streams must have been disconnected, each for less than longest.
 func (w *world) finish(moved int, longest time.Duration) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.everybodyIsBack(); {
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.allOpen(); {
 		wait(ctx, 10*time.Millisecond)
 	}
-	w.stopTalking()
-	w.talking.Wait()
+	w.stopSending()
+	w.sending.Wait()
 	for i := range roomsOfTen {
-		w.say(w.visitors[i].client, i, "the end") // what one server missed of the other's comes with it
+		w.send(w.visitors[i].client, i, "the end") // it also brings what one server missed of the other
 	}
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.everybodyHeard(); {
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.allComplete(); {
 		wait(ctx, 10*time.Millisecond)
 	}
 	w.stop()
@@ -360,8 +362,8 @@ func (w *world) finish(moved int, longest time.Duration) {
 		if v.fault != "" {
 			w.t.Errorf("%s: %s", v.client.user, v.fault)
 		}
-		if !slices.Equal(v.texts, w.said[i%roomsOfTen]) {
-			w.t.Errorf("%s heard %d of %d messages, or in another order", v.client.user, len(v.texts), len(w.said[i%roomsOfTen]))
+		if !slices.Equal(v.texts, w.sent[i%roomsOfTen]) {
+			w.t.Errorf("%s received %d of %d messages, or in another order", v.client.user, len(v.texts), len(w.sent[i%roomsOfTen]))
 		}
 		away = append(away, v.away...)
 	}
@@ -378,29 +380,30 @@ func (w *world) finish(moved int, longest time.Duration) {
 	}
 }
 
-func (w *world) everybodyIsBack() bool {
+func (w *world) allOpen() bool {
 	return !slices.ContainsFunc(w.visitors, func(v *visitor) bool { return !v.open.Load() })
 }
 
-func (w *world) everybodyHeard() bool {
+func (w *world) allComplete() bool {
 	return !slices.ContainsFunc(w.visitors, func(v *visitor) bool { return !v.ended.Load() })
 }
 
-// visitor reads its stream as the browser client does: it comes back when it is asked to, and backs off where nobody is
-// there (web/sdk/src/stream.ts).
+// visitor reads its stream as the browser client does: it reconnects when asked to, and backs off
+// if the server is unavailable (web/sdk/src/stream.ts).
 type visitor struct {
 	*client
 	reader reader
-	// opened counts the streams; open says that one is; ended that the last message was heard.
+	// opened counts the streams, open is set while one is open, and ended once the last message has
+	// arrived.
 	opened      atomic.Int64
 	open, ended atomic.Bool
 
-	// The rest belongs to the goroutine that reads.
+	// The reading goroutine owns the rest.
 	texts []string
 	fault string
 	away  []time.Duration
-	lost  time.Time     // since when it is away
-	pause time.Duration // what reconnect said; -1: nothing
+	lost  time.Time     // when the stream was lost
+	pause time.Duration // from the reconnect event; -1 if there was none
 	retry time.Duration
 	fails int
 }
@@ -413,10 +416,10 @@ func (v *visitor) enter(ctx context.Context, tokens *auth.Tokens, hall string) e
 	return v.succeed(ctx, "POST", "/v1/rooms/"+hall+"/enter", map[string]string{}, nil)
 }
 
-// stay visits again and again.
-func (v *visitor) stay(ctx context.Context) {
+// follow connects again and again.
+func (v *visitor) follow(ctx context.Context) {
 	for ctx.Err() == nil && v.fault == "" {
-		v.visit(ctx)
+		v.connect(ctx)
 		if v.pause < 0 {
 			v.pause = v.retry + rand.N(500*time.Millisecond<<min(v.fails, 6))
 			v.fails++
@@ -425,8 +428,8 @@ func (v *visitor) stay(ctx context.Context) {
 	}
 }
 
-// visit reads one stream to its end.
-func (v *visitor) visit(ctx context.Context) {
+// connect reads one stream to its end.
+func (v *visitor) connect(ctx context.Context) {
 	v.reader.client, v.pause = v.client, -1
 	defer func() {
 		if v.open.Swap(false) {

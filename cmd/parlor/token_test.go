@@ -13,7 +13,7 @@ import (
 	"parlor/auth"
 )
 
-// tokenClaims is what a token says.
+// tokenClaims are the claims of a token.
 type tokenClaims struct {
 	jwt.RegisteredClaims
 	Name  string `json:"name"`
@@ -88,9 +88,9 @@ func TestTokenFaults(t *testing.T) {
 	}
 }
 
-// TestTokensArePrintedAsTheServerWantsThem: with the settings of a server in its environment, parlor token signs what that
-// server accepts, and says so where it would not.
-func TestTokensArePrintedAsTheServerWantsThem(t *testing.T) {
+// TestTokenFollowsServerSettings checks that parlor token, with the settings of a server in its
+// environment, prints tokens that the server accepts, or fails.
+func TestTokenFollowsServerSettings(t *testing.T) {
 	t.Parallel()
 	adminSecret := auth.Secret("the admins' secret has 32 bytes, too")
 	env := []string{
@@ -110,9 +110,9 @@ func TestTokensArePrintedAsTheServerWantsThem(t *testing.T) {
 	}
 }
 
-// TestServersSecretsAreApart: with a data folder of its own, a server takes what parlor token --admin prints, and no admin
-// token that the users' secret signed.
-func TestServersSecretsAreApart(t *testing.T) {
+// TestSecretsAreSeparate checks that a server with its own data folder accepts what parlor token
+// --admin prints, and no admin token that is signed with the users' secret.
+func TestSecretsAreSeparate(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t))
 	userSecret, err := os.ReadFile(filepath.Join(p.data, auth.UserSecretFile))

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// BenchmarkUploads uploads ten files of 100 MB to the real program at once, and measures by how much its memory grows
-// at most.
+// BenchmarkUploads uploads ten files of 100 MB to the real program concurrently, and measures the
+// maximum growth of its memory.
 func BenchmarkUploads(b *testing.B) {
 	const files, size = 10, 100 << 20
 	ctx, cancel := context.WithTimeout(b.Context(), 5*time.Minute)
@@ -55,7 +55,7 @@ func BenchmarkUploads(b *testing.B) {
 	b.ReportMetric(files*size/(1<<20)*float64(b.N)/took, "MiB/s")
 }
 
-// upload uploads so many bytes that no type of file begins with.
+// upload uploads bytes that do not look like a known file type.
 func (c *client) upload(ctx context.Context, size int64) error {
 	body := io.LimitReader(zeros{}, size)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/v1/media?fileName=zeros", body)
@@ -83,7 +83,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// memory reads a field of a process's status, in bytes.
+// memory returns a field of a process's status, in bytes.
 func memory(b *testing.B, pid int, field string) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// TestUploadOutlivesKilledServers kills the server in the middle of an upload, again and again, and once stops it as an
-// operator would. The client goes on from where HEAD says, and the file is the one that it sent.
-func TestUploadOutlivesKilledServers(t *testing.T) {
+// TestUploadSurvivesKilledServers kills the server repeatedly during an upload, and once stops it
+// in order. The client resumes at the offset of HEAD, and the stored file is the one that it sent.
+func TestUploadSurvivesKilledServers(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--log-level", "warn")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -37,7 +37,7 @@ func TestUploadOutlivesKilledServers(t *testing.T) {
 	}
 	for round, end := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
 		begin := offset()
-		// The server has read all but what is in the connection's buffers.
+		// The server has read all but what is in the buffers of the connection.
 		body := &dying{Reader: bytes.NewReader(data[begin:]), left: 14 << 20, end: func() { p.signal(end) }}
 		r, err := c.tusRequest(ctx, "PATCH", at, body, "Upload-Offset", strconv.FormatInt(begin, 10))
 		if err != nil {
@@ -102,7 +102,7 @@ func (c *client) tusRequest(ctx context.Context, method, path string, body io.Re
 	return r, nil
 }
 
-// tus makes a request that must succeed, and returns what the header says.
+// tus makes a request that must succeed, and returns a header of the reply.
 func (c *client) tus(ctx context.Context, t *testing.T, method, path string, body io.Reader, pairs ...string) http.Header {
 	t.Helper()
 	r, err := c.tusRequest(ctx, method, path, body, pairs...)

@@ -17,8 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// mischief does to a server and its private database what machines, kernels and operators do.
-type mischief struct {
+// faultInjector does to a server and its private database what machines, kernels and operators do.
+type faultInjector struct {
 	t      *testing.T
 	ctx    context.Context
 	random *rand.Rand
@@ -28,52 +28,53 @@ type mischief struct {
 	faults int
 }
 
-// fault is one kind of mischief. It returns what it did, or nothing where it could not.
-type fault func(*mischief) string
+// fault is one kind of fault. It returns a description of what it did, or an empty string if it was
+// not possible.
+type fault func(*faultInjector) string
 
-// quickFaults are over within seconds.
+// quickFaults end within seconds.
 var quickFaults = []fault{
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		m.server.signal(syscall.SIGKILL)
 		m.restart()
 		return "killed the server"
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		m.server.signal(syscall.SIGTERM)
 		m.restart()
 		return "restarted the server"
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		return "froze the server for " + m.freeze(m.pause(3*time.Second), m.server.cmd.Process.Pid)
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		if m.send(syscall.SIGKILL, postgresOf(m.server.data)) == 0 {
 			return ""
 		}
 		return "killed PostgreSQL"
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		if m.send(syscall.SIGQUIT, postgresOf(m.server.data)) == 0 {
 			return ""
 		}
 		return "crashed PostgreSQL"
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		return "froze PostgreSQL for " + m.freeze(m.pause(3*time.Second), m.postgres()...)
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		if backend := m.backend(); m.send(syscall.SIGKILL, backend) > 0 {
 			return "killed a backend"
 		}
 		return ""
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		if backend := m.backend(); backend != 0 {
 			return "froze a backend for " + m.freeze(m.pause(3*time.Second), backend)
 		}
 		return ""
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		var n int
 		if m.query(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 			WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND random() < 0.5`, &n) != nil {
@@ -81,7 +82,7 @@ var quickFaults = []fault{
 		}
 		return fmt.Sprintf("terminated %d backends", n)
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		postgres := postgresOf(m.server.data)
 		_ = m.server.cmd.Process.Signal(syscall.SIGKILL)
 		m.send(syscall.SIGKILL, postgres)
@@ -91,13 +92,16 @@ var quickFaults = []fault{
 	},
 }
 
-// slowFaults outlast a timeout: that of statements, of a node's lease, of a database that does not stop.
+// slowFaults last longer than a timeout: that of statements, of the lease, or of stopping a
+// database.
 var slowFaults = []fault{
-	func(m *mischief) string { return "froze PostgreSQL for " + m.freeze(12*time.Second, m.postgres()...) },
-	func(m *mischief) string {
+	func(m *faultInjector) string {
+		return "froze PostgreSQL for " + m.freeze(12*time.Second, m.postgres()...)
+	},
+	func(m *faultInjector) string {
 		return "froze the server for " + m.freeze(20*time.Second, m.server.cmd.Process.Pid)
 	},
-	func(m *mischief) string {
+	func(m *faultInjector) string {
 		m.send(syscall.SIGSTOP, m.postgres()...)
 		m.server.signal(syscall.SIGKILL)
 		m.restart()
@@ -105,9 +109,9 @@ var slowFaults = []fault{
 	},
 }
 
-// run makes mischief for so long: each kind once in a random order, and then again, the slow ones every third time of a
-// long run. It ends with everything running.
-func (m *mischief) run(duration time.Duration, long bool) {
+// run injects faults for a time: each kind once in random order, and again. A long run includes the
+// slow ones in every third round. Everything is running when it returns.
+func (m *faultInjector) run(duration time.Duration, long bool) {
 	deadline := time.Now().Add(duration)
 	for round := 0; ; round++ {
 		kinds := slices.Clone(quickFaults)
@@ -121,7 +125,7 @@ func (m *mischief) run(duration time.Duration, long bool) {
 			}
 			select {
 			case <-m.server.done:
-				m.t.Errorf("the server ended by itself: %s", m.server.cmd.ProcessState)
+				m.t.Errorf("the server exited unexpectedly: %s", m.server.cmd.ProcessState)
 				m.restart()
 			default:
 			}
@@ -134,15 +138,15 @@ func (m *mischief) run(duration time.Duration, long bool) {
 	}
 }
 
-func (m *mischief) restart() { m.server.start(m.t, m.args...) }
+func (m *faultInjector) restart() { m.server.start(m.t, m.args...) }
 
-// pause is a random time up to a limit.
-func (m *mischief) pause(limit time.Duration) time.Duration {
+// pause returns a random duration up to a limit.
+func (m *faultInjector) pause(limit time.Duration) time.Duration {
 	return time.Duration(m.random.Int64N(int64(limit)))
 }
 
-// send sends a signal to processes, and returns how many there were. Some may be gone.
-func (m *mischief) send(s syscall.Signal, pids ...int) (n int) {
+// send sends a signal to processes, and returns how many of them existed.
+func (m *faultInjector) send(s syscall.Signal, pids ...int) (n int) {
 	for _, pid := range pids {
 		if pid > 0 && syscall.Kill(pid, s) == nil {
 			n++
@@ -151,16 +155,16 @@ func (m *mischief) send(s syscall.Signal, pids ...int) (n int) {
 	return n
 }
 
-// freeze stops processes for a while, and returns for how long.
-func (m *mischief) freeze(d time.Duration, pids ...int) string {
+// freeze stops processes for a while, and returns the duration.
+func (m *faultInjector) freeze(d time.Duration, pids ...int) string {
 	m.send(syscall.SIGSTOP, pids...)
 	wait(m.ctx, d)
 	m.send(syscall.SIGCONT, pids...)
 	return d.Round(time.Millisecond).String()
 }
 
-// postgres returns the processes of the private database, the postmaster first.
-func (m *mischief) postgres() []int {
+// postgres returns the process IDs of the private database, beginning with the postmaster.
+func (m *faultInjector) postgres() []int {
 	postmaster := postgresOf(m.server.data)
 	if postmaster == 0 {
 		return nil
@@ -168,7 +172,7 @@ func (m *mischief) postgres() []int {
 	pids := []int{postmaster}
 	children, err := exec.CommandContext(m.ctx, "pgrep", "-P", strconv.Itoa(postmaster)).Output()
 	if err != nil {
-		return pids // it is gone
+		return pids // it has ended
 	}
 	for _, field := range strings.Fields(string(children)) {
 		if pid, err := strconv.Atoi(field); err == nil {
@@ -178,8 +182,8 @@ func (m *mischief) postgres() []int {
 	return pids
 }
 
-// backend returns one of the processes that serve the server, or 0.
-func (m *mischief) backend() (pid int) {
+// backend returns the process ID of one of the server's backends, or 0.
+func (m *faultInjector) backend() (pid int) {
 	err := m.query(`SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 		ORDER BY random() LIMIT 1`, &pid)
 	if err != nil {
@@ -188,8 +192,8 @@ func (m *mischief) backend() (pid int) {
 	return pid
 }
 
-// query asks the private database. It may be away.
-func (m *mischief) query(sql string, to any) error {
+// query runs a query on the private database, which may be unavailable.
+func (m *faultInjector) query(sql string, to any) error {
 	ctx, cancel := context.WithTimeout(m.ctx, 2*time.Second)
 	defer cancel()
 	folder, err := filepath.Abs(filepath.Join(m.server.data, "postgres"))
