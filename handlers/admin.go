@@ -186,10 +186,10 @@ func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, by room.A
 	if err != nil {
 		return within("/message", err)
 	}
-	if err := a.resolveMedia(r.Context(), request.Sender.UserID, &draft.Content); err != nil {
+	if err := a.resolveMedia(r.Context(), request.Sender.UserID, &draft); err != nil {
 		return err
 	}
-	m, err := a.Store.PostMessageAs(r.Context(), request.Sender.user(), id, draft)
+	m, err := a.Store.PostMessage(r.Context(), room.RoomSend{Sender: room.Sender{Actor: by, User: request.Sender.user()}, Room: id, Draft: draft})
 	if err != nil {
 		return err
 	}

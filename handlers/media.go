@@ -373,11 +373,10 @@ func namedMedia(name *string) *room.Media {
 	return &room.Media{ID: room.MediaID(*name)}
 }
 
-// resolveMedia replaces the media IDs in a content with descriptions of the files. The sender must
-// own the files of the message itself, and be able to read those that are only quoted. Errors:
-// room.ErrMediaNotFound and those of room.MessageKind.Takes.
-func (a *api) resolveMedia(ctx context.Context, sender room.UserID, content *room.Content) error {
-	ids := content.MediaIDs()
+// resolveMedia replaces the mediaIDs in a draft by the files that they name. Errors: those of
+// room.Draft.ResolveMedia.
+func (a *api) resolveMedia(ctx context.Context, sender room.UserID, draft *room.Draft) error {
+	ids := draft.MediaIDs()
 	if len(ids) == 0 {
 		return nil
 	}
@@ -386,35 +385,15 @@ func (a *api) resolveMedia(ctx context.Context, sender room.UserID, content *roo
 			return err
 		}
 	}
-	known, err := a.Store.MediaByID(ctx, sender, ids)
+	readable, err := a.Store.MediaByID(ctx, sender, ids)
 	if err != nil {
 		return err
 	}
-	if content.Media != nil && known[content.Media.ID].Owner != sender {
-		return room.ErrMediaNotFound
-	}
-	return setMedia(content, known)
-}
-
-// setMedia sets the descriptions of the files in a content and in all that it quotes.
-func setMedia(content *room.Content, known map[room.MediaID]room.StoredMedia) error {
-	if content.Media != nil {
-		m, ok := known[content.Media.ID]
-		if !ok {
-			return room.ErrMediaNotFound
-		}
-		if err := content.Kind.Takes(m.Media); err != nil {
-			return err
-		}
+	for id, m := range readable {
 		m.URL = mediaPath(m.ID, m.FileName)
-		content.Media = &m.Media
+		readable[id] = m
 	}
-	for i := range content.MessageList {
-		if err := setMedia(&content.MessageList[i].Content, known); err != nil {
-			return err
-		}
-	}
-	return nil
+	return draft.ResolveMedia(sender, readable)
 }
 
 func (a *api) getMedia(w http.ResponseWriter, r *http.Request, session room.Session) error {

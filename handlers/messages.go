@@ -14,9 +14,8 @@ import (
 
 // messageStore stores the messages of rooms.
 type messageStore interface {
-	PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error)
-	PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error)
-	MessageByClientID(ctx context.Context, session room.Session, id room.RoomID, clientMessageID string) (m room.Message, found bool, err error)
+	PostMessage(ctx context.Context, send room.RoomSend) (room.Message, error)
+	EarlierMessage(ctx context.Context, send room.RoomSend) (m room.Message, found bool, err error)
 	VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error)
 	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
 	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
@@ -29,8 +28,8 @@ const (
 	maxSafeInteger = 1<<53 - 1
 )
 
-// sendMessageRequest has the fields of all kinds; which of them a kind has, and
-// how long they may be, is for room.Content to say.
+// sendMessageRequest has the fields of all kinds. room.Content.Check decides which of them a kind
+// has, and how long they may be.
 type sendMessageRequest struct {
 	Kind            room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine image file audio video"`
 	Text            string           `json:"text" validate:"maxBytes=32768"`
@@ -45,7 +44,7 @@ type sendMessageRequest struct {
 	ClientMessageID *string          `json:"clientMessageID" validate:"omitnil,min=1,maxBytes=64"`
 }
 
-// quotedRequest is a message within a combined one.
+// quotedRequest is a message that a combined message quotes.
 type quotedRequest struct {
 	Kind        room.MessageKind `json:"kind" validate:"required,oneof=text command barrage custom combine image file audio video"`
 	Text        string           `json:"text" validate:"maxBytes=32768"`
@@ -59,7 +58,7 @@ type quotedRequest struct {
 	SentAt      *time.Time       `json:"sentAt" validate:"required"`
 }
 
-// draft is the message, once its kind allows all that it has. Errors:
+// draft returns the message as a draft, after a check of the fields that its kind has. Errors:
 // invalid_request.
 func (m sendMessageRequest) draft() (room.Draft, error) {
 	content := room.Content{
@@ -110,7 +109,7 @@ type messageReply struct {
 	Message room.Message `json:"message"`
 }
 
-// AppendJSON writes the reply as its tag says.
+// AppendJSON appends the reply, as encoding/json would write it.
 func (r messageReply) AppendJSON(b []byte) ([]byte, error) {
 	b, err := r.Message.AppendJSON(append(b, `{"message":`...))
 	return append(b, '}'), err
@@ -130,44 +129,47 @@ func (a *api) sendRoomMessage(w http.ResponseWriter, r *http.Request, session ro
 	if err != nil {
 		return err
 	}
-	if err := session.Grants.Check(room.ActionSend, id); err != nil {
+	send := room.RoomSend{Sender: session.Sender(actor(r, session)), Room: id, Draft: draft}
+	if err := send.CheckGrants(); err != nil {
 		return err
 	}
-	return a.send(w, r, session, draft,
-		func(d room.Draft) (room.Message, error) { return a.Store.PostMessage(r.Context(), session, id, d) },
-		func(clientMessageID string) (room.Message, bool, error) {
-			return a.Store.MessageByClientID(r.Context(), session, id, clientMessageID)
-		})
+	return a.post(w, r, session.User.ID, &send.Draft, posting{
+		post:    func() (room.Message, error) { return a.Store.PostMessage(r.Context(), send) },
+		earlier: func() (room.Message, bool, error) { return a.Store.EarlierMessage(r.Context(), send) },
+	})
 }
 
-// send posts what a session sends to a room or to a user, within its rate. stored
-// looks for the message of an earlier try.
-func (a *api) send(
-	w http.ResponseWriter, r *http.Request, session room.Session, draft room.Draft,
-	post func(room.Draft) (room.Message, error), stored func(clientMessageID string) (m room.Message, found bool, err error),
-) error {
-	if err := a.resolveMedia(r.Context(), session.User.ID, &draft.Content); err != nil {
+// posting is how a message to a room or to a user is stored.
+type posting struct {
+	post func() (room.Message, error)
+	// earlier returns the message that the message is a retry of.
+	earlier func() (m room.Message, found bool, err error)
+}
+
+// post resolves the files of a session's message, counts it against the rate limit, and posts it.
+func (a *api) post(w http.ResponseWriter, r *http.Request, sender room.UserID, draft *room.Draft, p posting) error {
+	if err := a.resolveMedia(r.Context(), sender, draft); err != nil {
 		if errors.Is(err, room.ErrMediaNotFound) && draft.ClientMessageID != "" {
-			// The file of a recalled message is gone, and a retry of that message is still
-			// answered with what is left of it.
-			if m, found, _ := stored(draft.ClientMessageID); found && m.Recalled && m.RetriedBy(draft) == nil {
+			// The file of a recalled message is deleted, but a retry of the message still gets its
+			// answer.
+			if m, found, err := p.earlier(); err == nil && found && m.Recalled {
 				return a.answerMessage(w, r, m)
 			}
 		}
 		return err
 	}
-	if err := a.maySend(w, r, session.User.ID, draft); err != nil {
-		return a.answerRetry(w, r, draft, stored, err)
+	if err := a.spendMessage(w, r, sender, draft); err != nil {
+		return a.answerRetry(w, r, draft, p, err)
 	}
-	m, err := post(draft)
+	m, err := p.post()
 	if err != nil {
 		return err
 	}
 	return a.answerMessage(w, r, m)
 }
 
-// answerMessage tells a sender of the message. One that is not stored is on its
-// way, and that is all that is known of it.
+// answerMessage answers with a message: 201 if it was stored, and 202 if it was only published,
+// because the sender cannot know whom it reaches.
 func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, m room.Message) error {
 	status := http.StatusCreated
 	if !m.Kind.Stored() {
@@ -176,8 +178,9 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, m room.Messa
 	return a.answer(w, r, status, messageReply{m})
 }
 
-// maySend takes tokens for a message. Errors: too_many_messages, too_much_barrage.
-func (a *api) maySend(w http.ResponseWriter, r *http.Request, sender room.UserID, draft room.Draft) error {
+// spendMessage counts a message against the rate limits of its sender. Errors: too_many_messages,
+// too_much_barrage.
+func (a *api) spendMessage(w http.ResponseWriter, r *http.Request, sender room.UserID, draft *room.Draft) error {
 	if draft.Kind != room.KindBarrage {
 		return a.takeTokens(w, r, a.rates.messages, sender, 1)
 	}
@@ -187,24 +190,18 @@ func (a *api) maySend(w http.ResponseWriter, r *http.Request, sender room.UserID
 	return a.takeTokens(w, r, a.rates.barrageBytes, sender, len(draft.Text)+len(draft.Data)+len(draft.ExtendedData))
 }
 
-// answerRetry answers a sender who is too fast: a message that is stored already
-// costs nothing, so sending it again is no offence.
-func (a *api) answerRetry(
-	w http.ResponseWriter, r *http.Request, draft room.Draft,
-	stored func(clientMessageID string) (m room.Message, found bool, err error), tooFast error,
-) error {
+// answerRetry answers a message over the rate limit. A retry of a stored message stores nothing, so
+// it gets its answer all the same; any other message gets tooFast.
+func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, draft *room.Draft, p posting, tooFast error) error {
 	if draft.ClientMessageID == "" || !draft.Kind.Stored() {
 		return tooFast
 	}
-	m, found, err := stored(draft.ClientMessageID)
+	m, found, err := p.earlier()
 	switch {
 	case err != nil:
 		return err
 	case !found:
 		return tooFast
-	}
-	if err := m.RetriedBy(draft); err != nil {
-		return err
 	}
 	w.Header().Del("Retry-After")
 	return a.answerMessage(w, r, m)
@@ -237,8 +234,7 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	})
 }
 
-// messagePage is which messages are asked for: so many of a part of a log, its
-// newest or, going forth, its oldest.
+// messagePage is a request for the newest or the oldest messages of a span of a log.
 type messagePage struct {
 	room.Span
 	oldest bool
@@ -257,9 +253,9 @@ func (q *query) messagePage() messagePage {
 	}
 }
 
-// answerMessages answers with a page, and with the cursor of the next one.
+// answerMessages answers with a page of messages and the cursor of the next page.
 func (a *api) answerMessages(w http.ResponseWriter, r *http.Request, page messagePage, read func(n int) ([]room.Message, error)) error {
-	// One message more than asked for tells whether there is a next page.
+	// One more message than the limit shows whether there is a next page.
 	messages, err := read(page.limit + 1)
 	if err != nil {
 		return err

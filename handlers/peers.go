@@ -9,8 +9,8 @@ import (
 
 // peerStore stores the messages between two users.
 type peerStore interface {
-	PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error)
-	PeerMessageByClientID(ctx context.Context, session room.Session, to room.UserID, clientMessageID string) (m room.Message, found bool, err error)
+	PostPeerMessage(ctx context.Context, send room.PeerSend) (room.Message, error)
+	EarlierPeerMessage(ctx context.Context, send room.PeerSend) (m room.Message, found bool, err error)
 	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
 	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
 }
@@ -27,14 +27,14 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 	if draft.Kind == room.KindBarrage {
 		return invalid(fault{"/kind", "forbidden", "can be sent to rooms only"})
 	}
-	if err := session.Grants.CheckPeer(to); err != nil {
+	send := room.PeerSend{Sender: session.Sender(actor(r, session)), Peer: to, Draft: draft}
+	if err := send.CheckGrants(); err != nil {
 		return err
 	}
-	return a.send(w, r, session, draft,
-		func(d room.Draft) (room.Message, error) { return a.Store.PostPeerMessage(r.Context(), session, to, d) },
-		func(clientMessageID string) (room.Message, bool, error) {
-			return a.Store.PeerMessageByClientID(r.Context(), session, to, clientMessageID)
-		})
+	return a.post(w, r, session.User.ID, &send.Draft, posting{
+		post:    func() (room.Message, error) { return a.Store.PostPeerMessage(r.Context(), send) },
+		earlier: func() (room.Message, bool, error) { return a.Store.EarlierPeerMessage(r.Context(), send) },
+	})
 }
 
 func (a *api) listPeerMessages(w http.ResponseWriter, r *http.Request, session room.Session, peer room.UserID) error {

@@ -130,13 +130,13 @@ type slowPosts struct {
 	by time.Duration
 }
 
-func (s slowPosts) PostMessage(ctx context.Context, session room.Session, id room.RoomID, d room.Draft) (room.Message, error) {
+func (s slowPosts) PostMessage(ctx context.Context, send room.RoomSend) (room.Message, error) {
 	select {
 	case <-time.After(s.by):
 	case <-ctx.Done():
 		return room.Message{}, ctx.Err()
 	}
-	return s.Store.PostMessage(ctx, session, id, d)
+	return s.Store.PostMessage(ctx, send)
 }
 
 // TestBodiesLeaveNoDeadline: a call that takes longer than its body may is

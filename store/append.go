@@ -18,107 +18,22 @@ import (
 // queued, then to a lane until done is closed, and then to the caller again. A caller that stops
 // waiting leaves it to the lane.
 type appendItem struct {
-	room room.RoomID
-	// session is the session that sends; empty if an admin sends.
-	session room.SessionID
+	send room.RoomSend
 	// message is the message to be stored. The lane replaces it by the answer: the stored message
 	// with its seq, or the earlier one that it is a retry of.
 	message room.Message
 	body    []byte // the body of its event
-	target  target
+	permit  room.Permit
 	// later is the number of messages of the batch that come after this one in its log.
 	later int64
 	err   error
 	done  chan struct{}
 }
 
-// target is where a message is appended.
-type target struct {
-	log room.LogID
-	// presence is the sender's presence in the room, which must still exist when the message is
-	// stored; 0 if the sender need not be in the room.
-	presence room.PresenceID
-}
-
-// route is who sends to which room.
-type route struct {
-	room    room.RoomID
-	session room.SessionID
-}
-
-func (item *appendItem) route() route { return route{item.room, item.session} }
-
 // answer ends the wait of the caller.
 func (item *appendItem) answer(m room.Message, err error) {
 	item.message, item.err = m, err
 	close(item.done)
-}
-
-// lookAppend reads everything that decides about messages, without locks. A LATERAL with a LIMIT
-// makes the planner use one index lookup per message, here and below.
-const lookAppend = `
-	SELECT coalesce(r.generation, 0), coalesce(a.stay, 0), coalesce(e.seq, 0), coalesce(e.body, '')
-	FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[])
-		WITH ORDINALITY AS i (room_id, session_id, sender_id, client_message_id, ord)
-	LEFT JOIN LATERAL (
-		SELECT generation FROM rooms WHERE room_id = i.room_id AND destroyed_at IS NULL LIMIT 1
-	) r ON true
-	LEFT JOIN LATERAL (
-		SELECT stay FROM attendances WHERE session_id = i.session_id AND generation = r.generation LIMIT 1
-	) a ON true
-	LEFT JOIN LATERAL (
-		SELECT seq, body FROM events
-		WHERE generation = r.generation AND sender_id = i.sender_id AND client_message_id = i.client_message_id LIMIT 1
-	) e ON true
-	ORDER BY ord`
-
-// look reads the targets of messages. It answers a message whose room does not exist, whose sender
-// is not in the room, or that was stored before, and returns the others.
-func (l *lane) look(ctx context.Context, items []*appendItem) (found []*appendItem, err error) {
-	var (
-		rooms    = make([]string, len(items))
-		sessions = make([]*room.SessionID, len(items))
-		senders  = make([]string, len(items))
-		retryIDs = make([]*string, len(items))
-	)
-	for i, item := range items {
-		rooms[i], senders[i] = string(item.room), string(item.message.Sender.ID)
-		if item.session != "" {
-			sessions[i] = &item.session
-		}
-		if item.message.ClientMessageID != "" {
-			retryIDs[i] = &item.message.ClientMessageID
-		}
-	}
-	rows, err := l.pool.Query(ctx, lookAppend, rooms, sessions, senders, retryIDs)
-	if err != nil {
-		return nil, err
-	}
-	type result struct {
-		target target
-		seq    room.Seq
-		body   string
-	}
-	results, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r result, err error) {
-		return r, row.Scan(&r.target.log, &r.target.presence, &r.seq, &r.body)
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i, item := range items {
-		switch r := results[i]; {
-		case r.target.log == 0:
-			item.answer(room.Message{}, room.ErrRoomNotFound)
-		case item.session != "" && r.target.presence == 0:
-			item.answer(room.Message{}, room.ErrNotInRoom)
-		case r.seq != 0:
-			item.answer(restoreMessage(room.Event{Room: item.room, Log: r.target.log, Seq: r.seq}, room.TypeMessagesReceived, r.body))
-		default:
-			item.target = r.target
-			found = append(found, item)
-		}
-	}
-	return found, nil
 }
 
 // The statements of an append. PostgreSQL treats statements that are pipelined before a sync as one
@@ -184,7 +99,7 @@ const (
 func (l *lane) freeLogs(ctx context.Context, items []*appendItem) (map[room.LogID]bool, error) {
 	logs := make([]room.LogID, len(items))
 	for i, item := range items {
-		logs[i] = item.target.log
+		logs[i] = item.permit.Log
 	}
 	rows, err := l.pool.Query(ctx, "SELECT generation FROM logs WHERE generation = ANY ($1) FOR NO KEY UPDATE SKIP LOCKED", logs)
 	if err != nil {
@@ -289,7 +204,7 @@ func (p *params) one(item *appendItem) []statement {
 	item.later = 0
 	p.reset()
 	value(p, item, (*appendItem).appendLog)
-	value(p, item.target.presence, appendInt)
+	value(p, item.permit.Presence, appendInt)
 	value(p, item, (*appendItem).appendSentAt)
 	value(p, item, (*appendItem).appendSender)
 	value(p, item, (*appendItem).appendRetryID)
@@ -307,10 +222,10 @@ func (p *params) many(items []*appendItem, lock bool) []statement {
 		retryable []*appendItem
 	)
 	for _, item := range slices.Backward(items) {
-		item.later = added[item.target.log]
-		added[item.target.log]++
-		if item.target.presence != 0 {
-			presences = append(presences, item.target.presence)
+		item.later = added[item.permit.Log]
+		added[item.permit.Log]++
+		if item.permit.Presence != 0 {
+			presences = append(presences, item.permit.Presence)
 		}
 		if item.message.ClientMessageID != "" {
 			retryable = append(retryable, item)
@@ -346,7 +261,7 @@ func (p *params) many(items []*appendItem, lock bool) []statement {
 }
 
 func (item *appendItem) appendLog(buf []byte) []byte {
-	return appendInt(item.target.log, buf)
+	return appendInt(item.permit.Log, buf)
 }
 
 func (item *appendItem) appendLater(buf []byte) []byte { return appendInt(item.later, buf) }

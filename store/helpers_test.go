@@ -107,6 +107,31 @@ func textDraft(text string) room.Draft {
 	return room.Draft{Content: room.Content{Kind: room.KindText, Text: text}, Priority: room.PriorityMedium}
 }
 
+// toRoom returns a session's message to a room.
+func toRoom(sender room.Session, id room.RoomID, d room.Draft) room.RoomSend {
+	return room.RoomSend{Sender: sender.Sender(as(sender)), Room: id, Draft: d}
+}
+
+// toPeer returns a session's message to a user.
+func toPeer(sender room.Session, to room.UserID, d room.Draft) room.PeerSend {
+	return room.PeerSend{Sender: sender.Sender(as(sender)), Peer: to, Draft: d}
+}
+
+// PostMessage sends a session's message to a room.
+func (f fixture) PostMessage(ctx context.Context, sender room.Session, id room.RoomID, d room.Draft) (room.Message, error) {
+	return f.Store.PostMessage(ctx, toRoom(sender, id, d))
+}
+
+// PostMessageAs sends an admin's message to a room.
+func (f fixture) PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error) {
+	return f.Store.PostMessage(ctx, room.RoomSend{Sender: room.Sender{Actor: admin, User: sender}, Room: id, Draft: d})
+}
+
+// PostPeerMessage sends a session's message to a user.
+func (f fixture) PostPeerMessage(ctx context.Context, sender room.Session, to room.UserID, d room.Draft) (room.Message, error) {
+	return f.Store.PostPeerMessage(ctx, toPeer(sender, to, d))
+}
+
 // newSession stores a session that lasts an hour.
 func newSession(t testing.TB, s *store.Store, user string) room.Session {
 	t.Helper()

@@ -45,9 +45,10 @@ type appender struct {
 
 	mu     sync.Mutex // guards all below
 	queues [2][]*appendItem
-	// targets caches the targets of recent messages. It needs no eviction: a target that is out of
-	// date is found out under the lock of the room.
-	targets map[route]target
+	// facts caches the facts that permitted recent messages. It needs no eviction when they change:
+	// the permits that follow from them are not current any more, which shows under the lock of the
+	// room.
+	facts map[roomSender]room.RoomFacts
 	// stalled holds the rooms that another transaction keeps locked. Each has a lane of its own
 	// until that lane has stored something.
 	stalled map[room.RoomID]*stalledRoom
@@ -58,6 +59,16 @@ type appender struct {
 	closed                bool
 }
 
+// roomSender is a session in a room, or all admins if session is empty.
+type roomSender struct {
+	room    room.RoomID
+	session room.SessionID
+}
+
+func (item *appendItem) sender() roomSender {
+	return roomSender{item.send.Room, item.send.Sender.Actor.Session()}
+}
+
 // stalledRoom is the queue of a room that another transaction keeps locked. The appender's mu
 // guards it.
 type stalledRoom struct {
@@ -66,7 +77,7 @@ type stalledRoom struct {
 }
 
 func newAppender(s *Store) *appender {
-	a := &appender{store: s, seed: maphash.MakeSeed(), targets: make(map[route]target), stalled: make(map[room.RoomID]*stalledRoom)}
+	a := &appender{store: s, seed: maphash.MakeSeed(), facts: make(map[roomSender]room.RoomFacts), stalled: make(map[room.RoomID]*stalledRoom)}
 	a.wakeFirst, a.wakeSecond = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
 	a.lanes.Go(func() { a.runFirst(&lane{appender: a, pool: s.appends}) })
 	a.lanes.Go(func() { a.runSecond(&lane{appender: a, pool: s.appends}) })
@@ -87,9 +98,9 @@ func (a *appender) close() {
 // a message under the same ClientMessageID before, append returns that one.
 func (a *appender) append(ctx context.Context, item *appendItem) (room.Message, error) {
 	item.done = make(chan struct{})
-	queue := maphash.String(a.seed, string(item.room)) % uint64(len(a.queues))
+	queue := maphash.String(a.seed, string(item.send.Room)) % uint64(len(a.queues))
 	a.mu.Lock()
-	switch stalled := a.stalled[item.room]; {
+	switch stalled := a.stalled[item.send.Room]; {
 	case stalled == nil:
 		a.queues[queue] = append(a.queues[queue], item)
 		a.wakeFirst.Signal()
@@ -179,7 +190,7 @@ func (b *batch) take(queue []*appendItem) (rest []*appendItem) {
 			return append(rest, queue[i:]...)
 		}
 		if id := item.message.ClientMessageID; id != "" {
-			key := retryKey{item.room, item.message.Sender.ID, id}
+			key := retryKey{item.send.Room, item.message.Sender.ID, id}
 			if b.seen[key] {
 				rest = append(rest, item)
 				continue
@@ -228,35 +239,35 @@ func (l *lane) commit(items []*appendItem) error {
 	defer cancel()
 	timeouts := 0
 	for lock := false; len(items) > 0; lock = true {
-		located, err := l.locate(ctx, items)
-		if len(located) == 0 {
+		permitted, err := l.permit(ctx, items)
+		if len(permitted) == 0 {
 			return nil
 		}
 		var ends logEnds
 		if err == nil {
 			err = retryDeadlocks(func() error {
-				ends, err = l.write(ctx, located, lock, l.publish)
+				ends, err = l.write(ctx, permitted, lock, l.publish)
 				return err
 			})
 		}
 		if lockRefused(err) && l.pool == l.store.appends {
 			timeouts++
-			items = l.setAside(ctx, located, timeouts == maxTries)
+			items = l.setAside(ctx, permitted, timeouts == maxTries)
 			continue
 		}
 		if err != nil {
-			err = l.store.transactionFailed(fmt.Errorf("append %d messages: %w", len(located), err))
-			for _, item := range located {
+			err = l.store.transactionFailed(fmt.Errorf("append %d messages: %w", len(permitted), err))
+			for _, item := range permitted {
 				item.answer(room.Message{}, err)
 			}
 			return err
 		}
-		l.stored, items = split(located, ends)
+		l.stored, items = split(permitted, ends)
 		if len(l.stored) == 0 { // readers of the feed may wait for the end of this transaction
 			l.store.opts.Commit(room.Change{})
 		}
 		if lock {
-			l.evictTargets(items)
+			l.evictFacts(items)
 		}
 	}
 	return nil
@@ -266,12 +277,12 @@ func (l *lane) commit(items []*appendItem) error {
 // it did not store because something had changed.
 func split(items []*appendItem, ends logEnds) (stored, left []*appendItem) {
 	for _, item := range items {
-		end, ok := ends[item.target.log]
+		end, ok := ends[item.permit.Log]
 		if !ok {
 			left = append(left, item)
 			continue
 		}
-		item.message = item.message.In(item.room, end-room.Seq(item.later))
+		item.message = item.message.In(item.send.Room, end-room.Seq(item.later))
 		stored = append(stored, item)
 	}
 	return stored, left
@@ -285,7 +296,7 @@ func (l *lane) publish() {
 	events := make([]room.Event, len(l.stored))
 	for i, item := range l.stored {
 		events[i] = room.Event{
-			Room: item.room, Log: item.target.log, Seq: item.message.Seq, At: item.message.SentAt,
+			Room: item.send.Room, Log: item.permit.Log, Seq: item.message.Seq, At: item.message.SentAt,
 			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
 		}
 	}
@@ -296,56 +307,72 @@ func (l *lane) publish() {
 	l.stored = nil
 }
 
-// locate sets the targets of messages, most of which are cached, and answers the messages that have
-// none. It returns the others.
-func (l *lane) locate(ctx context.Context, items []*appendItem) (located []*appendItem, err error) {
-	var unknown []*appendItem
+// permit decides which messages may be stored, mostly by cached facts. It returns these, and
+// answers the others.
+func (l *lane) permit(ctx context.Context, items []*appendItem) (permitted []*appendItem, err error) {
+	var undecided []*appendItem
 	l.mu.Lock()
 	for _, item := range items {
-		if cached, ok := l.targets[item.route()]; ok {
-			item.target = cached
-			located = append(located, item)
+		facts, cached := l.facts[item.sender()]
+		if cached {
+			item.permit, err = item.send.Permit(facts)
+		}
+		if cached && err == nil {
+			permitted = append(permitted, item)
 		} else {
-			unknown = append(unknown, item)
+			undecided = append(undecided, item)
 		}
 	}
 	l.mu.Unlock()
-	if len(unknown) == 0 {
+	if len(undecided) == 0 {
 		return items, nil
 	}
 	l.publish() // reading takes as long as a transaction
-	found, err := l.look(ctx, unknown)
+	sends := make([]*room.RoomSend, len(undecided))
+	for i, item := range undecided {
+		sends[i] = &item.send
+	}
+	found, err := readRoomFacts(ctx, l.pool, sends...)
 	if err != nil {
 		return items, err
 	}
 	l.mu.Lock()
-	if len(l.targets)+len(found) > maxCached {
-		clear(l.targets)
+	defer l.mu.Unlock()
+	if len(l.facts)+len(found) > maxCached {
+		clear(l.facts)
 	}
-	for _, item := range found {
-		l.targets[item.route()] = item.target
+	for i, item := range undecided {
+		item.permit, err = item.send.Permit(found[i])
+		switch {
+		case err != nil:
+			item.answer(room.Message{}, err)
+		case item.permit.Earlier != nil:
+			item.answer(*item.permit.Earlier, nil)
+		default:
+			l.facts[item.sender()] = found[i]
+			permitted = append(permitted, item)
+		}
 	}
-	l.mu.Unlock()
-	return append(located, found...), nil
+	return permitted, nil
 }
 
-// evictTargets makes locate read the targets of messages again.
-func (a *appender) evictTargets(items []*appendItem) {
+// evictFacts makes permit read the facts about messages again.
+func (a *appender) evictFacts(items []*appendItem) {
 	if len(items) == 0 {
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, item := range items {
-		delete(a.targets, item.route())
+		delete(a.facts, item.sender())
 	}
 }
 
-// evictAllTargets makes locate read all targets again.
-func (a *appender) evictAllTargets() {
+// evictAllFacts makes permit read all facts again.
+func (a *appender) evictAllFacts() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	clear(a.targets)
+	clear(a.facts)
 }
 
 // setAside moves the messages of locked rooms to lanes of their own, or if all is set those of all
@@ -364,18 +391,18 @@ func (l *lane) setAside(ctx context.Context, items []*appendItem, all bool) (res
 		maps.DeleteFunc(l.stalled, func(_ room.RoomID, r *stalledRoom) bool { return !r.running })
 	}
 	for _, item := range items {
-		if free[item.target.log] {
+		if free[item.permit.Log] {
 			rest = append(rest, item)
 			continue
 		}
-		if l.stalled[item.room] == nil {
-			l.stalled[item.room] = new(stalledRoom)
+		if l.stalled[item.send.Room] == nil {
+			l.stalled[item.send.Room] = new(stalledRoom)
 		}
-		l.queueStalled(l.stalled[item.room], item)
+		l.queueStalled(l.stalled[item.send.Room], item)
 	}
 	for i, queue := range l.queues { // later messages of the same rooms have to stay behind these
 		l.queues[i] = slices.DeleteFunc(queue, func(item *appendItem) bool {
-			stalled := l.stalled[item.room]
+			stalled := l.stalled[item.send.Room]
 			if stalled != nil {
 				l.queueStalled(stalled, item)
 			}
@@ -391,7 +418,7 @@ func (a *appender) queueStalled(r *stalledRoom, item *appendItem) {
 	r.queue = append(r.queue, item)
 	if !r.running {
 		r.running = true
-		a.lanes.Go(func() { a.runStalled(item.room, r) })
+		a.lanes.Go(func() { a.runStalled(item.send.Room, r) })
 	}
 }
 

@@ -183,32 +183,21 @@ func (s *Store) MediaByID(ctx context.Context, user room.UserID, ids []room.Medi
 	return media, translate(err)
 }
 
-// useMedia allows the members of a room to read the files in a message, and keeps the files for as
-// long as the message. It runs before the message is stored, so that no reader of the message finds
-// its file missing. If the session is not in the room, or the message was stored before and may
-// have been recalled, it does nothing; the append then returns the error. Errors:
+// useMedia makes the files of a message readable in its room, and keeps them for as long as the
+// message. It precedes the message, so that every reader of the message finds the files. A retry
+// changes nothing: its message may have been recalled. Errors: those of room.RoomSend.Permit, and
 // room.ErrMediaNotFound.
-func (s *Store) useMedia(ctx context.Context, session *room.SessionID, id room.RoomID, m room.Message) error {
-	ids := m.MediaIDs()
-	if len(ids) == 0 {
-		return nil
-	}
-	// Copies, because what a closure refers to moves to the heap, which would be all of m for every
-	// message.
-	sender, clientMessageID, sentAt := m.Sender.ID, m.ClientMessageID, m.SentAt
-	return s.inTx(ctx, room.Actor{}, func(tx pgx.Tx) (c room.Change, err error) {
-		var g room.LogID
-		err = tx.QueryRow(ctx, `SELECT generation FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL AND ($2::uuid IS NULL OR
-			EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2))
-			AND NOT EXISTS (SELECT FROM events e WHERE e.generation = r.generation AND e.sender_id = $3 AND e.client_message_id = $4 OFFSET 0)`,
-			id, session, sender, clientMessageID).Scan(&g)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return c, nil
-		}
+func (s *Store) useMedia(ctx context.Context, send *room.RoomSend, ids []room.MediaID, sentAt time.Time) error {
+	return s.inTx(ctx, send.Sender.Actor, func(tx pgx.Tx) (c room.Change, err error) {
+		facts, err := readRoomFacts(ctx, tx, send)
 		if err != nil {
 			return c, err
 		}
-		return c, recordMediaUses(ctx, tx, []room.LogID{g}, ids, sentAt)
+		permit, err := send.Permit(facts[0])
+		if err != nil || permit.Earlier != nil {
+			return c, err
+		}
+		return c, recordMediaUses(ctx, tx, []room.LogID{permit.Log}, ids, sentAt)
 	})
 }
 

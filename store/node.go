@@ -219,7 +219,7 @@ func (s *Store) NodeStats() NodeStats {
 // based on may be wrong.
 func (s *Store) resetState() {
 	s.sessions.evictAll()
-	s.appender.evictAllTargets()
+	s.appender.evictAllFacts()
 	s.opts.Reset()
 }
 

@@ -10,50 +10,45 @@ import (
 	"parlor/room"
 )
 
-// Messages between users are not grouped: each is a transaction of its own. Its
-// locks are those of two inboxes, and a batch that waited for one pair would
-// hold up all the others; the appender's lanes are left to rooms. The price is
-// a commit for each message.
+// Messages between users are not committed in groups: each is a transaction of its own, which locks
+// two inboxes. A batch that waited for the inboxes of one pair would hold up all other pairs. The
+// price is a commit per message.
 
-// PostPeerMessage takes a message of the session for another user: one of a
-// stored kind is stored in the inboxes of both and returned as the sender's has
-// it, and one of another kind is told to those of both who listen now. A draft
-// that was stored before under the same ClientMessageID for the same user returns
-// the message of then. Errors: room.ErrMessageToSelf, room.ErrUserNotFound,
-// room.ErrSessionEnded, room.ErrMessageIDReused, room.ErrMediaNotFound.
-func (s *Store) PostPeerMessage(ctx context.Context, session room.Session, to room.UserID, d room.Draft) (room.Message, error) {
-	if to == session.User.ID {
-		return room.Message{}, room.ErrMessageToSelf
+// PostPeerMessage sends a message to another user, if package room permits it. A message of a
+// stored kind is stored in the inboxes of both users and returned as it is in the sender's; a
+// message of another kind is published to the current subscribers of both. A retry returns the
+// message that was stored under its ClientMessageID for the same receiver. Errors: those of
+// room.PeerSend.Permit, and room.ErrMediaNotFound.
+func (s *Store) PostPeerMessage(ctx context.Context, send room.PeerSend) (room.Message, error) {
+	if err := send.Check(); err != nil {
+		return room.Message{}, err
 	}
-	m, err := s.message(session.User, d)
+	m, err := s.newMessage(send.Sender.User, send.Draft)
 	if err != nil {
 		return room.Message{}, err
 	}
-	if !d.Kind.Stored() {
-		return s.tellPeer(ctx, session, to, m)
+	if !send.Draft.Kind.Stored() {
+		return s.publishPeer(ctx, &send, m)
 	}
-	var placed room.Message
-	err = s.locks.run(ctx, []lockKey{inboxKey(session.User.ID), inboxKey(to)}, func() error {
+	var answer room.Message
+	err = s.locks.run(ctx, []lockKey{inboxKey(m.Sender.ID), inboxKey(send.Peer)}, func() error {
 		return retryDeadlocks(func() (err error) {
-			placed, err = s.appendPeer(ctx, session, to, m)
+			answer, err = s.appendPeer(ctx, &send, m)
 			return err
 		})
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return room.Message{}, s.transactionFailed(err)
-	case placed.ID != m.ID:
-		return placed, placed.RetriedBy(d)
 	}
-	return placed, nil
+	return answer, nil
 }
 
-// lockInboxes is a statement of its own for the reason of lockLiving: what comes
-// after it sees all that was stored before its locks.
+// lockInboxes is a statement of its own, so that the snapshot of the next statement has everything
+// that was committed before the locks.
 const lockInboxes = `
 	SELECT user_id, log, last_seq FROM inboxes WHERE user_id IN ($1, $2) ORDER BY log FOR NO KEY UPDATE`
 
-// lockInboxesOf locks the inboxes of two users, those that there are.
+// lockInboxesOf locks the inboxes of two users, and returns those that exist.
 func lockInboxesOf(ctx context.Context, tx pgx.Tx, a, b room.UserID) (map[room.UserID]room.Inbox, error) {
 	rows, err := tx.Query(ctx, lockInboxes, a, b)
 	if err != nil {
@@ -71,98 +66,104 @@ func lockInboxesOf(ctx context.Context, tx pgx.Tx, a, b room.UserID) (map[room.U
 	return inboxes, err
 }
 
-// appendPeerMessage stores a message of $1 for $2, unless the sender did before
-// or either side is not there.
+// appendPeerMessage reads the facts about a message of $1 for $2, and stores the message unless the
+// sender's session has ended, the receiver does not exist, or the message was stored before.
 const appendPeerMessage = `
 	WITH prior AS (
 		SELECT seq, body FROM events
 		WHERE generation = (SELECT log FROM inboxes WHERE user_id = $1) AND peer_id = $2 AND client_message_id = $3
-	), able AS (
-		SELECT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ` + notEnded + `) AS session,
-			EXISTS (SELECT FROM inboxes WHERE user_id = $2) AS peer
+	), facts AS (
+		SELECT NOT EXISTS (SELECT FROM sessions WHERE session_id = $4 AND ` + notEnded + `) AS session_ended,
+			coalesce((SELECT log FROM inboxes WHERE user_id = $2), 0) AS inbox
 	), advanced AS (
 		UPDATE inboxes SET last_seq = last_seq + 1, oldest_at = coalesce(oldest_at, $5)
-		WHERE user_id IN ($1, $2) AND (SELECT session AND peer FROM able) AND NOT EXISTS (SELECT FROM prior)
+		WHERE user_id IN ($1, $2) AND (SELECT NOT session_ended AND inbox <> 0 FROM facts) AND NOT EXISTS (SELECT FROM prior)
 		RETURNING log, user_id = $1 AS own, last_seq
 	), appended AS (
 		INSERT INTO events (generation, seq, type, at, peer_id, client_message_id, body)
 		SELECT log, last_seq, $6, $5, CASE WHEN own THEN $2 ELSE $1 END, CASE WHEN own THEN $3 END, CASE WHEN own THEN $7 ELSE $8 END
 		FROM advanced
 	)
-	SELECT able.session, able.peer, coalesce(prior.seq, 0), coalesce(prior.body, ''),
-		coalesce(mine.log, 0), coalesce(mine.last_seq, 0), coalesce(theirs.log, 0), coalesce(theirs.last_seq, 0)
-	FROM able LEFT JOIN prior ON true LEFT JOIN advanced mine ON mine.own LEFT JOIN advanced theirs ON NOT theirs.own`
+	SELECT facts.session_ended, facts.inbox, coalesce(prior.seq, 0), coalesce(prior.body, ''),
+		coalesce(mine.log, 0), coalesce(mine.last_seq, 0), coalesce(theirs.last_seq, 0)
+	FROM facts LEFT JOIN prior ON true LEFT JOIN advanced mine ON mine.own LEFT JOIN advanced theirs ON NOT theirs.own`
 
-// appendPeer stores the message in both inboxes and tells the hub. It returns an
-// earlier message where the sender used its ClientMessageID before.
-func (s *Store) appendPeer(ctx context.Context, session room.Session, to room.UserID, m room.Message) (room.Message, error) {
-	own, err := peerBody(m.To(to, 0))
+// appendPeer stores a message in both inboxes and publishes it. It returns the message as it is in
+// the sender's inbox, or the earlier one that it is a retry of.
+func (s *Store) appendPeer(ctx context.Context, send *room.PeerSend, m room.Message) (room.Message, error) {
+	var (
+		p   peerAppend
+		err error
+	)
+	if ids := m.MediaIDs(); len(ids) > 0 {
+		// Both users may read the files from the commit on, which is when the message appears.
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			if p, err = runPeerAppend(ctx, tx, send, m); err != nil || p.seq == 0 {
+				return err
+			}
+			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.facts.Inbox}, ids, m.SentAt)
+		})
+	} else {
+		p, err = runPeerAppend(ctx, s.pool, send, m)
+	}
 	if err != nil {
+		return room.Message{}, fmt.Errorf("append a peer message: %w", err)
+	}
+	permit, err := send.Permit(p.facts)
+	switch {
+	case err != nil:
 		return room.Message{}, err
+	case permit.Earlier != nil:
+		return *permit.Earlier, nil
+	}
+	own := m.To(send.Peer, p.seq)
+	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: []room.Event{
+		peerEvent(p.inbox, own), peerEvent(permit.Log, m.To(m.Sender.ID, p.peerSeq)),
+	}})
+	return own, nil
+}
+
+// peerAppend is the result of appendPeerMessage.
+type peerAppend struct {
+	facts        room.PeerFacts
+	inbox        room.LogID // of the sender
+	seq, peerSeq room.Seq   // in the inboxes of sender and receiver; 0 if the message was not stored
+}
+
+// runPeerAppend runs the statements of a message between users in one round trip. Without a
+// transaction they are one of their own.
+func runPeerAppend(ctx context.Context, db batcher, send *room.PeerSend, m room.Message) (p peerAppend, err error) {
+	own, err := peerBody(m.To(send.Peer, 0))
+	if err != nil {
+		return p, err
 	}
 	theirs, err := peerBody(m.To(m.Sender.ID, 0))
 	if err != nil {
-		return room.Message{}, err
+		return p, err
 	}
-	var p peerPlacement
-	if ids := m.MediaIDs(); len(ids) > 0 {
-		// Both sides may read the files from the commit on, and so does the message come.
-		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-			if p, err = placePeerMessage(ctx, tx, session, to, m, own, theirs); err != nil || p.seq == 0 {
-				return err
-			}
-			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.theirInbox}, ids, m.SentAt)
-		})
-	} else {
-		p, err = placePeerMessage(ctx, s.pool, session, to, m, own, theirs)
-	}
-	switch {
-	case err != nil:
-		return room.Message{}, fmt.Errorf("append a peer message: %w", err)
-	case !p.live:
-		return room.Message{}, room.ErrSessionEnded
-	case !p.known:
-		return room.Message{}, room.ErrUserNotFound
-	case p.prior > 0:
-		return restoreMessage(room.Event{Seq: p.prior}, room.TypePeerMessagesReceived, p.priorBody)
-	}
-	placed := m.To(to, p.seq)
-	s.opts.Commit(room.Change{Events: []room.Event{
-		peerEvent(p.inbox, placed), peerEvent(p.theirInbox, m.To(m.Sender.ID, p.theirSeq)),
-	}})
-	return placed, nil
-}
-
-// peerPlacement is what the database found of a message between users.
-type peerPlacement struct {
-	live, known   bool     // the session, and the other user
-	prior         room.Seq // not zero: the message was stored before
-	priorBody     string
-	inbox         room.LogID
-	seq, theirSeq room.Seq // zero: not stored now
-	theirInbox    room.LogID
-}
-
-// placePeerMessage stores a message in both inboxes, in one round trip: as a
-// transaction of its own where it is not part of one.
-func placePeerMessage(ctx context.Context, q batcher, session room.Session, to room.UserID, m room.Message, own, theirs string) (p peerPlacement, err error) {
 	var (
 		retryID *string
+		earlier room.Seq
+		body    string
 		b       pgx.Batch
 	)
 	if m.ClientMessageID != "" {
 		retryID = &m.ClientMessageID
 	}
-	b.Queue(lockInboxes, m.Sender.ID, to)
-	b.Queue(appendPeerMessage, m.Sender.ID, to, retryID, session.ID, m.SentAt, room.TypePeerMessagesReceived, own, theirs).
+	b.Queue(lockInboxes, m.Sender.ID, send.Peer)
+	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt, room.TypePeerMessagesReceived, own, theirs).
 		QueryRow(func(row pgx.Row) error {
-			return row.Scan(&p.live, &p.known, &p.prior, &p.priorBody, &p.inbox, &p.seq, &p.theirInbox, &p.theirSeq)
+			return row.Scan(&p.facts.SessionEnded, &p.facts.Inbox, &earlier, &body, &p.inbox, &p.seq, &p.peerSeq)
 		})
-	err = q.SendBatch(ctx, &b).Close()
+	if err := db.SendBatch(ctx, &b).Close(); err != nil || earlier == 0 {
+		return p, err
+	}
+	stored, err := restoreMessage(room.Event{Seq: earlier}, room.TypePeerMessagesReceived, body)
+	p.facts.Earlier = &stored
 	return p, err
 }
 
-// batcher is the pool or a transaction.
+// batcher is a pool or a transaction.
 type batcher interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
@@ -172,7 +173,7 @@ func peerBody(m room.Message) (string, error) {
 	return string(body), err
 }
 
-// peerEvent is the event of a message at its place in an inbox.
+// peerEvent returns the event of a message in an inbox.
 func peerEvent(inbox room.LogID, m room.Message) room.Event {
 	return room.Event{
 		Log: inbox, Seq: m.Seq, At: m.SentAt,
@@ -180,21 +181,24 @@ func peerEvent(inbox room.LogID, m room.Message) room.Event {
 	}
 }
 
-// tellPeer hands a message that is not stored to those of both sides who listen
-// now.
-func (s *Store) tellPeer(ctx context.Context, session room.Session, to room.UserID, m room.Message) (room.Message, error) {
-	inbox, err := s.inboxOf(ctx, to)
+// publishPeer publishes a message that is not stored to the current subscribers of both users.
+func (s *Store) publishPeer(ctx context.Context, send *room.PeerSend, m room.Message) (room.Message, error) {
+	inbox, err := s.inboxOf(ctx, send.Peer)
+	if err != nil && !errors.Is(err, room.ErrUserNotFound) {
+		return room.Message{}, err
+	}
+	permit, err := send.Permit(room.PeerFacts{Inbox: inbox}) // the caller has authenticated the session
 	if err != nil {
 		return room.Message{}, err
 	}
-	placed := m.To(to, 0)
-	s.opts.Commit(room.Change{Events: []room.Event{
-		peerEvent(session.Inbox, placed), peerEvent(inbox, m.To(m.Sender.ID, 0)),
+	own := m.To(send.Peer, 0)
+	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: []room.Event{
+		peerEvent(send.Sender.Inbox, own), peerEvent(permit.Log, m.To(m.Sender.ID, 0)),
 	}})
-	return placed, nil
+	return own, nil
 }
 
-// inboxOf is the log of a user's inbox. Errors: room.ErrUserNotFound.
+// inboxOf returns the log of a user's inbox. Errors: room.ErrUserNotFound.
 func (s *Store) inboxOf(ctx context.Context, user room.UserID) (inbox room.LogID, err error) {
 	err = s.pool.QueryRow(ctx, "SELECT log FROM inboxes WHERE user_id = $1", user).Scan(&inbox)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -203,46 +207,46 @@ func (s *Store) inboxOf(ctx context.Context, user room.UserID) (inbox room.LogID
 	return inbox, translate(err)
 }
 
-// PeerMessageByClientID is the message that the session's user stored under an
-// ID of its own for another user. found is false where there is none.
-func (s *Store) PeerMessageByClientID(ctx context.Context, session room.Session, to room.UserID, clientMessageID string) (m room.Message, found bool, err error) {
-	messages, err := s.conversation(ctx, session, to, `
+// EarlierPeerMessage returns the message that a message is a retry of; found is false if there is
+// none. Errors: room.ErrMessageIDReused.
+func (s *Store) EarlierPeerMessage(ctx context.Context, send room.PeerSend) (m room.Message, found bool, err error) {
+	messages, err := s.conversation(ctx, send.Sender.Inbox, send.Peer, `
 		SELECT seq, body FROM events
-		WHERE generation = $1 AND type = $2 AND peer_id = $3 AND client_message_id = $4`, clientMessageID)
+		WHERE generation = $1 AND type = $2 AND peer_id = $3 AND client_message_id = $4`, send.Draft.ClientMessageID)
 	if err != nil || len(messages) == 0 {
 		return room.Message{}, false, err
 	}
-	return messages[0], true, nil
+	return messages[0], true, messages[0].RetriedBy(send.Draft)
 }
 
-// PeerMessagesBefore is the messages between the session's user and another next
-// before a seq of the former's inbox, at most n, in ascending order. Errors:
-// room.ErrUserNotFound.
+// PeerMessagesBefore returns the messages between a session's user and a peer that precede a seq of
+// the user's inbox: the n nearest ones at most, in ascending order. Errors: room.ErrUserNotFound.
 func (s *Store) PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error) {
 	if _, err := s.inboxOf(ctx, peer); err != nil {
 		return nil, err
 	}
-	return s.conversation(ctx, session, peer, `
+	return s.conversation(ctx, session.Inbox, peer, `
 		SELECT seq, body FROM (
 			SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq < $4
 			ORDER BY seq DESC LIMIT $5
 		) newest ORDER BY seq`, before, n)
 }
 
-// PeerMessagesAfter is PeerMessagesBefore in the other direction: the messages
-// next after a seq.
+// PeerMessagesAfter returns the messages that follow a seq, as PeerMessagesBefore returns those
+// that precede it.
 func (s *Store) PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error) {
 	if _, err := s.inboxOf(ctx, peer); err != nil {
 		return nil, err
 	}
-	return s.conversation(ctx, session, peer, `
+	return s.conversation(ctx, session.Inbox, peer, `
 		SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND peer_id = $3 AND seq > $4 ORDER BY seq LIMIT $5`, after, n)
 }
 
-func (s *Store) conversation(ctx context.Context, session room.Session, peer room.UserID, query string, args ...any) ([]room.Message, error) {
-	rows, err := s.pool.Query(ctx, query, append([]any{session.Inbox, room.TypePeerMessagesReceived, peer}, args...)...)
+// conversation reads the messages of an inbox that were exchanged with a peer.
+func (s *Store) conversation(ctx context.Context, inbox room.LogID, peer room.UserID, query string, args ...any) ([]room.Message, error) {
+	rows, err := s.pool.Query(ctx, query, append([]any{inbox, room.TypePeerMessagesReceived, peer}, args...)...)
 	if err != nil {
 		return nil, translate(err)
 	}
-	return collectMessages(rows, room.Event{Log: session.Inbox}, room.TypePeerMessagesReceived)
+	return collectMessages(rows, room.Event{Log: inbox}, room.TypePeerMessagesReceived)
 }

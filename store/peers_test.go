@@ -201,7 +201,7 @@ func TestPeerRetry(t *testing.T) {
 			}
 		}
 	}
-	stored, found, err := f.PeerMessageByClientID(t.Context(), alice, "bob", "1")
+	stored, found, err := f.EarlierPeerMessage(t.Context(), toPeer(alice, "bob", d))
 	if diff := cmp.Diff(all[0], stored); err != nil || !found || diff != "" {
 		t.Errorf("it is found as %+v, %t, %v", stored, found, err)
 	}
@@ -220,7 +220,11 @@ func TestPeerRetry(t *testing.T) {
 	if _, err := f.PostPeerMessage(t.Context(), alice, "bob", other); !errors.Is(err, room.ErrMessageIDReused) {
 		t.Errorf("another message: %v", err)
 	}
-	if _, found, err := f.PeerMessageByClientID(t.Context(), alice, "bob", "other"); found || err != nil {
+	if _, found, err := f.EarlierPeerMessage(t.Context(), toPeer(alice, "bob", other)); !found || !errors.Is(err, room.ErrMessageIDReused) {
+		t.Errorf("the earlier message of another one: %t, %v", found, err)
+	}
+	other.ClientMessageID = "other"
+	if _, found, err := f.EarlierPeerMessage(t.Context(), toPeer(alice, "bob", other)); found || err != nil {
 		t.Errorf("another ID: %t, %v", found, err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events"); n != 2*(rounds+3) {

@@ -156,35 +156,6 @@ func (s *Store) SessionRoom(ctx context.Context, session room.SessionID, id room
 	return r, nil
 }
 
-// attended returns the current generation of a room, and checks that the session is a member unless
-// session is nil. Messages that are not stored need nothing else, so the result may be cached: what
-// another node did can go unnoticed for sessionCacheTime. Errors: room.ErrRoomNotFound,
-// room.ErrNotInRoom.
-func (s *Store) attended(ctx context.Context, session *room.SessionID, id room.RoomID) (g room.LogID, err error) {
-	if session != nil {
-		if g, ok := s.sessions.generation(*session, id, s.now()); ok {
-			return g, nil
-		}
-	}
-	since := s.sessions.mark()
-	var in bool
-	err = s.pool.QueryRow(ctx, `
-		SELECT generation, $2::uuid IS NULL OR EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2)
-		FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL`, id, session).Scan(&g, &in)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return 0, room.ErrRoomNotFound
-	case err != nil:
-		return 0, translate(err)
-	case !in:
-		return 0, room.ErrNotInRoom
-	}
-	if session != nil {
-		s.sessions.addRoom(*session, id, g, since)
-	}
-	return g, nil
-}
-
 // Rooms returns a page of the rooms whose ID begins with a prefix, ordered by ID: at most limit
 // rooms after an ID. more is false for the last page.
 func (s *Store) Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error) {

@@ -19,8 +19,8 @@ const (
 	maxCached = 100_000
 )
 
-// sessionCache caches sessions by key, and the rooms each session is in, so that a busy sender is
-// not looked up on every call. An entry is evicted as soon as this node commits a change to it.
+// sessionCache caches sessions by key, and what decides about their messages to rooms, so that a busy
+// sender is not looked up on every call. An entry is evicted as soon as this node commits a change to it.
 type sessionCache struct {
 	mu       sync.Mutex // guards all below
 	sessions map[room.KeyHash]*cachedSession
@@ -35,8 +35,8 @@ type sessionCache struct {
 
 type cachedSession struct {
 	session room.Session
-	rooms   map[room.RoomID]room.LogID // of the rooms that the session is in
-	at      time.Time                  // an instant before the session was read
+	rooms   map[room.RoomID]room.RoomFacts // of rooms that the session may send to
+	at      time.Time                      // an instant before the session was read
 }
 
 // fresh reports whether a value that was read at an instant may still be used. The caller holds mu.
@@ -71,17 +71,17 @@ func (c *sessionCache) session(key room.KeyHash, now time.Time) (session room.Se
 	return s.session, true
 }
 
-// generation returns the generation of a room that a session is in; ok is false if it is not
-// cached.
-func (c *sessionCache) generation(session room.SessionID, id room.RoomID, now time.Time) (g room.LogID, ok bool) {
+// facts returns the facts that decide about messages from a session to a room; ok is false if they
+// are not cached.
+func (c *sessionCache) facts(session room.SessionID, id room.RoomID, now time.Time) (f room.RoomFacts, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.sessions[c.keys[session]]
 	if s == nil || !c.fresh(s.at, now) {
-		return 0, false
+		return room.RoomFacts{}, false
 	}
-	g, ok = s.rooms[id]
-	return g, ok
+	f, ok = s.rooms[id]
+	return f, ok
 }
 
 // mark returns the number of evictions so far. Callers call it before they read what they add.
@@ -107,8 +107,9 @@ func (c *sessionCache) addSession(key room.KeyHash, session room.Session, mark u
 	c.keys[session.ID] = key
 }
 
-// addRoom adds a room that a cached session is in, unless something was evicted since the mark.
-func (c *sessionCache) addRoom(session room.SessionID, id room.RoomID, g room.LogID, mark uint64) {
+// addFacts adds the facts about a cached session in a room, unless something was evicted since the
+// mark.
+func (c *sessionCache) addFacts(session room.SessionID, id room.RoomID, f room.RoomFacts, mark uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.sessions[c.keys[session]]
@@ -116,9 +117,9 @@ func (c *sessionCache) addRoom(session room.SessionID, id room.RoomID, g room.Lo
 		return
 	}
 	if s.rooms == nil {
-		s.rooms = make(map[room.RoomID]room.LogID, 1)
+		s.rooms = make(map[room.RoomID]room.RoomFacts, 1)
 	}
-	s.rooms[id] = g
+	s.rooms[id] = f
 }
 
 // evictChanged evicts the sessions that a committed change took out of a room, renewed or ended.
