@@ -13,7 +13,7 @@ import (
 	"parlor/room"
 )
 
-// adminStore makes the changes that only servers ask for.
+// adminStore has the store methods of the admin API.
 type adminStore interface {
 	Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error)
 	Room(ctx context.Context, id room.RoomID) (room.Room, error)
@@ -28,8 +28,8 @@ type adminStore interface {
 	Unban(ctx context.Context, by room.Actor, id room.RoomID, user room.UserID) error
 }
 
-// The calls of the customer's servers. They act on any room and any user, and
-// are let in by an admin token.
+// The admin API is for the customer's servers, which call it with an admin token. It acts on any room
+// and any user.
 
 const (
 	defaultRoomPage = 100
@@ -247,8 +247,8 @@ type voidTokensReply struct {
 	SessionIDs []room.SessionID `json:"sessionIDs"`
 }
 
-// adminVoidTokens makes what may have been stolen useless. The server's own clock is
-// what counts where the caller does not say: callers' clocks differ.
+// adminVoidTokens declares a user's tokens void, for example because one was stolen. Without a time in
+// the request it uses the server's clock, because callers' clocks differ.
 func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, by room.Actor, user room.UserID) error {
 	var request voidTokensRequest
 	if err := a.decode(w, r, &request); err != nil {
@@ -256,7 +256,7 @@ func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, by room.Ac
 	}
 	before := time.Now()
 	if request.Before != nil {
-		// Much later would keep the user out with every token, for as long.
+		// A later time would void every new token of the user until then.
 		if request.Before.After(before.Add(auth.ClockSkew)) {
 			return invalid(fault{"/before", "past", "must not be in the future"})
 		}
@@ -289,8 +289,7 @@ func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, by room.Ac
 // reason returns the text that an admin gives for a kick or a destruction.
 func (q *query) reason() string { return q.text("reason", room.MaxReasonBytes) }
 
-// A room cursor travels as base64 of the last roomID of a page: opaque, so that
-// nobody builds on what is inside.
+// encodeRoomCursor returns the cursor after a room: its ID in base64, so that clients treat it as opaque.
 func encodeRoomCursor(id room.RoomID) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(id))
 }
@@ -308,13 +307,13 @@ func (q *query) roomCursor(name string) room.RoomID {
 	return id
 }
 
-// roomPrefix is what roomIDs may begin with.
+// roomPrefix returns the beginning of the roomIDs to list, or "".
 func (q *query) roomPrefix(name string) string {
 	if !q.has(name) {
 		return ""
 	}
 	prefix := q.values.Get(name)
-	// The dot and two dots begin IDs and are none.
+	// "." and ".." are not valid IDs, but valid IDs begin with them.
 	if !room.RoomID(prefix).Valid() && prefix != "." && prefix != ".." {
 		q.fault(name, "roomID", "must be the beginning of a valid ID: see RoomID in openapi.yaml")
 		return ""

@@ -8,7 +8,7 @@ import (
 	"parlor/room"
 )
 
-// attributeStore stores the attributes of rooms.
+// attributeStore has the store methods for room attributes.
 type attributeStore interface {
 	UpdateAttributes(ctx context.Context, by room.Actor, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string, err error)
 }
@@ -69,14 +69,13 @@ func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, sessi
 	return a.answer(w, r, http.StatusOK, updateRoomAttributesReply{version, refused})
 }
 
-// checkKeys refuses an update of attributes that asks for nothing, or for a key
-// to be set and deleted.
-func checkKeys(set map[string]string, gone []string) error {
-	if len(set)+len(gone) == 0 {
+// checkKeys rejects an update of attributes that changes nothing, or that sets and deletes the same key.
+func checkKeys(set map[string]string, deleted []string) error {
+	if len(set)+len(deleted) == 0 {
 		return invalid(fault{"", "empty", "must set or delete at least one attribute"})
 	}
 	var faults []fault
-	for i, key := range gone {
+	for i, key := range deleted {
 		if _, both := set[key]; both {
 			faults = append(faults, fault{fmt.Sprintf("/delete/%d", i), "different", "is in set as well"})
 		}

@@ -11,27 +11,26 @@ import (
 	"parlor/room"
 )
 
-// keyStore finds the session that a caller authenticates as.
+// keyStore has the store methods for authentication.
 type keyStore interface {
 	SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error)
 	SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error)
 	UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error)
 }
 
-// Keys begin with what they are, so that one in the wrong place is recognised,
-// by people and by secret scanners.
+// Keys have prefixes so that people and secret scanners recognise a key in the wrong place.
 const (
 	sessionKeyPrefix = "sk_"
 	streamKeyPrefix  = "ek_"
 	ticketPrefix     = "et_"
 )
 
-// newKey is a secret with 130 bits of randomness.
+// newKey returns a new secret with 130 bits of randomness.
 func newKey(prefix string) string { return prefix + rand.Text() }
 
 func hashKey(key string) room.KeyHash { return sha256.Sum256([]byte(key)) }
 
-// withSession serves only callers with a session key.
+// withSession returns a handler that requires a session key, and passes the session to h.
 func (a *api) withSession(h func(http.ResponseWriter, *http.Request, room.Session) error) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
 		session, err := a.authenticate(r)
@@ -42,8 +41,7 @@ func (a *api) withSession(h func(http.ResponseWriter, *http.Request, room.Sessio
 	})
 }
 
-// withRoom serves only callers with a session key, on the room that the path
-// names.
+// withRoom is withSession for a path with a roomID.
 func (a *api) withRoom(h func(http.ResponseWriter, *http.Request, room.Session, room.RoomID) error) http.HandlerFunc {
 	return a.withSession(func(w http.ResponseWriter, r *http.Request, session room.Session) error {
 		id, err := pathRoomID(r)
@@ -54,8 +52,7 @@ func (a *api) withRoom(h func(http.ResponseWriter, *http.Request, room.Session, 
 	})
 }
 
-// withPeer serves only callers with a session key, on the user that the path
-// names.
+// withPeer is withSession for a path with a userID.
 func (a *api) withPeer(h func(http.ResponseWriter, *http.Request, room.Session, room.UserID) error) http.HandlerFunc {
 	return a.withSession(func(w http.ResponseWriter, r *http.Request, session room.Session) error {
 		id, err := pathUserID(r)
@@ -66,7 +63,7 @@ func (a *api) withPeer(h func(http.ResponseWriter, *http.Request, room.Session, 
 	})
 }
 
-// withAdmin serves only callers with an admin token.
+// withAdmin returns a handler that requires an admin token, and passes the admin to h.
 func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request, room.Actor) error) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
 		by, _, err := a.authenticateAdmin(r)
@@ -77,7 +74,7 @@ func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request, room.Actor) e
 	})
 }
 
-// withAdminRoom serves only callers with an admin token, on the room that the path names.
+// withAdminRoom is withAdmin for a path with a roomID.
 func (a *api) withAdminRoom(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID) error) http.HandlerFunc {
 	return a.withAdmin(func(w http.ResponseWriter, r *http.Request, by room.Actor) error {
 		id, err := pathRoomID(r)
@@ -88,7 +85,7 @@ func (a *api) withAdminRoom(h func(http.ResponseWriter, *http.Request, room.Acto
 	})
 }
 
-// withAdminUser serves only callers with an admin token, on the user that the path names.
+// withAdminUser is withAdmin for a path with a userID.
 func (a *api) withAdminUser(h func(http.ResponseWriter, *http.Request, room.Actor, room.UserID) error) http.HandlerFunc {
 	return a.withAdmin(func(w http.ResponseWriter, r *http.Request, by room.Actor) error {
 		id, err := pathUserID(r)
@@ -99,7 +96,7 @@ func (a *api) withAdminUser(h func(http.ResponseWriter, *http.Request, room.Acto
 	})
 }
 
-// withAdminMember serves only callers with an admin token, on the room and the user that the path names.
+// withAdminMember is withAdmin for a path with a roomID and a userID.
 func (a *api) withAdminMember(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID, room.UserID) error) http.HandlerFunc {
 	return a.withAdminRoom(func(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
 		user, err := pathUserID(r)
@@ -135,9 +132,8 @@ func (a *api) authenticateAdmin(r *http.Request) (by room.Actor, expiresAt time.
 	}, expiresAt, nil
 }
 
-// authenticate is the session of the key in the Authorization header. Errors:
-// room.ErrUnauthenticated, room.ErrStreamKeyRefused, and those of a session
-// that is over.
+// authenticate returns the session whose key is in the Authorization header. Errors:
+// room.ErrUnauthenticated, room.ErrStreamKeyRefused and those of room.Session.Usable.
 func (a *api) authenticate(r *http.Request) (room.Session, error) {
 	key, ok := bearer(r)
 	if !ok {
@@ -150,9 +146,8 @@ func (a *api) authenticate(r *http.Request) (room.Session, error) {
 	return session, session.Usable(time.Now())
 }
 
-// authenticateStream takes the key or the ticket of the stream's URL as well, which
-// nothing else does. A ticket is used up even where the stream cannot be opened
-// afterwards: its client asks for another one.
+// authenticateStream is authenticate that also accepts the stream key or the stream ticket in the
+// stream's URL. A ticket can be used once, even if the stream cannot be opened afterwards.
 func (a *api) authenticateStream(r *http.Request, streamKey, ticket string) (session room.Session, err error) {
 	_, hasKey := bearer(r)
 	switch {
@@ -169,8 +164,8 @@ func (a *api) authenticateStream(r *http.Request, streamKey, ticket string) (ses
 	return session, session.Usable(time.Now())
 }
 
-// bearer is the key of the Authorization header, whose scheme is written in any
-// case (RFC 9110, section 11.1).
+// bearer returns the key in the Authorization header. The scheme is case-insensitive (RFC 9110, section
+// 11.1).
 func bearer(r *http.Request) (string, bool) {
 	scheme, key, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") || key == "" {

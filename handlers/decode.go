@@ -25,9 +25,8 @@ import (
 	"parlor/room"
 )
 
-// decode reads a JSON body into a request and validates it. Errors:
-// unsupported_media_type, body_timeout, body_too_large, malformed_json,
-// invalid_request.
+// decode reads a JSON body into a request struct and validates it. Errors: unsupported_media_type,
+// body_timeout, body_too_large, malformed_json, invalid_request.
 func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error {
 	if !isJSON(r.Header.Get("Content-Type")) {
 		return errNotJSON
@@ -42,12 +41,12 @@ func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error 
 	return a.check(request)
 }
 
-// smallBodyBytes is the most memory that a caller gets for only announcing a body.
-// Nearly all messages are smaller.
+// smallBodyBytes is the largest buffer that is allocated for a Content-Length before the body arrives.
+// Nearly all messages fit into it.
 const smallBodyBytes = 4 << 10
 
-// readBody reads a body of at most maxBodyBytes. A small one is read into memory of
-// its size; net/http lets no more come than was announced.
+// readBody reads a body of at most maxBodyBytes. A small body is read into a buffer of its
+// Content-Length, which net/http enforces.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength < 0 || r.ContentLength > smallBodyBytes {
 		return io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyBytes))
@@ -58,14 +57,14 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 }
 
 func isJSON(contentType string) bool {
-	if contentType == "application/json" { // as nearly everybody writes it
+	if contentType == "application/json" { // the usual spelling
 		return true
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
 	return err == nil && mediaType == "application/json"
 }
 
-// decodeOptional is decode for a request that may come without a body.
+// decodeOptional is decode for a request whose body may be missing.
 func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any) error {
 	if r.ContentLength == 0 {
 		return nil
@@ -74,27 +73,25 @@ func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any
 }
 
 const (
-	// maxDepth bounds how deep objects and arrays stand in each other. Messages
-	// that are combined as deep as they may be have 8 levels.
+	// maxDepth bounds the nesting of objects and arrays. The deepest valid message has 8 levels.
 	maxDepth = 16
-	// maxContainers bounds how many objects and arrays a body holds. Combined
-	// messages have two objects each, of 90 bytes or more, so that a body is full
-	// before it holds as many.
+	// maxContainers bounds the number of objects and arrays in a body. A valid body reaches
+	// maxBodyBytes first: each quoted message has two objects, and at least 90 bytes.
 	maxContainers = 8192
 )
 
-// checkShape refuses a body whose validation would cost much more than its bytes:
-// each level of nesting makes the pointers of the faults below it longer, and each
-// object may have several faults. It runs before the body is decoded.
+// checkShape rejects a body whose validation would cost much more than its size suggests: each level of
+// nesting makes the pointers of the faults below it longer, and each object may have several faults.
+// It runs before the body is decoded.
 func checkShape(body []byte) error {
 	if bytes.Count(body, []byte("{"))+bytes.Count(body, []byte("[")) <= maxDepth {
-		return nil // as nearly all messages are
+		return nil // like nearly all messages
 	}
 	depth, containers, inString := 0, 0, false
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
 		case inString && c == '\\':
-			i++ // what is escaped ends no string
+			i++ // an escaped quote does not end the string
 		case c == '"':
 			inString = !inString
 		case inString:
@@ -114,9 +111,9 @@ func checkShape(body []byte) error {
 	return nil
 }
 
-// parse reads JSON strictly: unknown and repeated names, null, NUL, invalid
-// UTF-8 and lone surrogates are refused. A lenient reader would store something
-// else than was sent (RFC 8259 section 8.2, RFC 7493).
+// parse decodes JSON strictly: it rejects unknown and repeated names, null, NUL, invalid UTF-8 and lone
+// surrogates. A lenient parser would store something other than what was sent (RFC 8259 section 8.2,
+// RFC 7493).
 func parse(body []byte, request any) error {
 	if err := checkShape(body); err != nil {
 		return err
@@ -140,8 +137,8 @@ func parse(body []byte, request any) error {
 	return malformed("The body is not valid JSON: encode it with a JSON library.")
 }
 
-// scan refuses what no request may hold, whatever its fields. Of that, decoding
-// lets null and NUL pass, and does not tell the rest apart.
+// scan rejects what no request may contain. The decoder would accept null and NUL, and does not
+// distinguish the other mistakes.
 func scan(body []byte) error {
 	d := jsontext.NewDecoder(bytes.NewReader(body))
 	for {
@@ -166,8 +163,8 @@ func scan(body []byte) error {
 	}
 }
 
-// given is the value of a field that may be absent, which is then the zero
-// value. Only a pointer tells absent from empty, which may not be sent.
+// given returns the value of an optional field, or the zero value if it is absent. The fields are
+// pointers because an empty value is not allowed, but an absent one is.
 func given[T any](field *T) T {
 	if field == nil {
 		var absent T
@@ -176,7 +173,7 @@ func given[T any](field *T) T {
 	return *field
 }
 
-// check applies the validate tags of a request.
+// check validates a request by its validate tags.
 func (a *api) check(request any) error {
 	err := a.validate.Struct(request)
 	failures, ok := errors.AsType[validator.ValidationErrors](err)
@@ -188,8 +185,8 @@ func (a *api) check(request any) error {
 		if len(faults) > maxFaults {
 			break
 		}
-		// Namespace is the struct's name, then JSON names, divided by dots, and
-		// indices in brackets.
+		// Namespace is the name of the struct and JSON names, separated by dots, with indices in
+		// brackets.
 		_, path, _ := strings.Cut(f.Namespace(), ".")
 		pointer := "/" + strings.NewReplacer(".", "/", "[", "/", "]", "").Replace(path)
 		if pairs, ok := f.Value().(map[string]string); ok && f.Tag() == "pairBytes" {
@@ -201,8 +198,8 @@ func (a *api) check(request any) error {
 	return invalid(faults...)
 }
 
-// pairFaults is what is wrong with the keys and values that stand at a pointer.
-// bounds is how many bytes a key and a value may have.
+// pairFaults returns the faults of the keys and values at a pointer. bounds are the largest numbers of
+// bytes of a key and of a value.
 func pairFaults(pointer string, pairs map[string]string, bounds string) (faults []fault) {
 	k, v, _ := strings.Cut(bounds, " ")
 	for _, key := range slices.Sorted(maps.Keys(pairs)) {
@@ -220,7 +217,7 @@ func pairFaults(pointer string, pairs map[string]string, bounds string) (faults 
 	return faults
 }
 
-// newValidator knows the rules that Parlor's names and texts follow.
+// newValidator returns a validator with the rules for Parlor's IDs, names and texts.
 func newValidator() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
 	v.RegisterTagNameFunc(func(f reflect.StructField) string {
@@ -278,7 +275,7 @@ func ruleText(f validator.FieldError) string {
 	return "is not valid"
 }
 
-// unit is what the bound of a field counts.
+// unit returns what the bound of a field counts.
 func unit(f validator.FieldError) string {
 	switch f.Kind() {
 	case reflect.String:
@@ -290,7 +287,7 @@ func unit(f validator.FieldError) string {
 	}
 }
 
-// pathRoomID is the room that the path names.
+// pathRoomID returns the roomID in the path.
 func pathRoomID(r *http.Request) (room.RoomID, error) {
 	id := room.RoomID(pathParam(r, "roomID"))
 	if !id.Valid() {
@@ -299,7 +296,7 @@ func pathRoomID(r *http.Request) (room.RoomID, error) {
 	return id, nil
 }
 
-// pathUserID is the user that the path names.
+// pathUserID returns the userID in the path.
 func pathUserID(r *http.Request) (room.UserID, error) {
 	id := room.UserID(pathParam(r, "userID"))
 	if !id.Valid() {
@@ -308,13 +305,13 @@ func pathUserID(r *http.Request) (room.UserID, error) {
 	return id, nil
 }
 
-// pathSessionID is the session that the path names.
+// pathSessionID returns the sessionID in the path.
 func pathSessionID(r *http.Request) (room.SessionID, error) {
 	id, err := pathUUID(r, "sessionID")
 	return room.SessionID(id), err
 }
 
-// pathMessageID is the message that the path names.
+// pathMessageID returns the messageID in the path.
 func pathMessageID(r *http.Request) (room.MessageID, error) {
 	id, err := pathUUID(r, "messageID")
 	return room.MessageID(id), err
@@ -328,15 +325,14 @@ func pathUUID(r *http.Request, name string) (string, error) {
 	return id, nil
 }
 
-// validUUID reports whether a text is a UUID as it is written here. Parse takes
-// other forms as well; one thing has one name.
+// validUUID reports whether a text is a UUID in the form that Parlor writes. uuid.Parse accepts other
+// forms too, which would give one thing several names.
 func validUUID(text string) bool {
 	id, err := uuid.Parse(text)
 	return err == nil && id.String() == text
 }
 
-// pathParam is a segment of the path, decoded. One that is not well-formed is
-// empty, which nothing is called.
+// pathParam returns a decoded segment of the path, or "" if it is malformed, which is no valid ID.
 func pathParam(r *http.Request, name string) string {
 	text, err := url.PathUnescape(chi.URLParam(r, name))
 	if err != nil {
@@ -345,17 +341,17 @@ func pathParam(r *http.Request, name string) string {
 	return text
 }
 
-// query reads query parameters and gathers what is wrong with them.
+// query reads query parameters and collects their faults.
 type query struct {
 	values url.Values
 	faults []fault
 }
 
-// repeatable ends the name of a parameter that may stand more than once.
+// repeatable is the suffix of the names of parameters that may be repeated.
 const repeatable = "*"
 
-// readQuery parses the query strictly and refuses parameters that the call does
-// not know, and all but repeatable ones that stand twice.
+// readQuery parses the query strictly: it rejects unknown parameters, and repeated ones that are not
+// repeatable.
 func readQuery(r *http.Request, known ...string) *query {
 	q := &query{}
 	var err error
@@ -382,7 +378,7 @@ func (q *query) fault(name, rule, message string) {
 
 func (q *query) has(name string) bool { return q.values.Has(name) }
 
-// integer is a whole number within bounds, or otherwise what stands for absent.
+// integer returns an integer within bounds, or otherwise if there is no such parameter.
 func (q *query) integer(name string, least, most, otherwise int64) int64 {
 	if !q.has(name) {
 		return otherwise
@@ -395,7 +391,7 @@ func (q *query) integer(name string, least, most, otherwise int64) int64 {
 	return n
 }
 
-// apart refuses parameters that mean nothing beside another one.
+// apart rejects parameters that cannot be combined.
 func (q *query) apart(name string, others ...string) {
 	for _, other := range others {
 		if q.has(name) && q.has(other) {
@@ -404,21 +400,21 @@ func (q *query) apart(name string, others ...string) {
 	}
 }
 
-// instant is an instant as RFC 3339 writes it, zero where it is absent.
+// instant returns a time in RFC 3339 format, or zero if there is no such parameter.
 func (q *query) instant(name string) time.Time {
 	if !q.has(name) {
 		return time.Time{}
 	}
 	var t time.Time
 	text := q.values.Get(name)
-	// Package time takes a comma for a point; RFC 3339 does not.
+	// Package time accepts a comma as the decimal point; RFC 3339 does not.
 	if err := t.UnmarshalText([]byte(text)); err != nil || t.IsZero() || strings.Contains(text, ",") {
 		q.fault(name, "instant", "must be a time in RFC 3339, such as 2026-11-21T15:00:00Z")
 	}
 	return t
 }
 
-// text is a text of at most so many bytes, empty where it is absent.
+// text returns a text of at most maxBytes bytes, or "" if there is no such parameter.
 func (q *query) text(name string, maxBytes int) string {
 	text := q.values.Get(name)
 	switch {
@@ -432,7 +428,7 @@ func (q *query) text(name string, maxBytes int) string {
 	return ""
 }
 
-// err is invalid_request where something was wrong.
+// err returns invalid_request with the faults, if there are any.
 func (q *query) err() error {
 	if len(q.faults) == 0 {
 		return nil

@@ -12,7 +12,7 @@ import (
 	"parlor/room"
 )
 
-// developmentTokenTime is how long a token for trying things out lasts.
+// developmentTokenTime is the lifetime of a development token.
 const developmentTokenTime = time.Hour
 
 type developmentTokenRequest struct {
@@ -27,10 +27,10 @@ type developmentTokenReply struct {
 // proxyHeaders are the request headers that only proxies send.
 var proxyHeaders = []string{"Forwarded", "Via", "X-Real-Ip"}
 
-// createDevelopmentToken gives a token to anybody who asks. It is mounted only in
-// development mode, which needs a loopback address. The Host header is checked
-// as well, because a page of the web may rebind its own name to loopback and ask
-// from the browser, and a request that came through a proxy may be anybody's.
+// createDevelopmentToken issues a token to any caller. The route exists only in development mode, which
+// requires a loopback address. The Host header must be loopback too, because a web page may rebind its
+// own name to loopback and call from the browser. Requests through a proxy are rejected, because they
+// may come from anywhere.
 func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) error {
 	if !loopbackHost(r.Host) {
 		return room.ErrForbiddenHost
@@ -50,7 +50,7 @@ func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) err
 	return a.answer(w, r, http.StatusCreated, developmentTokenReply{token})
 }
 
-// proxied reports whether a request came through a proxy. Not every proxy says so.
+// proxied reports whether a request has headers of a proxy. Some proxies send none.
 func proxied(h http.Header) bool {
 	for name := range h {
 		if slices.Contains(proxyHeaders, name) || strings.HasPrefix(name, "X-Forwarded-") {

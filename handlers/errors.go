@@ -15,8 +15,8 @@ import (
 	"parlor/room"
 )
 
-// problem is an RFC 9457 reply. It is also the error of what goes wrong on the
-// HTTP side alone; the rules' errors are *room.Error.
+// problem is an RFC 9457 reply. It is also the error type of failures in HTTP itself; those of the
+// rules are of type *room.Error.
 type problem struct {
 	Type      string  `json:"type"`
 	Title     string  `json:"title"`
@@ -26,13 +26,12 @@ type problem struct {
 	RequestID string  `json:"requestID,omitempty"`
 	Errors    []fault `json:"errors,omitempty"`
 
-	retryAfter int // seconds, of a limit; 0: as is usual for the status
+	retryAfter int // seconds until a limit allows the request; 0 means the default of the status
 }
 
-// fault is one thing that is wrong with a request.
+// fault is one mistake in a request.
 type fault struct {
-	// Pointer is a JSON Pointer into the body, or path/NAME, query/NAME or
-	// header/NAME.
+	// Pointer is a JSON Pointer into the body, or path/NAME, query/NAME or header/NAME.
 	Pointer string `json:"pointer"`
 	Rule    string `json:"rule"`
 	Message string `json:"message"`
@@ -50,7 +49,7 @@ func newProblem(status int, code, detail string) *problem {
 	}
 }
 
-// The problems of HTTP itself.
+// The problems of HTTP itself, independent of any rule.
 var (
 	errNoRoute     = newProblem(http.StatusNotFound, "not_found", "There is nothing at this path: compare it with openapi.yaml.")
 	errWrongMethod = newProblem(http.StatusMethodNotAllowed, "method_not_allowed", "The path does not accept this method: use one of those in Allow.")
@@ -58,7 +57,7 @@ var (
 	errNotJSON     = notOfType("application/json")
 )
 
-// notOfType says which content type a body must have.
+// notOfType returns the problem that a body does not have the content type that it must have.
 func notOfType(want string) *problem {
 	return newProblem(http.StatusUnsupportedMediaType, "unsupported_media_type", "The Content-Type of the body must be "+want+".")
 }
@@ -68,11 +67,10 @@ func malformed(detail string) *problem {
 }
 
 const (
-	// maxFaults bounds how many faults a reply names. Without it the reply to a
-	// request of many faults is much larger than the request.
+	// maxFaults bounds the number of faults in a reply, which would be much larger than the request
+	// otherwise.
 	maxFaults = room.MaxFaults
-	// maxPointerBytes bounds how much of a fault's pointer is repeated: names of
-	// fields and parameters are the caller's, and as long as the caller likes.
+	// maxPointerBytes bounds the pointer of a fault, because the caller chooses the names in it.
 	maxPointerBytes = 256
 )
 
@@ -89,7 +87,7 @@ func invalid(faults ...fault) *problem {
 	return p
 }
 
-// shorten returns a text of at most limit bytes and an ellipsis where it is longer.
+// shorten returns text, cut after limit bytes and with an ellipsis if it is longer.
 func shorten(text string, limit int) string {
 	if len(text) <= limit {
 		return text
@@ -97,7 +95,7 @@ func shorten(text string, limit int) string {
 	return strings.ToValidUTF8(text[:limit], "") + "…"
 }
 
-// within moves the faults of a part of a body to where that part stands.
+// within prefixes the pointers of faults in a part of a body with the pointer of that part.
 func within(pointer string, err error) error {
 	var p *problem
 	if errors.As(err, &p) {
@@ -108,7 +106,7 @@ func within(pointer string, err error) error {
 	return err
 }
 
-// statuses maps each kind of rule's error to its HTTP status.
+// statuses maps the kinds of the rules' errors to HTTP statuses.
 var statuses = map[room.Kind]int{
 	room.Invalid:         http.StatusBadRequest,
 	room.Unauthenticated: http.StatusUnauthorized,
@@ -132,7 +130,7 @@ func problemOf(err error) *problem {
 	return newProblem(statuses[public.Kind], public.Code, public.Message)
 }
 
-// handle makes a handler of one that may fail.
+// handle returns a handler that replies with a problem if h fails.
 func (a *api) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
@@ -141,8 +139,8 @@ func (a *api) handle(h func(http.ResponseWriter, *http.Request) error) http.Hand
 	}
 }
 
-// statusClientGone is what the log shows of a caller that did not wait for the
-// answer. Nobody gets it.
+// statusClientGone is the status in the log for a client that disconnected before the reply. It is never
+// sent.
 const statusClientGone = 499
 
 func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
@@ -158,7 +156,7 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	if p.retryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.retryAfter))
 		if seen, ok := w.(*statusWriter); ok {
-			seen.unlogged = true // whoever meets a limit, again and again, would fill the log
+			seen.unlogged = true // a client that keeps hitting a limit would fill the log
 		}
 	}
 	switch p.Status {
@@ -173,13 +171,13 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusInsufficientStorage:
 		a.Log.Warn("no room for files", "requestID", p.RequestID, "error", err)
 	case http.StatusTooManyRequests:
-		if w.Header().Get("Retry-After") == "" { // the limiter knows it to the second
+		if w.Header().Get("Retry-After") == "" { // set by the rate limiter
 			w.Header().Set("Retry-After", "60")
 		}
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
-		// The caller is not told what is wrong with a token; its backend's
-		// people must be able to find out.
+		// The reply does not say what is wrong with a token, so the log does, for the people who run the
+		// backend.
 		a.Log.Debug("refused", "requestID", p.RequestID, "client", a.client(r), "error", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
@@ -188,7 +186,7 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 	a.encode(w, r, p)
 }
 
-// answer replies with JSON.
+// answer replies with a JSON body.
 func (a *api) answer(w http.ResponseWriter, r *http.Request, status int, body any) error {
 	maps.Copy(w.Header(), answerHeaders)
 	w.WriteHeader(status)
@@ -196,24 +194,23 @@ func (a *api) answer(w http.ResponseWriter, r *http.Request, status int, body an
 	return nil
 }
 
-// answerHeaders has values that all replies share, as secureHeaders has.
+// answerHeaders has values that all replies share, like secureHeaders.
 var answerHeaders = http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}}
 
-// noContent replies that it is done and that there is nothing to tell.
+// noContent replies with 204 No Content.
 func noContent(w http.ResponseWriter) error {
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }
 
-// encode writes a body. Where that fails the client is gone, and nobody is left
-// to tell.
+// encode writes a body. An error means that the client has disconnected, so it is only logged.
 func (a *api) encode(w http.ResponseWriter, r *http.Request, body any) {
 	if err := writeJSON(w, body); err != nil {
-		a.Log.Debug("a reply could not be written", "requestID", requestID(r.Context()), "error", err)
+		a.Log.Debug("reply write failed", "requestID", requestID(r.Context()), "error", err)
 	}
 }
 
-// jsonAppender is a body that is written so often that it does it by itself.
+// jsonAppender is a body with an encoder of its own, because it is sent often.
 type jsonAppender interface {
 	AppendJSON(b []byte) ([]byte, error)
 }

@@ -16,7 +16,7 @@ import (
 	"parlor/room"
 )
 
-// streamStore brings a session online when its stream opens.
+// streamStore has the store methods for streams.
 type streamStore interface {
 	OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error)
 }

@@ -18,7 +18,7 @@ import (
 	"parlor/room"
 )
 
-// feedStore reads the events of all rooms.
+// feedStore has the store methods for the feed.
 type feedStore interface {
 	FeedEnd(ctx context.Context) (room.FeedCursor, error)
 	FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error)

@@ -18,7 +18,7 @@ import (
 	"parlor/room"
 )
 
-// mediaStore stores what is known about files.
+// mediaStore has the store methods for files.
 type mediaStore interface {
 	AddMedia(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
 	FinishMedia(ctx context.Context, m room.Media) error

@@ -8,7 +8,7 @@ import (
 	"parlor/room"
 )
 
-// memberAttributeStore stores the attributes of members.
+// memberAttributeStore has the store methods for member attributes.
 type memberAttributeStore interface {
 	UpdateMemberAttributes(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error)
 	MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
@@ -72,7 +72,7 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 	if err := checkKeys(request.Set, request.Delete); err != nil {
 		return err
 	}
-	if !slices.Equal(request.UserIDs, []room.UserID{session.User.ID}) { // one's own need no grant
+	if !slices.Equal(request.UserIDs, []room.UserID{session.User.ID}) { // a user's own attributes need no grant
 		if err := session.Grants.Check(room.ActionAttributes, id); err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 	"parlor/room"
 )
 
-// memberStore stores the members of rooms.
+// memberStore has the store methods for members.
 type memberStore interface {
 	Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
 	MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error)
@@ -38,7 +38,7 @@ func (a *api) listMembers(w http.ResponseWriter, r *http.Request, session room.S
 	return a.answerMembers(w, r, func() (room.Room, error) { return a.Store.SessionRoom(r.Context(), session.ID, id) })
 }
 
-// answerMembers lists the members of a room that the caller may see.
+// answerMembers replies with members of the room that find returns.
 func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() (room.Room, error)) error {
 	asked, err := readMemberQuery(r, maxMemberPage, defaultMemberPage)
 	if err != nil {
@@ -66,8 +66,7 @@ func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() 
 	return a.answer(w, r, http.StatusOK, reply)
 }
 
-// memberQuery is which members of a room are asked for: a page of them, or those
-// of some users.
+// memberQuery selects members of a room: a page of them, or the given users.
 type memberQuery struct {
 	after room.MemberCursor
 	limit int
@@ -85,8 +84,7 @@ func readMemberQuery(r *http.Request, most, otherwise int64) (memberQuery, error
 	return asked, q.err()
 }
 
-// kickMembers takes others out of a room that the session is in. It is granted
-// by name only.
+// kickMembers removes other users from a room that the session is in. It always needs a grant.
 func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
 	var request kickRequest
 	if err := a.decode(w, r, &request); err != nil {
@@ -109,13 +107,12 @@ func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.
 	return a.answer(w, r, http.StatusOK, memberCountReply{in.MemberCount})
 }
 
-// A member cursor travels as base64 of "seq.userID": opaque, so that nobody
-// builds on what is inside.
+// encodeMemberCursor returns "seq.userID" in base64, so that clients treat it as opaque.
 func encodeMemberCursor(c room.MemberCursor) string {
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", c.JoinedSeq, c.User))
 }
 
-// parseMemberCursor takes what encodeMemberCursor writes and nothing else.
+// parseMemberCursor accepts only what encodeMemberCursor returns.
 func parseMemberCursor(s string) (room.MemberCursor, bool) {
 	text, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {

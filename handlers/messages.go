@@ -12,7 +12,7 @@ import (
 	"parlor/room"
 )
 
-// messageStore stores the messages of rooms.
+// messageStore has the store methods for the messages of rooms.
 type messageStore interface {
 	PostMessage(ctx context.Context, send room.RoomSend) (room.Message, error)
 	EarlierMessage(ctx context.Context, send room.RoomSend) (m room.Message, found bool, err error)

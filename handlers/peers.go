@@ -7,7 +7,7 @@ import (
 	"parlor/room"
 )
 
-// peerStore stores the messages between two users.
+// peerStore has the store methods for messages between two users.
 type peerStore interface {
 	PostPeerMessage(ctx context.Context, send room.PeerSend) (room.Message, error)
 	EarlierPeerMessage(ctx context.Context, send room.PeerSend) (m room.Message, found bool, err error)

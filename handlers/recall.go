@@ -7,7 +7,7 @@ import (
 	"parlor/room"
 )
 
-// recallStore recalls messages.
+// recallStore has the store methods for recalls.
 type recallStore interface {
 	Recall(ctx context.Context, by room.Actor, user room.UserID, id room.RoomID, message room.MessageID) error
 	RecallAny(ctx context.Context, by room.Actor, id room.RoomID, message room.MessageID) error

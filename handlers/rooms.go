@@ -9,7 +9,7 @@ import (
 	"parlor/room"
 )
 
-// roomStore stores rooms and which sessions are in them.
+// roomStore has the store methods for rooms, and for the presence of sessions in them.
 type roomStore interface {
 	CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error)
 	JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error)
@@ -19,7 +19,7 @@ type roomStore interface {
 	SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
 }
 
-// configRequest is what a creator sets; what is absent is the server's default.
+// configRequest has the settings of a new room. An absent setting has the server's default.
 type configRequest struct {
 	DestroyDelay  *room.Seconds  `json:"destroyDelay" validate:"omitnil,min=0,max=10800"`
 	UnusedTimeout *room.Seconds  `json:"unusedTimeout" validate:"omitnil,min=1,max=86400"`
@@ -30,8 +30,7 @@ type configRequest struct {
 	HistoryVisible *room.HistoryVisible `json:"historyVisible" validate:"omitnil,oneof=all sinceJoined"`
 }
 
-// withinCeilings returns invalid_request where a client asks for more than the
-// operator lets clients have.
+// withinCeilings returns invalid_request if a client asks for more than the operator allows clients.
 func (a *api) withinCeilings(c configRequest) error {
 	var faults []fault
 	for _, f := range a.Ceilings.Check(room.Settings(c)) {
@@ -43,7 +42,7 @@ func (a *api) withinCeilings(c configRequest) error {
 	return nil
 }
 
-// roomOptions returns what a call asks of a room that it may create.
+// roomOptions returns the options of a room that a call may create.
 func roomOptions(name string, c configRequest, attributes map[string]string) room.RoomOptions {
 	return room.RoomOptions{Name: name, Settings: room.Settings(c), Attributes: attributes}
 }

@@ -1,6 +1,5 @@
-// Package handlers is Parlor's HTTP side: routes, authentication, decoding and
-// validation, replies and the stream. It decides nothing: package room does,
-// and a Store keeps it true.
+// Package handlers serves Parlor's HTTP API: routes, authentication, decoding, validation, replies and
+// streams. It contains no rules: those are in package room, and the Store applies them.
 package handlers
 
 import (
@@ -22,8 +21,8 @@ import (
 	"parlor/room"
 )
 
-// Store is the database as the handlers use it; each file declares the part that it calls. Every error is a *room.Error for
-// the caller, or internal.
+// Store is the database. Each file declares the methods that it calls. An error that is not a *room.Error
+// is internal, and its text never reaches a caller.
 type Store interface {
 	keyStore
 	sessionStore
@@ -42,65 +41,64 @@ type Store interface {
 	adminStore
 }
 
-// Options are the API's parts and settings.
+// Options are the dependencies and settings of the API.
 type Options struct {
 	Store  Store
 	Hub    *hub.Hub
 	Tokens *auth.Tokens
 
 	RoomsPerUser   int
-	PublicURL      string // where clients reach the server, maybe below a path; empty: as they asked
+	PublicURL      string // the URL at which clients reach the server, which may have a path; empty means that of each request
 	Ceilings       room.Ceilings
-	AllowedOrigins []string // exact origins that browsers may call from; none: the server's own
+	AllowedOrigins []string // the exact origins that browsers may call from, besides the server's own
 	Development    bool     // mounts POST /dev/token
 
-	// Media keeps the bytes of files.
+	// Media stores the bytes of files.
 	Media *media.Bucket
-	// MediaSecret is what the key of signed URLs is derived from.
+	// MediaSecret is the secret from which the key of signed URLs is derived.
 	MediaSecret []byte
-	// UploadPause is the longest silence in an upload; zero: 60 s.
+	// UploadPause is the longest time in which an upload may send nothing; zero means 60 s.
 	UploadPause time.Duration
-	// BodyTimeout is how long the body of any other call may take; zero: 10 s.
+	// BodyTimeout is the longest time in which the body of any other call must arrive; zero means 10 s.
 	BodyTimeout time.Duration
-	// MediaLost is told of each request for a file whose bytes are lost. May be nil.
+	// MediaLost is called for each request for a file whose bytes are lost. It may be nil.
 	MediaLost func()
 
-	// Heartbeat is the longest silence on a feed; zero: 10 s.
+	// Heartbeat is the interval of heartbeats on a feed; zero means 10 s.
 	Heartbeat time.Duration
-	// TakesTLS says that the connections below TLS are hub.WriteRedirectors, so that
-	// streams can be taken out of net/http there too.
+	// TakesTLS says that the connections below TLS are hub.WriteRedirectors, so that the hub can take
+	// TLS streams out of net/http too.
 	TakesTLS bool
-	// StreamOpens is told when a stream or a feed begins, with the context of its
-	// request, before anything is written; nil: nobody.
+	// StreamOpens is called with the context of the request when a stream or a feed begins, before
+	// anything is written. It may be nil.
 	StreamOpens func(context.Context)
-	// FeedWriteTimeout is how long the reader of a feed may take nothing; zero: 10 s.
+	// FeedWriteTimeout is the longest time in which the reader of a feed may read nothing; zero means 10 s.
 	FeedWriteTimeout time.Duration
 
 	Contract []byte // openapi.yaml
 	Errors   []byte // docs/errors.md
 	Web      fs.FS  // index.html, docs.html and assets/
 
-	// TrustedProxies is whose X-Forwarded-For is believed.
+	// TrustedProxies are the proxies whose X-Forwarded-For is used.
 	TrustedProxies TrustedProxies
-	// Limits is what one process allows at once, Rates how often.
+	// Limits bounds what is open at once in this process, and Rates how often calls are made.
 	Limits Limits
 	Rates  Rates
-	// Limited is told of everything that met a limit, and from where. May be nil.
+	// Limited is called whenever a request exceeds a limit, with the network of its client. It may be nil.
 	Limited func(limit Limit, from netip.Prefix)
-	// Refused says why the connection of a request is over a limit: with
-	// ErrServerFull or ErrTooManyConnections. May be nil.
+	// Refused returns ErrServerFull or ErrTooManyConnections if the connection of a request exceeds a
+	// limit. It may be nil.
 	Refused func(ctx context.Context) error
 
 	Log *slog.Logger
-	// Observe is told of every request that was answered; route is its pattern.
-	// May be nil.
+	// Observe is called after every request; route is its pattern. It may be nil.
 	Observe func(route, method string, status int, took time.Duration)
 }
 
 type api struct {
 	Options
 	validate *validator.Validate
-	feeds    chan struct{} // holds one for each open feed
+	feeds    chan struct{} // has one element for each open feed
 	rates    rates
 	shutdown *shutdownState
 
@@ -113,14 +111,13 @@ type api struct {
 
 const (
 	streamPath = "/v1/events"
-	// callTimeout bounds a call; a stream is not a call.
+	// callTimeout bounds a call. Streams and transfers have no such limit.
 	callTimeout = 10 * time.Second
-	// maxBodyBytes bounds a request's body: the largest text with every
-	// character escaped fits.
+	// maxBodyBytes bounds the body of a request. The longest text fits even if every character is escaped.
 	maxBodyBytes = 256 << 10
 )
 
-// New is the whole service as one handler.
+// New returns the whole API.
 func New(o Options) *API {
 	a := &api{
 		Options: o, validate: newValidator(), rates: newRates(o.Rates),
@@ -235,7 +232,7 @@ func New(o Options) *API {
 	return &API{r, a.shutdown}
 }
 
-// allowed is the methods that a path takes.
+// allowed returns the methods that a path accepts.
 func allowed(routes chi.Routes, path string) []string {
 	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
 	return slices.DeleteFunc(methods, func(method string) bool {

@@ -12,7 +12,7 @@ import (
 	"parlor/room"
 )
 
-// sessionStore stores sessions.
+// sessionStore has the store methods for sessions.
 type sessionStore interface {
 	CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error
 	SessionByID(ctx context.Context, id room.SessionID) (room.Session, error)
@@ -98,7 +98,7 @@ type sessionState struct {
 }
 
 func (a *api) getSession(w http.ResponseWriter, r *http.Request, session room.Session) error {
-	// Not the cached one: its state is what the call is for.
+	// The cached session may have an old state, which is what the call asks for.
 	session, err := a.Store.SessionByID(r.Context(), session.ID)
 	if err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 	"parlor/room"
 )
 
-// ticketStore stores stream tickets.
+// ticketStore has the store methods for stream tickets.
 type ticketStore interface {
 	AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error)
 }

@@ -15,7 +15,7 @@ import (
 	"parlor/room"
 )
 
-// uploadStore stores unfinished uploads and their parts.
+// uploadStore has the store methods for uploads.
 type uploadStore interface {
 	AddUpload(ctx context.Context, owner room.UserID, fileName string, length int64) (room.MediaID, error)
 	Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error)
