@@ -130,7 +130,7 @@ func (a *api) checkLoginRate(w http.ResponseWriter, r *http.Request) error {
 
 // checkRoomCreationRate takes a token for a room that a call may create. done must be called with
 // whether it was created, and gives the token back otherwise. Without a token, a user may still
-// join a room that exists. Errors: too_many_rooms_created, and those of Store.LivingRoom.
+// join a room that exists. Errors: too_many_rooms_created, and those of Store.Room.
 func (a *api) checkRoomCreationRate(w http.ResponseWriter, r *http.Request, user room.UserID, id room.RoomID) (done func(created bool), err error) {
 	l := a.rates.roomsCreated
 	if l.allow(w, user, 1) {

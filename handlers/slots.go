@@ -15,7 +15,7 @@ type slotLimit struct {
 }
 
 // reached reports whether no slot is left.
-func (b slotLimit) reached(taken int) bool { return b.max > 0 && taken >= b.max }
+func (l slotLimit) reached(taken int) bool { return l.max > 0 && taken >= l.max }
 
 // slots limits how many of something are in use at once: in total, for each client address and for
 // each user. A slot in use is never taken away.

@@ -57,8 +57,8 @@ type Stream struct {
 
 	// epoch is the database's epoch, which is part of each SSE id.
 	epoch string
-	// cursor is what was handed to the sink so far, by log. subscriptions has one element for each
-	// element of cursor.
+	// cursor has the newest event of each log that was handed to the sink. subscriptions has one
+	// element for each element of cursor.
 	cursor        Cursor
 	subscriptions []subscription
 	// endedPresences holds the presences that ended last, the latest at the end.

@@ -40,7 +40,8 @@ type topic struct {
 	lastSeq room.Seq
 	// recent holds the events up to lastSeq that are still in memory.
 	recent recentFrames
-	// outOfOrder holds the published events that wait for an earlier one, sorted by seq.
+	// outOfOrder holds the published events that wait for an earlier one, or for the topic to be
+	// loaded, sorted by seq.
 	outOfOrder []*frame
 	// knownSeq is the newest event that the log is known to contain.
 	knownSeq room.Seq
