@@ -194,9 +194,9 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	return verified, nil
 }
 
-// VerifyAdmin returns the subject of an admin token, which may be empty, and when the token expires. Errors:
-// room.ErrTokenInvalid, room.ErrTokenExpired, room.ErrTokenVoid, and room.ErrNotAdmin for a valid token of
-// another scope.
+// VerifyAdmin returns the subject of an admin token, which may be empty, and when the token
+// expires. Errors: room.ErrTokenInvalid, room.ErrTokenExpired, room.ErrTokenVoid, and
+// room.ErrNotAdmin for a valid token of another scope.
 func (t *Tokens) VerifyAdmin(token string) (subject string, expiresAt time.Time, err error) {
 	c, err := t.read(token, t.adminKey, t.AdminLifetime)
 	switch {
