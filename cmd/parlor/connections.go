@@ -23,9 +23,9 @@ import (
 const rejectionTime = 3 * time.Second
 
 // connections limits the open connections to a port: in total, and from each address. No connection
-// is closed in favor of another. A connection over a limit is served for rejectionTime, so that its
-// client learns why it was rejected and when to retry. There is little room for that. Without room,
-// the connection is closed immediately.
+// is closed in favor of another. Up to mostRejected connections over a limit are served for
+// rejectionTime, so that their clients learn why they were rejected and when to retry. Others are
+// closed immediately.
 type connections struct {
 	limit                              handlers.Limit // the name of the total limit
 	most, mostPerAddress, mostRejected int            // mostPerAddress 0 means no limit
