@@ -185,3 +185,26 @@ func holdLog(t *testing.T, f fixture, id room.RoomID) (release func()) {
 	t.Helper()
 	return hold(t, f, "SELECT FROM logs JOIN rooms USING (generation) WHERE room_id = $1 FOR UPDATE OF logs", id)
 }
+
+// TestNewPresenceIDEndsPermit checks that a sender whose presence gets a new ID is decided about
+// again, with the facts as they are then.
+func TestNewPresenceIDEndsPermit(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	enter(t, f, alice, "lobby")
+	enter(t, f, bob, "lobby")
+	first := say(t, f, alice, textDraft("before"))
+	f.heard.take()
+	renewed := query[room.PresenceID](t, f, "UPDATE attendances SET stay = DEFAULT WHERE session_id = $1 RETURNING stay", alice.ID)
+	if m := say(t, f, alice, textDraft("after")); m.Seq != first.Seq+1 {
+		t.Errorf("the message has seq %d, want %d", m.Seq, first.Seq+1)
+	}
+	leave(t, f, alice, "lobby")
+	if left := f.heard.take().Left; len(left) != 1 || left[0].Presence != renewed {
+		t.Errorf("left: got %+v, want presence %d", left, renewed)
+	}
+	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("gone")); !errors.Is(err, room.ErrNotInRoom) {
+		t.Errorf("after leaving: got error %v, want %v", err, room.ErrNotInRoom)
+	}
+}
