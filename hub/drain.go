@@ -50,9 +50,9 @@ func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 	rand.Shuffle(len(streams), func(i, j int) { streams[i], streams[j] = streams[j], streams[i] })
 	ticker := time.NewTicker(drainStep)
 	defer ticker.Stop()
-	for began, asked := h.now(), 0; ; {
+	for began, asked := time.Now(), 0; ; {
 		due := len(streams)
-		if since := h.now().Sub(began); since < spread {
+		if since := time.Now().Sub(began); since < spread {
 			due = int(float64(len(streams)) * since.Seconds() / spread.Seconds())
 		}
 		for ; asked < due; asked++ {

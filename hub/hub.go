@@ -283,7 +283,7 @@ func (h *Hub) runTicker() {
 
 // evictTopics evicts the topics that are unused, and what has expired in the others.
 func (h *Hub) evictTopics() {
-	now := h.now()
+	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for log, t := range h.topics {
@@ -297,8 +297,6 @@ func (h *Hub) evictTopics() {
 func (h *Hub) background(do func(context.Context)) {
 	h.done.Go(func() { do(h.ctx) })
 }
-
-func (h *Hub) now() time.Time { return time.Now() }
 
 // Stats returns the current statistics.
 func (h *Hub) Stats() Stats {

@@ -313,7 +313,7 @@ func (s *Stream) tick(now time.Time) {
 // setTokenExpiry sets when the session's token expires.
 func (s *Stream) setTokenExpiry(expiresAt time.Time) {
 	// From here on the monotonic clock counts: setting the wall clock must not close streams.
-	now := s.hub.now()
+	now := time.Now()
 	s.tokenExpiresAt = now.Add(expiresAt.Sub(now))
 	s.warnTokenAt = s.tokenExpiresAt.Add(-room.TokenWarning)
 }

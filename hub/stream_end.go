@@ -116,7 +116,7 @@ func (s *Stream) detach() {
 	s.releaseInbox()
 	s.hub.removeStream(s)
 	if s.streamNo > 0 {
-		s.hub.opts.OnStreamEnd(s.session, s.streamNo, s.hub.now())
+		s.hub.opts.OnStreamEnd(s.session, s.streamNo, time.Now())
 	}
 }
 

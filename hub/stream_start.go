@@ -193,7 +193,7 @@ func (s *Stream) abortStart(st StreamStart) {
 
 // refuseStart ends a stream that cannot start because the hub is closed.
 func (s *Stream) refuseStart(st StreamStart) error {
-	s.hub.opts.OnStreamEnd(s.session, st.StreamNo, s.hub.now())
+	s.hub.opts.OnStreamEnd(s.session, st.StreamNo, time.Now())
 	return ErrClosed
 }
 
@@ -206,13 +206,13 @@ func (s *Stream) passStreamNo(streamNo int64) {
 	successor := h.streams[s.session]
 	h.mu.RUnlock()
 	if successor == nil {
-		h.opts.OnStreamEnd(s.session, streamNo, h.now())
+		h.opts.OnStreamEnd(s.session, streamNo, time.Now())
 		return
 	}
 	successor.worker.do(func() {
 		successor.streamNo = max(successor.streamNo, streamNo)
 		if successor.detached {
-			h.opts.OnStreamEnd(s.session, streamNo, h.now())
+			h.opts.OnStreamEnd(s.session, streamNo, time.Now())
 		}
 	})
 }

@@ -81,7 +81,7 @@ type shard struct {
 }
 
 func newTopic(h *Hub, logID room.LogID) *topic {
-	now := h.now()
+	now := time.Now()
 	t := &topic{
 		hub: h, logID: logID, shards: make([]shard, len(h.workers)),
 		recent: recentFrames{agedAt: now}, idleSince: now,
@@ -203,7 +203,7 @@ func (t *topic) addSubscribers(worker, n int) {
 	defer t.mu.Unlock()
 	t.shards[worker].subscribers += n
 	t.subscribers += n
-	t.idleSince = t.hub.now()
+	t.idleSince = time.Now()
 }
 
 // evictExpired evicts old frames and unused segments, and reports whether the topic itself is

@@ -76,7 +76,7 @@ func (t *topic) replayFromSegment(seq room.Seq, ready func()) replay {
 		t.segments[start] = seg
 		t.hub.background(func(ctx context.Context) { t.loadSegment(ctx, start, seg) })
 	}
-	seg.usedAt = t.hub.now()
+	seg.usedAt = time.Now()
 	switch {
 	case !seg.loaded:
 		seg.waiters = append(seg.waiters, ready)
@@ -107,18 +107,25 @@ func firstChunk(frames []*frame) []*frame {
 	return frames
 }
 
-// loadSegment reads a segment and then calls the streams that wait for it.
+// loadSegment reads a segment, and retries until it has been read or the hub is closed.
 func (t *topic) loadSegment(ctx context.Context, start room.Seq, seg *segment) {
-	page, err := t.readAfter(ctx, start)
-	for delay := minReadRetry; err != nil && !errors.Is(err, room.ErrRoomNotFound); delay = min(2*delay, maxReadRetry) {
+	for delay := minReadRetry; ; delay = min(2*delay, maxReadRetry) {
+		page, err := t.readAfter(ctx, start)
+		if err == nil || errors.Is(err, room.ErrRoomNotFound) {
+			t.segmentLoaded(seg, page, err != nil)
+			return
+		}
 		if !sleep(ctx, delay) {
 			return
 		}
-		page, err = t.readAfter(ctx, start)
 	}
+}
+
+// segmentLoaded adds what was read to a segment, and calls the streams that wait for it.
+func (t *topic) segmentLoaded(seg *segment, page room.LogPage, logDeleted bool) {
 	frames := t.hub.encode(page.Events)
 	t.mu.Lock()
-	seg.loaded, seg.frames, seg.oldestSeq, seg.logDeleted = true, frames, page.OldestSeq, err != nil
+	seg.loaded, seg.frames, seg.oldestSeq, seg.logDeleted = true, frames, page.OldestSeq, logDeleted
 	waiters := seg.waiters
 	seg.waiters = nil
 	t.mu.Unlock()

@@ -79,7 +79,7 @@ func (w *worker) run() {
 		shards, w.shards = w.shards, shards[:0]
 		w.mu.Unlock()
 
-		w.now = w.hub.now()
+		w.now = time.Now()
 		for _, task := range tasks {
 			task()
 		}
