@@ -184,7 +184,7 @@ func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 			return r, false, err
 		}
 	}
-	return room.Room{}, false, fmt.Errorf("room %q comes and goes too fast: %w", id, room.ErrUnavailable)
+	return room.Room{}, false, fmt.Errorf("room %q is created and destroyed too fast: %w", id, room.ErrUnavailable)
 }
 
 // join writes the decision of the rules about a join request.
@@ -206,14 +206,14 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.JoinRequest, now t
 // and its log. It queues nothing if the session is already in the room. After the batch was sent,
 // the change contains the presence IDs.
 func queueJoin(b *pgx.Batch, r room.Room, e room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
-	later, members := r.BatchesPresence(), r.MemberCount
+	batched, members := r.BatchesPresence(), r.MemberCount
 	r, c, err := r.Join(e, now) // returns the room unchanged if it rejects the request
 	if err != nil {
 		return r, room.Change{}, err
 	}
 	if r.MemberCount > members {
 		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
-			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.LeavePending || !later)
+			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.LeavePending || !batched)
 	}
 	if e.LeavePending {
 		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, e.User.ID)

@@ -128,17 +128,17 @@ func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.
 }
 
 // leave writes the decision of the rules about leave requests.
-func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequest, reason room.LeaveReason, adminReason string, now time.Time) (room.Change, error) {
-	later, version := r.BatchesPresence(), r.AttributesVersion
-	r, c := r.Leave(leavers, reason, adminReason, now)
+func leave(ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveRequest, reason room.LeaveReason, adminReason string, now time.Time) (room.Change, error) {
+	batched, version := r.BatchesPresence(), r.AttributesVersion
+	r, c := r.Leave(requests, reason, adminReason, now)
 	var b pgx.Batch
 	queueLeft(&b, c.Left, now)
-	for _, l := range leavers {
+	for _, l := range requests {
 		if !l.Last {
 			continue
 		}
 		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, l.User.ID)
-		if later && !l.JoinPending {
+		if batched && !l.JoinPending {
 			b.Queue("INSERT INTO partings (generation, user_id, user_name, reason) VALUES ($1, $2, $3, $4)",
 				r.Generation, l.User.ID, l.User.Name, reason)
 		}
@@ -154,10 +154,10 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, leavers []room.LeaveRequ
 }
 
 // queueLeft removes presences, and stores the reasons for clients that come back later.
-func queueLeft(b *pgx.Batch, departures []room.Left, now time.Time) {
-	for i, d := range departures {
+func queueLeft(b *pgx.Batch, left []room.Left, now time.Time) {
+	for i, d := range left {
 		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).
-			QueryRow(func(row pgx.Row) error { return row.Scan(&departures[i].Presence) })
+			QueryRow(func(row pgx.Row) error { return row.Scan(&left[i].Presence) })
 		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at) VALUES ($1, $2, $3, $4, $5, $6)`,
 			d.Session, d.Generation, d.Room, d.Reason, d.AdminReason, now)
 	}

@@ -62,7 +62,7 @@ func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
 	// table.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("migrations' lock: %w", err), db.Close())
+		return nil, errors.Join(fmt.Errorf("lock of the migrations: %w", err), db.Close())
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, lockingFS{migrations.FS}, goose.WithSessionLocker(locker))
 	if err != nil {
@@ -111,7 +111,7 @@ func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationRe
 		}
 		name, holders := partial.Failed.Source.Path, m.lockHolders(ctx)
 		if time.Since(began) > m.lockTimeout {
-			return done, fmt.Errorf("migrate: %s: other transactions kept the tables locked for %s, and nothing of it was applied: "+
+			return done, fmt.Errorf("migrate: %s: other transactions kept the tables locked for %s, and it changed nothing: "+
 				"end them and try again%s", name, m.lockTimeout, holders)
 		}
 		m.log.Info("migration waits for locks", "name", name, "retry", delay, "holders", strings.TrimPrefix(holders, ": "))

@@ -17,11 +17,11 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 		return translate(err)
 	}
 	locked := s.lockedRooms.rooms()
-	untold, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
+	pending, err := pgx.CollectRows(rows, pgx.RowTo[room.LogID])
 	if err != nil {
 		return translate(err)
 	}
-	for _, g := range untold {
+	for _, g := range pending {
 		if slices.Contains(locked, g) {
 			continue
 		}
@@ -87,11 +87,11 @@ func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Tim
 func collectLeft(to *[]room.LeftMember) func(pgx.Rows) error {
 	return func(rows pgx.Rows) error {
 		var (
-			m     room.LeftMember
-			known bool
+			m         room.LeftMember
+			published bool
 		)
-		_, err := pgx.ForEachRow(rows, []any{&m.ID, &m.Name, &m.Reason, &known}, func() error {
-			if known {
+		_, err := pgx.ForEachRow(rows, []any{&m.ID, &m.Name, &m.Reason, &published}, func() error {
+			if published {
 				*to = append(*to, m)
 			}
 			return nil
