@@ -80,7 +80,7 @@ func encodeBody(b room.Body) *frame {
 // long between all of its attempts, and would overload a server that is down for longer.
 const minRetry = 250 * time.Millisecond
 
-// AppendReconnect appends the last event of a stream whose client is to reconnect after a time. A
+// AppendReconnect appends a stream's last event, which asks the client to reconnect after a time. A
 // native EventSource ignores the event and obeys the retry field, and so do clients whose first
 // attempt fails.
 func AppendReconnect(b []byte, after time.Duration) []byte {

@@ -20,7 +20,7 @@ const (
 	endServerClosed = "serverClosed" // the server closed the connection without a last event
 )
 
-// endReasonFor returns why a stream ends whose last event this is.
+// endReasonFor returns why a stream ends, given its last event.
 func endReasonFor(last room.Body) string {
 	if changed, ok := last.(room.ConnectionStateChanged); ok {
 		return string(changed.Event)

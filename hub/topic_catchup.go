@@ -42,7 +42,7 @@ func (t *topic) expect(seq room.Seq) {
 	}
 }
 
-// seed saves the topic the first read of its log, whose newest event the caller has just read. The
+// seed loads the topic without a read of its log, whose newest event the caller has just read. The
 // topic must have existed before that read, so that every later event was published to it.
 func (t *topic) seed(lastSeq room.Seq) {
 	t.mu.Lock()
@@ -75,7 +75,7 @@ func (t *topic) startCatchUp(delay time.Duration) {
 }
 
 // catchUp waits for the delay and then reads the log until the topic is up to date. A read that
-// fails or brings nothing new is retried after a growing delay.
+// fails or returns nothing new is retried after a growing delay.
 func (t *topic) catchUp(ctx context.Context, delay time.Duration) {
 	retryDelay := minReadRetry
 	for sleep(ctx, delay) {
@@ -115,8 +115,8 @@ func (t *topic) beginRead() (loaded bool, lastSeq room.Seq, upToDate bool) {
 	return t.loaded, t.lastSeq, false
 }
 
-// endRead fans out the events that were read. It reports false if the read failed or brought
-// nothing new although the log should have more, as a replica that lags behind does.
+// endRead fans out the events that were read. It reports false if the read failed or returned
+// nothing new although the log should contain more, for example on a replica that lags behind.
 func (t *topic) endRead(page room.LogPage, err error) bool {
 	frames := t.hub.encode(page.Events)
 	t.mu.Lock()

@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// worker owns a share of the streams. Only its goroutine touches them, so they need no locks:
-// everybody else gives the worker a task, and topics give it the shards that have frames to
-// deliver.
+// worker owns a share of the streams. Only its goroutine touches them, so they need no locks: other
+// goroutines give the worker tasks, and topics give it the shards that have frames to deliver.
 type worker struct {
 	hub   *Hub
 	index int
