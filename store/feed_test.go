@@ -373,28 +373,31 @@ func TestFeedContainsDestroyReasons(t *testing.T) {
 	}
 }
 
-// TestCommittedWakesReaders: every commit wakes all readers that have waited since before it.
+// TestCommittedWakesReaders checks that every commit wakes all readers that waited before it.
 func TestCommittedWakesReaders(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "hall")
-	for what, act := range map[string]func(){ // in any order
-		"a member": func() { enter(t, f, alice, "lobby") },
-		"a message": func() {
+	for _, step := range []struct {
+		what string
+		do   func()
+	}{
+		{"a sweep", func() { sweep(t, f) }},
+		{"a member", func() { enter(t, f, alice, "lobby") }},
+		{"a message", func() {
 			if _, err := f.PostMessage(t.Context(), alice, "hall", textDraft("hello")); err != nil {
 				t.Error(err)
 			}
-		},
-		"a sweep": func() { sweep(t, f) },
+		}},
 	} {
 		first, second := f.Committed(), f.Committed()
-		act()
-		for _, c := range []<-chan struct{}{first, second} {
+		step.do()
+		for _, reader := range []<-chan struct{}{first, second} {
 			select {
-			case <-c:
-			case <-time.After(20 * time.Second):
-				t.Errorf("%s wakes nobody", what)
+			case <-reader:
+			case <-time.After(time.Minute):
+				t.Errorf("%s does not wake a reader", step.what)
 			}
 		}
 	}

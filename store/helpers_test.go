@@ -192,7 +192,7 @@ func waitUntil(t testing.TB, what string, happened func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !happened() {
 		select {
 		case <-tick.C:

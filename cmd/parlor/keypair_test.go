@@ -144,7 +144,7 @@ func TestSIGHUPReloadsCertificate(t *testing.T) {
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(p.logged(), "SIGHUP ignored"); {
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(p.logged(), "SIGHUP ignored"); {
 			if time.Now().After(deadline) {
 				t.Fatalf("the signal is not answered: %s", p.logged())
 			}

@@ -239,7 +239,7 @@ func startProxy(t *testing.T, name, block string, parlor *process, c certificate
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			_ = cmd.Process.Kill()
 			<-ended
 		}

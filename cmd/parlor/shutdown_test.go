@@ -266,7 +266,7 @@ func populate(t *testing.T, address string, secret auth.Secret) *world {
 	t.Helper()
 	tokens := &auth.Tokens{Secret: []byte(secret)}
 	w := &world{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: visitors}}}
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	w.stop = stop
 	t.Cleanup(func() {
 		stop()
@@ -344,7 +344,7 @@ func (w *world) send(c *client, i int, text string) {
 func (w *world) finish(moved int, longest time.Duration) {
 	w.t.Helper()
 	ctx := w.t.Context()
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.allOpen(); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !w.allOpen(); {
 		wait(ctx, 10*time.Millisecond)
 	}
 	w.stopSending()
@@ -352,7 +352,7 @@ func (w *world) finish(moved int, longest time.Duration) {
 	for i := range roomsOfTen {
 		w.send(w.visitors[i].client, i, "the end") // it also brings what one server missed of the other
 	}
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline) && !w.allComplete(); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !w.allComplete(); {
 		wait(ctx, 10*time.Millisecond)
 	}
 	w.stop()
