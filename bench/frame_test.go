@@ -186,7 +186,7 @@ func FuzzChunks(f *testing.F) {
 		if got, err := unwrapIn(b[:at], b[at:]); err != nil || got != one+two {
 			t.Errorf("%q: %q, %v", b, got, err)
 		}
-		_, _ = unwrapIn(raw)
+		_, _ = unwrapIn(raw) //nolint:errcheck // any error will do, as long as it does not panic
 	})
 }
 
@@ -281,7 +281,9 @@ func BenchmarkReceived(b *testing.B) {
 	for range 100 {
 		_, _ = fmt.Fprintf(w, "id: 1:0,7:2\nevent: roomMessageReceived\ndata: {\"roomID\":\"bench-x-0\",\"generation\":7,\"seq\":2,\"messageList\":[{\"messageID\":\"0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4\",\"text\":\"%s\"}]}\n\n", appendStamp(nil, 1, 5))
 	}
-	_ = w.Flush()
+	if err := w.Flush(); err != nil {
+		b.Fatal(err)
+	}
 	b.ReportAllocs()
 	b.SetBytes(int64(frames.Len()))
 	for b.Loop() {

@@ -63,7 +63,12 @@ func (r *sseReader) endLine(line string) {
 			r.frame.ID, r.hasID = value, true
 		}
 	case "retry":
-		r.retry, _ = strconv.Atoi(value)
+		ms, err := strconv.Atoi(value)
+		if err != nil {
+			r.invalid = append(r.invalid, line)
+			return
+		}
+		r.retry = ms
 	default:
 		r.invalid = append(r.invalid, line)
 	}

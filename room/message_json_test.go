@@ -99,13 +99,18 @@ func BenchmarkMessageJSON(b *testing.B) {
 		b.ReportAllocs()
 		var buf []byte
 		for b.Loop() {
-			buf, _ = m.AppendJSON(buf[:0])
+			var err error
+			if buf, err = m.AppendJSON(buf[:0]); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	b.Run("tagged", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			_, _ = json.Marshal(tagged(m))
+			if _, err := json.Marshal(tagged(m)); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 }

@@ -53,9 +53,9 @@ func TestSlowBodies(t *testing.T) {
 					return
 				}
 				defer reply.Body.Close()
-				text, _ := io.ReadAll(reply.Body)
+				text, err := io.ReadAll(reply.Body)
 				if reply.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(text), `"code":"body_timeout"`) {
-					t.Errorf("%s is answered with %d %s", call, reply.StatusCode, text)
+					t.Errorf("%s is answered with %d %s, %v", call, reply.StatusCode, text, err)
 				}
 				if protocol == 1 && !reply.Close {
 					t.Errorf("%s: the connection is kept", call)

@@ -398,8 +398,8 @@ func (c *client) open(address string, change ...func(*http.Request)) *stream {
 		c.Fatal(err)
 	}
 	if got.StatusCode != http.StatusOK || mediaType(got) != "text/event-stream" {
-		body, _ := drain(got.Body)
-		c.Fatalf("the stream is answered with %d: %s", got.StatusCode, body)
+		body, err := drain(got.Body)
+		c.Fatalf("the stream is answered with %d: %s, %v", got.StatusCode, body, err)
 	}
 	return read(c, got)
 }

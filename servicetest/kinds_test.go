@@ -247,7 +247,9 @@ func TestBarrageToOneWhoDoesNotRead(t *testing.T) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil { // from now on it reads
 		t.Fatal(err)
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	var read bytes.Buffer
 	chunk := make([]byte, 64<<10)
 	for !bytes.Contains(read.Bytes(), []byte(stored[len(stored)-1])) {

@@ -339,8 +339,7 @@ func (f *follower) follow(ctx context.Context) {
 			f.Errorf("the stream is answered with %d", reply.StatusCode)
 			return
 		}
-		// Whatever was cut within an event comes again.
-		_ = readEvents(reply.Body, f.take, func(int) {}, func() {})
+		_ = readEvents(reply.Body, f.take, func(int) {}, func() {}) //nolint:errcheck // an event that was cut comes again
 		_ = reply.Body.Close()
 	}
 }
@@ -425,9 +424,9 @@ func (c *cutConn) Write(p []byte) (int, error) {
 	if left >= 0 {
 		return c.Conn.Write(p)
 	}
-	n, _ := c.Conn.Write(p[:max(0, int64(len(p))+left)])
+	n, err := c.Conn.Write(p[:max(0, int64(len(p))+left)])
 	_ = c.Close()
-	return n, errCut
+	return n, errors.Join(errCut, err)
 }
 
 // Read reads before it cuts: else a reply would be cut while the request is on its

@@ -20,7 +20,10 @@ func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
 		c.server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-			_ = conn.(*net.TCPConn).SetWriteBuffer(4 << 10) // or the kernel takes some megabytes for whoever does not read
+			// Otherwise the kernel takes some megabytes for a client that does not read.
+			if err := conn.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
+				t.Error(err)
+			}
 			return ctx
 		}
 	})

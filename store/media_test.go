@@ -215,7 +215,9 @@ func TestBucketFailures(t *testing.T) {
 	}
 	last := upload(t, f, "bob")
 	execute(t, f, "UPDATE media SET unused_since = $2 WHERE media_id = $1", last.ID, f.clock.Now().Add(-room.MediaKept-time.Millisecond))
-	_ = f.SweepMedia(t.Context(), b.remove)
+	if err := f.SweepMedia(t.Context(), b.remove); !errors.Is(err, cause) {
+		t.Errorf("a sweep that cannot delete files returns %v", err)
+	}
 	sweepMedia(t, f, &b)
 	if !slices.Contains(b.deleted, last.ID) {
 		t.Error("a file behind 200 that cannot be deleted is not deleted either")

@@ -98,7 +98,10 @@ func TestSilentSocketsDoNotBlockServer(t *testing.T) {
 			return false // the places for saying so are taken
 		}
 		defer reply.Body.Close()
-		text, _ := io.ReadAll(reply.Body)
+		text, err := io.ReadAll(reply.Body)
+		if err != nil {
+			return false
+		}
 		if reply.StatusCode == http.StatusOK { // there is still room, or again
 			attackers++
 			attack(fmt.Sprintf("127.0.1.%d", attackers), 60)
@@ -307,7 +310,7 @@ func TestHandedOverConnectionsCount(t *testing.T) {
 		_ = c.Close()
 		taken <- done
 	})
-	_, _ = ask(p.dial(t, "127.0.0.1"))
+	_, _ = ask(p.dial(t, "127.0.0.1")) //nolint:errcheck // its connection is closed without an answer
 	done := <-taken
 	if n := p.Open(); n != 1 {
 		t.Errorf("%d connections are open while the socket is held", n)

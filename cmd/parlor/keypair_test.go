@@ -35,7 +35,15 @@ func TestCertificateIsReloaded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, _ := c.get(nil)
+	current := func() *tls.Certificate {
+		t.Helper()
+		certificate, err := c.get(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return certificate
+	}
+	before := current()
 	look := func(asked bool, want string, same *tls.Certificate) {
 		t.Helper()
 		logged.Reset()
@@ -43,7 +51,7 @@ func TestCertificateIsReloaded(t *testing.T) {
 		if got := logged.String(); want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("the log says %q, and not %q", got, want)
 		}
-		if now, _ := c.get(nil); (now == same) != (same != nil) {
+		if (current() == same) != (same != nil) {
 			t.Error("another certificate is in use")
 		}
 	}
@@ -55,7 +63,11 @@ func TestCertificateIsReloaded(t *testing.T) {
 	}{
 		{"a pair that does not fit", func() { write(t, filepath.Dir(first.key), filepath.Base(first.key), read(t, second.key)) }},
 		{"no certificate", func() { write(t, filepath.Dir(first.chain), filepath.Base(first.chain), "hello") }},
-		{"no file", func() { _ = os.Remove(first.chain) }},
+		{"no file", func() {
+			if err := os.Remove(first.chain); err != nil {
+				t.Fatal(err)
+			}
+		}},
 	} {
 		damage.do()
 		look(false, "keeping the old one", before)
@@ -67,8 +79,7 @@ func TestCertificateIsReloaded(t *testing.T) {
 	}
 	second.copyTo(t, first)
 	look(false, "certificate loaded", nil)
-	now, _ := c.get(nil)
-	look(false, "", now)
+	look(false, "", current())
 }
 
 func read(t *testing.T, file string) string {

@@ -23,7 +23,11 @@ func TestUnfinishedSecretsAreRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = lock.release() }()
+	defer func() {
+		if err := lock.release(); err != nil {
+			t.Error(err)
+		}
+	}()
 	left, err := filepath.Glob(filepath.Join(folder, "*.new"))
 	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "secret.2.new" {
 		t.Errorf("left are %v, %v; want the one that may still be written", left, err)

@@ -51,7 +51,10 @@ func parlor(ctx context.Context, t testing.TB, env []string, args ...string) res
 	cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH")}, env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	_ = cmd.Run() // the exit code says it
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
 	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 

@@ -42,8 +42,11 @@ func TestStreamsSurviveDatabaseOutage(t *testing.T) {
 	signalAll(t, postgres, syscall.SIGSTOP)
 	status := make(chan int, 1)
 	go func() {
-		got, _ := alice.call(ctx, "POST", "/v1/rooms/hall/messages",
+		got, err := alice.call(ctx, "POST", "/v1/rooms/hall/messages",
 			map[string]string{"kind": "text", "text": "during", "clientMessageID": "during"}, nil)
+		if err != nil {
+			t.Error(err)
+		}
 		status <- got
 	}()
 	if got := <-status; got != http.StatusServiceUnavailable {

@@ -100,7 +100,10 @@ func (p *process) signal(s syscall.Signal) {
 }
 
 func (p *process) logged() string {
-	text, _ := os.ReadFile(filepath.Join(p.data, "parlor.log"))
+	text, err := os.ReadFile(filepath.Join(p.data, "parlor.log"))
+	if err != nil {
+		return err.Error()
+	}
 	return string(text)
 }
 
@@ -133,7 +136,10 @@ func postgresOf(data string) int {
 		return 0
 	}
 	first, _, _ := strings.Cut(string(text), "\n")
-	pid, _ := strconv.Atoi(first)
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		return 0 // not written to its end yet
+	}
 	return pid
 }
 

@@ -70,8 +70,8 @@ func (c *client) upload(ctx context.Context, size int64) error {
 	}
 	defer func() { _ = reply.Body.Close() }()
 	if reply.StatusCode != http.StatusCreated {
-		text, _ := io.ReadAll(reply.Body)
-		return fmt.Errorf("an upload is answered with %d: %s", reply.StatusCode, text)
+		text, err := io.ReadAll(reply.Body)
+		return fmt.Errorf("an upload is answered with %d: %s, %v", reply.StatusCode, text, err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -115,8 +114,8 @@ func (c *client) tus(ctx context.Context, t *testing.T, method, path string, bod
 	}
 	defer reply.Body.Close()
 	if reply.StatusCode/100 != 2 {
-		said, _ := io.ReadAll(reply.Body)
-		t.Fatal(fmt.Sprintf("%s %s", method, path), reply.Status, string(said))
+		body, err := io.ReadAll(reply.Body)
+		t.Fatalf("%s %s: %s: %s, %v", method, path, reply.Status, body, err)
 	}
 	return reply.Header
 }
