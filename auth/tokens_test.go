@@ -334,19 +334,22 @@ func TestTokensOfOtherApplications(t *testing.T) {
 		{"for another application, which has expired", func(c jwt.MapClaims) { ours(c); c["aud"], c["exp"] = "mail", 1 }, room.ErrTokenInvalid},
 		{"for us, which has expired", but("exp", 1), room.ErrTokenExpired},
 	} {
-		for how, sign := range map[string]func(func(jwt.MapClaims)) string{
-			"an RSA key": func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodRS256, k.rsa, c, kid("rsa")) },
-			"an Ed25519 key": func(c func(jwt.MapClaims)) string {
+		for _, step := range []struct {
+			how  string
+			sign func(func(jwt.MapClaims)) string
+		}{
+			{"an RSA key", func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodRS256, k.rsa, c, kid("rsa")) }},
+			{"an Ed25519 key", func(c func(jwt.MapClaims)) string {
 				return newToken(t, jwt.SigningMethodEdDSA, k.ed25519, c, kid("ed25519"))
-			},
-			"the secret": func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodHS256, secret, c, nil) },
+			}},
+			{"the secret", func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodHS256, secret, c, nil) }},
 		} {
-			if _, err := tokens.Verify(sign(c.claim)); !errors.Is(err, c.want) {
-				t.Errorf("a user's token %s by %s: %v", c.what, how, err)
+			if _, err := tokens.Verify(step.sign(c.claim)); !errors.Is(err, c.want) {
+				t.Errorf("a user's token %s by %s: %v", c.what, step.how, err)
 			}
 			admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
-			if _, _, err := tokens.VerifyAdmin(sign(admin)); !errors.Is(err, c.want) {
-				t.Errorf("an admin's token %s by %s: %v", c.what, how, err)
+			if _, _, err := tokens.VerifyAdmin(step.sign(admin)); !errors.Is(err, c.want) {
+				t.Errorf("an admin's token %s by %s: %v", c.what, step.how, err)
 			}
 		}
 	}

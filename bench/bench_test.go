@@ -57,7 +57,9 @@ func startFake(t *testing.T, m misbehavior) (*Parlor, *fakeParlor) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/sessions", func(w http.ResponseWriter, r *http.Request) {
 		var body struct{ Token string }
-		_ = json.NewDecoder(r.Body).Decode(&body)
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Error(err)
+		}
 		_, _ = fmt.Fprintf(w, `{"sessionKey":"key of %s"}`, body.Token)
 	})
 	mux.HandleFunc("DELETE /v1/sessions/current", func(http.ResponseWriter, *http.Request) {
@@ -91,7 +93,10 @@ func (f *fakeParlor) say(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var body struct{ Text string }
-	_ = json.NewDecoder(r.Body).Decode(&body)
+	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	to := f.rooms[r.PathValue("room")]
@@ -102,12 +107,16 @@ func (f *fakeParlor) say(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeParlor) stream(w http.ResponseWriter, r *http.Request) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	key := r.Header.Get("Authorization")
 	f.mu.Lock()
 	id := f.where[key]
 	of := f.rooms[id]
 	at := len(of.log)
-	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	f.from[host]++
 	f.mu.Unlock()
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
@@ -270,29 +279,32 @@ func TestOptions(t *testing.T) {
 	if err := o.Check(); err != nil {
 		t.Error(err)
 	}
-	for want, change := range map[string]func(*Options){
-		"--streams":          func(o *Options) { o.Streams = 0 },
-		"--rooms":            func(o *Options) { o.Rooms = 11 },
-		"--source-addresses": func(o *Options) { o.SourceAddresses = 251 },
-		"--rate":             func(o *Options) { o.Rate = -1 },
-		"--senders":          func(o *Options) { o.Senders = 0 },
-		"--warmup":           func(o *Options) { o.Warmup = -1 },
-		"--duration":         func(o *Options) { o.Duration = 0 },
-		"--churn":            func(o *Options) { o.Churn = 1.1 },
-		"--stopped":          func(o *Options) { o.Stopped = 10 },
-		"--url":              func(o *Options) { o.Target = &Parlor{URL: "https://h", Kind: "text", Size: 100} },
-		"--kind":             func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "image", Size: 100} },
-		"--size":             func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "barrage", Size: room.MaxBarrageBytes + 1} },
-		"--subscribe-url":    func(o *Options) { o.Target = &Plain{Subscribe: "http://h/x", Publish: "http://h/{room}", Size: 100} },
-		"--publish-url":      func(o *Options) { o.Target = &Plain{Subscribe: "http://h/{room}", Publish: "h/{room}", Size: 100} },
-		"the same server": func(o *Options) {
+	for _, step := range []struct {
+		want   string
+		change func(*Options)
+	}{
+		{"--streams", func(o *Options) { o.Streams = 0 }},
+		{"--rooms", func(o *Options) { o.Rooms = 11 }},
+		{"--source-addresses", func(o *Options) { o.SourceAddresses = 251 }},
+		{"--rate", func(o *Options) { o.Rate = -1 }},
+		{"--senders", func(o *Options) { o.Senders = 0 }},
+		{"--warmup", func(o *Options) { o.Warmup = -1 }},
+		{"--duration", func(o *Options) { o.Duration = 0 }},
+		{"--churn", func(o *Options) { o.Churn = 1.1 }},
+		{"--stopped", func(o *Options) { o.Stopped = 10 }},
+		{"--url", func(o *Options) { o.Target = &Parlor{URL: "https://h", Kind: "text", Size: 100} }},
+		{"--kind", func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "image", Size: 100} }},
+		{"--size", func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "barrage", Size: room.MaxBarrageBytes + 1} }},
+		{"--subscribe-url", func(o *Options) { o.Target = &Plain{Subscribe: "http://h/x", Publish: "http://h/{room}", Size: 100} }},
+		{"--publish-url", func(o *Options) { o.Target = &Plain{Subscribe: "http://h/{room}", Publish: "h/{room}", Size: 100} }},
+		{"the same server", func(o *Options) {
 			o.Target = &Plain{Subscribe: "http://a/{room}", Publish: "http://b/{room}", Size: 100}
-		},
+		}},
 	} {
 		o := good()
-		change(&o)
-		if err := o.Check(); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", want, err)
+		step.change(&o)
+		if err := o.Check(); err == nil || !strings.Contains(err.Error(), step.want) {
+			t.Errorf("%s: %v", step.want, err)
 		}
 	}
 }

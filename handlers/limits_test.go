@@ -260,13 +260,16 @@ func TestContractLimits(t *testing.T) {
 		t.Errorf("a member cursor may have %d characters, %d in the contract", len(longest), most)
 	}
 	for b := range 256 {
-		for name, valid := range map[string]func(string) bool{
-			"UserID": func(s string) bool { return room.UserID(s).Valid() },
-			"RoomID": func(s string) bool { return room.RoomID(s).Valid() },
+		for _, step := range []struct {
+			name  string
+			valid func(string) bool
+		}{
+			{"UserID", func(s string) bool { return room.UserID(s).Valid() }},
+			{"RoomID", func(s string) bool { return room.RoomID(s).Valid() }},
 		} {
 			id := "x" + string([]byte{byte(b)})
-			if regexp.MustCompile(schema(name).Pattern).MatchString(id) != valid(id) {
-				t.Errorf("%s: code and contract disagree on the byte %#x", name, b)
+			if regexp.MustCompile(schema(step.name).Pattern).MatchString(id) != step.valid(id) {
+				t.Errorf("%s: code and contract disagree on the byte %#x", step.name, b)
 			}
 		}
 	}

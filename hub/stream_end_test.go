@@ -51,23 +51,26 @@ func (e *endLogRecorder) all(t *testing.T) (ends []loggedEnd) {
 }
 
 func TestStreamEndsAreLogged(t *testing.T) {
-	for want, c := range map[loggedEnd]func(s *testHub, c *client){
-		{Level: "DEBUG", Reason: "clientGone"}: func(_ *testHub, c *client) { c.close() },
-		{Level: "DEBUG", Reason: "superseded"}: func(s *testHub, c *client) { s.connectReady(alice, "") },
-		{Level: "DEBUG", Reason: "loggedOut"}: func(s *testHub, c *client) {
+	for _, step := range []struct {
+		want loggedEnd
+		end  func(s *testHub, c *client)
+	}{
+		{loggedEnd{Level: "DEBUG", Reason: "clientGone"}, func(_ *testHub, c *client) { c.close() }},
+		{loggedEnd{Level: "DEBUG", Reason: "superseded"}, func(s *testHub, c *client) { s.connectReady(alice, "") }},
+		{loggedEnd{Level: "DEBUG", Reason: "loggedOut"}, func(s *testHub, c *client) {
 			s.Apply(room.Change{Ended: []room.EndedSession{{Session: alice, Reason: room.EndLoggedOut}}})
-		},
-		{Level: "DEBUG", Reason: "reconnect"}: func(s *testHub, c *client) {
+		}},
+		{loggedEnd{Level: "DEBUG", Reason: "reconnect"}, func(s *testHub, c *client) {
 			s.Drain(context.Background(), 0)
-		},
-		{Level: "INFO", Reason: "serverClosed"}: func(s *testHub, c *client) { s.Close() },
-		{Level: "INFO", Reason: "slowConsumer"}: func(s *testHub, c *client) {
+		}},
+		{loggedEnd{Level: "INFO", Reason: "serverClosed"}, func(s *testHub, c *client) { s.Close() }},
+		{loggedEnd{Level: "INFO", Reason: "slowConsumer"}, func(s *testHub, c *client) {
 			c.stopReading()
 			s.appendAndPublish(1, 3)
 			advanceTime(2 * defaultWriteTimeout)
-		},
+		}},
 	} {
-		t.Run(want.Reason, func(t *testing.T) {
+		t.Run(step.want.Reason, func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {
 				var log endLogRecorder
 				s := newTestHub(t, overServe, Options{Logger: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
@@ -77,7 +80,7 @@ func TestStreamEndsAreLogged(t *testing.T) {
 				client := s.start(s.open(alice), start)
 				client.awaitEvent(room.TypeSessionReady, 1)
 				advanceTime(time.Minute)
-				c(s, client)
+				step.end(s, client)
 				advanceTime(time.Second)
 				got := log.all(t)
 				if len(got) != 1 {
@@ -87,9 +90,9 @@ func TestStreamEndsAreLogged(t *testing.T) {
 					t.Errorf("it lasted %s", lasted)
 				}
 				got[0].Lasted = 0
-				want.Msg, want.Session, want.RequestID = "stream ended", string(alice), "request-1"
-				if got[0] != want {
-					t.Errorf("logged: %+v, want %+v", got[0], want)
+				step.want.Msg, step.want.Session, step.want.RequestID = "stream ended", string(alice), "request-1"
+				if got[0] != step.want {
+					t.Errorf("logged: %+v, want %+v", got[0], step.want)
 				}
 			})
 		})

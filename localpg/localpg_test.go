@@ -352,21 +352,24 @@ func TestLongFolderName(t *testing.T) {
 	}
 
 	// A folder that other users may enter, or that another user created, is rejected.
-	for name, prepare := range map[string]func(path string) error{
-		"open": func(path string) error { return errors.Join(os.Mkdir(path, 0o755), first.cluster.account.own(path)) },
-		"link": func(path string) error { return os.Symlink(testFolder(t), path) },
-		"foreign": func(path string) error {
+	for _, step := range []struct {
+		name    string
+		prepare func(path string) error
+	}{
+		{"open", func(path string) error { return errors.Join(os.Mkdir(path, 0o755), first.cluster.account.own(path)) }},
+		{"link", func(path string) error { return os.Symlink(testFolder(t), path) }},
+		{"foreign", func(path string) error {
 			return errors.Join(os.Mkdir(path, 0o700), os.Lchown(path, strangerUID(first), -1))
-		},
+		}},
 	} {
-		if name == "foreign" && os.Geteuid() != 0 {
+		if step.name == "foreign" && os.Geteuid() != 0 {
 			continue // only root can create one
 		}
-		if err := prepare(first.socket.path); err != nil {
+		if err := step.prepare(first.socket.path); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := Start(t.Context(), Options{Dir: dir, Settings: quick()}); err == nil || !strings.Contains(err.Error(), "another user") {
-			t.Errorf("%s socket folder: Start returned %v", name, err)
+			t.Errorf("%s socket folder: Start returned %v", step.name, err)
 		}
 		if err := os.Remove(first.socket.path); err != nil {
 			t.Fatal(err)

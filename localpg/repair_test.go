@@ -149,7 +149,11 @@ func TestFullDisk(t *testing.T) {
 		t.Logf("a small disk cannot be mounted here: %s", output)
 		return
 	}
-	t.Cleanup(func() { _ = exec.Command("umount", disk).Run() })
+	t.Cleanup(func() {
+		if err := exec.Command("umount", disk).Run(); err != nil {
+			t.Errorf("umount: %v", err)
+		}
+	})
 	dir := filepath.Join(disk, "postgres")
 	server := start(t, dir)
 	mustQuery(t, server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
@@ -194,11 +198,12 @@ func TestFullDisk(t *testing.T) {
 // is frozen, and one whose processes are all frozen.
 func TestStubbornLeftover(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name   string
 		frozen func(postmaster int, left []int) []int
 		want   string
 	}{
-		"one process": {func(postmaster int, left []int) []int {
+		{"one process", func(postmaster int, left []int) []int {
 			for _, pid := range left {
 				// Not any process: that of the query may be about to end.
 				if pid != postmaster && (!seesAllProcesses || titled(pid, "checkpointer")) {
@@ -207,9 +212,9 @@ func TestStubbornLeftover(t *testing.T) {
 			}
 			return nil
 		}, "shutting it down immediately"},
-		"all": {func(_ int, left []int) []int { return left }, "killing a PostgreSQL"},
+		{"all", func(_ int, left []int) []int { return left }, "killing a PostgreSQL"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			server := start(t, newCluster(t))
 			stop(t, server)

@@ -177,19 +177,22 @@ func TestS3Failures(t *testing.T) {
 	part := func(r *http.Request, n string) bool {
 		return r.Method == http.MethodPut && r.URL.Query().Get("partNumber") == n
 	}
-	for what, deny := range map[string]func(*http.Request) bool{
-		"at the beginning": func(r *http.Request) bool { return r.Method == http.MethodPost },
-		"in the middle":    func(r *http.Request) bool { return part(r, "2") },
-		"at the end":       func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") },
-		"when it is read":  func(r *http.Request) bool { return r.Method == http.MethodGet },
+	for _, step := range []struct {
+		what string
+		deny func(*http.Request) bool
+	}{
+		{"at the beginning", func(r *http.Request) bool { return r.Method == http.MethodPost }},
+		{"in the middle", func(r *http.Request) bool { return part(r, "2") }},
+		{"at the end", func(r *http.Request) bool { return r.Method == http.MethodPost && r.URL.Query().Has("uploadId") }},
+		{"when it is read", func(r *http.Request) bool { return r.Method == http.MethodGet }},
 	} {
-		s3.Deny(deny)
+		s3.Deny(step.deny)
 		if _, _, err := b.Save(t.Context(), "denied", bytes.NewReader(data)); err == nil {
-			t.Errorf("denied %s: the file was stored", what)
+			t.Errorf("denied %s: the file was stored", step.what)
 		}
 		s3.Deny(nil)
 		if got := s3.Keys(); len(got) > 0 {
-			t.Errorf("denied %s: files left: %v", what, got)
+			t.Errorf("denied %s: files left: %v", step.what, got)
 		}
 	}
 	cut := false
@@ -282,10 +285,13 @@ func TestFilesAreSynced(t *testing.T) {
 // BenchmarkSave measures the cost of storing a small file, with and without syncing.
 func BenchmarkSave(b *testing.B) {
 	data := random(4 << 10)
-	for what, sync := range map[string]func(*os.File) error{"synced": (*os.File).Sync, "unsynced": func(*os.File) error { return nil }} {
-		b.Run(what, func(b *testing.B) {
+	for _, step := range []struct {
+		what string
+		sync func(*os.File) error
+	}{{"synced", (*os.File).Sync}, {"unsynced", func(*os.File) error { return nil }}} {
+		b.Run(step.what, func(b *testing.B) {
 			bucket := openAt(b, b.TempDir())
-			bucket.sync = sync
+			bucket.sync = step.sync
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if _, _, err := bucket.Save(b.Context(), uuid.NewString(), bytes.NewReader(data)); err != nil {

@@ -29,27 +29,30 @@ func (b brokenRooms) SessionRoom(context.Context, room.SessionID, room.RoomID) (
 // went wrong.
 func TestFaultsStayInTheLog(t *testing.T) {
 	t.Parallel()
-	for name, fail := range map[string]func() error{
-		"error": func() error { return errors.New("the innermost cause at /var/lib, SQLSTATE 42P01") },
-		"panic": func() error { panic("the innermost cause") },
+	for _, step := range []struct {
+		name string
+		fail func() error
+	}{
+		{"error", func() error { return errors.New("the innermost cause at /var/lib, SQLSTATE 42P01") }},
+		{"panic", func() error { panic("the innermost cause") }},
 	} {
 		s := newService(t, func(c *setup) {
 			c.faulty = true
-			c.wrap = func(s handlers.Store) handlers.Store { return brokenRooms{s, fail} }
+			c.wrap = func(s handlers.Store) handlers.Store { return brokenRooms{s, step.fail} }
 		})
 		// No operation declares 500: it is nothing to count on.
 		r := s.unchecked().with(s.login("alice").SessionKey).call("GET", roomPath("lobby", ""), nil)
 		p := r.refused(http.StatusInternalServerError, "internal")
 		for _, err := range []error{checkHeaders(r.Response), checkSecrecy(r.body), checkProblem(r.Response, r.body)} {
 			if err != nil {
-				t.Errorf("%s: %v", name, err)
+				t.Errorf("%s: %v", step.name, err)
 			}
 		}
 		if strings.Contains(string(r.body), "innermost") {
-			t.Errorf("%s: the reply says %s", name, r.body)
+			t.Errorf("%s: the reply says %s", step.name, r.body)
 		}
 		if !s.log.contains("the innermost cause") || !s.log.contains(p.RequestID) {
-			t.Errorf("%s: the log does not say what happened to %s", name, p.RequestID)
+			t.Errorf("%s: the log does not say what happened to %s", step.name, p.RequestID)
 		}
 	}
 }

@@ -339,29 +339,32 @@ func TestFeedIsHeldBack(t *testing.T) {
 // TestFeedThatCannotBeRead ends with the request to come back, and goes on then.
 func TestFeedThatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	for what, fail := range map[string]func(room.FeedPage) (room.FeedPage, error){
-		"no database": func(room.FeedPage) (room.FeedPage, error) { return room.FeedPage{}, room.ErrUnavailable },
+	for _, step := range []struct {
+		what string
+		fail func(room.FeedPage) (room.FeedPage, error)
+	}{
+		{"no database", func(room.FeedPage) (room.FeedPage, error) { return room.FeedPage{}, room.ErrUnavailable }},
 		// The reader was so slow that what it needs next is gone.
-		"a purge": func(p room.FeedPage) (room.FeedPage, error) {
+		{"a purge", func(p room.FeedPage) (room.FeedPage, error) {
 			p.Trimmed = room.FeedCursor{Xact: 1 << 60}
 			return p, nil
-		},
+		}},
 	} {
 		var failing atomic.Bool
 		s := newService(t, func(c *setup) {
-			c.wrap = func(s handlers.Store) handlers.Store { return brokenFeed{s, &failing, fail} }
+			c.wrap = func(s handlers.Store) handlers.Store { return brokenFeed{s, &failing, step.fail} }
 		})
 		feed, _ := s.admin().follow("")
 		failing.Store(true)
 		s.login("alice").enter("lobby")
 		if e := feed.next(); e.Type != string(room.TypeReconnect) {
-			t.Errorf("with %s the feed brings %s", what, e.Type)
+			t.Errorf("with %s the feed brings %s", step.what, e.Type)
 		}
 		feed.end()
 		failing.Store(false)
 		feed, _ = s.admin().follow(feed.id)
 		if got := feed.line(); got != "lobby created" {
-			t.Errorf("after %s the feed goes on with %s", what, got)
+			t.Errorf("after %s the feed goes on with %s", step.what, got)
 		}
 	}
 }

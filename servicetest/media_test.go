@@ -296,38 +296,37 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 		hers, his, inbox uploaded // signed URLs of the room's file for alice and bob, and of the peer message's file for bob
 	}
 	type end struct {
+		what               string
 		do                 func(w world)
 		his, inbox, hers   int // expected statuses afterwards
 		hersByKey, byInbox bool
 	}
 	const ok, gone, refused = http.StatusOK, http.StatusNotFound, http.StatusForbidden
-	n := 0
-	for what, c := range map[string]end{
-		"nothing":    {func(world) {}, ok, ok, ok, true, true},
-		"bob leaves": {func(w world) { w.bob.leave(w.room) }, gone, ok, ok, true, true},
-		"bob is kicked": {func(w world) {
+	for n, c := range []end{
+		{"nothing", func(world) {}, ok, ok, ok, true, true},
+		{"bob leaves", func(w world) { w.bob.leave(w.room) }, gone, ok, ok, true, true},
+		{"bob is kicked", func(w world) {
 			s.admin().call("DELETE", adminPath(w.room, "/members/"+string(w.bob.UserID)), nil).is(204)
 		}, gone, ok, ok, true, true},
-		"bob is banned": {func(w world) {
+		{"bob is banned", func(w world) {
 			s.admin().call("POST", adminPath(w.room, "/kick"), object{"userIDs": []string{string(w.bob.UserID)}, "banSeconds": 60}).is(200)
 		}, gone, ok, ok, true, true},
-		"bob logs out": {func(w world) { w.bob.call("DELETE", "/v1/sessions/current", nil).is(204) }, refused, refused, ok, true, true},
-		"bob's sessions end": {func(w world) {
+		{"bob logs out", func(w world) { w.bob.call("DELETE", "/v1/sessions/current", nil).is(204) }, refused, refused, ok, true, true},
+		{"bob's sessions end", func(w world) {
 			s.admin().call("DELETE", "/v1/admin/users/"+string(w.bob.UserID)+"/sessions", nil).is(200)
 		}, refused, refused, ok, true, true},
-		"alice leaves": {func(w world) { w.alice.leave(w.room) }, ok, ok, ok, true, true},
-		"it is recalled": {func(w world) {
+		{"alice leaves", func(w world) { w.alice.leave(w.room) }, ok, ok, ok, true, true},
+		{"it is recalled", func(w world) {
 			w.alice.call("DELETE", roomPath(w.room, "/messages/"+string(w.message.ID)), nil).is(204)
 		}, gone, ok, gone, false, true},
-		"an operator recalls it": {func(w world) {
+		{"an operator recalls it", func(w world) {
 			s.admin().call("DELETE", adminPath(w.room, "/messages/"+string(w.message.ID)), nil).is(204)
 		}, gone, ok, gone, false, true},
-		"it is recalled from bob": {func(w world) {
+		{"it is recalled from bob", func(w world) {
 			w.alice.call("DELETE", peerPath(w.bob.UserID)+"/"+string(w.toBob.ID), nil).is(204)
 		}, ok, gone, ok, true, false},
-		"the room is destroyed": {func(w world) { s.admin().call("DELETE", adminPath(w.room, ""), nil).is(204) }, gone, ok, gone, false, true},
+		{"the room is destroyed", func(w world) { s.admin().call("DELETE", adminPath(w.room, ""), nil).is(204) }, gone, ok, gone, false, true},
 	} {
-		n++
 		w := world{room: room.RoomID(fmt.Sprint("room", n)), alice: s.login(room.UserID(fmt.Sprint("alice", n))), bob: s.login(room.UserID(fmt.Sprint("bob", n)))}
 		w.alice.enter(w.room)
 		w.bob.enter(w.room)
@@ -349,19 +348,19 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 		}{"his": {w.his.SignedURL, c.his}, "his, between users": {w.inbox.SignedURL, c.inbox}, "hers": {w.hers.SignedURL, c.hers}, "hers, unsent": {unsent.SignedURL, ok}} {
 			for _, method := range []string{"GET", "HEAD"} {
 				if got := s.stranger().call(method, check.url, nil); got.StatusCode != check.want {
-					t.Errorf("%s: %s of the URL that is %s: %d, want %d", what, method, whose, got.StatusCode, check.want)
+					t.Errorf("%s: %s of the URL that is %s: %d, want %d", c.what, method, whose, got.StatusCode, check.want)
 				}
 			}
 			// A browser must not display its cached bytes any more either.
 			if got := s.stranger().call("GET", check.url, nil, tag); check.want != ok && got.StatusCode != check.want {
-				t.Errorf("%s: the URL that is %s, asked again: %d", what, whose, got.StatusCode)
+				t.Errorf("%s: the URL that is %s, asked again: %d", c.what, whose, got.StatusCode)
 			}
 		}
 		if got := w.alice.call("GET", w.hers.Media.URL, nil).StatusCode == ok; got != c.hersByKey {
-			t.Errorf("%s: alice reads the room's file by her key: %t", what, got)
+			t.Errorf("%s: alice reads the room's file by her key: %t", c.what, got)
 		}
 		if got := w.alice.call("GET", "/v1/media/"+string(peers.Media.ID), nil).StatusCode == ok; got != c.byInbox {
-			t.Errorf("%s: alice asks for bob's file: %t", what, got)
+			t.Errorf("%s: alice asks for bob's file: %t", c.what, got)
 		}
 	}
 
@@ -395,9 +394,13 @@ func form(t testing.TB, parts ...[3]string) (body raw, contentType string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(to, part[2])
+		if _, err := io.WriteString(to, part[2]); err != nil {
+			t.Fatal(err)
+		}
 	}
-	_ = w.Close()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
 	return raw(b.String()), w.FormDataContentType()
 }
 
@@ -525,7 +528,10 @@ func TestInterruptedUploads(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		_, _ = fmt.Fprintf(conn, "POST /v1/media HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\nsome", alice.SessionKey)
+		_, err = fmt.Fprintf(conn, "POST /v1/media HTTP/1.1\r\nHost: parlor\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\nsome", alice.SessionKey)
+		if err != nil {
+			t.Fatal(err)
+		}
 		eventually(t, "the upload begins", func() bool { return s.rows("media") == 1 })
 		return conn
 	}
@@ -533,10 +539,12 @@ func TestInterruptedUploads(t *testing.T) {
 	s.leavesNothing(0)
 
 	silent := begin()
-	_ = silent.SetReadDeadline(time.Now().Add(patience))
-	told, _ := io.ReadAll(silent)
+	if err := silent.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	told, err := io.ReadAll(silent)
 	if !strings.HasPrefix(string(told), "HTTP/1.1 408 ") || !strings.Contains(string(told), "upload_stalled") {
-		t.Errorf("reply to a stalled upload: %.200q", told)
+		t.Errorf("reply to a stalled upload: %.200q, %v", told, err)
 	}
 	seen.reply("uploadMedia", http.StatusRequestTimeout) // recorded by hand, because the reply came on a separate connection
 	s.leavesNothing(0)

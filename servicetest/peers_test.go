@@ -336,17 +336,18 @@ func TestPeerMessagesAndGrants(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	bob, support := s.login("bob"), s.login("support-7")
-	for what, c := range map[string]struct {
+	for _, c := range []struct {
+		what         string
 		claims       func(jwt.MapClaims)
 		bob, support bool
 	}{
-		"rooms alone":    {grants(object{"roomID": "*", "join": true, "send": true}), false, false},
-		"no rooms":       {grants(), false, false},
-		"a user":         {set("peers", []string{"bob"}), true, false},
-		"a prefix":       {set("peers", []string{"support-*"}), false, true},
-		"everybody":      {set("peers", []string{"*"}), true, true},
-		"uploads alone":  {set("media", true), false, false},
-		"nothing at all": {func(jwt.MapClaims) {}, true, true},
+		{"rooms alone", grants(object{"roomID": "*", "join": true, "send": true}), false, false},
+		{"no rooms", grants(), false, false},
+		{"a user", set("peers", []string{"bob"}), true, false},
+		{"a prefix", set("peers", []string{"support-*"}), false, true},
+		{"everybody", set("peers", []string{"*"}), true, true},
+		{"uploads alone", set("media", true), false, false},
+		{"nothing at all", func(jwt.MapClaims) {}, true, true},
 	} {
 		alice := s.loginWith(s.signed(c.claims))
 		for to, granted := range map[room.UserID]bool{"bob": c.bob, "support-7": c.support} {
@@ -357,7 +358,7 @@ func TestPeerMessagesAndGrants(t *testing.T) {
 				}
 				r := alice.call("POST", peerPath(to), body)
 				if granted != (r.StatusCode < 300) || !granted && as[problem](r).Code != "not_granted" {
-					t.Errorf("with %s, a %s to %s: %d %s", what, kind, to, r.StatusCode, r.body)
+					t.Errorf("with %s, a %s to %s: %d %s", c.what, kind, to, r.StatusCode, r.body)
 				}
 			}
 		}

@@ -333,9 +333,12 @@ func TestBackBeforeAnEmptyRoomGoes(t *testing.T) {
 func TestBackToARoomThatNoCursorNames(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	for what, back := range map[string]func(string) []func(*http.Request){
-		"with a cursor":    func(id string) []func(*http.Request) { return []func(*http.Request){resume(id)} },
-		"without a cursor": func(string) []func(*http.Request) { return nil },
+	for _, step := range []struct {
+		what string
+		back func(string) []func(*http.Request)
+	}{
+		{"with a cursor", func(id string) []func(*http.Request) { return []func(*http.Request){resume(id)} }},
+		{"without a cursor", func(string) []func(*http.Request) { return nil }},
 	} {
 		for _, id := range []room.RoomID{"lost", "left"} {
 			s.host.enter(id)
@@ -354,13 +357,13 @@ func TestBackToARoomThatNoCursorNames(t *testing.T) {
 		s.passes(31*time.Second, "she timed out", func() bool {
 			return alice.call("GET", roomPath("lost", ""), nil).StatusCode == http.StatusConflict
 		})
-		hers, _ = alice.listen(back(before)...)
+		hers, _ = alice.listen(step.back(before)...)
 		if got := expect[room.RoomStateChanged](hers); got.RoomID != "lost" || got.Event != room.RoomNetworkTimeout {
-			t.Errorf("%s she is told %+v", what, got)
+			t.Errorf("%s she is told %+v", step.what, got)
 		}
 		alice.enter("left")
 		if got := hers.state(); got != "connecting enter" {
-			t.Errorf("%s she is then %s", what, got)
+			t.Errorf("%s she is then %s", step.what, got)
 		}
 		alice.logout()
 	}

@@ -126,15 +126,18 @@ func TestResumableUploads(t *testing.T) {
 	picture := file(t, "alpha.png")
 	size := int64(len(picture))
 	want := alice.upload("é cat.png", picture).Media
-	send := map[string]func() string{
-		"whole": func() string {
+	ways := []struct {
+		how  string
+		send func() string
+	}{
+		{"whole", func() string {
 			at := alice.create("é cat.png", size)
 			if r := alice.patch(at, 0, picture).is(http.StatusNoContent); r.Header.Get("Upload-Offset") != strconv.FormatInt(size, 10) {
 				t.Errorf("headers at the end: %v", r.Header)
 			}
 			return at
-		},
-		"in parts": func() string {
+		}},
+		{"in parts", func() string {
 			at := alice.create("é cat.png", size)
 			for begin := int64(0); begin < size; begin += 100 {
 				if got := alice.offset(at); got != begin {
@@ -143,28 +146,28 @@ func TestResumableUploads(t *testing.T) {
 				alice.patch(at, begin, picture[begin:min(begin+100, size)]).is(http.StatusNoContent)
 			}
 			return at
-		},
-		"with its creation": func() string {
+		}},
+		{"with its creation", func() string {
 			r := alice.call("POST", uploadsPath, raw(picture), tus("Upload-Length", strconv.FormatInt(size, 10),
 				"Upload-Metadata", metadata("é cat.png"), "Content-Type", "application/offset+octet-stream")).is(http.StatusCreated)
 			if r.Header.Get("Upload-Offset") != strconv.FormatInt(size, 10) {
 				t.Errorf("headers at the end: %v", r.Header)
 			}
 			return r.Header.Get("Location")
-		},
+		}},
 	}
-	for how, send := range send {
-		at := send()
+	for _, way := range ways {
+		at := way.send()
 		m := alice.finished(at)
 		got := m.Media
 		got.ID, got.URL = want.ID, want.URL
 		if got != want {
-			t.Errorf("%s it is %+v, want %+v", how, got, want)
+			t.Errorf("%s it is %+v, want %+v", way.how, got, want)
 		}
 		alice.holds(m, picture)
 		r := alice.call("HEAD", at, nil).is(http.StatusOK)
 		if r.Header.Get("Upload-Offset") != r.Header.Get("Upload-Length") || r.Header.Get("Upload-Metadata") != strings.Split(metadata("é cat.png"), ",")[0] {
-			t.Errorf("%s, afterwards: %v", how, r.Header)
+			t.Errorf("%s, afterwards: %v", way.how, r.Header)
 		}
 		alice.patch(at, size, nil).is(http.StatusNoContent) // a retry of the last request
 	}
@@ -195,7 +198,8 @@ func TestBrokenUploadsContinue(t *testing.T) {
 	data := numbered(9 << 20)
 	at := alice.create("a.txt", int64(len(data)))
 	const sent = 5<<20 + 1234
-	_ = alice.beginPatch(at, 0, int64(len(data)), data[:sent]).Close()
+	cut := alice.beginPatch(at, 0, int64(len(data)), data[:sent])
+	_ = cut.Close()
 	eventually(t, "what was sent is stored", func() bool { return s.rows(fmt.Sprintf("media WHERE uploaded = %d", sent)) == 1 })
 	alice.patch(at, sent, data[sent:]).is(http.StatusNoContent)
 	alice.holds(alice.finished(at), data)
@@ -209,9 +213,11 @@ func TestBrokenUploadsContinue(t *testing.T) {
 		t.Errorf("at the takeover %d bytes stored", begin)
 	}
 	told := make([]byte, 1024)
-	_ = dead.SetReadDeadline(time.Now().Add(patience))
-	if n, _ := dead.Read(told); !bytes.HasPrefix(told, []byte("HTTP/1.1 409 ")) || !bytes.Contains(told, []byte("upload_interrupted")) {
-		t.Errorf("reply to the interrupted request: %q", told[:n])
+	if err := dead.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := dead.Read(told); err != nil || !bytes.HasPrefix(told, []byte("HTTP/1.1 409 ")) || !bytes.Contains(told, []byte("upload_interrupted")) {
+		t.Errorf("reply to the interrupted request: %q, %v", told[:n], err)
 	}
 	alice.patch(at, begin, data[begin:]).is(http.StatusNoContent)
 	alice.holds(alice.finished(at), data)

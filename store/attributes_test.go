@@ -120,18 +120,21 @@ func TestAttributesAreDeletedWithTheirOwner(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	bob, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
-	for how, leave := range map[string]func(room.Session) error{
-		"left":       func(s room.Session) error { return f.LeaveRoom(t.Context(), as(s), "lobby") },
-		"logged out": func(s room.Session) error { return f.EndSession(t.Context(), as(s)) },
-		"switched": func(s room.Session) error {
+	for _, step := range []struct {
+		how   string
+		leave func(room.Session) error
+	}{
+		{"left", func(s room.Session) error { return f.LeaveRoom(t.Context(), as(s), "lobby") }},
+		{"logged out", func(s room.Session) error { return f.EndSession(t.Context(), as(s)) }},
+		{"switched", func(s room.Session) error {
 			_, _, err := f.SwitchRoom(t.Context(), as(s), "lobby", "bar", true, room.RoomOptions{})
 			return err
-		},
-		"timed out": func(room.Session) error {
+		}},
+		{"timed out", func(room.Session) error {
 			attach(t, f, bob)
 			f.clock.advance(time.Minute)
 			return f.Sweep(t.Context())
-		},
+		}},
 	} {
 		tab, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		phone, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
@@ -142,15 +145,15 @@ func TestAttributesAreDeletedWithTheirOwner(t *testing.T) {
 		}
 		before := roomAs(t, f, bob, "lobby")
 		if len(before.Attributes) != 3 {
-			t.Errorf("%s, another session remains: %v", how, before.Attributes)
+			t.Errorf("%s, another session remains: %v", step.how, before.Attributes)
 		}
 		f.heard.take()
-		if err := leave(tab); err != nil {
-			t.Fatalf("%s: %v", how, err)
+		if err := step.leave(tab); err != nil {
+			t.Fatalf("%s: %v", step.how, err)
 		}
 		after := roomAs(t, f, bob, "lobby")
 		if diff := cmp.Diff(room.Attributes{"staying": {Value: "3", Owner: "alice"}}, after.Attributes); diff != "" || after.AttributesVersion != before.LastSeq+2 {
-			t.Errorf("%s: version %d after %d: %s", how, after.AttributesVersion, before.LastSeq, diff)
+			t.Errorf("%s: version %d after %d: %s", step.how, after.AttributesVersion, before.LastSeq, diff)
 		}
 		var heard []room.Body
 		for _, e := range f.heard.take().Events {
@@ -160,7 +163,7 @@ func TestAttributesAreDeletedWithTheirOwner(t *testing.T) {
 		}
 		want := room.AttributesUpdated{Infos: []room.AttributesInfo{{Action: room.AttributesDelete, Attributes: map[string]string{"going": "1", "gone": "2"}}}}
 		if len(heard) != 2 || heard[0].Type() != room.TypeMembersLeft || cmp.Diff(room.Body(want), heard[1]) != "" {
-			t.Errorf("%s: published %+v", how, heard)
+			t.Errorf("%s: published %+v", step.how, heard)
 		}
 		back, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		update(t, f, back, "lobby", room.AttributesUpdate{Delete: []string{"staying"}})

@@ -87,24 +87,27 @@ func (f *clocks) sweepAll(ctx context.Context) error {
 func TestMomentarilyWrongClockDeletesNothing(t *testing.T) {
 	t.Parallel()
 	const ahead = 8 * 24 * time.Hour
-	for name, set := range map[string]func(*clocks, time.Duration){
-		"the database's": func(f *clocks, by time.Duration) { f.database.advance(by) },
-		"this machine's": func(f *clocks, by time.Duration) { f.clock.set(f.clock.Now().Round(0).Add(by)) },
+	for _, step := range []struct {
+		name string
+		set  func(*clocks, time.Duration)
+	}{
+		{"the database's", func(f *clocks, by time.Duration) { f.database.advance(by) }},
+		{"this machine's", func(f *clocks, by time.Duration) { f.clock.set(f.clock.Now().Round(0).Add(by)) }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(step.name, func(t *testing.T) {
 			t.Parallel()
 			f := setupClocks(t, store.Options{MessageRetention: 7 * 24 * time.Hour})
 			f.populate(t)
 			before := f.kept(t)
 			for _, by := range []time.Duration{ahead, -ahead} {
-				set(f, by)
+				step.set(f, by)
 				for range 3 {
 					if err := f.sweepAll(t.Context()); err == nil || !strings.Contains(err.Error(), "clock") {
 						t.Errorf("clock set by %s: sweep: %v", by, err)
 					}
 					f.elapse(time.Second)
 				}
-				set(f, -by)
+				step.set(f, -by)
 				renew(t, f.Store)
 				if err := f.sweepAll(t.Context()); err != nil {
 					t.Errorf("clock correct again: sweep: %v", err)

@@ -172,28 +172,29 @@ func TestTailAndPagesOfALog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, c := range map[string]struct {
+	for _, c := range []struct {
+		name        string
 		page        func() (room.LogPage, error)
 		first, last room.Seq
 	}{
-		"tail":     {func() (room.LogPage, error) { return f.Tail(t.Context(), r.Generation, 4) }, 7, 10},
-		"long":     {func() (room.LogPage, error) { return f.Tail(t.Context(), r.Generation, 40) }, 1, 10},
-		"page":     {func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 3, 4) }, 4, 7},
-		"end":      {func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 8, 4) }, 9, 10},
-		"past end": {func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 10, 4) }, 0, 0},
+		{"tail", func() (room.LogPage, error) { return f.Tail(t.Context(), r.Generation, 4) }, 7, 10},
+		{"long", func() (room.LogPage, error) { return f.Tail(t.Context(), r.Generation, 40) }, 1, 10},
+		{"page", func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 3, 4) }, 4, 7},
+		{"end", func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 8, 4) }, 9, 10},
+		{"past end", func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 10, 4) }, 0, 0},
 	} {
 		p, err := c.page()
 		if err != nil || p.LastSeq != 10 || p.OldestSeq != 1 {
-			t.Fatalf("%s: %+v, %v", name, p, err)
+			t.Fatalf("%s: %+v, %v", c.name, p, err)
 		}
 		if c.last == 0 {
 			if len(p.Events) != 0 {
-				t.Errorf("%s: %d events, want none", name, len(p.Events))
+				t.Errorf("%s: %d events, want none", c.name, len(p.Events))
 			}
 			continue
 		}
 		if n := len(p.Events); n != int(c.last-c.first+1) || p.Events[0].Seq != c.first || p.Events[n-1].Seq != c.last {
-			t.Errorf("%s: %d events, want %d to %d", name, n, c.first, c.last)
+			t.Errorf("%s: %d events, want %d to %d", c.name, n, c.first, c.last)
 		}
 	}
 	if _, err := f.Tail(t.Context(), r.Generation+1, 4); !errors.Is(err, room.ErrRoomNotFound) {

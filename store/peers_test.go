@@ -55,13 +55,16 @@ func TestPeerMessageStandsInBothInboxes(t *testing.T) {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 	for _, e := range want {
-		for what, read := range map[string]func() (room.LogPage, error){
-			"tail":  func() (room.LogPage, error) { return f.Tail(t.Context(), e.Log, 1) },
-			"after": func() (room.LogPage, error) { return f.EventsAfter(t.Context(), e.Log, e.Seq-1, 10) },
+		for _, step := range []struct {
+			what string
+			read func() (room.LogPage, error)
+		}{
+			{"tail", func() (room.LogPage, error) { return f.Tail(t.Context(), e.Log, 1) }},
+			{"after", func() (room.LogPage, error) { return f.EventsAfter(t.Context(), e.Log, e.Seq-1, 10) }},
 		} {
-			page, err := read()
+			page, err := step.read()
 			if diff := cmp.Diff(room.LogPage{Events: []room.Event{e}, LastSeq: e.Seq, OldestSeq: 1}, page); err != nil || diff != "" {
-				t.Errorf("%s: %v (-want +got):\n%s", what, err, diff)
+				t.Errorf("%s: %v (-want +got):\n%s", step.what, err, diff)
 			}
 		}
 	}

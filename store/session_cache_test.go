@@ -16,22 +16,23 @@ import (
 // node has committed a change to them.
 func TestSessionCacheEvictsOnCommit(t *testing.T) {
 	t.Parallel()
-	for name, test := range map[string]struct {
+	for _, test := range []struct {
+		name string
 		do   func(f fixture, s room.Session) error
 		want error // for a barrage afterwards
 	}{
-		"left": {func(f fixture, s room.Session) error { return f.LeaveRoom(t.Context(), as(s), "lobby") }, room.ErrNotInRoom},
-		"kicked": {func(f fixture, _ room.Session) error {
+		{"left", func(f fixture, s room.Session) error { return f.LeaveRoom(t.Context(), as(s), "lobby") }, room.ErrNotInRoom},
+		{"kicked", func(f fixture, _ room.Session) error {
 			_, err := f.KickMembers(t.Context(), admin, "lobby", []room.UserID{"alice"}, "", 0)
 			return err
 		}, room.ErrNotInRoom},
-		"destroyed": {func(f fixture, _ room.Session) error { return f.DestroyRoom(t.Context(), admin, "lobby", "") }, room.ErrRoomNotFound},
-		"switched": {func(f fixture, s room.Session) error {
+		{"destroyed", func(f fixture, _ room.Session) error { return f.DestroyRoom(t.Context(), admin, "lobby", "") }, room.ErrRoomNotFound},
+		{"switched", func(f fixture, s room.Session) error {
 			_, _, err := f.SwitchRoom(t.Context(), as(s), "lobby", "other", true, room.RoomOptions{})
 			return err
 		}, room.ErrNotInRoom},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			f := setup(t, store.Options{})
 			alice, bob := newCachedSession(t, f, "alice", 1), newSession(t, f.Store, "bob")

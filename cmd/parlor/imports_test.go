@@ -227,12 +227,16 @@ func within(path, parent string) bool {
 type listedPackage struct {
 	ImportPath string
 	Imports    []string // those of the test files are not among them
+	Dir        string
+	// GoFiles, TestGoFiles and XTestGoFiles are the names of the package's files, of its tests, and of the tests in a
+	// package of their own.
+	GoFiles, TestGoFiles, XTestGoFiles []string
 }
 
 func listPackages(t *testing.T) []listedPackage {
 	t.Helper()
 
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", "parlor/...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports,Dir,GoFiles,TestGoFiles,XTestGoFiles", "parlor/...")
 	output, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

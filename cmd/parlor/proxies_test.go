@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -24,6 +25,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,7 +67,7 @@ func TestProxies(t *testing.T) {
 	certificate := selfSigned(t)
 	parlor := startProduction(t, "https://"+publicHost, "--heartbeat", testHeartbeat)
 	blocks := proxyBlocks(t)
-	for name := range proxies {
+	for _, name := range slices.Sorted(maps.Keys(proxies)) {
 		if len(blocks[name]) == 0 {
 			t.Errorf("%s has no block for %s", operationsPage, name)
 		}
@@ -202,7 +204,10 @@ func configureHAProxy(t *testing.T, folder, block, listen string, c certificate)
 }
 
 func configureCaddy(t *testing.T, folder, block, listen string, c certificate) []string {
-	_, port, _ := net.SplitHostPort(listen)
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		t.Fatal(err)
+	}
 	// This machine has no certificate of Let's Encrypt.
 	block = put(t, block, publicHost+" {", publicHost+":"+port+" {\n\tbind 127.0.0.1\n\ttls "+c.chain+" "+c.key)
 	around := "{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + folder + "\n}\n"
@@ -219,7 +224,10 @@ func startProxy(t *testing.T, name, block string, parlor *process, c certificate
 	}
 	block = put(t, block, "127.0.0.1:8080", strings.TrimPrefix(parlor.url, "http://"))
 	if strings.Contains(block, "check port 8081") {
-		_, port, _ := net.SplitHostPort(strings.TrimPrefix(parlor.ops, "http://"))
+		_, port, err := net.SplitHostPort(strings.TrimPrefix(parlor.ops, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		block = put(t, block, "check port 8081", "check port "+port)
 	}
 	folder, listen := t.TempDir(), freeAddress(t)
@@ -426,8 +434,11 @@ func (p proxied) uploads(ctx context.Context, c *client) {
 	if err != nil {
 		p.t.Fatalf("%s: an upload: %v", p.name, err)
 	}
-	body, _ := io.ReadAll(reply.Body)
+	body, err := io.ReadAll(reply.Body)
 	_ = reply.Body.Close()
+	if err != nil {
+		p.t.Fatalf("%s: an upload: %v", p.name, err)
+	}
 	if reply.StatusCode != http.StatusCreated || !bytes.Contains(body, []byte(`"size":`+strconv.Itoa(room.MaxMediaBytes))) {
 		p.t.Fatalf("%s: an upload is answered with %s: %s", p.name, reply.Status, body)
 	}
