@@ -9,57 +9,56 @@ import (
 	"time"
 )
 
-// Rate is how many of something a caller may do: so many at once, and as many again
-// in each window.
+// Rate is a limit on how often a caller may do something: Count times at once, and as many times
+// again in each window.
 type Rate struct {
-	Count  int // 0: any number
+	Count  int // 0 means no limit
 	Window time.Duration
 }
 
-// Rates is what one user may do, in all sessions together, and one address. Servers,
-// which come with admin tokens, have no limit.
+// Rates holds the rate limits of one user, over all sessions, and of one address. Callers with an
+// admin token have no limit.
 type Rates struct {
-	Messages     Rate // barrage apart
+	Messages     Rate // of all kinds but barrage
 	Barrage      Rate
-	BarrageBytes Rate // of its text and data
-	Logins       Rate // and renewals of tokens
+	BarrageBytes Rate // of the text, data and extendedData of barrage
+	Logins       Rate // logins and token renewals
 	RoomsCreated Rate
-	Joins        Rate // joining, entering, switching and leaving
-	Attributes   Rate // changes of a room's or of members'
+	Joins        Rate // calls that join, enter, switch or leave rooms
+	Attributes   Rate // changes of room and member attributes
 
 	LoginsPerAddress Rate
 }
 
-// limiter holds a token bucket for each key: a user or an address. It counts in
-// this process alone.
+// limiter holds a token bucket for each key: a user or an address. It counts only the calls to this
+// process.
 type limiter[K comparable] struct {
-	limit  Limit // what it is called in headers and metrics
+	limit  Limit // its name in headers and metrics
 	rate   Rate
-	policy string // tells callers of the rate
+	policy string // the RateLimit-Policy header
 
 	mu      sync.Mutex // guards all below
 	buckets map[K]bucket
 	sweepAt time.Time
 }
 
-// bucket is how many tokens a caller had at an instant. A caller without a bucket
-// has as many as there may be.
+// bucket is the number of tokens that a caller had at an instant. A caller without a bucket has a
+// full one.
 type bucket struct {
 	tokens float64
 	at     time.Time
 }
 
 const (
-	// limiterSweep is how often buckets are forgotten that are full again.
+	// limiterSweep is the interval at which full buckets are deleted.
 	limiterSweep = time.Minute
-	// maxBuckets bounds how many are kept. With more callers at a time some of them,
-	// whichever, begin anew: that is better than to keep as many as strangers have
-	// addresses.
+	// maxBuckets bounds the memory: attackers may have any number of addresses. With more callers
+	// than that, some of them get a full bucket too early.
 	maxBuckets = 1 << 16
 )
 
-// newLimiter makes a limiter. unit is what the rate counts, where that is not
-// requests, and a word of the registry of quota units.
+// newLimiter returns a limiter. unit is the quota unit of the rate, a word of the IANA registry; ""
+// means requests.
 func newLimiter[K comparable](limit Limit, r Rate, unit string) *limiter[K] {
 	l := &limiter[K]{limit: limit, rate: r, buckets: make(map[K]bucket)}
 	l.policy = fmt.Sprintf(`"%s";q=%d;w=%d`, limit, r.Count, int(r.Window.Seconds()))
@@ -69,16 +68,15 @@ func newLimiter[K comparable](limit Limit, r Rate, unit string) *limiter[K] {
 	return l
 }
 
-// allow takes tokens for what a caller asks, and reports whether there were enough.
-// The reply's headers tell how many are left (draft-ietf-httpapi-ratelimit-headers),
-// and after how long there are enough.
+// allow takes n tokens, and reports whether there were enough. The headers of the reply say how
+// many are left (draft-ietf-httpapi-ratelimit-headers), and when there will be enough.
 func (l *limiter[K]) allow(w http.ResponseWriter, key K, n int) bool {
 	if l.rate.Count == 0 {
 		return true
 	}
 	left, wait := l.take(key, float64(n), time.Now())
 	full := l.duration(float64(l.rate.Count) - left)
-	w.Header().Add("Ratelimit-Policy", l.policy) // spelt as sent, as X-Request-Id is
+	w.Header().Add("Ratelimit-Policy", l.policy) // in canonical form, like X-Request-Id
 	w.Header().Add("Ratelimit", `"`+string(l.limit)+`";r=`+strconv.Itoa(int(left))+`;t=`+strconv.Itoa(seconds(full)))
 	if wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds(wait)))
@@ -86,16 +84,17 @@ func (l *limiter[K]) allow(w http.ResponseWriter, key K, n int) bool {
 	return wait == 0
 }
 
-// seconds rounds up: a caller that comes a moment early is refused again.
+// seconds returns a duration in whole seconds, rounded up: a caller that retried a moment early
+// would be refused again.
 func seconds(d time.Duration) int { return max(int(math.Ceil(d.Seconds())), 1) }
 
-// duration is how long it takes until there are so many tokens more.
+// duration returns how long it takes until a bucket has gained that many tokens.
 func (l *limiter[K]) duration(tokens float64) time.Duration {
 	return time.Duration(tokens / float64(l.rate.Count) * float64(l.rate.Window))
 }
 
-// take takes n tokens, and returns how many are left. Where there are fewer it
-// takes none, and wait is how long it is until there are.
+// take takes n tokens, and returns how many are left. If there are fewer than n, take takes none,
+// and returns how long to wait until there are n.
 func (l *limiter[K]) take(key K, n float64, now time.Time) (left float64, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +114,7 @@ func (l *limiter[K]) take(key K, n float64, now time.Time) (left float64, wait t
 	return tokens, wait
 }
 
-// give gives a token back that was taken for what did not happen.
+// give returns a token that was taken for something that did not happen.
 func (l *limiter[K]) give(key K) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,17 +123,16 @@ func (l *limiter[K]) give(key K) {
 	}
 }
 
-// filled is how many tokens a bucket has by now.
+// filled returns the number of tokens that a bucket has at an instant.
 func (l *limiter[K]) filled(b bucket, now time.Time) float64 {
 	gained := float64(now.Sub(b.at)) / float64(l.rate.Window) * float64(l.rate.Count)
 	return min(b.tokens+max(gained, 0), float64(l.rate.Count))
 }
 
-// makeRoom sees that there are not too many buckets with one more. The caller holds
-// mu.
+// makeRoom deletes buckets until one more fits. The caller holds mu.
 func (l *limiter[K]) makeRoom(now time.Time) {
 	crowded := len(l.buckets) >= maxBuckets
-	// While it is crowded, sweeping once a second is cheap beside what fills it.
+	// A crowded limiter is swept once a second, which costs little beside the calls that fill it.
 	if now.After(l.sweepAt) || crowded && now.After(l.sweepAt.Add(time.Second-limiterSweep)) {
 		l.sweepAt = now.Add(limiterSweep)
 		for key, b := range l.buckets {

@@ -2,31 +2,30 @@ package room
 
 import "strings"
 
-// Grants is what a user token allows; nil allows everything but to kick. A
-// token that grants anything is fenced everywhere: what it does not grant, it
-// does not allow.
+// Grants is what a user token allows. Nil allows everything except kicking. A token that grants
+// anything is restricted everywhere: it allows only what it grants.
 type Grants struct {
 	Rooms []Grant
-	// Peers is the users that messages may be sent to, or what stands before a
-	// final '*' of their IDs.
+	// Peers holds the IDs of the users that messages may be sent to. An ID that ends in '*' stands
+	// for all IDs with that prefix.
 	Peers []UserID
-	// Media is to upload files.
+	// Media allows uploads.
 	Media bool
 }
 
-// Grant allows actions in one room, or in all rooms whose ID begins with what
-// stands before a final '*'.
+// Grant allows actions in one room. A RoomID that ends in '*' stands for all rooms with that
+// prefix.
 type Grant struct {
 	RoomID RoomID `json:"roomID"`
 	Create bool   `json:"create,omitempty"`
 	Join   bool   `json:"join,omitempty"`
 	Send   bool   `json:"send,omitempty"`
 	Kick   bool   `json:"kick,omitempty"`
-	// Attributes is to change the room's attributes and those of other members.
+	// Attributes allows changes of the room's attributes and of other members' attributes.
 	Attributes bool `json:"attributes,omitempty"`
 }
 
-// Action is something that a grant may allow.
+// Action is an action that a grant may allow.
 type Action uint8
 
 const (
@@ -37,8 +36,8 @@ const (
 	ActionAttributes
 )
 
-// Check returns ErrNotGranted where the grants do not allow the action in a
-// room. To kick others must be granted by name.
+// Check returns ErrNotGranted if the grants do not allow the action in a room. Kicking needs an
+// explicit grant.
 func (g *Grants) Check(a Action, id RoomID) error {
 	if g == nil && a != ActionKick {
 		return nil
@@ -53,8 +52,7 @@ func (g *Grants) Check(a Action, id RoomID) error {
 	return ErrNotGranted
 }
 
-// CheckPeer returns ErrNotGranted where the grants do not allow messages to a
-// user.
+// CheckPeer returns ErrNotGranted if the grants do not allow messages to a user.
 func (g *Grants) CheckPeer(id UserID) error {
 	if g == nil {
 		return nil
@@ -67,7 +65,7 @@ func (g *Grants) CheckPeer(id UserID) error {
 	return ErrNotGranted
 }
 
-// CheckMedia returns ErrNotGranted where the grants do not allow uploads.
+// CheckMedia returns ErrNotGranted if the grants do not allow uploads.
 func (g *Grants) CheckMedia() error {
 	if g == nil || g.Media {
 		return nil
@@ -75,13 +73,13 @@ func (g *Grants) CheckMedia() error {
 	return ErrNotGranted
 }
 
-// MayStay reports whether a session with the grants may be in a room: a call
-// that they allow leads into it.
+// MayStay reports whether a session with the grants may stay in a room, because the grants allow a
+// call that joins it.
 func (g *Grants) MayStay(id RoomID) bool {
 	return g.Check(ActionJoin, id) == nil || g.Check(ActionCreate, id) == nil
 }
 
-// covers reports whether a pattern is an ID, or its beginning and a '*'.
+// covers reports whether a pattern equals an ID, or is a prefix of it followed by '*'.
 func covers(pattern, id string) bool {
 	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
 		return strings.HasPrefix(id, prefix)

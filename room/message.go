@@ -18,35 +18,35 @@ const (
 )
 
 const (
-	// MaxSubType is the largest subType of a custom message: the vendors' 200.
+	// MaxSubType is the largest subType of a custom message, as in the vendors' SDKs.
 	MaxSubType = 200
-	// MaxCombined is how many messages a combined one may hold, at each level.
+	// MaxCombined is the maximum number of messages in a combined message, at each level.
 	MaxCombined = 100
-	// MaxCombineDepth is how deep combined messages may stand in each other.
+	// MaxCombineDepth is how deep combined messages may be nested.
 	MaxCombineDepth = 3
 )
 
-// MessageKind says what a message carries.
+// MessageKind is the kind of content of a message.
 type MessageKind string
 
 const (
 	KindText    MessageKind = "text"    // plain text, up to MaxTextBytes
 	KindCommand MessageKind = "command" // bytes for programs, up to MaxCommandBytes; not stored
-	KindBarrage MessageKind = "barrage" // text that flies by, up to MaxBarrageBytes; not stored, and the first to be shed
-	KindCustom  MessageKind = "custom"  // text that only the application reads, up to MaxTextBytes, and a subType
-	KindCombine MessageKind = "combine" // a bundle of messages that were said elsewhere
-	KindImage   MessageKind = "image"   // a picture; what files these four take, Takes says
+	KindBarrage MessageKind = "barrage" // text that is shown for a moment, up to MaxBarrageBytes; not stored, and shed first
+	KindCustom  MessageKind = "custom"  // text for the application, up to MaxTextBytes, and a subType
+	KindCombine MessageKind = "combine" // a list of quoted messages
+	KindImage   MessageKind = "image"   // an image; MessageKind.Takes has the files that these four kinds take
 	KindFile    MessageKind = "file"    // any file
-	KindAudio   MessageKind = "audio"   // sound
-	KindVideo   MessageKind = "video"   // a film
+	KindAudio   MessageKind = "audio"   // an audio file
+	KindVideo   MessageKind = "video"   // a video
 )
 
-// Stored reports whether messages of the kind go into the log. The others reach
-// those who listen at the moment.
+// Stored reports whether messages of the kind are appended to the log. Other messages are only
+// published to current subscribers.
 func (k MessageKind) Stored() bool { return k != KindCommand && k != KindBarrage }
 
-// Priority decides what is shed first when a stream cannot keep up. A stored
-// message is never shed.
+// Priority decides which messages are shed first if a client is a slow consumer. A stored message
+// is never shed.
 type Priority string
 
 const (
@@ -55,32 +55,32 @@ const (
 	PriorityHigh   Priority = "high"
 )
 
-// Content is what a message carries. Its kind says which fields it has.
+// Content is the content of a message. Its kind decides which fields it has.
 type Content struct {
 	Kind MessageKind `json:"kind"`
-	// Text is of a text, a barrage and a custom message.
+	// Text belongs to a text, barrage or custom message.
 	Text string `json:"text,omitempty"`
-	// Data is of a command.
+	// Data belongs to a command.
 	Data []byte `json:"data,omitempty"`
-	// SubType is of a custom message: the application's own kind.
+	// SubType belongs to a custom message: the application's own kind.
 	SubType *int `json:"subType,omitempty"`
-	// Title, Summary and MessageList are of a combined message.
+	// Title, Summary and MessageList belong to a combined message.
 	Title       string   `json:"title,omitempty"`
 	Summary     string   `json:"summary,omitempty"`
 	MessageList []Quoted `json:"messageList,omitempty"`
-	// Media is of an image, a file, an audio and a video message.
+	// Media belongs to an image, file, audio or video message.
 	Media *Media `json:"media,omitempty"`
 }
 
-// Quoted is a message within a combined one, as the sender quotes it: the server
-// does not know whether it was ever said.
+// Quoted is a message in a combined message, as its sender quotes it: the server does not check
+// whether it was ever sent.
 type Quoted struct {
 	Content
 	Sender User      `json:"sender"`
 	SentAt time.Time `json:"sentAt"`
 }
 
-// Draft is a message as its sender wrote it.
+// Draft is a message before it is accepted.
 type Draft struct {
 	Content
 	Priority        Priority
@@ -88,12 +88,12 @@ type Draft struct {
 	ClientMessageID string
 }
 
-// Message is a draft that was accepted. One that is not stored has no Seq, and
-// one that was recalled has no content.
+// Message is an accepted draft. A message that is not stored has no Seq, and a recalled message has
+// no content.
 type Message struct {
 	ID MessageID `json:"messageID"`
-	// Room is where it was said, or else Peer is the other side: who has it in
-	// the inbox talks with Peer.
+	// Room is the room of the message. A message between users has a Peer instead: the other user,
+	// from the point of view of the inbox that it is in.
 	Room RoomID `json:"roomID,omitempty"`
 	Peer UserID `json:"userID,omitempty"`
 	Seq  Seq    `json:"seq,omitempty"`
@@ -106,8 +106,8 @@ type Message struct {
 	Recalled        bool      `json:"recalled,omitempty"`
 }
 
-// Message makes the draft a message of its sender. Room and Seq are known once
-// it is in the log.
+// Message returns the draft as a message of its sender. Its Room and Seq are set when it is
+// appended.
 func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 	return Message{
 		ID: id, Content: d.Content, Sender: sender, Priority: d.Priority,
@@ -115,9 +115,9 @@ func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 	}
 }
 
-// RetriedBy reports whether the draft, which carries this message's
-// ClientMessageID, is the same message once more. Of one that was recalled only
-// its kind is known. Errors: ErrMessageIDReused where it says something else.
+// RetriedBy returns ErrMessageIDReused if a draft with the message's ClientMessageID differs from
+// the message, and nil if the draft is a retry. Of a recalled message only the kind can be
+// compared.
 func (m Message) RetriedBy(d Draft) error {
 	if m.Recalled && m.Kind == d.Kind {
 		return nil
@@ -128,21 +128,21 @@ func (m Message) RetriedBy(d Draft) error {
 	return nil
 }
 
-// Span is a part of a log.
+// Span is a range of a log.
 type Span struct {
-	After, Before Seq // the events between, without these
-	// From and Until bound the instants, the first included; zero: not at all.
+	After, Before Seq // the range between these seqs, both excluded
+	// From and Until are the range of instants, Until excluded. The zero value means no limit.
 	From, Until time.Time
 }
 
-// In is the message at its place in a room's log.
+// In returns the message with its room and its seq in the room's log.
 func (m Message) In(room RoomID, seq Seq) Message {
 	m.Room, m.Seq = room, seq
 	return m
 }
 
-// fields is which fields the contents of a kind have, and how long they may be;
-// 0 is a field that the kind does not have.
+// fields holds the maximum lengths of the fields of a kind; 0 means that the kind does not have the
+// field.
 type fields struct {
 	text, data, title, summary, list int
 	subType, media                   bool
@@ -160,19 +160,19 @@ var fieldsOf = map[MessageKind]fields{
 	KindVideo:   {media: true},
 }
 
-// Fault is a rule that a content or a room's settings break.
+// Fault is a rule that a content or the settings of a room violate.
 type Fault struct {
 	Field string // a JSON Pointer
-	// Rule is missing (the kind needs the field), forbidden (it does not have
-	// it), maxBytes, min, max or depth of a content, and ceiling of settings.
+	// Rule is missing (the kind needs the field), forbidden (the kind does not have it), maxBytes,
+	// min, max or depth for a content, and ceiling for settings.
 	Rule  string
-	Limit int // of all but missing and forbidden
+	Limit int // set for all rules but missing and forbidden
 }
 
-// MaxFaults is how many faults Check returns at most.
+// MaxFaults is the maximum number of faults that Check returns.
 const MaxFaults = 20
 
-// Check returns what keeps the content from being sent, at most MaxFaults of it.
+// Check returns the faults of a content, at most MaxFaults. A content without faults may be sent.
 func (c Content) Check() []Fault {
 	faults := c.check("", 1)
 	return faults[:min(len(faults), MaxFaults)]

@@ -7,15 +7,15 @@ import (
 	"strconv"
 )
 
-// Messages are written by hand: each is written up to three times, for its row, its
-// readers and its sender, and encoding/json takes five times as long. The tags of
-// the structs say the same, and are what reading goes by.
+// Messages are encoded by hand: each is encoded up to three times, for its row, its readers and its
+// sender, and encoding/json takes five times as long. The result is that of the struct tags, which
+// decoding uses.
 
-// MarshalJSON writes the message as its tags say.
+// MarshalJSON encodes the message as its struct tags say.
 func (m Message) MarshalJSON() ([]byte, error) { return m.AppendJSON(nil) }
 
-// AppendJSON is MarshalJSON into a buffer that is there already. It fails on an
-// instant that has no RFC 3339 form.
+// AppendJSON appends the result of MarshalJSON to a buffer. It fails on an instant that has no RFC
+// 3339 form.
 func (m Message) AppendJSON(b []byte) (_ []byte, err error) {
 	b = slices.Grow(b, m.sizeJSON())
 	b = appendString(append(b, `{"messageID":`...), string(m.ID))
@@ -42,15 +42,15 @@ func (m Message) AppendJSON(b []byte) (_ []byte, err error) {
 	return append(b, '}'), nil
 }
 
-// sizeJSON is about how many bytes a message takes that has no list and no media.
+// sizeJSON estimates the encoded size of a message without a list and media, in bytes.
 func (m Message) sizeJSON() int {
 	const names = 176
 	return names + len(m.ID) + len(m.Room) + len(m.Peer) + len(m.Text) + 2*len(m.Data) + len(m.Title) + len(m.Summary) +
 		len(m.Sender.ID) + len(m.Sender.Name) + len(m.ExtendedData) + len(m.ClientMessageID)
 }
 
-// appendFields writes the fields of an object that has others, too. What few
-// messages have is left to encoding/json.
+// appendFields appends the fields of a content, without the braces. Rare fields are left to
+// encoding/json.
 func (c Content) appendFields(b []byte) ([]byte, error) {
 	b = appendString(append(b, `"kind":`...), string(c.Kind))
 	b = appendOptional(b, `,"text":`, c.Text)
@@ -80,12 +80,12 @@ func (c Content) appendFields(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// AppendJSON writes the body as its tags say.
+// AppendJSON appends the body, encoded as its struct tags say.
 func (r MessagesReceived) AppendJSON(b []byte) ([]byte, error) {
 	return appendMessages(b, r.MessageList)
 }
 
-// AppendJSON writes the body as its tags say.
+// AppendJSON appends the body, encoded as its struct tags say.
 func (r PeerMessagesReceived) AppendJSON(b []byte) ([]byte, error) {
 	return appendMessages(b, r.MessageList)
 }
@@ -103,7 +103,7 @@ func appendMessages(b []byte, messages []Message) (_ []byte, err error) {
 	return append(b, "]}"...), nil
 }
 
-// AppendBody writes what an event says, as it stands in its row.
+// AppendBody appends the body of an event, encoded as in its row.
 func AppendBody(b []byte, body Body) ([]byte, error) {
 	if body, ok := body.(interface{ AppendJSON([]byte) ([]byte, error) }); ok {
 		return body.AppendJSON(b)
@@ -119,8 +119,8 @@ func appendOptional(b []byte, name, s string) []byte {
 	return appendString(append(b, name...), s)
 }
 
-// appendString writes a string as encoding/json does, which it leaves all to that
-// needs more than quotes.
+// appendString appends a string as encoding/json encodes it. Strings that need more than quotes are
+// left to encoding/json.
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {

@@ -10,25 +10,23 @@ import (
 	"parlor/room"
 )
 
-// Recall takes a message of the session's user back. Errors:
-// room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrMessageNotFound,
-// room.ErrNotSender, room.ErrRecallTooLate.
+// Recall recalls a message of a session's user. Errors: room.ErrRoomNotFound, room.ErrNotInRoom,
+// room.ErrMessageNotFound, room.ErrNotSender, room.ErrRecallTooLate.
 func (s *Store) Recall(ctx context.Context, by room.Actor, user room.UserID, id room.RoomID, message room.MessageID) error {
 	return s.recall(ctx, by, id, message, user, func(tx pgx.Tx) (room.Room, error) {
 		return lockJoinedRoom(ctx, tx, by.Session(), id)
 	})
 }
 
-// RecallAny takes a message of anybody back, at any time. Errors:
-// room.ErrRoomNotFound, room.ErrMessageNotFound.
+// RecallAny recalls a message of any user, at any time, for an admin. Errors: room.ErrRoomNotFound,
+// room.ErrMessageNotFound.
 func (s *Store) RecallAny(ctx context.Context, by room.Actor, id room.RoomID, message room.MessageID) error {
 	return s.recall(ctx, by, id, message, "", func(tx pgx.Tx) (room.Room, error) { return lockRoom(ctx, tx, id) })
 }
 
-// recall leaves a tombstone in the event's place, and nothing of the content: the
-// room loses a file that the message brought, whoever quoted it there. It holds
-// the room, so that who appends a retry meanwhile, or recalls too, finds one or
-// the other.
+// recall replaces the message's event by a tombstone without its content. The room loses the
+// message's file too, even if another message quotes it. The room is locked, so that a concurrent
+// retry or recall finds either the message or the tombstone.
 func (s *Store) recall(ctx context.Context, by room.Actor, in room.RoomID, id room.MessageID, sender room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
 	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
@@ -60,10 +58,9 @@ func (s *Store) recall(ctx context.Context, by room.Actor, in room.RoomID, id ro
 	}, roomKey(in))
 }
 
-// RecallPeer takes a message of the session's user to another back, in the inboxes
-// of both, which lose a file that it brought, whoever quoted it there. Errors:
-// room.ErrUserNotFound, room.ErrMessageNotFound, room.ErrNotSender,
-// room.ErrRecallTooLate.
+// RecallPeer recalls a message of a session's user to another user, in the inboxes of both. The
+// inboxes lose the message's file too, even if another message quotes it. Errors:
+// room.ErrUserNotFound, room.ErrMessageNotFound, room.ErrNotSender, room.ErrRecallTooLate.
 func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.UserID, id room.MessageID) error {
 	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
@@ -80,7 +77,7 @@ func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.U
 			m, err := messageByID(ctx, tx, room.Event{Log: in.Log}, room.TypePeerMessagesReceived, id)
 			switch {
 			case errors.Is(err, room.ErrMessageNotFound) && side.user == peer:
-				continue // trimmed already
+				continue // already trimmed
 			case err != nil:
 				return c, err
 			case m.Peer != side.peer:
@@ -94,18 +91,18 @@ func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.U
 	}, inboxKey(user), inboxKey(peer))
 }
 
-// recallIn leaves a tombstone in an inbox that the transaction holds.
+// recallIn replaces a message by a tombstone in an inbox that the transaction has locked.
 func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now time.Time, c *room.Change) error {
 	file := m.Media
-	in, m, told, err := in.Recall(m, by, now)
-	if err != nil || len(told.Events) == 0 {
+	in, m, change, err := in.Recall(m, by, now)
+	if err != nil || len(change.Events) == 0 {
 		return err
 	}
 	tombstone, err := peerBody(m.To(m.Peer, 0))
 	if err != nil {
 		return err
 	}
-	event, err := encodeBody(told.Events[0].Body)
+	event, err := encodeBody(change.Events[0].Body)
 	if err != nil {
 		return err
 	}
@@ -116,13 +113,13 @@ func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now t
 	if file != nil {
 		queueReleaseMedia(b, in.Log, file.ID, now)
 	}
-	*c = c.And(told)
+	*c = c.And(change)
 	return nil
 }
 
-// messageByID is a stored message of a log. Its ID says when it was sent, and
-// there is an index for that; of the few of that millisecond it is the one that
-// says so itself. Errors: room.ErrMessageNotFound.
+// messageByID returns a stored message of a log. The ID contains the instant at which the message
+// was sent, by which an index finds the few messages of that millisecond; one of them has the ID.
+// Errors: room.ErrMessageNotFound.
 func messageByID(ctx context.Context, tx pgx.Tx, log room.Event, t room.EventType, id room.MessageID) (room.Message, error) {
 	sentAt, ok := instantOf(id)
 	if !ok {
