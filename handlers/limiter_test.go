@@ -8,8 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLimiterKeepsItsRate: whatever is asked when, nobody gets more than the bucket
-// and what has come since, and whoever waits as told gets what was refused.
+// TestLimiterKeepsItsRate checks that a caller never gets more tokens than the bucket held and
+// gained, and that a caller who waits as long as the limiter says gets its tokens.
 func TestLimiterKeepsItsRate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -24,7 +24,7 @@ func TestLimiterKeepsItsRate(t *testing.T) {
 			if wait > 0 {
 				now = now.Add(wait)
 				if left, wait = l.take(1, n, now); wait > time.Microsecond {
-					t.Fatalf("after the time that was told it is %s more", wait)
+					t.Fatalf("after the wait: got another wait of %s", wait)
 				}
 				if wait > 0 { // rounding
 					continue
@@ -32,20 +32,20 @@ func TestLimiterKeepsItsRate(t *testing.T) {
 			}
 			taken += n
 			if most := float64(r.Count) * (1 + float64(now.Sub(begun))/float64(r.Window)); taken > most+1e-6 {
-				t.Fatalf("%v were taken of %v", taken, most)
+				t.Fatalf("%v tokens were taken, want at most %v", taken, most)
 			}
 			if left < 0 || left > float64(r.Count) {
-				t.Fatalf("%v are left", left)
+				t.Fatalf("%v tokens are left", left)
 			}
 		}
 		if left, wait := l.take(2, 1, now); wait > 0 || left != float64(r.Count-1) {
-			t.Fatalf("another caller has %v left and waits %s", left, wait)
+			t.Fatalf("another caller: %v tokens are left, wait %s", left, wait)
 		}
 	})
 }
 
-// TestLimiterIsBounded: strangers cannot fill it, and who has all tokens again is
-// forgotten.
+// TestLimiterIsBounded checks that the number of buckets is bounded, and that full buckets are
+// deleted.
 func TestLimiterIsBounded(t *testing.T) {
 	t.Parallel()
 	l := newLimiter[int](LimitLogins, Rate{10, time.Hour}, "")
@@ -58,12 +58,12 @@ func TestLimiterIsBounded(t *testing.T) {
 	}
 	l.take(-1, 1, now.Add(2*time.Hour))
 	if n := len(l.buckets); n != 1 {
-		t.Errorf("two hours later there are %d buckets", n)
+		t.Errorf("after two hours: %d buckets, want 1", n)
 	}
 }
 
-// TestLimiterTells: the headers are those of the draft.
-func TestLimiterTells(t *testing.T) {
+// TestLimiterHeaders checks the headers of draft-ietf-httpapi-ratelimit-headers.
+func TestLimiterHeaders(t *testing.T) {
 	t.Parallel()
 	l := newLimiter[string](LimitBarrageBytes, Rate{1000, time.Minute}, "content-bytes")
 	for _, want := range []struct {
@@ -81,7 +81,7 @@ func TestLimiterTells(t *testing.T) {
 		h := w.Header()
 		if allowed != want.allowed || h.Get("Ratelimit") != want.left || h.Get("Retry-After") != want.try ||
 			h.Get("Ratelimit-Policy") != `"barrageBytes";q=1000;w=60;qu="content-bytes"` {
-			t.Errorf("%d: allowed %t, told %v", want.n, allowed, h)
+			t.Errorf("%d tokens: allowed %t, headers %v", want.n, allowed, h)
 		}
 	}
 	off := newLimiter[string](LimitMessages, Rate{}, "")

@@ -11,9 +11,8 @@ import (
 	"parlor/store/storetest"
 )
 
-// BenchmarkPostMessage measures stored messages a second by the number of
-// concurrent senders, in one room and in many. BenchmarkPgbench beside it is what
-// the same PostgreSQL takes.
+// BenchmarkPostMessage measures stored messages per second by the number of concurrent senders, in
+// one room and in many. BenchmarkPgbench measures the same PostgreSQL without Parlor.
 func BenchmarkPostMessage(b *testing.B) {
 	for _, senders := range []int{1, 16, 256} {
 		for _, rooms := range []int{1, 64} {
@@ -50,5 +49,5 @@ func BenchmarkPostMessage(b *testing.B) {
 	}
 }
 
-// BenchmarkPgbench measures what PostgreSQL takes of pgbench.
+// BenchmarkPgbench measures the transactions per second of pgbench.
 func BenchmarkPgbench(b *testing.B) { storetest.BenchmarkPgbench(b, storetest.Database(b)) }

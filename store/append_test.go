@@ -12,8 +12,8 @@ import (
 	"parlor/store"
 )
 
-// TestAppendAmongRefused: what must not be stored keeps nothing else from being
-// stored in the same transaction, and takes no place in the log.
+// TestAppendAmongRefused checks that refused messages do not keep others in the same batch from
+// being stored, and take no seq.
 func TestAppendAmongRefused(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -21,7 +21,7 @@ func TestAppendAmongRefused(t *testing.T) {
 	sessions := make([]room.Session, senders)
 	for i := range sessions {
 		sessions[i] = newSession(t, f.Store, fmt.Sprintf("user%d", i))
-		if i%3 == 0 { // a third is not in the room
+		if i%3 == 0 { // a third of the senders are not in the room
 			continue
 		}
 		enter(t, f, sessions[i], "lobby")
@@ -36,13 +36,13 @@ func TestAppendAmongRefused(t *testing.T) {
 		all.Go(func() {
 			for round := range rounds {
 				d := textDraft("hello")
-				if i%3 == 1 { // and another one says each thing twice
+				if i%3 == 1 { // another third sends each message twice
 					d.ClientMessageID = fmt.Sprint(round / 2)
 				}
 				m, err := f.PostMessage(t.Context(), session, "lobby", d)
 				if i%3 == 0 {
 					if !errors.Is(err, room.ErrNotInRoom) {
-						t.Errorf("somebody who is not in the room is answered with %v", err)
+						t.Errorf("a sender who is not in the room gets error %v", err)
 					}
 					continue
 				}
@@ -60,29 +60,29 @@ func TestAppendAmongRefused(t *testing.T) {
 	seqs = slices.Compact(seqs)
 	want := senders/3*rounds + senders/3*3
 	if len(seqs) != want || seqs[0] != before+1 || seqs[want-1] != before+room.Seq(want) {
-		t.Errorf("%d messages stand from %d to %d, and not %d after %d", len(seqs), seqs[0], seqs[len(seqs)-1], want, before)
+		t.Errorf("%d messages have seqs from %d to %d, want %d messages after %d", len(seqs), seqs[0], seqs[len(seqs)-1], want, before)
 	}
 	if rows := query[int](t, f, "SELECT count(*) FROM events WHERE type = $1", room.TypeMessagesReceived); rows != want {
-		t.Errorf("%d messages are stored, and not %d", rows, want)
+		t.Errorf("%d messages are stored, want %d", rows, want)
 	}
 }
 
-// TestAppendToALaterLife: the room that got the last message is gone, and another
-// may have its ID.
-func TestAppendToALaterLife(t *testing.T) {
+// TestAppendToLaterGeneration sends to a room that was destroyed since the last message, and may
+// have been created again.
+func TestAppendToLaterGeneration(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
 	post := func() (room.Message, error) { return f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")) }
 	if _, err := post(); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Fatalf("before the room is there, a message is answered with %v", err)
+		t.Fatalf("before the room exists: got error %v", err)
 	}
-	for life := range 3 {
+	for generation := range 3 {
 		entered := enter(t, f, alice, "lobby")
 		for i := range 2 {
 			m, err := post()
 			if err != nil || m.Seq != entered.LastSeq+room.Seq(i+1) {
-				t.Fatalf("message %d of life %d stands at %d: %v", i+1, life+1, m.Seq, err)
+				t.Fatalf("message %d of generation %d has seq %d: %v", i+1, generation+1, m.Seq, err)
 			}
 		}
 		in, err := f.SessionRoom(t.Context(), alice.ID, "lobby")
@@ -90,44 +90,44 @@ func TestAppendToALaterLife(t *testing.T) {
 			t.Fatal(err)
 		}
 		if messages, err := f.NewestMessages(t.Context(), in, room.Span{Before: 100}, 10); err != nil || len(messages) != 2 {
-			t.Fatalf("life %d has %d messages: %v", life+1, len(messages), err)
+			t.Fatalf("generation %d has %d messages: %v", generation+1, len(messages), err)
 		}
 		if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
 			t.Fatal(err)
 		}
-		if life == 1 { // else the next life begins unheard
+		if generation == 1 { // otherwise the facts are stale when the next generation begins
 			if _, err := post(); !errors.Is(err, room.ErrRoomNotFound) {
-				t.Fatalf("after the room is gone, a message is answered with %v", err)
+				t.Fatalf("after the room is destroyed: got error %v", err)
 			}
 		}
 	}
 }
 
-// TestAppendAfterALaterStay: who sent the last message has left since, and may be in
-// again.
-func TestAppendAfterALaterStay(t *testing.T) {
+// TestAppendWithLaterPresence sends from a session that has left the room since its last message,
+// and may have joined again.
+func TestAppendWithLaterPresence(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
-	enter(t, f, alice, "lobby") // who keeps the room alive
-	for stay := range 3 {
+	enter(t, f, alice, "lobby") // keeps the room from being destroyed
+	for presence := range 3 {
 		entered := enter(t, f, bob, "lobby")
 		m, err := f.PostMessage(t.Context(), bob, "lobby", textDraft("hello"))
 		if err != nil || m.Seq != entered.LastSeq+1 {
-			t.Fatalf("the message of stay %d stands at %d, and not after %d: %v", stay+1, m.Seq, entered.LastSeq, err)
+			t.Fatalf("the message of presence %d has seq %d, want the one after %d: %v", presence+1, m.Seq, entered.LastSeq, err)
 		}
 		leave(t, f, bob, "lobby")
-		if stay == 1 { // else the next stay begins unheard
+		if presence == 1 { // otherwise the facts are stale when the next presence begins
 			if _, err := f.PostMessage(t.Context(), bob, "lobby", textDraft("hello")); !errors.Is(err, room.ErrNotInRoom) {
-				t.Fatalf("after leaving, a message is answered with %v", err)
+				t.Fatalf("after leaving: got error %v", err)
 			}
 		}
 	}
 }
 
-// TestAppendBehindALeaver: who waits for a room that the sender is just leaving
-// decides by what is after the wait.
-func TestAppendBehindALeaver(t *testing.T) {
+// TestAppendBehindLeave checks that an append that waits for the lock of a room, which the sender
+// is just leaving, decides by the state after the wait.
+func TestAppendBehindLeave(t *testing.T) {
 	t.Parallel()
 	for _, together := range []bool{false, true} {
 		t.Run(fmt.Sprintf("together=%t", together), func(t *testing.T) {
@@ -140,7 +140,7 @@ func TestAppendBehindALeaver(t *testing.T) {
 			for _, m := range []struct {
 				sender room.Session
 				id     room.RoomID
-			}{{alice, "lobby"}, {bob, "lobby"}, {alice, "cellar"}} { // from now on they need not be looked for
+			}{{alice, "lobby"}, {bob, "lobby"}, {alice, "cellar"}} { // from now on the facts are cached
 				if _, err := f.PostMessage(t.Context(), m.sender, m.id, textDraft("hello")); err != nil {
 					t.Fatal(err)
 				}
@@ -152,7 +152,7 @@ func TestAppendBehindALeaver(t *testing.T) {
 			post := func(sender room.Session, id room.RoomID, want error) {
 				replies.Go(func() {
 					if _, err := f.PostMessage(t.Context(), sender, id, textDraft("hello")); !errors.Is(err, want) {
-						t.Errorf("a message of %s to %s is answered with %v, and not %v", sender.User.ID, id, err, want)
+						t.Errorf("from %s to %s: got error %v, want %v", sender.User.ID, id, err, want)
 					}
 				})
 			}
@@ -180,7 +180,7 @@ func TestAppendBehindALeaver(t *testing.T) {
 	}
 }
 
-// holdLog keeps everybody from writing to a room, until release is called.
+// holdLog locks the log of a room until release is called.
 func holdLog(t *testing.T, f fixture, id room.RoomID) (release func()) {
 	t.Helper()
 	return hold(t, f, "SELECT FROM logs JOIN rooms USING (generation) WHERE room_id = $1 FOR UPDATE OF logs", id)

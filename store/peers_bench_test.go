@@ -11,8 +11,8 @@ import (
 	"parlor/store/storetest"
 )
 
-// BenchmarkPostPeerMessage measures stored messages between users a second by
-// the number of concurrent senders, each in a pair of its own or all to one user.
+// BenchmarkPostPeerMessage measures stored messages between users per second by the number of
+// concurrent senders, each with a receiver of its own or all with one.
 func BenchmarkPostPeerMessage(b *testing.B) {
 	for _, senders := range []int{1, 16, 256} {
 		for _, to := range []string{"pairs", "one"} {

@@ -14,7 +14,7 @@ import (
 	"parlor/store"
 )
 
-// newUser is a session as the store knows it, with its inbox.
+// newUser returns a new session as it is stored, with its inbox.
 func newUser(t testing.TB, f fixture, user string) room.Session {
 	t.Helper()
 	session, err := f.SessionByID(t.Context(), newSession(t, f.Store, user).ID)
@@ -33,8 +33,8 @@ func postPeer(t testing.TB, f fixture, from room.Session, to room.UserID, d room
 	return m
 }
 
-// TestPeerMessageStandsInBothInboxes: one message, numbered in each.
-func TestPeerMessageStandsInBothInboxes(t *testing.T) {
+// TestPeerMessageIsInBothInboxes checks that a message has a seq of its own in each inbox.
+func TestPeerMessageIsInBothInboxes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob, carol := newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
@@ -120,9 +120,9 @@ func TestPeerMessagesThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestPeersWriteToEachOtherAtOnce: all to all, in both directions and from
-// several sessions, while they log in again and are swept.
-func TestPeersWriteToEachOtherAtOnce(t *testing.T) {
+// TestConcurrentPeerMessages sends from all users to all others, from several sessions each, while
+// sessions log in and sweeps run.
+func TestConcurrentPeerMessages(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{SessionsPerUser: 1000})
 	const users, sessions, each = 4, 4, 25
@@ -173,8 +173,8 @@ func TestPeersWriteToEachOtherAtOnce(t *testing.T) {
 	}
 }
 
-// TestPeerRetry: the sender's ID counts for each receiver by itself, and holds
-// where two calls come at once.
+// TestPeerRetry checks that a ClientMessageID identifies a message of a sender to a receiver, also
+// in concurrent calls.
 func TestPeerRetry(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -200,13 +200,13 @@ func TestPeerRetry(t *testing.T) {
 		group.Wait()
 		for _, m := range all {
 			if diff := cmp.Diff(all[0], m); diff != "" {
-				t.Errorf("two answers (-one +other):\n%s", diff)
+				t.Errorf("answers differ (-one +other):\n%s", diff)
 			}
 		}
 	}
 	stored, found, err := f.EarlierPeerMessage(t.Context(), toPeer(alice, "bob", d))
 	if diff := cmp.Diff(all[0], stored); err != nil || !found || diff != "" {
-		t.Errorf("it is found as %+v, %t, %v", stored, found, err)
+		t.Errorf("the stored message: got %+v, %t, %v", stored, found, err)
 	}
 	for what, answer := range map[string]room.Message{
 		"to another":        postPeer(t, f, alice, "carol", d),
@@ -215,7 +215,7 @@ func TestPeerRetry(t *testing.T) {
 		"the other way too": postPeer(t, f, bob, "alice", d),
 	} {
 		if answer.ID == all[0].ID {
-			t.Errorf("%s: it is taken for the first", what)
+			t.Errorf("%s: got the first message", what)
 		}
 	}
 	other := textDraft("other")
@@ -235,8 +235,7 @@ func TestPeerRetry(t *testing.T) {
 	}
 }
 
-// TestConversationsArePaged from both sides of each of two conversations that
-// are mixed in one inbox.
+// TestConversationsArePaged reads both sides of two conversations that share an inbox.
 func TestConversationsArePaged(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -304,8 +303,8 @@ func textsOf(t testing.TB, peer room.UserID, page []room.Message) (texts []strin
 	return texts
 }
 
-// TestDeliveredIsWhatACursorShows and nothing that the inbox never had.
-func TestDeliveredIsWhatACursorShows(t *testing.T) {
+// TestCursorSetsDelivered checks that only a cursor within the inbox moves its delivered position.
+func TestCursorSetsDelivered(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
@@ -337,7 +336,7 @@ func TestDeliveredIsWhatACursorShows(t *testing.T) {
 	if a := attach(t, f, bob); a.Inbox.DeliveredSeq != 0 {
 		t.Errorf("another's cursor delivered to him: %+v", a.Inbox)
 	}
-	// What an ended session shows does not count.
+	// The cursor of an ended session is ignored.
 	phone := newUser(t, f, "bob")
 	if err := f.EndSession(t.Context(), as(phone)); err != nil {
 		t.Fatal(err)
@@ -350,8 +349,7 @@ func TestDeliveredIsWhatACursorShows(t *testing.T) {
 	}
 }
 
-// TestInboxesAreTrimmed of what is older than the retention, in pieces, and of
-// nothing else.
+// TestInboxesAreTrimmed checks that only messages older than the retention are trimmed, in batches.
 func TestInboxesAreTrimmed(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{PeerRetention: time.Hour, FeedRetention: 1000 * time.Hour})
@@ -412,9 +410,9 @@ func TestInboxesAreTrimmed(t *testing.T) {
 	checkInvariants(t, f)
 }
 
-// TestFeedIsOfRooms: messages between users are not in it, and never stand in
-// its way.
-func TestFeedIsOfRooms(t *testing.T) {
+// TestFeedHasNoPeerMessages checks that messages between users are not in the feed and do not delay
+// it.
+func TestFeedHasNoPeerMessages(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")

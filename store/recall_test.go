@@ -33,13 +33,13 @@ func say(t *testing.T, f fixture, s room.Session, d room.Draft) room.Message {
 	return m
 }
 
-// TestRecalledContentIsGone looks for it in all of the database.
+// TestRecalledContentIsGone looks for the content in the whole database.
 func TestRecalledContentIsGone(t *testing.T) {
 	t.Parallel()
 	f, alice, _ := recallFixture(t)
 	d := textDraft("a secret")
 	d.ClientMessageID, d.ExtendedData = "1", "a secret too"
-	say(t, f, alice, textDraft("before")) // of the same millisecond, as the clock stands still
+	say(t, f, alice, textDraft("before")) // in the same millisecond, because the clock does not move
 	m := say(t, f, alice, d)
 	after := say(t, f, alice, textDraft("after"))
 	f.heard.take()
@@ -50,7 +50,7 @@ func TestRecalledContentIsGone(t *testing.T) {
 	heard := f.heard.take().Events
 	want := room.MessageRecalled{MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}
 	if len(heard) != 1 || heard[0].Seq != after.Seq+1 || !cmp.Equal(heard[0].Body, room.Body(want)) {
-		t.Errorf("told of %+v", heard)
+		t.Errorf("got change %+v", heard)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events e WHERE e::text LIKE '%secret%'"); n != 0 {
 		t.Errorf("%d events have the content", n)
@@ -74,15 +74,15 @@ func TestRecalledContentIsGone(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	if retried := say(t, f, alice, d); !cmp.Equal(retried, tombstone) {
-		t.Errorf("the retry is answered with %+v", retried)
+		t.Errorf("the retry gets %+v", retried)
 	}
 	if heard := f.heard.take().Events; len(heard) != 0 {
-		t.Errorf("then told of %+v", heard)
+		t.Errorf("afterwards: got events %+v", heard)
 	}
 	checkInvariants(t, f)
 }
 
-func TestWhoMayRecallWhat(t *testing.T) {
+func TestRecallPermissions(t *testing.T) {
 	t.Parallel()
 	f, alice, bob := recallFixture(t)
 	enter(t, f, alice, "other")
@@ -119,11 +119,11 @@ func TestWhoMayRecallWhat(t *testing.T) {
 	recall("too late", alice, "lobby", old.ID, room.ErrRecallTooLate)
 	for id, want := range map[room.MessageID]error{old.ID: nil, m.ID: nil, elsewhere.ID: room.ErrMessageNotFound} {
 		if err := f.RecallAny(t.Context(), admin, "lobby", id); !errors.Is(err, want) || (want == nil) != (err == nil) {
-			t.Errorf("by the operator: %v", err)
+			t.Errorf("by an admin: %v", err)
 		}
 	}
 	if err := f.RecallAny(t.Context(), admin, "nowhere", m.ID); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("by the operator in no room: %v", err)
+		t.Errorf("by an admin in no room: %v", err)
 	}
 	// A new life of the room does not have the messages of the last.
 	if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
@@ -133,8 +133,8 @@ func TestWhoMayRecallWhat(t *testing.T) {
 	recall("of an earlier life", alice, "lobby", m.ID, room.ErrMessageNotFound)
 }
 
-// TestPeerRecall: what was said is in neither inbox any more, nor anywhere else,
-// and both sides are told, each at the place in its own inbox.
+// TestPeerRecall checks that the content of a recalled message is gone from both inboxes and the rest
+// of the database, and that both users get an event in their own inbox.
 func TestPeerRecall(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -142,7 +142,7 @@ func TestPeerRecall(t *testing.T) {
 	postPeer(t, f, carol, "bob", textDraft("so that the numbers differ"))
 	d := textDraft("a secret")
 	d.ClientMessageID, d.ExtendedData = "1", "a secret too"
-	postPeer(t, f, alice, "bob", textDraft("before")) // of the same millisecond, as the clock stands still
+	postPeer(t, f, alice, "bob", textDraft("before")) // in the same millisecond, because the clock does not move
 	m := postPeer(t, f, alice, "bob", d)
 	postPeer(t, f, bob, "alice", textDraft("after"))
 	f.heard.take()
@@ -188,15 +188,15 @@ func TestPeerRecall(t *testing.T) {
 		t.Errorf("again: %v", err)
 	}
 	if retried := postPeer(t, f, alice, "bob", d); !cmp.Equal(retried, tombstone) {
-		t.Errorf("the retry is answered with %+v", retried)
+		t.Errorf("the retry gets %+v", retried)
 	}
 	if heard := f.heard.take().Events; len(heard) != 0 {
-		t.Errorf("then told of %+v", heard)
+		t.Errorf("afterwards: got events %+v", heard)
 	}
 	checkInvariants(t, f)
 }
 
-func TestWhoMayRecallWhatFromPeers(t *testing.T) {
+func TestRecallPermissionsFromPeers(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, phone, bob, carol := newUser(t, f, "alice"), newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
@@ -224,8 +224,8 @@ func TestWhoMayRecallWhatFromPeers(t *testing.T) {
 	recall("again, however late", alice, "bob", m.ID, nil)
 }
 
-// TestPeerRecallOfFiles: they are let go in both inboxes, and not elsewhere. The
-// sender reads them until the last message with them is recalled.
+// TestPeerRecallOfFiles checks that a recall releases the file in both inboxes and nowhere else, and
+// that the sender can read the file until the last message with it is recalled.
 func TestPeerRecallOfFiles(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -245,17 +245,17 @@ func TestPeerRecallOfFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := readers(t, f, m, "alice", "bob", "carol"); !slices.Equal(got, c.readers) {
-			t.Errorf("%v may read it, and not %v", got, c.readers)
+			t.Errorf("readers: got %v, want %v", got, c.readers)
 		}
 		if got := query[int](t, f, "SELECT uses FROM media"); got != c.uses {
-			t.Errorf("the file is used %d times, and not %d", got, c.uses)
+			t.Errorf("the file has %d uses, want %d", got, c.uses)
 		}
 	}
 }
 
-// TestPeerRecallAtOnce: both sides' messages are recalled and answered at the same
-// time, and what is trimmed on one side only is recalled on the other.
-func TestPeerRecallAtOnce(t *testing.T) {
+// TestConcurrentPeerRecalls recalls the messages of both sides while they are answered. A message that
+// is trimmed in one inbox is recalled in the other.
+func TestConcurrentPeerRecalls(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
@@ -281,7 +281,7 @@ func TestPeerRecallAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	if n := query[int](t, f, "SELECT count(*) FROM events WHERE type = $1", room.TypePeerMessageRecalled); n != 2*20 {
-		t.Errorf("%d recalls are told", n)
+		t.Errorf("%d recall events", n)
 	}
 	checkInvariants(t, f)
 	m := postPeer(t, f, alice, "bob", textDraft("x"))
@@ -292,6 +292,6 @@ func TestPeerRecallAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if heard := f.heard.take().Events; len(heard) != 1 || heard[0].Log != alice.Inbox {
-		t.Errorf("told are %+v", heard)
+		t.Errorf("got events %+v", heard)
 	}
 }
