@@ -231,9 +231,9 @@ func (l *lane) work(items []*appendItem) bool {
 	return true
 }
 
-// commit appends messages in one transaction. Messages that it could not store, because a target
-// was out of date or a room was locked, are retried with locks held. The messages of rooms that
-// stay locked move to lanes of their own, so that they do not hold up the others.
+// commit appends messages in one transaction. Messages that it could not store, because a permit was
+// stale or a room was locked, are retried with locks held. The messages of rooms that stay locked
+// move to lanes of their own, so that they do not hold up the others.
 func (l *lane) commit(items []*appendItem) error {
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
