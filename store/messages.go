@@ -19,14 +19,38 @@ import (
 // to the current subscribers of the room. A retry returns the message that was stored under its
 // ClientMessageID. Errors: those of room.RoomSend.Permit, and room.ErrMediaNotFound.
 func (s *Store) PostMessage(ctx context.Context, send room.RoomSend) (room.Message, error) {
+	if send.Draft.Kind.Stored() {
+		return s.appendMessage(ctx, send)
+	}
+	return s.publishMessage(ctx, send)
+}
+
+// appendMessage appends a message to the log of a room, after its files are made readable there.
+func (s *Store) appendMessage(ctx context.Context, send room.RoomSend) (room.Message, error) {
 	m, err := s.newMessage(send.Sender.User, send.Draft)
 	if err != nil {
 		return room.Message{}, err
 	}
-	if send.Draft.Kind.Stored() {
-		return s.appendMessage(ctx, &appendItem{send: send, message: m})
+	item := &appendItem{send: send, message: m}
+	if ids := m.MediaIDs(); len(ids) > 0 {
+		if err := s.useMedia(ctx, &item.send, ids, m.SentAt); err != nil {
+			return room.Message{}, err
+		}
 	}
+	item.body, err = encodeBody(room.MessagesReceived{MessageList: []room.Message{m}})
+	if err != nil {
+		return room.Message{}, err
+	}
+	return s.appender.append(ctx, item)
+}
+
+// publishMessage publishes a message that is not stored to the current subscribers of a room.
+func (s *Store) publishMessage(ctx context.Context, send room.RoomSend) (room.Message, error) {
 	permit, err := s.permitUnstored(ctx, &send)
+	if err != nil {
+		return room.Message{}, err
+	}
+	m, err := s.newMessage(send.Sender.User, send.Draft)
 	if err != nil {
 		return room.Message{}, err
 	}
@@ -36,20 +60,6 @@ func (s *Store) PostMessage(ctx context.Context, send room.RoomSend) (room.Messa
 		Body: room.MessagesReceived{MessageList: []room.Message{m}},
 	}}})
 	return m, nil
-}
-
-// appendMessage appends a message to the log of a room, after its files are made readable there.
-func (s *Store) appendMessage(ctx context.Context, item *appendItem) (_ room.Message, err error) {
-	if ids := item.message.MediaIDs(); len(ids) > 0 {
-		if err := s.useMedia(ctx, &item.send, ids, item.message.SentAt); err != nil {
-			return room.Message{}, err
-		}
-	}
-	item.body, err = encodeBody(room.MessagesReceived{MessageList: []room.Message{item.message}})
-	if err != nil {
-		return room.Message{}, err
-	}
-	return s.appender.append(ctx, item)
 }
 
 // newMessage returns a draft as a message that is sent now.
