@@ -12,7 +12,7 @@ func TestSourceAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := map[string]int{"127.0.1.1": 5, "127.0.1.2": 5, "127.0.1.3": 5, "127.0.1.4": 5}; !maps.Equal(fake.from, want) {
-		t.Errorf("streams came from %v", fake.from)
+		t.Errorf("the streams come from %v", fake.from)
 	}
 	for streams, want := range map[int]int{100: 0, portsPerAddress: 0, portsPerAddress + 1: 2, 100_000: 4} {
 		if got := sourcesFor(streams, 0, true); got != want {

@@ -368,7 +368,7 @@ func (p *person) takeEvent() error {
 	if last == 0 {
 		p.first = seq
 	} else if seq != last+1 {
-		return fmt.Errorf("event %d came after %d", seq, last)
+		return fmt.Errorf("event %d arrived after %d", seq, last)
 	}
 	p.last.Store(int64(seq))
 	return nil

@@ -48,7 +48,7 @@ func TestMetricsIgnoreUnknownMethods(t *testing.T) {
 		t.Errorf("%d lines of metrics after the first requests, and %d after others like them", series, got)
 	}
 	if at := strings.Index(strings.ToLower(after), "invented"); at >= 0 {
-		t.Errorf("the metrics show what requests said: %.200s", after[at:])
+		t.Errorf("the metrics contain text of requests: %.200s", after[at:])
 	}
 	if !strings.Contains(after, `method="other"`) {
 		t.Error("requests of other methods are not counted")

@@ -84,7 +84,7 @@ func TestProxies(t *testing.T) {
 				c := site.login(ctx, fmt.Sprint(site.name, "-", version), version)
 				stream := site.open(ctx, c, c.streamURL)
 				if stream.ProtoMajor != version {
-					t.Errorf("%s: the stream came over %s", c.user, stream.Proto)
+					t.Errorf("%s: the stream uses %s", c.user, stream.Proto)
 				}
 				reading.Go(func() { site.checkIdleStream(ctx, idle, c, stream) })
 			}
@@ -252,7 +252,7 @@ func startProxy(t *testing.T, name, block string, parlor *process, c certificate
 			<-ended
 		}
 		if t.Failed() {
-			t.Logf("%s says:\n%s", proxy.program, log.String())
+			t.Logf("output of %s:\n%s", proxy.program, log.String())
 		}
 	})
 	for ctx := t.Context(); ; wait(ctx, 20*time.Millisecond) {

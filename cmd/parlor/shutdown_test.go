@@ -328,7 +328,7 @@ func (w *world) send(c *client, i int, text string) {
 			return
 		}
 		if err == nil && got < 500 {
-			w.t.Errorf("%s said %q: status %d", c.user, text, got)
+			w.t.Errorf("%s sent %q: status %d", c.user, text, got)
 			return
 		}
 		w.failed.Add(1)
@@ -337,7 +337,7 @@ func (w *world) send(c *client, i int, text string) {
 		}
 		wait(ctx, 300*time.Millisecond)
 	}
-	w.t.Errorf("%s could not say %q", c.user, text)
+	w.t.Errorf("%s could not send %q", c.user, text)
 }
 
 // finish stops sending, and compares what every stream received with what was sent. At least moved
@@ -369,15 +369,15 @@ func (w *world) finish(moved int, longest time.Duration) {
 		away = append(away, v.away...)
 	}
 	if len(away) < moved {
-		w.t.Fatalf("%d streams were away", len(away))
+		w.t.Fatalf("%d streams were disconnected", len(away))
 	}
 	slices.Sort(away)
 	p50, p99, most := away[len(away)/2], away[len(away)*99/100], away[len(away)-1]
-	w.t.Logf("%d absences: p50 %s, p99 %s, longest %s; %d calls, %d tries failed, %d calls twice",
+	w.t.Logf("%d disconnects: p50 %s, p99 %s, longest %s; %d calls, %d tries failed, %d calls twice",
 		len(away), p50.Round(time.Millisecond), p99.Round(time.Millisecond), most.Round(time.Millisecond),
 		w.calls.Load(), w.failed.Load(), w.failedTwice.Load())
 	if p99 > longest {
-		w.t.Errorf("streams were away for %s", p99)
+		w.t.Errorf("streams were disconnected for %s", p99)
 	}
 }
 
