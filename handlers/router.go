@@ -64,7 +64,8 @@ type Options struct {
 	// MediaLost is called for each request for a file whose bytes are lost. It may be nil.
 	MediaLost func()
 
-	// Heartbeat is the interval of heartbeats on a feed; zero means 10 s.
+	// Heartbeat is the interval of heartbeats on a feed, and on a session's stream, to which the hub
+	// sends them; zero means 10 s.
 	Heartbeat time.Duration
 	// TakesTLS says that the connections below TLS are hub.WriteRedirectors, so that the hub can take
 	// TLS streams out of net/http too.

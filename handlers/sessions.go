@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"time"
 
@@ -42,6 +43,7 @@ type limits struct {
 	TextBytes         int `json:"textBytes"`
 	ExtendedDataBytes int `json:"extendedDataBytes"`
 	Rooms             int `json:"rooms"`
+	HeartbeatSeconds  int `json:"heartbeatSeconds"`
 }
 
 func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
@@ -79,6 +81,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 		TokenExpiresAt: session.TokenExpiresAt,
 		Limits: limits{
 			TextBytes: room.MaxTextBytes, ExtendedDataBytes: room.MaxExtendedDataBytes, Rooms: a.RoomsPerUser,
+			HeartbeatSeconds: int(math.Ceil(a.Heartbeat.Seconds())),
 		},
 	})
 }

@@ -164,7 +164,7 @@ type session struct {
 	UserName       string
 	StreamURL      string
 	TokenExpiresAt time.Time
-	Limits         struct{ TextBytes, ExtendedDataBytes, Rooms int }
+	Limits         struct{ TextBytes, ExtendedDataBytes, Rooms, HeartbeatSeconds int }
 }
 
 // admin is a server: its key is an admin token.

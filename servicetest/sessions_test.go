@@ -53,7 +53,7 @@ func TestCreateSession(t *testing.T) {
 			t.Errorf("%s: the session is of %s, %s", c.what, got.UserID, got.UserName)
 		}
 		if got.Limits.TextBytes != room.MaxTextBytes || got.Limits.Rooms != room.DefaultRoomsPerUser ||
-			got.Limits.ExtendedDataBytes != room.MaxExtendedDataBytes {
+			got.Limits.ExtendedDataBytes != room.MaxExtendedDataBytes || got.Limits.HeartbeatSeconds != 10 {
 			t.Errorf("the limits are %+v", got.Limits)
 		}
 		if left := time.Until(got.TokenExpiresAt); left < 59*time.Minute || left > time.Hour {
@@ -70,6 +70,14 @@ func TestCreateSession(t *testing.T) {
 			!seen.TokenExpiresAt.Equal(got.TokenExpiresAt) {
 			t.Errorf("the session is %+v, and was created as %+v", seen, got)
 		}
+	}
+}
+
+func TestLimitsContainHeartbeat(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *setup) { c.api.Heartbeat = 60*time.Second + time.Millisecond })
+	if got := s.login("alice").Limits.HeartbeatSeconds; got != 61 {
+		t.Errorf("the heartbeat is every %d s, want 61", got)
 	}
 }
 

@@ -1075,6 +1075,10 @@ type Limits struct {
 	// ExtendedDataBytes The maximum size of a message's extendedData, in bytes.
 	ExtendedDataBytes int `json:"extendedDataBytes"`
 
+	// HeartbeatSeconds The longest time without a byte on an open stream, in seconds, rounded up. If nothing
+	// arrives for three times as long, the connection is lost: close it and reconnect.
+	HeartbeatSeconds int `json:"heartbeatSeconds"`
+
 	// Rooms The maximum number of rooms that a user may be in at once.
 	Rooms int `json:"rooms"`
 
@@ -3053,11 +3057,11 @@ type ClientInterface interface {
 	// there.
 	//
 	// A comment line is sent at least every 10 seconds, unless the operator configured another
-	// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
-	// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
-	// stream, because a native EventSource does not retry after any status other than 200. A
-	// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
-	// obeys.
+	// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
+	// applies. If the server is temporarily unable to serve a stream that was opened with a
+	// `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
+	// native EventSource does not retry after any status other than 200. A `reconnect` event is
+	// accompanied by a `retry:` field with the same delay, which EventSource obeys.
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 	// always (`true`), never (`false`), or only if the message is stored (`stored`).
@@ -4004,11 +4008,11 @@ func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminV
 // there.
 //
 // A comment line is sent at least every 10 seconds, unless the operator configured another
-// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
-// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
-// stream, because a native EventSource does not retry after any status other than 200. A
-// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
-// obeys.
+// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
+// applies. If the server is temporarily unable to serve a stream that was opened with a
+// `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
+// native EventSource does not retry after any status other than 200. A `reconnect` event is
+// accompanied by a `retry:` field with the same delay, which EventSource obeys.
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 // always (`true`), never (`false`), or only if the message is stored (`stored`).
@@ -7996,11 +8000,11 @@ type ClientWithResponsesInterface interface {
 	// there.
 	//
 	// A comment line is sent at least every 10 seconds, unless the operator configured another
-	// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
-	// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
-	// stream, because a native EventSource does not retry after any status other than 200. A
-	// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
-	// obeys.
+	// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
+	// applies. If the server is temporarily unable to serve a stream that was opened with a
+	// `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
+	// native EventSource does not retry after any status other than 200. A `reconnect` event is
+	// accompanied by a `retry:` field with the same delay, which EventSource obeys.
 	//
 	// `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 	// always (`true`), never (`false`), or only if the message is stored (`stored`).
@@ -13819,11 +13823,11 @@ func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, u
 // there.
 //
 // A comment line is sent at least every 10 seconds, unless the operator configured another
-// interval (`PARLOR_HEARTBEAT`). If the server is temporarily unable to serve a stream that
-// was opened with a `stream_key`, it answers 200, sends a `reconnect` event and ends the
-// stream, because a native EventSource does not retry after any status other than 200. A
-// `reconnect` event is accompanied by a `retry:` field with the same delay, which EventSource
-// obeys.
+// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
+// applies. If the server is temporarily unable to serve a stream that was opened with a
+// `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
+// native EventSource does not retry after any status other than 200. A `reconnect` event is
+// accompanied by a `retry:` field with the same delay, which EventSource obeys.
 //
 // `x-sse-events` names the schema of each event's `data`, and whether the event has an `id:`:
 // always (`true`), never (`false`), or only if the message is stored (`stored`).

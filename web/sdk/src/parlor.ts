@@ -51,6 +51,12 @@ export interface ParlorEvents extends Omit<StreamEvents, 'connectionStateChanged
   connectionStateChanged: ConnectionStateChange;
 }
 
+/**
+ * The heartbeat interval if an older server does not send it, in milliseconds. It is longer than
+ * their default of 10 s, because the real interval is unknown.
+ */
+const DEFAULT_HEARTBEAT = 15_000;
+
 /** The key of the user's inbox in Seen; a room's generation is never 0. */
 const INBOX = 0;
 
@@ -121,7 +127,7 @@ export class Parlor {
       transport === 'eventSource'
         ? new EventSourceTransport(this.#http, session.streamURL)
         : new FetchTransport(this.#http);
-    this.#stream = new EventStream(streamTransport, handler, cursor);
+    this.#stream = new EventStream(streamTransport, handler, heartbeatOf(session.limits), cursor);
   }
 
   /** The state of the last connectionStateChanged; `connecting` before the first. */
@@ -373,6 +379,11 @@ export class Parlor {
     this.#connectionState = state;
     this.#listeners.emit('connectionStateChanged', { state, event, ...(reason !== undefined && { reason }) });
   }
+}
+
+/** Returns the heartbeat interval of the server, in milliseconds. */
+function heartbeatOf({ heartbeatSeconds }: { heartbeatSeconds?: number }): number {
+  return heartbeatSeconds === undefined ? DEFAULT_HEARTBEAT : heartbeatSeconds * 1000;
 }
 
 type StreamEvent = { [E in keyof StreamEvents]: { name: E; data: StreamEvents[E] } }[keyof StreamEvents];

@@ -1,10 +1,11 @@
 import { Backoff } from './backoff.ts';
 
-/**
- * How long a stream may be silent, in milliseconds. The server writes at least a comment every 10 s
- * by default, so four of them are missing by then.
- */
-const SILENCE_LIMIT = 45_000;
+/** The number of heartbeats without a byte after which the connection is lost. */
+const MISSED_HEARTBEATS = 3;
+/** The shortest silence that means a lost connection, in milliseconds: mobile networks may pause. */
+const LEAST_SILENCE = 15_000;
+/** How long an attempt to connect may take. The server replies at once, whatever its heartbeat is. */
+const CONNECT_TIMEOUT = 30_000;
 const LONGEST_DELAY = 30_000;
 
 /** A connection of a stream, or the attempt to open one. */
@@ -53,6 +54,8 @@ export interface StreamHandler {
 export class EventStream {
   readonly #transport: Transport;
   readonly #handler: StreamHandler;
+  /** How long an open connection may be silent, in milliseconds. */
+  readonly #silenceLimit: number;
   readonly #backoff = new Backoff(LONGEST_DELAY);
   readonly #stopListening: () => void;
   #cursor: string | undefined;
@@ -64,9 +67,11 @@ export class EventStream {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(transport: Transport, handler: StreamHandler, cursor?: string) {
+  /** `heartbeat` is the longest time without a byte from the server, in milliseconds. */
+  constructor(transport: Transport, handler: StreamHandler, heartbeat: number, cursor?: string) {
     this.#transport = transport;
     this.#handler = handler;
+    this.#silenceLimit = Math.max(MISSED_HEARTBEATS * heartbeat, LEAST_SILENCE);
     this.#cursor = cursor;
     this.#stopListening = onWake(() => this.#wake());
     // In the next task, so that listeners that are added right after login miss no event.
@@ -108,6 +113,7 @@ export class EventStream {
       opened: guard(() => {
         this.#open = true;
         this.#aliveAt = Date.now();
+        this.#watch();
       }),
       alive: guard(() => {
         this.#aliveAt = Date.now();
@@ -136,7 +142,7 @@ export class EventStream {
         connection.close();
       },
     };
-    if (this.#transport.reportsComments) this.#watch();
+    this.#watch();
   }
 
   #lose(reason: LossReason, retryAfter = 0): void {
@@ -146,20 +152,26 @@ export class EventStream {
     this.#handler.lost(reason);
   }
 
-  /** Closes a connection that is open but silent for too long. */
+  /** Closes a connection that is silent for too long. */
   #watch(): void {
-    const left = this.#aliveAt + SILENCE_LIMIT - Date.now();
+    clearTimeout(this.#watchdog);
+    if (!this.#transport.reportsComments) return;
+    const left = this.#aliveAt + this.#limit - Date.now();
     if (left <= 0) this.#lose('networkTimeout');
     else this.#watchdog = setTimeout(() => this.#watch(), left);
   }
 
   /** Reconnects at once, because the network is back or the page is visible again. */
   #wake(): void {
-    const fresh = Date.now() - this.#aliveAt < SILENCE_LIMIT;
+    const fresh = Date.now() - this.#aliveAt < this.#limit;
     if (this.#open && (fresh || !this.#transport.reportsComments)) return;
     // Timers do not run while a computer sleeps, so #watch has not noticed a stale connection.
     if (this.#open) this.#handler.lost('networkTimeout');
     this.#connect();
+  }
+
+  get #limit(): number {
+    return this.#open ? this.#silenceLimit : CONNECT_TIMEOUT;
   }
 
   #disconnect(): void {

@@ -11,10 +11,14 @@ export function fakeTime(): void {
 }
 
 /** Logs in to the test server. The client has then requested its stream. */
-export async function login(server: TestServer, options: Partial<LoginOptions> = {}): Promise<Parlor> {
+export async function login(
+  server: TestServer,
+  options: Partial<LoginOptions> = {},
+  reply: object = session,
+): Promise<Parlor> {
   const [parlor] = await Promise.all([
     Parlor.login({ baseURL: server.url, token: 'user-token', ...options } as LoginOptions),
-    server.next('POST', '/v1/sessions').then((call) => call.reply(201, session)),
+    server.next('POST', '/v1/sessions').then((call) => call.reply(201, reply)),
   ]);
   onTestFinished(() => parlor.close());
   if (vi.isFakeTimers()) vi.advanceTimersByTime(0); // the stream opens in the next task

@@ -111,5 +111,5 @@ export const session = {
   userName: 'Alice',
   streamURL: '/v1/events?stream_key=ek_test',
   tokenExpiresAt: '2026-11-21T16:00:00Z',
-  limits: { textBytes: 32768, extendedDataBytes: 1024, rooms: 20 },
+  limits: { textBytes: 32768, extendedDataBytes: 1024, rooms: 20, heartbeatSeconds: 10 },
 };

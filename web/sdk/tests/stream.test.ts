@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ParlorEvents } from '../src/index.ts';
 import { login, message, next, failAttempt, record, fakeTime, until } from './harness.ts';
-import { TestServer } from './server.ts';
+import { session, TestServer } from './server.ts';
 
 let server: TestServer;
 
@@ -119,13 +119,18 @@ describe('the delay before reconnecting', () => {
 });
 
 describe('silence', () => {
-  test('of 45 s closes the connection', async () => {
-    const parlor = await login(server);
+  test.each([
+    ['three heartbeats', 10, 30_000],
+    ['three heartbeats of an interval that an operator chose', 60, 180_000],
+    ['at least 15 s', 1, 15_000],
+    ['45 s if the server does not send its interval', undefined, 45_000],
+  ])('of %s closes the connection', async (_, heartbeatSeconds, limit) => {
+    const parlor = await login(server, {}, { ...session, limits: { ...session.limits, heartbeatSeconds } });
     const ready = next(parlor, 'sessionReady');
     (await server.nextStream()).open().ready();
     await ready;
     const changes = record(parlor, 'connectionStateChanged');
-    vi.advanceTimersByTime(44_999);
+    vi.advanceTimersByTime(limit - 1);
     expect(changes).toEqual([]);
     vi.advanceTimersByTime(1);
     expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
@@ -147,11 +152,11 @@ describe('silence', () => {
     expect(changes).toEqual([]);
   });
 
-  test('of a server that never replies is detected too', async () => {
-    const parlor = await login(server);
+  test('of a server that never replies is detected too, whatever its heartbeat is', async () => {
+    const parlor = await login(server, {}, { ...session, limits: { ...session.limits, heartbeatSeconds: 120 } });
     await server.nextStream();
     const changes = record(parlor, 'connectionStateChanged');
-    vi.advanceTimersByTime(45_000);
+    vi.advanceTimersByTime(30_000);
     expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
   });
 });
