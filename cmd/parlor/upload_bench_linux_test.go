@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -71,7 +72,7 @@ func (c *client) upload(ctx context.Context, size int64) error {
 	defer func() { _ = reply.Body.Close() }()
 	if reply.StatusCode != http.StatusCreated {
 		text, err := io.ReadAll(reply.Body)
-		return fmt.Errorf("an upload is answered with %d: %s, %v", reply.StatusCode, text, err)
+		return errors.Join(fmt.Errorf("an upload is answered with %d: %s", reply.StatusCode, text), err)
 	}
 	return nil
 }
