@@ -25,7 +25,7 @@ func TestChangesNameTheirActor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.heard.take()
+	f.published.take()
 	for _, c := range []struct {
 		what string
 		by   room.Actor
@@ -81,16 +81,16 @@ func TestChangesNameTheirActor(t *testing.T) {
 		if err := c.call(c.by); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}
-		if by := f.heard.take().By; by != c.by {
+		if by := f.published.take().By; by != c.by {
 			t.Errorf("%s is the change of %+v, not of %+v", c.what, by, c.by)
 		}
 	}
 
 	expiring := newSessionUntil(t, f.Store, "dave", f.clock.Now().Add(time.Minute))
-	f.heard.take()
+	f.published.take()
 	f.clock.advance(2 * time.Minute)
 	sweep(t, f)
-	if c := f.heard.take(); c.By != room.Server() || len(c.Ended) != 1 || c.Ended[0].Session != expiring.ID {
+	if c := f.published.take(); c.By != room.Server() || len(c.Ended) != 1 || c.Ended[0].Session != expiring.ID {
 		t.Errorf("the end of an expired session is %+v", c)
 	}
 }
@@ -104,18 +104,18 @@ func TestRefusedJoinsReachTheSession(t *testing.T) {
 	if _, err := f.CreateRoom(t.Context(), as(alice), "lobby", room.RoomOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	f.heard.take()
+	f.published.take()
 	if _, err := f.CreateRoom(t.Context(), as(bob), "lobby", room.RoomOptions{}); err == nil {
 		t.Error("a room is created twice")
 	}
-	refused := f.heard.take().Refused
+	refused := f.published.take().Refused
 	if len(refused) != 1 || refused[0].Session != bob.ID || refused[0].Call != room.RoomCreate || refused[0].Problem.Code != room.ErrRoomExists.Code {
 		t.Errorf("refused: %+v", refused)
 	}
 	if _, err := f.CreateRoom(t.Context(), as(alice), "lobby", room.RoomOptions{}); err == nil {
 		t.Error("a room is created twice")
 	}
-	if c := f.heard.take(); len(c.Refused) != 0 {
+	if c := f.published.take(); len(c.Refused) != 0 {
 		t.Errorf("a member is notified that it was refused: %+v", c.Refused)
 	}
 }

@@ -195,13 +195,13 @@ func TestNewPresenceIDEndsPermit(t *testing.T) {
 	enter(t, f, alice, "lobby")
 	enter(t, f, bob, "lobby")
 	first := say(t, f, alice, textDraft("before"))
-	f.heard.take()
+	f.published.take()
 	renewed := query[room.PresenceID](t, f, "UPDATE attendances SET stay = DEFAULT WHERE session_id = $1 RETURNING stay", alice.ID)
 	if m := say(t, f, alice, textDraft("after")); m.Seq != first.Seq+1 {
 		t.Errorf("the message has seq %d, want %d", m.Seq, first.Seq+1)
 	}
 	leave(t, f, alice, "lobby")
-	if left := f.heard.take().Left; len(left) != 1 || left[0].Presence != renewed {
+	if left := f.published.take().Left; len(left) != 1 || left[0].Presence != renewed {
 		t.Errorf("left: got %+v, want presence %d", left, renewed)
 	}
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("gone")); !errors.Is(err, room.ErrNotInRoom) {

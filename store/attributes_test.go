@@ -82,21 +82,21 @@ func TestUpdateAttributes(t *testing.T) {
 			t.Errorf("%s by a session outside: %v, want %v", id, err, want)
 		}
 	}
-	f.heard.take()
+	f.published.take()
 	version, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set(`"é\`, "{\"\\u0000\"}\n")})
 	r := roomAs(t, f, alice, "lobby")
 	if diff := cmp.Diff(room.Attributes{`"é\`: {Value: "{\"\\u0000\"}\n", Owner: "alice"}}, r.Attributes); diff != "" || r.AttributesVersion != version || r.LastSeq != version {
 		t.Errorf("the room is %+v: %s", r, diff)
 	}
-	heard := f.heard.take().Events
-	if len(heard) != 1 || heard[0].Seq != version || heard[0].Body.Type() != room.TypeAttributesUpdated {
-		t.Errorf("published %+v", heard)
+	published := f.published.take().Events
+	if len(published) != 1 || published[0].Seq != version || published[0].Body.Type() != room.TypeAttributesUpdated {
+		t.Errorf("published %+v", published)
 	}
 	stored, err := f.EventsAfter(t.Context(), r.Generation, version-1, 10)
-	if diff := cmp.Diff(heard, stored.Events); err != nil || diff != "" {
+	if diff := cmp.Diff(published, stored.Events); err != nil || diff != "" {
 		t.Errorf("published (-) and stored (+): %v\n%s", err, diff)
 	}
-	if again, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set(`"é\`, "{\"\\u0000\"}\n"), Delete: []string{"nothing"}}); again != version || len(f.heard.take().Events) > 0 {
+	if again, _ := update(t, f, alice, "lobby", room.AttributesUpdate{Set: set(`"é\`, "{\"\\u0000\"}\n"), Delete: []string{"nothing"}}); again != version || len(f.published.take().Events) > 0 {
 		t.Errorf("after an update without effect the version is %d, want %d", again, version)
 	}
 	if _, _, err := f.UpdateAttributes(t.Context(), as(alice), "lobby", room.AttributesUpdate{Set: set("k", "v"), Base: []room.Seq{version + 1}}); !errors.Is(err, room.ErrVersionMismatch) {
@@ -131,7 +131,7 @@ func TestAttributesAreDeletedWithTheirOwner(t *testing.T) {
 			return err
 		}},
 		{"timed out", func(room.Session) error {
-			attach(t, f, bob)
+			openStream(t, f, bob)
 			f.clock.advance(time.Minute)
 			return f.Sweep(t.Context())
 		}},
@@ -147,7 +147,7 @@ func TestAttributesAreDeletedWithTheirOwner(t *testing.T) {
 		if len(before.Attributes) != 3 {
 			t.Errorf("%s, another session remains: %v", step.how, before.Attributes)
 		}
-		f.heard.take()
+		f.published.take()
 		if err := step.leave(tab); err != nil {
 			t.Fatalf("%s: %v", step.how, err)
 		}
@@ -155,15 +155,15 @@ func TestAttributesAreDeletedWithTheirOwner(t *testing.T) {
 		if diff := cmp.Diff(room.Attributes{"staying": {Value: "3", Owner: "alice"}}, after.Attributes); diff != "" || after.AttributesVersion != before.LastSeq+2 {
 			t.Errorf("%s: version %d after %d: %s", step.how, after.AttributesVersion, before.LastSeq, diff)
 		}
-		var heard []room.Body
-		for _, e := range f.heard.take().Events {
+		var published []room.Body
+		for _, e := range f.published.take().Events {
 			if e.Room == "lobby" {
-				heard = append(heard, e.Body)
+				published = append(published, e.Body)
 			}
 		}
 		want := room.AttributesUpdated{Infos: []room.AttributesInfo{{Action: room.AttributesDelete, Attributes: map[string]string{"going": "1", "gone": "2"}}}}
-		if len(heard) != 2 || heard[0].Type() != room.TypeMembersLeft || cmp.Diff(room.Body(want), heard[1]) != "" {
-			t.Errorf("%s: published %+v", step.how, heard)
+		if len(published) != 2 || published[0].Type() != room.TypeMembersLeft || cmp.Diff(room.Body(want), published[1]) != "" {
+			t.Errorf("%s: published %+v", step.how, published)
 		}
 		back, _ := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 		update(t, f, back, "lobby", room.AttributesUpdate{Delete: []string{"staying"}})
@@ -236,7 +236,7 @@ func TestCompareAndSet(t *testing.T) {
 	var working sync.WaitGroup
 	for range writers {
 		working.Go(func() {
-			// Who loses has lost to somebody, so nobody loses more often than all win.
+			// An update that fails has lost to another one, so no writer fails more often than all succeed.
 			for done, tries := 0, 0; done < increments && tries < writers*increments; tries++ {
 				r, err := f.SessionRoom(t.Context(), alice.ID, "lobby")
 				if err != nil {

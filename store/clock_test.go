@@ -24,8 +24,8 @@ type clocks struct {
 func setupClocks(t *testing.T, o store.Options) *clocks {
 	t.Helper()
 	f := &clocks{database: &clock{now: time.Now()}}
-	f.address, f.clock, f.heard = storetest.Database(t), &clock{now: f.database.now}, &recorder{}
-	o.Now, o.Commit = f.clock.Now, f.heard.commit
+	f.address, f.clock, f.published = storetest.Database(t), &clock{now: f.database.now}, &recorder{}
+	o.Now, o.Commit = f.clock.Now, f.published.commit
 	o.DatabaseNow = func(time.Time) time.Time { return f.database.Now().Round(0) }
 	o.Log = slog.New(slog.NewTextHandler(&f.log, nil))
 	f.Store = storetest.Open(t, f.address, o)
@@ -55,7 +55,7 @@ func (f *clocks) populate(t *testing.T) {
 	alice, bob := newSessionUntil(t, f.Store, "alice", day), newSessionUntil(t, f.Store, "bob", day)
 	enter(t, f.fixture, alice, "lobby")
 	enter(t, f.fixture, bob, "lobby")
-	attach(t, f.fixture, alice)
+	openStream(t, f.fixture, alice)
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestStoredTimesAreTheDatabases(t *testing.T) {
 	f := setupClocks(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f.fixture, alice, "lobby")
-	stream := attach(t, f.fixture, alice)
+	stream := openStream(t, f.fixture, alice)
 	f.clock.advance(1500 * time.Millisecond) // ahead of the database
 	renew(t, f.Store)
 	m, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello"))

@@ -96,9 +96,9 @@ func TestPointInTimeRecovery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, heard: &recorder{}}
+	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, published: &recorder{}}
 	lost := 0
-	f.Store = storetest.Open(t, pg.URL(), store.Options{Now: f.clock.Now, Commit: f.heard.commit, Reset: func() { lost++ }})
+	f.Store = storetest.Open(t, pg.URL(), store.Options{Now: f.clock.Now, Commit: f.published.commit, Reset: func() { lost++ }})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
 	renew(t, f.Store)

@@ -69,8 +69,8 @@ func TestPingChecksWhatSendsNeed(t *testing.T) {
 // connection was closed while it was idle.
 func TestClosedIdleConnectionsFailNoCall(t *testing.T) {
 	t.Parallel()
-	var doubts atomic.Int64
-	f := setup(t, store.Options{CommitUnknown: func() { doubts.Add(1) }})
+	var unknownCommits atomic.Int64
+	f := setup(t, store.Options{CommitUnknown: func() { unknownCommits.Add(1) }})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
 	for range 5 {
@@ -94,7 +94,7 @@ func TestClosedIdleConnectionsFailNoCall(t *testing.T) {
 			t.Errorf("a transaction: %v", err)
 		}
 	}
-	if n := doubts.Load(); n > 0 {
+	if n := unknownCommits.Load(); n > 0 {
 		t.Errorf("%d commits were unknown", n)
 	}
 }

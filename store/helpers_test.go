@@ -18,15 +18,15 @@ import (
 // A fixture is a store on a database of its own, with its committed changes and its clock.
 type fixture struct {
 	*store.Store
-	address string
-	clock   *clock
-	heard   *recorder
+	address   string
+	clock     *clock
+	published *recorder
 }
 
 func setup(t testing.TB, o store.Options) fixture {
 	t.Helper()
-	f := fixture{address: storetest.Database(t), clock: &clock{now: time.Now()}, heard: &recorder{}}
-	o.Now, o.Commit = f.clock.Now, f.heard.commit
+	f := fixture{address: storetest.Database(t), clock: &clock{now: time.Now()}, published: &recorder{}}
+	o.Now, o.Commit = f.clock.Now, f.published.commit
 	if o.LockTimeout == 0 {
 		o.LockTimeout = time.Minute // tests hold locks, on slow and busy machines
 	}
@@ -140,7 +140,7 @@ func newSession(t testing.TB, s *store.Store, user string) room.Session {
 
 func newSessionUntil(t testing.TB, s *store.Store, user string, expires time.Time) room.Session {
 	t.Helper()
-	session := stranger(user)
+	session := unsavedSession(user)
 	session.TokenExpiresAt = expires.UTC().Truncate(time.Millisecond)
 	if err := s.CreateSession(context.Background(), as(session), session, randomKey(t), randomKey(t)); err != nil {
 		t.Fatalf("create a session: %v", err)
@@ -148,8 +148,8 @@ func newSessionUntil(t testing.TB, s *store.Store, user string, expires time.Tim
 	return session
 }
 
-// stranger returns a session that is not stored, with a token that lasts an hour.
-func stranger(user string) room.Session {
+// unsavedSession returns a session that is not stored, with a token that lasts an hour.
+func unsavedSession(user string) room.Session {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	return room.Session{
 		ID:        room.SessionID(uuid.Must(uuid.NewV7()).String()),
@@ -169,7 +169,7 @@ func openOn(t testing.TB, address string, o store.Options) *store.Store {
 	return storetest.Open(t, address, o)
 }
 
-func attach(t testing.TB, f fixture, session room.Session) room.OpenedStream {
+func openStream(t testing.TB, f fixture, session room.Session) room.OpenedStream {
 	t.Helper()
 	a, err := f.OpenStream(t.Context(), session.ID, "", nil)
 	if err != nil {

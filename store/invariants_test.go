@@ -27,9 +27,9 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	if _, err := f.CreateRoom(t.Context(), as(first), "hall", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {
 		t.Fatal(err)
 	}
-	attach(t, f, first)
-	for _, s := range crowd(t, f, "hall", 1, room.PresenceBatchThreshold-clients/4) {
-		attach(t, f, s)
+	openStream(t, f, first)
+	for _, s := range joinUsers(t, f, "hall", 1, room.PresenceBatchThreshold-clients/4) {
+		openStream(t, f, s)
 	}
 	files := []room.Media{upload(t, f, "u000"), upload(t, f, "u000"), upload(t, f, "u000")}
 	stop := make(chan struct{})

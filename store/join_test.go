@@ -91,7 +91,7 @@ func TestWaitingJoinsShareATransaction(t *testing.T) {
 	if err := f.EndSession(t.Context(), as(over)); err != nil {
 		t.Fatal(err)
 	}
-	f.heard.take()
+	f.published.take()
 
 	first := session("first")
 	q := queueBehind(t, f, "hall")
@@ -130,11 +130,11 @@ func TestWaitingJoinsShareATransaction(t *testing.T) {
 	if query[bool](t, f, "SELECT EXISTS (SELECT FROM attendances WHERE session_id = $1)", gone.ID) {
 		t.Error("a call that gave up has joined")
 	}
-	heard := f.heard.take()
-	if len(heard.Events) != 4 || len(heard.Joined) != 5 {
-		t.Errorf("%d events and %d joins were published", len(heard.Events), len(heard.Joined))
+	published := f.published.take()
+	if len(published.Events) != 4 || len(published.Joined) != 5 {
+		t.Errorf("%d events and %d joins were published", len(published.Events), len(published.Joined))
 	}
-	for _, a := range heard.Joined {
+	for _, a := range published.Joined {
 		if want := query[room.PresenceID](t, f, "SELECT stay FROM attendances WHERE session_id = $1", a.Session); a.Presence != want {
 			t.Errorf("presence %d was published, want %d", a.Presence, want)
 		}

@@ -15,8 +15,8 @@ func TestDestroyDelay(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
-	attach(t, f, alice)
-	attach(t, f, bob)
+	openStream(t, f, alice)
+	openStream(t, f, bob)
 	first, err := f.CreateRoom(t.Context(), as(alice), "call", room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(10))}})
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.heard.take()
+	f.published.take()
 	if _, err := f.JoinRoom(t.Context(), as(phone), "replace"); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 		Joined: []room.Joined{{Session: phone.ID, Room: "replace", Generation: r.Generation, From: 1, Call: room.RoomEnter}},
 		Left:   []room.Left{{Session: tab.ID, Room: "replace", Generation: r.Generation, Reason: room.ReasonReplaced}},
 	}
-	if diff := cmp.Diff(want, f.heard.take(), ignoreStays); diff != "" {
+	if diff := cmp.Diff(want, f.published.take(), ignorePresenceIDs); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
 	if _, err := f.PostMessage(t.Context(), tab, "replace", textDraft("still here?")); !errors.Is(err, room.ErrNotInRoom) {
@@ -102,7 +102,7 @@ func TestSwitchIsAtomic(t *testing.T) {
 	if _, err := f.CreateRoom(t.Context(), as(bob), "full", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1)}}); err != nil {
 		t.Fatal(err)
 	}
-	f.heard.take()
+	f.published.take()
 	for name, c := range map[string]struct {
 		from, to room.RoomID
 		create   bool
@@ -117,7 +117,7 @@ func TestSwitchIsAtomic(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
-	if c := f.heard.take(); len(c.Events)+len(c.Joined)+len(c.Left) > 0 {
+	if c := f.published.take(); len(c.Events)+len(c.Joined)+len(c.Left) > 0 {
 		t.Fatalf("failed switches changed %+v", c)
 	}
 	entered, created, err := f.SwitchRoom(t.Context(), as(alice), "old", "new", true, room.RoomOptions{Name: "New"})
@@ -133,7 +133,7 @@ func TestSwitchIsAtomic(t *testing.T) {
 		Joined: []room.Joined{{Session: alice.ID, Room: "new", Generation: entered.Generation, From: 1, Call: room.RoomSwitch, Created: true}},
 		Left:   []room.Left{{Session: alice.ID, Room: "old", Generation: old.Generation, Reason: room.ReasonSwitched}},
 	}
-	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes, ignoreStays); diff != "" {
+	if diff := cmp.Diff(want, f.published.take(), ignoreTimes, ignorePresenceIDs); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
 	checkInvariants(t, f)
@@ -167,13 +167,13 @@ func TestSessionLimitEndsTheOldest(t *testing.T) {
 	r := enter(t, f, first, "lobby")
 	newSession(t, f.Store, "bob")
 	second := newSession(t, f.Store, "alice")
-	f.heard.take()
+	f.published.take()
 	third := newSession(t, f.Store, "alice")
-	c := f.heard.take()
+	c := f.published.take()
 	if diff := cmp.Diff([]room.EndedSession{{Session: first.ID, Reason: room.EndKickedOut}}, c.Ended); diff != "" {
 		t.Errorf("ended (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]room.Left{{Session: first.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonKicked}}, c.Left, ignoreStays); diff != "" {
+	if diff := cmp.Diff([]room.Left{{Session: first.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonKicked}}, c.Left, ignorePresenceIDs); diff != "" {
 		t.Errorf("left (-want +got):\n%s", diff)
 	}
 	for _, s := range []room.Session{second, third} {
@@ -190,7 +190,7 @@ func TestOneSweepHandlesMany(t *testing.T) {
 	f := setup(t, store.Options{})
 	const many = 450
 	ids := make([]room.RoomID, 0, many)
-	for i, s := range crowd(t, f, "hall", 0, many) {
+	for i, s := range joinUsers(t, f, "hall", 0, many) {
 		id := roomOf(i)
 		delay := room.RoomOptions{Settings: room.Settings{DestroyDelay: new(room.Seconds(1))}}
 		if _, err := f.CreateRoom(t.Context(), as(s), id, delay); err != nil {
@@ -200,9 +200,9 @@ func TestOneSweepHandlesMany(t *testing.T) {
 		ids = append(ids, id)
 	}
 	f.clock.advance(room.DefaultMemberTimeout)
-	f.heard.take()
+	f.published.take()
 	sweep(t, f)
-	if c := f.heard.take(); len(c.Left) != many {
+	if c := f.published.take(); len(c.Left) != many {
 		t.Errorf("%d of %d sessions timed out", len(c.Left), many)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM rooms WHERE destroyed_at IS NULL"); n != 0 {

@@ -105,8 +105,8 @@ func TestLockedRoomDelaysNoOtherCalls(t *testing.T) {
 // two, and succeed afterwards.
 func TestCallsForALockedRoomAreRejected(t *testing.T) {
 	t.Parallel()
-	var doubts atomic.Int64
-	f := setup(t, store.Options{LockTimeout: 300 * time.Millisecond, CommitUnknown: func() { doubts.Add(1) }})
+	var unknownCommits atomic.Int64
+	f := setup(t, store.Options{LockTimeout: 300 * time.Millisecond, CommitUnknown: func() { unknownCommits.Add(1) }})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
 	post := func() error {
@@ -144,7 +144,7 @@ func TestCallsForALockedRoomAreRejected(t *testing.T) {
 	if got := query[room.Seq](t, f, "SELECT last_seq FROM logs"); got != before+1 {
 		t.Errorf("the log ends at %d, want %d", got, before+1)
 	}
-	if n := doubts.Load(); n > 0 {
+	if n := unknownCommits.Load(); n > 0 {
 		t.Errorf("%d commits were unknown", n)
 	}
 	checkInvariants(t, f)
@@ -206,7 +206,7 @@ func TestSweepSkipsLockedRows(t *testing.T) {
 	both := member("both", "stalled", "hall")
 	member("gone", "hall")
 	stays, locked := member("stays", "hall", "stalled"), member("locked")
-	stream, other := attach(t, f, stays), attach(t, f, locked)
+	stream, other := openStream(t, f, stays), openStream(t, f, locked)
 	open = append(open, holdLog(t, f, "stalled"), hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID))
 	f.clock.advance(31 * time.Second)
 	sweep(t, f)

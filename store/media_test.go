@@ -115,7 +115,7 @@ func TestFilesAreDeletedWithTheirRooms(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	m := upload(t, f, "alice")
 	rooms := []room.RoomID{"one", "two"}
 	for _, id := range rooms {
@@ -358,7 +358,7 @@ func TestReadableByUsesIndexes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 20})
 	bob := newUser(t, f, "bob")
-	attach(t, f, bob)
+	openStream(t, f, bob)
 	for i := range 10 {
 		if _, _, err := f.EnterRoom(t.Context(), as(bob), roomOf(i), room.RoomOptions{}); err != nil {
 			t.Fatal(err)
@@ -410,7 +410,7 @@ func TestFilesAreDeletedWithTheirMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	enter(t, f, alice, "lobby")
 	var b bucket
 	private, public, both, twice, failed := upload(t, f, "alice"), upload(t, f, "alice"), upload(t, f, "alice"), upload(t, f, "alice"), upload(t, f, "alice")
@@ -477,7 +477,7 @@ func TestTrimmingWhileSending(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	enter(t, f, alice, "lobby")
 	files := []room.Media{upload(t, f, "alice"), upload(t, f, "alice")}
 	gone := 0
@@ -525,7 +525,7 @@ func TestTrimmingWaitsForSenders(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: time.Hour})
 	alice := newSessionUntil(t, f.Store, "alice", time.Now().Add(1000*time.Hour))
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	enter(t, f, alice, "lobby")
 	again, trimmed := upload(t, f, "alice"), upload(t, f, "alice")
 	say(t, f, alice, fileDraft(again))
@@ -570,7 +570,7 @@ func TestMediaQuotas(t *testing.T) {
 	const size, mine, all = 1 << 20, 5, 12
 	f := setup(t, store.Options{MediaPerUser: mine * size, MediaTotal: all * size, FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	enter(t, f, alice, "lobby")
 	add := func(owner room.UserID, length int64) (room.MediaID, error) {
 		id, err := f.AddMedia(t.Context(), owner, "a.bin", length)

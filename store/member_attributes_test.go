@@ -49,7 +49,7 @@ func TestUpdateMemberAttributes(t *testing.T) {
 			t.Errorf("%s by a session outside: %v, want %v", id, err, want)
 		}
 	}
-	f.heard.take()
+	f.published.take()
 	infos, absent, err := f.UpdateMemberAttributes(t.Context(), as(alice), "lobby", []room.UserID{"nobody", "bob", "carol", "alice"},
 		room.MemberAttributesUpdate{By: "alice", Set: set("k", "v")})
 	want := []room.MemberAttributesInfo{
@@ -58,12 +58,12 @@ func TestUpdateMemberAttributes(t *testing.T) {
 	if diff := cmp.Diff(want, infos); err != nil || diff != "" || !slices.Equal(absent, []room.UserID{"nobody", "carol"}) {
 		t.Errorf("absent %q, %v (-want +got):\n%s", absent, err, diff)
 	}
-	heard := f.heard.take().Events
+	published := f.published.take().Events
 	stored, err := f.EventsAfter(t.Context(), r.Generation, r.LastSeq, 10)
-	if diff := cmp.Diff(heard, stored.Events); err != nil || diff != "" || len(heard) != 1 {
+	if diff := cmp.Diff(published, stored.Events); err != nil || diff != "" || len(published) != 1 {
 		t.Errorf("published (-) and stored (+): %v\n%s", err, diff)
 	}
-	if diff := cmp.Diff(room.Body(room.MemberAttributesUpdated{Infos: want, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}), heard[0].Body); diff != "" {
+	if diff := cmp.Diff(room.Body(room.MemberAttributesUpdated{Infos: want, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}), published[0].Body); diff != "" {
 		t.Error(diff)
 	}
 	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("long", strings.Repeat("x", 64))}, "bob")

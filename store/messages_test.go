@@ -33,9 +33,9 @@ func TestMessagesAreNumberedWithoutGaps(t *testing.T) {
 	}
 	group.Wait()
 
-	heard := make(map[room.LogID][]room.Seq)
-	for _, e := range f.heard.take().Events {
-		heard[e.Log] = append(heard[e.Log], e.Seq)
+	published := make(map[room.LogID][]room.Seq)
+	for _, e := range f.published.take().Events {
+		published[e.Log] = append(published[e.Log], e.Seq)
 	}
 	for i := range rooms {
 		r, err := f.SessionRoom(t.Context(), anyMember(t, f, roomOf(i)), roomOf(i))
@@ -51,8 +51,8 @@ func TestMessagesAreNumberedWithoutGaps(t *testing.T) {
 				t.Fatalf("event %d of %s has seq %d", n+1, r.ID, e.Seq)
 			}
 		}
-		if r.LastSeq != room.Seq(len(page.Events)) || len(heard[r.Generation]) != len(page.Events) {
-			t.Errorf("%s: lastSeq %d, %d events stored, %d committed", r.ID, r.LastSeq, len(page.Events), len(heard[r.Generation]))
+		if r.LastSeq != room.Seq(len(page.Events)) || len(published[r.Generation]) != len(page.Events) {
+			t.Errorf("%s: lastSeq %d, %d events stored, %d committed", r.ID, r.LastSeq, len(page.Events), len(published[r.Generation]))
 		}
 	}
 }

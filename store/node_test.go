@@ -20,12 +20,12 @@ type node struct {
 	log  bytes.Buffer
 }
 
-func (f fixture) beside(t *testing.T) *node {
+func (f fixture) otherNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{fixture: f}
-	n.heard = &recorder{}
+	n.published = &recorder{}
 	n.Store = storetest.Open(t, f.address, store.Options{
-		Now: f.clock.Now, Commit: n.heard.commit, Reset: func() { n.lost++ },
+		Now: f.clock.Now, Commit: n.published.commit, Reset: func() { n.lost++ },
 		Log: slog.New(slog.NewTextHandler(&n.log, nil)),
 	})
 	return n
@@ -54,10 +54,10 @@ func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	died := f.clock.Now()
 
-	other := f.beside(t)
+	other := f.otherNode(t)
 	elapse(t, f, 14*time.Second, other.Store)
 	sweep(t, other.fixture)
 	if detached(t, f, alice) {
@@ -74,7 +74,7 @@ func TestSessionsOfADeadNodeAreDetached(t *testing.T) {
 	}
 	elapse(t, f, room.DefaultMemberTimeout, other.Store)
 	sweep(t, other.fixture)
-	if c := other.heard.take(); len(c.Left) != 1 || c.Left[0].Reason != room.ReasonTimedOut {
+	if c := other.published.take(); len(c.Left) != 1 || c.Left[0].Reason != room.ReasonTimedOut {
 		t.Errorf("departures: %v", c.Left)
 	}
 }
@@ -86,8 +86,8 @@ func TestOutageRemovesNoMembers(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
-	attach(t, f, alice)
-	other := f.beside(t)
+	openStream(t, f, alice)
+	other := f.otherNode(t)
 	elapse(t, f, time.Minute, f.Store, other.Store)
 
 	for _, outage := range []time.Duration{6 * time.Second, 14 * time.Second, 20 * time.Second, 20 * time.Minute} {
@@ -107,7 +107,7 @@ func TestOutageRemovesNoMembers(t *testing.T) {
 			t.Errorf("after %s without a database the session of a running node is detached", outage)
 		}
 	}
-	if c := other.heard.take().And(f.heard.take()); len(c.Left) > 0 {
+	if c := other.published.take().And(f.published.take()); len(c.Left) > 0 {
 		t.Errorf("removed: %v", c.Left)
 	}
 	if other.lost > 0 {
@@ -123,21 +123,21 @@ func TestGraceForStreamsBrokenByAnOutage(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	enter(t, f, alice, "lobby")
 	enter(t, f, bob, "lobby")
-	stream, late := attach(t, f, alice), attach(t, f, bob)
+	stream, late := openStream(t, f, alice), openStream(t, f, bob)
 	renew(t, f.Store)
 	f.Detach(alice.ID, stream.StreamNo, f.clock.Now())
 	f.Detach(bob.ID, late.StreamNo, f.clock.Now())
 	waitUntil(t, "both are detached", func() bool { return detached(t, f, alice) && detached(t, f, bob) })
 	f.clock.advance(20 * time.Second)
 	renew(t, f.Store)
-	f.heard.take()
+	f.published.take()
 	sweep(t, f)
 	elapse(t, f, 6*time.Second, f.Store)
 	sweep(t, f)
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	elapse(t, f, 4*time.Second, f.Store)
 	sweep(t, f)
-	if c := f.heard.take(); len(c.Left) != 1 || c.Left[0].Session != bob.ID {
+	if c := f.published.take(); len(c.Left) != 1 || c.Left[0].Session != bob.ID {
 		t.Errorf("removed: %v; want bob, who did not return", c.Left)
 	}
 }
@@ -147,9 +147,9 @@ func TestGraceForStreamsBrokenByAnOutage(t *testing.T) {
 func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	frozen := f.beside(t)
+	frozen := f.otherNode(t)
 	alice := newSession(t, f.Store, "alice")
-	bob := stranger("bob")
+	bob := unsavedSession("bob")
 	if err := frozen.CreateSession(t.Context(), as(bob), bob, room.KeyHash{1}, room.KeyHash{2}); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	enter(t, f, alice, "lobby")
-	attach(t, frozen.fixture, alice)
+	openStream(t, frozen.fixture, alice)
 	elapse(t, f, 20*time.Second, f.Store, frozen.Store)
 	elapse(t, f, 20*time.Second, f.Store)
 	sweep(t, f)
@@ -176,7 +176,7 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 		t.Errorf("it still has the session cached: %q, %v", bob.User.Name, err)
 	}
 	elapse(t, f, 20*time.Second, f.Store, frozen.Store)
-	attach(t, frozen.fixture, alice)
+	openStream(t, frozen.fixture, alice)
 	sweep(t, f)
 	if frozen.lost != 1 || detached(t, f, alice) {
 		t.Errorf("afterwards it reset its state %d times, and its session is detached: %t", frozen.lost, detached(t, f, alice))
@@ -188,11 +188,11 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 func TestLeasesWhenTheClockIsSet(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	dies, lives := f.beside(t), f.beside(t)
+	dies, lives := f.otherNode(t), f.otherNode(t)
 	month := f.clock.Now().Add(30 * 24 * time.Hour)
 	alice, bob := newSessionUntil(t, f.Store, "alice", month), newSessionUntil(t, f.Store, "bob", month)
-	attach(t, dies.fixture, alice)
-	attach(t, lives.fixture, bob)
+	openStream(t, dies.fixture, alice)
+	openStream(t, lives.fixture, bob)
 	elapse(t, f, 20*time.Second, f.Store, dies.Store, lives.Store)
 	sweep(t, f)
 	f.clock.advance(8 * 24 * time.Hour)
@@ -219,7 +219,7 @@ func TestLeasesWhenTheClockIsSet(t *testing.T) {
 func TestOtherServersAreReported(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	first := f.beside(t)
+	first := f.otherNode(t)
 	const reported = "another server uses the same database"
 	times := func() int { return strings.Count(first.log.String(), reported) }
 	elapse(t, f, 2*time.Minute, first.Store) // f was killed
@@ -232,7 +232,7 @@ func TestOtherServersAreReported(t *testing.T) {
 	if n := first.NodeStats().Others; n != 0 || times() != 0 {
 		t.Errorf("%d others while the only one stops; reported %d times", n, times())
 	}
-	second := f.beside(t)
+	second := f.otherNode(t)
 	elapse(t, f, 10*time.Second, first.Store, second.Store)
 	if n := first.NodeStats().Others; n != 1 || times() != 0 {
 		t.Errorf("%d others; reported %d times within a minute", n, times())

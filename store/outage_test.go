@@ -34,19 +34,19 @@ func TestPostgreSQLOutage(t *testing.T) {
 	if _, err := store.Migrate(t.Context(), pg.URL(), nil); err != nil {
 		t.Fatal(err)
 	}
-	var doubts atomic.Int64
-	heard := &recorder{}
-	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, heard: heard}
+	var unknownCommits atomic.Int64
+	published := &recorder{}
+	f := fixture{address: pg.URL(), clock: &clock{now: time.Now()}, published: published}
 	f.Store = storetest.Open(t, pg.URL(), store.Options{
-		Commit: heard.commit, CommitUnknown: func() { doubts.Add(1) }, Now: f.clock.Now,
+		Commit: published.commit, CommitUnknown: func() { unknownCommits.Add(1) }, Now: f.clock.Now,
 	})
 	alice := newSession(t, f.Store, "alice")
 	enter(t, f, alice, "lobby")
-	stream := attach(t, f, alice)
+	stream := openStream(t, f, alice)
 	bob := newSession(t, f.Store, "bob")
 	enter(t, f, bob, "lobby")
-	attach(t, f, bob)
-	other := f.beside(t)
+	openStream(t, f, bob)
+	other := f.otherNode(t)
 	elapse(t, f, 20*time.Second, f.Store, other.Store)
 
 	stop := make(chan struct{})
@@ -115,7 +115,7 @@ func TestPostgreSQLOutage(t *testing.T) {
 	if err != nil || !session.DetachedAt.Equal(lost.UTC().Truncate(time.Millisecond)) {
 		t.Errorf("detached at %v, %v; want %v", session.DetachedAt, err, lost)
 	}
-	if doubts.Load() == 0 {
+	if unknownCommits.Load() == 0 {
 		t.Error("no unknown commit was reported")
 	}
 	for id, seq := range acknowledged {

@@ -42,7 +42,7 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 		t.Errorf("the inboxes are %d, %d and %d", alice.Inbox, again.Inbox, bob.Inbox)
 	}
 	postPeer(t, f, carol, "bob", textDraft("before"))
-	f.heard.take()
+	f.published.take()
 	sent := postPeer(t, f, alice, "bob", textDraft("hello"))
 	if sent.Peer != "bob" || sent.Seq != 1 || sent.Room != "" || sent.Sender != alice.User || sent.Text != "hello" {
 		t.Errorf("it was sent as %+v", sent)
@@ -51,7 +51,7 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 		{Log: alice.Inbox, Seq: 1, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
 		{Log: bob.Inbox, Seq: 2, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
 	}
-	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" {
+	if diff := cmp.Diff(want, f.published.take().Events); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 	for _, e := range want {
@@ -74,7 +74,7 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 		{Log: bob.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired}}},
 		{Log: alice.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired.To("bob", 0)}}},
 	}
-	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" || aired.Peer != "alice" || aired.Seq != 0 {
+	if diff := cmp.Diff(want, f.published.take().Events); diff != "" || aired.Peer != "alice" || aired.Seq != 0 {
 		t.Errorf("not stored it is %+v and told as (-want +got):\n%s", aired, diff)
 	}
 }
@@ -112,7 +112,7 @@ func TestPeerMessagesThatAreRefused(t *testing.T) {
 			t.Errorf("what was said with nobody: %v", err)
 		}
 	}
-	if n := query[int](t, f, "SELECT count(*) FROM events") + len(f.heard.take().Events); n != 0 {
+	if n := query[int](t, f, "SELECT count(*) FROM events") + len(f.published.take().Events); n != 0 {
 		t.Errorf("%d events came of what was refused", n)
 	}
 	if postPeer(t, f, bob, "alice", textDraft("x")).Seq != 1 {
@@ -155,20 +155,20 @@ func TestConcurrentPeerMessages(t *testing.T) {
 	}
 	group.Wait()
 	checkInvariants(t, f)
-	heard := map[room.LogID][]room.Seq{}
-	for _, e := range f.heard.take().Events {
-		heard[e.Log] = append(heard[e.Log], e.Seq)
+	published := map[room.LogID][]room.Seq{}
+	for _, e := range f.published.take().Events {
+		published[e.Log] = append(published[e.Log], e.Seq)
 	}
 	for i := range users {
 		inbox := newUser(t, f, fmt.Sprintf("user%d", i)).Inbox
-		slices.Sort(heard[inbox])
-		for n, seq := range heard[inbox] {
+		slices.Sort(published[inbox])
+		for n, seq := range published[inbox] {
 			if seq != room.Seq(n+1) {
 				t.Fatalf("event %d of user%d has seq %d", n+1, i, seq)
 			}
 		}
-		if want := 2 * sessions * each; len(heard[inbox]) != want {
-			t.Errorf("user%d was told %d events, and not %d", i, len(heard[inbox]), want)
+		if want := 2 * sessions * each; len(published[inbox]) != want {
+			t.Errorf("user%d was told %d events, and not %d", i, len(published[inbox]), want)
 		}
 	}
 }
@@ -333,7 +333,7 @@ func TestCursorSetsDelivered(t *testing.T) {
 			t.Errorf("%s: %+v, and not %+v", c.what, a.Inbox, want)
 		}
 	}
-	if a := attach(t, f, bob); a.Inbox.DeliveredSeq != 0 {
+	if a := openStream(t, f, bob); a.Inbox.DeliveredSeq != 0 {
 		t.Errorf("another's cursor delivered to him: %+v", a.Inbox)
 	}
 	// The cursor of an ended session is ignored.
@@ -344,7 +344,7 @@ func TestCursorSetsDelivered(t *testing.T) {
 	if _, err := f.OpenStream(t.Context(), phone.ID, "", []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("an ended session: %v", err)
 	}
-	if a := attach(t, f, bob); a.Inbox.DeliveredSeq != 0 {
+	if a := openStream(t, f, bob); a.Inbox.DeliveredSeq != 0 {
 		t.Errorf("an ended session delivered: %+v", a.Inbox)
 	}
 }

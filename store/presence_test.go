@@ -10,8 +10,8 @@ import (
 	"parlor/store"
 )
 
-// crowd lets users join a room, and returns their sessions.
-func crowd(t testing.TB, f fixture, id room.RoomID, from, to int) []room.Session {
+// joinUsers lets users join a room, and returns their sessions.
+func joinUsers(t testing.TB, f fixture, id room.RoomID, from, to int) []room.Session {
 	t.Helper()
 	sessions := make([]room.Session, 0, to-from)
 	for i := from; i < to; i++ {
@@ -45,14 +45,14 @@ func presenceEvents(c room.Change) (lists [][]string) {
 func TestLargeRoomBatchesPresence(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	early := crowd(t, f, "hall", 0, room.PresenceBatchThreshold)
-	if lists := presenceEvents(f.heard.take()); len(lists) != room.PresenceBatchThreshold {
+	early := joinUsers(t, f, "hall", 0, room.PresenceBatchThreshold)
+	if lists := presenceEvents(f.published.take()); len(lists) != room.PresenceBatchThreshold {
 		t.Fatalf("%d events for the first %d members", len(lists), room.PresenceBatchThreshold)
 	}
-	late := crowd(t, f, "hall", 100, 104)
+	late := joinUsers(t, f, "hall", 100, 104)
 	tab := newSession(t, f.Store, "u101") // a second session of a user whose join is pending
 	enter(t, f, tab, "hall")
-	c := f.heard.take()
+	c := f.published.take()
 	if len(c.Events) != 0 || len(c.Joined) != 5 || c.Joined[4].From != room.PresenceBatchThreshold {
 		t.Errorf("at once: %+v", c)
 	}
@@ -74,17 +74,17 @@ func TestLargeRoomBatchesPresence(t *testing.T) {
 	leave(t, f, early[6], "hall")
 	enter(t, f, early[6], "hall")
 	leave(t, f, late[1], "hall")
-	f.heard.take()
+	f.published.take()
 	// Another process continues, as after a crash.
 	g := f
-	g.Store = openOn(t, f.address, store.Options{Now: f.clock.Now, Commit: f.heard.commit})
+	g.Store = openOn(t, f.address, store.Options{Now: f.clock.Now, Commit: f.published.commit})
 	sweep(t, g)
 	want := [][]string{{"u100", "u101", "u102"}, {"-u005 left"}}
-	if got := presenceEvents(f.heard.take()); !slices.EqualFunc(got, want, slices.Equal) {
+	if got := presenceEvents(f.published.take()); !slices.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("published %v, want %v", got, want)
 	}
 	sweep(t, f)
-	if c := f.heard.take(); len(c.Events) != 0 {
+	if c := f.published.take(); len(c.Events) != 0 {
 		t.Errorf("published again: %+v", c.Events)
 	}
 	if r, err = f.SessionRoom(t.Context(), late[0].ID, "hall"); err != nil || r.MemberCount != 102 || r.LastSeq != room.PresenceBatchThreshold+3 {
@@ -99,7 +99,7 @@ func TestPresenceIsFlushedBeforeARoomEnds(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	users := make([]room.UserID, 0, room.PresenceBatchThreshold+2)
-	for _, s := range crowd(t, f, "kicked", 0, room.PresenceBatchThreshold+2) {
+	for _, s := range joinUsers(t, f, "kicked", 0, room.PresenceBatchThreshold+2) {
 		users = append(users, s.User.ID)
 	}
 	for i := 0; i < len(users); i += room.MaxKicked {
@@ -109,23 +109,23 @@ func TestPresenceIsFlushedBeforeARoomEnds(t *testing.T) {
 	}
 	checkPairs(t, f, "kicked", room.PresenceBatchThreshold+2)
 
-	for _, s := range crowd(t, f, "left", 0, room.PresenceBatchThreshold+2) {
+	for _, s := range joinUsers(t, f, "left", 0, room.PresenceBatchThreshold+2) {
 		leave(t, f, s, "left")
 	}
 	checkPairs(t, f, "left", room.PresenceBatchThreshold+1) // the flush happens when all but the last member have left
 
-	crowd(t, f, "destroyed", 0, room.PresenceBatchThreshold+2)
+	joinUsers(t, f, "destroyed", 0, room.PresenceBatchThreshold+2)
 	if err := f.DestroyRoom(t.Context(), admin, "destroyed", ""); err != nil {
 		t.Fatal(err)
 	}
 	checkPairs(t, f, "destroyed", room.PresenceBatchThreshold)
 
 	// Sessions time out together.
-	for _, s := range crowd(t, f, "lost", 0, room.PresenceBatchThreshold+2) {
-		attach(t, f, s)
+	for _, s := range joinUsers(t, f, "lost", 0, room.PresenceBatchThreshold+2) {
+		openStream(t, f, s)
 	}
 	sweep(t, f)
-	f.heard.take()
+	f.published.take()
 	f.clock.advance(time.Hour / 2) // the lease of the node is not renewed meanwhile
 	sweep(t, f)
 	waitUntil(t, "the room is empty", func() bool {

@@ -42,21 +42,21 @@ func TestRecalledContentIsGone(t *testing.T) {
 	say(t, f, alice, textDraft("before")) // in the same millisecond, because the clock does not move
 	m := say(t, f, alice, d)
 	after := say(t, f, alice, textDraft("after"))
-	f.heard.take()
+	f.published.take()
 
 	if err := f.Recall(t.Context(), as(alice), alice.User.ID, "lobby", m.ID); err != nil {
 		t.Fatal(err)
 	}
-	heard := f.heard.take().Events
+	published := f.published.take().Events
 	want := room.MessageRecalled{MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}
-	if len(heard) != 1 || heard[0].Seq != after.Seq+1 || !cmp.Equal(heard[0].Body, room.Body(want)) {
-		t.Errorf("got change %+v", heard)
+	if len(published) != 1 || published[0].Seq != after.Seq+1 || !cmp.Equal(published[0].Body, room.Body(want)) {
+		t.Errorf("got change %+v", published)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events e WHERE e::text LIKE '%secret%'"); n != 0 {
 		t.Errorf("%d events have the content", n)
 	}
-	page, err := f.EventsAfter(t.Context(), heard[0].Log, m.Seq-1, 3)
-	if err != nil || len(page.Events) != 3 || page.LastSeq != heard[0].Seq {
+	page, err := f.EventsAfter(t.Context(), published[0].Log, m.Seq-1, 3)
+	if err != nil || len(page.Events) != 3 || page.LastSeq != published[0].Seq {
 		t.Fatalf("the log goes on with %+v, %v", page, err)
 	}
 	tombstone := page.Events[0].Body.(room.MessagesReceived).MessageList[0]
@@ -65,8 +65,8 @@ func TestRecalledContentIsGone(t *testing.T) {
 	if diff := cmp.Diff(wanted, tombstone); diff != "" {
 		t.Errorf("the tombstone (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(heard[0], page.Events[2]); diff != "" {
-		t.Errorf("heard (-) and stored (+):\n%s", diff)
+	if diff := cmp.Diff(published[0], page.Events[2]); diff != "" {
+		t.Errorf("published (-) and stored (+):\n%s", diff)
 	}
 
 	// Again, and sent again: nothing new.
@@ -76,8 +76,8 @@ func TestRecalledContentIsGone(t *testing.T) {
 	if retried := say(t, f, alice, d); !cmp.Equal(retried, tombstone) {
 		t.Errorf("the retry gets %+v", retried)
 	}
-	if heard := f.heard.take().Events; len(heard) != 0 {
-		t.Errorf("afterwards: got events %+v", heard)
+	if published := f.published.take().Events; len(published) != 0 {
+		t.Errorf("afterwards: got events %+v", published)
 	}
 	checkInvariants(t, f)
 }
@@ -145,7 +145,7 @@ func TestPeerRecall(t *testing.T) {
 	postPeer(t, f, alice, "bob", textDraft("before")) // in the same millisecond, because the clock does not move
 	m := postPeer(t, f, alice, "bob", d)
 	postPeer(t, f, bob, "alice", textDraft("after"))
-	f.heard.take()
+	f.published.take()
 	if err := f.RecallPeer(t.Context(), as(alice), alice.User.ID, "bob", m.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestPeerRecall(t *testing.T) {
 	for i := range want {
 		want[i].At = want[i].At.UTC().Truncate(time.Millisecond)
 	}
-	if diff := cmp.Diff(want, f.heard.take().Events); diff != "" {
+	if diff := cmp.Diff(want, f.published.take().Events); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events e WHERE e::text LIKE '%secret%'"); n != 0 {
@@ -190,8 +190,8 @@ func TestPeerRecall(t *testing.T) {
 	if retried := postPeer(t, f, alice, "bob", d); !cmp.Equal(retried, tombstone) {
 		t.Errorf("the retry gets %+v", retried)
 	}
-	if heard := f.heard.take().Events; len(heard) != 0 {
-		t.Errorf("afterwards: got events %+v", heard)
+	if published := f.published.take().Events; len(published) != 0 {
+		t.Errorf("afterwards: got events %+v", published)
 	}
 	checkInvariants(t, f)
 }
@@ -287,11 +287,11 @@ func TestConcurrentPeerRecalls(t *testing.T) {
 	m := postPeer(t, f, alice, "bob", textDraft("x"))
 	execute(t, f, "DELETE FROM events WHERE generation = $1", bob.Inbox)
 	execute(t, f, "UPDATE inboxes SET oldest_seq = last_seq + 1, oldest_at = NULL WHERE log = $1", bob.Inbox)
-	f.heard.take()
+	f.published.take()
 	if err := f.RecallPeer(t.Context(), as(alice), alice.User.ID, "bob", m.ID); err != nil {
 		t.Fatal(err)
 	}
-	if heard := f.heard.take().Events; len(heard) != 1 || heard[0].Log != alice.Inbox {
-		t.Errorf("got events %+v", heard)
+	if published := f.published.take().Events; len(published) != 1 || published[0].Log != alice.Inbox {
+		t.Errorf("got events %+v", published)
 	}
 }

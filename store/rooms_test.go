@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	ignoreTimes = cmpopts.IgnoreTypes(time.Time{})
-	ignoreStays = cmpopts.IgnoreTypes(room.PresenceID(0))
+	ignoreTimes       = cmpopts.IgnoreTypes(time.Time{})
+	ignorePresenceIDs = cmpopts.IgnoreTypes(room.PresenceID(0))
 )
 
 func enter(t testing.TB, f fixture, session room.Session, id room.RoomID) room.Room {
@@ -85,7 +85,7 @@ func TestSessionsOfAUserAreOneMember(t *testing.T) {
 	f := setup(t, store.Options{})
 	tab, phone, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	enter(t, f, bob, "lobby")
-	f.heard.take()
+	f.published.take()
 
 	steps := []struct {
 		do     func()
@@ -103,7 +103,7 @@ func TestSessionsOfAUserAreOneMember(t *testing.T) {
 	for i, step := range steps {
 		step.do()
 		var got []room.EventType
-		for _, e := range f.heard.take().Events {
+		for _, e := range f.published.take().Events {
 			got = append(got, e.Body.Type())
 		}
 		if diff := cmp.Diff(step.events, got); diff != "" {
@@ -146,9 +146,9 @@ func TestMemberTimesOutAfterItsStreamEnds(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	r := enter(t, f, alice, "lobby")
 	enter(t, f, bob, "lobby")
-	attach(t, f, bob)
-	a := attach(t, f, alice)
-	f.heard.take()
+	openStream(t, f, bob)
+	a := openStream(t, f, alice)
+	f.published.take()
 
 	// While the stream is open, there is no timeout.
 	f.clock.advance(time.Hour / 2)
@@ -158,10 +158,10 @@ func TestMemberTimesOutAfterItsStreamEnds(t *testing.T) {
 	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
 	f.clock.advance(9 * time.Second)
 	sweep(t, f)
-	a = attach(t, f, alice)
+	a = openStream(t, f, alice)
 	f.clock.advance(time.Minute)
 	sweep(t, f)
-	if c := f.heard.take(); len(c.Events)+len(c.Left) != 0 {
+	if c := f.published.take(); len(c.Events)+len(c.Left) != 0 {
 		t.Fatalf("published %+v, want nothing", c)
 	}
 	// A late report about the end of the old stream does not affect the new one.
@@ -180,7 +180,7 @@ func TestMemberTimesOutAfterItsStreamEnds(t *testing.T) {
 		}},
 		Left: []room.Left{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonTimedOut}},
 	}
-	if diff := cmp.Diff(want, f.heard.take(), ignoreTimes, ignoreStays); diff != "" {
+	if diff := cmp.Diff(want, f.published.take(), ignoreTimes, ignorePresenceIDs); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
 	// The client returns too late, and gets the reason.
@@ -188,12 +188,12 @@ func TestMemberTimesOutAfterItsStreamEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want.Left, back.Left, ignoreStays); diff != "" || len(back.Presences) != 0 {
+	if diff := cmp.Diff(want.Left, back.Left, ignorePresenceIDs); diff != "" || len(back.Presences) != 0 {
 		t.Errorf("left (-want +got):\n%s\npresences: %v", diff, back.Presences)
 	}
 	// It may join again, which deletes the reason.
 	enter(t, f, alice, "lobby")
-	back = attach(t, f, alice)
+	back = openStream(t, f, alice)
 	if len(back.Presences) != 1 || back.Presences[0].From != 4 {
 		t.Errorf("presences: %+v, want lobby from 4", back.Presences)
 	}
@@ -220,7 +220,7 @@ func TestDestroyedRoomsArePurged(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{FeedRetention: time.Minute})
 	alice := newSession(t, f.Store, "alice")
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	for i := range 3 {
 		id := roomOf(i)
 		enter(t, f, alice, id)
@@ -285,12 +285,12 @@ func TestPresenceIDsAscend(t *testing.T) {
 	enter(t, f, bob, "lobby")
 	last := room.PresenceID(0)
 	for range 3 {
-		f.heard.take()
+		f.published.take()
 		enter(t, f, alice, "lobby")
-		arrived := f.heard.take().Joined[0].Presence
-		attached := attach(t, f, alice).Presences[0].ID
+		arrived := f.published.take().Joined[0].Presence
+		attached := openStream(t, f, alice).Presences[0].ID
 		leave(t, f, alice, "lobby")
-		departed := f.heard.take().Left[0].Presence
+		departed := f.published.take().Left[0].Presence
 		if arrived <= last || attached != arrived || departed != arrived {
 			t.Errorf("joined as %d, opened as %d, left as %d, after %d", arrived, attached, departed, last)
 		}
@@ -302,10 +302,10 @@ func TestStraysAreDetached(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
-	attach(t, f, alice)
-	attach(t, f, bob)
+	openStream(t, f, alice)
+	openStream(t, f, bob)
 	carol := newSession(t, f.Store, "carol") // its node no longer exists
-	attach(t, f, carol)
+	openStream(t, f, carol)
 	query[int](t, f, "WITH moved AS (UPDATE sessions SET node_id = gen_random_uuid() WHERE session_id = $1 RETURNING 1) SELECT count(*) FROM moved", carol.ID)
 	other := f
 	other.Store = openOn(t, f.address, store.Options{Now: f.clock.Now})

@@ -84,14 +84,14 @@ func TestEndSessionLeavesItsRooms(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	r := enter(t, f, alice, "lobby")
 	enter(t, f, bob, "lobby")
-	f.heard.take()
+	f.published.take()
 
 	for range 2 { // ending again changes nothing
 		if err := f.EndSession(t.Context(), as(alice)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	got := f.heard.take()
+	got := f.published.take()
 	want := room.Change{
 		By: as(alice),
 		Events: []room.Event{{
@@ -101,7 +101,7 @@ func TestEndSessionLeavesItsRooms(t *testing.T) {
 		Left:  []room.Left{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonLoggedOut}},
 		Ended: []room.EndedSession{{Session: alice.ID, Reason: room.EndLoggedOut}},
 	}
-	if diff := cmp.Diff(want, got, ignoreTimes, ignoreStays); diff != "" {
+	if diff := cmp.Diff(want, got, ignoreTimes, ignorePresenceIDs); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
 	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrSessionEnded) {
@@ -117,14 +117,14 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice := newSessionUntil(t, f.Store, "alice", f.clock.Now().Add(time.Minute))
 	enter(t, f, alice, "lobby")
-	attach(t, f, alice)
+	openStream(t, f, alice)
 
 	f.clock.advance(time.Minute - time.Second)
 	sweep(t, f)
-	f.heard.take()
+	f.published.take()
 	f.clock.advance(time.Second)
 	sweep(t, f)
-	c := f.heard.take()
+	c := f.published.take()
 	if len(c.Ended) != 1 || c.Ended[0] != (room.EndedSession{Session: alice.ID, Reason: room.EndTokenExpired}) {
 		t.Fatalf("ended: %v", c.Ended)
 	}

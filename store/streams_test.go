@@ -16,7 +16,7 @@ func TestOpenStreamReturnsMissedLeaves(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
-	attach(t, f, bob)
+	openStream(t, f, bob)
 	lives := map[room.RoomID]room.LogID{}
 	for _, id := range []room.RoomID{"told", "left", "lost"} {
 		lives[id] = enter(t, f, bob, id).Generation
@@ -76,7 +76,7 @@ func TestManyStreamsEndAtOnce(t *testing.T) {
 	}
 	execute("ANALYZE sessions")
 	first := newSession(t, f.Store, "first")
-	f.Detach(first.ID, attach(t, f, first).StreamNo, f.clock.Now())
+	f.Detach(first.ID, openStream(t, f, first).StreamNo, f.clock.Now())
 	waitUntil(t, "the first one is detached", func() bool { return detached(t, f, first) })
 	execute("UPDATE sessions SET node_id = (SELECT node_id FROM nodes), detached_at = NULL WHERE stream_no = 1 AND user_id <> 'first'")
 	for _, id := range ids {

@@ -22,8 +22,8 @@ func TestRoomLogsAreTrimmed(t *testing.T) {
 		return newSessionUntil(t, f.Store, user, f.clock.Now().Add(24*time.Hour))
 	}
 	alice, bob := session("alice"), session("bob")
-	attach(t, f, alice)
-	attach(t, f, bob)
+	openStream(t, f, alice)
+	openStream(t, f, bob)
 	begin, err := f.FeedEnd(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func TestTrimmingInBatches(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{MessageRetention: time.Hour})
 	alice := newSessionUntil(t, f.Store, "alice", f.clock.Now().Add(24*time.Hour))
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	r := enter(t, f, alice, "lobby")
 	const old = 21_500
 	execute(t, f, `INSERT INTO events (generation, seq, type, at, sender_id, body, xact)

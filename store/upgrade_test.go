@@ -278,7 +278,7 @@ func TestServerSurvivesMigrations(t *testing.T) {
 	for u := range 4 {
 		session := newSession(t, f.Store, fmt.Sprintf("user%d", u))
 		enter(t, f, session, "lobby")
-		attach(t, f, session)
+		openStream(t, f, session)
 		working.Go(func() {
 			for n := 0; ctx.Err() == nil; {
 				d := textDraft("hello")

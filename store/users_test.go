@@ -16,7 +16,7 @@ func TestIdleSessionsEnd(t *testing.T) {
 	f := setup(t, store.Options{SessionIdle: time.Hour, Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 300 })})
 	year := f.clock.Now().Add(365 * 24 * time.Hour)
 	gone, online, inRoom := newSessionUntil(t, f.Store, "gone", year), newSessionUntil(t, f.Store, "online", year), newSessionUntil(t, f.Store, "in", year)
-	attach(t, f, online)
+	openStream(t, f, online)
 	f.clock.advance(time.Hour - time.Minute)
 	enter(t, f, inRoom, "lobby")
 	f.clock.advance(time.Minute - time.Millisecond)
@@ -49,7 +49,7 @@ func TestAbsentUsersAreDeleted(t *testing.T) {
 	f := setup(t, store.Options{UserRetention: 10 * day, PeerRetention: 3 * day, SessionIdle: 300 * day})
 	year := f.clock.Now().Add(365 * day)
 	alice := newSessionUntil(t, f.Store, "alice", year)
-	attach(t, f, alice)
+	openStream(t, f, alice)
 	for _, user := range []string{"gone", "later", "written to"} {
 		if err := f.EndSession(t.Context(), as(newSessionUntil(t, f.Store, user, year))); err != nil {
 			t.Fatal(err)
@@ -111,7 +111,7 @@ func TestLoginWhileUserIsDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.clock.advance(2 * day)
-		session := stranger("alice")
+		session := unsavedSession("alice")
 		session.TokenExpiresAt = year
 		both := []func() error{
 			func() error {
@@ -132,7 +132,7 @@ func TestLoginWhileUserIsDeleted(t *testing.T) {
 		if err := errors.Join(<-done, <-done); err != nil {
 			t.Fatal(err)
 		}
-		in := attach(t, f, session).Inbox.Log
+		in := openStream(t, f, session).Inbox.Log
 		if log := query[room.LogID](t, f, "SELECT coalesce(max(log), 0) FROM inboxes WHERE user_id = 'alice'"); log != in || log == 0 {
 			t.Errorf("the login is first: %t; the session's inbox is %d, the user's %d", loginFirst, in, log)
 		}
