@@ -16,12 +16,12 @@ func TestBench(t *testing.T) {
 	p := startParlor(t, reachableFolder(t))
 	for name, test := range map[string]struct {
 		args     []string
-		whole    bool // every message must reach every stream
-		messages int64
+		whole    bool  // every message must reach every stream
+		messages int64 // at least; as many as the machine can send if there is no rate
 	}{
 		"text":      {[]string{"--rate", "100"}, true, 90},
 		"custom":    {[]string{"--rate", "100", "--kind", "custom", "--as", "admin", "--retry"}, true, 90},
-		"barrage":   {[]string{"--saturate", "--kind", "barrage", "--size", "200"}, false, 90},
+		"barrage":   {[]string{"--saturate", "--kind", "barrage", "--size", "200"}, false, 1},
 		"command":   {[]string{"--rate", "100", "--kind", "command"}, true, 90},
 		"churn":     {[]string{"--rate", "100", "--churn", "20%"}, true, 90},
 		"herd":      {[]string{"--rate", "50", "--herd"}, true, 90},
