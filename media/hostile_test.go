@@ -37,6 +37,8 @@ func unknownFiles(t testing.TB) map[string][]byte {
 		"space and GIF":        append([]byte(" "), gif...),
 		"HEIC":                 box("ftyp", text("heic"), u32(0), text("mif1heic")),
 		"AVIF":                 box("ftyp", text("avif"), u32(0), text("avifmif1miaf")),
+		"MP4 of a brand":       box("ftyp", text("isom")),
+		"MP4 without a movie":  mp4File(box("mdat", text("x"))),
 		"WAV":                  []byte("RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00"),
 		"AAC in ADTS":          bytes.Repeat([]byte("\xff\xf1\x50\x80\x01\x1f\xfc\x00"), 20),
 		"one frame of MP3":     mp3Frame(),
@@ -90,8 +92,6 @@ func brokenFiles(t testing.TB) map[string][]byte {
 		"ID3 and HTML":               []byte("ID3\x04\x00\x00\x00\x00\x00\x00<html><script>alert(1)</script>"),
 		"MP3 in a ZIP's clothes":     slices.Concat(mp3Frame(), mp3Frame(), mp3Frame(), bytes.Repeat([]byte("PK\x03\x04"), 5000)),
 
-		"MP4 of a brand":              box("ftyp", text("isom")),
-		"MP4 without a movie":         mp4File(box("mdat", text("x"))),
 		"MP4 without data":            mp4File(box("moov", mvhd(1000, 1000), soundTrack())),
 		"MP4 without tracks":          mp4File(box("moov", mvhd(1000, 1000)), box("mdat", text("x"))),
 		"MP4 with two movies":         mp4File(box("moov", soundTrack()), box("moov", soundTrack()), box("mdat", text("x"))),

@@ -1,9 +1,12 @@
 package media
 
 import (
+	"compress/lzw"
 	"encoding/binary"
+	"errors"
 	"image/gif"
 	"image/png"
+	"io"
 )
 
 // probePNG checks the header with the standard library and walks the chunks to the last one, IEND.
@@ -39,8 +42,8 @@ func probePNG(s *source) (Info, error) {
 	}
 }
 
-// probeGIF walks the blocks to the trailer. The canvas at the start does not say whether any
-// pictures follow.
+// probeGIF walks the blocks to the end of the first picture. What follows it, such as zeros, further
+// frames or no trailer, does not matter: players display the frames that they find.
 func probeGIF(s *source) (Info, error) {
 	config, err := gif.DecodeConfig(s.reader(0, s.size))
 	if err != nil {
@@ -48,59 +51,78 @@ func probeGIF(s *source) (Info, error) {
 	}
 
 	const (
-		screenLen, imageLen = 13, 10 // the headers of the file and of a picture
-		hasTable            = 0x80   // a flag in the third last byte of the first, and in the last byte of the second
-		extension           = 0x21
-		image               = 0x2c
-		trailer             = 0x3b
+		screenLen = 13
+		extension = 0x21
+		frame     = 0x2c
 	)
-	tableLen := func(flags byte) int64 {
-		if flags&hasTable == 0 {
-			return 0
-		}
-		return 3 << (flags&7 + 1)
-	}
-
 	head, err := s.view(0, screenLen)
 	if err != nil {
 		return Info{}, err
 	}
-	off := screenLen + tableLen(head[10])
-	for pictures := 0; ; {
+	for off := screenLen + gifTableLen(head[10]); ; {
 		kind, err := s.view(off, 1)
 		if err != nil {
 			return Info{}, err
 		}
 		switch kind[0] {
 		case extension:
-			off += 2
-		case image:
-			frame, err := s.view(off, imageLen)
-			if err != nil {
+			if off, err = skipSubBlocks(s, off+2); err != nil {
 				return Info{}, err
 			}
-			off += imageLen + tableLen(frame[imageLen-1])
-			codeSize, err := s.view(off, 1)
-			if err != nil {
-				return Info{}, err
-			}
-			if codeSize[0] < 1 || codeSize[0] > 8 {
-				return Info{}, errUnreadable
-			}
-			off++
-			pictures++
-		case trailer:
-			if pictures == 0 {
-				return Info{}, errNoPicture
-			}
-			return picture(config.Width, config.Height, 0)
+		case frame:
+			return probeGIFFrame(s, off, config.Width, config.Height)
 		default:
-			return Info{}, errUnreadable
-		}
-		if off, err = skipSubBlocks(s, off); err != nil {
-			return Info{}, err
+			return Info{}, errNoPicture
 		}
 	}
+}
+
+// probeGIFFrame returns the Info of a GIF whose first frame is at off. The screen of the file header
+// is enlarged to contain that frame, as in browsers. Some encoders leave the screen empty.
+func probeGIFFrame(s *source, off int64, screenWidth, screenHeight int) (Info, error) {
+	const frameLen = 10
+	b, err := s.view(off, frameLen)
+	if err != nil {
+		return Info{}, err
+	}
+	field := func(at int) int { return int(binary.LittleEndian.Uint16(b[at:])) }
+	left, top, width, height, flags := field(1), field(3), field(5), field(7), b[frameLen-1]
+	if width == 0 || height == 0 {
+		return Info{}, errNoPicture
+	}
+	info, err := picture(max(screenWidth, left+width), max(screenHeight, top+height), 0)
+	if err != nil {
+		return Info{}, err
+	}
+
+	off += frameLen + gifTableLen(flags)
+	codeSize, err := s.view(off, 1)
+	if err != nil {
+		return Info{}, err
+	}
+	size := int(codeSize[0])
+	if size < 1 || size > 8 {
+		return Info{}, errUnreadable
+	}
+	off++
+	if _, err = skipSubBlocks(s, off); errors.Is(err, errTruncated) {
+		// The file is complete if only the end of the list is missing, after the last pixel.
+		pixels := lzw.NewReader(&subBlocks{s: s, off: off}, lzw.LSB, size)
+		_, err = io.CopyN(io.Discard, pixels, int64(width)*int64(height))
+	}
+	if err != nil {
+		return Info{}, err
+	}
+	return info, nil
+}
+
+// gifTableLen returns the length of a color table, which the flags of the screen or frame describe.
+func gifTableLen(flags byte) int64 {
+	const hasTable = 0x80
+	if flags&hasTable == 0 {
+		return 0
+	}
+	return 3 << (flags&7 + 1)
 }
 
 // skipSubBlocks returns the offset after a list of sub-blocks. Each consists of its length and as
@@ -116,6 +138,34 @@ func skipSubBlocks(s *source, off int64) (int64, error) {
 			return off, nil
 		}
 	}
+}
+
+// subBlocks reads the bytes in a list of sub-blocks. If the file ends within the list, it fails with
+// errTruncated.
+type subBlocks struct {
+	s    *source
+	off  int64
+	left int64 // bytes of the current sub-block, from off on
+}
+
+func (b *subBlocks) Read(p []byte) (int, error) {
+	if b.left == 0 {
+		length, err := b.s.view(b.off, 1)
+		if err != nil {
+			return 0, err
+		}
+		if length[0] == 0 {
+			return 0, io.EOF
+		}
+		b.off, b.left = b.off+1, int64(length[0])
+	}
+	data, err := b.s.rest(b.off, min(b.off+b.left, b.s.size))
+	if err != nil {
+		return 0, err
+	}
+	n := copy(p, data)
+	b.off, b.left = b.off+int64(n), b.left-int64(n)
+	return n, nil
 }
 
 // isBMP reports whether a file begins as a BMP. The letters BM alone are not enough, because texts

@@ -31,11 +31,8 @@ func probeJPEG(s *source) (Info, error) {
 		if err != nil {
 			return Info{}, err
 		}
-		if marker[0] != 0xff {
-			return Info{}, errUnreadable
-		}
 		switch kind := marker[1]; {
-		case kind == 0xff: // fill bytes may precede a marker
+		case marker[0] != 0xff, kind == 0xff: // stray bytes, which decoders skip, or fill bytes
 			off++
 			continue
 		case kind == jpegEOI:
@@ -43,10 +40,10 @@ func probeJPEG(s *source) (Info, error) {
 				return Info{}, errNoPicture
 			}
 			return picture(config.Width, config.Height, orientation)
-		case kind == jpegTEM, kind >= jpegRST0 && kind <= jpegRST7: // these have no length
+		case kind == 0, kind == jpegTEM, kind >= jpegRST0 && kind <= jpegRST7: // these have no length
 			off += 2
 			continue
-		case kind == 0, kind == jpegSOI:
+		case kind == jpegSOI:
 			return Info{}, errUnreadable
 		}
 

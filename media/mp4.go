@@ -2,6 +2,7 @@ package media
 
 import (
 	"encoding/binary"
+	"errors"
 	"iter"
 	"time"
 )
@@ -23,17 +24,6 @@ const (
 
 // brandQuickTime is the brand of video/quicktime files.
 const brandQuickTime = "qt  "
-
-// isBrand distinguishes the brands of MP4 files from those of still pictures and others that use
-// the same container.
-func isBrand(brand string) bool {
-	switch brand {
-	case brandQuickTime, "isom", "iso2", "iso3", "iso4", "iso5", "iso6", "mp41", "mp42", "avc1",
-		"M4A ", "M4B ", "M4V ", "MSNV", "dash":
-		return true
-	}
-	return false
-}
 
 // A box is a box of ISO/IEC 14496-12. start and end are the offsets of its content.
 type box struct {
@@ -67,21 +57,24 @@ type track struct {
 	first, last uint64 // begin of the first fragment and end of the last, in units
 }
 
-// probeMP4 walks the boxes of an MP4 or QuickTime file. It does not use github.com/abema/go-mp4:
-// v1.5.0 loops forever on a size that points backwards, and its prober allocates a sample for each
-// one that a file claims to have. Only a dozen fields at fixed offsets are needed here.
+// probeMP4 walks the boxes of an MP4 or QuickTime file. The brands of the file are ignored: there are
+// more than a hundred, and its tracks show whether it is a movie. Pictures in the same container, HEIC
+// and AVIF, have no tracks, or tracks of another handler.
+//
+// It does not use github.com/abema/go-mp4: v1.5.0 loops forever on a size that points backwards, and
+// its prober allocates a sample for each one that a file claims to have. Only a dozen fields at fixed
+// offsets are needed here.
 func probeMP4(s *source) (Info, error) {
 	m := &movie{source: s, boxesLeft: maxBoxes}
 	hasMovie := false
 	for b, err := range m.boxes(box{end: s.size}) {
 		if err != nil {
+			if hasMovie && m.hasData && isTrailer(b, err) {
+				break
+			}
 			return Info{}, err
 		}
 		switch string(b.kind[:]) {
-		case "ftyp":
-			if err := m.readBrands(b); err != nil {
-				return Info{}, err
-			}
 		case "moov":
 			if hasMovie {
 				return Info{}, errUnreadable
@@ -98,10 +91,24 @@ func probeMP4(s *source) (Info, error) {
 			m.hasData = m.hasData || b.end > b.start
 		}
 	}
-	if !hasMovie || !m.hasData {
+	if !hasMovie {
+		return Info{}, errUnknown
+	}
+	if !m.hasData {
 		return Info{}, errTruncated
 	}
 	return m.info()
+}
+
+// isTrailer reports whether a box whose size is impossible is in fact a tag or other bytes that a
+// program appended to the file, such as ID3v1, APE or text. Boxes that contain a part of the movie
+// must be complete.
+func isTrailer(b box, err error) bool {
+	if !errors.Is(err, errTruncated) && !errors.Is(err, errUnreadable) {
+		return false // the file could not be read
+	}
+	kind := string(b.kind[:])
+	return kind != "moov" && kind != "moof" && kind != "mdat"
 }
 
 // boxes yields the boxes within b. Each ends within b and begins after the previous one, or the
@@ -111,7 +118,7 @@ func (m *movie) boxes(b box) iter.Seq2[box, error] {
 		for off := b.start; ; {
 			next, err := m.boxAt(off, b.end)
 			if err != nil {
-				yield(box{}, err)
+				yield(next, err)
 				return
 			}
 			if next.kind == [4]byte{} || !yield(next, nil) {
@@ -123,7 +130,8 @@ func (m *movie) boxes(b box) iter.Seq2[box, error] {
 }
 
 // boxAt reads the header of the box at off. Padding, which is too short to be a box or begins with
-// zeros, is returned as a box without a kind.
+// zeros, is returned as a box without a kind. If the size is impossible, boxAt returns the kind with
+// the error.
 func (m *movie) boxAt(off, end int64) (box, error) {
 	const headerLen, largeHeaderLen = 8, 16
 	if end-off < headerLen {
@@ -143,17 +151,17 @@ func (m *movie) boxAt(off, end int64) (box, error) {
 		size = uint64(end - off)
 	case 1: // the size does not fit in 32 bits
 		if head, err = m.view(off, largeHeaderLen); err != nil {
-			return box{}, err
+			return b, err
 		}
 		b.start = off + largeHeaderLen
 		size = binary.BigEndian.Uint64(head[headerLen:])
 	}
 	if size > uint64(end-off) {
-		return box{}, errTruncated
+		return b, errTruncated
 	}
 	b.end = off + int64(size)
 	if b.end < b.start {
-		return box{}, errUnreadable
+		return b, errUnreadable
 	}
 	return b, nil
 }
@@ -178,24 +186,6 @@ func (m *movie) uint32(b box, at int64) (uint32, error) {
 func (m *movie) version(b box) (version byte, flags uint32, err error) {
 	v, err := m.uint32(b, 0)
 	return byte(v >> 24), v & 0xff_ffff, err
-}
-
-// readBrands returns errUnknown for files that are not movies.
-func (m *movie) readBrands(b box) error {
-	const maxBrands = 64
-	for at, n := int64(0), 0; at+4 <= b.end-b.start && n < maxBrands; at, n = at+4, n+1 {
-		if n == 1 {
-			continue // the version of the major brand
-		}
-		brand, err := m.field(b, at, 4)
-		if err != nil {
-			return err
-		}
-		if isBrand(string(brand)) {
-			return nil
-		}
-	}
-	return errUnknown
 }
 
 func (m *movie) readMovie(moov box) error {

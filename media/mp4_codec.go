@@ -34,7 +34,7 @@ func videoCodec(kind string) string {
 		return "mpeg4"
 	case "apch", "apcn", "apcs", "apco", "ap4h", "ap4x":
 		return "prores"
-	case "jpeg", "mjpa", "mjpb", "png ", "\x00\x00\x00\x00":
+	case "jpeg", "mjpa", "mjpb", "png ", "CRAW", "\x00\x00\x00\x00": // CRAW is that of Canon's raw photographs
 		return ""
 	}
 	return codecOther

@@ -2,23 +2,26 @@
 //
 // [Probe] does not trust names, request headers, or any field of the file that it can check. The
 // first bytes alone determine the type: an HTML page that contains a GIF is not a GIF. Probe then
-// walks the structure that a decoder needs to its end, so that a file which only begins like a
-// picture is rejected. SVG and HTML never count as pictures, because they can run scripts.
+// walks the structure that a decoder needs, so that a file which only begins like a picture is
+// rejected. Once it has found a complete picture or track, the bytes behind it do not matter: browsers
+// display files with a missing end marker or an appended tag. SVG and HTML never count as pictures,
+// because they can run scripts.
 //
 //	JPEG PNG GIF WebP BMP TIFF     dimensions
 //	MP3                            duration
 //	MP4 M4A MOV                    duration, codecs, dimensions of the first frame
 //
 // Everything else is application/octet-stream, which is not an error. This includes MP4 files from
-// before the ftyp box, MPEG audio with junk before its first frame, BigTIFF, HEIC and AVIF.
+// before the ftyp box or without a movie, MPEG audio with junk before its first frame, BigTIFF, HEIC
+// and AVIF.
 //
 // # What the numbers mean
 //
 // Width and height are those of the picture as displayed, which is the space that a page reserves
 // for it: the orientation of JPEG, PNG and TIFF files and the rotation of a video's track are
-// applied. For an animation, they are those of its canvas. For H.264 and H.265, they are those of
-// the sequence parameter set after cropping, or those of the track's sample entry if there is no
-// such set. Pixels are assumed to be square.
+// applied. For an animation, they are those of its canvas, which for GIF is enlarged to contain the
+// first frame. For H.264 and H.265, they are those of the sequence parameter set after cropping, or
+// those of the track's sample entry if there is no such set. Pixels are assumed to be square.
 //
 // The duration is the time that the tracks play: their edit list if they have one, otherwise the
 // sum of their samples. The duration in the movie's header is used only if the tracks have none.

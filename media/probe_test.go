@@ -3,10 +3,13 @@ package media_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +69,7 @@ var fixtures = map[string]media.Info{
 	"interlaced.gif":      image(media.GIF, 67, 43),
 	"animated.gif":        image(media.GIF, 61, 37),
 	"animated_offset.gif": image(media.GIF, 61, 37),
+	"oversized.gif":       image(media.GIF, 77, 63), // the frame, at (10, 20), is not within the screen
 
 	"lossy.webp":        image(media.WebP, 67, 43),
 	"lossless.webp":     image(media.WebP, 67, 43),
@@ -113,17 +117,25 @@ func TestProbeFixtures(t *testing.T) {
 			t.Errorf("%s is not in fixtures", name)
 			continue
 		}
-		got, err := probe(t, data)
-		got.Duration = got.Duration.Truncate(time.Millisecond)
-		if diff := cmp.Diff(want, got); diff != "" || err != nil {
-			t.Errorf("%s: %v\n%s", name, err, diff)
-		}
+		checkProbed(t, name, data, want)
 	}
 }
 
+// displayable contains the lengths from which on a truncated picture is complete, because only what
+// follows it is missing: further frames of a GIF, the end of its data, or padding. Chromium displays
+// all pixels of such a prefix, except of the WebP.
+var displayable = map[string]int{
+	"still.gif":           1603,
+	"interlaced.gif":      1623,
+	"oversized.gif":       1603,
+	"animated.gif":        105,
+	"animated_offset.gif": 105,
+	"lossless.webp":       6115,
+}
+
 // TestProbePrefixes truncates each file at every byte of its headers, and at some positions in
-// between. Only MP3s and fragmented videos may be accepted, because they can be played up to that
-// point, but never with a longer duration or other dimensions.
+// between. Only displayable pictures, MP3s and fragmented videos may be accepted, because they can be
+// played up to that point, but never with a longer duration or other dimensions.
 func TestProbePrefixes(t *testing.T) {
 	t.Parallel()
 
@@ -137,6 +149,13 @@ func TestProbePrefixes(t *testing.T) {
 					continue
 				}
 				got, err := probe(t, data[:n])
+				complete, listed := displayable[name]
+				if listed && n >= complete {
+					if err != nil || got != fixtures[name] {
+						t.Fatalf("%d of %d bytes, which are displayable: %+v, %v", n, len(data), got, err)
+					}
+					continue
+				}
 				if err != nil || got.ContentType == media.Unknown {
 					checkRefusal(t, got, err)
 					continue
@@ -150,6 +169,72 @@ func TestProbePrefixes(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestProbeSurroundings checks that the bytes behind and around a complete picture or track do not
+// matter. Chromium displays and plays all of these files.
+func TestProbeSurroundings(t *testing.T) {
+	t.Parallel()
+
+	files := fixtureFiles(t)
+	trailers := map[string][]byte{
+		"ID3v1":          files["id3v1.mp3"][len(files["id3v1.mp3"])-128:],
+		"APE":            append([]byte("APETAGEX\xd0\x07\x00\x00\x20\x00\x00\x00"), make([]byte, 16)...),
+		"text":           []byte("These are no boxes."),
+		"zeros":          make([]byte, 50),
+		"a tiny box":     []byte("\x00\x00\x00\x04free, and more"),
+		"half a box":     []byte("\x00\x00\x10\x00uuid"),
+		"half a header":  []byte("\x00\x00\x00\x01uuid\x00\x00"),
+		"a chunk's half": []byte("\x00\x00\x10\x00tEXt"),
+	}
+	for name, data := range files {
+		if strings.HasSuffix(name, ".mp3") { // see TestProbeIgnoresFalseClaims
+			continue
+		}
+		for kind, trailer := range trailers {
+			checkProbed(t, name+" and "+kind, slices.Concat(data, trailer), fixtures[name])
+		}
+	}
+
+	gif := files["still.gif"]
+	screen := func(width, height byte) []byte {
+		return slices.Concat(gif[:6], []byte{width, 0, height, 0}, gif[10:])
+	}
+	end := len(gif) - len(";")
+	checkProbed(t, "GIF with zeros before the trailer", slices.Concat(gif[:end], []byte("\x00\x00\x00;")), fixtures["still.gif"])
+	checkProbed(t, "GIF without a trailer", gif[:end], fixtures["still.gif"])
+	checkProbed(t, "GIF with text for a trailer", slices.Concat(gif[:end], []byte("text")), fixtures["still.gif"])
+	checkProbed(t, "GIF without a screen", screen(0, 0), fixtures["still.gif"])
+	checkProbed(t, "GIF with a small screen", screen(5, 5), fixtures["still.gif"])
+	checkProbed(t, "GIF with a screen without width", screen(0, 255), image(media.GIF, 67, 255))
+
+	for _, name := range []string{"baseline.jpg", "progressive.jpg", "orientation6.jpg", "restart.jpg"} {
+		data := files[name]
+		for _, marker := range []string{"\xff\xdb", "\xff\xc4", "\xff\xda"} {
+			at := bytes.Index(data, []byte(marker))
+			for _, stray := range []string{"\x00", "stray bytes", "\xff\x00", "\xff\xff\xff"} {
+				checkProbed(t, fmt.Sprintf("%s with %q before %q", name, stray, marker), slices.Concat(data[:at], []byte(stray), data[at:]), fixtures[name])
+			}
+		}
+	}
+
+	webp := files["lossless.webp"] // its only chunk has an odd length
+	unpadded := withUint32(webp[:len(webp)-1], 4, uint32(len(webp)-9))
+	checkProbed(t, "WebP that does not count the missing padding", unpadded, fixtures["lossless.webp"])
+}
+
+// TestProbeBrands checks that the brands of an MP4 do not matter.
+func TestProbeBrands(t *testing.T) {
+	t.Parallel()
+
+	for _, name := range []string{"moov_first.mp4", "moov_last.mp4", "fragmented.mp4", "aac.m4a"} {
+		data := fixtureFiles(t)[name]
+		end := binary.BigEndian.Uint32(data)
+		for _, brand := range []string{"3gp4", "3gp6", "3g2a", "iso8", "iso9", "M4VP", "M4VH", "M4P ", "f4v ", "F4V ", "F4A ", "mmp4", "NDSC", "XAVC", "cmfc", "av01", "hvc1", "????"} {
+			branded := slices.Concat(data[:8], []byte(brand), data[12:16], bytes.Repeat([]byte(brand), int(end-16)/4), data[end:])
+			checkProbed(t, name+" of brand "+brand, branded, fixtures[name])
+		}
 	}
 }
 
@@ -203,6 +288,15 @@ func (r failingReader) ReadAt(p []byte, off int64) (int, error) {
 func probe(t testing.TB, data []byte) (media.Info, error) {
 	t.Helper()
 	return media.Probe(t.Context(), bytes.NewReader(data), int64(len(data)))
+}
+
+func checkProbed(t *testing.T, name string, data []byte, want media.Info) {
+	t.Helper()
+	got, err := probe(t, data)
+	got.Duration = got.Duration.Truncate(time.Millisecond)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%s: %v\n%s", name, err, diff)
+	}
 }
 
 // checkRefusal checks what callers rely on: a rejected file is Unknown, and its error has a reason

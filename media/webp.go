@@ -16,6 +16,9 @@ func probeWebP(s *source) (Info, error) {
 		return Info{}, err
 	}
 	end := int64(binary.LittleEndian.Uint32(head[4:])) + 8
+	if end == s.size+1 { // the padding of the last chunk is missing
+		end = s.size
+	}
 	if end > s.size {
 		return Info{}, errTruncated
 	}

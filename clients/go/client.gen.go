@@ -1098,7 +1098,8 @@ type Media struct {
 	AudioCodec *string `json:"audioCodec,omitempty"`
 
 	// ContentType The type of the file, determined from its bytes; `application/octet-stream` if it is not
-	// one that the server knows.
+	// one that the server knows, or if the file is damaged or truncated. Bytes behind a
+	// complete picture or track, such as a tag, do not matter.
 	ContentType MediaContentType `json:"contentType"`
 
 	// Duration The duration of audio or video, in seconds, with a precision of milliseconds.
@@ -1128,7 +1129,8 @@ type Media struct {
 }
 
 // MediaContentType The type of the file, determined from its bytes; `application/octet-stream` if it is not
-// one that the server knows.
+// one that the server knows, or if the file is damaged or truncated. Bytes behind a
+// complete picture or track, such as a tag, do not matter.
 type MediaContentType string
 
 // MediaIDRequest The file in a message of kind `image`, `file`, `audio` or `video`: one that the sender has

@@ -52,6 +52,7 @@ $im "$scratch/plasma.png" -colors 32 still.gif
 $im -delay 10 -size 61x37 xc:red xc:green xc:blue -loop 0 animated.gif
 $im -delay 10 -size 61x37 xc:red \( -size 20x10 xc:white -repage +5+5 \) -loop 0 animated_offset.gif
 $im "$scratch/plasma.png" -colors 32 -interlace GIF interlaced.gif
+$im still.gif -repage +10+20 oversized.gif
 
 cwebp -quiet -q 50 "$scratch/plasma.png" -o lossy.webp
 cwebp -quiet -lossless "$scratch/plasma.png" -o lossless.webp
