@@ -28,8 +28,8 @@ type adminStore interface {
 	Unban(ctx context.Context, by room.Actor, id room.RoomID, user room.UserID) error
 }
 
-// The admin API is for the customer's servers, which call it with an admin token. It acts on any room
-// and any user.
+// The admin API is for the customer's servers, which call it with an admin token. It acts on any
+// room and any user.
 
 const (
 	defaultRoomPage = 100
@@ -247,8 +247,8 @@ type voidTokensReply struct {
 	SessionIDs []room.SessionID `json:"sessionIDs"`
 }
 
-// adminVoidTokens declares a user's tokens void, for example because one was stolen. Without a time in
-// the request it uses the server's clock, because callers' clocks differ.
+// adminVoidTokens declares a user's tokens void, for example because one was stolen. Without a time
+// in the request it uses the server's clock, because callers' clocks differ.
 func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, by room.Actor, user room.UserID) error {
 	var request voidTokensRequest
 	if err := a.decode(w, r, &request); err != nil {
@@ -289,7 +289,8 @@ func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, by room.Ac
 // reason returns the text that an admin gives for a kick or a destruction.
 func (q *query) reason() string { return q.text("reason", room.MaxReasonBytes) }
 
-// encodeRoomCursor returns the cursor after a room: its ID in base64, so that clients treat it as opaque.
+// encodeRoomCursor returns the cursor after a room: its ID in base64, so that clients treat it as
+// opaque.
 func encodeRoomCursor(id room.RoomID) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(id))
 }

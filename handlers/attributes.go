@@ -69,7 +69,8 @@ func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, sessi
 	return a.answer(w, r, http.StatusOK, updateRoomAttributesReply{version, refused})
 }
 
-// checkKeys rejects an update of attributes that changes nothing, or that sets and deletes the same key.
+// checkKeys rejects an update of attributes that changes nothing, or that sets and deletes the same
+// key.
 func checkKeys(set map[string]string, deleted []string) error {
 	if len(set)+len(deleted) == 0 {
 		return invalid(fault{"", "empty", "must set or delete at least one attribute"})

@@ -112,8 +112,8 @@ func actor(r *http.Request, session room.Session) room.Actor {
 	return room.Actor{Kind: room.ActorSession, ID: string(session.ID), RequestID: requestID(r.Context())}
 }
 
-// maxAdminBytes bounds how much of an admin token's subject an actor carries: the token's signer may
-// have put up to 8 KiB there, and the actor goes to logs and to other nodes.
+// maxAdminBytes bounds how much of an admin token's subject an actor carries: the token's signer
+// may have put up to 8 KiB there, and the actor goes to logs and to other nodes.
 const maxAdminBytes = 128
 
 // authenticateAdmin returns the actor that the admin token in the Authorization header names, and
@@ -164,8 +164,8 @@ func (a *api) authenticateStream(r *http.Request, streamKey, ticket string) (ses
 	return session, session.Usable(time.Now())
 }
 
-// bearer returns the key in the Authorization header. The scheme is case-insensitive (RFC 9110, section
-// 11.1).
+// bearer returns the key in the Authorization header. The scheme is case-insensitive (RFC 9110,
+// section 11.1).
 func bearer(r *http.Request) (string, bool) {
 	scheme, key, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") || key == "" {

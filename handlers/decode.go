@@ -41,8 +41,8 @@ func (a *api) decode(w http.ResponseWriter, r *http.Request, request any) error 
 	return a.check(request)
 }
 
-// smallBodyBytes is the largest buffer that is allocated for a Content-Length before the body arrives.
-// Nearly all messages fit into it.
+// smallBodyBytes is the largest buffer that is allocated for a Content-Length before the body
+// arrives. Nearly all messages fit into it.
 const smallBodyBytes = 4 << 10
 
 // readBody reads a body of at most maxBodyBytes. A small body is read into a buffer of its
@@ -80,9 +80,9 @@ const (
 	maxContainers = 8192
 )
 
-// checkShape rejects a body whose validation would cost much more than its size suggests: each level of
-// nesting makes the pointers of the faults below it longer, and each object may have several faults.
-// It runs before the body is decoded.
+// checkShape rejects a body whose validation would cost much more than its size suggests: each
+// level of nesting makes the pointers of the faults below it longer, and each object may have
+// several faults. It runs before the body is decoded.
 func checkShape(body []byte) error {
 	if bytes.Count(body, []byte("{"))+bytes.Count(body, []byte("[")) <= maxDepth {
 		return nil // like nearly all messages
@@ -111,9 +111,9 @@ func checkShape(body []byte) error {
 	return nil
 }
 
-// parse decodes JSON strictly: it rejects unknown and repeated names, null, NUL, invalid UTF-8 and lone
-// surrogates. A lenient parser would store something other than what was sent (RFC 8259 section 8.2,
-// RFC 7493).
+// parse decodes JSON strictly: it rejects unknown and repeated names, null, NUL, invalid UTF-8 and
+// lone surrogates. A lenient parser would store something other than what was sent (RFC 8259
+// section 8.2, RFC 7493).
 func parse(body []byte, request any) error {
 	if err := checkShape(body); err != nil {
 		return err
@@ -198,8 +198,8 @@ func (a *api) check(request any) error {
 	return invalid(faults...)
 }
 
-// pairFaults returns the faults of the keys and values at a pointer. bounds are the largest numbers of
-// bytes of a key and of a value.
+// pairFaults returns the faults of the keys and values at a pointer. bounds are the largest numbers
+// of bytes of a key and of a value.
 func pairFaults(pointer string, pairs map[string]string, bounds string) (faults []fault) {
 	k, v, _ := strings.Cut(bounds, " ")
 	for _, key := range slices.Sorted(maps.Keys(pairs)) {
@@ -325,8 +325,8 @@ func pathUUID(r *http.Request, name string) (string, error) {
 	return id, nil
 }
 
-// validUUID reports whether a text is a UUID in the form that Parlor writes. uuid.Parse accepts other
-// forms too, which would give one thing several names.
+// validUUID reports whether a text is a UUID in the form that Parlor writes. uuid.Parse accepts
+// other forms too, which would give one thing several names.
 func validUUID(text string) bool {
 	id, err := uuid.Parse(text)
 	return err == nil && id.String() == text
@@ -350,8 +350,8 @@ type query struct {
 // repeatable is the suffix of the names of parameters that may be repeated.
 const repeatable = "*"
 
-// readQuery parses the query strictly: it rejects unknown parameters, and repeated ones that are not
-// repeatable.
+// readQuery parses the query strictly: it rejects unknown parameters, and repeated ones that are
+// not repeatable.
 func readQuery(r *http.Request, known ...string) *query {
 	q := &query{}
 	var err error

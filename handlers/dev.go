@@ -27,10 +27,10 @@ type developmentTokenReply struct {
 // proxyHeaders are the request headers that only proxies send.
 var proxyHeaders = []string{"Forwarded", "Via", "X-Real-Ip"}
 
-// createDevelopmentToken issues a token to any caller. The route exists only in development mode, which
-// requires a loopback address. The Host header must be loopback too, because a web page may rebind its
-// own name to loopback and call from the browser. Requests through a proxy are rejected, because they
-// may come from anywhere.
+// createDevelopmentToken issues a token to any caller. The route exists only in development mode,
+// which requires a loopback address. The Host header must be loopback too, because a web page may
+// rebind its own name to loopback and call from the browser. Requests through a proxy are rejected,
+// because they may come from anywhere.
 func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) error {
 	if !loopbackHost(r.Host) {
 		return room.ErrForbiddenHost

@@ -139,8 +139,8 @@ func (a *api) handle(h func(http.ResponseWriter, *http.Request) error) http.Hand
 	}
 }
 
-// statusClientGone is the status in the log for a client that disconnected before the reply. It is never
-// sent.
+// statusClientGone is the status in the log for a client that disconnected before the reply. It is
+// never sent.
 const statusClientGone = 499
 
 func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
@@ -176,8 +176,8 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
-		// The reply does not say what is wrong with a token, so the log does, for the people who run the
-		// backend.
+		// The reply does not say what is wrong with a token, so the log does, for the people who
+		// run the backend.
 		a.Log.Debug("refused", "requestID", p.RequestID, "client", a.client(r), "error", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")

@@ -30,7 +30,8 @@ type configRequest struct {
 	HistoryVisible *room.HistoryVisible `json:"historyVisible" validate:"omitnil,oneof=all sinceJoined"`
 }
 
-// withinCeilings returns invalid_request if a client asks for more than the operator allows clients.
+// withinCeilings returns invalid_request if a client asks for more than the operator allows
+// clients.
 func (a *api) withinCeilings(c configRequest) error {
 	var faults []fault
 	for _, f := range a.Ceilings.Check(room.Settings(c)) {

@@ -1,5 +1,5 @@
-// Package handlers serves Parlor's HTTP API: routes, authentication, decoding, validation, replies and
-// streams. It contains no rules: those are in package room, and the Store applies them.
+// Package handlers serves Parlor's HTTP API: routes, authentication, decoding, validation, replies
+// and streams. It contains no rules: those are in package room, and the Store applies them.
 package handlers
 
 import (
@@ -21,8 +21,8 @@ import (
 	"parlor/room"
 )
 
-// Store is the database. Each file declares the methods that it calls. An error that is not a *room.Error
-// is internal, and its text never reaches a caller.
+// Store is the database. Each file declares the methods that it calls. An error that is not a
+// *room.Error is internal, and its text never reaches a caller.
 type Store interface {
 	keyStore
 	sessionStore
@@ -59,21 +59,23 @@ type Options struct {
 	MediaSecret []byte
 	// UploadPause is the longest time in which an upload may send nothing; zero means 60 s.
 	UploadPause time.Duration
-	// BodyTimeout is the longest time in which the body of any other call must arrive; zero means 10 s.
+	// BodyTimeout is the longest time in which the body of any other call must arrive; zero means
+	// 10 s.
 	BodyTimeout time.Duration
 	// MediaLost is called for each request for a file whose bytes are lost. It may be nil.
 	MediaLost func()
 
-	// Heartbeat is the interval of heartbeats on a feed, and on a session's stream, to which the hub
-	// sends them; zero means 10 s.
+	// Heartbeat is the interval of heartbeats on a feed, and on a session's stream, to which the
+	// hub sends them; zero means 10 s.
 	Heartbeat time.Duration
-	// TakesTLS says that the connections below TLS are hub.WriteRedirectors, so that the hub can take
-	// TLS streams out of net/http too.
+	// TakesTLS says that the connections below TLS are hub.WriteRedirectors, so that the hub can
+	// take TLS streams out of net/http too.
 	TakesTLS bool
 	// StreamOpens is called with the context of the request when a stream or a feed begins, before
 	// anything is written. It may be nil.
 	StreamOpens func(context.Context)
-	// FeedWriteTimeout is the longest time in which the reader of a feed may read nothing; zero means 10 s.
+	// FeedWriteTimeout is the longest time in which the reader of a feed may read nothing; zero
+	// means 10 s.
 	FeedWriteTimeout time.Duration
 
 	Contract []byte // openapi.yaml
@@ -85,10 +87,11 @@ type Options struct {
 	// Limits bounds what is open at once in this process, and Rates how often calls are made.
 	Limits Limits
 	Rates  Rates
-	// Limited is called whenever a request exceeds a limit, with the network of its client. It may be nil.
+	// Limited is called whenever a request exceeds a limit, with the network of its client. It may
+	// be nil.
 	Limited func(limit Limit, from netip.Prefix)
-	// Refused returns ErrServerFull or ErrTooManyConnections if the connection of a request exceeds a
-	// limit. It may be nil.
+	// Refused returns ErrServerFull or ErrTooManyConnections if the connection of a request exceeds
+	// a limit. It may be nil.
 	Refused func(ctx context.Context) error
 
 	Log *slog.Logger
@@ -114,7 +117,8 @@ const (
 	streamPath = "/v1/events"
 	// callTimeout bounds a call. Streams and transfers have no such limit.
 	callTimeout = 10 * time.Second
-	// maxBodyBytes bounds the body of a request. The longest text fits even if every character is escaped.
+	// maxBodyBytes bounds the body of a request. The longest text fits even if every character is
+	// escaped.
 	maxBodyBytes = 256 << 10
 )
 
