@@ -24,8 +24,8 @@ type Attribute struct {
 	DeleteAfterOwnerLeft bool
 }
 
-// Attributes are a room's attributes by key. In JSON they are only keys and values, which is all that
-// clients see.
+// Attributes are a room's attributes by key. In JSON they are only keys and values, which is all
+// that clients see.
 type Attributes map[string]Attribute
 
 // NewAttributes returns the attributes of a new room. They are not deleted when their owner leaves.
@@ -78,9 +78,9 @@ type AttributesUpdate struct {
 	By     UserID
 	Set    map[string]string
 	Delete []string
-	// Force also changes attributes of other owners. UpdateOwner makes By the owner of the attributes
-	// that are set.
-	Force       bool
+	// Force also changes attributes of other owners.
+	Force bool
+	// UpdateOwner makes By the owner of the attributes that are set.
 	UpdateOwner bool
 	// DeleteAfterOwnerLeft is nil to leave it unchanged; a new attribute has false.
 	DeleteAfterOwnerLeft *bool
@@ -152,9 +152,9 @@ type AttributesInfo struct {
 	Attributes map[string]string `json:"roomAttributes"`
 }
 
-// infosTo returns the differences between a and updated. A new owner is a difference, although members
+// diff returns the differences between a and updated. A new owner is a difference, although members
 // see the same value again: an update that depends on the owner must notice it by the version.
-func (a Attributes) infosTo(updated Attributes) []AttributesInfo {
+func (a Attributes) diff(updated Attributes) []AttributesInfo {
 	changed, deleted := make(map[string]string), make(map[string]string)
 	for key, attribute := range updated {
 		if before, existed := a[key]; !existed || before != attribute {
@@ -176,9 +176,9 @@ func (a Attributes) infosTo(updated Attributes) []AttributesInfo {
 	return infos
 }
 
-// UpdateAttributes changes the room's attributes, and returns the sorted keys that it did not change
-// because another user owns them. An update without effect has no event and keeps the version.
-// Errors: ErrVersionMismatch, ErrAttributesFull.
+// UpdateAttributes changes the room's attributes, and returns the sorted keys that it did not
+// change because another user owns them. An update without effect appends no event and does not
+// change the version. Errors: ErrVersionMismatch, ErrAttributesFull.
 func (r Room) UpdateAttributes(u AttributesUpdate, now time.Time) (Room, Change, []string, error) {
 	if u.Base != nil && !slices.Contains(u.Base, r.AttributesVersion) {
 		return r, Change{}, nil, ErrVersionMismatch
@@ -192,10 +192,10 @@ func (r Room) UpdateAttributes(u AttributesUpdate, now time.Time) (Room, Change,
 	return r, c, refused, nil
 }
 
-// replaceAttributes sets the room's attributes and, if they differ, appends an event, whose seq becomes
-// their version.
+// replaceAttributes sets the room's attributes and, if they differ, appends an event, whose seq
+// becomes their version.
 func (r Room) replaceAttributes(c *Change, updated Attributes, by UserID, now time.Time) Room {
-	infos := r.Attributes.infosTo(updated)
+	infos := r.Attributes.diff(updated)
 	if len(infos) == 0 {
 		return r
 	}

@@ -248,8 +248,8 @@ func TestAttributesVersion(t *testing.T) {
 	}
 }
 
-// TestEmptyRoomKeepsNoAttributes checks that an empty room has no attributes, and that a destroyed room
-// has no event about them.
+// TestEmptyRoomKeepsNoAttributes checks that an empty room has no attributes, and that a destroyed
+// room has no event about them.
 func TestEmptyRoomKeepsNoAttributes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -10,8 +10,8 @@ import (
 // so that it can also be sent to other nodes. A session that joins one room and leaves another is
 // notified of the join first.
 type Change struct {
-	// By is the actor. It is the zero Actor in a transaction that commits the joins or the messages of
-	// several sessions: each Joined and each Message names its own.
+	// By is the actor. It is the zero Actor in a transaction that commits the joins or the messages
+	// of several sessions: each Joined and each Message names its own.
 	By      Actor
 	Events  []Event
 	Joined  []Joined

@@ -20,9 +20,9 @@ const (
 	Internal                        // Parlor itself failed
 )
 
-// Error is a failure that callers receive. Code is stable and for programs; Message is for people and
-// may change. Neither contains internal details: context is added by wrapping the Error with fmt.Errorf
-// and %w, and only the Error inside reaches the client (see Public).
+// Error is a failure that callers receive. Code is stable and for programs; Message is for people
+// and may change. Neither contains internal details: context is added by wrapping the Error with
+// fmt.Errorf and %w, and only the Error inside reaches the client (see Public).
 type Error struct {
 	Kind    Kind
 	Code    string
@@ -75,7 +75,8 @@ var (
 	ErrInternal          = &Error{Internal, "internal", "Something went wrong on the server, whose log contains the cause under this requestID."}
 )
 
-// Public returns the Error inside err that may be shown to callers, or ErrInternal if there is none.
+// Public returns the Error inside err that may be shown to callers, or ErrInternal if there is
+// none.
 func Public(err error) *Error {
 	var public *Error
 	if errors.As(err, &public) {

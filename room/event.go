@@ -39,11 +39,11 @@ const (
 	TypeReconnect              EventType = "reconnect"
 )
 
-// Body is what an event says. The set of bodies is closed.
+// Body is the content of an event. All bodies are declared in this file and in feed.go.
 type Body interface{ Type() EventType }
 
-// Event is an event of a room or of a user's inbox, with its position in the log. An ephemeral event,
-// which is not stored, has Seq 0.
+// Event is an event of a room or of a user's inbox, with its position in the log. An ephemeral
+// event, which is not stored, has Seq 0.
 type Event struct {
 	Room RoomID // empty for an inbox
 	Log  LogID
@@ -72,19 +72,20 @@ type (
 	MessagesReceived struct {
 		MessageList []Message `json:"messageList"`
 	}
-	// MessageRecalled says that a message was recalled. The event of the message, RecalledSeq, stays in
-	// the log, but has no content any more.
+	// MessageRecalled says that a message was recalled. The event of the message, RecalledSeq,
+	// stays in the log, but has no content any more.
 	MessageRecalled struct {
 		MessageID    MessageID     `json:"messageID"`
 		RecalledSeq  Seq           `json:"recalledSeq"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 	}
-	// PeerMessagesReceived delivers messages between two users, including those that the receiver sent.
+	// PeerMessagesReceived delivers messages between two users, including those that the receiver
+	// sent.
 	PeerMessagesReceived struct {
 		MessageList []Message `json:"messageList"`
 	}
-	// PeerMessageRecalled is MessageRecalled for a message between two users. Its seqs are those of the
-	// receiver's inbox.
+	// PeerMessageRecalled is MessageRecalled for a message between two users. Its seqs are those of
+	// the receiver's inbox.
 	PeerMessageRecalled struct {
 		Peer         UserID        `json:"userID"`
 		MessageID    MessageID     `json:"messageID"`
@@ -96,7 +97,8 @@ type (
 		Infos        []AttributesInfo `json:"infos"`
 		OperatedInfo *OperatedInfo    `json:"operatedInfo,omitempty"`
 	}
-	// MemberAttributesUpdated lists the members whose attributes changed, with all their attributes.
+	// MemberAttributesUpdated lists the members whose attributes changed, with all their
+	// attributes.
 	MemberAttributesUpdated struct {
 		Infos        []MemberAttributesInfo `json:"infos"`
 		OperatedInfo *OperatedInfo          `json:"operatedInfo,omitempty"`
@@ -142,9 +144,9 @@ type (
 		Room       Room        `json:"room"`
 		OldestSeq  Seq         `json:"oldestSeq"`
 	}
-	// InboxReset says that the stream cannot resume the user's inbox at the cursor, or that events were
-	// trimmed before they were delivered. The stream continues with the oldest stored event that is
-	// not known to be delivered.
+	// InboxReset says that the stream cannot resume the user's inbox at the cursor, or that events
+	// were trimmed before they were delivered. The stream continues with the oldest stored event
+	// that is not known to be delivered.
 	InboxReset struct {
 		Reason    ResetReason `json:"reason"`
 		OldestSeq Seq         `json:"oldestSeq"`
@@ -219,13 +221,13 @@ func operatedBy(id UserID) *OperatedInfo {
 // object.
 func (e Event) MarshalJSON() ([]byte, error) { return e.AppendJSON(nil) }
 
-// AppendJSON is MarshalJSON that appends to b.
+// AppendJSON appends the result of MarshalJSON to b.
 func (e Event) AppendJSON(b []byte) ([]byte, error) {
 	if messages := MessagesOf(e.Body); len(messages) == 1 {
 		const names = 64
 		b = slices.Grow(b, names+len(e.Room)+messages[0].sizeJSON())
 	}
-	before := byte('{') // goes before the next field
+	before := byte('{') // separates the next field from what is before it
 	if e.Room != "" {
 		b = appendString(append(append(b, before), `"roomID":`...), string(e.Room))
 		b = strconv.AppendInt(append(b, `,"generation":`...), int64(e.Log), 10)

@@ -12,12 +12,12 @@ const (
 	TypeRoomDestroyed EventType = "roomDestroyed"
 )
 
-// FeedCursor is a position in the feed, which has the events of all rooms in one order. The creation
-// of a room comes before its events, with seq 0, and its destruction after them. The zero cursor is
-// before all events.
+// FeedCursor is a position in the feed, which has the events of all rooms in one order. The
+// creation of a room comes before its events, with seq 0, and its destruction after them. The zero
+// cursor is before all events.
 type FeedCursor struct {
-	// Epoch identifies the history of the database that the cursor belongs to; see OpenedStream. Only
-	// cursors of one epoch can be compared.
+	// Epoch identifies the history of the database that the cursor belongs to; see OpenedStream.
+	// Only cursors of one epoch can be compared.
 	Epoch string
 	// Xact is the number of the transaction that wrote the event, or a greater one. Within a log it
 	// never decreases.
@@ -42,8 +42,8 @@ type FeedEvent struct {
 // FeedPage is a range of the feed, and the state of the feed when it was read.
 type FeedPage struct {
 	Events []FeedEvent
-	// Epoch is the database's current one. Foreign says that the cursor belongs to another epoch, so
-	// that the events do not continue it.
+	// Epoch is the database's current one. Foreign says that the cursor belongs to another epoch,
+	// so that the events do not continue it.
 	Epoch   string
 	Foreign bool
 	// Trimmed is the last position that was deleted: a reader whose cursor is before it has missed
@@ -59,12 +59,13 @@ type FeedPage struct {
 type (
 	// FeedReady is the first event of every feed.
 	FeedReady struct {
-		// Resumed says that the feed continues exactly at the reader's cursor. If it does not, Reason
-		// says why, unless the reader sent no cursor.
+		// Resumed says that the feed continues exactly at the reader's cursor. If it does not,
+		// Reason says why, unless the reader sent no cursor.
 		Resumed bool        `json:"resumed"`
 		Reason  ResetReason `json:"reason,omitempty"`
 	}
-	// Created says that a room was created. The room is in its state at the time when the feed is read.
+	// Created says that a room was created. The room is in its state at the time when the feed is
+	// read.
 	Created struct {
 		Room Room `json:"room"`
 	}

@@ -1,11 +1,11 @@
-// Package room contains Parlor's rules: what rooms, members, sessions, messages and their events are,
-// and how they may change. It does no I/O. A rule takes values and the current time, and returns the
-// new values with their events, or an Error. Package store applies the rules under locks, so that they
-// hold when many callers change the same room.
+// Package room contains Parlor's rules: what rooms, members, sessions, messages and their events
+// are, and how they may change. It does no I/O. A rule takes values and the current time, and
+// returns the new values with their events, or an Error. Package store applies the rules under
+// locks, so that they hold when many callers change the same room.
 package room
 
-// IDs chosen by callers, and numbers assigned by Parlor. Each has a type of its own, so that they cannot
-// be confused.
+// IDs chosen by callers, and numbers assigned by Parlor. Each has a type of its own, so that they
+// cannot be confused.
 type (
 	// UserID is the customer's ID of a user: 1 to MaxUserIDBytes bytes, see idChar.
 	UserID string

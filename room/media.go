@@ -28,7 +28,7 @@ func ValidFileName(name string) bool {
 		!strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == '\\' || unicode.IsControl(c) })
 }
 
-// MediaKept is how long a file is stored that no message contains. It is also how long the bytes of
+// MediaKept is how long a file that no message contains is stored. It is also how long the bytes of
 // a file are stored after its last message was deleted: nobody can read them any more, but a backup
 // of the database may still refer to them.
 const MediaKept = 24 * time.Hour
@@ -65,17 +65,17 @@ type Media struct {
 	URL string `json:"url"`
 }
 
-// mediaRule says which files a kind of message may contain. Zero means no limit.
+// mediaRule describes the files that a kind of message may contain. Zero means no limit.
 type mediaRule struct {
-	types   []string
-	maxSize int64 // bytes
-	longest int   // whole seconds, because encoders add a fraction of one
+	types      []string // nil means any type
+	maxBytes   int64
+	maxSeconds int // whole seconds, because encoders add a fraction of one
 }
 
 var mediaRules = map[MessageKind]mediaRule{
-	KindImage: {types: []string{"image/jpeg", "image/png", "image/bmp", "image/tiff", "image/gif", "image/webp"}, maxSize: MaxImageBytes},
+	KindImage: {types: []string{"image/jpeg", "image/png", "image/bmp", "image/tiff", "image/gif", "image/webp"}, maxBytes: MaxImageBytes},
 	KindFile:  {},
-	KindAudio: {types: []string{"audio/mpeg", "audio/mp4"}, maxSize: MaxAudioBytes, longest: MaxAudioSeconds},
+	KindAudio: {types: []string{"audio/mpeg", "audio/mp4"}, maxBytes: MaxAudioBytes, maxSeconds: MaxAudioSeconds},
 	KindVideo: {types: []string{"video/mp4", "video/quicktime"}},
 }
 
@@ -86,9 +86,9 @@ func (k MessageKind) Takes(m Media) error {
 	switch {
 	case rule.types != nil && !slices.Contains(rule.types, m.ContentType), k == KindVideo && m.VideoCodec == "":
 		return ErrMediaType
-	case rule.maxSize > 0 && m.Size > rule.maxSize:
+	case rule.maxBytes > 0 && m.Size > rule.maxBytes:
 		return ErrMediaSize
-	case rule.longest > 0 && int(m.Duration) > rule.longest:
+	case rule.maxSeconds > 0 && int(m.Duration) > rule.maxSeconds:
 		return ErrMediaDuration
 	}
 	return nil

@@ -14,8 +14,8 @@ type Member struct {
 	JoinedAt time.Time `json:"joinedAt"`
 }
 
-// MemberCursor is a position in a room's list of members, which is in the order of joining. The zero
-// cursor is the beginning.
+// MemberCursor is a position in a room's list of members, which is in the order of joining. The
+// zero cursor is the beginning.
 type MemberCursor struct {
 	JoinedSeq Seq
 	User      UserID
@@ -49,7 +49,7 @@ func (r LeaveReason) ByOthers() bool { return r != ReasonLeft && r != ReasonSwit
 const (
 	// MaxKicked is the largest number of users in one kick, 50 as in the vendors' SDKs.
 	MaxKicked = 50
-	// MaxNoteBytes bounds what an operator may say of a kick or a destruction.
+	// MaxReasonBytes is the longest reason for a kick, a ban or a destruction.
 	MaxReasonBytes = 256
 	// MaxBan is the longest ban.
 	MaxBan = 365 * 24 * time.Hour
@@ -69,8 +69,8 @@ type Joined struct {
 	Generation LogID
 	// Presence is assigned by the store.
 	Presence PresenceID
-	// From is the position in the log at which the session joined: the first event that it receives is
-	// From+1.
+	// From is the position in the log at which the session joined: the first event that it receives
+	// is From+1.
 	From Seq
 	// Call is RoomCreate, RoomEnter or RoomSwitch. Created says that the call created the room.
 	Call    RoomEvent

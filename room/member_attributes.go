@@ -21,8 +21,8 @@ type MemberAttribute struct {
 	Keep bool
 }
 
-// MemberAttributes are a member's attributes by key. In JSON they are only keys and values, which is
-// all that clients see.
+// MemberAttributes are a member's attributes by key. In JSON they are only keys and values, which
+// is all that clients see.
 type MemberAttributes map[string]MemberAttribute
 
 // Pairs returns the keys and values, never nil.
@@ -57,7 +57,8 @@ func (a MemberAttributes) Kept() MemberAttributes {
 	return kept
 }
 
-// MemberAttributesUpdate is a change of the attributes of members. No key is in both Set and Delete.
+// MemberAttributesUpdate is a change of the attributes of members. No key is in both Set and
+// Delete.
 type MemberAttributesUpdate struct {
 	// By is the user who asks for the change; empty for an admin.
 	By     UserID
@@ -96,9 +97,9 @@ type MemberAttributesInfo struct {
 	Attributes MemberAttributes `json:"attributes"`
 }
 
-// UpdateMemberAttributes changes the attributes of all the members or, if it fails for one, of none,
-// and returns the attributes of all. The event lists only members whose attributes changed. Errors:
-// ErrAttributesFull.
+// UpdateMemberAttributes changes the attributes of all the members or, if it fails for one, of
+// none, and returns the attributes of all. The event lists only members whose attributes changed.
+// Errors: ErrAttributesFull.
 func (r Room) UpdateMemberAttributes(members []MemberAttributesInfo, u MemberAttributesUpdate, now time.Time) (Room, Change, []MemberAttributesInfo, error) {
 	all := make([]MemberAttributesInfo, 0, len(members))
 	var changed []MemberAttributesInfo

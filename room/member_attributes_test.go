@@ -53,8 +53,8 @@ func TestMemberAttributesFull(t *testing.T) {
 	}
 }
 
-// TestRoomUpdatesMembersTogether checks that either all members are updated or none, and that the event
-// lists only those that changed.
+// TestRoomUpdatesMembersTogether checks that either all members are updated or none, and that the
+// event lists only those that changed.
 func TestRoomUpdatesMembersTogether(t *testing.T) {
 	t.Parallel()
 	r := room.Room{LastSeq: 4}

@@ -35,7 +35,7 @@ const (
 	KindBarrage MessageKind = "barrage" // text that is shown for a moment, up to MaxBarrageBytes; not stored, and shed first
 	KindCustom  MessageKind = "custom"  // text for the application, up to MaxTextBytes, and a subType
 	KindCombine MessageKind = "combine" // a list of quoted messages
-	KindImage   MessageKind = "image"   // an image; MessageKind.Takes has the files that these four kinds take
+	KindImage   MessageKind = "image"   // an image; mediaRules lists the files of this kind and the next three
 	KindFile    MessageKind = "file"    // any file
 	KindAudio   MessageKind = "audio"   // an audio file
 	KindVideo   MessageKind = "video"   // a video
@@ -115,9 +115,14 @@ func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 	}
 }
 
-// RetriedBy returns ErrMessageIDReused if a draft with the message's ClientMessageID differs from
-// the message, and nil if the draft is a retry. Of a recalled message only the kind can be
-// compared.
+// In returns the message with its room and its seq in the room's log.
+func (m Message) In(room RoomID, seq Seq) Message {
+	m.Room, m.Seq = room, seq
+	return m
+}
+
+// RetriedBy returns nil if a draft with the message's ClientMessageID is a retry of the message,
+// and ErrMessageIDReused if it differs. Only the kind of a recalled message can be compared.
 func (m Message) RetriedBy(d Draft) error {
 	if m.Recalled && m.Kind == d.Kind {
 		return nil
@@ -133,12 +138,6 @@ type Span struct {
 	After, Before Seq // the range between these seqs, both excluded
 	// From and Until are the range of instants, Until excluded. The zero value means no limit.
 	From, Until time.Time
-}
-
-// In returns the message with its room and its seq in the room's log.
-func (m Message) In(room RoomID, seq Seq) Message {
-	m.Room, m.Seq = room, seq
-	return m
 }
 
 // fields holds the maximum lengths of the fields of a kind; 0 means that the kind does not have the

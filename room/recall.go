@@ -5,9 +5,9 @@ import "time"
 // RecallTime is how long after sending a message its sender may recall it.
 const RecallTime = 2 * time.Minute
 
-// Recall returns a message without its content, which replaces it in the log, and an event that says so.
-// by is the user who recalls it, or empty for an admin, who may recall any message at any time.
-// Recalling again changes nothing. Errors: ErrNotSender, ErrRecallTooLate.
+// Recall appends the event of a recall, and returns the message without its content, as it is
+// stored from now on. by is the user who recalls it, or empty for an admin, who may recall any
+// message at any time. Recalling again changes nothing. Errors: ErrNotSender, ErrRecallTooLate.
 func (r Room) Recall(m Message, by UserID, now time.Time) (Room, Message, Change, error) {
 	if err := m.recallable(by, now); err != nil || m.Recalled {
 		return r, m, Change{}, err
@@ -29,8 +29,8 @@ func (in Inbox) Recall(m Message, by UserID, now time.Time) (Inbox, Message, Cha
 	}}}}, nil
 }
 
-// recallable returns an error if a user, or an admin if by is empty, may not recall the message.
-// Errors: ErrNotSender, ErrRecallTooLate.
+// recallable returns an error if the message may not be recalled by a user, or by an admin if by is
+// empty. Errors: ErrNotSender, ErrRecallTooLate.
 func (m Message) recallable(by UserID, now time.Time) error {
 	switch {
 	case by != "" && by != m.Sender.ID:

@@ -56,7 +56,7 @@ const (
 type Config struct {
 	// DestroyDelay is the time from when the last member leaves until the room is destroyed.
 	DestroyDelay Seconds `json:"destroyDelay"`
-	// UnusedTimeout is how long a room exists that nobody has joined yet.
+	// UnusedTimeout is how long a room that nobody has joined yet exists.
 	UnusedTimeout Seconds `json:"unusedTimeout"`
 	// MemberTimeout is how long a session whose stream was lost stays in the room.
 	MemberTimeout Seconds `json:"memberTimeout"`
@@ -128,7 +128,8 @@ func (c Ceilings) Check(s Settings) []Fault {
 	return faults
 }
 
-// RoomOptions is what the creator of a room asks for. It has no effect on a room that already exists.
+// RoomOptions is what the creator of a room asks for. It has no effect on a room that already
+// exists.
 type RoomOptions struct {
 	Name     string
 	Settings Settings
@@ -150,8 +151,8 @@ type Room struct {
 	// AttributesVersion is the seq of the last event that changed the attributes; 0 if none did.
 	AttributesVersion Seq `json:"attributesVersion"`
 
-	// DestroyAt is when the room is destroyed unless a session joins before. It is zero while the room
-	// has members.
+	// DestroyAt is when the room is destroyed unless a session joins before. It is zero while the
+	// room has members.
 	DestroyAt time.Time `json:"destroyAt,omitzero"`
 
 	// PresencePending says that joins or leaves are waiting for the next batch of presence events.
@@ -163,22 +164,23 @@ type Room struct {
 	DestroyReason DestroyReason `json:"-"`
 }
 
-// StartUnusedTimeout returns a room without members that is destroyed after its UnusedTimeout unless a
-// session joins.
+// StartUnusedTimeout returns a room without members that is destroyed after its UnusedTimeout
+// unless a session joins.
 func (r Room) StartUnusedTimeout(now time.Time) Room {
 	r.DestroyAt = now.Add(r.Config.UnusedTimeout.Duration())
 	return r
 }
 
-// JoinRequest is a session that asks to join a room, with everything that Room.Join depends on. It is
-// read under the room's lock.
+// A JoinRequest is the request of a session to join a room, with everything that Room.Join depends
+// on. It is read under the room's lock.
 type JoinRequest struct {
 	Session SessionID
 	User    User
 	InRoom  bool // the session is already in the room
 	// Others are the user's other sessions in the room.
 	Others []SessionID
-	// LeavePending says that the user left a moment ago, and the event is waiting for the next batch.
+	// LeavePending says that the user left a moment ago, and the event is waiting for the next
+	// batch.
 	LeavePending bool
 	// BannedUntil is when the user's ban ends; zero means no ban.
 	BannedUntil time.Time
@@ -190,58 +192,58 @@ type JoinRequest struct {
 	MaxRooms int
 }
 
-// BatchesPresence reports whether the room is so large that the next join or leave is published in a
-// batch.
+// BatchesPresence reports whether the room is so large that the next join or leave is published in
+// a batch.
 func (r Room) BatchesPresence() bool { return r.MemberCount >= PresenceBatchThreshold }
 
 // Join adds a session to the room. The join is published only for the user's first session. Joining
 // again changes nothing. Errors: ErrBanned, ErrUserInRoom, ErrRoomFull, ErrTooManyRooms.
-func (r Room) Join(e JoinRequest, now time.Time) (Room, Change, error) {
-	if e.InRoom {
+func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
+	if request.InRoom {
 		return r, Change{}, nil
 	}
-	if now.Before(e.BannedUntil) {
+	if now.Before(request.BannedUntil) {
 		return r, Change{}, ErrBanned
 	}
 	var c Change
-	if len(e.Others) == 0 {
+	if len(request.Others) == 0 {
 		if r.MemberCount >= r.Config.MaxMembers {
 			return r, Change{}, ErrRoomFull
 		}
-		if e.Rooms >= e.MaxRooms {
+		if request.Rooms >= request.MaxRooms {
 			return r, Change{}, ErrTooManyRooms
 		}
 		switch {
-		case e.LeavePending: // the leave was not published, so neither is the join
+		case request.LeavePending: // the leave was not published, so neither is the join
 		case r.BatchesPresence():
 			r.PresencePending = true
 		default:
-			r, c.Events = r.append(c.Events, now, MembersJoined{MemberList: []Member{{User: e.User, JoinedAt: now}}})
+			r, c.Events = r.append(c.Events, now, MembersJoined{MemberList: []Member{{User: request.User, JoinedAt: now}}})
 		}
 		r.MemberCount++
 		r.DestroyAt = time.Time{}
 	}
 	switch r.Config.SameUser {
 	case SameUserReject:
-		if len(e.Others) > 0 {
+		if len(request.Others) > 0 {
 			return r, Change{}, ErrUserInRoom
 		}
 	case SameUserReplace:
-		for _, other := range e.Others {
+		for _, other := range request.Others {
 			c.Left = append(c.Left, r.left(other, ReasonReplaced, ""))
 		}
 	case SameUserAllow:
 	}
 	// The session receives the events after its own join.
 	c.Joined = append(c.Joined, Joined{
-		Session: e.Session, Room: r.ID, Generation: r.Generation, From: r.LastSeq,
-		Call: e.Call, Created: e.Created,
+		Session: request.Session, Room: r.ID, Generation: r.Generation, From: r.LastSeq,
+		Call: request.Call, Created: request.Created,
 	})
 	return r, c, nil
 }
 
-// LeaveRequest is a user and the user's sessions that leave a room, with everything that Room.Leave
-// depends on. It is read under the room's lock.
+// A LeaveRequest names a user and the user's sessions that leave a room, with everything that
+// Room.Leave depends on. It is read under the room's lock.
 type LeaveRequest struct {
 	User     User
 	Sessions []SessionID
@@ -253,10 +255,10 @@ type LeaveRequest struct {
 	Attributes MemberAttributes
 }
 
-// Leave takes sessions out of the room. adminReason is the text that an admin gave, or "". The leave
-// is published only for the user's last session. The last member's leave destroys the room, at once or
-// after DestroyDelay. A member's room attributes may be deleted with the member, and an empty room has
-// none.
+// Leave takes sessions out of the room. adminReason is the text that an admin gave, or "". A leave
+// is published only for a user's last session. It deletes the user's attributes of the room that
+// have DeleteAfterOwnerLeft. When the last member leaves, the room is destroyed, at once or after
+// DestroyDelay, during which it has no attributes.
 func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason string, now time.Time) (Room, Change) {
 	var (
 		c    Change
@@ -264,21 +266,21 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 		gone []UserID
 	)
 	batched := r.BatchesPresence()
-	for _, l := range requests {
-		for _, session := range l.Sessions {
+	for _, request := range requests {
+		for _, session := range request.Sessions {
 			c.Left = append(c.Left, r.left(session, reason, adminReason))
 		}
-		if !l.Last {
+		if !request.Last {
 			continue
 		}
 		r.MemberCount--
-		gone = append(gone, l.User.ID)
+		gone = append(gone, request.User.ID)
 		switch {
-		case l.JoinPending: // the join was not published, so neither is the leave
+		case request.JoinPending: // the join was not published, so neither is the leave
 		case batched:
 			r.PresencePending = true
 		default:
-			left = append(left, LeftMember{User: l.User, Reason: reason})
+			left = append(left, LeftMember{User: request.User, Reason: reason})
 		}
 	}
 	if len(left) > 0 {

@@ -17,8 +17,8 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// TestRoomKeepsItsPromises makes sessions join and leave at random, and compares the rules with a model
-// that only knows which sessions are in the room.
+// TestRoomKeepsItsPromises makes sessions join and leave at random, and compares the rules with a
+// model that only knows which sessions are in the room.
 func TestRoomKeepsItsPromises(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -23,8 +23,8 @@ type Session struct {
 	EndReason EndReason
 }
 
-// KeyHash is the SHA-256 of a key. Keys are long and random, so they need no salt and no slow hash, and
-// the time of a lookup by hash does not reveal how close a guess was.
+// KeyHash is the SHA-256 of a key. Keys are long and random, so they need no salt and no slow hash,
+// and the time of a lookup by hash does not reveal how close a guess was.
 type KeyHash [32]byte
 
 // EndReason says why a session ended.
@@ -80,8 +80,8 @@ type Claims struct {
 	IssuedAt  time.Time // zero if the token has no iat
 }
 
-// Renew replaces the session's token, including its grants, by a newer one of the same user. Errors:
-// ErrTokenUserMismatch.
+// Renew replaces the session's token, including its grants, by a newer one of the same user.
+// Errors: ErrTokenUserMismatch.
 func (s Session) Renew(c Claims) (Session, error) {
 	if c.User.ID != s.User.ID {
 		return s, ErrTokenUserMismatch

@@ -35,8 +35,8 @@ type SessionTransition struct {
 	To    SessionState
 }
 
-// SessionTransitions is the state machine of a session. A session is detached until it opens its first
-// stream. docs/room-states.md shows this table.
+// SessionTransitions is the state machine of a session. A session is detached until it opens its
+// first stream. docs/room-states.md shows this table.
 var SessionTransitions = []SessionTransition{
 	{SessionDetached, "streamOpened", SessionOnline},
 	{SessionOnline, "superseded", SessionOnline},
@@ -90,7 +90,8 @@ type RoomTransition struct {
 	To    RoomState
 }
 
-// RoomTransitions is the state machine of a session in a room. docs/room-states.md shows this table.
+// RoomTransitions is the state machine of a session in a room. docs/room-states.md shows this
+// table.
 var RoomTransitions = []RoomTransition{
 	{RoomDisconnected, RoomCreate, RoomConnecting},
 	{RoomDisconnected, RoomEnter, RoomConnecting},

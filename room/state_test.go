@@ -64,8 +64,8 @@ func documented(t *testing.T, heading string) []string {
 	return rows[1:] // the head of the table
 }
 
-// TestChangesFollowTheTable checks that the events with which sessions are notified are transitions in
-// the table.
+// TestChangesFollowTheTable checks that the events with which sessions are notified are transitions
+// in the table.
 func TestChangesFollowTheTable(t *testing.T) {
 	t.Parallel()
 	moves := map[string]bool{}

@@ -6,14 +6,15 @@ type OpenedStream struct {
 	// backup begins a new one. Foreign says that the client's cursor belongs to another epoch.
 	Epoch   string
 	Foreign bool
-	// StreamNo counts the session's streams.
+	// StreamNo is the number of this stream among the session's streams. A later stream has a
+	// greater one.
 	StreamNo int64
 	// Presences are the rooms that the session is in, in the order of their generations.
 	Presences []Presence
 	Inbox     Inbox
-	// Left are the rooms that the session is no longer in, and why, as far as is known: rooms in the
-	// client's cursor, and rooms that it was removed from while it had no stream. (A room that was
-	// joined after the last event with an id is in no cursor.)
+	// Left are the rooms that the session is no longer in, and why, as far as is known: rooms in
+	// the client's cursor, and rooms that it was removed from while it had no stream. (A room that
+	// was joined after the last event with an id is in no cursor.)
 	Left []Left
 }
 

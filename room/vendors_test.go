@@ -64,8 +64,8 @@ var vendors = map[string][]string{
 	},
 }
 
-// TestVendorsStatesAreExplained compares the tables about other systems with the lists of their words,
-// and with the words of the code and of the contract.
+// TestVendorsStatesAreExplained compares the tables about other systems with the lists of their
+// words, and with the words of the code and of the contract.
 func TestVendorsStatesAreExplained(t *testing.T) {
 	t.Parallel()
 	known := words(t)
@@ -225,8 +225,8 @@ func words(t *testing.T) []string {
 	return known
 }
 
-// documentedErrors returns the status of each code in docs/errors.md, which another test compares with
-// the contract.
+// documentedErrors returns the status of each code in docs/errors.md, which another test compares
+// with the contract.
 func documentedErrors(t *testing.T) map[string]string {
 	t.Helper()
 	statuses := map[string]string{}
