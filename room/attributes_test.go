@@ -18,37 +18,37 @@ import (
 func TestAttributesUpdate(t *testing.T) {
 	t.Parallel()
 	before := room.Attributes{
-		"mine":   {Value: "1", Owner: "alice"},
-		"theirs": {Value: "2", Owner: "bob"},
-		"no one": {Value: "3"},
-		"going":  {Value: "4", Owner: "alice", DeleteAfterOwnerLeft: true},
+		"mine":      {Value: "1", Owner: "alice"},
+		"theirs":    {Value: "2", Owner: "bob"},
+		"unowned":   {Value: "3"},
+		"temporary": {Value: "4", Owner: "alice", DeleteAfterOwnerLeft: true},
 	}
 	for _, c := range []struct {
 		what    string
 		update  room.AttributesUpdate
 		refused []string
-		want    room.Attributes // what differs
-		gone    []string
+		want    room.Attributes // the attributes that differ
+		deleted []string
 	}{
 		{"a new one", room.AttributesUpdate{Set: pairs("new", "v")}, nil, room.Attributes{"new": {Value: "v", Owner: "alice"}}, nil},
-		{"a new one that goes", room.AttributesUpdate{Set: pairs("new", "v"), DeleteAfterOwnerLeft: new(true)}, nil, room.Attributes{"new": {"v", "alice", true}}, nil},
+		{"a new one, deleted after its owner left", room.AttributesUpdate{Set: pairs("new", "v"), DeleteAfterOwnerLeft: new(true)}, nil, room.Attributes{"new": {"v", "alice", true}}, nil},
 		{"one's own", room.AttributesUpdate{Set: pairs("mine", "v")}, nil, room.Attributes{"mine": {"v", "alice", false}}, nil},
-		{"the flag stays", room.AttributesUpdate{Set: pairs("going", "v")}, nil, room.Attributes{"going": {"v", "alice", true}}, nil},
-		{"the flag goes", room.AttributesUpdate{Set: pairs("going", "v"), DeleteAfterOwnerLeft: new(false)}, nil, room.Attributes{"going": {"v", "alice", false}}, nil},
-		{"no one's keeps having no owner", room.AttributesUpdate{Set: pairs("no one", "v")}, nil, room.Attributes{"no one": {"v", "", false}}, nil},
-		{"no one's gets an owner", room.AttributesUpdate{Set: pairs("no one", "v"), UpdateOwner: true}, nil, room.Attributes{"no one": {"v", "alice", false}}, nil},
+		{"DeleteAfterOwnerLeft unchanged", room.AttributesUpdate{Set: pairs("temporary", "v")}, nil, room.Attributes{"temporary": {"v", "alice", true}}, nil},
+		{"DeleteAfterOwnerLeft cleared", room.AttributesUpdate{Set: pairs("temporary", "v"), DeleteAfterOwnerLeft: new(false)}, nil, room.Attributes{"temporary": {"v", "alice", false}}, nil},
+		{"unowned stays unowned", room.AttributesUpdate{Set: pairs("unowned", "v")}, nil, room.Attributes{"unowned": {"v", "", false}}, nil},
+		{"unowned gets an owner", room.AttributesUpdate{Set: pairs("unowned", "v"), UpdateOwner: true}, nil, room.Attributes{"unowned": {"v", "alice", false}}, nil},
 		{"another's", room.AttributesUpdate{Set: pairs("theirs", "v", "mine", "v")}, []string{"theirs"}, room.Attributes{"mine": {"v", "alice", false}}, nil},
-		{"another's, as owner", room.AttributesUpdate{Set: pairs("theirs", "v"), UpdateOwner: true}, []string{"theirs"}, nil, nil},
+		{"another's, with UpdateOwner", room.AttributesUpdate{Set: pairs("theirs", "v"), UpdateOwner: true}, []string{"theirs"}, nil, nil},
 		{"another's by force", room.AttributesUpdate{Set: pairs("theirs", "v"), Force: true}, nil, room.Attributes{"theirs": {"v", "bob", false}}, nil},
-		{"another's by force, as owner", room.AttributesUpdate{Set: pairs("theirs", "v"), Force: true, UpdateOwner: true}, nil, room.Attributes{"theirs": {"v", "alice", false}}, nil},
-		{"deleting", room.AttributesUpdate{Delete: []string{"mine", "nothing", "no one"}}, nil, nil, []string{"mine", "no one"}},
+		{"another's by force, with UpdateOwner", room.AttributesUpdate{Set: pairs("theirs", "v"), Force: true, UpdateOwner: true}, nil, room.Attributes{"theirs": {"v", "alice", false}}, nil},
+		{"deleting", room.AttributesUpdate{Delete: []string{"mine", "nothing", "unowned"}}, nil, nil, []string{"mine", "unowned"}},
 		{"deleting another's", room.AttributesUpdate{Set: pairs("a", "v"), Delete: []string{"theirs", "mine"}}, []string{"theirs"}, room.Attributes{"a": {"v", "alice", false}}, []string{"mine"}},
 		{"deleting another's by force", room.AttributesUpdate{Delete: []string{"theirs"}, Force: true}, nil, nil, []string{"theirs"}},
 	} {
 		c.update.By = "alice"
 		want := room.Attributes{}
 		for key, attribute := range before {
-			if !slices.Contains(c.gone, key) {
+			if !slices.Contains(c.deleted, key) {
 				want[key] = attribute
 			}
 		}
@@ -57,7 +57,7 @@ func TestAttributesUpdate(t *testing.T) {
 		}
 		got, refused, err := before.Update(c.update)
 		if err != nil || !reflect.DeepEqual(got, want) || !slices.Equal(refused, c.refused) || refused == nil {
-			t.Errorf("%s: %v, refused %q, %v, and not %v, refused %q", c.what, got, refused, err, want, c.refused)
+			t.Errorf("%s: got %v, refused %q, %v; want %v, refused %q", c.what, got, refused, err, want, c.refused)
 		}
 	}
 	_, refused, err := before.Update(room.AttributesUpdate{Set: pairs("theirs", "v", "mine", "v")})
@@ -85,14 +85,14 @@ func TestAttributesFull(t *testing.T) {
 	for what, attributes := range map[string]map[string]string{"count": full, "bytes": long} {
 		a, _, err := room.Attributes{}.Update(room.AttributesUpdate{Set: attributes})
 		if err != nil {
-			t.Fatalf("%s: as many as allowed: %v", what, err)
+			t.Fatalf("%s: at the limit: %v", what, err)
 		}
 		if _, _, err := a.Update(room.AttributesUpdate{Set: pairs("n", "")}); !errors.Is(err, room.ErrAttributesFull) {
-			t.Errorf("%s: one beyond: %v", what, err)
+			t.Errorf("%s: beyond the limit: %v", what, err)
 		}
 		for key := range attributes {
 			if _, _, err := a.Update(room.AttributesUpdate{Set: pairs("n", ""), Delete: []string{key}}); err != nil {
-				t.Errorf("%s: one in another's place: %v", what, err)
+				t.Errorf("%s: one instead of another: %v", what, err)
 			}
 		}
 	}
@@ -103,12 +103,12 @@ func TestAttributesFull(t *testing.T) {
 	}
 }
 
-// naive applies the same rules, one pair after the other.
-type naive map[string]room.Attribute
+// attributesModel applies the same rules, one pair after the other.
+type attributesModel map[string]room.Attribute
 
-func (n naive) update(u room.AttributesUpdate) (refused []string) {
+func (m attributesModel) update(u room.AttributesUpdate) (refused []string) {
 	mayChange := func(key string) bool {
-		a, exists := n[key]
+		a, exists := m[key]
 		if exists && a.Owner != "" && a.Owner != u.By && !u.Force {
 			refused = append(refused, key)
 			return false
@@ -119,7 +119,7 @@ func (n naive) update(u room.AttributesUpdate) (refused []string) {
 		if !mayChange(key) {
 			continue
 		}
-		a, exists := n[key]
+		a, exists := m[key]
 		a.Value = value
 		if !exists {
 			a.Owner = u.By
@@ -130,42 +130,42 @@ func (n naive) update(u room.AttributesUpdate) (refused []string) {
 		if u.DeleteAfterOwnerLeft != nil {
 			a.DeleteAfterOwnerLeft = *u.DeleteAfterOwnerLeft
 		}
-		n[key] = a
+		m[key] = a
 	}
 	for _, key := range u.Delete {
 		if mayChange(key) {
-			delete(n, key)
+			delete(m, key)
 		}
 	}
 	slices.Sort(refused)
 	return refused
 }
 
-// TestRoomAttributesKeepTheirPromises updates a room's attributes at random while users leave, and
+// TestRoomAttributesMatchModel updates a room's attributes at random while users leave, and
 // compares them with a model, and with a reader that only receives the events.
-func TestRoomAttributesKeepTheirPromises(t *testing.T) {
+func TestRoomAttributesMatchModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		r := room.Room{ID: "r", Generation: 1, MemberCount: 50}
-		model := naive{}
-		heard := map[string]string{}
-		hear := func(c room.Change) {
+		model := attributesModel{}
+		received := map[string]string{}
+		receive := func(c room.Change) {
 			for _, e := range c.Events {
 				updated, ok := e.Body.(room.AttributesUpdated)
 				if !ok {
 					continue
 				}
 				if e.Seq != r.AttributesVersion || e.Seq != r.LastSeq {
-					t.Fatalf("event %d, version %d, and the log ends at %d", e.Seq, r.AttributesVersion, r.LastSeq)
+					t.Fatalf("event %d, version %d, but the log ends at %d", e.Seq, r.AttributesVersion, r.LastSeq)
 				}
 				for _, info := range updated.Infos {
 					for key, value := range info.Attributes {
 						if info.Action == room.AttributesSet {
-							heard[key] = value
-						} else if heard[key] != value {
-							t.Fatalf("%q is deleted as %q, and was %q", key, value, heard[key])
+							received[key] = value
+						} else if received[key] != value {
+							t.Fatalf("%q is deleted with the value %q, want %q", key, value, received[key])
 						} else {
-							delete(heard, key)
+							delete(received, key)
 						}
 					}
 				}
@@ -193,12 +193,12 @@ func TestRoomAttributesKeepTheirPromises(t *testing.T) {
 				)
 				r, c, refused, err = r.UpdateAttributes(u, noon)
 				if want := model.update(u); err != nil || !slices.Equal(refused, want) {
-					t.Fatalf("refused %q, %v, and not %q", refused, err, want)
+					t.Fatalf("refused %q, %v, want %q", refused, err, want)
 				}
 				if changed := fmt.Sprint(model) != modelBefore; len(c.Events) > 1 || changed != (len(c.Events) == 1) || !changed && r.AttributesVersion != before.AttributesVersion {
 					t.Fatalf("%d events, version %d after %d; changed: %t", len(c.Events), r.AttributesVersion, before.AttributesVersion, changed)
 				}
-				hear(c)
+				receive(c)
 			},
 			"leave": func(t *rapid.T) {
 				who := rapid.SampledFrom([]room.UserID{"alice", "bob"}).Draw(t, "who")
@@ -211,16 +211,16 @@ func TestRoomAttributesKeepTheirPromises(t *testing.T) {
 					}
 				}
 				if c.Events[0].Body.Type() != room.TypeMembersLeft {
-					t.Fatalf("%s comes first", c.Events[0].Body.Type())
+					t.Fatalf("the first event is %s", c.Events[0].Body.Type())
 				}
-				hear(c)
+				receive(c)
 			},
 			"": func(t *rapid.T) {
 				if diff := cmp.Diff(map[string]room.Attribute(model), map[string]room.Attribute(r.Attributes)); diff != "" && len(model)+len(r.Attributes) > 0 {
-					t.Fatalf("the model (-) and the room (+):\n%s", diff)
+					t.Fatalf("attributes (-in the model +in the room):\n%s", diff)
 				}
-				if diff := cmp.Diff(heard, r.Attributes.Pairs()); diff != "" {
-					t.Fatalf("heard (-) and so (+):\n%s", diff)
+				if diff := cmp.Diff(received, r.Attributes.Pairs()); diff != "" {
+					t.Fatalf("attributes (-in the events +in the room):\n%s", diff)
 				}
 			},
 		})
@@ -243,14 +243,14 @@ func TestAttributesVersion(t *testing.T) {
 	} {
 		updated, _, _, err := r.UpdateAttributes(room.AttributesUpdate{By: "alice", Set: pairs("k", "v"), Base: c.base}, noon)
 		if !errors.Is(err, c.want) || c.want == nil && updated.AttributesVersion != 8 {
-			t.Errorf("based on %v: version %d, %v, and not %v", c.base, updated.AttributesVersion, err, c.want)
+			t.Errorf("based on %v: version %d, %v, want error %v", c.base, updated.AttributesVersion, err, c.want)
 		}
 	}
 }
 
-// TestEmptyRoomKeepsNoAttributes checks that an empty room has no attributes, and that a destroyed
+// TestEmptyRoomHasNoAttributes checks that an empty room has no attributes, and that a destroyed
 // room has no event about them.
-func TestEmptyRoomKeepsNoAttributes(t *testing.T) {
+func TestEmptyRoomHasNoAttributes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		delay  room.Seconds
@@ -270,7 +270,7 @@ func TestEmptyRoomKeepsNoAttributes(t *testing.T) {
 	}
 }
 
-func TestAttributesInJSON(t *testing.T) {
+func TestAttributesJSON(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		what any
@@ -283,7 +283,7 @@ func TestAttributesInJSON(t *testing.T) {
 		{room.AttributesUpdated{Infos: []room.AttributesInfo{{room.AttributesSet, pairs("k", "v")}}}, `{"infos":[{"action":"set","roomAttributes":{"k":"v"}}]}`},
 	} {
 		if got, err := json.Marshal(c.what); err != nil || string(got) != c.want {
-			t.Errorf("%v is written as %s: %v", c.what, got, err)
+			t.Errorf("%v encodes to %s, %v", c.what, got, err)
 		}
 	}
 	by := &room.OperatedInfo{UserID: "alice"}
@@ -296,10 +296,10 @@ func TestAttributesInJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := room.DecodeBody(body.Type(), data); err != nil || !reflect.DeepEqual(got, body) {
-			t.Errorf("%s is read as %+v: %v", data, got, err)
+			t.Errorf("%s decodes to %+v, %v", data, got, err)
 		}
 	}
 	if _, err := room.DecodeBody(room.TypeAttributesUpdated, []byte(`{"infos":[{"roomAttributes":1}]}`)); err == nil {
-		t.Error("a number is read as attributes")
+		t.Error("a number decodes to attributes")
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"parlor/room"
 )
 
-func TestNamesAreOfTheVendorsCharacters(t *testing.T) {
+func TestValidIDs(t *testing.T) {
 	t.Parallel()
 	const allowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ!#$%&()+-:;<=.>?@[]^_{}|~"
 	for c := range 256 {

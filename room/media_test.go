@@ -8,8 +8,8 @@ import (
 	"parlor/room"
 )
 
-// TestFilesOfKinds tries files at each limit of each kind, and just beyond it.
-func TestFilesOfKinds(t *testing.T) {
+// TestMessageKindTakes tries files at each limit of each kind, and just beyond it.
+func TestMessageKindTakes(t *testing.T) {
 	t.Parallel()
 	const mb = 1 << 20
 	for _, c := range []struct {
@@ -29,12 +29,12 @@ func TestFilesOfKinds(t *testing.T) {
 				t.Errorf("%s of %s: %v", c.kind, file.ContentType, err)
 			}
 			if c.size == room.MaxMediaBytes {
-				continue // nobody can upload more
+				continue // no file can be larger
 			}
 			larger := file
 			larger.Size++
 			if err := c.kind.Takes(larger); !errors.Is(err, room.ErrMediaSize) {
-				t.Errorf("%s of a byte more: %v", c.kind, err)
+				t.Errorf("%s over the size limit: %v", c.kind, err)
 			}
 		}
 		for _, file.ContentType = range strings.Fields(c.wrong) {
@@ -45,10 +45,10 @@ func TestFilesOfKinds(t *testing.T) {
 	}
 	for duration, want := range map[float64]error{300: nil, 300.999: nil, 301: room.ErrMediaDuration} {
 		if err := room.KindAudio.Takes(room.Media{ContentType: "audio/mpeg", Duration: duration}); !errors.Is(err, want) {
-			t.Errorf("sound of %v s: %v", duration, err)
+			t.Errorf("audio of %v s: %v", duration, err)
 		}
 	}
 	if err := room.KindVideo.Takes(room.Media{ContentType: "video/quicktime", AudioCodec: "aac"}); !errors.Is(err, room.ErrMediaType) {
-		t.Errorf("a film without pictures: %v", err)
+		t.Errorf("a video without a video track: %v", err)
 	}
 }

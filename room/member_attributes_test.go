@@ -13,21 +13,21 @@ import (
 
 func TestMemberAttributesUpdate(t *testing.T) {
 	t.Parallel()
-	before := room.MemberAttributes{"going": {"1", false}, "kept": {"2", true}}
+	before := room.MemberAttributes{"temporary": {"1", false}, "kept": {"2", true}}
 	for _, c := range []struct {
 		what   string
 		update room.MemberAttributesUpdate
 		want   room.MemberAttributes
 	}{
-		{"a new one", room.MemberAttributesUpdate{Set: pairs("new", "v")}, room.MemberAttributes{"going": {"1", false}, "kept": {"2", true}, "new": {"v", false}}},
-		{"a new one that is kept", room.MemberAttributesUpdate{Set: pairs("new", "v"), DeleteAfterOwnerLeft: new(false)}, room.MemberAttributes{"going": {"1", false}, "kept": {"2", true}, "new": {"v", true}}},
-		{"others", room.MemberAttributesUpdate{Set: pairs("going", "v", "kept", "v")}, room.MemberAttributes{"going": {"v", false}, "kept": {"v", true}}},
-		{"others that go", room.MemberAttributesUpdate{Set: pairs("going", "v", "kept", "v"), DeleteAfterOwnerLeft: new(true)}, room.MemberAttributes{"going": {"v", false}, "kept": {"v", false}}},
-		{"deleting", room.MemberAttributesUpdate{Set: pairs("new", "v"), Delete: []string{"going", "nothing"}}, room.MemberAttributes{"kept": {"2", true}, "new": {"v", false}}},
+		{"a new one", room.MemberAttributesUpdate{Set: pairs("new", "v")}, room.MemberAttributes{"temporary": {"1", false}, "kept": {"2", true}, "new": {"v", false}}},
+		{"a new one that is kept", room.MemberAttributesUpdate{Set: pairs("new", "v"), DeleteAfterOwnerLeft: new(false)}, room.MemberAttributes{"temporary": {"1", false}, "kept": {"2", true}, "new": {"v", true}}},
+		{"others", room.MemberAttributesUpdate{Set: pairs("temporary", "v", "kept", "v")}, room.MemberAttributes{"temporary": {"v", false}, "kept": {"v", true}}},
+		{"others, deleted after their owner left", room.MemberAttributesUpdate{Set: pairs("temporary", "v", "kept", "v"), DeleteAfterOwnerLeft: new(true)}, room.MemberAttributes{"temporary": {"v", false}, "kept": {"v", false}}},
+		{"deleting", room.MemberAttributesUpdate{Set: pairs("new", "v"), Delete: []string{"temporary", "nothing"}}, room.MemberAttributes{"kept": {"2", true}, "new": {"v", false}}},
 	} {
 		got, err := before.Update(c.update)
 		if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
-			t.Errorf("%s: %v, wanted (-) and got (+):\n%s", c.what, err, diff)
+			t.Errorf("%s: %v, attributes (-want +got):\n%s", c.what, err, diff)
 		}
 	}
 	if diff := cmp.Diff(room.MemberAttributes{"kept": {"2", true}}, before.Kept()); diff != "" {
@@ -45,17 +45,17 @@ func TestMemberAttributesFull(t *testing.T) {
 	for what, attributes := range map[string]map[string]string{"count": full, "bytes": long} {
 		a, err := room.MemberAttributes{}.Update(room.MemberAttributesUpdate{Set: attributes})
 		if err != nil {
-			t.Fatalf("%s: as many as allowed: %v", what, err)
+			t.Fatalf("%s: at the limit: %v", what, err)
 		}
 		if _, err := a.Update(room.MemberAttributesUpdate{Set: pairs("n", "")}); !errors.Is(err, room.ErrAttributesFull) {
-			t.Errorf("%s: one beyond: %v", what, err)
+			t.Errorf("%s: beyond the limit: %v", what, err)
 		}
 	}
 }
 
-// TestRoomUpdatesMembersTogether checks that either all members are updated or none, and that the
+// TestUpdateMemberAttributesIsAtomic checks that either all members are updated or none, and that the
 // event lists only those that changed.
-func TestRoomUpdatesMembersTogether(t *testing.T) {
+func TestUpdateMemberAttributesIsAtomic(t *testing.T) {
 	t.Parallel()
 	r := room.Room{LastSeq: 4}
 	alice := room.MemberAttributesInfo{UserID: "alice", Attributes: room.MemberAttributes{"k": {"v", false}}}
@@ -76,6 +76,6 @@ func TestRoomUpdatesMembersTogether(t *testing.T) {
 	}
 	bob.Attributes = room.MemberAttributes{"long": {strings.Repeat("x", 64), false}, "longer": {strings.Repeat("x", 64), false}}
 	if _, c, _, err := r.UpdateMemberAttributes([]room.MemberAttributesInfo{alice, bob}, room.MemberAttributesUpdate{Set: pairs("n", "longer")}, noon); !errors.Is(err, room.ErrAttributesFull) || len(c.Events) > 0 {
-		t.Errorf("one is full: %+v, %v", c, err)
+		t.Errorf("beyond the limit of one member: %+v, %v", c, err)
 	}
 }

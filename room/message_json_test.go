@@ -43,8 +43,8 @@ func message() *rapid.Generator[room.Message] {
 // tagged has no methods, so that encoding/json uses its tags.
 type tagged room.Message
 
-// TestMessagesAreWrittenAsTheirTagsSay compares AppendJSON with encoding/json, byte by byte.
-func TestMessagesAreWrittenAsTheirTagsSay(t *testing.T) {
+// TestMessageJSONMatchesTags compares AppendJSON with encoding/json, byte by byte.
+func TestMessageJSONMatchesTags(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		m := message().Draw(t, "message")
@@ -54,13 +54,13 @@ func TestMessagesAreWrittenAsTheirTagsSay(t *testing.T) {
 		}
 		got, err := m.AppendJSON([]byte("before"))
 		if err != nil || !bytes.Equal(got, append([]byte("before"), want...)) {
-			t.Fatalf("written as %s, and not as %s: %v", got, want, err)
+			t.Fatalf("got %s, want %s: %v", got, want, err)
 		}
 	})
 }
 
-// TestEventsAreOneObject checks that an event's position and its body are in one JSON object.
-func TestEventsAreOneObject(t *testing.T) {
+// TestEventJSON checks that an event's position and its body are in one JSON object.
+func TestEventJSON(t *testing.T) {
 	t.Parallel()
 	m := room.Message{
 		ID: "m1", Content: room.Content{Kind: room.KindText, Text: "hello"}, Sender: room.User{ID: "u"},
@@ -83,7 +83,7 @@ func TestEventsAreOneObject(t *testing.T) {
 		{room.Event{Body: room.TokenWillExpire{SecondsLeft: 30}}, `{"secondsLeft":30}`},
 	} {
 		if got, err := json.Marshal(c.event); err != nil || string(got) != c.want {
-			t.Errorf("written as %s, and not as %s: %v", got, c.want, err)
+			t.Errorf("got %s, want %s: %v", got, c.want, err)
 		}
 	}
 }

@@ -26,24 +26,24 @@ func TestRecall(t *testing.T) {
 	}
 	lobby := room.Room{ID: "lobby", Generation: 4, LastSeq: 9}
 	for _, c := range []struct {
-		what  string
-		m     room.Message
-		by    room.UserID
-		after time.Duration
-		err   error
-		tells bool
-		info  *room.OperatedInfo
+		what     string
+		m        room.Message
+		by       room.UserID
+		after    time.Duration
+		err      error
+		recalled bool
+		info     *room.OperatedInfo
 	}{
-		{what: "at once", m: m, by: "alice", tells: true, info: &room.OperatedInfo{UserID: "alice"}},
-		{what: "just in time", m: m, by: "alice", after: room.RecallTime, tells: true, info: &room.OperatedInfo{UserID: "alice"}},
+		{what: "at once", m: m, by: "alice", recalled: true, info: &room.OperatedInfo{UserID: "alice"}},
+		{what: "just in time", m: m, by: "alice", after: room.RecallTime, recalled: true, info: &room.OperatedInfo{UserID: "alice"}},
 		{what: "too late", m: m, by: "alice", after: room.RecallTime + time.Millisecond, err: room.ErrRecallTooLate},
 		{what: "by another", m: m, by: "bob", err: room.ErrNotSender},
-		{what: "by another, and too late", m: m, by: "bob", after: time.Hour, err: room.ErrNotSender},
-		{what: "by the operator, and late", m: m, after: 24 * time.Hour, tells: true},
+		{what: "by another, too late", m: m, by: "bob", after: time.Hour, err: room.ErrNotSender},
+		{what: "by an admin, late", m: m, after: 24 * time.Hour, recalled: true},
 		{what: "again", m: tombstone, by: "alice"},
-		{what: "again and late", m: tombstone, by: "alice", after: time.Hour},
+		{what: "again, late", m: tombstone, by: "alice", after: time.Hour},
 		{what: "again by another", m: tombstone, by: "bob", err: room.ErrNotSender},
-		{what: "again by the operator", m: tombstone},
+		{what: "again by an admin", m: tombstone},
 	} {
 		now := sentAt.Add(c.after)
 		r, got, change, err := lobby.Recall(c.m, c.by, now)
@@ -51,7 +51,7 @@ func TestRecall(t *testing.T) {
 			t.Errorf("%s: %v", c.what, err)
 		}
 		want, events := c.m, []room.Event(nil)
-		if c.tells {
+		if c.recalled {
 			want = tombstone
 			events = []room.Event{{Room: "lobby", Log: 4, Seq: 10, At: now, Body: room.MessageRecalled{MessageID: "id", RecalledSeq: 3, OperatedInfo: c.info}}}
 		}
@@ -73,7 +73,7 @@ func TestRecall(t *testing.T) {
 	}
 }
 
-func TestRecallOnTheWire(t *testing.T) {
+func TestMessageRecalledJSON(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		body room.MessageRecalled
@@ -84,11 +84,11 @@ func TestRecallOnTheWire(t *testing.T) {
 	} {
 		got, err := json.Marshal(c.body)
 		if err != nil || string(got) != c.want {
-			t.Errorf("it is %s, and not %s: %v", got, c.want, err)
+			t.Errorf("got %s, want %s: %v", got, c.want, err)
 		}
 		back, err := room.DecodeBody(room.TypeMessageRecalled, got)
 		if diff := cmp.Diff(room.Body(c.body), back); diff != "" || err != nil {
-			t.Errorf("it comes back as %v: %v", back, err)
+			t.Errorf("decoded as %v: %v", back, err)
 		}
 	}
 }

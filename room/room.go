@@ -251,7 +251,7 @@ type LeaveRequest struct {
 	Last bool
 	// JoinPending says that the event of the user's join is waiting for the next batch.
 	JoinPending bool
-	// Attributes are the user's attributes in the room.
+	// Attributes are the user's attributes in the room. The store keeps those with Keep.
 	Attributes MemberAttributes
 }
 

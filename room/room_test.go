@@ -17,9 +17,9 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// TestRoomKeepsItsPromises makes sessions join and leave at random, and compares the rules with a
+// TestRoomMatchesModel makes sessions join and leave at random, and compares the rules with a
 // model that only knows which sessions are in the room.
-func TestRoomKeepsItsPromises(t *testing.T) {
+func TestRoomMatchesModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const maxMembers = 3
@@ -31,17 +31,17 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 		sessionOf := func(t *rapid.T, u room.User) room.SessionID {
 			return room.SessionID(fmt.Sprint(u.ID, "-", rapid.IntRange(1, 2).Draw(t, "session")))
 		}
-		applied := func(c room.Change) {
+		checkSeqs := func(c room.Change) {
 			for _, e := range c.Events {
 				if e.Seq != r.LastSeq {
-					t.Fatalf("event %d while the log ends at %d", e.Seq, r.LastSeq)
+					t.Fatalf("the event has seq %d, but the log ends at %d", e.Seq, r.LastSeq)
 				}
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
 			"join": func(t *rapid.T) {
 				if !r.DestroyedAt.IsZero() {
-					t.Skip("gone")
+					t.Skip("destroyed")
 				}
 				u := user.Draw(t, "who")
 				s := sessionOf(t, u)
@@ -67,44 +67,44 @@ func TestRoomKeepsItsPromises(t *testing.T) {
 					t.Fatal(err)
 				}
 				if joined := len(c.Events) == 1; joined != (len(in[u.ID]) == 0) {
-					t.Fatalf("joined told: %v, with %d sessions in already", joined, len(in[u.ID]))
+					t.Fatalf("join published: %t, with %d sessions already in the room", joined, len(in[u.ID]))
 				}
 				if len(c.Joined) != 1 || c.Joined[0].From != r.LastSeq {
-					t.Fatalf("arrivals %+v, log ends at %d", c.Joined, r.LastSeq)
+					t.Fatalf("joined %+v, but the log ends at %d", c.Joined, r.LastSeq)
 				}
 				if in[u.ID] == nil {
 					in[u.ID] = map[room.SessionID]bool{}
 				}
 				in[u.ID][s] = true
-				applied(c)
+				checkSeqs(c)
 			},
 			"leave": func(t *rapid.T) {
 				u := user.Draw(t, "who")
 				s := sessionOf(t, u)
 				if !in[u.ID][s] {
-					t.Skip("not in")
+					t.Skip("not in the room")
 				}
 				last := len(in[u.ID]) == 1
 				var c room.Change
 				r, c = r.Leave([]room.LeaveRequest{{User: u, Sessions: []room.SessionID{s}, Last: last}}, room.ReasonTimedOut, "", noon)
 				if left := len(c.Events) == 1; left != last {
-					t.Fatalf("left told: %v, with the last session: %v", left, last)
+					t.Fatalf("leave published: %t, last session: %t", left, last)
 				}
 				if len(c.Left) != 1 || c.Left[0].Reason != room.ReasonTimedOut {
-					t.Fatalf("departures %+v", c.Left)
+					t.Fatalf("left %+v", c.Left)
 				}
 				delete(in[u.ID], s)
 				if last {
 					delete(in, u.ID)
 				}
-				applied(c)
+				checkSeqs(c)
 			},
 			"": func(t *rapid.T) {
 				if r.MemberCount != len(in) || r.MemberCount > maxMembers {
 					t.Fatalf("%d members, want %d", r.MemberCount, len(in))
 				}
-				if gone := !r.DestroyedAt.IsZero(); gone != (len(in) == 0 && r.LastSeq > 0) {
-					t.Fatalf("gone: %v, with %d members", gone, len(in))
+				if destroyed := !r.DestroyedAt.IsZero(); destroyed != (len(in) == 0 && r.LastSeq > 0) {
+					t.Fatalf("destroyed: %t, with %d members", destroyed, len(in))
 				}
 			},
 		})
@@ -127,47 +127,47 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: room.MaxMaxMembers}}
 		var (
-			in     = map[room.UserID]bool{} // who is in
-			told   = map[room.UserID]bool{} // who is in, as the log says
-			parted = map[room.UserID]bool{} // who is out, which the log has yet to say
+			in            = map[room.UserID]bool{}
+			inLog         = map[room.UserID]bool{} // members according to the log
+			pendingLeaves = map[room.UserID]bool{} // left, but not yet published
 		)
-		hear := func(t *rapid.T, events []room.Event) {
+		readEvents := func(t *rapid.T, events []room.Event) {
 			for _, e := range events {
 				switch b := e.Body.(type) {
 				case room.MembersJoined:
 					for _, m := range b.MemberList {
-						if told[m.ID] {
+						if inLog[m.ID] {
 							t.Fatalf("%s joined twice", m.ID)
 						}
-						told[m.ID] = true
+						inLog[m.ID] = true
 					}
 				case room.MembersLeft:
 					for _, m := range b.MemberList {
-						if !told[m.ID] {
-							t.Fatalf("%s left, and never joined", m.ID)
+						if !inLog[m.ID] {
+							t.Fatalf("%s left without having joined", m.ID)
 						}
-						delete(told, m.ID)
+						delete(inLog, m.ID)
 					}
 				}
 			}
 		}
 		join := func(t *rapid.T, id room.UserID) {
-			later := r.BatchesPresence()
+			batched := r.BatchesPresence()
 			var c room.Change
 			var err error
-			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1, LeavePending: parted[id]}, noon)
+			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1, LeavePending: pendingLeaves[id]}, noon)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := !later && !parted[id]; len(c.Events) > 0 != want {
-				t.Fatalf("told at once: %v, with %d members", !want, len(in))
+			if want := !batched && !pendingLeaves[id]; len(c.Events) > 0 != want {
+				t.Fatalf("want the join published at once: %t, with %d members", want, len(in))
 			}
 			in[id] = true
-			if parted[id] {
-				told[id] = true
-				delete(parted, id)
+			if pendingLeaves[id] {
+				inLog[id] = true
+				delete(pendingLeaves, id)
 			}
-			hear(t, c.Events)
+			readEvents(t, c.Events)
 		}
 		for i := range room.PresenceBatchThreshold - 3 {
 			join(t, room.UserID(fmt.Sprint("early", i)))
@@ -180,50 +180,50 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 				}
 			},
 			"leave": func(t *rapid.T) {
-				var leavers []room.LeaveRequest
+				var requests []room.LeaveRequest
 				for _, id := range rapid.SliceOfDistinct(user, rapid.ID).Draw(t, "who") {
 					if in[id] {
-						leavers = append(leavers, room.LeaveRequest{User: room.User{ID: id}, Last: true, JoinPending: !told[id]})
+						requests = append(requests, room.LeaveRequest{User: room.User{ID: id}, Last: true, JoinPending: !inLog[id]})
 						delete(in, id)
 					}
 				}
-				if later := r.BatchesPresence(); later {
-					for _, l := range leavers {
-						if !l.JoinPending {
-							parted[l.User.ID] = true
-							delete(told, l.User.ID)
+				if r.BatchesPresence() {
+					for _, request := range requests {
+						if !request.JoinPending {
+							pendingLeaves[request.User.ID] = true
+							delete(inLog, request.User.ID)
 						}
 					}
 				}
-				before := len(told)
+				before := len(inLog)
 				var c room.Change
-				r, c = r.Leave(leavers, room.ReasonLeft, "", noon)
-				hear(t, c.Events)
-				if len(c.Events) > 1 || len(told) < before-len(leavers) {
-					t.Fatalf("%d events for %d leavers", len(c.Events), len(leavers))
+				r, c = r.Leave(requests, room.ReasonLeft, "", noon)
+				readEvents(t, c.Events)
+				if len(c.Events) > 1 || len(inLog) < before-len(requests) {
+					t.Fatalf("%d events for %d leave requests", len(c.Events), len(requests))
 				}
 			},
-			"announce": func(t *rapid.T) {
+			"flush": func(t *rapid.T) {
 				var joined []room.Member
 				var left []room.LeftMember
 				for id := range in {
-					if !told[id] {
+					if !inLog[id] {
 						joined = append(joined, room.Member{User: room.User{ID: id}})
 					}
 				}
-				for id := range parted {
+				for id := range pendingLeaves {
 					left = append(left, room.LeftMember{User: room.User{ID: id}})
-					told[id] = true // as the log still says
+					inLog[id] = true // in the log, the user has not left yet
 				}
-				clear(parted)
+				clear(pendingLeaves)
 				if (len(joined)+len(left) > 0) && !r.PresencePending {
-					t.Fatalf("%d joined and %d left, and the room does not know that it has to tell", len(joined), len(left))
+					t.Fatalf("%d joined and %d left, but PresencePending is false", len(joined), len(left))
 				}
 				var events []room.Event
 				r, events = r.FlushPresence(joined, left, noon)
-				hear(t, events)
-				if r.PresencePending || !maps.Equal(in, told) {
-					t.Fatalf("the log says %v, and in the room are %v", told, in)
+				readEvents(t, events)
+				if r.PresencePending || !maps.Equal(in, inLog) {
+					t.Fatalf("members %v according to the log, but %v in the room", inLog, in)
 				}
 			},
 			"": func(t *rapid.T) {
@@ -235,7 +235,7 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 	})
 }
 
-func TestAnnouncementsAreBounded(t *testing.T) {
+func TestFlushPresenceBoundsEvents(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Generation: 1, LastSeq: 7, PresencePending: true}
 	r, events := r.FlushPresence(make([]room.Member, room.MaxMembersPerEvent+1), make([]room.LeftMember, room.MaxMembersPerEvent), noon)
@@ -256,25 +256,25 @@ func TestAnnouncementsAreBounded(t *testing.T) {
 	}
 }
 
-func TestBannedUserMayNotEnter(t *testing.T) {
+func TestBannedUserCannotJoin(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Config: room.Config{MaxMembers: 1}}
-	e := room.JoinRequest{MaxRooms: 1, BannedUntil: noon}
-	if _, _, err := r.Join(e, noon.Add(-time.Millisecond)); !errors.Is(err, room.ErrBanned) {
+	request := room.JoinRequest{MaxRooms: 1, BannedUntil: noon}
+	if _, _, err := r.Join(request, noon.Add(-time.Millisecond)); !errors.Is(err, room.ErrBanned) {
 		t.Errorf("just before the end of the ban: %v", err)
 	}
-	if _, _, err := r.Join(e, noon); err != nil {
+	if _, _, err := r.Join(request, noon); err != nil {
 		t.Errorf("at the end of the ban: %v", err)
 	}
 }
 
-func TestDestroyedRoomTellsOfAll(t *testing.T) {
+func TestDestroyRemovesAllSessions(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Generation: 4, MemberCount: 1, LastSeq: 3, DestroyAt: noon}
 	left := []room.LeftMember{{User: room.User{ID: "alice"}, Reason: room.ReasonRoomDestroyed}}
-	gone, c := r.Destroy([]room.SessionID{"tab", "phone"}, left, "over", noon)
-	if gone.DestroyedAt != noon || !gone.DestroyAt.IsZero() || gone.MemberCount != 0 || gone.LastSeq != 4 {
-		t.Errorf("the room is %+v", gone)
+	destroyed, c := r.Destroy([]room.SessionID{"tab", "phone"}, left, "over", noon)
+	if destroyed.DestroyedAt != noon || !destroyed.DestroyAt.IsZero() || destroyed.MemberCount != 0 || destroyed.LastSeq != 4 {
+		t.Errorf("the room is %+v", destroyed)
 	}
 	want := room.Change{
 		Events: []room.Event{{Room: "r", Log: 4, Seq: 4, At: noon, Body: room.MembersLeft{MemberList: left}}},
@@ -286,21 +286,21 @@ func TestDestroyedRoomTellsOfAll(t *testing.T) {
 	if diff := cmp.Diff(want, c); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
-	if told := c.Left[0].StateChange(); told.Event != room.RoomNotExist || told.Reason != "over" {
-		t.Errorf("the session is told %+v", told)
+	if changed := c.Left[0].StateChange(); changed.Event != room.RoomNotExist || changed.Reason != "over" {
+		t.Errorf("the session is notified of %+v", changed)
 	}
 }
 
-func TestUserMayBeInSoManyRooms(t *testing.T) {
+func TestJoinLimitsRoomsPerUser(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Config: room.Config{MaxMembers: 1}}
 	if _, _, err := r.Join(room.JoinRequest{Rooms: 2, MaxRooms: 2}, noon); !errors.Is(err, room.ErrTooManyRooms) {
-		t.Errorf("one too many: %v", err)
+		t.Errorf("over the limit: %v", err)
 	}
 	if _, _, err := r.Join(room.JoinRequest{Rooms: 1, MaxRooms: 2}, noon); err != nil {
-		t.Errorf("the last one allowed: %v", err)
+		t.Errorf("at the limit: %v", err)
 	}
 	if _, _, err := r.Join(room.JoinRequest{Rooms: 2, MaxRooms: 2, Others: []room.SessionID{"other"}}, noon); err != nil {
-		t.Errorf("another session in a room the user is in: %v", err)
+		t.Errorf("another session of a member, over the limit: %v", err)
 	}
 }

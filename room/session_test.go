@@ -36,7 +36,7 @@ func TestSessionStates(t *testing.T) {
 	}
 }
 
-func TestGrantsFence(t *testing.T) {
+func TestGrantsCheck(t *testing.T) {
 	t.Parallel()
 	grants := &room.Grants{Rooms: []room.Grant{
 		{RoomID: "class-*", Join: true, Send: true},
@@ -68,19 +68,19 @@ func TestGrantsFence(t *testing.T) {
 	}
 }
 
-func TestGrantsFencePeersAndMedia(t *testing.T) {
+func TestGrantsCheckPeerAndMedia(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
 		grants     *room.Grants
 		bob, media bool
 	}{
-		"no grants":          {nil, true, true},
-		"rooms alone":        {&room.Grants{Rooms: []room.Grant{{RoomID: "*", Join: true, Send: true}}}, false, false},
-		"the user":           {&room.Grants{Peers: []room.UserID{"alice", "bob"}}, true, false},
-		"another user":       {&room.Grants{Peers: []room.UserID{"bobby"}}, false, false},
-		"a prefix":           {&room.Grants{Peers: []room.UserID{"bo*"}}, true, false},
-		"all, and uploads":   {&room.Grants{Peers: []room.UserID{"*"}, Media: true}, true, true},
-		"uploads and nobody": {&room.Grants{Peers: []room.UserID{}, Media: true}, false, true},
+		"no grants":        {nil, true, true},
+		"rooms alone":      {&room.Grants{Rooms: []room.Grant{{RoomID: "*", Join: true, Send: true}}}, false, false},
+		"the user":         {&room.Grants{Peers: []room.UserID{"alice", "bob"}}, true, false},
+		"another user":     {&room.Grants{Peers: []room.UserID{"bobby"}}, false, false},
+		"a prefix":         {&room.Grants{Peers: []room.UserID{"bo*"}}, true, false},
+		"all, and uploads": {&room.Grants{Peers: []room.UserID{"*"}, Media: true}, true, true},
+		"uploads alone":    {&room.Grants{Peers: []room.UserID{}, Media: true}, false, true},
 	} {
 		if got := c.grants.CheckPeer("bob") == nil; got != c.bob {
 			t.Errorf("%s: messages to bob allowed: %t", what, got)
@@ -91,11 +91,11 @@ func TestGrantsFencePeersAndMedia(t *testing.T) {
 	}
 }
 
-func TestWhoMayStay(t *testing.T) {
+func TestMayStay(t *testing.T) {
 	t.Parallel()
 	var free *room.Grants
 	grants := &room.Grants{Rooms: []room.Grant{{RoomID: "joined", Join: true}, {RoomID: "made", Create: true}, {RoomID: "*", Send: true}}}
 	if !free.MayStay("anywhere") || !grants.MayStay("joined") || !grants.MayStay("made") || grants.MayStay("elsewhere") {
-		t.Error("whoever may enter or create a room may stay, and nobody else")
+		t.Error("a session may stay in the rooms that it may join or create, and in no others")
 	}
 }

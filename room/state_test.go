@@ -2,7 +2,6 @@ package room_test
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -43,11 +42,7 @@ func TestDocumentShowsTheTables(t *testing.T) {
 // documented returns the first table below a heading: its first three columns, or the first of two.
 func documented(t *testing.T, heading string) []string {
 	t.Helper()
-	document, err := os.ReadFile("../docs/room-states.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(document), heading)
+	_, section, found := strings.Cut(read(t, "../docs/room-states.md"), heading)
 	if !found {
 		t.Fatalf("no heading %q", heading)
 	}
@@ -68,11 +63,11 @@ func documented(t *testing.T, heading string) []string {
 // in the table.
 func TestChangesFollowTheTable(t *testing.T) {
 	t.Parallel()
-	moves := map[string]bool{}
+	transitions := map[string]bool{}
 	for _, tr := range room.RoomTransitions {
-		moves[fmt.Sprint(tr.From, tr.Event, tr.To)] = true
+		transitions[fmt.Sprint(tr.From, tr.Event, tr.To)] = true
 	}
-	told := map[string][]room.RoomStateChanged{
+	notified := map[string][]room.RoomStateChanged{
 		"created":        room.Joined{Call: room.RoomCreate, Created: true}.StateChanges(),
 		"entered":        room.Joined{Call: room.RoomEnter}.StateChanges(),
 		"entered new":    room.Joined{Call: room.RoomEnter, Created: true}.StateChanges(),
@@ -81,19 +76,19 @@ func TestChangesFollowTheTable(t *testing.T) {
 		"switch refused": room.RefusedJoin{Call: room.RoomSwitch}.StateChanges(),
 		"enter refused":  room.RefusedJoin{Call: room.RoomEnter}.StateChanges(),
 	}
-	for name, changes := range told {
+	for name, changes := range notified {
 		state := room.RoomDisconnected
 		for _, c := range changes {
-			if !moves[fmt.Sprint(state, c.Event, c.State)] {
-				t.Errorf("%s: no move from %s by %s to %s", name, state, c.Event, c.State)
+			if !transitions[fmt.Sprint(state, c.Event, c.State)] {
+				t.Errorf("%s: no transition from %s by %s to %s", name, state, c.Event, c.State)
 			}
 			state = c.State
 		}
 	}
 	for _, r := range reasons {
 		c := room.Left{Reason: r}.StateChange()
-		if !moves[fmt.Sprint(room.RoomConnected, c.Event, c.State)] && !moves[fmt.Sprint(room.RoomReconnecting, c.Event, c.State)] {
-			t.Errorf("%s: no move by %s to %s", r, c.Event, c.State)
+		if !transitions[fmt.Sprint(room.RoomConnected, c.Event, c.State)] && !transitions[fmt.Sprint(room.RoomReconnecting, c.Event, c.State)] {
+			t.Errorf("%s: no transition by %s to %s", r, c.Event, c.State)
 		}
 	}
 }

@@ -64,9 +64,9 @@ var vendors = map[string][]string{
 	},
 }
 
-// TestVendorsStatesAreExplained compares the tables about other systems with the lists of their
+// TestVendorWordsAreExplained compares the tables about other systems with the lists of their
 // words, and with the words of the code and of the contract.
-func TestVendorsStatesAreExplained(t *testing.T) {
+func TestVendorWordsAreExplained(t *testing.T) {
 	t.Parallel()
 	known := words(t)
 	named := map[string]bool{}
@@ -102,7 +102,7 @@ func TestVendorsStatesAreExplained(t *testing.T) {
 		}
 		for _, word := range words {
 			if !named[word] {
-				t.Errorf("the %s %s corresponds to nothing", typ, word)
+				t.Errorf("the %s %s corresponds to no word of a vendor", typ, word)
 			}
 		}
 	}
@@ -120,42 +120,42 @@ var phrase = regexp.MustCompile("^(?:" + strings.Join([]string{
 // checkPhrases checks that words which are documented to be on the wire exist there.
 func checkPhrases(t *testing.T, where, cell string) {
 	t.Helper()
-	told := []room.RoomState{room.RoomConnecting, room.RoomConnected, room.RoomDisconnected} // the other one only the client sees
-	moves := map[string]bool{}
+	notified := []room.RoomState{room.RoomConnecting, room.RoomConnected, room.RoomDisconnected} // only the client knows the other one
+	transitions := map[string]bool{}
 	for _, tr := range room.RoomTransitions {
-		moves[fmt.Sprint(tr.To, " ", tr.Event)] = true
+		transitions[fmt.Sprint(tr.To, " ", tr.Event)] = true
 	}
 	statuses := documentedErrors(t)
 	all := constants(t)
-	for said := range strings.SplitSeq(cell, "; ") {
-		match := phrase.FindStringSubmatch(said)
+	for part := range strings.SplitSeq(cell, "; ") {
+		match := phrase.FindStringSubmatch(part)
 		if match == nil {
-			t.Errorf("%s: %q says nothing of the wire", where, said)
+			t.Errorf("%s: %q does not match phrase", where, part)
 			continue
 		}
-		part := func(name string) string { return match[phrase.SubexpIndex(name)] }
-		if code := part("code"); code != "" && statuses[code] != part("status") {
-			t.Errorf("%s: %s comes with status %q, and not %s", where, code, statuses[code], part("status"))
+		group := func(name string) string { return match[phrase.SubexpIndex(name)] }
+		if code := group("code"); code != "" && statuses[code] != group("status") {
+			t.Errorf("%s: %s has status %q, want %s", where, code, statuses[code], group("status"))
 		}
-		if state := part("state"); state != "" {
-			if !slices.Contains(told, room.RoomState(state)) {
-				t.Errorf("%s: no session is told %s", where, state)
+		if state := group("state"); state != "" {
+			if !slices.Contains(notified, room.RoomState(state)) {
+				t.Errorf("%s: no session is notified of %s", where, state)
 			}
-			if event := part("event"); event != "" && !moves[state+" "+event] {
-				t.Errorf("%s: nothing moves to %s by %s", where, state, event)
+			if event := group("event"); event != "" && !transitions[state+" "+event] {
+				t.Errorf("%s: no transition to %s by %s", where, state, event)
 			}
 		}
-		if event := part("ended"); event != "" && !slices.Contains(all["ConnectionEvent"], event) {
+		if event := group("ended"); event != "" && !slices.Contains(all["ConnectionEvent"], event) {
 			t.Errorf("%s: no stream ends by %s", where, event)
 		}
-		if reason := part("reason"); reason != "" && !slices.Contains(all["LeaveReason"], reason) {
-			t.Errorf("%s: nobody leaves for the reason %s", where, reason)
+		if reason := group("reason"); reason != "" && !slices.Contains(all["LeaveReason"], reason) {
+			t.Errorf("%s: there is no leave reason %s", where, reason)
 		}
 	}
 }
 
-// TestTimesAreOurs compares Parlor's column of the table of times with the code.
-func TestTimesAreOurs(t *testing.T) {
+// TestDocumentedTimes compares Parlor's column of the table of times with the code.
+func TestDocumentedTimes(t *testing.T) {
 	t.Parallel()
 	ours := map[string]string{}
 	for _, row := range cells(t, "### Times\n") {
