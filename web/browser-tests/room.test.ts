@@ -69,3 +69,22 @@ test('scrolling up loads older messages', async ({ openPage, room, server }) => 
   await bob.expectMessages(...messages);
   await expect(bob.page.getByRole('button', { name: 'Load earlier messages' })).toBeHidden();
 });
+
+test('the Enter that ends a composition does not send the text', async ({ openPage, room }) => {
+  const alice = await openPage({ name: 'Alice' });
+  await alice.enter(room);
+  const field = alice.page.getByLabel('Message', { exact: true });
+  await field.fill('你好');
+  // Chrome and Firefox dispatch keydown before compositionend, Safari after it.
+  for (const safari of [false, true]) {
+    await field.evaluate((element, safari) => {
+      element.dispatchEvent(new CompositionEvent('compositionstart', { bubbles: true }));
+      const enter = { key: 'Enter', keyCode: 229, isComposing: !safari, bubbles: true, cancelable: true };
+      const events = [new KeyboardEvent('keydown', enter), new CompositionEvent('compositionend', { bubbles: true })];
+      for (const event of safari ? events.reverse() : events) element.dispatchEvent(event);
+    }, safari);
+    await expect(field).toHaveValue('你好');
+  }
+  await field.press('Enter');
+  await alice.expectMessages('你好');
+});

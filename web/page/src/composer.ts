@@ -27,8 +27,7 @@ export class Composer {
       this.#text.focus();
     };
     this.#text.onkeydown = (event) => {
-      // While an input method is composing, Enter accepts its suggestion.
-      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      if (event.key !== 'Enter' || event.shiftKey || isOfInputMethod(event)) return;
       event.preventDefault();
       this.#form.requestSubmit();
     };
@@ -41,4 +40,12 @@ export class Composer {
   focus(): void {
     this.#text.focus();
   }
+}
+
+/**
+ * Reports whether an input method handles the key: its Enter accepts a suggestion. In Safari, this
+ * event follows compositionend, so isComposing is false, but keyCode is 229 as in other browsers.
+ */
+function isOfInputMethod({ isComposing, keyCode }: KeyboardEvent): boolean {
+  return isComposing || keyCode === 229;
 }
