@@ -7,7 +7,8 @@ export type ConnectionState = 'connecting' | 'connected' | 'reconnecting' | 'dis
  *
  * - `success`: the stream is open.
  * - `networkInterrupted`: the stream broke, or could not be opened.
- * - `networkTimeout`: nothing was received from the server for three heartbeats.
+ * - `networkTimeout`: nothing was received from the server for three heartbeats, or for one
+ *   when a call got no reply.
  * - `serverGoingAway`: the server asked the client to reconnect a moment later.
  * - `slowConsumer`: the client read too slowly. It reconnects and continues at its cursor.
  * - `loggedOut`, `tokenExpired`: the session has ended.

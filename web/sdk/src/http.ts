@@ -20,10 +20,13 @@ export interface CallOptions {
 export class HTTP {
   readonly baseURL: string;
   readonly #sessionKey: string | undefined;
+  /** Called whenever the server could not be reached, also before a retry. */
+  readonly onUnreachable: () => void;
 
-  constructor(baseURL: string, sessionKey?: string) {
+  constructor(baseURL: string, sessionKey?: string, onUnreachable = () => {}) {
     this.baseURL = baseURL.replace(/\/+$/, '');
     this.#sessionKey = sessionKey;
+    this.onUnreachable = onUnreachable;
   }
 
   /** @throws {ParlorError} and nothing else. */
@@ -40,7 +43,14 @@ export class HTTP {
       headers.set('Content-Type', 'application/json');
       init.body = JSON.stringify(body);
     }
-    const attempt = () => send(url, init) as Promise<Reply<Operation<P, M>>>;
+    const attempt = async () => {
+      try {
+        return (await send(url, init)) as Reply<Operation<P, M>>;
+      } catch (error) {
+        if (error instanceof ParlorError && error.code === 'network_error') this.onUnreachable();
+        throw error;
+      }
+    };
     return retry ? retried(attempt) : attempt();
   }
 

@@ -115,7 +115,7 @@ export class Parlor {
     this.userID = session.userID;
     this.userName = session.userName;
     this.limits = session.limits;
-    this.#http = new HTTP(baseURL, session.sessionKey);
+    this.#http = new HTTP(baseURL, session.sessionKey, () => this.#stream.suspectLoss());
     this.#getToken = getToken;
     this.#seen = new Seen(seen);
     const handler = {

@@ -2,6 +2,8 @@ import { Backoff } from './backoff.ts';
 
 /** The number of heartbeats without a byte after which the connection is lost. */
 const MISSED_HEARTBEATS = 3;
+/** How much later than the interval a heartbeat may arrive when a loss is suspected, in milliseconds. */
+const HEARTBEAT_DELAY = 2_000;
 /** The shortest silence that means a lost connection, in milliseconds: mobile networks may pause. */
 const LEAST_SILENCE = 15_000;
 /** How long an attempt to connect may take. The server replies at once, whatever its heartbeat is. */
@@ -54,8 +56,7 @@ export interface StreamHandler {
 export class EventStream {
   readonly #transport: Transport;
   readonly #handler: StreamHandler;
-  /** How long an open connection may be silent, in milliseconds. */
-  readonly #silenceLimit: number;
+  readonly #heartbeat: number;
   readonly #backoff = new Backoff(LONGEST_DELAY);
   readonly #stopListening: () => void;
   #cursor: string | undefined;
@@ -64,6 +65,7 @@ export class EventStream {
   #retry = 0;
   /** When the last bytes arrived. */
   #aliveAt = 0;
+  #lossSuspected = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
 
@@ -71,7 +73,7 @@ export class EventStream {
   constructor(transport: Transport, handler: StreamHandler, heartbeat: number, cursor?: string) {
     this.#transport = transport;
     this.#handler = handler;
-    this.#silenceLimit = Math.max(MISSED_HEARTBEATS * heartbeat, LEAST_SILENCE);
+    this.#heartbeat = heartbeat;
     this.#cursor = cursor;
     this.#stopListening = onWake(() => this.#wake());
     // In the next task, so that listeners that are added right after login miss no event.
@@ -93,6 +95,16 @@ export class EventStream {
     this.#backoff.reset();
   }
 
+  /**
+   * A call got no reply. Unless bytes arrive within one heartbeat of the last ones, the connection
+   * is lost. A transport that reports no comments reconnects if there is no event either.
+   */
+  suspectLoss(): void {
+    if (!this.#open) return;
+    this.#lossSuspected = true;
+    this.#watch();
+  }
+
   /** Closes the connection, and reconnects after exactly this delay, which the server chose. */
   reconnectAfter(delay: number): void {
     this.#disconnect();
@@ -101,7 +113,7 @@ export class EventStream {
 
   #connect(): void {
     this.#disconnect();
-    this.#aliveAt = Date.now();
+    this.#alive();
     // A transport may still call the handler of a connection that was closed.
     let current = true;
     const guard =
@@ -112,18 +124,17 @@ export class EventStream {
     const connection = this.#transport.connect(this.#cursor, {
       opened: guard(() => {
         this.#open = true;
-        this.#aliveAt = Date.now();
+        this.#alive();
         this.#watch();
       }),
-      alive: guard(() => {
-        this.#aliveAt = Date.now();
-      }),
+      alive: guard(() => this.#alive()),
       retry: guard((delay) => {
         this.#retry = Math.min(delay, LONGEST_DELAY);
       }),
       event: guard((name, data, id) => {
         // Before the listeners run, because one may save the session, with this event as delivered.
         if (id !== undefined) this.#cursor = id;
+        this.#alive();
         this.#handler.event(name, data);
       }),
       interrupted: guard(() => {
@@ -145,6 +156,11 @@ export class EventStream {
     this.#watch();
   }
 
+  #alive(): void {
+    this.#aliveAt = Date.now();
+    this.#lossSuspected = false;
+  }
+
   #lose(reason: LossReason, retryAfter = 0): void {
     this.#disconnect();
     const delay = this.#backoff.next(Math.max(this.#retry, retryAfter));
@@ -155,7 +171,7 @@ export class EventStream {
   /** Closes a connection that is silent for too long. */
   #watch(): void {
     clearTimeout(this.#watchdog);
-    if (!this.#transport.reportsComments) return;
+    if (!this.#transport.reportsComments && !this.#lossSuspected) return;
     const left = this.#aliveAt + this.#limit - Date.now();
     if (left <= 0) this.#lose('networkTimeout');
     else this.#watchdog = setTimeout(() => this.#watch(), left);
@@ -170,8 +186,11 @@ export class EventStream {
     this.#connect();
   }
 
+  /** How long the connection may be silent, in milliseconds. */
   get #limit(): number {
-    return this.#open ? this.#silenceLimit : CONNECT_TIMEOUT;
+    if (!this.#open) return CONNECT_TIMEOUT;
+    if (this.#lossSuspected) return this.#heartbeat + HEARTBEAT_DELAY;
+    return Math.max(MISSED_HEARTBEATS * this.#heartbeat, LEAST_SILENCE);
   }
 
   #disconnect(): void {

@@ -79,3 +79,19 @@ test('does not reconnect after a newer stream superseded it', async () => {
   await closed;
   expect(changes.at(-1)).toEqual({ state: 'disconnected', event: 'superseded' });
 });
+
+test('reconnects a silent stream after a call without a reply', async () => {
+  const parlor = await login(server, { transport: 'eventSource' });
+  const ready = next(parlor, 'sessionReady');
+  const first = (await server.nextStream()).open().ready('1:7');
+  const closed = new Promise((resolve) => first.request.socket.on('close', resolve));
+  await ready;
+  const changes = record(parlor, 'connectionStateChanged');
+  vi.spyOn(Date, 'now').mockReturnValue(Date.now() + 60_000);
+  const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+  (await server.next('POST', '/v1/rooms/r/join')).cut();
+  await failure;
+  await closed;
+  expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
+  expect((await server.nextStream()).url.searchParams.get('last_event_id')).toBe('1:7');
+});

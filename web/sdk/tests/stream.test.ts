@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import type { ParlorEvents } from '../src/index.ts';
+import type { Parlor, ParlorEvents } from '../src/index.ts';
 import { login, message, next, failAttempt, record, fakeTime, until } from './harness.ts';
 import { session, TestServer } from './server.ts';
 
@@ -158,6 +158,59 @@ describe('silence', () => {
     const changes = record(parlor, 'connectionStateChanged');
     vi.advanceTimersByTime(30_000);
     expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
+  });
+});
+
+describe('after a call without a reply', () => {
+  const expectLoss = (changes: unknown[]) =>
+    expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
+
+  /** Opens the stream of a server that sends a heartbeat every minute. */
+  async function openStream() {
+    const parlor = await login(server, {}, { ...session, limits: { ...session.limits, heartbeatSeconds: 60 } });
+    const ready = next(parlor, 'sessionReady');
+    const stream = (await server.nextStream()).open().ready();
+    await ready;
+    return { parlor, stream, changes: record(parlor, 'connectionStateChanged') };
+  }
+
+  async function callWithoutReply(parlor: Parlor): Promise<void> {
+    const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+    (await server.next('POST', '/v1/rooms/r/join')).cut();
+    await failure;
+  }
+
+  test('a stream that missed its heartbeat reconnects at once', async () => {
+    const { parlor, changes } = await openStream();
+    vi.advanceTimersByTime(100_000);
+    await callWithoutReply(parlor);
+    vi.advanceTimersByTime(0);
+    expectLoss(changes);
+  });
+
+  test('a stream reconnects when it misses its next heartbeat', async () => {
+    const { parlor, changes } = await openStream();
+    vi.advanceTimersByTime(50_000);
+    const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+    await server.next('POST', '/v1/rooms/r/join');
+    vi.advanceTimersByTime(10_000); // the call times out
+    await failure;
+    vi.advanceTimersByTime(1_999);
+    expect(changes).toEqual([]);
+    vi.advanceTimersByTime(1);
+    expectLoss(changes);
+  });
+
+  test('a stream on which the heartbeat arrives stays open', async () => {
+    const { parlor, stream, changes } = await openStream();
+    vi.advanceTimersByTime(50_000);
+    await callWithoutReply(parlor);
+    vi.advanceTimersByTime(5_000);
+    const read = next(parlor, 'roomStateChanged');
+    stream.write(':\n\n').event('roomStateChanged', { roomID: 'r', state: 'connected', event: 'success' });
+    await read;
+    vi.advanceTimersByTime(179_999);
+    expect(changes).toEqual([]);
   });
 });
 
