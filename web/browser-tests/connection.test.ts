@@ -58,6 +58,33 @@ for (const transport of ['fetch', 'eventSource'] as const) {
   });
 }
 
+test('messages that could not be sent are sent in their order when the connection is back', async ({
+  openPage,
+  tcpProxy,
+  room,
+}) => {
+  const alice = await openPage({ name: 'Alice' });
+  const bob = await openPage({ name: 'Bob', tcpProxy });
+  await alice.enter(room);
+  await bob.enter(room);
+  await bob.page.clock.install();
+  tcpProxy.interrupt();
+  await bob.expectReconnecting();
+  for (const text of ['one', 'two', 'three']) await bob.send(text);
+  const states = bob.page.locator('#pending .state');
+  // The calls fail after 30 s.
+  await expect(async () => {
+    await bob.page.clock.fastForward(10_000);
+    await expect(states).toContainText(Array(3).fill('Not sent yet.'), { timeout: 1_000 });
+  }).toPass();
+  await bob.page.locator('#pending li', { hasText: 'two' }).getByRole('button', { name: 'Discard' }).click();
+
+  tcpProxy.restore();
+  await bob.reconnectNow();
+  await alice.expectMessages('one', 'three');
+  await bob.expectMessages('one', 'three');
+});
+
 test('after a server was killed, every message arrives once and in order', async ({ openPage, room, server }) => {
   const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
   const bob = await openPage({ name: 'Bob', transport: 'eventSource', allowFailedRequests: true });

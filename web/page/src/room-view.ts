@@ -137,6 +137,7 @@ export class RoomView {
     for (const stop of this.#stopListening) stop();
     this.#history.close();
     this.#attachments.close();
+    this.#outbox.close();
     this.#media.clear();
     this.#log.clear();
     this.#view.hidden = true;
@@ -168,7 +169,9 @@ export class RoomView {
     } catch (error) {
       if (!isOutside(error)) throw error; // the stream says why the session is out again
     }
-    if (this.#inside) for (const message of this.#unsent.splice(0)) this.#outbox.add(message);
+    if (!this.#inside) return;
+    for (const message of this.#unsent.splice(0)) this.#outbox.add(message);
+    this.#outbox.sendWaiting();
   }
 
   /** Clears the view if the room has a new generation. */
@@ -199,8 +202,9 @@ export class RoomView {
     return [
       parlor.on('connectionStateChanged', ({ state, event, reason }) => this.#showConnection(state, event, reason)),
       parlor.on('sessionReady', ({ rooms }) => {
-        if (!this.#inside || rooms.some(({ roomID }) => roomID === this.#room.roomID)) return;
-        this.#reentry = setTimeout(() => void this.#enterAgain(), REMOVAL_EVENT_MS);
+        if (!this.#inside) return;
+        if (rooms.some(({ roomID }) => roomID === this.#room.roomID)) this.#outbox.sendWaiting();
+        else this.#reentry = setTimeout(() => void this.#enterAgain(), REMOVAL_EVENT_MS);
       }),
       parlor.on('roomStateChanged', ({ roomID, state, event, reason }) => {
         if (!this.#inside || state !== 'disconnected' || roomID !== this.#room.roomID) return;
