@@ -232,8 +232,8 @@ func parseKey(text []byte) (publicKey, error) {
 	case len(j.KEYOPS) > 0 && !slices.Contains(j.KEYOPS, jwkset.KeyOpsVerify):
 		return k, fmt.Errorf("key_ops is %q", j.KEYOPS)
 	}
-	// The switch below rejects algorithms that the library does not know. The library would reject
-	// the whole key.
+	// The library would reject a key with an operation that it does not know, even if the key may
+	// also verify.
 	parsed, err := jwkset.NewJWKFromMarshal(j, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true})
 	if err != nil {
 		return k, err

@@ -18,8 +18,8 @@ type Secret string
 
 const redacted = "[redacted]"
 
-// String, GoString, LogValue and MarshalText hide the secret, whichever way it is printed. They
-// show whether there is one.
+// String returns "[redacted]", or "" if there is no secret. GoString, LogValue and MarshalText hide
+// the secret in the same way, however it is printed.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
@@ -89,7 +89,8 @@ func writeSecret(path string) error {
 	if err := os.Link(unfinished.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// Tokens that are signed with a secret become invalid if a power cut takes the secret back.
+	// Without this, a power cut could undo the link, and tokens that were already signed with the
+	// secret would become invalid.
 	folder, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -97,8 +98,9 @@ func writeSecret(path string) error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// unfinishedFor is how long another process may take to create a secret.
-const unfinishedFor = time.Minute
+// minUnfinishedAge is how old a temporary file must be before it is removed: a younger one may
+// belong to a process that is still creating a secret.
+const minUnfinishedAge = time.Minute
 
 // RemoveUnfinishedSecrets removes the temporary files of programs that were killed while they
 // created a secret.
@@ -110,7 +112,7 @@ func RemoveUnfinishedSecrets(folder string) error {
 		}
 		for _, path := range found {
 			info, err := os.Lstat(path)
-			if err == nil && time.Since(info.ModTime()) > unfinishedFor {
+			if err == nil && time.Since(info.ModTime()) > minUnfinishedAge {
 				err = os.Remove(path)
 			}
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -37,7 +37,7 @@ type Tokens struct {
 	AdminSecret []byte
 	// AdminPublicKeys accepts admin tokens that are signed with public keys.
 	AdminPublicKeys bool
-	// AdminsVoidBefore voids the admin tokens that were issued before. Zero voids none.
+	// AdminsVoidBefore voids the admin tokens that were issued before it. Zero voids none.
 	AdminsVoidBefore time.Time
 
 	// Audience and Issuer must be in the claims aud and iss of every token, and Sign writes them.
@@ -58,6 +58,8 @@ const (
 	MinSecretBytes = 32
 	// minRSABits follows RFC 7518, section 3.3.
 	minRSABits = 2048
+	// maxYear is the last year that RFC 3339 can represent.
+	maxYear = 9999
 )
 
 // ScopeAdmin is the scope of admin tokens.
@@ -106,8 +108,8 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*plain)(c))
 }
 
-// grantList is the claim rooms or peers. A missing claim may limit nothing and an empty one allows
-// nothing. null, which a backend may write for either, is rejected.
+// grantList is the claim rooms or peers. A missing claim can mean that everything is allowed, and an
+// empty list allows nothing. null, which a backend may write for either, is rejected.
 type grantList[T any] []T
 
 // UnmarshalJSON rejects null and strings that the database cannot store.
@@ -126,8 +128,8 @@ func (l *grantList[T]) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// grants returns what the claims allow; nil means everything. A grant of any kind limits the token
-// in all respects.
+// grants returns what the claims allow; nil means everything. If one of rooms, peers and media is
+// given, the token allows nothing else: a missing claim then allows nothing.
 func (c *claims) grants() (*room.Grants, error) {
 	if c.Rooms == nil && c.Peers == nil && c.Media == nil {
 		return nil, nil
@@ -160,9 +162,6 @@ func (c claims) check() error {
 func validName(name string) bool {
 	return len(name) <= room.MaxUserNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }
-
-// maxYear is the last year that RFC 3339 can represent.
-const maxYear = 9999
 
 func (t *Tokens) now() time.Time {
 	if t.Now != nil {
@@ -248,9 +247,8 @@ func readHeader(token string) (h tokenHeader, err error) {
 	return h, h.check()
 }
 
-// checkClaims returns an error if signed claims are not valid, or not valid at this time.
-// room.ErrTokenExpired is the error of a token that is valid otherwise. It also returns other
-// errors.
+// checkClaims returns an error if signed claims are not valid, or not valid at this time. It returns
+// room.ErrTokenExpired only for a token that is valid otherwise.
 func (t *Tokens) checkClaims(c claims, lifetime time.Duration) error {
 	now := t.now()
 	latest := now.Add(ClockSkew)
