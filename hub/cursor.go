@@ -16,7 +16,7 @@ import (
 type Cursor []room.Position
 
 // ParseID parses an SSE id that appendID wrote, such as "k3x9.1a:2f,1c:3": the epoch that the
-// cursor belongs to, and the cursor. An id of a server from before there were epochs has none.
+// cursor belongs to, and the cursor. An id that was written before there were epochs has none.
 func ParseID(id string) (epoch string, c Cursor, err error) {
 	cursor := id
 	if before, after, found := strings.Cut(id, "."); found {
@@ -65,15 +65,15 @@ func ParseCursor(s string) (Cursor, error) {
 		if !ok {
 			return nil, errInvalidCursor
 		}
-		g, err := parseNumber(log)
-		if err != nil || g == 0 {
+		logID, err := parseNumber(log)
+		if err != nil || logID == 0 {
 			return nil, errInvalidCursor
 		}
 		n, err := parseNumber(seq)
 		if err != nil {
 			return nil, errInvalidCursor
 		}
-		p := room.Position{Log: room.LogID(g), Seq: room.Seq(n)}
+		p := room.Position{Log: room.LogID(logID), Seq: room.Seq(n)}
 		if len(c) > 0 && c[len(c)-1].Log >= p.Log {
 			return nil, errInvalidCursor
 		}

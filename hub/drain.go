@@ -40,9 +40,10 @@ func (h *Hub) ReconnectAll() {
 }
 
 // Drain ends the streams that are open now, one after the other within spread, and asks their
-// clients to reconnect at once. Because the server spreads them and not the clients, each client is
-// away for a moment only. New streams are still accepted, and stay open until Shutdown: there may
-// be no other server to connect to. Drain returns when it has ended all, or when ctx ends.
+// clients to reconnect at once. Because the server spreads the reconnections, and not the clients,
+// each client is disconnected only for a moment. New streams are still accepted, and stay open until
+// Shutdown: there may be no other server to connect to. Drain returns when it has ended all streams
+// that were open, or when ctx ends.
 func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 	h.mu.RLock()
 	streams := slices.Collect(maps.Values(h.streams))
@@ -52,7 +53,7 @@ func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 	defer ticker.Stop()
 	for began, asked := time.Now(), 0; ; {
 		due := len(streams)
-		if since := time.Now().Sub(began); since < spread {
+		if since := time.Since(began); since < spread {
 			due = int(float64(len(streams)) * since.Seconds() / spread.Seconds())
 		}
 		for ; asked < due; asked++ {

@@ -15,8 +15,8 @@ type frame struct {
 	// for an event of one stream.
 	log room.LogID
 	seq room.Seq
-	// carriesID reports that the frame is sent with the stream's cursor as its id, because the
-	// event moves the cursor or changes which logs it has.
+	// carriesID reports that the frame is sent with the stream's cursor as its id, because the event
+	// advances the cursor, or adds a log to it or removes one.
 	carriesID bool
 	// shedAbove is how full the queue of a stream may be, in eighths of its bounds, before this
 	// frame is shed. It is used for ephemeral events only.
@@ -98,6 +98,6 @@ func frameHead(t room.EventType) []byte {
 // frameEnd ends the data line and the frame.
 const frameEnd = "\n\n"
 
-// heartbeat is an SSE comment. It keeps proxies and watchdogs from closing an idle stream, and
-// makes a vanished peer noticeable.
+// heartbeat is an SSE comment. It prevents proxies and watchdogs from closing an idle stream, and
+// makes the server notice a client that has vanished.
 const heartbeat = ":\n\n"

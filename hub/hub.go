@@ -63,9 +63,10 @@ type Hub struct {
 	drained chan struct{}
 }
 
+// stats holds the counters of Stats.
 type stats struct {
 	delivered     atomic.Uint64
-	reads         atomic.Uint64
+	logReads      atomic.Uint64
 	slowConsumers atomic.Uint64
 	shed          atomic.Uint64
 }
@@ -138,8 +139,8 @@ func (h *Hub) Apply(c room.Change) {
 	h.publish(c.Events)
 }
 
-// publish publishes events to the topics of their logs. Events of logs without a topic are skipped
-// before they are encoded.
+// publish publishes events to the topics of their logs, in runs that have the same log and are
+// either all stored or all ephemeral.
 func (h *Hub) publish(events []room.Event) {
 	for len(events) > 0 {
 		n := 1
@@ -151,8 +152,9 @@ func (h *Hub) publish(events []room.Event) {
 	}
 }
 
-// publishTo publishes events, which are either all stored or all ephemeral, to a log's topic. It
-// holds mu so that the topic starts no goroutine after Close has begun to wait for them.
+// publishTo publishes a run of events to their log's topic. If there is none, the events are not
+// even encoded. It holds mu so that the topic starts no goroutine after Close has begun to wait for
+// them.
 func (h *Hub) publishTo(log room.LogID, events []room.Event) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -208,8 +210,8 @@ func (h *Hub) withStream(session room.SessionID, do func(*Stream)) {
 }
 
 // OpenStream registers a new stream of a session and closes an older one. No change to the
-// session's rooms is missed from now on. The stream starts with Serve or TakeOver, and must be
-// given up with Abort otherwise. inbox is the log of the user's inbox, or 0. Errors: ErrClosed.
+// session's rooms is missed from now on. The caller starts the stream with Serve or TakeOver, or
+// closes it with Abort. inbox is the log of the user's inbox, or 0. Errors: ErrClosed.
 func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -243,9 +245,9 @@ func (h *Hub) removeStream(s *Stream) {
 	}
 }
 
-// acquireTopic returns the topic of a log, which it creates if there is none, with one more
-// subscriber among the streams of a worker. topic.release undoes it. Both steps are under mu:
-// otherwise the topic could be evicted between them.
+// acquireTopic returns the topic of a log, and counts one more subscriber among the streams of a
+// worker. topic.release undoes that. The topic is created if there is none. mu is held all the time,
+// so that the topic is not evicted before the subscriber is counted.
 func (h *Hub) acquireTopic(log room.LogID, worker int) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -303,7 +305,11 @@ func (h *Hub) Stats() Stats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return Stats{
-		Streams: len(h.streams), Topics: len(h.topics),
-		Delivered: h.stats.delivered.Load(), LogReads: h.stats.reads.Load(), SlowConsumers: h.stats.slowConsumers.Load(), Shed: h.stats.shed.Load(),
+		Streams:       len(h.streams),
+		Topics:        len(h.topics),
+		Delivered:     h.stats.delivered.Load(),
+		LogReads:      h.stats.logReads.Load(),
+		SlowConsumers: h.stats.slowConsumers.Load(),
+		Shed:          h.stats.shed.Load(),
 	}
 }

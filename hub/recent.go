@@ -22,7 +22,7 @@ const (
 type recentFrames struct {
 	frames []*frame
 	bytes  int
-	// agedSeq is the newest frame that was there at agedAt, when evictAged last ran.
+	// agedSeq is the newest frame that existed at agedAt, when evictAged last ran.
 	agedSeq room.Seq
 	agedAt  time.Time
 }
@@ -39,7 +39,7 @@ func (r *recentFrames) add(f *frame) {
 	r.frames = slices.Delete(r.frames, 0, n)
 }
 
-// after returns the frames after a seq. It reports false if some of them are no longer there.
+// after returns the frames after a seq. It reports false if some of them were evicted.
 func (r *recentFrames) after(seq room.Seq) ([]*frame, bool) {
 	if len(r.frames) == 0 || r.frames[0].seq > seq+1 {
 		return nil, false
@@ -60,7 +60,7 @@ func (r *recentFrames) evictUpTo(seq room.Seq) {
 	}
 }
 
-// evictAged evicts the frames that have been there for longer than recentMinAge.
+// evictAged evicts the frames that are older than recentMinAge. It checks only once in that time.
 func (r *recentFrames) evictAged(now time.Time) {
 	if now.Sub(r.agedAt) < recentMinAge {
 		return

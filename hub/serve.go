@@ -34,7 +34,7 @@ func (s *Stream) Serve(ctx context.Context, st StreamStart, c Conn) error {
 }
 
 // pipe is a sink that passes bytes from the worker, which must not block, to the goroutine of the
-// request, which may.
+// request, which may block.
 type pipe struct {
 	stream *Stream
 	wake   chan struct{} // has room for one value; never closed

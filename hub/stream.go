@@ -31,8 +31,8 @@ type sink interface {
 // Stream is an open event stream of a session. Once it has started, only its worker uses its
 // fields.
 //
-// stream_start.go and stream_end.go have the begin and the end of a stream, subscription.go has the
-// logs that it is subscribed to.
+// stream_start.go and stream_end.go contain the start and the end of a stream, and subscription.go
+// the logs that it is subscribed to.
 type Stream struct {
 	hub     *Hub
 	worker  *worker
@@ -52,13 +52,14 @@ type Stream struct {
 	// it, otherwise nil. It is acquired early so that it sees everything that is committed after
 	// the inbox was read from the database.
 	inboxTopic *topic
-	// beforeStart holds the changes to the session's rooms that came before the stream started.
+	// beforeStart holds the changes to the session's rooms that were applied before the stream
+	// started.
 	beforeStart []func()
 
 	// epoch is the database's epoch, which is part of each SSE id.
 	epoch string
-	// cursor has the newest event of each log that was handed to the sink. subscriptions has one
-	// element for each element of cursor.
+	// cursor contains the newest event of each log that was handed to the sink. subscriptions has
+	// one element for each element of cursor.
 	cursor        Cursor
 	subscriptions []subscription
 	// endedPresences holds the presences that ended last, the latest at the end.
@@ -215,15 +216,15 @@ func (s *Stream) appendFrame(b []byte, f *frame) []byte {
 	return append(b, f.data...)
 }
 
-// write hands bytes to the sink and keeps those that it does not take. It reports false if the
-// stream is closed because of an error.
+// write hands bytes to the sink and stores those that it does not take in unsent. It reports false
+// if the stream is closed because of an error.
 func (s *Stream) write(b []byte) bool {
 	n, err := s.sink.write(b)
 	if err != nil {
 		s.close()
 		return false
 	}
-	// tick runs once a second, so a second early is in time.
+	// The heartbeat is due a second early, because tick runs only once a second.
 	s.heartbeatAt = s.worker.now.Add(s.hub.opts.Heartbeat - time.Second)
 	if n < len(b) {
 		s.unsent = append(s.unsent[:0], b[n:]...)
@@ -232,7 +233,7 @@ func (s *Stream) write(b []byte) bool {
 	return true
 }
 
-// blocked reports that nothing can be written at the moment.
+// blocked reports whether the sink takes nothing at the moment.
 func (s *Stream) blocked() bool { return len(s.unsent) > 0 || s.closed }
 
 // writable continues to write when the sink can take more.
@@ -271,7 +272,7 @@ func (s *Stream) writeUnsent() bool {
 		s.unsent = s.unsent[:copy(s.unsent, s.unsent[n:])]
 		return false
 	}
-	s.unsent = nil // a stream that keeps up holds no buffer
+	s.unsent = nil // a stream without a backlog holds no buffer
 	return true
 }
 
@@ -312,7 +313,8 @@ func (s *Stream) tick(now time.Time) {
 
 // setTokenExpiry sets when the session's token expires.
 func (s *Stream) setTokenExpiry(expiresAt time.Time) {
-	// From here on the monotonic clock counts: setting the wall clock must not close streams.
+	// now has a monotonic clock reading, and so has the sum: setting the wall clock does not close
+	// streams.
 	now := time.Now()
 	s.tokenExpiresAt = now.Add(expiresAt.Sub(now))
 	s.warnTokenAt = s.tokenExpiresAt.Add(-room.TokenWarning)

@@ -43,7 +43,7 @@ func (s *Stream) reconnectWithin(delay time.Duration) {
 }
 
 // closeTrimmed ends a stream that lacks events which were trimmed while it caught up. Its client
-// reconnects with its cursor, and gets roomReset with the present state of the room.
+// reconnects with its cursor, and gets a roomReset with the current state of the room.
 func (s *Stream) closeTrimmed(logID room.LogID, oldestSeq room.Seq) {
 	s.hub.opts.Logger.Debug("stream closed: log trimmed", "log", logID, "oldestSeq", oldestSeq)
 	s.setEndReason(endLogTrimmed)
@@ -121,8 +121,8 @@ func (s *Stream) detach() {
 }
 
 // logEnd logs the end of a stream that has started: at level info if the server or a slow client is
-// the cause, otherwise at debug. Operators want to see the former, but not thousands of lines when
-// thousands of clients fall behind together, so their number is limited.
+// the cause, otherwise at debug. The number of lines at level info is limited, for the case that
+// thousands of clients fall behind together.
 func (s *Stream) logEnd() {
 	logger, ctx := s.hub.opts.Logger, context.Background()
 	level, suppressed := slog.LevelDebug, 0

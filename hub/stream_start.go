@@ -19,7 +19,7 @@ type StreamStart struct {
 	RequestID string
 }
 
-// whenStarted applies a change to the session's rooms, or keeps it until the stream starts.
+// whenStarted applies a change to the session's rooms, or queues it until the stream starts.
 func (s *Stream) whenStarted(apply func()) {
 	if s.started {
 		apply()
@@ -49,8 +49,9 @@ func (s *Stream) applyLeft(l room.Left) {
 	}
 }
 
-// start starts the stream: it subscribes to the logs of the session, and writes sessionReady, what
-// could not be resumed, and what has happened since the stream was opened. It runs on the worker.
+// start starts the stream: it subscribes to the logs of the session, and writes sessionReady, a
+// reset for each log that could not be resumed, and what has happened since the stream was opened.
+// It runs on the worker.
 func (s *Stream) start(st StreamStart, to sink) {
 	s.sink = to
 	if s.closing {
@@ -69,8 +70,8 @@ func (s *Stream) start(st StreamStart, to sink) {
 	queued := s.queue
 	s.queue, s.queuedBytes = nil, 0
 
-	// Before anything is written, because the id of sessionReady is the cursor at which the stream
-	// begins.
+	// The stream subscribes before anything is written, because the id of sessionReady is the cursor
+	// at which the stream begins.
 	rooms, resets := s.subscribeRooms(st)
 	resets = append(resets, s.subscribeInbox(st)...)
 	if !s.write(streamHead(s.hub.opts.Retry)) {
@@ -129,8 +130,8 @@ func (s *Stream) subscribeRooms(st StreamStart) (rooms []room.Room, resets []roo
 
 // subscribeInbox subscribes the stream to the user's inbox: from the client's cursor, or else from
 // what was delivered to the user's other sessions. It returns an inboxReset if the events do not
-// continue at the client's cursor. The client then gets all events that are in the log and were
-// perhaps not delivered: it is better to get an event twice than not at all.
+// continue at the client's cursor. The client then gets all stored events that were perhaps not
+// delivered, because an event that is delivered twice is better than one that is lost.
 func (s *Stream) subscribeInbox(st StreamStart) (resets []room.Body) {
 	in := st.Inbox
 	if in.Log == 0 {

@@ -13,10 +13,10 @@ type subscription struct {
 	presence room.PresenceID
 	// sentSeq is the newest event that was written or queued.
 	sentSeq room.Seq
-	// live reports that the stream gets events as they are fanned out. Until then it catches up,
-	// and ignores what is fanned out, because it will find that in the log.
+	// live reports that the stream gets events as they are fanned out. Until then it catches up, and
+	// ignores events that are fanned out, because it will read them from the log.
 	live bool
-	// waiting reports that the topic will call resumeCatchUp when it has the events that come next.
+	// waiting reports that the topic is reading the next events, and will call resumeCatchUp.
 	waiting bool
 }
 
@@ -27,7 +27,7 @@ type endedPresence struct {
 }
 
 // maxEndedPresences bounds how many ended presences a stream remembers. They matter only if the end
-// of a presence was applied before its beginning, which comes some microseconds later.
+// of a presence is applied before its beginning, which then follows some microseconds later.
 const maxEndedPresences = 16
 
 // subscribe subscribes the stream to a log, from a seq on, for a presence in its room. The stream
@@ -39,7 +39,7 @@ func (s *Stream) subscribe(logID room.LogID, from room.Seq, presence room.Presen
 	}
 	i, subscribed := s.cursor.find(logID)
 	if subscribed {
-		// The session left and joined again, and the joining is applied first. Events of the
+		// The session left and joined again, and the join is applied before the leave. Events of the
 		// earlier presence that were sent are not sent again.
 		sub := &s.subscriptions[i]
 		sub.presence = presence
@@ -88,7 +88,7 @@ func (s *Stream) removeSubscription(i int) {
 	t.release(s.worker.index)
 }
 
-// recordEnded remembers that a presence has ended.
+// recordEnded records that a presence has ended.
 func (s *Stream) recordEnded(logID room.LogID, presence room.PresenceID) {
 	if len(s.endedPresences) == maxEndedPresences {
 		s.endedPresences = slices.Delete(s.endedPresences, 0, 1)
@@ -96,8 +96,8 @@ func (s *Stream) recordEnded(logID room.LogID, presence room.PresenceID) {
 	s.endedPresences = append(s.endedPresences, endedPresence{logID, presence})
 }
 
-// isStale reports that a presence has ended or that the session has a later one in the same room.
-// Changes are applied in any order, so the beginning of such a presence must do nothing. Every
+// isStale reports whether a presence has ended, or the session has a later one in the same room.
+// Changes are applied in any order, so the beginning of such a presence must have no effect. Every
 // presence is stale for a detached stream, which would never be unsubscribed again.
 func (s *Stream) isStale(logID room.LogID, presence room.PresenceID) bool {
 	ended := func(e endedPresence) bool { return e.log == logID && e.presence >= presence }

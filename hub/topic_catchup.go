@@ -122,7 +122,7 @@ func (t *topic) endRead(page room.LogPage, err error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case errors.Is(err, room.ErrRoomNotFound): // the log was deleted, and nothing will come
+	case errors.Is(err, room.ErrRoomNotFound): // the log was deleted, so there are no more events
 		t.loaded, t.knownSeq, t.outOfOrder = true, t.lastSeq, nil
 		return true
 	case err != nil:
@@ -146,9 +146,9 @@ func (t *topic) endRead(page room.LogPage, err error) bool {
 	return t.lastSeq > before || t.lastSeq == t.knownSeq && len(t.outOfOrder) == 0
 }
 
-// skipTrimmed continues from the oldest event in the log if the events before it were trimmed.
-// Streams that have not got those close at once, because the next event may be a long time away.
-// The caller holds mu.
+// skipTrimmed skips the events that were trimmed before the topic read them, and continues with the
+// oldest one in the log. All streams catch up now, so that those that lack the trimmed events close
+// at once: the next event may be a long time away. The caller holds mu.
 func (t *topic) skipTrimmed(oldestSeq room.Seq) {
 	if oldestSeq <= t.lastSeq+1 {
 		return
@@ -182,7 +182,7 @@ func (t *topic) readAfter(ctx context.Context, seq room.Seq) (room.LogPage, erro
 // read reads the log, with a timeout. Errors: room.ErrRoomNotFound if the log was deleted; any
 // other error is logged and can be retried.
 func (t *topic) read(ctx context.Context, read func(context.Context) (room.LogPage, error)) (room.LogPage, error) {
-	t.hub.stats.reads.Add(1)
+	t.hub.stats.logReads.Add(1)
 	withTimeout, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	page, err := read(withTimeout)

@@ -17,15 +17,15 @@ const (
 	segmentIdle = 10 * time.Second
 )
 
-// replay is what a stream gets that has the events of a log up to some seq.
+// replay is the part of a log that a stream catches up with next.
 type replay struct {
 	// frames holds the next events.
 	frames []*frame
 	// live reports that frames end with the newest event: the stream gets later ones as they are
 	// fanned out.
 	live bool
-	// pending reports that the next events are being read. The stream is called when they are
-	// there.
+	// pending reports that the next events are being read. The stream is notified when they are in
+	// memory.
 	pending bool
 	// oldestSeq is the oldest event of the log if the next ones were trimmed, otherwise 0.
 	oldestSeq room.Seq
@@ -87,16 +87,15 @@ func (t *topic) replayFromSegment(seq room.Seq, ready func()) replay {
 		return replay{live: true}
 	}
 	next := slices.IndexFunc(seg.frames, func(f *frame) bool { return f.seq > seq })
-	if next < 0 { // the segment was read before its last events were appended
+	if next < 0 { // the segment was read before the next event was appended
 		delete(t.segments, start)
 		return t.replayFromSegment(seq, ready)
 	}
 	return replay{frames: firstChunk(seg.frames[next:])}
 }
 
-// firstChunk returns as many of the frames as fit into one write. Events to replay wait in the log
-// and not in the queue of the stream: that is for new events, and when it is full the stream is
-// closed.
+// firstChunk returns as many of the frames as fit into one write. Events to replay are not added to
+// the queue of the stream, which is for new events: a stream whose queue is full is closed.
 func firstChunk(frames []*frame) []*frame {
 	size := 0
 	for i, f := range frames {

@@ -21,7 +21,7 @@ type worker struct {
 	streams    map[*Stream]struct{}
 	now        time.Time // when the current round began
 	buf        []byte    // the bytes being written; shared by all streams
-	ciphertext []byte    // the same, encrypted
+	ciphertext []byte    // the bytes being written, encrypted
 	delivered  uint64    // the number of frames in the current round
 }
 
