@@ -146,12 +146,12 @@ func TestKeysAreFetchedAgain(t *testing.T) {
 		server := &keyServer{}
 		s := newKeySetOf(t, server, &log)
 		if _, err := s.Find("EdDSA", "a"); err == nil || server.reads.Load() != 2 {
-			t.Errorf("nothing is published: %v after %d reads", err, server.reads.Load())
+			t.Errorf("without published keys: %v after %d fetches", err, server.reads.Load())
 		}
 		server.publish(t, publishedEd25519(t, "a"))
 		<-time.After(keysRetry + time.Second)
 		if _, err := s.Find("EdDSA", "a"); err != nil || server.reads.Load() != 3 {
-			t.Errorf("soon after a failure: %v after %d reads", err, server.reads.Load())
+			t.Errorf("soon after a failure: %v after %d fetches", err, server.reads.Load())
 		}
 		if _, err := s.Find("EdDSA", ""); err != nil {
 			t.Errorf("the only key, without a kid: %v", err)
@@ -177,7 +177,7 @@ func TestKeysAreFetchedAgain(t *testing.T) {
 			}
 		}
 		if server.reads.Load() != 4 {
-			t.Errorf("%d reads", server.reads.Load())
+			t.Errorf("%d fetches", server.reads.Load())
 		}
 		if _, err := s.Find("EdDSA", ""); err == nil {
 			t.Error("without a kid, one of two keys was taken")
@@ -201,8 +201,8 @@ func newKeySetOf(t *testing.T, server http.RoundTripper, log *bytes.Buffer) *Key
 	return NewKeySet(t.Context(), "https://id.example.com/keys", slog.New(slog.NewJSONHandler(log, nil)), server)
 }
 
-// TestBadRepliesChangeNothing has replies that are not key sets, too long ones, and redirects.
-func TestBadRepliesChangeNothing(t *testing.T) {
+// TestBadRepliesKeepKeys has replies that are not key sets, too long ones, and redirects.
+func TestBadRepliesKeepKeys(t *testing.T) {
 	t.Parallel()
 	server := &keyServer{}
 	web := httptest.NewServer(server)

@@ -12,12 +12,12 @@ import (
 func TestFolderSecretIsCreatedOnce(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	const starters = 16
-	secrets := make([]Secret, starters)
-	errs := make([]error, starters)
+	const processes = 16
+	secrets := make([]Secret, processes)
+	errs := make([]error, processes)
 	begin := make(chan struct{})
 	var done sync.WaitGroup
-	for i := range starters {
+	for i := range processes {
 		done.Go(func() {
 			<-begin
 			secrets[i], errs[i] = FolderSecret(folder, UserSecretFile)
@@ -26,9 +26,9 @@ func TestFolderSecretIsCreatedOnce(t *testing.T) {
 	close(begin)
 	done.Wait()
 
-	for i := range starters {
+	for i := range processes {
 		if errs[i] != nil || secrets[i] != secrets[0] {
-			t.Errorf("starter %d: same secret %t, error %v", i, secrets[i] == secrets[0], errs[i])
+			t.Errorf("process %d: same secret %t, error %v", i, secrets[i] == secrets[0], errs[i])
 		}
 	}
 	if key, err := hex.DecodeString(string(secrets[0])); err != nil || len(key) != 32 {
@@ -36,7 +36,7 @@ func TestFolderSecretIsCreatedOnce(t *testing.T) {
 	}
 	entries, err := os.ReadDir(folder)
 	if err != nil || len(entries) != 1 {
-		t.Fatalf("left in the folder: %v, error %v", entries, err)
+		t.Fatalf("the folder contains %v, error %v", entries, err)
 	}
 	if info, err := entries[0].Info(); err != nil || info.Name() != UserSecretFile || info.Mode() != 0o600 {
 		t.Errorf("the secret's file is %v, error %v", info, err)
@@ -65,6 +65,6 @@ func TestFolderSecretErrors(t *testing.T) {
 		}
 	}
 	if _, err := FolderSecret(filepath.Join(folder, "absent"), UserSecretFile); err == nil {
-		t.Error("an absent folder got a secret")
+		t.Error("a secret was created in a folder that does not exist")
 	}
 }

@@ -223,7 +223,7 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 		{"another scope", signed(set("scope", "user")), room.ErrTokenInvalid},
 	} {
 		if _, err := tokens.Verify(c.token); !errors.Is(err, c.want) {
-			t.Errorf("with %s: %v, and not %v", c.what, err, c.want)
+			t.Errorf("with %s: got %v, want %v", c.what, err, c.want)
 		}
 	}
 }
@@ -254,7 +254,7 @@ func TestAdminTokens(t *testing.T) {
 		{"of an unknown key", newToken(t, hs, secret, admin, kid("2025")), room.ErrTokenInvalid},
 		{"without exp", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); delete(c, "exp") }, nil), room.ErrTokenInvalid},
 		{"with exp in milliseconds", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.UnixMilli() }, nil), room.ErrTokenInvalid},
-		{"that ran out", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.Unix() - 1 }, nil), room.ErrTokenExpired},
+		{"that has expired", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.Unix() - 1 }, nil), room.ErrTokenExpired},
 		{"of no scope", newToken(t, hs, secret, nil, nil), room.ErrNotAdmin},
 		{"of another scope", newToken(t, hs, secret, set("scope", "Admin"), nil), room.ErrNotAdmin},
 		{"of a list of scopes", newToken(t, hs, secret, set("scope", []string{"admin"}), nil), room.ErrTokenInvalid},
@@ -269,8 +269,8 @@ func TestAdminTokens(t *testing.T) {
 	}
 }
 
-// TestPublicKeysAreOff checks that without PublicKey only HS256 tokens are verified.
-func TestPublicKeysAreOff(t *testing.T) {
+// TestVerifyWithoutPublicKey checks that without PublicKey only HS256 tokens are verified.
+func TestVerifyWithoutPublicKey(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
 	tokens := &Tokens{Secret: secret}
@@ -295,11 +295,11 @@ func TestVerifyReturnsSignedClaims(t *testing.T) {
 	got, err := tokens.Verify(token)
 	want := room.Claims{User: alice, IssuedAt: now, ExpiresAt: now.Add(time.Hour)}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
-		t.Errorf("%v\n%s", err, diff)
+		t.Errorf("%v, claims (-want +got):\n%s", err, diff)
 	}
 	now = now.Add(time.Hour)
 	if _, err := tokens.Verify(token); !errors.Is(err, room.ErrTokenExpired) {
-		t.Errorf("at its end: %v", err)
+		t.Errorf("when it expires: %v", err)
 	}
 }
 
@@ -358,14 +358,20 @@ func TestTokensOfOtherApplications(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := tokens.Verify(user); err != nil {
-		t.Errorf("what Sign makes: %v", err)
+		t.Errorf("Verify of a token of Sign: %v", err)
 	}
-	admin, err := tokens.SignAdmin("backend", time.Hour)
+	checkSignAdmin(t, tokens)
+}
+
+// checkSignAdmin checks that tokens of SignAdmin are accepted by VerifyAdmin.
+func checkSignAdmin(t *testing.T, tokens *Tokens) {
+	t.Helper()
+	token, err := tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := tokens.VerifyAdmin(admin); err != nil {
-		t.Errorf("what SignAdmin makes: %v", err)
+	if _, _, err := tokens.VerifyAdmin(token); err != nil {
+		t.Errorf("VerifyAdmin of a token of SignAdmin: %v", err)
 	}
 }
 
@@ -377,42 +383,36 @@ func TestAdminSecret(t *testing.T) {
 	adminSecret := []byte("the admins' secret of 32 bytes....")
 	hs, admin := jwt.SigningMethodHS256, set("scope", ScopeAdmin)
 	for _, c := range []struct {
-		what, token   string
-		apart, shared bool // what lets it in: a secret of their own, no such secret
+		what, token         string
+		withSecret, without bool // whether it is accepted with and without an AdminSecret
 	}{
-		{"signed with the admins' secret", newToken(t, hs, adminSecret, admin, nil), true, false},
-		{"signed with the users' secret", newToken(t, hs, secret, admin, nil), false, true},
+		{"signed with the admin secret", newToken(t, hs, adminSecret, admin, nil), true, false},
+		{"signed with the user secret", newToken(t, hs, secret, admin, nil), false, true},
 		{"signed with a named secret", newToken(t, hs, k.named, admin, kid("2026")), false, true},
-		{"signed with the admins' secret and a kid", newToken(t, hs, adminSecret, admin, kid("2026")), false, false},
+		{"signed with the admin secret and a kid", newToken(t, hs, adminSecret, admin, kid("2026")), false, false},
 		{"signed with an RSA key", newToken(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), false, false},
 		{"signed with an Ed25519 key", newToken(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), false, false},
 	} {
 		tokens := k.tokens()
-		if _, _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.shared {
-			t.Errorf("without an admins' secret, a token %s: %v", c.what, err)
+		if _, _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.without {
+			t.Errorf("without an admin secret, a token %s: %v", c.what, err)
 		}
 		tokens.AdminSecret = adminSecret
-		if _, _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.apart {
-			t.Errorf("with an admins' secret, a token %s: %v", c.what, err)
+		if _, _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.withSecret {
+			t.Errorf("with an admin secret, a token %s: %v", c.what, err)
 		}
 	}
 	tokens := k.tokens()
 	tokens.AdminSecret = adminSecret
 	if _, err := tokens.Verify(newToken(t, hs, adminSecret, nil, nil)); !errors.Is(err, room.ErrTokenInvalid) {
-		t.Errorf("a user's token signed with the admins' secret: %v", err)
+		t.Errorf("a user's token signed with the admin secret: %v", err)
 	}
-	signed, err := tokens.SignAdmin("backend", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := tokens.VerifyAdmin(signed); err != nil {
-		t.Errorf("what SignAdmin makes: %v", err)
-	}
+	checkSignAdmin(t, tokens)
 }
 
-// TestLifetimeOfTokens checks the limits of lifetimes, which count from iat, or from now without
+// TestTokenLifetimes checks the limits of lifetimes, which count from iat, or from now without
 // iat.
-func TestLifetimeOfTokens(t *testing.T) {
+func TestTokenLifetimes(t *testing.T) {
 	t.Parallel()
 	now := time.Now().Truncate(time.Second)
 	tokens := &Tokens{Secret: secret, Lifetime: time.Hour, AdminLifetime: 10 * time.Minute, Now: func() time.Time { return now }}
@@ -453,7 +453,7 @@ func TestVoidAdminTokens(t *testing.T) {
 		want  error
 	}{
 		{"issued before", set("iat", void.Unix()-1), room.ErrTokenVoid},
-		{"that does not say when", func(jwt.MapClaims) {}, room.ErrTokenVoid},
+		{"without iat", func(jwt.MapClaims) {}, room.ErrTokenVoid},
 		{"issued at the instant", set("iat", void.Unix()), nil},
 	} {
 		admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
