@@ -34,7 +34,7 @@ func (d countingSink) write(p []byte) (int, error) {
 
 func (countingSink) close() {}
 
-func newAudience(t testing.TB, streams int) *benchStreams {
+func newBenchStreams(t testing.TB, streams int) *benchStreams {
 	a := &benchStreams{testHub: newTestHub(t, overServe, Options{Workers: runtime.GOMAXPROCS(0)}), done: make(chan struct{}, 1)}
 	event := a.store.append(1, 1, strings.Repeat("x", 100))[0]
 	f, err := encodeEvent(event)
@@ -71,7 +71,7 @@ func (a *benchStreams) deliver() {
 func BenchmarkDeliver(b *testing.B) {
 	for _, streams := range []int{1, 100, 5000} {
 		b.Run(fmt.Sprintf("streams=%d", streams), func(b *testing.B) {
-			a := newAudience(b, streams)
+			a := newBenchStreams(b, streams)
 			b.ReportAllocs()
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
@@ -86,11 +86,11 @@ func BenchmarkDeliver(b *testing.B) {
 	}
 }
 
-// TestDeliveryDoesNotAllocate: the allocations for an event do not depend on the number of streams.
-// It is not parallel, because it counts the allocations of the process.
+// TestDeliveryDoesNotAllocate checks that the allocations for an event do not depend on the number
+// of streams. It is not parallel, because it counts the allocations of the process.
 func TestDeliveryDoesNotAllocate(t *testing.T) {
 	perPublication := func(streams int) float64 {
-		a := newAudience(t, streams)
+		a := newBenchStreams(t, streams)
 		return testing.AllocsPerRun(1000, a.deliver)
 	}
 	one, many := perPublication(1), perPublication(100)

@@ -190,15 +190,15 @@ type client struct {
 	t         testingT
 	closeConn func()
 
-	mu      sync.Mutex // guards all below
-	window  int        // how many more bytes it reads
-	gone    bool       // the client has closed the connection
-	ended   bool       // the server has ended the stream
-	err     error      // what Serve returned, or how the stream was malformed
-	sse     sseReader
-	seqs    map[room.LogID][]room.Seq // the seqs received, by log
-	cursor  Cursor                    // the last id
-	changed chan struct{}             // closed and replaced when a field above changes
+	mu           sync.Mutex // guards all below
+	window       int        // how many more bytes it reads
+	disconnected bool       // the client has closed the connection
+	ended        bool       // the server has ended the stream
+	err          error      // what Serve returned, or how the stream was malformed
+	sse          sseReader
+	seqs         map[room.LogID][]room.Seq // the seqs received, by log
+	cursor       Cursor                    // the last id
+	changed      chan struct{}             // closed and replaced when a field above changes
 }
 
 func newClient(t testingT) *client {
@@ -309,7 +309,7 @@ func (c *client) readMore(n int) { c.update(func() { c.window = n }) }
 
 // close closes the client's end of the connection.
 func (c *client) close() {
-	c.update(func() { c.gone = true })
+	c.update(func() { c.disconnected = true })
 	c.closeConn()
 }
 
@@ -337,10 +337,10 @@ func (c *client) await(what string, ok func() bool) {
 }
 
 // awaitSeq waits until the client has received a log up to a seq.
-func (c *client) awaitSeq(g room.LogID, seq room.Seq) {
+func (c *client) awaitSeq(logID room.LogID, seq room.Seq) {
 	c.t.Helper()
-	c.await(fmt.Sprintf("event %d of log %d", seq, g), func() bool {
-		seen := c.seqs[g]
+	c.await(fmt.Sprintf("event %d of log %d", seq, logID), func() bool {
+		seen := c.seqs[logID]
 		return len(seen) > 0 && seen[len(seen)-1] >= seq
 	})
 }
@@ -379,10 +379,10 @@ func (c *client) awaitEnd() sseMessage {
 
 // wantSeqs waits for the events of a log up to a seq, and fails unless the client received exactly
 // those after from.
-func (c *client) wantSeqs(g room.LogID, from, to room.Seq) {
+func (c *client) wantSeqs(logID room.LogID, from, to room.Seq) {
 	c.t.Helper()
 	if from < to {
-		c.awaitSeq(g, to)
+		c.awaitSeq(logID, to)
 	}
 	want := make([]room.Seq, 0, to-from)
 	for seq := from + 1; seq <= to; seq++ {
@@ -390,8 +390,8 @@ func (c *client) wantSeqs(g room.LogID, from, to room.Seq) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !slices.Equal(want, c.seqs[g]) {
-		c.t.Errorf("log %d (-want +got):\n%s", g, cmp.Diff(want, c.seqs[g]))
+	if !slices.Equal(want, c.seqs[logID]) {
+		c.t.Errorf("log %d (-want +got):\n%s", logID, cmp.Diff(want, c.seqs[logID]))
 	}
 }
 
@@ -443,26 +443,26 @@ func (c *client) readFrom(conn net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		c.mu.Lock()
-		n, gone, changed := min(c.window, len(buf)), c.gone, c.changed
+		n, disconnected, changed := min(c.window, len(buf)), c.disconnected, c.changed
 		c.mu.Unlock()
-		if n == 0 && !gone {
+		if n == 0 && !disconnected {
 			<-changed
 			continue
 		}
 		n, err := conn.Read(buf[:n])
-		for p := buf[:n]; len(p) > 0 && !gone; {
+		for p := buf[:n]; len(p) > 0 && !disconnected; {
 			taken := c.receive(p)
 			p = p[taken:]
 			if taken == 0 { // the test has stopped the client
 				c.mu.Lock()
-				gone, changed = c.gone, c.changed
+				disconnected, changed = c.disconnected, c.changed
 				c.mu.Unlock()
-				if !gone {
+				if !disconnected {
 					<-changed
 				}
 			}
 		}
-		if err != nil || gone {
+		if err != nil || disconnected {
 			return
 		}
 	}
@@ -479,10 +479,10 @@ func (w *wire) Send(p []byte, timeout time.Duration) error {
 	for len(p) > 0 {
 		p = p[w.client.receive(p):]
 		w.client.mu.Lock()
-		blocked, gone, changed := w.client.window == 0 && len(p) > 0, w.client.gone, w.client.changed
+		blocked, disconnected, changed := w.client.window == 0 && len(p) > 0, w.client.disconnected, w.client.changed
 		w.client.mu.Unlock()
 		switch {
-		case gone:
+		case disconnected:
 			return io.ErrClosedPipe
 		case !blocked:
 			continue

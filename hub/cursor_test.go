@@ -54,8 +54,8 @@ func TestParseCursorRejectsOtherForms(t *testing.T) {
 	}
 }
 
-// TestCursorOfManyRoomsFits: a cursor of 64 rooms, the most that the setting allows, and an inbox
-// can be parsed.
+// TestCursorOfManyRoomsFits checks that the cursor of 64 rooms, the most that a server can be
+// configured to allow, and of an inbox can be parsed.
 func TestCursorOfManyRoomsFits(t *testing.T) {
 	t.Parallel()
 	var c Cursor
@@ -112,7 +112,8 @@ func TestParseID(t *testing.T) {
 	}
 }
 
-// FuzzParseID: there is one way to write each id, so appendID writes every id that ParseID accepts.
+// FuzzParseID checks that there is exactly one way to write each id: appendID writes every id that
+// ParseID accepts.
 func FuzzParseID(f *testing.F) {
 	for _, seed := range []string{"k3x9.1a:2f,1c:3", "k3x9.-", "1:0", "0001.1:1", "+1x9.1:1", "k3x9.k3x9.-"} {
 		f.Add(seed)
@@ -128,8 +129,8 @@ func FuzzParseID(f *testing.F) {
 	})
 }
 
-// FuzzParseCursor: there is one way to write each cursor, so AppendTo writes every cursor that
-// ParseCursor accepts.
+// FuzzParseCursor checks that there is exactly one way to write each cursor: AppendTo writes every
+// cursor that ParseCursor accepts.
 func FuzzParseCursor(f *testing.F) {
 	for _, seed := range []string{"-", "1a:2f,1c:3", "1:0", "", "0:1", "01:1", "2:1,1:1", "A:a", "1y2p0ij32e8e8:1", "1:1,"} {
 		f.Add(seed)

@@ -35,8 +35,9 @@ func TestFrameBytes(t *testing.T) {
 	}
 }
 
-// TestBodiesThatCarryAnID: clients resume from the last id that they received, so the events that
-// carry one are those of a log, and those that set the cursor or change which logs it has.
+// TestBodiesThatCarryAnID checks which events carry an id: those of a log, and those that set the
+// cursor or change which logs it contains, because clients resume from the last id that they
+// received.
 func TestBodiesThatCarryAnID(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -56,7 +57,7 @@ func TestBodiesThatCarryAnID(t *testing.T) {
 	}
 }
 
-// FuzzFrame: no text of a user can escape from the data of its event.
+// FuzzFrame checks that no text of a user can escape from the data of its event.
 func FuzzFrame(f *testing.F) {
 	for _, text := range []string{
 		"hello", "", "a\nb", "a\r\nb", "\r", "\n\n", "\u2028\u2029\u0085", "\x00", "\xff\xfe", "<script>&",

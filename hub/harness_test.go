@@ -40,20 +40,20 @@ func newTestHub(t testingT, w transport, o Options) *testHub {
 }
 
 // appendAndPublish appends n messages to a log and publishes them.
-func (s *testHub) appendAndPublish(g room.LogID, n int) {
-	s.Apply(room.Change{Events: s.store.append(g, n, "hello")})
+func (s *testHub) appendAndPublish(logID room.LogID, n int) {
+	s.Apply(room.Change{Events: s.store.append(logID, n, "hello")})
 }
 
 // join adds a session to a room and applies the change to the hub.
-func (s *testHub) join(id room.SessionID, g room.LogID) room.Joined {
-	a := s.store.join(id, g)
+func (s *testHub) join(id room.SessionID, logID room.LogID) room.Joined {
+	a := s.store.join(id, logID)
 	s.Apply(room.Change{Joined: []room.Joined{a}})
 	return a
 }
 
 // leave removes a session from a room and applies the change to the hub.
-func (s *testHub) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) {
-	s.Apply(room.Change{Left: []room.Left{s.store.leave(id, g, reason)}})
+func (s *testHub) leave(id room.SessionID, logID room.LogID, reason room.LeaveReason) {
+	s.Apply(room.Change{Left: []room.Left{s.store.leave(id, logID, reason)}})
 }
 
 // streamStart returns what a stream of a session starts with, as the handlers build it.

@@ -10,8 +10,8 @@ import (
 	"parlor/room"
 )
 
-// TestDrain: every open stream ends, and its client may reconnect at once, also to the same hub,
-// where the new stream stays open until Shutdown.
+// TestDrain checks that every open stream ends and that its client may reconnect at once, also to
+// the same hub, where the new stream stays open until Shutdown.
 func TestDrain(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -64,7 +64,7 @@ func TestDrain(t *testing.T) {
 	})
 }
 
-// TestDrainSpreads: streams end one by one over the whole time.
+// TestDrainSpreads checks that streams end one by one over the whole time.
 func TestDrainSpreads(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		const streams, spread = 20, 4 * time.Second
@@ -162,8 +162,8 @@ func TestCloseWhileLogFails(t *testing.T) {
 	})
 }
 
-// TestCloseWhilePublishing: the hub is closed before the store, so transactions still commit while
-// it closes.
+// TestCloseWhilePublishing publishes while the hub is closed. The hub is closed before the store,
+// so transactions still commit at that time.
 func TestCloseWhilePublishing(t *testing.T) {
 	eachTransportInRealTime(t, func(t *testing.T, w transport) {
 		for range 200 {

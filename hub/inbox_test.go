@@ -20,8 +20,8 @@ func inboxTestHub(t *testing.T, w transport, delivered room.Seq) *testHub {
 	return s
 }
 
-// TestInboxResume: an inbox continues at the client's cursor, or else after the events that the
-// user has received. If those were trimmed, the client gets inboxReset.
+// TestInboxResume checks that an inbox continues at the client's cursor, or else after the events
+// that the user has received. If those were trimmed, the client gets inboxReset.
 func TestInboxResume(t *testing.T) {
 	const (
 		invalid = room.ResetCursorInvalid
@@ -81,8 +81,9 @@ func TestInboxResume(t *testing.T) {
 	})
 }
 
-// TestInboxNeedsNoRead: if the user has received all of the inbox, as after a restart of the
-// server, the log is not read. Events that are committed while the stream starts are not missed.
+// TestInboxNeedsNoRead checks that the log is not read if the user has received all of the inbox,
+// as after a restart of the server. Events that are committed while the stream starts are not
+// missed.
 func TestInboxNeedsNoRead(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := inboxTestHub(t, w, 0)
@@ -103,8 +104,8 @@ func TestInboxNeedsNoRead(t *testing.T) {
 	})
 }
 
-// TestInboxTopicsAreEvicted: the topic of an inbox is evicted when no stream uses it. Streams that
-// were opened use it before they start.
+// TestInboxTopicsAreEvicted checks that the topic of an inbox is evicted when no stream uses it.
+// Open streams use it before they start.
 func TestInboxTopicsAreEvicted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})

@@ -47,14 +47,14 @@ func newMemoryStore() *memoryStore {
 	return &memoryStore{rooms: make(map[room.LogID]*memoryRoom), sessions: make(map[room.SessionID]*memorySession)}
 }
 
-func roomID(g room.LogID) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", g)) }
+func roomID(logID room.LogID) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", logID)) }
 
 // room returns a log's room, which it creates if there is none. The caller holds mu.
-func (l *memoryStore) room(g room.LogID) *memoryRoom {
-	r := l.rooms[g]
+func (l *memoryStore) room(logID room.LogID) *memoryRoom {
+	r := l.rooms[logID]
 	if r == nil {
 		r = &memoryRoom{oldest: 1}
-		l.rooms[g] = r
+		l.rooms[logID] = r
 	}
 	return r
 }
@@ -73,17 +73,17 @@ func (l *memoryStore) session(id room.SessionID) *memorySession {
 }
 
 // append adds n messages to a log, as one commit, and returns their events.
-func (l *memoryStore) append(g room.LogID, n int, text string) []room.Event {
+func (l *memoryStore) append(logID room.LogID, n int, text string) []room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.room(g)
+	r := l.room(logID)
 	events := make([]room.Event, 0, n)
 	for range n {
 		r.last++
 		m := room.Message{Content: room.Content{Kind: room.KindText, Text: text}, SentAt: time.Now().UTC()}
 		events = append(events, room.Event{
-			Room: roomID(g), Log: g, Seq: r.last, At: m.SentAt,
-			Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomID(g), r.last)}},
+			Room: roomID(logID), Log: logID, Seq: r.last, At: m.SentAt,
+			Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomID(logID), r.last)}},
 		})
 	}
 	r.events = append(r.events, events...)
@@ -91,20 +91,20 @@ func (l *memoryStore) append(g room.LogID, n int, text string) []room.Event {
 }
 
 // recall removes the content of a message from a log and returns the event of the recall.
-func (l *memoryStore) recall(g room.LogID, seq room.Seq) room.Event {
+func (l *memoryStore) recall(logID room.LogID, seq room.Seq) room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.room(g)
+	r := l.room(logID)
 	m := room.Message{Content: room.Content{Kind: room.KindText}, Recalled: true}
 	r.events = slices.Clone(r.events)
-	r.events[seq-r.oldest].Body = room.MessagesReceived{MessageList: []room.Message{m.In(roomID(g), seq)}}
+	r.events[seq-r.oldest].Body = room.MessagesReceived{MessageList: []room.Message{m.In(roomID(logID), seq)}}
 	r.last++
-	e := room.Event{Room: roomID(g), Log: g, Seq: r.last, Body: room.MessageRecalled{RecalledSeq: seq}}
+	e := room.Event{Room: roomID(logID), Log: logID, Seq: r.last, Body: room.MessageRecalled{RecalledSeq: seq}}
 	r.events = append(r.events, e)
 	return e
 }
 
-// holdReads keeps reads from returning until release is called.
+// holdReads makes reads wait until release is called.
 func (l *memoryStore) holdReads() (release func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,19 +119,19 @@ func (l *memoryStore) holdReads() (release func()) {
 }
 
 // trim removes the events before oldest.
-func (l *memoryStore) trim(g room.LogID, oldest room.Seq) {
+func (l *memoryStore) trim(logID room.LogID, oldest room.Seq) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	r := l.room(g)
+	r := l.room(logID)
 	r.events = slices.Clone(r.events[oldest-r.oldest:])
 	r.oldest = oldest
 }
 
 // remove removes a log.
-func (l *memoryStore) remove(g room.LogID) {
+func (l *memoryStore) remove(logID room.LogID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.rooms, g)
+	delete(l.rooms, logID)
 }
 
 // failReads makes reads fail until it is called with nil.
@@ -148,20 +148,20 @@ func (l *memoryStore) hangReads(on bool) {
 	l.hanging = on
 }
 
-func (l *memoryStore) last(g room.LogID) room.Seq {
+func (l *memoryStore) last(logID room.LogID) room.Seq {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.room(g).last
+	return l.room(logID).last
 }
 
 // Tail implements LogReader.
-func (l *memoryStore) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
-	return l.page(ctx, g, func(events []room.Event) []room.Event { return events[max(0, len(events)-n):] })
+func (l *memoryStore) Tail(ctx context.Context, logID room.LogID, n int) (room.LogPage, error) {
+	return l.page(ctx, logID, func(events []room.Event) []room.Event { return events[max(0, len(events)-n):] })
 }
 
 // EventsAfter implements LogReader.
-func (l *memoryStore) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
-	return l.page(ctx, g, func(events []room.Event) []room.Event {
+func (l *memoryStore) EventsAfter(ctx context.Context, logID room.LogID, after room.Seq, n int) (room.LogPage, error) {
+	return l.page(ctx, logID, func(events []room.Event) []room.Event {
 		for len(events) > 0 && events[0].Seq <= after {
 			events = events[1:]
 		}
@@ -169,7 +169,7 @@ func (l *memoryStore) EventsAfter(ctx context.Context, g room.LogID, after room.
 	})
 }
 
-func (l *memoryStore) page(ctx context.Context, g room.LogID, choose func([]room.Event) []room.Event) (room.LogPage, error) {
+func (l *memoryStore) page(ctx context.Context, logID room.LogID, choose func([]room.Event) []room.Event) (room.LogPage, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.reads++
@@ -184,7 +184,7 @@ func (l *memoryStore) page(ctx context.Context, g room.LogID, choose func([]room
 	if l.err != nil {
 		return room.LogPage{}, l.err
 	}
-	r := l.rooms[g]
+	r := l.rooms[logID]
 	if r == nil {
 		return room.LogPage{}, room.ErrRoomNotFound
 	}
@@ -213,26 +213,26 @@ func (l *memoryStore) inbox(id room.SessionID) room.LogID {
 	return l.session(id).inbox
 }
 
-// join adds a session to a room, from the present end of the log.
-func (l *memoryStore) join(id room.SessionID, g room.LogID) room.Joined {
+// join adds a session to a room, from the current end of the log.
+func (l *memoryStore) join(id room.SessionID, logID room.LogID) room.Joined {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	from := l.room(g).last
+	from := l.room(logID).last
 	s := l.session(id)
-	s.from[g] = from
-	s.presences[g]++
-	delete(s.left, g)
-	return room.Joined{Session: id, Room: roomID(g), Generation: g, Presence: s.presences[g], From: from, Call: room.RoomEnter}
+	s.from[logID] = from
+	s.presences[logID]++
+	delete(s.left, logID)
+	return room.Joined{Session: id, Room: roomID(logID), Generation: logID, Presence: s.presences[logID], From: from, Call: room.RoomEnter}
 }
 
 // leave removes a session from a room.
-func (l *memoryStore) leave(id room.SessionID, g room.LogID, reason room.LeaveReason) room.Left {
+func (l *memoryStore) leave(id room.SessionID, logID room.LogID, reason room.LeaveReason) room.Left {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.session(id)
-	delete(s.from, g)
-	s.left[g] = reason
-	return room.Left{Session: id, Room: roomID(g), Generation: g, Presence: s.presences[g], Reason: reason}
+	delete(s.from, logID)
+	s.left[logID] = reason
+	return room.Left{Session: id, Room: roomID(logID), Generation: logID, Presence: s.presences[logID], Reason: reason}
 }
 
 // openStream gives a session's new stream its number and returns the session's presences. cursor is
@@ -247,10 +247,10 @@ func (l *memoryStore) openStream(id room.SessionID, cursor Cursor) room.OpenedSt
 		r := l.room(s.inbox)
 		a.Inbox = room.Inbox{Log: s.inbox, LastSeq: r.last, OldestSeq: r.oldest, DeliveredSeq: s.delivered}
 	}
-	for g, from := range s.from {
-		r := l.room(g)
+	for logID, from := range s.from {
+		r := l.room(logID)
 		a.Presences = append(a.Presences, room.Presence{
-			Room: room.Room{ID: roomID(g), Generation: g, LastSeq: r.last, OldestSeq: r.oldest}, From: from, ID: s.presences[g],
+			Room: room.Room{ID: roomID(logID), Generation: logID, LastSeq: r.last, OldestSeq: r.oldest}, From: from, ID: s.presences[logID],
 		})
 	}
 	slices.SortFunc(a.Presences, func(a, b room.Presence) int { return int(a.Room.Generation - b.Room.Generation) })

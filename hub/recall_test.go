@@ -51,8 +51,8 @@ func (s *testHub) wantReplayWithout(after, last room.Seq, text string) {
 	}
 }
 
-// TestRecallDuringRead: the result of a read may contain the content of a message that is recalled
-// before the read returns.
+// TestRecallDuringRead recalls a message while a read is in progress whose result contains the
+// content, and checks that the content is not replayed afterwards.
 func TestRecallDuringRead(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -86,17 +86,17 @@ func TestRecallDuringRead(t *testing.T) {
 	})
 }
 
-// TestRecallPublishedBeforeItsMessage: the changes of two transactions may be applied in the other
-// order. Open streams get both events in order; later ones do not get the content.
+// TestRecallPublishedBeforeItsMessage applies the changes of two transactions in the other order.
+// Open streams get both events in order; later ones do not get the content.
 func TestRecallPublishedBeforeItsMessage(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
 		s.store.join(alice, 1)
 		s.connectReady(alice, "")
-		said := s.store.append(1, 1, "a secret")
+		sent := s.store.append(1, 1, "a secret")
 		recalled := s.store.recall(1, 1)
 		s.Apply(room.Change{Events: []room.Event{recalled}})
-		s.Apply(room.Change{Events: said})
+		s.Apply(room.Change{Events: sent})
 		s.wantReplayWithout(0, 2, "secret")
 	})
 }

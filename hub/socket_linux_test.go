@@ -15,8 +15,8 @@ import (
 	"parlor/room"
 )
 
-// TestTakeOverRejectsPipe: TakeOver fails for a connection that is not a socket, and the end of the
-// stream, which has a number already, is reported.
+// TestTakeOverRejectsPipe checks that TakeOver fails for a connection that is not a socket, and
+// that it reports the end of the stream, which already has a number.
 func TestTakeOverRejectsPipe(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
@@ -48,7 +48,8 @@ func TestTakeOverClosedConnection(t *testing.T) {
 	s.awaitDetached(alice, 1)
 }
 
-// TestTakeOverAfterPeerClosed: the peer may close the connection before its socket is registered.
+// TestTakeOverAfterPeerClosed checks that a stream ends if its client closed the connection before
+// the socket was registered.
 func TestTakeOverAfterPeerClosed(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"closed", "reset"} {
@@ -69,8 +70,8 @@ func TestTakeOverAfterPeerClosed(t *testing.T) {
 	}
 }
 
-// TestTakeOverIgnoresInput: a client that sends something on its stream gets its events all the
-// same.
+// TestTakeOverIgnoresInput checks that a client that sends something on its stream still gets its
+// events.
 func TestTakeOverIgnoresInput(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overSocket, Options{})
@@ -149,8 +150,8 @@ func TestTakeOverClosesDescriptors(t *testing.T) {
 	s.eventually("as many descriptors as before", func() bool { return count() <= before })
 }
 
-// TestTLSSendsCloseNotify: a client can tell the end of its stream from a truncated connection (RFC
-// 8446, section 6.1).
+// TestTLSSendsCloseNotify checks that a client can tell the end of its stream from a truncated
+// connection (RFC 8446, section 6.1).
 func TestTLSSendsCloseNotify(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overTLS, Options{})

@@ -99,8 +99,8 @@ func TestStreamEndsAreLogged(t *testing.T) {
 	}
 }
 
-// TestLoggedStreamEndsAreLimited: thousands of clients that fall behind together do not flood the
-// log.
+// TestLoggedStreamEndsAreLimited checks that the log is not flooded when thousands of clients fall
+// behind together.
 func TestLoggedStreamEndsAreLimited(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		var log endLogRecorder

@@ -106,8 +106,8 @@ func TestStreamStart(t *testing.T) {
 	})
 }
 
-// TestStartAfterRejoin: a session that left a room and joined it again gets the events since it
-// joined, even if its cursor is at an earlier seq.
+// TestStartAfterRejoin checks that a session that left a room and joined it again gets the events
+// since it joined, even if its cursor is at an earlier seq.
 func TestStartAfterRejoin(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -140,9 +140,9 @@ func TestStartReportsRoomsLeft(t *testing.T) {
 	})
 }
 
-// TestChangesBetweenOpenAndStart: the handler reads the session's presences between opening and
-// starting the stream. The stream ends up the same, whether that is before or after the changes in
-// between.
+// TestChangesBetweenOpenAndStart checks that a stream ends up the same, whether the handler read
+// the session's presences before or after the changes that happened between opening and starting
+// the stream.
 func TestChangesBetweenOpenAndStart(t *testing.T) {
 	for _, readFirst := range []bool{true, false} {
 		t.Run(fmt.Sprintf("read first: %t", readFirst), func(t *testing.T) {
@@ -186,8 +186,9 @@ func TestChangesBetweenOpenAndStart(t *testing.T) {
 	}
 }
 
-// TestSupersededBeforeItsStart: the database only accepts the end of the stream whose number it
-// gave out last, and that may be a stream that was superseded before it started.
+// TestSupersededBeforeItsStart checks that the end of a stream that was superseded before it
+// started is reported. The database only accepts the end of the stream whose number it gave out
+// last, which may be that stream.
 func TestSupersededBeforeItsStart(t *testing.T) {
 	tests := []struct {
 		name string
@@ -235,7 +236,8 @@ func TestSupersededBeforeItsStart(t *testing.T) {
 	}
 }
 
-// TestSuccessorEndsWhileItTakesOverNumber: the successor may end while it is given the number.
+// TestSuccessorEndsWhileItTakesOverNumber ends a stream while it takes over the number of the
+// stream that it superseded.
 func TestSuccessorEndsWhileItTakesOverNumber(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -257,8 +259,8 @@ func TestSuccessorEndsWhileItTakesOverNumber(t *testing.T) {
 	})
 }
 
-// TestRoomStateChangedPrecedesRoomEvents: a client gets roomStateChanged before any event of the
-// room.
+// TestRoomStateChangedPrecedesRoomEvents checks that a client gets roomStateChanged before any
+// event of the room.
 func TestRoomStateChangedPrecedesRoomEvents(t *testing.T) {
 	for _, started := range []bool{true, false} {
 		t.Run(fmt.Sprintf("started: %t", started), func(t *testing.T) {
@@ -293,8 +295,8 @@ func TestRoomStateChangedPrecedesRoomEvents(t *testing.T) {
 	}
 }
 
-// TestPresencesAppliedOutOfOrder: the changes of a session may be applied in another order than
-// they were committed in. The stream ends up as if they had been in order.
+// TestPresencesAppliedOutOfOrder checks that a stream ends up the same if the changes of its
+// session are applied in another order than they were committed in.
 func TestPresencesAppliedOutOfOrder(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -363,8 +365,8 @@ func TestStartOnClosedHub(t *testing.T) {
 	})
 }
 
-// TestJoinWhileStreamEnds: a stream that has ended must not subscribe again, because it would never
-// be unsubscribed.
+// TestJoinWhileStreamEnds checks that a stream that has ended does not subscribe again, because it
+// would never be unsubscribed.
 func TestJoinWhileStreamEnds(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{Workers: 1})
@@ -382,9 +384,9 @@ func TestJoinWhileStreamEnds(t *testing.T) {
 	})
 }
 
-// TestResumeReadsEventsOfOtherProcesses: events that another process committed are in the log, but
-// were not published to this hub. A stream that resumes gets them, and so do the streams that are
-// open.
+// TestResumeReadsEventsOfOtherProcesses checks that a stream that resumes, and the streams that are
+// open, get events that another process committed. Those are in the log, but were not published to
+// this hub.
 func TestResumeReadsEventsOfOtherProcesses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -413,8 +415,8 @@ func TestResumeReadsEventsOfOtherProcesses(t *testing.T) {
 	})
 }
 
-// TestCursorOfAnotherEpoch: such a cursor is ignored, the client gets the reason, and its new ids
-// have the present epoch.
+// TestCursorOfAnotherEpoch checks that a cursor of another epoch is ignored, that the client gets
+// the reason, and that its new ids have the current epoch.
 func TestCursorOfAnotherEpoch(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -444,8 +446,8 @@ func TestCursorOfAnotherEpoch(t *testing.T) {
 	})
 }
 
-// TestReconnectAll: the clients of open streams are asked to reconnect, and topics are discarded,
-// even if the database has fewer events than before.
+// TestReconnectAll checks that the clients of open streams are asked to reconnect and that topics
+// are discarded, even if the database has fewer events than before.
 func TestReconnectAll(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})

@@ -24,7 +24,7 @@ func disconnectedEvent(reason room.ConnectionEvent) sseMessage {
 	}
 }
 
-func TestEventsComeInOrderAndOnce(t *testing.T) {
+func TestEventsAreDeliveredInOrderAndOnce(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
 		for _, g := range []room.LogID{1, 2, 40} {
@@ -45,7 +45,7 @@ func TestEventsComeInOrderAndOnce(t *testing.T) {
 	})
 }
 
-// TestResumeFromEveryID: a stream with several logs resumes from each of its ids.
+// TestResumeFromEveryID checks that a stream with several logs resumes from each of its ids.
 func TestResumeFromEveryID(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -123,8 +123,9 @@ func TestPublishedOutOfOrder(t *testing.T) {
 	})
 }
 
-// TestUnpublishedEventsAreRead: a process may fail between a commit and the publication of its
-// events. The next event shows the gap; if there is none, Resync finds the events.
+// TestUnpublishedEventsAreRead checks that events are read from the log if their process failed
+// between the commit and the publication. The next event shows the gap; if there is none, Resync
+// finds the events.
 func TestUnpublishedEventsAreRead(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -147,8 +148,8 @@ func TestJoinAndLeave(t *testing.T) {
 		c := s.connectReady(alice, "")
 		s.join(alice, 1)
 		s.join(alice, 1) // a second time, which changes nothing
-		// The id has the room, so that a client that resumes from it is told if it is no longer
-		// there.
+		// The id contains the room, so that a client that resumes from it is notified if it is no
+		// longer in the room.
 		if in := c.awaitEvent(room.TypeRoomStateChanged, 2); in.ID != "1:4" {
 			t.Errorf("after joining, the id is %q", in.ID)
 		}
@@ -213,7 +214,7 @@ func TestSessionEnds(t *testing.T) {
 	})
 }
 
-// TestPeerCloses: a closed connection is noticed at once, not at the next write.
+// TestPeerCloses checks that a closed connection is noticed at once, not at the next write.
 func TestPeerCloses(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{Heartbeat: waitLimit + waitLimit})
@@ -262,8 +263,8 @@ func TestSlowConsumer(t *testing.T) {
 	})
 }
 
-// TestLongReplayIsNotSlow: a client that is behind is not slow, because the events to replay wait
-// in the log and not in its queue.
+// TestLongReplayIsNotSlow checks that a client that is behind is not closed as slow, because the
+// events to replay are not added to its queue.
 func TestLongReplayIsNotSlow(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
 		s := newTestHub(t, w, Options{})
@@ -314,6 +315,6 @@ func TestLogFailsForAWhile(t *testing.T) {
 }
 
 // cursorAt returns the cursor of a client that has received a log up to a seq.
-func cursorAt(g room.LogID, seq room.Seq) string {
-	return string(Cursor{{Log: g, Seq: seq}}.AppendTo(nil))
+func cursorAt(logID room.LogID, seq room.Seq) string {
+	return string(Cursor{{Log: logID, Seq: seq}}.AppendTo(nil))
 }

@@ -148,8 +148,8 @@ func TestTokenIsRenewed(t *testing.T) {
 	}
 }
 
-// TestTokenExpiresForBlockedStream: a client that reads something now and then is not closed as
-// slow, but its stream ends when its token expires.
+// TestTokenExpiresForBlockedStream checks that a client that reads something now and then is not
+// closed as slow, but its stream ends when its token expires.
 func TestTokenExpiresForBlockedStream(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -195,11 +195,11 @@ func (r *limitedSink) write(p []byte) (int, error) {
 
 func (r *limitedSink) close() { r.closed = true }
 
-// TestStalledSocketIsClosed: a socket that takes something now and then stays open. One that takes
-// nothing for WriteTimeout is closed, with a last event if it continues soon.
+// TestStalledSocketIsClosed checks that a socket that takes something now and then stays open. One
+// that takes nothing for WriteTimeout is closed, with a last event if it continues soon.
 func TestStalledSocketIsClosed(t *testing.T) {
-	for _, goesOn := range []bool{false, true} {
-		t.Run(fmt.Sprintf("goesOn=%t", goesOn), func(t *testing.T) {
+	for _, continues := range []bool{false, true} {
+		t.Run(fmt.Sprintf("continues=%t", continues), func(t *testing.T) {
 			inFakeTime(t, func(t *testing.T) {
 				s := newTestHub(t, overServe, Options{})
 				stream, start, sink := s.open(alice), s.streamStart(alice, ""), &limitedSink{capacity: 100}
@@ -225,7 +225,7 @@ func TestStalledSocketIsClosed(t *testing.T) {
 				if n := s.Stats().SlowConsumers; n != 1 {
 					t.Errorf("%d slow consumers", n)
 				}
-				if goesOn {
+				if continues {
 					take(1 << 20)
 				} else {
 					advanceTime(defaultWriteTimeout)
@@ -234,7 +234,7 @@ func TestStalledSocketIsClosed(t *testing.T) {
 				if !sink.closed {
 					t.Error("the socket is still open")
 				}
-				if sent := bytes.Contains(sink.taken, []byte(room.ConnectionSlowConsumer)); sent != goesOn {
+				if sent := bytes.Contains(sink.taken, []byte(room.ConnectionSlowConsumer)); sent != continues {
 					t.Errorf("last event sent: %t, in %d bytes", sent, len(sink.taken))
 				}
 			})

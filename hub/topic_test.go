@@ -37,7 +37,8 @@ func (s *testHub) wantReads(what string, want uint64) {
 	s.store.reads = 0
 }
 
-// TestCrowdReconnects: when a node or a proxy is up again, all clients reconnect together.
+// TestCrowdReconnects checks that the log is read once for all clients that reconnect together, as
+// after a restart of a node or a proxy.
 func TestCrowdReconnects(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -78,8 +79,8 @@ func TestSegmentsAreEvictedWhenIdle(t *testing.T) {
 	})
 }
 
-// TestRecentFramesAreEvictedByAge: frames of a quiet room are evicted after a while, and then read
-// from the log.
+// TestRecentFramesAreEvictedByAge checks that frames of a quiet room are evicted after a while, and
+// that a replay then reads the log.
 func TestRecentFramesAreEvictedByAge(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -101,8 +102,8 @@ func TestRecentFramesAreEvictedByAge(t *testing.T) {
 	})
 }
 
-// TestShortGapNeedsNoRead: two transactions that commit in the same moment may be published in the
-// other order, which is no reason to read the database.
+// TestShortGapNeedsNoRead checks that the log is not read if two transactions that commit in the
+// same moment are published in the other order.
 func TestShortGapNeedsNoRead(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -158,9 +159,8 @@ func TestIdleTopicIsEvicted(t *testing.T) {
 	})
 }
 
-// TestAcquireTopicDuringEviction: a topic must not be evicted between the moment in which a stream
-// finds it and the moment in which the stream counts as its subscriber, so the hub stays locked in
-// between.
+// TestAcquireTopicDuringEviction checks that a topic is not evicted between the moment in which a
+// stream finds it and the moment in which the stream is counted as a subscriber.
 func TestAcquireTopicDuringEviction(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overServe, Options{})
@@ -182,8 +182,8 @@ func TestAcquireTopicDuringEviction(t *testing.T) {
 	acquiring.Wait()
 }
 
-// TestLogTrimmedPastTopic: while a node cannot read a log, the log may be trimmed past the last
-// event of the topic. Its streams end, and their clients get roomReset: nothing is skipped
+// TestLogTrimmedPastTopic trims a log past the last event of a topic while the node cannot read the
+// log. The streams of the topic end, and their clients get a roomReset: nothing is skipped
 // silently.
 func TestLogTrimmedPastTopic(t *testing.T) {
 	tests := map[string]room.Seq{"to its last events": 901, "to nothing": 1011}
@@ -235,8 +235,8 @@ func TestLogTrimmedDuringReplay(t *testing.T) {
 	})
 }
 
-// TestLogDeleted: the log of a room is deleted some time after the room. Streams that are still
-// subscribed stay open, and the log is not read again and again.
+// TestLogDeleted checks that streams that are still subscribed stay open when the log of a
+// destroyed room is deleted, and that the log is not read again and again.
 func TestLogDeleted(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -262,8 +262,8 @@ func TestLogDeleted(t *testing.T) {
 	})
 }
 
-// TestLaggingLogIsReadWithDelay: events that were published but are not in the log, as in a replica
-// that lags behind, are read again with a delay.
+// TestLaggingLogIsReadWithDelay checks that events that were published but are not in the log, as
+// in a replica that lags behind, are read again with a delay.
 func TestLaggingLogIsReadWithDelay(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -355,8 +355,8 @@ func TestRecentFramesAreBounded(t *testing.T) {
 	})
 }
 
-// TestFrameLargerThanRecentFrames: a frame that is too large for recentFrames is delivered all the
-// same.
+// TestFrameLargerThanRecentFrames checks that a frame that is too large for recentFrames is still
+// delivered.
 func TestFrameLargerThanRecentFrames(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
@@ -370,8 +370,8 @@ func TestFrameLargerThanRecentFrames(t *testing.T) {
 	})
 }
 
-// TestSegmentReadBeforeLastEvents: a segment that was read while it was the last one lacks later
-// events.
+// TestSegmentReadBeforeLastEvents checks that a segment that was read before its last events were
+// appended is read again.
 func TestSegmentReadBeforeLastEvents(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
