@@ -11,16 +11,16 @@ import (
 	"parlor/room"
 )
 
-// TestWithAdmin: what is behind it is reached with an admin token alone.
+// TestWithAdmin checks that a handler is called only for requests with an admin token.
 func TestWithAdmin(t *testing.T) {
 	t.Parallel()
 	tokens := &auth.Tokens{Secret: []byte("a secret of at least thirty-two bytes")}
 	a := &api{Options: Options{Tokens: tokens, Log: slog.New(slog.DiscardHandler)}}
-	reached := 0
+	calls := 0
 	h := a.withAdmin(func(_ http.ResponseWriter, _ *http.Request, by room.Actor) error {
-		reached++
+		calls++
 		if want := (room.Actor{Kind: room.ActorAdmin, ID: "backend"}); by != want {
-			t.Errorf("the actor is %+v, not %+v", by, want)
+			t.Errorf("the actor is %+v, want %+v", by, want)
 		}
 		return nil
 	})
@@ -40,10 +40,10 @@ func TestWithAdmin(t *testing.T) {
 		r.Header.Set("Authorization", authorization)
 		h(reply, r)
 		if reply.Code != want {
-			t.Errorf("with %.8q: %d, and not %d", authorization, reply.Code, want)
+			t.Errorf("with %.8q: status %d, want %d", authorization, reply.Code, want)
 		}
 	}
-	if reached != 1 {
-		t.Errorf("reached %d times", reached)
+	if calls != 1 {
+		t.Errorf("the handler was called %d times, want once", calls)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// overPipe serves one HTTP/2 connection in memory, whose time is that of the
-// test's bubble, and returns a client for it.
+// overPipe serves one HTTP/2 connection in memory, which uses the time of the test's bubble, and
+// returns a client for it.
 func overPipe(t *testing.T, h http.HandlerFunc) *http.Client {
 	t.Helper()
 	near, far := net.Pipe()
@@ -48,8 +48,7 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { close(l); return nil }
 func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestSendLeavesNoDeadline: a stream may be silent for longer than a write may
-// take.
+// TestSendLeavesNoDeadline checks that a stream may be silent for longer than a write may take.
 func TestSendLeavesNoDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -63,13 +62,13 @@ func TestSendLeavesNoDeadline(t *testing.T) {
 			}
 		})
 		if got := get(t, client); got != strings.Repeat(":\n\n", 3) {
-			t.Errorf("%q arrives", got)
+			t.Errorf("the client received %q", got)
 		}
 	})
 }
 
-// TestDownloadWaitsForItsBucket: reading a file's next bytes may take longer than
-// a reader may pause.
+// TestDownloadWaitsForItsBucket checks that reading the next bytes of a file may take longer than a
+// client may pause.
 func TestDownloadWaitsForItsBucket(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -83,7 +82,7 @@ func TestDownloadWaitsForItsBucket(t *testing.T) {
 			}
 		})
 		if got := get(t, client); got != "bytes bytes bytes " {
-			t.Errorf("%q arrives", got)
+			t.Errorf("the client received %q", got)
 		}
 	})
 }
@@ -101,13 +100,13 @@ func get(t *testing.T, client *http.Client) string {
 	defer func() { _ = reply.Body.Close() }()
 	body, err := io.ReadAll(reply.Body)
 	if err != nil {
-		t.Errorf("after %q: %v", body, err)
+		t.Errorf("read of the body failed after %q: %v", body, err)
 	}
 	return string(body)
 }
 
-// TestUploadWaitsForItsBucket: storing a part of a file may take longer than its
-// client may pause. A client that does pause for so long is still noticed.
+// TestUploadWaitsForItsBucket checks that storing a part of a file may take longer than its client
+// may pause, and that a client that pauses for too long is still noticed.
 func TestUploadWaitsForItsBucket(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -132,7 +131,7 @@ func TestUploadWaitsForItsBucket(t *testing.T) {
 						<-time.After(c.storing)
 					}
 					if !errors.Is(b.failed, c.want) {
-						t.Errorf("the body ends with %v", err)
+						t.Errorf("the body ended with %v", err)
 					}
 				})
 				body, sending := io.Pipe()

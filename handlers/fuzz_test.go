@@ -16,8 +16,8 @@ import (
 	"parlor/room"
 )
 
-// FuzzDecode: whatever is accepted is all of what was sent, and what is refused
-// is refused as a problem.
+// FuzzDecode checks that a request that is accepted contains all that was sent, and that any other
+// is rejected with a problem.
 func FuzzDecode(f *testing.F) {
 	for _, body := range []string{
 		`{}`, `{"roomID":"a#b","roomName":"é","config":{"memberTimeout":30,"maxMembers":2}}`, `{"kind":"text","text":"\ud83c\udf89","priority":"low"}`,
@@ -41,10 +41,10 @@ func FuzzDecode(f *testing.F) {
 		}
 		var p *problem
 		if err != nil && (!errors.As(err, &p) || p.Status != 400) {
-			t.Errorf("%q is refused with %v", body, err)
+			t.Errorf("%q is rejected with %v", body, err)
 		}
 		if p != nil && !utf8.ValidString(p.Error()) {
-			t.Errorf("%q is refused in invalid UTF-8", body)
+			t.Errorf("the problem for %q is not valid UTF-8", body)
 		}
 	})
 }
@@ -56,8 +56,8 @@ var requestTypes = []reflect.Type{
 	reflect.TypeFor[updateRoomAttributesRequest](), reflect.TypeFor[updateMemberAttributesRequest](),
 }
 
-// keepsAll compares a request with the body that it was read from, as a lenient
-// reader sees that: all that was sent is there, and as it was sent.
+// keepsAll checks that a request contains all that was sent, unchanged, according to a lenient
+// parser.
 func keepsAll(t *testing.T, body []byte, request any) {
 	t.Helper()
 	if !utf8.Valid(body) || bytes.ContainsRune(body, 0) {
@@ -65,7 +65,7 @@ func keepsAll(t *testing.T, body []byte, request any) {
 	}
 	var sent, kept map[string]any
 	if err := json.Unmarshal(body, &sent); err != nil {
-		t.Fatalf("%q is accepted, and is no JSON: %v", body, err)
+		t.Fatalf("%q is accepted, but is not JSON: %v", body, err)
 	}
 	again, err := json.Marshal(request)
 	if err != nil {
@@ -84,7 +84,7 @@ func contains(t *testing.T, body []byte, sent, kept map[string]any) {
 			inner, _ := kept[name].(map[string]any)
 			contains(t, body, nested, inner)
 		} else if !reflect.DeepEqual(value, kept[name]) {
-			t.Errorf("%q is read as %v in %s", body, kept[name], name)
+			t.Errorf("%q: got %v for %s", body, kept[name], name)
 		}
 		if s, ok := value.(string); ok && strings.ContainsRune(s, 0) {
 			t.Errorf("%q is accepted with a NUL", body)
@@ -92,8 +92,8 @@ func contains(t *testing.T, body []byte, sent, kept map[string]any) {
 	}
 }
 
-// FuzzMemberCursor: whatever is accepted is a place in a list, and there is one
-// way to write it.
+// FuzzMemberCursor checks that every accepted text is a position in a list, and that there is
+// exactly one way to write it.
 func FuzzMemberCursor(f *testing.F) {
 	for _, c := range []room.MemberCursor{{JoinedSeq: 1, User: "alice"}, {JoinedSeq: math.MaxInt64, User: "a.b"}, {JoinedSeq: 7, User: "..."}} {
 		f.Add(encodeMemberCursor(c))
@@ -110,16 +110,16 @@ func FuzzMemberCursor(f *testing.F) {
 			return
 		}
 		if c.JoinedSeq <= 0 || !c.User.Valid() {
-			t.Errorf("%q is the cursor %+v", s, c)
+			t.Errorf("%q was parsed as %+v", s, c)
 		}
 		if again := encodeMemberCursor(c); again != s {
-			t.Errorf("%q is written %q", s, again)
+			t.Errorf("%q is encoded as %q", s, again)
 		}
 	})
 }
 
-// FuzzFeedCursor: whatever is accepted is a place in the feed, and there is one
-// way to write it, which the contract allows.
+// FuzzFeedCursor checks that every accepted text is a position in the feed, and that there is
+// exactly one way to write it, which the contract allows.
 func FuzzFeedCursor(f *testing.F) {
 	for _, c := range []room.FeedCursor{{}, {Xact: 1, Log: 2, Seq: 3}, {Xact: math.MaxUint64, Log: math.MaxInt64, Seq: math.MaxInt64}} {
 		f.Add(string(appendFeedCursor(nil, c)))
@@ -127,23 +127,23 @@ func FuzzFeedCursor(f *testing.F) {
 	for _, text := range []string{"", ".", "..", "1.1", "01.1.1", "+1.1.1", "-0.0.0", "A.1.1", "1.1.1.1", "1_0.1.1", "3w5e11264sgsg.0.0"} {
 		f.Add(text)
 	}
-	promised := regexp.MustCompile(loadContract(f).Components.Schemas["FeedCursor"].Value.Pattern)
+	pattern := regexp.MustCompile(loadContract(f).Components.Schemas["FeedCursor"].Value.Pattern)
 	f.Fuzz(func(t *testing.T, s string) {
 		c, ok := parseFeedCursor(s)
 		if !ok {
 			return
 		}
 		if c.Log < 0 || c.Seq < 0 || c.Before(room.FeedCursor{}) {
-			t.Errorf("%q is the cursor %+v", s, c)
+			t.Errorf("%q was parsed as %+v", s, c)
 		}
-		if again := string(appendFeedCursor(nil, c)); again != s || !promised.MatchString(s) {
-			t.Errorf("%q is written %q", s, again)
+		if again := string(appendFeedCursor(nil, c)); again != s || !pattern.MatchString(s) {
+			t.Errorf("%q is encoded as %q", s, again)
 		}
 	})
 }
 
-// FuzzIfMatch compares what is read of If-Match with its grammar, RFC 9110,
-// sections 5.6.1, 8.8.3 and 13.1.1.
+// FuzzIfMatch compares the parser of If-Match with its grammar (RFC 9110, sections 5.6.1, 8.8.3 and
+// 13.1.1).
 func FuzzIfMatch(f *testing.F) {
 	for _, header := range []string{
 		`*`, `"47"`, `W/"47"`, `"1", "2"`, `,"1",,"2" ,`, `"047"`, `"x,y"`, `""`, `"47`, `47`, `"1" "2"`, `*, "1"`, "\t\"1\"\t", "\"\xff\"", `"9223372036854775808"`, ``,
@@ -153,14 +153,14 @@ func FuzzIfMatch(f *testing.F) {
 	const tag = `(?:W/)?"[^\x00-\x20"\x7f]*"`
 	list := regexp.MustCompile(`^[ \t,]*` + tag + `(?:[ \t]*,[ \t,]*` + tag + `)*(?:[ \t]*,[ \t,]*|[ \t]*)$`)
 	tags := regexp.MustCompile(tag)
-	made := regexp.MustCompile(`^"(0|[1-9][0-9]{0,18})"$`)
+	ownTag := regexp.MustCompile(`^"(0|[1-9][0-9]{0,18})"$`)
 	f.Fuzz(func(t *testing.T, header string) {
 		var want []room.Seq
-		good := strings.Trim(header, " \t") == "*"
-		if !good && list.MatchString(header) {
-			good, want = true, []room.Seq{}
+		valid := strings.Trim(header, " \t") == "*"
+		if !valid && list.MatchString(header) {
+			valid, want = true, []room.Seq{}
 			for _, tag := range tags.FindAllString(header, -1) {
-				if m := made.FindStringSubmatch(tag); m != nil {
+				if m := ownTag.FindStringSubmatch(tag); m != nil {
 					if n, err := strconv.ParseInt(m[1], 10, 64); err == nil {
 						want = append(want, room.Seq(n))
 					}
@@ -168,8 +168,8 @@ func FuzzIfMatch(f *testing.F) {
 			}
 		}
 		got, ok := parseIfMatch([]string{header})
-		if ok != good || ok && !reflect.DeepEqual(got, want) {
-			t.Errorf("%q is read as %v, %t, and not %v, %t", header, got, ok, want, good)
+		if ok != valid || ok && !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: got %v, %t, want %v, %t", header, got, ok, want, valid)
 		}
 	})
 }

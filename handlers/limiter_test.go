@@ -8,9 +8,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLimiterKeepsItsRate checks that a caller never gets more tokens than the bucket held and
+// TestLimiterRate checks that a caller never gets more tokens than the bucket held and
 // gained, and that a caller who waits as long as the limiter says gets its tokens.
-func TestLimiterKeepsItsRate(t *testing.T) {
+func TestLimiterRate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		r := Rate{rapid.IntRange(1, 50).Draw(t, "count"), rapid.SampledFrom([]time.Duration{time.Second, time.Minute}).Draw(t, "window")}
@@ -86,6 +86,6 @@ func TestLimiterHeaders(t *testing.T) {
 	}
 	off := newLimiter[string](LimitMessages, Rate{}, "")
 	if w := httptest.NewRecorder(); !off.allow(w, "alice", 1) || len(w.Header()) != 0 || len(off.buckets) != 0 {
-		t.Error("a limit that is off limits")
+		t.Error("a limiter with Count 0 rejects a call")
 	}
 }

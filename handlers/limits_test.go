@@ -17,7 +17,7 @@ import (
 	"parlor/room"
 )
 
-// requests is what each call with a body decodes into.
+// requests contains the type into which the body of each operation is decoded.
 var requests = map[string]any{
 	"createSession":          createSessionRequest{},
 	"renewToken":             renewTokenRequest{},
@@ -36,8 +36,8 @@ var requests = map[string]any{
 	"createDevelopmentToken": developmentTokenRequest{},
 }
 
-// TestContractRequestLimits compares the fields and validate tags of requests
-// with their schemas: each limit must stand in both.
+// TestContractRequestLimits compares the fields and validate tags of requests with their schemas:
+// both must have the same limits.
 func TestContractRequestLimits(t *testing.T) {
 	t.Parallel()
 	compared := make(map[string]bool)
@@ -48,7 +48,7 @@ func TestContractRequestLimits(t *testing.T) {
 			}
 			request, ok := requests[op.OperationID]
 			if !ok {
-				t.Errorf("%s: what does %s decode into?", path, op.OperationID)
+				t.Errorf("%s: requests lacks %s", path, op.OperationID)
 				continue
 			}
 			compared[op.OperationID] = true
@@ -58,7 +58,7 @@ func TestContractRequestLimits(t *testing.T) {
 	}
 	for name := range requests {
 		if !compared[name] {
-			t.Errorf("the contract has no request of %s", name)
+			t.Errorf("the contract has no JSON body for %s", name)
 		}
 	}
 }
@@ -66,19 +66,19 @@ func TestContractRequestLimits(t *testing.T) {
 func compareFields(t *testing.T, where string, schema *openapi3.Schema, request reflect.Type) {
 	t.Helper()
 	if schema.AdditionalProperties.Has == nil || *schema.AdditionalProperties.Has {
-		t.Errorf("%s: the schema allows unknown fields, which are refused", where)
+		t.Errorf("%s: the schema allows unknown fields, which the server rejects", where)
 	}
-	var promised, decoded []string
+	var inContract, inCode []string
 	for name := range schema.Properties {
-		promised = append(promised, name)
+		inContract = append(inContract, name)
 	}
 	for i := range request.NumField() {
 		f := request.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		decoded = append(decoded, name)
+		inCode = append(inCode, name)
 		property := schema.Properties[name]
 		if property == nil {
-			continue // told below
+			continue // reported below
 		}
 		where := where + "." + name
 		typ := f.Type
@@ -87,48 +87,48 @@ func compareFields(t *testing.T, where string, schema *openapi3.Schema, request 
 		}
 		if typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Struct {
 			compareRules(t, where, property.Value, false, f)
-			if typ.Elem() != request { // or it would go on for ever
+			if typ.Elem() != request { // otherwise the recursion would never end
 				compareFields(t, where, property.Value.Items.Value, typ.Elem())
 			}
 			continue
 		}
 		if typ.Kind() == reflect.Struct && typ != reflect.TypeFor[time.Time]() {
 			if required := slices.Contains(schema.Required, name); required != slices.Contains(rules(f.Tag.Get("validate")), "required") {
-				t.Errorf("%s: required in the contract: %v", where, required)
+				t.Errorf("%s: required is %t in the contract, and %t in the code", where, required, !required)
 			}
 			compareFields(t, where, property.Value, typ)
 			continue
 		}
 		compareRules(t, where, property.Value, slices.Contains(schema.Required, name), f)
 	}
-	slices.Sort(promised)
-	slices.Sort(decoded)
-	if diff := cmp.Diff(promised, decoded); diff != "" {
-		t.Errorf("%s: in the contract (-) and decoded (+):\n%s", where, diff)
+	slices.Sort(inContract)
+	slices.Sort(inCode)
+	if diff := cmp.Diff(inContract, inCode); diff != "" {
+		t.Errorf("%s: fields (-contract +code):\n%s", where, diff)
 	}
 }
 
 func compareRules(t *testing.T, where string, schema *openapi3.Schema, required bool, f reflect.StructField) {
 	t.Helper()
-	if diff := cmp.Diff(promisedRules(schema, required), rules(f.Tag.Get("validate"))); diff != "" {
-		t.Errorf("%s: in the contract (-) and checked (+):\n%s", where, diff)
+	if diff := cmp.Diff(contractRules(schema, required), rules(f.Tag.Get("validate"))); diff != "" {
+		t.Errorf("%s: rules (-contract +code):\n%s", where, diff)
 	}
 }
 
-// rules is the rules of a validate tag. omitnil says that a field may be
-// absent, which is no limit.
+// rules returns the rules of a validate tag. It omits omitnil, which only allows a field to be
+// absent.
 func rules(tag string) []string {
 	all := slices.DeleteFunc(strings.Split(tag, ","), func(rule string) bool { return rule == "omitnil" || rule == "" })
 	slices.Sort(all)
 	return all
 }
 
-// promisedRules is the rules that enforce a schema.
-func promisedRules(s *openapi3.Schema, required bool) []string {
+// contractRules returns the rules that enforce a schema.
+func contractRules(s *openapi3.Schema, required bool) []string {
 	all := []string{}
 	rule := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
 	if required {
-		rule("required") // refuses the empty string as well
+		rule("required") // rejects the empty string as well
 	}
 	switch {
 	case s.Pattern != "" && *s.MaxLength == room.MaxUserIDBytes:
@@ -158,9 +158,9 @@ func promisedRules(s *openapi3.Schema, required bool) []string {
 		}
 		rule("dive")
 		if !s.Items.Value.Type.Is("object") {
-			all = append(all, promisedRules(s.Items.Value, false)...)
+			all = append(all, contractRules(s.Items.Value, false)...)
 		}
-	case s.Type.Is("object"): // of any keys: OpenAPI 3.0 has no word for how long those may be
+	case s.Type.Is("object"): // with any keys, whose length OpenAPI 3.0 cannot limit
 		if s.MaxProps != nil {
 			rule("max=%d", *s.MaxProps)
 		}
@@ -180,8 +180,7 @@ func promisedRules(s *openapi3.Schema, required bool) []string {
 	return all
 }
 
-// TestContractLimits compares the other limits: those of the rules, of queries
-// and of IDs.
+// TestContractLimits compares the other limits: those of the rules, of queries and of IDs.
 func TestContractLimits(t *testing.T) {
 	t.Parallel()
 	doc := loadContract(t)
@@ -214,10 +213,10 @@ func TestContractLimits(t *testing.T) {
 		{"sub type", room.MaxSubType, *schema("SubType").Max},
 		{"extended data", room.MaxExtendedDataBytes, property("SendMessageRequest", "extendedData").Extensions["x-maxBytes"]},
 		{"client message ID", room.MaxClientMessageIDBytes, property("SendMessageRequest", "clientMessageID").Extensions["x-maxBytes"]},
-		{"least member timeout", room.MinMemberTimeout.Seconds(), *schema("MemberTimeout").Min},
+		{"minimum member timeout", room.MinMemberTimeout.Seconds(), *schema("MemberTimeout").Min},
 		{"member timeout", room.MaxMemberTimeout.Seconds(), *schema("MemberTimeout").Max},
 		{"users kicked at once", room.MaxKicked, *property("KickRequest", "userIDs").MaxItems},
-		{"operator's reason", room.MaxReasonBytes, schema("OperatorReason").Extensions["x-maxBytes"]},
+		{"admin's reason", room.MaxReasonBytes, schema("OperatorReason").Extensions["x-maxBytes"]},
 		{"ban", room.MaxBan.Seconds(), *property("KickRequest", "banSeconds").Max},
 		{"room page", maxRoomPage, *parameter("/v1/admin/rooms", "limit").Max},
 		{"default room page", defaultRoomPage, parameter("/v1/admin/rooms", "limit").Default},
@@ -257,7 +256,7 @@ func TestContractLimits(t *testing.T) {
 	}
 	longest := encodeMemberCursor(room.MemberCursor{JoinedSeq: math.MaxInt64, User: room.UserID(strings.Repeat("x", room.MaxUserIDBytes))})
 	if most := *parameter(members, "cursor").MaxLength; uint64(len(longest)) > most {
-		t.Errorf("a member cursor may have %d characters, %d in the contract", len(longest), most)
+		t.Errorf("a member cursor may have %d characters, but only %d in the contract", len(longest), most)
 	}
 	for b := range 256 {
 		for _, step := range []struct {
@@ -275,7 +274,7 @@ func TestContractLimits(t *testing.T) {
 	}
 }
 
-// number64 is a number of whatever type.
+// number64 returns a number of any type as a float64.
 func number64(v any) float64 {
 	switch n := reflect.ValueOf(v); {
 	case n.CanInt():

@@ -10,20 +10,8 @@ import (
 	"time"
 )
 
-// listenerOf is a listener that accepts the connections in the channel.
-type listenerOf chan net.Conn
-
-func (l listenerOf) Accept() (net.Conn, error) {
-	if conn, ok := <-l; ok {
-		return conn, nil
-	}
-	return nil, net.ErrClosed
-}
-
-func (l listenerOf) Close() error   { close(l); return nil }
-func (l listenerOf) Addr() net.Addr { return &net.TCPAddr{} }
-
-// TestUnreadReplyTimesOut: if a client does not read the reply, the connection is closed.
+// TestUnreadReplyTimesOut checks that the connection of a client that does not read the reply is
+// closed.
 func TestUnreadReplyTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -34,7 +22,7 @@ func TestUnreadReplyTimesOut(t *testing.T) {
 			_, err := io.WriteString(w, strings.Repeat("x", 1<<20))
 			written <- err
 		}))}
-		conns := make(listenerOf, 1)
+		conns := make(pipeListener, 1)
 		conns <- near
 		go func() { _ = server.Serve(conns) }()
 		began := time.Now()
