@@ -21,22 +21,22 @@ import (
 	"parlor/room"
 )
 
-// Bounds of settings other than those of rooms, which package room has. The defaults are in the
-// tags of the fields.
+// Bounds of the settings. Those of rooms are in package room, and the defaults in the tags of the
+// fields.
 const (
-	minHeartbeat        = 5 * time.Second // more often only drains batteries
+	minHeartbeat        = 5 * time.Second // shorter intervals only drain batteries
 	maxHeartbeat        = 120 * time.Second
 	minUnacked          = 5 * time.Second // phones need some seconds to change networks
 	maxPeerTimeout      = 10 * time.Minute
 	maxDrain            = 10 * time.Minute
 	maxMaxConnections   = 10_000_000
-	maxRoomsPerUser     = 64 // as many positions as a cursor has beside that of the inbox
+	maxRoomsPerUser     = 64 // a cursor has a position for each of them
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
 	maxRate             = 100_000
 	minBarrageBytes     = 8 << 10 // the largest barrage message with its extended data
-	maxMediaKeepFree    = 1 << 20 // in MiB, 1 TiB
-	maxMediaBytes       = 1 << 30 // in MiB, 1 PiB
+	maxMediaKeepFree    = 1 << 20 // MiB, which is 1 TiB
+	maxMediaBytes       = 1 << 30 // MiB, which is 1 PiB
 	minTokenLifetime    = time.Minute
 	maxTokenLifetime    = 10 * 365 * 24 * time.Hour
 	minFeedRetention    = time.Minute // a consumer takes longer than seconds to restart
@@ -211,87 +211,46 @@ func (c *ServeCmd) validate() error {
 	if c.MaxConnections != 0 && (c.MaxConnections < minConnections || c.MaxConnections > maxMaxConnections) {
 		fault("PARLOR_MAX_CONNECTIONS", "%d is neither 0 nor %d to %d", c.MaxConnections, minConnections, maxMaxConnections)
 	}
-	for _, bound := range []struct {
-		setting  string
-		is, most int
-	}{
-		{"PARLOR_CONNECTIONS_PER_ADDRESS", c.ConnectionsPerAddress, maxMaxConnections},
-		{"PARLOR_MAX_STREAMS", c.MaxStreams, maxMaxConnections},
-		{"PARLOR_STREAMS_PER_ADDRESS", c.StreamsPerAddress, maxMaxConnections},
-		{"PARLOR_STREAMS_PER_USER", c.StreamsPerUser, maxMaxConnections},
-		{"PARLOR_MESSAGE_RATE", c.MessageRate, maxMessageRate},
-		{"PARLOR_BARRAGE_RATE", c.BarrageRate, maxRate},
-		{"PARLOR_BARRAGE_BYTES", c.BarrageBytes, 1 << 30},
-		{"PARLOR_LOGIN_RATE", c.LoginRate, maxRate},
-		{"PARLOR_ADDRESS_LOGIN_RATE", c.AddressLoginRate, maxRate},
-		{"PARLOR_ROOM_RATE", c.RoomRate, maxRate},
-		{"PARLOR_JOIN_RATE", c.JoinRate, maxRate},
-		{"PARLOR_ATTRIBUTE_RATE", c.AttributeRate, maxRate},
-	} {
-		if bound.is < 0 || bound.is > bound.most {
-			fault(bound.setting, "%d is outside 0 to %d", bound.is, bound.most)
-		}
-	}
-	if c.MemberTimeout < room.MinMemberTimeout || c.MemberTimeout > room.MaxMemberTimeout {
-		fault("PARLOR_MEMBER_TIMEOUT", "%s is outside %s to %s", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
-	}
-	if c.MaxMembers < 1 || c.MaxMembers > room.MaxMaxMembers {
-		fault("PARLOR_MAX_MEMBERS", "%d is outside 1 to %d", c.MaxMembers, room.MaxMaxMembers)
-	}
-	if c.DestroyDelay < 0 || c.DestroyDelay > room.MaxDestroyDelay {
-		fault("PARLOR_DESTROY_DELAY", "%s is outside 0s to %s", c.DestroyDelay, room.MaxDestroyDelay)
-	}
+	checkRange(fault, "PARLOR_CONNECTIONS_PER_ADDRESS", c.ConnectionsPerAddress, 0, maxMaxConnections)
+	checkRange(fault, "PARLOR_MAX_STREAMS", c.MaxStreams, 0, maxMaxConnections)
+	checkRange(fault, "PARLOR_STREAMS_PER_ADDRESS", c.StreamsPerAddress, 0, maxMaxConnections)
+	checkRange(fault, "PARLOR_STREAMS_PER_USER", c.StreamsPerUser, 0, maxMaxConnections)
+	checkRange(fault, "PARLOR_MESSAGE_RATE", c.MessageRate, 0, maxMessageRate)
+	checkRange(fault, "PARLOR_BARRAGE_RATE", c.BarrageRate, 0, maxRate)
+	checkRange(fault, "PARLOR_BARRAGE_BYTES", c.BarrageBytes, 0, 1<<30)
+	checkRange(fault, "PARLOR_LOGIN_RATE", c.LoginRate, 0, maxRate)
+	checkRange(fault, "PARLOR_ADDRESS_LOGIN_RATE", c.AddressLoginRate, 0, maxRate)
+	checkRange(fault, "PARLOR_ROOM_RATE", c.RoomRate, 0, maxRate)
+	checkRange(fault, "PARLOR_JOIN_RATE", c.JoinRate, 0, maxRate)
+	checkRange(fault, "PARLOR_ATTRIBUTE_RATE", c.AttributeRate, 0, maxRate)
+	checkRange(fault, "PARLOR_MEMBER_TIMEOUT", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
+	checkRange(fault, "PARLOR_MAX_MEMBERS", c.MaxMembers, 1, room.MaxMaxMembers)
+	checkRange(fault, "PARLOR_DESTROY_DELAY", c.DestroyDelay, 0, room.MaxDestroyDelay)
 	if c.MaxMembersCeiling < min(c.MaxMembers, room.MaxMaxMembers) || c.MaxMembersCeiling > room.MaxMaxMembers {
 		fault("PARLOR_MAX_MEMBERS_CEILING", "%d is outside PARLOR_MAX_MEMBERS to %d", c.MaxMembersCeiling, room.MaxMaxMembers)
 	}
 	if c.DestroyDelayCeiling < min(c.DestroyDelay, room.MaxDestroyDelay) || c.DestroyDelayCeiling > room.MaxDestroyDelay {
 		fault("PARLOR_DESTROY_DELAY_CEILING", "%s is outside PARLOR_DESTROY_DELAY to %s", c.DestroyDelayCeiling, room.MaxDestroyDelay)
 	}
-	if c.UnusedTimeout < room.MinUnusedTimeout || c.UnusedTimeout > room.MaxUnusedTimeout {
-		fault("PARLOR_UNUSED_TIMEOUT", "%s is outside %s to %s", c.UnusedTimeout, room.MinUnusedTimeout, room.MaxUnusedTimeout)
-	}
-	if c.SessionsPerUser < 1 || c.SessionsPerUser > maxSessionsPerUser {
-		fault("PARLOR_SESSIONS_PER_USER", "%d is outside 1 to %d", c.SessionsPerUser, maxSessionsPerUser)
-	}
-	if c.MediaKeepFree < 0 || c.MediaKeepFree > maxMediaKeepFree {
-		fault("PARLOR_MEDIA_KEEP_FREE", "%d is outside 0 to %d", c.MediaKeepFree, maxMediaKeepFree)
-	}
-	if c.MediaPerUser < 0 || c.MediaPerUser > maxMediaBytes {
-		fault("PARLOR_MEDIA_PER_USER", "%d is outside 0 to %d", c.MediaPerUser, maxMediaBytes)
-	}
-	if c.MediaTotal < 0 || c.MediaTotal > maxMediaBytes {
-		fault("PARLOR_MEDIA_TOTAL", "%d is outside 0 to %d", c.MediaTotal, maxMediaBytes)
-	}
-	if c.RoomsPerUser < 1 || c.RoomsPerUser > maxRoomsPerUser {
-		fault("PARLOR_ROOMS_PER_USER", "%d is outside 1 to %d", c.RoomsPerUser, maxRoomsPerUser)
-	}
-	if c.FeedRetention < minFeedRetention || c.FeedRetention > maxFeedRetention {
-		fault("PARLOR_FEED_RETENTION", "%s is outside %s to %s", c.FeedRetention, minFeedRetention, maxFeedRetention)
-	}
+	checkRange(fault, "PARLOR_UNUSED_TIMEOUT", c.UnusedTimeout, room.MinUnusedTimeout, room.MaxUnusedTimeout)
+	checkRange(fault, "PARLOR_SESSIONS_PER_USER", c.SessionsPerUser, 1, maxSessionsPerUser)
+	checkRange(fault, "PARLOR_MEDIA_KEEP_FREE", c.MediaKeepFree, 0, maxMediaKeepFree)
+	checkRange(fault, "PARLOR_MEDIA_PER_USER", c.MediaPerUser, 0, maxMediaBytes)
+	checkRange(fault, "PARLOR_MEDIA_TOTAL", c.MediaTotal, 0, maxMediaBytes)
+	checkRange(fault, "PARLOR_ROOMS_PER_USER", c.RoomsPerUser, 1, maxRoomsPerUser)
+	checkRange(fault, "PARLOR_FEED_RETENTION", c.FeedRetention, minFeedRetention, maxFeedRetention)
 	if c.MessageRetention != 0 && (c.MessageRetention < minMessageRetention || c.MessageRetention > maxMessageRetention) {
 		fault("PARLOR_MESSAGE_RETENTION", "%s is neither 0s nor %s to %s", c.MessageRetention, minMessageRetention, maxMessageRetention)
 	}
-	if c.SessionIdle < minSessionIdle || c.SessionIdle > maxSessionIdle {
-		fault("PARLOR_SESSION_IDLE", "%s is outside %s to %s", c.SessionIdle, minSessionIdle, maxSessionIdle)
-	}
-	if c.UserRetention < minUserRetention || c.UserRetention > maxUserRetention {
-		fault("PARLOR_USER_RETENTION", "%s is outside %s to %s", c.UserRetention, minUserRetention, maxUserRetention)
-	}
-	if c.PeerRetention < minPeerRetention || c.PeerRetention > maxPeerRetention {
-		fault("PARLOR_PEER_RETENTION", "%s is outside %s to %s", c.PeerRetention, minPeerRetention, maxPeerRetention)
-	}
-	if c.Heartbeat < minHeartbeat || c.Heartbeat > maxHeartbeat {
-		fault("PARLOR_HEARTBEAT", "%s is outside %s to %s", c.Heartbeat, minHeartbeat, maxHeartbeat)
-	}
+	checkRange(fault, "PARLOR_SESSION_IDLE", c.SessionIdle, minSessionIdle, maxSessionIdle)
+	checkRange(fault, "PARLOR_USER_RETENTION", c.UserRetention, minUserRetention, maxUserRetention)
+	checkRange(fault, "PARLOR_PEER_RETENTION", c.PeerRetention, minPeerRetention, maxPeerRetention)
+	checkRange(fault, "PARLOR_HEARTBEAT", c.Heartbeat, minHeartbeat, maxHeartbeat)
 	if least := c.Heartbeat + minUnacked; c.PeerTimeout < least || c.PeerTimeout > maxPeerTimeout {
 		fault("PARLOR_PEER_TIMEOUT", "%s is outside %s (PARLOR_HEARTBEAT plus %s) to %s", c.PeerTimeout, least, minUnacked, maxPeerTimeout)
 	}
-	if c.Drain < 0 || c.Drain > maxDrain {
-		fault("PARLOR_DRAIN", "%s is outside 0s to %s", c.Drain, maxDrain)
-	}
-	if c.DrainDelay < 0 || c.DrainDelay > maxDrain {
-		fault("PARLOR_DRAIN_DELAY", "%s is outside 0s to %s", c.DrainDelay, maxDrain)
-	}
+	checkRange(fault, "PARLOR_DRAIN", c.Drain, 0, maxDrain)
+	checkRange(fault, "PARLOR_DRAIN_DELAY", c.DrainDelay, 0, maxDrain)
 
 	if c.Dev {
 		for _, err := range c.notDevelopment() {
@@ -302,7 +261,14 @@ func (c *ServeCmd) validate() error {
 	return errors.Join(faults...)
 }
 
-// ceilings returns the most that clients may ask for.
+// checkRange reports a setting whose value is not between least and most.
+func checkRange[T int | time.Duration](fault func(setting, format string, args ...any), setting string, value, least, most T) {
+	if value < least || value > most {
+		fault(setting, "%v is outside %v to %v", value, least, most)
+	}
+}
+
+// ceilings returns the highest values that clients may set when they create a room.
 func (c *ServeCmd) ceilings() room.Ceilings {
 	delay := room.Seconds(c.DestroyDelayCeiling / time.Second)
 	return room.Ceilings{MaxMembers: &c.MaxMembersCeiling, DestroyDelay: &delay}
