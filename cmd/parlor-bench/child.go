@@ -52,8 +52,15 @@ func startChild(folder string, env []string, name string, args ...string) (*chil
 	return c, nil
 }
 
-// await waits until ready returns true, or the process ends.
+// await waits until ready returns true. If the process does not become ready, await stops it.
 func (c *child) await(ctx context.Context, ready func() bool) error {
+	if err := c.awaitReady(ctx, ready); err != nil {
+		return errors.Join(err, c.stop())
+	}
+	return nil
+}
+
+func (c *child) awaitReady(ctx context.Context, ready func() bool) error {
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	deadline := time.Now().Add(startTimeout)
@@ -79,7 +86,7 @@ func (c *child) output() string {
 	return string(text[max(len(text)-1000, 0):])
 }
 
-// stop stops the process.
+// stop asks the process to stop, and kills it after stopTimeout.
 func (c *child) stop() error {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(stopTimeout)
@@ -94,8 +101,8 @@ func (c *child) stop() error {
 	}
 }
 
-// Ports for servers are below the ephemeral ports of the system. Connections use those, so one
-// could be taken before the server listens on it.
+// Servers listen on ports below the ephemeral ports of the system, because an outgoing connection
+// could take one of those before the server listens on it.
 const firstPort, lastPort = 20_000, 32_000
 
 // freeAddress returns an address that is not in use at the moment.
@@ -115,12 +122,4 @@ func listens(address string) bool {
 		return false
 	}
 	return conn.Close() == nil
-}
-
-// launch waits until a server is ready, and stops it if it does not become ready.
-func launch(ctx context.Context, c *child, ready func() bool) error {
-	if err := c.await(ctx, ready); err != nil {
-		return errors.Join(err, c.stop())
-	}
-	return nil
 }

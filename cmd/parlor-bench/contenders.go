@@ -21,15 +21,16 @@ import (
 type contender struct {
 	name  string
 	start func(ctx context.Context, folder string) (*running, error)
-	kind  room.MessageKind // of the messages, for Parlor
+	kind  room.MessageKind // kind of the messages, for Parlor
 }
 
-// running is a running server.
+// running is a running server, with the options of a run that depend on it.
 type running struct {
 	*child
-	target       bench.Target
+	target bench.Target
+	// pids and beside are bench.Options.PIDs and BesidePIDs.
 	pids, beside []int
-	metrics      string
+	metrics      string // URL of Parlor's metrics; empty for others
 }
 
 // errAbsent means that a server is not installed on this machine.
@@ -53,7 +54,7 @@ func (c *TableCmd) startFloor(ctx context.Context, folder string) (*running, err
 	if err != nil {
 		return nil, err
 	}
-	if err := launch(ctx, process, func() bool { return listens(address) }); err != nil {
+	if err := process.await(ctx, func() bool { return listens(address) }); err != nil {
 		return nil, err
 	}
 	return &running{child: process, pids: []int{process.cmd.Process.Pid}, target: plainAt(address, messageSize)}, nil
@@ -63,7 +64,7 @@ func plainAt(address string, size int) *bench.Plain {
 	return &bench.Plain{Subscribe: "http://" + address + "/sub/{room}", Publish: "http://" + address + "/pub/{room}", Size: size}
 }
 
-// nchanModules are the paths at which distributions install the nginx module.
+// nchanModules are the paths at which distributions install nginx's module nchan.
 var nchanModules = []string{"/usr/lib/nginx/modules/ngx_nchan_module.so", "/usr/lib64/nginx/modules/ngx_nchan_module.so", "/usr/local/libexec/nginx/ngx_nchan_module.so"}
 
 const nginxConfiguration = `daemon off;
@@ -122,7 +123,7 @@ func (c *TableCmd) startNchan(ctx context.Context, folder string) (*running, err
 	}
 	master := process.cmd.Process.Pid
 	ready := func() bool { return listens(address) && len(bench.Family(master)) > c.NginxWorkers }
-	if err := launch(ctx, process, ready); err != nil {
+	if err := process.await(ctx, ready); err != nil {
 		return nil, err
 	}
 	return &running{child: process, pids: bench.Family(master), target: plainAt(address, messageSize)}, nil
@@ -151,7 +152,7 @@ func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, er
 	if err != nil {
 		return nil, err
 	}
-	if err := launch(ctx, process, func() bool { return strings.Contains(process.output(), "Parlor is ready") }); err != nil {
+	if err := process.await(ctx, func() bool { return strings.Contains(process.output(), "Parlor is ready") }); err != nil {
 		return nil, err
 	}
 	server := &running{child: process, pids: []int{process.cmd.Process.Pid}, metrics: "http://" + ops + "/metrics"}

@@ -23,7 +23,7 @@ type scenario struct {
 	figures []figure
 }
 
-// figure is a row of the table.
+// figure is a row of the table: a value of each report, with a number of digits.
 type figure struct {
 	name   string
 	of     func(*bench.Report) float64
@@ -31,7 +31,7 @@ type figure struct {
 }
 
 var (
-	cpuFigure = figure{"server CPU a delivery, µs", func(r *bench.Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
+	cpuFigure = figure{"server CPU per delivery, µs", func(r *bench.Report) float64 { return r.CPU.MicrosPerDelivery }, 1}
 	p99Figure = figure{"p99 latency, ms", func(r *bench.Report) float64 { return r.LatencyMS.P99 }, 1}
 )
 
@@ -41,7 +41,7 @@ func (c *TableCmd) scenarios() []scenario {
 		{
 			name:    "10,000 idle streams",
 			options: bench.Options{Streams: 10_000, Rooms: 100, Idle: true, Senders: 1, Duration: c.Duration / 2},
-			figures: []figure{{"server memory a stream, KiB", func(r *bench.Report) float64 { return r.Memory.WithSessions / 1024 }, 1}},
+			figures: []figure{{"server memory per stream, KiB", func(r *bench.Report) float64 { return r.Memory.WithSessions / 1024 }, 1}},
 		},
 		{
 			name:    "1 room, 5,000 streams, 10 messages/s",
@@ -90,8 +90,8 @@ type TableCmd struct {
 	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
 
 	self   string // path of this program, which runs the floor
-	secret string // of the Parlor servers
-	folder string // of all files, removed at the end
+	secret string // PARLOR_SECRET of the Parlor servers
+	folder string // contains all files, and is removed at the end
 }
 
 // Run measures all servers under all loads, and prints a Markdown table of the medians of all
@@ -245,11 +245,11 @@ func (c *TableCmd) measure(ctx context.Context, contender contender, o bench.Opt
 	return bench.Run(ctx, o)
 }
 
-// newFolder creates a folder in another one, or in that for temporary files.
+// newFolder creates a temporary folder in parent, or in the system's own if parent is empty.
 func newFolder(parent string) (string, error) {
 	folder, err := os.MkdirTemp(parent, "parlor-bench")
 	if err != nil {
 		return "", err
 	}
-	return folder, os.Chmod(folder, 0o711) // PostgreSQL, which does not run as root, must pass through
+	return folder, os.Chmod(folder, 0o711) // PostgreSQL, which does not run as root, must reach its folder
 }

@@ -27,8 +27,8 @@ const (
 
 // serveFloor runs the cheapest possible server: one loop writes each message to all subscribed
 // sockets, with one write() each. It has no users, stores nothing, and understands only the method,
-// the last part of the path, and Content-Length. No server of the same protocol can cost less. What
-// others cost above it is what they do in addition.
+// the last part of the path, and Content-Length. No server of the same protocol can cost less, so
+// the difference is the price of what other servers do in addition.
 func serveFloor(ctx context.Context, address string, ready func(net.Addr)) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -48,13 +48,13 @@ func serveFloor(ctx context.Context, address string, ready func(net.Addr)) error
 		return fmt.Errorf("epoll_create1: %w", err)
 	}
 	defer func() { _ = unix.Close(f.epoll) }()
-	// Go has raised the limit of open files to the hard limit. Only root can raise that.
+	// Go has raised the limit on open files to the hard limit, which only root can raise.
 	_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: floorFiles, Max: floorFiles})
 	ready(l.Addr())
 	return f.run(ctx)
 }
 
-// floorFiles is the wanted limit on open files, and therefore connections.
+// floorFiles is the wanted limit on open files, and so on connections.
 const floorFiles = 100_000
 
 type floor struct {
@@ -164,7 +164,8 @@ func (f *floor) serve(c *floorConn, events uint32) {
 	}
 }
 
-// request serves the first request in the buffer, if it is complete.
+// request serves the first request in the buffer if it is complete. It returns false if there is no
+// further request to serve.
 func (f *floor) request(c *floorConn) bool {
 	head, rest, complete := bytes.Cut(c.in, []byte("\r\n\r\n"))
 	if !complete || c.topic != nil {
@@ -210,8 +211,8 @@ func contentLength(fields []byte) int {
 	return 0
 }
 
-// publish writes a message to all subscribers. It starts at the end, because closing a connection
-// moves the last one into its position.
+// publish writes a message to all subscribers. It starts with the last one, because closing a
+// connection moves the last subscriber into its position.
 func (f *floor) publish(t *floorTopic, message []byte) {
 	t.last++
 	f.frame = append(f.frame[:0], "id: "...)
