@@ -50,9 +50,9 @@ type Options struct {
 	Rate float64
 	// Senders is the maximum number of messages in flight.
 	Senders int
-	// Warmup is the time before the measured Duration, with the same load.
+	// Warmup is how long the load is applied before it is measured for Duration.
 	Warmup, Duration time.Duration
-	// Idle sends no messages and measures only open streams.
+	// Idle means that no messages are sent, and only open streams are measured.
 	Idle bool
 	// Churn is the share of the streams that reconnect each second, from 0 to 1.
 	Churn float64
@@ -62,11 +62,11 @@ type Options struct {
 	// Herd cuts all streams after the measurement, reconnects them within a second, and measures
 	// how long it takes until they are complete.
 	Herd bool
-	// PIDs are the server's processes. BesidePIDs are processes that work for it and are reported
-	// separately, with their children, such as its database.
+	// PIDs are the server's processes. BesidePIDs are processes that work for it, such as its
+	// database. They are reported separately, with their children.
 	PIDs, BesidePIDs []int
 	// Metrics is the URL of Parlor's metrics, for its counters of shed messages and of log reads.
-	// Empty means not to read them.
+	// If it is empty, they are not reported.
 	Metrics string
 	// Progress receives a line per second. nil means none.
 	Progress io.Writer
@@ -116,7 +116,7 @@ type Target interface {
 	// Otherwise its first frame opens it.
 	opensOnHead() bool
 	// appendMessage appends the request that sends a message to a room.
-	appendMessage(b []byte, h *runRoom, turn int, stamp []byte) []byte
+	appendMessage(b []byte, rm *runRoom, turn int, stamp []byte) []byte
 	// mustDeliver reports whether each message must reach every stream that was open all the time.
 	// stored reports whether it must also reach streams that were disconnected.
 	mustDeliver() bool
@@ -161,7 +161,7 @@ type runRoom struct {
 	number  int
 	id      string
 	log     int64     // the room's generation, with Parlor
-	streams []*stream // which send in turn
+	streams []*stream // they send in turn
 	sent    sent
 }
 
@@ -174,9 +174,9 @@ func newRun(o Options) (*run, error) {
 		r.rooms[i] = &runRoom{number: i, id: fmt.Sprintf("bench-%s-%d", r.clock.name(), i)}
 	}
 	for i := range r.streams {
-		h := r.rooms[i%len(r.rooms)]
-		r.streams[i] = &stream{number: i, room: h}
-		h.streams = append(h.streams, r.streams[i])
+		rm := r.rooms[i%len(r.rooms)]
+		r.streams[i] = &stream{number: i, room: rm}
+		rm.streams = append(rm.streams, r.streams[i])
 	}
 	if err := r.meter.check(); err != nil {
 		return nil, err
@@ -269,7 +269,7 @@ func (r *run) send(ctx context.Context) error {
 	return errors.Join(err, stop(), r.complete(ctx))
 }
 
-// measure measures for the time Duration.
+// measure waits for Duration, and reports what happened meanwhile.
 func (r *run) measure(ctx context.Context) error {
 	r.progress.setPhase("measuring")
 	r.senders.behind.Store(0)
@@ -283,7 +283,7 @@ func (r *run) measure(ctx context.Context) error {
 	return err
 }
 
-// mark is the values of all counters at one time.
+// mark contains the values of all counters at one time.
 type mark struct {
 	at       int64
 	messages int64
@@ -295,8 +295,8 @@ func (r *run) mark() mark { return r.markWith(r.meter.read()) }
 
 func (r *run) markWith(read reading) mark {
 	m := mark{at: r.clock.now(), tally: *r.readers.tally(), reading: read}
-	for _, h := range r.rooms {
-		m.messages += h.sent.messages.Load()
+	for _, rm := range r.rooms {
+		m.messages += rm.sent.messages.Load()
 	}
 	return m
 }
@@ -336,8 +336,8 @@ func (r *run) complete(ctx context.Context) error {
 // expected returns how many messages all streams should have received by now.
 func (r *run) expected() int64 {
 	var n int64
-	for _, h := range r.rooms {
-		n += h.sent.messages.Load() * int64(len(h.streams))
+	for _, rm := range r.rooms {
+		n += rm.sent.messages.Load() * int64(len(rm.streams))
 	}
 	return n
 }
@@ -404,13 +404,13 @@ func (r *run) finish() {
 		}
 		r.report.addTally(t)
 	})
-	for _, h := range r.rooms {
-		r.report.Messages += h.sent.messages.Load()
+	for _, rm := range r.rooms {
+		r.report.Messages += rm.sent.messages.Load()
 	}
 	r.report.LatencyMS = r.readers.latencies().summary()
 }
 
-// clock counts nanoseconds since it was created, which take few digits in a message.
+// clock counts nanoseconds since the run began, so that times in messages have few digits.
 type clock struct{ began time.Time }
 
 func newClock() clock { return clock{time.Now()} }

@@ -27,8 +27,8 @@ func newCaller(address string) *caller {
 }
 
 // call sends a request and returns the status and the body of the reply. The body is valid until
-// the next call. If the server has closed a kept connection, and nothing of the reply has arrived,
-// the request is sent again on a new one.
+// the next call. If the server has closed the connection of an earlier call, and nothing of the
+// reply has arrived, the request is sent again on a new connection.
 func (c *caller) call(ctx context.Context, request []byte) (status int, reply []byte, err error) {
 	kept := c.conn != nil
 	status, begun, err := c.try(ctx, request)

@@ -12,8 +12,8 @@ type frame struct {
 	id, event, data []byte
 }
 
-// scan calls take with each complete frame in b, and returns the number of bytes that it has used.
-// It skips frames without fields, which are comments.
+// scan calls take with each complete frame in b, and returns the length of these frames. It skips
+// frames without fields, which are comments.
 func scan(b []byte, take func(frame) error) (int, error) {
 	var f frame
 	done := 0
@@ -62,9 +62,9 @@ func (f *frame) set(line []byte) {
 	}
 }
 
-// A stamp in a message contains its number in its room and when it was sent:
-// "~bench:0000000042:0000001234567890123". JSON encoders do not change it, so a reader finds it in
-// a frame without decoding the frame.
+// A stamp in a message contains the number of the message in its room, and the time at which it was
+// sent: "~bench:0000000042:0000001234567890123". JSON encoders do not change it, so a reader finds
+// it in a frame without decoding the frame.
 const (
 	stampMark   = "~bench:"
 	stampNumber = 10
@@ -130,8 +130,8 @@ const (
 	chunkSize      chunkPhase = iota // the digits
 	chunkExtension                   // the rest of their line
 	chunkData
-	chunkEnd // the line end after the data
-	chunkOver
+	chunkDataEnd // the line end after the data
+	chunkTrailer // what follows the last chunk
 )
 
 // unwrap moves the data to the beginning of b and returns its length.
@@ -144,7 +144,7 @@ func (c *chunks) unwrap(b []byte) (int, error) {
 			n += copy(b[n:], b[i:i+int(part)])
 			i += int(part)
 			if c.left -= part; c.left == 0 {
-				c.phase = chunkEnd
+				c.phase = chunkDataEnd
 			}
 			continue
 		case chunkSize:
@@ -163,9 +163,9 @@ func (c *chunks) unwrap(b []byte) (int, error) {
 			}
 			c.phase = chunkData
 			if c.left == 0 {
-				c.phase = chunkOver
+				c.phase = chunkTrailer
 			}
-		case chunkEnd:
+		case chunkDataEnd:
 			switch b[i] {
 			case '\r':
 			case '\n':
@@ -173,8 +173,8 @@ func (c *chunks) unwrap(b []byte) (int, error) {
 			default:
 				return n, errChunk
 			}
-		case chunkOver:
-			return n, nil // trailers
+		case chunkTrailer:
+			return n, nil
 		}
 		i++
 	}

@@ -30,12 +30,12 @@ type Parlor struct {
 	// that the sessions send in turn.
 	AdminToken string
 	Kind       room.MessageKind
-	// Size is the length of a message's text (a command's data) in bytes, at least MinSize.
+	// Size is the length of a message's text, or of a command's data, in bytes: at least MinSize.
 	Size int
 	// MessageIDs gives each message a clientMessageID, so that it can be sent again while the
 	// server is unavailable.
 	MessageIDs bool
-	// KeepSessions leaves the sessions logged in after the run, for a server that is stopped then.
+	// KeepSessions leaves the sessions logged in after the run, for a server that is then stopped.
 	KeepSessions bool
 
 	host    string
@@ -103,7 +103,7 @@ func (p *Parlor) prepare(ctx context.Context, r *run) error {
 }
 
 func (p *Parlor) login(ctx context.Context, c *caller, s *stream) error {
-	// The users are the same in each run, because the server keeps them forever.
+	// The users are the same in each run, because the server stores users for months.
 	token, err := p.Token(room.UserID(fmt.Sprintf("bench-%06d", s.number)))
 	if err != nil {
 		return err
@@ -205,12 +205,12 @@ func appendLastID(b []byte, s *stream) []byte {
 	return append(append(append(b, "Last-Event-ID: "...), s.cursor...), "\r\n"...)
 }
 
-func (p *Parlor) opensOnHead() bool { return false } // the event sessionReady does
+func (p *Parlor) opensOnHead() bool { return false } // the event sessionReady opens it
 func (p *Parlor) mustDeliver() bool { return p.Kind.Stored() }
 func (p *Parlor) stored() bool      { return p.Kind.Stored() }
 func (p *Parlor) canRetry() bool    { return p.MessageIDs && p.Kind.Stored() }
 
-// handleFrame follows the log of the stream's room.
+// handleFrame checks the order of the stream's events, and stores its cursor.
 func (p *Parlor) handleFrame(s *stream, f frame, t *tally) error {
 	switch string(f.event) {
 	case string(room.TypeSessionReady):
@@ -272,9 +272,9 @@ func positionIn(cursor []byte, log int64) int64 {
 	return 0
 }
 
-// appendMessage makes the members of a room send in turn, so that they stay within the rate limit
-// of a user for as long as possible.
-func (p *Parlor) appendMessage(b []byte, h *runRoom, turn int, stamp []byte) []byte {
+// appendMessage makes the members of a room send in turn, so that each of them stays within its
+// rate limit for as long as possible.
+func (p *Parlor) appendMessage(b []byte, rm *runRoom, turn int, stamp []byte) []byte {
 	body := make([]byte, 0, p.Size*4/3+400)
 	body = append(append(append(body, `{"kind":"`...), p.Kind...), '"')
 	if p.Kind == room.KindCommand {
@@ -290,15 +290,15 @@ func (p *Parlor) appendMessage(b []byte, h *runRoom, turn int, stamp []byte) []b
 		body = append(body, `,"subType":1`...)
 	}
 	if p.canRetry() {
-		body = fmt.Appendf(body, `,"clientMessageID":"%s-%s"`, h.id, stamp[len(stampMark):len(stampMark)+stampNumber])
+		body = fmt.Appendf(body, `,"clientMessageID":"%s-%s"`, rm.id, stamp[len(stampMark):len(stampMark)+stampNumber])
 	}
 	body = append(body, '}')
 	if p.AdminToken != "" {
 		body = append(append([]byte(`{"sender":{"userID":"bench"},"message":`), body...), '}')
-		return appendCall(b, http.MethodPost, "/v1/admin/rooms/"+h.id+"/messages", p.host, p.AdminToken, body)
+		return appendCall(b, http.MethodPost, "/v1/admin/rooms/"+rm.id+"/messages", p.host, p.AdminToken, body)
 	}
-	sender := h.streams[turn%len(h.streams)]
-	return appendCall(b, http.MethodPost, "/v1/rooms/"+h.id+"/messages", p.host, sender.key, body)
+	sender := rm.streams[turn%len(rm.streams)]
+	return appendCall(b, http.MethodPost, "/v1/rooms/"+rm.id+"/messages", p.host, sender.key, body)
 }
 
 func (p *Parlor) rejected(status int, reply []byte) error {

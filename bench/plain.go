@@ -48,7 +48,7 @@ func (p *Plain) check() error {
 	return errors.Join(faults...)
 }
 
-// maxPlainSize is what the floor accepts, less the head of the request.
+// maxPlainSize is a size that the floor of parlor-bench accepts with the head of the request.
 const maxPlainSize = 64 << 10
 
 func (p *Plain) address() (string, error) { return hostPort(p.subscribe), nil }
@@ -60,9 +60,9 @@ func (p *Plain) prepare(context.Context, *run) error { return nil }
 func (p *Plain) cleanUp(context.Context, []*stream) {}
 
 // requestTarget returns the request target of a URL for a room.
-func requestTarget(u *url.URL, h *runRoom) string {
+func requestTarget(u *url.URL, rm *runRoom) string {
 	path, _ := url.PathUnescape(u.RequestURI())
-	return strings.ReplaceAll(path, roomHolder, h.id)
+	return strings.ReplaceAll(path, roomHolder, rm.id)
 }
 
 func (p *Plain) appendRequest(b []byte, s *stream) []byte {
@@ -82,8 +82,8 @@ func (p *Plain) mustDeliver() bool { return true }
 func (p *Plain) stored() bool      { return false }
 func (p *Plain) canRetry() bool    { return false }
 
-func (p *Plain) appendMessage(b []byte, h *runRoom, _ int, stamp []byte) []byte {
-	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", requestTarget(p.publish, h), p.publish.Host, p.Size)
+func (p *Plain) appendMessage(b []byte, rm *runRoom, _ int, stamp []byte) []byte {
+	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", requestTarget(p.publish, rm), p.publish.Host, p.Size)
 	return append(append(b, stamp...), p.filling[len(stamp):]...)
 }
 

@@ -28,7 +28,7 @@ func (m memory) plus(o memory) memory {
 	return memory{m.rss + o.rss, m.pss + o.pss, m.private + o.private}
 }
 
-// reading is the usage of all processes of a run until a time.
+// reading is the usage of all processes of a run, from their start until a time.
 type reading struct {
 	server, beside, self usage
 	// machine is the CPU time of the whole machine, or 0 if the system does not report it.
@@ -53,8 +53,8 @@ func (m meter) check() error {
 	return nil
 }
 
-// server returns the usage of the server. It is read each second, so the memory is the RSS, which
-// is cheap to read.
+// server returns the usage of the server. It is called each second, so it reads only the RSS of the
+// memory, which is cheap.
 func (m meter) server() (all usage) {
 	for _, pid := range m.pids {
 		u, _ := readUsage(pid)
@@ -63,8 +63,8 @@ func (m meter) server() (all usage) {
 	return all
 }
 
-// readMemory returns the exact memory of the server. The kernel walks through all of its pages for
-// that.
+// readMemory returns the exact memory of the server. It is expensive, because the kernel walks
+// through all pages.
 func (m meter) readMemory() (all memory) {
 	for _, pid := range m.pids {
 		held, _ := readMemory(pid)

@@ -16,8 +16,8 @@ import (
 // programs.
 const tick = 10 * time.Millisecond
 
-// readUsage returns the usage of a process. The exact CPU time is that of its clock, which includes
-// threads that have ended.
+// readUsage returns the usage of a process. The exact CPU time is read from the CPU clock of the
+// process, which includes threads that have ended.
 func readUsage(pid int) (usage, error) {
 	var u usage
 	fields, err := readStat(pid)

@@ -22,7 +22,7 @@ type Report struct {
 	DeliveriesPerSecond float64 `json:"deliveriesPerSecond"`
 	BytesPerSecond      float64 `json:"bytesPerSecond"`
 	LatencyMS           Latency `json:"latencyMs"`
-	// BehindMS is the maximum delay with which a message was sent.
+	// BehindMS is the maximum delay with which a message was sent, compared with the wanted rate.
 	BehindMS float64 `json:"behindMs"`
 
 	Messages   int64 `json:"messages"`
@@ -30,8 +30,8 @@ type Report struct {
 	// Expected is the number of deliveries if nothing is lost.
 	Expected int64 `json:"expected"`
 	// Lost counts deliveries that did not arrive and gaps in the logs. Twice counts duplicates.
-	// Missed counts deliveries that did not arrive and need not: messages that are not stored may
-	// be shed, and do not reach streams that are disconnected.
+	// Missed counts deliveries that were allowed not to arrive: messages that are not stored may be
+	// shed, and do not reach streams that are disconnected.
 	Lost   int64 `json:"lost"`
 	Twice  int64 `json:"twice"`
 	Missed int64 `json:"missed"`
@@ -49,7 +49,7 @@ type Report struct {
 	CPU       *CPU `json:"cpu,omitempty"`
 	BesideCPU *CPU `json:"besideCPU,omitempty"`
 	SelfCPU   *CPU `json:"selfCPU,omitempty"`
-	// OtherCores is what the rest of the machine used, which disturbs the measurement.
+	// OtherCores is the number of cores that other processes used, which disturbs the measurement.
 	OtherCores float64         `json:"otherCores,omitempty"`
 	Memory     *Memory         `json:"memory,omitempty"`
 	Server     *ServerCounters `json:"server,omitempty"`
@@ -103,7 +103,7 @@ func newReport(o Options) *Report {
 	return &Report{Target: o.Target.describe(), Streams: o.Streams, Rooms: o.Rooms}
 }
 
-// Complete reports whether everything that had to arrive did so, once.
+// Complete reports whether everything that had to arrive did so, exactly once.
 func (r *Report) Complete() bool { return r.Lost == 0 && r.Twice == 0 && r.Resets == 0 }
 
 func (r *Report) setOpened(streams int, took time.Duration) {
@@ -153,8 +153,8 @@ func (r *Report) setWindow(from, to mark) {
 	r.OtherCores = max((to.reading.machine-from.reading.machine-ours).Seconds()/seconds, 0)
 }
 
-// addLosses compares what a stream received with what was sent to its room. Equal counts with
-// different sums of numbers are a loss and a duplicate.
+// addLosses compares the messages that a stream received with those that were sent to its room. If
+// the counts are equal but the sums of the numbers differ, one message was lost and one duplicated.
 func (r *Report) addLosses(s *stream, t Target, reconnected bool) {
 	want, sum := s.room.sent.messages.Load(), s.room.sent.sum.Load()
 	r.Expected += want
@@ -187,8 +187,8 @@ func (r *Report) WriteJSON(w io.Writer) error {
 	return e.Encode(r)
 }
 
-// tolerableMS is the delay of messages that is not reported. Timers on a busy machine are that
-// late.
+// tolerableMS is the delay up to which late messages are not reported, because timers on a busy
+// machine are that late.
 const tolerableMS = 20
 
 // WriteText writes the report as text.

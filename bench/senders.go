@@ -27,7 +27,8 @@ type senders struct {
 }
 
 func newSenders(r *run) *senders {
-	return &senders{run: r, failed: make(chan error, r.Senders)} // buffered for all, because nothing may be receiving
+	// The channel has room for an error of each sender, because nothing may be receiving.
+	return &senders{run: r, failed: make(chan error, r.Senders)}
 }
 
 // start starts the senders. The returned function stops them and waits for the replies to all
@@ -58,8 +59,8 @@ func (s *senders) start(ctx context.Context) (stop func() error) {
 	}
 }
 
-// work is one sender. With a rate, an idle sender takes the next ticket, whose number determines
-// when to send.
+// work sends messages until stopping is closed. If there is a rate, it takes a ticket before each
+// message, whose number determines when to send.
 func (s *senders) work(ctx context.Context, stopping <-chan struct{}, began int64, tickets *atomic.Int64) error {
 	address, err := s.Target.address()
 	if err != nil {
@@ -99,18 +100,18 @@ func (s *senders) work(ctx context.Context, stopping <-chan struct{}, began int6
 // sendOne sends the next message, and returns the buffer of the request.
 func (s *senders) sendOne(ctx context.Context, c *caller, request []byte) ([]byte, error) {
 	turn := int(s.turn.Add(1) - 1)
-	h := s.rooms[turn%len(s.rooms)]
-	n := h.sent.numbers.Add(1)
+	rm := s.rooms[turn%len(s.rooms)]
+	n := rm.sent.numbers.Add(1)
 	var stamp [stampBytes]byte
-	request = s.Target.appendMessage(request, h, turn/len(s.rooms), appendStamp(stamp[:0], n, s.clock.now()))
+	request = s.Target.appendMessage(request, rm, turn/len(s.rooms), appendStamp(stamp[:0], n, s.clock.now()))
 	for deadline := time.Now().Add(settleTimeout); ; {
 		// An interruption does not cancel a call, because it would be unknown whether the message
 		// is in flight.
 		status, reply, err := c.call(context.WithoutCancel(ctx), request)
 		switch {
 		case err == nil && status >= 200 && status < 300:
-			h.sent.messages.Add(1)
-			h.sent.sum.Add(n)
+			rm.sent.messages.Add(1)
+			rm.sent.sum.Add(n)
 			return request, nil
 		case (err != nil || status == 503) && s.Target.canRetry() && time.Now().Before(deadline):
 			// The server is unavailable.
@@ -136,7 +137,7 @@ func (s *senders) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// raise sets m to a value if that is greater.
+// raise sets m to a value if the value is greater.
 func raise(m *atomic.Int64, to int64) {
 	for old := m.Load(); to > old; old = m.Load() {
 		if m.CompareAndSwap(old, to) {

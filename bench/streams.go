@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// readBuffer is the size of the buffer into which a loop reads all its streams. It must hold
-	// the longest frame: a message of 32 KiB in which each byte is escaped with six.
+	// readBuffer is the size of the buffer into which a loop reads all its streams. Half of it must
+	// hold the longest frame: a message of 32 KiB in which each byte is escaped with six.
 	readBuffer = 512 << 10
 	// openWindow is how many streams are opened concurrently at the beginning. A herd has no such
 	// limit.
 	openWindow = 256
-	// churnTick is how often streams to reconnect are chosen.
+	// churnTick is the interval at which Options.Churn reconnects streams.
 	churnTick = 100 * time.Millisecond
 	// keepTail is the maximum buffer that a stream keeps between reads for incomplete frames.
 	keepTail = 4 << 10
 )
 
-// stream is one event stream. Only its link depends on the platform.
+// stream is one event stream. Its link is the part that depends on the platform.
 type stream struct {
 	number int
 	room   *runRoom
@@ -36,7 +36,7 @@ type stream struct {
 	state   streamState
 	chunked bool
 	chunks  chunks
-	due     int64 // when to open it again
+	due     int64 // time at which to open it again
 	tail    []byte
 	// cursor is the id of the last frame that had one.
 	cursor []byte
@@ -63,7 +63,7 @@ const (
 	streamLive
 )
 
-// tally is the counts of the streams of a loop, or of all streams.
+// tally contains the counts of the streams of a loop, or of all streams.
 type tally struct {
 	live       int // open streams
 	messages   int64
@@ -270,8 +270,8 @@ func (l *loop) reconnect(s *stream, after time.Duration) {
 	l.cut(s, after)
 }
 
-// cut is reconnect with the lock held. It ignores a stream that is not open, because it is
-// reconnecting already.
+// cut does the same as reconnect while the lock is held. It ignores a stream that is not open,
+// because that is reconnecting already.
 func (l *loop) cut(s *stream, after time.Duration) {
 	if s.state != streamLive || l.closed {
 		return
@@ -322,8 +322,8 @@ func (l *loop) openDue() {
 	}
 }
 
-// connectionLost handles the end of a stream that the run did not cut. It reconnects if the stream
-// was open once, as clients do.
+// connectionLost handles the end of a connection that the run did not cut. If the stream was open
+// before, it reconnects as a client does. Otherwise the run fails.
 func (l *loop) connectionLost(s *stream, err error) {
 	switch {
 	case s.state == streamLive:
@@ -347,8 +347,8 @@ var (
 	errBusy   = errors.New("the server is too busy to open a stream")
 )
 
-// received handles the data of a stream: b, which begins with what was kept from the last read. It
-// keeps what is incomplete.
+// received handles data of a stream. The first kept bytes of b are the incomplete frame that the
+// previous call has stored with keep.
 func (l *loop) received(s *stream, b []byte, kept int) error {
 	l.tally.bytes += int64(len(b) - kept)
 	if s.state == streamRequested {
@@ -390,8 +390,8 @@ func (l *loop) received(s *stream, b []byte, kept int) error {
 		l.opening--
 		l.tally.live++
 	}
-	if s.chunks.phase == chunkOver {
-		return errEnded // the connection would be kept for another request
+	if s.chunks.phase == chunkTrailer {
+		return errEnded // although the server may keep the connection open
 	}
 	return s.keep(b[done:])
 }
@@ -408,7 +408,7 @@ func (s *stream) keep(b []byte) error {
 	return nil
 }
 
-// takeHead parses the head of the reply if it is complete, and returns what follows.
+// takeHead parses the head of the reply if it is complete, and returns the data after it.
 func (l *loop) takeHead(s *stream, b []byte) ([]byte, error) {
 	head, body, complete := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !complete {

@@ -13,8 +13,8 @@ const (
 	// portsPerAddress is how many streams come from one source address. Linux has 28,231 ephemeral
 	// ports.
 	portsPerAddress = 25_000
-	// loopWait is how long a loop waits for sockets before it checks for streams to open, in
-	// milliseconds.
+	// loopWait is how many milliseconds a loop waits for sockets before it opens streams that are
+	// due.
 	loopWait = 10
 	// stoppedBuffer is the smallest receive buffer of Linux.
 	stoppedBuffer = 4 << 10
