@@ -52,8 +52,8 @@ func accountFor(dir string) (account, error) {
 }
 
 // command prepares a program to run as the account, without the terminal's signals and without our
-// environment: PGDATA, PGPORT and the like would change what PostgreSQL does, and our secrets are
-// none of its business. The end of the context interrupts it.
+// environment: PGDATA, PGPORT and the like would change what PostgreSQL does, and our secrets must
+// not be visible to it. The end of the context interrupts it.
 func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = "/" // the account may not be allowed into our own working folder

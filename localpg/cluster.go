@@ -132,8 +132,8 @@ func linkTo(wanted, dir string, log *slog.Logger) error {
 	return syncDir(filepath.Dir(wanted))
 }
 
-// canEnter reports whether the account may enter a folder. It starts a program there that the
-// account may run, because access lists and mount options count as much as permission bits.
+// canEnter reports whether the account may enter a folder. It runs a program in the folder to find
+// out, because access lists and mount options count as much as permission bits.
 func (a account) canEnter(ctx context.Context, dir string, probe install) (bool, error) {
 	if !a.switched {
 		return true, nil
@@ -183,7 +183,7 @@ func clusterMajor(dir string) (int, error) {
 // create makes the cluster in a temporary folder and renames it when it is complete, so that a
 // power cut never leaves half a cluster that looks like a whole one.
 func (c cluster) create(ctx context.Context, durable bool) error {
-	// Traversable, because the database user must pass through it. The cluster itself is private.
+	// The database user must pass through this folder. The cluster itself is private.
 	if err := os.MkdirAll(filepath.Dir(c.dir), 0o755); err != nil {
 		return fmt.Errorf("create the database: %w", err)
 	}
@@ -221,7 +221,8 @@ func (c cluster) create(ctx context.Context, durable bool) error {
 // removeUnfinished removes clusters that were being created when their Parlor was killed.
 func (c cluster) removeUnfinished(log *slog.Logger) {
 	for _, pattern := range []string{".new", ".initdb-*.new"} {
-		found, _ := filepath.Glob(c.dir + pattern) // fails only if the folder's name contains a bracket, which must not prevent a start
+		// This fails only if the folder's name contains a bracket, which must not prevent a start.
+		found, _ := filepath.Glob(c.dir + pattern)
 		for _, unfinished := range found {
 			log.Info("removing an unfinished database", "folder", unfinished)
 			if err := os.RemoveAll(unfinished); err != nil {

@@ -7,10 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files identifies the cluster's files: a copy, such as a folder that was restored from a backup,
-// has another value. It stays the same after a restart, and is empty if the file system does not
-// store creation times. It is that of the control file, which PostgreSQL writes in place and no
-// copy tool takes for unchanged.
+// Files returns a value that identifies the cluster's files. It stays the same after a restart, but
+// differs for a copy, such as a folder that was restored from a backup. It is empty if the file
+// system does not store creation times.
+//
+// It consists of the inode and the creation time of the control file. PostgreSQL writes that file
+// in place, and no copy tool skips it as unchanged.
 func (s *Server) Files() (string, error) {
 	const wanted = unix.STATX_INO | unix.STATX_BTIME
 	var info unix.Statx_t

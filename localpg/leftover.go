@@ -17,10 +17,10 @@ import (
 
 const pidFile = "postmaster.pid"
 
-// A PostgreSQL that an earlier run left behind is asked to shut down. If it does not, for example
-// because it crashed together with its Parlor and is recovering, it is shut down immediately after
-// quitAfter and killed after killAfter. That loses nothing, because the next start replays the log.
-// Nothing else uses it, and Parlor is waiting.
+// A PostgreSQL that an earlier run left behind is asked to shut down. It may not do so, for example
+// because it is recovering from a crash. After quitAfter it gets an immediate shutdown, and after
+// killAfter it is killed. That loses nothing, because the next start replays the write-ahead log.
+// The times are short because nothing else uses it, and Parlor is waiting.
 const (
 	quitAfter = 5 * time.Second
 	killAfter = 10 * time.Second
@@ -42,9 +42,9 @@ func (l leftovers) stop(ctx context.Context, c cluster, socket socketDir) error 
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	began := time.Now()
-	var sent syscall.Signal // the last signal
+	var sent syscall.Signal // the last signal that was sent; 0 means none
 	for {
-		left, err := serving(ctx, c)
+		left, err := clusterProcesses(ctx, c)
 		if err != nil {
 			return fmt.Errorf("look for a PostgreSQL that is still running on %s: %w", c.dir, err)
 		}

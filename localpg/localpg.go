@@ -68,9 +68,9 @@ type Server struct {
 	args    []string
 	log     *slog.Logger
 
-	exits chan error         // unexpected exits; Start reads the first one, later ones may be discarded
+	exits chan error         // unexpected exits; Start reads the first, later ones may be discarded
 	stop  context.CancelFunc // ends supervise
-	done  chan struct{}      // closed by supervise when PostgreSQL has ended and will not be restarted
+	done  chan struct{}      // closed by supervise, after PostgreSQL has ended for good
 	err   error              // error of a requested stop; written before done is closed
 }
 
@@ -119,7 +119,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	go s.supervise(running)
 	if err := s.awaitDatabase(ctx); err != nil {
 		if stopErr := s.Stop(); stopErr != nil {
-			log.Error("stopping PostgreSQL after a failed start failed", "error", stopErr)
+			log.Error("PostgreSQL not stopped after a failed start", "error", stopErr)
 		}
 		return nil, err
 	}
@@ -321,7 +321,7 @@ func (s *Server) createDatabase(ctx context.Context) error {
 	return nil
 }
 
-// arguments returns the server's command line. Settings are passed there and not in
+// arguments returns the server's command line. It contains the settings, rather than
 // postgresql.conf, so that a new version of Parlor changes them for existing clusters too.
 func arguments(dir, socket string, extra map[string]string) []string {
 	settings := map[string]string{

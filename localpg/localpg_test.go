@@ -97,7 +97,7 @@ func stop(t *testing.T, server *Server) {
 	if err := server.Stop(); err != nil {
 		t.Fatalf("Stop: %v", err)
 	}
-	if left, err := serving(t.Context(), server.cluster); err != nil || len(left) > 0 {
+	if left, err := clusterProcesses(t.Context(), server.cluster); err != nil || len(left) > 0 {
 		t.Fatalf("after Stop processes %v still serve the folder (error %v)", left, err)
 	}
 }
@@ -146,7 +146,7 @@ func postmaster(server *Server) int { return filePID(filepath.Join(server.cluste
 
 func alive(t *testing.T, server *Server, pid int) bool {
 	t.Helper()
-	pids, err := serving(t.Context(), server.cluster)
+	pids, err := clusterProcesses(t.Context(), server.cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestParentKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		eventually(t, "PostgreSQL ends with its parent", func() bool {
-			left, err := serving(t.Context(), cluster{dir: dir, account: as})
+			left, err := clusterProcesses(t.Context(), cluster{dir: dir, account: as})
 			return err == nil && len(left) == 0
 		})
 	}

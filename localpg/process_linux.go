@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// seesAllProcesses means that serving also finds orphans, the server processes of a dead
+// seesAllProcesses means that clusterProcesses also finds orphans: the server processes of a dead
 // postmaster.
 const seesAllProcesses = true
 
@@ -21,13 +21,13 @@ const seesAllProcesses = true
 // the child runs.
 func endWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGINT }
 
-// serving returns the PostgreSQL processes of the cluster: those whose working folder is the
-// cluster's.
+// clusterProcesses returns the PostgreSQL processes of the cluster: those whose working folder is
+// the cluster's.
 //
-// Only the owner of a process, or root with CAP_SYS_PTRACE, which containers take away, may see its
-// working folder. It is read with the file system identity of the database user, which on Linux
-// belongs to the thread.
-func serving(_ context.Context, c cluster) ([]int, error) {
+// Only the owner of a process may see its working folder, or root with CAP_SYS_PTRACE, which
+// containers take away. It is therefore read with the file system identity of the database user. On
+// Linux that belongs to the thread.
+func clusterProcesses(_ context.Context, c cluster) ([]int, error) {
 	folder, err := os.Stat(c.dir)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,9 @@ func serving(_ context.Context, c cluster) ([]int, error) {
 	if c.account.switched {
 		runtime.LockOSThread()
 		if err := setFileIdentity(int(c.account.uid), int(c.account.gid)); err != nil {
-			return nil, err // the thread stays locked and ends with the goroutine: it must not run others with this identity
+			// The thread stays locked and so ends with the goroutine: it must not run another one
+			// with this identity.
+			return nil, err
 		}
 		defer func() {
 			if setFileIdentity(os.Geteuid(), os.Getegid()) == nil {

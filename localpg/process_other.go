@@ -12,16 +12,17 @@ import (
 	"syscall"
 )
 
-// seesAllProcesses means that serving also finds orphans. Here it finds only the postmaster.
+// seesAllProcesses means that clusterProcesses also finds orphans. Here it finds only the
+// postmaster.
 const seesAllProcesses = false
 
 // endWithParent does nothing, because the system has no parent-death signal. The next Start stops
 // what was left behind.
 func endWithParent(*syscall.SysProcAttr) {}
 
-// serving returns the cluster's postmaster if it runs: its command line contains the program and
-// the folder.
-func serving(ctx context.Context, c cluster) ([]int, error) {
+// clusterProcesses returns the cluster's postmaster if it runs: its command line contains the
+// program and the folder.
+func clusterProcesses(ctx context.Context, c cluster) ([]int, error) {
 	pid := filePID(filepath.Join(c.dir, pidFile))
 	if pid == 0 {
 		return nil, nil

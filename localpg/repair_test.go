@@ -229,7 +229,7 @@ func TestStubbornLeftover(t *testing.T) {
 				_, err := query(t.Context(), server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
 				return err == nil
 			})
-			left, err := serving(t.Context(), server.cluster)
+			left, err := clusterProcesses(t.Context(), server.cluster)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -283,7 +283,7 @@ func TestStopsWhileRecovering(t *testing.T) {
 			_, err := query(t.Context(), server.URL(), `SELECT ''`)
 			return err != nil
 		}
-		left, err := serving(t.Context(), server.cluster)
+		left, err := clusterProcesses(t.Context(), server.cluster)
 		return err == nil && slices.ContainsFunc(left, func(pid int) bool { return titled(pid, "startup recovering") }) &&
 			slices.ContainsFunc(left, func(pid int) bool { return titled(pid, "checkpointer") })
 	})
