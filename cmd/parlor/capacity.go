@@ -11,19 +11,19 @@ import (
 const (
 	// minConnections is the smallest number of connections with which a server is useful.
 	minConnections = 16
-	// defaultMaxConnections is the limit if that on open files allows more: a million connections
-	// do not fit into the memory of most machines.
+	// defaultMaxConnections is the maximum that is derived from the limit on open files: a million
+	// connections do not fit into the memory of most machines.
 	defaultMaxConnections = 100_000
 )
 
-// capacity is how the open files of the process are shared, so that the database, the requests of
-// an operator and the files of users never compete with client connections.
+// capacity is how the open files of the process are shared, so that client connections never take
+// those that the database, health checks, uploads and downloads need.
 type capacity struct {
 	connections int // client connections
 	perAddress  int // client connections from one address
-	rejected    int // client connections that are only told that the server is full
+	rejected    int // client connections over a limit, which are kept open until they are answered with 503
 	operators   int // connections to the ops listener
-	transfers   int // uploads and downloads
+	transfers   int // concurrent uploads and downloads
 }
 
 // ownFiles is the number of files that the program itself needs: its log, its lock, its ports,

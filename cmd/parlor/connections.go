@@ -55,7 +55,7 @@ type listener struct {
 	// proxyProtocol is set if trusted proxies send PROXY protocol headers.
 	proxyProtocol bool
 	log           *slog.Logger
-	complain      rate.Sometimes // about a proxy that sends no header
+	complain      rate.Sometimes // limits the warnings about proxies that send no header
 }
 
 func (l *listener) Accept() (net.Conn, error) {
@@ -132,15 +132,15 @@ type conn struct {
 	address     netip.Prefix // the address that it counts for; zero means none
 	rejection   error        // why it is rejected; nil means that it is not
 	cut         *time.Timer  // closes a rejected connection
-	captured    io.Writer    // receives what is written if the hub has taken over the socket; nil otherwise
+	captured    io.Writer    // receives all writes, if RedirectWrites was called; nil otherwise
 
 	mu         sync.Mutex // guards both below
 	closed     bool
 	handedOver bool
 }
 
-// admit counts a new connection, possibly as rejected. It closes the connection and returns nil if
-// there is no room for either.
+// admit counts a new connection. If there are too many, it rejects the connection, or closes it and
+// returns nil if too many are being rejected.
 func (cs *connections) admit(tcp *net.TCPConn) *conn {
 	// net/http waits without a deadline for the first bytes, which may be those of HTTP/2. It sets
 	// its own deadline afterwards.
@@ -166,8 +166,8 @@ func (cs *connections) admit(tcp *net.TCPConn) *conn {
 	return c
 }
 
-// count counts a connection for its client's address. It closes the connection and returns false if
-// the address has too many connections and there is no room to say so.
+// count counts a connection for its client's address. If the address has too many connections, it
+// rejects the connection, or closes it and returns false if too many are being rejected.
 func (c *conn) count(from net.Addr) bool {
 	cs := c.connections
 	if c.rejection != nil || cs.mostPerAddress == 0 || cs.trusts(from) {
@@ -215,7 +215,7 @@ func addressGroup(a net.Addr) netip.Prefix {
 	return handlers.AddressGroup(tcp.AddrPort().Addr())
 }
 
-// reject marks the connection as rejected, and reports whether there is room for one more.
+// reject marks the connection as rejected. It returns false if too many are being rejected.
 func (c *conn) reject(why error) bool {
 	cs := c.connections
 	cs.mu.Lock()
@@ -245,8 +245,9 @@ func (c *conn) Close() error {
 	return err
 }
 
-// HandOver tells the connection that its socket was taken over and outlives it. The connection is
-// counted until done is called, which happens once, and not until Close.
+// HandOver records that the hub has taken over the socket, which outlives the connection. The
+// connection is then counted until done is called, instead of until Close. done must be called
+// once.
 func (c *conn) HandOver() (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -254,7 +255,7 @@ func (c *conn) HandOver() (done func()) {
 		return func() {}
 	}
 	c.handedOver = true
-	cs, address, rejected := c.connections, c.address, c.rejection != nil // not c, so that it can be freed
+	cs, address, rejected := c.connections, c.address, c.rejection != nil // done does not keep c in memory
 	return func() { cs.release(address, rejected) }
 }
 

@@ -228,8 +228,8 @@ type listedPackage struct {
 	ImportPath string
 	Imports    []string // those of the test files are not among them
 	Dir        string
-	// GoFiles, TestGoFiles and XTestGoFiles are the names of the package's files, of its tests, and of the tests in a
-	// package of their own.
+	// GoFiles, TestGoFiles and XTestGoFiles are the names of the package's files, of its tests, and
+	// of the tests in a package of their own.
 	GoFiles, TestGoFiles, XTestGoFiles []string
 }
 

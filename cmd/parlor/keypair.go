@@ -19,8 +19,8 @@ import (
 // certificates need no hook.
 const keyPairInterval = 10 * time.Second
 
-// keyPair is the API's certificate with its key. It is reloaded when its files change. New
-// connections use the new one, open ones keep the old one.
+// keyPair is the API's certificate with its key. It is reloaded when its files change, and then
+// used for new connections. Open connections keep the previous one.
 type keyPair struct {
 	chainFile, keyFile string
 	log                *slog.Logger
@@ -40,8 +40,8 @@ func openKeyPair(chainFile, keyFile string, log *slog.Logger) (*keyPair, error) 
 	return c, nil
 }
 
-// read returns the content of the files and the pair that it makes. The pair does not match while
-// only one of the files has been renewed.
+// read returns the content of the files, and the certificate in it. It fails while only one of the
+// files has been renewed, because the key does not match the certificate.
 func (c *keyPair) read() (pair *tls.Certificate, content []byte, err error) {
 	chain, chainErr := readSetting("PARLOR_TLS_CERT", c.chainFile)
 	key, keyErr := readSetting("PARLOR_TLS_KEY", c.keyFile)
@@ -87,7 +87,7 @@ func (c *keyPair) reload(asked bool) {
 	c.content = content
 	switch {
 	case err != nil && (changed || asked):
-		c.log.Error("loading the new certificate failed, keeping the old one", "error", err, "notAfter", c.notAfter())
+		c.log.Error("certificate reload failed: keeping the old one", "error", err, "notAfter", c.notAfter())
 	case err == nil && changed:
 		c.use(pair)
 	case err == nil && asked:

@@ -22,7 +22,7 @@ const (
 	limitOpenFiles      handlers.Limit = "openFiles"
 )
 
-// limits are the limits that the log warns about, with the setting of each.
+// limits maps the limits that the log warns about to the setting of each.
 var limits = map[handlers.Limit]string{
 	handlers.LimitConnections:           "PARLOR_MAX_CONNECTIONS",
 	handlers.LimitConnectionsPerAddress: "PARLOR_CONNECTIONS_PER_ADDRESS",
@@ -36,7 +36,7 @@ var limits = map[handlers.Limit]string{
 	limitOpenFiles:                      "ulimit -n",
 }
 
-// limited counts what limits rejected, and warns about it.
+// limited counts the rejections by each limit, and logs warnings about them.
 type limited struct {
 	log   *slog.Logger
 	total *prometheus.CounterVec
@@ -66,7 +66,7 @@ func newLimited(log *slog.Logger, registry prometheus.Registerer) *limited {
 	return l
 }
 
-// rejected counts a rejection and warns about it. from is the address of the rejected client.
+// rejected counts a rejection and logs a warning if one is due. from is the client's address.
 func (l *limited) rejected(limit handlers.Limit, from netip.Prefix) {
 	l.total.WithLabelValues(string(limit)).Inc()
 	setting, warns := limits[limit]

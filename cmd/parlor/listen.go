@@ -9,10 +9,11 @@ import (
 
 // A peer that lost its network, such as a phone in a tunnel, acknowledges nothing. TCP would
 // retransmit for about 15 minutes. TCP_USER_TIMEOUT (RFC 5482) limits that on systems that have it.
-// On a stream, the next heartbeat is data that must be acknowledged, so the timeout is what is left
-// of PARLOR_PEER_TIMEOUT, and is set when a stream opens (setUnackedTimeout). On all other
-// connections it is unackedTimeout, because Linux also counts the time in which a peer is there but
-// does not read: a download may pause. Idle connections are probed.
+//
+// A stream gets a timeout of its own when it opens (setUnackedTimeout), so that the next heartbeat
+// ends it after PARLOR_PEER_TIMEOUT. On all other connections the timeout is unackedTimeout, which
+// is long because Linux also applies it to a peer that is reachable but does not read, such as a
+// paused download. TCP keep-alive probes find lost peers of idle connections.
 const (
 	probeAfter     = 15 * time.Second
 	probeInterval  = 5 * time.Second
@@ -20,8 +21,9 @@ const (
 	unackedTimeout = 60 * time.Second
 )
 
-// maxUnsent is how many bytes the system buffers for a client before the hub has to. The default is
-// some megabytes, which can no longer be shed, and hide that the client has stopped reading.
+// maxUnsent is how many unsent bytes the system buffers for a connection. By default it buffers
+// some megabytes, from which the hub can no longer shed messages, and which hide that a client has
+// stopped reading.
 const maxUnsent = 128 << 10
 
 // listen opens a TCP port whose connections are counted, and end soon after their peer has lost its
@@ -38,13 +40,13 @@ func listen(ctx context.Context, address string, counted *connections) (*listene
 	return &listener{Listener: port, connections: counted}, nil
 }
 
-// unacked returns how long data on a stream may stay unacknowledged. A heartbeat is sent at most
-// PARLOR_HEARTBEAT after the last sign of a client. Together with this time it makes
-// PARLOR_PEER_TIMEOUT, less a second because timers are late.
+// unacked returns how long data on a stream may stay unacknowledged. The next heartbeat is sent at
+// most PARLOR_HEARTBEAT after a client's last packet, so this is the rest of PARLOR_PEER_TIMEOUT,
+// less a second because timers are late.
 func (c *ServeCmd) unacked() time.Duration { return c.PeerTimeout - c.Heartbeat - time.Second }
 
-// setUnackedTimeout makes a request's connection end after data has stayed unacknowledged for so
-// long.
+// setUnackedTimeout sets the time after which a request's connection ends if data on it stays
+// unacknowledged.
 func setUnackedTimeout(ctx context.Context, unacked time.Duration) error {
 	c, ok := ctx.Value(connKey{}).(*conn)
 	if !ok {

@@ -1,4 +1,4 @@
-// Command parlor runs the room and message service, and has the tools for it.
+// Command parlor runs the room and message service, and contains tools for its operators.
 package main
 
 import (

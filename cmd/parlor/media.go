@@ -15,14 +15,13 @@ import (
 const (
 	// mediaInterval is how often unneeded files are deleted.
 	mediaInterval = time.Minute
-	// mediaCheckInterval is how late a failure of the folder or bucket is noticed, and its end.
+	// mediaCheckInterval is how often the folder or bucket is checked.
 	mediaCheckInterval = 15 * time.Second
 	// mediaCheckTimeout limits one check of a remote bucket.
 	mediaCheckTimeout = 10 * time.Second
-	// mediaStrayInterval is how often the whole folder is searched for temporary files of killed
-	// servers.
+	// mediaStrayInterval is how often the whole folder is searched for unfinished files.
 	mediaStrayInterval = 24 * time.Hour
-	// mediaSample is how many files each check reads.
+	// mediaSample is how many files each check looks for.
 	mediaSample = 3
 )
 
@@ -38,11 +37,11 @@ type mediaKeeper struct {
 	problem atomic.Pointer[string] // problem of the bucket; nil means none
 	lost    atomic.Int64           // requests for files whose bytes are lost
 	bytes   atomic.Int64           // of all files, as counted for the quotas
-	scarce  bool                   // logged that total is nearly reached
+	scarce  bool                   // total is nearly reached, and the log says so
 }
 
-// run maintains the files until the context ends. It has a goroutine of its own, because a remote
-// bucket may be slow, and timers must not wait for it.
+// run maintains the files until the context ends. It has a goroutine of its own, because the sweep
+// of the store must not wait for a slow bucket.
 func (k *mediaKeeper) run(ctx context.Context) {
 	sweeps, checks := time.NewTicker(mediaInterval), time.NewTicker(mediaCheckInterval)
 	defer sweeps.Stop()
@@ -52,7 +51,7 @@ func (k *mediaKeeper) run(ctx context.Context) {
 		if now := time.Now(); now.After(straysAt) {
 			straysAt = now.Add(mediaStrayInterval)
 			if err := k.bucket.RemoveStrays(ctx); err != nil && ctx.Err() == nil {
-				k.log.Warn("removing temporary files of killed servers failed", "error", err)
+				k.log.Warn("media cleanup failed: unfinished files are left", "error", err)
 			}
 		}
 		select {
@@ -90,7 +89,7 @@ func (k *mediaKeeper) check(ctx context.Context) {
 		k.bytes.Store(n)
 		scarce := k.total > 0 && n > k.total/10*9
 		if scarce && !k.scarce {
-			k.log.Warn("files take nine tenths of PARLOR_MEDIA_TOTAL: uploads will be rejected when it is full", "bytes", n, "most", k.total)
+			k.log.Warn("media storage nearly full: uploads will be rejected at PARLOR_MEDIA_TOTAL", "bytes", n, "limit", k.total)
 		}
 		k.scarce = scarce
 	}

@@ -18,14 +18,14 @@ import (
 )
 
 const (
-	// orphanAge is the minimum age of stored bytes without a row to be deleted. No upload takes
+	// orphanAge is the age from which stored bytes without a row are deleted. No upload takes
 	// nearly as long. It is a second safeguard: every upload has a row before it has bytes.
 	orphanAge = 24 * time.Hour
-	// mediaPage is how many rows are read at once.
+	// mediaPage is how many rows are read in one query.
 	mediaPage = 1000
 )
 
-// MediaCmd has the commands for uploaded files.
+// MediaCmd contains the commands for uploaded files.
 type MediaCmd struct {
 	Check MediaCheckCmd `cmd:"" help:"Check the files in the database against those in the folder or bucket. The server may be running."`
 }
@@ -69,8 +69,8 @@ func (c *MediaCheckCmd) Run(ctx context.Context, to console) (err error) {
 	return check.run(ctx, c.Delete)
 }
 
-// database returns the URL of the database, and a function that stops it if it was started for
-// this.
+// database returns the URL of the database, and a function that stops the database if database has
+// started it.
 func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, stop func() error, err error) {
 	if c.DatabaseURL != "" {
 		return string(c.DatabaseURL), func() error { return nil }, nil
@@ -80,7 +80,7 @@ func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, s
 		return "", nil, usageError{fmt.Errorf("%s contains no private database: set DATABASE_URL or --data", c.Data)}
 	}
 	lock, err := openDataFolder(c.Data)
-	if errors.As(err, new(folderInUseError)) { // by a server; its database can be used meanwhile
+	if errors.As(err, new(folderInUseError)) { // a running server has locked it, whose database can be used
 		url, err := localpg.RunningURL(folder)
 		return url, func() error { return nil }, err
 	}
@@ -103,7 +103,7 @@ type mediaCheck struct {
 	orphanAge time.Duration
 
 	page []store.MediaFile // rows that have been read but not compared
-	last room.MediaID      // of the rows that have been read
+	last room.MediaID      // ID of the last row that was read
 	end  bool              // all rows have been read
 
 	rows, matched, missing, damaged, foreign, deleted int
@@ -159,8 +159,8 @@ func (c *mediaCheck) next(ctx context.Context) (f store.MediaFile, found bool, e
 
 func (c *mediaCheck) advance() { c.page = c.page[1:]; c.rows++ }
 
-// reportRowsBefore handles the rows before a name, which the bucket does not list. An empty name
-// means all remaining rows.
+// reportRowsBefore reports the rows before a name, whose files the bucket does not list. An empty
+// name means all remaining rows.
 func (c *mediaCheck) reportRowsBefore(ctx context.Context, name room.MediaID) error {
 	for {
 		f, found, err := c.next(ctx)

@@ -44,7 +44,7 @@ func (c *MigrateUpCmd) Run(ctx context.Context, to console, parent *MigrateCmd) 
 	if c.To < 0 || c.To > store.SchemaVersion() {
 		return usageError{fmt.Errorf("--to: %d is outside 1 to %d, the newest migration of this program", c.To, store.SchemaVersion())}
 	}
-	return parent.with(ctx, to, func(m *store.Migrator) error {
+	return parent.withMigrator(ctx, to, func(m *store.Migrator) error {
 		all, err := m.Status(ctx)
 		if err != nil {
 			return err
@@ -74,7 +74,7 @@ func (c *MigrateUpCmd) Run(ctx context.Context, to console, parent *MigrateCmd) 
 
 // Run prints a line for each migration.
 func (c *MigrateStatusCmd) Run(ctx context.Context, to console, parent *MigrateCmd) error {
-	return parent.with(ctx, to, func(m *store.Migrator) error {
+	return parent.withMigrator(ctx, to, func(m *store.Migrator) error {
 		all, err := m.Status(ctx)
 		if err != nil {
 			return err
@@ -97,7 +97,7 @@ func (c *MigrateStatusCmd) Run(ctx context.Context, to console, parent *MigrateC
 
 // Run undoes migrations, the newest first, and prints their names.
 func (c *MigrateDownCmd) Run(ctx context.Context, to console, parent *MigrateCmd) error {
-	return parent.with(ctx, to, func(m *store.Migrator) error {
+	return parent.withMigrator(ctx, to, func(m *store.Migrator) error {
 		if err := m.Check(ctx); err != nil && !errors.Is(err, store.ErrNotMigrated) {
 			return err // only the newer program can undo its migrations
 		}
@@ -138,8 +138,8 @@ func (c *MigrateDownCmd) Run(ctx context.Context, to console, parent *MigrateCmd
 	})
 }
 
-// with calls fn with the database that the flags name.
-func (c *MigrateCmd) with(ctx context.Context, to console, fn func(*store.Migrator) error) (err error) {
+// withMigrator calls fn with a migrator for the database that the flags select.
+func (c *MigrateCmd) withMigrator(ctx context.Context, to console, fn func(*store.Migrator) error) (err error) {
 	log := slog.New(slog.NewTextHandler(to.err, nil))
 	address := string(c.DatabaseURL)
 	if address == "" {

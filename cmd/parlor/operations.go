@@ -39,12 +39,13 @@ func (s *service) operations(m *metrics) http.Handler {
 	return withoutBody(mux)
 }
 
-// withoutBody limits the wait for a request body. No handler here needs one, but net/http reads it
-// before it replies.
+// withoutBody limits how long net/http waits for the body of a request before it replies. No
+// handler here reads one.
 func withoutBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
-			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second)) // fails if the connection is closed
+			// This fails only if the connection is closed.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(time.Second))
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -65,8 +65,8 @@ func withoutFault(args []string, err error) (shorter []string, ok bool) {
 		return nil, false
 	}
 	read, name, rest := args[:len(args)-len(rest)], rest[0], rest[1:]
-	if len(read) == 0 && !strings.HasPrefix(name, "-") { // not a command, so the rest belongs to none
-		return nil, false
+	if len(read) == 0 && !strings.HasPrefix(name, "-") {
+		return nil, false // an unknown command: its flags are unknown too
 	}
 	if strings.HasPrefix(name, "-") && !strings.Contains(name, "=") && len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
 		rest = rest[1:]
@@ -90,8 +90,8 @@ func collectFaults(parser *kong.Kong) valueFaults {
 	return faults
 }
 
-// of returns the errors of a command's own settings. The parser reads the environment for all
-// commands.
+// of returns the errors of a command's own settings. The parser also reads those of other commands
+// from the environment.
 func (f valueFaults) of(command *kong.Context) []error {
 	var faults []error
 	for _, flag := range command.Flags() {
@@ -162,8 +162,8 @@ func expected(flag *kong.Flag, target reflect.Value) string {
 	return "a whole number"
 }
 
-// toolNames are variables of the scripts and tests of this repository. They are ignored, so that a
-// shell that sets them can start a server.
+// toolNames are variables of the scripts and tests of this repository, or their prefixes. They are
+// ignored, so that a shell that sets them can start a server.
 var toolNames = []string{"PARLOR_CHROMIUM", "PARLOR_TEST_"}
 
 // unknownSettings returns an error for each variable that is named like a setting but is not one:
@@ -217,7 +217,7 @@ func isServiceLink(name, value string) bool {
 	return parts != nil && (parts[4] != "" || serviceURL.MatchString(value))
 }
 
-// nearest returns the most similar name, or an empty string if none is similar enough.
+// nearest returns the most similar of names, or an empty string if none is similar enough.
 func nearest(name string, names []string) string {
 	const farthest = 4
 	best, nearest := farthest+1, ""

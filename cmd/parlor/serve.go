@@ -54,7 +54,7 @@ func (c *ServeCmd) Run(ctx context.Context, to console) (err error) {
 	return c.serve(ctx, to, log, tokens, database, secured)
 }
 
-// verifier returns the Tokens that the server verifies with.
+// verifier returns the Tokens with which the server verifies tokens.
 func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*auth.Tokens, error) {
 	tokens, err := c.tokens(c.Data)
 	if err != nil {
@@ -78,8 +78,8 @@ func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*auth.Tokens
 // database is the database that the service uses.
 type database struct {
 	url string
-	// files identifies the private database's files, to detect a restored copy. It is empty
-	// otherwise.
+	// files identifies the files of a private database, to detect a restored copy. It is empty for
+	// another database.
 	files string
 	stop  func() error // stops the private database
 }

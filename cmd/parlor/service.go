@@ -26,15 +26,15 @@ import (
 const (
 	// headerTimeout ends connections whose header arrives byte by byte.
 	headerTimeout = 10 * time.Second
-	// idleTimeout is longer than that of proxies. A proxy could send a request on a connection that
-	// is being closed otherwise.
+	// idleTimeout is longer than that of proxies. Otherwise a proxy could send a request on a
+	// connection that is being closed.
 	idleTimeout = 120 * time.Second
 	// stalledTimeout ends HTTP/2 connections whose peer does not read. Other writes have deadlines
 	// of their own.
 	stalledTimeout = 30 * time.Second
 	// maxHeaderBytes is far more than browsers and proxies send.
 	maxHeaderBytes = 64 << 10
-	// sweepInterval is the interval between sweeps, and therefore how late a timer may fire.
+	// sweepInterval is the interval between sweeps, and therefore how late a timeout may fire.
 	sweepInterval = time.Second
 	// strayInterval limits how long a session may count as online after its stream was lost
 	// together with the database.
@@ -98,8 +98,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log, total: int64(c.MediaTotal) << 20}
 	s.media.check(ctx)
 
-	// The lease is kept until all streams have ended: other servers may not take them for lost
-	// earlier.
+	// The lease is renewed until all streams have ended, so that other servers do not consider them
+	// lost before.
 	renewing, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
 	var renewed sync.WaitGroup
 	renewed.Go(func() { s.renew(renewing) })
@@ -147,7 +147,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		TakesTLS:  true,
 		StreamOpens: func(ctx context.Context) {
 			if err := setUnackedTimeout(ctx, c.unacked()); err != nil {
-				log.Warn("setting the timeout of a stream failed: a client that loses its network will be noticed late", "error", err)
+				log.Warn("stream timeout not set: a lost client will be noticed late", "error", err)
 			}
 		},
 		Limits: c.limits(capacity), Rates: c.rates(), Limited: limited.rejected, Refused: rejection, TrustedProxies: trusted,
@@ -177,7 +177,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	case err = <-failed:
 	}
 	err = errors.Join(err, s.shutdown(c.Drain, c.DrainDelay))
-	stopSweeping() // last: timers must fire while streams are open
+	stopSweeping() // last, because timeouts must fire while streams are open
 	swept.Wait()
 	return err
 }
@@ -246,7 +246,7 @@ func (s *service) renew(ctx context.Context) {
 		func() { s.log.Info("lease renewal works again") })
 }
 
-// sweep runs the store's timers regularly until the context ends.
+// sweep runs the store's sweeps until the context ends.
 func (s *service) sweep(ctx context.Context) {
 	strays := time.Now().Add(strayInterval)
 	do := func(ctx context.Context) error {

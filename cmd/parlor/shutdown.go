@@ -59,7 +59,8 @@ func (s *service) closeAPI() error {
 	ctx, cancel := context.WithTimeout(context.Background(), lastCallsTimeout)
 	defer cancel()
 	ended := make(chan struct{})
-	s.api.RegisterOnShutdown(func() { // called when the port is closed, so that no client reconnects to this server
+	// This is called when the port is closed, so that no client reconnects to this server.
+	s.api.RegisterOnShutdown(func() {
 		defer close(ended)
 		s.handlers.EndFeeds()
 		s.hub.Shutdown(ctx)

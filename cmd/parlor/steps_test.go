@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestStepsRunInOrder refuses tests that range over a map of functions. Such a map contains steps, and a test whose steps
-// run in another order each time fails only sometimes. Steps belong in a slice; cases that are only data may be in a map.
+// TestStepsRunInOrder refuses tests that range over a map of functions. Such a map contains steps,
+// and a test whose steps run in another order each time fails only sometimes. Steps belong in a
+// slice; cases that are only data may be in a map.
 func TestStepsRunInOrder(t *testing.T) {
 	t.Parallel()
 
@@ -44,8 +45,9 @@ func Test(t *testing.T) {
 	}
 }
 
-// rangesOverSteps returns the positions in a package's files where a loop ranges over a map of functions, or of structs
-// that contain functions. Imported packages are not loaded, which leaves some types unknown, but no map of functions.
+// rangesOverSteps returns the positions in a package's files where a loop ranges over a map of
+// functions, or of structs that contain functions. Imported packages are not loaded, which leaves
+// some types unknown, but no map of functions.
 func rangesOverSteps(t *testing.T, folder string, names []string) (found []token.Position) {
 	t.Helper()
 	fset := token.NewFileSet()
