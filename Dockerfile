@@ -1,6 +1,6 @@
-# The image contains the program and the CA certificates that it needs to reach a JWKS or an object
-# store. It has no shell and no PostgreSQL, so it requires DATABASE_URL and PARLOR_SECRET. Create the
-# schema first, with `migrate`:
+# The image contains the program, and the CA certificates that it needs to reach a JWKS or an object
+# store. It has no shell and no PostgreSQL, so it requires DATABASE_URL and PARLOR_SECRET. Create
+# the schema first, with `migrate`:
 #
 #   docker run -e DATABASE_URL=postgres://… parlor migrate
 #   docker run -p 8080:8080 -e DATABASE_URL=postgres://… -e PARLOR_SECRET=… -v parlor:/data parlor
@@ -32,8 +32,8 @@ COPY --from=build --chown=65532:65532 /out/tmp /tmp
 # A numeric user needs no /etc/passwd, and Kubernetes can verify that it is not root.
 USER 65532:65532
 
-# A loopback address would not be reachable from outside the container. Publish 8080 to clients; 8081
-# (health, metrics, pprof) is for the orchestrator and Prometheus.
+# A loopback address would not be reachable from outside the container. Publish 8080 to clients;
+# 8081 (health, metrics, pprof) is for the orchestrator and Prometheus.
 ENV PARLOR_LISTEN=0.0.0.0:8080 \
     PARLOR_OPS_LISTEN=0.0.0.0:8081 \
     PARLOR_DATA=/data

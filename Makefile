@@ -108,15 +108,15 @@ verify: ## Check formatting, go.mod and generated files
 
 # Web
 
-# Generated files are left out, because they would always be newer than the build.
+# Generated files are left out, because they are always newer than the build.
 WEB_SOURCES := openapi.yaml $(shell find web -type f -not -path '*/node_modules/*' -not -path '*/dist/*' \
 	-not -path 'web/browser-tests/*' -not -name '*.gen.ts')
 
 .PHONY: web
 web: web/node_modules/.built ## Build the web pages if their sources have changed
 
-# The stamp files are in node_modules so that npm ci, which empties it, removes them. An empty dist is
-# rebuilt too.
+# The stamp files are in node_modules so that npm ci, which empties it, removes them. An empty dist
+# is rebuilt too.
 web/node_modules/.built: web/node_modules/.installed $(WEB_SOURCES) $(if $(wildcard web/dist/*),,always)
 	cd web && npm run build
 	@touch $@

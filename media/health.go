@@ -71,8 +71,8 @@ func (b *Bucket) Size(ctx context.Context, name string) (int64, error) {
 	return is.Size, nil
 }
 
-// checkReachable returns an error if the bucket cannot be reached. An unreachable bucket must not be
-// mistaken for one whose files were deleted.
+// checkReachable returns an error if the bucket cannot be reached. An unreachable bucket must not
+// be mistaken for one whose files were deleted.
 func (b *Bucket) checkReachable(ctx context.Context) error {
 	if b.folder != "" {
 		return b.checkFolder()
@@ -87,8 +87,8 @@ func (b *Bucket) checkReachable(ctx context.Context) error {
 	return nil
 }
 
-// checkFolder returns an error if the folder is not the one that was opened. A disk that is no longer
-// mounted leaves an empty folder in its place.
+// checkFolder returns an error if the folder is not the one that was opened. A disk that is no
+// longer mounted leaves an empty folder in its place.
 func (b *Bucket) checkFolder() error {
 	if b.folder == "" {
 		return nil
@@ -130,8 +130,8 @@ func (b *Bucket) tryWrite() error {
 	return nil
 }
 
-// CheckSpace returns ErrFull if storing size bytes would leave less than KeepFree on the folder's file
-// system. A remote bucket reports that it is full when it is written to.
+// CheckSpace returns ErrFull if storing size bytes would leave less than KeepFree on the folder's
+// file system. A remote bucket reports that it is full when it is written to.
 func (b *Bucket) CheckSpace(size int64) error {
 	if b.folder == "" || b.KeepFree == 0 {
 		return nil

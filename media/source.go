@@ -34,9 +34,9 @@ func newSource(ctx context.Context, r io.ReaderAt, size int64) *source {
 	return &source{ctx: ctx, r: r, size: size, left: maxRead}
 }
 
-// view returns the n bytes at off, which are valid until the next call. It fails with errTruncated if the
-// file does not have as many, and with errTooLarge when maxRead is used up. n is never more than
-// maxFill.
+// view returns the n bytes at off, which are valid until the next call. It fails with errTruncated
+// if the file does not have as many, and with errTooLarge when maxRead is used up. n is never more
+// than maxFill.
 func (s *source) view(off int64, n int) ([]byte, error) {
 	if off < 0 || n < 0 || off > s.size || int64(n) > s.size-off {
 		return nil, errTruncated

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs go test with its temporary files in memory if there are two gigabytes to spare. Each test has a database of its
-# own, which PostgreSQL makes of 300 files; on a disk, creating and deleting them takes most of the system's time.
+# Runs go test with its temporary files in memory, if there are two gigabytes to spare. Each test has
+# a database of its own, which consists of 300 files. On a disk, creating and deleting them takes
+# most of the system's time.
 #
 #   scripts/gotest.sh -race ./store
 set -eu
@@ -13,5 +14,6 @@ if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ] && [ "$(df -Pk /dev/shm | awk 'END { 
 	chmod 755 "$TMPDIR" # root runs PostgreSQL as another user
 fi
 
-# Twice as many tests at once as there are cores, because tests wait: for processes, timeouts and PostgreSQL.
+# Run twice as many tests at once as there are cores, because tests wait: for processes, timeouts and
+# PostgreSQL.
 go test -parallel "$((2 * $(getconf _NPROCESSORS_ONLN)))" "$@"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the programs that building and testing Parlor needs, with the machine's own package manager.
+# Installs the programs that are needed to build and test Parlor, with the machine's own package
+# manager.
 #
 #   scripts/setup.sh postgres node cc    install the named programs that are missing
 #   scripts/setup.sh --where chromium    print the path of a program, or fail if it is not installed
@@ -8,7 +9,9 @@
 #   node       Node.js 20.19 or newer with npm, for the web build
 #   cc         a C compiler, because the race detector needs cgo
 #   chromium   Chromium or Chrome, for the browser tests; PARLOR_CHROMIUM selects another one
-#   nginx, haproxy, caddy   the proxies of docs/operations.md, for the tests; their services stay off
+#   nginx      a proxy of docs/operations.md, for the tests; its service stays off
+#   haproxy    the same
+#   caddy      the same
 #   pgbouncer  the connection pooler, for a test; its service stays off
 #
 # It prints one line per action, and is silent and fast if nothing is missing.
@@ -166,7 +169,8 @@ install_node() {
 	find_node >/dev/null || install_node_locally
 }
 
-# install_node_locally installs a newer Node.js from the npm registry, which the web build needs anyway.
+# install_node_locally installs a newer Node.js from the npm registry, which the web build needs
+# anyway.
 install_node_locally() {
 	command -v npm >/dev/null || return 0
 	case $(uname -sm) in
@@ -208,8 +212,8 @@ install_haproxy() { without_service haproxy; }
 install_caddy() { without_service caddy; }
 
 # without_service installs a server and keeps its service stopped and disabled: the tests start the
-# program by themselves, and a web server on port 80 would be a surprise. Only Debian's packages start
-# and enable the services that they install.
+# program themselves, and nobody expects a web server on port 80. Only Debian's packages start and
+# enable the services that they install.
 without_service() {
 	if [ "$manager" != apt-get ] || [ ! -d /run/systemd/system ]; then
 		RUNLEVEL=1 # makes Debian's invoke-rc.d start nothing
@@ -268,8 +272,8 @@ apt_lists_exist() {
 	return 1
 }
 
-# apt_update runs once. It ignores errors, because one unreachable source of several does not matter:
-# if the package is missing, the installation fails.
+# apt_update fetches the package lists, once. It ignores errors, because one unreachable source of
+# several does not matter: if the package is missing, the installation fails.
 apt_update() {
 	[ -z "${apt_updated:-}" ] || return 0
 	apt_updated=yes
@@ -282,8 +286,8 @@ in_apt() {
 	apt-cache policy "$1" | grep -q 'Candidate: [0-9]'
 }
 
-# module_stream selects a newer version if the distribution offers several. It ignores errors, because
-# most distributions offer one version and have no modules.
+# module_stream selects a newer version if the distribution offers several. It ignores errors,
+# because most distributions offer one version and have no modules.
 module_stream() {
 	as_root dnf module enable -y "$1" </dev/null >"$log" 2>&1 || true
 }
