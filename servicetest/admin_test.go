@@ -19,7 +19,7 @@ func adminPath(id room.RoomID, rest string) string {
 	return "/v1/admin" + strings.TrimPrefix(roomPath(id, rest), "/v1")
 }
 
-func TestRoomThatNobodyIsIn(t *testing.T) {
+func TestCreateEmptyRoom(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
@@ -58,7 +58,7 @@ func TestRoomThatNobodyIsIn(t *testing.T) {
 	admin.call("GET", adminPath("long", ""), nil).refused(http.StatusNotFound, "room_not_found")
 }
 
-func TestRoomsAreListedByPrefix(t *testing.T) {
+func TestListRoomsByPrefix(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	admin, alice := s.admin(), s.login("alice")
@@ -183,8 +183,8 @@ func TestKick(t *testing.T) {
 	bob.call("POST", roomPath("lobby", "/join"), nil).refused(http.StatusForbidden, "banned")
 }
 
-// TestKickingByAMember: it must be granted by name.
-func TestKickingByAMember(t *testing.T) {
+// TestKickNeedsGrant: it must be granted by name.
+func TestKickNeedsGrant(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	teacher := s.loginWith(s.signed(set("rooms", []object{{"roomID": "class*", "create": true, "join": true, "kick": true}, {"roomID": "lobby", "create": true, "join": true}})))
@@ -216,7 +216,7 @@ func TestDestroy(t *testing.T) {
 	hearing, _ := alice.listen()
 	gone, ready := away.listen()
 	cursor := gone.id
-	gone.hangUp()
+	gone.disconnect()
 	if len(ready.Rooms) != 2 {
 		t.Fatalf("away is in %v", ready.Rooms)
 	}
@@ -241,7 +241,7 @@ func TestDestroy(t *testing.T) {
 	}
 }
 
-func TestMessageOfAServer(t *testing.T) {
+func TestAdminMessage(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	admin, alice := s.admin(), s.login("alice")
@@ -269,7 +269,7 @@ func TestMessageOfAServer(t *testing.T) {
 	}
 }
 
-func TestUsersRoomsAndSessions(t *testing.T) {
+func TestAdminListsAndEndsSessions(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	admin, tab, phone, bob := s.admin(), s.login("alice"), s.login("alice"), s.login("bob")
@@ -317,8 +317,8 @@ func TestUsersRoomsAndSessions(t *testing.T) {
 	}
 }
 
-// TestOperatorsLimits: each at its value and one beyond.
-func TestOperatorsLimits(t *testing.T) {
+// TestAdminLimits: each at its value and one beyond.
+func TestAdminLimits(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	admin, alice := s.admin(), s.login("alice")
@@ -368,9 +368,9 @@ func TestOperatorsLimits(t *testing.T) {
 	admin.call("DELETE", adminPath("lobby", "?reason="+url.QueryEscape(reason)), nil).is(http.StatusNoContent)
 }
 
-// TestVoidingAUsersTokens: tokens that were issued before are useless, and what they
+// TestVoidTokens: tokens that were issued before are useless, and what they
 // opened is over. Newer ones, and other users', go on.
-func TestVoidingAUsersTokens(t *testing.T) {
+func TestVoidTokens(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	at := func(ago time.Duration) string { return s.signed(set("iat", time.Now().Add(-ago).Unix())) }
@@ -406,7 +406,7 @@ func TestVoidingAUsersTokens(t *testing.T) {
 	kept.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
 	bob.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
 	for _, void := range []string{old, undated} {
-		s.stranger().call("POST", "/v1/sessions", object{"token": void}).refused(http.StatusUnauthorized, "token_void")
+		s.anonymous().call("POST", "/v1/sessions", object{"token": void}).refused(http.StatusUnauthorized, "token_void")
 		kept.call("PUT", "/v1/sessions/current/token", object{"token": void}).refused(http.StatusUnauthorized, "token_void")
 	}
 	s.loginWith(fresh)
@@ -415,7 +415,7 @@ func TestVoidingAUsersTokens(t *testing.T) {
 	if all := as[struct{ SessionIDs []room.SessionID }](admin.call("PUT", path, object{}).is(http.StatusOK)); len(all.SessionIDs) != 3 {
 		t.Errorf("%d sessions ended", len(all.SessionIDs))
 	}
-	s.stranger().call("POST", "/v1/sessions", object{"token": fresh}).refused(http.StatusUnauthorized, "token_void")
+	s.anonymous().call("POST", "/v1/sessions", object{"token": fresh}).refused(http.StatusUnauthorized, "token_void")
 	s.loginWith(s.signed(set("iat", time.Now().Add(2*time.Second).Unix())))
 	admin.call("PUT", path, object{"before": time.Now().Add(time.Hour).UTC()}).invalid("/before", "past")
 	admin.call("PUT", path, object{"before": time.Time{}}).is(http.StatusOK)

@@ -50,7 +50,7 @@ func TestRefusalsAreSmall(t *testing.T) {
 	}
 	for what, query := range queries {
 		for _, path := range []string{"/v1/events", roomPath("lobby", "/messages"), roomPath("lobby", "/members"), "/v1/media/x/y"} {
-			if r := alice.unchecked().with(alice.SessionKey).call("GET", path+"?"+query, nil); r.StatusCode < 400 || len(r.body) > maxRefusal {
+			if r := alice.unchecked().withKey(alice.SessionKey).call("GET", path+"?"+query, nil); r.StatusCode < 400 || len(r.body) > maxRefusal {
 				t.Errorf("%s, %s: status %d, %d bytes for %d: %.200s", path, what, r.StatusCode, len(r.body), len(query), r.body)
 			}
 		}
@@ -60,7 +60,7 @@ func TestRefusalsAreSmall(t *testing.T) {
 	}
 	long := strings.Repeat("%3C", 15_000)
 	for _, path := range []string{"/" + long, "/v1/rooms/" + long, "/v1/media/" + long + "/" + long} {
-		if r := alice.unchecked().with(alice.SessionKey).call("GET", path, nil); r.StatusCode < 400 || len(r.body) > maxRefusal {
+		if r := alice.unchecked().withKey(alice.SessionKey).call("GET", path, nil); r.StatusCode < 400 || len(r.body) > maxRefusal {
 			t.Errorf("a long path: status %d, %d bytes: %.200s", r.StatusCode, len(r.body), r.body)
 		}
 	}
@@ -75,9 +75,9 @@ func distinct(n int) string {
 	return q.Encode()[:30_000/9*9+3] // whole characters
 }
 
-// TestCombinedMessagesUpToTheirLimits: what bounds a hostile body must not refuse the
+// TestLargestCombinedMessages: what bounds a hostile body must not refuse the
 // largest message that the contract allows.
-func TestCombinedMessagesUpToTheirLimits(t *testing.T) {
+func TestLargestCombinedMessages(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")

@@ -115,7 +115,7 @@ func TestRoomAttributes(t *testing.T) {
 	if _, refused := alice.patchAttributes("class#1", object{"set": pairs{"topic": "x"}}); !slices.Equal(refused, []string{"topic"}) {
 		t.Errorf("what is no longer hers: refused %q", refused)
 	}
-	his.hangUp()
+	his.disconnect()
 	bob.leave("class#1")
 	expect[room.MembersLeft](hers)
 	want := room.AttributesUpdated{Infos: []room.AttributesInfo{deleted(pairs{"mine": "1"})}}
@@ -127,7 +127,7 @@ func TestRoomAttributes(t *testing.T) {
 	}
 }
 
-func TestRoomAttributesAreForMembers(t *testing.T) {
+func TestRoomAttributesNeedMembership(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -151,9 +151,9 @@ func TestRoomAttributesAreForMembers(t *testing.T) {
 	}
 }
 
-// TestRoomAttributesBegin: what a room begins with counts for its creator only,
+// TestInitialRoomAttributes: what a room begins with counts for its creator only,
 // on every way in.
-func TestRoomAttributesBegin(t *testing.T) {
+func TestInitialRoomAttributes(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -193,10 +193,10 @@ func TestRoomAttributesBegin(t *testing.T) {
 		most, beyond  pairs
 		pointer, rule string
 	}{
-		"pairs": {many(20), many(21), "/roomAttributes", "max"},
+		"pairs": {manyAttributes(20), manyAttributes(21), "/roomAttributes", "max"},
 		"key":   {pairs{strings.Repeat("é", 8): ""}, pairs{strings.Repeat("é", 8) + "x": ""}, "/roomAttributes/" + strings.Repeat("é", 8) + "x", "keyBytes"},
 		"value": {pairs{"k": strings.Repeat("é", 512)}, pairs{"k": strings.Repeat("é", 512) + "x"}, "/roomAttributes/k", "maxBytes"},
-		"total": {total(5120), total(5121), "/roomAttributes", "totalBytes"},
+		"total": {attributesOfSize(5120), attributesOfSize(5121), "/roomAttributes", "totalBytes"},
 	} {
 		if r := create(c.most); r.StatusCode != http.StatusCreated {
 			t.Errorf("%s: as many as allowed: %d %s", what, r.StatusCode, r.body)
@@ -206,7 +206,7 @@ func TestRoomAttributesBegin(t *testing.T) {
 }
 
 // many is so many attributes.
-func many(n int) pairs {
+func manyAttributes(n int) pairs {
 	p := make(pairs)
 	for i := range n {
 		p[fmt.Sprint("k", i)] = ""
@@ -215,7 +215,7 @@ func many(n int) pairs {
 }
 
 // total is attributes of so many bytes.
-func total(n int) pairs {
+func attributesOfSize(n int) pairs {
 	p := make(pairs)
 	for i := 0; n > 0; i++ {
 		size := min(n-1, 1024)
@@ -233,8 +233,8 @@ func TestRoomAttributesLimits(t *testing.T) {
 	for what, c := range map[string]struct {
 		most, more pairs
 	}{
-		"pairs": {many(20), pairs{"one more": ""}},
-		"total": {total(5120), pairs{"z": ""}},
+		"pairs": {manyAttributes(20), pairs{"one more": ""}},
+		"total": {attributesOfSize(5120), pairs{"z": ""}},
 	} {
 		alice.enter("lobby")
 		version, _ := alice.patchAttributes("lobby", object{"set": c.most})
@@ -346,9 +346,9 @@ func TestCompareAndSet(t *testing.T) {
 	}
 }
 
-// TestAttributesAfterARestart: what happened to attributes while nobody listened
+// TestAttributesAfterRestart: what happened to attributes while nobody listened
 // comes from the log, on another process.
-func TestAttributesAfterARestart(t *testing.T) {
+func TestAttributesAfterRestart(t *testing.T) {
 	t.Parallel()
 	database := storetest.Database(t)
 	on := func(c *setup) { c.database = database }
@@ -357,7 +357,7 @@ func TestAttributesAfterARestart(t *testing.T) {
 	alice.enter("lobby")
 	bob.enter("lobby")
 	stream, _ := bob.listen()
-	stream.hangUp()
+	stream.disconnect()
 	version, _ := alice.patchAttributes("lobby", object{"set": pairs{"topic": "tea"}})
 	alice.patchMembers("lobby", object{"userIDs": []string{"bob"}, "set": pairs{"hand": "up"}})
 

@@ -29,7 +29,7 @@ func TestBadKeys(t *testing.T) {
 	slow.Store(int64(2 * time.Hour))
 	expired := s.login("dora")
 	slow.Store(0)
-	unknown := s.stranger().with("sk_ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	unknown := s.anonymous().withKey("sk_ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 
 	authorization := func(value string) func(*http.Request) { return header("Authorization", value) }
 	for _, call := range samples(s) {
@@ -42,31 +42,31 @@ func TestBadKeys(t *testing.T) {
 			"a key in lower case": "Bearer " + strings.ToLower(alice.SessionKey), "a token": "Bearer " + s.token("alice", time.Hour),
 			"a very long key": "Bearer " + strings.Repeat("x", 10_000), "bytes": "Bearer \xff\xfe",
 		} {
-			r := call.by(s.stranger(), nil, authorization(value))
+			r := call.by(s.anonymous(), nil, authorization(value))
 			if p := as[problem](r); r.StatusCode != http.StatusUnauthorized || p.Code != "unauthenticated" {
 				t.Errorf("%s with %s: %d %s", call, what, r.StatusCode, p.Code)
 			}
 		}
 		call.by(unknown, nil).refused(http.StatusUnauthorized, "unauthenticated")
-		call.by(s.stranger().with(alice.streamKey()), nil).refused(http.StatusUnauthorized, "stream_key_refused")
-		call.by(s.stranger().with(bob.streamKey()), nil).refused(http.StatusUnauthorized, "stream_key_refused")
+		call.by(s.anonymous().withKey(alice.streamKey()), nil).refused(http.StatusUnauthorized, "stream_key_refused")
+		call.by(s.anonymous().withKey(bob.streamKey()), nil).refused(http.StatusUnauthorized, "stream_key_refused")
 		call.by(ended, nil).refused(http.StatusUnauthorized, "session_ended")
 		call.by(expired, nil).refused(http.StatusUnauthorized, "token_expired")
 		// Not even the right key opens anything from within an address.
 		if call.id != "streamEvents" {
 			call.path += "?stream_key=" + alice.streamKey()
-			call.by(s.stranger(), nil).refused(http.StatusUnauthorized, "unauthenticated")
+			call.by(s.anonymous(), nil).refused(http.StatusUnauthorized, "unauthenticated")
 		}
 	}
 	for what, key := range map[string]string{
 		"a session key": alice.SessionKey, "an unknown key": "ek_ABCDEFGHIJKLMNOPQRSTUVWXYZ", "an empty key": "",
 	} {
-		r := s.stranger().call("GET", "/v1/events?stream_key="+key, nil)
+		r := s.anonymous().call("GET", "/v1/events?stream_key="+key, nil)
 		if p := as[problem](r); r.StatusCode != http.StatusUnauthorized || p.Code != "unauthenticated" {
 			t.Errorf("the stream with %s in its address: %d %s", what, r.StatusCode, p.Code)
 		}
 	}
-	s.stranger().call("GET", expired.StreamURL, nil).refused(http.StatusUnauthorized, "token_expired")
+	s.anonymous().call("GET", expired.StreamURL, nil).refused(http.StatusUnauthorized, "token_expired")
 	if r := alice.call("GET", "/v1/sessions/current", nil, authorization("bEaReR "+alice.SessionKey)); r.StatusCode != http.StatusOK {
 		t.Errorf("the scheme in another case: %d", r.StatusCode)
 	}
@@ -105,13 +105,13 @@ func TestBadAdminTokens(t *testing.T) {
 			"a user's token":     {"Bearer " + s.token("alice", time.Hour), http.StatusForbidden, "not_admin"},
 			"a token of a scope": {"Bearer " + s.signed(set("scope", "user")), http.StatusForbidden, "not_admin"},
 		} {
-			r := call.by(s.stranger(), nil, header("Authorization", c.authorization))
+			r := call.by(s.anonymous(), nil, header("Authorization", c.authorization))
 			if p := as[problem](r); r.StatusCode != c.status || p.Code != c.code {
 				t.Errorf("%s with %s: %d %s", call, what, r.StatusCode, p.Code)
 			}
 		}
 		call.path += "?stream_key=" + s.token("alice", time.Hour)
-		call.by(s.stranger(), nil).refused(http.StatusUnauthorized, "unauthenticated")
+		call.by(s.anonymous(), nil).refused(http.StatusUnauthorized, "unauthenticated")
 	}
 }
 
@@ -150,13 +150,13 @@ func TestBadBodies(t *testing.T) {
 			call.by(call.caller(alice), raw("")).refused(http.StatusBadRequest, "malformed_json")
 		}
 	}
-	if texts := list(alice, "lobby", "").texts(); texts != "" {
+	if texts := listMessages(alice, "lobby", "").texts(); texts != "" {
 		t.Errorf("what was refused is stored: %.100q", texts)
 	}
 }
 
-// TestAllFaultsAreTold: a form shows all of them at once.
-func TestAllFaultsAreTold(t *testing.T) {
+// TestAllFaultsAreReported: a form shows all of them at once.
+func TestAllFaultsAreReported(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -233,7 +233,7 @@ func TestContentType(t *testing.T) {
 }
 
 // ofBytes is text of exactly so many bytes, in as few characters as it takes.
-func ofBytes(n int) string { return strings.Repeat("🎉", n/4) + strings.Repeat("x", n%4) }
+func textOfBytes(n int) string { return strings.Repeat("🎉", n/4) + strings.Repeat("x", n%4) }
 
 // TestLimits sends each field at its limit, which is taken, and with one byte
 // more, which is not.
@@ -252,16 +252,16 @@ func TestLimits(t *testing.T) {
 		text    func(int) string
 		rule    string
 	}{
-		{"/v1/sessions", object{"token": s.token("alice", time.Hour)}, "/userName", 256, ofBytes, "maxBytes"},
-		{"/v1/sessions", object{"token": s.token("alice", time.Hour)}, "/device", 64, ofBytes, "maxBytes"},
+		{"/v1/sessions", object{"token": s.token("alice", time.Hour)}, "/userName", 256, textOfBytes, "maxBytes"},
+		{"/v1/sessions", object{"token": s.token("alice", time.Hour)}, "/device", 64, textOfBytes, "maxBytes"},
 		{"/dev/token", object{}, "/userID", 32, id, "userID"},
-		{"/dev/token", object{"userID": "x"}, "/userName", 256, ofBytes, "maxBytes"},
+		{"/dev/token", object{"userID": "x"}, "/userName", 256, textOfBytes, "maxBytes"},
 		{"/v1/rooms", object{}, "/roomID", 128, id, "roomID"},
-		{"/v1/rooms", object{"roomID": "named"}, "/roomName", 64, ofBytes, "maxBytes"},
-		{roomPath("entered", "/enter"), object{}, "/roomName", 64, ofBytes, "maxBytes"},
-		{messages, object{"kind": "text"}, "/text", 32768, ofBytes, "maxBytes"},
-		{messages, object{"kind": "text", "text": "x"}, "/extendedData", 1024, ofBytes, "maxBytes"},
-		{messages, object{"kind": "text", "text": "y"}, "/clientMessageID", 64, ofBytes, "maxBytes"},
+		{"/v1/rooms", object{"roomID": "named"}, "/roomName", 64, textOfBytes, "maxBytes"},
+		{roomPath("entered", "/enter"), object{}, "/roomName", 64, textOfBytes, "maxBytes"},
+		{messages, object{"kind": "text"}, "/text", 32768, textOfBytes, "maxBytes"},
+		{messages, object{"kind": "text", "text": "x"}, "/extendedData", 1024, textOfBytes, "maxBytes"},
+		{messages, object{"kind": "text", "text": "y"}, "/clientMessageID", 64, textOfBytes, "maxBytes"},
 	} {
 		for _, extra := range []int{1, 0} {
 			c.body[c.pointer[1:]] = c.text(c.limit + extra)
@@ -281,8 +281,8 @@ func TestLimits(t *testing.T) {
 		t.Error("the escaped text is stored as another one")
 	}
 	// A token at its limit is looked at, and beyond it is not.
-	s.stranger().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8192)}).refused(http.StatusUnauthorized, "token_invalid")
-	s.stranger().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8193)}).invalid("/token", "max")
+	s.anonymous().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8192)}).refused(http.StatusUnauthorized, "token_invalid")
+	s.anonymous().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8193)}).invalid("/token", "max")
 	for name, bounds := range map[string][2]int{
 		"destroyDelay": {0, 10_800}, "unusedTimeout": {1, 86_400}, "memberTimeout": {5, 300}, "maxMembers": {1, 1_000_000},
 	} {
@@ -341,13 +341,13 @@ func TestBadRoomIDs(t *testing.T) {
 		alice.call("POST", "/v1/rooms", object{"roomID": id}).invalid("/roomID", rule)
 	}
 	for _, id := range []string{".", "..", "a b", "é", strings.Repeat("x", 33)} {
-		s.stranger().call("POST", "/dev/token", object{"userID": id}).invalid("/userID", "userID")
+		s.anonymous().call("POST", "/dev/token", object{"userID": id}).invalid("/userID", "userID")
 	}
 }
 
-// TestRoomsThatAreNotTheirs makes every call on a room that is not there, and
+// TestRoomCallsNeedMembership makes every call on a room that is not there, and
 // on one that the session is not in.
-func TestRoomsThatAreNotTheirs(t *testing.T) {
+func TestRoomCallsNeedMembership(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -472,11 +472,11 @@ func TestHugeHeader(t *testing.T) {
 		c.call("GET", "/v1/sessions/current", nil, change).is(http.StatusRequestHeaderFieldsTooLarge)
 	}
 	// Below that limit, everything is an ordinary refusal.
-	s.stranger().call("GET", "/v1/rooms/"+url.PathEscape(strings.Repeat("%", 10_000))+"/members", nil, header("Last-Event-ID", strings.Repeat("1", 5000))).
+	s.anonymous().call("GET", "/v1/rooms/"+url.PathEscape(strings.Repeat("%", 10_000))+"/members", nil, header("Last-Event-ID", strings.Repeat("1", 5000))).
 		refused(http.StatusUnauthorized, "unauthenticated")
 	alice := s.login("alice")
 	alice.enter("lobby")
-	stream, ready := s.unchecked().with(alice.SessionKey).listen(resume(strings.Repeat("1", 5000)))
+	stream, ready := s.unchecked().withKey(alice.SessionKey).listen(resume(strings.Repeat("1", 5000)))
 	if expect[room.RoomReset](stream); ready.Resumed {
 		t.Error("an endless cursor is resumed")
 	}

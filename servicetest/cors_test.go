@@ -33,7 +33,7 @@ func TestCrossOriginCalls(t *testing.T) {
 		{s.url, ""},
 	} {
 		// Refusals too are for the application to read.
-		for _, who := range []*client{alice, s.stranger()} {
+		for _, who := range []*client{alice, s.anonymous()} {
 			r := who.call("GET", "/v1/sessions/current", nil, func(r *http.Request) {
 				if c.origin != "" {
 					r.Header.Set("Origin", c.origin)
@@ -86,7 +86,7 @@ func TestPreflight(t *testing.T) {
 		{"null", "GET", "authorization", false},
 	} {
 		for _, path := range []string{"/v1/sessions", "/v1/events", roomPath("a#b", "/messages")} {
-			r := s.stranger().call("OPTIONS", path, nil, header("Origin", c.origin),
+			r := s.anonymous().call("OPTIONS", path, nil, header("Origin", c.origin),
 				header("Access-Control-Request-Method", c.method), func(r *http.Request) {
 					if c.headers != "" {
 						r.Header.Set("Access-Control-Request-Headers", c.headers)
@@ -104,9 +104,9 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
-// TestNoCrossOriginUnlessSet: without a setting, browsers call from the
+// TestCrossOriginOffByDefault: without a setting, browsers call from the
 // server's own pages only.
-func TestNoCrossOriginUnlessSet(t *testing.T) {
+func TestCrossOriginOffByDefault(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")

@@ -16,9 +16,9 @@ import (
 )
 
 // withholding is a transport that keeps the last byte of each body back.
-type withholding struct{ http.RoundTripper }
+type lastByteWithheld struct{ http.RoundTripper }
 
-func (t withholding) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t lastByteWithheld) RoundTrip(r *http.Request) (*http.Response, error) {
 	withheld, release := io.Pipe()
 	defer release.Close()
 	body, err := io.ReadAll(r.Body)
@@ -39,7 +39,7 @@ func TestSlowBodies(t *testing.T) {
 		alice := s.loginWith(s.signed(set("rooms", []object{{"roomID": "*", "create": true, "join": true, "send": true, "kick": true}})))
 		alice.enter("lobby")
 		stream, _ := alice.listen()
-		slow := s.over(withholding{s.http.Transport.(*checked).next})
+		slow := s.httpClient(lastByteWithheld{s.http.Transport.(*checked).next})
 		var calls sync.WaitGroup
 		for _, call := range samples(s) {
 			if call.body == nil {
@@ -70,9 +70,9 @@ func TestSlowBodies(t *testing.T) {
 	}, func(c *setup) { c.api.BodyTimeout = time.Second })
 }
 
-// TestBodiesNobodyReads: where a handler does not read the body, net/http does so
+// TestUnreadBodies: where a handler does not read the body, net/http does so
 // before it answers. That ends as well, whatever was asked for, and without a key.
-func TestBodiesNobodyReads(t *testing.T) {
+func TestUnreadBodies(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.BodyTimeout = time.Second })
 	alice := s.login("alice")
@@ -97,7 +97,7 @@ func TestBodiesNobodyReads(t *testing.T) {
 		{"GET /v1/media/3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61/cat.png", "", http.StatusUnauthorized},
 	} {
 		calls.Go(func() {
-			answer, err := s.heldUp(call.line + " HTTP/1.1\r\nHost: parlor\r\n" + call.header + "Content-Length: 4096\r\n\r\n")
+			answer, err := s.sendPartial(call.line + " HTTP/1.1\r\nHost: parlor\r\n" + call.header + "Content-Length: 4096\r\n\r\n")
 			if want := fmt.Sprintf("HTTP/1.1 %d ", call.status); err != nil || !strings.HasPrefix(answer, want) {
 				t.Errorf("%s: %.80q, and then %v", call.line, answer, err)
 			}
@@ -108,13 +108,13 @@ func TestBodiesNobodyReads(t *testing.T) {
 
 // heldUp sends the beginning of a request and nothing more, and returns what
 // comes until the server closes the connection.
-func (s *service) heldUp(begin string) (string, error) {
+func (s *service) sendPartial(begin string) (string, error) {
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(conn, begin); err != nil {
@@ -139,9 +139,9 @@ func (s slowPosts) PostMessage(ctx context.Context, send room.RoomSend) (room.Me
 	return s.Store.PostMessage(ctx, send)
 }
 
-// TestBodiesLeaveNoDeadline: a call that takes longer than its body may is
+// TestSlowCallKeepsConnection: a call that takes longer than its body may is
 // answered all the same, and its connection goes on.
-func TestBodiesLeaveNoDeadline(t *testing.T) {
+func TestSlowCallKeepsConnection(t *testing.T) {
 	const bodyTimeout = 700 * time.Millisecond
 	overEveryTransport(t, func(_ *testing.T, s *service, _ int) {
 		alice := s.login("alice")

@@ -12,7 +12,7 @@ func TestDevelopmentToken(t *testing.T) {
 	for name, body := range map[string]object{
 		"alice": {"userID": "alice"}, "Alice": {"userID": "alice", "userName": "Alice"},
 	} {
-		token := as[struct{ Token string }](s.stranger().call("POST", "/dev/token", body).is(http.StatusCreated)).Token
+		token := as[struct{ Token string }](s.anonymous().call("POST", "/dev/token", body).is(http.StatusCreated)).Token
 		c := s.loginWith(s.log.secret(token))
 		if c.UserID != "alice" || c.UserName != name {
 			t.Errorf("%v logs in as %s, %s", body, c.UserID, c.UserName)
@@ -23,14 +23,14 @@ func TestDevelopmentToken(t *testing.T) {
 	}
 }
 
-// TestDevelopmentTokenAsksForTheHost: a page of the web may point its own name
+// TestDevelopmentTokenChecksHost: a page of the web may point its own name
 // at loopback, and is still of another name.
-func TestDevelopmentTokenAsksForTheHost(t *testing.T) {
+func TestDevelopmentTokenChecksHost(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	ask := func(host string) reply {
 		t.Helper()
-		return s.stranger().call("POST", "/dev/token", object{"userID": "alice"}, func(r *http.Request) { r.Host = host })
+		return s.anonymous().call("POST", "/dev/token", object{"userID": "alice"}, func(r *http.Request) { r.Host = host })
 	}
 	for _, host := range []string{"localhost", "localhost:8080", "127.0.0.1", "127.0.0.1:80", "127.1.2.3", "[::1]", "[::1]:8080"} {
 		if r := ask(host); r.StatusCode != http.StatusCreated {
@@ -56,7 +56,7 @@ func TestNoDevelopmentTokenThroughAProxy(t *testing.T) {
 	for _, header := range []string{
 		"Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Client-Cert",
 	} {
-		s.stranger().call("POST", "/dev/token", object{"userID": "ceo"}, func(r *http.Request) {
+		s.anonymous().call("POST", "/dev/token", object{"userID": "ceo"}, func(r *http.Request) {
 			r.Host = "localhost"
 			r.Header.Set(header, "")
 		}).refused(http.StatusForbidden, "forbidden_proxy")
@@ -66,6 +66,6 @@ func TestNoDevelopmentTokenThroughAProxy(t *testing.T) {
 func TestNoDevelopmentTokensInProduction(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Development = false })
-	s.stranger().call("POST", "/dev/token", object{"userID": "alice"}).refused(http.StatusNotFound, "not_found")
+	s.anonymous().call("POST", "/dev/token", object{"userID": "alice"}).refused(http.StatusNotFound, "not_found")
 	s.login("alice").enter("lobby")
 }

@@ -18,10 +18,10 @@ func TestRestoredDatabase(t *testing.T) {
 	alice.send("lobby", "before")
 	stream.text()
 	cursor := stream.id
-	stream.hangUp()
+	stream.disconnect()
 	feed, _ := s.admin().follow("")
 	place := feed.id
-	feed.hangUp()
+	feed.disconnect()
 
 	restored := newService(t, func(c *setup) { c.database, c.store.Origin = s.database, "a copy" })
 	again := &client{service: restored, http: restored.http, session: alice.session}
@@ -42,23 +42,23 @@ func TestRestoredDatabase(t *testing.T) {
 			t.Errorf("with a cursor %s the stream goes on with %q", name, got)
 		}
 		later := stream.id
-		stream.hangUp()
+		stream.disconnect()
 		resumed, ready := again.listen(resume(later))
 		if !ready.Resumed {
 			t.Error("a cursor of the new epoch is not resumed")
 		}
-		resumed.hangUp()
+		resumed.disconnect()
 	}
 	for _, sent := range []string{place, place[strings.Index(place, ".")+1:]} {
 		feed, ready := restored.admin().follow(sent)
 		if ready.Resumed || ready.Reason != room.ResetEpochChanged {
 			t.Errorf("the feed begins with %+v", ready)
 		}
-		if got := feed.line(); got != "lobby created" {
+		if got := feed.nextSummary(); got != "lobby created" {
 			t.Errorf("the feed begins with %q, and not with the oldest that is kept", got)
 		}
 		later := feed.id
-		feed.hangUp()
+		feed.disconnect()
 		if _, ready := restored.admin().follow(later); !ready.Resumed {
 			t.Errorf("at a place of the new epoch the feed begins with %+v", ready)
 		}

@@ -28,18 +28,18 @@ func TestStreamHeader(t *testing.T) {
 				t.Errorf("%s is %q", name, got)
 			}
 		}
-		stream.hangUp()
+		stream.disconnect()
 	}
 }
 
-// TestStreamByItsURL opens the stream as EventSource does, which sends no
+// TestStreamURLOpensStream opens the stream as EventSource does, which sends no
 // header of its own but Last-Event-ID.
-func TestStreamByItsURL(t *testing.T) {
+func TestStreamURLOpensStream(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
 	alice.enter("lobby")
-	stream, ready := s.stranger().listenAt(alice.StreamURL)
+	stream, ready := s.anonymous().listenAt(alice.StreamURL)
 	if ready.SessionID != alice.SessionID || len(ready.Rooms) != 1 || ready.Rooms[0].ID != "lobby" {
 		t.Errorf("the stream begins with %+v", ready)
 	}
@@ -47,17 +47,17 @@ func TestStreamByItsURL(t *testing.T) {
 	if got := stream.text(); got != "one" {
 		t.Errorf("it brings %q", got)
 	}
-	stream.hangUp()
+	stream.disconnect()
 	alice.send("lobby", "two")
-	stream, ready = s.stranger().listenAt(alice.StreamURL, resume(stream.id))
+	stream, ready = s.anonymous().listenAt(alice.StreamURL, resume(stream.id))
 	if got := stream.text(); !ready.Resumed || got != "two" {
 		t.Errorf("resumed: %t, it goes on with %q", ready.Resumed, got)
 	}
 }
 
-// TestStreamBeginsWhereTheRoomWasEntered: without a cursor nothing is missed
+// TestStreamStartsAtEnter: without a cursor nothing is missed
 // since then, and nothing from before is shown.
-func TestStreamBeginsWhereTheRoomWasEntered(t *testing.T) {
+func TestStreamStartsAtEnter(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	bob, alice := s.login("bob"), s.login("alice")
@@ -70,7 +70,7 @@ func TestStreamBeginsWhereTheRoomWasEntered(t *testing.T) {
 		if got := stream.text(); ready.Resumed || got != "after" {
 			t.Errorf("resumed: %t, the stream begins with %q", ready.Resumed, got)
 		}
-		stream.hangUp()
+		stream.disconnect()
 	}
 }
 
@@ -89,7 +89,7 @@ func TestCursorInHeaderAndQuery(t *testing.T) {
 		}
 		ids = append(ids, stream.id)
 	}
-	stream.hangUp()
+	stream.disconnect()
 	query := func(id string) string { return "?last_event_id=" + url.QueryEscape(id) }
 	byURL := func(id string) string { return alice.StreamURL + "&last_event_id=" + url.QueryEscape(id) }
 	for _, c := range []struct {
@@ -120,13 +120,13 @@ func TestCursorInHeaderAndQuery(t *testing.T) {
 		if !slices.Equal(got, c.want) {
 			t.Errorf("with the cursor %s come %q", c.what, got)
 		}
-		stream.hangUp()
+		stream.disconnect()
 	}
 }
 
-// TestCursorsThatCannotBeServed: what cannot be continued is said, with a fresh
+// TestUnservableCursors: what cannot be continued is said, with a fresh
 // snapshot, and the stream goes on from there.
-func TestCursorsThatCannotBeServed(t *testing.T) {
+func TestUnservableCursors(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -164,7 +164,7 @@ func TestCursorsThatCannotBeServed(t *testing.T) {
 		if got, want := stream.id, ","+cursorOf(lobby, stream.seq()); !strings.HasSuffix(got, want) {
 			t.Errorf("the cursor is then %s, and not %s", got, want)
 		}
-		stream.hangUp()
+		stream.disconnect()
 	}
 	// A log that is none of the session's is no reason to lose others.
 	stream, ready := alice.listen(resume(cursorOf(lobby, 2) + ",zzz:1"))
@@ -187,7 +187,7 @@ func TestNewerStreamSupersedes(t *testing.T) {
 	alice := s.login("alice")
 	alice.enter("lobby")
 	older, _ := alice.listen()
-	newer, _ := s.stranger().listenAt(alice.StreamURL)
+	newer, _ := s.anonymous().listenAt(alice.StreamURL)
 	if got := expect[room.ConnectionStateChanged](older); got.Event != room.ConnectionSuperseded || got.State != "disconnected" {
 		t.Errorf("the older stream ends with %+v", got)
 	}
@@ -220,12 +220,12 @@ func TestRoomLeftWhileAway(t *testing.T) {
 		expect[room.MembersJoined](his)
 	}
 	hers, _ := alice.listen()
-	hers.hangUp()
+	hers.disconnect()
 	eventually(t, "the session is detached", func() bool { return alice.state() == "detached" })
 	alice.leave("left")
 	expect[room.MembersLeft](his)
 	late.Store(int64(31 * time.Second))
-	s.sweepFor(his)
+	s.sweepUntilEvent(his)
 	if left := expect[room.MembersLeft](his); left.MemberList[0].Reason != room.ReasonTimedOut {
 		t.Errorf("the others see %+v", left)
 	}
@@ -250,9 +250,9 @@ func TestRoomLeftWhileAway(t *testing.T) {
 	alice.call("GET", roomPath("lost", ""), nil).refused(http.StatusConflict, "not_in_room")
 }
 
-// TestOutOfAQuietRoom: who lost the stream before the room's log brought
+// TestTimeoutInQuietRoom: who lost the stream before the room's log brought
 // anything is told why it is out, like everybody else.
-func TestOutOfAQuietRoom(t *testing.T) {
+func TestTimeoutInQuietRoom(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -261,7 +261,7 @@ func TestOutOfAQuietRoom(t *testing.T) {
 	for range 2 { // connecting, connected
 		expect[room.RoomStateChanged](hers)
 	}
-	hers.hangUp()
+	hers.disconnect()
 	s.admin().call("DELETE", adminPath("quiet", "/members/alice?reason=spam"), nil).is(http.StatusNoContent)
 	hers, ready := alice.listen(resume(hers.id))
 	if len(ready.Rooms) != 0 {
@@ -296,10 +296,10 @@ func TestBrokenStreams(t *testing.T) {
 	for got := range messages * senders {
 		if got%7 == 3 { // EventSource, fetch, and a cursor in the query in turn
 			id := stream.id
-			stream.hangUp()
+			stream.disconnect()
 			switch got % 3 {
 			case 0:
-				stream, _ = s.stranger().listenAt(alice.StreamURL, resume(id))
+				stream, _ = s.anonymous().listenAt(alice.StreamURL, resume(id))
 			case 1:
 				stream, _ = alice.listen(resume(id))
 			case 2:
@@ -319,9 +319,9 @@ func TestBrokenStreams(t *testing.T) {
 	sending.Wait()
 }
 
-// TestServerGoesAway: every stream is asked to come back and may do so, until the
+// TestServerDrainsStreams: every stream is asked to come back and may do so, until the
 // end, from which no new one is taken.
-func TestServerGoesAway(t *testing.T) {
+func TestServerDrainsStreams(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -341,7 +341,7 @@ func TestServerGoesAway(t *testing.T) {
 	}
 	stream.end()
 	alice.call("GET", "/v1/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
-	again := s.stranger().open(alice.StreamURL)
+	again := s.anonymous().open(alice.StreamURL)
 	if got := expect[room.Reconnect](again); got.AfterMs < 500 || got.AfterMs > room.MinMemberTimeout.Milliseconds()/2 {
 		t.Errorf("EventSource is answered with %+v", got)
 	}

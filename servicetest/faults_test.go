@@ -25,9 +25,9 @@ func (b brokenRooms) SessionRoom(context.Context, room.SessionID, room.RoomID) (
 	return room.Room{}, b.fail()
 }
 
-// TestFaultsStayInTheLog: the caller gets a request ID, and nothing of what
+// TestInternalErrorsAreOnlyLogged: the caller gets a request ID, and nothing of what
 // went wrong.
-func TestFaultsStayInTheLog(t *testing.T) {
+func TestInternalErrorsAreOnlyLogged(t *testing.T) {
 	t.Parallel()
 	for _, step := range []struct {
 		name string
@@ -37,11 +37,11 @@ func TestFaultsStayInTheLog(t *testing.T) {
 		{"panic", func() error { panic("the innermost cause") }},
 	} {
 		s := newService(t, func(c *setup) {
-			c.faulty = true
+			c.expectErrors = true
 			c.wrap = func(s handlers.Store) handlers.Store { return brokenRooms{s, step.fail} }
 		})
 		// No operation declares 500: it is nothing to count on.
-		r := s.unchecked().with(s.login("alice").SessionKey).call("GET", roomPath("lobby", ""), nil)
+		r := s.unchecked().withKey(s.login("alice").SessionKey).call("GET", roomPath("lobby", ""), nil)
 		p := r.refused(http.StatusInternalServerError, "internal")
 		for _, err := range []error{checkHeaders(r.Response), checkSecrecy(r.body), checkProblem(r.Response, r.body)} {
 			if err != nil {
@@ -57,9 +57,9 @@ func TestFaultsStayInTheLog(t *testing.T) {
 	}
 }
 
-// TestRefusalsKeepTheirContextBack: a rule's error is told as it is, however deep it
+// TestErrorContextIsHidden: a rule's error is told as it is, however deep it
 // is wrapped, and what is around it is not.
-func TestRefusalsKeepTheirContextBack(t *testing.T) {
+func TestErrorContextIsHidden(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
 		c.wrap = func(s handlers.Store) handlers.Store {
@@ -72,13 +72,13 @@ func TestRefusalsKeepTheirContextBack(t *testing.T) {
 	}
 }
 
-// TestCallerThatDoesNotWait: nobody is answered, and the log does not count it
+// TestCanceledCall: nobody is answered, and the log does not count it
 // as a fault.
-func TestCallerThatDoesNotWait(t *testing.T) {
+func TestCanceledCall(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{})
 	s := newService(t, func(c *setup) {
-		c.wrap = func(s handlers.Store) handlers.Store { return waiting{s, asked} }
+		c.wrap = func(s handlers.Store) handlers.Store { return blockedStore{s, asked} }
 	})
 	alice := s.login("alice")
 	ctx, hangUp := context.WithCancel(context.Background())
@@ -95,71 +95,71 @@ func TestCallerThatDoesNotWait(t *testing.T) {
 }
 
 // waiting is a store that answers nobody who asks for a room.
-type waiting struct {
+type blockedStore struct {
 	handlers.Store
 	asked chan struct{}
 }
 
-func (w waiting) SessionRoom(ctx context.Context, _ room.SessionID, _ room.RoomID) (room.Room, error) {
+func (w blockedStore) SessionRoom(ctx context.Context, _ room.SessionID, _ room.RoomID) (room.Room, error) {
 	close(w.asked)
 	<-ctx.Done()
 	return room.Room{}, ctx.Err()
 }
 
 // patient is a store that looks how long it may be waited for.
-type patient struct {
+type deadlineStore struct {
 	handlers.Store
 	t testing.TB
 }
 
-func (p patient) check(ctx context.Context, what string) {
+func (p deadlineStore) check(ctx context.Context, what string) {
 	if end, ok := ctx.Deadline(); !ok || time.Until(end) > 10*time.Second {
 		p.t.Errorf("%s may take for ever", what)
 	}
 }
 
-func (p patient) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
+func (p deadlineStore) SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
 	p.check(ctx, "a look for a session key")
 	return p.Store.SessionByKey(ctx, key)
 }
 
-func (p patient) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
+func (p deadlineStore) SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error) {
 	p.check(ctx, "a look for a stream key")
 	return p.Store.SessionByStreamKey(ctx, key)
 }
 
-func (p patient) CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error {
+func (p deadlineStore) CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error {
 	p.check(ctx, "createSession")
 	return p.Store.CreateSession(ctx, by, session, key, streamKey)
 }
 
-func (p patient) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
+func (p deadlineStore) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
 	p.check(ctx, "the start of a stream")
 	return p.Store.OpenStream(ctx, id, epoch, cursor)
 }
 
-func (p patient) FeedEnd(ctx context.Context) (room.FeedCursor, error) {
+func (p deadlineStore) FeedEnd(ctx context.Context) (room.FeedCursor, error) {
 	p.check(ctx, "the end of the feed")
 	return p.Store.FeedEnd(ctx)
 }
 
-func (p patient) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
+func (p deadlineStore) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
 	p.check(ctx, "a page of the feed")
 	return p.Store.FeedAfter(ctx, after, n)
 }
 
-// TestNothingIsWaitedForForEver: a database that does not answer holds up no
+// TestStoreCallsHaveDeadlines: a database that does not answer holds up no
 // call, and no stream at its start.
-func TestNothingIsWaitedForForEver(t *testing.T) {
+func TestStoreCallsHaveDeadlines(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
-		c.wrap = func(s handlers.Store) handlers.Store { return patient{s, t} }
+		c.wrap = func(s handlers.Store) handlers.Store { return deadlineStore{s, t} }
 	})
 	alice := s.login("alice")
 	alice.enter("lobby")
 	stream, _ := alice.listen()
-	stream.hangUp()
-	s.stranger().listenAt(alice.StreamURL)
+	stream.disconnect()
+	s.anonymous().listenAt(alice.StreamURL)
 	feed, _ := s.admin().follow("")
 	alice.enter("cellar")
 	expect[room.Created](feed)
@@ -171,9 +171,9 @@ func TestNothingIsWaitedForForEver(t *testing.T) {
 	}
 }
 
-// TestWhatIsObserved: counters get a route's pattern, of which there are few,
+// TestObservedRoutes: counters get a route's pattern, of which there are few,
 // and never a path.
-func TestWhatIsObserved(t *testing.T) {
+func TestObservedRoutes(t *testing.T) {
 	t.Parallel()
 	var (
 		mu       sync.Mutex
@@ -194,7 +194,7 @@ func TestWhatIsObserved(t *testing.T) {
 	alice.call("GET", "/v1/rooms/a%23b/members?limit=0", nil).is(http.StatusBadRequest)
 	alice.call("GET", "/v1/rooms/a%23b/attic", nil).is(http.StatusNotFound)
 	alice.call("PUT", "/v1/rooms/a%23b", nil).is(http.StatusMethodNotAllowed)
-	s.stranger().call("GET", "/anything", nil).is(http.StatusNotFound)
+	s.anonymous().call("GET", "/anything", nil).is(http.StatusNotFound)
 	alice.logout()
 	want := []string{
 		"POST /v1/sessions 201", "POST /v1/rooms/{roomID}/enter 201", "GET /v1/rooms/{roomID}/members 400", "GET  404", "PUT  405", "GET  404",

@@ -30,7 +30,7 @@ func (c *client) follow(cursor string) (*stream, room.FeedReady) {
 }
 
 // line is the next event of a feed in short.
-func (s *stream) line() string {
+func (s *stream) nextSummary() string {
 	s.t.Helper()
 	switch e := s.next(); room.EventType(e.Type) {
 	case room.TypeRoomCreated:
@@ -48,11 +48,11 @@ func (s *stream) line() string {
 }
 
 // lines is the next n events of a feed.
-func (s *stream) lines(n int) []string {
+func (s *stream) nextSummaries(n int) []string {
 	s.t.Helper()
 	lines := make([]string, n)
 	for i := range lines {
-		lines[i] = s.line()
+		lines[i] = s.nextSummary()
 	}
 	return lines
 }
@@ -88,7 +88,7 @@ func TestFeed(t *testing.T) {
 		"lobby 5 roomMemberLeft", "lobby destroyed: empty",
 	}
 	for i := range want {
-		if got := feed.line(); got != want[i] {
+		if got := feed.nextSummary(); got != want[i] {
 			t.Errorf("the feed brings %s, and not %s", got, want[i])
 		}
 		ids = append(ids, feed.id)
@@ -98,7 +98,7 @@ func TestFeed(t *testing.T) {
 			}
 		}
 	}
-	feed.hangUp()
+	feed.disconnect()
 	for i, id := range ids {
 		for _, address := range []string{"/v1/admin/events", "/v1/admin/events?last_event_id=" + id} {
 			again := s.admin().open(address, func(r *http.Request) {
@@ -109,19 +109,19 @@ func TestFeed(t *testing.T) {
 			if ready := expect[room.FeedReady](again); !ready.Resumed || again.id != id {
 				t.Errorf("after %s the feed begins with %+v at %s", id, ready, again.id)
 			}
-			if got := again.lines(len(want) - i); !slices.Equal(got, want[i:]) {
+			if got := again.nextSummaries(len(want) - i); !slices.Equal(got, want[i:]) {
 				t.Errorf("after %s the feed brings %q", id, got)
 			}
-			again.hangUp()
+			again.disconnect()
 		}
 	}
 	header, _ := s.admin().follow(ids[9])
-	if got := header.line(); got != want[9] {
+	if got := header.nextSummary(); got != want[9] {
 		t.Errorf("the feed goes on with %s", got)
 	}
 	both := s.admin().open("/v1/admin/events?last_event_id="+ids[1], resume(ids[9]))
 	expect[room.FeedReady](both)
-	if got := both.line(); got != want[9] {
+	if got := both.nextSummary(); got != want[9] {
 		t.Errorf("of two cursors the feed takes that of the query, and goes on with %s", got)
 	}
 }
@@ -133,8 +133,8 @@ func decoded[T any](s *stream) T {
 }
 
 // TestFeedInPages reads more than one page holds.
-// TestFeedTellsOfOperatorsAndAttributes: what is not of the first days as well.
-func TestFeedTellsOfOperatorsAndAttributes(t *testing.T) {
+// TestFeedAdminAndAttributeEvents: what is not of the first days as well.
+func TestFeedAdminAndAttributeEvents(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	admin, alice := s.admin(), s.login("alice")
@@ -148,7 +148,7 @@ func TestFeedTellsOfOperatorsAndAttributes(t *testing.T) {
 		"lobby created", "lobby 1 roomMemberJoined", "lobby 2 roomAttributesUpdated", "lobby 3 roomMemberAttributesUpdated",
 		"lobby 4 roomMemberLeft", "lobby destroyed: operator",
 	}
-	if diff := cmp.Diff(want, feed.lines(len(want))); diff != "" {
+	if diff := cmp.Diff(want, feed.nextSummaries(len(want))); diff != "" {
 		t.Errorf("the feed (-want +got):\n%s", diff)
 	}
 }
@@ -159,7 +159,7 @@ func TestFeedInPages(t *testing.T) {
 	alice := s.login("alice")
 	feed, _ := s.admin().follow("")
 	start := feed.id
-	feed.hangUp()
+	feed.disconnect()
 	lobby := alice.enter("lobby")
 	const messages = 1200
 	conn, err := pgx.Connect(t.Context(), s.database)
@@ -175,17 +175,17 @@ func TestFeedInPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	feed, _ = s.admin().follow(start)
-	if got := feed.line(); got != "lobby created" {
+	if got := feed.nextSummary(); got != "lobby created" {
 		t.Errorf("the feed brings %s", got)
 	}
 	for i := range messages + 1 {
-		if want, got := fmt.Sprintf("lobby %d roomMemberJoined", i+1), feed.line(); got != want {
+		if want, got := fmt.Sprintf("lobby %d roomMemberJoined", i+1), feed.nextSummary(); got != want {
 			t.Fatalf("the feed brings %s, and not %s", got, want)
 		}
 	}
 }
 
-func TestFeedCursorsThatAreNone(t *testing.T) {
+func TestFeedInvalidCursors(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.api.EndFeeds() // a cursor that is taken gets 503, and no feed without end
@@ -203,8 +203,8 @@ func TestFeedCursorsThatAreNone(t *testing.T) {
 	admin.call("GET", "/v1/admin/events?roomID=lobby", nil).invalid("query/roomID", "unknown")
 }
 
-// TestFeedThatCannotBeResumed: what is missing is said, and the rest comes.
-func TestFeedThatCannotBeResumed(t *testing.T) {
+// TestFeedReset: what is missing is said, and the rest comes.
+func TestFeedReset(t *testing.T) {
 	t.Parallel()
 	var late atomic.Int64
 	s := newService(t, func(c *setup) {
@@ -214,15 +214,15 @@ func TestFeedThatCannotBeResumed(t *testing.T) {
 	alice := s.login("alice")
 	feed, _ := s.admin().follow("")
 	listening, _ := alice.listen()
-	defer listening.hangUp()
+	defer listening.disconnect()
 	alice.enter("lobby")
 	alice.enter("cellar")
-	feed.lines(4)
+	feed.nextSummaries(4)
 	before := feed.id
 	alice.leave("cellar")
-	feed.lines(2)
+	feed.nextSummaries(2)
 	after := feed.id
-	feed.hangUp()
+	feed.disconnect()
 	alice.send("lobby", "kept")
 	late.Store(int64(2 * time.Minute))
 	if err := s.store.Sweep(t.Context()); err != nil {
@@ -241,22 +241,22 @@ func TestFeedThatCannotBeResumed(t *testing.T) {
 		if ready != c.want {
 			t.Errorf("with a cursor %s the feed begins with %+v", c.what, ready)
 		}
-		if got := feed.line(); got != c.begins {
+		if got := feed.nextSummary(); got != c.begins {
 			t.Errorf("with a cursor %s the feed goes on with %s", c.what, got)
 		}
-		feed.hangUp()
+		feed.disconnect()
 	}
 }
 
-// TestFeedEndsWithItsToken: the clock that verifies tokens is shortly before the
+// TestFeedEndsWhenTokenExpires: the clock that verifies tokens is shortly before the
 // end of the token.
-func TestFeedEndsWithItsToken(t *testing.T) {
+func TestFeedEndsWhenTokenExpires(t *testing.T) {
 	t.Parallel()
 	end := time.Now().Add(time.Hour).Truncate(time.Second)
 	s := newService(t, func(c *setup) {
 		c.api.Tokens.Now = func() time.Time { return end.Add(-50 * time.Millisecond) }
 	})
-	feed, _ := s.stranger().with(s.signed(func(c jwt.MapClaims) { c["scope"], c["exp"] = "admin", end.Unix() })).follow("")
+	feed, _ := s.anonymous().withKey(s.signed(func(c jwt.MapClaims) { c["scope"], c["exp"] = "admin", end.Unix() })).follow("")
 	if got := expect[room.ConnectionStateChanged](feed); got.Event != room.ConnectionTokenExpired || got.State != "disconnected" {
 		t.Errorf("the feed ends with %+v", got)
 	}
@@ -280,7 +280,7 @@ func TestFeedEndsWhenTheServerStops(t *testing.T) {
 	s.login("alice").call("GET", "/v1/sessions/current", nil).is(http.StatusOK) // over the same connection
 }
 
-func TestFeedsAreBounded(t *testing.T) {
+func TestFeedLimit(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	admin := s.admin()
@@ -292,7 +292,7 @@ func TestFeedsAreBounded(t *testing.T) {
 		}
 	}
 	admin.call("GET", "/v1/admin/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
-	first.hangUp()
+	first.disconnect()
 	eventually(t, "a feed that ends makes room", func() bool {
 		reply, err := admin.http.Do(admin.request("GET", "/v1/admin/events", nil))
 		if err != nil {
@@ -303,9 +303,9 @@ func TestFeedsAreBounded(t *testing.T) {
 	})
 }
 
-// TestFeedIsHeldBack: the feed waits for an older transaction, and then goes on
+// TestFeedWaitsForOlderTransaction: the feed waits for an older transaction, and then goes on
 // by itself. Comments come meanwhile.
-func TestFeedIsHeldBack(t *testing.T) {
+func TestFeedWaitsForOlderTransaction(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Heartbeat = 20 * time.Millisecond })
 	alice := s.login("alice")
@@ -326,18 +326,18 @@ func TestFeedIsHeldBack(t *testing.T) {
 	comments := feed.comments.Load()
 	eventually(t, "comments keep the feed open", func() bool { return feed.comments.Load() > comments+3 })
 	if len(feed.events) > 0 {
-		t.Errorf("%s overtakes an older transaction", feed.line())
+		t.Errorf("%s overtakes an older transaction", feed.nextSummary())
 	}
 	if err := older.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := feed.line(); got != "lobby created" {
+	if got := feed.nextSummary(); got != "lobby created" {
 		t.Errorf("the feed goes on with %s", got)
 	}
 }
 
-// TestFeedThatCannotBeRead ends with the request to come back, and goes on then.
-func TestFeedThatCannotBeRead(t *testing.T) {
+// TestFeedReadErrors ends with the request to come back, and goes on then.
+func TestFeedReadErrors(t *testing.T) {
 	t.Parallel()
 	for _, step := range []struct {
 		what string
@@ -363,7 +363,7 @@ func TestFeedThatCannotBeRead(t *testing.T) {
 		feed.end()
 		failing.Store(false)
 		feed, _ = s.admin().follow(feed.id)
-		if got := feed.line(); got != "lobby created" {
+		if got := feed.nextSummary(); got != "lobby created" {
 			t.Errorf("after %s the feed goes on with %s", step.what, got)
 		}
 	}

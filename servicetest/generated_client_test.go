@@ -27,20 +27,20 @@ func TestContractClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	token, err := client.CreateDevelopmentTokenWithResponse(ctx, parlor.DevelopmentTokenRequest{UserID: "alice"})
-	got(t, err, token.JSON201)
+	mustReply(t, err, token.JSON201)
 	name := "Alice"
 	created, err := client.CreateSessionWithResponse(ctx, parlor.CreateSessionRequest{Token: token.JSON201.Token, UserName: &name})
-	login := got(t, err, created.JSON201)
+	login := mustReply(t, err, created.JSON201)
 	key = s.log.secret(login.SessionKey)
 
 	const id = "a#b?c%d&e" // what needs encoding in a path
 	missing, err := client.JoinRoomWithResponse(ctx, id)
-	if p := got(t, err, missing.ApplicationproblemJSON404); p.Code != parlor.ProblemCode("room_not_found") || !p.Code.Valid() {
+	if p := mustReply(t, err, missing.ApplicationproblemJSON404); p.Code != parlor.ProblemCode("room_not_found") || !p.Code.Valid() {
 		t.Errorf("a room that is not there: %+v", p)
 	}
 	most := 2
 	entered, err := client.EnterRoomWithResponse(ctx, id, parlor.EnterRoomRequest{Config: &parlor.RoomConfigRequest{MaxMembers: &most}})
-	if r := got(t, err, entered.JSON201); !r.Created || r.Room.RoomID != id || r.Room.Config.MaxMembers != most {
+	if r := mustReply(t, err, entered.JSON201); !r.Created || r.Room.RoomID != id || r.Room.Config.MaxMembers != most {
 		t.Errorf("the room is entered as %+v", r)
 	}
 	if entered.Headers201.Location == nil || *entered.Headers201.Location != roomPath(id, "") {
@@ -59,7 +59,7 @@ func TestContractClient(t *testing.T) {
 	}
 
 	sent, err := client.SendRoomMessageWithResponse(ctx, id, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Good morning")})
-	message := got(t, err, sent.JSON201).Message
+	message := mustReply(t, err, sent.JSON201).Message
 	var received parlor.RoomMessageReceivedEvent
 	decode(t, stream.next(), room.TypeMessagesReceived, &received)
 	if len(received.MessageList) != 1 || received.MessageList[0].MessageID != message.MessageID || *received.Seq != *message.Seq {
@@ -67,17 +67,17 @@ func TestContractClient(t *testing.T) {
 	}
 	limit, after := 10, int64(0)
 	history, err := client.ListRoomMessagesWithResponse(ctx, id, &parlor.ListRoomMessagesParams{Limit: &limit, After: &after})
-	if list := got(t, err, history.JSON200).MessageList; len(list) != 1 || list[0].MessageID != message.MessageID {
+	if list := mustReply(t, err, history.JSON200).MessageList; len(list) != 1 || list[0].MessageID != message.MessageID {
 		t.Errorf("the history is %+v", list)
 	}
 	members, err := client.ListMembersWithResponse(ctx, id, &parlor.ListMembersParams{UserID: &[]parlor.UserID{"alice", "a&b"}})
-	if list := got(t, err, members.JSON200).MemberList; len(list) != 1 || list[0].UserName != "Alice" {
+	if list := mustReply(t, err, members.JSON200).MemberList; len(list) != 1 || list[0].UserName != "Alice" {
 		t.Errorf("the members are %+v", list)
 	}
 	topic, tag := map[string]string{"topic": "tea"}, `"0"`
 	set, err := client.UpdateRoomAttributesWithResponse(ctx, id, &parlor.UpdateRoomAttributesParams{IfMatch: &tag},
 		parlor.UpdateRoomAttributesRequest{Set: &topic})
-	version := got(t, err, set.JSON200).Version
+	version := mustReply(t, err, set.JSON200).Version
 	var updated parlor.RoomAttributesUpdatedEvent
 	decode(t, stream.next(), room.TypeAttributesUpdated, &updated)
 	if updated.Seq != version || len(updated.Infos) != 1 || updated.Infos[0].RoomAttributes["topic"] != "tea" || set.Headers200.ETag == nil {
@@ -85,24 +85,24 @@ func TestContractClient(t *testing.T) {
 	}
 	late, err := client.UpdateRoomAttributesWithResponse(ctx, id, &parlor.UpdateRoomAttributesParams{IfMatch: &tag},
 		parlor.UpdateRoomAttributesRequest{Set: &topic})
-	if p := got(t, err, late.ApplicationproblemJSON412); p.Code != "version_mismatch" {
+	if p := mustReply(t, err, late.ApplicationproblemJSON412); p.Code != "version_mismatch" {
 		t.Errorf("another version: %+v", p)
 	}
 	const peer = "b?b%" // what needs encoding in a path
 	s.login(peer)
 	written, err := client.SendPeerMessageWithResponse(ctx, peer, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Psst")})
-	private := got(t, err, written.JSON201).Message
+	private := mustReply(t, err, written.JSON201).Message
 	var whispered parlor.PeerMessageReceivedEvent
 	decode(t, stream.next(), room.TypePeerMessagesReceived, &whispered)
 	if len(whispered.MessageList) != 1 || whispered.MessageList[0].MessageID != private.MessageID || *whispered.Seq != *private.Seq || *private.UserID != peer || private.RoomID != nil {
 		t.Errorf("%+v was sent, and %+v comes", private, whispered)
 	}
 	conversation, err := client.ListPeerMessagesWithResponse(ctx, peer, &parlor.ListPeerMessagesParams{Limit: &limit})
-	if list := got(t, err, conversation.JSON200).MessageList; len(list) != 1 || list[0].MessageID != private.MessageID {
+	if list := mustReply(t, err, conversation.JSON200).MessageList; len(list) != 1 || list[0].MessageID != private.MessageID {
 		t.Errorf("the conversation is %+v", list)
 	}
 	left, err := client.LeaveRoomWithResponse(ctx, id)
-	if r := got(t, err, left.JSON200); r.RoomID != id {
+	if r := mustReply(t, err, left.JSON200); r.RoomID != id {
 		t.Errorf("what was left is %+v", r)
 	}
 	ended, err := client.EndSessionWithResponse(ctx)
@@ -110,13 +110,13 @@ func TestContractClient(t *testing.T) {
 		t.Errorf("the session ends with %v, %v", ended.Status(), err)
 	}
 	over, err := client.GetSessionWithResponse(ctx)
-	if p := got(t, err, over.ApplicationproblemJSON401); p.Code != "session_ended" {
+	if p := mustReply(t, err, over.ApplicationproblemJSON401); p.Code != "session_ended" {
 		t.Errorf("the session is %+v", p)
 	}
 }
 
 // got is the reply that was expected, where it came.
-func got[T any](t *testing.T, err error, reply *T) T {
+func mustReply[T any](t *testing.T, err error, reply *T) T {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ type setup struct {
 	// wrap puts something around the real store.
 	wrap func(handlers.Store) handlers.Store
 	// faulty says that the log may tell of internal errors.
-	faulty bool
+	expectErrors bool
 }
 
 // service is the whole service as the program wires it, on a database and a
@@ -53,7 +53,7 @@ type service struct {
 	hub      *hub.Hub
 	tokens   *auth.Tokens
 	media    *media.Bucket
-	log      *logbook
+	log      *logBuffer
 	server   *httptest.Server
 	api      *handlers.API
 	// http holds every exchange against the contract.
@@ -71,7 +71,7 @@ var webPages = fstest.MapFS{
 
 func newService(t testing.TB, change ...func(*setup)) *service {
 	t.Helper()
-	s := &service{TB: t, log: &logbook{}, tokens: &auth.Tokens{Secret: secret}}
+	s := &service{TB: t, log: &logBuffer{}, tokens: &auth.Tokens{Secret: secret}}
 	c := setup{
 		database: storetest.Database(t),
 		server:   httptest.NewUnstartedServer(nil),
@@ -115,19 +115,19 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.server.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
 	c.start(s.server)
 	s.url = s.server.URL
-	s.http = s.over(s.server.Client().Transport)
+	s.http = s.httpClient(s.server.Client().Transport)
 	t.Cleanup(func() {
 		s.hub.Close()    // ends the streams, which the server waits for
 		s.api.EndFeeds() // and the feeds
 		s.server.Close()
-		s.log.check(t, c.faulty)
+		s.log.check(t, c.expectErrors)
 	})
 	return s
 }
 
 // over is a client that holds what goes over a transport against the contract.
 // Redirects are for the test to see.
-func (s *service) over(next http.RoundTripper) *http.Client {
+func (s *service) httpClient(next http.RoundTripper) *http.Client {
 	return &http.Client{
 		Transport:     &checked{s, next},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -174,11 +174,11 @@ func (s *service) admin() *client {
 	if err != nil {
 		s.Fatal(err)
 	}
-	return s.stranger().with(token)
+	return s.anonymous().withKey(token)
 }
 
 // stranger is a caller without a session.
-func (s *service) stranger() *client { return &client{service: s, http: s.http} }
+func (s *service) anonymous() *client { return &client{service: s, http: s.http} }
 
 // login starts a session of a user.
 func (s *service) login(user room.UserID) *client {
@@ -189,7 +189,7 @@ func (s *service) login(user room.UserID) *client {
 // loginWith starts a session with a token.
 func (s *service) loginWith(token string) *client {
 	s.Helper()
-	c := s.stranger()
+	c := s.anonymous()
 	c.session = as[session](c.call("POST", "/v1/sessions", object{"token": token}).is(http.StatusCreated))
 	s.log.secret(c.SessionKey)
 	s.log.secret(c.streamKey())
@@ -203,7 +203,7 @@ func (c *client) streamKey() string {
 }
 
 // with is the same caller with another key.
-func (c *client) with(key string) *client {
+func (c *client) withKey(key string) *client {
 	other := *c
 	other.SessionKey = c.log.secret(key)
 	return &other
@@ -454,7 +454,7 @@ func (s *service) sweep() {
 
 // sweepFor lets the store do what is due until a stream brings something. One
 // sweep may find a row locked, and leaves it to the next.
-func (s *service) sweepFor(waiting *stream) {
+func (s *service) sweepUntilEvent(waiting *stream) {
 	s.Helper()
 	eventually(s, "something was due", func() bool {
 		if err := s.store.Sweep(context.Background()); err != nil {
@@ -469,7 +469,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for timeout := time.After(patience); !condition(); {
+	for timeout := time.After(waitTimeout); !condition(); {
 		select {
 		case <-tick.C:
 		case <-timeout:
@@ -479,40 +479,40 @@ func eventually(t testing.TB, what string, condition func() bool) {
 }
 
 // logbook is a service's log. It knows the secrets that must not be in it.
-type logbook struct {
+type logBuffer struct {
 	mu      sync.Mutex // guards all below
 	text    bytes.Buffer
 	secrets []string
 }
 
-func (l *logbook) Write(line []byte) (int, error) {
+func (l *logBuffer) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(line)
 }
 
-func (l *logbook) secret(s string) string {
+func (l *logBuffer) secret(s string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.secrets = append(l.secrets, s)
 	return s
 }
 
-func (l *logbook) contains(text string) bool {
+func (l *logBuffer) contains(text string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Contains(l.text.String(), text)
 }
 
 // count is how often a text is in the log.
-func (l *logbook) count(text string) int {
+func (l *logBuffer) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.text.String(), text)
 }
 
 // check looks for secrets and, unless the test made some, for internal errors.
-func (l *logbook) check(t testing.TB, faulty bool) {
+func (l *logBuffer) check(t testing.TB, faulty bool) {
 	for _, s := range l.secrets {
 		if s != "" && l.contains(s) {
 			t.Errorf("the log holds the secret %.6s…", s)

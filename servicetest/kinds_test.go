@@ -165,9 +165,9 @@ func TestEachKindAtItsLimits(t *testing.T) {
 	}
 }
 
-// TestMessagesAreLimitedInRate: by user, for all kinds but barrage, and not
+// TestMessageRateLimit: by user, for all kinds but barrage, and not
 // for what is stored already.
-func TestMessagesAreLimitedInRate(t *testing.T) {
+func TestMessageRateLimit(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Rates.Messages = handlers.Rate{Count: 2, Window: time.Second} })
 	alice, phone := s.login("alice"), s.login("alice")
@@ -220,8 +220,8 @@ func TestMessagesAreLimitedInRate(t *testing.T) {
 	})
 }
 
-// TestBarrageToOneWhoDoesNotRead: it is shed, and what is stored is not.
-func TestBarrageToOneWhoDoesNotRead(t *testing.T) {
+// TestBarrageIsShedForSlowConsumer: it is shed, and what is stored is not.
+func TestBarrageIsShedForSlowConsumer(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -247,7 +247,7 @@ func TestBarrageToOneWhoDoesNotRead(t *testing.T) {
 	if err := conn.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil { // from now on it reads
 		t.Fatal(err)
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	var read bytes.Buffer

@@ -55,11 +55,11 @@ func TestRefusedConnections(t *testing.T) {
 
 // proxy is the address that tests come from, as that of a trusted proxy: what they
 // say in X-Forwarded-For is where they are.
-func proxy(c *setup) {
+func trustProxy(c *setup) {
 	c.api.TrustedProxies = handlers.TrustedProxies{netip.MustParsePrefix("127.0.0.1/32")}
 }
 
-func at(address string) func(*http.Request) { return header("X-Forwarded-For", address) }
+func forwardedFor(address string) func(*http.Request) { return header("X-Forwarded-For", address) }
 
 // TestStreamLimits: streams are bounded in all, by address and by user. Open ones
 // stay, a session may always open its own anew, and an ended one makes room.
@@ -67,55 +67,55 @@ func TestStreamLimits(t *testing.T) {
 	overEveryTransport(t, func(_ *testing.T, s *service, _ int) {
 		refused := func(c *client, address string, status int, code string) {
 			s.Helper()
-			r := c.call("GET", "/v1/events", nil, at(address))
+			r := c.call("GET", "/v1/events", nil, forwardedFor(address))
 			if r.refused(status, code); r.Header.Get("Retry-After") != "5" {
 				s.Errorf("Retry-After is %q", r.Header.Get("Retry-After"))
 			}
-			stream := c.open(c.StreamURL, at(address))
+			stream := c.open(c.StreamURL, forwardedFor(address))
 			expect[room.Reconnect](stream)
 			stream.end()
 		}
 		first, second, third := s.login("alice"), s.login("alice"), s.login("alice")
-		one, _ := first.listen(at("192.0.2.1"))
-		two, _ := second.listen(at("192.0.2.2"))
+		one, _ := first.listen(forwardedFor("192.0.2.1"))
+		two, _ := second.listen(forwardedFor("192.0.2.2"))
 		refused(third, "192.0.2.3", http.StatusTooManyRequests, "too_many_streams")
 
-		again, _ := first.listen(at("192.0.2.9"))
+		again, _ := first.listen(forwardedFor("192.0.2.9"))
 		expect[room.ConnectionStateChanged](one)
 		one.end()
 
 		bob, carol := s.login("bob"), s.login("carol")
-		his, _ := bob.listen(at("2001:db8::1"))
-		hers, _ := carol.listen(at("2001:db8::2"))
+		his, _ := bob.listen(forwardedFor("2001:db8::1"))
+		hers, _ := carol.listen(forwardedFor("2001:db8::2"))
 		dora, eve := s.login("dora"), s.login("eve")
 		refused(dora, "2001:db8::3", http.StatusTooManyRequests, "too_many_streams") // of the same /64
-		last, _ := dora.listen(at("2001:db8:0:1::1"))
+		last, _ := dora.listen(forwardedFor("2001:db8:0:1::1"))
 		refused(eve, "192.0.2.5", http.StatusServiceUnavailable, "server_full")
-		one, _ = first.listen(at("2001:db8::3")) // full, and too many from there, but the session's own
+		one, _ = first.listen(forwardedFor("2001:db8::3")) // full, and too many from there, but the session's own
 		expect[room.ConnectionStateChanged](again)
 		again.end()
 
-		two.hangUp()
+		two.disconnect()
 		eventually(s, "the second session is detached", func() bool { return second.state() == "detached" })
 		var room5 *stream
 		eventually(s, "the stream that ended makes room", func() bool {
-			if r, err := s.http.Do(third.request("GET", "/v1/events", nil, at("192.0.2.3"))); err == nil && r.StatusCode == http.StatusOK { //nolint:bodyclose // the reader closes it
+			if r, err := s.http.Do(third.request("GET", "/v1/events", nil, forwardedFor("192.0.2.3"))); err == nil && r.StatusCode == http.StatusOK { //nolint:bodyclose // the reader closes it
 				room5 = read(s, r)
 				return true
 			}
 			return false
 		})
 		for _, stream := range []*stream{one, his, hers, last, room5} {
-			stream.hangUp()
+			stream.disconnect()
 		}
-	}, proxy, func(c *setup) {
+	}, trustProxy, func(c *setup) {
 		c.api.Limits = handlers.Limits{Streams: 5, StreamsPerAddress: 2, StreamsPerUser: 2}
 	})
 }
 
-// TestRatesAreOfUsers: what a user does too often is refused, in whichever session,
+// TestRateLimitsPerUser: what a user does too often is refused, in whichever session,
 // with the time to wait. Others are not concerned, and servers have no limit.
-func TestRatesAreOfUsers(t *testing.T) {
+func TestRateLimitsPerUser(t *testing.T) {
 	t.Parallel()
 	met := make(map[handlers.Limit]int)
 	var mu sync.Mutex // guards met
@@ -145,7 +145,7 @@ func TestRatesAreOfUsers(t *testing.T) {
 	alice, phone := s.login("alice"), s.login("alice")
 	s.login("alice")
 	login := object{"token": s.token("alice", time.Hour)}
-	tooFast(s.stranger().call("POST", "/v1/sessions", login), "too_many_logins", "logins")
+	tooFast(s.anonymous().call("POST", "/v1/sessions", login), "too_many_logins", "logins")
 	tooFast(phone.call("PUT", "/v1/sessions/current/token", login), "too_many_logins", "logins")
 	bob := s.login("bob")
 
@@ -217,13 +217,13 @@ func TestRatesAreOfUsers(t *testing.T) {
 	}
 }
 
-// TestLoginsFromOneAddress: they are limited before anything is looked at.
-func TestLoginsFromOneAddress(t *testing.T) {
+// TestLoginRateLimit: they are limited before anything is looked at.
+func TestLoginRateLimit(t *testing.T) {
 	t.Parallel()
-	s := newService(t, proxy, func(c *setup) { c.api.Rates.LoginsPerAddress = handlers.Rate{Count: 2, Window: time.Hour} })
+	s := newService(t, trustProxy, func(c *setup) { c.api.Rates.LoginsPerAddress = handlers.Rate{Count: 2, Window: time.Hour} })
 	try := func(address, token string) reply {
 		t.Helper()
-		return s.stranger().call("POST", "/v1/sessions", object{"token": token}, at(address))
+		return s.anonymous().call("POST", "/v1/sessions", object{"token": token}, forwardedFor(address))
 	}
 	good := s.token("alice", time.Hour)
 	try("2001:db8::1", "bad").refused(http.StatusUnauthorized, "token_invalid")

@@ -44,14 +44,14 @@ func TestFilesInMessages(t *testing.T) {
 			t.Errorf("%s: read as %d bytes", kind, len(got.body))
 		}
 		signed := bob.media(bob.call("GET", "/v1/media/"+string(m.Media.ID), nil).is(http.StatusOK))
-		s.stranger().call("GET", signed.SignedURL, nil).is(http.StatusOK)
+		s.anonymous().call("GET", signed.SignedURL, nil).is(http.StatusOK)
 		carol.call("GET", "/v1/media/"+string(m.Media.ID), nil).refused(http.StatusNotFound, "media_not_found")
 	}
-	if n := len(list(bob, "lobby", "").MessageList); n != 4 {
+	if n := len(listMessages(bob, "lobby", "").MessageList); n != 4 {
 		t.Errorf("the history has %d messages", n)
 	}
 	bob.leave("lobby")
-	for _, m := range list(alice, "lobby", "").MessageList {
+	for _, m := range listMessages(alice, "lobby", "").MessageList {
 		bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 		alice.call("GET", m.Media.URL, nil).is(http.StatusOK)
 	}
@@ -74,7 +74,7 @@ func TestRecalledFile(t *testing.T) {
 	}
 	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // she recalled it
-	if left := list(bob, "lobby", "").MessageList; len(left) != 1 || left[0].Media != nil || !left[0].Recalled {
+	if left := listMessages(bob, "lobby", "").MessageList; len(left) != 1 || left[0].Media != nil || !left[0].Recalled {
 		t.Errorf("the history shows %+v", left)
 	}
 	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "image", "mediaID": m.Media.ID}).refused(http.StatusNotFound, "media_not_found")
@@ -116,7 +116,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 			t.Errorf("%s: read as %d bytes", kind, len(got.body))
 		}
 		signed := bob.media(bob.call("GET", "/v1/media/"+string(m.Media.ID), nil).is(http.StatusOK))
-		s.stranger().call("GET", signed.SignedURL, nil).is(http.StatusOK)
+		s.anonymous().call("GET", signed.SignedURL, nil).is(http.StatusOK)
 		carol.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 		page := as[messagePage](bob.call("GET", peerPath("alice")+"?limit=1", nil).is(http.StatusOK))
 		if diff := cmp.Diff([]room.Message{heard}, page.MessageList); diff != "" {
@@ -276,7 +276,7 @@ func TestFilesAtTheirLimits(t *testing.T) {
 		{"an empty file", "file", 0, zeros, ""},
 	} {
 		want := sha256.New()
-		m := alice.media(alice.stream(io.TeeReader(c.data(c.size), want), c.size).is(http.StatusCreated)).Media
+		m := alice.media(alice.uploadStream(io.TeeReader(c.data(c.size), want), c.size).is(http.StatusCreated)).Media
 		if m.Size != c.size {
 			t.Fatalf("%s: uploaded as %+v", c.what, m)
 		}

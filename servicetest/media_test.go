@@ -110,7 +110,7 @@ func TestFileRoundTrips(t *testing.T) {
 			t.Errorf("%s is stored as %+v", c.file, m.Media)
 		}
 		for _, r := range []reply{
-			s.stranger().call("GET", m.SignedURL, nil), alice.call("GET", m.Media.URL, nil),
+			s.anonymous().call("GET", m.SignedURL, nil), alice.call("GET", m.Media.URL, nil),
 		} {
 			r.is(http.StatusOK)
 			if !bytes.Equal(r.body, data) || r.Header.Get("Content-Type") != c.contentType {
@@ -135,7 +135,7 @@ func TestFilesCannotRunScripts(t *testing.T) {
 	} {
 		r := alice.call("POST", "/v1/media?fileName="+name, raw(data), header("Content-Type", "text/html")).is(http.StatusCreated)
 		m := alice.media(r)
-		got := s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+		got := s.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK)
 		h := got.Header
 		if h.Get("Content-Type") != "application/octet-stream" || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment;") ||
 			!strings.Contains(h.Get("Content-Security-Policy"), "sandbox") || h.Get("Cross-Origin-Resource-Policy") != "same-origin" {
@@ -146,13 +146,13 @@ func TestFilesCannotRunScripts(t *testing.T) {
 		}
 	}
 	m := alice.upload("a.png", file(t, "alpha.png"))
-	h := s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK).Header
+	h := s.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK).Header
 	if h.Get("Content-Disposition") != "inline; filename=a.png" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") {
 		t.Errorf("a picture: %v", h)
 	}
 	elsewhere := newService(t, func(c *setup) { c.api.AllowedOrigins = []string{"https://app.example.com"} })
 	m = elsewhere.login("alice").upload("a.png", file(t, "alpha.png"))
-	if h := elsewhere.stranger().call("GET", m.SignedURL, nil).Header; h.Get("Cross-Origin-Resource-Policy") != "cross-origin" {
+	if h := elsewhere.anonymous().call("GET", m.SignedURL, nil).Header; h.Get("Cross-Origin-Resource-Policy") != "cross-origin" {
 		t.Errorf("for pages of other origins: %v", h)
 	}
 }
@@ -189,7 +189,7 @@ func TestRangeRequests(t *testing.T) {
 					r.Header.Set("If-Range", c.more)
 				}
 			}
-			r := s.stranger().call(method, m.SignedURL, nil, change).is(c.status)
+			r := s.anonymous().call(method, m.SignedURL, nil, change).is(c.status)
 			want := c.body
 			if method == "HEAD" {
 				want = ""
@@ -203,18 +203,18 @@ func TestRangeRequests(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"bytes=10-", "bytes=5-2", "lines=1-2", "bytes=x"} {
-		r := s.stranger().call("GET", m.SignedURL, nil, header("Range", bad))
+		r := s.anonymous().call("GET", m.SignedURL, nil, header("Range", bad))
 		r.refused(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
 		if bad == "bytes=10-" && r.Header.Get("Content-Range") != "bytes */10" {
 			t.Errorf("%s: Content-Range: %q", bad, r.Header.Get("Content-Range"))
 		}
 	}
-	s.stranger().call("GET", m.SignedURL, nil, header("If-Match", `"other"`)).refused(http.StatusPreconditionFailed, "precondition_failed")
-	two := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-1,8-9")).is(http.StatusPartialContent)
+	s.anonymous().call("GET", m.SignedURL, nil, header("If-Match", `"other"`)).refused(http.StatusPreconditionFailed, "precondition_failed")
+	two := s.anonymous().call("GET", m.SignedURL, nil, header("Range", "bytes=0-1,8-9")).is(http.StatusPartialContent)
 	if mediaType(two.Response) != "multipart/byteranges" || !strings.Contains(string(two.body), "89") {
 		t.Errorf("two ranges: %s %q", two.Header.Get("Content-Type"), two.body)
 	}
-	if c := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Cache-Control"); c != "private, no-cache" {
+	if c := s.anonymous().call("GET", m.SignedURL, nil).Header.Get("Cache-Control"); c != "private, no-cache" {
 		t.Errorf("Cache-Control: %q", c)
 	}
 }
@@ -243,7 +243,7 @@ func TestSignedURLs(t *testing.T) {
 		return fmt.Sprintf("?expires=%d&session=%s&signature=%s", expires, alice.SessionID, s.log.secret(base64.RawURLEncoding.EncodeToString(mac.Sum(nil))))
 	}
 	later, past := m.ExpiresAt.Unix(), time.Now().Add(-time.Second).Unix()
-	s.stranger().call("GET", m.Media.URL+sign(key, m.Media.ID, later), nil).is(http.StatusOK)
+	s.anonymous().call("GET", m.Media.URL+sign(key, m.Media.ID, later), nil).is(http.StatusOK)
 	_, query, _ := strings.Cut(m.SignedURL, "?")
 	for what, query := range map[string]string{
 		"expired": sign(key, m.Media.ID, past), "of another file": sign(key, other.Media.ID, later), "by the secret itself": sign(secret, m.Media.ID, later),
@@ -258,16 +258,16 @@ func TestSignedURLs(t *testing.T) {
 				t.Errorf("%s with a signature %s: %d", method, what, r.StatusCode)
 			}
 		}
-		s.stranger().call("GET", m.Media.URL+query, nil).refused(http.StatusForbidden, "media_url_refused")
+		s.anonymous().call("GET", m.Media.URL+query, nil).refused(http.StatusForbidden, "media_url_refused")
 	}
-	s.stranger().call("GET", m.Media.URL+"?expires=x&signature=y", nil).invalid("query/expires", "range")
+	s.anonymous().call("GET", m.Media.URL+"?expires=x&signature=y", nil).invalid("query/expires", "range")
 	for _, path := range []string{
 		strings.Replace(m.SignedURL, "a%20b", "other", 1), strings.Replace(other.SignedURL, "b.txt", "b.html", 1),
 	} {
-		s.stranger().call("GET", path, nil).refused(http.StatusNotFound, "media_not_found")
+		s.anonymous().call("GET", path, nil).refused(http.StatusNotFound, "media_not_found")
 	}
-	s.stranger().call("GET", m.Media.URL, nil).refused(http.StatusUnauthorized, "unauthenticated")
-	s.stranger().call("HEAD", m.Media.URL, nil).is(http.StatusUnauthorized)
+	s.anonymous().call("GET", m.Media.URL, nil).refused(http.StatusUnauthorized, "unauthenticated")
+	s.anonymous().call("HEAD", m.Media.URL, nil).is(http.StatusUnauthorized)
 	for _, id := range []string{string(m.Media.ID), noMedia, "x", strings.ToUpper(string(m.Media.ID)), "%zz"} {
 		if id != "%zz" {
 			bob.call("GET", "/v1/media/"+id, nil).refused(http.StatusNotFound, "media_not_found")
@@ -275,7 +275,7 @@ func TestSignedURLs(t *testing.T) {
 	}
 	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	bob.call("HEAD", m.Media.URL, nil).is(http.StatusNotFound)
-	if d := s.stranger().call("GET", m.SignedURL, nil).Header.Get("Content-Disposition"); d != `attachment; filename*=utf-8''a%20b%3Fc#d%25%C3%A9.txt` {
+	if d := s.anonymous().call("GET", m.SignedURL, nil).Header.Get("Content-Disposition"); d != `attachment; filename*=utf-8''a%20b%3Fc#d%25%C3%A9.txt` {
 		t.Errorf("Content-Disposition: %s", d)
 	}
 }
@@ -339,7 +339,7 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 		w.his = w.bob.media(w.bob.call("GET", "/v1/media/"+string(w.hers.Media.ID), nil).is(http.StatusOK))
 		w.inbox = w.bob.media(w.bob.call("GET", "/v1/media/"+string(peers.Media.ID), nil).is(http.StatusOK))
 		tag := header("If-None-Match", `"`+string(w.hers.Media.ID)+`"`)
-		s.stranger().call("GET", w.his.SignedURL, nil, tag).is(http.StatusNotModified)
+		s.anonymous().call("GET", w.his.SignedURL, nil, tag).is(http.StatusNotModified)
 
 		c.do(w)
 		for whose, check := range map[string]struct {
@@ -347,12 +347,12 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 			want int
 		}{"his": {w.his.SignedURL, c.his}, "his, between users": {w.inbox.SignedURL, c.inbox}, "hers": {w.hers.SignedURL, c.hers}, "hers, unsent": {unsent.SignedURL, ok}} {
 			for _, method := range []string{"GET", "HEAD"} {
-				if got := s.stranger().call(method, check.url, nil); got.StatusCode != check.want {
+				if got := s.anonymous().call(method, check.url, nil); got.StatusCode != check.want {
 					t.Errorf("%s: %s of the URL that is %s: %d, want %d", c.what, method, whose, got.StatusCode, check.want)
 				}
 			}
 			// A browser must not display its cached bytes any more either.
-			if got := s.stranger().call("GET", check.url, nil, tag); check.want != ok && got.StatusCode != check.want {
+			if got := s.anonymous().call("GET", check.url, nil, tag); check.want != ok && got.StatusCode != check.want {
 				t.Errorf("%s: the URL that is %s, asked again: %d", c.what, whose, got.StatusCode)
 			}
 		}
@@ -369,12 +369,12 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 	alice.enter("lobby")
 	m := alice.upload("old.txt", []byte("old"))
 	alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": m.Media.ID}).is(http.StatusCreated)
-	s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+	s.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK)
 	// An open stream keeps her from timing out.
 	alice.listen()
 	clock.advance(time.Hour + time.Second)
 	s.sweep()
-	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	s.anonymous().call("GET", m.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
 	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 }
 
@@ -433,11 +433,11 @@ func TestForms(t *testing.T) {
 		}
 	}
 	alice.call("POST", "/v1/media", body, header("Content-Type", "multipart/form-data")).refused(http.StatusBadRequest, "upload_incomplete")
-	s.leavesNothing(2)
+	s.expectFiles(2)
 }
 
 // leavesNothing requires that exactly this number of files is known and stored, and nothing else.
-func (s *service) leavesNothing(files int) {
+func (s *service) expectFiles(files int) {
 	s.Helper()
 	eventually(s, fmt.Sprintf("%d files are left", files), func() bool { return s.rows("media WHERE NOT deleting") == files })
 }
@@ -468,7 +468,7 @@ func TestFileNames(t *testing.T) {
 		if m.Media.FileName != good {
 			t.Errorf("%q is called %q", good, m.Media.FileName)
 		}
-		s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+		s.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK)
 		alice.call("GET", m.Media.URL, nil).is(http.StatusOK)
 	}
 	if m := alice.media(alice.call("POST", "/v1/media", raw("x")).is(http.StatusCreated)).Media; m.FileName != "file" {
@@ -485,9 +485,9 @@ type zeroReader struct{}
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // stream uploads a body without holding it in memory.
-func (c *client) stream(body io.Reader, length int64) reply {
+func (c *client) uploadStream(body io.Reader, length int64) reply {
 	c.Helper()
-	return c.unchecked().with(c.SessionKey).call("POST", "/v1/media", nil, func(r *http.Request) {
+	return c.unchecked().withKey(c.SessionKey).call("POST", "/v1/media", nil, func(r *http.Request) {
 		r.Body, r.ContentLength = io.NopCloser(body), length
 	})
 }
@@ -499,19 +499,19 @@ func TestLargestFile(t *testing.T) {
 	s := newService(t)
 	alice := s.login("alice")
 	const most = 100 << 20
-	m := alice.media(alice.stream(zeros(most), most).is(http.StatusCreated))
+	m := alice.media(alice.uploadStream(zeros(most), most).is(http.StatusCreated))
 	if m.Media.Size != most {
 		t.Errorf("the largest file has %d bytes", m.Media.Size)
 	}
 	for _, length := range []int64{most + 1, -1} {
-		r := alice.stream(zeros(most+1), length)
+		r := alice.uploadStream(zeros(most+1), length)
 		r.refused(http.StatusRequestEntityTooLarge, "file_too_large")
 		if err := checkContract(r.Request, nil, r.Response, r.body); err != nil {
 			t.Error(err)
 		}
 	}
-	s.leavesNothing(1)
-	last := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=104857599-")).is(http.StatusPartialContent)
+	s.expectFiles(1)
+	last := s.anonymous().call("GET", m.SignedURL, nil, header("Range", "bytes=104857599-")).is(http.StatusPartialContent)
 	if !bytes.Equal(last.body, []byte{0}) {
 		t.Errorf("it ends with %q", last.body)
 	}
@@ -536,10 +536,10 @@ func TestInterruptedUploads(t *testing.T) {
 		return conn
 	}
 	_ = begin().Close()
-	s.leavesNothing(0)
+	s.expectFiles(0)
 
 	silent := begin()
-	if err := silent.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := silent.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	told, err := io.ReadAll(silent)
@@ -547,7 +547,7 @@ func TestInterruptedUploads(t *testing.T) {
 		t.Errorf("reply to a stalled upload: %.200q, %v", told, err)
 	}
 	seen.reply("uploadMedia", http.StatusRequestTimeout) // recorded by hand, because the reply came on a separate connection
-	s.leavesNothing(0)
+	s.expectFiles(0)
 
 	// A client that is slow but does not stall is waited for.
 	slow, w := io.Pipe()
@@ -560,7 +560,7 @@ func TestInterruptedUploads(t *testing.T) {
 		}
 		_ = w.Close()
 	}()
-	if m := alice.media(alice.stream(slow, -1).is(http.StatusCreated)); m.Media.Size != 10 {
+	if m := alice.media(alice.uploadStream(slow, -1).is(http.StatusCreated)); m.Media.Size != 10 {
 		t.Errorf("the slow upload has %d bytes", m.Media.Size)
 	}
 }
@@ -571,13 +571,13 @@ func TestConcurrentUploads(t *testing.T) {
 	s := newService(t)
 	alice := s.login("alice")
 	const uploads, size = 10, 20 << 20
-	heapGrows(t, 30<<20, func() {
+	limitHeapGrowth(t, 30<<20, func() {
 		var sending sync.WaitGroup
 		for i := range uploads {
 			sending.Go(func() {
 				mark := []byte{byte(i)}
-				m := alice.media(alice.stream(io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusCreated))
-				r := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
+				m := alice.media(alice.uploadStream(io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusCreated))
+				r := s.anonymous().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
 				if m.Media.Size != size || !bytes.Equal(r.body, mark) {
 					t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)
 				}
@@ -588,7 +588,7 @@ func TestConcurrentUploads(t *testing.T) {
 }
 
 // heapGrows requires that the heap grows by at most bound bytes meanwhile.
-func heapGrows(t testing.TB, bound int64, meanwhile func()) {
+func limitHeapGrowth(t testing.TB, bound int64, meanwhile func()) {
 	t.Helper()
 	heap := func() int64 {
 		var m runtime.MemStats
@@ -621,9 +621,9 @@ func heapGrows(t testing.TB, bound int64, meanwhile func()) {
 	}
 }
 
-// TestFolderThatFails checks that uploads and downloads are rejected with a retry, and that no
+// TestFailingFolder checks that uploads and downloads are rejected with a retry, and that no
 // partial file is visible.
-func TestFolderThatFails(t *testing.T) {
+func TestFailingFolder(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "media")
 	s := newService(t, func(c *setup) { c.api.Media = openFolder(t, folder) })
@@ -632,7 +632,7 @@ func TestFolderThatFails(t *testing.T) {
 	if err := os.Rename(folder, folder+"2"); err != nil {
 		t.Fatal(err)
 	}
-	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
+	s.anonymous().call("GET", m.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
 	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusServiceUnavailable, "unavailable")
 	if _, err := os.Stat(folder); err == nil {
 		t.Error("the folder was created again")
@@ -641,16 +641,16 @@ func TestFolderThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusServiceUnavailable, "unavailable")
-	s.stranger().call("GET", m.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
-	s.stranger().call("HEAD", m.SignedURL, nil).is(http.StatusServiceUnavailable)
-	s.leavesNothing(1)
+	s.anonymous().call("GET", m.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
+	s.anonymous().call("HEAD", m.SignedURL, nil).is(http.StatusServiceUnavailable)
+	s.expectFiles(1)
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Rename(folder+"2", folder); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK); string(r.body) != "here" {
+	if r := s.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK); string(r.body) != "here" {
 		t.Errorf("afterwards it is %q", r.body)
 	}
 }
@@ -724,7 +724,7 @@ func TestLostBytes(t *testing.T) {
 	inFolderAndS3(t, func(t *testing.T, d damage, change func(*setup)) {
 		var lost atomic.Int64
 		s := newService(t, change, func(c *setup) {
-			c.faulty, c.api.MediaLost = true, func() { lost.Add(1) }
+			c.expectErrors, c.api.MediaLost = true, func() { lost.Add(1) }
 		})
 		alice := s.login("alice")
 		gone, cut, longer, empty := alice.upload("a.txt", []byte("gone")), alice.upload("b.txt", []byte("cut")), alice.upload("c.txt", []byte("longer")), alice.upload("d.txt", nil)
@@ -735,16 +735,16 @@ func TestLostBytes(t *testing.T) {
 		d.write(t, empty.Media.ID, "x")
 		for _, m := range []uploaded{gone, cut, longer, empty} {
 			for _, r := range []reply{
-				s.stranger().call("GET", m.SignedURL, nil), alice.call("GET", m.Media.URL, nil),
-				s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0")),
-				s.stranger().call("GET", m.SignedURL, nil, header("If-None-Match", `"`+string(m.Media.ID)+`"`)),
+				s.anonymous().call("GET", m.SignedURL, nil), alice.call("GET", m.Media.URL, nil),
+				s.anonymous().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0")),
+				s.anonymous().call("GET", m.SignedURL, nil, header("If-None-Match", `"`+string(m.Media.ID)+`"`)),
 			} {
 				r.refused(http.StatusGone, "media_lost")
 				if c := r.Header.Get("Cache-Control"); c != "no-store" || r.Header.Get("ETag") != "" {
 					t.Errorf("%s: Cache-Control: %q: %v", m.Media.FileName, c, r.Header)
 				}
 			}
-			if r := s.stranger().call("HEAD", m.SignedURL, nil).is(http.StatusGone); r.Header.Get("Cache-Control") != "no-store" {
+			if r := s.anonymous().call("HEAD", m.SignedURL, nil).is(http.StatusGone); r.Header.Get("Cache-Control") != "no-store" {
 				t.Errorf("%s: %v", m.Media.FileName, r.Header)
 			}
 		}
@@ -754,16 +754,16 @@ func TestLostBytes(t *testing.T) {
 		if n := s.log.count(`"media bytes lost"`); n != 1 {
 			t.Errorf("the log has %d lines about it", n)
 		}
-		s.stranger().call("GET", whole.SignedURL, nil).is(http.StatusOK)
+		s.anonymous().call("GET", whole.SignedURL, nil).is(http.StatusOK)
 		d.write(t, cut.Media.ID, "cut")
-		if r := s.stranger().call("GET", cut.SignedURL, nil).is(http.StatusOK); string(r.body) != "cut" {
+		if r := s.anonymous().call("GET", cut.SignedURL, nil).is(http.StatusOK); string(r.body) != "cut" {
 			t.Errorf("after restoring the backup: %q", r.body)
 		}
 
 		// An upload whose parts are lost has to be started again.
 		at := alice.create("f.txt", 8)
 		alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
-		d.remove(t, room.MediaID(s.onePart()))
+		d.remove(t, room.MediaID(s.anyPartID()))
 		alice.patch(at, 4, []byte("more")).refused(http.StatusGone, "media_lost")
 		alice.call("HEAD", at, nil, tus()).is(http.StatusGone)
 		alice.call("GET", "/v1/media/"+path.Base(at), nil).refused(http.StatusNotFound, "media_not_found")
@@ -772,7 +772,7 @@ func TestLostBytes(t *testing.T) {
 }
 
 // onePart returns the ID of a part of an upload.
-func (s *service) onePart() (id string) {
+func (s *service) anyPartID() (id string) {
 	s.Helper()
 	conn, err := pgx.Connect(context.Background(), s.database)
 	if err != nil {
@@ -785,15 +785,15 @@ func (s *service) onePart() (id string) {
 	return id
 }
 
-// TestBytesThatEndEarly checks that the connection is aborted if a file becomes shorter while it is
+// TestTruncatedFile checks that the connection is aborted if a file becomes shorter while it is
 // sent, so that no client takes the part for the whole.
-func TestBytesThatEndEarly(t *testing.T) {
+func TestTruncatedFile(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	s := newService(t, func(c *setup) { c.api.Media, c.faulty = openFolder(t, folder), true })
+	s := newService(t, func(c *setup) { c.api.Media, c.expectErrors = openFolder(t, folder), true })
 	alice := s.login("alice")
 	const size = 32 << 20 // far more than the connection buffers
-	m := alice.media(alice.stream(zeros(size), size).is(http.StatusCreated))
+	m := alice.media(alice.uploadStream(zeros(size), size).is(http.StatusCreated))
 	got, err := s.server.Client().Get(s.url + m.SignedURL)
 	if err != nil {
 		t.Fatal(err)
@@ -835,13 +835,13 @@ func TestStorageFull(t *testing.T) {
 		alice.patch(begun, 4, []byte("more")).refused(http.StatusInsufficientStorage, "storage_full")
 		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "file", "mediaID": m.Media.ID}).is(http.StatusCreated)
 		alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "still here"}).is(http.StatusCreated)
-		s.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK)
+		s.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK)
 		if got := alice.offset(begun); got != 4 {
 			t.Errorf("%d bytes stored", got)
 		}
 		fill(false)
 		alice.patch(begun, 4, []byte("more")).is(http.StatusNoContent)
-		alice.holds(alice.finished(begun), []byte("somemore"))
+		alice.expectBytes(alice.finished(begun), []byte("somemore"))
 
 		// All bytes are stored, but there is no space to assemble them: HEAD reports it, and
 		// assembles them later.
@@ -857,7 +857,7 @@ func TestStorageFull(t *testing.T) {
 			if got := alice.offset(whole); got != 4 {
 				t.Errorf("%d bytes stored", got)
 			}
-			alice.holds(alice.finished(whole), []byte("some"))
+			alice.expectBytes(alice.finished(whole), []byte("some"))
 		}
 	})
 }
@@ -881,8 +881,8 @@ func TestSweptFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.stranger().call("GET", unsent.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
-	if r := s.stranger().call("GET", sent.SignedURL, nil).is(http.StatusOK); string(r.body) != "sent" {
+	s.anonymous().call("GET", unsent.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	if r := s.anonymous().call("GET", sent.SignedURL, nil).is(http.StatusOK); string(r.body) != "sent" {
 		t.Errorf("the sent file is %q", r.body)
 	}
 	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
@@ -909,9 +909,9 @@ func TestFilesInS3(t *testing.T) {
 		t.Errorf("the picture is %+v", picture.Media)
 	}
 	const size = 12 << 20
-	big := alice.media(alice.stream(io.MultiReader(strings.NewReader("begin"), zeros(size-8), strings.NewReader("end")), size).is(http.StatusCreated))
+	big := alice.media(alice.uploadStream(io.MultiReader(strings.NewReader("begin"), zeros(size-8), strings.NewReader("end")), size).is(http.StatusCreated))
 	for rng, want := range map[string]string{"bytes=0-4": "begin", "bytes=-3": "end", "bytes=5-6": "\x00\x00"} {
-		if r := s.stranger().call("GET", big.SignedURL, nil, header("Range", rng)).is(http.StatusPartialContent); string(r.body) != want {
+		if r := s.anonymous().call("GET", big.SignedURL, nil, header("Range", rng)).is(http.StatusPartialContent); string(r.body) != want {
 			t.Errorf("%s is %q", rng, r.body)
 		}
 	}
@@ -921,16 +921,16 @@ func TestFilesInS3(t *testing.T) {
 	if r := alice.call("GET", picture.Media.URL, nil).is(http.StatusOK); !bytes.Equal(r.body, file(t, "alpha.png")) {
 		t.Errorf("the picture has %d bytes", len(r.body))
 	}
-	s.stranger().call("HEAD", picture.SignedURL, nil).is(http.StatusOK)
-	s.stranger().call("GET", picture.SignedURL, nil, header("Range", "bytes=9999999-")).refused(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
+	s.anonymous().call("HEAD", picture.SignedURL, nil).is(http.StatusOK)
+	s.anonymous().call("GET", picture.SignedURL, nil, header("Range", "bytes=9999999-")).refused(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
 
 	s3.Deny(func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "2" })
-	alice.stream(zeros(size), size).refused(http.StatusServiceUnavailable, "unavailable")
+	alice.uploadStream(zeros(size), size).refused(http.StatusServiceUnavailable, "unavailable")
 	s3.Deny(func(*http.Request) bool { return true })
 	alice.call("POST", "/v1/media", raw("x")).refused(http.StatusServiceUnavailable, "unavailable")
-	s.stranger().call("GET", big.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
+	s.anonymous().call("GET", big.SignedURL, nil).refused(http.StatusServiceUnavailable, "unavailable")
 	s3.Deny(nil)
-	s.leavesNothing(2)
+	s.expectFiles(2)
 	if keys := s3.Keys(); len(keys) != 2 {
 		t.Errorf("stored: %v", keys)
 	}
@@ -950,8 +950,8 @@ func TestFilesInS3(t *testing.T) {
 	if err := sweep(); err != nil {
 		t.Error(err)
 	}
-	s.stranger().call("GET", big.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
-	s.stranger().call("GET", picture.SignedURL, nil).is(http.StatusOK)
+	s.anonymous().call("GET", big.SignedURL, nil).refused(http.StatusNotFound, "media_not_found")
+	s.anonymous().call("GET", picture.SignedURL, nil).is(http.StatusOK)
 	if keys := s3.Keys(); len(keys) != 1 || !strings.HasSuffix(keys[0], string(picture.Media.ID)) {
 		t.Errorf("stored: %v", keys)
 	}

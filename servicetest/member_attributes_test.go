@@ -142,7 +142,7 @@ func TestMemberAttributesLimits(t *testing.T) {
 	path := roomPath("lobby", "/member-attributes")
 	both := []string{"alice", "bob"}
 	for what, c := range map[string]struct{ most, more pairs }{
-		"pairs": {many(30), pairs{"one more": ""}},
+		"pairs": {manyAttributes(30), pairs{"one more": ""}},
 		"total": {pairs{"a": strings.Repeat("x", 64), "b": strings.Repeat("é", 32), "c": strings.Repeat("x", 13)}, pairs{"z": ""}},
 	} {
 		bob.enter("lobby")

@@ -97,7 +97,7 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-func TestMemberLookupTakesAHundred(t *testing.T) {
+func TestMemberLookupLimit(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")

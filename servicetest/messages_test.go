@@ -15,7 +15,7 @@ import (
 	"parlor/room"
 )
 
-func TestMessageArrivesAsItWasSent(t *testing.T) {
+func TestMessageArrivesUnchanged(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -36,7 +36,7 @@ func TestMessageArrivesAsItWasSent(t *testing.T) {
 		if got := expect[room.MessagesReceived](stream).MessageList[0]; !cmp.Equal(got, sent) {
 			t.Errorf("%.20q arrives as %+v", text, got)
 		}
-		history := list(alice, "lobby", "?limit=1")
+		history := listMessages(alice, "lobby", "?limit=1")
 		if !cmp.Equal(history.MessageList, []room.Message{sent}) {
 			t.Errorf("%.20q is in the history as %+v", text, history.MessageList)
 		}
@@ -46,7 +46,7 @@ func TestMessageArrivesAsItWasSent(t *testing.T) {
 	}
 }
 
-func TestSendingAgain(t *testing.T) {
+func TestSendRetry(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -95,7 +95,7 @@ func (p messagePage) texts() string {
 	return strings.Join(texts, " ")
 }
 
-func list(c *client, id room.RoomID, query string) messagePage {
+func listMessages(c *client, id room.RoomID, query string) messagePage {
 	c.Helper()
 	return as[messagePage](c.call("GET", roomPath(id, "/messages"+query), nil).is(http.StatusOK))
 }
@@ -106,7 +106,7 @@ func TestHistory(t *testing.T) {
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
 	alice.enter("lobby")
-	if p := list(alice, "lobby", ""); p.MessageList == nil || len(p.MessageList) != 0 || p.NextCursor != 0 {
+	if p := listMessages(alice, "lobby", ""); p.MessageList == nil || len(p.MessageList) != 0 || p.NextCursor != 0 {
 		t.Errorf("the empty history is %+v", p)
 	}
 	var all []string
@@ -118,20 +118,20 @@ func TestHistory(t *testing.T) {
 		alice.send("lobby", fmt.Sprint(i))
 		all = append(all, fmt.Sprint(i))
 	}
-	whole := list(alice, "lobby", "")
+	whole := listMessages(alice, "lobby", "")
 	if whole.texts() != strings.Join(all, " ") || whole.NextCursor != 0 {
 		t.Errorf("the history is %s, next %d", whole.texts(), whole.NextCursor)
 	}
 	for limit := 1; limit <= 13; limit++ {
 		var back, forth []room.Message
 		for cursor, query := room.Seq(1), fmt.Sprintf("?limit=%d", limit); cursor != 0; {
-			page := list(alice, "lobby", query)
+			page := listMessages(alice, "lobby", query)
 			back = append(page.MessageList, back...)
 			cursor = page.NextCursor
 			query = fmt.Sprintf("?limit=%d&before=%d", limit, cursor)
 		}
 		for cursor, query := room.Seq(1), fmt.Sprintf("?limit=%d&after=0", limit); cursor != 0; {
-			page := list(alice, "lobby", query)
+			page := listMessages(alice, "lobby", query)
 			forth = append(forth, page.MessageList...)
 			cursor = page.NextCursor
 			query = fmt.Sprintf("?limit=%d&after=%d", limit, cursor)
@@ -152,7 +152,7 @@ func TestHistory(t *testing.T) {
 		"?before=9007199254740991&limit=3":                           "10 11 12",
 		fmt.Sprintf("?after=%d&limit=100", whole.MessageList[9].Seq): "11 12",
 	} {
-		if got := list(alice, "lobby", query).texts(); got != want {
+		if got := listMessages(alice, "lobby", query).texts(); got != want {
 			t.Errorf("%s: %q, and not %q", query, got, want)
 		}
 	}
@@ -187,19 +187,19 @@ func TestHistoryByTime(t *testing.T) {
 		{fmt.Sprintf("?from=%s&until=%s&after=%d", second, at(7), sent[5].Seq), "6"},
 	} {
 		query, want := c[0], c[1]
-		if got := list(alice, "lobby", query).texts(); got != want {
+		if got := listMessages(alice, "lobby", query).texts(); got != want {
 			t.Errorf("%s: %q, and not %q", query, got, want)
 		}
 	}
 	span := "?limit=2&from=" + at(1) + "&until=" + at(8)
 	var back, forth []string
 	for cursor, query := room.Seq(1), span; cursor != 0; query = fmt.Sprintf("%s&before=%d", span, cursor) {
-		page := list(alice, "lobby", query)
+		page := listMessages(alice, "lobby", query)
 		back = append([]string{page.texts()}, back...)
 		cursor = page.NextCursor
 	}
 	for cursor, query := room.Seq(1), span+"&after=0"; cursor != 0; query = fmt.Sprintf("%s&after=%d", span, cursor) {
-		page := list(alice, "lobby", query)
+		page := listMessages(alice, "lobby", query)
 		forth = append(forth, page.texts())
 		cursor = page.NextCursor
 	}
@@ -208,9 +208,9 @@ func TestHistoryByTime(t *testing.T) {
 	}
 }
 
-// TestHistoryBeginsWithTheMember: in a room that keeps its past from newcomers no
+// TestHistoryStartsAtJoin: in a room that keeps its past from newcomers no
 // way of asking shows it, and a member's second session changes nothing.
-func TestHistoryBeginsWithTheMember(t *testing.T) {
+func TestHistoryStartsAtJoin(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -218,7 +218,7 @@ func TestHistoryBeginsWithTheMember(t *testing.T) {
 	before := alice.send("lobby", "before")
 	stream, _ := bob.listen()
 	bob.enter("lobby")
-	if p := list(bob, "lobby", ""); len(p.MessageList) != 0 || p.NextCursor != 0 {
+	if p := listMessages(bob, "lobby", ""); len(p.MessageList) != 0 || p.NextCursor != 0 {
 		t.Errorf("bob begins with %+v", p)
 	}
 	skipTo[room.RoomStateChanged](stream)
@@ -229,19 +229,19 @@ func TestHistoryBeginsWithTheMember(t *testing.T) {
 	since := url.QueryEscape(before.SentAt.Add(-time.Hour).Format(time.RFC3339))
 	for _, c := range []*client{bob, phone} {
 		for _, query := range []string{"", "?after=0", "?before=9007199254740991", "?from=" + since, "?after=0&from=" + since, fmt.Sprintf("?after=%d", before.Seq-1), "?limit=2", "?limit=2&after=0"} {
-			if p := list(c, "lobby", query); p.texts() != "one two" || p.NextCursor != 0 {
+			if p := listMessages(c, "lobby", query); p.texts() != "one two" || p.NextCursor != 0 {
 				t.Errorf("%s: bob reads %q, then %d", query, p.texts(), p.NextCursor)
 			}
 		}
-		if p := list(c, "lobby", fmt.Sprintf("?before=%d", before.Seq+1)); len(p.MessageList) != 0 {
+		if p := listMessages(c, "lobby", fmt.Sprintf("?before=%d", before.Seq+1)); len(p.MessageList) != 0 {
 			t.Errorf("bob reads %q", p.texts())
 		}
 	}
-	if got := list(alice, "lobby", "").texts(); got != "before one two" {
+	if got := listMessages(alice, "lobby", "").texts(); got != "before one two" {
 		t.Errorf("alice reads %q", got)
 	}
 	// A cursor that bob was never given brings no more.
-	stream.hangUp()
+	stream.disconnect()
 	generation := bob.enter("lobby").Generation
 	again, _ := bob.listen(resume(strconv.FormatInt(int64(generation), 36) + ":0"))
 	if got := skipTo[room.MessagesReceived](again).MessageList[0].Text; got != "one" {
@@ -252,7 +252,7 @@ func TestHistoryBeginsWithTheMember(t *testing.T) {
 	phone.leave("lobby")
 	bob.enter("lobby")
 	alice.send("lobby", "three")
-	if got := list(bob, "lobby", "").texts(); got != "three" {
+	if got := listMessages(bob, "lobby", "").texts(); got != "three" {
 		t.Errorf("back again bob reads %q", got)
 	}
 }

@@ -140,7 +140,7 @@ func newModel(t *testing.T, r *rapid.T) *model {
 	c := &clock{now: time.Now().UTC().Truncate(time.Millisecond)}
 	m := &model{
 		t: r, clock: c, world: newWorld(c.Now()), known: make(map[room.LogID]bool),
-		seats: make(map[string]*seat), patience: patience,
+		seats: make(map[string]*seat), patience: waitTimeout,
 		service: newService(&rapidTB{r, restOfTB{t}}, func(s *setup) {
 			s.store.Now = c.Now
 			s.api.RoomsPerUser = modelRooms
@@ -326,7 +326,7 @@ func (m *model) listen(s *seat, v move) {
 
 func (m *model) hangUp(s *seat) {
 	m.t.Logf("%s hangs up", s.name)
-	s.stream.hangUp()
+	s.stream.disconnect()
 	s.stream = nil
 	eventually(m, s.name+" is detached", func() bool { return s.client.state() == "detached" })
 	m.world.detach(s.visitor)

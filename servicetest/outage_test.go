@@ -17,7 +17,7 @@ import (
 
 // line is what a store's connections to PostgreSQL go through, so that a test
 // can cut it.
-type line struct {
+type databaseLink struct {
 	server   string // PostgreSQL's socket
 	listener net.Listener
 	running  sync.WaitGroup
@@ -28,7 +28,7 @@ type line struct {
 }
 
 // newLine makes a line to a database and returns the database's URL over it.
-func newLine(t *testing.T, database string) (*line, string) {
+func newDatabaseLink(t *testing.T, database string) (*databaseLink, string) {
 	t.Helper()
 	u, err := url.Parse(database)
 	if err != nil {
@@ -36,7 +36,7 @@ func newLine(t *testing.T, database string) (*line, string) {
 	}
 	query := u.Query()
 	socket := ".s.PGSQL." + query.Get("port")
-	l := &line{server: filepath.Join(query.Get("host"), socket), conns: make(map[net.Conn]struct{})}
+	l := &databaseLink{server: filepath.Join(query.Get("host"), socket), conns: make(map[net.Conn]struct{})}
 	dir, err := os.MkdirTemp("", "line-") // short, as the address of a socket must be
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func newLine(t *testing.T, database string) (*line, string) {
 	return l, u.String()
 }
 
-func (l *line) run() {
+func (l *databaseLink) run() {
 	for {
 		client, err := l.listener.Accept()
 		if err != nil {
@@ -73,7 +73,7 @@ func (l *line) run() {
 }
 
 // connect remembers a connection's two ends, unless the line is down.
-func (l *line) connect(client, server net.Conn) bool {
+func (l *databaseLink) connect(client, server net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.down {
@@ -85,7 +85,7 @@ func (l *line) connect(client, server net.Conn) bool {
 }
 
 // forward copies until one end is closed, and then closes the other.
-func (l *line) forward(from, to net.Conn) {
+func (l *databaseLink) forward(from, to net.Conn) {
 	_, _ = io.Copy(to, from) // a line that breaks is what it is for
 	_ = from.Close()
 	_ = to.Close()
@@ -95,7 +95,7 @@ func (l *line) forward(from, to net.Conn) {
 }
 
 // cut breaks all connections and lets no new ones through.
-func (l *line) cut() {
+func (l *databaseLink) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down = true
@@ -104,17 +104,17 @@ func (l *line) cut() {
 	}
 }
 
-func (l *line) mend() {
+func (l *databaseLink) restore() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.down = false
 }
 
-// TestDatabaseGoesAway: every call says that it may be tried again, streams
+// TestDatabaseOutage: every call says that it may be tried again, streams
 // stay, and afterwards all goes on.
-func TestDatabaseGoesAway(t *testing.T) {
+func TestDatabaseOutage(t *testing.T) {
 	t.Parallel()
-	l, address := newLine(t, storetest.Database(t))
+	l, address := newDatabaseLink(t, storetest.Database(t))
 	// A clock that stands still keeps a key that was used known without a look
 	// into the database, so that a call gets as far as its own query.
 	now := time.Now()
@@ -148,14 +148,14 @@ func TestDatabaseGoesAway(t *testing.T) {
 		}
 	}
 	// EventSource would not come back from another status than 200.
-	native := s.stranger().open(unknown.StreamURL)
+	native := s.anonymous().open(unknown.StreamURL)
 	if after := expect[room.Reconnect](native).AfterMs; after < 1000 || after > 4000 {
 		t.Errorf("EventSource is to come back after %d ms", after)
 	}
 	native.end()
 	eventually(t, "no stream is left of those that did not begin", func() bool { return s.hub.Stats().Streams == 1 })
 
-	l.mend()
+	l.restore()
 	again := object{"kind": "text", "text": "after", "clientMessageID": "1"}
 	eventually(t, "the database answers", func() bool {
 		return alice.call("POST", roomPath("lobby", "/messages"), again).StatusCode == http.StatusCreated

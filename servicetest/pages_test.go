@@ -12,7 +12,7 @@ import (
 func TestPages(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	c := s.stranger()
+	c := s.anonymous()
 	for _, p := range []struct {
 		path, contentType, body, policy string
 	}{
@@ -45,18 +45,18 @@ func TestAssetsAreFilesOnly(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	for _, path := range []string{"/assets/", "/assets", "/assets/other.js", "/assets/../index.html", "/assets/..%2findex.html", "/assets/%2e%2e/openapi.yaml", "/assets/page.js/"} {
-		if r := s.stranger().call("GET", path, nil); r.StatusCode != http.StatusNotFound {
+		if r := s.anonymous().call("GET", path, nil); r.StatusCode != http.StatusNotFound {
 			t.Errorf("%s: %d %s", path, r.StatusCode, r.body)
 		}
 	}
 }
 
-// TestPagesThatWereNotBuilt: the API works as ever.
-func TestPagesThatWereNotBuilt(t *testing.T) {
+// TestWithoutWebPages: the API works as ever.
+func TestWithoutWebPages(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Web = fstest.MapFS{".gitkeep": {}} })
 	for _, path := range []string{"/", "/docs", "/assets/page.js"} {
-		s.stranger().call("GET", path, nil).refused(http.StatusNotFound, "not_found")
+		s.anonymous().call("GET", path, nil).refused(http.StatusNotFound, "not_found")
 	}
 	s.login("alice").enter("lobby")
 }

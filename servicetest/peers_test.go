@@ -22,7 +22,7 @@ func peerPath(user room.UserID) string {
 }
 
 // write sends a text to a user.
-func (c *client) write(to room.UserID, text string) room.Message {
+func (c *client) sendTo(to room.UserID, text string) room.Message {
 	c.Helper()
 	return message(c.call("POST", peerPath(to), object{"kind": "text", "text": text}).is(http.StatusCreated))
 }
@@ -38,7 +38,7 @@ func (s *stream) peerMessage() room.Message {
 }
 
 // nothingElse expects that nothing is on its way to a stream's session.
-func (s *stream) nothingElse(c *client) {
+func (s *stream) expectNoMore(c *client) {
 	s.t.Helper()
 	c.fence()
 	expect[room.RoomStateChanged](s)
@@ -48,13 +48,13 @@ func (s *stream) nothingElse(c *client) {
 	expect[room.RoomStateChanged](s)
 }
 
-// TestPeerMessagesReachAllSessionsOfBoth, of each kind and at its limits, and
+// TestPeerMessagesReachAllSessions, of each kind and at its limits, and
 // nobody else.
-func TestPeerMessagesReachAllSessionsOfBoth(t *testing.T) {
+func TestPeerMessagesReachAllSessions(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, phone, bob, tablet, carol := s.login("alice"), s.login("alice"), s.login("bob"), s.login("bob"), s.login("carol")
-	carol.write("bob", "so that the numbers differ")
+	carol.sendTo("bob", "so that the numbers differ")
 	streams := map[room.UserID][]*stream{}
 	for _, c := range []*client{alice, phone, bob, tablet, carol} {
 		stream, ready := c.listen()
@@ -102,10 +102,10 @@ func TestPeerMessagesReachAllSessionsOfBoth(t *testing.T) {
 			}
 		}
 	}
-	streams["carol"][0].nothingElse(carol)
+	streams["carol"][0].expectNoMore(carol)
 }
 
-func TestPeerMessagesThatAreRefused(t *testing.T) {
+func TestPeerMessagesRefused(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -153,9 +153,9 @@ func TestPeerMessagesThatAreRefused(t *testing.T) {
 	}
 }
 
-// TestPeerMessagesWaitForWhoIsAway: a login gets what no session of the user has
+// TestPeerMessagesWaitInInbox: a login gets what no session of the user has
 // shown to have, and a cursor what comes after it, once.
-func TestPeerMessagesWaitForWhoIsAway(t *testing.T) {
+func TestPeerMessagesWaitInInbox(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -165,7 +165,7 @@ func TestPeerMessagesWaitForWhoIsAway(t *testing.T) {
 		t.Helper()
 		for range n {
 			text := fmt.Sprint(len(said) + 1)
-			alice.write("bob", text)
+			alice.sendTo("bob", text)
 			said = append(said, text)
 		}
 	}
@@ -177,7 +177,7 @@ func TestPeerMessagesWaitForWhoIsAway(t *testing.T) {
 				t.Errorf("%s comes, and not %s", got.Text, text)
 			}
 		}
-		stream.nothingElse(c)
+		stream.expectNoMore(c)
 	}
 	say(3)
 	bob := s.login("bob")
@@ -185,7 +185,7 @@ func TestPeerMessagesWaitForWhoIsAway(t *testing.T) {
 	brings(bob, stream, 1)
 	say(1)
 	brings(bob, stream, 4)
-	stream.hangUp()
+	stream.disconnect()
 	say(2)
 	stream, ready := bob.listen(resume(stream.id))
 	if !ready.Resumed {
@@ -204,21 +204,21 @@ func TestPeerMessagesWaitForWhoIsAway(t *testing.T) {
 	brings(tablet, his, 3)
 }
 
-// TestInboxThatCannotBeContinued: the client is told, and gets what is kept.
-func TestInboxThatCannotBeContinued(t *testing.T) {
+// TestInboxReset: the client is told, and gets what is kept.
+func TestInboxReset(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	s := newService(t, func(c *setup) { c.store.Now, c.store.PeerRetention = clock.Now, time.Minute })
 	alice, bob := s.login("alice"), s.login("bob")
 	stream, _ := bob.listen()
-	alice.write("bob", "1")
-	alice.write("bob", "2")
+	alice.sendTo("bob", "1")
+	alice.sendTo("bob", "2")
 	stream.peerMessage()
 	old := stream.id
 	stream.peerMessage()
 	clock.advance(time.Minute + time.Second)
 	s.sweep()
-	alice.write("bob", "3")
+	alice.sendTo("bob", "3")
 	for what, c := range map[string]struct {
 		change []func(*http.Request)
 		reason room.ResetReason
@@ -234,7 +234,7 @@ func TestInboxThatCannotBeContinued(t *testing.T) {
 		if got := stream.peerMessage(); got.Text != "3" {
 			t.Errorf("%s: then %s comes", what, got.Text)
 		}
-		stream.nothingElse(bob)
+		stream.expectNoMore(bob)
 	}
 	// A new session of who lost messages hears of it as well.
 	stream, _ = s.login("bob").listen()
@@ -258,12 +258,12 @@ func TestConversation(t *testing.T) {
 	for i := range 12 {
 		text := fmt.Sprint(i)
 		if i%3 == 0 {
-			carol.write("alice", "other")
+			carol.sendTo("alice", "other")
 		}
 		if i%2 == 0 {
-			alice.write(bob.UserID, text)
+			alice.sendTo(bob.UserID, text)
 		} else {
-			bob.write("alice", text)
+			bob.sendTo("alice", text)
 		}
 		all = append(all, text)
 	}
@@ -364,13 +364,13 @@ func TestPeerMessagesAndGrants(t *testing.T) {
 		}
 		alice.logout()
 	}
-	support.write("alice", "may I help?")
+	support.sendTo("alice", "may I help?")
 	alice := s.loginWith(s.signed(grants()))
 	if got := alice.call("GET", peerPath("support-7"), nil).is(http.StatusOK); !strings.Contains(string(got.body), "may I help?") {
 		t.Errorf("what came cannot be read: %s", got.body)
 	}
 	alice.call("PUT", "/v1/sessions/current/token", object{"token": s.signed(set("peers", []string{"bob"}))}).is(http.StatusOK)
-	alice.write("bob", "now I may")
+	alice.sendTo("bob", "now I may")
 	_ = bob
 }
 
@@ -412,12 +412,12 @@ func TestPeerMessagesAreNotInTheFeed(t *testing.T) {
 	s.login("bob")
 	feed, _ := s.admin().follow("")
 	for range 300 { // more than a page of the feed
-		alice.write("bob", "private")
+		alice.sendTo("bob", "private")
 	}
 	alice.enter("lobby")
 	expect[room.Created](feed)
 	expect[room.MembersJoined](feed)
-	alice.write("bob", "private")
+	alice.sendTo("bob", "private")
 	alice.send("lobby", "public")
 	if got := feed.text(); got != "public" {
 		t.Errorf("the feed brings %q", got)

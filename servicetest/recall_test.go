@@ -46,7 +46,7 @@ func TestRecall(t *testing.T) {
 	if again := message(alice.call("POST", roomPath("lobby", "/messages"), secret).is(http.StatusCreated)); !cmp.Equal(again, tombstone) {
 		t.Errorf("sent again it is %+v", again)
 	}
-	page := list(bob, "lobby", "")
+	page := listMessages(bob, "lobby", "")
 	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone) {
 		t.Errorf("the history is %+v", page.MessageList)
 	}
@@ -54,7 +54,7 @@ func TestRecall(t *testing.T) {
 	if got := hearing.text(); got != "end" {
 		t.Errorf("then comes %q", got)
 	}
-	hearing.hangUp()
+	hearing.disconnect()
 	replayed, _ := bob.listen(resume(beginning))
 	if got := expect[room.MessagesReceived](replayed).MessageList[0]; !cmp.Equal(got, tombstone) {
 		t.Errorf("replayed is %+v", got)
@@ -67,7 +67,7 @@ func TestRecall(t *testing.T) {
 	}
 }
 
-func TestFeedTellsOfRecalls(t *testing.T) {
+func TestFeedRecalls(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	admin, alice := s.admin(), s.login("alice")
@@ -84,7 +84,7 @@ func TestFeedTellsOfRecalls(t *testing.T) {
 			break
 		}
 	}
-	feed.hangUp()
+	feed.disconnect()
 	again, _ := admin.follow(beginning)
 	for e := again.next(); e.Type != string(room.TypeMessageRecalled); e = again.next() {
 		if strings.Contains(string(e.Data), "secret") {
@@ -124,7 +124,7 @@ func TestPeerRecall(t *testing.T) {
 	clock := newClock()
 	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
 	alice, phone, bob, carol := s.login("alice"), s.login("alice"), s.login("bob"), s.login("carol")
-	carol.write("bob", "so that the numbers differ")
+	carol.sendTo("bob", "so that the numbers differ")
 	hers, _ := phone.listen()
 	his, _ := bob.listen()
 	his.peerMessage()
@@ -135,7 +135,7 @@ func TestPeerRecall(t *testing.T) {
 	heard := his.peerMessage()
 	hers.peerMessage()
 	bob.call("GET", picture.Media.URL, nil).is(http.StatusOK)
-	old := alice.write("bob", "after")
+	old := alice.sendTo("bob", "after")
 	his.peerMessage()
 	hers.peerMessage()
 	path := func(c room.UserID, id room.MessageID) string { return peerPath(c) + "/" + string(id) }
@@ -158,7 +158,7 @@ func TestPeerRecall(t *testing.T) {
 	if diff := cmp.Diff(room.PeerMessageRecalled{Peer: "bob", MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: by}, expect[room.PeerMessageRecalled](hers)); diff != "" {
 		t.Errorf("she is told (-want +got):\n%s", diff)
 	}
-	his.nothingElse(bob)
+	his.expectNoMore(bob)
 	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	alice.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(again, tombstone(said)) {
@@ -169,7 +169,7 @@ func TestPeerRecall(t *testing.T) {
 	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone(heard)) {
 		t.Errorf("the history is %+v", page.MessageList)
 	}
-	his.hangUp()
+	his.disconnect()
 	replayed, _ := bob.listen(resume(beginning))
 	if diff := cmp.Diff(tombstone(heard), replayed.peerMessage()); diff != "" {
 		t.Errorf("replayed (-want +got):\n%s", diff)

@@ -15,71 +15,71 @@ import (
 // streams: back before the room's memberTimeout, back after it, never back.
 
 // loss is where a stream is lost.
-type loss struct {
+type lossCase struct {
 	what   string
 	config object // of the room
 	// two says that the user is in the room with another session as well.
-	two bool
+	secondSession bool
 }
 
 const (
 	// stay is the rooms' memberTimeout, and delay is how long one of them
 	// outlives its last member. Both leave a slow machine time: while a test
 	// makes its calls, real time passes too.
-	stay  = 120 * time.Second
-	delay = 120 * time.Second
+	memberTimeout = 120 * time.Second
+	destroyDelay  = 120 * time.Second
 )
 
-var losses = []loss{
-	{what: "in an ordinary room", config: object{"memberTimeout": int(stay.Seconds())}},
-	{what: "in a room with a delay", config: object{"memberTimeout": int(stay.Seconds()), "destroyDelay": int(delay.Seconds())}},
-	{what: "of one session of two", config: object{"memberTimeout": int(stay.Seconds())}, two: true},
+var losses = []lossCase{
+	{what: "in an ordinary room", config: object{"memberTimeout": int(memberTimeout.Seconds())}},
+	{what: "in a room with a delay", config: object{"memberTimeout": int(memberTimeout.Seconds()), "destroyDelay": int(destroyDelay.Seconds())}},
+	{what: "of one session of two", config: object{"memberTimeout": int(memberTimeout.Seconds())}, secondSession: true},
 }
 
 // away is what is there once alice's stream is lost. The host is in the room
 // and listens.
-type away struct {
-	*scene
-	loss
-	alice  *client
-	cursor string // where her stream broke
-	life   room.LogID
+type lossTest struct {
+	*clockedService
+	lossCase
+	alice      *client
+	cursor     string // where her stream broke
+	generation room.LogID
 	// phone is her other session, where there are two.
 	phone   *client
 	onPhone *stream
 }
 
 // eachLoss runs a test after each loss.
-func eachLoss(t *testing.T, test func(*testing.T, *away)) {
+func testEachLoss(t *testing.T, test func(*testing.T, *lossTest)) {
 	t.Helper()
 	t.Parallel()
 	for _, l := range losses {
 		t.Run(l.what, func(t *testing.T) {
 			t.Parallel()
-			a := &away{scene: newScene(t), loss: l}
-			a.life = as[struct{ Room room.Room }](a.host.call("POST", "/v1/rooms", object{"roomID": "lobby", "config": l.config}).
+			a := &lossTest{clockedService: newClockedService(t), lossCase: l}
+			a.generation = as[struct{ Room room.Room }](a.host.call("POST", "/v1/rooms", object{"roomID": "lobby", "config": l.config}).
 				is(http.StatusCreated)).Room.Generation
 			for _, want := range []string{"connecting create", "connected created"} {
-				if got := a.his.state(); got != want {
+				if got := a.hostStream.state(); got != want {
 					t.Fatalf("the host is %s", got)
 				}
 			}
 			a.alice = a.login("alice")
 			a.alice.enter("lobby")
 			hers, _ := a.alice.listen()
-			a.joined("alice")
-			if l.two {
+			a.expectJoined("alice")
+			if l.secondSession {
 				a.phone = a.loginWith(a.token("alice", 1000*time.Hour))
 				a.phone.enter("lobby")
 				a.onPhone, _ = a.phone.listen()
 			}
 			a.host.send("lobby", "before")
-			a.hear("before")
+			a.expectMessage("before")
 			if got := hers.text(); got != "before" {
 				t.Fatalf("she hears %q", got)
 			}
 			a.cursor = hers.id
-			hers.hangUp()
+			hers.disconnect()
 			eventually(t, "she is detached", func() bool { return a.alice.state() == "detached" })
 			test(t, a)
 		})
@@ -87,7 +87,7 @@ func eachLoss(t *testing.T, test func(*testing.T, *away)) {
 }
 
 // joined expects that all who listen see a user come.
-func (a *away) joined(user room.UserID) {
+func (a *lossTest) expectJoined(user room.UserID) {
 	a.Helper()
 	for _, listener := range a.listeners() {
 		if got := expect[room.MembersJoined](listener).MemberList; len(got) != 1 || got[0].ID != user {
@@ -97,7 +97,7 @@ func (a *away) joined(user room.UserID) {
 }
 
 // left expects that all who listen see a user go.
-func (a *away) left(user room.UserID, reason room.LeaveReason) {
+func (a *lossTest) expectLeft(user room.UserID, reason room.LeaveReason) {
 	a.Helper()
 	for _, listener := range a.listeners() {
 		if got := expect[room.MembersLeft](listener).MemberList; len(got) != 1 || got[0].ID != user || got[0].Reason != reason {
@@ -107,7 +107,7 @@ func (a *away) left(user room.UserID, reason room.LeaveReason) {
 }
 
 // hear expects that a message is the very next that all who listen get.
-func (a *away) hear(text string) {
+func (a *lossTest) expectMessage(text string) {
 	a.Helper()
 	for _, listener := range a.listeners() {
 		if got := listener.text(); got != text {
@@ -116,30 +116,30 @@ func (a *away) hear(text string) {
 	}
 }
 
-func (a *away) listeners() []*stream {
+func (a *lossTest) listeners() []*stream {
 	if a.onPhone == nil {
-		return []*stream{a.his}
+		return []*stream{a.hostStream}
 	}
-	return []*stream{a.his, a.onPhone}
+	return []*stream{a.hostStream, a.onPhone}
 }
 
 // timeOut lets the room's memberTimeout pass, and expects what the others see.
-func (a *away) timeOut() {
+func (a *lossTest) timeOut() {
 	a.Helper()
-	a.passes(stay, "she timed out", func() bool { return !slices.Contains(a.rooms(), "lobby") })
-	if !a.two {
-		a.left("alice", room.ReasonTimedOut)
+	a.advanceUntil(memberTimeout, "she timed out", func() bool { return !slices.Contains(a.rooms(), "lobby") })
+	if !a.secondSession {
+		a.expectLeft("alice", room.ReasonTimedOut)
 	}
 }
 
 // later lets time pass in which nothing is due.
-func (a *away) later(d time.Duration) {
+func (a *lossTest) passTime(d time.Duration) {
 	a.Helper()
-	a.passes(d, "it was swept", func() bool { return true })
+	a.advanceUntil(d, "it was swept", func() bool { return true })
 }
 
 // rooms is the rooms that her session is in.
-func (a *away) rooms() (ids []room.RoomID) {
+func (a *lossTest) rooms() (ids []room.RoomID) {
 	a.Helper()
 	for _, r := range as[struct{ Rooms []room.Room }](a.alice.call("GET", "/v1/sessions/current/rooms", nil).is(http.StatusOK)).Rooms {
 		ids = append(ids, r.ID)
@@ -148,14 +148,14 @@ func (a *away) rooms() (ids []room.RoomID) {
 }
 
 // exists reports whether the room is there, to the host who may be out of it.
-func (a *away) exists() bool {
+func (a *lossTest) exists() bool {
 	a.Helper()
 	return a.host.call("GET", roomPath("lobby", ""), nil).StatusCode != http.StatusNotFound
 }
 
 // goes expects that the room, which nobody is in, goes at once or after its
 // delay, and not before.
-func (a *away) goes() {
+func (a *lossTest) expectDestroyed() {
 	a.Helper()
 	if a.config["destroyDelay"] == nil {
 		if a.exists() {
@@ -163,26 +163,26 @@ func (a *away) goes() {
 		}
 		return
 	}
-	a.later(delay / 2)
+	a.passTime(destroyDelay / 2)
 	if !a.exists() {
 		a.Fatal("the room went before its delay was over")
 	}
-	a.passes(delay/2, "the room is gone", func() bool { return !a.exists() })
+	a.advanceUntil(destroyDelay/2, "the room is gone", func() bool { return !a.exists() })
 }
 
-// TestBackInTime: the others notice nothing, and who comes back gets exactly
+// TestReconnectInTime: the others notice nothing, and who comes back gets exactly
 // what was missed.
-func TestBackInTime(t *testing.T) {
-	eachLoss(t, func(t *testing.T, a *away) {
+func TestReconnectInTime(t *testing.T) {
+	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		carol := a.login("carol")
 		carol.listen()
 		carol.enter("lobby")
-		a.joined("carol")
+		a.expectJoined("carol")
 		a.host.send("lobby", "one")
-		a.later(stay / 2)
+		a.passTime(memberTimeout / 2)
 		carol.send("lobby", "two")
-		a.hear("one")
-		a.hear("two")
+		a.expectMessage("one")
+		a.expectMessage("two")
 
 		hers, ready := a.alice.listen(resume(a.cursor))
 		if !ready.Resumed || len(ready.Rooms) != 1 || ready.Rooms[0].ID != "lobby" || ready.Rooms[0].MemberCount != 3 {
@@ -192,7 +192,7 @@ func TestBackInTime(t *testing.T) {
 			t.Errorf("she sees %+v come", got)
 		}
 		next := hers.seq()
-		a.later(stay / 2) // no clock runs any more
+		a.passTime(memberTimeout / 2) // no clock runs any more
 		a.alice.send("lobby", "three")
 		for _, text := range []string{"one", "two", "three"} {
 			next++
@@ -200,30 +200,30 @@ func TestBackInTime(t *testing.T) {
 				t.Errorf("she hears %q as event %d, and not %q as %d", got, hers.seq(), text, next)
 			}
 		}
-		a.hear("three") // and nothing of her coming or going
-		hers.hangUp()
+		a.expectMessage("three") // and nothing of her coming or going
+		hers.disconnect()
 	})
 }
 
-// TestBackTooLate: the others saw the user go, once, for the last of the user's
+// TestReconnectAfterTimeout: the others saw the user go, once, for the last of the user's
 // sessions; who comes back is told, and may enter again.
-func TestBackTooLate(t *testing.T) {
-	eachLoss(t, func(t *testing.T, a *away) {
+func TestReconnectAfterTimeout(t *testing.T) {
+	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		a.timeOut()
 		a.host.send("lobby", "meanwhile")
-		a.hear("meanwhile")
+		a.expectMessage("meanwhile")
 		a.alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "too late"}).refused(http.StatusConflict, "not_in_room")
 
 		hers, ready := a.alice.listen(resume(a.cursor))
 		if len(ready.Rooms) != 0 {
 			t.Errorf("she comes back to %+v", ready)
 		}
-		want := room.RoomStateChanged{RoomID: "lobby", Generation: a.life, State: room.RoomDisconnected, Event: room.RoomNetworkTimeout}
+		want := room.RoomStateChanged{RoomID: "lobby", Generation: a.generation, State: room.RoomDisconnected, Event: room.RoomNetworkTimeout}
 		if diff := cmp.Diff(want, expect[room.RoomStateChanged](hers)); diff != "" {
 			t.Errorf("she is told (-want +got):\n%s", diff)
 		}
-		a.later(2 * stay) // nobody times out twice
-		if again := a.alice.enter("lobby"); again.Generation != a.life || again.MemberCount != 2 {
+		a.passTime(2 * memberTimeout) // nobody times out twice
+		if again := a.alice.enter("lobby"); again.Generation != a.generation || again.MemberCount != 2 {
 			t.Errorf("she enters %+v", again)
 		}
 		for _, want := range []string{"connecting enter", "connected success"} {
@@ -231,65 +231,65 @@ func TestBackTooLate(t *testing.T) {
 				t.Errorf("she is %s, and not %s", got, want)
 			}
 		}
-		if !a.two {
-			a.joined("alice")
+		if !a.secondSession {
+			a.expectJoined("alice")
 		}
 		a.host.send("lobby", "after")
-		a.hear("after")
+		a.expectMessage("after")
 		if got := hers.text(); got != "after" {
 			t.Errorf("she goes on with %q", got)
 		}
 	})
 }
 
-// TestNeverBack: the others saw the user go, once; the session ends with its
+// TestNoReconnect: the others saw the user go, once; the session ends with its
 // token, of which nobody hears any more; the room goes with its last member.
-func TestNeverBack(t *testing.T) {
-	eachLoss(t, func(t *testing.T, a *away) {
+func TestNoReconnect(t *testing.T) {
+	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		a.timeOut()
 		if got := a.alice.state(); got != "detached" {
 			t.Errorf("her session is %s", got)
 		}
-		a.passes(2*time.Hour, "her token ran out", func() bool {
+		a.advanceUntil(2*time.Hour, "her token ran out", func() bool {
 			return a.alice.call("GET", "/v1/sessions/current", nil).StatusCode == http.StatusUnauthorized
 		})
 		a.alice.call("GET", "/v1/events", nil, resume(a.cursor)).refused(http.StatusUnauthorized, "token_expired")
 		a.host.send("lobby", "nothing else")
-		a.hear("nothing else")
-		if a.two {
+		a.expectMessage("nothing else")
+		if a.secondSession {
 			a.phone.leave("lobby")
 			if got := a.onPhone.state(); got != "disconnected success" {
 				t.Errorf("the other session is %s", got)
 			}
 			a.onPhone = nil
-			a.left("alice", room.ReasonLeft)
+			a.expectLeft("alice", room.ReasonLeft)
 		}
 		a.host.leave("lobby")
-		a.goes()
+		a.expectDestroyed()
 	})
 }
 
-// TestTheLastOneVanishes: who is away is a member, so the room stays; it goes
+// TestLastMemberLosesStream: who is away is a member, so the room stays; it goes
 // with the member's time, or not at all while another session is there.
-func TestTheLastOneVanishes(t *testing.T) {
-	eachLoss(t, func(t *testing.T, a *away) {
+func TestLastMemberLosesStream(t *testing.T) {
+	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		a.host.leave("lobby")
-		a.his.state()
-		if a.two {
+		a.hostStream.state()
+		if a.secondSession {
 			expect[room.MembersLeft](a.onPhone)
 		}
-		a.later(stay / 2)
+		a.passTime(memberTimeout / 2)
 		if !a.exists() {
 			t.Fatal("the room went while she may still come back")
 		}
-		a.passes(stay/2, "she timed out", func() bool { return len(a.rooms()) == 0 })
-		if a.two {
+		a.advanceUntil(memberTimeout/2, "she timed out", func() bool { return len(a.rooms()) == 0 })
+		if a.secondSession {
 			a.phone.send("lobby", "still here")
 			if got := a.onPhone.text(); got != "still here" {
 				t.Errorf("the other session hears %q", got)
 			}
 		} else {
-			a.goes()
+			a.expectDestroyed()
 		}
 		hers, ready := a.alice.listen(resume(a.cursor))
 		if len(ready.Rooms) != 0 {
@@ -298,41 +298,41 @@ func TestTheLastOneVanishes(t *testing.T) {
 		if got := hers.state(); got != "disconnected networkTimeout" {
 			t.Errorf("she is %s", got)
 		}
-		if again := a.alice.enter("lobby"); (again.Generation == a.life) != a.two {
-			t.Errorf("she enters life %d of the room, after %d", again.Generation, a.life)
+		if again := a.alice.enter("lobby"); (again.Generation == a.generation) != a.secondSession {
+			t.Errorf("she enters life %d of the room, after %d", again.Generation, a.generation)
 		}
 	})
 }
 
-// TestBackBeforeAnEmptyRoomGoes: a member who timed out as the last may come
+// TestReenterBeforeRoomIsDestroyed: a member who timed out as the last may come
 // back to the same room while its delay runs, which stops the clock.
-func TestBackBeforeAnEmptyRoomGoes(t *testing.T) {
-	eachLoss(t, func(t *testing.T, a *away) {
+func TestReenterBeforeRoomIsDestroyed(t *testing.T) {
+	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		if a.config["destroyDelay"] == nil {
 			return // there is no time to come back in
 		}
 		a.host.leave("lobby")
-		a.passes(stay, "she timed out", func() bool { return len(a.rooms()) == 0 })
+		a.advanceUntil(memberTimeout, "she timed out", func() bool { return len(a.rooms()) == 0 })
 		hers, _ := a.alice.listen(resume(a.cursor))
 		if got := hers.state(); got != "disconnected networkTimeout" {
 			t.Errorf("she is %s", got)
 		}
-		if again := a.alice.enter("lobby"); again.Generation != a.life || !again.DestroyAt.IsZero() {
+		if again := a.alice.enter("lobby"); again.Generation != a.generation || !again.DestroyAt.IsZero() {
 			t.Errorf("she enters %+v", again)
 		}
-		a.later(2 * delay)
+		a.passTime(2 * destroyDelay)
 		if !a.exists() {
 			t.Error("the room went with her in it")
 		}
 	})
 }
 
-// TestBackToARoomThatNoCursorNames: a room that was entered after the event whose
+// TestTimeoutInRoomOutsideCursor: a room that was entered after the event whose
 // id the client kept is in no cursor, and that it was lost is told all the same. Told of
 // is what others did: that she left she knows.
-func TestBackToARoomThatNoCursorNames(t *testing.T) {
+func TestTimeoutInRoomOutsideCursor(t *testing.T) {
 	t.Parallel()
-	s := newScene(t)
+	s := newClockedService(t)
 	for _, step := range []struct {
 		what string
 		back func(string) []func(*http.Request)
@@ -343,7 +343,7 @@ func TestBackToARoomThatNoCursorNames(t *testing.T) {
 		for _, id := range []room.RoomID{"lost", "left"} {
 			s.host.enter(id)
 		}
-		alice := s.loginWith(s.fresh("alice"))
+		alice := s.loginWith(s.freshToken("alice"))
 		hers, _ := alice.listen()
 		before := hers.id
 		alice.enter("left")
@@ -351,10 +351,10 @@ func TestBackToARoomThatNoCursorNames(t *testing.T) {
 		for range 4 {
 			hers.state()
 		}
-		hers.hangUp()
+		hers.disconnect()
 		eventually(t, "she is detached", func() bool { return alice.state() == "detached" })
 		alice.leave("left")
-		s.passes(31*time.Second, "she timed out", func() bool {
+		s.advanceUntil(31*time.Second, "she timed out", func() bool {
 			return alice.call("GET", roomPath("lost", ""), nil).StatusCode == http.StatusConflict
 		})
 		hers, _ = alice.listen(step.back(before)...)
@@ -369,9 +369,9 @@ func TestBackToARoomThatNoCursorNames(t *testing.T) {
 	}
 }
 
-// TestBackAtAnotherServer, where others read the room: what was said through the first
+// TestResumeOnAnotherServer, where others read the room: what was said through the first
 // one meanwhile comes to the one who is back, and to those who were there.
-func TestBackAtAnotherServer(t *testing.T) {
+func TestResumeOnAnotherServer(t *testing.T) {
 	t.Parallel()
 	first := newService(t)
 	second := newService(t, func(c *setup) { c.database = first.database })
@@ -389,7 +389,7 @@ func TestBackAtAnotherServer(t *testing.T) {
 	if got := hers.text(); got != "one" {
 		t.Errorf("the first brings %q", got)
 	}
-	hers.hangUp()
+	hers.disconnect()
 	for _, text := range []string{"two", "three"} {
 		bob.send("lobby", text)
 	}

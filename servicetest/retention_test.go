@@ -31,7 +31,7 @@ func TestRetention(t *testing.T) {
 	}
 	clock.advance(time.Second)
 	s.sweep()
-	if got := list(alice, "lobby", "").texts(); got != "kept" {
+	if got := listMessages(alice, "lobby", "").texts(); got != "kept" {
 		t.Errorf("the history is %q", got)
 	}
 	exact, ready := alice.listen(resume(late))

@@ -52,14 +52,14 @@ func TestEachMessageOnce(t *testing.T) {
 		eventually(t, "a reader listens", func() bool { _, listens := f.position(); return listens })
 	}
 
-	var tries []*thrice
+	var tries []*retriedMessage
 	for _, path := range []string{roomPath("lobby", "/messages"), peerPath("bob")} {
 		for i, body := range eachKind(alice) {
 			if path == peerPath("bob") && body["kind"] == "barrage" {
 				continue // for rooms only
 			}
 			body["clientMessageID"] = fmt.Sprint("m", i)
-			tries = append(tries, &thrice{client: alice, path: path, body: raw(encoded(t, body)), stored: room.MessageKind(body["kind"].(string)).Stored()})
+			tries = append(tries, &retriedMessage{client: alice, path: path, body: raw(encoded(t, body)), stored: room.MessageKind(body["kind"].(string)).Stored()})
 		}
 	}
 	random := rand.New(rand.NewPCG(seed, math.MaxUint64))
@@ -75,7 +75,7 @@ func TestEachMessageOnce(t *testing.T) {
 		})
 	}
 	sending.Wait()
-	toAll, toBob := alice.send("lobby", "the end"), alice.write("bob", "the end")
+	toAll, toBob := alice.send("lobby", "the end"), alice.sendTo("bob", "the end")
 	for _, f := range readers {
 		eventually(t, string(f.UserID)+" has all", func() bool {
 			return f.has(toAll.ID) && (f.UserID == "carol" || f.has(toBob.ID))
@@ -94,7 +94,7 @@ func TestEachMessageOnce(t *testing.T) {
 	}
 	stored := map[string]int{}
 	for _, try := range tries {
-		unheard += try.unheard
+		unheard += try.lostReplies
 		if !try.stored {
 			try.checkUnstored(readers, histories)
 			continue
@@ -102,16 +102,16 @@ func TestEachMessageOnce(t *testing.T) {
 		m, text := try.checkReplies()
 		if m.Peer == "" {
 			stored["room"]++
-			try.once("history", m, text, histories["room"][m.ID])
+			try.expectOnce("history", m, text, histories["room"][m.ID])
 			for _, f := range readers {
-				try.once(string(f.UserID), m, text, f.messages[m.ID])
+				try.expectOnce(string(f.UserID), m, text, f.messages[m.ID])
 			}
 			continue
 		}
 		stored["alice"]++
 		stored["bob"]++
-		try.once("her history", m, text, histories["alice"][m.ID])
-		try.once("alice", m, text, readers["alice"].messages[m.ID])
+		try.expectOnce("her history", m, text, histories["alice"][m.ID])
+		try.expectOnce("alice", m, text, readers["alice"].messages[m.ID])
 		his := readers["bob"].messages[m.ID]
 		if len(his) == 1 {
 			var got room.Message
@@ -123,8 +123,8 @@ func TestEachMessageOnce(t *testing.T) {
 			}
 			text = his[0]
 		}
-		try.once("bob", m, text, his)
-		try.once("his history", m, text, histories["bob"][m.ID])
+		try.expectOnce("bob", m, text, his)
+		try.expectOnce("his history", m, text, histories["bob"][m.ID])
 		if len(readers["carol"].messages[m.ID]) > 0 {
 			t.Errorf("%s comes to carol", try)
 		}
@@ -164,22 +164,22 @@ func eachKind(owner *client) []object {
 }
 
 // thrice is one message that is sent three times.
-type thrice struct {
+type retriedMessage struct {
 	*client
 	path   string
 	body   raw
 	stored bool
 
-	mu      sync.Mutex // guards all below, while it is sent
-	replies [][]byte
-	unheard int // replies that did not arrive
+	mu          sync.Mutex // guards all below, while it is sent
+	replies     [][]byte
+	lostReplies int // replies that did not arrive
 }
 
-func (m *thrice) String() string { return fmt.Sprintf("%.60s to %s", m.body, m.path) }
+func (m *retriedMessage) String() string { return fmt.Sprintf("%.60s to %s", m.body, m.path) }
 
 // send sends it three times, together or one after the other. One of the three
 // has a connection that holds.
-func (m *thrice) send(random *rand.Rand) {
+func (m *retriedMessage) send(random *rand.Rand) {
 	holds, together := random.IntN(3), random.IntN(2) == 0
 	var sending sync.WaitGroup
 	for i := range 3 {
@@ -200,8 +200,8 @@ func (m *thrice) send(random *rand.Rand) {
 	sending.Wait()
 }
 
-func (m *thrice) try(writes, reads int64) {
-	reply, err := m.over(cutting(writes, reads)).Do(m.request("POST", m.path, m.body)) //nolint:bodyclose // drain closes it
+func (m *retriedMessage) try(writes, reads int64) {
+	reply, err := m.httpClient(cutTransport(writes, reads)).Do(m.request("POST", m.path, m.body)) //nolint:bodyclose // drain closes it
 	var body []byte
 	if err == nil {
 		body, err = drain(reply.Body)
@@ -212,7 +212,7 @@ func (m *thrice) try(writes, reads int64) {
 	case err != nil && max(writes, reads) == math.MaxInt64 && min(writes, reads) == math.MaxInt64:
 		m.Errorf("%s: %v", m, err)
 	case err != nil:
-		m.unheard++
+		m.lostReplies++
 	case m.stored != (reply.StatusCode == http.StatusCreated) || !m.stored != (reply.StatusCode == http.StatusAccepted):
 		m.Errorf("%s is answered with %d: %s", m, reply.StatusCode, body)
 	default:
@@ -221,7 +221,7 @@ func (m *thrice) try(writes, reads int64) {
 }
 
 // checkReplies requires that all replies are the same, and returns the message.
-func (m *thrice) checkReplies() (message room.Message, text []byte) {
+func (m *retriedMessage) checkReplies() (message room.Message, text []byte) {
 	if len(m.replies) == 0 {
 		m.Fatalf("%s is not answered", m)
 	}
@@ -241,7 +241,7 @@ func (m *thrice) checkReplies() (message room.Message, text []byte) {
 }
 
 // once requires that a message is in one place, once, byte for byte.
-func (m *thrice) once(where string, message room.Message, want []byte, got []json.RawMessage) {
+func (m *retriedMessage) expectOnce(where string, message room.Message, want []byte, got []json.RawMessage) {
 	if len(got) != 1 {
 		m.Errorf("%s: %s is %d times with %s", m, message.ID, len(got), where)
 		return
@@ -253,7 +253,7 @@ func (m *thrice) once(where string, message room.Message, want []byte, got []jso
 
 // checkUnstored requires that each try was a message of its own, which nobody got
 // twice and no history has.
-func (m *thrice) checkUnstored(readers map[string]*follower, histories map[string]map[room.MessageID][]json.RawMessage) {
+func (m *retriedMessage) checkUnstored(readers map[string]*follower, histories map[string]map[room.MessageID][]json.RawMessage) {
 	var ids []room.MessageID
 	for _, body := range m.replies {
 		var reply struct{ Message room.Message }
@@ -287,7 +287,7 @@ func history(c *client, path string) map[room.MessageID][]json.RawMessage {
 			NextCursor  room.Seq
 		}](c.call("GET", path+query, nil).is(http.StatusOK))
 		for _, text := range page.MessageList {
-			keep(c, all, text)
+			collect(c, all, text)
 		}
 		query = ""
 		if page.NextCursor > 0 {
@@ -297,7 +297,7 @@ func history(c *client, path string) map[room.MessageID][]json.RawMessage {
 	return all
 }
 
-func keep(t testing.TB, all map[room.MessageID][]json.RawMessage, text json.RawMessage) {
+func collect(t testing.TB, all map[room.MessageID][]json.RawMessage, text json.RawMessage) {
 	var m room.Message
 	if err := json.Unmarshal(text, &m); err != nil {
 		t.Errorf("%s: %v", text, err)
@@ -331,7 +331,7 @@ func (f *follower) follow(ctx context.Context) {
 		if resumes {
 			r.Header.Set("Last-Event-ID", cursor)
 		}
-		reply, err := f.over(cutting(math.MaxInt64, reads)).Do(r)
+		reply, err := f.httpClient(cutTransport(math.MaxInt64, reads)).Do(r)
 		if err != nil {
 			continue // cut within the header
 		}
@@ -339,12 +339,12 @@ func (f *follower) follow(ctx context.Context) {
 			f.Errorf("the stream is answered with %d", reply.StatusCode)
 			return
 		}
-		_ = readEvents(reply.Body, f.take, func(int) {}, func() {}) //nolint:errcheck // an event that was cut comes again
+		_ = readEvents(reply.Body, f.receive, func(int) {}, func() {}) //nolint:errcheck // an event that was cut comes again
 		_ = reply.Body.Close()
 	}
 }
 
-func (f *follower) take(e event) {
+func (f *follower) receive(e event) {
 	if err := e.check("streamEvents"); err != nil {
 		f.Error(err)
 	}
@@ -393,7 +393,7 @@ func (f *follower) check() {
 			last[body.RoomID] = body.Seq
 		}
 		for _, text := range body.MessageList {
-			keep(f, f.messages, text)
+			collect(f, f.messages, text)
 		}
 	}
 }
@@ -401,7 +401,7 @@ func (f *follower) check() {
 var errCut = errors.New("the line is cut")
 
 // cutting is connections that are cut after so many bytes in either direction.
-func cutting(writes, reads int64) http.RoundTripper {
+func cutTransport(writes, reads int64) http.RoundTripper {
 	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err != nil {

@@ -170,9 +170,9 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	}
 }
 
-// TestRefusedAtTheDoor: a call that is refused says why, and the stream says
+// TestRefusedEntry: a call that is refused says why, and the stream says
 // the same.
-func TestRefusedAtTheDoor(t *testing.T) {
+func TestRefusedEntry(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.RoomsPerUser = 2 })
 	host := s.login("host")
@@ -220,7 +220,7 @@ func TestRefusedAtTheDoor(t *testing.T) {
 				t.Errorf("%s %s: the stream says %+v, and the reply %s: %s", c.method, c.path, *changed.Error, p.Code, p.Detail)
 			}
 		}
-		stream.hangUp()
+		stream.disconnect()
 	}
 }
 
@@ -290,9 +290,9 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// TestRenewingReplacesGrants: what the newer token does not allow is not
+// TestRenewedTokenReplacesGrants: what the newer token does not allow is not
 // allowed any more, at once.
-func TestRenewingReplacesGrants(t *testing.T) {
+func TestRenewedTokenReplacesGrants(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -306,9 +306,9 @@ func TestRenewingReplacesGrants(t *testing.T) {
 	alice.send("lobby", "again")
 }
 
-// TestRenewingTakesOutOfRooms: a session does not stay where its newer token would
+// TestRevokedGrantRemovesMember: a session does not stay where its newer token would
 // not let it in. Everybody is told why.
-func TestRenewingTakesOutOfRooms(t *testing.T) {
+func TestRevokedGrantRemovesMember(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	host := s.login("host")
@@ -345,9 +345,9 @@ func TestRenewingTakesOutOfRooms(t *testing.T) {
 	}
 }
 
-// TestCeilings: clients may not ask for more than the operator lets them have,
+// TestConfigCeilings: clients may not ask for more than the operator lets them have,
 // whichever call would create the room. The operator's own servers may.
-func TestCeilings(t *testing.T) {
+func TestConfigCeilings(t *testing.T) {
 	t.Parallel()
 	members, delay := 50, room.Seconds(60)
 	s := newService(t, func(c *setup) { c.api.Ceilings = room.Ceilings{MaxMembers: &members, DestroyDelay: &delay} })

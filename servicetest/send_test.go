@@ -9,10 +9,10 @@ import (
 	"parlor/room"
 )
 
-// TestErrorsOfSendingComeInOrder checks which error a message gets that breaks several rules.
+// TestSendErrorOrder checks which error a message gets that breaks several rules.
 // Clients rely on it: a message that is not granted costs no token of the rate, and a retry of a
 // stored message gets its answer over the rate.
-func TestErrorsOfSendingComeInOrder(t *testing.T) {
+func TestSendErrorOrder(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
 		c.api.Rates = handlers.Rates{Messages: handlers.Rate{Count: 2, Window: time.Hour}}

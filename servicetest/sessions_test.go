@@ -26,7 +26,7 @@ func TestSessionIsDetachedUnlessItsStreamIsOpen(t *testing.T) {
 	if got := alice.state(); got != "online" {
 		t.Errorf("with its stream the session is %s", got)
 	}
-	stream.hangUp()
+	stream.disconnect()
 	eventually(t, "the session is detached", func() bool { return alice.state() == "detached" })
 }
 
@@ -48,7 +48,7 @@ func TestCreateSession(t *testing.T) {
 		if c.asked != "" {
 			body["userName"] = c.asked
 		}
-		got := as[session](s.stranger().call("POST", "/v1/sessions", body).is(http.StatusCreated))
+		got := as[session](s.anonymous().call("POST", "/v1/sessions", body).is(http.StatusCreated))
 		if got.UserName != c.want || got.UserID != "alice" {
 			t.Errorf("%s: the session is of %s, %s", c.what, got.UserID, got.UserName)
 		}
@@ -59,7 +59,7 @@ func TestCreateSession(t *testing.T) {
 		if left := time.Until(got.TokenExpiresAt); left < 59*time.Minute || left > time.Hour {
 			t.Errorf("the session lasts %s", left)
 		}
-		c := s.stranger().with(got.SessionKey)
+		c := s.anonymous().withKey(got.SessionKey)
 		seen := as[struct {
 			Session struct {
 				session
@@ -107,7 +107,7 @@ func TestStreamURL(t *testing.T) {
 		{"https://example.com/", "https://example.com/v1/events?stream_key=ek_"},
 	} {
 		s := newService(t, func(s *setup) { s.api.PublicURL = c.publicURL })
-		r := s.stranger().call("POST", "/v1/sessions", object{"token": s.token("alice", time.Hour)},
+		r := s.anonymous().call("POST", "/v1/sessions", object{"token": s.token("alice", time.Hour)},
 			func(r *http.Request) { r.Host = "parlor.test:80" })
 		if got := as[session](r.is(http.StatusCreated)).StreamURL; !strings.HasPrefix(got, c.want) {
 			t.Errorf("with the public URL %q the stream is at %s", c.publicURL, got)
@@ -142,7 +142,7 @@ func TestEndSession(t *testing.T) {
 	alice.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
 	alice.call("DELETE", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
 	alice.call("GET", "/v1/events", nil).refused(http.StatusUnauthorized, "session_ended")
-	s.stranger().call("GET", alice.StreamURL, nil).refused(http.StatusUnauthorized, "session_ended")
+	s.anonymous().call("GET", alice.StreamURL, nil).refused(http.StatusUnauthorized, "session_ended")
 }
 
 func TestRenewToken(t *testing.T) {
@@ -171,9 +171,9 @@ func TestRenewToken(t *testing.T) {
 	}
 }
 
-// TestTokenRunsOut lets one session's token run out, while another one of the
+// TestTokenExpires lets one session's token run out, while another one of the
 // user is renewed in time.
-func TestTokenRunsOut(t *testing.T) {
+func TestTokenExpires(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	bob := s.login("bob")
@@ -202,7 +202,7 @@ func TestTokenRunsOut(t *testing.T) {
 	lost.call("PUT", "/v1/sessions/current/token", object{"token": s.token("alice", time.Hour)}).
 		refused(http.StatusUnauthorized, "token_expired")
 
-	s.sweepFor(his)
+	s.sweepUntilEvent(his)
 	if left := expect[room.MembersLeft](his).MemberList; left[0].ID != "alice" || left[0].Reason != room.ReasonTokenExpired {
 		t.Errorf("the others see %+v", left)
 	}

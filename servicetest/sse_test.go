@@ -19,7 +19,7 @@ import (
 
 // patience is how long a test waits for something that must happen. It only makes a failing test slow, so it is long
 // enough for a busy machine.
-const patience = time.Minute
+const waitTimeout = time.Minute
 
 // event is a Server-Sent Event as it was read.
 type event struct {
@@ -149,13 +149,13 @@ type stream struct {
 	last event
 	id   string
 	// hungUp says that the test closed the stream.
-	hungUp chan struct{}
-	closed sync.Once
+	disconnected chan struct{}
+	closed       sync.Once
 }
 
 // read lets a stream be read in the background, until it ends or the test does.
 func read(t testing.TB, reply *http.Response) *stream {
-	s := &stream{t: t, reply: reply, events: make(chan event, 10_000), hungUp: make(chan struct{})}
+	s := &stream{t: t, reply: reply, events: make(chan event, 10_000), disconnected: make(chan struct{})}
 	ended := make(chan struct{})
 	operationID := ""
 	if route, _, ok := operation(reply.Request); ok {
@@ -171,7 +171,7 @@ func read(t testing.TB, reply *http.Response) *stream {
 			s.events <- e
 		}, func(int) {}, func() { s.comments.Add(1) })
 		select {
-		case <-s.hungUp:
+		case <-s.disconnected:
 		default:
 			if err != nil {
 				t.Error(err)
@@ -179,16 +179,16 @@ func read(t testing.TB, reply *http.Response) *stream {
 		}
 	}()
 	t.Cleanup(func() {
-		s.hangUp()
+		s.disconnect()
 		<-ended
 	})
 	return s
 }
 
 // hangUp ends the stream as a client does that vanishes.
-func (s *stream) hangUp() {
+func (s *stream) disconnect() {
 	s.closed.Do(func() {
-		close(s.hungUp)
+		close(s.disconnected)
 		_ = s.reply.Body.Close() // whatever was on its way
 	})
 }
@@ -206,7 +206,7 @@ func (s *stream) next() event {
 			s.id = e.ID
 		}
 		return e
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		s.t.Fatalf("nothing comes after %s %s", s.last.Type, s.last.Data)
 	}
 	panic("unreachable")
@@ -220,7 +220,7 @@ func (s *stream) end() {
 		if ok {
 			s.t.Fatalf("%s %s comes, and not the end", e.Type, e.Data)
 		}
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		s.t.Fatal("the stream does not end")
 	}
 }

@@ -20,242 +20,242 @@ import (
 // them calls, streams that are opened and lost, and time that passes.
 
 // standing is where a session stands with a room, as far as calls can tell.
-type standing string
+type relation string
 
 const (
-	in         standing = "in the room"
-	out        standing = "out of the room"
-	banned     standing = "out of the room, and may not enter"
-	gone       standing = "no such room"
-	overByEnd  standing = "the session has ended"
-	overByTime standing = "the token has run out"
+	in           relation = "in the room"
+	out          relation = "out of the room"
+	banned       relation = "out of the room, and may not enter"
+	noRoom       relation = "no such room"
+	sessionEnded relation = "the session has ended"
+	tokenExpired relation = "the token has run out"
 )
 
 // way leads to a standing. Each begins with a session without a stream and a
 // room that does not exist.
-type way struct {
-	what string
-	to   standing
-	lead func(*walker)
+type scenario struct {
+	name string
+	to   relation
+	run  func(*walker)
 	// elsewhere says that the session is in another room too.
-	elsewhere bool
+	inOtherRoom bool
 	// dear says that the way takes long: it is gone once.
-	dear bool
+	slow bool
 }
 
-var ways = []way{
-	{what: "created it", to: in, lead: func(w *walker) { w.create(nil) }},
-	{what: "entered it as the first", to: in, lead: func(w *walker) {
-		w.listens()
+var scenarios = []scenario{
+	{name: "created it", to: in, run: func(w *walker) { w.create(nil) }},
+	{name: "entered it as the first", to: in, run: func(w *walker) {
+		w.openStream()
 		w.enter(w.id)
-		w.told(room.RoomEnter, room.RoomConnecting)
-		w.told(room.RoomCreated, room.RoomConnected)
+		w.expectMove(room.RoomEnter, room.RoomConnecting)
+		w.expectMove(room.RoomCreated, room.RoomConnected)
 	}},
-	{what: "entered it", to: in, lead: func(w *walker) { w.comeIn() }},
-	{what: "entered it and never had a stream", to: in, lead: func(w *walker) { w.enter(w.id) }},
-	{what: "switched to it", to: in, lead: func(w *walker) {
+	{name: "entered it", to: in, run: func(w *walker) { w.enterHostRoom() }},
+	{name: "entered it and never had a stream", to: in, run: func(w *walker) { w.enter(w.id) }},
+	{name: "switched to it", to: in, run: func(w *walker) {
 		w.scene.host.enter(w.id)
-		w.listens()
+		w.openStream()
 		w.enter(w.id + "-other")
 		w.call("POST", roomPath(w.id+"-other", "/switch"), switchTo(w.id)).is(http.StatusOK)
-		w.told(room.RoomSwitch, room.RoomConnecting)
-		w.told(room.RoomSuccess, room.RoomConnected)
+		w.expectMove(room.RoomSwitch, room.RoomConnecting)
+		w.expectMove(room.RoomSuccess, room.RoomConnected)
 	}},
-	{what: "lost its stream", to: in, lead: func(w *walker) { w.comeIn().vanish() }},
-	{what: "lost its stream and is back", to: in, lead: func(w *walker) {
-		w.comeIn().vanish().comeBack()
-		w.moved(room.RoomSuccess, room.RoomConnected)
+	{name: "lost its stream", to: in, run: func(w *walker) { w.enterHostRoom().loseStream() }},
+	{name: "lost its stream and is back", to: in, run: func(w *walker) {
+		w.enterHostRoom().loseStream().reconnect()
+		w.noteMove(room.RoomSuccess, room.RoomConnected)
 	}},
-	{what: "opened a newer stream", to: in, lead: func(w *walker) {
-		w.comeIn()
+	{name: "opened a newer stream", to: in, run: func(w *walker) {
+		w.enterHostRoom()
 		older := w.stream
 		w.stream, _ = w.listen(resume(older.id))
 		if got := expect[room.ConnectionStateChanged](older).Event; got != room.ConnectionSuperseded {
 			w.Errorf("the older stream ends with %s", got)
 		}
-		w.became("superseded", room.SessionOnline)
+		w.noteSessionMove("superseded", room.SessionOnline)
 	}},
-	{what: "read too slowly", to: in, dear: true, lead: func(w *walker) { w.comeIn().vanish().readNothing() }},
-	{what: "lost its node", to: in, dear: true, lead: func(w *walker) { w.comeIn().vanish().loseNode() }},
+	{name: "read too slowly", to: in, slow: true, run: func(w *walker) { w.enterHostRoom().loseStream().readTooSlowly() }},
+	{name: "lost its node", to: in, slow: true, run: func(w *walker) { w.enterHostRoom().loseStream().loseNode() }},
 
-	{what: "never entered it", to: out, lead: func(w *walker) { w.scene.host.enter(w.id) }},
-	{what: "was refused to create it", to: out, lead: func(w *walker) {
+	{name: "never entered it", to: out, run: func(w *walker) { w.scene.host.enter(w.id) }},
+	{name: "was refused to create it", to: out, run: func(w *walker) {
 		w.scene.host.enter(w.id)
-		w.listens()
+		w.openStream()
 		w.call("POST", "/v1/rooms", object{"roomID": w.id}).refused(http.StatusConflict, "room_exists")
-		w.told(room.RoomCreate, room.RoomConnecting)
-		w.told(room.RoomCreateFailed, room.RoomDisconnected)
+		w.expectMove(room.RoomCreate, room.RoomConnecting)
+		w.expectMove(room.RoomCreateFailed, room.RoomDisconnected)
 	}},
-	{what: "was refused to enter it", to: out, lead: func(w *walker) {
-		guest := w.fill()
-		w.listens()
+	{name: "was refused to enter it", to: out, run: func(w *walker) {
+		guest := w.fillRoom()
+		w.openStream()
 		w.call("POST", roomPath(w.id, "/join"), nil).refused(http.StatusConflict, "room_full")
-		w.told(room.RoomEnter, room.RoomConnecting)
-		w.told(room.RoomEnterFailed, room.RoomDisconnected)
+		w.expectMove(room.RoomEnter, room.RoomConnecting)
+		w.expectMove(room.RoomEnterFailed, room.RoomDisconnected)
 		guest.logout()
 	}},
-	{what: "was refused to switch to it", to: out, elsewhere: true, lead: func(w *walker) {
-		guest := w.fill()
-		w.listens()
+	{name: "was refused to switch to it", to: out, inOtherRoom: true, run: func(w *walker) {
+		guest := w.fillRoom()
+		w.openStream()
 		w.enter(w.id + "-other")
 		w.call("POST", roomPath(w.id+"-other", "/switch"), switchTo(w.id)).refused(http.StatusConflict, "room_full")
-		w.told(room.RoomSwitch, room.RoomConnecting)
-		w.told(room.RoomSwitchFailed, room.RoomDisconnected)
+		w.expectMove(room.RoomSwitch, room.RoomConnecting)
+		w.expectMove(room.RoomSwitchFailed, room.RoomDisconnected)
 		guest.logout()
 	}},
-	{what: "left it", to: out, lead: func(w *walker) {
-		w.comeIn().leave(w.id)
-		w.told(room.RoomSuccess, room.RoomDisconnected)
+	{name: "left it", to: out, run: func(w *walker) {
+		w.enterHostRoom().leave(w.id)
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{what: "left all rooms", to: out, lead: func(w *walker) {
-		w.comeIn().call("DELETE", "/v1/sessions/current/rooms", nil).is(http.StatusOK)
-		w.told(room.RoomSuccess, room.RoomDisconnected)
+	{name: "left all rooms", to: out, run: func(w *walker) {
+		w.enterHostRoom().call("DELETE", "/v1/sessions/current/rooms", nil).is(http.StatusOK)
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{what: "left it while away", to: out, lead: func(w *walker) {
-		w.comeIn().vanish().leave(w.id)
-		w.comeBack()
-		w.told(room.RoomSuccess, room.RoomDisconnected)
+	{name: "left it while away", to: out, run: func(w *walker) {
+		w.enterHostRoom().loseStream().leave(w.id)
+		w.reconnect()
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{what: "switched away", to: out, elsewhere: true, lead: func(w *walker) {
-		w.comeIn().call("POST", roomPath(w.id, "/switch"), switchTo(w.id+"-other")).is(http.StatusOK)
-		w.told(room.RoomSuccess, room.RoomDisconnected)
+	{name: "switched away", to: out, inOtherRoom: true, run: func(w *walker) {
+		w.enterHostRoom().call("POST", roomPath(w.id, "/switch"), switchTo(w.id+"-other")).is(http.StatusOK)
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{what: "was replaced", to: out, lead: func(w *walker) {
+	{name: "was replaced", to: out, run: func(w *walker) {
 		w.scene.host.call("POST", "/v1/rooms", object{"roomID": w.id, "config": object{"sameUser": "replace"}}).is(http.StatusCreated)
-		w.comeIn().again().enter(w.id)
-		w.told(room.RoomReplaced, room.RoomDisconnected)
+		w.enterHostRoom().loginAgain().enter(w.id)
+		w.expectMove(room.RoomReplaced, room.RoomDisconnected)
 	}},
-	{what: "was replaced while away", to: out, lead: func(w *walker) {
+	{name: "was replaced while away", to: out, run: func(w *walker) {
 		w.scene.host.call("POST", "/v1/rooms", object{"roomID": w.id, "config": object{"sameUser": "replace"}}).is(http.StatusCreated)
-		w.comeIn().vanish().again().enter(w.id)
-		w.comeBack()
-		w.told(room.RoomReplaced, room.RoomDisconnected)
+		w.enterHostRoom().loseStream().loginAgain().enter(w.id)
+		w.reconnect()
+		w.expectMove(room.RoomReplaced, room.RoomDisconnected)
 	}},
-	{what: "timed out", to: out, lead: func(w *walker) {
-		w.comeIn().vanish().timeOut()
-		w.moved(room.RoomNetworkTimeout, room.RoomDisconnected)
+	{name: "timed out", to: out, run: func(w *walker) {
+		w.enterHostRoom().loseStream().timeOut()
+		w.noteMove(room.RoomNetworkTimeout, room.RoomDisconnected)
 	}},
-	{what: "timed out and is back", to: out, lead: func(w *walker) {
-		w.comeIn().vanish().timeOut()
-		w.comeBack()
-		w.told(room.RoomNetworkTimeout, room.RoomDisconnected)
+	{name: "timed out and is back", to: out, run: func(w *walker) {
+		w.enterHostRoom().loseStream().timeOut()
+		w.reconnect()
+		w.expectMove(room.RoomNetworkTimeout, room.RoomDisconnected)
 	}},
-	{what: "was taken out", to: out, lead: func(w *walker) {
-		w.comeIn().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
-		w.told(room.RoomKickedOut, room.RoomDisconnected)
+	{name: "was taken out", to: out, run: func(w *walker) {
+		w.enterHostRoom().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
+		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
 	}},
-	{what: "was taken out while away", to: out, lead: func(w *walker) {
-		w.comeIn().vanish().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
-		w.comeBack()
-		w.told(room.RoomKickedOut, room.RoomDisconnected)
+	{name: "was taken out while away", to: out, run: func(w *walker) {
+		w.enterHostRoom().loseStream().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
+		w.reconnect()
+		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
 	}},
-	{what: "was taken out for a while", to: banned, lead: func(w *walker) {
-		w.comeIn().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)+"?banSeconds=36000"), nil).is(http.StatusNoContent)
-		w.told(room.RoomKickedOut, room.RoomDisconnected)
+	{name: "was taken out for a while", to: banned, run: func(w *walker) {
+		w.enterHostRoom().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)+"?banSeconds=36000"), nil).is(http.StatusNoContent)
+		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
 	}},
-	{what: "renewed with a token that does not grant it, and then with one that does", to: out, lead: func(w *walker) {
-		w.comeIn().renewWithout()
-		w.told(room.RoomNotGranted, room.RoomDisconnected)
+	{name: "renewed with a token that does not grant it, and then with one that does", to: out, run: func(w *walker) {
+		w.enterHostRoom().renewWithoutGrant()
+		w.expectMove(room.RoomNotGranted, room.RoomDisconnected)
 	}},
-	{what: "renewed so while away", to: out, lead: func(w *walker) {
-		w.comeIn().vanish().renewWithout()
-		w.comeBack()
-		w.told(room.RoomNotGranted, room.RoomDisconnected)
+	{name: "renewed so while away", to: out, run: func(w *walker) {
+		w.enterHostRoom().loseStream().renewWithoutGrant()
+		w.reconnect()
+		w.expectMove(room.RoomNotGranted, room.RoomDisconnected)
 	}},
-	{what: "left it as the last, within its delay", to: out, lead: func(w *walker) {
+	{name: "left it as the last, within its delay", to: out, run: func(w *walker) {
 		w.create(object{"destroyDelay": 3600}).leave(w.id)
-		w.told(room.RoomSuccess, room.RoomDisconnected)
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{what: "was in an earlier life of it", to: out, lead: func(w *walker) {
+	{name: "was in an earlier life of it", to: out, run: func(w *walker) {
 		w.create(nil).leave(w.id)
-		w.told(room.RoomSuccess, room.RoomDisconnected)
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 		w.scene.host.enter(w.id)
 	}},
 
-	{what: "there never was one", to: gone, lead: func(*walker) {}},
-	{what: "left it as the last", to: gone, lead: func(w *walker) {
+	{name: "there never was one", to: noRoom, run: func(*walker) {}},
+	{name: "left it as the last", to: noRoom, run: func(w *walker) {
 		w.create(nil).leave(w.id)
-		w.told(room.RoomSuccess, room.RoomDisconnected)
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{what: "left it as the last, and its delay is over", to: gone, lead: func(w *walker) {
+	{name: "left it as the last, and its delay is over", to: noRoom, run: func(w *walker) {
 		w.create(object{"destroyDelay": 60}).leave(w.id)
-		w.told(room.RoomSuccess, room.RoomDisconnected)
-		w.scene.passes(61*time.Second, "the room is gone", func() bool {
+		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
+		w.scene.advanceUntil(61*time.Second, "the room is gone", func() bool {
 			return w.call("GET", roomPath(w.id, ""), nil).StatusCode == http.StatusNotFound
 		})
 	}},
-	{what: "timed out as the last", to: gone, lead: func(w *walker) {
-		w.create(nil).say("so that the cursor knows the room").vanish().timeOut()
-		w.comeBack()
-		w.told(room.RoomNetworkTimeout, room.RoomDisconnected)
+	{name: "timed out as the last", to: noRoom, run: func(w *walker) {
+		w.create(nil).sendAndRead("so that the cursor knows the room").loseStream().timeOut()
+		w.reconnect()
+		w.expectMove(room.RoomNetworkTimeout, room.RoomDisconnected)
 	}},
 
-	{what: "saw it destroyed", to: gone, lead: func(w *walker) {
-		w.comeIn().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
-		w.told(room.RoomNotExist, room.RoomDisconnected)
+	{name: "saw it destroyed", to: noRoom, run: func(w *walker) {
+		w.enterHostRoom().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
+		w.expectMove(room.RoomNotExist, room.RoomDisconnected)
 	}},
-	{what: "found it destroyed on coming back", to: gone, lead: func(w *walker) {
-		w.comeIn().vanish().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
-		w.comeBack()
-		w.told(room.RoomNotExist, room.RoomDisconnected)
+	{name: "found it destroyed on coming back", to: noRoom, run: func(w *walker) {
+		w.enterHostRoom().loseStream().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
+		w.reconnect()
+		w.expectMove(room.RoomNotExist, room.RoomDisconnected)
 	}},
 
-	{what: "was ended by the operator", to: overByEnd, lead: func(w *walker) {
-		w.comeIn().admin().call("DELETE", fmt.Sprintf("/v1/admin/users/%s/sessions/%s", w.UserID, w.SessionID), nil).is(http.StatusNoContent)
-		w.told(room.RoomKickedOut, room.RoomDisconnected)
-		w.endsWith(room.ConnectionKickedOut)
+	{name: "was ended by the operator", to: sessionEnded, run: func(w *walker) {
+		w.enterHostRoom().admin().call("DELETE", fmt.Sprintf("/v1/admin/users/%s/sessions/%s", w.UserID, w.SessionID), nil).is(http.StatusNoContent)
+		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
+		w.expectEnd(room.ConnectionKickedOut)
 	}},
-	{what: "logged out", to: overByEnd, lead: func(w *walker) {
-		w.comeIn().logout()
-		w.told(room.RoomLoggedOut, room.RoomDisconnected)
-		w.endsWith(room.ConnectionLoggedOut)
+	{name: "logged out", to: sessionEnded, run: func(w *walker) {
+		w.enterHostRoom().logout()
+		w.expectMove(room.RoomLoggedOut, room.RoomDisconnected)
+		w.expectEnd(room.ConnectionLoggedOut)
 	}},
-	{what: "logged out while away", to: overByEnd, lead: func(w *walker) {
-		w.comeIn().vanish().logout()
-		w.moved(room.RoomLoggedOut, room.RoomDisconnected)
-		w.became("loggedOut", room.SessionEnded)
+	{name: "logged out while away", to: sessionEnded, run: func(w *walker) {
+		w.enterHostRoom().loseStream().logout()
+		w.noteMove(room.RoomLoggedOut, room.RoomDisconnected)
+		w.noteSessionMove("loggedOut", room.SessionEnded)
 	}},
-	{what: "was kicked out for newer sessions", to: overByEnd, lead: func(w *walker) {
-		w.comeIn()
-		w.again()
-		w.again()
-		w.told(room.RoomKickedOut, room.RoomDisconnected)
-		w.endsWith(room.ConnectionKickedOut)
+	{name: "was kicked out for newer sessions", to: sessionEnded, run: func(w *walker) {
+		w.enterHostRoom()
+		w.loginAgain()
+		w.loginAgain()
+		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
+		w.expectEnd(room.ConnectionKickedOut)
 	}},
-	{what: "was kicked out while away", to: overByEnd, lead: func(w *walker) {
-		w.comeIn().vanish()
-		w.again()
-		w.again()
-		w.moved(room.RoomKickedOut, room.RoomDisconnected)
-		w.became("kickedOut", room.SessionEnded)
+	{name: "was kicked out while away", to: sessionEnded, run: func(w *walker) {
+		w.enterHostRoom().loseStream()
+		w.loginAgain()
+		w.loginAgain()
+		w.noteMove(room.RoomKickedOut, room.RoomDisconnected)
+		w.noteSessionMove("kickedOut", room.SessionEnded)
 	}},
-	{what: "its token ran out", to: overByTime, lead: func(w *walker) {
-		w.comeIn().runOut()
-		w.told(room.RoomTokenExpired, room.RoomDisconnected)
-		w.endsWith(room.ConnectionTokenExpired)
+	{name: "its token ran out", to: tokenExpired, run: func(w *walker) {
+		w.enterHostRoom().expireToken()
+		w.expectMove(room.RoomTokenExpired, room.RoomDisconnected)
+		w.expectEnd(room.ConnectionTokenExpired)
 	}},
-	{what: "its token ran out while away", to: overByTime, lead: func(w *walker) {
-		w.comeIn().vanish().runOut()
-		w.moved(room.RoomTokenExpired, room.RoomDisconnected)
-		w.became("tokenExpired", room.SessionEnded)
+	{name: "its token ran out while away", to: tokenExpired, run: func(w *walker) {
+		w.enterHostRoom().loseStream().expireToken()
+		w.noteMove(room.RoomTokenExpired, room.RoomDisconnected)
+		w.noteSessionMove("tokenExpired", room.SessionEnded)
 	}},
 }
 
 // scene is a service whose time can pass, with a host who is always there.
-type scene struct {
+type clockedService struct {
 	*service
-	database string
-	late     atomic.Int64 // how far the store's clock is ahead
-	host     *client
-	his      *stream   // the host's
-	rows     *pgx.Conn // to look at the tables
-	allRows  string    // the statement that reads all tables, once it was made
-	walkers  int
+	database    string
+	clockOffset atomic.Int64 // how far the store's clock is ahead
+	host        *client
+	hostStream  *stream   // the host's
+	rows        *pgx.Conn // to look at the tables
+	allRows     string    // the statement that reads all tables, once it was made
+	walkers     int
 }
 
-func newScene(t *testing.T) *scene {
+func newClockedService(t *testing.T) *clockedService {
 	t.Helper()
-	s := &scene{}
+	s := &clockedService{}
 	s.service = newService(t, func(c *setup) {
 		c.store.Now, c.store.SessionsPerUser, c.api.RoomsPerUser = s.now, 2, 64
 		s.database = c.database
@@ -266,17 +266,17 @@ func newScene(t *testing.T) *scene {
 	}
 	t.Cleanup(func() { _ = s.rows.Close(context.Background()) })
 	s.host = s.loginWith(s.token("host", 1000*time.Hour))
-	s.his, _ = s.host.listen()
+	s.hostStream, _ = s.host.listen()
 	return s
 }
 
-func (s *scene) now() time.Time { return time.Now().Add(time.Duration(s.late.Load())) }
+func (s *clockedService) now() time.Time { return time.Now().Add(time.Duration(s.clockOffset.Load())) }
 
 // passes lets time pass for the store, and lets it do what is due until
 // something is so.
-func (s *scene) passes(d time.Duration, what string, until func() bool) {
+func (s *clockedService) advanceUntil(d time.Duration, what string, until func() bool) {
 	s.Helper()
-	s.late.Add(int64(d))
+	s.clockOffset.Add(int64(d))
 	eventually(s, what, func() bool {
 		if err := s.store.Sweep(context.Background()); err != nil {
 			s.Error(err)
@@ -288,7 +288,7 @@ func (s *scene) passes(d time.Duration, what string, until func() bool) {
 // walker is a session that walks through the machines of room/state.go.
 type walker struct {
 	*client
-	scene *scene
+	scene *clockedService
 	id    room.RoomID // the room that all is about
 	// stream is nil while there is none; cursor is where the last one ended.
 	stream *stream
@@ -300,27 +300,27 @@ type walker struct {
 	roomPath    []room.RoomTransition
 }
 
-func (s *scene) walker() *walker {
+func (s *clockedService) newWalker() *walker {
 	s.Helper()
 	s.walkers++
 	w := &walker{scene: s, id: room.RoomID(fmt.Sprintf("lobby%d", s.walkers)), state: room.SessionDetached, inRoom: room.RoomDisconnected}
-	w.client = s.loginWith(w.scene.fresh(room.UserID(fmt.Sprintf("walker%d", s.walkers))))
+	w.client = s.loginWith(w.scene.freshToken(room.UserID(fmt.Sprintf("walker%d", s.walkers))))
 	return w
 }
 
 // fresh is a token that lasts for another hour of the store's time.
-func (s *scene) fresh(user room.UserID) string {
-	return s.token(user, time.Duration(s.late.Load())+time.Hour)
+func (s *clockedService) freshToken(user room.UserID) string {
+	return s.token(user, time.Duration(s.clockOffset.Load())+time.Hour)
 }
 
 // moved notes a move that is not told.
-func (w *walker) moved(event room.RoomEvent, to room.RoomState) {
+func (w *walker) noteMove(event room.RoomEvent, to room.RoomState) {
 	w.roomPath = append(w.roomPath, room.RoomTransition{From: w.inRoom, Event: event, To: to})
 	w.inRoom = to
 }
 
 // told expects to be told of a move in the room.
-func (w *walker) told(event room.RoomEvent, to room.RoomState) {
+func (w *walker) expectMove(event room.RoomEvent, to room.RoomState) {
 	w.Helper()
 	for {
 		e := w.stream.next()
@@ -328,7 +328,7 @@ func (w *walker) told(event room.RoomEvent, to room.RoomState) {
 			if changed.Event != event || changed.State != to {
 				w.Fatalf("told %s %s, and not %s %s", changed.State, changed.Event, to, event)
 			}
-			w.moved(event, to)
+			w.noteMove(event, to)
 			return
 		}
 	}
@@ -346,55 +346,55 @@ func (w *walker) change(e event) (room.RoomStateChanged, bool) {
 }
 
 // became notes a move of the session.
-func (w *walker) became(event room.SessionEvent, to room.SessionState) {
+func (w *walker) noteSessionMove(event room.SessionEvent, to room.SessionState) {
 	w.sessionPath = append(w.sessionPath, room.SessionTransition{From: w.state, Event: event, To: to})
 	w.state = to
 }
 
-func (w *walker) listens() {
+func (w *walker) openStream() {
 	w.Helper()
 	w.stream, _ = w.listen()
-	w.became("streamOpened", room.SessionOnline)
+	w.noteSessionMove("streamOpened", room.SessionOnline)
 }
 
 // endsWith expects the end of the stream and of the session.
-func (w *walker) endsWith(why room.ConnectionEvent) {
+func (w *walker) expectEnd(why room.ConnectionEvent) {
 	w.Helper()
 	if got := expect[room.ConnectionStateChanged](w.stream).Event; got != why {
 		w.Errorf("the stream ends with %s, and not %s", got, why)
 	}
 	w.stream.end()
 	w.stream = nil
-	w.became(room.SessionEvent(why), room.SessionEnded)
+	w.noteSessionMove(room.SessionEvent(why), room.SessionEnded)
 }
 
 // create brings the room to life.
 func (w *walker) create(config object) *walker {
 	w.Helper()
-	w.listens()
+	w.openStream()
 	body := object{"roomID": w.id}
 	if config != nil {
 		body["config"] = config
 	}
 	w.call("POST", "/v1/rooms", body).is(http.StatusCreated)
-	w.told(room.RoomCreate, room.RoomConnecting)
-	w.told(room.RoomCreated, room.RoomConnected)
+	w.expectMove(room.RoomCreate, room.RoomConnecting)
+	w.expectMove(room.RoomCreated, room.RoomConnected)
 	return w
 }
 
 // comeIn enters the host's room, and hears something there.
-func (w *walker) comeIn() *walker {
+func (w *walker) enterHostRoom() *walker {
 	w.Helper()
 	w.scene.host.enter(w.id)
-	w.listens()
+	w.openStream()
 	w.enter(w.id)
-	w.told(room.RoomEnter, room.RoomConnecting)
-	w.told(room.RoomSuccess, room.RoomConnected)
-	return w.say("welcome")
+	w.expectMove(room.RoomEnter, room.RoomConnecting)
+	w.expectMove(room.RoomSuccess, room.RoomConnected)
+	return w.sendAndRead("welcome")
 }
 
 // say sends a message and reads it.
-func (w *walker) say(text string) *walker {
+func (w *walker) sendAndRead(text string) *walker {
 	w.Helper()
 	w.send(w.id, text)
 	if got := w.stream.text(); got != text {
@@ -404,50 +404,50 @@ func (w *walker) say(text string) *walker {
 }
 
 // fill makes the room so full that a guest has to leave it first.
-func (w *walker) fill() (guest *client) {
+func (w *walker) fillRoom() (guest *client) {
 	w.Helper()
 	w.scene.host.call("POST", "/v1/rooms", object{"roomID": w.id, "config": object{"maxMembers": 2}}).is(http.StatusCreated)
-	guest = w.loginWith(w.scene.fresh("guest"))
+	guest = w.loginWith(w.scene.freshToken("guest"))
 	guest.enter(w.id)
 	return guest
 }
 
 // again starts another session of the same user.
-func (w *walker) again() *client {
+func (w *walker) loginAgain() *client {
 	w.Helper()
-	return w.loginWith(w.scene.fresh(w.UserID))
+	return w.loginWith(w.scene.freshToken(w.UserID))
 }
 
 // vanish breaks the stream.
-func (w *walker) vanish() *walker {
+func (w *walker) loseStream() *walker {
 	w.Helper()
 	w.cursor = w.stream.id
-	w.stream.hangUp()
+	w.stream.disconnect()
 	w.stream = nil
-	w.interrupted("streamLost")
+	w.noteInterruption("streamLost")
 	return w
 }
 
-func (w *walker) interrupted(why room.SessionEvent) {
+func (w *walker) noteInterruption(why room.SessionEvent) {
 	w.Helper()
 	eventually(w, "the session is detached", func() bool { return w.client.state() == "detached" })
-	w.became(why, room.SessionDetached)
-	w.moved(room.RoomNetworkInterrupted, room.RoomReconnecting)
+	w.noteSessionMove(why, room.SessionDetached)
+	w.noteMove(room.RoomNetworkInterrupted, room.RoomReconnecting)
 }
 
 // comeBack opens the stream again.
-func (w *walker) comeBack() {
+func (w *walker) reconnect() {
 	w.Helper()
 	w.stream, _ = w.listen(resume(w.cursor))
-	w.became("streamOpened", room.SessionOnline)
+	w.noteSessionMove("streamOpened", room.SessionOnline)
 }
 
 // renewWithout renews the session with a token that grants no room, and then with one
 // that grants all.
-func (w *walker) renewWithout() {
+func (w *walker) renewWithoutGrant() {
 	w.Helper()
 	nothing := w.signed(func(c jwt.MapClaims) { c["sub"], c["exp"], c["rooms"] = w.UserID, 4_000_000_000, []object{} })
-	for _, token := range []string{nothing, w.scene.fresh(w.UserID)} {
+	for _, token := range []string{nothing, w.scene.freshToken(w.UserID)} {
 		w.call("PUT", "/v1/sessions/current/token", object{"token": token}).is(http.StatusOK)
 	}
 }
@@ -455,27 +455,27 @@ func (w *walker) renewWithout() {
 // timeOut lets the room's memberTimeout pass.
 func (w *walker) timeOut() {
 	w.Helper()
-	w.scene.passes(31*time.Second, "it timed out", func() bool {
+	w.scene.advanceUntil(31*time.Second, "it timed out", func() bool {
 		return len(as[struct{ Rooms []room.Room }](w.call("GET", "/v1/sessions/current/rooms", nil).is(http.StatusOK)).Rooms) == 0
 	})
 }
 
 // runOut lets the token run out.
-func (w *walker) runOut() {
+func (w *walker) expireToken() {
 	w.Helper()
-	w.scene.passes(2*time.Hour, "the token ran out", func() bool {
+	w.scene.advanceUntil(2*time.Hour, "the token ran out", func() bool {
 		return w.call("GET", "/v1/sessions/current", nil).StatusCode == http.StatusUnauthorized
 	})
 }
 
 // readNothing opens a stream that nobody reads, and has so much said in the room
 // that the server gives it up.
-func (w *walker) readNothing() {
+func (w *walker) readTooSlowly() {
 	w.Helper()
 	w.stall()
 	eventually(w, "the session is online", func() bool { return w.client.state() == "online" })
-	w.became("streamOpened", room.SessionOnline)
-	w.moved(room.RoomSuccess, room.RoomConnected)
+	w.noteSessionMove("streamOpened", room.SessionOnline)
+	w.noteMove(room.RoomSuccess, room.RoomConnected)
 	loud := *w.scene.host
 	loud.http = w.server.Client() // so many words need no checking
 	for sent := 0; w.hub.Stats().SlowConsumers == 0; sent++ {
@@ -484,7 +484,7 @@ func (w *walker) readNothing() {
 		}
 		loud.send(w.id, strings.Repeat("x", 32<<10))
 	}
-	w.interrupted("slowConsumer")
+	w.noteInterruption("slowConsumer")
 }
 
 // loseNode opens a stream on another node, which then does not renew its lease.
@@ -494,20 +494,20 @@ func (w *walker) loseNode() {
 	there := &client{service: other, http: other.http, session: w.session}
 	other.log.secret(w.SessionKey)
 	there.listen(resume(w.cursor))
-	w.became("streamOpened", room.SessionOnline)
-	w.moved(room.RoomSuccess, room.RoomConnected)
+	w.noteSessionMove("streamOpened", room.SessionOnline)
+	w.noteMove(room.RoomSuccess, room.RoomConnected)
 	for range 9 { // the scene's own node lives, long enough to declare another one dead
-		w.scene.late.Add(int64(store.LeaseInterval))
+		w.scene.clockOffset.Add(int64(store.LeaseInterval))
 		if err := w.scene.store.RenewLease(context.Background()); err != nil {
 			w.Error(err)
 		}
 	}
-	w.scene.passes(0, "the node's lease ran out", func() bool { return w.client.state() == "detached" })
-	w.interrupted("nodeLost")
+	w.scene.advanceUntil(0, "the node's lease ran out", func() bool { return w.client.state() == "detached" })
+	w.noteInterruption("nodeLost")
 }
 
 // tables returns all rows that the database holds of sessions and rooms, a line a row.
-func (s *scene) tables() []string {
+func (s *clockedService) tables() []string {
 	s.Helper()
 	ctx := context.Background()
 	query := func(sql string) []string {

@@ -12,9 +12,9 @@ import (
 	"parlor/room"
 )
 
-// TestFeedMovesWhileTheServerDrains: a feed that is open is sent away, and may come
+// TestFeedReconnectsWhileDraining: a feed that is open is sent away, and may come
 // back at once, here as well, until the end.
-func TestFeedMovesWhileTheServerDrains(t *testing.T) {
+func TestFeedReconnectsWhileDraining(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	feed, _ := s.admin().follow("")
@@ -34,10 +34,10 @@ func TestFeedMovesWhileTheServerDrains(t *testing.T) {
 	again.end()
 }
 
-// TestServerLeaves: a server that is about to stop answers as before, and every
+// TestDrainingMovesConnections: a server that is about to stop answers as before, and every
 // client takes a new connection for its next call, over HTTP/1.1 and over HTTP/2.
 // Streams stay open on the old one.
-func TestServerLeaves(t *testing.T) {
+func TestDrainingMovesConnections(t *testing.T) {
 	overEveryTransport(t, func(t *testing.T, s *service, protocol int) {
 		alice := s.login("alice")
 		alice.enter("lobby")
@@ -67,9 +67,9 @@ func TestServerLeaves(t *testing.T) {
 	})
 }
 
-// TestTransfersUnderWay: a server that stops waits for calls and not for transfers,
+// TestAwaitCallsAndTransfers: a server that stops waits for calls and not for transfers,
 // or for transfers alone.
-func TestTransfersUnderWay(t *testing.T) {
+func TestAwaitCallsAndTransfers(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")

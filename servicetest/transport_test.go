@@ -41,7 +41,7 @@ func overEveryTransport(t *testing.T, test func(t *testing.T, s *service, protoc
 				plain := &http.Transport{Protocols: &http.Protocols{}}
 				plain.Protocols.SetUnencryptedHTTP2(true)
 				t.Cleanup(plain.CloseIdleConnections)
-				s.http = s.over(plain)
+				s.http = s.httpClient(plain)
 			}
 			test(t, s, map[bool]int{false: 1, true: 2}[c.http2])
 		})
@@ -85,7 +85,7 @@ func converse(t *testing.T, s *service, protocol int) {
 	alice.enter("lobby")
 	bob.enter("lobby")
 	hers, _ := alice.listen(resume(""))
-	his, _ := s.stranger().listenAt(bob.StreamURL)
+	his, _ := s.anonymous().listenAt(bob.StreamURL)
 	if got := hers.reply.ProtoMajor; got != protocol {
 		t.Errorf("the stream speaks HTTP/%d", got)
 	}
@@ -101,7 +101,7 @@ func converse(t *testing.T, s *service, protocol int) {
 		}
 	}
 	id := hers.id
-	hers.hangUp()
+	hers.disconnect()
 	eventually(t, "the session is detached", func() bool { return alice.state() == "detached" })
 	bob.send("lobby", "meanwhile")
 	hers, ready := alice.listen(resume(id))

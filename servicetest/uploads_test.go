@@ -63,7 +63,7 @@ func (c *client) patch(at string, offset int64, data []byte, pairs ...string) re
 // patchStream sends bytes of an upload without holding them in memory.
 func (c *client) patchStream(at string, offset int64, body io.Reader, length int64) reply {
 	c.Helper()
-	return c.unchecked().with(c.SessionKey).call("PATCH", at, nil, tus("Upload-Offset", strconv.FormatInt(offset, 10)), func(r *http.Request) {
+	return c.unchecked().withKey(c.SessionKey).call("PATCH", at, nil, tus("Upload-Offset", strconv.FormatInt(offset, 10)), func(r *http.Request) {
 		r.Body, r.ContentLength = io.NopCloser(body), length
 	})
 }
@@ -85,9 +85,9 @@ func (c *client) finished(at string) uploaded {
 }
 
 // holds requires that a file has these bytes.
-func (c *client) holds(m uploaded, want []byte) {
+func (c *client) expectBytes(m uploaded, want []byte) {
 	c.Helper()
-	if got := c.stranger().call("GET", m.SignedURL, nil).is(http.StatusOK).body; !bytes.Equal(got, want) {
+	if got := c.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK).body; !bytes.Equal(got, want) {
 		c.Errorf("the file has %d bytes, and not those %d that were sent", len(got), len(want))
 	}
 }
@@ -164,7 +164,7 @@ func TestResumableUploads(t *testing.T) {
 		if got != want {
 			t.Errorf("%s it is %+v, want %+v", way.how, got, want)
 		}
-		alice.holds(m, picture)
+		alice.expectBytes(m, picture)
 		r := alice.call("HEAD", at, nil).is(http.StatusOK)
 		if r.Header.Get("Upload-Offset") != r.Header.Get("Upload-Length") || r.Header.Get("Upload-Metadata") != strings.Split(metadata("é cat.png"), ",")[0] {
 			t.Errorf("%s, afterwards: %v", way.how, r.Header)
@@ -178,12 +178,12 @@ func TestResumableUploads(t *testing.T) {
 	large := numbered(10 << 20) // three parts in one request
 	at := alice.create("large.txt", int64(len(large)))
 	alice.patch(at, 0, large).is(http.StatusNoContent)
-	alice.holds(alice.finished(at), large)
-	s.leavesNothing(6)
+	alice.expectBytes(alice.finished(at), large)
+	s.expectFiles(6)
 	if n := s.rows("media_pieces"); n != 0 {
 		t.Errorf("%d parts left", n)
 	}
-	r := s.stranger().call("OPTIONS", uploadsPath, nil).is(http.StatusOK)
+	r := s.anonymous().call("OPTIONS", uploadsPath, nil).is(http.StatusOK)
 	if h := r.Header; h.Get("Tus-Version") != "1.0.0" || h.Get("Tus-Extension") != "creation,creation-with-upload,termination" || h.Get("Tus-Max-Size") != "104857600" {
 		t.Errorf("tus is described as %v", h)
 	}
@@ -202,7 +202,7 @@ func TestBrokenUploadsContinue(t *testing.T) {
 	_ = cut.Close()
 	eventually(t, "what was sent is stored", func() bool { return s.rows(fmt.Sprintf("media WHERE uploaded = %d", sent)) == 1 })
 	alice.patch(at, sent, data[sent:]).is(http.StatusNoContent)
-	alice.holds(alice.finished(at), data)
+	alice.expectBytes(alice.finished(at), data)
 
 	// A new request takes over from one on a dead connection that the server has not noticed yet.
 	at = alice.create("b.txt", int64(len(data)))
@@ -213,14 +213,14 @@ func TestBrokenUploadsContinue(t *testing.T) {
 		t.Errorf("at the takeover %d bytes stored", begin)
 	}
 	told := make([]byte, 1024)
-	if err := dead.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := dead.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := dead.Read(told); err != nil || !bytes.HasPrefix(told, []byte("HTTP/1.1 409 ")) || !bytes.Contains(told, []byte("upload_interrupted")) {
 		t.Errorf("reply to the interrupted request: %q, %v", told[:n], err)
 	}
 	alice.patch(at, begin, data[begin:]).is(http.StatusNoContent)
-	alice.holds(alice.finished(at), data)
+	alice.expectBytes(alice.finished(at), data)
 }
 
 // TestStalledUploads checks that a stalled upload is interrupted and can continue.
@@ -242,14 +242,14 @@ func TestStalledUploads(t *testing.T) {
 		t.Errorf("%d bytes stored of four", got)
 	}
 	alice.patch(at, 4, []byte("more")).is(http.StatusNoContent)
-	alice.holds(alice.finished(at), []byte("somemore"))
-	r = alice.unchecked().with(alice.SessionKey).call("POST", uploadsPath, nil, tus("Upload-Length", "8", "Content-Type", "application/offset+octet-stream"),
+	alice.expectBytes(alice.finished(at), []byte("somemore"))
+	r = alice.unchecked().withKey(alice.SessionKey).call("POST", uploadsPath, nil, tus("Upload-Length", "8", "Content-Type", "application/offset+octet-stream"),
 		func(r *http.Request) { r.Body, r.ContentLength = io.NopCloser(silent()), 8 })
 	r.refused(http.StatusConflict, "upload_interrupted")
 	if err := checkContract(r.Request, []byte("some"), r.Response, r.body); err != nil {
 		t.Error(err)
 	}
-	s.leavesNothing(1) // the client did not learn the ID of the other one
+	s.expectFiles(1) // the client did not learn the ID of the other one
 }
 
 // TestRejectedUploads checks that rejected requests get Parlor's problems and store nothing.
@@ -274,7 +274,7 @@ func TestRejectedUploads(t *testing.T) {
 	}
 	alice.call("POST", uploadsPath, raw("too much"), tus("Upload-Length", "3", "Content-Type", "application/offset+octet-stream")).
 		refused(http.StatusRequestEntityTooLarge, "upload_too_long")
-	s.stranger().call("POST", uploadsPath, nil, tus("Upload-Length", "1")).refused(http.StatusUnauthorized, "unauthenticated")
+	s.anonymous().call("POST", uploadsPath, nil, tus("Upload-Length", "1")).refused(http.StatusUnauthorized, "unauthenticated")
 
 	at := alice.create("a.txt", 10)
 	alice.patch(at, 0, []byte("some")).is(http.StatusNoContent)
@@ -302,9 +302,9 @@ func TestRejectedUploads(t *testing.T) {
 		bob.patch(at, 0, []byte("more")).refused(http.StatusNotFound, "media_not_found")
 		bob.call("DELETE", at, nil, tus()).refused(http.StatusNotFound, "media_not_found")
 	}
-	s.stranger().call("HEAD", mine, nil).is(http.StatusUnauthorized)
-	s.stranger().patch(mine, 0, []byte("more")).refused(http.StatusUnauthorized, "unauthenticated")
-	s.stranger().call("DELETE", mine, nil, tus()).refused(http.StatusUnauthorized, "unauthenticated")
+	s.anonymous().call("HEAD", mine, nil).is(http.StatusUnauthorized)
+	s.anonymous().patch(mine, 0, []byte("more")).refused(http.StatusUnauthorized, "unauthenticated")
+	s.anonymous().call("DELETE", mine, nil, tus()).refused(http.StatusUnauthorized, "unauthenticated")
 	for _, c := range []*client{alice, bob} {
 		c.call("GET", "/v1/media/"+path.Base(mine), nil).refused(http.StatusNotFound, "media_not_found")
 	}
@@ -315,9 +315,9 @@ func TestRejectedUploads(t *testing.T) {
 	}
 }
 
-// TestUploadsOfSeveralProcesses checks that only one of two processes that receive the same bytes
+// TestConcurrentUploadProcesses checks that only one of two processes that receive the same bytes
 // stores them, and that the other reports the wrong offset.
-func TestUploadsOfSeveralProcesses(t *testing.T) {
+func TestConcurrentUploadProcesses(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	open := func(c *setup) {
@@ -331,7 +331,7 @@ func TestUploadsOfSeveralProcesses(t *testing.T) {
 	one := newService(t, open)
 	two := newService(t, open, func(c *setup) { c.database = one.database })
 	alice := one.login("alice")
-	there := two.stranger().with(alice.SessionKey)
+	there := two.anonymous().withKey(alice.SessionKey)
 	const size = 6 << 20
 	for range 5 {
 		at := alice.create("a.txt", size)
@@ -346,7 +346,7 @@ func TestUploadsOfSeveralProcesses(t *testing.T) {
 		for i, r := range replies {
 			if r.StatusCode == http.StatusNoContent {
 				taken++
-				alice.holds(there.finished(at), letters[i])
+				alice.expectBytes(there.finished(at), letters[i])
 			} else {
 				r.refused(http.StatusConflict, "upload_offset")
 			}
@@ -362,17 +362,17 @@ func TestUploadsOfSeveralProcesses(t *testing.T) {
 	for i, begin := 0, 0; begin < len(data); i, begin = i+1, begin+1<<20 {
 		[]*client{alice, there}[i%2].patch(at, int64(begin), data[begin:begin+1<<20]).is(http.StatusNoContent)
 	}
-	alice.holds(alice.finished(at), data)
-	one.leavesNothing(1)
+	alice.expectBytes(alice.finished(at), data)
+	one.expectFiles(1)
 }
 
 // late is a store that calls a function before it lists the parts of an upload.
-type late struct {
+type beforeParts struct {
 	handlers.Store
 	before func()
 }
 
-func (l late) Parts(ctx context.Context, id room.MediaID) (room.Parts, error) {
+func (l beforeParts) Parts(ctx context.Context, id room.MediaID) (room.Parts, error) {
 	l.before()
 	return l.Store.Parts(ctx, id)
 }
@@ -383,27 +383,27 @@ func TestUploadFinishedByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
 	open := func(c *setup) { c.api.Media = openFolder(t, folder) }
-	f := &failing{}
+	f := &failingStore{}
 	one := newService(t, open, func(c *setup) {
 		c.wrap = func(s handlers.Store) handlers.Store { f.Store = s; return f }
 	})
 	alice := one.login("alice")
 	at := alice.create("a.txt", 4)
-	f.set(func(f *failing) { f.finish = room.ErrUnavailable })
+	f.set(func(f *failingStore) { f.finish = room.ErrUnavailable })
 	alice.patch(at, 0, []byte("some")).refused(http.StatusServiceUnavailable, "unavailable")
-	f.set(func(f *failing) { f.finish = nil })
+	f.set(func(f *failingStore) { f.finish = nil })
 	two := newService(t, open, func(c *setup) {
 		c.database = one.database
-		c.wrap = func(s handlers.Store) handlers.Store { return late{s, func() { alice.offset(at) }} }
+		c.wrap = func(s handlers.Store) handlers.Store { return beforeParts{s, func() { alice.offset(at) }} }
 	})
-	if got := two.stranger().with(alice.SessionKey).offset(at); got != 4 {
+	if got := two.anonymous().withKey(alice.SessionKey).offset(at); got != 4 {
 		t.Errorf("the offset is %d", got)
 	}
-	alice.holds(alice.finished(at), []byte("some"))
+	alice.expectBytes(alice.finished(at), []byte("some"))
 }
 
 // failing is a store that fails when a test says so.
-type failing struct {
+type failingStore struct {
 	handlers.Store
 	mu     sync.Mutex // guards the fields below
 	finish error
@@ -411,13 +411,13 @@ type failing struct {
 	keep   chan struct{} // FinishPart waits for it
 }
 
-func (f *failing) set(change func(*failing)) {
+func (f *failingStore) set(change func(*failingStore)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	change(f)
 }
 
-func (f *failing) FinishMedia(ctx context.Context, m room.Media) error {
+func (f *failingStore) FinishMedia(ctx context.Context, m room.Media) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.finish != nil {
@@ -426,7 +426,7 @@ func (f *failing) FinishMedia(ctx context.Context, m room.Media) error {
 	return f.Store.FinishMedia(ctx, m)
 }
 
-func (f *failing) Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error) {
+func (f *failingStore) Upload(ctx context.Context, owner room.UserID, id room.MediaID) (room.Upload, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.known != nil {
@@ -435,7 +435,7 @@ func (f *failing) Upload(ctx context.Context, owner room.UserID, id room.MediaID
 	return f.Store.Upload(ctx, owner, id)
 }
 
-func (f *failing) FinishPart(ctx context.Context, id room.PartID, length int64) error {
+func (f *failingStore) FinishPart(ctx context.Context, id room.PartID, length int64) error {
 	f.mu.Lock()
 	keep := f.keep
 	f.mu.Unlock()
@@ -449,37 +449,37 @@ func (f *failing) FinishPart(ctx context.Context, id room.PartID, length int64) 
 // by the next request, and that a hanging request does not block others forever.
 func TestUploadsWithoutDatabase(t *testing.T) {
 	t.Parallel()
-	f := &failing{}
+	f := &failingStore{}
 	s := newService(t, func(c *setup) {
 		c.wrap = func(s handlers.Store) handlers.Store { f.Store = s; return f }
 		c.api.UploadPause = 300 * time.Millisecond
 	})
 	alice := s.login("alice")
 	at := alice.create("a.txt", 4)
-	f.set(func(f *failing) { f.finish = room.ErrUnavailable })
+	f.set(func(f *failingStore) { f.finish = room.ErrUnavailable })
 	alice.patch(at, 0, []byte("some")).refused(http.StatusServiceUnavailable, "unavailable")
 	alice.call("HEAD", at, nil).is(http.StatusServiceUnavailable)
-	f.set(func(f *failing) { f.finish = nil })
+	f.set(func(f *failingStore) { f.finish = nil })
 	if got := alice.offset(at); got != 4 {
 		t.Errorf("the offset is %d", got)
 	}
-	alice.holds(alice.finished(at), []byte("some"))
+	alice.expectBytes(alice.finished(at), []byte("some"))
 
-	f.set(func(f *failing) { f.known = room.ErrUnavailable })
+	f.set(func(f *failingStore) { f.known = room.ErrUnavailable })
 	alice.call("DELETE", at, nil, tus()).refused(http.StatusServiceUnavailable, "unavailable")
-	f.set(func(f *failing) { f.known = nil })
+	f.set(func(f *failingStore) { f.known = nil })
 
 	at = alice.create("b.txt", 4)
-	f.set(func(f *failing) { f.keep = make(chan struct{}) })
+	f.set(func(f *failingStore) { f.keep = make(chan struct{}) })
 	var hanging sync.WaitGroup
 	hanging.Go(func() { alice.patch(at, 0, []byte("some")).is(http.StatusConflict) }) // other requests interrupted it
 	eventually(t, "a part is stored", func() bool { return s.rows("media_pieces") > 0 })
 	alice.call("HEAD", at, nil).is(http.StatusConflict)
 	alice.call("DELETE", at, nil, tus()).refused(http.StatusConflict, "upload_interrupted")
 	alice.patch(at, 0, []byte("some")).refused(http.StatusConflict, "upload_interrupted")
-	f.set(func(f *failing) { close(f.keep); f.keep = nil })
+	f.set(func(f *failingStore) { close(f.keep); f.keep = nil })
 	hanging.Wait()
-	alice.holds(alice.finished(at), []byte("some"))
+	alice.expectBytes(alice.finished(at), []byte("some"))
 }
 
 // TestUploadsToFailingFolder checks that uploads continue when the folder is available again.
@@ -507,12 +507,12 @@ func TestUploadsToFailingFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	alice.patch(at, 4, []byte("more")).is(http.StatusNoContent)
-	alice.holds(alice.finished(at), []byte("somemore"))
-	stored(t, folder, 1)
+	alice.expectBytes(alice.finished(at), []byte("somemore"))
+	expectObjects(t, folder, 1)
 }
 
 // stored requires this number of objects in a folder.
-func stored(t testing.TB, folder string, want int) {
+func expectObjects(t testing.TB, folder string, want int) {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
 	if err != nil || len(left) != want {
@@ -520,9 +520,9 @@ func stored(t testing.TB, folder string, want int) {
 	}
 }
 
-// TestUploadsEnd checks that uploads are ended by their owner or after a day, and leave nothing
+// TestUploadsAreDeleted checks that uploads are ended by their owner or after a day, and leave nothing
 // behind.
-func TestUploadsEnd(t *testing.T) {
+func TestUploadsAreDeleted(t *testing.T) {
 	t.Parallel()
 	clock, folder := newClock(), t.TempDir()
 	b, err := media.Open(context.Background(), folder)
@@ -547,7 +547,7 @@ func TestUploadsEnd(t *testing.T) {
 		alice.patch(at, 4, []byte("more")).refused(http.StatusNotFound, "media_not_found")
 		alice.call("DELETE", at, nil, tus()).refused(http.StatusNotFound, "media_not_found")
 	}
-	stored(t, folder, 0)
+	expectObjects(t, folder, 0)
 	if media, parts := s.rows("media"), s.rows("media_pieces"); media+parts != 0 {
 		t.Errorf("%d files and %d parts left", media, parts)
 	}
@@ -566,8 +566,8 @@ func TestUploadsEnd(t *testing.T) {
 	if got := alice.offset(active); got != 5 {
 		t.Errorf("the continued upload: %d bytes stored", got)
 	}
-	alice.holds(alice.finished(sent), []byte("somemore"))
-	stored(t, folder, 1+2) // the sent file and two parts
+	alice.expectBytes(alice.finished(sent), []byte("somemore"))
+	expectObjects(t, folder, 1+2) // the sent file and two parts
 }
 
 // sweepFiles deletes what is due, as the program does.
@@ -581,9 +581,9 @@ func (s *service) sweepFiles(b *media.Bucket) {
 	}
 }
 
-// TestUnsentFilesAreBounded checks the limits for each user on number, bytes and parts of unsent
+// TestUnsentFileLimits checks the limits for each user on number, bytes and parts of unsent
 // files, for both kinds of uploads.
-func TestUnsentFilesAreBounded(t *testing.T) {
+func TestUnsentFileLimits(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
@@ -628,7 +628,7 @@ func TestUnsentFilesAreBounded(t *testing.T) {
 	}
 	bob.call("POST", uploadsPath, nil, tus("Upload-Length", strconv.Itoa(room.MaxMediaBytes))).refused(http.StatusTooManyRequests, "media_quota")
 	// An upload of unknown length counts with the maximum size.
-	bob.stream(strings.NewReader("x"), -1).refused(http.StatusTooManyRequests, "media_quota")
+	bob.uploadStream(strings.NewReader("x"), -1).refused(http.StatusTooManyRequests, "media_quota")
 	small := bob.create("b.txt", 4)
 	s.exec("UPDATE media SET pieces = $2 WHERE media_id = $1", path.Base(small), room.MaxParts-1)
 	bob.patch(small, 0, []byte("a")).is(http.StatusNoContent)
@@ -654,7 +654,7 @@ func TestConcurrentResumableUploads(t *testing.T) {
 	s := newService(t)
 	alice := s.login("alice")
 	const uploads, size = 10, 20 << 20
-	heapGrows(t, 30<<20, func() {
+	limitHeapGrowth(t, 30<<20, func() {
 		var sending sync.WaitGroup
 		for i := range uploads {
 			sending.Go(func() {
@@ -662,7 +662,7 @@ func TestConcurrentResumableUploads(t *testing.T) {
 				mark := []byte{byte(i)}
 				alice.patchStream(at, 0, io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusNoContent)
 				m := alice.finished(at)
-				r := s.stranger().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
+				r := s.anonymous().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
 				if m.Media.Size != size || !bytes.Equal(r.body, mark) {
 					t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)
 				}

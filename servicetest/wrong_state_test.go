@@ -24,9 +24,9 @@ type answer struct {
 	to room.RoomState
 }
 
-func shows(status int) answer { return answer{status: status} }
-func does(status int) answer  { return answer{status: status, changes: true} }
-func brings(status int, to room.RoomState) answer {
+func reads(status int) answer    { return answer{status: status} }
+func modifies(status int) answer { return answer{status: status, changes: true} }
+func movesTo(status int, to room.RoomState) answer {
 	return answer{status: status, changes: true, to: to}
 }
 func refuses(status int, code string) answer { return answer{status: status, code: code} }
@@ -34,48 +34,48 @@ func refuses(status int, code string) answer { return answer{status: status, cod
 // answers is how each operation must be answered in each standing of a session
 // that is not over. Who is over is answered with 401, whatever is asked with its
 // key.
-var answers = func() map[string]map[standing]answer {
-	notIn, noRoom := refuses(http.StatusConflict, "not_in_room"), refuses(http.StatusNotFound, "room_not_found")
+var answers = func() map[string]map[relation]answer {
+	notIn, notFound := refuses(http.StatusConflict, "not_in_room"), refuses(http.StatusNotFound, "room_not_found")
 	exists, mayNot := refuses(http.StatusConflict, "room_exists"), refuses(http.StatusForbidden, "banned")
-	always := func(a answer) map[standing]answer {
-		return map[standing]answer{in: a, out: a, banned: a, gone: a}
+	always := func(a answer) map[relation]answer {
+		return map[relation]answer{in: a, out: a, banned: a, noRoom: a}
 	}
-	forMembers := func(a answer) map[standing]answer {
-		return map[standing]answer{in: a, out: notIn, banned: notIn, gone: noRoom}
+	forMembers := func(a answer) map[relation]answer {
+		return map[relation]answer{in: a, out: notIn, banned: notIn, noRoom: notFound}
 	}
-	return map[string]map[standing]answer{
-		"createSession":          always(does(http.StatusCreated)),
-		"createDevelopmentToken": always(shows(http.StatusCreated)),
-		"getSession":             always(shows(http.StatusOK)),
-		"renewToken":             always(does(http.StatusOK)),
-		"createStreamTicket":     always(does(http.StatusCreated)),
-		"streamEvents":           always(does(http.StatusOK)),
-		"listSessionRooms":       always(shows(http.StatusOK)),
-		"endSession":             always(brings(http.StatusNoContent, room.RoomDisconnected)),
-		"leaveAllRooms":          {in: brings(http.StatusOK, room.RoomDisconnected), out: shows(http.StatusOK), banned: shows(http.StatusOK), gone: shows(http.StatusOK)},
+	return map[string]map[relation]answer{
+		"createSession":          always(modifies(http.StatusCreated)),
+		"createDevelopmentToken": always(reads(http.StatusCreated)),
+		"getSession":             always(reads(http.StatusOK)),
+		"renewToken":             always(modifies(http.StatusOK)),
+		"createStreamTicket":     always(modifies(http.StatusCreated)),
+		"streamEvents":           always(modifies(http.StatusOK)),
+		"listSessionRooms":       always(reads(http.StatusOK)),
+		"endSession":             always(movesTo(http.StatusNoContent, room.RoomDisconnected)),
+		"leaveAllRooms":          {in: movesTo(http.StatusOK, room.RoomDisconnected), out: reads(http.StatusOK), banned: reads(http.StatusOK), noRoom: reads(http.StatusOK)},
 
-		"createRoom": {in: exists, out: exists, banned: exists, gone: brings(http.StatusCreated, room.RoomConnected)},
-		"joinRoom":   {in: shows(http.StatusOK), out: brings(http.StatusOK, room.RoomConnected), banned: mayNot, gone: noRoom},
-		"enterRoom":  {in: shows(http.StatusOK), out: brings(http.StatusOK, room.RoomConnected), banned: mayNot, gone: brings(http.StatusCreated, room.RoomConnected)},
-		"switchRoom": forMembers(brings(http.StatusOK, room.RoomDisconnected)),
-		"leaveRoom":  forMembers(brings(http.StatusOK, room.RoomDisconnected)),
+		"createRoom": {in: exists, out: exists, banned: exists, noRoom: movesTo(http.StatusCreated, room.RoomConnected)},
+		"joinRoom":   {in: reads(http.StatusOK), out: movesTo(http.StatusOK, room.RoomConnected), banned: mayNot, noRoom: notFound},
+		"enterRoom":  {in: reads(http.StatusOK), out: movesTo(http.StatusOK, room.RoomConnected), banned: mayNot, noRoom: movesTo(http.StatusCreated, room.RoomConnected)},
+		"switchRoom": forMembers(movesTo(http.StatusOK, room.RoomDisconnected)),
+		"leaveRoom":  forMembers(movesTo(http.StatusOK, room.RoomDisconnected)),
 
-		"sendPeerMessage":   always(does(http.StatusCreated)),
-		"listPeerMessages":  always(shows(http.StatusOK)),
+		"sendPeerMessage":   always(modifies(http.StatusCreated)),
+		"listPeerMessages":  always(reads(http.StatusOK)),
 		"recallPeerMessage": always(refuses(http.StatusNotFound, "message_not_found")),
 
-		"getRoom":                forMembers(shows(http.StatusOK)),
-		"listMembers":            forMembers(shows(http.StatusOK)),
-		"countMembers":           forMembers(shows(http.StatusOK)),
-		"listRoomMessages":       forMembers(shows(http.StatusOK)),
-		"sendRoomMessage":        forMembers(does(http.StatusCreated)),
+		"getRoom":                forMembers(reads(http.StatusOK)),
+		"listMembers":            forMembers(reads(http.StatusOK)),
+		"countMembers":           forMembers(reads(http.StatusOK)),
+		"listRoomMessages":       forMembers(reads(http.StatusOK)),
+		"sendRoomMessage":        forMembers(modifies(http.StatusCreated)),
 		"recallMessage":          forMembers(refuses(http.StatusNotFound, "message_not_found")),
-		"getRoomAttributes":      forMembers(shows(http.StatusOK)),
-		"updateRoomAttributes":   forMembers(does(http.StatusOK)),
-		"listMemberAttributes":   forMembers(shows(http.StatusOK)),
-		"updateMemberAttributes": forMembers(does(http.StatusOK)),
-		"uploadMedia":            always(does(http.StatusCreated)),
-		"createUpload":           always(does(http.StatusCreated)),
+		"getRoomAttributes":      forMembers(reads(http.StatusOK)),
+		"updateRoomAttributes":   forMembers(modifies(http.StatusOK)),
+		"listMemberAttributes":   forMembers(reads(http.StatusOK)),
+		"updateMemberAttributes": forMembers(modifies(http.StatusOK)),
+		"uploadMedia":            always(modifies(http.StatusCreated)),
+		"createUpload":           always(modifies(http.StatusCreated)),
 		"continueUpload":         always(refuses(http.StatusNotFound, "media_not_found")),
 		"endUpload":              always(refuses(http.StatusNotFound, "media_not_found")),
 		"getMedia":               always(refuses(http.StatusNotFound, "media_not_found")),
@@ -85,16 +85,16 @@ var answers = func() map[string]map[standing]answer {
 }()
 
 // answerTo is how a call must be answered at the end of a way.
-func answerTo(call sample, at way) (answer, bool) {
+func answerTo(call sample, at scenario) (answer, bool) {
 	a, ok := answers[call.id][at.to]
 	switch {
-	case call.keyed && at.to == overByEnd:
+	case call.keyed && at.to == sessionEnded:
 		return refuses(http.StatusUnauthorized, "session_ended"), true
-	case call.keyed && at.to == overByTime:
+	case call.keyed && at.to == tokenExpired:
 		return refuses(http.StatusUnauthorized, "token_expired"), true
-	case at.to == overByEnd || at.to == overByTime:
-		a, ok = answers[call.id][gone]
-	case call.id == "leaveAllRooms" && at.elsewhere:
+	case at.to == sessionEnded || at.to == tokenExpired:
+		a, ok = answers[call.id][noRoom]
+	case call.id == "leaveAllRooms" && at.inOtherRoom:
 		a.changes = true
 	}
 	return a, ok
@@ -111,12 +111,12 @@ func TestEveryCallInEveryState(t *testing.T) {
 		rooms    = map[room.RoomTransition]bool{}
 	)
 	t.Run("ways", func(t *testing.T) {
-		for _, at := range ways {
-			t.Run(at.what, func(t *testing.T) {
+		for _, at := range scenarios {
+			t.Run(at.name, func(t *testing.T) {
 				t.Parallel()
-				s := newScene(t)
-				w := s.walker()
-				at.lead(w)
+				s := newClockedService(t)
+				w := s.newWalker()
+				at.run(w)
 				mu.Lock()
 				for _, move := range w.sessionPath {
 					sessions[move] = true
@@ -125,7 +125,7 @@ func TestEveryCallInEveryState(t *testing.T) {
 					rooms[move] = true
 				}
 				mu.Unlock()
-				w.standsAt(at)
+				w.checkRelation(at)
 				makeEveryCall(w, at)
 			})
 		}
@@ -152,9 +152,9 @@ func TestEveryCallInEveryState(t *testing.T) {
 }
 
 // standsAt compares where the moves led with where the way was to lead.
-func (w *walker) standsAt(at way) {
+func (w *walker) checkRelation(at scenario) {
 	w.Helper()
-	over := at.to == overByEnd || at.to == overByTime
+	over := at.to == sessionEnded || at.to == tokenExpired
 	// Who never had a stream was not told that it is in.
 	inside := w.inRoom == room.RoomConnected || w.inRoom == room.RoomReconnecting || (at.to == in && w.roomPath == nil)
 	if inside != (at.to == in) || over != (w.state == room.SessionEnded) {
@@ -167,11 +167,11 @@ func (w *walker) standsAt(at way) {
 
 // makeEveryCall makes first all that change nothing, one after the other, and
 // then each of the others at the end of a way of its own.
-func makeEveryCall(w *walker, at way) {
+func makeEveryCall(w *walker, at scenario) {
 	w.Helper()
 	var changing []string
 	before := w.scene.tables()
-	for _, call := range callsOf(w) {
+	for _, call := range callsFor(w) {
 		want, ok := answerTo(call, at)
 		if !ok {
 			w.Errorf("%s: nobody says how it is answered: add it to answers", call)
@@ -183,13 +183,13 @@ func makeEveryCall(w *walker, at way) {
 		}
 		w.check(call, want, before)
 	}
-	if at.dear {
+	if at.slow {
 		return
 	}
 	for _, id := range changing {
-		w := w.scene.walker()
-		at.lead(w)
-		calls := callsOf(w)
+		w := w.scene.newWalker()
+		at.run(w)
+		calls := callsFor(w)
 		call := calls[slices.IndexFunc(calls, func(c sample) bool { return c.id == id })]
 		want, _ := answerTo(call, at)
 		w.check(call, want, w.scene.tables())
@@ -198,7 +198,7 @@ func makeEveryCall(w *walker, at way) {
 
 // callsOf is a good call of every operation but the operator's, about the
 // walker's room and by the walker's user.
-func callsOf(w *walker) []sample {
+func callsFor(w *walker) []sample {
 	w.Helper()
 	var calls []sample
 	for _, call := range samples(w.service) {
@@ -209,7 +209,7 @@ func callsOf(w *walker) []sample {
 		call.path = strings.Replace(call.path, "/v1/users/peer", "/v1/users/host", 1)
 		call.body = maps.Clone(call.body)
 		if call.body["token"] != nil {
-			call.body["token"] = w.token(w.UserID, time.Duration(w.scene.late.Load())+2*time.Hour)
+			call.body["token"] = w.token(w.UserID, time.Duration(w.scene.clockOffset.Load())+2*time.Hour)
 		}
 		if call.body["roomID"] != nil {
 			call.body["roomID"] = w.id
@@ -251,7 +251,7 @@ func (w *walker) check(call sample, want answer, before []string) {
 	if want.to == "" {
 		want.to = w.inRoom
 	}
-	for _, changed := range w.heard() {
+	for _, changed := range w.receivedStates() {
 		move := room.RoomTransition{From: w.inRoom, Event: changed.Event, To: changed.State}
 		if !slices.Contains(room.RoomTransitions, move) {
 			w.Errorf("%s: the session is told of %v, which is no move", call, move)
@@ -265,7 +265,7 @@ func (w *walker) check(call sample, want answer, before []string) {
 
 // heard is what the session was told of the room until now, or until its stream
 // ended.
-func (w *walker) heard() []room.RoomStateChanged {
+func (w *walker) receivedStates() []room.RoomStateChanged {
 	w.Helper()
 	w.fence()
 	var all []room.RoomStateChanged
@@ -278,7 +278,7 @@ func (w *walker) heard() []room.RoomStateChanged {
 			if changed, ok := w.change(e); ok {
 				all = append(all, changed)
 			}
-		case <-time.After(patience):
+		case <-time.After(waitTimeout):
 			w.Fatal("the fence does not come")
 		}
 	}
