@@ -135,9 +135,9 @@ func (l *lane) write(ctx context.Context, items []*appendItem, lock bool, meanwh
 	defer conn.Release()
 	var statements []statement
 	if len(items) == 1 && !lock {
-		statements = l.params.one(items[0])
+		statements = l.params.encodeMessage(items[0])
 	} else {
-		statements = l.params.many(items, lock)
+		statements = l.params.encodeBatch(items, lock)
 	}
 	prepared := make([]*pgconn.StatementDescription, len(statements))
 	for i, s := range statements {
@@ -199,8 +199,8 @@ func nextResult(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
 	return reader, nil
 }
 
-// one encodes the statement for one message.
-func (p *params) one(item *appendItem) []statement {
+// encodeMessage encodes the statement for a single message.
+func (p *params) encodeMessage(item *appendItem) []statement {
 	item.later = 0
 	p.reset()
 	value(p, item, (*appendItem).appendLog)
@@ -213,9 +213,9 @@ func (p *params) one(item *appendItem) []statement {
 	return []statement{{"append_message", appendMessage, p.values}}
 }
 
-// many encodes the statements for any number of messages, and counts the distance of each message
+// encodeBatch encodes the statements for any number of messages, and counts the distance of each message
 // from the new end of its log.
-func (p *params) many(items []*appendItem, lock bool) []statement {
+func (p *params) encodeBatch(items []*appendItem, lock bool) []statement {
 	var (
 		added     = make(map[room.LogID]int64)
 		presences = make([]room.PresenceID, 0, len(items))

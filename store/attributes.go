@@ -63,7 +63,7 @@ func (s *Store) UpdateAttributes(ctx context.Context, by room.Actor, id room.Roo
 		if err := queueRoom(&b, r, c.Events); err != nil {
 			return c, err
 		}
-		return c, send(ctx, tx, &b)
+		return c, sendBatch(ctx, tx, &b)
 	}, roomKey(id))
 	return version, refused, err
 }

@@ -113,14 +113,11 @@ func (d *detacher) run(ctx context.Context) {
 		d.waiting = nil
 		d.mu.Unlock()
 		left, err := d.writeAll(ctx, waiting)
-		if len(left) == 0 {
-			if closed {
-				return
-			}
-			continue
-		}
 		if closed {
-			return // they are detached when the lease expires
+			return // sessions that are left are detached when the lease expires
+		}
+		if len(left) == 0 {
+			continue
 		}
 		if err != nil { // without an error, the rows are only locked by other transactions
 			d.store.opts.Log.Warn("detach failed: retrying", "sessions", len(left), "error", err)
@@ -143,12 +140,11 @@ const detachBatch = 500
 // locked by others, or PostgreSQL did not accept them.
 func (d *detacher) writeAll(ctx context.Context, all []detachment) (left []detachment, err error) {
 	for batch := range slices.Chunk(all, detachBatch) {
-		locked, fault := d.write(ctx, batch)
-		if fault != nil {
-			err = fault
-			locked = batch
+		retry, failed := d.write(ctx, batch)
+		if failed != nil {
+			retry, err = batch, failed
 		}
-		left = append(left, locked...)
+		left = append(left, retry...)
 	}
 	return left, err
 }
@@ -187,13 +183,13 @@ func (d *detacher) write(ctx context.Context, batch []detachment) (locked []deta
 	if err != nil || len(missed) == 0 {
 		return nil, err
 	}
-	return d.stillAttached(ctx, missed)
+	return d.stillOnline(ctx, missed)
 }
 
-// stillAttached returns the detachments whose sessions are still online with the same stream,
+// stillOnline returns the detachments whose sessions are still online with the same stream,
 // because their rows are locked. Most of those that were missed belong to sessions that have ended
 // or have a newer stream.
-func (d *detacher) stillAttached(ctx context.Context, missed []detachment) (locked []detachment, err error) {
+func (d *detacher) stillOnline(ctx context.Context, missed []detachment) (locked []detachment, err error) {
 	ids, nos := make([]room.SessionID, len(missed)), make([]int64, len(missed))
 	for i, m := range missed {
 		ids[i], nos[i] = m.session, m.streamNo

@@ -32,14 +32,14 @@ func (e *databaseEpoch) includes(id string) bool { return id == e.id || id == ""
 
 // epochs holds the epoch of the database that the pool is connected to.
 type epochs struct {
-	now atomic.Pointer[databaseEpoch]
+	current atomic.Pointer[databaseEpoch]
 	// serving is set when RenewLease was called, because streams may be open from then on.
 	serving atomic.Bool
 	mu      sync.Mutex // held while one connection begins an epoch
 }
 
 // epoch returns the current epoch of the database.
-func (s *Store) epoch() *databaseEpoch { return s.epochs.now.Load() }
+func (s *Store) epoch() *databaseEpoch { return s.epochs.current.Load() }
 
 // checkEpoch checks whether a new connection, before its first use, leads to the same history of
 // the same database. Another history can only appear with a new connection, after a failover to a
@@ -68,7 +68,7 @@ func (s *Store) checkEpoch(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("epoch: %w", err)
 	}
-	s.epochs.now.Store(&e)
+	s.epochs.current.Store(&e)
 	if e.id == drawn && !e.first {
 		s.opts.Log.Warn("new epoch: the database was restored, moved or failed over, so older cursors are reset",
 			"epoch", e.id, "origin", e.origin)

@@ -26,8 +26,8 @@ const allLogs = `(
 )`
 
 // Tail returns the newest events of a log, at most n. Errors: room.ErrRoomNotFound.
-func (s *Store) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, error) {
-	return s.page(ctx, g, `
+func (s *Store) Tail(ctx context.Context, log room.LogID, n int) (room.LogPage, error) {
+	return s.page(ctx, log, `
 		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
 		FROM `+allLogs+` l LEFT JOIN LATERAL (
 			SELECT * FROM events WHERE generation = l.log ORDER BY seq DESC LIMIT $2
@@ -36,8 +36,8 @@ func (s *Store) Tail(ctx context.Context, g room.LogID, n int) (room.LogPage, er
 
 // EventsAfter returns the next events of a log after a seq, at most n. Errors:
 // room.ErrRoomNotFound.
-func (s *Store) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n int) (room.LogPage, error) {
-	return s.page(ctx, g, `
+func (s *Store) EventsAfter(ctx context.Context, log room.LogID, after room.Seq, n int) (room.LogPage, error) {
+	return s.page(ctx, log, `
 		SELECT l.room_id, l.last_seq, l.oldest_seq, e.seq, e.type, e.at, e.body
 		FROM `+allLogs+` l LEFT JOIN LATERAL (
 			SELECT * FROM events WHERE generation = l.log AND seq > $3 ORDER BY seq LIMIT $2
@@ -46,8 +46,8 @@ func (s *Store) EventsAfter(ctx context.Context, g room.LogID, after room.Seq, n
 
 // page reads the state of a log and some of its events in one statement, so that both are from the
 // same snapshot.
-func (s *Store) page(ctx context.Context, g room.LogID, query string, args ...any) (room.LogPage, error) {
-	rows, err := s.pool.Query(ctx, query, append([]any{g}, args...)...)
+func (s *Store) page(ctx context.Context, log room.LogID, query string, args ...any) (room.LogPage, error) {
+	rows, err := s.pool.Query(ctx, query, append([]any{log}, args...)...)
 	if err != nil {
 		return room.LogPage{}, translate(err)
 	}
@@ -71,7 +71,7 @@ func (s *Store) page(ctx context.Context, g room.LogID, query string, args ...an
 		if seq == nil {
 			continue // a log without events
 		}
-		e, err := restore(room.Event{Room: id, Log: g, Seq: *seq, At: at.UTC()}, *t, *body)
+		e, err := restore(room.Event{Room: id, Log: log, Seq: *seq, At: at.UTC()}, *t, *body)
 		if err != nil {
 			return room.LogPage{}, err
 		}

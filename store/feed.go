@@ -47,8 +47,8 @@ const feedState = `
 // committed before the oldest one in flight. A reader that continues from the last event misses no
 // event and gets none twice.
 func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (room.FeedPage, error) {
-	now := s.epoch()
-	page := room.FeedPage{Epoch: now.id, Foreign: !now.includes(after.Epoch)}
+	current := s.epoch()
+	page := room.FeedPage{Epoch: current.id, Foreign: !current.includes(after.Epoch)}
 	var b pgx.Batch
 	b.Queue(fmt.Sprintf(feedPage, n), after.Xact, after.Log, after.Seq, room.TypeRoomCreated, room.TypeRoomDestroyed).
 		Query(func(rows pgx.Rows) error {
@@ -57,7 +57,7 @@ func (s *Store) FeedAfter(ctx context.Context, after room.FeedCursor, n int) (ro
 				if err != nil {
 					return err
 				}
-				e.Cursor.Epoch = now.id
+				e.Cursor.Epoch = current.id
 				page.Events = append(page.Events, e)
 			}
 			return rows.Err()
@@ -136,12 +136,12 @@ func (s *Store) repairFeed(ctx context.Context) error {
 			return err
 		}
 		var b pgx.Batch
-		for _, place := range []struct{ table, column string }{
+		for _, position := range []struct{ table, column string }{
 			{"events", "xact"}, {"rooms", "created_xact"}, {"logs", "last_xact"}, {"rooms", "destroyed_xact"}, {"feed_trimmed", "xact"},
 		} {
-			b.Queue("UPDATE "+place.table+" SET "+place.column+" = pg_current_xact_id() WHERE "+place.column+" >= $1", next)
+			b.Queue("UPDATE "+position.table+" SET "+position.column+" = pg_current_xact_id() WHERE "+position.column+" >= $1", next)
 		}
-		return send(ctx, tx, &b)
+		return sendBatch(ctx, tx, &b)
 	})
 	if err != nil {
 		return fmt.Errorf("repair the feed: %w", translate(err))

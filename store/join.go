@@ -14,16 +14,16 @@ import (
 // JoinRoom adds the session to an existing room. Errors: room.ErrNotGranted, room.ErrRoomNotFound,
 // room.ErrRoomFull, room.ErrTooManyRooms and those of room.Session.Usable.
 func (s *Store) JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error) {
-	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session()})
-	return o.room, s.refused(ctx, by, id, room.RoomEnter, o.err)
+	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session()})
+	return result.room, s.notifyRefused(ctx, by, id, room.RoomEnter, result.err)
 }
 
 // EnterRoom adds the session to a room, and creates the room if it does not exist. It reports
 // whether it created the room. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms
 // and those of room.Session.Usable.
 func (s *Store) EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error) {
-	o := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session(), mayCreate: true, opts: opts})
-	return o.room, o.created, s.refused(ctx, by, id, room.RoomEnter, o.err)
+	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session(), mayCreate: true, opts: opts})
+	return result.room, result.created, s.notifyRefused(ctx, by, id, room.RoomEnter, result.err)
 }
 
 // SwitchRoom moves the session from one room to another, in one transaction. With create set, the
@@ -48,14 +48,14 @@ func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.Roo
 		if !ok {
 			return c, room.ErrRoomNotFound
 		}
-		if old, c, err = flushPresenceOfEmptying(ctx, tx, old, 1, now); err != nil {
+		if old, c, err = flushPresenceBeforeLeave(ctx, tx, old, 1, now); err != nil {
 			return c, err
 		}
-		l, err := leaveRequests(ctx, tx, old, bySession, []room.SessionID{joining.ID})
+		leaving, err := leaveRequests(ctx, tx, old, bySession, []room.SessionID{joining.ID})
 		if err != nil {
 			return c, err
 		}
-		if len(l) == 0 {
+		if len(leaving) == 0 {
 			return c, room.ErrNotInRoom
 		}
 		entered, ok = rooms[to]
@@ -72,28 +72,28 @@ func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.Roo
 				return c, err
 			}
 		}
-		e, err := s.joinRequest(ctx, tx, entered, joining.ID)
+		request, err := s.joinRequest(ctx, tx, entered, joining.ID)
 		if err != nil {
 			return c, err
 		}
-		e.Call, e.Created = room.RoomSwitch, created
-		if l[0].Last {
-			e.Rooms-- // leaving the old room makes space for the new one
+		request.Call, request.Created = room.RoomSwitch, created
+		if leaving[0].Last {
+			request.Rooms-- // leaving the old room makes space for the new one
 		}
 		var joined room.Change
-		if entered, joined, err = join(ctx, tx, entered, e, now); err != nil {
+		if entered, joined, err = join(ctx, tx, entered, request, now); err != nil {
 			return c, err
 		}
-		left, err := leave(ctx, tx, old, l, room.ReasonSwitched, "", now)
+		left, err := leave(ctx, tx, old, leaving, room.ReasonSwitched, "", now)
 		return c.And(joined).And(left), err
 	}, sessionKey(by.Session()), roomKey(from), roomKey(to))
-	return entered, created, s.refused(ctx, by, to, room.RoomSwitch, err)
+	return entered, created, s.notifyRefused(ctx, by, to, room.RoomSwitch, err)
 }
 
-// refused notifies a session that its call to join a room failed with err, and returns err. A session
+// notifyRefused notifies a session that its call to join a room failed with err, and returns err. A session
 // that is in the room presences there whatever was refused, such as to create the room once more, so it is
 // not notified.
-func (s *Store) refused(ctx context.Context, by room.Actor, id room.RoomID, call room.RoomEvent, err error) error {
+func (s *Store) notifyRefused(ctx context.Context, by room.Actor, id room.RoomID, call room.RoomEvent, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -136,7 +136,7 @@ func (s *Store) joinRequest(ctx context.Context, tx pgx.Tx, r room.Room, session
 		b    pgx.Batch
 	)
 	b.Queue(joinRequestsQuery("$3::bigint"), []room.SessionID{session}, r.ID, r.Generation).Query(s.collectJoinRequests(&read))
-	err := send(ctx, tx, &b)
+	err := sendBatch(ctx, tx, &b)
 	return read[session], err
 }
 
@@ -157,14 +157,15 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 	return func(rows pgx.Rows) error {
 		*to = make(map[room.SessionID]room.JoinRequest)
 		for rows.Next() {
-			e := room.JoinRequest{MaxRooms: s.opts.RoomsPerUser}
+			request := room.JoinRequest{MaxRooms: s.opts.RoomsPerUser}
 			var bannedUntil *time.Time
-			err := rows.Scan(&e.Session, &e.User.ID, &e.User.Name, &e.InRoom, &e.Others, &e.Rooms, &e.LeavePending, &bannedUntil)
+			err := rows.Scan(&request.Session, &request.User.ID, &request.User.Name, &request.InRoom, &request.Others,
+				&request.Rooms, &request.LeavePending, &bannedUntil)
 			if err != nil {
 				return err
 			}
-			e.BannedUntil = timeOrZero(bannedUntil)
-			(*to)[e.Session] = e
+			request.BannedUntil = timeOrZero(bannedUntil)
+			(*to)[request.Session] = request
 		}
 		return rows.Err()
 	}
@@ -188,9 +189,9 @@ func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 }
 
 // join writes the decision of the rules about a join request.
-func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
+func join(ctx context.Context, tx pgx.Tx, r room.Room, request room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
 	var b pgx.Batch
-	r, c, err := queueJoin(&b, r, e, now)
+	r, c, err := queueJoin(&b, r, request, now)
 	if err != nil {
 		return r, room.Change{}, err
 	}
@@ -199,30 +200,30 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, e room.JoinRequest, now t
 			return r, room.Change{}, err
 		}
 	}
-	return r, c, send(ctx, tx, &b)
+	return r, c, sendBatch(ctx, tx, &b)
 }
 
 // queueJoin queues the decision of the rules about a join request, except the update of the room
 // and its log. It queues nothing if the session is already in the room. After the batch was sent,
 // the change contains the presence IDs.
-func queueJoin(b *pgx.Batch, r room.Room, e room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
+func queueJoin(b *pgx.Batch, r room.Room, request room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
 	batched, members := r.BatchesPresence(), r.MemberCount
-	r, c, err := r.Join(e, now) // returns the room unchanged if it rejects the request
+	r, c, err := r.Join(request, now) // returns the room unchanged if it rejects the request
 	if err != nil {
 		return r, room.Change{}, err
 	}
 	if r.MemberCount > members {
 		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
-			r.Generation, e.User.ID, e.User.Name, r.LastSeq, now, e.LeavePending || !batched)
+			r.Generation, request.User.ID, request.User.Name, r.LastSeq, now, request.LeavePending || !batched)
 	}
-	if e.LeavePending {
-		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, e.User.ID)
+	if request.LeavePending {
+		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, request.User.ID)
 	}
-	for i, a := range c.Joined {
+	for i, joined := range c.Joined {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",
-			a.Session, a.Generation, e.User.ID, a.From).
+			joined.Session, joined.Generation, request.User.ID, joined.From).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&c.Joined[i].Presence) })
-		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", a.Session, a.Generation)
+		b.Queue("DELETE FROM departures WHERE session_id = $1 AND generation = $2", joined.Session, joined.Generation)
 	}
 	queueLeft(b, c.Left, now)
 	return r, c, nil

@@ -197,7 +197,7 @@ func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batc
 			return room.Change{}, err
 		}
 	}
-	if err := send(ctx, tx, &b); err != nil {
+	if err := sendBatch(ctx, tx, &b); err != nil {
 		return room.Change{}, err
 	}
 	var all room.Change // after the statements have returned the presence IDs
@@ -270,7 +270,7 @@ func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, ba
 		})
 	b.Queue(joinRequestsQuery(lockedGeneration), sessions, id).
 		Query(s.collectJoinRequests(&state.requests))
-	return state, send(ctx, tx, &b)
+	return state, sendBatch(ctx, tx, &b)
 }
 
 // eligible returns the joins of a batch that the rules can decide now. It contains each user at

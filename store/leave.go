@@ -54,8 +54,8 @@ func (s *Store) LeaveAllRooms(ctx context.Context, by room.Actor) ([]room.RoomID
 		}
 		c, err := leaveRooms(ctx, tx, presences, room.ReasonLeft, "", now)
 		left = make([]room.RoomID, 0, len(c.Left)) // reset what an earlier try has set
-		for _, d := range c.Left {
-			left = append(left, d.Room)
+		for _, p := range c.Left {
+			left = append(left, p.Room)
 		}
 		return c, err
 	}, locks...)
@@ -76,18 +76,18 @@ func leaveRooms(ctx context.Context, tx pgx.Tx, presences []presence, reason roo
 	var c room.Change
 	for _, r := range locked {
 		leaving := sessions[r.Generation]
-		r, flushed, err := flushPresenceOfEmptying(ctx, tx, r, len(leaving), now)
+		r, flushed, err := flushPresenceBeforeLeave(ctx, tx, r, len(leaving), now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		l, err := leaveRequests(ctx, tx, r, bySession, leaving)
+		requests, err := leaveRequests(ctx, tx, r, bySession, leaving)
 		if err != nil {
 			return room.Change{}, err
 		}
-		if len(l) == 0 {
+		if len(requests) == 0 {
 			continue // the session has left meanwhile
 		}
-		left, err := leave(ctx, tx, r, l, reason, adminReason, now)
+		left, err := leave(ctx, tx, r, requests, reason, adminReason, now)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -118,12 +118,12 @@ func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.LeaveRequest, error) {
 		var (
-			l     room.LeaveRequest
-			pairs memberPairs
+			request room.LeaveRequest
+			pairs   memberPairs
 		)
-		err := row.Scan(&l.User.ID, &l.User.Name, &l.JoinPending, &l.Sessions, &l.Last, &pairs)
-		l.Attributes = pairs.attributes()
-		return l, err
+		err := row.Scan(&request.User.ID, &request.User.Name, &request.JoinPending, &request.Sessions, &request.Last, &pairs)
+		request.Attributes = pairs.attributes()
+		return request, err
 	})
 }
 
@@ -133,16 +133,16 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveReq
 	r, c := r.Leave(requests, reason, adminReason, now)
 	var b pgx.Batch
 	queueLeft(&b, c.Left, now)
-	for _, l := range requests {
-		if !l.Last {
+	for _, request := range requests {
+		if !request.Last {
 			continue
 		}
-		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, l.User.ID)
-		if batched && !l.JoinPending {
+		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, request.User.ID)
+		if batched && !request.JoinPending {
 			b.Queue("INSERT INTO partings (generation, user_id, user_name, reason) VALUES ($1, $2, $3, $4)",
-				r.Generation, l.User.ID, l.User.Name, reason)
+				r.Generation, request.User.ID, request.User.Name, reason)
 		}
-		queueLeaverAttributes(&b, r, l)
+		queueLeaveAttributes(&b, r, request)
 	}
 	if r.AttributesVersion != version {
 		queueAttributes(&b, r)
@@ -150,15 +150,15 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveReq
 	if err := queueRoom(&b, r, c.Events); err != nil {
 		return room.Change{}, err
 	}
-	return c, send(ctx, tx, &b)
+	return c, sendBatch(ctx, tx, &b)
 }
 
 // queueLeft removes presences, and stores the reasons for clients that come back later.
 func queueLeft(b *pgx.Batch, left []room.Left, now time.Time) {
-	for i, d := range left {
-		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", d.Session, d.Generation).
+	for i, p := range left {
+		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", p.Session, p.Generation).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&left[i].Presence) })
 		b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			d.Session, d.Generation, d.Room, d.Reason, d.AdminReason, now)
+			p.Session, p.Generation, p.Room, p.Reason, p.AdminReason, now)
 	}
 }

@@ -30,7 +30,7 @@ func inboxKey(id room.UserID) lockKey      { return lockKey("2 inbox " + id) }
 func roomKey(id room.RoomID) lockKey       { return lockKey("3 room " + id) }
 
 // blockedJoinKey is for joins that wait for a session before they wait for the room.
-func blockedJoinKey(id room.RoomID) lockKey { return lockKey("4 apart " + id) }
+func blockedJoinKey(id room.RoomID) lockKey { return lockKey("4 blocked join " + id) }
 
 // A lockQueue makes calls wait here, rather than in PostgreSQL with a connection each, for a lock
 // that another transaction holds. Calls for one room wait behind a few others, and fail when those
@@ -48,8 +48,8 @@ type keyQueue struct {
 	waiting []chan error // each buffered for its one answer
 }
 
-func newLockQueue(places int) *lockQueue {
-	return &lockQueue{inFlight: make(chan struct{}, places), keys: make(map[lockKey]*keyQueue)}
+func newLockQueue(maxInFlight int) *lockQueue {
+	return &lockQueue{inFlight: make(chan struct{}, maxInFlight), keys: make(map[lockKey]*keyQueue)}
 }
 
 // run runs a transaction that takes locks, after waiting for its turn for all of them.
@@ -80,35 +80,35 @@ func (q *lockQueue) run(ctx context.Context, locks []lockKey, transaction func()
 
 func (q *lockQueue) acquire(ctx context.Context, key lockKey) error {
 	q.mu.Lock()
-	t := q.keys[key]
-	if t == nil {
-		t = new(keyQueue)
-		q.keys[key] = t
+	queue := q.keys[key]
+	if queue == nil {
+		queue = new(keyQueue)
+		q.keys[key] = queue
 	}
-	if t.holders < maxHolders {
-		t.holders++
+	if queue.holders < maxHolders {
+		queue.holders++
 		q.mu.Unlock()
 		return nil
 	}
-	if len(t.waiting) == maxLockWaiters {
+	if len(queue.waiting) == maxLockWaiters {
 		q.mu.Unlock()
 		return errLocked
 	}
-	mine := make(chan error, 1)
-	t.waiting = append(t.waiting, mine)
+	turn := make(chan error, 1)
+	queue.waiting = append(queue.waiting, turn)
 	q.mu.Unlock()
 	select {
-	case err := <-mine:
+	case err := <-turn:
 		return err
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
-	i := slices.Index(t.waiting, mine)
+	i := slices.Index(queue.waiting, turn)
 	if i >= 0 {
-		t.waiting = slices.Delete(t.waiting, i, i+1)
+		queue.waiting = slices.Delete(queue.waiting, i, i+1)
 	}
 	q.mu.Unlock()
-	if i < 0 && <-mine == nil { // the turn came at the same instant
+	if i < 0 && <-turn == nil { // the turn came at the same instant
 		q.release([]lockKey{key}, nil)
 	}
 	return ctx.Err()
@@ -124,20 +124,20 @@ func (q *lockQueue) release(locks []lockKey, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, key := range locks {
-		t := q.keys[key]
-		t.holders--
+		queue := q.keys[key]
+		queue.holders--
 		switch {
 		case refused:
-			for _, waiting := range t.waiting {
-				waiting <- errLocked
+			for _, turn := range queue.waiting {
+				turn <- errLocked
 			}
-			t.waiting = nil
-		case len(t.waiting) > 0:
-			t.holders++
-			t.waiting[0] <- nil
-			t.waiting = t.waiting[1:]
+			queue.waiting = nil
+		case len(queue.waiting) > 0:
+			queue.holders++
+			queue.waiting[0] <- nil
+			queue.waiting = queue.waiting[1:]
 		}
-		if t.holders == 0 {
+		if queue.holders == 0 {
 			delete(q.keys, key)
 		}
 	}

@@ -51,7 +51,7 @@ func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string
 		// The sums include this file.
 		b.Queue(`SELECT coalesce((SELECT bytes FROM media_bytes WHERE owner_id = $1), 0), coalesce(sum(bytes), 0)::bigint
 			FROM media_bytes_of_all`, owner).QueryRow(func(row pgx.Row) error { return row.Scan(&mine, &all) })
-		if err := send(ctx, tx, &b); err != nil {
+		if err := sendBatch(ctx, tx, &b); err != nil {
 			return err
 		}
 		if added == 0 || s.opts.MediaPerUser > 0 && mine > s.opts.MediaPerUser || s.opts.MediaTotal > 0 && all > s.opts.MediaTotal {
@@ -227,7 +227,7 @@ func recordMediaUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []ro
 			SELECT media_id, count(*) AS n FROM used GROUP BY media_id
 		)
 		UPDATE media m SET uses = uses + n, unused_since = NULL FROM counted c WHERE m.media_id = c.media_id`, logs, ids, sentAt)
-	if err := send(ctx, tx, &b); err != nil {
+	if err := sendBatch(ctx, tx, &b); err != nil {
 		return err
 	}
 	if found < len(ids) {

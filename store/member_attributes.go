@@ -39,10 +39,10 @@ func queueMemberAttributes(b *pgx.Batch, g room.LogID, user room.UserID, a room.
 		ON CONFLICT (generation, user_id) DO UPDATE SET pairs = excluded.pairs`, g, user, pairs)
 }
 
-// queueLeaverAttributes deletes the attributes of a member who leaves, except those that are kept
+// queueLeaveAttributes deletes the attributes of a member who leaves, except those that are kept
 // for the user's return. In an empty room it deletes all attributes. Those of a destroyed room are
 // deleted with the room.
-func queueLeaverAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
+func queueLeaveAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 	switch {
 	case !r.DestroyedAt.IsZero():
 	case r.MemberCount == 0:
@@ -86,7 +86,7 @@ func (s *Store) UpdateMemberAttributes(ctx context.Context, by room.Actor, id ro
 		if err := queueRoom(&b, r, c.Events); err != nil {
 			return c, err
 		}
-		return c, send(ctx, tx, &b)
+		return c, sendBatch(ctx, tx, &b)
 	}, roomKey(id))
 	return infos, absent, err
 }

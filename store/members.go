@@ -68,26 +68,26 @@ func (s *Store) KickMembers(ctx context.Context, by room.Actor, id room.RoomID, 
 		if err != nil {
 			return room.Change{}, err
 		}
-		r, flushed, err := flushPresenceOfEmptying(ctx, tx, r, len(users), now)
+		r, flushed, err := flushPresenceBeforeLeave(ctx, tx, r, len(users), now)
 		if err != nil {
 			return room.Change{}, err
 		}
-		l, err := leaveRequests(ctx, tx, r, byUser, users)
+		requests, err := leaveRequests(ctx, tx, r, byUser, users)
 		if err != nil {
 			return room.Change{}, err
 		}
-		for _, kick := range l {
-			kicked = append(kicked, kick.User.ID)
+		for _, request := range requests {
+			kicked = append(kicked, request.User.ID)
 		}
 		if ban > 0 {
 			if err := banUsers(ctx, tx, id, users, reason, now.Add(ban)); err != nil {
 				return room.Change{}, err
 			}
 		}
-		if len(l) == 0 {
+		if len(requests) == 0 {
 			return room.Change{}, nil
 		}
-		left, err := leave(ctx, tx, r, l, room.ReasonKicked, reason, now)
+		left, err := leave(ctx, tx, r, requests, room.ReasonKicked, reason, now)
 		return flushed.And(left), err
 	}, roomKey(id))
 	return kicked, err

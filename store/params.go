@@ -13,14 +13,14 @@ type params struct {
 	values [][]byte
 }
 
-// maxParams bounds the buffer that is kept for the next batch.
-const maxParams = 1 << 20
+// maxReusedBuffer bounds the buffer that is kept for the next batch.
+const maxReusedBuffer = 1 << 20
 
 // binaryFormat selects the binary format for all parameters or columns.
 var binaryFormat = []int16{1}
 
 func (p *params) reset() {
-	if cap(p.buf) > maxParams {
+	if cap(p.buf) > maxReusedBuffer {
 		p.buf = nil
 	}
 	p.buf, p.values = p.buf[:0], p.values[:0]
@@ -30,10 +30,10 @@ func (p *params) reset() {
 func value[T any](p *params, v T, encode func(T, []byte) []byte) {
 	begin := len(p.buf)
 	p.buf = encode(v, p.buf)
-	if length := p.buf[begin:]; binary.BigEndian.Uint32(length) == null {
+	if encoded := p.buf[begin:]; binary.BigEndian.Uint32(encoded) == null {
 		p.values = append(p.values, nil)
 	} else {
-		p.values = append(p.values, length[wordSize:])
+		p.values = append(p.values, encoded[wordSize:])
 	}
 }
 
@@ -76,9 +76,9 @@ func appendText[T ~string | []byte](s T, buf []byte) []byte {
 
 func appendNull(buf []byte) []byte { return appendWords(buf, null) }
 
-// epoch is the beginning of PostgreSQL's time, which is counted in microseconds.
-var epoch = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
+// postgresEpoch is the beginning of PostgreSQL's time, which is counted in microseconds.
+var postgresEpoch = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 func appendInstant(t time.Time, buf []byte) []byte {
-	return appendInt(t.Sub(epoch).Microseconds(), buf)
+	return appendInt(t.Sub(postgresEpoch).Microseconds(), buf)
 }

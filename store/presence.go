@@ -45,9 +45,9 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// flushPresenceOfEmptying is flushRoomPresence for a room that some members are about to leave, if
+// flushPresenceBeforeLeave is flushRoomPresence for a room that some members are about to leave, if
 // the room may be empty afterwards: a batch must not be pending when the room ends.
-func flushPresenceOfEmptying(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
+func flushPresenceBeforeLeave(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
 	if !r.PresencePending || r.MemberCount > leaving {
 		return r, room.Change{}, nil
 	}
@@ -72,7 +72,7 @@ func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Tim
 		})
 	b.Queue("DELETE FROM partings WHERE generation = $1 RETURNING user_id, user_name, reason, true", r.Generation).
 		Query(collectLeft(&left))
-	if err := send(ctx, tx, &b); err != nil {
+	if err := sendBatch(ctx, tx, &b); err != nil {
 		return r, room.Change{}, err
 	}
 	r, events := r.FlushPresence(joined, left, now)
@@ -80,7 +80,7 @@ func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Tim
 	if err := queueRoom(&b, r, events); err != nil {
 		return r, room.Change{}, err
 	}
-	return r, room.Change{Events: events}, send(ctx, tx, &b)
+	return r, room.Change{Events: events}, sendBatch(ctx, tx, &b)
 }
 
 // collectLeft reads users who have left a room. It omits those whose join was never published.

@@ -27,14 +27,14 @@ func (s *Store) RecallAny(ctx context.Context, by room.Actor, id room.RoomID, me
 // recall replaces the message's event by a tombstone without its content. The room loses the
 // message's file too, even if another message quotes it. The room is locked, so that a concurrent
 // retry or recall finds either the message or the tombstone.
-func (s *Store) recall(ctx context.Context, by room.Actor, in room.RoomID, id room.MessageID, sender room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
+func (s *Store) recall(ctx context.Context, by room.Actor, id room.RoomID, message room.MessageID, sender room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
 	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		r, err := lock(tx)
 		if err != nil {
 			return c, err
 		}
-		m, err := messageByID(ctx, tx, room.Event{Room: r.ID, Log: r.Generation}, room.TypeMessagesReceived, id)
+		m, err := messageByID(ctx, tx, room.Event{Room: r.ID, Log: r.Generation}, room.TypeMessagesReceived, message)
 		if err != nil {
 			return c, err
 		}
@@ -54,8 +54,8 @@ func (s *Store) recall(ctx context.Context, by room.Actor, in room.RoomID, id ro
 		if err := queueRoom(&b, r, c.Events); err != nil {
 			return c, err
 		}
-		return c, send(ctx, tx, &b)
-	}, roomKey(in))
+		return c, sendBatch(ctx, tx, &b)
+	}, roomKey(id))
 }
 
 // RecallPeer recalls a message of a session's user to another user, in the inboxes of both. The
@@ -87,7 +87,7 @@ func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.U
 				return c, err
 			}
 		}
-		return c, send(ctx, tx, &b)
+		return c, sendBatch(ctx, tx, &b)
 	}, inboxKey(user), inboxKey(peer))
 }
 

@@ -49,15 +49,15 @@ func (s *Store) CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, o
 		if created, err = s.insertRoom(ctx, tx, id, opts, joining.User.ID, now); err != nil {
 			return c, err
 		}
-		e, err := s.joinRequest(ctx, tx, created, joining.ID)
+		request, err := s.joinRequest(ctx, tx, created, joining.ID)
 		if err != nil {
 			return c, err
 		}
-		e.Call, e.Created = room.RoomCreate, true
-		created, c, err = join(ctx, tx, created, e, now)
+		request.Call, request.Created = room.RoomCreate, true
+		created, c, err = join(ctx, tx, created, request, now)
 		return c, err
 	}, sessionKey(by.Session()), roomKey(id))
-	return created, s.refused(ctx, by, id, room.RoomCreate, err)
+	return created, s.notifyRefused(ctx, by, id, room.RoomCreate, err)
 }
 
 // insertRoom creates a room whose initial attributes are owned by the user. Errors:
@@ -84,7 +84,7 @@ func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts 
 	}
 	var b pgx.Batch
 	queueAttributes(&b, r)
-	return r, send(ctx, tx, &b)
+	return r, sendBatch(ctx, tx, &b)
 }
 
 // lockRoom locks a room until the transaction ends. Errors: room.ErrRoomNotFound.
@@ -197,17 +197,17 @@ func (s *Store) Room(ctx context.Context, id room.RoomID) (room.Room, error) {
 // CreateEmptyRoom creates a room without members. It is destroyed after its unusedTimeout unless
 // somebody joins. Errors: room.ErrRoomExists.
 func (s *Store) CreateEmptyRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
-	var opened room.Room
+	var created room.Room
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
-		if opened, err = s.insertRoom(ctx, tx, id, opts, "", now); err != nil {
+		if created, err = s.insertRoom(ctx, tx, id, opts, "", now); err != nil {
 			return c, err
 		}
-		opened = opened.StartUnusedTimeout(now)
-		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", opened.Generation, opened.DestroyAt)
+		created = created.StartUnusedTimeout(now)
+		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", created.Generation, created.DestroyAt)
 		return c, err
 	}, roomKey(id))
-	return opened, err
+	return created, err
 }
 
 // DestroyRoom destroys a room, with the reason that an admin gives, and removes its members.
@@ -233,12 +233,12 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, adminReason string, no
 	b.Queue("DELETE FROM attendances WHERE generation = $1 RETURNING session_id, stay", r.Generation).
 		Query(func(rows pgx.Rows) error {
 			var (
-				id   room.SessionID
-				stay room.PresenceID
+				session room.SessionID
+				id      room.PresenceID
 			)
-			_, err := pgx.ForEachRow(rows, []any{&id, &stay}, func() error {
-				sessions = append(sessions, id)
-				presences[id] = stay
+			_, err := pgx.ForEachRow(rows, []any{&session, &id}, func() error {
+				sessions = append(sessions, session)
+				presences[session] = id
 				return nil
 			})
 			return err
@@ -247,12 +247,12 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, adminReason string, no
 		Query(collectLeft(&left))
 	b.Queue("DELETE FROM partings WHERE generation = $1 RETURNING user_id, user_name, reason, true", r.Generation).
 		Query(collectLeft(&left))
-	if err := send(ctx, tx, &b); err != nil {
+	if err := sendBatch(ctx, tx, &b); err != nil {
 		return room.Change{}, err
 	}
 	r, c := r.Destroy(sessions, left, adminReason, now)
-	for i, d := range c.Left {
-		c.Left[i].Presence = presences[d.Session]
+	for i, p := range c.Left {
+		c.Left[i].Presence = presences[p.Session]
 	}
 	b = pgx.Batch{}
 	b.Queue(`INSERT INTO departures (session_id, generation, room_id, reason, note, left_at)
@@ -260,7 +260,7 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, adminReason string, no
 	if err := queueRoom(&b, r, c.Events); err != nil {
 		return room.Change{}, err
 	}
-	return c, send(ctx, tx, &b)
+	return c, sendBatch(ctx, tx, &b)
 }
 
 // queueRoom writes what a rule has made of a room that the transaction has locked: the room's new

@@ -35,7 +35,7 @@ type sessionCache struct {
 
 type cachedSession struct {
 	session room.Session
-	rooms   map[room.RoomID]room.RoomFacts // of rooms that the session may send to
+	facts   map[room.RoomID]room.RoomFacts // about rooms that the session may send to
 	at      time.Time                      // an instant before the session was read
 }
 
@@ -80,7 +80,7 @@ func (c *sessionCache) facts(session room.SessionID, id room.RoomID, now time.Ti
 	if s == nil || !c.fresh(s.at, now) {
 		return room.RoomFacts{}, false
 	}
-	f, ok = s.rooms[id]
+	f, ok = s.facts[id]
 	return f, ok
 }
 
@@ -116,10 +116,10 @@ func (c *sessionCache) addFacts(session room.SessionID, id room.RoomID, f room.R
 	if c.evictions != mark || s == nil {
 		return
 	}
-	if s.rooms == nil {
-		s.rooms = make(map[room.RoomID]room.RoomFacts, 1)
+	if s.facts == nil {
+		s.facts = make(map[room.RoomID]room.RoomFacts, 1)
 	}
-	s.rooms[id] = f
+	s.facts[id] = f
 }
 
 // evictChanged evicts the sessions that a committed change took out of a room, renewed or ended.

@@ -83,7 +83,7 @@ func (s *Store) CreateSession(ctx context.Context, by room.Actor, session room.S
 		var b pgx.Batch
 		b.Queue(lockSessionList, session.User.ID)
 		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
-		if err := send(ctx, tx, &b); err != nil {
+		if err := sendBatch(ctx, tx, &b); err != nil {
 			return room.Change{}, err
 		}
 		_, err = tx.Exec(ctx, `
@@ -131,7 +131,7 @@ func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Sessio
 	if session, ok := s.sessions.session(key, now); ok {
 		return session, nil
 	}
-	since := s.sessions.mark()
+	mark := s.sessions.mark()
 	session, err := s.sessionWhere(ctx, "key_hash = $1", key[:])
 	if errors.Is(err, room.ErrUnauthenticated) {
 		if _, err := s.SessionByStreamKey(ctx, key); err == nil {
@@ -141,7 +141,7 @@ func (s *Store) SessionByKey(ctx context.Context, key room.KeyHash) (room.Sessio
 	if err != nil {
 		return room.Session{}, err
 	}
-	s.sessions.addSession(key, session, since, now)
+	s.sessions.addSession(key, session, mark, now)
 	return session, nil
 }
 
@@ -186,7 +186,7 @@ func (s *Store) RenewSession(ctx context.Context, by room.Actor, claims room.Cla
 		queueVoidCheck(&b, session.User.ID, session.TokenIssuedAt)
 		b.Queue(`UPDATE sessions SET token_expires_at = $2, token_issued_at = $3, grants = $4, peers = $5, media = $6
 			WHERE session_id = $1`, id, session.TokenExpiresAt, nullTime(session.TokenIssuedAt), grants, peers, media)
-		if err := send(ctx, tx, &b); err != nil {
+		if err := sendBatch(ctx, tx, &b); err != nil {
 			return room.Change{}, err
 		}
 		c := room.Change{Renewed: []room.RenewedToken{{Session: id, ExpiresAt: session.TokenExpiresAt}}}
@@ -210,13 +210,13 @@ func presencesNotGranted(ctx context.Context, tx pgx.Tx, session room.Session) (
 		return nil, err
 	}
 	var (
-		presences []presence
-		in        room.LogID
-		id        room.RoomID
+		presences  []presence
+		generation room.LogID
+		id         room.RoomID
 	)
-	_, err = pgx.ForEachRow(rows, []any{&in, &id}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&generation, &id}, func() error {
 		if !session.Grants.MayStay(id) {
-			presences = append(presences, presence{session.ID, in})
+			presences = append(presences, presence{session.ID, generation})
 		}
 		return nil
 	})

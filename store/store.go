@@ -280,8 +280,8 @@ func (s *Store) transactionFailed(err error) error {
 	return s.blameSchema(translated)
 }
 
-// send runs the statements of a batch in order, in one round trip, and ignores their results.
-func send(ctx context.Context, tx pgx.Tx, b *pgx.Batch) error {
+// sendBatch runs the statements of a batch in order, in one round trip, and ignores their results.
+func sendBatch(ctx context.Context, tx pgx.Tx, b *pgx.Batch) error {
 	if b.Len() == 0 {
 		return nil
 	}

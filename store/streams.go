@@ -16,9 +16,9 @@ import (
 // delivered. A cursor of another epoch than the database's is ignored. Errors:
 // room.ErrSessionEnded.
 func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
-	now := s.epoch()
-	a := room.OpenedStream{Epoch: now.id, Foreign: cursor != nil && !now.includes(epoch)}
-	if a.Foreign {
+	current := s.epoch()
+	opened := room.OpenedStream{Epoch: current.id, Foreign: cursor != nil && !current.includes(epoch)}
+	if opened.Foreign {
 		cursor = nil
 	}
 	var (
@@ -33,7 +33,7 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 		UPDATE sessions s SET stream_no = stream_no + 1, node_id = $2, detached_at = NULL
 		FROM before b WHERE s.session_id = b.session_id AND `+notEnded+` RETURNING stream_no, b.detached_at`, id, s.nodeID).
 		QueryRow(func(row pgx.Row) error {
-			err := row.Scan(&a.StreamNo, &detachedSince)
+			err := row.Scan(&opened.StreamNo, &detachedSince)
 			if errors.Is(err, pgx.ErrNoRows) {
 				return room.ErrSessionEnded
 			}
@@ -43,12 +43,12 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 		WHERE a.session_id = $1 ORDER BY generation`, id).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				var in room.Presence
+				var p room.Presence
 				var err error
-				if in.Room, err = scanRoom(rows, &in.ID, &in.From); err != nil {
+				if p.Room, err = scanRoom(rows, &p.ID, &p.From); err != nil {
 					return err
 				}
-				a.Presences = append(a.Presences, in)
+				opened.Presences = append(opened.Presences, p)
 			}
 			return rows.Err()
 		})
@@ -56,14 +56,14 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 		WHERE session_id = $1 ORDER BY generation`, id).
 		Query(func(rows pgx.Rows) error {
 			for rows.Next() {
-				d := room.Left{Session: id}
+				left := room.Left{Session: id}
 				var at time.Time
-				if err := rows.Scan(&d.Generation, &d.Room, &d.Reason, &d.AdminReason, &at); err != nil {
+				if err := rows.Scan(&left.Generation, &left.Room, &left.Reason, &left.AdminReason, &at); err != nil {
 					return err
 				}
-				unheard := detachedSince != nil && !at.Before(*detachedSince)
-				if slices.Contains(logs, d.Generation) || (unheard && d.Reason.ByOthers()) {
-					a.Left = append(a.Left, d)
+				missed := detachedSince != nil && !at.Before(*detachedSince)
+				if slices.Contains(logs, left.Generation) || (missed && left.Reason.ByOthers()) {
+					opened.Left = append(opened.Left, left)
 				}
 			}
 			return rows.Err()
@@ -76,11 +76,11 @@ func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string,
 	}
 	b.Queue("SELECT log, last_seq, oldest_seq, delivered_seq FROM inboxes WHERE log = (SELECT inbox FROM sessions WHERE session_id = $1)", id).
 		QueryRow(func(row pgx.Row) error {
-			return row.Scan(&a.Inbox.Log, &a.Inbox.LastSeq, &a.Inbox.OldestSeq, &a.Inbox.DeliveredSeq)
+			return row.Scan(&opened.Inbox.Log, &opened.Inbox.LastSeq, &opened.Inbox.OldestSeq, &opened.Inbox.DeliveredSeq)
 		})
 	if err := s.locks.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
 		return room.OpenedStream{}, translate(err)
 	}
 	s.sessions.evict(id)
-	return a, nil
+	return opened, nil
 }

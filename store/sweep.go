@@ -144,10 +144,10 @@ func (s *Store) sweepSessions(ctx context.Context, d dueSessions, now time.Time)
 			return d.act(ctx, tx, swept, now, locked)
 		})
 		if lockRefused(err) {
-			found, looked := s.findLockedRooms(ctx, swept)
+			found, findErr := s.findLockedRooms(ctx, swept)
 			switch {
-			case looked != nil:
-				return looked
+			case findErr != nil:
+				return findErr
 			case found:
 				continue // without the locked rooms
 			}

@@ -21,7 +21,7 @@ func (s *Store) VoidTokens(ctx context.Context, by room.Actor, user room.UserID,
 		b.Queue(lockSessionList, user)
 		b.Queue("INSERT INTO token_voids (user_id, before) VALUES ($1, $2) ON CONFLICT (user_id) DO UPDATE SET before = excluded.before",
 			user, before)
-		if err := send(ctx, tx, &b); err != nil {
+		if err := sendBatch(ctx, tx, &b); err != nil {
 			return c, err
 		}
 		ended, err = lockSessionsWhere(ctx, tx, "user_id = $1 AND ended_at IS NULL AND (token_issued_at IS NULL OR token_issued_at < $2)", user, before)

@@ -103,7 +103,7 @@ func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time)
 			SELECT count(*) FROM gone`, g, before, trimBatch, int64(maxSeq)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&deleted) })
 		queueReleaseTrimmedMedia(&b, g, before, s.now())
-		return room.Change{}, send(ctx, tx, &b)
+		return room.Change{}, sendBatch(ctx, tx, &b)
 	})
 	return deleted, err
 }
@@ -159,7 +159,7 @@ func (s *Store) trimInbox(ctx context.Context, before time.Time) (more bool, err
 			UPDATE inboxes SET oldest_seq = coalesce((SELECT seq FROM stays), last_seq + 1), oldest_at = (SELECT at FROM stays)
 			WHERE log = $1`, inbox, before, trimBatch)
 		queueReleaseTrimmedMedia(&b, inbox, before, s.now())
-		return room.Change{}, send(ctx, tx, &b)
+		return room.Change{}, sendBatch(ctx, tx, &b)
 	})
 	return more, err
 }
