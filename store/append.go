@@ -40,8 +40,8 @@ func (item *appendItem) answer(m room.Message, err error) {
 // transaction, so they take one round trip. If one message of a batch must not be stored, none is.
 const (
 	// lockLogs precedes the other statements when messages are retried with locks held. It is a
-	// statement of its own because a statement's snapshot is taken when the statement begins: in
-	// the same statement, members and messages from before the wait for the lock would count.
+	// statement of its own because a statement's snapshot is taken when the statement begins: a
+	// single statement would see the members and messages from before its wait for the lock.
 	lockLogs = `SELECT FROM logs WHERE generation = ANY ($1) AND NOT closed ORDER BY generation FOR NO KEY UPDATE`
 
 	// advanceLogs locks the logs and advances their ends. It does nothing if a presence has ended
@@ -65,9 +65,9 @@ const (
 
 	// insertMessages inserts messages into the logs that this transaction advanced, which are those
 	// whose rows have its transaction ID. The seq of a message is counted back from the new end of
-	// its log. The arrays are unnested in the SELECT list, where they are streamed: in the FROM
-	// list they would be copied first, and indexing an array of texts reads all elements before the
-	// one.
+	// its log. The arrays are unnested in the SELECT list, where they are streamed. In the FROM
+	// list they would be copied first, and subscripts would be slow: to find an element of an array
+	// of texts, PostgreSQL reads all elements before it.
 	insertMessages = `
 		INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT l.generation, l.last_seq - i.later, $7, i.at, i.sender_id, i.client_message_id, i.body, l.last_xact
@@ -77,9 +77,8 @@ const (
 			SELECT generation, last_seq, last_xact FROM logs WHERE generation = i.generation AND xmin = pg_current_xact_id()::xid LIMIT 1
 		) l`
 
-	// appendMessage does the same for a lone message, the usual case while there is little to do:
-	// starting and ending the two statements takes PostgreSQL longer than what they do for one
-	// message.
+	// appendMessage does the same for a single message, the usual case under low load. Starting and
+	// ending the two statements would take PostgreSQL longer than storing one message.
 	appendMessage = `
 		WITH advanced AS (
 			UPDATE logs SET last_seq = last_seq + 1, last_xact = ` + nextXact + `

@@ -51,7 +51,7 @@ type clock struct {
 	// how much; zero if it does not differ.
 	steppedAt time.Time
 	step      time.Duration
-	// stepAcceptedAt is when the time of a clock that was set was last accepted.
+	// stepAcceptedAt is when the new time of a clock that was set was last accepted.
 	stepAcceptedAt time.Time
 }
 

@@ -19,11 +19,11 @@ func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
 	s.detacher.add(detachment{id, streamNo, s.clock.databaseTime(at).Truncate(time.Millisecond)})
 }
 
-// DetachStrays detaches the sessions that the database has as online on this node and that have no
-// stream here. They exist if the connection was lost while OpenStream committed: nobody has the
-// number of the stream, so nobody can report its end. It also detaches sessions that are online on
-// a node that no longer exists. Such a node opened streams after it was declared dead and before it
-// noticed, and then crashed.
+// DetachStrays detaches the sessions that are online on this node according to the database, but
+// have no stream here. They exist if the connection was lost while OpenStream committed: nobody has
+// the number of the stream, so nobody can report its end. It also detaches sessions that are online
+// on a node that no longer exists. Such a node opened streams after it was declared dead and before
+// it noticed, and then crashed.
 func (s *Store) DetachStrays(ctx context.Context, open func(room.SessionID) bool) error {
 	_, err := s.pool.Exec(ctx, `UPDATE sessions s SET node_id = NULL, detached_at = $1
 		WHERE node_id IS NOT NULL AND NOT EXISTS (SELECT FROM nodes n WHERE n.node_id = s.node_id)`, s.now())
@@ -186,9 +186,9 @@ func (d *detacher) write(ctx context.Context, batch []detachment) (locked []deta
 	return d.stillOnline(ctx, missed)
 }
 
-// stillOnline returns the detachments whose sessions are still online with the same stream,
-// because their rows are locked. Most of those that were missed belong to sessions that have ended
-// or have a newer stream.
+// stillOnline returns the detachments whose sessions are still online with the same stream, because
+// their rows are locked. Most of those that were missed belong to sessions that have ended or have
+// a newer stream.
 func (d *detacher) stillOnline(ctx context.Context, missed []detachment) (locked []detachment, err error) {
 	ids, nos := make([]room.SessionID, len(missed)), make([]int64, len(missed))
 	for i, m := range missed {
@@ -216,7 +216,7 @@ func (d *detacher) stillOnline(ctx context.Context, missed []detachment) (locked
 // A node declares others dead only after it has renewed its own lease for a whole leaseTime without
 // a gap. After an outage of the database the leases of all nodes have expired, although the nodes
 // run. After leaseTime without a gap, every running node has renewed its lease. A lease that ends
-// later than a new one would was written by a clock that was set back.
+// later than a new one has expired too: it was written before the database's clock was set back.
 //
 // The row of a node is deleted when it has no sessions left. A session that another transaction has
 // locked is detached by a later sweep.

@@ -115,7 +115,8 @@ func restoreMessage(e room.Event, t room.EventType, body string) (room.Message, 
 	return room.MessagesOf(e.Body)[0], nil
 }
 
-// collectMessages reads messages of a log, of which the rows contain the seqs and bodies.
+// collectMessages reads messages from rows with their seqs and bodies. log contains the room and
+// the log of all of them.
 func collectMessages(rows pgx.Rows, log room.Event, t room.EventType) ([]room.Message, error) {
 	messages, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Message, error) {
 		var body string

@@ -90,9 +90,9 @@ func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.Roo
 	return entered, created, s.notifyRefused(ctx, by, to, room.RoomSwitch, err)
 }
 
-// notifyRefused notifies a session that its call to join a room failed with err, and returns err. A session
-// that is in the room presences there whatever was refused, such as to create the room once more, so it is
-// not notified.
+// notifyRefused notifies a session that its call to join a room failed with err, and returns err. A
+// session that is already in the room is not notified, because it stays there: the call was, for
+// example, to create the room again.
 func (s *Store) notifyRefused(ctx context.Context, by room.Actor, id room.RoomID, call room.RoomEvent, err error) error {
 	if err == nil {
 		return nil
@@ -128,8 +128,8 @@ const lockUsers = `SELECT pg_advisory_xact_lock(key) FROM (
 // user is locked now.
 const tryLockUsers = `SELECT session_id, pg_try_advisory_xact_lock(hashtextextended(user_id, 0)) FROM sessions WHERE session_id = ANY ($1)`
 
-// joinRequest reads what the rules need to know about a session that wants to join a room. The
-// transaction has locked the session, its user and the room.
+// joinRequest reads the join request of a session. The transaction has locked the session, its user
+// and the room.
 func (s *Store) joinRequest(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.JoinRequest, error) {
 	var (
 		read map[room.SessionID]room.JoinRequest
@@ -140,8 +140,8 @@ func (s *Store) joinRequest(ctx context.Context, tx pgx.Tx, r room.Room, session
 	return read[session], err
 }
 
-// joinRequestsQuery returns the query for what the rules need to know about sessions that want to
-// join a room. generation is an SQL expression for the generation of the room.
+// joinRequestsQuery returns the query for the join requests of sessions. generation is an SQL
+// expression for the generation of the room.
 func joinRequestsQuery(generation string) string {
 	return `SELECT s.session_id, s.user_id, s.user_name,
 			EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = r.generation),
@@ -171,9 +171,8 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 	}
 }
 
-// insertOrFindRoom creates a room, or locks the room that another transaction has created first.
-// That one may be destroyed before it is locked, hence the loop. If five rounds are not enough,
-// rooms of this name are created and destroyed faster than they can be joined.
+// insertOrFindRoom creates a room, or locks the room that another transaction has created first. It
+// tries again if that room is destroyed before it is locked.
 func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (r room.Room, created bool, err error) {
 	for range 5 {
 		r, err = s.insertRoom(ctx, tx, id, opts, by, now)
@@ -188,7 +187,7 @@ func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 	return room.Room{}, false, fmt.Errorf("room %q is created and destroyed too fast: %w", id, room.ErrUnavailable)
 }
 
-// join writes the decision of the rules about a join request.
+// join decides about a join request and writes the result. The transaction has locked the room.
 func join(ctx context.Context, tx pgx.Tx, r room.Room, request room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
 	var b pgx.Batch
 	r, c, err := queueJoin(&b, r, request, now)
@@ -203,9 +202,9 @@ func join(ctx context.Context, tx pgx.Tx, r room.Room, request room.JoinRequest,
 	return r, c, sendBatch(ctx, tx, &b)
 }
 
-// queueJoin queues the decision of the rules about a join request, except the update of the room
-// and its log. It queues nothing if the session is already in the room. After the batch was sent,
-// the change contains the presence IDs.
+// queueJoin decides about a join request and queues the result, except for the update of the room
+// and its log. It queues nothing if the session is already in the room. The change contains the
+// presence IDs only after the batch has been sent.
 func queueJoin(b *pgx.Batch, r room.Room, request room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
 	batched, members := r.BatchesPresence(), r.MemberCount
 	r, c, err := r.Join(request, now) // returns the room unchanged if it rejects the request

@@ -26,12 +26,13 @@ type pendingJoin struct {
 	// mayCreate is set if the call may create the room, with opts.
 	mayCreate bool
 	opts      room.RoomOptions
-	// done receives the result. It is buffered, so that a caller that gave up blocks nobody.
+	// done receives the result. It is buffered, so that sending to a caller that gave up does not
+	// block.
 	done chan joinResult
 
-	// The outcome of a transaction. retry means that the join is for the next transaction. alone
-	// means that another transaction holds the session or its user, so the join gets a transaction
-	// of its own.
+	// The outcome of a transaction. retry means that the join is left to the next transaction.
+	// alone means that another transaction holds the session or its user, so the join gets a
+	// transaction of its own.
 	joinResult
 	retry, alone bool
 }
@@ -148,7 +149,7 @@ func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (re
 	return retry
 }
 
-// decideJoins lets the rules decide about each join of a batch, and writes the result.
+// decideJoins decides about each join of a batch, and writes the result.
 func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (room.Change, error) {
 	now := s.now()
 	state, err := s.lockJoinState(ctx, tx, id, batch, wait)
@@ -158,8 +159,7 @@ func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batc
 	joins := state.eligible(id, batch, now)
 	r, created := state.room, false
 	if r.Generation == 0 {
-		// A room starts with one member. If the rules reject that join, there is no room for the
-		// others either.
+		// A room starts with one member. If that member may not join, the room is not created.
 		creator := state.chooseCreator(id, joins)
 		if creator == nil {
 			return room.Change{}, nil
@@ -207,8 +207,8 @@ func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batc
 	return all, nil
 }
 
-// A joinState is what the rules need to know about a batch of joins. Everything in it is locked,
-// except the busy sessions: another transaction has locked them or their users.
+// A joinState is all that the decisions about a batch of joins depend on. Everything in it is
+// locked, except the busy sessions: another transaction has locked them or their users.
 type joinState struct {
 	sessions map[room.SessionID]room.Session
 	busy     map[room.SessionID]bool
@@ -216,10 +216,10 @@ type joinState struct {
 	room     room.Room // its generation is 0 if it does not exist
 }
 
-// lockJoinState locks the sessions of a batch, their users and the room, and reads what the rules
-// need to know. It takes one round trip: each statement has a snapshot that is taken after the
-// locks of the statements before it. It always waits for the lock of the room, but for sessions and
-// users only if wait is set.
+// lockJoinState locks the sessions of a batch, their users and the room, and reads their state. It
+// takes one round trip: each statement has a snapshot that is taken after the locks of the
+// statements before it. It always waits for the lock of the room, but for sessions and users only
+// if wait is set.
 func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (joinState, error) {
 	state := joinState{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
 	sessions := make([]room.SessionID, len(batch))
@@ -273,8 +273,8 @@ func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, ba
 	return state, sendBatch(ctx, tx, &b)
 }
 
-// eligible returns the joins of a batch that the rules can decide now. It contains each user at
-// most once, because the decision about a second session of the same user depends on the first.
+// eligible returns the joins of a batch that can be decided now. It contains each user at most
+// once, because the decision about a second session of the same user depends on the first.
 func (state joinState) eligible(id room.RoomID, batch []*pendingJoin, now time.Time) []*pendingJoin {
 	var eligible []*pendingJoin
 	users := make(map[room.UserID]bool, len(batch))

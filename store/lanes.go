@@ -45,18 +45,18 @@ type appender struct {
 
 	mu     sync.Mutex // guards all below
 	queues [2][]*appendItem
-	// facts caches the facts that permitted recent messages. It needs no eviction when they change:
-	// the permits that follow from them are not current any more, which shows under the lock of the
-	// room.
+	// facts caches the facts that permitted recent messages. Facts that have changed need not be
+	// evicted: the permits based on them are stale, which the append finds out under the lock of
+	// the room.
 	facts map[roomSender]room.RoomFacts
 	// stalled holds the rooms that another transaction keeps locked. Each has a lane of its own
-	// until that lane has stored something.
+	// until that lane has got the lock.
 	stalled map[room.RoomID]*stalledRoom
-	// wakeFirst signals the first lane that a message waits, and wakeSecond the second lane that it
-	// has work. splitting is true while the second lane works.
+	// wakeFirst wakes the first lane when a message waits, and wakeSecond the second lane when it
+	// has work. close signals both.
 	wakeFirst, wakeSecond *sync.Cond
-	splitting             bool
-	closed                bool
+	splitting             bool // the second lane is at work
+	closed                bool // close has been called
 }
 
 // roomSender is a session in a room, or all admins if session is empty.
@@ -77,7 +77,10 @@ type stalledRoom struct {
 }
 
 func newAppender(s *Store) *appender {
-	a := &appender{store: s, seed: maphash.MakeSeed(), facts: make(map[roomSender]room.RoomFacts), stalled: make(map[room.RoomID]*stalledRoom)}
+	a := &appender{
+		store: s, seed: maphash.MakeSeed(),
+		facts: make(map[roomSender]room.RoomFacts), stalled: make(map[room.RoomID]*stalledRoom),
+	}
 	a.wakeFirst, a.wakeSecond = sync.NewCond(&a.mu), sync.NewCond(&a.mu)
 	a.lanes.Go(func() { a.runFirst(&lane{appender: a, pool: s.appends}) })
 	a.lanes.Go(func() { a.runSecond(&lane{appender: a, pool: s.appends}) })
@@ -231,9 +234,9 @@ func (l *lane) work(items []*appendItem) bool {
 	return true
 }
 
-// commit appends messages in one transaction. Messages that it could not store, because a permit was
-// stale or a room was locked, are retried with locks held. The messages of rooms that stay locked
-// move to lanes of their own, so that they do not hold up the others.
+// commit appends messages in one transaction. Messages that it could not store, because a permit
+// was stale or a room was locked, are retried with locks held. The messages of rooms that stay
+// locked move to lanes of their own, so that they do not hold up the others.
 func (l *lane) commit(items []*appendItem) error {
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()
@@ -250,7 +253,7 @@ func (l *lane) commit(items []*appendItem) error {
 				return err
 			})
 		}
-		if lockRefused(err) && l.pool == l.store.appends {
+		if lockRefused(err) && l.pool == l.store.appends { // the lane of a stalled room fails instead
 			timeouts++
 			items = l.setAside(ctx, permitted, timeouts == maxTries)
 			continue
@@ -263,7 +266,7 @@ func (l *lane) commit(items []*appendItem) error {
 			return err
 		}
 		l.stored, items = split(permitted, ends)
-		if len(l.stored) == 0 { // readers of the feed may wait for the end of this transaction
+		if len(l.stored) == 0 { // the transaction held up the feed, so its readers are notified
 			l.store.opts.Commit(room.Change{})
 		}
 		if lock {
@@ -308,7 +311,8 @@ func (l *lane) publish() {
 }
 
 // permit decides which messages may be stored, mostly by cached facts. It returns these, and
-// answers the others.
+// answers the callers of the others. If the facts cannot be read, it returns all messages and
+// answers none.
 func (l *lane) permit(ctx context.Context, items []*appendItem) (permitted []*appendItem, err error) {
 	var undecided []*appendItem
 	l.mu.Lock()
@@ -375,8 +379,8 @@ func (a *appender) evictAllFacts() {
 	clear(a.facts)
 }
 
-// setAside moves the messages of locked rooms to lanes of their own, or if all is set those of all
-// rooms, and returns the rest.
+// setAside moves the messages of locked rooms to lanes of their own, and returns the other
+// messages. If all is set, it moves all messages.
 func (l *lane) setAside(ctx context.Context, items []*appendItem, all bool) (rest []*appendItem) {
 	var free map[room.LogID]bool
 	if !all {
@@ -451,7 +455,7 @@ func (a *appender) runStalled(id room.RoomID, r *stalledRoom) {
 	}
 }
 
-// commitInTurn commits messages of one room once the gate admits it to the room's lock.
+// commitInTurn commits messages of one room, after it has waited for its turn in the lock queue.
 func (a *appender) commitInTurn(l *lane, id room.RoomID, items []*appendItem) error {
 	ctx, cancel := context.WithTimeout(context.Background(), transactionTimeout)
 	defer cancel()

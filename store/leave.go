@@ -96,15 +96,14 @@ func leaveRooms(ctx context.Context, tx pgx.Tx, presences []presence, reason roo
 	return c, nil
 }
 
-// A leave request names sessions, or users with all their sessions.
+// The conditions of leaveRequests, for sessions and for users with all their sessions.
 const (
 	bySession = "a.session_id = ANY ($2)"
 	byUser    = "a.user_id = ANY ($2)"
 )
 
-// leaveRequests reads what the rules need to know about members who leave a room that the
-// transaction has locked, in the order in which they joined. It omits those who are not in the
-// room.
+// leaveRequests reads the leave requests of members of a room that the transaction has locked, in
+// the order in which the members joined. Sessions and users that are not in the room are omitted.
 func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.LeaveRequest, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
@@ -127,7 +126,7 @@ func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.
 	})
 }
 
-// leave writes the decision of the rules about leave requests.
+// leave removes members from a room that the transaction has locked, and writes the result.
 func leave(ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveRequest, reason room.LeaveReason, adminReason string, now time.Time) (room.Change, error) {
 	batched, version := r.BatchesPresence(), r.AttributesVersion
 	r, c := r.Leave(requests, reason, adminReason, now)
@@ -153,7 +152,8 @@ func leave(ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveReq
 	return c, sendBatch(ctx, tx, &b)
 }
 
-// queueLeft removes presences, and stores the reasons for clients that come back later.
+// queueLeft deletes presences, and stores the reasons for clients that return later. The presences'
+// IDs are set only after the batch has been sent.
 func queueLeft(b *pgx.Batch, left []room.Left, now time.Time) {
 	for i, p := range left {
 		b.Queue("DELETE FROM attendances WHERE session_id = $1 AND generation = $2 RETURNING stay", p.Session, p.Generation).

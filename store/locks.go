@@ -17,8 +17,8 @@ const (
 	maxLockWaiters = 1000
 )
 
-// errLocked is returned to a call that waits behind one that did not get its lock, or if too many
-// calls wait.
+// errLocked is returned to a call if another call that waited for the same lock did not get it, or
+// if too many calls wait for it.
 var errLocked = fmt.Errorf("%w: another transaction holds a lock that the call needs", room.ErrUnavailable)
 
 // A lockKey names a lock of a transaction. The order of the keys is the order of the locks.

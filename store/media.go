@@ -247,9 +247,9 @@ const mediaBatches = 50
 // Without it, a batch of such files would block all others.
 const mediaRetry = 10 * time.Minute
 
-// SweepMedia deletes files that were not sent for room.MediaKept, files whose messages have been
-// gone for as long, and what failed uploads left behind. remove deletes the bytes, and must succeed
-// if there are none. The row is marked first, then the bytes are deleted, and then the row, so an
+// SweepMedia deletes files that were not sent within room.MediaKept, files whose last message was
+// deleted, and what failed uploads left behind. remove deletes the bytes, and must succeed if there
+// are none. The row is marked first, then the bytes are deleted, and then the row, so an
 // interrupted sweep can be repeated. Any number of processes may sweep.
 func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, room.MediaID) error) error {
 	for range mediaBatches {

@@ -24,8 +24,8 @@ const (
 	leaseGap = 5 * time.Second
 	// leaseTimeout ends a renewal without an answer, so that the next one uses a new connection.
 	leaseTimeout = 5 * time.Second
-	// reconnectGrace is how long after an outage clients may take to reopen streams that broke.
-	// They are told to reconnect within 4 seconds.
+	// reconnectGrace is how long after an outage clients may take to reopen streams that broke. The
+	// server asks them to reconnect within 4 seconds.
 	reconnectGrace = 8 * time.Second
 	// othersGrace is how long another node may run without a warning in the log. Two servers
 	// overlap for a while if one replaces the other.
@@ -95,8 +95,8 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 	if err != nil {
 		return r, err
 	}
-	// A lease that ends later than a new one would was written by a clock that was set back, and
-	// counts as a gap too. A deleted row is inserted again.
+	// A lease that ends later than a new one was written before the database's clock was set back,
+	// and counts as a gap too. A deleted row is inserted again.
 	err = l.conn.QueryRow(ctx, `
 		WITH before AS (
 			SELECT steady_since, lease_until BETWEEN $2::timestamptz + $3::interval - $4::interval AND $2::timestamptz + $3::interval AS steady

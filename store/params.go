@@ -13,7 +13,7 @@ type params struct {
 	values [][]byte
 }
 
-// maxReusedBuffer bounds the buffer that is kept for the next batch.
+// maxReusedBuffer bounds the bytes of a buffer that is reused for the next batch.
 const maxReusedBuffer = 1 << 20
 
 // binaryFormat selects the binary format for all parameters or columns.
@@ -53,7 +53,7 @@ func array[T any](p *params, oid uint32, elements []T, encode func(T, []byte) []
 	p.values = append(p.values, p.buf[begin:])
 }
 
-// null stands for the length of a null value. Lengths take wordSize bytes.
+// null is the length that stands for a null value. A length takes wordSize bytes.
 const (
 	null     = 1<<32 - 1
 	wordSize = 4

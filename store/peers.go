@@ -130,8 +130,8 @@ type peerAppend struct {
 	seq, peerSeq room.Seq   // in the inboxes of sender and receiver; 0 if the message was not stored
 }
 
-// runPeerAppend runs the statements of a message between users in one round trip. Without a
-// transaction they are one of their own.
+// runPeerAppend runs the statements of a message between users in one round trip. If db is the
+// pool, they are one transaction.
 func runPeerAppend(ctx context.Context, db batcher, send *room.PeerSend, m room.Message) (p peerAppend, err error) {
 	own, err := peerBody(m.To(send.Peer, 0))
 	if err != nil {

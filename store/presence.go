@@ -45,8 +45,8 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// flushPresenceBeforeLeave is flushRoomPresence for a room that some members are about to leave, if
-// the room may be empty afterwards: a batch must not be pending when the room ends.
+// flushPresenceBeforeLeave publishes the pending joins and leaves of a room, if the room may be
+// empty after some members have left: none may be pending when the room ends.
 func flushPresenceBeforeLeave(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
 	if !r.PresencePending || r.MemberCount > leaving {
 		return r, room.Change{}, nil

@@ -20,10 +20,11 @@ const (
 	// purgeOldBatch bounds how many sessions, departures or bans one transaction deletes. The
 	// presences of a session are deleted with it.
 	purgeOldBatch = 500
-	// endedKept is how long the row of an ended session is kept, so that a client can be told why
-	// its session ended.
+	// endedKept is how long the row of an ended session is kept, so that its client can learn why
+	// the session ended.
 	endedKept = 24 * time.Hour
-	// departuresKept is how long a session can be told on its return why it is no longer in a room.
+	// departuresKept is how long a client that returns can learn why its session is no longer in a
+	// room.
 	departuresKept = endedKept
 )
 

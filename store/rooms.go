@@ -263,8 +263,8 @@ func destroy(ctx context.Context, tx pgx.Tx, r room.Room, adminReason string, no
 	return c, sendBatch(ctx, tx, &b)
 }
 
-// queueRoom writes what a rule has made of a room that the transaction has locked: the room's new
-// values, and the events that were appended to its log.
+// queueRoom queues the update of a room that the transaction has locked, and of its log, to which
+// it adds events.
 func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 	// This comes first, because the log's last_xact is the feed position of the rows below.
 	b.Queue("UPDATE logs SET last_seq = $2, last_xact = "+nextXact+", closed = $3 WHERE generation = $1",

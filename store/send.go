@@ -8,8 +8,8 @@ import (
 	"parlor/room"
 )
 
-// selectRoomFacts reads all that package room decides about messages by, without locks. A LATERAL
-// with a LIMIT makes the planner use one index lookup per message.
+// selectRoomFacts reads the facts by which package room decides about messages, without locks. A
+// LATERAL with a LIMIT makes the planner use one index lookup per message.
 const selectRoomFacts = `
 	SELECT coalesce(r.generation, 0), coalesce(a.stay, 0), coalesce(e.seq, 0), coalesce(e.body, '')
 	FROM unnest($1::text[], $2::uuid[], $3::text[], $4::text[])
@@ -76,8 +76,8 @@ type rowsQuerier interface {
 }
 
 // permitUnstored decides about a message that is not stored. No statement checks the permit, so the
-// facts are cached only as long as the session is. A message is never refused by cached facts: what
-// another node allowed since may not be in them.
+// facts are cached only as long as the session is. Cached facts never reject a message, because
+// another node may have allowed it since.
 func (s *Store) permitUnstored(ctx context.Context, send *room.RoomSend) (room.Permit, error) {
 	session := send.Sender.Actor.Session()
 	if facts, ok := s.sessions.facts(session, send.Room, s.now()); ok {

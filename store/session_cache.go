@@ -19,8 +19,9 @@ const (
 	maxCached = 100_000
 )
 
-// sessionCache caches sessions by key, and what decides about their messages to rooms, so that a busy
-// sender is not looked up on every call. An entry is evicted as soon as this node commits a change to it.
+// sessionCache caches sessions by key, and the facts that permit their unstored messages, so that a
+// busy sender is not looked up on every call. An entry is evicted as soon as this node commits a
+// change to it.
 type sessionCache struct {
 	mu       sync.Mutex // guards all below
 	sessions map[room.KeyHash]*cachedSession
@@ -45,8 +46,8 @@ func (c *sessionCache) fresh(at, now time.Time) bool {
 	return age < sessionCacheTime || age < sessionCacheTimeAlone && !at.Before(c.aloneSince) && now.Before(c.aloneUntil)
 }
 
-// setAlone records whether this node had others beside it at an instant. A node that starts right
-// after that instant is noticed within sessionCacheTime, when aloneUntil has passed.
+// setAlone records whether this node was the only one at an instant. A node that starts right after
+// that instant is noticed within sessionCacheTime, when aloneUntil has passed.
 func (c *sessionCache) setAlone(alone bool, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,7 +85,8 @@ func (c *sessionCache) facts(session room.SessionID, id room.RoomID, now time.Ti
 	return f, ok
 }
 
-// mark returns the number of evictions so far. Callers call it before they read what they add.
+// mark returns the number of evictions so far. A caller takes the mark before it reads the value
+// that it adds.
 func (c *sessionCache) mark() (evictions uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -149,7 +151,7 @@ func (c *sessionCache) evict(sessions ...room.SessionID) {
 	}
 }
 
-// evictAll empties the cache, when it is not certain what was committed.
+// evictAll empties the cache, after a change that this node may not know of.
 func (c *sessionCache) evictAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -52,8 +52,8 @@ func decodeGrants[T any](column []byte, list *[]T) error {
 	return json.Unmarshal(column, list)
 }
 
-// grantsColumns returns the columns of grants. rooms is NULL only if the token names no grants, so
-// that nothing is restricted.
+// grantsColumns returns the columns of grants. rooms is NULL only if the token names no grants,
+// which means that nothing is restricted.
 func grantsColumns(g *room.Grants) (rooms, peers []byte, media bool, err error) {
 	if g == nil {
 		return nil, nil, false, nil
@@ -335,8 +335,8 @@ func (s *Store) UserSessions(ctx context.Context, user room.UserID) ([]room.Sess
 	return sessions, translate(err)
 }
 
-// lockSession locks the row of a session until the transaction ends, as everything does that
-// changes the session or its rooms. Errors: room.ErrUnauthenticated and those of
+// lockSession locks the row of a session until the transaction ends. Every transaction that changes
+// the session or adds it to a room holds this lock. Errors: room.ErrUnauthenticated and those of
 // room.Session.Usable.
 func lockSession(ctx context.Context, tx pgx.Tx, id room.SessionID, now time.Time) (room.Session, error) {
 	session, err := scanSession(tx.QueryRow(ctx,

@@ -3,8 +3,8 @@
 // commits. The hub is notified after the commit.
 //
 // All transactions take locks in the same order, so that no two of them wait for each other: a
-// user's list of sessions, session rows, users, rooms by ascending generation, and last inboxes by
-// ascending log.
+// user's list of sessions, session rows, users, rooms by ascending generation, inboxes by ascending
+// log, and files by ascending ID.
 package store
 
 import (
@@ -58,9 +58,11 @@ type Options struct {
 	// of all users together; zero means no limit. Each file counts as at least 4 KiB.
 	MediaPerUser, MediaTotal int64
 
-	Defaults        room.Config // for rooms that are created without settings; zero means room.DefaultConfig
-	RoomsPerUser    int
-	SessionsPerUser int
+	// Defaults is used for rooms that are created without settings; zero means room.DefaultConfig.
+	Defaults room.Config
+	// RoomsPerUser is how many rooms a user may be in, and SessionsPerUser how many sessions a user
+	// may have; zero means room.DefaultRoomsPerUser and room.DefaultSessionsPerUser.
+	RoomsPerUser, SessionsPerUser int
 	// LockTimeout is how long a call waits for a lock that another transaction holds; zero means 2
 	// seconds.
 	LockTimeout time.Duration
@@ -86,7 +88,7 @@ type Store struct {
 	locks   *lockQueue
 	health  health
 	opts    Options
-	// sessions caches sessions by key, and the rooms that they are in.
+	// sessions caches sessions by key, and the facts that permit their unstored messages.
 	sessions sessionCache
 	// committed wakes the readers of the feed after each commit.
 	committed signal
@@ -188,7 +190,8 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.lease.connect(ctx, s.checkEpoch); err != nil {
 		return fmt.Errorf("connect to the database: %w", translate(err))
 	}
-	if _, err := s.clock.read(ctx, s.lease.conn); err != nil { // over a connection that is already open, so that connecting does not delay the answer
+	// This uses a connection that is already open, so that connecting does not delay the answer.
+	if _, err := s.clock.read(ctx, s.lease.conn); err != nil {
 		return err
 	}
 	if err := s.clock.checkSkew(); err != nil {
@@ -228,9 +231,9 @@ func (s *Store) now() time.Time {
 	return s.clock.now().Truncate(time.Millisecond)
 }
 
-// inTx runs fn in a transaction and publishes its change, made by an actor, after the commit. fn
-// may run more than once. locks names the locks of fn that other transactions may hold; inTx first
-// waits in the lock queue for them.
+// inTx runs fn in a transaction. After the commit it publishes the change that fn returned, made by
+// the actor. fn may run more than once. locks names the locks of fn that other transactions may
+// hold; inTx first waits in the lock queue for them.
 func (s *Store) inTx(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
 	return s.locks.run(ctx, locks, func() error { return s.commit(ctx, by, fn) })
 }
@@ -280,7 +283,7 @@ func (s *Store) transactionFailed(err error) error {
 	return s.blameSchema(translated)
 }
 
-// sendBatch runs the statements of a batch in order, in one round trip, and ignores their results.
+// sendBatch runs the statements of a batch in order, in one round trip. An empty batch is not sent.
 func sendBatch(ctx context.Context, tx pgx.Tx, b *pgx.Batch) error {
 	if b.Len() == 0 {
 		return nil

@@ -12,8 +12,8 @@ import (
 )
 
 // OpenStream marks the session as online with a new stream on this node, and returns the state with
-// which the stream begins. cursor is the client's: what it contains of the user's inbox counts as
-// delivered. A cursor of another epoch than the database's is ignored. Errors:
+// which the stream begins. Messages of the user's inbox up to its position in the client's cursor
+// count as delivered. A cursor of another epoch than the database's is ignored. Errors:
 // room.ErrSessionEnded.
 func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
 	current := s.epoch()

@@ -86,13 +86,18 @@ func (s *Store) mayDelete(ctx context.Context) (bool, error) {
 	return s.clock.checkDeletes() == nil, nil
 }
 
-// dueSessions is a kind of session that a sweep acts on: the condition that finds such sessions at
-// the time $2, except for presences in the rooms $3; the column with the time since when; and the
-// action, which runs in a transaction that has locked the rows.
+// dueSessions describes the sessions that one step of a sweep acts on.
 type dueSessions struct {
-	condition, since string
-	act              func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error)
+	// condition is the SQL condition that finds such sessions s at the time $2. The rooms $3 are
+	// locked, and skipped.
+	condition string
+	// since is the column with the time since when a session is due.
+	since string
+	act   sweepAction
 }
+
+// A sweepAction acts on sessions whose rows the transaction has locked. It skips locked rooms.
+type sweepAction func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error)
 
 // overduePresence is the condition for presences whose session has been detached for memberTimeout
 // at the time $2, except for those in the rooms $3.
@@ -263,9 +268,9 @@ func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// idle returns the sessions that had neither a stream nor a room for Options.SessionIdle. Their
-// clients are gone, even if their tokens are valid. The sessions end as by a logout, so that a
-// client that returns logs in again.
+// idle describes the sessions that had neither a stream nor a room for Options.SessionIdle. Their
+// clients are gone, even if their tokens are valid. They end as after a logout, so that a client
+// that returns logs in again.
 func (s *Store) idle() dueSessions {
 	return dueSessions{
 		// These sessions are in no room, so there are no locked rooms ($3) to skip.

@@ -9,9 +9,10 @@ import (
 	"parlor/room"
 )
 
-// VoidTokens makes all tokens of a user void that were issued before a time, or that do not contain
-// when they were issued. The time replaces that of an earlier call. Sessions that were opened or
-// last renewed with such a token are ended with the reason that an admin gives, and returned.
+// VoidTokens voids the tokens of a user that were issued before a time, and those that do not
+// contain when they were issued. The time replaces that of an earlier call. Sessions that were
+// opened or last renewed with such a token are ended with the reason that an admin gives, and
+// returned.
 func (s *Store) VoidTokens(ctx context.Context, by room.Actor, user room.UserID, before time.Time, reason string) ([]room.SessionID, error) {
 	var ended []room.SessionID
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {

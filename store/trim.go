@@ -82,8 +82,8 @@ func (s *Store) trimRoomLogs(ctx context.Context, before time.Time) error {
 func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time) (deleted int, err error) {
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		var b pgx.Batch
-		// A statement of its own, so that the next one sees what was committed while this one
-		// waited for the lock.
+		// This is a statement of its own, so that the next one sees what was committed while this
+		// one waited for the lock.
 		b.Queue("SELECT FROM logs WHERE generation = $1 FOR NO KEY UPDATE", g)
 		b.Queue(`
 			WITH oldest AS (
