@@ -27,7 +27,9 @@ func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.RoomOp
 }
 
 // update changes a room's attributes, which must succeed.
-func update(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.AttributesUpdate) (version room.Seq, refused []string) {
+func update(
+	t *testing.T, f fixture, by room.Session, id room.RoomID, u room.AttributesUpdate,
+) (version room.Seq, refused []string) {
 	t.Helper()
 	u.By = by.User.ID
 	version, refused, err := f.UpdateAttributes(t.Context(), as(by), id, u)

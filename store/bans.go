@@ -10,7 +10,9 @@ import (
 )
 
 // banUsers bans users from a room until a time. It replaces earlier bans.
-func banUsers(ctx context.Context, tx pgx.Tx, id room.RoomID, users []room.UserID, adminReason string, until time.Time) error {
+func banUsers(
+	ctx context.Context, tx pgx.Tx, id room.RoomID, users []room.UserID, adminReason string, until time.Time,
+) error {
 	_, err := tx.Exec(ctx, `
 		INSERT INTO bans (room_id, user_id, until, note) SELECT DISTINCT $1, unnest($2::text[]), $3::timestamptz, $4
 		ON CONFLICT (room_id, user_id) DO UPDATE SET until = excluded.until, note = excluded.note`,

@@ -93,7 +93,9 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 // newPools connects to a database with two pools: one for the appender's lanes, and one for
 // everything else. check is called for each new connection before its first use. Errors:
 // ErrPooledTransactions, room.ErrUnavailable.
-func newPools(ctx context.Context, url, nodeID string, lockTimeout time.Duration, check func(context.Context, *pgx.Conn) error) (calls, appends *pgxpool.Pool, err error) {
+func newPools(
+	ctx context.Context, url, nodeID string, lockTimeout time.Duration, check func(context.Context, *pgx.Conn) error,
+) (calls, appends *pgxpool.Pool, err error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, nil, fmt.Errorf("database URL: %w", err)

@@ -118,17 +118,23 @@ func toPeer(sender room.Session, to room.UserID, d room.Draft) room.PeerSend {
 }
 
 // PostMessage sends a session's message to a room.
-func (f fixture) PostMessage(ctx context.Context, sender room.Session, id room.RoomID, d room.Draft) (room.Message, error) {
+func (f fixture) PostMessage(
+	ctx context.Context, sender room.Session, id room.RoomID, d room.Draft,
+) (room.Message, error) {
 	return f.Store.PostMessage(ctx, toRoom(sender, id, d))
 }
 
 // PostMessageAs sends an admin's message to a room.
-func (f fixture) PostMessageAs(ctx context.Context, sender room.User, id room.RoomID, d room.Draft) (room.Message, error) {
+func (f fixture) PostMessageAs(
+	ctx context.Context, sender room.User, id room.RoomID, d room.Draft,
+) (room.Message, error) {
 	return f.Store.PostMessage(ctx, room.RoomSend{Sender: room.Sender{Actor: admin, User: sender}, Room: id, Draft: d})
 }
 
 // PostPeerMessage sends a session's message to a user.
-func (f fixture) PostPeerMessage(ctx context.Context, sender room.Session, to room.UserID, d room.Draft) (room.Message, error) {
+func (f fixture) PostPeerMessage(
+	ctx context.Context, sender room.Session, to room.UserID, d room.Draft,
+) (room.Message, error) {
 	return f.Store.PostPeerMessage(ctx, toPeer(sender, to, d))
 }
 

@@ -86,7 +86,9 @@ func sum(numbers []int) (total int) {
 	return total
 }
 
-func randomStep(t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, files []room.Media, client int) error {
+func randomStep(
+	t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, files []room.Media, client int,
+) error {
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
 	switch random.IntN(25) {
 	case 0:

@@ -21,7 +21,9 @@ func (s *Store) JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (ro
 // EnterRoom adds the session to a room, and creates the room if it does not exist. It reports
 // whether it created the room. Errors: room.ErrNotGranted, room.ErrRoomFull, room.ErrTooManyRooms
 // and those of room.Session.Usable.
-func (s *Store) EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error) {
+func (s *Store) EnterRoom(
+	ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions,
+) (entered room.Room, created bool, err error) {
 	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session(), mayCreate: true, opts: opts})
 	return result.room, result.created, s.notifyRefused(ctx, by, id, room.RoomEnter, result.err)
 }
@@ -29,7 +31,9 @@ func (s *Store) EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, op
 // SwitchRoom moves the session from one room to another, in one transaction. With create set, the
 // other room is created if it does not exist. Errors: room.ErrRoomNotFound for either room,
 // room.ErrNotInRoom for the first, and those of joining or creating the second.
-func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error) {
+func (s *Store) SwitchRoom(
+	ctx context.Context, by room.Actor, from, to room.RoomID, create bool, opts room.RoomOptions,
+) (entered room.Room, created bool, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		created = false // reset what an earlier try has set
 		now := s.now()
@@ -93,7 +97,9 @@ func (s *Store) SwitchRoom(ctx context.Context, by room.Actor, from, to room.Roo
 // notifyRefused notifies a session that its call to join a room failed with err, and returns err. A
 // session that is already in the room is not notified, because it stays there: the call was, for
 // example, to create the room again.
-func (s *Store) notifyRefused(ctx context.Context, by room.Actor, id room.RoomID, call room.RoomEvent, err error) error {
+func (s *Store) notifyRefused(
+	ctx context.Context, by room.Actor, id room.RoomID, call room.RoomEvent, err error,
+) error {
 	if err == nil {
 		return nil
 	}
@@ -130,7 +136,9 @@ const tryLockUsers = `SELECT session_id, pg_try_advisory_xact_lock(hashtextexten
 
 // joinRequest reads the join request of a session. The transaction has locked the session, its user
 // and the room.
-func (s *Store) joinRequest(ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID) (room.JoinRequest, error) {
+func (s *Store) joinRequest(
+	ctx context.Context, tx pgx.Tx, r room.Room, session room.SessionID,
+) (room.JoinRequest, error) {
 	var (
 		read map[room.SessionID]room.JoinRequest
 		b    pgx.Batch
@@ -173,7 +181,9 @@ func (s *Store) collectJoinRequests(to *map[room.SessionID]room.JoinRequest) fun
 
 // insertOrFindRoom creates a room, or locks the room that another transaction has created first. It
 // tries again if that room is destroyed before it is locked.
-func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (r room.Room, created bool, err error) {
+func (s *Store) insertOrFindRoom(
+	ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time,
+) (r room.Room, created bool, err error) {
 	for range 5 {
 		r, err = s.insertRoom(ctx, tx, id, opts, by, now)
 		if !errors.Is(err, room.ErrRoomExists) {
@@ -188,7 +198,9 @@ func (s *Store) insertOrFindRoom(ctx context.Context, tx pgx.Tx, id room.RoomID,
 }
 
 // join decides about a join request and writes the result. The transaction has locked the room.
-func join(ctx context.Context, tx pgx.Tx, r room.Room, request room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
+func join(
+	ctx context.Context, tx pgx.Tx, r room.Room, request room.JoinRequest, now time.Time,
+) (room.Room, room.Change, error) {
 	var b pgx.Batch
 	r, c, err := queueJoin(&b, r, request, now)
 	if err != nil {

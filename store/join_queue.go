@@ -150,7 +150,9 @@ func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (re
 }
 
 // decideJoins decides about each join of a batch, and writes the result.
-func (s *Store) decideJoins(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (room.Change, error) {
+func (s *Store) decideJoins(
+	ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool,
+) (room.Change, error) {
 	now := s.now()
 	state, err := s.lockJoinState(ctx, tx, id, batch, wait)
 	if err != nil {
@@ -220,7 +222,9 @@ type joinState struct {
 // takes one round trip: each statement has a snapshot that is taken after the locks of the
 // statements before it. It always waits for the lock of the room, but for sessions and users only
 // if wait is set.
-func (s *Store) lockJoinState(ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool) (joinState, error) {
+func (s *Store) lockJoinState(
+	ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool,
+) (joinState, error) {
 	state := joinState{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
 	sessions := make([]room.SessionID, len(batch))
 	for i, j := range batch {

@@ -64,7 +64,9 @@ func (s *Store) LeaveAllRooms(ctx context.Context, by room.Actor) ([]room.RoomID
 
 // leaveRooms ends presences of sessions whose rows the transaction has locked. It processes the
 // rooms one by one, in the order of their locks.
-func leaveRooms(ctx context.Context, tx pgx.Tx, presences []presence, reason room.LeaveReason, adminReason string, now time.Time) (room.Change, error) {
+func leaveRooms(
+	ctx context.Context, tx pgx.Tx, presences []presence, reason room.LeaveReason, adminReason string, now time.Time,
+) (room.Change, error) {
 	sessions := make(map[room.LogID][]room.SessionID)
 	for _, p := range presences {
 		sessions[p.generation] = append(sessions[p.generation], p.session)
@@ -104,7 +106,9 @@ const (
 
 // leaveRequests reads the leave requests of members of a room that the transaction has locked, in
 // the order in which the members joined. Sessions and users that are not in the room are omitted.
-func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID) ([]room.LeaveRequest, error) {
+func leaveRequests[ID room.SessionID | room.UserID](
+	ctx context.Context, tx pgx.Tx, r room.Room, which string, ids []ID,
+) ([]room.LeaveRequest, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT m.user_id, m.user_name, NOT m.announced, array_agg(a.session_id::text ORDER BY a.stay) FILTER (WHERE `+which+`),
 			bool_and(`+which+`),
@@ -127,7 +131,10 @@ func leaveRequests[ID room.SessionID | room.UserID](ctx context.Context, tx pgx.
 }
 
 // leave removes members from a room that the transaction has locked, and writes the result.
-func leave(ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveRequest, reason room.LeaveReason, adminReason string, now time.Time) (room.Change, error) {
+func leave(
+	ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveRequest,
+	reason room.LeaveReason, adminReason string, now time.Time,
+) (room.Change, error) {
 	batched, version := r.BatchesPresence(), r.AttributesVersion
 	r, c := r.Leave(requests, reason, adminReason, now)
 	var b pgx.Batch

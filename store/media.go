@@ -20,7 +20,9 @@ func (s *Store) AddMedia(ctx context.Context, owner room.UserID, fileName string
 	return s.addMedia(ctx, owner, fileName, length, nil)
 }
 
-func (s *Store) addMedia(ctx context.Context, owner room.UserID, fileName string, length int64, uploaded *int64) (room.MediaID, error) {
+func (s *Store) addMedia(
+	ctx context.Context, owner room.UserID, fileName string, length int64, uploaded *int64,
+) (room.MediaID, error) {
 	id, err := uuid.NewRandom() // random, so that it cannot be guessed and does not reveal the time
 	if err != nil {
 		return "", fmt.Errorf("media ID: %w", err)
@@ -169,7 +171,9 @@ const readableBy = `(CASE WHEN m.owner_id = $2 THEN m.uses = 0 OR EXISTS (
 	) used LIMIT 1) END)`
 
 // MediaByID returns those of the files that a user may read.
-func (s *Store) MediaByID(ctx context.Context, user room.UserID, ids []room.MediaID) (map[room.MediaID]room.StoredMedia, error) {
+func (s *Store) MediaByID(
+	ctx context.Context, user room.UserID, ids []room.MediaID,
+) (map[room.MediaID]room.StoredMedia, error) {
 	rows, err := s.pool.Query(ctx, "SELECT "+mediaColumns+` FROM media m
 		WHERE m.media_id = ANY ($1::uuid[]) AND m.size IS NOT NULL AND NOT m.deleting AND `+readableBy, ids, user)
 	if err != nil {
@@ -261,7 +265,9 @@ func (s *Store) SweepMedia(ctx context.Context, remove func(context.Context, roo
 	return nil
 }
 
-func (s *Store) sweepMedia(ctx context.Context, remove func(context.Context, room.MediaID) error) (swept int, err error) {
+func (s *Store) sweepMedia(
+	ctx context.Context, remove func(context.Context, room.MediaID) error,
+) (swept int, err error) {
 	if ok, err := s.mayDelete(ctx); !ok {
 		return 0, err
 	}
@@ -296,7 +302,9 @@ func (s *Store) sweepMedia(ctx context.Context, remove func(context.Context, roo
 // removeEach deletes the bytes of files or parts. It returns those that were deleted, and an error
 // if there are others. The error is that of one of them, because an unreachable bucket would cause
 // the same one for all.
-func removeEach[ID ~string](ctx context.Context, what string, due []ID, remove func(context.Context, ID) error) (deleted []ID, failed error) {
+func removeEach[ID ~string](
+	ctx context.Context, what string, due []ID, remove func(context.Context, ID) error,
+) (deleted []ID, failed error) {
 	deleted = []ID{} // not nil, which would be NULL in the query
 	for _, id := range due {
 		if err := remove(ctx, id); err != nil {

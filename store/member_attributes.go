@@ -55,7 +55,9 @@ func queueLeaveAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 // UpdateMemberAttributes changes the attributes of members of a room that the session is in. It
 // returns their new attributes, in the order in which the members joined, and the users who are not
 // in the room. Errors: room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrAttributesFull.
-func (s *Store) UpdateMemberAttributes(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error) {
+func (s *Store) UpdateMemberAttributes(
+	ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate,
+) (infos []room.MemberAttributesInfo, absent []room.UserID, err error) {
 	err = s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		r, err := lockJoinedRoom(ctx, tx, by.Session(), id)
@@ -107,7 +109,9 @@ func scanMemberAttributes(row pgx.CollectableRow) (room.MemberAttributesInfo, er
 
 // MemberAttributesByID returns the attributes of those of the users who are in the room, in the
 // order in which they joined.
-func (s *Store) MemberAttributesByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error) {
+func (s *Store) MemberAttributesByID(
+	ctx context.Context, g room.LogID, users []room.UserID,
+) ([]room.MemberAttributesInfo, error) {
 	rows, err := s.pool.Query(ctx, memberAttributesByID, g, users)
 	if err != nil {
 		return nil, translate(err)
@@ -118,7 +122,9 @@ func (s *Store) MemberAttributesByID(ctx context.Context, g room.LogID, users []
 
 // MemberAttributes returns a page of at most limit members who have attributes, in the order in
 // which they joined, and the cursor of the next page. more is false for the last page.
-func (s *Store) MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error) {
+func (s *Store) MemberAttributes(
+	ctx context.Context, g room.LogID, after room.MemberCursor, limit int,
+) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error) {
 	// One additional row shows whether there is a next page.
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, a.pairs, m.joined_seq FROM members m CROSS JOIN LATERAL (

@@ -14,7 +14,9 @@ import (
 )
 
 // note changes the attributes of members, which must succeed.
-func note(t *testing.T, f fixture, by room.Session, id room.RoomID, u room.MemberAttributesUpdate, users ...room.UserID) []room.MemberAttributesInfo {
+func note(
+	t *testing.T, f fixture, by room.Session, id room.RoomID, u room.MemberAttributesUpdate, users ...room.UserID,
+) []room.MemberAttributesInfo {
 	t.Helper()
 	u.By = by.User.ID
 	infos, absent, err := f.UpdateMemberAttributes(t.Context(), as(by), id, users, u)

@@ -11,7 +11,9 @@ import (
 
 // Members returns a page of at most limit members of a room, in the order in which they joined, and
 // the cursor of the next page. more is false for the last page.
-func (s *Store) Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error) {
+func (s *Store) Members(
+	ctx context.Context, g room.LogID, after room.MemberCursor, limit int,
+) (page []room.Member, next room.MemberCursor, more bool, err error) {
 	// One additional row shows whether there is a next page.
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, user_name, joined_at, joined_seq FROM members
@@ -59,7 +61,9 @@ func scanMember(row pgx.CollectableRow) (room.Member, error) {
 
 // KickMembers removes users from a room, with all their sessions, and returns those who were in it.
 // With a ban, none of the users can join again for that time. Errors: room.ErrRoomNotFound.
-func (s *Store) KickMembers(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, reason string, ban time.Duration) ([]room.UserID, error) {
+func (s *Store) KickMembers(
+	ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, reason string, ban time.Duration,
+) ([]room.UserID, error) {
 	var kicked []room.UserID
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (room.Change, error) {
 		kicked = []room.UserID{} // reset what an earlier try has set

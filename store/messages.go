@@ -144,7 +144,9 @@ const logDisorder = time.Minute
 // spanMessages reads messages of a span in an order. A span of time is narrowed to seqs first:
 // otherwise the statement would read all events between the end of the log and the span. The limit
 // is part of the text, as in feedPage.
-func (s *Store) spanMessages(ctx context.Context, r room.Room, span room.Span, order string, n int) ([]room.Message, error) {
+func (s *Store) spanMessages(
+	ctx context.Context, r room.Room, span room.Span, order string, n int,
+) ([]room.Message, error) {
 	const page = "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq > $3 AND seq < $4 %s ORDER BY seq %s LIMIT %d"
 	if span.From.IsZero() && span.Until.IsZero() {
 		return s.messages(ctx, r, fmt.Sprintf(page, "", order, n), span.After, span.Before)

@@ -90,7 +90,9 @@ func (m *Migrator) Down(ctx context.Context, to int64) ([]string, error) {
 }
 
 // run runs migrations until all are done. It retries a migration that did not get its locks.
-func (m *Migrator) run(ctx context.Context, migrate func() ([]*goose.MigrationResult, error)) (done []string, err error) {
+func (m *Migrator) run(
+	ctx context.Context, migrate func() ([]*goose.MigrationResult, error),
+) (done []string, err error) {
 	began, delay := time.Now(), minLockRetry
 	for {
 		results, err := migrate()

@@ -221,7 +221,9 @@ func (s *Store) EarlierPeerMessage(ctx context.Context, send room.PeerSend) (m r
 
 // PeerMessagesBefore returns the messages between a session's user and a peer that precede a seq of
 // the user's inbox: the n nearest ones at most, in ascending order. Errors: room.ErrUserNotFound.
-func (s *Store) PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error) {
+func (s *Store) PeerMessagesBefore(
+	ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int,
+) ([]room.Message, error) {
 	if _, err := s.inboxOf(ctx, peer); err != nil {
 		return nil, err
 	}
@@ -234,7 +236,9 @@ func (s *Store) PeerMessagesBefore(ctx context.Context, session room.Session, pe
 
 // PeerMessagesAfter returns the messages that follow a seq, as PeerMessagesBefore returns those
 // that precede it.
-func (s *Store) PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error) {
+func (s *Store) PeerMessagesAfter(
+	ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int,
+) ([]room.Message, error) {
 	if _, err := s.inboxOf(ctx, peer); err != nil {
 		return nil, err
 	}
@@ -243,7 +247,9 @@ func (s *Store) PeerMessagesAfter(ctx context.Context, session room.Session, pee
 }
 
 // conversation reads the messages of an inbox that were exchanged with a peer.
-func (s *Store) conversation(ctx context.Context, inbox room.LogID, peer room.UserID, query string, args ...any) ([]room.Message, error) {
+func (s *Store) conversation(
+	ctx context.Context, inbox room.LogID, peer room.UserID, query string, args ...any,
+) ([]room.Message, error) {
 	rows, err := s.pool.Query(ctx, query, append([]any{inbox, room.TypePeerMessagesReceived, peer}, args...)...)
 	if err != nil {
 		return nil, translate(err)

@@ -47,7 +47,9 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 
 // flushPresenceBeforeLeave publishes the pending joins and leaves of a room, if the room may be
 // empty after some members have left: none may be pending when the room ends.
-func flushPresenceBeforeLeave(ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time) (room.Room, room.Change, error) {
+func flushPresenceBeforeLeave(
+	ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time,
+) (room.Room, room.Change, error) {
 	if !r.PresencePending || r.MemberCount > leaving {
 		return r, room.Change{}, nil
 	}
@@ -109,7 +111,9 @@ type presence struct {
 // presencesOf reads the presences of sessions whose rows the transaction has locked, so that none
 // can be added meanwhile. The condition is about attendances a, sessions s and rooms r; its
 // parameters begin with $2.
-func presencesOf(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, condition string, args ...any) ([]presence, error) {
+func presencesOf(
+	ctx context.Context, tx pgx.Tx, sessions []room.SessionID, condition string, args ...any,
+) ([]presence, error) {
 	rows, err := tx.Query(ctx, `SELECT i.id, a.generation FROM unnest($1::uuid[]) AS i (id)
 		CROSS JOIN LATERAL (SELECT detached_at FROM sessions WHERE session_id = i.id LIMIT 1) s
 		CROSS JOIN LATERAL (SELECT generation FROM attendances WHERE session_id = i.id OFFSET 0) a

@@ -12,7 +12,9 @@ import (
 
 // Recall recalls a message of a session's user. Errors: room.ErrRoomNotFound, room.ErrNotInRoom,
 // room.ErrMessageNotFound, room.ErrNotSender, room.ErrRecallTooLate.
-func (s *Store) Recall(ctx context.Context, by room.Actor, user room.UserID, id room.RoomID, message room.MessageID) error {
+func (s *Store) Recall(
+	ctx context.Context, by room.Actor, user room.UserID, id room.RoomID, message room.MessageID,
+) error {
 	return s.recall(ctx, by, id, message, user, func(tx pgx.Tx) (room.Room, error) {
 		return lockJoinedRoom(ctx, tx, by.Session(), id)
 	})
@@ -27,7 +29,10 @@ func (s *Store) RecallAny(ctx context.Context, by room.Actor, id room.RoomID, me
 // recall replaces the message's event by a tombstone without its content. The room loses the
 // message's file too, even if another message quotes it. The room is locked, so that a concurrent
 // retry or recall finds either the message or the tombstone.
-func (s *Store) recall(ctx context.Context, by room.Actor, id room.RoomID, message room.MessageID, sender room.UserID, lock func(pgx.Tx) (room.Room, error)) error {
+func (s *Store) recall(
+	ctx context.Context, by room.Actor, id room.RoomID, message room.MessageID, sender room.UserID,
+	lock func(pgx.Tx) (room.Room, error),
+) error {
 	return s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
 		r, err := lock(tx)
@@ -120,7 +125,9 @@ func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now t
 // messageByID returns a stored message of a log. The ID contains the instant at which the message
 // was sent, by which an index finds the few messages of that millisecond; one of them has the ID.
 // Errors: room.ErrMessageNotFound.
-func messageByID(ctx context.Context, tx pgx.Tx, log room.Event, t room.EventType, id room.MessageID) (room.Message, error) {
+func messageByID(
+	ctx context.Context, tx pgx.Tx, log room.Event, t room.EventType, id room.MessageID,
+) (room.Message, error) {
 	sentAt, ok := instantOf(id)
 	if !ok {
 		return room.Message{}, room.ErrMessageNotFound

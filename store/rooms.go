@@ -35,7 +35,9 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 // CreateRoom creates a room with the session in it. Settings that are not set get the defaults.
 // Errors: room.ErrNotGranted, room.ErrRoomExists, room.ErrTooManyRooms and those of
 // room.Session.Usable.
-func (s *Store) CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
+func (s *Store) CreateRoom(
+	ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions,
+) (room.Room, error) {
 	var created room.Room
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()
@@ -62,7 +64,9 @@ func (s *Store) CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, o
 
 // insertRoom creates a room whose initial attributes are owned by the user. Errors:
 // room.ErrRoomExists.
-func (s *Store) insertRoom(ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time) (room.Room, error) {
+func (s *Store) insertRoom(
+	ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time,
+) (room.Room, error) {
 	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.opts.Defaults), CreatedAt: now, OldestSeq: 1}
 	r.Attributes = room.NewAttributes(opts.Attributes, by)
 	err := tx.QueryRow(ctx, `
@@ -158,7 +162,9 @@ func (s *Store) SessionRoom(ctx context.Context, session room.SessionID, id room
 
 // Rooms returns a page of the rooms whose ID begins with a prefix, ordered by ID: at most limit
 // rooms after an ID. more is false for the last page.
-func (s *Store) Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error) {
+func (s *Store) Rooms(
+	ctx context.Context, prefix string, after room.RoomID, limit int,
+) (page []room.Room, more bool, err error) {
 	// No ID has a character beyond '~'. One additional row shows whether there is a next page.
 	page, err = s.rooms(ctx, `WHERE r.destroyed_at IS NULL AND r.room_id > $1
 		AND r.room_id BETWEEN $2 AND $2 || chr(127) ORDER BY r.room_id LIMIT $3`, after, prefix, limit+1)
@@ -196,7 +202,9 @@ func (s *Store) Room(ctx context.Context, id room.RoomID) (room.Room, error) {
 
 // CreateEmptyRoom creates a room without members. It is destroyed after its unusedTimeout unless
 // somebody joins. Errors: room.ErrRoomExists.
-func (s *Store) CreateEmptyRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error) {
+func (s *Store) CreateEmptyRoom(
+	ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions,
+) (room.Room, error) {
 	var created room.Room
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		now := s.now()

@@ -71,7 +71,9 @@ func grantsColumns(g *room.Grants) (rooms, peers []byte, media bool, err error) 
 // CreateSession stores a new session with the hashes of its keys. The session is detached until its
 // stream is opened. The first session of a user creates the user's inbox. If the user then has more
 // sessions than allowed, the oldest are ended. Errors: room.ErrTokenVoid.
-func (s *Store) CreateSession(ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash) error {
+func (s *Store) CreateSession(
+	ctx context.Context, by room.Actor, session room.Session, key, streamKey room.KeyHash,
+) error {
 	grants, peers, media, err := grantsColumns(session.Grants)
 	if err != nil {
 		return err
@@ -232,7 +234,9 @@ func (s *Store) EndSession(ctx context.Context, by room.Actor) error {
 
 // KickSession ends a session of a user, with the reason that an admin gives. Errors:
 // room.ErrSessionNotFound.
-func (s *Store) KickSession(ctx context.Context, by room.Actor, user room.UserID, id room.SessionID, reason string) error {
+func (s *Store) KickSession(
+	ctx context.Context, by room.Actor, user room.UserID, id room.SessionID, reason string,
+) error {
 	ended, err := s.endSessionsWhere(ctx, by, "user_id = $1 AND session_id = $2 AND "+notEnded, room.EndKickedOut, reason, user, id)
 	if err == nil && len(ended) == 0 {
 		return room.ErrSessionNotFound
@@ -241,13 +245,17 @@ func (s *Store) KickSession(ctx context.Context, by room.Actor, user room.UserID
 }
 
 // KickUser ends all sessions of a user, with the reason that an admin gives, and returns them.
-func (s *Store) KickUser(ctx context.Context, by room.Actor, user room.UserID, reason string) ([]room.SessionID, error) {
+func (s *Store) KickUser(
+	ctx context.Context, by room.Actor, user room.UserID, reason string,
+) ([]room.SessionID, error) {
 	return s.endSessionsWhere(ctx, by, "user_id = $1 AND ended_at IS NULL", room.EndKickedOut, reason, user)
 }
 
 // endSessionsWhere ends sessions and returns them. The condition must not match sessions that have
 // ended.
-func (s *Store) endSessionsWhere(ctx context.Context, by room.Actor, condition string, reason room.EndReason, adminReason string, args ...any) ([]room.SessionID, error) {
+func (s *Store) endSessionsWhere(
+	ctx context.Context, by room.Actor, condition string, reason room.EndReason, adminReason string, args ...any,
+) ([]room.SessionID, error) {
 	locks, err := s.lockKeysOf(ctx, condition, args...)
 	if err != nil {
 		return nil, err
@@ -300,7 +308,9 @@ func (s *Store) lockKeysOf(ctx context.Context, condition string, args ...any) (
 }
 
 // endSessions ends sessions whose rows the transaction has locked.
-func endSessions(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, adminReason string, now time.Time) (room.Change, error) {
+func endSessions(
+	ctx context.Context, tx pgx.Tx, sessions []room.SessionID, reason room.EndReason, adminReason string, now time.Time,
+) (room.Change, error) {
 	if len(sessions) == 0 {
 		return room.Change{}, nil
 	}

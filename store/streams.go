@@ -15,7 +15,9 @@ import (
 // which the stream begins. Messages of the user's inbox up to its position in the client's cursor
 // count as delivered. A cursor of another epoch than the database's is ignored. Errors:
 // room.ErrSessionEnded.
-func (s *Store) OpenStream(ctx context.Context, id room.SessionID, epoch string, cursor []room.Position) (room.OpenedStream, error) {
+func (s *Store) OpenStream(
+	ctx context.Context, id room.SessionID, epoch string, cursor []room.Position,
+) (room.OpenedStream, error) {
 	current := s.epoch()
 	opened := room.OpenedStream{Epoch: current.id, Foreign: cursor != nil && !current.includes(epoch)}
 	if opened.Foreign {

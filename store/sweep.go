@@ -97,7 +97,9 @@ type dueSessions struct {
 }
 
 // A sweepAction acts on sessions whose rows the transaction has locked. It skips locked rooms.
-type sweepAction func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error)
+type sweepAction func(
+	ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID,
+) (room.Change, error)
 
 // overduePresence is the condition for presences whose session has been detached for memberTimeout
 // at the time $2, except for those in the rooms $3.
@@ -110,7 +112,9 @@ var (
 		condition: `s.ended_at IS NULL AND s.token_expires_at <= $2 AND NOT EXISTS (
 			SELECT FROM attendances a WHERE a.session_id = s.session_id AND a.generation = ANY ($3::bigint[]) OFFSET 0)`,
 		since: "token_expires_at",
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID) (room.Change, error) {
+		act: func(
+			ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID,
+		) (room.Change, error) {
 			return endSessions(ctx, tx, sessions, room.EndTokenExpired, "", now)
 		},
 	}
@@ -120,7 +124,9 @@ var (
 			CROSS JOIN LATERAL (SELECT member_timeout FROM rooms WHERE generation = a.generation LIMIT 1) r
 			WHERE a.session_id = s.session_id AND ` + overduePresence + ` OFFSET 0)`,
 		since: "detached_at",
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID) (room.Change, error) {
+		act: func(
+			ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, locked []room.LogID,
+		) (room.Change, error) {
 			presences, err := presencesOf(ctx, tx, sessions, overduePresence, now, locked)
 			if err != nil {
 				return room.Change{}, err
@@ -278,7 +284,9 @@ func (s *Store) idle() dueSessions {
 			AND NOT EXISTS (SELECT FROM attendances a WHERE a.session_id = s.session_id OFFSET 0)
 			AND coalesce(cardinality($3::bigint[]), 0) >= 0`, s.opts.SessionIdle/time.Second),
 		since: "detached_at",
-		act: func(ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID) (room.Change, error) {
+		act: func(
+			ctx context.Context, tx pgx.Tx, sessions []room.SessionID, now time.Time, _ []room.LogID,
+		) (room.Change, error) {
 			return endSessions(ctx, tx, sessions, room.EndLoggedOut, "", now)
 		},
 	}

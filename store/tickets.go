@@ -13,7 +13,9 @@ import (
 // AddStreamTicket stores a ticket that can open the session's stream once, and returns when the
 // ticket expires. It replaces an earlier ticket, because a session has one stream. Errors:
 // room.ErrSessionEnded.
-func (s *Store) AddStreamTicket(ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration) (expires time.Time, err error) {
+func (s *Store) AddStreamTicket(
+	ctx context.Context, id room.SessionID, ticket room.KeyHash, within time.Duration,
+) (expires time.Time, err error) {
 	expires = s.now().Add(within)
 	added, err := s.pool.Exec(ctx, "UPDATE sessions SET ticket_hash = $2, ticket_expires_at = $3 WHERE session_id = $1 AND "+notEnded,
 		id, ticket[:], expires)

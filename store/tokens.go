@@ -13,7 +13,9 @@ import (
 // contain when they were issued. The time replaces that of an earlier call. Sessions that were
 // opened or last renewed with such a token are ended with the reason that an admin gives, and
 // returned.
-func (s *Store) VoidTokens(ctx context.Context, by room.Actor, user room.UserID, before time.Time, reason string) ([]room.SessionID, error) {
+func (s *Store) VoidTokens(
+	ctx context.Context, by room.Actor, user room.UserID, before time.Time, reason string,
+) ([]room.SessionID, error) {
 	var ended []room.SessionID
 	err := s.inTx(ctx, by, func(tx pgx.Tx) (c room.Change, err error) {
 		// A session that is being created either sees the void or is found here. A session that is

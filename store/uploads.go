@@ -122,7 +122,9 @@ func (s *Store) SweepParts(ctx context.Context, remove func(context.Context, roo
 	return nil
 }
 
-func (s *Store) sweepParts(ctx context.Context, remove func(context.Context, room.PartID) error) (swept int, err error) {
+func (s *Store) sweepParts(
+	ctx context.Context, remove func(context.Context, room.PartID) error,
+) (swept int, err error) {
 	if ok, err := s.mayDelete(ctx); !ok {
 		return 0, err
 	}
