@@ -8,7 +8,7 @@ import (
 	"parlor/store"
 )
 
-// TestChangesNameTheirActor makes every kind of change, and looks at whose change the hub is handed.
+// TestChangesNameTheirActor makes every kind of change, and checks the actor in the room.Change.
 func TestChangesNameTheirActor(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -95,8 +95,8 @@ func TestChangesNameTheirActor(t *testing.T) {
 	}
 }
 
-// TestRefusedJoinsReachTheSession: a session that is not in the room is notified of the refusal, and one that is
-// in it is not, because it stays there.
+// TestRefusedJoinsReachTheSession: a session that is not in the room is notified of the refusal.
+// One that is in the room is not, because it stays there.
 func TestRefusedJoinsReachTheSession(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})

@@ -194,10 +194,10 @@ func TestNewPresenceIDEndsPermit(t *testing.T) {
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	enter(t, f, alice, "lobby")
 	enter(t, f, bob, "lobby")
-	first := say(t, f, alice, textDraft("before"))
+	first := postToLobby(t, f, alice, textDraft("before"))
 	f.published.take()
 	renewed := query[room.PresenceID](t, f, "UPDATE attendances SET stay = DEFAULT WHERE session_id = $1 RETURNING stay", alice.ID)
-	if m := say(t, f, alice, textDraft("after")); m.Seq != first.Seq+1 {
+	if m := postToLobby(t, f, alice, textDraft("after")); m.Seq != first.Seq+1 {
 		t.Errorf("the message has seq %d, want %d", m.Seq, first.Seq+1)
 	}
 	leave(t, f, alice, "lobby")

@@ -238,7 +238,8 @@ func TestCompareAndSet(t *testing.T) {
 	var working sync.WaitGroup
 	for range writers {
 		working.Go(func() {
-			// An update that fails has lost to another one, so no writer fails more often than all succeed.
+			// An update that fails has lost to another one, so no writer fails more often than all
+			// succeed.
 			for done, tries := 0, 0; done < increments && tries < writers*increments; tries++ {
 				r, err := f.SessionRoom(t.Context(), alice.ID, "lobby")
 				if err != nil {

@@ -145,7 +145,7 @@ func TestPointInTimeRecovery(t *testing.T) {
 		_, err := f.SessionByID(t.Context(), alice.ID)
 		return err == nil
 	})
-	m, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("at the same place"))
+	m, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("at the same seq"))
 	if err != nil || m.Seq != 2 {
 		t.Errorf("the message is %d, %v", m.Seq, err)
 	}

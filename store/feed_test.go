@@ -319,8 +319,8 @@ func TestFeedAfterARestoredDump(t *testing.T) {
 	enter(t, f, alice, "lobby")
 	enter(t, f, alice, "cellar")
 	leave(t, f, alice, "cellar")
-	for _, place := range []string{"events.xact", "rooms.created_xact", "logs.last_xact", "rooms.destroyed_xact", "feed_trimmed.xact"} {
-		table, column, _ := strings.Cut(place, ".")
+	for _, position := range []string{"events.xact", "rooms.created_xact", "logs.last_xact", "rooms.destroyed_xact", "feed_trimmed.xact"} {
+		table, column, _ := strings.Cut(position, ".")
 		query[int](t, f, fmt.Sprintf("WITH moved AS (UPDATE %[1]s SET %[2]s = (%[2]s::text::bigint + 1000000000)::text::xid8 RETURNING 1) SELECT count(*) FROM moved", table, column))
 	}
 	restored := f

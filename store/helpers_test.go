@@ -177,11 +177,11 @@ func openOn(t testing.TB, address string, o store.Options) *store.Store {
 
 func openStream(t testing.TB, f fixture, session room.Session) room.OpenedStream {
 	t.Helper()
-	a, err := f.OpenStream(t.Context(), session.ID, "", nil)
+	opened, err := f.OpenStream(t.Context(), session.ID, "", nil)
 	if err != nil {
-		t.Fatalf("attach %s: %v", session.User.ID, err)
+		t.Fatalf("open a stream of %s: %v", session.User.ID, err)
 	}
-	return a
+	return opened
 }
 
 func detached(t testing.TB, f fixture, session room.Session) bool {

@@ -31,7 +31,7 @@ func TestHistoryByTime(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		all = append(all, say(t, f, alice, textDraft(fmt.Sprint(i))))
+		all = append(all, postToLobby(t, f, alice, textDraft(fmt.Sprint(i))))
 	}
 	last := all[len(all)-1].Seq
 	for range 500 {

@@ -21,7 +21,8 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	f := setup(t, store.Options{RoomsPerUser: 2, MessageRetention: 5 * time.Minute, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	const clients, rooms = 32, 4
 	const leastSteps = 150 // of each client
-	// Each sweep is three seconds later than the one before, so that logs are trimmed during half of the test.
+	// Each sweep is three seconds later than the one before, so that logs are trimmed during half
+	// of the test.
 	const leastSweeps = 200
 	first := newSession(t, f.Store, "u000")
 	if _, err := f.CreateRoom(t.Context(), as(first), "hall", room.RoomOptions{Settings: room.Settings{MaxMembers: new(1000)}}); err != nil {

@@ -33,16 +33,16 @@ func TestLockedRoomDelaysNoOtherCalls(t *testing.T) {
 		_, err := f.PostMessage(t.Context(), s, id, textDraft("hello"))
 		return err
 	}
-	open := holdLog(t, f, roomOf(0))
+	release := holdLog(t, f, roomOf(0))
 
 	var (
-		stalled sync.WaitGroup
-		opened  atomic.Bool
+		stalled  sync.WaitGroup
+		released atomic.Bool
 	)
 	call := func(call func() error) {
 		stalled.Go(func() {
 			switch err := call(); {
-			case err == nil && !opened.Load():
+			case err == nil && !released.Load():
 				t.Error("a call for the room succeeded while it was locked")
 			case err != nil && !errors.Is(err, room.ErrNotInRoom) && !errors.Is(err, room.ErrUnavailable):
 				t.Errorf("a call for the locked room: %v", err)
@@ -95,8 +95,8 @@ func TestLockedRoomDelaysNoOtherCalls(t *testing.T) {
 		})
 	}
 	others.Wait()
-	opened.Store(true)
-	open()
+	released.Store(true)
+	release()
 	stalled.Wait()
 	checkInvariants(t, f)
 }
@@ -117,9 +117,9 @@ func TestCallsForALockedRoomAreRejected(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := query[room.Seq](t, f, "SELECT last_seq FROM logs")
-	open := holdLog(t, f, "lobby")
+	release := holdLog(t, f, "lobby")
 	var calls sync.WaitGroup
-	refused := func(call func() error) {
+	wantRejected := func(call func() error) {
 		calls.Go(func() {
 			if err := call(); !errors.Is(err, room.ErrUnavailable) {
 				t.Errorf("a call for a locked room: %v, want room.ErrUnavailable", err)
@@ -127,25 +127,25 @@ func TestCallsForALockedRoomAreRejected(t *testing.T) {
 		})
 	}
 	for i := range 50 {
-		refused(post)
+		wantRejected(post)
 		late := newSession(t, f.Store, fmt.Sprintf("late%d", i))
-		refused(func() error {
+		wantRejected(func() error {
 			_, err := f.JoinRoom(context.Background(), as(late), "lobby")
 			return err
 		})
-		refused(func() error { return f.DestroyRoom(context.Background(), admin, "lobby", "") })
+		wantRejected(func() error { return f.DestroyRoom(context.Background(), admin, "lobby", "") })
 	}
-	refused(func() error { return f.LeaveRoom(context.Background(), as(alice), "lobby") })
+	wantRejected(func() error { return f.LeaveRoom(context.Background(), as(alice), "lobby") })
 	calls.Wait()
-	open()
+	release()
 	if err := post(); err != nil {
-		t.Errorf("afterwards: %v", err)
+		t.Errorf("message after the lock was released: %v", err)
 	}
 	if got := query[room.Seq](t, f, "SELECT last_seq FROM logs"); got != before+1 {
 		t.Errorf("the log ends at %d, want %d", got, before+1)
 	}
 	if n := unknownCommits.Load(); n > 0 {
-		t.Errorf("%d commits were unknown", n)
+		t.Errorf("CommitUnknown was called %d times, want 0", n)
 	}
 	checkInvariants(t, f)
 }
@@ -159,8 +159,8 @@ func TestLockedSessionDelaysNoOtherJoins(t *testing.T) {
 	twin, other := newSession(t, f.Store, "twin"), newSession(t, f.Store, "twin")
 	enter(t, f, host, "hall")
 	enter(t, f, host, "stalled")
-	openSession := hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID)
-	openStalled := holdLog(t, f, "stalled")
+	releaseSession := hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID)
+	releaseRoom := holdLog(t, f, "stalled")
 	var waiting sync.WaitGroup
 	join := func(s room.Session, id room.RoomID) {
 		waiting.Go(func() {
@@ -179,10 +179,10 @@ func TestLockedSessionDelaysNoOtherJoins(t *testing.T) {
 		enter(t, f, newSession(t, f.Store, fmt.Sprintf("user%d", i)), "hall")
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM members WHERE user_id IN ('locked', 'twin')"); n != 0 {
-		t.Errorf("%d joined although their session or user is locked", n)
+		t.Errorf("%d users joined although their session or user is locked", n)
 	}
-	openSession()
-	openStalled()
+	releaseSession()
+	releaseRoom()
 	waiting.Wait()
 	checkInvariants(t, f)
 }
@@ -199,28 +199,27 @@ func TestSweepSkipsLockedRows(t *testing.T) {
 		}
 		return s
 	}
-	open := []func(){}
-	for i := range 3 { // the locked ones come first
+	for i := range 3 { // these are due first
 		member(fmt.Sprintf("stuck%d", i), "stalled")
 	}
 	both := member("both", "stalled", "hall")
 	member("gone", "hall")
-	stays, locked := member("stays", "hall", "stalled"), member("locked")
-	stream, other := openStream(t, f, stays), openStream(t, f, locked)
-	open = append(open, holdLog(t, f, "stalled"), hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID))
+	online, locked := member("online", "hall", "stalled"), member("locked")
+	stream, other := openStream(t, f, online), openStream(t, f, locked)
+	releases := []func(){holdLog(t, f, "stalled"), hold(t, f, "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", locked.ID)}
 	f.clock.advance(31 * time.Second)
 	sweep(t, f)
 	if n := query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'hall'"); n != 1 {
-		t.Errorf("%d are in the hall, want 1", n)
+		t.Errorf("got %d members in the hall, want 1", n)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'stalled'"); n != 5 {
-		t.Errorf("%d are in the locked room, want 5", n)
+		t.Errorf("got %d members in the locked room, want 5", n)
 	}
 	f.Detach(locked.ID, other.StreamNo, f.clock.Now())
-	f.Detach(stays.ID, stream.StreamNo, f.clock.Now())
-	waitUntil(t, "a session in the batch of a locked one is detached", func() bool { return detached(t, f, stays) })
-	for _, open := range open {
-		open()
+	f.Detach(online.ID, stream.StreamNo, f.clock.Now())
+	waitUntil(t, "a session in the batch of a locked one is detached", func() bool { return detached(t, f, online) })
+	for _, release := range releases {
+		release()
 	}
 	waitUntil(t, "the other session is detached", func() bool { return detached(t, f, locked) })
 	waitUntil(t, "the room is swept when it is no longer skipped", func() bool {
@@ -228,7 +227,7 @@ func TestSweepSkipsLockedRows(t *testing.T) {
 		return query[int](t, f, "SELECT count(*) FROM members JOIN rooms USING (generation) WHERE room_id = 'stalled'") == 1
 	})
 	if _, err := f.SessionRoom(t.Context(), both.ID, "stalled"); !errors.Is(err, room.ErrNotInRoom) {
-		t.Errorf("a session that timed out in both rooms: %v", err)
+		t.Errorf("a session that timed out in both rooms: got %v, want ErrNotInRoom", err)
 	}
 	checkInvariants(t, f)
 }

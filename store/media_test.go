@@ -370,16 +370,16 @@ func TestReadableByUsesIndexes(t *testing.T) {
 	execute(t, f, "INSERT INTO media_uses (generation, media_id, used_at) SELECT log, $1, now() FROM inboxes WHERE user_id <> 'bob'", popular.ID)
 	execute(t, f, `INSERT INTO media_uses (generation, media_id, used_at) SELECT l.log, media_id, now() FROM media, (
 		SELECT log FROM inboxes WHERE user_id = 'bob' UNION ALL SELECT min(generation) FROM rooms) l WHERE media_id <> ALL ($1::uuid[])`, []room.MediaID{popular.ID, rare.ID})
-	for _, known := range []bool{false, true} {
-		if known {
+	for _, analyzed := range []bool{false, true} {
+		if analyzed {
 			execute(t, f, "ANALYZE")
 		}
 		for what, c := range map[string]struct {
 			id   room.MediaID
 			user room.UserID
 		}{
-			"what many got": {popular.ID, "bob"}, "what nobody got": {rare.ID, "bob"},
-			"what many got, for its owner": {popular.ID, "alice"}, "what nobody got, for its owner": {rare.ID, "alice"},
+			"a file that many got": {popular.ID, "bob"}, "a file that nobody got": {rare.ID, "bob"},
+			"the owner of a file that many got": {popular.ID, "alice"}, "the owner of a file that nobody got": {rare.ID, "alice"},
 		} {
 			plan := query[[]byte](t, f, "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT m.media_id FROM media m WHERE media_id = $1 AND "+store.ReadableBy, c.id, c.user)
 			var explained []struct {
@@ -392,7 +392,7 @@ func TestReadableByUsesIndexes(t *testing.T) {
 				t.Fatal(err)
 			}
 			if pages := explained[0].Plan.Hit + explained[0].Plan.Read; pages > 100 {
-				t.Errorf("%s, statistics %t: %d pages read: %s", what, known, pages, plan)
+				t.Errorf("%s, statistics %t: %d pages read: %s", what, analyzed, pages, plan)
 			}
 		}
 	}
@@ -418,7 +418,7 @@ func TestFilesAreDeletedWithTheirMessages(t *testing.T) {
 		postPeer(t, f, alice, "bob", fileDraft(m))
 	}
 	for _, m := range []room.Media{public, both} {
-		say(t, f, alice, fileDraft(m))
+		postToLobby(t, f, alice, fileDraft(m))
 	}
 	// The use was recorded, but the message was never stored.
 	execute(t, f, `WITH noted AS (INSERT INTO media_uses (generation, media_id, used_at) SELECT generation, $1, $2 FROM rooms)
@@ -452,7 +452,7 @@ func TestFilesAreDeletedWithTheirMessages(t *testing.T) {
 		t.Error("a file that was sent again cannot be read")
 	}
 	after(time.Hour-2*time.Second, "private")
-	say(t, f, alice, textDraft("so that the log is never empty"))
+	postToLobby(t, f, alice, textDraft("so that the log is never empty"))
 	after(2*time.Second, "both", "failed", "private", "public")
 	after(time.Minute, "both", "failed", "private", "public", "twice")
 	if len(b.deleted) > 0 {
@@ -508,7 +508,7 @@ func TestTrimmingWhileSending(t *testing.T) {
 		})
 		all.Wait()
 		sweep(t, f) // releases what was locked before
-		say(t, f, alice, textDraft("so that something happens where the sweep was first"))
+		postToLobby(t, f, alice, textDraft("so that something happens where the sweep was first"))
 		checkInvariants(t, f)
 		f.clock.advance(time.Minute + time.Second)
 	}
@@ -528,8 +528,8 @@ func TestTrimmingWaitsForSenders(t *testing.T) {
 	openStream(t, f, alice)
 	enter(t, f, alice, "lobby")
 	again, trimmed := upload(t, f, "alice"), upload(t, f, "alice")
-	say(t, f, alice, fileDraft(again))
-	say(t, f, alice, fileDraft(trimmed))
+	postToLobby(t, f, alice, fileDraft(again))
+	postToLobby(t, f, alice, fileDraft(trimmed))
 	f.clock.advance(2 * time.Hour)
 	conn, err := pgx.Connect(t.Context(), f.address)
 	if err != nil {

@@ -52,7 +52,7 @@ func TestMessagesAreNumberedWithoutGaps(t *testing.T) {
 			}
 		}
 		if r.LastSeq != room.Seq(len(page.Events)) || len(published[r.Generation]) != len(page.Events) {
-			t.Errorf("%s: lastSeq %d, %d events stored, %d committed", r.ID, r.LastSeq, len(page.Events), len(published[r.Generation]))
+			t.Errorf("%s: lastSeq %d, %d events stored, %d published", r.ID, r.LastSeq, len(page.Events), len(published[r.Generation]))
 		}
 	}
 }
@@ -63,7 +63,7 @@ func anyMember(t testing.TB, f fixture, id room.RoomID) room.SessionID {
 		WHERE room_id = $1 LIMIT 1`, id)
 }
 
-func TestRetryIsAnsweredWithTheFirstMessage(t *testing.T) {
+func TestRetryReturnsTheStoredMessage(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
@@ -72,7 +72,7 @@ func TestRetryIsAnsweredWithTheFirstMessage(t *testing.T) {
 	d := textDraft("once")
 	d.ClientMessageID = "1"
 
-	// Many at a time, so that some are of the same batch.
+	// Many retries at the same time, so that some are in one batch.
 	var (
 		group    sync.WaitGroup
 		mu       sync.Mutex
@@ -92,16 +92,16 @@ func TestRetryIsAnsweredWithTheFirstMessage(t *testing.T) {
 	group.Wait()
 	for _, m := range messages {
 		if diff := cmp.Diff(messages[0], m); diff != "" {
-			t.Fatalf("two answers (-first +other):\n%s", diff)
+			t.Fatalf("answers differ (-first +other):\n%s", diff)
 		}
 	}
 	other := d
 	other.Text = "twice"
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", other); !errors.Is(err, room.ErrMessageIDReused) {
-		t.Errorf("another text under the same ID: %v", err)
+		t.Errorf("another text under the same ID: got %v, want ErrMessageIDReused", err)
 	}
 	if m, err := f.PostMessage(t.Context(), bob, "lobby", other); err != nil || m.ID == messages[0].ID {
-		t.Errorf("another sender under the same ID: %+v, %v", m, err)
+		t.Errorf("another sender under the same ID: got %+v, %v, want a new message", m, err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events WHERE client_message_id = '1'"); n != 2 {
 		t.Errorf("%d messages stored, want 2", n)
@@ -115,15 +115,15 @@ func TestOnlyMembersPost(t *testing.T) {
 	enter(t, f, alice, "lobby")
 
 	if _, err := f.PostMessage(t.Context(), bob, "lobby", textDraft("hello")); !errors.Is(err, room.ErrNotInRoom) {
-		t.Errorf("from outside: %v", err)
+		t.Errorf("message from a session outside the room: got %v, want ErrNotInRoom", err)
 	}
 	if _, err := f.PostMessage(t.Context(), alice, "nowhere", textDraft("hello")); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("to no room: %v", err)
+		t.Errorf("message to an unknown room: got %v, want ErrRoomNotFound", err)
 	}
 	enter(t, f, bob, "lobby")
 	leave(t, f, alice, "lobby")
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello")); !errors.Is(err, room.ErrNotInRoom) {
-		t.Errorf("after leaving: %v", err)
+		t.Errorf("message after leaving: got %v, want ErrNotInRoom", err)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestHistoryIsReadInBothDirections(t *testing.T) {
 	r := enter(t, f, alice, "lobby")
 	var want []room.Message
 	for i := range 9 {
-		if i%3 == 0 { // events that are no messages, in between
+		if i%3 == 0 { // other events in between
 			bob := newSession(t, f.Store, fmt.Sprintf("bob%d", i))
 			enter(t, f, bob, "lobby")
 		}
@@ -151,18 +151,18 @@ func TestHistoryIsReadInBothDirections(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, after); diff != "" {
-		t.Errorf("from the beginning (-want +got):\n%s", diff)
+		t.Errorf("oldest messages (-want +got):\n%s", diff)
 	}
 	before, err := f.NewestMessages(t.Context(), r, room.Span{Before: want[5].Seq}, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want[2:5], before); diff != "" {
-		t.Errorf("before the sixth (-want +got):\n%s", diff)
+		t.Errorf("messages before the sixth (-want +got):\n%s", diff)
 	}
 }
 
-func TestTailAndPagesOfALog(t *testing.T) {
+func TestTailAndEventsAfter(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice := newSession(t, f.Store, "alice")
@@ -178,7 +178,7 @@ func TestTailAndPagesOfALog(t *testing.T) {
 		first, last room.Seq
 	}{
 		{"tail", func() (room.LogPage, error) { return f.Tail(t.Context(), r.Generation, 4) }, 7, 10},
-		{"long", func() (room.LogPage, error) { return f.Tail(t.Context(), r.Generation, 40) }, 1, 10},
+		{"tail longer than the log", func() (room.LogPage, error) { return f.Tail(t.Context(), r.Generation, 40) }, 1, 10},
 		{"page", func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 3, 4) }, 4, 7},
 		{"end", func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 8, 4) }, 9, 10},
 		{"past end", func() (room.LogPage, error) { return f.EventsAfter(t.Context(), r.Generation, 10, 4) }, 0, 0},
@@ -198,6 +198,6 @@ func TestTailAndPagesOfALog(t *testing.T) {
 		}
 	}
 	if _, err := f.Tail(t.Context(), r.Generation+1, 4); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("no log: %v", err)
+		t.Errorf("tail of an unknown log: got %v, want ErrRoomNotFound", err)
 	}
 }

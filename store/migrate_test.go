@@ -115,7 +115,7 @@ func TestMigrationOfMediaUsesIsUndone(t *testing.T) {
 	private, both := upload(t, f, "alice"), upload(t, f, "alice")
 	postPeer(t, f, alice, "bob", fileDraft(private))
 	postPeer(t, f, alice, "bob", fileDraft(both))
-	sent := say(t, f, alice, fileDraft(both))
+	sent := postToLobby(t, f, alice, fileDraft(both))
 	f.Close()
 	db, err := sql.Open("pgx", f.address)
 	if err != nil {

@@ -57,8 +57,8 @@ type lease struct {
 type renewal struct {
 	kept   bool // the node still had a row
 	steady bool // without a gap
-	known  int  // all other nodes
-	living int  // other nodes that have renewed their lease lately and are not stopping
+	others int  // all other nodes
+	active int  // other nodes that have renewed their lease lately and are not stopping
 }
 
 // RenewLease renews the lease of this node, and finds out whether the node was declared dead and
@@ -76,7 +76,7 @@ func (s *Store) RenewLease(ctx context.Context) error {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
 	at := s.clock.process()
-	s.sessions.setAlone(r.known == 0, s.now())
+	s.sessions.setAlone(r.others == 0, s.now())
 	if lost := s.lease.record(r, at); lost {
 		s.opts.Log.Warn("lease lost: another server declared this one dead, so its streams have to reconnect")
 		s.resetState()
@@ -109,7 +109,7 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 		SELECT EXISTS (SELECT FROM before), coalesce((SELECT steady FROM before), false), count(*),
 			count(*) FILTER (WHERE lease_until BETWEEN $2::timestamptz + $3::interval - $4::interval AND $2::timestamptz + $3::interval + $4::interval AND NOT leaving)
 		FROM nodes WHERE node_id <> $1`, s.nodeID, now, leaseTime, leaseGap, l.isLeaving()).
-		Scan(&r.kept, &r.steady, &r.known, &r.living)
+		Scan(&r.kept, &r.steady, &r.others, &r.active)
 	return r, err
 }
 
@@ -122,7 +122,7 @@ func (l *lease) record(r renewal, at time.Time) (lost bool) {
 		l.gapEndedAt = at
 	}
 	l.held = true
-	l.others = r.living
+	l.others = r.active
 	switch {
 	case l.others == 0:
 		l.othersSince, l.othersLoggedAt = time.Time{}, time.Time{}

@@ -188,28 +188,28 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 func TestLeasesWhenTheClockIsSet(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	dies, lives := f.otherNode(t), f.otherNode(t)
+	dead, running := f.otherNode(t), f.otherNode(t)
 	month := f.clock.Now().Add(30 * 24 * time.Hour)
 	alice, bob := newSessionUntil(t, f.Store, "alice", month), newSessionUntil(t, f.Store, "bob", month)
-	openStream(t, dies.fixture, alice)
-	openStream(t, lives.fixture, bob)
-	elapse(t, f, 20*time.Second, f.Store, dies.Store, lives.Store)
+	openStream(t, dead.fixture, alice)
+	openStream(t, running.fixture, bob)
+	elapse(t, f, 20*time.Second, f.Store, dead.Store, running.Store)
 	sweep(t, f)
 	f.clock.advance(8 * 24 * time.Hour)
-	renew(t, f.Store, dies.Store)
+	renew(t, f.Store, dead.Store)
 	sweep(t, f)
 	f.clock.advance(-8 * 24 * time.Hour)
-	renew(t, f.Store, lives.Store)
+	renew(t, f.Store, running.Store)
 	sweep(t, f)
 	if detached(t, f, alice) || detached(t, f, bob) {
 		t.Error("a session of a running node was detached")
 	}
-	elapse(t, f, 20*time.Second, f.Store, lives.Store)
+	elapse(t, f, 20*time.Second, f.Store, running.Store)
 	sweep(t, f)
 	if !detached(t, f, alice) || detached(t, f, bob) {
 		t.Errorf("detached of the dead node: %t, of the running one: %t", detached(t, f, alice), detached(t, f, bob))
 	}
-	if lives.lost > 0 {
+	if running.lost > 0 {
 		t.Error("a running node was declared dead")
 	}
 }

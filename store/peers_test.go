@@ -19,7 +19,7 @@ func newUser(t testing.TB, f fixture, user string) room.Session {
 	t.Helper()
 	session, err := f.SessionByID(t.Context(), newSession(t, f.Store, user).ID)
 	if err != nil || session.Inbox == 0 {
-		t.Fatalf("the session is %+v, %v", session, err)
+		t.Fatalf("session of %s: got %+v, %v, want one with an inbox", user, session, err)
 	}
 	return session
 }
@@ -28,7 +28,7 @@ func postPeer(t testing.TB, f fixture, from room.Session, to room.UserID, d room
 	t.Helper()
 	m, err := f.PostPeerMessage(t.Context(), from, to, d)
 	if err != nil {
-		t.Fatalf("from %s to %s: %v", from.User.ID, to, err)
+		t.Fatalf("message from %s to %s: %v", from.User.ID, to, err)
 	}
 	return m
 }
@@ -39,20 +39,20 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, bob, carol := newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
 	if again := newUser(t, f, "alice"); again.Inbox != alice.Inbox || alice.Inbox == bob.Inbox {
-		t.Errorf("the inboxes are %d, %d and %d", alice.Inbox, again.Inbox, bob.Inbox)
+		t.Errorf("inboxes of alice, of alice again and of bob: got %d, %d and %d", alice.Inbox, again.Inbox, bob.Inbox)
 	}
 	postPeer(t, f, carol, "bob", textDraft("before"))
 	f.published.take()
 	sent := postPeer(t, f, alice, "bob", textDraft("hello"))
 	if sent.Peer != "bob" || sent.Seq != 1 || sent.Room != "" || sent.Sender != alice.User || sent.Text != "hello" {
-		t.Errorf("it was sent as %+v", sent)
+		t.Errorf("sent message: got %+v", sent)
 	}
 	want := []room.Event{
 		{Log: alice.Inbox, Seq: 1, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
 		{Log: bob.Inbox, Seq: 2, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
 	}
 	if diff := cmp.Diff(want, f.published.take().Events); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+		t.Errorf("published events (-want +got):\n%s", diff)
 	}
 	for _, e := range want {
 		for _, step := range []struct {
@@ -69,17 +69,17 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 		}
 	}
 	command := room.Draft{Content: room.Content{Kind: room.KindCommand, Data: []byte{1}}, Priority: room.PriorityLow}
-	aired := postPeer(t, f, bob, "alice", command)
+	unstored := postPeer(t, f, bob, "alice", command)
 	want = []room.Event{
-		{Log: bob.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired}}},
-		{Log: alice.Inbox, At: aired.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{aired.To("bob", 0)}}},
+		{Log: bob.Inbox, At: unstored.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored}}},
+		{Log: alice.Inbox, At: unstored.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored.To("bob", 0)}}},
 	}
-	if diff := cmp.Diff(want, f.published.take().Events); diff != "" || aired.Peer != "alice" || aired.Seq != 0 {
-		t.Errorf("not stored it is %+v and told as (-want +got):\n%s", aired, diff)
+	if diff := cmp.Diff(want, f.published.take().Events); diff != "" || unstored.Peer != "alice" || unstored.Seq != 0 {
+		t.Errorf("message that is not stored: got %+v; published events (-want +got):\n%s", unstored, diff)
 	}
 }
 
-func TestPeerMessagesThatAreRefused(t *testing.T) {
+func TestRejectedPeerMessages(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob := newUser(t, f, "alice"), newUser(t, f, "bob")
@@ -101,7 +101,7 @@ func TestPeerMessagesThatAreRefused(t *testing.T) {
 		{ended, "bob", textDraft("x"), room.ErrSessionEnded},
 	} {
 		if _, err := f.PostPeerMessage(t.Context(), c.from, c.to, c.d); !errors.Is(err, c.want) {
-			t.Errorf("%s to %s: %v, and not %v", c.from.User.ID, c.to, err, c.want)
+			t.Errorf("%s to %s: got %v, want %v", c.from.User.ID, c.to, err, c.want)
 		}
 	}
 	for _, read := range []func() ([]room.Message, error){
@@ -109,14 +109,14 @@ func TestPeerMessagesThatAreRefused(t *testing.T) {
 		func() ([]room.Message, error) { return f.PeerMessagesAfter(t.Context(), alice, "nobody", 0, 9) },
 	} {
 		if _, err := read(); !errors.Is(err, room.ErrUserNotFound) {
-			t.Errorf("what was said with nobody: %v", err)
+			t.Errorf("messages with an unknown user: got %v, want ErrUserNotFound", err)
 		}
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events") + len(f.published.take().Events); n != 0 {
-		t.Errorf("%d events came of what was refused", n)
+		t.Errorf("%d events of rejected messages, want none", n)
 	}
 	if postPeer(t, f, bob, "alice", textDraft("x")).Seq != 1 {
-		t.Error("what was refused took a number")
+		t.Error("a rejected message used up a seq")
 	}
 }
 
@@ -138,7 +138,7 @@ func TestConcurrentPeerMessages(t *testing.T) {
 			for n := range each {
 				to := room.UserID(fmt.Sprintf("user%d", (i+1+n%(users-1))%users))
 				if to == session.User.ID {
-					t.Errorf("%s would write to itself", to)
+					t.Errorf("the test makes %s write to itself", to)
 				}
 				m, err := f.PostPeerMessage(t.Context(), session, to, textDraft(fmt.Sprint(i, n)))
 				if err != nil || m.Seq == 0 {
@@ -168,7 +168,7 @@ func TestConcurrentPeerMessages(t *testing.T) {
 			}
 		}
 		if want := 2 * sessions * each; len(published[inbox]) != want {
-			t.Errorf("user%d was told %d events, and not %d", i, len(published[inbox]), want)
+			t.Errorf("user%d: %d events published, want %d", i, len(published[inbox]), want)
 		}
 	}
 }
@@ -184,7 +184,7 @@ func TestPeerRetry(t *testing.T) {
 	d := textDraft("once")
 	postPeer(t, f, bob, "alice", textDraft("so that the numbers differ"))
 	var all [20]room.Message
-	const rounds = 5 // in the first the store still opens its connections, one after the other
+	const rounds = 5 // in the first, the store opens its connections one after the other
 	for round := range rounds {
 		d.ClientMessageID = fmt.Sprint(rounds - round) // the last is 1
 		var group sync.WaitGroup
@@ -200,7 +200,7 @@ func TestPeerRetry(t *testing.T) {
 		group.Wait()
 		for _, m := range all {
 			if diff := cmp.Diff(all[0], m); diff != "" {
-				t.Errorf("answers differ (-one +other):\n%s", diff)
+				t.Errorf("answers differ (-first +other):\n%s", diff)
 			}
 		}
 	}
@@ -221,17 +221,17 @@ func TestPeerRetry(t *testing.T) {
 	other := textDraft("other")
 	other.ClientMessageID = "1"
 	if _, err := f.PostPeerMessage(t.Context(), alice, "bob", other); !errors.Is(err, room.ErrMessageIDReused) {
-		t.Errorf("another message: %v", err)
+		t.Errorf("another text under the same ID: got %v, want ErrMessageIDReused", err)
 	}
 	if _, found, err := f.EarlierPeerMessage(t.Context(), toPeer(alice, "bob", other)); !found || !errors.Is(err, room.ErrMessageIDReused) {
-		t.Errorf("the earlier message of another one: %t, %v", found, err)
+		t.Errorf("earlier message of another text: got %t, %v, want ErrMessageIDReused", found, err)
 	}
 	other.ClientMessageID = "other"
 	if _, found, err := f.EarlierPeerMessage(t.Context(), toPeer(alice, "bob", other)); found || err != nil {
-		t.Errorf("another ID: %t, %v", found, err)
+		t.Errorf("earlier message of another ID: got %t, %v, want none", found, err)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events"); n != 2*(rounds+3) {
-		t.Errorf("%d events are stored", n)
+		t.Errorf("%d events stored, want %d", n, 2*(rounds+3))
 	}
 }
 
@@ -240,24 +240,24 @@ func TestConversationsArePaged(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, bob, carol := newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
-	said := map[room.UserID][]string{}
+	sent := map[room.UserID][]string{}
 	for i := range 12 {
 		text := fmt.Sprint(i)
 		switch i % 4 {
 		case 0:
 			postPeer(t, f, alice, "bob", textDraft(text))
-			said["bob"] = append(said["bob"], text)
+			sent["bob"] = append(sent["bob"], text)
 		case 1:
 			postPeer(t, f, carol, "alice", textDraft(text))
-			said["carol"] = append(said["carol"], text)
+			sent["carol"] = append(sent["carol"], text)
 		case 2:
 			postPeer(t, f, bob, "alice", textDraft(text))
-			said["bob"] = append(said["bob"], text)
+			sent["bob"] = append(sent["bob"], text)
 		case 3:
 			postPeer(t, f, bob, "carol", textDraft(text))
 		}
 	}
-	for peer, want := range said {
+	for peer, want := range sent {
 		for n := 1; n <= len(want)+1; n++ {
 			var back, forth []string
 			for before := room.Seq(1000); ; {
@@ -283,12 +283,12 @@ func TestConversationsArePaged(t *testing.T) {
 				forth = append(forth, textsOf(t, peer, page)...)
 			}
 			if !slices.Equal(back, want) || !slices.Equal(forth, want) {
-				t.Errorf("with %s in pages of %d: %v and %v, and not %v", peer, n, back, forth, want)
+				t.Errorf("with %s in pages of %d: got %v backwards and %v forwards, want %v", peer, n, back, forth, want)
 			}
 		}
 	}
-	if page, err := f.PeerMessagesAfter(t.Context(), bob, "alice", 0, 100); err != nil || !slices.Equal(textsOf(t, "alice", page), said["bob"]) {
-		t.Errorf("from his side: %+v, %v", page, err)
+	if page, err := f.PeerMessagesAfter(t.Context(), bob, "alice", 0, 100); err != nil || !slices.Equal(textsOf(t, "alice", page), sent["bob"]) {
+		t.Errorf("conversation in bob's inbox: got %+v, %v", page, err)
 	}
 }
 
@@ -296,7 +296,7 @@ func textsOf(t testing.TB, peer room.UserID, page []room.Message) (texts []strin
 	t.Helper()
 	for _, m := range page {
 		if m.Peer != peer || m.Seq == 0 {
-			t.Errorf("with %s: %+v", peer, m)
+			t.Errorf("message with %s: got %+v", peer, m)
 		}
 		texts = append(texts, m.Text)
 	}
@@ -330,11 +330,11 @@ func TestCursorSetsDelivered(t *testing.T) {
 		}
 		want := room.Inbox{Log: alice.Inbox, LastSeq: 5, OldestSeq: 1, DeliveredSeq: c.want}
 		if a.Inbox != want {
-			t.Errorf("%s: %+v, and not %+v", c.what, a.Inbox, want)
+			t.Errorf("%s: got %+v, want %+v", c.what, a.Inbox, want)
 		}
 	}
 	if a := openStream(t, f, bob); a.Inbox.DeliveredSeq != 0 {
-		t.Errorf("another's cursor delivered to him: %+v", a.Inbox)
+		t.Errorf("the cursor of another user moved the delivered position: %+v", a.Inbox)
 	}
 	// The cursor of an ended session is ignored.
 	phone := newUser(t, f, "bob")
@@ -342,10 +342,10 @@ func TestCursorSetsDelivered(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := f.OpenStream(t.Context(), phone.ID, "", []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
-		t.Errorf("an ended session: %v", err)
+		t.Errorf("stream of an ended session: got %v, want ErrSessionEnded", err)
 	}
 	if a := openStream(t, f, bob); a.Inbox.DeliveredSeq != 0 {
-		t.Errorf("an ended session delivered: %+v", a.Inbox)
+		t.Errorf("the cursor of an ended session moved the delivered position: %+v", a.Inbox)
 	}
 }
 
@@ -366,11 +366,11 @@ func TestInboxesAreTrimmed(t *testing.T) {
 		t.Helper()
 		sweep(t, f)
 		if got := inbox(id); got.OldestSeq != oldest || got.LastSeq != last {
-			t.Errorf("%s: %s's inbox reaches from %d to %d, and not %d to %d", what, id, got.OldestSeq, got.LastSeq, oldest, last)
+			t.Errorf("%s: %s's inbox reaches from %d to %d, want %d to %d", what, id, got.OldestSeq, got.LastSeq, oldest, last)
 		}
 	}
 	enter(t, f, alice, "lobby")
-	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("stays")); err != nil {
+	if _, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("in a room")); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
@@ -384,7 +384,7 @@ func TestInboxesAreTrimmed(t *testing.T) {
 	wants("older", "bob", 4, 4)
 	page, err := f.EventsAfter(t.Context(), query[room.LogID](t, f, "SELECT log FROM inboxes WHERE user_id = 'bob'"), 0, 10)
 	if err != nil || len(page.Events) != 1 || page.OldestSeq != 4 || page.Events[0].Seq != 4 {
-		t.Errorf("what is left is %+v, %v", page, err)
+		t.Errorf("bob's inbox after the trim: got %+v, %v", page, err)
 	}
 	f.clock.advance(time.Hour)
 	wants("all", "alice", 5, 4)
@@ -392,7 +392,7 @@ func TestInboxesAreTrimmed(t *testing.T) {
 	postPeer(t, f, alice, "carol", textDraft("again"))
 	wants("a new one", "alice", 5, 5)
 
-	// More than one piece.
+	// More than one batch.
 	if _, err := f.OpenStream(t.Context(), alice.ID, "", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -403,9 +403,9 @@ func TestInboxesAreTrimmed(t *testing.T) {
 	f.clock.advance(time.Hour - time.Second)
 	wants("not yet", "alice", 5, 2505)
 	f.clock.advance(2 * time.Second)
-	wants("in pieces", "alice", 2506, 2505)
+	wants("in batches", "alice", 2506, 2505)
 	if n := query[int](t, f, "SELECT count(*) FROM events WHERE peer_id IS NULL AND type = $1", room.TypeMessagesReceived); n != 1 {
-		t.Errorf("of the room's messages %d are left", n)
+		t.Errorf("%d messages of the room are left, want 1", n)
 	}
 	checkInvariants(t, f)
 }
@@ -432,7 +432,7 @@ func TestFeedHasNoPeerMessages(t *testing.T) {
 		want  = []room.EventType{room.TypeRoomCreated, room.TypeMembersJoined, room.TypeMessagesReceived}
 	)
 	// Transactions of other databases of the server may hold the feed back.
-	waitUntil(t, "the feed has told all", func() bool {
+	waitUntil(t, "the feed has delivered all events", func() bool {
 		page, err := f.FeedAfter(t.Context(), c, 1) // the smallest pages are the first to be held up
 		if err != nil {
 			t.Fatal(err)
@@ -444,6 +444,6 @@ func TestFeedHasNoPeerMessages(t *testing.T) {
 		return len(types) >= len(want)
 	})
 	if page, err := f.FeedAfter(t.Context(), c, 1); err != nil || len(page.Events) > 0 || !slices.Equal(types, want) {
-		t.Errorf("the feed is %v, and then %+v, %v", types, page.Events, err)
+		t.Errorf("feed: got %v and then %+v, %v, want %v", types, page.Events, err, want)
 	}
 }

@@ -178,10 +178,10 @@ var wholeTables = []string{
 // small is tables that have few rows, whatever happens.
 var small = []string{"nodes", "feed_trimmed", "goose_db_version", "media_bytes_of_all"}
 
-// due is indexes of what is to be done, and nothing else.
+// dueSessions lists indexes that contain only rows on which something is due.
 var dueSessions = []string{"rooms_untold"}
 
-// short is lists of a row or two, or of the few logs that a client follows or a message goes to.
+// short lists subqueries that return a row or two, or the few logs of a client or a message.
 var short = []string{"newestnewest", "newestnewest_1", "priorprior", "beforeb", "advancedmine", "advancedtheirs", "p", "s", "log"}
 
 func (p *planner) walk(n planNode, above []planNode, faults *[]string) {

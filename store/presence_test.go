@@ -22,8 +22,8 @@ func joinUsers(t testing.TB, f fixture, id room.RoomID, from, to int) []room.Ses
 	return sessions
 }
 
-// presenceEvents returns the users in the events of a change, as one list for each event, with a minus for
-// users who left.
+// presenceEvents returns the users in the events of a change, as one list for each event, with a
+// minus for users who left.
 func presenceEvents(c room.Change) (lists [][]string) {
 	for _, e := range c.Events {
 		var list []string

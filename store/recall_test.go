@@ -24,7 +24,7 @@ func recallFixture(t *testing.T) (f fixture, alice, bob room.Session) {
 	return f, alice, bob
 }
 
-func say(t *testing.T, f fixture, s room.Session, d room.Draft) room.Message {
+func postToLobby(t *testing.T, f fixture, s room.Session, d room.Draft) room.Message {
 	t.Helper()
 	m, err := f.PostMessage(t.Context(), s, "lobby", d)
 	if err != nil {
@@ -39,9 +39,9 @@ func TestRecalledContentIsGone(t *testing.T) {
 	f, alice, _ := recallFixture(t)
 	d := textDraft("a secret")
 	d.ClientMessageID, d.ExtendedData = "1", "a secret too"
-	say(t, f, alice, textDraft("before")) // in the same millisecond, because the clock does not move
-	m := say(t, f, alice, d)
-	after := say(t, f, alice, textDraft("after"))
+	postToLobby(t, f, alice, textDraft("before")) // in the same millisecond, because the clock does not move
+	m := postToLobby(t, f, alice, d)
+	after := postToLobby(t, f, alice, textDraft("after"))
 	f.published.take()
 
 	if err := f.Recall(t.Context(), as(alice), alice.User.ID, "lobby", m.ID); err != nil {
@@ -50,34 +50,34 @@ func TestRecalledContentIsGone(t *testing.T) {
 	published := f.published.take().Events
 	want := room.MessageRecalled{MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}
 	if len(published) != 1 || published[0].Seq != after.Seq+1 || !cmp.Equal(published[0].Body, room.Body(want)) {
-		t.Errorf("got change %+v", published)
+		t.Errorf("published events: got %+v", published)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events e WHERE e::text LIKE '%secret%'"); n != 0 {
-		t.Errorf("%d events have the content", n)
+		t.Errorf("%d events contain the content, want none", n)
 	}
 	page, err := f.EventsAfter(t.Context(), published[0].Log, m.Seq-1, 3)
 	if err != nil || len(page.Events) != 3 || page.LastSeq != published[0].Seq {
-		t.Fatalf("the log goes on with %+v, %v", page, err)
+		t.Fatalf("log from the recalled message on: got %+v, %v", page, err)
 	}
 	tombstone := page.Events[0].Body.(room.MessagesReceived).MessageList[0]
 	wanted := m
 	wanted.Text, wanted.ExtendedData, wanted.Recalled = "", "", true
 	if diff := cmp.Diff(wanted, tombstone); diff != "" {
-		t.Errorf("the tombstone (-want +got):\n%s", diff)
+		t.Errorf("tombstone (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(published[0], page.Events[2]); diff != "" {
-		t.Errorf("published (-) and stored (+):\n%s", diff)
+		t.Errorf("events differ (-published +stored):\n%s", diff)
 	}
 
-	// Again, and sent again: nothing new.
+	// A second recall and a retry change nothing.
 	if err := f.Recall(t.Context(), as(alice), alice.User.ID, "lobby", m.ID); err != nil {
-		t.Errorf("again: %v", err)
+		t.Errorf("second recall: %v", err)
 	}
-	if retried := say(t, f, alice, d); !cmp.Equal(retried, tombstone) {
-		t.Errorf("the retry gets %+v", retried)
+	if retried := postToLobby(t, f, alice, d); !cmp.Equal(retried, tombstone) {
+		t.Errorf("retry: got %+v, want the tombstone", retried)
 	}
 	if published := f.published.take().Events; len(published) != 0 {
-		t.Errorf("afterwards: got events %+v", published)
+		t.Errorf("got events %+v, want none", published)
 	}
 	checkInvariants(t, f)
 }
@@ -90,51 +90,54 @@ func TestRecallPermissions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told, err := f.PostMessage(t.Context(), alice, "lobby", room.Draft{Content: room.Content{Kind: room.KindBarrage, Text: "whoosh"}, Priority: room.PriorityLow})
+	barrage, err := f.PostMessage(t.Context(), alice, "lobby", room.Draft{Content: room.Content{Kind: room.KindBarrage, Text: "whoosh"}, Priority: room.PriorityLow})
 	if err != nil {
 		t.Fatal(err)
 	}
 	outsider := newSession(t, f.Store, "alice")
-	m := say(t, f, alice, textDraft("mine"))
-	old := say(t, f, alice, textDraft("mine and old"))
+	m := postToLobby(t, f, alice, textDraft("mine"))
+	old := postToLobby(t, f, alice, textDraft("mine and old"))
 	recall := func(what string, s room.Session, in room.RoomID, id room.MessageID, want error) {
 		t.Helper()
 		if err := f.Recall(t.Context(), as(s), s.User.ID, in, id); !errors.Is(err, want) || (want == nil) != (err == nil) {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("recall %s: got %v, want %v", what, err, want)
 		}
 	}
 	recall("another's", bob, "lobby", m.ID, room.ErrNotSender)
 	recall("of another room", alice, "lobby", elsewhere.ID, room.ErrMessageNotFound)
-	recall("not stored", alice, "lobby", told.ID, room.ErrMessageNotFound)
-	recall("never said", alice, "lobby", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", room.ErrMessageNotFound)
+	recall("not stored", alice, "lobby", barrage.ID, room.ErrMessageNotFound)
+	recall("never sent", alice, "lobby", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", room.ErrMessageNotFound)
 	recall("not of version 7", alice, "lobby", "0193507e-9b1e-4c3d-8a10-2f5be1c2d3e4", room.ErrMessageNotFound)
 	recall("no ID", alice, "lobby", "x", room.ErrMessageNotFound)
 	recall("from outside", outsider, "lobby", m.ID, room.ErrNotInRoom)
 	recall("in no room", alice, "nowhere", m.ID, room.ErrRoomNotFound)
 	f.clock.advance(room.RecallTime)
-	// Another session of the user will do.
+	// Another session of the user may recall the message too.
 	enter(t, f, outsider, "lobby")
 	recall("just in time", outsider, "lobby", m.ID, nil)
 	f.clock.advance(time.Second)
 	recall("too late", alice, "lobby", old.ID, room.ErrRecallTooLate)
-	for id, want := range map[room.MessageID]error{old.ID: nil, m.ID: nil, elsewhere.ID: room.ErrMessageNotFound} {
-		if err := f.RecallAny(t.Context(), admin, "lobby", id); !errors.Is(err, want) || (want == nil) != (err == nil) {
-			t.Errorf("by an admin: %v", err)
+	for _, step := range []struct {
+		id   room.MessageID
+		want error
+	}{{old.ID, nil}, {m.ID, nil}, {elsewhere.ID, room.ErrMessageNotFound}} {
+		if err := f.RecallAny(t.Context(), admin, "lobby", step.id); !errors.Is(err, step.want) || (step.want == nil) != (err == nil) {
+			t.Errorf("recall by an admin: got %v, want %v", err, step.want)
 		}
 	}
 	if err := f.RecallAny(t.Context(), admin, "nowhere", m.ID); !errors.Is(err, room.ErrRoomNotFound) {
-		t.Errorf("by an admin in no room: %v", err)
+		t.Errorf("recall by an admin in an unknown room: got %v, want ErrRoomNotFound", err)
 	}
-	// A new life of the room does not have the messages of the last.
+	// A new generation of the room does not have the messages of the previous one.
 	if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
 		t.Fatal(err)
 	}
 	enter(t, f, alice, "lobby")
-	recall("of an earlier life", alice, "lobby", m.ID, room.ErrMessageNotFound)
+	recall("of an earlier generation", alice, "lobby", m.ID, room.ErrMessageNotFound)
 }
 
-// TestPeerRecall checks that the content of a recalled message is gone from both inboxes and the rest
-// of the database, and that both users get an event in their own inbox.
+// TestPeerRecall checks that the content of a recalled message is gone from both inboxes and the
+// rest of the database, and that both users get an event in their own inbox.
 func TestPeerRecall(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -158,40 +161,40 @@ func TestPeerRecall(t *testing.T) {
 		want[i].At = want[i].At.UTC().Truncate(time.Millisecond)
 	}
 	if diff := cmp.Diff(want, f.published.take().Events); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+		t.Errorf("published events (-want +got):\n%s", diff)
 	}
 	if n := query[int](t, f, "SELECT count(*) FROM events e WHERE e::text LIKE '%secret%'"); n != 0 {
-		t.Errorf("%d events have the content", n)
+		t.Errorf("%d events contain the content, want none", n)
 	}
 	tombstone := m
 	tombstone.Text, tombstone.ExtendedData, tombstone.Recalled = "", "", true
 	for i, side := range []struct {
-		who  room.Session
-		peer room.UserID
-		seq  room.Seq
+		session room.Session
+		peer    room.UserID
+		seq     room.Seq
 	}{{alice, "bob", 2}, {bob, "alice", 3}} {
-		page, err := f.PeerMessagesAfter(t.Context(), side.who, side.peer, side.seq-1, 1)
+		page, err := f.PeerMessagesAfter(t.Context(), side.session, side.peer, side.seq-1, 1)
 		got := tombstone.To(side.peer, side.seq)
 		if i == 1 {
 			got.ClientMessageID = page[0].ClientMessageID
 		}
 		if diff := cmp.Diff([]room.Message{got}, page); err != nil || diff != "" {
-			t.Errorf("the tombstone of %s: %v (-want +got):\n%s", side.who.User.ID, err, diff)
+			t.Errorf("tombstone in the inbox of %s: %v (-want +got):\n%s", side.session.User.ID, err, diff)
 		}
-		log, err := f.EventsAfter(t.Context(), side.who.Inbox, want[i].Seq-1, 10)
+		log, err := f.EventsAfter(t.Context(), side.session.Inbox, want[i].Seq-1, 10)
 		if diff := cmp.Diff(want[i:i+1], log.Events); err != nil || diff != "" {
-			t.Errorf("the log of %s: %v (-want +got):\n%s", side.who.User.ID, err, diff)
+			t.Errorf("event in the inbox of %s: %v (-want +got):\n%s", side.session.User.ID, err, diff)
 		}
 	}
-	// Again, and sent again: nothing new.
+	// A second recall and a retry change nothing.
 	if err := f.RecallPeer(t.Context(), as(alice), alice.User.ID, "bob", m.ID); err != nil {
-		t.Errorf("again: %v", err)
+		t.Errorf("second recall: %v", err)
 	}
 	if retried := postPeer(t, f, alice, "bob", d); !cmp.Equal(retried, tombstone) {
-		t.Errorf("the retry gets %+v", retried)
+		t.Errorf("retry: got %+v, want the tombstone", retried)
 	}
 	if published := f.published.take().Events; len(published) != 0 {
-		t.Errorf("afterwards: got events %+v", published)
+		t.Errorf("got events %+v, want none", published)
 	}
 	checkInvariants(t, f)
 }
@@ -201,12 +204,12 @@ func TestRecallPermissionsFromPeers(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, phone, bob, carol := newUser(t, f, "alice"), newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")
 	enter(t, f, alice, "lobby")
-	public := say(t, f, alice, textDraft("public"))
+	public := postToLobby(t, f, alice, textDraft("public"))
 	m, old := postPeer(t, f, alice, "bob", textDraft("x")), postPeer(t, f, alice, "bob", textDraft("old"))
 	recall := func(what string, s room.Session, peer room.UserID, id room.MessageID, want error) {
 		t.Helper()
 		if err := f.RecallPeer(t.Context(), as(s), s.User.ID, peer, id); !errors.Is(err, want) || (want == nil) != (err == nil) {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("recall %s: got %v, want %v", what, err, want)
 		}
 	}
 	recall("another's", bob, "alice", m.ID, room.ErrNotSender)
@@ -215,7 +218,7 @@ func TestRecallPermissionsFromPeers(t *testing.T) {
 	recall("with oneself", alice, "alice", m.ID, room.ErrMessageNotFound)
 	recall("with nobody", alice, "nobody", m.ID, room.ErrUserNotFound)
 	recall("of a room", alice, "bob", public.ID, room.ErrMessageNotFound)
-	recall("never said", alice, "bob", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", room.ErrMessageNotFound)
+	recall("never sent", alice, "bob", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", room.ErrMessageNotFound)
 	recall("no ID", alice, "bob", "x", room.ErrMessageNotFound)
 	f.clock.advance(room.RecallTime)
 	recall("just in time, from another session", phone, "bob", m.ID, nil)
@@ -224,8 +227,8 @@ func TestRecallPermissionsFromPeers(t *testing.T) {
 	recall("again, however late", alice, "bob", m.ID, nil)
 }
 
-// TestPeerRecallOfFiles checks that a recall releases the file in both inboxes and nowhere else, and
-// that the sender can read the file until the last message with it is recalled.
+// TestPeerRecallOfFiles checks that a recall releases the file in both inboxes and nowhere else,
+// and that the sender can read the file until the last message with it is recalled.
 func TestPeerRecallOfFiles(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -253,8 +256,8 @@ func TestPeerRecallOfFiles(t *testing.T) {
 	}
 }
 
-// TestConcurrentPeerRecalls recalls the messages of both sides while they are answered. A message that
-// is trimmed in one inbox is recalled in the other.
+// TestConcurrentPeerRecalls recalls the messages of both sides while they are answered. A message
+// that is trimmed in one inbox is recalled in the other.
 func TestConcurrentPeerRecalls(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -281,7 +284,7 @@ func TestConcurrentPeerRecalls(t *testing.T) {
 	}
 	all.Wait()
 	if n := query[int](t, f, "SELECT count(*) FROM events WHERE type = $1", room.TypePeerMessageRecalled); n != 2*20 {
-		t.Errorf("%d recall events", n)
+		t.Errorf("%d recall events, want %d", n, 2*20)
 	}
 	checkInvariants(t, f)
 	m := postPeer(t, f, alice, "bob", textDraft("x"))
@@ -292,6 +295,6 @@ func TestConcurrentPeerRecalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	if published := f.published.take().Events; len(published) != 1 || published[0].Log != alice.Inbox {
-		t.Errorf("got events %+v", published)
+		t.Errorf("published events: got %+v, want one in the inbox of alice", published)
 	}
 }

@@ -21,7 +21,8 @@ const schemaHead = `-- The schema after all migrations, for readers: nothing app
 -- go test ./store -run TestSchemaFile -update
 `
 
-// TestSchemaFile compares migrations/schema.sql with a migrated database, and writes it with -update.
+// TestSchemaFile compares migrations/schema.sql with a migrated database, and writes it with
+// -update.
 func TestSchemaFile(t *testing.T) {
 	t.Parallel()
 	want := schemaHead + dumpSchema(t, storetest.Database(t))

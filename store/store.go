@@ -204,7 +204,7 @@ func (s *Store) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
-	s.sessions.setAlone(r.known == 0, s.now())
+	s.sessions.setAlone(r.others == 0, s.now())
 	s.lease.record(r, s.clock.process())
 	return nil
 }

@@ -17,9 +17,9 @@ func TestOpenStreamReturnsMissedLeaves(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 	openStream(t, f, bob)
-	lives := map[room.RoomID]room.LogID{}
-	for _, id := range []room.RoomID{"told", "left", "lost"} {
-		lives[id] = enter(t, f, bob, id).Generation
+	generations := map[room.RoomID]room.LogID{}
+	for _, id := range []room.RoomID{"notified", "left", "lost"} {
+		generations[id] = enter(t, f, bob, id).Generation
 	}
 	detach := func(streamNo int64) {
 		t.Helper()
@@ -28,35 +28,35 @@ func TestOpenStreamReturnsMissedLeaves(t *testing.T) {
 	}
 	wants := func(what string, logs []room.Position, ids ...room.RoomID) room.OpenedStream {
 		t.Helper()
-		a, err := f.OpenStream(t.Context(), alice.ID, "", logs)
+		opened, err := f.OpenStream(t.Context(), alice.ID, "", logs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got []room.RoomID
-		for _, d := range a.Left {
+		for _, d := range opened.Left {
 			got = append(got, d.Room)
 		}
 		if diff := cmp.Diff(ids, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", what, diff)
 		}
-		return a
+		return opened
 	}
 	first := wants("at first", nil)
-	for id := range lives {
+	for id := range generations {
 		enter(t, f, alice, id)
 	}
-	leave(t, f, alice, "told")
+	leave(t, f, alice, "notified")
 	f.clock.advance(time.Second)
 	detach(first.StreamNo)
 	leave(t, f, alice, "left")
 	f.clock.advance(31 * time.Second)
 	sweep(t, f)
 	wants("after her stream was lost", nil, "lost")
-	second := wants("where another stream is open", nil)
+	second := wants("while another stream is open", nil)
 	f.clock.advance(time.Second)
 	detach(second.StreamNo)
 	wants("after the next loss", nil)
-	wants("with a cursor", []room.Position{{Log: lives["told"]}, {Log: lives["left"]}}, "told", "left")
+	wants("with a cursor", []room.Position{{Log: generations["notified"]}, {Log: generations["left"]}}, "notified", "left")
 }
 
 // TestManyStreamsEndAtOnce: when a proxy fails, thousands of streams end. The plan of the statement

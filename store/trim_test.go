@@ -35,9 +35,9 @@ func TestRoomLogsAreTrimmed(t *testing.T) {
 	}
 	d := textDraft("old")
 	d.ClientMessageID = "1"
-	old := say(t, f, alice, d)
+	old := postToLobby(t, f, alice, d)
 	f.clock.advance(time.Millisecond)
-	kept := say(t, f, alice, textDraft("kept"))
+	kept := postToLobby(t, f, alice, textDraft("kept"))
 	before, err := f.Room(t.Context(), "lobby")
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestRoomLogsAreTrimmed(t *testing.T) {
 		t.Errorf("a log of old events only begins at %d and ends at %d: %v", quiet.OldestSeq, quiet.LastSeq, err)
 	}
 	// Trimmed messages look like messages that never existed.
-	if again := say(t, f, alice, d); again.ID == old.ID {
+	if again := postToLobby(t, f, alice, d); again.ID == old.ID {
 		t.Error("a trimmed message is found by its clientMessageID")
 	}
 	checkInvariants(t, f)
@@ -145,19 +145,19 @@ func TestTrimmingInBatches(t *testing.T) {
 	f.clock.advance(2 * time.Hour)
 	stop := make(chan struct{})
 	var (
-		talking sync.WaitGroup
+		sending sync.WaitGroup
 		slowest time.Duration
-		said    int
+		sent    int
 	)
-	talking.Go(func() {
-		for ; ; said++ {
+	sending.Go(func() {
+		for ; ; sent++ {
 			select {
 			case <-stop:
 				return
 			default:
 			}
 			began := time.Now()
-			say(t, f, alice, textDraft("meanwhile"))
+			postToLobby(t, f, alice, textDraft("meanwhile"))
 			slowest = max(slowest, time.Since(began))
 		}
 	})
@@ -168,8 +168,8 @@ func TestTrimmingInBatches(t *testing.T) {
 		}
 	}
 	close(stop)
-	talking.Wait()
-	t.Logf("%d messages meanwhile, the slowest after %s", said, slowest)
+	sending.Wait()
+	t.Logf("%d messages meanwhile, the slowest after %s", sent, slowest)
 	most := query[int](t, f, "SELECT max(rows) FROM (SELECT sum(rows) AS rows FROM deletions GROUP BY txid) each")
 	if most != 1000 {
 		t.Errorf("a transaction deletes %d events", most)

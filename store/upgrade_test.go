@@ -121,7 +121,7 @@ func (oldServer) ended(err error) bool {
 func TestUpgradeUnderLoad(t *testing.T) {
 	t.Parallel()
 	old := newOldServer(t)
-	type place struct {
+	type position struct {
 		room string
 		seq  room.Seq
 	}
@@ -131,7 +131,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		stopped atomic.Bool
 		mu      sync.Mutex // guards acknowledged
 	)
-	acknowledged := map[string]place{}
+	acknowledged := map[string]position{}
 	for u := range old.users {
 		user := fmt.Sprintf("user%d", u)
 		working.Go(func() {
@@ -146,7 +146,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 					return
 				}
 				mu.Lock()
-				acknowledged[retryID] = place{id, seq}
+				acknowledged[retryID] = position{id, seq}
 				mu.Unlock()
 				sent.Add(1)
 			}

@@ -18,10 +18,10 @@ func beginUpload(t testing.TB, f fixture, owner room.UserID, length int64) room.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return known(t, f, owner, id)
+	return currentUpload(t, f, owner, id)
 }
 
-func known(t testing.TB, f fixture, owner room.UserID, id room.MediaID) room.Upload {
+func currentUpload(t testing.TB, f fixture, owner room.UserID, id room.MediaID) room.Upload {
 	t.Helper()
 	u, err := f.Upload(t.Context(), owner, id)
 	if err != nil {
@@ -83,7 +83,7 @@ func TestPartsAreInOrder(t *testing.T) {
 		if _, err := f.AddPart(t.Context(), u); !errors.Is(err, room.ErrUploadOffset) {
 			t.Errorf("added at an old offset: %v", err)
 		}
-		u = known(t, f, "alice", u.ID)
+		u = currentUpload(t, f, "alice", u.ID)
 	}
 	if parts, err := f.Parts(t.Context(), u.ID); err != nil || !slices.Equal(parts.IDs, kept) || parts.Length != u.Length || u.Parts != 4 || !u.Whole() {
 		t.Errorf("the parts of %+v are %v, want %v: %v", u, parts, kept, err)
@@ -103,7 +103,7 @@ func TestPartsAreDeleted(t *testing.T) {
 	for _, u := range []room.Upload{done, ended, open} {
 		part := addPart(t, f, u)
 		finishPart(t, f, part, 1)
-		late = append(late, addPart(t, f, known(t, f, "alice", u.ID)))
+		late = append(late, addPart(t, f, currentUpload(t, f, "alice", u.ID)))
 		if u.ID != open.ID {
 			due = append(due, part)
 		}

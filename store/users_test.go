@@ -71,11 +71,11 @@ func TestAbsentUsersAreDeleted(t *testing.T) {
 	}
 	f.clock.advance(2*day + time.Hour)
 	sweepAll()
-	known := func(user string) bool {
+	exists := func(user string) bool {
 		return query[bool](t, f, "SELECT EXISTS (SELECT FROM inboxes WHERE user_id = $1)", user)
 	}
 	for user, want := range map[string]bool{"alice": true, "gone": false, "later": true, "written to": true, "long": true} {
-		if known(user) != want {
+		if exists(user) != want {
 			t.Errorf("after 10 days %q exists: %t", user, !want)
 		}
 	}
@@ -93,7 +93,7 @@ func TestAbsentUsersAreDeleted(t *testing.T) {
 	sweepAll() // the messages are deleted
 	sweepAll()
 	for user, want := range map[string]bool{"written to": false, "long": true} {
-		if known(user) != want {
+		if exists(user) != want {
 			t.Errorf("after 13 days %q exists: %t", user, !want)
 		}
 	}

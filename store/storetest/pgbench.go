@@ -42,7 +42,7 @@ func pgbench(t testing.TB, database string, load pgbenchLoad) float64 {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	var folder string // PostgreSQL brings the program along
+	var folder string // pgbench is installed with PostgreSQL
 	if err := conn.QueryRow(context.Background(), "SELECT setting FROM pg_config WHERE name = 'BINDIR'").Scan(&folder); err != nil {
 		t.Fatal(err)
 	}

@@ -79,8 +79,8 @@ func Open(t testing.TB, address string, o store.Options) *store.Store {
 	return s
 }
 
-// Database makes a migrated database and returns its URL. It is a copy of one
-// that was migrated once, which takes milliseconds, and goes with the test.
+// Database creates a migrated database for the time of the test, and returns its URL. It is a copy
+// of one that was migrated once, which takes milliseconds.
 func Database(t testing.TB) string {
 	t.Helper()
 	server.start.Do(startServer)
@@ -93,7 +93,7 @@ func Database(t testing.TB) string {
 	return address(name)
 }
 
-// Copy makes a copy of a database that nobody uses, as a restored dump is one, and
+// Copy creates a copy of a database that has no connections, as the restore of a dump does, and
 // returns its URL.
 func Copy(t testing.TB, original string) string {
 	t.Helper()
