@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"log/slog"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -79,14 +78,7 @@ func TestRestoredDumpHasANewEpoch(t *testing.T) {
 // backup is lost, and other events get the same seqs.
 func TestPointInTimeRecovery(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "parlor-recovery-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { // as root, the server runs as another user
-		t.Fatal(err)
-	}
+	dir := serverDir(t)
 	o := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off", "restore_command": "false"}}
 	pg := start(t, o)
 	if _, err := store.Migrate(t.Context(), pg.URL(), slog.New(slog.DiscardHandler)); err != nil {

@@ -58,19 +58,7 @@ func TestMigrationCreatesInboxesForExistingUsers(t *testing.T) {
 	enter(t, f, alice, "lobby")
 	postPeer(t, f, alice, "bob", textDraft("lost"))
 	f.Close()
-	db, err := sql.Open("pgx", f.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const before = 7
-	if _, err := p.DownTo(t.Context(), before); err != nil {
-		t.Fatalf("down: %v", err)
-	}
+	down(t, f.address, 7)
 	if _, err := store.Migrate(t.Context(), f.address, nil); err != nil {
 		t.Fatalf("up: %v", err)
 	}
@@ -117,19 +105,7 @@ func TestMigrationOfMediaUsesIsUndone(t *testing.T) {
 	postPeer(t, f, alice, "bob", fileDraft(both))
 	sent := postToLobby(t, f, alice, fileDraft(both))
 	f.Close()
-	db, err := sql.Open("pgx", f.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const before = 8
-	if _, err := p.DownTo(t.Context(), before); err != nil {
-		t.Fatalf("down: %v", err)
-	}
+	down(t, f.address, 8)
 	for id, want := range map[room.MediaID]int{private.ID: 0, both.ID: 1} {
 		if got := query[int](t, f, "SELECT uses FROM media WHERE media_id = $1 AND (uses = 0) = (unused_since IS NOT NULL)", id); got != want {
 			t.Errorf("the file has %d uses, want %d", got, want)

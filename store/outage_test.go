@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -21,14 +20,7 @@ import (
 // is back. Then everything continues, and each acknowledged message is stored once.
 func TestPostgreSQLOutage(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "parlor-outage-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { // as root, the server runs as another user
-		t.Fatal(err)
-	}
+	dir := serverDir(t)
 	o := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}
 	pg := start(t, o)
 	if _, err := store.Migrate(t.Context(), pg.URL(), nil); err != nil {
