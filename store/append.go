@@ -212,8 +212,8 @@ func (p *params) encodeMessage(item *appendItem) []statement {
 	return []statement{{"append_message", appendMessage, p.values}}
 }
 
-// encodeBatch encodes the statements for any number of messages, and counts the distance of each message
-// from the new end of its log.
+// encodeBatch encodes the statements for any number of messages, and counts the distance of each
+// message from the new end of its log.
 func (p *params) encodeBatch(items []*appendItem, lock bool) []statement {
 	var (
 		added     = make(map[room.LogID]int64)

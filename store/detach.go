@@ -149,11 +149,11 @@ func (d *detacher) writeAll(ctx context.Context, all []detachment) (left []detac
 	return left, err
 }
 
-// detachSession skips a session whose row is locked, so that the others of the batch do not wait
-// for it. The batch contains one statement for each session, because such a statement has only one
-// plan, a lookup by key. One statement for all of them might be planned while there are hardly any
-// sessions. The condition on node_id is written so that the planner does not use the index of
-// sessions with a node.
+// detachSession detaches a session, unless its row is locked, so that the others of the batch do
+// not wait for it. The batch contains one statement for each session, because such a statement has
+// only one plan, a lookup by key. One statement for all of them might be planned while there are
+// hardly any sessions. The condition on node_id is written so that the planner does not use the
+// index of sessions with a node.
 const detachSession = `
 	UPDATE sessions SET node_id = NULL, detached_at = $3
 	WHERE session_id = (SELECT session_id FROM sessions

@@ -11,7 +11,7 @@ import (
 	"parlor/room"
 )
 
-// Joins are committed in groups, as messages are: joins that arrive during a transaction for the
+// Joins are committed in batches, as messages are: joins that arrive during a transaction for the
 // same room are part of the next one. If a thousand users join one room at the same time, each of
 // them waits for a few commits rather than for a thousand.
 

@@ -13,9 +13,9 @@ import (
 	"parlor/room"
 )
 
-// Messages to rooms are committed in groups: the messages that arrive while a transaction is in
-// flight become the batch of the next one. A lone message takes one transaction and one round trip;
-// under load, up to maxAppendBatch messages share the cost of a transaction.
+// Messages to rooms are committed in batches: the messages that arrive while a transaction is in
+// flight become the batch of the next one. A single message takes one transaction and one round
+// trip; under load, up to maxAppendBatch messages share the cost of a transaction.
 //
 //	append      queues a message and waits for its answer
 //	runFirst    the first lane: takes batches whenever messages wait
@@ -36,8 +36,8 @@ const (
 )
 
 // appender commits messages in two lanes. Each room belongs to one of them, so that two
-// transactions never wait for each other's rooms. While few messages wait, the first lane takes
-// those of both.
+// transactions never wait for each other's rooms. While few messages wait, the first lane commits
+// them all.
 type appender struct {
 	store *Store
 	seed  maphash.Seed

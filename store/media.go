@@ -170,7 +170,7 @@ const readableBy = `(CASE WHEN m.owner_id = $2 THEN m.uses = 0 OR EXISTS (
 		SELECT FROM media_uses WHERE generation = l.log AND media_id = m.media_id LIMIT 1
 	) used LIMIT 1) END)`
 
-// MediaByID returns those of the files that a user may read.
+// MediaByID returns the files that a user may read, by ID, and omits the others.
 func (s *Store) MediaByID(
 	ctx context.Context, user room.UserID, ids []room.MediaID,
 ) (map[room.MediaID]room.StoredMedia, error) {

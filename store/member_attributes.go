@@ -107,8 +107,8 @@ func scanMemberAttributes(row pgx.CollectableRow) (room.MemberAttributesInfo, er
 	return m, err
 }
 
-// MemberAttributesByID returns the attributes of those of the users who are in the room, in the
-// order in which they joined.
+// MemberAttributesByID returns the attributes of the users who are in the room, in the order in
+// which they joined, and omits the others.
 func (s *Store) MemberAttributesByID(
 	ctx context.Context, g room.LogID, users []room.UserID,
 ) ([]room.MemberAttributesInfo, error) {

@@ -40,7 +40,8 @@ func (s *Store) Members(
 	return page, next, more, translate(rows.Err())
 }
 
-// MembersByID returns those of the users who are in the room, in the order in which they joined.
+// MembersByID returns the users who are in the room, in the order in which they joined, and omits
+// the others.
 func (s *Store) MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT user_id, user_name, joined_at FROM members

@@ -41,10 +41,10 @@ func TestMigrationsGoUpAndDown(t *testing.T) {
 		t.Errorf("an empty database: %v", err)
 	}
 	if applied, err := store.Migrate(t.Context(), address, nil); err != nil || len(applied) != len(p.ListSources()) {
-		t.Errorf("up again applied %v, %v", applied, err)
+		t.Errorf("applied after down to 0: got %v, %v, want all", applied, err)
 	}
 	if applied, err := store.Migrate(t.Context(), address, nil); err != nil || len(applied) != 0 {
-		t.Errorf("once more applied %v, %v", applied, err)
+		t.Errorf("applied to a migrated database: got %v, %v, want none", applied, err)
 	}
 }
 
@@ -115,6 +115,6 @@ func TestMigrationOfMediaUsesIsUndone(t *testing.T) {
 		t.Fatalf("up: %v", err)
 	}
 	if at := query[time.Time](t, f, "SELECT used_at FROM media_uses"); !at.Equal(sent.SentAt) {
-		t.Errorf("it was used at %s, want %s", at, sent.SentAt)
+		t.Errorf("the file was used at %s, want %s", at, sent.SentAt)
 	}
 }

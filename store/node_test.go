@@ -170,10 +170,10 @@ func TestNodeDeclaredDeadReconnectsItsStreams(t *testing.T) {
 	query[string](t, f, "UPDATE sessions SET user_name = 'Robert' WHERE user_id = 'bob' RETURNING user_name")
 	renew(t, frozen.Store)
 	if frozen.lost != 1 {
-		t.Errorf("it reset its state %d times", frozen.lost)
+		t.Errorf("Reset was called %d times", frozen.lost)
 	}
 	if bob, err := frozen.SessionByKey(t.Context(), room.KeyHash{1}); err != nil || bob.User.Name != "Robert" {
-		t.Errorf("it still has the session cached: %q, %v", bob.User.Name, err)
+		t.Errorf("the session is still cached: %q, %v", bob.User.Name, err)
 	}
 	elapse(t, f, 20*time.Second, f.Store, frozen.Store)
 	openStream(t, frozen.fixture, alice)

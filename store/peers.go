@@ -10,9 +10,9 @@ import (
 	"parlor/room"
 )
 
-// Messages between users are not committed in groups: each is a transaction of its own, which locks
-// two inboxes. A batch that waited for the inboxes of one pair would hold up all other pairs. The
-// price is a commit per message.
+// Messages between users are not committed in batches: each is a transaction of its own, which
+// locks two inboxes. A batch that waited for the inboxes of one pair would hold up all other pairs.
+// The price is a commit per message.
 
 // PostPeerMessage sends a message to another user, if package room permits it. A message of a
 // stored kind is stored in the inboxes of both users and returned as it is in the sender's; a

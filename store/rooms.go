@@ -104,7 +104,7 @@ func lockRoom(ctx context.Context, tx pgx.Tx, id room.RoomID) (room.Room, error)
 	return r, nil
 }
 
-// lockRooms locks those of the rooms that exist.
+// lockRooms locks the rooms that exist, and omits the other IDs.
 func lockRooms(ctx context.Context, tx pgx.Tx, ids ...room.RoomID) (map[room.RoomID]room.Room, error) {
 	locked, err := lockRoomsByGeneration(ctx, tx, "ARRAY (SELECT generation FROM rooms WHERE room_id = ANY ($1) AND destroyed_at IS NULL)", ids)
 	rooms := make(map[room.RoomID]room.Room, len(locked))

@@ -76,7 +76,7 @@ func TestRoomIsDestroyedWithItsLastMember(t *testing.T) {
 	}
 	second := enter(t, f, bob, "lobby")
 	if second.Generation <= first.Generation || second.LastSeq != 1 || second.Name != "" {
-		t.Errorf("its next generation is %+v after %+v", second, first)
+		t.Errorf("next generation of the room: got %+v after %+v", second, first)
 	}
 }
 

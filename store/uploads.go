@@ -108,8 +108,8 @@ func (s *Store) EndUpload(ctx context.Context, owner room.UserID, id room.MediaI
 	return room.ErrMediaSent
 }
 
-// SweepParts deletes parts that no upload needs: those of files that are complete or deleted, and
-// those that were never recorded as stored, after room.MediaKept, when no request can still be
+// SweepParts deletes parts that no upload needs: the parts of files that are complete or deleted,
+// and parts that were not recorded as stored within room.MediaKept, by when no request can still be
 // storing them. remove deletes the bytes, and must succeed if there are none. Any number of
 // processes may sweep.
 func (s *Store) SweepParts(ctx context.Context, remove func(context.Context, room.PartID) error) error {

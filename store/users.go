@@ -16,8 +16,8 @@ const (
 	// DefaultUserRetention is how long a user without a session can receive messages if the
 	// configuration does not set it.
 	DefaultUserRetention = 90 * 24 * time.Hour
-	// seenEvery is how often the time is updated at which a user last had a session. It saves a
-	// write at most logins.
+	// seenEvery is the precision of the time at which a user last had a session. It saves a write
+	// at most logins.
 	seenEvery = 24 * time.Hour
 	// maxInboxesScanned and maxUsersDeleted bound how many inboxes one sweep checks, and how many
 	// users it deletes.
