@@ -63,10 +63,15 @@ func brokenFiles(t testing.TB) map[string][]byte {
 		"JPEG with a short segment":  []byte("\xff\xd8\xff\xe0\x00\x01\xff\xd9"),
 		"JPEG of 65,535 x 65,535":    jpegOf(files["baseline.jpg"], 65_535, 65_535),
 		"JPEG of no width":           jpegOf(files["baseline.jpg"], 0, 43),
+		"JPEG of an unfinished scan": jpegOf(files["baseline.jpg"][:len(files["baseline.jpg"])-2], 670, 430),
+		"JPEG with a second frame":   jpegWithSecondFrame(files),
+		"JPEG of one component":      files["separate.jpg"][:bytes.LastIndex(files["separate.jpg"], []byte("\xff\xda"))],
 		"JPEG and ZIP":               []byte("\xff\xd8\xff\xe0\x00\x10JFIF\x00PK\x03\x04 not even a frame"),
 		"GIF and script":             []byte("GIF89a=1;/*" + "<script>alert(1)</script>*/ alert(2) // and so on, for a while"),
 		"GIF and HTML":               []byte("GIF89a<html><body onload=alert(1)>" + "and so on, for a while"),
 		"GIF without a picture":      []byte("GIF89a\x05\x00\x05\x00\x00\x00\x00;"),
+		"GIF of an empty frame":      []byte("GIF89a\x05\x00\x05\x00\x00\x00\x00,\x00\x00\x00\x00\x00\x00\x05\x00\x00\x02\x01\x05\x00;"),
+		"GIF of an unfinished frame": withUint32(files["still.gif"][:len(files["still.gif"])-2], bytes.Index(files["still.gif"], []byte(",\x00\x00"))+5, 500<<16|500),
 		"GIF of comments":            append([]byte("GIF89a\x05\x00\x05\x00\x00\x00\x00"), bytes.Repeat([]byte("!\xfe\x01a\x00"), 1000)...),
 		"WebP longer than its file":  withUint32(files["lossy.webp"], 4, math.MaxUint32),
 		"WebP with a long chunk":     withUint32(files["lossy.webp"], 16, math.MaxUint32),
@@ -324,6 +329,12 @@ func jpegOf(data []byte, width, height uint16) []byte {
 	binary.BigEndian.PutUint16(data[at+5:], height)
 	binary.BigEndian.PutUint16(data[at+7:], width)
 	return data
+}
+
+// jpegWithSecondFrame returns an unfinished progressive JPEG, followed by a complete smaller frame.
+func jpegWithSecondFrame(files map[string][]byte) []byte {
+	progressive, baseline := files["progressive.jpg"], files["baseline.jpg"]
+	return slices.Concat(progressive[:len(progressive)-100], baseline[2:len(baseline)-2])
 }
 
 // jpegEXIF returns a segment whose directory has a thousand tags, none of which is an orientation.

@@ -34,7 +34,8 @@
 // for videos of any length, whose samples are skipped; larger images are rejected. Every loop
 // advances through the file or counts down a limit, recursion is no deeper than the nesting of a
 // movie's boxes, and no allocation is sized by a number in the file that was not compared with a
-// limit first. The time depends on the storage behind the reader, so Probe takes a context.
+// limit first. A JPEG or GIF whose end is missing is read a second time and decompressed, which takes
+// up to a second of CPU time, but not stored. The time depends on the storage behind the reader, so Probe takes a context.
 package media
 
 import (

@@ -42,6 +42,7 @@ var fixtures = map[string]media.Info{
 	"cmyk.jpg":         image(media.JPEG, 67, 43),
 	"gray.jpg":         image(media.JPEG, 67, 43),
 	"restart.jpg":      image(media.JPEG, 67, 43),
+	"separate.jpg":     image(media.JPEG, 67, 43),
 	"orientation3.jpg": image(media.JPEG, 67, 43), // upside down, but not rotated by 90 degrees
 	"orientation6.jpg": image(media.JPEG, 43, 67),
 
@@ -122,9 +123,16 @@ func TestProbeFixtures(t *testing.T) {
 }
 
 // displayable contains the lengths from which on a truncated picture is complete, because only what
-// follows it is missing: further frames of a GIF, the end of its data, or padding. Chromium displays
-// all pixels of such a prefix, except of the WebP.
+// follows its data is missing: an end marker, further frames of a GIF, or padding.
 var displayable = map[string]int{
+	"baseline.jpg":     730,
+	"cmyk.jpg":         1291,
+	"gray.jpg":         482,
+	"restart.jpg":      730,
+	"separate.jpg":     1067,
+	"orientation3.jpg": 830,
+	"orientation6.jpg": 850,
+
 	"still.gif":           1603,
 	"interlaced.gif":      1623,
 	"oversized.gif":       1603,
@@ -173,7 +181,8 @@ func TestProbePrefixes(t *testing.T) {
 }
 
 // TestProbeSurroundings checks that the bytes behind and around a complete picture or track do not
-// matter. Chromium displays and plays all of these files.
+// matter. Chromium plays or displays these files, with two exceptions that other decoders display: a
+// WebP without padding, and separate.jpg without an end marker.
 func TestProbeSurroundings(t *testing.T) {
 	t.Parallel()
 
@@ -216,6 +225,15 @@ func TestProbeSurroundings(t *testing.T) {
 			for _, stray := range []string{"\x00", "stray bytes", "\xff\x00", "\xff\xff\xff"} {
 				checkProbed(t, fmt.Sprintf("%s with %q before %q", name, stray, marker), slices.Concat(data[:at], []byte(stray), data[at:]), fixtures[name])
 			}
+		}
+	}
+
+	for name, length := range displayable {
+		if strings.HasSuffix(name, ".jpg") {
+			for kind, trailer := range trailers {
+				checkProbed(t, name+" with "+kind+" for an end marker", slices.Concat(files[name][:length], trailer), fixtures[name])
+			}
+			checkProbed(t, name+" with another JPEG for an end marker", slices.Concat(files[name][:length], files["progressive.jpg"]), fixtures[name])
 		}
 	}
 
