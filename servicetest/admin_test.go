@@ -28,23 +28,23 @@ func TestCreateEmptyRoom(t *testing.T) {
 	r := admin.call("POST", "/v1/admin/rooms", create).is(http.StatusCreated)
 	opened := as[struct{ Room room.Room }](r).Room
 	if r.Header.Get("Location") != adminPath("class#1", "") || opened.MemberCount != 0 || opened.LastSeq != 0 {
-		t.Errorf("created at %s: %+v", r.Header.Get("Location"), opened)
+		t.Errorf("created room has Location %s: %+v", r.Header.Get("Location"), opened)
 	}
 	if due := opened.DestroyAt.Sub(opened.CreatedAt); due != 10*time.Minute {
-		t.Errorf("it goes after %v", due)
+		t.Errorf("the unused room is destroyed after %v, want 10 minutes", due)
 	}
 	admin.call("POST", "/v1/admin/rooms", create).refused(http.StatusConflict, "room_exists")
 	if got := as[struct{ Room room.Room }](admin.call("GET", adminPath("class#1", ""), nil).is(http.StatusOK)).Room; got.Generation != opened.Generation {
-		t.Errorf("found %+v", got)
+		t.Errorf("got room %+v", got)
 	}
-	// Who enters stops the clock, and from then on destroyDelay counts.
+	// Entering the room ends its unusedTimeout. When it is empty again, destroyDelay applies.
 	if entered := alice.enter("class#1"); entered.Generation != opened.Generation || !entered.DestroyAt.IsZero() {
-		t.Errorf("entered %+v", entered)
+		t.Errorf("entered room is %+v", entered)
 	}
 	alice.leave("class#1")
 	left := as[struct{ Room room.Room }](admin.call("GET", adminPath("class#1", ""), nil).is(http.StatusOK)).Room
 	if due := left.DestroyAt.Sub(clock.Now()); due.Round(time.Second) != 5*time.Second {
-		t.Errorf("it goes after another %v", due)
+		t.Errorf("the empty room is destroyed after %v, want 5 seconds", due)
 	}
 	for id, unused := range map[room.RoomID]time.Duration{"short": time.Second, "long": 2 * time.Second} {
 		admin.call("POST", "/v1/admin/rooms", object{"roomID": id, "config": object{"unusedTimeout": unused.Seconds()}}).is(http.StatusCreated)
@@ -96,7 +96,7 @@ func TestListRoomsByPrefix(t *testing.T) {
 	} {
 		p := as[page](admin.call("GET", "/v1/admin/rooms?prefix="+url.QueryEscape(prefix), nil).is(http.StatusOK))
 		if diff := cmp.Diff(want, names(p)); diff != "" || p.NextCursor != "" {
-			t.Errorf("prefix %s (-want +got), then %q:\n%s", prefix, p.NextCursor, diff)
+			t.Errorf("prefix %s (-want +got), next cursor %q:\n%s", prefix, p.NextCursor, diff)
 		}
 	}
 	for query, want := range map[string]string{
@@ -109,8 +109,8 @@ func TestListRoomsByPrefix(t *testing.T) {
 	}
 }
 
-// TestKick: the kicked are told at once, and why; the others see one event; who
-// is banned may not come back until the ban is over or lifted.
+// TestKick checks that kicked sessions are notified immediately with the reason, that the other
+// members get one event, and that a banned user cannot enter until the ban expires or is lifted.
 func TestKick(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -127,38 +127,38 @@ func TestKick(t *testing.T) {
 	kick := object{"userIDs": []string{"bob", "carol", "nobody"}, "reason": "zu laut", "banSeconds": 60}
 	got := as[struct{ KickedList, ErrorUserList []room.UserID }](admin.call("POST", adminPath("lobby", "/kick"), kick).is(http.StatusOK))
 	if !slices.Equal(got.KickedList, []room.UserID{"bob", "carol"}) || !slices.Equal(got.ErrorUserList, []room.UserID{"nobody"}) {
-		t.Errorf("kicked %+v", got)
+		t.Errorf("kick replied %+v", got)
 	}
 	for _, stream := range []*stream{tab, other} {
 		if told := skipTo[room.RoomStateChanged](stream); told.State != room.RoomDisconnected || told.Event != room.RoomKickedOut || told.Reason != "zu laut" {
-			t.Errorf("the kicked session is told %+v", told)
+			t.Errorf("the kicked session received %+v", told)
 		}
 	}
 	left := skipTo[room.MembersLeft](hearing)
 	want := []room.LeftMember{{User: room.User{ID: "bob", Name: "bob"}, Reason: room.ReasonKicked}, {User: room.User{ID: "carol", Name: "carol"}, Reason: room.ReasonKicked}}
 	if diff := cmp.Diff(want, left.MemberList); diff != "" {
-		t.Errorf("the others see (-want +got):\n%s", diff)
+		t.Errorf("memberList of membersLeft (-want +got):\n%s", diff)
 	}
 	bob.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "x"}).refused(http.StatusConflict, "not_in_room")
 
 	bans := func() (users []room.UserID) {
 		for _, b := range as[struct{ Bans []room.Ban }](admin.call("GET", adminPath("lobby", "/bans"), nil).is(http.StatusOK)).Bans {
 			if b.Reason != "zu laut" || b.Until.Sub(clock.Now()).Round(time.Second) != time.Minute {
-				t.Errorf("ban %+v", b)
+				t.Errorf("unexpected ban %+v", b)
 			}
 			users = append(users, b.UserID)
 		}
 		return users
 	}
 	if users := bans(); !slices.Equal(users, []room.UserID{"bob", "carol", "nobody"}) {
-		t.Errorf("banned are %v", users)
+		t.Errorf("banned users are %v", users)
 	}
 	bob.call("POST", roomPath("lobby", "/join"), nil).refused(http.StatusForbidden, "banned")
 	bob.call("POST", roomPath("lobby", "/enter"), nil).refused(http.StatusForbidden, "banned")
 	bob.enter("attic")
 	bob.call("POST", roomPath("attic", "/switch"), object{"toRoom": object{"roomID": "lobby"}}).refused(http.StatusForbidden, "banned")
 	s.login("nobody").call("POST", roomPath("lobby", "/join"), nil).refused(http.StatusForbidden, "banned")
-	// The ban is on the name: a new room of it is closed to them as well.
+	// A ban applies to the room's ID, so the users cannot enter a new room with that ID either.
 	alice.leave("lobby")
 	carol.call("POST", "/v1/rooms", object{"roomID": "lobby"}).refused(http.StatusForbidden, "banned")
 	alice.enter("lobby")
@@ -172,18 +172,18 @@ func TestKick(t *testing.T) {
 	bob.enter("lobby")
 	s.sweep()
 	if users := bans(); len(users) != 0 {
-		t.Errorf("banned are still %v", users)
+		t.Errorf("after the ban expired, banned users are %v", users)
 	}
-	// One alone, by name in the path.
+	// Kick one member, whose ID is in the path.
 	admin.call("DELETE", adminPath("lobby", "/members/bob?reason=again"), nil).is(http.StatusNoContent)
-	bob.enter("lobby") // he may
+	bob.enter("lobby") // not banned
 	bob.leave("lobby")
 	admin.call("DELETE", adminPath("lobby", "/members/bob"), nil).refused(http.StatusNotFound, "member_not_found")
 	admin.call("DELETE", adminPath("lobby", "/members/bob?banSeconds=1"), nil).is(http.StatusNoContent)
 	bob.call("POST", roomPath("lobby", "/join"), nil).refused(http.StatusForbidden, "banned")
 }
 
-// TestKickNeedsGrant: it must be granted by name.
+// TestKickNeedsGrant checks that members can kick only in rooms for which their token grants it.
 func TestKickNeedsGrant(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -195,7 +195,7 @@ func TestKickNeedsGrant(t *testing.T) {
 		free.enter(id)
 	}
 	kick := object{"userIDs": []string{"pupil"}, "reason": "later"}
-	free.call("POST", roomPath("class", "/kick"), kick).refused(http.StatusForbidden, "not_granted") // a token without grants
+	free.call("POST", roomPath("class", "/kick"), kick).refused(http.StatusForbidden, "not_granted") // its token has no grants
 	teacher.call("POST", roomPath("lobby", "/kick"), kick).refused(http.StatusForbidden, "not_granted")
 	teacher.call("POST", roomPath("class", "/kick"), kick).is(http.StatusOK)
 	teacher.leave("class")
@@ -204,7 +204,8 @@ func TestKickNeedsGrant(t *testing.T) {
 	pupil.call("GET", roomPath("lobby", ""), nil).is(http.StatusOK)
 }
 
-// TestDestroy: everybody is told at once, differently from a kick.
+// TestDestroy checks that all members are notified immediately, with an event that differs from a
+// kick.
 func TestDestroy(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -218,26 +219,26 @@ func TestDestroy(t *testing.T) {
 	cursor := gone.id
 	gone.disconnect()
 	if len(ready.Rooms) != 2 {
-		t.Fatalf("away is in %v", ready.Rooms)
+		t.Fatalf("the session without a stream is in rooms %v, want two", ready.Rooms)
 	}
 	admin.call("DELETE", adminPath("lobby", "?reason=closing%20time"), nil).is(http.StatusNoContent)
 	told := skipTo[room.RoomStateChanged](hearing)
 	want := room.RoomStateChanged{RoomID: "lobby", Generation: first.Generation, State: room.RoomDisconnected, Event: room.RoomNotExist, Reason: "closing time"}
 	if diff := cmp.Diff(want, told); diff != "" {
-		t.Errorf("the members are told (-want +got):\n%s", diff)
+		t.Errorf("event of a connected member (-want +got):\n%s", diff)
 	}
-	// Who was away hears of it on coming back.
+	// A member without a stream is notified when it reconnects.
 	back, ready := away.listen(resume(cursor))
 	if len(ready.Rooms) != 1 {
-		t.Errorf("away is still in %v", ready.Rooms)
+		t.Errorf("after the room was destroyed, the session is in %v", ready.Rooms)
 	}
 	if diff := cmp.Diff(want, skipTo[room.RoomStateChanged](back)); diff != "" {
-		t.Errorf("who was away is told (-want +got):\n%s", diff)
+		t.Errorf("event of a reconnected member (-want +got):\n%s", diff)
 	}
 	alice.call("GET", roomPath("lobby", ""), nil).refused(http.StatusNotFound, "room_not_found")
 	admin.call("DELETE", adminPath("lobby", ""), nil).refused(http.StatusNotFound, "room_not_found")
 	if again := bob.enter("lobby"); again.Generation == first.Generation || again.MemberCount != 1 || again.LastSeq != 1 {
-		t.Errorf("the next life is %+v", again)
+		t.Errorf("the room created again is %+v", again)
 	}
 }
 
@@ -253,19 +254,19 @@ func TestAdminMessage(t *testing.T) {
 	}
 	sent := message(admin.call("POST", adminPath("lobby", "/messages"), body).is(http.StatusCreated))
 	if sent.Sender != (room.User{ID: "system", Name: "The school"}) || sent.Seq != 2 {
-		t.Errorf("sent %+v", sent)
+		t.Errorf("sent message is %+v", sent)
 	}
 	if diff := cmp.Diff(sent, expect[room.MessagesReceived](hearing).MessageList[0]); diff != "" {
-		t.Errorf("heard (-want +got):\n%s", diff)
+		t.Errorf("received message (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(sent, message(admin.call("POST", adminPath("lobby", "/messages"), body).is(http.StatusCreated))); diff != "" {
-		t.Errorf("the retry is answered with (-want +got):\n%s", diff)
+		t.Errorf("reply to the retry (-want +got):\n%s", diff)
 	}
 	body["message"] = object{"kind": "text", "text": "It ends.", "clientMessageID": "1", "priority": "high"}
 	admin.call("POST", adminPath("lobby", "/messages"), body).refused(http.StatusConflict, "client_message_id_reused")
 	nameless := object{"sender": object{"userID": "system"}, "message": object{"kind": "text", "text": "x"}}
 	if m := message(admin.call("POST", adminPath("lobby", "/messages"), nameless).is(http.StatusCreated)); m.Sender.Name != "system" {
-		t.Errorf("without a name it is from %q", m.Sender.Name)
+		t.Errorf("without a userName, the sender's name is %q", m.Sender.Name)
 	}
 }
 
@@ -294,7 +295,7 @@ func TestAdminListsAndEndsSessions(t *testing.T) {
 	ending, _ := phone.listen()
 	admin.call("DELETE", fmt.Sprintf("/v1/admin/users/alice/sessions/%s?reason=lost%%20phone", phone.SessionID), nil).is(http.StatusNoContent)
 	if told := skipTo[room.ConnectionStateChanged](ending); told.Event != room.ConnectionKickedOut || told.Reason != "lost phone" {
-		t.Errorf("the session is told %+v", told)
+		t.Errorf("the ended session received %+v", told)
 	}
 	phone.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
 	for _, other := range []string{string(phone.SessionID), string(bob.SessionID), "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10"} {
@@ -307,17 +308,17 @@ func TestAdminListsAndEndsSessions(t *testing.T) {
 	ended := as[struct{ SessionIDs []room.SessionID }](admin.call("DELETE", "/v1/admin/users/alice/sessions?reason=gone", nil).is(http.StatusOK)).SessionIDs
 	slices.Sort(ended)
 	if want := []room.SessionID{tab.SessionID, third.SessionID}; !slices.Equal(ended, want) {
-		t.Errorf("ended %v, want %v", ended, want)
+		t.Errorf("ended sessions are %v, want %v", ended, want)
 	}
 	if left := skipTo[room.MembersLeft](hearing).MemberList; len(left) != 1 || left[0].ID != "alice" || left[0].Reason != room.ReasonKicked {
-		t.Errorf("bob sees %+v", left)
+		t.Errorf("membersLeft lists %+v", left)
 	}
 	if got := sessions(); len(got) != 0 {
 		t.Errorf("alice still has the sessions %v", got)
 	}
 }
 
-// TestAdminLimits: each at its value and one beyond.
+// TestAdminLimits checks each limit with the largest allowed value and one above it.
 func TestAdminLimits(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -368,8 +369,8 @@ func TestAdminLimits(t *testing.T) {
 	admin.call("DELETE", adminPath("lobby", "?reason="+url.QueryEscape(reason)), nil).is(http.StatusNoContent)
 }
 
-// TestVoidTokens: tokens that were issued before are useless, and what they
-// opened is over. Newer ones, and other users', go on.
+// TestVoidTokens checks that voiding a user's tokens ends the sessions that were opened with older
+// tokens, and that newer tokens and other users' tokens remain valid.
 func TestVoidTokens(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -393,13 +394,13 @@ func TestVoidTokens(t *testing.T) {
 	slices.Sort(want)
 	slices.Sort(reply.SessionIDs)
 	if !slices.Equal(reply.SessionIDs, want) || !reply.Before.Equal(before) {
-		t.Errorf("the reply is %+v, and not of %v", reply, want)
+		t.Errorf("got %+v, want sessions %v", reply, want)
 	}
 	if got := skipTo[room.RoomStateChanged](stream); got.Event != room.RoomKickedOut || got.Reason != "a lost phone" {
-		t.Errorf("the session is told %+v", got)
+		t.Errorf("the voided session received %+v", got)
 	}
 	if got := expect[room.ConnectionStateChanged](stream); got.Event != room.ConnectionKickedOut {
-		t.Errorf("the session is told %+v", got)
+		t.Errorf("the voided session received %+v", got)
 	}
 	stolen.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
 	renewed.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
@@ -411,9 +412,9 @@ func TestVoidTokens(t *testing.T) {
 	}
 	s.loginWith(fresh)
 
-	// Without an instant, it is the server's present one.
+	// The default of "before" is the server's time.
 	if all := as[struct{ SessionIDs []room.SessionID }](admin.call("PUT", path, object{}).is(http.StatusOK)); len(all.SessionIDs) != 3 {
-		t.Errorf("%d sessions ended", len(all.SessionIDs))
+		t.Errorf("%d sessions ended, want 3", len(all.SessionIDs))
 	}
 	s.anonymous().call("POST", "/v1/sessions", object{"token": fresh}).refused(http.StatusUnauthorized, "token_void")
 	s.loginWith(s.signed(set("iat", time.Now().Add(2*time.Second).Unix())))

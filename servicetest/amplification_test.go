@@ -9,11 +9,11 @@ import (
 	"parlor/room"
 )
 
-// maxRefusal is the most bytes that a refusal may have, whatever the request.
+// maxRefusal is the maximum size of an error reply in bytes, for any request.
 const maxRefusal = 16 << 10
 
-// TestRefusalsAreSmall: 88 KB of nested messages once had a reply of 190 MB, because
-// the pointer of each fault was as long as the nesting was deep.
+// TestRefusalsAreSmall checks the size of error replies. A body of 88 KB with nested messages once
+// caused a reply of 190 MB, because each fault had a pointer as long as the nesting was deep.
 func TestRefusalsAreSmall(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -38,7 +38,7 @@ func TestRefusalsAreSmall(t *testing.T) {
 		}
 		for what, body := range bodies {
 			if r := p.by(p.caller(alice), raw(body)); r.StatusCode != http.StatusBadRequest || len(r.body) > maxRefusal {
-				t.Errorf("%s, %s: status %d, %d bytes for %d: %.200s", p, what, r.StatusCode, len(r.body), len(body), r.body)
+				t.Errorf("%s, %s: status %d, reply of %d bytes to a body of %d: %.200s", p, what, r.StatusCode, len(r.body), len(body), r.body)
 			}
 		}
 	}
@@ -51,32 +51,32 @@ func TestRefusalsAreSmall(t *testing.T) {
 	for what, query := range queries {
 		for _, path := range []string{"/v1/events", roomPath("lobby", "/messages"), roomPath("lobby", "/members"), "/v1/media/x/y"} {
 			if r := alice.unchecked().withKey(alice.SessionKey).call("GET", path+"?"+query, nil); r.StatusCode < 400 || len(r.body) > maxRefusal {
-				t.Errorf("%s, %s: status %d, %d bytes for %d: %.200s", path, what, r.StatusCode, len(r.body), len(query), r.body)
+				t.Errorf("%s, %s: status %d, reply of %d bytes to a query of %d: %.200s", path, what, r.StatusCode, len(r.body), len(query), r.body)
 			}
 		}
 		if r := s.unchecked().call("GET", "/v1/media/x/y?signature=&"+query, nil); r.StatusCode < 400 || len(r.body) > maxRefusal {
-			t.Errorf("without a key, %s: status %d, %d bytes for %d: %.200s", what, r.StatusCode, len(r.body), len(query), r.body)
+			t.Errorf("without a key, %s: status %d, reply of %d bytes to a query of %d: %.200s", what, r.StatusCode, len(r.body), len(query), r.body)
 		}
 	}
 	long := strings.Repeat("%3C", 15_000)
 	for _, path := range []string{"/" + long, "/v1/rooms/" + long, "/v1/media/" + long + "/" + long} {
 		if r := alice.unchecked().withKey(alice.SessionKey).call("GET", path, nil); r.StatusCode < 400 || len(r.body) > maxRefusal {
-			t.Errorf("a long path: status %d, %d bytes: %.200s", r.StatusCode, len(r.body), r.body)
+			t.Errorf("a long path: status %d, reply of %d bytes: %.200s", r.StatusCode, len(r.body), r.body)
 		}
 	}
 }
 
-// distinct returns a query of so many parameters.
+// distinct returns a query with n different parameters, cut to 30,000 bytes.
 func distinct(n int) string {
 	q := make(url.Values, n)
 	for i := range n {
 		q[string(rune(0x4e00+i))] = []string{""}
 	}
-	return q.Encode()[:30_000/9*9+3] // whole characters
+	return q.Encode()[:30_000/9*9+3] // cut at the end of an escape
 }
 
-// TestLargestCombinedMessages: what bounds a hostile body must not refuse the
-// largest message that the contract allows.
+// TestLargestCombinedMessages checks that the limits against hostile bodies do not reject the
+// largest combined messages that the contract allows.
 func TestLargestCombinedMessages(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -17,7 +17,7 @@ import (
 
 type pairs map[string]string
 
-// readAttributes is a room's attributes and their version.
+// readAttributes returns a room's attributes and their version.
 func (c *client) readAttributes(id room.RoomID) (pairs, room.Seq) {
 	c.Helper()
 	r := c.call("GET", roomPath(id, "/attributes"), nil).is(http.StatusOK)
@@ -26,13 +26,13 @@ func (c *client) readAttributes(id room.RoomID) (pairs, room.Seq) {
 		Version        room.Seq
 	}](r)
 	if tag := r.Header.Get("ETag"); tag != tagOf(got.Version) {
-		c.Errorf("version %d has the tag %s", got.Version, tag)
+		c.Errorf("version %d has ETag %s", got.Version, tag)
 	}
 	return got.RoomAttributes, got.Version
 }
 
-// patchAttributes changes a room's attributes and returns their version and the
-// keys that were left alone.
+// patchAttributes changes a room's attributes. It returns their version and the keys that were not
+// changed.
 func (c *client) patchAttributes(id room.RoomID, body object) (room.Seq, []string) {
 	c.Helper()
 	r := c.call("PATCH", roomPath(id, "/attributes"), body).is(http.StatusOK)
@@ -41,15 +41,14 @@ func (c *client) patchAttributes(id room.RoomID, body object) (room.Seq, []strin
 		ErrorKeys []string
 	}](r)
 	if tag := r.Header.Get("ETag"); tag != tagOf(got.Version) {
-		c.Errorf("version %d has the tag %s", got.Version, tag)
+		c.Errorf("version %d has ETag %s", got.Version, tag)
 	}
 	return got.Version, got.ErrorKeys
 }
 
 func tagOf(version room.Seq) string { return fmt.Sprintf(`"%d"`, version) }
 
-// TestRoomAttributes follows two members who change a room's attributes, on the
-// streams of both.
+// TestRoomAttributes checks changes by two members, and the events on both members' streams.
 func TestRoomAttributes(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -66,14 +65,14 @@ func TestRoomAttributes(t *testing.T) {
 	}
 	hers, ready := alice.listen()
 	if len(ready.Rooms) != 1 || ready.Rooms[0].Attributes["topic"].Value != "Fractions" {
-		t.Errorf("her stream begins with %+v", ready)
+		t.Errorf("alice's stream begins with %+v", ready)
 	}
 	expect[room.MembersJoined](hers)
 	his, _ := bob.listen()
 
 	version, refused := alice.patchAttributes("class#1", object{"set": pairs{"topic": "Decimals", "é": ""}, "delete": []string{"nothing"}})
 	if version != entered.LastSeq+1 || len(refused) > 0 {
-		t.Errorf("version %d after %d, refused %q", version, entered.LastSeq, refused)
+		t.Errorf("version is %d, want the one after %d; refused keys %q", version, entered.LastSeq, refused)
 	}
 	set := func(p pairs) room.AttributesInfo {
 		return room.AttributesInfo{Action: room.AttributesSet, Attributes: p}
@@ -89,38 +88,38 @@ func TestRoomAttributes(t *testing.T) {
 		}
 		for _, stream := range []*stream{hers, his} {
 			if diff := cmp.Diff(want, expect[room.AttributesUpdated](stream)); diff != "" {
-				t.Errorf("told (-want +got):\n%s", diff)
+				t.Errorf("attribute event (-want +got):\n%s", diff)
 			}
 		}
 	}
 	told("alice", set(pairs{"topic": "Decimals", "é": ""}))
 	if hers.seq() != version {
-		t.Errorf("event %d tells of version %d", hers.seq(), version)
+		t.Errorf("event has seq %d, want version %d", hers.seq(), version)
 	}
 	if got, v := bob.readAttributes("class#1"); !cmp.Equal(got, pairs{"topic": "Decimals", "é": ""}) || v != version {
-		t.Errorf("version %d is %v", v, got)
+		t.Errorf("attributes of version %d are %v", v, got)
 	}
 
 	again, refused := bob.patchAttributes("class#1", object{"set": pairs{"topic": "Sets", "é": "x"}, "delete": []string{"nothing"}})
 	if again != version || !slices.Equal(refused, []string{"topic", "é"}) {
-		t.Errorf("what is another's: version %d, refused %q", again, refused)
+		t.Errorf("changing another member's attributes: version %d, refused keys %q", again, refused)
 	}
 	_, refused = bob.patchAttributes("class#1", object{"set": pairs{"mine": "1"}, "delete": []string{"topic"}, "deleteAfterOwnerLeft": true})
 	if !slices.Equal(refused, []string{"topic"}) {
-		t.Errorf("refused %q", refused)
+		t.Errorf("refused keys are %q", refused)
 	}
 	told("bob", set(pairs{"mine": "1"}))
 	bob.patchAttributes("class#1", object{"set": pairs{"topic": "Sets"}, "delete": []string{"é"}, "force": true, "updateOwner": true})
 	told("bob", set(pairs{"topic": "Sets"}), deleted(pairs{"é": ""}))
 	if _, refused := alice.patchAttributes("class#1", object{"set": pairs{"topic": "x"}}); !slices.Equal(refused, []string{"topic"}) {
-		t.Errorf("what is no longer hers: refused %q", refused)
+		t.Errorf("changing attributes with a new owner: refused keys %q", refused)
 	}
 	his.disconnect()
 	bob.leave("class#1")
 	expect[room.MembersLeft](hers)
 	want := room.AttributesUpdated{Infos: []room.AttributesInfo{deleted(pairs{"mine": "1"})}}
 	if diff := cmp.Diff(want, expect[room.AttributesUpdated](hers)); diff != "" {
-		t.Errorf("told after bob has left (-want +got):\n%s", diff)
+		t.Errorf("event after bob left (-want +got):\n%s", diff)
 	}
 	if got := alice.enter("class#1"); !cmp.Equal(got.Attributes.Pairs(), map[string]string{"topic": "Sets"}) || got.AttributesVersion != got.LastSeq {
 		t.Errorf("entered again with %+v", got)
@@ -147,12 +146,12 @@ func TestRoomAttributesNeedMembership(t *testing.T) {
 		}
 	}
 	if got, _ := alice.readAttributes("lobby"); len(got) > 0 {
-		t.Errorf("who was refused has set %v", got)
+		t.Errorf("rejected changes were stored: %v", got)
 	}
 }
 
-// TestInitialRoomAttributes: what a room begins with counts for its creator only,
-// on every way in.
+// TestInitialRoomAttributes checks that only the call that creates a room sets its initial
+// attributes, for each call that can create one.
 func TestInitialRoomAttributes(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -175,13 +174,13 @@ func TestInitialRoomAttributes(t *testing.T) {
 	bob := s.login("bob")
 	bob.enter("b")
 	if _, refused := bob.patchAttributes("b", object{"set": pairs{"k": "4"}}); !slices.Equal(refused, []string{"k"}) {
-		t.Errorf("refused %q", refused)
+		t.Errorf("refused keys are %q", refused)
 	}
 	if version, _ := alice.patchAttributes("b", object{"set": pairs{"k": "5"}}); version == 0 {
-		t.Error("a change has no version")
+		t.Error("a change did not increase the version")
 	}
 
-	// The limits, each at its value and one beyond.
+	// Each limit is checked at its value and one above it.
 	create := func(attributes pairs) reply {
 		r := alice.call("POST", "/v1/rooms", object{"roomID": "limits", "roomAttributes": attributes})
 		if r.StatusCode == http.StatusCreated {
@@ -199,13 +198,13 @@ func TestInitialRoomAttributes(t *testing.T) {
 		"total": {attributesOfSize(5120), attributesOfSize(5121), "/roomAttributes", "totalBytes"},
 	} {
 		if r := create(c.most); r.StatusCode != http.StatusCreated {
-			t.Errorf("%s: as many as allowed: %d %s", what, r.StatusCode, r.body)
+			t.Errorf("%s: at the limit: got status %d: %s", what, r.StatusCode, r.body)
 		}
 		create(c.beyond).invalid(c.pointer, c.rule)
 	}
 }
 
-// many is so many attributes.
+// manyAttributes returns n attributes.
 func manyAttributes(n int) pairs {
 	p := make(pairs)
 	for i := range n {
@@ -214,7 +213,7 @@ func manyAttributes(n int) pairs {
 	return p
 }
 
-// total is attributes of so many bytes.
+// attributesOfSize returns attributes of n bytes in total.
 func attributesOfSize(n int) pairs {
 	p := make(pairs)
 	for i := 0; n > 0; i++ {
@@ -241,9 +240,9 @@ func TestRoomAttributesLimits(t *testing.T) {
 		alice.call("PATCH", path, object{"set": c.more}).refused(http.StatusConflict, "attributes_full")
 		alice.call("PATCH", path, object{"set": pairs{"a": "!", "b": "!", "one": "", "two": "", "three": strings.Repeat("x", 1024), "four": strings.Repeat("x", 1024)}}).refused(http.StatusConflict, "attributes_full")
 		if got, v := alice.readAttributes("lobby"); !cmp.Equal(got, c.most) || v != version {
-			t.Errorf("%s: what was refused has changed %d to version %d", what, version, v)
+			t.Errorf("%s: a rejected change increased version %d to %d", what, version, v)
 		}
-		for key := range c.most { // in its place there is one
+		for key := range c.most { // replacing one attribute is allowed
 			alice.patchAttributes("lobby", object{"set": c.more, "delete": []string{key}})
 			break
 		}
@@ -269,7 +268,7 @@ func TestRoomAttributesLimits(t *testing.T) {
 		alice.call("PATCH", path, c.body).invalid(c.pointer, c.rule)
 	}
 	if _, v := alice.readAttributes("lobby"); v != 3 {
-		t.Errorf("what was refused made version %d", v)
+		t.Errorf("rejected changes increased the version to %d", v)
 	}
 }
 
@@ -289,7 +288,7 @@ func TestIfMatch(t *testing.T) {
 		{now}, {"*"}, {" * "}, {past + ", " + now}, {now + "," + past}, {past, now}, {", ," + now + ","}, {past + "\t,\t" + now}, {`"a,b", W/"x", ` + now}, {`"é"`, now},
 	} {
 		if r := patch(good...); r.StatusCode != http.StatusOK {
-			t.Errorf("If-Match %q: %d", good, r.StatusCode)
+			t.Errorf("If-Match %q: got status %d", good, r.StatusCode)
 		}
 	}
 	for _, other := range []string{
@@ -297,7 +296,7 @@ func TestIfMatch(t *testing.T) {
 	} {
 		r := patch(other)
 		if p := as[problem](r); r.StatusCode != http.StatusPreconditionFailed || p.Code != "version_mismatch" {
-			t.Errorf("If-Match %q: %d %s", other, r.StatusCode, p.Code)
+			t.Errorf("If-Match %q: got status %d %s", other, r.StatusCode, p.Code)
 		}
 	}
 	for _, bad := range [][]string{
@@ -307,8 +306,8 @@ func TestIfMatch(t *testing.T) {
 	}
 }
 
-// TestCompareAndSet: who writes only what follows from what was read loses
-// nothing, however many do.
+// TestCompareAndSet checks that no increment is lost if many clients write concurrently with
+// If-Match.
 func TestCompareAndSet(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -320,7 +319,8 @@ func TestCompareAndSet(t *testing.T) {
 		alice := s.login("alice")
 		alice.enter("lobby")
 		working.Go(func() {
-			// Who loses has lost to somebody, so nobody loses more often than all win.
+			// Each failed try means that another writer succeeded, so there are at most as many
+			// failures as increments.
 			for done, tries := 0, 0; done < increments && tries < writers*increments; tries++ {
 				got, version := alice.readAttributes("lobby")
 				n, err := strconv.Atoi(got["n"])
@@ -342,12 +342,12 @@ func TestCompareAndSet(t *testing.T) {
 	}
 	working.Wait()
 	if got, _ := first.readAttributes("lobby"); got["n"] != strconv.Itoa(writers*increments) {
-		t.Errorf("%s of %d increments are there", got["n"], writers*increments)
+		t.Errorf("the counter is %s after %d increments", got["n"], writers*increments)
 	}
 }
 
-// TestAttributesAfterRestart: what happened to attributes while nobody listened
-// comes from the log, on another process.
+// TestAttributesAfterRestart checks that a new process delivers attribute changes from the log to a
+// client that reconnects.
 func TestAttributesAfterRestart(t *testing.T) {
 	t.Parallel()
 	database := storetest.Database(t)
@@ -368,13 +368,13 @@ func TestAttributesAfterRestart(t *testing.T) {
 		t.Errorf("the stream begins with %+v", ready)
 	}
 	if got := expect[room.AttributesUpdated](again); again.seq() != version || got.Infos[0].Attributes["topic"] != "tea" || got.OperatedInfo.UserID != "alice" {
-		t.Errorf("event %d is %+v", again.seq(), got)
+		t.Errorf("event %d has the body %+v", again.seq(), got)
 	}
 	if got := expect[room.MemberAttributesUpdated](again); got.Infos[0].UserID != "bob" || got.Infos[0].Attributes["hand"].Value != "up" {
-		t.Errorf("then comes %+v", got)
+		t.Errorf("next event is %+v", got)
 	}
 	reset, _ := back.listen(resume("no cursor"))
 	if got := expect[room.RoomReset](reset); got.Room.Attributes["topic"].Value != "tea" {
-		t.Errorf("after a reset: %+v", got)
+		t.Errorf("after a reset, the room is %+v", got)
 	}
 }

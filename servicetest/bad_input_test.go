@@ -15,7 +15,7 @@ import (
 	"parlor/room"
 )
 
-// TestBadKeys makes every call with every key that it must refuse.
+// TestBadKeys makes each call with each kind of key that must be rejected.
 func TestBadKeys(t *testing.T) {
 	t.Parallel()
 	var slow atomic.Int64 // how far the clock that verifies tokens is behind
@@ -44,7 +44,7 @@ func TestBadKeys(t *testing.T) {
 		} {
 			r := call.by(s.anonymous(), nil, authorization(value))
 			if p := as[problem](r); r.StatusCode != http.StatusUnauthorized || p.Code != "unauthenticated" {
-				t.Errorf("%s with %s: %d %s", call, what, r.StatusCode, p.Code)
+				t.Errorf("%s with %s: got status %d %s", call, what, r.StatusCode, p.Code)
 			}
 		}
 		call.by(unknown, nil).refused(http.StatusUnauthorized, "unauthenticated")
@@ -52,7 +52,7 @@ func TestBadKeys(t *testing.T) {
 		call.by(s.anonymous().withKey(bob.streamKey()), nil).refused(http.StatusUnauthorized, "stream_key_refused")
 		call.by(ended, nil).refused(http.StatusUnauthorized, "session_ended")
 		call.by(expired, nil).refused(http.StatusUnauthorized, "token_expired")
-		// Not even the right key opens anything from within an address.
+		// No other call accepts a key in its URL, not even a valid one.
 		if call.id != "streamEvents" {
 			call.path += "?stream_key=" + alice.streamKey()
 			call.by(s.anonymous(), nil).refused(http.StatusUnauthorized, "unauthenticated")
@@ -63,21 +63,20 @@ func TestBadKeys(t *testing.T) {
 	} {
 		r := s.anonymous().call("GET", "/v1/events?stream_key="+key, nil)
 		if p := as[problem](r); r.StatusCode != http.StatusUnauthorized || p.Code != "unauthenticated" {
-			t.Errorf("the stream with %s in its address: %d %s", what, r.StatusCode, p.Code)
+			t.Errorf("stream with %s in its URL: got status %d %s", what, r.StatusCode, p.Code)
 		}
 	}
 	s.anonymous().call("GET", expired.StreamURL, nil).refused(http.StatusUnauthorized, "token_expired")
 	if r := alice.call("GET", "/v1/sessions/current", nil, authorization("bEaReR "+alice.SessionKey)); r.StatusCode != http.StatusOK {
-		t.Errorf("the scheme in another case: %d", r.StatusCode)
+		t.Errorf("scheme in another case: got status %d", r.StatusCode)
 	}
 }
 
-// TestBadAdminTokens makes every call of servers with everything that is no
-// admin token.
+// TestBadAdminTokens makes each admin call with each kind of token that must be rejected.
 func TestBadAdminTokens(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.api.EndFeeds() // a token that is taken gets no feed without end
+	s.api.EndFeeds() // so that an accepted token does not open an endless feed
 	alice := s.login("alice")
 	alice.enter("lobby")
 	expired, err := s.tokens.SignAdmin("backend", -time.Second)
@@ -107,7 +106,7 @@ func TestBadAdminTokens(t *testing.T) {
 		} {
 			r := call.by(s.anonymous(), nil, header("Authorization", c.authorization))
 			if p := as[problem](r); r.StatusCode != c.status || p.Code != c.code {
-				t.Errorf("%s with %s: %d %s", call, what, r.StatusCode, p.Code)
+				t.Errorf("%s with %s: got status %d %s", call, what, r.StatusCode, p.Code)
 			}
 		}
 		call.path += "?stream_key=" + s.token("alice", time.Hour)
@@ -115,8 +114,7 @@ func TestBadAdminTokens(t *testing.T) {
 	}
 }
 
-// TestBadBodies makes every call that takes a body with everything that may be
-// wrong in one.
+// TestBadBodies makes each call that has a body with each fault that a body can have.
 func TestBadBodies(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -136,26 +134,26 @@ func TestBadBodies(t *testing.T) {
 				code = "invalid_request"
 			}
 			if r.StatusCode != http.StatusBadRequest || p.Code != code {
-				t.Errorf("%s with %s: %d %s, and not %s: %.200q", call, bad.what, r.StatusCode, p.Code, code, bad.body)
+				t.Errorf("%s with %s: got status %d %s, want %s: %.200q", call, bad.what, r.StatusCode, p.Code, code, bad.body)
 				continue
 			}
 			if bad.code == "" && (len(p.Errors) != 1 || p.Errors[0].Pointer != bad.pointer || p.Errors[0].Rule != bad.rule || p.Errors[0].Message == "") {
-				t.Errorf("%s with %s: the faults are %+v, and not %s %s: %.200q", call, bad.what, p.Errors, bad.pointer, bad.rule, bad.body)
+				t.Errorf("%s with %s: got faults %+v, want %s %s: %.200q", call, bad.what, p.Errors, bad.pointer, bad.rule, bad.body)
 			}
 		}
 		if tried < 40 {
-			t.Errorf("%s: only %d bodies were tried", call, tried)
+			t.Errorf("%s: tested only %d bodies", call, tried)
 		}
-		if call.id != "enterRoom" { // whose body is optional
+		if call.id != "enterRoom" { // its body is optional
 			call.by(call.caller(alice), raw("")).refused(http.StatusBadRequest, "malformed_json")
 		}
 	}
 	if texts := listMessages(alice, "lobby", "").texts(); texts != "" {
-		t.Errorf("what was refused is stored: %.100q", texts)
+		t.Errorf("rejected messages were stored: %.100q", texts)
 	}
 }
 
-// TestAllFaultsAreReported: a form shows all of them at once.
+// TestAllFaultsAreReported checks that a reply lists all faults of a request, as a form needs.
 func TestAllFaultsAreReported(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -168,17 +166,17 @@ func TestAllFaultsAreReported(t *testing.T) {
 		faults = append(faults, f.Pointer+" "+f.Rule)
 	}
 	if got, want := strings.Join(faults, ", "), "/roomID roomID, /roomName maxBytes, /config/memberTimeout min, /config/maxMembers min"; got != want {
-		t.Errorf("the faults are %s, and not %s", got, want)
+		t.Errorf("got faults %s, want %s", got, want)
 	}
 }
 
-const maxBody = 256 << 10 // as the contract says of 413
+const maxBody = 256 << 10 // as openapi.yaml says for 413
 
 func TestBodySize(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.loginWith(s.signed(func(c jwt.MapClaims) {
-		c["iat"] = time.Now().Unix() // or one of the calls makes it void
+		c["iat"] = time.Now().Unix() // because one of the calls voids older tokens
 		c["rooms"] = []object{{"roomID": "*", "create": true, "join": true, "send": true, "kick": true}}
 		c["peers"], c["media"] = []string{"*"}, true
 	}))
@@ -197,9 +195,9 @@ func TestBodySize(t *testing.T) {
 				}
 			}
 			if r := call.by(call.caller(alice), raw(padded), change); r.StatusCode/100 != 2 {
-				t.Errorf("%s, chunked %t: the largest body is answered with %d %s", call, chunked, r.StatusCode, r.body)
+				t.Errorf("%s, chunked %t: the largest body got status %d: %s", call, chunked, r.StatusCode, r.body)
 			}
-			for _, id := range []room.RoomID{"class#1", "class#2"} { // whatever the call has made
+			for _, id := range []room.RoomID{"class#1", "class#2"} { // the call may have created either
 				s.admin().call("DELETE", "/v1/admin"+strings.TrimPrefix(roomPath(id, ""), "/v1"), nil)
 			}
 			alice.enter("lobby")
@@ -223,7 +221,7 @@ func TestContentType(t *testing.T) {
 		} {
 			r := call.by(call.caller(alice), nil, header("Content-Type", wrong))
 			if p := as[problem](r); r.StatusCode != http.StatusUnsupportedMediaType || p.Code != "unsupported_media_type" {
-				t.Errorf("%s as %q: %d %s", call, wrong, r.StatusCode, p.Code)
+				t.Errorf("%s with Content-Type %q: got status %d %s", call, wrong, r.StatusCode, p.Code)
 			}
 		}
 	}
@@ -232,11 +230,10 @@ func TestContentType(t *testing.T) {
 	}
 }
 
-// ofBytes is text of exactly so many bytes, in as few characters as it takes.
+// textOfBytes returns a text of n bytes with as few characters as possible.
 func textOfBytes(n int) string { return strings.Repeat("🎉", n/4) + strings.Repeat("x", n%4) }
 
-// TestLimits sends each field at its limit, which is taken, and with one byte
-// more, which is not.
+// TestLimits checks that each field is accepted at its limit, and rejected with one byte more.
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -269,18 +266,18 @@ func TestLimits(t *testing.T) {
 			if extra > 0 {
 				r.invalid(c.pointer, c.rule)
 			} else if r.StatusCode/100 != 2 {
-				t.Errorf("%s of %d bytes: %d %s", c.pointer, c.limit, r.StatusCode, r.body)
+				t.Errorf("%s of %d bytes: got status %d: %s", c.pointer, c.limit, r.StatusCode, r.body)
 			}
 		}
 	}
-	// As many characters as the limit, and each of several bytes.
+	// As many characters as the limit of bytes, with two bytes each.
 	alice.call("POST", "/v1/rooms", object{"roomID": "x", "roomName": strings.Repeat("é", 64)}).invalid("/roomName", "maxBytes")
-	// The largest text, every character escaped.
+	// The largest text, with every character escaped.
 	escaped := raw(fmt.Sprintf(`{"kind":"text","text":"%s"}`, strings.Repeat(`\u0061`, 32768)))
 	if m := message(alice.call("POST", messages, escaped).is(http.StatusCreated)); m.Text != strings.Repeat("a", 32768) {
-		t.Error("the escaped text is stored as another one")
+		t.Error("the escaped text was stored differently")
 	}
-	// A token at its limit is looked at, and beyond it is not.
+	// A token at the limit is verified. A longer one is not.
 	s.anonymous().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8192)}).refused(http.StatusUnauthorized, "token_invalid")
 	s.anonymous().call("POST", "/v1/sessions", object{"token": strings.Repeat("x", 8193)}).invalid("/token", "max")
 	for name, bounds := range map[string][2]int{
@@ -288,7 +285,7 @@ func TestLimits(t *testing.T) {
 	} {
 		for _, create := range []bool{true, false} {
 			for n, rule := range map[int]string{bounds[0] - 1: "min", -1: "min", bounds[0]: "", bounds[1]: "", bounds[1] + 1: "max"} {
-				id := room.RoomID(fmt.Sprintf("%s-%d-%t", name, n, create)) // it may stay for a while
+				id := room.RoomID(fmt.Sprintf("%s-%d-%t", name, n, create)) // each ID is new, because the room may still exist
 				path := roomPath(id, "/enter")
 				if create {
 					path = "/v1/rooms"
@@ -309,8 +306,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestBadRoomIDs puts every byte that no ID has into the path of every call on a
-// room.
+// TestBadRoomIDs makes each call on a room with each byte that an ID cannot contain.
 func TestBadRoomIDs(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -328,7 +324,7 @@ func TestBadRoomIDs(t *testing.T) {
 		for _, id := range bad {
 			r := call.caller(alice).call(call.method, strings.Replace(call.path, "lobby", id, 1), map[bool]any{true: call.body}[call.body != nil])
 			if p := as[problem](r); r.StatusCode != http.StatusBadRequest || len(p.Errors) != 1 || p.Errors[0].Pointer != "path/roomID" {
-				t.Errorf("%s of %s: %d %s", call, id, r.StatusCode, r.body)
+				t.Errorf("%s of room %s: got status %d: %s", call, id, r.StatusCode, r.body)
 			}
 		}
 	}
@@ -345,15 +341,15 @@ func TestBadRoomIDs(t *testing.T) {
 	}
 }
 
-// TestRoomCallsNeedMembership makes every call on a room that is not there, and
-// on one that the session is not in.
+// TestRoomCallsNeedMembership makes each call on a room that does not exist, and on one that the
+// session is not in.
 func TestRoomCallsNeedMembership(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
 	bob.enter("lobby")
 	for _, call := range samples(s) {
-		onName := strings.HasPrefix(call.path, "/v1/admin/rooms/lobby/bans") // bans need no room
+		onName := strings.HasPrefix(call.path, "/v1/admin/rooms/lobby/bans") // bans do not need a room
 		if !call.roomed || onName || call.id == "enterRoom" {
 			continue
 		}
@@ -411,7 +407,7 @@ func TestBadQueries(t *testing.T) {
 	}
 	p := alice.call("GET", roomPath("lobby", "/messages?limit=0&before=x"), nil).refused(http.StatusBadRequest, "invalid_request")
 	if len(p.Errors) != 2 {
-		t.Errorf("two faults are told as %+v", p.Errors)
+		t.Errorf("got faults %+v, want two", p.Errors)
 	}
 }
 
@@ -431,18 +427,18 @@ func TestUnknownRoutes(t *testing.T) {
 	}
 }
 
-// TestWrongMethods: the methods that a path takes are told, and only those.
+// TestWrongMethods checks that 405 lists exactly the methods of the path.
 func TestWrongMethods(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
 	for path, item := range openapi().Paths.Map() {
-		// A GET of an upload asks for a file of the ID "uploads", which there never is.
+		// GET on an upload is the route of a file with the ID "uploads", which never exists.
 		takes := func(method string) bool {
 			return item.Operations()[method] != nil || method == "GET" && strings.HasPrefix(path, uploadsPath)
 		}
 		var allowed []string
-		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} { // in the order of Allow
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} { // in the order of the Allow header
 			if takes(method) {
 				allowed = append(allowed, method)
 			}
@@ -454,7 +450,7 @@ func TestWrongMethods(t *testing.T) {
 			r := alice.call(method, strings.ReplaceAll(path, "{roomID}", "lobby"), nil)
 			r.refused(http.StatusMethodNotAllowed, "method_not_allowed")
 			if got, want := r.Header.Get("Allow"), strings.Join(allowed, ", "); got != want {
-				t.Errorf("%s %s: allowed are %q, and not %q", method, path, got, want)
+				t.Errorf("%s %s: got Allow %q, want %q", method, path, got, want)
 			}
 		}
 	}
@@ -471,13 +467,13 @@ func TestHugeHeader(t *testing.T) {
 	} {
 		c.call("GET", "/v1/sessions/current", nil, change).is(http.StatusRequestHeaderFieldsTooLarge)
 	}
-	// Below that limit, everything is an ordinary refusal.
+	// Shorter headers get an ordinary error.
 	s.anonymous().call("GET", "/v1/rooms/"+url.PathEscape(strings.Repeat("%", 10_000))+"/members", nil, header("Last-Event-ID", strings.Repeat("1", 5000))).
 		refused(http.StatusUnauthorized, "unauthenticated")
 	alice := s.login("alice")
 	alice.enter("lobby")
 	stream, ready := s.unchecked().withKey(alice.SessionKey).listen(resume(strings.Repeat("1", 5000)))
 	if expect[room.RoomReset](stream); ready.Resumed {
-		t.Error("an endless cursor is resumed")
+		t.Error("the stream resumed from an overlong cursor")
 	}
 }

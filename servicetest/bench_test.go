@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// BenchmarkSendBarrage measures a call that needs nothing of the database, without
-// net/http's part of it: routing, authentication, decoding, validation, the frame
-// and the answer.
+// BenchmarkSendBarrage measures a call that needs no database access, without the work of net/http:
+// routing, authentication, decoding, validation, encoding the event and the reply.
 func BenchmarkSendBarrage(b *testing.B) {
 	s := newService(b, func(c *setup) { c.api.Log = slog.New(slog.DiscardHandler) })
 	alice := s.login("alice")
@@ -37,7 +36,7 @@ func BenchmarkSendBarrage(b *testing.B) {
 	}
 }
 
-// discarded is a reply that nobody reads.
+// discarded is a ResponseWriter that discards the body.
 type discarded struct {
 	header http.Header
 	status int

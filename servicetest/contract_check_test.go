@@ -23,7 +23,7 @@ import (
 	contract "parlor"
 )
 
-// openapi is the contract.
+// openapi returns the parsed contract.
 var openapi = sync.OnceValue(func() *openapi3.T {
 	doc, err := openapi3.NewLoader().LoadFromData(contract.Contract)
 	if err != nil {
@@ -39,13 +39,13 @@ var (
 		openapi3.NewRegexpFormatValidator(`^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`))
 )
 
-// operation finds what the contract says of a request. The path is matched as
-// it was sent, because an encoded slash belongs to its segment.
+// operation returns the contract's operation for a request. The path is matched in its encoded
+// form, because an encoded slash is part of its segment.
 func operation(r *http.Request) (route *routers.Route, parameters map[string]string, found bool) {
 	sent := strings.Split(r.URL.EscapedPath(), "/")
 	for path, item := range openapi().Paths.Map() {
 		matched, ok := matchPath(strings.Split(path, "/"), sent)
-		// Of several, the one with fewer parameters is meant, as in the router.
+		// If several paths match, the one with fewer parameters wins, as in the router.
 		if op := item.Operations()[r.Method]; ok && op != nil && (!found || len(matched) < len(parameters)) {
 			route = &routers.Route{
 				Spec: openapi(), Path: path, PathItem: item, Method: r.Method, Operation: op,
@@ -71,7 +71,7 @@ func matchPath(template, sent []string) (map[string]string, bool) {
 	return parameters, true
 }
 
-// checked is a transport that holds every exchange against the contract.
+// checked is a transport that checks each exchange against the contract.
 type checked struct {
 	t    testing.TB
 	next http.RoundTripper
@@ -120,7 +120,7 @@ func mediaType(reply *http.Response) string {
 	return t
 }
 
-// checkHeaders looks for what every reply has.
+// checkHeaders checks the headers that every reply must have.
 func checkHeaders(reply *http.Response) error {
 	h := reply.Header
 	switch {
@@ -138,7 +138,7 @@ func checkHeaders(reply *http.Response) error {
 	return nil
 }
 
-// internals is what only the log may say.
+// internals returns words that only the log may contain.
 var internals = sync.OnceValue(func() []string {
 	dir, err := os.Getwd()
 	if err != nil {
@@ -149,26 +149,26 @@ var internals = sync.OnceValue(func() []string {
 	}
 })
 
-// signature is what a signed URL ends with: random letters, which may spell anything.
+// signature is the end of a signed URL. Its random letters can contain any word by chance.
 var signature = regexp.MustCompile(`signature=[A-Za-z0-9_-]+`)
 
 func checkSecrecy(got []byte) error {
 	got = signature.ReplaceAll(got, nil)
 	for _, text := range internals() {
 		if bytes.Contains(got, []byte(text)) {
-			return fmt.Errorf("the reply shows %q", text)
+			return fmt.Errorf("the reply reveals the internal word %q", text)
 		}
 	}
 	return nil
 }
 
-// checkProblem looks for what goes with each problem, wherever it comes from.
+// checkProblem checks what every problem must have.
 func checkProblem(reply *http.Response, got []byte) error {
 	if reply.StatusCode < 400 || reply.Request.Method == http.MethodHead {
 		return nil
 	}
 	if mediaType(reply) != "application/problem+json" {
-		return fmt.Errorf("the problem comes as %q", reply.Header.Get("Content-Type"))
+		return fmt.Errorf("the problem has Content-Type %q", reply.Header.Get("Content-Type"))
 	}
 	if err := matches("Problem", got); err != nil {
 		return err
@@ -184,9 +184,9 @@ func checkProblem(reply *http.Response, got []byte) error {
 	header := needs[reply.StatusCode]
 	switch {
 	case p.Status != reply.StatusCode || p.Title != http.StatusText(p.Status):
-		return fmt.Errorf("the problem says %d %s", p.Status, p.Title)
+		return fmt.Errorf("the problem has status %d and title %s", p.Status, p.Title)
 	case p.Type != "/docs/errors#"+p.Code:
-		return fmt.Errorf("the problem's type is %q", p.Type)
+		return fmt.Errorf("the problem has type %q", p.Type)
 	case p.RequestID != reply.Header.Get("X-Request-ID"):
 		return errors.New("the problem and the header name different requests")
 	case header != "" && reply.Header.Get(header) == "":
@@ -195,9 +195,8 @@ func checkProblem(reply *http.Response, got []byte) error {
 	return nil
 }
 
-// checkContract holds a reply against the schema of its status, and the request
-// wherever it was accepted. Paths that the contract does not have are none of
-// its business.
+// checkContract checks a reply against the schema for its status, and the request if it was
+// accepted. Paths that are not in the contract are ignored.
 func checkContract(r *http.Request, sent []byte, reply *http.Response, got []byte) error {
 	route, parameters, found := operation(r)
 	if !found {
@@ -217,7 +216,7 @@ func checkContract(r *http.Request, sent []byte, reply *http.Response, got []byt
 	fault := openapi3filter.ValidateRequest(context.Background(), request)
 	switch {
 	case reply.StatusCode < 400 && fault != nil:
-		return fmt.Errorf("accepted, against the contract: %w", fault)
+		return fmt.Errorf("the server accepted a request that violates the contract: %w", fault)
 	case refusedBySchema(got) && fault == nil:
 		return errors.New("refused, though the contract allows it")
 	}
@@ -227,8 +226,7 @@ func checkContract(r *http.Request, sent []byte, reply *http.Response, got []byt
 	})
 }
 
-// refusedBySchema reports whether a problem finds nothing but faults that a
-// schema can tell as well.
+// refusedBySchema reports whether a problem has only faults that a schema can express as well.
 func refusedBySchema(got []byte) bool {
 	var p problem
 	if json.Unmarshal(got, &p) != nil || p.Code != "invalid_request" {
@@ -243,7 +241,7 @@ func refusedBySchema(got []byte) bool {
 	return true
 }
 
-// authenticated reports whether a request carries what a security scheme wants.
+// authenticated reports whether a request carries the credentials that a security scheme requires.
 func authenticated(_ context.Context, in *openapi3filter.AuthenticationInput) error {
 	r := in.RequestValidationInput.Request
 	switch in.SecuritySchemeName {
@@ -267,7 +265,7 @@ func authenticated(_ context.Context, in *openapi3filter.AuthenticationInput) er
 	return errors.New("the request has no " + in.SecuritySchemeName)
 }
 
-// matches reports whether JSON follows one of the contract's schemas.
+// matches checks JSON against one of the contract's schemas.
 func matches(schema string, data []byte) error {
 	ref := openapi().Components.Schemas[schema]
 	if ref == nil {
@@ -280,7 +278,7 @@ func matches(schema string, data []byte) error {
 	return ref.Value.VisitJSON(value, openapi3.VisitAsResponse(), uuidFormat, byteFormat)
 }
 
-// seen is what of the contract the run has seen.
+// seen records which parts of the contract the run has seen.
 var seen coverage
 
 type coverage struct {
@@ -303,7 +301,7 @@ func (c *coverage) reply(operationID string, status int) {
 
 func (c *coverage) event(operationID, name string) { c.add("the event " + name + " of " + operationID) }
 
-// gaps is what the contract declares and nobody has seen.
+// gaps returns everything that the contract declares and no test has seen.
 func (c *coverage) gaps() []string {
 	var gaps []string
 	for what := range declared() {
@@ -315,7 +313,7 @@ func (c *coverage) gaps() []string {
 	return gaps
 }
 
-// declared is all that a run must see.
+// declared returns everything that a run must see.
 func declared() map[string]bool {
 	var all coverage
 	for _, item := range openapi().Paths.Map() {

@@ -13,15 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// failure is what is fixed about a code: its status, and for the rules' errors
-// the words for people.
+// failure is the fixed part of an error code: its status and, for errors of package room, its text.
 type failure struct {
 	status int
 	detail string
 }
 
-// failures reads the codes from where they are made: the rules' errors in
-// package room and the problems of this package.
+// failures reads the codes from the source: errors of package room, and problems of package
+// handlers.
 func failures(t *testing.T) map[string]failure {
 	t.Helper()
 	kinds := map[string]int{
@@ -48,7 +47,7 @@ func failures(t *testing.T) map[string]failure {
 		}
 		status, ok := call.Args[0].(*ast.SelectorExpr)
 		if !ok {
-			return // the translation of the rules' errors
+			return // it only translates errors of package room
 		}
 		f := failure{status: statuses[status.Sel.Name]}
 		if _, fixed := call.Args[2].(*ast.BasicLit); fixed {
@@ -58,7 +57,7 @@ func failures(t *testing.T) map[string]failure {
 	})
 	for code, f := range all {
 		if f.status == 0 {
-			t.Errorf("the status of %s is not known", code)
+			t.Errorf("no status found for the code %s", code)
 		}
 	}
 	return all
@@ -79,8 +78,8 @@ func TestContractErrorCodes(t *testing.T) {
 	}
 }
 
-// TestContractProblemExamples compares the contract's problems with those that
-// the service sends.
+// TestContractProblemExamples compares the problem examples in the contract with those that the
+// service sends.
 func TestContractProblemExamples(t *testing.T) {
 	t.Parallel()
 	known := failures(t)
@@ -102,7 +101,7 @@ func TestContractProblemExamples(t *testing.T) {
 			want["errors"] = errors
 		}
 		if diff := cmp.Diff(want, example); diff != "" {
-			t.Errorf("%s: as it is sent (-) and in the contract (+):\n%s", where, diff)
+			t.Errorf("%s: sent (-) and in the contract (+):\n%s", where, diff)
 		}
 	}
 	for path, item := range openapi().Paths.Map() {
@@ -114,27 +113,27 @@ func TestContractProblemExamples(t *testing.T) {
 	}
 }
 
-// TestContractErrorsPage compares docs/errors.md, which every problem's type
-// points into, with the code.
+// TestContractErrorsPage compares docs/errors.md, to which the type of each problem points, with
+// the code.
 func TestContractErrorsPage(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/errors.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A heading is the code, so that it is the anchor too. Under it stand the
-	// status, the meaning, and what to do.
+	// The heading is the code, so that it is also the anchor. The section has the status, the
+	// meaning and what to do.
 	form := regexp.MustCompile(`(?s)^(\w+)\n\n\*\*(\d+) ([\w ]+)\.\*\* \S.*\n\n\*\*Do:\*\* \S.*\n$`)
 	documented := make(map[string]int)
 	for _, section := range strings.Split(string(page), "\n### ")[1:] {
 		m := form.FindStringSubmatch(section)
 		if m == nil {
-			t.Errorf("a section has not all of code, status, meaning and what to do:\n%s", section)
+			t.Errorf("a section lacks its code, status, meaning or what to do:\n%s", section)
 			continue
 		}
 		status, err := strconv.Atoi(m[2])
 		if err != nil || http.StatusText(status) != m[3] {
-			t.Errorf("%s: %d is not called %s", m[1], status, m[3])
+			t.Errorf("%s: the text of status %d is not %q", m[1], status, m[3])
 		}
 		documented[m[1]] = status
 	}

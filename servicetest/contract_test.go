@@ -14,10 +14,10 @@ import (
 	"parlor/handlers"
 )
 
-// The harness holds every exchange of every test against the contract, and
-// TestMain looks for what none of them has seen. Here is the rest.
+// The harness checks every exchange of every test against the contract, and TestMain reports parts
+// of the contract that no test has seen. This file has the remaining checks.
 
-// TestContractIsValid covers the examples too: each must follow its schema.
+// TestContractIsValid also checks that each example follows its schema.
 func TestContractIsValid(t *testing.T) {
 	t.Parallel()
 	err := openapi().Validate(context.Background(),
@@ -28,8 +28,7 @@ func TestContractIsValid(t *testing.T) {
 	}
 }
 
-// TestContractStreamExamples reads the examples of streams as the tests read
-// streams.
+// TestContractStreamExamples parses the stream examples with the tests' own parser.
 func TestContractStreamExamples(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"/v1/events", "/v1/admin/events"} {
@@ -43,7 +42,7 @@ func TestContractStreamExamples(t *testing.T) {
 			}
 		}, func(int) {}, func() {})
 		if err != nil || events == 0 {
-			t.Errorf("the example of %s has %d events: %v", path, events, err)
+			t.Errorf("the example of %s has %d events, error %v", path, events, err)
 		}
 	}
 }
@@ -75,14 +74,14 @@ func TestContractRoutes(t *testing.T) {
 	}
 }
 
-// TestContractEnums compares the contract's words with those of package room.
+// TestContractEnums compares the contract's enums with the constants of package room.
 func TestContractEnums(t *testing.T) {
 	t.Parallel()
 	for _, words := range []struct {
 		schema string // a schema, or a property of one
 		typ    string
-		// unsaid is what no client is told.
-		unsaid []string
+		// unsent lists constants that are never sent to clients.
+		unsent []string
 	}{
 		{"MessageKind", "MessageKind", nil},
 		{"Priority", "Priority", nil},
@@ -90,11 +89,11 @@ func TestContractEnums(t *testing.T) {
 		{"HistoryVisible", "HistoryVisible", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
-		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // is refused
+		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // rejected with an error
 		{"RoomDestroyedEvent.reason", "DestroyReason", nil},
-		{"Session.state", "SessionState", []string{"ended"}},                   // its key is refused
-		{"RoomStateChangedEvent.state", "RoomState", []string{"reconnecting"}}, // the stream is lost
-		{"RoomStateEvent", "RoomEvent", []string{"networkInterrupted"}},        // the stream is lost
+		{"Session.state", "SessionState", []string{"ended"}},                   // the session key is rejected
+		{"RoomStateChangedEvent.state", "RoomState", []string{"reconnecting"}}, // there is no stream to send it over
+		{"RoomStateEvent", "RoomEvent", []string{"networkInterrupted"}},        // there is no stream to send it over
 	} {
 		name, property, _ := strings.Cut(words.schema, ".")
 		schema := openapi().Components.Schemas[name].Value
@@ -106,7 +105,7 @@ func TestContractEnums(t *testing.T) {
 			promised = append(promised, word.(string))
 		}
 		known := slices.DeleteFunc(constants(t, "../room", words.typ), func(word string) bool {
-			return slices.Contains(words.unsaid, word)
+			return slices.Contains(words.unsent, word)
 		})
 		slices.Sort(promised)
 		slices.Sort(known)

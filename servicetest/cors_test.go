@@ -8,7 +8,7 @@ import (
 
 const app = "https://app.example.com"
 
-// corsService is a service that one web application may call.
+// corsService returns a service that allows one other origin.
 func corsService(t *testing.T) *service {
 	return newService(t, func(c *setup) { c.api.AllowedOrigins = []string{app} })
 }
@@ -32,7 +32,7 @@ func TestCrossOriginCalls(t *testing.T) {
 		{"https://evil.example/https://app.example.com", ""},
 		{s.url, ""},
 	} {
-		// Refusals too are for the application to read.
+		// The application must be able to read errors, too.
 		for _, who := range []*client{alice, s.anonymous()} {
 			r := who.call("GET", "/v1/sessions/current", nil, func(r *http.Request) {
 				if c.origin != "" {
@@ -40,23 +40,23 @@ func TestCrossOriginCalls(t *testing.T) {
 				}
 			})
 			if got := r.Header.Get("Access-Control-Allow-Origin"); got != c.want {
-				t.Errorf("the origin %q: %d for %q", c.origin, r.StatusCode, got)
+				t.Errorf("origin %q: got status %d, allowed origin %q", c.origin, r.StatusCode, got)
 			}
 			if exposed := r.Header.Get("Access-Control-Expose-Headers"); c.want != "" && exposed != "Accept-Ranges, Content-Disposition, Content-Range, Etag, Location, Ratelimit, Ratelimit-Policy, Retry-After, X-Request-Id, "+
 				"Tus-Extension, Tus-Max-Size, Tus-Resumable, Tus-Version, Upload-Length, Upload-Metadata, Upload-Offset" {
-				t.Errorf("what may be read is %q", exposed)
+				t.Errorf("exposed headers are %q", exposed)
 			}
 			if r.Header.Get("Access-Control-Allow-Credentials") != "" {
-				t.Error("cookies are let in")
+				t.Error("cookies are allowed")
 			}
 			if !strings.Contains(strings.Join(r.Header.Values("Vary"), ","), "Origin") {
-				t.Error("a cache may give one origin's reply to another")
+				t.Error("the reply does not vary by Origin, so caches may mix up origins")
 			}
 		}
 	}
 	stream, _ := alice.listen(header("Origin", app))
 	if got := stream.reply.Header.Get("Access-Control-Allow-Origin"); got != app {
-		t.Errorf("the stream is for %q", got)
+		t.Errorf("the stream allows origin %q", got)
 	}
 }
 
@@ -95,17 +95,17 @@ func TestPreflight(t *testing.T) {
 			r.is(http.StatusOK)
 			origin, methods := r.Header.Get("Access-Control-Allow-Origin"), r.Header.Get("Access-Control-Allow-Methods")
 			if c.allowed != (origin == c.origin) || c.allowed != (methods == c.method) {
-				t.Errorf("%s with %s from %s: allowed are %q from %q", c.method, c.headers, c.origin, methods, origin)
+				t.Errorf("%s with %s from %s: got methods %q for origin %q", c.method, c.headers, c.origin, methods, origin)
 			}
 			if c.allowed && r.Header.Get("Access-Control-Max-Age") != "600" {
-				t.Errorf("the answer lasts %q", r.Header.Get("Access-Control-Max-Age"))
+				t.Errorf("Access-Control-Max-Age is %q", r.Header.Get("Access-Control-Max-Age"))
 			}
 		}
 	}
 }
 
-// TestCrossOriginOffByDefault: without a setting, browsers call from the
-// server's own pages only.
+// TestCrossOriginOffByDefault checks that only the server's own pages can call it unless origins
+// are configured.
 func TestCrossOriginOffByDefault(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -116,7 +116,7 @@ func TestCrossOriginOffByDefault(t *testing.T) {
 	for _, r := range []reply{r, preflight} {
 		for name := range r.Header {
 			if strings.HasPrefix(name, "Access-Control-") {
-				t.Errorf("%s has %s", r.call, name)
+				t.Errorf("reply to %s has the header %s", r.call, name)
 			}
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"parlor/room"
 )
 
-// withholding is a transport that keeps the last byte of each body back.
+// lastByteWithheld is a transport that never sends the last byte of a body.
 type lastByteWithheld struct{ http.RoundTripper }
 
 func (t lastByteWithheld) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -32,8 +32,8 @@ func (t lastByteWithheld) RoundTrip(r *http.Request) (*http.Response, error) {
 	return t.RoundTripper.RoundTrip(r)
 }
 
-// TestSlowBodies: each call that takes a body tells a client whose body does not
-// come, over every transport. Connections and streams beside it go on.
+// TestSlowBodies checks, over every transport, that each call with a body replies to a client whose
+// body stalls, and that other streams on the server are not affected.
 func TestSlowBodies(t *testing.T) {
 	overEveryTransport(t, func(t *testing.T, s *service, protocol int) {
 		alice := s.loginWith(s.signed(set("rooms", []object{{"roomID": "*", "create": true, "join": true, "send": true, "kick": true}})))
@@ -55,23 +55,23 @@ func TestSlowBodies(t *testing.T) {
 				defer reply.Body.Close()
 				text, err := io.ReadAll(reply.Body)
 				if reply.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(text), `"code":"body_timeout"`) {
-					t.Errorf("%s is answered with %d %s, %v", call, reply.StatusCode, text, err)
+					t.Errorf("%s got status %d: %s, %v", call, reply.StatusCode, text, err)
 				}
 				if protocol == 1 && !reply.Close {
-					t.Errorf("%s: the connection is kept", call)
+					t.Errorf("%s: the connection was not closed", call)
 				}
 			})
 		}
 		calls.Wait()
 		alice.send("lobby", "still there?")
 		if got := stream.text(); got != "still there?" {
-			t.Errorf("the stream brings %q", got)
+			t.Errorf("the stream received %q", got)
 		}
 	}, func(c *setup) { c.api.BodyTimeout = time.Second })
 }
 
-// TestUnreadBodies: where a handler does not read the body, net/http does so
-// before it answers. That ends as well, whatever was asked for, and without a key.
+// TestUnreadBodies checks that the server also gives up on a stalled body that no handler reads.
+// net/http reads it before it sends the reply, even on unknown paths and without a key.
 func TestUnreadBodies(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.BodyTimeout = time.Second })
@@ -99,15 +99,15 @@ func TestUnreadBodies(t *testing.T) {
 		calls.Go(func() {
 			answer, err := s.sendPartial(call.line + " HTTP/1.1\r\nHost: parlor\r\n" + call.header + "Content-Length: 4096\r\n\r\n")
 			if want := fmt.Sprintf("HTTP/1.1 %d ", call.status); err != nil || !strings.HasPrefix(answer, want) {
-				t.Errorf("%s: %.80q, and then %v", call.line, answer, err)
+				t.Errorf("%s: got %.80q, then %v", call.line, answer, err)
 			}
 		})
 	}
 	calls.Wait()
 }
 
-// heldUp sends the beginning of a request and nothing more, and returns what
-// comes until the server closes the connection.
+// sendPartial sends the beginning of a request, and returns everything that the server sends until
+// it closes the connection.
 func (s *service) sendPartial(begin string) (string, error) {
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *service) sendPartial(begin string) (string, error) {
 	return string(text), err
 }
 
-// slowPosts is a store that is slower than a body may be.
+// slowPosts is a store that takes longer to store a message than a body may take to arrive.
 type slowPosts struct {
 	handlers.Store
 	by time.Duration
@@ -139,8 +139,8 @@ func (s slowPosts) PostMessage(ctx context.Context, send room.RoomSend) (room.Me
 	return s.Store.PostMessage(ctx, send)
 }
 
-// TestSlowCallKeepsConnection: a call that takes longer than its body may is
-// answered all the same, and its connection goes on.
+// TestSlowCallKeepsConnection checks that the deadline for a body does not apply to the call: a
+// slow call gets its reply, and its connection is reused.
 func TestSlowCallKeepsConnection(t *testing.T) {
 	const bodyTimeout = 700 * time.Millisecond
 	overEveryTransport(t, func(_ *testing.T, s *service, _ int) {

@@ -15,16 +15,16 @@ func TestDevelopmentToken(t *testing.T) {
 		token := as[struct{ Token string }](s.anonymous().call("POST", "/dev/token", body).is(http.StatusCreated)).Token
 		c := s.loginWith(s.log.secret(token))
 		if c.UserID != "alice" || c.UserName != name {
-			t.Errorf("%v logs in as %s, %s", body, c.UserID, c.UserName)
+			t.Errorf("%v created a session of %s, %s", body, c.UserID, c.UserName)
 		}
 		if left := time.Until(c.TokenExpiresAt); left < 59*time.Minute || left > time.Hour {
-			t.Errorf("the token lasts %s", left)
+			t.Errorf("the token expires after %s", left)
 		}
 	}
 }
 
-// TestDevelopmentTokenChecksHost: a page of the web may point its own name
-// at loopback, and is still of another name.
+// TestDevelopmentTokenChecksHost checks that the Host header must be loopback. A hostile page can
+// make its own host name resolve to loopback (DNS rebinding), but not change the name.
 func TestDevelopmentTokenChecksHost(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -34,7 +34,7 @@ func TestDevelopmentTokenChecksHost(t *testing.T) {
 	}
 	for _, host := range []string{"localhost", "localhost:8080", "127.0.0.1", "127.0.0.1:80", "127.1.2.3", "[::1]", "[::1]:8080"} {
 		if r := ask(host); r.StatusCode != http.StatusCreated {
-			t.Errorf("%s: %d %s", host, r.StatusCode, r.body)
+			t.Errorf("host %s: got status %d: %s", host, r.StatusCode, r.body)
 		}
 	}
 	for _, host := range []string{
@@ -42,14 +42,14 @@ func TestDevelopmentTokenChecksHost(t *testing.T) {
 		"[fe80::1]", "[::1]x", "localhost@evil.example",
 	} {
 		if r := ask(host); r.StatusCode != http.StatusForbidden {
-			t.Errorf("%s: %d %s", host, r.StatusCode, r.body)
+			t.Errorf("host %s: got status %d: %s", host, r.StatusCode, r.body)
 		}
 	}
 	ask("evil.example").refused(http.StatusForbidden, "forbidden_host")
 }
 
-// TestNoDevelopmentTokenThroughAProxy: behind a proxy anybody may be asking, under
-// the name localhost, too.
+// TestNoDevelopmentTokenThroughAProxy checks that no development tokens are issued behind a proxy,
+// where a request for localhost can come from anywhere.
 func TestNoDevelopmentTokenThroughAProxy(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -7,8 +7,8 @@ import (
 	"parlor/room"
 )
 
-// TestRestoredDatabase: streams and feeds do not go on at a cursor of before, though
-// the database has its places: what was written there since is something else.
+// TestRestoredDatabase checks that streams and feeds do not resume from cursors of an older epoch.
+// The database may contain their positions, but with other events.
 func TestRestoredDatabase(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -29,23 +29,23 @@ func TestRestoredDatabase(t *testing.T) {
 	for name, sent := range map[string]string{"of before": cursor, "of a server that knew no epochs": cursor[strings.Index(cursor, ".")+1:]} {
 		stream, ready := again.listen(resume(sent))
 		if ready.Resumed {
-			t.Errorf("a cursor %s is resumed", name)
+			t.Errorf("the stream resumed from a cursor %s", name)
 		}
 		if r := expect[room.RoomReset](stream); r.Reason != room.ResetEpochChanged || r.RoomID != "lobby" {
-			t.Errorf("with a cursor %s the room's reset says %+v", name, r)
+			t.Errorf("with a cursor %s, the room's reset is %+v", name, r)
 		}
 		if r := expect[room.InboxReset](stream); r.Reason != room.ResetEpochChanged {
-			t.Errorf("with a cursor %s the inbox's reset says %+v", name, r)
+			t.Errorf("with a cursor %s, the inbox's reset is %+v", name, r)
 		}
 		again.send("lobby", "after")
 		if got := stream.text(); got != "after" {
-			t.Errorf("with a cursor %s the stream goes on with %q", name, got)
+			t.Errorf("with a cursor %s, the next message is %q", name, got)
 		}
 		later := stream.id
 		stream.disconnect()
 		resumed, ready := again.listen(resume(later))
 		if !ready.Resumed {
-			t.Error("a cursor of the new epoch is not resumed")
+			t.Error("the stream did not resume from a cursor of the new epoch")
 		}
 		resumed.disconnect()
 	}
@@ -55,12 +55,12 @@ func TestRestoredDatabase(t *testing.T) {
 			t.Errorf("the feed begins with %+v", ready)
 		}
 		if got := feed.nextSummary(); got != "lobby created" {
-			t.Errorf("the feed begins with %q, and not with the oldest that is kept", got)
+			t.Errorf("the first event of the feed is %q, want the oldest event", got)
 		}
 		later := feed.id
 		feed.disconnect()
 		if _, ready := restored.admin().follow(later); !ready.Resumed {
-			t.Errorf("at a place of the new epoch the feed begins with %+v", ready)
+			t.Errorf("with a cursor of the new epoch, the feed begins with %+v", ready)
 		}
 	}
 }

@@ -32,8 +32,8 @@ func TestStreamHeader(t *testing.T) {
 	}
 }
 
-// TestStreamURLOpensStream opens the stream as EventSource does, which sends no
-// header of its own but Last-Event-ID.
+// TestStreamURLOpensStream opens the stream as EventSource does, which sends no header except
+// Last-Event-ID.
 func TestStreamURLOpensStream(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -45,18 +45,18 @@ func TestStreamURLOpensStream(t *testing.T) {
 	}
 	alice.send("lobby", "one")
 	if got := stream.text(); got != "one" {
-		t.Errorf("it brings %q", got)
+		t.Errorf("it received %q", got)
 	}
 	stream.disconnect()
 	alice.send("lobby", "two")
 	stream, ready = s.anonymous().listenAt(alice.StreamURL, resume(stream.id))
 	if got := stream.text(); !ready.Resumed || got != "two" {
-		t.Errorf("resumed: %t, it goes on with %q", ready.Resumed, got)
+		t.Errorf("resumed: %t, next message is %q", ready.Resumed, got)
 	}
 }
 
-// TestStreamStartsAtEnter: without a cursor nothing is missed
-// since then, and nothing from before is shown.
+// TestStreamStartsAtEnter checks that a stream without a cursor delivers all events since the
+// session entered the room, and none from before.
 func TestStreamStartsAtEnter(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -68,7 +68,7 @@ func TestStreamStartsAtEnter(t *testing.T) {
 	for range 2 {
 		stream, ready := alice.listen()
 		if got := stream.text(); ready.Resumed || got != "after" {
-			t.Errorf("resumed: %t, the stream begins with %q", ready.Resumed, got)
+			t.Errorf("resumed: %t, first message is %q", ready.Resumed, got)
 		}
 		stream.disconnect()
 	}
@@ -85,7 +85,7 @@ func TestCursorInHeaderAndQuery(t *testing.T) {
 	for i := range 4 {
 		alice.send([]room.RoomID{"lobby", "cellar"}[i%2], fmt.Sprint(i))
 		if got := stream.text(); got != fmt.Sprint(i) {
-			t.Fatalf("%q comes", got)
+			t.Fatalf("got message %q", got)
 		}
 		ids = append(ids, stream.id)
 	}
@@ -109,23 +109,23 @@ func TestCursorInHeaderAndQuery(t *testing.T) {
 			}
 		})
 		if !ready.Resumed {
-			t.Errorf("the cursor %s is not resumed", c.what)
+			t.Errorf("the stream did not resume from the cursor %s", c.what)
 		}
-		// Two logs may come in either order.
+		// The two logs may be delivered in either order.
 		var got []string
 		for range c.want {
 			got = append(got, stream.text())
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, c.want) {
-			t.Errorf("with the cursor %s come %q", c.what, got)
+			t.Errorf("with the cursor %s, got messages %q", c.what, got)
 		}
 		stream.disconnect()
 	}
 }
 
-// TestUnservableCursors: what cannot be continued is said, with a fresh
-// snapshot, and the stream goes on from there.
+// TestUnservableCursors checks that a cursor from which the stream cannot resume causes a reset
+// with a snapshot, and that events follow.
 func TestUnservableCursors(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -145,28 +145,28 @@ func TestUnservableCursors(t *testing.T) {
 	} {
 		stream, ready := alice.listen(resume(c.cursor))
 		if ready.Resumed {
-			t.Errorf("%.20s is resumed", c.cursor)
+			t.Errorf("the stream resumed from %.20s", c.cursor)
 		}
 		reset := expect[room.RoomReset](stream)
 		if reset.RoomID != "lobby" || reset.Reason != c.reason || reset.Room.LastSeq < 2 || reset.OldestSeq != 1 {
-			t.Errorf("%.20s is answered with %+v", c.cursor, reset)
+			t.Errorf("with the cursor %.20s, got reset %+v", c.cursor, reset)
 		}
 		if c.reason == room.ResetCursorInvalid {
 			if reset := expect[room.InboxReset](stream); reset.Reason != c.reason || reset.OldestSeq != 1 {
-				t.Errorf("%.20s is answered with %+v for the inbox", c.cursor, reset)
+				t.Errorf("with the cursor %.20s, got reset %+v of the inbox", c.cursor, reset)
 			}
 		}
 		alice.send("lobby", "next")
 		if got := stream.text(); got != "next" {
-			t.Errorf("after %.20s comes %q", c.cursor, got)
+			t.Errorf("with the cursor %.20s, next message is %q", c.cursor, got)
 		}
-		// The inbox is older than the room, and stands before it.
+		// The inbox was created before the room, so it comes first in the cursor.
 		if got, want := stream.id, ","+cursorOf(lobby, stream.seq()); !strings.HasSuffix(got, want) {
-			t.Errorf("the cursor is then %s, and not %s", got, want)
+			t.Errorf("next cursor is %s, want the end %s", got, want)
 		}
 		stream.disconnect()
 	}
-	// A log that is none of the session's is no reason to lose others.
+	// An unknown log in the cursor does not affect the session's own logs.
 	stream, ready := alice.listen(resume(cursorOf(lobby, 2) + ",zzz:1"))
 	if !ready.Resumed {
 		t.Errorf("with an unknown log: %+v", ready)
@@ -176,7 +176,7 @@ func TestUnservableCursors(t *testing.T) {
 	}
 }
 
-// cursorOf is a cursor as the server writes it. Clients do not make any.
+// cursorOf returns a cursor in the server's format. Clients do not create any.
 func cursorOf(r room.Room, seq room.Seq) string {
 	return strconv.FormatInt(int64(r.Generation), 36) + ":" + strconv.FormatInt(int64(seq), 36)
 }
@@ -194,15 +194,15 @@ func TestNewerStreamSupersedes(t *testing.T) {
 	older.end()
 	alice.send("lobby", "hello")
 	if got := newer.text(); got != "hello" {
-		t.Errorf("the newer stream brings %q", got)
+		t.Errorf("the newer stream received %q", got)
 	}
 	if got := alice.state(); got != "online" {
 		t.Errorf("the session is %s", got)
 	}
 }
 
-// TestRoomLeftWhileAway: a session that comes back learns of the rooms that it
-// was taken out of, and why.
+// TestRoomLeftWhileAway checks that a session that reconnects learns from which rooms it was
+// removed, and why.
 func TestRoomLeftWhileAway(t *testing.T) {
 	t.Parallel()
 	var late atomic.Int64 // how far the store's clock is ahead
@@ -221,19 +221,19 @@ func TestRoomLeftWhileAway(t *testing.T) {
 	}
 	hers, _ := alice.listen()
 	hers.disconnect()
-	eventually(t, "the session is detached", func() bool { return alice.state() == "detached" })
+	eventually(t, "alice's session is detached", func() bool { return alice.state() == "detached" })
 	alice.leave("left")
 	expect[room.MembersLeft](his)
 	late.Store(int64(31 * time.Second))
 	s.sweepUntilEvent(his)
 	if left := expect[room.MembersLeft](his); left.MemberList[0].Reason != room.ReasonTimedOut {
-		t.Errorf("the others see %+v", left)
+		t.Errorf("membersLeft lists %+v", left)
 	}
 	bob.send("kept", "meanwhile")
 
 	hers, ready := alice.listen(resume(hers.id))
 	if len(ready.Rooms) != 1 || ready.Rooms[0].ID != "kept" || !ready.Resumed {
-		t.Errorf("she comes back to %+v", ready)
+		t.Errorf("sessionReady after the reconnect is %+v", ready)
 	}
 	var told []string
 	for range 2 {
@@ -242,38 +242,38 @@ func TestRoomLeftWhileAway(t *testing.T) {
 	}
 	slices.Sort(told)
 	if want := []string{"left disconnected success", "lost disconnected networkTimeout"}; !slices.Equal(told, want) {
-		t.Errorf("she is told %q", told)
+		t.Errorf("got state events %q", told)
 	}
 	if got := hers.text(); got != "meanwhile" {
-		t.Errorf("what she missed is %q", got)
+		t.Errorf("missed messages are %q", got)
 	}
 	alice.call("GET", roomPath("lost", ""), nil).refused(http.StatusConflict, "not_in_room")
 }
 
-// TestTimeoutInQuietRoom: who lost the stream before the room's log brought
-// anything is told why it is out, like everybody else.
+// TestTimeoutInQuietRoom checks that a session that lost its stream before the room had any event
+// learns why it was removed.
 func TestTimeoutInQuietRoom(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
 	hers, _ := alice.listen()
 	alice.enter("quiet")
-	for range 2 { // connecting, connected
+	for range 2 { // connecting and connected
 		expect[room.RoomStateChanged](hers)
 	}
 	hers.disconnect()
 	s.admin().call("DELETE", adminPath("quiet", "/members/alice?reason=spam"), nil).is(http.StatusNoContent)
 	hers, ready := alice.listen(resume(hers.id))
 	if len(ready.Rooms) != 0 {
-		t.Errorf("she is in %+v", ready.Rooms)
+		t.Errorf("sessionReady lists rooms %+v", ready.Rooms)
 	}
 	if out := expect[room.RoomStateChanged](hers); out.RoomID != "quiet" || out.Event != room.RoomKickedOut || out.Reason != "spam" {
-		t.Errorf("she is told %+v", out)
+		t.Errorf("got state event %+v", out)
 	}
 }
 
-// TestBrokenStreams: however often a stream breaks, its reader gets each event
-// once and in order.
+// TestBrokenStreams checks that a client receives each event once and in order, however often its
+// stream breaks.
 func TestBrokenStreams(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -292,9 +292,9 @@ func TestBrokenStreams(t *testing.T) {
 	stream, _ := alice.listen()
 	expect[room.MembersJoined](stream)
 	last := stream.seq()
-	next := make(map[int]int) // each sender's next message
+	next := make(map[int]int) // number of each sender's next message
 	for got := range messages * senders {
-		if got%7 == 3 { // EventSource, fetch, and a cursor in the query in turn
+		if got%7 == 3 { // alternate between EventSource, fetch and a cursor in the query
 			id := stream.id
 			stream.disconnect()
 			switch got % 3 {
@@ -311,7 +311,7 @@ func TestBrokenStreams(t *testing.T) {
 			t.Fatal(err)
 		}
 		if seq := stream.seq(); seq != last+1 || i != next[sender] {
-			t.Fatalf("after event %d comes %d, message %d/%d and not %d", last, seq, sender, i, next[sender])
+			t.Fatalf("after event %d got event %d with message %d/%d, want message %d", last, seq, sender, i, next[sender])
 		}
 		last++
 		next[sender]++
@@ -319,8 +319,8 @@ func TestBrokenStreams(t *testing.T) {
 	sending.Wait()
 }
 
-// TestServerDrainsStreams: every stream is asked to come back and may do so, until the
-// end, from which no new one is taken.
+// TestServerDrainsStreams checks that a draining server asks each stream to reconnect and accepts
+// it again, and that a closed server accepts none.
 func TestServerDrainsStreams(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -333,7 +333,7 @@ func TestServerDrainsStreams(t *testing.T) {
 	stream.end()
 	stream, ready := alice.listen(resume(stream.id))
 	if !ready.Resumed {
-		t.Error("the stream is not resumed")
+		t.Error("the stream did not resume")
 	}
 	s.hub.Shutdown(t.Context())
 	if got := expect[room.Reconnect](stream); got.AfterMs > 1000 {
@@ -343,7 +343,7 @@ func TestServerDrainsStreams(t *testing.T) {
 	alice.call("GET", "/v1/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
 	again := s.anonymous().open(alice.StreamURL)
 	if got := expect[room.Reconnect](again); got.AfterMs < 500 || got.AfterMs > room.MinMemberTimeout.Milliseconds()/2 {
-		t.Errorf("EventSource is answered with %+v", got)
+		t.Errorf("EventSource received %+v", got)
 	}
 	again.end()
 }

@@ -15,7 +15,7 @@ import (
 	"parlor/room"
 )
 
-// brokenRooms is a store that cannot read rooms.
+// brokenRooms is a store that fails to read rooms.
 type brokenRooms struct {
 	handlers.Store
 	fail func() error
@@ -25,8 +25,8 @@ func (b brokenRooms) SessionRoom(context.Context, room.SessionID, room.RoomID) (
 	return room.Room{}, b.fail()
 }
 
-// TestInternalErrorsAreOnlyLogged: the caller gets a request ID, and nothing of what
-// went wrong.
+// TestInternalErrorsAreOnlyLogged checks that a reply to an internal error contains a request ID
+// and no details.
 func TestInternalErrorsAreOnlyLogged(t *testing.T) {
 	t.Parallel()
 	for _, step := range []struct {
@@ -37,10 +37,10 @@ func TestInternalErrorsAreOnlyLogged(t *testing.T) {
 		{"panic", func() error { panic("the innermost cause") }},
 	} {
 		s := newService(t, func(c *setup) {
-			c.expectErrors = true
+			c.allowErrors = true
 			c.wrap = func(s handlers.Store) handlers.Store { return brokenRooms{s, step.fail} }
 		})
-		// No operation declares 500: it is nothing to count on.
+		// The contract declares no status 500, because clients cannot rely on it.
 		r := s.unchecked().withKey(s.login("alice").SessionKey).call("GET", roomPath("lobby", ""), nil)
 		p := r.refused(http.StatusInternalServerError, "internal")
 		for _, err := range []error{checkHeaders(r.Response), checkSecrecy(r.body), checkProblem(r.Response, r.body)} {
@@ -52,13 +52,13 @@ func TestInternalErrorsAreOnlyLogged(t *testing.T) {
 			t.Errorf("%s: the reply says %s", step.name, r.body)
 		}
 		if !s.log.contains("the innermost cause") || !s.log.contains(p.RequestID) {
-			t.Errorf("%s: the log does not say what happened to %s", step.name, p.RequestID)
+			t.Errorf("%s: the log does not contain the error of request %s", step.name, p.RequestID)
 		}
 	}
 }
 
-// TestErrorContextIsHidden: a rule's error is told as it is, however deep it
-// is wrapped, and what is around it is not.
+// TestErrorContextIsHidden checks that an error of package room is sent as it is, without the
+// errors that wrap it.
 func TestErrorContextIsHidden(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
@@ -72,8 +72,8 @@ func TestErrorContextIsHidden(t *testing.T) {
 	}
 }
 
-// TestCanceledCall: nobody is answered, and the log does not count it
-// as a fault.
+// TestCanceledCall checks that a call whose client has disconnected is logged as 499, not as an
+// internal error.
 func TestCanceledCall(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{})
@@ -89,12 +89,12 @@ func TestCanceledCall(t *testing.T) {
 	reply, err := alice.http.Do(alice.request("GET", roomPath("lobby", ""), nil).WithContext(ctx))
 	if err == nil {
 		_ = reply.Body.Close()
-		t.Errorf("who does not wait is answered with %d", reply.StatusCode)
+		t.Errorf("the canceled call got status %d", reply.StatusCode)
 	}
-	eventually(t, "the log has the call", func() bool { return s.log.contains(`"status":499`) })
+	eventually(t, "the log contains the call", func() bool { return s.log.contains(`"status":499`) })
 }
 
-// waiting is a store that answers nobody who asks for a room.
+// blockedStore is a store that blocks each read of a room until its context ends.
 type blockedStore struct {
 	handlers.Store
 	asked chan struct{}
@@ -106,7 +106,7 @@ func (w blockedStore) SessionRoom(ctx context.Context, _ room.SessionID, _ room.
 	return room.Room{}, ctx.Err()
 }
 
-// patient is a store that looks how long it may be waited for.
+// deadlineStore is a store that requires a deadline in the contexts of its calls.
 type deadlineStore struct {
 	handlers.Store
 	t testing.TB
@@ -114,7 +114,7 @@ type deadlineStore struct {
 
 func (p deadlineStore) check(ctx context.Context, what string) {
 	if end, ok := ctx.Deadline(); !ok || time.Until(end) > 10*time.Second {
-		p.t.Errorf("%s may take for ever", what)
+		p.t.Errorf("%s is called without a deadline", what)
 	}
 }
 
@@ -148,8 +148,8 @@ func (p deadlineStore) FeedAfter(ctx context.Context, after room.FeedCursor, n i
 	return p.Store.FeedAfter(ctx, after, n)
 }
 
-// TestStoreCallsHaveDeadlines: a database that does not answer holds up no
-// call, and no stream at its start.
+// TestStoreCallsHaveDeadlines checks that a database that does not respond cannot block a call or
+// the start of a stream forever.
 func TestStoreCallsHaveDeadlines(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
@@ -171,8 +171,8 @@ func TestStoreCallsHaveDeadlines(t *testing.T) {
 	}
 }
 
-// TestObservedRoutes: counters get a route's pattern, of which there are few,
-// and never a path.
+// TestObservedRoutes checks that metrics are labelled with the pattern of a route, not with a path,
+// so that there are few labels.
 func TestObservedRoutes(t *testing.T) {
 	t.Parallel()
 	var (
@@ -200,7 +200,7 @@ func TestObservedRoutes(t *testing.T) {
 		"POST /v1/sessions 201", "POST /v1/rooms/{roomID}/enter 201", "GET /v1/rooms/{roomID}/members 400", "GET  404", "PUT  405", "GET  404",
 		"DELETE /v1/sessions/current 204",
 	}
-	eventually(t, "all calls are observed", func() bool {
+	eventually(t, "all calls are counted", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(observed) == len(want)
@@ -208,17 +208,17 @@ func TestObservedRoutes(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	if !slices.Equal(observed, want) {
-		t.Errorf("observed are %q", observed)
+		t.Errorf("observed routes are %q", observed)
 	}
 }
 
-// TestSecretsStayOutOfTheLog sends secrets to wherever a client may put them.
-// The harness looks for them in the log of every test.
+// TestSecretsStayOutOfTheLog sends secrets in all parts of a request. The harness looks for them in
+// the log of every test.
 func TestSecretsStayOutOfTheLog(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
-	// Some of it opens the stream, which nobody reads to its end.
+	// Some of the requests open the stream, which is not read.
 	send := func(r *http.Request) {
 		t.Helper()
 		reply, err := s.unchecked().http.Do(r)
@@ -240,6 +240,6 @@ func TestSecretsStayOutOfTheLog(t *testing.T) {
 		send(alice.request("POST", "/v1/sessions", object{"token": "x", secret: 1}))
 	}
 	if !s.log.contains("/v1/rooms/lobby/members") {
-		t.Error("the log does not have the calls")
+		t.Error("the log does not contain the calls")
 	}
 }

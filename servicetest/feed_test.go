@@ -18,7 +18,7 @@ import (
 	"parlor/room"
 )
 
-// follow opens the feed at a cursor; none begins now.
+// follow opens the feed at a cursor. An empty cursor means now.
 func (c *client) follow(cursor string) (*stream, room.FeedReady) {
 	c.Helper()
 	var change []func(*http.Request)
@@ -29,7 +29,7 @@ func (c *client) follow(cursor string) (*stream, room.FeedReady) {
 	return s, expect[room.FeedReady](s)
 }
 
-// line is the next event of a feed in short.
+// nextSummary returns the feed's next event in short form.
 func (s *stream) nextSummary() string {
 	s.t.Helper()
 	switch e := s.next(); room.EventType(e.Type) {
@@ -47,7 +47,7 @@ func (s *stream) nextSummary() string {
 	}
 }
 
-// lines is the next n events of a feed.
+// nextSummaries returns the next n events of a feed in short form.
 func (s *stream) nextSummaries(n int) []string {
 	s.t.Helper()
 	lines := make([]string, n)
@@ -57,8 +57,8 @@ func (s *stream) nextSummaries(n int) []string {
 	return lines
 }
 
-// TestFeed follows the rooms of several users from their beginning to their end,
-// and again from every place in between.
+// TestFeed reads the events of several users' rooms from beginning to end, and again from each
+// position in between.
 func TestFeed(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -89,12 +89,12 @@ func TestFeed(t *testing.T) {
 	}
 	for i := range want {
 		if got := feed.nextSummary(); got != want[i] {
-			t.Errorf("the feed brings %s, and not %s", got, want[i])
+			t.Errorf("got feed event %s, want %s", got, want[i])
 		}
 		ids = append(ids, feed.id)
 		if feed.last.Type == string(room.TypeMessagesReceived) {
 			if got := decoded[room.MessagesReceived](feed).MessageList; !cmp.Equal(got, []room.Message{sent}) {
-				t.Errorf("the feed brings the messages %+v", got)
+				t.Errorf("the feed delivered the messages %+v", got)
 			}
 		}
 	}
@@ -107,33 +107,32 @@ func TestFeed(t *testing.T) {
 				}
 			})
 			if ready := expect[room.FeedReady](again); !ready.Resumed || again.id != id {
-				t.Errorf("after %s the feed begins with %+v at %s", id, ready, again.id)
+				t.Errorf("with cursor %s, the feed begins with %+v at %s", id, ready, again.id)
 			}
 			if got := again.nextSummaries(len(want) - i); !slices.Equal(got, want[i:]) {
-				t.Errorf("after %s the feed brings %q", id, got)
+				t.Errorf("with cursor %s, the feed delivered %q", id, got)
 			}
 			again.disconnect()
 		}
 	}
 	header, _ := s.admin().follow(ids[9])
 	if got := header.nextSummary(); got != want[9] {
-		t.Errorf("the feed goes on with %s", got)
+		t.Errorf("next feed event is %s", got)
 	}
 	both := s.admin().open("/v1/admin/events?last_event_id="+ids[1], resume(ids[9]))
 	expect[room.FeedReady](both)
 	if got := both.nextSummary(); got != want[9] {
-		t.Errorf("of two cursors the feed takes that of the query, and goes on with %s", got)
+		t.Errorf("the cursor in the query did not take precedence: next feed event is %s", got)
 	}
 }
 
-// decoded is what the last event of a stream says.
+// decoded returns the body of the stream's last event.
 func decoded[T any](s *stream) T {
 	s.t.Helper()
 	return as[T](reply{TB: s.t, call: s.last.Type, body: s.last.Data})
 }
 
-// TestFeedInPages reads more than one page holds.
-// TestFeedAdminAndAttributeEvents: what is not of the first days as well.
+// TestFeedAdminAndAttributeEvents covers events by admins and of attributes.
 func TestFeedAdminAndAttributeEvents(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -149,7 +148,7 @@ func TestFeedAdminAndAttributeEvents(t *testing.T) {
 		"lobby 4 roomMemberLeft", "lobby destroyed: operator",
 	}
 	if diff := cmp.Diff(want, feed.nextSummaries(len(want))); diff != "" {
-		t.Errorf("the feed (-want +got):\n%s", diff)
+		t.Errorf("feed events (-want +got):\n%s", diff)
 	}
 }
 
@@ -176,11 +175,11 @@ func TestFeedInPages(t *testing.T) {
 	}
 	feed, _ = s.admin().follow(start)
 	if got := feed.nextSummary(); got != "lobby created" {
-		t.Errorf("the feed brings %s", got)
+		t.Errorf("got feed event %s", got)
 	}
 	for i := range messages + 1 {
 		if want, got := fmt.Sprintf("lobby %d roomMemberJoined", i+1), feed.nextSummary(); got != want {
-			t.Fatalf("the feed brings %s, and not %s", got, want)
+			t.Fatalf("got feed event %s, want %s", got, want)
 		}
 	}
 }
@@ -188,7 +187,7 @@ func TestFeedInPages(t *testing.T) {
 func TestFeedInvalidCursors(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.api.EndFeeds() // a cursor that is taken gets 503, and no feed without end
+	s.api.EndFeeds() // so that a valid cursor gets 503 instead of an endless feed
 	admin := s.admin()
 	for _, id := range []string{
 		"", "x", "-", "1a:2f", "1.1", "1.1.1.1", "1..1", ".1.1", "1.1.", "01.1.1", "1.01.1", "1.1.01", "+1.1.1", "-1.1.1", "1.-1.1", "1.1.-1", "A.1.1",
@@ -203,7 +202,7 @@ func TestFeedInvalidCursors(t *testing.T) {
 	admin.call("GET", "/v1/admin/events?roomID=lobby", nil).invalid("query/roomID", "unknown")
 }
 
-// TestFeedReset: what is missing is said, and the rest comes.
+// TestFeedReset checks that the feed reports missing events and delivers the rest.
 func TestFeedReset(t *testing.T) {
 	t.Parallel()
 	var late atomic.Int64
@@ -239,17 +238,17 @@ func TestFeedReset(t *testing.T) {
 	} {
 		feed, ready := s.admin().follow(c.cursor)
 		if ready != c.want {
-			t.Errorf("with a cursor %s the feed begins with %+v", c.what, ready)
+			t.Errorf("with a cursor %s, the feed begins with %+v", c.what, ready)
 		}
 		if got := feed.nextSummary(); got != c.begins {
-			t.Errorf("with a cursor %s the feed goes on with %s", c.what, got)
+			t.Errorf("with a cursor %s, the next feed event is %s", c.what, got)
 		}
 		feed.disconnect()
 	}
 }
 
-// TestFeedEndsWhenTokenExpires: the clock that verifies tokens is shortly before the
-// end of the token.
+// TestFeedEndsWhenTokenExpires sets the clock that verifies tokens to shortly before the token
+// expires.
 func TestFeedEndsWhenTokenExpires(t *testing.T) {
 	t.Parallel()
 	end := time.Now().Add(time.Hour).Truncate(time.Second)
@@ -261,10 +260,11 @@ func TestFeedEndsWhenTokenExpires(t *testing.T) {
 		t.Errorf("the feed ends with %+v", got)
 	}
 	feed.end()
-	eventually(t, "the log says why", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the token expired"`) })
+	eventually(t, "the log contains the reason", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the token expired"`) })
 }
 
-// TestFeedEndsWhenTheServerStops: a server that stops waits for its requests.
+// TestFeedEndsWhenTheServerStops checks that a stopping server ends its feeds, because it waits for
+// its requests.
 func TestFeedEndsWhenTheServerStops(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -272,10 +272,10 @@ func TestFeedEndsWhenTheServerStops(t *testing.T) {
 	feed, _ := admin.follow("")
 	s.api.EndFeeds()
 	if after := expect[room.Reconnect](feed).AfterMs; after < 400 || after > 800 {
-		t.Errorf("the reader is to come back after %d ms", after)
+		t.Errorf("the reader is asked to reconnect after %d ms", after)
 	}
 	feed.end()
-	eventually(t, "the log says why", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the server is stopping"`) })
+	eventually(t, "the log contains the reason", func() bool { return s.log.contains(`"msg":"feed ended","reason":"the server is stopping"`) })
 	admin.call("GET", "/v1/admin/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
 	s.login("alice").call("GET", "/v1/sessions/current", nil).is(http.StatusOK) // over the same connection
 }
@@ -293,7 +293,7 @@ func TestFeedLimit(t *testing.T) {
 	}
 	admin.call("GET", "/v1/admin/events", nil).refused(http.StatusServiceUnavailable, "unavailable")
 	first.disconnect()
-	eventually(t, "a feed that ends makes room", func() bool {
+	eventually(t, "another feed can be opened after one has ended", func() bool {
 		reply, err := admin.http.Do(admin.request("GET", "/v1/admin/events", nil))
 		if err != nil {
 			t.Fatal(err)
@@ -303,8 +303,8 @@ func TestFeedLimit(t *testing.T) {
 	})
 }
 
-// TestFeedWaitsForOlderTransaction: the feed waits for an older transaction, and then goes on
-// by itself. Comments come meanwhile.
+// TestFeedWaitsForOlderTransaction checks that the feed delivers no event before an older
+// transaction ends, and that comments keep the connection open meanwhile.
 func TestFeedWaitsForOlderTransaction(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Heartbeat = 20 * time.Millisecond })
@@ -324,19 +324,20 @@ func TestFeedWaitsForOlderTransaction(t *testing.T) {
 	}
 	alice.enter("lobby")
 	comments := feed.comments.Load()
-	eventually(t, "comments keep the feed open", func() bool { return feed.comments.Load() > comments+3 })
+	eventually(t, "comments arrive on the waiting feed", func() bool { return feed.comments.Load() > comments+3 })
 	if len(feed.events) > 0 {
-		t.Errorf("%s overtakes an older transaction", feed.nextSummary())
+		t.Errorf("the feed delivered %s before an older transaction ended", feed.nextSummary())
 	}
 	if err := older.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := feed.nextSummary(); got != "lobby created" {
-		t.Errorf("the feed goes on with %s", got)
+		t.Errorf("next feed event is %s", got)
 	}
 }
 
-// TestFeedReadErrors ends with the request to come back, and goes on then.
+// TestFeedReadErrors checks that the feed asks its reader to reconnect if it cannot be read, and
+// then continues.
 func TestFeedReadErrors(t *testing.T) {
 	t.Parallel()
 	for _, step := range []struct {
@@ -344,7 +345,7 @@ func TestFeedReadErrors(t *testing.T) {
 		fail func(room.FeedPage) (room.FeedPage, error)
 	}{
 		{"no database", func(room.FeedPage) (room.FeedPage, error) { return room.FeedPage{}, room.ErrUnavailable }},
-		// The reader was so slow that what it needs next is gone.
+		// The reader is so slow that its next event has been purged.
 		{"a purge", func(p room.FeedPage) (room.FeedPage, error) {
 			p.Trimmed = room.FeedCursor{Xact: 1 << 60}
 			return p, nil
@@ -358,18 +359,18 @@ func TestFeedReadErrors(t *testing.T) {
 		failing.Store(true)
 		s.login("alice").enter("lobby")
 		if e := feed.next(); e.Type != string(room.TypeReconnect) {
-			t.Errorf("with %s the feed brings %s", step.what, e.Type)
+			t.Errorf("with %s, the feed delivered %s", step.what, e.Type)
 		}
 		feed.end()
 		failing.Store(false)
 		feed, _ = s.admin().follow(feed.id)
 		if got := feed.nextSummary(); got != "lobby created" {
-			t.Errorf("after %s the feed goes on with %s", step.what, got)
+			t.Errorf("after %s, the next feed event is %s", step.what, got)
 		}
 	}
 }
 
-// brokenFeed is a store whose feed cannot be read while it fails.
+// brokenFeed is a store whose feed cannot be read as long as it fails.
 type brokenFeed struct {
 	handlers.Store
 	failing *atomic.Bool

@@ -10,7 +10,7 @@ import (
 	"parlor/room"
 )
 
-// TestContractClient drives the server with the client that is generated from openapi.yaml.
+// TestContractClient calls the server with the client that is generated from openapi.yaml.
 func TestContractClient(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -33,18 +33,18 @@ func TestContractClient(t *testing.T) {
 	login := mustReply(t, err, created.JSON201)
 	key = s.log.secret(login.SessionKey)
 
-	const id = "a#b?c%d&e" // what needs encoding in a path
+	const id = "a#b?c%d&e" // has characters that must be encoded in a path
 	missing, err := client.JoinRoomWithResponse(ctx, id)
 	if p := mustReply(t, err, missing.ApplicationproblemJSON404); p.Code != parlor.ProblemCode("room_not_found") || !p.Code.Valid() {
-		t.Errorf("a room that is not there: %+v", p)
+		t.Errorf("problem for an unknown room is %+v", p)
 	}
 	most := 2
 	entered, err := client.EnterRoomWithResponse(ctx, id, parlor.EnterRoomRequest{Config: &parlor.RoomConfigRequest{MaxMembers: &most}})
 	if r := mustReply(t, err, entered.JSON201); !r.Created || r.Room.RoomID != id || r.Room.Config.MaxMembers != most {
-		t.Errorf("the room is entered as %+v", r)
+		t.Errorf("entered room is %+v", r)
 	}
 	if entered.Headers201.Location == nil || *entered.Headers201.Location != roomPath(id, "") {
-		t.Errorf("the room is at %v", entered.Headers201.Location)
+		t.Errorf("Location of the room is %v", entered.Headers201.Location)
 	}
 
 	opened, err := client.StreamEvents(ctx, &parlor.StreamEventsParams{}) //nolint:bodyclose // the reader closes it
@@ -63,7 +63,7 @@ func TestContractClient(t *testing.T) {
 	var received parlor.RoomMessageReceivedEvent
 	decode(t, stream.next(), room.TypeMessagesReceived, &received)
 	if len(received.MessageList) != 1 || received.MessageList[0].MessageID != message.MessageID || *received.Seq != *message.Seq {
-		t.Errorf("%+v was sent, and %+v comes", message, received)
+		t.Errorf("sent %+v, received %+v", message, received)
 	}
 	limit, after := 10, int64(0)
 	history, err := client.ListRoomMessagesWithResponse(ctx, id, &parlor.ListRoomMessagesParams{Limit: &limit, After: &after})
@@ -81,21 +81,21 @@ func TestContractClient(t *testing.T) {
 	var updated parlor.RoomAttributesUpdatedEvent
 	decode(t, stream.next(), room.TypeAttributesUpdated, &updated)
 	if updated.Seq != version || len(updated.Infos) != 1 || updated.Infos[0].RoomAttributes["topic"] != "tea" || set.Headers200.ETag == nil {
-		t.Errorf("version %d is made, and %+v comes", version, updated)
+		t.Errorf("changed to version %d, received %+v", version, updated)
 	}
 	late, err := client.UpdateRoomAttributesWithResponse(ctx, id, &parlor.UpdateRoomAttributesParams{IfMatch: &tag},
 		parlor.UpdateRoomAttributesRequest{Set: &topic})
 	if p := mustReply(t, err, late.ApplicationproblemJSON412); p.Code != "version_mismatch" {
-		t.Errorf("another version: %+v", p)
+		t.Errorf("problem for an outdated version is %+v", p)
 	}
-	const peer = "b?b%" // what needs encoding in a path
+	const peer = "b?b%" // has characters that must be encoded in a path
 	s.login(peer)
 	written, err := client.SendPeerMessageWithResponse(ctx, peer, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Psst")})
 	private := mustReply(t, err, written.JSON201).Message
 	var whispered parlor.PeerMessageReceivedEvent
 	decode(t, stream.next(), room.TypePeerMessagesReceived, &whispered)
 	if len(whispered.MessageList) != 1 || whispered.MessageList[0].MessageID != private.MessageID || *whispered.Seq != *private.Seq || *private.UserID != peer || private.RoomID != nil {
-		t.Errorf("%+v was sent, and %+v comes", private, whispered)
+		t.Errorf("sent %+v, received %+v", private, whispered)
 	}
 	conversation, err := client.ListPeerMessagesWithResponse(ctx, peer, &parlor.ListPeerMessagesParams{Limit: &limit})
 	if list := mustReply(t, err, conversation.JSON200).MessageList; len(list) != 1 || list[0].MessageID != private.MessageID {
@@ -103,26 +103,26 @@ func TestContractClient(t *testing.T) {
 	}
 	left, err := client.LeaveRoomWithResponse(ctx, id)
 	if r := mustReply(t, err, left.JSON200); r.RoomID != id {
-		t.Errorf("what was left is %+v", r)
+		t.Errorf("left rooms are %+v", r)
 	}
 	ended, err := client.EndSessionWithResponse(ctx)
 	if err != nil || ended.StatusCode() != http.StatusNoContent {
-		t.Errorf("the session ends with %v, %v", ended.Status(), err)
+		t.Errorf("ending the session: got status %v, error %v", ended.Status(), err)
 	}
 	over, err := client.GetSessionWithResponse(ctx)
 	if p := mustReply(t, err, over.ApplicationproblemJSON401); p.Code != "session_ended" {
-		t.Errorf("the session is %+v", p)
+		t.Errorf("problem for an ended session is %+v", p)
 	}
 }
 
-// got is the reply that was expected, where it came.
+// mustReply returns the reply for the expected status, and stops the test if there is none.
 func mustReply[T any](t *testing.T, err error, reply *T) T {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if reply == nil {
-		t.Fatal("the reply is of another status")
+		t.Fatal("the reply has another status")
 	}
 	return *reply
 }
@@ -130,7 +130,7 @@ func mustReply[T any](t *testing.T, err error, reply *T) T {
 func decode(t testing.TB, e event, want room.EventType, body any) {
 	t.Helper()
 	if e.Type != string(want) {
-		t.Fatalf("%s comes, and not %s", e.Type, want)
+		t.Fatalf("got event %s, want %s", e.Type, want)
 	}
 	if err := json.Unmarshal(e.Data, body); err != nil {
 		t.Fatal(err)

@@ -27,23 +27,22 @@ import (
 	"parlor/store/storetest"
 )
 
-// setup is what a test may change of its service before it starts.
+// setup holds the options of a service, which a test can change before the service starts.
 type setup struct {
 	database string
 	store    store.Options
 	hub      hub.Options
 	api      handlers.Options
 	server   *httptest.Server
-	// start starts the server; Start where nothing is said.
+	// start starts the server. It is (*httptest.Server).Start unless a test sets another function.
 	start func(*httptest.Server)
-	// wrap puts something around the real store.
+	// wrap returns the store that the handlers use: the real one, or one with injected faults.
 	wrap func(handlers.Store) handlers.Store
-	// faulty says that the log may tell of internal errors.
-	expectErrors bool
+	// allowErrors permits the log to contain internal errors.
+	allowErrors bool
 }
 
-// service is the whole service as the program wires it, on a database and a
-// port of its own.
+// service is the whole service, wired as in the program, with its own database and port.
 type service struct {
 	testing.TB
 	url string
@@ -56,13 +55,13 @@ type service struct {
 	log      *logBuffer
 	server   *httptest.Server
 	api      *handlers.API
-	// http holds every exchange against the contract.
+	// http checks every request and reply against the contract.
 	http *http.Client
 }
 
 var secret = []byte("a secret of at least thirty-two bytes")
 
-// webPages stands for the built pages.
+// webPages stands in for the built web pages.
 var webPages = fstest.MapFS{
 	"index.html":     {Data: []byte("<!doctype html><title>Parlor</title>")},
 	"docs.html":      {Data: []byte("<!doctype html><title>Contract</title>")},
@@ -102,7 +101,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.database = c.database
 	s.store = storetest.Open(t, c.database, c.store)
 	c.hub.OnStreamEnd = s.store.Detach
-	if now := c.store.Now; now != nil { // a test's clock rules when a stream was lost, too
+	if now := c.store.Now; now != nil { // streams end at the time of the test's clock, too
 		c.hub.OnStreamEnd = func(id room.SessionID, streamNo int64, _ time.Time) { s.store.Detach(id, streamNo, now()) }
 	}
 	s.hub = hub.New(s.store, c.hub)
@@ -117,16 +116,16 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	s.url = s.server.URL
 	s.http = s.httpClient(s.server.Client().Transport)
 	t.Cleanup(func() {
-		s.hub.Close()    // ends the streams, which the server waits for
-		s.api.EndFeeds() // and the feeds
+		s.hub.Close()    // ends the streams, because the server waits for them
+		s.api.EndFeeds() // ends the feeds, for the same reason
 		s.server.Close()
-		s.log.check(t, c.expectErrors)
+		s.log.check(t, c.allowErrors)
 	})
 	return s
 }
 
-// over is a client that holds what goes over a transport against the contract.
-// Redirects are for the test to see.
+// httpClient returns a client that sends requests over a transport and checks them and their
+// replies against the contract. It does not follow redirects, so that tests can check them.
 func (s *service) httpClient(next http.RoundTripper) *http.Client {
 	return &http.Client{
 		Transport:     &checked{s, next},
@@ -134,7 +133,7 @@ func (s *service) httpClient(next http.RoundTripper) *http.Client {
 	}
 }
 
-// unchecked is a client for what the contract does not speak of.
+// unchecked returns a client for requests that the contract does not cover.
 func (s *service) unchecked() *client {
 	return &client{service: s, http: s.server.Client()}
 }
@@ -149,14 +148,14 @@ func (s *service) token(user room.UserID, ttl time.Duration) string {
 	return s.log.secret(token)
 }
 
-// client is a caller of the service: a session, where it has a key.
+// client is a caller of the service. It has a session if SessionKey is set.
 type client struct {
 	*service
 	http *http.Client
 	session
 }
 
-// session is what createSession answers.
+// session is the reply of createSession.
 type session struct {
 	SessionID      room.SessionID
 	SessionKey     string
@@ -167,7 +166,7 @@ type session struct {
 	Limits         struct{ TextBytes, ExtendedDataBytes, Rooms, HeartbeatSeconds int }
 }
 
-// admin is a server: its key is an admin token.
+// admin returns a client with an admin token as its key, as an application's backend has it.
 func (s *service) admin() *client {
 	s.Helper()
 	token, err := s.tokens.SignAdmin("backend", time.Hour)
@@ -177,16 +176,16 @@ func (s *service) admin() *client {
 	return s.anonymous().withKey(token)
 }
 
-// stranger is a caller without a session.
+// anonymous returns a client without a session.
 func (s *service) anonymous() *client { return &client{service: s, http: s.http} }
 
-// login starts a session of a user.
+// login creates a session for a user.
 func (s *service) login(user room.UserID) *client {
 	s.Helper()
 	return s.loginWith(s.token(user, time.Hour))
 }
 
-// loginWith starts a session with a token.
+// loginWith creates a session with a token.
 func (s *service) loginWith(token string) *client {
 	s.Helper()
 	c := s.anonymous()
@@ -196,13 +195,13 @@ func (s *service) loginWith(token string) *client {
 	return c
 }
 
-// streamKey is the key that streamURL carries.
+// streamKey returns the key in the streamURL.
 func (c *client) streamKey() string {
 	_, key, _ := strings.Cut(c.StreamURL, "stream_key=")
 	return key
 }
 
-// with is the same caller with another key.
+// withKey returns a copy of the client with another key.
 func (c *client) withKey(key string) *client {
 	other := *c
 	other.SessionKey = c.log.secret(key)
@@ -214,7 +213,7 @@ type object map[string]any
 // raw is a body that is sent as it is.
 type raw string
 
-// request makes a call's request. A body is encoded as JSON unless it is raw.
+// request builds the request of a call. The body is encoded as JSON unless it is raw.
 func (c *client) request(method, path string, body any, change ...func(*http.Request)) *http.Request {
 	c.Helper()
 	var sent io.Reader
@@ -265,12 +264,12 @@ func (c *client) call(method, path string, body any, change ...func(*http.Reques
 	return reply{c, method + " " + path, got, data}
 }
 
-// header sets a header of a request.
+// header returns a function that sets a request header.
 func header(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
-// reply is an answer that was read to its end.
+// reply is a reply whose body has been read.
 type reply struct {
 	testing.TB
 	call string
@@ -278,38 +277,38 @@ type reply struct {
 	body []byte
 }
 
-// is requires a status.
+// is stops the test unless the reply has this status.
 func (r reply) is(status int) reply {
 	r.Helper()
 	if r.StatusCode != status {
-		r.Fatalf("%s: %d, and not %d: %s", r.call, r.StatusCode, status, r.body)
+		r.Fatalf("%s: got status %d, want %d: %s", r.call, r.StatusCode, status, r.body)
 	}
 	return r
 }
 
-// problem is what the service says of a failure.
+// problem is the body of an error reply.
 type problem struct {
 	Type, Title, Code, Detail, RequestID string
 	Status                               int
 	Errors                               []struct{ Pointer, Rule, Message string }
 }
 
-// refused requires a problem.
+// refused stops the test unless the reply is a problem with this status and code.
 func (r reply) refused(status int, code string) problem {
 	r.Helper()
 	p := as[problem](r.is(status))
 	if p.Code != code {
-		r.Fatalf("%s: %s, and not %s: %s", r.call, p.Code, code, r.body)
+		r.Fatalf("%s: got problem %s, want %s: %s", r.call, p.Code, code, r.body)
 	}
 	return p
 }
 
-// invalid requires invalid_request with this one fault.
+// invalid requires that the reply is invalid_request with exactly one fault.
 func (r reply) invalid(pointer, rule string) {
 	r.Helper()
 	p := r.refused(http.StatusBadRequest, "invalid_request")
 	if len(p.Errors) != 1 || p.Errors[0].Pointer != pointer || p.Errors[0].Rule != rule {
-		r.Errorf("%s: the faults are %v, and not %s %s", r.call, p.Errors, pointer, rule)
+		r.Errorf("%s: got faults %v, want only %s %s", r.call, p.Errors, pointer, rule)
 	}
 }
 
@@ -323,7 +322,7 @@ func as[T any](r reply) T {
 	return v
 }
 
-// The ordinary calls, which must succeed.
+// The helpers below make common calls, and stop the test if a call fails.
 
 func roomPath(id room.RoomID, rest string) string {
 	return "/v1/rooms/" + url.PathEscape(string(id)) + rest
@@ -367,26 +366,27 @@ func (c *client) logout() {
 	c.call("DELETE", "/v1/sessions/current", nil).is(http.StatusNoContent)
 }
 
-// state is the session's state.
+// state returns the session's state.
 func (c *client) state() string {
 	c.Helper()
 	return as[struct{ Session struct{ State string } }](c.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)).Session.State
 }
 
-// listen opens the session's stream and reads its first event.
+// listen opens the session's stream and reads its first event, sessionReady.
 func (c *client) listen(change ...func(*http.Request)) (*stream, room.SessionReady) {
 	c.Helper()
 	return c.listenAt("/v1/events", change...)
 }
 
-// listenAt opens the stream at an address: the streamURL brings its own key.
+// listenAt opens a stream at a path or URL and reads its first event. A streamURL contains its own
+// key.
 func (c *client) listenAt(address string, change ...func(*http.Request)) (*stream, room.SessionReady) {
 	c.Helper()
 	s := c.open(address, change...)
 	return s, expect[room.SessionReady](s)
 }
 
-// open opens a stream, which must be answered with 200.
+// open opens a stream, and stops the test unless the status is 200.
 func (c *client) open(address string, change ...func(*http.Request)) *stream {
 	c.Helper()
 	r := c.request("GET", address, nil, change...)
@@ -399,12 +399,12 @@ func (c *client) open(address string, change ...func(*http.Request)) *stream {
 	}
 	if got.StatusCode != http.StatusOK || mediaType(got) != "text/event-stream" {
 		body, err := drain(got.Body)
-		c.Fatalf("the stream is answered with %d: %s, %v", got.StatusCode, body, err)
+		c.Fatalf("opening the stream: got status %d: %s, %v", got.StatusCode, body, err)
 	}
 	return read(c, got)
 }
 
-// stall opens the session's stream and reads nothing of it.
+// stall opens the session's stream over a connection that nobody reads.
 func (c *client) stall() net.Conn {
 	c.Helper()
 	conn, err := net.Dial("tcp", c.server.Listener.Addr().String())
@@ -421,10 +421,10 @@ func (c *client) stall() net.Conn {
 	return conn
 }
 
-// resume is the cursor as EventSource sends it.
+// resume sends a cursor in Last-Event-ID, as EventSource does.
 func resume(id string) func(*http.Request) { return header("Last-Event-ID", id) }
 
-// clock is a store's clock that only moves when it is told to.
+// clock is a clock for the store that moves only when a test calls advance.
 type clock struct {
 	mu  sync.Mutex // guards now
 	now time.Time
@@ -444,7 +444,7 @@ func (c *clock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// sweep lets the store do what is due.
+// sweep runs one sweep of the store.
 func (s *service) sweep() {
 	s.Helper()
 	if err := s.store.Sweep(context.Background()); err != nil {
@@ -452,11 +452,11 @@ func (s *service) sweep() {
 	}
 }
 
-// sweepFor lets the store do what is due until a stream brings something. One
-// sweep may find a row locked, and leaves it to the next.
+// sweepUntilEvent sweeps the store until a stream has received an event. One sweep may not be
+// enough, because it skips locked rows.
 func (s *service) sweepUntilEvent(waiting *stream) {
 	s.Helper()
-	eventually(s, "something was due", func() bool {
+	eventually(s, "the sweep delivered an event", func() bool {
 		if err := s.store.Sweep(context.Background()); err != nil {
 			s.Error(err)
 		}
@@ -464,7 +464,7 @@ func (s *service) sweepUntilEvent(waiting *stream) {
 	})
 }
 
-// eventually waits for a condition.
+// eventually polls until a condition holds. The text says which, for the failure message.
 func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -473,14 +473,14 @@ func eventually(t testing.TB, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-timeout:
-			t.Fatalf("still not: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
 
-// logbook is a service's log. It knows the secrets that must not be in it.
+// logBuffer holds the log of a service, and the secrets that must not appear in it.
 type logBuffer struct {
-	mu      sync.Mutex // guards all below
+	mu      sync.Mutex // guards the fields below
 	text    bytes.Buffer
 	secrets []string
 }
@@ -504,24 +504,25 @@ func (l *logBuffer) contains(text string) bool {
 	return strings.Contains(l.text.String(), text)
 }
 
-// count is how often a text is in the log.
+// count returns how often a text appears in the log.
 func (l *logBuffer) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.text.String(), text)
 }
 
-// check looks for secrets and, unless the test made some, for internal errors.
-func (l *logBuffer) check(t testing.TB, faulty bool) {
+// check fails the test if the log contains a secret or, unless allowErrors is set, an internal
+// error.
+func (l *logBuffer) check(t testing.TB, allowErrors bool) {
 	for _, s := range l.secrets {
 		if s != "" && l.contains(s) {
-			t.Errorf("the log holds the secret %.6s…", s)
+			t.Errorf("the log contains a secret that begins with %.6s", s)
 		}
 	}
-	if l.contains(`"level":"ERROR"`) && !faulty {
+	if l.contains(`"level":"ERROR"`) && !allowErrors {
 		for line := range strings.Lines(l.text.String()) {
 			if strings.Contains(line, `"level":"ERROR"`) {
-				t.Errorf("the log has an error: %s", line)
+				t.Errorf("unexpected error in the log: %s", line)
 			}
 		}
 	}

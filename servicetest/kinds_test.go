@@ -17,7 +17,7 @@ import (
 	"parlor/room"
 )
 
-// quote is a message within a combined one.
+// quote returns a message inside a combined message.
 func quote(kind string, fields object) object {
 	q := object{"kind": kind, "sender": object{"userID": "bob"}, "sentAt": "2026-11-21T12:00:00.5Z"}
 	for name, value := range fields {
@@ -26,7 +26,7 @@ func quote(kind string, fields object) object {
 	return q
 }
 
-// nested is combined messages in each other, so many levels deep.
+// nested returns combined messages nested to this depth.
 func nested(depth int) object {
 	innermost := object{"title": "t", "messageList": []object{quote("text", object{"text": "x"})}}
 	for range depth - 1 {
@@ -39,8 +39,8 @@ func quotes(n int) []object {
 	return slices.Repeat([]object{quote("text", object{"text": "x"})}, n)
 }
 
-// TestEachKindAtItsLimits sends each kind at its limits, receives it as it was
-// sent, finds it in the history if it is stored, and is refused one beyond.
+// TestEachKindAtItsLimits sends each kind of message at its limits, and checks that it arrives
+// unchanged and is in the history if it is stored. One above a limit is rejected.
 func TestEachKindAtItsLimits(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -58,7 +58,7 @@ func TestEachKindAtItsLimits(t *testing.T) {
 	for _, c := range []struct {
 		kind    string
 		good    []object
-		bad     map[string]object // by pointer and rule
+		bad     map[string]object // keyed by pointer and rule
 		notKept bool
 	}{
 		{kind: "text", good: []object{{"text": "x"}, {"text": letters(32768)}}, bad: map[string]object{
@@ -101,11 +101,11 @@ func TestEachKindAtItsLimits(t *testing.T) {
 			}
 			sent := message(alice.call("POST", roomPath("lobby", "/messages"), body).is(status))
 			if (sent.Seq == 0) != c.notKept || sent.Room != "lobby" || sent.Kind != room.MessageKind(c.kind) {
-				t.Errorf("%s %d: accepted as %+v", c.kind, i, sent)
+				t.Errorf("%s %d: want a rejection, but it was accepted as %+v", c.kind, i, sent)
 			}
 			heard := expect[room.MessagesReceived](hearing)
 			if diff := cmp.Diff([]room.Message{sent}, heard.MessageList); diff != "" {
-				t.Errorf("%s %d: heard (-want +got):\n%s", c.kind, i, diff)
+				t.Errorf("%s %d: received message (-want +got):\n%s", c.kind, i, diff)
 			}
 			got := sent.Text
 			if c.kind == "command" {
@@ -113,7 +113,7 @@ func TestEachKindAtItsLimits(t *testing.T) {
 			}
 			for _, field := range []string{"text", "data"} {
 				if want, ok := fields[field]; ok && got != want {
-					t.Errorf("%s %d: %s comes as %.40q", c.kind, i, field, got)
+					t.Errorf("%s %d: field %s received as %.40q", c.kind, i, field, got)
 				}
 			}
 			page := as[struct{ MessageList []room.Message }](alice.call("GET", roomPath("lobby", "/messages?limit=1"), nil).is(http.StatusOK)).MessageList
@@ -132,16 +132,16 @@ func TestEachKindAtItsLimits(t *testing.T) {
 				body[name] = value
 			}
 			alice.call("POST", roomPath("lobby", "/messages"), body).invalid(pointer, rule)
-			if rule != "type" { // found before the kind is looked at
+			if rule != "type" { // checked before the kind
 				s.admin().call("POST", adminPath("lobby", "/messages"), object{"sender": object{"userID": "x"}, "message": body}).
 					invalid("/message"+pointer, rule)
 			}
 		}
 	}
-	// What is not stored takes no place in the log, and no stream resumes from it.
+	// An ephemeral message has no seq, and no stream resumes after it.
 	last := alice.send("lobby", "last")
 	if heard := expect[room.MessagesReceived](hearing).MessageList[0]; heard.Seq != last.Seq || last.Seq != 10 {
-		t.Errorf("the last message is %d in the log, and %d on the stream", last.Seq, heard.Seq)
+		t.Errorf("the last message has seq %d in the log, and %d on the stream", last.Seq, heard.Seq)
 	}
 	for _, c := range []struct {
 		who    *client
@@ -161,12 +161,12 @@ func TestEachKindAtItsLimits(t *testing.T) {
 	aired := object{"sender": object{"userID": "x"}, "message": object{"kind": "barrage", "text": "on air"}}
 	s.admin().call("POST", adminPath("lobby", "/messages"), aired).is(http.StatusAccepted)
 	if got := hearing.text(); got != "on air" || hearing.last.ID != "" {
-		t.Errorf("heard %q with the id %q", got, hearing.last.ID)
+		t.Errorf("received %q with the id %q", got, hearing.last.ID)
 	}
 }
 
-// TestMessageRateLimit: by user, for all kinds but barrage, and not
-// for what is stored already.
+// TestMessageRateLimit checks that the limit is shared by all sessions of a user and covers all
+// kinds except barrage, and that retries of stored messages are exempt.
 func TestMessageRateLimit(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Rates.Messages = handlers.Rate{Count: 2, Window: time.Second} })
@@ -178,7 +178,7 @@ func TestMessageRateLimit(t *testing.T) {
 	r := alice.call("POST", path, first).is(http.StatusCreated)
 	sent := message(r)
 	if r.Header.Get("RateLimit-Policy") != `"messages";q=2;w=1` || r.Header.Get("RateLimit") != `"messages";r=1;t=1` {
-		t.Errorf("the limit is told as %q, %q", r.Header.Get("RateLimit-Policy"), r.Header.Get("RateLimit"))
+		t.Errorf("rate limit headers are %q, %q", r.Header.Get("RateLimit-Policy"), r.Header.Get("RateLimit"))
 	}
 	refused := func(body object) bool {
 		t.Helper()
@@ -188,39 +188,41 @@ func TestMessageRateLimit(t *testing.T) {
 		}
 		r.refused(http.StatusTooManyRequests, "too_many_messages")
 		if r.Header.Get("Retry-After") != "1" || r.Header.Get("RateLimit") != `"messages";r=0;t=1` {
-			t.Errorf("refused with %q, %q", r.Header.Get("Retry-After"), r.Header.Get("RateLimit"))
+			t.Errorf("headers of the rejection are %q, %q", r.Header.Get("Retry-After"), r.Header.Get("RateLimit"))
 		}
 		return true
 	}
-	// The clock goes on while the test does: what is needed is some refusal.
+	// Tokens are added while the test runs, so send until a message is rejected.
 	flood := func(body object) {
 		t.Helper()
-		eventually(t, fmt.Sprintf("%v is refused", body), func() bool { return refused(body) })
+		eventually(t, fmt.Sprintf("a message like %v is rejected", body), func() bool { return refused(body) })
 	}
 	flood(object{"kind": "text", "text": "2"})
 	flood(object{"kind": "command", "data": "AA=="})
 	flood(object{"kind": "text", "text": "new", "clientMessageID": "0"})
-	// Drained now: what is stored is answered again, and what differs refused.
+	// No tokens are left. A retry of a stored message gets its reply, and a different message is
+	// rejected.
 	if diff := cmp.Diff(sent, message(alice.call("POST", path, first).is(http.StatusCreated))); diff != "" {
-		t.Errorf("the retry is answered with (-want +got):\n%s", diff)
+		t.Errorf("reply to the retry (-want +got):\n%s", diff)
 	}
 	for range 20 {
 		alice.call("POST", path, object{"kind": "text", "text": "other", "clientMessageID": "1"}).refused(http.StatusConflict, "client_message_id_reused")
 		alice.call("POST", path, object{"kind": "barrage", "text": "x"}).is(http.StatusAccepted)
 	}
 	flood(object{"kind": "text", "text": "3"})
-	eventually(t, "another session of the user is refused", func() bool {
+	eventually(t, "another session of the user is rejected", func() bool {
 		return phone.call("POST", path, object{"kind": "text", "text": "from another session"}).StatusCode == http.StatusTooManyRequests
 	})
 	bob := s.login("bob")
 	bob.enter("lobby")
 	bob.send("lobby", "from another user")
-	eventually(t, "it may send again", func() bool {
+	eventually(t, "the user can send again", func() bool {
 		return alice.call("POST", path, object{"kind": "text", "text": "later"}).StatusCode == http.StatusCreated
 	})
 }
 
-// TestBarrageIsShedForSlowConsumer: it is shed, and what is stored is not.
+// TestBarrageIsShedForSlowConsumer checks that barrage is not delivered to a slow consumer, and
+// that stored messages are.
 func TestBarrageIsShedForSlowConsumer(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -229,11 +231,11 @@ func TestBarrageIsShedForSlowConsumer(t *testing.T) {
 	bob.enter("lobby")
 	conn := bob.stall()
 	loud := *alice
-	loud.http = s.server.Client() // so many words need no checking
+	loud.http = s.server.Client() // too many messages to check each against the contract
 	var stored []room.MessageID
 	for sent := 0; s.hub.Stats().Shed == 0; sent++ {
 		if sent == 10_000 {
-			t.Fatal("none of 50 MB of barrage was shed for a reader that takes nothing")
+			t.Fatal("no message of 50 MB of barrage was shed for a client that does not read")
 		}
 		if sent%200 == 0 {
 			stored = append(stored, loud.send("lobby", "kept").ID)
@@ -242,9 +244,9 @@ func TestBarrageIsShedForSlowConsumer(t *testing.T) {
 	}
 	stored = append(stored, loud.send("lobby", "kept").ID)
 	if slow := s.hub.Stats().SlowConsumers; slow != 0 {
-		t.Errorf("%d streams were closed for barrage", slow)
+		t.Errorf("%d streams were closed because of barrage", slow)
 	}
-	if err := conn.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil { // from now on it reads
+	if err := conn.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil { // it starts to read
 		t.Fatal(err)
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
@@ -261,7 +263,7 @@ func TestBarrageIsShedForSlowConsumer(t *testing.T) {
 	}
 	for _, id := range stored {
 		if bytes.Count(read.Bytes(), []byte(id)) != 1 {
-			t.Errorf("the stored message %s does not come once", id)
+			t.Errorf("the stored message %s did not arrive exactly once", id)
 		}
 	}
 }

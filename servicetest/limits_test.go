@@ -14,8 +14,8 @@ import (
 	"parlor/room"
 )
 
-// TestRefusedConnections: whoever has no place is told so and when to try again,
-// whatever was called, and an EventSource in a way from which it comes back.
+// TestRefusedConnections checks that a call above the limit of connections gets an error with the
+// time to wait, and that EventSource gets a reply after which it reconnects.
 func TestRefusedConnections(t *testing.T) {
 	t.Parallel()
 	var refusal atomic.Pointer[error]
@@ -40,12 +40,12 @@ func TestRefusedConnections(t *testing.T) {
 				t.Errorf("%s: Retry-After is %q, and the connection ends: %t", path, got, r.Close)
 			}
 			if s.log.contains(`"level":"WARN"`) || s.log.contains(`"level":"INFO"`) {
-				t.Errorf("the refusal of %s is in the log", p.RequestID)
+				t.Errorf("the log contains the rejected request %s", p.RequestID)
 			}
 		}
 		stream := alice.open(alice.StreamURL)
 		if e := expect[room.Reconnect](stream); e.AfterMs < 5000 || e.AfterMs > 20_000 {
-			t.Errorf("an EventSource is to come back after %d ms", e.AfterMs)
+			t.Errorf("EventSource is asked to reconnect after %d ms", e.AfterMs)
 		}
 		stream.end()
 		refusal.Store(nil)
@@ -53,16 +53,17 @@ func TestRefusedConnections(t *testing.T) {
 	alice.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
 }
 
-// proxy is the address that tests come from, as that of a trusted proxy: what they
-// say in X-Forwarded-For is where they are.
+// trustProxy makes the address of the tests a trusted proxy, so that they can choose client
+// addresses in X-Forwarded-For.
 func trustProxy(c *setup) {
 	c.api.TrustedProxies = handlers.TrustedProxies{netip.MustParsePrefix("127.0.0.1/32")}
 }
 
 func forwardedFor(address string) func(*http.Request) { return header("X-Forwarded-For", address) }
 
-// TestStreamLimits: streams are bounded in all, by address and by user. Open ones
-// stay, a session may always open its own anew, and an ended one makes room.
+// TestStreamLimits checks the limits on streams in total, for each address and for each user. Open
+// streams are kept, a session can always replace its own stream, and an ended stream frees its
+// slot.
 func TestStreamLimits(t *testing.T) {
 	overEveryTransport(t, func(_ *testing.T, s *service, _ int) {
 		refused := func(c *client, address string, status int, code string) {
@@ -88,17 +89,17 @@ func TestStreamLimits(t *testing.T) {
 		his, _ := bob.listen(forwardedFor("2001:db8::1"))
 		hers, _ := carol.listen(forwardedFor("2001:db8::2"))
 		dora, eve := s.login("dora"), s.login("eve")
-		refused(dora, "2001:db8::3", http.StatusTooManyRequests, "too_many_streams") // of the same /64
+		refused(dora, "2001:db8::3", http.StatusTooManyRequests, "too_many_streams") // in the same /64
 		last, _ := dora.listen(forwardedFor("2001:db8:0:1::1"))
 		refused(eve, "192.0.2.5", http.StatusServiceUnavailable, "server_full")
-		one, _ = first.listen(forwardedFor("2001:db8::3")) // full, and too many from there, but the session's own
+		one, _ = first.listen(forwardedFor("2001:db8::3")) // the total and the address are at their limits, but it replaces the session's own stream
 		expect[room.ConnectionStateChanged](again)
 		again.end()
 
 		two.disconnect()
 		eventually(s, "the second session is detached", func() bool { return second.state() == "detached" })
 		var room5 *stream
-		eventually(s, "the stream that ended makes room", func() bool {
+		eventually(s, "a stream can be opened after another one has ended", func() bool {
 			if r, err := s.http.Do(third.request("GET", "/v1/events", nil, forwardedFor("192.0.2.3"))); err == nil && r.StatusCode == http.StatusOK { //nolint:bodyclose // the reader closes it
 				room5 = read(s, r)
 				return true
@@ -113,8 +114,8 @@ func TestStreamLimits(t *testing.T) {
 	})
 }
 
-// TestRateLimitsPerUser: what a user does too often is refused, in whichever session,
-// with the time to wait. Others are not concerned, and servers have no limit.
+// TestRateLimitsPerUser checks that each limit is shared by a user's sessions, that the rejection
+// has the time to wait, that other users are not affected, and that admins have no limit.
 func TestRateLimitsPerUser(t *testing.T) {
 	t.Parallel()
 	met := make(map[handlers.Limit]int)
@@ -137,7 +138,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 		h := r.Header
 		if h.Get("Retry-After") == "" || h.Get("Retry-After") == "60" || !strings.Contains(strings.Join(h.Values("RateLimit"), ", "), `"`+limit+`";r=0;t=`) ||
 			!strings.Contains(strings.Join(h.Values("RateLimit-Policy"), ", "), `"`+limit+`";q=`) {
-			t.Errorf("%s tells %v", r.call, h)
+			t.Errorf("reply to %s has the headers %v", r.call, h)
 		}
 	}
 	text := object{"kind": "text", "text": "x"}
@@ -151,14 +152,14 @@ func TestRateLimitsPerUser(t *testing.T) {
 
 	alice.call("POST", "/v1/rooms", object{"roomID": "one"}).is(http.StatusCreated)
 	phone.enter("two")
-	phone.enter("one") // creates none
+	phone.enter("one") // it exists already
 	bob.enter("three")
 	tooFast(alice.call("POST", "/v1/rooms", object{"roomID": "four"}), "too_many_rooms_created", "roomsCreated")
 	tooFast(phone.call("POST", roomPath("four", "/enter"), nil), "too_many_rooms_created", "roomsCreated")
 	change := object{"toRoom": object{"roomID": "four"}, "createIfNotExists": true}
 	tooFast(phone.call("POST", roomPath("one", "/switch"), change), "too_many_rooms_created", "roomsCreated")
 	if r := alice.call("POST", roomPath("three", "/enter"), nil).is(http.StatusOK); r.Header.Get("Retry-After") != "" {
-		t.Errorf("a room that is there is entered with %v", r.Header)
+		t.Errorf("entering an existing room got the headers %v", r.Header)
 	}
 
 	phone.call("POST", roomPath("two", "/leave"), nil).is(http.StatusOK)
@@ -187,7 +188,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 	tooFast(alice.call("POST", peerPath("bob"), text), "too_many_messages", "messages")
 	again := alice.call("POST", roomPath("one", "/messages"), object{"kind": "text", "text": "1", "clientMessageID": "1"}).is(http.StatusCreated)
 	if message(again).ID != sent.ID || again.Header.Get("Retry-After") != "" {
-		t.Errorf("what is stored is answered with %v", again.Header)
+		t.Errorf("the reply for a stored message has the headers %v", again.Header)
 	}
 
 	barrage := func(bytes int) object { return object{"kind": "barrage", "text": strings.Repeat("x", bytes)} }
@@ -195,7 +196,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 	r := phone.call("POST", roomPath("one", "/messages"), barrage(5000))
 	r.refused(http.StatusTooManyRequests, "too_much_barrage")
 	if got := strings.Join(r.Header.Values("RateLimit"), ", "); !strings.Contains(got, `"barrageBytes";r=3192;`) {
-		t.Errorf("of bytes it tells %s", got)
+		t.Errorf("the header for the limit of bytes is %s", got)
 	}
 	phone.call("POST", roomPath("one", "/messages"), barrage(10)).is(http.StatusAccepted)
 	tooFast(alice.call("POST", roomPath("one", "/messages"), barrage(10)), "too_much_barrage", "barrage")
@@ -212,12 +213,13 @@ func TestRateLimitsPerUser(t *testing.T) {
 		handlers.LimitMessages: 3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
 	} {
 		if met[limit] != n {
-			t.Errorf("%s was met %d times, and told %d times", limit, n, met[limit])
+			t.Errorf("limit %s: want %d rejections reported, got %d", limit, n, met[limit])
 		}
 	}
 }
 
-// TestLoginRateLimit: they are limited before anything is looked at.
+// TestLoginRateLimit checks that logins from one address are limited before their tokens are
+// verified.
 func TestLoginRateLimit(t *testing.T) {
 	t.Parallel()
 	s := newService(t, trustProxy, func(c *setup) { c.api.Rates.LoginsPerAddress = handlers.Rate{Count: 2, Window: time.Hour} })

@@ -23,7 +23,7 @@ func TestBasePath(t *testing.T) {
 				t.Helper()
 				path, below := strings.CutPrefix(strings.TrimPrefix(link, host), prefix+"/")
 				if !below {
-					t.Errorf("the link %s does not lead below the path", link)
+					t.Errorf("the link %s is not below the base path", link)
 				}
 				return seen + "/" + path
 			}
@@ -33,12 +33,12 @@ func TestBasePath(t *testing.T) {
 			}
 			_ = stream.Body.Close()
 			if !strings.HasPrefix(c.StreamURL, host) {
-				t.Errorf("the stream is at %s", c.StreamURL)
+				t.Errorf("streamURL is %s", c.StreamURL)
 			}
 
 			created := c.call("POST", seen+"/v1/rooms", object{"roomID": "a#%2Fb"}).is(http.StatusCreated)
 			if at := created.Header.Get("Location"); at != prefix+"/v1/rooms/a%23%252Fb" {
-				t.Errorf("the room is at %s", at)
+				t.Errorf("Location of the room is %s", at)
 			} else {
 				c.call("GET", follow(at), nil).is(http.StatusOK)
 			}

@@ -16,8 +16,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A stream has no end to wait for: its header is checked when it opens, and
-	// its events as they come.
+	// A stream does not end, so its body cannot be decoded. Its header is checked when it opens,
+	// and its events are checked as they arrive.
 	openapi3filter.RegisterBodyDecoder("text/event-stream",
 		func(io.Reader, http.Header, *openapi3.SchemaRef, openapi3filter.EncodingFn) (any, error) {
 			return "", nil
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
-	// tusd waits for storeTimeout after each request, whatever it did.
+	// tusd keeps a goroutine for storeTimeout after each request.
 	if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/tus/tusd/v2/pkg/handler.newDelayedContext.func1")); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -45,8 +45,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// wholePackageRan reports whether the run was to see all that the contract
-// declares.
+// wholePackageRan reports whether the run included all tests, so that it must have seen everything
+// that the contract declares.
 func wholePackageRan() bool {
 	for _, filter := range []string{"test.run", "test.skip", "test.list", "test.fuzz", "test.bench"} {
 		if flag.Lookup(filter).Value.String() != "" {

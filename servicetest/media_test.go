@@ -724,7 +724,7 @@ func TestLostBytes(t *testing.T) {
 	inFolderAndS3(t, func(t *testing.T, d damage, change func(*setup)) {
 		var lost atomic.Int64
 		s := newService(t, change, func(c *setup) {
-			c.expectErrors, c.api.MediaLost = true, func() { lost.Add(1) }
+			c.allowErrors, c.api.MediaLost = true, func() { lost.Add(1) }
 		})
 		alice := s.login("alice")
 		gone, cut, longer, empty := alice.upload("a.txt", []byte("gone")), alice.upload("b.txt", []byte("cut")), alice.upload("c.txt", []byte("longer")), alice.upload("d.txt", nil)
@@ -790,7 +790,7 @@ func (s *service) anyPartID() (id string) {
 func TestTruncatedFile(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
-	s := newService(t, func(c *setup) { c.api.Media, c.expectErrors = openFolder(t, folder), true })
+	s := newService(t, func(c *setup) { c.api.Media, c.allowErrors = openFolder(t, folder), true })
 	alice := s.login("alice")
 	const size = 32 << 20 // far more than the connection buffers
 	m := alice.media(alice.uploadStream(zeros(size), size).is(http.StatusCreated))

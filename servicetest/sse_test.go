@@ -17,21 +17,20 @@ import (
 	"parlor/room"
 )
 
-// patience is how long a test waits for something that must happen. It only makes a failing test slow, so it is long
-// enough for a busy machine.
+// waitTimeout limits how long a test waits for something that must happen. It delays only failing
+// tests, so it is long enough for a busy machine.
 const waitTimeout = time.Minute
 
-// event is a Server-Sent Event as it was read.
+// event is a Server-Sent Event.
 type event struct {
 	ID   string
 	Type string
 	Data json.RawMessage
 }
 
-// declaredEvent is what x-sse-events says of an event.
+// declaredEvent is an event's entry in x-sse-events of the contract.
 type declaredEvent struct {
-	// ID is true, false, or "stored" for an event that has an id where it has a
-	// seq.
+	// ID is true or false, or "stored" if only events with a seq have an id.
 	ID     any    `json:"id"`
 	Schema string `json:"schema"`
 }
@@ -43,8 +42,7 @@ func (d declaredEvent) hasID(e event) bool {
 	return d.ID == true
 }
 
-// declaredEvents is the contract's x-sse-events of each operation that is a
-// stream.
+// declaredEvents returns x-sse-events of each operation of the contract that is a stream.
 var declaredEvents = sync.OnceValue(func() map[string]map[string]declaredEvent {
 	all := make(map[string]map[string]declaredEvent)
 	for _, item := range openapi().Paths.Map() {
@@ -67,7 +65,7 @@ var declaredEvents = sync.OnceValue(func() map[string]map[string]declaredEvent {
 	return all
 })
 
-// check holds an event of an operation's stream against the contract.
+// check checks an event of an operation's stream against the contract.
 func (e event) check(operationID string) error {
 	declared, ok := declaredEvents()[operationID][e.Type]
 	switch {
@@ -86,8 +84,8 @@ func (e event) check(operationID string) error {
 	return nil
 }
 
-// readEvents reads a stream to its end. Only the fields that Parlor writes are
-// known, each at most once an event.
+// readEvents reads a stream until it ends. It accepts only the fields that Parlor sends, each at
+// most once in an event.
 func readEvents(r io.Reader, each func(event), retry func(int), comment func()) error {
 	var e event
 	fields := make(map[string]bool)
@@ -95,7 +93,7 @@ func readEvents(r io.Reader, each func(event), retry func(int), comment func()) 
 		line, err := lines.ReadString('\n')
 		if err != nil {
 			if line != "" || len(fields) > 0 {
-				return fmt.Errorf("the stream ends within an event: %q: %w", line, err)
+				return fmt.Errorf("the stream ended in the middle of an event: %q: %w", line, err)
 			}
 			return nil
 		}
@@ -111,7 +109,7 @@ func readEvents(r io.Reader, each func(event), retry func(int), comment func()) 
 		name, value, ok := strings.Cut(line, ":")
 		value = strings.TrimPrefix(value, " ")
 		if name != "" && fields[name] {
-			return fmt.Errorf("%s stands twice in an event", name)
+			return fmt.Errorf("an event has two %s fields", name)
 		}
 		switch name {
 		case "":
@@ -133,27 +131,27 @@ func readEvents(r io.Reader, each func(event), retry func(int), comment func()) 
 			ok = false
 		}
 		if !ok {
-			return fmt.Errorf("the stream has the line %q", line)
+			return fmt.Errorf("unexpected line in the stream: %q", line)
 		}
 		fields[name] = true
 	}
 }
 
-// stream is an open event stream. Each event was checked when it was read.
+// stream is an open event stream. Events are checked against the contract as they are read.
 type stream struct {
 	t        testing.TB
 	reply    *http.Response
-	events   chan event // closed by the reader at the stream's end
+	events   chan event // closed by the reading goroutine when the stream ends
 	comments atomic.Int64
-	// last is the newest event that the test has seen; id is its cursor.
+	// last is the newest event that the test has received, and id is the newest cursor.
 	last event
 	id   string
-	// hungUp says that the test closed the stream.
+	// disconnected is closed when the test disconnects.
 	disconnected chan struct{}
 	closed       sync.Once
 }
 
-// read lets a stream be read in the background, until it ends or the test does.
+// read reads a stream in the background until the stream or the test ends.
 func read(t testing.TB, reply *http.Response) *stream {
 	s := &stream{t: t, reply: reply, events: make(chan event, 10_000), disconnected: make(chan struct{})}
 	ended := make(chan struct{})
@@ -185,21 +183,21 @@ func read(t testing.TB, reply *http.Response) *stream {
 	return s
 }
 
-// hangUp ends the stream as a client does that vanishes.
+// disconnect closes the connection without any notice, as a client that vanishes.
 func (s *stream) disconnect() {
 	s.closed.Do(func() {
 		close(s.disconnected)
-		_ = s.reply.Body.Close() // whatever was on its way
+		_ = s.reply.Body.Close() // an unread rest is discarded
 	})
 }
 
-// next is the next event.
+// next returns the next event.
 func (s *stream) next() event {
 	s.t.Helper()
 	select {
 	case e, ok := <-s.events:
 		if !ok {
-			s.t.Fatalf("the stream has ended after %s %s", s.last.Type, s.last.Data)
+			s.t.Fatalf("the stream ended unexpectedly after %s %s", s.last.Type, s.last.Data)
 		}
 		s.last = e
 		if e.ID != "" {
@@ -207,31 +205,31 @@ func (s *stream) next() event {
 		}
 		return e
 	case <-time.After(waitTimeout):
-		s.t.Fatalf("nothing comes after %s %s", s.last.Type, s.last.Data)
+		s.t.Fatalf("timed out waiting for the event after %s %s", s.last.Type, s.last.Data)
 	}
 	panic("unreachable")
 }
 
-// end waits for the stream's end, before which no event may come.
+// end requires that the stream ends without another event.
 func (s *stream) end() {
 	s.t.Helper()
 	select {
 	case e, ok := <-s.events:
 		if ok {
-			s.t.Fatalf("%s %s comes, and not the end", e.Type, e.Data)
+			s.t.Fatalf("got event %s %s, want the end of the stream", e.Type, e.Data)
 		}
 	case <-time.After(waitTimeout):
 		s.t.Fatal("the stream does not end")
 	}
 }
 
-// expect is the next event's body, which must be of this type.
+// expect returns the body of the next event, which must have the type of B.
 func expect[B room.Body](s *stream) B {
 	s.t.Helper()
 	var body B
 	e := s.next()
 	if e.Type != string(body.Type()) {
-		s.t.Fatalf("%s comes, and not %s: %s", e.Type, body.Type(), e.Data)
+		s.t.Fatalf("got event %s, want %s: %s", e.Type, body.Type(), e.Data)
 	}
 	if err := json.Unmarshal(e.Data, &body); err != nil {
 		s.t.Fatalf("%s: %v", e.Type, err)
@@ -239,7 +237,7 @@ func expect[B room.Body](s *stream) B {
 	return body
 }
 
-// skipTo is the next event of this type, whatever comes before.
+// skipTo returns the body of the next event of the type of B, and discards the events before it.
 func skipTo[B room.Body](s *stream) B {
 	s.t.Helper()
 	var body B
@@ -255,24 +253,24 @@ func skipTo[B room.Body](s *stream) B {
 	}
 }
 
-// state expects a roomStateChanged and returns it as "state event".
+// state expects a roomStateChanged event and returns its state and event, separated by a space.
 func (s *stream) state() string {
 	s.t.Helper()
 	changed := expect[room.RoomStateChanged](s)
 	return fmt.Sprintf("%s %s", changed.State, changed.Event)
 }
 
-// text expects one message and returns what it says.
+// text expects an event with one message and returns the message's text.
 func (s *stream) text() string {
 	s.t.Helper()
 	received := expect[room.MessagesReceived](s)
 	if len(received.MessageList) != 1 {
-		s.t.Fatalf("%d messages come at once", len(received.MessageList))
+		s.t.Fatalf("got an event with %d messages, want one message", len(received.MessageList))
 	}
 	return received.MessageList[0].Text
 }
 
-// seq is the place of the last event in its log.
+// seq returns the seq of the last event.
 func (s *stream) seq() room.Seq {
 	s.t.Helper()
 	var place struct{ Seq room.Seq }
@@ -282,11 +280,11 @@ func (s *stream) seq() room.Seq {
 	return place.Seq
 }
 
-// fenceRoom is a room that no test calls.
+// fenceRoom is the ID of a room that no test uses, as it appears in events.
 const fenceRoom = `"roomID":"fence"`
 
-// fence makes the session's stream deliver two events, which fenceBegins and fenceEnds recognise, after everything
-// that the session was notified of before.
+// fence makes the session's stream deliver two events, which fenceBegins and fenceEnds recognise.
+// They come after all events that the session has been notified of before.
 func (c *client) fence() {
 	c.hub.Apply(room.Change{Refused: []room.RefusedJoin{{Session: c.SessionID, Room: "fence", Call: room.RoomEnter}}})
 }
