@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestAccessLogsOmitQuery runs the log formats of docs/operations.md verbatim: the path of a call
-// is in the log, and the stream's key is not.
+// TestAccessLogsOmitQuery runs proxies with the log formats of docs/operations.md: the path of a
+// call is in the log, and the stream's key is not.
 func TestAccessLogsOmitQuery(t *testing.T) {
 	t.Parallel()
 	formats := accessLogFormats(t)
@@ -23,7 +23,7 @@ func TestAccessLogsOmitQuery(t *testing.T) {
 	}
 	in := func(file string) string { return filepath.Join(folder, file) }
 	user := ""
-	if os.Geteuid() == 0 { // the folder of the test is not for others
+	if os.Geteuid() == 0 { // other users cannot read the folder of the test
 		user = "user root;\n"
 	}
 	temporary := ""
@@ -85,7 +85,7 @@ func TestAccessLogsOmitQuery(t *testing.T) {
 			eventually(t, name+" has logged", func() bool {
 				log, err := os.ReadFile(in(name + ".log"))
 				if strings.Contains(string(log), "hush") {
-					t.Fatalf("the log holds the key:\n%s", log)
+					t.Fatalf("the log contains the key:\n%s", log)
 				}
 				return err == nil && strings.Contains(string(log), "/v1/events")
 			})
@@ -122,7 +122,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-timeout:
-			t.Fatalf("still not: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 )
 
 // TestChaos kills, freezes and restarts a server, its database and single processes of the database
-// at random, cuts streams and stops reading them, while senders post in several rooms and visitors
+// at random, cuts streams and stops reading them, while some users post in several rooms and others
 // enter and leave. Every acknowledged message must then be on every stream and in the history
 // exactly once, with its seq.
 //
@@ -33,7 +33,7 @@ import (
 // the machine. `make chaos` sets them. Without them the run is short.
 func TestChaos(t *testing.T) {
 	t.Parallel()
-	const senders, readers, visitors = 4, 6, 2
+	const senders, readers, joiners = 4, 6, 2
 	rooms := []string{"hall", "foyer", "garden"}
 	duration, long := 8*time.Second, false
 	if text := os.Getenv("CHAOS_SECONDS"); text != "" {
@@ -61,9 +61,9 @@ func TestChaos(t *testing.T) {
 	m.server = startParlor(t, reachableFolder(t), m.args...)
 
 	var (
-		l                          ledger
-		readerClients              []*reader
-		sending, reading, visiting sync.WaitGroup
+		l                           ledger
+		readerClients               []*reader
+		sending, reading, streaming sync.WaitGroup
 	)
 	room := func(i int) string { return rooms[i%len(rooms)] }
 	for i := range readers {
@@ -72,14 +72,14 @@ func TestChaos(t *testing.T) {
 			c.enter(ctx, t, room)
 		}
 		readerClients = append(readerClients, &reader{
-			client: c, byURL: i%2 == 0, page: l.page(c.user, true),
+			client: c, byURL: i%2 == 0, record: l.addReader(c.user, true),
 			random: rand.New(rand.NewPCG(seed, uint64(i+1))), cut: 150_000,
 			enough: func(r *reader) bool {
-				return !slices.ContainsFunc(rooms, func(room string) bool { return !r.page.has(room, "the end") })
+				return !slices.ContainsFunc(rooms, func(room string) bool { return !r.record.endsWith(room, "the end") })
 			},
 		})
 	}
-	over, stop := context.WithCancel(ctx)
+	sendCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	var senderClients []*client
 	for i := range senders {
@@ -88,7 +88,7 @@ func TestChaos(t *testing.T) {
 			c.enter(ctx, t, room)
 		}
 		senderClients = append(senderClients, c)
-		keepStream(ctx, &visiting, c)
+		keepStream(ctx, &streaming, c)
 	}
 	for _, r := range readerClients {
 		reading.Go(func() { r.read(ctx) })
@@ -104,25 +104,25 @@ func TestChaos(t *testing.T) {
 	}
 	for i, c := range senderClients {
 		sending.Go(func() {
-			for n := 0; over.Err() == nil; n++ {
+			for n := 0; sendCtx.Err() == nil; n++ {
 				if !send(c, room(n+i), fmt.Sprintf("%s sends %d", c.user, n)) {
 					return
 				}
-				wait(over, 5*time.Millisecond)
+				wait(sendCtx, 5*time.Millisecond)
 			}
 		})
 	}
-	for i := range visitors {
-		c := login(ctx, t, m.server, fmt.Sprintf("visitor%d", i))
-		keepStream(ctx, &visiting, c)
+	for i := range joiners {
+		c := login(ctx, t, m.server, fmt.Sprintf("joiner%d", i))
+		keepStream(ctx, &streaming, c)
 		sending.Go(func() {
-			for n := 0; over.Err() == nil; n++ {
+			for n := 0; sendCtx.Err() == nil; n++ {
 				for _, step := range []string{"enter", "leave"} {
 					status, err := c.call(ctx, "POST", "/v1/rooms/"+room(n+i)+"/"+step, map[string]string{}, nil)
 					if err == nil && status == http.StatusInternalServerError {
 						t.Errorf("%s of %s: status %d", step, c.user, status)
 					}
-					wait(over, 50*time.Millisecond)
+					wait(sendCtx, 50*time.Millisecond)
 				}
 			}
 		})
@@ -140,8 +140,8 @@ func TestChaos(t *testing.T) {
 	if err := l.readHistory(ctx, senderClients[0], rooms); err != nil {
 		t.Errorf("the history: %v", err)
 	}
-	cancel() // ends the streams of the senders and visitors
-	visiting.Wait()
+	cancel() // ends the streams of the senders and joiners
+	streaming.Wait()
 
 	broken := 0
 	for _, r := range readerClients {
@@ -219,7 +219,7 @@ func (c *client) mustCall(ctx context.Context, t *testing.T, method, path string
 	}
 }
 
-// succeed is a call that must be answered with a 2xx status.
+// succeed makes a call, and returns an error if the status of the reply is not 2xx.
 func (c *client) succeed(ctx context.Context, method, path string, body, reply any) error {
 	status, err := c.call(ctx, method, path, body, reply)
 	if err != nil || status/100 != 2 {
@@ -234,7 +234,7 @@ func (c *client) sendText(ctx context.Context, room, text string) error {
 	return err
 }
 
-// post is sendText, and returns the seq of the message.
+// post does the same as sendText, and returns the seq of the message.
 func (c *client) post(ctx context.Context, room, text string) (seq int64, err error) {
 	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
 	for ctx.Err() == nil {
@@ -287,7 +287,7 @@ type reader struct {
 	cut    int        // maximum number of bytes before a cut; 0 means 20,000
 	enough func(*reader) bool
 	opened chan struct{} // closed by the first frame, if not nil
-	page   *page         // records the events of any number of rooms; if nil, the stream must be of one room
+	record *readerRecord // records the events of any number of rooms; if nil, the session must be in one room
 
 	lastID string
 	seq    int64
@@ -296,7 +296,7 @@ type reader struct {
 	fault  string
 }
 
-// read connects again and again.
+// read opens streams until the context ends or the reader has enough.
 func (r *reader) read(ctx context.Context) {
 	for ctx.Err() == nil && r.fault == "" && !r.enough(r) {
 		r.connect(ctx)
@@ -399,19 +399,19 @@ func (r *reader) take(frame []string) {
 	case "roomMessageReceived":
 		r.texts = append(r.texts, e.MessageList[0].Text)
 	}
-	if r.page != nil {
+	if r.record != nil {
 		if e.Seq != 0 {
 			text := ""
 			if event == "roomMessageReceived" {
 				text = e.MessageList[0].Text
 			}
-			r.page.see(e.RoomID, e.Seq, text)
+			r.record.add(e.RoomID, e.Seq, text)
 		}
 		return
 	}
 	if e.Seq != 0 {
 		if r.seq != 0 && e.Seq != r.seq+1 {
-			r.fault = fmt.Sprintf("seq %d came after %d", e.Seq, r.seq)
+			r.fault = fmt.Sprintf("seq %d follows %d", e.Seq, r.seq)
 		}
 		r.seq = e.Seq
 	}

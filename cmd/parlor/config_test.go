@@ -49,7 +49,7 @@ func TestValidate(t *testing.T) {
 	secret, files := "--secret="+string(goodSecret), selfSigned(t)
 	for _, test := range []struct {
 		args []string
-		want []string // the settings that are at fault, in order
+		want []string // the settings with errors, in order
 	}{
 		{[]string{database, secret}, nil},
 		{[]string{database}, []string{"PARLOR_SECRET"}},
@@ -162,7 +162,7 @@ func TestValidate(t *testing.T) {
 			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(test.want) {
-			t.Errorf("%q: faults in %q, not in %q", test.args, got, test.want)
+			t.Errorf("%q: errors in %q, want %q", test.args, got, test.want)
 		}
 	}
 }
@@ -254,6 +254,6 @@ func TestSecretStaysHidden(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprintf("[%s]", auth.Secret("")); got != "[]" {
-		t.Errorf("no secret prints as %s", got)
+		t.Errorf("an empty secret is printed as %s", got)
 	}
 }

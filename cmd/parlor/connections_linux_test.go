@@ -37,7 +37,7 @@ func waitFor(ctx context.Context, t *testing.T, what string, condition func() bo
 	t.Helper()
 	for !condition() {
 		if ctx.Err() != nil {
-			t.Fatalf("still not: %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 		wait(ctx, 50*time.Millisecond)
 	}
@@ -46,8 +46,8 @@ func waitFor(ctx context.Context, t *testing.T, what string, condition func() bo
 // TestSilentSocketsDoNotBlockServer attacks a server of 256 open files with 300 sockets that
 // announce a body and send nothing, or send nothing at all. From one address they affect no other
 // client. From many addresses they use up all connections: new clients get an error, open streams
-// go on, health checks are answered, a warning is logged, and after the deadlines all clients are
-// served again.
+// continue, health checks are answered, a warning is logged, and after the deadlines all clients
+// are served again.
 func TestSilentSocketsDoNotBlockServer(t *testing.T) {
 	t.Parallel()
 	p := &process{data: reachableFolder(t), url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t), openFiles: 256}
@@ -95,14 +95,14 @@ func TestSilentSocketsDoNotBlockServer(t *testing.T) {
 	waitFor(ctx, t, "a client gets the error that the server is full", func() bool {
 		reply, err := alice.http.Get(p.url + "/")
 		if err != nil {
-			return false // the places for saying so are taken
+			return false // too many connections are being rejected
 		}
 		defer reply.Body.Close()
 		text, err := io.ReadAll(reply.Body)
 		if err != nil {
 			return false
 		}
-		if reply.StatusCode == http.StatusOK { // there is still room, or again
+		if reply.StatusCode == http.StatusOK { // the server still, or again, accepts connections
 			attackers++
 			attack(fmt.Sprintf("127.0.1.%d", attackers), 60)
 		}
@@ -126,7 +126,7 @@ func TestSilentSocketsDoNotBlockServer(t *testing.T) {
 	t.Logf("served again after %s", time.Since(began))
 	reading.Wait()
 	if follower.fault != "" || len(follower.texts) != 2 {
-		t.Errorf("the stream brought %q, %s", follower.texts, follower.fault)
+		t.Errorf("the stream delivered %q, %s", follower.texts, follower.fault)
 	}
 	for _, warning := range []string{"limit=connections ", "limit=connectionsPerAddress "} {
 		if n := strings.Count(p.logged(), warning); n < 1 || n > 3 { // one a minute
@@ -140,7 +140,7 @@ type port struct {
 	*connections
 	address string
 	secured bool
-	limited chan handlers.Limit
+	limited chan handlers.Limit // limits that rejected a connection
 }
 
 // servePort serves a handler on a counted port.
@@ -233,7 +233,7 @@ func TestConnectionsOverLimitGetReply(t *testing.T) {
 					t.Errorf("over a limit: %+v", reply)
 				}
 				if got := <-p.limited; got != want {
-					t.Errorf("the limit is %s, and not %s", got, want)
+					t.Errorf("the limit is %s, want %s", got, want)
 				}
 			}
 			rejected("127.0.0.1", handlers.LimitConnectionsPerAddress, "too_many_connections")
@@ -244,19 +244,19 @@ func TestConnectionsOverLimitGetReply(t *testing.T) {
 			rejected("127.0.0.3", handlers.LimitConnections, "server_full")
 			eventuallyOpen(t, p, 3) // the server closes a connection after its reply was read
 
-			_ = p.dial(t, "127.0.0.3") // says nothing, and has the only place for refusals
+			_ = p.dial(t, "127.0.0.3") // sends nothing, and is the only connection that may be rejected at a time
 			<-p.limited
 			if _, err := ask(p.dial(t, "127.0.0.3")); err == nil {
-				t.Error("more connections are answered than there is room for")
+				t.Error("a connection over the limit of rejected ones was answered")
 			}
 			<-p.limited
 			_ = first.Close()
 			eventuallyOpen(t, p, 2)
 			if reply, err := ask(p.dial(t, "127.0.0.1")); err != nil || reply.status != http.StatusOK {
-				t.Errorf("in the place of one that was closed: %v, %v", reply, err)
+				t.Errorf("after another connection was closed: %v, %v", reply, err)
 			}
 			if reply, err := ask(second); err != nil || reply.status != http.StatusOK {
-				t.Errorf("one that was there before: %v, %v", reply, err)
+				t.Errorf("a connection that was open before: %v, %v", reply, err)
 			}
 		})
 	}
@@ -295,8 +295,8 @@ func TestSilentConnectionsEnd(t *testing.T) {
 	eventuallyOpen(t, p, 0)
 }
 
-// TestHandedOverConnectionsCount checks that a socket that was taken over counts until it is
-// closed, and not only until its connection is.
+// TestHandedOverConnectionsCount checks that a socket that was taken over is counted until it is
+// closed, which may be after its connection is.
 func TestHandedOverConnectionsCount(t *testing.T) {
 	t.Parallel()
 	taken := make(chan func(), 1)

@@ -17,7 +17,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// faultInjector does to a server and its private database what machines, kernels and operators do.
+// faultInjector kills, freezes and restarts a server and its private database, as machines, kernels
+// and operators do.
 type faultInjector struct {
 	t      *testing.T
 	ctx    context.Context
@@ -155,7 +156,7 @@ func (m *faultInjector) send(s syscall.Signal, pids ...int) (n int) {
 	return n
 }
 
-// freeze stops processes for a while, and returns the duration.
+// freeze stops processes for a while, and returns the duration as text.
 func (m *faultInjector) freeze(d time.Duration, pids ...int) string {
 	m.send(syscall.SIGSTOP, pids...)
 	wait(m.ctx, d)

@@ -44,19 +44,19 @@ func TestCertificateIsReloaded(t *testing.T) {
 		return certificate
 	}
 	before := current()
-	look := func(asked bool, want string, same *tls.Certificate) {
+	checkReload := func(asked bool, want string, same *tls.Certificate) {
 		t.Helper()
 		logged.Reset()
 		c.reload(asked)
 		if got := logged.String(); want == "" && got != "" || !strings.Contains(got, want) {
-			t.Errorf("the log says %q, and not %q", got, want)
+			t.Errorf("the log is %q, want %q", got, want)
 		}
 		if (current() == same) != (same != nil) {
 			t.Error("another certificate is in use")
 		}
 	}
-	look(false, "", before)
-	look(true, "certificate unchanged", before)
+	checkReload(false, "", before)
+	checkReload(true, "certificate unchanged", before)
 	for _, damage := range []struct {
 		name string
 		do   func()
@@ -70,16 +70,16 @@ func TestCertificateIsReloaded(t *testing.T) {
 		}},
 	} {
 		damage.do()
-		look(false, "keeping the old one", before)
-		look(false, "", before)
-		look(true, "keeping the old one", before)
+		checkReload(false, "keeping the old one", before)
+		checkReload(false, "", before)
+		checkReload(true, "keeping the old one", before)
 		if t.Failed() {
 			t.Fatal(damage.name)
 		}
 	}
 	second.copyTo(t, first)
-	look(false, "certificate loaded", nil)
-	look(false, "", current())
+	checkReload(false, "certificate loaded", nil)
+	checkReload(false, "", current())
 }
 
 func read(t *testing.T, file string) string {
@@ -124,7 +124,7 @@ func TestSIGHUPReloadsCertificate(t *testing.T) {
 		p := startParlorWith(t, reachableFolder(t), nil, "--tls-cert", files.chain, "--tls-key", files.key)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		shake := func(files certificate) error {
+		handshake := func(files certificate) error {
 			dialer := tls.Dialer{Config: &tls.Config{RootCAs: files.trust, ServerName: publicHost}}
 			conn, err := dialer.DialContext(ctx, "tcp", strings.TrimPrefix(p.url, "http://"))
 			if err == nil {
@@ -132,21 +132,21 @@ func TestSIGHUPReloadsCertificate(t *testing.T) {
 			}
 			return err
 		}
-		if err := shake(files); err != nil {
+		if err := handshake(files); err != nil {
 			t.Fatal(err)
 		}
 		renewed.copyTo(t, files)
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		for shake(renewed) != nil {
+		for handshake(renewed) != nil {
 			if ctx.Err() != nil {
 				t.Fatalf("the old certificate stays in use: %s", p.logged())
 			}
 			wait(ctx, 20*time.Millisecond)
 		}
 		if metrics := get(t, p.ops+"/metrics"); !strings.Contains(metrics, "parlor_certificate_not_after_seconds") {
-			t.Error("no metric tells when the certificate expires")
+			t.Error("no metric contains the expiry of the certificate")
 		}
 	})
 	t.Run("without one", func(t *testing.T) {
@@ -157,7 +157,7 @@ func TestSIGHUPReloadsCertificate(t *testing.T) {
 		}
 		for deadline := time.Now().Add(time.Minute); !strings.Contains(p.logged(), "SIGHUP ignored"); {
 			if time.Now().After(deadline) {
-				t.Fatalf("the signal is not answered: %s", p.logged())
+				t.Fatalf("the signal was not handled: %s", p.logged())
 			}
 			wait(t.Context(), 20*time.Millisecond)
 		}

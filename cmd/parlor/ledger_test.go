@@ -13,40 +13,40 @@ type ledger struct {
 	mu sync.Mutex // guards all below
 	// acknowledged maps rooms and seqs to texts.
 	acknowledged map[string]map[int64]string
-	pages        []*page
+	readers      []*readerRecord
 }
 
-// page records what one reader received: of a stream, or of the history.
-type page struct {
+// readerRecord records what one reader received, from a stream or from the history.
+type readerRecord struct {
 	reader string
 	// whole means that the reader must receive every event of a room's log, and not only the
 	// messages.
 	whole bool
-	rooms map[string]*column
+	rooms map[string]*roomRecord
 }
 
-// column records the events of one room that a reader received.
-type column struct {
+// roomRecord records the events of one room that a reader received.
+type roomRecord struct {
 	begun      bool // the first event has been received
 	last       int64
 	texts      map[int64]string // by seq
 	missing    int
-	doubled    int
+	duplicated int
 	outOfOrder int
 }
 
-// verdict describes how the pages of a ledger differ from what was acknowledged.
+// verdict describes how the records of readers differ from what was acknowledged.
 type verdict struct {
-	lost, doubled, outOfOrder int
-	acknowledged, seen        int
-	examples                  []string // the first few differences
+	lost, duplicated, outOfOrder int
+	acknowledged, seen           int
+	examples                     []string // the first few differences
 }
 
-func (v verdict) clean() bool { return v.lost == 0 && v.doubled == 0 && v.outOfOrder == 0 }
+func (v verdict) clean() bool { return v.lost == 0 && v.duplicated == 0 && v.outOfOrder == 0 }
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%d messages acknowledged, %d seen: %d lost, %d doubled, %d out of order",
-		v.acknowledged, v.seen, v.lost, v.doubled, v.outOfOrder)
+	return fmt.Sprintf("%d messages acknowledged, %d seen: %d lost, %d duplicated, %d out of order",
+		v.acknowledged, v.seen, v.lost, v.duplicated, v.outOfOrder)
 }
 
 // acknowledge records a message that the server acknowledged.
@@ -62,25 +62,25 @@ func (l *ledger) acknowledge(room string, seq int64, text string) {
 	l.acknowledged[room][seq] = text
 }
 
-// page adds a page for a reader. Its method see must be called from one goroutine.
-func (l *ledger) page(reader string, whole bool) *page {
+// addReader adds a record for a reader. Its method add must be called from one goroutine.
+func (l *ledger) addReader(reader string, whole bool) *readerRecord {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &page{reader: reader, whole: whole, rooms: map[string]*column{}}
-	l.pages = append(l.pages, p)
+	p := &readerRecord{reader: reader, whole: whole, rooms: map[string]*roomRecord{}}
+	l.readers = append(l.readers, p)
 	return p
 }
 
-// see records an event of a room's log. The text is empty if it is not a message.
-func (p *page) see(room string, seq int64, text string) {
+// add records an event of a room's log. The text is empty if it is not a message.
+func (p *readerRecord) add(room string, seq int64, text string) {
 	c := p.rooms[room]
 	if c == nil {
-		c = &column{texts: map[int64]string{}}
+		c = &roomRecord{texts: map[int64]string{}}
 		p.rooms[room] = c
 	}
 	switch {
 	case c.begun && seq <= c.last && text != "" && c.texts[seq] == text:
-		c.doubled++
+		c.duplicated++
 	case c.begun && seq <= c.last:
 		c.outOfOrder++
 	case c.begun && p.whole:
@@ -92,8 +92,8 @@ func (p *page) see(room string, seq int64, text string) {
 	}
 }
 
-// has reports whether a text was the last message in a room.
-func (p *page) has(room, text string) bool {
+// endsWith reports whether a text was the last message in a room.
+func (p *readerRecord) endsWith(room, text string) bool {
 	c := p.rooms[room]
 	if c == nil {
 		return false
@@ -101,7 +101,7 @@ func (p *page) has(room, text string) bool {
 	return c.texts[c.last] == text
 }
 
-// check compares all pages with what was acknowledged. Nothing may be recorded meanwhile.
+// check compares all records with what was acknowledged. Nothing may be recorded meanwhile.
 func (l *ledger) check() (v verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,25 +112,25 @@ func (l *ledger) check() (v verdict) {
 	}
 	for room, texts := range l.acknowledged {
 		v.acknowledged += len(texts)
-		places := map[string]int64{}
+		seqs := map[string]int64{}
 		for seq, text := range texts {
-			if other, twice := places[text]; twice {
-				v.doubled++
+			if other, twice := seqs[text]; twice {
+				v.duplicated++
 				example("%q was acknowledged at %d and at %d in %s", text, other, seq, room)
 			}
-			places[text] = seq
+			seqs[text] = seq
 		}
-		for _, p := range l.pages {
+		for _, p := range l.readers {
 			c := p.rooms[room]
 			if c == nil {
-				c = &column{}
+				c = &roomRecord{}
 			}
 			v.seen += len(c.texts)
-			v.doubled += c.doubled
+			v.duplicated += c.duplicated
 			v.outOfOrder += c.outOfOrder
 			v.lost += c.missing
-			if c.missing+c.doubled+c.outOfOrder > 0 {
-				example("%s missed %d events of %s, saw %d twice and %d out of order", p.reader, c.missing, room, c.doubled, c.outOfOrder)
+			if c.missing+c.duplicated+c.outOfOrder > 0 {
+				example("%s missed %d events of %s, saw %d twice and %d out of order", p.reader, c.missing, room, c.duplicated, c.outOfOrder)
 			}
 			for seq, text := range texts {
 				if got := c.texts[seq]; got != text {
@@ -140,7 +140,7 @@ func (l *ledger) check() (v verdict) {
 			}
 			for seq, text := range c.texts {
 				if texts[seq] == "" { // every message is retried until it is acknowledged
-					v.doubled++
+					v.duplicated++
 					example("%s saw %q at %d in %s, where nothing was acknowledged", p.reader, text, seq, room)
 				}
 			}
@@ -150,9 +150,9 @@ func (l *ledger) check() (v verdict) {
 	return v
 }
 
-// readHistory records the rooms' history on a page.
+// readHistory records the rooms' history.
 func (l *ledger) readHistory(ctx context.Context, c *client, rooms []string) error {
-	p := l.page("the history", false)
+	p := l.addReader("the history", false)
 	for _, room := range rooms {
 		for after := int64(0); ; {
 			var reply struct {
@@ -166,7 +166,7 @@ func (l *ledger) readHistory(ctx context.Context, c *client, rooms []string) err
 				return err
 			}
 			for _, m := range reply.MessageList {
-				p.see(room, m.Seq, m.Text)
+				p.add(room, m.Seq, m.Text)
 			}
 			if reply.NextCursor == 0 {
 				break

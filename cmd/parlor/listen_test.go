@@ -38,6 +38,6 @@ func TestListenServes(t *testing.T) {
 		t.Errorf("read %d bytes, error %v", n, err)
 	}
 	if _, err := listen(t.Context(), "127.0.0.1:-1", &connections{}); err == nil {
-		t.Error("an impossible port was opened")
+		t.Error("an invalid port was opened")
 	}
 }

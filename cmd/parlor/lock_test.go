@@ -30,6 +30,6 @@ func TestUnfinishedSecretsAreRemoved(t *testing.T) {
 	}()
 	left, err := filepath.Glob(filepath.Join(folder, "*.new"))
 	if err != nil || len(left) != 1 || filepath.Base(left[0]) != "secret.2.new" {
-		t.Errorf("left are %v, %v; want the one that may still be written", left, err)
+		t.Errorf("the files %v are left, %v; want only the one that may still be written", left, err)
 	}
 }

@@ -67,7 +67,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 			}
 		}
 		if got := strings.Count(text, "\n"); got != len(lines) {
-			t.Errorf("%s: %d lines, and not %d:\n%s", what, got, len(lines), text)
+			t.Errorf("%s: %d lines, want %d:\n%s", what, got, len(lines), text)
 		}
 	}
 	whole := saveFile(t, s, bucket, "alice", "whole")
@@ -124,7 +124,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	}
 }
 
-// TestMediaCheckOfManyFiles has more than one page of rows.
+// TestMediaCheckOfManyFiles checks more rows than are read in one query.
 func TestMediaCheckOfManyFiles(t *testing.T) {
 	t.Parallel()
 	database, folder := storetest.Database(t), t.TempDir()
@@ -140,7 +140,7 @@ func TestMediaCheckOfManyFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := errors.Join(s.FinishMedia(t.Context(), room.Media{ID: id, Size: 1}), s.AbandonMedia(t.Context(), id)); err != nil {
-			t.Fatal(err) // abandoned, so that alice may have so many
+			t.Fatal(err) // an abandoned file does not count for the quota of alice
 		}
 	}
 	var out bytes.Buffer
@@ -169,7 +169,7 @@ func TestMediaCheckOfPrivateDatabase(t *testing.T) {
 	check("beside a server", exitOK, "1 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans")
 	stored, err := filepath.Glob(filepath.Join(data, "media", "*", "*-*"))
 	if err != nil || len(stored) != 1 {
-		t.Fatalf("stored are %v: %v", stored, err)
+		t.Fatalf("the files %v are stored: %v", stored, err)
 	}
 	if err := os.Truncate(stored[0], 10); err != nil {
 		t.Fatal(err)
@@ -178,6 +178,6 @@ func TestMediaCheckOfPrivateDatabase(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	check("without a server", exitError, "1000 bytes: 10 are stored")
 	if got := parlor(ctx, t, nil, "media", "check", "--data", t.TempDir()); got.code == exitOK {
-		t.Errorf("of a folder without anything: %s", got.out)
+		t.Errorf("with an empty data folder: %s", got.out)
 	}
 }

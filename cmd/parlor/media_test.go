@@ -61,7 +61,7 @@ func TestMediaStorageFailure(t *testing.T) {
 	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log}
 	metrics := newMetrics(s.hub)
 	metrics.addMedia(s.media)
-	says := func(what, warning string) {
+	checkReports := func(what, warning string) {
 		t.Helper()
 		s.media.check(t.Context())
 		w := httptest.NewRecorder()
@@ -77,23 +77,23 @@ func TestMediaStorageFailure(t *testing.T) {
 			up = "\nparlor_media_up 0\n"
 		}
 		if !strings.Contains(w.Body.String(), up) {
-			t.Errorf("%s: the metrics do not say %q", what, up)
+			t.Errorf("%s: the metrics do not contain %q", what, up)
 		}
 	}
-	says("a new folder", "")
+	checkReports("a new folder", "")
 	saveFile(t, s.store, bucket, "alice", "here")
-	says("a folder with a file", "")
+	checkReports("a folder with a file", "")
 	if err := os.Rename(folder, folder+"2"); err != nil {
 		t.Fatal(err)
 	}
-	says("no folder", "no such file")
-	says("still no folder", "no such file")
+	checkReports("no folder", "no such file")
+	checkReports("still no folder", "no such file")
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	says("another folder", "right folder")
+	checkReports("another folder", "right folder")
 	if got := strings.Count(logged.String(), "media storage failed"); got != 1 {
-		t.Errorf("the log has %d lines of it: %s", got, logged.String())
+		t.Errorf("%d lines of the log report the failure: %s", got, logged.String())
 	}
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
@@ -101,16 +101,16 @@ func TestMediaStorageFailure(t *testing.T) {
 	if err := os.Rename(folder+"2", folder); err != nil {
 		t.Fatal(err)
 	}
-	says("the folder again", "")
+	checkReports("the folder again", "")
 	if !strings.Contains(logged.String(), "media storage works again") {
 		t.Errorf("the log is %s", logged.String())
 	}
 	bucket.KeepFree = 1 << 62
-	says("a full disk", "no space left")
+	checkReports("a full disk", "no space left")
 
 	// At the start: the folder of another server, or one that is not mounted.
 	s.media = &mediaKeeper{store: s.store, bucket: openBucket(t, t.TempDir()), log: log}
 	metrics = newMetrics(s.hub)
 	metrics.addMedia(s.media)
-	says("an empty folder for files that there are", "right folder")
+	checkReports("an empty folder instead of that with the files", "right folder")
 }

@@ -100,7 +100,7 @@ func TestServeWithOtherSchema(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	say := func(text string) int {
+	sendText := func(text string) int {
 		t.Helper()
 		var problem struct{ Code string }
 		status, err := c.call(ctx, http.MethodPost, "/v1/rooms/hall/messages", map[string]string{"kind": "text", "text": text}, &problem)
@@ -113,13 +113,13 @@ func TestServeWithOtherSchema(t *testing.T) {
 	if got := get(t, p.ops+"/readyz"); !strings.Contains(got, "schema is newer than this program") {
 		t.Errorf("/readyz: %q", got)
 	}
-	if status := say("what still fits"); status != http.StatusCreated {
-		t.Errorf("what still fits: status %d", status)
+	if status := sendText("fits the schema"); status != http.StatusCreated {
+		t.Errorf("a call that fits the schema: status %d", status)
 	}
-	execute("ALTER TABLE events RENAME TO happenings")
+	execute("ALTER TABLE events RENAME TO events_renamed")
 	for range 3 {
-		if status := say("what does not"); status != http.StatusServiceUnavailable {
-			t.Errorf("what does not fit: status %d", status)
+		if status := sendText("does not fit"); status != http.StatusServiceUnavailable {
+			t.Errorf("a call that does not fit the schema: status %d", status)
 		}
 	}
 	for _, args := range []string{"serve", "serve --migrate", "migrate", "migrate down --yes"} {
@@ -131,16 +131,16 @@ func TestServeWithOtherSchema(t *testing.T) {
 	if got := parlor(ctx, t, env, "migrate", "status"); !strings.Contains(got.out, "99999 (not in this program)\n") {
 		t.Errorf("the status is %q", got.out)
 	}
-	execute("ALTER TABLE happenings RENAME TO events")
+	execute("ALTER TABLE events_renamed RENAME TO events")
 	execute("DELETE FROM goose_db_version WHERE version_id = 99999")
-	for get(t, p.ops+"/readyz") != "ok\n" { // it repeats its last answer for a second
+	for get(t, p.ops+"/readyz") != "ok\n" { // its result is cached for a second
 		select {
 		case <-ctx.Done():
 			t.Fatalf("/readyz does not recover: %s", p.logged())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	if status := say("afterwards"); status != http.StatusCreated {
+	if status := sendText("afterwards"); status != http.StatusCreated {
 		t.Errorf("afterwards: status %d", status)
 	}
 	if log := p.logged(); strings.Count(log, "schema changed under this server") != 1 || strings.Count(log, "schema is this server's again") != 1 {

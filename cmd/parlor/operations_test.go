@@ -45,7 +45,7 @@ func TestMetricsIgnoreUnknownMethods(t *testing.T) {
 	ask(1, 50)
 	after := scrape()
 	if got := strings.Count(after, "\n"); got != series {
-		t.Errorf("%d lines of metrics after the first requests, and %d after others like them", series, got)
+		t.Errorf("%d lines of metrics after the first requests, and %d after more of them", series, got)
 	}
 	if at := strings.Index(strings.ToLower(after), "invented"); at >= 0 {
 		t.Errorf("the metrics contain text of requests: %.200s", after[at:])

@@ -58,7 +58,7 @@ func TestStreamsSurviveDatabaseOutage(t *testing.T) {
 	}
 	reading.Wait()
 	if len(follower.texts) == 0 || follower.texts[0] != "before" || !follower.enough(follower) {
-		t.Errorf("the stream brought %q", follower.texts)
+		t.Errorf("the stream delivered %q", follower.texts)
 	}
 	if follower.fault != "" || follower.broken != 0 {
 		t.Errorf("the stream broke %d times, %s: %s", follower.broken, follower.fault, p.logged())

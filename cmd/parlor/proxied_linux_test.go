@@ -42,7 +42,7 @@ func behindProxy(cs *connections) *connections {
 	return cs
 }
 
-// dialVia is dial for a connection that begins with a PROXY protocol header.
+// dialVia does the same as dial, for a connection that begins with a PROXY protocol header.
 func (p *port) dialVia(t *testing.T, address, via string) net.Conn {
 	t.Helper()
 	c, err := from(address).DialContext(t.Context(), "tcp", p.address)
@@ -97,7 +97,7 @@ func TestProxyProtocol(t *testing.T) {
 			t.Errorf("TLS %t: a client without a proxy is seen at %q, %v", secured, got.text, err)
 		}
 		if got, err := ask(p.dialVia(t, "127.0.0.4", viaV1)); err == nil && got.status == http.StatusOK {
-			t.Errorf("TLS %t: a stranger is believed to be at %q", secured, got.text)
+			t.Errorf("TLS %t: another client is believed to be at %q", secured, got.text)
 		}
 		if got, err := ask(p.dial(t, proxyAddress)); err == nil {
 			t.Errorf("TLS %t: a proxy without the header is seen at %q", secured, got.text)
@@ -139,7 +139,8 @@ func TestProxiedSockets(t *testing.T) {
 	}
 }
 
-// TestServeBehindProxy follows a room through a proxy. The log has the addresses of the clients.
+// TestServeBehindProxy follows a room through a proxy. The log contains the addresses of the
+// clients.
 func TestServeBehindProxy(t *testing.T) {
 	t.Parallel()
 	p := startParlor(t, reachableFolder(t), "--trusted-proxies", proxyAddress, "--proxy-protocol", "--log-level", "debug")
@@ -171,7 +172,7 @@ func TestServeBehindProxy(t *testing.T) {
 	}
 	reading.Wait()
 	if len(follower.texts) != 1 {
-		t.Errorf("the stream brought %q %s", follower.texts, follower.fault)
+		t.Errorf("the stream delivered %q %s", follower.texts, follower.fault)
 	}
 	if !strings.Contains(p.logged(), "client=192.0.2.9") {
 		t.Errorf("the log does not name the client's address: %s", p.logged())

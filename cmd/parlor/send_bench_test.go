@@ -135,7 +135,7 @@ func (s *sender) send() error {
 			return err
 		}
 		if first && !bytes.HasPrefix(line, []byte("HTTP/1.1 201 ")) {
-			return fmt.Errorf("the server answers %q", line)
+			return fmt.Errorf("the server replied %q", line)
 		}
 		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
 			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {

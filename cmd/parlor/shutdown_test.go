@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +21,6 @@ import (
 	"time"
 
 	"parlor/auth"
-	"parlor/localpg"
 	"parlor/room"
 )
 
@@ -35,7 +33,7 @@ func TestShutdownIsAnnounced(t *testing.T) {
 	defer cancel()
 	alice := login(ctx, t, p, "alice")
 	alice.enter(ctx, t, "hall")
-	old := &visitor{client: alice}
+	old := &browserClient{client: alice}
 	var reading sync.WaitGroup
 	reading.Go(func() { old.connect(ctx) })
 	for old.opened.Load() == 0 && ctx.Err() == nil {
@@ -56,7 +54,7 @@ func TestShutdownIsAnnounced(t *testing.T) {
 		t.Error(err)
 	}
 	bob := login(ctx, t, p, "bob")
-	late := &visitor{client: bob}
+	late := &browserClient{client: bob}
 	reading.Go(func() { late.connect(ctx) })
 	for late.opened.Load() == 0 && ctx.Err() == nil {
 		wait(ctx, 5*time.Millisecond)
@@ -66,9 +64,9 @@ func TestShutdownIsAnnounced(t *testing.T) {
 	if took := time.Since(began); took < 2*time.Second || p.cmd.ProcessState.ExitCode() != exitOK {
 		t.Errorf("the server ended after %s with %d: %s", took, p.cmd.ProcessState.ExitCode(), p.logged())
 	}
-	for _, v := range []*visitor{old, late} {
+	for _, v := range []*browserClient{old, late} {
 		if v.pause == 0 || v.pause > time.Second {
-			t.Errorf("the stream of %s ended, to come back after %s", v.client.user, v.pause)
+			t.Errorf("the stream of %s ended, with a reconnect after %s", v.client.user, v.pause)
 		}
 	}
 }
@@ -121,7 +119,7 @@ func TestShutdownCutsTransfers(t *testing.T) {
 		at, alice.key, strings.Repeat("x", 1<<19)); err != nil {
 		t.Fatal(err)
 	}
-	wait(ctx, 100*time.Millisecond) // until the server has read it
+	wait(ctx, 100*time.Millisecond) // for the server to read it
 
 	began := time.Now()
 	p.signal(syscall.SIGTERM)
@@ -157,32 +155,22 @@ func TestRestartUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := populate(t, p.url, secret)
+	w := startLoad(t, p.url, secret)
 	stopped := time.Now()
 	p.signal(syscall.SIGTERM)
 	p.start(t, "--message-rate", "0", "--log-level", "warn")
-	w.finish(200, time.Since(stopped)+8*time.Second) // they come back 2 s after the server on an idle machine
+	// On an idle machine, the streams are open again 2 s after the server is back.
+	w.finish(200, time.Since(stopped)+8*time.Second)
 }
 
 // TestRestartWithSecondServer stops one of two servers behind a load balancer, under 200 streams
 // and 100 messages per second. No call fails twice.
 func TestRestartWithSecondServer(t *testing.T) {
 	t.Parallel()
-	pg, err := localpg.Start(t.Context(), localpg.Options{
-		Dir: filepath.Join(reachableFolder(t), "theirs"), Settings: map[string]string{"fsync": "off"},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := pg.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	env := []string{"DATABASE_URL=" + pg.URL(), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0"}
+	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0"}
 	first := startParlorWith(t, reachableFolder(t), env, "--drain", "5s", "--drain-delay", "2s")
 	second := startParlorWith(t, reachableFolder(t), env, "--log-level", "error")
-	w := populate(t, balance(t, first, second), goodSecret)
+	w := startLoad(t, balance(t, first, second), goodSecret)
 	first.signal(syscall.SIGTERM)
 	w.finish(50, 10*time.Second) // 1 s on an idle machine
 	if !strings.Contains(first.logged(), "moving streams to other servers") {
@@ -242,16 +230,17 @@ func balance(t *testing.T, servers ...*process) (address string) {
 }
 
 const (
-	visitors       = 200
-	roomsOfTen     = visitors / 10
+	loadClients    = 200
+	roomsOfTen     = loadClients / 10
 	messagesPerSec = 100
 )
 
-// world is many clients with open streams, some of which send messages.
-type world struct {
-	t        *testing.T
-	http     *http.Client
-	visitors []*visitor
+// restartLoad is the load under which servers are restarted: clients with open streams, some of
+// which send messages.
+type restartLoad struct {
+	t       *testing.T
+	http    *http.Client
+	clients []*browserClient
 	// calls counts the messages, failed the attempts that failed, and failedTwice the messages with
 	// two failed attempts.
 	calls, failed, failedTwice atomic.Int64
@@ -262,11 +251,11 @@ type world struct {
 	sent             [roomsOfTen][]string // per room, used only by its sender
 }
 
-// populate opens the streams and starts sending, until finish.
-func populate(t *testing.T, address string, secret auth.Secret) *world {
+// startLoad opens the streams and starts sending, until finish.
+func startLoad(t *testing.T, address string, secret auth.Secret) *restartLoad {
 	t.Helper()
 	tokens := &auth.Tokens{Secret: []byte(secret)}
-	w := &world{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: visitors}}}
+	w := &restartLoad{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: loadClients}}}
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	w.stop = stop
 	t.Cleanup(func() {
@@ -276,9 +265,9 @@ func populate(t *testing.T, address string, secret auth.Secret) *world {
 		w.http.CloseIdleConnections()
 	})
 	var entering sync.WaitGroup
-	for i := range visitors {
-		v := &visitor{client: &client{http: w.http, base: address, user: fmt.Sprintf("visitor%d", i)}}
-		w.visitors = append(w.visitors, v)
+	for i := range loadClients {
+		v := &browserClient{client: &client{http: w.http, base: address, user: fmt.Sprintf("user%d", i)}}
+		w.clients = append(w.clients, v)
 		if i%20 == 0 {
 			entering.Wait()
 		}
@@ -289,10 +278,10 @@ func populate(t *testing.T, address string, secret auth.Secret) *world {
 		})
 	}
 	entering.Wait()
-	for _, v := range w.visitors {
+	for _, v := range w.clients {
 		w.reading.Go(func() { v.follow(ctx) })
 	}
-	for _, v := range w.visitors {
+	for _, v := range w.clients {
 		for v.opened.Load() == 0 && ctx.Err() == nil {
 			wait(ctx, 5*time.Millisecond)
 		}
@@ -308,141 +297,141 @@ func populate(t *testing.T, address string, secret auth.Secret) *world {
 
 // sendMessages sends messages to a room until the context ends. Failed attempts are repeated after
 // the pause of real clients.
-func (w *world) sendMessages(ctx context.Context, i int) {
-	c := w.visitors[i].client
+func (l *restartLoad) sendMessages(ctx context.Context, i int) {
+	c := l.clients[i].client
 	for n := 0; ctx.Err() == nil; n++ {
 		next := time.Now().Add(time.Second * roomsOfTen / messagesPerSec)
-		w.send(c, i, strconv.Itoa(n))
+		l.send(c, i, strconv.Itoa(n))
 		wait(ctx, time.Until(next))
 	}
 }
 
-func (w *world) send(c *client, i int, text string) {
-	ctx := context.WithoutCancel(w.t.Context())
+func (l *restartLoad) send(c *client, i int, text string) {
+	ctx := context.WithoutCancel(l.t.Context())
 	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
-	w.calls.Add(1)
+	l.calls.Add(1)
 	for try := 1; try <= 100; try++ {
 		got, err := c.call(ctx, "POST", fmt.Sprintf("/v1/rooms/hall%d/messages", i), body, nil)
 		if err == nil && got == http.StatusCreated {
-			w.sent[i] = append(w.sent[i], text)
+			l.sent[i] = append(l.sent[i], text)
 			return
 		}
 		if err == nil && got < 500 {
-			w.t.Errorf("%s sent %q: status %d", c.user, text, got)
+			l.t.Errorf("%s sent %q: status %d", c.user, text, got)
 			return
 		}
-		w.failed.Add(1)
+		l.failed.Add(1)
 		if try == 2 {
-			w.failedTwice.Add(1)
+			l.failedTwice.Add(1)
 		}
 		wait(ctx, 300*time.Millisecond)
 	}
-	w.t.Errorf("%s could not send %q", c.user, text)
+	l.t.Errorf("%s could not send %q", c.user, text)
 }
 
 // finish stops sending, and compares what every stream received with what was sent. At least moved
 // streams must have been disconnected, each for less than longest.
-func (w *world) finish(moved int, longest time.Duration) {
-	w.t.Helper()
-	ctx := w.t.Context()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !w.allOpen(); {
+func (l *restartLoad) finish(moved int, longest time.Duration) {
+	l.t.Helper()
+	ctx := l.t.Context()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !l.allOpen(); {
 		wait(ctx, 10*time.Millisecond)
 	}
-	w.stopSending()
-	w.sending.Wait()
+	l.stopSending()
+	l.sending.Wait()
 	for i := range roomsOfTen {
-		w.send(w.visitors[i].client, i, "the end") // it also brings what one server missed of the other
+		l.send(l.clients[i].client, i, "the end") // the servers then also catch up with messages of the other
 	}
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !w.allComplete(); {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline) && !l.allComplete(); {
 		wait(ctx, 10*time.Millisecond)
 	}
-	w.stop()
-	w.reading.Wait()
+	l.stop()
+	l.reading.Wait()
 	var away []time.Duration
-	for i, v := range w.visitors {
+	for i, v := range l.clients {
 		if v.fault != "" {
-			w.t.Errorf("%s: %s", v.client.user, v.fault)
+			l.t.Errorf("%s: %s", v.client.user, v.fault)
 		}
-		if !slices.Equal(v.texts, w.sent[i%roomsOfTen]) {
-			w.t.Errorf("%s received %d of %d messages, or in another order", v.client.user, len(v.texts), len(w.sent[i%roomsOfTen]))
+		if !slices.Equal(v.texts, l.sent[i%roomsOfTen]) {
+			l.t.Errorf("%s received %d of %d messages, or in another order", v.client.user, len(v.texts), len(l.sent[i%roomsOfTen]))
 		}
 		away = append(away, v.away...)
 	}
 	if len(away) < moved {
-		w.t.Fatalf("%d streams were disconnected", len(away))
+		l.t.Fatalf("%d streams were disconnected", len(away))
 	}
 	slices.Sort(away)
 	p50, p99, most := away[len(away)/2], away[len(away)*99/100], away[len(away)-1]
-	w.t.Logf("%d disconnects: p50 %s, p99 %s, longest %s; %d calls, %d tries failed, %d calls twice",
+	l.t.Logf("%d disconnects: p50 %s, p99 %s, longest %s; %d calls, %d tries failed, %d calls twice",
 		len(away), p50.Round(time.Millisecond), p99.Round(time.Millisecond), most.Round(time.Millisecond),
-		w.calls.Load(), w.failed.Load(), w.failedTwice.Load())
+		l.calls.Load(), l.failed.Load(), l.failedTwice.Load())
 	if p99 > longest {
-		w.t.Errorf("streams were disconnected for %s", p99)
+		l.t.Errorf("streams were disconnected for %s", p99)
 	}
 }
 
-func (w *world) allOpen() bool {
-	return !slices.ContainsFunc(w.visitors, func(v *visitor) bool { return !v.open.Load() })
+func (l *restartLoad) allOpen() bool {
+	return !slices.ContainsFunc(l.clients, func(c *browserClient) bool { return !c.open.Load() })
 }
 
-func (w *world) allComplete() bool {
-	return !slices.ContainsFunc(w.visitors, func(v *visitor) bool { return !v.ended.Load() })
+func (l *restartLoad) allComplete() bool {
+	return !slices.ContainsFunc(l.clients, func(c *browserClient) bool { return !c.ended.Load() })
 }
 
-// visitor reads its stream as the browser client does: it reconnects when asked to, and backs off
-// if the server is unavailable (web/sdk/src/stream.ts).
-type visitor struct {
+// browserClient reads its stream as the browser client does: it reconnects when asked to, and backs
+// off if the server is unavailable (web/sdk/src/stream.ts).
+type browserClient struct {
 	*client
 	reader reader
-	// opened counts the streams, open is set while one is open, and ended once the last message has
+	// opened counts the streams. open is set while one is open, and ended once the last message has
 	// arrived.
 	opened      atomic.Int64
 	open, ended atomic.Bool
 
-	// The reading goroutine owns the rest.
+	// The fields below belong to the reading goroutine.
 	texts []string
 	fault string
 	away  []time.Duration
-	lost  time.Time     // when the stream was lost
-	pause time.Duration // from the reconnect event; -1 if there was none
+	lost  time.Time     // time at which the stream was lost
+	pause time.Duration // afterMs of the reconnect event; -1 means that there was none
 	retry time.Duration
 	fails int
 }
 
-func (v *visitor) enter(ctx context.Context, tokens *auth.Tokens, hall string) error {
-	if err := v.loginWith(ctx, tokens); err != nil {
+func (c *browserClient) enter(ctx context.Context, tokens *auth.Tokens, roomID string) error {
+	if err := c.loginWith(ctx, tokens); err != nil {
 		return err
 	}
-	v.reader.client = v.client
-	return v.succeed(ctx, "POST", "/v1/rooms/"+hall+"/enter", map[string]string{}, nil)
+	c.reader.client = c.client
+	return c.succeed(ctx, "POST", "/v1/rooms/"+roomID+"/enter", map[string]string{}, nil)
 }
 
-// follow connects again and again.
-func (v *visitor) follow(ctx context.Context) {
-	for ctx.Err() == nil && v.fault == "" {
-		v.connect(ctx)
-		if v.pause < 0 {
-			v.pause = v.retry + rand.N(500*time.Millisecond<<min(v.fails, 6))
-			v.fails++
+// follow opens streams until the context ends.
+func (c *browserClient) follow(ctx context.Context) {
+	for ctx.Err() == nil && c.fault == "" {
+		c.connect(ctx)
+		if c.pause < 0 {
+			c.pause = c.retry + rand.N(500*time.Millisecond<<min(c.fails, 6))
+			c.fails++
 		}
-		wait(ctx, v.pause)
+		wait(ctx, c.pause)
 	}
 }
 
 // connect reads one stream to its end.
-func (v *visitor) connect(ctx context.Context) {
-	v.reader.client, v.pause = v.client, -1
+func (c *browserClient) connect(ctx context.Context) {
+	c.reader.client, c.pause = c.client, -1
 	defer func() {
-		if v.open.Swap(false) {
-			v.lost = time.Now()
+		if c.open.Swap(false) {
+			c.lost = time.Now()
 		}
 	}()
-	r, err := v.reader.request(ctx)
+	r, err := c.reader.request(ctx)
 	if err != nil {
-		v.fault = err.Error()
+		c.fault = err.Error()
 		return
 	}
-	reply, err := v.http.Do(r)
+	reply, err := c.http.Do(r)
 	if err != nil {
 		return
 	}
@@ -452,22 +441,22 @@ func (v *visitor) connect(ctx context.Context) {
 		return
 	}
 	var frame []string
-	for lines := bufio.NewScanner(reply.Body); lines.Scan() && v.fault == ""; {
+	for lines := bufio.NewScanner(reply.Body); lines.Scan() && c.fault == ""; {
 		if lines.Text() != "" {
 			frame = append(frame, lines.Text())
 			continue
 		}
-		v.take(frame)
+		c.take(frame)
 		frame = nil
 	}
 }
 
-func (v *visitor) take(frame []string) {
-	v.reader.take(frame)
-	v.fault = v.reader.fault
-	if n := len(v.reader.texts); n > len(v.texts) {
-		v.texts = v.reader.texts
-		v.ended.Store(v.texts[n-1] == "the end")
+func (c *browserClient) take(frame []string) {
+	c.reader.take(frame)
+	c.fault = c.reader.fault
+	if n := len(c.reader.texts); n > len(c.texts) {
+		c.texts = c.reader.texts
+		c.ended.Store(c.texts[n-1] == "the end")
 	}
 	var data string
 	for _, line := range frame {
@@ -478,23 +467,23 @@ func (v *visitor) take(frame []string) {
 		case name == "retry":
 			ms, err := strconv.Atoi(value)
 			if err != nil {
-				v.fault = err.Error()
+				c.fault = err.Error()
 			}
-			v.retry = time.Duration(ms) * time.Millisecond
+			c.retry = time.Duration(ms) * time.Millisecond
 		case line == "event: sessionReady":
-			v.fails = 0
-			v.opened.Add(1)
-			v.open.Store(true)
-			if !v.lost.IsZero() {
-				v.away = append(v.away, time.Since(v.lost))
+			c.fails = 0
+			c.opened.Add(1)
+			c.open.Store(true)
+			if !c.lost.IsZero() {
+				c.away = append(c.away, time.Since(c.lost))
 			}
 		}
 	}
 	if slices.Contains(frame, "event: reconnect") {
 		var reconnect room.Reconnect
 		if err := json.Unmarshal([]byte(data), &reconnect); err != nil {
-			v.fault = err.Error()
+			c.fault = err.Error()
 		}
-		v.pause = time.Duration(reconnect.AfterMs) * time.Millisecond
+		c.pause = time.Duration(reconnect.AfterMs) * time.Millisecond
 	}
 }

@@ -26,10 +26,10 @@ func BenchmarkUploads(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		server := startParlor(b, reachableFolder(b), "--log-level", "error")
-		people := make([]*client, files) // each has a quota of unsent files
-		for i := range people {
-			people[i] = &client{http: http.DefaultClient, base: server.url, user: fmt.Sprintf("user%d", i)}
-			if err := people[i].login(ctx); err != nil {
+		clients := make([]*client, files) // each has a quota of unsent files
+		for i := range clients {
+			clients[i] = &client{http: http.DefaultClient, base: server.url, user: fmt.Sprintf("user%d", i)}
+			if err := clients[i].login(ctx); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -38,7 +38,7 @@ func BenchmarkUploads(b *testing.B) {
 		b.StartTimer()
 		began := time.Now()
 		var all sync.WaitGroup
-		for _, p := range people {
+		for _, p := range clients {
 			all.Go(func() {
 				if err := p.upload(ctx, size); err != nil {
 					b.Error(err)
@@ -72,7 +72,7 @@ func (c *client) upload(ctx context.Context, size int64) error {
 	defer func() { _ = reply.Body.Close() }()
 	if reply.StatusCode != http.StatusCreated {
 		text, err := io.ReadAll(reply.Body)
-		return errors.Join(fmt.Errorf("an upload is answered with %d: %s", reply.StatusCode, text), err)
+		return errors.Join(fmt.Errorf("upload: status %d: %s", reply.StatusCode, text), err)
 	}
 	return nil
 }
@@ -93,7 +93,7 @@ func memory(b *testing.B, pid int, field string) float64 {
 	}
 	found := regexp.MustCompile(field + `:\s+(\d+) kB`).FindSubmatch(bytes.TrimSpace(status))
 	if found == nil {
-		b.Fatalf("the kernel does not tell %s", field)
+		b.Fatalf("/proc/%d/status does not contain %s", pid, field)
 	}
 	kib, err := strconv.ParseFloat(string(found[1]), 64)
 	if err != nil {

@@ -45,7 +45,7 @@ func TestUploadSurvivesKilledServers(t *testing.T) {
 		if reply, err := c.http.Do(r); err == nil {
 			_ = reply.Body.Close()
 		}
-		p.signal(end) // where it was too fast
+		p.signal(end) // in case the upload ended before
 		p.start(t, "--log-level", "warn")
 		if now := offset(); now <= begin {
 			t.Errorf("after end %d, at %d, %d bytes are stored", round, begin, now)
@@ -62,14 +62,14 @@ func TestUploadSurvivesKilledServers(t *testing.T) {
 	defer reply.Body.Close()
 	sum := sha256.New()
 	if n, err := io.Copy(sum, reply.Body); err != nil || n != int64(len(data)) || [32]byte(sum.Sum(nil)) != sha256.Sum256(data) {
-		t.Errorf("another file of %d bytes comes back: %v", n, err)
+		t.Errorf("the download of %d bytes is not the uploaded file: %v", n, err)
 	}
 	if t.Failed() {
 		t.Log(p.logged())
 	}
 }
 
-// dying ends a server while it is read.
+// dying is a request body that ends the server while it is read.
 type dying struct {
 	io.Reader
 	left int

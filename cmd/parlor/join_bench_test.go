@@ -23,21 +23,21 @@ import (
 )
 
 const (
-	// crowdCallers is the number of concurrent calls.
-	crowdCallers = 64
-	crowdTimeout = 3 * time.Minute
+	// joinCallers is the number of concurrent calls.
+	joinCallers = 64
+	joinTimeout = 3 * time.Minute
 )
 
-// BenchmarkCrowd makes users with open streams enter one room of the real program concurrently, and
+// BenchmarkJoin makes users with open streams enter one room of the real program concurrently, and
 // waits until all streams have received all joins. Setting up and checking the result is not
 // measured.
-func BenchmarkCrowd(b *testing.B) {
-	for _, people := range []int{500, 5000} {
-		b.Run(fmt.Sprintf("members=%d", people), func(b *testing.B) {
-			var all crowdResult
+func BenchmarkJoin(b *testing.B) {
+	for _, users := range []int{500, 5000} {
+		b.Run(fmt.Sprintf("members=%d", users), func(b *testing.B) {
+			var all joinResult
 			for b.Loop() {
 				b.StopTimer()
-				c := startCrowd(b, people)
+				c := startJoinBench(b, users)
 				b.StartTimer()
 				c.enter()
 				c.awaitEvents()
@@ -51,14 +51,14 @@ func BenchmarkCrowd(b *testing.B) {
 	}
 }
 
-// crowd is the users of one run, and their server.
-type crowd struct {
+// joinBench is one run: the users and their server.
+type joinBench struct {
 	*testing.B
 	ctx    context.Context
 	cancel context.CancelFunc
 	server *process
 	http   *http.Client
-	people []*person
+	users  []*joiner
 	// calls is the duration of each enterRoom.
 	calls                []time.Duration
 	readers              sync.WaitGroup
@@ -69,29 +69,29 @@ type crowd struct {
 	room room.Room
 }
 
-// startCrowd starts a server and logs all users in.
-func startCrowd(b *testing.B, people int) *crowd {
+// startJoinBench starts a server and logs all users in.
+func startJoinBench(b *testing.B, users int) *joinBench {
 	b.Helper()
-	c := &crowd{
+	c := &joinBench{
 		B:      b,
 		server: startParlor(b, reachableFolder(b), "--log-level", "error", "--member-timeout", "120s"),
-		http:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: crowdCallers}},
-		people: make([]*person, people),
-		calls:  make([]time.Duration, people),
+		http:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: joinCallers}},
+		users:  make([]*joiner, users),
+		calls:  make([]time.Duration, users),
 	}
-	c.ctx, c.cancel = context.WithTimeout(b.Context(), crowdTimeout)
-	for i := range c.people {
-		c.people[i] = &person{client: &client{http: c.http, base: c.server.url, user: fmt.Sprintf("user%05d", i)}}
+	c.ctx, c.cancel = context.WithTimeout(b.Context(), joinTimeout)
+	for i := range c.users {
+		c.users[i] = &joiner{client: &client{http: c.http, base: c.server.url, user: fmt.Sprintf("user%05d", i)}}
 	}
-	c.people[0].joins = make(map[room.UserID]int)
-	c.each(c.people, func(_ int, p *person) error {
+	c.users[0].joins = make(map[room.UserID]int)
+	c.each(c.users, func(_ int, p *joiner) error {
 		if err := p.login(c.ctx); err != nil {
 			return err
 		}
 		return p.listen(c.ctx, &c.readers)
 	})
-	c.await("the streams", func(p *person) bool { return p.events.Load() == 1 }) // sessionReady
-	for _, p := range c.people {
+	c.await("the streams", func(p *joiner) bool { return p.events.Load() == 1 }) // sessionReady
+	for _, p := range c.users {
 		p.events.Store(0)
 		p.bytes.Store(0)
 	}
@@ -100,13 +100,13 @@ func startCrowd(b *testing.B, people int) *crowd {
 }
 
 // enter makes all users enter the room. The first one creates it.
-func (c *crowd) enter() {
+func (c *joinBench) enter() {
 	c.Helper()
 	c.began = time.Now()
-	enter := func(i int, p *person) error {
+	enter := func(i int, p *joiner) error {
 		began := time.Now()
 		var reply struct{ Room room.Room }
-		body := map[string]any{"config": map[string]any{"maxMembers": 2 * len(c.people)}}
+		body := map[string]any{"config": map[string]any{"maxMembers": 2 * len(c.users)}}
 		if err := p.succeed(c.ctx, "POST", "/v1/rooms/hall/enter", body, &reply); err != nil {
 			return err
 		}
@@ -114,58 +114,57 @@ func (c *crowd) enter() {
 		p.from = reply.Room.LastSeq
 		return nil
 	}
-	c.each(c.people[:1], enter)
-	c.each(c.people[1:], func(i int, p *person) error { return enter(i+1, p) })
+	c.each(c.users[:1], enter)
+	c.each(c.users[1:], func(i int, p *joiner) error { return enter(i+1, p) })
 	c.entering = time.Since(c.began)
 }
 
-// awaitEvents waits until every stream has received the room's log to its end, which includes all
-// joins.
-func (c *crowd) awaitEvents() {
+// awaitEvents waits until every stream has received the room's whole log, which contains all joins.
+func (c *joinBench) awaitEvents() {
 	c.Helper()
-	c.await("the joins", func(p *person) bool { return p.joins == nil || int(p.joined.Load()) == len(c.people)-1 })
+	c.await("the joins", func(p *joiner) bool { return p.joins == nil || int(p.joined.Load()) == len(c.users)-1 })
 	var reply struct{ Room room.Room }
-	if err := c.people[0].succeed(c.ctx, "GET", "/v1/rooms/hall", nil, &reply); err != nil {
+	if err := c.users[0].succeed(c.ctx, "GET", "/v1/rooms/hall", nil, &reply); err != nil {
 		c.Fatal(err)
 	}
 	c.room = reply.Room
-	c.await("the end of the log", func(p *person) bool { return max(p.from, room.Seq(p.last.Load())) == c.room.LastSeq })
+	c.await("the end of the log", func(p *joiner) bool { return max(p.from, room.Seq(p.last.Load())) == c.room.LastSeq })
 	c.delivering = time.Since(c.began)
 }
 
 // check compares what every user received with what was expected, and returns the counts.
-func (c *crowd) check() crowdResult {
+func (c *joinBench) check() joinResult {
 	c.Helper()
-	r := crowdResult{
-		runs: 1, people: len(c.people), calls: c.calls, entering: c.entering, delivering: c.delivering,
+	r := joinResult{
+		runs: 1, users: len(c.users), calls: c.calls, entering: c.entering, delivering: c.delivering,
 		logReads: c.metric("parlor_log_reads_total") - c.logReads,
 	}
-	for _, p := range c.people {
+	for _, p := range c.users {
 		r.events += p.events.Load()
 		r.bytes += p.bytes.Load()
 		_ = p.conn.Close()
 	}
 	c.readers.Wait()
-	for i, p := range c.people {
+	for i, p := range c.users {
 		switch {
 		case p.fault != nil:
 			c.Errorf("%s: %v", p.user, p.fault)
 		case !p.sawOwnJoin:
 			c.Errorf("%s did not receive its own join", p.user)
 		case p.first != p.from+1 && p.from != c.room.LastSeq:
-			c.Errorf("%s entered at %d, and the stream went on with %d", p.user, p.from, p.first)
-		case i > 0 && c.people[0].joins[room.UserID(p.user)] != 1:
-			c.Errorf("the join of %s was received %d times", p.user, c.people[0].joins[room.UserID(p.user)])
+			c.Errorf("%s entered at %d, and the stream continued with %d", p.user, p.from, p.first)
+		case i > 0 && c.users[0].joins[room.UserID(p.user)] != 1:
+			c.Errorf("the join of %s was received %d times", p.user, c.users[0].joins[room.UserID(p.user)])
 		}
 	}
-	if from := c.people[0].from; from != 1 {
+	if from := c.users[0].from; from != 1 {
 		c.Errorf("the room began with event %d", from)
 	}
-	for _, p := range []*person{c.people[0], c.people[len(c.people)/2], c.people[len(c.people)-1]} {
+	for _, p := range []*joiner{c.users[0], c.users[len(c.users)/2], c.users[len(c.users)-1]} {
 		c.checkMembers(p)
 	}
 	if slow := c.metric("parlor_slow_consumers_total"); slow != 0 {
-		c.Errorf("%v streams were given up as too slow", slow)
+		c.Errorf("%v streams were closed as slow consumers", slow)
 	}
 	if log := c.server.logged(); log != "" || c.Failed() {
 		c.Fatalf("the server's log: %s", log)
@@ -174,7 +173,7 @@ func (c *crowd) check() crowdResult {
 }
 
 // checkMembers checks that a user sees all members.
-func (c *crowd) checkMembers(by *person) {
+func (c *joinBench) checkMembers(by *joiner) {
 	c.Helper()
 	seen := make(map[room.UserID]bool)
 	for cursor, more := "", true; more; more = cursor != "" {
@@ -201,30 +200,30 @@ func (c *crowd) checkMembers(by *person) {
 	if err := by.succeed(c.ctx, "GET", "/v1/rooms/hall/members/count", nil, &reply); err != nil {
 		c.Fatal(err)
 	}
-	if len(seen) != len(c.people) || reply.Count != len(c.people) {
+	if len(seen) != len(c.users) || reply.Count != len(c.users) {
 		c.Errorf("%s sees %d members, and the count is %d", by.user, len(seen), reply.Count)
 	}
 }
 
 // close ends the run.
-func (c *crowd) close() {
+func (c *joinBench) close() {
 	c.cancel()
 	c.http.CloseIdleConnections()
 	c.server.signal(syscall.SIGTERM)
 }
 
-// each calls do for some of the users, crowdCallers of them concurrently.
-func (c *crowd) each(people []*person, do func(i int, p *person) error) {
+// each calls do for some of the users, joinCallers of them concurrently.
+func (c *joinBench) each(users []*joiner, do func(i int, p *joiner) error) {
 	c.Helper()
 	var (
 		callers sync.WaitGroup
 		next    atomic.Int64
 		failed  atomic.Pointer[error]
 	)
-	for range crowdCallers {
+	for range joinCallers {
 		callers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(people) && failed.Load() == nil; i = int(next.Add(1)) - 1 {
-				if err := do(i, people[i]); err != nil {
+			for i := int(next.Add(1)) - 1; i < len(users) && failed.Load() == nil; i = int(next.Add(1)) - 1 {
+				if err := do(i, users[i]); err != nil {
 					failed.Store(&err)
 				}
 			}
@@ -237,12 +236,12 @@ func (c *crowd) each(people []*person, do func(i int, p *person) error) {
 }
 
 // await waits until a condition holds for all users.
-func (c *crowd) await(what string, of func(*person) bool) {
+func (c *joinBench) await(what string, of func(*joiner) bool) {
 	c.Helper()
-	for _, p := range c.people {
+	for _, p := range c.users {
 		for !of(p) {
-			if c.ctx.Err() != nil || p.over.Load() {
-				c.Fatalf("%s has not got %s: %s", p.user, what, c.server.logged())
+			if c.ctx.Err() != nil || p.ended.Load() {
+				c.Fatalf("%s did not receive %s: %s", p.user, what, c.server.logged())
 			}
 			wait(c.ctx, time.Millisecond)
 		}
@@ -250,7 +249,7 @@ func (c *crowd) await(what string, of func(*person) bool) {
 }
 
 // metric returns one of the server's counters.
-func (c *crowd) metric(name string) float64 {
+func (c *joinBench) metric(name string) float64 {
 	c.Helper()
 	for line := range strings.Lines(get(c.B, c.server.ops+"/metrics")) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+" "); ok {
@@ -261,13 +260,13 @@ func (c *crowd) metric(name string) float64 {
 			return n
 		}
 	}
-	c.Fatalf("the server does not count %s", name)
+	c.Fatalf("the server has no metric %s", name)
 	return 0
 }
 
-// person is a user with a stream that is cheap to read, because thousands are read on the same
+// joiner is a user with a stream. Reading it is cheap, because thousands are read on the same
 // machine as the server.
-type person struct {
+type joiner struct {
 	*client
 	conn net.Conn
 	// from is the last event of the room when the user entered.
@@ -276,7 +275,7 @@ type person struct {
 	events, bytes atomic.Int64
 	last          atomic.Int64 // the newest event of the room's log
 	joined        atomic.Int64 // number of entries in joins
-	over          atomic.Bool  // the stream has ended
+	ended         atomic.Bool  // the stream has ended
 	// Used only by the reader until the stream has ended:
 	id         string   // of the current event
 	first      room.Seq // the first event of the room's log
@@ -288,7 +287,7 @@ type person struct {
 }
 
 // listen opens the stream over a plain connection.
-func (p *person) listen(ctx context.Context, readers *sync.WaitGroup) error {
+func (p *joiner) listen(ctx context.Context, readers *sync.WaitGroup) error {
 	host := strings.TrimPrefix(p.base, "http://")
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", host)
 	if err != nil {
@@ -299,8 +298,8 @@ func (p *person) listen(ctx context.Context, readers *sync.WaitGroup) error {
 		return err
 	}
 	readers.Go(func() {
-		defer p.over.Store(true)
-		// This ends with the connection. The crowd checks whether everything had arrived by then.
+		defer p.ended.Store(true)
+		// This ends with the connection. check finds out whether everything had arrived by then.
 		for lines := bufio.NewReaderSize(conn, 1<<10); p.fault == nil; {
 			line, err := p.readLine(lines)
 			if err != nil {
@@ -312,8 +311,8 @@ func (p *person) listen(ctx context.Context, readers *sync.WaitGroup) error {
 	return nil
 }
 
-// readLine reads a line and keeps its beginning, which is enough for most.
-func (p *person) readLine(lines *bufio.Reader) ([]byte, error) {
+// readLine reads a line. It returns only the beginning of a long one, unless joins are recorded.
+func (p *joiner) readLine(lines *bufio.Reader) ([]byte, error) {
 	line, err := lines.ReadSlice('\n')
 	p.bytes.Add(int64(len(line)))
 	if !errors.Is(err, bufio.ErrBufferFull) {
@@ -332,7 +331,7 @@ func (p *person) readLine(lines *bufio.Reader) ([]byte, error) {
 }
 
 // take handles a line of the stream. The data of an event begins with its kind.
-func (p *person) take(line []byte) error {
+func (p *joiner) take(line []byte) error {
 	name, value, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(": "))
 	switch string(name) {
 	case "id":
@@ -344,21 +343,21 @@ func (p *person) take(line []byte) error {
 		case room.TypeMembersJoined:
 			return p.takeEvent()
 		default:
-			return fmt.Errorf("the stream brought %s", value)
+			return fmt.Errorf("unexpected event %s", value)
 		}
 	case "data":
 		if bytes.Contains(value, []byte(`"state":"connected"`)) {
 			p.sawOwnJoin = true
 		}
 		if p.joins != nil {
-			return p.takeNews(value)
+			return p.countJoins(value)
 		}
 	}
 	return nil
 }
 
 // takeEvent checks that the log has no gaps.
-func (p *person) takeEvent() error {
+func (p *joiner) takeEvent() error {
 	_, cursor, err := hub.ParseID(p.id)
 	if err != nil || len(cursor) != 2 {
 		return fmt.Errorf("an event of the room with the id %q: %w", p.id, err)
@@ -374,7 +373,7 @@ func (p *person) takeEvent() error {
 	return nil
 }
 
-func (p *person) takeNews(data []byte) error {
+func (p *joiner) countJoins(data []byte) error {
 	var joined struct {
 		Seq        room.Seq
 		MemberList []room.Member
@@ -389,18 +388,18 @@ func (p *person) takeNews(data []byte) error {
 	return nil
 }
 
-// crowdResult is the result of the runs of one size.
-type crowdResult struct {
-	runs, people         int
+// joinResult is the result of the runs of one size.
+type joinResult struct {
+	runs, users          int
 	calls                []time.Duration
 	entering, delivering time.Duration
 	events, bytes        int64
 	logReads             float64
 }
 
-func (r *crowdResult) add(o crowdResult) {
+func (r *joinResult) add(o joinResult) {
 	r.runs += o.runs
-	r.people += o.people
+	r.users += o.users
 	r.calls = append(r.calls, o.calls...)
 	r.entering += o.entering
 	r.delivering += o.delivering
@@ -409,14 +408,14 @@ func (r *crowdResult) add(o crowdResult) {
 	r.logReads += o.logReads
 }
 
-func (r *crowdResult) report(b *testing.B) {
+func (r *joinResult) report(b *testing.B) {
 	slices.Sort(r.calls)
-	b.ReportMetric(float64(r.people)/r.entering.Seconds(), "joins/s")
+	b.ReportMetric(float64(r.users)/r.entering.Seconds(), "joins/s")
 	b.ReportMetric(float64(r.calls[len(r.calls)*99/100].Milliseconds()), "ms/join-p99")
 	b.ReportMetric(r.entering.Seconds()/float64(r.runs), "s/entered")
 	b.ReportMetric(r.delivering.Seconds()/float64(r.runs), "s/delivered")
-	b.ReportMetric(float64(r.events)/float64(r.people), "events/stream")
-	b.ReportMetric(float64(r.bytes)/float64(r.people), "bytes/stream")
+	b.ReportMetric(float64(r.events)/float64(r.users), "events/stream")
+	b.ReportMetric(float64(r.bytes)/float64(r.users), "bytes/stream")
 	b.ReportMetric(r.logReads/float64(r.runs), "log-reads")
 	b.ReportMetric(0, "ns/op")
 }
