@@ -75,7 +75,10 @@ export class EventStream {
     this.#handler = handler;
     this.#heartbeat = heartbeat;
     this.#cursor = cursor;
-    this.#stopListening = onWake(() => this.#wake());
+    this.#stopListening = onPageChanges(
+      () => this.#wake(),
+      () => this.#suspend(),
+    );
     // In the next task, so that listeners that are added right after login miss no event.
     this.#timer = setTimeout(() => this.#connect());
   }
@@ -186,6 +189,12 @@ export class EventStream {
     this.#connect();
   }
 
+  /** Closes the connection while the page is in the back/forward cache, where its code does not run. */
+  #suspend(): void {
+    this.#disconnect();
+    this.#handler.lost('networkInterrupted');
+  }
+
   /** How long the connection may be silent, in milliseconds. */
   get #limit(): number {
     if (!this.#open) return CONNECT_TIMEOUT;
@@ -202,15 +211,20 @@ export class EventStream {
   }
 }
 
-/** Calls back when the browser comes online or the page becomes visible; never outside browsers. */
-function onWake(callback: () => void): () => void {
+/**
+ * Calls `wake` when the browser comes online, or the page becomes visible or leaves the back/forward
+ * cache, and `suspend` when it enters that cache; neither outside browsers.
+ */
+function onPageChanges(wake: () => void, suspend: () => void): () => void {
   const listening = new AbortController();
   const { signal } = listening;
-  globalThis.addEventListener?.('online', callback, { signal });
+  globalThis.addEventListener?.('online', wake, { signal });
+  globalThis.addEventListener?.('pageshow', ({ persisted }) => persisted && wake(), { signal });
+  globalThis.addEventListener?.('pagehide', ({ persisted }) => persisted && suspend(), { signal });
   globalThis.document?.addEventListener(
     'visibilitychange',
     () => {
-      if (document.visibilityState === 'visible') callback();
+      if (document.visibilityState === 'visible') wake();
     },
     { signal },
   );

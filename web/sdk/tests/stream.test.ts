@@ -1,3 +1,4 @@
+import { EventSource } from 'eventsource';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Parlor, ParlorEvents } from '../src/index.ts';
 import { login, message, next, failAttempt, record, fakeTime, until } from './harness.ts';
@@ -264,6 +265,42 @@ describe('in a browser', () => {
     show();
     expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
     expect((await server.nextStream()).header('Last-Event-ID')).toBe('1:7');
+  });
+
+  const turnPage = (name: 'pagehide' | 'pageshow', persisted: boolean) =>
+    window.dispatchEvent(Object.assign(new Event(name), { persisted }));
+
+  test.each(['fetch', 'eventSource'] as const)(
+    'has no stream while it is in the back/forward cache (%s)',
+    async (transport) => {
+      vi.stubGlobal('EventSource', EventSource);
+      const parlor = await login(server, { transport });
+      const ready = next(parlor, 'sessionReady');
+      const stream = (await server.nextStream()).open().ready('1:7');
+      const closed = new Promise((resolve) => stream.request.socket.on('close', resolve));
+      await ready;
+      turnPage('pagehide', true);
+      await closed;
+      expect(parlor.connectionState).toBe('reconnecting');
+      const attempts = countFetches();
+      vi.advanceTimersByTime(600_000);
+      expect(attempts()).toBe(0);
+      turnPage('pageshow', true);
+      const again = await server.nextStream();
+      expect(again.header('Last-Event-ID') ?? again.url.searchParams.get('last_event_id')).toBe('1:7');
+    },
+  );
+
+  test('keeps its stream when it is hidden or shown otherwise', async () => {
+    const parlor = await login(server);
+    const ready = next(parlor, 'sessionReady');
+    (await server.nextStream()).open().ready();
+    await ready;
+    const attempts = countFetches();
+    turnPage('pageshow', false);
+    turnPage('pagehide', false);
+    expect(parlor.connectionState).toBe('connected');
+    expect(attempts()).toBe(0);
   });
 
   test('does not reconnect after close', async () => {
