@@ -133,3 +133,27 @@ test('a session that another tab superseded can be continued', async ({ openPage
   await alice.expectMessages('hello');
   await expect(copy.getByRole('alert').filter({ hasText: 'another tab' })).toBeVisible();
 });
+
+test('a session whose token could not be renewed is replaced by a new one', async ({ openPage, room, server }) => {
+  const bob = await openPage({ name: 'Bob' });
+  await bob.enter(room);
+  const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
+  // The first token expires soon, and the call that would renew it gets no reply.
+  let calls = 0;
+  await alice.page.route('**/dev/token', async (route) => {
+    calls++;
+    const { userID } = route.request().postDataJSON();
+    if (calls === 1) await route.fulfill({ json: { token: server.userToken(userID, 8) } });
+    else if (calls > 2) await route.continue();
+  });
+  await alice.enter(room);
+  await bob.send('before');
+  await alice.expectMessages('before');
+  await alice.page.getByLabel('Message', { exact: true }).fill('draft');
+  await bob.expectEvents('Alice joined', 'Alice left: token expired', 'Alice joined');
+  await alice.expectConnected();
+  await expect(alice.page.locator('#notice')).toBeHidden();
+  await alice.page.getByLabel('Message', { exact: true }).press('Enter');
+  await bob.expectMessages('before', 'draft');
+  await alice.expectMessages('before', 'draft');
+});

@@ -62,6 +62,12 @@ export class Server {
     return text === '' ? undefined : JSON.parse(text);
   }
 
+  /** Signs a token of a user that is valid for some seconds. */
+  userToken(userID: string, seconds: number): string {
+    const options = ['--user', userID, '--ttl', `${seconds}s`, '--data', this.#data];
+    return execFileSync(binary(), ['token', ...options], { encoding: 'utf8' }).trim();
+  }
+
   /** Creates an empty room, for a test that needs another memberTimeout or messages in it. */
   async createRoom(roomID: string, config: { memberTimeout?: number } = {}): Promise<void> {
     await this.admin('POST', '/rooms', { roomID, config: { unusedTimeout: 300, ...config } });

@@ -3,7 +3,7 @@ import { byID } from './element.ts';
 import { EntryForm, type EntryFormValues } from './entry-form.ts';
 import { userIDOf } from './identity.ts';
 import { RoomView } from './room-view.ts';
-import { clearSaved, loadSaved, type RoomChoice, type Saved, save, tabSuffix } from './saved.ts';
+import { clearSaved, loadSaved, type RoomChoice, type Saved, save, tabSuffix, type Unsent } from './saved.ts';
 import { serverURL } from './server-url.ts';
 import { textForError } from './texts.ts';
 
@@ -23,19 +23,52 @@ async function enter({ name, room, token: pasted }: EntryFormValues): Promise<vo
     return;
   }
   const development = pasted === '';
-  const source = development ? { getToken: () => newToken(userID, name) } : {};
-  const parlor = await Parlor.login({ baseURL: serverURL, token, ...source, userName: name, device: 'page', transport });
+  const parlor = await logIn(token, userID, name, development);
+  await enterRoom(parlor, room, development);
+  entryForm.hide();
+  history.replaceState(null, '', addressOf(room));
+}
+
+function logIn(token: string, userID: string, userName: string, development: boolean): Promise<Parlor> {
+  const source = development ? { getToken: () => newToken(userID, userName) } : {};
+  return Parlor.login({ baseURL: serverURL, token, ...source, userName, device: 'page', transport });
+}
+
+async function enterRoom(parlor: Parlor, room: RoomChoice, development: boolean, unsent: Unsent[] = []): Promise<void> {
   const view = open(parlor, room, development);
   try {
-    await view.enter();
+    await view.enter(unsent);
   } catch (error) {
     close();
     void parlor.logout().catch(() => {}); // without a stream, the session ends by itself
     throw error;
   }
-  entryForm.hide();
-  history.replaceState(null, '', addressOf(room));
   saveState();
+}
+
+/**
+ * Starts a new session in the same room, because the token expired before it was renewed, such as
+ * while the computer slept.
+ */
+async function logInAgain(): Promise<void> {
+  if (current === undefined) return;
+  const { parlor: expired, view } = current;
+  const { userID, userName } = expired;
+  try {
+    const parlor = await logIn(await newToken(userID, userName), userID, userName, true);
+    if (current?.view !== view) {
+      void parlor.logout().catch(() => {}); // the user has left meanwhile
+      return;
+    }
+    const { room, unsent } = view;
+    close();
+    await enterRoom(parlor, room, true, unsent);
+  } catch (error) {
+    if (current?.view === view) return; // the view offers to try again
+    clearSaved();
+    entryForm.show({ name: userName, room: view.room.roomName || view.room.roomID });
+    entryForm.showError(textForError(error));
+  }
 }
 
 /** Continues the session that the tab had before a reload. Reports whether there was one. */
@@ -53,9 +86,11 @@ async function resumeView(parlor: Parlor, view: RoomView, saved: Saved): Promise
   try {
     await view.resume(saved);
   } catch (error) {
+    const ended = error instanceof ParlorError && error.status === 401;
+    const expired = ended && (error.code === 'token_expired' || parlor.tokenExpiresAt <= new Date());
+    if (expired && saved.development) return; // the stream is rejected too, and the view logs in again
     parlor.close();
     close();
-    const ended = error instanceof ParlorError && error.status === 401;
     if (ended) clearSaved();
     entryForm.show(prefilled());
     entryForm.showError(textForError(error));
@@ -63,7 +98,7 @@ async function resumeView(parlor: Parlor, view: RoomView, saved: Saved): Promise
 }
 
 function open(parlor: Parlor, room: RoomChoice, development: boolean): RoomView {
-  const view = new RoomView(parlor, room, { leave, reclaim });
+  const view = new RoomView(parlor, room, { leave, reclaim, ...(development && { logInAgain }) });
   current = { parlor, view, development };
   return view;
 }

@@ -55,7 +55,7 @@ export class Outbox {
     this.sendWaiting();
   }
 
-  /** Sends the messages that wait, because the connection is back or the session in the room again. */
+  /** Sends the messages that wait: the connection is back, or the session is in the room again. */
   sendWaiting(): void {
     this.#sendAgain = true;
     for (const item of this.#items.values()) if (!item.failed) this.#show(item, 'Sending…');

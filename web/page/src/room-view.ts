@@ -29,6 +29,8 @@ export interface RoomViewActions {
   leave(): void;
   /** Continues the session in this tab after another tab superseded it. */
   reclaim(): void;
+  /** Starts a new session in the room; undefined if the page cannot get a token by itself. */
+  logInAgain?(): Promise<void>;
 }
 
 /** RoomView shows a room, from entering it to leaving it. */
@@ -105,8 +107,9 @@ export class RoomView {
     return this.#ended;
   }
 
-  /** Enters the room and shows it. */
-  async enter(): Promise<void> {
+  /** Enters the room, shows it, and sends the messages that an earlier session did not send. */
+  async enter(unsent: Unsent[]): Promise<void> {
+    this.#unsent = unsent;
     const { roomID, roomName } = this.#room;
     const { room } = await this.#parlor.enterRoom(roomID, { roomName });
     this.#show();
@@ -302,14 +305,23 @@ export class RoomView {
   #showConnection(state: ConnectionState, event?: ConnectionEvent, reason?: string): void {
     this.#connection.dataset['state'] = state;
     this.#connectionText.textContent = connectionTexts[state];
-    if (state !== 'disconnected' || event === undefined) return;
+    if (state === 'disconnected' && event !== undefined) this.#showEnd(event, reason);
+  }
+
+  #showEnd(event: ConnectionEvent, reason?: string): void {
     this.#disable();
     this.#ended = event !== 'superseded';
-    const [label, act] =
-      event === 'superseded'
-        ? ['Continue here', () => this.#actions.reclaim()]
-        : ['Back to the start page', () => this.#actions.leave()];
-    this.#showNotice(textForDisconnect(event, reason), label, act);
+    const { leave, reclaim, logInAgain } = this.#actions;
+    // The server deletes expired sessions after a while, and then does not know why they ended.
+    const expired = event === 'tokenExpired' || (event === 'sessionEnded' && this.#parlor.tokenExpiresAt <= new Date());
+    if (event === 'superseded') {
+      this.#showNotice(textForDisconnect(event), 'Continue here', reclaim);
+    } else if (expired && logInAgain !== undefined && this.#out === undefined) {
+      this.#showNotice(textForDisconnect('tokenExpired'), 'Enter again', () => void logInAgain());
+      void logInAgain();
+    } else {
+      this.#showNotice(textForDisconnect(event, reason), 'Back to the start page', leave);
+    }
   }
 
   #showNotice(text: string, label = '', act = () => {}): void {

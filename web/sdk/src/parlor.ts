@@ -361,6 +361,7 @@ export class Parlor {
     try {
       await this.renewToken(await this.#getToken());
     } catch (error) {
+      if (this.#connectionState === 'disconnected') return;
       if (Date.now() + RENEW_RETRY_DELAY < deadline) {
         this.#renewal = setTimeout(() => this.#renewUntil(deadline), RENEW_RETRY_DELAY);
       } else report(error);

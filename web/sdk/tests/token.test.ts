@@ -63,6 +63,21 @@ test('a renewal that fails until the token expires is reported', async () => {
   expect(shown).toHaveBeenCalledOnce();
 });
 
+test('a renewal that fails after the token has expired is not reported', async () => {
+  const shown = vi.spyOn(console, 'error').mockImplementation(() => {});
+  let fail = (_: Error) => {};
+  const token = new Promise<string>((_, reject) => (fail = reject));
+  const parlor = await login(server, { token: 'first', getToken: () => token });
+  const stream = (await server.nextStream()).open().ready().event('tokenWillExpire', { secondsLeft: 0 });
+  await next(parlor, 'tokenWillExpire');
+  const changed = next(parlor, 'connectionStateChanged');
+  stream.event('connectionStateChanged', { state: 'disconnected', event: 'tokenExpired' });
+  await changed;
+  fail(new Error('the backend is unavailable'));
+  await vi.advanceTimersByTimeAsync(0);
+  expect(shown).not.toHaveBeenCalled();
+});
+
 test('without getToken, the token is not renewed', async () => {
   const parlor = await login(server);
   const event = next(parlor, 'tokenWillExpire');
