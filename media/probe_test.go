@@ -133,6 +133,13 @@ var displayable = map[string]int{
 	"orientation3.jpg": 830,
 	"orientation6.jpg": 850,
 
+	"rgb8.png":         6138,
+	"rgb16.png":        16065,
+	"interlaced.png":   16285,
+	"palette.png":      1197,
+	"alpha.png":        18138,
+	"orientation6.png": 6240,
+
 	"still.gif":           1603,
 	"interlaced.gif":      1623,
 	"oversized.gif":       1603,
@@ -181,8 +188,8 @@ func TestProbePrefixes(t *testing.T) {
 }
 
 // TestProbeSurroundings checks that the bytes behind and around a complete picture or track do not
-// matter. Chromium plays or displays these files, with two exceptions that other decoders display: a
-// WebP without padding, and separate.jpg without an end marker.
+// matter. Chromium plays or displays these files, with two exceptions, which it leaves blank: a WebP
+// without padding, and separate.jpg without an end marker.
 func TestProbeSurroundings(t *testing.T) {
 	t.Parallel()
 
