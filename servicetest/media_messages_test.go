@@ -34,7 +34,7 @@ func TestFilesInMessages(t *testing.T) {
 			t.Errorf("%s: uploaded (-) and sent (+):\n%s", kind, diff)
 		}
 		if again := message(alice.call("POST", roomPath("lobby", "/messages"), body).is(http.StatusCreated)); again.ID != sent.ID {
-			t.Errorf("%s: sent again, it is another message", kind)
+			t.Errorf("%s: the retry created another message", kind)
 		}
 		heard := expect[room.MessagesReceived](hearing)
 		if diff := cmp.Diff([]room.Message{sent}, heard.MessageList); diff != "" {
@@ -70,7 +70,7 @@ func TestRecalledFile(t *testing.T) {
 	bob.call("GET", m.Media.URL, nil).is(http.StatusOK)
 	alice.call("DELETE", roomPath("lobby", "/messages/"+string(sent.ID)), nil).is(http.StatusNoContent)
 	if again := message(alice.call("POST", roomPath("lobby", "/messages"), body).is(http.StatusCreated)); !again.Recalled {
-		t.Errorf("sent again it is %+v", again)
+		t.Errorf("reply to the retry is %+v", again)
 	}
 	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	alice.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found") // she recalled it
@@ -103,7 +103,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 			t.Errorf("%s: uploaded (-) and sent (+):\n%s", kind, diff)
 		}
 		if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(sent, again) {
-			t.Errorf("%s: sent again, it is %+v", kind, again)
+			t.Errorf("%s: reply to the retry is %+v", kind, again)
 		}
 		heard := his.peerMessage()
 		if diff := cmp.Diff(sent, hers.peerMessage()); diff != "" {
@@ -134,7 +134,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 	}
 	for i, m := range files {
 		if got, want := carol.call("GET", m.URL, nil).StatusCode == http.StatusOK, i < 2; got != want {
-			t.Errorf("carol reads file %d: %t", i, got)
+			t.Errorf("carol can read file %d: %t", i, got)
 		}
 	}
 	for _, c := range []struct {
@@ -300,7 +300,7 @@ func TestFilesAtTheirLimits(t *testing.T) {
 				t.Errorf("%s: sent (-) and received (+), with the file %+v:\n%s", c.what, m, diff)
 			}
 			if page := as[messagePage](bob.call("GET", path+"?limit=1", nil).is(http.StatusOK)); !cmp.Equal(page.MessageList, []room.Message{heard}) {
-				t.Errorf("%s: the history is %+v", c.what, page.MessageList)
+				t.Errorf("%s: the history has %+v", c.what, page.MessageList)
 			}
 		}
 		if c.refused != "" {

@@ -24,13 +24,13 @@ type memberAttributesPage struct {
 	ErrorUserList []room.UserID
 }
 
-// patchMembers changes members' attributes.
+// patchMembers changes attributes of members.
 func (c *client) patchMembers(id room.RoomID, body object) memberAttributesPage {
 	c.Helper()
 	return as[memberAttributesPage](c.call("PATCH", roomPath(id, "/member-attributes"), body).is(http.StatusOK))
 }
 
-// readMembers is a list of members' attributes.
+// readMembers returns a page of members' attributes.
 func (c *client) readMembers(id room.RoomID, query string) memberAttributesPage {
 	c.Helper()
 	return as[memberAttributesPage](c.call("GET", roomPath(id, "/member-attributes"+query), nil).is(http.StatusOK))
@@ -48,40 +48,40 @@ func TestMemberAttributes(t *testing.T) {
 	got := alice.patchMembers("lobby", object{"userIDs": []string{"carol", "bob", "alice"}, "set": pairs{"hand": "up", "é": ""}})
 	both := []memberInfo{{"alice", pairs{"hand": "up", "é": ""}}, {"bob", pairs{"hand": "up", "é": ""}}}
 	if diff := cmp.Diff(memberAttributesPage{Infos: both, ErrorUserList: []room.UserID{"carol"}}, got); diff != "" {
-		t.Errorf("changed (-want +got):\n%s", diff)
+		t.Errorf("reply to the change (-want +got):\n%s", diff)
 	}
 	told := expect[room.MemberAttributesUpdated](his)
 	if len(told.Infos) != 2 || !cmp.Equal(pairs(told.Infos[1].Attributes.Pairs()), both[1].Attributes) || told.OperatedInfo == nil || told.OperatedInfo.UserID != "alice" {
-		t.Errorf("told %+v", told)
+		t.Errorf("got event %+v", told)
 	}
-	// All of a member's attributes are told, and of those only who changed.
+	// The event contains all attributes of a member, and only members that changed.
 	alice.patchMembers("lobby", object{"userIDs": []string{"bob"}, "delete": []string{"é"}})
 	expect[room.MemberAttributesUpdated](his)
 	got = bob.patchMembers("lobby", object{"userIDs": []string{"bob", "alice"}, "delete": []string{"é", "none"}})
 	if len(got.Infos) != 2 || len(got.ErrorUserList) > 0 || got.ErrorUserList == nil {
-		t.Errorf("changed %+v", got)
+		t.Errorf("reply to the change is %+v", got)
 	}
 	if told := expect[room.MemberAttributesUpdated](his); len(told.Infos) != 1 || told.Infos[0].UserID != "alice" || !cmp.Equal(told.Infos[0].Attributes.Pairs(), map[string]string{"hand": "up"}) {
-		t.Errorf("told %+v", told)
+		t.Errorf("got event %+v", told)
 	}
-	bob.patchMembers("lobby", object{"userIDs": []string{"bob", "alice"}, "set": pairs{"hand": "up"}}) // nothing new
+	bob.patchMembers("lobby", object{"userIDs": []string{"bob", "alice"}, "set": pairs{"hand": "up"}}) // changes nothing
 	bob.patchMembers("lobby", object{"userIDs": []string{"nobody"}, "set": pairs{"hand": "up"}})
 	bob.patchMembers("lobby", object{"userIDs": []string{"bob"}, "set": pairs{"seat": "7"}, "deleteAfterOwnerLeft": false})
 	if told := expect[room.MemberAttributesUpdated](his); len(told.Infos) != 1 || !cmp.Equal(told.Infos[0].Attributes.Pairs(), map[string]string{"hand": "up", "seat": "7"}) {
-		t.Errorf("told %+v", told)
+		t.Errorf("got event %+v", told)
 	}
 
 	bob.leave("lobby")
 	if got := alice.readMembers("lobby", "?userID=bob"); len(got.Infos) != 1 || len(got.Infos[0].Attributes) != 2 {
-		t.Errorf("while another session stays: %+v", got)
+		t.Errorf("attributes after one of two sessions left: %+v", got)
 	}
 	phone.leave("lobby")
 	if got := alice.readMembers("lobby", "?userID=bob"); len(got.Infos) > 0 {
-		t.Errorf("who has left has %+v", got)
+		t.Errorf("attributes after the user left: %+v", got)
 	}
 	bob.enter("lobby")
 	if diff := cmp.Diff([]memberInfo{{"bob", pairs{"seat": "7"}}}, alice.readMembers("lobby", "?userID=bob").Infos); diff != "" {
-		t.Errorf("who is back (-want +got):\n%s", diff)
+		t.Errorf("attributes after the user entered again (-want +got):\n%s", diff)
 	}
 }
 
@@ -99,7 +99,7 @@ func TestMemberAttributesLists(t *testing.T) {
 		}
 	}
 	if got := alice.readMembers("lobby", ""); got.Infos == nil || len(got.Infos) > 0 || got.NextCursor != "" {
-		t.Errorf("nobody has attributes: %+v", got)
+		t.Errorf("attributes of members without any: %+v", got)
 	}
 	alice.patchMembers("lobby", object{"userIDs": noted, "set": pairs{"k": "v"}})
 	for limit := 1; limit <= 6; limit++ {
@@ -111,7 +111,7 @@ func TestMemberAttributesLists(t *testing.T) {
 			}
 			page := alice.readMembers("lobby", query)
 			if len(page.Infos) > limit || len(page.Infos) == 0 || len(got) >= len(noted) {
-				t.Fatalf("a page of %d has %d after %q", limit, len(page.Infos), got)
+				t.Fatalf("a page of up to %d has %d after %q", limit, len(page.Infos), got)
 			}
 			for _, m := range page.Infos {
 				got = append(got, string(m.UserID))
@@ -119,12 +119,12 @@ func TestMemberAttributesLists(t *testing.T) {
 			cursor = page.NextCursor
 		}
 		if !slices.Equal(got, noted) {
-			t.Errorf("in pages of %d: %q, and not %q", limit, got, noted)
+			t.Errorf("in pages of %d: got %q, want %q", limit, got, noted)
 		}
 	}
 	found := alice.readMembers("lobby", "?userID=user7&userID=nobody&userID=user9&userID=alice")
 	if diff := cmp.Diff([]memberInfo{{"alice", pairs{}}, {"user9", pairs{"k": "v"}}, {"user7", pairs{}}}, found.Infos); diff != "" {
-		t.Errorf("looked up (-want +got):\n%s", diff)
+		t.Errorf("lookup (-want +got):\n%s", diff)
 	}
 	path := roomPath("lobby", "/member-attributes")
 	alice.call("GET", path+"?limit=101", nil).invalid("query/limit", "range")
@@ -149,7 +149,7 @@ func TestMemberAttributesLimits(t *testing.T) {
 		alice.patchMembers("lobby", object{"userIDs": []string{"bob"}, "set": c.most})
 		alice.call("PATCH", path, object{"userIDs": both, "set": c.more}).refused(http.StatusConflict, "attributes_full")
 		if diff := cmp.Diff([]memberInfo{{"bob", c.most}}, alice.readMembers("lobby", "").Infos); diff != "" {
-			t.Errorf("%s: what was refused has changed (-want +got):\n%s", what, diff)
+			t.Errorf("%s: a rejected change was stored (-want +got):\n%s", what, diff)
 		}
 		bob.leave("lobby")
 	}
@@ -160,7 +160,7 @@ func TestMemberAttributesLimits(t *testing.T) {
 		hundred[i] = fmt.Sprint("user", i)
 	}
 	if got := alice.patchMembers("lobby", object{"userIDs": hundred, "set": pairs{"k": "v"}}); len(got.ErrorUserList) != 100 || got.Infos == nil {
-		t.Errorf("a hundred who are not there: %+v", got)
+		t.Errorf("lookup of a hundred users who are not members: %+v", got)
 	}
 	for _, c := range []struct {
 		change        object
@@ -184,7 +184,7 @@ func TestMemberAttributesLimits(t *testing.T) {
 	}
 }
 
-// TestAttributesNeedAGrant, unless they are one's own.
+// TestAttributesNeedAGrant checks that changing another member's attributes needs a grant.
 func TestAttributesNeedAGrant(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -40,12 +40,12 @@ func TestMembers(t *testing.T) {
 		t.Helper()
 		return as[memberPage](last.call("GET", roomPath("lobby", "/members"+query), nil).is(http.StatusOK))
 	}
-	const all = "dora alice carol bob a&b=c" // in order of entering
+	const all = "dora alice carol bob a&b=c" // in the order in which they entered
 	if got := list(""); got.ids() != all || got.NextCursor != "" {
 		t.Errorf("the members are %s, next %q", got.ids(), got.NextCursor)
 	}
 	if got := list("?limit=5"); got.ids() != all || got.NextCursor != "" {
-		t.Errorf("a page that holds all is %s, next %q", got.ids(), got.NextCursor)
+		t.Errorf("the page with all members is %s, next %q", got.ids(), got.NextCursor)
 	}
 	for limit := 1; limit <= 4; limit++ {
 		var pages []room.Member
@@ -57,7 +57,7 @@ func TestMembers(t *testing.T) {
 			}
 			page := list(query)
 			if len(page.MemberList) > limit || n > 5 {
-				t.Fatalf("page %d of %d members has %d", n, limit, len(page.MemberList))
+				t.Fatalf("page %d with limit %d has %d members", n, limit, len(page.MemberList))
 			}
 			pages = append(pages, page.MemberList...)
 			cursor = page.NextCursor
@@ -84,16 +84,16 @@ func TestMembers(t *testing.T) {
 		return as[struct{ Count int }](last.call("GET", roomPath("lobby", "/members/count"), nil).is(http.StatusOK)).Count
 	}
 	if count() != 5 {
-		t.Errorf("there are %d members", count())
+		t.Errorf("the count is %d", count())
 	}
-	// A page goes on after a member who is gone meanwhile.
+	// Paging continues after a member who has left in the meantime.
 	first := list("?limit=2")
 	users[1].leave("lobby")
 	if got := list("?limit=2&cursor=" + url.QueryEscape(first.NextCursor)); got.ids() != "carol bob" {
-		t.Errorf("after alice has left, those after alice are %s", got.ids())
+		t.Errorf("members after alice, who has left, are %s", got.ids())
 	}
 	if count() != 4 {
-		t.Errorf("then there are %d members", count())
+		t.Errorf("after alice left, the count is %d", count())
 	}
 }
 
@@ -113,6 +113,6 @@ func TestMemberLookupLimit(t *testing.T) {
 	}
 	alice.call("GET", path+"&userID=one-more", nil).invalid("query/userID", "max")
 	if !slices.Equal(as[memberPage](alice.call("GET", path, nil)).MemberList, as[memberPage](alice.call("GET", path, nil)).MemberList) {
-		t.Error("the same lookup has two answers")
+		t.Error("the same lookup got two different replies")
 	}
 }

@@ -64,20 +64,20 @@ func TestSendRetry(t *testing.T) {
 	first := message(send(alice, nil).is(http.StatusCreated))
 	for range 3 {
 		if again := message(send(alice, nil).is(http.StatusCreated)); !cmp.Equal(first, again) {
-			t.Errorf("sent again it is %+v", again)
+			t.Errorf("reply to the retry is %+v", again)
 		}
 	}
 	for _, other := range []object{{"text": "other"}, {"priority": "low"}, {"extendedData": "x"}} {
 		send(alice, other).refused(http.StatusConflict, "client_message_id_reused")
 	}
 	if his := message(send(bob, nil).is(http.StatusCreated)); his.ID == first.ID {
-		t.Error("another sender's ID is taken for a repetition")
+		t.Error("another sender's message with the same ID was taken for a retry")
 	}
 	bob.send("lobby", "end")
 	if got := []string{stream.text(), stream.text(), stream.text()}; !slices.Equal(got, []string{"once", "once", "end"}) {
-		t.Errorf("what arrives is %q", got)
+		t.Errorf("received messages are %q", got)
 	}
-	// Whoever was out meanwhile is not answered from before.
+	// A sender who has left the room does not get the reply of the stored message.
 	alice.leave("lobby")
 	send(alice, nil).refused(http.StatusConflict, "not_in_room")
 }
@@ -100,7 +100,7 @@ func listMessages(c *client, id room.RoomID, query string) messagePage {
 	return as[messagePage](c.call("GET", roomPath(id, "/messages"+query), nil).is(http.StatusOK))
 }
 
-// TestHistory goes through a log that has other events between the messages.
+// TestHistory reads a log that has other events between the messages.
 func TestHistory(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -153,13 +153,13 @@ func TestHistory(t *testing.T) {
 		fmt.Sprintf("?after=%d&limit=100", whole.MessageList[9].Seq): "11 12",
 	} {
 		if got := listMessages(alice, "lobby", query).texts(); got != want {
-			t.Errorf("%s: %q, and not %q", query, got, want)
+			t.Errorf("%s: got %q, want %q", query, got, want)
 		}
 	}
 }
 
-// TestHistoryByTime: the instants bound what a page holds, and pages go on within
-// them as they do without.
+// TestHistoryByTime checks that pages contain only messages within the given times, and that paging
+// works as without them.
 func TestHistoryByTime(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -188,7 +188,7 @@ func TestHistoryByTime(t *testing.T) {
 	} {
 		query, want := c[0], c[1]
 		if got := listMessages(alice, "lobby", query).texts(); got != want {
-			t.Errorf("%s: %q, and not %q", query, got, want)
+			t.Errorf("%s: got %q, want %q", query, got, want)
 		}
 	}
 	span := "?limit=2&from=" + at(1) + "&until=" + at(8)
@@ -208,8 +208,9 @@ func TestHistoryByTime(t *testing.T) {
 	}
 }
 
-// TestHistoryStartsAtJoin: in a room that keeps its past from newcomers no
-// way of asking shows it, and a member's second session changes nothing.
+// TestHistoryStartsAtJoin checks that in a room with historyVisible "sinceJoined" no query returns
+// messages from before the member entered, and that the member's second session does not change
+// this.
 func TestHistoryStartsAtJoin(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -219,7 +220,7 @@ func TestHistoryStartsAtJoin(t *testing.T) {
 	stream, _ := bob.listen()
 	bob.enter("lobby")
 	if p := listMessages(bob, "lobby", ""); len(p.MessageList) != 0 || p.NextCursor != 0 {
-		t.Errorf("bob begins with %+v", p)
+		t.Errorf("bob's first page is %+v", p)
 	}
 	skipTo[room.RoomStateChanged](stream)
 	alice.send("lobby", "one")
@@ -230,7 +231,7 @@ func TestHistoryStartsAtJoin(t *testing.T) {
 	for _, c := range []*client{bob, phone} {
 		for _, query := range []string{"", "?after=0", "?before=9007199254740991", "?from=" + since, "?after=0&from=" + since, fmt.Sprintf("?after=%d", before.Seq-1), "?limit=2", "?limit=2&after=0"} {
 			if p := listMessages(c, "lobby", query); p.texts() != "one two" || p.NextCursor != 0 {
-				t.Errorf("%s: bob reads %q, then %d", query, p.texts(), p.NextCursor)
+				t.Errorf("%s: bob reads %q, next cursor %d", query, p.texts(), p.NextCursor)
 			}
 		}
 		if p := listMessages(c, "lobby", fmt.Sprintf("?before=%d", before.Seq+1)); len(p.MessageList) != 0 {
@@ -240,19 +241,19 @@ func TestHistoryStartsAtJoin(t *testing.T) {
 	if got := listMessages(alice, "lobby", "").texts(); got != "before one two" {
 		t.Errorf("alice reads %q", got)
 	}
-	// A cursor that bob was never given brings no more.
+	// A cursor that the server did not issue does not reveal more.
 	stream.disconnect()
 	generation := bob.enter("lobby").Generation
 	again, _ := bob.listen(resume(strconv.FormatInt(int64(generation), 36) + ":0"))
 	if got := skipTo[room.MessagesReceived](again).MessageList[0].Text; got != "one" {
 		t.Errorf("bob's stream begins with %q", got)
 	}
-	// Who comes back is a new member.
+	// A user who enters again is a new member.
 	bob.leave("lobby")
 	phone.leave("lobby")
 	bob.enter("lobby")
 	alice.send("lobby", "three")
 	if got := listMessages(bob, "lobby", "").texts(); got != "three" {
-		t.Errorf("back again bob reads %q", got)
+		t.Errorf("after entering again, bob reads %q", got)
 	}
 }

@@ -15,19 +15,18 @@ import (
 	"parlor/store/storetest"
 )
 
-// line is what a store's connections to PostgreSQL go through, so that a test
-// can cut it.
+// databaseLink forwards a store's connections to PostgreSQL, so that a test can cut them.
 type databaseLink struct {
 	server   string // PostgreSQL's socket
 	listener net.Listener
 	running  sync.WaitGroup
 
-	mu    sync.Mutex // guards all below
+	mu    sync.Mutex // guards the fields below
 	down  bool
 	conns map[net.Conn]struct{}
 }
 
-// newLine makes a line to a database and returns the database's URL over it.
+// newDatabaseLink starts a link to a database, and returns it with the database's URL through it.
 func newDatabaseLink(t *testing.T, database string) (*databaseLink, string) {
 	t.Helper()
 	u, err := url.Parse(database)
@@ -37,7 +36,7 @@ func newDatabaseLink(t *testing.T, database string) (*databaseLink, string) {
 	query := u.Query()
 	socket := ".s.PGSQL." + query.Get("port")
 	l := &databaseLink{server: filepath.Join(query.Get("host"), socket), conns: make(map[net.Conn]struct{})}
-	dir, err := os.MkdirTemp("", "line-") // short, as the address of a socket must be
+	dir, err := os.MkdirTemp("", "line-") // short, because the path of a Unix socket is limited to about 100 bytes
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +71,7 @@ func (l *databaseLink) run() {
 	}
 }
 
-// connect remembers a connection's two ends, unless the line is down.
+// connect registers both ends of a connection, unless the link is down.
 func (l *databaseLink) connect(client, server net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,9 +83,9 @@ func (l *databaseLink) connect(client, server net.Conn) bool {
 	return true
 }
 
-// forward copies until one end is closed, and then closes the other.
+// forward copies data until one end is closed, and then closes the other end.
 func (l *databaseLink) forward(from, to net.Conn) {
-	_, _ = io.Copy(to, from) // a line that breaks is what it is for
+	_, _ = io.Copy(to, from) // a cut connection is expected to fail
 	_ = from.Close()
 	_ = to.Close()
 	l.mu.Lock()
@@ -94,7 +93,7 @@ func (l *databaseLink) forward(from, to net.Conn) {
 	delete(l.conns, from)
 }
 
-// cut breaks all connections and lets no new ones through.
+// cut closes all connections and rejects new ones.
 func (l *databaseLink) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,13 +109,13 @@ func (l *databaseLink) restore() {
 	l.down = false
 }
 
-// TestDatabaseOutage: every call says that it may be tried again, streams
-// stay, and afterwards all goes on.
+// TestDatabaseOutage checks that during an outage each call fails with an error that allows a retry
+// and streams stay open, and that everything works again afterwards.
 func TestDatabaseOutage(t *testing.T) {
 	t.Parallel()
 	l, address := newDatabaseLink(t, storetest.Database(t))
-	// A clock that stands still keeps a key that was used known without a look
-	// into the database, so that a call gets as far as its own query.
+	// The clock stands still, so that a key that was used stays in the session cache, and a call
+	// gets as far as its own query.
 	now := time.Now()
 	s := newService(t, func(c *setup) {
 		c.database = address
@@ -136,32 +135,32 @@ func TestDatabaseOutage(t *testing.T) {
 	l.cut()
 	for _, call := range calls {
 		if call.id == "createDevelopmentToken" {
-			call.by(unknown, nil).is(http.StatusCreated) // asks for nothing
+			call.by(unknown, nil).is(http.StatusCreated) // needs no database
 			continue
 		}
 		for _, who := range []*client{known[call.id], unknown} {
 			r := call.by(call.caller(who), nil)
 			r.refused(http.StatusServiceUnavailable, "unavailable")
 			if r.Header.Get("Retry-After") != "1" {
-				t.Errorf("%s: try again after %q seconds", call, r.Header.Get("Retry-After"))
+				t.Errorf("%s: Retry-After is %q", call, r.Header.Get("Retry-After"))
 			}
 		}
 	}
-	// EventSource would not come back from another status than 200.
+	// EventSource would not reconnect after a status other than 200.
 	native := s.anonymous().open(unknown.StreamURL)
 	if after := expect[room.Reconnect](native).AfterMs; after < 1000 || after > 4000 {
-		t.Errorf("EventSource is to come back after %d ms", after)
+		t.Errorf("EventSource is asked to reconnect after %d ms", after)
 	}
 	native.end()
-	eventually(t, "no stream is left of those that did not begin", func() bool { return s.hub.Stats().Streams == 1 })
+	eventually(t, "only the stream that was open is left", func() bool { return s.hub.Stats().Streams == 1 })
 
 	l.restore()
 	again := object{"kind": "text", "text": "after", "clientMessageID": "1"}
-	eventually(t, "the database answers", func() bool {
+	eventually(t, "calls succeed again", func() bool {
 		return alice.call("POST", roomPath("lobby", "/messages"), again).StatusCode == http.StatusCreated
 	})
 	if got := stream.text(); got != "after" {
-		t.Errorf("the stream goes on with %q", got)
+		t.Errorf("the stream received %q", got)
 	}
 	alice.call("GET", roomPath("lobby", ""), nil).is(http.StatusOK)
 }

@@ -33,25 +33,26 @@ func TestPages(t *testing.T) {
 			t.Errorf("the policy of %s is %s", p.path, policy)
 		}
 		if strings.Contains(r.Header.Get("Content-Security-Policy"), "script-src 'self' '") {
-			t.Errorf("%s allows scripts of others", p.path)
+			t.Errorf("%s allows scripts of other origins", p.path)
 		}
 	}
 	modified := c.call("GET", "/openapi.yaml", nil).Header.Get("Last-Modified")
 	c.call("GET", "/openapi.yaml", nil, header("If-Modified-Since", modified)).is(http.StatusNotModified)
 }
 
-// TestAssetsAreFilesOnly: neither lists of the files nor what is beside them.
+// TestAssetsAreFilesOnly checks that there are no directory listings, and that files outside of
+// assets cannot be read.
 func TestAssetsAreFilesOnly(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	for _, path := range []string{"/assets/", "/assets", "/assets/other.js", "/assets/../index.html", "/assets/..%2findex.html", "/assets/%2e%2e/openapi.yaml", "/assets/page.js/"} {
 		if r := s.anonymous().call("GET", path, nil); r.StatusCode != http.StatusNotFound {
-			t.Errorf("%s: %d %s", path, r.StatusCode, r.body)
+			t.Errorf("%s: got status %d: %s", path, r.StatusCode, r.body)
 		}
 	}
 }
 
-// TestWithoutWebPages: the API works as ever.
+// TestWithoutWebPages checks that the API works if the web pages were not built.
 func TestWithoutWebPages(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Web = fstest.MapFS{".gitkeep": {}} })

@@ -21,35 +21,35 @@ func peerPath(user room.UserID) string {
 	return "/v1/users/" + url.PathEscape(string(user)) + "/messages"
 }
 
-// write sends a text to a user.
+// sendTo sends a text to a user.
 func (c *client) sendTo(to room.UserID, text string) room.Message {
 	c.Helper()
 	return message(c.call("POST", peerPath(to), object{"kind": "text", "text": text}).is(http.StatusCreated))
 }
 
-// peerMessage expects one message between users.
+// peerMessage expects an event with one message between users, and returns the message.
 func (s *stream) peerMessage() room.Message {
 	s.t.Helper()
 	received := expect[room.PeerMessagesReceived](s)
 	if len(received.MessageList) != 1 || received.MessageList[0].Seq != s.seq() {
-		s.t.Fatalf("%s comes", s.last.Data)
+		s.t.Fatalf("got %s, want one message", s.last.Data)
 	}
 	return received.MessageList[0]
 }
 
-// nothingElse expects that nothing is on its way to a stream's session.
+// expectNoMore requires that the session has no more events in flight.
 func (s *stream) expectNoMore(c *client) {
 	s.t.Helper()
 	c.fence()
 	expect[room.RoomStateChanged](s)
 	if begins := s.last; !fenceBegins(begins) {
-		s.t.Errorf("%s comes", begins.Data)
+		s.t.Errorf("unexpected event %s", begins.Data)
 	}
 	expect[room.RoomStateChanged](s)
 }
 
-// TestPeerMessagesReachAllSessions, of each kind and at its limits, and
-// nobody else.
+// TestPeerMessagesReachAllSessions checks that messages of each kind, at its limits, reach all
+// sessions of the sender and the receiver, and no other users.
 func TestPeerMessagesReachAllSessions(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -59,13 +59,13 @@ func TestPeerMessagesReachAllSessions(t *testing.T) {
 	for _, c := range []*client{alice, phone, bob, tablet, carol} {
 		stream, ready := c.listen()
 		if ready.Resumed || len(ready.Rooms) != 0 {
-			t.Errorf("%s begins with %+v", c.UserID, ready)
+			t.Errorf("the stream of %s begins with %+v", c.UserID, ready)
 		}
 		streams[c.UserID] = append(streams[c.UserID], stream)
 	}
 	for _, stream := range slices.Concat(streams["bob"], streams["carol"]) {
 		if m := stream.peerMessage(); m.Seq != 1 {
-			t.Errorf("first comes %+v", m)
+			t.Errorf("first message is %+v", m)
 		}
 	}
 	for i, fields := range []object{
@@ -83,11 +83,11 @@ func TestPeerMessagesReachAllSessions(t *testing.T) {
 		}
 		sent := message(alice.call("POST", peerPath("bob"), fields).is(status))
 		if sent.Peer != "bob" || sent.Room != "" || sent.Sender != (room.User{ID: "alice", Name: "alice"}) || (sent.Seq == 0) == sent.Kind.Stored() {
-			t.Errorf("%d is sent as %+v", i, sent)
+			t.Errorf("message %d is sent as %+v", i, sent)
 		}
 		for _, stream := range streams["alice"] {
 			if diff := cmp.Diff(sent, stream.peerMessage()); diff != "" {
-				t.Errorf("%d: on the sender's side (-want +got):\n%s", i, diff)
+				t.Errorf("message %d on the sender's stream (-want +got):\n%s", i, diff)
 			}
 		}
 		if sent.Seq > 0 {
@@ -95,10 +95,10 @@ func TestPeerMessagesReachAllSessions(t *testing.T) {
 		}
 		for _, stream := range streams["bob"] {
 			if diff := cmp.Diff(sent.To("alice", seq), stream.peerMessage()); diff != "" {
-				t.Errorf("%d: on the receiver's side (-want +got):\n%s", i, diff)
+				t.Errorf("message %d on the receiver's stream (-want +got):\n%s", i, diff)
 			}
 			if strings.Contains(string(stream.last.Data), "roomID") || strings.Contains(string(stream.last.Data), "generation") {
-				t.Errorf("%d: the event names a room: %s", i, stream.last.Data)
+				t.Errorf("the event of message %d contains a room: %s", i, stream.last.Data)
 			}
 		}
 	}
@@ -146,15 +146,15 @@ func TestPeerMessagesRefused(t *testing.T) {
 		}
 	}
 	if page := as[messagePage](alice.call("GET", peerPath("bob"), nil).is(http.StatusOK)); page.MessageList == nil || len(page.MessageList) > 0 {
-		t.Errorf("what was refused is in the history: %+v", page)
+		t.Errorf("rejected messages are in the history: %+v", page)
 	}
 	if page := as[messagePage](alice.call("GET", peerPath("alice"), nil).is(http.StatusOK)); len(page.MessageList) > 0 {
-		t.Errorf("alice talks to herself: %+v", page)
+		t.Errorf("messages from alice to alice: %+v", page)
 	}
 }
 
-// TestPeerMessagesWaitInInbox: a login gets what no session of the user has
-// shown to have, and a cursor what comes after it, once.
+// TestPeerMessagesWaitInInbox checks that a new session receives the messages that no session of
+// the user has acknowledged, and that a cursor receives the messages after it, once.
 func TestPeerMessagesWaitInInbox(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -169,12 +169,12 @@ func TestPeerMessagesWaitInInbox(t *testing.T) {
 			said = append(said, text)
 		}
 	}
-	// brings expects what was said from a number on, and nothing else.
-	brings := func(c *client, stream *stream, from int) {
+	// delivers expects the messages from a number on, and nothing else.
+	delivers := func(c *client, stream *stream, from int) {
 		t.Helper()
 		for _, text := range said[from-1:] {
 			if got := stream.peerMessage(); got.Text != text || got.Peer != "alice" {
-				t.Errorf("%s comes, and not %s", got.Text, text)
+				t.Errorf("got message %s, want %s", got.Text, text)
 			}
 		}
 		stream.expectNoMore(c)
@@ -182,29 +182,30 @@ func TestPeerMessagesWaitInInbox(t *testing.T) {
 	say(3)
 	bob := s.login("bob")
 	stream, _ := bob.listen()
-	brings(bob, stream, 1)
+	delivers(bob, stream, 1)
 	say(1)
-	brings(bob, stream, 4)
+	delivers(bob, stream, 4)
 	stream.disconnect()
 	say(2)
 	stream, ready := bob.listen(resume(stream.id))
 	if !ready.Resumed {
-		t.Error("the stream is not resumed")
+		t.Error("the stream did not resume")
 	}
-	brings(bob, stream, 5)
+	delivers(bob, stream, 5)
 	tablet := s.login("bob")
-	his, _ := tablet.listen() // bob has shown to have 4, and not 5 and 6
-	brings(tablet, his, 5)
+	his, _ := tablet.listen() // bob's sessions have acknowledged 4, but not 5 and 6
+	delivers(tablet, his, 5)
 	bob.listen(resume(stream.id))
 	phone := s.login("bob")
 	his, _ = phone.listen()
-	brings(phone, his, 7)
-	// Coming back where one was is the own cursor's matter.
+	delivers(phone, his, 7)
+	// A session that reconnects gets what follows its own cursor.
 	his, _ = tablet.listen(resume(stream.id[:len(stream.id)-1] + "2"))
-	brings(tablet, his, 3)
+	delivers(tablet, his, 3)
 }
 
-// TestInboxReset: the client is told, and gets what is kept.
+// TestInboxReset checks that a client whose cursor cannot be served is told so, and receives the
+// messages that are stored.
 func TestInboxReset(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -229,17 +230,17 @@ func TestInboxReset(t *testing.T) {
 	} {
 		stream, ready := bob.listen(c.change...)
 		if reset := expect[room.InboxReset](stream); reset.Reason != c.reason || reset.OldestSeq != 3 || ready.Resumed {
-			t.Errorf("%s: told %+v, resumed %t", what, reset, ready.Resumed)
+			t.Errorf("%s: got reset %+v, resumed: %t", what, reset, ready.Resumed)
 		}
 		if got := stream.peerMessage(); got.Text != "3" {
-			t.Errorf("%s: then %s comes", what, got.Text)
+			t.Errorf("%s: next message is %s", what, got.Text)
 		}
 		stream.expectNoMore(bob)
 	}
-	// A new session of who lost messages hears of it as well.
+	// A new session of a user who missed messages gets the reset as well.
 	stream, _ = s.login("bob").listen()
 	if reset := expect[room.InboxReset](stream); reset.Reason != room.ResetLogTrimmed {
-		t.Errorf("a new session: told %+v", reset)
+		t.Errorf("a new session got reset %+v", reset)
 	}
 	if page := as[messagePage](bob.call("GET", peerPath("alice"), nil).is(http.StatusOK)); page.texts() != "3" {
 		t.Errorf("the history is %s", page.texts())
@@ -249,10 +250,10 @@ func TestInboxReset(t *testing.T) {
 func TestConversation(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	const odd = room.UserID("b#o?b%/x") // valid but for the slash
+	const odd = room.UserID("b#o?b%/x") // valid except for the slash
 	alice, bob, carol := s.login("alice"), s.login("b#o?b%"), s.login("carol")
 	if odd.Valid() {
-		t.Error("a slash is valid")
+		t.Error("a user ID with a slash is valid")
 	}
 	var all []string
 	for i := range 12 {
@@ -279,7 +280,7 @@ func TestConversation(t *testing.T) {
 	}
 	for c, peer := range map[*client]room.UserID{alice: bob.UserID, bob: "alice"} {
 		if whole := read(c, peer, ""); whole.texts() != strings.Join(all, " ") || whole.NextCursor != 0 {
-			t.Errorf("%s: %s, next %d", c.UserID, whole.texts(), whole.NextCursor)
+			t.Errorf("the history of %s is %s, next cursor %d", c.UserID, whole.texts(), whole.NextCursor)
 		}
 		for _, limit := range []int{1, 5, 12} {
 			var back, forth []string
@@ -302,7 +303,7 @@ func TestConversation(t *testing.T) {
 	}
 }
 
-// TestPeerRetry: the same answer for each, the limit of messages or not.
+// TestPeerRetry checks that each retry gets the same reply, even when the rate limit is reached.
 func TestPeerRetry(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.Rates.Messages = handlers.Rate{Count: 2, Window: time.Second} })
@@ -311,27 +312,27 @@ func TestPeerRetry(t *testing.T) {
 	s.login("carol")
 	first := object{"kind": "text", "text": "once", "clientMessageID": "1"}
 	sent := message(alice.call("POST", peerPath("bob"), first).is(http.StatusCreated))
-	// Another user is another conversation.
+	// The same ID to another user is another message.
 	if to := message(alice.call("POST", peerPath("carol"), first).is(http.StatusCreated)); to.ID == sent.ID || to.Peer != "carol" {
-		t.Errorf("to another user: %+v", to)
+		t.Errorf("message to another user is %+v", to)
 	}
 	eventually(t, "the limit is reached", func() bool {
 		return alice.call("POST", peerPath("bob"), object{"kind": "command", "data": "AA=="}).StatusCode == http.StatusTooManyRequests
 	})
 	for range 20 {
 		if diff := cmp.Diff(sent, message(alice.call("POST", peerPath("bob"), first).is(http.StatusCreated))); diff != "" {
-			t.Errorf("again (-want +got):\n%s", diff)
+			t.Errorf("reply to the retry (-want +got):\n%s", diff)
 		}
 		alice.call("POST", peerPath("bob"), object{"kind": "text", "text": "other", "clientMessageID": "1"}).
 			refused(http.StatusConflict, "client_message_id_reused")
 	}
-	eventually(t, "what is new is too much", func() bool {
+	eventually(t, "a new message is rejected by the rate limit", func() bool {
 		return alice.call("POST", peerPath("bob"), object{"kind": "text", "text": "new", "clientMessageID": "2"}).StatusCode == http.StatusTooManyRequests
 	})
 }
 
-// TestPeerMessagesAndGrants: a token that grants anything grants messages only to
-// the users that it names; what comes from others may be read.
+// TestPeerMessagesAndGrants checks that a token with grants allows messages only to the users that
+// it names, and reading messages from everybody.
 func TestPeerMessagesAndGrants(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -358,7 +359,7 @@ func TestPeerMessagesAndGrants(t *testing.T) {
 				}
 				r := alice.call("POST", peerPath(to), body)
 				if granted != (r.StatusCode < 300) || !granted && as[problem](r).Code != "not_granted" {
-					t.Errorf("with %s, a %s to %s: %d %s", c.what, kind, to, r.StatusCode, r.body)
+					t.Errorf("with %s, a %s to %s: got status %d: %s", c.what, kind, to, r.StatusCode, r.body)
 				}
 			}
 		}
@@ -367,15 +368,15 @@ func TestPeerMessagesAndGrants(t *testing.T) {
 	support.sendTo("alice", "may I help?")
 	alice := s.loginWith(s.signed(grants()))
 	if got := alice.call("GET", peerPath("support-7"), nil).is(http.StatusOK); !strings.Contains(string(got.body), "may I help?") {
-		t.Errorf("what came cannot be read: %s", got.body)
+		t.Errorf("received messages cannot be read: %s", got.body)
 	}
 	alice.call("PUT", "/v1/sessions/current/token", object{"token": s.signed(set("peers", []string{"bob"}))}).is(http.StatusOK)
 	alice.sendTo("bob", "now I may")
 	_ = bob
 }
 
-// TestUploadsAndGrants: a token that grants anything grants uploads only by name,
-// the later pieces of one too.
+// TestUploadsAndGrants checks that a token with grants allows uploads only if it names them,
+// including the later parts of an upload.
 func TestUploadsAndGrants(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -404,7 +405,8 @@ func TestUploadsAndGrants(t *testing.T) {
 	alice.call("DELETE", path, nil, tus).is(http.StatusNoContent)
 }
 
-// TestPeerMessagesAreNotInTheFeed, which goes on beside them.
+// TestPeerMessagesAreNotInTheFeed checks that the feed delivers only room events, also after many
+// messages between users.
 func TestPeerMessagesAreNotInTheFeed(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -420,6 +422,6 @@ func TestPeerMessagesAreNotInTheFeed(t *testing.T) {
 	alice.sendTo("bob", "private")
 	alice.send("lobby", "public")
 	if got := feed.text(); got != "public" {
-		t.Errorf("the feed brings %q", got)
+		t.Errorf("the feed delivered %q", got)
 	}
 }

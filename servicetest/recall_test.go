@@ -16,8 +16,8 @@ func messagePath(id room.RoomID, m room.MessageID) string {
 	return roomPath(id, "/messages/"+string(m))
 }
 
-// TestRecall follows what was said through everything that shows it: streams,
-// replays, the history, the feed and the answer to who sends it again.
+// TestRecall checks that a recalled message disappears from everything that contains it: streams,
+// replays, the history, the feed and the reply to a retry.
 func TestRecall(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -30,21 +30,21 @@ func TestRecall(t *testing.T) {
 	said := message(alice.call("POST", roomPath("lobby", "/messages"), secret).is(http.StatusCreated))
 	alice.send("lobby", "after")
 	if got := expect[room.MessagesReceived](hearing).MessageList[0]; got.Text != "a secret" || hearing.text() != "after" {
-		t.Errorf("bob hears %+v", got)
+		t.Errorf("bob received %+v", got)
 	}
 	bob.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusForbidden, "not_sender")
-	for range 2 { // again changes nothing
+	for range 2 { // the second recall changes nothing
 		alice.call("DELETE", messagePath("lobby", said.ID), nil).is(http.StatusNoContent)
 	}
 	want := room.MessageRecalled{MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}
 	if diff := cmp.Diff(want, expect[room.MessageRecalled](hearing)); diff != "" || hearing.seq() != said.Seq+2 {
-		t.Errorf("bob is told at %d (-want +got):\n%s", hearing.seq(), diff)
+		t.Errorf("recall event of bob, seq %d (-want +got):\n%s", hearing.seq(), diff)
 	}
 
 	tombstone := said
 	tombstone.Content, tombstone.ExtendedData, tombstone.Recalled = room.Content{Kind: room.KindCustom}, "", true
 	if again := message(alice.call("POST", roomPath("lobby", "/messages"), secret).is(http.StatusCreated)); !cmp.Equal(again, tombstone) {
-		t.Errorf("sent again it is %+v", again)
+		t.Errorf("reply to the retry is %+v", again)
 	}
 	page := listMessages(bob, "lobby", "")
 	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone) {
@@ -52,18 +52,18 @@ func TestRecall(t *testing.T) {
 	}
 	alice.send("lobby", "end")
 	if got := hearing.text(); got != "end" {
-		t.Errorf("then comes %q", got)
+		t.Errorf("next message is %q", got)
 	}
 	hearing.disconnect()
 	replayed, _ := bob.listen(resume(beginning))
 	if got := expect[room.MessagesReceived](replayed).MessageList[0]; !cmp.Equal(got, tombstone) {
-		t.Errorf("replayed is %+v", got)
+		t.Errorf("replayed event is %+v", got)
 	}
 	if got := replayed.text(); got != "after" {
-		t.Errorf("then %q", got)
+		t.Errorf("next message is %q", got)
 	}
 	if got := expect[room.MessageRecalled](replayed); !cmp.Equal(got, want) || replayed.text() != "end" {
-		t.Errorf("then %+v", got)
+		t.Errorf("next event is %+v", got)
 	}
 }
 
@@ -79,7 +79,7 @@ func TestFeedRecalls(t *testing.T) {
 	for e := feed.next(); ; e = feed.next() {
 		if e.Type == string(room.TypeMessageRecalled) {
 			if strings.Contains(string(e.Data), "operatedInfo") {
-				t.Errorf("the operator is named: %s", e.Data)
+				t.Errorf("the event contains the admin: %s", e.Data)
 			}
 			break
 		}
@@ -114,11 +114,11 @@ func TestRecallIsRefused(t *testing.T) {
 	clock.advance(room.RecallTime + time.Millisecond)
 	alice.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusConflict, "recall_too_late")
 	alice.leave("lobby")
-	alice.enter("lobby") // another life
+	alice.enter("lobby") // another generation
 	alice.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusNotFound, "message_not_found")
 }
 
-// TestPeerRecall follows what was said to a user through what shows it to both.
+// TestPeerRecall checks recalls between users, for the sender and the receiver.
 func TestPeerRecall(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -143,7 +143,7 @@ func TestPeerRecall(t *testing.T) {
 	carol.call("DELETE", path("bob", said.ID), nil).refused(http.StatusNotFound, "message_not_found")
 	alice.call("DELETE", path("nobody", said.ID), nil).refused(http.StatusNotFound, "user_not_found")
 	alice.call("DELETE", path("bob", "x"), nil).invalid("path/messageID", "uuid")
-	for range 2 { // again changes nothing
+	for range 2 { // the second recall changes nothing
 		alice.call("DELETE", path("bob", said.ID), nil).is(http.StatusNoContent)
 	}
 	tombstone := func(m room.Message) room.Message {
@@ -153,16 +153,16 @@ func TestPeerRecall(t *testing.T) {
 	by := &room.OperatedInfo{UserID: "alice"}
 	want := room.PeerMessageRecalled{Peer: "alice", MessageID: said.ID, RecalledSeq: heard.Seq, OperatedInfo: by}
 	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](his)); diff != "" || his.seq() != heard.Seq+2 {
-		t.Errorf("bob is told at %d (-want +got):\n%s", his.seq(), diff)
+		t.Errorf("recall event of bob, seq %d (-want +got):\n%s", his.seq(), diff)
 	}
 	if diff := cmp.Diff(room.PeerMessageRecalled{Peer: "bob", MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: by}, expect[room.PeerMessageRecalled](hers)); diff != "" {
-		t.Errorf("she is told (-want +got):\n%s", diff)
+		t.Errorf("recall event of alice (-want +got):\n%s", diff)
 	}
 	his.expectNoMore(bob)
 	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	alice.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(again, tombstone(said)) {
-		t.Errorf("sent again it is %+v", again)
+		t.Errorf("reply to the retry is %+v", again)
 	}
 	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	page := as[messagePage](bob.call("GET", peerPath("alice"), nil).is(http.StatusOK))
@@ -172,13 +172,13 @@ func TestPeerRecall(t *testing.T) {
 	his.disconnect()
 	replayed, _ := bob.listen(resume(beginning))
 	if diff := cmp.Diff(tombstone(heard), replayed.peerMessage()); diff != "" {
-		t.Errorf("replayed (-want +got):\n%s", diff)
+		t.Errorf("replayed event (-want +got):\n%s", diff)
 	}
 	if got := replayed.peerMessage(); got.Text != "after" {
-		t.Errorf("then %q", got.Text)
+		t.Errorf("next message is %q", got.Text)
 	}
 	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](replayed)); diff != "" {
-		t.Errorf("then (-want +got):\n%s", diff)
+		t.Errorf("next event (-want +got):\n%s", diff)
 	}
 	clock.advance(room.RecallTime + time.Millisecond)
 	alice.call("DELETE", path("bob", old.ID), nil).refused(http.StatusConflict, "recall_too_late")

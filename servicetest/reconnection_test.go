@@ -11,21 +11,20 @@ import (
 	"parlor/room"
 )
 
-// What a lost stream means to the session and to everybody else, over real
-// streams: back before the room's memberTimeout, back after it, never back.
+// These tests check what a lost stream means to the session and to other members: a reconnect
+// before the room's memberTimeout, one after it, and none at all.
 
-// loss is where a stream is lost.
+// lossCase is a room in which a stream is lost.
 type lossCase struct {
 	what   string
-	config object // of the room
-	// two says that the user is in the room with another session as well.
+	config object // the room's config
+	// secondSession makes another session of the same user enter the room.
 	secondSession bool
 }
 
 const (
-	// stay is the rooms' memberTimeout, and delay is how long one of them
-	// outlives its last member. Both leave a slow machine time: while a test
-	// makes its calls, real time passes too.
+	// memberTimeout and destroyDelay are settings of the rooms. Both are long, because real time
+	// passes too while a test makes its calls on a slow machine.
 	memberTimeout = 120 * time.Second
 	destroyDelay  = 120 * time.Second
 )
@@ -36,20 +35,20 @@ var losses = []lossCase{
 	{what: "of one session of two", config: object{"memberTimeout": int(memberTimeout.Seconds())}, secondSession: true},
 }
 
-// away is what is there once alice's stream is lost. The host is in the room
-// and listens.
+// lossTest is the situation after alice's stream was lost. The host is in the room and has a
+// stream.
 type lossTest struct {
 	*clockedService
 	lossCase
 	alice      *client
-	cursor     string // where her stream broke
+	cursor     string // where alice's stream broke
 	generation room.LogID
-	// phone is her other session, where there are two.
+	// phone is alice's other session, or nil.
 	phone   *client
 	onPhone *stream
 }
 
-// eachLoss runs a test after each loss.
+// testEachLoss runs a test for each lossCase.
 func testEachLoss(t *testing.T, test func(*testing.T, *lossTest)) {
 	t.Helper()
 	t.Parallel()
@@ -61,7 +60,7 @@ func testEachLoss(t *testing.T, test func(*testing.T, *lossTest)) {
 				is(http.StatusCreated)).Room.Generation
 			for _, want := range []string{"connecting create", "connected created"} {
 				if got := a.hostStream.state(); got != want {
-					t.Fatalf("the host is %s", got)
+					t.Fatalf("the host's state event is %s", got)
 				}
 			}
 			a.alice = a.login("alice")
@@ -76,42 +75,42 @@ func testEachLoss(t *testing.T, test func(*testing.T, *lossTest)) {
 			a.host.send("lobby", "before")
 			a.expectMessage("before")
 			if got := hers.text(); got != "before" {
-				t.Fatalf("she hears %q", got)
+				t.Fatalf("alice received %q", got)
 			}
 			a.cursor = hers.id
 			hers.disconnect()
-			eventually(t, "she is detached", func() bool { return a.alice.state() == "detached" })
+			eventually(t, "alice's session is detached", func() bool { return a.alice.state() == "detached" })
 			test(t, a)
 		})
 	}
 }
 
-// joined expects that all who listen see a user come.
+// expectJoined requires that the next event of each connected member is that a user joined.
 func (a *lossTest) expectJoined(user room.UserID) {
 	a.Helper()
 	for _, listener := range a.listeners() {
 		if got := expect[room.MembersJoined](listener).MemberList; len(got) != 1 || got[0].ID != user {
-			a.Fatalf("%+v are seen to come, and not %s", got, user)
+			a.Fatalf("membersJoined lists %+v, want %s", got, user)
 		}
 	}
 }
 
-// left expects that all who listen see a user go.
+// expectLeft requires that the next event of each connected member is that a user left.
 func (a *lossTest) expectLeft(user room.UserID, reason room.LeaveReason) {
 	a.Helper()
 	for _, listener := range a.listeners() {
 		if got := expect[room.MembersLeft](listener).MemberList; len(got) != 1 || got[0].ID != user || got[0].Reason != reason {
-			a.Fatalf("%+v are seen to go, and not %s: %s", got, user, reason)
+			a.Fatalf("membersLeft lists %+v, want %s with the reason %s", got, user, reason)
 		}
 	}
 }
 
-// hear expects that a message is the very next that all who listen get.
+// expectMessage requires that the next event of each connected member is a message with this text.
 func (a *lossTest) expectMessage(text string) {
 	a.Helper()
 	for _, listener := range a.listeners() {
 		if got := listener.text(); got != text {
-			a.Fatalf("%q is heard, and not %q", got, text)
+			a.Fatalf("received %q, want %q", got, text)
 		}
 	}
 }
@@ -123,22 +122,23 @@ func (a *lossTest) listeners() []*stream {
 	return []*stream{a.hostStream, a.onPhone}
 }
 
-// timeOut lets the room's memberTimeout pass, and expects what the others see.
+// timeOut advances the clock by the room's memberTimeout, and checks the event that the other
+// members get.
 func (a *lossTest) timeOut() {
 	a.Helper()
-	a.advanceUntil(memberTimeout, "she timed out", func() bool { return !slices.Contains(a.rooms(), "lobby") })
+	a.advanceUntil(memberTimeout, "alice's session timed out", func() bool { return !slices.Contains(a.rooms(), "lobby") })
 	if !a.secondSession {
 		a.expectLeft("alice", room.ReasonTimedOut)
 	}
 }
 
-// later lets time pass in which nothing is due.
+// passTime advances the clock by a time in which nothing expires.
 func (a *lossTest) passTime(d time.Duration) {
 	a.Helper()
-	a.advanceUntil(d, "it was swept", func() bool { return true })
+	a.advanceUntil(d, "the store was swept", func() bool { return true })
 }
 
-// rooms is the rooms that her session is in.
+// rooms returns the rooms that alice's session is in.
 func (a *lossTest) rooms() (ids []room.RoomID) {
 	a.Helper()
 	for _, r := range as[struct{ Rooms []room.Room }](a.alice.call("GET", "/v1/sessions/current/rooms", nil).is(http.StatusOK)).Rooms {
@@ -147,31 +147,31 @@ func (a *lossTest) rooms() (ids []room.RoomID) {
 	return ids
 }
 
-// exists reports whether the room is there, to the host who may be out of it.
+// exists reports whether the room exists. The host asks, and may have left the room.
 func (a *lossTest) exists() bool {
 	a.Helper()
 	return a.host.call("GET", roomPath("lobby", ""), nil).StatusCode != http.StatusNotFound
 }
 
-// goes expects that the room, which nobody is in, goes at once or after its
-// delay, and not before.
+// expectDestroyed requires that the empty room is destroyed at once or, if it has a destroyDelay,
+// after that delay and not before.
 func (a *lossTest) expectDestroyed() {
 	a.Helper()
 	if a.config["destroyDelay"] == nil {
 		if a.exists() {
-			a.Fatal("the room is still there")
+			a.Fatal("the empty room was not destroyed")
 		}
 		return
 	}
 	a.passTime(destroyDelay / 2)
 	if !a.exists() {
-		a.Fatal("the room went before its delay was over")
+		a.Fatal("the room was destroyed before its destroyDelay")
 	}
-	a.advanceUntil(destroyDelay/2, "the room is gone", func() bool { return !a.exists() })
+	a.advanceUntil(destroyDelay/2, "the room is destroyed", func() bool { return !a.exists() })
 }
 
-// TestReconnectInTime: the others notice nothing, and who comes back gets exactly
-// what was missed.
+// TestReconnectInTime checks that other members do not notice a short loss, and that the session
+// gets exactly the events that it missed.
 func TestReconnectInTime(t *testing.T) {
 	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		carol := a.login("carol")
@@ -186,27 +186,27 @@ func TestReconnectInTime(t *testing.T) {
 
 		hers, ready := a.alice.listen(resume(a.cursor))
 		if !ready.Resumed || len(ready.Rooms) != 1 || ready.Rooms[0].ID != "lobby" || ready.Rooms[0].MemberCount != 3 {
-			t.Errorf("she comes back to %+v", ready)
+			t.Errorf("alice's sessionReady is %+v", ready)
 		}
 		if got := expect[room.MembersJoined](hers).MemberList; len(got) != 1 || got[0].ID != "carol" {
-			t.Errorf("she sees %+v come", got)
+			t.Errorf("alice's membersJoined lists %+v", got)
 		}
 		next := hers.seq()
-		a.passTime(memberTimeout / 2) // no clock runs any more
+		a.passTime(memberTimeout / 2) // no timeout is pending any more
 		a.alice.send("lobby", "three")
 		for _, text := range []string{"one", "two", "three"} {
 			next++
 			if got := hers.text(); got != text || hers.seq() != next {
-				t.Errorf("she hears %q as event %d, and not %q as %d", got, hers.seq(), text, next)
+				t.Errorf("alice received %q with seq %d, want %q with seq %d", got, hers.seq(), text, next)
 			}
 		}
-		a.expectMessage("three") // and nothing of her coming or going
+		a.expectMessage("three") // no event about the lost stream came before
 		hers.disconnect()
 	})
 }
 
-// TestReconnectAfterTimeout: the others saw the user go, once, for the last of the user's
-// sessions; who comes back is told, and may enter again.
+// TestReconnectAfterTimeout checks that the other members get one event, when the last of the
+// user's sessions times out, and that the session is told so and can enter again.
 func TestReconnectAfterTimeout(t *testing.T) {
 	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		a.timeOut()
@@ -216,19 +216,19 @@ func TestReconnectAfterTimeout(t *testing.T) {
 
 		hers, ready := a.alice.listen(resume(a.cursor))
 		if len(ready.Rooms) != 0 {
-			t.Errorf("she comes back to %+v", ready)
+			t.Errorf("alice's sessionReady is %+v", ready)
 		}
 		want := room.RoomStateChanged{RoomID: "lobby", Generation: a.generation, State: room.RoomDisconnected, Event: room.RoomNetworkTimeout}
 		if diff := cmp.Diff(want, expect[room.RoomStateChanged](hers)); diff != "" {
-			t.Errorf("she is told (-want +got):\n%s", diff)
+			t.Errorf("alice's state event (-want +got):\n%s", diff)
 		}
-		a.passTime(2 * memberTimeout) // nobody times out twice
+		a.passTime(2 * memberTimeout) // the session does not time out twice
 		if again := a.alice.enter("lobby"); again.Generation != a.generation || again.MemberCount != 2 {
-			t.Errorf("she enters %+v", again)
+			t.Errorf("the room that alice entered again is %+v", again)
 		}
 		for _, want := range []string{"connecting enter", "connected success"} {
 			if got := hers.state(); got != want {
-				t.Errorf("she is %s, and not %s", got, want)
+				t.Errorf("alice's state event is %s, want %s", got, want)
 			}
 		}
 		if !a.secondSession {
@@ -237,20 +237,20 @@ func TestReconnectAfterTimeout(t *testing.T) {
 		a.host.send("lobby", "after")
 		a.expectMessage("after")
 		if got := hers.text(); got != "after" {
-			t.Errorf("she goes on with %q", got)
+			t.Errorf("alice's next message is %q", got)
 		}
 	})
 }
 
-// TestNoReconnect: the others saw the user go, once; the session ends with its
-// token, of which nobody hears any more; the room goes with its last member.
+// TestNoReconnect checks that the other members get one event, that the session ends silently when
+// its token expires, and that the room is destroyed after its last member left.
 func TestNoReconnect(t *testing.T) {
 	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		a.timeOut()
 		if got := a.alice.state(); got != "detached" {
-			t.Errorf("her session is %s", got)
+			t.Errorf("alice's session is %s", got)
 		}
-		a.advanceUntil(2*time.Hour, "her token ran out", func() bool {
+		a.advanceUntil(2*time.Hour, "alice's token expired", func() bool {
 			return a.alice.call("GET", "/v1/sessions/current", nil).StatusCode == http.StatusUnauthorized
 		})
 		a.alice.call("GET", "/v1/events", nil, resume(a.cursor)).refused(http.StatusUnauthorized, "token_expired")
@@ -259,7 +259,7 @@ func TestNoReconnect(t *testing.T) {
 		if a.secondSession {
 			a.phone.leave("lobby")
 			if got := a.onPhone.state(); got != "disconnected success" {
-				t.Errorf("the other session is %s", got)
+				t.Errorf("the state event of the other session is %s", got)
 			}
 			a.onPhone = nil
 			a.expectLeft("alice", room.ReasonLeft)
@@ -269,8 +269,9 @@ func TestNoReconnect(t *testing.T) {
 	})
 }
 
-// TestLastMemberLosesStream: who is away is a member, so the room stays; it goes
-// with the member's time, or not at all while another session is there.
+// TestLastMemberLosesStream checks that a room exists as long as a member without a stream can
+// reconnect, and that it is destroyed when that member times out, unless the user's other session
+// is in it.
 func TestLastMemberLosesStream(t *testing.T) {
 	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		a.host.leave("lobby")
@@ -280,56 +281,56 @@ func TestLastMemberLosesStream(t *testing.T) {
 		}
 		a.passTime(memberTimeout / 2)
 		if !a.exists() {
-			t.Fatal("the room went while she may still come back")
+			t.Fatal("the room was destroyed before alice's session timed out")
 		}
-		a.advanceUntil(memberTimeout/2, "she timed out", func() bool { return len(a.rooms()) == 0 })
+		a.advanceUntil(memberTimeout/2, "alice's session timed out", func() bool { return len(a.rooms()) == 0 })
 		if a.secondSession {
 			a.phone.send("lobby", "still here")
 			if got := a.onPhone.text(); got != "still here" {
-				t.Errorf("the other session hears %q", got)
+				t.Errorf("the other session received %q", got)
 			}
 		} else {
 			a.expectDestroyed()
 		}
 		hers, ready := a.alice.listen(resume(a.cursor))
 		if len(ready.Rooms) != 0 {
-			t.Errorf("she comes back to %+v", ready)
+			t.Errorf("alice's sessionReady is %+v", ready)
 		}
 		if got := hers.state(); got != "disconnected networkTimeout" {
-			t.Errorf("she is %s", got)
+			t.Errorf("alice's state event is %s", got)
 		}
 		if again := a.alice.enter("lobby"); (again.Generation == a.generation) != a.secondSession {
-			t.Errorf("she enters life %d of the room, after %d", again.Generation, a.generation)
+			t.Errorf("alice entered generation %d of the room, the one before was %d", again.Generation, a.generation)
 		}
 	})
 }
 
-// TestReenterBeforeRoomIsDestroyed: a member who timed out as the last may come
-// back to the same room while its delay runs, which stops the clock.
+// TestReenterBeforeRoomIsDestroyed checks that a member who timed out can enter the same empty room
+// during its destroyDelay, which cancels the destruction.
 func TestReenterBeforeRoomIsDestroyed(t *testing.T) {
 	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		if a.config["destroyDelay"] == nil {
-			return // there is no time to come back in
+			return // the room is destroyed at once
 		}
 		a.host.leave("lobby")
-		a.advanceUntil(memberTimeout, "she timed out", func() bool { return len(a.rooms()) == 0 })
+		a.advanceUntil(memberTimeout, "alice's session timed out", func() bool { return len(a.rooms()) == 0 })
 		hers, _ := a.alice.listen(resume(a.cursor))
 		if got := hers.state(); got != "disconnected networkTimeout" {
-			t.Errorf("she is %s", got)
+			t.Errorf("alice's state event is %s", got)
 		}
 		if again := a.alice.enter("lobby"); again.Generation != a.generation || !again.DestroyAt.IsZero() {
-			t.Errorf("she enters %+v", again)
+			t.Errorf("the room that alice entered again is %+v", again)
 		}
 		a.passTime(2 * destroyDelay)
 		if !a.exists() {
-			t.Error("the room went with her in it")
+			t.Error("the room was destroyed with alice in it")
 		}
 	})
 }
 
-// TestTimeoutInRoomOutsideCursor: a room that was entered after the event whose
-// id the client kept is in no cursor, and that it was lost is told all the same. Told of
-// is what others did: that she left she knows.
+// TestTimeoutInRoomOutsideCursor checks that a session learns that it timed out in a room that it
+// entered after the event of its cursor. The stream reports only what others did, so it does not
+// mention the room that the session has left itself.
 func TestTimeoutInRoomOutsideCursor(t *testing.T) {
 	t.Parallel()
 	s := newClockedService(t)
@@ -352,25 +353,25 @@ func TestTimeoutInRoomOutsideCursor(t *testing.T) {
 			hers.state()
 		}
 		hers.disconnect()
-		eventually(t, "she is detached", func() bool { return alice.state() == "detached" })
+		eventually(t, "alice's session is detached", func() bool { return alice.state() == "detached" })
 		alice.leave("left")
-		s.advanceUntil(31*time.Second, "she timed out", func() bool {
+		s.advanceUntil(31*time.Second, "alice's session timed out", func() bool {
 			return alice.call("GET", roomPath("lost", ""), nil).StatusCode == http.StatusConflict
 		})
 		hers, _ = alice.listen(step.back(before)...)
 		if got := expect[room.RoomStateChanged](hers); got.RoomID != "lost" || got.Event != room.RoomNetworkTimeout {
-			t.Errorf("%s she is told %+v", step.what, got)
+			t.Errorf("%s, alice's state event is %+v", step.what, got)
 		}
 		alice.enter("left")
 		if got := hers.state(); got != "connecting enter" {
-			t.Errorf("%s she is then %s", step.what, got)
+			t.Errorf("%s, alice's next state event is %s", step.what, got)
 		}
 		alice.logout()
 	}
 }
 
-// TestResumeOnAnotherServer, where others read the room: what was said through the first
-// one meanwhile comes to the one who is back, and to those who were there.
+// TestResumeOnAnotherServer checks that messages sent through one server are delivered by another,
+// to a session that resumes there and to one that was connected to it all the time.
 func TestResumeOnAnotherServer(t *testing.T) {
 	t.Parallel()
 	first := newService(t)
@@ -387,7 +388,7 @@ func TestResumeOnAnotherServer(t *testing.T) {
 	hers, _ := alice.listen()
 	bob.send("lobby", "one")
 	if got := hers.text(); got != "one" {
-		t.Errorf("the first brings %q", got)
+		t.Errorf("the first server delivered %q", got)
 	}
 	hers.disconnect()
 	for _, text := range []string{"two", "three"} {
@@ -395,17 +396,17 @@ func TestResumeOnAnotherServer(t *testing.T) {
 	}
 	hers, ready := there(alice).listen(resume(hers.id))
 	if !ready.Resumed {
-		t.Error("the stream is not resumed")
+		t.Error("the stream did not resume")
 	}
 	for _, want := range []string{"two", "three"} {
 		if got := hers.text(); got != want {
-			t.Errorf("the second server brings %q, and not %q", got, want)
+			t.Errorf("the second server delivered %q, want %q", got, want)
 		}
 	}
 	expect[room.MembersJoined](his)
 	for _, want := range []string{"one", "two", "three"} {
 		if got := his.text(); got != want {
-			t.Errorf("to who was there the second server brings %q, and not %q", got, want)
+			t.Errorf("to the connected session, the second server delivered %q, want %q", got, want)
 		}
 	}
 }

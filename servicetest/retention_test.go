@@ -7,8 +7,8 @@ import (
 	"parlor/room"
 )
 
-// TestRetention: what a room does not keep any more is in no history, and who
-// comes back to it is told to start afresh, on any cursor that lacks some of it.
+// TestRetention checks that purged events are in no history, and that a cursor for which events are
+// missing causes a reset.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
@@ -27,7 +27,7 @@ func TestRetention(t *testing.T) {
 	clock.advance(time.Hour)
 	kept := alice.send("lobby", "kept")
 	if got := stream.text(); got != "kept" {
-		t.Errorf("then it brings %q", got)
+		t.Errorf("the stream received %q", got)
 	}
 	clock.advance(time.Second)
 	s.sweep()
@@ -36,7 +36,7 @@ func TestRetention(t *testing.T) {
 	}
 	exact, ready := alice.listen(resume(late))
 	if got := exact.text(); !ready.Resumed || got != "kept" {
-		t.Errorf("resumed where the log begins: %t, with %q", ready.Resumed, got)
+		t.Errorf("resumed at the start of the log: %t, next message %q", ready.Resumed, got)
 	}
 	lacking, ready := alice.listen(resume(early))
 	reset := expect[room.RoomReset](lacking)
@@ -45,6 +45,6 @@ func TestRetention(t *testing.T) {
 	}
 	alice.send("lobby", "new")
 	if got := lacking.text(); got != "new" {
-		t.Errorf("then comes %q", got)
+		t.Errorf("next message is %q", got)
 	}
 }

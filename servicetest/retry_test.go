@@ -24,11 +24,11 @@ import (
 
 var retrySeed = flag.Uint64("seed", 0, "of TestEachMessageOnce; 0: another with each run")
 
-// TestEachMessageOnce sends each kind three times under one clientMessageID, to a
-// room and to a user, some at once, over connections that are cut at random
-// places, to readers whose connections are cut too. Each stored message comes once
-// to each reader, is once in the history, and every sender who hears of it hears
-// the same. What is not stored is a message of its own with each try.
+// TestEachMessageOnce sends each kind of message three times with the same clientMessageID, to a
+// room and to a user, some concurrently, over connections that are cut at random positions, to
+// readers whose connections are cut too. Each stored message arrives once at each reader and is
+// once in the history, and all replies are the same. A message that is not stored is a new one with
+// each try.
 func TestEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	seed := *retrySeed
@@ -49,7 +49,7 @@ func TestEachMessageOnce(t *testing.T) {
 		f := &follower{client: c, random: rand.New(rand.NewPCG(seed, uint64(i)))}
 		readers[string(c.UserID)] = f
 		following.Go(func() { f.follow(ctx) })
-		eventually(t, "a reader listens", func() bool { _, listens := f.position(); return listens })
+		eventually(t, "a reader has its first cursor", func() bool { _, listens := f.position(); return listens })
 	}
 
 	var tries []*retriedMessage
@@ -77,7 +77,7 @@ func TestEachMessageOnce(t *testing.T) {
 	sending.Wait()
 	toAll, toBob := alice.send("lobby", "the end"), alice.sendTo("bob", "the end")
 	for _, f := range readers {
-		eventually(t, string(f.UserID)+" has all", func() bool {
+		eventually(t, string(f.UserID)+" has received all messages", func() bool {
 			return f.has(toAll.ID) && (f.UserID == "carol" || f.has(toBob.ID))
 		})
 	}
@@ -119,28 +119,28 @@ func TestEachMessageOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(m.To("alice", got.Seq), got); diff != "" {
-				t.Errorf("%s: to bob comes (-want +got):\n%s", try, diff)
+				t.Errorf("%s: bob received (-want +got):\n%s", try, diff)
 			}
 			text = his[0]
 		}
 		try.expectOnce("bob", m, text, his)
 		try.expectOnce("his history", m, text, histories["bob"][m.ID])
 		if len(readers["carol"].messages[m.ID]) > 0 {
-			t.Errorf("%s comes to carol", try)
+			t.Errorf("carol received %s", try)
 		}
 	}
 	for where, messages := range histories {
 		if len(messages) != stored[where]+1 {
-			t.Errorf("the history of %s has %d messages, and not %d", where, len(messages), stored[where]+1)
+			t.Errorf("the history of %s has %d messages, want %d", where, len(messages), stored[where]+1)
 		}
 	}
 	t.Logf("%d messages; %d replies did not arrive; %d streams were cut", len(tries), unheard, cuts)
 	if unheard == 0 || cuts < 10 {
-		t.Error("too little was cut to say anything")
+		t.Error("too few connections were cut for a meaningful test")
 	}
 }
 
-// eachKind is messages of each kind, small ones and long ones.
+// eachKind returns short and long messages of each kind.
 func eachKind(owner *client) []object {
 	owner.Helper()
 	media := func(name string) string { return string(owner.upload(name, file(owner, name)).Media.ID) }
@@ -163,29 +163,29 @@ func eachKind(owner *client) []object {
 	return kinds
 }
 
-// thrice is one message that is sent three times.
+// retriedMessage is one message that is sent three times.
 type retriedMessage struct {
 	*client
 	path   string
 	body   raw
 	stored bool
 
-	mu          sync.Mutex // guards all below, while it is sent
+	mu          sync.Mutex // guards the fields below, while the message is sent
 	replies     [][]byte
 	lostReplies int // replies that did not arrive
 }
 
 func (m *retriedMessage) String() string { return fmt.Sprintf("%.60s to %s", m.body, m.path) }
 
-// send sends it three times, together or one after the other. One of the three
-// has a connection that holds.
+// send sends the message three times, concurrently or one after the other. One of the connections
+// is not cut.
 func (m *retriedMessage) send(random *rand.Rand) {
 	holds, together := random.IntN(3), random.IntN(2) == 0
 	var sending sync.WaitGroup
 	for i := range 3 {
 		writes, reads := int64(math.MaxInt64), int64(math.MaxInt64)
 		if i != holds {
-			// Within the request, or within the reply to a whole one.
+			// Cut within the request, or within the reply to a complete request.
 			if random.IntN(2) == 0 {
 				writes = random.Int64N(int64(len(m.body)) + 400)
 			} else {
@@ -214,7 +214,7 @@ func (m *retriedMessage) try(writes, reads int64) {
 	case err != nil:
 		m.lostReplies++
 	case m.stored != (reply.StatusCode == http.StatusCreated) || !m.stored != (reply.StatusCode == http.StatusAccepted):
-		m.Errorf("%s is answered with %d: %s", m, reply.StatusCode, body)
+		m.Errorf("%s: got status %d: %s", m, reply.StatusCode, body)
 	default:
 		m.replies = append(m.replies, body)
 	}
@@ -223,11 +223,11 @@ func (m *retriedMessage) try(writes, reads int64) {
 // checkReplies requires that all replies are the same, and returns the message.
 func (m *retriedMessage) checkReplies() (message room.Message, text []byte) {
 	if len(m.replies) == 0 {
-		m.Fatalf("%s is not answered", m)
+		m.Fatalf("%s: got no reply", m)
 	}
 	for _, reply := range m.replies[1:] {
 		if !bytes.Equal(reply, m.replies[0]) {
-			m.Errorf("%s is answered with %s, and with %s", m, m.replies[0], reply)
+			m.Errorf("%s: got two different replies: %s and %s", m, m.replies[0], reply)
 		}
 	}
 	var first struct{ Message json.RawMessage }
@@ -240,19 +240,19 @@ func (m *retriedMessage) checkReplies() (message room.Message, text []byte) {
 	return message, first.Message
 }
 
-// once requires that a message is in one place, once, byte for byte.
+// expectOnce requires that a message was found exactly once, with the same bytes as in the reply.
 func (m *retriedMessage) expectOnce(where string, message room.Message, want []byte, got []json.RawMessage) {
 	if len(got) != 1 {
-		m.Errorf("%s: %s is %d times with %s", m, message.ID, len(got), where)
+		m.Errorf("%s: message %s was found %d times with %s", m, message.ID, len(got), where)
 		return
 	}
 	if !bytes.Equal(got[0], want) {
-		m.Errorf("%s: with %s is %.300s, and not %.300s", m, where, got[0], want)
+		m.Errorf("%s: with %s, got %.300s, want %.300s", m, where, got[0], want)
 	}
 }
 
-// checkUnstored requires that each try was a message of its own, which nobody got
-// twice and no history has.
+// checkUnstored requires that each try was a new message that no reader received twice and no
+// history contains.
 func (m *retriedMessage) checkUnstored(readers map[string]*follower, histories map[string]map[room.MessageID][]json.RawMessage) {
 	var ids []room.MessageID
 	for _, body := range m.replies {
@@ -266,7 +266,7 @@ func (m *retriedMessage) checkUnstored(readers map[string]*follower, histories m
 		ids = append(ids, reply.Message.ID)
 		for user, f := range readers {
 			if n := len(f.messages[reply.Message.ID]); n > 1 {
-				m.Errorf("%s comes to %s %d times", m, user, n)
+				m.Errorf("%s: %s received it %d times", m, user, n)
 			}
 		}
 		for user, messages := range histories {
@@ -277,7 +277,7 @@ func (m *retriedMessage) checkUnstored(readers map[string]*follower, histories m
 	}
 }
 
-// history is all messages of a history, read in small pages.
+// history returns all messages of a history, read in small pages.
 func history(c *client, path string) map[room.MessageID][]json.RawMessage {
 	c.Helper()
 	all := map[room.MessageID][]json.RawMessage{}
@@ -305,27 +305,27 @@ func collect(t testing.TB, all map[room.MessageID][]json.RawMessage, text json.R
 	all[m.ID] = append(all[m.ID], text)
 }
 
-// follower follows a session's stream over one connection after the other, each
-// of which is cut at a random place, and goes on where the last one ended.
+// follower reads a session's stream over a series of connections, each of which is cut at a random
+// position and resumes from the last cursor.
 type follower struct {
 	*client
 	random *rand.Rand
 	cuts   int
 
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	cursor string
 	events []event
-	// messages is what the events brought, by check.
+	// messages holds the messages of the events, filled by check.
 	messages map[room.MessageID][]json.RawMessage
 }
 
-// follow follows the stream until the context ends.
+// follow reads the stream until the context ends.
 func (f *follower) follow(ctx context.Context) {
 	for ; ctx.Err() == nil; f.cuts++ {
-		reads := 600 + f.random.Int64N(100_000) // now and then a piece of the largest message
+		reads := 600 + f.random.Int64N(100_000) // from time to time, the cut is within the largest message
 		cursor, resumes := f.position()
 		if !resumes {
-			reads = 4000 // so that there is a position, before which nothing is promised
+			reads = 4000 // long enough for the first cursor, before which delivery is not guaranteed
 		}
 		r := f.request("GET", "/v1/events", nil).WithContext(ctx)
 		if resumes {
@@ -336,7 +336,7 @@ func (f *follower) follow(ctx context.Context) {
 			continue // cut within the header
 		}
 		if reply.StatusCode != http.StatusOK {
-			f.Errorf("the stream is answered with %d", reply.StatusCode)
+			f.Errorf("opening the stream: got status %d", reply.StatusCode)
 			return
 		}
 		_ = readEvents(reply.Body, f.receive, func(int) {}, func() {}) //nolint:errcheck // an event that was cut comes again
@@ -356,7 +356,7 @@ func (f *follower) receive(e event) {
 	}
 }
 
-// position is the cursor, if there is one.
+// position returns the cursor, if there is one.
 func (f *follower) position() (cursor string, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -369,7 +369,7 @@ func (f *follower) has(id room.MessageID) bool {
 	return slices.ContainsFunc(f.events, func(e event) bool { return bytes.Contains(e.Data, []byte(id)) })
 }
 
-// check requires that each log's events came once and in their order.
+// check requires that the events of each log arrived once and in order.
 func (f *follower) check() {
 	f.messages = map[room.MessageID][]json.RawMessage{}
 	last := map[room.RoomID]room.Seq{}
@@ -388,7 +388,7 @@ func (f *follower) check() {
 		}
 		if body.Seq > 0 {
 			if before := last[body.RoomID]; before > 0 && body.Seq != before+1 {
-				f.Errorf("%s gets %d after %d in %q", f.UserID, body.Seq, before, body.RoomID)
+				f.Errorf("%s received seq %d after %d in %q", f.UserID, body.Seq, before, body.RoomID)
 			}
 			last[body.RoomID] = body.Seq
 		}
@@ -400,7 +400,8 @@ func (f *follower) check() {
 
 var errCut = errors.New("the line is cut")
 
-// cutting is connections that are cut after so many bytes in either direction.
+// cutTransport returns a transport whose connections are cut after this many bytes in either
+// direction.
 func cutTransport(writes, reads int64) http.RoundTripper {
 	return &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, address)
@@ -416,7 +417,7 @@ func cutTransport(writes, reads int64) http.RoundTripper {
 
 type cutConn struct {
 	net.Conn
-	writes, reads atomic.Int64 // bytes that are left
+	writes, reads atomic.Int64 // remaining bytes
 }
 
 func (c *cutConn) Write(p []byte) (int, error) {
@@ -429,8 +430,7 @@ func (c *cutConn) Write(p []byte) (int, error) {
 	return n, errors.Join(errCut, err)
 }
 
-// Read reads before it cuts: else a reply would be cut while the request is on its
-// way.
+// Read cuts the connection after a read, so that a request that is in flight is not affected.
 func (c *cutConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	left := c.reads.Add(-int64(n))

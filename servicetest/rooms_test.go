@@ -13,7 +13,7 @@ import (
 	"parlor/room"
 )
 
-// TestTwoUsers is what a room is for, from beginning to end.
+// TestTwoUsers checks the typical use of a room from beginning to end.
 func TestTwoUsers(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -28,50 +28,50 @@ func TestTwoUsers(t *testing.T) {
 	}
 	for _, want := range []string{"connecting create", "connected created"} {
 		if got := hers.state(); got != want {
-			t.Errorf("she is %s, and not %s", got, want)
+			t.Errorf("alice's state event is %s, want %s", got, want)
 		}
 	}
 
 	joined := as[struct{ Room room.Room }](bob.call("POST", roomPath("lobby", "/join"), nil).is(http.StatusOK)).Room
 	if joined.Generation != created.Generation || joined.MemberCount != 2 || joined.LastSeq != 2 {
-		t.Errorf("he joins %+v", joined)
+		t.Errorf("the room that bob joined is %+v", joined)
 	}
 	for _, want := range []string{"connecting enter", "connected success"} {
 		if got := his.state(); got != want {
-			t.Errorf("he is %s, and not %s", got, want)
+			t.Errorf("bob's state event is %s, want %s", got, want)
 		}
 	}
 	if seen := expect[room.MembersJoined](hers).MemberList; len(seen) != 1 || seen[0].ID != "bob" {
-		t.Errorf("she sees %+v come", seen)
+		t.Errorf("alice's membersJoined lists %+v", seen)
 	}
 
 	sent := bob.send("lobby", "Good morning")
 	for name, stream := range map[string]*stream{"alice": hers, "bob": his} {
 		got := expect[room.MessagesReceived](stream).MessageList
 		if diff := cmp.Diff([]room.Message{sent}, got); diff != "" {
-			t.Errorf("%s gets another message than was sent:\n%s", name, diff)
+			t.Errorf("%s received another message than was sent:\n%s", name, diff)
 		}
 		if stream.seq() != 3 {
-			t.Errorf("%s gets it as event %d", name, stream.seq())
+			t.Errorf("%s received it with seq %d", name, stream.seq())
 		}
 	}
 
 	bob.leave("lobby")
 	if got := his.state(); got != "disconnected success" {
-		t.Errorf("he is %s", got)
+		t.Errorf("bob's state event is %s", got)
 	}
 	if seen := expect[room.MembersLeft](hers).MemberList; len(seen) != 1 || seen[0].ID != "bob" || seen[0].Reason != room.ReasonLeft {
-		t.Errorf("she sees %+v go", seen)
+		t.Errorf("alice's membersLeft lists %+v", seen)
 	}
 	found := as[struct{ Room room.Room }](alice.call("GET", roomPath("lobby", ""), nil).is(http.StatusOK)).Room
 	if found.MemberCount != 1 || found.LastSeq != 4 {
-		t.Errorf("then the room is %+v", found)
+		t.Errorf("after bob left, the room is %+v", found)
 	}
 
 	alice.leave("lobby")
 	alice.call("GET", roomPath("lobby", ""), nil).refused(http.StatusNotFound, "room_not_found")
 	if again := alice.enter("lobby"); again.Generation <= created.Generation || again.LastSeq != 1 {
-		t.Errorf("its next life is %+v", again)
+		t.Errorf("the room created again is %+v", again)
 	}
 }
 
@@ -99,7 +99,7 @@ func TestCreateRoomSettings(t *testing.T) {
 		created := as[struct{ Room room.Room }](alice.call("POST", "/v1/rooms", create).is(http.StatusCreated)).Room
 		entered := as[struct{ Room room.Room }](alice.call("POST", roomPath("entered", "/enter"), enter).is(http.StatusCreated)).Room
 		if created.Config != c.want || entered.Config != c.want {
-			t.Errorf("with %v rooms are created as %+v and %+v", c.config, created.Config, entered.Config)
+			t.Errorf("with config %v, rooms are created as %+v and %+v", c.config, created.Config, entered.Config)
 		}
 		alice.leave("created")
 		alice.leave("entered")
@@ -117,33 +117,33 @@ func TestEnterRoomCreatesOnce(t *testing.T) {
 	}
 	first := alice.call("POST", roomPath("a#b", "/enter"), object{"roomName": "First"}).is(http.StatusCreated)
 	if e := as[entered](first); !e.Created || e.Room.Name != "First" {
-		t.Errorf("the first one enters %+v", e)
+		t.Errorf("the room that alice created is %+v", e)
 	}
 	if got := first.Header.Get("Location"); got != "/v1/rooms/a%23b" {
-		t.Errorf("the new room is at %q", got)
+		t.Errorf("Location of the new room is %q", got)
 	}
 	second := bob.call("POST", roomPath("a#b", "/enter"), object{"roomName": "Second"}).is(http.StatusOK)
 	if e := as[entered](second); e.Created || e.Room.Name != "First" {
-		t.Errorf("the second one enters %+v", e)
+		t.Errorf("the room that bob entered is %+v", e)
 	}
 	if got := second.Header.Get("Location"); got != "" {
-		t.Errorf("a room that was there is said to be new, at %q", got)
+		t.Errorf("an existing room was reported as new, with Location %q", got)
 	}
 	if first, second := his.state(), his.state(); first != "connecting enter" || second != "connected success" {
-		t.Errorf("he is %s, then %s", first, second)
+		t.Errorf("bob's state events are %s, then %s", first, second)
 	}
-	// Once more changes nothing, and nobody hears of it.
+	// Entering again changes nothing and causes no event.
 	alice.call("POST", roomPath("a#b", "/join"), nil).is(http.StatusOK)
 	if r := alice.enter("a#b"); r.LastSeq != 2 || r.MemberCount != 2 {
-		t.Errorf("entering again makes it %+v", r)
+		t.Errorf("after entering again, the room is %+v", r)
 	}
 	alice.send("a#b", "next")
 	if got := his.text(); got != "next" {
-		t.Errorf("he hears %q", got)
+		t.Errorf("bob received %q", got)
 	}
 }
 
-// TestSecondSessionOfAUser: others see a user, not sessions.
+// TestSecondSessionOfAUser checks that other members see users, not sessions.
 func TestSecondSessionOfAUser(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -162,16 +162,15 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	tab.call("GET", roomPath("lobby", ""), nil).refused(http.StatusConflict, "not_in_room")
 	phone.send("lobby", "still here")
 	if mine, other := onPhone.text(), his.text(); mine != "still here" || other != "still here" {
-		t.Errorf("the phone gets %q, he gets %q", mine, other)
+		t.Errorf("the phone received %q, bob received %q", mine, other)
 	}
 	phone.leave("lobby")
 	if left := expect[room.MembersLeft](his).MemberList; len(left) != 1 {
-		t.Errorf("he sees %+v go", left)
+		t.Errorf("bob's membersLeft lists %+v", left)
 	}
 }
 
-// TestRefusedEntry: a call that is refused says why, and the stream says
-// the same.
+// TestRefusedEntry checks that the reply and the stream report the same reason for a rejected call.
 func TestRefusedEntry(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) { c.api.RoomsPerUser = 2 })
@@ -199,7 +198,7 @@ func TestRefusedEntry(t *testing.T) {
 		{fenced, "POST", roomPath("full", "/join"), nil, 403, "not_granted", "full", []string{"connecting enter", "disconnected enterFailed"}},
 		{fenced, "POST", roomPath("full", "/enter"), nil, 403, "not_granted", "full", []string{"connecting enter", "disconnected enterFailed"}},
 		{fenced, "POST", "/v1/rooms", object{"roomID": "open"}, 403, "not_granted", "open", []string{"connecting create", "disconnected createFailed"}},
-		// May join, and may not create.
+		// May join rooms, but not create them.
 		{fenced, "POST", roomPath("new", "/enter"), nil, 403, "not_granted", "new", []string{"connecting enter", "disconnected enterFailed"}},
 		{fenced, "POST", roomPath("new", "/join"), nil, 404, "room_not_found", "new", []string{"connecting enter", "disconnected enterFailed"}},
 		{fenced, "POST", roomPath("open", "/switch"), switchTo("full"), 403, "not_granted", "full", []string{"connecting switch", "disconnected switchFailed"}},
@@ -212,12 +211,12 @@ func TestRefusedEntry(t *testing.T) {
 		for i, want := range c.states {
 			changed := expect[room.RoomStateChanged](stream)
 			if got := string(changed.State) + " " + string(changed.Event); got != want || changed.RoomID != c.id {
-				t.Errorf("%s %s: the stream says %s of %s, and not %s", c.method, c.path, got, changed.RoomID, want)
+				t.Errorf("%s %s: the stream reported %s of room %s, want %s", c.method, c.path, got, changed.RoomID, want)
 			}
 			if last := i == len(c.states)-1; last != (changed.Error != nil) {
-				t.Errorf("%s %s: %s has the error %v", c.method, c.path, want, changed.Error)
+				t.Errorf("%s %s: event %s has the error %v", c.method, c.path, want, changed.Error)
 			} else if last && (changed.Error.Code != p.Code || changed.Error.Detail != p.Detail) {
-				t.Errorf("%s %s: the stream says %+v, and the reply %s: %s", c.method, c.path, *changed.Error, p.Code, p.Detail)
+				t.Errorf("%s %s: the stream has the error %+v, the reply has %s: %s", c.method, c.path, *changed.Error, p.Code, p.Detail)
 			}
 		}
 		stream.disconnect()
@@ -228,7 +227,7 @@ func switchTo(id room.RoomID) object {
 	return object{"toRoom": object{"roomID": id}, "createIfNotExists": true}
 }
 
-// grants fences a token in.
+// grants sets the grants of a token.
 func grants(all ...object) func(jwt.MapClaims) {
 	return func(c jwt.MapClaims) { c["rooms"] = append([]object{}, all...) }
 }
@@ -245,7 +244,7 @@ func TestGrants(t *testing.T) {
 	for _, c := range []struct {
 		what       string
 		claims     func(jwt.MapClaims)
-		join, send string // the rooms that each is allowed in
+		join, send string // the rooms in which each action is allowed
 		create     string
 	}{
 		{"no grants", func(jwt.MapClaims) {}, "class#1 class#2 lobby", "class#1 class#2 lobby", "class#3 attic"},
@@ -290,8 +289,7 @@ func TestGrants(t *testing.T) {
 	}
 }
 
-// TestRenewedTokenReplacesGrants: what the newer token does not allow is not
-// allowed any more, at once.
+// TestRenewedTokenReplacesGrants checks that the grants of the older token end immediately.
 func TestRenewedTokenReplacesGrants(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -306,8 +304,8 @@ func TestRenewedTokenReplacesGrants(t *testing.T) {
 	alice.send("lobby", "again")
 }
 
-// TestRevokedGrantRemovesMember: a session does not stay where its newer token would
-// not let it in. Everybody is told why.
+// TestRevokedGrantRemovesMember checks that renewing a token removes the session from rooms that
+// the new token does not grant, with a reason for the session and for the other members.
 func TestRevokedGrantRemovesMember(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -320,17 +318,17 @@ func TestRevokedGrantRemovesMember(t *testing.T) {
 	alice.enter("open")
 	alice.call("POST", "/v1/rooms", object{"roomID": "own"}).is(http.StatusCreated)
 	stream, _ := alice.listen()
-	other := s.login("alice") // her other session, whose token is as it was
+	other := s.login("alice") // alice's other session, which keeps its token
 	other.enter("open")
 
 	fenced := s.signed(grants(object{"roomID": "open", "join": true}, object{"roomID": "own", "create": true}))
 	alice.call("PUT", "/v1/sessions/current/token", object{"token": fenced}).is(http.StatusOK)
 	if got := skipTo[room.RoomStateChanged](stream); got.RoomID != "closed" || got.State != room.RoomDisconnected || got.Event != room.RoomNotGranted {
-		t.Errorf("the session is told %+v", got)
+		t.Errorf("the session received %+v", got)
 	}
 	left := skipTo[room.MembersLeft](hears)
 	if len(left.MemberList) != 1 || left.MemberList[0].ID != "alice" || left.MemberList[0].Reason != room.ReasonNotGranted {
-		t.Errorf("the others are told %+v", left)
+		t.Errorf("the other members received %+v", left)
 	}
 	alice.call("GET", roomPath("closed", ""), nil).refused(http.StatusConflict, "not_in_room")
 	alice.call("POST", roomPath("closed", "/join"), nil).refused(http.StatusForbidden, "not_granted")
@@ -341,12 +339,12 @@ func TestRevokedGrantRemovesMember(t *testing.T) {
 	alice.call("GET", roomPath("open", ""), nil).refused(http.StatusConflict, "not_in_room")
 	other.call("GET", roomPath("open", ""), nil).is(http.StatusOK)
 	if members := host.call("GET", roomPath("open", "/members"), nil).is(http.StatusOK); !strings.Contains(string(members.body), `"alice"`) {
-		t.Errorf("the other session's user is no member: %s", members.body)
+		t.Errorf("alice is not a member, although the other session is in the room: %s", members.body)
 	}
 }
 
-// TestConfigCeilings: clients may not ask for more than the operator lets them have,
-// whichever call would create the room. The operator's own servers may.
+// TestConfigCeilings checks that clients cannot exceed the configured maximums with any call that
+// creates a room, and that admins can.
 func TestConfigCeilings(t *testing.T) {
 	t.Parallel()
 	members, delay := 50, room.Seconds(60)
@@ -367,7 +365,7 @@ func TestConfigCeilings(t *testing.T) {
 		} {
 			call(object{field: least + 1}).invalid("/config/"+field, "ceiling")
 			if r := call(object{field: least}); r.StatusCode >= 300 {
-				t.Errorf("%s: %s of %d: %d %s", r.call, field, least, r.StatusCode, r.body)
+				t.Errorf("%s: %s of %d: got status %d: %s", r.call, field, least, r.StatusCode, r.body)
 			}
 			alice.call("DELETE", "/v1/sessions/current/rooms", nil).is(http.StatusOK)
 			s.admin().call("DELETE", "/v1/admin/rooms/new", nil)
@@ -378,8 +376,7 @@ func TestConfigCeilings(t *testing.T) {
 	s.admin().call("POST", "/v1/admin/rooms", object{"roomID": "large", "config": object{"maxMembers": 51, "destroyDelay": 61}}).is(http.StatusCreated)
 }
 
-// TestRoomIDsInPaths: every ID that may exist can be called, however its
-// characters are encoded.
+// TestRoomIDsInPaths checks that every valid room ID works in a path, in each encoding.
 func TestRoomIDsInPaths(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -13,16 +13,16 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// sample is a good call of an operation, made from the contract's examples.
+// sample is a valid call of an operation, built from the contract's examples.
 type sample struct {
 	id     string
 	method string
 	path   string
-	body   object            // nil: the call takes none, or a file
-	file   bool              // the call takes a file
-	header map[string]string // what the call must not come without
-	// keyed says that the call wants a session key, admin that it wants an admin
-	// token instead; roomed that it is about the room lobby.
+	body   object            // nil if the call has no body or uploads a file
+	file   bool              // the call uploads a file
+	header map[string]string // required headers
+	// keyed means that the call needs a session key, admin that it needs an admin token instead,
+	// and roomed that it is a call on the room lobby.
 	keyed, admin, roomed bool
 	schema               *openapi3.Schema // of the body
 }
@@ -30,15 +30,15 @@ type sample struct {
 var samplePath = strings.NewReplacer("/v1/users/{userID}", "/v1/users/peer", "{roomID}", "lobby", "{userID}", "alice", "{sessionID}", "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10",
 	"{messageID}", "0193507e-9b1e-7c3d-8a10-2f5be1c2d3e4", "{mediaID}", "3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "{fileName}", "cat.png")
 
-// samples is a good call of every operation. What is asked with a session key
-// is asked by a member of the room lobby.
+// samples returns a valid call of each operation. Calls with a session key are meant for a member
+// of the room lobby.
 func samples(s *service) []sample {
 	s.Helper()
 	var all []sample
 	for path, item := range openapi().Paths.Map() {
 		for method, op := range item.Operations() {
 			if method == http.MethodHead || method == http.MethodOptions {
-				continue // its problems have no body to look at, or it has none
+				continue // its replies have no body that could be checked
 			}
 			call := sample{
 				id: op.OperationID, method: method, path: samplePath.Replace(path),
@@ -47,7 +47,7 @@ func samples(s *service) []sample {
 			}
 			for _, p := range op.Parameters {
 				if p.Value.In == "header" && p.Value.Required {
-					call.header[p.Value.Name] = "1.0.0" // of tus
+					call.header[p.Value.Name] = "1.0.0" // the version of tus
 					if p.Value.Example != nil {
 						call.header[p.Value.Name] = encoded(s, p.Value.Example)
 					}
@@ -78,7 +78,7 @@ func samples(s *service) []sample {
 	return all
 }
 
-// wants reports whether an operation can be called with this security scheme.
+// wants reports whether an operation accepts this security scheme.
 func wants(op *openapi3.Operation, scheme string) bool {
 	security := openapi().Security
 	if op.Security != nil {
@@ -92,7 +92,7 @@ func wants(op *openapi3.Operation, scheme string) bool {
 
 func (p sample) String() string { return p.id }
 
-// caller is who may make the call: this client, or a server.
+// caller returns the client that may make the call: c, or an admin.
 func (p sample) caller(c *client) *client {
 	if p.admin {
 		return c.admin()
@@ -117,15 +117,15 @@ func (p sample) by(c *client, body any, change ...func(*http.Request)) reply {
 	return c.call(p.method, p.path, body, append([]func(*http.Request){head}, change...)...)
 }
 
-// badBody is a body that must be refused, and how.
+// badBody is a body that must be rejected, with the expected problem.
 type badBody struct {
 	what, body string
-	code       string // malformed_json, or else invalid_request with this fault:
+	code       string // malformed_json, or invalid_request with the fault below
 	pointer    string
 	rule       string
 }
 
-// badBodies is what can be wrong with the bodies of a call.
+// badBodies returns bodies with each fault that the call's body can have.
 func (p sample) badBodies(t testing.TB) []badBody {
 	t.Helper()
 	good := encoded(t, p.body)
@@ -153,8 +153,8 @@ func (p sample) badBodies(t testing.TB) []badBody {
 	return append(all, p.badFields(t, "", p.schema, p.body, func(fields string) string { return fields })...)
 }
 
-// badFields is what can be wrong with the fields of an object that stands at a
-// pointer; good is a good one, and within puts the object's JSON into a body.
+// badFields returns bodies with each fault in the fields of the object at a pointer. good is a
+// valid object, and within puts the object's JSON into a body.
 func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema, good map[string]any, within func(string) string) []badBody {
 	t.Helper()
 	required := ""
@@ -185,7 +185,7 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 		}
 		wrong := []string{"true", "[]"}
 		switch {
-		case s.AdditionalProperties.Schema != nil: // any keys
+		case s.AdditionalProperties.Schema != nil: // any keys are allowed
 			wrong = append(wrong, `"x"`, "1")
 			for what, pair := range map[string]string{"a number": `"k":1`, "an object": `"k":{}`, "null": `"k":null`} {
 				add(what, name+"/k", "type", with("{"+pair+"}"))
@@ -209,7 +209,7 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 			}
 			add("too many", name, "max", with("["+strings.Repeat(encoded(t, inner)+",", int(*s.MaxItems))+encoded(t, inner)+"]"))
 			if strings.Contains(pointer, name) {
-				break // the same again, one level deeper
+				break // the type is recursive
 			}
 			all = append(all, p.badFields(t, pointer+"/"+name+"/0", item, inner, func(fields string) string { return within("{" + with("["+fields+"]") + "}") })...)
 		case s.Type.Is("array"):
