@@ -37,7 +37,7 @@ func TestSendErrorOrder(t *testing.T) {
 
 	post("nowhere", text).refused(http.StatusNotFound, "room_not_found")
 	first := post("lobby", stored).is(http.StatusCreated)
-	for _, c := range []struct { // the rate is used up
+	for _, c := range []struct { // the rate limit is reached
 		id     room.RoomID
 		body   object
 		status int

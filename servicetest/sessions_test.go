@@ -17,14 +17,14 @@ func TestSessionIsDetachedUnlessItsStreamIsOpen(t *testing.T) {
 	s := newService(t)
 	alice := s.login("alice")
 	if got := alice.state(); got != "detached" {
-		t.Errorf("before its stream the session is %s", got)
+		t.Errorf("before its stream opens, the session is %s", got)
 	}
 	stream, ready := alice.listen()
 	if ready.SessionID != alice.SessionID || ready.Resumed || len(ready.Rooms) != 0 {
 		t.Errorf("the stream begins with %+v", ready)
 	}
 	if got := alice.state(); got != "online" {
-		t.Errorf("with its stream the session is %s", got)
+		t.Errorf("with an open stream, the session is %s", got)
 	}
 	stream.disconnect()
 	eventually(t, "the session is detached", func() bool { return alice.state() == "detached" })
@@ -50,14 +50,14 @@ func TestCreateSession(t *testing.T) {
 		}
 		got := as[session](s.anonymous().call("POST", "/v1/sessions", body).is(http.StatusCreated))
 		if got.UserName != c.want || got.UserID != "alice" {
-			t.Errorf("%s: the session is of %s, %s", c.what, got.UserID, got.UserName)
+			t.Errorf("%s: the session belongs to %s, %s", c.what, got.UserID, got.UserName)
 		}
 		if got.Limits.TextBytes != room.MaxTextBytes || got.Limits.Rooms != room.DefaultRoomsPerUser ||
 			got.Limits.ExtendedDataBytes != room.MaxExtendedDataBytes || got.Limits.HeartbeatSeconds != 10 {
-			t.Errorf("the limits are %+v", got.Limits)
+			t.Errorf("limits are %+v", got.Limits)
 		}
 		if left := time.Until(got.TokenExpiresAt); left < 59*time.Minute || left > time.Hour {
-			t.Errorf("the session lasts %s", left)
+			t.Errorf("the session's token expires after %s", left)
 		}
 		c := s.anonymous().withKey(got.SessionKey)
 		seen := as[struct {
@@ -68,7 +68,7 @@ func TestCreateSession(t *testing.T) {
 		}](c.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)).Session
 		if seen.SessionID != got.SessionID || seen.UserName != got.UserName || seen.Device != "phone" ||
 			!seen.TokenExpiresAt.Equal(got.TokenExpiresAt) {
-			t.Errorf("the session is %+v, and was created as %+v", seen, got)
+			t.Errorf("getSession returned %+v, want %+v", seen, got)
 		}
 	}
 }
@@ -88,11 +88,11 @@ func TestSessionKeysAreSecrets(t *testing.T) {
 	keys := []string{one.SessionKey, one.streamKey(), two.SessionKey, two.streamKey()}
 	slices.Sort(keys)
 	if len(slices.Compact(keys)) != 4 {
-		t.Error("two keys are the same")
+		t.Error("two of the keys are the same")
 	}
 	for _, c := range []*client{one, two} {
 		if !strings.HasPrefix(c.SessionKey, "sk_") || !strings.HasPrefix(c.streamKey(), "ek_") {
-			t.Errorf("the keys do not say what they are: %.3s, %.3s", c.SessionKey, c.streamKey())
+			t.Errorf("the keys lack their prefixes: %.3s, %.3s", c.SessionKey, c.streamKey())
 		}
 	}
 }
@@ -110,7 +110,7 @@ func TestStreamURL(t *testing.T) {
 		r := s.anonymous().call("POST", "/v1/sessions", object{"token": s.token("alice", time.Hour)},
 			func(r *http.Request) { r.Host = "parlor.test:80" })
 		if got := as[session](r.is(http.StatusCreated)).StreamURL; !strings.HasPrefix(got, c.want) {
-			t.Errorf("with the public URL %q the stream is at %s", c.publicURL, got)
+			t.Errorf("with the public URL %q streamURL is %s", c.publicURL, got)
 		}
 	}
 }
@@ -128,7 +128,7 @@ func TestEndSession(t *testing.T) {
 	alice.logout()
 
 	if got := hers.state(); got != "disconnected loggedOut" {
-		t.Errorf("in the room she is %s", got)
+		t.Errorf("alice's state event is %s", got)
 	}
 	if got := expect[room.ConnectionStateChanged](hers); got.Event != room.ConnectionLoggedOut {
 		t.Errorf("the stream ends with %+v", got)
@@ -137,7 +137,7 @@ func TestEndSession(t *testing.T) {
 	left := expect[room.MembersLeft](his).MemberList
 	want := []room.LeftMember{{User: room.User{ID: "alice", Name: "alice"}, Reason: room.ReasonLoggedOut}}
 	if diff := cmp.Diff(want, left); diff != "" {
-		t.Errorf("the others see:\n%s", diff)
+		t.Errorf("membersLeft of the other members (-want +got):\n%s", diff)
 	}
 	alice.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
 	alice.call("DELETE", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
@@ -154,25 +154,25 @@ func TestRenewToken(t *testing.T) {
 	later := s.token("alice", 2*time.Hour)
 	got := as[session](alice.call("PUT", "/v1/sessions/current/token", object{"token": later}).is(http.StatusOK))
 	if left := time.Until(got.TokenExpiresAt); left < 119*time.Minute {
-		t.Errorf("the session lasts %s", left)
+		t.Errorf("the renewed token expires after %s", left)
 	}
 	seen := as[struct{ Session session }](alice.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)).Session
 	if !seen.TokenExpiresAt.Equal(got.TokenExpiresAt) {
-		t.Errorf("the session ends at %s, and was to end at %s", seen.TokenExpiresAt, got.TokenExpiresAt)
+		t.Errorf("tokenExpiresAt is %s, want %s", seen.TokenExpiresAt, got.TokenExpiresAt)
 	}
 	alice.call("PUT", "/v1/sessions/current/token", object{"token": s.token("bob", time.Hour)}).
 		refused(http.StatusForbidden, "token_user_mismatch")
 	alice.call("PUT", "/v1/sessions/current/token", object{"token": s.token("alice", -time.Minute)}).
 		refused(http.StatusUnauthorized, "token_expired")
 
-	alice.enter("lobby") // the stream has heard of nothing else
+	alice.enter("lobby") // its event must be the stream's next one
 	if got := stream.state(); got != "connecting enter" {
-		t.Errorf("the stream goes on with %s", got)
+		t.Errorf("the stream's next event is %s", got)
 	}
 }
 
-// TestTokenExpires lets one session's token run out, while another one of the
-// user is renewed in time.
+// TestTokenExpires lets the token of one session expire, while another session of the user renews
+// its token in time.
 func TestTokenExpires(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -189,7 +189,7 @@ func TestTokenExpires(t *testing.T) {
 
 	for _, stream := range []*stream{losing, keeping} {
 		if left := expect[room.TokenWillExpire](stream).SecondsLeft; left < 0 || left > 5 {
-			t.Errorf("the token is said to last %d s", left)
+			t.Errorf("the event says that the token expires in %d s", left)
 		}
 	}
 	kept.call("PUT", "/v1/sessions/current/token", object{"token": s.token("alice", time.Hour)}).is(http.StatusOK)
@@ -204,11 +204,11 @@ func TestTokenExpires(t *testing.T) {
 
 	s.sweepUntilEvent(his)
 	if left := expect[room.MembersLeft](his).MemberList; left[0].ID != "alice" || left[0].Reason != room.ReasonTokenExpired {
-		t.Errorf("the others see %+v", left)
+		t.Errorf("membersLeft lists %+v", left)
 	}
 	lost.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "token_expired")
 	kept.send("cellar", "still here")
 	if got := keeping.text(); got != "still here" {
-		t.Errorf("the renewed stream brings %q", got)
+		t.Errorf("the stream of the renewed session received %q", got)
 	}
 }

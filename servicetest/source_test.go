@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// Words that must stand in two places are read from the source of the one and
-// compared with the other, so that no test has to repeat them.
+// Values that must be the same in two places are read from one place's source and compared with the
+// other, so that tests do not repeat them.
 
-// source parses a package's files, its tests left out.
+// source parses the files of a package, except its tests.
 func source(t *testing.T, dir string) []*ast.File {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -46,7 +46,7 @@ func find[N ast.Node](files []*ast.File, visit func(N)) {
 	}
 }
 
-// constants is the values of a package's string constants of one type.
+// constants returns the values of a package's string constants of one type.
 func constants(t *testing.T, dir, typ string) []string {
 	t.Helper()
 	var values []string
@@ -64,18 +64,18 @@ func constants(t *testing.T, dir, typ string) []string {
 	return values
 }
 
-// named reports whether an expression is this plain name.
+// named reports whether an expression is the identifier name.
 func named(e ast.Expr, name string) bool {
 	id, ok := e.(*ast.Ident)
 	return ok && id.Name == name
 }
 
-// literal is the value of a string literal.
+// literal returns the value of a string literal.
 func literal(t *testing.T, e ast.Expr) string {
 	t.Helper()
 	lit, ok := e.(*ast.BasicLit)
 	if !ok {
-		t.Fatalf("%T is no literal", e)
+		t.Fatalf("got %T, want a string literal", e)
 	}
 	s, err := strconv.Unquote(lit.Value)
 	if err != nil {

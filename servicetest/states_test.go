@@ -16,30 +16,30 @@ import (
 	"parlor/store"
 )
 
-// The ways by which a session gets into each state that it can have, all of
-// them calls, streams that are opened and lost, and time that passes.
+// The scenarios below bring a session into each of its possible states, with calls, opened and lost
+// streams, and elapsed time.
 
-// standing is where a session stands with a room, as far as calls can tell.
+// relation is a session's relation to a room, as far as calls can tell.
 type relation string
 
 const (
 	in           relation = "in the room"
 	out          relation = "out of the room"
-	banned       relation = "out of the room, and may not enter"
+	banned       relation = "out of the room and banned"
 	noRoom       relation = "no such room"
 	sessionEnded relation = "the session has ended"
-	tokenExpired relation = "the token has run out"
+	tokenExpired relation = "the token has expired"
 )
 
-// way leads to a standing. Each begins with a session without a stream and a
-// room that does not exist.
+// scenario brings a session into a relation to a room. It starts with a session without a stream
+// and a room that does not exist.
 type scenario struct {
 	name string
 	to   relation
 	run  func(*walker)
-	// elsewhere says that the session is in another room too.
+	// inOtherRoom means that the session is in another room, too.
 	inOtherRoom bool
-	// dear says that the way takes long: it is gone once.
+	// slow means that the scenario takes long, so it runs only once.
 	slow bool
 }
 
@@ -62,7 +62,7 @@ var scenarios = []scenario{
 		w.expectMove(room.RoomSuccess, room.RoomConnected)
 	}},
 	{name: "lost its stream", to: in, run: func(w *walker) { w.enterHostRoom().loseStream() }},
-	{name: "lost its stream and is back", to: in, run: func(w *walker) {
+	{name: "lost its stream and reconnected", to: in, run: func(w *walker) {
 		w.enterHostRoom().loseStream().reconnect()
 		w.noteMove(room.RoomSuccess, room.RoomConnected)
 	}},
@@ -71,7 +71,7 @@ var scenarios = []scenario{
 		older := w.stream
 		w.stream, _ = w.listen(resume(older.id))
 		if got := expect[room.ConnectionStateChanged](older).Event; got != room.ConnectionSuperseded {
-			w.Errorf("the older stream ends with %s", got)
+			w.Errorf("the older stream ended with %s", got)
 		}
 		w.noteSessionMove("superseded", room.SessionOnline)
 	}},
@@ -135,21 +135,21 @@ var scenarios = []scenario{
 		w.enterHostRoom().loseStream().timeOut()
 		w.noteMove(room.RoomNetworkTimeout, room.RoomDisconnected)
 	}},
-	{name: "timed out and is back", to: out, run: func(w *walker) {
+	{name: "timed out and reconnected", to: out, run: func(w *walker) {
 		w.enterHostRoom().loseStream().timeOut()
 		w.reconnect()
 		w.expectMove(room.RoomNetworkTimeout, room.RoomDisconnected)
 	}},
-	{name: "was taken out", to: out, run: func(w *walker) {
+	{name: "was kicked", to: out, run: func(w *walker) {
 		w.enterHostRoom().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
 		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
 	}},
-	{name: "was taken out while away", to: out, run: func(w *walker) {
+	{name: "was kicked while away", to: out, run: func(w *walker) {
 		w.enterHostRoom().loseStream().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)), nil).is(http.StatusNoContent)
 		w.reconnect()
 		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
 	}},
-	{name: "was taken out for a while", to: banned, run: func(w *walker) {
+	{name: "was kicked and banned", to: banned, run: func(w *walker) {
 		w.enterHostRoom().admin().call("DELETE", adminPath(w.id, "/members/"+string(w.UserID)+"?banSeconds=36000"), nil).is(http.StatusNoContent)
 		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
 	}},
@@ -162,25 +162,25 @@ var scenarios = []scenario{
 		w.reconnect()
 		w.expectMove(room.RoomNotGranted, room.RoomDisconnected)
 	}},
-	{name: "left it as the last, within its delay", to: out, run: func(w *walker) {
+	{name: "left it as the last, within its destroyDelay", to: out, run: func(w *walker) {
 		w.create(object{"destroyDelay": 3600}).leave(w.id)
 		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{name: "was in an earlier life of it", to: out, run: func(w *walker) {
+	{name: "was in an earlier generation of it", to: out, run: func(w *walker) {
 		w.create(nil).leave(w.id)
 		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 		w.scene.host.enter(w.id)
 	}},
 
-	{name: "there never was one", to: noRoom, run: func(*walker) {}},
+	{name: "it never existed", to: noRoom, run: func(*walker) {}},
 	{name: "left it as the last", to: noRoom, run: func(w *walker) {
 		w.create(nil).leave(w.id)
 		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
 	}},
-	{name: "left it as the last, and its delay is over", to: noRoom, run: func(w *walker) {
+	{name: "left it as the last, and its destroyDelay has passed", to: noRoom, run: func(w *walker) {
 		w.create(object{"destroyDelay": 60}).leave(w.id)
 		w.expectMove(room.RoomSuccess, room.RoomDisconnected)
-		w.scene.advanceUntil(61*time.Second, "the room is gone", func() bool {
+		w.scene.advanceUntil(61*time.Second, "the room is destroyed", func() bool {
 			return w.call("GET", roomPath(w.id, ""), nil).StatusCode == http.StatusNotFound
 		})
 	}},
@@ -194,13 +194,13 @@ var scenarios = []scenario{
 		w.enterHostRoom().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
 		w.expectMove(room.RoomNotExist, room.RoomDisconnected)
 	}},
-	{name: "found it destroyed on coming back", to: noRoom, run: func(w *walker) {
+	{name: "found it destroyed when it reconnected", to: noRoom, run: func(w *walker) {
 		w.enterHostRoom().loseStream().admin().call("DELETE", adminPath(w.id, ""), nil).is(http.StatusNoContent)
 		w.reconnect()
 		w.expectMove(room.RoomNotExist, room.RoomDisconnected)
 	}},
 
-	{name: "was ended by the operator", to: sessionEnded, run: func(w *walker) {
+	{name: "was ended by an admin", to: sessionEnded, run: func(w *walker) {
 		w.enterHostRoom().admin().call("DELETE", fmt.Sprintf("/v1/admin/users/%s/sessions/%s", w.UserID, w.SessionID), nil).is(http.StatusNoContent)
 		w.expectMove(room.RoomKickedOut, room.RoomDisconnected)
 		w.expectEnd(room.ConnectionKickedOut)
@@ -229,27 +229,27 @@ var scenarios = []scenario{
 		w.noteMove(room.RoomKickedOut, room.RoomDisconnected)
 		w.noteSessionMove("kickedOut", room.SessionEnded)
 	}},
-	{name: "its token ran out", to: tokenExpired, run: func(w *walker) {
+	{name: "its token expired", to: tokenExpired, run: func(w *walker) {
 		w.enterHostRoom().expireToken()
 		w.expectMove(room.RoomTokenExpired, room.RoomDisconnected)
 		w.expectEnd(room.ConnectionTokenExpired)
 	}},
-	{name: "its token ran out while away", to: tokenExpired, run: func(w *walker) {
+	{name: "its token expired while away", to: tokenExpired, run: func(w *walker) {
 		w.enterHostRoom().loseStream().expireToken()
 		w.noteMove(room.RoomTokenExpired, room.RoomDisconnected)
 		w.noteSessionMove("tokenExpired", room.SessionEnded)
 	}},
 }
 
-// scene is a service whose time can pass, with a host who is always there.
+// clockedService is a service whose clock can be advanced, with a host that always has a stream.
 type clockedService struct {
 	*service
 	database    string
 	clockOffset atomic.Int64 // how far the store's clock is ahead
 	host        *client
-	hostStream  *stream   // the host's
-	rows        *pgx.Conn // to look at the tables
-	allRows     string    // the statement that reads all tables, once it was made
+	hostStream  *stream   // the host's stream
+	rows        *pgx.Conn // reads the tables
+	allRows     string    // the statement that reads all tables, built on first use
 	walkers     int
 }
 
@@ -272,8 +272,7 @@ func newClockedService(t *testing.T) *clockedService {
 
 func (s *clockedService) now() time.Time { return time.Now().Add(time.Duration(s.clockOffset.Load())) }
 
-// passes lets time pass for the store, and lets it do what is due until
-// something is so.
+// advanceUntil advances the store's clock and runs sweeps until a condition holds.
 func (s *clockedService) advanceUntil(d time.Duration, what string, until func() bool) {
 	s.Helper()
 	s.clockOffset.Add(int64(d))
@@ -285,12 +284,12 @@ func (s *clockedService) advanceUntil(d time.Duration, what string, until func()
 	})
 }
 
-// walker is a session that walks through the machines of room/state.go.
+// walker is a session that goes through the state machines of room/state.go.
 type walker struct {
 	*client
 	scene *clockedService
-	id    room.RoomID // the room that all is about
-	// stream is nil while there is none; cursor is where the last one ended.
+	id    room.RoomID // the room of the test
+	// stream is nil if there is none. cursor is where the last stream ended.
 	stream *stream
 	cursor string
 
@@ -308,25 +307,25 @@ func (s *clockedService) newWalker() *walker {
 	return w
 }
 
-// fresh is a token that lasts for another hour of the store's time.
+// freshToken returns a token that is valid for an hour of the store's time.
 func (s *clockedService) freshToken(user room.UserID) string {
 	return s.token(user, time.Duration(s.clockOffset.Load())+time.Hour)
 }
 
-// moved notes a move that is not told.
+// noteMove records a transition that causes no event.
 func (w *walker) noteMove(event room.RoomEvent, to room.RoomState) {
 	w.roomPath = append(w.roomPath, room.RoomTransition{From: w.inRoom, Event: event, To: to})
 	w.inRoom = to
 }
 
-// told expects to be told of a move in the room.
+// expectMove waits for the event of a transition in the room, and records it.
 func (w *walker) expectMove(event room.RoomEvent, to room.RoomState) {
 	w.Helper()
 	for {
 		e := w.stream.next()
 		if changed, ok := w.change(e); ok {
 			if changed.Event != event || changed.State != to {
-				w.Fatalf("told %s %s, and not %s %s", changed.State, changed.Event, to, event)
+				w.Fatalf("got state event %s %s, want %s %s", changed.State, changed.Event, to, event)
 			}
 			w.noteMove(event, to)
 			return
@@ -334,7 +333,7 @@ func (w *walker) expectMove(event room.RoomEvent, to room.RoomState) {
 	}
 }
 
-// change is what an event says of the session's relation to the room.
+// change returns the roomStateChanged event for the walker's room, if the event is one.
 func (w *walker) change(e event) (room.RoomStateChanged, bool) {
 	w.Helper()
 	var changed room.RoomStateChanged
@@ -345,7 +344,7 @@ func (w *walker) change(e event) (room.RoomStateChanged, bool) {
 	return changed, changed.RoomID == w.id
 }
 
-// became notes a move of the session.
+// noteSessionMove records a transition of the session.
 func (w *walker) noteSessionMove(event room.SessionEvent, to room.SessionState) {
 	w.sessionPath = append(w.sessionPath, room.SessionTransition{From: w.state, Event: event, To: to})
 	w.state = to
@@ -357,18 +356,18 @@ func (w *walker) openStream() {
 	w.noteSessionMove("streamOpened", room.SessionOnline)
 }
 
-// endsWith expects the end of the stream and of the session.
+// expectEnd requires that the stream and the session end for this reason.
 func (w *walker) expectEnd(why room.ConnectionEvent) {
 	w.Helper()
 	if got := expect[room.ConnectionStateChanged](w.stream).Event; got != why {
-		w.Errorf("the stream ends with %s, and not %s", got, why)
+		w.Errorf("the stream ended with %s, want %s", got, why)
 	}
 	w.stream.end()
 	w.stream = nil
 	w.noteSessionMove(room.SessionEvent(why), room.SessionEnded)
 }
 
-// create brings the room to life.
+// create creates the room.
 func (w *walker) create(config object) *walker {
 	w.Helper()
 	w.openStream()
@@ -382,7 +381,7 @@ func (w *walker) create(config object) *walker {
 	return w
 }
 
-// comeIn enters the host's room, and hears something there.
+// enterHostRoom enters a room of the host and receives a message there.
 func (w *walker) enterHostRoom() *walker {
 	w.Helper()
 	w.scene.host.enter(w.id)
@@ -393,17 +392,17 @@ func (w *walker) enterHostRoom() *walker {
 	return w.sendAndRead("welcome")
 }
 
-// say sends a message and reads it.
+// sendAndRead sends a message and receives it.
 func (w *walker) sendAndRead(text string) *walker {
 	w.Helper()
 	w.send(w.id, text)
 	if got := w.stream.text(); got != text {
-		w.Errorf("%q comes back as %q", text, got)
+		w.Errorf("sent %q, received %q", text, got)
 	}
 	return w
 }
 
-// fill makes the room so full that a guest has to leave it first.
+// fillRoom makes the room full, with a guest.
 func (w *walker) fillRoom() (guest *client) {
 	w.Helper()
 	w.scene.host.call("POST", "/v1/rooms", object{"roomID": w.id, "config": object{"maxMembers": 2}}).is(http.StatusCreated)
@@ -412,13 +411,13 @@ func (w *walker) fillRoom() (guest *client) {
 	return guest
 }
 
-// again starts another session of the same user.
+// loginAgain creates another session of the same user.
 func (w *walker) loginAgain() *client {
 	w.Helper()
 	return w.loginWith(w.scene.freshToken(w.UserID))
 }
 
-// vanish breaks the stream.
+// loseStream disconnects the stream.
 func (w *walker) loseStream() *walker {
 	w.Helper()
 	w.cursor = w.stream.id
@@ -435,15 +434,15 @@ func (w *walker) noteInterruption(why room.SessionEvent) {
 	w.noteMove(room.RoomNetworkInterrupted, room.RoomReconnecting)
 }
 
-// comeBack opens the stream again.
+// reconnect opens the stream again.
 func (w *walker) reconnect() {
 	w.Helper()
 	w.stream, _ = w.listen(resume(w.cursor))
 	w.noteSessionMove("streamOpened", room.SessionOnline)
 }
 
-// renewWithout renews the session with a token that grants no room, and then with one
-// that grants all.
+// renewWithoutGrant renews the session with a token that grants no room, and then with one that
+// grants all.
 func (w *walker) renewWithoutGrant() {
 	w.Helper()
 	nothing := w.signed(func(c jwt.MapClaims) { c["sub"], c["exp"], c["rooms"] = w.UserID, 4_000_000_000, []object{} })
@@ -452,7 +451,7 @@ func (w *walker) renewWithoutGrant() {
 	}
 }
 
-// timeOut lets the room's memberTimeout pass.
+// timeOut advances the clock by the room's memberTimeout.
 func (w *walker) timeOut() {
 	w.Helper()
 	w.scene.advanceUntil(31*time.Second, "it timed out", func() bool {
@@ -460,7 +459,7 @@ func (w *walker) timeOut() {
 	})
 }
 
-// runOut lets the token run out.
+// expireToken advances the clock until the token has expired.
 func (w *walker) expireToken() {
 	w.Helper()
 	w.scene.advanceUntil(2*time.Hour, "the token ran out", func() bool {
@@ -468,8 +467,7 @@ func (w *walker) expireToken() {
 	})
 }
 
-// readNothing opens a stream that nobody reads, and has so much said in the room
-// that the server gives it up.
+// readTooSlowly opens a stream that nobody reads, and sends messages until the server closes it.
 func (w *walker) readTooSlowly() {
 	w.Helper()
 	w.stall()
@@ -477,10 +475,10 @@ func (w *walker) readTooSlowly() {
 	w.noteSessionMove("streamOpened", room.SessionOnline)
 	w.noteMove(room.RoomSuccess, room.RoomConnected)
 	loud := *w.scene.host
-	loud.http = w.server.Client() // so many words need no checking
+	loud.http = w.server.Client() // too many messages to check each against the contract
 	for sent := 0; w.hub.Stats().SlowConsumers == 0; sent++ {
 		if sent == 1000 {
-			w.Fatal("32 MB are still not too much for a reader that takes nothing")
+			w.Fatal("the stream of a client that does not read was still open after 32 MB")
 		}
 		loud.send(w.id, strings.Repeat("x", 32<<10))
 	}
@@ -496,7 +494,7 @@ func (w *walker) loseNode() {
 	there.listen(resume(w.cursor))
 	w.noteSessionMove("streamOpened", room.SessionOnline)
 	w.noteMove(room.RoomSuccess, room.RoomConnected)
-	for range 9 { // the scene's own node lives, long enough to declare another one dead
+	for range 9 { // the first node stays alive and declares the other one dead
 		w.scene.clockOffset.Add(int64(store.LeaseInterval))
 		if err := w.scene.store.RenewLease(context.Background()); err != nil {
 			w.Error(err)
@@ -506,7 +504,7 @@ func (w *walker) loseNode() {
 	w.noteInterruption("nodeLost")
 }
 
-// tables returns all rows that the database holds of sessions and rooms, a line a row.
+// tables returns all rows of sessions and rooms in the database, one a line.
 func (s *clockedService) tables() []string {
 	s.Helper()
 	ctx := context.Background()
@@ -526,7 +524,7 @@ func (s *clockedService) tables() []string {
 		for _, table := range query(`SELECT table_name::text FROM information_schema.tables
 			WHERE table_schema = 'public' AND table_name NOT IN ('nodes', 'goose_db_version')`) {
 			row := "t::text"
-			if table == "events" { // their bodies never change, and some ways make many
+			if table == "events" { // bodies of events never change, and some scenarios create many
 				row = "concat_ws(' ', generation, seq, type)"
 			}
 			tables = append(tables, fmt.Sprintf("SELECT '%[1]s: ' || %[2]s FROM %[1]s t", table, row))

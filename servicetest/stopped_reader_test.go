@@ -13,14 +13,13 @@ import (
 	"parlor/room"
 )
 
-// TestStoppedReader: one reader stops while the others of its room go on. They
-// miss nothing meanwhile. The one is told why its stream ends as soon as it reads
-// again, and goes on from there without a gap.
+// TestStoppedReader checks that a client that stops reading does not affect the other members of
+// its room. When it reads again, it is told why its stream ends, and resumes without a gap.
 func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
 		c.server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-			// Otherwise the kernel takes some megabytes for a client that does not read.
+			// With the default buffer, the kernel holds some megabytes for a client that does not read.
 			if err := conn.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
 				t.Error(err)
 			}
@@ -43,8 +42,8 @@ func TestStoppedReader(t *testing.T) {
 	text := func(n int) string { return fmt.Sprintf("%d %s", n, strings.Repeat("x", 10_000)) }
 	sent := 0
 	for ; s.hub.Stats().SlowConsumers == 0; sent++ {
-		if sent == 1000 { // what sockets and the stream's queue hold is a fraction of it
-			t.Fatal("the stopped reader's stream stays open")
+		if sent == 1000 { // sockets and the stream's queue hold only a fraction of it
+			t.Fatal("the stream of the client that does not read was not closed")
 		}
 		bob.send("lobby", text(sent))
 	}
@@ -63,7 +62,7 @@ func TestStoppedReader(t *testing.T) {
 		}
 		var received room.MessagesReceived
 		if err := json.Unmarshal(e.Data, &received); err != nil || received.MessageList[0].Text != text(next) {
-			t.Errorf("%.40s stands where message %d belongs", e.Data, next)
+			t.Errorf("got %.40s, want message %d", e.Data, next)
 		}
 		next++
 	}
@@ -75,22 +74,22 @@ func TestStoppedReader(t *testing.T) {
 		t.Errorf("the stream ends with %s %.80s", last.Type, last.Data)
 	}
 	if next == 0 || next == sent {
-		t.Fatalf("the stopped reader was sent %d of %d messages", next, sent)
+		t.Fatalf("the client that stopped reading received %d of %d messages", next, sent)
 	}
 	for _, stream := range others {
 		for n := range sent {
 			if got := skipTo[room.MessagesReceived](stream).MessageList[0].Text; got != text(n) {
-				t.Fatalf("message %d reaches a reader as %.20s", n, got)
+				t.Fatalf("another member received message %d as %.20s", n, got)
 			}
 		}
 	}
 	stream, ready := alice.listen(resume(id))
 	if !ready.Resumed {
-		t.Error("the stream is not resumed")
+		t.Error("the stream did not resume")
 	}
 	for ; next < sent; next++ {
 		if got := skipTo[room.MessagesReceived](stream).MessageList[0].Text; got != text(next) {
-			t.Fatalf("message %d comes as %.20s", next, got)
+			t.Fatalf("received message %d as %.20s", next, got)
 		}
 	}
 }

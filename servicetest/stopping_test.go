@@ -12,8 +12,8 @@ import (
 	"parlor/room"
 )
 
-// TestFeedReconnectsWhileDraining: a feed that is open is sent away, and may come
-// back at once, here as well, until the end.
+// TestFeedReconnectsWhileDraining checks that a draining server asks the readers of feeds to
+// reconnect, and accepts them again until it stops.
 func TestFeedReconnectsWhileDraining(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -25,7 +25,7 @@ func TestFeedReconnectsWhileDraining(t *testing.T) {
 	feed.end()
 	again, ready := s.admin().follow(feed.id)
 	if !ready.Resumed {
-		t.Error("the feed is not resumed")
+		t.Error("the feed did not resume")
 	}
 	s.login("alice").enter("lobby")
 	skipTo[room.MembersJoined](again)
@@ -34,9 +34,9 @@ func TestFeedReconnectsWhileDraining(t *testing.T) {
 	again.end()
 }
 
-// TestDrainingMovesConnections: a server that is about to stop answers as before, and every
-// client takes a new connection for its next call, over HTTP/1.1 and over HTTP/2.
-// Streams stay open on the old one.
+// TestDrainingMovesConnections checks that a server that is about to stop still replies, that
+// clients open a new connection for their next call, over HTTP/1.1 and HTTP/2, and that streams
+// stay open on their old connections.
 func TestDrainingMovesConnections(t *testing.T) {
 	overEveryTransport(t, func(t *testing.T, s *service, protocol int) {
 		alice := s.login("alice")
@@ -46,29 +46,29 @@ func TestDrainingMovesConnections(t *testing.T) {
 		call := func() {
 			reply := alice.call("GET", "/v1/sessions/current", nil, func(r *http.Request) { traceConnection(r, connections) }).is(http.StatusOK)
 			if reply.ProtoMajor != protocol {
-				t.Errorf("the call speaks HTTP/%d", reply.ProtoMajor)
+				t.Errorf("the call used HTTP/%d", reply.ProtoMajor)
 			}
 		}
 		call()
 		call()
 		if len(connections) != 1 {
-			t.Errorf("two calls take %d connections", len(connections))
+			t.Errorf("two calls used %d connections", len(connections))
 		}
 		s.api.DisableKeepAlives()
 		call() // the last one on the old connection
-		eventually(t, "calls take a new connection", func() bool {
+		eventually(t, "calls use a new connection", func() bool {
 			call()
 			return len(connections) > 1
 		})
 		alice.send("lobby", "still here")
 		if got := stream.text(); got != "still here" {
-			t.Errorf("the stream brings %q", got)
+			t.Errorf("the stream received %q", got)
 		}
 	})
 }
 
-// TestAwaitCallsAndTransfers: a server that stops waits for calls and not for transfers,
-// or for transfers alone.
+// TestAwaitCallsAndTransfers checks that a stopping server can wait for calls without transfers,
+// and for transfers alone.
 func TestAwaitCallsAndTransfers(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -87,13 +87,13 @@ func TestAwaitCallsAndTransfers(t *testing.T) {
 	if _, err := sending.Write([]byte("12345")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the upload is under way", func() bool { return s.api.Transfers() == 1 })
-	s.api.AwaitCalls(t.Context()) // returns: there are none
+	eventually(t, "the upload is in flight", func() bool { return s.api.Transfers() == 1 })
+	s.api.AwaitCalls(t.Context()) // returns at once, because there are none
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	s.api.AwaitTransfers(ctx)
 	if ctx.Err() == nil {
-		t.Error("the upload is not waited for")
+		t.Error("the server did not wait for the upload")
 	}
 	if _, err := sending.Write([]byte("67890")); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestAwaitCallsAndTransfers(t *testing.T) {
 	}
 }
 
-// traceConnection notes which connection a request takes.
+// traceConnection records which connection a request uses.
 func traceConnection(r *http.Request, seen map[string]bool) {
 	*r = *r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 		GotConn: func(c httptrace.GotConnInfo) { seen[c.Conn.LocalAddr().String()] = true },

@@ -39,20 +39,20 @@ func TestSwitchEventOrder(t *testing.T) {
 			got.Generation = 0
 		}
 		if diff := cmp.Diff(w, got); diff != "" {
-			t.Errorf("her stream (-want +got):\n%s", diff)
+			t.Errorf("events of alice (-want +got):\n%s", diff)
 		}
 	}
 	left := expect[room.MembersLeft](his)
 	if len(left.MemberList) != 1 || left.MemberList[0].ID != "alice" || left.MemberList[0].Reason != room.ReasonSwitched {
-		t.Errorf("his stream: %+v", left)
+		t.Errorf("event of bob: %+v", left)
 	}
 
-	// Refused, it leaves her where she is, and says so.
+	// A rejected switch leaves alice in her room, and an event says so.
 	alice.call("POST", roomPath("new", "/switch"), object{"toRoom": object{"roomID": "nowhere"}}).refused(http.StatusNotFound, "room_not_found")
 	for _, state := range []room.RoomState{room.RoomConnecting, room.RoomDisconnected} {
 		got := expect[room.RoomStateChanged](hers)
 		if got.RoomID != "nowhere" || got.State != state {
-			t.Errorf("her stream after a refusal: %+v", got)
+			t.Errorf("alice's event after a rejected switch: %+v", got)
 		}
 	}
 	alice.call("POST", roomPath("new", "/switch"), object{"toRoom": object{"roomID": "new"}}).invalid("/toRoom/roomID", "different")
@@ -80,10 +80,10 @@ func TestRoomsOfASession(t *testing.T) {
 	}
 	left := as[struct{ RoomIDs []room.RoomID }](tab.call("DELETE", "/v1/sessions/current/rooms", nil).is(http.StatusOK))
 	if diff := cmp.Diff([]room.RoomID{"a", "b", "c"}, left.RoomIDs); diff != "" {
-		t.Errorf("left (-want +got):\n%s", diff)
+		t.Errorf("left rooms (-want +got):\n%s", diff)
 	}
 	if got := rooms(tab); len(got) != 0 {
-		t.Errorf("afterwards the first session is in %v", got)
+		t.Errorf("after leaving, the first session is in %v", got)
 	}
 	if diff := cmp.Diff([]room.RoomID{"b"}, rooms(phone)); diff != "" {
 		t.Errorf("rooms of the other session (-want +got):\n%s", diff)
@@ -103,7 +103,7 @@ func TestSameUserIsReplacedOrRefused(t *testing.T) {
 		got := expect[room.RoomStateChanged](stream)
 		if got.Event == room.RoomReplaced {
 			if got.RoomID != "one" || got.State != room.RoomDisconnected {
-				t.Errorf("the replaced session is told %+v", got)
+				t.Errorf("the replaced session received %+v", got)
 			}
 			break
 		}

@@ -19,7 +19,7 @@ type streamTicket struct {
 	ExpiresAt time.Time
 }
 
-// ticket asks for a stream ticket.
+// ticket creates a stream ticket.
 func (c *client) ticket() streamTicket {
 	c.Helper()
 	t := as[streamTicket](c.call("POST", "/v1/sessions/current/stream-ticket", nil).is(http.StatusCreated))
@@ -28,7 +28,8 @@ func (c *client) ticket() streamTicket {
 	return t
 }
 
-// opensNot requires that no stream is opened at an address. It does not wait for the end of one that is.
+// expectStreamRefused requires that a stream is refused. If the stream opens, it does not wait for
+// its end.
 func (c *client) expectStreamRefused(address, code string) {
 	c.Helper()
 	got, err := c.http.Do(c.request("GET", address, nil))
@@ -41,13 +42,13 @@ func (c *client) expectStreamRefused(address, code string) {
 		err = json.NewDecoder(got.Body).Decode(&p)
 	}
 	if err != nil || p.Code != code {
-		c.Errorf("the stream is answered with %d %s, and not %s: %v", got.StatusCode, p.Code, code, err)
+		c.Errorf("opening the stream: got status %d %s, want %s: %v", got.StatusCode, p.Code, code, err)
 	}
 }
 
-// TestStreamTickets: the URL opens the session's stream once, and nothing else. An
-// EventSource that comes back by itself is refused and gives up, and its page asks for
-// another ticket and goes on where it was.
+// TestStreamTickets checks that a ticket's URL opens the session's stream once, and nothing else.
+// An EventSource that reconnects with it is rejected and gives up. Its page gets another ticket and
+// resumes.
 func TestStreamTickets(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -56,20 +57,20 @@ func TestStreamTickets(t *testing.T) {
 	bob.enter("lobby")
 	ticket := alice.ticket()
 	if left := time.Until(ticket.ExpiresAt); left <= 0 || left > time.Minute {
-		t.Errorf("the ticket lasts for %s", left)
+		t.Errorf("the ticket expires after %s", left)
 	}
 	_, key, _ := strings.Cut(ticket.StreamURL, "stream_ticket=")
 	s.anonymous().withKey(key).call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "unauthenticated")
 
 	first, ready := s.anonymous().listenAt(ticket.StreamURL)
 	if ready.SessionID != alice.SessionID {
-		t.Errorf("the stream is of %s", ready.SessionID)
+		t.Errorf("the stream belongs to session %s", ready.SessionID)
 	}
 	bob.send("lobby", "one")
 	skipTo[room.MessagesReceived](first)
 	s.anonymous().expectStreamRefused(ticket.StreamURL, "stream_ticket_refused")
 	bob.send("lobby", "two")
-	expect[room.MessagesReceived](first) // the second try did not disturb the stream
+	expect[room.MessagesReceived](first) // the rejected request did not affect the stream
 	first.disconnect()
 
 	bob.send("lobby", "three")
@@ -93,7 +94,8 @@ func TestStreamTickets(t *testing.T) {
 	alice.call("POST", "/v1/sessions/current/stream-ticket", nil).refused(http.StatusUnauthorized, "session_ended")
 }
 
-// TestStreamTicketIsUsedOnce, however many come with one at the same time.
+// TestStreamTicketIsUsedOnce checks that only one of several concurrent requests with a ticket
+// opens a stream.
 func TestStreamTicketIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -120,7 +122,7 @@ func TestStreamTicketIsUsedOnce(t *testing.T) {
 	}
 }
 
-// execute changes the database by hand.
+// execute changes the database directly.
 func (s *service) execute(sql string, args ...any) {
 	s.Helper()
 	conn, err := pgx.Connect(s.Context(), s.database)

@@ -53,7 +53,7 @@ func TestGoodTokensOpenSessions(t *testing.T) {
 	} {
 		r := s.anonymous().call("POST", "/v1/sessions", object{"token": token})
 		if r.StatusCode != http.StatusCreated {
-			t.Errorf("with %s: %d: %s", what, r.StatusCode, r.body)
+			t.Errorf("with %s: got status %d: %s", what, r.StatusCode, r.body)
 			continue
 		}
 		c := s.anonymous().withKey(as[session](r).SessionKey)
@@ -62,8 +62,7 @@ func TestGoodTokensOpenSessions(t *testing.T) {
 	}
 }
 
-// TestBadTokens has one token for each way in which a token is rejected: the tests of package auth have
-// the rest.
+// TestBadTokens has one token for each kind of rejection. The tests of package auth cover the rest.
 func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -91,11 +90,11 @@ func TestBadTokens(t *testing.T) {
 			alice.call("PUT", "/v1/sessions/current/token", object{"token": c.token}),
 		} {
 			if p := as[problem](r); r.StatusCode != http.StatusUnauthorized || p.Code != c.code {
-				t.Errorf("with %s: %s: %d %s", c.what, r.call, r.StatusCode, r.body)
+				t.Errorf("with %s: %s: got status %d: %s", c.what, r.call, r.StatusCode, r.body)
 			}
 		}
 	}
 	if !s.log.contains("token contains an invalid number of segments") {
-		t.Error("the log does not say what is wrong with a token")
+		t.Error("the log does not contain the reason for rejecting a token")
 	}
 }

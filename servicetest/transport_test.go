@@ -10,8 +10,8 @@ import (
 	"parlor/room"
 )
 
-// overEveryTransport runs a test over each transport that the server itself
-// speaks: where the stream's socket can be taken over, and where it cannot.
+// overEveryTransport runs a test over each transport that the server supports: those on which it
+// can take over the stream's socket, and those on which it cannot.
 func overEveryTransport(t *testing.T, test func(t *testing.T, s *service, protocol int), change ...func(*setup)) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -48,30 +48,30 @@ func overEveryTransport(t *testing.T, test func(t *testing.T, s *service, protoc
 	}
 }
 
-// TestTransports runs the same conversation over everything that carries it.
+// TestTransports runs the same conversation over each transport.
 func TestTransports(t *testing.T) {
 	overEveryTransport(t, converse)
 }
 
-// TestIdleStreams: a stream and a feed outlive silences that are longer than one
-// write may take, here as in the program, where the heartbeat comes after 10 s and
-// a write may take 10.
+// TestIdleStreams checks that a stream and a feed stay open when they are idle for longer than the
+// write timeout. In the program, both the heartbeat interval and the write timeout are 10 s by
+// default.
 func TestIdleStreams(t *testing.T) {
 	overEveryTransport(t, func(t *testing.T, s *service, _ int) {
 		alice := s.login("alice")
 		alice.enter("lobby")
 		stream, _ := alice.listen()
 		feed, _ := s.admin().follow("")
-		eventually(t, "two heartbeats come to both", func() bool {
+		eventually(t, "both have received two heartbeats", func() bool {
 			return stream.comments.Load() >= 2 && feed.comments.Load() >= 2
 		})
 		alice.send("lobby", "still there?")
 		if got := stream.text(); got != "still there?" {
-			t.Errorf("the stream brings %q", got)
+			t.Errorf("the stream received %q", got)
 		}
 		skipTo[room.MessagesReceived](feed)
 	}, func(c *setup) {
-		// The hub looks once a second, so its heartbeats are 1 to 2 s apart.
+		// The hub checks once a second, so its heartbeats are 1 to 2 s apart.
 		c.hub.Heartbeat, c.hub.WriteTimeout = 2*time.Second, 750*time.Millisecond
 		c.api.Heartbeat, c.api.FeedWriteTimeout = 1500*time.Millisecond, 750*time.Millisecond
 	})
@@ -80,24 +80,24 @@ func TestIdleStreams(t *testing.T) {
 func converse(t *testing.T, s *service, protocol int) {
 	alice, bob := s.login("alice"), s.login("bob")
 	if scheme, _, _ := strings.Cut(s.url, ":"); !strings.HasPrefix(alice.StreamURL, scheme+"://") {
-		t.Errorf("the stream of a session over %s is at %s", scheme, alice.StreamURL)
+		t.Errorf("streamURL of a session over %s is %s", scheme, alice.StreamURL)
 	}
 	alice.enter("lobby")
 	bob.enter("lobby")
 	hers, _ := alice.listen(resume(""))
 	his, _ := s.anonymous().listenAt(bob.StreamURL)
 	if got := hers.reply.ProtoMajor; got != protocol {
-		t.Errorf("the stream speaks HTTP/%d", got)
+		t.Errorf("the stream used HTTP/%d", got)
 	}
 	expect[room.MembersJoined](hers)
-	// More than one write of the hub, and than a window of HTTP/2, takes.
+	// More than one write of the hub, and more than a window of HTTP/2.
 	long := strings.Repeat("x", room.MaxTextBytes)
 	for range 10 {
 		bob.send("lobby", long)
 	}
 	for range 10 {
 		if hers.text() != long || his.text() != long {
-			t.Fatal("a long text does not arrive")
+			t.Fatal("a long text did not arrive")
 		}
 	}
 	id := hers.id
@@ -106,7 +106,7 @@ func converse(t *testing.T, s *service, protocol int) {
 	bob.send("lobby", "meanwhile")
 	hers, ready := alice.listen(resume(id))
 	if got := hers.text(); !ready.Resumed || got != "meanwhile" {
-		t.Errorf("resumed: %t, with %q", ready.Resumed, got)
+		t.Errorf("resumed: %t, next message is %q", ready.Resumed, got)
 	}
 	again, _ := alice.listen()
 	if got := expect[room.ConnectionStateChanged](hers); got.Event != room.ConnectionSuperseded {
@@ -114,14 +114,14 @@ func converse(t *testing.T, s *service, protocol int) {
 	}
 	hers.end()
 	for range 12 {
-		again.next() // all since she entered
+		again.next() // all events since alice entered
 	}
 	if got := his.text(); got != "meanwhile" {
-		t.Errorf("he hears %q", got)
+		t.Errorf("bob received %q", got)
 	}
 	bob.logout()
 	if got := his.state(); got != "disconnected loggedOut" {
-		t.Errorf("he is %s", got)
+		t.Errorf("bob's state event is %s", got)
 	}
 	expect[room.ConnectionStateChanged](his)
 	his.end()

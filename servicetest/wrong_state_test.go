@@ -14,13 +14,12 @@ import (
 	"parlor/room"
 )
 
-// answer is how a call must be answered.
+// answer is the expected reply to a call.
 type answer struct {
 	status  int
 	code    string
 	changes bool
-	// to is where the session stands with the room afterwards; empty: where it
-	// stood before.
+	// to is the expected state in the room after the call. Empty means unchanged.
 	to room.RoomState
 }
 
@@ -31,9 +30,8 @@ func movesTo(status int, to room.RoomState) answer {
 }
 func refuses(status int, code string) answer { return answer{status: status, code: code} }
 
-// answers is how each operation must be answered in each standing of a session
-// that is not over. Who is over is answered with 401, whatever is asked with its
-// key.
+// answers holds the expected reply of each operation for each relation of a session to the room.
+// Sessions that have ended are not in it, because all their calls get 401.
 var answers = func() map[string]map[relation]answer {
 	notIn, notFound := refuses(http.StatusConflict, "not_in_room"), refuses(http.StatusNotFound, "room_not_found")
 	exists, mayNot := refuses(http.StatusConflict, "room_exists"), refuses(http.StatusForbidden, "banned")
@@ -84,7 +82,7 @@ var answers = func() map[string]map[relation]answer {
 	}
 }()
 
-// answerTo is how a call must be answered at the end of a way.
+// answerTo returns the expected reply to a call after a scenario.
 func answerTo(call sample, at scenario) (answer, bool) {
 	a, ok := answers[call.id][at.to]
 	switch {
@@ -100,9 +98,9 @@ func answerTo(call sample, at scenario) (answer, bool) {
 	return a, ok
 }
 
-// TestEveryCallInEveryState leads a session by each move of the machines of
-// room/state.go, and then makes every call of the contract: each is answered as
-// the table says, and one that is refused or only asks changes nothing.
+// TestEveryCallInEveryState brings a session through each transition of the state machines in
+// room/state.go, and then makes every call of the contract. Each reply must be as in the table, and
+// calls that are rejected or only read must not change anything.
 func TestEveryCallInEveryState(t *testing.T) {
 	t.Parallel()
 	var (
@@ -130,43 +128,43 @@ func TestEveryCallInEveryState(t *testing.T) {
 			})
 		}
 	})
-	// The machines are the input: each move of theirs was gone, and no other.
+	// Each transition of the state machines must have occurred, and no other.
 	for _, move := range room.SessionTransitions {
 		if !sessions[move] {
-			t.Errorf("no way leads by the session's move %v", move)
+			t.Errorf("no scenario has the session's transition %v", move)
 		}
 		delete(sessions, move)
 	}
 	for _, move := range room.RoomTransitions {
 		if !rooms[move] {
-			t.Errorf("no way leads by the move in a room %v", move)
+			t.Errorf("no scenario has the room's transition %v", move)
 		}
 		delete(rooms, move)
 	}
 	for move := range sessions {
-		t.Errorf("sessions do %v, which is no move of theirs", move)
+		t.Errorf("sessions made an unknown transition %v", move)
 	}
 	for move := range rooms {
-		t.Errorf("sessions in a room do %v, which is no move of theirs", move)
+		t.Errorf("sessions in a room made an unknown transition %v", move)
 	}
 }
 
-// standsAt compares where the moves led with where the way was to lead.
+// checkRelation compares the state that the scenario reached with the expected one.
 func (w *walker) checkRelation(at scenario) {
 	w.Helper()
 	over := at.to == sessionEnded || at.to == tokenExpired
-	// Who never had a stream was not told that it is in.
+	// A session that never had a stream got no event about entering the room.
 	inside := w.inRoom == room.RoomConnected || w.inRoom == room.RoomReconnecting || (at.to == in && w.roomPath == nil)
 	if inside != (at.to == in) || over != (w.state == room.SessionEnded) {
-		w.Fatalf("the way leads to %s, %s", w.state, w.inRoom)
+		w.Fatalf("the scenario reached %s, %s", w.state, w.inRoom)
 	}
 	if !over && w.client.state() != string(w.state) {
-		w.Errorf("the session is %s, and not %s", w.client.state(), w.state)
+		w.Errorf("the session is %s, want %s", w.client.state(), w.state)
 	}
 }
 
-// makeEveryCall makes first all that change nothing, one after the other, and
-// then each of the others at the end of a way of its own.
+// makeEveryCall makes all calls that change nothing, one after the other, and then each of the
+// others after a run of the scenario of its own.
 func makeEveryCall(w *walker, at scenario) {
 	w.Helper()
 	var changing []string
@@ -174,7 +172,7 @@ func makeEveryCall(w *walker, at scenario) {
 	for _, call := range callsFor(w) {
 		want, ok := answerTo(call, at)
 		if !ok {
-			w.Errorf("%s: nobody says how it is answered: add it to answers", call)
+			w.Errorf("%s: no expected reply: add it to answers", call)
 			continue
 		}
 		if want.changes {
@@ -196,8 +194,8 @@ func makeEveryCall(w *walker, at scenario) {
 	}
 }
 
-// callsOf is a good call of every operation but the operator's, about the
-// walker's room and by the walker's user.
+// callsFor returns a valid call of each operation except those for admins, for the walker's room
+// and user.
 func callsFor(w *walker) []sample {
 	w.Helper()
 	var calls []sample
@@ -225,8 +223,8 @@ func callsFor(w *walker) []sample {
 	return calls
 }
 
-// check makes a call and compares its answer, what it changed, and what the
-// session was told.
+// check makes a call and checks its reply, what it changed, and the events that the session
+// received.
 func (w *walker) check(call sample, want answer, before []string) {
 	w.Helper()
 	if call.id == "streamEvents" && want.status == http.StatusOK {
@@ -238,12 +236,12 @@ func (w *walker) check(call sample, want answer, before []string) {
 			code = as[problem](got).Code
 		}
 		if got.StatusCode != want.status || code != want.code {
-			w.Errorf("%s: %d %s, and not %d %s: %s", call, got.StatusCode, code, want.status, want.code, got.body)
+			w.Errorf("%s: got status %d %s, want %d %s: %s", call, got.StatusCode, code, want.status, want.code, got.body)
 		}
 	}
 	after := w.scene.tables()
 	if diff := cmp.Diff(before, after); (diff != "") != want.changes {
-		w.Errorf("%s: %d was to change something: %t (-before +after):\n%s", call, want.status, want.changes, diff)
+		w.Errorf("%s: status %d, expected changes: %t (-before +after):\n%s", call, want.status, want.changes, diff)
 	}
 	if w.stream == nil {
 		return
@@ -254,17 +252,17 @@ func (w *walker) check(call sample, want answer, before []string) {
 	for _, changed := range w.receivedStates() {
 		move := room.RoomTransition{From: w.inRoom, Event: changed.Event, To: changed.State}
 		if !slices.Contains(room.RoomTransitions, move) {
-			w.Errorf("%s: the session is told of %v, which is no move", call, move)
+			w.Errorf("%s: the session received %v, which is not a valid transition", call, move)
 		}
 		w.inRoom = changed.State
 	}
 	if w.inRoom != want.to {
-		w.Errorf("%s: the session is told that it is %s, and is %s", call, w.inRoom, want.to)
+		w.Errorf("%s: the session's state in the room is %s, want %s", call, w.inRoom, want.to)
 	}
 }
 
-// heard is what the session was told of the room until now, or until its stream
-// ended.
+// receivedStates returns the room's state events that the session has received until now, or until
+// its stream ended.
 func (w *walker) receivedStates() []room.RoomStateChanged {
 	w.Helper()
 	w.fence()
@@ -279,7 +277,7 @@ func (w *walker) receivedStates() []room.RoomStateChanged {
 				all = append(all, changed)
 			}
 		case <-time.After(waitTimeout):
-			w.Fatal("the fence does not come")
+			w.Fatal("the fence did not arrive")
 		}
 	}
 }
