@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"parlor/auth"
@@ -116,32 +115,12 @@ func (a *api) adminKickMember(w http.ResponseWriter, r *http.Request, by room.Ac
 	return noContent(w)
 }
 
-type kickRequest struct {
-	UserIDs    []room.UserID `json:"userIDs" validate:"required,min=1,max=50,unique,dive,userID"`
-	Reason     string        `json:"reason" validate:"maxBytes=256"`
-	BanSeconds room.Seconds  `json:"banSeconds" validate:"min=0,max=31536000"`
-}
-
-type kickReply struct {
-	KickedList    []room.UserID `json:"kickedList"`
-	ErrorUserList []room.UserID `json:"errorUserList"`
-}
-
 func (a *api) adminKickMembers(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
 	var request kickRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
 	return a.kick(w, r, by, id, request)
-}
-
-func (a *api) kick(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, request kickRequest) error {
-	kicked, err := a.Store.KickMembers(r.Context(), by, id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
-	if err != nil {
-		return err
-	}
-	absent := slices.DeleteFunc(slices.Clone(request.UserIDs), func(id room.UserID) bool { return slices.Contains(kicked, id) })
-	return a.answer(w, r, http.StatusOK, kickReply{KickedList: kicked, ErrorUserList: absent})
 }
 
 type banListReply struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -84,6 +85,17 @@ func readMemberQuery(r *http.Request, most, otherwise int64) (memberQuery, error
 	return asked, q.err()
 }
 
+type kickRequest struct {
+	UserIDs    []room.UserID `json:"userIDs" validate:"required,min=1,max=50,unique,dive,userID"`
+	Reason     string        `json:"reason" validate:"maxBytes=256"`
+	BanSeconds room.Seconds  `json:"banSeconds" validate:"min=0,max=31536000"`
+}
+
+type kickReply struct {
+	KickedList    []room.UserID `json:"kickedList"`
+	ErrorUserList []room.UserID `json:"errorUserList"`
+}
+
 // kickMembers removes other users from a room that the session is in. It always needs a grant.
 func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
 	var request kickRequest
@@ -97,6 +109,15 @@ func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.S
 		return err
 	}
 	return a.kick(w, r, actor(r, session), id, request)
+}
+
+func (a *api) kick(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, request kickRequest) error {
+	kicked, err := a.Store.KickMembers(r.Context(), by, id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
+	if err != nil {
+		return err
+	}
+	absent := slices.DeleteFunc(slices.Clone(request.UserIDs), func(id room.UserID) bool { return slices.Contains(kicked, id) })
+	return a.answer(w, r, http.StatusOK, kickReply{KickedList: kicked, ErrorUserList: absent})
 }
 
 func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
