@@ -8,8 +8,8 @@ import (
 )
 
 // AddressGroup returns the group of addresses that share the limits for a client address: the
-// address itself for IPv4, and its /64 for IPv6, which is the least that one site gets (RFC 6177)
-// and of which it may use every address.
+// address itself for IPv4, and its /64 for IPv6. A site gets at least a /64 (RFC 6177), so that one
+// client may use all addresses in it.
 func AddressGroup(a netip.Addr) netip.Prefix {
 	a = a.Unmap().WithZone("")
 	bits := 32

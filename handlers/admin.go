@@ -12,7 +12,8 @@ import (
 	"parlor/room"
 )
 
-// adminStore has the store methods of the admin API.
+// adminStore has the store methods of the admin API, which the customer's servers call with an
+// admin token. The calls act on any room and any user.
 type adminStore interface {
 	Rooms(ctx context.Context, prefix string, after room.RoomID, limit int) (page []room.Room, more bool, err error)
 	Room(ctx context.Context, id room.RoomID) (room.Room, error)
@@ -26,9 +27,6 @@ type adminStore interface {
 	Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error)
 	Unban(ctx context.Context, by room.Actor, id room.RoomID, user room.UserID) error
 }
-
-// The admin API is for the customer's servers, which call it with an admin token. It acts on any
-// room and any user.
 
 const (
 	defaultRoomPage = 100
@@ -64,12 +62,13 @@ func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request, by room.Ac
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	opened, err := a.Store.CreateEmptyRoom(r.Context(), by, request.RoomID, roomOptions(request.RoomName, request.Config, request.RoomAttributes))
+	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes)
+	created, err := a.Store.CreateEmptyRoom(r.Context(), by, request.RoomID, opts)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Location", a.links.path(adminRoomPath(opened.ID)))
-	return a.answer(w, r, http.StatusCreated, roomReply{opened})
+	w.Header().Set("Location", a.links.path(adminRoomPath(created.ID)))
+	return a.answer(w, r, http.StatusCreated, roomReply{created})
 }
 
 func adminRoomPath(id room.RoomID) string { return "/v1/admin/rooms/" + url.PathEscape(string(id)) }
@@ -265,7 +264,7 @@ func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, by room.Ac
 	return noContent(w)
 }
 
-// reason returns the text that an admin gives for a kick or a destruction.
+// reason returns the text that an admin gives for a kick, a ban or the destruction of a room.
 func (q *query) reason() string { return q.text("reason", room.MaxReasonBytes) }
 
 // encodeRoomCursor returns the cursor after a room: its ID in base64, so that clients treat it as

@@ -32,12 +32,12 @@ type updateRoomAttributesReply struct {
 }
 
 func (a *api) getRoomAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
+	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("ETag", etag(in.AttributesVersion))
-	return a.answer(w, r, http.StatusOK, roomAttributesReply{in.Attributes, in.AttributesVersion})
+	w.Header().Set("ETag", etag(found.AttributesVersion))
+	return a.answer(w, r, http.StatusOK, roomAttributesReply{found.Attributes, found.AttributesVersion})
 }
 
 func (a *api) updateRoomAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {

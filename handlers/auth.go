@@ -112,9 +112,9 @@ func actor(r *http.Request, session room.Session) room.Actor {
 	return room.Actor{Kind: room.ActorSession, ID: string(session.ID), RequestID: requestID(r.Context())}
 }
 
-// maxAdminBytes bounds how much of an admin token's subject an actor carries: the token's signer
-// may have put up to 8 KiB there, and the actor goes to logs and to other nodes.
-const maxAdminBytes = 128
+// maxSubjectBytes bounds how much of an admin token's subject an actor contains. A subject may have
+// 8 KiB, and actors are logged and sent to other nodes.
+const maxSubjectBytes = 128
 
 // authenticateAdmin returns the actor that the admin token in the Authorization header names, and
 // when the token expires. Errors: room.ErrUnauthenticated and those of auth.Tokens.VerifyAdmin.
@@ -128,7 +128,7 @@ func (a *api) authenticateAdmin(r *http.Request) (by room.Actor, expiresAt time.
 		return room.Actor{}, time.Time{}, err
 	}
 	return room.Actor{
-		Kind: room.ActorAdmin, ID: shorten(subject, maxAdminBytes), RequestID: requestID(r.Context()),
+		Kind: room.ActorAdmin, ID: shorten(subject, maxSubjectBytes), RequestID: requestID(r.Context()),
 	}, expiresAt, nil
 }
 

@@ -13,8 +13,8 @@ const (
 	// defaultBodyTimeout is how long receiving the body of a call may take. At 26 KB/s, that is
 	// enough for the largest one.
 	defaultBodyTimeout = 10 * time.Second
-	// unreadBodyTimeout is how long receiving the rest of a body may take that the handler has not
-	// read. Over HTTP/1.1 the reply waits for it.
+	// unreadBodyTimeout is how long receiving the part of a body that the handler has not read may
+	// take. Over HTTP/1.1 the reply waits for it.
 	unreadBodyTimeout = time.Second
 	// replyTimeout is how long a client may take to read a reply, in addition to the time of the
 	// call itself. The largest replies have some hundred kilobytes.
@@ -23,9 +23,9 @@ const (
 
 var errBodyTimeout = newProblem(http.StatusRequestTimeout, "body_timeout", "The body did not arrive in time: send it again.")
 
-// deadlines limits how long a request may take to send its body (BodyTimeout) and to read the
-// reply, before its caller is authenticated. net/http sets neither deadline, and reads the rest of
-// a body before it writes a reply, whatever the handler did.
+// deadlines limits how long a client may take to send the body of a request (BodyTimeout) and to
+// read the reply. It applies before the caller is authenticated. net/http sets neither deadline,
+// and reads the rest of a body before it writes a reply, even if the handler ignored the body.
 //
 // Handlers that take longer extend the deadlines: uploads and downloads with each part that they
 // transfer; streams clear them (allowStreaming).

@@ -137,7 +137,7 @@ func parse(body []byte, request any) error {
 	return malformed("The body is not valid JSON: encode it with a JSON library.")
 }
 
-// scan rejects what no request may contain. The decoder would accept null and NUL, and does not
+// scan rejects what no JSON body may contain. The decoder would accept null and NUL, and does not
 // distinguish the other mistakes.
 func scan(body []byte) error {
 	d := jsontext.NewDecoder(bytes.NewReader(body))
@@ -245,6 +245,7 @@ func newValidator() *validator.Validate {
 	return v
 }
 
+// number parses a bound in a validate tag.
 func number(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -253,6 +254,7 @@ func number(s string) int {
 	return n
 }
 
+// ruleText returns the message for a field that violates a rule.
 func ruleText(f validator.FieldError) string {
 	switch f.Tag() {
 	case "required":
@@ -378,21 +380,21 @@ func (q *query) fault(name, rule, message string) {
 
 func (q *query) has(name string) bool { return q.values.Has(name) }
 
-// integer returns an integer within bounds, or otherwise if there is no such parameter.
-func (q *query) integer(name string, least, most, otherwise int64) int64 {
+// integer returns an integer within bounds, or the default if there is no such parameter.
+func (q *query) integer(name string, least, most, byDefault int64) int64 {
 	if !q.has(name) {
-		return otherwise
+		return byDefault
 	}
 	n, err := strconv.ParseInt(q.values.Get(name), 10, 64)
 	if err != nil || n < least || n > most {
 		q.fault(name, "range", fmt.Sprintf("must be a whole number from %d to %d", least, most))
-		return otherwise
+		return byDefault
 	}
 	return n
 }
 
-// apart rejects parameters that cannot be combined.
-func (q *query) apart(name string, others ...string) {
+// exclusive rejects the other parameters if the first one is given too.
+func (q *query) exclusive(name string, others ...string) {
 	for _, other := range others {
 		if q.has(name) && q.has(other) {
 			q.fault(other, "exclusive", "cannot be combined with "+name)

@@ -169,16 +169,16 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		a.Log.Warn("unavailable", "requestID", p.RequestID, "error", err)
 		w.Header().Set("Retry-After", "1")
 	case http.StatusInsufficientStorage:
-		a.Log.Warn("no room for files", "requestID", p.RequestID, "error", err)
+		a.Log.Warn("storage full", "requestID", p.RequestID, "error", err)
 	case http.StatusTooManyRequests:
 		if w.Header().Get("Retry-After") == "" { // set by the rate limiter
 			w.Header().Set("Retry-After", "60")
 		}
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
-		// The reply does not say what is wrong with a token, so the log does, for the people who
-		// run the backend.
-		a.Log.Debug("refused", "requestID", p.RequestID, "client", a.client(r), "error", err)
+		// The reply does not say what is wrong with a token. The log does, for the developers of
+		// the backend that signed it.
+		a.Log.Debug("authentication failed", "requestID", p.RequestID, "client", a.client(r), "error", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -194,7 +194,7 @@ func (a *api) answer(w http.ResponseWriter, r *http.Request, status int, body an
 	return nil
 }
 
-// answerHeaders has values that all replies share, like secureHeaders.
+// answerHeaders are shared by all replies with a body, like securityHeaders.
 var answerHeaders = http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-store"}}
 
 // noContent replies with 204 No Content.

@@ -52,5 +52,5 @@ func parseIfMatch(fields []string) (versions []room.Seq, ok bool) {
 	}
 }
 
-// invalidInTag reports whether an entity tag cannot hold the character.
+// invalidInTag reports whether an entity tag cannot contain the character.
 func invalidInTag(c rune) bool { return c <= ' ' || c == 0x7f }

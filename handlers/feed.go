@@ -49,7 +49,7 @@ const (
 	defaultFeedWriteTimeout = 10 * time.Second
 )
 
-// streamAdminEvents serves the feed, which has the events of all rooms.
+// streamAdminEvents serves the feed, which contains the events of all rooms.
 func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	_, expiresAt, err := a.authenticateAdmin(r)
 	if err != nil {
@@ -120,7 +120,8 @@ func (f *feed) start(ctx context.Context, cursor *room.FeedCursor) (ready room.F
 		f.cursor, err = f.api.Store.FeedEnd(ctx)
 		return room.FeedReady{}, err
 	}
-	// Read before anything is written, so that a failure of the database is reported by the status.
+	// The log is read before anything is written, so that a failure of the database is reported by
+	// the status.
 	page, err := f.api.Store.FeedAfter(ctx, *cursor, 1)
 	if err != nil {
 		return room.FeedReady{}, err
@@ -243,8 +244,8 @@ func (f *feed) reconnect(delay time.Duration) error {
 	return f.flush()
 }
 
-// appendEvent encodes an event. If it has a position, that is its id. JSON contains no raw line
-// breaks, so the data is one line.
+// appendEvent encodes an event, with its position as its id if at is not nil. JSON contains no raw
+// line breaks, so the data is one line.
 func (f *feed) appendEvent(t room.EventType, data any, at *room.FeedCursor) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
@@ -315,8 +316,8 @@ func parseFeedCursor(s string) (room.FeedCursor, bool) {
 	xact, rest, _ := strings.Cut(position, ".")
 	log, seq, _ := strings.Cut(rest, ".")
 	x, err1 := strconv.ParseUint(xact, 36, 64)
-	g, err2 := strconv.ParseInt(log, 36, 64)
+	logID, err2 := strconv.ParseInt(log, 36, 64)
 	n, err3 := strconv.ParseInt(seq, 36, 64)
-	c := room.FeedCursor{Epoch: epoch, Xact: x, Log: room.LogID(g), Seq: room.Seq(n)}
-	return c, errors.Join(err1, err2, err3) == nil && g >= 0 && n >= 0 && string(appendFeedCursor(nil, c)) == s
+	c := room.FeedCursor{Epoch: epoch, Xact: x, Log: room.LogID(logID), Seq: room.Seq(n)}
+	return c, errors.Join(err1, err2, err3) == nil && logID >= 0 && n >= 0 && string(appendFeedCursor(nil, c)) == s
 }

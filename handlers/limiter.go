@@ -103,7 +103,7 @@ func (l *limiter[K]) take(key K, n float64, now time.Time) (left float64, wait t
 	if known {
 		tokens = l.filled(b, now)
 	} else {
-		l.makeRoom(now)
+		l.evict(now)
 	}
 	if tokens < n {
 		wait = max(l.duration(n-tokens), 1)
@@ -114,8 +114,8 @@ func (l *limiter[K]) take(key K, n float64, now time.Time) (left float64, wait t
 	return tokens, wait
 }
 
-// give returns a token that was taken for something that did not happen.
-func (l *limiter[K]) give(key K) {
+// refund returns a token that was taken for something that did not happen.
+func (l *limiter[K]) refund(key K) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if b, known := l.buckets[key]; known {
@@ -129,8 +129,9 @@ func (l *limiter[K]) filled(b bucket, now time.Time) float64 {
 	return min(b.tokens+max(gained, 0), float64(l.rate.Count))
 }
 
-// makeRoom deletes buckets until one more fits. The caller holds mu.
-func (l *limiter[K]) makeRoom(now time.Time) {
+// evict deletes full buckets from time to time, and any buckets if one more would not fit. The
+// caller holds mu.
+func (l *limiter[K]) evict(now time.Time) {
 	crowded := len(l.buckets) >= maxBuckets
 	// A crowded limiter is swept once a second, which costs little beside the calls that fill it.
 	if now.After(l.sweepAt) || crowded && now.After(l.sweepAt.Add(time.Second-limiterSweep)) {

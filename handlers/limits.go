@@ -112,8 +112,8 @@ func (a *api) takeTokens(w http.ResponseWriter, r *http.Request, l userLimiter, 
 	return l.fault
 }
 
-// checkLoginRate takes a login from the bucket of the client's address. It runs before the token is
-// verified, so the user is not known yet. Errors: too_many_logins.
+// checkLoginRate takes a token for a login from the bucket of the client's address. It runs before
+// the token is verified, so the user is not known yet. Errors: too_many_logins.
 func (a *api) checkLoginRate(w http.ResponseWriter, r *http.Request) error {
 	l := a.rates.loginsPerAddress
 	from := a.clientGroup(r)
@@ -128,15 +128,15 @@ func (a *api) checkLoginRate(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// checkRoomCreationRate takes a token for a room that a call may create. done must be called with
-// whether it was created, and gives the token back otherwise. Without a token, a user may still
-// join a room that exists. Errors: too_many_rooms_created, and those of Store.Room.
+// checkRoomCreationRate takes a token for a room that a call may create. After the call, done must
+// be called with whether it created the room; if not, done refunds the token. A user without a
+// token may still join a room that exists. Errors: too_many_rooms_created, and those of Store.Room.
 func (a *api) checkRoomCreationRate(w http.ResponseWriter, r *http.Request, user room.UserID, id room.RoomID) (done func(created bool), err error) {
 	l := a.rates.roomsCreated
 	if l.allow(w, user, 1) {
 		return func(created bool) {
 			if !created {
-				l.give(user)
+				l.refund(user)
 			}
 		}, nil
 	}

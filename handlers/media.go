@@ -73,15 +73,15 @@ func (a *api) uploadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err := session.Grants.CheckMedia(); err != nil {
 		return err
 	}
-	free, err := a.acquireTransfer(r)
+	release, err := a.acquireTransfer(r)
 	if err != nil {
 		return err
 	}
-	defer free()
+	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
 	defer cancel()
 	extendUploadDeadline(w)
-	body, err := a.uploadBody(ctx, w, r)
+	body, err := a.openUploadBody(ctx, w, r)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func bucketProblem(ctx context.Context, err error) error {
 	return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 }
 
-// withCallTimeout calls ask with callTimeout.
+// withCallTimeout calls ask with a context that ends after callTimeout.
 func withCallTimeout[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, errCallTimeout)
 	defer cancel()
@@ -170,7 +170,7 @@ func (a *api) authenticateWithTimeout(r *http.Request) (room.Session, error) {
 // uploadBody reads the file of an upload, and records why reading failed.
 type uploadBody struct {
 	fileName string
-	atMost   int64 // maximum size in bytes, as far as the request says
+	atMost   int64 // the largest possible size in bytes, according to the request
 
 	ctx      context.Context // that of the request
 	file     io.Reader
@@ -229,9 +229,9 @@ func (d *bodyDeadline) cutOff() error {
 	return d.control.SetReadDeadline(time.Now())
 }
 
-// uploadBody returns the file in a request, which is either the body or the only part of a form.
-// Errors: invalid_request, file_too_large, upload_incomplete, upload_stalled.
-func (a *api) uploadBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (*uploadBody, error) {
+// openUploadBody returns the file in a request, which is either the body or the only part of a
+// form. Errors: invalid_request, file_too_large, upload_incomplete, upload_stalled.
+func (a *api) openUploadBody(ctx context.Context, w http.ResponseWriter, r *http.Request) (*uploadBody, error) {
 	q := readQuery(r, "fileName")
 	name := unnamedFile
 	if q.has("fileName") {
@@ -337,7 +337,8 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 
 // fail records and returns the error to answer with when reading failed.
 func (b *uploadBody) fail(err error) error {
-	// Before it replies, the server reads the rest of the body. This bounds how long that takes.
+	// net/http reads the rest of the body before it writes the reply. This bounds how long that
+	// takes.
 	_ = b.deadline.set(time.Second)
 	var p *problem
 	switch {
@@ -422,22 +423,22 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	free, err := a.acquireTransfer(r)
+	release, err := a.acquireTransfer(r)
 	if err != nil {
 		return err
 	}
-	defer free()
+	defer release()
 	if err := allowStreaming(w, r); err != nil {
 		return err
 	}
-	bytes, size, err := a.Media.Open(r.Context(), string(m.ID))
+	content, size, err := a.Media.Open(r.Context(), string(m.ID))
 	switch {
 	case errors.Is(err, media.ErrNotStored):
 		return a.lostMedia(r.Context(), user, m, err)
 	case err != nil:
 		return bucketProblem(r.Context(), err)
 	}
-	defer func() { _ = bytes.Close() }()
+	defer func() { _ = content.Close() }()
 	if size != m.Size {
 		return a.lostMedia(r.Context(), user, m, fmt.Errorf("%d bytes are stored", size))
 	}
@@ -457,9 +458,9 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", `"`+string(m.ID)+`"`) // the bytes of a file never change
 	out := &download{ResponseWriter: w, control: http.NewResponseController(w)}
-	http.ServeContent(out, r, "", m.CreatedAt, bytes)
+	http.ServeContent(out, r, "", m.CreatedAt, content)
 	if out.truncated(r) {
-		a.lost.note(a.Log, m, errors.New("the bytes end early or cannot be read"))
+		a.lost.report(a.Log, m, errors.New("the bytes end early or cannot be read"))
 		// The status and the length were already sent. Aborting the connection is the only way to
 		// tell the client that the file is incomplete; a reply that ended normally would be taken
 		// for the file.
@@ -534,7 +535,7 @@ func (a *api) resourcePolicy() string {
 type download struct {
 	http.ResponseWriter
 	control   *http.ResponseController
-	rejected  int
+	rejected  int   // the status of a suppressed error reply; 0 if there was none
 	announced int64 // length of the announced body in bytes
 	written   int64
 	failed    error // error of a write
@@ -549,8 +550,8 @@ func (d *download) WriteHeader(status int) {
 	d.ResponseWriter.WriteHeader(status)
 }
 
-// truncated reports whether less was sent than was announced, for another reason than that the
-// client disconnected.
+// truncated reports whether less was sent than was announced, although the client has not
+// disconnected.
 func (d *download) truncated(r *http.Request) bool {
 	return d.rejected == 0 && d.failed == nil && d.written < d.announced && r.Method != http.MethodHead && r.Context().Err() == nil
 }

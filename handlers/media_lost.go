@@ -12,9 +12,10 @@ import (
 	"parlor/room"
 )
 
-// errMediaLost is a 4xx although the fault is the server's. A lost picture in a large room would
-// cause hundreds of 5xx, for which load balancers would take out a server that serves everything
-// else. The reply is never cached (answerError), because the bytes may be restored from a backup.
+// errMediaLost has a 4xx status although the fault is the server's. A lost picture in a large room
+// would cause hundreds of 5xx replies, and load balancers would take out a server that works
+// otherwise. The reply is never cached (answerError), because the bytes may be restored from a
+// backup.
 var errMediaLost = newProblem(http.StatusGone, "media_lost", "The server has lost some or all bytes of the file: upload it again.")
 
 // lostLogInterval is the minimum time between two log lines about lost bytes. Otherwise a folder
@@ -30,8 +31,8 @@ type lostFiles struct {
 	suppressed int // number of requests that were not logged since the last line
 }
 
-// note counts and logs that the stored bytes of a file do not match its row.
-func (l *lostFiles) note(log *slog.Logger, m room.StoredMedia, why error) {
+// report counts and logs that the stored bytes of a file do not match its row.
+func (l *lostFiles) report(log *slog.Logger, m room.StoredMedia, why error) {
 	if l.observe != nil {
 		l.observe()
 	}
@@ -53,15 +54,16 @@ func (a *api) lostMedia(ctx context.Context, user room.UserID, m room.StoredMedi
 	if err != nil {
 		return err
 	}
-	a.lost.note(a.Log, m, why)
+	a.lost.report(a.Log, m, why)
 	return fmt.Errorf("%w (%w)", errMediaLost, why)
 }
 
 // errParts means that the stored parts of an upload do not match its rows.
 var errParts = errors.New("parts of an upload are lost")
 
-// lostParts does the same for an upload that cannot be assembled. Its client has to start again.
+// lostParts returns the error to answer with if an upload cannot be assembled. Its client has to
+// start again.
 func (a *api) lostParts(u room.Upload, why error) error {
-	a.lost.note(a.Log, room.StoredMedia{Media: room.Media{ID: u.ID, Size: u.Length}}, why)
+	a.lost.report(a.Log, room.StoredMedia{Media: room.Media{ID: u.ID, Size: u.Length}}, why)
 	return fmt.Errorf("%w (%w)", errMediaLost, why)
 }

@@ -11,8 +11,8 @@ import (
 // memberAttributeStore has the store methods for member attributes.
 type memberAttributeStore interface {
 	UpdateMemberAttributes(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error)
-	MemberAttributes(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
-	MemberAttributesByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error)
+	MemberAttributes(ctx context.Context, log room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
+	MemberAttributesByID(ctx context.Context, log room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error)
 }
 
 const (
@@ -42,18 +42,18 @@ func (a *api) listMemberAttributes(w http.ResponseWriter, r *http.Request, sessi
 	if err != nil {
 		return err
 	}
-	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
+	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}
 	if len(asked.users) > 0 {
-		infos, err := a.Store.MemberAttributesByID(r.Context(), in.Generation, asked.users)
+		infos, err := a.Store.MemberAttributesByID(r.Context(), found.Generation, asked.users)
 		if err != nil {
 			return err
 		}
 		return a.answer(w, r, http.StatusOK, memberAttributesReply{Infos: infos})
 	}
-	infos, next, more, err := a.Store.MemberAttributes(r.Context(), in.Generation, asked.after, asked.limit)
+	infos, next, more, err := a.Store.MemberAttributes(r.Context(), found.Generation, asked.after, asked.limit)
 	if err != nil {
 		return err
 	}

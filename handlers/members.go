@@ -15,8 +15,8 @@ import (
 
 // memberStore has the store methods for members.
 type memberStore interface {
-	Members(ctx context.Context, g room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
-	MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error)
+	Members(ctx context.Context, log room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
+	MembersByID(ctx context.Context, log room.LogID, users []room.UserID) ([]room.Member, error)
 	KickMembers(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, reason string, ban time.Duration) ([]room.UserID, error)
 }
 
@@ -45,18 +45,18 @@ func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() 
 	if err != nil {
 		return err
 	}
-	in, err := find()
+	found, err := find()
 	if err != nil {
 		return err
 	}
 	if len(asked.users) > 0 {
-		members, err := a.Store.MembersByID(r.Context(), in.Generation, asked.users)
+		members, err := a.Store.MembersByID(r.Context(), found.Generation, asked.users)
 		if err != nil {
 			return err
 		}
 		return a.answer(w, r, http.StatusOK, memberListReply{MemberList: members})
 	}
-	members, next, more, err := a.Store.Members(r.Context(), in.Generation, asked.after, asked.limit)
+	members, next, more, err := a.Store.Members(r.Context(), found.Generation, asked.after, asked.limit)
 	if err != nil {
 		return err
 	}
@@ -74,14 +74,14 @@ type memberQuery struct {
 	users []room.UserID
 }
 
-func readMemberQuery(r *http.Request, most, otherwise int64) (memberQuery, error) {
+func readMemberQuery(r *http.Request, maxLimit, defaultLimit int64) (memberQuery, error) {
 	q := readQuery(r, "limit", "cursor", "userID"+repeatable)
 	asked := memberQuery{
-		limit: int(q.integer("limit", 1, most, otherwise)),
+		limit: int(q.integer("limit", 1, maxLimit, defaultLimit)),
 		after: q.memberCursor("cursor"),
 		users: q.userIDs("userID"),
 	}
-	q.apart("userID", "limit", "cursor")
+	q.exclusive("userID", "limit", "cursor")
 	return asked, q.err()
 }
 
@@ -96,7 +96,7 @@ type kickReply struct {
 	ErrorUserList []room.UserID `json:"errorUserList"`
 }
 
-// kickMembers removes other users from a room that the session is in. It always needs a grant.
+// kickMembers removes other users from a room that the session is in. Kicking always needs a grant.
 func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
 	var request kickRequest
 	if err := a.decode(w, r, &request); err != nil {
@@ -111,6 +111,7 @@ func (a *api) kickMembers(w http.ResponseWriter, r *http.Request, session room.S
 	return a.kick(w, r, actor(r, session), id, request)
 }
 
+// kick removes users from a room, for a member or an admin.
 func (a *api) kick(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID, request kickRequest) error {
 	kicked, err := a.Store.KickMembers(r.Context(), by, id, request.UserIDs, request.Reason, request.BanSeconds.Duration())
 	if err != nil {
@@ -121,11 +122,11 @@ func (a *api) kick(w http.ResponseWriter, r *http.Request, by room.Actor, id roo
 }
 
 func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
+	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}
-	return a.answer(w, r, http.StatusOK, memberCountReply{in.MemberCount})
+	return a.answer(w, r, http.StatusOK, memberCountReply{found.MemberCount})
 }
 
 // encodeMemberCursor returns "seq.userID" in base64, so that clients treat it as opaque.

@@ -24,7 +24,7 @@ type messageStore interface {
 const (
 	defaultMessagePage = 50
 	maxMessagePage     = 100
-	// maxSafeInteger is the largest number that JavaScript counts exactly to.
+	// maxSafeInteger is the largest integer that JavaScript represents exactly.
 	maxSafeInteger = 1<<53 - 1
 )
 
@@ -91,8 +91,9 @@ func quotes(requests []quotedRequest) []room.Quoted {
 	return quoted
 }
 
+// contentFaults returns the faults of a content with messages for people.
 func contentFaults(faults []room.Fault) []fault {
-	told := make([]fault, 0, len(faults))
+	described := make([]fault, 0, len(faults))
 	for _, f := range faults {
 		message := map[string]string{
 			"missing":   "is required for this kind",
@@ -100,9 +101,9 @@ func contentFaults(faults []room.Fault) []fault {
 			"maxBytes":  fmt.Sprintf("must be at most %d bytes for this kind", f.Limit),
 			"depth":     fmt.Sprintf("may be nested at most %d levels deep", f.Limit),
 		}[f.Rule]
-		told = append(told, fault{f.Field, f.Rule, message})
+		described = append(described, fault{f.Field, f.Rule, message})
 	}
-	return told
+	return described
 }
 
 type messageReply struct {
@@ -139,10 +140,10 @@ func (a *api) sendRoomMessage(w http.ResponseWriter, r *http.Request, session ro
 	})
 }
 
-// posting is how a message to a room or to a user is stored.
+// posting contains the store methods for a message, which may be to a room or to a user.
 type posting struct {
 	post func() (room.Message, error)
-	// earlier returns the message that the message is a retry of.
+	// earlier returns the stored message, if this one is a retry.
 	earlier func() (m room.Message, found bool, err error)
 }
 
@@ -158,7 +159,7 @@ func (a *api) post(w http.ResponseWriter, r *http.Request, sender room.UserID, d
 		}
 		return err
 	}
-	if err := a.spendMessage(w, r, sender, draft); err != nil {
+	if err := a.takeMessageTokens(w, r, sender, draft); err != nil {
 		return a.answerRetry(w, r, draft, p, err)
 	}
 	m, err := p.post()
@@ -178,9 +179,9 @@ func (a *api) answerMessage(w http.ResponseWriter, r *http.Request, m room.Messa
 	return a.answer(w, r, status, messageReply{m})
 }
 
-// spendMessage counts a message against the rate limits of its sender. Errors: too_many_messages,
-// too_much_barrage.
-func (a *api) spendMessage(w http.ResponseWriter, r *http.Request, sender room.UserID, draft *room.Draft) error {
+// takeMessageTokens counts a message against the rate limits of its sender. Errors:
+// too_many_messages, too_much_barrage.
+func (a *api) takeMessageTokens(w http.ResponseWriter, r *http.Request, sender room.UserID, draft *room.Draft) error {
 	if draft.Kind != room.KindBarrage {
 		return a.takeTokens(w, r, a.rates.messages, sender, 1)
 	}
@@ -190,8 +191,8 @@ func (a *api) spendMessage(w http.ResponseWriter, r *http.Request, sender room.U
 	return a.takeTokens(w, r, a.rates.barrageBytes, sender, len(draft.Text)+len(draft.Data)+len(draft.ExtendedData))
 }
 
-// answerRetry answers a message over the rate limit. A retry of a stored message stores nothing, so
-// it gets its answer all the same; any other message gets tooFast.
+// answerRetry answers a message over the rate limit. A retry of a stored message still gets its
+// answer, because it stores nothing; any other message gets tooFast.
 func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, draft *room.Draft, p posting, tooFast error) error {
 	if draft.ClientMessageID == "" || !draft.Kind.Stored() {
 		return tooFast
@@ -217,20 +218,20 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	if err := q.err(); err != nil {
 		return err
 	}
-	in, err := a.Store.SessionRoom(r.Context(), session.ID, id)
+	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}
-	visible, err := a.Store.VisibleAfter(r.Context(), in, session.User.ID)
+	visible, err := a.Store.VisibleAfter(r.Context(), found, session.User.ID)
 	if err != nil {
 		return err
 	}
 	page.After = max(page.After, visible)
 	return a.answerMessages(w, r, page, func(n int) ([]room.Message, error) {
 		if page.oldest {
-			return a.Store.OldestMessages(r.Context(), in, page.Span, n)
+			return a.Store.OldestMessages(r.Context(), found, page.Span, n)
 		}
-		return a.Store.NewestMessages(r.Context(), in, page.Span, n)
+		return a.Store.NewestMessages(r.Context(), found, page.Span, n)
 	})
 }
 
@@ -242,7 +243,7 @@ type messagePage struct {
 }
 
 func (q *query) messagePage() messagePage {
-	q.apart("before", "after")
+	q.exclusive("before", "after")
 	return messagePage{
 		Span: room.Span{
 			After:  room.Seq(q.integer("after", 0, maxSafeInteger, 0)),

@@ -53,8 +53,10 @@ func (a *api) observe(next http.Handler) http.Handler {
 			level = slog.LevelInfo
 		}
 		if a.Log.Enabled(r.Context(), level) {
-			attrs := append(make([]slog.Attr, 0, 8), slog.String("method", shorten(r.Method, maxLoggedMethod)), slog.String("route", route),
-				slog.String("path", shorten(r.URL.Path, maxLoggedPath)), slog.Int("status", seen.status), slog.Duration("took", took), slog.String("client", a.client(r).String()), slog.String("requestID", id))
+			attrs := append(make([]slog.Attr, 0, 8),
+				slog.String("method", shorten(r.Method, maxLoggedMethod)), slog.String("route", route),
+				slog.String("path", shorten(r.URL.Path, maxLoggedPath)), slog.Int("status", seen.status),
+				slog.Duration("took", took), slog.String("client", a.client(r).String()), slog.String("requestID", id))
 			if trace := traceIDOf(r); trace != "" {
 				attrs = append(attrs, slog.String("traceID", trace))
 			}
@@ -115,7 +117,7 @@ func setSecurityHeaders(next http.Handler) http.Handler {
 	})
 }
 
-// secureHeaders are shared by all replies. Setting such a header in a reply does not change them.
+// securityHeaders are shared by all replies. Setting such a header in a reply does not change them.
 var securityHeaders = http.Header{
 	"X-Content-Type-Options":  {"nosniff"},
 	"Referrer-Policy":         {"no-referrer"},
@@ -135,7 +137,7 @@ func crossOrigin(origins []string) func(http.Handler) http.Handler {
 
 var errCallTimeout = errors.New("the call took too long")
 
-// timeLimit limits the duration of a call. It is not used for streams.
+// timeLimit limits the duration of a call. Streams and transfers do not use it.
 func timeLimit(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeoutCause(r.Context(), callTimeout, errCallTimeout)

@@ -25,7 +25,7 @@ func (a *api) mountPages(r chi.Router) {
 	get("/", a.page("index.html"))
 	get("/docs", a.page("docs.html"))
 	get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {
-		return a.file(w, r, "assets/"+chi.URLParam(r, "*"), "public, max-age=31536000, immutable") // their names hold a hash
+		return a.file(w, r, "assets/"+chi.URLParam(r, "*"), "public, max-age=31536000, immutable") // their names contain a hash
 	}))
 }
 

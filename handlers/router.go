@@ -123,9 +123,9 @@ const (
 )
 
 // New returns the whole API.
-func New(o Options) *API {
+func New(opts Options) *API {
 	a := &api{
-		Options: o, validate: newValidator(), rates: newRates(o.Rates),
+		Options: opts, validate: newValidator(), rates: newRates(opts.Rates),
 		feeds: make(chan struct{}, maxFeeds), shutdown: newShutdownState(),
 	}
 	if a.Heartbeat == 0 {
@@ -143,25 +143,25 @@ func New(o Options) *API {
 	if a.BodyTimeout == 0 {
 		a.BodyTimeout = defaultBodyTimeout
 	}
-	a.links = newLinks(o.PublicURL)
+	a.links = newLinks(opts.PublicURL)
 	a.streams = newSlots(
-		slotLimit{o.Limits.Streams, LimitStreams, ErrServerFull},
-		slotLimit{o.Limits.StreamsPerAddress, LimitStreamsPerAddress, errTooManyStreams},
-		slotLimit{o.Limits.StreamsPerUser, LimitStreamsPerUser, errTooManyStreams},
+		slotLimit{opts.Limits.Streams, LimitStreams, ErrServerFull},
+		slotLimit{opts.Limits.StreamsPerAddress, LimitStreamsPerAddress, errTooManyStreams},
+		slotLimit{opts.Limits.StreamsPerUser, LimitStreamsPerUser, errTooManyStreams},
 	)
 	a.transfers = newSlots(
-		slotLimit{o.Limits.Transfers, LimitTransfers, ErrServerFull},
-		slotLimit{o.Limits.TransfersPerAddress, LimitTransfersPerAddress, ErrTooManyConnections},
+		slotLimit{opts.Limits.Transfers, LimitTransfers, ErrServerFull},
+		slotLimit{opts.Limits.TransfersPerAddress, LimitTransfersPerAddress, ErrTooManyConnections},
 		slotLimit{},
 	)
-	a.mediaURLs = newMediaSigner(o.MediaSecret)
-	a.lost.observe = o.MediaLost
+	a.mediaURLs = newMediaSigner(opts.MediaSecret)
+	a.lost.observe = opts.MediaLost
 	r := chi.NewRouter()
 	r.Use(a.deadlines, a.links.belowPrefix, routeByEscapedPath, a.observe, a.recoverPanic, setSecurityHeaders)
-	if len(o.AllowedOrigins) > 0 {
-		r.Use(crossOrigin(o.AllowedOrigins))
+	if len(opts.AllowedOrigins) > 0 {
+		r.Use(crossOrigin(opts.AllowedOrigins))
 	}
-	if o.Refused != nil {
+	if opts.Refused != nil {
 		r.Use(a.rejectRefusedConnection)
 	}
 	r.NotFound(a.handle(func(http.ResponseWriter, *http.Request) error { return errNoRoute }))
@@ -229,7 +229,7 @@ func New(o Options) *API {
 		r.Delete("/v1/admin/users/{userID}/sessions", a.withAdminUser(a.adminEndUserSessions))
 		r.Delete("/v1/admin/users/{userID}/sessions/{sessionID}", a.withAdminUser(a.adminEndSession))
 
-		if o.Development {
+		if opts.Development {
 			r.Post("/dev/token", a.handle(a.createDevelopmentToken))
 		}
 	})

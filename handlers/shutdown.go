@@ -16,7 +16,7 @@ type API struct {
 	shutdown *shutdownState
 }
 
-// shutdownState is how far a graceful shutdown has come, and the requests in flight.
+// shutdownState is the progress of a graceful shutdown, and the number of requests in flight.
 type shutdownState struct {
 	// closeConnections reports that each connection is closed after its next reply.
 	closeConnections atomic.Bool
@@ -103,7 +103,7 @@ func (s *shutdownState) countTransfer(next http.Handler) http.Handler {
 	})
 }
 
-// feedsEnded reports that no feed may start any more.
+// feedsEnded reports whether EndFeeds was called: no feed may start any more.
 func (s *shutdownState) feedsEnded() bool {
 	select {
 	case <-s.endFeeds:
@@ -113,8 +113,8 @@ func (s *shutdownState) feedsEnded() bool {
 	}
 }
 
-// feedDrain returns a channel that is closed when a feed that starts now must be drained. It is
-// nil, so that the feed is not drained, if draining has begun already.
+// feedDrain returns a channel that is closed when a feed that starts now must be drained. It
+// returns nil if draining has already begun: such a feed stays open until EndFeeds.
 func (s *shutdownState) feedDrain() <-chan struct{} {
 	select {
 	case <-s.drainFeeds:

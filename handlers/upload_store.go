@@ -28,8 +28,8 @@ type uploadStore interface {
 }
 
 const (
-	// partBytes is how much of an upload is lost at most when the server is killed, and how much
-	// may be held in memory for a remote bucket.
+	// partBytes is the largest size of a part: how much of an upload may be lost when the server is
+	// killed, and how much may be held in memory for a remote bucket.
 	partBytes = 4 << 20
 	// assembleTimeout bounds assembling 100 MB, which continues if the client disconnects.
 	assembleTimeout = 5 * time.Minute
@@ -65,14 +65,14 @@ func (u uploads) NewUpload(ctx context.Context, info tusd.FileInfo) (tusd.Upload
 // assembled now, so that a client can rely on the reply that no bytes are missing.
 func (u uploads) GetUpload(ctx context.Context, id string) (tusd.Upload, error) {
 	c := uploadCallOf(ctx)
-	known, err := withCallTimeout(ctx, func(ctx context.Context) (room.Upload, error) {
+	stored, err := withCallTimeout(ctx, func(ctx context.Context) (room.Upload, error) {
 		return u.Store.Upload(ctx, c.owner, room.MediaID(id))
 	})
 	if err != nil {
 		return nil, c.fail(err)
 	}
-	found := &upload{u.api, c, known}
-	if known.Whole() && c.reply.method != http.MethodDelete {
+	found := &upload{u.api, c, stored}
+	if stored.Whole() && c.reply.method != http.MethodDelete {
 		if err := found.FinishUpload(ctx); err != nil {
 			return nil, err
 		}
@@ -166,17 +166,17 @@ func (u *upload) FinishUpload(ctx context.Context) error {
 		return u.call.fail(err)
 	}
 	if err := u.assemble(ctx, parts); err != nil {
-		now, gone := withCallTimeout(ctx, func(ctx context.Context) (room.Upload, error) {
+		current, readErr := withCallTimeout(ctx, func(ctx context.Context) (room.Upload, error) {
 			return u.Store.Upload(ctx, u.call.owner, u.ID)
 		})
 		switch {
-		case now.Finished: // another process has assembled it
-		case errors.Is(gone, room.ErrMediaNotFound):
-			return u.call.fail(errors.Join(gone, u.Media.Delete(ctx, string(u.ID))))
-		case gone == nil && errors.Is(err, errParts):
+		case current.Finished: // another process has assembled it
+		case errors.Is(readErr, room.ErrMediaNotFound):
+			return u.call.fail(errors.Join(readErr, u.Media.Delete(ctx, string(u.ID))))
+		case readErr == nil && errors.Is(err, errParts):
 			return u.call.fail(u.lostParts(u.Upload, err))
 		case errors.Is(err, errParts): // it is unknown whether another process has assembled it
-			return u.call.fail(gone)
+			return u.call.fail(readErr)
 		default:
 			return u.call.fail(err)
 		}
@@ -214,8 +214,8 @@ func (u *upload) assemble(ctx context.Context, parts room.Parts) error {
 }
 
 // AsTerminatableUpload returns the upload itself, which can be terminated.
-func (u uploads) AsTerminatableUpload(known tusd.Upload) tusd.TerminatableUpload {
-	return known.(*upload) // tusd passes what GetUpload returned
+func (u uploads) AsTerminatableUpload(found tusd.Upload) tusd.TerminatableUpload {
+	return found.(*upload) // tusd passes what GetUpload returned
 }
 
 // Terminate deletes a file that was not sent, whether or not it is complete.

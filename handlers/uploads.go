@@ -45,12 +45,12 @@ var (
 
 // mountUploads adds the routes of tus.
 func (a *api) mountUploads(r chi.Router) {
-	parts := tusd.NewStoreComposer()
-	parts.UseCore(uploads{a})
-	parts.UseTerminater(uploads{a})
-	parts.UseLocker(&uploadLocker{held: make(map[string]*uploadLock)})
+	composer := tusd.NewStoreComposer()
+	composer.UseCore(uploads{a})
+	composer.UseTerminater(uploads{a})
+	composer.UseLocker(&uploadLocker{held: make(map[string]*uploadLock)})
 	tus, err := tusd.NewUnroutedHandler(tusd.Config{
-		StoreComposer: parts, BasePath: uploadsPath, MaxSize: room.MaxMediaBytes,
+		StoreComposer: composer, BasePath: uploadsPath, MaxSize: room.MaxMediaBytes,
 		Cors:               &tusd.CorsConfig{Disable: true}, // Parlor's own CORS rules apply
 		Logger:             slog.New(discardHandler{}),      // observe and answerError log instead
 		AcquireLockTimeout: min(lockTimeout, a.UploadPause), NetworkTimeout: a.UploadPause,
@@ -72,16 +72,16 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), uploadTimeout)
 		defer cancel()
-		c, path, err := a.uploadCall(r)
+		c, path, err := a.authorizeUpload(r)
 		if err != nil {
 			return err
 		}
 		if r.Method == http.MethodPatch || r.Method == http.MethodHead { // these open files
-			free, err := a.acquireTransfer(r)
+			release, err := a.acquireTransfer(r)
 			if err != nil {
 				return err
 			}
-			defer free()
+			defer release()
 		}
 		extendUploadDeadline(w)
 		empty := r.Body == nil || r.Body == http.NoBody
@@ -89,16 +89,16 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 		c.reply = &uploadReply{ResponseWriter: w, links: a.links, method: r.Method, deadline: deadline}
 		c.body = &uploadBody{ctx: ctx, file: r.Body, left: room.MaxMediaBytes + 1, pause: a.UploadPause, deadline: deadline}
 
-		asked := r.Clone(context.WithValue(ctx, uploadCallKey{}, c))
-		asked.URL.Path = path
-		asked.Header.Del("X-HTTP-Method-Override") // the route has already been chosen by the method
+		forTus := r.Clone(context.WithValue(ctx, uploadCallKey{}, c))
+		forTus.URL.Path = path
+		forTus.Header.Del("X-HTTP-Method-Override") // the route has already been chosen by the method
 		if !empty {
-			asked.Body = struct {
+			forTus.Body = struct {
 				io.Reader
 				io.Closer
 			}{c.body, r.Body}
 		}
-		middleware.ServeHTTP(c.reply, asked)
+		middleware.ServeHTTP(c.reply, forTus)
 		if c.created != nil && c.reply.rejected != 0 { // the client does not learn its ID
 			if err := c.created.Terminate(ctx); err != nil {
 				a.Log.Warn("upload cleanup failed: file left for the sweep", "requestID", requestID(ctx), "error", err)
@@ -108,9 +108,9 @@ func (a *api) serveUpload(tus *tusd.UnroutedHandler, serve http.HandlerFunc) htt
 	})
 }
 
-// uploadCall authenticates a request and returns what it is about, and the path in which tusd looks
-// for the ID.
-func (a *api) uploadCall(r *http.Request) (c *uploadCall, path string, err error) {
+// authorizeUpload authenticates a request of an upload. It returns the call, and the path in which
+// tusd looks for the ID.
+func (a *api) authorizeUpload(r *http.Request) (c *uploadCall, path string, err error) {
 	c = &uploadCall{}
 	if r.Method == http.MethodOptions {
 		return c, "/", nil
@@ -162,7 +162,7 @@ func uploadName(h http.Header) (string, error) {
 	return name, nil
 }
 
-// uploadCall is what a request of an upload is about, and its result.
+// uploadCall is the state of one request of an upload, which tusd passes to uploads in the context.
 type uploadCall struct {
 	owner    room.UserID
 	fileName string // of a new upload
@@ -232,8 +232,8 @@ type uploadReply struct {
 	links    links
 	method   string
 	deadline *bodyDeadline
-	rejected int
-	text     string
+	rejected int    // the status of a suppressed error reply; 0 if there was none
+	text     string // the body of that reply
 }
 
 func (u *uploadReply) WriteHeader(status int) {
