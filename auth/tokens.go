@@ -108,8 +108,8 @@ func (c *claims) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*plain)(c))
 }
 
-// grantList is the claim rooms or peers. A missing claim can mean that everything is allowed, and an
-// empty list allows nothing. null, which a backend may write for either, is rejected.
+// grantList is the claim rooms or peers. A missing claim can mean that everything is allowed, and
+// an empty list allows nothing. null, which a backend may write for either, is rejected.
 type grantList[T any] []T
 
 // UnmarshalJSON rejects null and strings that the database cannot store.
@@ -247,8 +247,8 @@ func readHeader(token string) (h tokenHeader, err error) {
 	return h, h.check()
 }
 
-// checkClaims returns an error if signed claims are not valid, or not valid at this time. It returns
-// room.ErrTokenExpired only for a token that is valid otherwise.
+// checkClaims returns an error if signed claims are not valid, or not valid at this time. It
+// returns room.ErrTokenExpired only for a token that is valid otherwise.
 func (t *Tokens) checkClaims(c claims, lifetime time.Duration) error {
 	now := t.now()
 	latest := now.Add(ClockSkew)

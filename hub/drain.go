@@ -41,9 +41,9 @@ func (h *Hub) ReconnectAll() {
 
 // Drain ends the streams that are open now, one after the other within spread, and asks their
 // clients to reconnect at once. Because the server spreads the reconnections, and not the clients,
-// each client is disconnected only for a moment. New streams are still accepted, and stay open until
-// Shutdown: there may be no other server to connect to. Drain returns when it has ended all streams
-// that were open, or when ctx ends.
+// each client is disconnected only for a moment. New streams are still accepted, and stay open
+// until Shutdown: there may be no other server to connect to. Drain returns when it has ended all
+// streams that were open, or when ctx ends.
 func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 	h.mu.RLock()
 	streams := slices.Collect(maps.Values(h.streams))

@@ -15,8 +15,8 @@ type frame struct {
 	// for an event of one stream.
 	log room.LogID
 	seq room.Seq
-	// carriesID reports that the frame is sent with the stream's cursor as its id, because the event
-	// advances the cursor, or adds a log to it or removes one.
+	// carriesID reports that the frame is sent with the stream's cursor as its id, because the
+	// event advances the cursor, or adds a log to it or removes one.
 	carriesID bool
 	// shedAbove is how full the queue of a stream may be, in eighths of its bounds, before this
 	// frame is shed. It is used for ephemeral events only.

@@ -246,8 +246,8 @@ func (h *Hub) removeStream(s *Stream) {
 }
 
 // acquireTopic returns the topic of a log, and counts one more subscriber among the streams of a
-// worker. topic.release undoes that. The topic is created if there is none. mu is held all the time,
-// so that the topic is not evicted before the subscriber is counted.
+// worker. topic.release undoes that. The topic is created if there is none. mu is held all the
+// time, so that the topic is not evicted before the subscriber is counted.
 func (h *Hub) acquireTopic(log room.LogID, worker int) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()

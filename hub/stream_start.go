@@ -70,8 +70,8 @@ func (s *Stream) start(st StreamStart, to sink) {
 	queued := s.queue
 	s.queue, s.queuedBytes = nil, 0
 
-	// The stream subscribes before anything is written, because the id of sessionReady is the cursor
-	// at which the stream begins.
+	// The stream subscribes before anything is written, because the id of sessionReady is the
+	// cursor at which the stream begins.
 	rooms, resets := s.subscribeRooms(st)
 	resets = append(resets, s.subscribeInbox(st)...)
 	if !s.write(streamHead(s.hub.opts.Retry)) {

@@ -13,8 +13,8 @@ type subscription struct {
 	presence room.PresenceID
 	// sentSeq is the newest event that was written or queued.
 	sentSeq room.Seq
-	// live reports that the stream gets events as they are fanned out. Until then it catches up, and
-	// ignores events that are fanned out, because it will read them from the log.
+	// live reports that the stream gets events as they are fanned out. Until then it catches up,
+	// and ignores events that are fanned out, because it will read them from the log.
 	live bool
 	// waiting reports that the topic is reading the next events, and will call resumeCatchUp.
 	waiting bool
@@ -39,8 +39,8 @@ func (s *Stream) subscribe(logID room.LogID, from room.Seq, presence room.Presen
 	}
 	i, subscribed := s.cursor.find(logID)
 	if subscribed {
-		// The session left and joined again, and the join is applied before the leave. Events of the
-		// earlier presence that were sent are not sent again.
+		// The session left and joined again, and the join is applied before the leave. Events of
+		// the earlier presence that were sent are not sent again.
 		sub := &s.subscriptions[i]
 		sub.presence = presence
 		sub.sentSeq = max(sub.sentSeq, from)

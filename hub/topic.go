@@ -52,8 +52,8 @@ type topic struct {
 	// discarded reports that the hub no longer uses the topic. Streams that are still subscribed
 	// are about to close.
 	discarded bool
-	// segments holds the older events that were read for streams that are behind. The key is the seq
-	// before the first event of the segment.
+	// segments holds the older events that were read for streams that are behind. The key is the
+	// seq before the first event of the segment.
 	segments map[room.Seq]*segment
 	// shards holds the subscribed streams, by worker.
 	shards []shard

@@ -53,8 +53,8 @@ func TestMemberAttributesFull(t *testing.T) {
 	}
 }
 
-// TestUpdateMemberAttributesIsAtomic checks that either all members are updated or none, and that the
-// event lists only those that changed.
+// TestUpdateMemberAttributesIsAtomic checks that either all members are updated or none, and that
+// the event lists only those that changed.
 func TestUpdateMemberAttributesIsAtomic(t *testing.T) {
 	t.Parallel()
 	r := room.Room{LastSeq: 4}

@@ -56,7 +56,7 @@ const (
 type Config struct {
 	// DestroyDelay is the time from when the last member leaves until the room is destroyed.
 	DestroyDelay Seconds `json:"destroyDelay"`
-	// UnusedTimeout is how long a room that nobody has joined yet exists.
+	// UnusedTimeout is how long a room exists if no session joins it.
 	UnusedTimeout Seconds `json:"unusedTimeout"`
 	// MemberTimeout is how long a session whose stream was lost stays in the room.
 	MemberTimeout Seconds `json:"memberTimeout"`

@@ -4,8 +4,8 @@ package room
 // to a room or to a user, from a session or from an admin. A decision has two steps, in the order
 // in which a client sees their errors:
 //
-//	CheckGrants  by the token of the session alone, before files are looked up and before the message
-//	             counts against the rate limit
+//	CheckGrants  by the token of the session alone, before files are looked up and before the
+//	             message counts against the rate limit
 //	Permit       by the facts that the store has read; a permit ends when one of them changes
 //
 // A new rule is a field of RoomFacts and an if in RoomSend.Permit (see CONTRIBUTING.md).
