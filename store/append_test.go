@@ -12,9 +12,9 @@ import (
 	"parlor/store"
 )
 
-// TestAppendAmongRefused checks that refused messages do not keep others in the same batch from
-// being stored, and take no seq.
-func TestAppendAmongRefused(t *testing.T) {
+// TestAppendAmongRejectedMessages checks that rejected messages do not prevent the others of their
+// batch from being stored, and use up no seq.
+func TestAppendAmongRejectedMessages(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	const senders, rounds = 48, 5

@@ -16,10 +16,10 @@ import (
 )
 
 // enterAs creates a session of a user and joins a room with it.
-func enterAs(t *testing.T, f fixture, user string, id room.RoomID, b room.RoomOptions) (room.Session, room.Room) {
+func enterAs(t *testing.T, f fixture, user string, id room.RoomID, opts room.RoomOptions) (room.Session, room.Room) {
 	t.Helper()
 	session := newSession(t, f.Store, user)
-	r, _, err := f.EnterRoom(t.Context(), as(session), id, b)
+	r, _, err := f.EnterRoom(t.Context(), as(session), id, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 		}
 		return r
 	}
-	note(t, f, alice, "call", room.MemberAttributesUpdate{Set: set("k", "v"), DeleteAfterOwnerLeft: new(false)}, "alice")
+	updateMembers(t, f, alice, "call", room.MemberAttributesUpdate{Set: set("k", "v"), DeleteAfterOwnerLeft: new(false)}, "alice")
 	if err := f.LeaveRoom(t.Context(), as(alice), "call"); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +197,7 @@ func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 	if len(again.Attributes) > 0 || again.AttributesVersion != 4 { // events: joined, set, left, deleted, joined
 		t.Errorf("after joining again the room has %+v", again)
 	}
-	if infos := noted(t, f, again, "alice"); len(infos["alice"]) > 0 {
+	if infos := attributesOf(t, f, again, "alice"); len(infos["alice"]) > 0 {
 		t.Errorf("after joining again the member has %v", infos)
 	}
 	if err := f.LeaveRoom(t.Context(), as(alice), "call"); err != nil {
@@ -212,7 +212,7 @@ func TestPurgeDeletesAttributes(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, _ := enterAs(t, f, "alice", "chat", room.RoomOptions{Attributes: set("k", "v")})
-	note(t, f, alice, "chat", room.MemberAttributesUpdate{Set: set("k", "v")}, "alice")
+	updateMembers(t, f, alice, "chat", room.MemberAttributesUpdate{Set: set("k", "v")}, "alice")
 	if err := f.LeaveRoom(t.Context(), as(alice), "chat"); err != nil {
 		t.Fatal(err)
 	}

@@ -21,14 +21,14 @@ type clocks struct {
 	log      bytes.Buffer
 }
 
-func setupClocks(t *testing.T, o store.Options) *clocks {
+func setupClocks(t *testing.T, opts store.Options) *clocks {
 	t.Helper()
 	f := &clocks{database: &clock{now: time.Now()}}
 	f.address, f.clock, f.published = storetest.Database(t), &clock{now: f.database.now}, &recorder{}
-	o.Now, o.Commit = f.clock.Now, f.published.commit
-	o.DatabaseNow = func(time.Time) time.Time { return f.database.Now().Round(0) }
-	o.Log = slog.New(slog.NewTextHandler(&f.log, nil))
-	f.Store = storetest.Open(t, f.address, o)
+	opts.Now, opts.Commit = f.clock.Now, f.published.commit
+	opts.DatabaseNow = func(time.Time) time.Time { return f.database.Now().Round(0) }
+	opts.Log = slog.New(slog.NewTextHandler(&f.log, nil))
+	f.Store = storetest.Open(t, f.address, opts)
 	return f
 }
 

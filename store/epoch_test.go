@@ -17,15 +17,16 @@ import (
 // epoch.
 func epochOf(t *testing.T, s *store.Store, session room.Session, cursor string) (epoch string, foreign bool) {
 	t.Helper()
-	a, err := s.OpenStream(t.Context(), session.ID, cursor, []room.Position{})
+	opened, err := s.OpenStream(t.Context(), session.ID, cursor, []room.Position{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	feed, err := s.FeedAfter(t.Context(), room.FeedCursor{Epoch: cursor}, 1)
-	if err != nil || feed.Epoch != a.Epoch || feed.Foreign != a.Foreign {
-		t.Errorf("the stream's epoch is %q (another than the cursor's: %t), the feed's %q (%t), %v", a.Epoch, a.Foreign, feed.Epoch, feed.Foreign, err)
+	if err != nil || feed.Epoch != opened.Epoch || feed.Foreign != opened.Foreign {
+		t.Errorf("epochs of the stream and the feed differ: got %q (foreign %t) and %q (foreign %t), %v",
+			opened.Epoch, opened.Foreign, feed.Epoch, feed.Foreign, err)
 	}
-	return a.Epoch, a.Foreign
+	return opened.Epoch, opened.Foreign
 }
 
 // TestEpoch: the epoch changes only with the database, and cursors of servers without epochs belong
@@ -79,8 +80,8 @@ func TestRestoredDumpHasANewEpoch(t *testing.T) {
 func TestPointInTimeRecovery(t *testing.T) {
 	t.Parallel()
 	dir := serverDir(t)
-	o := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off", "restore_command": "false"}}
-	pg := start(t, o)
+	opts := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off", "restore_command": "false"}}
+	pg := start(t, opts)
 	if _, err := store.Migrate(t.Context(), pg.URL(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +111,8 @@ func TestPointInTimeRecovery(t *testing.T) {
 		}
 	}
 	stop()
-	run("cp", "-a", o.Dir, copied)
-	pg = start(t, o)
+	run("cp", "-a", opts.Dir, copied)
+	pg = start(t, opts)
 	if same, err := pg.Files(); err != nil || same != files {
 		t.Errorf("after a restart the files are %q, %v; want %q", same, err, files)
 	}
@@ -126,10 +127,10 @@ func TestPointInTimeRecovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	run("rm", "-r", o.Dir)
-	run("cp", "-a", copied, o.Dir)
-	run("cp", "-a", filepath.Join(o.Dir, "PG_VERSION"), filepath.Join(o.Dir, "recovery.signal"))
-	pg = start(t, o)
+	run("rm", "-r", opts.Dir)
+	run("cp", "-a", copied, opts.Dir)
+	run("cp", "-a", filepath.Join(opts.Dir, "PG_VERSION"), filepath.Join(opts.Dir, "recovery.signal"))
+	pg = start(t, opts)
 	if restored, err := pg.Files(); err != nil || restored == files {
 		t.Errorf("the restored files are still %q, %v", restored, err)
 	}

@@ -24,14 +24,14 @@ type fixture struct {
 	published *recorder
 }
 
-func setup(t testing.TB, o store.Options) fixture {
+func setup(t testing.TB, opts store.Options) fixture {
 	t.Helper()
 	f := fixture{address: storetest.Database(t), clock: &clock{now: time.Now()}, published: &recorder{}}
-	o.Now, o.Commit = f.clock.Now, f.published.commit
-	if o.LockTimeout == 0 {
-		o.LockTimeout = time.Minute // tests hold locks, on slow and busy machines
+	opts.Now, opts.Commit = f.clock.Now, f.published.commit
+	if opts.LockTimeout == 0 {
+		opts.LockTimeout = time.Minute // tests hold locks, on slow and busy machines
 	}
-	f.Store = storetest.Open(t, f.address, o)
+	f.Store = storetest.Open(t, f.address, opts)
 	return f
 }
 
@@ -186,9 +186,9 @@ func randomKey(t testing.TB) room.KeyHash {
 	return room.KeyHash(append(a[:], b[:]...))
 }
 
-func openOn(t testing.TB, address string, o store.Options) *store.Store {
+func openOn(t testing.TB, address string, opts store.Options) *store.Store {
 	t.Helper()
-	return storetest.Open(t, address, o)
+	return storetest.Open(t, address, opts)
 }
 
 func openStream(t testing.TB, f fixture, session room.Session) room.OpenedStream {

@@ -104,9 +104,9 @@ func randomStep(
 	case 5, 6:
 		return f.LeaveRoom(t.Context(), as(*session), id)
 	case 7:
-		a, err := f.OpenStream(t.Context(), session.ID, "", nil)
+		opened, err := f.OpenStream(t.Context(), session.ID, "", nil)
 		if err == nil && random.IntN(2) == 0 {
-			f.Detach(session.ID, a.StreamNo, f.clock.Now())
+			f.Detach(session.ID, opened.StreamNo, f.clock.Now())
 		}
 		return err
 	case 8, 9:

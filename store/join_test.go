@@ -29,8 +29,7 @@ type outcome struct {
 	err     error
 }
 
-// queueBehind prevents everybody from locking the room, even if it does not exist, until unlock is
-// called.
+// queueBehind locks the room for all calls, even if it does not exist, until unlock is called.
 func queueBehind(t *testing.T, f fixture, id room.RoomID) *queue {
 	t.Helper()
 	release := hold(t, f, "LOCK TABLE logs IN EXCLUSIVE MODE")
@@ -40,14 +39,14 @@ func queueBehind(t *testing.T, f fixture, id room.RoomID) *queue {
 // call adds a call to the queue. The outcome is set after unlock.
 func (q *queue) call(call func() outcome) *outcome {
 	q.Helper()
-	var o outcome
-	q.calls.Go(func() { o = call() })
+	var result outcome
+	q.calls.Go(func() { result = call() })
 	if q.waiting++; q.waiting == 0 {
 		waitForLocks(q.T, q.fixture, 1) // the first call waits for the lock
-		return &o
+		return &result
 	}
 	waitUntil(q, "the call waits", func() bool { return q.WaitingJoins(q.id) == q.waiting })
-	return &o
+	return &result
 }
 
 func (q *queue) enter(s room.Session) *outcome {
@@ -56,17 +55,17 @@ func (q *queue) enter(s room.Session) *outcome {
 
 func (q *queue) enterWith(ctx context.Context, s room.Session) *outcome {
 	q.Helper()
-	return q.call(func() (o outcome) {
-		o.room, o.created, o.err = q.EnterRoom(ctx, as(s), q.id, room.RoomOptions{Name: string(s.User.ID)})
-		return o
+	return q.call(func() (result outcome) {
+		result.room, result.created, result.err = q.EnterRoom(ctx, as(s), q.id, room.RoomOptions{Name: string(s.User.ID)})
+		return result
 	})
 }
 
 func (q *queue) join(s room.Session) *outcome {
 	q.Helper()
-	return q.call(func() (o outcome) {
-		o.room, o.err = q.JoinRoom(q.Context(), as(s), q.id)
-		return o
+	return q.call(func() (result outcome) {
+		result.room, result.err = q.JoinRoom(q.Context(), as(s), q.id)
+		return result
 	})
 }
 
@@ -109,17 +108,17 @@ func TestWaitingJoinsShareATransaction(t *testing.T) {
 	giveUp()
 	q.unlock()
 
-	for i, o := range in {
-		if o.err != nil || o.created || o.room.MemberCount != i+2 || int(o.room.LastSeq) != i+2 {
-			t.Errorf("number %d: %+v", i, o)
+	for i, result := range in {
+		if result.err != nil || result.created || result.room.MemberCount != i+2 || int(result.room.LastSeq) != i+2 {
+			t.Errorf("number %d: %+v", i, result)
 		}
 	}
 	if again.err != nil || again.room.MemberCount != 5 {
 		t.Errorf("the second session of a user: %+v", again)
 	}
-	for o, want := range refused {
-		if !errors.Is(o.err, want) {
-			t.Errorf("got %v, want %v", o.err, want)
+	for result, want := range refused {
+		if !errors.Is(result.err, want) {
+			t.Errorf("got %v, want %v", result.err, want)
 		}
 	}
 	// The transactions of the host, of the first call, of the batch, and of the second session of a

@@ -248,7 +248,7 @@ func (l *lane) commit(items []*appendItem) error {
 		}
 		var ends logEnds
 		if err == nil {
-			err = retryDeadlocks(func() error {
+			err = retryDeadlocks(func() (err error) {
 				ends, err = l.write(ctx, permitted, lock, l.publish)
 				return err
 			})

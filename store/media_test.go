@@ -36,15 +36,15 @@ func (b *bucket) remove(_ context.Context, id room.MediaID) error {
 // upload adds a file whose bytes are stored.
 func upload(t testing.TB, f fixture, owner room.UserID) room.Media {
 	t.Helper()
-	m := room.Media{ID: begin(t, f, owner), FileName: "a.txt", Size: 1, ContentType: "application/octet-stream"}
+	m := room.Media{ID: beginFile(t, f, owner), FileName: "a.txt", Size: 1, ContentType: "application/octet-stream"}
 	if err := f.FinishMedia(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	return m
 }
 
-// begin adds a file whose bytes are not stored yet.
-func begin(t testing.TB, f fixture, owner room.UserID) room.MediaID {
+// beginFile adds a file whose bytes are not stored yet.
+func beginFile(t testing.TB, f fixture, owner room.UserID) room.MediaID {
 	t.Helper()
 	id, err := f.AddMedia(t.Context(), owner, "a.txt", 1)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestUnsentFilesAreDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b bucket
-	unsent, cut, sent := upload(t, f, "alice"), begin(t, f, "alice"), upload(t, f, "alice")
+	unsent, cut, sent := upload(t, f, "alice"), beginFile(t, f, "alice"), upload(t, f, "alice")
 	if _, err := f.PostMessage(t.Context(), alice, "lobby", fileDraft(sent)); err != nil {
 		t.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 	unknown := room.Media{ID: "3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61"}
 	for what, d := range map[string]room.Draft{
 		"an unknown file":   fileDraft(unknown),
-		"one being sent":    fileDraft(room.Media{ID: begin(t, f, "alice")}),
+		"one being sent":    fileDraft(room.Media{ID: beginFile(t, f, "alice")}),
 		"one among several": {Content: room.Content{Kind: room.KindCombine, MessageList: []room.Quoted{{Content: fileDraft(m).Content}, {Content: fileDraft(unknown).Content}}}},
 	} {
 		if _, err := f.PostPeerMessage(t.Context(), alice, "dave", d); !errors.Is(err, room.ErrMediaNotFound) {

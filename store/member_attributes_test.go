@@ -13,8 +13,8 @@ import (
 	"parlor/store"
 )
 
-// note changes the attributes of members, which must succeed.
-func note(
+// updateMembers changes the attributes of members, which must succeed.
+func updateMembers(
 	t *testing.T, f fixture, by room.Session, id room.RoomID, u room.MemberAttributesUpdate, users ...room.UserID,
 ) []room.MemberAttributesInfo {
 	t.Helper()
@@ -26,8 +26,8 @@ func note(
 	return infos
 }
 
-// noted returns the attributes of those of the users who are in the room.
-func noted(t *testing.T, f fixture, r room.Room, users ...room.UserID) map[room.UserID]map[string]string {
+// attributesOf returns the attributes of the users who are in the room.
+func attributesOf(t *testing.T, f fixture, r room.Room, users ...room.UserID) map[room.UserID]map[string]string {
 	t.Helper()
 	infos, err := f.MemberAttributesByID(t.Context(), r.Generation, users)
 	if err != nil {
@@ -68,21 +68,21 @@ func TestUpdateMemberAttributes(t *testing.T) {
 	if diff := cmp.Diff(room.Body(room.MemberAttributesUpdated{Infos: want, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}), published[0].Body); diff != "" {
 		t.Error(diff)
 	}
-	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("long", strings.Repeat("x", 64))}, "bob")
+	updateMembers(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("long", strings.Repeat("x", 64))}, "bob")
 	_, _, err = f.UpdateMemberAttributes(t.Context(), as(alice), "lobby", []room.UserID{"alice", "bob"}, room.MemberAttributesUpdate{Set: set("longer", strings.Repeat("x", 70))})
 	if !errors.Is(err, room.ErrAttributesFull) {
 		t.Errorf("too much for bob: %v", err)
 	}
 	before := roomAs(t, f, alice, "lobby")
-	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v"), Delete: []string{"nothing"}}, "alice", "bob")
+	updateMembers(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v"), Delete: []string{"nothing"}}, "alice", "bob")
 	if after := roomAs(t, f, alice, "lobby"); after.LastSeq != before.LastSeq {
 		t.Errorf("an update without effect advanced the log from %d to %d", before.LastSeq, after.LastSeq)
 	}
-	if got := noted(t, f, r, "alice", "bob"); len(got["alice"]) != 1 || len(got["bob"]) != 2 {
+	if got := attributesOf(t, f, r, "alice", "bob"); len(got["alice"]) != 1 || len(got["bob"]) != 2 {
 		t.Errorf("the attributes are %v", got)
 	}
-	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Delete: []string{"k"}}, "alice")
-	if got := noted(t, f, r, "alice", "carol"); len(got) != 1 || len(got["alice"]) != 0 {
+	updateMembers(t, f, alice, "lobby", room.MemberAttributesUpdate{Delete: []string{"k"}}, "alice")
+	if got := attributesOf(t, f, r, "alice", "carol"); len(got) != 1 || len(got["alice"]) != 0 {
 		t.Errorf("the attributes are %v", got)
 	}
 }
@@ -95,8 +95,8 @@ func TestMemberAttributesAfterLeaving(t *testing.T) {
 	alice, r := enterAs(t, f, "alice", "lobby", room.RoomOptions{})
 	bob, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
 	phone, _ := enterAs(t, f, "bob", "lobby", room.RoomOptions{})
-	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("kept", "1"), DeleteAfterOwnerLeft: new(false)}, "bob", "alice")
-	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("going", "2")}, "bob")
+	updateMembers(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("kept", "1"), DeleteAfterOwnerLeft: new(false)}, "bob", "alice")
+	updateMembers(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("going", "2")}, "bob")
 	leave := func(s room.Session) {
 		t.Helper()
 		if err := f.LeaveRoom(t.Context(), as(s), "lobby"); err != nil {
@@ -104,21 +104,21 @@ func TestMemberAttributesAfterLeaving(t *testing.T) {
 		}
 	}
 	leave(phone)
-	if got := noted(t, f, r, "bob"); len(got["bob"]) != 2 {
+	if got := attributesOf(t, f, r, "bob"); len(got["bob"]) != 2 {
 		t.Errorf("while a session remains, the attributes are %v", got)
 	}
 	leave(bob)
-	if got := noted(t, f, r, "bob"); len(got) > 0 {
+	if got := attributesOf(t, f, r, "bob"); len(got) > 0 {
 		t.Errorf("a user outside the room has %v", got)
 	}
 	if page, _, _, err := f.MemberAttributes(t.Context(), r.Generation, room.MemberCursor{}, 10); err != nil || len(page) != 1 {
 		t.Errorf("listed are %v, %v", page, err)
 	}
 	enterAs(t, f, "bob", "lobby", room.RoomOptions{})
-	if diff := cmp.Diff(set("kept", "1"), noted(t, f, r, "bob")["bob"]); diff != "" {
+	if diff := cmp.Diff(set("kept", "1"), attributesOf(t, f, r, "bob")["bob"]); diff != "" {
 		t.Errorf("back again: %s", diff)
 	}
-	note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("kept", "1"), DeleteAfterOwnerLeft: new(true)}, "bob")
+	updateMembers(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("kept", "1"), DeleteAfterOwnerLeft: new(true)}, "bob")
 	checkInvariants(t, f)
 }
 
@@ -131,7 +131,7 @@ func TestMemberAttributesPages(t *testing.T) {
 		user := room.UserID(fmt.Sprint("user", 9-i))
 		enterAs(t, f, string(user), "lobby", room.RoomOptions{})
 		if i%3 > 0 {
-			note(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v")}, user)
+			updateMembers(t, f, alice, "lobby", room.MemberAttributesUpdate{Set: set("k", "v")}, user)
 			want = append(want, user)
 		}
 	}

@@ -21,8 +21,8 @@ import (
 func TestPostgreSQLOutage(t *testing.T) {
 	t.Parallel()
 	dir := serverDir(t)
-	o := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}
-	pg := start(t, o)
+	opts := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}
+	pg := start(t, opts)
 	if _, err := store.Migrate(t.Context(), pg.URL(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestPostgreSQLOutage(t *testing.T) {
 	f.clock.advance(20 * time.Second) // longer than a lease
 	lost := f.clock.Now().Add(time.Second)
 	f.Detach(alice.ID, stream.StreamNo, lost) // must not be lost
-	start(t, o)
+	start(t, opts)
 	before := count()
 	waitUntil(t, "messages flow again", func() bool { return count() > before+20 })
 	close(stop)
@@ -126,9 +126,9 @@ func TestPostgreSQLOutage(t *testing.T) {
 	checkInvariants(t, f)
 }
 
-func start(t *testing.T, o localpg.Options) *localpg.Server {
+func start(t *testing.T, opts localpg.Options) *localpg.Server {
 	t.Helper()
-	pg, err := localpg.Start(t.Context(), o)
+	pg, err := localpg.Start(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -324,17 +324,17 @@ func TestCursorSetsDelivered(t *testing.T) {
 		{"before that", []room.Position{{Log: alice.Inbox, Seq: 2}}, 3},
 		{"at the end", []room.Position{{Log: alice.Inbox, Seq: 5}, {Log: bob.Inbox, Seq: 1}}, 5},
 	} {
-		a, err := f.OpenStream(t.Context(), alice.ID, "", c.cursor)
+		opened, err := f.OpenStream(t.Context(), alice.ID, "", c.cursor)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := room.Inbox{Log: alice.Inbox, LastSeq: 5, OldestSeq: 1, DeliveredSeq: c.want}
-		if a.Inbox != want {
-			t.Errorf("%s: got %+v, want %+v", c.what, a.Inbox, want)
+		if opened.Inbox != want {
+			t.Errorf("%s: got %+v, want %+v", c.what, opened.Inbox, want)
 		}
 	}
-	if a := openStream(t, f, bob); a.Inbox.DeliveredSeq != 0 {
-		t.Errorf("the cursor of another user moved the delivered position: %+v", a.Inbox)
+	if opened := openStream(t, f, bob); opened.Inbox.DeliveredSeq != 0 {
+		t.Errorf("the cursor of another user moved the delivered position: %+v", opened.Inbox)
 	}
 	// The cursor of an ended session is ignored.
 	phone := newUser(t, f, "bob")
@@ -344,8 +344,8 @@ func TestCursorSetsDelivered(t *testing.T) {
 	if _, err := f.OpenStream(t.Context(), phone.ID, "", []room.Position{{Log: bob.Inbox, Seq: 5}}); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("stream of an ended session: got %v, want ErrSessionEnded", err)
 	}
-	if a := openStream(t, f, bob); a.Inbox.DeliveredSeq != 0 {
-		t.Errorf("the cursor of an ended session moved the delivered position: %+v", a.Inbox)
+	if opened := openStream(t, f, bob); opened.Inbox.DeliveredSeq != 0 {
+		t.Errorf("the cursor of an ended session moved the delivered position: %+v", opened.Inbox)
 	}
 }
 

@@ -199,7 +199,7 @@ func TestPeerRecall(t *testing.T) {
 	checkInvariants(t, f)
 }
 
-func TestRecallPermissionsFromPeers(t *testing.T) {
+func TestPeerRecallPermissions(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
 	alice, phone, bob, carol := newUser(t, f, "alice"), newUser(t, f, "alice"), newUser(t, f, "bob"), newUser(t, f, "carol")

@@ -147,27 +147,27 @@ func TestMemberTimesOutAfterItsStreamEnds(t *testing.T) {
 	r := enter(t, f, alice, "lobby")
 	enter(t, f, bob, "lobby")
 	openStream(t, f, bob)
-	a := openStream(t, f, alice)
+	opened := openStream(t, f, alice)
 	f.published.take()
 
 	// While the stream is open, there is no timeout.
 	f.clock.advance(time.Hour / 2)
 	sweep(t, f)
 	// The stream ends, and the client is back in time: nobody is notified.
-	f.Detach(alice.ID, a.StreamNo, f.clock.Now())
+	f.Detach(alice.ID, opened.StreamNo, f.clock.Now())
 	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
 	f.clock.advance(9 * time.Second)
 	sweep(t, f)
-	a = openStream(t, f, alice)
+	opened = openStream(t, f, alice)
 	f.clock.advance(time.Minute)
 	sweep(t, f)
 	if c := f.published.take(); len(c.Events)+len(c.Left) != 0 {
 		t.Fatalf("published %+v, want nothing", c)
 	}
 	// A late report about the end of the old stream does not affect the new one.
-	f.Detach(alice.ID, a.StreamNo-1, f.clock.Now())
+	f.Detach(alice.ID, opened.StreamNo-1, f.clock.Now())
 	// The stream ends, and the client does not return in time.
-	f.Detach(alice.ID, a.StreamNo, f.clock.Now())
+	f.Detach(alice.ID, opened.StreamNo, f.clock.Now())
 	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
 	f.clock.advance(10 * time.Second)
 	sweep(t, f)

@@ -159,7 +159,7 @@ func TestPartsAreDeleted(t *testing.T) {
 func TestUploadsBelongToTheirOwner(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
-	mine, single := beginUpload(t, f, "alice", 2).ID, begin(t, f, "alice")
+	mine, single := beginUpload(t, f, "alice", 2).ID, beginFile(t, f, "alice")
 	for user, id := range map[room.UserID]room.MediaID{"bob": mine, "alice": single} {
 		if _, err := f.Upload(t.Context(), user, id); !errors.Is(err, room.ErrMediaNotFound) {
 			t.Errorf("%s resumes: %v", user, err)

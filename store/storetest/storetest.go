@@ -59,19 +59,19 @@ func Main(m *testing.M, checks ...func(address string) error) int {
 
 // New opens a store on a database of its own. Options that are not set get
 // their defaults; a nil Commit hears nothing.
-func New(t testing.TB, o store.Options) *store.Store {
+func New(t testing.TB, opts store.Options) *store.Store {
 	t.Helper()
-	return Open(t, Database(t), o)
+	return Open(t, Database(t), opts)
 }
 
 // Open opens a store on a database that Database made. It is closed with the
 // test.
-func Open(t testing.TB, address string, o store.Options) *store.Store {
+func Open(t testing.TB, address string, opts store.Options) *store.Store {
 	t.Helper()
-	if now := o.Now; now != nil && o.DatabaseNow == nil { // one clock for both, unless the test is about two
-		o.DatabaseNow = func(time.Time) time.Time { return now() }
+	if now := opts.Now; now != nil && opts.DatabaseNow == nil { // one clock for both, unless the test is about two
+		opts.DatabaseNow = func(time.Time) time.Time { return now() }
 	}
-	s, err := store.Open(context.Background(), address, o)
+	s, err := store.Open(context.Background(), address, opts)
 	if err != nil {
 		t.Fatalf("open the store: %v", err)
 	}
