@@ -27,7 +27,7 @@ var (
 	ErrFull = errors.New("media: no space left")
 )
 
-// strayAge is the age at which an unfinished file is deleted. No upload takes nearly as long.
+// strayAge is the age from which an unfinished file is deleted. No upload takes nearly as long.
 const strayAge = 24 * time.Hour
 
 // Bucket stores the bytes of files by name. It is safe for concurrent use.
@@ -37,12 +37,12 @@ type Bucket struct {
 	KeepFree int64
 
 	blobs *blob.Bucket
-	// folder is where the files are stored; empty if they are in a remote bucket.
+	// folder is the folder of the files. It is empty if they are in a remote bucket.
 	folder string
-	opened atomic.Pointer[fs.FileInfo] // the folder as it was opened, to notice when it is replaced
+	opened atomic.Pointer[fs.FileInfo] // identifies the folder, to notice when it is replaced
 	sync   func(*os.File) error        // os.File.Sync, which tests replace
 
-	// bucket and prefix are those of S3, for calls that the driver does not have.
+	// bucket and prefix are those of S3, for calls that the driver does not offer.
 	bucket, prefix string
 }
 
@@ -74,7 +74,8 @@ func folderOf(address string) (folder string, isFolder bool, err error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
-		return "", false, errors.New("media: the address is not a URL") // url.Parse's error would quote the address, with its keys
+		// The error of url.Parse would quote the address, which may contain keys.
+		return "", false, errors.New("media: the address is not a URL")
 	case u.Scheme != "file":
 		return "", false, nil
 	case u.Host != "" || u.RawQuery != "" || !filepath.IsAbs(u.Path):
@@ -94,8 +95,9 @@ func (b *Bucket) openFolder() error {
 	b.opened.Store(&opened)
 	b.blobs, err = fileblob.OpenBucket(b.folder, &fileblob.Options{
 		DirFileMode: 0o700,
-		NoTempDir:   true,                       // unfinished files are in the same folder, where a rename is atomic
-		Metadata:    fileblob.MetadataDontWrite, // the database has all that is known about a file
+		// Unfinished files are in the same folder, where a rename is atomic.
+		NoTempDir: true,
+		Metadata:  fileblob.MetadataDontWrite, // the database contains it
 	})
 	return err
 }
@@ -158,8 +160,8 @@ func (b *Bucket) RemoveStrays(ctx context.Context) error {
 // Close closes the bucket.
 func (b *Bucket) Close() error { return b.blobs.Close() }
 
-// key returns where a file is stored. Names are random, so files are spread evenly over the
-// folders.
+// key returns the key under which a file is stored. Names are random, so the files are spread
+// evenly over the folders.
 func key(name string) string { return name[:min(2, len(name))] + "/" + name }
 
 // Save stores all of r under a new name, and returns its size and what kind of file it is. No byte

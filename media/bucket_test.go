@@ -158,7 +158,7 @@ type stopper func()
 
 func (s stopper) Read([]byte) (int, error) { s(); return 0, io.EOF }
 
-// TestBrokenFilesAreStored covers that broken files are stored as files of an unknown type.
+// TestBrokenFilesAreStored checks that broken files are stored as files of an unknown type.
 func TestBrokenFilesAreStored(t *testing.T) {
 	eachBucket(t, func(t *testing.T, b *Bucket, _ func() []string) {
 		size, info, err := b.Save(t.Context(), "broken", strings.NewReader("\x89PNG\r\n\x1a\nand no more"))
@@ -255,18 +255,18 @@ func TestFilesAreSynced(t *testing.T) {
 	if at, err := os.Stat(folder); err != nil || at.Mode().Perm() != 0o700 {
 		t.Errorf("mode of the folder: %v, error %v", at.Mode(), err)
 	}
-	wants := func(what string, want ...string) {
+	checkSynced := func(what string, want ...string) {
 		t.Helper()
 		if diff := cmp.Diff(want, synced); diff != "" {
 			t.Errorf("%s: synced (-want +got):\n%s", what, diff)
 		}
 		synced = nil
 	}
-	wants("opened", "", "/new")
+	checkSynced("opened", "", "/new")
 	if _, _, err := b.Save(t.Context(), "abcd", strings.NewReader("x")); err != nil {
 		t.Fatal(err)
 	}
-	wants("saved", "/new/media/ab/bytes", "/new/media/ab", "/new/media")
+	checkSynced("saved", "/new/media/ab/bytes", "/new/media/ab", "/new/media")
 	for _, broken = range []string{folder + "/cd/bytes", folder + "/cd", folder} {
 		if _, _, err := b.Save(t.Context(), "cdef", strings.NewReader("x")); !errors.Is(err, cause) {
 			t.Errorf("failing sync of %s: %v, want its error", broken, err)
@@ -279,7 +279,7 @@ func TestFilesAreSynced(t *testing.T) {
 	if err := b.Delete(t.Context(), "abcd"); err != nil {
 		t.Fatal(err)
 	}
-	wants("deleted", "/new/media/ab", "/new/media")
+	checkSynced("deleted", "/new/media/ab", "/new/media")
 }
 
 // BenchmarkSave measures the cost of storing a small file, with and without syncing.
@@ -382,10 +382,10 @@ func TestUnfinishedFilesAreRemoved(t *testing.T) {
 		s3 := mediatest.NewS3(t)
 		b := openAt(t, s3.URL)
 		const old, young, others = "/3f/3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "/4f/4f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "/backup.tar"
-		s3.Late(25 * time.Hour)
+		s3.SetClockBack(25 * time.Hour)
 		s3.Do("POST", old+"?uploads", nil)
 		s3.Do("POST", others+"?uploads", nil)
-		s3.Late(time.Hour)
+		s3.SetClockBack(time.Hour)
 		s3.Do("POST", young+"?uploads", nil)
 		if err := b.RemoveStrays(t.Context()); err != nil {
 			t.Error(err)

@@ -2,5 +2,6 @@
 
 package media
 
-// freeBytes does not know on this system: a full disk is noticed by a failing write.
+// freeBytes returns false, because it is not implemented on this system. A full disk is noticed
+// when a write fails.
 func freeBytes(string) (free int64, known bool) { return 0, false }

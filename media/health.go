@@ -18,12 +18,12 @@ type Stored struct {
 	Size int64 // bytes
 }
 
-// Check reports an error if the bucket cannot store files, or if it is not the bucket that it
-// should be: sample contains some of the files that should be in it, and at least one must be. If
+// Check returns an error if the bucket cannot store files, or if it contains none of the files of
+// sample, all of which should be in it. If
 // the folder was replaced since the start, and the new one contains files of the sample, Check
 // accepts it as the same folder. Errors: ErrFull, ErrNotStored, and those of the bucket.
 func (b *Bucket) Check(ctx context.Context, sample []Stored) error {
-	moved := b.checkFolder()
+	replaced := b.checkFolder()
 	if b.folder == "" {
 		if err := b.checkReachable(ctx); err != nil {
 			return err
@@ -33,25 +33,25 @@ func (b *Bucket) Check(ctx context.Context, sample []Stored) error {
 	}
 	found := 0
 	for _, s := range sample {
-		is, err := b.Is(ctx, s)
+		stored, err := b.has(ctx, s)
 		if err != nil {
 			return err
 		}
-		if is {
+		if stored {
 			found++
 		}
 	}
 	if found == 0 && len(sample) > 0 {
 		return fmt.Errorf("%w: none of %d files that should be stored was found; is this the right folder or bucket?", ErrNotStored, len(sample))
 	}
-	if moved != nil && found > 0 {
-		moved = b.acceptFolder()
+	if replaced != nil && found > 0 {
+		replaced = b.acceptFolder()
 	}
-	return errors.Join(moved, b.CheckSpace(0))
+	return errors.Join(replaced, b.CheckSpace(0))
 }
 
-// Is reports whether a file is stored with the expected size.
-func (b *Bucket) Is(ctx context.Context, s Stored) (bool, error) {
+// has reports whether a file is stored with the expected size.
+func (b *Bucket) has(ctx context.Context, s Stored) (bool, error) {
 	size, err := b.Size(ctx, s.Name)
 	if errors.Is(err, ErrNotStored) {
 		return false, nil
@@ -61,14 +61,14 @@ func (b *Bucket) Is(ctx context.Context, s Stored) (bool, error) {
 
 // Size returns how many bytes of a file are stored. Errors: ErrNotStored, and those of the bucket.
 func (b *Bucket) Size(ctx context.Context, name string) (int64, error) {
-	is, err := b.blobs.Attributes(ctx, key(name))
+	attributes, err := b.blobs.Attributes(ctx, key(name))
 	switch {
 	case gcerrors.Code(err) == gcerrors.NotFound:
 		return 0, fmt.Errorf("%w: %w", ErrNotStored, err)
 	case err != nil:
 		return 0, fmt.Errorf("media: look for a file: %w", err)
 	}
-	return is.Size, nil
+	return attributes.Size, nil
 }
 
 // checkReachable returns an error if the bucket cannot be reached. An unreachable bucket must not
@@ -77,8 +77,8 @@ func (b *Bucket) checkReachable(ctx context.Context) error {
 	if b.folder != "" {
 		return b.checkFolder()
 	}
-	is, err := b.blobs.IsAccessible(ctx)
-	if err == nil && !is {
+	exists, err := b.blobs.IsAccessible(ctx)
+	if err == nil && !exists {
 		err = errors.New("the bucket does not exist")
 	}
 	if err != nil {
@@ -93,8 +93,8 @@ func (b *Bucket) checkFolder() error {
 	if b.folder == "" {
 		return nil
 	}
-	is, err := os.Stat(b.folder)
-	if err == nil && !os.SameFile(is, *b.opened.Load()) {
+	folder, err := os.Stat(b.folder)
+	if err == nil && !os.SameFile(folder, *b.opened.Load()) {
 		err = &fs.PathError{Op: "open", Path: b.folder, Err: errors.New("not the folder that was opened at the start")}
 	}
 	if err != nil {
@@ -105,11 +105,11 @@ func (b *Bucket) checkFolder() error {
 
 // acceptFolder accepts the current folder in place of the one that was opened.
 func (b *Bucket) acceptFolder() error {
-	is, err := os.Stat(b.folder)
+	folder, err := os.Stat(b.folder)
 	if err != nil {
 		return fmt.Errorf("media: look at the folder: %w", err)
 	}
-	b.opened.Store(&is)
+	b.opened.Store(&folder)
 	return nil
 }
 

@@ -104,7 +104,7 @@ func TestFolderIsChecked(t *testing.T) {
 	}
 }
 
-// TestS3IsChecked covers that an unreachable or full bucket is not mistaken for one that has lost
+// TestS3IsChecked checks that an unreachable or full bucket is not mistaken for one that has lost
 // its files.
 func TestS3IsChecked(t *testing.T) {
 	s3 := mediatest.NewS3(t)

@@ -12,7 +12,7 @@ import (
 
 // Listed is a file in a bucket.
 type Listed struct {
-	Stored        // Name is the key if the file is foreign
+	Stored        // its Name is the whole key if the file is foreign
 	Foreign  bool // not written by Parlor, or unfinished
 	StoredAt time.Time
 }

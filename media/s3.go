@@ -18,13 +18,13 @@ const (
 	// partBytes is how much of an upload to S3 is held in memory: the smallest part that S3
 	// accepts.
 	partBytes = 5 << 20
-	// abandonTimeout bounds how long an aborted upload waits until S3 has deleted its parts.
-	abandonTimeout = 10 * time.Second
+	// abortTimeout bounds how long an aborted upload waits until S3 has deleted its parts.
+	abortTimeout = 10 * time.Second
 )
 
-// tuneUpload is used in blob.WriterOptions.BeforeWrite, to change two settings of uploads to S3
-// that the driver does not expose. Without abandonTimeout, an aborted upload could not delete its
-// parts, because its context is cancelled; they would be invisible and cost money. And without the
+// tuneUpload changes two settings of an upload to S3 that the driver does not expose. It is called
+// by blob.WriterOptions.BeforeWrite. Without abortTimeout, an aborted upload could not delete its
+// parts, because its context is cancelled: they would be invisible and cost money. Without the
 // smaller part size, the first 16 MB of each file would be read before the first part is sent.
 func tuneUpload(blobs *blob.Bucket, as func(any) bool) {
 	var (
@@ -37,7 +37,7 @@ func tuneUpload(blobs *blob.Bucket, as func(any) bool) {
 	*uploads = *transfermanager.New(client, func(o *transfermanager.Options) {
 		o.RequestChecksumCalculation = client.Options().RequestChecksumCalculation // as the driver does
 		o.PartSizeBytes, o.MultipartUploadThreshold, o.Concurrency = partBytes, partBytes, 1
-		o.FailTimeout = abandonTimeout
+		o.FailTimeout = abortTimeout
 	})
 }
 

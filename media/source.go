@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// maxRead is how many bytes of a file are read at most. Walking through a picture of 10 MB, the
-	// largest that a message may contain, reads all of it and needs no more.
+	// maxRead is the maximum number of bytes of a file that are read. Walking through a picture of
+	// 10 MB, the largest that a message may contain, reads all of it and needs no more.
 	maxRead = 12 << 20
 
 	// minFill and maxFill bound the size of a read. A walk that jumps reads little at each
@@ -65,7 +65,8 @@ func (s *source) rest(off, end int64) ([]byte, error) {
 // fill fills the buffer with the n bytes at off, and as many after them as seem useful.
 func (s *source) fill(off int64, n int) error {
 	want := minFill
-	if ahead := off - s.offset; ahead >= 0 && ahead <= 2*int64(len(s.buf)) { // a small step beyond the buffer is not a jump
+	if ahead := off - s.offset; ahead >= 0 && ahead <= 2*int64(len(s.buf)) {
+		// A small step beyond the buffer is not a jump.
 		want = min(2*len(s.buf), maxFill)
 	}
 	want = int(min(int64(max(want, n, minFill)), s.size-off))

@@ -42,9 +42,9 @@ func TestMediaCheck(t *testing.T) {
 	t.Run("S3", func(t *testing.T) {
 		s3 := mediatest.NewS3(t)
 		testMediaCheck(t, s3.URL, func(id, data string, age time.Duration) {
-			s3.Late(age)
+			s3.SetClockBack(age)
 			s3.Do("PUT", "/"+id[:2]+"/"+id, strings.NewReader(data))
-			s3.Late(0)
+			s3.SetClockBack(0)
 		}, func(id string) { s3.Do("DELETE", "/"+id[:2]+"/"+id, nil) })
 	})
 }

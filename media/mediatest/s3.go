@@ -21,7 +21,7 @@ const bucket = "parlor"
 
 // S3 is an S3 server in the process of the test, with one bucket.
 type S3 struct {
-	// URL is that of the bucket, as in PARLOR_MEDIA_URL.
+	// URL is the URL of the bucket, as in PARLOR_MEDIA_URL.
 	URL string
 
 	testing.TB
@@ -30,7 +30,7 @@ type S3 struct {
 	mu   sync.Mutex // guards the fields below
 	deny func(*http.Request) bool
 	full bool
-	late time.Duration
+	late time.Duration // by which the clock of the server is set back
 }
 
 // now is the clock of the server.
@@ -72,7 +72,8 @@ func NewS3(t testing.TB) *S3 {
 		}
 		serve.ServeHTTP(w, r)
 	}))
-	s.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // discards errors about clients that closed the connection
+	// Clients that close the connection are no errors.
+	s.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	s.server.Start()
 	t.Cleanup(s.server.Close)
 	s.URL = fmt.Sprintf("s3://%s?region=us-east-1&endpoint=%s&use_path_style=true&response_checksum_validation=when_required", bucket, s.server.URL)
@@ -98,8 +99,9 @@ func (s *S3) Fill(full bool) {
 	s.full = full
 }
 
-// Late sets the server's clock back, so that what is stored from now on looks that old.
-func (s *S3) Late(by time.Duration) {
+// SetClockBack sets the server's clock back, so that files that are stored from now on look that
+// old.
+func (s *S3) SetClockBack(by time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.late = by
