@@ -28,21 +28,20 @@ func runBench(t *testing.T, change func(*Options)) (*Report, error) {
 
 // misbehavior is what a fake server does wrong.
 type misbehavior struct {
-	skip, repeat int64 // this seq of each room
-	status       int   // of the answers to messages, where not 0
-	end          bool  // every stream ends after its first message, once
+	skip, repeat int64 // seq that each room skips or sends twice; 0 means none
+	status       int   // status of the replies to messages; 0 means 201
+	end          bool  // every stream ends once, after its first message
 }
 
-// fakeParlor implements just enough of the contract for a run, and can do what the real server must
-// not.
+// fakeParlor implements just enough of the contract for a run, and can misbehave.
 type fakeParlor struct {
 	misbehavior
 	mu    sync.Mutex // guards all below
 	rooms map[string]*fakeRoom
-	where map[string]string // the rooms of the sessions, by key
+	where map[string]string // rooms of the sessions, by key
 	ended map[string]bool   // sessions whose stream was ended once
-	gone  int               // sessions that logged out
-	from  map[string]int    // how many streams came from an address
+	gone  int               // number of sessions that logged out
+	from  map[string]int    // number of streams by address of the client
 }
 
 type fakeRoom struct {
@@ -68,7 +67,7 @@ func startFake(t *testing.T, m misbehavior) (*Parlor, *fakeParlor) {
 		f.gone++
 	})
 	mux.HandleFunc("POST /v1/rooms/{room}/enter", f.enter)
-	mux.HandleFunc("POST /v1/rooms/{room}/messages", f.say)
+	mux.HandleFunc("POST /v1/rooms/{room}/messages", f.send)
 	mux.HandleFunc("GET /v1/events", f.stream)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -87,7 +86,7 @@ func (f *fakeParlor) enter(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, `{"room":{"generation":%d}}`, f.rooms[id].generation)
 }
 
-func (f *fakeParlor) say(w http.ResponseWriter, r *http.Request) {
+func (f *fakeParlor) send(w http.ResponseWriter, r *http.Request) {
 	if f.status != 0 {
 		w.WriteHeader(f.status)
 		return
@@ -190,7 +189,7 @@ func TestNothingLost(t *testing.T) {
 	}
 }
 
-// TestLossesAreReported has a message that skips all 20 streams, and one that is delivered twice.
+// TestLossesAreReported loses one message on all 20 streams, and delivers another one twice.
 func TestLossesAreReported(t *testing.T) {
 	t.Parallel()
 	target, _ := startFake(t, misbehavior{skip: 7, repeat: 9})

@@ -14,8 +14,8 @@ import (
 // parsed is a copy of a frame that outlives the buffer.
 type parsed struct{ id, event, data string }
 
-// scanIn scans a stream that arrives in parts, each after the rest of the previous ones, as a loop
-// does.
+// scanIn scans a stream that arrives in pieces. As in a loop, each is appended to what scan has
+// left of the previous ones.
 func scanIn(t testing.TB, pieces ...[]byte) (frames []parsed, left int) {
 	t.Helper()
 	var tail []byte
@@ -171,7 +171,7 @@ func TestChunksAtEveryBoundary(t *testing.T) {
 	}
 	for _, bad := range []string{"3\r\nabcd\r\n", "fffffffffffffffff\r\n"} {
 		if _, err := unwrapIn([]byte(bad)); err == nil {
-			t.Errorf("%q is taken for chunks", bad)
+			t.Errorf("%q is accepted as chunks", bad)
 		}
 	}
 }
@@ -194,10 +194,10 @@ func FuzzChunks(f *testing.F) {
 // the stream receives the same.
 func TestReceivedAtEveryBoundary(t *testing.T) {
 	t.Parallel()
-	hallID := "bench-x-0"
+	roomID := "bench-x-0"
 	message := func(n, seq int) string {
 		return fmt.Sprintf("id: 1:0,7:%d\nevent: roomMessageReceived\ndata: {\"roomID\":\"%s\",\"generation\":7,\"seq\":%d,\"messageList\":[{\"text\":\"%s\"}]}\n\n",
-			seq, hallID, seq, appendStamp(nil, int64(n), 5))
+			seq, roomID, seq, appendStamp(nil, int64(n), 5))
 	}
 	ready := "id: 1:0,7:3\nevent: sessionReady\ndata: {\"resumed\":false}\n\n"
 	body := ":\n\n" + ready + message(1, 4) + message(2, 5)
@@ -207,8 +207,8 @@ func TestReceivedAtEveryBoundary(t *testing.T) {
 		"chunks": head + "Transfer-Encoding: chunked\r\n\r\n" + string(chunked(t, body[:50], body[50:])),
 	} {
 		for i := range len(reply) + 1 {
-			l, s := aLoop(t, &Parlor{URL: "http://127.0.0.1:1", Kind: "text", Size: MinSize})
-			s.room.id, s.room.log = hallID, 7
+			l, s := newTestLoop(t, &Parlor{URL: "http://127.0.0.1:1", Kind: "text", Size: MinSize})
+			s.room.id, s.room.log = roomID, 7
 			s.state, l.opening = streamRequested, 1
 			for _, piece := range []string{reply[:i], reply[i:]} {
 				kept := len(s.tail)
@@ -224,8 +224,8 @@ func TestReceivedAtEveryBoundary(t *testing.T) {
 	}
 }
 
-// aLoop returns a loop without sockets, and its stream.
-func aLoop(t testing.TB, target Target) (*loop, *stream) {
+// newTestLoop returns a loop without sockets, and its stream.
+func newTestLoop(t testing.TB, target Target) (*loop, *stream) {
 	t.Helper()
 	r := &run{Options: Options{Target: target}, clock: newClock()}
 	return &loop{readers: &readers{run: r, failed: make(chan struct{})}, latency: newHistogram()}, &stream{room: &runRoom{}}
@@ -238,16 +238,16 @@ func TestHeads(t *testing.T) {
 		"HTTP/1.1 503 Busy\r\n\r\n":                         errBusy.Error(),
 		"SSH-2.0\r\n\r\n":                                   "the reply begins with",
 	} {
-		l, s := aLoop(t, &Plain{})
+		l, s := newTestLoop(t, &Plain{})
 		s.state = streamRequested
 		if err := l.received(s, []byte(reply), 0); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", reply, err)
 		}
 	}
-	l, s := aLoop(t, &Plain{})
+	l, s := newTestLoop(t, &Plain{})
 	s.state = streamRequested
 	if err := l.received(s, bytes.Repeat([]byte("x"), readBuffer/2), 0); err == nil {
-		t.Error("a head of any length is taken")
+		t.Error("a head of any length is accepted")
 	}
 }
 
@@ -272,7 +272,7 @@ func TestFollow(t *testing.T) {
 }
 
 func BenchmarkReceived(b *testing.B) {
-	l, s := aLoop(b, &Parlor{})
+	l, s := newTestLoop(b, &Parlor{})
 	s.room.id, s.seq, s.state = "bench-x-0", 1, streamLive
 	l.from.Store(0)
 	l.until.Store(1 << 62)

@@ -21,15 +21,15 @@ func TestProcesses(t *testing.T) {
 	}
 	// The clock and the ticks measure the same time.
 	if ticked := u.user + u.system; u.cpu-ticked > time.Second || ticked-u.cpu > time.Second {
-		t.Errorf("the clock says %s, the ticks %s", u.cpu, ticked)
+		t.Errorf("%s of CPU time by the clock, %s by ticks", u.cpu, ticked)
 	}
 	if _, err := readUsage(1 << 30); err == nil {
-		t.Error("a process that is not there was read")
+		t.Error("readUsage of a missing process returned no error")
 	}
 	if got := Family(os.Getppid()); len(got) < 2 {
-		t.Errorf("the family of this test's parent is %d processes", len(got))
+		t.Errorf("Family of the parent of this test returned %d processes", len(got))
 	}
 	if machineBusy() < time.Second {
-		t.Errorf("the machine has worked %s", machineBusy())
+		t.Errorf("the CPU time of the machine is %s", machineBusy())
 	}
 }

@@ -137,7 +137,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("still waiting after %s: %s", waitLimit, what)
+			t.Fatalf("timed out after %s waiting until %s", waitLimit, what)
 		}
 	}
 }
@@ -180,7 +180,7 @@ func TestStartStopStartKeepsData(t *testing.T) {
 		"listen_addresses": "", "server_encoding": "UTF8", "lc_collate": "C", "data_checksums": "on", "max_connections": "20",
 	} {
 		if got := mustQuery(t, second.URL(), `SHOW `+setting); got != want {
-			t.Errorf("%s is %q, not %q", setting, got, want)
+			t.Errorf("%s is %q, want %q", setting, got, want)
 		}
 	}
 	stop(t, second)
@@ -265,7 +265,7 @@ func TestParentKilled(t *testing.T) {
 	stop(t, server)
 }
 
-// TestTakesOverLeftover starts while a PostgreSQL that got no signal still runs on the folder.
+// TestTakesOverLeftover calls Start while a PostgreSQL that got no signal still runs on the folder.
 func TestTakesOverLeftover(t *testing.T) {
 	t.Parallel()
 	server := start(t, newCluster(t))
@@ -308,19 +308,19 @@ func TestLockFileNamesOtherProcess(t *testing.T) {
 	stop(t, server)
 
 	// It must run as the database user: PostgreSQL ignores process IDs that it may not signal.
-	stranger := server.cluster.account.command(t.Context(), "/bin/sh", "-c", "read line")
-	input, err := stranger.StdinPipe()
+	other := server.cluster.account.command(t.Context(), "/bin/sh", "-c", "read line")
+	input, err := other.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stranger.Start(); err != nil {
+	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
 		_ = input.Close()
-		_ = stranger.Wait() // fails, as read does at the end of input
+		_ = other.Wait() // fails, as read does at the end of input
 	}()
-	lock := strconv.Itoa(stranger.Process.Pid) + "\n" + server.cluster.dir + "\n"
+	lock := strconv.Itoa(other.Process.Pid) + "\n" + server.cluster.dir + "\n"
 	for _, path := range []string{filepath.Join(server.cluster.dir, pidFile), filepath.Join(server.socket.path, socketName+".lock")} {
 		if err := os.WriteFile(path, []byte(lock), 0o600); err != nil {
 			t.Fatal(err)
@@ -559,7 +559,7 @@ func TestCrashIsLogged(t *testing.T) {
 	if err := syscall.Kill(postmaster(server), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a log line", func() bool { return strings.Contains(log.String(), "PostgreSQL exited unexpectedly") })
+	eventually(t, "the crash is logged", func() bool { return strings.Contains(log.String(), "PostgreSQL exited unexpectedly") })
 	stop(t, server)
 }
 

@@ -278,7 +278,7 @@ func TestStopsWhileRecovering(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = conn.Close(t.Context())
-	eventually(t, "it recovers", func() bool {
+	eventually(t, "PostgreSQL recovers", func() bool {
 		if !seesAllProcesses {
 			_, err := query(t.Context(), server.URL(), `SELECT ''`)
 			return err != nil
@@ -290,7 +290,7 @@ func TestStopsWhileRecovering(t *testing.T) {
 	stop(t, server)
 	again := start(t, server.cluster.dir)
 	if got := mustQuery(t, again.URL(), `SELECT count(*)::text FROM numbers`); got != "1000000" {
-		t.Errorf("there are %s numbers", got)
+		t.Errorf("%s rows, want 1000000", got)
 	}
 	stop(t, again)
 }

@@ -24,8 +24,8 @@ func TestTable(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v: %s", err, errs.String())
 	}
-	// The memory of so few streams is less than that of the process varies by. It may seem to
-	// shrink.
+	// The memory of so few streams is smaller than the usual changes of the process, so the figure
+	// may be negative.
 	if lines := regexp.MustCompile(`(?m)^\| [^|]+, times 0.01 \| [^|]+ \| -?\d[^|]* \| [^|]* \| -?\d[^|]* \|`).FindAllString(out.String(), -1); len(lines) != 3 {
 		t.Errorf("%d figures: %s", len(lines), out.String())
 	}

@@ -36,20 +36,20 @@ import (
 	"parlor/room"
 )
 
-// The proxies run with the configuration blocks of docs/operations.md verbatim, except for
-// addresses and files. Timeouts are nine seconds instead of a minute, and the heartbeat is five
-// seconds instead of ten. `make test/proxies` uses the minute.
+// The proxies run with the configuration blocks of docs/operations.md, in which only addresses,
+// files and timeouts are replaced. Timeouts are nine seconds instead of a minute, and the heartbeat
+// is five seconds instead of ten. With `make test/proxies`, the timeouts stay a minute.
 const (
 	publicHost    = "chat.example.com"
 	clientAddress = "127.0.0.77"
 	docsTimeout   = "60s"
 	testTimeout   = "9s"
 	testHeartbeat = "5s"
-	testIdle      = 11 * time.Second // longer than the timeout: only heartbeats keep a stream open for so long
+	testIdle      = 11 * time.Second // longer than the timeout, so that only heartbeats keep a stream open
 )
 
-// idleVariable is the variable with how long streams are idle if the timeouts are those of the
-// page.
+// idleVariable is the environment variable with the time for which streams are idle. If it is set,
+// the timeouts are not replaced.
 const idleVariable = "PARLOR_TEST_IDLE"
 
 // TestProxies sends streams, uploads and awkward paths through every proxy block of
@@ -105,7 +105,7 @@ func TestProxyWithPath(t *testing.T) {
 	t.Parallel()
 	certificate := selfSigned(t)
 	parlor := startProduction(t, "https://"+publicHost+"/parlor")
-	text := put(t, proxyBlocks(t)["nginx"][0], "location / {", "location /parlor/ {")
+	text := replace(t, proxyBlocks(t)["nginx"][0], "location / {", "location /parlor/ {")
 	address := startProxy(t, "nginx", text, parlor, certificate)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -147,7 +147,7 @@ func TestProxyWithPath(t *testing.T) {
 		}
 	}
 	if elsewhere, err := c.http.Get("https://" + publicHost + "/v1/rooms/x"); err != nil || elsewhere.Header.Get("X-Request-Id") != "" {
-		t.Errorf("the proxy hands on what is not below the path: %v", err)
+		t.Errorf("the proxy forwards a request outside the path: %v", err)
 	} else {
 		_ = elsewhere.Body.Close()
 	}
@@ -183,11 +183,11 @@ var proxies = map[string]struct {
 }
 
 func configureNginx(t *testing.T, folder, block, listen string, c certificate) []string {
-	block = put(t, block, "listen 443 ssl http2", "listen "+listen+" ssl http2")
-	block = put(t, block, "/etc/ssl/certs/chat.example.com.pem", c.chain)
-	block = put(t, block, "/etc/ssl/private/chat.example.com.key", c.key)
+	block = replace(t, block, "listen 443 ssl http2", "listen "+listen+" ssl http2")
+	block = replace(t, block, "/etc/ssl/certs/chat.example.com.pem", c.chain)
+	block = replace(t, block, "/etc/ssl/private/chat.example.com.key", c.key)
 	user := ""
-	if os.Geteuid() == 0 { // the folder of the test is not for others
+	if os.Geteuid() == 0 { // other users cannot read the folder of the test
 		user = "user root;\n"
 	}
 	around := user + "daemon off;\nworker_processes 1;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n"
@@ -198,8 +198,8 @@ func configureNginx(t *testing.T, folder, block, listen string, c certificate) [
 }
 
 func configureHAProxy(t *testing.T, folder, block, listen string, c certificate) []string {
-	block = put(t, block, "bind :443", "bind "+listen)
-	block = put(t, block, "/etc/haproxy/chat.example.com.pem", c.both)
+	block = replace(t, block, "bind :443", "bind "+listen)
+	block = replace(t, block, "/etc/haproxy/chat.example.com.pem", c.both)
 	return []string{"-db", "-f", write(t, folder, "haproxy.cfg", block)}
 }
 
@@ -209,7 +209,7 @@ func configureCaddy(t *testing.T, folder, block, listen string, c certificate) [
 		t.Fatal(err)
 	}
 	// This machine has no certificate of Let's Encrypt.
-	block = put(t, block, publicHost+" {", publicHost+":"+port+" {\n\tbind 127.0.0.1\n\ttls "+c.chain+" "+c.key)
+	block = replace(t, block, publicHost+" {", publicHost+":"+port+" {\n\tbind 127.0.0.1\n\ttls "+c.chain+" "+c.key)
 	around := "{\n\tadmin off\n\tauto_https off\n\tstorage file_system " + folder + "\n}\n"
 	return []string{"run", "--adapter", "caddyfile", "--config", write(t, folder, "Caddyfile", around+block)}
 }
@@ -220,15 +220,15 @@ func startProxy(t *testing.T, name, block string, parlor *process, c certificate
 	proxy := proxies[name]
 	path, err := findProgram(proxy.program)
 	if err != nil {
-		t.Fatalf("%s is not installed, and its block in %s is not tested: run scripts/setup.sh %[1]s", proxy.program, operationsPage)
+		t.Fatalf("%s is not installed, which is needed to test its block in %s: run scripts/setup.sh %[1]s", proxy.program, operationsPage)
 	}
-	block = put(t, block, "127.0.0.1:8080", strings.TrimPrefix(parlor.url, "http://"))
+	block = replace(t, block, "127.0.0.1:8080", strings.TrimPrefix(parlor.url, "http://"))
 	if strings.Contains(block, "check port 8081") {
 		_, port, err := net.SplitHostPort(strings.TrimPrefix(parlor.ops, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		block = put(t, block, "check port 8081", "check port "+port)
+		block = replace(t, block, "check port 8081", "check port "+port)
 	}
 	folder, listen := t.TempDir(), freeAddress(t)
 	cmd := exec.Command(path, proxy.configure(t, folder, block, listen, c)...)
@@ -269,8 +269,8 @@ func startProxy(t *testing.T, name, block string, parlor *process, c certificate
 	}
 }
 
-// findProgram also searches the folders of servers, which are not in the PATH of users other than
-// root.
+// findProgram returns the path of a program. It also searches the folders of servers, which are
+// only in the PATH of root.
 func findProgram(name string) (string, error) {
 	for _, path := range []string{name, "/usr/sbin/" + name, "/usr/local/sbin/" + name, "/opt/homebrew/bin/" + name} {
 		if found, err := exec.LookPath(path); err == nil {
@@ -280,8 +280,8 @@ func findProgram(name string) (string, error) {
 	return "", exec.ErrNotFound
 }
 
-// put replaces text that a block must contain.
-func put(t *testing.T, block, old, instead string) string {
+// replace replaces text that a block must contain.
+func replace(t *testing.T, block, old, instead string) string {
 	t.Helper()
 	if !strings.Contains(block, old) {
 		t.Fatalf("the block in %s has no %q:\n%s", operationsPage, old, block)
@@ -298,7 +298,7 @@ func write(t *testing.T, folder, name, text string) string {
 	return path
 }
 
-// certificate creates a certificate that the test's clients trust, in the files that proxies need.
+// certificate is a certificate that the test's clients trust, in the files that proxies need.
 type certificate struct {
 	chain, key, both string
 	trust            *x509.CertPool
@@ -343,8 +343,8 @@ type proxied struct {
 	t       *testing.T
 	name    string
 	parlor  *process
-	path    string // of the public URL
-	address string // of the proxy
+	path    string // path of the public URL
+	address string // address of the proxy
 	trust   *x509.CertPool
 }
 
@@ -400,19 +400,19 @@ func (p proxied) open(ctx context.Context, c *client, address string) *http.Resp
 // immediately.
 func (p proxied) checkIdleStream(ctx context.Context, idle time.Duration, c *client, stream *http.Response) {
 	defer stream.Body.Close()
-	began, beats, said := time.Now(), 0, false
+	began, beats, sent := time.Now(), 0, false
 	lines := bufio.NewScanner(stream.Body)
 	for lines.Scan() {
 		switch line := lines.Text(); {
 		case line == ":":
 			beats++
-		case said && strings.Contains(line, "from "+c.user):
+		case sent && strings.Contains(line, "from "+c.user):
 			return
 		}
-		if said || beats < 2 || time.Since(began) < idle {
+		if sent || beats < 2 || time.Since(began) < idle {
 			continue
 		}
-		said = true
+		sent = true
 		if err := c.sendText(ctx, url.PathEscape(p.room()), "from "+c.user); err != nil {
 			p.t.Errorf("%s: %v", c.user, err)
 			return
@@ -440,7 +440,7 @@ func (p proxied) uploads(ctx context.Context, c *client) {
 		p.t.Fatalf("%s: an upload: %v", p.name, err)
 	}
 	if reply.StatusCode != http.StatusCreated || !bytes.Contains(body, []byte(`"size":`+strconv.Itoa(room.MaxMediaBytes))) {
-		p.t.Fatalf("%s: an upload is answered with %s: %s", p.name, reply.Status, body)
+		p.t.Fatalf("%s: upload: status %s: %s", p.name, reply.Status, body)
 	}
 
 	at := c.tus(ctx, p.t, "POST", "/v1/media/uploads", nil, "Upload-Length", strconv.Itoa(room.MaxMediaBytes), "Upload-Metadata", "filename YS5iaW4=").Get("Location")
@@ -454,11 +454,11 @@ func (p proxied) uploads(ctx context.Context, c *client) {
 	}
 	stored, err := strconv.Atoi(c.tus(ctx, p.t, "HEAD", at, nil).Get("Upload-Offset"))
 	if err != nil || stored == 0 {
-		p.t.Errorf("%s: of an upload that broke off, %d bytes are stored: the proxy held them back", p.name, stored)
+		p.t.Errorf("%s: %d bytes of an interrupted upload are stored: the proxy buffers uploads", p.name, stored)
 	}
 	rest := c.tus(ctx, p.t, "PATCH", at, &blank{left: room.MaxMediaBytes - stored}, "Upload-Offset", strconv.Itoa(stored))
 	if got := rest.Get("Upload-Offset"); got != strconv.Itoa(room.MaxMediaBytes) {
-		p.t.Errorf("%s: an upload that went on is stored up to %s", p.name, got)
+		p.t.Errorf("%s: a resumed upload is stored up to %s", p.name, got)
 	}
 }
 
@@ -468,7 +468,7 @@ type blank struct{ left, breaksAt int }
 func (z *blank) Read(p []byte) (int, error) {
 	if z.left <= z.breaksAt {
 		if z.breaksAt > 0 {
-			return 0, errors.New("the phone is in a tunnel")
+			return 0, errors.New("interrupted")
 		}
 		return 0, io.EOF
 	}
@@ -497,15 +497,15 @@ func (p proxied) paths(ctx context.Context, c *client) {
 		p.t.Fatal(err)
 	}
 	defer reply.Body.Close()
-	var refusal struct {
+	var problem struct {
 		RequestID string
 		Errors    []struct{ Pointer string }
 	}
-	err = json.NewDecoder(reply.Body).Decode(&refusal)
-	if err != nil || len(refusal.Errors) != 1 || refusal.Errors[0].Pointer != "path/roomID" || refusal.RequestID != "of-"+c.user {
-		p.t.Errorf("the room a%%2Fb, which there cannot be, is answered with %s: %+v, %v", reply.Status, refusal, err)
+	err = json.NewDecoder(reply.Body).Decode(&problem)
+	if err != nil || len(problem.Errors) != 1 || problem.Errors[0].Pointer != "path/roomID" || problem.RequestID != "of-"+c.user {
+		p.t.Errorf("the invalid room ID a%%2Fb: status %s: %+v, %v", reply.Status, problem, err)
 	}
 	if logged := "client=" + clientAddress + " requestID=of-" + c.user + "\n"; runtime.GOOS == "linux" && !strings.Contains(p.parlor.logged(), logged) {
-		p.t.Errorf("the log does not have %q of the client", logged)
+		p.t.Errorf("the log does not contain %q", logged)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestReadmeWorks runs the README's commands verbatim against a server.
+// TestReadmeWorks runs the README's commands, unchanged, against a server.
 func TestReadmeWorks(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")

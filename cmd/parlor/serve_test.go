@@ -21,10 +21,10 @@ import (
 // process is a parlor in its own process.
 type process struct {
 	cmd  *exec.Cmd
-	env  []string // its settings beside the flags
-	data string   // its data folder
-	url  string   // of its API, without a slash at the end
-	ops  string   // likewise
+	env  []string // settings in the environment
+	data string   // data folder
+	url  string   // URL of the API, without a slash at the end
+	ops  string   // URL of health and metrics, likewise
 	log  *os.File
 	// openFiles limits its open files. 0 means the limit of the test.
 	openFiles int
@@ -47,7 +47,7 @@ func startParlorWith(t testing.TB, data string, env []string, args ...string) *p
 	return p
 }
 
-// start runs the program. If it runs again, it has the same addresses and data.
+// start starts the program. If it is called again, the addresses and the data are the same.
 func (p *process) start(t testing.TB, args ...string) {
 	t.Helper()
 	args = append([]string{
@@ -138,7 +138,7 @@ func postgresOf(data string) int {
 	first, _, _ := strings.Cut(string(text), "\n")
 	pid, err := strconv.Atoi(first)
 	if err != nil {
-		return 0 // not written to its end yet
+		return 0 // not completely written yet
 	}
 	return pid
 }
@@ -203,10 +203,10 @@ func TestServeRejectsFolderInUse(t *testing.T) {
 	p := startParlor(t, reachableFolder(t))
 	second := parlor(context.Background(), t, nil, "serve", "--data", p.data, "--listen", freeAddress(t), "--ops-listen", "")
 	if second.code != exitError || !strings.Contains(second.err, "is in use by another parlor") {
-		t.Errorf("the second one: exit code %d, %s", second.code, second.err)
+		t.Errorf("the second server: exit code %d, %s", second.code, second.err)
 	}
 	if got := get(t, p.ops+"/livez"); got != "ok\n" {
-		t.Errorf("the first one: %q", got)
+		t.Errorf("the first server: /livez: %q", got)
 	}
 }
 
@@ -237,10 +237,10 @@ func TestDevelopmentTokensNeedDevelopmentMode(t *testing.T) {
 		}
 		_ = reply.Body.Close()
 		if reply.StatusCode != test.status {
-			t.Errorf("with %q: status %d, not %d", test.env, reply.StatusCode, test.status)
+			t.Errorf("with %q: status %d, want %d", test.env, reply.StatusCode, test.status)
 		}
 		if logged := strings.Contains(p.logged(), "DEVELOPMENT MODE"); logged != test.logged {
-			t.Errorf("with %q the log says that it is development: %t", test.env, logged)
+			t.Errorf("with %q, development mode is logged: %t", test.env, logged)
 		}
 		p.signal(syscall.SIGTERM)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestStepsRunInOrder refuses tests that range over a map of functions. Such a map contains steps,
+// TestStepsRunInOrder rejects tests that range over a map of functions. Such a map contains steps,
 // and a test whose steps run in another order each time fails only sometimes. Steps belong in a
 // slice; cases that are only data may be in a map.
 func TestStepsRunInOrder(t *testing.T) {
@@ -25,8 +25,8 @@ func TestStepsRunInOrder(t *testing.T) {
 	}
 }
 
-// TestStepsBite checks that the test above finds what it must find.
-func TestStepsBite(t *testing.T) {
+// TestStepsAreFound checks that rangesOverSteps finds loops over steps, and only those.
+func TestStepsAreFound(t *testing.T) {
 	t.Parallel()
 
 	folder := t.TempDir()

@@ -50,7 +50,7 @@ func TestToken(t *testing.T) {
 		t.Errorf("the claims are %+v", claims)
 	}
 	if claims.IssuedAt.Before(before) || claims.ExpiresAt.Sub(claims.IssuedAt.Time) != 90*time.Minute {
-		t.Errorf("issued at %s, good until %s", claims.IssuedAt, claims.ExpiresAt)
+		t.Errorf("issued at %s, expires at %s", claims.IssuedAt, claims.ExpiresAt)
 	}
 
 	claims = verify(t, parlor(t.Context(), t, env, "token", "--admin").out, goodSecret)
@@ -134,7 +134,7 @@ func TestSecretsAreSeparate(t *testing.T) {
 		}
 		_ = reply.Body.Close()
 		if reply.StatusCode != want {
-			t.Errorf("status %d, and not %d", reply.StatusCode, want)
+			t.Errorf("status %d, want %d", reply.StatusCode, want)
 		}
 	}
 }
