@@ -42,8 +42,8 @@ func probePNG(s *source) (Info, error) {
 	}
 }
 
-// probeGIF walks the blocks to the end of the first picture. What follows it, such as zeros, further
-// frames or no trailer, does not matter: players display the frames that they find.
+// probeGIF walks the blocks to the end of the first picture. What follows it, such as zeros,
+// further frames or no trailer, does not matter: players display the frames that they find.
 func probeGIF(s *source) (Info, error) {
 	config, err := gif.DecodeConfig(s.reader(0, s.size))
 	if err != nil {
@@ -77,8 +77,8 @@ func probeGIF(s *source) (Info, error) {
 	}
 }
 
-// probeGIFFrame returns the Info of a GIF whose first frame is at off. The screen of the file header
-// is enlarged to contain that frame, as in browsers. Some encoders leave the screen empty.
+// probeGIFFrame returns the Info of a GIF whose first frame is at off. The screen of the file
+// header is enlarged to contain that frame, as in browsers. Some encoders leave the screen empty.
 func probeGIFFrame(s *source, off int64, screenWidth, screenHeight int) (Info, error) {
 	const frameLen = 10
 	b, err := s.view(off, frameLen)
@@ -141,8 +141,8 @@ func skipSubBlocks(s *source, off int64) (int64, error) {
 	}
 }
 
-// subBlocks reads the bytes in a list of sub-blocks. If the file ends within the list, it fails with
-// errTruncated.
+// subBlocks reads the bytes in a list of sub-blocks. If the file ends within the list, it fails
+// with errTruncated.
 type subBlocks struct {
 	s    *source
 	off  int64

@@ -24,8 +24,8 @@ const (
 )
 
 // probeJPEG reads the frame header with the standard library and walks the segments and scans to
-// the end of the image. If the end marker is missing, it decodes the scans, to tell a complete picture
-// from a truncated one.
+// the end of the image. If the end marker is missing, it decodes the scans, to tell a complete
+// picture from a truncated one.
 func probeJPEG(s *source) (Info, error) {
 	config, err := jpeg.DecodeConfig(s.reader(0, s.size))
 	if err != nil {

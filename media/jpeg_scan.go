@@ -6,8 +6,8 @@ import "encoding/binary"
 const maxJPEGBlocks = 10
 
 // jpegDecoder decodes the scans of a sequential JPEG, but none of its values, to determine whether
-// the data of a file without an end marker are complete. It does not decode progressive JPEGs: their
-// last scan depends on all coefficients of the picture, which take too much memory.
+// the data of a file without an end marker are complete. It does not decode progressive JPEGs:
+// their last scan depends on all coefficients of the picture, which take too much memory.
 type jpegDecoder struct {
 	width, height int
 	hasFrame      bool
@@ -131,8 +131,8 @@ func (d *jpegDecoder) readScan(b []byte, off int64) {
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
-// checkComplete returns an error if some of the picture's data are missing. Scans before the last one
-// are complete, because another one follows them.
+// checkComplete returns an error if some of the picture's data are missing. Scans before the last
+// one are complete, because another one follows them.
 func (d *jpegDecoder) checkComplete(s *source) error {
 	if d.last == nil {
 		return errTruncated

@@ -57,13 +57,13 @@ type track struct {
 	first, last uint64 // begin of the first fragment and end of the last, in units
 }
 
-// probeMP4 walks the boxes of an MP4 or QuickTime file. The brands of the file are ignored: there are
-// more than a hundred, and its tracks show whether it is a movie. Pictures in the same container, HEIC
-// and AVIF, have no tracks, or tracks of another handler.
+// probeMP4 walks the boxes of an MP4 or QuickTime file. The brands of the file are ignored: there
+// are more than a hundred, and its tracks show whether it is a movie. Pictures in the same
+// container, HEIC and AVIF, have no tracks, or tracks of another handler.
 //
-// It does not use github.com/abema/go-mp4: v1.5.0 loops forever on a size that points backwards, and
-// its prober allocates a sample for each one that a file claims to have. Only a dozen fields at fixed
-// offsets are needed here.
+// It does not use github.com/abema/go-mp4: v1.5.0 loops forever on a size that points backwards,
+// and its prober allocates a sample for each one that a file claims to have. Only a dozen fields at
+// fixed offsets are needed here.
 func probeMP4(s *source) (Info, error) {
 	m := &movie{source: s, boxesLeft: maxBoxes}
 	hasMovie := false
@@ -130,8 +130,8 @@ func (m *movie) boxes(b box) iter.Seq2[box, error] {
 }
 
 // boxAt reads the header of the box at off. Padding, which is too short to be a box or begins with
-// zeros, is returned as a box without a kind. If the size is impossible, boxAt returns the kind with
-// the error.
+// zeros, is returned as a box without a kind. If the size is impossible, boxAt returns the kind
+// with the error.
 func (m *movie) boxAt(off, end int64) (box, error) {
 	const headerLen, largeHeaderLen = 8, 16
 	if end-off < headerLen {

@@ -3,17 +3,17 @@
 // [Probe] does not trust names, request headers, or any field of the file that it can check. The
 // first bytes alone determine the type: an HTML page that contains a GIF is not a GIF. Probe then
 // walks the structure that a decoder needs, so that a file which only begins like a picture is
-// rejected. Once it has found a complete picture or track, the bytes behind it do not matter: browsers
-// display files with a missing end marker or an appended tag. SVG and HTML never count as pictures,
-// because they can run scripts.
+// rejected. Once it has found a complete picture or track, the bytes behind it do not matter:
+// browsers display files with a missing end marker or an appended tag. SVG and HTML never count as
+// pictures, because they can run scripts.
 //
 //	JPEG PNG GIF WebP BMP TIFF     dimensions
 //	MP3                            duration
 //	MP4 M4A MOV                    duration, codecs, dimensions of the first frame
 //
 // Everything else is application/octet-stream, which is not an error. This includes MP4 files from
-// before the ftyp box or without a movie, MPEG audio with junk before its first frame, BigTIFF, HEIC
-// and AVIF.
+// before the ftyp box or without a movie, MPEG audio with junk before its first frame, BigTIFF,
+// HEIC and AVIF.
 //
 // # What the numbers mean
 //
@@ -34,8 +34,9 @@
 // for videos of any length, whose samples are skipped; larger images are rejected. Every loop
 // advances through the file or counts down a limit, recursion is no deeper than the nesting of a
 // movie's boxes, and no allocation is sized by a number in the file that was not compared with a
-// limit first. A JPEG or GIF whose end is missing is read a second time and decompressed, which takes
-// up to a second of CPU time, but not stored. The time depends on the storage behind the reader, so Probe takes a context.
+// limit first. A JPEG or GIF whose end is missing is read a second time and decompressed, which
+// takes up to a second of CPU time, but not stored. The time depends on the storage behind the
+// reader, so Probe takes a context.
 package media
 
 import (

@@ -149,8 +149,8 @@ var displayable = map[string]int{
 }
 
 // TestProbePrefixes truncates each file at every byte of its headers, and at some positions in
-// between. Only displayable pictures, MP3s and fragmented videos may be accepted, because they can be
-// played up to that point, but never with a longer duration or other dimensions.
+// between. Only displayable pictures, MP3s and fragmented videos may be accepted, because they can
+// be played up to that point, but never with a longer duration or other dimensions.
 func TestProbePrefixes(t *testing.T) {
 	t.Parallel()
 
@@ -188,8 +188,8 @@ func TestProbePrefixes(t *testing.T) {
 }
 
 // TestProbeSurroundings checks that the bytes behind and around a complete picture or track do not
-// matter. Chromium plays or displays these files, with two exceptions, which it leaves blank: a WebP
-// without padding, and separate.jpg without an end marker.
+// matter. Chromium plays or displays these files, with two exceptions, which it leaves blank: a
+// WebP without padding, and separate.jpg without an end marker.
 func TestProbeSurroundings(t *testing.T) {
 	t.Parallel()
 
