@@ -20,7 +20,7 @@ func TestManyClientsKeepTheInvariants(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{RoomsPerUser: 2, MessageRetention: 5 * time.Minute, Defaults: defaults(func(c *room.Config) { c.MaxMembers = 5 })})
 	const clients, rooms = 32, 4
-	const leastSteps = 150 // of each client
+	const leastSteps = 400 // of each client
 	// Each sweep is three seconds later than the one before, so that logs are trimmed during half
 	// of the test.
 	const leastSweeps = 200
