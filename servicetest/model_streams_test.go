@@ -127,6 +127,7 @@ func (m *model) bring(s *seat) {
 			if fences--; fences > 0 {
 				s.client.fence()
 			}
+			continue // it is no event of the world, so its cursor is none to resume from
 		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skip("")
 			m.bringLog(s, e)
