@@ -135,7 +135,11 @@ func startServer() {
 		if err := os.Chmod(dir, 0o755); err != nil {
 			return err
 		}
-		settings := map[string]string{"max_connections": "400"}
+		settings := map[string]string{
+			"max_connections": "400",
+			// In files of the cluster, which are removed with it. Segments in /dev/shm would stay after a kill.
+			"dynamic_shared_memory_type": "mmap",
+		}
 		if !benchmarks() {
 			// Tests kill the server at most, never the machine, so nothing has to be on the disk; and what is written may
 			// be in memory, where a gigabyte of write-ahead log is much. Benchmarks wait for the disk, as users do.
