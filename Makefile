@@ -43,7 +43,8 @@ test: test/web test/go test/browser ## Run all tests
 test/fast: web ## Run the Go tests and the web unit tests, without the slowest tests and the race detector, in a minute
 	@scripts/setup.sh postgres nginx haproxy caddy pgbouncer
 	cd web && npm test
-	scripts/gotest.sh -skip '^Test(Model|Chaos|Bench|Floor|Table$$)' ./...
+	scripts/gotest.sh -skip '^Test(Model|EveryCallInEveryState|ManyClients|Chaos|Bench|Floor|Table$$)' ./...
+	cd clients/go && go vet ./... && go test ./...
 
 .PHONY: test/go
 test/go: web ## Vet the Go packages and run their tests under the race detector
