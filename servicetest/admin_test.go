@@ -120,7 +120,7 @@ func TestKick(t *testing.T) {
 	for _, c := range []*client{alice, bob, phone, carol} {
 		c.enter("lobby")
 	}
-	hearing, _ := alice.listen()
+	aliceStream, _ := alice.listen()
 	tab, _ := bob.listen()
 	other, _ := phone.listen()
 
@@ -130,11 +130,11 @@ func TestKick(t *testing.T) {
 		t.Errorf("kick replied %+v", got)
 	}
 	for _, stream := range []*stream{tab, other} {
-		if told := skipTo[room.RoomStateChanged](stream); told.State != room.RoomDisconnected || told.Event != room.RoomKickedOut || told.Reason != "zu laut" {
-			t.Errorf("the kicked session received %+v", told)
+		if event := skipTo[room.RoomStateChanged](stream); event.State != room.RoomDisconnected || event.Event != room.RoomKickedOut || event.Reason != "zu laut" {
+			t.Errorf("the kicked session received %+v", event)
 		}
 	}
-	left := skipTo[room.MembersLeft](hearing)
+	left := skipTo[room.MembersLeft](aliceStream)
 	want := []room.LeftMember{{User: room.User{ID: "bob", Name: "bob"}, Reason: room.ReasonKicked}, {User: room.User{ID: "carol", Name: "carol"}, Reason: room.ReasonKicked}}
 	if diff := cmp.Diff(want, left.MemberList); diff != "" {
 		t.Errorf("memberList of membersLeft (-want +got):\n%s", diff)
@@ -214,7 +214,7 @@ func TestDestroy(t *testing.T) {
 	bob.enter("lobby")
 	away.enter("lobby")
 	away.enter("attic")
-	hearing, _ := alice.listen()
+	aliceStream, _ := alice.listen()
 	gone, ready := away.listen()
 	cursor := gone.id
 	gone.disconnect()
@@ -222,9 +222,9 @@ func TestDestroy(t *testing.T) {
 		t.Fatalf("the session without a stream is in rooms %v, want two", ready.Rooms)
 	}
 	admin.call("DELETE", adminPath("lobby", "?reason=closing%20time"), nil).is(http.StatusNoContent)
-	told := skipTo[room.RoomStateChanged](hearing)
+	event := skipTo[room.RoomStateChanged](aliceStream)
 	want := room.RoomStateChanged{RoomID: "lobby", Generation: first.Generation, State: room.RoomDisconnected, Event: room.RoomNotExist, Reason: "closing time"}
-	if diff := cmp.Diff(want, told); diff != "" {
+	if diff := cmp.Diff(want, event); diff != "" {
 		t.Errorf("event of a connected member (-want +got):\n%s", diff)
 	}
 	// A member without a stream is notified when it reconnects.
@@ -247,7 +247,7 @@ func TestAdminMessage(t *testing.T) {
 	s := newService(t)
 	admin, alice := s.admin(), s.login("alice")
 	alice.enter("lobby")
-	hearing, _ := alice.listen()
+	aliceStream, _ := alice.listen()
 	body := object{
 		"sender":  object{"userID": "system", "userName": "The school"},
 		"message": object{"kind": "text", "text": "The lesson begins.", "clientMessageID": "1", "priority": "high"},
@@ -256,7 +256,7 @@ func TestAdminMessage(t *testing.T) {
 	if sent.Sender != (room.User{ID: "system", Name: "The school"}) || sent.Seq != 2 {
 		t.Errorf("sent message is %+v", sent)
 	}
-	if diff := cmp.Diff(sent, expect[room.MessagesReceived](hearing).MessageList[0]); diff != "" {
+	if diff := cmp.Diff(sent, expect[room.MessagesReceived](aliceStream).MessageList[0]); diff != "" {
 		t.Errorf("received message (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(sent, message(admin.call("POST", adminPath("lobby", "/messages"), body).is(http.StatusCreated))); diff != "" {
@@ -291,11 +291,11 @@ func TestAdminListsAndEndsSessions(t *testing.T) {
 	if got := sessions(); !slices.Equal(got, []room.SessionID{tab.SessionID, phone.SessionID}) {
 		t.Errorf("alice has the sessions %v", got)
 	}
-	hearing, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	ending, _ := phone.listen()
 	admin.call("DELETE", fmt.Sprintf("/v1/admin/users/alice/sessions/%s?reason=lost%%20phone", phone.SessionID), nil).is(http.StatusNoContent)
-	if told := skipTo[room.ConnectionStateChanged](ending); told.Event != room.ConnectionKickedOut || told.Reason != "lost phone" {
-		t.Errorf("the ended session received %+v", told)
+	if event := skipTo[room.ConnectionStateChanged](ending); event.Event != room.ConnectionKickedOut || event.Reason != "lost phone" {
+		t.Errorf("the ended session received %+v", event)
 	}
 	phone.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "session_ended")
 	for _, other := range []string{string(phone.SessionID), string(bob.SessionID), "0193507e-8f5c-7d5a-9a55-6f3f4c1f2a10"} {
@@ -310,7 +310,7 @@ func TestAdminListsAndEndsSessions(t *testing.T) {
 	if want := []room.SessionID{tab.SessionID, third.SessionID}; !slices.Equal(ended, want) {
 		t.Errorf("ended sessions are %v, want %v", ended, want)
 	}
-	if left := skipTo[room.MembersLeft](hearing).MemberList; len(left) != 1 || left[0].ID != "alice" || left[0].Reason != room.ReasonKicked {
+	if left := skipTo[room.MembersLeft](bobStream).MemberList; len(left) != 1 || left[0].ID != "alice" || left[0].Reason != room.ReasonKicked {
 		t.Errorf("membersLeft lists %+v", left)
 	}
 	if got := sessions(); len(got) != 0 {

@@ -63,12 +63,12 @@ func TestRoomAttributes(t *testing.T) {
 	if entered.Attributes["topic"].Value != "Fractions" {
 		t.Errorf("entered with %v", entered.Attributes)
 	}
-	hers, ready := alice.listen()
+	aliceStream, ready := alice.listen()
 	if len(ready.Rooms) != 1 || ready.Rooms[0].Attributes["topic"].Value != "Fractions" {
 		t.Errorf("alice's stream begins with %+v", ready)
 	}
-	expect[room.MembersJoined](hers)
-	his, _ := bob.listen()
+	expect[room.MembersJoined](aliceStream)
+	bobStream, _ := bob.listen()
 
 	version, refused := alice.patchAttributes("class#1", object{"set": pairs{"topic": "Decimals", "é": ""}, "delete": []string{"nothing"}})
 	if version != entered.LastSeq+1 || len(refused) > 0 {
@@ -80,21 +80,21 @@ func TestRoomAttributes(t *testing.T) {
 	deleted := func(p pairs) room.AttributesInfo {
 		return room.AttributesInfo{Action: room.AttributesDelete, Attributes: p}
 	}
-	told := func(by room.UserID, infos ...room.AttributesInfo) {
+	expectEvent := func(by room.UserID, infos ...room.AttributesInfo) {
 		t.Helper()
 		want := room.AttributesUpdated{Infos: infos}
 		if by != "" {
 			want.OperatedInfo = &room.OperatedInfo{UserID: by}
 		}
-		for _, stream := range []*stream{hers, his} {
+		for _, stream := range []*stream{aliceStream, bobStream} {
 			if diff := cmp.Diff(want, expect[room.AttributesUpdated](stream)); diff != "" {
 				t.Errorf("attribute event (-want +got):\n%s", diff)
 			}
 		}
 	}
-	told("alice", set(pairs{"topic": "Decimals", "é": ""}))
-	if hers.seq() != version {
-		t.Errorf("event has seq %d, want version %d", hers.seq(), version)
+	expectEvent("alice", set(pairs{"topic": "Decimals", "é": ""}))
+	if aliceStream.seq() != version {
+		t.Errorf("event has seq %d, want version %d", aliceStream.seq(), version)
 	}
 	if got, v := bob.readAttributes("class#1"); !cmp.Equal(got, pairs{"topic": "Decimals", "é": ""}) || v != version {
 		t.Errorf("attributes of version %d are %v", v, got)
@@ -108,17 +108,17 @@ func TestRoomAttributes(t *testing.T) {
 	if !slices.Equal(refused, []string{"topic"}) {
 		t.Errorf("refused keys are %q", refused)
 	}
-	told("bob", set(pairs{"mine": "1"}))
+	expectEvent("bob", set(pairs{"mine": "1"}))
 	bob.patchAttributes("class#1", object{"set": pairs{"topic": "Sets"}, "delete": []string{"é"}, "force": true, "updateOwner": true})
-	told("bob", set(pairs{"topic": "Sets"}), deleted(pairs{"é": ""}))
+	expectEvent("bob", set(pairs{"topic": "Sets"}), deleted(pairs{"é": ""}))
 	if _, refused := alice.patchAttributes("class#1", object{"set": pairs{"topic": "x"}}); !slices.Equal(refused, []string{"topic"}) {
 		t.Errorf("changing attributes with a new owner: refused keys %q", refused)
 	}
-	his.disconnect()
+	bobStream.disconnect()
 	bob.leave("class#1")
-	expect[room.MembersLeft](hers)
+	expect[room.MembersLeft](aliceStream)
 	want := room.AttributesUpdated{Infos: []room.AttributesInfo{deleted(pairs{"mine": "1"})}}
-	if diff := cmp.Diff(want, expect[room.AttributesUpdated](hers)); diff != "" {
+	if diff := cmp.Diff(want, expect[room.AttributesUpdated](aliceStream)); diff != "" {
 		t.Errorf("event after bob left (-want +got):\n%s", diff)
 	}
 	if got := alice.enter("class#1"); !cmp.Equal(got.Attributes.Pairs(), map[string]string{"topic": "Sets"}) || got.AttributesVersion != got.LastSeq {

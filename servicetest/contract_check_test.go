@@ -233,8 +233,8 @@ func refusedBySchema(got []byte) bool {
 		return false
 	}
 	for _, f := range p.Errors {
-		told := slices.Contains([]string{"required", "type", "min", "max", "oneof", "range", "unique", "unknown"}, f.Rule)
-		if !told || f.Rule == "unknown" && strings.HasPrefix(f.Pointer, "query/") {
+		expressible := slices.Contains([]string{"required", "type", "min", "max", "oneof", "range", "unique", "unknown"}, f.Rule)
+		if !expressible || f.Rule == "unknown" && strings.HasPrefix(f.Pointer, "query/") {
 			return false
 		}
 	}

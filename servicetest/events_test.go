@@ -213,38 +213,38 @@ func TestRoomLeftWhileAway(t *testing.T) {
 	for _, id := range []room.RoomID{"left", "lost", "kept"} {
 		bob.call("POST", "/v1/rooms", object{"roomID": id, "config": object{"memberTimeout": map[room.RoomID]int{"left": 300, "lost": 30, "kept": 300}[id]}}).is(http.StatusCreated)
 	}
-	his, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	alice := s.login("alice")
 	for _, id := range []room.RoomID{"left", "lost", "kept"} {
 		alice.enter(id)
-		expect[room.MembersJoined](his)
+		expect[room.MembersJoined](bobStream)
 	}
-	hers, _ := alice.listen()
-	hers.disconnect()
+	aliceStream, _ := alice.listen()
+	aliceStream.disconnect()
 	eventually(t, "alice's session is detached", func() bool { return alice.state() == "detached" })
 	alice.leave("left")
-	expect[room.MembersLeft](his)
+	expect[room.MembersLeft](bobStream)
 	late.Store(int64(31 * time.Second))
-	s.sweepUntilEvent(his)
-	if left := expect[room.MembersLeft](his); left.MemberList[0].Reason != room.ReasonTimedOut {
+	s.sweepUntilEvent(bobStream)
+	if left := expect[room.MembersLeft](bobStream); left.MemberList[0].Reason != room.ReasonTimedOut {
 		t.Errorf("membersLeft lists %+v", left)
 	}
 	bob.send("kept", "meanwhile")
 
-	hers, ready := alice.listen(resume(hers.id))
+	aliceStream, ready := alice.listen(resume(aliceStream.id))
 	if len(ready.Rooms) != 1 || ready.Rooms[0].ID != "kept" || !ready.Resumed {
 		t.Errorf("sessionReady after the reconnect is %+v", ready)
 	}
-	var told []string
+	var states []string
 	for range 2 {
-		changed := expect[room.RoomStateChanged](hers)
-		told = append(told, fmt.Sprintf("%s %s %s", changed.RoomID, changed.State, changed.Event))
+		changed := expect[room.RoomStateChanged](aliceStream)
+		states = append(states, fmt.Sprintf("%s %s %s", changed.RoomID, changed.State, changed.Event))
 	}
-	slices.Sort(told)
-	if want := []string{"left disconnected success", "lost disconnected networkTimeout"}; !slices.Equal(told, want) {
-		t.Errorf("got state events %q", told)
+	slices.Sort(states)
+	if want := []string{"left disconnected success", "lost disconnected networkTimeout"}; !slices.Equal(states, want) {
+		t.Errorf("got state events %q", states)
 	}
-	if got := hers.text(); got != "meanwhile" {
+	if got := aliceStream.text(); got != "meanwhile" {
 		t.Errorf("missed messages are %q", got)
 	}
 	alice.call("GET", roomPath("lost", ""), nil).refused(http.StatusConflict, "not_in_room")
@@ -256,18 +256,18 @@ func TestTimeoutInQuietRoom(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
-	hers, _ := alice.listen()
+	aliceStream, _ := alice.listen()
 	alice.enter("quiet")
 	for range 2 { // connecting and connected
-		expect[room.RoomStateChanged](hers)
+		expect[room.RoomStateChanged](aliceStream)
 	}
-	hers.disconnect()
+	aliceStream.disconnect()
 	s.admin().call("DELETE", adminPath("quiet", "/members/alice?reason=spam"), nil).is(http.StatusNoContent)
-	hers, ready := alice.listen(resume(hers.id))
+	aliceStream, ready := alice.listen(resume(aliceStream.id))
 	if len(ready.Rooms) != 0 {
 		t.Errorf("sessionReady lists rooms %+v", ready.Rooms)
 	}
-	if out := expect[room.RoomStateChanged](hers); out.RoomID != "quiet" || out.Event != room.RoomKickedOut || out.Reason != "spam" {
+	if out := expect[room.RoomStateChanged](aliceStream); out.RoomID != "quiet" || out.Event != room.RoomKickedOut || out.Reason != "spam" {
 		t.Errorf("got state event %+v", out)
 	}
 }

@@ -47,7 +47,7 @@ func TestEachKindAtItsLimits(t *testing.T) {
 	alice, bob := s.login("alice"), s.login("bob")
 	alice.enter("lobby")
 	bob.enter("lobby")
-	hearing, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	everyByte := make([]byte, 5120)
 	for i := range everyByte {
 		everyByte[i] = byte(i)
@@ -103,8 +103,8 @@ func TestEachKindAtItsLimits(t *testing.T) {
 			if (sent.Seq == 0) != c.notKept || sent.Room != "lobby" || sent.Kind != room.MessageKind(c.kind) {
 				t.Errorf("%s %d: want a rejection, but it was accepted as %+v", c.kind, i, sent)
 			}
-			heard := expect[room.MessagesReceived](hearing)
-			if diff := cmp.Diff([]room.Message{sent}, heard.MessageList); diff != "" {
+			received := expect[room.MessagesReceived](bobStream)
+			if diff := cmp.Diff([]room.Message{sent}, received.MessageList); diff != "" {
 				t.Errorf("%s %d: received message (-want +got):\n%s", c.kind, i, diff)
 			}
 			got := sent.Text
@@ -140,8 +140,8 @@ func TestEachKindAtItsLimits(t *testing.T) {
 	}
 	// An ephemeral message has no seq, and no stream resumes after it.
 	last := alice.send("lobby", "last")
-	if heard := expect[room.MessagesReceived](hearing).MessageList[0]; heard.Seq != last.Seq || last.Seq != 10 {
-		t.Errorf("the last message has seq %d in the log, and %d on the stream", last.Seq, heard.Seq)
+	if received := expect[room.MessagesReceived](bobStream).MessageList[0]; received.Seq != last.Seq || last.Seq != 10 {
+		t.Errorf("the last message has seq %d in the log, and %d on the stream", last.Seq, received.Seq)
 	}
 	for _, c := range []struct {
 		who    *client
@@ -160,8 +160,8 @@ func TestEachKindAtItsLimits(t *testing.T) {
 	}).refused(http.StatusNotFound, "room_not_found")
 	aired := object{"sender": object{"userID": "x"}, "message": object{"kind": "barrage", "text": "on air"}}
 	s.admin().call("POST", adminPath("lobby", "/messages"), aired).is(http.StatusAccepted)
-	if got := hearing.text(); got != "on air" || hearing.last.ID != "" {
-		t.Errorf("received %q with the id %q", got, hearing.last.ID)
+	if got := bobStream.text(); got != "on air" || bobStream.last.ID != "" {
+		t.Errorf("received %q with the id %q", got, bobStream.last.ID)
 	}
 }
 

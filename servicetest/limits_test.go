@@ -86,8 +86,8 @@ func TestStreamLimits(t *testing.T) {
 		one.end()
 
 		bob, carol := s.login("bob"), s.login("carol")
-		his, _ := bob.listen(forwardedFor("2001:db8::1"))
-		hers, _ := carol.listen(forwardedFor("2001:db8::2"))
+		bobStream, _ := bob.listen(forwardedFor("2001:db8::1"))
+		carolStream, _ := carol.listen(forwardedFor("2001:db8::2"))
 		dora, eve := s.login("dora"), s.login("eve")
 		refused(dora, "2001:db8::3", http.StatusTooManyRequests, "too_many_streams") // in the same /64
 		last, _ := dora.listen(forwardedFor("2001:db8:0:1::1"))
@@ -106,7 +106,7 @@ func TestStreamLimits(t *testing.T) {
 			}
 			return false
 		})
-		for _, stream := range []*stream{one, his, hers, last, room5} {
+		for _, stream := range []*stream{one, bobStream, carolStream, last, room5} {
 			stream.disconnect()
 		}
 	}, trustProxy, func(c *setup) {

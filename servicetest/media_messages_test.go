@@ -23,7 +23,7 @@ func TestFilesInMessages(t *testing.T) {
 	alice.enter("lobby")
 	bob.enter("lobby")
 	carol.enter("cellar")
-	hearing, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	for kind, name := range map[string]string{"image": "alpha.png", "file": "README.md", "audio": "cbr.mp3", "video": "h265.mov"} {
 		data := file(t, name)
 		m := alice.upload(name, data)
@@ -36,11 +36,11 @@ func TestFilesInMessages(t *testing.T) {
 		if again := message(alice.call("POST", roomPath("lobby", "/messages"), body).is(http.StatusCreated)); again.ID != sent.ID {
 			t.Errorf("%s: the retry created another message", kind)
 		}
-		heard := expect[room.MessagesReceived](hearing)
-		if diff := cmp.Diff([]room.Message{sent}, heard.MessageList); diff != "" {
+		received := expect[room.MessagesReceived](bobStream)
+		if diff := cmp.Diff([]room.Message{sent}, received.MessageList); diff != "" {
 			t.Errorf("%s: sent (-) and received (+):\n%s", kind, diff)
 		}
-		if got := bob.call("GET", heard.MessageList[0].Media.URL, nil).is(http.StatusOK); !bytes.Equal(got.body, data) {
+		if got := bob.call("GET", received.MessageList[0].Media.URL, nil).is(http.StatusOK); !bytes.Equal(got.body, data) {
 			t.Errorf("%s: read as %d bytes", kind, len(got.body))
 		}
 		signed := bob.media(bob.call("GET", "/v1/media/"+string(m.Media.ID), nil).is(http.StatusOK))
@@ -89,8 +89,8 @@ func TestFilesBetweenUsers(t *testing.T) {
 	clock := newClock()
 	s := newService(t, func(c *setup) { c.store.Now, c.store.PeerRetention = clock.Now, time.Minute })
 	alice, phone, bob, carol := s.login("alice"), s.login("alice"), s.login("bob"), s.login("carol")
-	hers, _ := phone.listen()
-	his, _ := bob.listen()
+	aliceStream, _ := phone.listen()
+	bobStream, _ := bob.listen()
 	var files []room.Media
 	for kind, name := range map[string]string{"image": "alpha.png", "file": "README.md", "audio": "cbr.mp3", "video": "h265.mov"} {
 		data := file(t, name)
@@ -105,21 +105,21 @@ func TestFilesBetweenUsers(t *testing.T) {
 		if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(sent, again) {
 			t.Errorf("%s: reply to the retry is %+v", kind, again)
 		}
-		heard := his.peerMessage()
-		if diff := cmp.Diff(sent, hers.peerMessage()); diff != "" {
+		received := bobStream.peerMessage()
+		if diff := cmp.Diff(sent, aliceStream.peerMessage()); diff != "" {
 			t.Errorf("%s: sent (-) and received by the sender (+):\n%s", kind, diff)
 		}
-		if diff := cmp.Diff(sent.To("alice", heard.Seq), heard); diff != "" {
+		if diff := cmp.Diff(sent.To("alice", received.Seq), received); diff != "" {
 			t.Errorf("%s: sent (-) and received (+):\n%s", kind, diff)
 		}
-		if got := bob.call("GET", heard.Media.URL, nil).is(http.StatusOK); !bytes.Equal(got.body, data) {
+		if got := bob.call("GET", received.Media.URL, nil).is(http.StatusOK); !bytes.Equal(got.body, data) {
 			t.Errorf("%s: read as %d bytes", kind, len(got.body))
 		}
 		signed := bob.media(bob.call("GET", "/v1/media/"+string(m.Media.ID), nil).is(http.StatusOK))
 		s.anonymous().call("GET", signed.SignedURL, nil).is(http.StatusOK)
 		carol.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 		page := as[messagePage](bob.call("GET", peerPath("alice")+"?limit=1", nil).is(http.StatusOK))
-		if diff := cmp.Diff([]room.Message{heard}, page.MessageList); diff != "" {
+		if diff := cmp.Diff([]room.Message{received}, page.MessageList); diff != "" {
 			t.Errorf("%s: received (-) and in the history (+):\n%s", kind, diff)
 		}
 	}
@@ -208,19 +208,19 @@ func TestRejectedFiles(t *testing.T) {
 	alice.call("POST", path, object{"kind": "text", "text": "x", "mediaID": picture.Media.ID}).invalid("/mediaID", "forbidden")
 	alice.call("POST", path, object{"kind": "image", "mediaID": picture.Media.ID, "text": "x"}).invalid("/text", "forbidden")
 	carol := s.login("carol")
-	hers := carol.upload("c.txt", []byte("x"))
-	send(carol, "file", hers.Media.ID).refused(http.StatusConflict, "not_in_room")
-	bob.call("GET", hers.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
+	carols := carol.upload("c.txt", []byte("x"))
+	send(carol, "file", carols.Media.ID).refused(http.StatusConflict, "not_in_room")
+	bob.call("GET", carols.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 
 	// A server can send files that the user on whose behalf it sends has uploaded.
 	admin := func(sender string) reply {
 		return s.admin().call("POST", adminPath("lobby", "/messages"), object{
-			"sender": object{"userID": sender}, "message": object{"kind": "file", "mediaID": hers.Media.ID},
+			"sender": object{"userID": sender}, "message": object{"kind": "file", "mediaID": carols.Media.ID},
 		})
 	}
 	admin("bob").refused(http.StatusNotFound, "media_not_found")
 	admin("carol").is(http.StatusCreated)
-	bob.call("GET", hers.Media.URL, nil).is(http.StatusOK)
+	bob.call("GET", carols.Media.URL, nil).is(http.StatusOK)
 }
 
 // padded returns data followed by zeros, up to size bytes, without holding them in memory.
@@ -251,7 +251,7 @@ func TestFilesAtTheirLimits(t *testing.T) {
 	alice, bob := s.login("alice"), s.login("bob")
 	alice.enter("lobby")
 	bob.enter("lobby")
-	hearing, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	picture, film, frames := bitmap(200, 200), file(t, "moov_first.mp4"), file(t, "cbr_bare.mp3")
 	second := alice.upload("one.mp3", frames).Media.Duration
 	seconds := func(n float64) func(int64) io.Reader {
@@ -288,18 +288,18 @@ func TestFilesAtTheirLimits(t *testing.T) {
 				continue
 			}
 			sent := message(r.is(http.StatusCreated))
-			var heard room.Message
+			var received room.Message
 			if path == peerPath("bob") {
-				heard = hearing.peerMessage()
+				received = bobStream.peerMessage()
 				path = peerPath("alice")
-				sent = sent.To("alice", heard.Seq)
+				sent = sent.To("alice", received.Seq)
 			} else {
-				heard = expect[room.MessagesReceived](hearing).MessageList[0]
+				received = expect[room.MessagesReceived](bobStream).MessageList[0]
 			}
-			if diff := cmp.Diff(sent, heard); diff != "" || !cmp.Equal(heard.Media, &m) {
+			if diff := cmp.Diff(sent, received); diff != "" || !cmp.Equal(received.Media, &m) {
 				t.Errorf("%s: sent (-) and received (+), with the file %+v:\n%s", c.what, m, diff)
 			}
-			if page := as[messagePage](bob.call("GET", path+"?limit=1", nil).is(http.StatusOK)); !cmp.Equal(page.MessageList, []room.Message{heard}) {
+			if page := as[messagePage](bob.call("GET", path+"?limit=1", nil).is(http.StatusOK)); !cmp.Equal(page.MessageList, []room.Message{received}) {
 				t.Errorf("%s: the history has %+v", c.what, page.MessageList)
 			}
 		}

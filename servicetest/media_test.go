@@ -225,7 +225,7 @@ func TestSignedURLs(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
-	m, other := alice.upload("a b?c#d%é.txt", []byte("mine")), bob.upload("b.txt", []byte("his"))
+	m, other := alice.upload("a b?c#d%é.txt", []byte("mine")), bob.upload("b.txt", []byte("bobs"))
 	if left := time.Until(m.ExpiresAt); left < 44*time.Minute || left > time.Hour || m.ExpiresAt.Unix()%900 != 0 {
 		t.Errorf("the URL expires at %s", m.ExpiresAt)
 	}
@@ -290,16 +290,16 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 		c.store.Now, c.store.MessageRetention, c.store.PeerRetention = clock.Now, time.Hour, time.Hour
 	})
 	type world struct {
-		room             room.RoomID
-		alice, bob       *client
-		message, toBob   room.Message
-		hers, his, inbox uploaded // signed URLs of the room's file for alice and bob, and of the peer message's file for bob
+		room                room.RoomID
+		alice, bob          *client
+		message, toBob      room.Message
+		alices, bobs, inbox uploaded // signed URLs of the room's file for alice and bob, and of the peer message's file for bob
 	}
 	type end struct {
-		what               string
-		do                 func(w world)
-		his, inbox, hers   int // expected statuses afterwards
-		hersByKey, byInbox bool
+		what                string
+		do                  func(w world)
+		bobs, inbox, alices int // expected statuses afterwards
+		hersByKey, byInbox  bool
 	}
 	const ok, gone, refused = http.StatusOK, http.StatusNotFound, http.StatusForbidden
 	for n, c := range []end{
@@ -331,32 +331,32 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 		w.alice.enter(w.room)
 		w.bob.enter(w.room)
 		data, other := file(t, "alpha.png"), []byte("for bob")
-		w.hers = w.alice.upload("alpha.png", data)
+		w.alices = w.alice.upload("alpha.png", data)
 		peers := w.alice.upload("b.txt", other)
 		unsent := w.alice.upload("c.txt", []byte("unsent"))
-		w.message = message(w.alice.call("POST", roomPath(w.room, "/messages"), object{"kind": "image", "mediaID": w.hers.Media.ID}).is(http.StatusCreated))
+		w.message = message(w.alice.call("POST", roomPath(w.room, "/messages"), object{"kind": "image", "mediaID": w.alices.Media.ID}).is(http.StatusCreated))
 		w.toBob = message(w.alice.call("POST", peerPath(w.bob.UserID), object{"kind": "file", "mediaID": peers.Media.ID}).is(http.StatusCreated))
-		w.his = w.bob.media(w.bob.call("GET", "/v1/media/"+string(w.hers.Media.ID), nil).is(http.StatusOK))
+		w.bobs = w.bob.media(w.bob.call("GET", "/v1/media/"+string(w.alices.Media.ID), nil).is(http.StatusOK))
 		w.inbox = w.bob.media(w.bob.call("GET", "/v1/media/"+string(peers.Media.ID), nil).is(http.StatusOK))
-		tag := header("If-None-Match", `"`+string(w.hers.Media.ID)+`"`)
-		s.anonymous().call("GET", w.his.SignedURL, nil, tag).is(http.StatusNotModified)
+		tag := header("If-None-Match", `"`+string(w.alices.Media.ID)+`"`)
+		s.anonymous().call("GET", w.bobs.SignedURL, nil, tag).is(http.StatusNotModified)
 
 		c.do(w)
 		for whose, check := range map[string]struct {
 			url  string
 			want int
-		}{"his": {w.his.SignedURL, c.his}, "his, between users": {w.inbox.SignedURL, c.inbox}, "hers": {w.hers.SignedURL, c.hers}, "hers, unsent": {unsent.SignedURL, ok}} {
+		}{"bob's": {w.bobs.SignedURL, c.bobs}, "bob's, between users": {w.inbox.SignedURL, c.inbox}, "alice's": {w.alices.SignedURL, c.alices}, "alices, unsent": {unsent.SignedURL, ok}} {
 			for _, method := range []string{"GET", "HEAD"} {
 				if got := s.anonymous().call(method, check.url, nil); got.StatusCode != check.want {
-					t.Errorf("%s: %s of the URL that is %s: %d, want %d", c.what, method, whose, got.StatusCode, check.want)
+					t.Errorf("%s: %s of %s URL: %d, want %d", c.what, method, whose, got.StatusCode, check.want)
 				}
 			}
 			// A browser must not display its cached bytes any more either.
 			if got := s.anonymous().call("GET", check.url, nil, tag); check.want != ok && got.StatusCode != check.want {
-				t.Errorf("%s: the URL that is %s, asked again: %d", c.what, whose, got.StatusCode)
+				t.Errorf("%s: %s URL, asked again: %d", c.what, whose, got.StatusCode)
 			}
 		}
-		if got := w.alice.call("GET", w.hers.Media.URL, nil).StatusCode == ok; got != c.hersByKey {
+		if got := w.alice.call("GET", w.alices.Media.URL, nil).StatusCode == ok; got != c.hersByKey {
 			t.Errorf("%s: alice reads the room's file by her key: %t", c.what, got)
 		}
 		if got := w.alice.call("GET", "/v1/media/"+string(peers.Media.ID), nil).StatusCode == ok; got != c.byInbox {
@@ -542,9 +542,9 @@ func TestInterruptedUploads(t *testing.T) {
 	if err := silent.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	told, err := io.ReadAll(silent)
-	if !strings.HasPrefix(string(told), "HTTP/1.1 408 ") || !strings.Contains(string(told), "upload_stalled") {
-		t.Errorf("reply to a stalled upload: %.200q, %v", told, err)
+	reply, err := io.ReadAll(silent)
+	if !strings.HasPrefix(string(reply), "HTTP/1.1 408 ") || !strings.Contains(string(reply), "upload_stalled") {
+		t.Errorf("reply to a stalled upload: %.200q, %v", reply, err)
 	}
 	seen.reply("uploadMedia", http.StatusRequestTimeout) // recorded by hand, because the reply came on a separate connection
 	s.expectFiles(0)

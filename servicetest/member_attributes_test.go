@@ -43,32 +43,32 @@ func TestMemberAttributes(t *testing.T) {
 	alice.enter("lobby")
 	bob.enter("lobby")
 	phone.enter("lobby")
-	his, _ := bob.listen()
+	bobStream, _ := bob.listen()
 
 	got := alice.patchMembers("lobby", object{"userIDs": []string{"carol", "bob", "alice"}, "set": pairs{"hand": "up", "é": ""}})
 	both := []memberInfo{{"alice", pairs{"hand": "up", "é": ""}}, {"bob", pairs{"hand": "up", "é": ""}}}
 	if diff := cmp.Diff(memberAttributesPage{Infos: both, ErrorUserList: []room.UserID{"carol"}}, got); diff != "" {
 		t.Errorf("reply to the change (-want +got):\n%s", diff)
 	}
-	told := expect[room.MemberAttributesUpdated](his)
-	if len(told.Infos) != 2 || !cmp.Equal(pairs(told.Infos[1].Attributes.Pairs()), both[1].Attributes) || told.OperatedInfo == nil || told.OperatedInfo.UserID != "alice" {
-		t.Errorf("got event %+v", told)
+	event := expect[room.MemberAttributesUpdated](bobStream)
+	if len(event.Infos) != 2 || !cmp.Equal(pairs(event.Infos[1].Attributes.Pairs()), both[1].Attributes) || event.OperatedInfo == nil || event.OperatedInfo.UserID != "alice" {
+		t.Errorf("got event %+v", event)
 	}
 	// The event contains all attributes of a member, and only members that changed.
 	alice.patchMembers("lobby", object{"userIDs": []string{"bob"}, "delete": []string{"é"}})
-	expect[room.MemberAttributesUpdated](his)
+	expect[room.MemberAttributesUpdated](bobStream)
 	got = bob.patchMembers("lobby", object{"userIDs": []string{"bob", "alice"}, "delete": []string{"é", "none"}})
 	if len(got.Infos) != 2 || len(got.ErrorUserList) > 0 || got.ErrorUserList == nil {
 		t.Errorf("reply to the change is %+v", got)
 	}
-	if told := expect[room.MemberAttributesUpdated](his); len(told.Infos) != 1 || told.Infos[0].UserID != "alice" || !cmp.Equal(told.Infos[0].Attributes.Pairs(), map[string]string{"hand": "up"}) {
-		t.Errorf("got event %+v", told)
+	if event := expect[room.MemberAttributesUpdated](bobStream); len(event.Infos) != 1 || event.Infos[0].UserID != "alice" || !cmp.Equal(event.Infos[0].Attributes.Pairs(), map[string]string{"hand": "up"}) {
+		t.Errorf("got event %+v", event)
 	}
 	bob.patchMembers("lobby", object{"userIDs": []string{"bob", "alice"}, "set": pairs{"hand": "up"}}) // changes nothing
 	bob.patchMembers("lobby", object{"userIDs": []string{"nobody"}, "set": pairs{"hand": "up"}})
 	bob.patchMembers("lobby", object{"userIDs": []string{"bob"}, "set": pairs{"seat": "7"}, "deleteAfterOwnerLeft": false})
-	if told := expect[room.MemberAttributesUpdated](his); len(told.Infos) != 1 || !cmp.Equal(told.Infos[0].Attributes.Pairs(), map[string]string{"hand": "up", "seat": "7"}) {
-		t.Errorf("got event %+v", told)
+	if event := expect[room.MemberAttributesUpdated](bobStream); len(event.Infos) != 1 || !cmp.Equal(event.Infos[0].Attributes.Pairs(), map[string]string{"hand": "up", "seat": "7"}) {
+		t.Errorf("got event %+v", event)
 	}
 
 	bob.leave("lobby")

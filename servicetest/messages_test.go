@@ -70,7 +70,7 @@ func TestSendRetry(t *testing.T) {
 	for _, other := range []object{{"text": "other"}, {"priority": "low"}, {"extendedData": "x"}} {
 		send(alice, other).refused(http.StatusConflict, "client_message_id_reused")
 	}
-	if his := message(send(bob, nil).is(http.StatusCreated)); his.ID == first.ID {
+	if bobMessage := message(send(bob, nil).is(http.StatusCreated)); bobMessage.ID == first.ID {
 		t.Error("another sender's message with the same ID was taken for a retry")
 	}
 	bob.send("lobby", "end")

@@ -193,15 +193,15 @@ func TestPeerMessagesWaitInInbox(t *testing.T) {
 	}
 	delivers(bob, stream, 5)
 	tablet := s.login("bob")
-	his, _ := tablet.listen() // bob's sessions have acknowledged 4, but not 5 and 6
-	delivers(tablet, his, 5)
+	bobStream, _ := tablet.listen() // bob's sessions have acknowledged 4, but not 5 and 6
+	delivers(tablet, bobStream, 5)
 	bob.listen(resume(stream.id))
 	phone := s.login("bob")
-	his, _ = phone.listen()
-	delivers(phone, his, 7)
+	bobStream, _ = phone.listen()
+	delivers(phone, bobStream, 7)
 	// A session that reconnects gets what follows its own cursor.
-	his, _ = tablet.listen(resume(stream.id[:len(stream.id)-1] + "2"))
-	delivers(tablet, his, 3)
+	bobStream, _ = tablet.listen(resume(stream.id[:len(stream.id)-1] + "2"))
+	delivers(tablet, bobStream, 3)
 }
 
 // TestInboxReset checks that a client whose cursor cannot be served is told so, and receives the

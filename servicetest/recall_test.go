@@ -24,12 +24,12 @@ func TestRecall(t *testing.T) {
 	alice, bob := s.login("alice"), s.login("bob")
 	alice.enter("lobby")
 	bob.enter("lobby")
-	hearing, _ := bob.listen()
-	beginning := hearing.id
+	bobStream, _ := bob.listen()
+	beginning := bobStream.id
 	secret := object{"kind": "custom", "subType": 0, "text": "a secret", "extendedData": "secret", "clientMessageID": "1"}
 	said := message(alice.call("POST", roomPath("lobby", "/messages"), secret).is(http.StatusCreated))
 	alice.send("lobby", "after")
-	if got := expect[room.MessagesReceived](hearing).MessageList[0]; got.Text != "a secret" || hearing.text() != "after" {
+	if got := expect[room.MessagesReceived](bobStream).MessageList[0]; got.Text != "a secret" || bobStream.text() != "after" {
 		t.Errorf("bob received %+v", got)
 	}
 	bob.call("DELETE", messagePath("lobby", said.ID), nil).refused(http.StatusForbidden, "not_sender")
@@ -37,8 +37,8 @@ func TestRecall(t *testing.T) {
 		alice.call("DELETE", messagePath("lobby", said.ID), nil).is(http.StatusNoContent)
 	}
 	want := room.MessageRecalled{MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: &room.OperatedInfo{UserID: "alice"}}
-	if diff := cmp.Diff(want, expect[room.MessageRecalled](hearing)); diff != "" || hearing.seq() != said.Seq+2 {
-		t.Errorf("recall event of bob, seq %d (-want +got):\n%s", hearing.seq(), diff)
+	if diff := cmp.Diff(want, expect[room.MessageRecalled](bobStream)); diff != "" || bobStream.seq() != said.Seq+2 {
+		t.Errorf("recall event of bob, seq %d (-want +got):\n%s", bobStream.seq(), diff)
 	}
 
 	tombstone := said
@@ -51,10 +51,10 @@ func TestRecall(t *testing.T) {
 		t.Errorf("the history is %+v", page.MessageList)
 	}
 	alice.send("lobby", "end")
-	if got := hearing.text(); got != "end" {
+	if got := bobStream.text(); got != "end" {
 		t.Errorf("next message is %q", got)
 	}
-	hearing.disconnect()
+	bobStream.disconnect()
 	replayed, _ := bob.listen(resume(beginning))
 	if got := expect[room.MessagesReceived](replayed).MessageList[0]; !cmp.Equal(got, tombstone) {
 		t.Errorf("replayed event is %+v", got)
@@ -125,19 +125,19 @@ func TestPeerRecall(t *testing.T) {
 	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
 	alice, phone, bob, carol := s.login("alice"), s.login("alice"), s.login("bob"), s.login("carol")
 	carol.sendTo("bob", "so that the numbers differ")
-	hers, _ := phone.listen()
-	his, _ := bob.listen()
-	his.peerMessage()
-	beginning := his.id
+	aliceStream, _ := phone.listen()
+	bobStream, _ := bob.listen()
+	bobStream.peerMessage()
+	beginning := bobStream.id
 	picture := alice.upload("a.png", file(t, "alpha.png"))
 	body := object{"kind": "image", "mediaID": picture.Media.ID, "extendedData": "secret", "clientMessageID": "1"}
 	said := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated))
-	heard := his.peerMessage()
-	hers.peerMessage()
+	received := bobStream.peerMessage()
+	aliceStream.peerMessage()
 	bob.call("GET", picture.Media.URL, nil).is(http.StatusOK)
 	old := alice.sendTo("bob", "after")
-	his.peerMessage()
-	hers.peerMessage()
+	bobStream.peerMessage()
+	aliceStream.peerMessage()
 	path := func(c room.UserID, id room.MessageID) string { return peerPath(c) + "/" + string(id) }
 	bob.call("DELETE", path("alice", said.ID), nil).refused(http.StatusForbidden, "not_sender")
 	carol.call("DELETE", path("bob", said.ID), nil).refused(http.StatusNotFound, "message_not_found")
@@ -151,14 +151,14 @@ func TestPeerRecall(t *testing.T) {
 		return m
 	}
 	by := &room.OperatedInfo{UserID: "alice"}
-	want := room.PeerMessageRecalled{Peer: "alice", MessageID: said.ID, RecalledSeq: heard.Seq, OperatedInfo: by}
-	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](his)); diff != "" || his.seq() != heard.Seq+2 {
-		t.Errorf("recall event of bob, seq %d (-want +got):\n%s", his.seq(), diff)
+	want := room.PeerMessageRecalled{Peer: "alice", MessageID: said.ID, RecalledSeq: received.Seq, OperatedInfo: by}
+	if diff := cmp.Diff(want, expect[room.PeerMessageRecalled](bobStream)); diff != "" || bobStream.seq() != received.Seq+2 {
+		t.Errorf("recall event of bob, seq %d (-want +got):\n%s", bobStream.seq(), diff)
 	}
-	if diff := cmp.Diff(room.PeerMessageRecalled{Peer: "bob", MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: by}, expect[room.PeerMessageRecalled](hers)); diff != "" {
+	if diff := cmp.Diff(room.PeerMessageRecalled{Peer: "bob", MessageID: said.ID, RecalledSeq: said.Seq, OperatedInfo: by}, expect[room.PeerMessageRecalled](aliceStream)); diff != "" {
 		t.Errorf("recall event of alice (-want +got):\n%s", diff)
 	}
-	his.expectNoMore(bob)
+	bobStream.expectNoMore(bob)
 	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	alice.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	if again := message(alice.call("POST", peerPath("bob"), body).is(http.StatusCreated)); !cmp.Equal(again, tombstone(said)) {
@@ -166,12 +166,12 @@ func TestPeerRecall(t *testing.T) {
 	}
 	bob.call("GET", picture.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	page := as[messagePage](bob.call("GET", peerPath("alice"), nil).is(http.StatusOK))
-	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone(heard)) {
+	if len(page.MessageList) != 2 || !cmp.Equal(page.MessageList[0], tombstone(received)) {
 		t.Errorf("the history is %+v", page.MessageList)
 	}
-	his.disconnect()
+	bobStream.disconnect()
 	replayed, _ := bob.listen(resume(beginning))
-	if diff := cmp.Diff(tombstone(heard), replayed.peerMessage()); diff != "" {
+	if diff := cmp.Diff(tombstone(received), replayed.peerMessage()); diff != "" {
 		t.Errorf("replayed event (-want +got):\n%s", diff)
 	}
 	if got := replayed.peerMessage(); got.Text != "after" {

@@ -65,7 +65,7 @@ func testEachLoss(t *testing.T, test func(*testing.T, *lossTest)) {
 			}
 			a.alice = a.login("alice")
 			a.alice.enter("lobby")
-			hers, _ := a.alice.listen()
+			aliceStream, _ := a.alice.listen()
 			a.expectJoined("alice")
 			if l.secondSession {
 				a.phone = a.loginWith(a.token("alice", 1000*time.Hour))
@@ -74,11 +74,11 @@ func testEachLoss(t *testing.T, test func(*testing.T, *lossTest)) {
 			}
 			a.host.send("lobby", "before")
 			a.expectMessage("before")
-			if got := hers.text(); got != "before" {
+			if got := aliceStream.text(); got != "before" {
 				t.Fatalf("alice received %q", got)
 			}
-			a.cursor = hers.id
-			hers.disconnect()
+			a.cursor = aliceStream.id
+			aliceStream.disconnect()
 			eventually(t, "alice's session is detached", func() bool { return a.alice.state() == "detached" })
 			test(t, a)
 		})
@@ -184,24 +184,24 @@ func TestReconnectInTime(t *testing.T) {
 		a.expectMessage("one")
 		a.expectMessage("two")
 
-		hers, ready := a.alice.listen(resume(a.cursor))
+		aliceStream, ready := a.alice.listen(resume(a.cursor))
 		if !ready.Resumed || len(ready.Rooms) != 1 || ready.Rooms[0].ID != "lobby" || ready.Rooms[0].MemberCount != 3 {
 			t.Errorf("alice's sessionReady is %+v", ready)
 		}
-		if got := expect[room.MembersJoined](hers).MemberList; len(got) != 1 || got[0].ID != "carol" {
+		if got := expect[room.MembersJoined](aliceStream).MemberList; len(got) != 1 || got[0].ID != "carol" {
 			t.Errorf("alice's membersJoined lists %+v", got)
 		}
-		next := hers.seq()
+		next := aliceStream.seq()
 		a.passTime(memberTimeout / 2) // no timeout is pending any more
 		a.alice.send("lobby", "three")
 		for _, text := range []string{"one", "two", "three"} {
 			next++
-			if got := hers.text(); got != text || hers.seq() != next {
-				t.Errorf("alice received %q with seq %d, want %q with seq %d", got, hers.seq(), text, next)
+			if got := aliceStream.text(); got != text || aliceStream.seq() != next {
+				t.Errorf("alice received %q with seq %d, want %q with seq %d", got, aliceStream.seq(), text, next)
 			}
 		}
 		a.expectMessage("three") // no event about the lost stream came before
-		hers.disconnect()
+		aliceStream.disconnect()
 	})
 }
 
@@ -214,12 +214,12 @@ func TestReconnectAfterTimeout(t *testing.T) {
 		a.expectMessage("meanwhile")
 		a.alice.call("POST", roomPath("lobby", "/messages"), object{"kind": "text", "text": "too late"}).refused(http.StatusConflict, "not_in_room")
 
-		hers, ready := a.alice.listen(resume(a.cursor))
+		aliceStream, ready := a.alice.listen(resume(a.cursor))
 		if len(ready.Rooms) != 0 {
 			t.Errorf("alice's sessionReady is %+v", ready)
 		}
 		want := room.RoomStateChanged{RoomID: "lobby", Generation: a.generation, State: room.RoomDisconnected, Event: room.RoomNetworkTimeout}
-		if diff := cmp.Diff(want, expect[room.RoomStateChanged](hers)); diff != "" {
+		if diff := cmp.Diff(want, expect[room.RoomStateChanged](aliceStream)); diff != "" {
 			t.Errorf("alice's state event (-want +got):\n%s", diff)
 		}
 		a.passTime(2 * memberTimeout) // the session does not time out twice
@@ -227,7 +227,7 @@ func TestReconnectAfterTimeout(t *testing.T) {
 			t.Errorf("the room that alice entered again is %+v", again)
 		}
 		for _, want := range []string{"connecting enter", "connected success"} {
-			if got := hers.state(); got != want {
+			if got := aliceStream.state(); got != want {
 				t.Errorf("alice's state event is %s, want %s", got, want)
 			}
 		}
@@ -236,7 +236,7 @@ func TestReconnectAfterTimeout(t *testing.T) {
 		}
 		a.host.send("lobby", "after")
 		a.expectMessage("after")
-		if got := hers.text(); got != "after" {
+		if got := aliceStream.text(); got != "after" {
 			t.Errorf("alice's next message is %q", got)
 		}
 	})
@@ -292,11 +292,11 @@ func TestLastMemberLosesStream(t *testing.T) {
 		} else {
 			a.expectDestroyed()
 		}
-		hers, ready := a.alice.listen(resume(a.cursor))
+		aliceStream, ready := a.alice.listen(resume(a.cursor))
 		if len(ready.Rooms) != 0 {
 			t.Errorf("alice's sessionReady is %+v", ready)
 		}
-		if got := hers.state(); got != "disconnected networkTimeout" {
+		if got := aliceStream.state(); got != "disconnected networkTimeout" {
 			t.Errorf("alice's state event is %s", got)
 		}
 		if again := a.alice.enter("lobby"); (again.Generation == a.generation) != a.secondSession {
@@ -314,8 +314,8 @@ func TestReenterBeforeRoomIsDestroyed(t *testing.T) {
 		}
 		a.host.leave("lobby")
 		a.advanceUntil(memberTimeout, "alice's session timed out", func() bool { return len(a.rooms()) == 0 })
-		hers, _ := a.alice.listen(resume(a.cursor))
-		if got := hers.state(); got != "disconnected networkTimeout" {
+		aliceStream, _ := a.alice.listen(resume(a.cursor))
+		if got := aliceStream.state(); got != "disconnected networkTimeout" {
 			t.Errorf("alice's state event is %s", got)
 		}
 		if again := a.alice.enter("lobby"); again.Generation != a.generation || !again.DestroyAt.IsZero() {
@@ -345,25 +345,25 @@ func TestTimeoutInRoomOutsideCursor(t *testing.T) {
 			s.host.enter(id)
 		}
 		alice := s.loginWith(s.freshToken("alice"))
-		hers, _ := alice.listen()
-		before := hers.id
+		aliceStream, _ := alice.listen()
+		before := aliceStream.id
 		alice.enter("left")
 		alice.enter("lost")
 		for range 4 {
-			hers.state()
+			aliceStream.state()
 		}
-		hers.disconnect()
+		aliceStream.disconnect()
 		eventually(t, "alice's session is detached", func() bool { return alice.state() == "detached" })
 		alice.leave("left")
 		s.advanceUntil(31*time.Second, "alice's session timed out", func() bool {
 			return alice.call("GET", roomPath("lost", ""), nil).StatusCode == http.StatusConflict
 		})
-		hers, _ = alice.listen(step.back(before)...)
-		if got := expect[room.RoomStateChanged](hers); got.RoomID != "lost" || got.Event != room.RoomNetworkTimeout {
+		aliceStream, _ = alice.listen(step.back(before)...)
+		if got := expect[room.RoomStateChanged](aliceStream); got.RoomID != "lost" || got.Event != room.RoomNetworkTimeout {
 			t.Errorf("%s, alice's state event is %+v", step.what, got)
 		}
 		alice.enter("left")
-		if got := hers.state(); got != "connecting enter" {
+		if got := aliceStream.state(); got != "connecting enter" {
 			t.Errorf("%s, alice's next state event is %s", step.what, got)
 		}
 		alice.logout()
@@ -382,30 +382,30 @@ func TestResumeOnAnotherServer(t *testing.T) {
 	}
 	bob := first.login("bob")
 	bob.enter("lobby")
-	his, _ := there(bob).listen()
+	bobStream, _ := there(bob).listen()
 	alice := first.login("alice")
 	alice.enter("lobby")
-	hers, _ := alice.listen()
+	aliceStream, _ := alice.listen()
 	bob.send("lobby", "one")
-	if got := hers.text(); got != "one" {
+	if got := aliceStream.text(); got != "one" {
 		t.Errorf("the first server delivered %q", got)
 	}
-	hers.disconnect()
+	aliceStream.disconnect()
 	for _, text := range []string{"two", "three"} {
 		bob.send("lobby", text)
 	}
-	hers, ready := there(alice).listen(resume(hers.id))
+	aliceStream, ready := there(alice).listen(resume(aliceStream.id))
 	if !ready.Resumed {
 		t.Error("the stream did not resume")
 	}
 	for _, want := range []string{"two", "three"} {
-		if got := hers.text(); got != want {
+		if got := aliceStream.text(); got != want {
 			t.Errorf("the second server delivered %q, want %q", got, want)
 		}
 	}
-	expect[room.MembersJoined](his)
+	expect[room.MembersJoined](bobStream)
 	for _, want := range []string{"one", "two", "three"} {
-		if got := his.text(); got != want {
+		if got := bobStream.text(); got != want {
 			t.Errorf("to the connected session, the second server delivered %q, want %q", got, want)
 		}
 	}

@@ -112,19 +112,19 @@ func TestEachMessageOnce(t *testing.T) {
 		stored["bob"]++
 		try.expectOnce("her history", m, text, histories["alice"][m.ID])
 		try.expectOnce("alice", m, text, readers["alice"].messages[m.ID])
-		his := readers["bob"].messages[m.ID]
-		if len(his) == 1 {
+		bobs := readers["bob"].messages[m.ID]
+		if len(bobs) == 1 {
 			var got room.Message
-			if err := json.Unmarshal(his[0], &got); err != nil {
+			if err := json.Unmarshal(bobs[0], &got); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(m.To("alice", got.Seq), got); diff != "" {
 				t.Errorf("%s: bob received (-want +got):\n%s", try, diff)
 			}
-			text = his[0]
+			text = bobs[0]
 		}
-		try.expectOnce("bob", m, text, his)
-		try.expectOnce("his history", m, text, histories["bob"][m.ID])
+		try.expectOnce("bob", m, text, bobs)
+		try.expectOnce("bob's history", m, text, histories["bob"][m.ID])
 		if len(readers["carol"].messages[m.ID]) > 0 {
 			t.Errorf("carol received %s", try)
 		}

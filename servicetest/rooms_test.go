@@ -18,8 +18,8 @@ func TestTwoUsers(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
-	hers, _ := alice.listen()
-	his, _ := bob.listen()
+	aliceStream, _ := alice.listen()
+	bobStream, _ := bob.listen()
 
 	r := alice.call("POST", "/v1/rooms", object{"roomID": "lobby", "roomName": "The lobby"}).is(http.StatusCreated)
 	created := as[struct{ Room room.Room }](r).Room
@@ -27,7 +27,7 @@ func TestTwoUsers(t *testing.T) {
 		t.Errorf("the room is created as %+v", created)
 	}
 	for _, want := range []string{"connecting create", "connected created"} {
-		if got := hers.state(); got != want {
+		if got := aliceStream.state(); got != want {
 			t.Errorf("alice's state event is %s, want %s", got, want)
 		}
 	}
@@ -37,16 +37,16 @@ func TestTwoUsers(t *testing.T) {
 		t.Errorf("the room that bob joined is %+v", joined)
 	}
 	for _, want := range []string{"connecting enter", "connected success"} {
-		if got := his.state(); got != want {
+		if got := bobStream.state(); got != want {
 			t.Errorf("bob's state event is %s, want %s", got, want)
 		}
 	}
-	if seen := expect[room.MembersJoined](hers).MemberList; len(seen) != 1 || seen[0].ID != "bob" {
+	if seen := expect[room.MembersJoined](aliceStream).MemberList; len(seen) != 1 || seen[0].ID != "bob" {
 		t.Errorf("alice's membersJoined lists %+v", seen)
 	}
 
 	sent := bob.send("lobby", "Good morning")
-	for name, stream := range map[string]*stream{"alice": hers, "bob": his} {
+	for name, stream := range map[string]*stream{"alice": aliceStream, "bob": bobStream} {
 		got := expect[room.MessagesReceived](stream).MessageList
 		if diff := cmp.Diff([]room.Message{sent}, got); diff != "" {
 			t.Errorf("%s received another message than was sent:\n%s", name, diff)
@@ -57,10 +57,10 @@ func TestTwoUsers(t *testing.T) {
 	}
 
 	bob.leave("lobby")
-	if got := his.state(); got != "disconnected success" {
+	if got := bobStream.state(); got != "disconnected success" {
 		t.Errorf("bob's state event is %s", got)
 	}
-	if seen := expect[room.MembersLeft](hers).MemberList; len(seen) != 1 || seen[0].ID != "bob" || seen[0].Reason != room.ReasonLeft {
+	if seen := expect[room.MembersLeft](aliceStream).MemberList; len(seen) != 1 || seen[0].ID != "bob" || seen[0].Reason != room.ReasonLeft {
 		t.Errorf("alice's membersLeft lists %+v", seen)
 	}
 	found := as[struct{ Room room.Room }](alice.call("GET", roomPath("lobby", ""), nil).is(http.StatusOK)).Room
@@ -110,7 +110,7 @@ func TestEnterRoomCreatesOnce(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice, bob := s.login("alice"), s.login("bob")
-	his, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	type entered struct {
 		Room    room.Room
 		Created bool
@@ -129,7 +129,7 @@ func TestEnterRoomCreatesOnce(t *testing.T) {
 	if got := second.Header.Get("Location"); got != "" {
 		t.Errorf("an existing room was reported as new, with Location %q", got)
 	}
-	if first, second := his.state(), his.state(); first != "connecting enter" || second != "connected success" {
+	if first, second := bobStream.state(), bobStream.state(); first != "connecting enter" || second != "connected success" {
 		t.Errorf("bob's state events are %s, then %s", first, second)
 	}
 	// Entering again changes nothing and causes no event.
@@ -138,7 +138,7 @@ func TestEnterRoomCreatesOnce(t *testing.T) {
 		t.Errorf("after entering again, the room is %+v", r)
 	}
 	alice.send("a#b", "next")
-	if got := his.text(); got != "next" {
+	if got := bobStream.text(); got != "next" {
 		t.Errorf("bob received %q", got)
 	}
 }
@@ -149,23 +149,23 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	s := newService(t)
 	bob := s.login("bob")
 	bob.enter("lobby")
-	his, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	tab, phone := s.login("alice"), s.login("alice")
 	tab.enter("lobby")
 	phone.enter("lobby")
 	onPhone, _ := phone.listen()
-	expect[room.MembersJoined](his)
+	expect[room.MembersJoined](bobStream)
 	if n := bob.enter("lobby").MemberCount; n != 2 {
 		t.Errorf("the room has %d members", n)
 	}
 	tab.leave("lobby")
 	tab.call("GET", roomPath("lobby", ""), nil).refused(http.StatusConflict, "not_in_room")
 	phone.send("lobby", "still here")
-	if mine, other := onPhone.text(), his.text(); mine != "still here" || other != "still here" {
+	if mine, other := onPhone.text(), bobStream.text(); mine != "still here" || other != "still here" {
 		t.Errorf("the phone received %q, bob received %q", mine, other)
 	}
 	phone.leave("lobby")
-	if left := expect[room.MembersLeft](his).MemberList; len(left) != 1 {
+	if left := expect[room.MembersLeft](bobStream).MemberList; len(left) != 1 {
 		t.Errorf("bob's membersLeft lists %+v", left)
 	}
 }

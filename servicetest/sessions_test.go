@@ -121,20 +121,20 @@ func TestEndSession(t *testing.T) {
 	alice, bob := s.login("alice"), s.login("bob")
 	alice.enter("lobby")
 	bob.enter("lobby")
-	hers, _ := alice.listen()
-	his, _ := bob.listen()
-	expect[room.MembersJoined](hers)
+	aliceStream, _ := alice.listen()
+	bobStream, _ := bob.listen()
+	expect[room.MembersJoined](aliceStream)
 
 	alice.logout()
 
-	if got := hers.state(); got != "disconnected loggedOut" {
+	if got := aliceStream.state(); got != "disconnected loggedOut" {
 		t.Errorf("alice's state event is %s", got)
 	}
-	if got := expect[room.ConnectionStateChanged](hers); got.Event != room.ConnectionLoggedOut {
+	if got := expect[room.ConnectionStateChanged](aliceStream); got.Event != room.ConnectionLoggedOut {
 		t.Errorf("the stream ends with %+v", got)
 	}
-	hers.end()
-	left := expect[room.MembersLeft](his).MemberList
+	aliceStream.end()
+	left := expect[room.MembersLeft](bobStream).MemberList
 	want := []room.LeftMember{{User: room.User{ID: "alice", Name: "alice"}, Reason: room.ReasonLoggedOut}}
 	if diff := cmp.Diff(want, left); diff != "" {
 		t.Errorf("membersLeft of the other members (-want +got):\n%s", diff)
@@ -178,12 +178,12 @@ func TestTokenExpires(t *testing.T) {
 	s := newService(t)
 	bob := s.login("bob")
 	bob.enter("lobby")
-	his, _ := bob.listen()
+	bobStream, _ := bob.listen()
 	token := s.token("alice", 5*time.Second)
 	lost, kept := s.loginWith(token), s.loginWith(token)
 	lost.enter("lobby")
 	kept.enter("cellar")
-	expect[room.MembersJoined](his)
+	expect[room.MembersJoined](bobStream)
 	losing, _ := lost.listen()
 	keeping, _ := kept.listen()
 
@@ -202,8 +202,8 @@ func TestTokenExpires(t *testing.T) {
 	lost.call("PUT", "/v1/sessions/current/token", object{"token": s.token("alice", time.Hour)}).
 		refused(http.StatusUnauthorized, "token_expired")
 
-	s.sweepUntilEvent(his)
-	if left := expect[room.MembersLeft](his).MemberList; left[0].ID != "alice" || left[0].Reason != room.ReasonTokenExpired {
+	s.sweepUntilEvent(bobStream)
+	if left := expect[room.MembersLeft](bobStream).MemberList; left[0].ID != "alice" || left[0].Reason != room.ReasonTokenExpired {
 		t.Errorf("membersLeft lists %+v", left)
 	}
 	lost.call("GET", "/v1/sessions/current", nil).refused(http.StatusUnauthorized, "token_expired")

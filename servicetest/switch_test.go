@@ -15,9 +15,9 @@ func TestSwitchEventOrder(t *testing.T) {
 	alice, bob := s.login("alice"), s.login("bob")
 	bob.enter("old")
 	alice.enter("old")
-	hers, _ := alice.listen()
-	his, _ := bob.listen()
-	expect[room.MembersJoined](his)
+	aliceStream, _ := alice.listen()
+	bobStream, _ := bob.listen()
+	expect[room.MembersJoined](bobStream)
 
 	switched := as[struct {
 		Room    room.Room
@@ -34,7 +34,7 @@ func TestSwitchEventOrder(t *testing.T) {
 		{RoomID: "old", State: room.RoomDisconnected, Event: room.RoomSuccess},
 	}
 	for _, w := range want {
-		got := expect[room.RoomStateChanged](hers)
+		got := expect[room.RoomStateChanged](aliceStream)
 		if w.RoomID == "old" {
 			got.Generation = 0
 		}
@@ -42,7 +42,7 @@ func TestSwitchEventOrder(t *testing.T) {
 			t.Errorf("events of alice (-want +got):\n%s", diff)
 		}
 	}
-	left := expect[room.MembersLeft](his)
+	left := expect[room.MembersLeft](bobStream)
 	if len(left.MemberList) != 1 || left.MemberList[0].ID != "alice" || left.MemberList[0].Reason != room.ReasonSwitched {
 		t.Errorf("event of bob: %+v", left)
 	}
@@ -50,7 +50,7 @@ func TestSwitchEventOrder(t *testing.T) {
 	// A rejected switch leaves alice in her room, and an event says so.
 	alice.call("POST", roomPath("new", "/switch"), object{"toRoom": object{"roomID": "nowhere"}}).refused(http.StatusNotFound, "room_not_found")
 	for _, state := range []room.RoomState{room.RoomConnecting, room.RoomDisconnected} {
-		got := expect[room.RoomStateChanged](hers)
+		got := expect[room.RoomStateChanged](aliceStream)
 		if got.RoomID != "nowhere" || got.State != state {
 			t.Errorf("alice's event after a rejected switch: %+v", got)
 		}

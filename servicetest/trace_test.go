@@ -29,8 +29,8 @@ func TestRequestIDs(t *testing.T) {
 	} {
 		r := s.anonymous().call("GET", "/v1/sessions/current", nil, header("X-Request-Id", id))
 		p := r.refused(http.StatusUnauthorized, "unauthenticated")
-		if told := r.Header.Get("X-Request-Id"); (told == id) != kept || told == "" || p.RequestID != told {
-			t.Errorf("the ID %q was returned as %q, and in the problem as %q", id, told, p.RequestID)
+		if returned := r.Header.Get("X-Request-Id"); (returned == id) != kept || returned == "" || p.RequestID != returned {
+			t.Errorf("the ID %q was returned as %q, and in the problem as %q", id, returned, p.RequestID)
 		}
 		if kept && !s.log.contains(`"requestID":"`+id+`"`) {
 			t.Errorf("the log does not contain %q", id)
@@ -42,8 +42,8 @@ func TestRequestIDs(t *testing.T) {
 	r := s.anonymous().call("GET", "/v1/sessions/current", nil, func(r *http.Request) {
 		r.Header["X-Request-Id"] = []string{"one", "two"}
 	})
-	if told := r.Header.Values("X-Request-Id"); len(told) != 1 || told[0] == "one" || told[0] == "two" {
-		t.Errorf("for a request with two IDs, got %q", told)
+	if returned := r.Header.Values("X-Request-Id"); len(returned) != 1 || returned[0] == "one" || returned[0] == "two" {
+		t.Errorf("for a request with two IDs, got %q", returned)
 	}
 }
 

@@ -84,46 +84,46 @@ func converse(t *testing.T, s *service, protocol int) {
 	}
 	alice.enter("lobby")
 	bob.enter("lobby")
-	hers, _ := alice.listen(resume(""))
-	his, _ := s.anonymous().listenAt(bob.StreamURL)
-	if got := hers.reply.ProtoMajor; got != protocol {
+	aliceStream, _ := alice.listen(resume(""))
+	bobStream, _ := s.anonymous().listenAt(bob.StreamURL)
+	if got := aliceStream.reply.ProtoMajor; got != protocol {
 		t.Errorf("the stream used HTTP/%d", got)
 	}
-	expect[room.MembersJoined](hers)
+	expect[room.MembersJoined](aliceStream)
 	// More than one write of the hub, and more than a window of HTTP/2.
 	long := strings.Repeat("x", room.MaxTextBytes)
 	for range 10 {
 		bob.send("lobby", long)
 	}
 	for range 10 {
-		if hers.text() != long || his.text() != long {
+		if aliceStream.text() != long || bobStream.text() != long {
 			t.Fatal("a long text did not arrive")
 		}
 	}
-	id := hers.id
-	hers.disconnect()
+	id := aliceStream.id
+	aliceStream.disconnect()
 	eventually(t, "the session is detached", func() bool { return alice.state() == "detached" })
 	bob.send("lobby", "meanwhile")
-	hers, ready := alice.listen(resume(id))
-	if got := hers.text(); !ready.Resumed || got != "meanwhile" {
+	aliceStream, ready := alice.listen(resume(id))
+	if got := aliceStream.text(); !ready.Resumed || got != "meanwhile" {
 		t.Errorf("resumed: %t, next message is %q", ready.Resumed, got)
 	}
 	again, _ := alice.listen()
-	if got := expect[room.ConnectionStateChanged](hers); got.Event != room.ConnectionSuperseded {
+	if got := expect[room.ConnectionStateChanged](aliceStream); got.Event != room.ConnectionSuperseded {
 		t.Errorf("the older stream ends with %+v", got)
 	}
-	hers.end()
+	aliceStream.end()
 	for range 12 {
 		again.next() // all events since alice entered
 	}
-	if got := his.text(); got != "meanwhile" {
+	if got := bobStream.text(); got != "meanwhile" {
 		t.Errorf("bob received %q", got)
 	}
 	bob.logout()
-	if got := his.state(); got != "disconnected loggedOut" {
+	if got := bobStream.state(); got != "disconnected loggedOut" {
 		t.Errorf("bob's state event is %s", got)
 	}
-	expect[room.ConnectionStateChanged](his)
-	his.end()
+	expect[room.ConnectionStateChanged](bobStream)
+	bobStream.end()
 	expect[room.MembersLeft](again)
 }

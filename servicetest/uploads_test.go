@@ -212,12 +212,12 @@ func TestBrokenUploadsContinue(t *testing.T) {
 	if begin < 4<<20 || begin > sent {
 		t.Errorf("at the takeover %d bytes stored", begin)
 	}
-	told := make([]byte, 1024)
+	reply := make([]byte, 1024)
 	if err := dead.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := dead.Read(told); err != nil || !bytes.HasPrefix(told, []byte("HTTP/1.1 409 ")) || !bytes.Contains(told, []byte("upload_interrupted")) {
-		t.Errorf("reply to the interrupted request: %q, %v", told[:n], err)
+	if n, err := dead.Read(reply); err != nil || !bytes.HasPrefix(reply, []byte("HTTP/1.1 409 ")) || !bytes.Contains(reply, []byte("upload_interrupted")) {
+		t.Errorf("reply to the interrupted request: %q, %v", reply[:n], err)
 	}
 	alice.patch(at, begin, data[begin:]).is(http.StatusNoContent)
 	alice.expectBytes(alice.finished(at), data)
