@@ -345,7 +345,7 @@ func TestSignedURLEndsWithAccess(t *testing.T) {
 		for whose, check := range map[string]struct {
 			url  string
 			want int
-		}{"bob's": {w.bobs.SignedURL, c.bobs}, "bob's, between users": {w.inbox.SignedURL, c.inbox}, "alice's": {w.alices.SignedURL, c.alices}, "alices, unsent": {unsent.SignedURL, ok}} {
+		}{"bob's": {w.bobs.SignedURL, c.bobs}, "bob's, between users": {w.inbox.SignedURL, c.inbox}, "alice's": {w.alices.SignedURL, c.alices}, "alice's, unsent": {unsent.SignedURL, ok}} {
 			for _, method := range []string{"GET", "HEAD"} {
 				if got := s.anonymous().call(method, check.url, nil); got.StatusCode != check.want {
 					t.Errorf("%s: %s of %s URL: %d, want %d", c.what, method, whose, got.StatusCode, check.want)

@@ -9,99 +9,99 @@ import (
 	"parlor/room"
 )
 
-// What the world does when it is called.
+// The reference model's calls.
 
-// Getting in.
+// Calls that enter a room.
 
-func (w *world) create(v *visitor, id room.RoomID, config room.Config) verdict {
+func (w *referenceModel) create(v *modelSession, id room.RoomID, config room.Config) verdict {
 	switch {
-	case v.over:
+	case v.ended:
 		return refused(401, "session_ended")
 	case w.rooms[id] != nil:
-		return v.failed(id, "create", refused(409, "room_exists"))
+		return v.entryFailed(id, "create", refused(409, "room_exists"))
 	}
-	l := w.newLife(id, config)
+	l := w.newGeneration(id, config)
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
-		return v.failed(id, "create", a)
+		return v.entryFailed(id, "create", a)
 	}
-	w.enterLife(v, l, "create", "created")
-	return verdict{status: 201, life: l}
+	w.enterGeneration(v, l, "create", "created")
+	return verdict{status: 201, generation: l}
 }
 
-func (w *world) join(v *visitor, id room.RoomID) verdict {
+func (w *referenceModel) join(v *modelSession, id room.RoomID) verdict {
 	l := w.rooms[id]
 	switch {
-	case v.over:
+	case v.ended:
 		return refused(401, "session_ended")
 	case l == nil:
-		return v.failed(id, "enter", refused(404, "room_not_found"))
+		return v.entryFailed(id, "enter", refused(404, "room_not_found"))
 	}
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
-		return v.failed(id, "enter", a)
+		return v.entryFailed(id, "enter", a)
 	}
-	w.enterLife(v, l, "enter", "success")
-	return verdict{status: 200, life: l}
+	w.enterGeneration(v, l, "enter", "success")
+	return verdict{status: 200, generation: l}
 }
 
-func (w *world) enter(v *visitor, id room.RoomID, config room.Config) verdict {
-	if v.over {
+func (w *referenceModel) enter(v *modelSession, id room.RoomID, config room.Config) verdict {
+	if v.ended {
 		return refused(401, "session_ended")
 	}
 	l, status, done := w.rooms[id], 200, "success"
 	if l == nil {
-		l, status, done = w.newLife(id, config), 201, "created"
+		l, status, done = w.newGeneration(id, config), 201, "created"
 	}
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
-		return v.failed(id, "enter", a)
+		return v.entryFailed(id, "enter", a)
 	}
-	w.enterLife(v, l, "enter", done)
-	return verdict{status: status, life: l, created: done == "created"}
+	w.enterGeneration(v, l, "enter", done)
+	return verdict{status: status, generation: l, created: done == "created"}
 }
 
-func (w *world) switchRoom(v *visitor, from, to room.RoomID, create bool, config room.Config) verdict {
+func (w *referenceModel) switchRoom(v *modelSession, from, to room.RoomID, create bool, config room.Config) verdict {
 	old, l, done := w.rooms[from], w.rooms[to], "success"
 	switch {
-	case v.over:
+	case v.ended:
 		return refused(401, "session_ended")
 	case from == to:
 		return refused(400, "invalid_request")
 	case old == nil:
-		return v.failed(to, "switch", refused(404, "room_not_found"))
+		return v.entryFailed(to, "switch", refused(404, "room_not_found"))
 	case !v.in(old):
-		return v.failed(to, "switch", refused(409, "not_in_room"))
+		return v.entryFailed(to, "switch", refused(409, "not_in_room"))
 	case l == nil && !create:
-		return v.failed(to, "switch", refused(404, "room_not_found"))
+		return v.entryFailed(to, "switch", refused(404, "room_not_found"))
 	case l == nil:
-		l, done = w.newLife(to, config), "created"
+		l, done = w.newGeneration(to, config), "created"
 	}
 	others := len(w.roomsOf(v.user))
-	if len(old.guest(v.user).visitors) == 1 {
+	if len(old.member(v.user).sessions) == 1 {
 		others--
 	}
 	if a := w.mayEnter(v, l, others); a.code != "" {
-		return v.failed(to, "switch", a)
+		return v.entryFailed(to, "switch", a)
 	}
-	w.enterLife(v, l, "switch", done)
-	w.takeOut(old, []*visitor{v}, "switched", "")
-	return verdict{status: 200, life: l, created: done == "created"}
+	w.enterGeneration(v, l, "switch", done)
+	w.removeSessions(old, []*modelSession{v}, "switched", "")
+	return verdict{status: 200, generation: l, created: done == "created"}
 }
 
-// mayEnter is why a session may not enter, whose user would be in so many rooms
-// besides.
-func (w *world) mayEnter(v *visitor, l *life, others int) verdict {
+// mayEnter checks whether a session can enter a room. others is the number of other rooms that its
+// user would be in.
+func (w *referenceModel) mayEnter(v *modelSession, l *generation, others int) verdict {
 	if v.in(l) {
 		return verdict{}
 	}
 	if w.now < w.bans[ban{l.ID, v.user}] {
 		return refused(403, "banned")
 	}
-	if l.guest(v.user) != nil {
+	if l.member(v.user) != nil {
 		if l.Config.SameUser == "reject" {
 			return refused(409, "user_in_room")
 		}
 		return verdict{}
 	}
-	if len(l.guests) == l.Config.MaxMembers {
+	if len(l.memberList) == l.Config.MaxMembers {
 		return refused(409, "room_full")
 	}
 	if others >= modelRooms {
@@ -110,119 +110,120 @@ func (w *world) mayEnter(v *visitor, l *life, others int) verdict {
 	return verdict{}
 }
 
-// failed tells of a call to get in that was refused, unless the session is in.
-func (v *visitor) failed(id room.RoomID, call string, a verdict) verdict {
+// entryFailed records a rejected call to enter a room. It causes no events if the session is in the
+// room.
+func (v *modelSession) entryFailed(id room.RoomID, call string, a verdict) verdict {
 	for l := range v.from {
 		if l.ID == id {
 			return a
 		}
 	}
-	v.tell(nil, "%s connecting %s", id, call)
-	v.tell(nil, "%s disconnected %sFailed %s", id, call, a.code)
+	v.notify(nil, "%s connecting %s", id, call)
+	v.notify(nil, "%s disconnected %sFailed %s", id, call, a.code)
 	return a
 }
 
-func (w *world) enterLife(v *visitor, l *life, call, done string) {
+func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, done string) {
 	if v.in(l) {
 		return
 	}
-	v.tell(nil, "%s connecting %s", l.ID, call)
-	v.tell(l, "connected %s", done)
+	v.notify(nil, "%s connecting %s", l.ID, call)
+	v.notify(l, "connected %s", done)
 	w.rooms[l.ID] = l
-	g := l.guest(v.user)
+	g := l.member(v.user)
 	if g == nil {
-		g = &guest{user: v.user, joined: w.now}
-		l.guests = append(l.guests, g)
-		l.say(w, "joined: %s@%v", v.user, w.now)
+		g = &modelMember{user: v.user, joined: w.now}
+		l.memberList = append(l.memberList, g)
+		l.append(w, "joined: %s@%v", v.user, w.now)
 		l.MemberCount++
 		l.DestroyAt = time.Time{}
 	}
 	if l.Config.SameUser == "replace" {
-		for _, other := range slices.Clone(g.visitors) {
-			w.depart(l, other, "replaced", "")
+		for _, other := range slices.Clone(g.sessions) {
+			w.removeSession(l, other, "replaced", "")
 		}
 	}
-	g.visitors = append(g.visitors, v)
+	g.sessions = append(g.sessions, v)
 	v.from[l], v.at[l] = len(l.log), len(l.log)
-	delete(v.gone, l)
+	delete(v.leftRooms, l)
 }
 
-// Getting out.
+// Calls that leave a room.
 
-func (w *world) leave(v *visitor, id room.RoomID) verdict {
+func (w *referenceModel) leave(v *modelSession, id room.RoomID) verdict {
 	l := w.rooms[id]
 	switch {
-	case v.over:
+	case v.ended:
 		return refused(401, "session_ended")
 	case l == nil:
 		return refused(404, "room_not_found")
 	case !v.in(l):
 		return refused(409, "not_in_room")
 	}
-	w.takeOut(l, []*visitor{v}, "left", "")
+	w.removeSessions(l, []*modelSession{v}, "left", "")
 	return verdict{status: 200, rest: string(id)}
 }
 
-func (w *world) leaveAll(v *visitor) verdict {
-	if v.over {
+func (w *referenceModel) leaveAll(v *modelSession) verdict {
+	if v.ended {
 		return refused(401, "session_ended")
 	}
 	var left []room.RoomID
-	for _, l := range lives(v.from) {
+	for _, l := range sortedGenerations(v.from) {
 		left = append(left, l.ID)
-		w.takeOut(l, []*visitor{v}, "left", "")
+		w.removeSessions(l, []*modelSession{v}, "left", "")
 	}
 	return verdict{status: 200, rest: fmt.Sprint(left)}
 }
 
-// kick takes users out of a room, with all their sessions.
-func (w *world) kick(id room.RoomID, users []room.UserID, until time.Duration) verdict {
+// kick removes users from a room, with all their sessions.
+func (w *referenceModel) kick(id room.RoomID, users []room.UserID, until time.Duration) verdict {
 	l := w.rooms[id]
 	if l == nil {
 		return refused(404, "room_not_found")
 	}
 	var (
 		kicked, absent []room.UserID
-		out            []*visitor
+		out            []*modelSession
 	)
-	for _, g := range l.guests {
+	for _, g := range l.memberList {
 		if slices.Contains(users, g.user) {
-			kicked, out = append(kicked, g.user), append(out, g.visitors...)
+			kicked, out = append(kicked, g.user), append(out, g.sessions...)
 		}
 	}
 	for _, u := range users {
 		if until > w.now {
 			w.bans[ban{id, u}] = until
 		}
-		if l.guest(u) == nil {
+		if l.member(u) == nil {
 			absent = append(absent, u)
 		}
 	}
-	w.takeOut(l, out, "kicked", "out")
+	w.removeSessions(l, out, "kicked", "out")
 	return verdict{status: 200, rest: fmt.Sprint(kicked, absent)}
 }
 
-// takeOut takes sessions out of a room. Users leave with the last of theirs, and
-// the room goes with the last user, at once or later.
-func (w *world) takeOut(l *life, out []*visitor, reason, note string) {
+// removeSessions removes sessions from a room. A user leaves with the last session, and the room is
+// destroyed after its last user, at once or later.
+func (w *referenceModel) removeSessions(l *generation, out []*modelSession, reason, note string) {
 	if len(out) == 0 {
 		return
 	}
 	for _, v := range out {
-		w.depart(l, v, reason, note)
+		w.removeSession(l, v, reason, note)
 	}
 	var left []string
-	l.guests = slices.DeleteFunc(l.guests, func(g *guest) bool {
-		if len(g.visitors) == 0 {
+	l.memberList = slices.DeleteFunc(l.memberList, func(g *modelMember) bool {
+		if len(g.sessions) == 0 {
 			left = append(left, string(g.user)+" "+reason)
 		}
-		return len(g.visitors) == 0
+		return len(g.sessions) == 0
 	})
-	l.MemberCount = len(l.guests)
+	l.MemberCount = len(l.memberList)
 	if len(left) > 0 {
-		l.say(w, "left: %s", strings.Join(left, ", "))
+		l.append(w, "left: %s", strings.Join(left, ", "))
 	}
-	if len(l.guests) > 0 {
+	if len(l.memberList) > 0 {
 		return
 	}
 	l.DestroyAt = w.instant().Add(l.Config.DestroyDelay.Duration())
@@ -231,73 +232,72 @@ func (w *world) takeOut(l *life, out []*visitor, reason, note string) {
 	}
 }
 
-// depart takes one session out, and tells it.
-func (w *world) depart(l *life, v *visitor, reason, note string) {
+// removeSession removes one session from a room, and notifies it.
+func (w *referenceModel) removeSession(l *generation, v *modelSession, reason, note string) {
 	event := map[string]string{
 		"left": "success", "switched": "success", "timedOut": "networkTimeout", "kicked": "kickedOut",
 		"roomDestroyed": "roomNotExist", "replaced": "replaced", "loggedOut": "loggedOut",
 	}[reason]
-	g := l.guest(v.user)
-	g.visitors = slices.DeleteFunc(g.visitors, func(other *visitor) bool { return other == v })
+	g := l.member(v.user)
+	g.sessions = slices.DeleteFunc(g.sessions, func(other *modelSession) bool { return other == v })
 	delete(v.from, l)
 	if v.leaving[l] = v.online; !v.online {
 		delete(v.at, l)
 	}
-	v.gone[l] = departure{told{life: l, text: strings.TrimSpace("disconnected " + event + " " + note)}, w.now, reason != "left" && reason != "switched"}
-	v.tell(l, "%s", v.gone[l].text)
+	v.leftRooms[l] = departure{sessionEvent{generation: l, text: strings.TrimSpace("disconnected " + event + " " + note)}, w.now, reason != "left" && reason != "switched"}
+	v.notify(l, "%s", v.leftRooms[l].text)
 }
 
-// open is the operator's creating of a room that nobody is in.
-func (w *world) open(id room.RoomID, config room.Config) verdict {
+// createEmptyRoom creates a room as an admin.
+func (w *referenceModel) createEmptyRoom(id room.RoomID, config room.Config) verdict {
 	if w.rooms[id] != nil {
 		return refused(409, "room_exists")
 	}
-	l := w.newLife(id, config)
+	l := w.newGeneration(id, config)
 	l.DestroyAt = w.instant().Add(config.UnusedTimeout.Duration())
 	w.rooms[id] = l
-	return verdict{status: 201, life: l}
+	return verdict{status: 201, generation: l}
 }
 
-// destroy is the operator's ending of a room. Nobody is left to read its log.
-func (w *world) destroy(id room.RoomID) verdict {
+// destroy destroys a room as an admin. No session can read its log afterwards.
+func (w *referenceModel) destroy(id room.RoomID) verdict {
 	l := w.rooms[id]
 	if l == nil {
 		return refused(404, "room_not_found")
 	}
-	for _, g := range l.guests {
-		for _, v := range slices.Clone(g.visitors) {
-			w.depart(l, v, "roomDestroyed", "over")
+	for _, g := range l.memberList {
+		for _, v := range slices.Clone(g.sessions) {
+			w.removeSession(l, v, "roomDestroyed", "over")
 		}
 	}
 	delete(w.rooms, id)
 	return verdict{status: 204}
 }
 
-// end is a session's end, for the reason that the rooms are told; event is what
-// it is told itself.
-func (w *world) end(v *visitor, reason, event, note string) verdict {
-	if v.over {
+// end ends a session. reason is in the event of its rooms, event in its own.
+func (w *referenceModel) end(v *modelSession, reason, event, note string) verdict {
+	if v.ended {
 		return refused(401, "session_ended")
 	}
-	for _, l := range lives(v.from) {
-		w.takeOut(l, []*visitor{v}, reason, note)
+	for _, l := range sortedGenerations(v.from) {
+		w.removeSessions(l, []*modelSession{v}, reason, note)
 	}
-	v.tell(nil, "%s", strings.TrimSpace("connection disconnected "+event+" "+note))
-	v.over, v.ends, v.online = true, v.online, false
-	w.visitors = slices.DeleteFunc(w.visitors, func(other *visitor) bool { return other == v })
+	v.notify(nil, "%s", strings.TrimSpace("connection disconnected "+event+" "+note))
+	v.ended, v.ends, v.online = true, v.online, false
+	w.sessions = slices.DeleteFunc(w.sessions, func(other *modelSession) bool { return other == v })
 	return verdict{status: 204}
 }
 
-func (w *world) send(v *visitor, id room.RoomID, text string) verdict {
+func (w *referenceModel) send(v *modelSession, id room.RoomID, text string) verdict {
 	l := w.rooms[id]
 	switch {
-	case v.over:
+	case v.ended:
 		return refused(401, "session_ended")
 	case l == nil:
 		return refused(404, "room_not_found")
 	case !v.in(l):
 		return refused(409, "not_in_room")
 	}
-	l.say(w, "%s says: %s", v.user, text)
+	l.append(w, "%s says: %s", v.user, text)
 	return verdict{status: 201, rest: fmt.Sprintf("seq %d", len(l.log))}
 }

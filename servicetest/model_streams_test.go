@@ -16,8 +16,8 @@ import (
 	"parlor/room"
 )
 
-// rapidTB is a rapid.T for the harness, which wants a whole testing.TB. What a
-// rapid.T does not have is the test's own.
+// rapidTB makes a rapid.T a testing.TB, as the harness needs. It uses the testing.T for methods
+// that rapid.T does not have.
 type rapidTB struct {
 	*rapid.T
 	restOfTB
@@ -28,8 +28,8 @@ type restOfTB struct{ testing.TB }
 func (t *rapidTB) Helper()      { t.T.Helper() }
 func (t *rapidTB) Name() string { return t.T.Name() }
 
-// heard is what replies have to tell.
-type heard struct {
+// replyBody has the fields of all replies.
+type replyBody struct {
 	Code                      string
 	Room                      *room.Room
 	Created                   bool
@@ -39,8 +39,8 @@ type heard struct {
 	KickedList, ErrorUserList []room.UserID
 }
 
-// rest is what a reply tells besides its room.
-func (h heard) rest() string {
+// rest formats everything in a reply except its room.
+func (h replyBody) rest() string {
 	switch {
 	case h.RoomIDs != nil:
 		return fmt.Sprint(h.RoomIDs)
@@ -52,28 +52,28 @@ func (h heard) rest() string {
 	return string(h.RoomID)
 }
 
-// compare holds a reply against the world's. It is from the reply that the world
-// learns the number of a new life.
+// compare compares a reply with the expected one. The reference model learns the number of a new
+// generation from the reply.
 func (m *model) compare(call string, want verdict, got reply) {
-	var h heard
+	var h replyBody
 	if len(got.body) > 0 {
-		h = as[heard](got)
+		h = as[replyBody](got)
 	}
 	var in *room.Room
-	if want.life != nil {
-		in = &want.life.Room
+	if want.generation != nil {
+		in = &want.generation.Room
 		if in.Generation == 0 && h.Room != nil {
 			in.Generation = h.Room.Generation
-			if m.known[in.Generation] {
-				m.t.Fatalf("%s: there was a generation %d before", call, in.Generation)
+			if m.generations[in.Generation] {
+				m.t.Fatalf("%s: generation %d was used before", call, in.Generation)
 			}
-			m.known[in.Generation] = true
+			m.generations[in.Generation] = true
 		}
 	}
 	say := func(status int, code string, r *room.Room, created bool, rest string) string {
 		text := fmt.Sprintf("%d %s%s", status, code, rest)
 		if r != nil {
-			text += fmt.Sprintf("%s, created %t", describe(*r, m.world.began), created)
+			text += fmt.Sprintf("%s, created %t", describe(*r, m.reference.began), created)
 		}
 		return text
 	}
@@ -88,89 +88,89 @@ func (m *model) same(what string, want, got any) {
 	}
 }
 
-// settle holds what the last action made the open streams bring against the
-// world.
-func (m *model) settle() {
-	for _, name := range seatNames {
-		s := m.seats[name]
+// compareStreams compares the events that the last action caused on open streams with the reference
+// model.
+func (m *model) compareStreams() {
+	for _, name := range slotNames {
+		s := m.slots[name]
 		if s.stream == nil {
 			continue
 		}
-		if m.bring(s); s.ends {
+		if m.checkStream(s); s.ends {
 			s.stream, s.ends = nil, false
 		}
 	}
 }
 
-// bring reads all that a stream has to bring, and nothing else. Fences are sent
-// after it: what the session itself was told of is before the first, and what
-// its logs got before the second, unless they have to be read from the database.
-func (m *model) bring(s *seat) {
+// checkStream reads all events that a stream must deliver, and requires that there are no others. A
+// fence is sent after them: the session's own events come before the first fence event, and events
+// of its logs before the second, unless they must be read from the database.
+func (m *model) checkStream(s *slot) {
 	fences := 2
 	if s.ends {
 		fences = 0
 	} else {
 		s.client.fence()
 	}
-	for fences > 0 || s.lacks() != "" {
+	for fences > 0 || s.missing() != "" {
 		e, ok := m.next(s)
 		switch {
 		case !ok:
-			m.t.Fatalf("%s ends, and lacks %s", s.name, s.lacks())
+			m.t.Fatalf("the stream of %s ended, missing events: %s", s.name, s.missing())
 		case fenceBegins(e):
 			continue
 		case fenceEnds(e):
-			s.skip("")
-			if len(s.told) > 0 {
-				m.t.Fatalf("%s lacks %s", s.name, s.lacks())
+			s.skipOptional("")
+			if len(s.pending) > 0 {
+				m.t.Fatalf("missing events of %s: %s", s.name, s.missing())
 			}
 			if fences--; fences > 0 {
 				s.client.fence()
 			}
 			continue // it is no event of the world, so its cursor is none to resume from
 		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypePeerMessagesReceived)}, e.Type):
-			s.skip("")
-			m.bringLog(s, e)
+			s.skipOptional("")
+			m.checkLogEvent(s, e)
 		default:
 			text := m.textOf(e)
 			m.t.Logf("\t%s: %s", s.name, text)
-			s.skip(text)
-			if len(s.told) == 0 {
-				m.t.Fatalf("%s brings %s", s.name, text)
+			s.skipOptional(text)
+			if len(s.pending) == 0 {
+				m.t.Fatalf("unexpected event of %s: %s", s.name, text)
 			}
-			m.same(s.name, s.told[0], text)
-			if l := s.told[0].life; s.leaving[l] {
+			m.same(s.name, s.pending[0], text)
+			if l := s.pending[0].generation; s.leaving[l] {
 				delete(s.leaving, l)
 				delete(s.at, l)
 			}
-			s.told = s.told[1:]
+			s.pending = s.pending[1:]
 		}
-		m.mark(s, e)
+		m.checkCursor(s, e)
 	}
 	if !s.ends {
 		return
 	}
 	if e, ok := m.next(s); ok {
-		m.t.Fatalf("%s does not end, but brings %s", s.name, m.textOf(e))
+		m.t.Fatalf("the stream of %s did not end, unexpected event: %s", s.name, m.textOf(e))
 	}
 }
 
-// skip passes over what may come and does not: something else does.
-func (s *seat) skip(text string) {
-	for len(s.told) > 0 && s.told[0].maybe && s.told[0].String() != text {
-		s.told = s.told[1:]
+// skipOptional skips pending events that are optional, if another event was received.
+func (s *slot) skipOptional(text string) {
+	for len(s.pending) > 0 && s.pending[0].maybe && s.pending[0].String() != text {
+		s.pending = s.pending[1:]
 	}
 }
 
-// lacks is what a stream has yet to bring.
-func (s *seat) lacks() string {
+// missing returns the events that a stream has not delivered yet.
+func (s *slot) missing() string {
 	var lacking []string
-	for _, t := range s.told {
+	for _, t := range s.pending {
 		if !t.maybe {
 			lacking = append(lacking, t.String())
 		}
 	}
-	for _, l := range lives(s.at) {
+	for _, l := range sortedGenerations(s.at) {
 		for i := s.at[l]; i < len(l.log) && !s.leaving[l]; i++ {
 			lacking = append(lacking, fmt.Sprintf("%s/%d %d %s", l.ID, l.Generation, i+1, l.log[i].text))
 		}
@@ -178,51 +178,51 @@ func (s *seat) lacks() string {
 	return strings.Join(lacking, "; ")
 }
 
-// next is the next event of a stream, or its end.
-func (m *model) next(s *seat) (event, bool) {
+// next returns the next event of a stream, and false at its end.
+func (m *model) next(s *slot) (event, bool) {
 	select {
 	case e, ok := <-s.stream.events:
 		return e, ok
-	case <-time.After(m.patience):
-		m.t.Fatalf("%s brings nothing, and lacks %s", s.name, s.lacks())
+	case <-time.After(m.waitTimeout):
+		m.t.Fatalf("timed out waiting for an event of %s, missing events: %s", s.name, s.missing())
 		panic("unreachable")
 	}
 }
 
-// bringLog takes an event of a log, which must be the next one there. A stream
-// tells what concerns its session alone before it goes on in the logs.
-func (m *model) bringLog(s *seat, e event) {
+// checkLogEvent checks that an event is the next one in its log. A stream delivers the session's
+// own events before it continues with the logs.
+func (m *model) checkLogEvent(s *slot, e event) {
 	place := bodyOf[struct {
 		Generation room.LogID
 		Seq        int
 	}](m, e)
 	if place.Generation == 0 {
-		place.Generation = m.world.inboxes[s.user].Generation
+		place.Generation = m.reference.inboxes[s.user].Generation
 	}
 	text := m.textOf(e)
 	m.t.Logf("\t%s: %d/%d %s", s.name, place.Generation, place.Seq, text)
 	for l, at := range s.at {
-		inTurn := len(s.told) == 0 || s.leaving[l]
+		inTurn := len(s.pending) == 0 || s.leaving[l]
 		if l.Generation == place.Generation && inTurn && place.Seq == at+1 && l.read(place.Seq, text) {
 			s.at[l] = place.Seq
 			return
 		}
 	}
-	m.t.Fatalf("%s brings of log %d: %d %s\n\tand lacks %s", s.name, place.Generation, place.Seq, text, s.lacks())
+	m.t.Fatalf("unexpected event of %s in log %d: %d %s\n\tmissing events: %s", s.name, place.Generation, place.Seq, text, s.missing())
 }
 
-// mark holds the cursor of an event against how far the stream has come.
-func (m *model) mark(s *seat, e event) {
+// checkCursor compares the cursor of an event with the positions of the stream.
+func (m *model) checkCursor(s *slot, e event) {
 	if e.ID == "" {
 		return
 	}
 	cursor := hub.Cursor{}
-	for _, l := range lives(s.at) {
+	for _, l := range sortedGenerations(s.at) {
 		cursor = append(cursor, room.Position{Log: l.Generation, Seq: room.Seq(s.at[l])})
 	}
-	_, at, _ := strings.Cut(e.ID, ".") // after the epoch
+	_, at, _ := strings.Cut(e.ID, ".") // the part after the epoch
 	m.same(s.name+"'s cursor", string(cursor.AppendTo(nil)), at)
-	s.marks = append(s.marks, mark{e.ID, maps.Clone(s.at)})
+	s.cursors = append(s.cursors, knownCursor{e.ID, maps.Clone(s.at)})
 }
 
 func bodyOf[T any](m *model, e event) T {
@@ -233,7 +233,7 @@ func bodyOf[T any](m *model, e event) T {
 	return body
 }
 
-// textOf is an event as the world tells of it.
+// textOf formats an event as the reference model does.
 func (m *model) textOf(e event) string {
 	var list []string
 	switch room.EventType(e.Type) {
@@ -259,12 +259,12 @@ func (m *model) textOf(e event) string {
 	case room.TypeSessionReady:
 		ready := bodyOf[room.SessionReady](m, e)
 		for _, r := range ready.Rooms {
-			list = append(list, describe(r, m.world.began))
+			list = append(list, describe(r, m.reference.began))
 		}
 		return fmt.Sprintf("ready, resumed %t: %s", ready.Resumed, strings.Join(list, "; "))
 	case room.TypeRoomReset:
 		reset := bodyOf[room.RoomReset](m, e)
-		return fmt.Sprintf("reset %s: %s", reset.Reason, describe(reset.Room, m.world.began))
+		return fmt.Sprintf("reset %s: %s", reset.Reason, describe(reset.Room, m.reference.began))
 	case room.TypeConnectionStateChanged:
 		changed := bodyOf[room.ConnectionStateChanged](m, e)
 		return strings.TrimSpace(fmt.Sprintf("connection %s %s %s", changed.State, changed.Event, changed.Reason))
@@ -287,22 +287,22 @@ func (m *model) textOf(e event) string {
 func (m *model) names(members []room.Member) string {
 	var names []string
 	for _, member := range members {
-		names = append(names, fmt.Sprintf("%s@%v", member.ID, member.JoinedAt.Sub(m.world.began)))
+		names = append(names, fmt.Sprintf("%s@%v", member.ID, member.JoinedAt.Sub(m.reference.began)))
 	}
 	return strings.Join(names, " ")
 }
 
-// look asks the API for all there is, and holds that against the world.
-func (m *model) look() {
+// compareAll reads everything from the API, and compares it with the reference model.
+func (m *model) compareAll() {
 	get := func(c *client, path string) reply { return c.call("GET", path, nil).is(http.StatusOK) }
 	list := func(rooms []room.Room) string {
 		var list []string
 		for _, r := range rooms {
-			list = append(list, describe(r, m.world.began))
+			list = append(list, describe(r, m.reference.began))
 		}
 		return strings.Join(list, "; ")
 	}
-	known := func(in []*life) string {
+	known := func(in []*generation) string {
 		var rooms []room.Room
 		for _, l := range in {
 			rooms = append(rooms, l.Room)
@@ -311,54 +311,54 @@ func (m *model) look() {
 	}
 	type roomList struct{ Rooms []room.Room }
 
-	var living []*life
-	for _, id := range slices.Sorted(maps.Keys(m.world.rooms)) {
-		l := m.world.rooms[id]
+	var living []*generation
+	for _, id := range slices.Sorted(maps.Keys(m.reference.rooms)) {
+		l := m.reference.rooms[id]
 		living = append(living, l)
-		members := as[memberPage](get(m.operator, adminPath(id, "/members"))).MemberList
+		members := as[memberPage](get(m.adminClient, adminPath(id, "/members"))).MemberList
 		m.same(fmt.Sprint("the members of ", id), l.members(), m.names(members))
 	}
-	m.same("the rooms", known(living), list(as[roomList](get(m.operator, "/v1/admin/rooms")).Rooms))
+	m.same("the rooms", known(living), list(as[roomList](get(m.adminClient, "/v1/admin/rooms")).Rooms))
 	for _, id := range modelRoomIDs {
 		var want, got []string
 		for _, user := range modelUsers {
-			if until := m.world.bans[ban{id, user}]; until > m.world.now {
+			if until := m.reference.bans[ban{id, user}]; until > m.reference.now {
 				want = append(want, fmt.Sprint(user, " until ", until))
 			}
 		}
-		for _, b := range as[struct{ Bans []room.Ban }](get(m.operator, adminPath(id, "/bans"))).Bans {
-			got = append(got, fmt.Sprint(b.UserID, " until ", b.Until.Sub(m.world.began)))
+		for _, b := range as[struct{ Bans []room.Ban }](get(m.adminClient, adminPath(id, "/bans"))).Bans {
+			got = append(got, fmt.Sprint(b.UserID, " until ", b.Until.Sub(m.reference.began)))
 		}
 		m.same(fmt.Sprint("the banned of ", id), want, got)
 	}
 	for _, user := range modelUsers {
 		path := fmt.Sprintf("/v1/admin/users/%s/rooms", user)
-		m.same(fmt.Sprint("the rooms of ", user), known(m.world.roomsOf(user)), list(as[roomList](get(m.operator, path)).Rooms))
+		m.same(fmt.Sprint("the rooms of ", user), known(m.reference.roomsOf(user)), list(as[roomList](get(m.adminClient, path)).Rooms))
 	}
-	for _, s := range m.live() {
-		m.same("the rooms of "+s.name, known(lives(s.from)), list(as[roomList](get(s.client, "/v1/sessions/current/rooms")).Rooms))
+	for _, s := range m.liveSlots() {
+		m.same("the rooms of "+s.name, known(sortedGenerations(s.from)), list(as[roomList](get(s.client, "/v1/sessions/current/rooms")).Rooms))
 		m.same("the state of "+s.name, map[bool]string{true: "online", false: "detached"}[s.online], s.client.state())
 	}
 }
 
-// live is the seats with a session that is not over.
-func (m *model) live() (seats []*seat) {
-	for _, name := range seatNames {
-		if s := m.seats[name]; s.visitor != nil && !s.over {
-			seats = append(seats, s)
+// liveSlots returns the slots whose session has not ended.
+func (m *model) liveSlots() (slots []*slot) {
+	for _, name := range slotNames {
+		if s := m.slots[name]; s.modelSession != nil && !s.ended {
+			slots = append(slots, s)
 		}
 	}
-	return seats
+	return slots
 }
 
-// finish looks at what has become of all, ends all sessions, after which no
-// stream may have anything left, and looks again.
+// finish compares everything, ends all sessions, requires that no stream has events left, and
+// compares again.
 func (m *model) finish() {
-	m.look()
-	for _, s := range m.live() {
+	m.compareAll()
+	for _, s := range m.liveSlots() {
 		m.logOut(s)
-		m.settle()
+		m.compareStreams()
 	}
-	m.look()
-	m.log.check(m, false) // at the test's end it would be too late for rapid
+	m.compareAll()
+	m.log.check(m, false) // a cleanup would run too late for rapid
 }

@@ -11,25 +11,25 @@ import (
 	"parlor/room"
 )
 
-// world is what docs/room-states.md says of rooms, sessions and their timers, in
-// maps and ifs: what TestModel holds the service against. It shares no rule with
-// the service, and knows nothing of databases, streams or goroutines.
-type world struct {
+// referenceModel is what TestModel compares the service with: the rules of docs/room-states.md for
+// rooms, sessions and their timers, written with maps and ifs. It shares no rule with the service
+// and has no database, streams or goroutines.
+type referenceModel struct {
 	began time.Time
-	now   time.Duration // since then
-	rooms map[room.RoomID]*life
-	bans  map[ban]time.Duration // until when
-	// inboxes is the users' logs: lives without guests. delivered is how far
-	// each user has shown to have come there.
-	inboxes   map[room.UserID]*life
+	now   time.Duration // since began
+	rooms map[room.RoomID]*generation
+	bans  map[ban]time.Duration // when each ban expires
+	// inboxes holds the users' inbox logs, as rooms without members. delivered is the seq up to
+	// which each user has acknowledged them.
+	inboxes   map[room.UserID]*generation
 	delivered map[room.UserID]int
-	// visitors is the sessions that are not over, the oldest first.
-	visitors []*visitor
-	// sweep is the sweep that is going on; 0: none is.
+	// sessions holds the sessions that have not ended, the oldest first.
+	sessions []*modelSession
+	// sweep is the number of the current sweep, or 0.
 	sweep, sweeps int
 }
 
-// modelRooms is how many rooms a user may be in.
+// modelRooms is the limit of rooms for each user.
 const modelRooms = 2
 
 type ban struct {
@@ -37,129 +37,129 @@ type ban struct {
 	user room.UserID
 }
 
-// life is one life of a room.
-type life struct {
+// generation is one generation of a room.
+type generation struct {
 	room.Room
-	guests []*guest // in order of entering
-	log    []entry  // from seq 1
+	memberList []*modelMember // in the order in which they entered
+	log        []logEntry     // from seq 1
 }
 
-// guest is a member.
-type guest struct {
+// modelMember is a member of a room, with its sessions there.
+type modelMember struct {
 	user     room.UserID
 	joined   time.Duration
-	visitors []*visitor
+	sessions []*modelSession
 }
 
-// entry is an event of a log. The order of what one sweep found is not said:
-// whom it takes first is told by the first who reads of it.
-type entry struct {
+// logEntry is an event of a log. The order of events within one sweep is not defined: the first
+// session that reads them determines it.
+type logEntry struct {
 	text  string
-	sweep int // 0: not of a sweep
+	sweep int // 0 if the event is not from a sweep
 	read  bool
 }
 
-// visitor is a session.
-type visitor struct {
+// modelSession is a session.
+type modelSession struct {
 	user       room.UserID
-	over       bool
+	ended      bool
 	online     bool
 	detachedAt time.Duration
-	// from is where it began to follow the rooms it is in, at is how far its
-	// stream has come, gone is why it is out of others.
-	from, at map[*life]int
-	gone     map[*life]departure
-	// leaving is the rooms that it is out of and was not yet told so. The service
-	// may read a log while it is about to tell, and then the session hears of what
-	// happened as it left.
-	leaving map[*life]bool
-	// told is what its stream has yet to bring of the session's own events; ends
-	// says that it ends then.
-	told []told
-	ends bool
+	// from holds the seq at which it entered each of its rooms, at the seq that its stream has
+	// reached, and leftRooms the reason why it is no longer in other rooms.
+	from, at  map[*generation]int
+	leftRooms map[*generation]departure
+	// leaving holds the rooms that it has left without having been notified yet. The service may
+	// read a log just before it notifies the session, which then gets events that happened as it
+	// left.
+	leaving map[*generation]bool
+	// pending holds the session's own events that its stream has not delivered yet. ends means
+	// that the stream ends after them.
+	pending []sessionEvent
+	ends    bool
 }
 
-// told is an event of a session's own. The number of a new life is known only
+// sessionEvent is one of a session's own events. The number of a new generation is known only
 // after the reply.
-type told struct {
-	life *life
-	text string
-	// maybe says that it may come again: what happened in the very instant in
-	// which the session's stream was superseded may be told by both streams.
+type sessionEvent struct {
+	generation *generation
+	text       string
+	// maybe means that the event may be delivered twice: if it happened at the instant at which
+	// the session's stream was superseded, both streams may deliver it.
 	maybe bool
 }
 
-func (t told) String() string {
-	if t.life == nil {
+func (t sessionEvent) String() string {
+	if t.generation == nil {
 		return t.text
 	}
-	return fmt.Sprintf("%s/%d %s", t.life.ID, t.life.Generation, t.text)
+	return fmt.Sprintf("%s/%d %s", t.generation.ID, t.generation.Generation, t.text)
 }
 
 type departure struct {
-	told
+	sessionEvent
 	at       time.Duration
 	byOthers bool
 }
 
-// verdict is the reply to a call.
+// verdict is the expected reply to a call.
 type verdict struct {
-	status  int
-	code    string // of a refusal
-	life    *life  // the room in the reply, as it is after the call
-	created bool
-	rest    string
+	status     int
+	code       string      // of an error
+	generation *generation // the room in the reply, as it is after the call
+	created    bool
+	rest       string
 }
 
 func refused(status int, code string) verdict { return verdict{status: status, code: code} }
 
-func newWorld(began time.Time) *world {
-	return &world{began: began, rooms: make(map[room.RoomID]*life), bans: make(map[ban]time.Duration), inboxes: make(map[room.UserID]*life), delivered: make(map[room.UserID]int)}
+func newReferenceModel(began time.Time) *referenceModel {
+	return &referenceModel{began: began, rooms: make(map[room.RoomID]*generation), bans: make(map[ban]time.Duration), inboxes: make(map[room.UserID]*generation), delivered: make(map[room.UserID]int)}
 }
 
-func (w *world) instant() time.Time { return w.began.Add(w.now) }
+func (w *referenceModel) instant() time.Time { return w.began.Add(w.now) }
 
-func (w *world) login(user room.UserID) *visitor {
-	v := &visitor{
+func (w *referenceModel) login(user room.UserID) *modelSession {
+	v := &modelSession{
 		user: user, detachedAt: w.now,
-		from: make(map[*life]int), at: make(map[*life]int), gone: make(map[*life]departure), leaving: make(map[*life]bool),
+		from: make(map[*generation]int), at: make(map[*generation]int), leftRooms: make(map[*generation]departure), leaving: make(map[*generation]bool),
 	}
-	w.visitors = append(w.visitors, v)
+	w.sessions = append(w.sessions, v)
 	if w.inboxes[user] == nil {
-		w.inboxes[user] = &life{Room: room.Room{ID: "inbox"}}
+		w.inboxes[user] = &generation{Room: room.Room{ID: "inbox"}}
 	}
 	return v
 }
 
-// write sends a message to a user.
-func (w *world) write(v *visitor, to room.UserID, text string) verdict {
+// sendPeerMessage sends a message to a user.
+func (w *referenceModel) sendPeerMessage(v *modelSession, to room.UserID, text string) verdict {
 	own, theirs := w.inboxes[v.user], w.inboxes[to]
 	switch {
-	case v.over:
+	case v.ended:
 		return refused(401, "session_ended")
 	case to == v.user:
 		return refused(400, "message_to_self")
 	case theirs == nil:
 		return refused(404, "user_not_found")
 	}
-	own.say(w, "with %s, %s writes: %s", to, v.user, text)
-	theirs.say(w, "with %s, %s writes: %s", v.user, v.user, text)
+	own.append(w, "with %s, %s writes: %s", to, v.user, text)
+	theirs.append(w, "with %s, %s writes: %s", v.user, v.user, text)
 	return verdict{status: 201, rest: fmt.Sprintf("seq %d", own.LastSeq)}
 }
 
-func (v *visitor) tell(l *life, format string, args ...any) {
+func (v *modelSession) notify(l *generation, format string, args ...any) {
 	if v.online {
-		v.told = append(v.told, told{life: l, text: fmt.Sprintf(format, args...)})
+		v.pending = append(v.pending, sessionEvent{generation: l, text: fmt.Sprintf(format, args...)})
 	}
 }
 
-func (l *life) say(w *world, format string, args ...any) {
-	l.log = append(l.log, entry{text: fmt.Sprintf(format, args...), sweep: w.sweep})
+func (l *generation) append(w *referenceModel, format string, args ...any) {
+	l.log = append(l.log, logEntry{text: fmt.Sprintf(format, args...), sweep: w.sweep})
 	l.LastSeq++
 }
 
-// read holds an event that a stream brought against the log.
-func (l *life) read(seq int, text string) bool {
+// read compares an event that a stream received with the log.
+func (l *generation) read(seq int, text string) bool {
 	if seq < 1 || seq > len(l.log) {
 		return false
 	}
@@ -176,8 +176,8 @@ func (l *life) read(seq int, text string) bool {
 	return e.text == text
 }
 
-func (l *life) guest(user room.UserID) *guest {
-	for _, g := range l.guests {
+func (l *generation) member(user room.UserID) *modelMember {
+	for _, g := range l.memberList {
 		if g.user == user {
 			return g
 		}
@@ -185,55 +185,55 @@ func (l *life) guest(user room.UserID) *guest {
 	return nil
 }
 
-func (l *life) members() string {
+func (l *generation) members() string {
 	var names []string
-	for _, g := range l.guests {
+	for _, g := range l.memberList {
 		names = append(names, fmt.Sprintf("%s@%v", g.user, g.joined))
 	}
 	return strings.Join(names, " ")
 }
 
-func (v *visitor) in(l *life) bool {
+func (v *modelSession) in(l *generation) bool {
 	_, in := v.from[l]
 	return in
 }
 
-// lives is the rooms that are keys of a map, by age.
-func lives[V any](of map[*life]V) []*life {
-	return slices.SortedFunc(maps.Keys(of), func(a, b *life) int { return cmp.Compare(a.Generation, b.Generation) })
+// sortedGenerations returns the keys of a map, the oldest first.
+func sortedGenerations[V any](of map[*generation]V) []*generation {
+	return slices.SortedFunc(maps.Keys(of), func(a, b *generation) int { return cmp.Compare(a.Generation, b.Generation) })
 }
 
-func (w *world) roomsOf(user room.UserID) (in []*life) {
+func (w *referenceModel) roomsOf(user room.UserID) (in []*generation) {
 	for _, l := range w.rooms {
-		if l.guest(user) != nil {
+		if l.member(user) != nil {
 			in = append(in, l)
 		}
 	}
-	slices.SortFunc(in, func(a, b *life) int { return cmp.Compare(a.Generation, b.Generation) })
+	slices.SortFunc(in, func(a, b *generation) int { return cmp.Compare(a.Generation, b.Generation) })
 	return in
 }
 
-func (w *world) newLife(id room.RoomID, config room.Config) *life {
-	return &life{Room: room.Room{ID: id, Config: config, CreatedAt: w.instant()}}
+func (w *referenceModel) newGeneration(id room.RoomID, config room.Config) *generation {
+	return &generation{Room: room.Room{ID: id, Config: config, CreatedAt: w.instant()}}
 }
 
 // Streams and time.
 
-// attach opens a stream at a cursor; nil is none, and garbage is none that the
-// service can read.
-func (w *world) attach(v *visitor, cursor map[*life]int, garbage bool) {
+// openStream opens a stream at a cursor. nil means none, and garbage means one that the service
+// cannot parse.
+func (w *referenceModel) openStream(v *modelSession, cursor map[*generation]int, garbage bool) {
 	away := !v.online
 	v.online = true
 	var rooms []string
-	for _, l := range lives(v.from) {
+	for _, l := range sortedGenerations(v.from) {
 		v.at[l] = max(v.from[l], cursor[l])
 		rooms = append(rooms, describe(l.Room, w.began))
 	}
-	v.tell(nil, "ready, resumed %t: %s", cursor != nil && !garbage, strings.Join(rooms, "; "))
+	v.notify(nil, "ready, resumed %t: %s", cursor != nil && !garbage, strings.Join(rooms, "; "))
 	if garbage {
-		for _, l := range lives(v.from) {
+		for _, l := range sortedGenerations(v.from) {
 			v.at[l] = len(l.log)
-			v.tell(nil, "reset cursorInvalid: %s", describe(l.Room, w.began))
+			v.notify(nil, "reset cursorInvalid: %s", describe(l.Room, w.began))
 		}
 	}
 	inbox := w.inboxes[v.user]
@@ -245,58 +245,59 @@ func (w *world) attach(v *visitor, cursor map[*life]int, garbage bool) {
 	}
 	v.at[inbox] = at
 	if garbage {
-		v.tell(nil, "inbox reset cursorInvalid")
+		v.notify(nil, "inbox reset cursorInvalid")
 	}
-	// Of what the cursor names, and of what others did while it was away.
-	for _, l := range lives(v.gone) {
-		gone := v.gone[l]
+	// The session is notified about rooms in its cursor, and about rooms from which others removed
+	// it while it had no stream.
+	for _, l := range sortedGenerations(v.leftRooms) {
+		gone := v.leftRooms[l]
 		_, named := cursor[l]
 		switch {
 		case named || (away && gone.byOthers && gone.at >= v.detachedAt):
-			v.tell(l, "%s", gone.text)
+			v.notify(l, "%s", gone.text)
 		case gone.byOthers && gone.at == w.now:
-			v.told = append(v.told, told{life: l, text: gone.text, maybe: true})
+			v.pending = append(v.pending, sessionEvent{generation: l, text: gone.text, maybe: true})
 		}
 	}
 }
 
-func (w *world) detach(v *visitor) {
+func (w *referenceModel) closeStream(v *modelSession) {
 	v.online, v.detachedAt = false, w.now
 }
 
-// sweepUp does what is due.
-func (w *world) sweepUp() {
+// sweepDue runs a sweep.
+func (w *referenceModel) sweepDue() {
 	w.sweeps++
 	w.sweep = w.sweeps
-	overdue := make(map[*life][]*visitor)
-	for _, v := range w.visitors {
+	overdue := make(map[*generation][]*modelSession)
+	for _, v := range w.sessions {
 		for l := range v.from {
 			if !v.online && v.detachedAt+l.Config.MemberTimeout.Duration() <= w.now {
 				overdue[l] = append(overdue[l], v)
 			}
 		}
 	}
-	for _, l := range lives(overdue) {
-		w.takeOut(l, overdue[l], "timedOut", "")
+	for _, l := range sortedGenerations(overdue) {
+		w.removeSessions(l, overdue[l], "timedOut", "")
 	}
-	maps.DeleteFunc(w.rooms, func(_ room.RoomID, l *life) bool {
+	maps.DeleteFunc(w.rooms, func(_ room.RoomID, l *generation) bool {
 		return !l.DestroyAt.IsZero() && !l.DestroyAt.After(w.instant())
 	})
-	for _, v := range w.visitors {
-		maps.DeleteFunc(v.gone, func(_ *life, d departure) bool { return d.at < w.now-24*time.Hour })
+	for _, v := range w.sessions {
+		maps.DeleteFunc(v.leftRooms, func(_ *generation, d departure) bool { return d.at < w.now-24*time.Hour })
 	}
 	w.sweep = 0
 }
 
-// deadlines is when something will be due, the earliest first.
-func (w *world) deadlines() []time.Duration {
+// deadlines returns the times at which something expires, the earliest first.
+func (w *referenceModel) deadlines() []time.Duration {
 	var due []time.Duration
 	for _, l := range w.rooms {
 		if !l.DestroyAt.IsZero() {
 			due = append(due, l.DestroyAt.Sub(w.began))
 		}
 	}
-	for _, v := range w.visitors {
+	for _, v := range w.sessions {
 		for l := range v.from {
 			if !v.online {
 				due = append(due, v.detachedAt+l.Config.MemberTimeout.Duration())
@@ -310,7 +311,7 @@ func (w *world) deadlines() []time.Duration {
 	return slices.DeleteFunc(slices.Compact(due), func(at time.Duration) bool { return at <= w.now })
 }
 
-// describe is a room as the API tells of it.
+// describe formats a room as the API returns it.
 func describe(r room.Room, began time.Time) string {
 	text := fmt.Sprintf("%s/%d of %v %+v: %d members, seq %d", r.ID, r.Generation, r.CreatedAt.Sub(began), r.Config, r.MemberCount, r.LastSeq)
 	if !r.DestroyAt.IsZero() {
