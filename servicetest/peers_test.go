@@ -204,7 +204,7 @@ func TestPeerMessagesWaitInInbox(t *testing.T) {
 	delivers(tablet, bobStream, 3)
 }
 
-// TestInboxReset checks that a client whose cursor cannot be served is told so, and receives the
+// TestInboxReset checks that a client whose cursor cannot be served gets a reset, and receives the
 // messages that are stored.
 func TestInboxReset(t *testing.T) {
 	t.Parallel()

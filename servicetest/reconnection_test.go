@@ -206,7 +206,7 @@ func TestReconnectInTime(t *testing.T) {
 }
 
 // TestReconnectAfterTimeout checks that the other members get one event, when the last of the
-// user's sessions times out, and that the session is told so and can enter again.
+// user's sessions times out, and that the session gets an event and can enter again.
 func TestReconnectAfterTimeout(t *testing.T) {
 	testEachLoss(t, func(t *testing.T, a *lossTest) {
 		a.timeOut()

@@ -19,7 +19,7 @@ func TestStoppedReader(t *testing.T) {
 	t.Parallel()
 	s := newService(t, func(c *setup) {
 		c.server.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-			// With the default buffer, the kernel holds some megabytes for a client that does not read.
+			// With the default buffer, the kernel holds megabytes for a client that does not read.
 			if err := conn.(*net.TCPConn).SetWriteBuffer(4 << 10); err != nil {
 				t.Error(err)
 			}

@@ -36,7 +36,8 @@ func set(name string, value any) func(jwt.MapClaims) {
 	return func(c jwt.MapClaims) { c[name] = value }
 }
 
-// TestGoodTokensOpenSessions covers what the database stores of a token, up to the limits of each claim.
+// TestGoodTokensOpenSessions covers what the database stores of a token, up to the limits of each
+// claim.
 func TestGoodTokensOpenSessions(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

@@ -88,7 +88,7 @@ func (c *client) finished(at string) uploaded {
 func (c *client) expectBytes(m uploaded, want []byte) {
 	c.Helper()
 	if got := c.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK).body; !bytes.Equal(got, want) {
-		c.Errorf("the file has %d bytes, and not those %d that were sent", len(got), len(want))
+		c.Errorf("the file of %d bytes differs from the %d bytes that were sent", len(got), len(want))
 	}
 }
 
@@ -520,8 +520,8 @@ func expectObjects(t testing.TB, folder string, want int) {
 	}
 }
 
-// TestUploadsAreDeleted checks that uploads are ended by their owner or after a day, and leave nothing
-// behind.
+// TestUploadsAreDeleted checks that uploads are ended by their owner or after a day, and leave
+// nothing behind.
 func TestUploadsAreDeleted(t *testing.T) {
 	t.Parallel()
 	clock, folder := newClock(), t.TempDir()
