@@ -81,10 +81,10 @@ func TestCanceledCall(t *testing.T) {
 		c.wrap = func(s handlers.Store) handlers.Store { return blockedStore{s, asked} }
 	})
 	alice := s.login("alice")
-	ctx, hangUp := context.WithCancel(context.Background())
+	ctx, disconnect := context.WithCancel(context.Background())
 	go func() {
 		<-asked
-		hangUp()
+		disconnect()
 	}()
 	reply, err := alice.http.Do(alice.request("GET", roomPath("lobby", ""), nil).WithContext(ctx))
 	if err == nil {

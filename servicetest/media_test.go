@@ -436,7 +436,7 @@ func TestForms(t *testing.T) {
 	s.expectFiles(2)
 }
 
-// leavesNothing requires that exactly this number of files is known and stored, and nothing else.
+// expectFiles requires that exactly this number of files is known and stored, and nothing else.
 func (s *service) expectFiles(files int) {
 	s.Helper()
 	eventually(s, fmt.Sprintf("%d files are left", files), func() bool { return s.rows("media WHERE NOT deleting") == files })
@@ -484,7 +484,7 @@ type zeroReader struct{}
 
 func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// stream uploads a body without holding it in memory.
+// uploadStream uploads a body without holding it in memory.
 func (c *client) uploadStream(body io.Reader, length int64) reply {
 	c.Helper()
 	return c.unchecked().withKey(c.SessionKey).call("POST", "/v1/media", nil, func(r *http.Request) {
@@ -587,7 +587,7 @@ func TestConcurrentUploads(t *testing.T) {
 	})
 }
 
-// heapGrows requires that the heap grows by at most bound bytes meanwhile.
+// limitHeapGrowth requires that the heap grows by at most bound bytes meanwhile.
 func limitHeapGrowth(t testing.TB, bound int64, meanwhile func()) {
 	t.Helper()
 	heap := func() int64 {
@@ -771,7 +771,7 @@ func TestLostBytes(t *testing.T) {
 	})
 }
 
-// onePart returns the ID of a part of an upload.
+// anyPartID returns the ID of one of the stored upload parts.
 func (s *service) anyPartID() (id string) {
 	s.Helper()
 	conn, err := pgx.Connect(context.Background(), s.database)

@@ -84,7 +84,7 @@ func (c *client) finished(at string) uploaded {
 	return c.media(c.call("GET", "/v1/media/"+path.Base(at), nil).is(http.StatusOK))
 }
 
-// holds requires that a file has these bytes.
+// expectBytes requires that a file has these bytes.
 func (c *client) expectBytes(m uploaded, want []byte) {
 	c.Helper()
 	if got := c.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK).body; !bytes.Equal(got, want) {
@@ -366,7 +366,7 @@ func TestConcurrentUploadProcesses(t *testing.T) {
 	one.expectFiles(1)
 }
 
-// late is a store that calls a function before it lists the parts of an upload.
+// beforeParts is a store that calls a function before it lists the parts of an upload.
 type beforeParts struct {
 	handlers.Store
 	before func()
@@ -402,7 +402,7 @@ func TestUploadFinishedByAnotherProcess(t *testing.T) {
 	alice.expectBytes(alice.finished(at), []byte("some"))
 }
 
-// failing is a store that fails when a test says so.
+// failingStore is a store that fails when a test says so.
 type failingStore struct {
 	handlers.Store
 	mu     sync.Mutex // guards the fields below
@@ -511,7 +511,7 @@ func TestUploadsToFailingFolder(t *testing.T) {
 	expectObjects(t, folder, 1)
 }
 
-// stored requires this number of objects in a folder.
+// expectObjects requires this number of objects in a folder.
 func expectObjects(t testing.TB, folder string, want int) {
 	t.Helper()
 	left, err := filepath.Glob(filepath.Join(folder, "*", "*"))
