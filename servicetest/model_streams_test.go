@@ -127,7 +127,7 @@ func (m *model) checkStream(s *slot) {
 			if fences--; fences > 0 {
 				s.client.fence()
 			}
-			continue // it is no event of the world, so its cursor is none to resume from
+			continue // the reference model has no fences, so a stream never resumes from one
 		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skipOptional("")
 			m.checkLogEvent(s, e)
