@@ -137,12 +137,14 @@ func startServer() {
 		}
 		settings := map[string]string{
 			"max_connections": "400",
-			// In files of the cluster, which are removed with it. Segments in /dev/shm would stay after a kill.
+			// Shared memory is in files of the cluster, which are removed with it. Segments in /dev/shm
+			// would stay after a kill.
 			"dynamic_shared_memory_type": "mmap",
 		}
 		if !benchmarks() {
-			// Tests kill the server at most, never the machine, so nothing has to be on the disk; and what is written may
-			// be in memory, where a gigabyte of write-ahead log is much. Benchmarks wait for the disk, as users do.
+			// Tests may kill the server, but never the machine, so nothing has to be synced to the disk.
+			// The write-ahead log is small, because the files may be in memory. Benchmarks sync, as
+			// servers do in production.
 			settings["max_wal_size"] = "128MB"
 			settings["full_page_writes"] = "off"
 			settings["fsync"] = "off"
