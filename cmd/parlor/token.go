@@ -14,7 +14,7 @@ import (
 // TokenCmd prints tokens for trying Parlor out and for scripts. An application's backend signs its
 // own.
 type TokenCmd struct {
-	User  string        `placeholder:"ID" help:"User ID that the token is for."`
+	User  string        `placeholder:"ID" help:"User ID that the token is for. With --admin: a name for the caller, which the log shows (sub)."`
 	Name  string        `placeholder:"NAME" help:"Display name of the user."`
 	Admin bool          `help:"Create a token for the admin API."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
