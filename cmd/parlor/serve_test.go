@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -111,21 +113,27 @@ func (p *process) logged() string {
 var usedAddresses sync.Map
 
 // freeAddress returns a loopback address that nobody listens on, and never the same one twice: a
-// server needs two of them before it opens the first.
+// server needs two of them before it opens the first. The port is below the range from which the
+// system takes the ports of outgoing connections, or a client of another test could get it before the
+// server opens it.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		if _, used := usedAddresses.LoadOrStore(address, true); used {
+			continue
+		}
+		l, err := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		address := l.Addr().String()
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if _, used := usedAddresses.LoadOrStore(address, true); !used {
-			return address
-		}
+		return address
 	}
 }
 
