@@ -14,7 +14,7 @@ import (
 // JoinRoom adds the session to an existing room. Errors: room.ErrNotGranted, room.ErrRoomNotFound,
 // room.ErrRoomFull, room.ErrTooManyRooms and those of room.Session.Usable.
 func (s *Store) JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error) {
-	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session()})
+	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by})
 	return result.room, s.notifyRefused(ctx, by, id, room.RoomEnter, result.err)
 }
 
@@ -24,7 +24,7 @@ func (s *Store) JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (ro
 func (s *Store) EnterRoom(
 	ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions,
 ) (entered room.Room, created bool, err error) {
-	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, session: by.Session(), mayCreate: true, opts: opts})
+	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, mayCreate: true, opts: opts})
 	return result.room, result.created, s.notifyRefused(ctx, by, id, room.RoomEnter, result.err)
 }
 

@@ -20,9 +20,8 @@ const maxJoinBatch = 128
 
 // A pendingJoin is a call that wants its session to join a room.
 type pendingJoin struct {
-	ctx     context.Context
-	by      room.Actor
-	session room.SessionID
+	ctx context.Context
+	by  room.Actor // a session
 	// mayCreate is set if the call may create the room, with opts.
 	mayCreate bool
 	opts      room.RoomOptions
@@ -119,7 +118,7 @@ func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (re
 	defer cancel()
 	locks := []lockKey{roomKey(id)}
 	if wait { // not the room's key: while this call waits for its session, others may join
-		locks = []lockKey{sessionKey(batch[0].session), blockedJoinKey(id)}
+		locks = []lockKey{sessionKey(batch[0].by.Session()), blockedJoinKey(id)}
 	}
 	var by room.Actor
 	if len(batch) == 1 {
@@ -167,10 +166,11 @@ func (s *Store) decideJoins(
 			return room.Change{}, nil
 		}
 		joins = []*pendingJoin{creator}
-		if r, created, err = s.insertOrFindRoom(ctx, tx, id, creator.opts, state.sessions[creator.session].User.ID, now); err != nil {
+		session := creator.by.Session()
+		if r, created, err = s.insertOrFindRoom(ctx, tx, id, creator.opts, state.sessions[session].User.ID, now); err != nil {
 			return room.Change{}, err
 		}
-		if state.requests[creator.session], err = s.joinRequest(ctx, tx, r, creator.session); err != nil {
+		if state.requests[session], err = s.joinRequest(ctx, tx, r, session); err != nil {
 			return room.Change{}, err
 		}
 	}
@@ -180,7 +180,7 @@ func (s *Store) decideJoins(
 		events  []room.Event
 	)
 	for _, j := range joins {
-		request := state.requests[j.session]
+		request := state.requests[j.by.Session()]
 		request.Call, request.Created = room.RoomEnter, created
 		var c room.Change
 		r, c, j.err = queueJoin(&b, r, request, now)
@@ -228,7 +228,7 @@ func (s *Store) lockJoinState(
 	state := joinState{sessions: make(map[room.SessionID]room.Session, len(batch)), busy: make(map[room.SessionID]bool)}
 	sessions := make([]room.SessionID, len(batch))
 	for i, j := range batch {
-		sessions[i] = j.session
+		sessions[i] = j.by.Session()
 	}
 	skip := " SKIP LOCKED"
 	if wait {
@@ -286,11 +286,11 @@ func (state joinState) eligible(id room.RoomID, batch []*pendingJoin, now time.T
 		if j.err != nil {
 			continue // the caller has given up
 		}
-		if state.busy[j.session] {
+		if state.busy[j.by.Session()] {
 			j.alone = true
 			continue
 		}
-		session, ok := state.sessions[j.session]
+		session, ok := state.sessions[j.by.Session()]
 		if !ok {
 			j.err = room.ErrUnauthenticated
 			continue
@@ -320,7 +320,7 @@ func (state joinState) chooseCreator(id room.RoomID, joins []*pendingJoin) (crea
 		switch {
 		case !j.mayCreate:
 			j.err = room.ErrRoomNotFound
-		case state.sessions[j.session].Grants.Check(room.ActionCreate, id) != nil:
+		case state.sessions[j.by.Session()].Grants.Check(room.ActionCreate, id) != nil:
 			j.err = room.ErrNotGranted
 		case creator == nil:
 			creator = j

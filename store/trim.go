@@ -10,9 +10,6 @@ import (
 	"parlor/room"
 )
 
-// DefaultMessageRetention is how long room logs retain events if the configuration does not set it.
-const DefaultMessageRetention = 7 * 24 * time.Hour
-
 const (
 	// maxLogsScanned bounds the rooms that one sweep checks, with one index lookup for each. A
 	// hundred thousand rooms are checked within two minutes.
