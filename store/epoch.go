@@ -86,10 +86,10 @@ func newEpochID() string {
 	return strconv.FormatInt(lowest+rand.Int64N(beyond-lowest), 36)
 }
 
-// readOrigin returns what tells this database from a restored one, as far as the database user may
-// read it: the cluster and its timeline, which change with a point-in-time recovery and a
-// promotion; the database and the table, which the restore of a dump creates anew; and
-// Options.Origin. It returns an empty string if the schema has no epochs, which other statements
+// readOrigin returns the properties that distinguish this database from a restored copy, as far as
+// the database user may read them: the cluster and its timeline, which change with a point-in-time
+// recovery or a promotion; the IDs of the database and of the table, which change if a dump is
+// restored; and Options.Origin. It returns an empty string if the schema has no epochs, which other statements
 // will report.
 func (s *Store) readOrigin(ctx context.Context, conn *pgx.Conn) (string, error) {
 	var (
