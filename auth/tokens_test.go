@@ -18,29 +18,11 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"parlor/auth/authtest"
 	"parlor/room"
 )
 
 var secret = []byte("a secret of at least thirty-two bytes")
-
-// newToken returns a token of alice with changed claims, signed as an application's backend signs
-// it.
-func newToken(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapClaims), header map[string]any) string {
-	t.Helper()
-	claims := jwt.MapClaims{"sub": "alice", "exp": time.Now().Add(time.Hour).Unix()}
-	if change != nil {
-		change(claims)
-	}
-	token := jwt.NewWithClaims(method, claims)
-	for name, value := range header {
-		token.Header[name] = value
-	}
-	text, err := token.SignedString(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
 
 // keys has one key of each kind.
 type keys struct {
@@ -103,15 +85,15 @@ func TestVerifyAcceptsGoodTokens(t *testing.T) {
 	k := newKeys(t)
 	tokens := k.tokens()
 	hs, rs, ed := jwt.SigningMethodHS256, jwt.SigningMethodRS256, jwt.SigningMethodEdDSA
-	signed := func(change func(jwt.MapClaims)) string { return newToken(t, hs, secret, change, nil) }
+	signed := func(change func(jwt.MapClaims)) string { return authtest.Token(t, hs, secret, change, nil) }
 	type object = map[string]any
 	for what, token := range map[string]string{
-		"the secret":              newToken(t, hs, secret, nil, nil),
-		"a named secret":          newToken(t, hs, k.named, nil, kid("2026")),
-		"an RSA key":              newToken(t, rs, k.rsa, nil, kid("rsa")),
-		"an Ed25519 key":          newToken(t, ed, k.ed25519, nil, kid("ed25519")),
+		"the secret":              authtest.Token(t, hs, secret, nil, nil),
+		"a named secret":          authtest.Token(t, hs, k.named, nil, kid("2026")),
+		"an RSA key":              authtest.Token(t, rs, k.rsa, nil, kid("rsa")),
+		"an Ed25519 key":          authtest.Token(t, ed, k.ed25519, nil, kid("ed25519")),
 		"iat, nbf and others":     signed(func(c jwt.MapClaims) { c["iat"], c["nbf"], c["aud"] = 1, 1, "any" }),
-		"the typ of OAuth":        newToken(t, hs, secret, nil, map[string]any{"typ": "application/AT+JWT"}),
+		"the typ of OAuth":        authtest.Token(t, hs, secret, nil, map[string]any{"typ": "application/AT+JWT"}),
 		"no typ":                  signRaw(`{"alg":"HS256"}`, alicesClaims),
 		"clocks a little ahead":   signed(func(c jwt.MapClaims) { c["iat"], c["nbf"] = time.Now().Unix()+30, time.Now().Unix()+30 }),
 		"exp with a fraction":     signed(set("exp", float64(time.Now().Unix())+90.5)),
@@ -132,9 +114,9 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 	k := newKeys(t)
 	tokens := k.tokens()
 	hs, rs, ed := jwt.SigningMethodHS256, jwt.SigningMethodRS256, jwt.SigningMethodEdDSA
-	signed := func(change func(jwt.MapClaims)) string { return newToken(t, hs, secret, change, nil) }
+	signed := func(change func(jwt.MapClaims)) string { return authtest.Token(t, hs, secret, change, nil) }
 	type object = map[string]any
-	good := newToken(t, hs, secret, nil, nil)
+	good := authtest.Token(t, hs, secret, nil, nil)
 	parts := strings.Split(good, ".")
 	admin, err := tokens.SignAdmin("backend", time.Hour)
 	if err != nil {
@@ -153,25 +135,25 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 		{"changed claims", parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"bob","exp":4000000000}`)) + "." + parts[2], room.ErrTokenInvalid},
 		{"claims that are no object", sign3(parts[0], `"alice"`), room.ErrTokenInvalid},
 
-		{"the algorithm none", newToken(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, nil), room.ErrTokenInvalid},
-		{"HS384", newToken(t, jwt.SigningMethodHS384, secret, nil, nil), room.ErrTokenInvalid},
-		{"HS512", newToken(t, jwt.SigningMethodHS512, secret, nil, nil), room.ErrTokenInvalid},
-		{"PS256", newToken(t, jwt.SigningMethodPS256, k.rsa, nil, kid("rsa")), room.ErrTokenInvalid},
+		{"the algorithm none", authtest.Token(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, nil), room.ErrTokenInvalid},
+		{"HS384", authtest.Token(t, jwt.SigningMethodHS384, secret, nil, nil), room.ErrTokenInvalid},
+		{"HS512", authtest.Token(t, jwt.SigningMethodHS512, secret, nil, nil), room.ErrTokenInvalid},
+		{"PS256", authtest.Token(t, jwt.SigningMethodPS256, k.rsa, nil, kid("rsa")), room.ErrTokenInvalid},
 		{"RS256 signed with the secret", resigned(t, "RS256", kid("rsa"), secret), room.ErrTokenInvalid},
-		{"HS256 signed with the public key", newToken(t, hs, pemOf(t, k.rsa), nil, kid("rsa")), room.ErrTokenInvalid},
-		{"RS256 without a kid", newToken(t, rs, k.rsa, nil, nil), room.ErrTokenInvalid},
-		{"RS256 with an Ed25519 key's kid", newToken(t, rs, k.rsa, nil, kid("ed25519")), room.ErrTokenInvalid},
-		{"RS256 with a secret's kid", newToken(t, rs, k.rsa, nil, kid("oct")), room.ErrTokenInvalid},
-		{"EdDSA with a secret's kid", newToken(t, ed, k.ed25519, nil, kid("oct")), room.ErrTokenInvalid},
-		{"another Ed25519 key", newToken(t, ed, newKeys(t).ed25519, nil, kid("ed25519")), room.ErrTokenInvalid},
+		{"HS256 signed with the public key", authtest.Token(t, hs, pemOf(t, k.rsa), nil, kid("rsa")), room.ErrTokenInvalid},
+		{"RS256 without a kid", authtest.Token(t, rs, k.rsa, nil, nil), room.ErrTokenInvalid},
+		{"RS256 with an Ed25519 key's kid", authtest.Token(t, rs, k.rsa, nil, kid("ed25519")), room.ErrTokenInvalid},
+		{"RS256 with a secret's kid", authtest.Token(t, rs, k.rsa, nil, kid("oct")), room.ErrTokenInvalid},
+		{"EdDSA with a secret's kid", authtest.Token(t, ed, k.ed25519, nil, kid("oct")), room.ErrTokenInvalid},
+		{"another Ed25519 key", authtest.Token(t, ed, newKeys(t).ed25519, nil, kid("ed25519")), room.ErrTokenInvalid},
 
-		{"another secret", newToken(t, hs, []byte("yet another secret of 32 bytes..."), nil, nil), room.ErrTokenInvalid},
-		{"an empty secret", newToken(t, hs, []byte{}, nil, nil), room.ErrTokenInvalid},
-		{"a kid that is not known", newToken(t, hs, secret, nil, kid("2025")), room.ErrTokenInvalid},
-		{"a kid that is empty", newToken(t, hs, secret, nil, kid("")), room.ErrTokenInvalid},
-		{"a kid that is no string", newToken(t, hs, secret, nil, kid(2026)), room.ErrTokenInvalid},
-		{"a kid with the secret of none", newToken(t, hs, secret, nil, kid("2026")), room.ErrTokenInvalid},
-		{"no kid with a named secret", newToken(t, hs, k.named, nil, nil), room.ErrTokenInvalid},
+		{"another secret", authtest.Token(t, hs, []byte("yet another secret of 32 bytes..."), nil, nil), room.ErrTokenInvalid},
+		{"an empty secret", authtest.Token(t, hs, []byte{}, nil, nil), room.ErrTokenInvalid},
+		{"a kid that is not known", authtest.Token(t, hs, secret, nil, kid("2025")), room.ErrTokenInvalid},
+		{"a kid that is empty", authtest.Token(t, hs, secret, nil, kid("")), room.ErrTokenInvalid},
+		{"a kid that is no string", authtest.Token(t, hs, secret, nil, kid(2026)), room.ErrTokenInvalid},
+		{"a kid with the secret of none", authtest.Token(t, hs, secret, nil, kid("2026")), room.ErrTokenInvalid},
+		{"no kid with a named secret", authtest.Token(t, hs, k.named, nil, nil), room.ErrTokenInvalid},
 
 		{"no exp", signed(without("exp")), room.ErrTokenInvalid},
 		{"exp in the past", signed(set("exp", time.Now().Unix()-1)), room.ErrTokenExpired},
@@ -180,7 +162,7 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 		{"exp in the year 10000", signed(set("exp", 253_402_300_800)), room.ErrTokenInvalid},
 		{"exp beyond all years", signed(set("exp", 9e18)), room.ErrTokenInvalid},
 		{"nbf in the future", signed(set("nbf", time.Now().Add(time.Hour).Unix())), room.ErrTokenInvalid},
-		{"exp in the past, forged", newToken(t, hs, k.named, set("exp", 1), nil), room.ErrTokenInvalid},
+		{"exp in the past, forged", authtest.Token(t, hs, k.named, set("exp", 1), nil), room.ErrTokenInvalid},
 
 		{"no sub", signed(without("sub")), room.ErrTokenInvalid},
 		{"an empty sub", signed(set("sub", "")), room.ErrTokenInvalid},
@@ -192,11 +174,11 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 		{"a name of 257 bytes", signed(set("name", strings.Repeat("x", 257))), room.ErrTokenInvalid},
 		{"a name with NUL", signed(set("name", "Al\x00ice")), room.ErrTokenInvalid},
 
-		{"crit", newToken(t, hs, secret, nil, map[string]any{"crit": []string{"b64"}, "b64": true}), room.ErrTokenInvalid},
-		{"crit of what is not there", newToken(t, hs, secret, nil, map[string]any{"crit": []string{}}), room.ErrTokenInvalid},
-		{"crit as null", newToken(t, hs, secret, nil, map[string]any{"crit": nil}), room.ErrTokenInvalid},
-		{"the typ of a logout", newToken(t, hs, secret, nil, map[string]any{"typ": "logout+jwt"}), room.ErrTokenInvalid},
-		{"a typ that is no string", newToken(t, hs, secret, nil, map[string]any{"typ": 1}), room.ErrTokenInvalid},
+		{"crit", authtest.Token(t, hs, secret, nil, map[string]any{"crit": []string{"b64"}, "b64": true}), room.ErrTokenInvalid},
+		{"crit of what is not there", authtest.Token(t, hs, secret, nil, map[string]any{"crit": []string{}}), room.ErrTokenInvalid},
+		{"crit as null", authtest.Token(t, hs, secret, nil, map[string]any{"crit": nil}), room.ErrTokenInvalid},
+		{"the typ of a logout", authtest.Token(t, hs, secret, nil, map[string]any{"typ": "logout+jwt"}), room.ErrTokenInvalid},
+		{"a typ that is no string", authtest.Token(t, hs, secret, nil, map[string]any{"typ": 1}), room.ErrTokenInvalid},
 		{"two algorithms", signRaw(`{"alg":"none","alg":"HS256"}`, alicesClaims), room.ErrTokenInvalid},
 		{"two kids", signRaw(`{"alg":"HS256","kid":"2026","kid":null}`, alicesClaims), room.ErrTokenInvalid},
 		{"two subs", signRaw(`{"alg":"HS256"}`, `{"sub":"bob","sub":"alice","exp":4000000000}`), room.ErrTokenInvalid},
@@ -207,8 +189,8 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 		{"a name that is not UTF-8", signRaw(`{"alg":"HS256"}`, `{"sub":"alice","exp":4000000000,"name":"`+"\xff"+`"}`), room.ErrTokenInvalid},
 		{"iat in the future", signed(set("iat", time.Now().Add(time.Hour).Unix())), room.ErrTokenInvalid},
 		{"iat that is no number", signed(set("iat", "now")), room.ErrTokenInvalid},
-		{"a weak RSA key", newToken(t, rs, k.weak, nil, kid("weak")), room.ErrTokenInvalid},
-		{"a weak secret", newToken(t, hs, []byte("short"), nil, kid("short")), room.ErrTokenInvalid},
+		{"a weak RSA key", authtest.Token(t, rs, k.weak, nil, kid("weak")), room.ErrTokenInvalid},
+		{"a weak secret", authtest.Token(t, hs, []byte("short"), nil, kid("short")), room.ErrTokenInvalid},
 
 		{"rooms of the wrong type", signed(set("rooms", "lobby")), room.ErrTokenInvalid},
 		{"rooms as null", signed(set("rooms", nil)), room.ErrTokenInvalid},
@@ -245,19 +227,19 @@ func TestAdminTokens(t *testing.T) {
 		want        error
 	}{
 		{"as the program prints it", printed, nil},
-		{"with a sub", newToken(t, hs, secret, admin, nil), nil},
-		{"signed with a named secret", newToken(t, hs, k.named, admin, kid("2026")), nil},
-		{"signed with an RSA key", newToken(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), nil},
-		{"signed with an Ed25519 key", newToken(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), nil},
-		{"signed with another secret", newToken(t, hs, k.named, admin, nil), room.ErrTokenInvalid},
-		{"unsigned", newToken(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, admin, nil), room.ErrTokenInvalid},
-		{"of an unknown key", newToken(t, hs, secret, admin, kid("2025")), room.ErrTokenInvalid},
-		{"without exp", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); delete(c, "exp") }, nil), room.ErrTokenInvalid},
-		{"with exp in milliseconds", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.UnixMilli() }, nil), room.ErrTokenInvalid},
-		{"that has expired", newToken(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.Unix() - 1 }, nil), room.ErrTokenExpired},
-		{"of no scope", newToken(t, hs, secret, nil, nil), room.ErrNotAdmin},
-		{"of another scope", newToken(t, hs, secret, set("scope", "Admin"), nil), room.ErrNotAdmin},
-		{"of a list of scopes", newToken(t, hs, secret, set("scope", []string{"admin"}), nil), room.ErrTokenInvalid},
+		{"with a sub", authtest.Token(t, hs, secret, admin, nil), nil},
+		{"signed with a named secret", authtest.Token(t, hs, k.named, admin, kid("2026")), nil},
+		{"signed with an RSA key", authtest.Token(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), nil},
+		{"signed with an Ed25519 key", authtest.Token(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), nil},
+		{"signed with another secret", authtest.Token(t, hs, k.named, admin, nil), room.ErrTokenInvalid},
+		{"unsigned", authtest.Token(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, admin, nil), room.ErrTokenInvalid},
+		{"of an unknown key", authtest.Token(t, hs, secret, admin, kid("2025")), room.ErrTokenInvalid},
+		{"without exp", authtest.Token(t, hs, secret, func(c jwt.MapClaims) { admin(c); delete(c, "exp") }, nil), room.ErrTokenInvalid},
+		{"with exp in milliseconds", authtest.Token(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.UnixMilli() }, nil), room.ErrTokenInvalid},
+		{"that has expired", authtest.Token(t, hs, secret, func(c jwt.MapClaims) { admin(c); c["exp"] = now.Unix() - 1 }, nil), room.ErrTokenExpired},
+		{"of no scope", authtest.Token(t, hs, secret, nil, nil), room.ErrNotAdmin},
+		{"of another scope", authtest.Token(t, hs, secret, set("scope", "Admin"), nil), room.ErrNotAdmin},
+		{"of a list of scopes", authtest.Token(t, hs, secret, set("scope", []string{"admin"}), nil), room.ErrTokenInvalid},
 	} {
 		_, until, err := tokens.VerifyAdmin(c.token)
 		if !errors.Is(err, c.want) {
@@ -275,7 +257,7 @@ func TestVerifyWithoutPublicKey(t *testing.T) {
 	k := newKeys(t)
 	tokens := &Tokens{Secret: secret}
 	for _, token := range []string{
-		newToken(t, jwt.SigningMethodRS256, k.rsa, nil, kid("rsa")), newToken(t, jwt.SigningMethodEdDSA, k.ed25519, nil, nil),
+		authtest.Token(t, jwt.SigningMethodRS256, k.rsa, nil, kid("rsa")), authtest.Token(t, jwt.SigningMethodEdDSA, k.ed25519, nil, nil),
 	} {
 		if _, err := tokens.Verify(token); !errors.Is(err, room.ErrTokenInvalid) {
 			t.Errorf("%v", err)
@@ -338,11 +320,13 @@ func TestTokensOfOtherApplications(t *testing.T) {
 			how  string
 			sign func(func(jwt.MapClaims)) string
 		}{
-			{"an RSA key", func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodRS256, k.rsa, c, kid("rsa")) }},
-			{"an Ed25519 key", func(c func(jwt.MapClaims)) string {
-				return newToken(t, jwt.SigningMethodEdDSA, k.ed25519, c, kid("ed25519"))
+			{"an RSA key", func(c func(jwt.MapClaims)) string {
+				return authtest.Token(t, jwt.SigningMethodRS256, k.rsa, c, kid("rsa"))
 			}},
-			{"the secret", func(c func(jwt.MapClaims)) string { return newToken(t, jwt.SigningMethodHS256, secret, c, nil) }},
+			{"an Ed25519 key", func(c func(jwt.MapClaims)) string {
+				return authtest.Token(t, jwt.SigningMethodEdDSA, k.ed25519, c, kid("ed25519"))
+			}},
+			{"the secret", func(c func(jwt.MapClaims)) string { return authtest.Token(t, jwt.SigningMethodHS256, secret, c, nil) }},
 		} {
 			if _, err := tokens.Verify(step.sign(c.claim)); !errors.Is(err, c.want) {
 				t.Errorf("a user's token %s by %s: %v", c.what, step.how, err)
@@ -386,12 +370,12 @@ func TestAdminSecret(t *testing.T) {
 		what, token         string
 		withSecret, without bool // whether it is accepted with and without an AdminSecret
 	}{
-		{"signed with the admin secret", newToken(t, hs, adminSecret, admin, nil), true, false},
-		{"signed with the user secret", newToken(t, hs, secret, admin, nil), false, true},
-		{"signed with a named secret", newToken(t, hs, k.named, admin, kid("2026")), false, true},
-		{"signed with the admin secret and a kid", newToken(t, hs, adminSecret, admin, kid("2026")), false, false},
-		{"signed with an RSA key", newToken(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), false, false},
-		{"signed with an Ed25519 key", newToken(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), false, false},
+		{"signed with the admin secret", authtest.Token(t, hs, adminSecret, admin, nil), true, false},
+		{"signed with the user secret", authtest.Token(t, hs, secret, admin, nil), false, true},
+		{"signed with a named secret", authtest.Token(t, hs, k.named, admin, kid("2026")), false, true},
+		{"signed with the admin secret and a kid", authtest.Token(t, hs, adminSecret, admin, kid("2026")), false, false},
+		{"signed with an RSA key", authtest.Token(t, jwt.SigningMethodRS256, k.rsa, admin, kid("rsa")), false, false},
+		{"signed with an Ed25519 key", authtest.Token(t, jwt.SigningMethodEdDSA, k.ed25519, admin, kid("ed25519")), false, false},
 	} {
 		tokens := k.tokens()
 		if _, _, err := tokens.VerifyAdmin(c.token); (err == nil) != c.without {
@@ -404,7 +388,7 @@ func TestAdminSecret(t *testing.T) {
 	}
 	tokens := k.tokens()
 	tokens.AdminSecret = adminSecret
-	if _, err := tokens.Verify(newToken(t, hs, adminSecret, nil, nil)); !errors.Is(err, room.ErrTokenInvalid) {
+	if _, err := tokens.Verify(authtest.Token(t, hs, adminSecret, nil, nil)); !errors.Is(err, room.ErrTokenInvalid) {
 		t.Errorf("a user's token signed with the admin secret: %v", err)
 	}
 	checkSignAdmin(t, tokens)
@@ -432,11 +416,11 @@ func TestTokenLifetimes(t *testing.T) {
 		{"without iat, longer", set("exp", now.Add(time.Hour+61*time.Second).Unix()), room.ErrTokenInvalid, room.ErrTokenInvalid},
 		{"without iat, for ever", set("exp", 253_402_300_799), room.ErrTokenInvalid, room.ErrTokenInvalid},
 	} {
-		if _, err := tokens.Verify(newToken(t, jwt.SigningMethodHS256, secret, c.claims, nil)); !errors.Is(err, c.user) {
+		if _, err := tokens.Verify(authtest.Token(t, jwt.SigningMethodHS256, secret, c.claims, nil)); !errors.Is(err, c.user) {
 			t.Errorf("a user's token %s: %v", c.what, err)
 		}
 		admin := func(claims jwt.MapClaims) { c.claims(claims); claims["scope"] = "admin" }
-		if _, _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.admin) {
+		if _, _, err := tokens.VerifyAdmin(authtest.Token(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.admin) {
 			t.Errorf("an admin's token %s: %v", c.what, err)
 		}
 	}
@@ -457,7 +441,7 @@ func TestVoidAdminTokens(t *testing.T) {
 		{"issued at the instant", set("iat", void.Unix()), nil},
 	} {
 		admin := func(claims jwt.MapClaims) { c.claim(claims); claims["scope"] = "admin" }
-		if _, _, err := tokens.VerifyAdmin(newToken(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.want) {
+		if _, _, err := tokens.VerifyAdmin(authtest.Token(t, jwt.SigningMethodHS256, secret, admin, nil)); !errors.Is(err, c.want) {
 			t.Errorf("a token %s: %v", c.what, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"parlor/auth/authtest"
 	"parlor/room"
 )
 
@@ -98,8 +99,8 @@ func TestBadAdminTokens(t *testing.T) {
 			"no JWT":             {"Bearer x", http.StatusUnauthorized, "token_invalid"},
 			"a session key":      {"Bearer " + alice.SessionKey, http.StatusUnauthorized, "token_invalid"},
 			"a stream key":       {"Bearer " + alice.streamKey(), http.StatusUnauthorized, "token_invalid"},
-			"a forged token":     {"Bearer " + sign(t, jwt.SigningMethodHS256, []byte("x"), set("scope", "admin"), nil), http.StatusUnauthorized, "token_invalid"},
-			"an unsigned token":  {"Bearer " + sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, set("scope", "admin"), nil), http.StatusUnauthorized, "token_invalid"},
+			"a forged token":     {"Bearer " + authtest.Token(t, jwt.SigningMethodHS256, []byte("x"), set("scope", "admin"), nil), http.StatusUnauthorized, "token_invalid"},
+			"an unsigned token":  {"Bearer " + authtest.Token(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, set("scope", "admin"), nil), http.StatusUnauthorized, "token_invalid"},
 			"an expired token":   {"Bearer " + s.log.secret(expired), http.StatusUnauthorized, "token_expired"},
 			"a user's token":     {"Bearer " + s.token("alice", time.Hour), http.StatusForbidden, "not_admin"},
 			"a token of a scope": {"Bearer " + s.signed(set("scope", "user")), http.StatusForbidden, "not_admin"},

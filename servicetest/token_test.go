@@ -7,29 +7,14 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"parlor/auth/authtest"
 )
 
 // signed returns a token of alice with changed claims, as an application's backend signs it.
 func (s *service) signed(change func(jwt.MapClaims)) string {
 	s.Helper()
-	return s.log.secret(sign(s, jwt.SigningMethodHS256, secret, change, nil))
-}
-
-func sign(t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapClaims), header map[string]any) string {
-	t.Helper()
-	claims := jwt.MapClaims{"sub": "alice", "exp": time.Now().Add(time.Hour).Unix()}
-	if change != nil {
-		change(claims)
-	}
-	token := jwt.NewWithClaims(method, claims)
-	for name, value := range header {
-		token.Header[name] = value
-	}
-	text, err := token.SignedString(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
+	return s.log.secret(authtest.Token(s, jwt.SigningMethodHS256, secret, change, nil))
 }
 
 func set(name string, value any) func(jwt.MapClaims) {
@@ -74,9 +59,9 @@ func TestBadTokens(t *testing.T) {
 	}
 	for _, c := range []struct{ what, token, code string }{
 		{"no JWT", "hello", "token_invalid"},
-		{"another secret", sign(t, jwt.SigningMethodHS256, []byte("yet another secret of 32 bytes..."), nil, nil), "token_invalid"},
-		{"the algorithm none", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, nil), "token_invalid"},
-		{"a kid that is not known", sign(t, jwt.SigningMethodHS256, secret, nil, map[string]any{"kid": "2025"}), "token_invalid"},
+		{"another secret", authtest.Token(t, jwt.SigningMethodHS256, []byte("yet another secret of 32 bytes..."), nil, nil), "token_invalid"},
+		{"the algorithm none", authtest.Token(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, nil, nil), "token_invalid"},
+		{"a kid that is not known", authtest.Token(t, jwt.SigningMethodHS256, secret, nil, map[string]any{"kid": "2025"}), "token_invalid"},
 		{"exp in the past", s.signed(set("exp", time.Now().Unix()-1)), "token_expired"},
 		{"exp in milliseconds", s.signed(set("exp", time.Now().Add(time.Hour).UnixMilli())), "token_invalid"},
 		{"a sub with NUL", s.signed(set("sub", "alice\x00")), "token_invalid"},
