@@ -17,6 +17,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	contract "parlor"
 	"parlor/auth"
 	"parlor/handlers"
@@ -525,5 +527,18 @@ func (l *logBuffer) check(t testing.TB, allowErrors bool) {
 				t.Errorf("unexpected error in the log: %s", line)
 			}
 		}
+	}
+}
+
+// exec changes the database directly.
+func (s *service) exec(sql string, args ...any) {
+	s.Helper()
+	conn, err := pgx.Connect(context.Background(), s.database)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(context.Background(), sql, args...); err != nil {
+		s.Fatal(err)
 	}
 }

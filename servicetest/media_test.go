@@ -568,6 +568,13 @@ func TestInterruptedUploads(t *testing.T) {
 // TestConcurrentUploads checks that concurrent uploads do not mix, and are not held in memory.
 func TestConcurrentUploads(t *testing.T) {
 	// Not parallel, because it measures the memory of the whole process.
+	testConcurrentUploads(t, func(alice *client, body io.Reader, size int64) uploaded {
+		return alice.media(alice.uploadStream(body, size).is(http.StatusCreated))
+	})
+}
+
+// testConcurrentUploads makes uploads of large files with different first bytes, all at once.
+func testConcurrentUploads(t *testing.T, upload func(alice *client, body io.Reader, size int64) uploaded) {
 	s := newService(t)
 	alice := s.login("alice")
 	const uploads, size = 10, 20 << 20
@@ -576,7 +583,7 @@ func TestConcurrentUploads(t *testing.T) {
 		for i := range uploads {
 			sending.Go(func() {
 				mark := []byte{byte(i)}
-				m := alice.media(alice.uploadStream(io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusCreated))
+				m := upload(alice, io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size)
 				r := s.anonymous().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
 				if m.Media.Size != size || !bytes.Equal(r.body, mark) {
 					t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)

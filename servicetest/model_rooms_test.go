@@ -150,15 +150,24 @@ func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, d
 
 // Calls that leave a room.
 
-func (w *referenceModel) leave(v *modelSession, id room.RoomID) verdict {
-	l := w.rooms[id]
+// refusedIn returns the error of a call that only a session in the room may make; ok is false if the
+// session may make it.
+func (v *modelSession) refusedIn(l *generation) (refusal verdict, ok bool) {
 	switch {
 	case v.ended:
-		return refused(401, "session_ended")
+		return refused(401, "session_ended"), true
 	case l == nil:
-		return refused(404, "room_not_found")
+		return refused(404, "room_not_found"), true
 	case !v.in(l):
-		return refused(409, "not_in_room")
+		return refused(409, "not_in_room"), true
+	}
+	return verdict{}, false
+}
+
+func (w *referenceModel) leave(v *modelSession, id room.RoomID) verdict {
+	l := w.rooms[id]
+	if refusal, ok := v.refusedIn(l); ok {
+		return refusal
 	}
 	w.removeSessions(l, []*modelSession{v}, "left", "")
 	return verdict{status: 200, rest: string(id)}
@@ -290,13 +299,8 @@ func (w *referenceModel) end(v *modelSession, reason, event, note string) verdic
 
 func (w *referenceModel) send(v *modelSession, id room.RoomID, text string) verdict {
 	l := w.rooms[id]
-	switch {
-	case v.ended:
-		return refused(401, "session_ended")
-	case l == nil:
-		return refused(404, "room_not_found")
-	case !v.in(l):
-		return refused(409, "not_in_room")
+	if refusal, ok := v.refusedIn(l); ok {
+		return refusal
 	}
 	l.append(w, "%s says: %s", v.user, text)
 	return verdict{status: 201, rest: fmt.Sprintf("seq %d", len(l.log))}

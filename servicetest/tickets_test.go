@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"parlor/room"
 )
 
@@ -85,7 +83,7 @@ func TestStreamTickets(t *testing.T) {
 	s.anonymous().expectStreamRefused("/v1/events?stream_ticket=et_invented", "stream_ticket_refused")
 
 	expired := alice.ticket()
-	s.execute("UPDATE sessions SET ticket_expires_at = now() - interval '1 minute' WHERE session_id = $1", alice.SessionID)
+	s.exec("UPDATE sessions SET ticket_expires_at = now() - interval '1 minute' WHERE session_id = $1", alice.SessionID)
 	s.anonymous().expectStreamRefused(expired.StreamURL, "stream_ticket_refused")
 
 	kept := alice.ticket()
@@ -119,18 +117,5 @@ func TestStreamTicketIsUsedOnce(t *testing.T) {
 	tries.Wait()
 	if opened.Load() != 1 {
 		t.Errorf("%d streams were opened", opened.Load())
-	}
-}
-
-// execute changes the database directly.
-func (s *service) execute(sql string, args ...any) {
-	s.Helper()
-	conn, err := pgx.Connect(s.Context(), s.database)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer conn.Close(s.Context())
-	if _, err := conn.Exec(s.Context(), sql, args...); err != nil {
-		s.Fatal(err)
 	}
 }

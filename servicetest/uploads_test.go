@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"parlor/handlers"
 	"parlor/media"
 	"parlor/room"
@@ -635,39 +633,12 @@ func TestUnsentFileLimits(t *testing.T) {
 	bob.patch(small, 1, []byte("b")).refused(http.StatusTooManyRequests, "media_quota")
 }
 
-// exec changes the database behind the service's back.
-func (s *service) exec(sql string, args ...any) {
-	s.Helper()
-	conn, err := pgx.Connect(context.Background(), s.database)
-	if err != nil {
-		s.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	if _, err := conn.Exec(context.Background(), sql, args...); err != nil {
-		s.Fatal(err)
-	}
-}
-
 // TestConcurrentResumableUploads checks that concurrent uploads are not held in memory.
 func TestConcurrentResumableUploads(t *testing.T) {
 	// Not parallel, because it measures the memory of the whole process.
-	s := newService(t)
-	alice := s.login("alice")
-	const uploads, size = 10, 20 << 20
-	limitHeapGrowth(t, 30<<20, func() {
-		var sending sync.WaitGroup
-		for i := range uploads {
-			sending.Go(func() {
-				at := alice.create("a.bin", size)
-				mark := []byte{byte(i)}
-				alice.patchStream(at, 0, io.MultiReader(bytes.NewReader(mark), zeros(size-1)), size).is(http.StatusNoContent)
-				m := alice.finished(at)
-				r := s.anonymous().call("GET", m.SignedURL, nil, header("Range", "bytes=0-0"))
-				if m.Media.Size != size || !bytes.Equal(r.body, mark) {
-					t.Errorf("upload %d is stored as %d bytes that begin with %v", i, m.Media.Size, r.body)
-				}
-			})
-		}
-		sending.Wait()
+	testConcurrentUploads(t, func(alice *client, body io.Reader, size int64) uploaded {
+		at := alice.create("a.bin", size)
+		alice.patchStream(at, 0, body, size).is(http.StatusNoContent)
+		return alice.finished(at)
 	})
 }
