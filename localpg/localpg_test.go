@@ -265,24 +265,30 @@ func TestParentKilled(t *testing.T) {
 	stop(t, server)
 }
 
-// TestTakesOverLeftover calls Start while a PostgreSQL that got no signal still runs on the folder.
-func TestTakesOverLeftover(t *testing.T) {
-	t.Parallel()
-	server := start(t, newCluster(t))
+// startLeftover starts a PostgreSQL on the folder of a server that was stopped, as if that server had
+// been killed and had left it running. ended receives the result of the process.
+func startLeftover(t *testing.T) (server *Server, pid int, ended <-chan error) {
+	t.Helper()
+	server = start(t, newCluster(t))
 	stop(t, server)
-
 	leftover := server.cluster.command(context.Background(), "postgres", server.args...)
 	leftover.Dir = server.cluster.dir
 	if err := leftover.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- leftover.Wait() }()
+	result := make(chan error, 1)
+	go func() { result <- leftover.Wait() }()
 	eventually(t, "the leftover serves", func() bool {
 		_, err := query(t.Context(), server.URL(), `SELECT ''`)
 		return err == nil
 	})
+	return server, leftover.Process.Pid, result
+}
 
+// TestTakesOverLeftover calls Start while a PostgreSQL that got no signal still runs on the folder.
+func TestTakesOverLeftover(t *testing.T) {
+	t.Parallel()
+	server, _, ended := startLeftover(t)
 	again := start(t, server.cluster.dir)
 	select {
 	case err := <-ended:

@@ -2,7 +2,6 @@ package localpg
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -216,24 +215,15 @@ func TestStubbornLeftover(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			server := start(t, newCluster(t))
-			stop(t, server)
-			leftover := server.cluster.command(context.Background(), "postgres", server.args...)
-			leftover.Dir = server.cluster.dir
-			if err := leftover.Start(); err != nil {
+			server, postmaster, ended := startLeftover(t)
+			if _, err := query(t.Context(), server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`); err != nil {
 				t.Fatal(err)
 			}
-			ended := make(chan error, 1)
-			go func() { ended <- leftover.Wait() }()
-			eventually(t, "the leftover serves", func() bool {
-				_, err := query(t.Context(), server.URL(), `CREATE TABLE note AS SELECT 'kept' AS text`)
-				return err == nil
-			})
 			left, err := clusterProcesses(t.Context(), server.cluster)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, pid := range test.frozen(leftover.Process.Pid, left) {
+			for _, pid := range test.frozen(postmaster, left) {
 				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) { // it may have ended
 					t.Fatal(err)
 				}
