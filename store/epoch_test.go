@@ -79,7 +79,7 @@ func TestRestoredDumpHasANewEpoch(t *testing.T) {
 // backup is lost, and other events get the same seqs.
 func TestPointInTimeRecovery(t *testing.T) {
 	t.Parallel()
-	dir := serverDir(t)
+	dir := storetest.Folder(t)
 	opts := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off", "restore_command": "false"}}
 	pg := start(t, opts)
 	if _, err := store.Migrate(t.Context(), pg.URL(), slog.New(slog.DiscardHandler)); err != nil {

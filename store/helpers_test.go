@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -137,21 +136,6 @@ func (f fixture) PostPeerMessage(
 	ctx context.Context, sender room.Session, to room.UserID, d room.Draft,
 ) (room.Message, error) {
 	return f.Store.PostPeerMessage(ctx, toPeer(sender, to, d))
-}
-
-// serverDir returns a directory for the files of a PostgreSQL server. If the tests run as root, the
-// server runs as another user, who cannot enter t.TempDir.
-func serverDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "parlor-server-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // newSession stores a session that lasts an hour.

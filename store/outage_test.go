@@ -20,7 +20,7 @@ import (
 // is back. Then everything continues, and each acknowledged message is stored once.
 func TestPostgreSQLOutage(t *testing.T) {
 	t.Parallel()
-	dir := serverDir(t)
+	dir := storetest.Folder(t)
 	opts := localpg.Options{Dir: filepath.Join(dir, "postgres"), Settings: map[string]string{"fsync": "off"}}
 	pg := start(t, opts)
 	if _, err := store.Migrate(t.Context(), pg.URL(), nil); err != nil {

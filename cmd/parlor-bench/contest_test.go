@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"parlor/bench"
+	"parlor/store/storetest"
 )
 
 // TestTable checks that every installed server is measured and that none leaves anything behind.
 func TestTable(t *testing.T) {
 	t.Parallel()
-	folder := reachableFolder(t)
+	folder := storetest.Folder(t)
 	program := buildParlor(t)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "table", "--parlor", program, "--scale", "0.01", "--duration", "400ms", "--loads", "1,4")
 	cmd.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+folder)
@@ -41,25 +42,11 @@ func TestTable(t *testing.T) {
 // the build cache already, because go vet runs before the tests.
 func buildParlor(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(reachableFolder(t), "parlor")
+	program := filepath.Join(storetest.Folder(t), "parlor")
 	if output, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "parlor/cmd/parlor").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, output)
 	}
 	return program
-}
-
-// reachableFolder returns a folder that PostgreSQL's user can reach, unlike that of t.TempDir.
-func reachableFolder(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "parlor-bench-test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func TestFigures(t *testing.T) {

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"parlor/bench"
+	"parlor/store/storetest"
 )
 
 // TestBench loads a server and compares the report with what the server counts.
 func TestBench(t *testing.T) {
 	t.Parallel()
 	// The saturating run sends as fast as the machine can, which may exceed the rate limits.
-	p := startParlor(t, reachableFolder(t), "--barrage-rate", "0", "--barrage-bytes", "0")
+	p := startParlor(t, storetest.Folder(t), "--barrage-rate", "0", "--barrage-bytes", "0")
 	for name, test := range map[string]struct {
 		args     []string
 		whole    bool  // every message must reach every stream
@@ -53,7 +54,7 @@ func TestBench(t *testing.T) {
 
 func TestBenchReportsRateLimit(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t), "--message-rate", "1")
+	p := startParlor(t, storetest.Folder(t), "--message-rate", "1")
 	got := parlor(t.Context(), t, []string{"PARLOR_DATA=" + p.data}, "bench", "--url", p.url, "--streams", "2", "--rate", "50")
 	if got.code != exitError || !strings.Contains(got.err, "429") || !strings.Contains(got.err, "PARLOR_MESSAGE_RATE=0") {
 		t.Errorf("exit code %d: %s", got.code, got.err)

@@ -22,6 +22,7 @@ import (
 
 	"parlor/auth"
 	"parlor/room"
+	"parlor/store/storetest"
 )
 
 // TestChaos kills, freezes and restarts a server, its database and single processes of the database
@@ -58,7 +59,7 @@ func TestChaos(t *testing.T) {
 		t: t, ctx: ctx, random: rand.New(rand.NewPCG(seed, 0)), began: time.Now(),
 		args: []string{"--member-timeout", "300s", "--message-rate", "0", "--log-level", "warn", "--rooms-per-user", "20"},
 	}
-	m.server = startParlor(t, reachableFolder(t), m.args...)
+	m.server = startParlor(t, storetest.Folder(t), m.args...)
 
 	var (
 		l                           ledger

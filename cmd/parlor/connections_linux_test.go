@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"parlor/handlers"
+	"parlor/store/storetest"
 )
 
 // from dials from an address of this machine, such as any of 127.0.0.0/8.
@@ -50,7 +51,7 @@ func waitFor(ctx context.Context, t *testing.T, what string, condition func() bo
 // are served again.
 func TestSilentSocketsDoNotBlockServer(t *testing.T) {
 	t.Parallel()
-	p := &process{data: reachableFolder(t), url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t), openFiles: 256}
+	p := &process{data: storetest.Folder(t), url: "http://" + freeAddress(t), ops: "http://" + freeAddress(t), openFiles: 256}
 	p.start(t, "--dev")
 	t.Cleanup(func() { p.signal(unix.SIGTERM) })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

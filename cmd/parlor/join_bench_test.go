@@ -20,6 +20,7 @@ import (
 
 	"parlor/hub"
 	"parlor/room"
+	"parlor/store/storetest"
 )
 
 const (
@@ -74,7 +75,7 @@ func startJoinBench(b *testing.B, users int) *joinBench {
 	b.Helper()
 	c := &joinBench{
 		B:      b,
-		server: startParlor(b, reachableFolder(b), "--log-level", "error", "--member-timeout", "120s"),
+		server: startParlor(b, storetest.Folder(b), "--log-level", "error", "--member-timeout", "120s"),
 		http:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: joinCallers}},
 		users:  make([]*joiner, users),
 		calls:  make([]time.Duration, users),

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"parlor/store/storetest"
 )
 
 // copyTo copies a certificate and its key to the files of a server.
@@ -121,7 +123,7 @@ func TestSIGHUPReloadsCertificate(t *testing.T) {
 	t.Run("with a certificate", func(t *testing.T) {
 		t.Parallel()
 		files, renewed := selfSigned(t), selfSigned(t)
-		p := startParlorWith(t, reachableFolder(t), nil, "--tls-cert", files.chain, "--tls-key", files.key)
+		p := startParlorWith(t, storetest.Folder(t), nil, "--tls-cert", files.chain, "--tls-key", files.key)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		handshake := func(files certificate) error {
@@ -151,7 +153,7 @@ func TestSIGHUPReloadsCertificate(t *testing.T) {
 	})
 	t.Run("without one", func(t *testing.T) {
 		t.Parallel()
-		p := startParlor(t, reachableFolder(t))
+		p := startParlor(t, storetest.Folder(t))
 		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}

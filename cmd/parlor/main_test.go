@@ -58,20 +58,6 @@ func parlor(ctx context.Context, t testing.TB, env []string, args ...string) res
 	return result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
-// reachableFolder returns a folder that PostgreSQL's user can reach, unlike that of t.TempDir.
-func reachableFolder(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "parlor-test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -174,7 +160,7 @@ func TestLockRejectsSecondServer(t *testing.T) {
 // TestForeignDataFolder runs as a user that may not open the lock file.
 func TestForeignDataFolder(t *testing.T) {
 	t.Parallel()
-	folder := reachableFolder(t)
+	folder := storetest.Folder(t)
 	program := filepath.Join(folder, "parlor") // the test program's own folder is closed to others
 	text, err := os.ReadFile(os.Args[0])
 	if err != nil {
@@ -198,7 +184,7 @@ func TestForeignDataFolder(t *testing.T) {
 
 func TestMigratePrivateDatabase(t *testing.T) {
 	t.Parallel()
-	env := []string{"PARLOR_DATA=" + filepath.Join(reachableFolder(t), "data")}
+	env := []string{"PARLOR_DATA=" + filepath.Join(storetest.Folder(t), "data")}
 	first := parlor(t.Context(), t, env, "migrate")
 	if first.code != exitOK || !strings.HasPrefix(first.out, "applied 00001_") {
 		t.Errorf("first: exit code %d, output %q, errors %q", first.code, first.out, first.err)

@@ -153,7 +153,7 @@ func TestMediaCheckOfManyFiles(t *testing.T) {
 // TestMediaCheckOfPrivateDatabase checks the private database, with and without a running server.
 func TestMediaCheckOfPrivateDatabase(t *testing.T) {
 	t.Parallel()
-	data := reachableFolder(t)
+	data := storetest.Folder(t)
 	p := startParlor(t, data, "--log-level", "warn")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

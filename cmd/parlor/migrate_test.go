@@ -14,13 +14,14 @@ import (
 
 	"parlor/localpg"
 	"parlor/store"
+	"parlor/store/storetest"
 )
 
 // ownDatabase starts a PostgreSQL other than the private one, and returns its URL.
 func ownDatabase(t *testing.T) string {
 	t.Helper()
 	pg, err := localpg.Start(t.Context(), localpg.Options{
-		Dir: filepath.Join(reachableFolder(t), "theirs"), Settings: map[string]string{"fsync": "off"},
+		Dir: filepath.Join(storetest.Folder(t), "theirs"), Settings: map[string]string{"fsync": "off"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +80,7 @@ func TestServeWithOtherSchema(t *testing.T) {
 	if got := parlor(t.Context(), t, env, "migrate"); got.code != exitOK {
 		t.Fatal(got)
 	}
-	p := startParlorWith(t, reachableFolder(t), env)
+	p := startParlorWith(t, storetest.Folder(t), env)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c := &client{http: http.DefaultClient, base: p.url, user: "alice"}

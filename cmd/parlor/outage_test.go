@@ -10,13 +10,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"parlor/store/storetest"
 )
 
 // TestStreamsSurviveDatabaseOutage kills PostgreSQL under a running server. Calls fail, streams
 // stay open, and continue when the database is back.
 func TestStreamsSurviveDatabaseOutage(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t), "--log-level", "warn")
+	p := startParlor(t, storetest.Folder(t), "--log-level", "warn")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	alice := login(ctx, t, p, "alice")

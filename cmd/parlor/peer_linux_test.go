@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"parlor/auth"
+	"parlor/store/storetest"
 )
 
 // TestVanishedPeersAreNoticed checks that clients that lost their network, and neither answer nor
@@ -35,7 +36,7 @@ func TestVanishedPeersAreNoticed(t *testing.T) {
 				args = append(args, "--tls-cert", certificate.chain, "--tls-key", certificate.key)
 				trust = &tls.Config{RootCAs: certificate.trust, ServerName: publicHost, MinVersion: tls.VersionTLS12}
 			}
-			p := startParlorWith(t, reachableFolder(t), nil, args...)
+			p := startParlorWith(t, storetest.Folder(t), nil, args...)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			for i, v := range c.clients {

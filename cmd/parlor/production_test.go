@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"parlor/store/storetest"
 )
 
 // TestServeWithOwnDatabase follows the steps of an operator: a database and a secret, migrate,
@@ -13,7 +15,7 @@ import (
 func TestServeWithOwnDatabase(t *testing.T) {
 	t.Parallel()
 	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret)}
-	data := reachableFolder(t)
+	data := storetest.Folder(t)
 
 	got := parlor(context.Background(), t, env, "serve", "--data", data, "--listen", freeAddress(t), "--ops-listen", "")
 	if got.code != exitError || !strings.Contains(got.err, "run `parlor migrate`") {

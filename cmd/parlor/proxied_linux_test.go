@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"parlor/handlers"
+	"parlor/store/storetest"
 )
 
 const (
@@ -143,7 +144,7 @@ func TestProxiedSockets(t *testing.T) {
 // clients.
 func TestServeBehindProxy(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t), "--trusted-proxies", proxyAddress, "--proxy-protocol", "--log-level", "debug")
+	p := startParlor(t, storetest.Folder(t), "--trusted-proxies", proxyAddress, "--proxy-protocol", "--log-level", "debug")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	env := []string{"PARLOR_DATA=" + p.data}

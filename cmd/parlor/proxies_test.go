@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"parlor/room"
+	"parlor/store/storetest"
 )
 
 // The proxies run with the configuration blocks of docs/operations.md, in which only addresses,
@@ -335,7 +336,7 @@ func selfSigned(t *testing.T) certificate {
 // startProduction starts a server with a secret and a public URL, as behind a proxy.
 func startProduction(t *testing.T, publicURL string, args ...string) *process {
 	t.Helper()
-	return startParlorWith(t, reachableFolder(t), []string{"PARLOR_SECRET=" + string(goodSecret), "PARLOR_PUBLIC_URL=" + publicURL, "PARLOR_TRUSTED_PROXIES=127.0.0.1", "PARLOR_LOG_LEVEL=debug"}, args...)
+	return startParlorWith(t, storetest.Folder(t), []string{"PARLOR_SECRET=" + string(goodSecret), "PARLOR_PUBLIC_URL=" + publicURL, "PARLOR_TRUSTED_PROXIES=127.0.0.1", "PARLOR_LOG_LEVEL=debug"}, args...)
 }
 
 // proxied is a server behind a proxy.

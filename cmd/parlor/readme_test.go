@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"parlor/store/storetest"
 )
 
 // TestReadmeWorks runs the README's commands, unchanged, against a server.
@@ -20,7 +22,7 @@ func TestReadmeWorks(t *testing.T) {
 	if !found || !closed {
 		t.Fatal("the README has no session with curl")
 	}
-	p := startParlor(t, reachableFolder(t))
+	p := startParlor(t, storetest.Folder(t))
 	folder := t.TempDir()
 	if err := os.Mkdir(filepath.Join(folder, "bin"), 0o755); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ const sendRooms = 64
 // how fast pgbench inserts the same rows into the same PostgreSQL. Senders, server and database
 // share the machine.
 func BenchmarkSend(b *testing.B) {
-	pg, err := localpg.Start(b.Context(), localpg.Options{Dir: filepath.Join(reachableFolder(b), "postgres")})
+	pg, err := localpg.Start(b.Context(), localpg.Options{Dir: filepath.Join(storetest.Folder(b), "postgres")})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func BenchmarkSend(b *testing.B) {
 		b.Fatal(got.err)
 	}
 	storetest.BenchmarkPgbench(b, pg.URL())
-	server := startParlorWith(b, reachableFolder(b), env, "--message-rate", "0", "--log-level", "error")
+	server := startParlorWith(b, storetest.Folder(b), env, "--message-rate", "0", "--log-level", "error")
 	var senders []*sender
 	for _, n := range []int{1, 16, 256} {
 		for len(senders) < n {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"parlor/store/storetest"
 )
 
 // process is a parlor in its own process.
@@ -158,7 +160,7 @@ func TestServeStopsCleanly(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
-			p := startParlor(t, reachableFolder(t))
+			p := startParlor(t, storetest.Folder(t))
 			postgres := postgresOf(p.data)
 			if !alive(postgres) {
 				t.Fatalf("no PostgreSQL runs: %s", p.logged())
@@ -184,7 +186,7 @@ func TestServeStopsCleanly(t *testing.T) {
 // server does not wait for it.
 func TestServeStopsWithOpenFeed(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t))
+	p := startParlor(t, storetest.Folder(t))
 	admin := parlor(t.Context(), t, []string{"PARLOR_DATA=" + p.data}, "token", "--admin")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.url+"/v1/admin/events", nil)
 	if err != nil {
@@ -208,7 +210,7 @@ func TestServeStopsWithOpenFeed(t *testing.T) {
 
 func TestServeRejectsFolderInUse(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t))
+	p := startParlor(t, storetest.Folder(t))
 	second := parlor(context.Background(), t, nil, "serve", "--data", p.data, "--listen", freeAddress(t), "--ops-listen", "")
 	if second.code != exitError || !strings.Contains(second.err, "is in use by another parlor") {
 		t.Errorf("the second server: exit code %d, %s", second.code, second.err)
@@ -223,7 +225,7 @@ func TestServeRejectsFolderInUse(t *testing.T) {
 // simple proxy does not name the client.
 func TestDevelopmentTokensNeedDevelopmentMode(t *testing.T) {
 	t.Parallel()
-	data := reachableFolder(t)
+	data := storetest.Folder(t)
 	for _, test := range []struct {
 		env    []string
 		status int

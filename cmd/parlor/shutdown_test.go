@@ -22,13 +22,14 @@ import (
 
 	"parlor/auth"
 	"parlor/room"
+	"parlor/store/storetest"
 )
 
 // TestShutdownIsAnnounced checks that /readyz fails while calls and new streams are still served.
 // If there is no other server, open streams stay open until the end.
 func TestShutdownIsAnnounced(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t), "--drain", "4s", "--drain-delay", "2s")
+	p := startParlor(t, storetest.Folder(t), "--drain", "4s", "--drain-delay", "2s")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	alice := login(ctx, t, p, "alice")
@@ -88,7 +89,7 @@ func status(ctx context.Context, address string) int {
 // not continue its upload, do not delay the next server.
 func TestShutdownCutsTransfers(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t))
+	p := startParlor(t, storetest.Folder(t))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	alice := login(ctx, t, p, "alice")
@@ -150,7 +151,7 @@ func dial(t *testing.T, p *process) net.Conn {
 // TestRestartUnderLoad restarts a single server under 200 streams and 100 messages per second.
 func TestRestartUnderLoad(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t), "--message-rate", "0", "--log-level", "warn")
+	p := startParlor(t, storetest.Folder(t), "--message-rate", "0", "--log-level", "warn")
 	secret, err := auth.FolderSecret(p.data, auth.UserSecretFile)
 	if err != nil {
 		t.Fatal(err)
@@ -168,8 +169,8 @@ func TestRestartUnderLoad(t *testing.T) {
 func TestRestartWithSecondServer(t *testing.T) {
 	t.Parallel()
 	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0"}
-	first := startParlorWith(t, reachableFolder(t), env, "--drain", "5s", "--drain-delay", "2s")
-	second := startParlorWith(t, reachableFolder(t), env, "--log-level", "error")
+	first := startParlorWith(t, storetest.Folder(t), env, "--drain", "5s", "--drain-delay", "2s")
+	second := startParlorWith(t, storetest.Folder(t), env, "--log-level", "error")
 	w := startLoad(t, balance(t, first, second), goodSecret)
 	first.signal(syscall.SIGTERM)
 	w.finish(50, 10*time.Second) // 1 s on an idle machine

@@ -11,6 +11,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"parlor/auth"
+	"parlor/store/storetest"
 )
 
 // tokenClaims are the claims of a token.
@@ -114,7 +115,7 @@ func TestTokenFollowsServerSettings(t *testing.T) {
 // --admin prints, and no admin token that is signed with the users' secret.
 func TestSecretsAreSeparate(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t))
+	p := startParlor(t, storetest.Folder(t))
 	userSecret, err := os.ReadFile(filepath.Join(p.data, auth.UserSecretFile))
 	if err != nil {
 		t.Fatal(err)

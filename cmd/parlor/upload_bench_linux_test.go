@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"parlor/store/storetest"
 )
 
 // BenchmarkUploads uploads ten files of 100 MB to the real program concurrently, and measures the
@@ -25,7 +27,7 @@ func BenchmarkUploads(b *testing.B) {
 	var grown, took float64
 	for b.Loop() {
 		b.StopTimer()
-		server := startParlor(b, reachableFolder(b), "--log-level", "error")
+		server := startParlor(b, storetest.Folder(b), "--log-level", "error")
 		clients := make([]*client, files) // each has a quota of unsent files
 		for i := range clients {
 			clients[i] = &client{http: http.DefaultClient, base: server.url, user: fmt.Sprintf("user%d", i)}

@@ -12,13 +12,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"parlor/store/storetest"
 )
 
 // TestUploadSurvivesKilledServers kills the server repeatedly during an upload, and once stops it
 // in order. The client resumes at the offset of HEAD, and the stored file is the one that it sent.
 func TestUploadSurvivesKilledServers(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, reachableFolder(t), "--log-level", "warn")
+	p := startParlor(t, storetest.Folder(t), "--log-level", "warn")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c := login(ctx, t, p, "alice")

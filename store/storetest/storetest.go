@@ -1,5 +1,5 @@
-// Package storetest gives tests a real PostgreSQL: one server for a test
-// binary, and a freshly migrated database for each test that asks.
+// Package storetest provides tests with a real PostgreSQL: one server for each test binary, and a
+// migrated database for each test.
 package storetest
 
 import (
@@ -21,8 +21,8 @@ import (
 	"parlor/store"
 )
 
-// server is the test binary's PostgreSQL. It starts with the first test that
-// needs it, and Main stops it.
+// server is the PostgreSQL of the test binary. The first test that needs it starts it, and Main stops
+// it.
 var server struct {
 	start    sync.Once
 	dir      string
@@ -31,9 +31,8 @@ var server struct {
 	database atomic.Int64
 }
 
-// Main runs a package's tests and then stops the server. A TestMain returns its
-// result to os.Exit. Before that, checks look at a database of their own for what
-// shows only when the tests have run.
+// Main runs the tests of a package and stops the server. A TestMain passes its result to os.Exit. If
+// the tests passed, Main runs the checks on a new database: they check what the tests recorded.
 func Main(m *testing.M, checks ...func(address string) error) int {
 	code := m.Run()
 	for _, check := range checks {
@@ -57,15 +56,13 @@ func Main(m *testing.M, checks ...func(address string) error) int {
 	return code
 }
 
-// New opens a store on a database of its own. Options that are not set get
-// their defaults; a nil Commit hears nothing.
+// New opens a store on a new database, with defaults for the options that are not set.
 func New(t testing.TB, opts store.Options) *store.Store {
 	t.Helper()
 	return Open(t, Database(t), opts)
 }
 
-// Open opens a store on a database that Database made. It is closed with the
-// test.
+// Open opens a store on a database that Database created, until the end of the test.
 func Open(t testing.TB, address string, opts store.Options) *store.Store {
 	t.Helper()
 	if now := opts.Now; now != nil && opts.DatabaseNow == nil { // one clock for both, unless the test is about two
@@ -79,8 +76,8 @@ func Open(t testing.TB, address string, opts store.Options) *store.Store {
 	return s
 }
 
-// Database creates a migrated database for the time of the test, and returns its URL. It is a copy
-// of one that was migrated once, which takes milliseconds.
+// Database creates a migrated database, which is deleted at the end of the test, and returns its URL.
+// It is a copy of a database that was migrated once, because a copy takes only milliseconds.
 func Database(t testing.TB) string {
 	t.Helper()
 	server.start.Do(startServer)
@@ -107,7 +104,22 @@ func Copy(t testing.TB, original string) string {
 	return address(name)
 }
 
-// benchmarks reports whether more than tests are run.
+// Folder returns a folder for the files of another PostgreSQL server, until the end of the test. As
+// root that server runs as another user, who cannot enter t.TempDir.
+func Folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "parlor-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// benchmarks reports whether benchmarks are run.
 func benchmarks() bool { return flag.Lookup("test.bench").Value.String() != "" }
 
 func checkAfter(check func(address string) error) error {
@@ -125,8 +137,8 @@ func checkAfter(check func(address string) error) error {
 
 func startServer() {
 	server.err = func() error {
-		// World-readable on the way, because as root the server runs as another
-		// user; the cluster's own folder is private.
+		// Readable by all users, because as root the server runs as another user. The cluster's own
+		// folder is private.
 		dir, err := os.MkdirTemp("", "parlor-test-")
 		if err != nil {
 			return err
@@ -166,7 +178,7 @@ func startServer() {
 	}()
 }
 
-// address is the URL of one of the server's databases.
+// address returns the URL of one of the server's databases.
 func address(database string) string {
 	u, err := url.Parse(server.pg.URL())
 	if err != nil {
