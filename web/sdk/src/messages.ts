@@ -10,11 +10,14 @@ export type MessageDraft = Omit<SendMessageRequest, 'kind'> & Partial<Pick<SendM
 export type MessageQuery = NonNullable<Arguments<Operation<'/v1/rooms/{roomID}/messages', 'get'>>['query']>;
 
 /** Every message has a clientMessageID, so that a retry after a lost reply cannot send it twice. */
-export const sendRoomMessage = (http: HTTP, roomID: string, draft: MessageDraft) => {
-  const clientMessageID = draft.clientMessageID ?? newMessageID();
-  const body = { kind: 'text' as const, ...draft, clientMessageID };
-  return http.call('post', '/v1/rooms/{roomID}/messages', { path: { roomID }, body }, { retry: true });
-};
+const withDefaults = (draft: MessageDraft): SendMessageRequest => ({
+  kind: 'text',
+  ...draft,
+  clientMessageID: draft.clientMessageID ?? newMessageID(),
+});
+
+export const sendRoomMessage = (http: HTTP, roomID: string, draft: MessageDraft) =>
+  http.call('post', '/v1/rooms/{roomID}/messages', { path: { roomID }, body: withDefaults(draft) }, { retry: true });
 
 export const listRoomMessages = (http: HTTP, roomID: string, query: MessageQuery) =>
   http.call('get', '/v1/rooms/{roomID}/messages', { path: { roomID }, query });
@@ -22,11 +25,8 @@ export const listRoomMessages = (http: HTTP, roomID: string, query: MessageQuery
 export const recallMessage = (http: HTTP, roomID: string, messageID: string) =>
   http.call('delete', '/v1/rooms/{roomID}/messages/{messageID}', { path: { roomID, messageID } }, { retry: true });
 
-export const sendPeerMessage = (http: HTTP, userID: string, draft: MessageDraft) => {
-  const clientMessageID = draft.clientMessageID ?? newMessageID();
-  const body = { kind: 'text' as const, ...draft, clientMessageID };
-  return http.call('post', '/v1/users/{userID}/messages', { path: { userID }, body }, { retry: true });
-};
+export const sendPeerMessage = (http: HTTP, userID: string, draft: MessageDraft) =>
+  http.call('post', '/v1/users/{userID}/messages', { path: { userID }, body: withDefaults(draft) }, { retry: true });
 
 export const listPeerMessages = (http: HTTP, userID: string, query: MessageQuery) =>
   http.call('get', '/v1/users/{userID}/messages', { path: { userID }, query });
