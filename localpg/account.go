@@ -66,7 +66,6 @@ func (a account) command(ctx context.Context, program string, args ...string) *e
 	// A process group of its own: Ctrl-C reaches the whole group of the terminal, and would stop
 	// PostgreSQL while Parlor is still finishing its writes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	endWithParent(cmd.SysProcAttr)
 	if a.switched {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: a.uid, Gid: a.gid}
 	}

@@ -397,7 +397,11 @@ func errorLine(output string) string {
 }
 
 // command prepares one of PostgreSQL's programs to run as the database user. The end of the context
-// stops it with SIGINT: a fast shutdown for postgres, a clean-up for initdb.
+// stops it with SIGINT: a fast shutdown for postgres, a clean-up for initdb. So does the death of
+// our process, or of the thread that starts the program: the caller must be locked to its thread
+// until the program has ended.
 func (c cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	return c.account.command(ctx, filepath.Join(c.install.dir, program), args...)
+	cmd := c.account.command(ctx, filepath.Join(c.install.dir, program), args...)
+	endWithParent(cmd.SysProcAttr)
+	return cmd
 }

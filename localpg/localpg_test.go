@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -273,12 +274,21 @@ func startLeftover(t *testing.T) (server *Server, pid int, ended <-chan error) {
 	stop(t, server)
 	leftover := server.cluster.command(context.Background(), "postgres", server.args...)
 	leftover.Dir = server.cluster.dir
-	if err := leftover.Start(); err != nil {
+	var output syncBuffer
+	leftover.Stdout, leftover.Stderr = &output, &output
+	started, result := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // see cluster.command
+		started <- leftover.Start()
+		result <- leftover.Wait()
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	result := make(chan error, 1)
-	go func() { result <- leftover.Wait() }()
 	eventually(t, "the leftover serves", func() bool {
+		if len(result) > 0 {
+			t.Fatalf("the leftover ended: %v: %s", <-result, output.String())
+		}
 		_, err := query(t.Context(), server.URL(), `SELECT ''`)
 		return err == nil
 	})

@@ -17,8 +17,7 @@ import (
 const seesAllProcesses = true
 
 // endWithParent makes the kernel interrupt the child when the thread that forks it ends, so that a
-// killed Parlor leaves no PostgreSQL behind. The caller must be locked to its thread for as long as
-// the child runs.
+// killed Parlor leaves no PostgreSQL behind.
 func endWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGINT }
 
 // clusterProcesses returns the PostgreSQL processes of the cluster: those whose working folder is
