@@ -105,6 +105,7 @@ func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Sess
 	if err != nil {
 		return err
 	}
+	a.expectEvents(joined)
 	return a.answer(w, r, http.StatusOK, roomReply{joined})
 }
 
@@ -129,6 +130,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err != nil {
 		return err
 	}
+	a.expectEvents(entered)
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
@@ -177,6 +179,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err != nil {
 		return err
 	}
+	a.expectEvents(entered)
 	return a.answer(w, r, http.StatusOK, enterRoomReply{entered, created})
 }
 
@@ -195,7 +198,16 @@ func (a *api) getRoom(w http.ResponseWriter, r *http.Request, session room.Sessi
 	if err != nil {
 		return err
 	}
+	a.expectEvents(found)
 	return a.answer(w, r, http.StatusOK, roomReply{found})
+}
+
+// expectEvents makes sure that the streams of this server get the events up to the lastSeq of rooms
+// that a session is about to be told of. Other servers may have committed some of them.
+func (a *api) expectEvents(rooms ...room.Room) {
+	for _, r := range rooms {
+		a.Hub.Expect(r.Generation, r.LastSeq)
+	}
 }
 
 func roomPath(id room.RoomID) string { return "/v1/rooms/" + url.PathEscape(string(id)) }

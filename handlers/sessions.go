@@ -136,6 +136,7 @@ func (a *api) listSessionRooms(w http.ResponseWriter, r *http.Request, session r
 	if err != nil {
 		return err
 	}
+	a.expectEvents(rooms...)
 	return a.answer(w, r, http.StatusOK, roomListReply{rooms})
 }
 

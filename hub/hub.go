@@ -192,6 +192,16 @@ func (h *Hub) Resync() {
 	}
 }
 
+// Expect tells the hub that a log has reached a seq. If the log has a topic, it reads the events up
+// to there unless they are published soon, because another node may have committed them.
+func (h *Hub) Expect(log room.LogID, seq room.Seq) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if t := h.topics[log]; t != nil {
+		t.expect(seq)
+	}
+}
+
 // HasStream reports whether the session has a stream here, including one that has not started yet.
 func (h *Hub) HasStream(session room.SessionID) bool {
 	h.mu.RLock()

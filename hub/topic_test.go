@@ -403,3 +403,36 @@ func TestStats(t *testing.T) {
 		}
 	})
 }
+
+// TestExpect checks that a topic reads the events of other nodes that the hub is told of, and that
+// nothing is read for events that are known, published soon, or of no interest here.
+func TestExpect(t *testing.T) {
+	inFakeTime(t, func(t *testing.T) {
+		s := newTestHub(t, overServe, Options{})
+		s.store.join(alice, 1)
+		c := s.connectReady(alice, "")
+		s.appendAndPublish(1, 2)
+		c.wantSeqs(1, 0, 2)
+		reads := s.Stats().LogReads
+
+		s.store.append(9, 5, "unread")
+		s.Expect(9, 5)
+		s.Expect(1, 2)
+		events := s.store.append(1, 1, "hello")
+		s.Expect(1, 3)
+		advanceTime(gapTimeout / 2)
+		s.Apply(room.Change{Events: events})
+		advanceTime(time.Second)
+		if got := s.Stats(); got.LogReads != reads || got.Topics != 1 {
+			t.Errorf("%d reads and %d topics", got.LogReads-reads, got.Topics)
+		}
+
+		s.store.append(1, 2, "elsewhere")
+		s.Expect(1, 5)
+		advanceTime(2 * gapTimeout)
+		c.wantSeqs(1, 0, 5)
+		if got := s.Stats().LogReads - reads; got != 1 {
+			t.Errorf("%d reads", got)
+		}
+	})
+}
