@@ -216,12 +216,12 @@ func (a *api) adminEndUserSessions(w http.ResponseWriter, r *http.Request, by ro
 }
 
 type voidTokensRequest struct {
-	Before *time.Time `json:"before"`
-	Reason string     `json:"reason" validate:"maxBytes=256"`
+	Before *string `json:"before" validate:"omitnil,instant"`
+	Reason string  `json:"reason" validate:"maxBytes=256"`
 }
 
 type voidTokensReply struct {
-	Before     time.Time        `json:"before"`
+	Before     room.Instant     `json:"before"`
 	SessionIDs []room.SessionID `json:"sessionIDs"`
 }
 
@@ -232,20 +232,21 @@ func (a *api) adminVoidTokens(w http.ResponseWriter, r *http.Request, by room.Ac
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	before := time.Now()
+	now := time.Now()
+	before := now
 	if request.Before != nil {
-		// A later time would void every new token of the user until then.
-		if request.Before.After(before.Add(auth.ClockSkew)) {
-			return invalid(fault{"/before", "past", "must not be in the future"})
-		}
-		before = *request.Before
+		before, _ = room.ParseInstant(*request.Before) // the request was validated
 	}
-	before = before.UTC().Truncate(time.Millisecond)
-	ended, err := a.Store.VoidTokens(r.Context(), by, user, before, request.Reason)
+	// A later time would void every new token of the user until then.
+	if before.After(now.Add(auth.ClockSkew)) {
+		return invalid(fault{"/before", "past", "must not be in the future"})
+	}
+	instant := room.InstantFrom(before)
+	ended, err := a.Store.VoidTokens(r.Context(), by, user, instant.Time(), request.Reason)
 	if err != nil {
 		return err
 	}
-	return a.answer(w, r, http.StatusOK, voidTokensReply{before, ended})
+	return a.answer(w, r, http.StatusOK, voidTokensReply{instant, ended})
 }
 
 func (a *api) adminEndSession(w http.ResponseWriter, r *http.Request, by room.Actor, user room.UserID) error {

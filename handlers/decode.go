@@ -225,8 +225,12 @@ func newValidator() *validator.Validate {
 		return name
 	})
 	rules := map[string]validator.Func{
-		"userID":   func(f validator.FieldLevel) bool { return room.UserID(f.Field().String()).Valid() },
-		"roomID":   func(f validator.FieldLevel) bool { return room.RoomID(f.Field().String()).Valid() },
+		"userID": func(f validator.FieldLevel) bool { return room.UserID(f.Field().String()).Valid() },
+		"roomID": func(f validator.FieldLevel) bool { return room.RoomID(f.Field().String()).Valid() },
+		"instant": func(f validator.FieldLevel) bool {
+			_, ok := room.ParseInstant(f.Field().String())
+			return ok
+		},
 		"maxBytes": func(f validator.FieldLevel) bool { return f.Field().Len() <= number(f.Param()) },
 		"pairBytes": func(f validator.FieldLevel) bool {
 			pairs, ok := f.Field().Interface().(map[string]string)
@@ -261,6 +265,8 @@ func ruleText(f validator.FieldError) string {
 		return "is required"
 	case "userID", "roomID":
 		return "must be a valid ID: see " + f.Tag() + " in openapi.yaml"
+	case "instant":
+		return instantRule
 	case "unique":
 		return "contains the same value twice"
 	case "totalBytes":
@@ -276,6 +282,9 @@ func ruleText(f validator.FieldError) string {
 	}
 	return "is not valid"
 }
+
+// instantRule is the message for a text that is not a valid instant.
+const instantRule = "must be a time in RFC 3339 in the years 0001 to 9999 in UTC, such as 2026-11-21T15:00:00Z"
 
 // unit returns what the bound of a field counts.
 func unit(f validator.FieldError) string {
@@ -407,11 +416,12 @@ func (q *query) instant(name string) time.Time {
 	if !q.has(name) {
 		return time.Time{}
 	}
-	var t time.Time
-	text := q.values.Get(name)
-	// Package time accepts a comma as the decimal point; RFC 3339 does not.
-	if err := t.UnmarshalText([]byte(text)); err != nil || t.IsZero() || strings.Contains(text, ",") {
-		q.fault(name, "instant", "must be a time in RFC 3339, such as 2026-11-21T15:00:00Z")
+	t, ok := room.ParseInstant(q.values.Get(name))
+	if !ok {
+		q.fault(name, "instant", instantRule)
+	}
+	if t.IsZero() {
+		return t.Add(1) // like the zero time, it is before everything that is stored
 	}
 	return t
 }

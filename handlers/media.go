@@ -36,9 +36,9 @@ var (
 )
 
 type mediaReply struct {
-	Media     room.Media `json:"media"`
-	SignedURL string     `json:"signedURL"`
-	ExpiresAt time.Time  `json:"expiresAt"`
+	Media     room.Media   `json:"media"`
+	SignedURL string       `json:"signedURL"`
+	ExpiresAt room.Instant `json:"expiresAt"`
 }
 
 // answerMedia replies with a file and a URL that opens it without a key.
@@ -46,7 +46,7 @@ func (a *api) answerMedia(w http.ResponseWriter, r *http.Request, status int, se
 	m.URL = mediaPath(m.ID, m.FileName)
 	reply := mediaReply{Media: m}
 	signed, expires := a.mediaURLs.sign(m, session, time.Now())
-	reply.SignedURL, reply.ExpiresAt = a.link(r, signed), expires
+	reply.SignedURL, reply.ExpiresAt = a.link(r, signed), room.InstantOf(expires)
 	return a.answer(w, r, status, reply)
 }
 

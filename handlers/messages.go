@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"time"
 
 	"parlor/room"
 )
@@ -55,7 +54,7 @@ type quotedRequest struct {
 	MessageList []quotedRequest  `json:"messageList" validate:"max=100,dive"`
 	MediaID     *string          `json:"mediaID" validate:"omitnil,min=1,max=36"`
 	Sender      *senderRequest   `json:"sender" validate:"required"`
-	SentAt      *time.Time       `json:"sentAt" validate:"required"`
+	SentAt      *string          `json:"sentAt" validate:"required,instant"`
 }
 
 // draft returns the message as a draft, after a check of the fields that its kind has. Errors:
@@ -80,12 +79,13 @@ func quotes(requests []quotedRequest) []room.Quoted {
 	}
 	quoted := make([]room.Quoted, 0, len(requests))
 	for _, q := range requests {
+		sentAt, _ := room.ParseInstant(*q.SentAt) // the request was validated
 		quoted = append(quoted, room.Quoted{
 			Content: room.Content{
 				Kind: q.Kind, Text: q.Text, Data: q.Data, SubType: q.SubType, Title: q.Title, Summary: q.Summary,
 				MessageList: quotes(q.MessageList), Media: namedMedia(q.MediaID),
 			},
-			Sender: q.Sender.user(), SentAt: q.SentAt.UTC().Truncate(time.Millisecond),
+			Sender: q.Sender.user(), SentAt: room.InstantOf(sentAt),
 		})
 	}
 	return quoted

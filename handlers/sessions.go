@@ -35,7 +35,7 @@ type createSessionReply struct {
 	UserID         room.UserID    `json:"userID"`
 	UserName       string         `json:"userName"`
 	StreamURL      string         `json:"streamURL"`
-	TokenExpiresAt time.Time      `json:"tokenExpiresAt"`
+	TokenExpiresAt room.Instant   `json:"tokenExpiresAt"`
 	Limits         limits         `json:"limits"`
 }
 
@@ -78,7 +78,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	return a.answer(w, r, http.StatusCreated, createSessionReply{
 		SessionID: session.ID, SessionKey: key, UserID: user.ID, UserName: user.Name,
 		StreamURL:      a.baseURL(r) + "/v1/events?stream_key=" + streamKey,
-		TokenExpiresAt: session.TokenExpiresAt,
+		TokenExpiresAt: room.InstantOf(session.TokenExpiresAt),
 		Limits: limits{
 			TextBytes: room.MaxTextBytes, ExtendedDataBytes: room.MaxExtendedDataBytes, Rooms: a.RoomsPerUser,
 			HeartbeatSeconds: int(math.Ceil(a.Heartbeat.Seconds())),
@@ -96,8 +96,8 @@ type sessionState struct {
 	UserName       string            `json:"userName"`
 	Device         string            `json:"device,omitempty"`
 	State          room.SessionState `json:"state"`
-	CreatedAt      time.Time         `json:"createdAt"`
-	TokenExpiresAt time.Time         `json:"tokenExpiresAt"`
+	CreatedAt      room.Instant      `json:"createdAt"`
+	TokenExpiresAt room.Instant      `json:"tokenExpiresAt"`
 }
 
 func (a *api) getSession(w http.ResponseWriter, r *http.Request, session room.Session) error {
@@ -116,7 +116,7 @@ func (a *api) getSession(w http.ResponseWriter, r *http.Request, session room.Se
 func stateOf(session room.Session, now time.Time) sessionState {
 	return sessionState{
 		SessionID: session.ID, UserID: session.User.ID, UserName: session.User.Name, Device: session.Device,
-		State: session.State(now), CreatedAt: session.CreatedAt, TokenExpiresAt: session.TokenExpiresAt,
+		State: session.State(now), CreatedAt: room.InstantOf(session.CreatedAt), TokenExpiresAt: room.InstantOf(session.TokenExpiresAt),
 	}
 }
 
@@ -160,7 +160,7 @@ type renewTokenRequest struct {
 }
 
 type renewTokenReply struct {
-	TokenExpiresAt time.Time `json:"tokenExpiresAt"`
+	TokenExpiresAt room.Instant `json:"tokenExpiresAt"`
 }
 
 func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Session) error {
@@ -179,5 +179,5 @@ func (a *api) renewToken(w http.ResponseWriter, r *http.Request, session room.Se
 	if err != nil {
 		return err
 	}
-	return a.answer(w, r, http.StatusOK, renewTokenReply{session.TokenExpiresAt})
+	return a.answer(w, r, http.StatusOK, renewTokenReply{room.InstantOf(session.TokenExpiresAt)})
 }

@@ -18,8 +18,8 @@ type ticketStore interface {
 const ticketLifetime = 30 * time.Second
 
 type streamTicketReply struct {
-	StreamURL string    `json:"streamURL"`
-	ExpiresAt time.Time `json:"expiresAt"`
+	StreamURL string       `json:"streamURL"`
+	ExpiresAt room.Instant `json:"expiresAt"`
 }
 
 // createStreamTicket answers with a URL that opens the session's stream once, so that copies in the
@@ -31,6 +31,6 @@ func (a *api) createStreamTicket(w http.ResponseWriter, r *http.Request, session
 		return err
 	}
 	return a.answer(w, r, http.StatusCreated, streamTicketReply{
-		StreamURL: a.baseURL(r) + "/v1/events?stream_ticket=" + ticket, ExpiresAt: expires,
+		StreamURL: a.baseURL(r) + "/v1/events?stream_ticket=" + ticket, ExpiresAt: room.InstantOf(expires),
 	})
 }

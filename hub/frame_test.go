@@ -15,13 +15,13 @@ func TestFrameBytes(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, time.May, 4, 3, 2, 1, 0, time.UTC)
 	f, err := encodeEvent(room.Event{Room: "lobby", Log: 7, Seq: 40, At: at, Body: room.MembersJoined{
-		MemberList: []room.Member{{User: room.User{ID: "alice", Name: "Alice"}, JoinedAt: at}},
+		MemberList: []room.Member{{User: room.User{ID: "alice", Name: "Alice"}, JoinedAt: room.InstantOf(at)}},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := "event: roomMemberJoined\n" +
-		`data: {"roomID":"lobby","generation":7,"seq":40,"memberList":[{"userID":"alice","userName":"Alice","joinedAt":"2026-05-04T03:02:01Z"}]}` +
+		`data: {"roomID":"lobby","generation":7,"seq":40,"memberList":[{"userID":"alice","userName":"Alice","joinedAt":"2026-05-04T03:02:01.000Z"}]}` +
 		"\n\n"
 	if diff := cmp.Diff(want, string(f.data)); diff != "" {
 		t.Errorf("an event of a log (-want +got):\n%s", diff)

@@ -80,9 +80,9 @@ func (l *memoryStore) append(logID room.LogID, n int, text string) []room.Event 
 	events := make([]room.Event, 0, n)
 	for range n {
 		r.last++
-		m := room.Message{Content: room.Content{Kind: room.KindText, Text: text}, SentAt: time.Now().UTC()}
+		m := room.Message{Content: room.Content{Kind: room.KindText, Text: text}, SentAt: room.InstantOf(time.Now())}
 		events = append(events, room.Event{
-			Room: roomID(logID), Log: logID, Seq: r.last, At: m.SentAt,
+			Room: roomID(logID), Log: logID, Seq: r.last, At: m.SentAt.Time(),
 			Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomID(logID), r.last)}},
 		})
 	}

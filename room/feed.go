@@ -1,9 +1,6 @@
 package room
 
-import (
-	"cmp"
-	"time"
-)
+import "cmp"
 
 // The events of the feed that are not in a room's log.
 const (
@@ -74,7 +71,7 @@ type (
 		RoomID      RoomID        `json:"roomID"`
 		Generation  LogID         `json:"generation"`
 		Reason      DestroyReason `json:"reason"`
-		DestroyedAt time.Time     `json:"destroyedAt"`
+		DestroyedAt Instant       `json:"destroyedAt"`
 	}
 )
 

@@ -11,7 +11,7 @@ type User struct {
 // Member is a user in a room, with one or more sessions.
 type Member struct {
 	User
-	JoinedAt time.Time `json:"joinedAt"`
+	JoinedAt Instant `json:"joinedAt"`
 }
 
 // MemberCursor is a position in a room's list of members, which is in the order of joining. The
@@ -57,9 +57,9 @@ const (
 
 // Ban keeps a user out of all generations of a room.
 type Ban struct {
-	UserID UserID    `json:"userID"`
-	Until  time.Time `json:"until"`
-	Reason string    `json:"reason,omitempty"`
+	UserID UserID  `json:"userID"`
+	Until  Instant `json:"until"`
+	Reason string  `json:"reason,omitempty"`
 }
 
 // Joined is a session that joined a room.

@@ -76,8 +76,8 @@ type Content struct {
 // whether it was ever sent.
 type Quoted struct {
 	Content
-	Sender User      `json:"sender"`
-	SentAt time.Time `json:"sentAt"`
+	Sender User    `json:"sender"`
+	SentAt Instant `json:"sentAt"`
 }
 
 // Draft is a message before it is accepted.
@@ -98,12 +98,12 @@ type Message struct {
 	Peer UserID `json:"userID,omitempty"`
 	Seq  Seq    `json:"seq,omitempty"`
 	Content
-	Sender          User      `json:"sender"`
-	Priority        Priority  `json:"priority"`
-	ExtendedData    string    `json:"extendedData,omitempty"`
-	ClientMessageID string    `json:"clientMessageID,omitempty"`
-	SentAt          time.Time `json:"sentAt"`
-	Recalled        bool      `json:"recalled,omitempty"`
+	Sender          User     `json:"sender"`
+	Priority        Priority `json:"priority"`
+	ExtendedData    string   `json:"extendedData,omitempty"`
+	ClientMessageID string   `json:"clientMessageID,omitempty"`
+	SentAt          Instant  `json:"sentAt"`
+	Recalled        bool     `json:"recalled,omitempty"`
 }
 
 // Message returns the draft as a message of its sender. Its Room and Seq are set when it is
@@ -111,7 +111,7 @@ type Message struct {
 func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 	return Message{
 		ID: id, Content: d.Content, Sender: sender, Priority: d.Priority,
-		ExtendedData: d.ExtendedData, ClientMessageID: d.ClientMessageID, SentAt: now,
+		ExtendedData: d.ExtendedData, ClientMessageID: d.ClientMessageID, SentAt: InstantOf(now),
 	}
 }
 

@@ -14,8 +14,7 @@ import (
 // MarshalJSON encodes the message as its struct tags say.
 func (m Message) MarshalJSON() ([]byte, error) { return m.AppendJSON(nil) }
 
-// AppendJSON appends the result of MarshalJSON to a buffer. It fails on an instant that has no RFC
-// 3339 form.
+// AppendJSON appends the result of MarshalJSON to a buffer.
 func (m Message) AppendJSON(b []byte) (_ []byte, err error) {
 	b = slices.Grow(b, m.sizeJSON())
 	b = appendString(append(b, `{"messageID":`...), string(m.ID))

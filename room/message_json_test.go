@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 
@@ -20,7 +19,7 @@ func message() *rapid.Generator[room.Message] {
 			Seq:    room.Seq(rapid.Int64().Draw(t, "seq")),
 			Sender: room.User{ID: room.UserID(text.Draw(t, "sender")), Name: text.Draw(t, "userName")}, Priority: room.Priority(text.Draw(t, "priority")),
 			ExtendedData: text.Draw(t, "extendedData"), ClientMessageID: text.Draw(t, "clientMessageID"),
-			SentAt: time.UnixMilli(rapid.Int64Range(0, 1e14).Draw(t, "sentAt")).UTC(), Recalled: rapid.Bool().Draw(t, "recalled"),
+			SentAt: room.Instant(rapid.Int64Range(0, 1e14).Draw(t, "sentAt")), Recalled: rapid.Bool().Draw(t, "recalled"),
 			Content: room.Content{
 				Kind: room.MessageKind(text.Draw(t, "kind")), Text: text.Draw(t, "text"),
 				Title: text.Draw(t, "title"), Summary: text.Draw(t, "summary"), Data: rapid.SliceOf(rapid.Byte()).Draw(t, "data"),
@@ -64,9 +63,9 @@ func TestEventJSON(t *testing.T) {
 	t.Parallel()
 	m := room.Message{
 		ID: "m1", Content: room.Content{Kind: room.KindText, Text: "hello"}, Sender: room.User{ID: "u"},
-		Priority: room.PriorityLow, SentAt: time.Unix(0, 0).UTC(),
+		Priority: room.PriorityLow, SentAt: 0,
 	}
-	const message = `{"messageID":"m1","kind":"text","text":"hello","sender":{"userID":"u","userName":""},"priority":"low","sentAt":"1970-01-01T00:00:00Z"}`
+	const message = `{"messageID":"m1","kind":"text","text":"hello","sender":{"userID":"u","userName":""},"priority":"low","sentAt":"1970-01-01T00:00:00.000Z"}`
 	for _, c := range []struct {
 		event room.Event
 		want  string
@@ -93,7 +92,7 @@ func TestEventJSON(t *testing.T) {
 func BenchmarkMessageJSON(b *testing.B) {
 	m := room.Message{
 		ID: "01980000-0000-7000-8000-000000000000", Room: "lobby", Seq: 12, Content: room.Content{Kind: room.KindText, Text: "good morning, everybody"},
-		Sender: room.User{ID: "user1", Name: "user1"}, Priority: room.PriorityMedium, SentAt: time.UnixMilli(1767225600123).UTC(),
+		Sender: room.User{ID: "user1", Name: "user1"}, Priority: room.PriorityMedium, SentAt: 1767225600123,
 	}
 	b.Run("appended", func(b *testing.B) {
 		b.ReportAllocs()

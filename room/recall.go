@@ -35,7 +35,7 @@ func (m Message) recallable(by UserID, now time.Time) error {
 	switch {
 	case by != "" && by != m.Sender.ID:
 		return ErrNotSender
-	case by != "" && !m.Recalled && now.Sub(m.SentAt) > RecallTime:
+	case by != "" && !m.Recalled && now.Sub(m.SentAt.Time()) > RecallTime:
 		return ErrRecallTooLate
 	}
 	return nil

@@ -22,7 +22,7 @@ func TestRecall(t *testing.T) {
 	m := draft.Message("id", room.User{ID: "alice", Name: "Alice"}, sentAt).In("lobby", 3)
 	tombstone := room.Message{
 		ID: "id", Room: "lobby", Seq: 3, Content: room.Content{Kind: room.KindCustom}, Sender: m.Sender, Priority: room.PriorityHigh,
-		ClientMessageID: "1", SentAt: sentAt, Recalled: true,
+		ClientMessageID: "1", SentAt: room.InstantOf(sentAt), Recalled: true,
 	}
 	lobby := room.Room{ID: "lobby", Generation: 4, LastSeq: 9}
 	for _, c := range []struct {

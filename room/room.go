@@ -139,13 +139,13 @@ type RoomOptions struct {
 
 // Room is one generation of a room.
 type Room struct {
-	ID          RoomID    `json:"roomID"`
-	Generation  LogID     `json:"generation"`
-	Name        string    `json:"roomName"`
-	Config      Config    `json:"config"`
-	MemberCount int       `json:"memberCount"`
-	CreatedAt   time.Time `json:"createdAt"`
-	LastSeq     Seq       `json:"lastSeq"`
+	ID          RoomID  `json:"roomID"`
+	Generation  LogID   `json:"generation"`
+	Name        string  `json:"roomName"`
+	Config      Config  `json:"config"`
+	MemberCount int     `json:"memberCount"`
+	CreatedAt   Instant `json:"createdAt"`
+	LastSeq     Seq     `json:"lastSeq"`
 
 	Attributes Attributes `json:"roomAttributes"`
 	// AttributesVersion is the seq of the last event that changed the attributes; 0 if none did.
@@ -153,7 +153,7 @@ type Room struct {
 
 	// DestroyAt is when the room is destroyed unless a session joins before. It is zero while the
 	// room has members.
-	DestroyAt time.Time `json:"destroyAt,omitzero"`
+	DestroyAt Instant `json:"destroyAt,omitzero"`
 
 	// PresencePending says that joins or leaves are waiting for the next batch of presence events.
 	PresencePending bool `json:"-"`
@@ -167,7 +167,7 @@ type Room struct {
 // StartUnusedTimeout returns a room without members that is destroyed after its UnusedTimeout
 // unless a session joins.
 func (r Room) StartUnusedTimeout(now time.Time) Room {
-	r.DestroyAt = now.Add(r.Config.UnusedTimeout.Duration())
+	r.DestroyAt = InstantOf(now.Add(r.Config.UnusedTimeout.Duration()))
 	return r
 }
 
@@ -218,10 +218,10 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 		case r.BatchesPresence():
 			r.PresencePending = true
 		default:
-			r, c.Events = r.append(c.Events, now, MembersJoined{MemberList: []Member{{User: request.User, JoinedAt: now}}})
+			r, c.Events = r.append(c.Events, now, MembersJoined{MemberList: []Member{{User: request.User, JoinedAt: InstantOf(now)}}})
 		}
 		r.MemberCount++
-		r.DestroyAt = time.Time{}
+		r.DestroyAt = 0
 	}
 	switch r.Config.SameUser {
 	case SameUserReject:
@@ -293,7 +293,7 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 	case r.Config.DestroyDelay == 0:
 		r.DestroyedAt, r.DestroyReason = now, DestroyEmpty
 	default:
-		r.DestroyAt = now.Add(r.Config.DestroyDelay.Duration())
+		r.DestroyAt = InstantOf(now.Add(r.Config.DestroyDelay.Duration()))
 		r = r.replaceAttributes(&c, nil, "", now)
 	}
 	return r, c
@@ -321,7 +321,7 @@ func (r Room) Destroy(sessions []SessionID, left []LeftMember, adminReason strin
 	}
 	r, c.Events = r.FlushPresence(nil, left, now)
 	r.MemberCount = 0
-	r.DestroyAt, r.DestroyedAt, r.DestroyReason = time.Time{}, now, DestroyAdmin
+	r.DestroyAt, r.DestroyedAt, r.DestroyReason = 0, now, DestroyAdmin
 	return r, c
 }
 

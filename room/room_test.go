@@ -270,10 +270,10 @@ func TestBannedUserCannotJoin(t *testing.T) {
 
 func TestDestroyRemovesAllSessions(t *testing.T) {
 	t.Parallel()
-	r := room.Room{ID: "r", Generation: 4, MemberCount: 1, LastSeq: 3, DestroyAt: noon}
+	r := room.Room{ID: "r", Generation: 4, MemberCount: 1, LastSeq: 3, DestroyAt: room.InstantOf(noon)}
 	left := []room.LeftMember{{User: room.User{ID: "alice"}, Reason: room.ReasonRoomDestroyed}}
 	destroyed, c := r.Destroy([]room.SessionID{"tab", "phone"}, left, "over", noon)
-	if destroyed.DestroyedAt != noon || !destroyed.DestroyAt.IsZero() || destroyed.MemberCount != 0 || destroyed.LastSeq != 4 {
+	if destroyed.DestroyedAt != noon || destroyed.DestroyAt != 0 || destroyed.MemberCount != 0 || destroyed.LastSeq != 4 {
 		t.Errorf("the room is %+v", destroyed)
 	}
 	want := room.Change{

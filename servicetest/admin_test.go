@@ -30,7 +30,7 @@ func TestCreateEmptyRoom(t *testing.T) {
 	if r.Header.Get("Location") != adminPath("class#1", "") || opened.MemberCount != 0 || opened.LastSeq != 0 {
 		t.Errorf("created room has Location %s: %+v", r.Header.Get("Location"), opened)
 	}
-	if due := opened.DestroyAt.Sub(opened.CreatedAt); due != 10*time.Minute {
+	if due := opened.DestroyAt.Time().Sub(opened.CreatedAt.Time()); due != 10*time.Minute {
 		t.Errorf("the unused room is destroyed after %v, want 10 minutes", due)
 	}
 	admin.call("POST", "/v1/admin/rooms", create).refused(http.StatusConflict, "room_exists")
@@ -38,12 +38,12 @@ func TestCreateEmptyRoom(t *testing.T) {
 		t.Errorf("got room %+v", got)
 	}
 	// Entering the room ends its unusedTimeout. When it is empty again, destroyDelay applies.
-	if entered := alice.enter("class#1"); entered.Generation != opened.Generation || !entered.DestroyAt.IsZero() {
+	if entered := alice.enter("class#1"); entered.Generation != opened.Generation || entered.DestroyAt != 0 {
 		t.Errorf("entered room is %+v", entered)
 	}
 	alice.leave("class#1")
 	left := as[struct{ Room room.Room }](admin.call("GET", adminPath("class#1", ""), nil).is(http.StatusOK)).Room
-	if due := left.DestroyAt.Sub(clock.Now()); due.Round(time.Second) != 5*time.Second {
+	if due := left.DestroyAt.Time().Sub(clock.Now()); due.Round(time.Second) != 5*time.Second {
 		t.Errorf("the empty room is destroyed after %v, want 5 seconds", due)
 	}
 	for id, unused := range map[room.RoomID]time.Duration{"short": time.Second, "long": 2 * time.Second} {
@@ -143,7 +143,7 @@ func TestKick(t *testing.T) {
 
 	bans := func() (users []room.UserID) {
 		for _, b := range as[struct{ Bans []room.Ban }](admin.call("GET", adminPath("lobby", "/bans"), nil).is(http.StatusOK)).Bans {
-			if b.Reason != "zu laut" || b.Until.Sub(clock.Now()).Round(time.Second) != time.Minute {
+			if b.Reason != "zu laut" || b.Until.Time().Sub(clock.Now()).Round(time.Second) != time.Minute {
 				t.Errorf("unexpected ban %+v", b)
 			}
 			users = append(users, b.UserID)

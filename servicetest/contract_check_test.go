@@ -32,12 +32,16 @@ var openapi = sync.OnceValue(func() *openapi3.T {
 	return doc
 })
 
-var (
-	uuidFormat = openapi3.WithStringFormatValidator("uuid",
-		openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`))
-	byteFormat = openapi3.WithStringFormatValidator("byte",
-		openapi3.NewRegexpFormatValidator(`^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`))
-)
+// formats are the formats of strings, as this contract uses them.
+var formats = []openapi3.SchemaValidationOption{
+	openapi3.WithStringFormatValidator("uuid",
+		openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)),
+	openapi3.WithStringFormatValidator("byte",
+		openapi3.NewRegexpFormatValidator(`^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`)),
+	// RFC 3339 allows lower case, the validator's own form does not.
+	openapi3.WithStringFormatValidator("date-time",
+		openapi3.NewRegexpFormatValidator(`^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$`)),
+}
 
 // operation returns the contract's operation for a request. The path is matched in its encoded
 // form, because an encoded slash is part of its segment.
@@ -208,7 +212,7 @@ func checkContract(r *http.Request, sent []byte, reply *http.Response, got []byt
 	asked.Body = io.NopCloser(bytes.NewReader(sent))
 	options := &openapi3filter.Options{
 		IncludeResponseStatus: true, SkipSettingDefaults: true, AuthenticationFunc: authenticated,
-		SchemaValidationOptions: []openapi3.SchemaValidationOption{uuidFormat, byteFormat},
+		SchemaValidationOptions: formats,
 	}
 	request := &openapi3filter.RequestValidationInput{
 		Request: asked, PathParams: parameters, QueryParams: r.URL.Query(), Route: route, Options: options,
@@ -275,7 +279,7 @@ func matches(schema string, data []byte) error {
 	if err := json.Unmarshal(data, &value); err != nil {
 		return err
 	}
-	return ref.Value.VisitJSON(value, openapi3.VisitAsResponse(), uuidFormat, byteFormat)
+	return ref.Value.VisitJSON(value, append(formats, openapi3.VisitAsResponse())...)
 }
 
 // seen records which parts of the contract the run has seen.

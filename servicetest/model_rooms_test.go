@@ -136,7 +136,7 @@ func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, d
 		l.memberList = append(l.memberList, g)
 		l.append(w, "joined: %s@%v", v.user, w.now)
 		l.MemberCount++
-		l.DestroyAt = time.Time{}
+		l.DestroyAt = 0
 	}
 	if l.Config.SameUser == "replace" {
 		for _, other := range slices.Clone(g.sessions) {
@@ -235,7 +235,7 @@ func (w *referenceModel) removeSessions(l *generation, out []*modelSession, reas
 	if len(l.memberList) > 0 {
 		return
 	}
-	l.DestroyAt = w.instant().Add(l.Config.DestroyDelay.Duration())
+	l.DestroyAt = room.InstantOf(w.instant().Add(l.Config.DestroyDelay.Duration()))
 	if l.Config.DestroyDelay == 0 {
 		delete(w.rooms, l.ID)
 	}
@@ -263,7 +263,7 @@ func (w *referenceModel) createEmptyRoom(id room.RoomID, config room.Config) ver
 		return refused(409, "room_exists")
 	}
 	l := w.newGeneration(id, config)
-	l.DestroyAt = w.instant().Add(config.UnusedTimeout.Duration())
+	l.DestroyAt = room.InstantOf(w.instant().Add(config.UnusedTimeout.Duration()))
 	w.rooms[id] = l
 	return verdict{status: 201, generation: l}
 }

@@ -287,7 +287,7 @@ func (m *model) textOf(e event) string {
 func (m *model) names(members []room.Member) string {
 	var names []string
 	for _, member := range members {
-		names = append(names, fmt.Sprintf("%s@%v", member.ID, member.JoinedAt.Sub(m.reference.began)))
+		names = append(names, fmt.Sprintf("%s@%v", member.ID, member.JoinedAt.Time().Sub(m.reference.began)))
 	}
 	return strings.Join(names, " ")
 }
@@ -327,7 +327,7 @@ func (m *model) compareAll() {
 			}
 		}
 		for _, b := range as[struct{ Bans []room.Ban }](get(m.adminClient, adminPath(id, "/bans"))).Bans {
-			got = append(got, fmt.Sprint(b.UserID, " until ", b.Until.Sub(m.reference.began)))
+			got = append(got, fmt.Sprint(b.UserID, " until ", b.Until.Time().Sub(m.reference.began)))
 		}
 		m.same(fmt.Sprint("the banned of ", id), want, got)
 	}

@@ -214,7 +214,7 @@ func (w *referenceModel) roomsOf(user room.UserID) (in []*generation) {
 }
 
 func (w *referenceModel) newGeneration(id room.RoomID, config room.Config) *generation {
-	return &generation{Room: room.Room{ID: id, Config: config, CreatedAt: w.instant()}}
+	return &generation{Room: room.Room{ID: id, Config: config, CreatedAt: room.InstantOf(w.instant())}}
 }
 
 // Streams and time.
@@ -281,7 +281,7 @@ func (w *referenceModel) sweepDue() {
 		w.removeSessions(l, overdue[l], "timedOut", "")
 	}
 	maps.DeleteFunc(w.rooms, func(_ room.RoomID, l *generation) bool {
-		return !l.DestroyAt.IsZero() && !l.DestroyAt.After(w.instant())
+		return l.DestroyAt != 0 && !l.DestroyAt.Time().After(w.instant())
 	})
 	for _, v := range w.sessions {
 		maps.DeleteFunc(v.leftRooms, func(_ *generation, d departure) bool { return d.at < w.now-24*time.Hour })
@@ -293,8 +293,8 @@ func (w *referenceModel) sweepDue() {
 func (w *referenceModel) deadlines() []time.Duration {
 	var due []time.Duration
 	for _, l := range w.rooms {
-		if !l.DestroyAt.IsZero() {
-			due = append(due, l.DestroyAt.Sub(w.began))
+		if l.DestroyAt != 0 {
+			due = append(due, l.DestroyAt.Time().Sub(w.began))
 		}
 	}
 	for _, v := range w.sessions {
@@ -313,9 +313,9 @@ func (w *referenceModel) deadlines() []time.Duration {
 
 // describe formats a room as the API returns it.
 func describe(r room.Room, began time.Time) string {
-	text := fmt.Sprintf("%s/%d of %v %+v: %d members, seq %d", r.ID, r.Generation, r.CreatedAt.Sub(began), r.Config, r.MemberCount, r.LastSeq)
-	if !r.DestroyAt.IsZero() {
-		text += fmt.Sprintf(", goes at %v", r.DestroyAt.Sub(began))
+	text := fmt.Sprintf("%s/%d of %v %+v: %d members, seq %d", r.ID, r.Generation, r.CreatedAt.Time().Sub(began), r.Config, r.MemberCount, r.LastSeq)
+	if r.DestroyAt != 0 {
+		text += fmt.Sprintf(", goes at %v", r.DestroyAt.Time().Sub(began))
 	}
 	return text
 }

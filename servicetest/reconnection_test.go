@@ -318,7 +318,7 @@ func TestReenterBeforeRoomIsDestroyed(t *testing.T) {
 		if got := aliceStream.state(); got != "disconnected networkTimeout" {
 			t.Errorf("alice's state event is %s", got)
 		}
-		if again := a.alice.enter("lobby"); again.Generation != a.generation || !again.DestroyAt.IsZero() {
+		if again := a.alice.enter("lobby"); again.Generation != a.generation || again.DestroyAt != 0 {
 			t.Errorf("the room that alice entered again is %+v", again)
 		}
 		a.passTime(2 * destroyDelay)

@@ -262,7 +262,7 @@ func (p sample) badFields(t testing.TB, pointer string, schema *openapi3.Schema,
 			add("with a low surrogate", name, "malformed", with(`"a\udf89"`))
 			switch {
 			case s.Format == "date-time":
-				add("empty", name, "type", with(`""`))
+				add("empty", name, "instant", with(`""`))
 			case slices.Contains(schema.Required, name):
 				add("empty", name, "required", with(`""`))
 			case s.Enum != nil:

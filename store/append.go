@@ -270,7 +270,7 @@ func (item *appendItem) appendSender(buf []byte) []byte {
 }
 
 func (item *appendItem) appendSentAt(buf []byte) []byte {
-	return appendInstant(item.message.SentAt, buf)
+	return appendInstant(item.message.SentAt.Time(), buf)
 }
 
 func (item *appendItem) appendBody(buf []byte) []byte { return appendText(item.body, buf) }

@@ -29,8 +29,9 @@ func (s *Store) Bans(ctx context.Context, id room.RoomID) ([]room.Ban, error) {
 	}
 	bans, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Ban, error) {
 		var b room.Ban
-		err := row.Scan(&b.UserID, &b.Until, &b.Reason)
-		b.Until = b.Until.UTC()
+		var until time.Time
+		err := row.Scan(&b.UserID, &until, &b.Reason)
+		b.Until = room.InstantOf(until)
 		return b, err
 	})
 	return bans, translate(err)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
 )
 
 const (
@@ -181,4 +183,12 @@ func nullTime(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
+}
+
+// nullInstant is nullTime for an instant.
+func nullInstant(i room.Instant) *time.Time {
+	if i == 0 {
+		return nil
+	}
+	return new(i.Time())
 }

@@ -206,7 +206,7 @@ func TestStoredTimesAreTheDatabases(t *testing.T) {
 	f.Detach(alice.ID, stream.StreamNo, f.clock.Now())
 	waitUntil(t, "the session is detached", func() bool { return detached(t, f.fixture, alice) })
 	now := f.database.Now().UTC().Truncate(time.Millisecond)
-	if s, err := f.SessionByID(t.Context(), alice.ID); err != nil || !s.DetachedAt.Equal(now) || !m.SentAt.Equal(now) {
+	if s, err := f.SessionByID(t.Context(), alice.ID); err != nil || !s.DetachedAt.Equal(now) || !m.SentAt.Time().Equal(now) {
 		t.Errorf("sent at %v, detached at %v, %v; want %v", m.SentAt, s.DetachedAt, err, now)
 	}
 }

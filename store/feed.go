@@ -87,7 +87,7 @@ func scanFeedEvent(row pgx.Row) (room.FeedEvent, error) {
 	case room.TypeRoomCreated:
 		e.Data = room.Created{Room: r}
 	case room.TypeRoomDestroyed:
-		e.Data = room.Destroyed{RoomID: r.ID, Generation: r.Generation, Reason: reason, DestroyedAt: at.UTC()}
+		e.Data = room.Destroyed{RoomID: r.ID, Generation: r.Generation, Reason: reason, DestroyedAt: room.InstantOf(at)}
 	default:
 		e.Data, err = restore(room.Event{Room: r.ID, Log: r.Generation, Seq: e.Cursor.Seq, At: at.UTC()}, e.Type, body)
 	}

@@ -40,14 +40,14 @@ func TestHistoryByTime(t *testing.T) {
 			span.After, span.Before = 0, math.MaxInt64
 		}
 		if random.IntN(4) > 0 {
-			span.From = all[random.IntN(len(all))].SentAt.Add(time.Duration(random.IntN(3)-1) * time.Millisecond)
+			span.From = all[random.IntN(len(all))].SentAt.Time().Add(time.Duration(random.IntN(3)-1) * time.Millisecond)
 		}
 		if random.IntN(4) > 0 {
-			span.Until = all[random.IntN(len(all))].SentAt.Add(time.Duration(random.IntN(3)-1) * time.Millisecond)
+			span.Until = all[random.IntN(len(all))].SentAt.Time().Add(time.Duration(random.IntN(3)-1) * time.Millisecond)
 		}
 		var want []room.Message
 		for _, m := range all {
-			if m.Seq > span.After && m.Seq < span.Before && !m.SentAt.Before(span.From) && (span.Until.IsZero() || m.SentAt.Before(span.Until)) {
+			if m.Seq > span.After && m.Seq < span.Before && !m.SentAt.Time().Before(span.From) && (span.Until.IsZero() || m.SentAt.Time().Before(span.Until)) {
 				want = append(want, m)
 			}
 		}

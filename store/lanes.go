@@ -299,7 +299,7 @@ func (l *lane) publish() {
 	events := make([]room.Event, len(l.stored))
 	for i, item := range l.stored {
 		events[i] = room.Event{
-			Room: item.send.Room, Log: item.permit.Log, Seq: item.message.Seq, At: item.message.SentAt,
+			Room: item.send.Room, Log: item.permit.Log, Seq: item.message.Seq, At: item.message.SentAt.Time(),
 			Body: room.MessagesReceived{MessageList: []room.Message{item.message}},
 		}
 	}

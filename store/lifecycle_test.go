@@ -21,7 +21,7 @@ func TestDestroyDelay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !first.DestroyAt.IsZero() {
+	if first.DestroyAt != 0 {
 		t.Errorf("a room with members is to be destroyed at %v", first.DestroyAt)
 	}
 	leave(t, f, alice, "call")
@@ -31,7 +31,7 @@ func TestDestroyDelay(t *testing.T) {
 	f.clock.advance(10*time.Second - time.Millisecond)
 	sweep(t, f)
 	again, err := f.JoinRoom(t.Context(), as(bob), "call") // stops the timer
-	if err != nil || again.Generation != first.Generation || again.LastSeq != 3 || !again.DestroyAt.IsZero() {
+	if err != nil || again.Generation != first.Generation || again.LastSeq != 3 || again.DestroyAt != 0 {
 		t.Fatalf("joining during the delay: %+v, %v", again, err)
 	}
 	f.clock.advance(time.Hour / 2)

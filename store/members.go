@@ -29,11 +29,14 @@ func (s *Store) Members(
 			more = true
 			continue
 		}
-		var m room.Member
-		if err := rows.Scan(&m.ID, &m.Name, &m.JoinedAt, &next.JoinedSeq); err != nil {
+		var (
+			m      room.Member
+			joined time.Time
+		)
+		if err := rows.Scan(&m.ID, &m.Name, &joined, &next.JoinedSeq); err != nil {
 			return nil, next, false, translate(err)
 		}
-		m.JoinedAt = m.JoinedAt.UTC()
+		m.JoinedAt = room.InstantOf(joined)
 		next.User = m.ID
 		page = append(page, m)
 	}
@@ -54,9 +57,12 @@ func (s *Store) MembersByID(ctx context.Context, g room.LogID, users []room.User
 }
 
 func scanMember(row pgx.CollectableRow) (room.Member, error) {
-	var m room.Member
-	err := row.Scan(&m.ID, &m.Name, &m.JoinedAt)
-	m.JoinedAt = m.JoinedAt.UTC()
+	var (
+		m      room.Member
+		joined time.Time
+	)
+	err := row.Scan(&m.ID, &m.Name, &joined)
+	m.JoinedAt = room.InstantOf(joined)
 	return m, err
 }
 

@@ -33,7 +33,7 @@ func (s *Store) appendMessage(ctx context.Context, send room.RoomSend) (room.Mes
 	}
 	item := &appendItem{send: send, message: m}
 	if ids := m.MediaIDs(); len(ids) > 0 {
-		if err := s.useMedia(ctx, &item.send, ids, m.SentAt); err != nil {
+		if err := s.useMedia(ctx, &item.send, ids, m.SentAt.Time()); err != nil {
 			return room.Message{}, err
 		}
 	}
@@ -56,7 +56,7 @@ func (s *Store) publishMessage(ctx context.Context, send room.RoomSend) (room.Me
 	}
 	m = m.In(send.Room, 0)
 	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: []room.Event{{
-		Room: send.Room, Log: permit.Log, At: m.SentAt,
+		Room: send.Room, Log: permit.Log, At: m.SentAt.Time(),
 		Body: room.MessagesReceived{MessageList: []room.Message{m}},
 	}}})
 	return m, nil
@@ -154,6 +154,8 @@ func (s *Store) spanMessages(
 	if span.Until.IsZero() {
 		span.Until = endOfTime
 	}
+	// Stored times have milliseconds, and PostgreSQL would cut off what is below a microsecond.
+	span.From, span.Until = room.InstantFrom(span.From).Time(), room.InstantFrom(span.Until).Time()
 	var after, before *room.Seq
 	err := s.pool.QueryRow(ctx, `SELECT
 		(SELECT seq FROM events WHERE generation = $1 AND at < $2 ORDER BY at DESC LIMIT 1),

@@ -114,7 +114,7 @@ func TestMigrationOfMediaUsesIsUndone(t *testing.T) {
 	if _, err := store.Migrate(t.Context(), f.address, nil); err != nil {
 		t.Fatalf("up: %v", err)
 	}
-	if at := query[time.Time](t, f, "SELECT used_at FROM media_uses"); !at.Equal(sent.SentAt) {
+	if at := query[time.Time](t, f, "SELECT used_at FROM media_uses"); !at.Equal(sent.SentAt.Time()) {
 		t.Errorf("the file was used at %s, want %s", at, sent.SentAt)
 	}
 }

@@ -101,7 +101,7 @@ func (s *Store) appendPeer(ctx context.Context, send *room.PeerSend, m room.Mess
 			if p, err = runPeerAppend(ctx, tx, send, m); err != nil || p.seq == 0 {
 				return err
 			}
-			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.facts.Inbox}, ids, m.SentAt)
+			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.facts.Inbox}, ids, m.SentAt.Time())
 		})
 	} else {
 		p, err = runPeerAppend(ctx, s.pool, send, m)
@@ -151,7 +151,7 @@ func runPeerAppend(ctx context.Context, db batcher, send *room.PeerSend, m room.
 		retryID = &m.ClientMessageID
 	}
 	b.Queue(lockInboxes, m.Sender.ID, send.Peer)
-	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt, room.TypePeerMessagesReceived, own, theirs).
+	b.Queue(appendPeerMessage, m.Sender.ID, send.Peer, retryID, send.Sender.Actor.Session(), m.SentAt.Time(), room.TypePeerMessagesReceived, own, theirs).
 		QueryRow(func(row pgx.Row) error {
 			return row.Scan(&p.facts.SessionEnded, &p.facts.Inbox, &earlier, &body, &p.inbox, &p.seq, &p.peerSeq)
 		})
@@ -176,7 +176,7 @@ func peerBody(m room.Message) (string, error) {
 // peerEvent returns the event of a message in an inbox.
 func peerEvent(inbox room.LogID, m room.Message) room.Event {
 	return room.Event{
-		Log: inbox, Seq: m.Seq, At: m.SentAt,
+		Log: inbox, Seq: m.Seq, At: m.SentAt.Time(),
 		Body: room.PeerMessagesReceived{MessageList: []room.Message{m}},
 	}
 }

@@ -48,8 +48,8 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 		t.Errorf("sent message: got %+v", sent)
 	}
 	want := []room.Event{
-		{Log: alice.Inbox, Seq: 1, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
-		{Log: bob.Inbox, Seq: 2, At: sent.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
+		{Log: alice.Inbox, Seq: 1, At: sent.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
+		{Log: bob.Inbox, Seq: 2, At: sent.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
 	}
 	if diff := cmp.Diff(want, f.published.take().Events); diff != "" {
 		t.Errorf("published events (-want +got):\n%s", diff)
@@ -71,8 +71,8 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 	command := room.Draft{Content: room.Content{Kind: room.KindCommand, Data: []byte{1}}, Priority: room.PriorityLow}
 	unstored := postPeer(t, f, bob, "alice", command)
 	want = []room.Event{
-		{Log: bob.Inbox, At: unstored.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored}}},
-		{Log: alice.Inbox, At: unstored.SentAt, Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored.To("bob", 0)}}},
+		{Log: bob.Inbox, At: unstored.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored}}},
+		{Log: alice.Inbox, At: unstored.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored.To("bob", 0)}}},
 	}
 	if diff := cmp.Diff(want, f.published.take().Events); diff != "" || unstored.Peer != "alice" || unstored.Seq != 0 {
 		t.Errorf("message that is not stored: got %+v; published events (-want +got):\n%s", unstored, diff)

@@ -19,15 +19,19 @@ const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.un
 func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	var (
 		r         room.Room
+		createdAt time.Time
 		destroyAt *time.Time
 		pairs     attributePairs // nil if the room never had attributes
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
-		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &r.CreatedAt, &destroyAt, &r.PresencePending,
+		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &r.PresencePending,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
-	r.CreatedAt, r.DestroyAt = r.CreatedAt.UTC(), timeOrZero(destroyAt)
+	r.CreatedAt = room.InstantOf(createdAt)
+	if destroyAt != nil {
+		r.DestroyAt = room.InstantOf(*destroyAt)
+	}
 	r.Attributes = pairs.attributes()
 	return r, err
 }
@@ -67,7 +71,7 @@ func (s *Store) CreateRoom(
 func (s *Store) insertRoom(
 	ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time,
 ) (room.Room, error) {
-	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.opts.Defaults), CreatedAt: now, OldestSeq: 1}
+	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.opts.Defaults), CreatedAt: room.InstantOf(now), OldestSeq: 1}
 	r.Attributes = room.NewAttributes(opts.Attributes, by)
 	err := tx.QueryRow(ctx, `
 		WITH room AS (
@@ -212,7 +216,7 @@ func (s *Store) CreateEmptyRoom(
 			return c, err
 		}
 		created = created.StartUnusedTimeout(now)
-		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", created.Generation, created.DestroyAt)
+		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", created.Generation, created.DestroyAt.Time())
 		return c, err
 	}, roomKey(id))
 	return created, err
@@ -281,7 +285,7 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6,
 			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
 		WHERE generation = $1`,
-		r.Generation, r.MemberCount, nullTime(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending)
+		r.Generation, r.MemberCount, nullInstant(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending)
 	for _, e := range events {
 		body, err := encodeBody(e.Body)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	ignoreTimes       = cmpopts.IgnoreTypes(time.Time{})
+	ignoreTimes       = cmpopts.IgnoreTypes(time.Time{}, room.Instant(0))
 	ignorePresenceIDs = cmpopts.IgnoreTypes(room.PresenceID(0))
 )
 

@@ -228,7 +228,7 @@ func (s *Store) closePools() {
 
 // now returns the time of a use case, by the database's clock and with the precision of the wire.
 func (s *Store) now() time.Time {
-	return s.clock.now().Truncate(time.Millisecond)
+	return room.InstantOf(s.clock.now()).Time()
 }
 
 // inTx runs fn in a transaction. After the commit it publishes the change that fn returned, made by

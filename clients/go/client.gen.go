@@ -759,9 +759,10 @@ type BanListReply struct {
 		// Example: too loud
 		Reason *OperatorReason `json:"reason,omitempty"`
 
-		// Until A time in RFC 3339, in UTC, with a precision of milliseconds.
+		// Until A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 		//
-		// Example: 2026-11-21T15:00:00.25Z
+		//
+		// Example: 2026-11-21T15:00:00.250Z
 		Until Timestamp `json:"until"`
 
 		// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
@@ -851,9 +852,10 @@ type CreateSessionReply struct {
 	// changes.
 	StreamURL string `json:"streamURL"`
 
-	// TokenExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// TokenExpiresAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 
 	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
@@ -1139,9 +1141,10 @@ type MediaIDRequest = openapi_types.UUID
 
 // MediaReply A file and a signed URL for it.
 type MediaReply struct {
-	// ExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// ExpiresAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	ExpiresAt Timestamp `json:"expiresAt"`
 
 	// Media An uploaded file, as determined from its bytes. Fields that do not apply to its type are
@@ -1156,9 +1159,10 @@ type MediaReply struct {
 
 // Member A user who is in a room.
 type Member struct {
-	// JoinedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// JoinedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	JoinedAt Timestamp `json:"joinedAt"`
 
 	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
@@ -1286,9 +1290,10 @@ type Message struct {
 	// Sender A user.
 	Sender User `json:"sender"`
 
-	// SentAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	SentAt Timestamp `json:"sentAt"`
 
 	// Seq The number of an event in its log, counted from 1 without gaps.
@@ -1511,9 +1516,10 @@ type QuotedMessage struct {
 	// Sender A user.
 	Sender User `json:"sender"`
 
-	// SentAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// SentAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	SentAt Timestamp `json:"sentAt"`
 
 	// SubType The application's own type of a message of kind `custom`.
@@ -1565,10 +1571,12 @@ type QuotedMessageRequest struct {
 	// Sender The user on whose behalf a message is sent or quoted.
 	Sender SenderRequest `json:"sender"`
 
-	// SentAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// SentAt A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+	// 9999 in UTC.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
-	SentAt Timestamp `json:"sentAt"`
+	//
+	// Example: 2026-11-21T15:00:00Z
+	SentAt TimestampRequest `json:"sentAt"`
 
 	// SubType The application's own type of a message of kind `custom`.
 	SubType *SubType `json:"subType,omitempty"`
@@ -1596,9 +1604,10 @@ type ReconnectEvent struct {
 
 // RenewTokenReply When the session ends, unless it is renewed again.
 type RenewTokenReply struct {
-	// TokenExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// TokenExpiresAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 }
 
@@ -1626,9 +1635,10 @@ type Room struct {
 	// Config The settings of a room.
 	Config RoomConfig `json:"config"`
 
-	// CreatedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// CreatedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	CreatedAt Timestamp `json:"createdAt"`
 
 	// DestroyAt When the room will be destroyed unless a user joins it before; absent while it has
@@ -1809,9 +1819,10 @@ type RoomCreatedEvent struct {
 
 // RoomDestroyedEvent A room was destroyed, together with its messages.
 type RoomDestroyedEvent struct {
-	// DestroyedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// DestroyedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	DestroyedAt Timestamp `json:"destroyedAt"`
 
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
@@ -2140,9 +2151,10 @@ type Seq = int64
 
 // Session A logged-in client of a user.
 type Session struct {
-	// CreatedAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// CreatedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	CreatedAt Timestamp `json:"createdAt"`
 
 	// Device The client's description of itself; absent if createSession set none.
@@ -2154,9 +2166,10 @@ type Session struct {
 	// State `online` while the session's stream is open, `detached` while it is not.
 	State SessionState `json:"state"`
 
-	// TokenExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// TokenExpiresAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 
 	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
@@ -2204,9 +2217,10 @@ type SessionReply struct {
 
 // StreamTicketReply A stream URL that can be used once, and when it expires.
 type StreamTicketReply struct {
-	// ExpiresAt A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// ExpiresAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	ExpiresAt Timestamp `json:"expiresAt"`
 
 	// StreamURL The URL of the stream, including the ticket. EventSource can open it without changes.
@@ -2248,10 +2262,16 @@ type SwitchRoomRequest struct {
 	} `json:"toRoom"`
 }
 
-// Timestamp A time in RFC 3339, in UTC, with a precision of milliseconds.
+// Timestamp A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 //
-// Example: 2026-11-21T15:00:00.25Z
+// Example: 2026-11-21T15:00:00.250Z
 type Timestamp = time.Time
+
+// TimestampRequest A time in RFC 3339, in any time zone and with any number of decimals, in the years 0001 to
+// 9999 in UTC.
+//
+// Example: 2026-11-21T15:00:00Z
+type TimestampRequest = time.Time
 
 // Token A user token: a JWT signed by your backend. `sub` (the userID) and `exp` are required, as
 // are `aud` and `iss` if the operator configured them; `name` and grants are optional. Tokens
@@ -2367,9 +2387,10 @@ type UserName = string
 
 // VoidTokensReply The time before which tokens are void, and the sessions that were ended.
 type VoidTokensReply struct {
-	// Before A time in RFC 3339, in UTC, with a precision of milliseconds.
+	// Before A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
-	// Example: 2026-11-21T15:00:00.25Z
+	//
+	// Example: 2026-11-21T15:00:00.250Z
 	Before Timestamp `json:"before"`
 
 	// SessionIDs The sessions that were ended.
@@ -2378,8 +2399,8 @@ type VoidTokensReply struct {
 
 // VoidTokensRequest Which tokens to void, and why.
 type VoidTokensRequest struct {
-	// Before The time before which tokens are void, in RFC 3339 and not in the future. If absent, the
-	// current time.
+	// Before The time before which tokens are void, in RFC 3339, in any time zone and with any number
+	// of decimals, and not in the future. If absent, the current time.
 	//
 	//
 	// Example: 2026-11-21T15:00:00Z
@@ -2694,10 +2715,10 @@ type ListRoomMessagesParams struct {
 
 	// From Return only messages sent at this time or later. Can be combined with any other
 	// parameter.
-	From *time.Time `form:"from,omitempty" json:"from,omitempty"`
+	From *TimestampRequest `form:"from,omitempty" json:"from,omitempty"`
 
 	// Until Return only messages sent before this time, which must be later than `from`.
-	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
+	Until *TimestampRequest `form:"until,omitempty" json:"until,omitempty"`
 
 	// Limit The maximum number of messages in a page.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
