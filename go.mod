@@ -39,7 +39,6 @@ require (
 )
 
 require (
-	github.com/MicahParks/jwkset v0.11.0
 	github.com/apapsch/go-jsonmerge/v2 v2.0.0 // indirect
 	github.com/aws/aws-sdk-go-v2 v1.46.0
 	github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream v1.7.20 // indirect

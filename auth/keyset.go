@@ -5,11 +5,13 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -18,7 +20,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/MicahParks/jwkset"
+	strictjson "github.com/go-json-experiment/json"
+	"github.com/golang-jwt/jwt/v5"
 	"golang.org/x/time/rate"
 )
 
@@ -48,6 +51,7 @@ type KeySet struct {
 	demand *rate.Limiter // limits the fetches of Find
 
 	fetching sync.Mutex // held during a fetch: concurrent callers wait for the same result
+	rejected []string   // why keys of the last fetch were ignored; guarded by fetching
 
 	mu   sync.RWMutex // guards keys
 	keys []publicKey
@@ -110,44 +114,46 @@ func (s *KeySet) refresh(ctx context.Context, err error) {
 	}
 }
 
-// Find returns the key of a token. An empty kid means the only key for the algorithm. If there is
-// no such key, Find fetches the keys again, because the key may be new.
-func (s *KeySet) Find(algorithm, kid string) (crypto.PublicKey, error) {
-	if key, err := s.lookup(algorithm, kid); err == nil || kid == "" {
-		return key, err
+// Find returns the keys that may have signed a token: those with its kid, or the only key for the
+// algorithm if kid is empty. If there is no key with the kid, Find fetches the keys again, because
+// the key may be new. Errors: room.ErrTokenInvalid.
+func (s *KeySet) Find(algorithm, kid string) ([]crypto.PublicKey, error) {
+	if keys, err := s.lookup(algorithm, kid); err == nil || kid == "" {
+		return keys, err
 	}
 	s.fetching.Lock()
 	defer s.fetching.Unlock()
-	if key, err := s.lookup(algorithm, kid); err == nil {
-		return key, nil
+	keys, unknown := s.lookup(algorithm, kid)
+	if unknown == nil {
+		return keys, nil
 	}
 	if !s.demand.Allow() {
-		return nil, fmt.Errorf("JWKS: no key %q for %s, and the keys were fetched less than %s ago", kid, algorithm, keysOnDemand)
+		return nil, fmt.Errorf("%w (JWKS: the keys were fetched less than %s ago)", unknown, keysOnDemand)
 	}
 	if err := s.updateLocked(context.Background()); err != nil { // not the caller's context: other callers wait for it too
-		return nil, err
+		return nil, fmt.Errorf("%w (%w)", unknown, err)
 	}
 	return s.lookup(algorithm, kid)
 }
 
-// lookup returns the key of a token from the keys of the last fetch.
-func (s *KeySet) lookup(algorithm, kid string) (crypto.PublicKey, error) {
+// lookup returns the keys that may have signed a token, from the keys of the last fetch. Several
+// keys may have the same kid, although they should not (RFC 7517, section 4.5).
+func (s *KeySet) lookup(algorithm, kid string) ([]crypto.PublicKey, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var found crypto.PublicKey
+	var found []crypto.PublicKey
 	for _, k := range s.keys {
-		switch {
-		case k.algorithm != algorithm:
-		case kid != "" && k.kid == kid:
-			return k.key, nil
-		case kid == "" && found != nil:
-			return nil, fmt.Errorf("JWKS: the token has no kid, and the set has several keys for %s", algorithm)
-		case kid == "":
-			found = k.key
+		if k.algorithm == algorithm && (kid == "" || k.kid == kid) {
+			found = append(found, k.key)
 		}
 	}
-	if found == nil {
-		return nil, fmt.Errorf("JWKS: no key %q for %s", kid, algorithm)
+	switch {
+	case len(found) == 0 && kid == "":
+		return nil, refuse("The server's JWK set has no key for %s: publish the key there, or sign with another algorithm.", algorithm)
+	case len(found) == 0:
+		return nil, refuse("The server's JWK set has no key for %s with the kid %s: publish the key there, or use the kid of a published key.", algorithm, quote(kid))
+	case len(found) > 1 && kid == "":
+		return nil, refuse("The token has no kid, and the server's JWK set has several keys for %s: name the key in kid.", algorithm)
 	}
 	return found, nil
 }
@@ -168,8 +174,11 @@ func (s *KeySet) updateLocked(ctx context.Context) error {
 		return fmt.Errorf("JWKS: %w", err)
 	}
 	for _, why := range rejected {
-		s.log.Warn("key ignored", "url", s.url, "error", why)
+		if !slices.Contains(s.rejected, why) { // logged once, not after every fetch
+			s.log.Warn("key ignored", "url", s.url, "error", why)
+		}
 	}
+	s.rejected = rejected
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(keys) == 0 {
@@ -180,7 +189,7 @@ func (s *KeySet) updateLocked(ctx context.Context) error {
 }
 
 // fetch returns the keys that verify tokens, and the reasons for ignoring the others.
-func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, rejected []error, err error) {
+func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, rejected []string, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url, nil)
 	if err != nil {
 		return nil, nil, err
@@ -209,45 +218,99 @@ func (s *KeySet) fetch(ctx context.Context) (keys []publicKey, rejected []error,
 	}
 	for i, text := range set.Keys {
 		k, err := parseKey(text)
-		if err != nil {
-			rejected = append(rejected, fmt.Errorf("key %d, kid %q: %w", i+1, k.kid, err))
-			continue
+		switch {
+		case err != nil:
+			rejected = append(rejected, fmt.Sprintf("key %d, kid %q: %v", i+1, shorten(k.kid), err))
+		case !slices.ContainsFunc(keys, k.equal):
+			keys = append(keys, k)
 		}
-		keys = append(keys, k)
 	}
 	return keys, rejected, nil
+}
+
+// jwk is a JWK as it is encoded. Certificates (x5c, x5u) are not used.
+type jwk struct {
+	Type       string   `json:"kty"`
+	KeyID      string   `json:"kid"`
+	Use        string   `json:"use"`
+	Operations []string `json:"key_ops"`
+	Algorithm  string   `json:"alg"`
+	Curve      string   `json:"crv"`
+	Modulus    keyBytes `json:"n"`
+	Exponent   keyBytes `json:"e"`
+	Point      keyBytes `json:"x"`
+}
+
+// keyBytes are bytes in base64url. Some issuers write base64, or padding.
+type keyBytes []byte
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *keyBytes) UnmarshalText(text []byte) error {
+	plain := strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(string(text))
+	decoded, err := base64.RawURLEncoding.DecodeString(plain)
+	*b = decoded
+	return err
 }
 
 // parseKey decodes a key. It returns an error if the key may not verify tokens because of its use,
 // operations or algorithm (RFC 7517, sections 4.2 to 4.4), or is too weak.
 func parseKey(text []byte) (publicKey, error) {
-	var j jwkset.JWKMarshal
-	if err := json.Unmarshal(text, &j); err != nil {
-		return publicKey{}, err
-	}
-	k := publicKey{kid: j.KID}
+	var j jwk
+	err := strictjson.Unmarshal(text, &j)
+	k := publicKey{kid: j.KeyID}
 	switch {
-	case j.USE != "" && j.USE != jwkset.UseSig:
-		return k, fmt.Errorf("use is %q", j.USE)
-	case len(j.KEYOPS) > 0 && !slices.Contains(j.KEYOPS, jwkset.KeyOpsVerify):
-		return k, fmt.Errorf("key_ops is %q", j.KEYOPS)
+	case err != nil:
+		return k, fmt.Errorf("not a JWK: %w", err)
+	case j.Use != "" && j.Use != "sig":
+		return k, fmt.Errorf("use is %q, not sig", shorten(j.Use))
+	case len(j.Operations) > 0 && !slices.Contains(j.Operations, "verify"):
+		return k, fmt.Errorf("key_ops is %s, without verify", quote(strings.Join(j.Operations, ", ")))
 	}
-	// The library would reject a key with an operation that it does not know, even if the key may
-	// also verify.
-	parsed, err := jwkset.NewJWKFromMarshal(j, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{SkipKeyOps: true})
-	if err != nil {
-		return k, err
-	}
-	switch key := parsed.Key().(type) {
-	case *rsa.PublicKey:
-		k.algorithm, k.key = "RS256", key
-	case ed25519.PublicKey:
-		k.algorithm, k.key = "EdDSA", key
+	names := []string{jwt.SigningMethodRS256.Alg()} // that alg may have
+	switch {
+	case j.Type == "RSA":
+		k.key, err = rsaKey(j.Modulus, j.Exponent)
+	case j.Type == "OKP" && j.Curve == "Ed25519":
+		names = []string{jwt.SigningMethodEdDSA.Alg(), "Ed25519"} // RFC 9864
+		k.key, err = ed25519Key(j.Point)
 	default:
-		return k, fmt.Errorf("keys of type %q are used by neither RS256 nor EdDSA", j.KTY)
+		err = fmt.Errorf("kty is %s and crv is %s: RS256 needs RSA, EdDSA needs OKP and Ed25519", quote(j.Type), quote(j.Curve))
 	}
-	if j.ALG != "" && j.ALG.String() != k.algorithm {
-		return k, fmt.Errorf("alg is %q", j.ALG)
+	k.algorithm = names[0]
+	switch {
+	case err != nil:
+		return k, err
+	case j.Algorithm != "" && !slices.Contains(names, j.Algorithm):
+		return k, fmt.Errorf("alg is %s, not %s", quote(j.Algorithm), k.algorithm)
 	}
 	return k, checkKey(k.key)
+}
+
+// maxRSABits bounds the time that it takes to verify a signature.
+const maxRSABits = 16384
+
+func rsaKey(modulus, exponent []byte) (crypto.PublicKey, error) {
+	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
+	switch {
+	case len(modulus) == 0 || len(exponent) == 0:
+		return nil, errors.New("n or e is missing; x5c is not used")
+	case n.BitLen() > maxRSABits:
+		return nil, fmt.Errorf("the RSA key has more than %d bits", maxRSABits)
+	case e.Cmp(big.NewInt(2)) <= 0 || e.BitLen() > 31:
+		return nil, errors.New("e is not an exponent from 3 to 2147483647")
+	}
+	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
+}
+
+func ed25519Key(point []byte) (crypto.PublicKey, error) {
+	if len(point) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("x has %d bytes, not %d", len(point), ed25519.PublicKeySize)
+	}
+	return ed25519.PublicKey(point), nil
+}
+
+// equal reports whether two keys are the same, and have the same kid.
+func (k publicKey) equal(other publicKey) bool {
+	key, ok := k.key.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.kid == other.kid && key.Equal(other.key)
 }

@@ -2,11 +2,13 @@ package auth
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/big"
@@ -18,6 +20,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"parlor/auth/authtest"
+	"parlor/room"
 )
 
 // published is a JWK.
@@ -112,6 +119,20 @@ func TestUnusableKeysAreIgnored(t *testing.T) {
 		"for another curve":                  {published{"kty": "OKP", "crv": "Ed448", "kid": "k", "x": "AAAA"}, ""},
 		"of an unknown type":                 {published{"kty": "PQC", "kid": "k"}, ""},
 		"no key":                             {published{"kid": "k"}, ""},
+		"for elliptic curves":                {published{"kty": "EC", "crv": "P-521", "kid": "k", "x": "AAAA", "y": "AAAA"}, ""},
+		"only in a certificate":              {published{"kty": "RSA", "kid": "k", "x5c": []string{"MIIB"}}, ""},
+		"with a broken certificate":          {strong.with("x5c", []string{"-----BEGIN CERTIFICATE-----\\nMIIB"}), "RS256"},
+		"in base64 with padding":             {ed.with("x", standard(t, ed["x"])), "EdDSA"},
+		"in base64 with line breaks":         {strong.with("n", standard(t, strong["n"])[:64]+"\n"+standard(t, strong["n"])[64:]), "RS256"},
+		"not in base64":                      {ed.with("x", "*"), ""},
+		"of 31 bytes":                        {ed.with("x", base64.RawURLEncoding.EncodeToString(make([]byte, 31))), ""},
+		"without an exponent":                {strong.with("e", ""), ""},
+		"with the exponent 1":                {strong.with("e", "AQ"), ""},
+		"with a long exponent":               {strong.with("e", strong["n"]), ""},
+		"of 16385 bits":                      {strong.with("n", base64.RawURLEncoding.EncodeToString(append([]byte{1}, make([]byte, 2048)...))), ""},
+		"for Ed25519 by its own name":        {ed.with("alg", "Ed25519"), "EdDSA"},
+		"with a number as use":               {ed.with("use", 1), ""},
+		"with a text as operations":          {ed.with("key_ops", "verify"), ""},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -134,6 +155,70 @@ func TestUnusableKeysAreIgnored(t *testing.T) {
 				t.Errorf("the log: %s", &log)
 			}
 		})
+	}
+}
+
+// standard returns bytes in base64url as base64 with padding.
+func standard(t testing.TB, text any) string {
+	t.Helper()
+	decoded, err := base64.RawURLEncoding.DecodeString(fmt.Sprint(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(decoded)
+}
+
+// TestKeysWithBadNeighbors has a set with entries that are no keys, keys without a kid, and several
+// keys with the same kid. The good keys are found, and each ignored one is logged once.
+func TestKeysWithBadNeighbors(t *testing.T) {
+	t.Parallel()
+	one, two, three, unnamed := publishedEd25519(t, "k"), publishedEd25519(t, "k"), publishedEd25519(t, "other"), publishedRSA(t, "", 2048)
+	delete(unnamed, "kid")
+	server := &keyServer{}
+	var log bytes.Buffer
+	s := &KeySet{url: "https://id.example.com/keys", client: &http.Client{Transport: server}, log: slog.New(slog.NewJSONHandler(&log, nil))}
+	encoded, err := json.Marshal([]published{one, two, one, three, unnamed, publishedRSA(t, "weak", 1024), one.with("use", "enc")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.reply.Store(`{"keys":[null,"k",7,{"kid":5,"kty":"RSA"},{"kty":"RSA","kty":"OKP"},` + string(encoded[1:]) + `}`)
+	for range 3 {
+		if err := s.update(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		algorithm, kid string
+		want           int
+	}{
+		{"EdDSA", "k", 2}, {"EdDSA", "other", 1}, {"EdDSA", "", 0}, {"RS256", "", 1}, {"RS256", "k", 0}, {"RS256", "weak", 0},
+	} {
+		if keys, err := s.lookup(c.algorithm, c.kid); len(keys) != c.want || (err == nil) != (c.want > 0) {
+			t.Errorf("%s with the kid %q: %d keys, want %d: %v", c.algorithm, c.kid, len(keys), c.want, err)
+		}
+	}
+	if lines := strings.Count(log.String(), "\n"); lines != 7 {
+		t.Errorf("%d lines for 7 ignored keys:\n%s", lines, &log)
+	}
+}
+
+// TestKeysOfOneKid checks that a token is accepted whichever of the keys with its kid has signed it.
+func TestKeysOfOneKid(t *testing.T) {
+	t.Parallel()
+	k, other := newKeys(t), newKeys(t)
+	tokens := &Tokens{Secret: secret, PublicKeys: func(_, _ string) ([]crypto.PublicKey, error) {
+		return []crypto.PublicKey{k.weak.Public(), k.ed25519.Public(), other.ed25519.Public()}, nil
+	}}
+	for _, c := range []struct {
+		what string
+		key  ed25519.PrivateKey
+		want error
+	}{
+		{"the first", k.ed25519, nil}, {"the second", other.ed25519, nil}, {"neither", newKeys(t).ed25519, room.ErrTokenInvalid},
+	} {
+		if _, err := tokens.Verify(authtest.Token(t, jwt.SigningMethodEdDSA, c.key, nil, kid("k"))); !errors.Is(err, c.want) {
+			t.Errorf("a token that %s key has signed: %v", c.what, err)
+		}
 	}
 }
 

@@ -7,12 +7,10 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -28,9 +26,9 @@ type Tokens struct {
 	Secret []byte
 	// Secrets verify tokens with a kid.
 	Secrets map[string][]byte
-	// PublicKey returns the key of an RS256 or EdDSA token. kid is empty if the token has none. If
-	// PublicKey is nil, those tokens are rejected.
-	PublicKey func(algorithm, kid string) (crypto.PublicKey, error)
+	// PublicKeys returns the keys that an RS256 or EdDSA token may be signed with. kid is empty if
+	// the token has none. If PublicKeys is nil, those tokens are rejected.
+	PublicKeys func(algorithm, kid string) ([]crypto.PublicKey, error)
 
 	// AdminSecret verifies and signs admin tokens instead of Secret and Secrets. nil means that
 	// Secret and Secrets do.
@@ -52,34 +50,33 @@ type Tokens struct {
 }
 
 const (
-	// ClockSkew is how far the clocks of token issuers may be ahead.
-	ClockSkew = time.Minute
+	// maxTokenBytes is the maxLength of a token in the contract.
+	maxTokenBytes = 8192
 	// MinSecretBytes follows RFC 7518, section 3.2: a key of HS256 is at least as long as its hash.
 	MinSecretBytes = 32
 	// minRSABits follows RFC 7518, section 3.3.
 	minRSABits = 2048
-	// maxYear is the last year that RFC 3339 can represent.
-	maxYear = 9999
 )
 
-// ScopeAdmin is the scope of admin tokens.
-const ScopeAdmin = "admin"
+// hs256 is the algorithm of the secrets; all others are those of public keys.
+const hs256 = "HS256"
 
 // tokenHeader is the header of a token. Headers that refer to a key (jku, x5u, jwk) are never
 // followed.
 type tokenHeader struct {
-	Type     string         `json:"typ"`
-	KeyID    *string        `json:"kid"`
-	Critical jsontext.Value `json:"crit"`
+	Algorithm string         `json:"alg"`
+	Type      string         `json:"typ"`
+	KeyID     *string        `json:"kid"`
+	Critical  jsontext.Value `json:"crit"`
 }
 
 // check returns an error if the header makes the token unacceptable.
 func (h tokenHeader) check() error {
 	switch {
 	case h.Critical != nil:
-		return errors.New("crit names extensions, and none are supported") // RFC 7515, section 4.1.11
+		return refuse("crit in the header of the token names extensions, and none are supported: leave it out.") // RFC 7515, section 4.1.11
 	case h.KeyID != nil && *h.KeyID == "":
-		return errors.New("kid is empty")
+		return refuse("kid in the header of the token is empty: leave it out, or name the key.")
 	}
 	// Other kinds of tokens that the same key signs have a typ of their own (RFC 8725, section
 	// 3.11): a token about a logout or a security event must not open a session. The typ of an
@@ -88,79 +85,40 @@ func (h tokenHeader) check() error {
 	case "", "jwt", "at+jwt":
 		return nil
 	}
-	return fmt.Errorf("typ is %q", h.Type)
+	return refuse("typ in the header of the token is %s: it must be JWT or at+jwt, or left out.", quote(h.Type))
 }
 
-// claims are the claims of a token as they are encoded.
-type claims struct {
-	jwt.RegisteredClaims
-	Name  string                 `json:"name,omitempty"`
-	Scope string                 `json:"scope,omitempty"`
-	Rooms grantList[room.Grant]  `json:"rooms,omitempty"`
-	Peers grantList[room.UserID] `json:"peers,omitempty"`
-	Media jsontext.Value         `json:"media,omitempty"`
+// signedToken is a token whose signature may not have been verified yet.
+type signedToken struct {
+	header    tokenHeader
+	text      string // what is signed
+	claims    []byte
+	signature []byte
 }
 
-// UnmarshalJSON decodes claims strictly. Parsers disagree about duplicate names and names in
-// another case.
-func (c *claims) UnmarshalJSON(b []byte) error {
-	type plain claims
-	return json.Unmarshal(b, (*plain)(c))
-}
-
-// grantList is the claim rooms or peers. A missing claim can mean that everything is allowed, and
-// an empty list allows nothing. null, which a backend may write for either, is rejected.
-type grantList[T any] []T
-
-// UnmarshalJSON rejects null and strings that the database cannot store.
-func (l *grantList[T]) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		return errors.New("null grants nothing; leave it out, or write []")
+// split decodes the parts of a token, but not the claims.
+func split(token string) (s signedToken, err error) {
+	if len(token) > maxTokenBytes {
+		return s, refuse("The token has %d bytes, and at most %d are allowed: leave claims out that Parlor does not need, or grant with patterns such as class*.", len(token), maxTokenBytes)
 	}
-	if err := json.Unmarshal(b, (*[]T)(l)); err != nil {
-		return err
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return s, refuse("The token is not a JWT, which has three parts with dots between them: send it exactly as your backend signed it.")
 	}
-	for _, granted := range *l {
-		if strings.ContainsRune(fmt.Sprint(granted), 0) {
-			return errors.New("a grant contains a NUL character")
+	s.text = parts[0] + "." + parts[1]
+	var header []byte
+	for _, part := range []struct {
+		name, text string
+		decoded    *[]byte
+	}{{"header", parts[0], &header}, {"claims", parts[1], &s.claims}, {"signature", parts[2], &s.signature}} {
+		if *part.decoded, err = base64.RawURLEncoding.Strict().DecodeString(part.text); err != nil {
+			return s, refuse("The %s of the token cannot be decoded: encode it as base64url without padding, and send the token exactly as your backend signed it.", part.name)
 		}
 	}
-	return nil
-}
-
-// grants returns what the claims allow; nil means everything. If one of rooms, peers and media is
-// given, the token allows nothing else: a missing claim then allows nothing.
-func (c *claims) grants() (*room.Grants, error) {
-	if c.Rooms == nil && c.Peers == nil && c.Media == nil {
-		return nil, nil
+	if err := json.Unmarshal(header, &s.header); err != nil {
+		return s, undecodable("header", err)
 	}
-	g := &room.Grants{Rooms: c.Rooms, Peers: c.Peers}
-	switch string(c.Media) {
-	case "true":
-		g.Media = true
-	case "false", "":
-	default:
-		return nil, errors.New("media is neither true nor false")
-	}
-	return g, nil
-}
-
-// check returns an error if the claims are not those of a user.
-func (c claims) check() error {
-	switch {
-	case c.Scope != "":
-		return fmt.Errorf("a token with scope %q cannot open a session", c.Scope)
-	case !room.UserID(c.Subject).Valid():
-		return errors.New("sub is not a valid userID")
-	case !validName(c.Name):
-		return errors.New("name is not a valid userName")
-	}
-	return nil
-}
-
-// validName reports whether a name in a token is a valid userName.
-func validName(name string) bool {
-	return len(name) <= room.MaxUserNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
+	return s, s.header.check()
 }
 
 func (t *Tokens) now() time.Time {
@@ -173,20 +131,34 @@ func (t *Tokens) now() time.Time {
 // Until returns the time until an instant, by the clock that verifies tokens.
 func (t *Tokens) Until(instant time.Time) time.Duration { return instant.Sub(t.now()) }
 
-// Verify returns the claims of a user token. Errors: room.ErrTokenInvalid, room.ErrTokenExpired.
+// Verify returns the claims of a user token. Errors: room.ErrTokenInvalid, room.ErrTokenExpired,
+// each with the rule that the token breaks.
 func (t *Tokens) Verify(token string) (room.Claims, error) {
-	c, err := t.read(token, t.userKey, t.Lifetime)
+	s, err := split(token)
 	if err != nil {
 		return room.Claims{}, err
 	}
-	if err := c.check(); err != nil {
-		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
+	if err := t.verifySignature(s, t.userKeys); err != nil {
+		if t.AdminSecret != nil && t.verifySignature(s, t.adminKeys) == nil {
+			err = refuse("The token is signed with the key of admin tokens, which signs no user tokens: sign it with the key of user tokens.")
+		}
+		return room.Claims{}, err
+	}
+	c, err := decodeClaims(s.claims)
+	if err == nil {
+		err = t.check(c, t.Lifetime)
+	}
+	if err == nil {
+		err = c.checkUser()
+	}
+	if err != nil {
+		return room.Claims{}, err
 	}
 	granted, err := c.grants()
 	if err != nil {
-		return room.Claims{}, fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
+		return room.Claims{}, err
 	}
-	verified := room.Claims{User: room.User{ID: room.UserID(c.Subject), Name: c.Name}, Grants: granted, ExpiresAt: c.ExpiresAt.UTC()}
+	verified := room.Claims{User: room.User{ID: room.UserID(c.Subject), Name: c.Name}, Grants: granted, ExpiresAt: t.until(c)}
 	if c.IssuedAt != nil {
 		verified.IssuedAt = c.IssuedAt.UTC()
 	}
@@ -197,7 +169,20 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 // expires. Errors: room.ErrTokenInvalid, room.ErrTokenExpired, room.ErrTokenVoid, and
 // room.ErrNotAdmin for a valid token of another scope.
 func (t *Tokens) VerifyAdmin(token string) (subject string, expiresAt time.Time, err error) {
-	c, err := t.read(token, t.adminKey, t.AdminLifetime)
+	s, err := split(token)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if err := t.verifySignature(s, t.adminKeys); err != nil {
+		if t.verifySignature(s, t.userKeys) == nil {
+			err = refuse("The token is signed with a key of user tokens, which signs no admin tokens: sign it with PARLOR_ADMIN_SECRET and the scope admin, or use parlor token --admin.")
+		}
+		return "", time.Time{}, err
+	}
+	c, err := decodeClaims(s.claims)
+	if err == nil {
+		err = t.check(c, t.AdminLifetime)
+	}
 	switch {
 	case err != nil:
 		return "", time.Time{}, err
@@ -206,120 +191,80 @@ func (t *Tokens) VerifyAdmin(token string) (subject string, expiresAt time.Time,
 	case c.IssuedAt == nil && !t.AdminsVoidBefore.IsZero(), c.IssuedAt != nil && c.IssuedAt.Before(t.AdminsVoidBefore):
 		return "", time.Time{}, room.ErrTokenVoid
 	}
-	return c.Subject, c.ExpiresAt.UTC(), nil
+	return c.Subject, t.until(c), nil
 }
 
-// read returns the claims of a token that has a valid signature and has not expired. It does not
-// check the claims about the user.
-func (t *Tokens) read(token string, key func(algorithm string, kid *string) (any, error), lifetime time.Duration) (claims, error) {
-	var c claims
-	_, err := jwt.ParseWithClaims(token, &c, func(parsed *jwt.Token) (any, error) {
-		h, err := readHeader(token)
-		if err != nil {
-			return nil, err
-		}
-		k, err := key(parsed.Method.Alg(), h.KeyID)
-		if err != nil {
-			return nil, err
-		}
-		return k, checkKey(k)
-	}, jwt.WithValidMethods(t.methods()), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
-	if err == nil {
-		err = t.checkClaims(c, lifetime)
-	}
-	if err != nil && !errors.Is(err, room.ErrTokenExpired) {
-		err = fmt.Errorf("%w (%w)", room.ErrTokenInvalid, err)
-	}
-	return c, err
-}
+// keyFinder returns the keys that may have signed a token with an algorithm and a kid: at least
+// one.
+type keyFinder func(algorithm string, kid *string) ([]crypto.PublicKey, error)
 
-// readHeader returns the header of a token. The parser has already split and decoded it, but takes
-// the last of duplicate names.
-func readHeader(token string) (h tokenHeader, err error) {
-	segment, _, _ := strings.Cut(token, ".")
-	text, err := base64.RawURLEncoding.DecodeString(segment)
-	if err == nil {
-		err = json.Unmarshal(text, &h)
+// verifySignature returns an error unless one of the keys has signed the token.
+func (t *Tokens) verifySignature(s signedToken, find keyFinder) error {
+	if !slices.Contains(t.algorithms(), s.header.Algorithm) {
+		return refuse("The algorithm of the token, alg, is %s: the server accepts %s.", quote(s.header.Algorithm), strings.Join(t.algorithms(), ", "))
 	}
+	keys, err := find(s.header.Algorithm, s.header.KeyID)
 	if err != nil {
-		return h, fmt.Errorf("header: %w", err)
+		return err
 	}
-	return h, h.check()
-}
-
-// checkClaims returns an error if signed claims are not valid, or not valid at this time. It
-// returns room.ErrTokenExpired only for a token that is valid otherwise.
-func (t *Tokens) checkClaims(c claims, lifetime time.Duration) error {
-	now := t.now()
-	latest := now.Add(ClockSkew)
+	var weak error
+	method := jwt.GetSigningMethod(s.header.Algorithm)
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			weak = err
+		} else if method.Verify(s.text, s.signature, key) == nil {
+			return nil
+		}
+	}
 	switch {
-	case c.ExpiresAt == nil:
-		return errors.New("exp is missing")
-	case c.ExpiresAt.UTC().Year() > maxYear:
-		return errors.New("exp is out of range; it counts seconds")
-	case t.Issuer != "" && c.Issuer != t.Issuer:
-		return fmt.Errorf("iss is %q", c.Issuer)
-	case t.Audience != "" && !slices.Contains(c.Audience, t.Audience):
-		return fmt.Errorf("aud is %q", c.Audience)
-	case c.NotBefore != nil && c.NotBefore.After(latest):
-		return errors.New("nbf is in the future")
-	case c.IssuedAt != nil && c.IssuedAt.After(latest):
-		return errors.New("iat is in the future")
-	case lifetime > 0 && c.ExpiresAt.Sub(c.issuedBy(latest)) > lifetime:
-		return fmt.Errorf("exp is more than %s after iat, or after now", lifetime)
-	case !now.Before(c.ExpiresAt.Time):
-		return room.ErrTokenExpired
+	case weak != nil:
+		// The strength of a key is told to the log only.
+		return fmt.Errorf("%w (%w)", refuse("The key of the token cannot be used: use a secret of at least %d bytes, or an RSA key of at least %d bits.", MinSecretBytes, minRSABits), weak)
+	case s.header.Algorithm == hs256:
+		return refuse("The signature of the token is wrong: sign with the server's secret, byte for byte as it is configured, without decoding hexadecimal or base64.")
 	}
-	return nil
+	return refuse("The signature of the token is wrong: sign with the private key that belongs to the kid in the server's JWK set.")
 }
 
-// issuedBy returns when the token was issued, or else the latest time at which it can have been
-// issued.
-func (c claims) issuedBy(latest time.Time) time.Time {
-	if c.IssuedAt != nil {
-		return c.IssuedAt.Time
+// algorithms returns the algorithms that the server accepts.
+func (t *Tokens) algorithms() []string {
+	if t.PublicKeys == nil {
+		return []string{hs256}
 	}
-	return latest
+	return []string{hs256, jwt.SigningMethodRS256.Alg(), jwt.SigningMethodEdDSA.Alg()}
 }
 
-func (t *Tokens) methods() []string {
-	if t.PublicKey == nil {
-		return []string{jwt.SigningMethodHS256.Alg()}
-	}
-	return []string{jwt.SigningMethodHS256.Alg(), jwt.SigningMethodRS256.Alg(), jwt.SigningMethodEdDSA.Alg()}
-}
-
-// userKey returns the key that must have signed a user token.
-func (t *Tokens) userKey(algorithm string, kid *string) (any, error) {
+// userKeys returns the keys that may have signed a user token.
+func (t *Tokens) userKeys(algorithm string, kid *string) ([]crypto.PublicKey, error) {
 	switch {
-	case algorithm != jwt.SigningMethodHS256.Alg() && kid == nil:
-		return t.PublicKey(algorithm, "")
-	case algorithm != jwt.SigningMethodHS256.Alg():
-		return t.PublicKey(algorithm, *kid)
+	case algorithm != hs256 && kid == nil:
+		return t.PublicKeys(algorithm, "")
+	case algorithm != hs256:
+		return t.PublicKeys(algorithm, *kid)
 	case kid == nil:
-		return t.Secret, nil
+		return []crypto.PublicKey{t.Secret}, nil
 	}
 	secret, ok := t.Secrets[*kid]
 	if !ok {
-		return nil, fmt.Errorf("no key %q", *kid)
+		return nil, refuse("No secret of the server has the kid %s: name one of PARLOR_SECRETS, or leave kid out to sign with PARLOR_SECRET.", quote(*kid))
 	}
-	return secret, nil
+	return []crypto.PublicKey{secret}, nil
 }
 
-// adminKey returns the key that must have signed an admin token.
-func (t *Tokens) adminKey(algorithm string, kid *string) (any, error) {
+// adminKeys returns the keys that may have signed an admin token.
+func (t *Tokens) adminKeys(algorithm string, kid *string) ([]crypto.PublicKey, error) {
 	switch {
-	case algorithm != jwt.SigningMethodHS256.Alg():
+	case algorithm != hs256:
 		if !t.AdminPublicKeys {
-			return nil, errors.New("public keys may not sign admin tokens")
+			return nil, refuse("Public keys sign no admin tokens on this server: sign with HS256 and the admin secret, or set PARLOR_JWKS_ADMIN.")
 		}
 	case t.AdminSecret != nil:
 		if kid != nil {
-			return nil, fmt.Errorf("no key %q for admin tokens", *kid)
+			return nil, refuse("The server's admin secret has no kid: leave kid out in the header of admin tokens.")
 		}
-		return t.AdminSecret, nil
+		return []crypto.PublicKey{t.AdminSecret}, nil
 	}
-	return t.userKey(algorithm, kid)
+	return t.userKeys(algorithm, kid)
 }
 
 // checkKey returns an error if a key is too weak, or of a type that does not verify tokens.
@@ -342,8 +287,8 @@ func checkKey(key any) error {
 
 // Sign returns a new token for a user.
 func (t *Tokens) Sign(u room.User, ttl time.Duration) (string, error) {
-	c := claims{RegisteredClaims: t.registered(ttl), Name: u.Name}
-	c.Subject = string(u.ID)
+	c := t.claims(ttl)
+	c.Subject, c.Name = string(u.ID), u.Name
 	return sign(c, t.Secret)
 }
 
@@ -354,27 +299,34 @@ func (t *Tokens) SignAdmin(subject string, ttl time.Duration) (string, error) {
 	if secret == nil {
 		secret = t.Secret
 	}
-	c := claims{RegisteredClaims: t.registered(ttl), Scope: ScopeAdmin}
-	c.Subject = subject
+	c := t.claims(ttl)
+	c.Subject, c.Scope = subject, ScopeAdmin
 	return sign(c, secret)
 }
 
-// registered returns the claims that every token has.
-func (t *Tokens) registered(ttl time.Duration) jwt.RegisteredClaims {
+// claims returns the claims that every token has.
+func (t *Tokens) claims(ttl time.Duration) claims {
 	now := t.now()
-	c := jwt.RegisteredClaims{
-		Issuer: t.Issuer, IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
-	}
+	c := claims{Issuer: t.Issuer, IssuedAt: seconds(now), ExpiresAt: seconds(now.Add(ttl))}
 	if t.Audience != "" {
-		c.Audience = jwt.ClaimStrings{t.Audience}
+		c.Audience = audience{t.Audience}
 	}
 	return c
 }
 
+// sign returns a token with the claims.
 func sign(c claims, secret []byte) (string, error) {
-	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(secret)
+	encoded, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("encode claims: %w", err)
+	}
+	text := signedHeader + "." + base64.RawURLEncoding.EncodeToString(encoded)
+	signature, err := jwt.SigningMethodHS256.Sign(text, secret)
 	if err != nil {
 		return "", fmt.Errorf("sign a token: %w", err)
 	}
-	return token, nil
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature), nil
 }
+
+// signedHeader is the header of the tokens that Sign and SignAdmin return.
+var signedHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))

@@ -176,8 +176,7 @@ func (a *api) answerError(w http.ResponseWriter, r *http.Request, err error) {
 		}
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="parlor"`) // RFC 9110, section 11.6.1
-		// The reply does not say what is wrong with a token. The log does, for the developers of
-		// the backend that signed it.
+		// For a token, the log has more than the reply, such as why keys could not be fetched.
 		a.Log.Debug("authentication failed", "requestID", p.RequestID, "client", a.client(r), "error", err)
 	}
 	w.Header().Set("Content-Type", "application/problem+json")

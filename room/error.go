@@ -31,6 +31,19 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
 
+// Is reports whether target is an Error with the same code, whatever their messages.
+func (e *Error) Is(target error) bool {
+	other, ok := target.(*Error)
+	return ok && other.Code == e.Code
+}
+
+// Because returns the error with a message about the case at hand.
+func (e *Error) Because(message string) *Error {
+	explained := *e
+	explained.Message = message
+	return &explained
+}
+
 // The errors of the rules. Compare them with errors.Is.
 var (
 	ErrMessageToSelf     = &Error{Invalid, "message_to_self", "A user cannot send messages to themselves: choose another receiver."}
@@ -38,7 +51,7 @@ var (
 	ErrStreamKeyRefused  = &Error{Unauthenticated, "stream_key_refused", "A stream key opens only the stream of its session: send the session key instead."}
 	ErrTicketRefused     = &Error{Unauthenticated, "stream_ticket_refused", "The stream ticket was used, has expired or was replaced by a newer one: create another one."}
 	ErrSessionEnded      = &Error{Unauthenticated, "session_ended", "The session has ended: start a new one."}
-	ErrTokenInvalid      = &Error{Unauthenticated, "token_invalid", "The token is not valid: get a new one from your backend. The server's debug log contains the cause."}
+	ErrTokenInvalid      = &Error{Unauthenticated, "token_invalid", "The token is not valid: get a new one from your backend."}
 	ErrTokenExpired      = &Error{Unauthenticated, "token_expired", "The token has expired: get a new one from your backend."}
 	ErrTokenVoid         = &Error{Unauthenticated, "token_void", "The token was declared void: get a new one from your backend."}
 	ErrTokenUserMismatch = &Error{Forbidden, "token_user_mismatch", "The token belongs to another user: renew the session with a token of its own user."}

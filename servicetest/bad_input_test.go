@@ -12,6 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"parlor/auth"
 	"parlor/auth/authtest"
 	"parlor/room"
 )
@@ -80,7 +81,7 @@ func TestBadAdminTokens(t *testing.T) {
 	s.api.EndFeeds() // so that an accepted token does not open an endless feed
 	alice := s.login("alice")
 	alice.enter("lobby")
-	expired, err := s.tokens.SignAdmin("backend", -time.Second)
+	expired, err := s.tokens.SignAdmin("backend", -auth.ClockSkew)
 	if err != nil {
 		t.Fatal(err)
 	}

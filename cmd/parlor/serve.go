@@ -70,7 +70,7 @@ func (c *ServeCmd) verifier(ctx context.Context, log *slog.Logger) (*auth.Tokens
 	}
 	tokens.AdminPublicKeys, tokens.AdminsVoidBefore = c.JWKSAdmin, c.AdminTokensVoidBefore
 	if c.JWKSURL != "" {
-		tokens.PublicKey = auth.NewKeySet(ctx, c.JWKSURL, log, nil).Find
+		tokens.PublicKeys = auth.NewKeySet(ctx, c.JWKSURL, log, nil).Find
 	}
 	return tokens, nil
 }
