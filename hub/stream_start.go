@@ -2,6 +2,7 @@ package hub
 
 import (
 	"cmp"
+	"math"
 	"time"
 
 	"parlor/room"
@@ -81,6 +82,8 @@ func (s *Stream) start(st StreamStart, to sink) {
 		SessionID: s.session,
 		Resumed:   st.Cursor != nil && !st.CursorInvalid && !st.Foreign && len(resets) == 0,
 		Rooms:     rooms,
+
+		HeartbeatSeconds: int(math.Ceil(s.hub.opts.Heartbeat.Seconds())),
 	}))
 	for _, r := range resets {
 		s.send(encodeBody(r))

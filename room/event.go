@@ -113,6 +113,8 @@ type (
 		SessionID SessionID `json:"sessionID"`
 		Resumed   bool      `json:"resumed"`
 		Rooms     []Room    `json:"rooms"`
+		// HeartbeatSeconds is the longest time without a byte on the stream, rounded up.
+		HeartbeatSeconds int `json:"heartbeatSeconds"`
 	}
 	// ConnectionStateChanged is the last event of a stream that the server ends.
 	ConnectionStateChanged struct {

@@ -73,11 +73,20 @@ func TestCreateSession(t *testing.T) {
 	}
 }
 
-func TestLimitsContainHeartbeat(t *testing.T) {
+// TestClientsLearnHeartbeat checks that the login and every stream say the interval: a client that
+// resumes a session has no login reply, or one from before the operator changed the interval.
+func TestClientsLearnHeartbeat(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *setup) { c.api.Heartbeat = 60*time.Second + time.Millisecond })
-	if got := s.login("alice").Limits.HeartbeatSeconds; got != 61 {
-		t.Errorf("the heartbeat is every %d s, want 61", got)
+	const heartbeat = 60*time.Second + time.Millisecond
+	s := newService(t, func(c *setup) { c.api.Heartbeat, c.hub.Heartbeat = heartbeat, heartbeat })
+	c := s.login("alice")
+	if got := c.Limits.HeartbeatSeconds; got != 61 {
+		t.Errorf("the heartbeat is every %d s by the login, want 61", got)
+	}
+	for range 2 {
+		if _, ready := c.listen(); ready.HeartbeatSeconds != 61 {
+			t.Errorf("the heartbeat is every %d s by sessionReady, want 61", ready.HeartbeatSeconds)
+		}
 	}
 }
 

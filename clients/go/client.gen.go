@@ -2199,6 +2199,10 @@ type SessionListReply struct {
 
 // SessionReadyEvent The first event of every stream.
 type SessionReadyEvent struct {
+	// HeartbeatSeconds `limits.heartbeatSeconds`, as it is now on this stream. An operator may have changed it
+	// since the login.
+	HeartbeatSeconds int `json:"heartbeatSeconds"`
+
 	// Resumed Whether the stream continues exactly at the cursor that was sent.
 	Resumed bool `json:"resumed"`
 
@@ -3080,8 +3084,8 @@ type ClientInterface interface {
 	// there.
 	//
 	// A comment line is sent at least every 10 seconds, unless the operator configured another
-	// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
-	// applies. If the server is temporarily unable to serve a stream that was opened with a
+	// interval (`PARLOR_HEARTBEAT`): `heartbeatSeconds` of `sessionReady`, and `limits` of the login,
+	// say which interval applies. If the server is temporarily unable to serve a stream that was opened with a
 	// `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
 	// native EventSource does not retry after any status other than 200. A `reconnect` event is
 	// accompanied by a `retry:` field with the same delay, which EventSource obeys.
@@ -4031,8 +4035,8 @@ func (c *Client) AdminVoidTokens(ctx context.Context, userID UserID, body AdminV
 // there.
 //
 // A comment line is sent at least every 10 seconds, unless the operator configured another
-// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
-// applies. If the server is temporarily unable to serve a stream that was opened with a
+// interval (`PARLOR_HEARTBEAT`): `heartbeatSeconds` of `sessionReady`, and `limits` of the login,
+// say which interval applies. If the server is temporarily unable to serve a stream that was opened with a
 // `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
 // native EventSource does not retry after any status other than 200. A `reconnect` event is
 // accompanied by a `retry:` field with the same delay, which EventSource obeys.
@@ -8023,8 +8027,8 @@ type ClientWithResponsesInterface interface {
 	// there.
 	//
 	// A comment line is sent at least every 10 seconds, unless the operator configured another
-	// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
-	// applies. If the server is temporarily unable to serve a stream that was opened with a
+	// interval (`PARLOR_HEARTBEAT`): `heartbeatSeconds` of `sessionReady`, and `limits` of the login,
+	// say which interval applies. If the server is temporarily unable to serve a stream that was opened with a
 	// `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
 	// native EventSource does not retry after any status other than 200. A `reconnect` event is
 	// accompanied by a `retry:` field with the same delay, which EventSource obeys.
@@ -13846,8 +13850,8 @@ func (c *ClientWithResponses) AdminVoidTokensWithResponse(ctx context.Context, u
 // there.
 //
 // A comment line is sent at least every 10 seconds, unless the operator configured another
-// interval (`PARLOR_HEARTBEAT`): `limits.heartbeatSeconds` of the session is the interval that
-// applies. If the server is temporarily unable to serve a stream that was opened with a
+// interval (`PARLOR_HEARTBEAT`): `heartbeatSeconds` of `sessionReady`, and `limits` of the login,
+// say which interval applies. If the server is temporarily unable to serve a stream that was opened with a
 // `stream_key`, it answers 200, sends a `reconnect` event and ends the stream, because a
 // native EventSource does not retry after any status other than 200. A `reconnect` event is
 // accompanied by a `retry:` field with the same delay, which EventSource obeys.

@@ -7,8 +7,8 @@ export type ConnectionState = 'connecting' | 'connected' | 'reconnecting' | 'dis
  *
  * - `success`: the stream is open.
  * - `networkInterrupted`: the stream broke, or could not be opened.
- * - `networkTimeout`: nothing was received from the server for three heartbeats, or for one
- *   when a call got no reply.
+ * - `networkTimeout`: nothing was received from the server for three heartbeats, or for
+ *   10 s after a call that got no reply began.
  * - `serverGoingAway`: the server asked the client to reconnect a moment later.
  * - `slowConsumer`: the client read too slowly. It reconnects and continues at its cursor.
  * - `loggedOut`, `tokenExpired`: the session has ended.

@@ -20,10 +20,10 @@ export interface CallOptions {
 export class HTTP {
   readonly baseURL: string;
   readonly #sessionKey: string | undefined;
-  /** Called whenever the server could not be reached, also before a retry. */
-  readonly onUnreachable: () => void;
+  /** Called whenever a call gets no reply, with the time at which it began, also before a retry. */
+  readonly onUnreachable: (callBegan: number) => void;
 
-  constructor(baseURL: string, sessionKey?: string, onUnreachable = () => {}) {
+  constructor(baseURL: string, sessionKey?: string, onUnreachable: (callBegan: number) => void = () => {}) {
     this.baseURL = baseURL.replace(/\/+$/, '');
     this.#sessionKey = sessionKey;
     this.onUnreachable = onUnreachable;
@@ -44,10 +44,11 @@ export class HTTP {
       init.body = JSON.stringify(body);
     }
     const attempt = async () => {
+      const began = Date.now();
       try {
         return (await send(url, init)) as Reply<Operation<P, M>>;
       } catch (error) {
-        if (error instanceof ParlorError && error.code === 'network_error') this.onUnreachable();
+        if (error instanceof ParlorError && error.code === 'network_error') this.onUnreachable(began);
         throw error;
       }
     };

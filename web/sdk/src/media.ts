@@ -47,7 +47,7 @@ function upload(http: HTTP, file: Blob, { onProgress, onBegun, signal, ...option
       // This does not check navigator.onLine, which may be wrong; the delays are short.
       onShouldRetry: ({ originalResponse }) => {
         const status = originalResponse?.getStatus() ?? 0;
-        if (status === 0) http.onUnreachable();
+        if (status === 0) http.onUnreachable(Date.now());
         // 507 is not retried: it lasts until an operator frees storage.
         return status === 0 || status === 409 || (status >= 500 && status !== 507);
       },

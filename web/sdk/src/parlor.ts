@@ -51,12 +51,6 @@ export interface ParlorEvents extends Omit<StreamEvents, 'connectionStateChanged
   connectionStateChanged: ConnectionStateChange;
 }
 
-/**
- * The heartbeat interval if an older server does not send it, in milliseconds. It is longer than
- * their default of 10 s, because the real interval is unknown.
- */
-const DEFAULT_HEARTBEAT = 15_000;
-
 /** The key of the user's inbox in Seen; a room's generation is never 0. */
 const INBOX = 0;
 
@@ -115,7 +109,7 @@ export class Parlor {
     this.userID = session.userID;
     this.userName = session.userName;
     this.limits = session.limits;
-    this.#http = new HTTP(baseURL, session.sessionKey, () => this.#stream.suspectLoss());
+    this.#http = new HTTP(baseURL, session.sessionKey, (callBegan) => this.#stream.suspectLoss(callBegan));
     this.#getToken = getToken;
     this.#seen = new Seen(seen);
     const handler = {
@@ -127,7 +121,7 @@ export class Parlor {
       transport === 'eventSource'
         ? new EventSourceTransport(this.#http, session.streamURL)
         : new FetchTransport(this.#http);
-    this.#stream = new EventStream(streamTransport, handler, heartbeatOf(session.limits), cursor);
+    this.#stream = new EventStream(streamTransport, handler, cursor);
   }
 
   /** The state of the last connectionStateChanged; `connecting` before the first. */
@@ -313,7 +307,7 @@ export class Parlor {
     switch (event.name) {
       case 'sessionReady':
         this.#seen.retain([INBOX, ...event.data.rooms.map((room) => room.generation)]);
-        this.#stream.settled();
+        this.#stream.settled(heartbeatOf(event.data));
         this.#setState('connected', 'success');
         break;
       case 'connectionStateChanged':
@@ -382,9 +376,9 @@ export class Parlor {
   }
 }
 
-/** Returns the heartbeat interval of the server, in milliseconds. */
-function heartbeatOf({ heartbeatSeconds }: { heartbeatSeconds?: number }): number {
-  return heartbeatSeconds === undefined ? DEFAULT_HEARTBEAT : heartbeatSeconds * 1000;
+/** Returns the heartbeat interval in milliseconds; undefined if an older server does not send it. */
+function heartbeatOf({ heartbeatSeconds }: { heartbeatSeconds?: number }): number | undefined {
+  return heartbeatSeconds === undefined ? undefined : heartbeatSeconds * 1000;
 }
 
 type StreamEvent = { [E in keyof StreamEvents]: { name: E; data: StreamEvents[E] } }[keyof StreamEvents];

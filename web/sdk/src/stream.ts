@@ -1,13 +1,20 @@
 import { Backoff } from './backoff.ts';
+import { onPageChanges } from './page-lifecycle.ts';
 
 /** The number of heartbeats without a byte after which the connection is lost. */
 const MISSED_HEARTBEATS = 3;
 /** How much later than the interval a heartbeat may arrive when a loss is suspected, in milliseconds. */
 const HEARTBEAT_DELAY = 2_000;
+/** The silence since a call without a reply began that means a lost connection, in milliseconds. */
+const SILENCE_AFTER_CALL = 10_000;
 /** The shortest silence that means a lost connection, in milliseconds: mobile networks may pause. */
 const LEAST_SILENCE = 15_000;
 /** How long an attempt to connect may take. The server replies at once, whatever its heartbeat is. */
-const CONNECT_TIMEOUT = 30_000;
+const CONNECT_TIMEOUT = 15_000;
+/** The age up to which an attempt to connect is not replaced by another one, in milliseconds. */
+const FRESH_ATTEMPT = 1_000;
+/** The heartbeat interval until the server says which applies, and if it never does: 10 s or less. */
+const DEFAULT_HEARTBEAT = 15_000;
 const LONGEST_DELAY = 30_000;
 
 /** A connection of a stream, or the attempt to open one. */
@@ -36,7 +43,7 @@ export interface ConnectionHandler {
 export interface Transport {
   /** Connects, and continues after the cursor if there is one. */
   connect(cursor: string | undefined, handler: ConnectionHandler): Connection;
-  /** Whether `alive` is called for comments too, so that silence means a lost connection. */
+  /** Whether `alive` is called for comments too, so that silence of an open connection is a loss. */
   readonly reportsComments: boolean;
 }
 
@@ -56,7 +63,6 @@ export interface StreamHandler {
 export class EventStream {
   readonly #transport: Transport;
   readonly #handler: StreamHandler;
-  readonly #heartbeat: number;
   readonly #backoff = new Backoff(LONGEST_DELAY);
   readonly #stopListening: () => void;
   #cursor: string | undefined;
@@ -65,20 +71,21 @@ export class EventStream {
   #retry = 0;
   /** When the last bytes arrived. */
   #aliveAt = 0;
-  #lossSuspected = false;
+  #heartbeat = DEFAULT_HEARTBEAT;
+  /** When the first call began that got no reply since the last bytes arrived. */
+  #unansweredSince: number | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
 
-  /** `heartbeat` is the longest time without a byte from the server, in milliseconds. */
-  constructor(transport: Transport, handler: StreamHandler, heartbeat: number, cursor?: string) {
+  constructor(transport: Transport, handler: StreamHandler, cursor?: string) {
     this.#transport = transport;
     this.#handler = handler;
-    this.#heartbeat = heartbeat;
     this.#cursor = cursor;
-    this.#stopListening = onPageChanges(
-      () => this.#wake(),
-      () => this.#suspend(),
-    );
+    this.#stopListening = onPageChanges({
+      wake: () => this.#wake(),
+      offline: () => this.#lose('networkInterrupted'),
+      suspend: () => this.#suspend(),
+    });
     // In the next task, so that listeners that are added right after login miss no event.
     this.#timer = setTimeout(() => this.#connect());
   }
@@ -93,18 +100,25 @@ export class EventStream {
     this.#stopListening();
   }
 
-  /** The server works: the next loss of the connection is not another failure in a row. */
-  settled(): void {
+  /**
+   * The server works: the next loss of the connection is not another failure in a row. `heartbeat`
+   * is the longest time without a byte from the server, in milliseconds; undefined if it does not
+   * say.
+   */
+  settled(heartbeat = DEFAULT_HEARTBEAT): void {
     this.#backoff.reset();
+    this.#heartbeat = heartbeat;
+    this.#watch();
   }
 
   /**
-   * A call got no reply. Unless bytes arrive within one heartbeat of the last ones, the connection
-   * is lost. A transport that reports no comments reconnects if there is no event either.
+   * A call that began at this time got no reply. If nothing has arrived since then for as long as
+   * calls wait for their reply, or not even a heartbeat, the connection is lost. A transport that
+   * reports no comments reconnects if there is no event either.
    */
-  suspectLoss(): void {
-    if (!this.#open) return;
-    this.#lossSuspected = true;
+  suspectLoss(callBegan: number): void {
+    if (!this.#open || callBegan < this.#aliveAt) return;
+    this.#unansweredSince ??= callBegan;
     this.#watch();
   }
 
@@ -142,6 +156,8 @@ export class EventStream {
       }),
       interrupted: guard(() => {
         this.#open = false;
+        this.#alive(); // the transport connects again
+        this.#watch();
         this.#handler.lost('networkInterrupted');
       }),
       closed: guard((retryAfter) => this.#lose('networkInterrupted', retryAfter)),
@@ -161,7 +177,7 @@ export class EventStream {
 
   #alive(): void {
     this.#aliveAt = Date.now();
-    this.#lossSuspected = false;
+    this.#unansweredSince = undefined;
   }
 
   #lose(reason: LossReason, retryAfter = 0): void {
@@ -174,32 +190,36 @@ export class EventStream {
   /** Closes a connection that is silent for too long. */
   #watch(): void {
     clearTimeout(this.#watchdog);
-    if (!this.#transport.reportsComments && !this.#lossSuspected) return;
-    const left = this.#aliveAt + this.#limit - Date.now();
+    if (this.#connection === undefined) return;
+    const left = this.#deadline - Date.now();
     if (left <= 0) this.#lose('networkTimeout');
-    else this.#watchdog = setTimeout(() => this.#watch(), left);
+    else if (left < Infinity) this.#watchdog = setTimeout(() => this.#watch(), left);
   }
 
-  /** Reconnects at once, because the network is back or the page is visible again. */
+  /** Reconnects at once, because the network is back or the page's code runs again. */
   #wake(): void {
-    const fresh = Date.now() - this.#aliveAt < this.#limit;
-    if (this.#open && (fresh || !this.#transport.reportsComments)) return;
+    const now = Date.now();
+    if (this.#open && now < this.#deadline) return;
+    if (!this.#open && this.#connection !== undefined && now < this.#aliveAt + FRESH_ATTEMPT) return;
     // Timers do not run while a computer sleeps, so #watch has not noticed a stale connection.
     if (this.#open) this.#handler.lost('networkTimeout');
     this.#connect();
   }
 
-  /** Closes the connection while the page is in the back/forward cache, where its code does not run. */
+  /** Closes the connection while the page's code does not run: nobody would read it. */
   #suspend(): void {
     this.#disconnect();
     this.#handler.lost('networkInterrupted');
   }
 
-  /** How long the connection may be silent, in milliseconds. */
-  get #limit(): number {
-    if (!this.#open) return CONNECT_TIMEOUT;
-    if (this.#lossSuspected) return this.#heartbeat + HEARTBEAT_DELAY;
-    return Math.max(MISSED_HEARTBEATS * this.#heartbeat, LEAST_SILENCE);
+  /** When the connection is lost unless bytes arrive, in milliseconds. */
+  get #deadline(): number {
+    if (!this.#open) return this.#aliveAt + CONNECT_TIMEOUT;
+    if (this.#unansweredSince !== undefined) {
+      return Math.min(this.#aliveAt + this.#heartbeat + HEARTBEAT_DELAY, this.#unansweredSince + SILENCE_AFTER_CALL);
+    }
+    if (!this.#transport.reportsComments) return Infinity;
+    return this.#aliveAt + Math.max(MISSED_HEARTBEATS * this.#heartbeat, LEAST_SILENCE);
   }
 
   #disconnect(): void {
@@ -209,24 +229,4 @@ export class EventStream {
     this.#connection?.close();
     this.#connection = undefined;
   }
-}
-
-/**
- * Calls `wake` when the browser comes online, or the page becomes visible or leaves the back/forward
- * cache, and `suspend` when it enters that cache; neither outside browsers.
- */
-function onPageChanges(wake: () => void, suspend: () => void): () => void {
-  const listening = new AbortController();
-  const { signal } = listening;
-  globalThis.addEventListener?.('online', wake, { signal });
-  globalThis.addEventListener?.('pageshow', ({ persisted }) => persisted && wake(), { signal });
-  globalThis.addEventListener?.('pagehide', ({ persisted }) => persisted && suspend(), { signal });
-  globalThis.document?.addEventListener(
-    'visibilitychange',
-    () => {
-      if (document.visibilityState === 'visible') wake();
-    },
-    { signal },
-  );
-  return () => listening.abort();
 }

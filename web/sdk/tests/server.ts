@@ -48,8 +48,8 @@ export class Call {
     return this.write(`${id === undefined ? '' : `id: ${id}\n`}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
   }
 
-  ready(id = '1:0', rooms: unknown[] = []): this {
-    return this.event('sessionReady', { sessionID: session.sessionID, resumed: false, rooms }, id);
+  ready(id = '1:0', rooms: unknown[] = [], heartbeatSeconds: number | undefined = 10): this {
+    return this.event('sessionReady', { sessionID: session.sessionID, resumed: false, rooms, heartbeatSeconds }, id);
   }
 }
 

@@ -1,6 +1,6 @@
 import { EventSource } from 'eventsource';
-import { beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Parlor, ParlorEvents } from '../src/index.ts';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { Parlor, type ParlorEvents } from '../src/index.ts';
 import { login, message, next, failAttempt, record, fakeTime, until } from './harness.ts';
 import { session, TestServer } from './server.ts';
 
@@ -126,9 +126,9 @@ describe('silence', () => {
     ['at least 15 s', 1, 15_000],
     ['45 s if the server does not send its interval', undefined, 45_000],
   ])('of %s closes the connection', async (_, heartbeatSeconds, limit) => {
-    const parlor = await login(server, {}, { ...session, limits: { ...session.limits, heartbeatSeconds } });
+    const parlor = await login(server);
     const ready = next(parlor, 'sessionReady');
-    (await server.nextStream()).open().ready();
+    (await server.nextStream()).open().event('sessionReady', { sessionID: session.sessionID, rooms: [], heartbeatSeconds });
     await ready;
     const changes = record(parlor, 'connectionStateChanged');
     vi.advanceTimersByTime(limit - 1);
@@ -153,12 +153,30 @@ describe('silence', () => {
     expect(changes).toEqual([]);
   });
 
-  test('of a server that never replies is detected too, whatever its heartbeat is', async () => {
-    const parlor = await login(server, {}, { ...session, limits: { ...session.limits, heartbeatSeconds: 120 } });
-    await server.nextStream();
+  test('is as long as the server of a resumed session says', async () => {
+    const parlor = Parlor.resume({ version: 1, baseURL: server.url, seen: [], ...session }); // from a login with 10 s
+    onTestFinished(() => parlor.close());
+    vi.advanceTimersByTime(0);
+    const ready = next(parlor, 'sessionReady');
+    (await server.nextStream()).open().ready('1:0', [], 60);
+    await ready;
     const changes = record(parlor, 'connectionStateChanged');
-    vi.advanceTimersByTime(30_000);
-    expect(changes).toEqual([{ state: 'reconnecting', event: 'networkTimeout' }]);
+    vi.advanceTimersByTime(179_999);
+    expect(changes).toEqual([]);
+  });
+
+  test('of a server that never replies is detected too, whatever its heartbeat is', async () => {
+    const parlor = await login(server);
+    const ready = next(parlor, 'sessionReady');
+    const stream = (await server.nextStream()).open().ready('1:0', [], 120);
+    await ready;
+    await lose(() => stream.cut());
+    vi.runOnlyPendingTimers();
+    await server.nextStream();
+    const attempts = countFetches();
+    vi.advanceTimersByTime(15_000);
+    vi.runOnlyPendingTimers();
+    expect(attempts()).toBe(1);
   });
 });
 
@@ -168,9 +186,9 @@ describe('after a call without a reply', () => {
 
   /** Opens the stream of a server that sends a heartbeat every minute. */
   async function openStream() {
-    const parlor = await login(server, {}, { ...session, limits: { ...session.limits, heartbeatSeconds: 60 } });
+    const parlor = await login(server);
     const ready = next(parlor, 'sessionReady');
-    const stream = (await server.nextStream()).open().ready();
+    const stream = (await server.nextStream()).open().ready('1:0', [], 60);
     await ready;
     return { parlor, stream, changes: record(parlor, 'connectionStateChanged') };
   }
@@ -189,17 +207,39 @@ describe('after a call without a reply', () => {
     expectLoss(changes);
   });
 
-  test('a stream reconnects when it misses its next heartbeat', async () => {
+  test('a stream that was silent since the call began reconnects at once', async () => {
     const { parlor, changes } = await openStream();
-    vi.advanceTimersByTime(50_000);
+    vi.advanceTimersByTime(5_000);
     const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
     await server.next('POST', '/v1/rooms/r/join');
     vi.advanceTimersByTime(10_000); // the call times out
     await failure;
-    vi.advanceTimersByTime(1_999);
+    vi.advanceTimersByTime(0);
+    expectLoss(changes);
+  });
+
+  test('a stream reconnects 10 s after a call that failed at once', async () => {
+    const { parlor, changes } = await openStream();
+    vi.advanceTimersByTime(5_000);
+    await callWithoutReply(parlor);
+    vi.advanceTimersByTime(9_999);
     expect(changes).toEqual([]);
     vi.advanceTimersByTime(1);
     expectLoss(changes);
+  });
+
+  test('a stream on which something arrived during the call stays open', async () => {
+    const { parlor, stream, changes } = await openStream();
+    const failure = expect(parlor.joinRoom('r')).rejects.toMatchObject({ code: 'network_error' });
+    await server.next('POST', '/v1/rooms/r/join');
+    vi.advanceTimersByTime(5_000);
+    const read = next(parlor, 'roomStateChanged');
+    stream.write(':\n\n').event('roomStateChanged', { roomID: 'r', state: 'connected', event: 'success' });
+    await read;
+    vi.advanceTimersByTime(5_000);
+    await failure;
+    vi.advanceTimersByTime(174_999);
+    expect(changes).toEqual([]);
   });
 
   test('a stream on which the heartbeat arrives stays open', async () => {
@@ -227,6 +267,9 @@ describe('in a browser', () => {
   });
 
   const online = () => window.dispatchEvent(new Event('online'));
+  const offline = () => window.dispatchEvent(new Event('offline'));
+  const freeze = () => document.dispatchEvent(new Event('freeze'));
+  const unfreeze = () => document.dispatchEvent(new Event('resume'));
   const show = () => {
     document.visibilityState = 'visible';
     document.dispatchEvent(new Event('visibilitychange'));
@@ -270,26 +313,53 @@ describe('in a browser', () => {
   const turnPage = (name: 'pagehide' | 'pageshow', persisted: boolean) =>
     window.dispatchEvent(Object.assign(new Event(name), { persisted }));
 
-  test.each(['fetch', 'eventSource'] as const)(
-    'has no stream while it is in the back/forward cache (%s)',
-    async (transport) => {
+  // Chromium dispatches all of these events when it restores a page from the cache.
+  const restore = () => {
+    unfreeze();
+    turnPage('pageshow', true);
+    show();
+  };
+
+  test.each([
+    ['in the back/forward cache', 'fetch', () => turnPage('pagehide', true), restore],
+    ['in the back/forward cache', 'eventSource', () => turnPage('pagehide', true), restore],
+    ['frozen', 'fetch', freeze, unfreeze],
+    ['frozen', 'eventSource', freeze, unfreeze],
+  ] as const)(
+    'has no stream while it is %s (%s)',
+    async (_, transport, suspend, resume) => {
       vi.stubGlobal('EventSource', EventSource);
       const parlor = await login(server, { transport });
       const ready = next(parlor, 'sessionReady');
       const stream = (await server.nextStream()).open().ready('1:7');
       const closed = new Promise((resolve) => stream.request.socket.on('close', resolve));
       await ready;
-      turnPage('pagehide', true);
+      suspend();
       await closed;
       expect(parlor.connectionState).toBe('reconnecting');
       const attempts = countFetches();
       vi.advanceTimersByTime(600_000);
       expect(attempts()).toBe(0);
-      turnPage('pageshow', true);
+      resume();
       const again = await server.nextStream();
+      if (transport === 'fetch') expect(attempts()).toBe(1);
       expect(again.header('Last-Event-ID') ?? again.url.searchParams.get('last_event_id')).toBe('1:7');
     },
   );
+
+  test('lost its stream when the browser is offline, and reconnects at once when it is online', async () => {
+    const parlor = await login(server);
+    const ready = next(parlor, 'sessionReady');
+    const stream = (await server.nextStream()).open().ready('1:7');
+    const closed = new Promise((resolve) => stream.request.socket.on('close', resolve));
+    await ready;
+    const changes = record(parlor, 'connectionStateChanged');
+    offline();
+    await closed;
+    expect(changes).toEqual([{ state: 'reconnecting', event: 'networkInterrupted' }]);
+    online();
+    expect((await server.nextStream()).header('Last-Event-ID')).toBe('1:7');
+  });
 
   test('keeps its stream when it is hidden or shown otherwise', async () => {
     const parlor = await login(server);
