@@ -11,8 +11,8 @@ import (
 // memberAttributeStore has the store methods for member attributes.
 type memberAttributeStore interface {
 	UpdateMemberAttributes(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate) (infos []room.MemberAttributesInfo, absent []room.UserID, err error)
-	MemberAttributes(ctx context.Context, log room.LogID, after room.MemberCursor, limit int) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error)
-	MemberAttributesByID(ctx context.Context, log room.LogID, users []room.UserID) ([]room.MemberAttributesInfo, error)
+	MemberAttributes(ctx context.Context, log room.LogID, after room.MemberCursor, limit int) (room.MemberPage[room.MemberAttributesInfo], error)
+	MemberAttributesByID(ctx context.Context, log room.LogID, users []room.UserID) (room.MemberPage[room.MemberAttributesInfo], error)
 }
 
 const (
@@ -21,6 +21,8 @@ const (
 )
 
 type memberAttributesReply struct {
+	Generation room.LogID                  `json:"generation"`
+	Seq        room.Seq                    `json:"seq"`
 	Infos      []room.MemberAttributesInfo `json:"infos"`
 	NextCursor string                      `json:"nextCursor,omitempty"`
 }
@@ -46,22 +48,16 @@ func (a *api) listMemberAttributes(w http.ResponseWriter, r *http.Request, sessi
 	if err != nil {
 		return err
 	}
+	var page room.MemberPage[room.MemberAttributesInfo]
 	if len(asked.users) > 0 {
-		infos, err := a.Store.MemberAttributesByID(r.Context(), found.Generation, asked.users)
-		if err != nil {
-			return err
-		}
-		return a.answer(w, r, http.StatusOK, memberAttributesReply{Infos: infos})
+		page, err = a.Store.MemberAttributesByID(r.Context(), found.Generation, asked.users)
+	} else {
+		page, err = a.Store.MemberAttributes(r.Context(), found.Generation, asked.after, asked.limit)
 	}
-	infos, next, more, err := a.Store.MemberAttributes(r.Context(), found.Generation, asked.after, asked.limit)
 	if err != nil {
 		return err
 	}
-	reply := memberAttributesReply{Infos: infos}
-	if more {
-		reply.NextCursor = encodeMemberCursor(next)
-	}
-	return a.answer(w, r, http.StatusOK, reply)
+	return a.answer(w, r, http.StatusOK, memberAttributesReply{found.Generation, page.Seq, page.List, encodeMemberCursor(page.Next)})
 }
 
 func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {

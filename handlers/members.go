@@ -15,8 +15,8 @@ import (
 
 // memberStore has the store methods for members.
 type memberStore interface {
-	Members(ctx context.Context, log room.LogID, after room.MemberCursor, limit int) (page []room.Member, next room.MemberCursor, more bool, err error)
-	MembersByID(ctx context.Context, log room.LogID, users []room.UserID) ([]room.Member, error)
+	Members(ctx context.Context, log room.LogID, after room.MemberCursor, limit int) (room.MemberPage[room.Member], error)
+	MembersByID(ctx context.Context, log room.LogID, users []room.UserID) (room.MemberPage[room.Member], error)
 	KickMembers(ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, reason string, ban time.Duration) ([]room.UserID, error)
 }
 
@@ -27,6 +27,8 @@ const (
 )
 
 type memberListReply struct {
+	Generation room.LogID    `json:"generation"`
+	Seq        room.Seq      `json:"seq"`
 	MemberList []room.Member `json:"memberList"`
 	NextCursor string        `json:"nextCursor,omitempty"`
 }
@@ -49,22 +51,16 @@ func (a *api) answerMembers(w http.ResponseWriter, r *http.Request, find func() 
 	if err != nil {
 		return err
 	}
+	var page room.MemberPage[room.Member]
 	if len(asked.users) > 0 {
-		members, err := a.Store.MembersByID(r.Context(), found.Generation, asked.users)
-		if err != nil {
-			return err
-		}
-		return a.answer(w, r, http.StatusOK, memberListReply{MemberList: members})
+		page, err = a.Store.MembersByID(r.Context(), found.Generation, asked.users)
+	} else {
+		page, err = a.Store.Members(r.Context(), found.Generation, asked.after, asked.limit)
 	}
-	members, next, more, err := a.Store.Members(r.Context(), found.Generation, asked.after, asked.limit)
 	if err != nil {
 		return err
 	}
-	reply := memberListReply{MemberList: members}
-	if more {
-		reply.NextCursor = encodeMemberCursor(next)
-	}
-	return a.answer(w, r, http.StatusOK, reply)
+	return a.answer(w, r, http.StatusOK, memberListReply{found.Generation, page.Seq, page.List, encodeMemberCursor(page.Next)})
 }
 
 // memberQuery selects members of a room: a page of them, or the given users.
@@ -129,8 +125,12 @@ func (a *api) countMembers(w http.ResponseWriter, r *http.Request, session room.
 	return a.answer(w, r, http.StatusOK, memberCountReply{found.MemberCount})
 }
 
-// encodeMemberCursor returns "seq.userID" in base64, so that clients treat it as opaque.
+// encodeMemberCursor returns "seq.userID" in base64, so that clients treat it as opaque, or "" for
+// the zero cursor.
 func encodeMemberCursor(c room.MemberCursor) string {
+	if c == (room.MemberCursor{}) {
+		return ""
+	}
 	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d.%s", c.JoinedSeq, c.User))
 }
 

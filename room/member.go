@@ -21,6 +21,17 @@ type MemberCursor struct {
 	User      UserID
 }
 
+// MemberPage is a page of a room's members, or of their attributes, in the order of joining. It is
+// read in one snapshot with the end of the room's log.
+type MemberPage[T Member | MemberAttributesInfo] struct {
+	// Seq is the newest event of the log; 0 if there is none. The page includes the effects of all
+	// events up to this one.
+	Seq  Seq
+	List []T
+	// Next is the cursor of the next page; zero for the last page.
+	Next MemberCursor
+}
+
 // LeftMember is a user who left a room.
 type LeftMember struct {
 	User

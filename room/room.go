@@ -180,7 +180,7 @@ type JoinRequest struct {
 	// Others are the user's other sessions in the room.
 	Others []SessionID
 	// LeavePending says that the user left a moment ago, and the event is waiting for the next
-	// batch.
+	// batch. The batch is published before the user joins again.
 	LeavePending bool
 	// BannedUntil is when the user's ban ends; zero means no ban.
 	BannedUntil time.Time
@@ -195,6 +195,23 @@ type JoinRequest struct {
 // BatchesPresence reports whether the room is so large that the next join or leave is published in
 // a batch.
 func (r Room) BatchesPresence() bool { return r.MemberCount >= PresenceBatchThreshold }
+
+// FlushesBeforeLeave reports whether the pending joins and leaves are published before members
+// leave: because the room may then be empty, and none may be pending when a room ends; or because
+// the join of one of them is pending. Each join and each leave is published, even of users who stay
+// for a moment: a client may have read the list of members in between.
+func (r Room) FlushesBeforeLeave(requests []LeaveRequest) bool {
+	leaving := 0
+	for _, request := range requests {
+		if request.Last && request.JoinPending {
+			return true
+		}
+		if request.Last {
+			leaving++
+		}
+	}
+	return r.PresencePending && leaving > 0 && leaving >= r.MemberCount
+}
 
 // Join adds a session to the room. The join is published only for the user's first session. Joining
 // again changes nothing. Errors: ErrBanned, ErrUserInRoom, ErrRoomFull, ErrTooManyRooms.
@@ -214,7 +231,6 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 			return r, Change{}, ErrTooManyRooms
 		}
 		switch {
-		case request.LeavePending: // the leave was not published, so neither is the join
 		case r.BatchesPresence():
 			r.PresencePending = true
 		default:
@@ -249,7 +265,8 @@ type LeaveRequest struct {
 	Sessions []SessionID
 	// Last says that no other session of the user stays in the room.
 	Last bool
-	// JoinPending says that the event of the user's join is waiting for the next batch.
+	// JoinPending says that the event of the user's join is waiting for the next batch, which is
+	// published before the user leaves.
 	JoinPending bool
 	// Attributes are the user's attributes in the room. The store keeps those with Keep.
 	Attributes MemberAttributes
@@ -276,7 +293,6 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 		r.MemberCount--
 		gone = append(gone, request.User.ID)
 		switch {
-		case request.JoinPending: // the join was not published, so neither is the leave
 		case batched:
 			r.PresencePending = true
 		default:

@@ -122,6 +122,8 @@ func others(in map[room.SessionID]bool, but room.SessionID) (others []room.Sessi
 
 // TestBatchedPresenceMatchesMembers makes users join and leave around PresenceBatchThreshold, and
 // compares the members according to the log with those in the room whenever the room has flushed.
+// A client that lists the members at any time, and applies the events after it, must come to the
+// same result.
 func TestBatchedPresenceMatchesMembers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -130,6 +132,7 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 			in            = map[room.UserID]bool{}
 			inLog         = map[room.UserID]bool{} // members according to the log
 			pendingLeaves = map[room.UserID]bool{} // left, but not yet published
+			listed        = map[room.UserID]bool{} // a list of members, with the events since then
 		)
 		readEvents := func(t *rapid.T, events []room.Event) {
 			for _, e := range events {
@@ -139,7 +142,7 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 						if inLog[m.ID] {
 							t.Fatalf("%s joined twice", m.ID)
 						}
-						inLog[m.ID] = true
+						inLog[m.ID], listed[m.ID] = true, true
 					}
 				case room.MembersLeft:
 					for _, m := range b.MemberList {
@@ -147,26 +150,48 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 							t.Fatalf("%s left without having joined", m.ID)
 						}
 						delete(inLog, m.ID)
+						delete(listed, m.ID)
 					}
 				}
 			}
 		}
+		flush := func(t *rapid.T) {
+			var joined []room.Member
+			var left []room.LeftMember
+			for id := range in {
+				if !inLog[id] {
+					joined = append(joined, room.Member{User: room.User{ID: id}})
+				}
+			}
+			for id := range pendingLeaves {
+				left = append(left, room.LeftMember{User: room.User{ID: id}})
+			}
+			clear(pendingLeaves)
+			if (len(joined)+len(left) > 0) && !r.PresencePending {
+				t.Fatalf("%d joined and %d left, but PresencePending is false", len(joined), len(left))
+			}
+			var events []room.Event
+			r, events = r.FlushPresence(joined, left, noon)
+			readEvents(t, events)
+			if r.PresencePending || !maps.Equal(in, inLog) || !maps.Equal(in, listed) {
+				t.Fatalf("members %v according to the log, %v according to a list and events, but %v in the room", inLog, listed, in)
+			}
+		}
 		join := func(t *rapid.T, id room.UserID) {
+			if pendingLeaves[id] {
+				flush(t)
+			}
 			batched := r.BatchesPresence()
 			var c room.Change
 			var err error
-			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1, LeavePending: pendingLeaves[id]}, noon)
+			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1}, noon)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := !batched && !pendingLeaves[id]; len(c.Events) > 0 != want {
-				t.Fatalf("want the join published at once: %t, with %d members", want, len(in))
+			if len(c.Events) > 0 == batched {
+				t.Fatalf("want the join published at once: %t, with %d members", !batched, len(in))
 			}
 			in[id] = true
-			if pendingLeaves[id] {
-				inLog[id] = true
-				delete(pendingLeaves, id)
-			}
 			readEvents(t, c.Events)
 		}
 		for i := range room.PresenceBatchThreshold - 3 {
@@ -184,15 +209,15 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 				for _, id := range rapid.SliceOfDistinct(user, rapid.ID).Draw(t, "who") {
 					if in[id] {
 						requests = append(requests, room.LeaveRequest{User: room.User{ID: id}, Last: true, JoinPending: !inLog[id]})
-						delete(in, id)
 					}
 				}
-				if r.BatchesPresence() {
-					for _, request := range requests {
-						if !request.JoinPending {
-							pendingLeaves[request.User.ID] = true
-							delete(inLog, request.User.ID)
-						}
+				if r.FlushesBeforeLeave(requests) {
+					flush(t)
+				}
+				for _, request := range requests {
+					delete(in, request.User.ID)
+					if r.BatchesPresence() {
+						pendingLeaves[request.User.ID] = true
 					}
 				}
 				before := len(inLog)
@@ -203,29 +228,8 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 					t.Fatalf("%d events for %d leave requests", len(c.Events), len(requests))
 				}
 			},
-			"flush": func(t *rapid.T) {
-				var joined []room.Member
-				var left []room.LeftMember
-				for id := range in {
-					if !inLog[id] {
-						joined = append(joined, room.Member{User: room.User{ID: id}})
-					}
-				}
-				for id := range pendingLeaves {
-					left = append(left, room.LeftMember{User: room.User{ID: id}})
-					inLog[id] = true // in the log, the user has not left yet
-				}
-				clear(pendingLeaves)
-				if (len(joined)+len(left) > 0) && !r.PresencePending {
-					t.Fatalf("%d joined and %d left, but PresencePending is false", len(joined), len(left))
-				}
-				var events []room.Event
-				r, events = r.FlushPresence(joined, left, noon)
-				readEvents(t, events)
-				if r.PresencePending || !maps.Equal(in, inLog) {
-					t.Fatalf("members %v according to the log, but %v in the room", inLog, in)
-				}
-			},
+			"flush": flush,
+			"list":  func(*rapid.T) { listed = maps.Clone(in) },
 			"": func(t *rapid.T) {
 				if r.MemberCount != len(in) {
 					t.Fatalf("%d members, want %d", r.MemberCount, len(in))

@@ -14,6 +14,8 @@ import (
 )
 
 type memberPage struct {
+	Generation room.LogID
+	Seq        room.Seq
 	MemberList []room.Member
 	NextCursor string
 }
@@ -86,11 +88,26 @@ func TestMembers(t *testing.T) {
 	if count() != 5 {
 		t.Errorf("the count is %d", count())
 	}
-	// Paging continues after a member who has left in the meantime.
+	// Paging continues after a member who has left in the meantime, and each page says at which seq
+	// it is true.
 	first := list("?limit=2")
 	users[1].leave("lobby")
-	if got := list("?limit=2&cursor=" + url.QueryEscape(first.NextCursor)); got.ids() != "carol bob" {
-		t.Errorf("members after alice, who has left, are %s", got.ids())
+	second := list("?limit=2&cursor=" + url.QueryEscape(first.NextCursor))
+	if second.ids() != "carol bob" {
+		t.Errorf("members after alice, who has left, are %s", second.ids())
+	}
+	now := as[struct{ Room room.Room }](last.call("GET", roomPath("lobby", ""), nil).is(http.StatusOK)).Room
+	if first.Generation != now.Generation || first.Seq != now.LastSeq-1 || second.Generation != now.Generation || second.Seq != now.LastSeq {
+		t.Errorf("pages as of %d/%d and %d/%d, but the room is at %d/%d", first.Generation, first.Seq, second.Generation, second.Seq, now.Generation, now.LastSeq)
+	}
+	path := "/v1/admin" + strings.TrimPrefix(roomPath("lobby", "/members?userID=alice"), "/v1")
+	for _, got := range []memberPage{
+		list("?userID=nobody"), as[memberPage](s.admin().call("GET", path, nil).is(http.StatusOK)),
+		as[memberPage](last.call("GET", roomPath("lobby", "/member-attributes"), nil).is(http.StatusOK)),
+	} {
+		if got.Generation != now.Generation || got.Seq != now.LastSeq || len(got.MemberList) > 0 {
+			t.Errorf("an empty list is %+v, but the room is at %d/%d", got, now.Generation, now.LastSeq)
+		}
 	}
 	if count() != 4 {
 		t.Errorf("after alice left, the count is %d", count())

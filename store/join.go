@@ -52,9 +52,6 @@ func (s *Store) SwitchRoom(
 		if !ok {
 			return c, room.ErrRoomNotFound
 		}
-		if old, c, err = flushPresenceBeforeLeave(ctx, tx, old, 1, now); err != nil {
-			return c, err
-		}
 		leaving, err := leaveRequests(ctx, tx, old, bySession, []room.SessionID{joining.ID})
 		if err != nil {
 			return c, err
@@ -89,7 +86,7 @@ func (s *Store) SwitchRoom(
 			return c, err
 		}
 		left, err := leave(ctx, tx, old, leaving, room.ReasonSwitched, "", now)
-		return c.And(joined).And(left), err
+		return joined.And(left), err
 	}, sessionKey(by.Session()), roomKey(from), roomKey(to))
 	return entered, created, s.notifyRefused(ctx, by, to, room.RoomSwitch, err)
 }
@@ -201,6 +198,10 @@ func (s *Store) insertOrFindRoom(
 func join(
 	ctx context.Context, tx pgx.Tx, r room.Room, request room.JoinRequest, now time.Time,
 ) (room.Room, room.Change, error) {
+	r, flushed, err := flushPresenceBeforeJoin(ctx, tx, r, []room.JoinRequest{request}, now)
+	if err != nil {
+		return r, room.Change{}, err
+	}
 	var b pgx.Batch
 	r, c, err := queueJoin(&b, r, request, now)
 	if err != nil {
@@ -211,7 +212,10 @@ func join(
 			return r, room.Change{}, err
 		}
 	}
-	return r, c, sendBatch(ctx, tx, &b)
+	if err := sendBatch(ctx, tx, &b); err != nil { // it sets the presence IDs in c
+		return r, room.Change{}, err
+	}
+	return r, flushed.And(c), nil
 }
 
 // queueJoin decides about a join request and queues the result, except for the update of the room
@@ -225,10 +229,7 @@ func queueJoin(b *pgx.Batch, r room.Room, request room.JoinRequest, now time.Tim
 	}
 	if r.MemberCount > members {
 		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
-			r.Generation, request.User.ID, request.User.Name, r.LastSeq, now, request.LeavePending || !batched)
-	}
-	if request.LeavePending {
-		b.Queue("DELETE FROM partings WHERE generation = $1 AND user_id = $2", r.Generation, request.User.ID)
+			r.Generation, request.User.ID, request.User.Name, r.LastSeq, now, !batched)
 	}
 	for i, joined := range c.Joined {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",

@@ -174,13 +174,21 @@ func (s *Store) decideJoins(
 			return room.Change{}, err
 		}
 	}
+	requests := make([]room.JoinRequest, len(joins))
+	for i, j := range joins {
+		requests[i] = state.requests[j.by.Session()]
+	}
+	r, all, err := flushPresenceBeforeJoin(ctx, tx, r, requests, now)
+	if err != nil {
+		return room.Change{}, err
+	}
 	var (
 		b       pgx.Batch
 		changes []room.Change
 		events  []room.Event
 	)
-	for _, j := range joins {
-		request := state.requests[j.by.Session()]
+	for i, j := range joins {
+		request := requests[i]
 		request.Call, request.Created = room.RoomEnter, created
 		var c room.Change
 		r, c, j.err = queueJoin(&b, r, request, now)
@@ -202,8 +210,7 @@ func (s *Store) decideJoins(
 	if err := sendBatch(ctx, tx, &b); err != nil {
 		return room.Change{}, err
 	}
-	var all room.Change // after the statements have returned the presence IDs
-	for _, c := range changes {
+	for _, c := range changes { // after the statements have returned the presence IDs
 		all = all.And(c)
 	}
 	return all, nil

@@ -77,12 +77,7 @@ func leaveRooms(
 	}
 	var c room.Change
 	for _, r := range locked {
-		leaving := sessions[r.Generation]
-		r, flushed, err := flushPresenceBeforeLeave(ctx, tx, r, len(leaving), now)
-		if err != nil {
-			return room.Change{}, err
-		}
-		requests, err := leaveRequests(ctx, tx, r, bySession, leaving)
+		requests, err := leaveRequests(ctx, tx, r, bySession, sessions[r.Generation])
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -93,7 +88,7 @@ func leaveRooms(
 		if err != nil {
 			return room.Change{}, err
 		}
-		c = c.And(flushed).And(left)
+		c = c.And(left)
 	}
 	return c, nil
 }
@@ -130,11 +125,19 @@ func leaveRequests[ID room.SessionID | room.UserID](
 	})
 }
 
-// leave removes members from a room that the transaction has locked, and writes the result.
+// leave removes members from a room that the transaction has locked, and writes the result. It
+// publishes the room's pending joins and leaves first, if it must.
 func leave(
 	ctx context.Context, tx pgx.Tx, r room.Room, requests []room.LeaveRequest,
 	reason room.LeaveReason, adminReason string, now time.Time,
 ) (room.Change, error) {
+	var flushed room.Change
+	if r.FlushesBeforeLeave(requests) {
+		var err error
+		if r, flushed, err = flushRoomPresence(ctx, tx, r, now); err != nil {
+			return room.Change{}, err
+		}
+	}
 	batched, version := r.BatchesPresence(), r.AttributesVersion
 	r, c := r.Leave(requests, reason, adminReason, now)
 	var b pgx.Batch
@@ -144,7 +147,7 @@ func leave(
 			continue
 		}
 		b.Queue("DELETE FROM members WHERE generation = $1 AND user_id = $2", r.Generation, request.User.ID)
-		if batched && !request.JoinPending {
+		if batched {
 			b.Queue("INSERT INTO partings (generation, user_id, user_name, reason) VALUES ($1, $2, $3, $4)",
 				r.Generation, request.User.ID, request.User.Name, reason)
 		}
@@ -156,7 +159,10 @@ func leave(
 	if err := queueRoom(&b, r, c.Events); err != nil {
 		return room.Change{}, err
 	}
-	return c, sendBatch(ctx, tx, &b)
+	if err := sendBatch(ctx, tx, &b); err != nil { // it sets the presence IDs in c
+		return room.Change{}, err
+	}
+	return flushed.And(c), nil
 }
 
 // queueLeft deletes presences, and stores the reasons for clients that return later. The presences'

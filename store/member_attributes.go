@@ -68,7 +68,10 @@ func (s *Store) UpdateMemberAttributes(
 		if err != nil {
 			return c, err
 		}
-		members, err := pgx.CollectRows(rows, scanMemberAttributes)
+		members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.MemberAttributesInfo, error) {
+			var joined room.Seq
+			return scanMemberAttributes(row, &joined)
+		})
 		if err != nil {
 			return c, err
 		}
@@ -94,62 +97,35 @@ func (s *Store) UpdateMemberAttributes(
 }
 
 const memberAttributesByID = `
-	SELECT m.user_id, a.pairs FROM members m LEFT JOIN member_attributes a USING (generation, user_id)
+	SELECT m.user_id, a.pairs, m.joined_seq FROM members m LEFT JOIN member_attributes a USING (generation, user_id)
 	WHERE generation = $1 AND user_id = ANY ($2) ORDER BY m.joined_seq, user_id`
 
-func scanMemberAttributes(row pgx.CollectableRow) (room.MemberAttributesInfo, error) {
+func scanMemberAttributes(row pgx.Row, more ...any) (room.MemberAttributesInfo, error) {
 	var (
 		m     room.MemberAttributesInfo
 		pairs memberPairs
 	)
-	err := row.Scan(&m.UserID, &pairs)
+	err := row.Scan(append([]any{&m.UserID, &pairs}, more...)...)
 	m.Attributes = pairs.attributes()
 	return m, err
 }
 
-// MemberAttributesByID returns the attributes of the users who are in the room, in the order in
-// which they joined, and omits the others.
+// MemberAttributesByID returns the attributes of the users who are in the room, and omits the
+// others. Errors: room.ErrRoomNotFound.
 func (s *Store) MemberAttributesByID(
 	ctx context.Context, g room.LogID, users []room.UserID,
-) ([]room.MemberAttributesInfo, error) {
-	rows, err := s.pool.Query(ctx, memberAttributesByID, g, users)
-	if err != nil {
-		return nil, translate(err)
-	}
-	members, err := pgx.CollectRows(rows, scanMemberAttributes)
-	return members, translate(err)
+) (room.MemberPage[room.MemberAttributesInfo], error) {
+	return memberPage(ctx, s, scanMemberAttributes, len(users), memberAttributesByID, g, users)
 }
 
-// MemberAttributes returns a page of at most limit members who have attributes, in the order in
-// which they joined, and the cursor of the next page. more is false for the last page.
+// MemberAttributes returns a page of at most limit members who have attributes. Errors:
+// room.ErrRoomNotFound.
 func (s *Store) MemberAttributes(
 	ctx context.Context, g room.LogID, after room.MemberCursor, limit int,
-) (page []room.MemberAttributesInfo, next room.MemberCursor, more bool, err error) {
-	// One additional row shows whether there is a next page.
-	rows, err := s.pool.Query(ctx, `
+) (room.MemberPage[room.MemberAttributesInfo], error) {
+	return memberPage(ctx, s, scanMemberAttributes, limit, `
 		SELECT user_id, a.pairs, m.joined_seq FROM members m CROSS JOIN LATERAL (
 			SELECT pairs FROM member_attributes WHERE generation = m.generation AND user_id = m.user_id LIMIT 1
 		) a WHERE generation = $1 AND (m.joined_seq, user_id) > ($2, $3)
 		ORDER BY m.joined_seq, user_id LIMIT $4`, g, after.JoinedSeq, after.User, limit+1)
-	if err != nil {
-		return nil, next, false, translate(err)
-	}
-	defer rows.Close()
-	page = make([]room.MemberAttributesInfo, 0, limit)
-	for rows.Next() {
-		if len(page) == limit {
-			more = true
-			continue
-		}
-		var (
-			m     room.MemberAttributesInfo
-			pairs memberPairs
-		)
-		if err := rows.Scan(&m.UserID, &pairs, &next.JoinedSeq); err != nil {
-			return nil, next, false, translate(err)
-		}
-		m.Attributes, next.User = pairs.attributes(), m.UserID
-		page = append(page, m)
-	}
-	return page, next, more, translate(rows.Err())
 }

@@ -34,7 +34,7 @@ func attributesOf(t *testing.T, f fixture, r room.Room, users ...room.UserID) ma
 		t.Fatal(err)
 	}
 	all := make(map[room.UserID]map[string]string)
-	for _, m := range infos {
+	for _, m := range infos.List {
 		all[m.UserID] = m.Attributes.Pairs()
 	}
 	return all
@@ -111,7 +111,7 @@ func TestMemberAttributesAfterLeaving(t *testing.T) {
 	if got := attributesOf(t, f, r, "bob"); len(got) > 0 {
 		t.Errorf("a user outside the room has %v", got)
 	}
-	if page, _, _, err := f.MemberAttributes(t.Context(), r.Generation, room.MemberCursor{}, 10); err != nil || len(page) != 1 {
+	if page, err := f.MemberAttributes(t.Context(), r.Generation, room.MemberCursor{}, 10); err != nil || len(page.List) != 1 {
 		t.Errorf("listed are %v, %v", page, err)
 	}
 	enterAs(t, f, "bob", "lobby", room.RoomOptions{})
@@ -138,18 +138,18 @@ func TestMemberAttributesPages(t *testing.T) {
 	for limit := 1; limit <= 5; limit++ {
 		var got []room.UserID
 		var after room.MemberCursor
-		for more := true; more; {
-			var page []room.MemberAttributesInfo
-			var err error
-			if page, after, more, err = f.MemberAttributes(t.Context(), r.Generation, after, limit); err != nil {
+		for more := true; more; more = after != (room.MemberCursor{}) {
+			page, err := f.MemberAttributes(t.Context(), r.Generation, after, limit)
+			if err != nil {
 				t.Fatal(err)
 			}
-			if len(page) > limit || len(page) == 0 || len(got) >= len(want) {
-				t.Fatalf("a page of %d members after %q", len(page), got)
+			if len(page.List) > limit || len(page.List) == 0 || len(got) >= len(want) {
+				t.Fatalf("a page of %d members after %q", len(page.List), got)
 			}
-			for _, m := range page {
+			for _, m := range page.List {
 				got = append(got, m.UserID)
 			}
+			after = page.Next
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("in pages of %d: %q, want %q", limit, got, want)

@@ -9,59 +9,68 @@ import (
 	"parlor/room"
 )
 
-// Members returns a page of at most limit members of a room, in the order in which they joined, and
-// the cursor of the next page. more is false for the last page.
+// Members returns a page of at most limit members of a room. Errors: room.ErrRoomNotFound.
 func (s *Store) Members(
 	ctx context.Context, g room.LogID, after room.MemberCursor, limit int,
-) (page []room.Member, next room.MemberCursor, more bool, err error) {
-	// One additional row shows whether there is a next page.
-	rows, err := s.pool.Query(ctx, `
+) (room.MemberPage[room.Member], error) {
+	return memberPage(ctx, s, scanMember, limit, `
 		SELECT user_id, user_name, joined_at, joined_seq FROM members
 		WHERE generation = $1 AND (joined_seq, user_id) > ($2, $3)
 		ORDER BY joined_seq, user_id LIMIT $4`, g, after.JoinedSeq, after.User, limit+1)
+}
+
+// MembersByID returns the users who are in the room, and omits the others. Errors:
+// room.ErrRoomNotFound.
+func (s *Store) MembersByID(
+	ctx context.Context, g room.LogID, users []room.UserID,
+) (room.MemberPage[room.Member], error) {
+	return memberPage(ctx, s, scanMember, len(users), `
+		SELECT user_id, user_name, joined_at, joined_seq FROM members
+		WHERE generation = $1 AND user_id = ANY ($2)`, g, users)
+}
+
+// memberPage reads a page of at most limit members from a query about the log $1, whose first column
+// is user_id and whose last one is joined_seq. One additional row shows whether there is a next
+// page. The end of the log is read by the same statement, and so in the same snapshot.
+func memberPage[T room.Member | room.MemberAttributesInfo](
+	ctx context.Context, s *Store, scan func(pgx.Row, ...any) (T, error), limit int, query string, args ...any,
+) (page room.MemberPage[T], err error) {
+	rows, err := s.pool.Query(ctx, "SELECT m.*, l.last_seq FROM logs l LEFT JOIN LATERAL ("+query+`) m ON true
+		WHERE l.generation = $1 ORDER BY m.joined_seq, m.user_id`, args...)
 	if err != nil {
-		return nil, next, false, translate(err)
+		return page, translate(err)
 	}
 	defer rows.Close()
-	page = make([]room.Member, 0, limit)
+	page.List = []T{}
+	var last room.MemberCursor
 	for rows.Next() {
-		if len(page) == limit {
-			more = true
-			continue
+		switch columns := rows.RawValues(); {
+		case columns[0] == nil: // the log has no such members
+			err = rows.Scan(append(make([]any, len(columns)-1), &page.Seq)...)
+		case len(page.List) == limit:
+			page.Next = last
+		default:
+			var m T
+			m, err = scan(rows, &last.JoinedSeq, &page.Seq)
+			last.User = room.UserID(columns[0])
+			page.List = append(page.List, m)
 		}
-		var (
-			m      room.Member
-			joined time.Time
-		)
-		if err := rows.Scan(&m.ID, &m.Name, &joined, &next.JoinedSeq); err != nil {
-			return nil, next, false, translate(err)
+		if err != nil {
+			return page, translate(err)
 		}
-		m.JoinedAt = room.InstantOf(joined)
-		next.User = m.ID
-		page = append(page, m)
 	}
-	return page, next, more, translate(rows.Err())
+	if rows.CommandTag().RowsAffected() == 0 && rows.Err() == nil {
+		return page, room.ErrRoomNotFound
+	}
+	return page, translate(rows.Err())
 }
 
-// MembersByID returns the users who are in the room, in the order in which they joined, and omits
-// the others.
-func (s *Store) MembersByID(ctx context.Context, g room.LogID, users []room.UserID) ([]room.Member, error) {
-	rows, err := s.pool.Query(ctx, `
-		SELECT user_id, user_name, joined_at FROM members
-		WHERE generation = $1 AND user_id = ANY ($2) ORDER BY joined_seq, user_id`, g, users)
-	if err != nil {
-		return nil, translate(err)
-	}
-	members, err := pgx.CollectRows(rows, scanMember)
-	return members, translate(err)
-}
-
-func scanMember(row pgx.CollectableRow) (room.Member, error) {
+func scanMember(row pgx.Row, more ...any) (room.Member, error) {
 	var (
 		m      room.Member
 		joined time.Time
 	)
-	err := row.Scan(&m.ID, &m.Name, &joined)
+	err := row.Scan(append([]any{&m.ID, &m.Name, &joined}, more...)...)
 	m.JoinedAt = room.InstantOf(joined)
 	return m, err
 }
@@ -76,10 +85,6 @@ func (s *Store) KickMembers(
 		kicked = []room.UserID{} // reset what an earlier try has set
 		now := s.now()
 		r, err := lockRoom(ctx, tx, id)
-		if err != nil {
-			return room.Change{}, err
-		}
-		r, flushed, err := flushPresenceBeforeLeave(ctx, tx, r, len(users), now)
 		if err != nil {
 			return room.Change{}, err
 		}
@@ -98,8 +103,7 @@ func (s *Store) KickMembers(
 		if len(requests) == 0 {
 			return room.Change{}, nil
 		}
-		left, err := leave(ctx, tx, r, requests, room.ReasonKicked, reason, now)
-		return flushed.And(left), err
+		return leave(ctx, tx, r, requests, room.ReasonKicked, reason, now)
 	}, roomKey(id))
 	return kicked, err
 }

@@ -45,12 +45,12 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// flushPresenceBeforeLeave publishes the pending joins and leaves of a room, if the room may be
-// empty after some members have left: none may be pending when the room ends.
-func flushPresenceBeforeLeave(
-	ctx context.Context, tx pgx.Tx, r room.Room, leaving int, now time.Time,
+// flushPresenceBeforeJoin publishes the pending joins and leaves of a room, if a user who joins left
+// a moment ago: each leave is published before the next join.
+func flushPresenceBeforeJoin(
+	ctx context.Context, tx pgx.Tx, r room.Room, joins []room.JoinRequest, now time.Time,
 ) (room.Room, room.Change, error) {
-	if !r.PresencePending || r.MemberCount > leaving {
+	if !slices.ContainsFunc(joins, func(j room.JoinRequest) bool { return j.LeavePending }) {
 		return r, room.Change{}, nil
 	}
 	return flushRoomPresence(ctx, tx, r, now)
@@ -69,7 +69,7 @@ func flushRoomPresence(ctx context.Context, tx pgx.Tx, r room.Room, now time.Tim
 			RETURNING user_id, user_name, joined_at, joined_seq
 		) SELECT user_id, user_name, joined_at FROM told ORDER BY joined_seq, joined_at, user_id`, r.Generation).
 		Query(func(rows pgx.Rows) (err error) {
-			joined, err = pgx.CollectRows(rows, scanMember)
+			joined, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Member, error) { return scanMember(row) })
 			return err
 		})
 	b.Queue("DELETE FROM partings WHERE generation = $1 RETURNING user_id, user_name, reason, true", r.Generation).

@@ -257,24 +257,32 @@ func TestMembersArePagedInOrderOfJoining(t *testing.T) {
 	for limit := 1; limit <= 8; limit++ {
 		var got []room.UserID
 		var after room.MemberCursor
-		for more := true; more; {
-			var page []room.Member
-			var err error
-			page, after, more, err = f.Members(t.Context(), r.Generation, after, limit)
+		for more := true; more; more = after != (room.MemberCursor{}) {
+			page, err := f.Members(t.Context(), r.Generation, after, limit)
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, m := range page {
+			for _, m := range page.List {
 				got = append(got, m.ID)
 			}
+			if page.Seq != r.LastSeq {
+				t.Errorf("a page is as of seq %d, but the log ends with %d", page.Seq, r.LastSeq)
+			}
+			after = page.Next
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("pages of %d (-want +got):\n%s", limit, diff)
 		}
 	}
 	found, err := f.MembersByID(t.Context(), r.Generation, []room.UserID{"user3", "nobody", "user9"})
-	if err != nil || len(found) != 2 || found[0].ID != "user9" || found[1].ID != "user3" {
+	if err != nil || len(found.List) != 2 || found.List[0].ID != "user9" || found.List[1].ID != "user3" || found.Seq != r.LastSeq {
 		t.Errorf("looked up %v, %v", found, err)
+	}
+	if found, err = f.MembersByID(t.Context(), r.Generation, []room.UserID{"nobody"}); err != nil || found.List == nil || found.Seq != r.LastSeq {
+		t.Errorf("looked up nobody: %v, %v", found, err)
+	}
+	if _, err := f.Members(t.Context(), r.Generation+1, room.MemberCursor{}, 1); !errors.Is(err, room.ErrRoomNotFound) {
+		t.Errorf("members of no room: %v", err)
 	}
 }
 

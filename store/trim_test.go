@@ -65,7 +65,7 @@ func TestRoomLogsAreTrimmed(t *testing.T) {
 	if diff := cmp.Diff(want, after); diff != "" {
 		t.Errorf("the room (-want +got):\n%s", diff)
 	}
-	if members, err := f.MembersByID(t.Context(), after.Generation, []room.UserID{"alice"}); err != nil || len(members) != 1 {
+	if members, err := f.MembersByID(t.Context(), after.Generation, []room.UserID{"alice"}); err != nil || len(members.List) != 1 {
 		t.Errorf("members %+v, %v", members, err)
 	}
 	history, err := f.OldestMessages(t.Context(), after, room.Span{Before: 100}, 10)

@@ -1088,6 +1088,10 @@ type Limits struct {
 	TextBytes int `json:"textBytes"`
 }
 
+// ListSeq The seq of the newest event in the room's log when the page was read. The page includes the
+// effects of this event and of all events before it. 0 if there is none.
+type ListSeq = int64
+
 // MaxMembers The maximum number of users in the room.
 //
 // Example: 500
@@ -1203,11 +1207,19 @@ type MemberAttributesInfo struct {
 
 // MemberAttributesReply A page of members and their attributes.
 type MemberAttributesReply struct {
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
 	// Infos The members and their attributes, in the order in which the members joined.
 	Infos []MemberAttributesInfo `json:"infos"`
 
 	// NextCursor The value of `cursor` for the next page; absent on the last page.
 	NextCursor *string `json:"nextCursor,omitempty"`
+
+	// Seq The seq of the newest event in the room's log when the page was read. The page includes the
+	// effects of this event and of all events before it. 0 if there is none.
+	Seq ListSeq `json:"seq"`
 }
 
 // MemberCountReply The number of members of a room.
@@ -1218,11 +1230,19 @@ type MemberCountReply struct {
 
 // MemberListReply A page of members.
 type MemberListReply struct {
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
 	// MemberList The members in this page, in the order in which they joined.
 	MemberList []Member `json:"memberList"`
 
 	// NextCursor The value of `cursor` for the next page; absent on the last page.
 	NextCursor *string `json:"nextCursor,omitempty"`
+
+	// Seq The seq of the newest event in the room's log when the page was read. The page includes the
+	// effects of this event and of all events before it. 0 if there is none.
+	Seq ListSeq `json:"seq"`
 }
 
 // MemberTimeout How long a session that has lost its stream stays in the room, in seconds.
@@ -2906,6 +2926,11 @@ type ClientInterface interface {
 
 	// AdminListRooms List all rooms, ordered by ID
 	//
+	// To follow all rooms, open `streamAdminEvents` first and collect its events, read all pages
+	// into a map by `generation`, and then apply the events in their order: `roomCreated` adds or
+	// replaces a room, `roomDestroyed` removes it. Of the other events of a room, apply those
+	// whose `seq` is greater than its `lastSeq`.
+	//
 	// Corresponds with GET /v1/admin/rooms (the `AdminListRooms` operationId).
 	AdminListRooms(ctx context.Context, params *AdminListRoomsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -3308,6 +3333,11 @@ type ClientInterface interface {
 	// time; or, with `userID`, those of the given users who are members, whether they have
 	// attributes or not.
 	//
+	// Combine the list with the events as described at `listMembers`:
+	// `roomMemberAttributesUpdated` replaces all attributes of its members, and `roomMemberLeft`
+	// removes them. A user who joins may have attributes that were kept in the room: look them up
+	// with `userID`.
+	//
 	// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
 	ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -3344,10 +3374,27 @@ type ClientInterface interface {
 	// Returns members in the order in which they joined, one page at a time; or, with `userID`,
 	// those of the given users who are members.
 	//
+	// `seq` is the event up to which a page is true. To show the members of a room at any time,
+	// combine the list with the events:
+	//
+	// 1. Open the stream, and collect the room's `roomMemberJoined` and `roomMemberLeft`.
+	// 2. Read all pages. Note `generation` and `seq` of the first one only, and put the members of
+	//    all pages into one map by `userID`.
+	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
+	//    order: those that arrived while the pages were read, and then each new one. A user who
+	//    joined replaces the entry with the same `userID`; a user who left removes it.
+	//
+	// If a later page has another `generation`, the room was destroyed and created again
+	// meanwhile: begin again.
+	//
 	// Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 	ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CountMembers Count the members of a room
+	//
+	// The number is exact. It cannot be combined with events, because a room with 100 or more
+	// members publishes joins and leaves about a second later, in batches: to follow the members,
+	// combine `listMembers` with the events.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
 	CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3475,6 +3522,10 @@ type ClientInterface interface {
 	LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSessionRooms List the rooms that the session is in
+	//
+	// Each room is true at its own `lastSeq`. A client that follows the rooms with a stream does
+	// not need this call: `sessionReady` lists the rooms, and the `roomStateChanged` events after
+	// it say which ones are joined and left.
 	//
 	// Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 	ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3656,6 +3707,11 @@ func (c *Client) StreamAdminEvents(ctx context.Context, params *StreamAdminEvent
 }
 
 // AdminListRooms List all rooms, ordered by ID
+//
+// To follow all rooms, open `streamAdminEvents` first and collect its events, read all pages
+// into a map by `generation`, and then apply the events in their order: `roomCreated` adds or
+// replaces a room, `roomDestroyed` removes it. Of the other events of a room, apply those
+// whose `seq` is greater than its `lastSeq`.
 //
 // Corresponds with GET /v1/admin/rooms (the `AdminListRooms` operationId).
 func (c *Client) AdminListRooms(ctx context.Context, params *AdminListRoomsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4479,6 +4535,11 @@ func (c *Client) LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...Req
 // time; or, with `userID`, those of the given users who are members, whether they have
 // attributes or not.
 //
+// Combine the list with the events as described at `listMembers`:
+// `roomMemberAttributesUpdated` replaces all attributes of its members, and `roomMemberLeft`
+// removes them. A user who joins may have attributes that were kept in the room: look them up
+// with `userID`.
+//
 // Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
 func (c *Client) ListMemberAttributes(ctx context.Context, roomID RoomID, params *ListMemberAttributesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMemberAttributesRequest(c.Server, roomID, params)
@@ -4545,6 +4606,19 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body
 // Returns members in the order in which they joined, one page at a time; or, with `userID`,
 // those of the given users who are members.
 //
+// `seq` is the event up to which a page is true. To show the members of a room at any time,
+// combine the list with the events:
+//
+//  1. Open the stream, and collect the room's `roomMemberJoined` and `roomMemberLeft`.
+//  2. Read all pages. Note `generation` and `seq` of the first one only, and put the members of
+//     all pages into one map by `userID`.
+//  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
+//     order: those that arrived while the pages were read, and then each new one. A user who
+//     joined replaces the entry with the same `userID`; a user who left removes it.
+//
+// If a later page has another `generation`, the room was destroyed and created again
+// meanwhile: begin again.
+//
 // Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMembersRequest(c.Server, roomID, params)
@@ -4559,6 +4633,10 @@ func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMem
 }
 
 // CountMembers Count the members of a room
+//
+// The number is exact. It cannot be combined with events, because a room with 100 or more
+// members publishes joins and leaves about a second later, in batches: to follow the members,
+// combine `listMembers` with the events.
 //
 // Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
 func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4806,6 +4884,10 @@ func (c *Client) LeaveAllRooms(ctx context.Context, reqEditors ...RequestEditorF
 }
 
 // ListSessionRooms List the rooms that the session is in
+//
+// Each room is true at its own `lastSeq`. A client that follows the rooms with a stream does
+// not need this call: `sessionReady` lists the rooms, and the `roomStateChanged` events after
+// it say which ones are joined and left.
 //
 // Corresponds with GET /v1/sessions/current/rooms (the `ListSessionRooms` operationId).
 func (c *Client) ListSessionRooms(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -7825,6 +7907,11 @@ type ClientWithResponsesInterface interface {
 
 	// AdminListRoomsWithResponse List all rooms, ordered by ID
 	//
+	// To follow all rooms, open `streamAdminEvents` first and collect its events, read all pages
+	// into a map by `generation`, and then apply the events in their order: `roomCreated` adds or
+	// replaces a room, `roomDestroyed` removes it. Of the other events of a room, apply those
+	// whose `seq` is greater than its `lastSeq`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/admin/rooms (the `AdminListRooms` operationId).
@@ -8273,6 +8360,11 @@ type ClientWithResponsesInterface interface {
 	// time; or, with `userID`, those of the given users who are members, whether they have
 	// attributes or not.
 	//
+	// Combine the list with the events as described at `listMembers`:
+	// `roomMemberAttributesUpdated` replaces all attributes of its members, and `roomMemberLeft`
+	// removes them. A user who joins may have attributes that were kept in the room: look them up
+	// with `userID`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
@@ -8311,12 +8403,29 @@ type ClientWithResponsesInterface interface {
 	// Returns members in the order in which they joined, one page at a time; or, with `userID`,
 	// those of the given users who are members.
 	//
+	// `seq` is the event up to which a page is true. To show the members of a room at any time,
+	// combine the list with the events:
+	//
+	// 1. Open the stream, and collect the room's `roomMemberJoined` and `roomMemberLeft`.
+	// 2. Read all pages. Note `generation` and `seq` of the first one only, and put the members of
+	//    all pages into one map by `userID`.
+	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
+	//    order: those that arrived while the pages were read, and then each new one. A user who
+	//    joined replaces the entry with the same `userID`; a user who left removes it.
+	//
+	// If a later page has another `generation`, the room was destroyed and created again
+	// meanwhile: begin again.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 	ListMembersWithResponse(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*ListMembersResponse, error)
 
 	// CountMembersWithResponse Count the members of a room
+	//
+	// The number is exact. It cannot be combined with events, because a room with 100 or more
+	// members publishes joins and leaves about a second later, in batches: to follow the members,
+	// combine `listMembers` with the events.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -8456,6 +8565,10 @@ type ClientWithResponsesInterface interface {
 	LeaveAllRoomsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*LeaveAllRoomsResponse, error)
 
 	// ListSessionRoomsWithResponse List the rooms that the session is in
+	//
+	// Each room is true at its own `lastSeq`. A client that follows the rooms with a stream does
+	// not need this call: `sessionReady` lists the rooms, and the `roomStateChanged` events after
+	// it say which ones are joined and left.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -13528,6 +13641,11 @@ func (c *ClientWithResponses) StreamAdminEventsWithResponse(ctx context.Context,
 
 // AdminListRoomsWithResponse List all rooms, ordered by ID
 //
+// To follow all rooms, open `streamAdminEvents` first and collect its events, read all pages
+// into a map by `generation`, and then apply the events in their order: `roomCreated` adds or
+// replaces a room, `roomDestroyed` removes it. Of the other events of a room, apply those
+// whose `seq` is greater than its `lastSeq`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/admin/rooms (the `AdminListRooms` operationId).
@@ -14228,6 +14346,11 @@ func (c *ClientWithResponses) LeaveRoomWithResponse(ctx context.Context, roomID 
 // time; or, with `userID`, those of the given users who are members, whether they have
 // attributes or not.
 //
+// Combine the list with the events as described at `listMembers`:
+// `roomMemberAttributesUpdated` replaces all attributes of its members, and `roomMemberLeft`
+// removes them. A user who joins may have attributes that were kept in the room: look them up
+// with `userID`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/member-attributes (the `ListMemberAttributes` operationId).
@@ -14284,6 +14407,19 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 // Returns members in the order in which they joined, one page at a time; or, with `userID`,
 // those of the given users who are members.
 //
+// `seq` is the event up to which a page is true. To show the members of a room at any time,
+// combine the list with the events:
+//
+//  1. Open the stream, and collect the room's `roomMemberJoined` and `roomMemberLeft`.
+//  2. Read all pages. Note `generation` and `seq` of the first one only, and put the members of
+//     all pages into one map by `userID`.
+//  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
+//     order: those that arrived while the pages were read, and then each new one. A user who
+//     joined replaces the entry with the same `userID`; a user who left removes it.
+//
+// If a later page has another `generation`, the room was destroyed and created again
+// meanwhile: begin again.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
@@ -14296,6 +14432,10 @@ func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, roomI
 }
 
 // CountMembersWithResponse Count the members of a room
+//
+// The number is exact. It cannot be combined with events, because a room with 100 or more
+// members publishes joins and leaves about a second later, in batches: to follow the members,
+// combine `listMembers` with the events.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -14507,6 +14647,10 @@ func (c *ClientWithResponses) LeaveAllRoomsWithResponse(ctx context.Context, req
 }
 
 // ListSessionRoomsWithResponse List the rooms that the session is in
+//
+// Each room is true at its own `lastSeq`. A client that follows the rooms with a stream does
+// not need this call: `sessionReady` lists the rooms, and the `roomStateChanged` events after
+// it say which ones are joined and left.
 //
 // Returns a wrapper object for the known response body format(s).
 //

@@ -1,4 +1,4 @@
-import type { Member, Parlor, StreamEvents } from 'parlor-sdk';
+import { type Member, MemberList, type Parlor, type StreamEvents } from 'parlor-sdk';
 import { avatar } from './avatar.ts';
 import { byID, make } from './element.ts';
 
@@ -18,68 +18,50 @@ export class Members {
   readonly #counts = document.querySelectorAll('.member-count');
   readonly #parlor: Parlor;
   readonly #roomID: string;
-  readonly #members = new Map<string, Member>();
+  readonly #members: MemberList;
   #total = 0;
-  #changes = 0;
   #recounting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, roomID: string) {
     this.#parlor = parlor;
     this.#roomID = roomID;
+    this.#members = new MemberList(parlor, roomID);
     this.#show();
   }
 
   async load(): Promise<void> {
-    // The reply may or may not include a join or leave that happens during the call: load again.
-    for (let changes = -1; changes !== this.#changes; ) {
-      changes = this.#changes;
-      const [{ memberList }, { count }] = await Promise.all([
-        this.#parlor.listMembers(this.#roomID, { limit: LISTED }),
-        this.#parlor.countMembers(this.#roomID),
-      ]);
-      this.#members.clear();
-      for (const member of memberList) this.#members.set(member.userID, member);
-      this.#total = count;
-    }
+    await this.#members.load(LISTED);
+    await this.#count();
     this.#show();
   }
 
-  joined({ memberList }: StreamEvents['roomMemberJoined']): void {
-    this.#changes++;
-    for (const member of memberList) {
-      if (this.#members.has(member.userID)) continue;
-      this.#total++;
-      if (this.#members.size < LISTED) this.#members.set(member.userID, member);
-    }
-    this.#recount();
+  /** Applies a join or a leave of members. */
+  apply(event: StreamEvents['roomMemberJoined'] | StreamEvents['roomMemberLeft']): void {
+    this.#members.apply(event);
+    if (!this.#members.complete) this.#recount();
     this.#show();
   }
 
-  left({ memberList }: StreamEvents['roomMemberLeft']): void {
-    this.#changes++;
-    for (const { userID } of memberList) {
-      this.#members.delete(userID);
-      this.#total = Math.max(this.#total - 1, this.#members.size);
-    }
-    this.#recount();
-    this.#show();
+  /** Asks for the number of members, unless all of them are listed. */
+  async #count(): Promise<void> {
+    if (!this.#members.complete) this.#total = (await this.#parlor.countMembers(this.#roomID)).count;
   }
 
   #recount(): void {
-    if (this.#total <= LISTED || this.#recounting !== undefined) return;
-    this.#recounting = setTimeout(async () => {
+    this.#recounting ??= setTimeout(async () => {
       this.#recounting = undefined;
-      const { count } = await this.#parlor.countMembers(this.#roomID).catch(() => ({ count: this.#total }));
-      this.#total = count;
+      await this.#count().catch(() => {}); // the next event asks again
       this.#show();
     }, RECOUNT_MS);
   }
 
   #show(): void {
-    this.#list.replaceChildren(...Array.from(this.#members.values(), (member) => this.#row(member)));
-    for (const count of this.#counts) count.textContent = String(this.#total);
-    const rest = this.#total - this.#members.size;
-    this.#more.hidden = rest === 0;
+    const members = Array.from(this.#members.members.values()).slice(0, LISTED);
+    const total = this.#members.complete ? this.#members.members.size : this.#total;
+    this.#list.replaceChildren(...members.map((member) => this.#row(member)));
+    for (const count of this.#counts) count.textContent = String(total);
+    const rest = total - members.length;
+    this.#more.hidden = rest <= 0;
     this.#more.textContent = `and ${rest} more`;
   }
 

@@ -222,14 +222,14 @@ export class RoomView {
       }),
       parlor.on('roomMemberJoined', (event) => {
         if (!ours(event)) return;
-        this.#members.joined(event);
+        this.#members.apply(event);
         for (const { userID, userName } of event.memberList) {
           this.#log.addLine(event.seq, userID === parlor.userID ? 'You joined' : `${userName} joined`);
         }
       }),
       parlor.on('roomMemberLeft', (event) => {
         if (!ours(event)) return;
-        this.#members.left(event);
+        this.#members.apply(event);
         for (const { userName, reason } of event.memberList) {
           this.#log.addLine(event.seq, textForLeave(userName, reason), { 'data-reason': reason });
         }

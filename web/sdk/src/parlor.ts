@@ -167,7 +167,10 @@ export class Parlor {
     return rooms.getRoom(this.#http, roomID);
   }
 
-  /** Lists a page of members. For the next page, pass the reply's `nextCursor` as `cursor`. */
+  /**
+   * Lists a page of members. For the next page, pass the reply's `nextCursor` as `cursor`. A
+   * MemberList combines the pages with the events of the stream.
+   */
   listMembers(roomID: string, query: rooms.MemberQuery = {}) {
     return rooms.listMembers(this.#http, roomID, query);
   }

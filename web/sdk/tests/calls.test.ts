@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { type Parlor, ParlorError } from '../src/index.ts';
+import { MemberList, type Parlor, ParlorError } from '../src/index.ts';
 import { login, message, next, failAttempt, fakeTime } from './harness.ts';
 import { TestServer } from './server.ts';
 
@@ -31,6 +31,56 @@ test('a query parameter is repeated for each of its values', async () => {
   expect(call.url.searchParams.getAll('userID')).toEqual(['a', 'b&c']);
   call.reply(200, { memberList: [] });
   expect(await listing).toEqual({ memberList: [] });
+});
+
+test('a MemberList is the same as the room, whenever events arrive', async () => {
+  const list = new MemberList(parlor, 'r');
+  const member = (userID: string, joinedAt = '') => ({ userID, userName: userID, joinedAt });
+  const joined = (seq: number, ...users: string[]) =>
+    list.apply({ roomID: 'r', generation: 7, seq, memberList: users.map((user) => member(user, `at ${seq}`)) });
+  const left = (seq: number, ...users: string[]) =>
+    list.apply({
+      roomID: 'r',
+      generation: 7,
+      seq,
+      memberList: users.map((userID) => ({ userID, userName: userID, reason: 'left' as const })),
+    });
+  const page = async (seq: number, users: string[], nextCursor?: string, generation = 7) => {
+    const call = await server.next('GET', '/v1/rooms/r/members');
+    call.reply(200, { generation, seq, memberList: users.map((user) => member(user)), ...(nextCursor && { nextCursor }) });
+    return call.url.searchParams;
+  };
+  const users = () => Array.from(list.members.values(), ({ userID, joinedAt }) => userID + joinedAt).join(', ');
+
+  const loading = list.load();
+  joined(4, 'early'); // the list includes it, and a leave that was not received yet
+  joined(6, 'bob');
+  await page(5, ['alice', 'carol'], 'c1');
+  left(7, 'carol');
+  joined(8, 'alice');
+  expect((await page(9, ['dora', 'late'], 'c2')).get('cursor')).toBe('c1');
+  left(10, 'late');
+  await page(11, ['last']);
+  await loading;
+  expect(users()).toBe('dora, last, bobat 6, aliceat 8');
+  expect(list.complete).toBe(true);
+  left(8, 'alice'); // again
+  left(12, 'nobody');
+  joined(13, 'eve');
+  expect(users()).toBe('dora, last, bobat 6, aliceat 8, eveat 13');
+
+  const reloading = list.load(2);
+  await page(20, ['a', 'b'], 'c3');
+  await reloading;
+  expect(users()).toBe('a, b');
+  expect(list.complete).toBe(false);
+
+  const recreated = list.load();
+  await page(1, ['a'], 'c4');
+  await page(1, ['other'], undefined, 8);
+  await page(2, ['other', 'another'], undefined, 8);
+  await recreated;
+  expect(users()).toBe('other, another');
 });
 
 test('recallMessage is retried after a lost reply', async () => {

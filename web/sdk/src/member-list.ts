@@ -1,0 +1,78 @@
+import type { Parlor } from './parlor.ts';
+import type { Member, StreamEvents } from './types.ts';
+
+type Joined = StreamEvents['roomMemberJoined'];
+type Left = StreamEvents['roomMemberLeft'];
+
+/** The most members in a page of listMembers. */
+const PAGE = 500;
+
+/**
+ * The members of a room at any time: a list, and the events after it. Pass it every roomMemberJoined
+ * and roomMemberLeft of the room, also before and while the list is loaded.
+ */
+export class MemberList {
+  readonly #parlor: Parlor;
+  readonly #roomID: string;
+  #members = new Map<string, Member>();
+  #complete = false;
+  #generation = 0;
+  /** The event up to which the members are true. */
+  #seq = 0;
+  #loading = 0;
+  /** The events that arrived while the list is loaded. It may or may not include them. */
+  #meanwhile: (Joined | Left)[] = [];
+
+  constructor(parlor: Parlor, roomID: string) {
+    this.#parlor = parlor;
+    this.#roomID = roomID;
+  }
+
+  /** The members by userID: those of the list in the order in which they joined, and then others. */
+  get members(): ReadonlyMap<string, Member> {
+    return this.#members;
+  }
+
+  /** Whether these are all members; false if there were more than load was asked for. */
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  /** Loads the list, or the first `most` members. */
+  async load(most = Number.MAX_SAFE_INTEGER): Promise<void> {
+    this.#loading++;
+    try {
+      const query = { limit: Math.min(most, PAGE) };
+      const first = await this.#parlor.listMembers(this.#roomID, query);
+      const members = new Map(first.memberList.map((member) => [member.userID, member]));
+      let page = first;
+      while (page.nextCursor !== undefined && members.size < most) {
+        page = await this.#parlor.listMembers(this.#roomID, { ...query, cursor: page.nextCursor });
+        if (page.generation !== first.generation) return await this.load(most); // another room
+        for (const member of page.memberList) members.set(member.userID, member);
+      }
+      this.#members = members;
+      this.#complete = page.nextCursor === undefined;
+      this.#generation = first.generation;
+      this.#seq = first.seq;
+      for (const event of this.#meanwhile) this.#apply(event);
+    } finally {
+      if (--this.#loading === 0) this.#meanwhile = [];
+    }
+  }
+
+  /** Applies an event, unless the list includes it. */
+  apply(event: Joined | Left): void {
+    if (this.#loading > 0) this.#meanwhile.push(event);
+    this.#apply(event);
+  }
+
+  #apply({ generation, seq, memberList }: Joined | Left): void {
+    if (generation !== this.#generation || seq <= this.#seq) return;
+    this.#seq = seq;
+    for (const member of memberList) {
+      this.#members.delete(member.userID);
+      if ('joinedAt' in member) this.#members.set(member.userID, member);
+    }
+  }
+}
