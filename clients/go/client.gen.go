@@ -18,6 +18,21 @@ import (
 	openapi_types "github.com/oapi-codegen/runtime/types"
 )
 
+// Defines values for AdminTokenClaimsScope.
+const (
+	Admin AdminTokenClaimsScope = "admin"
+)
+
+// Valid indicates whether the value is a known member of the AdminTokenClaimsScope enum.
+func (e AdminTokenClaimsScope) Valid() bool {
+	switch e {
+	case Admin:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AttributesAction.
 const (
 	Delete AttributesAction = "delete"
@@ -742,6 +757,37 @@ type AdminSendMessageRequest struct {
 	Sender SenderRequest `json:"sender"`
 }
 
+// AdminTokenClaims The claims of an admin token. Other claims are allowed, and not read.
+//
+// Example: {"aud":["parlor"],"exp":1795453800,"iat":1795453200,"iss":"https://id.example.com","scope":"admin","sub":"backend"}
+type AdminTokenClaims struct {
+	// Aud The applications that the token is for; one string counts as a list of one. Must contain
+	// that of the server, if it is configured with one.
+	Aud *[]string `json:"aud,omitempty"`
+
+	// Exp A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
+	// or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
+	Exp NumericDate `json:"exp"`
+
+	// Iat A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
+	// or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
+	Iat *NumericDate `json:"iat,omitempty"`
+
+	// Iss The issuer. Must be that of the server, if it is configured with one.
+	Iss *string `json:"iss,omitempty"`
+
+	// Nbf A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
+	// or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
+	Nbf   *NumericDate          `json:"nbf,omitempty"`
+	Scope AdminTokenClaimsScope `json:"scope"`
+
+	// Sub A name for the caller, which the log shows.
+	Sub *string `json:"sub,omitempty"`
+}
+
+// AdminTokenClaimsScope defines model for AdminTokenClaims.Scope.
+type AdminTokenClaimsScope string
+
 // AttributesAction Whether the attributes were set or deleted.
 type AttributesAction string
 
@@ -876,17 +922,8 @@ type CreateSessionRequest struct {
 	// Device A description of the client, which is returned with the session.
 	Device *string `json:"device,omitempty"`
 
-	// Token A user token: a JWT signed by your backend. `sub` (the userID) and `exp` are required, as
-	// are `aud` and `iss` if the operator configured them; `name` and grants are optional. Tokens
-	// with a repeated name in the header or the claims are rejected.
-	//
-	// A token without grants allows everything, except kicking members. A token with any of the
-	// claims `rooms`, `peers` and `media` allows only what they grant. `rooms` is a list of
-	// objects with a `roomID`, which may end in `*` to match all rooms that begin with it, and any
-	// of `create`, `join`, `send`, `kick` and `attributes` set to `true`; `attributes` allows
-	// changing the attributes of the room and of other members, while users need no grant for
-	// their own. `peers` is a list of the users to whom messages may be sent: each entry is a
-	// userID, or a prefix followed by `*`. `media` set to `true` allows uploading files.
+	// Token A user token: a JWT signed by your backend, whose claims are UserTokenClaims. Tokens with a
+	// repeated name in the header or the claims are rejected. docs/tokens.md has examples.
 	Token Token `json:"token"`
 
 	// UserName The name of a user, for display; at most 256 bytes.
@@ -1408,6 +1445,10 @@ type MessageReply struct {
 	Message Message `json:"message"`
 }
 
+// NumericDate A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
+// or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
+type NumericDate = int64
+
 // OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
 // because its owner has left.
 type OperatedInfo struct {
@@ -1633,17 +1674,8 @@ type RenewTokenReply struct {
 
 // RenewTokenRequest A newer token for the session.
 type RenewTokenRequest struct {
-	// Token A user token: a JWT signed by your backend. `sub` (the userID) and `exp` are required, as
-	// are `aud` and `iss` if the operator configured them; `name` and grants are optional. Tokens
-	// with a repeated name in the header or the claims are rejected.
-	//
-	// A token without grants allows everything, except kicking members. A token with any of the
-	// claims `rooms`, `peers` and `media` allows only what they grant. `rooms` is a list of
-	// objects with a `roomID`, which may end in `*` to match all rooms that begin with it, and any
-	// of `create`, `join`, `send`, `kick` and `attributes` set to `true`; `attributes` allows
-	// changing the attributes of the room and of other members, while users need no grant for
-	// their own. `peers` is a list of the users to whom messages may be sent: each entry is a
-	// userID, or a prefix followed by `*`. `media` set to `true` allows uploading files.
+	// Token A user token: a JWT signed by your backend, whose claims are UserTokenClaims. Tokens with a
+	// repeated name in the header or the claims are rejected. docs/tokens.md has examples.
 	Token Token `json:"token"`
 }
 
@@ -1870,6 +1902,29 @@ type RoomDestroyedEvent struct {
 // - `unused`: no user joined within the unusedTimeout.
 // - `operator`: an admin destroyed it.
 type RoomDestroyedEventReason string
+
+// RoomGrant What a user may do in one room, or in all rooms whose IDs begin alike. What is absent is not
+// granted. Other fields are allowed, and not read.
+type RoomGrant struct {
+	// Attributes Whether the user may change the attributes of the room and of other members. Users need
+	// no grant for their own.
+	Attributes *bool `json:"attributes,omitempty"`
+
+	// Create Whether the user may create the room.
+	Create *bool `json:"create,omitempty"`
+
+	// Join Whether the user may join the room.
+	Join *bool `json:"join,omitempty"`
+
+	// Kick Whether the user may kick other members.
+	Kick *bool `json:"kick,omitempty"`
+
+	// RoomID A roomID, or the beginning of roomIDs and `*`.
+	RoomID string `json:"roomID"`
+
+	// Send Whether the user may send messages to the room.
+	Send *bool `json:"send,omitempty"`
+}
 
 // RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
 // but not `.` or `..`.
@@ -2297,17 +2352,8 @@ type Timestamp = time.Time
 // Example: 2026-11-21T15:00:00Z
 type TimestampRequest = time.Time
 
-// Token A user token: a JWT signed by your backend. `sub` (the userID) and `exp` are required, as
-// are `aud` and `iss` if the operator configured them; `name` and grants are optional. Tokens
-// with a repeated name in the header or the claims are rejected.
-//
-// A token without grants allows everything, except kicking members. A token with any of the
-// claims `rooms`, `peers` and `media` allows only what they grant. `rooms` is a list of
-// objects with a `roomID`, which may end in `*` to match all rooms that begin with it, and any
-// of `create`, `join`, `send`, `kick` and `attributes` set to `true`; `attributes` allows
-// changing the attributes of the room and of other members, while users need no grant for
-// their own. `peers` is a list of the users to whom messages may be sent: each entry is a
-// userID, or a prefix followed by `*`. `media` set to `true` allows uploading files.
+// Token A user token: a JWT signed by your backend, whose claims are UserTokenClaims. Tokens with a
+// repeated name in the header or the claims are rejected. docs/tokens.md has examples.
 type Token = string
 
 // TokenWillExpireEvent The token is about to expire. Call renewToken to keep the session.
@@ -2408,6 +2454,49 @@ type UserID = string
 //
 // Example: Alice
 type UserName = string
+
+// UserTokenClaims The claims of a user token. Other claims are allowed, and not read.
+//
+// A token without grants allows everything, except kicking members. A token with any of the
+// claims `rooms`, `peers` and `media` allows only what they grant.
+//
+// Example: {"aud":["parlor"],"exp":1795456800,"iat":1795453200,"iss":"https://id.example.com","media":true,"name":"Guest 17","nbf":1795453200,"peers":["alice","support-*"],"rooms":[{"attributes":true,"create":true,"join":true,"kick":true,"roomID":"class-7","send":true},{"join":true,"roomID":"hall-*"}],"sub":"guest-17"}
+type UserTokenClaims struct {
+	// Aud The applications that the token is for; one string counts as a list of one. Must contain
+	// that of the server, if it is configured with one.
+	Aud *[]string `json:"aud,omitempty"`
+
+	// Exp A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
+	// or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
+	Exp NumericDate `json:"exp"`
+
+	// Iat A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
+	// or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
+	Iat *NumericDate `json:"iat,omitempty"`
+
+	// Iss The issuer. Must be that of the server, if it is configured with one.
+	Iss *string `json:"iss,omitempty"`
+
+	// Media Whether the user may upload files.
+	Media *bool `json:"media,omitempty"`
+
+	// Name The user's name, unless createSession has another one.
+	Name *UserName `json:"name,omitempty"`
+
+	// Nbf A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
+	// or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
+	Nbf *NumericDate `json:"nbf,omitempty"`
+
+	// Peers The users to whom messages may be sent: each entry is a userID, or the beginning of
+	// userIDs and `*`. An empty list grants nothing.
+	Peers *[]string `json:"peers,omitempty"`
+
+	// Rooms What the user may do in which rooms. An empty list grants nothing.
+	Rooms *[]RoomGrant `json:"rooms,omitempty"`
+
+	// Sub The user.
+	Sub UserID `json:"sub"`
+}
 
 // VoidTokensReply The time before which tokens are void, and the sessions that were ended.
 type VoidTokensReply struct {
