@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -285,10 +286,19 @@ func checkKey(key any) error {
 	return nil
 }
 
-// Sign returns a new token for a user.
+// Sign returns a new token for a user without grants, which allows everything except kicking.
 func (t *Tokens) Sign(u room.User, ttl time.Duration) (string, error) {
+	return t.SignGrants(u, nil, ttl)
+}
+
+// SignGrants returns a new token for a user that allows only what is granted. Nil is no grants.
+func (t *Tokens) SignGrants(u room.User, granted *room.Grants, ttl time.Duration) (string, error) {
 	c := t.claims(ttl)
 	c.Subject, c.Name = string(u.ID), u.Name
+	if granted != nil {
+		c.Rooms, c.Peers = granted.Rooms, granted.Peers
+		c.Media = strconv.AppendBool(nil, granted.Media)
+	}
 	return sign(c, t.Secret)
 }
 

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"parlor/auth"
@@ -17,10 +21,27 @@ type TokenCmd struct {
 	User  string        `placeholder:"ID" help:"User ID that the token is for. With --admin: a name for the caller, which the log shows (sub)."`
 	Name  string        `placeholder:"NAME" help:"Display name of the user."`
 	Admin bool          `help:"Create a token for the admin API."`
+	Grant []string      `sep:"none" placeholder:"ACTIONS:ROOM" help:"Grant actions in a room: create, join, send, kick and attributes, separated by commas. A ROOM that ends in * stands for all rooms that begin with it. Repeatable. With --grant, --peer or --media, the token allows only what they name; without them it allows everything except kicking."`
+	Peer  []string      `sep:"none" placeholder:"USER" help:"Grant messages to a user, or with a trailing * to all users whose IDs begin with it. Repeatable."`
+	Media bool          `help:"Grant uploads."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
+	Print string        `default:"token" enum:"token,claims" help:"What to print: the token, or its claims as JSON, which a backend has to sign."`
 	Data  string        `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the token if PARLOR_SECRET is not set."`
 
 	Signing // the same settings as those of the server
+}
+
+// Help returns the examples of the help text.
+func (c *TokenCmd) Help() string {
+	return `Examples:
+
+	parlor token --user alice --name Alice
+	parlor token --user guest-17 --grant join,send:class-* --peer support-* --media
+	parlor token --user teacher --grant create,join,send,kick,attributes:class-7
+	parlor token --user guest-17 --grant join:lobby --print claims
+	parlor token --admin --user backend --ttl 10m
+
+The token is signed with the settings of the server, and checked as the server does.`
 }
 
 // Run prints the token.
@@ -33,8 +54,23 @@ func (c *TokenCmd) Run(to console) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(to.out, token)
-	return err
+	if c.Print == "claims" {
+		return to.printClaims(token)
+	}
+	return to.print(token)
+}
+
+// printClaims writes the claims of a token as JSON that people can read.
+func (c console) printClaims(token string) error {
+	text, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		return fmt.Errorf("decode the claims: %w", err)
+	}
+	var readable bytes.Buffer
+	if err := json.Indent(&readable, text, "", "  "); err != nil {
+		return fmt.Errorf("decode the claims: %w", err)
+	}
+	return c.print(readable.String())
 }
 
 func (c *TokenCmd) validate() error {
@@ -50,6 +86,13 @@ func (c *TokenCmd) validate() error {
 	}
 	if len(c.Name) > room.MaxUserNameBytes {
 		fault("--name", "has %d bytes; at most %d are allowed", len(c.Name), room.MaxUserNameBytes)
+	}
+	granted, err := c.grants()
+	if err != nil {
+		faults = append(faults, err)
+	}
+	if granted != nil && c.Admin {
+		fault("--admin", "admin tokens have no grants: leave --grant, --peer and --media out")
 	}
 	longest := c.TokenLifetime
 	if c.Admin {
@@ -77,9 +120,74 @@ func (c *TokenCmd) signer() (*auth.Tokens, error) {
 	return c.Signing.tokens(c.Data)
 }
 
-func (c *TokenCmd) sign(tokens *auth.Tokens) (string, error) {
+// sign returns the token, which the server will accept.
+func (c *TokenCmd) sign(tokens *auth.Tokens) (token string, err error) {
 	if c.Admin {
-		return tokens.SignAdmin(c.User, c.TTL)
+		token, err = tokens.SignAdmin(c.User, c.TTL)
+		if err == nil {
+			_, _, err = tokens.VerifyAdmin(token)
+		}
+		return token, err
 	}
-	return tokens.Sign(room.User{ID: room.UserID(c.User), Name: c.Name}, c.TTL)
+	granted, err := c.grants()
+	if err != nil {
+		return "", err
+	}
+	token, err = tokens.SignGrants(room.User{ID: room.UserID(c.User), Name: c.Name}, granted, c.TTL)
+	if err == nil {
+		_, err = tokens.Verify(token)
+	}
+	return token, err
+}
+
+// grants returns what the token grants. Nil is no grants.
+func (c *TokenCmd) grants() (*room.Grants, error) {
+	if len(c.Grant) == 0 && len(c.Peer) == 0 && !c.Media {
+		return nil, nil
+	}
+	granted := &room.Grants{Media: c.Media}
+	var faults []error
+	for _, text := range c.Grant {
+		grant, err := parseGrant(text)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("--grant: %q %w", text, err))
+		}
+		granted.Rooms = append(granted.Rooms, grant)
+	}
+	for _, peer := range c.Peer {
+		if peer != "*" && !room.UserID(strings.TrimSuffix(peer, "*")).Valid() {
+			faults = append(faults, fmt.Errorf("--peer: %q is neither a user ID nor the beginning of user IDs and *", peer))
+		}
+		granted.Peers = append(granted.Peers, room.UserID(peer))
+	}
+	return granted, errors.Join(faults...)
+}
+
+// parseGrant parses ACTIONS:ROOM, such as join,send:class-*. A room ID may contain colons.
+func parseGrant(text string) (room.Grant, error) {
+	actions, id, ok := strings.Cut(text, ":")
+	if !ok {
+		return room.Grant{}, errors.New("is not ACTIONS:ROOM, such as join,send:lobby")
+	}
+	if id != "*" && !room.RoomID(strings.TrimSuffix(id, "*")).Valid() {
+		return room.Grant{}, errors.New("grants no room: write a room ID, or the beginning of room IDs and *, after the colon")
+	}
+	grant := room.Grant{RoomID: room.RoomID(id)}
+	for action := range strings.SplitSeq(actions, ",") {
+		switch strings.TrimSpace(action) {
+		case "create":
+			grant.Create = true
+		case "join":
+			grant.Join = true
+		case "send":
+			grant.Send = true
+		case "kick":
+			grant.Kick = true
+		case "attributes":
+			grant.Attributes = true
+		default:
+			return grant, fmt.Errorf("has the unknown action %q: use create, join, send, kick and attributes", action)
+		}
+	}
+	return grant, nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -9,8 +11,10 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
 
 	"parlor/auth"
+	"parlor/room"
 	"parlor/store/storetest"
 )
 
@@ -60,6 +64,79 @@ func TestToken(t *testing.T) {
 	}
 }
 
+// TestTokenGrants checks what the server reads from the tokens that parlor token prints with grants.
+func TestTokenGrants(t *testing.T) {
+	t.Parallel()
+	env := []string{"PARLOR_SECRET=" + string(goodSecret)}
+	tokens := &auth.Tokens{Secret: []byte(goodSecret)}
+	for _, c := range []struct {
+		args []string
+		want *room.Grants
+	}{
+		{nil, nil},
+		{[]string{"--media"}, &room.Grants{Media: true}},
+		{[]string{"--peer", "support-*", "--peer", "*"}, &room.Grants{Peers: []room.UserID{"support-*", "*"}}},
+		{[]string{"--grant", "join,send:class:1", "--grant", "create, kick ,attributes:class-*", "--grant", "join:*"}, &room.Grants{Rooms: []room.Grant{
+			{RoomID: "class:1", Join: true, Send: true}, {RoomID: "class-*", Create: true, Kick: true, Attributes: true}, {RoomID: "*", Join: true},
+		}}},
+	} {
+		args := append([]string{"token", "--user", "guest"}, c.args...)
+		got := parlor(t.Context(), t, env, args...)
+		claims, err := tokens.Verify(strings.TrimSpace(got.out))
+		if diff := cmp.Diff(c.want, claims.Grants); err != nil || diff != "" {
+			t.Errorf("%q: %v, grants (-want +got):\n%s%s", args, err, diff, got.err)
+		}
+		printed := parlor(t.Context(), t, env, append(args, "--print", "claims")...)
+		var plain struct {
+			Sub   string
+			Rooms []room.Grant
+			Peers []room.UserID
+			Media bool
+		}
+		if err := json.Unmarshal([]byte(printed.out), &plain); err != nil || plain.Sub != "guest" {
+			t.Errorf("%q prints the claims %s%s: %v", args, printed.out, printed.err, err)
+		}
+		if c.want != nil {
+			if diff := cmp.Diff(*c.want, room.Grants{Rooms: plain.Rooms, Peers: plain.Peers, Media: plain.Media}); diff != "" {
+				t.Errorf("%q, printed claims (-want +got):\n%s", args, diff)
+			}
+		}
+	}
+}
+
+// TestTokenIsAcceptedByTheServer checks that a token is not printed if the server would refuse it.
+func TestTokenIsAcceptedByTheServer(t *testing.T) {
+	t.Parallel()
+	args := []string{"token", "--user", "alice"}
+	for i := range 400 {
+		args = append(args, "--grant", fmt.Sprintf("join:class-%d", i))
+	}
+	got := parlor(t.Context(), t, []string{"PARLOR_SECRET=" + string(goodSecret)}, args...)
+	if got.code != exitError || got.out != "" || !strings.Contains(got.err, "at most 8192 are allowed") {
+		t.Errorf("with 400 grants: exit code %d, %d bytes of output, errors %q", got.code, len(got.out), got.err)
+	}
+}
+
+// TestTokenHelp checks that the help text has examples that work.
+func TestTokenHelp(t *testing.T) {
+	t.Parallel()
+	env := []string{"PARLOR_SECRET=" + string(goodSecret)}
+	examples := 0
+	for line := range strings.Lines((&TokenCmd{}).Help()) {
+		args := strings.Fields(line)
+		if len(args) < 2 || args[0] != "parlor" {
+			continue
+		}
+		examples++
+		if got := parlor(t.Context(), t, env, args[1:]...); got.code != exitOK {
+			t.Errorf("%s: exit code %d, errors %q", line, got.code, got.err)
+		}
+	}
+	if help := parlor(t.Context(), t, nil, "token", "--help").out; examples < 4 || !strings.Contains(help, "--grant join,send:class-*") {
+		t.Errorf("%d examples in the help text:\n%s", examples, help)
+	}
+}
+
 func TestTokenFromDataFolder(t *testing.T) {
 	t.Parallel()
 	folder := t.TempDir()
@@ -78,10 +155,18 @@ func TestTokenFaults(t *testing.T) {
 	for _, args := range [][]string{
 		{"--user", ""},
 		{"--user", "alice smith"},
-		{"--user", strings.Repeat("a", 33)},
+		{"--user", strings.Repeat("a", room.MaxUserIDBytes+1)},
 		{"--user", "alice", "--name", strings.Repeat("n", 257)},
 		{"--user", "alice", "--ttl", "0s"},
 		{"--user", "alice", "--secret", "short"},
+		{"--user", "alice", "--grant", "lobby"},
+		{"--user", "alice", "--grant", "join:"},
+		{"--user", "alice", "--grant", ":lobby"},
+		{"--user", "alice", "--grant", "jion:lobby"},
+		{"--user", "alice", "--grant", "join:a b"},
+		{"--user", "alice", "--peer", "a b"},
+		{"--user", "alice", "--print", "all"},
+		{"--admin", "--grant", "join:lobby"},
 	} {
 		if got := parlor(t.Context(), t, nil, append([]string{"token"}, args...)...); got.code != exitUsage || got.out != "" {
 			t.Errorf("%q: exit code %d, output %q", args, got.code, got.out)
