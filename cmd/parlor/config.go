@@ -113,7 +113,7 @@ type ServeCmd struct {
 	Heartbeat        time.Duration `env:"PARLOR_HEARTBEAT" default:"10s" help:"Interval of the comments that keep an idle stream open. Must be shorter than the idle timeout of every proxy on the way. 5s to 120s."`
 	PeerTimeout      time.Duration `env:"PARLOR_PEER_TIMEOUT" default:"20s" help:"How long after its last packet a client that lost its network is considered gone (Linux only). The memberTimeout of its rooms starts then. At least PARLOR_HEARTBEAT plus 5s, at most 10m."`
 	Drain            time.Duration `env:"PARLOR_DRAIN" default:"6s" help:"Maximum time a stopping server keeps serving while clients reconnect elsewhere and uploads and downloads finish. It stops earlier when none are left. 0s to 10m."`
-	DrainDelay       time.Duration `env:"PARLOR_DRAIN_DELAY" default:"2s" help:"Part of PARLOR_DRAIN that passes before streams are closed, so that load balancers notice first that /readyz fails. Capped at half of PARLOR_DRAIN. 0s to 10m."`
+	DrainDelay       time.Duration `env:"PARLOR_DRAIN_DELAY" default:"2s" help:"Part of PARLOR_DRAIN that passes before streams are closed, so that load balancers notice first that /readyz fails. Capped at half of PARLOR_DRAIN; none in development mode. 0s to 10m."`
 
 	Dev bool `name:"dev" env:"PARLOR_DEV" help:"Development mode: POST /dev/token gives anyone who can reach the API a token for any user. Only for trying Parlor out, on a loopback address and with the private database."`
 

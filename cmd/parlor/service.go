@@ -176,7 +176,11 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	case <-ctx.Done():
 	case err = <-failed:
 	}
-	err = errors.Join(err, s.shutdown(c.Drain, c.DrainDelay))
+	delay := c.DrainDelay
+	if c.Dev {
+		delay = 0 // no load balancer sends clients to a server in development mode
+	}
+	err = errors.Join(err, s.shutdown(c.Drain, delay))
 	stopSweeping() // last, because timeouts must fire while streams are open
 	swept.Wait()
 	return err

@@ -15,6 +15,8 @@ const (
 	// lastCallsTimeout is how long calls may take once the port is closed. It is short because
 	// clients cannot connect from then on. Clients retry calls that are cut off.
 	lastCallsTimeout = 2 * time.Second
+	// leavingTimeout is how long a stopping server waits for the database to tell it of other servers.
+	leavingTimeout = time.Second
 	// replyGrace is the time that net/http needs to write replies whose handlers have returned.
 	replyGrace = 100 * time.Millisecond
 	// storingTimeout is how long uploads that were cut off may take to store what they received.
@@ -28,11 +30,12 @@ const (
 // as usual except that /readyz fails.
 func (s *service) shutdown(drain, delay time.Duration) error {
 	s.draining.Store(true)
-	s.store.MarkLeaving()
 	s.handlers.DisableKeepAlives()
 	delay = min(delay, drain/2)
+	delayed := time.After(delay)
 	s.log.Info("stopping", "streams", s.hub.Stats().Streams, "transfers", s.handlers.Transfers(), "delay", delay.String())
-	<-time.After(delay) // a second signal ends the program
+	s.leave()
+	<-delayed // a second signal ends the program
 
 	ctx, cancel := context.WithTimeout(context.Background(), drain-delay)
 	defer cancel()
@@ -50,6 +53,17 @@ func (s *service) shutdown(drain, delay time.Duration) error {
 		err = errors.Join(err, s.ops.Close()) // last, so that the metrics show the shutdown
 	}
 	return err
+}
+
+// leave tells other servers that this one is stopping, and learns of those that started a moment
+// ago: the last renewal of the lease may be two seconds old.
+func (s *service) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), leavingTimeout)
+	defer cancel()
+	s.store.MarkLeaving()
+	if err := s.store.RenewLease(ctx); err != nil {
+		s.log.Warn("lease renewal failed", "error", err)
+	}
 }
 
 // closeAPI closes the port, ends streams and feeds, and waits for calls. It does not wait for

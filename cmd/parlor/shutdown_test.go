@@ -29,10 +29,11 @@ import (
 // If there is no other server, open streams stay open until the end.
 func TestShutdownIsAnnounced(t *testing.T) {
 	t.Parallel()
-	p := startParlor(t, storetest.Folder(t), "--drain", "4s", "--drain-delay", "2s")
+	env := []string{"PARLOR_SECRET=" + string(goodSecret)}
+	p := startParlorWith(t, storetest.Folder(t), env, "--drain", "4s", "--drain-delay", "2s")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	alice := login(ctx, t, p, "alice")
+	alice := loginWithSecret(ctx, t, p, "alice")
 	alice.enter(ctx, t, "hall")
 	old := &browserClient{client: alice}
 	var reading sync.WaitGroup
@@ -54,7 +55,7 @@ func TestShutdownIsAnnounced(t *testing.T) {
 	if err := alice.sendText(ctx, "hall", "still served"); err != nil {
 		t.Error(err)
 	}
-	bob := login(ctx, t, p, "bob")
+	bob := loginWithSecret(ctx, t, p, "bob")
 	late := &browserClient{client: bob}
 	reading.Go(func() { late.connect(ctx) })
 	for late.opened.Load() == 0 && ctx.Err() == nil {
@@ -69,6 +70,73 @@ func TestShutdownIsAnnounced(t *testing.T) {
 		if v.pause == 0 || v.pause > time.Second {
 			t.Errorf("the stream of %s ended, with a reconnect after %s", v.client.user, v.pause)
 		}
+	}
+}
+
+// loginWithSecret starts a session at a server whose secret is goodSecret.
+func loginWithSecret(ctx context.Context, t *testing.T, p *process, user string) *client {
+	t.Helper()
+	c := &client{http: http.DefaultClient, base: p.url, user: user}
+	if err := c.loginWith(ctx, &auth.Tokens{Secret: []byte(goodSecret)}); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestDevelopmentStopsAtOnce checks that Ctrl-C at a terminal does not wait for load balancers.
+func TestDevelopmentStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	p := startParlor(t, storetest.Folder(t), "--drain", "10m", "--drain-delay", "5m")
+	p.signal(syscall.SIGINT)
+	if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("exit code %d: %s", code, p.logged())
+	}
+}
+
+// TestSecondSignal checks that a second signal ends a server that is shutting down.
+func TestSecondSignal(t *testing.T) {
+	t.Parallel()
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			p := startParlorWith(t, storetest.Folder(t), nil, "--drain", "10m", "--drain-delay", "5m")
+			if err := p.cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+			for status(t.Context(), p.ops+"/readyz") != http.StatusServiceUnavailable && t.Context().Err() == nil {
+				wait(t.Context(), 5*time.Millisecond)
+			}
+			p.signal(s)
+			if state := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() || state.Signal() != s {
+				t.Errorf("the server ended with %s: %s", p.cmd.ProcessState, p.logged())
+			}
+		})
+	}
+}
+
+// TestShutdownKnowsNewServer checks that a server that is stopped just after its successor is up
+// moves its streams, and that the successor, which is stopped next, then knows that it is alone.
+func TestShutdownKnowsNewServer(t *testing.T) {
+	t.Parallel()
+	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true"}
+	first := startParlorWith(t, storetest.Folder(t), env, "--drain", "200ms", "--drain-delay", "0s")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	v := &browserClient{client: loginWithSecret(ctx, t, first, "alice")}
+	var reading sync.WaitGroup
+	reading.Go(func() { v.connect(ctx) })
+	for v.opened.Load() == 0 && ctx.Err() == nil {
+		wait(ctx, 5*time.Millisecond)
+	}
+	second := startParlorWith(t, storetest.Folder(t), env, "--drain", "200ms", "--drain-delay", "0s")
+	first.signal(syscall.SIGTERM)
+	reading.Wait()
+	if v.pause < 0 || v.pause > 100*time.Millisecond {
+		t.Errorf("the client was asked to reconnect after %s: %s", v.pause, first.logged())
+	}
+	second.signal(syscall.SIGTERM)
+	if strings.Contains(second.logged(), "moving streams to other servers") {
+		t.Errorf("the last server moved its streams: %s", second.logged())
 	}
 }
 
