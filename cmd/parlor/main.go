@@ -55,10 +55,20 @@ func main() {
 // run runs the command in the arguments and returns the exit code. Each line of an error is printed
 // with a prefix.
 func run(args []string, to console) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	// A second signal ends the program immediately, without an orderly shutdown.
-	context.AfterFunc(ctx, stop)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		// A second signal ends the program immediately, without an orderly shutdown. It would be lost
+		// if the shutdown began before this.
+		signal.Stop(signals)
+		stop()
+	}()
 
 	err := dispatch(ctx, args, to)
 	if err == nil {
