@@ -244,8 +244,7 @@ func (f *feed) reconnect(delay time.Duration) error {
 	return f.flush()
 }
 
-// appendEvent encodes an event, with its position as its id if at is not nil. JSON contains no raw
-// line breaks, so the data is one line.
+// appendEvent encodes an event, with its position as its id if at is not nil.
 func (f *feed) appendEvent(t room.EventType, data any, at *room.FeedCursor) {
 	encoded, err := json.Marshal(data)
 	if err != nil {
@@ -257,7 +256,7 @@ func (f *feed) appendEvent(t room.EventType, data any, at *room.FeedCursor) {
 		f.buf = appendFeedCursor(f.buf, *at)
 		f.buf = append(f.buf, '\n')
 	}
-	f.buf = fmt.Appendf(f.buf, "event: %s\ndata: %s\n\n", t, encoded)
+	f.buf = fmt.Appendf(f.buf, "event: %s\ndata: %s\n\n", t, hub.OneLine(encoded))
 }
 
 // flush sends the encoded events.

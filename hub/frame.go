@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -34,7 +35,7 @@ func encodeEvent(e room.Event) (*frame, error) {
 	}
 	f := &frame{
 		log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, recalledSeq: room.RecalledBy(e.Body),
-		data: append(data, frameEnd...),
+		data: append(OneLine(data), frameEnd...),
 	}
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
 		f.shedAbove = shedAboveFor(messages[0])
@@ -73,7 +74,7 @@ func encodeBody(b room.Body) *frame {
 	t := b.Type()
 	carriesID := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset ||
 		t == room.TypeRoomStateChanged
-	return &frame{carriesID: carriesID, data: append(append(frameHead(t), data...), frameEnd...)}
+	return &frame{carriesID: carriesID, data: append(append(frameHead(t), OneLine(data)...), frameEnd...)}
 }
 
 // minRetry is the shortest time in the retry field of a stream. A native EventSource waits that
@@ -88,8 +89,20 @@ func AppendReconnect(b []byte, after time.Duration) []byte {
 		max(after, minRetry).Milliseconds(), room.TypeReconnect, after.Milliseconds())
 }
 
-// frameHead returns the lines of a frame before the data. JSON contains no raw line breaks, so the
-// data is one line.
+// nextLine is U+0085. Encoders of JSON do not escape it, and some readers break lines at it although
+// Server-Sent Events do not: Python's splitlines, for example. They escape all the other characters
+// at which such readers break lines.
+const nextLine = "\u0085"
+
+// OneLine returns JSON that is one line for every reader, with the same value.
+func OneLine(json []byte) []byte {
+	if !bytes.Contains(json, []byte(nextLine)) {
+		return json
+	}
+	return bytes.ReplaceAll(json, []byte(nextLine), []byte(`\u0085`))
+}
+
+// frameHead returns the lines of a frame before the data.
 func frameHead(t room.EventType) []byte {
 	b := append(make([]byte, 0, 64), "event: "...)
 	return append(append(b, t...), "\ndata: "...)

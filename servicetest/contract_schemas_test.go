@@ -3,6 +3,7 @@ package servicetest
 import (
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
@@ -70,3 +71,34 @@ func schemasOf(doc *openapi3.T) []placedSchema {
 	}
 	return all
 }
+
+// TestContractCompatibility checks that a client of today can read what a server of tomorrow sends,
+// and that strict decoders can read it.
+func TestContractCompatibility(t *testing.T) {
+	t.Parallel()
+	both := make(map[*openapi3.Schema]bool)
+	for _, placed := range schemasOf(parseContract()) {
+		s := placed.schema
+		open := s.AdditionalProperties.Has == nil || *s.AdditionalProperties.Has
+		fixed := s.Type.Is("object") && s.AdditionalProperties.Schema == nil // it has fields, not any keys
+		switch {
+		case s.Nullable:
+			t.Errorf("%s may be null: a field without a value is absent", placed.at)
+		case fixed && placed.sent && open:
+			t.Errorf("%s is an open request: unknown fields are refused", placed.at)
+		case fixed && !placed.sent && !open:
+			t.Errorf("%s is a closed reply or event: clients would refuse a new field", placed.at)
+		case s.Type.Is("integer") && s.Format == "int64" && !placed.sent && (s.Max == nil || *s.Max > maxExact):
+			t.Errorf("%s may be larger than a number in JavaScript", placed.at)
+		case fixed && both[s]:
+			t.Errorf("%s is used in requests and in replies", placed.at)
+		}
+		both[s] = true
+	}
+	if matches("MemberCountReply", []byte(`{"count":1,"more":2}`)) == nil {
+		t.Error("the tests accept fields that the contract lacks")
+	}
+}
+
+// maxExact is the largest integer up to which all have an exact representation in JavaScript.
+const maxExact = 1<<53 - 1

@@ -98,6 +98,9 @@ func readEvents(r io.Reader, each func(event), retry func(int), comment func()) 
 			return nil
 		}
 		line = strings.TrimSuffix(line, "\n")
+		if at := strings.IndexFunc(line, breaksLine); at >= 0 {
+			return fmt.Errorf("some readers break the line at %+.1q: %q", line[at:], line)
+		}
 		if line == "" {
 			if e.Type != "" || e.Data != nil || e.ID != "" {
 				each(e)
@@ -136,6 +139,9 @@ func readEvents(r io.Reader, each func(event), retry func(int), comment func()) 
 		fields[name] = true
 	}
 }
+
+// breaksLine reports whether some reader of text breaks a line at a character.
+func breaksLine(c rune) bool { return c < ' ' || c == '\u0085' || c == '\u2028' || c == '\u2029' }
 
 // stream is an open event stream. Events are checked against the contract as they are read.
 type stream struct {
