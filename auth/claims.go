@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -163,21 +162,27 @@ func kindOf(t reflect.Type) string {
 	}
 }
 
-// checkUser returns an error if the claims are not those of a user.
-func (c claims) checkUser() error {
+// user returns the user that the claims name. The Name is empty if the claim is missing, or empty as
+// some backends write it.
+func (c claims) user() (room.User, error) {
+	user := room.User{ID: room.UserID(c.Subject)}
 	switch {
 	case c.Scope == ScopeAdmin:
-		return refuse("The token is an admin token, which cannot start a session: sign a token of the user, without scope.")
+		return user, refuse("The token is an admin token, which cannot start a session: sign a token of the user, without scope.")
 	case c.Scope != "":
-		return refuse("scope in the claims of the token is %s, which cannot start a session: leave scope out.", quote(c.Scope))
+		return user, refuse("scope in the claims of the token is %s, which cannot start a session: leave scope out.", quote(c.Scope))
 	case c.Subject == "":
-		return refuse("sub in the claims of the token is missing or empty: it must be the userID.")
-	case !room.UserID(c.Subject).Valid():
-		return refuse("sub in the claims of the token is not a userID: %s.", userIDFault(c.Subject))
-	case !validName(c.Name):
-		return refuse("name in the claims of the token has %d bytes or contains NUL: it may have at most %d bytes of UTF-8.", len(c.Name), room.MaxUserNameBytes)
+		return user, refuse("sub in the claims of the token is missing or empty: it must be the userID.")
+	case !user.ID.Valid():
+		return user, refuse("sub in the claims of the token is not a userID: %s.", userIDFault(c.Subject))
+	case c.Name == "":
+		return user, nil
 	}
-	return nil
+	var bad *room.NameFault
+	if user.Name, bad = room.CleanName(c.Name, room.MaxUserNameBytes); bad != nil {
+		return user, refuse("name in the claims of the token %s.", bad.Message)
+	}
+	return user, nil
 }
 
 // userIDFault says what is wrong with an ID that is not valid for a user.
@@ -186,11 +191,6 @@ func userIDFault(id string) string {
 		return fmt.Sprintf("it has %d bytes, and at most %d are allowed", len(id), room.MaxUserIDBytes)
 	}
 	return "it may be neither . nor .., and contain only letters, digits and !#$%&()+-:;<=.>?@[]^_{}|~"
-}
-
-// validName reports whether a name in a token is a valid userName.
-func validName(name string) bool {
-	return len(name) <= room.MaxUserNameBytes && utf8.ValidString(name) && !strings.ContainsRune(name, 0)
 }
 
 // grants returns what the claims allow; nil means everything. If one of rooms, peers and media is

@@ -149,9 +149,10 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	if err == nil {
 		err = t.check(c, t.Lifetime)
 	}
-	if err == nil {
-		err = c.checkUser()
+	if err != nil {
+		return room.Claims{}, err
 	}
+	user, err := c.user()
 	if err != nil {
 		return room.Claims{}, err
 	}
@@ -159,7 +160,7 @@ func (t *Tokens) Verify(token string) (room.Claims, error) {
 	if err != nil {
 		return room.Claims{}, err
 	}
-	verified := room.Claims{User: room.User{ID: room.UserID(c.Subject), Name: c.Name}, Grants: granted, ExpiresAt: t.until(c)}
+	verified := room.Claims{User: user, Grants: granted, ExpiresAt: t.until(c)}
 	if c.IssuedAt != nil {
 		verified.IssuedAt = c.IssuedAt.UTC()
 	}

@@ -172,6 +172,8 @@ func TestVerifyRejectsBadTokens(t *testing.T) {
 		{"the sub ..", signed(set("sub", "..")), room.ErrTokenInvalid},
 		{"a sub with NUL", signed(set("sub", "alice\x00")), room.ErrTokenInvalid},
 		{"a name of 257 bytes", signed(set("name", strings.Repeat("x", 257))), room.ErrTokenInvalid},
+		{"a name of blanks", signed(set("name", " \u3000")), room.ErrTokenInvalid},
+		{"a name with a line break", signed(set("name", "Ali\nce")), room.ErrTokenInvalid},
 		{"a name with NUL", signed(set("name", "Al\x00ice")), room.ErrTokenInvalid},
 
 		{"crit", authtest.Token(t, hs, secret, nil, map[string]any{"crit": []string{"b64"}, "b64": true}), room.ErrTokenInvalid},

@@ -148,7 +148,7 @@ type adminSendMessageRequest struct {
 
 type senderRequest struct {
 	UserID   room.UserID `json:"userID" validate:"required,userID"`
-	UserName *string     `json:"userName" validate:"omitnil,min=1,maxBytes=256"`
+	UserName *string     `json:"userName" validate:"omitnil,min=1,name=256"`
 }
 
 func (s senderRequest) user() room.User {

@@ -173,7 +173,7 @@ func given[T any](field *T) T {
 	return *field
 }
 
-// check validates a request by its validate tags.
+// check validates a request by its validate tags, and cleans the names in it.
 func (a *api) check(request any) error {
 	err := a.validate.Struct(request)
 	failures, ok := errors.AsType[validator.ValidationErrors](err)
@@ -191,6 +191,11 @@ func (a *api) check(request any) error {
 		pointer := "/" + strings.NewReplacer(".", "/", "[", "/", "]", "").Replace(path)
 		if pairs, ok := f.Value().(map[string]string); ok && f.Tag() == "pairBytes" {
 			faults = append(faults, pairFaults(pointer, pairs, f.Param())...)
+			continue
+		}
+		if f.Tag() == "name" {
+			_, bad := room.CleanName(f.Value().(string), number(f.Param()))
+			faults = append(faults, fault{pointer, bad.Rule, bad.Message})
 			continue
 		}
 		faults = append(faults, fault{pointer, f.Tag(), ruleText(f)})
@@ -225,6 +230,13 @@ func newValidator() *validator.Validate {
 		return name
 	})
 	rules := map[string]validator.Func{
+		"name": func(f validator.FieldLevel) bool {
+			name, bad := room.CleanName(f.Field().String(), number(f.Param()))
+			if bad == nil {
+				f.Field().SetString(name) // here, so that no handler can forget it
+			}
+			return bad == nil
+		},
 		"userID": func(f validator.FieldLevel) bool { return room.UserID(f.Field().String()).Valid() },
 		"roomID": func(f validator.FieldLevel) bool { return room.RoomID(f.Field().String()).Valid() },
 		"instant": func(f validator.FieldLevel) bool {

@@ -17,7 +17,7 @@ const developmentTokenTime = time.Hour
 
 type developmentTokenRequest struct {
 	UserID   room.UserID `json:"userID" validate:"required,userID"`
-	UserName *string     `json:"userName" validate:"omitnil,min=1,maxBytes=256"`
+	UserName *string     `json:"userName" validate:"omitnil,min=1,name=256"`
 }
 
 type developmentTokenReply struct {

@@ -114,10 +114,10 @@ func compareRules(t *testing.T, where string, schema *openapi3.Schema, required 
 	}
 }
 
-// rules returns the rules of a validate tag. It omits omitnil, which only allows a field to be
-// absent.
+// rules returns the rules of a validate tag. It omits omitnil and omitempty, which only allow a field
+// to be absent or empty.
 func rules(tag string) []string {
-	all := slices.DeleteFunc(strings.Split(tag, ","), func(rule string) bool { return rule == "omitnil" || rule == "" })
+	all := slices.DeleteFunc(strings.Split(tag, ","), func(rule string) bool { return rule == "omitnil" || rule == "omitempty" || rule == "" })
 	slices.Sort(all)
 	return all
 }
@@ -141,7 +141,10 @@ func contractRules(s *openapi3.Schema, required bool) []string {
 			rule("min=%d", s.MinLength)
 		}
 		// maxLength counts characters, and would allow more than x-maxBytes.
-		if bytes, ok := s.Extensions["x-maxBytes"]; ok {
+		bytes, ok := s.Extensions["x-maxBytes"]
+		if s.Extensions["x-name"] == true {
+			rule("name=%v", bytes)
+		} else if ok {
 			rule("maxBytes=%v", bytes)
 		} else if s.MaxLength != nil {
 			rule("max=%d", *s.MaxLength)
@@ -246,7 +249,7 @@ func TestContractLimits(t *testing.T) {
 		{"member attributes page", maxMemberAttributesPage, *parameter(memberAttributes, "limit").Max},
 		{"default member attributes page", defaultMemberAttributesPage, parameter(memberAttributes, "limit").Default},
 		{"member attributes lookup", maxMemberLookup, *parameter(memberAttributes, "userID").MaxItems},
-		{"file name", room.MaxFileNameBytes, doc.Paths.Find("/v1/media").Post.Parameters.GetByInAndName("query", "fileName").Schema.Value.Extensions["x-maxBytes"]},
+		{"file name", room.MaxFileNameBytes, property("Media", "fileName").Extensions["x-maxBytes"]},
 		{"upload", room.MaxMediaBytes, *doc.Paths.Find("/v1/media/uploads").Post.Parameters.GetByInAndName("header", "Upload-Length").Schema.Value.Max},
 		{"before", maxSafeInteger, *parameter(messages, "before").Max},
 		{"after", maxSafeInteger, *parameter(messages, "after").Max},

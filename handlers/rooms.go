@@ -50,13 +50,13 @@ func roomOptions(name string, c configRequest, attributes map[string]string) roo
 
 type createRoomRequest struct {
 	RoomID         room.RoomID       `json:"roomID" validate:"required,roomID"`
-	RoomName       string            `json:"roomName" validate:"maxBytes=64"`
+	RoomName       string            `json:"roomName" validate:"omitempty,name=64"`
 	Config         configRequest     `json:"config"`
 	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
 }
 
 type enterRoomRequest struct {
-	RoomName       string            `json:"roomName" validate:"maxBytes=64"`
+	RoomName       string            `json:"roomName" validate:"omitempty,name=64"`
 	Config         configRequest     `json:"config"`
 	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
 }
@@ -148,7 +148,7 @@ type switchRoomRequest struct {
 
 type toRoom struct {
 	RoomID   room.RoomID `json:"roomID" validate:"required,roomID"`
-	RoomName string      `json:"roomName" validate:"maxBytes=64"`
+	RoomName string      `json:"roomName" validate:"omitempty,name=64"`
 }
 
 func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Session, from room.RoomID) error {

@@ -25,8 +25,8 @@ type sessionStore interface {
 
 type createSessionRequest struct {
 	Token    string  `json:"token" validate:"required,max=8192"`
-	UserName *string `json:"userName" validate:"omitnil,min=1,maxBytes=256"`
-	Device   string  `json:"device" validate:"maxBytes=64"`
+	UserName *string `json:"userName" validate:"omitnil,min=1,name=256"`
+	Device   string  `json:"device" validate:"omitempty,name=64"`
 }
 
 type createSessionReply struct {

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -88,9 +89,9 @@ func (a *api) openUploadBody(ctx context.Context, w http.ResponseWriter, r *http
 	q := readQuery(r, "fileName")
 	name := unnamedFile
 	if q.has("fileName") {
-		name = q.values.Get("fileName")
-		if !room.ValidFileName(name) {
-			q.fault("fileName", "fileName", badFileName)
+		var bad *room.NameFault
+		if name, bad = fileName(q.values.Get("fileName")); bad != nil {
+			q.fault("fileName", bad.Rule, bad.Message)
 		}
 	}
 	if err := q.err(); err != nil {
@@ -113,7 +114,11 @@ func (a *api) openUploadBody(ctx context.Context, w http.ResponseWriter, r *http
 	return body, body.openForm(r, q.has("fileName"))
 }
 
-const badFileName = "must be 1 to 255 bytes of text on one line, without slashes"
+// fileName returns the clean name of a file.
+func fileName(text string) (string, *room.NameFault) {
+	name, bad := room.CleanFileName(text)
+	return cmp.Or(name, unnamedFile), bad
+}
 
 // openForm moves to the file in a form. The form is read through a body of its own, to which all
 // limits of a file apply.
@@ -133,10 +138,10 @@ func (b *uploadBody) openForm(r *http.Request, named bool) error {
 		return invalid(fault{"/file", "single", "must be the only part of the form, and a file"})
 	}
 	if !named {
-		b.fileName = part.FileName()
-	}
-	if !room.ValidFileName(b.fileName) {
-		return invalid(fault{"/file", "fileName", badFileName})
+		var bad *room.NameFault
+		if b.fileName, bad = fileName(part.FileName()); bad != nil {
+			return invalid(fault{"/file", bad.Rule, "the name of the file " + bad.Message})
+		}
 	}
 	b.file = part
 	b.form = func() error {

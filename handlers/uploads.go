@@ -153,8 +153,9 @@ func uploadName(h http.Header) (string, error) {
 		case err != nil || key == "" || seen[key]:
 			return "", invalid(fault{"header/Upload-Metadata", "metadata", "must be comma-separated keys, each of them once and with a value in Base64"})
 		case key == "filename":
-			if name = string(value); !room.ValidFileName(name) {
-				return "", invalid(fault{"header/Upload-Metadata", "fileName", "filename " + badFileName})
+			var bad *room.NameFault
+			if name, bad = fileName(string(value)); bad != nil {
+				return "", invalid(fault{"header/Upload-Metadata", bad.Rule, "filename " + bad.Message})
 			}
 		}
 		seen[key] = true

@@ -2,10 +2,7 @@ package room
 
 import (
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // MaxMediaBytes is the largest size of an uploaded file.
@@ -17,16 +14,6 @@ const (
 	MaxAudioBytes   = 6 << 20
 	MaxAudioSeconds = 300
 )
-
-// MaxFileNameBytes is the longest name of a file, which is the limit of common file systems.
-const MaxFileNameBytes = 255
-
-// ValidFileName reports whether a name is allowed for a file: 1 to MaxFileNameBytes bytes of text
-// in one line that is not a path.
-func ValidFileName(name string) bool {
-	return name != "" && name != "." && name != ".." && len(name) <= MaxFileNameBytes && utf8.ValidString(name) &&
-		!strings.ContainsFunc(name, func(c rune) bool { return c == '/' || c == '\\' || unicode.IsControl(c) })
-}
 
 // MediaKept is how long a file that no message contains is stored. It is also how long the bytes of
 // a file are stored after its last message was deleted: nobody can read them any more, but a backup

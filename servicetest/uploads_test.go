@@ -267,9 +267,6 @@ func TestRejectedUploads(t *testing.T) {
 	for _, bad := range []string{"filename ***", "filename YQ==,filename YQ==", ",", "filename YQ==,", "a b c", strings.Repeat("x,", 1000)} {
 		post("Upload-Length", "1", "Upload-Metadata", bad).invalid("header/Upload-Metadata", "metadata")
 	}
-	for _, bad := range []string{"", "..", "a/b", `a\b`, "a\nb", "a\x00b", "\xff", strings.Repeat("é", 128)} {
-		post("Upload-Length", "1", "Upload-Metadata", metadata(bad)).invalid("header/Upload-Metadata", "fileName")
-	}
 	alice.call("POST", uploadsPath, raw("too much"), tus("Upload-Length", "3", "Content-Type", "application/offset+octet-stream")).
 		refused(http.StatusRequestEntityTooLarge, "upload_too_long")
 	s.anonymous().call("POST", uploadsPath, nil, tus("Upload-Length", "1")).refused(http.StatusUnauthorized, "unauthenticated")

@@ -877,7 +877,7 @@ type CreateRoomRequest struct {
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// RoomName The name of a room, for display; at most 64 bytes.
+	// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
 	//
 	// Example: First class
 	RoomName *RoomName `json:"roomName,omitempty"`
@@ -919,7 +919,7 @@ type CreateSessionReply struct {
 
 // CreateSessionRequest The user token to log in with, and how the session is shown.
 type CreateSessionRequest struct {
-	// Device A description of the client, which is returned with the session.
+	// Device The name of the client or its device, which is returned with the session.
 	Device *string `json:"device,omitempty"`
 
 	// Token A user token: a JWT signed by your backend, whose claims are UserTokenClaims. Tokens with a
@@ -990,7 +990,7 @@ type EnterRoomRequest struct {
 	// Example: {"topic":"Fractions"}
 	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
 
-	// RoomName The name of a room, for display; at most 64 bytes.
+	// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
 	//
 	// Example: First class
 	RoomName *RoomName `json:"roomName,omitempty"`
@@ -1148,7 +1148,7 @@ type Media struct {
 	// Duration The duration of audio or video, in seconds, with a precision of milliseconds.
 	Duration *float32 `json:"duration,omitempty"`
 
-	// FileName The name that the owner gave to the file.
+	// FileName The name that the owner gave to the file, after cleaning.
 	FileName string `json:"fileName"`
 
 	// Height The height of an image, or of the first frame of a video, in pixels, as displayed.
@@ -1722,7 +1722,7 @@ type Room struct {
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 
-	// RoomName The name of a room, for display; at most 64 bytes.
+	// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
 	//
 	// Example: First class
 	RoomName RoomName `json:"roomName"`
@@ -2039,7 +2039,7 @@ type RoomMessageReceivedEvent struct {
 	Seq *Seq `json:"seq,omitempty"`
 }
 
-// RoomName The name of a room, for display; at most 64 bytes.
+// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
 //
 // Example: First class
 type RoomName = string
@@ -2232,7 +2232,7 @@ type Session struct {
 	// Example: 2026-11-21T15:00:00.250Z
 	CreatedAt Timestamp `json:"createdAt"`
 
-	// Device The client's description of itself; absent if createSession set none.
+	// Device The client's name of itself or its device; absent if createSession set none.
 	Device *string `json:"device,omitempty"`
 
 	// SessionID The ID of a session. It is not a secret.
@@ -2334,7 +2334,7 @@ type SwitchRoomRequest struct {
 		// Example: class#1
 		RoomID RoomID `json:"roomID"`
 
-		// RoomName The name of a room, for display; at most 64 bytes.
+		// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
 		//
 		// Example: First class
 		RoomName *RoomName `json:"roomName,omitempty"`
@@ -2715,8 +2715,10 @@ type UploadMediaMultipartBody struct {
 
 // UploadMediaParams defines parameters for UploadMedia.
 type UploadMediaParams struct {
-	// FileName The name of the file: 1 to 255 bytes of text on one line, without slashes. If absent,
-	// the name in the form is used, or else `file`.
+	// FileName The name of the file; if absent, the one in the form. Of a path, the last part is kept.
+	// Line breaks and tabs become spaces; other control characters, and what is removed from
+	// other names, are removed. A name of more than 255 bytes is cut before its ending. If
+	// nothing is left, the name is `file`. Only a name that is not UTF-8 is rejected.
 	FileName *string `form:"fileName,omitempty" json:"fileName,omitempty"`
 }
 
@@ -2729,8 +2731,8 @@ type CreateUploadParams struct {
 	UploadLength int64 `json:"Upload-Length"`
 
 	// UploadMetadata Comma-separated keys, each of them once and with a value in Base64. `filename` is the
-	// name of the file: 1 to 255 bytes of text on one line, without slashes; `file` if absent.
-	// Other keys are ignored.
+	// name of the file, which is cleaned as in `uploadMedia`; `file` if absent. Other keys are
+	// ignored.
 	UploadMetadata *string `json:"Upload-Metadata,omitempty"`
 }
 

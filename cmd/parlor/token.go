@@ -84,8 +84,8 @@ func (c *TokenCmd) validate() error {
 	if c.User != "" && !room.UserID(c.User).Valid() {
 		fault("--user", "%q is not a user ID: 1 to %d letters, digits and !#$%%&()+-:;<=.>?@[]^_{}|~", c.User, room.MaxUserIDBytes)
 	}
-	if len(c.Name) > room.MaxUserNameBytes {
-		fault("--name", "has %d bytes; at most %d are allowed", len(c.Name), room.MaxUserNameBytes)
+	if _, bad := room.CleanName(c.Name, room.MaxUserNameBytes); c.Name != "" && bad != nil {
+		fault("--name", "%s", bad.Message)
 	}
 	granted, err := c.grants()
 	if err != nil {
