@@ -64,7 +64,7 @@ func newBenchStreams(t testing.TB, streams int) *benchStreams {
 func (a *benchStreams) deliver() {
 	a.seq++
 	a.left.Store(int64(len(a.streams)))
-	a.topic.publish([]*frame{{log: 1, seq: a.seq, carriesID: true, data: a.data}})
+	a.topic.publish([]*Frame{{log: 1, seq: a.seq, carriesID: true, data: a.data}})
 	<-a.done
 }
 

@@ -9,9 +9,9 @@ import (
 	"parlor/room"
 )
 
-// frame is an event as it is sent in an event stream, without its id line, which differs between
+// Frame is an event as it is sent in an event stream, without its id line, which differs between
 // streams. A frame of a log is encoded once and shared by all subscribers; it is never modified.
-type frame struct {
+type Frame struct {
 	// log and seq are the position of the event. seq is 0 for an ephemeral event, and both are 0
 	// for an event of one stream.
 	log room.LogID
@@ -28,12 +28,12 @@ type frame struct {
 }
 
 // encodeEvent returns the frame of an event of a log.
-func encodeEvent(e room.Event) (*frame, error) {
+func encodeEvent(e room.Event) (*Frame, error) {
 	data, err := e.AppendJSON(frameHead(e.Body.Type()))
 	if err != nil {
 		return nil, err
 	}
-	f := &frame{
+	f := &Frame{
 		log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, recalledSeq: room.RecalledBy(e.Body),
 		data: append(OneLine(data), frameEnd...),
 	}
@@ -62,9 +62,9 @@ func shedAboveFor(m room.Message) int {
 }
 
 // encodeBody returns the frame of an event of one stream.
-func encodeBody(b room.Body) *frame {
+func encodeBody(b room.Body) *Frame {
 	if r, ok := b.(room.Reconnect); ok {
-		return &frame{data: AppendReconnect(nil, time.Duration(r.AfterMs)*time.Millisecond)}
+		return &Frame{data: AppendReconnect(nil, time.Duration(r.AfterMs)*time.Millisecond)}
 	}
 	data, err := json.Marshal(b)
 	if err != nil {
@@ -74,7 +74,7 @@ func encodeBody(b room.Body) *frame {
 	t := b.Type()
 	carriesID := t == room.TypeSessionReady || t == room.TypeRoomReset || t == room.TypeInboxReset ||
 		t == room.TypeRoomStateChanged
-	return &frame{carriesID: carriesID, data: append(append(frameHead(t), OneLine(data)...), frameEnd...)}
+	return &Frame{carriesID: carriesID, data: append(append(frameHead(t), OneLine(data)...), frameEnd...)}
 }
 
 // minRetry is the shortest time in the retry field of a stream. A native EventSource waits that

@@ -7,6 +7,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -49,6 +50,7 @@ type Hub struct {
 	poller  poller
 	stats   stats
 	endLog  endLogLimiter
+	gap     atomic.Int64 // the gap timeout, in nanoseconds
 
 	ctx  context.Context // of background goroutines; canceled by Close
 	stop context.CancelFunc
@@ -69,6 +71,7 @@ type stats struct {
 	logReads      atomic.Uint64
 	slowConsumers atomic.Uint64
 	shed          atomic.Uint64
+	outdated      atomic.Uint64
 }
 
 // Stats describes the work and the state of a hub.
@@ -79,6 +82,7 @@ type Stats struct {
 	LogReads      uint64 // reads of logs from the database
 	SlowConsumers uint64 // streams closed because their client was too slow
 	Shed          uint64 // ephemeral frames not delivered because the client was behind
+	Outdated      uint64 // streams asked to reconnect because they differed from the database
 }
 
 // New starts a hub, which runs until Close.
@@ -104,6 +108,7 @@ func New(logs LogReader, opts Options) *Hub {
 		topics:  make(map[room.LogID]*topic),
 		drained: make(chan struct{}),
 	}
+	h.SetGapTimeout(0)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	for i := range opts.Workers {
 		w := newWorker(h, i)
@@ -115,8 +120,35 @@ func New(logs LogReader, opts Options) *Hub {
 }
 
 // Apply delivers the effects of a change to the streams of this node. It never blocks. Changes may
-// be applied in another order than they were committed in.
+// be applied in another order than they were committed in. Events whose log has no subscribers here
+// are not even encoded.
 func (h *Hub) Apply(c room.Change) {
+	h.notify(c)
+	for log, events := range runs(c.Events, func(e room.Event) (room.LogID, room.Seq) { return e.Log, e.Seq }) {
+		h.publishTo(log, events[0].Seq, func() []*Frame { return h.Encode(events) })
+	}
+}
+
+// ApplyEncoded is Apply for a change whose events are encoded, because other nodes receive them
+// too. frames are those of c.Events.
+func (h *Hub) ApplyEncoded(c room.Change, frames []*Frame) {
+	h.notify(c)
+	h.publish(frames, func(run []*Frame) []*Frame { return run })
+}
+
+// Hear delivers the effects of a change that another node has committed, or of a part of it. The
+// frames are copied if they are kept.
+func (h *Hub) Hear(c room.Change, frames []*Frame) {
+	h.notify(c)
+	// The streams of this node are ordered by OpenStream. A newer one may even have a lower number.
+	for _, o := range c.Opened {
+		h.withStream(o.Session, func(s *Stream) { s.whenStarted(func() { s.applyOpened(o) }) })
+	}
+	h.publish(frames, cloneFrames)
+}
+
+// notify applies a change to the streams of its sessions.
+func (h *Hub) notify(c room.Change) {
 	for _, j := range c.Joined {
 		h.withStream(j.Session, func(s *Stream) { s.whenStarted(func() { s.applyJoined(j) }) })
 	}
@@ -136,41 +168,54 @@ func (h *Hub) Apply(c room.Change) {
 	for _, e := range c.Ended {
 		h.withStream(e.Session, func(s *Stream) { s.closeWith(e.StateChange()) })
 	}
-	h.publish(c.Events)
 }
 
-// publish publishes events to the topics of their logs, in runs that have the same log and are
-// either all stored or all ephemeral.
-func (h *Hub) publish(events []room.Event) {
-	for len(events) > 0 {
-		n := 1
-		for n < len(events) && events[n].Log == events[0].Log && (events[n].Seq == 0) == (events[0].Seq == 0) {
-			n++
-		}
-		h.publishTo(events[0].Log, events[:n])
-		events = events[n:]
+// publish publishes frames to the topics of their logs. take returns what the topic keeps of them.
+func (h *Hub) publish(frames []*Frame, take func([]*Frame) []*Frame) {
+	for log, run := range runs(frames, func(f *Frame) (room.LogID, room.Seq) { return f.log, f.seq }) {
+		h.publishTo(log, run[0].seq, func() []*Frame { return take(run) })
 	}
 }
 
-// publishTo publishes a run of events to their log's topic. If there is none, the events are not
-// even encoded. It holds mu so that the topic starts no goroutine after Close has begun to wait for
-// them.
-func (h *Hub) publishTo(log room.LogID, events []room.Event) {
+// publishTo publishes frames of a log, either all stored or, if the first seq is 0, all ephemeral.
+// It calls frames only if the log has a topic. It holds mu so that the topic starts no goroutine
+// after Close has begun to wait for them.
+func (h *Hub) publishTo(log room.LogID, first room.Seq, frames func() []*Frame) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	t := h.topics[log]
 	switch {
 	case t == nil:
-	case events[0].Seq == 0:
-		t.publishEphemeral(h.encode(events))
+	case first == 0:
+		t.publishEphemeral(frames())
 	default:
-		t.publish(h.encode(events))
+		t.publish(frames())
 	}
 }
 
-// encode returns the frames of events. They are encoded once, for all subscribers.
-func (h *Hub) encode(events []room.Event) []*frame {
-	frames := make([]*frame, 0, len(events))
+// runs yields the longest runs of elements that have the same log and are either all stored or all
+// ephemeral.
+func runs[E any](all []E, position func(E) (room.LogID, room.Seq)) iter.Seq2[room.LogID, []E] {
+	return func(yield func(room.LogID, []E) bool) {
+		for len(all) > 0 {
+			log, seq := position(all[0])
+			n := 1
+			for ; n < len(all); n++ {
+				if l, s := position(all[n]); l != log || (s == 0) != (seq == 0) {
+					break
+				}
+			}
+			if !yield(log, all[:n]) {
+				return
+			}
+			all = all[n:]
+		}
+	}
+}
+
+// Encode returns the frames of events. Each event is encoded once, for all streams of all nodes.
+func (h *Hub) Encode(events []room.Event) []*Frame {
+	frames := make([]*Frame, 0, len(events))
 	for _, e := range events {
 		f, err := encodeEvent(e)
 		if err != nil {
@@ -182,25 +227,11 @@ func (h *Hub) encode(events []room.Event) []*frame {
 	return frames
 }
 
-// Resync makes every topic read its log for events that were committed but not published to this
-// hub.
-func (h *Hub) Resync() {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	for _, t := range h.topics {
-		t.resync()
-	}
-}
+// SetGapTimeout sets how long topics wait for the missing event of a gap before they read their logs,
+// at least 10 ms. Events of other nodes take longer to arrive than those of this one.
+func (h *Hub) SetGapTimeout(d time.Duration) { h.gap.Store(int64(max(d, minGapTimeout))) }
 
-// Expect tells the hub that a log has reached a seq. If the log has a topic, it reads the events up
-// to there unless they are published soon, because another node may have committed them.
-func (h *Hub) Expect(log room.LogID, seq room.Seq) {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	if t := h.topics[log]; t != nil {
-		t.expect(seq)
-	}
-}
+func (h *Hub) gapTimeout() time.Duration { return time.Duration(h.gap.Load()) }
 
 // HasStream reports whether the session has a stream here, including one that has not started yet.
 func (h *Hub) HasStream(session room.SessionID) bool {
@@ -321,5 +352,6 @@ func (h *Hub) Stats() Stats {
 		LogReads:      h.stats.logReads.Load(),
 		SlowConsumers: h.stats.slowConsumers.Load(),
 		Shed:          h.stats.shed.Load(),
+		Outdated:      h.stats.outdated.Load(),
 	}
 }

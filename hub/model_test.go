@@ -173,7 +173,7 @@ func (m *model) throttle(t *rapid.T) {
 
 func (m *model) advanceTime(t *rapid.T) {
 	advanceTime(rapid.SampledFrom([]time.Duration{
-		0, time.Millisecond, gapTimeout, time.Second, defaultWriteTimeout, segmentIdle, topicIdle + time.Second,
+		0, time.Millisecond, minGapTimeout, time.Second, defaultWriteTimeout, segmentIdle, topicIdle + time.Second,
 	}).Draw(t, "time"))
 	for _, u := range m.users {
 		m.verify(u)

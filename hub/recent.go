@@ -20,7 +20,7 @@ const (
 // recentFrames holds the newest events of a topic, so that a stream that was away for a moment
 // needs no read of the log. It has no gaps and ends with the topic's lastSeq, unless it is empty.
 type recentFrames struct {
-	frames []*frame
+	frames []*Frame
 	bytes  int
 	// agedSeq is the newest frame that existed at agedAt, when evictAged last ran.
 	agedSeq room.Seq
@@ -28,7 +28,7 @@ type recentFrames struct {
 }
 
 // add adds the next frame, and evicts the oldest ones if there are too many.
-func (r *recentFrames) add(f *frame) {
+func (r *recentFrames) add(f *Frame) {
 	r.frames = append(r.frames, f)
 	r.bytes += len(f.data)
 	n := 0
@@ -40,7 +40,7 @@ func (r *recentFrames) add(f *frame) {
 }
 
 // after returns the frames after a seq. It reports false if some of them were evicted.
-func (r *recentFrames) after(seq room.Seq) ([]*frame, bool) {
+func (r *recentFrames) after(seq room.Seq) ([]*Frame, bool) {
 	if len(r.frames) == 0 || r.frames[0].seq > seq+1 {
 		return nil, false
 	}

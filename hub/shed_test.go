@@ -45,7 +45,7 @@ func TestShedOrder(t *testing.T) {
 		stream.worker.do(func() { live <- len(stream.subscriptions) == 1 && stream.subscriptions[0].live })
 		return <-live
 	})
-	encode := func(kind room.MessageKind, priority room.Priority) *frame {
+	encode := func(kind room.MessageKind, priority room.Priority) *Frame {
 		m := room.Message{Content: room.Content{Kind: kind, Text: "x"}, Priority: priority}
 		f, err := encodeEvent(room.Event{Room: "r", Log: 1, Body: room.MessagesReceived{MessageList: []room.Message{m}}})
 		if err != nil {
@@ -64,7 +64,7 @@ func TestShedOrder(t *testing.T) {
 			stream.unsent = []byte("x")
 			for _, kind := range kinds {
 				for _, priority := range priorities {
-					stream.queue, stream.queuedBytes = slices.Repeat([]*frame{{log: 1, seq: 2, carriesID: true, data: []byte("x")}}, queued), 0
+					stream.queue, stream.queuedBytes = slices.Repeat([]*Frame{{log: 1, seq: 2, carriesID: true, data: []byte("x")}}, queued), 0
 					stream.deliverEphemeral(1, encode(kind, priority))
 					if len(stream.queue) > queued {
 						taken = append(taken, fmt.Sprint(kind, " ", priority))

@@ -62,12 +62,15 @@ type Stream struct {
 	// one element for each element of cursor.
 	cursor        Cursor
 	subscriptions []subscription
+	// changedAt is when the stream last learned about the rooms of its session. It is compared with
+	// the times of reads, so the time of the worker's round is not exact enough.
+	changedAt time.Time
 	// endedPresences holds the presences that ended last, the latest at the end.
 	endedPresences []endedPresence
 
 	// unsent holds the bytes that the sink has not taken; queue holds the frames that follow them.
 	unsent       []byte
-	queue        []*frame
+	queue        []*Frame
 	queuedBytes  int
 	blockedSince time.Time // when the sink last took anything, while unsent is not empty
 
@@ -77,7 +80,7 @@ type Stream struct {
 }
 
 // deliver delivers frames of a log: runs of stored events, and ephemeral events between them.
-func (s *Stream) deliver(logID room.LogID, frames []*frame) {
+func (s *Stream) deliver(logID room.LogID, frames []*Frame) {
 	for len(frames) > 0 {
 		n := 1
 		if frames[0].seq == 0 {
@@ -94,7 +97,7 @@ func (s *Stream) deliver(logID room.LogID, frames []*frame) {
 
 // deliverStored delivers stored events to a live stream, each only if it is the next one of its
 // log. This is what guarantees that a client gets each event once and in order.
-func (s *Stream) deliverStored(logID room.LogID, frames []*frame) {
+func (s *Stream) deliverStored(logID room.LogID, frames []*Frame) {
 	i, ok := s.cursor.find(logID)
 	if !ok || !s.subscriptions[i].live {
 		return
@@ -119,7 +122,7 @@ func (s *Stream) deliverStored(logID room.LogID, frames []*frame) {
 }
 
 // deliverEphemeral delivers an event that is not stored, or sheds it if the client is behind.
-func (s *Stream) deliverEphemeral(logID room.LogID, f *frame) {
+func (s *Stream) deliverEphemeral(logID room.LogID, f *Frame) {
 	if _, ok := s.cursor.find(logID); !ok || s.closing || !s.started {
 		return
 	}
@@ -182,7 +185,7 @@ func (s *Stream) notify(b room.Body) {
 }
 
 // send writes frames, and queues those that the sink does not take.
-func (s *Stream) send(frames ...*frame) {
+func (s *Stream) send(frames ...*Frame) {
 	for s.started && !s.blocked() && len(frames) > 0 {
 		buf := s.worker.buf[:0]
 		for len(frames) > 0 && len(buf) < chunkBytes {
@@ -201,7 +204,7 @@ func (s *Stream) send(frames ...*frame) {
 }
 
 // appendFrame appends a frame as this stream sends it, with the id that its client resumes from.
-func (s *Stream) appendFrame(b []byte, f *frame) []byte {
+func (s *Stream) appendFrame(b []byte, f *Frame) []byte {
 	if f.seq > 0 {
 		if i, ok := s.cursor.find(f.log); ok {
 			s.cursor[i].Seq = max(s.cursor[i].Seq, f.seq)

@@ -36,6 +36,7 @@ func (s *Stream) applyJoined(j room.Joined) {
 	if s.isStale(j.Generation, j.Presence) {
 		return
 	}
+	s.changedAt = time.Now()
 	s.subscribe(j.Generation, j.From, j.Presence)
 	for _, changed := range j.StateChanges() {
 		s.notify(changed)
@@ -45,8 +46,16 @@ func (s *Stream) applyJoined(j room.Joined) {
 
 // applyLeft unsubscribes the stream from a room that the session has left, and notifies the client.
 func (s *Stream) applyLeft(l room.Left) {
+	s.changedAt = time.Now()
 	if s.unsubscribe(l.Generation, l.Presence) {
 		s.notify(l.StateChange())
+	}
+}
+
+// applyOpened ends the stream if another node has opened a newer one of its session.
+func (s *Stream) applyOpened(o room.NewStream) {
+	if s.streamNo < o.StreamNo {
+		s.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSuperseded})
 	}
 }
 
@@ -65,6 +74,7 @@ func (s *Stream) start(st StreamStart, to sink) {
 	s.streamNo = max(s.streamNo, st.StreamNo)
 	s.epoch = st.Epoch
 	s.startedAt, s.requestID = s.worker.now, st.RequestID
+	s.changedAt = time.Now()
 	if s.tokenExpiresAt.IsZero() { // otherwise the token was renewed after the session was read
 		s.setTokenExpiry(st.TokenExpiresAt)
 	}

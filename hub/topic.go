@@ -17,10 +17,10 @@ const (
 	// topicIdle is how long a topic without subscribers stays in memory: long enough for all
 	// members of a room to reload the page.
 	topicIdle = 30 * time.Second
-	// gapTimeout is how long the topic waits for the missing event of a gap before it reads the
+	// minGapTimeout is how long a topic waits for the missing event of a gap before it reads the
 	// log. Usually the event is about to be published by another transaction that committed in the
 	// same moment.
-	gapTimeout = 10 * time.Millisecond
+	minGapTimeout = 10 * time.Millisecond
 )
 
 // topic is the log of a room or an inbox that streams of this hub are subscribed to. It puts the
@@ -42,7 +42,7 @@ type topic struct {
 	recent recentFrames
 	// outOfOrder holds the published events that wait for an earlier one, or for the topic to be
 	// loaded, sorted by seq.
-	outOfOrder []*frame
+	outOfOrder []*Frame
 	// knownSeq is the newest event that the log is known to contain.
 	knownSeq room.Seq
 	// stale reports that the log may contain events after knownSeq.
@@ -67,7 +67,7 @@ type topic struct {
 type shard struct {
 	topic *topic
 	// pending holds the frames that the worker has not delivered yet; guarded by topic.mu.
-	pending []*frame
+	pending []*Frame
 	// scheduled reports that the shard is in the worker's list; guarded by topic.mu.
 	scheduled bool
 	// subscribers is the number of subscribed streams, including those that the worker has yet to
@@ -77,7 +77,7 @@ type shard struct {
 	streams []*Stream
 	// spare is the slice that pending is swapped with, so that neither is allocated again. Only the
 	// worker uses it.
-	spare []*frame
+	spare []*Frame
 }
 
 func newTopic(h *Hub, logID room.LogID) *topic {
@@ -94,19 +94,19 @@ func newTopic(h *Hub, logID room.LogID) *topic {
 
 // publish fans out committed events in the order of the log. They may be published in any order,
 // and more than once.
-func (t *topic) publish(frames []*frame) {
+func (t *topic) publish(frames []*Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.reorder(frames)
 	t.advance()
 	if t.loaded && len(t.outOfOrder) > 0 {
-		t.startCatchUp(gapTimeout)
+		t.startCatchUp(t.hub.gapTimeout())
 	}
 }
 
 // publishEphemeral fans out events that are not stored, at once: they have no order among the
 // events of the log.
-func (t *topic) publishEphemeral(frames []*frame) {
+func (t *topic) publishEphemeral(frames []*Frame) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, f := range frames {
@@ -122,12 +122,12 @@ func (t *topic) publishEphemeral(frames []*frame) {
 
 // reorder adds frames to outOfOrder, unless they are there or were fanned out before. The caller
 // holds mu.
-func (t *topic) reorder(frames []*frame) {
+func (t *topic) reorder(frames []*Frame) {
 	for _, f := range frames {
 		if t.loaded && f.seq <= t.lastSeq {
 			continue
 		}
-		i, found := slices.BinarySearchFunc(t.outOfOrder, f.seq, func(f *frame, seq room.Seq) int {
+		i, found := slices.BinarySearchFunc(t.outOfOrder, f.seq, func(f *Frame, seq room.Seq) int {
 			return cmp.Compare(f.seq, seq)
 		})
 		if !found {
@@ -156,7 +156,7 @@ func (t *topic) advance() {
 }
 
 // fanOut hands the next event of the log to all shards. The caller holds mu.
-func (t *topic) fanOut(f *frame) {
+func (t *topic) fanOut(f *Frame) {
 	t.lastSeq = f.seq
 	if f.recalledSeq > 0 {
 		t.evictRecalled(f.recalledSeq)
@@ -169,7 +169,7 @@ func (t *topic) fanOut(f *frame) {
 
 // addToShard adds a frame to what a worker has to deliver, if the worker has subscribed streams.
 // The caller holds mu.
-func (t *topic) addToShard(i int, f *frame) {
+func (t *topic) addToShard(i int, f *Frame) {
 	s := &t.shards[i]
 	if s.subscribers == 0 {
 		return

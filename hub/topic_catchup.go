@@ -29,17 +29,18 @@ func (t *topic) resync() {
 // expect records that the log has reached a seq. The topic reads the events up to it if they are
 // not published soon: another process may have committed them, and without a read the streams would
 // miss them until the next event of the log. Events that were committed by this process are usually
-// published within gapTimeout.
-func (t *topic) expect(seq room.Seq) {
+// published within the hub's gap timeout. It reports whether the topic had not heard of the seq.
+func (t *topic) expect(seq room.Seq) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if seq <= t.knownSeq {
-		return
+		return false
 	}
 	t.knownSeq = seq
 	if t.loaded && seq > t.lastSeq {
-		t.startCatchUp(gapTimeout)
+		t.startCatchUp(t.hub.gapTimeout())
 	}
+	return true
 }
 
 // seed loads the topic without a read of its log, whose newest event the caller has just read. The
@@ -53,7 +54,7 @@ func (t *topic) seed(lastSeq room.Seq) {
 	t.loaded, t.lastSeq = true, lastSeq
 	t.advance()
 	if len(t.outOfOrder) > 0 {
-		t.startCatchUp(gapTimeout)
+		t.startCatchUp(t.hub.gapTimeout())
 	}
 }
 
@@ -118,7 +119,7 @@ func (t *topic) beginRead() (loaded bool, lastSeq room.Seq, upToDate bool) {
 // endRead fans out the events that were read. It reports false if the read failed or returned
 // nothing new although the log should contain more, for example on a replica that lags behind.
 func (t *topic) endRead(page room.LogPage, err error) bool {
-	frames := t.hub.encode(page.Events)
+	frames := t.hub.Encode(page.Events)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {

@@ -20,7 +20,7 @@ const (
 // replay is the part of a log that a stream catches up with next.
 type replay struct {
 	// frames holds the next events.
-	frames []*frame
+	frames []*Frame
 	// live reports that frames end with the newest event: the stream gets later ones as they are
 	// fanned out.
 	live bool
@@ -34,7 +34,7 @@ type replay struct {
 // segment is a run of older events that was read for streams that are behind.
 type segment struct {
 	loaded bool
-	frames []*frame
+	frames []*Frame
 	// oldestSeq is the oldest event of the log at the time of the read.
 	oldestSeq room.Seq
 	// logDeleted reports that the log does not exist any more.
@@ -86,7 +86,7 @@ func (t *topic) replayFromSegment(seq room.Seq, ready func()) replay {
 	case seg.logDeleted:
 		return replay{live: true}
 	}
-	next := slices.IndexFunc(seg.frames, func(f *frame) bool { return f.seq > seq })
+	next := slices.IndexFunc(seg.frames, func(f *Frame) bool { return f.seq > seq })
 	if next < 0 { // the segment was read before the next event was appended
 		delete(t.segments, start)
 		return t.replayFromSegment(seq, ready)
@@ -96,7 +96,7 @@ func (t *topic) replayFromSegment(seq room.Seq, ready func()) replay {
 
 // firstChunk returns as many of the frames as fit into one write. Events to replay are not added to
 // the queue of the stream, which is for new events: a stream whose queue is full is closed.
-func firstChunk(frames []*frame) []*frame {
+func firstChunk(frames []*Frame) []*Frame {
 	size := 0
 	for i, f := range frames {
 		if size += len(f.data); size >= chunkBytes {
@@ -122,7 +122,7 @@ func (t *topic) loadSegment(ctx context.Context, start room.Seq, seg *segment) {
 
 // segmentLoaded adds what was read to a segment, and calls the streams that wait for it.
 func (t *topic) segmentLoaded(seg *segment, page room.LogPage, logDeleted bool) {
-	frames := t.hub.encode(page.Events)
+	frames := t.hub.Encode(page.Events)
 	t.mu.Lock()
 	seg.loaded, seg.frames, seg.oldestSeq, seg.logDeleted = true, frames, page.OldestSeq, logDeleted
 	waiters := seg.waiters

@@ -112,7 +112,7 @@ func TestShortGapNeedsNoRead(t *testing.T) {
 		s.wantReads("the first read", 1)
 		events := s.store.append(1, 3, "hello")
 		s.Apply(room.Change{Events: events[2:]})
-		advanceTime(gapTimeout / 2)
+		advanceTime(minGapTimeout / 2)
 		s.Apply(room.Change{Events: events[:1]})
 		c.wantSeqs(1, 0, 1)
 		s.Apply(room.Change{Events: events[1:2]})
@@ -124,7 +124,7 @@ func TestShortGapNeedsNoRead(t *testing.T) {
 		began := time.Now()
 		s.appendAndPublish(1, 1)
 		c.wantSeqs(1, 0, 5)
-		if waited := time.Since(began); waited != gapTimeout {
+		if waited := time.Since(began); waited != minGapTimeout {
 			t.Errorf("the gap lasted %s", waited)
 		}
 		s.wantReads("a gap that lasts", 1)
@@ -336,7 +336,7 @@ func TestRecentFramesAreBounded(t *testing.T) {
 		top.mu.Lock()
 		defer top.mu.Unlock()
 		for i, size := range sizes {
-			top.recent.add(&frame{log: 1, seq: room.Seq(i + 1), data: []byte(strings.Repeat("x", size))})
+			top.recent.add(&Frame{log: 1, seq: room.Seq(i + 1), data: []byte(strings.Repeat("x", size))})
 			total := 0
 			for j, f := range top.recent.frames {
 				total += len(f.data)
@@ -416,11 +416,11 @@ func TestExpect(t *testing.T) {
 		reads := s.Stats().LogReads
 
 		s.store.append(9, 5, "unread")
-		s.Expect(9, 5)
-		s.Expect(1, 2)
+		s.Expect(room.Position{Log: 9, Seq: 5})
+		s.Expect(room.Position{Log: 1, Seq: 2})
 		events := s.store.append(1, 1, "hello")
-		s.Expect(1, 3)
-		advanceTime(gapTimeout / 2)
+		s.Expect(room.Position{Log: 1, Seq: 3})
+		advanceTime(minGapTimeout / 2)
 		s.Apply(room.Change{Events: events})
 		advanceTime(time.Second)
 		if got := s.Stats(); got.LogReads != reads || got.Topics != 1 {
@@ -428,8 +428,8 @@ func TestExpect(t *testing.T) {
 		}
 
 		s.store.append(1, 2, "elsewhere")
-		s.Expect(1, 5)
-		advanceTime(2 * gapTimeout)
+		s.Expect(room.Position{Log: 1, Seq: 5})
+		advanceTime(2 * minGapTimeout)
 		c.wantSeqs(1, 0, 5)
 		if got := s.Stats().LogReads - reads; got != 1 {
 			t.Errorf("%d reads", got)

@@ -79,10 +79,7 @@ func (w *worker) run() {
 		w.mu.Unlock()
 
 		w.now = time.Now()
-		for _, task := range tasks {
-			task()
-		}
-		clear(tasks)
+		runTasks(tasks)
 		for _, s := range shards {
 			w.deliver(s)
 		}
@@ -98,7 +95,26 @@ func (w *worker) run() {
 	}
 }
 
-// deliver delivers the pending frames of a shard to each of its streams.
+// runTasks runs tasks and removes them from memory.
+func runTasks(tasks []func()) {
+	for _, task := range tasks {
+		task()
+	}
+	clear(tasks)
+}
+
+// runNewTasks runs the tasks that were queued since the round began.
+func (w *worker) runNewTasks() {
+	w.mu.Lock()
+	tasks := w.tasks
+	w.tasks = nil
+	w.mu.Unlock()
+	runTasks(tasks)
+}
+
+// deliver delivers the pending frames of a shard to each of its streams. A session that was removed
+// before an event was sent must not receive it, so the tasks that were queued before the frames are
+// run first. A round can last for many milliseconds.
 func (w *worker) deliver(s *shard) {
 	t := s.topic
 	t.mu.Lock()
@@ -106,6 +122,7 @@ func (w *worker) deliver(s *shard) {
 	s.pending = s.spare[:0]
 	s.scheduled = false
 	t.mu.Unlock()
+	w.runNewTasks()
 	// Delivery may close a stream, which replaces it in s.streams by the last one. Backwards, that
 	// is one to which the frames were delivered already.
 	for i := len(s.streams) - 1; i >= 0; i-- {

@@ -2,6 +2,7 @@ package room
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,14 @@ type Change struct {
 	Renewed []RenewedToken
 	Refused []RefusedJoin
 	Ended   []EndedSession
+	Opened  []NewStream
+}
+
+// NewStream is a stream that a session has opened. It supersedes the session's earlier streams, which
+// have lower numbers and may be on other nodes.
+type NewStream struct {
+	Session  SessionID
+	StreamNo int64
 }
 
 // EndedSession is a session that ended.
@@ -43,6 +52,14 @@ type RefusedJoin struct {
 	Problem Problem
 }
 
+// TakesAway reports whether the change removed sessions or content, so that clients may rely on that
+// they are gone everywhere.
+func (c Change) TakesAway() bool {
+	return len(c.Ended) > 0 ||
+		slices.ContainsFunc(c.Left, func(l Left) bool { return l.Reason.ByOthers() }) ||
+		slices.ContainsFunc(c.Events, func(e Event) bool { return RecalledBy(e.Body) > 0 })
+}
+
 // And returns both changes, c first. They are of the same actor, or one of them is empty.
 func (c Change) And(d Change) Change {
 	return Change{
@@ -53,5 +70,6 @@ func (c Change) And(d Change) Change {
 		Renewed: append(c.Renewed, d.Renewed...),
 		Refused: append(c.Refused, d.Refused...),
 		Ended:   append(c.Ended, d.Ended...),
+		Opened:  append(c.Opened, d.Opened...),
 	}
 }

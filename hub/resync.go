@@ -1,0 +1,83 @@
+package hub
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"parlor/room"
+)
+
+// Resync makes every topic read its log for events that were committed but not published to this
+// hub.
+func (h *Hub) Resync() {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, t := range h.topics {
+		t.resync()
+	}
+}
+
+// Logs returns the logs that have a topic.
+func (h *Hub) Logs() []room.LogID {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Collect(maps.Keys(h.topics))
+}
+
+// Expect tells the hub that logs have reached certain seqs. Their topics read the events up to there
+// unless they are published soon, because another node may have committed them. It returns how many
+// topics lacked events.
+func (h *Hub) Expect(ends ...room.Position) (behind int) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, end := range ends {
+		if t := h.topics[end.Log]; t != nil && t.expect(end.Seq) {
+			behind++
+		}
+	}
+	return behind
+}
+
+// Sessions returns the sessions that have a stream here.
+func (h *Hub) Sessions() []room.SessionID {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Collect(maps.Keys(h.streams))
+}
+
+// Compare compares streams with what the database says about their sessions, for the case that
+// changes were not published to this hub. A stream that differs is asked to reconnect, and its
+// successor starts from the database. readAt is an instant before the standings were read: a stream
+// that has changed since is not compared.
+func (h *Hub) Compare(standings []room.Standing, readAt time.Time) {
+	for _, st := range standings {
+		h.withStream(st.Session, func(s *Stream) { s.compare(st, readAt) })
+	}
+}
+
+// compare is Hub.Compare for one stream.
+func (s *Stream) compare(st room.Standing, readAt time.Time) {
+	switch {
+	case s.closing || !s.started || !s.changedAt.Before(readAt):
+		return
+	case st.StreamNo > s.streamNo:
+		s.applyOpened(room.NewStream{Session: st.Session, StreamNo: st.StreamNo})
+	case st.Ended || !slices.Equal(st.Presences, s.presences()):
+		s.hub.stats.outdated.Add(1)
+		s.closeWith(room.Reconnect{})
+	default:
+		s.setTokenExpiry(st.TokenExpiresAt)
+	}
+}
+
+// presences returns the presences of the session as the stream knows them, in ascending order.
+func (s *Stream) presences() (all []room.PresenceID) {
+	for _, sub := range s.subscriptions {
+		if sub.presence != 0 {
+			all = append(all, sub.presence)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
