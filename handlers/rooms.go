@@ -206,7 +206,7 @@ func (a *api) getRoom(w http.ResponseWriter, r *http.Request, session room.Sessi
 // that a session is about to be told of. Other servers may have committed some of them.
 func (a *api) expectEvents(rooms ...room.Room) {
 	for _, r := range rooms {
-		a.Hub.Expect(r.Generation, r.LastSeq)
+		a.Hub.Expect(room.Position{Log: r.Generation, Seq: r.LastSeq})
 	}
 }
 

@@ -27,9 +27,6 @@ const (
 	// reconnectGrace is how long after an outage clients may take to reopen streams that broke. The
 	// server asks them to reconnect within 4 seconds.
 	reconnectGrace = 8 * time.Second
-	// othersGrace is how long another node may run without a warning in the log. Two servers
-	// overlap for a while if one replaces the other.
-	othersGrace = time.Minute
 )
 
 // A lease is the lease of this node.
@@ -47,10 +44,8 @@ type lease struct {
 	leaving bool
 	// gapEndedAt is the time of the first renewal after the latest gap.
 	gapEndedAt time.Time
-	// others is the number of nodes that have renewed their lease lately and are not stopping,
-	// othersSince is since when there are any, and othersLoggedAt is when they were last logged.
-	others                      int
-	othersSince, othersLoggedAt time.Time
+	// others is the number of nodes that have renewed their lease lately and are not stopping.
+	others int
 }
 
 // A renewal is what the database returns for a renewed lease.
@@ -81,7 +76,6 @@ func (s *Store) RenewLease(ctx context.Context) error {
 		s.opts.Log.Warn("lease lost: another server declared this one dead, so its streams have to reconnect")
 		s.resetState()
 	}
-	s.warnOfOthers(at)
 	return nil
 }
 
@@ -123,29 +117,7 @@ func (l *lease) record(r renewal, at time.Time) (lost bool) {
 	}
 	l.held = true
 	l.others = r.active
-	switch {
-	case l.others == 0:
-		l.othersSince, l.othersLoggedAt = time.Time{}, time.Time{}
-	case l.othersSince.IsZero():
-		l.othersSince = at
-	}
 	return lost
-}
-
-// warnOfOthers logs once a minute that another server uses the same database.
-func (s *Store) warnOfOthers(at time.Time) {
-	l := &s.lease
-	l.state.Lock()
-	others := l.others
-	due := others > 0 && at.Sub(l.othersSince) >= othersGrace && (l.othersLoggedAt.IsZero() || at.Sub(l.othersLoggedAt) >= time.Minute)
-	if due {
-		l.othersLoggedAt = at
-	}
-	l.state.Unlock()
-	if due {
-		s.opts.Log.Error("another server uses the same database: messages sent through one do not reach the streams of the other; run one server per database",
-			"otherNodes", others)
-	}
 }
 
 // clientsReconnected reports whether clients whose streams broke in an outage have had time to
@@ -186,8 +158,8 @@ func (l *lease) disconnect() {
 	l.conn = nil
 }
 
-// MarkLeaving makes the next renewal record that this node is stopping, so that a successor that
-// runs beside it is not reported as a mistake.
+// MarkLeaving makes the next renewal record that this node is stopping, so that other nodes that stop
+// do not move their streams to it.
 func (s *Store) MarkLeaving() {
 	s.lease.state.Lock()
 	defer s.lease.state.Unlock()

@@ -124,9 +124,9 @@ func (c *sessionCache) addFacts(session room.SessionID, id room.RoomID, f room.R
 	s.facts[id] = f
 }
 
-// evictChanged evicts the sessions that a committed change took out of a room, renewed or ended.
+// evictChanged evicts the sessions that a committed change concerns.
 func (c *sessionCache) evictChanged(change room.Change) {
-	if len(change.Left) == 0 && len(change.Renewed) == 0 && len(change.Ended) == 0 {
+	if len(change.Left)+len(change.Renewed)+len(change.Ended)+len(change.Opened) == 0 {
 		return
 	}
 	c.mu.Lock()
@@ -139,6 +139,9 @@ func (c *sessionCache) evictChanged(change room.Change) {
 	}
 	for _, ended := range change.Ended {
 		c.remove(ended.Session)
+	}
+	for _, opened := range change.Opened {
+		c.remove(opened.Session)
 	}
 }
 

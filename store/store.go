@@ -33,6 +33,8 @@ type Options struct {
 	// may have been committed, so any log may contain events that were not passed to Commit. It
 	// must not block.
 	CommitUnknown func()
+	// Settle waits until all nodes have heard the changes that were passed to Commit.
+	Settle func(context.Context)
 	// Reset is called when this process can no longer trust what it knows: another node declared it
 	// dead and its sessions have left their rooms, or the database was restored. All its streams
 	// have to be opened again. It is not called before the first RenewLease, and must not block.
@@ -126,6 +128,9 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	if opts.CommitUnknown == nil {
 		opts.CommitUnknown = func() {}
 	}
+	if opts.Settle == nil {
+		opts.Settle = func(context.Context) {}
+	}
 	if opts.Reset == nil {
 		opts.Reset = func() {}
 	}
@@ -171,7 +176,10 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	s.opts.Commit = func(c room.Change) {
 		s.sessions.evictChanged(c)
 		opts.Commit(c)
-		s.committed.raise()
+		// A new stream writes no event, and a herd of them must not make the feed read.
+		if len(c.Opened) == 0 {
+			s.committed.raise()
+		}
 	}
 	s.clock = clock{process: opts.Now, convert: opts.DatabaseNow, log: opts.Log}
 	s.lease.config = s.pool.Config().ConnConfig
@@ -232,27 +240,35 @@ func (s *Store) now() time.Time {
 }
 
 // inTx runs fn in a transaction. After the commit it publishes the change that fn returned, made by
-// the actor. fn may run more than once. locks names the locks of fn that other transactions may
-// hold; inTx first waits in the lock queue for them.
+// the actor. If the change takes something away, inTx returns when all nodes have heard it. fn may
+// run more than once. locks names the locks of fn that other transactions may hold; inTx first waits
+// in the lock queue for them.
 func (s *Store) inTx(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
-	return s.locks.run(ctx, locks, func() error { return s.commit(ctx, by, fn) })
+	var c room.Change
+	err := s.locks.run(ctx, locks, func() (err error) {
+		c, err = s.commit(ctx, by, fn)
+		return err
+	})
+	if err == nil && c.TakesAway() {
+		s.opts.Settle(ctx)
+	}
+	return err
 }
 
-// commit is inTx without waiting in the lock queue.
-func (s *Store) commit(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error)) error {
-	var c room.Change
-	err := retryDeadlocks(func() error {
+// commit is inTx without waiting in the lock queue and for other nodes. It returns the change.
+func (s *Store) commit(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error)) (c room.Change, err error) {
+	err = retryDeadlocks(func() error {
 		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
 			c, err = fn(tx)
 			return err
 		})
 	})
 	if err != nil {
-		return s.transactionFailed(err)
+		return room.Change{}, s.transactionFailed(err)
 	}
 	c.By = by
 	s.opts.Commit(c)
-	return nil
+	return c, nil
 }
 
 // retryDeadlocks runs a transaction again if PostgreSQL chose it as the victim of a deadlock, at

@@ -83,6 +83,9 @@ func (s *Store) OpenStream(
 	if err := s.locks.run(ctx, []lockKey{sessionKey(id)}, func() error { return s.pool.SendBatch(ctx, &b).Close() }); err != nil {
 		return room.OpenedStream{}, translate(err)
 	}
-	s.sessions.evict(id)
+	s.opts.Commit(room.Change{
+		By:     room.Actor{Kind: room.ActorSession, ID: string(id)},
+		Opened: []room.NewStream{{Session: id, StreamNo: opened.StreamNo}},
+	})
 	return opened, nil
 }

@@ -185,12 +185,13 @@ const (
 // sweepTx is commit with the lock timeout of sweeps.
 func (s *Store) sweepTx(ctx context.Context, fn func(pgx.Tx) (room.Change, error)) error {
 	wait := "SET LOCAL lock_timeout = " + milliseconds(min(s.opts.LockTimeout, sweepLockTimeout))
-	return s.commit(ctx, room.Server(), func(tx pgx.Tx) (room.Change, error) {
+	_, err := s.commit(ctx, room.Server(), func(tx pgx.Tx) (room.Change, error) {
 		if _, err := tx.Exec(ctx, wait); err != nil {
 			return room.Change{}, err
 		}
 		return fn(tx)
 	})
+	return err
 }
 
 // ignoreLocked logs that a part of a sweep did not get a lock, and returns nil, so that the sweep

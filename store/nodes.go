@@ -1,0 +1,70 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
+)
+
+// NodeID returns the ID of this node, a UUID.
+func (s *Store) NodeID() string { return s.nodeID }
+
+// OtherNodes returns the IDs of the other nodes whose lease has not expired, including those that
+// are stopping. Errors: room.ErrUnavailable.
+func (s *Store) OtherNodes(ctx context.Context) ([]string, error) {
+	rows, err := s.pool.Query(ctx, "SELECT node_id::text FROM nodes WHERE node_id <> $1 AND lease_until > clock_timestamp() ORDER BY node_id", s.nodeID)
+	if err != nil {
+		return nil, translate(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return ids, translate(err)
+}
+
+// Heard evicts what this node has cached about the sessions of a change that another node committed,
+// and wakes the readers of the feed. It does not block.
+func (s *Store) Heard(c room.Change) {
+	s.sessions.evictChanged(c)
+	s.committed.raise()
+}
+
+// HeardNothing evicts everything that another node may have changed. It is called when changes of
+// other nodes may have been missed. It does not block.
+func (s *Store) HeardNothing() {
+	s.sessions.evictAll()
+	s.committed.raise()
+}
+
+// LogEnds returns the seqs of the newest events of logs. Logs that do not exist any more are left
+// out. Errors: room.ErrUnavailable.
+func (s *Store) LogEnds(ctx context.Context, logs []room.LogID) ([]room.Position, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT generation, last_seq FROM logs WHERE generation = ANY ($1)
+		UNION ALL SELECT log, last_seq FROM inboxes WHERE log = ANY ($1)`, logs)
+	if err != nil {
+		return nil, translate(err)
+	}
+	ends, err := pgx.CollectRows(rows, pgx.RowToStructByPos[room.Position])
+	return ends, translate(err)
+}
+
+// Standings returns what the database says about sessions, one standing for each. Errors:
+// room.ErrUnavailable.
+func (s *Store) Standings(ctx context.Context, sessions []room.SessionID) ([]room.Standing, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT i.id, coalesce(s.ended_at IS NOT NULL, true), coalesce(s.stream_no, 0), s.token_expires_at,
+			ARRAY (SELECT stay FROM attendances a WHERE a.session_id = i.id ORDER BY stay)
+		FROM unnest($1::uuid[]) AS i (id) LEFT JOIN sessions s ON s.session_id = i.id`, sessions)
+	if err != nil {
+		return nil, translate(err)
+	}
+	standings, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (st room.Standing, err error) {
+		var expiresAt *time.Time
+		err = row.Scan(&st.Session, &st.Ended, &st.StreamNo, &expiresAt, &st.Presences)
+		st.TokenExpiresAt = timeOrZero(expiresAt)
+		return st, err
+	})
+	return standings, translate(err)
+}
