@@ -46,6 +46,12 @@ var importRules = []importRule{
 		why:   "the hub delivers frames; the handlers connect it to HTTP, and it reads logs through an interface",
 	},
 	{
+		pkg:  "parlor/cluster",
+		ours: []string{"parlor/hub", "parlor/room"}, libraries: []string{"github.com/jackc/pgx/v5"}, standard: anything,
+		never: []string{"net/http", "database/sql"},
+		why:   "a node carries changes between hubs; what it must know of the database it asks through an interface",
+	},
+	{
 		pkg:  "parlor/bench",
 		ours: []string{"parlor/room"}, libraries: []string{"golang.org/x/sys", "github.com/HdrHistogram/hdrhistogram-go"}, standard: anything,
 		never: []string{"database/sql"},

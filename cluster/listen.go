@@ -1,0 +1,151 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"parlor/room"
+)
+
+const (
+	// minRetry and maxRetry bound the delay before a failed connection of the carrier is tried
+	// again.
+	minRetry = 100 * time.Millisecond
+	maxRetry = 2 * time.Second
+)
+
+// listen keeps the carrier listening until the context ends.
+func (n *Node) listen(ctx context.Context) {
+	retry := minRetry
+	for {
+		attempt, cancel := context.WithCancel(ctx)
+		n.mu.Lock()
+		n.relisten = cancel
+		n.mu.Unlock()
+		err := n.carrier.Listen(attempt, func() { retry = minRetry; n.startedListening() }, n.hear)
+		cancel()
+		n.mu.Lock()
+		lost := n.listening
+		n.listening = false
+		n.mu.Unlock()
+		if ctx.Err() != nil {
+			return
+		}
+		if lost {
+			n.log.Warn("cluster bus lost: reconnecting", "error", err)
+			n.doubt()
+		}
+		if !sleep(ctx, retry) {
+			return
+		}
+		retry = min(2*retry, maxRetry)
+	}
+}
+
+// startedListening is called when the carrier listens. What was published before is unknown.
+func (n *Node) startedListening() {
+	n.mu.Lock()
+	n.listening, n.heardSelfAt = true, time.Now()
+	n.mu.Unlock()
+	n.doubt()
+}
+
+// hear handles a packet from the bus.
+func (n *Node) hear(text string) {
+	p, err := parsePacket(text)
+	if err == nil && p.node == n.id {
+		n.mu.Lock()
+		n.heardSelfAt = time.Now()
+		n.mu.Unlock()
+		return
+	}
+	if err != nil {
+		n.stats.ignored.Add(1)
+		if errors.Is(err, errOtherVersion) {
+			n.log.Debug("packet of another wire version ignored", "node", p.node)
+		}
+		return
+	}
+	n.stats.heard.Add(1)
+	message, missed := n.hearFrom(p)
+	if missed {
+		n.doubt()
+	}
+	for len(message) > 0 {
+		kind, content, rest, err := parseRecord(message)
+		if err == nil {
+			err = n.handle(p.node, kind, content)
+		}
+		if err != nil { // what the node meant is unknown
+			n.stats.ignored.Add(1)
+			n.log.Error("message of another server not understood", "node", p.node, "error", err)
+			n.doubt()
+			return
+		}
+		message = rest
+	}
+}
+
+// hearFrom passes a packet to the node that it is from, and returns the message that it completes.
+func (n *Node) hearFrom(p packet) (message []byte, missed bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	from, known := n.peers[p.node]
+	if !known {
+		if from = n.peers.get(p.node); from == nil {
+			return nil, true
+		}
+		n.updateAlone()
+		n.setOut(appendRecord(n.out, recordBeat, noContent)) // the new node hears this one at once
+	}
+	return from.hear(p, time.Now())
+}
+
+// handle handles a record of another node.
+func (n *Node) handle(node, kind string, content []byte) error {
+	switch kind {
+	case recordNotice:
+		c, err := parseNotice(content)
+		if err != nil {
+			return err
+		}
+		n.database.Heard(c)
+		n.hub.Hear(c, nil)
+	case recordFrames:
+		frames, err := parseFrames(content)
+		if err != nil {
+			return err
+		}
+		n.database.Heard(room.Change{})
+		n.hub.Hear(room.Change{}, frames)
+	case recordMissed:
+		n.doubt()
+	case recordGone:
+		n.mu.Lock()
+		delete(n.peers, node)
+		n.updateAlone()
+		n.pings.forget(node)
+		n.mu.Unlock()
+	case recordPing:
+		n.mu.Lock()
+		n.setOut(appendRecord(n.out, recordPong, textContent(node+" "+string(content))))
+		n.mu.Unlock()
+	case recordPong:
+		to, number, _ := strings.Cut(string(content), " ")
+		if to != n.id {
+			return nil
+		}
+		asked, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			return fmt.Errorf("pong %.20q", number)
+		}
+		n.mu.Lock()
+		n.pings.pong(asked, node)
+		n.mu.Unlock()
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+// Package cluster connects the servers that share a database, so that they behave as one. Each node
+// publishes the changes that it commits on a bus, and delivers the changes of the others to its own
+// streams.
+//
+// The bus may lose, repeat and reorder what it carries. Nothing depends on it but speed: a node that
+// may have missed something compares its logs and streams with the database. A node that is alone
+// publishes nothing.
+package cluster
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"parlor/hub"
+	"parlor/room"
+)
+
+const (
+	// maxOutBytes bounds what waits for a slow carrier. What does not fit is not published, and the
+	// other nodes are told that they missed something.
+	maxOutBytes = 8 << 20
+	// gapTimeout is how long a missing event of another node may take before it is read from the
+	// database. Under load a packet takes some tens of milliseconds.
+	gapTimeout = 100 * time.Millisecond
+)
+
+// Carrier carries packets between nodes. One goroutine calls Listen, and another Send.
+type Carrier interface {
+	// Listen calls hear for each packet, also for those of this node, until the connection is lost
+	// or ctx ends. It calls ready when it has begun to listen.
+	Listen(ctx context.Context, ready func(), hear func(packet string)) error
+	// Send sends packets in order. If it fails, some of them may have been sent.
+	Send(ctx context.Context, packets []string) error
+	// PacketBytes is the maximum size of a packet.
+	PacketBytes() int
+	Close()
+}
+
+// Database is what a node reads from the database.
+type Database interface {
+	OtherNodes(ctx context.Context) ([]string, error)
+	LogEnds(ctx context.Context, logs []room.LogID) ([]room.Position, error)
+	Standings(ctx context.Context, sessions []room.SessionID) ([]room.Standing, error)
+	// Heard and HeardNothing evict what is cached about the sessions of a change, and everything.
+	Heard(c room.Change)
+	HeardNothing()
+}
+
+// Node is this server as one of several.
+type Node struct {
+	id       string
+	hub      *hub.Hub
+	database Database
+	carrier  Carrier
+	log      *slog.Logger
+
+	// alone is set while there is no other node, so that nothing is published.
+	alone atomic.Bool
+	stats stats
+	sent  uint64 // the number of the last packet; only the goroutine of send uses it
+
+	mu    sync.Mutex // guards all below
+	peers peers
+	// out is the message that waits to be sent, and wake is signaled when there is one. missed is
+	// set if something was dropped or perhaps not sent, and closed if nothing is sent any more.
+	out    []byte
+	wake   chan struct{}
+	missed bool
+	// listening is set while the carrier listens. heardSelfAt is when the node last heard itself, or
+	// began to listen. relisten ends the carrier's Listen, which then begins again.
+	listening   bool
+	heardSelfAt time.Time
+	relisten    context.CancelFunc
+	// doubted is set if something may have been missed since the last check.
+	doubted bool
+	pings   pings
+
+	checks chan struct{} // wakes the goroutine of check
+}
+
+// stats holds the counters of Stats.
+type stats struct {
+	published, heard, ignored, doubts, mended atomic.Uint64
+}
+
+// Stats describes the work of a node and what it knows of the others.
+type Stats struct {
+	Others    int    // other nodes that are heard
+	Unheard   int    // other nodes that the database lists, but that are not heard
+	Published uint64 // packets sent
+	Heard     uint64 // packets of other nodes
+	Ignored   uint64 // packets that were not understood
+	Doubts    uint64 // how often something may have been missed
+	Mended    uint64 // logs that had missed something
+}
+
+// New returns a node. Run has to be called.
+func New(id string, h *hub.Hub, database Database, carrier Carrier, log *slog.Logger) *Node {
+	n := &Node{
+		id: id, hub: h, database: database, carrier: carrier, log: log,
+		peers: make(peers), wake: make(chan struct{}, 1), pings: pings{asked: make(map[uint64]*ping)}, checks: make(chan struct{}, 1),
+	}
+	n.alone.Store(true)
+	return n
+}
+
+// Apply delivers a change that this node has committed to the streams of all nodes. It never blocks.
+func (n *Node) Apply(c room.Change) {
+	if n.alone.Load() {
+		n.hub.Apply(c)
+		return
+	}
+	frames := n.hub.Encode(c.Events)
+	n.hub.ApplyEncoded(c, frames)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out, err := appendChange(n.out, c, frames)
+	if err != nil {
+		n.log.Error("change not published to other servers", "error", err)
+	}
+	n.setOut(out)
+}
+
+// Resync makes all nodes look for committed events that were not published.
+func (n *Node) Resync() {
+	n.hub.Resync()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.missed = true
+	n.signal(n.wake)
+}
+
+// setOut replaces the message that waits to be sent by a longer one, unless that is too long. The
+// caller holds mu.
+func (n *Node) setOut(out []byte) {
+	if len(out) > maxOutBytes {
+		n.missed = true
+	} else {
+		n.out = out
+	}
+	n.signal(n.wake)
+}
+
+// signal wakes the reader of a channel that has room for one signal.
+func (n *Node) signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run connects the node with the others until the context ends, and then says that it is gone.
+func (n *Node) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { n.listen(ctx) })
+	running.Go(func() { n.check(ctx) })
+	running.Go(func() { n.beat(ctx) })
+	running.Go(func() { n.send(ctx) })
+	running.Wait()
+	n.carrier.Close()
+}
+
+// updateAlone finds out whether there are other nodes. The caller holds mu.
+func (n *Node) updateAlone() {
+	alone := len(n.peers) == 0
+	if n.alone.Swap(alone) == alone {
+		return
+	}
+	if alone {
+		n.out, n.missed = nil, false
+		n.hub.SetGapTimeout(0)
+		n.log.Info("no other servers")
+	} else {
+		n.hub.SetGapTimeout(gapTimeout)
+		n.log.Info("other servers found", "servers", len(n.peers))
+	}
+}
+
+// Stats returns the current statistics.
+func (n *Node) Stats() Stats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	unheard := len(n.peers.unheard(time.Now()))
+	return Stats{
+		Others: len(n.peers) - unheard, Unheard: unheard,
+		Published: n.stats.published.Load(), Heard: n.stats.heard.Load(), Ignored: n.stats.ignored.Load(),
+		Doubts: n.stats.doubts.Load(), Mended: n.stats.mended.Load(),
+	}
+}
+
+// sleep waits, and reports false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// channel is the notification channel of the nodes. Each database has channels of its own.
+const channel = "parlor"
+
+// closeTimeout bounds how long the end of a connection may take.
+const closeTimeout = time.Second
+
+// Notify carries packets as PostgreSQL notifications. It has two connections of its own: one
+// listens, and the other notifies, outside all transactions that write.
+type Notify struct {
+	config *pgx.ConnConfig
+	sender *pgx.Conn // nil if it is not connected; only Send and Close use it
+}
+
+// NewNotify returns a carrier over the database of a URL.
+func NewNotify(url string) (*Notify, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	config.RuntimeParams["application_name"] = "parlor bus"
+	config.ConnectTimeout = sendTimeout
+	return &Notify{config: config}, nil
+}
+
+// PacketBytes returns the size of the largest notification: PostgreSQL refuses 8000 bytes.
+func (c *Notify) PacketBytes() int { return 7999 }
+
+// Listen implements Carrier.
+func (c *Notify) Listen(ctx context.Context, ready func(), hear func(packet string)) error {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.disconnect(conn)
+	if _, err := conn.Exec(ctx, "LISTEN "+channel); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	ready()
+	for {
+		notification, err := conn.WaitForNotification(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for a notification: %w", err)
+		}
+		hear(notification.Payload)
+	}
+}
+
+// Send implements Carrier. One statement sends all packets, so PostgreSQL commits once.
+func (c *Notify) Send(ctx context.Context, packets []string) (err error) {
+	if c.sender == nil {
+		if c.sender, err = c.connect(ctx); err != nil {
+			c.sender = nil
+			return err
+		}
+		// A notification that is lost in a crash of PostgreSQL needs no disk: the nodes that
+		// listened lose their connections too.
+		if _, err = c.sender.Exec(ctx, "SET synchronous_commit = off"); err != nil {
+			c.Close()
+			return fmt.Errorf("set up the connection: %w", err)
+		}
+	}
+	if _, err = c.sender.Exec(ctx, "SELECT pg_notify($1, p) FROM unnest($2::text[]) AS p", channel, packets); err != nil {
+		c.Close()
+		return fmt.Errorf("notify: %w", err)
+	}
+	return nil
+}
+
+// Close closes the connection of Send.
+func (c *Notify) Close() {
+	if c.sender != nil {
+		c.disconnect(c.sender)
+		c.sender = nil
+	}
+}
+
+func (c *Notify) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, c.config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	return conn, nil
+}
+
+func (c *Notify) disconnect(conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = conn.Close(ctx) // the connection is not used again, even if this fails
+}

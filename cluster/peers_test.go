@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestHear(t *testing.T) {
+	// A step is a packet, and what it leads to.
+	type step struct {
+		number, part, parts uint64
+		text                string
+		message             string // "" if none is complete
+		missed              bool
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"in order", []step{{1, 1, 1, "a", "a", true}, {2, 1, 1, "b", "b", false}, {3, 1, 1, "c", "c", false}}},
+		{"from the middle", []step{{40, 1, 1, "a", "a", true}, {41, 1, 1, "b", "b", false}}},
+		{"one lost", []step{{1, 1, 1, "a", "a", true}, {3, 1, 1, "c", "c", true}, {4, 1, 1, "d", "d", false}}},
+		{"repeated", []step{{1, 1, 1, "a", "a", true}, {1, 1, 1, "a", "", false}, {2, 1, 1, "b", "b", false}, {1, 1, 1, "a", "", false}}},
+		{"reordered", []step{{1, 1, 1, "a", "a", true}, {3, 1, 1, "c", "c", true}, {2, 1, 1, "b", "", false}}},
+		{"parts", []step{{1, 1, 3, "a", "", true}, {2, 2, 3, "b", "", false}, {3, 3, 3, "c", "abc", false}, {4, 1, 1, "d", "d", false}}},
+		{"a part lost", []step{{1, 1, 3, "a", "", true}, {3, 3, 3, "c", "", true}, {4, 1, 1, "d", "d", false}}},
+		{"the first part lost", []step{{1, 1, 1, "a", "a", true}, {3, 2, 3, "b", "", true}, {4, 3, 3, "c", "", true}, {5, 1, 2, "d", "", false}, {6, 2, 2, "e", "de", false}}},
+		{"a repeated part", []step{{1, 1, 2, "a", "", true}, {1, 1, 2, "a", "", false}, {2, 2, 2, "b", "ab", false}}},
+		{"a message that never ends", []step{{1, 1, 2, "a", "", true}, {2, 1, 1, "b", "b", false}, {3, 2, 2, "c", "", true}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &peer{}
+			for i, s := range tt.steps {
+				message, missed := p.hear(packet{node: "n", number: s.number, part: s.part, parts: s.parts, text: s.text}, time.Now())
+				if string(message) != s.message || missed != s.missed {
+					t.Errorf("packet %d: message %q, missed %t", i, message, missed)
+				}
+			}
+		})
+	}
+}
+
+func TestLongMessage(t *testing.T) {
+	p, part := &peer{}, strings.Repeat("x", maxMessageBytes/2)
+	for i, wantMissed := range []bool{true, false, true, true} {
+		message, missed := p.hear(packet{node: "n", number: uint64(i + 1), part: uint64(i + 1), parts: 4, text: part}, time.Now())
+		if len(message) > 0 || missed != wantMissed || len(p.parts) > maxMessageBytes {
+			t.Errorf("part %d: a message of %d bytes, missed %t, %d bytes are kept", i+1, len(message), missed, len(p.parts))
+		}
+	}
+}
+
+func TestPeers(t *testing.T) {
+	ps, start := make(peers), time.Now()
+	hear := func(node string, number uint64, at time.Duration) {
+		ps.get(node).hear(packet{node: node, number: number, part: 1, parts: 1}, start.Add(at))
+	}
+	want := func(at time.Duration, known, unheard, reported []string) {
+		t.Helper()
+		now := start.Add(at)
+		var nodes []string
+		for node := range ps {
+			nodes = append(nodes, node)
+		}
+		slices.Sort(nodes)
+		if got := ps.unheard(now); !slices.Equal(nodes, known) || !slices.Equal(got, unheard) {
+			t.Errorf("after %s: nodes %v, unheard %v", at, nodes, got)
+		}
+		if got := ps.unheardFor(reportAfter, now); !slices.Equal(got, reported) {
+			t.Errorf("after %s, reported: %v", at, got)
+		}
+	}
+	hear("a", 1, 0) // heard, but not listed: it has just started
+	want(0, []string{"a"}, nil, nil)
+	ps.list([]string{"a", "b"}, start)
+	want(0, []string{"a", "b"}, []string{"b"}, nil)
+	hear("b", 1, time.Second)
+	want(time.Second, []string{"a", "b"}, nil, nil)
+	hear("b", 2, 5*time.Second)
+	want(6*time.Second, []string{"a", "b"}, []string{"a"}, nil)
+	hear("b", 3, 26*time.Second)
+	want(26*time.Second, []string{"a", "b"}, []string{"a"}, []string{"a"})
+	want(26*time.Second, []string{"a", "b"}, []string{"a"}, nil) // reported only once
+	ps.list([]string{"b"}, start.Add(27*time.Second))
+	want(27*time.Second, []string{"b"}, nil, nil)
+	ps.list(nil, start.Add(28*time.Second)) // it is still heard
+	want(28*time.Second, []string{"b"}, nil, nil)
+	ps.list(nil, start.Add(40*time.Second))
+	want(40*time.Second, nil, nil, nil)
+
+	for i := range 2 * maxPeers {
+		ps.get(strings.Repeat("n", i+1))
+	}
+	if len(ps) != maxPeers {
+		t.Errorf("%d nodes are kept", len(ps))
+	}
+}

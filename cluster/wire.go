@@ -1,0 +1,182 @@
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"parlor/hub"
+	"parlor/room"
+)
+
+// The wire format. Nodes exchange packets of text, because a PostgreSQL notification is text:
+//
+//	parlor/1 <node ID> <number> <part> <parts>\n<part of a message>
+//
+// The number counts the packets of a node from 1, so that a lost one is noticed. A message that does
+// not fit into one packet is split into parts, which are counted from 1. A message is a sequence of
+// records, each a kind, a space, the length of its content, a line break, and the content. A node
+// skips kinds that it does not know.
+const (
+	// wireVersion changes if nodes of the previous version would misunderstand a message. A node
+	// ignores packets of other versions, and reports the nodes that send them.
+	wireVersion = 1
+	wireName    = "parlor/"
+)
+
+// The kinds of records.
+const (
+	recordFrames = "frames" // frames, see hub.Frame.AppendTo
+	recordNotice = "notice" // a room.Change without events, in JSON
+	recordBeat   = "beat"   // the node is alive; no content
+	recordGone   = "gone"   // the node has ended its streams and sends nothing more; no content
+	recordMissed = "missed" // the node may have lost what it published; no content
+	recordPing   = "ping"   // a number, to be answered by a pong
+	recordPong   = "pong"   // the ID of the node that sent the ping, a space, and its number
+)
+
+// errOtherVersion is returned for packets of another wire version.
+var errOtherVersion = errors.New("another wire version")
+
+// packet is a packet as it is received.
+type packet struct {
+	node        string
+	number      uint64
+	part, parts uint64
+	text        string // the part of the message
+}
+
+// appendRecord appends a record to a message. content appends its content.
+func appendRecord(message []byte, kind string, content func([]byte) []byte) []byte {
+	// The length is not known yet, so that the content is not copied: it always has ten digits.
+	const unknown = "0000000000"
+	message = append(append(append(message, kind...), ' '), unknown...)
+	message = append(message, '\n')
+	start := len(message)
+	message = content(message)
+	length := strconv.Itoa(len(message) - start)
+	copy(message[start-1-len(length):], length)
+	return message
+}
+
+// noContent is the content of a record whose kind says everything.
+func noContent(message []byte) []byte { return message }
+
+// textContent returns the content of a record that is a short text.
+func textContent(text string) func([]byte) []byte {
+	return func(message []byte) []byte { return append(message, text...) }
+}
+
+// appendChange appends a change, whose events are encoded as frames. What happened to sessions comes
+// before the events: a session that was removed must not receive what follows.
+func appendChange(message []byte, c room.Change, frames []*hub.Frame) ([]byte, error) {
+	if len(c.Joined)+len(c.Left)+len(c.Renewed)+len(c.Refused)+len(c.Ended)+len(c.Opened) > 0 {
+		c.By, c.Events = room.Actor{}, nil
+		notice, err := json.Marshal(c)
+		if err != nil {
+			return message, fmt.Errorf("encode a notice: %w", err)
+		}
+		message = appendRecord(message, recordNotice, func(b []byte) []byte { return append(b, notice...) })
+	}
+	if len(frames) > 0 {
+		message = appendRecord(message, recordFrames, func(b []byte) []byte {
+			for _, f := range frames {
+				b = f.AppendTo(b)
+			}
+			return b
+		})
+	}
+	return message, nil
+}
+
+// splitMessage returns the packets of a message, each of at most size bytes. number is that of the
+// first. Text is split between characters, because each packet must be valid text.
+func splitMessage(node string, number uint64, message []byte, size int) (packets []string) {
+	const longestNumbers = 3 * 20
+	size -= len(wireName) + len("1    \n") + len(node) + longestNumbers
+	var parts [][]byte
+	for len(message) > size {
+		n := size
+		for !utf8.RuneStart(message[n]) && n > size-utf8.UTFMax {
+			n--
+		}
+		parts = append(parts, message[:n])
+		message = message[n:]
+	}
+	parts = append(parts, message)
+	for i, part := range parts {
+		packets = append(packets, fmt.Sprintf("%s%d %s %d %d %d\n%s", wireName, wireVersion, node, number+uint64(i), i+1, len(parts), part))
+	}
+	return packets
+}
+
+// parsePacket parses a packet. Errors: errOtherVersion, with the node set, or another error for
+// text that no node sends.
+func parsePacket(text string) (p packet, err error) {
+	bad := fmt.Errorf("not a packet: %.60q", text)
+	head, part, found := strings.Cut(text, "\n")
+	fields := strings.Split(head, " ")
+	version, isOurs := strings.CutPrefix(fields[0], wireName)
+	if !found || !isOurs || len(fields) < 2 || fields[1] == "" || len(fields[1]) > maxNodeID {
+		return packet{}, bad
+	}
+	p = packet{node: fields[1], text: part}
+	if version != strconv.Itoa(wireVersion) {
+		return p, errOtherVersion
+	}
+	if len(fields) != 5 {
+		return packet{}, bad
+	}
+	for i, n := range []*uint64{&p.number, &p.part, &p.parts} {
+		if *n, err = strconv.ParseUint(fields[2+i], 10, 64); err != nil || *n == 0 {
+			return packet{}, bad
+		}
+	}
+	if p.part > p.parts || p.part > p.number {
+		return packet{}, bad
+	}
+	return p, nil
+}
+
+// maxNodeID bounds the ID of a node, which is a UUID.
+const maxNodeID = 64
+
+// parseRecord returns the first record of a message, and what follows it.
+func parseRecord(message []byte) (kind string, content, rest []byte, err error) {
+	const longestHead = 64
+	end := bytes.IndexByte(message[:min(len(message), longestHead)], '\n')
+	if end < 0 {
+		return "", nil, nil, fmt.Errorf("not a record: %.40q", message)
+	}
+	kind, length, _ := strings.Cut(string(message[:end]), " ")
+	n, err := strconv.Atoi(length)
+	message = message[end+1:]
+	if err != nil || n < 0 || n > len(message) {
+		return "", nil, nil, fmt.Errorf("a record %.20q of %.20q bytes", kind, length)
+	}
+	return kind, message[:n], message[n:], nil
+}
+
+// parseFrames returns the frames of a record. They refer to its content.
+func parseFrames(content []byte) (frames []*hub.Frame, err error) {
+	for len(content) > 0 {
+		var f *hub.Frame
+		if f, content, err = hub.ParseFrame(content); err != nil {
+			return nil, err
+		}
+		frames = append(frames, f)
+	}
+	return frames, nil
+}
+
+// parseNotice returns the change of a record.
+func parseNotice(content []byte) (c room.Change, err error) {
+	if err := json.Unmarshal(content, &c); err != nil {
+		return room.Change{}, fmt.Errorf("decode a notice: %w", err)
+	}
+	return c, nil
+}

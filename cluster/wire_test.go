@@ -1,0 +1,177 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"parlor/hub"
+	"parlor/room"
+)
+
+func TestChangeOnTheWire(t *testing.T) {
+	h := hub.New(nil, hub.Options{})
+	defer h.Close()
+	events := []room.Event{
+		{Room: "r", Log: 7, Seq: 3, Body: room.MembersLeft{MemberList: []room.LeftMember{}}},
+		{Room: "r", Log: 7, Body: room.MessagesReceived{MessageList: []room.Message{{ID: "m", Content: room.Content{Kind: room.KindBarrage}}}}},
+		{Log: 8, Seq: 1, Body: room.PeerMessageRecalled{Peer: "zoë", RecalledSeq: 4}},
+	}
+	want := room.Change{
+		Joined:  []room.Joined{{Session: "s1", Room: "r", Generation: 7, Presence: 5, From: 2, Call: room.RoomEnter, Created: true}},
+		Left:    []room.Left{{Session: "s2", Room: "r", Generation: 7, Presence: 4, Reason: room.ReasonKicked, AdminReason: "line\nbreak"}},
+		Renewed: []room.RenewedToken{{Session: "s3", ExpiresAt: time.Date(2030, 1, 2, 3, 4, 5, 6000000, time.UTC)}},
+		Refused: []room.RefusedJoin{{Session: "s4", Room: "r", Call: room.RoomSwitch, Problem: room.Problem{Code: "room_full"}}},
+		Ended:   []room.EndedSession{{Session: "s5", Reason: room.EndKickedOut, AdminReason: "why"}},
+		Opened:  []room.NewStream{{Session: "s6", StreamNo: 9}},
+	}
+	sent := want
+	sent.By, sent.Events = room.Server(), events
+	frames := h.Encode(events)
+	message, err := appendChange(nil, sent, frames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got room.Change
+	var gotFrames []*hub.Frame
+	for len(message) > 0 {
+		kind, content, rest, err := parseRecord(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch kind {
+		case recordNotice:
+			if gotFrames != nil {
+				t.Error("the frames come before the notice")
+			}
+			if got, err = parseNotice(content); err != nil {
+				t.Fatal(err)
+			}
+		case recordFrames:
+			if gotFrames, err = parseFrames(content); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			t.Errorf("record %q", kind)
+		}
+		message = rest
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("notice (-sent +heard):\n%s", diff)
+	}
+	if diff := cmp.Diff(frames, gotFrames, cmp.AllowUnexported(hub.Frame{})); diff != "" {
+		t.Errorf("frames (-sent +heard):\n%s", diff)
+	}
+}
+
+// TestEmptyChange checks that a change without effects on streams sends nothing.
+func TestEmptyChange(t *testing.T) {
+	message, err := appendChange(nil, room.Change{By: room.Server()}, nil)
+	if err != nil || len(message) != 0 {
+		t.Errorf("an empty change is %q (error %v)", message, err)
+	}
+}
+
+func TestSplitMessage(t *testing.T) {
+	for _, size := range []int{120, 121, 122, 123, 200, 1000, 7999} {
+		for _, message := range []string{"", "x", strings.Repeat("häß", 100), strings.Repeat("👩‍🚀", 1000), strings.Repeat("z", 20000)} {
+			packets := splitMessage("node", 40, []byte(message), size)
+			var whole strings.Builder
+			for i, text := range packets {
+				if len(text) > size || !utf8.ValidString(text) {
+					t.Fatalf("size %d: a packet of %d bytes, valid %t", size, len(text), utf8.ValidString(text))
+				}
+				p, err := parsePacket(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := packet{node: "node", number: uint64(40 + i), part: uint64(i + 1), parts: uint64(len(packets)), text: p.text}
+				if p != want {
+					t.Fatalf("packet %d is %+v", i, p)
+				}
+				whole.WriteString(p.text)
+			}
+			if whole.String() != message {
+				t.Errorf("size %d: the parts of a message of %d bytes are %d bytes", size, len(message), whole.Len())
+			}
+		}
+	}
+}
+
+func TestPacketsThatAreIgnored(t *testing.T) {
+	for _, text := range []string{
+		"", "\n", "parlor/1", "parlor/1 node 1 1 1", "other/1 node 1 1 1\n", "parlor/1 node 0 1 1\n", "parlor/1 node 1 2 1\n",
+		"parlor/1 node 1 0 1\n", "parlor/1 node -1 1 1\n", "parlor/1 node 1 1\n", "parlor/1 node 1 1 1 1\n", "parlor/1  1 1 1\n",
+		"parlor/1 node 18446744073709551616 1 1\n", "parlor/1 node 1 2 2\n", "parlor/1 " + strings.Repeat("n", maxNodeID+1) + " 1 1 1\n",
+	} {
+		if p, err := parsePacket(text); err == nil || errors.Is(err, errOtherVersion) {
+			t.Errorf("%q is the packet %+v (error %v)", text, p, err)
+		}
+	}
+	for _, version := range []string{"2", "0", "01", "10", ""} {
+		p, err := parsePacket(fmt.Sprintf("parlor/%s node whatever\n", version))
+		if !errors.Is(err, errOtherVersion) || p.node != "node" {
+			t.Errorf("a packet of version %q is %+v (error %v)", version, p, err)
+		}
+	}
+}
+
+// FuzzMessage checks that no text makes a node panic, and that what it parses is what it was given.
+func FuzzMessage(f *testing.F) {
+	h := hub.New(nil, hub.Options{})
+	f.Cleanup(h.Close)
+	frames := h.Encode([]room.Event{{Room: "r", Log: 7, Seq: 3, Body: room.MembersLeft{}}})
+	seed, err := appendChange(nil, room.Change{Ended: []room.EndedSession{{Session: "s"}}}, frames)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(appendRecord(seed, recordPong, textContent("node 7"))))
+	f.Add("frames 3\n1 2")
+	f.Add("frames 0000000011\n1 2 3 4 1\nx")
+	f.Fuzz(func(t *testing.T, text string) {
+		for message := []byte(text); len(message) > 0; {
+			kind, content, rest, err := parseRecord(message)
+			if err != nil {
+				return
+			}
+			if len(content)+len(rest) >= len(message) {
+				t.Fatalf("a record %q of %d bytes and %d more in %d", kind, len(content), len(rest), len(message))
+			}
+			_, _ = parseNotice(content)
+			if frames, err := parseFrames(content); err == nil {
+				again := appendRecord(nil, recordFrames, func(b []byte) []byte {
+					for _, f := range frames {
+						b = f.AppendTo(b)
+					}
+					return b
+				})
+				_, content, _, err := parseRecord(again)
+				if err != nil {
+					t.Fatal(err)
+				}
+				parsed, err := parseFrames(content)
+				if diff := cmp.Diff(frames, parsed, cmp.AllowUnexported(hub.Frame{})); err != nil || diff != "" {
+					t.Fatalf("frames change on their way (error %v):\n%s", err, diff)
+				}
+			}
+			message = rest
+		}
+	})
+}
+
+// FuzzPacket checks that no text makes a node panic.
+func FuzzPacket(f *testing.F) {
+	f.Add("parlor/1 node 1 1 1\ntext")
+	f.Add("parlor/2 node")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parsePacket(text)
+		if err == nil && (p.node == "" || p.part == 0 || p.part > p.parts || !strings.HasSuffix(text, "\n"+p.text)) {
+			t.Errorf("%q is %+v", text, p)
+		}
+	})
+}
