@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"parlor/cluster"
 	"parlor/hub"
 	"parlor/store"
 )
@@ -139,7 +140,7 @@ func (m *metrics) addNode(db *store.Store) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
 			func() float64 { return value(db.NodeStats()) }))
 	}
-	gauge("parlor_other_nodes", "Other servers that use the same database and are not stopping. Should be 0.",
+	gauge("parlor_other_nodes", "Other servers that use the same database and are not stopping.",
 		func(n store.NodeStats) float64 { return float64(n.Others) })
 	gauge("parlor_clock_ahead_seconds", "Seconds by which this machine's clock is ahead of the database's.",
 		func(n store.NodeStats) float64 { return n.ClockAhead.Seconds() })
@@ -150,6 +151,28 @@ func (m *metrics) addNode(db *store.Store) {
 			}
 			return 1
 		})
+}
+
+// addBus adds the metrics of the bus between servers.
+func (m *metrics) addBus(node *cluster.Node) {
+	gauge := func(name, help string, value func(cluster.Stats) int) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help},
+			func() float64 { return float64(value(node.Stats())) }))
+	}
+	counter := func(name, help string, value func(cluster.Stats) uint64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help},
+			func() float64 { return float64(value(node.Stats())) }))
+	}
+	gauge("parlor_bus_nodes", "Other servers that are heard on the bus.", func(s cluster.Stats) int { return s.Others })
+	gauge("parlor_bus_nodes_unheard", "Other servers that the database lists but that are not heard on the bus. Should be 0.",
+		func(s cluster.Stats) int { return s.Unheard })
+	counter("parlor_bus_published_total", "Packets sent to other servers.", func(s cluster.Stats) uint64 { return s.Published })
+	counter("parlor_bus_heard_total", "Packets received from other servers.", func(s cluster.Stats) uint64 { return s.Heard })
+	counter("parlor_bus_ignored_total", "Packets that were not understood.", func(s cluster.Stats) uint64 { return s.Ignored })
+	counter("parlor_bus_doubts_total", "Times when packets of other servers may have been lost, and the database was read instead.",
+		func(s cluster.Stats) uint64 { return s.Doubts })
+	counter("parlor_bus_mended_total", "Rooms and inboxes whose events had been lost on the bus, and were read from the database.",
+		func(s cluster.Stats) uint64 { return s.Mended })
 }
 
 // addMedia adds the metrics of uploaded files.

@@ -15,6 +15,7 @@ import (
 
 	contract "parlor"
 	"parlor/auth"
+	"parlor/cluster"
 	"parlor/handlers"
 	"parlor/hub"
 	"parlor/media"
@@ -41,11 +42,13 @@ const (
 	strayInterval = time.Minute
 )
 
-// service is the running server. The store passes commits to the hub, the hub reads logs from the
-// store and reports which streams ended, and the handlers use both.
+// service is the running server. The store passes commits to the node, which passes them to the hub
+// and to other servers. The hub reads logs from the store and reports which streams ended, and the
+// handlers use both.
 type service struct {
 	store    *store.Store
 	hub      *hub.Hub
+	node     *cluster.Node
 	media    *mediaKeeper
 	handlers *handlers.API
 	api, ops *http.Server
@@ -60,7 +63,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	s.store, err = store.Open(ctx, database.url, store.Options{
 		Origin:        database.files,
 		Commit:        s.apply,
-		CommitUnknown: func() { s.hub.Resync() },
+		CommitUnknown: func() { s.node.Resync() },
+		Settle:        func(ctx context.Context) { s.node.Settle(ctx) },
 		Reset:         func() { s.hub.ReconnectAll() },
 		Defaults: room.Config{
 			DestroyDelay:  room.Seconds(c.DestroyDelay / time.Second),
@@ -89,6 +93,17 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	defer s.store.Close()
 	s.hub = hub.New(s.store, hub.Options{OnStreamEnd: s.store.Detach, Heartbeat: c.Heartbeat, Logger: log})
 	defer s.hub.Close()
+	carrier, err := cluster.NewNotify(database.url)
+	if err != nil {
+		return err
+	}
+	s.node = cluster.New(s.store.NodeID(), s.hub, s.store, carrier, log)
+	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx))
+	var connecting sync.WaitGroup
+	connecting.Go(func() { s.node.Run(connected) })
+	// The node hears others until all streams have ended.
+	defer connecting.Wait()
+	defer disconnect()
 
 	bucket, err := c.openMedia(ctx)
 	if err != nil {
@@ -114,12 +129,13 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	if err != nil {
 		return fmt.Errorf("limit on open files: %w", err)
 	}
-	capacity, err := c.shareFiles(files, s.store.Connections())
+	capacity, err := c.shareFiles(files, s.store.Connections()+2) // the node has two
 	if err != nil {
 		return err
 	}
 	metrics := newMetrics(s.hub)
 	metrics.addNode(s.store)
+	metrics.addBus(s.node)
 	metrics.addMedia(s.media)
 	limited := newLimited(log, metrics.registry)
 	clients := &connections{
@@ -236,7 +252,7 @@ func (c *ServeCmd) address(a net.Addr) string {
 // apply delivers a change to the streams of this process. It logs which admin removed sessions from
 // rooms or ended them, because their users may ask.
 func (s *service) apply(c room.Change) {
-	s.hub.Apply(c)
+	s.node.Apply(c)
 	if c.By.Kind == room.ActorAdmin && len(c.Left)+len(c.Ended) > 0 {
 		s.log.Info("sessions removed by an admin", "admin", c.By.ID, "requestID", c.By.RequestID, "left", len(c.Left), "ended", len(c.Ended))
 	}
