@@ -167,7 +167,7 @@ func (a *api) adminSendMessage(w http.ResponseWriter, r *http.Request, by room.A
 	if err := a.resolveMedia(r.Context(), request.Sender.UserID, &draft); err != nil {
 		return err
 	}
-	m, err := a.Store.PostMessage(r.Context(), room.RoomSend{Sender: room.Sender{Actor: by, User: request.Sender.user()}, Room: id, Draft: draft})
+	m, _, err := a.Store.PostMessage(r.Context(), room.RoomSend{Sender: room.Sender{Actor: by, User: request.Sender.user()}, Room: id, Draft: draft})
 	if err != nil {
 		return err
 	}

@@ -75,13 +75,27 @@ func (l *limiter[K]) allow(w http.ResponseWriter, key K, n int) bool {
 		return true
 	}
 	left, wait := l.take(key, float64(n), time.Now())
-	full := l.duration(float64(l.rate.Count) - left)
 	w.Header().Add("Ratelimit-Policy", l.policy) // in canonical form, like X-Request-Id
-	w.Header().Add("Ratelimit", `"`+string(l.limit)+`";r=`+strconv.Itoa(int(left))+`;t=`+strconv.Itoa(seconds(full)))
+	w.Header().Add("Ratelimit", l.remaining(left))
 	if wait > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds(wait)))
 	}
 	return wait == 0
+}
+
+// spend takes a token, and reports whether there was one. The caller is not notified.
+func (l *limiter[K]) spend(key K) bool {
+	if l.rate.Count == 0 {
+		return true
+	}
+	_, wait := l.take(key, 1, time.Now())
+	return wait == 0
+}
+
+// remaining returns the RateLimit header for a number of tokens.
+func (l *limiter[K]) remaining(left float64) string {
+	full := l.duration(float64(l.rate.Count) - left)
+	return `"` + string(l.limit) + `";r=` + strconv.Itoa(int(left)) + `;t=` + strconv.Itoa(seconds(full))
 }
 
 // seconds returns a duration in whole seconds, rounded up: a caller that retried a moment early
@@ -114,13 +128,18 @@ func (l *limiter[K]) take(key K, n float64, now time.Time) (left float64, wait t
 	return tokens, wait
 }
 
-// refund returns a token that was taken for something that did not happen.
-func (l *limiter[K]) refund(key K) {
+// refund returns a token that was taken for something that did not happen. It returns how many are
+// left.
+func (l *limiter[K]) refund(key K) (left float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if b, known := l.buckets[key]; known {
-		l.buckets[key] = bucket{b.tokens + 1, b.at}
+	b, known := l.buckets[key]
+	if !known {
+		return float64(l.rate.Count)
 	}
+	b.tokens++
+	l.buckets[key] = b
+	return b.tokens
 }
 
 // filled returns the number of tokens that a bucket has at an instant.

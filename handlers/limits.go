@@ -84,6 +84,17 @@ type userLimiter struct {
 type rates struct {
 	messages, barrage, barrageBytes, logins, roomsCreated, joins, attributes userLimiter
 	loginsPerAddress                                                         *limiter[netip.Prefix]
+	// retries limits how many retries of stored messages are answered without counting as messages.
+	retries *limiter[room.UserID]
+}
+
+// retryRate returns the limit on retries of stored messages, which do not count as messages. Each
+// costs the server about as much as a message, so there must be one.
+func retryRate(messages Rate) Rate {
+	if messages.Count > 0 {
+		messages.Count = max(100, 10*messages.Count)
+	}
+	return messages
 }
 
 func newRates(r Rates) rates {
@@ -99,6 +110,7 @@ func newRates(r Rates) rates {
 		joins:            ofUsers(LimitJoins, r.Joins, "", errTooManyJoins),
 		attributes:       ofUsers(LimitAttributes, r.Attributes, "", errTooManyAttributes),
 		loginsPerAddress: newLimiter[netip.Prefix](LimitLoginsPerAddress, r.LoginsPerAddress, ""),
+		retries:          newLimiter[room.UserID](LimitMessages, retryRate(r.Messages), ""),
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // messageStore has the store methods for the messages of rooms.
 type messageStore interface {
-	PostMessage(ctx context.Context, send room.RoomSend) (room.Message, error)
+	PostMessage(ctx context.Context, send room.RoomSend) (m room.Message, retry bool, err error)
 	EarlierMessage(ctx context.Context, send room.RoomSend) (m room.Message, found bool, err error)
 	VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error)
 	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
@@ -135,14 +135,15 @@ func (a *api) sendRoomMessage(w http.ResponseWriter, r *http.Request, session ro
 		return err
 	}
 	return a.post(w, r, session.User.ID, &send.Draft, posting{
-		post:    func() (room.Message, error) { return a.Store.PostMessage(r.Context(), send) },
+		post:    func() (room.Message, bool, error) { return a.Store.PostMessage(r.Context(), send) },
 		earlier: func() (room.Message, bool, error) { return a.Store.EarlierMessage(r.Context(), send) },
 	})
 }
 
 // posting contains the store methods for a message, which may be to a room or to a user.
 type posting struct {
-	post func() (room.Message, error)
+	// post stores or publishes the message. If it is a retry, post returns the stored message.
+	post func() (m room.Message, retry bool, err error)
 	// earlier returns the stored message, if this one is a retry.
 	earlier func() (m room.Message, found bool, err error)
 }
@@ -150,7 +151,7 @@ type posting struct {
 // post resolves the files of a session's message, counts it against the rate limit, and posts it.
 func (a *api) post(w http.ResponseWriter, r *http.Request, sender room.UserID, draft *room.Draft, p posting) error {
 	if err := a.resolveMedia(r.Context(), sender, draft); err != nil {
-		if errors.Is(err, room.ErrMediaNotFound) && draft.ClientMessageID != "" {
+		if errors.Is(err, room.ErrMediaNotFound) && draft.ClientMessageID != "" && a.rates.retries.spend(sender) {
 			// The file of a recalled message is deleted, but a retry of the message still gets its
 			// answer.
 			if m, found, err := p.earlier(); err == nil && found && m.Recalled {
@@ -160,11 +161,14 @@ func (a *api) post(w http.ResponseWriter, r *http.Request, sender room.UserID, d
 		return err
 	}
 	if err := a.takeMessageTokens(w, r, sender, draft); err != nil {
-		return a.answerRetry(w, r, draft, p, err)
+		return a.answerRetry(w, r, sender, draft, p, err)
 	}
-	m, err := p.post()
+	m, retry, err := p.post()
 	if err != nil {
 		return err
+	}
+	if messages := a.rates.messages; retry && messages.rate.Count > 0 && a.rates.retries.spend(sender) {
+		w.Header().Set("Ratelimit", messages.remaining(messages.refund(sender)))
 	}
 	return a.answerMessage(w, r, m)
 }
@@ -193,8 +197,10 @@ func (a *api) takeMessageTokens(w http.ResponseWriter, r *http.Request, sender r
 
 // answerRetry answers a message over the rate limit. A retry of a stored message still gets its
 // answer, because it stores nothing; any other message gets tooFast.
-func (a *api) answerRetry(w http.ResponseWriter, r *http.Request, draft *room.Draft, p posting, tooFast error) error {
-	if draft.ClientMessageID == "" || !draft.Kind.Stored() {
+func (a *api) answerRetry(
+	w http.ResponseWriter, r *http.Request, sender room.UserID, draft *room.Draft, p posting, tooFast error,
+) error {
+	if draft.ClientMessageID == "" || !draft.Kind.Stored() || !a.rates.retries.spend(sender) {
 		return tooFast
 	}
 	m, found, err := p.earlier()

@@ -9,7 +9,7 @@ import (
 
 // peerStore has the store methods for messages between two users.
 type peerStore interface {
-	PostPeerMessage(ctx context.Context, send room.PeerSend) (room.Message, error)
+	PostPeerMessage(ctx context.Context, send room.PeerSend) (m room.Message, retry bool, err error)
 	EarlierPeerMessage(ctx context.Context, send room.PeerSend) (m room.Message, found bool, err error)
 	PeerMessagesBefore(ctx context.Context, session room.Session, peer room.UserID, before room.Seq, n int) ([]room.Message, error)
 	PeerMessagesAfter(ctx context.Context, session room.Session, peer room.UserID, after room.Seq, n int) ([]room.Message, error)
@@ -32,7 +32,7 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 		return err
 	}
 	return a.post(w, r, session.User.ID, &send.Draft, posting{
-		post:    func() (room.Message, error) { return a.Store.PostPeerMessage(r.Context(), send) },
+		post:    func() (room.Message, bool, error) { return a.Store.PostPeerMessage(r.Context(), send) },
 		earlier: func() (room.Message, bool, error) { return a.Store.EarlierPeerMessage(r.Context(), send) },
 	})
 }

@@ -130,11 +130,11 @@ type slowPosts struct {
 	by time.Duration
 }
 
-func (s slowPosts) PostMessage(ctx context.Context, send room.RoomSend) (room.Message, error) {
+func (s slowPosts) PostMessage(ctx context.Context, send room.RoomSend) (room.Message, bool, error) {
 	select {
 	case <-time.After(s.by):
 	case <-ctx.Done():
-		return room.Message{}, ctx.Err()
+		return room.Message{}, false, ctx.Err()
 	}
 	return s.Store.PostMessage(ctx, send)
 }

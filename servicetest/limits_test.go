@@ -2,6 +2,8 @@ package servicetest
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -214,6 +216,41 @@ func TestRateLimitsPerUser(t *testing.T) {
 	} {
 		if met[limit] != n {
 			t.Errorf("limit %s: want %d rejections reported, got %d", limit, n, met[limit])
+		}
+	}
+}
+
+// TestRetriesDoNotCount checks that a retry of a stored message does not count as a message, and that
+// there is still a limit.
+func TestRetriesDoNotCount(t *testing.T) {
+	t.Parallel()
+	const messages, retries = 3, 100
+	s := newService(t, func(c *setup) { c.api.Rates.Messages = handlers.Rate{Count: messages, Window: time.Hour} })
+	s.login("peer")
+	for i, path := range []string{roomPath("lobby", "/messages"), peerPath("peer")} {
+		alice := s.login(room.UserID(fmt.Sprint("alice", i)))
+		alice.enter("lobby")
+		post := func(id string, body object) reply {
+			sent := maps.Clone(body)
+			sent["clientMessageID"] = id
+			return alice.call("POST", path, sent)
+		}
+		text := object{"kind": "text", "text": "x"}
+		first := post("1", text).is(http.StatusCreated)
+		for n := range retries / 2 {
+			again := post("1", text).is(http.StatusCreated)
+			if message(again).ID != message(first).ID || again.Header.Get("RateLimit") != first.Header.Get("RateLimit") {
+				t.Fatalf("retry %d: got %s with the header %q, want %q", n, again.body, again.Header.Get("RateLimit"), first.Header.Get("RateLimit"))
+			}
+		}
+		post("1", object{"kind": "text", "text": "y"}).refused(http.StatusConflict, "client_message_id_reused") // counts
+		post("2", text).is(http.StatusCreated)
+		for range retries / 2 { // now the limit is reached
+			post("2", text).is(http.StatusCreated)
+		}
+		for range 2 { // a stranger's repetitions are bounded
+			post("1", text).refused(http.StatusTooManyRequests, "too_many_messages")
+			post("3", text).refused(http.StatusTooManyRequests, "too_many_messages")
 		}
 	}
 }

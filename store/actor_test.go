@@ -58,11 +58,11 @@ func TestChangesNameTheirActor(t *testing.T) {
 		}},
 		{"sendBarrage", as(bob), func(by room.Actor) error {
 			barrage := room.Draft{Content: room.Content{Kind: room.KindBarrage, Text: "hello"}}
-			_, err := f.Store.PostMessage(t.Context(), room.RoomSend{Sender: bob.Sender(by), Room: "lobby", Draft: barrage})
+			_, _, err := f.Store.PostMessage(t.Context(), room.RoomSend{Sender: bob.Sender(by), Room: "lobby", Draft: barrage})
 			return err
 		}},
 		{"sendPeerMessage", as(bob), func(by room.Actor) error {
-			_, err := f.Store.PostPeerMessage(t.Context(), room.PeerSend{Sender: bob.Sender(by), Peer: "carol", Draft: textDraft("hello")})
+			_, _, err := f.Store.PostPeerMessage(t.Context(), room.PeerSend{Sender: bob.Sender(by), Peer: "carol", Draft: textDraft("hello")})
 			return err
 		}},
 		{"recallMessage", as(bob), func(by room.Actor) error { return f.Recall(t.Context(), by, bob.User.ID, "lobby", sent.ID) }},

@@ -35,7 +35,7 @@ func BenchmarkPostMessage(b *testing.B) {
 					id := roomOf(i % rooms)
 					group.Go(func() {
 						for sent.Add(1) <= int64(b.N) {
-							if _, err := s.PostMessage(b.Context(), toRoom(session, id, textDraft("good morning, everybody"))); err != nil {
+							if _, _, err := s.PostMessage(b.Context(), toRoom(session, id, textDraft("good morning, everybody"))); err != nil {
 								b.Error(err)
 								return
 							}

@@ -121,21 +121,24 @@ func toPeer(sender room.Session, to room.UserID, d room.Draft) room.PeerSend {
 func (f fixture) PostMessage(
 	ctx context.Context, sender room.Session, id room.RoomID, d room.Draft,
 ) (room.Message, error) {
-	return f.Store.PostMessage(ctx, toRoom(sender, id, d))
+	m, _, err := f.Store.PostMessage(ctx, toRoom(sender, id, d))
+	return m, err
 }
 
 // PostMessageAs sends an admin's message to a room.
 func (f fixture) PostMessageAs(
 	ctx context.Context, sender room.User, id room.RoomID, d room.Draft,
 ) (room.Message, error) {
-	return f.Store.PostMessage(ctx, room.RoomSend{Sender: room.Sender{Actor: admin, User: sender}, Room: id, Draft: d})
+	m, _, err := f.Store.PostMessage(ctx, room.RoomSend{Sender: room.Sender{Actor: admin, User: sender}, Room: id, Draft: d})
+	return m, err
 }
 
 // PostPeerMessage sends a session's message to a user.
 func (f fixture) PostPeerMessage(
 	ctx context.Context, sender room.Session, to room.UserID, d room.Draft,
 ) (room.Message, error) {
-	return f.Store.PostPeerMessage(ctx, toPeer(sender, to, d))
+	m, _, err := f.Store.PostPeerMessage(ctx, toPeer(sender, to, d))
+	return m, err
 }
 
 // newSession stores a session that lasts an hour.

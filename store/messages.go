@@ -16,32 +16,37 @@ import (
 
 // PostMessage sends a message to a room, if package room permits it. A message of a stored kind is
 // appended to the log of the room and returned with its seq; a message of another kind is published
-// to the current subscribers of the room. A retry returns the message that was stored under its
-// ClientMessageID. Errors: those of room.RoomSend.Permit, and room.ErrMediaNotFound.
-func (s *Store) PostMessage(ctx context.Context, send room.RoomSend) (room.Message, error) {
+// to the current subscribers of the room. If it is a retry, PostMessage returns the message that was
+// stored under its ClientMessageID. Errors: those of room.RoomSend.Permit, and
+// room.ErrMediaNotFound.
+func (s *Store) PostMessage(ctx context.Context, send room.RoomSend) (m room.Message, retry bool, err error) {
 	if send.Draft.Kind.Stored() {
 		return s.appendMessage(ctx, send)
 	}
-	return s.publishMessage(ctx, send)
+	m, err = s.publishMessage(ctx, send)
+	return m, false, err
 }
 
 // appendMessage appends a message to the log of a room, after its files are made readable there.
-func (s *Store) appendMessage(ctx context.Context, send room.RoomSend) (room.Message, error) {
+func (s *Store) appendMessage(
+	ctx context.Context, send room.RoomSend,
+) (stored room.Message, retry bool, err error) {
 	m, err := s.newMessage(send.Sender.User, send.Draft)
 	if err != nil {
-		return room.Message{}, err
+		return room.Message{}, false, err
 	}
 	item := &appendItem{send: send, message: m}
 	if ids := m.MediaIDs(); len(ids) > 0 {
 		if err := s.useMedia(ctx, &item.send, ids, m.SentAt.Time()); err != nil {
-			return room.Message{}, err
+			return room.Message{}, false, err
 		}
 	}
 	item.body, err = encodeBody(room.MessagesReceived{MessageList: []room.Message{m}})
 	if err != nil {
-		return room.Message{}, err
+		return room.Message{}, false, err
 	}
-	return s.appender.append(ctx, item)
+	stored, err = s.appender.append(ctx, item)
+	return stored, err == nil && stored.ID != m.ID, err
 }
 
 // publishMessage publishes a message that is not stored to the current subscribers of a room.

@@ -16,21 +16,23 @@ import (
 
 // PostPeerMessage sends a message to another user, if package room permits it. A message of a
 // stored kind is stored in the inboxes of both users and returned as it is in the sender's; a
-// message of another kind is published to the current subscribers of both. A retry returns the
-// message that was stored under its ClientMessageID for the same receiver. Errors: those of
-// room.PeerSend.Permit, and room.ErrMediaNotFound.
-func (s *Store) PostPeerMessage(ctx context.Context, send room.PeerSend) (room.Message, error) {
+// message of another kind is published to the current subscribers of both. If it is a
+// retry, PostPeerMessage returns the message that was stored under its ClientMessageID for the same
+// receiver. Errors: those of room.PeerSend.Permit, and room.ErrMediaNotFound.
+func (s *Store) PostPeerMessage(
+	ctx context.Context, send room.PeerSend,
+) (answer room.Message, retry bool, err error) {
 	if err := send.Check(); err != nil {
-		return room.Message{}, err
+		return room.Message{}, false, err
 	}
 	m, err := s.newMessage(send.Sender.User, send.Draft)
 	if err != nil {
-		return room.Message{}, err
+		return room.Message{}, false, err
 	}
 	if !send.Draft.Kind.Stored() {
-		return s.publishPeer(ctx, &send, m)
+		answer, err = s.publishPeer(ctx, &send, m)
+		return answer, false, err
 	}
-	var answer room.Message
 	err = s.locks.run(ctx, []lockKey{inboxKey(m.Sender.ID), inboxKey(send.Peer)}, func() error {
 		return retryDeadlocks(func() (err error) {
 			answer, err = s.appendPeer(ctx, &send, m)
@@ -38,9 +40,9 @@ func (s *Store) PostPeerMessage(ctx context.Context, send room.PeerSend) (room.M
 		})
 	})
 	if err != nil {
-		return room.Message{}, s.transactionFailed(err)
+		return room.Message{}, false, s.transactionFailed(err)
 	}
-	return answer, nil
+	return answer, answer.ID != m.ID, nil
 }
 
 // lockInboxes is a statement of its own, so that the snapshot of the next statement has everything

@@ -36,7 +36,7 @@ func BenchmarkPostPeerMessage(b *testing.B) {
 					}
 					group.Go(func() {
 						for sent.Add(1) <= int64(b.N) {
-							if _, err := s.PostPeerMessage(b.Context(), toPeer(session, peer, textDraft("good morning, everybody"))); err != nil {
+							if _, _, err := s.PostPeerMessage(b.Context(), toPeer(session, peer, textDraft("good morning, everybody"))); err != nil {
 								b.Error(err)
 								return
 							}

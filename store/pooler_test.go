@@ -50,7 +50,7 @@ func TestPgBouncer(t *testing.T) {
 					alice := newSession(t, s, fmt.Sprintf("user%d", i))
 					enter(t, f, alice, roomOf(i%2))
 					for range 20 {
-						if _, err := s.PostMessage(t.Context(), toRoom(alice, roomOf(i%2), textDraft("hello"))); err != nil {
+						if _, _, err := s.PostMessage(t.Context(), toRoom(alice, roomOf(i%2), textDraft("hello"))); err != nil {
 							t.Errorf("a message: %v", err)
 						}
 					}

@@ -3515,7 +3515,7 @@ type ClientInterface interface {
 	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
-	// count.
+	// count; there may be ten times as many of them as messages, and at least 100.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3533,7 +3533,7 @@ type ClientInterface interface {
 	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
-	// count.
+	// count; there may be ten times as many of them as messages, and at least 100.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4777,7 +4777,7 @@ func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *Li
 //
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
-// count.
+// count; there may be ten times as many of them as messages, and at least 100.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4805,7 +4805,7 @@ func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, con
 //
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
-// count.
+// count; there may be ten times as many of them as messages, and at least 100.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8550,7 +8550,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
-	// count.
+	// count; there may be ten times as many of them as messages, and at least 100.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8568,7 +8568,7 @@ type ClientWithResponsesInterface interface {
 	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
-	// count.
+	// count; there may be ten times as many of them as messages, and at least 100.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14572,7 +14572,7 @@ func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, 
 //
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
-// count.
+// count; there may be ten times as many of them as messages, and at least 100.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -14596,7 +14596,7 @@ func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Co
 //
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
-// count.
+// count; there may be ten times as many of them as messages, and at least 100.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
