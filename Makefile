@@ -41,14 +41,14 @@ test: test/web test/go test/browser ## Run all tests
 
 .PHONY: test/fast
 test/fast: web ## Run the Go tests and the web unit tests, without the slowest tests and the race detector, in a minute
-	@scripts/setup.sh postgres nginx haproxy caddy pgbouncer
+	@scripts/setup.sh postgres nginx haproxy caddy pgbouncer python3
 	cd web && npm test
 	scripts/gotest.sh -skip '^Test(Model|EveryCallInEveryState|ManyClients|Chaos|Bench|Floor|Table$$)' ./...
 	cd clients/go && go vet ./... && go test ./...
 
 .PHONY: test/go
 test/go: web ## Vet the Go packages and run their tests under the race detector
-	@scripts/setup.sh postgres cc nginx haproxy caddy pgbouncer
+	@scripts/setup.sh postgres cc nginx haproxy caddy pgbouncer python3
 	CGO_ENABLED=1 go vet ./...
 	CGO_ENABLED=1 scripts/gotest.sh -race ./...
 	cd clients/go && CGO_ENABLED=1 go vet ./... && CGO_ENABLED=1 go test -race ./...

@@ -1,5 +1,5 @@
-// Package parlor contains the API contract and the documentation of its errors, so that the server
-// can serve the same files from which clients are generated.
+// Package parlor contains the API contract and its documentation, so that the server can serve the
+// same files from which clients are generated.
 package parlor
 
 import _ "embed"
@@ -13,3 +13,8 @@ var Contract []byte
 //
 //go:embed docs/errors.md
 var Errors []byte
+
+// TokenGuide is docs/tokens.md, which says how backends sign tokens.
+//
+//go:embed docs/tokens.md
+var TokenGuide []byte

@@ -2,7 +2,9 @@ package auth
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +91,29 @@ func promised(schema *openapi3.SchemaRef) map[string]string {
 		types[name] = strings.Join(property.Value.Type.Slice(), ",")
 	}
 	return types
+}
+
+// TestClaimsOfGuide checks that docs/tokens.md shows the claims of the examples in the contract.
+func TestClaimsOfGuide(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../docs/tokens.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```json\n(.*?)```").FindAllSubmatch(guide, -1)
+	names := []string{"UserTokenClaims", "AdminTokenClaims"}
+	if len(blocks) != len(names) {
+		t.Fatalf("the guide has %d blocks of JSON", len(blocks))
+	}
+	for i, name := range names {
+		var shown any
+		if err := json.Unmarshal(blocks[i][1], &shown); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff(contractSchemas(t)[name].Value.Example, shown); diff != "" {
+			t.Errorf("%s: in the contract (-) and in the guide (+):\n%s", name, diff)
+		}
+	}
 }
 
 // TestContractExamplesOfClaims checks that the examples of claims in the contract are complete, and

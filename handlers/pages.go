@@ -22,6 +22,7 @@ func (a *api) mountPages(r chi.Router) {
 	}
 	get("/openapi.yaml", document("openapi.yaml", "application/yaml", a.contract())) // RFC 9512
 	get("/docs/errors", document("errors.md", "text/plain; charset=utf-8", a.Errors))
+	get("/docs/tokens", document("tokens.md", "text/plain; charset=utf-8", a.TokenGuide))
 	get("/", a.page("index.html"))
 	get("/docs", a.page("docs.html"))
 	get("/assets/*", a.handle(func(w http.ResponseWriter, r *http.Request) error {

@@ -78,9 +78,10 @@ type Options struct {
 	// means 10 s.
 	FeedWriteTimeout time.Duration
 
-	Contract []byte // openapi.yaml
-	Errors   []byte // docs/errors.md
-	Web      fs.FS  // index.html, docs.html and assets/
+	Contract   []byte // openapi.yaml
+	Errors     []byte // docs/errors.md
+	TokenGuide []byte // docs/tokens.md
+	Web        fs.FS  // index.html, docs.html and assets/
 
 	// TrustedProxies are the proxies whose X-Forwarded-For is used.
 	TrustedProxies TrustedProxies

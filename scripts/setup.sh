@@ -13,6 +13,7 @@
 #   haproxy    the same
 #   caddy      the same
 #   pgbouncer  the connection pooler, for a test; its service stays off
+#   python3    Python 3, for a test of the examples in docs/tokens.md
 #
 # It prints one line per action, and is silent and fast if nothing is missing.
 set -eu
@@ -23,7 +24,7 @@ cd "$(dirname "$0")/.."
 readonly LOCAL_NODE=.tools
 readonly LOCAL_NODE_VERSION=22.23.3
 readonly LOCAL_NPM_VERSION=10.9.9
-readonly KNOWN="postgres, node, cc, chromium, nginx, haproxy, caddy, pgbouncer"
+readonly KNOWN="postgres, node, cc, chromium, nginx, haproxy, caddy, pgbouncer, python3"
 readonly DEBIAN_CLUSTERS=/etc/postgresql-common/createcluster.d/parlor.conf
 
 PATH=$PWD/$LOCAL_NODE/node_modules/.bin:$PATH
@@ -52,7 +53,7 @@ main() {
 
 known() {
 	case $1 in
-	postgres | node | cc | chromium | nginx | haproxy | caddy | pgbouncer) ;;
+	postgres | node | cc | chromium | nginx | haproxy | caddy | pgbouncer | python3) ;;
 	*) fail "unknown name $1: use $KNOWN" ;;
 	esac
 }
@@ -66,6 +67,7 @@ by_hand() {
 	nginx) echo "install nginx with HTTP/2, https://nginx.org/en/download.html" ;;
 	haproxy) echo "install HAProxy 2.4 or newer, https://www.haproxy.org/#down" ;;
 	pgbouncer) echo "install PgBouncer, https://www.pgbouncer.org/install.html" ;;
+	python3) echo "install Python 3, https://www.python.org/downloads" ;;
 	caddy) echo "install Caddy 2.6 or newer, https://caddyserver.com/docs/install" ;;
 	esac
 }
@@ -117,6 +119,7 @@ find_nginx() { first_program nginx /usr/sbin/nginx /usr/local/sbin/nginx; }
 find_pgbouncer() { first_program pgbouncer /usr/sbin/pgbouncer /usr/local/sbin/pgbouncer /usr/local/bin/pgbouncer; }
 find_haproxy() { first_program haproxy /usr/sbin/haproxy /usr/local/sbin/haproxy; }
 find_caddy() { first_program caddy; }
+find_python3() { first_program python3; }
 
 # first_program prints the path of the first of its arguments that is an executable program.
 first_program() {
@@ -210,6 +213,7 @@ install_nginx() { without_service nginx; }
 install_pgbouncer() { without_service pgbouncer; }
 install_haproxy() { without_service haproxy; }
 install_caddy() { without_service caddy; }
+install_python3() { packages python3; }
 
 # without_service installs a server and keeps its service stopped and disabled: the tests start the
 # program themselves, and nobody expects a web server on port 80. Only Debian's packages start and

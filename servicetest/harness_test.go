@@ -90,7 +90,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.api = handlers.Options{
 		Tokens: s.tokens, RoomsPerUser: room.DefaultRoomsPerUser, Development: true,
 		MediaSecret: secret,
-		Contract:    contract.Contract, Errors: contract.Errors, Web: fs.FS(webPages), Log: log,
+		Contract:    contract.Contract, Errors: contract.Errors, TokenGuide: contract.TokenGuide, Web: fs.FS(webPages), Log: log,
 	}
 	for _, change := range change {
 		change(&c)

@@ -20,6 +20,7 @@ func TestPages(t *testing.T) {
 		{"/docs", "text/html; charset=utf-8", string(webPages["docs.html"].Data), "script-src 'self'; style-src 'self'; connect-src 'self'"},
 		{"/assets/page.js", "text/javascript; charset=utf-8", string(webPages["assets/page.js"].Data), "frame-ancestors 'none'"},
 		{"/docs/errors", "text/plain; charset=utf-8", string(contract.Errors), "frame-ancestors 'none'"},
+		{"/docs/tokens", "text/plain; charset=utf-8", string(contract.TokenGuide), "frame-ancestors 'none'"},
 		{"/openapi.yaml", "application/yaml", string(contract.Contract), "frame-ancestors 'none'"},
 	} {
 		r := c.call("GET", p.path, nil).is(http.StatusOK)

@@ -1,6 +1,7 @@
 package servicetest
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -8,12 +9,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
+	contract "parlor"
 	"parlor/auth"
 	"parlor/auth/authtest"
 	"parlor/room"
@@ -136,6 +140,7 @@ func TestEveryRuleOfTokens(t *testing.T) {
 	opened := s.loginWith(good)
 	s.anonymous().withKey(admin).call("GET", "/v1/admin/rooms", nil).is(http.StatusOK)
 
+	var details []string
 	// The rules that hold for both kinds of tokens are tried with a user's token.
 	for _, c := range []struct{ what, token, code, detail string }{
 		{"no JWT", "hello", "token_invalid", "not a JWT, which has three parts"},
@@ -224,7 +229,7 @@ func TestEveryRuleOfTokens(t *testing.T) {
 			s.anonymous().call("POST", "/v1/sessions", object{"token": c.token}),
 			opened.call("PUT", "/v1/sessions/current/token", object{"token": c.token}),
 		} {
-			s.refusedToken(r, c.what, c.token, http.StatusUnauthorized, c.code, c.detail)
+			details = append(details, s.refusedToken(r, c.what, c.token, http.StatusUnauthorized, c.code, c.detail))
 		}
 	}
 	s.anonymous().call("POST", "/v1/sessions", object{"token": good + strings.Repeat("x", 8192)}).refused(http.StatusBadRequest, "invalid_request")
@@ -248,13 +253,34 @@ func TestEveryRuleOfTokens(t *testing.T) {
 		{"exp that has passed", authtest.Token(t, hs, k.admin, but(asAdmin, set("exp", now-300)), nil), http.StatusUnauthorized, "token_expired", "which was 5 minutes ago"},
 		{"iat before all tokens were voided", authtest.Token(t, hs, k.admin, but(asAdmin, set("iat", now-3601), set("exp", now-1)), nil), http.StatusUnauthorized, "token_void", "declared void"},
 	} {
-		s.refusedToken(s.anonymous().withKey(c.token).call("GET", "/v1/admin/rooms", nil), c.what, c.token, c.status, c.code, c.detail)
+		r := s.anonymous().withKey(c.token).call("GET", "/v1/admin/rooms", nil)
+		details = append(details, s.refusedToken(r, c.what, c.token, c.status, c.code, c.detail))
+	}
+	checkTokenGuide(t, details)
+}
+
+// checkTokenGuide compares the table of refusals in docs/tokens.md with the details of refusals: each
+// row is about at least one of them, and each of them has a row.
+func checkTokenGuide(t *testing.T, details []string) {
+	t.Helper()
+	_, table, _ := bytes.Cut(contract.TokenGuide, []byte("\n## If a token is refused\n"))
+	rows := regexp.MustCompile("(?m)^\\| `([^`]+)` \\| [^|]+ \\|$").FindAllSubmatch(table, -1)
+	about := func(row [][]byte, detail string) bool { return strings.Contains(detail, string(row[1])) }
+	for _, detail := range details {
+		if !slices.ContainsFunc(rows, func(row [][]byte) bool { return about(row, detail) }) {
+			t.Errorf("docs/tokens.md has no row about %s", detail)
+		}
+	}
+	for _, row := range rows {
+		if !slices.ContainsFunc(details, func(detail string) bool { return about(row, detail) }) {
+			t.Errorf("docs/tokens.md has a row about no refusal: %s", row[0])
+		}
 	}
 }
 
 // refusedToken checks that a reply refuses a token and names the rule, in a sentence that says what
-// to do and contains no part of the token.
-func (s *service) refusedToken(r reply, what, token string, status int, code, detail string) {
+// to do and contains no part of the token. It returns that sentence.
+func (s *service) refusedToken(r reply, what, token string, status int, code, detail string) string {
 	s.Helper()
 	p := as[problem](r)
 	if r.StatusCode != status || p.Code != code || !strings.Contains(p.Detail, detail) {
@@ -273,6 +299,7 @@ func (s *service) refusedToken(r reply, what, token string, status int, code, de
 			s.Errorf("with %s: the detail contains a secret: %s", what, p.Detail)
 		}
 	}
+	return p.Detail
 }
 
 // TestClocksOfBackends checks that tokens of backends whose clocks are up to a minute ahead or

@@ -923,7 +923,8 @@ type CreateSessionRequest struct {
 	Device *string `json:"device,omitempty"`
 
 	// Token A user token: a JWT signed by your backend, whose claims are UserTokenClaims. Tokens with a
-	// repeated name in the header or the claims are rejected. docs/tokens.md has examples.
+	// repeated name in the header or the claims are rejected. [docs/tokens](docs/tokens) has
+	// examples, and programs that sign.
 	Token Token `json:"token"`
 
 	// UserName The name of a user, for display; at most 256 bytes.
@@ -1675,7 +1676,8 @@ type RenewTokenReply struct {
 // RenewTokenRequest A newer token for the session.
 type RenewTokenRequest struct {
 	// Token A user token: a JWT signed by your backend, whose claims are UserTokenClaims. Tokens with a
-	// repeated name in the header or the claims are rejected. docs/tokens.md has examples.
+	// repeated name in the header or the claims are rejected. [docs/tokens](docs/tokens) has
+	// examples, and programs that sign.
 	Token Token `json:"token"`
 }
 
@@ -2353,7 +2355,8 @@ type Timestamp = time.Time
 type TimestampRequest = time.Time
 
 // Token A user token: a JWT signed by your backend, whose claims are UserTokenClaims. Tokens with a
-// repeated name in the header or the claims are rejected. docs/tokens.md has examples.
+// repeated name in the header or the claims are rejected. [docs/tokens](docs/tokens) has
+// examples, and programs that sign.
 type Token = string
 
 // TokenWillExpireEvent The token is about to expire. Call renewToken to keep the session.

@@ -167,7 +167,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 			}
 		},
 		Limits: c.limits(capacity), Rates: c.rates(), Limited: limited.rejected, Refused: rejection, TrustedProxies: trusted,
-		Contract: contract.Contract, Errors: contract.Errors, Web: web.Dist(),
+		Contract: contract.Contract, Errors: contract.Errors, TokenGuide: contract.TokenGuide, Web: web.Dist(),
 		Log: log, Observe: metrics.observe,
 	})
 	s.api = newServer(log, s.handlers)
