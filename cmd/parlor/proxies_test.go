@@ -158,17 +158,22 @@ func TestProxyWithPath(t *testing.T) {
 // their fence.
 func proxyBlocks(t *testing.T) map[string][]string {
 	t.Helper()
-	data, err := os.ReadFile(operationsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
 	blocks := map[string][]string{}
-	for _, fence := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(string(data), -1) {
+	for _, fence := range regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$").FindAllStringSubmatch(readOperations(t), -1) {
 		if _, ok := proxies[fence[1]]; ok {
 			blocks[fence[1]] = append(blocks[fence[1]], fence[2])
 		}
 	}
 	return blocks
+}
+
+func readOperations(t *testing.T) string {
+	t.Helper()
+	data, err := os.ReadFile(operationsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }
 
 // proxies are the proxies in Debian, by the language of their blocks.
@@ -218,21 +223,35 @@ func configureCaddy(t *testing.T, folder, block, listen string, c certificate) [
 // startProxy runs a proxy with a block until the test ends, and returns its address.
 func startProxy(t *testing.T, name, block string, parlor *process, c certificate) string {
 	t.Helper()
-	proxy := proxies[name]
-	path, err := findProgram(proxy.program)
-	if err != nil {
-		t.Fatalf("%s is not installed, which is needed to test its block in %s: run scripts/setup.sh %[1]s", proxy.program, operationsPage)
-	}
 	block = replace(t, block, "127.0.0.1:8080", strings.TrimPrefix(parlor.url, "http://"))
 	if strings.Contains(block, "check port 8081") {
-		_, port, err := net.SplitHostPort(strings.TrimPrefix(parlor.ops, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		block = replace(t, block, "check port 8081", "check port "+port)
+		block = replace(t, block, "check port 8081", "check port "+portOf(t, parlor.ops))
+	}
+	proxy := proxies[name]
+	return runProxy(t, proxy.program, func(folder, listen string) []string {
+		return proxy.configure(t, folder, block, listen, c)
+	})
+}
+
+func portOf(t *testing.T, address string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Port()
+}
+
+// runProxy runs a proxy until the test ends, and returns the address on which it listens. configure
+// writes its configuration into a folder and returns its arguments.
+func runProxy(t *testing.T, program string, configure func(folder, listen string) []string) string {
+	t.Helper()
+	path, err := findProgram(program)
+	if err != nil {
+		t.Fatalf("%s is not installed, which is needed to test its block in %s: run scripts/setup.sh %[1]s", program, operationsPage)
 	}
 	folder, listen := t.TempDir(), freeAddress(t)
-	cmd := exec.Command(path, proxy.configure(t, folder, block, listen, c)...)
+	cmd := exec.Command(path, configure(folder, listen)...)
 	cmd.Env = append(os.Environ(), "HOME="+folder, "XDG_DATA_HOME="+folder, "XDG_CONFIG_HOME="+folder)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -253,13 +272,13 @@ func startProxy(t *testing.T, name, block string, parlor *process, c certificate
 			<-ended
 		}
 		if t.Failed() {
-			t.Logf("output of %s:\n%s", proxy.program, log.String())
+			t.Logf("output of %s:\n%s", program, log.String())
 		}
 	})
 	for ctx := t.Context(); ; wait(ctx, 20*time.Millisecond) {
 		select {
 		case <-ended:
-			t.Fatalf("%s does not start with its block", proxy.program)
+			t.Fatalf("%s does not start with its block", program)
 		default:
 		}
 		conn, err := net.Dial("tcp", listen)
