@@ -216,6 +216,7 @@ func longFiles(t testing.TB) map[string]repeated {
 		"JPEG of comments":    {[]byte("\xff\xd8"), []byte("\xff\xfe\x00\x02")},
 		"JPEG of EXIF":        {[]byte("\xff\xd8"), jpegEXIF()},
 		"JPEG of a scan":      {files["baseline.jpg"][:len(files["baseline.jpg"])-2], []byte("\xff\x00")},
+		"JPEG of fine scans":  {files["progressive.jpg"][:len(files["progressive.jpg"])-2], []byte("\xff\x00")},
 		"GIF of comments":     {[]byte("GIF89a\x05\x00\x05\x00\x00\x00\x00"), []byte("!\xfe\x01a\x00")},
 		"GIF of a comment":    {[]byte("GIF89a\x05\x00\x05\x00\x00\x00\x00!\xfe"), []byte("\x01a")},
 		"WebP of chunks":      {withUint32(webpCanvas(5, 5), 4, 100<<20-8), []byte("XXXX\x00\x00\x00\x00")},

@@ -107,7 +107,7 @@ func probeGIFFrame(s *source, off int64, screenWidth, screenHeight int) (Info, e
 	off++
 	if _, err = skipSubBlocks(s, off); errors.Is(err, errTruncated) {
 		// The file is complete if only the end of the list is missing, after the last pixel.
-		s.left = maxRead // the data are read again
+		*s.left = maxRead // the data are read again
 		pixels := lzw.NewReader(&subBlocks{s: s, off: off}, lzw.LSB, size)
 		_, err = io.CopyN(io.Discard, pixels, int64(width)*int64(height))
 	}

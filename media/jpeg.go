@@ -34,7 +34,7 @@ func probeJPEG(s *source) (Info, error) {
 	decoder := jpegDecoder{width: config.Width, height: config.Height}
 	orientation, err := walkJPEG(s, &decoder)
 	if errors.Is(err, errTruncated) || errors.Is(err, errUnreadable) {
-		s.left = maxRead // the coded data are read again
+		*s.left = maxRead // the coded data are read again
 		err = decoder.checkComplete(s)
 	}
 	if err != nil {

@@ -1,34 +1,59 @@
 package media
 
-import "encoding/binary"
+import (
+	"cmp"
+	"encoding/binary"
+	"math"
+	"slices"
+)
+
+const (
+	jpegCoefficients = 64 // of a block
+	// maxJPEGRun is the longest run of zeros in a symbol. Without a coefficient after it, it stands
+	// for 16 zeros, while a shorter run stands for a number of blocks.
+	maxJPEGRun = 15
+)
 
 // maxJPEGBlocks is the most blocks that a minimum coded unit may have (ISO/IEC 10918-1, B.2.3).
 const maxJPEGBlocks = 10
 
-// jpegDecoder decodes the scans of a sequential JPEG, but none of its values, to determine whether
-// the data of a file without an end marker are complete. It does not decode progressive JPEGs:
-// their last scan depends on all coefficients of the picture, which take too much memory.
+// maxJPEGScans is the largest number of scans of one component that are decoded together. Encoders
+// write at most five.
+const maxJPEGScans = 16
+
+// jpegDecoder decodes the scans of a JPEG, but keeps none of its values, to determine whether the
+// data of a file without an end marker are complete.
 type jpegDecoder struct {
 	width, height int
 	hasFrame      bool
-	components    []jpegComponent // none unless the frame is sequential
+	progressive   bool
+	components    []jpegComponent
 	dc, ac        [4]*huffmanTable
 	interval      int // between restart markers, in units; zero if there are none
 
-	scanned uint8     // a bit for each component that is in one of the scans so far
-	last    *jpegScan // the scan after which all components are there; nil if there is none so far
+	scans []*jpegScan // those so far with AC coefficients of a progressive frame
+	last  *jpegScan   // the scan after which the picture is there; nil if there is none so far
 }
 
 type jpegComponent struct {
 	id   byte
 	h, v int // sampling factors
+	// scanned has a bit for each coefficient that is there, with all its bits.
+	scanned uint64
 }
 
+// jpegScan is a scan of a part of the coefficients of some components: all of them, unless the
+// frame is progressive.
 type jpegScan struct {
-	off      int64 // of the coded data
-	units    int   // minimum coded units
-	interval int
-	blocks   []jpegBlock // of each unit
+	off       int64 // of the coded data
+	units     int   // minimum coded units
+	interval  int
+	blocks    []jpegBlock // of each unit
+	component int         // of a scan of one component
+	// from and to are the first and the last coefficient. refines says that the scan adds a bit to
+	// coefficients of earlier scans.
+	from, to int
+	refines  bool
 }
 
 // jpegBlock contains the tables of a block of 8 × 8 pixels.
@@ -44,10 +69,10 @@ type huffmanTable struct {
 func (d *jpegDecoder) readSegment(kind byte, content []byte, end int64) {
 	switch kind {
 	case jpegSOF0, jpegSOF1, jpegSOF2:
-		if !d.hasFrame && kind != jpegSOF2 {
+		if !d.hasFrame {
+			d.hasFrame, d.progressive = true, kind == jpegSOF2
 			d.readFrame(content)
 		}
-		d.hasFrame = true
 	case jpegDHT:
 		d.readTables(content)
 	case jpegDRI:
@@ -59,7 +84,7 @@ func (d *jpegDecoder) readSegment(kind byte, content []byte, end int64) {
 	}
 }
 
-// readFrame reads the components in the header of a sequential frame.
+// readFrame reads the components in the header of a frame.
 func (d *jpegDecoder) readFrame(b []byte) {
 	const headerLen, componentLen = 6, 3
 	if len(b) < headerLen || len(b) < headerLen+componentLen*int(b[5]) {
@@ -94,28 +119,41 @@ func (d *jpegDecoder) readTables(b []byte) {
 
 // readScan reads the header of a scan whose coded data are at off.
 func (d *jpegDecoder) readScan(b []byte, off int64) {
-	if len(b) == 0 || len(b) < 1+2*int(b[0]) || d.last != nil {
+	if len(b) < 1 || len(b) < 4+2*int(b[0]) || d.last != nil {
 		return
+	}
+	n := int(b[0])
+	scan := &jpegScan{off: off, interval: d.interval, to: jpegCoefficients - 1}
+	final := true // whether the coefficients have all their bits after this scan
+	if d.progressive {
+		header := b[1+2*n:]
+		scan.from, scan.to, scan.refines = int(header[0]), int(header[1]), header[2]>>4 > 0
+		final = header[2]&15 == 0
+		if scan.from > scan.to || scan.to >= jpegCoefficients || scan.from == 0 && scan.to > 0 || scan.from > 0 && n != 1 {
+			return
+		}
 	}
 	hMax, vMax := 0, 0
 	for _, c := range d.components {
 		hMax, vMax = max(hMax, c.h), max(vMax, c.v)
 	}
-	scan := jpegScan{off: off, interval: d.interval}
-	for i := range int(b[0]) {
+	for i := range n {
 		id, tables := b[1+2*i], b[2+2*i]
 		for j, c := range d.components {
 			if c.id != id || c.h == 0 || c.v == 0 {
 				continue
 			}
-			d.scanned |= 1 << j
+			if final {
+				d.components[j].scanned |= 2<<scan.to - 1<<scan.from
+			}
 			block := jpegBlock{d.dc[tables>>4&3], d.ac[tables&3]}
-			if block.dc == nil || block.ac == nil {
+			if block.dc == nil && scan.from == 0 && !scan.refines || block.ac == nil && scan.to > 0 {
 				return
 			}
-			if b[0] == 1 { // the units of a scan of one component are its blocks
+			if n == 1 { // the units of a scan of one component are its blocks
 				scan.units = ceilDiv(d.width*c.h, 8*hMax) * ceilDiv(d.height*c.v, 8*vMax)
 				scan.blocks = []jpegBlock{block}
+				scan.component = j
 				break
 			}
 			scan.units = ceilDiv(d.width, 8*hMax) * ceilDiv(d.height, 8*vMax)
@@ -124,8 +162,14 @@ func (d *jpegDecoder) readScan(b []byte, off int64) {
 			}
 		}
 	}
-	if d.scanned == 1<<len(d.components)-1 && scan.units > 0 && len(scan.blocks) <= maxJPEGBlocks {
-		d.last = &scan
+	if scan.units == 0 || len(scan.blocks) > maxJPEGBlocks {
+		return
+	}
+	if scan.from > 0 {
+		d.scans = append(d.scans, scan)
+	}
+	if !slices.ContainsFunc(d.components, func(c jpegComponent) bool { return c.scanned != math.MaxUint64 }) {
+		d.last = scan
 	}
 }
 
@@ -133,24 +177,167 @@ func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
 // checkComplete returns an error if some of the picture's data are missing. Scans before the last
 // one are complete, because another one follows them.
+//
+// In a scan that refines AC coefficients, the number of bits of a block depends on which of its
+// coefficients are not zero. The earlier scans of that component are therefore decoded as well,
+// block by block, so that nothing has to be stored.
 func (d *jpegDecoder) checkComplete(s *source) error {
 	if d.last == nil {
 		return errTruncated
 	}
-	bits := jpegBits{s: s, off: d.last.off}
-	for i := range d.last.units {
-		if d.last.interval > 0 && i > 0 && i%d.last.interval == 0 {
-			if err := bits.skipRestart(); err != nil {
-				return err
-			}
-		}
-		for _, b := range d.last.blocks {
-			if err := bits.skipBlock(b); err != nil {
-				return err
+	scans := []*jpegScan{d.last}
+	if d.last.refines && d.last.from > 0 {
+		scans = slices.DeleteFunc(slices.Clone(d.scans), func(scan *jpegScan) bool {
+			return scan.component != d.last.component || scan.from > d.last.to || scan.to < d.last.from
+		})
+	}
+	if len(scans) > maxJPEGScans {
+		return errTruncated
+	}
+	readers := make([]*jpegScanReader, 0, len(scans))
+	for _, scan := range scans {
+		readers = append(readers, &jpegScanReader{jpegBits: jpegBits{s: s.fork(), off: scan.off}, scan: scan})
+	}
+	for unit := range d.last.units {
+		for i := range d.last.blocks {
+			var nonzero uint64 // a bit for each coefficient of the block
+			for _, r := range readers {
+				if err := r.skipBlock(unit, i, &nonzero); err != nil {
+					s.failed = cmp.Or(s.failed, r.s.failed)
+					return err
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// jpegScanReader decodes a scan.
+type jpegScanReader struct {
+	jpegBits
+	scan *jpegScan
+	// empty is the number of further blocks that have no more coefficients in this scan.
+	empty int
+}
+
+// skipBlock skips the coefficients of block i of a unit, and notes which ones are not zero.
+func (r *jpegScanReader) skipBlock(unit, i int, nonzero *uint64) error {
+	scan := r.scan
+	if scan.interval > 0 && i == 0 && unit > 0 && unit%scan.interval == 0 {
+		if err := r.skipRestart(); err != nil {
+			return err
+		}
+		r.empty = 0
+	}
+	block, first := scan.blocks[i], scan.from
+	switch {
+	case first > 0:
+	case scan.refines:
+		return r.skip(1)
+	default:
+		size, err := r.symbol(block.dc)
+		if err != nil {
+			return err
+		}
+		if err := r.skip(size & 15); err != nil || scan.to == 0 {
+			return err
+		}
+		first = 1
+	}
+	if scan.refines {
+		return r.refineAC(block.ac, nonzero)
+	}
+	return r.skipAC(block.ac, first, nonzero)
+}
+
+// skipAC skips the AC coefficients of a block from the first one on (ISO/IEC 10918-1, F.2.2.2 and
+// G.1.2.2).
+func (r *jpegScanReader) skipAC(table *huffmanTable, first int, nonzero *uint64) error {
+	if r.empty > 0 {
+		r.empty--
+		return nil
+	}
+	for k := first; k <= r.scan.to; k++ {
+		s, err := r.symbol(table)
+		if err != nil {
+			return err
+		}
+		run, size := int(s>>4), s&15
+		if size == 0 && run < maxJPEGRun { // the others are zero
+			r.empty, err = r.emptyBlocks(run)
+			r.empty--
+			return err
+		}
+		k += run
+		if k <= r.scan.to && size > 0 {
+			*nonzero |= 1 << k
+		}
+		if err := r.skip(size); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refineAC skips the next bits of the AC coefficients of a block (G.1.2.3): one of each coefficient
+// that is not zero so far, and those of the new ones.
+func (r *jpegScanReader) refineAC(table *huffmanTable, nonzero *uint64) error {
+	k := r.scan.from
+	for r.empty == 0 && k <= r.scan.to {
+		s, err := r.symbol(table)
+		if err != nil {
+			return err
+		}
+		run, size := int(s>>4), s&15
+		if size == 0 && run < maxJPEGRun { // the others stay zero
+			if r.empty, err = r.emptyBlocks(run); err != nil {
+				return err
+			}
+			break
+		}
+		if err := r.skip(size); err != nil { // the sign of the new coefficient
+			return err
+		}
+		for ; k <= r.scan.to; k++ { // to the zero after run others
+			if *nonzero>>k&1 != 0 {
+				if err := r.skip(1); err != nil {
+					return err
+				}
+				continue
+			}
+			if run == 0 {
+				break
+			}
+			run--
+		}
+		if size > 0 && k <= r.scan.to {
+			*nonzero |= 1 << k
+		}
+		k++
+	}
+	if r.empty == 0 {
+		return nil
+	}
+	r.empty--
+	for ; k <= r.scan.to; k++ {
+		if err := r.skip(byte(*nonzero >> k & 1)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptyBlocks reads the number of blocks that have no more coefficients, this one included.
+func (r *jpegScanReader) emptyBlocks(bits int) (int, error) {
+	n := 1
+	for range bits {
+		bit, err := r.bit()
+		if err != nil {
+			return 0, err
+		}
+		n = n<<1 | bit
+	}
+	return n, nil
 }
 
 // jpegBits reads the bits of coded data.
@@ -207,33 +394,6 @@ func (r *jpegBits) symbol(t *huffmanTable) (byte, error) {
 		first, index = first+int(n), index+int(n)
 	}
 	return 0, errUnreadable
-}
-
-// skipBlock skips the coefficients of a block (ISO/IEC 10918-1, F.2.2).
-func (r *jpegBits) skipBlock(b jpegBlock) error {
-	size, err := r.symbol(b.dc)
-	if err != nil {
-		return err
-	}
-	if err := r.skip(size & 15); err != nil {
-		return err
-	}
-	const coefficients, zeros = 64, 0xf0
-	for i := 1; i < coefficients; i++ {
-		s, err := r.symbol(b.ac)
-		if err != nil {
-			return err
-		}
-		run, size := s>>4, s&15
-		if size == 0 && s != zeros { // the others are zero
-			break
-		}
-		if err := r.skip(size); err != nil {
-			return err
-		}
-		i += int(run)
-	}
-	return nil
 }
 
 // skipRestart skips a restart marker, and the bits before it that fill a byte.

@@ -37,8 +37,12 @@ func video(contentType string, width, height int, duration time.Duration, videoC
 // fixtures contains what Probe should find in each file of testdata, as determined by ffprobe and
 // identify; see its README.
 var fixtures = map[string]media.Info{
-	"baseline.jpg":     image(media.JPEG, 67, 43),
-	"progressive.jpg":  image(media.JPEG, 67, 43),
+	"baseline.jpg":    image(media.JPEG, 67, 43),
+	"progressive.jpg": image(media.JPEG, 67, 43),
+
+	"progressive_cmyk.jpg":    image(media.JPEG, 67, 43),
+	"progressive_restart.jpg": image(media.JPEG, 67, 43),
+
 	"cmyk.jpg":         image(media.JPEG, 67, 43),
 	"gray.jpg":         image(media.JPEG, 67, 43),
 	"restart.jpg":      image(media.JPEG, 67, 43),
@@ -133,6 +137,10 @@ var displayable = map[string]int{
 	"orientation3.jpg": 830,
 	"orientation6.jpg": 850,
 
+	"progressive.jpg":         970,
+	"progressive_cmyk.jpg":    1812,
+	"progressive_restart.jpg": 1084,
+
 	"rgb8.png":         6138,
 	"rgb16.png":        16065,
 	"interlaced.png":   16285,
@@ -225,7 +233,7 @@ func TestProbeSurroundings(t *testing.T) {
 	checkProbed(t, "GIF with a small screen", screen(5, 5), fixtures["still.gif"])
 	checkProbed(t, "GIF with a screen without width", screen(0, 255), image(media.GIF, 67, 255))
 
-	for _, name := range []string{"baseline.jpg", "progressive.jpg", "orientation6.jpg", "restart.jpg"} {
+	for _, name := range []string{"baseline.jpg", "progressive.jpg", "progressive_restart.jpg", "orientation6.jpg", "restart.jpg"} {
 		data := files[name]
 		for _, marker := range []string{"\xff\xdb", "\xff\xc4", "\xff\xda"} {
 			at := bytes.Index(data, []byte(marker))

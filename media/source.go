@@ -24,14 +24,20 @@ type source struct {
 	ctx    context.Context // that of the one call of Probe that uses this source
 	r      io.ReaderAt
 	size   int64
-	left   int64  // what is left of maxRead
+	left   *int64 // what is left of maxRead
 	buf    []byte // the bytes at offset
 	offset int64
 	failed error // the first error of r or ctx, which says nothing about the file
 }
 
 func newSource(ctx context.Context, r io.ReaderAt, size int64) *source {
-	return &source{ctx: ctx, r: r, size: size, left: maxRead}
+	return &source{ctx: ctx, r: r, size: size, left: new(int64(maxRead))}
+}
+
+// fork returns a source of the same file with a buffer of its own, for a walk that takes turns with
+// another one.
+func (s *source) fork() *source {
+	return &source{ctx: s.ctx, r: s.r, size: s.size, left: s.left}
 }
 
 // view returns the n bytes at off, which are valid until the next call. It fails with errTruncated
@@ -70,7 +76,7 @@ func (s *source) fill(off int64, n int) error {
 		want = min(2*len(s.buf), maxFill)
 	}
 	want = int(min(int64(max(want, n, minFill)), s.size-off))
-	if s.left < int64(want) {
+	if *s.left < int64(want) {
 		return errTooLarge
 	}
 	if s.failed == nil {
@@ -85,7 +91,7 @@ func (s *source) fill(off int64, n int) error {
 	}
 	s.buf, s.offset = s.buf[:want], off
 	read, err := s.r.ReadAt(s.buf, off)
-	s.left -= int64(read)
+	*s.left -= int64(read)
 	if read < want {
 		s.buf = s.buf[:0]
 		if err == nil || err == io.EOF { //nolint:errorlint // io.ReaderAt returns io.EOF itself

@@ -22,6 +22,8 @@ $im "$scratch/plasma.png" -strip -quality 60 -colorspace Gray gray.jpg
 $im "$scratch/plasma.png" -strip -quality 60 -define jpeg:restart-interval=2 restart.jpg
 printf '0;\n1;\n2;\n' >"$scratch/scans"
 cjpeg -quality 60 -scans "$scratch/scans" "$scratch/plasma.ppm" >separate.jpg
+jpegtran -progressive -restart 1 -outfile progressive_restart.jpg baseline.jpg
+jpegtran -progressive -outfile progressive_cmyk.jpg cmyk.jpg
 cp baseline.jpg orientation6.jpg
 exiftool -q -overwrite_original -n -Orientation=6 -Make=Example orientation6.jpg
 cp baseline.jpg orientation3.jpg
