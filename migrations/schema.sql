@@ -238,7 +238,11 @@ CREATE TABLE nodes (
     node_id uuid NOT NULL,
     lease_until timestamp with time zone NOT NULL,
     steady_since timestamp with time zone DEFAULT now() NOT NULL,
-    leaving boolean DEFAULT false NOT NULL
+    leaving boolean DEFAULT false NOT NULL,
+    name text DEFAULT ''::text NOT NULL,
+    version text DEFAULT ''::text NOT NULL,
+    started_at timestamp with time zone DEFAULT now() NOT NULL,
+    dead_since timestamp with time zone
 );
 
 CREATE TABLE partings (

@@ -15,6 +15,8 @@ type (
 	SessionID string
 	// MessageID is the ID of a message, a UUID.
 	MessageID string
+	// NodeID is the ID of a node, a UUID.
+	NodeID string
 	// LogID is the ID of a log: of one generation of a room, or of a user's inbox. A room that is
 	// destroyed and created again has a new log.
 	LogID int64

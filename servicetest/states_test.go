@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
-	"parlor/store"
 )
 
 // The scenarios below bring a session into each of its possible states, with calls, opened and lost
@@ -495,7 +494,7 @@ func (w *walker) loseNode() {
 	w.noteSessionMove("streamOpened", room.SessionOnline)
 	w.noteMove(room.RoomSuccess, room.RoomConnected)
 	for range 9 { // the first node stays alive and declares the other one dead
-		w.scene.clockOffset.Add(int64(store.LeaseInterval))
+		w.scene.clockOffset.Add(int64(room.LeaseInterval))
 		if err := w.scene.store.RenewLease(context.Background()); err != nil {
 			w.Error(err)
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -32,6 +33,10 @@ const (
 	maxReadTime = time.Second
 )
 
+// ErrClockSkew means that the clock of this machine differs too much from the database's. Tokens,
+// signed URLs and logs use the clock of this machine.
+var ErrClockSkew = errors.New("wrong clock")
+
 // A clock keeps the database's time. All servers share the database's clock, and every time that is
 // stored, or that decides about ending, detaching or deleting, comes from it. Between two readings
 // the clock advances by the monotonic clock of this process, which cannot be set. So a wall clock
@@ -46,9 +51,10 @@ type clock struct {
 	mu sync.Mutex // guards all below
 	// database is what the database's clock showed when process showed at.
 	database, at time.Time
-	// skew is how far the wall clock of this process was ahead at the last reading.
-	skew   time.Duration
-	warned bool // about a skew beyond maxSkew
+	// skew is how far the wall clock of this process was ahead at the last reading, and skewError is
+	// by how much that may be wrong, because the reading took a while.
+	skew, skewError time.Duration
+	warned          bool // about a skew beyond maxSkew
 	// steppedAt is since when the database's clock differs from the expected time, and step is by
 	// how much; zero if it does not differ.
 	steppedAt time.Time
@@ -79,13 +85,19 @@ func (c *clock) read(ctx context.Context, q querier) (time.Time, error) {
 	if err := q.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&database); err != nil {
 		return time.Time{}, fmt.Errorf("read the database's clock: %w", translate(err))
 	}
+	return c.accept(database, before), nil
+}
+
+// accept updates the clock with a reading of the database's clock that was requested at a time of
+// this process's clock and has just arrived, and returns the database's time.
+func (c *clock) accept(database, before time.Time) time.Time {
 	took := c.process().Sub(before)
 	if c.convert != nil {
-		database = c.convert(database)
+		database = c.convert(database).Truncate(time.Microsecond) // as precise as PostgreSQL
 	}
 	database = database.UTC()
 	c.record(database, before.Add(took/2), took)
-	return database, nil
+	return database
 }
 
 // record updates the clock with a reading: database is what the database's clock showed when the
@@ -97,6 +109,7 @@ func (c *clock) record(database, at time.Time, took time.Duration) {
 	if took > maxReadTime && !c.at.IsZero() {
 		return
 	}
+	c.skewError = took / 2
 	c.recordSkew(at.Sub(database)) // by the wall clocks, because a time from the database has no monotonic reading
 	if c.at.IsZero() {
 		c.database, c.at = database, at
@@ -122,25 +135,32 @@ func (c *clock) record(database, at time.Time, took time.Duration) {
 	}
 }
 
-// recordSkew records how far the wall clock of this process is ahead. The caller holds mu.
-func (c *clock) recordSkew(offset time.Duration) {
-	c.skew = offset
-	apart := offset.Abs() > maxSkew
-	if apart && !c.warned && !c.at.IsZero() {
-		c.log.Warn("this server's clock differs from the database's: correct one of them", "ahead", offset.String())
+// recordSkew records how far the wall clock of this process is ahead. It warns again only after the
+// clock was clearly right in between. The caller holds mu.
+func (c *clock) recordSkew(ahead time.Duration) {
+	c.skew = ahead
+	switch {
+	case ahead.Abs() <= maxSkew/2:
+		c.warned = false
+	case ahead.Abs() > maxSkew && !c.warned && !c.at.IsZero():
+		c.log.Warn("this server's clock differs from the database's: synchronize both with NTP", "ahead", ahead.String())
+		c.warned = true
 	}
-	c.warned = apart
 }
 
-// checkSkew returns an error if the clock is too far from the database's for a server to start.
+// checkSkew returns ErrClockSkew if the clock is too far from the database's for a server to start.
 func (c *clock) checkSkew() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.skew.Abs() <= maxSkew {
+	if c.skew.Abs()-c.skewError <= maxSkew {
 		return nil
 	}
-	return fmt.Errorf("this machine's clock is %s ahead of the database's, and they may differ by %s: correct one of them",
-		c.skew.Round(time.Millisecond), maxSkew)
+	direction := "ahead of"
+	if c.skew < 0 {
+		direction = "behind"
+	}
+	return fmt.Errorf("%w: this machine's clock is %s %s the database's, and they may differ by %s: synchronize both machines with NTP",
+		ErrClockSkew, c.skew.Abs().Round(100*time.Millisecond), direction, maxSkew)
 }
 
 // checkTimers returns an error if timers must not run now.

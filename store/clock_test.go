@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -208,5 +209,31 @@ func TestStoredTimesAreTheDatabases(t *testing.T) {
 	now := f.database.Now().UTC().Truncate(time.Millisecond)
 	if s, err := f.SessionByID(t.Context(), alice.ID); err != nil || !s.DetachedAt.Equal(now) || !m.SentAt.Time().Equal(now) {
 		t.Errorf("sent at %v, detached at %v, %v; want %v", m.SentAt, s.DetachedAt, err, now)
+	}
+}
+
+// TestSlowReadingRefusesNoStart: the first answer of a slow database does not look like a wrong
+// clock.
+func TestSlowReadingRefusesNoStart(t *testing.T) {
+	t.Parallel()
+	address, process := storetest.Database(t), &clock{now: time.Now()}
+	open := func(ahead time.Duration) error {
+		s, err := store.Open(t.Context(), address, store.Options{
+			Now: func() time.Time {
+				process.advance(5 * time.Second) // the time of each answer
+				return process.Now()
+			},
+			DatabaseNow: func(time.Time) time.Time { return process.Now().Add(ahead) },
+		})
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}
+	if err := open(0); err != nil {
+		t.Errorf("clocks are equal: %v", err)
+	}
+	if err := open(10 * time.Second); !errors.Is(err, store.ErrClockSkew) {
+		t.Errorf("clocks differ by more than the delay: %v", err)
 	}
 }

@@ -210,19 +210,15 @@ func (d *detacher) stillOnline(ctx context.Context, missed []detachment) (locked
 	return locked, err
 }
 
-// detachOrphans detaches the sessions of nodes whose lease has expired. now is read from the
-// database's clock, by which leases are written.
-//
-// A node declares others dead only after it has renewed its own lease for a whole leaseTime without
-// a gap. After an outage of the database the leases of all nodes have expired, although the nodes
-// run. After leaseTime without a gap, every running node has renewed its lease. A lease that ends
-// later than a new one has expired too: it was written before the database's clock was set back.
-//
-// The row of a node is deleted when it has no sessions left. A session that another transaction has
-// locked is detached by a later sweep.
-func (s *Store) detachOrphans(ctx context.Context, now time.Time) error {
+// detachOrphans detaches the sessions of dead nodes, since the time at which their nodes count as
+// dead. The row of a node is deleted when it has no sessions left. A session that another
+// transaction has locked is detached by a later sweep.
+func (s *Store) detachOrphans(ctx context.Context) error {
+	if !s.lease.deadNodes() {
+		return nil
+	}
 	for range sweepBatches {
-		detached, err := s.detachOrphanBatch(ctx, now) // the last call deletes the nodes
+		detached, err := s.detachOrphanBatch(ctx) // the last call deletes the nodes
 		if err != nil || detached == 0 {
 			return s.ignoreLocked(err)
 		}
@@ -230,22 +226,19 @@ func (s *Store) detachOrphans(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-func (s *Store) detachOrphanBatch(ctx context.Context, now time.Time) (detached int, err error) {
+func (s *Store) detachOrphanBatch(ctx context.Context) (detached int, err error) {
 	err = s.pool.QueryRow(ctx, `
 		WITH dead AS (
-			SELECT node_id, least(lease_until, $1) AS since FROM nodes
-			WHERE NOT lease_until BETWEEN $1::timestamptz AND $1::timestamptz + $3::interval + $4::interval AND node_id <> $2
-				AND EXISTS (SELECT FROM nodes WHERE node_id = $2 AND steady_since <= $1::timestamptz - $3::interval AND lease_until > $1)
-			FOR NO KEY UPDATE SKIP LOCKED
+			SELECT node_id, dead_since FROM nodes WHERE dead_since IS NOT NULL FOR NO KEY UPDATE SKIP LOCKED
 		), orphans AS MATERIALIZED (
-			SELECT session_id FROM sessions WHERE node_id = ANY (ARRAY (SELECT node_id FROM dead)) LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
+			SELECT session_id FROM sessions WHERE node_id = ANY (ARRAY (SELECT node_id FROM dead)) LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
 		), detached AS (
-			UPDATE sessions s SET node_id = NULL, detached_at = (SELECT since FROM dead WHERE dead.node_id = s.node_id)
+			UPDATE sessions s SET node_id = NULL, detached_at = (SELECT dead_since FROM dead WHERE dead.node_id = s.node_id)
 			WHERE session_id = ANY (ARRAY (SELECT session_id FROM orphans)) RETURNING session_id
 		), gone AS (
 			DELETE FROM nodes WHERE node_id = ANY (ARRAY (SELECT node_id FROM dead))
 				AND NOT EXISTS (SELECT FROM sessions s WHERE s.node_id = nodes.node_id OFFSET 0)
 		)
-		SELECT count(*) FROM detached`, now, s.nodeID, leaseTime, leaseGap, detachBatch).Scan(&detached)
+		SELECT count(*) FROM detached`, detachBatch).Scan(&detached)
 	return detached, err
 }

@@ -3,25 +3,16 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"parlor/room"
 )
 
-// A node is a process that holds streams. It renews a lease while it runs. When the lease expires,
-// its sessions count as detached from that time on.
 const (
-	// leaseTime is the longest time until the crash of a node is noticed.
-	leaseTime = 15 * time.Second
-	// LeaseInterval is how often RenewLease has to be called. It allows a node several tries before
-	// its lease expires, and makes it notice other nodes within sessionCacheTime.
-	LeaseInterval = 2 * time.Second
-	// leaseGap is the longest delay of a renewal that does not count as a gap. After a longer
-	// delay, the database may have been unavailable to the other nodes too, so their leases mean
-	// nothing until they had time to renew them. A node without a gap still has leaseTime-leaseGap
-	// of its lease after such an outage.
-	leaseGap = 5 * time.Second
 	// leaseTimeout ends a renewal without an answer, so that the next one uses a new connection.
 	leaseTimeout = 5 * time.Second
 	// reconnectGrace is how long after an outage clients may take to reopen streams that broke. The
@@ -29,7 +20,7 @@ const (
 	reconnectGrace = 8 * time.Second
 )
 
-// A lease is the lease of this node.
+// A lease is the lease of this process in the database (room.Lease).
 type lease struct {
 	// config is that of a connection outside the pools: a renewal must not wait for slow statements
 	// or for an exhausted pool.
@@ -39,93 +30,235 @@ type lease struct {
 	conn *pgx.Conn  // nil if it is not connected
 
 	state sync.Mutex // guards all below
-	held  bool       // the node has had a row
+	// own is the lease as of its last renewal, and startedAt is the time of the first one, by the
+	// database's clock. Both are zero before this process is registered.
+	own       room.Lease
+	startedAt time.Time
 	// leaving is set when this process is stopping.
 	leaving bool
-	// gapEndedAt is the time of the first renewal after the latest gap.
-	gapEndedAt time.Time
+	// failing is set if the last renewal failed.
+	failing bool
+	// dead is set if the database contained dead nodes at the last renewal.
+	dead bool
 	// others is the number of nodes that have renewed their lease lately and are not stopping.
 	others int
 }
 
-// A renewal is what the database returns for a renewed lease.
-type renewal struct {
-	kept   bool // the node still had a row
-	steady bool // without a gap
-	others int  // all other nodes
-	active int  // other nodes that have renewed their lease lately and are not stopping
+// A nodeRow is a row of the table nodes.
+type nodeRow struct {
+	room.Lease
+	name, version string
+	leaving       bool
 }
 
-// RenewLease renews the lease of this node, and finds out whether the node was declared dead and
-// whether there are other nodes. One process calls it from one goroutine every LeaseInterval, and
-// not from that of Sweep, which can take longer.
+// String returns a node's name for operators, with what tells it from others of that name.
+func (n nodeRow) String() string {
+	return fmt.Sprintf("%s (%s, version %s)", n.name, n.Node, n.version)
+}
+
+// A renewal is the result of the renewal of a lease.
+type renewal struct {
+	own    room.Lease // as it is after the renewal
+	lost   bool       // the node had been declared dead
+	others []nodeRow  // all other nodes
+	dead   bool       // some of them are dead
+	now    time.Time  // by the database's clock
+}
+
+// RenewLease renews the lease of this node, and finds out whether the node was declared dead, which
+// others are dead, and whether there are any. One process calls it from one goroutine every
+// room.LeaseInterval, and not from that of Sweep, which can take longer.
 func (s *Store) RenewLease(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
-	defer cancel()
-	s.lease.mu.Lock()
-	defer s.lease.mu.Unlock()
+	l := &s.lease
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	s.epochs.serving.Store(true)
+	reused := l.conn != nil
 	r, err := s.renew(ctx)
+	if err != nil && reused && ctx.Err() == nil {
+		// PostgreSQL or the network may have closed the connection, for example because this
+		// machine was suspended. Its streams must not wait for the next renewal.
+		r, err = s.renew(ctx)
+	}
 	if err != nil {
-		s.lease.disconnect()
+		l.setFailing()
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
-	at := s.clock.process()
-	s.sessions.setAlone(r.others == 0, s.now())
-	if lost := s.lease.record(r, at); lost {
-		s.opts.Log.Warn("lease lost: another server declared this one dead, so its streams have to reconnect")
-		s.resetState()
-	}
+	s.recordRenewal(r)
 	return nil
 }
 
-// renew writes the lease over the connection of the lease. The caller holds lease.mu.
+// recordRenewal stores what a renewal found out, and acts on it.
+func (s *Store) recordRenewal(r renewal) {
+	s.sessions.setAlone(len(r.others) == 0, s.now())
+	s.lease.record(r)
+	if r.lost {
+		s.opts.Log.Warn("lease lost: another server declared this one dead, so its streams have to reconnect")
+		s.resetState()
+	}
+}
+
+// renew renews the lease over a connection of its own. Everything is decided from one reading of
+// all nodes and of the database's clock (room.Lease), and written only if it is still so. If this
+// process is frozen in between, it therefore harms nobody. The caller holds lease.mu.
 func (s *Store) renew(ctx context.Context) (r renewal, err error) {
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
 	l := &s.lease
+	defer func() {
+		if err != nil {
+			l.disconnect()
+		}
+	}()
 	if err := l.connect(ctx, s.checkEpoch); err != nil {
 		return r, err
 	}
-	now, err := s.clock.read(ctx, l.conn)
-	if err != nil {
+	if err := s.readNodes(ctx, &r); err != nil {
 		return r, err
 	}
-	// A lease that ends later than a new one was written before the database's clock was set back,
-	// and counts as a gap too. A deleted row is inserted again.
-	err = l.conn.QueryRow(ctx, `
-		WITH before AS (
-			SELECT steady_since, lease_until BETWEEN $2::timestamptz + $3::interval - $4::interval AND $2::timestamptz + $3::interval AS steady
-			FROM nodes WHERE node_id = $1
-		), renewed AS (
-			INSERT INTO nodes (node_id, lease_until, steady_since, leaving) VALUES ($1, $2::timestamptz + $3::interval, $2, $5)
-			ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until, leaving = excluded.leaving,
-				steady_since = CASE WHEN (SELECT steady FROM before) THEN nodes.steady_since ELSE excluded.steady_since END
-		)
-		SELECT EXISTS (SELECT FROM before), coalesce((SELECT steady FROM before), false), count(*),
-			count(*) FILTER (WHERE lease_until BETWEEN $2::timestamptz + $3::interval - $4::interval AND $2::timestamptz + $3::interval + $4::interval AND NOT leaving)
-		FROM nodes WHERE node_id <> $1`, s.nodeID, now, leaseTime, leaseGap, l.isLeaving()).
-		Scan(&r.kept, &r.steady, &r.others, &r.active)
+	renewed := false
+	if i := slices.IndexFunc(r.others, func(n nodeRow) bool { return n.Node == s.nodeID }); i >= 0 {
+		r.own = r.others[i].Lease
+		r.others = slices.Delete(r.others, i, i+1)
+		if renewed, err = s.writeLease(ctx, &r); err != nil {
+			return r, err
+		}
+	}
+	r.dead = slices.ContainsFunc(r.others, func(n nodeRow) bool { return n.Dead() })
+	if !renewed {
+		r.lost = l.registered()
+		err = s.register(ctx, &r)
+	}
 	return r, err
 }
 
-// record stores the result of a renewal, and reports whether the node had been declared dead.
-func (l *lease) record(r renewal, at time.Time) (lost bool) {
+// readNodes reads all nodes and the database's clock in one statement.
+func (s *Store) readNodes(ctx context.Context, r *renewal) error {
+	before := s.clock.process()
+	rows, err := s.lease.conn.Query(ctx, `
+		SELECT clock.now, coalesce(node_id::text, ''), coalesce(lease_until, clock.now), coalesce(steady_since, clock.now), dead_since,
+			coalesce(name, ''), coalesce(version, ''), coalesce(leaving, false)
+		FROM (SELECT clock_timestamp() AS now) clock LEFT JOIN nodes ON true`)
+	if err != nil {
+		return err
+	}
+	var (
+		n         nodeRow
+		deadSince *time.Time
+	)
+	_, err = pgx.ForEachRow(rows, []any{
+		&r.now, &n.Node, &n.Until, &n.SteadySince, &deadSince, &n.name, &n.version, &n.leaving,
+	}, func() error {
+		if n.DeadSince = timeOrZero(deadSince); n.Node != "" {
+			r.others = append(r.others, n)
+		}
+		return nil
+	})
+	if err == nil {
+		r.now = s.clock.accept(r.now, before)
+	}
+	return err
+}
+
+// writeLease renews the lease of this node, which it has read before, and then declares others
+// dead. It reports false if this node itself was declared dead.
+func (s *Store) writeLease(ctx context.Context, r *renewal) (renewed bool, err error) {
+	before := r.own
+	r.own = before.Renew(r.now)
+	tag, err := s.lease.conn.Exec(ctx, "UPDATE nodes SET lease_until = $2, steady_since = $3, leaving = $4 WHERE node_id = $1 AND dead_since IS NULL",
+		r.own.Node, r.own.Until, r.own.SteadySince, s.lease.isLeaving())
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	leases := make([]room.Lease, len(r.others))
+	for i, other := range r.others {
+		leases[i] = other.Lease
+	}
+	for _, dead := range before.DeclareDead(leases, r.now) {
+		if err := s.declareDead(ctx, dead, r); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// declareDead declares a node dead, unless it has renewed its lease since it was read.
+func (s *Store) declareDead(ctx context.Context, dead room.Lease, r *renewal) error {
+	tag, err := s.lease.conn.Exec(ctx, "UPDATE nodes SET dead_since = $3 WHERE node_id = $1 AND lease_until = $2 AND dead_since IS NULL",
+		dead.Node, dead.Until, dead.DeadSince)
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	i := slices.IndexFunc(r.others, func(n nodeRow) bool { return n.Node == dead.Node })
+	r.others[i].Lease = dead
+	s.opts.Log.Warn("server declared dead: it did not renew its lease", "server", r.others[i].String(), "since", dead.DeadSince)
+	return nil
+}
+
+// register registers this node: at its start, or again after it was declared dead. The other nodes
+// may not have detached all of its sessions by then, and stop doing so.
+func (s *Store) register(ctx context.Context, r *renewal) error {
+	r.own = room.NewLease(s.nodeID, r.now)
+	_, err := s.lease.conn.Exec(ctx, `
+		INSERT INTO nodes (node_id, lease_until, steady_since, leaving, name, version, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until, steady_since = excluded.steady_since,
+			leaving = excluded.leaving, dead_since = NULL`,
+		r.own.Node, r.own.Until, r.own.SteadySince, s.lease.isLeaving(), s.opts.NodeName, s.opts.Version, s.lease.started(r.now))
+	return err
+}
+
+// record stores the result of a renewal.
+func (l *lease) record(r renewal) {
 	l.state.Lock()
 	defer l.state.Unlock()
-	lost = l.held && !r.kept
-	if l.held && !r.steady {
-		l.gapEndedAt = at
+	if l.startedAt.IsZero() {
+		l.startedAt = r.own.SteadySince
 	}
-	l.held = true
-	l.others = r.active
-	return lost
+	l.own, l.failing, l.dead, l.others = r.own, false, r.dead, 0
+	for _, n := range r.others {
+		if n.Current(r.now) && !n.leaving {
+			l.others++
+		}
+	}
+}
+
+func (l *lease) setFailing() {
+	l.state.Lock()
+	defer l.state.Unlock()
+	l.failing = true
+}
+
+// registered reports whether this process has registered as a node.
+func (l *lease) registered() bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	return !l.startedAt.IsZero()
+}
+
+// started returns when this process was registered first, or now if it is not registered yet.
+func (l *lease) started(now time.Time) time.Time {
+	l.state.Lock()
+	defer l.state.Unlock()
+	if l.startedAt.IsZero() {
+		return now
+	}
+	return l.startedAt
+}
+
+// deadNodes reports whether the database contained dead nodes at the last renewal.
+func (l *lease) deadNodes() bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	return l.dead
 }
 
 // clientsReconnected reports whether clients whose streams broke in an outage have had time to
-// reconnect.
-func (l *lease) clientsReconnected(at time.Time) bool {
+// reconnect. The outage is not over before the lease was renewed. now is the database's time.
+func (l *lease) clientsReconnected(now time.Time) bool {
 	l.state.Lock()
 	defer l.state.Unlock()
-	return l.gapEndedAt.IsZero() || at.Sub(l.gapEndedAt) >= reconnectGrace
+	outage := !l.own.SteadySince.Equal(l.startedAt)
+	return !l.failing && (!outage || now.Sub(l.own.SteadySince) >= reconnectGrace)
 }
 
 func (l *lease) isLeaving() bool {
@@ -158,8 +291,8 @@ func (l *lease) disconnect() {
 	l.conn = nil
 }
 
-// MarkLeaving makes the next renewal record that this node is stopping, so that other nodes that stop
-// do not move their streams to it.
+// MarkLeaving makes the next renewal record that this node is stopping, so that a successor that
+// runs beside it is not reported as a mistake.
 func (s *Store) MarkLeaving() {
 	s.lease.state.Lock()
 	defer s.lease.state.Unlock()

@@ -2,9 +2,14 @@ package store_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"parlor/room"
 	"parlor/store"
@@ -42,8 +47,8 @@ func renew(t *testing.T, stores ...*store.Store) {
 // elapse advances the clock while nodes renew their leases.
 func elapse(t *testing.T, f fixture, d time.Duration, nodes ...*store.Store) {
 	t.Helper()
-	for ; d > 0; d -= store.LeaseInterval {
-		f.clock.advance(min(d, store.LeaseInterval))
+	for ; d > 0; d -= room.LeaseInterval {
+		f.clock.advance(min(d, room.LeaseInterval))
 		renew(t, nodes...)
 	}
 }
@@ -98,7 +103,7 @@ func TestOutageRemovesNoMembers(t *testing.T) {
 			f.clock.advance(time.Second)
 		}
 		for range 15 {
-			elapse(t, f, store.LeaseInterval, f.Store, other.Store)
+			elapse(t, f, room.LeaseInterval, f.Store, other.Store)
 			sweep(t, other.fixture)
 			sweep(t, f)
 		}
@@ -233,5 +238,197 @@ func TestOtherServersAreCounted(t *testing.T) {
 	elapse(t, f, 10*time.Second, first.Store, second.Store)
 	if n := first.NodeStats().Others; n != 1 {
 		t.Errorf("%d others", n)
+	}
+}
+
+// TestStalledNodeDeclaresNobodyDead: a node that is frozen between a reading of the database's clock
+// and its use does not declare nodes dead that have renewed their leases in between.
+func TestStalledNodeDeclaresNobodyDead(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	openStream(t, f, alice)
+	stall := func() {}
+	stalled := fixture{address: f.address, clock: f.clock, published: &recorder{}}
+	stalled.Store = storetest.Open(t, f.address, store.Options{Now: f.clock.Now, DatabaseNow: func(time.Time) time.Time {
+		now := f.clock.Now()
+		stall()
+		return now
+	}})
+	once := func(do func()) {
+		stall = func() {
+			stall = func() {}
+			do()
+		}
+	}
+	elapse(t, f, 20*time.Second, f.Store, stalled.Store)
+	once(func() { elapse(t, f, 8*time.Second, f.Store) })
+	sweep(t, stalled)
+	if detached(t, f, alice) {
+		t.Error("a sweep that stalled detached a session of a running node")
+	}
+	elapse(t, f, 20*time.Second, f.Store, stalled.Store)
+	elapse(t, f, 14*time.Second, stalled.Store)
+	f.clock.advance(2 * time.Second)
+	once(func() { renew(t, f.Store) }) // at the last moment
+	renew(t, stalled.Store)
+	sweep(t, stalled)
+	if detached(t, f, alice) {
+		t.Error("a renewal that stalled detached a session of a running node")
+	}
+	elapse(t, f, 16*time.Second, stalled.Store)
+	sweep(t, stalled)
+	if !detached(t, f, alice) {
+		t.Error("a dead node was not declared dead")
+	}
+}
+
+// TestNodeDeclaredDeadNoticesAtOnce: a node that continues while others still detach its sessions
+// notices that it was declared dead.
+func TestNodeDeclaredDeadNoticesAtOnce(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	frozen := f.otherNode(t)
+	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+	openStream(t, frozen.fixture, alice)
+	openStream(t, frozen.fixture, bob)
+	conn, err := pgx.Connect(t.Context(), f.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	tx, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "SELECT FROM sessions WHERE session_id = $1 FOR UPDATE", bob.ID); err != nil {
+		t.Fatal(err)
+	}
+	elapse(t, f, 20*time.Second, f.Store, frozen.Store)
+	elapse(t, f, 20*time.Second, f.Store)
+	sweep(t, f)
+	if !detached(t, f, alice) {
+		t.Fatal("the session of a node that does nothing is online")
+	}
+	renew(t, frozen.Store)
+	if frozen.lost != 1 {
+		t.Errorf("Reset was called %d times", frozen.lost)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	elapse(t, f, 4*time.Second, f.Store, frozen.Store)
+	sweep(t, f)
+	if detached(t, f, bob) || frozen.lost != 1 {
+		t.Errorf("the others go on to detach its sessions: %t; Reset was called %d times", detached(t, f, bob), frozen.lost)
+	}
+}
+
+// TestGraceBeginsBeforeTheFirstRenewal: a sweep that runs before the first renewal after an outage
+// removes nobody.
+func TestGraceBeginsBeforeTheFirstRenewal(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 5 })})
+	alice := newSession(t, f.Store, "alice")
+	enter(t, f, alice, "lobby")
+	stream := openStream(t, f, alice)
+	renew(t, f.Store)
+	f.Detach(alice.ID, stream.StreamNo, f.clock.Now())
+	waitUntil(t, "alice is detached", func() bool { return detached(t, f, alice) })
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 10 { // the outage
+		f.clock.advance(2 * time.Second)
+		if err := f.RenewLease(gone); err == nil {
+			t.Fatal("renewed during an outage")
+		}
+	}
+	f.published.take()
+	sweep(t, f)
+	if c := f.published.take(); len(c.Left) != 0 {
+		t.Errorf("removed at once: %v", c.Left)
+	}
+	elapse(t, f, 12*time.Second, f.Store)
+	sweep(t, f)
+	if c := f.published.take(); len(c.Left) != 1 {
+		t.Errorf("removed in the end: %v", c.Left)
+	}
+}
+
+// TestLeaseConnectionIsReplaced: a renewal whose connection has ended, for example while the machine
+// was suspended, uses a new one at once.
+func TestLeaseConnectionIsReplaced(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	renew(t, f.Store)
+	const others = " FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+	query[int](t, f, "SELECT count(pg_terminate_backend(pid))"+others)
+	waitUntil(t, "all connections have ended", func() bool { return query[int](t, f, "SELECT count(*)"+others) == 0 })
+	renew(t, f.Store)
+}
+
+// TestClocksOfNodes: a node whose clock is wrong does not start. If its clock goes wrong while it
+// runs, no lease expires because of it, and nobody leaves a room.
+func TestClocksOfNodes(t *testing.T) {
+	t.Parallel()
+	for _, ahead := range []time.Duration{-16 * time.Second, 14 * time.Second, 16 * time.Second, 21 * time.Second} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			t.Parallel()
+			f := setup(t, store.Options{Defaults: defaults(func(c *room.Config) { c.MemberTimeout = 5 })})
+			wrong := fixture{address: f.address, clock: &clock{now: f.clock.Now()}, published: &recorder{}}
+			lost := 0
+			opts := store.Options{
+				Now: wrong.clock.Now, DatabaseNow: func(time.Time) time.Time { return f.clock.Now() },
+				Commit: wrong.published.commit, Reset: func() { lost++ },
+			}
+			wrong.Store = storetest.Open(t, f.address, opts)
+			alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
+			enter(t, f, alice, "lobby")
+			enter(t, f, bob, "lobby")
+			openStream(t, f, alice)
+			openStream(t, wrong, bob)
+
+			wrong.clock.advance(ahead)
+			s, err := store.Open(t.Context(), f.address, opts)
+			if err == nil {
+				s.Close()
+			}
+			if !errors.Is(err, store.ErrClockSkew) {
+				t.Errorf("a server with this clock starts: %v", err)
+			}
+			for range 60 {
+				f.clock.advance(time.Second)
+				wrong.clock.advance(time.Second)
+				renew(t, f.Store, wrong.Store)
+				sweep(t, f)
+				if err := wrong.Sweep(t.Context()); err != nil && !strings.Contains(err.Error(), "clock") {
+					t.Fatal(err)
+				}
+			}
+			if detached(t, f, alice) || detached(t, f, bob) || lost > 0 {
+				t.Errorf("a running server was declared dead; detached: %t, %t", detached(t, f, alice), detached(t, f, bob))
+			}
+			if c := f.published.take().And(wrong.published.take()); len(c.Left) > 0 {
+				t.Errorf("removed: %v", c.Left)
+			}
+		})
+	}
+}
+
+// TestNodesDescribeThemselves: the log names a server that is declared dead.
+func TestNodesDescribeThemselves(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{NodeName: "web-1", Version: "v1.2.3"})
+	other := f.otherNode(t)
+	elapse(t, f, 20*time.Second, other.Store)
+	for _, want := range []string{"server declared dead", "web-1", "version v1.2.3"} {
+		if !strings.Contains(other.log.String(), want) {
+			t.Errorf("the log does not contain %q: %s", want, &other.log)
+		}
+	}
+	started := query[time.Time](t, f, "SELECT started_at FROM nodes WHERE name = 'web-1'")
+	renew(t, f.Store) // it registers again
+	if again := query[time.Time](t, f, "SELECT started_at FROM nodes WHERE name = 'web-1' AND dead_since IS NULL"); !again.Equal(started) {
+		t.Errorf("started at %v, and later at %v", started, again)
 	}
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // NodeID returns the ID of this node, a UUID.
-func (s *Store) NodeID() string { return s.nodeID }
+func (s *Store) NodeID() string { return string(s.nodeID) }
 
 // OtherNodes returns the IDs of the other nodes whose lease has not expired, including those that
 // are stopping. Errors: room.ErrUnavailable.

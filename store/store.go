@@ -72,6 +72,10 @@ type Options struct {
 	// empty if the caller has no such identification.
 	Origin string
 
+	// NodeName and Version describe this process to operators and to other nodes: the name of its
+	// machine, and the version of the program.
+	NodeName, Version string
+
 	// Now is this process's clock, for tests. Stored times come from the database's clock.
 	Now func() time.Time
 	// DatabaseNow is for tests: it returns the time that is used as the database's when the
@@ -100,7 +104,7 @@ type Store struct {
 
 	clock  clock
 	epochs epochs
-	nodeID string
+	nodeID room.NodeID
 	lease  lease
 	// trimCursor is the last room whose log was checked for expired events. Only Sweep uses it.
 	trimCursor room.LogID
@@ -168,8 +172,8 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node ID: %w", err)
 	}
-	s := &Store{opts: opts, nodeID: id.String(), lockedRooms: make(lockedRooms)}
-	if s.pool, s.appends, err = newPools(ctx, url, s.nodeID, opts.LockTimeout, s.checkEpoch); err != nil {
+	s := &Store{opts: opts, nodeID: room.NodeID(id.String()), lockedRooms: make(lockedRooms)}
+	if s.pool, s.appends, err = newPools(ctx, url, id.String(), opts.LockTimeout, s.checkEpoch); err != nil {
 		return nil, err
 	}
 	s.locks = newLockQueue(maxTransactions(s.pool))
@@ -195,14 +199,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 
 // start checks whether this process may be a node, and registers it.
 func (s *Store) start(ctx context.Context) error {
-	if err := s.lease.connect(ctx, s.checkEpoch); err != nil {
-		return fmt.Errorf("connect to the database: %w", translate(err))
-	}
-	// This uses a connection that is already open, so that connecting does not delay the answer.
-	if _, err := s.clock.read(ctx, s.lease.conn); err != nil {
-		return err
-	}
-	if err := s.clock.checkSkew(); err != nil {
+	if err := s.checkClock(ctx); err != nil {
 		return err
 	}
 	if err := s.repairFeed(ctx); err != nil {
@@ -212,9 +209,22 @@ func (s *Store) start(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}
-	s.sessions.setAlone(r.others == 0, s.now())
-	s.lease.record(r, s.clock.process())
+	s.recordRenewal(r)
 	return nil
+}
+
+// checkClock compares this machine's clock with the database's.
+func (s *Store) checkClock(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseTimeout)
+	defer cancel()
+	if err := s.lease.connect(ctx, s.checkEpoch); err != nil {
+		return fmt.Errorf("connect to the database: %w", translate(err))
+	}
+	// This uses a connection that is already open, so that connecting does not delay the answer.
+	if _, err := s.clock.read(ctx, s.lease.conn); err != nil {
+		return err
+	}
+	return s.clock.checkSkew()
 }
 
 // Close waits for work in flight, detaches this node's sessions and closes the connections. No

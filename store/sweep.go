@@ -26,14 +26,13 @@ const (
 // rows. Any number of processes may sweep, because due rows are locked with SKIP LOCKED. One
 // process calls Sweep from one goroutine only, about once a second.
 func (s *Store) Sweep(ctx context.Context) error {
-	read, err := s.clock.read(ctx, s.pool)
-	if err != nil {
+	if _, err := s.clock.read(ctx, s.pool); err != nil {
 		return err
 	}
 	if err := s.watchSchema(ctx, s.now()); err != nil {
 		return fmt.Errorf("check the schema: %w", err)
 	}
-	if err := s.detachOrphans(ctx, read); err != nil {
+	if err := s.detachOrphans(ctx); err != nil {
 		return fmt.Errorf("detach the sessions of dead nodes: %w", err)
 	}
 	if err := s.clock.checkTimers(); err != nil {
@@ -46,7 +45,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if err := s.sweepSessions(ctx, s.idle(), now); err != nil {
 		return fmt.Errorf("end idle sessions: %w", err)
 	}
-	if s.lease.clientsReconnected(s.clock.process()) {
+	if s.lease.clientsReconnected(now) {
 		if err := s.sweepSessions(ctx, timedOut, now); err != nil {
 			return fmt.Errorf("remove members that timed out: %w", err)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Exit codes. A wrong setting has its own, because a restart cannot fix it.
+// Exit codes. A wrong setting or clock has its own, because a restart cannot fix it.
 const (
 	exitOK    = 0
 	exitError = 1
@@ -43,7 +43,7 @@ func (c console) print(words ...any) error {
 	return err
 }
 
-// usageError is an error in the command line or the environment.
+// usageError is an error in the command line or the environment, or in the machine's clock.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -85,9 +86,14 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		UserRetention:    c.UserRetention,
 		MediaPerUser:     int64(c.MediaPerUser) << 20,
 		MediaTotal:       int64(c.MediaTotal) << 20,
+		NodeName:         hostName(),
+		Version:          version(),
 		Log:              log,
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrClockSkew):
+		return usageError{err} // a restart does not help
+	case err != nil:
 		return err
 	}
 	defer s.store.Close()
@@ -202,6 +208,16 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	return err
 }
 
+// hostName returns the name of this machine for other servers and for operators. It is empty if the
+// system does not tell.
+func hostName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
 // openMedia opens the bucket of uploaded files.
 func (c *ServeCmd) openMedia(ctx context.Context) (*media.Bucket, error) {
 	address := string(c.MediaURL)
@@ -261,7 +277,7 @@ func (s *service) apply(c room.Change) {
 // renew keeps renewing this server's lease. It has a goroutine of its own, because a sweep may take
 // longer than a lease lasts.
 func (s *service) renew(ctx context.Context) {
-	repeat(ctx, store.LeaseInterval, s.store.RenewLease,
+	repeat(ctx, room.LeaseInterval, s.store.RenewLease,
 		func(err error) { s.log.Error("lease renewal failed", "error", err) },
 		func() { s.log.Info("lease renewal works again") })
 }
