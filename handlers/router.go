@@ -47,6 +47,8 @@ type Options struct {
 	Hub    *hub.Hub
 	Tokens *auth.Tokens
 
+	// SignedNames says that the name in a user's token wins over the one that the client gives.
+	SignedNames    bool
 	RoomsPerUser   int
 	PublicURL      string // the URL at which clients reach the server, which may have a path; empty means that of each request
 	Ceilings       room.Ceilings

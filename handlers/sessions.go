@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -65,8 +64,7 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return fmt.Errorf("session ID: %w", err)
 	}
-	user := c.User
-	user.Name = cmp.Or(given(request.UserName), user.Name, string(user.ID))
+	user := c.Named(given(request.UserName), a.SignedNames)
 	session := room.Session{
 		ID: room.SessionID(id.String()), User: user, Device: request.Device, Grants: c.Grants,
 		TokenExpiresAt: c.ExpiresAt, TokenIssuedAt: c.IssuedAt,

@@ -2483,7 +2483,8 @@ type UserTokenClaims struct {
 	// Media Whether the user may upload files.
 	Media *bool `json:"media,omitempty"`
 
-	// Name The user's name, unless createSession has another one.
+	// Name The user's name, unless createSession has another one and the operator lets that win, as
+	// is the default.
 	Name *UserName `json:"name,omitempty"`
 
 	// Nbf A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
@@ -3580,6 +3581,10 @@ type ClientInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with POST /v1/sessions (the `CreateSession` operationId).
@@ -3589,6 +3594,10 @@ type ClientInterface interface {
 	//
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
+	//
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4892,6 +4901,10 @@ func (c *Client) SwitchRoom(ctx context.Context, roomID RoomID, body SwitchRoomJ
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with POST /v1/sessions (the `CreateSession` operationId).
@@ -4911,6 +4924,10 @@ func (c *Client) CreateSessionWithBody(ctx context.Context, contentType string, 
 //
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
+//
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8617,6 +8634,10 @@ type ClientWithResponsesInterface interface {
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
 	//
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
+	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/sessions (the `CreateSession` operationId).
@@ -8626,6 +8647,10 @@ type ClientWithResponsesInterface interface {
 	//
 	// Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 	// returned only here; the server stores nothing but their hashes.
+	//
+	// The name of the user is the `userName` of the request, or else the `name` in the token, or
+	// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+	// reply contains the one that is used.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -14669,6 +14694,10 @@ func (c *ClientWithResponses) SwitchRoomWithResponse(ctx context.Context, roomID
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
 //
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
+//
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/sessions (the `CreateSession` operationId).
@@ -14684,6 +14713,10 @@ func (c *ClientWithResponses) CreateSessionWithBodyWithResponse(ctx context.Cont
 //
 // Starts a session for the user that the token names. The `sessionKey` and the `streamURL` are
 // returned only here; the server stores nothing but their hashes.
+//
+// The name of the user is the `userName` of the request, or else the `name` in the token, or
+// else the userID. The operator may let the name in the token win (`PARLOR_SIGNED_NAMES`); the
+// reply contains the one that is used.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

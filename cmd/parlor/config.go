@@ -70,6 +70,8 @@ type ServeCmd struct {
 
 	AdminTokensVoidBefore time.Time `env:"PARLOR_ADMIN_TOKENS_VOID_BEFORE" placeholder:"TIME" help:"Reject admin tokens that were issued (iat) before this time, or that have no iat. Example: 2026-11-21T15:00:00Z. Empty: accept them."`
 
+	SignedNames bool `env:"PARLOR_SIGNED_NAMES" help:"Show users under the name in their token (the claim name): the userName that a client gives at the login is used only if the token has none. Without this, the client's name wins."`
+
 	Listen         string   `env:"PARLOR_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the API. An empty host means all interfaces."`
 	OpsListen      string   `env:"PARLOR_OPS_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of health checks, metrics and pprof. It has no authentication: keep it private. Empty: disabled."`
 	PublicURL      string   `name:"public-url" env:"PARLOR_PUBLIC_URL" placeholder:"URL" help:"URL at which clients reach the API, used for links in replies. It may have a path. Default: the URL of each request."`

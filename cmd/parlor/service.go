@@ -161,7 +161,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	api.proxyProtocol, api.log, api.complain.Interval = c.ProxyProtocol, log, limitWarningInterval
 	s.handlers = handlers.New(handlers.Options{
 		Store: s.store, Hub: s.hub, Tokens: tokens,
-		Ceilings:     c.ceilings(),
+		Ceilings: c.ceilings(), SignedNames: c.SignedNames,
 		RoomsPerUser: c.RoomsPerUser, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Dev,
 		Media:       bucket, MediaSecret: tokens.Secret, MediaLost: func() { s.media.lost.Add(1) },
