@@ -52,9 +52,9 @@ func (h *Hub) Drain(ctx context.Context, spread time.Duration) {
 	ticker := time.NewTicker(drainStep)
 	defer ticker.Stop()
 	for began, asked := time.Now(), 0; ; {
-		due := len(streams)
+		due := len(streams) // the first at once, so that a few streams do not wait
 		if since := time.Since(began); since < spread {
-			due = int(float64(len(streams)) * since.Seconds() / spread.Seconds())
+			due = min(due, 1+int(float64(due)*since.Seconds()/spread.Seconds()))
 		}
 		for ; asked < due; asked++ {
 			streams[asked].reconnectWithin(maxDrainDelay)

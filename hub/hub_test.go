@@ -80,8 +80,8 @@ func TestDrainSpreads(t *testing.T) {
 		}()
 		advanceTime(time.Millisecond)
 		for ended := range streams {
-			if got := len(s.detachments()); got != ended {
-				t.Errorf("after %s, %d streams have ended, want %d", time.Since(began), got, ended)
+			if got := len(s.detachments()); got != ended+1 {
+				t.Errorf("after %s, %d streams have ended, want %d", time.Since(began), got, ended+1)
 			}
 			advanceTime(spread / streams)
 		}
@@ -96,6 +96,7 @@ func TestDrainStopsWithContext(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{Workers: 1})
 		s.connectReady(alice, "")
+		s.connectReady(bob, "") // whose turn would come after half a minute
 		busy := make(chan struct{})
 		s.workers[0].do(func() { <-busy })
 		for _, tt := range []struct {

@@ -41,7 +41,8 @@ func (s *service) shutdown(drain, delay time.Duration) error {
 	defer cancel()
 	if others := s.store.NodeStats().Others; others > 0 {
 		streams := s.hub.Stats().Streams
-		spread := min(drain-delay, max(minSpread, time.Duration(streams)*time.Second/movesPerSecond))
+		// The last clients are on another server before the port closes.
+		spread := min((drain-delay)*9/10, max(minSpread, time.Duration(streams)*time.Second/movesPerSecond))
 		s.log.Info("moving streams to other servers", "streams", streams, "others", others, "spread", spread.String())
 		s.handlers.DrainFeeds(spread)
 		s.hub.Drain(ctx, spread)
