@@ -174,7 +174,7 @@ func (c claims) user() (room.User, error) {
 	case c.Subject == "":
 		return user, refuse("sub in the claims of the token is missing or empty: it must be the userID.")
 	case !user.ID.Valid():
-		return user, refuse("sub in the claims of the token is not a userID: %s.", userIDFault(c.Subject))
+		return user, refuse("sub in the claims of the token is not a userID: it %s.", user.ID.Fault())
 	case c.Name == "":
 		return user, nil
 	}
@@ -183,14 +183,6 @@ func (c claims) user() (room.User, error) {
 		return user, refuse("name in the claims of the token %s.", bad.Message)
 	}
 	return user, nil
-}
-
-// userIDFault says what is wrong with an ID that is not valid for a user.
-func userIDFault(id string) string {
-	if len(id) > room.MaxUserIDBytes {
-		return fmt.Sprintf("it has %d bytes, and at most %d are allowed", len(id), room.MaxUserIDBytes)
-	}
-	return "it may be neither . nor .., and contain only letters, digits and !#$%&()+-:;<=.>?@[]^_{}|~"
 }
 
 // grants returns what the claims allow; nil means everything. If one of rooms, peers and media is

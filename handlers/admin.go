@@ -293,8 +293,7 @@ func (q *query) roomPrefix(name string) string {
 		return ""
 	}
 	prefix := q.values.Get(name)
-	// "." and ".." are not valid IDs, but valid IDs begin with them.
-	if !room.RoomID(prefix).Valid() && prefix != "." && prefix != ".." {
+	if prefix == "" || !room.ValidPrefix(room.RoomID(prefix)) {
 		q.fault(name, "roomID", "must be the beginning of a valid ID: see RoomID in openapi.yaml")
 		return ""
 	}

@@ -275,8 +275,10 @@ func ruleText(f validator.FieldError) string {
 	switch f.Tag() {
 	case "required":
 		return "is required"
-	case "userID", "roomID":
-		return "must be a valid ID: see " + f.Tag() + " in openapi.yaml"
+	case "userID":
+		return room.UserID(fmt.Sprint(f.Value())).Fault()
+	case "roomID":
+		return room.RoomID(fmt.Sprint(f.Value())).Fault()
 	case "instant":
 		return instantRule
 	case "unique":
@@ -313,8 +315,8 @@ func unit(f validator.FieldError) string {
 // pathRoomID returns the roomID in the path.
 func pathRoomID(r *http.Request) (room.RoomID, error) {
 	id := room.RoomID(pathParam(r, "roomID"))
-	if !id.Valid() {
-		return "", invalid(fault{"path/roomID", "roomID", "must be a valid ID: see RoomID in openapi.yaml"})
+	if wrong := id.Fault(); wrong != "" {
+		return "", invalid(fault{"path/roomID", "roomID", wrong})
 	}
 	return id, nil
 }
@@ -322,8 +324,8 @@ func pathRoomID(r *http.Request) (room.RoomID, error) {
 // pathUserID returns the userID in the path.
 func pathUserID(r *http.Request) (room.UserID, error) {
 	id := room.UserID(pathParam(r, "userID"))
-	if !id.Valid() {
-		return "", invalid(fault{"path/userID", "userID", "must be a valid ID: see UserID in openapi.yaml"})
+	if wrong := id.Fault(); wrong != "" {
+		return "", invalid(fault{"path/userID", "userID", wrong})
 	}
 	return id, nil
 }

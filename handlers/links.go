@@ -35,7 +35,7 @@ func (l links) belowPrefix(next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rest, below := strings.CutPrefix(r.URL.EscapedPath(), l.prefix)
+		rest, below := strings.CutPrefix(sentPath(r.URL), l.prefix)
 		switch {
 		case !below || rest != "" && rest[0] != '/':
 			next.ServeHTTP(w, r)

@@ -166,8 +166,8 @@ func (q *query) userIDs(name string) []room.UserID {
 	users := make([]room.UserID, 0, len(values))
 	for _, v := range values {
 		id := room.UserID(v)
-		if !id.Valid() {
-			q.fault(name, "userID", "must be a valid ID: see UserID in openapi.yaml")
+		if wrong := id.Fault(); wrong != "" {
+			q.fault(name, "userID", wrong)
 		}
 		users = append(users, id)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -19,9 +20,18 @@ import (
 // or percent sign stays one segment. pathParam decodes it.
 func routeByEscapedPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.URL.RawPath = r.URL.EscapedPath()
+		r.URL.RawPath = sentPath(r.URL)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// sentPath returns a path as it was sent. EscapedPath would encode it anew, with an encoded slash
+// as a slash, if it contains a character such as | that should have been encoded.
+func sentPath(u *url.URL) string {
+	if u.RawPath != "" {
+		return u.RawPath
+	}
+	return u.EscapedPath()
 }
 
 // setContext replaces the context of a request. The request is chi's own copy, which only later

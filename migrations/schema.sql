@@ -151,8 +151,7 @@ CREATE TABLE inboxes (
     seen_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT inboxes_check CHECK (((oldest_seq >= 1) AND (oldest_seq <= (last_seq + 1)))),
     CONSTRAINT inboxes_check1 CHECK (((delivered_seq >= 0) AND (delivered_seq <= last_seq))),
-    CONSTRAINT inboxes_last_seq_check CHECK ((last_seq >= 0)),
-    CONSTRAINT inboxes_user_id_check CHECK (((octet_length(user_id) >= 1) AND (octet_length(user_id) <= 32)))
+    CONSTRAINT inboxes_last_seq_check CHECK ((last_seq >= 0))
 )
 WITH (fillfactor='50');
 
@@ -283,7 +282,6 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_check CHECK (((node_id IS NULL) = (detached_at IS NOT NULL))),
     CONSTRAINT sessions_check1 CHECK (((ended_at IS NULL) = (end_reason IS NULL))),
     CONSTRAINT sessions_device_check CHECK ((octet_length(device) <= 64)),
-    CONSTRAINT sessions_user_id_check CHECK (((octet_length(user_id) >= 1) AND (octet_length(user_id) <= 32))),
     CONSTRAINT sessions_user_name_check CHECK (((octet_length(user_name) >= 1) AND (octet_length(user_name) <= 256)))
 );
 
@@ -315,6 +313,9 @@ ALTER TABLE ONLY feed_trimmed
 
 ALTER TABLE ONLY inboxes
     ADD CONSTRAINT inboxes_pkey PRIMARY KEY (log);
+
+ALTER TABLE inboxes
+    ADD CONSTRAINT inboxes_user_id_check CHECK (((octet_length(user_id) >= 1) AND (octet_length(user_id) <= 64))) NOT VALID;
 
 ALTER TABLE ONLY inboxes
     ADD CONSTRAINT inboxes_user_id_key UNIQUE (user_id);
@@ -363,6 +364,9 @@ ALTER TABLE ONLY sessions
 
 ALTER TABLE ONLY sessions
     ADD CONSTRAINT sessions_stream_key_hash_key UNIQUE (stream_key_hash);
+
+ALTER TABLE sessions
+    ADD CONSTRAINT sessions_user_id_check CHECK (((octet_length(user_id) >= 1) AND (octet_length(user_id) <= 64))) NOT VALID;
 
 ALTER TABLE ONLY token_voids
     ADD CONSTRAINT token_voids_pkey PRIMARY KEY (user_id);

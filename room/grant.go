@@ -6,15 +6,13 @@ import "strings"
 // anything is restricted everywhere: it allows only what it grants.
 type Grants struct {
 	Rooms []Grant
-	// Peers holds the IDs of the users that messages may be sent to. An ID that ends in '*' stands
-	// for all IDs with that prefix.
+	// Peers holds the IDs of the users that messages may be sent to, or patterns; see covers.
 	Peers []UserID
 	// Media allows uploads.
 	Media bool
 }
 
-// Grant allows actions in one room. A RoomID that ends in '*' stands for all rooms with that
-// prefix.
+// Grant allows actions in one room, or in several rooms if RoomID is a pattern; see covers.
 type Grant struct {
 	RoomID RoomID `json:"roomID"`
 	Create bool   `json:"create,omitempty"`
@@ -79,12 +77,31 @@ func (g *Grants) MayStay(id RoomID) bool {
 	return g.Check(ActionJoin, id) == nil || g.Check(ActionCreate, id) == nil
 }
 
-// covers reports whether a pattern equals an ID, or is a prefix of it followed by '*'.
+// covers reports whether a pattern covers an ID. A pattern that ends in '*' covers all IDs with that
+// prefix. An ID may end in '*' itself: a pattern that ends in `\*` covers only the ID with the '*'
+// instead of these two. Every other pattern covers only the ID that equals it.
 func covers(pattern, id string) bool {
-	if prefix, ok := strings.CutSuffix(pattern, "*"); ok {
-		return strings.HasPrefix(id, prefix)
+	prefix, found := strings.CutSuffix(pattern, "*")
+	if !found {
+		return id == pattern
 	}
-	return pattern == id
+	if exact, escaped := strings.CutSuffix(prefix, `\`); escaped {
+		return id == exact+"*"
+	}
+	return strings.HasPrefix(id, prefix)
+}
+
+// ValidPattern reports whether a pattern of a grant covers some allowed ID.
+func ValidPattern[ID chosenID](pattern ID) bool {
+	prefix, found := strings.CutSuffix(string(pattern), "*")
+	exact, escaped := strings.CutSuffix(prefix, `\`)
+	switch {
+	case !found:
+		return pattern.Valid()
+	case escaped:
+		return ID(exact + "*").Valid()
+	}
+	return ValidPrefix(ID(prefix))
 }
 
 func (g Grant) allows(a Action) bool {

@@ -2,6 +2,7 @@ package room_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,51 @@ func TestGrantsCheck(t *testing.T) {
 		if got := c.grants.Check(c.action, c.room) == nil; got != c.want {
 			t.Errorf("%v: action %d in %s allowed: %v, want %v", c.grants, c.action, c.room, got, c.want)
 		}
+	}
+}
+
+// TestGrantPatterns checks that a grant can name each ID alone, whatever it ends in.
+func TestGrantPatterns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pattern        room.RoomID
+		covered, other []room.RoomID
+	}{
+		{"*", []room.RoomID{"*", "a", `\*`}, nil},
+		{"vip*", []room.RoomID{"vip", "vip*", "vip1", `vip\`}, []room.RoomID{"vi", "VIP"}},
+		{"vip**", []room.RoomID{"vip*", "vip*1"}, []room.RoomID{"vip", "vip1"}},
+		{`vip\*`, []room.RoomID{"vip*"}, []room.RoomID{"vip", "vip1", `vip\`, `vip\*`, `vip\1`, "vip*1"}},
+		{`vip\\*`, []room.RoomID{`vip\*`}, []room.RoomID{"vip*", `vip\\*`, `vip\1`}},
+		{`\*`, []room.RoomID{"*"}, []room.RoomID{"a", `\`, `\*`}},
+		{"v*p", []room.RoomID{"v*p"}, []room.RoomID{"vip", "v*"}},
+		{`v\*p`, []room.RoomID{`v\*p`}, []room.RoomID{"v*p"}},
+	} {
+		if !room.ValidPattern(c.pattern) {
+			t.Errorf("%s is not valid", c.pattern)
+		}
+		grants := &room.Grants{Rooms: []room.Grant{{RoomID: c.pattern, Join: true}}}
+		for _, id := range c.covered {
+			if grants.Check(room.ActionJoin, id) != nil {
+				t.Errorf("%s does not cover %s", c.pattern, id)
+			}
+		}
+		for _, id := range c.other {
+			if grants.Check(room.ActionJoin, id) == nil {
+				t.Errorf("%s covers %s", c.pattern, id)
+			}
+		}
+	}
+}
+
+func TestPatternsThatCoverNothing(t *testing.T) {
+	t.Parallel()
+	for _, pattern := range []room.RoomID{"", "..", "é", " *", "a ", "a/../*", `../\*`, room.RoomID(strings.Repeat("x", room.MaxRoomIDBytes)) + `\*`} {
+		if room.ValidPattern(pattern) {
+			t.Errorf("%q is valid", pattern)
+		}
+	}
+	if !room.ValidPattern(room.RoomID("First *")) {
+		t.Error("a prefix that ends in a space is not valid")
 	}
 }
 

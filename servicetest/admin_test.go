@@ -100,7 +100,7 @@ func TestListRoomsByPrefix(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"prefix=": "prefix roomID", "prefix=a%20b": "prefix roomID", "prefix=%25%00": "prefix roomID", "prefix=" + strings.Repeat("x", 129): "prefix roomID",
+		"prefix=": "prefix roomID", "prefix=%20b": "prefix roomID", "prefix=%25%00": "prefix roomID", "prefix=" + strings.Repeat("x", 129): "prefix roomID",
 		"prefix=a&prefix=b": "prefix duplicate", "limit=0": "limit range", "limit=501": "limit range", "cursor=": "cursor cursor",
 		"cursor=!": "cursor cursor", "cursor=Lg": "cursor cursor", "cursor=YQ%3D%3D": "cursor cursor", "before=a": "before unknown",
 	} {
@@ -343,13 +343,13 @@ func TestAdminLimits(t *testing.T) {
 		adminPath("lobby", "/members/u0?banSeconds=x"):                        "query/banSeconds range",
 		adminPath("lobby", "/members/u0?ban=1"):                               "query/ban unknown",
 		adminPath("lobby", "/members/u0?reason="+url.QueryEscape(reason)+"x"): "query/reason maxBytes",
-		adminPath("lobby", "/members/a%20b"):                                  "path/userID userID",
-		adminPath("lobby", "/bans/a%20b"):                                     "path/userID userID",
+		adminPath("lobby", "/members/%20b"):                                   "path/userID userID",
+		adminPath("lobby", "/bans/%20b"):                                      "path/userID userID",
 		adminPath("lobby", "?reason="+url.QueryEscape(reason)+"x"):            "query/reason maxBytes",
 		adminPath("lobby", "?reason=%00"):                                     "query/reason text",
 		adminPath("lobby", "?reason=%ff"):                                     "query/reason text",
 		adminPath("lobby", "?reason=a&reason=b"):                              "query/reason duplicate",
-		"/v1/admin/users/a%20b/sessions":                                      "path/userID userID",
+		"/v1/admin/users/%20b/sessions":                                       "path/userID userID",
 		"/v1/admin/users/u0/sessions?reason=" + url.QueryEscape(reason) + "x": "query/reason maxBytes",
 		"/v1/admin/users/u0/sessions/" + string(alice.SessionID) + "?why=x":   "query/why unknown",
 	} {
@@ -358,7 +358,7 @@ func TestAdminLimits(t *testing.T) {
 	}
 	admin.call("GET", "/v1/admin/users/../rooms", nil).invalid("path/userID", "userID")
 	admin.call("GET", "/v1/admin/users/.%2e/rooms", nil).invalid("path/userID", "userID")
-	admin.call("GET", "/v1/admin/users/a%20b/sessions", nil).invalid("path/userID", "userID")
+	admin.call("GET", "/v1/admin/users/%20b/sessions", nil).invalid("path/userID", "userID")
 	if members := as[struct{ MemberList []room.Member }](admin.call("GET", adminPath("lobby", "/members?userID=alice&userID=bob"), nil).is(http.StatusOK)).MemberList; len(members) != 1 {
 		t.Errorf("members %+v", members)
 	}

@@ -161,7 +161,7 @@ func TestAllFaultsAreReported(t *testing.T) {
 	s := newService(t)
 	alice := s.login("alice")
 	p := alice.call("POST", "/v1/rooms", object{
-		"roomID": "a b", "roomName": strings.Repeat("x", 65), "config": object{"memberTimeout": 4, "maxMembers": 0},
+		"roomID": "a ", "roomName": strings.Repeat("x", 65), "config": object{"memberTimeout": 4, "maxMembers": 0},
 	}).refused(http.StatusBadRequest, "invalid_request")
 	var faults []string
 	for _, f := range p.Errors {
@@ -253,7 +253,7 @@ func TestLimits(t *testing.T) {
 	}{
 		{"/v1/sessions", object{"token": s.token("alice", time.Hour)}, "/userName", 256, textOfBytes, "maxBytes"},
 		{"/v1/sessions", object{"token": s.token("alice", time.Hour)}, "/device", 64, textOfBytes, "maxBytes"},
-		{"/dev/token", object{}, "/userID", 32, id, "userID"},
+		{"/dev/token", object{}, "/userID", 64, id, "userID"},
 		{"/dev/token", object{"userID": "x"}, "/userName", 256, textOfBytes, "maxBytes"},
 		{"/v1/rooms", object{}, "/roomID", 128, id, "roomID"},
 		{"/v1/rooms", object{"roomID": "named"}, "/roomName", 64, textOfBytes, "maxBytes"},
@@ -308,12 +308,13 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestBadRoomIDs makes each call on a room with each byte that an ID cannot contain.
+// TestBadRoomIDs makes each call on a room with each byte that an ID cannot contain, and with other
+// IDs that are not valid.
 func TestBadRoomIDs(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	alice := s.login("alice")
-	bad := []string{".", "..", "%2e", "%2E", "%2e%2E", ".%2e", strings.Repeat("x", 129), "a%2Fb", "%C3%A9", "%ff", "%00", "a%00", "%20", "+%20", "%2e%2e%2f"}
+	bad := []string{".", "..", "%2e", "%2E", "%2e%2E", ".%2e", strings.Repeat("x", 129), "a%2F..%2Fb", "%2e%5c", "%C3%A9", "%ff", "%00", "a%00", "%20", "a%20", "%20a", "%2e%2e%2f"}
 	for c := range 256 {
 		if id := "x" + string([]byte{byte(c)}); !room.RoomID(id).Valid() {
 			bad = append(bad, fmt.Sprintf("x%%%02x", c))
@@ -331,15 +332,45 @@ func TestBadRoomIDs(t *testing.T) {
 		}
 	}
 	alice.call("POST", "/v1/rooms//join", nil).invalid("path/roomID", "roomID")
-	for _, id := range []string{"", ".", "..", "a b", "a/b", "é", "a\u200b", strings.Repeat("x", 129)} {
+	for _, id := range []string{"", ".", "..", "a ", "a/..", "é", "a\u200b", strings.Repeat("x", 129)} {
 		rule := "roomID"
 		if id == "" {
 			rule = "required"
 		}
 		alice.call("POST", "/v1/rooms", object{"roomID": id}).invalid("/roomID", rule)
 	}
-	for _, id := range []string{".", "..", "a b", "é", strings.Repeat("x", 33)} {
+	for _, id := range []string{".", "..", " a", "é", strings.Repeat("x", 65)} {
 		s.anonymous().call("POST", "/dev/token", object{"userID": id}).invalid("/userID", "userID")
+	}
+}
+
+// TestBadIDsAreExplained checks that a reply says what is wrong with an ID, wherever it is.
+func TestBadIDsAreExplained(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	for _, bad := range []struct{ id, fault string }{
+		{strings.Repeat("x", 129), "must be at most "},
+		{"a\u202eb", "must not contain U+202E"},
+		{"a ", "must not begin or end with a space"},
+		{"a/../b", "must not be or contain the path segment . or .."},
+	} {
+		escaped := url.PathEscape(bad.id)
+		for _, r := range []reply{
+			alice.call("GET", "/v1/rooms/"+escaped, nil),
+			alice.call("POST", "/v1/rooms", object{"roomID": bad.id}),
+			alice.call("POST", "/v1/rooms/lobby/switch", object{"toRoom": object{"roomID": bad.id}}),
+			alice.call("GET", "/v1/users/"+escaped+"/messages", nil),
+			alice.call("GET", "/v1/rooms/lobby/members?userID="+url.QueryEscape(bad.id), nil),
+			alice.call("POST", "/v1/rooms/lobby/kick", object{"userIDs": []string{bad.id}}),
+			alice.admin().call("GET", "/v1/admin/users/"+escaped+"/rooms", nil),
+			alice.admin().call("DELETE", "/v1/admin/rooms/lobby/bans/"+escaped, nil),
+		} {
+			p := r.refused(http.StatusBadRequest, "invalid_request")
+			if len(p.Errors) != 1 || !strings.HasPrefix(p.Errors[0].Message, bad.fault) {
+				t.Errorf("%s: got faults %v, want %q", r.call, p.Errors, bad.fault)
+			}
+		}
 	}
 }
 
@@ -388,7 +419,7 @@ func TestBadQueries(t *testing.T) {
 			"cursor=": "cursor cursor", "cursor=x": "cursor cursor", "cursor=AAAA": "cursor cursor", "cursor=MS5hbGljZQ%3D%3D": "cursor cursor",
 			"cursor=MC5hbGljZQ": "cursor cursor", "cursor=LTEuYWxpY2U": "cursor cursor", "cursor=" + strings.Repeat("x", 5000): "cursor cursor",
 			"cursor=MS5hbGljZQ&cursor=MS5hbGljZQ": "cursor duplicate", "userID=": "userID userID", "userID=.": "userID userID",
-			"userID=a%20b": "userID userID", "userID=%00": "userID userID", "userID=" + strings.Repeat("x", 33): "userID userID",
+			"userID=a%20": "userID userID", "userID=%00": "userID userID", "userID=" + strings.Repeat("x", 65): "userID userID",
 			"userID=a&userID=%20": "userID userID", "userid=a": "userid unknown", "before=1": "before unknown",
 		},
 	} {

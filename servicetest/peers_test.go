@@ -131,10 +131,10 @@ func TestPeerMessagesRefused(t *testing.T) {
 	for _, body := range []object{{"kind": "text", "text": "x"}, {"kind": "command", "data": "AA=="}} {
 		send("alice", body).refused(http.StatusBadRequest, "message_to_self")
 		send("nobody", body).refused(http.StatusNotFound, "user_not_found")
-		send(room.UserID(strings.Repeat("x", 33)), body).invalid("path/userID", "userID")
+		send(room.UserID(strings.Repeat("x", room.MaxUserIDBytes+1)), body).invalid("path/userID", "userID")
 	}
 	alice.call("GET", peerPath("nobody"), nil).refused(http.StatusNotFound, "user_not_found")
-	alice.call("GET", peerPath("a b"), nil).invalid("path/userID", "userID")
+	alice.call("GET", peerPath("a "), nil).invalid("path/userID", "userID")
 	for query, want := range map[string]string{
 		"?before=0": "query/before min", "?after=x": "query/after integer", "?limit=101": "query/limit max", "?before=1&after=1": "query/after exclusive",
 		"?page=1": "query/page unknown",
@@ -250,11 +250,7 @@ func TestInboxReset(t *testing.T) {
 func TestConversation(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	const odd = room.UserID("b#o?b%/x") // valid except for the slash
 	alice, bob, carol := s.login("alice"), s.login("b#o?b%"), s.login("carol")
-	if odd.Valid() {
-		t.Error("a user ID with a slash is valid")
-	}
 	var all []string
 	for i := range 12 {
 		text := fmt.Sprint(i)

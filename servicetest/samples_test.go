@@ -18,9 +18,11 @@ type sample struct {
 	id     string
 	method string
 	path   string
-	body   object            // nil if the call has no body or uploads a file
-	file   bool              // the call uploads a file
-	header map[string]string // required headers
+	// template is the path in the contract.
+	template string
+	body     object            // nil if the call has no body or uploads a file
+	file     bool              // the call uploads a file
+	header   map[string]string // required headers
 	// keyed means that the call needs a session key, admin that it needs an admin token instead,
 	// and roomed that it is a call on the room lobby.
 	keyed, admin, roomed bool
@@ -41,7 +43,7 @@ func samples(s *service) []sample {
 				continue // its replies have no body that could be checked
 			}
 			call := sample{
-				id: op.OperationID, method: method, path: samplePath.Replace(path),
+				id: op.OperationID, method: method, path: samplePath.Replace(path), template: path,
 				header: make(map[string]string),
 				keyed:  wants(op, "sessionKey"), admin: wants(op, "adminToken"), roomed: strings.Contains(path, "{roomID}"),
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,4 +118,25 @@ func TestMigrationOfMediaUsesIsUndone(t *testing.T) {
 	if at := query[time.Time](t, f, "SELECT used_at FROM media_uses"); !at.Equal(sent.SentAt.Time()) {
 		t.Errorf("the file was used at %s, want %s", at, sent.SentAt)
 	}
+}
+
+// TestMigrationOfUserIDsIsUndone: users with longer IDs keep their sessions and can end them,
+// although the earlier version accepts no such user.
+func TestMigrationOfUserIDsIsUndone(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	long := strings.Repeat("x", room.MaxUserIDBytes)
+	session, short := newUser(t, f, long), newUser(t, f, long[:32])
+	enter(t, f, session, "lobby")
+	enter(t, f, short, "lobby")
+	f.Close()
+	down(t, f.address, 15)
+	if n := query[int](t, f, "WITH ended AS (UPDATE sessions SET ended_at = now(), end_reason = 'loggedOut' RETURNING 1) SELECT count(*) FROM ended"); n != 2 {
+		t.Errorf("%d sessions can be ended, want 2", n)
+	}
+	if _, err := store.Migrate(t.Context(), f.address, nil); err != nil {
+		t.Fatalf("up: %v", err)
+	}
+	again := fixture{Store: openOn(t, f.address, store.Options{}), address: f.address}
+	newUser(t, again, long)
 }

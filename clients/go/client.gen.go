@@ -811,8 +811,9 @@ type BanListReply struct {
 		// Example: 2026-11-21T15:00:00.250Z
 		Until Timestamp `json:"until"`
 
-		// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-		// but not `.` or `..`.
+		// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+		// characters and spaces, with no space at its beginning or end, and without the segments `.`
+		// and `..` between slashes or backslashes.
 		//
 		//
 		// Example: alice
@@ -870,8 +871,9 @@ type CreateRoomRequest struct {
 	// Example: {"topic":"Fractions"}
 	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -904,8 +906,9 @@ type CreateSessionReply struct {
 	// Example: 2026-11-21T15:00:00.250Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -950,8 +953,9 @@ type DevelopmentTokenReply struct {
 
 // DevelopmentTokenRequest The user to create a development token for.
 type DevelopmentTokenRequest struct {
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -1102,8 +1106,9 @@ type LeaveReason string
 
 // LeaveRoomReply The room that the session has left.
 type LeaveRoomReply struct {
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1207,8 +1212,9 @@ type Member struct {
 	// Example: 2026-11-21T15:00:00.250Z
 	JoinedAt Timestamp `json:"joinedAt"`
 
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -1235,8 +1241,9 @@ type MemberAttributesInfo struct {
 	// Example: {"hand":"up"}
 	Attributes MemberAttributes `json:"attributes"`
 
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -1338,8 +1345,9 @@ type Message struct {
 	// Recalled Present and true if the message was recalled and its content is deleted.
 	Recalled *MessageRecalled `json:"recalled,omitempty"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1369,8 +1377,9 @@ type Message struct {
 	// Title The title of a message of kind `combine`.
 	Title *string `json:"title,omitempty"`
 
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -1426,8 +1435,9 @@ type MessageRecalledEvent struct {
 	// RecalledSeq The number of an event in its log, counted from 1 without gaps.
 	RecalledSeq Seq `json:"recalledSeq"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1453,8 +1463,9 @@ type NumericDate = int64
 // OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
 // because its owner has left.
 type OperatedInfo struct {
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -1484,8 +1495,9 @@ type PeerMessageRecalledEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq Seq `json:"seq"`
 
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -1717,8 +1729,9 @@ type Room struct {
 	// Example: {"topic":"Fractions"}
 	RoomAttributes RoomAttributes `json:"roomAttributes"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1773,8 +1786,9 @@ type RoomAttributesUpdatedEvent struct {
 	// because its owner has left.
 	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1890,8 +1904,9 @@ type RoomDestroyedEvent struct {
 	// - `operator`: an admin destroyed it.
 	Reason RoomDestroyedEventReason `json:"reason"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1921,15 +1936,17 @@ type RoomGrant struct {
 	// Kick Whether the user may kick other members.
 	Kick *bool `json:"kick,omitempty"`
 
-	// RoomID A roomID, or the beginning of roomIDs and `*`.
+	// RoomID A roomID, or the beginning of roomIDs and `*`. A roomID that itself ends in `*` ends in
+	// `\*` here.
 	RoomID string `json:"roomID"`
 
 	// Send Whether the user may send messages to the room.
 	Send *bool `json:"send,omitempty"`
 }
 
-// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-// but not `.` or `..`.
+// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+// characters and spaces, with no space at its beginning or end, and without the segments `.`
+// and `..` between slashes or backslashes.
 //
 // Example: class#1
 type RoomID = string
@@ -1954,8 +1971,9 @@ type RoomMemberAttributesUpdatedEvent struct {
 	// because its owner has left.
 	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1974,8 +1992,9 @@ type RoomMemberJoinedEvent struct {
 	// MemberList The new members.
 	MemberList []Member `json:"memberList"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -1996,8 +2015,9 @@ type RoomMemberLeftEvent struct {
 		// Reason Why a member is no longer in the room.
 		Reason LeaveReason `json:"reason"`
 
-		// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-		// but not `.` or `..`.
+		// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+		// characters and spaces, with no space at its beginning or end, and without the segments `.`
+		// and `..` between slashes or backslashes.
 		//
 		//
 		// Example: alice
@@ -2009,8 +2029,9 @@ type RoomMemberLeftEvent struct {
 		UserName UserName `json:"userName"`
 	} `json:"memberList"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -2030,8 +2051,9 @@ type RoomMessageReceivedEvent struct {
 	// MessageList The message, as a list of one.
 	MessageList []Message `json:"messageList"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -2085,8 +2107,9 @@ type RoomResetEvent struct {
 	// Room A room and its current state.
 	Room Room `json:"room"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -2128,8 +2151,9 @@ type RoomStateChangedEvent struct {
 	// Example: too loud
 	Reason *OperatorReason `json:"reason,omitempty"`
 
-	// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: class#1
@@ -2210,8 +2234,9 @@ type SendMessageRequest struct {
 
 // SenderRequest The user on whose behalf a message is sent or quoted.
 type SenderRequest struct {
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -2249,8 +2274,9 @@ type Session struct {
 	// Example: 2026-11-21T15:00:00.250Z
 	TokenExpiresAt Timestamp `json:"tokenExpiresAt"`
 
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -2329,8 +2355,9 @@ type SwitchRoomRequest struct {
 
 	// ToRoom The room to join.
 	ToRoom struct {
-		// RoomID The ID that the application gives to a room: 1 to 128 bytes of the characters in `pattern`,
-		// but not `.` or `..`.
+		// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+		// characters and spaces, with no space at its beginning or end, and without the segments `.`
+		// and `..` between slashes or backslashes.
 		//
 		//
 		// Example: class#1
@@ -2434,8 +2461,9 @@ type UpdateRoomAttributesRequest struct {
 
 // User A user.
 type User struct {
-	// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-	// but not `.` or `..`.
+	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
 	//
 	//
 	// Example: alice
@@ -2447,8 +2475,9 @@ type User struct {
 	UserName UserName `json:"userName"`
 }
 
-// UserID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-// but not `.` or `..`.
+// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+// characters and spaces, with no space at its beginning or end, and without the segments `.`
+// and `..` between slashes or backslashes.
 //
 // Example: alice
 type UserID = string
@@ -2492,7 +2521,8 @@ type UserTokenClaims struct {
 	Nbf *NumericDate `json:"nbf,omitempty"`
 
 	// Peers The users to whom messages may be sent: each entry is a userID, or the beginning of
-	// userIDs and `*`. An empty list grants nothing.
+	// userIDs and `*`. A userID that itself ends in `*` ends in `\*` here. An empty list grants
+	// nothing.
 	Peers *[]string `json:"peers,omitempty"`
 
 	// Rooms What the user may do in which rooms. An empty list grants nothing.
@@ -2546,8 +2576,9 @@ type MemberPage = string
 // MessageID defines model for MessageID.
 type MessageID = openapi_types.UUID
 
-// PeerID The ID that the application gives to a user: 1 to 32 bytes of the characters in `pattern`,
-// but not `.` or `..`.
+// PeerID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
+// characters and spaces, with no space at its beginning or end, and without the segments `.`
+// and `..` between slashes or backslashes.
 //
 // Example: alice
 type PeerID = UserID

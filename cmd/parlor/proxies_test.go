@@ -397,7 +397,9 @@ func (p proxied) login(ctx context.Context, user string, version int) *client {
 }
 
 // room is a room ID with characters that proxies tend to decode.
-func (p proxied) room() string { return p.name + "#%2F?;%25" }
+func (p proxied) room() string {
+	return p.name + "/#%2F?;%25//" + `x\y !"$&'()*+,-.:<=>@[]^_{|}~` + "`/"
+}
 
 // open opens a client's stream.
 func (p proxied) open(ctx context.Context, c *client, address string) *http.Response {
@@ -506,7 +508,7 @@ func (p proxied) paths(ctx context.Context, c *client) {
 	if known.Room.RoomID != p.room() {
 		p.t.Errorf("the room %q is %q", p.room(), known.Room.RoomID)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/rooms/a%2Fb", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/rooms/a%2F..%2Fb", nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -523,7 +525,7 @@ func (p proxied) paths(ctx context.Context, c *client) {
 	}
 	err = json.NewDecoder(reply.Body).Decode(&problem)
 	if err != nil || len(problem.Errors) != 1 || problem.Errors[0].Pointer != "path/roomID" || problem.RequestID != "of-"+c.user {
-		p.t.Errorf("the invalid room ID a%%2Fb: status %s: %+v, %v", reply.Status, problem, err)
+		p.t.Errorf("the invalid room ID a%%2F..%%2Fb: status %s: %+v, %v", reply.Status, problem, err)
 	}
 	if logged := "client=" + clientAddress + " requestID=of-" + c.user + "\n"; runtime.GOOS == "linux" && !strings.Contains(p.parlor.logged(), logged) {
 		p.t.Errorf("the log does not contain %q", logged)

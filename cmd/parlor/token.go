@@ -81,8 +81,8 @@ func (c *TokenCmd) validate() error {
 	if c.User == "" && !c.Admin {
 		fault("token", "set --user ID or --admin")
 	}
-	if c.User != "" && !room.UserID(c.User).Valid() {
-		fault("--user", "%q is not a user ID: 1 to %d letters, digits and !#$%%&()+-:;<=.>?@[]^_{}|~", c.User, room.MaxUserIDBytes)
+	if wrong := room.UserID(c.User).Fault(); c.User != "" && wrong != "" {
+		fault("--user", "%q is not a user ID: it %s", c.User, wrong)
 	}
 	if _, bad := room.CleanName(c.Name, room.MaxUserNameBytes); c.Name != "" && bad != nil {
 		fault("--name", "%s", bad.Message)
@@ -155,7 +155,7 @@ func (c *TokenCmd) grants() (*room.Grants, error) {
 		granted.Rooms = append(granted.Rooms, grant)
 	}
 	for _, peer := range c.Peer {
-		if peer != "*" && !room.UserID(strings.TrimSuffix(peer, "*")).Valid() {
+		if !room.ValidPattern(room.UserID(peer)) {
 			faults = append(faults, fmt.Errorf("--peer: %q is neither a user ID nor the beginning of user IDs and *", peer))
 		}
 		granted.Peers = append(granted.Peers, room.UserID(peer))
@@ -169,7 +169,7 @@ func parseGrant(text string) (room.Grant, error) {
 	if !ok {
 		return room.Grant{}, errors.New("is not ACTIONS:ROOM, such as join,send:lobby")
 	}
-	if id != "*" && !room.RoomID(strings.TrimSuffix(id, "*")).Valid() {
+	if !room.ValidPattern(room.RoomID(id)) {
 		return room.Grant{}, errors.New("grants no room: write a room ID, or the beginning of room IDs and *, after the colon")
 	}
 	grant := room.Grant{RoomID: room.RoomID(id)}

@@ -152,24 +152,28 @@ func TestTokenFromDataFolder(t *testing.T) {
 
 func TestTokenFaults(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{
-		{"--user", ""},
-		{"--user", "alice smith"},
-		{"--user", strings.Repeat("a", room.MaxUserIDBytes+1)},
-		{"--user", "alice", "--name", strings.Repeat("n", 257)},
-		{"--user", "alice", "--ttl", "0s"},
-		{"--user", "alice", "--secret", "short"},
-		{"--user", "alice", "--grant", "lobby"},
-		{"--user", "alice", "--grant", "join:"},
-		{"--user", "alice", "--grant", ":lobby"},
-		{"--user", "alice", "--grant", "jion:lobby"},
-		{"--user", "alice", "--grant", "join:a b"},
-		{"--user", "alice", "--peer", "a b"},
-		{"--user", "alice", "--print", "all"},
-		{"--admin", "--grant", "join:lobby"},
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--user", ""}, "set --user ID or --admin"},
+		{[]string{"--user", "alice "}, `--user: "alice " is not a user ID: it must not begin or end with a space`},
+		{[]string{"--user", strings.Repeat("a", 65)}, "it must be at most 64 bytes"},
+		{[]string{"--user", "alice", "--name", strings.Repeat("n", 257)}, "--name: "},
+		{[]string{"--user", "alice", "--ttl", "0s"}, "--ttl: "},
+		{[]string{"--user", "alice", "--secret", "short"}, "PARLOR_SECRET: "},
+		{[]string{"--user", "alice", "--grant", "lobby"}, "--grant: "},
+		{[]string{"--user", "alice", "--grant", "join:"}, "--grant: "},
+		{[]string{"--user", "alice", "--grant", ":lobby"}, "--grant: "},
+		{[]string{"--user", "alice", "--grant", "jion:lobby"}, "--grant: "},
+		{[]string{"--user", "alice", "--grant", "join:lobby "}, "--grant: "},
+		{[]string{"--user", "alice", "--peer", "é*"}, "--peer: "},
+		{[]string{"--user", "alice", "--print", "all"}, "--print"},
+		{[]string{"--admin", "--grant", "join:lobby"}, "--admin: "},
 	} {
-		if got := parlor(t.Context(), t, nil, append([]string{"token"}, args...)...); got.code != exitUsage || got.out != "" {
-			t.Errorf("%q: exit code %d, output %q", args, got.code, got.out)
+		got := parlor(t.Context(), t, nil, append([]string{"token"}, c.args...)...)
+		if got.code != exitUsage || got.out != "" || !strings.Contains(got.err, c.want) {
+			t.Errorf("%q: exit code %d, output %q, error %q", c.args, got.code, got.out, got.err)
 		}
 	}
 }

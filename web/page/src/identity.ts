@@ -1,6 +1,7 @@
-const ROOM_ID = /^[0-9A-Za-z!#$%&()+:;<=.>?@[\]^_{}|~-]{1,128}$/;
+/** The IDs of the contract: no space at the beginning or end, and no `.` and `..` between slashes. */
+const ROOM_ID = /^(?! |.* $|(.*[/\\])?\.\.?([/\\]|$))[ -~]{1,128}$/;
 const SUFFIX_LENGTH = 6;
-const USER_ID_LENGTH = 32;
+const USER_ID_LENGTH = 64;
 
 /**
  * Makes a userID from a name: the allowed characters of the name, and a suffix that distinguishes
@@ -26,12 +27,9 @@ export function randomSuffix(): string {
  */
 export function roomIDOf(name: string): string | undefined {
   const normalized = name.normalize('NFC');
-  const id = ROOM_ID.test(normalized) ? normalized : encodeURIComponent(normalized).replace(/['*]/g, percentEncode);
-  return ROOM_ID.test(id) && id !== '.' && id !== '..' ? id : undefined;
-}
-
-function percentEncode(character: string): string {
-  return `%${character.charCodeAt(0).toString(16).toUpperCase()}`;
+  if (ROOM_ID.test(normalized)) return normalized;
+  const encoded = encodeURIComponent(normalized).replaceAll('.', '%2E');
+  return ROOM_ID.test(encoded) ? encoded : undefined;
 }
 
 /** Returns the length of a text in bytes of UTF-8, as the limits of the API count it. */

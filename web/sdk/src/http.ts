@@ -60,10 +60,12 @@ export class HTTP {
   }
 }
 
-/** Inserts the IDs into the path, encoded, because they may contain `#`, `?` and `%`. */
+/** Inserts the IDs into the path, encoded, because they may contain `/`, `#`, `?` and `%`. */
 function fill(path: string, names: object = {}): string {
   let filled = path;
   for (const [name, value] of Object.entries(names)) {
+    // fetch would resolve such a segment, and make another call.
+    if (/^\.{0,2}$/.test(value)) throw new ParlorError('invalid_request', `The ${name} "${value}" is not a valid ID.`);
     filled = filled.replace(`{${name}}`, encodeURIComponent(value));
   }
   return filled;

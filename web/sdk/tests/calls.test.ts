@@ -15,8 +15,15 @@ beforeEach(async () => {
 
 const messagesPath = '/v1/rooms/r/messages';
 
+test('IDs that fetch would resolve are refused', async () => {
+  for (const id of ['', '.', '..']) {
+    await expect(parlor.leaveRoom(id)).rejects.toMatchObject({ code: 'invalid_request' });
+    await expect(parlor.recallPeerMessage(id, 'm')).rejects.toMatchObject({ code: 'invalid_request' });
+  }
+});
+
 test('IDs in paths are encoded', async () => {
-  const roomID = 'class#1?%/';
+  const roomID = "class#1?%/ \\..;,$&'*+=@:{roomID}";
   const reply = parlor.enterRoom(roomID, { roomName: 'First class' });
   const call = await server.next('POST', `/v1/rooms/${encodeURIComponent(roomID)}/enter`);
   expect(call.body).toEqual({ roomName: 'First class' });
