@@ -30,11 +30,15 @@ func newKey(prefix string) string { return prefix + rand.Text() }
 
 func hashKey(key string) room.KeyHash { return sha256.Sum256([]byte(key)) }
 
-// withSession returns a handler that requires a session key, and passes the session to h.
-func (a *api) withSession(h func(http.ResponseWriter, *http.Request, room.Session) error) http.HandlerFunc {
+// withSession returns a handler that requires a session key, and passes the session to h. A query
+// or a body is refused unless h reads it.
+func (a *api) withSession(h func(http.ResponseWriter, *http.Request, room.Session) error, read ...input) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
 		session, err := a.authenticate(r)
 		if err != nil {
+			return err
+		}
+		if err := refuseUnread(r, read...); err != nil {
 			return err
 		}
 		return h(w, r, session)
@@ -42,32 +46,36 @@ func (a *api) withSession(h func(http.ResponseWriter, *http.Request, room.Sessio
 }
 
 // withRoom is withSession for a path with a roomID.
-func (a *api) withRoom(h func(http.ResponseWriter, *http.Request, room.Session, room.RoomID) error) http.HandlerFunc {
+func (a *api) withRoom(h func(http.ResponseWriter, *http.Request, room.Session, room.RoomID) error, read ...input) http.HandlerFunc {
 	return a.withSession(func(w http.ResponseWriter, r *http.Request, session room.Session) error {
 		id, err := pathRoomID(r)
 		if err != nil {
 			return err
 		}
 		return h(w, r, session, id)
-	})
+	}, read...)
 }
 
 // withPeer is withSession for a path with a userID.
-func (a *api) withPeer(h func(http.ResponseWriter, *http.Request, room.Session, room.UserID) error) http.HandlerFunc {
+func (a *api) withPeer(h func(http.ResponseWriter, *http.Request, room.Session, room.UserID) error, read ...input) http.HandlerFunc {
 	return a.withSession(func(w http.ResponseWriter, r *http.Request, session room.Session) error {
 		id, err := pathUserID(r)
 		if err != nil {
 			return err
 		}
 		return h(w, r, session, id)
-	})
+	}, read...)
 }
 
-// withAdmin returns a handler that requires an admin token, and passes the admin to h.
-func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request, room.Actor) error) http.HandlerFunc {
+// withAdmin returns a handler that requires an admin token, and passes the admin to h. A query or a
+// body is refused unless h reads it.
+func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request, room.Actor) error, read ...input) http.HandlerFunc {
 	return a.handle(func(w http.ResponseWriter, r *http.Request) error {
 		by, _, err := a.authenticateAdmin(r)
 		if err != nil {
+			return err
+		}
+		if err := refuseUnread(r, read...); err != nil {
 			return err
 		}
 		return h(w, r, by)
@@ -75,36 +83,36 @@ func (a *api) withAdmin(h func(http.ResponseWriter, *http.Request, room.Actor) e
 }
 
 // withAdminRoom is withAdmin for a path with a roomID.
-func (a *api) withAdminRoom(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID) error) http.HandlerFunc {
+func (a *api) withAdminRoom(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID) error, read ...input) http.HandlerFunc {
 	return a.withAdmin(func(w http.ResponseWriter, r *http.Request, by room.Actor) error {
 		id, err := pathRoomID(r)
 		if err != nil {
 			return err
 		}
 		return h(w, r, by, id)
-	})
+	}, read...)
 }
 
 // withAdminUser is withAdmin for a path with a userID.
-func (a *api) withAdminUser(h func(http.ResponseWriter, *http.Request, room.Actor, room.UserID) error) http.HandlerFunc {
+func (a *api) withAdminUser(h func(http.ResponseWriter, *http.Request, room.Actor, room.UserID) error, read ...input) http.HandlerFunc {
 	return a.withAdmin(func(w http.ResponseWriter, r *http.Request, by room.Actor) error {
 		id, err := pathUserID(r)
 		if err != nil {
 			return err
 		}
 		return h(w, r, by, id)
-	})
+	}, read...)
 }
 
 // withAdminMember is withAdmin for a path with a roomID and a userID.
-func (a *api) withAdminMember(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID, room.UserID) error) http.HandlerFunc {
+func (a *api) withAdminMember(h func(http.ResponseWriter, *http.Request, room.Actor, room.RoomID, room.UserID) error, read ...input) http.HandlerFunc {
 	return a.withAdminRoom(func(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
 		user, err := pathUserID(r)
 		if err != nil {
 			return err
 		}
 		return h(w, r, by, id, user)
-	})
+	}, read...)
 }
 
 // actor returns the session as the actor of a request.

@@ -65,17 +65,9 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// allowStreaming clears the write deadline of a reply that is a stream. First it reads the
-// request's body, which should be empty: otherwise a client could send one without end. Errors:
-// body_timeout, body_too_large.
-func allowStreaming(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength != 0 {
-		if _, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBodyBytes)); err != nil {
-			return bodyProblem(err)
-		}
-	}
+// allowStreaming clears the write deadline of a reply that is a stream.
+func allowStreaming(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
-	return nil
 }
 
 // extendUploadDeadline extends the write deadline by the time that an upload may take. uploadBody

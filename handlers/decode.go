@@ -72,6 +72,54 @@ func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any
 	return a.decode(w, r, request)
 }
 
+// input is a part of a request that an operation reads.
+type input string
+
+const (
+	inQuery input = "query"
+	inBody  input = "body"
+)
+
+// refuseUnread returns invalid_request if a request has a query or a body that its operation does
+// not read: nothing that a caller sends is ignored. Many clients send {} for a body without fields,
+// and so that is none.
+func refuseUnread(r *http.Request, read ...input) error {
+	var faults []fault
+	if !slices.Contains(read, inQuery) {
+		faults = readQuery(r).faults
+	}
+	if !slices.Contains(read, inBody) {
+		empty, err := emptyBody(r)
+		if err != nil {
+			return bodyProblem(err)
+		}
+		if !empty {
+			faults = append(faults, fault{"", "body", "this call has no body: send none"})
+		}
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return invalid(faults...)
+}
+
+// maxEmptyBody is the most bytes of a body that is read to see whether it is empty.
+const maxEmptyBody = 64
+
+// emptyBody reports whether a request has no body, or one of white space and at most an empty
+// object.
+func emptyBody(r *http.Request) (bool, error) {
+	if r.ContentLength == 0 {
+		return true, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxEmptyBody+1))
+	if err != nil {
+		return false, err
+	}
+	text := strings.Join(strings.Fields(string(body)), "")
+	return len(body) <= maxEmptyBody && (text == "" || text == "{}"), nil
+}
+
 const (
 	// maxDepth bounds the nesting of objects and arrays. The deepest valid message has 8 levels.
 	maxDepth = 16

@@ -38,6 +38,9 @@ func (a *api) createDevelopmentToken(w http.ResponseWriter, r *http.Request) err
 	if proxied(r.Header) {
 		return room.ErrForbiddenProxy
 	}
+	if err := refuseUnread(r, inBody); err != nil {
+		return err
+	}
 	var request developmentTokenRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err

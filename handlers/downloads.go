@@ -37,9 +37,7 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer release()
-	if err := allowStreaming(w, r); err != nil {
-		return err
-	}
+	allowStreaming(w)
 	content, size, err := a.Media.Open(r.Context(), string(m.ID))
 	switch {
 	case errors.Is(err, media.ErrNotStored):
@@ -96,6 +94,9 @@ func (a *api) authorizeDownload(r *http.Request) (m room.StoredMedia, user room.
 		if err == nil {
 			err = errors.Join(badID, q.err())
 		}
+	}
+	if err == nil {
+		err = refuseUnread(r, inQuery)
 	}
 	if err != nil {
 		return m, "", err

@@ -57,9 +57,10 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 	if err := q.err(); err != nil { // with a misspelt last_event_id the client would miss events unnoticed
 		return err
 	}
-	if err := allowStreaming(w, r); err != nil {
+	if err := refuseUnread(r, inQuery); err != nil {
 		return err
 	}
+	allowStreaming(w)
 	release, err := a.acquireStream(r, session)
 	if err != nil {
 		return err

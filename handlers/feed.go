@@ -59,9 +59,10 @@ func (a *api) streamAdminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := allowStreaming(w, r); err != nil {
+	if err := refuseUnread(r, inQuery); err != nil {
 		return err
 	}
+	allowStreaming(w)
 	select {
 	case a.feeds <- struct{}{}:
 		defer func() { <-a.feeds }()

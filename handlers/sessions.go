@@ -49,6 +49,9 @@ func (a *api) createSession(w http.ResponseWriter, r *http.Request) error {
 	if err := a.checkLoginRate(w, r); err != nil {
 		return err
 	}
+	if err := refuseUnread(r, inBody); err != nil {
+		return err
+	}
 	var request createSessionRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err

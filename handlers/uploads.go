@@ -119,6 +119,13 @@ func (a *api) authorizeUpload(r *http.Request) (c *uploadCall, path string, err 
 	if err != nil {
 		return nil, "", err
 	}
+	var read []input
+	if r.Method == http.MethodPost || r.Method == http.MethodPatch {
+		read = []input{inBody}
+	}
+	if err := refuseUnread(r, read...); err != nil {
+		return nil, "", err
+	}
 	if r.Method == http.MethodPost || r.Method == http.MethodPatch { // getting the offset and deleting need no grant
 		if err := session.Grants.CheckMedia(); err != nil {
 			return nil, "", err

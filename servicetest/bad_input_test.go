@@ -510,3 +510,61 @@ func TestHugeHeader(t *testing.T) {
 		t.Error("the stream resumed from an overlong cursor")
 	}
 }
+
+// TestUnreadInput makes each call with a query parameter that it does not have, and with a body if
+// it has none.
+func TestUnreadInput(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice := s.login("alice")
+	alice.enter("lobby")
+	calls := samples(s)
+	for _, path := range []string{"/v1/media/uploads/3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61", "/v1/media/3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61/cat.png"} {
+		calls = append(calls, sample{id: "HEAD of " + path, method: "HEAD", path: path, header: map[string]string{"Tus-Resumable": "1.0.0"}})
+	}
+	check := func(call sample, what, pointer, rule string, r reply) {
+		var p problem
+		if call.method != "HEAD" {
+			p = as[problem](r)
+		}
+		if r.StatusCode != http.StatusBadRequest || call.method != "HEAD" && (len(p.Errors) != 1 || p.Errors[0].Pointer != pointer || p.Errors[0].Rule != rule) {
+			t.Errorf("%s with %s: got status %d: %s", call, what, r.StatusCode, r.body)
+		}
+	}
+	for _, call := range calls {
+		with := call
+		with.path += "?unheardOf=1"
+		check(call, "an unknown parameter", "query/unheardOf", "unknown", with.by(call.caller(alice), nil))
+		if call.body != nil || call.file || call.method == "HEAD" {
+			continue
+		}
+		for _, body := range []string{`{"unheardOf":1}`, "[]", "null", "text", `"{}"`, "{}{}", strings.Repeat(" ", 100), strings.Repeat(" ", 1<<20)} {
+			for _, length := range []int64{int64(len(body)), -1} {
+				check(call, fmt.Sprintf("the body %.20q of length %d", body, length), "", "body", call.by(call.caller(alice), raw(body), func(r *http.Request) {
+					r.ContentLength = length
+				}))
+			}
+		}
+	}
+	// What HTTP clients send for no body is accepted.
+	for _, body := range []string{"", " ", "{}", " {\r\n} "} {
+		for _, contentType := range []string{"", "application/json", "text/plain"} {
+			for _, length := range []int64{int64(len(body)), -1} {
+				change := func(r *http.Request) {
+					r.Header.Del("Content-Type")
+					if contentType != "" {
+						r.Header.Set("Content-Type", contentType)
+					}
+					if r.ContentLength = length; length < 0 && body == "" {
+						r.Body = io.NopCloser(strings.NewReader("")) // chunked
+					}
+				}
+				alice.enter("second")
+				for _, call := range []string{"POST " + roomPath("lobby", "/join"), "POST " + roomPath("second", "/leave"), "GET " + roomPath("lobby", "")} {
+					method, path, _ := strings.Cut(call, " ")
+					alice.call(method, path, raw(body), change).is(http.StatusOK)
+				}
+			}
+		}
+	}
+}
