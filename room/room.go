@@ -159,6 +159,9 @@ type Room struct {
 	PresencePending bool `json:"-"`
 	// OldestSeq is the oldest event that can still be read.
 	OldestSeq Seq `json:"-"`
+	// LastAt is the latest time of an event or a join. It is set if the room was read under its
+	// lock.
+	LastAt Instant `json:"-"`
 	// DestroyedAt and DestroyReason are zero until the room is destroyed.
 	DestroyedAt   time.Time     `json:"-"`
 	DestroyReason DestroyReason `json:"-"`
@@ -192,9 +195,11 @@ type JoinRequest struct {
 	MaxRooms int
 }
 
-// BatchesPresence reports whether the room is so large that the next join or leave is published in
-// a batch.
-func (r Room) BatchesPresence() bool { return r.MemberCount >= PresenceBatchThreshold }
+// BatchesPresence reports whether the next join or leave is published in a batch: because the room
+// is large, or because others are pending, which must not be published after it.
+func (r Room) BatchesPresence() bool {
+	return r.MemberCount >= PresenceBatchThreshold || r.PresencePending
+}
 
 // FlushesBeforeLeave reports whether the pending joins and leaves are published before members
 // leave: because the room may then be empty, and none may be pending when a room ends; or because
@@ -223,6 +228,7 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 		return r, Change{}, ErrBanned
 	}
 	var c Change
+	now = r.next(now)
 	if len(request.Others) == 0 {
 		if r.MemberCount >= r.Config.MaxMembers {
 			return r, Change{}, ErrRoomFull
@@ -237,7 +243,7 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 			r, c.Events = r.append(c.Events, now, MembersJoined{MemberList: []Member{{User: request.User, JoinedAt: InstantOf(now)}}})
 		}
 		r.MemberCount++
-		r.DestroyAt = 0
+		r.DestroyAt, r.LastAt = 0, InstantOf(now)
 	}
 	switch r.Config.SameUser {
 	case SameUserReject:
@@ -307,7 +313,7 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 	case r.MemberCount > 0:
 		r = r.replaceAttributes(&c, r.Attributes.without(gone...), "", now)
 	case r.Config.DestroyDelay == 0:
-		r.DestroyedAt, r.DestroyReason = now, DestroyEmpty
+		r.DestroyedAt, r.DestroyReason = r.next(now), DestroyEmpty
 	default:
 		r.DestroyAt = InstantOf(now.Add(r.Config.DestroyDelay.Duration()))
 		r = r.replaceAttributes(&c, nil, "", now)
@@ -315,9 +321,12 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 	return r, c
 }
 
-// FlushPresence publishes a batch of joins and leaves.
+// FlushPresence publishes a batch of joins, in the order of joining, and leaves.
 func (r Room) FlushPresence(joined []Member, left []LeftMember, now time.Time) (Room, []Event) {
 	var events []Event
+	if n := len(joined); n > 0 {
+		r.LastAt = max(r.LastAt, joined[n-1].JoinedAt)
+	}
 	for list := range slices.Chunk(joined, MaxMembersPerEvent) {
 		r, events = r.append(events, now, MembersJoined{MemberList: list})
 	}
@@ -337,7 +346,7 @@ func (r Room) Destroy(sessions []SessionID, left []LeftMember, adminReason strin
 	}
 	r, c.Events = r.FlushPresence(nil, left, now)
 	r.MemberCount = 0
-	r.DestroyAt, r.DestroyedAt, r.DestroyReason = 0, now, DestroyAdmin
+	r.DestroyAt, r.DestroyedAt, r.DestroyReason = 0, r.next(now), DestroyAdmin
 	return r, c
 }
 
@@ -347,6 +356,18 @@ func (r Room) left(s SessionID, reason LeaveReason, adminReason string) Left {
 
 // append appends an event to the room's log.
 func (r Room) append(events []Event, now time.Time, body Body) (Room, []Event) {
+	now = r.next(now)
 	r.LastSeq++
+	r.LastAt = InstantOf(now)
 	return r, append(events, Event{Room: r.ID, Log: r.Generation, Seq: r.LastSeq, At: now, Body: body})
+}
+
+// next returns the time of the next event or join: now, or the latest time of the room if that is
+// later. Servers know the time with a difference of milliseconds, and a transaction may have waited
+// for the room's lock since it asked for the time.
+func (r Room) next(now time.Time) time.Time {
+	if last := max(r.CreatedAt, r.LastAt); InstantOf(now) < last {
+		return last.Time()
+	}
+	return now
 }

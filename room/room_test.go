@@ -31,11 +31,13 @@ func TestRoomMatchesModel(t *testing.T) {
 		sessionOf := func(t *rapid.T, u room.User) room.SessionID {
 			return room.SessionID(fmt.Sprint(u.ID, "-", rapid.IntRange(1, 2).Draw(t, "session")))
 		}
-		checkSeqs := func(c room.Change) {
+		var times roomTimes
+		checkEvents := func(c room.Change) {
 			for _, e := range c.Events {
 				if e.Seq != r.LastSeq {
 					t.Fatalf("the event has seq %d, but the log ends at %d", e.Seq, r.LastSeq)
 				}
+				times.check(t, e)
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -51,7 +53,7 @@ func TestRoomMatchesModel(t *testing.T) {
 				r, c, err = r.Join(room.JoinRequest{
 					Session: s, User: u, Call: room.RoomEnter, MaxRooms: 1,
 					InRoom: in[u.ID][s], Others: others(in[u.ID], s),
-				}, noon)
+				}, times.now(t))
 				switch {
 				case in[u.ID][s]:
 					if err != nil || len(c.Events)+len(c.Joined) > 0 || !reflect.DeepEqual(r, before) {
@@ -76,7 +78,7 @@ func TestRoomMatchesModel(t *testing.T) {
 					in[u.ID] = map[room.SessionID]bool{}
 				}
 				in[u.ID][s] = true
-				checkSeqs(c)
+				checkEvents(c)
 			},
 			"leave": func(t *rapid.T) {
 				u := user.Draw(t, "who")
@@ -86,7 +88,7 @@ func TestRoomMatchesModel(t *testing.T) {
 				}
 				last := len(in[u.ID]) == 1
 				var c room.Change
-				r, c = r.Leave([]room.LeaveRequest{{User: u, Sessions: []room.SessionID{s}, Last: last}}, room.ReasonTimedOut, "", noon)
+				r, c = r.Leave([]room.LeaveRequest{{User: u, Sessions: []room.SessionID{s}, Last: last}}, room.ReasonTimedOut, "", times.now(t))
 				if left := len(c.Events) == 1; left != last {
 					t.Fatalf("leave published: %t, last session: %t", left, last)
 				}
@@ -97,7 +99,7 @@ func TestRoomMatchesModel(t *testing.T) {
 				if last {
 					delete(in, u.ID)
 				}
-				checkSeqs(c)
+				checkEvents(c)
 			},
 			"": func(t *rapid.T) {
 				if r.MemberCount != len(in) || r.MemberCount > maxMembers {
@@ -109,6 +111,33 @@ func TestRoomMatchesModel(t *testing.T) {
 			},
 		})
 	})
+}
+
+// roomTimes draws the times of servers whose clocks differ, and checks those of a room's events.
+type roomTimes struct {
+	elapsed    time.Duration
+	at, joined room.Instant // the latest so far
+}
+
+func (l *roomTimes) now(t *rapid.T) time.Time {
+	l.elapsed += 10 * time.Millisecond
+	return noon.Add(l.elapsed + time.Duration(rapid.IntRange(-50, 50).Draw(t, "ahead"))*time.Millisecond)
+}
+
+// check checks that neither an event nor a join is before an earlier one.
+func (l *roomTimes) check(t *rapid.T, e room.Event) {
+	at := room.InstantOf(e.At)
+	if at < l.at {
+		t.Fatalf("event %d is at %s, after one at %s", e.Seq, at, l.at)
+	}
+	l.at = at
+	joined, _ := e.Body.(room.MembersJoined)
+	for _, m := range joined.MemberList {
+		if m.JoinedAt < l.joined || m.JoinedAt > at {
+			t.Fatalf("%s joined at %s by an event of %s, after one who joined at %s", m.ID, m.JoinedAt, at, l.joined)
+		}
+		l.joined = m.JoinedAt
+	}
 }
 
 func others(in map[room.SessionID]bool, but room.SessionID) (others []room.SessionID) {
@@ -130,12 +159,15 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: room.MaxMaxMembers}}
 		var (
 			in            = map[room.UserID]bool{}
+			joinedAt      = map[room.UserID]room.Instant{}
+			times         roomTimes
 			inLog         = map[room.UserID]bool{} // members according to the log
 			pendingLeaves = map[room.UserID]bool{} // left, but not yet published
 			listed        = map[room.UserID]bool{} // a list of members, with the events since then
 		)
 		readEvents := func(t *rapid.T, events []room.Event) {
 			for _, e := range events {
+				times.check(t, e)
 				switch b := e.Body.(type) {
 				case room.MembersJoined:
 					for _, m := range b.MemberList {
@@ -160,9 +192,10 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 			var left []room.LeftMember
 			for id := range in {
 				if !inLog[id] {
-					joined = append(joined, room.Member{User: room.User{ID: id}})
+					joined = append(joined, room.Member{User: room.User{ID: id}, JoinedAt: joinedAt[id]})
 				}
 			}
+			slices.SortFunc(joined, func(a, b room.Member) int { return int(a.JoinedAt - b.JoinedAt) })
 			for id := range pendingLeaves {
 				left = append(left, room.LeftMember{User: room.User{ID: id}})
 			}
@@ -171,7 +204,7 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 				t.Fatalf("%d joined and %d left, but PresencePending is false", len(joined), len(left))
 			}
 			var events []room.Event
-			r, events = r.FlushPresence(joined, left, noon)
+			r, events = r.FlushPresence(joined, left, times.now(t))
 			readEvents(t, events)
 			if r.PresencePending || !maps.Equal(in, inLog) || !maps.Equal(in, listed) {
 				t.Fatalf("members %v according to the log, %v according to a list and events, but %v in the room", inLog, listed, in)
@@ -184,14 +217,14 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 			batched := r.BatchesPresence()
 			var c room.Change
 			var err error
-			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1}, noon)
+			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1}, times.now(t))
 			if err != nil {
 				t.Fatal(err)
 			}
 			if len(c.Events) > 0 == batched {
 				t.Fatalf("want the join published at once: %t, with %d members", !batched, len(in))
 			}
-			in[id] = true
+			in[id], joinedAt[id] = true, r.LastAt
 			readEvents(t, c.Events)
 		}
 		for i := range room.PresenceBatchThreshold - 3 {
@@ -222,7 +255,7 @@ func TestBatchedPresenceMatchesMembers(t *testing.T) {
 				}
 				before := len(inLog)
 				var c room.Change
-				r, c = r.Leave(requests, room.ReasonLeft, "", noon)
+				r, c = r.Leave(requests, room.ReasonLeft, "", times.now(t))
 				readEvents(t, c.Events)
 				if len(c.Events) > 1 || len(inLog) < before-len(requests) {
 					t.Fatalf("%d events for %d leave requests", len(c.Events), len(requests))

@@ -51,6 +51,8 @@ type clock struct {
 	mu sync.Mutex // guards all below
 	// database is what the database's clock showed when process showed at.
 	database, at time.Time
+	// latest is the result of the last call of now.
+	latest time.Time
 	// skew is how far the wall clock of this process was ahead at the last reading, and skewError is
 	// by how much that may be wrong, because the reading took a while.
 	skew, skewError time.Duration
@@ -68,8 +70,17 @@ type querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// now returns the database's time, as far as this process knows it.
-func (c *clock) now() time.Time { return c.databaseTime(c.process()) }
+// now returns the database's time, as far as this process knows it. A reading that sets the clock
+// back a little makes it wait, so that what happens later in this process has no earlier time.
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.database.Add(c.process().Sub(c.at))
+	if back := c.latest.Sub(now); back <= 0 || back > maxStep {
+		c.latest = now
+	}
+	return c.latest
+}
 
 // databaseTime returns the database's time at a time of this process's clock.
 func (c *clock) databaseTime(at time.Time) time.Time {

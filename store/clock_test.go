@@ -237,3 +237,24 @@ func TestSlowReadingRefusesNoStart(t *testing.T) {
 		t.Errorf("clocks differ by more than the delay: %v", err)
 	}
 }
+
+// TestTimesOfAServerDoNotGoBack sets the database's clock back by less than a step, as NTP does.
+func TestTimesOfAServerDoNotGoBack(t *testing.T) {
+	t.Parallel()
+	f := setupClocks(t, store.Options{})
+	alice := newSession(t, f.Store, "alice")
+	r := enter(t, f.fixture, alice, "lobby")
+	latest := r.CreatedAt
+	for _, step := range []time.Duration{-time.Second, 600 * time.Millisecond, 600 * time.Millisecond, -100 * time.Millisecond} {
+		f.database.advance(step)
+		renew(t, f.Store)
+		m, err := f.PostMessage(t.Context(), alice, "lobby", textDraft("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now := max(latest, room.InstantOf(f.database.Now())); m.SentAt != now {
+			t.Errorf("after a step of %s: sent at %s, want %s", step, m.SentAt, now)
+		}
+		latest = m.SentAt
+	}
+}

@@ -16,7 +16,7 @@ import (
 // of the session was opened meanwhile. It neither blocks nor fails: a write that PostgreSQL does
 // not accept is retried.
 func (s *Store) Detach(id room.SessionID, streamNo int64, at time.Time) {
-	s.detacher.add(detachment{id, streamNo, s.clock.databaseTime(at).Truncate(time.Millisecond)})
+	s.detacher.add(detachment{id, streamNo, room.InstantOf(s.clock.databaseTime(at)).Time()})
 }
 
 // DetachStrays detaches the sessions that are online on this node according to the database, but

@@ -229,7 +229,7 @@ func queueJoin(b *pgx.Batch, r room.Room, request room.JoinRequest, now time.Tim
 	}
 	if r.MemberCount > members {
 		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
-			r.Generation, request.User.ID, request.User.Name, r.LastSeq, now, !batched)
+			r.Generation, request.User.ID, request.User.Name, r.LastSeq, r.LastAt.Time(), !batched)
 	}
 	for i, joined := range c.Joined {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",

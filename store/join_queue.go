@@ -152,11 +152,11 @@ func (s *Store) commitJoins(id room.RoomID, batch []*pendingJoin, wait bool) (re
 func (s *Store) decideJoins(
 	ctx context.Context, tx pgx.Tx, id room.RoomID, batch []*pendingJoin, wait bool,
 ) (room.Change, error) {
-	now := s.now()
 	state, err := s.lockJoinState(ctx, tx, id, batch, wait)
 	if err != nil {
 		return room.Change{}, err
 	}
+	now := s.now() // after the wait for the locks
 	joins := state.eligible(id, batch, now)
 	r, created := state.room, false
 	if r.Generation == 0 {
@@ -271,9 +271,9 @@ func (s *Store) lockJoinState(
 		})
 	}
 	b.Queue(lockRoomLog, id)
-	b.Queue("SELECT " + roomColumns + " FROM rooms r WHERE r.generation = " + lockedGeneration).
+	b.Queue("SELECT " + lockedRoomColumns + " FROM rooms r WHERE r.generation = " + lockedGeneration).
 		QueryRow(func(row pgx.Row) (err error) {
-			state.room, err = scanRoom(row)
+			state.room, err = scanLockedRoom(row)
 			if errors.Is(err, pgx.ErrNoRows) {
 				state.room, err = room.Room{}, nil
 			}

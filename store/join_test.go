@@ -10,6 +10,7 @@ import (
 
 	"parlor/room"
 	"parlor/store"
+	"parlor/store/storetest"
 )
 
 // A queue is calls that want to join a room while the first of them waits for a lock.
@@ -170,6 +171,81 @@ func TestJoinsOfAMissingRoom(t *testing.T) {
 	}
 	if second.err != nil || second.created || second.room.Generation != creator.room.Generation || second.room.MemberCount != 2 {
 		t.Errorf("the second: %+v", second)
+	}
+	checkInvariants(t, f)
+}
+
+// TestTimesFollowTheLog makes users join, write and leave on two servers that know the time with a
+// difference, in a room that is large enough to publish joins in batches. The times of the log are
+// in its order, and no member joined before the room was created.
+func TestTimesFollowTheLog(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	began := time.Now()
+	server := func(ahead time.Duration) *store.Store {
+		return storetest.Open(t, f.address, store.Options{
+			LockTimeout: time.Minute, DatabaseNow: func(at time.Time) time.Time { return at.Add(ahead) },
+		})
+	}
+	servers := []*store.Store{server(700 * time.Millisecond), server(-700 * time.Millisecond)}
+	const users = room.PresenceBatchThreshold + 40
+	var running sync.WaitGroup
+	var r room.Room
+	for i := range users {
+		s := servers[i%len(servers)]
+		session := newSession(t, s, fmt.Sprintf("user%d", i))
+		visit := func() {
+			entered, _, err := s.EnterRoom(t.Context(), as(session), "lobby", room.RoomOptions{})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, _, err := s.PostMessage(t.Context(), toRoom(session, "lobby", textDraft("x"))); err != nil {
+				t.Error(err)
+			}
+			if i%7 == 3 {
+				if err := s.LeaveRoom(t.Context(), as(session), "lobby"); err != nil {
+					t.Error(err)
+				}
+			}
+			if i == 0 {
+				r = entered
+			}
+		}
+		if i == 0 {
+			visit()
+		} else {
+			running.Go(visit)
+		}
+	}
+	running.Wait()
+	for _, s := range servers {
+		if err := s.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := servers[0].EventsAfter(t.Context(), r.Generation, 0, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	latest, joined := r.CreatedAt, r.CreatedAt
+	for _, e := range page.Events {
+		at := room.InstantOf(e.At)
+		if e.Body.Type() != room.TypeMessagesReceived && at < latest {
+			t.Errorf("event %d, %s, is at %s, after one of %s", e.Seq, e.Body.Type(), at, latest)
+		}
+		latest = max(latest, at)
+		if list, ok := e.Body.(room.MembersJoined); ok {
+			for _, m := range list.MemberList {
+				if m.JoinedAt < joined || m.JoinedAt > at {
+					t.Errorf("%s joined at %s, by event %d of %s, after another at %s", m.ID, m.JoinedAt, e.Seq, at, joined)
+				}
+				joined = m.JoinedAt
+			}
+		}
+	}
+	if joined.Time().Before(began) || len(page.Events) < 2*room.PresenceBatchThreshold {
+		t.Errorf("%d events, the last join at %s", len(page.Events), joined)
 	}
 	checkInvariants(t, f)
 }

@@ -36,6 +36,19 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	return r, err
 }
 
+// lockedRoomColumns is roomColumns for a room that the transaction has locked.
+const lockedRoomColumns = roomColumns + `,
+	(SELECT at FROM events e WHERE e.generation = r.generation ORDER BY at DESC LIMIT 1)`
+
+func scanLockedRoom(row pgx.Row) (room.Room, error) {
+	var last *time.Time // nil if the log has no events
+	r, err := scanRoom(row, &last)
+	if last != nil {
+		r.LastAt = room.InstantOf(*last)
+	}
+	return r, err
+}
+
 // CreateRoom creates a room with the session in it. Settings that are not set get the defaults.
 // Errors: room.ErrNotGranted, room.ErrRoomExists, room.ErrTooManyRooms and those of
 // room.Session.Usable.
@@ -134,11 +147,11 @@ func lockRoomsByGeneration(ctx context.Context, tx pgx.Tx, generations string, a
 	if err != nil || len(locked) == 0 {
 		return nil, err
 	}
-	rows, err = tx.Query(ctx, "SELECT "+roomColumns+" FROM rooms r WHERE r.generation = ANY ($1) ORDER BY r.generation", locked)
+	rows, err = tx.Query(ctx, "SELECT "+lockedRoomColumns+" FROM rooms r WHERE r.generation = ANY ($1) ORDER BY r.generation", locked)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanRoom(row) })
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.Room, error) { return scanLockedRoom(row) })
 }
 
 // SessionRooms returns the rooms that the session is in, the oldest first.

@@ -56,7 +56,7 @@ func TestRoomIsDestroyedWithItsLastMember(t *testing.T) {
 	want := room.Room{
 		ID: "lobby", Generation: first.Generation, Name: "The lobby",
 		Config:      defaults(func(c *room.Config) { c.MaxMembers = 7 }),
-		MemberCount: 1, LastSeq: 1, OldestSeq: 1, CreatedAt: first.CreatedAt,
+		MemberCount: 1, LastSeq: 1, OldestSeq: 1, CreatedAt: first.CreatedAt, LastAt: first.LastAt,
 		Attributes: room.Attributes{},
 	}
 	if diff := cmp.Diff(want, first); diff != "" {

@@ -1204,7 +1204,7 @@ type MediaReply struct {
 	SignedURL string `json:"signedURL"`
 }
 
-// Member A user who is in a room.
+// Member A user who is in a room. No member has an earlier `joinedAt` than a member who joined before.
 type Member struct {
 	// JoinedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
 	//
