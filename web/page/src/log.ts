@@ -29,9 +29,14 @@ export class Log {
   readonly #list = byID('messages', HTMLOListElement);
   readonly #pending = byID('pending', HTMLOListElement);
   readonly #newest = byID('newest', HTMLButtonElement);
+  readonly #growth = new ResizeObserver(() => {
+    if (this.#following) this.scrollToEnd();
+  });
   readonly #userID: string;
   readonly #media: MediaView;
   readonly #recall: (message: Message) => void;
+  /** Whether the log shows its end, and follows new messages. */
+  #following = true;
   #entries: Entry[] = [];
   /** The seqs of recalled messages: a page of history in flight may still have their text. */
   #recalled = new Set<number>();
@@ -44,14 +49,22 @@ export class Log {
     this.clear();
     this.#newest.onclick = () => this.scrollToEnd();
     this.#scroller.onscroll = () => {
-      if (this.#nearEnd()) this.#newest.hidden = true;
+      this.#following = this.#nearEnd();
+      if (this.#following) this.#newest.hidden = true;
     };
+    // Messages that are being sent grow when they fail.
+    this.#growth.observe(this.#pending);
   }
 
   clear(): void {
     this.#entries = [];
     this.#recalled.clear();
     this.#list.replaceChildren();
+  }
+
+  close(): void {
+    this.#growth.disconnect();
+    this.clear();
   }
 
   /** Shows a message, unless it is shown already. */

@@ -142,7 +142,7 @@ export class RoomView {
     this.#attachments.close();
     this.#outbox.close();
     this.#media.clear();
-    this.#log.clear();
+    this.#log.close();
     this.#view.hidden = true;
   }
 
