@@ -25,9 +25,9 @@ const test = base.extend<{ largeFile: LargeFile }>({
 });
 
 /** Downloads a file from the log, and expects it to have these bytes. */
-async function expectDownload(user: User, name: string, bytes: Buffer): Promise<void> {
+async function expectDownload(user: User, name: string, bytes: Buffer, timeout = 60_000): Promise<void> {
   const link = user.page.locator('#messages').getByRole('link', { name });
-  await expect(link).toHaveAttribute('href', /signature=/);
+  await expect(link).toHaveAttribute('href', /signature=/, { timeout });
   const [download] = await Promise.all([user.page.waitForEvent('download'), link.click()]);
   expect(download.suggestedFilename()).toBe(name);
   const hash = (content: Buffer) => createHash('sha256').update(content).digest('hex');
@@ -170,6 +170,130 @@ test('an upload continues after the server was killed', async ({ largeFile, open
   expect(offsets.filter((offset) => offset === 0)).toHaveLength(1);
 });
 
+test('files wait for a server that is away for long, and are sent in their order', async ({
+  largeFile,
+  openPage,
+  room,
+  server,
+}) => {
+  const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
+  const bob = await openPage({ name: 'Bob', allowFailedRequests: true });
+  await alice.enter(room);
+  await bob.enter(room);
+  await alice.page.clock.install();
+  const offsets = recordOffsets(alice);
+  await beforeThirdRequest(alice, offsets, () => server.kill());
+  await alice.attach([largeFile.path, sample('baseline.jpg')]);
+  await alice.expectReconnecting();
+  await alice.send('text');
+  const states = alice.page.locator('#pending .state');
+  const waiting = [/^Waiting for the connection… .* of 26 MB Cancel$/, 'Waiting… Cancel'];
+  await expect(states.filter({ hasText: 'Cancel' })).toHaveText(waiting);
+  await alice.page.clock.fastForward('10:00');
+  await expect(states.filter({ hasText: 'Cancel' })).toHaveText(waiting);
+
+  await server.start();
+  await alice.reconnectNow();
+  await expect(alice.page.locator('#pending li')).toHaveCount(0);
+  await bob.reconnectNow();
+  for (const user of [alice, bob]) {
+    const messages = user.page.locator('#messages .bubble');
+    await expect(messages).toHaveCount(3);
+    await expect(messages.locator('img, .file-name')).toHaveCount(2);
+    await expect(user.page.locator('#messages li:has(a[download="large.bin"]) ~ li img')).toHaveCount(1);
+  }
+  await expectDownload(bob, 'large.bin', largeFile.bytes);
+  expect(offsets.filter((offset) => offset === 0)).toHaveLength(2); // one for each file
+});
+
+test('an upload continues after its connection died in silence', async ({ largeFile, openPage, tcpProxy, room }) => {
+  test.slow();
+  const alice = await openPage({ name: 'Alice', tcpProxy });
+  await alice.enter(room);
+  await alice.page.clock.install();
+  const offsets = recordOffsets(alice);
+  await beforeThirdRequest(alice, offsets, () => tcpProxy.silence());
+  await alice.attach(largeFile.path);
+  await expect.poll(() => offsets.length).toBe(3);
+  await alice.page.clock.fastForward(31_000); // three heartbeats
+  await alice.expectReconnecting();
+  await expect(alice.page.locator('#pending .state')).toContainText('Waiting for the connection… ');
+  tcpProxy.restore();
+  await alice.reconnectNow();
+  // The browser may try dead connections again, one after the other, because they look idle.
+  await expectDownload(alice, 'large.bin', largeFile.bytes, 180_000);
+  expect(offsets.filter((offset) => offset === 0)).toHaveLength(1);
+});
+
+test('an upload makes no progress in the back/forward cache, and continues after it', async ({
+  largeFile,
+  openPage,
+  room,
+  server,
+}) => {
+  const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
+  await alice.enter(room);
+  const offsets = recordOffsets(alice);
+  // The third request is sent, but its first bytes never arrive.
+  await alice.page.route('**/v1/media/uploads/*', (route) => (offsets.length === 3 ? undefined : route.continue()));
+  await alice.attach(largeFile.path);
+  await expect.poll(() => offsets.length).toBe(3);
+  await alice.page.evaluate(() => {
+    window.addEventListener('pageshow', ({ persisted }) => (document.body.dataset['persisted'] = String(persisted)));
+  });
+  await alice.page.goto(`${server.url}/docs`);
+  await expect.poll(() => server.sessionStates(alice.session)).toEqual(['detached']);
+  await alice.page.unroute('**/v1/media/uploads/*');
+  await alice.page.goBack({ waitUntil: 'commit' });
+  await expect(alice.page.locator('body')).toHaveAttribute('data-persisted', 'true');
+  await expectDownload(alice, 'large.bin', largeFile.bytes);
+  expect(offsets.filter((offset) => offset === 0)).toHaveLength(1);
+});
+
+test('after a reload, an upload continues when the file is attached again', async ({ largeFile, openPage, room }) => {
+  const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
+  await alice.enter(room);
+  const offsets = recordOffsets(alice);
+  await alice.page.route('**/v1/media/uploads/*', (route) => (offsets.length === 3 ? undefined : route.continue()));
+  await alice.attach([largeFile.path, sample('baseline.jpg')]);
+  await expect.poll(() => offsets.length).toBe(3);
+  await alice.page.reload();
+  await alice.page.unroute('**/v1/media/uploads/*');
+  await alice.expectConnected();
+  const pending = alice.page.locator('#pending li');
+  expect(await accessibilityViolations(alice.page)).toEqual([]);
+  await expect(pending).toContainText([/^large.binNot sent: the page was reloaded/, /^baseline.jpgNot sent: the page/]);
+  await alice.press('Discard baseline.jpg');
+  await alice.attach(largeFile.path);
+  await expectDownload(alice, 'large.bin', largeFile.bytes);
+  await expect(pending).toHaveCount(0);
+  expect(offsets.filter((offset) => offset === 0)).toHaveLength(1);
+});
+
+test('an upload continues in the session that replaces an expired one', async ({ largeFile, openPage, room, server }) => {
+  const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
+  const bob = await openPage({ name: 'Bob' });
+  await bob.enter(room);
+  await alice.enter(room);
+  const offsets = recordOffsets(alice);
+  let hold = true;
+  await alice.page.route('**/v1/media/uploads/*', (route) => (hold && offsets.length === 3 ? undefined : route.continue()));
+  await alice.attach(largeFile.path);
+  await expect.poll(() => offsets.length).toBe(3);
+  // The call that would renew the token gets no reply.
+  let renewing = true;
+  await alice.page.route('**/dev/token', (route) => {
+    if (!renewing) return route.continue();
+    renewing = false;
+    return undefined;
+  });
+  await server.expireSoon(alice.session);
+  await bob.expectEvents('Alice joined', 'Alice left: token expired', 'Alice joined');
+  hold = false;
+  await expectDownload(bob, 'large.bin', largeFile.bytes);
+  expect(offsets.filter((offset) => offset === 0)).toHaveLength(1);
+});
+
 test('an upload can be cancelled, retried and discarded', async ({ openPage, room }) => {
   const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
   await alice.enter(room);
@@ -221,6 +345,7 @@ test('a recalled message disappears for everyone', async ({ openPage, room }) =>
   for (const user of [alice, bob]) {
     await user.expectMessages('from Bob', 'Message recalled', 'Message recalled');
     await expect(user.page.locator('#messages img')).toHaveCount(0);
+    expect(await accessibilityViolations(user.page)).toEqual([]);
   }
   await expect(alice.page.getByRole('button', { name: 'Recall' })).toHaveCount(0);
   await bob.page.reload();

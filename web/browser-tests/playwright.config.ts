@@ -40,6 +40,8 @@ export default defineConfig({
     screenshot: 'only-on-failure',
     launchOptions: {
       executablePath: chromium(),
+      // As in the browsers of users. With it, goBack must not wait until the page is loaded.
+      ignoreDefaultArgs: ['--disable-back-forward-cache'],
       args: [
         '--no-sandbox', // the tests may run as root, in a container
         '--disable-quic',

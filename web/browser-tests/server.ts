@@ -4,25 +4,33 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+export interface LoginReply {
+  userID: string;
+  sessionKey: string;
+}
+
 /**
  * Server is a real server with a database of its own. It can be killed, and started again with the
  * same data and port.
  */
 export class Server {
   readonly #data: string;
+  readonly #options: string[];
   /** The address to listen on. The first start chooses the port. */
   #address = '127.0.0.1:0';
   #process: ChildProcess | undefined;
   #adminToken: string | undefined;
 
-  private constructor(data: string) {
+  private constructor(data: string, options: string[]) {
     this.#data = data;
+    this.#options = options;
   }
 
-  static async create(): Promise<Server> {
+  /** Starts a server with a new database. The options are those of `parlor serve`. */
+  static async create(...options: string[]): Promise<Server> {
     const data = mkdtempSync(join(tmpdir(), 'parlor-data-'));
     chmodSync(data, 0o755); // under root, PostgreSQL runs as another user
-    const server = new Server(data);
+    const server = new Server(data, options);
     await server.start();
     return server;
   }
@@ -35,7 +43,7 @@ export class Server {
   async start(): Promise<void> {
     const options = ['--data', this.#data, '--listen', this.#address, '--ops-listen', ''];
     const rate = ['--message-rate', '1000']; // the tests type faster than users do
-    const started = spawn(binary(), ['serve', '--dev', ...options, ...rate], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const started = spawn(binary(), ['serve', '--dev', ...options, ...rate, ...this.#options], { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#process = started;
     let output = '';
     this.#address = await new Promise<string>((resolve, reject) => {
@@ -66,6 +74,24 @@ export class Server {
   userToken(userID: string, seconds: number): string {
     const options = ['--user', userID, '--ttl', `${seconds}s`, '--data', this.#data];
     return execFileSync(binary(), ['token', ...options], { encoding: 'utf8' }).trim();
+  }
+
+  /** Makes the token of a session expire in a few seconds. */
+  async expireSoon({ userID, sessionKey }: LoginReply): Promise<void> {
+    const headers = { Authorization: `Bearer ${sessionKey}`, 'Content-Type': 'application/json' };
+    for (let seconds = 2; ; seconds *= 2) {
+      const body = JSON.stringify({ token: this.userToken(userID, seconds) });
+      const reply = await fetch(`${this.url}/v1/sessions/current/token`, { method: 'PUT', headers, body });
+      if (reply.ok) return;
+      if (reply.status !== 401) throw new Error(`PUT token: ${reply.status} ${await reply.text()}`);
+      // On a busy machine, the token has expired already.
+    }
+  }
+
+  /** Returns the states of a user's sessions: `online` with a stream, `detached` without one. */
+  async sessionStates({ userID }: LoginReply): Promise<string[]> {
+    const { sessions } = await this.admin('GET', `/users/${encodeURIComponent(userID)}/sessions`);
+    return sessions.map(({ state }: { state: string }) => state);
   }
 
   /** Creates an empty room, for a test that needs another memberTimeout or messages in it. */

@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
-/** TCPProxy forwards connections to the server, and can interrupt them like a broken network. */
+/** TCPProxy forwards connections to the server, and can break them as networks do. */
 export class TCPProxy {
   readonly #proxy;
   readonly #sockets = new Set<Socket>();
   #interrupted = false;
+  #silent = false;
 
   private constructor(port: number) {
     this.#proxy = createServer((client) => {
@@ -13,17 +14,25 @@ export class TCPProxy {
         client.destroy();
         return;
       }
+      if (this.#silent) {
+        this.#keep(client);
+        return;
+      }
       const server = connect(port, '127.0.0.1');
       for (const [from, to] of [[client, server], [server, client]] as const) {
-        this.#sockets.add(from);
+        this.#keep(from);
         from.pipe(to);
-        from.on('error', () => {}); // expected after an interruption; 'close' follows
         from.on('close', () => {
-          this.#sockets.delete(from);
-          to.destroy();
+          if (!this.#silent) to.destroy();
         });
       }
     });
+  }
+
+  #keep(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.on('error', () => {}); // expected after an interruption; 'close' follows
+    socket.on('close', () => this.#sockets.delete(socket));
   }
 
   static async start(serverURL: string): Promise<TCPProxy> {
@@ -43,8 +52,19 @@ export class TCPProxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /**
+   * Forwards nothing more on any connection, without closing it, and neither on new ones until
+   * restore is called: as when a phone loses its network, and later has another address.
+   */
+  silence(): void {
+    this.#silent = true;
+    for (const socket of this.#sockets) socket.unpipe().pause();
+  }
+
+  /** Forwards new connections again. */
   restore(): void {
     this.#interrupted = false;
+    this.#silent = false;
   }
 
   close(): void {

@@ -1,21 +1,34 @@
 import { test as base, expect, type Locator, type Page } from '@playwright/test';
-import { Server } from './server.ts';
+import { type LoginReply, Server } from './server.ts';
+import { Tab } from './tab.ts';
 import { TCPProxy } from './tcp-proxy.ts';
 
 /** User is a user of the room page, in a browser context of their own. */
 export class User {
   readonly page: Page;
   readonly name: string;
+  /** The reply to the first login. */
+  session!: LoginReply;
 
   constructor(page: Page, name: string) {
     this.page = page;
     this.name = name;
   }
 
+  /** Opens the page in a tab. */
+  static async inTab({ page }: Tab, name: string, server: Server, query = ''): Promise<User> {
+    await page.goto(`${server.url}/${query}`);
+    return new User(page, name);
+  }
+
   async enter(room: string): Promise<void> {
     await this.page.getByLabel('Your name').fill(this.name);
     await this.page.getByLabel('Room', { exact: true }).fill(room);
-    await this.page.getByRole('button', { name: 'Enter room' }).click();
+    const [login] = await Promise.all([
+      this.page.waitForResponse((reply) => new URL(reply.url()).pathname.endsWith('/v1/sessions')),
+      this.page.getByRole('button', { name: 'Enter room' }).click(),
+    ]);
+    this.session = await login.json();
     await expect(this.page.locator('#entry')).toBeHidden(); // the room is loaded
     await this.expectConnected();
   }
@@ -26,7 +39,7 @@ export class User {
   }
 
   /** Attaches a file, as from the dialog that the button opens. */
-  async attach(file: string | { name: string; mimeType: string; buffer: Buffer }): Promise<void> {
+  async attach(file: string | string[] | { name: string; mimeType: string; buffer: Buffer }): Promise<void> {
     const [chooser] = await Promise.all([
       this.page.waitForEvent('filechooser'),
       this.page.getByRole('button', { name: 'Attach files' }).click(),
@@ -91,6 +104,8 @@ export class User {
 export interface UserOptions {
   name: string;
   transport?: 'fetch' | 'eventSource';
+  /** The server, if it is not the one of the worker. */
+  server?: Server;
   /** The proxy between the browser and the server, if any. */
   tcpProxy?: TCPProxy;
   /** Whether the browser may report failed requests. The default is true with a proxy. */
@@ -100,6 +115,8 @@ export interface UserOptions {
 interface Fixtures {
   /** Opens the page in a new browser context. An error that it logs fails the test. */
   openPage: (options: UserOptions) => Promise<User>;
+  /** A tab that can be hidden and frozen. */
+  tab: Tab;
   /** A proxy to the server that the test can interrupt. */
   tcpProxy: TCPProxy;
   /** The ID and name of a room that no other test uses. */
@@ -127,10 +144,16 @@ export const test = base.extend<Fixtures, { server: Server }>({
     tcpProxy.close();
   },
 
-  openPage: async ({ browser, server }, use) => {
+  tab: async ({}, use, { project }) => {
+    const tab = await Tab.open(project.use.launchOptions!);
+    await use(tab);
+    await tab.close();
+  },
+
+  openPage: async ({ browser, server: worker }, use) => {
     const errors: string[] = [];
     const contexts: { close(): Promise<void> }[] = [];
-    await use(async ({ name, transport = 'fetch', tcpProxy, allowFailedRequests = tcpProxy !== undefined }) => {
+    await use(async ({ name, transport = 'fetch', tcpProxy, server = worker, allowFailedRequests = tcpProxy !== undefined }) => {
       const context = await browser.newContext();
       contexts.push(context);
       const page = await context.newPage();

@@ -1,4 +1,5 @@
 import { developmentToken, Parlor, ParlorError } from 'parlor-sdk';
+import type { UnfinishedUpload } from './attachments.ts';
 import { byID } from './element.ts';
 import { EntryForm, type EntryFormValues } from './entry-form.ts';
 import { userIDOf } from './identity.ts';
@@ -34,10 +35,16 @@ function logIn(token: string, userID: string, userName: string, development: boo
   return Parlor.login({ baseURL: serverURL, token, ...source, userName, device: 'page', transport });
 }
 
-async function enterRoom(parlor: Parlor, room: RoomChoice, development: boolean, unsent: Unsent[] = []): Promise<void> {
+async function enterRoom(
+  parlor: Parlor,
+  room: RoomChoice,
+  development: boolean,
+  unsent: Unsent[] = [],
+  uploads: UnfinishedUpload[] = [],
+): Promise<void> {
   const view = open(parlor, room, development);
   try {
-    await view.enter(unsent);
+    await view.enter(unsent, uploads);
   } catch (error) {
     close();
     void parlor.logout().catch(() => {}); // without a stream, the session ends by itself
@@ -61,8 +68,9 @@ async function logInAgain(): Promise<void> {
       return;
     }
     const { room, unsent } = view;
+    const uploads = view.takeUploads();
     close();
-    await enterRoom(parlor, room, true, unsent);
+    await enterRoom(parlor, room, true, unsent, uploads);
   } catch (error) {
     if (current?.view === view) return; // the view offers to try again
     clearSaved();
@@ -72,19 +80,19 @@ async function logInAgain(): Promise<void> {
 }
 
 /** Continues the session that the tab had before a reload. Reports whether there was one. */
-async function resume(): Promise<boolean> {
+async function resume(unfinished: UnfinishedUpload[] = []): Promise<boolean> {
   const saved = loadSaved();
   if (saved === undefined) return false;
   const { session, development } = saved;
   const source = development ? { getToken: () => newToken(session.userID, session.userName) } : {};
   const parlor = Parlor.resume(session, { ...source, transport });
-  await resumeView(parlor, open(parlor, saved.room, development), saved);
+  await resumeView(parlor, open(parlor, saved.room, development), saved, unfinished);
   return true;
 }
 
-async function resumeView(parlor: Parlor, view: RoomView, saved: Saved): Promise<void> {
+async function resumeView(parlor: Parlor, view: RoomView, saved: Saved, unfinished: UnfinishedUpload[]): Promise<void> {
   try {
-    await view.resume(saved);
+    await view.resume(saved, unfinished);
   } catch (error) {
     const ended = error instanceof ParlorError && error.status === 401;
     const expired = ended && (error.code === 'token_expired' || parlor.tokenExpiresAt <= new Date());
@@ -132,16 +140,17 @@ async function leaveAndLogOut(parlor: Parlor, { room, inside, ended }: RoomView)
 /** Reopens the stream in this tab after another tab superseded it. */
 function reclaim(): void {
   if (current === undefined) return;
+  const unfinished = current.view.takeUploads();
   saveState();
   close();
-  void resume();
+  void resume(unfinished);
 }
 
 function saveState(): void {
   if (current === undefined) return;
   const { parlor, view, development } = current;
-  const { room, out, unsent } = view;
-  save({ session: parlor.resumeState(), development, room, unsent, ...(out !== undefined && { out }) });
+  const { room, out, unsent, uploads } = view;
+  save({ session: parlor.resumeState(), development, room, unsent, uploads, ...(out !== undefined && { out }) });
 }
 
 async function newToken(userID: string, userName: string): Promise<string> {

@@ -6,7 +6,7 @@ import {
   type Message,
   type Room,
 } from 'parlor-sdk';
-import { Attachments } from './attachments.ts';
+import { Attachments, type UnfinishedUpload } from './attachments.ts';
 import { Composer } from './composer.ts';
 import { byID } from './element.ts';
 import { History } from './history.ts';
@@ -14,7 +14,7 @@ import { Log } from './log.ts';
 import { MediaView } from './media-view.ts';
 import { Members } from './members.ts';
 import { Outbox } from './outbox.ts';
-import type { Removal, RoomChoice, Saved, Unsent } from './saved.ts';
+import type { Removal, RoomChoice, Saved, SavedUpload, Unsent } from './saved.ts';
 import { connectionTexts, textForDisconnect, textForError, textForLeave, textForRemoval } from './texts.ts';
 
 /**
@@ -94,6 +94,15 @@ export class RoomView {
     return [...this.#unsent, ...this.#outbox.unsent];
   }
 
+  get uploads(): SavedUpload[] {
+    return this.#attachments.saved;
+  }
+
+  /** Removes the uploads that did not finish, so that another view can continue them. */
+  takeUploads(): UnfinishedUpload[] {
+    return this.#attachments.take();
+  }
+
   /** Why the session is out of the room, if it does not enter it again by itself. */
   get out(): Removal | undefined {
     return this.#out;
@@ -107,19 +116,25 @@ export class RoomView {
     return this.#ended;
   }
 
-  /** Enters the room, shows it, and sends the messages that an earlier session did not send. */
-  async enter(unsent: Unsent[]): Promise<void> {
+  /** Enters the room, shows it, and sends what an earlier session did not send. */
+  async enter(unsent: Unsent[], uploads: UnfinishedUpload[]): Promise<void> {
     this.#unsent = unsent;
+    this.#attachments.continue(uploads);
     const { roomID, roomName } = this.#room;
     const { room } = await this.#parlor.enterRoom(roomID, { roomName });
     this.#show();
     await this.#load(room);
   }
 
-  /** Shows the room after a reload, and sends the messages that were not sent. */
-  async resume({ out, unsent }: Saved): Promise<void> {
+  /**
+   * Shows the room after a reload, and sends what was not sent: the saved messages, and the uploads
+   * of another view of this page.
+   */
+  async resume({ out, unsent, uploads }: Saved, unfinished: UnfinishedUpload[]): Promise<void> {
     this.#show();
     this.#unsent = unsent;
+    this.#attachments.showInterrupted(uploads);
+    this.#attachments.continue(unfinished);
     if (out !== undefined) {
       this.#showOut(out);
       return;

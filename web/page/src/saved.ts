@@ -11,6 +11,8 @@ export interface Saved {
   out?: Removal;
   /** The messages that may not have been sent, with the IDs that make a retry safe. */
   unsent: Unsent[];
+  /** The uploads that did not finish, to continue them if the user attaches the files again. */
+  uploads: SavedUpload[];
 }
 
 /** The room that the user chose. */
@@ -30,6 +32,15 @@ export interface Unsent {
   /** The text of the message, or the name of the file. */
   text: string;
   file?: Attachment;
+}
+
+/** What a reload leaves of an upload: not its file. */
+export interface SavedUpload {
+  name: string;
+  size: number;
+  lastModified: number;
+  /** The ID of the upload; undefined if it has not begun. */
+  uploadID?: string;
 }
 
 /** A file that was uploaded, and the kind of its message. */

@@ -9,7 +9,6 @@ export {
 } from './parlor.ts';
 export type { ConnectionEvent, ConnectionState, ConnectionStateChange } from './connection.ts';
 export { developmentToken } from './development-token.ts';
-export type { UploadOptions } from './media.ts';
 export { MemberList } from './member-list.ts';
 export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
@@ -29,3 +28,4 @@ export type {
   StreamEvents,
   User,
 } from './types.ts';
+export type { UploadOptions } from './uploads.ts';

@@ -11,6 +11,7 @@ import * as rooms from './rooms.ts';
 import { Seen } from './seen.ts';
 import { EventStream } from './stream.ts';
 import type { Limits, SessionReply, StreamEvents } from './types.ts';
+import { type UploadOptions, Uploads } from './uploads.ts';
 
 /** Returns a user token, which the application's backend signs. */
 export type TokenSource = () => string | Promise<string>;
@@ -75,6 +76,7 @@ export class Parlor {
   readonly #listeners = new Listeners<ParlorEvents>();
   readonly #seen: Seen;
   readonly #stream: EventStream;
+  readonly #uploads: Uploads;
   #connectionState: ConnectionState = 'connecting';
   #renewal: ReturnType<typeof setTimeout> | undefined;
 
@@ -110,6 +112,7 @@ export class Parlor {
     this.userName = session.userName;
     this.limits = session.limits;
     this.#http = new HTTP(baseURL, session.sessionKey, (callBegan) => this.#stream.suspectLoss(callBegan));
+    this.#uploads = new Uploads(this.#http);
     this.#getToken = getToken;
     this.#seen = new Seen(seen);
     const handler = {
@@ -223,12 +226,13 @@ export class Parlor {
   }
 
   /**
-   * Uploads a file. Send its mediaID in a message of kind `image`, `audio`, `video` or `file`. If
-   * the connection breaks, the upload continues by itself. If it fails, call this again with the
-   * `uploadID` that `onBegun` was called with, to continue it.
+   * Uploads a file. Send its mediaID in a message of kind `image`, `audio`, `video` or `file`. While
+   * the connection is lost, the upload waits, without a limit, and then continues by itself. It
+   * fails if the server rejects it or the session ends: to continue it in another session of the
+   * user, pass the `uploadID` that `onBegun` was called with.
    */
-  uploadMedia(file: Blob, options: media.UploadOptions = {}) {
-    return media.uploadMedia(this.#http, file, options);
+  uploadMedia(file: Blob, options: UploadOptions = {}) {
+    return this.#uploads.upload(file, options);
   }
 
   /** Deletes a file that was not sent in a message, whether or not its upload is complete. */
@@ -375,6 +379,9 @@ export class Parlor {
     // While the client reconnects, each attempt may fail in another way. Only the first is emitted.
     if (this.#connectionState === state) return;
     this.#connectionState = state;
+    if (state === 'connected') this.#uploads.resume();
+    else if (state === 'reconnecting') this.#uploads.pause();
+    else this.#uploads.end();
     this.#listeners.emit('connectionStateChanged', { state, event, ...(reason !== undefined && { reason }) });
   }
 }

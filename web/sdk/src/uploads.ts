@@ -1,0 +1,217 @@
+import { type DetailedError, Upload as TusUpload } from 'tus-js-client';
+import type { HTTP } from './http.ts';
+import { endUpload, getMedia, UPLOADS } from './media.ts';
+import { ParlorError, problemOf } from './problem.ts';
+import type { MediaReply } from './types.ts';
+
+export interface UploadOptions {
+  /** The name of the file. The default is the name of the `File`. */
+  fileName?: string;
+  /** Called repeatedly with the number of bytes that were sent. */
+  onProgress?: (sent: number, total: number) => void;
+  /** Called when the upload waits for the connection. It then continues by itself. */
+  onInterrupted?: () => void;
+  /** Called when the upload has its ID, which is the file's mediaID. */
+  onBegun?: (uploadID: string) => void;
+  /** The ID of an interrupted upload of the same file, to continue it. */
+  uploadID?: string;
+  /** Cancels the upload and deletes the uploaded bytes on the server. */
+  signal?: AbortSignal;
+}
+
+/** Delays between retries, in milliseconds. They start over whenever bytes were accepted. */
+const RETRY_DELAYS = [0, 1_000, 2_000, 3_000, 5_000];
+/** How long an upload waits after those, in milliseconds, unless the stream is lost and opened again. */
+const RETRY_PAUSE = 30_000;
+/** How long an upload may make no progress, in milliseconds: its connection is dead. */
+const STALL_TIMEOUT = 20_000;
+/** How long the server may take to reply after the last byte, in milliseconds: it stores the file. */
+const STORE_TIMEOUT = 60_000;
+/** The size of a request, in bytes. A proxy that buffers requests can lose no more than this. */
+const CHUNK_SIZE = 8 * 1024 * 1024;
+
+/**
+ * Uploads are the uploads in progress. They stop while the connection is lost, and continue from the
+ * server's offset when it is back, so that an upload fails only if the server rejects it.
+ */
+export class Uploads {
+  readonly #http: HTTP;
+  readonly #running = new Set<Upload>();
+  #paused = false;
+
+  constructor(http: HTTP) {
+    this.#http = http;
+  }
+
+  /** @throws {ParlorError}, or the signal's reason. */
+  async upload(file: Blob, options: UploadOptions): Promise<MediaReply> {
+    const upload = new Upload(this.#http, file, options);
+    this.#running.add(upload);
+    if (this.#paused) upload.pause();
+    else upload.start();
+    try {
+      return await upload.result;
+    } finally {
+      this.#running.delete(upload);
+    }
+  }
+
+  /** Stops all uploads until resume is called: the connection is lost, or the page is suspended. */
+  pause(): void {
+    this.#paused = true;
+    for (const upload of this.#running) upload.pause();
+  }
+
+  /** Continues all uploads, if they were stopped. */
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    for (const upload of this.#running) upload.start();
+  }
+
+  /** Makes all uploads fail: the session has ended. Another session can continue them. */
+  end(): void {
+    const error = new ParlorError('session_ended', 'The session has ended.');
+    for (const upload of this.#running) upload.fail(error);
+  }
+}
+
+class Upload {
+  readonly result: Promise<MediaReply>;
+  readonly #http: HTTP;
+  readonly #file: Blob;
+  readonly #options: UploadOptions;
+  readonly #cancelled = () => this.#cancel();
+  #resolve!: (reply: MediaReply) => void;
+  #reject!: (reason: unknown) => void;
+  #uploadID: string | undefined;
+  /** The attempt in progress. A TusUpload is not started again, because its requests may overlap. */
+  #attempt: TusUpload | undefined;
+  /** Starts another attempt after a pause, or after a stall. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(http: HTTP, file: Blob, options: UploadOptions) {
+    this.#http = http;
+    this.#file = file;
+    this.#options = options;
+    this.#uploadID = options.uploadID;
+    this.result = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    const { signal } = options;
+    if (signal?.aborted) this.#cancel();
+    else signal?.addEventListener('abort', this.#cancelled, { once: true });
+  }
+
+  /** Starts or continues the upload, with a new attempt if there is one already. */
+  start(): void {
+    this.#stop();
+    if (this.#options.signal?.aborted) return;
+    const endpoint = this.#http.baseURL + UPLOADS;
+    const fileName = this.#options.fileName ?? (this.#file instanceof File ? this.#file.name : undefined);
+    const attempt: TusUpload = new TusUpload(this.#file as File, {
+      // With an endpoint too, it would start over after some errors that have nothing to do with the upload.
+      ...(this.#uploadID === undefined ? { endpoint } : { uploadUrl: `${endpoint}/${this.#uploadID}` }),
+      headers: this.#http.authorization,
+      ...(fileName !== undefined && { metadata: { filename: fileName } }),
+      chunkSize: CHUNK_SIZE,
+      retryDelays: RETRY_DELAYS,
+      // This does not check navigator.onLine, which may be wrong; the delays are short.
+      onShouldRetry: ({ originalResponse }) => {
+        const status = originalResponse?.getStatus() ?? 0;
+        // 507 is not retried: it lasts until an operator frees storage.
+        return status === 0 || status === 409 || (status >= 500 && status !== 507);
+      },
+      storeFingerprintForResuming: false,
+      onProgress: (sent, total) => {
+        this.#watch(sent === total ? STORE_TIMEOUT : STALL_TIMEOUT);
+        this.#options.onProgress?.(sent, total);
+      },
+      onUploadUrlAvailable: () => {
+        this.#uploadID = attempt.url!.slice(attempt.url!.lastIndexOf('/') + 1);
+        this.#options.onBegun?.(this.#uploadID);
+      },
+      onSuccess: () => void this.#finish(attempt),
+      onError: (error) => void errorOf(error).then((problem) => this.#failed(attempt, problem)),
+    });
+    this.#attempt = attempt;
+    this.#watch(STALL_TIMEOUT);
+    attempt.start();
+  }
+
+  pause(): void {
+    this.#stop();
+    this.#options.onInterrupted?.();
+  }
+
+  fail(reason: unknown): void {
+    this.#stop();
+    this.#options.signal?.removeEventListener('abort', this.#cancelled);
+    this.#reject(reason);
+  }
+
+  /** Gets the file that the server has made of the uploaded bytes. */
+  async #finish(attempt: TusUpload): Promise<void> {
+    clearTimeout(this.#timer); // the call has a timeout of its own
+    try {
+      const reply = await getMedia(this.#http, this.#uploadID!);
+      if (this.#attempt !== attempt) return;
+      this.#options.signal?.removeEventListener('abort', this.#cancelled);
+      this.#resolve(reply);
+    } catch (error) {
+      this.#failed(attempt, error as ParlorError);
+    }
+  }
+
+  #failed(attempt: TusUpload, error: ParlorError): void {
+    if (this.#attempt !== attempt) return; // it was replaced meanwhile
+    if (error.status === 404 && attempt.options.uploadUrl) {
+      // The server has deleted the upload, which may have waited for days: start over.
+      this.#uploadID = undefined;
+      this.start();
+    } else if (isInterruption(error)) {
+      this.pause();
+      this.#timer = setTimeout(() => this.start(), RETRY_PAUSE);
+    } else this.fail(error);
+  }
+
+  /** Starts another attempt if this one makes no progress within this time, in milliseconds. */
+  #watch(timeout: number): void {
+    clearTimeout(this.#timer);
+    const since = Date.now();
+    this.#timer = setTimeout(() => {
+      this.#http.onUnreachable(since);
+      this.start();
+    }, timeout);
+  }
+
+  #stop(): void {
+    clearTimeout(this.#timer);
+    this.#attempt?.abort().catch(() => {}); // without an argument, it makes no request that could fail
+    this.#attempt = undefined;
+  }
+
+  #cancel(): void {
+    this.fail(this.#options.signal!.reason);
+    // If this fails, the server deletes the upload after a day.
+    if (this.#uploadID !== undefined) endUpload(this.#http, this.#uploadID).catch(() => {});
+  }
+}
+
+/**
+ * Reports whether an upload can continue later. A 409 says that another request of the same upload
+ * has not stopped yet. The page of a captive portal has a status of success.
+ */
+function isInterruption({ code, status }: ParlorError): boolean {
+  return code === 'network_error' || (code === 'unexpected_reply' && status < 400) || [409, 502, 503, 504].includes(status);
+}
+
+async function errorOf(error: Error | DetailedError): Promise<ParlorError> {
+  const reply = 'originalResponse' in error ? error.originalResponse : null;
+  if (reply === null || reply.getStatus() === 0) {
+    return new ParlorError('network_error', 'The server could not be reached.', { cause: error });
+  }
+  const headers = { 'Content-Type': reply.getHeader('Content-Type') ?? '', 'Retry-After': reply.getHeader('Retry-After') ?? '0' };
+  return problemOf(new Response(reply.getBody() || null, { status: reply.getStatus(), headers }));
+}
