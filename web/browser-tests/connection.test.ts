@@ -1,3 +1,4 @@
+import { accessibilityViolations } from './accessibility.ts';
 import { expect, test } from './user.ts';
 
 for (const transport of ['fetch', 'eventSource'] as const) {
@@ -65,6 +66,7 @@ test('messages that could not be sent are sent in their order when the connectio
 }) => {
   const alice = await openPage({ name: 'Alice' });
   const bob = await openPage({ name: 'Bob', tcpProxy });
+  await bob.page.setViewportSize({ width: 360, height: 400 });
   await alice.enter(room);
   await bob.enter(room);
   await bob.page.clock.install();
@@ -77,6 +79,8 @@ test('messages that could not be sent are sent in their order when the connectio
     await bob.page.clock.fastForward(10_000);
     await expect(states).toContainText(Array(3).fill('Not sent yet.'), { timeout: 1_000 });
   }).toPass();
+  await expect(states.last()).toBeInViewport({ ratio: 1 }); // the log follows its end
+  expect(await accessibilityViolations(bob.page)).toEqual([]);
   await bob.page.locator('#pending li', { hasText: 'two' }).getByRole('button', { name: 'Discard' }).click();
 
   tcpProxy.restore();
@@ -138,18 +142,17 @@ test('a session whose token could not be renewed is replaced by a new one', asyn
   const bob = await openPage({ name: 'Bob' });
   await bob.enter(room);
   const alice = await openPage({ name: 'Alice', allowFailedRequests: true });
-  // The first token expires soon, and the call that would renew it gets no reply.
-  let calls = 0;
-  await alice.page.route('**/dev/token', async (route) => {
-    calls++;
-    const { userID } = route.request().postDataJSON();
-    if (calls === 1) await route.fulfill({ json: { token: server.userToken(userID, 8) } });
-    else if (calls > 2) await route.continue();
-  });
   await alice.enter(room);
   await bob.send('before');
   await alice.expectMessages('before');
   await alice.page.getByLabel('Message', { exact: true }).fill('draft');
+  // The call that would renew the token gets no reply.
+  let calls = 0;
+  await alice.page.route('**/dev/token', async (route) => {
+    calls++;
+    if (calls > 1) await route.continue();
+  });
+  await server.expireSoon(alice.session);
   await bob.expectEvents('Alice joined', 'Alice left: token expired', 'Alice joined');
   await alice.expectConnected();
   await expect(alice.page.locator('#notice')).toBeHidden();
