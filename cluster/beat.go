@@ -8,8 +8,6 @@ import (
 const (
 	// beatInterval is how often a node says that it is alive.
 	beatInterval = time.Second
-	// listInterval is how often the database is asked for the other nodes.
-	listInterval = 2 * time.Second
 	// reportAfter is how long a node that the database lists may be unheard before that is logged
 	// as an error. It is longer than a lease, so that a crashed node is not reported.
 	reportAfter = 20 * time.Second
@@ -19,13 +17,9 @@ const (
 func (n *Node) beat(ctx context.Context) {
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
-	var listedAt time.Time
 	for {
 		now := time.Now()
-		if now.Sub(listedAt) >= listInterval {
-			listedAt = now
-			n.list(ctx)
-		}
+		n.list(now)
 		n.sayAlive(now)
 		select {
 		case <-ticker.C:
@@ -35,19 +29,14 @@ func (n *Node) beat(ctx context.Context) {
 	}
 }
 
-// list asks the database for the other nodes. Without an answer, nothing changes.
-func (n *Node) list(ctx context.Context) {
-	read, cancel := context.WithTimeout(ctx, listInterval)
-	defer cancel()
-	nodes, err := n.database.OtherNodes(read)
-	if err != nil {
-		return // the renewal of the lease logs it
-	}
+// list compares the nodes that were heard with those that the database lists.
+func (n *Node) list(now time.Time) {
+	listed := n.database.OtherNodes()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.peers.list(nodes, time.Now())
+	n.peers.list(listed, now)
 	n.updateAlone()
-	for _, node := range n.peers.unheardFor(reportAfter, time.Now()) {
+	for _, node := range n.peers.unheardFor(reportAfter, now) {
 		n.log.Error("another server is not heard: changes that it makes arrive late, and its barrage and command messages not at all", "node", node)
 	}
 }

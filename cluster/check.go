@@ -86,14 +86,13 @@ func (n *Node) compareEnds(ctx context.Context) error {
 func (n *Node) compareStandings(ctx context.Context) error {
 	n.database.HeardNothing()
 	for sessions := range slices.Chunk(n.hub.Sessions(), standingsBatch) {
-		began := time.Now()
 		read, cancel := context.WithTimeout(ctx, checkTimeout)
 		standings, err := n.database.Standings(read, sessions)
 		cancel()
 		if err != nil {
 			return err
 		}
-		n.hub.Compare(standings, began)
+		n.hub.Compare(standings)
 	}
 	return nil
 }

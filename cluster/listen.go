@@ -16,6 +16,10 @@ const (
 	// again.
 	minRetry = 100 * time.Millisecond
 	maxRetry = 2 * time.Second
+	// maxJoinAge is how late a join may be heard. After a longer time the session may have been
+	// removed from the room, by a call that settleTimeout has ended: it must not even receive what
+	// was sent before its leave is heard. Its stream is compared with the database instead.
+	maxJoinAge = settleTimeout / 2
 )
 
 // listen keeps the carrier listening until the context ends.
@@ -106,15 +110,19 @@ func (n *Node) hearFrom(p packet) (message []byte, missed bool) {
 }
 
 // handle handles a record of another node.
-func (n *Node) handle(node, kind string, content []byte) error {
+func (n *Node) handle(node room.NodeID, kind string, content []byte) error {
 	switch kind {
 	case recordNotice:
-		c, err := parseNotice(content)
+		heard, err := parseNotice(content)
 		if err != nil {
 			return err
 		}
-		n.database.Heard(c)
-		n.hub.Hear(c, nil)
+		if len(heard.Joined) > 0 && n.database.Now().Sub(heard.At) > maxJoinAge {
+			heard.Joined = nil
+			n.doubt()
+		}
+		n.database.Heard(heard.Change)
+		n.hub.Hear(heard.Change, nil)
 	case recordFrames:
 		frames, err := parseFrames(content)
 		if err != nil {
@@ -132,11 +140,11 @@ func (n *Node) handle(node, kind string, content []byte) error {
 		n.mu.Unlock()
 	case recordPing:
 		n.mu.Lock()
-		n.setOut(appendRecord(n.out, recordPong, textContent(node+" "+string(content))))
+		n.setOut(appendRecord(n.out, recordPong, textContent(string(node)+" "+string(content))))
 		n.mu.Unlock()
 	case recordPong:
 		to, number, _ := strings.Cut(string(content), " ")
-		if to != n.id {
+		if room.NodeID(to) != n.id {
 			return nil
 		}
 		asked, err := strconv.ParseUint(number, 10, 64)

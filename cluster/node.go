@@ -41,9 +41,12 @@ type Carrier interface {
 
 // Database is what a node reads from the database.
 type Database interface {
-	OtherNodes(ctx context.Context) ([]string, error)
+	// OtherNodes returns the other nodes that the database lists as alive. It does not block.
+	OtherNodes() []room.NodeID
 	LogEnds(ctx context.Context, logs []room.LogID) ([]room.Position, error)
 	Standings(ctx context.Context, sessions []room.SessionID) ([]room.Standing, error)
+	// Now returns the time by the database's clock.
+	Now() time.Time
 	// Heard and HeardNothing evict what is cached about the sessions of a change, and everything.
 	Heard(c room.Change)
 	HeardNothing()
@@ -51,7 +54,7 @@ type Database interface {
 
 // Node is this server as one of several.
 type Node struct {
-	id       string
+	id       room.NodeID
 	hub      *hub.Hub
 	database Database
 	carrier  Carrier
@@ -98,7 +101,7 @@ type Stats struct {
 }
 
 // New returns a node. Run has to be called.
-func New(id string, h *hub.Hub, database Database, carrier Carrier, log *slog.Logger) *Node {
+func New(id room.NodeID, h *hub.Hub, database Database, carrier Carrier, log *slog.Logger) *Node {
 	n := &Node{
 		id: id, hub: h, database: database, carrier: carrier, log: log,
 		peers: make(peers), wake: make(chan struct{}, 1), pings: pings{asked: make(map[uint64]*ping)}, checks: make(chan struct{}, 1),
@@ -113,11 +116,11 @@ func (n *Node) Apply(c room.Change) {
 		n.hub.Apply(c)
 		return
 	}
-	frames := n.hub.Encode(c.Events)
+	at, frames := n.database.Now(), n.hub.Encode(c.Events)
 	n.hub.ApplyEncoded(c, frames)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	out, err := appendChange(n.out, c, frames)
+	out, err := appendChange(n.out, c, frames, at)
 	if err != nil {
 		n.log.Error("change not published to other servers", "error", err)
 	}

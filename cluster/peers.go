@@ -3,6 +3,8 @@ package cluster
 import (
 	"slices"
 	"time"
+
+	"parlor/room"
 )
 
 const (
@@ -30,10 +32,10 @@ type peer struct {
 
 // peers are the other nodes, by ID: those that were heard, and those that the database lists. It has
 // neither a clock nor a lock of its own.
-type peers map[string]*peer
+type peers map[room.NodeID]*peer
 
 // get returns a node, and adds it if it is new; nil if there are too many.
-func (ps peers) get(node string) *peer {
+func (ps peers) get(node room.NodeID) *peer {
 	p := ps[node]
 	if p == nil && len(ps) < maxPeers {
 		p = &peer{}
@@ -75,7 +77,7 @@ func (p *peer) hear(from packet, now time.Time) (message []byte, missed bool) {
 }
 
 // list records which nodes the database lists, and forgets those that are neither listed nor heard.
-func (ps peers) list(nodes []string, now time.Time) {
+func (ps peers) list(nodes []room.NodeID, now time.Time) {
 	for _, node := range nodes {
 		if p := ps.get(node); p != nil {
 			p.listed = true
@@ -98,7 +100,7 @@ func (p *peer) heard(now time.Time) bool {
 }
 
 // unheard returns the nodes that the database lists but that are not heard.
-func (ps peers) unheard(now time.Time) (nodes []string) {
+func (ps peers) unheard(now time.Time) (nodes []room.NodeID) {
 	for node, p := range ps {
 		if p.listed && !p.heard(now) {
 			nodes = append(nodes, node)
@@ -108,7 +110,7 @@ func (ps peers) unheard(now time.Time) (nodes []string) {
 }
 
 // unheardFor returns the nodes that have been unheard for a time, each only once.
-func (ps peers) unheardFor(d time.Duration, now time.Time) (nodes []string) {
+func (ps peers) unheardFor(d time.Duration, now time.Time) (nodes []room.NodeID) {
 	for _, node := range ps.unheard(now) {
 		p := ps[node]
 		switch {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"parlor/room"
 )
 
 func TestHear(t *testing.T) {
@@ -54,13 +56,13 @@ func TestLongMessage(t *testing.T) {
 
 func TestPeers(t *testing.T) {
 	ps, start := make(peers), time.Now()
-	hear := func(node string, number uint64, at time.Duration) {
+	hear := func(node room.NodeID, number uint64, at time.Duration) {
 		ps.get(node).hear(packet{node: node, number: number, part: 1, parts: 1}, start.Add(at))
 	}
-	want := func(at time.Duration, known, unheard, reported []string) {
+	want := func(at time.Duration, known, unheard, reported []room.NodeID) {
 		t.Helper()
 		now := start.Add(at)
-		var nodes []string
+		var nodes []room.NodeID
 		for node := range ps {
 			nodes = append(nodes, node)
 		}
@@ -73,25 +75,25 @@ func TestPeers(t *testing.T) {
 		}
 	}
 	hear("a", 1, 0) // heard, but not listed: it has just started
-	want(0, []string{"a"}, nil, nil)
-	ps.list([]string{"a", "b"}, start)
-	want(0, []string{"a", "b"}, []string{"b"}, nil)
+	want(0, []room.NodeID{"a"}, nil, nil)
+	ps.list([]room.NodeID{"a", "b"}, start)
+	want(0, []room.NodeID{"a", "b"}, []room.NodeID{"b"}, nil)
 	hear("b", 1, time.Second)
-	want(time.Second, []string{"a", "b"}, nil, nil)
+	want(time.Second, []room.NodeID{"a", "b"}, nil, nil)
 	hear("b", 2, 5*time.Second)
-	want(6*time.Second, []string{"a", "b"}, []string{"a"}, nil)
+	want(6*time.Second, []room.NodeID{"a", "b"}, []room.NodeID{"a"}, nil)
 	hear("b", 3, 26*time.Second)
-	want(26*time.Second, []string{"a", "b"}, []string{"a"}, []string{"a"})
-	want(26*time.Second, []string{"a", "b"}, []string{"a"}, nil) // reported only once
-	ps.list([]string{"b"}, start.Add(27*time.Second))
-	want(27*time.Second, []string{"b"}, nil, nil)
+	want(26*time.Second, []room.NodeID{"a", "b"}, []room.NodeID{"a"}, []room.NodeID{"a"})
+	want(26*time.Second, []room.NodeID{"a", "b"}, []room.NodeID{"a"}, nil) // reported only once
+	ps.list([]room.NodeID{"b"}, start.Add(27*time.Second))
+	want(27*time.Second, []room.NodeID{"b"}, nil, nil)
 	ps.list(nil, start.Add(28*time.Second)) // it is still heard
-	want(28*time.Second, []string{"b"}, nil, nil)
+	want(28*time.Second, []room.NodeID{"b"}, nil, nil)
 	ps.list(nil, start.Add(40*time.Second))
 	want(40*time.Second, nil, nil, nil)
 
 	for i := range 2 * maxPeers {
-		ps.get(strings.Repeat("n", i+1))
+		ps.get(room.NodeID(strings.Repeat("n", i+1)))
 	}
 	if len(ps) != maxPeers {
 		t.Errorf("%d nodes are kept", len(ps))

@@ -47,8 +47,8 @@ func (n *Node) takeOut() []byte {
 	return message
 }
 
-// sendPackets sends packets until the carrier takes them. Some of them may have been lost if it did
-// not take them at once: the other nodes are told. It reports false if the context ends.
+// sendPackets sends packets until the carrier takes them. After a failure, all of them are sent again:
+// the other nodes ignore those that they have heard. It reports false if the context ends.
 func (n *Node) sendPackets(ctx context.Context, packets []string) bool {
 	for retry, failed := minRetry, false; ; retry, failed = min(2*retry, maxRetry), true {
 		attempt, cancel := context.WithTimeout(ctx, sendTimeout)
@@ -57,11 +57,7 @@ func (n *Node) sendPackets(ctx context.Context, packets []string) bool {
 		if err == nil {
 			n.stats.published.Add(uint64(len(packets)))
 			if failed {
-				n.mu.Lock()
-				n.missed = true
-				n.signal(n.wake)
-				n.mu.Unlock()
-				n.log.Info("cluster bus works again")
+				n.log.Info("send to other servers works again")
 			}
 			return true
 		}

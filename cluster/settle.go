@@ -4,6 +4,8 @@ import (
 	"context"
 	"strconv"
 	"time"
+
+	"parlor/room"
 )
 
 // settleTimeout bounds the wait of Settle. A node that does not answer in this time finds out from
@@ -18,8 +20,8 @@ type pings struct {
 
 // ping is a call of Settle.
 type ping struct {
-	waiting map[string]bool // the nodes that have not answered
-	done    chan struct{}   // closed when all have
+	waiting map[room.NodeID]bool // the nodes that have not answered
+	done    chan struct{}        // closed when all have
 }
 
 // Settle waits until all other nodes have heard what this one has published, at most settleTimeout.
@@ -47,7 +49,7 @@ func (n *Node) Settle(ctx context.Context) {
 // add adds a ping of all other nodes.
 func (ps *pings) add(others peers) (number uint64, p *ping) {
 	ps.last++
-	p = &ping{waiting: make(map[string]bool, len(others)), done: make(chan struct{})}
+	p = &ping{waiting: make(map[room.NodeID]bool, len(others)), done: make(chan struct{})}
 	for node := range others {
 		p.waiting[node] = true
 	}
@@ -57,7 +59,7 @@ func (ps *pings) add(others peers) (number uint64, p *ping) {
 }
 
 // pong records the answer of a node.
-func (ps *pings) pong(number uint64, node string) {
+func (ps *pings) pong(number uint64, node room.NodeID) {
 	if p := ps.asked[number]; p != nil {
 		delete(p.waiting, node)
 		ps.finish(number)
@@ -65,7 +67,7 @@ func (ps *pings) pong(number uint64, node string) {
 }
 
 // forget stops waiting for a node that is gone.
-func (ps *pings) forget(node string) {
+func (ps *pings) forget(node room.NodeID) {
 	for number, p := range ps.asked {
 		delete(p.waiting, node)
 		ps.finish(number)

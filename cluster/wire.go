@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"parlor/hub"
@@ -31,7 +32,7 @@ const (
 // The kinds of records.
 const (
 	recordFrames = "frames" // frames, see hub.Frame.AppendTo
-	recordNotice = "notice" // a room.Change without events, in JSON
+	recordNotice = "notice" // a notice in JSON
 	recordBeat   = "beat"   // the node is alive; no content
 	recordGone   = "gone"   // the node has ended its streams and sends nothing more; no content
 	recordMissed = "missed" // the node may have lost what it published; no content
@@ -44,10 +45,17 @@ var errOtherVersion = errors.New("another wire version")
 
 // packet is a packet as it is received.
 type packet struct {
-	node        string
+	node        room.NodeID
 	number      uint64
 	part, parts uint64
 	text        string // the part of the message
+}
+
+// notice is the part of a change that concerns sessions.
+type notice struct {
+	// At is when the change was applied at its node, by the database's clock.
+	At time.Time
+	room.Change
 }
 
 // appendRecord appends a record to a message. content appends its content.
@@ -73,14 +81,14 @@ func textContent(text string) func([]byte) []byte {
 
 // appendChange appends a change, whose events are encoded as frames. What happened to sessions comes
 // before the events: a session that was removed must not receive what follows.
-func appendChange(message []byte, c room.Change, frames []*hub.Frame) ([]byte, error) {
+func appendChange(message []byte, c room.Change, frames []*hub.Frame, at time.Time) ([]byte, error) {
 	if len(c.Joined)+len(c.Left)+len(c.Renewed)+len(c.Refused)+len(c.Ended)+len(c.Opened) > 0 {
 		c.By, c.Events = room.Actor{}, nil
-		notice, err := json.Marshal(c)
+		encoded, err := json.Marshal(notice{at, c})
 		if err != nil {
 			return message, fmt.Errorf("encode a notice: %w", err)
 		}
-		message = appendRecord(message, recordNotice, func(b []byte) []byte { return append(b, notice...) })
+		message = appendRecord(message, recordNotice, func(b []byte) []byte { return append(b, encoded...) })
 	}
 	if len(frames) > 0 {
 		message = appendRecord(message, recordFrames, func(b []byte) []byte {
@@ -95,7 +103,7 @@ func appendChange(message []byte, c room.Change, frames []*hub.Frame) ([]byte, e
 
 // splitMessage returns the packets of a message, each of at most size bytes. number is that of the
 // first. Text is split between characters, because each packet must be valid text.
-func splitMessage(node string, number uint64, message []byte, size int) (packets []string) {
+func splitMessage(node room.NodeID, number uint64, message []byte, size int) (packets []string) {
 	const longestNumbers = 3 * 20
 	size -= len(wireName) + len("1    \n") + len(node) + longestNumbers
 	var parts [][]byte
@@ -124,7 +132,7 @@ func parsePacket(text string) (p packet, err error) {
 	if !found || !isOurs || len(fields) < 2 || fields[1] == "" || len(fields[1]) > maxNodeID {
 		return packet{}, bad
 	}
-	p = packet{node: fields[1], text: part}
+	p = packet{node: room.NodeID(fields[1]), text: part}
 	if version != strconv.Itoa(wireVersion) {
 		return p, errOtherVersion
 	}
@@ -173,10 +181,10 @@ func parseFrames(content []byte) (frames []*hub.Frame, err error) {
 	return frames, nil
 }
 
-// parseNotice returns the change of a record.
-func parseNotice(content []byte) (c room.Change, err error) {
-	if err := json.Unmarshal(content, &c); err != nil {
-		return room.Change{}, fmt.Errorf("decode a notice: %w", err)
+// parseNotice returns the notice of a record.
+func parseNotice(content []byte) (n notice, err error) {
+	if err := json.Unmarshal(content, &n); err != nil {
+		return notice{}, fmt.Errorf("decode a notice: %w", err)
 	}
-	return c, nil
+	return n, nil
 }

@@ -34,11 +34,12 @@ func TestChangeOnTheWire(t *testing.T) {
 	sent := want
 	sent.By, sent.Events = room.Server(), events
 	frames := h.Encode(events)
-	message, err := appendChange(nil, sent, frames)
+	at := time.Date(2030, 1, 1, 0, 0, 0, 1000000, time.UTC)
+	message, err := appendChange(nil, sent, frames, at)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got room.Change
+	var got notice
 	var gotFrames []*hub.Frame
 	for len(message) > 0 {
 		kind, content, rest, err := parseRecord(message)
@@ -62,7 +63,7 @@ func TestChangeOnTheWire(t *testing.T) {
 		}
 		message = rest
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(notice{at, want}, got); diff != "" {
 		t.Errorf("notice (-sent +heard):\n%s", diff)
 	}
 	if diff := cmp.Diff(frames, gotFrames, cmp.AllowUnexported(hub.Frame{})); diff != "" {
@@ -72,7 +73,7 @@ func TestChangeOnTheWire(t *testing.T) {
 
 // TestEmptyChange checks that a change without effects on streams sends nothing.
 func TestEmptyChange(t *testing.T) {
-	message, err := appendChange(nil, room.Change{By: room.Server()}, nil)
+	message, err := appendChange(nil, room.Change{By: room.Server()}, nil, time.Time{})
 	if err != nil || len(message) != 0 {
 		t.Errorf("an empty change is %q (error %v)", message, err)
 	}
@@ -127,7 +128,7 @@ func FuzzMessage(f *testing.F) {
 	h := hub.New(nil, hub.Options{})
 	f.Cleanup(h.Close)
 	frames := h.Encode([]room.Event{{Room: "r", Log: 7, Seq: 3, Body: room.MembersLeft{}}})
-	seed, err := appendChange(nil, room.Change{Ended: []room.EndedSession{{Session: "s"}}}, frames)
+	seed, err := appendChange(nil, room.Change{Ended: []room.EndedSession{{Session: "s"}}}, frames, time.Time{})
 	if err != nil {
 		f.Fatal(err)
 	}

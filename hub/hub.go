@@ -136,9 +136,13 @@ func (h *Hub) ApplyEncoded(c room.Change, frames []*Frame) {
 	h.publish(frames, func(run []*Frame) []*Frame { return run })
 }
 
-// Hear delivers the effects of a change that another node has committed, or of a part of it. The
-// frames are copied if they are kept.
+// Hear delivers the effects of a change that another node has committed, or of a part of it. It may
+// arrive late, or never. The frames are copied if they are kept.
 func (h *Hub) Hear(c room.Change, frames []*Frame) {
+	for _, j := range c.Joined {
+		h.withStream(j.Session, func(s *Stream) { s.whenStarted(func() { s.applyHeardJoined(j) }) })
+	}
+	c.Joined = nil
 	h.notify(c)
 	// The streams of this node are ordered by OpenStream. A newer one may even have a lower number.
 	for _, o := range c.Opened {

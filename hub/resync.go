@@ -48,25 +48,24 @@ func (h *Hub) Sessions() []room.SessionID {
 
 // Compare compares streams with what the database says about their sessions, for the case that
 // changes were not published to this hub. A stream that differs is asked to reconnect, and its
-// successor starts from the database. readAt is an instant before the standings were read: a stream
-// that has changed since is not compared.
-func (h *Hub) Compare(standings []room.Standing, readAt time.Time) {
+// successor starts from the database. A stream that has changed since the standings were read may
+// reconnect without need.
+func (h *Hub) Compare(standings []room.Standing) {
 	for _, st := range standings {
-		h.withStream(st.Session, func(s *Stream) { s.compare(st, readAt) })
+		h.withStream(st.Session, func(s *Stream) { s.compare(st) })
 	}
 }
 
-// compare is Hub.Compare for one stream.
-func (s *Stream) compare(st room.Standing, readAt time.Time) {
+// compare is Hub.Compare for one stream. One that has not started is based on a newer read.
+func (s *Stream) compare(st room.Standing) {
 	switch {
-	case s.closing || !s.started || !s.changedAt.Before(readAt):
-		return
+	case s.closing || !s.started:
 	case st.StreamNo > s.streamNo:
 		s.applyOpened(room.NewStream{Session: st.Session, StreamNo: st.StreamNo})
 	case st.Ended || !slices.Equal(st.Presences, s.presences()):
 		s.hub.stats.outdated.Add(1)
 		s.closeWith(room.Reconnect{})
-	default:
+	case st.TokenExpiresAt.Sub(s.tokenExpiresAt).Abs() > time.Second: // otherwise the client would be warned again
 		s.setTokenExpiry(st.TokenExpiresAt)
 	}
 }

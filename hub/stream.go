@@ -62,9 +62,8 @@ type Stream struct {
 	// one element for each element of cursor.
 	cursor        Cursor
 	subscriptions []subscription
-	// changedAt is when the stream last learned about the rooms of its session. It is compared with
-	// the times of reads, so the time of the worker's round is not exact enough.
-	changedAt time.Time
+	// lastPresence is not less than any presence that began before the stream.
+	lastPresence room.PresenceID
 	// endedPresences holds the presences that ended last, the latest at the end.
 	endedPresences []endedPresence
 

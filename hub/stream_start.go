@@ -36,7 +36,6 @@ func (s *Stream) applyJoined(j room.Joined) {
 	if s.isStale(j.Generation, j.Presence) {
 		return
 	}
-	s.changedAt = time.Now()
 	s.subscribe(j.Generation, j.From, j.Presence)
 	for _, changed := range j.StateChanges() {
 		s.notify(changed)
@@ -44,9 +43,23 @@ func (s *Stream) applyJoined(j room.Joined) {
 	s.catchUp(j.Generation)
 }
 
+// applyHeardJoined is applyJoined for a join through another node, which may arrive late. If the
+// presence began before the stream, it may also have ended before: then the client reconnects, and
+// gets the rooms that the session is in.
+func (s *Stream) applyHeardJoined(j room.Joined) {
+	i, subscribed := s.cursor.find(j.Generation)
+	switch {
+	case subscribed && s.subscriptions[i].presence >= j.Presence, s.isStale(j.Generation, j.Presence):
+	case j.Presence <= s.lastPresence:
+		s.hub.stats.outdated.Add(1)
+		s.closeWith(room.Reconnect{})
+	default:
+		s.applyJoined(j)
+	}
+}
+
 // applyLeft unsubscribes the stream from a room that the session has left, and notifies the client.
 func (s *Stream) applyLeft(l room.Left) {
-	s.changedAt = time.Now()
 	if s.unsubscribe(l.Generation, l.Presence) {
 		s.notify(l.StateChange())
 	}
@@ -74,7 +87,7 @@ func (s *Stream) start(st StreamStart, to sink) {
 	s.streamNo = max(s.streamNo, st.StreamNo)
 	s.epoch = st.Epoch
 	s.startedAt, s.requestID = s.worker.now, st.RequestID
-	s.changedAt = time.Now()
+	s.lastPresence = st.LastPresence
 	if s.tokenExpiresAt.IsZero() { // otherwise the token was renewed after the session was read
 		s.setTokenExpiry(st.TokenExpiresAt)
 	}

@@ -11,7 +11,9 @@ type OpenedStream struct {
 	StreamNo int64
 	// Presences are the rooms that the session is in, in the order of their generations.
 	Presences []Presence
-	Inbox     Inbox
+	// LastPresence is not less than the ID of any presence that began before the state was read.
+	LastPresence PresenceID
+	Inbox        Inbox
 	// Left are the rooms that the session is no longer in, and why, as far as is known: rooms in
 	// the client's cursor, and rooms that it was removed from while it had no stream. (A room that
 	// was joined after the last event with an id is in no cursor.)

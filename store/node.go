@@ -40,8 +40,10 @@ type lease struct {
 	failing bool
 	// dead is set if the database contained dead nodes at the last renewal.
 	dead bool
-	// others is the number of nodes that have renewed their lease lately and are not stopping.
+	// others is the number of nodes that have renewed their lease lately and are not stopping, and
+	// living are the other nodes whose lease has not expired.
 	others int
+	living []room.NodeID
 }
 
 // A nodeRow is a row of the table nodes.
@@ -214,8 +216,11 @@ func (l *lease) record(r renewal) {
 	if l.startedAt.IsZero() {
 		l.startedAt = r.own.SteadySince
 	}
-	l.own, l.failing, l.dead, l.others = r.own, false, r.dead, 0
+	l.own, l.failing, l.dead, l.others, l.living = r.own, false, r.dead, 0, nil
 	for _, n := range r.others {
+		if !n.Dead() && !n.Expired(r.now) {
+			l.living = append(l.living, n.Node)
+		}
 		if n.Current(r.now) && !n.leaving {
 			l.others++
 		}
@@ -318,6 +323,17 @@ func (s *Store) NodeStats() NodeStats {
 	s.clock.mu.Lock()
 	defer s.clock.mu.Unlock()
 	return NodeStats{Others: others, ClockAhead: s.clock.skew, Timers: timers}
+}
+
+// NodeID returns the ID of this node.
+func (s *Store) NodeID() room.NodeID { return s.nodeID }
+
+// OtherNodes returns the other nodes whose lease had not expired at the last renewal, including
+// those that are stopping.
+func (s *Store) OtherNodes() []room.NodeID {
+	s.lease.state.Lock()
+	defer s.lease.state.Unlock()
+	return s.lease.living
 }
 
 // resetState clears the caches of this node and makes all streams reconnect, because what they are

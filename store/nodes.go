@@ -9,19 +9,8 @@ import (
 	"parlor/room"
 )
 
-// NodeID returns the ID of this node, a UUID.
-func (s *Store) NodeID() string { return string(s.nodeID) }
-
-// OtherNodes returns the IDs of the other nodes whose lease has not expired, including those that
-// are stopping. Errors: room.ErrUnavailable.
-func (s *Store) OtherNodes(ctx context.Context) ([]string, error) {
-	rows, err := s.pool.Query(ctx, "SELECT node_id::text FROM nodes WHERE node_id <> $1 AND lease_until > clock_timestamp() ORDER BY node_id", s.nodeID)
-	if err != nil {
-		return nil, translate(err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return ids, translate(err)
-}
+// Now returns the time by the database's clock.
+func (s *Store) Now() time.Time { return s.now() }
 
 // Heard evicts what this node has cached about the sessions of a change that another node committed,
 // and wakes the readers of the feed. It does not block.

@@ -1,0 +1,245 @@
+package cluster
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"parlor/room"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// inWorld runs a test with nodes that hear each other, in fake time.
+func inWorld(t *testing.T, test func(t *testing.T, w *world), nodes ...room.NodeID) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(nodes...)
+		defer w.close()
+		time.Sleep(2 * beatInterval)
+		test(t, w)
+	})
+}
+
+// apply commits a change and applies it at a node.
+func (w *world) apply(node room.NodeID, do func(c *room.Change)) { w.node(node).Apply(w.commit(do)) }
+
+func TestAloneNodePublishesNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.open("1", "a")
+		defer r.close()
+		time.Sleep(time.Second)
+		w.apply("a", func(c *room.Change) { w.join(c, "1", 1); w.append(c, 1) })
+		w.node("a").Resync()
+		w.node("a").Settle(t.Context())
+		time.Sleep(time.Minute)
+		if got := w.node("a").Stats(); got.Published != 0 || got.Others != 0 {
+			t.Errorf("a node that is alone has %+v", got)
+		}
+		if !r.received(`"seq":1`) {
+			t.Errorf("its stream received %v", r.events())
+		}
+	}, "a")
+}
+
+// TestNodeComesAndGoes checks that nodes notice each other, and that the one that is left is alone
+// again.
+func TestNodeComesAndGoes(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(w *world)
+		// after is how long the other node may take to notice.
+		after time.Duration
+	}{
+		{"stopped", func(w *world) { w.remove("b").stop() }, latency + time.Second/10},
+		{"killed", func(w *world) { w.setCut("b", true); w.remove("b").stop() }, unheardAfter + 2*beatInterval},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				for _, id := range []room.NodeID{"a", "b"} {
+					if got := w.node(id).Stats(); got.Others != 1 || got.Unheard != 0 {
+						t.Errorf("%s has %+v", id, got)
+					}
+				}
+				b := w.node("b")
+				tt.end(w)
+				<-b.done
+				b.hub.Close()
+				time.Sleep(tt.after)
+				before := w.node("a").Stats()
+				time.Sleep(10 * time.Second)
+				if got := w.node("a").Stats(); got.Others != 0 || got.Unheard != 0 || got.Published != before.Published {
+					t.Errorf("the node that is left had %+v and has %+v", before, got)
+				}
+			}, "a", "b")
+		})
+	}
+}
+
+// TestMissedIsMended makes the bus lose a join and an event, and checks how soon the stream at the other
+// node has them.
+func TestMissedIsMended(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		fault func(w *world)
+		// mend is when the fault ends; zero means never.
+		mend, within time.Duration
+	}{
+		{"a packet is lost", func(w *world) { w.lose = 1 }, 0, 2 * beatInterval},
+		{"the other node is cut off", func(w *world) { w.cut["b"] = true; close(w.recut); w.recut = make(chan struct{}) }, 0, 2 * doubtInterval},
+		{"the other node is cut off for a moment", func(w *world) { w.cut["b"] = true; close(w.recut); w.recut = make(chan struct{}) }, 10 * latency, 2 * minRetry},
+		{"this node is cut off", func(w *world) { w.cut["a"] = true; close(w.recut); w.recut = make(chan struct{}) }, 0, unheardAfter + beatInterval},
+		{"the other node is deaf", func(w *world) { w.deaf["b"] = true }, 0, unheardAfter + beatInterval},
+		{"the database is away", func(w *world) { w.lose, w.away = 1, true }, 10 * time.Second, 13 * time.Second}, // topics retry after 2 s at most
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				r := w.open("1", "b")
+				defer r.close()
+				time.Sleep(beatInterval * 3 / 2) // between two beats
+				if tt.mend > 0 {
+					time.AfterFunc(tt.mend, w.heal)
+				}
+				w.commit(func(*room.Change) { tt.fault(w) })
+				time.Sleep(4 * latency)
+				w.apply("a", func(c *room.Change) { w.join(c, "1", 1); w.append(c, 1) })
+				time.Sleep(tt.within + time.Second/10)
+				if !r.received(`"seq":1`) {
+					t.Errorf("after %s, the stream has received %v", tt.within, r.events())
+				}
+			}, "a", "b")
+		})
+	}
+}
+
+// TestDeafNodeListensAgain checks that a node whose connection is dead opens another one.
+func TestDeafNodeListensAgain(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.mu.Lock()
+		w.deaf["b"] = true
+		w.mu.Unlock()
+		time.Sleep(unheardAfter + 2*beatInterval + maxRetry)
+		if got := w.node("b").Stats(); got.Unheard != 0 || got.Others != 1 {
+			t.Errorf("a node whose connection was dead has %+v", got)
+		}
+	}, "a", "b")
+}
+
+// TestTooMuchIsDropped checks that a node whose carrier takes nothing keeps a bounded amount, and says
+// that something is missing.
+func TestTooMuchIsDropped(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.open("1", "b")
+		defer r.close()
+		time.Sleep(time.Second)
+		a := w.node("a")
+		w.setCut("a", true)
+		message := room.Event{Room: "room-9", Log: 9, Body: room.MessagesReceived{MessageList: []room.Message{{
+			Content: room.Content{Kind: room.KindBarrage, Text: strings.Repeat("x", 1<<20)},
+		}}}}
+		for range 2 * maxOutBytes >> 20 {
+			a.Apply(room.Change{Events: []room.Event{message}})
+		}
+		w.apply("a", func(c *room.Change) { w.join(c, "1", 1); c.Events = []room.Event{message} })
+		a.mu.Lock()
+		waiting := len(a.out)
+		a.mu.Unlock()
+		if waiting > maxOutBytes {
+			t.Errorf("%d bytes wait", waiting)
+		}
+		w.setCut("a", false)
+		time.Sleep(sendTimeout + maxRetry)
+		if !r.received(`"room-1"`) {
+			t.Errorf("the stream has received %v", r.events())
+		}
+	}, "a", "b")
+}
+
+// TestNewerStreamElsewhere checks that a stream ends when its session opens one at another node.
+func TestNewerStreamElsewhere(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		first := w.openStreams("1", "a", 1)
+		defer first.close()
+		time.Sleep(time.Second)
+		second := w.open("1", "b")
+		defer second.close()
+		time.Sleep(time.Second / 10)
+		if !first.received(string(room.ConnectionSuperseded)) || second.received(string(room.ConnectionSuperseded)) {
+			t.Errorf("the first stream received %v, and the second %v", first.events(), second.events())
+		}
+	}, "a", "b")
+}
+
+// TestLateJoin checks that a join that is heard late neither brings a session back into a room nor
+// shows it what was sent after it had left.
+func TestLateJoin(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		// late is how much later the join is heard, and reopened says that the session opens its
+		// stream again in between.
+		late     time.Duration
+		reopened bool
+	}{
+		{"a stream that was open before", 2 * maxJoinAge, false},
+		{"a stream that was opened after the leave", maxJoinAge / 2, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				r := w.open("1", "b")
+				defer func() { r.close() }()
+				time.Sleep(time.Second)
+				joined := w.commit(func(c *room.Change) { w.join(c, "1", 1) })
+				left := w.commit(func(c *room.Change) { w.leave(c, "1", 1); w.append(c, 1) })
+				message, err := appendChange(nil, joined, nil, time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if tt.reopened {
+					r.close()
+					r = w.open("1", "b")
+				}
+				w.node("b").hub.Expect(room.Position{Log: 1, Seq: 1})
+				time.Sleep(tt.late)
+				b := w.node("b")
+				for _, packet := range splitMessage("c", 1, message, b.PacketBytes()) {
+					b.Node.hear(packet)
+				}
+				time.Sleep(time.Second)
+				b.Apply(left)
+				time.Sleep(time.Second)
+				if r.received(`"seq":1`) {
+					t.Errorf("the stream received %v", r.events())
+				}
+			}, "a", "b")
+		})
+	}
+}
+
+// TestGarbage checks that what no node has sent changes nothing.
+func TestGarbage(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		r := w.open("1", "b")
+		defer r.close()
+		w.apply("b", func(c *room.Change) { w.join(c, "1", 1); w.append(c, 1) })
+		time.Sleep(time.Second)
+		b := w.node("b")
+		received := len(r.events())
+		for _, text := range []string{
+			"", "garbage", "parlor/1 x 1 1 1\ngarbage", "parlor/1 x 2 1 1\nframes 0000000003\nabc", "parlor/1 x 3 1 1\nnotice 0000000002\n[]",
+			"parlor/1 x 4 1 1\npong 0000000001\nb", "parlor/1 x 5 1 1\npong 0000000003\nb x", "parlor/1 x 6 1 1\nunknown 0000000001\nx",
+			"parlor/2 x 7 1 1\ngone 0000000000\n", "parlor/1 a 1 1 1\ngone 0000000000\n",
+			"parlor/1 x 8 1 1\nframes 0000000012\n1 1 0 0 3\nabc", "parlor/1 x 9 1 1\nframes 9999999999\n",
+		} {
+			b.Node.hear(text)
+		}
+		time.Sleep(time.Second)
+		w.apply("a", func(c *room.Change) { w.append(c, 1) })
+		time.Sleep(time.Second)
+		if !r.received(`"seq":2`) || len(r.events()) != received+1 {
+			t.Errorf("the stream received %v", r.events())
+		}
+	}, "a", "b")
+}
