@@ -77,6 +77,32 @@ test('the API reference shows the API without requests to other hosts', async ({
   expect(errors).toEqual([]);
 });
 
+test('the reference puts IDs into paths encoded', async ({ page, server }) => {
+  const roomID = '/a\\b %2F?#&+\',*;=|"[]{}^`<>~!$()@:';
+  await page.goto(`${server.url}/docs#/rooms/getRoom`);
+  await page.getByRole('button', { name: 'Try it out' }).click();
+  await page.getByPlaceholder('roomID').fill(roomID);
+  const [request] = await Promise.all([
+    page.waitForRequest((request) => request.url().includes('/v1/rooms/')),
+    page.getByRole('button', { name: 'Execute' }).click(),
+  ]);
+  const { pathname } = new URL(request.url());
+  const [, , , segment, ...more] = pathname.split('/');
+  expect([decodeURIComponent(segment!), more]).toEqual([roomID, []]);
+  expect((await request.response())!.status()).toBe(401); // not 404: it is the path of a room
+});
+
+test('a room whose name is a valid ID is entered under it', async ({ page, server }) => {
+  const alice = new User(page, 'Alice');
+  const roomID = "a/b c's*";
+  const entering = page.waitForRequest((request) => request.url().endsWith('/enter'));
+  await page.goto(`${server.url}/?name=Alice&room=${encodeURIComponent(roomID)}`);
+  await page.getByRole('button', { name: 'Enter room' }).click();
+  expect(new URL((await entering).url()).pathname).toBe(`/v1/rooms/${encodeURIComponent(roomID)}/enter`);
+  await alice.send('hello');
+  await alice.expectMessages('hello');
+});
+
 test('the pages work below a path', async ({ page, room, server }) => {
   const errors: string[] = [];
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
