@@ -1,6 +1,5 @@
 import { beforeEach, expect, test, vi } from 'vitest';
 import { EventSource } from 'eventsource';
-import type { LoginOptions } from '../src/index.ts';
 import { fakeTime, login, message, next, record } from './harness.ts';
 import { session, TestServer } from './server.ts';
 
@@ -12,7 +11,7 @@ beforeEach(async () => {
   server = await TestServer.start();
 });
 
-const transports: LoginOptions['transport'][] = ['fetch', 'eventSource'];
+const transports = ['fetch', 'eventSource'] as const;
 
 // A later server has fields, events, values and error codes that this client does not know.
 test.each(transports)('a later server is understood over %s', async (transport) => {
