@@ -79,7 +79,7 @@ export class Attachments {
     void this.#uploadAll();
   }
 
-  /** Shows the uploads that a reload interrupted. A page cannot read their files again by itself. */
+  /** Shows the uploads that a reload interrupted. The page cannot read their files again. */
   showInterrupted(uploads: readonly SavedUpload[]): void {
     for (const saved of uploads) {
       this.#fail(this.#show(undefined, saved), 'Not sent: the page was reloaded. Attach the file again to continue.');

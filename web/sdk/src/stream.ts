@@ -3,17 +3,17 @@ import { onPageChanges } from './page-lifecycle.ts';
 
 /** The number of heartbeats without a byte after which the connection is lost. */
 const MISSED_HEARTBEATS = 3;
-/** How much later than the interval a heartbeat may arrive when a loss is suspected, in milliseconds. */
+/** How late a heartbeat may be when a loss is suspected, in milliseconds. */
 const HEARTBEAT_DELAY = 2_000;
 /** The silence since a call without a reply began that means a lost connection, in milliseconds. */
 const SILENCE_AFTER_CALL = 10_000;
 /** The shortest silence that means a lost connection, in milliseconds: mobile networks may pause. */
 const LEAST_SILENCE = 15_000;
-/** How long an attempt to connect may take. The server replies at once, whatever its heartbeat is. */
+/** How long an attempt to connect may take, in milliseconds: the server replies at once. */
 const CONNECT_TIMEOUT = 15_000;
 /** The age up to which an attempt to connect is not replaced by another one, in milliseconds. */
 const FRESH_ATTEMPT = 1_000;
-/** The heartbeat interval until the server says which applies, and if it never does: 10 s or less. */
+/** The heartbeat interval if the server does not send it, in milliseconds: its default is 10 s. */
 const DEFAULT_HEARTBEAT = 15_000;
 const LONGEST_DELAY = 30_000;
 
@@ -43,7 +43,7 @@ export interface ConnectionHandler {
 export interface Transport {
   /** Connects, and continues after the cursor if there is one. */
   connect(cursor: string | undefined, handler: ConnectionHandler): Connection;
-  /** Whether `alive` is called for comments too, so that silence of an open connection is a loss. */
+  /** Whether `alive` is called for comments too, so that silence means a lost connection. */
   readonly reportsComments: boolean;
 }
 

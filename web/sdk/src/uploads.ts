@@ -21,18 +21,18 @@ export interface UploadOptions {
 
 /** Delays between retries, in milliseconds. They start over whenever bytes were accepted. */
 const RETRY_DELAYS = [0, 1_000, 2_000, 3_000, 5_000];
-/** How long an upload waits after those, in milliseconds, unless the stream is lost and opened again. */
+/** How long an upload waits after those, in milliseconds, unless the stream reconnects before. */
 const RETRY_PAUSE = 30_000;
 /** How long an upload may make no progress, in milliseconds: its connection is dead. */
 const STALL_TIMEOUT = 20_000;
-/** How long the server may take to reply after the last byte, in milliseconds: it stores the file. */
+/** How long the server may take to store the file after the last byte, in milliseconds. */
 const STORE_TIMEOUT = 60_000;
 /** The size of a request, in bytes. A proxy that buffers requests can lose no more than this. */
 const CHUNK_SIZE = 8 * 1024 * 1024;
 
 /**
- * Uploads are the uploads in progress. They stop while the connection is lost, and continue from the
- * server's offset when it is back, so that an upload fails only if the server rejects it.
+ * Uploads are the uploads in progress. They stop while the connection is lost, and continue from
+ * the server's offset when it is back, so that an upload fails only if the server rejects it.
  */
 export class Uploads {
   readonly #http: HTTP;
@@ -85,7 +85,7 @@ class Upload {
   #resolve!: (reply: MediaReply) => void;
   #reject!: (reason: unknown) => void;
   #uploadID: string | undefined;
-  /** The attempt in progress. A TusUpload is not started again, because its requests may overlap. */
+  /** The attempt in progress. It is never started again, because its requests could overlap. */
   #attempt: TusUpload | undefined;
   /** Starts another attempt after a pause, or after a stall. */
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -111,7 +111,7 @@ class Upload {
     const endpoint = this.#http.baseURL + UPLOADS;
     const fileName = this.#options.fileName ?? (this.#file instanceof File ? this.#file.name : undefined);
     const attempt: TusUpload = new TusUpload(this.#file as File, {
-      // With an endpoint too, it would start over after some errors that have nothing to do with the upload.
+      // With both, it would start over after any error, such as a 409.
       ...(this.#uploadID === undefined ? { endpoint } : { uploadUrl: `${endpoint}/${this.#uploadID}` }),
       headers: this.#http.authorization,
       ...(fileName !== undefined && { metadata: { filename: fileName } }),
@@ -188,7 +188,7 @@ class Upload {
 
   #stop(): void {
     clearTimeout(this.#timer);
-    this.#attempt?.abort().catch(() => {}); // without an argument, it makes no request that could fail
+    this.#attempt?.abort().catch(() => {}); // it makes no request that could fail
     this.#attempt = undefined;
   }
 
