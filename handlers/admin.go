@@ -193,7 +193,7 @@ func (a *api) adminListUserSessions(w http.ResponseWriter, r *http.Request, _ ro
 	}
 	reply := sessionListReply{Sessions: make([]sessionState, 0, len(sessions))}
 	for _, session := range sessions {
-		reply.Sessions = append(reply.Sessions, stateOf(session, time.Now()))
+		reply.Sessions = append(reply.Sessions, stateOf(session, a.Store.Now()))
 	}
 	return a.answer(w, r, http.StatusOK, reply)
 }

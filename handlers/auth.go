@@ -16,6 +16,8 @@ type keyStore interface {
 	SessionByKey(ctx context.Context, key room.KeyHash) (room.Session, error)
 	SessionByStreamKey(ctx context.Context, key room.KeyHash) (room.Session, error)
 	UseStreamTicket(ctx context.Context, ticket room.KeyHash) (room.Session, error)
+	// Now returns the database's time, by which sessions expire on all servers.
+	Now() time.Time
 }
 
 // Keys have prefixes so that people and secret scanners recognise a key in the wrong place.
@@ -151,7 +153,7 @@ func (a *api) authenticate(r *http.Request) (room.Session, error) {
 	if err != nil {
 		return room.Session{}, err
 	}
-	return session, session.Usable(time.Now())
+	return session, session.Usable(a.Store.Now())
 }
 
 // authenticateStream is authenticate that also accepts the stream key or the stream ticket in the
@@ -169,7 +171,7 @@ func (a *api) authenticateStream(r *http.Request, streamKey, ticket string) (ses
 	if err != nil {
 		return room.Session{}, err
 	}
-	return session, session.Usable(time.Now())
+	return session, session.Usable(a.Store.Now())
 }
 
 // bearer returns the key in the Authorization header. The scheme is case-insensitive (RFC 9110,

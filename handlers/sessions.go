@@ -107,7 +107,7 @@ func (a *api) getSession(w http.ResponseWriter, r *http.Request, session room.Se
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := a.Store.Now()
 	if err := session.Usable(now); err != nil {
 		return err
 	}

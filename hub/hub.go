@@ -30,6 +30,9 @@ type Options struct {
 	OnStreamEnd func(session room.SessionID, streamNo int64, at time.Time)
 	// Heartbeat is the longest time without a byte on a stream.
 	Heartbeat time.Duration
+	// Now is the clock by which tokens expire. It may differ from that of this process; nil means
+	// time.Now.
+	Now func() time.Time
 	// WriteTimeout is how long a client may read nothing before its stream is closed.
 	WriteTimeout time.Duration
 	// Retry is about how long clients wait before they reconnect.
@@ -98,6 +101,9 @@ func New(logs LogReader, opts Options) *Hub {
 	}
 	if opts.Workers == 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

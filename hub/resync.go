@@ -3,7 +3,6 @@ package hub
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"parlor/room"
 )
@@ -65,7 +64,7 @@ func (s *Stream) compare(st room.Standing) {
 	case st.Ended || !slices.Equal(st.Presences, s.presences()):
 		s.hub.stats.outdated.Add(1)
 		s.closeWith(room.Reconnect{})
-	case st.TokenExpiresAt.Sub(s.tokenExpiresAt).Abs() > time.Second: // otherwise the client would be warned again
+	default:
 		s.setTokenExpiry(st.TokenExpiresAt)
 	}
 }

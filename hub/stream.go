@@ -75,7 +75,8 @@ type Stream struct {
 
 	heartbeatAt    time.Time // when the next heartbeat is due
 	warnTokenAt    time.Time // when the client is warned that its token expires; zero after the warning
-	tokenExpiresAt time.Time
+	tokenExpiresAt time.Time // by this process's clock
+	tokenExpiry    time.Time // the same by the clock of Options.Now
 }
 
 // deliver delivers frames of a log: runs of stored events, and ephemeral events between them.
@@ -313,12 +314,15 @@ func (s *Stream) tick(now time.Time) {
 	}
 }
 
-// setTokenExpiry sets when the session's token expires.
+// setTokenExpiry sets when the session's token expires, by the clock of Options.Now.
 func (s *Stream) setTokenExpiry(expiresAt time.Time) {
-	// now has a monotonic clock reading, and so has the sum: setting the wall clock does not close
-	// streams.
-	now := time.Now()
-	s.tokenExpiresAt = now.Add(expiresAt.Sub(now))
+	if expiresAt.Equal(s.tokenExpiry) {
+		return // its client may have been warned already
+	}
+	s.tokenExpiry = expiresAt
+	// time.Now has a monotonic clock reading, and so has the sum: setting the wall clock does not
+	// close streams.
+	s.tokenExpiresAt = time.Now().Add(expiresAt.Sub(s.hub.opts.Now()))
 	s.warnTokenAt = s.tokenExpiresAt.Add(-room.TokenWarning)
 }
 

@@ -148,6 +148,43 @@ func TestTokenIsRenewed(t *testing.T) {
 	}
 }
 
+// TestTokenExpiresByTheDatabasesClock: a wrong clock of this machine neither ends streams early nor
+// late, and comparing a stream with the database does not warn its client again.
+func TestTokenExpiresByTheDatabasesClock(t *testing.T) {
+	for _, ahead := range []time.Duration{-16 * time.Second, 16 * time.Second} {
+		t.Run(ahead.String(), func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T) {
+				database := func() time.Time { return time.Now().Add(-ahead) }
+				s := newTestHub(t, overServe, Options{Now: database})
+				stream := s.open(alice)
+				start := s.streamStart(alice, "")
+				start.TokenExpiresAt = database().Add(time.Minute)
+				c := s.start(stream, start)
+				for range 58 {
+					advanceTime(time.Second)
+					s.Compare([]room.Standing{{Session: alice, StreamNo: start.StreamNo, TokenExpiresAt: start.TokenExpiresAt}})
+				}
+				if got := s.detachments(); got != nil {
+					t.Fatalf("ended too early: %v", got)
+				}
+				advanceTime(3 * time.Second)
+				if diff := cmp.Diff(disconnectedEvent(room.ConnectionTokenExpired), c.awaitEnd()); diff != "" {
+					t.Errorf("the last event (-want +got):\n%s", diff)
+				}
+				warnings := 0
+				for _, event := range eventTypes(c.received()) {
+					if event == string(room.TypeTokenWillExpire) {
+						warnings++
+					}
+				}
+				if warnings != 1 {
+					t.Errorf("%d warnings: %v", warnings, eventTypes(c.received()))
+				}
+			})
+		})
+	}
+}
+
 // TestTokenExpiresForBlockedStream checks that a client that reads something now and then is not
 // closed as slow, but its stream ends when its token expires.
 func TestTokenExpiresForBlockedStream(t *testing.T) {

@@ -102,7 +102,7 @@ func newService(t testing.TB, change ...func(*setup)) *service {
 	c.store.RoomsPerUser = c.api.RoomsPerUser
 	s.database = c.database
 	s.store = storetest.Open(t, c.database, c.store)
-	c.hub.OnStreamEnd = s.store.Detach
+	c.hub.OnStreamEnd, c.hub.Now = s.store.Detach, s.store.Now
 	if now := c.store.Now; now != nil { // streams end at the time of the test's clock, too
 		c.hub.OnStreamEnd = func(id room.SessionID, streamNo int64, _ time.Time) { s.store.Detach(id, streamNo, now()) }
 	}

@@ -164,7 +164,7 @@ func TestHistoryByTime(t *testing.T) {
 	t.Parallel()
 	clock := newClock()
 	s := newService(t, func(c *setup) { c.store.Now = clock.Now })
-	alice := s.login("alice")
+	alice := s.loginWith(s.token("alice", 24*time.Hour))
 	alice.enter("lobby")
 	var sent []room.Message
 	for i := range 9 {

@@ -33,6 +33,22 @@ func set(name string, value any) func(jwt.MapClaims) {
 	return func(c jwt.MapClaims) { c[name] = value }
 }
 
+// TestSessionsExpireByTheDatabasesClock: a server whose clock is ahead does not reject sessions
+// early, so that all servers agree.
+func TestSessionsExpireByTheDatabasesClock(t *testing.T) {
+	t.Parallel()
+	database := func() time.Time { return time.Now().Add(-time.Minute) }
+	s := newService(t, func(c *setup) {
+		c.store.Now, c.api.Tokens.Now = database, database
+	})
+	alice := s.loginWith(s.signed(set("exp", time.Now().Add(-10*time.Second).Unix())))
+	if got := alice.state(); got != "detached" {
+		t.Errorf("the session is %s", got)
+	}
+	alice.enter("lobby")
+	alice.listen()
+}
+
 // TestGoodTokensOpenSessions covers what the database stores of a token, up to the limits of each
 // claim.
 func TestGoodTokensOpenSessions(t *testing.T) {

@@ -97,7 +97,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		return err
 	}
 	defer s.store.Close()
-	s.hub = hub.New(s.store, hub.Options{OnStreamEnd: s.store.Detach, Heartbeat: c.Heartbeat, Logger: log})
+	s.hub = hub.New(s.store, hub.Options{OnStreamEnd: s.store.Detach, Now: s.store.Now, Heartbeat: c.Heartbeat, Logger: log})
 	defer s.hub.Close()
 	carrier, err := cluster.NewNotify(database.url)
 	if err != nil {
