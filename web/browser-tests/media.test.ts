@@ -280,13 +280,7 @@ test('an upload continues in the session that replaces an expired one', async ({
   await alice.page.route('**/v1/media/uploads/*', (route) => (hold && offsets.length === 3 ? undefined : route.continue()));
   await alice.attach(largeFile.path);
   await expect.poll(() => offsets.length).toBe(3);
-  // The call that would renew the token gets no reply.
-  let renewing = true;
-  await alice.page.route('**/dev/token', (route) => {
-    if (!renewing) return route.continue();
-    renewing = false;
-    return undefined;
-  });
+  await alice.preventRenewal(server);
   await server.expireSoon(alice.session);
   await bob.expectEvents('Alice joined', 'Alice left: token expired', 'Alice joined');
   hold = false;

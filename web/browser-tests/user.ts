@@ -56,6 +56,14 @@ export class User {
     await this.page.evaluate(() => window.dispatchEvent(new Event('online')));
   }
 
+  /** Makes calls that would renew the token of the session get no reply, until it has expired. */
+  async preventRenewal(server: Server): Promise<void> {
+    await this.page.route('**/dev/token', async (route) => {
+      const states = await server.sessionStates(this.session);
+      if (!states.includes('online')) await route.continue();
+    });
+  }
+
   async expectConnected(): Promise<void> {
     await expect(this.page.locator('#connection')).toHaveText('Connected');
   }
