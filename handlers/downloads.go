@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -56,7 +55,7 @@ func (a *api) downloadMedia(w http.ResponseWriter, r *http.Request) error {
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("Content-Disposition", mime.FormatMediaType(disposition, map[string]string{"filename": m.FileName}))
+	h.Set("Content-Disposition", contentDisposition(disposition, m.FileName))
 	h.Set("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Resource-Policy", a.resourcePolicy())
 	// A browser may cache the bytes, but asks each time whether it may still use them. The reply is

@@ -147,7 +147,7 @@ func TestFilesCannotRunScripts(t *testing.T) {
 	}
 	m := alice.upload("a.png", file(t, "alpha.png"))
 	h := s.anonymous().call("GET", m.SignedURL, nil).is(http.StatusOK).Header
-	if h.Get("Content-Disposition") != "inline; filename=a.png" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") {
+	if h.Get("Content-Disposition") != `inline; filename="a.png"` || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") {
 		t.Errorf("a picture: %v", h)
 	}
 	elsewhere := newService(t, func(c *setup) { c.api.AllowedOrigins = []string{"https://app.example.com"} })
@@ -275,7 +275,7 @@ func TestSignedURLs(t *testing.T) {
 	}
 	bob.call("GET", m.Media.URL, nil).refused(http.StatusNotFound, "media_not_found")
 	bob.call("HEAD", m.Media.URL, nil).is(http.StatusNotFound)
-	if d := s.anonymous().call("GET", m.SignedURL, nil).Header.Get("Content-Disposition"); d != `attachment; filename*=utf-8''a%20b%3Fc#d%25%C3%A9.txt` {
+	if d := s.anonymous().call("GET", m.SignedURL, nil).Header.Get("Content-Disposition"); d != `attachment; filename="a b?c#d__.txt"; filename*=UTF-8''a%20b%3Fc#d%25%C3%A9.txt` {
 		t.Errorf("Content-Disposition: %s", d)
 	}
 }
