@@ -98,6 +98,21 @@ test('files are sent as images, audio, video and downloads', async ({ openPage, 
   await expectImage(bob, 'baseline.jpg');
 });
 
+test('files keep their names, and fit', async ({ openPage, room }) => {
+  const alice = await openPage({ name: 'Alice' });
+  await alice.enter(room);
+  const long = '猫'.repeat(85); // 255 bytes, with which the ending no longer fits
+  const names = [
+    ['猫 é 👍🏽 #1; 100%22.txt', '猫 é 👍🏽 #1; 100%22.txt'],
+    [`${long}.txt`, `${'猫'.repeat(83)}.txt`],
+    ['cat\u202etxt.exe', 'cattxt.exe'],
+  ] as const;
+  for (const [given, name] of names) {
+    await alice.attach({ name: given, mimeType: '', buffer: Buffer.from(name) });
+    await expectDownload(alice, name, Buffer.from(name));
+  }
+});
+
 test('an expired URL is requested again', async ({ openPage, room }) => {
   const alice = await openPage({ name: 'Alice' });
   const bob = await openPage({ name: 'Bob', allowFailedRequests: true });

@@ -74,6 +74,9 @@ test('the API reference shows the API without requests to other hosts', async ({
   await page.getByRole('button', { name: 'get /v1/events', exact: false }).first().click();
   await expect(page.getByRole('cell', { name: 'RoomMessageReceivedEvent, with an id if it is stored' })).toBeVisible();
   await expect(page.getByText('sendRoomMessage', { exact: true })).toBeVisible();
+  await page.getByRole('button', { name: 'post /v1/sessions', exact: false }).first().click();
+  const name = page.locator('.microlight span', { hasText: '"Alice"' }).first();
+  await expect(name).toHaveCSS('unicode-bidi', 'isolate');
   expect(errors).toEqual([]);
 });
 

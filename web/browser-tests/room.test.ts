@@ -88,3 +88,35 @@ test('the Enter that ends a composition does not send the text', async ({ openPa
   await field.press('Enter');
   await alice.expectMessages('你好');
 });
+
+test('names are shown in isolation, and cleaned', async ({ openPage, room }) => {
+  const mallory = await openPage({ name: '\u202eecilA\u200b' });
+  await mallory.enter(room);
+  const sarah = await openPage({ name: 'שרה!' });
+  await sarah.enter(room);
+  await mallory.expectMembers('ecilA', 'שרה!');
+  await mallory.expectEvents('שרה! joined');
+  await sarah.send('שלום');
+  await mallory.expectMessages('שלום');
+  // In a name that begins in Hebrew, the mark is on the left, although the page is in English.
+  for (const place of ['#member-list .name', '#messages .line bdi', '#messages .sender']) {
+    const name = mallory.page.locator(place, { hasText: 'שרה!' });
+    await expect(name).toHaveCSS('unicode-bidi', 'isolate');
+    const [letters, mark] = await name.evaluate((element) =>
+      [[0, 3], [3, 4]].map(([start, end]) => {
+        const range = document.createRange();
+        range.setStart(element.firstChild!, start!);
+        range.setEnd(element.firstChild!, end!);
+        return range.getBoundingClientRect().left;
+      }),
+    );
+    expect(mark).toBeLessThan(letters!);
+  }
+  await expect(mallory.page.locator('#room-title bdi')).toHaveText(room);
+
+  const bob = await openPage({ name: 'Bo\tb', allowFailedRequests: true });
+  await bob.page.getByLabel('Your name').fill(bob.name);
+  await bob.page.getByLabel('Room', { exact: true }).fill(room);
+  await bob.press('Enter room');
+  await expect(bob.page.locator('#entry-error')).toHaveText('Your name contains a tab (U+0009) at character 3: remove it.');
+});

@@ -5,6 +5,14 @@ export function byID<T extends Element>(id: string, type: new () => T): T {
   return element;
 }
 
+/**
+ * Makes an element with a name from a user, in isolation: a name in Hebrew or Arabic, or an old one
+ * with an override, does not change the order of the text beside it.
+ */
+export function nameElement(name: string, className = ''): HTMLElement {
+  return make('bdi', className === '' ? {} : { class: className }, name);
+}
+
 /** Makes an element. Strings become text nodes, so that text from users is never parsed as HTML. */
 export function make<K extends keyof HTMLElementTagNameMap>(
   tag: K,

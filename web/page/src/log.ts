@@ -1,6 +1,6 @@
 import type { Message } from 'parlor-sdk';
 import { avatar } from './avatar.ts';
-import { byID, make } from './element.ts';
+import { byID, make, nameElement } from './element.ts';
 import type { MediaView } from './media-view.ts';
 
 /** Messages of one sender within this time share a heading, in milliseconds. */
@@ -71,7 +71,7 @@ export class Log {
   addMessage(message: Message): void {
     const mine = message.sender.userID === this.#userID;
     const at = new Date(message.sentAt);
-    const sender = make('span', { class: 'sender' }, message.sender.userName);
+    const sender = nameElement(message.sender.userName, 'sender');
     const heading = make('p', { class: 'heading' }, sender, timeOf(at));
     const recalled = message.recalled || this.#recalled.has(message.seq ?? 0);
     const shown = message.media !== undefined && !recalled ? this.#media.show(message.kind, message.media) : undefined;
@@ -93,9 +93,9 @@ export class Log {
   }
 
   /** Shows an event other than a message, as a line of text. */
-  addLine(seq: number, text: string, attributes: Record<string, string> = {}): void {
+  addLine(seq: number, content: (Node | string)[], attributes: Record<string, string> = {}): void {
     const element = make('li', { class: 'line', ...attributes });
-    this.#insert({ seq, at: new Date(), senderID: undefined, element }, make('span', {}, text));
+    this.#insert({ seq, at: new Date(), senderID: undefined, element }, make('span', {}, ...content));
   }
 
   /** Shows a message that is being sent, after all that have a seq. */

@@ -37,7 +37,7 @@ export class MediaView {
     const { fileName } = media;
     const size = sizeOf(media);
     const about = make('span', { class: 'about' }, formatBytes(media.size));
-    const link = make('a', { class: 'file-name', target: '_blank', rel: 'noopener', download: fileName }, fileName);
+    const link = make('a', { class: 'file-name', dir: 'auto', target: '_blank', rel: 'noopener', download: fileName }, fileName);
     const caption = make('p', { class: 'caption' }, link, ' ', about);
     switch (kind) {
       case 'image': {

@@ -1,6 +1,6 @@
 import { type Member, MemberList, type Parlor, type StreamEvents } from 'parlor-sdk';
 import { avatar } from './avatar.ts';
-import { byID, make } from './element.ts';
+import { byID, make, nameElement } from './element.ts';
 
 /** How many members are listed; the others are only counted. */
 const LISTED = 100;
@@ -66,7 +66,7 @@ export class Members {
   }
 
   #row(member: Member): HTMLLIElement {
-    const row = make('li', { title: member.userID }, avatar(member), make('span', { class: 'name' }, member.userName));
+    const row = make('li', { title: member.userID }, avatar(member), nameElement(member.userName, 'name'));
     if (member.userID === this.#parlor.userID) row.append(make('span', { class: 'you' }, 'you'));
     return row;
   }

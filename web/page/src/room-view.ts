@@ -8,7 +8,7 @@ import {
 } from 'parlor-sdk';
 import { Attachments, type UnfinishedUpload } from './attachments.ts';
 import { Composer } from './composer.ts';
-import { byID } from './element.ts';
+import { byID, nameElement } from './element.ts';
 import { History } from './history.ts';
 import { Log } from './log.ts';
 import { MediaView } from './media-view.ts';
@@ -163,8 +163,8 @@ export class RoomView {
 
   #show(): void {
     const title = this.#room.roomName || this.#room.roomID;
-    this.#title.textContent = title;
-    document.title = `${title} · Parlor`;
+    this.#title.replaceChildren(nameElement(title));
+    document.title = `\u2068${title}\u2069 · Parlor`; // isolated: a title has no elements
     this.#view.hidden = false;
     this.#composer.focus();
   }
@@ -199,7 +199,7 @@ export class RoomView {
     this.#generation = generation;
     this.#lastSeq = 0;
     this.#clear();
-    if (!first) this.#log.addLine(0, 'The room was closed in the meantime. This is a new one.');
+    if (!first) this.#log.addLine(0, ['The room was closed in the meantime. This is a new one.']);
   }
 
   #clear(): void {
@@ -239,14 +239,14 @@ export class RoomView {
         if (!ours(event)) return;
         this.#members.apply(event);
         for (const { userID, userName } of event.memberList) {
-          this.#log.addLine(event.seq, userID === parlor.userID ? 'You joined' : `${userName} joined`);
+          this.#log.addLine(event.seq, userID === parlor.userID ? ['You joined'] : [nameElement(userName), ' joined']);
         }
       }),
       parlor.on('roomMemberLeft', (event) => {
         if (!ours(event)) return;
         this.#members.apply(event);
         for (const { userName, reason } of event.memberList) {
-          this.#log.addLine(event.seq, textForLeave(userName, reason), { 'data-reason': reason });
+          this.#log.addLine(event.seq, [nameElement(userName), textForLeave(reason)], { 'data-reason': reason });
         }
       }),
       parlor.on('roomMessageReceived', (event) => {

@@ -44,6 +44,10 @@ export function textForError(error: unknown): string {
       return 'The file is missing on the server.';
     case 'media_not_found':
       return 'The file no longer exists.';
+    case 'invalid_request': {
+      const fault = error.errors.find(({ pointer }) => names[pointer] !== undefined);
+      return fault === undefined ? error.message : `${names[fault.pointer]} ${fault.message}.`;
+    }
     case 'room_full':
       return 'The room is full.';
     case 'too_many_rooms':
@@ -57,6 +61,9 @@ export function textForError(error: unknown): string {
       return error.message;
   }
 }
+
+/** The words for the names in a request, by their place. */
+const names: Record<string, string> = { '/userName': 'Your name', '/roomName': 'The name of the room' };
 
 /** Formats a number of bytes, as "1.2 MB". */
 export function formatBytes(bytes: number): string {
@@ -99,8 +106,9 @@ const reasons: Record<LeaveReason, string> = {
   roomDestroyed: ': the room was closed',
 };
 
-export function textForLeave(name: string, reason: LeaveReason): string {
-  return `${name} left${reasons[reason] ?? `: ${reason}`}`;
+/** Returns the text after the name of a user who left. */
+export function textForLeave(reason: LeaveReason): string {
+  return ` left${reasons[reason] ?? `: ${reason}`}`;
 }
 
 /** Returns the text for being out of a room without having left it. */
