@@ -55,7 +55,7 @@ func (s *Store) OpenStream(
 			return rows.Err()
 		})
 	// The sequence is not part of the snapshot: it may be ahead of it.
-	b.Queue("SELECT last_value FROM attendances_stay_seq").QueryRow(func(row pgx.Row) error {
+	b.Queue("SELECT coalesce(pg_sequence_last_value('attendances_stay_seq'), 0)").QueryRow(func(row pgx.Row) error {
 		return row.Scan(&opened.LastPresence)
 	})
 	b.Queue(`SELECT generation, room_id, reason, note, left_at FROM departures
