@@ -237,15 +237,15 @@ func (t *Tokens) check(c claims, lifetime time.Duration) error {
 		return refuse("aud in the claims of the token is %s: it must contain %q.", quote(strings.Join(c.Audience, ", ")), t.Audience)
 	case c.NotBefore != nil && c.NotBefore.After(latest):
 		return refuse("The token is valid only from %s on (nbf), by the server's clock in %s: correct the clock of your backend, or leave nbf out.",
-			instantText(c.NotBefore.Time), durationText(c.NotBefore.Sub(now)))
+			room.InstantOf(c.NotBefore.Time), durationText(c.NotBefore.Sub(now)))
 	case c.IssuedAt != nil && c.IssuedAt.After(latest):
 		return refuse("The token was issued at %s (iat), which is %s after the server's time: correct the clock of your backend.",
-			instantText(c.IssuedAt.Time), durationText(c.IssuedAt.Sub(now)))
+			room.InstantOf(c.IssuedAt.Time), durationText(c.IssuedAt.Sub(now)))
 	case lifetime > 0 && c.ExpiresAt.Sub(c.issuedBy(latest)) > lifetime:
 		return refuse("exp in the claims of the token is more than %s after iat, or after now without iat: sign tokens that last shorter.", lifetime)
 	case !now.Before(c.ExpiresAt.Add(ClockSkew)):
 		return room.ErrTokenExpired.Because(fmt.Sprintf("The token expired at %s (exp), which was %s ago by the server's clock: get a new one from your backend.",
-			instantText(c.ExpiresAt.Time), durationText(now.Sub(c.ExpiresAt.Time))))
+			room.InstantOf(c.ExpiresAt.Time), durationText(now.Sub(c.ExpiresAt.Time))))
 	}
 	return nil
 }
@@ -293,8 +293,6 @@ func quote(text string) string {
 	}
 	return strconv.Quote(shorten(text))
 }
-
-func instantText(instant time.Time) string { return instant.UTC().Format(time.RFC3339) }
 
 // durationText returns a duration in one unit.
 func durationText(d time.Duration) string {

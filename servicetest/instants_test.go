@@ -1,6 +1,7 @@
 package servicetest
 
 import (
+	"go/ast"
 	"net/http"
 	"net/url"
 	"slices"
@@ -187,5 +188,31 @@ func TestContractInstants(t *testing.T) {
 		if !place.sent && place.schema.Pattern != form {
 			t.Errorf("%s: the pattern is %q", place.at, place.schema.Pattern)
 		}
+	}
+}
+
+// TestTimesAreInstants checks that no package that talks to clients encodes a time otherwise.
+func TestTimesAreInstants(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"../room", "../auth", "../hub", "../handlers"} {
+		files := source(t, dir)
+		find(files, func(f *ast.Field) {
+			typ := f.Type
+			if pointer, ok := typ.(*ast.StarExpr); ok {
+				typ = pointer.X
+			}
+			if selector, ok := typ.(*ast.SelectorExpr); !ok || !named(selector.X, "time") || selector.Sel.Name != "Time" || f.Tag == nil {
+				return
+			}
+			if strings.Contains(f.Tag.Value, "json:") && !strings.Contains(f.Tag.Value, `json:"-"`) {
+				t.Errorf("%s: the field %s is a time.Time in JSON: use room.Instant", dir, f.Names[0].Name)
+			}
+		})
+		find(files, func(call *ast.CallExpr) {
+			method, ok := call.Fun.(*ast.SelectorExpr)
+			if ok && dir != "../room" && slices.Contains([]string{"Format", "AppendFormat"}, method.Sel.Name) {
+				t.Errorf("%s: a time is formatted: use room.Instant", dir)
+			}
+		})
 	}
 }

@@ -195,7 +195,7 @@ func TestEveryRuleOfTokens(t *testing.T) {
 		{"exp in milliseconds", claim("exp", now*1000), "token_invalid", "exp in the claims of the token is out of range: it must be in seconds since 1970, not in milliseconds"},
 		{"exp as a text", claim("exp", "tomorrow"), "token_invalid", "exp in the claims of the token is not a number"},
 		{"exp in quotes", claim("exp", fmt.Sprint(now+60)), "token_invalid", "exp in the claims of the token is not a number: it must be in seconds since 1970, without quotes"},
-		{"exp that has passed", authtest.Token(t, hs, secret, but(set("exp", now-300)), nil), "token_expired", "The token expired at " + time.Unix(now-300, 0).UTC().Format(time.RFC3339) + " (exp), which was 5 minutes ago by the server's clock: get a new one"},
+		{"exp that has passed", authtest.Token(t, hs, secret, but(set("exp", now-300)), nil), "token_expired", "The token expired at " + room.InstantOf(time.Unix(now-300, 0)).String() + " (exp), which was 5 minutes ago by the server's clock: get a new one"},
 		{"exp that is long past", claim("exp", 0), "token_expired", "(exp), which was 2"},
 		{"nbf in the future", claim("nbf", now+7199), "token_invalid", "(nbf), by the server's clock in 119 minutes: correct the clock"},
 		{"nbf as true", claim("nbf", true), "token_invalid", "nbf in the claims of the token is not a number"},
