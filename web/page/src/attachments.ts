@@ -62,7 +62,6 @@ export class Attachments {
 
   /** Uploads files. A file whose upload a reload interrupted is continued. */
   add(files: File[]): void {
-<<<<<<< HEAD
     const uploads = files.map((file) => {
       const interrupted = [...this.#items].find((item) => item.file === undefined && isSame(item.saved, file));
       if (interrupted !== undefined) this.#remove(interrupted);
@@ -76,16 +75,6 @@ export class Attachments {
     for (const { file, uploadID } of uploads) {
       const { name, size, lastModified } = file;
       this.#queue(this.#show(file, { name, size, lastModified, ...(uploadID !== undefined && { uploadID }) }));
-=======
-    for (const file of files) {
-      const bar = make('progress', { max: '1', value: '0', 'aria-label': `Uploading ${file.name}` });
-      const state = make('p', { class: 'state' });
-      const name = make('p', { class: 'file-name', dir: 'auto' }, file.name);
-      const bubble = make('div', { class: 'bubble upload' }, name, bar);
-      const element = make('li', { class: 'message mine' }, make('div', { class: 'content' }, bubble, state));
-      this.#log.addPending(element);
-      void this.#upload(file, element, bar, state);
->>>>>>> a3c9691 (page, reference: names are shown in isolation)
     }
     void this.#uploadAll();
   }
@@ -112,7 +101,7 @@ export class Attachments {
   #show(file: File | undefined, saved: SavedUpload): Item {
     const bar = make('progress', { max: '1', value: '0', 'aria-label': `Uploading ${saved.name}` });
     const state = make('p', { class: 'state' });
-    const name = make('p', { class: 'file-name' }, saved.name);
+    const name = make('p', { class: 'file-name', dir: 'auto' }, saved.name);
     const bubble = make('div', { class: 'bubble upload' }, name, bar);
     const element = make('li', { class: 'message mine' }, make('div', { class: 'content' }, bubble, state));
     const item = { file, saved, element, bar, state, failed: false };
