@@ -253,15 +253,20 @@ func (c *client) post(ctx context.Context, room, text string) (seq int64, err er
 }
 
 func (c *client) call(ctx context.Context, method, path string, body, reply any) (int, error) {
-	text, err := json.Marshal(body)
-	if err != nil {
-		return 0, err
+	var text []byte // none if there is no body
+	if body != nil {
+		var err error
+		if text, err = json.Marshal(body); err != nil {
+			return 0, err
+		}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(text))
 	if err != nil {
 		return 0, err
 	}
-	request.Header.Set("Content-Type", "application/json")
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	request.Header.Set("Authorization", "Bearer "+c.key)
 	got, err := c.http.Do(request)
 	if err != nil {
