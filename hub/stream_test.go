@@ -2,9 +2,11 @@ package hub
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -174,6 +176,39 @@ func TestJoinAndLeave(t *testing.T) {
 			t.Errorf("the id is %q", got)
 		}
 	})
+}
+
+// TestRemovedWhileWorkerIsBusy removes a session and then publishes an event, both while the worker
+// is busy in a round that will deliver to the session's stream. The event must not be delivered.
+func TestRemovedWhileWorkerIsBusy(t *testing.T) {
+	for _, ephemeral := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ephemeral: %t", ephemeral), func(t *testing.T) {
+			inFakeTime(t, func(t *testing.T) {
+				s := newTestHub(t, overServe, Options{Workers: 1})
+				s.store.join(alice, 1)
+				c := s.connectReady(alice, "")
+				w := s.workers[0]
+				w.do(func() {
+					s.appendAndPublish(1, 1) // the next round delivers to the topic's streams
+					w.do(func() {
+						s.leave(alice, 1, room.ReasonKicked)
+						later := s.store.append(1, 1, "after the end")
+						if ephemeral {
+							later[0].Seq = 0
+						}
+						s.Apply(room.Change{Events: later})
+					})
+				})
+				c.awaitEvent(room.TypeRoomStateChanged, 1)
+				synctest.Wait()
+				for _, m := range c.received() {
+					if strings.Contains(m.Data, "after the end") {
+						t.Errorf("received after the session was removed: %s", m.Data)
+					}
+				}
+			})
+		})
+	}
 }
 
 func TestNewerStreamSupersedes(t *testing.T) {
