@@ -35,21 +35,22 @@ func startNodes(t *testing.T, n int, args ...string) *nodes {
 	for range n {
 		c.servers = append(c.servers, startParlorWith(t, storetest.Folder(t), env, args...))
 	}
-	c.awaitBus()
+	awaitBus(ctx, t, c.servers)
 	c.admin = strings.TrimSpace(parlor(ctx, t, env, "token", "--admin").out)
 	return c
 }
 
-// awaitBus waits until every server hears all others.
-func (c *nodes) awaitBus() {
-	c.t.Helper()
-	for _, p := range c.servers {
-		want := fmt.Sprintf("\nparlor_bus_nodes %d\n", len(c.servers)-1)
-		for !strings.Contains(get(c.t, p.ops+"/metrics"), want) {
-			if c.ctx.Err() != nil {
-				c.t.Fatalf("a server does not hear the others: %s", p.logged())
+// awaitBus waits until every server hears all others, and the database lists no more.
+func awaitBus(ctx context.Context, t *testing.T, servers []*process) {
+	t.Helper()
+	for _, p := range servers {
+		heard := fmt.Sprintf("\nparlor_bus_nodes %d\n", len(servers)-1)
+		for metrics := ""; !strings.Contains(metrics, heard) || !strings.Contains(metrics, "\nparlor_bus_nodes_unheard 0\n"); {
+			if ctx.Err() != nil {
+				t.Fatalf("a server does not hear the others: %s", p.logged())
 			}
-			wait(c.ctx, 10*time.Millisecond)
+			wait(ctx, 10*time.Millisecond)
+			metrics = get(t, p.ops+"/metrics")
 		}
 	}
 }
@@ -63,6 +64,7 @@ type member struct {
 	events []receivedEvent
 	lastID string
 	ended  bool
+	cancel func()        // ends the stream
 	change chan struct{} // closed and replaced when one of them changes
 }
 
@@ -74,32 +76,79 @@ type receivedEvent struct {
 // login starts a session and opens its stream at a server. Its calls go to another.
 func (c *nodes) login(user string, calls, stream int) *member {
 	c.t.Helper()
-	m := &member{client: &client{http: http.DefaultClient, base: c.servers[calls].url, user: user}, nodes: c, change: make(chan struct{})}
-	if err := m.loginWith(c.ctx, &auth.Tokens{Secret: []byte(goodSecret)}); err != nil {
+	return c.loginGranted(user, calls, stream, time.Hour, nil)
+}
+
+// loginGranted is login with a token that lasts for a time and grants something.
+func (c *nodes) loginGranted(user string, calls, stream int, ttl time.Duration, grants *room.Grants) *member {
+	c.t.Helper()
+	m := c.member(user, calls)
+	if err := m.begin(c.ctx, c.token(user, ttl, grants)); err != nil {
 		c.t.Fatal(err)
 	}
 	m.open(stream)
 	return m
 }
 
+// member returns a user whose calls go to a server.
+func (c *nodes) member(user string, calls int) *member {
+	return &member{client: &client{http: http.DefaultClient, base: c.servers[calls].url, user: user}, nodes: c, change: make(chan struct{})}
+}
+
+func (c *nodes) token(user string, ttl time.Duration, grants *room.Grants) string {
+	c.t.Helper()
+	token, err := (&auth.Tokens{Secret: []byte(goodSecret)}).SignGrants(room.User{ID: room.UserID(user)}, grants, ttl)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return token
+}
+
+// feed opens the feed of a server.
+func (c *nodes) feed(server int) *member {
+	c.t.Helper()
+	m := c.member(fmt.Sprintf("feed %d", server), server)
+	m.key = c.admin
+	m.follow(server, "/v1/admin/events")
+	m.await(room.TypeFeedReady, "")
+	return m
+}
+
 // open opens the stream at a server, where it left off, and waits until it has begun.
 func (m *member) open(stream int) {
 	m.nodes.t.Helper()
-	r, err := http.NewRequestWithContext(m.nodes.ctx, http.MethodGet, m.nodes.servers[stream].url+"/v1/events", nil)
+	begun := m.received()
+	m.follow(stream, "/v1/events")
+	m.awaitAfter(begun, room.TypeSessionReady, "")
+}
+
+// follow opens a stream at a server.
+func (m *member) follow(server int, path string) {
+	m.nodes.t.Helper()
+	ctx, cancel := context.WithCancel(m.nodes.ctx)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, m.nodes.servers[server].url+path, nil)
 	if err != nil {
 		m.nodes.t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer "+m.key)
 	m.mu.Lock()
-	r.Header.Set("Last-Event-ID", m.lastID)
-	m.ended = false
+	if m.lastID != "" {
+		r.Header.Set("Last-Event-ID", m.lastID)
+	}
+	m.ended, m.cancel = false, cancel
 	m.mu.Unlock()
 	reply, err := http.DefaultClient.Do(r) //nolint:bodyclose // read closes it
 	if err != nil || reply.StatusCode != http.StatusOK {
 		m.nodes.t.Fatalf("stream of %s: %v", m.user, err)
 	}
 	go m.read(reply)
-	m.await(room.TypeSessionReady, "")
+}
+
+// hangUp closes the stream.
+func (m *member) hangUp() {
+	m.nodes.t.Helper()
+	m.cancel()
+	m.until("the end of the stream", func() bool { return m.ended })
 }
 
 func (m *member) read(reply *http.Response) {
@@ -154,14 +203,27 @@ func (m *member) until(what string, condition func() bool) {
 // await waits for an event that contains a text, and returns it.
 func (m *member) await(event room.EventType, text string) (data string) {
 	m.nodes.t.Helper()
+	return m.awaitAfter(0, event, text)
+}
+
+// awaitAfter is await for an event that is not among the first ones.
+func (m *member) awaitAfter(first int, event room.EventType, text string) (data string) {
+	m.nodes.t.Helper()
 	m.until(fmt.Sprintf("%s with %q", event, text), func() bool {
-		i := slices.IndexFunc(m.events, func(e receivedEvent) bool { return e.event == event && strings.Contains(e.data, text) })
+		i := slices.IndexFunc(m.events[first:], func(e receivedEvent) bool { return e.event == event && strings.Contains(e.data, text) })
 		if i >= 0 {
-			data = m.events[i].data
+			data = m.events[first+i].data
 		}
 		return i >= 0
 	})
 	return data
+}
+
+// received returns the number of events.
+func (m *member) received() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.events)
 }
 
 // awaitEnd waits until the stream has ended with an event that contains a text.
@@ -253,12 +315,216 @@ func TestNodesDeliver(t *testing.T) {
 	}
 }
 
+// TestNodesShowEverything makes each kind of change through one server, and waits for it on streams at
+// others.
+func TestNodesShowEverything(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{2, 3} {
+		t.Run(fmt.Sprintf("%d servers", n), func(t *testing.T) {
+			t.Parallel()
+			startNodes(t, n).showEverything()
+		})
+	}
+}
+
+func (c *nodes) showEverything() {
+	t, last := c.t, len(c.servers)-1
+	admin := func(method, path string, body any) func() {
+		return func() { c.adminCall(1, method, "/v1/admin/"+path, body) }
+	}
+	call := func(m *member, method, path string, body any) func() {
+		return func() { m.mustCall(c.ctx, t, method, "/v1/"+path, body, nil) }
+	}
+	config := func(name string, value any) map[string]any { return map[string]any{name: value} }
+	admin(http.MethodPost, "rooms", map[string]any{"roomID": "hall", "config": config("memberTimeout", 5)})()
+	admin(http.MethodPost, "rooms", map[string]any{"roomID": "full", "config": config("maxMembers", 1)})()
+	admin(http.MethodPost, "rooms", map[string]any{"roomID": "single", "config": config("sameUser", "replace")})()
+
+	alice, bob := c.login("alice", 1, 0), c.login("bob", 0, last)
+	carol := c.loginGranted("carol", 1, 0, time.Hour, &room.Grants{Rooms: []room.Grant{{RoomID: "*", Join: true, Kick: true}}})
+	erin, phone, tablet := c.login("erin", 1, last), c.login("bob", 0, last), c.login("alice", 0, last)
+	feeds := []*member{c.feed(0), c.feed(last)}
+	alice.enter(c.ctx, t, "full")
+	alice.enter(c.ctx, t, "single")
+	for _, m := range []*member{alice, bob, carol, erin} {
+		m.enter(c.ctx, t, "hall")
+	}
+	alice.await(room.TypeMembersJoined, `"erin"`)
+
+	// message sends a message, and recalls it later.
+	message := func(path string) (send, recall func()) {
+		var reply struct{ Message struct{ MessageID string } }
+		return func() {
+				alice.mustCall(c.ctx, t, http.MethodPost, path, map[string]string{"kind": "text", "text": "to " + path}, &reply)
+			}, func() {
+				alice.mustCall(c.ctx, t, http.MethodDelete, path+"/"+reply.Message.MessageID, nil, nil)
+			}
+	}
+	send, recall := message("/v1/rooms/hall/messages")
+	sendPeer, recallPeer := message("/v1/users/bob/messages")
+	var ready struct{ SessionID string }
+	if err := json.Unmarshal([]byte(phone.await(room.TypeSessionReady, "")), &ready); err != nil {
+		t.Fatal(err)
+	}
+	type delivery struct {
+		to    *member
+		event room.EventType
+		text  string
+	}
+	to := func(event room.EventType, text string, members ...*member) (all []delivery) {
+		for _, m := range members {
+			all = append(all, delivery{m, event, text})
+		}
+		return all
+	}
+	state := func(m *member, text string) []delivery { return to(room.TypeRoomStateChanged, text, m) }
+	reenter, bobJoined := call(bob, http.MethodPost, "rooms/hall/enter", nil), to(room.TypeMembersJoined, `"bob"`, alice)
+	bobLeft := to(room.TypeMembersLeft, `"bob"`, alice)
+	for _, step := range []struct {
+		name string
+		do   func()
+		want []delivery
+	}{
+		{"message", send, to(room.TypeMessagesReceived, "to /v1/rooms", alice, bob, feeds[0], feeds[1])},
+		{"recall", recall, to(room.TypeMessageRecalled, `"alice"`, alice, bob, feeds[0], feeds[1])},
+		{"peer message", sendPeer, to(room.TypePeerMessagesReceived, "to /v1/users", alice, bob, phone)},
+		{"peer recall", recallPeer, to(room.TypePeerMessageRecalled, `"alice"`, alice, bob, phone)},
+		{"barrage", func() { alice.say(1, "hall", "barrage", "shower") }, to(room.TypeMessagesReceived, "shower", alice, bob)},
+		{
+			"command", call(alice, http.MethodPost, "rooms/hall/messages", map[string]string{"kind": "command", "data": "bm9kZXM="}),
+			to(room.TypeMessagesReceived, "bm9kZXM=", alice, bob),
+		},
+		{
+			"attributes", call(alice, http.MethodPatch, "rooms/hall/attributes", map[string]any{"set": config("color", "red")}),
+			to(room.TypeAttributesUpdated, "red", alice, bob, feeds[0], feeds[1]),
+		},
+		{
+			"member attributes", call(alice, http.MethodPatch, "rooms/hall/member-attributes", map[string]any{"userIDs": []string{"bob"}, "set": config("hand", "up")}),
+			to(room.TypeMemberAttributesUpdated, `"hand"`, alice, bob),
+		},
+		{
+			"refused join", func() { _, _ = bob.call(c.ctx, http.MethodPost, "/v1/rooms/full/enter", nil, nil) },
+			state(bob, `"enterFailed"`),
+		},
+		{
+			"switch", call(bob, http.MethodPost, "rooms/hall/switch", map[string]any{"toRoom": config("roomID", "garden"), "createIfNotExists": true}),
+			slices.Concat(state(bob, `"switch"`), state(bob, `"disconnected"`), bobLeft, to(room.TypeMembersLeft, `"bob"`, feeds...)),
+		},
+		{"enter", reenter, slices.Concat(state(bob, `"connected"`), bobJoined)},
+		{"leave all", call(bob, http.MethodDelete, "sessions/current/rooms", nil), slices.Concat(state(bob, `"disconnected"`), bobLeft)},
+		{"enter", reenter, bobJoined},
+		{
+			"kick by a member", call(carol, http.MethodPost, "rooms/hall/kick", map[string]any{"userIDs": []string{"bob"}, "reason": "too loud"}),
+			slices.Concat(state(bob, "too loud"), bobLeft),
+		},
+		{"enter", reenter, bobJoined},
+		{
+			"ban", admin(http.MethodPost, "rooms/hall/kick", map[string]any{"userIDs": []string{"bob"}, "banSeconds": 60}),
+			slices.Concat(state(bob, `"kickedOut"`), bobLeft),
+		},
+		{
+			"banned", func() { _, _ = bob.call(c.ctx, http.MethodPost, "/v1/rooms/hall/enter", nil, nil) },
+			state(bob, `"banned"`),
+		},
+		{"unban", func() { admin(http.MethodDelete, "rooms/hall/bans/bob", nil)(); reenter() }, bobJoined},
+		{"replace", call(tablet, http.MethodPost, "rooms/single/enter", nil), slices.Concat(state(alice, `"replaced"`), state(tablet, `"connected"`))},
+		{"end of a session", admin(http.MethodDelete, "users/bob/sessions/"+ready.SessionID, nil), to(room.TypeConnectionStateChanged, `"kickedOut"`, phone)},
+		{"member timeout", erin.hangUp, to(room.TypeMembersLeft, `"erin"`, alice, bob)},
+		{"destroy", admin(http.MethodDelete, "rooms/hall?reason=closing", nil), slices.Concat(state(alice, "closing"), state(bob, "closing"), to(room.TypeRoomDestroyed, `"hall"`, feeds...))},
+	} {
+		received := make(map[*member]int)
+		for _, w := range step.want {
+			received[w.to] = w.to.received()
+		}
+		step.do()
+		began := time.Now()
+		for _, w := range step.want {
+			w.to.awaitAfter(received[w.to], w.event, w.text)
+		}
+		t.Logf("%s: %s after the reply", step.name, time.Since(began).Round(time.Millisecond))
+	}
+	// After a renewal, the stream warns again and does not end when the first token expires.
+	dave := c.loginGranted("dave", 1, 0, room.TokenWarning+time.Second, nil)
+	dave.await(room.TypeTokenWillExpire, "")
+	warned := dave.received()
+	call(dave, http.MethodPut, "sessions/current/token", map[string]string{"token": c.token("dave", room.TokenWarning+2*time.Second, nil)})()
+	dave.awaitAfter(warned, room.TypeTokenWillExpire, "")
+
+	const crowd = 110 // more than room.PresenceBatchThreshold
+	alice.enter(c.ctx, t, "large")
+	bob.enter(c.ctx, t, "large")
+	var entering sync.WaitGroup
+	for i := range crowd {
+		m := c.member(fmt.Sprintf("crowd-%d", i), i%len(c.servers))
+		if i%10 == 0 {
+			entering.Wait()
+		}
+		entering.Go(func() {
+			if err := m.loginWith(c.ctx, &auth.Tokens{Secret: []byte(goodSecret)}); err != nil {
+				t.Error(err)
+			} else if err := m.succeed(c.ctx, http.MethodPost, "/v1/rooms/large/enter", nil, nil); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	entering.Wait()
+	began := time.Now()
+	for _, m := range []*member{alice, bob} {
+		m.until("all members of a large room", func() bool {
+			joined := 0
+			for _, e := range m.events {
+				if e.event == room.TypeMembersJoined {
+					joined += strings.Count(e.data, `"userID":"crowd-`)
+				}
+			}
+			return joined == crowd
+		})
+	}
+	t.Logf("all %d joins of a large room: %s after the last reply", crowd, time.Since(began).Round(time.Millisecond))
+}
+
+// TestNodesMoveStreams moves a stream between servers while messages are sent through both.
+func TestNodesMoveStreams(t *testing.T) {
+	t.Parallel()
+	c := startNodes(t, 2)
+	alice, bob := c.login("alice", 0, 0), c.login("bob", 0, 1)
+	alice.enter(c.ctx, t, "hall")
+	bob.enter(c.ctx, t, "hall")
+	var sending sync.WaitGroup
+	sendCtx, stop := context.WithCancel(c.ctx)
+	defer stop()
+	var want []string
+	sending.Go(func() {
+		for i := 0; sendCtx.Err() == nil; i++ {
+			at, text := *alice.client, fmt.Sprint("message ", i)
+			at.base = c.servers[i%2].url
+			if err := at.sendText(c.ctx, "hall", text); err != nil {
+				t.Error(err)
+				return
+			}
+			want = append(want, text)
+		}
+	})
+	for i := range 20 {
+		bob.hangUp()
+		bob.open(i % 2)
+	}
+	stop()
+	sending.Wait()
+	bob.until("all messages", func() bool { return strings.Contains(bob.events[len(bob.events)-1].data, `"`+want[len(want)-1]+`"`) })
+	if got := bob.texts(); !slices.Equal(got, want) {
+		t.Errorf("bob received %d of %d messages, or in another order", len(got), len(want))
+	}
+	t.Logf("%d messages", len(want))
+}
+
 // TestNodesTakeAway checks that a session that was removed through one server receives nothing that
 // is sent afterwards through another, where its stream is open.
 func TestNodesTakeAway(t *testing.T) {
 	t.Parallel()
 	c := startNodes(t, 2)
 	alice := c.login("alice", 0, 0)
+	moderator := c.loginGranted("moderator", 0, 0, time.Hour, &room.Grants{Rooms: []room.Grant{{RoomID: "*", Join: true, Kick: true}}})
 	for i, tt := range []struct {
 		name   string
 		remove func(user, room string)
@@ -267,6 +533,11 @@ func TestNodesTakeAway(t *testing.T) {
 	}{
 		{"kick", func(user, id string) {
 			c.adminCall(0, http.MethodPost, "/v1/admin/rooms/"+id+"/kick", map[string]any{"userIDs": []string{user}, "banSeconds": 60})
+		}, room.TypeRoomStateChanged, `"kickedOut"`},
+		{"kick by a member", func(user, id string) {
+			moderator.enter(c.ctx, t, id)
+			moderator.mustCall(c.ctx, t, http.MethodPost, "/v1/rooms/"+id+"/kick", map[string]any{"userIDs": []string{user}}, nil)
+			moderator.mustCall(c.ctx, t, http.MethodDelete, "/v1/sessions/current/rooms", nil, nil)
 		}, room.TypeRoomStateChanged, `"kickedOut"`},
 		{"session ended", func(user, _ string) {
 			c.adminCall(0, http.MethodDelete, "/v1/admin/users/"+user+"/sessions", nil)
@@ -306,7 +577,8 @@ func TestNodesOfOneSession(t *testing.T) {
 	bob.enter(c.ctx, t, "hall")
 	bob.await(room.TypeRoomStateChanged, `"connected"`)
 
-	old := &member{client: bob.client, nodes: c, change: make(chan struct{})}
+	old := c.member("bob", 0)
+	old.key = bob.key
 	old.open(1)
 	bob.awaitEnd(`"superseded"`) // by the newer stream at the same server
 	bob.open(0)
