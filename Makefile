@@ -69,9 +69,9 @@ test/proxies: web ## Test that idle streams survive the timeouts of nginx, hapro
 	PARLOR_TEST_IDLE=65s go test -count=1 -run TestProxies ./cmd/parlor
 
 .PHONY: chaos
-chaos: web ## Kill and freeze a server and its database under load for SECONDS (120); SEED=N repeats a run
+chaos: web ## Kill and freeze one and three servers and their database under load for SECONDS (120) each; SEED=N repeats a run
 	@scripts/setup.sh postgres
-	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) go test -count=1 -timeout 0 -v -run '^TestChaos$$' ./cmd/parlor
+	CHAOS_SECONDS=$(SECONDS) CHAOS_SEED=$(SEED) go test -count=1 -timeout 0 -parallel 1 -v -run '^TestChaos$$' ./cmd/parlor
 
 .PHONY: contract
 contract: ## Check the server against openapi.yaml

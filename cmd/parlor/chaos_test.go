@@ -22,21 +22,33 @@ import (
 
 	"parlor/auth"
 	"parlor/room"
-	"parlor/store/storetest"
 )
 
-// TestChaos kills, freezes and restarts a server, its database and single processes of the database
+// TestChaos kills, freezes and restarts servers, their database and single processes of the database
 // at random, cuts streams and stops reading them, while some users post in several rooms and others
-// enter and leave. Every acknowledged message must then be on every stream and in the history
-// exactly once, with its seq.
+// enter and leave. With several servers, clients move between them. Every acknowledged message must
+// then be on every stream and in the history exactly once, with its seq.
 //
 // CHAOS_SECONDS is the duration, and CHAOS_SEED repeats the choices of a run, but not the timing of
 // the machine. `make chaos` sets them. Without them the run is short.
 func TestChaos(t *testing.T) {
 	t.Parallel()
+	for _, servers := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d servers", servers), func(t *testing.T) {
+			t.Parallel()
+			runChaos(t, servers)
+		})
+	}
+}
+
+func runChaos(t *testing.T, servers int) {
 	const senders, readers, joiners = 4, 6, 2
 	rooms := []string{"hall", "foyer", "garden"}
 	duration, long := 8*time.Second, false
+	cut := 150_000
+	if servers > 1 {
+		cut = 15_000 // each cut moves a stream
+	}
 	if text := os.Getenv("CHAOS_SECONDS"); text != "" {
 		seconds, err := strconv.Atoi(text)
 		if err != nil || seconds < 1 {
@@ -59,22 +71,32 @@ func TestChaos(t *testing.T) {
 		t: t, ctx: ctx, random: rand.New(rand.NewPCG(seed, 0)), began: time.Now(),
 		args: []string{"--member-timeout", "300s", "--message-rate", "0", "--log-level", "warn", "--rooms-per-user", "20"},
 	}
-	m.server = startParlor(t, storetest.Folder(t), m.args...)
+	m.start(servers)
+	users := 0
+	login := func(name string, i int) *client {
+		users++
+		c := loginWithSecret(ctx, t, m.servers[users%servers], fmt.Sprint(name, i))
+		c.turn = users
+		for _, p := range m.servers {
+			c.servers = append(c.servers, p.url)
+		}
+		return c
+	}
 
 	var (
-		l                           ledger
+		l                           = ledger{mayLeave: "joiner"}
 		readerClients               []*reader
 		sending, reading, streaming sync.WaitGroup
 	)
 	room := func(i int) string { return rooms[i%len(rooms)] }
 	for i := range readers {
-		c := login(ctx, t, m.server, fmt.Sprintf("reader%d", i))
+		c := login("reader", i)
 		for _, room := range rooms {
 			c.enter(ctx, t, room)
 		}
 		readerClients = append(readerClients, &reader{
 			client: c, byURL: i%2 == 0, record: l.addReader(c.user, true),
-			random: rand.New(rand.NewPCG(seed, uint64(i+1))), cut: 150_000,
+			random: rand.New(rand.NewPCG(seed, uint64(i+1))), cut: cut,
 			enough: func(r *reader) bool {
 				return !slices.ContainsFunc(rooms, func(room string) bool { return !r.record.endsWith(room, "the end") })
 			},
@@ -84,7 +106,7 @@ func TestChaos(t *testing.T) {
 	defer stop()
 	var senderClients []*client
 	for i := range senders {
-		c := login(ctx, t, m.server, fmt.Sprintf("sender%d", i))
+		c := login("sender", i)
 		for _, room := range rooms {
 			c.enter(ctx, t, room)
 		}
@@ -114,11 +136,12 @@ func TestChaos(t *testing.T) {
 		})
 	}
 	for i := range joiners {
-		c := login(ctx, t, m.server, fmt.Sprintf("joiner%d", i))
+		c := login("joiner", i)
 		keepStream(ctx, &streaming, c)
 		sending.Go(func() {
 			for n := 0; sendCtx.Err() == nil; n++ {
 				for _, step := range []string{"enter", "leave"} {
+					c.move()
 					status, err := c.call(ctx, "POST", "/v1/rooms/"+room(n+i)+"/"+step, map[string]string{}, nil)
 					if err == nil && status == http.StatusInternalServerError {
 						t.Errorf("%s of %s: status %d", step, c.user, status)
@@ -136,8 +159,14 @@ func TestChaos(t *testing.T) {
 	}
 	// A stream that lacks its messages after a minute does not receive them any more.
 	late := time.AfterFunc(time.Minute, cancel)
+	ended := time.Now()
 	reading.Wait()
 	late.Stop()
+	t.Logf("all streams were complete %s after the last message", time.Since(ended).Round(time.Millisecond))
+	// A lease of a server that was killed may last for another 15 s.
+	heard, cancelHeard := context.WithTimeout(ctx, 45*time.Second)
+	defer cancelHeard()
+	awaitBus(heard, t, m.servers)
 	if err := l.readHistory(ctx, senderClients[0], rooms); err != nil {
 		t.Errorf("the history: %v", err)
 	}
@@ -158,9 +187,10 @@ func TestChaos(t *testing.T) {
 	if !v.clean() || broken == 0 || v.acknowledged == 0 {
 		t.Fail()
 	}
-	if t.Failed() {
-		log := m.server.logged()
-		t.Logf("the end of the server's log:\n%s", log[max(0, len(log)-5000):])
+	for i, p := range m.servers {
+		if log := p.logged(); t.Failed() {
+			t.Logf("the end of the log of server %d:\n%s", i, log[max(0, len(log)-5000):])
+		}
 	}
 	t.Logf("%d faults and %d streams cut, %s", m.faults, broken, v)
 }
@@ -169,6 +199,21 @@ func TestChaos(t *testing.T) {
 type client struct {
 	http                       *http.Client
 	base, key, streamURL, user string
+	// servers are the URLs of several servers, of which the client uses another one each turn. If
+	// there are none, it always uses base.
+	servers []string
+	turn    int
+}
+
+// move makes the client use the next of its servers.
+func (c *client) move() {
+	if len(c.servers) == 0 {
+		return
+	}
+	c.turn++
+	base := c.servers[c.turn%len(c.servers)]
+	c.streamURL = strings.Replace(c.streamURL, c.base, base, 1)
+	c.base = base
 }
 
 func login(ctx context.Context, t *testing.T, p *process, user string) *client {
@@ -239,6 +284,7 @@ func (c *client) sendText(ctx context.Context, room, text string) error {
 func (c *client) post(ctx context.Context, room, text string) (seq int64, err error) {
 	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
 	for ctx.Err() == nil {
+		c.move()
 		var reply struct{ Message struct{ Seq int64 } }
 		status, err := c.call(ctx, "POST", "/v1/rooms/"+room+"/messages", body, &reply)
 		switch {
@@ -281,7 +327,8 @@ func (c *client) call(ctx context.Context, method, path string, body, reply any)
 
 // keepStream keeps a session's stream open, so that it stays in its rooms.
 func keepStream(ctx context.Context, group *sync.WaitGroup, c *client) {
-	r := &reader{client: c, enough: func(*reader) bool { return false }}
+	own := *c
+	r := &reader{client: &own, enough: func(*reader) bool { return false }}
 	group.Go(func() { r.read(ctx) })
 }
 
@@ -313,6 +360,7 @@ func (r *reader) read(ctx context.Context) {
 func (r *reader) connect(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	r.client.move()
 	request, err := r.request(ctx)
 	if err != nil {
 		r.fault = err.Error()
@@ -391,6 +439,7 @@ func (r *reader) take(frame []string) {
 		RoomID      string
 		Seq         int64
 		MessageList []struct{ Text string }
+		MemberList  []struct{ UserID string }
 	}
 	if data != "" {
 		if err := json.Unmarshal([]byte(data), &e); err != nil {
@@ -412,6 +461,9 @@ func (r *reader) take(frame []string) {
 				text = e.MessageList[0].Text
 			}
 			r.record.add(e.RoomID, e.Seq, text)
+			for _, member := range e.MemberList {
+				r.record.addMember(e.RoomID, member.UserID, event == "roomMemberJoined")
+			}
 		}
 		return
 	}

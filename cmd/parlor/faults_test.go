@@ -15,16 +15,24 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"parlor/localpg"
+	"parlor/store/storetest"
 )
 
-// faultInjector kills, freezes and restarts a server and its private database, as machines, kernels
-// and operators do.
+// faultInjector kills, freezes and restarts servers and their database, as machines, kernels and
+// operators do.
 type faultInjector struct {
-	t      *testing.T
-	ctx    context.Context
-	random *rand.Rand
-	server *process
-	args   []string // of the server
+	t       *testing.T
+	ctx     context.Context
+	random  *rand.Rand
+	servers []*process
+	server  *process // the one that the current fault is about
+	args    []string // of each server
+	data    string   // the folder that contains the database
+	// shared is the database of several servers, which the test runs. It is nil if the only server
+	// runs its own.
+	shared *localpg.Server
 	began  time.Time
 	faults int
 }
@@ -49,13 +57,13 @@ var quickFaults = []fault{
 		return "froze the server for " + m.freeze(m.pause(3*time.Second), m.server.cmd.Process.Pid)
 	},
 	func(m *faultInjector) string {
-		if m.send(syscall.SIGKILL, postgresOf(m.server.data)) == 0 {
+		if m.send(syscall.SIGKILL, postgresOf(m.data)) == 0 {
 			return ""
 		}
 		return "killed PostgreSQL"
 	},
 	func(m *faultInjector) string {
-		if m.send(syscall.SIGQUIT, postgresOf(m.server.data)) == 0 {
+		if m.send(syscall.SIGQUIT, postgresOf(m.data)) == 0 {
 			return ""
 		}
 		return "crashed PostgreSQL"
@@ -84,7 +92,27 @@ var quickFaults = []fault{
 		return fmt.Sprintf("terminated %d backends", n)
 	},
 	func(m *faultInjector) string {
-		postgres := postgresOf(m.server.data)
+		var n int
+		if m.query(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+			WHERE application_name = 'parlor bus' AND random() < 0.5`, &n) != nil || n == 0 {
+			return ""
+		}
+		return fmt.Sprintf("terminated %d connections of the bus", n)
+	},
+	func(m *faultInjector) string {
+		if m.shared == nil {
+			return ""
+		}
+		if err := m.shared.Stop(); err != nil {
+			m.t.Error(err)
+		}
+		away := m.pause(3 * time.Second)
+		wait(m.ctx, away)
+		m.startDatabase()
+		return fmt.Sprintf("stopped PostgreSQL for %s", away.Round(time.Millisecond))
+	},
+	func(m *faultInjector) string {
+		postgres := postgresOf(m.data)
 		_ = m.server.cmd.Process.Signal(syscall.SIGKILL)
 		m.send(syscall.SIGKILL, postgres)
 		<-m.server.done
@@ -103,6 +131,9 @@ var slowFaults = []fault{
 		return "froze the server for " + m.freeze(20*time.Second, m.server.cmd.Process.Pid)
 	},
 	func(m *faultInjector) string {
+		if m.shared != nil {
+			return "" // a database that stays frozen ends the start of a server
+		}
 		m.send(syscall.SIGSTOP, m.postgres()...)
 		m.server.signal(syscall.SIGKILL)
 		m.restart()
@@ -124,12 +155,15 @@ func (m *faultInjector) run(duration time.Duration, long bool) {
 			if time.Now().After(deadline) || m.ctx.Err() != nil {
 				return
 			}
-			select {
-			case <-m.server.done:
-				m.t.Errorf("the server exited unexpectedly: %s", m.server.cmd.ProcessState)
-				m.restart()
-			default:
+			for _, m.server = range m.servers {
+				select {
+				case <-m.server.done:
+					m.t.Errorf("a server exited unexpectedly: %s", m.server.cmd.ProcessState)
+					m.restart()
+				default:
+				}
 			}
+			m.server = m.servers[m.random.IntN(len(m.servers))]
 			began := time.Now()
 			if did := kinds[kind](m); did != "" {
 				m.faults++
@@ -139,7 +173,45 @@ func (m *faultInjector) run(duration time.Duration, long bool) {
 	}
 }
 
-func (m *faultInjector) restart() { m.server.start(m.t, m.args...) }
+// start starts a server on a database of its own, or several on one that they share.
+func (m *faultInjector) start(servers int) {
+	m.t.Helper()
+	m.data = storetest.Folder(m.t)
+	env := []string{"PARLOR_SECRET=" + string(goodSecret)}
+	if servers > 1 {
+		m.startDatabase()
+		m.t.Cleanup(func() {
+			if err := m.shared.Stop(); err != nil {
+				m.t.Error(err)
+			}
+		})
+		env = append(env, "DATABASE_URL="+m.shared.URL(), "PARLOR_MIGRATE=true")
+	}
+	data := m.data
+	for range servers {
+		m.servers = append(m.servers, startParlorWith(m.t, data, env, m.args...))
+		data = storetest.Folder(m.t)
+	}
+}
+
+// startDatabase starts the shared database.
+func (m *faultInjector) startDatabase() {
+	m.t.Helper()
+	var err error
+	m.shared, err = localpg.Start(m.ctx, localpg.Options{Dir: filepath.Join(m.data, "postgres"), Settings: map[string]string{"fsync": "off"}})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// restart starts the server again. A shared database has to be available first.
+func (m *faultInjector) restart() {
+	var one int
+	for m.shared != nil && m.query("SELECT 1", &one) != nil && m.ctx.Err() == nil {
+		wait(m.ctx, 20*time.Millisecond)
+	}
+	m.server.start(m.t, m.args...)
+}
 
 // pause returns a random duration up to a limit.
 func (m *faultInjector) pause(limit time.Duration) time.Duration {
@@ -166,7 +238,7 @@ func (m *faultInjector) freeze(d time.Duration, pids ...int) string {
 
 // postgres returns the process IDs of the private database, beginning with the postmaster.
 func (m *faultInjector) postgres() []int {
-	postmaster := postgresOf(m.server.data)
+	postmaster := postgresOf(m.data)
 	if postmaster == 0 {
 		return nil
 	}
@@ -197,7 +269,7 @@ func (m *faultInjector) backend() (pid int) {
 func (m *faultInjector) query(sql string, to any) error {
 	ctx, cancel := context.WithTimeout(m.ctx, 2*time.Second)
 	defer cancel()
-	folder, err := filepath.Abs(filepath.Join(m.server.data, "postgres"))
+	folder, err := filepath.Abs(filepath.Join(m.data, "postgres"))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -14,6 +15,8 @@ type ledger struct {
 	// acknowledged maps rooms and seqs to texts.
 	acknowledged map[string]map[int64]string
 	readers      []*readerRecord
+	// mayLeave is the beginning of the IDs of the users that leave rooms. All others stay.
+	mayLeave string
 }
 
 // readerRecord records what one reader received, from a stream or from the history.
@@ -23,6 +26,10 @@ type readerRecord struct {
 	// messages.
 	whole bool
 	rooms map[string]*roomRecord
+	// left lists the users who left although they were connected, and unpaired the joins of members
+	// and the leaves of others.
+	left, unpaired []string
+	mayLeave       string
 }
 
 // roomRecord records the events of one room that a reader received.
@@ -30,6 +37,7 @@ type roomRecord struct {
 	begun      bool // the first event has been received
 	last       int64
 	texts      map[int64]string // by seq
+	members    map[string]bool  // by user, whether the last event about it was a join
 	missing    int
 	duplicated int
 	outOfOrder int
@@ -38,15 +46,18 @@ type roomRecord struct {
 // verdict describes how the records of readers differ from what was acknowledged.
 type verdict struct {
 	lost, duplicated, outOfOrder int
+	left, unpaired               int
 	acknowledged, seen           int
 	examples                     []string // the first few differences
 }
 
-func (v verdict) clean() bool { return v.lost == 0 && v.duplicated == 0 && v.outOfOrder == 0 }
+func (v verdict) clean() bool {
+	return v.lost == 0 && v.duplicated == 0 && v.outOfOrder == 0 && v.left == 0 && v.unpaired == 0
+}
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%d messages acknowledged, %d seen: %d lost, %d duplicated, %d out of order",
-		v.acknowledged, v.seen, v.lost, v.duplicated, v.outOfOrder)
+	return fmt.Sprintf("%d messages acknowledged, %d seen: %d lost, %d duplicated, %d out of order, %d members left, %d joins and leaves unpaired",
+		v.acknowledged, v.seen, v.lost, v.duplicated, v.outOfOrder, v.left, v.unpaired)
 }
 
 // acknowledge records a message that the server acknowledged.
@@ -66,7 +77,7 @@ func (l *ledger) acknowledge(room string, seq int64, text string) {
 func (l *ledger) addReader(reader string, whole bool) *readerRecord {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &readerRecord{reader: reader, whole: whole, rooms: map[string]*roomRecord{}}
+	p := &readerRecord{reader: reader, whole: whole, rooms: map[string]*roomRecord{}, mayLeave: l.mayLeave}
 	l.readers = append(l.readers, p)
 	return p
 }
@@ -75,7 +86,7 @@ func (l *ledger) addReader(reader string, whole bool) *readerRecord {
 func (p *readerRecord) add(room string, seq int64, text string) {
 	c := p.rooms[room]
 	if c == nil {
-		c = &roomRecord{texts: map[int64]string{}}
+		c = &roomRecord{texts: map[int64]string{}, members: map[string]bool{}}
 		p.rooms[room] = c
 	}
 	switch {
@@ -89,6 +100,18 @@ func (p *readerRecord) add(room string, seq int64, text string) {
 	c.begun, c.last = true, max(c.last, seq)
 	if text != "" {
 		c.texts[seq] = text
+	}
+}
+
+// addMember records that a user joined or left a room.
+func (p *readerRecord) addMember(room, user string, joined bool) {
+	members := p.rooms[room].members
+	if was, known := members[user]; known && was == joined {
+		p.unpaired = append(p.unpaired, fmt.Sprintf("%s in %s (joined: %t)", user, room, joined))
+	}
+	members[user] = joined
+	if !joined && !strings.HasPrefix(user, p.mayLeave) {
+		p.left = append(p.left, user+" left "+room)
 	}
 }
 
@@ -108,6 +131,13 @@ func (l *ledger) check() (v verdict) {
 	example := func(format string, args ...any) {
 		if len(v.examples) < 10 {
 			v.examples = append(v.examples, fmt.Sprintf(format, args...))
+		}
+	}
+	for _, p := range l.readers {
+		v.left += len(p.left)
+		v.unpaired += len(p.unpaired)
+		if len(p.left)+len(p.unpaired) > 0 {
+			example("%s saw that members left: %q, and joins and leaves that do not alternate: %q", p.reader, p.left, p.unpaired)
 		}
 	}
 	for room, texts := range l.acknowledged {

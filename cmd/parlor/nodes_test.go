@@ -507,7 +507,9 @@ func TestNodesMoveStreams(t *testing.T) {
 	})
 	for i := range 20 {
 		bob.hangUp()
+		received := bob.received()
 		bob.open(i % 2)
+		bob.awaitAfter(received, room.TypeMessagesReceived, "")
 	}
 	stop()
 	sending.Wait()
