@@ -62,6 +62,7 @@ func brokenFiles(t testing.TB) map[string][]byte {
 		"JPEG of nothing":            []byte("\xff\xd8\xff\xd9"),
 		"JPEG with a short segment":  []byte("\xff\xd8\xff\xe0\x00\x01\xff\xd9"),
 		"JPEG of 65,535 x 65,535":    jpegOf(files["baseline.jpg"], 65_535, 65_535),
+		"JPEG of empty blocks":       jpegOfEmptyBlocks(),
 		"JPEG of no width":           jpegOf(files["baseline.jpg"], 0, 43),
 		"JPEG of an unfinished scan": jpegOf(files["baseline.jpg"][:len(files["baseline.jpg"])-2], 670, 430),
 		"JPEG with a second frame":   jpegWithSecondFrame(files),
@@ -330,6 +331,20 @@ func jpegOf(data []byte, width, height uint16) []byte {
 	binary.BigEndian.PutUint16(data[at+5:], height)
 	binary.BigEndian.PutUint16(data[at+7:], width)
 	return data
+}
+
+// jpegOfEmptyBlocks returns a progressive JPEG with an unfinished picture of the largest dimensions
+// that has no coefficients, so that a symbol of 15 bits stands for 16,384 blocks.
+func jpegOfEmptyBlocks() []byte {
+	scan := func(from, to, bits byte) []byte {
+		return slices.Concat([]byte("\xff\xda\x00\x08\x01\x01\x00"), []byte{from, to, bits}, make([]byte, 8000))
+	}
+	return slices.Concat(
+		[]byte("\xff\xd8\xff\xc2\x00\x0b\x08\xff\xff\xff\xff\x01\x01\x11\x00"),
+		[]byte("\xff\xc4\x00\x14\x00\x01"), make([]byte, 15), []byte("\x00"), // differences of 0 bits
+		[]byte("\xff\xc4\x00\x14\x10\x01"), make([]byte, 15), []byte("\xe0"), // 2^14 empty blocks
+		scan(0, 0, 0), bytes.Repeat(scan(1, 63, 1), 15), scan(1, 63, 0x10),
+	)
 }
 
 // jpegWithSecondFrame returns an unfinished progressive JPEG, followed by a complete smaller frame.

@@ -31,6 +31,9 @@ func probeJPEG(s *source) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	if err := checkDimensions(config.Width, config.Height); err != nil { // they bound the time for decoding
+		return Info{}, err
+	}
 	decoder := jpegDecoder{width: config.Width, height: config.Height}
 	orientation, err := walkJPEG(s, &decoder)
 	if errors.Is(err, errTruncated) || errors.Is(err, errUnreadable) {
