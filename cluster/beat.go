@@ -2,7 +2,11 @@ package cluster
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
+
+	"parlor/room"
 )
 
 const (
@@ -34,7 +38,8 @@ func (n *Node) list(now time.Time) {
 	listed := n.database.OtherNodes()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.peers.list(listed, now)
+	maps.DeleteFunc(n.gone, func(node room.NodeID, _ bool) bool { return !slices.Contains(listed, node) })
+	n.peers.list(slices.DeleteFunc(slices.Clone(listed), func(node room.NodeID) bool { return n.gone[node] }), now)
 	n.updateAlone()
 	for _, node := range n.peers.unheardFor(reportAfter, now) {
 		n.log.Error("another server is not heard: changes that it makes arrive late, and its barrage and command messages not at all", "node", node)

@@ -29,8 +29,9 @@ func (n *Node) doubt() {
 	n.signal(n.checks)
 }
 
-// check compares this node with the database until the context ends: at once when something may have
-// been missed, every doubtInterval while that goes on, and the ends of logs every endsInterval.
+// check compares this node with the database until the context ends: at once when something may
+// have been missed, every doubtInterval while that goes on, and the ends of logs every
+// endsInterval.
 func (n *Node) check(ctx context.Context) {
 	ticker := time.NewTicker(doubtInterval)
 	defer ticker.Stop()

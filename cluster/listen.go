@@ -50,7 +50,8 @@ func (n *Node) listen(ctx context.Context) {
 	}
 }
 
-// startedListening is called when the carrier listens. What was published before is unknown.
+// startedListening is called when the carrier listens. Packets that were sent before may have been
+// missed.
 func (n *Node) startedListening() {
 	n.mu.Lock()
 	n.listening, n.heardSelfAt = true, time.Now()
@@ -135,6 +136,7 @@ func (n *Node) handle(node room.NodeID, kind string, content []byte) error {
 	case recordGone:
 		n.mu.Lock()
 		delete(n.peers, node)
+		n.gone[node] = true
 		n.updateAlone()
 		n.pings.forget(node)
 		n.mu.Unlock()

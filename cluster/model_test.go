@@ -82,7 +82,8 @@ func (m *model) faults(t *rapid.T) {
 	m.set(func() { m.lose, m.repeat, m.delay = lose, repeat, delay })
 }
 
-// loseNext sometimes makes the bus lose the next packet, so that a notice is lost and not only beats.
+// loseNext sometimes makes the bus lose the next packet, so that a notice is lost and not only
+// beats.
 func (m *model) loseNext(t *rapid.T) {
 	if rapid.IntRange(0, 3).Draw(t, "lost") == 0 {
 		m.set(func() { m.lose = 1 })
@@ -111,8 +112,8 @@ func (m *model) joinRoom(t *rapid.T) {
 	at.Apply(m.commit(func(c *room.Change) { m.join(c, r.id, log) }))
 }
 
-// kick removes a session from a room. Nothing that is sent afterwards may reach it: at once if the bus
-// works, and otherwise when the other node has noticed that.
+// kick removes a session from a room. Nothing that is sent afterwards may reach it: at once if the
+// bus works, and otherwise when the other node has noticed that.
 func (m *model) kick(t *rapid.T) {
 	at, r, log := m.anyNode(), m.anyReader(), m.anyLog()
 	var member bool

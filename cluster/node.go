@@ -2,9 +2,9 @@
 // publishes the changes that it commits on a bus, and delivers the changes of the others to its own
 // streams.
 //
-// The bus may lose, repeat and reorder what it carries. Nothing depends on it but speed: a node that
-// may have missed something compares its logs and streams with the database. A node that is alone
-// publishes nothing.
+// The bus may lose, repeat and reorder what it carries. Nothing depends on it but speed: a node
+// that may have missed something compares its logs and streams with the database. A node that is
+// alone publishes nothing.
 package cluster
 
 import (
@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxOutBytes bounds what waits for a slow carrier. What does not fit is not published, and the
-	// other nodes are told that they missed something.
+	// maxOutBytes bounds the message that waits for a slow carrier. A change that does not fit is
+	// not published, and the other nodes are told that they missed something.
 	maxOutBytes = 8 << 20
 	// gapTimeout is how long a missing event of another node may take before it is read from the
 	// database. Under load a packet takes some tens of milliseconds.
@@ -67,13 +67,15 @@ type Node struct {
 
 	mu    sync.Mutex // guards all below
 	peers peers
+	// gone holds the nodes that said so and that the database still lists.
+	gone map[room.NodeID]bool
 	// out is the message that waits to be sent, and wake is signaled when there is one. missed is
 	// set if something was dropped or perhaps not sent, and closed if nothing is sent any more.
 	out    []byte
 	wake   chan struct{}
 	missed bool
-	// listening is set while the carrier listens. heardSelfAt is when the node last heard itself, or
-	// began to listen. relisten ends the carrier's Listen, which then begins again.
+	// listening is set while the carrier listens. heardSelfAt is when the node last heard itself,
+	// or began to listen. relisten ends the carrier's Listen, which then begins again.
 	listening   bool
 	heardSelfAt time.Time
 	relisten    context.CancelFunc
@@ -104,13 +106,14 @@ type Stats struct {
 func New(id room.NodeID, h *hub.Hub, database Database, carrier Carrier, log *slog.Logger) *Node {
 	n := &Node{
 		id: id, hub: h, database: database, carrier: carrier, log: log,
-		peers: make(peers), wake: make(chan struct{}, 1), pings: pings{asked: make(map[uint64]*ping)}, checks: make(chan struct{}, 1),
+		peers: make(peers), gone: make(map[room.NodeID]bool), wake: make(chan struct{}, 1), pings: pings{asked: make(map[uint64]*ping)}, checks: make(chan struct{}, 1),
 	}
 	n.alone.Store(true)
 	return n
 }
 
-// Apply delivers a change that this node has committed to the streams of all nodes. It never blocks.
+// Apply delivers a change that this node has committed to the streams of all nodes. It never
+// blocks.
 func (n *Node) Apply(c room.Change) {
 	if n.alone.Load() {
 		n.hub.Apply(c)
@@ -177,6 +180,7 @@ func (n *Node) updateAlone() {
 		n.hub.SetGapTimeout(0)
 		n.log.Info("no other servers")
 	} else {
+		n.missed = true // changes that this node committed while it was alone, unless the others are new
 		n.hub.SetGapTimeout(gapTimeout)
 		n.log.Info("other servers found", "servers", len(n.peers))
 	}

@@ -55,6 +55,10 @@ func TestNodeComesAndGoes(t *testing.T) {
 		after time.Duration
 	}{
 		{"stopped", func(w *world) { w.remove("b").stop() }, latency + time.Second/10},
+		{"stopped, and in the database for a moment", func(w *world) {
+			w.node("b").stop()
+			time.AfterFunc(5*time.Second, func() { w.remove("b") })
+		}, latency + 2*beatInterval},
 		{"killed", func(w *world) { w.setCut("b", true); w.remove("b").stop() }, unheardAfter + 2*beatInterval},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -71,7 +75,7 @@ func TestNodeComesAndGoes(t *testing.T) {
 				time.Sleep(tt.after)
 				before := w.node("a").Stats()
 				time.Sleep(10 * time.Second)
-				if got := w.node("a").Stats(); got.Others != 0 || got.Unheard != 0 || got.Published != before.Published {
+				if got := w.node("a").Stats(); got.Others != 0 || before.Unheard+got.Unheard != 0 || got.Published != before.Published {
 					t.Errorf("the node that is left had %+v and has %+v", before, got)
 				}
 			}, "a", "b")
@@ -79,8 +83,8 @@ func TestNodeComesAndGoes(t *testing.T) {
 	}
 }
 
-// TestMissedIsMended makes the bus lose a join and an event, and checks how soon the stream at the other
-// node has them.
+// TestMissedIsMended makes the bus lose a join and an event, and checks how soon the stream at the
+// other node has them.
 func TestMissedIsMended(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -115,6 +119,27 @@ func TestMissedIsMended(t *testing.T) {
 	}
 }
 
+// TestChangeWhileAlone makes a node believe for a moment that it is alone, and checks that the
+// other one learns of a kick in that moment.
+func TestChangeWhileAlone(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.apply("a", func(c *room.Change) { w.join(c, "1", 1) })
+		r := w.open("1", "b")
+		defer r.close()
+		time.Sleep(beatInterval * 3 / 2) // between two beats
+		a := w.node("a")
+		a.mu.Lock()
+		delete(a.peers, "b")
+		a.updateAlone()
+		a.mu.Unlock()
+		w.apply("a", func(c *room.Change) { w.leave(c, "1", 1) })
+		time.Sleep(2 * beatInterval)
+		if !r.received(`"afterMs"`) {
+			t.Errorf("the stream has received %v", r.events())
+		}
+	}, "a", "b")
+}
+
 // TestDeafNodeListensAgain checks that a node whose connection is dead opens another one.
 func TestDeafNodeListensAgain(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
@@ -128,8 +153,8 @@ func TestDeafNodeListensAgain(t *testing.T) {
 	}, "a", "b")
 }
 
-// TestTooMuchIsDropped checks that a node whose carrier takes nothing keeps a bounded amount, and says
-// that something is missing.
+// TestTooMuchIsDropped checks that a node whose carrier takes nothing keeps a bounded amount, and
+// says that something is missing.
 func TestTooMuchIsDropped(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r := w.open("1", "b")

@@ -30,8 +30,8 @@ type peer struct {
 	reported     bool
 }
 
-// peers are the other nodes, by ID: those that were heard, and those that the database lists. It has
-// neither a clock nor a lock of its own.
+// peers are the other nodes, by ID: those that were heard, and those that the database lists. It
+// has neither a clock nor a lock of its own.
 type peers map[room.NodeID]*peer
 
 // get returns a node, and adds it if it is new; nil if there are too many.

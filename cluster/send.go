@@ -8,8 +8,8 @@ import (
 // sendTimeout ends a Send without an answer, so that the next one uses a new connection.
 const sendTimeout = 5 * time.Second
 
-// send sends what waits until the context ends. While a Send is under way, everything else waits, so
-// that a slow carrier gets fewer and larger messages.
+// send sends what waits until the context ends. While a Send is under way, everything else waits,
+// so that a slow carrier gets fewer and larger messages.
 func (n *Node) send(ctx context.Context) {
 	for {
 		select {
@@ -47,8 +47,8 @@ func (n *Node) takeOut() []byte {
 	return message
 }
 
-// sendPackets sends packets until the carrier takes them. After a failure, all of them are sent again:
-// the other nodes ignore those that they have heard. It reports false if the context ends.
+// sendPackets sends packets until the carrier takes them. After a failure, all of them are sent
+// again: the other nodes ignore those that they have heard. It reports false if the context ends.
 func (n *Node) sendPackets(ctx context.Context, packets []string) bool {
 	for retry, failed := minRetry, false; ; retry, failed = min(2*retry, maxRetry), true {
 		attempt, cancel := context.WithTimeout(ctx, sendTimeout)
@@ -73,8 +73,8 @@ func (n *Node) sendPackets(ctx context.Context, packets []string) bool {
 	}
 }
 
-// sayGone sends what is left, and that this node is gone. The other nodes notice the end of the node
-// without it, so one try is enough.
+// sayGone sends what is left, and that this node is gone. The other nodes notice the end of the
+// node without it, so one try is enough.
 func (n *Node) sayGone() {
 	if n.alone.Load() {
 		return

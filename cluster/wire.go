@@ -18,10 +18,10 @@ import (
 //
 //	parlor/1 <node ID> <number> <part> <parts>\n<part of a message>
 //
-// The number counts the packets of a node from 1, so that a lost one is noticed. A message that does
-// not fit into one packet is split into parts, which are counted from 1. A message is a sequence of
-// records, each a kind, a space, the length of its content, a line break, and the content. A node
-// skips kinds that it does not know.
+// The number counts the packets of a node from 1, so that a lost one is noticed. A message that
+// does not fit into one packet is split into parts, which are counted from 1. A message is a
+// sequence of records, each a kind, a space, the length of its content, a line break, and the
+// content. A node skips kinds that it does not know.
 const (
 	// wireVersion changes if nodes of the previous version would misunderstand a message. A node
 	// ignores packets of other versions, and reports the nodes that send them.
@@ -79,8 +79,8 @@ func textContent(text string) func([]byte) []byte {
 	return func(message []byte) []byte { return append(message, text...) }
 }
 
-// appendChange appends a change, whose events are encoded as frames. What happened to sessions comes
-// before the events: a session that was removed must not receive what follows.
+// appendChange appends a change, whose events are encoded as frames. The notice comes before the
+// events, because a session that was removed must not receive those.
 func appendChange(message []byte, c room.Change, frames []*hub.Frame, at time.Time) ([]byte, error) {
 	if len(c.Joined)+len(c.Left)+len(c.Renewed)+len(c.Refused)+len(c.Ended)+len(c.Opened) > 0 {
 		c.By, c.Events = room.Actor{}, nil
