@@ -162,8 +162,8 @@ func kindOf(t reflect.Type) string {
 	}
 }
 
-// user returns the user that the claims name. The Name is empty if the claim is missing, or empty as
-// some backends write it.
+// user returns the user that the claims name. The Name is empty if the claim is missing, or empty
+// as some backends write it.
 func (c claims) user() (room.User, error) {
 	user := room.User{ID: room.UserID(c.Subject)}
 	switch {

@@ -28,7 +28,8 @@ func contractSchemas(t *testing.T) openapi3.Schemas {
 	return document.Components.Schemas
 }
 
-// TestContractClaims compares the claims and the grants in the contract with those that are decoded.
+// TestContractClaims compares the claims and the grants in the contract with those that are
+// decoded.
 func TestContractClaims(t *testing.T) {
 	t.Parallel()
 	schemas := contractSchemas(t)

@@ -202,7 +202,8 @@ func TestKeysWithBadNeighbors(t *testing.T) {
 	}
 }
 
-// TestKeysOfOneKid checks that a token is accepted whichever of the keys with its kid has signed it.
+// TestKeysOfOneKid checks that a token is accepted whichever of the keys with its kid has signed
+// it.
 func TestKeysOfOneKid(t *testing.T) {
 	t.Parallel()
 	k, other := newKeys(t), newKeys(t)

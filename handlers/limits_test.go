@@ -114,8 +114,8 @@ func compareRules(t *testing.T, where string, schema *openapi3.Schema, required 
 	}
 }
 
-// rules returns the rules of a validate tag. It omits omitnil and omitempty, which only allow a field
-// to be absent or empty.
+// rules returns the rules of a validate tag. It omits omitnil and omitempty, which only allow a
+// field to be absent or empty.
 func rules(tag string) []string {
 	all := slices.DeleteFunc(strings.Split(tag, ","), func(rule string) bool { return rule == "omitnil" || rule == "omitempty" || rule == "" })
 	slices.Sort(all)

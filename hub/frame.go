@@ -89,9 +89,9 @@ func AppendReconnect(b []byte, after time.Duration) []byte {
 		max(after, minRetry).Milliseconds(), room.TypeReconnect, after.Milliseconds())
 }
 
-// nextLine is U+0085. Encoders of JSON do not escape it, and some readers break lines at it although
-// Server-Sent Events do not: Python's splitlines, for example. They escape all the other characters
-// at which such readers break lines.
+// nextLine is U+0085. Encoders of JSON do not escape it, and some readers break lines at it
+// although Server-Sent Events do not: Python's splitlines, for example. They escape all the other
+// characters at which such readers break lines.
 const nextLine = "\u0085"
 
 // OneLine returns JSON that is one line for every reader, with the same value.

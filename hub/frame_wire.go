@@ -22,8 +22,8 @@ func (f *Frame) AppendTo(b []byte) []byte {
 	return append(b, f.data...)
 }
 
-// ParseFrame parses what AppendTo appended at the beginning of b, and returns the bytes that follow.
-// The frame refers to b.
+// ParseFrame parses what AppendTo appended at the beginning of b, and returns the bytes that
+// follow. The frame refers to b.
 func ParseFrame(b []byte) (f *Frame, rest []byte, err error) {
 	end := bytes.IndexByte(b[:min(len(b), maxFrameFields)], '\n')
 	if end < 0 {

@@ -237,8 +237,8 @@ func (h *Hub) Encode(events []room.Event) []*Frame {
 	return frames
 }
 
-// SetGapTimeout sets how long topics wait for the missing event of a gap before they read their logs,
-// at least 10 ms. Events of other nodes take longer to arrive than those of this one.
+// SetGapTimeout sets how long topics wait for the missing event of a gap before they read their
+// logs, at least 10 ms. Events of other nodes take longer to arrive than those of this one.
 func (h *Hub) SetGapTimeout(d time.Duration) { h.gap.Store(int64(max(d, minGapTimeout))) }
 
 func (h *Hub) gapTimeout() time.Duration { return time.Duration(h.gap.Load()) }

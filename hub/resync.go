@@ -24,9 +24,9 @@ func (h *Hub) Logs() []room.LogID {
 	return slices.Collect(maps.Keys(h.topics))
 }
 
-// Expect tells the hub that logs have reached certain seqs. Their topics read the events up to there
-// unless they are published soon, because another node may have committed them. It returns how many
-// topics lacked events.
+// Expect tells the hub that logs have reached certain seqs. Their topics read the events up to
+// there unless they are published soon, because another node may have committed them. It returns
+// how many topics lacked events.
 func (h *Hub) Expect(ends ...room.Position) (behind int) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()

@@ -266,8 +266,8 @@ func TestParentKilled(t *testing.T) {
 	stop(t, server)
 }
 
-// startLeftover starts a PostgreSQL on the folder of a server that was stopped, as if that server had
-// been killed and had left it running. ended receives the result of the process.
+// startLeftover starts a PostgreSQL on the folder of a server that was stopped, as if that server
+// had been killed and had left it running. ended receives the result of the process.
 func startLeftover(t *testing.T) (server *Server, pid int, ended <-chan error) {
 	t.Helper()
 	server = start(t, newCluster(t))

@@ -23,8 +23,8 @@ type Change struct {
 	Opened  []NewStream
 }
 
-// NewStream is a stream that a session has opened. It supersedes the session's earlier streams, which
-// have lower numbers and may be on other nodes.
+// NewStream is a stream that a session has opened. It supersedes the session's earlier streams,
+// which have lower numbers and may be on other nodes.
 type NewStream struct {
 	Session  SessionID
 	StreamNo int64
@@ -52,8 +52,8 @@ type RefusedJoin struct {
 	Problem Problem
 }
 
-// TakesAway reports whether the change removed sessions or content, so that clients may rely on that
-// they are gone everywhere.
+// TakesAway reports whether others removed sessions or content. Once that call has its reply, the
+// sessions receive nothing more and the content is gone, on every node.
 func (c Change) TakesAway() bool {
 	return len(c.Ended) > 0 ||
 		slices.ContainsFunc(c.Left, func(l Left) bool { return l.Reason.ByOthers() }) ||

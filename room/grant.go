@@ -77,9 +77,9 @@ func (g *Grants) MayStay(id RoomID) bool {
 	return g.Check(ActionJoin, id) == nil || g.Check(ActionCreate, id) == nil
 }
 
-// covers reports whether a pattern covers an ID. A pattern that ends in '*' covers all IDs with that
-// prefix. An ID may end in '*' itself: a pattern that ends in `\*` covers only the ID with the '*'
-// instead of these two. Every other pattern covers only the ID that equals it.
+// covers reports whether a pattern covers an ID. A pattern that ends in '*' covers all IDs with
+// that prefix. An ID may end in '*' itself: a pattern that ends in `\*` covers only the ID with the
+// '*' instead of these two. Every other pattern covers only the ID that equals it.
 func covers(pattern, id string) bool {
 	prefix, found := strings.CutSuffix(pattern, "*")
 	if !found {

@@ -42,8 +42,8 @@ const (
 	MaxDeviceBytes   = 64
 )
 
-// Fault returns what the ID must be to be allowed for a user, such as "must be at most 64 bytes", or
-// "" if it is allowed.
+// Fault returns what the ID must be to be allowed for a user, such as "must be at most 64 bytes",
+// or "" if it is allowed.
 func (id UserID) Fault() string { return idFault(string(id), MaxUserIDBytes) }
 
 // Fault returns what the ID must be to be allowed for a room, or "" if it is allowed.
@@ -87,8 +87,8 @@ func idFault(id string, maxBytes int) string {
 	if id[0] == ' ' || id[len(id)-1] == ' ' {
 		return "must not begin or end with a space"
 	}
-	// Browsers resolve these path segments even if they are percent-encoded (WHATWG URL, "double-dot
-	// URL path segment"), and proxies do so after decoding the slashes around them.
+	// Browsers resolve these path segments even if they are percent-encoded (WHATWG URL,
+	// "double-dot URL path segment"), and proxies do so after decoding the slashes around them.
 	for segment := range strings.FieldsFuncSeq(id, func(c rune) bool { return c == '/' || c == '\\' }) {
 		if segment == "." || segment == ".." {
 			return "must not be or contain the path segment . or .., which browsers and proxies resolve"

@@ -169,7 +169,8 @@ func TestLeaseModel(t *testing.T) {
 				leases[i] = own.Renew(now)
 			}
 		}
-		// In the end only what was killed is dead. Everything that runs renews its lease for a while.
+		// In the end only what was killed is dead. Everything that runs renews its lease for a
+		// while.
 		for at := time.Duration(0); at < 4*room.LeaseTime; at += room.LeaseInterval {
 			now := noon.Add(upTo + 40*time.Second + at + set)
 			for i, n := range nodes {

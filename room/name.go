@@ -12,7 +12,8 @@ import (
 // those of package unicode, whose Version says of which Unicode.
 
 // maxExtenders is the largest number of marks and joiners after one character. Unicode Technical
-// Standard #39, section 5.4, suggests 4 for identifiers; pointed Hebrew and Tibetan have a few more.
+// Standard #39, section 5.4, suggests 4 for identifiers; pointed Hebrew and Tibetan have a few
+// more.
 const maxExtenders = 8
 
 // NameFault says why a text cannot be a name.
@@ -86,17 +87,18 @@ const (
 	blackFlag       = '\U0001f3f4' // with tags behind it, the flag of a region such as Scotland
 )
 
-// hidden reports whether removeHidden removes every occurrence of a character: the format characters
-// (Cf) and unassigned default ignorables that do not shape the text. All bidirectional controls are
-// among them, and the soft hyphen, the byte order mark, and blanks and joiners without a width.
+// hidden reports whether removeHidden removes every occurrence of a character: the format
+// characters (Cf) and unassigned default ignorables that do not shape the text. All bidirectional
+// controls are among them, and the soft hyphen, the byte order mark, and blanks and joiners without
+// a width.
 func hidden(c rune) bool {
 	return unicode.In(c, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point) &&
 		!unicode.In(c, unicode.L, unicode.Prepended_Concatenation_Mark) && !hieroglyphFormat(c) && !extender(c)
 }
 
-// extender reports whether a character changes how the one before it looks: marks, which include the
-// variation selectors of emoji and of Japanese names; the joiners of emoji, and of Persian, Sinhala
-// and Mongolian; and tags.
+// extender reports whether a character changes how the one before it looks: marks, which include
+// the variation selectors of emoji and of Japanese names; the joiners of emoji, and of Persian,
+// Sinhala and Mongolian; and tags.
 func extender(c rune) bool {
 	return unicode.Is(unicode.M, c) || unicode.Is(unicode.Join_Control, c) || c == '\u180e' || tag(c)
 }

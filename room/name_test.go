@@ -103,8 +103,8 @@ func TestCleanName(t *testing.T) {
 	}
 }
 
-// ignorable are the Default_Ignorable_Code_Points of Unicode 15.0, as DerivedCoreProperties.txt lists
-// them.
+// ignorable are the Default_Ignorable_Code_Points of Unicode 15.0, as DerivedCoreProperties.txt
+// lists them.
 var ignorable = [][2]rune{
 	{0x00ad, 0x00ad},
 	{0x034f, 0x034f},

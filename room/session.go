@@ -83,8 +83,8 @@ type Claims struct {
 	IssuedAt  time.Time // zero if the token has no iat
 }
 
-// Named returns the user of a new session that asked for a name, which may be empty. The name in the
-// token wins over it only if signedNames is set. Without either, the name is the ID.
+// Named returns the user of a new session that asked for a name, which may be empty. The name in
+// the token wins over it only if signedNames is set. Without either, the name is the ID.
 func (c Claims) Named(asked string, signedNames bool) User {
 	user := c.User
 	if !signedNames {

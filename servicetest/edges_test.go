@@ -172,8 +172,8 @@ func fieldsOf(pointer string, schema *openapi3.Schema) (fields []edgeField) {
 	return fields
 }
 
-// replaced returns a copy of an object with the text @ at a path. Objects and lists on the way to it
-// are created if they are missing.
+// replaced returns a copy of an object with the text @ at a path. Objects and lists on the way to
+// it are created if they are missing.
 func replaced(value any, path []string) any {
 	if len(path) == 0 {
 		return "@"

@@ -52,8 +52,8 @@ type outcome struct {
 	rooms, user int
 }
 
-// TestIDsInEveryPath makes each call whose path contains the ID of a room or a user, with IDs of all
-// allowed characters, and compares it with the same call with plain IDs.
+// TestIDsInEveryPath makes each call whose path contains the ID of a room or a user, with IDs of
+// all allowed characters, and compares it with the same call with plain IDs.
 func TestIDsInEveryPath(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
@@ -153,8 +153,8 @@ func count(v any, text string) (n int) {
 	return n
 }
 
-// TestIDsInRawPaths checks that a path is routed as it was sent, even if it contains characters that
-// should have been encoded, and that logs and metrics name its pattern.
+// TestIDsInRawPaths checks that a path is routed as it was sent, even if it contains characters
+// that should have been encoded, and that logs and metrics name its pattern.
 func TestIDsInRawPaths(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -220,8 +220,8 @@ func TestRateLimitsPerUser(t *testing.T) {
 	}
 }
 
-// TestRetriesDoNotCount checks that a retry of a stored message does not count as a message, and that
-// there is still a limit.
+// TestRetriesDoNotCount checks that a retry of a stored message does not count as a message, and
+// that there is still a limit.
 func TestRetriesDoNotCount(t *testing.T) {
 	t.Parallel()
 	const messages, retries = 3, 100

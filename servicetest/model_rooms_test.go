@@ -150,8 +150,8 @@ func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, d
 
 // Calls that leave a room.
 
-// refusedIn returns the error of a call that only a session in the room may make; ok is false if the
-// session may make it.
+// refusedIn returns the error of a call that only a session in the room may make; ok is false if
+// the session may make it.
 func (v *modelSession) refusedIn(l *generation) (refusal verdict, ok bool) {
 	switch {
 	case v.ended:

@@ -116,8 +116,8 @@ func strictService(t *testing.T) (*service, strictKeys) {
 	return s, k
 }
 
-// TestEveryRuleOfTokens has a token for each rule that a token can break, and the words of the reply
-// that name the rule.
+// TestEveryRuleOfTokens has a token for each rule that a token can break, and the words of the
+// reply that name the rule.
 func TestEveryRuleOfTokens(t *testing.T) {
 	t.Parallel()
 	s, k := strictService(t)
@@ -275,8 +275,8 @@ func TestEveryRuleOfTokens(t *testing.T) {
 	checkTokenGuide(t, details)
 }
 
-// checkTokenGuide compares the table of refusals in docs/tokens.md with the details of refusals: each
-// row is about at least one of them, and each of them has a row.
+// checkTokenGuide compares the table of refusals in docs/tokens.md with the details of refusals:
+// each row is about at least one of them, and each of them has a row.
 func checkTokenGuide(t *testing.T, details []string) {
 	t.Helper()
 	_, table, _ := bytes.Cut(contract.TokenGuide, []byte("\n## If a token is refused\n"))

@@ -53,8 +53,8 @@ type clock struct {
 	database, at time.Time
 	// latest is the result of the last call of now.
 	latest time.Time
-	// skew is how far the wall clock of this process was ahead at the last reading, and skewError is
-	// by how much that may be wrong, because the reading took a while.
+	// skew is how far the wall clock of this process was ahead at the last reading, and skewError
+	// is by how much that may be wrong, because the reading took a while.
 	skew, skewError time.Duration
 	warned          bool // about a skew beyond maxSkew
 	// steppedAt is since when the database's clock differs from the expected time, and step is by

@@ -89,8 +89,8 @@ func newEpochID() string {
 // readOrigin returns the properties that distinguish this database from a restored copy, as far as
 // the database user may read them: the cluster and its timeline, which change with a point-in-time
 // recovery or a promotion; the IDs of the database and of the table, which change if a dump is
-// restored; and Options.Origin. It returns an empty string if the schema has no epochs, which other statements
-// will report.
+// restored; and Options.Origin. It returns an empty string if the schema has no epochs, which other
+// statements will report.
 func (s *Store) readOrigin(ctx context.Context, conn *pgx.Conn) (string, error) {
 	var (
 		standby, control bool

@@ -29,9 +29,9 @@ func (s *Store) MembersByID(
 		WHERE generation = $1 AND user_id = ANY ($2)`, g, users)
 }
 
-// memberPage reads a page of at most limit members from a query about the log $1, whose first column
-// is user_id and whose last one is joined_seq. One additional row shows whether there is a next
-// page. The end of the log is read by the same statement, and so in the same snapshot.
+// memberPage reads a page of at most limit members from a query about the log $1, whose first
+// column is user_id and whose last one is joined_seq. One additional row shows whether there is a
+// next page. The end of the log is read by the same statement, and so in the same snapshot.
 func memberPage[T room.Member | room.MemberAttributesInfo](
 	ctx context.Context, s *Store, scan func(pgx.Row, ...any) (T, error), limit int, query string, args ...any,
 ) (page room.MemberPage[T], err error) {

@@ -16,8 +16,8 @@ import (
 
 // PostMessage sends a message to a room, if package room permits it. A message of a stored kind is
 // appended to the log of the room and returned with its seq; a message of another kind is published
-// to the current subscribers of the room. If it is a retry, PostMessage returns the message that was
-// stored under its ClientMessageID. Errors: those of room.RoomSend.Permit, and
+// to the current subscribers of the room. If it is a retry, PostMessage returns the message that
+// was stored under its ClientMessageID. Errors: those of room.RoomSend.Permit, and
 // room.ErrMediaNotFound.
 func (s *Store) PostMessage(ctx context.Context, send room.RoomSend) (m room.Message, retry bool, err error) {
 	if send.Draft.Kind.Stored() {

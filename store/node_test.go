@@ -218,8 +218,8 @@ func TestLeasesWhenTheClockIsSet(t *testing.T) {
 	}
 }
 
-// TestOtherServersAreCounted: another running server is counted, but not one that is stopping or was
-// killed.
+// TestOtherServersAreCounted: another running server is counted, but not one that is stopping or
+// was killed.
 func TestOtherServersAreCounted(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -241,8 +241,8 @@ func TestOtherServersAreCounted(t *testing.T) {
 	}
 }
 
-// TestStalledNodeDeclaresNobodyDead: a node that is frozen between a reading of the database's clock
-// and its use does not declare nodes dead that have renewed their leases in between.
+// TestStalledNodeDeclaresNobodyDead: a node that is frozen between a reading of the database's
+// clock and its use does not declare nodes dead that have renewed their leases in between.
 func TestStalledNodeDeclaresNobodyDead(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})
@@ -355,8 +355,8 @@ func TestGraceBeginsBeforeTheFirstRenewal(t *testing.T) {
 	}
 }
 
-// TestLeaseConnectionIsReplaced: a renewal whose connection has ended, for example while the machine
-// was suspended, uses a new one at once.
+// TestLeaseConnectionIsReplaced: a renewal whose connection has ended, for example while the
+// machine was suspended, uses a new one at once.
 func TestLeaseConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	f := setup(t, store.Options{})

@@ -12,8 +12,8 @@ import (
 // Now returns the time by the database's clock.
 func (s *Store) Now() time.Time { return s.now() }
 
-// Heard evicts what this node has cached about the sessions of a change that another node committed,
-// and wakes the readers of the feed. It does not block.
+// Heard evicts what this node has cached about the sessions of a change that another node
+// committed, and wakes the readers of the feed. It does not block.
 func (s *Store) Heard(c room.Change) {
 	s.sessions.evictChanged(c)
 	s.committed.raise()

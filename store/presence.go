@@ -45,8 +45,8 @@ func (s *Store) flushPresence(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// flushPresenceBeforeJoin publishes the pending joins and leaves of a room, if a user who joins left
-// a moment ago: each leave is published before the next join.
+// flushPresenceBeforeJoin publishes the pending joins and leaves of a room, if a user who joins
+// left a moment ago: each leave is published before the next join.
 func flushPresenceBeforeJoin(
 	ctx context.Context, tx pgx.Tx, r room.Room, joins []room.JoinRequest, now time.Time,
 ) (room.Room, room.Change, error) {

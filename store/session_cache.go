@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// sessionCacheTime bounds how long a change made by another node can go unnoticed by calls that
-	// only read and by messages that are not stored. Everything else is checked again under the
-	// locks of its transaction.
+	// sessionCacheTime bounds how long a change made by another node, and lost on the bus, can go
+	// unnoticed by calls that only read and by messages that are not stored. Everything else is
+	// checked again under the locks of its transaction.
 	sessionCacheTime = 5 * time.Second
 	// sessionCacheTimeAlone replaces sessionCacheTime while there is no other node. It bounds how
 	// long a change made to the database by hand can go unnoticed.

@@ -251,8 +251,8 @@ func (s *Store) now() time.Time {
 
 // inTx runs fn in a transaction. After the commit it publishes the change that fn returned, made by
 // the actor. If the change takes something away, inTx returns when all nodes have heard it. fn may
-// run more than once. locks names the locks of fn that other transactions may hold; inTx first waits
-// in the lock queue for them.
+// run more than once. locks names the locks of fn that other transactions may hold; inTx first
+// waits in the lock queue for them.
 func (s *Store) inTx(ctx context.Context, by room.Actor, fn func(pgx.Tx) (room.Change, error), locks ...lockKey) error {
 	var c room.Change
 	err := s.locks.run(ctx, locks, func() (err error) {

@@ -8,8 +8,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Token returns a token of alice that lasts an hour, with changed claims and more headers, signed as
-// an application's backend signs it. change may be nil.
+// Token returns a token of alice that lasts an hour, with changed claims and more headers, signed
+// as an application's backend signs it. change may be nil.
 func Token(
 	t testing.TB, method jwt.SigningMethod, key any, change func(jwt.MapClaims), header map[string]any,
 ) string {

@@ -30,7 +30,8 @@ type sharedDatabase struct {
 	watching sync.WaitGroup
 }
 
-// startSharedDatabase starts a database and servers with a memberTimeout of 5 s, until the end of the test.
+// startSharedDatabase starts a database and servers with a memberTimeout of 5 s, until the end of
+// the test.
 func startSharedDatabase(t *testing.T, servers int) *sharedDatabase {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

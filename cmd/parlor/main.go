@@ -64,8 +64,8 @@ func run(args []string, to console) int {
 		case <-signals:
 		case <-ctx.Done():
 		}
-		// A second signal ends the program immediately, without an orderly shutdown. It would be lost
-		// if the shutdown began before this.
+		// A second signal ends the program immediately, without an orderly shutdown. It would be
+		// lost if the shutdown began before this.
 		signal.Stop(signals)
 		stop()
 	}()

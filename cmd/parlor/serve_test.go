@@ -116,8 +116,8 @@ var usedAddresses sync.Map
 
 // freeAddress returns a loopback address that nobody listens on, and never the same one twice: a
 // server needs two of them before it opens the first. The port is below the range from which the
-// system takes the ports of outgoing connections, or a client of another test could get it before the
-// server opens it.
+// system takes the ports of outgoing connections, or a client of another test could get it before
+// the server opens it.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for {

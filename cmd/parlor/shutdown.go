@@ -15,7 +15,8 @@ const (
 	// lastCallsTimeout is how long calls may take once the port is closed. It is short because
 	// clients cannot connect from then on. Clients retry calls that are cut off.
 	lastCallsTimeout = 2 * time.Second
-	// leavingTimeout is how long a stopping server waits for the database to tell it of other servers.
+	// leavingTimeout is how long a stopping server waits for the database to tell it of other
+	// servers.
 	leavingTimeout = time.Second
 	// replyGrace is the time that net/http needs to write replies whose handlers have returned.
 	replyGrace = 100 * time.Millisecond

@@ -232,9 +232,9 @@ func TestRestartUnderLoad(t *testing.T) {
 	w.finish(200, time.Since(stopped)+8*time.Second)
 }
 
-// TestRollingRestart restarts two servers one after the other behind haproxy, which is configured as
-// in docs/operations.md, under 200 streams and 100 messages per second. No call fails twice, and no
-// member leaves.
+// TestRollingRestart restarts two servers one after the other behind haproxy, which is configured
+// as in docs/operations.md, under 200 streams and 100 messages per second. No call fails twice, and
+// no member leaves.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0"}

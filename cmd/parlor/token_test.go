@@ -64,7 +64,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestTokenGrants checks what the server reads from the tokens that parlor token prints with grants.
+// TestTokenGrants checks what the server reads from the tokens that parlor token prints with
+// grants.
 func TestTokenGrants(t *testing.T) {
 	t.Parallel()
 	env := []string{"PARLOR_SECRET=" + string(goodSecret)}

@@ -21,8 +21,8 @@ import (
 	"parlor/store"
 )
 
-// server is the PostgreSQL of the test binary. The first test that needs it starts it, and Main stops
-// it.
+// server is the PostgreSQL of the test binary. The first test that needs it starts it, and Main
+// stops it.
 var server struct {
 	start    sync.Once
 	dir      string
@@ -31,8 +31,8 @@ var server struct {
 	database atomic.Int64
 }
 
-// Main runs the tests of a package and stops the server. A TestMain passes its result to os.Exit. If
-// the tests passed, Main runs the checks on a new database: they check what the tests recorded.
+// Main runs the tests of a package and stops the server. A TestMain passes its result to os.Exit.
+// If the tests passed, Main runs the checks on a new database: they check what the tests recorded.
 func Main(m *testing.M, checks ...func(address string) error) int {
 	code := m.Run()
 	for _, check := range checks {
@@ -76,8 +76,8 @@ func Open(t testing.TB, address string, opts store.Options) *store.Store {
 	return s
 }
 
-// Database creates a migrated database, which is deleted at the end of the test, and returns its URL.
-// It is a copy of a database that was migrated once, because a copy takes only milliseconds.
+// Database creates a migrated database, which is deleted at the end of the test, and returns its
+// URL. It is a copy of a database that was migrated once, because a copy takes only milliseconds.
 func Database(t testing.TB) string {
 	t.Helper()
 	server.start.Do(startServer)
@@ -149,14 +149,14 @@ func startServer() {
 		}
 		settings := map[string]string{
 			"max_connections": "400",
-			// Shared memory is in files of the cluster, which are removed with it. Segments in /dev/shm
-			// would stay after a kill.
+			// Shared memory is in files of the cluster, which are removed with it. Segments in
+			// /dev/shm would stay after a kill.
 			"dynamic_shared_memory_type": "mmap",
 		}
 		if !benchmarks() {
-			// Tests may kill the server, but never the machine, so nothing has to be synced to the disk.
-			// The write-ahead log is small, because the files may be in memory. Benchmarks sync, as
-			// servers do in production.
+			// Tests may kill the server, but never the machine, so nothing has to be synced to the
+			// disk. The write-ahead log is small, because the files may be in memory. Benchmarks
+			// sync, as servers do in production.
 			settings["max_wal_size"] = "128MB"
 			settings["full_page_writes"] = "off"
 			settings["fsync"] = "off"
