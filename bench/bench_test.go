@@ -175,7 +175,7 @@ func TestNothingLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !report.Complete() || report.Messages < 150 || report.Deliveries != report.Messages*5 || report.Expected != report.Deliveries {
+	if !report.Complete() || report.Messages < 20 || report.Deliveries != report.Messages*5 || report.Expected != report.Deliveries {
 		t.Errorf("%+v", report)
 	}
 	if len(report.Samples) == 0 || report.Samples[0].Phase == "" {
@@ -189,10 +189,11 @@ func TestNothingLost(t *testing.T) {
 	}
 }
 
-// TestLossesAreReported loses one message on all 20 streams, and delivers another one twice.
+// TestLossesAreReported loses one message on all 20 streams, and delivers another one twice. They are
+// among the first, because a busy machine sends only a few in a second.
 func TestLossesAreReported(t *testing.T) {
 	t.Parallel()
-	target, _ := startFake(t, misbehavior{skip: 7, repeat: 9})
+	target, _ := startFake(t, misbehavior{skip: 2, repeat: 4})
 	report, err := runBench(t, func(o *Options) { o.Target = target })
 	if err != nil {
 		t.Fatal(err)

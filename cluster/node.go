@@ -70,7 +70,7 @@ type Node struct {
 	// gone holds the nodes that said so and that the database still lists.
 	gone map[room.NodeID]bool
 	// out is the message that waits to be sent, and wake is signaled when there is one. missed is
-	// set if something was dropped or perhaps not sent, and closed if nothing is sent any more.
+	// set if something was dropped, or was committed but not published.
 	out    []byte
 	wake   chan struct{}
 	missed bool
