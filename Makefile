@@ -89,6 +89,12 @@ bench: build ## Compare Parlor with nchan and a bare write() loop (about six min
 	CGO_ENABLED=0 go build -trimpath -o bin/parlor-bench ./cmd/parlor-bench
 	bin/parlor-bench table $(ARGS)
 
+.PHONY: bench/nodes
+bench/nodes: build ## Compare two servers that share a database with one (about eight minutes)
+	@scripts/setup.sh postgres
+	CGO_ENABLED=0 go build -trimpath -o bin/parlor-bench ./cmd/parlor-bench
+	bin/parlor-bench nodes $(ARGS)
+
 .PHONY: bench/go
 bench/go: web ## Run the Go benchmarks
 	@scripts/setup.sh postgres

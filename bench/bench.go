@@ -65,9 +65,9 @@ type Options struct {
 	// PIDs are the server's processes. BesidePIDs are processes that work for it, such as its
 	// database. They are reported separately, with their children.
 	PIDs, BesidePIDs []int
-	// Metrics is the URL of Parlor's metrics, for its counters of shed messages and of log reads.
-	// If it is empty, they are not reported.
-	Metrics string
+	// Metrics are the URLs of the servers' metrics, for their counters of shed messages and of log
+	// reads. Without any, these are not reported.
+	Metrics []string
 	// Progress receives a line per second. nil means none.
 	Progress io.Writer
 }
@@ -104,8 +104,8 @@ const (
 // Target is a kind of server: how to subscribe and publish.
 type Target interface {
 	check() error
-	// address returns host:port of the server.
-	address() (string, error)
+	// addresses returns host:port of each server. Streams and messages are spread evenly over them.
+	addresses() ([]string, error)
 	// prepare makes the server ready for the streams.
 	prepare(ctx context.Context, r *run) error
 	// appendRequest appends the request that opens a stream.
@@ -115,8 +115,8 @@ type Target interface {
 	// opensOnHead reports whether a stream is open once the head of the reply has arrived.
 	// Otherwise its first frame opens it.
 	opensOnHead() bool
-	// appendMessage appends the request that sends a message to a room.
-	appendMessage(b []byte, rm *runRoom, turn int, stamp []byte) []byte
+	// appendMessage appends the request that sends a message to a room through a server.
+	appendMessage(b []byte, rm *runRoom, server, turn int, stamp []byte) []byte
 	// mustDeliver reports whether each message must reach every stream that was open all the time.
 	// stored reports whether it must also reach streams that were disconnected.
 	mustDeliver() bool
@@ -146,6 +146,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 // run is the state of one run.
 type run struct {
 	Options
+	servers  []string // addresses
 	clock    clock
 	rooms    []*runRoom
 	streams  []*stream
@@ -165,23 +166,32 @@ type runRoom struct {
 	sent    sent
 }
 
+// serverOf returns the server that a message is sent through. The messages of each member go
+// through all servers in turn, as its calls do behind a load balancer.
+func (rm *runRoom) serverOf(message int64, servers int) int {
+	return int((message + message/int64(len(rm.streams))) % int64(servers))
+}
+
 func newRun(o Options) (*run, error) {
 	r := &run{
 		Options: o, clock: newClock(), rooms: make([]*runRoom, o.Rooms), streams: make([]*stream, o.Streams),
 		meter: meter{pids: o.PIDs, beside: o.BesidePIDs}, report: newReport(o),
+	}
+	var err error
+	if r.servers, err = o.Target.addresses(); err != nil {
+		return nil, err
 	}
 	for i := range r.rooms {
 		r.rooms[i] = &runRoom{number: i, id: fmt.Sprintf("bench-%s-%d", r.clock.name(), i)}
 	}
 	for i := range r.streams {
 		rm := r.rooms[i%len(r.rooms)]
-		r.streams[i] = &stream{number: i, room: rm}
+		r.streams[i] = &stream{number: i, room: rm, server: (i/len(r.rooms) + rm.number) % len(r.servers)}
 		rm.streams = append(rm.streams, r.streams[i])
 	}
 	if err := r.meter.check(); err != nil {
 		return nil, err
 	}
-	var err error
 	if r.readers, err = newReaders(r); err != nil {
 		return nil, err
 	}
@@ -407,7 +417,7 @@ func (r *run) finish() {
 	for _, rm := range r.rooms {
 		r.report.Messages += rm.sent.messages.Load()
 	}
-	r.report.LatencyMS = r.readers.latencies().summary()
+	r.report.setLatencies(r.readers.latencies())
 }
 
 // clock counts nanoseconds since the run began, so that times in messages have few digits.

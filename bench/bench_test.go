@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ type misbehavior struct {
 // fakeParlor implements just enough of the contract for a run, and can misbehave.
 type fakeParlor struct {
 	misbehavior
+	mux   *http.ServeMux
 	mu    sync.Mutex // guards all below
 	rooms map[string]*fakeRoom
 	where map[string]string // rooms of the sessions, by key
@@ -69,10 +71,11 @@ func startFake(t *testing.T, m misbehavior) (*Parlor, *fakeParlor) {
 	mux.HandleFunc("POST /v1/rooms/{room}/enter", f.enter)
 	mux.HandleFunc("POST /v1/rooms/{room}/messages", f.send)
 	mux.HandleFunc("GET /v1/events", f.stream)
+	f.mux = mux
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	token := func(id room.UserID) (string, error) { return string(id), nil }
-	return &Parlor{URL: server.URL, Token: token, Kind: room.KindText, Size: 50}, f
+	return &Parlor{URLs: []string{server.URL}, Token: token, Kind: room.KindText, Size: 50}, f
 }
 
 func (f *fakeParlor) enter(w http.ResponseWriter, r *http.Request) {
@@ -189,6 +192,53 @@ func TestNothingLost(t *testing.T) {
 	}
 }
 
+// TestServersShareTheLoad runs against two addresses of one server.
+func TestServersShareTheLoad(t *testing.T) {
+	t.Parallel()
+	target, fake := startFake(t, misbehavior{})
+	var counts [2]struct{ streams, messages, others atomic.Int64 }
+	target.URLs = nil
+	for i := range counts {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/v1/events":
+				counts[i].streams.Add(1)
+			case strings.HasSuffix(r.URL.Path, "/messages"):
+				counts[i].messages.Add(1)
+			default:
+				counts[i].others.Add(1)
+			}
+			fake.mux.ServeHTTP(w, r)
+		}))
+		t.Cleanup(server.Close)
+		target.URLs = append(target.URLs, server.URL)
+	}
+	report, err := runBench(t, func(o *Options) { o.Target = target })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !report.Complete() || report.Deliveries != report.Messages*5 {
+		t.Errorf("%+v", report)
+	}
+	for i := range counts {
+		if n := counts[i].streams.Load(); n != 10 {
+			t.Errorf("server %d has %d of 20 streams", i, n)
+		}
+		if n := counts[i].messages.Load(); n < report.Messages*2/5 || n > report.Messages*3/5 {
+			t.Errorf("server %d got %d of %d messages", i, n, report.Messages)
+		}
+		if counts[i].others.Load() == 0 {
+			t.Errorf("server %d got no other calls", i)
+		}
+	}
+	// Each room has five streams, so about half of the deliveries are of messages through the other
+	// server.
+	local, cross := report.LocalMS, report.CrossMS
+	if local == nil || cross == nil || local.Count < cross.Count/2 || cross.Count < local.Count/2 || local.Count+cross.Count != report.LatencyMS.Count {
+		t.Errorf("latencies %+v and %+v of %+v", local, cross, report.LatencyMS)
+	}
+}
+
 // TestLossesAreReported loses one message on all 20 streams, and delivers another one twice. They are
 // among the first, because a busy machine sends only a few in a second.
 func TestLossesAreReported(t *testing.T) {
@@ -273,7 +323,7 @@ func (w *watchfulWriter) Write(b []byte) (int, error) {
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	good := func() Options {
-		return Options{Target: &Parlor{URL: "http://h:1", Kind: "text", Size: 100}, Streams: 10, Rooms: 2, Rate: 1, Senders: 1, Duration: 1}
+		return Options{Target: &Parlor{URLs: []string{"http://h:1"}, Kind: "text", Size: 100}, Streams: 10, Rooms: 2, Rate: 1, Senders: 1, Duration: 1}
 	}
 	o := good()
 	if err := o.Check(); err != nil {
@@ -292,9 +342,11 @@ func TestOptions(t *testing.T) {
 		{"--duration", func(o *Options) { o.Duration = 0 }},
 		{"--churn", func(o *Options) { o.Churn = 1.1 }},
 		{"--stopped", func(o *Options) { o.Stopped = 10 }},
-		{"--url", func(o *Options) { o.Target = &Parlor{URL: "https://h", Kind: "text", Size: 100} }},
-		{"--kind", func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "image", Size: 100} }},
-		{"--size", func(o *Options) { o.Target = &Parlor{URL: "http://h", Kind: "barrage", Size: room.MaxBarrageBytes + 1} }},
+		{"--url", func(o *Options) { o.Target = &Parlor{URLs: []string{"https://h"}, Kind: "text", Size: 100} }},
+		{"--kind", func(o *Options) { o.Target = &Parlor{URLs: []string{"http://h"}, Kind: "image", Size: 100} }},
+		{"--size", func(o *Options) {
+			o.Target = &Parlor{URLs: []string{"http://h"}, Kind: "barrage", Size: room.MaxBarrageBytes + 1}
+		}},
 		{"--subscribe-url", func(o *Options) { o.Target = &Plain{Subscribe: "http://h/x", Publish: "http://h/{room}", Size: 100} }},
 		{"--publish-url", func(o *Options) { o.Target = &Plain{Subscribe: "http://h/{room}", Publish: "h/{room}", Size: 100} }},
 		{"the same server", func(o *Options) {

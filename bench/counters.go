@@ -12,22 +12,31 @@ import (
 // counters are metrics of Parlor that a client cannot see.
 type counters struct{ shed, logReads, slow float64 }
 
-// readCounters reads the metrics, if there is a URL for them.
-func (r *run) readCounters(ctx context.Context) (c counters, err error) {
-	if r.Metrics == "" {
-		return c, nil
+// readCounters returns the sums of the metrics of all servers that have a URL for them.
+func (r *run) readCounters(ctx context.Context) (sum counters, err error) {
+	for _, url := range r.Metrics {
+		c, err := readCounters(ctx, url)
+		if err != nil {
+			return sum, fmt.Errorf("--metrics: %w", err)
+		}
+		sum = counters{sum.shed + c.shed, sum.logReads + c.logReads, sum.slow + c.slow}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.Metrics, nil)
+	return sum, nil
+}
+
+func readCounters(ctx context.Context, url string) (c counters, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return c, fmt.Errorf("--metrics: %w", err)
+		return c, err
 	}
 	request.Close = true
 	reply, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return c, fmt.Errorf("--metrics: %w", err)
+		return c, err
 	}
 	defer reply.Body.Close()
-	for lines := bufio.NewScanner(reply.Body); lines.Scan(); {
+	lines := bufio.NewScanner(reply.Body)
+	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
 		n, err := strconv.ParseFloat(value, 64)
 		if err != nil {
@@ -42,11 +51,11 @@ func (r *run) readCounters(ctx context.Context) (c counters, err error) {
 			c.slow = n
 		}
 	}
-	return c, nil
+	return c, lines.Err()
 }
 
 func (r *run) reportCounters(ctx context.Context, before counters) error {
-	if r.Metrics == "" {
+	if len(r.Metrics) == 0 {
 		return nil
 	}
 	now, err := r.readCounters(ctx)

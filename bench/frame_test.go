@@ -207,7 +207,7 @@ func TestReceivedAtEveryBoundary(t *testing.T) {
 		"chunks": head + "Transfer-Encoding: chunked\r\n\r\n" + string(chunked(t, body[:50], body[50:])),
 	} {
 		for i := range len(reply) + 1 {
-			l, s := newTestLoop(t, &Parlor{URL: "http://127.0.0.1:1", Kind: "text", Size: MinSize})
+			l, s := newTestLoop(t, &Parlor{URLs: []string{"http://127.0.0.1:1"}, Kind: "text", Size: MinSize})
 			s.room.id, s.room.log = roomID, 7
 			s.state, l.opening = streamRequested, 1
 			for _, piece := range []string{reply[:i], reply[i:]} {
@@ -228,7 +228,7 @@ func TestReceivedAtEveryBoundary(t *testing.T) {
 func newTestLoop(t testing.TB, target Target) (*loop, *stream) {
 	t.Helper()
 	r := &run{Options: Options{Target: target}, clock: newClock()}
-	return &loop{readers: &readers{run: r, failed: make(chan struct{})}, latency: newHistogram()}, &stream{room: &runRoom{}}
+	return &loop{readers: &readers{run: r, failed: make(chan struct{})}, local: newHistogram(), cross: newHistogram()}, &stream{room: &runRoom{}}
 }
 
 func TestHeads(t *testing.T) {

@@ -20,10 +20,10 @@ import (
 // prepareCallers is the number of concurrent calls for logins and for entering rooms.
 const prepareCallers = 64
 
-// Parlor is a Parlor server. The run creates its own users and rooms there.
+// Parlor is one or several Parlor servers. The run creates its own users and rooms there.
 type Parlor struct {
-	// URL is the URL of the server, such as http://127.0.0.1:8080.
-	URL string
+	// URLs are the URLs of the servers, such as http://127.0.0.1:8080. They share a database.
+	URLs []string
 	// Token returns a token for a user.
 	Token func(room.UserID) (string, error)
 	// AdminToken is an admin token, with which messages are sent through the admin API. Empty means
@@ -38,7 +38,7 @@ type Parlor struct {
 	// KeepSessions leaves the sessions logged in after the run, for a server that is then stopped.
 	KeepSessions bool
 
-	host    string
+	hosts   []string
 	filling []byte
 }
 
@@ -47,9 +47,14 @@ const MinSize = stampBytes
 
 func (p *Parlor) check() error {
 	var faults []error
-	u, err := url.Parse(p.URL)
-	if err != nil || u.Scheme != "http" || u.Host == "" {
-		faults = append(faults, fmt.Errorf("--url: %q is not of the form http://host:port (TLS is not supported, because it would distort the measurement)", p.URL))
+	if len(p.URLs) == 0 {
+		faults = append(faults, errors.New("--url: is empty"))
+	}
+	for _, text := range p.URLs {
+		u, err := url.Parse(text)
+		if err != nil || u.Scheme != "http" || u.Host == "" {
+			faults = append(faults, fmt.Errorf("--url: %q is not of the form http://host:port (TLS is not supported, because it would distort the measurement)", text))
+		}
 	}
 	limit := room.MaxTextBytes
 	switch p.Kind {
@@ -65,12 +70,15 @@ func (p *Parlor) check() error {
 	return errors.Join(faults...)
 }
 
-func (p *Parlor) address() (string, error) {
-	u, err := url.Parse(p.URL)
-	if err != nil {
-		return "", err
+func (p *Parlor) addresses() (all []string, err error) {
+	for _, text := range p.URLs {
+		u, err := url.Parse(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, hostPort(u))
 	}
-	return hostPort(u), nil
+	return all, nil
 }
 
 // hostPort returns the address of a URL.
@@ -85,10 +93,7 @@ func (p *Parlor) describe() string { return "Parlor, " + string(p.Kind) }
 
 // prepare logs in a session for each stream and makes it enter its room.
 func (p *Parlor) prepare(ctx context.Context, r *run) error {
-	var err error
-	if p.host, err = p.address(); err != nil {
-		return err
-	}
+	p.hosts = r.servers
 	p.filling = bytes.Repeat([]byte("x"), p.Size)
 	r.progress.setPhase("logging in")
 	if err := p.each(ctx, r.streams, p.login); err != nil {
@@ -153,9 +158,9 @@ func (p *Parlor) each(ctx context.Context, streams []*stream, do func(context.Co
 		callers sync.WaitGroup
 		next    atomic.Int64
 	)
-	for range min(prepareCallers, len(streams)) {
+	for i := range min(prepareCallers, len(streams)) {
 		callers.Go(func() {
-			c := newCaller(p.host)
+			c := newCaller(p.hosts[i%len(p.hosts)])
 			defer c.close()
 			for i := next.Add(1) - 1; i < int64(len(streams)) && ctx.Err() == nil; i = next.Add(1) - 1 {
 				if err := do(ctx, c, streams[i]); err != nil {
@@ -176,7 +181,7 @@ func (p *Parlor) call(ctx context.Context, c *caller, method, path, key string, 
 			return err
 		}
 	}
-	status, got, err := c.call(ctx, appendCall(nil, method, path, p.host, key, text))
+	status, got, err := c.call(ctx, appendCall(nil, method, path, c.address, key, text))
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
@@ -193,7 +198,7 @@ func (p *Parlor) call(ctx context.Context, c *caller, method, path, key string, 
 }
 
 func (p *Parlor) appendRequest(b []byte, s *stream) []byte {
-	b = fmt.Appendf(b, "GET /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", p.host, s.key)
+	b = fmt.Appendf(b, "GET /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", p.hosts[s.server], s.key)
 	return append(appendLastID(b, s), "\r\n"...)
 }
 
@@ -274,7 +279,7 @@ func positionIn(cursor []byte, log int64) int64 {
 
 // appendMessage makes the members of a room send in turn, so that each of them stays within its
 // rate limit for as long as possible.
-func (p *Parlor) appendMessage(b []byte, rm *runRoom, turn int, stamp []byte) []byte {
+func (p *Parlor) appendMessage(b []byte, rm *runRoom, server, turn int, stamp []byte) []byte {
 	body := make([]byte, 0, p.Size*4/3+400)
 	body = append(append(append(body, `{"kind":"`...), p.Kind...), '"')
 	if p.Kind == room.KindCommand {
@@ -295,10 +300,10 @@ func (p *Parlor) appendMessage(b []byte, rm *runRoom, turn int, stamp []byte) []
 	body = append(body, '}')
 	if p.AdminToken != "" {
 		body = append(append([]byte(`{"sender":{"userID":"bench"},"message":`), body...), '}')
-		return appendCall(b, http.MethodPost, "/v1/admin/rooms/"+rm.id+"/messages", p.host, p.AdminToken, body)
+		return appendCall(b, http.MethodPost, "/v1/admin/rooms/"+rm.id+"/messages", p.hosts[server], p.AdminToken, body)
 	}
 	sender := rm.streams[turn%len(rm.streams)]
-	return appendCall(b, http.MethodPost, "/v1/rooms/"+rm.id+"/messages", p.host, sender.key, body)
+	return appendCall(b, http.MethodPost, "/v1/rooms/"+rm.id+"/messages", p.hosts[server], sender.key, body)
 }
 
 func (p *Parlor) rejected(status int, reply []byte) error {

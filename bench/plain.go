@@ -51,7 +51,7 @@ func (p *Plain) check() error {
 // maxPlainSize is a size that the floor of parlor-bench accepts with the head of the request.
 const maxPlainSize = 64 << 10
 
-func (p *Plain) address() (string, error) { return hostPort(p.subscribe), nil }
+func (p *Plain) addresses() ([]string, error) { return []string{hostPort(p.subscribe)}, nil }
 
 func (p *Plain) describe() string { return "plain SSE" }
 
@@ -82,7 +82,7 @@ func (p *Plain) mustDeliver() bool { return true }
 func (p *Plain) stored() bool      { return false }
 func (p *Plain) canRetry() bool    { return false }
 
-func (p *Plain) appendMessage(b []byte, rm *runRoom, _ int, stamp []byte) []byte {
+func (p *Plain) appendMessage(b []byte, rm *runRoom, _, _ int, stamp []byte) []byte {
 	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n", requestTarget(p.publish, rm), p.publish.Host, p.Size)
 	return append(append(b, stamp...), p.filling[len(stamp):]...)
 }

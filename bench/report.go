@@ -22,6 +22,10 @@ type Report struct {
 	DeliveriesPerSecond float64 `json:"deliveriesPerSecond"`
 	BytesPerSecond      float64 `json:"bytesPerSecond"`
 	LatencyMS           Latency `json:"latencyMs"`
+	// LocalMS and CrossMS are, with several servers, the latencies of messages that were sent
+	// through the stream's own server, and through another one.
+	LocalMS *Latency `json:"localMs,omitempty"`
+	CrossMS *Latency `json:"crossMs,omitempty"`
 	// BehindMS is the maximum delay with which a message was sent, compared with the wanted rate.
 	BehindMS float64 `json:"behindMs"`
 
@@ -109,6 +113,17 @@ func (r *Report) Complete() bool { return r.Lost == 0 && r.Twice == 0 && r.Reset
 func (r *Report) setOpened(streams int, took time.Duration) {
 	r.OpenSeconds = took.Seconds()
 	r.ConnectsPerSecond = float64(streams) / took.Seconds()
+}
+
+// setLatencies sets the latencies of messages that were sent through a stream's own server, and
+// through another one.
+func (r *Report) setLatencies(local, cross histogram) {
+	if cross.TotalCount() > 0 {
+		l, c := local.summary(), cross.summary()
+		r.LocalMS, r.CrossMS = &l, &c
+	}
+	local.Merge(cross.Histogram)
+	r.LatencyMS = local.summary()
 }
 
 func (r *Report) setBack(took time.Duration)     { r.BackSeconds = took.Seconds() }
@@ -204,8 +219,9 @@ func (r *Report) WriteText(w io.Writer) error {
 			lost += fmt.Sprintf("; %d ephemeral messages missed: shed, or sent while a stream was disconnected", r.Missed)
 		}
 		t.row("losses", "%s", lost)
-		l := r.LatencyMS
-		t.row("latency", "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s ms", millis(l.P50), millis(l.P90), millis(l.P99), millis(l.P999), millis(l.Max))
+		t.latency("latency", &r.LatencyMS)
+		t.latency("same server", r.LocalMS)
+		t.latency("other one", r.CrossMS)
 	}
 	if r.BehindMS > tolerableMS {
 		t.row("", "messages were sent up to %s ms late: the machine or the server did not keep up", millis(r.BehindMS))
@@ -241,6 +257,12 @@ type table struct {
 func (t *table) row(name, format string, args ...any) {
 	if t.err == nil {
 		_, t.err = fmt.Fprintf(t.to, "%-11s %s\n", name, fmt.Sprintf(format, args...))
+	}
+}
+
+func (t *table) latency(name string, l *Latency) {
+	if l != nil {
+		t.row(name, "p50 %s  p90 %s  p99 %s  p99.9 %s  max %s ms", millis(l.P50), millis(l.P90), millis(l.P99), millis(l.P999), millis(l.Max))
 	}
 }
 

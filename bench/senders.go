@@ -62,12 +62,11 @@ func (s *senders) start(ctx context.Context) (stop func() error) {
 // work sends messages until stopping is closed. If there is a rate, it takes a ticket before each
 // message, whose number determines when to send.
 func (s *senders) work(ctx context.Context, stopping <-chan struct{}, began int64, tickets *atomic.Int64) error {
-	address, err := s.Target.address()
-	if err != nil {
-		return err
+	callers := make([]*caller, len(s.servers))
+	for i, address := range s.servers {
+		callers[i] = newCaller(address)
+		defer callers[i].close()
 	}
-	c := newCaller(address)
-	defer c.close()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var request []byte
@@ -91,23 +90,25 @@ func (s *senders) work(ctx context.Context, stopping <-chan struct{}, began int6
 			return nil
 		default:
 		}
-		if request, err = s.sendOne(ctx, c, request[:0]); err != nil {
+		var err error
+		if request, err = s.sendOne(ctx, callers, request[:0]); err != nil {
 			return err
 		}
 	}
 }
 
 // sendOne sends the next message, and returns the buffer of the request.
-func (s *senders) sendOne(ctx context.Context, c *caller, request []byte) ([]byte, error) {
+func (s *senders) sendOne(ctx context.Context, callers []*caller, request []byte) ([]byte, error) {
 	turn := int(s.turn.Add(1) - 1)
 	rm := s.rooms[turn%len(s.rooms)]
 	n := rm.sent.numbers.Add(1)
+	server := rm.serverOf(n, len(callers))
 	var stamp [stampBytes]byte
-	request = s.Target.appendMessage(request, rm, turn/len(s.rooms), appendStamp(stamp[:0], n, s.clock.now()))
+	request = s.Target.appendMessage(request, rm, server, turn/len(s.rooms), appendStamp(stamp[:0], n, s.clock.now()))
 	for deadline := time.Now().Add(settleTimeout); ; {
 		// An interruption does not cancel a call, because it would be unknown whether the message
 		// is in flight.
-		status, reply, err := c.call(context.WithoutCancel(ctx), request)
+		status, reply, err := callers[server].call(context.WithoutCancel(ctx), request)
 		switch {
 		case err == nil && status >= 200 && status < 300:
 			rm.sent.messages.Add(1)

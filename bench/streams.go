@@ -29,6 +29,7 @@ const (
 type stream struct {
 	number int
 	room   *runRoom
+	server int    // that it connects to, an index of run.servers
 	key    string // session key, with Parlor
 
 	// The loop's lock guards all fields below.
@@ -110,21 +111,19 @@ type loop struct {
 	window  int       // limit of opening
 	closed  bool
 	tally   tally
-	latency histogram
-	scratch []byte
+	// local and cross are the latencies of messages that were sent through the stream's own server,
+	// and through another one.
+	local, cross histogram
+	scratch      []byte
 }
 
 func newReaders(r *run) (*readers, error) {
 	all := &readers{run: r, failed: make(chan struct{})}
 	all.from.Store(1<<63 - 1)
 	all.until.Store(1<<63 - 1)
-	address, err := r.Target.address()
-	if err != nil {
-		return nil, err
-	}
 	for range min(runtime.GOMAXPROCS(0), len(r.streams)) {
-		l := &loop{readers: all, latency: newHistogram()}
-		if err := l.engine.open(address, r.Streams, r.SourceAddresses); err != nil {
+		l := &loop{readers: all, local: newHistogram(), cross: newHistogram()}
+		if err := l.engine.open(r.servers, r.Streams, r.SourceAddresses); err != nil {
 			return nil, errors.Join(err, all.release())
 		}
 		all.loops = append(all.loops, l)
@@ -180,14 +179,15 @@ func (r *readers) inspect(look func(*tally, []*stream)) {
 	}
 }
 
-func (r *readers) latencies() histogram {
-	all := newHistogram()
+func (r *readers) latencies() (local, cross histogram) {
+	local, cross = newHistogram(), newHistogram()
 	for _, l := range r.loops {
 		l.mu.Lock()
-		all.Merge(l.latency.Histogram)
+		local.Merge(l.local.Histogram)
+		cross.Merge(l.cross.Histogram)
 		l.mu.Unlock()
 	}
-	return all
+	return local, cross
 }
 
 func (r *readers) measureFrom(at int64)  { r.until.Store(1<<63 - 1); r.from.Store(at) }
@@ -377,7 +377,11 @@ func (l *loop) received(s *stream, b []byte, kept int) error {
 			s.sum += n
 			l.tally.messages++
 			if sent >= from && sent < until && s.number >= l.Stopped {
-				l.latency.add(time.Duration(now - sent))
+				latency := l.local
+				if s.room.serverOf(n, len(l.servers)) != s.server {
+					latency = l.cross
+				}
+				latency.add(time.Duration(now - sent))
 			}
 		}
 		return l.Target.handleFrame(s, f, &l.tally)

@@ -27,42 +27,51 @@ type link struct{ fd int }
 
 func (k *link) closeSocket() { _ = unix.Close(k.fd) }
 
+// server is the address of a server, as the system calls need it.
+type server struct {
+	family  int
+	address unix.Sockaddr
+}
+
 // engine waits for sockets with epoll and reads them into one buffer.
 type engine struct {
 	epoll   int
-	server  unix.Sockaddr
-	family  int
+	servers []server
 	sources []unix.Sockaddr // empty means that the system chooses
 	buffer  []byte
 	byFD    []*stream
 }
 
-func (e *engine) open(address string, streams, sources int) error {
+func (e *engine) open(addresses []string, streams, sources int) error {
 	if err := allowFiles(streams + spareFiles); err != nil {
 		return err
 	}
-	resolved, err := net.ResolveTCPAddr("tcp", address)
-	if err != nil {
-		return fmt.Errorf("the server's address: %w", err)
+	loopback := true // all of them are on the loopback network
+	for _, address := range addresses {
+		resolved, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			return fmt.Errorf("the server's address: %w", err)
+		}
+		to := resolved.AddrPort()
+		if !to.IsValid() { // an address without a host
+			to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(resolved.Port))
+		}
+		to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
+		loopback = loopback && to.Addr().Is4() && to.Addr().IsLoopback()
+		family, at := sockaddr(to)
+		e.servers = append(e.servers, server{family, at})
 	}
-	to := resolved.AddrPort()
-	if !to.IsValid() { // an address without a host
-		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(resolved.Port))
-	}
-	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
-	loopback := to.Addr().Is4() && to.Addr().IsLoopback()
 	sources = sourcesFor(streams, sources, loopback)
 	if sources > 1 && !loopback {
 		return errors.New("--source-addresses can only be used with a server on the loopback network")
 	}
-	e.family, e.server = sockaddr(to)
 	for i := range sources {
 		_, source := sockaddr(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(1 + i)}), 0))
 		e.sources = append(e.sources, source)
 	}
 	e.buffer = make([]byte, readBuffer)
-	e.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
+	var err error
+	if e.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
 	}
 	return nil
@@ -106,7 +115,8 @@ func allowFiles(n int) error {
 
 // dial starts to connect. The socket is registered once, edge-triggered for reading and writing.
 func (e *engine) dial(l *loop, s *stream) error {
-	fd, err := unix.Socket(e.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	to := e.servers[s.server]
+	fd, err := unix.Socket(to.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		s.state = streamClosed
 		l.opening--
@@ -124,7 +134,7 @@ func (e *engine) dial(l *loop, s *stream) error {
 			return fmt.Errorf("bind: %w", err)
 		}
 	}
-	if err := unix.Connect(fd, e.server); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+	if err := unix.Connect(fd, to.address); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return fmt.Errorf("connect: %w", err)
 	}
 	for len(e.byFD) <= fd {

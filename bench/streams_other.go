@@ -15,13 +15,13 @@ type link struct{ conn net.Conn }
 func (k *link) closeSocket() { _ = k.conn.Close() }
 
 // engine reads each stream in its own goroutine, which is simple, but expensive for many streams.
-type engine struct{ server string }
+type engine struct{ servers []string }
 
-func (e *engine) open(address string, _, sources int) error {
+func (e *engine) open(addresses []string, _, sources int) error {
 	if sources > 1 {
 		return errors.New("--source-addresses is supported only on Linux")
 	}
-	e.server = address
+	e.servers = addresses
 	return nil
 }
 
@@ -30,7 +30,7 @@ func (e *engine) release() error { return nil }
 // dial connects and sends the request. The lock is held, so that no other stream connects
 // meanwhile.
 func (e *engine) dial(l *loop, s *stream) error {
-	conn, err := net.DialTimeout("tcp", e.server, callTimeout)
+	conn, err := net.DialTimeout("tcp", e.servers[s.server], callTimeout)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}

@@ -7,31 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
 
-	"parlor/auth"
 	"parlor/bench"
 	"parlor/room"
 )
-
-// contender is a kind of server to compare.
-type contender struct {
-	name  string
-	start func(ctx context.Context, folder string) (*running, error)
-	kind  room.MessageKind // kind of the messages, for Parlor
-}
-
-// running is a running server, with the options of a run that depend on it.
-type running struct {
-	*child
-	target bench.Target
-	// pids and beside are bench.Options.PIDs and BesidePIDs.
-	pids, beside []int
-	metrics      string // URL of Parlor's metrics; empty for others
-}
 
 // errAbsent means that a server is not installed on this machine.
 var errAbsent = errors.New("not on this machine")
@@ -127,76 +106,4 @@ func (c *TableCmd) startNchan(ctx context.Context, folder string) (*running, err
 		return nil, err
 	}
 	return &running{child: process, pids: bench.Family(master), target: plainAt(address, messageSize)}, nil
-}
-
-func (c *TableCmd) startParlor(ctx context.Context, folder string) (*running, error) {
-	api, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	ops, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	data, err := c.newDataFolder(ctx, folder)
-	if err != nil {
-		return nil, err
-	}
-	// There are no limits per user or address, because a few senders and one address stand for
-	// many. The limit on open files still applies to connections and streams.
-	process, err := startChild(folder, []string{
-		"PARLOR_SECRET=" + c.secret, "DATABASE_URL=", "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
-		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
-	},
-		c.Parlor, "serve", "--data", data, "--listen", api, "--ops-listen", ops, "--drain", "0s", "--log-level", "warn")
-	if err != nil {
-		return nil, err
-	}
-	if err := process.await(ctx, func() bool { return strings.Contains(process.output(), "Parlor is ready") }); err != nil {
-		return nil, err
-	}
-	server := &running{child: process, pids: []int{process.cmd.Process.Pid}, metrics: "http://" + ops + "/metrics"}
-	server.beside = postgresIn(data)
-	tokens := auth.Tokens{Secret: []byte(c.secret)}
-	server.target = &bench.Parlor{
-		URL: "http://" + api, Size: messageSize,
-		Token: func(user room.UserID) (string, error) { return tokens.Sign(room.User{ID: user}, time.Hour) },
-	}
-	return server, nil
-}
-
-// newDataFolder returns a data folder of Parlor with a migrated private database. It copies one
-// that it has created for the first server, because creating a database takes longer than a short
-// measurement.
-func (c *TableCmd) newDataFolder(ctx context.Context, folder string) (string, error) {
-	run := func(name string, args ...string) error {
-		cmd := exec.CommandContext(ctx, name, args...)
-		cmd.Env = append(os.Environ(), "DATABASE_URL=")
-		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-		if output, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s", name, err, output)
-		}
-		return nil
-	}
-	template, data := filepath.Join(c.folder, "template"), filepath.Join(folder, "data")
-	if _, err := os.Stat(template); err != nil {
-		if err := run(c.Parlor, "migrate", "--data", template); err != nil {
-			return "", err
-		}
-	}
-	return data, run("cp", "-a", template, data)
-}
-
-// postgresIn returns the process ID of a data folder's private PostgreSQL, if it runs.
-func postgresIn(data string) []int {
-	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
-	if err != nil {
-		return nil
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		return nil
-	}
-	return []int{pid}
 }

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +58,7 @@ func (c *TableCmd) scenarios() []scenario {
 		},
 	}
 	for i := range loads {
-		c.scale(&loads[i])
+		loads[i].scale(c.Scale)
 	}
 	return loads
 }
@@ -68,30 +66,28 @@ func (c *TableCmd) scenarios() []scenario {
 // minRate is the rate that a short run needs to have something to measure.
 const minRate = 10
 
-func (c *TableCmd) scale(s *scenario) {
-	if c.Scale == 1 {
+// scale multiplies the load.
+func (s *scenario) scale(factor float64) {
+	if factor == 1 {
 		return
 	}
-	scaled := func(n int) int { return max(int(float64(n)*c.Scale), 1) }
-	s.name += fmt.Sprintf(", times %v", c.Scale)
+	scaled := func(n int) int { return max(int(float64(n)*factor), 1) }
+	s.name += fmt.Sprintf(", times %v", factor)
 	s.options.Streams, s.options.Rooms = scaled(s.options.Streams), scaled(s.options.Rooms)
 	if s.options.Rate > 0 {
-		s.options.Rate = max(s.options.Rate*c.Scale, minRate)
+		s.options.Rate = max(s.options.Rate*factor, minRate)
 	}
 }
 
 // TableCmd measures servers on this machine, one after the other, under the same loads.
 type TableCmd struct {
-	Parlor       string        `placeholder:"FILE" help:"The program parlor. Default: the one in the folder of this program."`
+	testbed
+
 	Duration     time.Duration `default:"10s" help:"How long to measure each load."`
 	Scale        float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
 	Rounds       int           `default:"1" help:"How often to measure everything. The table shows the medians."`
 	Loads        []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 4."`
 	NginxWorkers int           `default:"2" help:"Number of nginx worker processes."`
-
-	self   string // path of this program, which runs the floor
-	secret string // PARLOR_SECRET of the Parlor servers
-	folder string // contains all files, and is removed at the end
 }
 
 // Run measures all servers under all loads, and prints a Markdown table of the medians of all
@@ -101,17 +97,10 @@ func (c *TableCmd) Run(ctx context.Context) (err error) {
 	if c.Scale <= 0 || c.Scale > 100 || c.Duration <= 0 || c.NginxWorkers < 1 || c.Rounds < 1 {
 		return errors.New("--scale (up to 100), --duration, --rounds and --nginx-workers must be greater than 0")
 	}
-	if c.self, err = os.Executable(); err != nil {
+	if err := c.open(); err != nil {
 		return err
 	}
-	if c.Parlor == "" {
-		c.Parlor = filepath.Join(filepath.Dir(c.self), "parlor")
-	}
-	c.secret = rand.Text() + rand.Text()
-	if c.folder, err = newFolder(""); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(c.folder)) }()
+	defer func() { err = errors.Join(err, c.close()) }()
 	return c.measureAll(ctx, os.Stdout, os.Stderr)
 }
 
@@ -220,36 +209,4 @@ func (t *table) line(text string) {
 	if t.err == nil {
 		_, t.err = fmt.Fprintln(t.to, text)
 	}
-}
-
-// messageSize is the size of a message in bytes.
-const messageSize = 100
-
-// measure starts a server, measures it under one load, and stops it.
-func (c *TableCmd) measure(ctx context.Context, contender contender, o bench.Options) (report *bench.Report, err error) {
-	folder, err := newFolder(c.folder)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	server, err := contender.start(ctx, folder)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, server.stop()) }()
-	o.PIDs, o.BesidePIDs, o.Metrics = server.pids, server.beside, server.metrics
-	o.Target = server.target
-	if p, ok := o.Target.(*bench.Parlor); ok {
-		p.Kind, p.KeepSessions = contender.kind, true
-	}
-	return bench.Run(ctx, o)
-}
-
-// newFolder creates a temporary folder in parent, or in the system's own if parent is empty.
-func newFolder(parent string) (string, error) {
-	folder, err := os.MkdirTemp(parent, "parlor-bench")
-	if err != nil {
-		return "", err
-	}
-	return folder, os.Chmod(folder, 0o711) // PostgreSQL, which does not run as root, must reach its folder
 }

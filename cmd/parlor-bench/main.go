@@ -17,6 +17,7 @@ import (
 
 type program struct {
 	Table TableCmd `cmd:"" help:"Compare Parlor with nchan and the floor on this machine, and print a table."`
+	Nodes NodesCmd `cmd:"" help:"Compare two Parlor servers that share a database with one, and print a table."`
 	Load  LoadCmd  `cmd:"" help:"Load any server that publishes by POST and streams by GET, and print a report."`
 	Floor FloorCmd `cmd:"" help:"Run a minimal server that only copies messages to sockets, as a baseline."`
 }

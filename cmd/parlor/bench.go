@@ -12,15 +12,15 @@ import (
 
 // BenchCmd measures how much load a Parlor server can take.
 type BenchCmd struct {
-	URL  string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL" help:"URL of the Parlor server."`
-	Data string `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the tokens if PARLOR_SECRET is not set."`
+	URL  []string `name:"url" default:"http://127.0.0.1:8080" placeholder:"URL,…" help:"URL of the Parlor server. Several servers that share a database get the streams and messages in turn."`
+	Data string   `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"The server's data folder. Its secrets sign the tokens if PARLOR_SECRET is not set."`
 
 	Signing // the same settings as those of the server
 
-	Kind    string `default:"text" enum:"text,barrage,command,custom" help:"Kind of the messages."`
-	As      string `default:"members" enum:"members,admin" help:"Who sends: members sends from the sessions in turn, each within its rate limit; admin sends through the admin API."`
-	Retry   bool   `help:"Give each message a clientMessageID and retry it while the server is unavailable. --herd implies it."`
-	Metrics string `placeholder:"URL" help:"URL of the server's metrics, to report what it shed and how often it read logs. Example: http://127.0.0.1:8081/metrics."`
+	Kind    string   `default:"text" enum:"text,barrage,command,custom" help:"Kind of the messages."`
+	As      string   `default:"members" enum:"members,admin" help:"Who sends: members sends from the sessions in turn, each within its rate limit; admin sends through the admin API."`
+	Retry   bool     `help:"Give each message a clientMessageID and retry it while the server is unavailable. --herd implies it."`
+	Metrics []string `placeholder:"URL,…" help:"URL of the server's metrics, to report what it shed and how often it read logs. Example: http://127.0.0.1:8081/metrics."`
 
 	bench.Flags
 }
@@ -58,7 +58,7 @@ func (c *BenchCmd) target() (*bench.Parlor, error) {
 		adminTTL = min(adminTTL, c.AdminTokenLifetime)
 	}
 	p := &bench.Parlor{
-		URL: c.URL, Kind: room.MessageKind(c.Kind), Size: c.Size, MessageIDs: c.Retry || c.Herd,
+		URLs: c.URL, Kind: room.MessageKind(c.Kind), Size: c.Size, MessageIDs: c.Retry || c.Herd,
 		Token: func(id room.UserID) (string, error) { return tokens.Sign(room.User{ID: id}, ttl) },
 	}
 	if c.As == "admin" {

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"parlor/auth"
+	"parlor/bench"
+	"parlor/room"
+)
+
+// testbed starts the servers of a command and measures them.
+type testbed struct {
+	Parlor string `placeholder:"FILE" help:"The program parlor. Default: the one in the folder of this program."`
+
+	self   string // path of this program, which runs the floor
+	secret string // PARLOR_SECRET of the Parlor servers
+	folder string // contains all files, and is removed at the end
+}
+
+// contender is a kind of server to compare.
+type contender struct {
+	name  string
+	start func(ctx context.Context, folder string) (*running, error)
+	kind  room.MessageKind // kind of the messages, for Parlor
+}
+
+// running is a running server, with the options of a run that depend on it.
+type running struct {
+	*child
+	// second is a server that shares the database of the first; nil if there is none.
+	second *child
+	target bench.Target
+	// pids and beside are bench.Options.PIDs and BesidePIDs.
+	pids, beside []int
+	metrics      []string // bench.Options.Metrics
+}
+
+// stop stops all servers. The first one runs the database, so it is the last.
+func (r *running) stop() error {
+	var err error
+	if r.second != nil {
+		err = r.second.stop()
+	}
+	return errors.Join(err, r.child.stop())
+}
+
+func (b *testbed) open() (err error) {
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.Parlor == "" {
+		b.Parlor = filepath.Join(filepath.Dir(b.self), "parlor")
+	}
+	b.secret = rand.Text() + rand.Text()
+	b.folder, err = newFolder("")
+	return err
+}
+
+func (b *testbed) close() error { return os.RemoveAll(b.folder) }
+
+// startParlor starts a Parlor server with a database of its own.
+func (b *testbed) startParlor(ctx context.Context, folder string) (*running, error) {
+	data, err := b.newDataFolder(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	process, api, ops, err := b.serve(ctx, folder, data, "")
+	if err != nil {
+		return nil, err
+	}
+	tokens := auth.Tokens{Secret: []byte(b.secret)}
+	return &running{
+		child: process, pids: []int{process.cmd.Process.Pid}, beside: postgresIn(data), metrics: []string{ops + "/metrics"},
+		target: &bench.Parlor{
+			URLs: []string{api}, Size: messageSize,
+			Token: func(user room.UserID) (string, error) { return tokens.Sign(room.User{ID: user}, time.Hour) },
+		},
+	}, nil
+}
+
+// serve starts the program parlor, and returns its URLs. Without a database, it runs a private one.
+func (b *testbed) serve(ctx context.Context, folder, data, database string) (process *child, api, ops string, err error) {
+	if api, err = freeAddress(); err != nil {
+		return nil, "", "", err
+	}
+	if ops, err = freeAddress(); err != nil {
+		return nil, "", "", err
+	}
+	// There are no limits per user or address, because a few senders and one address stand for
+	// many. The limit on open files still applies to connections and streams.
+	process, err = startChild(folder, []string{
+		"PARLOR_SECRET=" + b.secret, "DATABASE_URL=" + database, "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
+		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
+	},
+		b.Parlor, "serve", "--data", data, "--listen", api, "--ops-listen", ops, "--drain", "0s", "--log-level", "warn")
+	if err != nil {
+		return nil, "", "", err
+	}
+	err = process.await(ctx, func() bool { return strings.Contains(process.output(), "Parlor is ready") })
+	return process, "http://" + api, "http://" + ops, err
+}
+
+// newDataFolder returns a data folder of Parlor with a migrated private database. It copies one
+// that it has created for the first server, because creating a database takes longer than a short
+// measurement.
+func (b *testbed) newDataFolder(ctx context.Context, folder string) (string, error) {
+	run := func(name string, args ...string) error {
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Env = append(os.Environ(), "DATABASE_URL=")
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", name, err, output)
+		}
+		return nil
+	}
+	template, data := filepath.Join(b.folder, "template"), filepath.Join(folder, "data")
+	if _, err := os.Stat(template); err != nil {
+		if err := run(b.Parlor, "migrate", "--data", template); err != nil {
+			return "", err
+		}
+	}
+	return data, run("cp", "-a", template, data)
+}
+
+// postgresIn returns the process ID of a data folder's private PostgreSQL, if it runs.
+func postgresIn(data string) []int {
+	lines, err := postmasterLines(data)
+	if err != nil {
+		return nil
+	}
+	pid, err := strconv.Atoi(lines[0])
+	if err != nil {
+		return nil
+	}
+	return []int{pid}
+}
+
+// databaseIn returns the URL of a data folder's private PostgreSQL, for a second server.
+func databaseIn(data string) (string, error) {
+	lines, err := postmasterLines(data)
+	if err != nil {
+		return "", err
+	}
+	query := url.Values{"host": {lines[4]}, "port": {lines[3]}, "sslmode": {"disable"}}
+	return "postgres://parlor@/parlor?" + query.Encode(), nil
+}
+
+// postmasterLines returns the lines of postmaster.pid: the process ID, the data folder, the time of
+// the start, the port, the folder of the socket, and more.
+func postmasterLines(data string) ([]string, error) {
+	path := filepath.Join(data, "postgres", "postmaster.pid")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(string(text), "\n")
+	for i, line := range lines {
+		lines[i] = strings.TrimSpace(line)
+	}
+	if len(lines) < 5 {
+		return nil, fmt.Errorf("%s has %d lines", path, len(lines))
+	}
+	return lines, nil
+}
+
+// messageSize is the size of a message in bytes.
+const messageSize = 100
+
+// measure starts a server, measures it under one load, and stops it.
+func (b *testbed) measure(ctx context.Context, contender contender, o bench.Options) (report *bench.Report, err error) {
+	folder, err := newFolder(b.folder)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
+	server, err := contender.start(ctx, folder)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, server.stop()) }()
+	o.PIDs, o.BesidePIDs, o.Metrics = server.pids, server.beside, server.metrics
+	o.Target = server.target
+	if p, ok := o.Target.(*bench.Parlor); ok {
+		p.Kind, p.KeepSessions = contender.kind, true
+	}
+	return bench.Run(ctx, o)
+}
+
+// newFolder creates a temporary folder in parent, or in the system's own if parent is empty.
+func newFolder(parent string) (string, error) {
+	folder, err := os.MkdirTemp(parent, "parlor-bench")
+	if err != nil {
+		return "", err
+	}
+	return folder, os.Chmod(folder, 0o711) // PostgreSQL, which does not run as root, must reach its folder
+}
