@@ -125,30 +125,31 @@ func splitMessage(node room.NodeID, number uint64, message []byte, size int) (pa
 // parsePacket parses a packet. Errors: errOtherVersion, with the node set, or another error for
 // text that no node sends.
 func parsePacket(text string) (p packet, err error) {
-	bad := fmt.Errorf("not a packet: %.60q", text)
 	head, part, found := strings.Cut(text, "\n")
 	fields := strings.Split(head, " ")
 	version, isOurs := strings.CutPrefix(fields[0], wireName)
 	if !found || !isOurs || len(fields) < 2 || fields[1] == "" || len(fields[1]) > maxNodeID {
-		return packet{}, bad
+		return packet{}, notAPacket(text)
 	}
 	p = packet{node: room.NodeID(fields[1]), text: part}
 	if version != strconv.Itoa(wireVersion) {
 		return p, errOtherVersion
 	}
 	if len(fields) != 5 {
-		return packet{}, bad
+		return packet{}, notAPacket(text)
 	}
 	for i, n := range []*uint64{&p.number, &p.part, &p.parts} {
 		if *n, err = strconv.ParseUint(fields[2+i], 10, 64); err != nil || *n == 0 {
-			return packet{}, bad
+			return packet{}, notAPacket(text)
 		}
 	}
 	if p.part > p.parts || p.part > p.number {
-		return packet{}, bad
+		return packet{}, notAPacket(text)
 	}
 	return p, nil
 }
+
+func notAPacket(text string) error { return fmt.Errorf("not a packet: %.60q", text) }
 
 // maxNodeID bounds the ID of a node, which is a UUID.
 const maxNodeID = 64

@@ -15,6 +15,74 @@ import (
 	"parlor/room"
 )
 
+// benchmarkChange is a change of as many messages as a lane commits together under load.
+func benchmarkChange(h *hub.Hub) (room.Change, []*hub.Frame) {
+	var c room.Change
+	for i := range 16 {
+		c.Events = append(c.Events, room.Event{Room: "room", Log: room.LogID(i + 1), Seq: 3, Body: room.MessagesReceived{MessageList: []room.Message{
+			{ID: "message", Sender: room.User{ID: "sender"}, Content: room.Content{Kind: room.KindText, Text: strings.Repeat("x", 100)}},
+		}}})
+	}
+	return c, h.Encode(c.Events)
+}
+
+// BenchmarkPublish encodes a change into packets.
+func BenchmarkPublish(b *testing.B) {
+	h := hub.New(nil, hub.Options{})
+	defer h.Close()
+	c, frames := benchmarkChange(h)
+	var message []byte
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		var err error
+		if message, err = appendChange(message[:0], c, frames, time.Time{}); err != nil {
+			b.Fatal(err)
+		}
+		if len(splitMessage("0198c3a1-0000-7000-8000-000000000000", uint64(i), message, 7999)) == 0 {
+			b.Fatal("no packets")
+		}
+	}
+	b.SetBytes(int64(len(message)))
+}
+
+// BenchmarkHear parses the packets of a change into frames.
+func BenchmarkHear(b *testing.B) {
+	h := hub.New(nil, hub.Options{})
+	defer h.Close()
+	c, frames := benchmarkChange(h)
+	message, err := appendChange(nil, c, frames, time.Time{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	packets := splitMessage("0198c3a1-0000-7000-8000-000000000000", 1, message, 7999)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(message)))
+	for b.Loop() {
+		from, heard := &peer{}, 0
+		for _, text := range packets {
+			p, err := parsePacket(text)
+			if err != nil {
+				b.Fatal(err)
+			}
+			message, _ := from.hear(p, time.Time{})
+			for len(message) > 0 {
+				_, content, rest, err := parseRecord(message)
+				if err != nil {
+					b.Fatal(err)
+				}
+				frames, err := parseFrames(content)
+				if err != nil {
+					b.Fatal(err)
+				}
+				heard, message = heard+len(frames), rest
+			}
+		}
+		if heard != len(frames) {
+			b.Fatalf("heard %d frames", heard)
+		}
+	}
+}
+
 func TestChangeOnTheWire(t *testing.T) {
 	h := hub.New(nil, hub.Options{})
 	defer h.Close()

@@ -30,14 +30,16 @@ func ParseFrame(b []byte) (f *Frame, rest []byte, err error) {
 		return nil, nil, fmt.Errorf("frame without fields: %.40q", b)
 	}
 	var n [5]int64
-	fields := bytes.Split(b[:end], []byte{' '})
-	if len(fields) != len(n) {
-		return nil, nil, fmt.Errorf("frame with %d fields: %q", len(fields), b[:end])
-	}
-	for i, field := range fields {
+	fields := b[:end]
+	for i := range n {
+		field, others, more := bytes.Cut(fields, []byte{' '})
+		if more != (i < len(n)-1) {
+			return nil, nil, fmt.Errorf("frame without %d fields: %q", len(n), b[:end])
+		}
 		if n[i], err = strconv.ParseInt(string(field), 10, 64); err != nil || n[i] < 0 {
 			return nil, nil, fmt.Errorf("field %d of a frame is %q", i, field)
 		}
+		fields = others
 	}
 	b = b[end+1:]
 	if n[0] == 0 || n[2] > 8 || n[4] > int64(len(b)) {
