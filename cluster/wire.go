@@ -23,9 +23,9 @@ import (
 // sequence of records, each a kind, a space, the length of its content, a line break, and the
 // content. A node skips kinds that it does not know.
 const (
-	// wireVersion changes if nodes of the previous version would misunderstand a message. A node
+	// WireVersion changes if nodes of the previous version would misunderstand a message. A node
 	// ignores packets of other versions, and reports the nodes that send them.
-	wireVersion = 1
+	WireVersion = 1
 	wireName    = "parlor/"
 )
 
@@ -117,7 +117,7 @@ func splitMessage(node room.NodeID, number uint64, message []byte, size int) (pa
 	}
 	parts = append(parts, message)
 	for i, part := range parts {
-		packets = append(packets, fmt.Sprintf("%s%d %s %d %d %d\n%s", wireName, wireVersion, node, number+uint64(i), i+1, len(parts), part))
+		packets = append(packets, fmt.Sprintf("%s%d %s %d %d %d\n%s", wireName, WireVersion, node, number+uint64(i), i+1, len(parts), part))
 	}
 	return packets
 }
@@ -132,7 +132,7 @@ func parsePacket(text string) (p packet, err error) {
 		return packet{}, notAPacket(text)
 	}
 	p = packet{node: room.NodeID(fields[1]), text: part}
-	if version != strconv.Itoa(wireVersion) {
+	if version != strconv.Itoa(WireVersion) {
 		return p, errOtherVersion
 	}
 	if len(fields) != 5 {

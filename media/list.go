@@ -34,7 +34,7 @@ func (b *Bucket) List(ctx context.Context, each func(Listed) error) error {
 			if err == nil {
 				err = ctx.Err()
 			}
-			if err != nil || entry.IsDir() {
+			if err != nil || entry.IsDir() || path == filepath.Join(b.folder, identityFile) {
 				return err
 			}
 			info, err := entry.Info()

@@ -241,7 +241,8 @@ CREATE TABLE nodes (
     name text DEFAULT ''::text NOT NULL,
     version text DEFAULT ''::text NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
-    dead_since timestamp with time zone
+    dead_since timestamp with time zone,
+    settings jsonb
 );
 
 CREATE TABLE partings (

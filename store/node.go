@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -46,25 +47,13 @@ type lease struct {
 	living []room.NodeID
 }
 
-// A nodeRow is a row of the table nodes.
-type nodeRow struct {
-	room.Lease
-	name, version string
-	leaving       bool
-}
-
-// String returns a node's name for operators, with what tells it from others of that name.
-func (n nodeRow) String() string {
-	return fmt.Sprintf("%s (%s, version %s)", n.name, n.Node, n.version)
-}
-
 // A renewal is the result of the renewal of a lease.
 type renewal struct {
-	own    room.Lease // as it is after the renewal
-	lost   bool       // the node had been declared dead
-	others []nodeRow  // all other nodes
-	dead   bool       // some of them are dead
-	now    time.Time  // by the database's clock
+	own    room.Lease  // as it is after the renewal
+	lost   bool        // the node had been declared dead
+	others []room.Node // all other nodes
+	dead   bool        // some of them are dead
+	now    time.Time   // by the database's clock
 }
 
 // RenewLease renews the lease of this node, and finds out whether the node was declared dead, which
@@ -115,18 +104,18 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 	if err := l.connect(ctx, s.checkEpoch); err != nil {
 		return r, err
 	}
-	if err := s.readNodes(ctx, &r); err != nil {
+	if err := s.readNodes(ctx, l.conn, &r); err != nil {
 		return r, err
 	}
 	renewed := false
-	if i := slices.IndexFunc(r.others, func(n nodeRow) bool { return n.Node == s.nodeID }); i >= 0 {
+	if i := slices.IndexFunc(r.others, func(n room.Node) bool { return n.Node == s.nodeID }); i >= 0 {
 		r.own = r.others[i].Lease
 		r.others = slices.Delete(r.others, i, i+1)
 		if renewed, err = s.writeLease(ctx, &r); err != nil {
 			return r, err
 		}
 	}
-	r.dead = slices.ContainsFunc(r.others, func(n nodeRow) bool { return n.Dead() })
+	r.dead = slices.ContainsFunc(r.others, func(n room.Node) bool { return n.Dead() })
 	if !renewed {
 		r.lost = l.registered()
 		err = s.register(ctx, &r)
@@ -135,25 +124,27 @@ func (s *Store) renew(ctx context.Context) (r renewal, err error) {
 }
 
 // readNodes reads all nodes and the database's clock in one statement.
-func (s *Store) readNodes(ctx context.Context, r *renewal) error {
+func (s *Store) readNodes(ctx context.Context, conn rowsQuerier, r *renewal) error {
 	before := s.clock.process()
-	rows, err := s.lease.conn.Query(ctx, `
+	r.others = nil
+	rows, err := conn.Query(ctx, `
 		SELECT clock.now, coalesce(node_id::text, ''), coalesce(lease_until, clock.now), coalesce(steady_since, clock.now), dead_since,
-			coalesce(name, ''), coalesce(version, ''), coalesce(leaving, false)
+			coalesce(name, ''), coalesce(version, ''), coalesce(started_at, clock.now), coalesce(leaving, false), settings
 		FROM (SELECT clock_timestamp() AS now) clock LEFT JOIN nodes ON true`)
 	if err != nil {
 		return err
 	}
 	var (
-		n         nodeRow
+		n         room.Node
 		deadSince *time.Time
 	)
 	_, err = pgx.ForEachRow(rows, []any{
-		&r.now, &n.Node, &n.Until, &n.SteadySince, &deadSince, &n.name, &n.version, &n.leaving,
+		&r.now, &n.Node, &n.Until, &n.SteadySince, &deadSince, &n.Name, &n.Version, &n.StartedAt, &n.Leaving, &n.Settings,
 	}, func() error {
 		if n.DeadSince = timeOrZero(deadSince); n.Node != "" {
 			r.others = append(r.others, n)
 		}
+		n.Settings = nil // the next row gets a map of its own
 		return nil
 	})
 	if err == nil {
@@ -191,22 +182,69 @@ func (s *Store) declareDead(ctx context.Context, dead room.Lease, r *renewal) er
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
-	i := slices.IndexFunc(r.others, func(n nodeRow) bool { return n.Node == dead.Node })
+	i := slices.IndexFunc(r.others, func(n room.Node) bool { return n.Node == dead.Node })
 	r.others[i].Lease = dead
 	s.opts.Log.Warn("server declared dead: it did not renew its lease", "server", r.others[i].String(), "since", dead.DeadSince)
 	return nil
 }
 
+// lockRegistration makes nodes register one after the other, so that each sees those before it.
+const lockRegistration = "SELECT pg_advisory_xact_lock(hashtextextended('nodes', 3))"
+
 // register registers this node: at its start, or again after it was declared dead. The other nodes
-// may not have detached all of its sessions by then, and stop doing so.
+// may not have detached all of its sessions by then, and stop doing so. If a setting differs from
+// that of a living node, register returns a *room.SettingConflict.
 func (s *Store) register(ctx context.Context, r *renewal) error {
-	r.own = room.NewLease(s.nodeID, r.now)
-	_, err := s.lease.conn.Exec(ctx, `
-		INSERT INTO nodes (node_id, lease_until, steady_since, leaving, name, version, started_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
-		ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until, steady_since = excluded.steady_since,
-			leaving = excluded.leaving, dead_since = NULL`,
-		r.own.Node, r.own.Until, r.own.SteadySince, s.lease.isLeaving(), s.opts.NodeName, s.opts.Version, s.lease.started(r.now))
-	return err
+	return pgx.BeginFunc(ctx, s.lease.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockRegistration); err != nil {
+			return err
+		}
+		if err := s.readNodes(ctx, tx, r); err != nil {
+			return err
+		}
+		r.others = slices.DeleteFunc(r.others, func(n room.Node) bool { return n.Node == s.nodeID })
+		if err := s.opts.Settings.Admit(r.others, r.now); err != nil {
+			return err
+		}
+		r.own = room.NewLease(s.nodeID, r.now)
+		_, err := tx.Exec(ctx, `
+			INSERT INTO nodes (node_id, lease_until, steady_since, leaving, name, version, started_at, settings)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+			ON CONFLICT (node_id) DO UPDATE SET lease_until = excluded.lease_until, steady_since = excluded.steady_since,
+				leaving = excluded.leaving, dead_since = NULL`,
+			r.own.Node, r.own.Until, r.own.SteadySince, s.lease.isLeaving(), s.opts.NodeName, s.opts.Version,
+			s.lease.started(r.now), s.opts.Settings)
+		return err
+	})
+}
+
+// conflictInterval is how often a node that starts looks whether a node with other settings lives.
+const conflictInterval = 500 * time.Millisecond
+
+// begin registers this node at its start. A node with other settings may have crashed, and its
+// settings may have been changed since: begin waits until that node renews its lease, which is a
+// *room.SettingConflict, or until the lease has expired.
+func (s *Store) begin(ctx context.Context) (r renewal, err error) {
+	var before, conflict *room.SettingConflict
+	for {
+		r, err = s.renew(ctx)
+		if !errors.As(err, &conflict) {
+			return r, err
+		}
+		switch {
+		case before == nil || before.Node.Node != conflict.Node.Node:
+			s.opts.Log.Info("waiting for another server, which has other settings and may have crashed",
+				"server", conflict.Node.String(), "setting", conflict.Setting)
+		case !before.Node.Until.Equal(conflict.Node.Until):
+			return r, err
+		}
+		before, conflict = conflict, nil
+		select {
+		case <-time.After(conflictInterval):
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
 }
 
 // record stores the result of a renewal.
@@ -221,7 +259,7 @@ func (l *lease) record(r renewal) {
 		if !n.Dead() && !n.Expired(r.now) {
 			l.living = append(l.living, n.Node)
 		}
-		if n.Current(r.now) && !n.leaving {
+		if n.Current(r.now) && !n.Leaving {
 			l.others++
 		}
 	}

@@ -75,6 +75,10 @@ type Options struct {
 	// NodeName and Version describe this process to operators and to other nodes: the name of its
 	// machine, and the version of the program.
 	NodeName, Version string
+	// Settings are compared with those of other nodes. Open returns a *room.SettingConflict if one
+	// differs from that of a living node, and RenewLease does if this node was declared dead and
+	// then finds such a node.
+	Settings room.NodeSettings
 
 	// Now is this process's clock, for tests. Stored times come from the database's clock.
 	Now func() time.Time
@@ -205,7 +209,7 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.repairFeed(ctx); err != nil {
 		return err
 	}
-	r, err := s.renew(ctx)
+	r, err := s.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("lease of node %s: %w", s.nodeID, translate(err))
 	}

@@ -185,7 +185,7 @@ func (m *faultInjector) start(servers int) {
 				m.t.Error(err)
 			}
 		})
-		env = append(env, "DATABASE_URL="+m.shared.URL(), "PARLOR_MIGRATE=true")
+		env = sharedEnv(m.t, m.shared.URL())
 	}
 	data := m.data
 	for range servers {

@@ -40,11 +40,9 @@ func startSharedDatabase(t *testing.T, servers int) *sharedDatabase {
 	}}
 	t.Cleanup(func() { c.stopDatabase() })
 	c.startDatabase()
+	env := append(sharedEnv(t, c.pg.URL()), "PARLOR_MEMBER_TIMEOUT=5s", "PARLOR_HEARTBEAT=5s")
 	for range servers {
-		c.servers = append(c.servers, startParlorWith(t, storetest.Folder(t), []string{
-			"DATABASE_URL=" + c.pg.URL(), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true",
-			"PARLOR_MEMBER_TIMEOUT=5s", "PARLOR_HEARTBEAT=5s",
-		}))
+		c.servers = append(c.servers, startParlorWith(t, storetest.Folder(t), env))
 	}
 	t.Cleanup(func() {
 		cancel()

@@ -25,12 +25,21 @@ type nodes struct {
 	admin   string // an admin token
 }
 
+// sharedEnv returns the settings that servers of one database share.
+func sharedEnv(t *testing.T, databaseURL string) []string {
+	t.Helper()
+	return []string{
+		"DATABASE_URL=" + databaseURL, "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true",
+		"PARLOR_MEDIA_URL=file://" + storetest.Folder(t),
+	}
+}
+
 // startNodes starts servers on one database, and waits until they have heard each other.
 func startNodes(t *testing.T, n int, args ...string) *nodes {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0"}
+	env := append(sharedEnv(t, ownDatabase(t)), "PARLOR_MESSAGE_RATE=0")
 	c := &nodes{t: t, ctx: ctx}
 	for range n {
 		c.servers = append(c.servers, startParlorWith(t, storetest.Folder(t), env, args...))

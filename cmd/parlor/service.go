@@ -54,12 +54,19 @@ type service struct {
 	handlers *handlers.API
 	api, ops *http.Server
 	draining atomic.Bool
+	// conflict receives an error if this server may no longer run beside another one.
+	conflict chan error
 	log      *slog.Logger
 }
 
 // serve runs the service until the context ends, and then drains streams and calls.
 func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, tokens *auth.Tokens, database database, secured *keyPair) (err error) {
-	s := &service{log: log}
+	s := &service{log: log, conflict: make(chan error, 1)}
+	bucket, err := c.openMedia(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bucket.Close()) }()
 	// The store may refer to the hub before it exists, because nothing is committed until both do.
 	s.store, err = store.Open(ctx, database.url, store.Options{
 		Origin:        database.files,
@@ -88,11 +95,15 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		MediaTotal:       int64(c.MediaTotal) << 20,
 		NodeName:         hostName(),
 		Version:          version(),
+		Settings:         c.sharedSettings(tokens, bucket, log),
 		Log:              log,
 	})
+	var conflict *room.SettingConflict
 	switch {
 	case errors.Is(err, store.ErrClockSkew):
 		return usageError{err} // a restart does not help
+	case errors.As(err, &conflict):
+		return usageError{conflict}
 	case err != nil:
 		return err
 	}
@@ -111,11 +122,6 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	defer connecting.Wait()
 	defer disconnect()
 
-	bucket, err := c.openMedia(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, bucket.Close()) }()
 	s.media = &mediaKeeper{store: s.store, bucket: bucket, log: log, total: int64(c.MediaTotal) << 20}
 	s.media.check(ctx)
 
@@ -197,6 +203,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
+	case err = <-s.conflict:
 	}
 	delay := c.DrainDelay
 	if c.Dev {
@@ -277,7 +284,18 @@ func (s *service) apply(c room.Change) {
 // renew keeps renewing this server's lease. It has a goroutine of its own, because a sweep may take
 // longer than a lease lasts.
 func (s *service) renew(ctx context.Context) {
-	repeat(ctx, room.LeaseInterval, s.store.RenewLease,
+	do := func(ctx context.Context) error {
+		err := s.store.RenewLease(ctx)
+		var conflict *room.SettingConflict
+		if errors.As(err, &conflict) {
+			select {
+			case s.conflict <- usageError{conflict}:
+			default: // the server is stopping
+			}
+		}
+		return err
+	}
+	repeat(ctx, room.LeaseInterval, do,
 		func(err error) { s.log.Error("lease renewal failed", "error", err) },
 		func() { s.log.Info("lease renewal works again") })
 }

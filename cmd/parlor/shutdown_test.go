@@ -118,7 +118,7 @@ func TestSecondSignal(t *testing.T) {
 // moves its streams, and that the successor, which is stopped next, then knows that it is alone.
 func TestShutdownKnowsNewServer(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true"}
+	env := sharedEnv(t, ownDatabase(t))
 	first := startParlorWith(t, storetest.Folder(t), env, "--drain", "200ms", "--drain-delay", "0s")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -237,7 +237,7 @@ func TestRestartUnderLoad(t *testing.T) {
 // no member leaves.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret), "PARLOR_MIGRATE=true", "PARLOR_MESSAGE_RATE=0"}
+	env := append(sharedEnv(t, ownDatabase(t)), "PARLOR_MESSAGE_RATE=0")
 	args := []string{"--drain", "6s", "--drain-delay", "2s"}
 	first := startParlorWith(t, storetest.Folder(t), env, args...)
 	second := startParlorWith(t, storetest.Folder(t), env, args...)
