@@ -92,12 +92,10 @@ var quickFaults = []fault{
 		return fmt.Sprintf("terminated %d backends", n)
 	},
 	func(m *faultInjector) string {
-		var n int
-		if m.query(`SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-			WHERE application_name = 'parlor bus' AND random() < 0.5`, &n) != nil || n == 0 {
-			return ""
+		if n := m.cutBus("random() < 0.5"); n > 0 {
+			return fmt.Sprintf("terminated %d connections of the bus", n)
 		}
-		return fmt.Sprintf("terminated %d connections of the bus", n)
+		return ""
 	},
 	func(m *faultInjector) string {
 		if m.shared == nil {
@@ -171,6 +169,15 @@ func (m *faultInjector) run(duration time.Duration, long bool) {
 			}
 		}
 	}
+}
+
+// cutBus terminates those connections of the bus for which a condition holds, and returns how many.
+func (m *faultInjector) cutBus(condition string) (n int) {
+	err := m.query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parlor bus' AND "+condition, &n)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // start starts a server on a database of its own, or several on one that they share.
