@@ -2,10 +2,10 @@ import type { ProblemDetails } from './types.ts';
 
 /**
  * `network_error` means that no reply arrived in time; whether the server executed the call is
- * unknown. `unexpected_reply` means that the reply was not from Parlor. All other codes are the
- * server's: see docs/errors.md.
+ * unknown. `unexpected_reply` means that the reply was not from Parlor. `file_unreadable` means that
+ * a file to upload could not be read. All other codes are the server's: see docs/errors.md.
  */
-export type ProblemCode = ProblemDetails['code'] | 'network_error' | 'unexpected_reply';
+export type ProblemCode = ProblemDetails['code'] | 'network_error' | 'unexpected_reply' | 'file_unreadable';
 
 /** ParlorError is the only error that calls are rejected with. */
 export class ParlorError extends Error {

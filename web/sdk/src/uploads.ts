@@ -85,6 +85,7 @@ class Upload {
   #resolve!: (reply: MediaReply) => void;
   #reject!: (reason: unknown) => void;
   #uploadID: string | undefined;
+  #unreadable: ParlorError | undefined;
   /** The attempt in progress. It is never started again, because its requests could overlap. */
   #attempt: TusUpload | undefined;
   /** Starts another attempt after a pause, or after a stall. */
@@ -116,10 +117,12 @@ class Upload {
       headers: this.#http.authorization,
       ...(fileName !== undefined && { metadata: { filename: fileName } }),
       chunkSize: CHUNK_SIZE,
+      fileReader: { openFile: async () => this.#source() },
       retryDelays: RETRY_DELAYS,
       // This does not check navigator.onLine, which may be wrong; the delays are short.
       onShouldRetry: ({ originalResponse }) => {
         const status = originalResponse?.getStatus() ?? 0;
+        if (this.#unreadable) return false;
         // 507 is not retried: it lasts until an operator frees storage.
         return status === 0 || status === 409 || (status >= 500 && status !== 507);
       },
@@ -138,6 +141,27 @@ class Upload {
     this.#attempt = attempt;
     this.#watch(STALL_TIMEOUT);
     attempt.start();
+  }
+
+  /**
+   * Returns what tus reads the file from: without it, tus reads no Blob under Node.js. Each request
+   * has its bytes in memory, so that a file that cannot be read is not taken for a lost connection.
+   */
+  #source() {
+    const { size } = this.#file;
+    return {
+      size,
+      slice: async (start: number, end: number) => {
+        try {
+          const bytes = new Uint8Array(await this.#file.slice(start, end).arrayBuffer());
+          return { value: Object.assign(bytes, { size: bytes.length }), done: end >= size };
+        } catch (cause) {
+          this.#unreadable = new ParlorError('file_unreadable', 'The file could not be read.', { cause });
+          throw cause;
+        }
+      },
+      close: () => {},
+    };
   }
 
   pause(): void {
@@ -166,7 +190,8 @@ class Upload {
 
   #failed(attempt: TusUpload, error: ParlorError): void {
     if (this.#attempt !== attempt) return; // it was replaced meanwhile
-    if (error.status === 404 && attempt.options.uploadUrl) {
+    if (this.#unreadable) this.fail(this.#unreadable);
+    else if (error.status === 404 && attempt.options.uploadUrl) {
       // The server has deleted the upload, which may have waited for days: start over.
       this.#uploadID = undefined;
       this.start();

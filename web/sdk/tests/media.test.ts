@@ -1,8 +1,8 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { login } from './harness.ts';
 import { TestServer } from './server.ts';
 
-// Uploads are tested in browser-tests/media.test.ts, against the real server.
+// Uploads in browsers are tested in browser-tests/media.test.ts, against the real server.
 
 const mediaID = '3f1c9a52-6e0b-4d5e-9b1a-0c7d2e8f4a61';
 const media = { mediaID, fileName: 'a', size: 1, contentType: 'image/png', url: '/' };
@@ -25,4 +25,36 @@ test('getMedia resolves the URL, and endUpload deletes an upload', async () => {
   expect(call.header('Tus-Resumable')).toBe('1.0.0');
   call.reply(204);
   await ending;
+});
+
+const uploads = '/v1/media/uploads';
+
+test('Node.js uploads a Blob', async () => {
+  const server = await TestServer.start();
+  const parlor = await login(server);
+  const uploading = parlor.uploadMedia(new Blob(['hello']), { fileName: 'a.txt' });
+  const creation = await server.next('POST', uploads);
+  expect(creation.header('Upload-Length')).toBe('5');
+  creation.reply(201, undefined, { Location: `${uploads}/${mediaID}` });
+  const part = await server.next('PATCH', `${uploads}/${mediaID}`);
+  expect(part.body).toBe('hello');
+  part.reply(204, undefined, { 'Upload-Offset': '5' });
+  const reply = { media, signedURL: '/a', expiresAt: '2026-11-22T16:00:00.000Z' };
+  (await server.next('GET', `/v1/media/${mediaID}`)).reply(200, reply);
+  expect((await uploading).media).toEqual(media);
+});
+
+test('an upload fails if its file cannot be read, and waits for no connection', async () => {
+  const server = await TestServer.start();
+  const parlor = await login(server);
+  const file = new Blob(['hello']);
+  file.slice = () => {
+    throw new Error('the file is gone');
+  };
+  const onInterrupted = vi.fn();
+  const uploading = parlor.uploadMedia(file, { onInterrupted });
+  const creation = server.next('POST', uploads);
+  creation.then((call) => call.reply(201, undefined, { Location: `${uploads}/${mediaID}` }));
+  await expect(uploading).rejects.toMatchObject({ code: 'file_unreadable' });
+  expect(onInterrupted).not.toHaveBeenCalled();
 });

@@ -91,7 +91,8 @@ export class TestServer {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
     const text = Buffer.concat(chunks).toString();
-    const call = new Call(request, response, text === '' ? undefined : JSON.parse(text));
+    const isJSON = request.headers['content-type'] === 'application/json';
+    const call = new Call(request, response, text === '' ? undefined : isJSON ? JSON.parse(text) : text);
     const waiting = this.#waiting.findIndex(({ matches }) => matches(call));
     if (waiting >= 0) this.#waiting.splice(waiting, 1)[0]!.take(call);
     else this.#calls.push(call);
