@@ -98,8 +98,10 @@ func (b *testbed) serve(ctx context.Context, folder, data, database string) (pro
 		return nil, "", "", err
 	}
 	// There are no limits per user or address, because a few senders and one address stand for
-	// many. The limit on open files still applies to connections and streams.
+	// many. The limit on open files still applies to connections and streams. Servers on one
+	// database must have the same place for files, although no files are sent.
 	process, err = startChild(folder, []string{
+		"PARLOR_MEDIA_URL=file://" + filepath.Join(b.folder, "media"),
 		"PARLOR_SECRET=" + b.secret, "DATABASE_URL=" + database, "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
 		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
 	},

@@ -268,6 +268,15 @@ func (m *member) texts() (texts []string) {
 	return texts
 }
 
+// isRefused tries to enter a room.
+func (m *member) isRefused(roomID string, want int) {
+	m.nodes.t.Helper()
+	status, err := m.call(m.nodes.ctx, http.MethodPost, "/v1/rooms/"+roomID+"/enter", nil, nil)
+	if err != nil || status != want {
+		m.nodes.t.Errorf("%s enters %s: status %d, error %v", m.user, roomID, status, err)
+	}
+}
+
 // adminCall makes a call of the admin API at a server.
 func (c *nodes) adminCall(server int, method, path string, body any) {
 	c.t.Helper()
@@ -412,7 +421,7 @@ func (c *nodes) showEverything() {
 			to(room.TypeMemberAttributesUpdated, `"hand"`, alice, bob),
 		},
 		{
-			"refused join", func() { _, _ = bob.call(c.ctx, http.MethodPost, "/v1/rooms/full/enter", nil, nil) },
+			"refused join", func() { bob.isRefused("full", http.StatusConflict) },
 			state(bob, `"enterFailed"`),
 		},
 		{
@@ -432,7 +441,7 @@ func (c *nodes) showEverything() {
 			slices.Concat(state(bob, `"kickedOut"`), bobLeft),
 		},
 		{
-			"banned", func() { _, _ = bob.call(c.ctx, http.MethodPost, "/v1/rooms/hall/enter", nil, nil) },
+			"banned", func() { bob.isRefused("hall", http.StatusForbidden) },
 			state(bob, `"banned"`),
 		},
 		{"unban", func() { admin(http.MethodDelete, "rooms/hall/bans/bob", nil)(); reenter() }, bobJoined},
