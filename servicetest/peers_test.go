@@ -322,8 +322,11 @@ func TestPeerRetry(t *testing.T) {
 		alice.call("POST", peerPath("bob"), object{"kind": "text", "text": "other", "clientMessageID": "1"}).
 			refused(http.StatusConflict, "client_message_id_reused")
 	}
+	next := 2 // a repeated message would be a retry, which is not limited
 	eventually(t, "a new message is rejected by the rate limit", func() bool {
-		return alice.call("POST", peerPath("bob"), object{"kind": "text", "text": "new", "clientMessageID": "2"}).StatusCode == http.StatusTooManyRequests
+		next++
+		body := object{"kind": "text", "text": "new", "clientMessageID": fmt.Sprint(next)}
+		return alice.call("POST", peerPath("bob"), body).StatusCode == http.StatusTooManyRequests
 	})
 }
 
