@@ -22,7 +22,7 @@ func TestModel(t *testing.T) {
 			m := &model{world: newWorld("a", "b"), t: t, last: make(map[place]room.Seq)}
 			defer m.close()
 			defer m.stopReaders()
-			time.Sleep(2 * beatInterval) // the nodes find each other
+			advanceTime(2 * beatInterval) // the nodes find each other
 			for _, id := range []room.SessionID{"1", "2", "3"} {
 				m.readers = append(m.readers, m.open(id, "a"))
 			}
@@ -68,8 +68,9 @@ func (m *model) anyNode() *testNode { return m.node(m.anyNodeID()) }
 func (m *model) anyNodeID() room.NodeID {
 	return rapid.SampledFrom([]room.NodeID{"a", "b"}).Draw(m.t, "node")
 }
+
 func (m *model) elapse(t *rapid.T) {
-	time.Sleep(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ms")) * time.Millisecond)
+	advanceTime(time.Duration(rapid.IntRange(1, 3000).Draw(t, "ms")) * time.Millisecond)
 }
 func (m *model) deafen(*rapid.T)     { m.set(func() { m.deaf[m.anyNodeID()] = true }) }
 func (m *model) cutOff(*rapid.T)     { m.setCut(m.anyNodeID(), true) }
@@ -126,7 +127,7 @@ func (m *model) kick(t *rapid.T) {
 	at.Apply(m.commit(func(c *room.Change) { m.leave(c, r.id, log) }))
 	at.Settle(t.Context())
 	if faulty || m.faulty() {
-		time.Sleep(unheardAfter + beatInterval + time.Second)
+		advanceTime(unheardAfter + beatInterval + time.Second)
 	}
 	m.set(func() { m.last[place{r.id, log}] = room.Seq(len(m.logs[log])) })
 	m.anyNode().Apply(m.commit(func(c *room.Change) { m.append(c, log) }))
@@ -143,7 +144,7 @@ func (m *model) move(*rapid.T) {
 
 func (m *model) finish() {
 	m.heal()
-	time.Sleep(10 * time.Second)
+	advanceTime(10 * time.Second)
 	synctest.Wait()
 	m.stopReaders()
 	for _, r := range m.readers {

@@ -13,13 +13,19 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// advanceTime advances fake time and waits until everything that is due has happened.
+func advanceTime(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 // inWorld runs a test with nodes that hear each other, in fake time.
 func inWorld(t *testing.T, test func(t *testing.T, w *world), nodes ...room.NodeID) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(nodes...)
 		defer w.close()
-		time.Sleep(2 * beatInterval)
+		advanceTime(2 * beatInterval)
 		test(t, w)
 	})
 }
@@ -31,11 +37,11 @@ func TestAloneNodePublishesNothing(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r := w.open("1", "a")
 		defer r.close()
-		time.Sleep(time.Second)
+		advanceTime(time.Second)
 		w.apply("a", func(c *room.Change) { w.join(c, "1", 1); w.append(c, 1) })
 		w.node("a").Resync()
 		w.node("a").Settle(t.Context())
-		time.Sleep(time.Minute)
+		advanceTime(time.Minute)
 		if got := w.node("a").Stats(); got.Published != 0 || got.Others != 0 {
 			t.Errorf("a node that is alone has %+v", got)
 		}
@@ -72,9 +78,9 @@ func TestNodeComesAndGoes(t *testing.T) {
 				tt.end(w)
 				<-b.done
 				b.hub.Close()
-				time.Sleep(tt.after)
+				advanceTime(tt.after)
 				before := w.node("a").Stats()
-				time.Sleep(10 * time.Second)
+				advanceTime(10 * time.Second)
 				if got := w.node("a").Stats(); got.Others != 0 || before.Unheard+got.Unheard != 0 || got.Published != before.Published {
 					t.Errorf("the node that is left had %+v and has %+v", before, got)
 				}
@@ -103,14 +109,14 @@ func TestMissedIsMended(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				r := w.open("1", "b")
 				defer r.close()
-				time.Sleep(beatInterval * 3 / 2) // between two beats
+				advanceTime(beatInterval * 3 / 2) // between two beats
 				if tt.mend > 0 {
 					time.AfterFunc(tt.mend, w.heal)
 				}
 				w.commit(func(*room.Change) { tt.fault(w) })
-				time.Sleep(4 * latency)
+				advanceTime(4 * latency)
 				w.apply("a", func(c *room.Change) { w.join(c, "1", 1); w.append(c, 1) })
-				time.Sleep(tt.within + time.Second/10)
+				advanceTime(tt.within + time.Second/10)
 				if !r.received(`"seq":1`) {
 					t.Errorf("after %s, the stream has received %v", tt.within, r.events())
 				}
@@ -126,14 +132,14 @@ func TestChangeWhileAlone(t *testing.T) {
 		w.apply("a", func(c *room.Change) { w.join(c, "1", 1) })
 		r := w.open("1", "b")
 		defer r.close()
-		time.Sleep(beatInterval * 3 / 2) // between two beats
+		advanceTime(beatInterval * 3 / 2) // between two beats
 		a := w.node("a")
 		a.mu.Lock()
 		delete(a.peers, "b")
 		a.updateAlone()
 		a.mu.Unlock()
 		w.apply("a", func(c *room.Change) { w.leave(c, "1", 1) })
-		time.Sleep(2 * beatInterval)
+		advanceTime(2 * beatInterval)
 		if !r.received(`"afterMs"`) {
 			t.Errorf("the stream has received %v", r.events())
 		}
@@ -146,7 +152,7 @@ func TestDeafNodeListensAgain(t *testing.T) {
 		w.mu.Lock()
 		w.deaf["b"] = true
 		w.mu.Unlock()
-		time.Sleep(unheardAfter + 2*beatInterval + maxRetry)
+		advanceTime(unheardAfter + 2*beatInterval + maxRetry)
 		if got := w.node("b").Stats(); got.Unheard != 0 || got.Others != 1 {
 			t.Errorf("a node whose connection was dead has %+v", got)
 		}
@@ -159,7 +165,7 @@ func TestTooMuchIsDropped(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		r := w.open("1", "b")
 		defer r.close()
-		time.Sleep(time.Second)
+		advanceTime(time.Second)
 		a := w.node("a")
 		w.setCut("a", true)
 		message := room.Event{Room: "room-9", Log: 9, Body: room.MessagesReceived{MessageList: []room.Message{{
@@ -176,7 +182,7 @@ func TestTooMuchIsDropped(t *testing.T) {
 			t.Errorf("%d bytes wait", waiting)
 		}
 		w.setCut("a", false)
-		time.Sleep(sendTimeout + maxRetry)
+		advanceTime(sendTimeout + maxRetry)
 		if !r.received(`"room-1"`) {
 			t.Errorf("the stream has received %v", r.events())
 		}
@@ -188,10 +194,10 @@ func TestNewerStreamElsewhere(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		first := w.openStreams("1", "a", 1)
 		defer first.close()
-		time.Sleep(time.Second)
+		advanceTime(time.Second)
 		second := w.open("1", "b")
 		defer second.close()
-		time.Sleep(time.Second / 10)
+		advanceTime(time.Second / 10)
 		if !first.received(string(room.ConnectionSuperseded)) || second.received(string(room.ConnectionSuperseded)) {
 			t.Errorf("the first stream received %v, and the second %v", first.events(), second.events())
 		}
@@ -215,7 +221,7 @@ func TestLateJoin(t *testing.T) {
 			inWorld(t, func(t *testing.T, w *world) {
 				r := w.open("1", "b")
 				defer func() { r.close() }()
-				time.Sleep(time.Second)
+				advanceTime(time.Second)
 				joined := w.commit(func(c *room.Change) { w.join(c, "1", 1) })
 				left := w.commit(func(c *room.Change) { w.leave(c, "1", 1); w.append(c, 1) })
 				message, err := appendChange(nil, joined, nil, time.Now())
@@ -227,14 +233,14 @@ func TestLateJoin(t *testing.T) {
 					r = w.open("1", "b")
 				}
 				w.node("b").hub.Expect(room.Position{Log: 1, Seq: 1})
-				time.Sleep(tt.late)
+				advanceTime(tt.late)
 				b := w.node("b")
 				for _, packet := range splitMessage("c", 1, message, b.PacketBytes()) {
 					b.Node.hear(packet)
 				}
-				time.Sleep(time.Second)
+				advanceTime(time.Second)
 				b.Apply(left)
-				time.Sleep(time.Second)
+				advanceTime(time.Second)
 				if r.received(`"seq":1`) {
 					t.Errorf("the stream received %v", r.events())
 				}
@@ -249,7 +255,7 @@ func TestGarbage(t *testing.T) {
 		r := w.open("1", "b")
 		defer r.close()
 		w.apply("b", func(c *room.Change) { w.join(c, "1", 1); w.append(c, 1) })
-		time.Sleep(time.Second)
+		advanceTime(time.Second)
 		b := w.node("b")
 		received := len(r.events())
 		for _, text := range []string{
@@ -260,9 +266,9 @@ func TestGarbage(t *testing.T) {
 		} {
 			b.Node.hear(text)
 		}
-		time.Sleep(time.Second)
+		advanceTime(time.Second)
 		w.apply("a", func(c *room.Change) { w.append(c, 1) })
-		time.Sleep(time.Second)
+		advanceTime(time.Second)
 		if !r.received(`"seq":2`) || len(r.events()) != received+1 {
 			t.Errorf("the stream received %v", r.events())
 		}

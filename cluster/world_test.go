@@ -201,7 +201,7 @@ const latency = 5 * time.Millisecond
 // Send implements Carrier.
 func (n *testNode) Send(_ context.Context, packets []string) error {
 	w := n.world
-	time.Sleep(latency)
+	<-time.After(latency)
 	for i, p := range packets {
 		w.mu.Lock()
 		if w.cut[n.id] {
