@@ -365,7 +365,9 @@ export class Parlor {
       if (this.#connectionState === 'disconnected') return;
       if (Date.now() + RENEW_RETRY_DELAY < deadline) {
         this.#renewal = setTimeout(() => this.#renewUntil(deadline), RENEW_RETRY_DELAY);
-      } else report(error);
+      } else if (!(error instanceof ParlorError && error.code === 'token_expired')) {
+        report(error); // if the token has expired, the stream is about to say so
+      }
     }
   }
 
