@@ -85,7 +85,7 @@ func (n *Node) compareEnds(ctx context.Context) error {
 
 // compareStandings makes streams reconnect that differ from the database.
 func (n *Node) compareStandings(ctx context.Context) error {
-	n.database.HeardNothing()
+	n.database.Missed()
 	for sessions := range slices.Chunk(n.hub.Sessions(), standingsBatch) {
 		read, cancel := context.WithTimeout(ctx, checkTimeout)
 		standings, err := n.database.Standings(read, sessions)

@@ -47,9 +47,10 @@ type Database interface {
 	Standings(ctx context.Context, sessions []room.SessionID) ([]room.Standing, error)
 	// Now returns the time by the database's clock.
 	Now() time.Time
-	// Heard and HeardNothing evict what is cached about the sessions of a change, and everything.
+	// Heard evicts what is cached about the sessions of a change of another node, and Missed evicts
+	// everything, because changes of other nodes may have been missed.
 	Heard(c room.Change)
-	HeardNothing()
+	Missed()
 }
 
 // Node is this server as one of several.

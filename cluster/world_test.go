@@ -299,8 +299,8 @@ func (n *testNode) Now() time.Time { return time.Now() }
 // Heard implements Database.
 func (n *testNode) Heard(room.Change) {}
 
-// HeardNothing implements Database.
-func (n *testNode) HeardNothing() {}
+// Missed implements Database.
+func (n *testNode) Missed() {}
 
 // Tail implements hub.LogReader.
 func (n *testNode) Tail(ctx context.Context, log room.LogID, count int) (room.LogPage, error) {

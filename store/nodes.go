@@ -19,9 +19,9 @@ func (s *Store) Heard(c room.Change) {
 	s.committed.raise()
 }
 
-// HeardNothing evicts everything that another node may have changed. It is called when changes of
+// Missed evicts everything that another node may have changed. It is called when changes of
 // other nodes may have been missed. It does not block.
-func (s *Store) HeardNothing() {
+func (s *Store) Missed() {
 	s.sessions.evictAll()
 	s.committed.raise()
 }
