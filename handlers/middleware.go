@@ -25,8 +25,9 @@ func routeByEscapedPath(next http.Handler) http.Handler {
 	})
 }
 
-// sentPath returns a path as it was sent. EscapedPath would encode it anew, with an encoded slash
-// as a slash, if it contains a character such as | that should have been encoded.
+// sentPath returns the path of a request in the encoding of the client. EscapedPath replaces that
+// encoding if the path contains a character that should have been encoded, such as |, and then
+// turns an encoded slash into a slash.
 func sentPath(u *url.URL) string {
 	if u.RawPath != "" {
 		return u.RawPath

@@ -404,8 +404,8 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// TestExpect checks that a topic reads the events of other nodes that the hub is told of, and that
-// nothing is read for events that are known, published soon, or of no interest here.
+// TestExpect checks that Expect makes a topic read the events that another node has committed. It
+// must not read events that are known or published soon, nor those of logs without a topic.
 func TestExpect(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})

@@ -112,7 +112,7 @@ for (const transport of transports) {
   });
 }
 
-test('a page that slept past the end of its token logs in anew', async ({ openPage, room, server, tab }) => {
+test('a page whose token expired while it was frozen starts a new session', async ({ openPage, room, server, tab }) => {
   const alice = await User.inTab(tab, 'Alice', server);
   const bob = await openPage({ name: 'Bob' });
   await bob.enter(room);
