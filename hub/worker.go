@@ -107,7 +107,9 @@ func runTasks(tasks []func()) {
 func (w *worker) runNewTasks() {
 	w.mu.Lock()
 	tasks := w.tasks
-	w.tasks = nil
+	if len(tasks) > 0 { // otherwise the next round uses the slice
+		w.tasks = nil
+	}
 	w.mu.Unlock()
 	runTasks(tasks)
 }
