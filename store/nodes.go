@@ -16,7 +16,15 @@ func (s *Store) Now() time.Time { return s.now() }
 // committed, and wakes the readers of the feed. It does not block.
 func (s *Store) Heard(c room.Change) {
 	s.sessions.evictChanged(c)
-	s.committed.raise()
+	s.wakeFeed(c)
+}
+
+// wakeFeed wakes the readers of the feed after a change of any node. A new stream writes no event,
+// and a herd of them must not make the readers look for one.
+func (s *Store) wakeFeed(c room.Change) {
+	if len(c.Opened) == 0 {
+		s.committed.raise()
+	}
 }
 
 // Missed evicts everything that another node may have changed. It is called when changes of

@@ -184,10 +184,7 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 	s.opts.Commit = func(c room.Change) {
 		s.sessions.evictChanged(c)
 		opts.Commit(c)
-		// A new stream writes no event, and a herd of them must not make the feed read.
-		if len(c.Opened) == 0 {
-			s.committed.raise()
-		}
+		s.wakeFeed(c)
 	}
 	s.clock = clock{process: opts.Now, convert: opts.DatabaseNow, log: opts.Log}
 	s.lease.config = s.pool.Config().ConnConfig
