@@ -96,8 +96,8 @@ func (h *Hub) Close() {
 	for _, w := range h.workers {
 		w.close()
 	}
-	h.poller.close()
 	h.done.Wait()
+	h.poller.close() // after the workers, whose last tasks may still register sockets
 }
 
 // stopAccepting makes OpenStream fail. The caller holds mu.

@@ -17,6 +17,7 @@ type poller struct {
 	startErr  error
 	epoll     *os.File // an epoll instance; the wait for its events goes through Go's own poller
 	epollFD   int
+	running   sync.WaitGroup // the goroutine that waits for events
 
 	mu      sync.Mutex // guards sockets and lastID
 	sockets map[int32]*socket
@@ -24,8 +25,8 @@ type poller struct {
 }
 
 // add registers a socket. Its events are edge-triggered, so that it is registered only once.
-func (p *poller) add(h *Hub, s *socket) error {
-	p.startOnce.Do(func() { p.startErr = p.open(h) })
+func (p *poller) add(s *socket) error {
+	p.startOnce.Do(func() { p.startErr = p.open() })
 	if p.startErr != nil {
 		return p.startErr
 	}
@@ -44,7 +45,7 @@ func (p *poller) add(h *Hub, s *socket) error {
 }
 
 // open creates the epoll instance and starts the goroutine that waits for its events.
-func (p *poller) open(h *Hub) error {
+func (p *poller) open() error {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("epoll_create1: %w", err)
@@ -58,7 +59,7 @@ func (p *poller) open(h *Hub) error {
 	if err != nil {
 		return errors.Join(err, p.epoll.Close())
 	}
-	h.done.Go(func() { p.run(raw) })
+	p.running.Go(func() { p.run(raw) })
 	return nil
 }
 
@@ -96,9 +97,11 @@ func (p *poller) remove(id int32) {
 	delete(p.sockets, id)
 }
 
+// close ends the goroutine of the poller. Nothing may be added any more: the number of the closed
+// descriptor may soon be that of another file.
 func (p *poller) close() {
-	p.startOnce.Do(func() { p.startErr = ErrClosed })
 	if p.epoll != nil {
 		_ = p.epoll.Close()
+		p.running.Wait()
 	}
 }

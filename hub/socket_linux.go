@@ -42,7 +42,7 @@ func (s *Stream) TakeOver(st StreamStart, conn net.Conn, tlsConn *tls.Conn) erro
 		return err
 	}
 	taken := s.worker.do(func() {
-		if err := sock.poller.add(s.hub, sock); err != nil {
+		if err := sock.poller.add(sock); err != nil {
 			s.hub.opts.Logger.Error("epoll registration failed", "error", err)
 			sock.closeFD()
 			s.abortStart(st)

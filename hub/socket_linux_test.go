@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +113,42 @@ func TestTakeOverOnAClosedHub(t *testing.T) {
 		t.Error("the connection is still open")
 	}
 	s.awaitDetached(alice, 1)
+}
+
+// TestTakeOverWhileTheHubCloses checks that a stream that was taken over before the hub closed is
+// registered and ended as any other: the poller is open for as long as the workers work.
+func TestTakeOverWhileTheHubCloses(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		var log bytes.Buffer
+		s := newTestHub(t, overSocket, Options{Workers: 1, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+		near, far := socketPair(t)
+		stream, proceed := s.open(alice), make(chan struct{})
+		stream.worker.do(func() { <-proceed })
+		if err := stream.TakeOver(s.streamStart(alice, ""), far, nil); err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan struct{})
+		go func() {
+			s.Close()
+			close(closed)
+		}()
+		for stream.worker.do(func() {}) { // until Close has closed the worker
+			runtime.Gosched()
+		}
+		close(proceed)
+		<-closed
+		s.awaitDetached(alice, 1)
+		if _, err := io.ReadAll(near); err != nil {
+			t.Error(err)
+		}
+		if err := near.Close(); err != nil {
+			t.Error(err)
+		}
+		if log.String() != "" {
+			t.Fatalf("logged: %s", log.String())
+		}
+	}
 }
 
 // TestTakeOverClosesDescriptors is not parallel, because it counts the descriptors of the process.
