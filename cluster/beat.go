@@ -60,3 +60,16 @@ func (n *Node) sayAlive(now time.Time) {
 		n.relisten()
 	}
 }
+
+// HeardSince returns since when this node has heard each of the others without a pause of
+// unheardAfter, by the database's clock. Nodes that it does not hear are absent.
+func (n *Node) HeardSince() map[room.NodeID]time.Time {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	since := n.peers.heardSince(now)
+	for node, at := range since {
+		since[node] = n.database.Now().Add(-now.Sub(at))
+	}
+	return since
+}

@@ -19,11 +19,13 @@ const (
 
 // peer is another node.
 type peer struct {
-	heardAt  time.Time // when its last packet arrived; zero if none has
-	number   uint64    // of its last packet
-	parts    []byte    // the first parts of a message whose last part has not arrived
-	nextPart uint64    // the next part of that message
-	listed   bool      // the database lists it
+	heardAt time.Time // when its last packet arrived; zero if none has
+	// heardSince is when the first packet arrived after the node was not heard, or the first of all.
+	heardSince time.Time
+	number     uint64 // of its last packet
+	parts      []byte // the first parts of a message whose last part has not arrived
+	nextPart   uint64 // the next part of that message
+	listed     bool   // the database lists it
 	// unheardSince is when a listed node was found unheard; zero if it is heard. reported says that
 	// this was logged.
 	unheardSince time.Time
@@ -49,6 +51,9 @@ func (ps peers) get(node room.NodeID) *peer {
 // a packet is missing, or this is the first one.
 func (p *peer) hear(from packet, now time.Time) (message []byte, missed bool) {
 	missed = p.heardAt.IsZero() || from.number > p.number+1
+	if !p.heard(now) {
+		p.heardSince = now
+	}
 	p.heardAt, p.unheardSince, p.reported = now, time.Time{}, false
 	if from.number <= p.number {
 		return nil, false
@@ -97,6 +102,17 @@ func (ps peers) list(nodes []room.NodeID, now time.Time) {
 // heard reports whether the node was heard lately.
 func (p *peer) heard(now time.Time) bool {
 	return !p.heardAt.IsZero() && now.Sub(p.heardAt) < unheardAfter
+}
+
+// heardSince returns since when each node has been heard.
+func (ps peers) heardSince(now time.Time) map[room.NodeID]time.Time {
+	since := make(map[room.NodeID]time.Time, len(ps))
+	for node, p := range ps {
+		if p.heard(now) {
+			since[node] = p.heardSince
+		}
+	}
+	return since
 }
 
 // unheard returns the nodes that the database lists but that are not heard.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -85,6 +86,20 @@ func TestPeers(t *testing.T) {
 	hear("b", 3, 26*time.Second)
 	want(26*time.Second, []room.NodeID{"a", "b"}, []room.NodeID{"a"}, []room.NodeID{"a"})
 	want(26*time.Second, []room.NodeID{"a", "b"}, []room.NodeID{"a"}, nil) // reported only once
+	heardSince := func(at time.Duration, want map[room.NodeID]time.Duration) {
+		t.Helper()
+		got := make(map[room.NodeID]time.Duration)
+		for node, since := range ps.heardSince(start.Add(at)) {
+			got[node] = since.Sub(start)
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("after %s, heard since %v", at, got)
+		}
+	}
+	heardSince(26*time.Second, map[room.NodeID]time.Duration{"b": 26 * time.Second}) // after a pause
+	hear("b", 4, 28*time.Second)
+	heardSince(28*time.Second, map[room.NodeID]time.Duration{"b": 26 * time.Second})
+	heardSince(31*time.Second, nil)
 	ps.list([]room.NodeID{"b"}, start.Add(27*time.Second))
 	want(27*time.Second, []room.NodeID{"b"}, nil, nil)
 	ps.list(nil, start.Add(28*time.Second)) // it is still heard

@@ -39,6 +39,7 @@ type Store interface {
 	mediaStore
 	uploadStore
 	adminStore
+	nodeStore
 }
 
 // Options are the dependencies and settings of the API.
@@ -46,6 +47,10 @@ type Options struct {
 	Store  Store
 	Hub    *hub.Hub
 	Tokens *auth.Tokens
+
+	// HeardNodes returns since when this node has heard each of the others on the bus; nodes that it
+	// does not hear are absent. It may be nil.
+	HeardNodes func() map[room.NodeID]time.Time
 
 	// SignedNames says that the name in a user's token wins over the one that the client gives.
 	SignedNames    bool
@@ -134,6 +139,9 @@ func New(opts Options) *API {
 	if a.Heartbeat == 0 {
 		a.Heartbeat = defaultHeartbeat
 	}
+	if a.HeardNodes == nil {
+		a.HeardNodes = func() map[room.NodeID]time.Time { return nil }
+	}
 	if a.StreamOpens == nil {
 		a.StreamOpens = func(context.Context) {}
 	}
@@ -215,6 +223,7 @@ func New(opts Options) *API {
 
 		r.Get("/v1/media/{mediaID}", a.withSession(a.getMedia))
 
+		r.Get("/v1/admin/nodes", a.withAdmin(a.adminListNodes))
 		r.Get("/v1/admin/rooms", a.withAdmin(a.adminListRooms, inQuery))
 		r.Post("/v1/admin/rooms", a.withAdmin(a.adminCreateRoom, inBody))
 		r.Get("/v1/admin/rooms/{roomID}", a.withAdminRoom(a.adminGetRoom))

@@ -24,6 +24,39 @@ func (n Node) String() string {
 	return fmt.Sprintf("%s (%s, version %s)", n.Name, n.Lease.Node, n.Version)
 }
 
+// NodeState says whether a node works.
+type NodeState string
+
+const (
+	NodeRunning  NodeState = "running"
+	NodeStopping NodeState = "stopping" // it works, and has been told to stop
+	NodeLate     NodeState = "late"     // it has not renewed its lease for longer than LeaseGap
+	NodeDead     NodeState = "dead"     // another node has declared it dead
+)
+
+// State returns the node's state at a time by the database's clock.
+func (n Node) State(now time.Time) NodeState {
+	switch {
+	case n.Dead():
+		return NodeDead
+	case !n.Current(now):
+		return NodeLate
+	case n.Leaving:
+		return NodeStopping
+	}
+	return NodeRunning
+}
+
+// ListedNode is a node as operators see it.
+type ListedNode struct {
+	Node
+	// Streams is the number of sessions whose stream is open at the node, according to the database.
+	Streams int
+}
+
+// MaxListedNodes is the maximum number of nodes in a list.
+const MaxListedNodes = 256
+
 // NodeSettings are the settings that all nodes of a database must share, by their names for
 // operators. Their values are digests, so that the database contains no secrets.
 type NodeSettings map[string]string

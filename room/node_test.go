@@ -51,3 +51,31 @@ func TestAdmitNodes(t *testing.T) {
 		})
 	}
 }
+
+func TestNodeState(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 15, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		renewed       time.Duration // before now
+		leaving, dead bool
+		want          NodeState
+	}{
+		{2 * time.Second, false, false, NodeRunning},
+		{LeaseGap, false, false, NodeRunning},
+		{LeaseGap + time.Millisecond, false, false, NodeLate},
+		{LeaseTime + time.Millisecond, false, false, NodeLate},
+		{-time.Hour, false, false, NodeLate}, // the database's clock was set back
+		{2 * time.Second, true, false, NodeStopping},
+		{LeaseGap + time.Millisecond, true, false, NodeLate},
+		{time.Minute, false, true, NodeDead},
+		{time.Minute, true, true, NodeDead},
+	} {
+		n := Node{Lease: NewLease("1", now.Add(-tt.renewed)), Leaving: tt.leaving}
+		if tt.dead {
+			n.DeadSince = n.Until
+		}
+		if got := n.State(now); got != tt.want {
+			t.Errorf("%+v: %s", tt, got)
+		}
+	}
+}

@@ -86,6 +86,7 @@ func TestContractEnums(t *testing.T) {
 		{"MessageKind", "MessageKind", nil},
 		{"Priority", "Priority", nil},
 		{"LeaveReason", "LeaveReason", nil},
+		{"NodeState", "NodeState", nil},
 		{"HistoryVisible", "HistoryVisible", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
+	"time"
 
 	"parlor/room"
 )
@@ -104,4 +105,57 @@ func TestServerLearnsWhereInboxEnds(t *testing.T) {
 	if got := bobStream.peerMessage(); got.Text != "one" {
 		t.Errorf("the second server delivered %q", got.Text)
 	}
+}
+
+// TestListNodes lists two servers, of which the one that answers hears the other.
+func TestListNodes(t *testing.T) {
+	t.Parallel()
+	heard := make(map[room.NodeID]time.Time)
+	first := newService(t, func(c *setup) { c.store.NodeName, c.store.Version = "web-1", "v1.2.3" })
+	second := newService(t, func(c *setup) {
+		c.database = first.database
+		c.api.HeardNodes = func() map[room.NodeID]time.Time { return heard }
+	})
+	first.login("alice").listen()
+	type node struct {
+		NodeID                room.NodeID
+		NodeName, Version     string
+		StartedAt, LeaseUntil time.Time
+		State                 room.NodeState
+		StreamCount           int
+		Self                  bool
+		HeardSince            *time.Time
+	}
+	list := func(s *service) (nodes []node) {
+		t.Helper()
+		nodes = as[struct{ Nodes []node }](s.admin().call("GET", "/v1/admin/nodes", nil).is(http.StatusOK)).Nodes
+		if len(nodes) != 2 || nodes[0].NodeID != first.store.NodeID() || nodes[1].NodeID != second.store.NodeID() {
+			t.Fatalf("the servers are %+v", nodes)
+		}
+		return nodes
+	}
+	nodes := list(second)
+	if n := nodes[0]; n.NodeName != "web-1" || n.Version != "v1.2.3" || n.State != room.NodeRunning || n.StreamCount != 1 || n.Self || n.HeardSince != nil {
+		t.Errorf("the first server is %+v", n)
+	}
+	if n := nodes[0]; n.LeaseUntil.Sub(n.StartedAt) < room.LeaseTime-time.Second {
+		t.Errorf("started at %v, with a lease until %v", n.StartedAt, n.LeaseUntil)
+	}
+	if n := nodes[1]; n.StreamCount != 0 || !n.Self || n.State != room.NodeRunning {
+		t.Errorf("the second server is %+v", n)
+	}
+	if nodes := list(first); !nodes[0].Self || nodes[1].Self || nodes[1].HeardSince != nil {
+		t.Errorf("to the first server, they are %+v", nodes)
+	}
+
+	first.store.MarkLeaving()
+	if err := first.store.RenewLease(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	since := room.InstantOf(time.Now()).Time()
+	heard[first.store.NodeID()] = since
+	if n := list(second)[0]; n.State != room.NodeStopping || n.HeardSince == nil || !n.HeardSince.Equal(since) {
+		t.Errorf("the stopping server is %+v", n)
+	}
+	first.anonymous().withKey(first.token("alice", time.Hour)).call("GET", "/v1/admin/nodes", nil).refused(http.StatusForbidden, "not_admin")
 }

@@ -432,3 +432,55 @@ func TestNodesDescribeThemselves(t *testing.T) {
 		t.Errorf("started at %v, and later at %v", started, again)
 	}
 }
+
+// TestListNodes lists a node that runs, one that stops, and one that has crashed.
+func TestListNodes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{NodeName: "web-1", Version: "v1.2.3"})
+	for _, user := range []string{"alice", "bob"} {
+		openStream(t, f, newSession(t, f.Store, user))
+	}
+	first := f.clock.Now()
+	f.clock.advance(time.Second)
+	stopping, crashed := f.otherNode(t), f.otherNode(t)
+	openStream(t, crashed.fixture, newSession(t, crashed.Store, "carol"))
+	stopping.MarkLeaving()
+	type listed struct {
+		node    room.NodeID
+		state   room.NodeState
+		streams int
+	}
+	want := func(at string, crashedIs ...listed) {
+		t.Helper()
+		nodes, err := f.Nodes(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[listed]bool)
+		for _, n := range nodes {
+			got[listed{n.Lease.Node, n.State(f.Now()), n.Streams}] = true
+		}
+		all := append(crashedIs, listed{f.NodeID(), room.NodeRunning, 2}, listed{stopping.NodeID(), room.NodeStopping, 0})
+		for _, l := range all {
+			if !got[l] || len(nodes) != len(all) {
+				t.Errorf("%s: %v is not among %v", at, l, got)
+			}
+		}
+		if n := nodes[0]; n.Lease.Node != f.NodeID() || n.Name != "web-1" || n.Version != "v1.2.3" || first.Sub(n.StartedAt).Abs() > time.Millisecond || !n.Until.After(f.Now()) {
+			t.Errorf("%s: the first node is %+v", at, n)
+		}
+	}
+	elapse(t, f, 4*time.Second, f.Store, stopping.Store)
+	want("early", listed{crashed.NodeID(), room.NodeRunning, 1})
+	elapse(t, f, 4*time.Second, f.Store, stopping.Store)
+	want("late", listed{crashed.NodeID(), room.NodeLate, 1})
+	elapse(t, f, 12*time.Second, f.Store, stopping.Store)
+	want("dead", listed{crashed.NodeID(), room.NodeDead, 1})
+	sweep(t, f)
+	want("swept")
+
+	nodes, now, err := store.ListNodes(t.Context(), f.address)
+	if err != nil || len(nodes) != 2 || nodes[0].Lease.Node != f.NodeID() || time.Since(now).Abs() > 10*time.Minute {
+		t.Errorf("ListNodes = %+v, %v, %v", nodes, now, err)
+	}
+}

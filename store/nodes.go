@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,6 +33,47 @@ func (s *Store) wakeFeed(c room.Change) {
 func (s *Store) Missed() {
 	s.sessions.evictAll()
 	s.committed.raise()
+}
+
+// Nodes returns the nodes that are registered, in the order of their start, at most
+// room.MaxListedNodes. Errors: room.ErrUnavailable.
+func (s *Store) Nodes(ctx context.Context) ([]room.ListedNode, error) {
+	nodes, err := listNodes(ctx, s.pool)
+	return nodes, translate(err)
+}
+
+// ListNodes returns the nodes that are registered in a database, and the time by its clock. It is
+// for a program that is not a node. Errors: those of CheckMigrated.
+func ListNodes(ctx context.Context, url string) (nodes []room.ListedNode, now time.Time, err error) {
+	if err := CheckMigrated(ctx, url); err != nil {
+		return nil, now, err
+	}
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil, now, translate(err)
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return nil, now, translate(err)
+	}
+	nodes, err = listNodes(ctx, conn)
+	return nodes, now, translate(err)
+}
+
+func listNodes(ctx context.Context, from rowsQuerier) ([]room.ListedNode, error) {
+	rows, err := from.Query(ctx, `
+		SELECT node_id, name, version, started_at, lease_until, dead_since, leaving,
+			(SELECT count(*) FROM sessions s WHERE s.node_id = n.node_id)
+		FROM nodes n ORDER BY started_at, node_id LIMIT $1`, room.MaxListedNodes)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (n room.ListedNode, err error) {
+		var deadSince *time.Time
+		err = row.Scan(&n.Lease.Node, &n.Name, &n.Version, &n.StartedAt, &n.Until, &deadSince, &n.Leaving, &n.Streams)
+		n.DeadSince = timeOrZero(deadSince)
+		return n, err
+	})
 }
 
 // LogEnds returns the seqs of the newest events of logs. Logs that do not exist any more are left

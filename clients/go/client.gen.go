@@ -294,6 +294,30 @@ func (e MessageKind) Valid() bool {
 	}
 }
 
+// Defines values for NodeState.
+const (
+	Dead     NodeState = "dead"
+	Late     NodeState = "late"
+	Running  NodeState = "running"
+	Stopping NodeState = "stopping"
+)
+
+// Valid indicates whether the value is a known member of the NodeState enum.
+func (e NodeState) Valid() bool {
+	switch e {
+	case Dead:
+		return true
+	case Late:
+		return true
+	case Running:
+		return true
+	case Stopping:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Priority.
 const (
 	High   Priority = "high"
@@ -1455,6 +1479,60 @@ type MessageReply struct {
 	// `extendedData`.
 	Message Message `json:"message"`
 }
+
+// Node A server that uses the database.
+type Node struct {
+	// HeardSince Since when the answering server has heard this one without a pause. Absent for the
+	// answering server itself, and for a server of which it has heard nothing for 3 seconds:
+	// the messages and other changes of that server then arrive here up to 5 seconds late, and
+	// its barrage and command messages do not arrive.
+	HeardSince *Timestamp `json:"heardSince,omitempty"`
+
+	// LeaseUntil When the server counts as crashed, by the database's clock, unless it renews its lease
+	// before. A running server renews it every 2 seconds, for 15 seconds.
+	LeaseUntil Timestamp `json:"leaseUntil"`
+
+	// NodeID The ID of this run of the server. A restart gives it a new one.
+	NodeID openapi_types.UUID `json:"nodeID"`
+
+	// NodeName The name of its machine; empty if that is unknown.
+	NodeName string `json:"nodeName"`
+
+	// Self Whether this server answered the call.
+	Self bool `json:"self"`
+
+	// StartedAt A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
+	//
+	//
+	// Example: 2026-11-21T15:00:00.250Z
+	StartedAt Timestamp `json:"startedAt"`
+
+	// State `running`: the server renews its lease. `stopping`: it does, and has been told to stop.
+	// `late`: it has not renewed its lease for more than 5 seconds, because it has crashed, is
+	// frozen, or does not reach the database. `dead`: its lease had expired, and another server
+	// has declared it dead; the sessions whose stream was there are being detached. If the server
+	// still runs, it registers again, with the same ID.
+	State NodeState `json:"state"`
+
+	// StreamCount The number of sessions whose stream is open at this server, according to the database.
+	StreamCount int `json:"streamCount"`
+
+	// Version The version of the program.
+	Version string `json:"version"`
+}
+
+// NodeListReply The servers that share the database.
+type NodeListReply struct {
+	// Nodes The servers, in the order of their start.
+	Nodes []Node `json:"nodes"`
+}
+
+// NodeState `running`: the server renews its lease. `stopping`: it does, and has been told to stop.
+// `late`: it has not renewed its lease for more than 5 seconds, because it has crashed, is
+// frozen, or does not reach the database. `dead`: its lease had expired, and another server
+// has declared it dead; the sessions whose stream was there are being detached. If the server
+// still runs, it registers again, with the same ID.
+type NodeState string
 
 // NumericDate A time in seconds since 1970 (RFC 7519): when the token expires (`exp`), was issued (`iat`)
 // or becomes valid (`nbf`). The clock of your backend may differ by a minute from the server's.
@@ -3050,6 +3128,17 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
 	StreamAdminEvents(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AdminListNodes List the servers that share the database, ordered by their start
+	//
+	// Lists the servers that are registered in the database. A server that has ended in order is
+	// not registered any more. One that was killed is first `late`, then `dead`, and then removed.
+	//
+	// Behind a load balancer, any of the servers may answer; `self` marks it, and `heardSince` is
+	// what it hears of the others. `parlor nodes` prints the rest from the database.
+	//
+	// Corresponds with GET /v1/admin/nodes (the `AdminListNodes` operationId).
+	AdminListNodes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// AdminListRooms List all rooms, ordered by ID
 	//
 	// To follow all rooms, open `streamAdminEvents` first and collect its events, read all pages
@@ -3830,6 +3919,27 @@ func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopm
 // Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
 func (c *Client) StreamAdminEvents(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewStreamAdminEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminListNodes List the servers that share the database, ordered by their start
+//
+// Lists the servers that are registered in the database. A server that has ended in order is
+// not registered any more. One that was killed is first `late`, then `dead`, and then removed.
+//
+// Behind a load balancer, any of the servers may answer; `self` marks it, and `heardSince` is
+// what it hears of the others. `parlor nodes` prints the rest from the database.
+//
+// Corresponds with GET /v1/admin/nodes (the `AdminListNodes` operationId).
+func (c *Client) AdminListNodes(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminListNodesRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -5321,6 +5431,33 @@ func NewStreamAdminEventsRequest(server string, params *StreamAdminEventsParams)
 			req.Header.Set("Last-Event-ID", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewAdminListNodesRequest constructs an http.Request for the AdminListNodes method
+func NewAdminListNodesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/nodes")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -8047,6 +8184,19 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/events (the `StreamAdminEvents` operationId).
 	StreamAdminEventsWithResponse(ctx context.Context, params *StreamAdminEventsParams, reqEditors ...RequestEditorFn) (*StreamAdminEventsResponse, error)
 
+	// AdminListNodesWithResponse List the servers that share the database, ordered by their start
+	//
+	// Lists the servers that are registered in the database. A server that has ended in order is
+	// not registered any more. One that was killed is first `late`, then `dead`, and then removed.
+	//
+	// Behind a load balancer, any of the servers may answer; `self` marks it, and `heardSince` is
+	// what it hears of the others. `parlor nodes` prints the rest from the database.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/nodes (the `AdminListNodes` operationId).
+	AdminListNodesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*AdminListNodesResponse, error)
+
 	// AdminListRoomsWithResponse List all rooms, ordered by ID
 	//
 	// To follow all rooms, open `streamAdminEvents` first and collect its events, read all pages
@@ -8989,6 +9139,82 @@ func (r StreamAdminEventsResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r StreamAdminEventsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminListNodesResponse503Headers the declared response headers of an HTTP 503 response for AdminListNodes
+type AdminListNodesResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminListNodesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *NodeListReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminListNodesResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminListNodesResponse) GetJSON200() *NodeListReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminListNodesResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminListNodesResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminListNodesResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminListNodesResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminListNodesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminListNodesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminListNodesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminListNodesResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -13838,6 +14064,25 @@ func (c *ClientWithResponses) StreamAdminEventsWithResponse(ctx context.Context,
 	return ParseStreamAdminEventsResponse(rsp)
 }
 
+// AdminListNodesWithResponse List the servers that share the database, ordered by their start
+//
+// Lists the servers that are registered in the database. A server that has ended in order is
+// not registered any more. One that was killed is first `late`, then `dead`, and then removed.
+//
+// Behind a load balancer, any of the servers may answer; `self` marks it, and `heardSince` is
+// what it hears of the others. `parlor nodes` prints the rest from the database.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/nodes (the `AdminListNodes` operationId).
+func (c *ClientWithResponses) AdminListNodesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*AdminListNodesResponse, error) {
+	rsp, err := c.AdminListNodes(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminListNodesResponse(rsp)
+}
+
 // AdminListRoomsWithResponse List all rooms, ordered by ID
 //
 // To follow all rooms, open `streamAdminEvents` first and collect its events, read all pages
@@ -15153,6 +15398,73 @@ func ParseStreamAdminEventsResponse(rsp *http.Response) (*StreamAdminEventsRespo
 		response.Headers200 = &headers
 	case rsp.StatusCode == 503:
 		var headers StreamAdminEventsResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminListNodesResponse parses an HTTP response from a AdminListNodesWithResponse call
+func ParseAdminListNodesResponse(rsp *http.Response) (*AdminListNodesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminListNodesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NodeListReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 503:
+		var headers AdminListNodesResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

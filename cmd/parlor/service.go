@@ -166,7 +166,7 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 	}
 	api.proxyProtocol, api.log, api.complain.Interval = c.ProxyProtocol, log, limitWarningInterval
 	s.handlers = handlers.New(handlers.Options{
-		Store: s.store, Hub: s.hub, Tokens: tokens,
+		Store: s.store, Hub: s.hub, Tokens: tokens, HeardNodes: s.node.HeardSince,
 		Ceilings: c.ceilings(), SignedNames: c.SignedNames,
 		RoomsPerUser: c.RoomsPerUser, PublicURL: c.PublicURL, AllowedOrigins: c.AllowedOrigins,
 		Development: c.Dev,
