@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // channel is the notification channel of the nodes. Each database has channels of its own.
@@ -23,10 +24,11 @@ type Notify struct {
 
 // NewNotify returns a carrier over the database of a URL.
 func NewNotify(url string) (*Notify, error) {
-	config, err := pgx.ParseConfig(url)
+	pool, err := pgxpool.ParseConfig(url) // the URL may contain settings of the store's pools
 	if err != nil {
 		return nil, fmt.Errorf("database URL: %w", err)
 	}
+	config := pool.ConnConfig
 	config.RuntimeParams["application_name"] = "parlor bus"
 	config.ConnectTimeout = sendTimeout
 	return &Notify{config: config}, nil

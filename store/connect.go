@@ -90,6 +90,21 @@ func sessionSettings(lockTimeout time.Duration) string {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
+// connConfig returns the configuration of a connection outside the pools, with a name for
+// pg_stat_activity. The URL may contain settings of the pools, such as pool_max_conns, which
+// PostgreSQL would reject.
+func connConfig(url, name string) (*pgx.ConnConfig, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("database URL: %w", err)
+	}
+	config.ConnConfig.ConnectTimeout = connectTimeout
+	if params := config.ConnConfig.RuntimeParams; params["application_name"] == "" {
+		params["application_name"] = name
+	}
+	return config.ConnConfig, nil
+}
+
 // newPools connects to a database with two pools: one for the appender's lanes, and one for
 // everything else. check is called for each new connection before its first use. Errors:
 // ErrPooledTransactions, room.ErrUnavailable.

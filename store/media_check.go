@@ -26,12 +26,9 @@ type MediaIndex struct{ conn *pgx.Conn }
 // OpenMediaIndex connects to a database that has this program's schema. Errors: those of
 // CheckMigrated.
 func OpenMediaIndex(ctx context.Context, url string) (*MediaIndex, error) {
-	if err := CheckMigrated(ctx, url); err != nil {
-		return nil, err
-	}
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connectMigrated(ctx, url, "parlor media check")
 	if err != nil {
-		return nil, translate(err)
+		return nil, err
 	}
 	return &MediaIndex{conn}, nil
 }

@@ -47,12 +47,9 @@ type Migrator struct {
 // NewMigrator returns a Migrator, which connects with its first call. A nil log discards the
 // messages for the operator, such as which transactions a migration waits for.
 func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
-	config, err := pgx.ParseConfig(url)
+	config, err := connConfig(url, "parlor migrate")
 	if err != nil {
-		return nil, fmt.Errorf("database URL: %w", err)
-	}
-	if config.RuntimeParams["application_name"] == "" {
-		config.RuntimeParams["application_name"] = "parlor migrate"
+		return nil, err
 	}
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -188,6 +185,20 @@ func CheckMigrated(ctx context.Context, url string) (err error) {
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
 	return m.Check(ctx)
+}
+
+// connectMigrated connects to a database that has this program's schema. Errors: those of
+// CheckMigrated.
+func connectMigrated(ctx context.Context, url, name string) (*pgx.Conn, error) {
+	if err := CheckMigrated(ctx, url); err != nil {
+		return nil, err
+	}
+	config, err := connConfig(url, name)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	return conn, translate(err)
 }
 
 // lockTables is inserted before the statements of each migration. It takes the locks in three

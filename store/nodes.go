@@ -45,12 +45,9 @@ func (s *Store) Nodes(ctx context.Context) ([]room.ListedNode, error) {
 // ListNodes returns the nodes that are registered in a database, and the time by its clock. It is
 // for a program that is not a node. Errors: those of CheckMigrated.
 func ListNodes(ctx context.Context, url string) (nodes []room.ListedNode, now time.Time, err error) {
-	if err := CheckMigrated(ctx, url); err != nil {
-		return nil, now, err
-	}
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connectMigrated(ctx, url, "parlor nodes")
 	if err != nil {
-		return nil, now, translate(err)
+		return nil, now, err
 	}
 	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
 	if err := conn.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {

@@ -14,7 +14,7 @@ import (
 // serve.
 func TestServeWithOwnDatabase(t *testing.T) {
 	t.Parallel()
-	env := []string{"DATABASE_URL=" + ownDatabase(t), "PARLOR_SECRET=" + string(goodSecret)}
+	env := []string{"DATABASE_URL=" + ownDatabase(t) + "&pool_max_conns=8", "PARLOR_SECRET=" + string(goodSecret)}
 	data := storetest.Folder(t)
 
 	got := parlor(context.Background(), t, env, "serve", "--data", data, "--listen", freeAddress(t), "--ops-listen", "")
