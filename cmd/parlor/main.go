@@ -27,6 +27,7 @@ type program struct {
 	Serve   ServeCmd   `cmd:"" help:"Run the server."`
 	Migrate MigrateCmd `cmd:"" help:"Migrate the database schema, show its status, or undo a migration."`
 	Media   MediaCmd   `cmd:"" help:"Check the uploaded files against the database."`
+	Nodes   NodesCmd   `cmd:"" help:"List the servers that share the database, whether or not they run."`
 	Token   TokenCmd   `cmd:"" help:"Print a user token or an admin token."`
 	Bench   BenchCmd   `cmd:"" help:"Measure a server under load."`
 	Version VersionCmd `cmd:"" help:"Print the version."`

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"parlor/auth"
-	"parlor/localpg"
 	"parlor/media"
 	"parlor/room"
 	"parlor/store"
@@ -32,10 +29,9 @@ type MediaCmd struct {
 
 // MediaCheckCmd compares the files in the database with those in the bucket.
 type MediaCheckCmd struct {
-	DatabaseURL auth.Secret `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"URL of the database. Empty: the private one in the data folder."`
-	Data        string      `env:"PARLOR_DATA" default:"./data" placeholder:"DIR" help:"Data folder."`
-	MediaURL    auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where the files are stored. Empty: the folder media of the data folder."`
-	Delete      bool        `help:"Delete stored files that no row refers to and that are older than a day."`
+	BesideServer
+	MediaURL auth.Secret `name:"media-url" env:"PARLOR_MEDIA_URL" placeholder:"URL" help:"Where the files are stored. Empty: the folder media of the data folder."`
+	Delete   bool        `help:"Delete stored files that no row refers to and that are older than a day."`
 }
 
 var errFilesMissing = errors.New("files are missing or damaged")
@@ -67,31 +63,6 @@ func (c *MediaCheckCmd) Run(ctx context.Context, to console) (err error) {
 	defer func() { err = errors.Join(err, index.Close(context.WithoutCancel(ctx))) }()
 	check := mediaCheck{index: index, bucket: bucket, to: to, orphanAge: orphanAge}
 	return check.run(ctx, c.Delete)
-}
-
-// database returns the URL of the database, and a function that stops the database if database has
-// started it.
-func (c *MediaCheckCmd) database(ctx context.Context, to console) (url string, stop func() error, err error) {
-	if c.DatabaseURL != "" {
-		return string(c.DatabaseURL), func() error { return nil }, nil
-	}
-	folder := filepath.Join(c.Data, "postgres")
-	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
-		return "", nil, usageError{fmt.Errorf("%s contains no private database: set DATABASE_URL or --data", c.Data)}
-	}
-	lock, err := openDataFolder(c.Data)
-	if errors.As(err, new(folderInUseError)) { // a running server has locked it, whose database can be used
-		url, err := localpg.RunningURL(folder)
-		return url, func() error { return nil }, err
-	}
-	if err != nil {
-		return "", nil, err
-	}
-	private, err := startPrivate(ctx, c.Data, slog.New(slog.NewTextHandler(to.err, nil)))
-	if err != nil {
-		return "", nil, errors.Join(err, lock.release())
-	}
-	return private.URL(), func() error { return errors.Join(private.Stop(), lock.release()) }, nil
 }
 
 // mediaCheck compares rows and stored files, both in the order of their names, so that it holds

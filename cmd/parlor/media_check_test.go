@@ -56,7 +56,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	run := func(what string, deleting bool, want error, lines ...string) {
 		t.Helper()
 		var out bytes.Buffer
-		c := MediaCheckCmd{DatabaseURL: auth.Secret(database), MediaURL: auth.Secret(address), Delete: deleting}
+		c := MediaCheckCmd{BesideServer: BesideServer{DatabaseURL: auth.Secret(database)}, MediaURL: auth.Secret(address), Delete: deleting}
 		if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); !errors.Is(err, want) || (want == nil) != (err == nil) {
 			t.Errorf("%s: %v", what, err)
 		}
@@ -118,7 +118,7 @@ func testMediaCheck(t *testing.T, address string, put func(id, data string, age 
 	put(oldOrphan, "old", 48*time.Hour)
 	database = storetest.Database(t)
 	var out bytes.Buffer
-	c := MediaCheckCmd{DatabaseURL: auth.Secret(database), MediaURL: auth.Secret(address), Delete: true}
+	c := MediaCheckCmd{BesideServer: BesideServer{DatabaseURL: auth.Secret(database)}, MediaURL: auth.Secret(address), Delete: true}
 	if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); err == nil || strings.Contains(out.String(), "deleted  ") {
 		t.Errorf("with another database: %v\n%s", err, out.String())
 	}
@@ -144,7 +144,7 @@ func TestMediaCheckOfManyFiles(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	c := MediaCheckCmd{DatabaseURL: auth.Secret(database), MediaURL: auth.Secret(folder)}
+	c := MediaCheckCmd{BesideServer: BesideServer{DatabaseURL: auth.Secret(database)}, MediaURL: auth.Secret(folder)}
 	if err := c.Run(t.Context(), console{out: &out, err: io.Discard}); err != nil || !strings.Contains(out.String(), "1010 files and upload parts in the database: 0 missing, 0 damaged; 0 orphans") {
 		t.Errorf("%v: %s", err, out.String())
 	}

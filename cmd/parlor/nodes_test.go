@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type nodes struct {
 	t       *testing.T
 	ctx     context.Context
+	env     []string
 	servers []*process
 	admin   string // an admin token
 }
@@ -39,8 +41,8 @@ func startNodes(t *testing.T, n int, args ...string) *nodes {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	env := append(sharedEnv(t, ownDatabase(t)), "PARLOR_MESSAGE_RATE=0")
-	c := &nodes{t: t, ctx: ctx}
+	env := append(sharedEnv(t, ownDatabase(t)+"&pool_max_conns=8"), "PARLOR_MESSAGE_RATE=0")
+	c := &nodes{t: t, ctx: ctx, env: env}
 	for range n {
 		c.servers = append(c.servers, startParlorWith(t, storetest.Folder(t), env, args...))
 	}
@@ -282,6 +284,22 @@ func (c *nodes) adminCall(server int, method, path string, body any) {
 	c.t.Helper()
 	admin := &client{http: http.DefaultClient, base: c.servers[server].url, user: "admin", key: c.admin}
 	admin.mustCall(c.ctx, c.t, method, path, body, nil)
+}
+
+// list returns what parlor nodes prints about each server, by its state.
+func (c *nodes) list() map[room.NodeState][]string {
+	c.t.Helper()
+	got := parlor(c.ctx, c.t, c.env, "nodes")
+	lines := strings.Split(strings.TrimSpace(got.out), "\n")
+	if got.code != exitOK || got.err != "" || !strings.HasPrefix(lines[0], "STATE ") {
+		c.t.Fatalf("parlor nodes: exit code %d, %s%s", got.code, got.out, got.err)
+	}
+	listed := make(map[room.NodeState][]string)
+	for _, line := range lines[1:] {
+		state, rest, _ := strings.Cut(line, " ")
+		listed[room.NodeState(state)] = append(listed[room.NodeState(state)], strings.TrimSpace(rest))
+	}
+	return listed
 }
 
 // say sends a message through a server.
@@ -610,4 +628,81 @@ func TestNodesOfOneSession(t *testing.T) {
 	bob.mustCall(c.ctx, t, http.MethodDelete, "/v1/sessions/current", nil, nil)
 	bob.awaitEnd(`"loggedOut"`)
 	alice.await(room.TypeMembersLeft, `"bob"`)
+}
+
+// TestListNodes lists servers that run, one that stops, and one that was killed: through the API,
+// and with the command, which needs no server.
+func TestListNodes(t *testing.T) {
+	t.Parallel()
+	c := startNodes(t, 3, "--drain", "6s", "--drain-delay", "2s")
+	c.login("alice", 0, 1)
+	started := make(map[room.NodeID]bool)
+	for i, p := range c.servers {
+		admin := &client{http: http.DefaultClient, base: p.url, user: "admin", key: c.admin}
+		var reply struct {
+			Nodes []struct {
+				NodeID                room.NodeID
+				NodeName, Version     string
+				State                 room.NodeState
+				StreamCount           int
+				Self                  bool
+				StartedAt, LeaseUntil time.Time
+				HeardSince            *time.Time
+			}
+		}
+		admin.mustCall(c.ctx, t, http.MethodGet, "/v1/admin/nodes", nil, &reply)
+		if len(reply.Nodes) != len(c.servers) {
+			t.Fatalf("server %d lists %+v", i, reply.Nodes)
+		}
+		for j, n := range reply.Nodes { // they were started in this order
+			started[n.NodeID] = true
+			if n.Self != (i == j) || (n.HeardSince == nil) != n.Self || (n.StreamCount == 1) != (j == 1) {
+				t.Errorf("server %d lists %+v", i, n)
+			}
+			if n.State != room.NodeRunning || n.NodeName != hostName() || n.Version == "" || !n.LeaseUntil.After(n.StartedAt) {
+				t.Errorf("server %d lists %+v", i, n)
+			}
+			if n.HeardSince != nil && (n.HeardSince.Before(reply.Nodes[0].StartedAt) || time.Since(*n.HeardSince) < 0) {
+				t.Errorf("server %d hears %+v", i, n)
+			}
+		}
+	}
+	if listed := c.list(); len(started) != 3 || len(listed[room.NodeRunning]) != 3 || !strings.HasPrefix(listed[room.NodeRunning][0], hostName()+" ") {
+		t.Errorf("3 servers run, and listed are %q", listed)
+	}
+
+	c.servers[2].signal(syscall.SIGKILL)
+	if err := c.servers[1].cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for listed := c.list(); len(listed[room.NodeStopping]) != 1 || len(listed[room.NodeRunning]) == 0; listed = c.list() {
+		if c.ctx.Err() != nil {
+			t.Fatalf("one server stops, and listed are %q", listed)
+		}
+		wait(c.ctx, 50*time.Millisecond)
+	}
+	<-c.servers[1].done
+	c.servers[0].signal(syscall.SIGTERM)
+	for listed := c.list(); len(listed) != 1 || len(listed[room.NodeLate]) != 1; listed = c.list() {
+		if c.ctx.Err() != nil {
+			t.Fatalf("one server was killed, the others have ended, and listed are %q", listed)
+		}
+		wait(c.ctx, 50*time.Millisecond)
+	}
+
+	private := startParlor(t, storetest.Folder(t))
+	want := "running " + hostName()
+	for range 2 { // it runs, and it has ended
+		got := parlor(c.ctx, t, nil, "nodes", "--data", private.data)
+		if got.code != exitOK || !strings.Contains(strings.Join(strings.Fields(got.out), " "), want) {
+			t.Errorf("exit code %d, %s%s; want %q", got.code, got.out, got.err, want)
+		}
+		private.signal(syscall.SIGTERM)
+		want = "no servers are registered"
+	}
+	for url, code := range map[string]int{"": exitUsage, "postgres": exitUsage, "postgres://127.0.0.1:9/parlor": exitError} {
+		if got := parlor(c.ctx, t, []string{"DATABASE_URL=" + url}, "nodes"); got.code != code || got.out != "" || !strings.HasPrefix(got.err, "parlor: ") {
+			t.Errorf("with DATABASE_URL=%s: exit code %d, %s%s", url, got.code, got.out, got.err)
+		}
+	}
 }
