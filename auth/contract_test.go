@@ -146,7 +146,7 @@ func TestContractExamplesOfClaims(t *testing.T) {
 		User: room.User{ID: "guest-17", Name: "Guest 17"}, IssuedAt: time.Unix(1795453200, 0).UTC(), ExpiresAt: time.Unix(1795456800, 0).UTC(),
 		Grants: &room.Grants{
 			Rooms: []room.Grant{
-				{RoomID: "class-7", Create: true, Join: true, Send: true, Kick: true, Attributes: true}, {RoomID: "hall-*", Join: true},
+				{RoomID: "class-7", Create: true, Join: true, Send: true, Kick: true, Attributes: true, Settings: true}, {RoomID: "hall-*", Join: true},
 			},
 			Peers: []room.UserID{"alice", "support-*"}, Media: true,
 		},

@@ -78,7 +78,7 @@ func (a *api) adminGetRoom(w http.ResponseWriter, r *http.Request, _ room.Actor,
 	if err != nil {
 		return err
 	}
-	return a.answer(w, r, http.StatusOK, roomReply{found})
+	return a.answerRoom(w, r, found)
 }
 
 func (a *api) adminDestroyRoom(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {

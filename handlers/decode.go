@@ -279,6 +279,9 @@ func newValidator() *validator.Validate {
 	})
 	rules := map[string]validator.Func{
 		"name": func(f validator.FieldLevel) bool {
+			if f.Field().String() == "" {
+				return true // whether it may be empty is another rule
+			}
 			name, bad := room.CleanName(f.Field().String(), number(f.Param()))
 			if bad == nil {
 				f.Field().SetString(name) // here, so that no handler can forget it

@@ -53,7 +53,7 @@ var requestTypes = []reflect.Type{
 	reflect.TypeFor[createSessionRequest](), reflect.TypeFor[renewTokenRequest](), reflect.TypeFor[createRoomRequest](),
 	reflect.TypeFor[enterRoomRequest](), reflect.TypeFor[switchRoomRequest](), reflect.TypeFor[sendMessageRequest](), reflect.TypeFor[developmentTokenRequest](),
 	reflect.TypeFor[kickRequest](), reflect.TypeFor[adminSendMessageRequest](),
-	reflect.TypeFor[updateRoomAttributesRequest](), reflect.TypeFor[updateMemberAttributesRequest](),
+	reflect.TypeFor[updateRoomRequest](), reflect.TypeFor[updateRoomAttributesRequest](), reflect.TypeFor[updateMemberAttributesRequest](),
 }
 
 // keepsAll checks that a request contains all that was sent, unchanged, according to a lenient

@@ -70,7 +70,7 @@ var (
 	errTooManyLogins       = newProblem(http.StatusTooManyRequests, "too_many_logins", "There are too many logins of this user or from this address: wait Retry-After seconds.")
 	errTooManyRoomsCreated = newProblem(http.StatusTooManyRequests, "too_many_rooms_created", "The user creates too many rooms: wait Retry-After seconds.")
 	errTooManyJoins        = newProblem(http.StatusTooManyRequests, "too_many_joins", "The user joins and leaves rooms too often: wait Retry-After seconds.")
-	errTooManyAttributes   = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes too often: wait Retry-After seconds.")
+	errTooManyAttributes   = newProblem(http.StatusTooManyRequests, "too_many_attribute_changes", "The user changes attributes or settings too often: wait Retry-After seconds.")
 )
 
 // userLimiter limits how often a user does something. fault is the error for a user that is too

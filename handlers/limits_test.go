@@ -30,6 +30,8 @@ var requests = map[string]any{
 	"adminKickMembers":       kickRequest{},
 	"adminVoidTokens":        voidTokensRequest{},
 	"adminSendMessage":       adminSendMessageRequest{},
+	"updateRoom":             updateRoomRequest{},
+	"adminUpdateRoom":        updateRoomRequest{},
 	"updateRoomAttributes":   updateRoomAttributesRequest{},
 	"updateMemberAttributes": updateMemberAttributesRequest{},
 	"createDevelopmentToken": developmentTokenRequest{},

@@ -19,7 +19,8 @@ type roomStore interface {
 	SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
 }
 
-// configRequest has the settings of a new room. An absent setting has the server's default.
+// configRequest has settings of a room. An absent setting has the server's default in a new room, and
+// stays as it is in an existing one.
 type configRequest struct {
 	DestroyDelay  *room.Seconds  `json:"destroyDelay" validate:"omitnil,min=0,max=10800"`
 	UnusedTimeout *room.Seconds  `json:"unusedTimeout" validate:"omitnil,min=1,max=86400"`
@@ -199,7 +200,7 @@ func (a *api) getRoom(w http.ResponseWriter, r *http.Request, session room.Sessi
 		return err
 	}
 	a.expectEvents(found)
-	return a.answer(w, r, http.StatusOK, roomReply{found})
+	return a.answerRoom(w, r, found)
 }
 
 // expectEvents makes sure that the streams of this server get the events up to the lastSeq of rooms

@@ -30,6 +30,7 @@ type Store interface {
 	streamStore
 	feedStore
 	roomStore
+	settingsStore
 	memberStore
 	attributeStore
 	memberAttributeStore
@@ -202,6 +203,7 @@ func New(opts Options) *API {
 
 		r.Post("/v1/rooms", a.withSession(a.createRoom, inBody))
 		r.Get("/v1/rooms/{roomID}", a.withRoom(a.getRoom))
+		r.Patch("/v1/rooms/{roomID}", a.withRoom(a.updateRoom, inBody))
 		r.Post("/v1/rooms/{roomID}/join", a.withRoom(a.joinRoom))
 		r.Post("/v1/rooms/{roomID}/enter", a.withRoom(a.enterRoom, inBody))
 		r.Post("/v1/rooms/{roomID}/switch", a.withRoom(a.switchRoom, inBody))
@@ -227,6 +229,7 @@ func New(opts Options) *API {
 		r.Get("/v1/admin/rooms", a.withAdmin(a.adminListRooms, inQuery))
 		r.Post("/v1/admin/rooms", a.withAdmin(a.adminCreateRoom, inBody))
 		r.Get("/v1/admin/rooms/{roomID}", a.withAdminRoom(a.adminGetRoom))
+		r.Patch("/v1/admin/rooms/{roomID}", a.withAdminRoom(a.adminUpdateRoom, inBody))
 		r.Delete("/v1/admin/rooms/{roomID}", a.withAdminRoom(a.adminDestroyRoom, inQuery))
 		r.Get("/v1/admin/rooms/{roomID}/members", a.withAdminRoom(a.adminListMembers, inQuery))
 		r.Delete("/v1/admin/rooms/{roomID}/members/{userID}", a.withAdminMember(a.adminKickMember, inQuery))

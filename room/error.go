@@ -82,7 +82,7 @@ var (
 	ErrMediaSent         = &Error{Conflict, "media_sent", "The file was sent and cannot be deleted by itself: recall its messages instead."}
 	ErrUploadOffset      = &Error{Conflict, "upload_offset", "This is not the offset of the upload: get it with getUploadOffset, and continue from there."}
 	ErrAttributesFull    = &Error{Conflict, "attributes_full", "There would be too many attributes, or too many bytes of them: delete some first."}
-	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The attributes have changed since the version in If-Match: read them again."}
+	ErrVersionMismatch   = &Error{Outdated, "version_mismatch", "The version in If-Match is out of date: read the current one, and decide again."}
 	ErrMediaQuota        = &Error{Exhausted, "media_quota", "Upload quota exceeded: send or delete some of your unsent files first, or try again later."}
 	ErrUnavailable       = &Error{Unavailable, "unavailable", "The server is temporarily unavailable: try again after Retry-After seconds."}
 	ErrInternal          = &Error{Internal, "internal", "Something went wrong on the server, whose log contains the cause under this requestID."}

@@ -20,6 +20,7 @@ const (
 
 	TypeAttributesUpdated       EventType = "roomAttributesUpdated"
 	TypeMemberAttributesUpdated EventType = "roomMemberAttributesUpdated"
+	TypeRoomUpdated             EventType = "roomUpdated"
 )
 
 // The events of a user's inbox: stored, numbered, and delivered to every session of the user.
@@ -103,6 +104,12 @@ type (
 		Infos        []MemberAttributesInfo `json:"infos"`
 		OperatedInfo *OperatedInfo          `json:"operatedInfo,omitempty"`
 	}
+	// RoomUpdated says that the name or the settings of the room were changed. It has all of them.
+	RoomUpdated struct {
+		Name         string        `json:"roomName"`
+		Config       Config        `json:"config"`
+		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
+	}
 	// OperatedInfo names the user who caused an event. It is absent if no user did.
 	OperatedInfo struct {
 		UserID UserID `json:"userID"`
@@ -181,6 +188,7 @@ func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceive
 func (PeerMessageRecalled) Type() EventType     { return TypePeerMessageRecalled }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
 func (MemberAttributesUpdated) Type() EventType { return TypeMemberAttributesUpdated }
+func (RoomUpdated) Type() EventType             { return TypeRoomUpdated }
 func (SessionReady) Type() EventType            { return TypeSessionReady }
 func (ConnectionStateChanged) Type() EventType  { return TypeConnectionStateChanged }
 func (RoomStateChanged) Type() EventType        { return TypeRoomStateChanged }
@@ -267,6 +275,8 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[AttributesUpdated](data)
 	case TypeMemberAttributesUpdated:
 		return decode[MemberAttributesUpdated](data)
+	case TypeRoomUpdated:
+		return decode[RoomUpdated](data)
 	default:
 		return nil, fmt.Errorf("events of type %q are not stored", t)
 	}

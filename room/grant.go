@@ -2,8 +2,8 @@ package room
 
 import "strings"
 
-// Grants is what a user token allows. Nil allows everything except kicking. A token that grants
-// anything is restricted everywhere: it allows only what it grants.
+// Grants is what a user token allows. Nil allows everything except kicking and changing the settings
+// of rooms. A token that grants anything is restricted everywhere: it allows only what it grants.
 type Grants struct {
 	Rooms []Grant
 	// Peers holds the IDs of the users that messages may be sent to, or patterns; see covers.
@@ -21,6 +21,8 @@ type Grant struct {
 	Kick   bool   `json:"kick,omitempty"`
 	// Attributes allows changes of the room's attributes and of other members' attributes.
 	Attributes bool `json:"attributes,omitempty"`
+	// Settings allows changes of the room's name and settings.
+	Settings bool `json:"settings,omitempty"`
 }
 
 // Action is an action that a grant may allow.
@@ -32,12 +34,13 @@ const (
 	ActionSend
 	ActionKick
 	ActionAttributes
+	ActionSettings
 )
 
-// Check returns ErrNotGranted if the grants do not allow the action in a room. Kicking needs an
-// explicit grant.
+// Check returns ErrNotGranted if the grants do not allow the action in a room. Kicking and changing
+// settings need an explicit grant, because they concern other members.
 func (g *Grants) Check(a Action, id RoomID) error {
-	if g == nil && a != ActionKick {
+	if g == nil && a != ActionKick && a != ActionSettings {
 		return nil
 	}
 	if g != nil {
@@ -116,6 +119,8 @@ func (g Grant) allows(a Action) bool {
 		return g.Kick
 	case ActionAttributes:
 		return g.Attributes
+	case ActionSettings:
+		return g.Settings
 	}
 	return false
 }

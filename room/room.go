@@ -79,8 +79,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// Settings is the part of a Config that a room's creator chose. A nil field means the server's
-// default.
+// Settings is the part of a Config that a caller chose: the creator of a room, or one who changes
+// it. A nil field means the server's default, or no change.
 type Settings struct {
 	DestroyDelay  *Seconds
 	UnusedTimeout *Seconds
@@ -91,7 +91,7 @@ type Settings struct {
 	HistoryVisible *HistoryVisible
 }
 
-// Over returns the defaults, replaced by the settings that the creator chose.
+// Over returns the defaults, replaced by the settings that the caller chose.
 func (s Settings) Over(defaults Config) Config {
 	c := defaults
 	set(&c.DestroyDelay, s.DestroyDelay)
@@ -150,11 +150,17 @@ type Room struct {
 	Attributes Attributes `json:"roomAttributes"`
 	// AttributesVersion is the seq of the last event that changed the attributes; 0 if none did.
 	AttributesVersion Seq `json:"attributesVersion"`
+	// SettingsVersion is the seq of the last event that changed the name or the settings; 0 if none
+	// did.
+	SettingsVersion Seq `json:"settingsVersion"`
 
 	// DestroyAt is when the room is destroyed unless a session joins before. It is zero while the
 	// room has members.
 	DestroyAt Instant `json:"destroyAt,omitzero"`
 
+	// EmptySince is when the last member left; zero if no session ever joined. It has no meaning
+	// while the room has members.
+	EmptySince Instant `json:"-"`
 	// PresencePending says that joins or leaves are waiting for the next batch of presence events.
 	PresencePending bool `json:"-"`
 	// OldestSeq is the oldest event that can still be read.
@@ -169,8 +175,8 @@ type Room struct {
 
 // StartUnusedTimeout returns a room without members that is destroyed after its UnusedTimeout
 // unless a session joins.
-func (r Room) StartUnusedTimeout(now time.Time) Room {
-	r.DestroyAt = InstantOf(now.Add(r.Config.UnusedTimeout.Duration()))
+func (r Room) StartUnusedTimeout() Room {
+	r.DestroyAt = r.unusedUntil()
 	return r
 }
 
@@ -315,6 +321,7 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 	case r.Config.DestroyDelay == 0:
 		r.DestroyedAt, r.DestroyReason = r.next(now), DestroyEmpty
 	default:
+		r.EmptySince = InstantOf(now)
 		r.DestroyAt = InstantOf(now.Add(r.Config.DestroyDelay.Duration()))
 		r = r.replaceAttributes(&c, nil, "", now)
 	}

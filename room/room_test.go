@@ -17,12 +17,12 @@ import (
 
 var noon = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
-// TestRoomMatchesModel makes sessions join and leave at random, and compares the rules with a
-// model that only knows which sessions are in the room.
+// TestRoomMatchesModel makes sessions join and leave a room whose limit changes at random, and compares the rules with a
+// model that only knows the limit and which sessions are in the room.
 func TestRoomMatchesModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		const maxMembers = 3
+		maxMembers := 3
 		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: maxMembers}}
 		in := map[room.UserID]map[room.SessionID]bool{}
 		user := rapid.Custom(func(t *rapid.T) room.User {
@@ -60,7 +60,7 @@ func TestRoomMatchesModel(t *testing.T) {
 						t.Fatalf("joining again: %+v, %v", c, err)
 					}
 					return
-				case len(in[u.ID]) == 0 && len(in) == maxMembers:
+				case len(in[u.ID]) == 0 && len(in) >= maxMembers:
 					if !errors.Is(err, room.ErrRoomFull) || !reflect.DeepEqual(r, before) {
 						t.Fatalf("a full room: %v", err)
 					}
@@ -101,8 +101,20 @@ func TestRoomMatchesModel(t *testing.T) {
 				}
 				checkEvents(c)
 			},
+			"update": func(t *rapid.T) {
+				if r.MemberCount == 0 {
+					t.Skip("empty")
+				}
+				before, limit := r.Config.MaxMembers, rapid.IntRange(1, 4).Draw(t, "maxMembers")
+				updated, c, err := r.Update(room.RoomUpdate{Settings: room.Settings{MaxMembers: &limit}}, times.now(t))
+				r, maxMembers = updated, limit
+				if err != nil || (len(c.Events) == 1) != (before != limit) || len(c.Left) > 0 || r.Config.MaxMembers != limit {
+					t.Fatalf("a limit of %d after %d: %+v, %v", limit, before, c, err)
+				}
+				checkEvents(c)
+			},
 			"": func(t *rapid.T) {
-				if r.MemberCount != len(in) || r.MemberCount > maxMembers {
+				if r.MemberCount != len(in) {
 					t.Fatalf("%d members, want %d", r.MemberCount, len(in))
 				}
 				if destroyed := !r.DestroyedAt.IsZero(); destroyed != (len(in) == 0 && r.LastSeq > 0) {

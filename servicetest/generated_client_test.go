@@ -88,6 +88,11 @@ func TestContractClient(t *testing.T) {
 	if p := mustReply(t, err, late.ApplicationproblemJSON412); p.Code != "version_mismatch" {
 		t.Errorf("problem for an outdated version is %+v", p)
 	}
+	roomName := "Second class"
+	refused, err := client.UpdateRoomWithResponse(ctx, id, &parlor.UpdateRoomParams{IfMatch: &tag}, parlor.UpdateRoomRequest{RoomName: &roomName})
+	if p := mustReply(t, err, refused.ApplicationproblemJSON403); p.Code != "not_granted" {
+		t.Errorf("problem without a grant is %+v", p)
+	}
 	const peer = "b?b%" // has characters that must be encoded in a path
 	s.login(peer)
 	written, err := client.SendPeerMessageWithResponse(ctx, peer, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("Psst")})

@@ -101,7 +101,7 @@ func (w *referenceModel) mayEnter(v *modelSession, l *generation, others int) ve
 		}
 		return verdict{}
 	}
-	if len(l.memberList) == l.Config.MaxMembers {
+	if len(l.memberList) >= l.Config.MaxMembers {
 		return refused(409, "room_full")
 	}
 	if others >= modelRooms {
@@ -235,6 +235,7 @@ func (w *referenceModel) removeSessions(l *generation, out []*modelSession, reas
 	if len(l.memberList) > 0 {
 		return
 	}
+	l.used, l.emptySince = true, w.now
 	l.DestroyAt = room.InstantOf(w.instant().Add(l.Config.DestroyDelay.Duration()))
 	if l.Config.DestroyDelay == 0 {
 		delete(w.rooms, l.ID)
@@ -266,6 +267,27 @@ func (w *referenceModel) createEmptyRoom(id room.RoomID, config room.Config) ver
 	l.DestroyAt = room.InstantOf(w.instant().Add(config.UnusedTimeout.Duration()))
 	w.rooms[id] = l
 	return verdict{status: 201, generation: l}
+}
+
+// update changes the settings of a room as an admin.
+func (w *referenceModel) update(id room.RoomID, patch func(*room.Config)) verdict {
+	l := w.rooms[id]
+	if l == nil {
+		return refused(404, "room_not_found")
+	}
+	before := l.Config
+	if patch(&l.Config); l.Config != before {
+		l.append(w, "settings: %+v", l.Config)
+		l.SettingsVersion = l.LastSeq
+	}
+	switch {
+	case len(l.memberList) > 0:
+	case l.used:
+		l.DestroyAt = room.InstantOf(w.began.Add(l.emptySince + l.Config.DestroyDelay.Duration()))
+	default:
+		l.DestroyAt = room.InstantOf(l.CreatedAt.Time().Add(l.Config.UnusedTimeout.Duration()))
+	}
+	return verdict{status: 200, generation: l}
 }
 
 // destroy destroys a room as an admin. No session can read its log afterwards.

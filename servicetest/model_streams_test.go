@@ -128,7 +128,7 @@ func (m *model) checkStream(s *slot) {
 				s.client.fence()
 			}
 			continue // the reference model has no fences, so a stream never resumes from one
-		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypePeerMessagesReceived)}, e.Type):
+		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skipOptional("")
 			m.checkLogEvent(s, e)
 		default:
@@ -254,6 +254,8 @@ func (m *model) textOf(e event) string {
 			list = append(list, fmt.Sprintf("with %s, %s writes: %s", message.Peer, message.Sender.ID, message.Text))
 		}
 		return strings.Join(list, ", ")
+	case room.TypeRoomUpdated:
+		return fmt.Sprintf("settings: %+v", bodyOf[room.RoomUpdated](m, e).Config)
 	case room.TypeInboxReset:
 		return fmt.Sprintf("inbox reset %s", bodyOf[room.InboxReset](m, e).Reason)
 	case room.TypeSessionReady:

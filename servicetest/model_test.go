@@ -87,6 +87,7 @@ type move struct {
 	room, to room.RoomID
 	nth      int // selects one of several candidates
 	config   room.Config
+	setting  string // the one that is changed
 	create   bool
 	cursor   string
 	after    time.Duration
@@ -106,20 +107,21 @@ func drawMove(t *rapid.T) move {
 	v := move{
 		what: one(t, "what",
 			"enter", "listen", "send", "switch", "wait", "enter", "listen", "write", "send", "hang up", "wait",
-			"enter", "listen", "send", "switch", "wait", "hang up", "join", "create", "kick", "open", "leave all",
+			"enter", "listen", "send", "switch", "wait", "hang up", "join", "create", "kick", "update", "open", "update", "leave all",
 			"end", "destroy", "log out", "leave"),
 		who:  rapid.IntRange(0, len(slotNames)-1).Draw(t, "who"),
 		room: one(t, "room", modelRoomIDs...),
 		nth:  rapid.IntRange(0, 7).Draw(t, "nth"),
 	}
 	switch v.what {
-	case "enter", "create", "switch", "open":
+	case "enter", "create", "switch", "open", "update":
 		v.config = room.Config{
 			DestroyDelay: one[room.Seconds](t, "destroyDelay", 0, 5), UnusedTimeout: one[room.Seconds](t, "unusedTimeout", 1, 7),
 			MemberTimeout: one[room.Seconds](t, "memberTimeout", 5, 30), MaxMembers: one(t, "maxMembers", 3, 2, 1),
 			SameUser:       one(t, "sameUser", room.SameUserAllow, room.SameUserReplace, room.SameUserReject),
 			HistoryVisible: one(t, "historyVisible", room.HistoryAll, room.HistorySinceJoined),
 		}
+		v.setting = one(t, "setting", "memberTimeout", "maxMembers", "destroyDelay", "unusedTimeout", "sameUser", "all", "none")
 		v.to, v.create = one(t, "to", modelRoomIDs...), one(t, "create", true, false)
 	case "listen":
 		v.cursor = one(t, "cursor", "newest", "none", "newest", "newest", "older", "garbage")
@@ -265,6 +267,10 @@ func (m *model) doAdmin(v move) {
 	case "open":
 		got := m.adminClient.call("POST", "/v1/admin/rooms", object{"roomID": v.room, "config": v.config})
 		m.compare(fmt.Sprint("the operator creates ", v.room), m.reference.createEmptyRoom(v.room, v.config), got)
+	case "update":
+		body, patch := v.update()
+		got := m.adminClient.call("PATCH", adminPath(v.room, ""), body)
+		m.compare(fmt.Sprintf("the operator changes %s of %s: %v", v.setting, v.room, body), m.reference.update(v.room, patch), got)
 	case "kick":
 		got := m.adminClient.call("POST", adminPath(v.room, "/kick"), object{"userIDs": v.users, "reason": "out", "banSeconds": v.ban})
 		call := fmt.Sprintf("the operator kicks %v out of %s for %d s", v.users, v.room, v.ban)
@@ -282,6 +288,34 @@ func (m *model) doAdmin(v move) {
 		m.compare("the operator ends "+s.name, want, got)
 	default:
 		m.t.Fatalf("unknown move %q", v.what)
+	}
+}
+
+// update returns the body of a move that changes settings of a room, and the change that it means.
+func (v move) update() (body object, patch func(*room.Config)) {
+	fields := map[string]any{
+		"memberTimeout": v.config.MemberTimeout, "maxMembers": v.config.MaxMembers, "destroyDelay": v.config.DestroyDelay,
+		"unusedTimeout": v.config.UnusedTimeout, "sameUser": v.config.SameUser,
+	}
+	switch v.setting {
+	case "none":
+		return object{"roomName": ""}, func(*room.Config) {}
+	case "all":
+		return object{"config": v.config}, func(c *room.Config) { *c = v.config }
+	}
+	return object{"config": object{v.setting: fields[v.setting]}}, func(c *room.Config) {
+		switch v.setting {
+		case "memberTimeout":
+			c.MemberTimeout = v.config.MemberTimeout
+		case "maxMembers":
+			c.MaxMembers = v.config.MaxMembers
+		case "destroyDelay":
+			c.DestroyDelay = v.config.DestroyDelay
+		case "unusedTimeout":
+			c.UnusedTimeout = v.config.UnusedTimeout
+		case "sameUser":
+			c.SameUser = v.config.SameUser
+		}
 	}
 }
 

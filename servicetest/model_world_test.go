@@ -42,6 +42,9 @@ type generation struct {
 	room.Room
 	memberList []*modelMember // in the order in which they entered
 	log        []logEntry     // from seq 1
+	// used means that a session has joined, and emptySince is when the last member left.
+	used       bool
+	emptySince time.Duration
 }
 
 // modelMember is a member of a room, with its sessions there.
@@ -313,7 +316,8 @@ func (w *referenceModel) deadlines() []time.Duration {
 
 // describe formats a room as the API returns it.
 func describe(r room.Room, began time.Time) string {
-	text := fmt.Sprintf("%s/%d of %v %+v: %d members, seq %d", r.ID, r.Generation, r.CreatedAt.Time().Sub(began), r.Config, r.MemberCount, r.LastSeq)
+	text := fmt.Sprintf("%s/%d of %v %+v since %d: %d members, seq %d",
+		r.ID, r.Generation, r.CreatedAt.Time().Sub(began), r.Config, r.SettingsVersion, r.MemberCount, r.LastSeq)
 	if r.DestroyAt != 0 {
 		text += fmt.Sprintf(", goes at %v", r.DestroyAt.Time().Sub(began))
 	}

@@ -78,6 +78,7 @@ var answers = func() map[string]map[relation]answer {
 		"endUpload":              always(refuses(http.StatusNotFound, "media_not_found")),
 		"getMedia":               always(refuses(http.StatusNotFound, "media_not_found")),
 		"downloadMedia":          always(refuses(http.StatusNotFound, "media_not_found")),
+		"updateRoom":             always(refuses(http.StatusForbidden, "not_granted")),
 		"kickMembers":            forMembers(refuses(http.StatusForbidden, "not_granted")),
 	}
 }()

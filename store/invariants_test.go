@@ -91,7 +91,7 @@ func randomStep(
 	t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, files []room.Media, client int,
 ) error {
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
-	switch random.IntN(25) {
+	switch random.IntN(27) {
 	case 0:
 		_, err := f.CreateRoom(t.Context(), as(*session), id, room.RoomOptions{})
 		return err
@@ -130,6 +130,12 @@ func randomStep(
 			By: session.User.ID, Set: map[string]string{fmt.Sprint(random.IntN(2)): fmt.Sprint(random.IntN(2))},
 			DeleteAfterOwnerLeft: new(random.IntN(2) > 0),
 		})
+		return err
+	case 25:
+		_, err := f.UpdateRoom(t.Context(), as(*session), id, room.RoomUpdate{Settings: randomSettings(random)})
+		return err
+	case 26:
+		_, err := f.UpdateRoom(t.Context(), admin, id, room.RoomUpdate{Name: new(fmt.Sprint(random.IntN(3))), Settings: randomSettings(random)})
 		return err
 	case 11:
 		if random.IntN(4) > 0 {
@@ -178,6 +184,15 @@ func randomStep(
 	}
 }
 
+// randomSettings returns changes of settings, with which the rooms stay as large as they are.
+func randomSettings(random *rand.Rand) room.Settings {
+	return room.Settings{
+		DestroyDelay: new(room.Seconds(random.IntN(3))), UnusedTimeout: new(room.Seconds(1 + random.IntN(3))),
+		MemberTimeout: new(room.Seconds(5 + random.IntN(30))),
+		SameUser:      new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
+	}
+}
+
 // invariants must hold at any time. Each query counts violations.
 var invariants = map[string]string{
 	"the bytes of files are counted for each user and for all": `
@@ -219,6 +234,9 @@ var invariants = map[string]string{
 	"the version of a room's attributes is their newest event": `
 		SELECT count(*) FROM rooms r LEFT JOIN room_attributes a USING (generation) WHERE destroyed_at IS NULL AND (a.version IS NULL OR a.version >= oldest_seq) AND coalesce(a.version, 0) <>
 			(SELECT coalesce(max(seq), 0) FROM events e WHERE e.generation = r.generation AND type = 'roomAttributesUpdated')`,
+	"the version of a room's settings is their newest event": `
+		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND (updated_seq = 0 OR updated_seq >= oldest_seq) AND updated_seq <>
+			(SELECT coalesce(max(seq), 0) FROM events e WHERE e.generation = r.generation AND type = 'roomUpdated')`,
 	"empty rooms have no attributes": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND member_count = 0 AND (
 			generation IN (SELECT generation FROM room_attributes WHERE pairs <> '{}')

@@ -11,8 +11,8 @@ import (
 )
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
-	r.max_members, r.same_user, r.history_visible, r.member_count,
-	(SELECT last_seq FROM logs l WHERE l.generation = r.generation), r.oldest_seq, r.created_at, r.destroy_at, r.untold,
+	r.max_members, r.same_user, r.history_visible, r.updated_seq, r.member_count,
+	(SELECT last_seq FROM logs l WHERE l.generation = r.generation), r.oldest_seq, r.created_at, r.destroy_at, r.empty_since, r.untold,
 	coalesce((SELECT version FROM room_attributes a WHERE a.generation = r.generation), 0),
 	(SELECT pairs FROM room_attributes a WHERE a.generation = r.generation)`
 
@@ -21,16 +21,20 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 		r         room.Room
 		createdAt time.Time
 		destroyAt *time.Time
+		empty     *time.Time
 		pairs     attributePairs // nil if the room never had attributes
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
-		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &r.PresencePending,
+		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.SettingsVersion, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &empty, &r.PresencePending,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
 	r.CreatedAt = room.InstantOf(createdAt)
 	if destroyAt != nil {
 		r.DestroyAt = room.InstantOf(*destroyAt)
+	}
+	if empty != nil {
+		r.EmptySince = room.InstantOf(*empty)
 	}
 	r.Attributes = pairs.attributes()
 	return r, err
@@ -228,7 +232,7 @@ func (s *Store) CreateEmptyRoom(
 		if created, err = s.insertRoom(ctx, tx, id, opts, "", now); err != nil {
 			return c, err
 		}
-		created = created.StartUnusedTimeout(now)
+		created = created.StartUnusedTimeout()
 		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", created.Generation, created.DestroyAt.Time())
 		return c, err
 	}, roomKey(id))
@@ -295,10 +299,11 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 	b.Queue("UPDATE logs SET last_seq = $2, last_xact = "+nextXact+", closed = $3 WHERE generation = $1",
 		r.Generation, r.LastSeq, !r.DestroyedAt.IsZero())
 	b.Queue(`
-		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6,
+		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6, empty_since = $7,
 			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
 		WHERE generation = $1`,
-		r.Generation, r.MemberCount, nullInstant(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending)
+		r.Generation, r.MemberCount, nullInstant(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending,
+		nullInstant(r.EmptySince))
 	for _, e := range events {
 		body, err := encodeBody(e.Body)
 		if err != nil {

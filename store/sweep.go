@@ -259,7 +259,7 @@ func (s *Store) destroyDue(ctx context.Context, now time.Time) error {
 			)
 			UPDATE rooms r SET destroyed_at = destroy_at,
 				destroyed_xact = (SELECT c.last_xact FROM closed c WHERE c.generation = r.generation),
-				destroy_reason = CASE WHEN destroy_at <> created_at + make_interval(secs => unused_timeout) OR EXISTS (
+				destroy_reason = CASE WHEN empty_since IS NOT NULL OR destroy_at <> created_at + make_interval(secs => unused_timeout) OR EXISTS (
 					SELECT FROM events e WHERE e.generation = r.generation AND e.type = $3 OFFSET 0) THEN $4 ELSE $5 END
 			WHERE generation = ANY (ARRAY (SELECT generation FROM closed))`,
 			now, sweepBatch, room.TypeMembersJoined, room.DestroyEmpty, room.DestroyUnused)

@@ -884,7 +884,8 @@ type ConnectionStateChangedEventState string
 
 // CreateRoomRequest The room to be created.
 type CreateRoomRequest struct {
-	// Config Settings of the room to be created. The server's defaults apply to absent ones.
+	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
+	// in an existing room, these stay as they are.
 	Config *RoomConfigRequest `json:"config,omitempty"`
 
 	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
@@ -1008,7 +1009,8 @@ type EnterRoomReply struct {
 
 // EnterRoomRequest What to create the room with if it does not exist.
 type EnterRoomRequest struct {
-	// Config Settings of the room to be created. The server's defaults apply to absent ones.
+	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
+	// in an existing room, these stay as they are.
 	Config *RoomConfigRequest `json:"config,omitempty"`
 
 	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
@@ -1786,7 +1788,7 @@ type Room struct {
 	CreatedAt Timestamp `json:"createdAt"`
 
 	// DestroyAt When the room will be destroyed unless a user joins it before; absent while it has
-	// members.
+	// members. It is in the past for up to a second before the room is destroyed.
 	DestroyAt *time.Time `json:"destroyAt,omitempty"`
 
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
@@ -1819,6 +1821,9 @@ type Room struct {
 	//
 	// Example: First class
 	RoomName RoomName `json:"roomName"`
+
+	// SettingsVersion The seq of the event that last changed the room's name or settings; 0 if none did.
+	SettingsVersion int64 `json:"settingsVersion"`
 }
 
 // RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
@@ -1916,7 +1921,8 @@ type RoomConfig struct {
 	UnusedTimeout UnusedTimeout `json:"unusedTimeout"`
 }
 
-// RoomConfigRequest Settings of the room to be created. The server's defaults apply to absent ones.
+// RoomConfigRequest Settings of the room. In a room to be created, the server's defaults apply to absent ones;
+// in an existing room, these stay as they are.
 type RoomConfigRequest struct {
 	// DestroyDelay How long the room is kept after its last member has left, in seconds. A user who joins in
 	// that time keeps the room from being destroyed.
@@ -2020,6 +2026,10 @@ type RoomGrant struct {
 
 	// Send Whether the user may send messages to the room.
 	Send *bool `json:"send,omitempty"`
+
+	// Settings Whether the user may change the name and settings of the room. Like `kick`, it must be
+	// granted explicitly.
+	Settings *bool `json:"settings,omitempty"`
 }
 
 // RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
@@ -2247,6 +2257,38 @@ type RoomStateChangedEventState string
 // RoomStateEvent What caused the change of state.
 type RoomStateEvent string
 
+// RoomUpdatedEvent The name or the settings of the room were changed. The event has all of them, as they are
+// now. `seq` is their version: a room that was read with this `settingsVersion` or a greater
+// one already includes the change. `operatedInfo` is absent if an admin changed them.
+type RoomUpdatedEvent struct {
+	// Config The settings of a room.
+	Config RoomConfig `json:"config"`
+
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
+	// OperatedInfo The user who caused the change. Absent if no user did, as when an attribute is deleted
+	// because its owner has left.
+	OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
+	//
+	// Example: First class
+	RoomName RoomName `json:"roomName"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
+
 // SameUser What happens when a second session of a member joins: both stay (`allow`), the first is
 // removed (`replace`), or the second is rejected with `user_in_room` (`reject`).
 //
@@ -2417,7 +2459,8 @@ type SubType = int
 
 // SwitchRoomRequest The room to move to, and what to create it with if it does not exist.
 type SwitchRoomRequest struct {
-	// Config Settings of the room to be created. The server's defaults apply to absent ones.
+	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
+	// in an existing room, these stay as they are.
 	Config *RoomConfigRequest `json:"config,omitempty"`
 
 	// CreateIfNotExists Whether to create the other room if it does not exist.
@@ -2537,6 +2580,18 @@ type UpdateRoomAttributesRequest struct {
 	UpdateOwner *bool `json:"updateOwner,omitempty"`
 }
 
+// UpdateRoomRequest The name or settings to change. There must be at least one.
+type UpdateRoomRequest struct {
+	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
+	// in an existing room, these stay as they are.
+	Config *RoomConfigRequest `json:"config,omitempty"`
+
+	// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
+	//
+	// Example: First class
+	RoomName *RoomName `json:"roomName,omitempty"`
+}
+
 // User A user.
 type User struct {
 	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
@@ -2567,10 +2622,11 @@ type UserName = string
 
 // UserTokenClaims The claims of a user token. Other claims are allowed, and not read.
 //
-// A token without grants allows everything, except kicking members. A token with any of the
+// A token without grants allows everything, except kicking members and changing the settings
+// of rooms. A token with any of the
 // claims `rooms`, `peers` and `media` allows only what they grant.
 //
-// Example: {"aud":["parlor"],"exp":1795456800,"iat":1795453200,"iss":"https://id.example.com","media":true,"name":"Guest 17","nbf":1795453200,"peers":["alice","support-*"],"rooms":[{"attributes":true,"create":true,"join":true,"kick":true,"roomID":"class-7","send":true},{"join":true,"roomID":"hall-*"}],"sub":"guest-17"}
+// Example: {"aud":["parlor"],"exp":1795456800,"iat":1795453200,"iss":"https://id.example.com","media":true,"name":"Guest 17","nbf":1795453200,"peers":["alice","support-*"],"rooms":[{"attributes":true,"create":true,"join":true,"kick":true,"roomID":"class-7","send":true,"settings":true},{"join":true,"roomID":"hall-*"}],"sub":"guest-17"}
 type UserTokenClaims struct {
 	// Aud The applications that the token is for; one string counts as a list of one. Must contain
 	// that of the server, if it is configured with one.
@@ -2638,6 +2694,9 @@ type VoidTokensRequest struct {
 	// Example: too loud
 	Reason *OperatorReason `json:"reason,omitempty"`
 }
+
+// IfMatchSettings defines model for IfMatchSettings.
+type IfMatchSettings = string
 
 // MediaID defines model for MediaID.
 type MediaID = openapi_types.UUID
@@ -2715,6 +2774,9 @@ type NotSender = Problem
 // RoomNotFound An error, in the format of RFC 9457.
 type RoomNotFound = Problem
 
+// SettingsChanged An error, in the format of RFC 9457.
+type SettingsChanged = Problem
+
 // StorageFull An error, in the format of RFC 9457.
 type StorageFull = Problem
 
@@ -2774,6 +2836,13 @@ type AdminListRoomsParams struct {
 type AdminDestroyRoomParams struct {
 	// Reason The reason, which is shown to the affected sessions; at most 256 bytes.
 	Reason *string `form:"reason,omitempty" json:"reason,omitempty"`
+}
+
+// AdminUpdateRoomParams defines parameters for AdminUpdateRoom.
+type AdminUpdateRoomParams struct {
+	// IfMatch Entity tags of rooms, one of which must match the current name and settings; or `*`, which
+	// always matches (RFC 9110, section 13.1.1).
+	IfMatch *IfMatchSettings `json:"If-Match,omitempty"`
 }
 
 // AdminListMembersParams defines parameters for AdminListMembers.
@@ -2900,6 +2969,13 @@ type HeadMediaParams struct {
 	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
 }
 
+// UpdateRoomParams defines parameters for UpdateRoom.
+type UpdateRoomParams struct {
+	// IfMatch Entity tags of rooms, one of which must match the current name and settings; or `*`, which
+	// always matches (RFC 9110, section 13.1.1).
+	IfMatch *IfMatchSettings `json:"If-Match,omitempty"`
+}
+
 // UpdateRoomAttributesParams defines parameters for UpdateRoomAttributes.
 type UpdateRoomAttributesParams struct {
 	// IfMatch Entity tags from earlier `ETag` headers, one of which must match the current attributes;
@@ -2970,6 +3046,9 @@ type CreateDevelopmentTokenJSONRequestBody = DevelopmentTokenRequest
 // AdminCreateRoomJSONRequestBody defines body for AdminCreateRoom for application/json ContentType.
 type AdminCreateRoomJSONRequestBody = CreateRoomRequest
 
+// AdminUpdateRoomJSONRequestBody defines body for AdminUpdateRoom for application/json ContentType.
+type AdminUpdateRoomJSONRequestBody = UpdateRoomRequest
+
 // AdminKickMembersJSONRequestBody defines body for AdminKickMembers for application/json ContentType.
 type AdminKickMembersJSONRequestBody = KickRequest
 
@@ -2984,6 +3063,9 @@ type UploadMediaMultipartRequestBody UploadMediaMultipartBody
 
 // CreateRoomJSONRequestBody defines body for CreateRoom for application/json ContentType.
 type CreateRoomJSONRequestBody = CreateRoomRequest
+
+// UpdateRoomJSONRequestBody defines body for UpdateRoom for application/json ContentType.
+type UpdateRoomJSONRequestBody = UpdateRoomRequest
 
 // UpdateRoomAttributesJSONRequestBody defines body for UpdateRoomAttributes for application/json ContentType.
 type UpdateRoomAttributesJSONRequestBody = UpdateRoomAttributesRequest
@@ -3179,6 +3261,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
 	AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateRoomWithBody Change the name and settings of any room
+	//
+	// Works like `updateRoom`, for any room and without ceilings.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+	AdminUpdateRoomWithBody(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminUpdateRoom Change the name and settings of any room
+	//
+	// Works like `updateRoom`, for any room and without ceilings.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+	AdminUpdateRoom(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// AdminListBans List the bans of a room
 	//
@@ -3445,6 +3545,58 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 	GetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRoomWithBody Change the name and settings of a room
+	//
+	// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+	// removed, so `null` is rejected. All changes are applied together, apply to everything that
+	// happens from then on, and are published as one `roomUpdated` event to every session in the
+	// room, including the caller's own. If nothing changes, no event is published and the version
+	// stays the same.
+	//
+	// The token needs the grant `settings` for the room, even if it has no other grants. The
+	// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+	//
+	// No member is removed. If `maxMembers` becomes less than the number of members, users can
+	// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+	// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+	// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+	// empty or was created.
+	//
+	// With `If-Match`, the room is changed only if the version of its name and settings is still
+	// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+	// different settings all apply.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+	UpdateRoomWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateRoom Change the name and settings of a room
+	//
+	// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+	// removed, so `null` is rejected. All changes are applied together, apply to everything that
+	// happens from then on, and are published as one `roomUpdated` event to every session in the
+	// room, including the caller's own. If nothing changes, no event is published and the version
+	// stays the same.
+	//
+	// The token needs the grant `settings` for the room, even if it has no other grants. The
+	// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+	//
+	// No member is removed. If `maxMembers` becomes less than the number of members, users can
+	// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+	// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+	// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+	// empty or was created.
+	//
+	// With `If-Match`, the room is changed only if the version of its name and settings is still
+	// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+	// different settings all apply.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+	UpdateRoom(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetRoomAttributes Get the attributes of a room
 	//
@@ -4041,6 +4193,44 @@ func (c *Client) AdminGetRoom(ctx context.Context, roomID RoomID, reqEditors ...
 	return c.Client.Do(req)
 }
 
+// AdminUpdateRoomWithBody Change the name and settings of any room
+//
+// Works like `updateRoom`, for any room and without ceilings.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+func (c *Client) AdminUpdateRoomWithBody(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateRoomRequestWithBody(c.Server, roomID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminUpdateRoom Change the name and settings of any room
+//
+// Works like `updateRoom`, for any room and without ceilings.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+func (c *Client) AdminUpdateRoom(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminUpdateRoomRequest(c.Server, roomID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // AdminListBans List the bans of a room
 //
 // Bans belong to the roomID, so they outlive the room; the room does not have to exist.
@@ -4577,6 +4767,78 @@ func (c *Client) CreateRoom(ctx context.Context, body CreateRoomJSONRequestBody,
 // Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 func (c *Client) GetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRoomRequest(c.Server, roomID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRoomWithBody Change the name and settings of a room
+//
+// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+// removed, so `null` is rejected. All changes are applied together, apply to everything that
+// happens from then on, and are published as one `roomUpdated` event to every session in the
+// room, including the caller's own. If nothing changes, no event is published and the version
+// stays the same.
+//
+// The token needs the grant `settings` for the room, even if it has no other grants. The
+// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+//
+// No member is removed. If `maxMembers` becomes less than the number of members, users can
+// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+// empty or was created.
+//
+// With `If-Match`, the room is changed only if the version of its name and settings is still
+// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+// different settings all apply.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+func (c *Client) UpdateRoomWithBody(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRoomRequestWithBody(c.Server, roomID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateRoom Change the name and settings of a room
+//
+// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+// removed, so `null` is rejected. All changes are applied together, apply to everything that
+// happens from then on, and are published as one `roomUpdated` event to every session in the
+// room, including the caller's own. If nothing changes, no event is published and the version
+// stays the same.
+//
+// The token needs the grant `settings` for the room, even if it has no other grants. The
+// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+//
+// No member is removed. If `maxMembers` becomes less than the number of members, users can
+// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+// empty or was created.
+//
+// With `If-Match`, the room is changed only if the version of its name and settings is still
+// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+// different settings all apply.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+func (c *Client) UpdateRoom(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateRoomRequest(c.Server, roomID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5671,6 +5933,68 @@ func NewAdminGetRoomRequest(server string, roomID RoomID) (*http.Request, error)
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAdminUpdateRoomRequest calls the generic AdminUpdateRoom builder with application/json body
+func NewAdminUpdateRoomRequest(server string, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminUpdateRoomRequestWithBody(server, roomID, params, "application/json", bodyReader)
+}
+
+// NewAdminUpdateRoomRequestWithBody constructs an http.Request for the AdminUpdateRoom method, with any body, and a specified content type
+func NewAdminUpdateRoomRequestWithBody(server string, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/rooms/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -6950,6 +7274,68 @@ func NewGetRoomRequest(server string, roomID RoomID) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateRoomRequest calls the generic UpdateRoom builder with application/json body
+func NewUpdateRoomRequest(server string, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateRoomRequestWithBody(server, roomID, params, "application/json", bodyReader)
+}
+
+// NewUpdateRoomRequestWithBody constructs an http.Request for the UpdateRoom method, with any body, and a specified content type
+func NewUpdateRoomRequestWithBody(server string, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "roomID", roomID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/rooms/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IfMatch != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -8244,6 +8630,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/admin/rooms/{roomID} (the `AdminGetRoom` operationId).
 	AdminGetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*AdminGetRoomResponse, error)
 
+	// AdminUpdateRoomWithBodyWithResponse Change the name and settings of any room
+	//
+	// Works like `updateRoom`, for any room and without ceilings.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+	AdminUpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error)
+
+	// AdminUpdateRoomWithResponse Change the name and settings of any room
+	//
+	// Works like `updateRoom`, for any room and without ceilings.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+	AdminUpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error)
+
 	// AdminListBansWithResponse List the bans of a room
 	//
 	// Bans belong to the roomID, so they outlive the room; the room does not have to exist.
@@ -8543,6 +8947,58 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
 	GetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomResponse, error)
+
+	// UpdateRoomWithBodyWithResponse Change the name and settings of a room
+	//
+	// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+	// removed, so `null` is rejected. All changes are applied together, apply to everything that
+	// happens from then on, and are published as one `roomUpdated` event to every session in the
+	// room, including the caller's own. If nothing changes, no event is published and the version
+	// stays the same.
+	//
+	// The token needs the grant `settings` for the room, even if it has no other grants. The
+	// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+	//
+	// No member is removed. If `maxMembers` becomes less than the number of members, users can
+	// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+	// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+	// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+	// empty or was created.
+	//
+	// With `If-Match`, the room is changed only if the version of its name and settings is still
+	// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+	// different settings all apply.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+	UpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error)
+
+	// UpdateRoomWithResponse Change the name and settings of a room
+	//
+	// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+	// removed, so `null` is rejected. All changes are applied together, apply to everything that
+	// happens from then on, and are published as one `roomUpdated` event to every session in the
+	// room, including the caller's own. If nothing changes, no event is published and the version
+	// stays the same.
+	//
+	// The token needs the grant `settings` for the room, even if it has no other grants. The
+	// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+	//
+	// No member is removed. If `maxMembers` becomes less than the number of members, users can
+	// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+	// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+	// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+	// empty or was created.
+	//
+	// With `If-Match`, the room is changed only if the version of its name and settings is still
+	// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+	// different settings all apply.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+	UpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error)
 
 	// GetRoomAttributesWithResponse Get the attributes of a room
 	//
@@ -9484,6 +9940,11 @@ func (r AdminDestroyRoomResponse) ContentType() string {
 	return ""
 }
 
+// AdminGetRoomResponse200Headers the declared response headers of an HTTP 200 response for AdminGetRoom
+type AdminGetRoomResponse200Headers struct {
+	ETag *string
+}
+
 // AdminGetRoomResponse503Headers the declared response headers of an HTTP 503 response for AdminGetRoom
 type AdminGetRoomResponse503Headers struct {
 	RetryAfter *int
@@ -9504,6 +9965,8 @@ type AdminGetRoomResponse struct {
 	ApplicationproblemJSON404 *RoomNotFound
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdminGetRoomResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *AdminGetRoomResponse503Headers
 }
@@ -9561,6 +10024,124 @@ func (r AdminGetRoomResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AdminGetRoomResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminUpdateRoomResponse200Headers the declared response headers of an HTTP 200 response for AdminUpdateRoom
+type AdminUpdateRoomResponse200Headers struct {
+	ETag *string
+}
+
+// AdminUpdateRoomResponse503Headers the declared response headers of an HTTP 503 response for AdminUpdateRoom
+type AdminUpdateRoomResponse503Headers struct {
+	RetryAfter *int
+}
+
+type AdminUpdateRoomResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RoomReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *AdminTokenRefused
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotAdmin
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *SettingsChanged
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdminUpdateRoomResponse200Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *AdminUpdateRoomResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminUpdateRoomResponse) GetJSON200() *RoomReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON401() *AdminTokenRefused {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON403() *NotAdmin {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON412() *SettingsChanged {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r AdminUpdateRoomResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminUpdateRoomResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminUpdateRoomResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminUpdateRoomResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminUpdateRoomResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -11569,6 +12150,11 @@ func (r CreateRoomResponse) ContentType() string {
 	return ""
 }
 
+// GetRoomResponse200Headers the declared response headers of an HTTP 200 response for GetRoom
+type GetRoomResponse200Headers struct {
+	ETag *string
+}
+
 // GetRoomResponse503Headers the declared response headers of an HTTP 503 response for GetRoom
 type GetRoomResponse503Headers struct {
 	RetryAfter *int
@@ -11589,6 +12175,8 @@ type GetRoomResponse struct {
 	ApplicationproblemJSON409 *NotInRoom
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRoomResponse200Headers
 	// Headers503 the parsed response headers for an HTTP 503 response
 	Headers503 *GetRoomResponse503Headers
 }
@@ -11646,6 +12234,147 @@ func (r GetRoomResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRoomResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateRoomResponse200Headers the declared response headers of an HTTP 200 response for UpdateRoom
+type UpdateRoomResponse200Headers struct {
+	ETag *string
+}
+
+// UpdateRoomResponse429Headers the declared response headers of an HTTP 429 response for UpdateRoom
+type UpdateRoomResponse429Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	RetryAfter      *int
+}
+
+// UpdateRoomResponse503Headers the declared response headers of an HTTP 503 response for UpdateRoom
+type UpdateRoomResponse503Headers struct {
+	RetryAfter *int
+}
+
+type UpdateRoomResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RoomReply
+	// ApplicationproblemJSON400 the response for an HTTP 400 `application/problem+json` response
+	ApplicationproblemJSON400 *InvalidRequest
+	// ApplicationproblemJSON401 the response for an HTTP 401 `application/problem+json` response
+	ApplicationproblemJSON401 *Unauthenticated
+	// ApplicationproblemJSON403 the response for an HTTP 403 `application/problem+json` response
+	ApplicationproblemJSON403 *NotGranted
+	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
+	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
+	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
+	ApplicationproblemJSON409 *NotInRoom
+	// ApplicationproblemJSON412 the response for an HTTP 412 `application/problem+json` response
+	ApplicationproblemJSON412 *SettingsChanged
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
+	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
+	ApplicationproblemJSON429 *TooFast
+	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
+	ApplicationproblemJSON503 *Unavailable
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateRoomResponse200Headers
+	// Headers429 the parsed response headers for an HTTP 429 response
+	Headers429 *UpdateRoomResponse429Headers
+	// Headers503 the parsed response headers for an HTTP 503 response
+	Headers503 *UpdateRoomResponse503Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateRoomResponse) GetJSON200() *RoomReply {
+	return r.JSON200
+}
+
+// GetApplicationproblemJSON400 returns the response for an HTTP 400 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON400() *InvalidRequest {
+	return r.ApplicationproblemJSON400
+}
+
+// GetApplicationproblemJSON401 returns the response for an HTTP 401 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON401() *Unauthenticated {
+	return r.ApplicationproblemJSON401
+}
+
+// GetApplicationproblemJSON403 returns the response for an HTTP 403 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON403() *NotGranted {
+	return r.ApplicationproblemJSON403
+}
+
+// GetApplicationproblemJSON404 returns the response for an HTTP 404 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON404() *RoomNotFound {
+	return r.ApplicationproblemJSON404
+}
+
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
+// GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON409() *NotInRoom {
+	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON412 returns the response for an HTTP 412 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON412() *SettingsChanged {
+	return r.ApplicationproblemJSON412
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
+}
+
+// GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON429() *TooFast {
+	return r.ApplicationproblemJSON429
+}
+
+// GetApplicationproblemJSON503 returns the response for an HTTP 503 `application/problem+json` response
+func (r UpdateRoomResponse) GetApplicationproblemJSON503() *Unavailable {
+	return r.ApplicationproblemJSON503
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateRoomResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateRoomResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateRoomResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateRoomResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -14160,6 +14889,36 @@ func (c *ClientWithResponses) AdminGetRoomWithResponse(ctx context.Context, room
 	return ParseAdminGetRoomResponse(rsp)
 }
 
+// AdminUpdateRoomWithBodyWithResponse Change the name and settings of any room
+//
+// Works like `updateRoom`, for any room and without ceilings.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+func (c *ClientWithResponses) AdminUpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error) {
+	rsp, err := c.AdminUpdateRoomWithBody(ctx, roomID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateRoomResponse(rsp)
+}
+
+// AdminUpdateRoomWithResponse Change the name and settings of any room
+//
+// Works like `updateRoom`, for any room and without ceilings.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/admin/rooms/{roomID} (the `AdminUpdateRoom` operationId).
+func (c *ClientWithResponses) AdminUpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *AdminUpdateRoomParams, body AdminUpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminUpdateRoomResponse, error) {
+	rsp, err := c.AdminUpdateRoom(ctx, roomID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminUpdateRoomResponse(rsp)
+}
+
 // AdminListBansWithResponse List the bans of a room
 //
 // Bans belong to the roomID, so they outlive the room; the room does not have to exist.
@@ -14626,6 +15385,70 @@ func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID Ro
 		return nil, err
 	}
 	return ParseGetRoomResponse(rsp)
+}
+
+// UpdateRoomWithBodyWithResponse Change the name and settings of a room
+//
+// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+// removed, so `null` is rejected. All changes are applied together, apply to everything that
+// happens from then on, and are published as one `roomUpdated` event to every session in the
+// room, including the caller's own. If nothing changes, no event is published and the version
+// stays the same.
+//
+// The token needs the grant `settings` for the room, even if it has no other grants. The
+// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+//
+// No member is removed. If `maxMembers` becomes less than the number of members, users can
+// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+// empty or was created.
+//
+// With `If-Match`, the room is changed only if the version of its name and settings is still
+// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+// different settings all apply.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+func (c *ClientWithResponses) UpdateRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error) {
+	rsp, err := c.UpdateRoomWithBody(ctx, roomID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRoomResponse(rsp)
+}
+
+// UpdateRoomWithResponse Change the name and settings of a room
+//
+// The body is a merge patch (RFC 7396): what is absent stays as it is. Nothing of it can be
+// removed, so `null` is rejected. All changes are applied together, apply to everything that
+// happens from then on, and are published as one `roomUpdated` event to every session in the
+// room, including the caller's own. If nothing changes, no event is published and the version
+// stays the same.
+//
+// The token needs the grant `settings` for the room, even if it has no other grants. The
+// operator's ceilings of `destroyDelay` and `maxMembers` apply.
+//
+// No member is removed. If `maxMembers` becomes less than the number of members, users can
+// join again when enough have left. If `sameUser` changes, sessions that are in the room stay.
+// A new `memberTimeout` applies to sessions that have already lost their stream, and a new
+// `destroyDelay` or `unusedTimeout` to a room that is already empty, from when it became
+// empty or was created.
+//
+// With `If-Match`, the room is changed only if the version of its name and settings is still
+// the given one. Without it, the last of concurrent changes of a setting wins, and changes of
+// different settings all apply.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /v1/rooms/{roomID} (the `UpdateRoom` operationId).
+func (c *ClientWithResponses) UpdateRoomWithResponse(ctx context.Context, roomID RoomID, params *UpdateRoomParams, body UpdateRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateRoomResponse, error) {
+	rsp, err := c.UpdateRoom(ctx, roomID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateRoomResponse(rsp)
 }
 
 // GetRoomAttributesWithResponse Get the attributes of a room
@@ -15779,8 +16602,130 @@ func ParseAdminGetRoomResponse(rsp *http.Response) (*AdminGetRoomResponse, error
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers AdminGetRoomResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 503:
 		var headers AdminGetRoomResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminUpdateRoomResponse parses an HTTP response from a AdminUpdateRoomWithResponse call
+func ParseAdminUpdateRoomResponse(rsp *http.Response) (*AdminUpdateRoomResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminUpdateRoomResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RoomReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest AdminTokenRefused
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotAdmin
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest SettingsChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdminUpdateRoomResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 503:
+		var headers AdminUpdateRoomResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
@@ -17795,8 +18740,168 @@ func ParseGetRoomResponse(rsp *http.Response) (*GetRoomResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRoomResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
 	case rsp.StatusCode == 503:
 		var headers GetRoomResponse503Headers
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers503 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateRoomResponse parses an HTTP response from a UpdateRoomWithResponse call
+func ParseUpdateRoomResponse(rsp *http.Response) (*UpdateRoomResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateRoomResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RoomReply
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 400:
+		var dest InvalidRequest
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON400 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 401:
+		var dest Unauthenticated
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON401 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 403:
+		var dest NotGranted
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON403 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 404:
+		var dest RoomNotFound
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON404 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
+		var dest NotInRoom
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 412:
+		var dest SettingsChanged
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON412 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
+		var dest TooFast
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON429 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
+		var dest Unavailable
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON503 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateRoomResponse200Headers
+		if values := rsp.Header.Values("ETag"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ETag = &value
+		}
+		response.Headers200 = &headers
+	case rsp.StatusCode == 429:
+		var headers UpdateRoomResponse429Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
+			var value int
+			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RetryAfter = &value
+		}
+		response.Headers429 = &headers
+	case rsp.StatusCode == 503:
+		var headers UpdateRoomResponse503Headers
 		if values := rsp.Header.Values("Retry-After"); len(values) > 0 {
 			var value int
 			if err := runtime.BindStyledParameterWithOptions("simple", "Retry-After", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "integer", Format: ""}); err != nil {

@@ -435,6 +435,10 @@ func (c *nodes) showEverything() {
 			to(room.TypeAttributesUpdated, "red", alice, bob, feeds[0], feeds[1]),
 		},
 		{
+			"settings", admin(http.MethodPatch, "rooms/hall", map[string]any{"roomName": "The hall"}),
+			to(room.TypeRoomUpdated, "The hall", alice, bob, feeds[0], feeds[1]),
+		},
+		{
 			"member attributes", call(alice, http.MethodPatch, "rooms/hall/member-attributes", map[string]any{"userIDs": []string{"bob"}, "set": config("hand", "up")}),
 			to(room.TypeMemberAttributesUpdated, `"hand"`, alice, bob),
 		},

@@ -21,7 +21,7 @@ type TokenCmd struct {
 	User  string        `placeholder:"ID" help:"User ID that the token is for. With --admin: a name for the caller, which the log shows (sub)."`
 	Name  string        `placeholder:"NAME" help:"Display name of the user."`
 	Admin bool          `help:"Create a token for the admin API."`
-	Grant []string      `sep:"none" placeholder:"ACTIONS:ROOM" help:"Grant actions in a room: create, join, send, kick and attributes, separated by commas. A ROOM that ends in * stands for all rooms that begin with it. Repeatable. With --grant, --peer or --media, the token allows only what they name; without them it allows everything except kicking."`
+	Grant []string      `sep:"none" placeholder:"ACTIONS:ROOM" help:"Grant actions in a room: create, join, send, kick, attributes and settings, separated by commas. A ROOM that ends in * stands for all rooms that begin with it. Repeatable. With --grant, --peer or --media, the token allows only what they name; without them it allows everything except kicking and changing settings."`
 	Peer  []string      `sep:"none" placeholder:"USER" help:"Grant messages to a user, or with a trailing * to all users whose IDs begin with it. Repeatable."`
 	Media bool          `help:"Grant uploads."`
 	TTL   time.Duration `name:"ttl" default:"1h" help:"How long the token is valid."`
@@ -37,7 +37,7 @@ func (c *TokenCmd) Help() string {
 
 	parlor token --user alice --name Alice
 	parlor token --user guest-17 --grant join,send:class-* --peer support-* --media
-	parlor token --user teacher --grant create,join,send,kick,attributes:class-7
+	parlor token --user teacher --grant create,join,send,kick,attributes,settings:class-7
 	parlor token --user guest-17 --grant join:lobby --print claims
 	parlor token --admin --user backend --ttl 10m
 
@@ -185,8 +185,10 @@ func parseGrant(text string) (room.Grant, error) {
 			grant.Kick = true
 		case "attributes":
 			grant.Attributes = true
+		case "settings":
+			grant.Settings = true
 		default:
-			return grant, fmt.Errorf("has the unknown action %q: use create, join, send, kick and attributes", action)
+			return grant, fmt.Errorf("has the unknown action %q: use create, join, send, kick, attributes and settings", action)
 		}
 	}
 	return grant, nil

@@ -77,8 +77,8 @@ func TestTokenGrants(t *testing.T) {
 		{nil, nil},
 		{[]string{"--media"}, &room.Grants{Media: true}},
 		{[]string{"--peer", "support-*", "--peer", "*"}, &room.Grants{Peers: []room.UserID{"support-*", "*"}}},
-		{[]string{"--grant", "join,send:class:1", "--grant", "create, kick ,attributes:class-*", "--grant", "join:*"}, &room.Grants{Rooms: []room.Grant{
-			{RoomID: "class:1", Join: true, Send: true}, {RoomID: "class-*", Create: true, Kick: true, Attributes: true}, {RoomID: "*", Join: true},
+		{[]string{"--grant", "join,send:class:1", "--grant", "create, kick ,attributes,settings:class-*", "--grant", "join:*"}, &room.Grants{Rooms: []room.Grant{
+			{RoomID: "class:1", Join: true, Send: true}, {RoomID: "class-*", Create: true, Kick: true, Attributes: true, Settings: true}, {RoomID: "*", Join: true},
 		}}},
 	} {
 		args := append([]string{"token", "--user", "guest"}, c.args...)

@@ -1,0 +1,59 @@
+package room
+
+import (
+	"slices"
+	"time"
+)
+
+// RoomUpdate is a change of a room's name and settings. What is nil stays as it is.
+type RoomUpdate struct {
+	// By is the user who asks for the change; empty for an admin.
+	By       UserID
+	Name     *string
+	Settings Settings
+	// Base lists the versions that the update may be based on; nil allows any.
+	Base []Seq
+}
+
+// Update changes the room's name and settings. An update without effect appends no event and does
+// not change the version. No member is removed: a room with more members than the new MaxMembers
+// admits others when enough have left, and sessions of one user that are in the room stay, whatever
+// SameUser says. If the room is empty, its time without members is measured again by the new
+// settings, and may be over. Errors: ErrVersionMismatch.
+func (r Room) Update(u RoomUpdate, now time.Time) (Room, Change, error) {
+	if u.Base != nil && !slices.Contains(u.Base, r.SettingsVersion) {
+		return r, Change{}, ErrVersionMismatch
+	}
+	name, config := r.Name, u.Settings.Over(r.Config)
+	set(&name, u.Name)
+	if name == r.Name && config == r.Config {
+		return r, Change{}, nil
+	}
+	var c Change
+	r.DestroyAt = r.destroyAtWith(config)
+	r.Name, r.Config = name, config
+	r, c.Events = r.append(c.Events, now, RoomUpdated{Name: name, Config: config, OperatedInfo: operatedBy(u.By)})
+	r.SettingsVersion = r.LastSeq
+	return r, c, nil
+}
+
+// destroyAtWith returns when the room is destroyed with other settings; zero while it has members.
+func (r Room) destroyAtWith(config Config) Instant {
+	emptySince := r.EmptySince
+	switch {
+	case r.DestroyAt == 0:
+		return 0
+	case emptySince != 0:
+	case r.DestroyAt == r.unusedUntil():
+		r.Config = config
+		return r.unusedUntil()
+	default: // a server of an earlier release removed the last member
+		emptySince = InstantOf(r.DestroyAt.Time().Add(-r.Config.DestroyDelay.Duration()))
+	}
+	return InstantOf(emptySince.Time().Add(config.DestroyDelay.Duration()))
+}
+
+// unusedUntil returns when the room is destroyed if no session ever joins.
+func (r Room) unusedUntil() Instant {
+	return InstantOf(r.CreatedAt.Time().Add(r.Config.UnusedTimeout.Duration()))
+}
