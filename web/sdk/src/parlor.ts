@@ -171,6 +171,14 @@ export class Parlor {
   }
 
   /**
+   * Changes the name and the settings of a room; what is absent stays as it is. The token needs the
+   * grant `settings`. All members receive roomUpdated.
+   */
+  updateRoom(roomID: string, update: rooms.RoomUpdate) {
+    return rooms.updateRoom(this.#http, roomID, update);
+  }
+
+  /**
    * Lists a page of members. For the next page, pass the reply's `nextCursor` as `cursor`. A
    * MemberList combines the pages with the events of the stream.
    */
@@ -340,6 +348,7 @@ export class Parlor {
       case 'messageRecalled':
       case 'roomAttributesUpdated':
       case 'roomMemberAttributesUpdated':
+      case 'roomUpdated':
         // An event that is not stored has no seq, and is never sent twice.
         if (event.data.seq !== undefined && !this.#seen.accept(event.data.generation, event.data.seq)) return;
         break;

@@ -26,6 +26,19 @@ export const leaveRoom = (http: HTTP, roomID: string) =>
 export const getRoom = (http: HTTP, roomID: string) =>
   http.call('get', '/v1/rooms/{roomID}', { path: { roomID } });
 
+/**
+ * The name and the settings to change. With `ifVersion`, they change only if that is still the
+ * room's settingsVersion; otherwise the call fails with `version_mismatch`.
+ */
+export type RoomUpdate = Arguments<Operation<'/v1/rooms/{roomID}', 'patch'>>['body'] & { ifVersion?: number };
+
+export const updateRoom = (http: HTTP, roomID: string, { ifVersion, ...body }: RoomUpdate) =>
+  http.call('patch', '/v1/rooms/{roomID}', {
+    path: { roomID },
+    body,
+    ...(ifVersion !== undefined && { header: { 'If-Match': `"${ifVersion}"` } }),
+  });
+
 export const listMembers = (http: HTTP, roomID: string, query: MemberQuery) =>
   http.call('get', '/v1/rooms/{roomID}/members', { path: { roomID }, query });
 

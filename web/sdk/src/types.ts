@@ -29,6 +29,7 @@ export interface StreamEvents {
   messageRecalled: Schemas['MessageRecalledEvent'];
   roomAttributesUpdated: Schemas['RoomAttributesUpdatedEvent'];
   roomMemberAttributesUpdated: Schemas['RoomMemberAttributesUpdatedEvent'];
+  roomUpdated: Schemas['RoomUpdatedEvent'];
   peerMessageReceived: Schemas['PeerMessageReceivedEvent'];
   peerMessageRecalled: Schemas['PeerMessageRecalledEvent'];
   roomReset: Schemas['RoomResetEvent'];
@@ -51,6 +52,7 @@ export const streamEventNames = [
   'messageRecalled',
   'roomAttributesUpdated',
   'roomMemberAttributesUpdated',
+  'roomUpdated',
   'peerMessageReceived',
   'peerMessageRecalled',
   'roomReset',

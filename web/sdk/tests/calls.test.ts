@@ -181,6 +181,15 @@ test('sendPeerMessage is retried, and listPeerMessages lists the messages', asyn
   expect(await reading).toEqual({ messageList: [], nextCursor: 4 });
 });
 
+test('a room is changed if its version matches', async () => {
+  const updating = parlor.updateRoom('r', { roomName: 'New', config: { maxMembers: 5 }, ifVersion: 7 });
+  const call = await server.next('PATCH', '/v1/rooms/r');
+  expect(call.header('If-Match')).toBe('"7"');
+  expect(call.body).toEqual({ roomName: 'New', config: { maxMembers: 5 } });
+  call.refuse(412, 'version_mismatch');
+  await expect(updating).rejects.toMatchObject({ code: 'version_mismatch', status: 412 });
+});
+
 describe('attributes', () => {
   test('of a room are set if their version matches', async () => {
     const reading = parlor.roomAttributes('r');
