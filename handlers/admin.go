@@ -57,12 +57,19 @@ func (a *api) adminListRooms(w http.ResponseWriter, r *http.Request, _ room.Acto
 	return a.answer(w, r, http.StatusOK, reply)
 }
 
+type adminCreateRoomRequest struct {
+	RoomID         room.RoomID       `json:"roomID" validate:"required,roomID"`
+	RoomName       string            `json:"roomName" validate:"omitempty,name=64"`
+	Config         configRequest     `json:"config"`
+	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
+}
+
 func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request, by room.Actor) error {
-	var request createRoomRequest
+	var request adminCreateRoomRequest
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes)
+	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes, "")
 	created, err := a.Store.CreateEmptyRoom(r.Context(), by, request.RoomID, opts)
 	if err != nil {
 		return err

@@ -64,9 +64,13 @@ func isJSON(contentType string) bool {
 	return err == nil && mediaType == "application/json"
 }
 
-// decodeOptional is decode for a request whose body may be missing.
+// decodeOptional is decode for a request whose body may be missing or empty.
 func (a *api) decodeOptional(w http.ResponseWriter, r *http.Request, request any) error {
-	if r.ContentLength == 0 {
+	empty, err := emptyBody(r)
+	switch {
+	case err != nil:
+		return bodyProblem(err)
+	case empty:
 		return nil
 	}
 	return a.decode(w, r, request)
@@ -107,7 +111,7 @@ func refuseUnread(r *http.Request, read ...input) error {
 const maxEmptyBody = 64
 
 // emptyBody reports whether a request has no body, or one of white space and at most an empty
-// object.
+// object. Whatever it is, the body can still be read.
 func emptyBody(r *http.Request) (bool, error) {
 	if r.ContentLength == 0 {
 		return true, nil
@@ -116,6 +120,10 @@ func emptyBody(r *http.Request) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(body), r.Body), r.Body}
 	text := strings.Join(strings.Fields(string(body)), "")
 	return len(body) <= maxEmptyBody && (text == "" || text == "{}"), nil
 }

@@ -51,8 +51,8 @@ func FuzzDecode(f *testing.F) {
 
 var requestTypes = []reflect.Type{
 	reflect.TypeFor[createSessionRequest](), reflect.TypeFor[renewTokenRequest](), reflect.TypeFor[createRoomRequest](),
-	reflect.TypeFor[enterRoomRequest](), reflect.TypeFor[switchRoomRequest](), reflect.TypeFor[sendMessageRequest](), reflect.TypeFor[developmentTokenRequest](),
-	reflect.TypeFor[kickRequest](), reflect.TypeFor[adminSendMessageRequest](),
+	reflect.TypeFor[enterRoomRequest](), reflect.TypeFor[joinRoomRequest](), reflect.TypeFor[switchRoomRequest](), reflect.TypeFor[sendMessageRequest](), reflect.TypeFor[developmentTokenRequest](),
+	reflect.TypeFor[kickRequest](), reflect.TypeFor[adminCreateRoomRequest](), reflect.TypeFor[adminSendMessageRequest](),
 	reflect.TypeFor[updateRoomRequest](), reflect.TypeFor[updateRoomAttributesRequest](), reflect.TypeFor[updateMemberAttributesRequest](),
 }
 

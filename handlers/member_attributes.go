@@ -32,6 +32,7 @@ type updateMemberAttributesRequest struct {
 	Set                  map[string]string `json:"set" validate:"pairBytes=8 64"`
 	Delete               []string          `json:"delete" validate:"max=30,unique,dive,min=1,maxBytes=8"`
 	DeleteAfterOwnerLeft *bool             `json:"deleteAfterOwnerLeft"`
+	UserData             *string           `json:"userData" validate:"omitnil,maxBytes=1024"`
 }
 
 type updateMemberAttributesReply struct {
@@ -65,10 +66,16 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 	if err := a.decode(w, r, &request); err != nil {
 		return err
 	}
-	if err := checkKeys(request.Set, request.Delete); err != nil {
-		return err
+	own := slices.Equal(request.UserIDs, []room.UserID{session.User.ID})
+	if request.UserData == nil || len(request.Set)+len(request.Delete) > 0 {
+		if err := checkKeys(request.Set, request.Delete); err != nil {
+			return err
+		}
 	}
-	if !slices.Equal(request.UserIDs, []room.UserID{session.User.ID}) { // a user's own attributes need no grant
+	if request.UserData != nil && !own {
+		return invalid(fault{"/userData", "own", "can only be changed by its user: userIDs must contain you alone"})
+	}
+	if !own { // a user's own attributes need no grant
 		if err := session.Grants.Check(room.ActionAttributes, id); err != nil {
 			return err
 		}
@@ -77,7 +84,7 @@ func (a *api) updateMemberAttributes(w http.ResponseWriter, r *http.Request, ses
 		return err
 	}
 	infos, absent, err := a.Store.UpdateMemberAttributes(r.Context(), actor(r, session), id, request.UserIDs, room.MemberAttributesUpdate{
-		By: session.User.ID, Set: request.Set, Delete: request.Delete, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft,
+		By: session.User.ID, Set: request.Set, Delete: request.Delete, DeleteAfterOwnerLeft: request.DeleteAfterOwnerLeft, UserData: request.UserData,
 	})
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 // roomStore has the store methods for rooms, and for the presence of sessions in them.
 type roomStore interface {
 	CreateRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (room.Room, error)
-	JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error)
+	JoinRoom(ctx context.Context, by room.Actor, id room.RoomID, userData string) (room.Room, error)
 	EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error)
 	SwitchRoom(ctx context.Context, by room.Actor, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error)
 	LeaveRoom(ctx context.Context, by room.Actor, id room.RoomID) error
@@ -45,8 +45,8 @@ func (a *api) withinCeilings(c configRequest) error {
 }
 
 // roomOptions returns the options of a room that a call may create.
-func roomOptions(name string, c configRequest, attributes map[string]string) room.RoomOptions {
-	return room.RoomOptions{Name: name, Settings: room.Settings(c), Attributes: attributes}
+func roomOptions(name string, c configRequest, attributes map[string]string, userData string) room.RoomOptions {
+	return room.RoomOptions{Name: name, Settings: room.Settings(c), Attributes: attributes, UserData: userData}
 }
 
 type createRoomRequest struct {
@@ -54,12 +54,18 @@ type createRoomRequest struct {
 	RoomName       string            `json:"roomName" validate:"omitempty,name=64"`
 	Config         configRequest     `json:"config"`
 	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
+	UserData       string            `json:"userData" validate:"maxBytes=1024"`
 }
 
 type enterRoomRequest struct {
 	RoomName       string            `json:"roomName" validate:"omitempty,name=64"`
 	Config         configRequest     `json:"config"`
 	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
+	UserData       string            `json:"userData" validate:"maxBytes=1024"`
+}
+
+type joinRoomRequest struct {
+	UserData string `json:"userData" validate:"maxBytes=1024"`
 }
 
 type roomReply struct {
@@ -89,7 +95,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err := a.takeTokens(w, r, a.rates.roomsCreated, session.User.ID, 1); err != nil {
 		return err
 	}
-	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes)
+	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes, request.UserData)
 	created, err := a.Store.CreateRoom(r.Context(), actor(r, session), request.RoomID, opts)
 	if err != nil {
 		return err
@@ -99,10 +105,14 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 }
 
 func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	var request joinRoomRequest
+	if err := a.decodeOptional(w, r, &request); err != nil {
+		return err
+	}
 	if err := a.takeTokens(w, r, a.rates.joins, session.User.ID, 1); err != nil {
 		return err
 	}
-	joined, err := a.Store.JoinRoom(r.Context(), actor(r, session), id)
+	joined, err := a.Store.JoinRoom(r.Context(), actor(r, session), id, request.UserData)
 	if err != nil {
 		return err
 	}
@@ -125,7 +135,7 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err != nil {
 		return err
 	}
-	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes)
+	opts := roomOptions(request.RoomName, request.Config, request.RoomAttributes, request.UserData)
 	entered, created, err := a.Store.EnterRoom(r.Context(), actor(r, session), id, opts)
 	done(created)
 	if err != nil {
@@ -145,6 +155,7 @@ type switchRoomRequest struct {
 	CreateIfNotExists bool              `json:"createIfNotExists"`
 	Config            configRequest     `json:"config"`
 	RoomAttributes    map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
+	UserData          string            `json:"userData" validate:"maxBytes=1024"`
 }
 
 type toRoom struct {
@@ -174,7 +185,7 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 			return err
 		}
 	}
-	opts := roomOptions(to.RoomName, request.Config, request.RoomAttributes)
+	opts := roomOptions(to.RoomName, request.Config, request.RoomAttributes, request.UserData)
 	entered, created, err := a.Store.SwitchRoom(r.Context(), actor(r, session), from, to.RoomID, request.CreateIfNotExists, opts)
 	done(created)
 	if err != nil {

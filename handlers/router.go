@@ -204,7 +204,7 @@ func New(opts Options) *API {
 		r.Post("/v1/rooms", a.withSession(a.createRoom, inBody))
 		r.Get("/v1/rooms/{roomID}", a.withRoom(a.getRoom))
 		r.Patch("/v1/rooms/{roomID}", a.withRoom(a.updateRoom, inBody))
-		r.Post("/v1/rooms/{roomID}/join", a.withRoom(a.joinRoom))
+		r.Post("/v1/rooms/{roomID}/join", a.withRoom(a.joinRoom, inBody))
 		r.Post("/v1/rooms/{roomID}/enter", a.withRoom(a.enterRoom, inBody))
 		r.Post("/v1/rooms/{roomID}/switch", a.withRoom(a.switchRoom, inBody))
 		r.Post("/v1/rooms/{roomID}/leave", a.withRoom(a.leaveRoom))

@@ -232,7 +232,9 @@ CREATE TABLE members (
     user_name text NOT NULL,
     joined_seq bigint NOT NULL,
     joined_at timestamp with time zone NOT NULL,
-    announced boolean DEFAULT true NOT NULL
+    announced boolean DEFAULT true NOT NULL,
+    user_data text DEFAULT ''::text NOT NULL,
+    CONSTRAINT members_user_data_check CHECK ((octet_length(user_data) <= 1024))
 );
 
 CREATE TABLE nodes (

@@ -289,7 +289,9 @@ func TestAttributesJSON(t *testing.T) {
 	by := &room.OperatedInfo{UserID: "alice"}
 	for _, body := range []room.Body{
 		room.AttributesUpdated{Infos: []room.AttributesInfo{{room.AttributesSet, pairs("k", "v")}, {room.AttributesDelete, pairs("l", "")}}, OperatedInfo: by},
-		room.MemberAttributesUpdated{Infos: []room.MemberAttributesInfo{{"bob", room.MemberAttributes{"k": {Value: "v"}}}}, OperatedInfo: by},
+		room.MemberAttributesUpdated{Infos: []room.MemberAttributesInfo{{"bob", room.MemberAttributes{"k": {Value: "v"}}, nil}}, OperatedInfo: by},
+		room.MemberAttributesUpdated{Infos: []room.MemberAttributesInfo{{"bob", room.MemberAttributes{}, new("")}}, OperatedInfo: by},
+		room.MembersJoined{MemberList: []room.Member{{User: room.User{ID: "bob"}, UserData: "seat 1"}}},
 	} {
 		data, err := json.Marshal(body)
 		if err != nil {

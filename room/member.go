@@ -8,10 +8,22 @@ type User struct {
 	Name string `json:"userName"`
 }
 
+// MaxUserDataBytes is the longest user data of a member.
+const MaxUserDataBytes = 1024
+
 // Member is a user in a room, with one or more sessions.
 type Member struct {
 	User
 	JoinedAt Instant `json:"joinedAt"`
+	// UserData is text of the application about this member. It is given by the call with which the
+	// user became a member, and can be changed by the user.
+	UserData string `json:"userData,omitempty"`
+}
+
+// sizeJSON returns about how many bytes the member has in an event.
+func (m Member) sizeJSON() int {
+	const names = 128
+	return names + len(m.ID) + sizeString(m.Name) + sizeString(m.UserData)
 }
 
 // MemberCursor is a position in a room's list of members, which is in the order of joining. The

@@ -57,8 +57,8 @@ func (a MemberAttributes) Kept() MemberAttributes {
 	return kept
 }
 
-// MemberAttributesUpdate is a change of the attributes of members. No key is in both Set and
-// Delete.
+// MemberAttributesUpdate is a change of the attributes of members, or of their user data. No key is
+// in both Set and Delete.
 type MemberAttributesUpdate struct {
 	// By is the user who asks for the change; empty for an admin.
 	By     UserID
@@ -66,6 +66,8 @@ type MemberAttributesUpdate struct {
 	Delete []string
 	// DeleteAfterOwnerLeft is nil to leave it unchanged; a new attribute has true.
 	DeleteAfterOwnerLeft *bool
+	// UserData is nil to leave it unchanged. Only a user's own can be changed.
+	UserData *string
 }
 
 // Update returns the attributes after an update. It does not modify a. Errors: ErrAttributesFull.
@@ -95,10 +97,14 @@ func (a MemberAttributes) Update(u MemberAttributesUpdate) (MemberAttributes, er
 type MemberAttributesInfo struct {
 	UserID     UserID           `json:"userID"`
 	Attributes MemberAttributes `json:"attributes"`
+	// UserData is nil unless it was changed: the attributes of a hundred members can change at
+	// once.
+	UserData *string `json:"userData,omitempty"`
 }
 
 // UpdateMemberAttributes changes the attributes of all the members or, if it fails for one, of
-// none, and returns the attributes of all. The event lists only members whose attributes changed.
+// none, and returns the attributes of all. The event lists only members of whom something changed.
+// members have their current user data if it is to be changed.
 // Errors: ErrAttributesFull.
 func (r Room) UpdateMemberAttributes(members []MemberAttributesInfo, u MemberAttributesUpdate, now time.Time) (Room, Change, []MemberAttributesInfo, error) {
 	all := make([]MemberAttributesInfo, 0, len(members))
@@ -108,9 +114,9 @@ func (r Room) UpdateMemberAttributes(members []MemberAttributesInfo, u MemberAtt
 		if err != nil {
 			return r, Change{}, nil, err
 		}
-		info := MemberAttributesInfo{m.UserID, updated}
+		info := MemberAttributesInfo{m.UserID, updated, u.UserData}
 		all = append(all, info)
-		if !maps.Equal(m.Attributes, updated) {
+		if !maps.Equal(m.Attributes, updated) || (u.UserData != nil && *u.UserData != *m.UserData) {
 			changed = append(changed, info)
 		}
 	}

@@ -65,7 +65,7 @@ func TestUpdateMemberAttributesIsAtomic(t *testing.T) {
 		t.Fatalf("%+v, %+v, %+v, %v", updated, c, infos, err)
 	}
 	want := room.MemberAttributesUpdated{
-		Infos:        []room.MemberAttributesInfo{{"bob", room.MemberAttributes{"k": {"v", false}}}},
+		Infos:        []room.MemberAttributesInfo{{"bob", room.MemberAttributes{"k": {"v", false}}, nil}},
 		OperatedInfo: &room.OperatedInfo{UserID: "alice"},
 	}
 	if diff := cmp.Diff(want, c.Events[0].Body); diff != "" {
@@ -73,6 +73,15 @@ func TestUpdateMemberAttributesIsAtomic(t *testing.T) {
 	}
 	if same, c, _, err := r.UpdateMemberAttributes(infos, room.MemberAttributesUpdate{By: "alice", Set: pairs("k", "v")}, noon); err != nil || len(c.Events) > 0 || same.LastSeq != 4 {
 		t.Errorf("without effect: %+v, %v", c, err)
+	}
+	seated := room.MemberAttributesUpdate{By: "bob", UserData: new("seat 1")}
+	bob.UserData = new("")
+	if _, c, infos, err := r.UpdateMemberAttributes([]room.MemberAttributesInfo{bob}, seated, noon); err != nil || len(c.Events) != 1 || *infos[0].UserData != "seat 1" {
+		t.Errorf("user data: %+v, %+v, %v", c, infos, err)
+	}
+	bob.UserData = new("seat 1")
+	if same, c, _, err := r.UpdateMemberAttributes([]room.MemberAttributesInfo{bob}, seated, noon); err != nil || len(c.Events) > 0 || same.LastSeq != 4 {
+		t.Errorf("the same user data: %+v, %v", c, err)
 	}
 	bob.Attributes = room.MemberAttributes{"long": {strings.Repeat("x", 64), false}, "longer": {strings.Repeat("x", 64), false}}
 	if _, c, _, err := r.UpdateMemberAttributes([]room.MemberAttributesInfo{alice, bob}, room.MemberAttributesUpdate{Set: pairs("n", "longer")}, noon); !errors.Is(err, room.ErrAttributesFull) || len(c.Events) > 0 {

@@ -118,6 +118,14 @@ func appendOptional(b []byte, name, s string) []byte {
 	return appendString(append(b, name...), s)
 }
 
+// sizeString returns the length of a string in JSON.
+func sizeString(s string) int {
+	if s == "" {
+		return 0
+	}
+	return len(appendString(nil, s))
+}
+
 // appendString appends a string as encoding/json encodes it. Strings that need more than quotes are
 // left to encoding/json.
 func appendString(b []byte, s string) []byte {

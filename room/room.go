@@ -25,8 +25,11 @@ const (
 	// room would send ten thousand events to each other. The member list and the member count are
 	// always exact.
 	PresenceBatchThreshold = 100
-	// MaxMembersPerEvent bounds the number of members in one event.
-	MaxMembersPerEvent = 500
+	// MaxMembersPerEvent and MaxMembersEventBytes bound the number of members in one event, and
+	// about how many bytes they have together. A stream that is behind by more than a few such
+	// events is closed.
+	MaxMembersPerEvent   = 500
+	MaxMembersEventBytes = 128 << 10
 )
 
 // Seconds is a duration in whole seconds, which is how settings are written on the wire.
@@ -128,13 +131,15 @@ func (c Ceilings) Check(s Settings) []Fault {
 	return faults
 }
 
-// RoomOptions is what the creator of a room asks for. It has no effect on a room that already
-// exists.
+// RoomOptions is what a call that may create a room asks for. It has no effect on a room that
+// already exists, except for UserData.
 type RoomOptions struct {
 	Name     string
 	Settings Settings
 	// Attributes are owned by the creator.
 	Attributes map[string]string
+	// UserData is that of the user who joins.
+	UserData string
 }
 
 // Room is one generation of a room.
@@ -185,7 +190,9 @@ func (r Room) StartUnusedTimeout() Room {
 type JoinRequest struct {
 	Session SessionID
 	User    User
-	InRoom  bool // the session is already in the room
+	// UserData is used if the user becomes a member.
+	UserData string
+	InRoom   bool // the session is already in the room
 	// Others are the user's other sessions in the room.
 	Others []SessionID
 	// LeavePending says that the user left a moment ago, and the event is waiting for the next
@@ -246,7 +253,9 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 		case r.BatchesPresence():
 			r.PresencePending = true
 		default:
-			r, c.Events = r.append(c.Events, now, MembersJoined{MemberList: []Member{{User: request.User, JoinedAt: InstantOf(now)}}})
+			r, c.Events = r.append(c.Events, now, MembersJoined{
+				MemberList: []Member{{User: request.User, JoinedAt: InstantOf(now), UserData: request.UserData}},
+			})
 		}
 		r.MemberCount++
 		r.DestroyAt, r.LastAt = 0, InstantOf(now)
@@ -334,14 +343,27 @@ func (r Room) FlushPresence(joined []Member, left []LeftMember, now time.Time) (
 	if n := len(joined); n > 0 {
 		r.LastAt = max(r.LastAt, joined[n-1].JoinedAt)
 	}
-	for list := range slices.Chunk(joined, MaxMembersPerEvent) {
-		r, events = r.append(events, now, MembersJoined{MemberList: list})
+	for len(joined) > 0 {
+		n := fitting(joined)
+		r, events = r.append(events, now, MembersJoined{MemberList: joined[:n:n]})
+		joined = joined[n:]
 	}
 	for list := range slices.Chunk(left, MaxMembersPerEvent) {
 		r, events = r.append(events, now, MembersLeft{MemberList: list})
 	}
 	r.PresencePending = false
 	return r, events
+}
+
+// fitting returns how many members, at least one, are in the next event.
+func fitting(joined []Member) int {
+	size := 0
+	for n, m := range joined {
+		if size += m.sizeJSON(); n > 0 && (n == MaxMembersPerEvent || size > MaxMembersEventBytes) {
+			return n
+		}
+	}
+	return len(joined)
 }
 
 // Destroy destroys the room with all its members, for an admin. sessions are those in the room, and

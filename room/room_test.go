@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -302,6 +303,27 @@ func TestFlushPresenceBoundsEvents(t *testing.T) {
 	}
 	if want := []int{room.MaxMembersPerEvent, 1, -room.MaxMembersPerEvent}; !slices.Equal(sizes, want) || r.LastSeq != 10 || r.PresencePending {
 		t.Errorf("events of %v members, want %v; the room is %+v", sizes, want, r)
+	}
+}
+
+func TestFlushPresenceBoundsBytes(t *testing.T) {
+	t.Parallel()
+	const most = room.MaxMembersEventBytes
+	joined := make([]room.Member, 60)
+	for i := range joined {
+		joined[i].UserData = strings.Repeat("\x01", room.MaxUserDataBytes) // each byte needs six in JSON
+	}
+	_, events := room.Room{ID: "r"}.FlushPresence(joined, nil, noon)
+	users := 0
+	for _, e := range events {
+		encoded, err := e.MarshalJSON()
+		if n := len(e.Body.(room.MembersJoined).MemberList); err != nil || len(encoded) > most || n == 0 {
+			t.Errorf("an event of %d members has %d bytes, %v", n, len(encoded), err)
+		}
+		users += len(e.Body.(room.MembersJoined).MemberList)
+	}
+	if users != len(joined) || len(events) != 3 {
+		t.Errorf("%d members in %d events, want %d in 3", users, len(events), len(joined))
 	}
 }
 

@@ -54,6 +54,7 @@ var vendors = map[string][]string{
 	},
 	"QNConnectionState":              {"DISCONNECTED", "CONNECTING", "CONNECTED", "RECONNECTING", "RECONNECTED"},
 	"QNConnectionDisconnectedReason": {"LEAVE", "KICKED_OUT", "ROOM_CLOSED", "ROOM_FULL", "ERROR"},
+	"QNRTC room events":              {"user-joined", "user-left"},
 	"QNRTC error codes": {
 		"10001 bad token", "10002 token expired", "10022 same user present", "10054 media", "21001 authentication",
 		"21003 no reconnection in time", "21005 fatal",
@@ -110,7 +111,7 @@ func TestVendorWordsAreExplained(t *testing.T) {
 
 // phrase is a word of Parlor's that corresponds to one of a vendor's.
 var phrase = regexp.MustCompile("^(?:" + strings.Join([]string{
-	"client only", "not applicable", "401", "`sessionReady`",
+	"client only", "not applicable", "401", "`(?P<type>[a-zA-Z]+)`",
 	"(?P<status>[45][0-9]{2}) `(?P<code>[a-z_]+)`",
 	"`roomStateChanged` `(?P<state>[a-z]+)`(?: `(?P<event>[a-zA-Z]+)`)?",
 	"`connectionStateChanged` `disconnected`(?: `(?P<ended>[a-zA-Z]+)`)?",
@@ -134,6 +135,9 @@ func checkPhrases(t *testing.T, where, cell string) {
 			continue
 		}
 		group := func(name string) string { return match[phrase.SubexpIndex(name)] }
+		if typ := group("type"); typ != "" && !slices.Contains(all["EventType"], typ) {
+			t.Errorf("%s: there is no event %s", where, typ)
+		}
 		if code := group("code"); code != "" && statuses[code] != group("status") {
 			t.Errorf("%s: %s has status %q, want %s", where, code, statuses[code], group("status"))
 		}

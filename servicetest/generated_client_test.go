@@ -34,7 +34,7 @@ func TestContractClient(t *testing.T) {
 	key = s.log.secret(login.SessionKey)
 
 	const id = "a#b?c%d&e" // has characters that must be encoded in a path
-	missing, err := client.JoinRoomWithResponse(ctx, id)
+	missing, err := client.JoinRoomWithResponse(ctx, id, parlor.JoinRoomRequest{})
 	if p := mustReply(t, err, missing.ApplicationproblemJSON404); p.Code != parlor.ProblemCode("room_not_found") || !p.Code.Valid() {
 		t.Errorf("problem for an unknown room is %+v", p)
 	}

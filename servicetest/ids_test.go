@@ -219,7 +219,7 @@ func TestIDsMakeTheRoundTrip(t *testing.T) {
 		ids := []string{mustReply(t, err, created.JSON201).Room.RoomID}
 		stream, ready := alice.listen()
 		ids = append(ids, string(ready.Rooms[0].ID))
-		joined, err := as(bob.SessionKey).JoinRoomWithResponse(ctx, roomID)
+		joined, err := as(bob.SessionKey).JoinRoomWithResponse(ctx, roomID, parlor.JoinRoomRequest{})
 		ids = append(ids, mustReply(t, err, joined.JSON200).Room.RoomID)
 		var entered parlor.RoomMemberJoinedEvent
 		e := stream.next()

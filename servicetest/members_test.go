@@ -133,3 +133,99 @@ func TestMemberLookupLimit(t *testing.T) {
 		t.Error("the same lookup got two different replies")
 	}
 }
+
+// TestUserData: the user data with which a user becomes a member is in the event, the list and the
+// feed, and only the user can change it.
+func TestUserData(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob, phone := s.login("alice"), s.login("bob"), s.login("bob")
+	feed, _ := s.admin().follow("")
+	longest := strings.Repeat("é", room.MaxUserDataBytes/2)
+	alice.call("POST", "/v1/rooms", object{"roomID": "a", "userData": longest}).is(http.StatusCreated)
+	alice.call("POST", roomPath("b", "/enter"), object{"userData": "of b"}).is(http.StatusCreated)
+	a, _ := alice.listen()
+	dataOf := func(id room.RoomID, user room.UserID) string {
+		t.Helper()
+		page := as[memberPage](alice.call("GET", roomPath(id, "/members?userID="+url.QueryEscape(string(user))), nil).is(http.StatusOK))
+		if len(page.MemberList) != 1 {
+			t.Fatalf("%d members %s of %s", len(page.MemberList), user, id)
+		}
+		return page.MemberList[0].UserData
+	}
+	if got := dataOf("a", "alice"); got != longest {
+		t.Errorf("alice, who created the room: %.20q", got)
+	}
+	if got := dataOf("b", "alice"); got != "of b" {
+		t.Errorf("alice, who entered: %q", got)
+	}
+	joined := func(want string) {
+		t.Helper()
+		if e := expect[room.MembersJoined](a); len(e.MemberList) != 1 || e.MemberList[0].UserData != want {
+			t.Errorf("joined: %+v, want user data %q", e, want)
+		}
+	}
+	const hostile = "{\"n\":\"</script>\u2028\\\"}" // a client gets exactly what another sent
+	bob.call("POST", roomPath("a", "/join"), object{"userData": hostile}).is(http.StatusOK)
+	joined(hostile)
+	bob.call("POST", roomPath("a", "/join"), object{"userData": "again"}).is(http.StatusOK)
+	phone.call("POST", roomPath("a", "/join"), object{"userData": "a second session"}).is(http.StatusOK)
+	if got := dataOf("a", "bob"); got != hostile {
+		t.Errorf("bob, who joined again: %q", got)
+	}
+	bob.call("POST", roomPath("a", "/switch"), object{"toRoom": object{"roomID": "b"}, "userData": "switched"}).is(http.StatusOK)
+	joined("switched")
+
+	// The user changes it in one room, with any session, alone or together with attributes.
+	change := func(by *client, body object) reply {
+		body["userIDs"] = []room.UserID{"bob"}
+		return by.call("PATCH", roomPath("a", "/member-attributes"), body)
+	}
+	for _, want := range []struct {
+		body object
+		data string
+		all  map[string]string
+	}{
+		{object{"userData": "seat 2"}, "seat 2", map[string]string{}},
+		{object{"userData": "seat 3", "set": pairs{"k": "v"}}, "seat 3", map[string]string{"k": "v"}},
+		{object{"userData": ""}, "", map[string]string{"k": "v"}},
+	} {
+		info := as[room.MemberAttributesUpdated](change(phone, want.body).is(http.StatusOK)).Infos[0]
+		event := expect[room.MemberAttributesUpdated](a).Infos[0]
+		for what, got := range map[string]room.MemberAttributesInfo{"reply": info, "event": event} {
+			if got.UserID != "bob" || got.UserData == nil || *got.UserData != want.data || !cmp.Equal(got.Attributes.Pairs(), want.all) {
+				t.Errorf("%s for %v: %+v", what, want.body, got)
+			}
+		}
+		if got := dataOf("a", "bob"); got != want.data {
+			t.Errorf("the list after %v has %q", want.body, got)
+		}
+	}
+	change(phone, object{"userData": ""}).is(http.StatusOK) // changes nothing
+	change(alice, object{"userData": "x"}).invalid("/userData", "own")
+	alice.call("PATCH", roomPath("a", "/member-attributes"), object{"userIDs": []string{"alice", "bob"}, "userData": "x"}).invalid("/userData", "own")
+	change(phone, object{"userData": longest + "x"}).invalid("/userData", "maxBytes")
+	change(phone, object{"userData": "x", "set": pairs{"k": "v"}, "delete": []string{"k"}}).invalid("/delete/0", "different")
+	change(bob, object{"userData": "x"}).refused(http.StatusConflict, "not_in_room")
+	bob.call("POST", roomPath("a", "/join"), object{"userData": longest + "x"}).invalid("/userData", "maxBytes")
+	alice.patchMembers("a", object{"userIDs": []string{"bob"}, "set": pairs{"k": "w"}})
+	if info := expect[room.MemberAttributesUpdated](a).Infos[0]; info.UserData != nil {
+		t.Errorf("attributes only: %+v, want no user data", info)
+	}
+	if got := dataOf("b", "bob"); got != "switched" {
+		t.Errorf("bob in the other room: %q", got)
+	}
+	phone.leave("a")
+	expect[room.MembersLeft](a)
+	phone.enter("a")
+	joined("")
+	var inFeed []string
+	for len(inFeed) < 5 {
+		if e := feed.next(); e.Type == string(room.TypeMembersJoined) {
+			inFeed = append(inFeed, decoded[room.MembersJoined](feed).MemberList[0].UserData)
+		}
+	}
+	if want := []string{longest, "of b", hostile, "switched", ""}; !cmp.Equal(want, inFeed) {
+		t.Errorf("joins in the feed: %.60q", inFeed)
+	}
+}

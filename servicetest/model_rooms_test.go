@@ -13,7 +13,7 @@ import (
 
 // Calls that enter a room.
 
-func (w *referenceModel) create(v *modelSession, id room.RoomID, config room.Config) verdict {
+func (w *referenceModel) create(v *modelSession, id room.RoomID, config room.Config, data string) verdict {
 	switch {
 	case v.ended:
 		return refused(401, "session_ended")
@@ -24,11 +24,11 @@ func (w *referenceModel) create(v *modelSession, id room.RoomID, config room.Con
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
 		return v.entryFailed(id, "create", a)
 	}
-	w.enterGeneration(v, l, "create", "created")
+	w.enterGeneration(v, l, "create", "created", data)
 	return verdict{status: 201, generation: l}
 }
 
-func (w *referenceModel) join(v *modelSession, id room.RoomID) verdict {
+func (w *referenceModel) join(v *modelSession, id room.RoomID, data string) verdict {
 	l := w.rooms[id]
 	switch {
 	case v.ended:
@@ -39,11 +39,11 @@ func (w *referenceModel) join(v *modelSession, id room.RoomID) verdict {
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
 		return v.entryFailed(id, "enter", a)
 	}
-	w.enterGeneration(v, l, "enter", "success")
+	w.enterGeneration(v, l, "enter", "success", data)
 	return verdict{status: 200, generation: l}
 }
 
-func (w *referenceModel) enter(v *modelSession, id room.RoomID, config room.Config) verdict {
+func (w *referenceModel) enter(v *modelSession, id room.RoomID, config room.Config, data string) verdict {
 	if v.ended {
 		return refused(401, "session_ended")
 	}
@@ -54,11 +54,13 @@ func (w *referenceModel) enter(v *modelSession, id room.RoomID, config room.Conf
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
 		return v.entryFailed(id, "enter", a)
 	}
-	w.enterGeneration(v, l, "enter", done)
+	w.enterGeneration(v, l, "enter", done, data)
 	return verdict{status: status, generation: l, created: done == "created"}
 }
 
-func (w *referenceModel) switchRoom(v *modelSession, from, to room.RoomID, create bool, config room.Config) verdict {
+func (w *referenceModel) switchRoom(
+	v *modelSession, from, to room.RoomID, create bool, config room.Config, data string,
+) verdict {
 	old, l, done := w.rooms[from], w.rooms[to], "success"
 	switch {
 	case v.ended:
@@ -81,7 +83,7 @@ func (w *referenceModel) switchRoom(v *modelSession, from, to room.RoomID, creat
 	if a := w.mayEnter(v, l, others); a.code != "" {
 		return v.entryFailed(to, "switch", a)
 	}
-	w.enterGeneration(v, l, "switch", done)
+	w.enterGeneration(v, l, "switch", done, data)
 	w.removeSessions(old, []*modelSession{v}, "switched", "")
 	return verdict{status: 200, generation: l, created: done == "created"}
 }
@@ -123,7 +125,7 @@ func (v *modelSession) entryFailed(id room.RoomID, call string, a verdict) verdi
 	return a
 }
 
-func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, done string) {
+func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, done, data string) {
 	if v.in(l) {
 		return
 	}
@@ -132,9 +134,9 @@ func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, d
 	w.rooms[l.ID] = l
 	g := l.member(v.user)
 	if g == nil {
-		g = &modelMember{user: v.user, joined: w.now}
+		g = &modelMember{user: v.user, joined: w.now, data: data}
 		l.memberList = append(l.memberList, g)
-		l.append(w, "joined: %s@%v", v.user, w.now)
+		l.append(w, "joined: %s", g)
 		l.MemberCount++
 		l.DestroyAt = 0
 	}
@@ -183,6 +185,19 @@ func (w *referenceModel) leaveAll(v *modelSession) verdict {
 		w.removeSessions(l, []*modelSession{v}, "left", "")
 	}
 	return verdict{status: 200, rest: fmt.Sprint(left)}
+}
+
+// describeMember changes the user data of a member.
+func (w *referenceModel) describeMember(v *modelSession, id room.RoomID, data string) verdict {
+	l := w.rooms[id]
+	if refusal, ok := v.refusedIn(l); ok {
+		return refusal
+	}
+	if g := l.member(v.user); g.data != data {
+		g.data = data
+		l.append(w, "%s is now %q", v.user, data)
+	}
+	return verdict{status: 200}
 }
 
 // kick removes users from a room, with all their sessions.

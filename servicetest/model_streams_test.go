@@ -128,7 +128,7 @@ func (m *model) checkStream(s *slot) {
 				s.client.fence()
 			}
 			continue // the reference model has no fences, so a stream never resumes from one
-		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMessagesReceived), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
+		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMemberAttributesUpdated), string(room.TypeMessagesReceived), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skipOptional("")
 			m.checkLogEvent(s, e)
 		default:
@@ -244,6 +244,11 @@ func (m *model) textOf(e event) string {
 			list = append(list, fmt.Sprintf("%s %s", left.ID, left.Reason))
 		}
 		return "left: " + strings.Join(list, ", ")
+	case room.TypeMemberAttributesUpdated:
+		for _, info := range bodyOf[room.MemberAttributesUpdated](m, e).Infos {
+			list = append(list, fmt.Sprintf("%s is now %q", info.UserID, *info.UserData))
+		}
+		return strings.Join(list, ", ")
 	case room.TypeMessagesReceived:
 		for _, message := range bodyOf[room.MessagesReceived](m, e).MessageList {
 			list = append(list, fmt.Sprintf("%s says: %s", message.Sender.ID, message.Text))
@@ -289,7 +294,7 @@ func (m *model) textOf(e event) string {
 func (m *model) names(members []room.Member) string {
 	var names []string
 	for _, member := range members {
-		names = append(names, fmt.Sprintf("%s@%v", member.ID, member.JoinedAt.Time().Sub(m.reference.began)))
+		names = append(names, fmt.Sprintf("%s@%v %s", member.ID, member.JoinedAt.Time().Sub(m.reference.began), member.UserData))
 	}
 	return strings.Join(names, " ")
 }

@@ -94,6 +94,7 @@ type move struct {
 	sweep    bool
 	users    []room.UserID
 	ban      room.Seconds
+	data     string // user data
 }
 
 // GoString formats a move for rapid. Its outcome is logged separately.
@@ -107,11 +108,12 @@ func drawMove(t *rapid.T) move {
 	v := move{
 		what: one(t, "what",
 			"enter", "listen", "send", "switch", "wait", "enter", "listen", "write", "send", "hang up", "wait",
-			"enter", "listen", "send", "switch", "wait", "hang up", "join", "create", "kick", "update", "open", "update", "leave all",
+			"enter", "listen", "send", "switch", "wait", "hang up", "join", "create", "kick", "update", "open", "describe", "update", "leave all",
 			"end", "destroy", "log out", "leave"),
 		who:  rapid.IntRange(0, len(slotNames)-1).Draw(t, "who"),
 		room: one(t, "room", modelRoomIDs...),
 		nth:  rapid.IntRange(0, 7).Draw(t, "nth"),
+		data: one(t, "data", "", "seat 1", "seat 2"),
 	}
 	switch v.what {
 	case "enter", "create", "switch", "open", "update":
@@ -206,24 +208,29 @@ func (m *model) do(v move) {
 	switch v.what {
 	case "enter":
 		s := m.pick(v)
-		got := s.client.call("POST", roomPath(v.room, "/enter"), object{"config": v.config})
-		m.compare(fmt.Sprint(s.name, " enters ", v.room), m.reference.enter(s.modelSession, v.room, v.config), got)
+		got := s.client.call("POST", roomPath(v.room, "/enter"), object{"config": v.config, "userData": v.data})
+		m.compare(fmt.Sprint(s.name, " enters ", v.room), m.reference.enter(s.modelSession, v.room, v.config, v.data), got)
 	case "join":
 		s := m.pick(v)
-		got := s.client.call("POST", roomPath(v.room, "/join"), nil)
-		m.compare(fmt.Sprint(s.name, " joins ", v.room), m.reference.join(s.modelSession, v.room), got)
+		got := s.client.call("POST", roomPath(v.room, "/join"), object{"userData": v.data})
+		m.compare(fmt.Sprint(s.name, " joins ", v.room), m.reference.join(s.modelSession, v.room, v.data), got)
 	case "create":
 		s := m.pick(v)
-		got := s.client.call("POST", "/v1/rooms", object{"roomID": v.room, "config": v.config})
-		m.compare(fmt.Sprint(s.name, " creates ", v.room), m.reference.create(s.modelSession, v.room, v.config), got)
+		got := s.client.call("POST", "/v1/rooms", object{"roomID": v.room, "config": v.config, "userData": v.data})
+		m.compare(fmt.Sprint(s.name, " creates ", v.room), m.reference.create(s.modelSession, v.room, v.config, v.data), got)
 	case "switch":
 		s := m.pickWhere(v, isInside)
 		from := v.of(s)
 		got := s.client.call("POST", roomPath(from, "/switch"), object{
-			"toRoom": object{"roomID": v.to}, "createIfNotExists": v.create, "config": v.config,
+			"toRoom": object{"roomID": v.to}, "createIfNotExists": v.create, "config": v.config, "userData": v.data,
 		})
 		call := fmt.Sprintf("%s switches from %s to %s, create %t", s.name, from, v.to, v.create)
-		m.compare(call, m.reference.switchRoom(s.modelSession, from, v.to, v.create, v.config), got)
+		m.compare(call, m.reference.switchRoom(s.modelSession, from, v.to, v.create, v.config, v.data), got)
+	case "describe":
+		s := m.pickWhere(v, isInside)
+		id := v.of(s)
+		got := s.client.call("PATCH", roomPath(id, "/member-attributes"), object{"userIDs": []room.UserID{s.user}, "userData": v.data})
+		m.compare(fmt.Sprintf("%s is %q in %s", s.name, v.data, id), m.reference.describeMember(s.modelSession, id, v.data), got)
 	case "leave":
 		s := m.pickWhere(v, isInside)
 		id := v.of(s)

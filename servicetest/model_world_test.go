@@ -51,8 +51,11 @@ type generation struct {
 type modelMember struct {
 	user     room.UserID
 	joined   time.Duration
+	data     string // user data
 	sessions []*modelSession
 }
+
+func (g *modelMember) String() string { return fmt.Sprintf("%s@%v %s", g.user, g.joined, g.data) }
 
 // logEntry is an event of a log. The order of events within one sweep is not defined: the first
 // session that reads them determines it.
@@ -191,7 +194,7 @@ func (l *generation) member(user room.UserID) *modelMember {
 func (l *generation) members() string {
 	var names []string
 	for _, g := range l.memberList {
-		names = append(names, fmt.Sprintf("%s@%v", g.user, g.joined))
+		names = append(names, g.String())
 	}
 	return strings.Join(names, " ")
 }

@@ -41,7 +41,7 @@ func TestChangesNameTheirActor(t *testing.T) {
 		}},
 		{"leaveRoom", as(alice), func(by room.Actor) error { return f.LeaveRoom(t.Context(), by, "attic") }},
 		{"joinRoom", as(alice), func(by room.Actor) error {
-			_, err := f.JoinRoom(t.Context(), by, "lobby")
+			_, err := f.JoinRoom(t.Context(), by, "lobby", "")
 			return err
 		}},
 		{"updateRoomAttributes", as(alice), func(by room.Actor) error {

@@ -183,7 +183,7 @@ func TestAttributesDoNotSurviveTheDestroyDelay(t *testing.T) {
 	})
 	enter := func() room.Room {
 		t.Helper()
-		r, err := f.JoinRoom(t.Context(), as(alice), "call")
+		r, err := f.JoinRoom(t.Context(), as(alice), "call", "")
 		if err != nil {
 			t.Fatal(err)
 		}

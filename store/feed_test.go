@@ -273,7 +273,7 @@ func TestFeedRetentionOfDestroyedRooms(t *testing.T) {
 	sweep(t, f)
 	r.readAll(t)
 	r.check(t)
-	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby", ""); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("a destroyed room that the feed retains can be joined: %v", err)
 	}
 	f.clock.advance(time.Millisecond)

@@ -91,15 +91,15 @@ func randomStep(
 	t *testing.T, f fixture, random *rand.Rand, session *room.Session, id room.RoomID, files []room.Media, client int,
 ) error {
 	someone := room.UserID(fmt.Sprintf("user%d", random.IntN(16)))
-	switch random.IntN(27) {
+	switch random.IntN(28) {
 	case 0:
 		_, err := f.CreateRoom(t.Context(), as(*session), id, room.RoomOptions{})
 		return err
 	case 1, 2:
-		_, err := f.JoinRoom(t.Context(), as(*session), id)
+		_, err := f.JoinRoom(t.Context(), as(*session), id, "")
 		return err
 	case 3, 4:
-		_, _, err := f.EnterRoom(t.Context(), as(*session), id, room.RoomOptions{})
+		_, _, err := f.EnterRoom(t.Context(), as(*session), id, room.RoomOptions{UserData: fmt.Sprint(random.IntN(3))})
 		return err
 	case 5, 6:
 		return f.LeaveRoom(t.Context(), as(*session), id)
@@ -136,6 +136,11 @@ func randomStep(
 		return err
 	case 26:
 		_, err := f.UpdateRoom(t.Context(), admin, id, room.RoomUpdate{Name: new(fmt.Sprint(random.IntN(3))), Settings: randomSettings(random)})
+		return err
+	case 27:
+		_, _, err := f.UpdateMemberAttributes(t.Context(), as(*session), id, []room.UserID{session.User.ID}, room.MemberAttributesUpdate{
+			By: session.User.ID, UserData: new(fmt.Sprint(random.IntN(3))),
+		})
 		return err
 	case 11:
 		if random.IntN(4) > 0 {
@@ -273,6 +278,15 @@ var invariants = map[string]string{
 			UNION ALL SELECT generation, user_id FROM partings JOIN rooms USING (generation) WHERE destroyed_at IS NULL
 		) b USING (generation, user_id) JOIN rooms r USING (generation)
 		WHERE b.user_id IS NULL OR (a.user_id IS NULL AND r.oldest_seq = 1)`,
+	"the user data of a member is the newest in the log": `
+		WITH told AS (
+			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id, coalesce(m ->> 'userData', '') AS data, seq
+			FROM events, jsonb_array_elements(coalesce(body::jsonb -> 'memberList', body::jsonb -> 'infos')) m
+			WHERE type = 'roomMemberJoined' OR type = 'roomMemberAttributesUpdated' AND m ? 'userData'
+			ORDER BY generation, m ->> 'userID', seq DESC
+		)
+		SELECT count(*) FROM members JOIN told USING (generation, user_id)
+		WHERE announced AND seq >= joined_seq AND user_data <> data`,
 	"a room with pending presence is marked": `
 		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND NOT untold AND (
 			EXISTS (SELECT FROM members m WHERE m.generation = r.generation AND NOT announced)

@@ -13,8 +13,10 @@ import (
 
 // JoinRoom adds the session to an existing room. Errors: room.ErrNotGranted, room.ErrRoomNotFound,
 // room.ErrRoomFull, room.ErrTooManyRooms and those of room.Session.Usable.
-func (s *Store) JoinRoom(ctx context.Context, by room.Actor, id room.RoomID) (room.Room, error) {
-	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by})
+func (s *Store) JoinRoom(
+	ctx context.Context, by room.Actor, id room.RoomID, userData string,
+) (room.Room, error) {
+	result := s.waitForJoin(id, &pendingJoin{ctx: ctx, by: by, opts: room.RoomOptions{UserData: userData}})
 	return result.room, s.notifyRefused(ctx, by, id, room.RoomEnter, result.err)
 }
 
@@ -77,7 +79,7 @@ func (s *Store) SwitchRoom(
 		if err != nil {
 			return c, err
 		}
-		request.Call, request.Created = room.RoomSwitch, created
+		request.Call, request.Created, request.UserData = room.RoomSwitch, created, opts.UserData
 		if leaving[0].Last {
 			request.Rooms-- // leaving the old room makes space for the new one
 		}
@@ -228,8 +230,8 @@ func queueJoin(b *pgx.Batch, r room.Room, request room.JoinRequest, now time.Tim
 		return r, room.Change{}, err
 	}
 	if r.MemberCount > members {
-		b.Queue("INSERT INTO members (generation, user_id, user_name, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6)",
-			r.Generation, request.User.ID, request.User.Name, r.LastSeq, r.LastAt.Time(), !batched)
+		b.Queue("INSERT INTO members (generation, user_id, user_name, user_data, joined_seq, joined_at, announced) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+			r.Generation, request.User.ID, request.User.Name, request.UserData, r.LastSeq, r.LastAt.Time(), !batched)
 	}
 	for i, joined := range c.Joined {
 		b.Queue("INSERT INTO attendances (session_id, generation, user_id, from_seq) VALUES ($1, $2, $3, $4) RETURNING stay",

@@ -22,7 +22,7 @@ const maxJoinBatch = 128
 type pendingJoin struct {
 	ctx context.Context
 	by  room.Actor // a session
-	// mayCreate is set if the call may create the room, with opts.
+	// mayCreate is set if the call may create the room.
 	mayCreate bool
 	opts      room.RoomOptions
 	// done receives the result. It is buffered, so that sending to a caller that gave up does not
@@ -189,7 +189,7 @@ func (s *Store) decideJoins(
 	)
 	for i, j := range joins {
 		request := requests[i]
-		request.Call, request.Created = room.RoomEnter, created
+		request.Call, request.Created, request.UserData = room.RoomEnter, created, j.opts.UserData
 		var c room.Change
 		r, c, j.err = queueJoin(&b, r, request, now)
 		if j.err != nil && created {

@@ -65,7 +65,7 @@ func (q *queue) enterWith(ctx context.Context, s room.Session) *outcome {
 func (q *queue) join(s room.Session) *outcome {
 	q.Helper()
 	return q.call(func() (result outcome) {
-		result.room, result.err = q.JoinRoom(q.Context(), as(s), q.id)
+		result.room, result.err = q.JoinRoom(q.Context(), as(s), q.id, "")
 		return result
 	})
 }

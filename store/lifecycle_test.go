@@ -30,7 +30,7 @@ func TestDestroyDelay(t *testing.T) {
 	}
 	f.clock.advance(10*time.Second - time.Millisecond)
 	sweep(t, f)
-	again, err := f.JoinRoom(t.Context(), as(bob), "call") // stops the timer
+	again, err := f.JoinRoom(t.Context(), as(bob), "call", "") // stops the timer
 	if err != nil || again.Generation != first.Generation || again.LastSeq != 3 || again.DestroyAt != 0 {
 		t.Fatalf("joining during the delay: %+v, %v", again, err)
 	}
@@ -47,7 +47,7 @@ func TestDestroyDelay(t *testing.T) {
 	f.clock.advance(10 * time.Second)
 	sweep(t, g)
 	sweep(t, f)
-	if _, err := f.JoinRoom(t.Context(), as(bob), "call"); !errors.Is(err, room.ErrRoomNotFound) {
+	if _, err := f.JoinRoom(t.Context(), as(bob), "call", ""); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("joining after the delay: %v", err)
 	}
 }
@@ -60,10 +60,10 @@ func TestSecondSessionOfAUser(t *testing.T) {
 	if _, err := f.CreateRoom(t.Context(), as(tab), "reject", room.RoomOptions{Settings: room.Settings{SameUser: new(room.SameUserReject)}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.JoinRoom(t.Context(), as(phone), "reject"); !errors.Is(err, room.ErrUserInRoom) {
+	if _, err := f.JoinRoom(t.Context(), as(phone), "reject", ""); !errors.Is(err, room.ErrUserInRoom) {
 		t.Errorf("a second session with sameUser reject: %v", err)
 	}
-	if _, err := f.JoinRoom(t.Context(), as(tab), "reject"); err != nil {
+	if _, err := f.JoinRoom(t.Context(), as(tab), "reject", ""); err != nil {
 		t.Errorf("the first session again: %v", err)
 	}
 
@@ -72,7 +72,7 @@ func TestSecondSessionOfAUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.published.take()
-	if _, err := f.JoinRoom(t.Context(), as(phone), "replace"); err != nil {
+	if _, err := f.JoinRoom(t.Context(), as(phone), "replace", ""); err != nil {
 		t.Fatal(err)
 	}
 	want := room.Change{

@@ -79,7 +79,7 @@ func TestLockedRoomDelaysNoOtherCalls(t *testing.T) {
 					t.Errorf("a message to another room: %v", err)
 				}
 				newcomer := newSession(t, f.Store, fmt.Sprintf("new%d-%d", r, i))
-				if _, err := f.JoinRoom(t.Context(), as(newcomer), roomOf(r)); err != nil {
+				if _, err := f.JoinRoom(t.Context(), as(newcomer), roomOf(r), ""); err != nil {
 					t.Errorf("joining another room: %v", err)
 				}
 				if err := f.LeaveRoom(t.Context(), as(newcomer), roomOf(r)); err != nil {
@@ -130,7 +130,7 @@ func TestCallsForALockedRoomAreRejected(t *testing.T) {
 		wantRejected(post)
 		late := newSession(t, f.Store, fmt.Sprintf("late%d", i))
 		wantRejected(func() error {
-			_, err := f.JoinRoom(context.Background(), as(late), "lobby")
+			_, err := f.JoinRoom(context.Background(), as(late), "lobby", "")
 			return err
 		})
 		wantRejected(func() error { return f.DestroyRoom(context.Background(), admin, "lobby", "") })
@@ -164,7 +164,7 @@ func TestLockedSessionDelaysNoOtherJoins(t *testing.T) {
 	var waiting sync.WaitGroup
 	join := func(s room.Session, id room.RoomID) {
 		waiting.Go(func() {
-			if _, err := f.JoinRoom(t.Context(), as(s), id); err != nil {
+			if _, err := f.JoinRoom(t.Context(), as(s), id, ""); err != nil {
 				t.Errorf("%s joins %s: %v", s.User.ID, id, err)
 			}
 		})

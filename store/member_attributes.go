@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -52,8 +53,8 @@ func queueLeaveAttributes(b *pgx.Batch, r room.Room, l room.LeaveRequest) {
 	}
 }
 
-// UpdateMemberAttributes changes the attributes of members of a room that the session is in. It
-// returns their new attributes, in the order in which the members joined, and the users who are not
+// UpdateMemberAttributes changes the attributes of members of a room that the session is in, or
+// their user data. It returns their new attributes, in the order in which the members joined, and the users who are not
 // in the room. Errors: room.ErrRoomNotFound, room.ErrNotInRoom, room.ErrAttributesFull.
 func (s *Store) UpdateMemberAttributes(
 	ctx context.Context, by room.Actor, id room.RoomID, users []room.UserID, u room.MemberAttributesUpdate,
@@ -64,13 +65,18 @@ func (s *Store) UpdateMemberAttributes(
 		if err != nil {
 			return c, err
 		}
-		rows, err := tx.Query(ctx, memberAttributesByID, r.Generation, users)
+		rows, err := tx.Query(ctx, fmt.Sprintf(memberAttributesByID, "m.user_data, "), r.Generation, users)
 		if err != nil {
 			return c, err
 		}
 		members, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (room.MemberAttributesInfo, error) {
-			var joined room.Seq
-			return scanMemberAttributes(row, &joined)
+			var (
+				userData string
+				joined   room.Seq
+			)
+			m, err := scanMemberAttributes(row, &userData, &joined)
+			m.UserData = &userData
+			return m, err
 		})
 		if err != nil {
 			return c, err
@@ -87,6 +93,9 @@ func (s *Store) UpdateMemberAttributes(
 		var b pgx.Batch
 		for _, m := range infos {
 			queueMemberAttributes(&b, r.Generation, m.UserID, m.Attributes)
+			if u.UserData != nil {
+				b.Queue("UPDATE members SET user_data = $3 WHERE generation = $1 AND user_id = $2", r.Generation, m.UserID, *u.UserData)
+			}
 		}
 		if err := queueRoom(&b, r, c.Events); err != nil {
 			return c, err
@@ -96,8 +105,9 @@ func (s *Store) UpdateMemberAttributes(
 	return infos, absent, err
 }
 
+// memberAttributesByID selects users and their attributes, and more columns of the members m.
 const memberAttributesByID = `
-	SELECT m.user_id, a.pairs, m.joined_seq FROM members m LEFT JOIN member_attributes a USING (generation, user_id)
+	SELECT m.user_id, a.pairs, %sm.joined_seq FROM members m LEFT JOIN member_attributes a USING (generation, user_id)
 	WHERE generation = $1 AND user_id = ANY ($2) ORDER BY m.joined_seq, user_id`
 
 func scanMemberAttributes(row pgx.Row, more ...any) (room.MemberAttributesInfo, error) {
@@ -115,7 +125,7 @@ func scanMemberAttributes(row pgx.Row, more ...any) (room.MemberAttributesInfo, 
 func (s *Store) MemberAttributesByID(
 	ctx context.Context, g room.LogID, users []room.UserID,
 ) (room.MemberPage[room.MemberAttributesInfo], error) {
-	return memberPage(ctx, s, scanMemberAttributes, len(users), memberAttributesByID, g, users)
+	return memberPage(ctx, s, scanMemberAttributes, len(users), fmt.Sprintf(memberAttributesByID, ""), g, users)
 }
 
 // MemberAttributes returns a page of at most limit members who have attributes. Errors:

@@ -63,7 +63,7 @@ func leaveOrJoin(t *testing.T, f fixture, session, other room.Session) error {
 	if err := f.LeaveRoom(t.Context(), as(session), "hall"); err == nil {
 		return nil
 	}
-	if _, err := f.JoinRoom(t.Context(), as(session), "hall"); err != nil {
+	if _, err := f.JoinRoom(t.Context(), as(session), "hall", ""); err != nil {
 		return err
 	}
 	_, _, err := f.UpdateMemberAttributes(t.Context(), as(other), "hall", []room.UserID{session.User.ID},

@@ -14,7 +14,7 @@ func (s *Store) Members(
 	ctx context.Context, g room.LogID, after room.MemberCursor, limit int,
 ) (room.MemberPage[room.Member], error) {
 	return memberPage(ctx, s, scanMember, limit, `
-		SELECT user_id, user_name, joined_at, joined_seq FROM members
+		SELECT user_id, user_name, user_data, joined_at, joined_seq FROM members
 		WHERE generation = $1 AND (joined_seq, user_id) > ($2, $3)
 		ORDER BY joined_seq, user_id LIMIT $4`, g, after.JoinedSeq, after.User, limit+1)
 }
@@ -25,7 +25,7 @@ func (s *Store) MembersByID(
 	ctx context.Context, g room.LogID, users []room.UserID,
 ) (room.MemberPage[room.Member], error) {
 	return memberPage(ctx, s, scanMember, len(users), `
-		SELECT user_id, user_name, joined_at, joined_seq FROM members
+		SELECT user_id, user_name, user_data, joined_at, joined_seq FROM members
 		WHERE generation = $1 AND user_id = ANY ($2)`, g, users)
 }
 
@@ -70,7 +70,7 @@ func scanMember(row pgx.Row, more ...any) (room.Member, error) {
 		m      room.Member
 		joined time.Time
 	)
-	err := row.Scan(append([]any{&m.ID, &m.Name, &joined}, more...)...)
+	err := row.Scan(append([]any{&m.ID, &m.Name, &m.UserData, &joined}, more...)...)
 	m.JoinedAt = room.InstantOf(joined)
 	return m, err
 }

@@ -76,7 +76,7 @@ func (s *Store) CreateRoom(
 		if err != nil {
 			return c, err
 		}
-		request.Call, request.Created = room.RoomCreate, true
+		request.Call, request.Created, request.UserData = room.RoomCreate, true, opts.UserData
 		created, c, err = join(ctx, tx, created, request, now)
 		return c, err
 	}, sessionKey(by.Session()), roomKey(id))

@@ -46,7 +46,7 @@ func TestRoomIsDestroyedWithItsLastMember(t *testing.T) {
 	f := setup(t, store.Options{})
 	alice, bob := newSession(t, f.Store, "alice"), newSession(t, f.Store, "bob")
 
-	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrRoomNotFound) {
+	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby", ""); !errors.Is(err, room.ErrRoomNotFound) {
 		t.Errorf("joining a missing room: %v", err)
 	}
 	first, err := f.CreateRoom(t.Context(), as(alice), "lobby", room.RoomOptions{Name: "The lobby", Settings: room.Settings{MaxMembers: new(7)}})
@@ -125,7 +125,7 @@ func TestRoomAndUserLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	enter(t, f, bob, "small")
-	if _, err := f.JoinRoom(t.Context(), as(carol), "small"); !errors.Is(err, room.ErrRoomFull) {
+	if _, err := f.JoinRoom(t.Context(), as(carol), "small", ""); !errors.Is(err, room.ErrRoomFull) {
 		t.Errorf("the third in a room for two: %v", err)
 	}
 	enter(t, f, phone, "small") // another session of a member takes no additional space

@@ -104,7 +104,7 @@ func TestEndSessionLeavesItsRooms(t *testing.T) {
 	if diff := cmp.Diff(want, got, ignoreTimes, ignorePresenceIDs); diff != "" {
 		t.Errorf("change (-want +got):\n%s", diff)
 	}
-	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby"); !errors.Is(err, room.ErrSessionEnded) {
+	if _, err := f.JoinRoom(t.Context(), as(alice), "lobby", ""); !errors.Is(err, room.ErrSessionEnded) {
 		t.Errorf("joining with an ended session: %v", err)
 	}
 	if _, err := f.OpenStream(t.Context(), alice.ID, "", nil); !errors.Is(err, room.ErrSessionEnded) {
@@ -161,7 +161,7 @@ func TestRevokedGrantRemovesSession(t *testing.T) {
 				_, err := f.CreateRoom(t.Context(), as(session), roomOf(i), room.RoomOptions{})
 				return err
 			},
-			func() error { _, err := f.JoinRoom(t.Context(), as(session), "hall"); return err },
+			func() error { _, err := f.JoinRoom(t.Context(), as(session), "hall", ""); return err },
 		}[i%3]
 		begin := make(chan struct{})
 		var both sync.WaitGroup

@@ -771,6 +771,34 @@ func (e ContinueUploadParamsTusResumable) Valid() bool {
 	}
 }
 
+// AdminCreateRoomRequest The room to be created, without members.
+type AdminCreateRoomRequest struct {
+	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
+	// in an existing room, these stay as they are.
+	Config *RoomConfigRequest `json:"config,omitempty"`
+
+	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
+	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
+	// created with belong to its creator.
+	//
+	//
+	// Example: {"topic":"Fractions"}
+	RoomAttributes *RoomAttributes `json:"roomAttributes,omitempty"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// RoomName The name of a room, for display; at most 64 bytes. It may be empty.
+	//
+	// Example: First class
+	RoomName *RoomName `json:"roomName,omitempty"`
+}
+
 // AdminSendMessageRequest A message to send on behalf of a user.
 type AdminSendMessageRequest struct {
 	// Message A message to send. Its `kind` determines which fields it has; other fields are rejected
@@ -908,6 +936,15 @@ type CreateRoomRequest struct {
 	//
 	// Example: First class
 	RoomName *RoomName `json:"roomName,omitempty"`
+
+	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
+	// user in this room: it is given by the call with which the user becomes a member, a further
+	// session of a member does not change it, and it is gone when the user leaves. The user
+	// changes it with `updateMemberAttributes`. Absent if it is empty.
+	//
+	//
+	// Example: {"seat":3}
+	UserData *UserData `json:"userData,omitempty"`
 }
 
 // CreateSessionReply A new session and its secrets.
@@ -1007,7 +1044,7 @@ type EnterRoomReply struct {
 	Room Room `json:"room"`
 }
 
-// EnterRoomRequest What to create the room with if it does not exist.
+// EnterRoomRequest What to create the room with if it does not exist, and what the user joins with.
 type EnterRoomRequest struct {
 	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
 	// in an existing room, these stay as they are.
@@ -1025,6 +1062,15 @@ type EnterRoomRequest struct {
 	//
 	// Example: First class
 	RoomName *RoomName `json:"roomName,omitempty"`
+
+	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
+	// user in this room: it is given by the call with which the user becomes a member, a further
+	// session of a member does not change it, and it is gone when the user leaves. The user
+	// changes it with `updateMemberAttributes`. Absent if it is empty.
+	//
+	//
+	// Example: {"seat":3}
+	UserData *UserData `json:"userData,omitempty"`
 }
 
 // FeedCursor The `id:` of an event of the admin feed. Treat it as opaque.
@@ -1094,6 +1140,18 @@ type InboxResetEvent struct {
 //   - `epochChanged`: the database was restored from a backup, or failed over, since the
 //     cursor was created.
 type InboxResetEventReason string
+
+// JoinRoomRequest What the user joins with.
+type JoinRoomRequest struct {
+	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
+	// user in this room: it is given by the call with which the user becomes a member, a further
+	// session of a member does not change it, and it is gone when the user leaves. The user
+	// changes it with `updateMemberAttributes`. Absent if it is empty.
+	//
+	//
+	// Example: {"seat":3}
+	UserData *UserData `json:"userData,omitempty"`
+}
 
 // KickReply The users who were removed, and those who were not in the room.
 type KickReply struct {
@@ -1238,6 +1296,15 @@ type Member struct {
 	// Example: 2026-11-21T15:00:00.250Z
 	JoinedAt Timestamp `json:"joinedAt"`
 
+	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
+	// user in this room: it is given by the call with which the user becomes a member, a further
+	// session of a member does not change it, and it is gone when the user leaves. The user
+	// changes it with `updateMemberAttributes`. Absent if it is empty.
+	//
+	//
+	// Example: {"seat":3}
+	UserData *UserData `json:"userData,omitempty"`
+
 	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 	// characters and spaces, with no space at its beginning or end, and without the segments `.`
 	// and `..` between slashes or backslashes.
@@ -1266,6 +1333,10 @@ type MemberAttributesInfo struct {
 	//
 	// Example: {"hand":"up"}
 	Attributes MemberAttributes `json:"attributes"`
+
+	// UserData The new user data of the member, possibly empty; absent if the change was about
+	// attributes only.
+	UserData *string `json:"userData,omitempty"`
 
 	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 	// characters and spaces, with no space at its beginning or end, and without the segments `.`
@@ -2045,8 +2116,8 @@ type RoomListReply struct {
 	Rooms []Room `json:"rooms"`
 }
 
-// RoomMemberAttributesUpdatedEvent Attributes of members were changed. No event is published for attributes that are deleted
-// because their member leaves.
+// RoomMemberAttributesUpdatedEvent Attributes of members, or the user data of a member, were changed. No event is published for
+// attributes that are deleted because their member leaves.
 type RoomMemberAttributesUpdatedEvent struct {
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
 	// generation.
@@ -2457,7 +2528,8 @@ type StreamTicketReply struct {
 // SubType The application's own type of a message of kind `custom`.
 type SubType = int
 
-// SwitchRoomRequest The room to move to, and what to create it with if it does not exist.
+// SwitchRoomRequest The room to move to, what to create it with if it does not exist, and what the user joins
+// it with.
 type SwitchRoomRequest struct {
 	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
 	// in an existing room, these stay as they are.
@@ -2489,6 +2561,15 @@ type SwitchRoomRequest struct {
 		// Example: First class
 		RoomName *RoomName `json:"roomName,omitempty"`
 	} `json:"toRoom"`
+
+	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
+	// user in this room: it is given by the call with which the user becomes a member, a further
+	// session of a member does not change it, and it is gone when the user leaves. The user
+	// changes it with `updateMemberAttributes`. Absent if it is empty.
+	//
+	//
+	// Example: {"seat":3}
+	UserData *UserData `json:"userData,omitempty"`
 }
 
 // Timestamp A time in RFC 3339, always in UTC and with three decimals, so that times sort as text.
@@ -2528,8 +2609,8 @@ type UpdateMemberAttributesReply struct {
 	Infos []MemberAttributesInfo `json:"infos"`
 }
 
-// UpdateMemberAttributesRequest The members to change, and the attributes to set and to delete. There must be at least one
-// attribute, and no key may be in both.
+// UpdateMemberAttributesRequest The members to change, the attributes to set and to delete, and the caller's new user data.
+// There must be at least one attribute or `userData`, and no key may be in both lists.
 type UpdateMemberAttributesRequest struct {
 	// Delete The keys of the attributes to delete.
 	Delete *[]string `json:"delete,omitempty"`
@@ -2544,6 +2625,15 @@ type UpdateMemberAttributesRequest struct {
 	//
 	// Example: {"hand":"up"}
 	Set *map[string]string `json:"set,omitempty"`
+
+	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
+	// user in this room: it is given by the call with which the user becomes a member, a further
+	// session of a member does not change it, and it is gone when the user leaves. The user
+	// changes it with `updateMemberAttributes`. Absent if it is empty.
+	//
+	//
+	// Example: {"seat":3}
+	UserData *UserData `json:"userData,omitempty"`
 
 	// UserIDs The members whose attributes are changed.
 	UserIDs []UserID `json:"userIDs"`
@@ -2607,6 +2697,14 @@ type User struct {
 	// Example: Alice
 	UserName UserName `json:"userName"`
 }
+
+// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
+// user in this room: it is given by the call with which the user becomes a member, a further
+// session of a member does not change it, and it is gone when the user leaves. The user
+// changes it with `updateMemberAttributes`. Absent if it is empty.
+//
+// Example: {"seat":3}
+type UserData = string
 
 // UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 // characters and spaces, with no space at its beginning or end, and without the segments `.`
@@ -3044,7 +3142,7 @@ type ListPeerMessagesParams struct {
 type CreateDevelopmentTokenJSONRequestBody = DevelopmentTokenRequest
 
 // AdminCreateRoomJSONRequestBody defines body for AdminCreateRoom for application/json ContentType.
-type AdminCreateRoomJSONRequestBody = CreateRoomRequest
+type AdminCreateRoomJSONRequestBody = AdminCreateRoomRequest
 
 // AdminUpdateRoomJSONRequestBody defines body for AdminUpdateRoom for application/json ContentType.
 type AdminUpdateRoomJSONRequestBody = UpdateRoomRequest
@@ -3072,6 +3170,9 @@ type UpdateRoomAttributesJSONRequestBody = UpdateRoomAttributesRequest
 
 // EnterRoomJSONRequestBody defines body for EnterRoom for application/json ContentType.
 type EnterRoomJSONRequestBody = EnterRoomRequest
+
+// JoinRoomJSONRequestBody defines body for JoinRoom for application/json ContentType.
+type JoinRoomJSONRequestBody = JoinRoomRequest
 
 // KickMembersJSONRequestBody defines body for KickMembers for application/json ContentType.
 type KickMembersJSONRequestBody = KickRequest
@@ -3641,8 +3742,8 @@ type ClientInterface interface {
 
 	// EnterRoomWithBody Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes are used only if this call creates the room;
-	// otherwise they are ignored.
+	// The name, the config and the attributes are used only if this call creates the room, and
+	// `userData` only if it makes the user a member; otherwise they are ignored.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3651,20 +3752,31 @@ type ClientInterface interface {
 
 	// EnterRoom Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes are used only if this call creates the room;
-	// otherwise they are ignored.
+	// The name, the config and the attributes are used only if this call creates the room, and
+	// `userData` only if it makes the user a member; otherwise they are ignored.
 	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
 	EnterRoom(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// JoinRoomWithBody Join an existing room
+	//
+	// Joining a room that the session is already in changes nothing and returns the same response.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
+	JoinRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// JoinRoom Join an existing room
 	//
 	// Joining a room that the session is already in changes nothing and returns the same response.
 	//
+	// Takes a body of the `application/json` content type.
+	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-	JoinRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	JoinRoom(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// KickMembersWithBody Remove members from a room that the session is in
 	//
@@ -3714,6 +3826,9 @@ type ClientInterface interface {
 	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 	// in `errorUserList`. If nothing changes, no event is published.
 	//
+	// With `userData`, the caller also changes the user data that it joined with. No one else can
+	// change it, so `userIDs` must then contain the caller alone.
+	//
 	// If the caller's token has grants, the caller needs the grant `attributes` to change the
 	// attributes of other members.
 	//
@@ -3727,6 +3842,9 @@ type ClientInterface interface {
 	// Applies the same changes to all the given members, for all of them or none, and publishes
 	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 	// in `errorUserList`. If nothing changes, no event is published.
+	//
+	// With `userData`, the caller also changes the user data that it joined with. No one else can
+	// change it, so `userIDs` must then contain the caller alone.
 	//
 	// If the caller's token has grants, the caller needs the grant `attributes` to change the
 	// attributes of other members.
@@ -3749,7 +3867,8 @@ type ClientInterface interface {
 	//    all pages into one map by `userID`.
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
-	//    joined replaces the entry with the same `userID`; a user who left removes it.
+	//    joined replaces the entry with the same `userID`; a user who left removes it. A
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again.
@@ -4922,8 +5041,8 @@ func (c *Client) UpdateRoomAttributes(ctx context.Context, roomID RoomID, params
 
 // EnterRoomWithBody Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes are used only if this call creates the room;
-// otherwise they are ignored.
+// The name, the config and the attributes are used only if this call creates the room, and
+// `userData` only if it makes the user a member; otherwise they are ignored.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4942,8 +5061,8 @@ func (c *Client) EnterRoomWithBody(ctx context.Context, roomID RoomID, contentTy
 
 // EnterRoom Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes are used only if this call creates the room;
-// otherwise they are ignored.
+// The name, the config and the attributes are used only if this call creates the room, and
+// `userData` only if it makes the user a member; otherwise they are ignored.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4960,13 +5079,34 @@ func (c *Client) EnterRoom(ctx context.Context, roomID RoomID, body EnterRoomJSO
 	return c.Client.Do(req)
 }
 
+// JoinRoomWithBody Join an existing room
+//
+// Joining a room that the session is already in changes nothing and returns the same response.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
+func (c *Client) JoinRoomWithBody(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewJoinRoomRequestWithBody(c.Server, roomID, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // JoinRoom Join an existing room
 //
 // Joining a room that the session is already in changes nothing and returns the same response.
 //
+// Takes a body of the `application/json` content type.
+//
 // Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-func (c *Client) JoinRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewJoinRoomRequest(c.Server, roomID)
+func (c *Client) JoinRoom(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewJoinRoomRequest(c.Server, roomID, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5065,6 +5205,9 @@ func (c *Client) ListMemberAttributes(ctx context.Context, roomID RoomID, params
 // them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 // in `errorUserList`. If nothing changes, no event is published.
 //
+// With `userData`, the caller also changes the user data that it joined with. No one else can
+// change it, so `userIDs` must then contain the caller alone.
+//
 // If the caller's token has grants, the caller needs the grant `attributes` to change the
 // attributes of other members.
 //
@@ -5088,6 +5231,9 @@ func (c *Client) UpdateMemberAttributesWithBody(ctx context.Context, roomID Room
 // Applies the same changes to all the given members, for all of them or none, and publishes
 // them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 // in `errorUserList`. If nothing changes, no event is published.
+//
+// With `userData`, the caller also changes the user data that it joined with. No one else can
+// change it, so `userIDs` must then contain the caller alone.
 //
 // If the caller's token has grants, the caller needs the grant `attributes` to change the
 // attributes of other members.
@@ -5120,7 +5266,8 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body
 //     all pages into one map by `userID`.
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
-//     joined replaces the entry with the same `userID`; a user who left removes it.
+//     joined replaces the entry with the same `userID`; a user who left removes it. A
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again.
@@ -7484,8 +7631,19 @@ func NewEnterRoomRequestWithBody(server string, roomID RoomID, contentType strin
 	return req, nil
 }
 
-// NewJoinRoomRequest constructs an http.Request for the JoinRoom method
-func NewJoinRoomRequest(server string, roomID RoomID) (*http.Request, error) {
+// NewJoinRoomRequest calls the generic JoinRoom builder with application/json body
+func NewJoinRoomRequest(server string, roomID RoomID, body JoinRoomJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewJoinRoomRequestWithBody(server, roomID, "application/json", bodyReader)
+}
+
+// NewJoinRoomRequestWithBody constructs an http.Request for the JoinRoom method, with any body, and a specified content type
+func NewJoinRoomRequestWithBody(server string, roomID RoomID, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7510,10 +7668,12 @@ func NewJoinRoomRequest(server string, roomID RoomID) (*http.Request, error) {
 		return nil, err
 	}
 
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -9045,8 +9205,8 @@ type ClientWithResponsesInterface interface {
 
 	// EnterRoomWithBodyWithResponse Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes are used only if this call creates the room;
-	// otherwise they are ignored.
+	// The name, the config and the attributes are used only if this call creates the room, and
+	// `userData` only if it makes the user a member; otherwise they are ignored.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9055,22 +9215,31 @@ type ClientWithResponsesInterface interface {
 
 	// EnterRoomWithResponse Join a room, creating it if it does not exist
 	//
-	// The name, the config and the attributes are used only if this call creates the room;
-	// otherwise they are ignored.
+	// The name, the config and the attributes are used only if this call creates the room, and
+	// `userData` only if it makes the user a member; otherwise they are ignored.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/enter (the `EnterRoom` operationId).
 	EnterRoomWithResponse(ctx context.Context, roomID RoomID, body EnterRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*EnterRoomResponse, error)
 
+	// JoinRoomWithBodyWithResponse Join an existing room
+	//
+	// Joining a room that the session is already in changes nothing and returns the same response.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
+	JoinRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
+
 	// JoinRoomWithResponse Join an existing room
 	//
 	// Joining a room that the session is already in changes nothing and returns the same response.
 	//
-	// Returns a wrapper object for the known response body format(s).
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-	JoinRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
+	JoinRoomWithResponse(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error)
 
 	// KickMembersWithBodyWithResponse Remove members from a room that the session is in
 	//
@@ -9124,6 +9293,9 @@ type ClientWithResponsesInterface interface {
 	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 	// in `errorUserList`. If nothing changes, no event is published.
 	//
+	// With `userData`, the caller also changes the user data that it joined with. No one else can
+	// change it, so `userIDs` must then contain the caller alone.
+	//
 	// If the caller's token has grants, the caller needs the grant `attributes` to change the
 	// attributes of other members.
 	//
@@ -9137,6 +9309,9 @@ type ClientWithResponsesInterface interface {
 	// Applies the same changes to all the given members, for all of them or none, and publishes
 	// them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 	// in `errorUserList`. If nothing changes, no event is published.
+	//
+	// With `userData`, the caller also changes the user data that it joined with. No one else can
+	// change it, so `userIDs` must then contain the caller alone.
 	//
 	// If the caller's token has grants, the caller needs the grant `attributes` to change the
 	// attributes of other members.
@@ -9159,7 +9334,8 @@ type ClientWithResponsesInterface interface {
 	//    all pages into one map by `userID`.
 	// 3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 	//    order: those that arrived while the pages were read, and then each new one. A user who
-	//    joined replaces the entry with the same `userID`; a user who left removes it.
+	//    joined replaces the entry with the same `userID`; a user who left removes it. A
+	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
 	// meanwhile: begin again.
@@ -12771,8 +12947,14 @@ type JoinRoomResponse struct {
 	ApplicationproblemJSON403 *MayNotEnter
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *RoomNotFound
+	// ApplicationproblemJSON408 the response for an HTTP 408 `application/problem+json` response
+	ApplicationproblemJSON408 *BodyTimeout
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
 	ApplicationproblemJSON409 *CannotEnter
+	// ApplicationproblemJSON413 the response for an HTTP 413 `application/problem+json` response
+	ApplicationproblemJSON413 *BodyTooLarge
+	// ApplicationproblemJSON415 the response for an HTTP 415 `application/problem+json` response
+	ApplicationproblemJSON415 *UnsupportedMediaType
 	// ApplicationproblemJSON429 the response for an HTTP 429 `application/problem+json` response
 	ApplicationproblemJSON429 *TooFast
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
@@ -12808,9 +12990,24 @@ func (r JoinRoomResponse) GetApplicationproblemJSON404() *RoomNotFound {
 	return r.ApplicationproblemJSON404
 }
 
+// GetApplicationproblemJSON408 returns the response for an HTTP 408 `application/problem+json` response
+func (r JoinRoomResponse) GetApplicationproblemJSON408() *BodyTimeout {
+	return r.ApplicationproblemJSON408
+}
+
 // GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
 func (r JoinRoomResponse) GetApplicationproblemJSON409() *CannotEnter {
 	return r.ApplicationproblemJSON409
+}
+
+// GetApplicationproblemJSON413 returns the response for an HTTP 413 `application/problem+json` response
+func (r JoinRoomResponse) GetApplicationproblemJSON413() *BodyTooLarge {
+	return r.ApplicationproblemJSON413
+}
+
+// GetApplicationproblemJSON415 returns the response for an HTTP 415 `application/problem+json` response
+func (r JoinRoomResponse) GetApplicationproblemJSON415() *UnsupportedMediaType {
+	return r.ApplicationproblemJSON415
 }
 
 // GetApplicationproblemJSON429 returns the response for an HTTP 429 `application/problem+json` response
@@ -15514,8 +15711,8 @@ func (c *ClientWithResponses) UpdateRoomAttributesWithResponse(ctx context.Conte
 
 // EnterRoomWithBodyWithResponse Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes are used only if this call creates the room;
-// otherwise they are ignored.
+// The name, the config and the attributes are used only if this call creates the room, and
+// `userData` only if it makes the user a member; otherwise they are ignored.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15530,8 +15727,8 @@ func (c *ClientWithResponses) EnterRoomWithBodyWithResponse(ctx context.Context,
 
 // EnterRoomWithResponse Join a room, creating it if it does not exist
 //
-// The name, the config and the attributes are used only if this call creates the room;
-// otherwise they are ignored.
+// The name, the config and the attributes are used only if this call creates the room, and
+// `userData` only if it makes the user a member; otherwise they are ignored.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15544,15 +15741,30 @@ func (c *ClientWithResponses) EnterRoomWithResponse(ctx context.Context, roomID 
 	return ParseEnterRoomResponse(rsp)
 }
 
+// JoinRoomWithBodyWithResponse Join an existing room
+//
+// Joining a room that the session is already in changes nothing and returns the same response.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
+func (c *ClientWithResponses) JoinRoomWithBodyWithResponse(ctx context.Context, roomID RoomID, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error) {
+	rsp, err := c.JoinRoomWithBody(ctx, roomID, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseJoinRoomResponse(rsp)
+}
+
 // JoinRoomWithResponse Join an existing room
 //
 // Joining a room that the session is already in changes nothing and returns the same response.
 //
-// Returns a wrapper object for the known response body format(s).
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
 // Corresponds with POST /v1/rooms/{roomID}/join (the `JoinRoom` operationId).
-func (c *ClientWithResponses) JoinRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error) {
-	rsp, err := c.JoinRoom(ctx, roomID, reqEditors...)
+func (c *ClientWithResponses) JoinRoomWithResponse(ctx context.Context, roomID RoomID, body JoinRoomJSONRequestBody, reqEditors ...RequestEditorFn) (*JoinRoomResponse, error) {
+	rsp, err := c.JoinRoom(ctx, roomID, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -15635,6 +15847,9 @@ func (c *ClientWithResponses) ListMemberAttributesWithResponse(ctx context.Conte
 // them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 // in `errorUserList`. If nothing changes, no event is published.
 //
+// With `userData`, the caller also changes the user data that it joined with. No one else can
+// change it, so `userIDs` must then contain the caller alone.
+//
 // If the caller's token has grants, the caller needs the grant `attributes` to change the
 // attributes of other members.
 //
@@ -15654,6 +15869,9 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithBodyWithResponse(ctx con
 // Applies the same changes to all the given members, for all of them or none, and publishes
 // them as one `roomMemberAttributesUpdated` event. Users who are not in the room are returned
 // in `errorUserList`. If nothing changes, no event is published.
+//
+// With `userData`, the caller also changes the user data that it joined with. No one else can
+// change it, so `userIDs` must then contain the caller alone.
 //
 // If the caller's token has grants, the caller needs the grant `attributes` to change the
 // attributes of other members.
@@ -15682,7 +15900,8 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 //     all pages into one map by `userID`.
 //  3. Apply the events of that generation whose `seq` is greater than the noted one, in their
 //     order: those that arrived while the pages were read, and then each new one. A user who
-//     joined replaces the entry with the same `userID`; a user who left removes it.
+//     joined replaces the entry with the same `userID`; a user who left removes it. A
+//     `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 //
 // If a later page has another `generation`, the room was destroyed and created again
 // meanwhile: begin again.
@@ -19341,12 +19560,33 @@ func ParseJoinRoomResponse(rsp *http.Response) (*JoinRoomResponse, error) {
 		}
 		response.ApplicationproblemJSON404 = &dest
 
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 408:
+		var dest BodyTimeout
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON408 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
 		var dest CannotEnter
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
 		response.ApplicationproblemJSON409 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 413:
+		var dest BodyTooLarge
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON413 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 415:
+		var dest UnsupportedMediaType
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSON415 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 429:
 		var dest TooFast

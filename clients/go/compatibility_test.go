@@ -35,7 +35,7 @@ func TestLaterServer(t *testing.T) {
 	if m := listed.JSON200.MessageList[0]; m.Kind != "hologram" || m.Kind.Valid() || m.Priority != "urgent" || *m.Seq != 7 || m.SentAt.UnixMilli()%1000 != 120 {
 		t.Errorf("the message is %+v", m)
 	}
-	refused, err := client.JoinRoomWithResponse(t.Context(), "r")
+	refused, err := client.JoinRoomWithResponse(t.Context(), "r", JoinRoomRequest{})
 	if err != nil || refused.ApplicationproblemJSON409 == nil || refused.ApplicationproblemJSON409.Code != "room_asleep" {
 		t.Errorf("%+v: %v", refused, err)
 	}

@@ -3,13 +3,16 @@ import type { Member, StreamEvents } from './types.ts';
 
 type Joined = StreamEvents['roomMemberJoined'];
 type Left = StreamEvents['roomMemberLeft'];
+type AttributesUpdated = StreamEvents['roomMemberAttributesUpdated'];
+type Event = Joined | Left | AttributesUpdated;
 
 /** The most members in a page of listMembers. */
 const PAGE = 500;
 
 /**
  * The members of a room at any time: a list, and the events after it. Pass it every roomMemberJoined
- * and roomMemberLeft of the room, also before and while the list is loaded.
+ * and roomMemberLeft of the room, also before and while the list is loaded; and
+ * roomMemberAttributesUpdated, if members change their userData.
  */
 export class MemberList {
   readonly #parlor: Parlor;
@@ -21,7 +24,7 @@ export class MemberList {
   #seq = 0;
   #loading = 0;
   /** The events that arrived while the list is loaded. It may or may not include them. */
-  #meanwhile: (Joined | Left)[] = [];
+  #meanwhile: Event[] = [];
 
   constructor(parlor: Parlor, roomID: string) {
     this.#parlor = parlor;
@@ -62,15 +65,22 @@ export class MemberList {
   }
 
   /** Applies an event, unless the list includes it. */
-  apply(event: Joined | Left): void {
+  apply(event: Event): void {
     if (this.#loading > 0) this.#meanwhile.push(event);
     this.#apply(event);
   }
 
-  #apply({ generation, seq, memberList }: Joined | Left): void {
-    if (generation !== this.#generation || seq <= this.#seq) return;
-    this.#seq = seq;
-    for (const member of memberList) {
+  #apply(event: Event): void {
+    if (event.generation !== this.#generation || event.seq <= this.#seq) return;
+    this.#seq = event.seq;
+    if ('infos' in event) {
+      for (const { userID, userData } of event.infos) {
+        const member = this.#members.get(userID); // none if the join is not published yet
+        if (member !== undefined && userData !== undefined) this.#members.set(userID, { ...member, userData });
+      }
+      return;
+    }
+    for (const member of event.memberList) {
       this.#members.delete(member.userID);
       if ('joinedAt' in member) this.#members.set(member.userID, member);
     }

@@ -148,17 +148,20 @@ export class Parlor {
   }
 
   /** Creates a room and enters it. Fails with `room_exists` if there is one. */
-  createRoom(roomID: string, options: rooms.RoomOptions = {}) {
+  createRoom(roomID: string, options: rooms.RoomOptions & rooms.JoinOptions = {}) {
     return rooms.createRoom(this.#http, roomID, options);
   }
 
   /** Enters a room. Fails with `room_not_found` if there is none. */
-  joinRoom(roomID: string) {
-    return rooms.joinRoom(this.#http, roomID);
+  joinRoom(roomID: string, options: rooms.JoinOptions = {}) {
+    return rooms.joinRoom(this.#http, roomID, options);
   }
 
-  /** Enters a room, and creates it if there is none; the options are used only then. */
-  enterRoom(roomID: string, options: rooms.RoomOptions = {}) {
+  /**
+   * Enters a room, and creates it if there is none. The options are used only then, except for
+   * `userData`, which is used if this user becomes a member.
+   */
+  enterRoom(roomID: string, options: rooms.RoomOptions & rooms.JoinOptions = {}) {
     return rooms.enterRoom(this.#http, roomID, options);
   }
 
@@ -274,7 +277,7 @@ export class Parlor {
     return attributes.memberAttributes(this.#http, roomID, query);
   }
 
-  /** Sets and deletes the same attributes of several members. */
+  /** Sets and deletes the same attributes of several members, or changes one's own `userData`. */
   updateMemberAttributes(roomID: string, update: attributes.MemberAttributesUpdate) {
     return attributes.updateMemberAttributes(this.#http, roomID, update);
   }

@@ -9,15 +9,20 @@ export interface RoomOptions {
   roomAttributes?: Attributes;
 }
 
+export interface JoinOptions {
+  /** Text of the application about this member, which all members see; up to 1,024 bytes. */
+  userData?: string;
+}
+
 export type MemberQuery = NonNullable<Arguments<Operation<'/v1/rooms/{roomID}/members', 'get'>>['query']>;
 
-export const createRoom = (http: HTTP, roomID: string, options: RoomOptions) =>
+export const createRoom = (http: HTTP, roomID: string, options: RoomOptions & JoinOptions) =>
   http.call('post', '/v1/rooms', { body: { roomID, ...options } });
 
-export const joinRoom = (http: HTTP, roomID: string) =>
-  http.call('post', '/v1/rooms/{roomID}/join', { path: { roomID } });
+export const joinRoom = (http: HTTP, roomID: string, options: JoinOptions) =>
+  http.call('post', '/v1/rooms/{roomID}/join', { path: { roomID }, body: options });
 
-export const enterRoom = (http: HTTP, roomID: string, options: RoomOptions) =>
+export const enterRoom = (http: HTTP, roomID: string, options: RoomOptions & JoinOptions) =>
   http.call('post', '/v1/rooms/{roomID}/enter', { path: { roomID }, body: options });
 
 export const leaveRoom = (http: HTTP, roomID: string) =>

@@ -75,6 +75,14 @@ test('a MemberList is the same as the room, whenever events arrive', async () =>
   left(12, 'nobody');
   joined(13, 'eve');
   expect(users()).toBe('dora, last, bobat 6, aliceat 8, eveat 13');
+  const updated = (seq: number, userID: string, userData?: string) =>
+    list.apply({ roomID: 'r', generation: 7, seq, infos: [{ userID, attributes: {}, ...(userData && { userData }) }] });
+  updated(13, 'eve', 'old');
+  updated(14, 'eve', 'new');
+  updated(15, 'eve');
+  updated(16, 'nobody', 'x');
+  expect(list.members.get('eve')).toEqual({ ...member('eve', 'at 13'), userData: 'new' });
+  expect(list.members.has('nobody')).toBe(false);
 
   const reloading = list.load(2);
   await page(20, ['a', 'b'], 'c3');
