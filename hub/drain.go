@@ -31,8 +31,8 @@ func (h *Hub) ReconnectAll() {
 	defer h.mu.Unlock()
 	for _, t := range h.topics {
 		t.discard()
+		h.dropTopicLocked(t)
 	}
-	clear(h.topics)
 	for _, s := range h.streams {
 		after := rand.N(reconnectSpread)
 		s.worker.do(func() { s.closeWith(room.Reconnect{AfterMs: after.Milliseconds()}) })

@@ -24,7 +24,17 @@ type Frame struct {
 	shedAbove int
 	// recalledSeq is the message whose content was recalled by this event; 0 if there is none.
 	recalledSeq room.Seq
-	data        []byte
+	// inbox reports that the log is that of an inbox. A frame from another node does not say so.
+	inbox bool
+	data  []byte
+}
+
+// RoomLog returns the log of the frame's room, or 0 if the event belongs to an inbox.
+func (f *Frame) RoomLog() room.LogID {
+	if f.inbox {
+		return 0
+	}
+	return f.log
 }
 
 // encodeEvent returns the frame of an event of a log.
@@ -34,7 +44,7 @@ func encodeEvent(e room.Event) (*Frame, error) {
 		return nil, err
 	}
 	f := &Frame{
-		log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, recalledSeq: room.RecalledBy(e.Body),
+		log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, recalledSeq: room.RecalledBy(e.Body), inbox: e.Room == "",
 		data: append(OneLine(data), frameEnd...),
 	}
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {

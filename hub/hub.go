@@ -28,6 +28,10 @@ type LogReader interface {
 type Options struct {
 	// OnStreamEnd is called when a session's stream has ended. It must not block.
 	OnStreamEnd func(session room.SessionID, streamNo int64, at time.Time)
+	// Follow is called when the log of a room gets a topic, and Unfollow when it has none any more.
+	// The topic lacks what other nodes publish until they know that this one follows the log. The
+	// calls are in order, and must not block.
+	Follow, Unfollow func(log room.LogID)
 	// Heartbeat is the longest time without a byte on a stream.
 	Heartbeat time.Duration
 	// Now is the clock by which tokens expire. It may differ from that of this process; nil means
@@ -104,6 +108,9 @@ func New(logs LogReader, opts Options) *Hub {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Follow == nil {
+		opts.Follow, opts.Unfollow = func(room.LogID) {}, func(room.LogID) {}
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -276,7 +283,7 @@ func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, err
 	}
 	s := &Stream{hub: h, worker: h.workers[h.nextWorker], session: session}
 	if inbox != 0 {
-		s.inboxTopic = h.acquireTopicLocked(inbox, s.worker.index)
+		s.inboxTopic = h.acquireTopicLocked(inbox, s.worker.index, false)
 	}
 	h.nextWorker = (h.nextWorker + 1) % len(h.workers)
 	h.streams[session] = s
@@ -299,18 +306,21 @@ func (h *Hub) removeStream(s *Stream) {
 // acquireTopic returns the topic of a log, and counts one more subscriber among the streams of a
 // worker. topic.release undoes that. The topic is created if there is none. mu is held all the
 // time, so that the topic is not evicted before the subscriber is counted.
-func (h *Hub) acquireTopic(log room.LogID, worker int) *topic {
+func (h *Hub) acquireTopic(log room.LogID, worker int, ofRoom bool) *topic {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.acquireTopicLocked(log, worker)
+	return h.acquireTopicLocked(log, worker, ofRoom)
 }
 
 // acquireTopicLocked is acquireTopic for a caller that holds mu.
-func (h *Hub) acquireTopicLocked(log room.LogID, worker int) *topic {
+func (h *Hub) acquireTopicLocked(log room.LogID, worker int, ofRoom bool) *topic {
 	t := h.topics[log]
 	if t == nil {
-		t = newTopic(h, log)
+		t = newTopic(h, log, ofRoom)
 		h.topics[log] = t
+		if ofRoom {
+			h.opts.Follow(log)
+		}
 	}
 	t.acquire(worker)
 	return t
@@ -339,10 +349,18 @@ func (h *Hub) evictTopics() {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for log, t := range h.topics {
+	for _, t := range h.topics {
 		if t.evictExpired(now) {
-			delete(h.topics, log)
+			h.dropTopicLocked(t)
 		}
+	}
+}
+
+// dropTopicLocked removes a topic. The caller holds mu.
+func (h *Hub) dropTopicLocked(t *topic) {
+	delete(h.topics, t.logID)
+	if t.ofRoom {
+		h.opts.Unfollow(t.logID)
 	}
 }
 

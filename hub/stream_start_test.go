@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -447,10 +448,15 @@ func TestCursorOfAnotherEpoch(t *testing.T) {
 }
 
 // TestReconnectAll checks that the clients of open streams are asked to reconnect and that topics
-// are discarded, even if the database has fewer events than before.
+// are discarded, even if the database has fewer events than before. Only logs of rooms are followed.
 func TestReconnectAll(t *testing.T) {
 	eachTransport(t, func(t *testing.T, w transport) {
-		s := newTestHub(t, w, Options{})
+		var followed []string // guarded by the hub's mutex
+		s := newTestHub(t, w, Options{
+			Follow:   func(log room.LogID) { followed = append(followed, fmt.Sprint("follow ", log)) },
+			Unfollow: func(log room.LogID) { followed = append(followed, fmt.Sprint("unfollow ", log)) },
+		})
+		s.store.setInbox(alice, 7, 0)
 		s.store.join(alice, 1)
 		s.store.join(bob, 1)
 		one, other := s.connectReady(alice, ""), s.connectReady(bob, "")
@@ -472,6 +478,11 @@ func TestReconnectAll(t *testing.T) {
 		c := s.connectReady(alice, cursorAt(1, 1))
 		s.appendAndPublish(1, 2)
 		c.wantSeqs(1, 1, 4)
+		s.Hub.mu.Lock()
+		if want := []string{"follow 1", "unfollow 1", "follow 1"}; !slices.Equal(followed, want) {
+			t.Errorf("followed: %q", followed)
+		}
+		s.Hub.mu.Unlock()
 		if m := c.awaitEvent(room.TypeMessagesReceived, 1); !strings.Contains(m.Data, "restored") {
 			t.Errorf("the first event is %s", m.Data)
 		}

@@ -47,7 +47,7 @@ func (s *Stream) subscribe(logID room.LogID, from room.Seq, presence room.Presen
 		s.cursor[i].Seq = max(s.cursor[i].Seq, from)
 		return
 	}
-	t := s.hub.acquireTopic(logID, s.worker.index)
+	t := s.hub.acquireTopic(logID, s.worker.index, presence != 0)
 	shard := &t.shards[s.worker.index]
 	shard.streams = append(shard.streams, s)
 	s.cursor = slices.Insert(s.cursor, i, room.Position{Log: logID, Seq: from})

@@ -30,8 +30,9 @@ const (
 // topic_catchup.go reads the events that were not published to this hub, and topic_replay.go serves
 // streams that are behind.
 type topic struct {
-	hub   *Hub
-	logID room.LogID
+	hub    *Hub
+	logID  room.LogID
+	ofRoom bool // the log is not that of an inbox
 
 	mu sync.Mutex // guards all below; acquired after Hub.mu and before worker.mu
 	// loaded reports that lastSeq is known. Nothing is fanned out before that.
@@ -80,10 +81,10 @@ type shard struct {
 	spare []*Frame
 }
 
-func newTopic(h *Hub, logID room.LogID) *topic {
+func newTopic(h *Hub, logID room.LogID, ofRoom bool) *topic {
 	now := time.Now()
 	t := &topic{
-		hub: h, logID: logID, shards: make([]shard, len(h.workers)),
+		hub: h, logID: logID, ofRoom: ofRoom, shards: make([]shard, len(h.workers)),
 		recent: recentFrames{agedAt: now}, idleSince: now,
 	}
 	for i := range t.shards {

@@ -165,10 +165,10 @@ func TestAcquireTopicDuringEviction(t *testing.T) {
 	t.Parallel()
 	s := newTestHub(t, overServe, Options{})
 	s.stop() // so that the hub evicts nothing by itself
-	top := s.acquireTopic(1, 0)
+	top := s.acquireTopic(1, 0, true)
 	top.mu.Lock()
 	var acquiring sync.WaitGroup
-	acquiring.Go(func() { s.acquireTopic(1, 0) })
+	acquiring.Go(func() { s.acquireTopic(1, 0, true) })
 	s.eventually("the hub is locked", func() bool {
 		for range 1000 {
 			if s.Hub.mu.TryLock() {
@@ -330,7 +330,7 @@ func TestReadRetryDelayGrows(t *testing.T) {
 func TestRecentFramesAreBounded(t *testing.T) {
 	inFakeTime(t, func(t *testing.T) {
 		s := newTestHub(t, overServe, Options{})
-		top := newTopic(s.Hub, 1)
+		top := newTopic(s.Hub, 1, true)
 		sizes := []int{10, 10_000, maxRecentBytes / 2, maxRecentBytes - 1, maxRecentBytes, maxRecentBytes + 1, 3 * maxRecentBytes, 1, 1, 1}
 		sizes = append(sizes, slices.Repeat([]int{1}, 2*maxRecentFrames)...)
 		top.mu.Lock()
