@@ -22,9 +22,8 @@ func (n *Node) beat(ctx context.Context) {
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
 	for {
-		now := time.Now()
-		n.list(now)
-		n.sayAlive(now)
+		n.list(time.Now())
+		n.sayAlive()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -46,18 +45,12 @@ func (n *Node) list(now time.Time) {
 	}
 }
 
-// sayAlive sends a beat if there are other nodes. If the node does not hear its own beats, it
-// connects to the carrier again: the connection may be dead although nothing was reported.
-func (n *Node) sayAlive(now time.Time) {
+// sayAlive sends a beat if there are other nodes.
+func (n *Node) sayAlive() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.peers) == 0 {
-		n.heardSelfAt = now
-		return
-	}
-	n.setOut(appendRecord(n.out, recordBeat, noContent))
-	if n.listening && now.Sub(n.heardSelfAt) >= unheardAfter {
-		n.relisten()
+	if len(n.peers) > 0 {
+		n.post(0, recordBeat, nil)
 	}
 }
 

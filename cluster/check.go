@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"parlor/room"
 )
 
 const (
@@ -43,16 +45,19 @@ func (n *Node) check(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		doubted := n.takeDoubt(time.Now())
-		if !doubted && (n.alone.Load() || time.Since(endsAt) < endsInterval) {
+		now := time.Now()
+		doubted, logs := n.takeDoubt(now), n.follows.takeFresh(now)
+		if !doubted && n.alone.Load() {
 			continue
 		}
-		endsAt = time.Now()
-		err := n.compareEnds(ctx)
+		if doubted || now.Sub(endsAt) >= endsInterval {
+			logs, endsAt = n.hub.Logs(), now
+		}
+		err := n.compareEnds(ctx, logs)
 		if err == nil && doubted {
 			err = n.compareStandings(ctx)
 		}
-		if err != nil && doubted && ctx.Err() == nil { // tried again at the next tick
+		if err != nil && ctx.Err() == nil { // tried again at the next tick
 			n.mu.Lock()
 			n.doubted = true
 			n.mu.Unlock()
@@ -69,9 +74,10 @@ func (n *Node) takeDoubt(now time.Time) bool {
 	return doubted || len(n.peers) > 0 && (!n.listening || len(n.peers.unheard(now)) > 0)
 }
 
-// compareEnds makes topics read what they lack. With an error, some of them may lack something.
-func (n *Node) compareEnds(ctx context.Context) error {
-	for logs := range slices.Chunk(n.hub.Logs(), endsBatch) {
+// compareEnds makes the topics of logs read what they lack. With an error, some of them may lack
+// something.
+func (n *Node) compareEnds(ctx context.Context, logs []room.LogID) error {
+	for logs := range slices.Chunk(logs, endsBatch) {
 		read, cancel := context.WithTimeout(ctx, checkTimeout)
 		ends, err := n.database.LogEnds(read, logs)
 		cancel()

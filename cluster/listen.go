@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,25 +25,23 @@ const (
 
 // listen keeps the carrier listening until the context ends.
 func (n *Node) listen(ctx context.Context) {
-	retry := minRetry
+	retry, failed := minRetry, false
 	for {
-		attempt, cancel := context.WithCancel(ctx)
-		n.mu.Lock()
-		n.relisten = cancel
-		n.mu.Unlock()
-		err := n.carrier.Listen(attempt, func() { retry = minRetry; n.startedListening() }, n.hear)
-		cancel()
-		n.mu.Lock()
-		lost := n.listening
-		n.listening = false
-		n.mu.Unlock()
+		err := n.carrier.Listen(ctx, func() {
+			if failed {
+				n.log.Info("bus to other servers works again")
+			}
+			retry, failed = minRetry, false
+			n.setListening(true)
+		}, n.hear)
+		n.setListening(false)
 		if ctx.Err() != nil {
 			return
 		}
-		if lost {
-			n.log.Warn("cluster bus lost: reconnecting", "error", err)
-			n.doubt()
+		if !failed {
+			n.log.Warn("bus to other servers lost: reconnecting", "error", err)
 		}
+		failed = true
 		if !sleep(ctx, retry) {
 			return
 		}
@@ -50,22 +49,21 @@ func (n *Node) listen(ctx context.Context) {
 	}
 }
 
-// startedListening is called when the carrier listens. Packets that were sent before may have been
-// missed.
-func (n *Node) startedListening() {
+// setListening records whether the carrier listens. At each change, packets may have been missed.
+func (n *Node) setListening(listening bool) {
 	n.mu.Lock()
-	n.listening, n.heardSelfAt = true, time.Now()
+	changed := n.listening != listening
+	n.listening = listening
 	n.mu.Unlock()
-	n.doubt()
+	if changed {
+		n.doubt()
+	}
 }
 
 // hear handles a packet from the bus.
-func (n *Node) hear(text string) {
+func (n *Node) hear(text []byte) {
 	p, err := parsePacket(text)
 	if err == nil && p.node == n.id {
-		n.mu.Lock()
-		n.heardSelfAt = time.Now()
-		n.mu.Unlock()
 		return
 	}
 	if err != nil {
@@ -105,7 +103,7 @@ func (n *Node) hearFrom(p packet) (message []byte, missed bool) {
 			return nil, true
 		}
 		n.updateAlone()
-		n.setOut(appendRecord(n.out, recordBeat, noContent)) // the new node hears this one at once
+		n.post(0, recordBeat, nil) // the new node hears this one at once
 	}
 	return from.hear(p, time.Now())
 }
@@ -142,7 +140,7 @@ func (n *Node) handle(node room.NodeID, kind string, content []byte) error {
 		n.mu.Unlock()
 	case recordPing:
 		n.mu.Lock()
-		n.setOut(appendRecord(n.out, recordPong, textContent(string(node)+" "+string(content))))
+		n.post(0, recordPong, slices.Concat([]byte(node), []byte{' '}, content))
 		n.mu.Unlock()
 	case recordPong:
 		to, number, _ := strings.Cut(string(content), " ")

@@ -19,7 +19,7 @@ func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			m := &model{world: newWorld("a", "b"), t: t, last: make(map[place]room.Seq)}
+			m := &model{world: newWorld(rapid.Bool().Draw(t, "routed"), "a", "b"), t: t, last: make(map[place]room.Seq)}
 			defer m.close()
 			defer m.stopReaders()
 			advanceTime(2 * beatInterval) // the nodes find each other

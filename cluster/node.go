@@ -27,16 +27,34 @@ const (
 	gapTimeout = 100 * time.Millisecond
 )
 
-// Carrier carries packets between nodes. One goroutine calls Listen, and another Send.
+// Carrier carries packets between nodes. One goroutine calls Listen, and another Send and Close.
 type Carrier interface {
-	// Listen calls hear for each packet, also for those of this node, until the connection is lost
-	// or ctx ends. It calls ready when it has begun to listen.
-	Listen(ctx context.Context, ready func(), hear func(packet string)) error
-	// Send sends packets in order. If it fails, some of them may have been sent.
-	Send(ctx context.Context, packets []string) error
+	// Listen calls ready when it has begun to listen, and then hear for each packet, until ctx ends
+	// or packets may have been lost. It finds out within seconds that a connection is dead.
+	// Packets of this node may be among those that it hears. hear keeps nothing of a packet.
+	Listen(ctx context.Context, ready func(), hear func(packet []byte)) error
+	// Send sends packets in order. If it fails, some of them may have been sent. It works until
+	// Close, also after Listen has returned because its ctx ended.
+	Send(ctx context.Context, packets []Packet) error
 	// PacketBytes is the maximum size of a packet.
 	PacketBytes() int
 	Close()
+}
+
+// Packet is text that a node sends.
+type Packet struct {
+	Log  room.LogID // the log of the room that it concerns; 0 means that it is for all nodes
+	Text []byte
+}
+
+// Router is a Carrier that carries the packets of a log only to the nodes that follow the log. Other
+// carriers carry all packets to all nodes.
+type Router interface {
+	Carrier
+	// Follow follows logs, also on later connections. When it returns without an error, packets of
+	// these logs that are sent from now on are heard.
+	Follow(ctx context.Context, logs []room.LogID) error
+	Unfollow(logs []room.LogID)
 }
 
 // Database is what a node reads from the database.
@@ -59,27 +77,26 @@ type Node struct {
 	hub      *hub.Hub
 	database Database
 	carrier  Carrier
+	router   Router // the carrier, if it is one; or nil
 	log      *slog.Logger
+	follows  follows
 
 	// alone is set while there is no other node, so that nothing is published.
 	alone atomic.Bool
 	stats stats
-	sent  uint64 // the number of the last packet; only the goroutine of send uses it
+	sent  numbering // only the goroutine of send uses it
 
 	mu    sync.Mutex // guards all below
 	peers peers
 	// gone holds the nodes that said so and that the database still lists.
 	gone map[room.NodeID]bool
-	// out is the message that waits to be sent, and wake is signaled when there is one. missed is
-	// set if something was dropped, or was committed but not published.
-	out    []byte
+	// out waits to be sent, and wake is signaled when there is something. missed is set if
+	// something was dropped, or was committed but not published.
+	out    outbox
 	wake   chan struct{}
 	missed bool
-	// listening is set while the carrier listens. heardSelfAt is when the node last heard itself,
-	// or began to listen. relisten ends the carrier's Listen, which then begins again.
-	listening   bool
-	heardSelfAt time.Time
-	relisten    context.CancelFunc
+	// listening is set while the carrier listens.
+	listening bool
 	// doubted is set if something may have been missed since the last check.
 	doubted bool
 	pings   pings
@@ -106,9 +123,10 @@ type Stats struct {
 // New returns a node. Run has to be called.
 func New(id room.NodeID, h *hub.Hub, database Database, carrier Carrier, log *slog.Logger) *Node {
 	n := &Node{
-		id: id, hub: h, database: database, carrier: carrier, log: log,
+		id: id, hub: h, database: database, carrier: carrier, log: log, follows: newFollows(),
 		peers: make(peers), gone: make(map[room.NodeID]bool), wake: make(chan struct{}, 1), pings: pings{asked: make(map[uint64]*ping)}, checks: make(chan struct{}, 1),
 	}
+	n.router, _ = carrier.(Router)
 	n.alone.Store(true)
 	return n
 }
@@ -122,13 +140,21 @@ func (n *Node) Apply(c room.Change) {
 	}
 	at, frames := n.database.Now(), n.hub.Encode(c.Events)
 	n.hub.ApplyEncoded(c, frames)
+	notice, err := encodeNotice(c, at)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	out, err := appendChange(n.out, c, frames, at)
 	if err != nil {
 		n.log.Error("change not published to other servers", "error", err)
+		n.missed = true
 	}
-	n.setOut(out)
+	// The notice comes before the events, because a session that was removed must not receive
+	// those.
+	if notice != nil {
+		n.post(0, recordNotice, notice)
+	}
+	for log, run := range n.routes(frames) {
+		n.postRecord(log, recordFrames, framesContent(run))
+	}
 }
 
 // Resync makes all nodes look for committed events that were not published.
@@ -137,17 +163,6 @@ func (n *Node) Resync() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.missed = true
-	n.signal(n.wake)
-}
-
-// setOut replaces the message that waits to be sent by a longer one, unless that is too long. The
-// caller holds mu.
-func (n *Node) setOut(out []byte) {
-	if len(out) > maxOutBytes {
-		n.missed = true
-	} else {
-		n.out = out
-	}
 	n.signal(n.wake)
 }
 
@@ -166,6 +181,9 @@ func (n *Node) Run(ctx context.Context) {
 	running.Go(func() { n.check(ctx) })
 	running.Go(func() { n.beat(ctx) })
 	running.Go(func() { n.send(ctx) })
+	if n.router != nil {
+		running.Go(func() { n.follow(ctx) })
+	}
 	running.Wait()
 	n.carrier.Close()
 }
@@ -177,7 +195,7 @@ func (n *Node) updateAlone() {
 		return
 	}
 	if alone {
-		n.out, n.missed = nil, false
+		n.out, n.missed = outbox{}, false
 		n.hub.SetGapTimeout(0)
 		n.log.Info("no other servers")
 	} else {

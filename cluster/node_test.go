@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,9 +11,17 @@ import (
 	"go.uber.org/goleak"
 
 	"parlor/room"
+	"parlor/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := storetest.Main(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // advanceTime advances fake time and waits until everything that is due has happened.
 func advanceTime(d time.Duration) {
@@ -19,15 +29,20 @@ func advanceTime(d time.Duration) {
 	synctest.Wait()
 }
 
-// inWorld runs a test with nodes that hear each other, in fake time.
+// inWorld runs a test with nodes that hear each other, in fake time: over a bus that carries
+// everything to all nodes, and over one that routes.
 func inWorld(t *testing.T, test func(t *testing.T, w *world), nodes ...room.NodeID) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(nodes...)
-		defer w.close()
-		advanceTime(2 * beatInterval)
-		test(t, w)
-	})
+	for _, routed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("routed %t", routed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(routed, nodes...)
+				defer w.close()
+				advanceTime(2 * beatInterval)
+				test(t, w)
+			})
+		})
+	}
 }
 
 // apply commits a change and applies it at a node.
@@ -146,19 +161,6 @@ func TestChangeWhileAlone(t *testing.T) {
 	}, "a", "b")
 }
 
-// TestDeafNodeListensAgain checks that a node whose connection is dead opens another one.
-func TestDeafNodeListensAgain(t *testing.T) {
-	inWorld(t, func(t *testing.T, w *world) {
-		w.mu.Lock()
-		w.deaf["b"] = true
-		w.mu.Unlock()
-		advanceTime(unheardAfter + 2*beatInterval + maxRetry)
-		if got := w.node("b").Stats(); got.Unheard != 0 || got.Others != 1 {
-			t.Errorf("a node whose connection was dead has %+v", got)
-		}
-	}, "a", "b")
-}
-
 // TestTooMuchIsDropped checks that a node whose carrier takes nothing keeps a bounded amount, and
 // says that something is missing.
 func TestTooMuchIsDropped(t *testing.T) {
@@ -176,7 +178,7 @@ func TestTooMuchIsDropped(t *testing.T) {
 		}
 		w.apply("a", func(c *room.Change) { w.join(c, "1", 1); c.Events = []room.Event{message} })
 		a.mu.Lock()
-		waiting := len(a.out)
+		waiting := a.out.bytes
 		a.mu.Unlock()
 		if waiting > maxOutBytes {
 			t.Errorf("%d bytes wait", waiting)
@@ -204,6 +206,45 @@ func TestNewerStreamElsewhere(t *testing.T) {
 	}, "a", "b")
 }
 
+// TestFollow checks that the packets of a log go only to the nodes that have a topic for it, and that
+// a topic lacks nothing although they begin to come only after it was loaded.
+func TestFollow(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		a, b := w.node("a"), w.node("b")
+		say := func(text string, log room.LogID, heard bool) {
+			t.Helper()
+			before := b.Stats().Heard
+			w.apply("a", func(c *room.Change) { w.append(c, log) })
+			advanceTime(2 * latency)
+			if got := b.Stats().Heard - before; (got == 1) != (heard || !w.routed) || got > 1 {
+				t.Errorf("%s: %d packets heard", text, got)
+			}
+		}
+		advanceTime(beatInterval / 2) // between two beats
+		say("before", 1, false)
+		r := w.open("1", "b")
+		defer r.close()
+		w.apply("b", func(c *room.Change) { w.join(c, "1", 1) })
+		advanceTime(2 * latency) // the topic is loaded
+		say("not followed everywhere yet", 1, false)
+		advanceTime(spreadTime + doubtInterval)
+		if !r.received(`"seq":2`) {
+			t.Errorf("the stream has received %v", r.events())
+		}
+		say("followed", 1, true)
+		say("another log", 2, false)
+		if !r.received(`"seq":3`) || b.Stats().Mended > 1 {
+			t.Errorf("the stream has received %v, after %+v", r.events(), b.Stats())
+		}
+		w.apply("b", func(c *room.Change) { w.leave(c, "1", 1) })
+		advanceTime(time.Minute + beatInterval/2) // the topic is evicted
+		say("unfollowed", 1, false)
+		if got := a.Stats().Unheard + b.Stats().Unheard; got != 0 {
+			t.Errorf("%d nodes are unheard", got)
+		}
+	}, "a", "b")
+}
+
 // TestLateJoin checks that a join that is heard late neither brings a session back into a room nor
 // shows it what was sent after it had left.
 func TestLateJoin(t *testing.T) {
@@ -224,10 +265,7 @@ func TestLateJoin(t *testing.T) {
 				advanceTime(time.Second)
 				joined := w.commit(func(c *room.Change) { w.join(c, "1", 1) })
 				left := w.commit(func(c *room.Change) { w.leave(c, "1", 1); w.append(c, 1) })
-				message, err := appendChange(nil, joined, nil, time.Now())
-				if err != nil {
-					t.Fatal(err)
-				}
+				records := appendChange(t, nil, joined, nil, time.Now())
 				if tt.reopened {
 					r.close()
 					r = w.open("1", "b")
@@ -235,8 +273,8 @@ func TestLateJoin(t *testing.T) {
 				w.node("b").hub.Expect(room.Position{Log: 1, Seq: 1})
 				advanceTime(tt.late)
 				b := w.node("b")
-				for _, packet := range splitMessage("c", 1, message, b.PacketBytes()) {
-					b.Node.hear(packet)
+				for _, packet := range new(numbering).packets("c", message{0, records}, b.PacketBytes()) {
+					b.Node.hear(packet.Text)
 				}
 				advanceTime(time.Second)
 				b.Apply(left)
@@ -259,12 +297,12 @@ func TestGarbage(t *testing.T) {
 		b := w.node("b")
 		received := len(r.events())
 		for _, text := range []string{
-			"", "garbage", "parlor/1 x 1 1 1\ngarbage", "parlor/1 x 2 1 1\nframes 0000000003\nabc", "parlor/1 x 3 1 1\nnotice 0000000002\n[]",
-			"parlor/1 x 4 1 1\npong 0000000001\nb", "parlor/1 x 5 1 1\npong 0000000003\nb x", "parlor/1 x 6 1 1\nunknown 0000000001\nx",
-			"parlor/2 x 7 1 1\ngone 0000000000\n", "parlor/1 a 1 1 1\ngone 0000000000\n",
-			"parlor/1 x 8 1 1\nframes 0000000012\n1 1 0 0 3\nabc", "parlor/1 x 9 1 1\nframes 9999999999\n",
+			"", "garbage", "parlor/1 x 1 0 1 1\ngarbage", "parlor/1 x 2 1 1 1\nframes 0000000003\nabc", "parlor/1 x 3 2 1 1\nnotice 0000000002\n[]",
+			"parlor/1 x 4 3 1 1\npong 0000000001\nb", "parlor/1 x 5 4 1 1\npong 0000000003\nb x", "parlor/1 x 6 5 1 1\nunknown 0000000001\nx",
+			"parlor/2 x 7 6 1 1\ngone 0000000000\n", "parlor/1 a 1 0 1 1\ngone 0000000000\n",
+			"parlor/1 x 8 7 1 1\nframes 0000000012\n1 1 0 0 3\nabc", "parlor/1 x 9 8 1 1\nframes 9999999999\n",
 		} {
-			b.Node.hear(text)
+			b.Node.hear([]byte(text))
 		}
 		advanceTime(time.Second)
 		w.apply("a", func(c *room.Change) { w.append(c, 1) })

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -18,8 +19,9 @@ const closeTimeout = time.Second
 // Notify carries packets as PostgreSQL notifications. It has two connections of its own: one
 // listens, and the other notifies, outside all transactions that write.
 type Notify struct {
-	config *pgx.ConnConfig
-	sender *pgx.Conn // nil if it is not connected; only Send and Close use it
+	config  *pgx.ConnConfig
+	silence time.Duration // after which the connection is checked
+	sender  *pgx.Conn     // nil if it is not connected; only Send and Close use it
 }
 
 // NewNotify returns a carrier over the database of a URL.
@@ -31,14 +33,16 @@ func NewNotify(url string) (*Notify, error) {
 	config := pool.ConnConfig
 	config.RuntimeParams["application_name"] = "parlor bus"
 	config.ConnectTimeout = sendTimeout
-	return &Notify{config: config}, nil
+	return &Notify{config: config, silence: unheardAfter}, nil
 }
 
 // PacketBytes returns the size of the largest notification: PostgreSQL refuses 8000 bytes.
 func (c *Notify) PacketBytes() int { return 7999 }
 
-// Listen implements Carrier.
-func (c *Notify) Listen(ctx context.Context, ready func(), hear func(packet string)) error {
+// Listen implements Carrier. If nothing is heard for a time, although a node with others hears at
+// least its own beats, it checks whether the connection works: TCP would not notice for many minutes
+// that a peer has vanished.
+func (c *Notify) Listen(ctx context.Context, ready func(), hear func(packet []byte)) error {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		return err
@@ -49,16 +53,31 @@ func (c *Notify) Listen(ctx context.Context, ready func(), hear func(packet stri
 	}
 	ready()
 	for {
-		notification, err := conn.WaitForNotification(ctx)
+		notification, err := c.wait(ctx, conn)
 		if err != nil {
 			return fmt.Errorf("wait for a notification: %w", err)
 		}
-		hear(notification.Payload)
+		if notification != nil {
+			hear([]byte(notification.Payload))
+		}
 	}
 }
 
+// wait returns the next notification, or nil if there was none for a time and the connection works.
+func (c *Notify) wait(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
+	waiting, cancel := context.WithTimeout(ctx, c.silence)
+	defer cancel()
+	notification, err := conn.WaitForNotification(waiting)
+	if err == nil || waiting.Err() == nil || ctx.Err() != nil {
+		return notification, err
+	}
+	checking, cancel := context.WithTimeout(ctx, c.silence)
+	defer cancel()
+	return nil, conn.Ping(checking)
+}
+
 // Send implements Carrier. One statement sends all packets, so PostgreSQL commits once.
-func (c *Notify) Send(ctx context.Context, packets []string) (err error) {
+func (c *Notify) Send(ctx context.Context, packets []Packet) (err error) {
 	if c.sender == nil {
 		if c.sender, err = c.connect(ctx); err != nil {
 			c.sender = nil
@@ -71,7 +90,11 @@ func (c *Notify) Send(ctx context.Context, packets []string) (err error) {
 			return fmt.Errorf("set up the connection: %w", err)
 		}
 	}
-	if _, err = c.sender.Exec(ctx, "SELECT pg_notify($1, p) FROM unnest($2::text[]) AS p", channel, packets); err != nil {
+	texts := make([]string, len(packets))
+	for i, p := range packets {
+		texts[i] = string(p.Text)
+	}
+	if _, err = c.sender.Exec(ctx, "SELECT pg_notify($1, p) FROM unnest($2::text[]) AS p", channel, texts); err != nil {
 		c.Close()
 		return fmt.Errorf("notify: %w", err)
 	}

@@ -48,9 +48,10 @@ func (ps peers) get(node room.NodeID) *peer {
 
 // hear records a packet of a node, and returns the message if the packet completes one. A repeated
 // packet has no effect. missed reports that what the node published before may not have been heard:
-// a packet is missing, or this is the first one.
+// a packet for all nodes is missing, or a part of a message, or this is the first packet. Other
+// packets may have been for logs that this node does not follow.
 func (p *peer) hear(from packet, now time.Time) (message []byte, missed bool) {
-	missed = p.heardAt.IsZero() || from.number > p.number+1
+	missed = p.heardAt.IsZero() || from.previous > p.number
 	if !p.heard(now) {
 		p.heardSince = now
 	}
@@ -65,14 +66,14 @@ func (p *peer) hear(from packet, now time.Time) (message []byte, missed bool) {
 	switch {
 	case from.parts == 1:
 		p.parts, p.nextPart = nil, 0
-		return []byte(from.text), missed
+		return from.content, missed
 	case from.part == 1:
 		p.parts, p.nextPart = nil, 1
-	case from.part != p.nextPart || len(p.parts)+len(from.text) > maxMessageBytes: // its beginning was lost
+	case from.part != p.nextPart || len(p.parts)+len(from.content) > maxMessageBytes: // its beginning was lost
 		p.parts, p.nextPart = nil, 0
 		return nil, true
 	}
-	p.parts = append(p.parts, from.text...)
+	p.parts = append(p.parts, from.content...)
 	p.nextPart++
 	if from.part < from.parts {
 		return nil, missed

@@ -18,38 +18,33 @@ func (n *Node) send(ctx context.Context) {
 			n.sayGone()
 			return
 		}
-		if packets := n.packets(n.takeOut()); len(packets) > 0 && !n.sendPackets(ctx, packets) {
+		if packets := n.takePackets(); len(packets) > 0 && !n.sendPackets(ctx, packets) {
 			n.sayGone()
 			return
 		}
 	}
 }
 
-// packets returns the packets of a message. Only the goroutine of send calls it.
-func (n *Node) packets(message []byte) []string {
-	if len(message) == 0 {
-		return nil
-	}
-	packets := splitMessage(n.id, n.sent+1, message, n.carrier.PacketBytes())
-	n.sent += uint64(len(packets))
-	return packets
-}
-
-// takeOut returns the message that waits to be sent.
-func (n *Node) takeOut() []byte {
+// takePackets returns the packets that wait to be sent.
+func (n *Node) takePackets() (packets []Packet) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	message := n.out
 	if n.missed && !n.alone.Load() {
-		message = appendRecord(message, recordMissed, noContent)
+		n.missed = false
+		n.out.bytes = 0 // this record always fits
+		n.post(0, recordMissed, nil)
 	}
-	n.out, n.missed = nil, false
-	return message
+	out := n.out
+	n.out, n.missed = outbox{}, false
+	n.mu.Unlock()
+	for _, m := range out.messages {
+		packets = append(packets, n.sent.packets(n.id, m, n.carrier.PacketBytes())...)
+	}
+	return packets
 }
 
 // sendPackets sends packets until the carrier takes them. After a failure, all of them are sent
 // again: the other nodes ignore those that they have heard. It reports false if the context ends.
-func (n *Node) sendPackets(ctx context.Context, packets []string) bool {
+func (n *Node) sendPackets(ctx context.Context, packets []Packet) bool {
 	for retry, failed := minRetry, false; ; retry, failed = min(2*retry, maxRetry), true {
 		attempt, cancel := context.WithTimeout(ctx, sendTimeout)
 		err := n.carrier.Send(attempt, packets)
@@ -81,8 +76,10 @@ func (n *Node) sayGone() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	packets := n.packets(appendRecord(n.takeOut(), recordGone, noContent))
-	if err := n.carrier.Send(ctx, packets); err != nil {
+	n.mu.Lock()
+	n.post(0, recordGone, nil)
+	n.mu.Unlock()
+	if err := n.carrier.Send(ctx, n.takePackets()); err != nil {
 		n.log.Warn("other servers not told that this one stops", "error", err)
 	}
 }

@@ -35,7 +35,7 @@ func (n *Node) Settle(ctx context.Context) {
 	defer cancel()
 	n.mu.Lock()
 	number, p := n.pings.add(n.peers)
-	n.setOut(appendRecord(n.out, recordPing, textContent(strconv.FormatUint(number, 10))))
+	n.post(0, recordPing, strconv.AppendUint(nil, number, 10))
 	n.mu.Unlock()
 	select {
 	case <-p.done:

@@ -16,12 +16,13 @@ import (
 
 // The wire format. Nodes exchange packets of text, because a PostgreSQL notification is text:
 //
-//	parlor/1 <node ID> <number> <part> <parts>\n<part of a message>
+//	parlor/1 <node ID> <number> <previous> <part> <parts>\n<part of a message>
 //
-// The number counts the packets of a node from 1, so that a lost one is noticed. A message that
-// does not fit into one packet is split into parts, which are counted from 1. A message is a
-// sequence of records, each a kind, a space, the length of its content, a line break, and the
-// content. A node skips kinds that it does not know.
+// The number counts the packets of a node from 1. Previous is the number of the last packet before
+// it that was for all nodes, so that a lost one is noticed; 0 if there was none. A message that does
+// not fit into one packet is split into parts, which are counted from 1. A message is a sequence of
+// records, each a kind, a space, the length of its content, a line break, and the content. A node
+// skips kinds that it does not know.
 const (
 	// WireVersion changes if nodes of the previous version would misunderstand a message. A node
 	// ignores packets of other versions, and reports the nodes that send them.
@@ -45,10 +46,10 @@ var errOtherVersion = errors.New("another wire version")
 
 // packet is a packet as it is received.
 type packet struct {
-	node        room.NodeID
-	number      uint64
-	part, parts uint64
-	text        string // the part of the message
+	node             room.NodeID
+	number, previous uint64
+	part, parts      uint64
+	content          []byte
 }
 
 // notice is the part of a change that concerns sessions.
@@ -71,85 +72,91 @@ func appendRecord(message []byte, kind string, content func([]byte) []byte) []by
 	return message
 }
 
-// noContent is the content of a record whose kind says everything.
-func noContent(message []byte) []byte { return message }
-
-// textContent returns the content of a record that is a short text.
-func textContent(text string) func([]byte) []byte {
-	return func(message []byte) []byte { return append(message, text...) }
+// encodeNotice returns the notice of a change, or nil if it concerns no sessions.
+func encodeNotice(c room.Change, at time.Time) ([]byte, error) {
+	if len(c.Joined)+len(c.Left)+len(c.Renewed)+len(c.Refused)+len(c.Ended)+len(c.Opened) == 0 {
+		return nil, nil
+	}
+	c.By, c.Events = room.Actor{}, nil
+	encoded, err := json.Marshal(notice{at, c})
+	if err != nil {
+		return nil, fmt.Errorf("encode a notice: %w", err)
+	}
+	return encoded, nil
 }
 
-// appendChange appends a change, whose events are encoded as frames. The notice comes before the
-// events, because a session that was removed must not receive those.
-func appendChange(message []byte, c room.Change, frames []*hub.Frame, at time.Time) ([]byte, error) {
-	if len(c.Joined)+len(c.Left)+len(c.Renewed)+len(c.Refused)+len(c.Ended)+len(c.Opened) > 0 {
-		c.By, c.Events = room.Actor{}, nil
-		encoded, err := json.Marshal(notice{at, c})
-		if err != nil {
-			return message, fmt.Errorf("encode a notice: %w", err)
+// framesContent returns the content of a record of frames.
+func framesContent(frames []*hub.Frame) func([]byte) []byte {
+	return func(b []byte) []byte {
+		for _, f := range frames {
+			b = f.AppendTo(b)
 		}
-		message = appendRecord(message, recordNotice, func(b []byte) []byte { return append(b, encoded...) })
+		return b
 	}
-	if len(frames) > 0 {
-		message = appendRecord(message, recordFrames, func(b []byte) []byte {
-			for _, f := range frames {
-				b = f.AppendTo(b)
-			}
-			return b
-		})
-	}
-	return message, nil
 }
 
-// splitMessage returns the packets of a message, each of at most size bytes. number is that of the
-// first. Text is split between characters, because each packet must be valid text.
-func splitMessage(node room.NodeID, number uint64, message []byte, size int) (packets []string) {
-	const longestNumbers = 3 * 20
-	size -= len(wireName) + len("1    \n") + len(node) + longestNumbers
+// numbering numbers the packets of a node.
+type numbering struct {
+	last      uint64
+	lastToAll uint64 // the last that was for all nodes
+}
+
+// packets returns the packets of a message, each of at most size bytes. Text is split between
+// characters, because each packet must be valid text.
+func (ns *numbering) packets(node room.NodeID, m message, size int) (packets []Packet) {
+	const longestNumbers = 4 * 20
+	size -= len(wireName) + len("1     \n") + len(node) + longestNumbers
 	var parts [][]byte
-	for len(message) > size {
+	records := m.records
+	for len(records) > size {
 		n := size
-		for !utf8.RuneStart(message[n]) && n > size-utf8.UTFMax {
+		for !utf8.RuneStart(records[n]) && n > size-utf8.UTFMax {
 			n--
 		}
-		parts = append(parts, message[:n])
-		message = message[n:]
+		parts = append(parts, records[:n])
+		records = records[n:]
 	}
-	parts = append(parts, message)
+	parts = append(parts, records)
 	for i, part := range parts {
-		packets = append(packets, fmt.Sprintf("%s%d %s %d %d %d\n%s", wireName, WireVersion, node, number+uint64(i), i+1, len(parts), part))
+		ns.last++
+		packet := fmt.Appendf(make([]byte, 0, size+longestNumbers), "%s%d %s %d %d %d %d\n", wireName, WireVersion, node, ns.last, ns.lastToAll, i+1, len(parts))
+		packets = append(packets, Packet{Log: m.log, Text: append(packet, part...)})
+		if m.log == 0 {
+			ns.lastToAll = ns.last
+		}
 	}
 	return packets
 }
 
 // parsePacket parses a packet. Errors: errOtherVersion, with the node set, or another error for
 // text that no node sends.
-func parsePacket(text string) (p packet, err error) {
-	head, part, found := strings.Cut(text, "\n")
-	fields := strings.Split(head, " ")
+func parsePacket(text []byte) (p packet, err error) {
+	head, content, found := bytes.Cut(text, []byte{'\n'})
+	fields := strings.Split(string(head), " ")
 	version, isOurs := strings.CutPrefix(fields[0], wireName)
 	if !found || !isOurs || len(fields) < 2 || fields[1] == "" || len(fields[1]) > maxNodeID {
 		return packet{}, notAPacket(text)
 	}
-	p = packet{node: room.NodeID(fields[1]), text: part}
+	p = packet{node: room.NodeID(fields[1]), content: content}
 	if version != strconv.Itoa(WireVersion) {
 		return p, errOtherVersion
 	}
-	if len(fields) != 5 {
+	numbers := []*uint64{&p.number, &p.previous, &p.part, &p.parts}
+	if len(fields) != 2+len(numbers) {
 		return packet{}, notAPacket(text)
 	}
-	for i, n := range []*uint64{&p.number, &p.part, &p.parts} {
-		if *n, err = strconv.ParseUint(fields[2+i], 10, 64); err != nil || *n == 0 {
+	for i, n := range numbers {
+		if *n, err = strconv.ParseUint(fields[2+i], 10, 64); err != nil {
 			return packet{}, notAPacket(text)
 		}
 	}
-	if p.part > p.parts || p.part > p.number {
+	if p.previous >= p.number || p.part == 0 || p.part > p.parts || p.part > p.number {
 		return packet{}, notAPacket(text)
 	}
 	return p, nil
 }
 
-func notAPacket(text string) error { return fmt.Errorf("not a packet: %.60q", text) }
+func notAPacket(text []byte) error { return fmt.Errorf("not a packet: %.60q", text) }
 
 // maxNodeID bounds the ID of a node, which is a UUID.
 const maxNodeID = 64

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -26,23 +27,40 @@ func benchmarkChange(h *hub.Hub) (room.Change, []*hub.Frame) {
 	return c, h.Encode(c.Events)
 }
 
+// appendChange appends the records of a change.
+func appendChange(t testing.TB, records []byte, c room.Change, frames []*hub.Frame, at time.Time) []byte {
+	notice, err := encodeNotice(c, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notice != nil {
+		records = appendRecord(records, recordNotice, textContent(string(notice)))
+	}
+	if len(frames) > 0 {
+		records = appendRecord(records, recordFrames, framesContent(frames))
+	}
+	return records
+}
+
+func textContent(text string) func([]byte) []byte {
+	return func(b []byte) []byte { return append(b, text...) }
+}
+
 // BenchmarkPublish encodes a change into packets.
 func BenchmarkPublish(b *testing.B) {
 	h := hub.New(nil, hub.Options{})
 	defer h.Close()
 	c, frames := benchmarkChange(h)
-	var message []byte
+	var records []byte
+	var sent numbering
 	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		var err error
-		if message, err = appendChange(message[:0], c, frames, time.Time{}); err != nil {
-			b.Fatal(err)
-		}
-		if len(splitMessage("0198c3a1-0000-7000-8000-000000000000", uint64(i), message, 7999)) == 0 {
+	for b.Loop() {
+		records = appendChange(b, records[:0], c, frames, time.Time{})
+		if len(sent.packets("0198c3a1-0000-7000-8000-000000000000", message{0, records}, 7999)) == 0 {
 			b.Fatal("no packets")
 		}
 	}
-	b.SetBytes(int64(len(message)))
+	b.SetBytes(int64(len(records)))
 }
 
 // BenchmarkHear parses the packets of a change into frames.
@@ -50,17 +68,14 @@ func BenchmarkHear(b *testing.B) {
 	h := hub.New(nil, hub.Options{})
 	defer h.Close()
 	c, frames := benchmarkChange(h)
-	message, err := appendChange(nil, c, frames, time.Time{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	packets := splitMessage("0198c3a1-0000-7000-8000-000000000000", 1, message, 7999)
+	records := appendChange(b, nil, c, frames, time.Time{})
+	packets := new(numbering).packets("0198c3a1-0000-7000-8000-000000000000", message{0, records}, 7999)
 	b.ReportAllocs()
-	b.SetBytes(int64(len(message)))
+	b.SetBytes(int64(len(records)))
 	for b.Loop() {
 		from, heard := &peer{}, 0
-		for _, text := range packets {
-			p, err := parsePacket(text)
+		for _, packet := range packets {
+			p, err := parsePacket(packet.Text)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -103,10 +118,7 @@ func TestChangeOnTheWire(t *testing.T) {
 	sent.By, sent.Events = room.Server(), events
 	frames := h.Encode(events)
 	at := time.Date(2030, 1, 1, 0, 0, 0, 1000000, time.UTC)
-	message, err := appendChange(nil, sent, frames, at)
-	if err != nil {
-		t.Fatal(err)
-	}
+	message := appendChange(t, nil, sent, frames, at)
 	var got notice
 	var gotFrames []*hub.Frame
 	for len(message) > 0 {
@@ -134,40 +146,47 @@ func TestChangeOnTheWire(t *testing.T) {
 	if diff := cmp.Diff(notice{at, want}, got); diff != "" {
 		t.Errorf("notice (-sent +heard):\n%s", diff)
 	}
-	if diff := cmp.Diff(frames, gotFrames, cmp.AllowUnexported(hub.Frame{})); diff != "" {
+	ignoreInbox := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".inbox" }, cmp.Ignore())
+	if diff := cmp.Diff(frames, gotFrames, cmp.AllowUnexported(hub.Frame{}), ignoreInbox); diff != "" {
 		t.Errorf("frames (-sent +heard):\n%s", diff)
 	}
 }
 
 // TestEmptyChange checks that a change without effects on streams sends nothing.
 func TestEmptyChange(t *testing.T) {
-	message, err := appendChange(nil, room.Change{By: room.Server()}, nil, time.Time{})
-	if err != nil || len(message) != 0 {
-		t.Errorf("an empty change is %q (error %v)", message, err)
+	if records := appendChange(t, nil, room.Change{By: room.Server()}, nil, time.Time{}); len(records) != 0 {
+		t.Errorf("an empty change is %q", records)
 	}
 }
 
-func TestSplitMessage(t *testing.T) {
-	for _, size := range []int{120, 121, 122, 123, 200, 1000, 7999} {
-		for _, message := range []string{"", "x", strings.Repeat("häß", 100), strings.Repeat("👩‍🚀", 1000), strings.Repeat("z", 20000)} {
-			packets := splitMessage("node", 40, []byte(message), size)
-			var whole strings.Builder
-			for i, text := range packets {
-				if len(text) > size || !utf8.ValidString(text) {
-					t.Fatalf("size %d: a packet of %d bytes, valid %t", size, len(text), utf8.ValidString(text))
+func TestPackets(t *testing.T) {
+	for _, size := range []int{140, 141, 142, 143, 200, 1000, 7999} {
+		for _, text := range []string{"", "x", strings.Repeat("häß", 100), strings.Repeat("👩‍🚀", 1000), strings.Repeat("z", 20000)} {
+			for _, log := range []room.LogID{0, 7} {
+				sent := numbering{last: 40, lastToAll: 30}
+				packets := sent.packets("node", message{log, []byte(text)}, size)
+				var whole strings.Builder
+				previous := uint64(30)
+				for i, got := range packets {
+					if len(got.Text) > size || !utf8.Valid(got.Text) || got.Log != log {
+						t.Fatalf("size %d: a packet of %d bytes for log %d, valid %t", size, len(got.Text), got.Log, utf8.Valid(got.Text))
+					}
+					p, err := parsePacket(got.Text)
+					if err != nil {
+						t.Fatal(err)
+					}
+					want := packet{node: "node", number: uint64(41 + i), previous: previous, part: uint64(i + 1), parts: uint64(len(packets)), content: p.content}
+					if !reflect.DeepEqual(p, want) {
+						t.Fatalf("packet %d for log %d is %+v", i, log, p)
+					}
+					if log == 0 {
+						previous = p.number
+					}
+					whole.Write(p.content)
 				}
-				p, err := parsePacket(text)
-				if err != nil {
-					t.Fatal(err)
+				if whole.String() != text {
+					t.Errorf("size %d: the parts of a message of %d bytes are %d bytes", size, len(text), whole.Len())
 				}
-				want := packet{node: "node", number: uint64(40 + i), part: uint64(i + 1), parts: uint64(len(packets)), text: p.text}
-				if p != want {
-					t.Fatalf("packet %d is %+v", i, p)
-				}
-				whole.WriteString(p.text)
-			}
-			if whole.String() != message {
-				t.Errorf("size %d: the parts of a message of %d bytes are %d bytes", size, len(message), whole.Len())
 			}
 		}
 	}
@@ -175,16 +194,17 @@ func TestSplitMessage(t *testing.T) {
 
 func TestPacketsThatAreIgnored(t *testing.T) {
 	for _, text := range []string{
-		"", "\n", "parlor/1", "parlor/1 node 1 1 1", "other/1 node 1 1 1\n", "parlor/1 node 0 1 1\n", "parlor/1 node 1 2 1\n",
-		"parlor/1 node 1 0 1\n", "parlor/1 node -1 1 1\n", "parlor/1 node 1 1\n", "parlor/1 node 1 1 1 1\n", "parlor/1  1 1 1\n",
-		"parlor/1 node 18446744073709551616 1 1\n", "parlor/1 node 1 2 2\n", "parlor/1 " + strings.Repeat("n", maxNodeID+1) + " 1 1 1\n",
+		"", "\n", "parlor/1", "parlor/1 node 1 0 1 1", "other/1 node 1 0 1 1\n", "parlor/1 node 0 0 1 1\n", "parlor/1 node 1 0 2 1\n",
+		"parlor/1 node 1 0 0 1\n", "parlor/1 node -1 0 1 1\n", "parlor/1 node 1 1 1\n", "parlor/1 node 1 0 1 1 1\n", "parlor/1  1 0 1 1\n",
+		"parlor/1 node 18446744073709551616 0 1 1\n", "parlor/1 node 1 0 2 2\n", "parlor/1 node 1 1 1 1\n", "parlor/1 node 1 -1 1 1\n",
+		"parlor/1 " + strings.Repeat("n", maxNodeID+1) + " 1 0 1 1\n",
 	} {
-		if p, err := parsePacket(text); err == nil || errors.Is(err, errOtherVersion) {
+		if p, err := parsePacket([]byte(text)); err == nil || errors.Is(err, errOtherVersion) {
 			t.Errorf("%q is the packet %+v (error %v)", text, p, err)
 		}
 	}
 	for _, version := range []string{"2", "0", "01", "10", ""} {
-		p, err := parsePacket(fmt.Sprintf("parlor/%s node whatever\n", version))
+		p, err := parsePacket(fmt.Appendf(nil, "parlor/%s node whatever\n", version))
 		if !errors.Is(err, errOtherVersion) || p.node != "node" {
 			t.Errorf("a packet of version %q is %+v (error %v)", version, p, err)
 		}
@@ -196,10 +216,7 @@ func FuzzMessage(f *testing.F) {
 	h := hub.New(nil, hub.Options{})
 	f.Cleanup(h.Close)
 	frames := h.Encode([]room.Event{{Room: "r", Log: 7, Seq: 3, Body: room.MembersLeft{}}})
-	seed, err := appendChange(nil, room.Change{Ended: []room.EndedSession{{Session: "s"}}}, frames, time.Time{})
-	if err != nil {
-		f.Fatal(err)
-	}
+	seed := appendChange(f, nil, room.Change{Ended: []room.EndedSession{{Session: "s"}}}, frames, time.Time{})
 	f.Add(string(appendRecord(seed, recordPong, textContent("node 7"))))
 	f.Add("frames 3\n1 2")
 	f.Add("frames 0000000011\n1 2 3 4 1\nx")
@@ -216,12 +233,7 @@ func FuzzMessage(f *testing.F) {
 				t.Logf("a notice that is not understood: %v", err)
 			}
 			if frames, err := parseFrames(content); err == nil {
-				again := appendRecord(nil, recordFrames, func(b []byte) []byte {
-					for _, f := range frames {
-						b = f.AppendTo(b)
-					}
-					return b
-				})
+				again := appendRecord(nil, recordFrames, framesContent(frames))
 				_, content, _, err := parseRecord(again)
 				if err != nil {
 					t.Fatal(err)
@@ -238,11 +250,11 @@ func FuzzMessage(f *testing.F) {
 
 // FuzzPacket checks that no text makes a node panic.
 func FuzzPacket(f *testing.F) {
-	f.Add("parlor/1 node 1 1 1\ntext")
+	f.Add("parlor/1 node 2 1 1 1\ntext")
 	f.Add("parlor/2 node")
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := parsePacket(text)
-		if err == nil && (p.node == "" || p.part == 0 || p.part > p.parts || !strings.HasSuffix(text, "\n"+p.text)) {
+		p, err := parsePacket([]byte(text))
+		if err == nil && (p.node == "" || p.previous >= p.number || p.part == 0 || p.part > p.parts || !strings.HasSuffix(text, "\n"+string(p.content))) {
 			t.Errorf("%q is %+v", text, p)
 		}
 	})

@@ -23,8 +23,11 @@ type world struct {
 	nodes    map[room.NodeID]*testNode
 	away     bool // reads fail
 
+	// routed says that the bus carries the packets of a log only to the nodes that follow it.
+	routed bool
+
 	// The bus loses, repeats or delays the next packets. A node that is cut off neither sends nor
-	// hears, and notices it. A deaf one does not notice it.
+	// hears, and notices it. A deaf one notices it after a time.
 	lose, repeat, delay int
 	cut, deaf           map[room.NodeID]bool
 	recut               chan struct{} // closed and replaced when cut changes
@@ -42,14 +45,16 @@ type testNode struct {
 	id    room.NodeID
 	hub   *hub.Hub
 	world *world
-	hear  func(string) // nil while it does not listen
+	hear  func([]byte)        // nil while it does not listen
+	logs  map[room.LogID]bool // that it follows
 	stop  context.CancelFunc
 	done  chan struct{}
 }
 
-func newWorld(nodes ...room.NodeID) *world {
+func newWorld(routed bool, nodes ...room.NodeID) *world {
 	w := &world{
-		logs: make(map[room.LogID][]room.Event), sessions: make(map[room.SessionID]*session), nodes: make(map[room.NodeID]*testNode),
+		routed: routed,
+		logs:   make(map[room.LogID][]room.Event), sessions: make(map[room.SessionID]*session), nodes: make(map[room.NodeID]*testNode),
 		cut: make(map[room.NodeID]bool), deaf: make(map[room.NodeID]bool), recut: make(chan struct{}),
 	}
 	for _, id := range nodes {
@@ -59,9 +64,16 @@ func newWorld(nodes ...room.NodeID) *world {
 }
 
 func (w *world) start(id room.NodeID) {
-	n := &testNode{id: id, world: w, done: make(chan struct{})}
-	n.hub = hub.New(n, hub.Options{OnStreamEnd: func(room.SessionID, int64, time.Time) {}, Workers: 1})
-	n.Node = New(id, n.hub, n, n, slog.New(slog.DiscardHandler))
+	n := &testNode{id: id, world: w, logs: make(map[room.LogID]bool), done: make(chan struct{})}
+	n.hub = hub.New(n, hub.Options{
+		OnStreamEnd: func(room.SessionID, int64, time.Time) {}, Workers: 1,
+		Follow: func(log room.LogID) { n.Node.Follow(log) }, Unfollow: func(log room.LogID) { n.Node.Unfollow(log) },
+	})
+	var carrier Carrier = n
+	if w.routed {
+		carrier = routingNode{n}
+	}
+	n.Node = New(id, n.hub, n, carrier, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	n.stop = stop
 	w.mu.Lock()
@@ -168,7 +180,7 @@ func (w *world) faulty() bool {
 var errAway = errors.New("away")
 
 // Listen implements Carrier.
-func (n *testNode) Listen(ctx context.Context, ready func(), hear func(string)) error {
+func (n *testNode) Listen(ctx context.Context, ready func(), hear func([]byte)) error {
 	w := n.world
 	w.mu.Lock()
 	if w.cut[n.id] {
@@ -178,10 +190,13 @@ func (n *testNode) Listen(ctx context.Context, ready func(), hear func(string)) 
 	n.hear = hear
 	w.mu.Unlock()
 	ready()
-	for {
+	for silent := 0; ; {
 		w.mu.Lock()
 		cut, recut := w.cut[n.id], w.recut
-		if cut || ctx.Err() != nil {
+		if silent++; !w.deaf[n.id] {
+			silent = 0
+		}
+		if cut || silent > int(unheardAfter/time.Second) || ctx.Err() != nil {
 			n.hear = nil
 			delete(w.deaf, n.id) // the next connection is a new one
 			w.mu.Unlock()
@@ -190,6 +205,7 @@ func (n *testNode) Listen(ctx context.Context, ready func(), hear func(string)) 
 		w.mu.Unlock()
 		select {
 		case <-recut:
+		case <-time.After(time.Second):
 		case <-ctx.Done():
 		}
 	}
@@ -199,7 +215,7 @@ func (n *testNode) Listen(ctx context.Context, ready func(), hear func(string)) 
 const latency = 5 * time.Millisecond
 
 // Send implements Carrier.
-func (n *testNode) Send(_ context.Context, packets []string) error {
+func (n *testNode) Send(_ context.Context, packets []Packet) error {
 	w := n.world
 	<-time.After(latency)
 	for i, p := range packets {
@@ -221,16 +237,16 @@ func (n *testNode) Send(_ context.Context, packets []string) error {
 		if w.delay > 0 {
 			w.delay--
 		}
-		var hear []func(string)
+		var hear []func([]byte)
 		for _, other := range w.nodes {
-			if other.hear != nil && !w.deaf[other.id] {
-				hear = append(hear, slices.Repeat([]func(string){other.hear}, times)...)
+			if other.hear != nil && !w.deaf[other.id] && (p.Log == 0 || other.logs[p.Log]) {
+				hear = append(hear, slices.Repeat([]func([]byte){other.hear}, times)...)
 			}
 		}
 		w.mu.Unlock()
 		deliver := func() {
 			for _, h := range hear {
-				h(p)
+				h(p.Text)
 			}
 		}
 		if delayed {
@@ -247,6 +263,30 @@ func (n *testNode) PacketBytes() int { return 500 }
 
 // Close implements Carrier.
 func (n *testNode) Close() {}
+
+// routingNode is a testNode with a bus that routes.
+type routingNode struct{ *testNode }
+
+// spread is how long it takes until the packets of a log that was followed are heard.
+const spread = spreadTime / 2
+
+// Follow implements Router.
+func (n routingNode) Follow(_ context.Context, logs []room.LogID) error {
+	<-time.After(latency)
+	time.AfterFunc(spread, func() { n.setLogs(logs, true) })
+	return nil
+}
+
+// Unfollow implements Router.
+func (n routingNode) Unfollow(logs []room.LogID) { n.setLogs(logs, false) }
+
+func (n routingNode) setLogs(logs []room.LogID, followed bool) {
+	n.world.mu.Lock()
+	defer n.world.mu.Unlock()
+	for _, log := range logs {
+		n.logs[log] = followed
+	}
+}
 
 // read runs a read of the database.
 func (n *testNode) read(do func(w *world)) error {

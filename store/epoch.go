@@ -41,6 +41,9 @@ type epochs struct {
 // epoch returns the current epoch of the database.
 func (s *Store) epoch() *databaseEpoch { return s.epochs.current.Load() }
 
+// Epoch returns the ID of the current epoch of the database.
+func (s *Store) Epoch() string { return s.epoch().id }
+
 // checkEpoch checks whether a new connection, before its first use, leads to the same history of
 // the same database. Another history can only appear with a new connection, after a failover to a
 // standby or the restore of a backup. The caches of this process are then invalid, and all its

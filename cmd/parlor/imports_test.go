@@ -46,8 +46,13 @@ var importRules = []importRule{
 		why:   "the hub delivers frames; the handlers connect it to HTTP, and it reads logs through an interface",
 	},
 	{
+		pkg:  "parlor/cluster/clustertest",
+		ours: none, libraries: []string{"github.com/nats-io/nats-server/v2"}, standard: anything,
+		why: "only tests run a NATS server",
+	},
+	{
 		pkg:  "parlor/cluster",
-		ours: []string{"parlor/hub", "parlor/room"}, libraries: []string{"github.com/jackc/pgx/v5"}, standard: anything,
+		ours: []string{"parlor/hub", "parlor/room"}, libraries: []string{"github.com/jackc/pgx/v5", "github.com/nats-io/nats.go"}, standard: anything,
 		never: []string{"net/http", "database/sql"},
 		why:   "a node carries changes between hubs; what it must know of the database it asks through an interface",
 	},
