@@ -63,6 +63,7 @@ type ServeCmd struct {
 	Migrate       bool        `env:"PARLOR_MIGRATE" help:"Apply pending migrations to the database at DATABASE_URL when the server starts. A private database is always migrated at the start."`
 
 	Signing
+	Bus
 
 	Secrets   auth.Secret `env:"PARLOR_SECRETS" placeholder:"KID=SECRET,…" help:"Additional keys for HS256 tokens, selected by the token's kid. Each has at least 32 bytes and contains no comma."`
 	JWKSURL   string      `name:"jwks-url" env:"PARLOR_JWKS_URL" placeholder:"URL" help:"URL of a JWK set with the public keys of RS256 and EdDSA tokens. HTTPS, or plain HTTP on a loopback address."`
@@ -141,7 +142,8 @@ func (c *ServeCmd) validate() error {
 	if c.Data == "" {
 		fault("PARLOR_DATA", "is empty")
 	}
-	c.check(fault)
+	c.Signing.check(fault)
+	c.Bus.check(fault, c.DatabaseURL)
 	keyed, err := c.keyedSecrets()
 	if err != nil {
 		fault("PARLOR_SECRETS", "%w", err)

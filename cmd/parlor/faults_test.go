@@ -33,6 +33,8 @@ type faultInjector struct {
 	// shared is the database of several servers, which the test runs. It is nil if the only server
 	// runs its own.
 	shared *localpg.Server
+	// nats connects several servers. If it is nil, the database does.
+	nats   *natsBus
 	began  time.Time
 	faults int
 }
@@ -92,6 +94,13 @@ var quickFaults = []fault{
 		return fmt.Sprintf("terminated %d backends", n)
 	},
 	func(m *faultInjector) string {
+		if m.nats != nil {
+			away := m.pause(3 * time.Second)
+			m.nats.stop()
+			wait(m.ctx, away)
+			m.nats.start()
+			return fmt.Sprintf("stopped NATS for %s", away.Round(time.Millisecond))
+		}
 		if n := m.cutBus("random() < 0.5"); n > 0 {
 			return fmt.Sprintf("terminated %d connections of the bus", n)
 		}
@@ -171,7 +180,18 @@ func (m *faultInjector) run(duration time.Duration, long bool) {
 	}
 }
 
-// cutBus terminates those connections of the bus for which a condition holds, and returns how many.
+// deafen makes the servers miss what is sent from now on. It returns a function that ends that.
+func (m *faultInjector) deafen() (end func()) {
+	if m.nats != nil {
+		m.nats.stop()
+		return m.nats.start
+	}
+	m.cutBus("query LIKE 'LISTEN%'")
+	return func() {} // they connect again at once
+}
+
+// cutBus terminates those connections to the database that are for the bus and for which a condition
+// holds, and returns how many.
 func (m *faultInjector) cutBus(condition string) (n int) {
 	err := m.query("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'parlor bus' AND "+condition, &n)
 	if err != nil {
@@ -180,8 +200,9 @@ func (m *faultInjector) cutBus(condition string) (n int) {
 	return n
 }
 
-// start starts a server on a database of its own, or several on one that they share.
-func (m *faultInjector) start(servers int) {
+// start starts a server on a database of its own, or several on one that they share, connected by
+// the database or by NATS.
+func (m *faultInjector) start(servers int, nats bool) {
 	m.t.Helper()
 	m.data = storetest.Folder(m.t)
 	env := []string{"PARLOR_SECRET=" + string(goodSecret)}
@@ -193,6 +214,10 @@ func (m *faultInjector) start(servers int) {
 			}
 		})
 		env = sharedEnv(m.t, m.shared.URL())
+	}
+	if nats {
+		m.nats = startNATS(m.t)
+		env = append(env, m.nats.env()...)
 	}
 	data := m.data
 	for range servers {

@@ -36,15 +36,16 @@ func sharedEnv(t *testing.T, databaseURL string) []string {
 	}
 }
 
-// startNodes starts servers on one database, and waits until they have heard each other.
-func startNodes(t *testing.T, n int, args ...string) *nodes {
+// startNodes starts servers on one database, with some settings, and waits until they have heard each
+// other.
+func startNodes(t *testing.T, n int, settings []string) *nodes {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
-	env := append(sharedEnv(t, ownDatabase(t)+"&pool_max_conns=8"), "PARLOR_MESSAGE_RATE=0")
+	env := append(append(sharedEnv(t, ownDatabase(t)+"&pool_max_conns=8"), "PARLOR_MESSAGE_RATE=0"), settings...)
 	c := &nodes{t: t, ctx: ctx, env: env}
 	for range n {
-		c.servers = append(c.servers, startParlorWith(t, storetest.Folder(t), env, args...))
+		c.servers = append(c.servers, startParlorWith(t, storetest.Folder(t), env))
 	}
 	awaitBus(ctx, t, c.servers)
 	c.admin = strings.TrimSpace(parlor(ctx, t, env, "token", "--admin").out)
@@ -312,8 +313,11 @@ func (m *member) say(server int, roomID, kind, text string) {
 
 // TestNodesDeliver checks that what happens at one server reaches the streams of another.
 func TestNodesDeliver(t *testing.T) {
-	t.Parallel()
-	c := startNodes(t, 2)
+	overCarriers(t, func(t *testing.T, start func(*testing.T, int) *nodes) { start(t, 2).deliver() })
+}
+
+func (c *nodes) deliver() {
+	t := c.t
 	alice, bob := c.login("alice", 0, 0), c.login("bob", 0, 1) // bob's calls and stream are at different servers
 	alice.enter(c.ctx, t, "hall")
 	bob.enter(c.ctx, t, "hall")
@@ -354,13 +358,14 @@ func TestNodesDeliver(t *testing.T) {
 // TestNodesShowEverything makes each kind of change through one server, and waits for it on streams at
 // others.
 func TestNodesShowEverything(t *testing.T) {
-	t.Parallel()
-	for _, n := range []int{2, 3} {
-		t.Run(fmt.Sprintf("%d servers", n), func(t *testing.T) {
-			t.Parallel()
-			startNodes(t, n).showEverything()
-		})
-	}
+	overCarriers(t, func(t *testing.T, start func(*testing.T, int) *nodes) {
+		for _, n := range []int{2, 3} {
+			t.Run(fmt.Sprintf("%d servers", n), func(t *testing.T) {
+				t.Parallel()
+				start(t, n).showEverything()
+			})
+		}
+	})
 }
 
 func (c *nodes) showEverything() {
@@ -525,8 +530,11 @@ func (c *nodes) showEverything() {
 
 // TestNodesMoveStreams moves a stream between servers while messages are sent through both.
 func TestNodesMoveStreams(t *testing.T) {
-	t.Parallel()
-	c := startNodes(t, 2)
+	overCarriers(t, func(t *testing.T, start func(*testing.T, int) *nodes) { start(t, 2).moveStreams() })
+}
+
+func (c *nodes) moveStreams() {
+	t := c.t
 	alice, bob := c.login("alice", 0, 0), c.login("bob", 0, 1)
 	alice.enter(c.ctx, t, "hall")
 	bob.enter(c.ctx, t, "hall")
@@ -563,8 +571,11 @@ func TestNodesMoveStreams(t *testing.T) {
 // TestNodesTakeAway checks that a session that was removed through one server receives nothing that
 // is sent afterwards through another, where its stream is open.
 func TestNodesTakeAway(t *testing.T) {
-	t.Parallel()
-	c := startNodes(t, 2)
+	overCarriers(t, func(t *testing.T, start func(*testing.T, int) *nodes) { start(t, 2).takeAway() })
+}
+
+func (c *nodes) takeAway() {
+	t := c.t
 	alice := c.login("alice", 0, 0)
 	moderator := c.loginGranted("moderator", 0, 0, time.Hour, &room.Grants{Rooms: []room.Grant{{RoomID: "*", Join: true, Kick: true}}})
 	for i, tt := range []struct {
@@ -612,8 +623,11 @@ func TestNodesTakeAway(t *testing.T) {
 
 // TestNodesOfOneSession moves a session between servers.
 func TestNodesOfOneSession(t *testing.T) {
-	t.Parallel()
-	c := startNodes(t, 2)
+	overCarriers(t, func(t *testing.T, start func(*testing.T, int) *nodes) { start(t, 2).ofOneSession() })
+}
+
+func (c *nodes) ofOneSession() {
+	t := c.t
 	alice, bob := c.login("alice", 0, 0), c.login("bob", 0, 1)
 	alice.enter(c.ctx, t, "hall")
 	bob.enter(c.ctx, t, "hall")
@@ -638,7 +652,7 @@ func TestNodesOfOneSession(t *testing.T) {
 // and with the command, which needs no server.
 func TestListNodes(t *testing.T) {
 	t.Parallel()
-	c := startNodes(t, 3, "--drain", "6s", "--drain-delay", "2s")
+	c := startNodes(t, 3, []string{"PARLOR_DRAIN=6s", "PARLOR_DRAIN_DELAY=2s"})
 	c.login("alice", 0, 1)
 	started := make(map[room.NodeID]bool)
 	for i, p := range c.servers {

@@ -108,9 +108,14 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 		return err
 	}
 	defer s.store.Close()
-	s.hub = hub.New(s.store, hub.Options{OnStreamEnd: s.store.Detach, Now: s.store.Now, Heartbeat: c.Heartbeat, Logger: log})
+	s.hub = hub.New(s.store, hub.Options{
+		OnStreamEnd: s.store.Detach, Now: s.store.Now, Heartbeat: c.Heartbeat, Logger: log,
+		// No log has a topic before the node exists.
+		Follow:   func(log room.LogID) { s.node.Follow(log) },
+		Unfollow: func(log room.LogID) { s.node.Unfollow(log) },
+	})
 	defer s.hub.Close()
-	carrier, err := cluster.NewNotify(database.url)
+	carrier, err := c.carrier(database.url, s.store.Epoch, log)
 	if err != nil {
 		return err
 	}

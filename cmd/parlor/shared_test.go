@@ -34,6 +34,7 @@ func TestServersWithOtherSettings(t *testing.T) {
 		{"PARLOR_TOKEN_ISSUER", []string{"PARLOR_TOKEN_ISSUER=https://other.example.com"}},
 		{"the place of the files (PARLOR_MEDIA_URL)", []string{"PARLOR_MEDIA_URL=file://" + folder}},
 		{"the place of the files (PARLOR_MEDIA_URL)", []string{"PARLOR_MEDIA_URL="}},
+		{"PARLOR_NATS_URL", []string{"PARLOR_NATS_URL=nats://" + natsUser + ":" + natsPassword + "@127.0.0.1:9"}},
 		{"", []string{"PARLOR_SECRETS=b=" + otherSecret}},
 		{"", []string{"PARLOR_ADMIN_TOKENS_VOID_BEFORE=2026-11-01T00:00:00Z"}},
 	} {
@@ -46,7 +47,7 @@ func TestServersWithOtherSettings(t *testing.T) {
 			}
 			got := parlor(t.Context(), t, env, "serve", "--data", storetest.Folder(t), "--listen", freeAddress(t), "--ops-listen", "")
 			want := "parlor: " + tt.setting + " differs from that of server " + hostName() + " ("
-			if got.code != exitUsage || strings.Count("\n"+got.err, "\nparlor: ") != 1 || !strings.Contains("\n"+got.err, "\n"+want) {
+			if got.code != exitUsage || strings.Count("\n"+got.err, "\nparlor: ") != 1 || strings.Contains(got.err, natsPassword) || !strings.Contains("\n"+got.err, "\n"+want) {
 				t.Errorf("exit code %d, %s", got.code, got.err)
 			}
 		})
