@@ -22,8 +22,10 @@ func (n *Node) beat(ctx context.Context) {
 	ticker := time.NewTicker(beatInterval)
 	defer ticker.Stop()
 	for {
-		n.list(time.Now())
+		now := time.Now()
+		n.list(now)
 		n.sayAlive()
+		n.sayWhetherHeard(now)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -42,6 +44,20 @@ func (n *Node) list(now time.Time) {
 	n.updateAlone()
 	for _, node := range n.peers.unheardFor(reportAfter, now) {
 		n.log.Error("another server is not heard: changes that it makes arrive late, and its barrage and command messages not at all", "node", node)
+	}
+}
+
+// sayWhetherHeard tells the database whether what it caches may get stale without a notice. It does so
+// here, because the goroutine of check may be waiting for the database.
+func (n *Node) sayWhetherHeard(now time.Time) {
+	n.mu.Lock()
+	alone, losing := len(n.peers) == 0, n.losing(now)
+	n.mu.Unlock()
+	switch {
+	case losing:
+		n.database.Missed()
+	case !alone:
+		n.database.HeardAll()
 	}
 }
 

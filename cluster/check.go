@@ -25,6 +25,7 @@ const (
 // doubt records that something may have been missed.
 func (n *Node) doubt() {
 	n.stats.doubts.Add(1)
+	n.database.Missed()
 	n.mu.Lock()
 	n.doubted = true
 	n.mu.Unlock()
@@ -71,7 +72,12 @@ func (n *Node) takeDoubt(now time.Time) bool {
 	defer n.mu.Unlock()
 	doubted := n.doubted
 	n.doubted = false
-	return doubted || len(n.peers) > 0 && (!n.listening || len(n.peers.unheard(now)) > 0)
+	return doubted || n.losing(now)
+}
+
+// losing reports whether changes of other nodes may be getting lost. The caller holds mu.
+func (n *Node) losing(now time.Time) bool {
+	return len(n.peers) > 0 && (!n.listening || len(n.peers.unheard(now)) > 0)
 }
 
 // compareEnds makes the topics of logs read what they lack. With an error, some of them may lack
@@ -91,7 +97,6 @@ func (n *Node) compareEnds(ctx context.Context, logs []room.LogID) error {
 
 // compareStandings makes streams reconnect that differ from the database.
 func (n *Node) compareStandings(ctx context.Context) error {
-	n.database.Missed()
 	for sessions := range slices.Chunk(n.hub.Sessions(), standingsBatch) {
 		read, cancel := context.WithTimeout(ctx, checkTimeout)
 		standings, err := n.database.Standings(read, sessions)

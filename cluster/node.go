@@ -65,10 +65,12 @@ type Database interface {
 	Standings(ctx context.Context, sessions []room.SessionID) ([]room.Standing, error)
 	// Now returns the time by the database's clock.
 	Now() time.Time
-	// Heard evicts what is cached about the sessions of a change of another node, and Missed evicts
-	// everything, because changes of other nodes may have been missed.
+	// Heard evicts what is cached about the sessions of a change of another node. Missed evicts
+	// everything, because changes of other nodes may have been missed, and HeardAll says that none
+	// are getting lost. None of them blocks.
 	Heard(c room.Change)
 	Missed()
+	HeardAll()
 }
 
 // Node is this server as one of several.

@@ -105,7 +105,7 @@ func TestNodeComesAndGoes(t *testing.T) {
 }
 
 // TestMissedIsMended makes the bus lose a join and an event, and checks how soon the stream at the
-// other node has them.
+// other node has them, and what the other node caches is evicted.
 func TestMissedIsMended(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
@@ -128,12 +128,26 @@ func TestMissedIsMended(t *testing.T) {
 				if tt.mend > 0 {
 					time.AfterFunc(tt.mend, w.heal)
 				}
+				b := w.node("b")
+				if !b.trusted.Load() {
+					t.Error("the other node does not trust what it caches")
+				}
 				w.commit(func(*room.Change) { tt.fault(w) })
 				advanceTime(4 * latency)
+				evicted := b.evicted.Load()
 				w.apply("a", func(c *room.Change) { w.join(c, "1", 1); w.append(c, 1) })
-				advanceTime(tt.within + time.Second/10)
+				advanceTime(min(tt.within, unheardAfter+beatInterval) + time.Second/10)
+				if b.evicted.Load() == evicted && b.trusted.Load() {
+					t.Error("the other node trusts what it caches")
+				}
+				advanceTime(max(0, tt.within-unheardAfter-beatInterval))
 				if !r.received(`"seq":1`) {
 					t.Errorf("after %s, the stream has received %v", tt.within, r.events())
+				}
+				w.heal()
+				advanceTime(unheardAfter + 2*beatInterval + maxRetry)
+				if !b.trusted.Load() {
+					t.Error("after the fault, the other node does not trust what it caches")
 				}
 			}, "a", "b")
 		})

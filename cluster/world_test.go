@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"parlor/hub"
@@ -47,8 +48,12 @@ type testNode struct {
 	world *world
 	hear  func([]byte)        // nil while it does not listen
 	logs  map[room.LogID]bool // that it follows
-	stop  context.CancelFunc
-	done  chan struct{}
+	// evicted counts how often the node has evicted what it caches, and trusted says that it may
+	// keep what it caches from now on.
+	evicted atomic.Int64
+	trusted atomic.Bool
+	stop    context.CancelFunc
+	done    chan struct{}
 }
 
 func newWorld(routed bool, nodes ...room.NodeID) *world {
@@ -340,7 +345,13 @@ func (n *testNode) Now() time.Time { return time.Now() }
 func (n *testNode) Heard(room.Change) {}
 
 // Missed implements Database.
-func (n *testNode) Missed() {}
+func (n *testNode) Missed() {
+	n.evicted.Add(1)
+	n.trusted.Store(false)
+}
+
+// HeardAll implements Database.
+func (n *testNode) HeardAll() { n.trusted.Store(true) }
 
 // Tail implements hub.LogReader.
 func (n *testNode) Tail(ctx context.Context, log room.LogID, count int) (room.LogPage, error) {

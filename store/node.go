@@ -81,7 +81,9 @@ func (s *Store) RenewLease(ctx context.Context) error {
 
 // recordRenewal stores what a renewal found out, and acts on it.
 func (s *Store) recordRenewal(r renewal) {
-	s.sessions.setAlone(len(r.others) == 0, s.now())
+	if len(r.others) == 0 {
+		s.sessions.trust(s.now())
+	}
 	s.lease.record(r)
 	if r.lost {
 		s.opts.Log.Warn("lease lost: another server declared this one dead, so its streams have to reconnect")

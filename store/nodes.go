@@ -28,6 +28,10 @@ func (s *Store) wakeFeed(c room.Change) {
 	}
 }
 
+// HeardAll records that this node hears all others, so that what it caches can be used for longer.
+// It is called about once a second, and does not block.
+func (s *Store) HeardAll() { s.sessions.trust(s.now()) }
+
 // Missed evicts everything that another node may have changed. It is called when changes of
 // other nodes may have been missed. It does not block.
 func (s *Store) Missed() {

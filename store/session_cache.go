@@ -12,9 +12,10 @@ const (
 	// unnoticed by calls that only read and by messages that are not stored. Everything else is
 	// checked again under the locks of its transaction.
 	sessionCacheTime = 5 * time.Second
-	// sessionCacheTimeAlone replaces sessionCacheTime while there is no other node. It bounds how
-	// long a change made to the database by hand can go unnoticed.
-	sessionCacheTimeAlone = time.Minute
+	// sessionCacheTimeTrusted replaces sessionCacheTime while this node learns of all changes: there
+	// is no other node, or all others are heard. It bounds how long a change made to the database by
+	// hand can go unnoticed.
+	sessionCacheTimeTrusted = time.Minute
 	// maxCached bounds the number of cached sessions. A full cache is emptied.
 	maxCached = 100_000
 )
@@ -30,8 +31,8 @@ type sessionCache struct {
 	// eviction may be stale, so it is not added after it.
 	evictions uint64
 	sweepAt   time.Time
-	// No other node can have changed anything from aloneSince until aloneUntil.
-	aloneSince, aloneUntil time.Time
+	// This node learns of all changes from trustedSince until trustedUntil.
+	trustedSince, trustedUntil time.Time
 }
 
 type cachedSession struct {
@@ -43,22 +44,19 @@ type cachedSession struct {
 // fresh reports whether a value that was read at an instant may still be used. The caller holds mu.
 func (c *sessionCache) fresh(at, now time.Time) bool {
 	age := now.Sub(at)
-	return age < sessionCacheTime || age < sessionCacheTimeAlone && !at.Before(c.aloneSince) && now.Before(c.aloneUntil)
+	return age < sessionCacheTime || age < sessionCacheTimeTrusted && !at.Before(c.trustedSince) && now.Before(c.trustedUntil)
 }
 
-// setAlone records whether this node was the only one at an instant. A node that starts right after
-// that instant is noticed within sessionCacheTime, when aloneUntil has passed.
-func (c *sessionCache) setAlone(alone bool, now time.Time) {
+// trust records that at an instant this node was alone or heard all others. What begins right after
+// that instant, such as another node, is noticed within sessionCacheTime, when trustedUntil has
+// passed.
+func (c *sessionCache) trust(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case !alone:
-		c.aloneUntil = time.Time{}
-		return
-	case !now.Before(c.aloneUntil):
-		c.aloneSince = now
+	if !now.Before(c.trustedUntil) {
+		c.trustedSince = now
 	}
-	c.aloneUntil = now.Add(sessionCacheTime)
+	c.trustedUntil = now.Add(sessionCacheTime)
 }
 
 // session returns the session of a key; ok is false if it is not cached.
@@ -154,13 +152,15 @@ func (c *sessionCache) evict(sessions ...room.SessionID) {
 	}
 }
 
-// evictAll empties the cache, after a change that this node may not know of.
+// evictAll empties the cache, after a change that this node may not know of. There may be more of
+// them until the next trust.
 func (c *sessionCache) evictAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.evictions++
 	clear(c.sessions)
 	clear(c.keys)
+	c.trustedUntil = time.Time{}
 }
 
 // remove evicts a session. The caller holds mu.

@@ -99,6 +99,53 @@ func TestSessionCacheOfSingleNode(t *testing.T) {
 	}
 }
 
+// TestSessionCacheOfTrustedNodes checks that a node reads a session once a minute while it hears all
+// others, and soon after it has missed something.
+func TestSessionCacheOfTrustedNodes(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{})
+	storetest.Open(t, f.address, store.Options{Now: f.clock.Now})
+	alice := newCachedSession(t, f, "alice", 1)
+	renamed := func(name string) {
+		t.Helper()
+		query[string](t, f, "UPDATE sessions SET user_name = $2 WHERE session_id = $1 RETURNING user_name", alice.ID, name)
+	}
+	name := func() string {
+		t.Helper()
+		s, err := f.SessionByKey(t.Context(), room.KeyHash{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.User.Name
+	}
+	f.HeardAll()
+	name() // it is read while the others are heard
+	renamed("Alice Liddell")
+	for second := range 30 {
+		if got := name(); got == "Alice Liddell" {
+			t.Fatalf("after %d s: the name is %q", second, got)
+		}
+		f.clock.advance(time.Second)
+		f.HeardAll()
+	}
+	f.Missed()
+	if got := name(); got != "Alice Liddell" {
+		t.Errorf("after something was missed: the name is %q", got)
+	}
+	renamed("Alice Pleasance")
+	f.clock.advance(5 * time.Second)
+	if got := name(); got != "Alice Pleasance" {
+		t.Errorf("5 s after something was missed: the name is %q", got)
+	}
+	f.HeardAll()
+	name()
+	f.Heard(room.Change{Left: []room.Left{{Session: alice.ID}}})
+	renamed("Alice")
+	if got := name(); got != "Alice" {
+		t.Errorf("after a change of another node: the name is %q", got)
+	}
+}
+
 // newCachedSession returns a session that was looked up by its key.
 func newCachedSession(t *testing.T, f fixture, user room.UserID, key byte) room.Session {
 	t.Helper()
