@@ -55,14 +55,14 @@ func startParlorWith(t testing.TB, data string, env []string, args ...string) *p
 func (p *process) start(t testing.TB, args ...string) {
 	t.Helper()
 	args = append([]string{
-		"serve", "--data", p.data, "--drain", "0s",
+		"serve", "--data", p.data,
 		"--listen", strings.TrimPrefix(p.url, "http://"), "--ops-listen", strings.TrimPrefix(p.ops, "http://"),
 	}, args...)
 	p.cmd = exec.Command(os.Args[0], args...)
 	if p.openFiles > 0 {
 		p.cmd = exec.Command("/bin/sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, p.openFiles), os.Args[0]}, args...)...)
 	}
-	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, p.env...)
+	p.cmd.Env = append([]string{asProgram + "=1", "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "PARLOR_DRAIN=0s"}, p.env...) // the last value of a variable wins
 	var err error
 	if p.log, err = os.OpenFile(filepath.Join(p.data, "parlor.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {
 		t.Fatal(err)
