@@ -49,11 +49,12 @@ func (n *Node) listen(ctx context.Context) {
 	}
 }
 
-// setListening records whether the carrier listens. At each change, packets may have been missed.
+// setListening records whether the carrier listens. At each change, packets of others may have been
+// missed, and what was sent over a lost connection too.
 func (n *Node) setListening(listening bool) {
 	n.mu.Lock()
 	changed := n.listening != listening
-	n.listening = listening
+	n.listening, n.missed = listening, n.missed || changed
 	n.mu.Unlock()
 	if changed {
 		n.doubt()

@@ -283,28 +283,20 @@ func (c *NATS) Unfollow(logs []room.LogID) {
 	}
 }
 
-// Send implements Carrier. It returns when the NATS server has all packets.
-func (c *NATS) Send(ctx context.Context, packets []Packet) error {
-	conn, err := c.publish(packets)
-	if err != nil {
-		return err
-	}
-	return flush(ctx, conn)
-}
-
-// publish returns the connection that has to be flushed.
-func (c *NATS) publish(packets []Packet) (*nats.Conn, error) {
+// Send implements Carrier. It does not wait until the NATS server has the packets. If the connection
+// is lost, Listen returns.
+func (c *NATS) Send(_ context.Context, packets []Packet) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.conn == nil {
-		return nil, errNotConnected
+		return errNotConnected
 	}
 	for _, p := range packets {
 		if err := c.conn.Publish(c.subjectLocked(p.Log), p.Text); err != nil {
-			return nil, fmt.Errorf("publish to NATS: %w", err)
+			return fmt.Errorf("publish to NATS: %w", err)
 		}
 	}
-	return c.conn, nil
+	return nil
 }
 
 // Close implements Carrier.

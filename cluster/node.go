@@ -33,8 +33,9 @@ type Carrier interface {
 	// or packets may have been lost. It finds out within seconds that a connection is dead.
 	// Packets of this node may be among those that it hears. hear keeps nothing of a packet.
 	Listen(ctx context.Context, ready func(), hear func(packet []byte)) error
-	// Send sends packets in order. If it fails, some of them may have been sent. It works until
-	// Close, also after Listen has returned because its ctx ended.
+	// Send sends packets in order. If it fails, some of them may have been sent. If Listen fails
+	// soon afterwards, some may have been lost. It works until Close, also after Listen has returned
+	// because its ctx ended.
 	Send(ctx context.Context, packets []Packet) error
 	// PacketBytes is the maximum size of a packet.
 	PacketBytes() int
