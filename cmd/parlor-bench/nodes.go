@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"parlor/bench"
+	"parlor/localpg"
 	"parlor/room"
 )
 
@@ -27,6 +28,7 @@ type NodesCmd struct {
 	Scale    float64       `default:"1" help:"Factor for all loads. Example: 0.1."`
 	Rounds   int           `default:"3" help:"How often to measure everything. The table shows the medians."`
 	Loads    []int         `placeholder:"N,…" help:"Measure only these loads, 1 to 4."`
+	NATSURL  string        `name:"nats-url" placeholder:"URL" help:"Connect the servers by the NATS server at this URL, which must be running. Its CPU time is not measured."`
 	Other    string        `placeholder:"FILE" help:"Another program parlor, such as one of an earlier commit. One server of it is then compared with one of this one."`
 }
 
@@ -82,6 +84,7 @@ func (c *NodesCmd) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
+	c.natsURL = c.NATSURL
 	return c.measureAll(ctx, os.Stdout, os.Stderr)
 }
 
@@ -133,39 +136,48 @@ func (c *NodesCmd) columns() []string {
 
 // starts returns the functions that start what is compared.
 func (c *NodesCmd) starts(load nodesLoad) []func(context.Context, string) (*running, error) {
+	start := func(b testbed, second bool) func(context.Context, string) (*running, error) {
+		return func(ctx context.Context, folder string) (*running, error) {
+			return b.startShared(ctx, folder, second, load.idle)
+		}
+	}
 	if c.Other != "" {
 		other := c.testbed
 		other.Parlor = c.Other
-		return []func(context.Context, string) (*running, error){other.startParlor, c.startParlor}
+		return []func(context.Context, string) (*running, error){start(other, false), start(c.testbed, false)}
 	}
-	return []func(context.Context, string) (*running, error){c.startParlor, func(ctx context.Context, folder string) (*running, error) {
-		return c.startTwo(ctx, folder, load.idle)
-	}}
+	return []func(context.Context, string) (*running, error){start(c.testbed, false), start(c.testbed, true)}
 }
 
-// startTwo starts two servers that share a database, and waits until they hear each other.
-func (c *NodesCmd) startTwo(ctx context.Context, folder string, idle bool) (*running, error) {
-	servers, err := c.startParlor(ctx, folder)
+// startShared starts a database and one server on it, or two that hear each other.
+func (b *testbed) startShared(ctx context.Context, folder string, second, idle bool) (servers *running, err error) {
+	data, err := b.newDataFolder(ctx, folder)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.addServer(ctx, folder, servers, idle); err != nil {
-		return nil, errors.Join(err, servers.stop())
+	database, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(data, "postgres")})
+	if err != nil {
+		return nil, err
+	}
+	if servers, err = b.startOn(ctx, folder, data, database.URL()); err != nil {
+		return nil, errors.Join(err, database.Stop())
+	}
+	servers.database = database
+	if second {
+		if err := b.addServer(ctx, folder, servers, idle); err != nil {
+			return nil, errors.Join(err, servers.stop())
+		}
 	}
 	return servers, nil
 }
 
 // addServer starts the second server on the database of the first.
-func (c *NodesCmd) addServer(ctx context.Context, folder string, servers *running, idle bool) error {
-	database, err := databaseIn(filepath.Join(folder, "data"))
-	if err != nil {
-		return err
-	}
+func (b *testbed) addServer(ctx context.Context, folder string, servers *running, idle bool) error {
 	second, err := newFolder(folder)
 	if err != nil {
 		return err
 	}
-	process, api, ops, err := c.serve(ctx, second, filepath.Join(second, "data"), database)
+	process, api, ops, err := b.serve(ctx, second, filepath.Join(second, "data"), servers.database.URL())
 	if err != nil {
 		return err
 	}

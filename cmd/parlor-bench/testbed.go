@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 
 	"parlor/auth"
 	"parlor/bench"
+	"parlor/localpg"
 	"parlor/room"
 )
 
@@ -23,9 +23,10 @@ import (
 type testbed struct {
 	Parlor string `placeholder:"FILE" help:"The program parlor. Default: the one in the folder of this program."`
 
-	self   string // path of this program, which runs the floor
-	secret string // PARLOR_SECRET of the Parlor servers
-	folder string // contains all files, and is removed at the end
+	self    string // path of this program, which runs the floor
+	secret  string // PARLOR_SECRET of the Parlor servers
+	natsURL string // their PARLOR_NATS_URL
+	folder  string // contains all files, and is removed at the end
 }
 
 // contender is a kind of server to compare.
@@ -40,19 +41,25 @@ type running struct {
 	*child
 	// second is a server that shares the database of the first; nil if there is none.
 	second *child
-	target bench.Target
+	// database is the one of several servers; nil if the only server runs its own.
+	database *localpg.Server
+	target   bench.Target
 	// pids and beside are bench.Options.PIDs and BesidePIDs.
 	pids, beside []int
 	metrics      []string // bench.Options.Metrics
 }
 
-// stop stops all servers. The first one runs the database, so it is the last.
+// stop stops all servers, and then the database.
 func (r *running) stop() error {
 	var err error
 	if r.second != nil {
 		err = r.second.stop()
 	}
-	return errors.Join(err, r.child.stop())
+	err = errors.Join(err, r.child.stop())
+	if r.database != nil {
+		err = errors.Join(err, r.database.Stop())
+	}
+	return err
 }
 
 func (b *testbed) open() (err error) {
@@ -75,7 +82,13 @@ func (b *testbed) startParlor(ctx context.Context, folder string) (*running, err
 	if err != nil {
 		return nil, err
 	}
-	process, api, ops, err := b.serve(ctx, folder, data, "")
+	return b.startOn(ctx, folder, data, "")
+}
+
+// startOn starts a Parlor server with a data folder, whose database runs at a URL, or is started by
+// the server if that is empty.
+func (b *testbed) startOn(ctx context.Context, folder, data, database string) (*running, error) {
+	process, api, ops, err := b.serve(ctx, folder, data, database)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +115,7 @@ func (b *testbed) serve(ctx context.Context, folder, data, database string) (pro
 	// database must have the same place for files, although no files are sent.
 	process, err = startChild(folder, []string{
 		"PARLOR_MEDIA_URL=file://" + filepath.Join(b.folder, "media"),
-		"PARLOR_SECRET=" + b.secret, "DATABASE_URL=" + database, "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
+		"PARLOR_SECRET=" + b.secret, "DATABASE_URL=" + database, "PARLOR_NATS_URL=" + b.natsURL, "PARLOR_MESSAGE_RATE=0", "PARLOR_BARRAGE_RATE=0", "PARLOR_BARRAGE_BYTES=0",
 		"PARLOR_ADDRESS_LOGIN_RATE=0", "PARLOR_CONNECTIONS_PER_ADDRESS=1000000", "PARLOR_STREAMS_PER_ADDRESS=1000000",
 	},
 		b.Parlor, "serve", "--data", data, "--listen", api, "--ops-listen", ops, "--drain", "0s", "--log-level", "warn")
@@ -135,45 +148,18 @@ func (b *testbed) newDataFolder(ctx context.Context, folder string) (string, err
 	return data, run("cp", "-a", template, data)
 }
 
-// postgresIn returns the process ID of a data folder's private PostgreSQL, if it runs.
+// postgresIn returns the process ID of the PostgreSQL of a data folder, if it runs.
 func postgresIn(data string) []int {
-	lines, err := postmasterLines(data)
+	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
 	if err != nil {
 		return nil
 	}
-	pid, err := strconv.Atoi(lines[0])
+	first, _, _ := strings.Cut(string(text), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
 	if err != nil {
 		return nil
 	}
 	return []int{pid}
-}
-
-// databaseIn returns the URL of a data folder's private PostgreSQL, for a second server.
-func databaseIn(data string) (string, error) {
-	lines, err := postmasterLines(data)
-	if err != nil {
-		return "", err
-	}
-	query := url.Values{"host": {lines[4]}, "port": {lines[3]}, "sslmode": {"disable"}}
-	return "postgres://parlor@/parlor?" + query.Encode(), nil
-}
-
-// postmasterLines returns the lines of postmaster.pid: the process ID, the data folder, the time of
-// the start, the port, the folder of the socket, and more.
-func postmasterLines(data string) ([]string, error) {
-	path := filepath.Join(data, "postgres", "postmaster.pid")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Split(string(text), "\n")
-	for i, line := range lines {
-		lines[i] = strings.TrimSpace(line)
-	}
-	if len(lines) < 5 {
-		return nil, fmt.Errorf("%s has %d lines", path, len(lines))
-	}
-	return lines, nil
 }
 
 // messageSize is the size of a message in bytes.

@@ -19,13 +19,10 @@ type Bus struct {
 }
 
 // check reports each error in the settings.
-func (b *Bus) check(fault func(setting, format string, args ...any), databaseURL auth.Secret) {
+func (b *Bus) check(fault func(setting, format string, args ...any)) {
 	if b.NATSURL != "" {
 		if _, err := cluster.ParseNATSURLs(string(b.NATSURL)); err != nil {
 			fault("PARLOR_NATS_URL", "%w", err)
-		}
-		if databaseURL == "" {
-			fault("PARLOR_NATS_URL", "requires DATABASE_URL: a server with a private database is alone")
 		}
 	}
 	for _, file := range []struct{ setting, name string }{

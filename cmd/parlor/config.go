@@ -143,7 +143,7 @@ func (c *ServeCmd) validate() error {
 		fault("PARLOR_DATA", "is empty")
 	}
 	c.Signing.check(fault)
-	c.Bus.check(fault, c.DatabaseURL)
+	c.Bus.check(fault)
 	keyed, err := c.keyedSecrets()
 	if err != nil {
 		fault("PARLOR_SECRETS", "%w", err)

@@ -74,7 +74,7 @@ func TestValidate(t *testing.T) {
 		{[]string{audience, issuer}, nil},
 		{[]string{"--jwks-admin"}, []string{"PARLOR_JWKS_ADMIN"}},
 		{[]string{secret, "--database-url=postgres://h/d", "--nats-url=tls://u:p@a,nats://u:p@b:1", "--nats-nkey=config_test.go", "--nats-ca=config_test.go"}, nil},
-		{[]string{"--nats-url=nats://a"}, []string{"PARLOR_NATS_URL"}},
+		{[]string{"--nats-url=nats://a"}, nil},
 		{[]string{secret, "--database-url=postgres://h/d", "--nats-url=http://u:" + string(goodSecret) + "@a"}, []string{"PARLOR_NATS_URL"}},
 		{[]string{"--nats-credentials=config_test.go", "--nats-ca=missing"}, []string{"PARLOR_NATS_CREDENTIALS", "PARLOR_NATS_CA", "PARLOR_NATS_CA"}},
 		{[]string{secret, "--database-url=postgres://h/d", "--nats-url=nats://a", "--nats-credentials=config_test.go", "--nats-nkey=config_test.go"}, []string{"PARLOR_NATS_NKEY"}},

@@ -125,8 +125,8 @@ var importRules = []importRule{
 	},
 	{
 		pkg:  "parlor/cmd/parlor-bench",
-		ours: []string{"parlor/room", "parlor/auth", "parlor/bench"}, libraries: anything, standard: anything,
-		why: "the compared servers are separate programs, which it starts and uses as a client does",
+		ours: []string{"parlor/room", "parlor/auth", "parlor/bench", "parlor/localpg"}, libraries: anything, standard: anything,
+		why: "the compared servers are separate programs, which it starts, with their database, and uses as a client does",
 	},
 	{
 		pkg:  "parlor/cmd",
