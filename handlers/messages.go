@@ -228,6 +228,9 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	if err != nil {
 		return err
 	}
+	if found.Config.History == room.HistoryNone {
+		return room.ErrNoHistory
+	}
 	visible, err := a.Store.VisibleAfter(r.Context(), found, session.User.ID)
 	if err != nil {
 		return err

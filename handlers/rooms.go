@@ -29,6 +29,10 @@ type configRequest struct {
 	SameUser      *room.SameUser `json:"sameUser" validate:"omitnil,oneof=allow replace reject"`
 
 	HistoryVisible *room.HistoryVisible `json:"historyVisible" validate:"omitnil,oneof=all sinceJoined"`
+	Lifetime       *room.Lifetime       `json:"lifetime" validate:"omitnil,oneof=untilEmpty kept"`
+	History        *room.History        `json:"history" validate:"omitnil,oneof=stored none"`
+	RetentionDays  *int                 `json:"retentionDays" validate:"omitnil,min=0,max=3650"`
+	RetentionCount *int                 `json:"retentionCount" validate:"omitnil,min=0,max=1000000"`
 }
 
 // withinCeilings returns invalid_request if a client asks for more than the operator allows

@@ -36,6 +36,15 @@ BEGIN
     RETURN NULL;
 END $$;
 
+CREATE FUNCTION count_room() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO room_counts AS c (part, rooms) VALUES (pg_backend_pid() % 16, CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END)
+    ON CONFLICT (part) DO UPDATE SET rooms = c.rooms + EXCLUDED.rooms;
+    RETURN NULL;
+END $$;
+
 CREATE TABLE attendances (
     session_id uuid NOT NULL,
     generation bigint NOT NULL,
@@ -120,13 +129,22 @@ CREATE TABLE rooms (
     history_visible text NOT NULL,
     updated_seq bigint DEFAULT 0 NOT NULL,
     empty_since timestamp with time zone,
+    lifetime text DEFAULT 'untilEmpty'::text NOT NULL,
+    history text DEFAULT 'stored'::text NOT NULL,
+    retention_days integer DEFAULT 0 NOT NULL,
+    retention_count integer DEFAULT 0 NOT NULL,
+    creator_id text,
     CONSTRAINT rooms_destroy_delay_check CHECK (((destroy_delay >= 0) AND (destroy_delay <= 10800))),
     CONSTRAINT rooms_destroy_reason_check CHECK ((destroy_reason = ANY (ARRAY['empty'::text, 'unused'::text, 'operator'::text]))),
     CONSTRAINT rooms_end CHECK ((((destroyed_at IS NULL) = (destroyed_xact IS NULL)) AND ((destroyed_at IS NULL) = (destroy_reason IS NULL)))),
+    CONSTRAINT rooms_history_check CHECK ((history = ANY (ARRAY['stored'::text, 'none'::text]))),
     CONSTRAINT rooms_history_visible_check CHECK ((history_visible = ANY (ARRAY['all'::text, 'sinceJoined'::text]))),
+    CONSTRAINT rooms_lifetime_check CHECK ((lifetime = ANY (ARRAY['untilEmpty'::text, 'kept'::text]))),
     CONSTRAINT rooms_max_members_check CHECK (((max_members >= 1) AND (max_members <= 1000000))),
     CONSTRAINT rooms_member_count_check CHECK ((member_count >= 0)),
     CONSTRAINT rooms_member_timeout_check CHECK (((member_timeout >= 5) AND (member_timeout <= 300))),
+    CONSTRAINT rooms_retention_count_check CHECK (((retention_count >= 0) AND (retention_count <= 1000000))),
+    CONSTRAINT rooms_retention_days_check CHECK (((retention_days >= 0) AND (retention_days <= 3650))),
     CONSTRAINT rooms_room_id_check CHECK (((octet_length(room_id) >= 1) AND (octet_length(room_id) <= 128))),
     CONSTRAINT rooms_room_name_check CHECK ((octet_length(room_name) <= 64)),
     CONSTRAINT rooms_same_user_check CHECK ((same_user = ANY (ARRAY['allow'::text, 'replace'::text, 'reject'::text]))),
@@ -263,6 +281,12 @@ CREATE TABLE room_attributes (
     CONSTRAINT room_attributes_version_check CHECK ((version >= 0))
 );
 
+CREATE TABLE room_counts (
+    part integer NOT NULL,
+    rooms bigint NOT NULL
+)
+WITH (fillfactor='50');
+
 CREATE TABLE sessions (
     session_id uuid NOT NULL,
     user_id text NOT NULL,
@@ -358,6 +382,9 @@ ALTER TABLE ONLY partings
 ALTER TABLE ONLY room_attributes
     ADD CONSTRAINT room_attributes_pkey PRIMARY KEY (generation);
 
+ALTER TABLE ONLY room_counts
+    ADD CONSTRAINT room_counts_pkey PRIMARY KEY (part);
+
 ALTER TABLE ONLY rooms
     ADD CONSTRAINT rooms_pkey PRIMARY KEY (generation);
 
@@ -412,6 +439,8 @@ CREATE INDEX members_in_order ON members USING btree (generation, joined_seq, us
 
 CREATE INDEX members_unannounced ON members USING btree (generation) WHERE (NOT announced);
 
+CREATE INDEX rooms_by_creator ON rooms USING btree (creator_id) WHERE ((destroyed_at IS NULL) AND (creator_id IS NOT NULL));
+
 CREATE INDEX rooms_destroyed ON rooms USING btree (destroyed_at) WHERE (destroyed_at IS NOT NULL);
 
 CREATE INDEX rooms_due ON rooms USING btree (destroy_at) WHERE ((destroy_at IS NOT NULL) AND (destroyed_at IS NULL));
@@ -423,6 +452,8 @@ CREATE INDEX rooms_feed_destroyed ON rooms USING btree (destroyed_xact, generati
 CREATE UNIQUE INDEX rooms_living ON rooms USING btree (room_id) WHERE (destroyed_at IS NULL);
 
 CREATE INDEX rooms_untold ON rooms USING btree (generation) WHERE (untold AND (destroyed_at IS NULL));
+
+CREATE INDEX rooms_with_retention ON rooms USING btree (generation) WHERE ((destroyed_at IS NULL) AND ((history = 'none'::text) OR (retention_days > 0) OR (retention_count > 0)));
 
 CREATE INDEX sessions_by_node ON sessions USING btree (node_id) WHERE (node_id IS NOT NULL);
 
@@ -440,7 +471,13 @@ CREATE TRIGGER count_added_media AFTER INSERT ON media REFERENCING NEW TABLE AS 
 
 CREATE TRIGGER count_changed_media AFTER UPDATE ON media REFERENCING OLD TABLE AS gone NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION count_media();
 
+CREATE TRIGGER count_created_room AFTER INSERT ON rooms FOR EACH ROW WHEN ((new.destroyed_at IS NULL)) EXECUTE FUNCTION count_room();
+
 CREATE TRIGGER count_deleted_media AFTER DELETE ON media REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION count_media();
+
+CREATE TRIGGER count_deleted_room AFTER DELETE ON rooms FOR EACH ROW WHEN ((old.destroyed_at IS NULL)) EXECUTE FUNCTION count_room();
+
+CREATE TRIGGER count_destroyed_room AFTER UPDATE OF destroyed_at ON rooms FOR EACH ROW WHEN (((old.destroyed_at IS NULL) AND (new.destroyed_at IS NOT NULL))) EXECUTE FUNCTION count_room();
 
 ALTER TABLE ONLY attendances
     ADD CONSTRAINT attendances_generation_user_id_fkey FOREIGN KEY (generation, user_id) REFERENCES members(generation, user_id) ON DELETE CASCADE;

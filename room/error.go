@@ -73,6 +73,9 @@ var (
 	ErrUserInRoom        = &Error{Conflict, "user_in_room", "Another session of the user is in the room, which allows only one: leave with that session first."}
 	ErrRoomFull          = &Error{Conflict, "room_full", "The room is full: try again when a member has left."}
 	ErrTooManyRooms      = &Error{Conflict, "too_many_rooms", "The user is in too many rooms: leave one first."}
+	ErrRoomLimit         = &Error{Conflict, "room_limit", "The server has as many rooms as it allows: try again when a room has been destroyed."}
+	ErrCreatorRoomLimit  = &Error{Conflict, "creator_room_limit", "The user has created as many rooms as one user may have: try again when one of them has been destroyed."}
+	ErrNoHistory         = &Error{Conflict, "no_history", "The room has no history: its messages are only delivered to its members."}
 	ErrNotInRoom         = &Error{Conflict, "not_in_room", "The session is not in this room: join it first."}
 	ErrMessageIDReused   = &Error{Conflict, "client_message_id_reused", "This clientMessageID was used for another message: choose a new one for each message."}
 	ErrRecallTooLate     = &Error{Conflict, "recall_too_late", "The message was sent more than two minutes ago and can no longer be recalled."}

@@ -67,6 +67,13 @@ type Config struct {
 	MaxMembers     int            `json:"maxMembers"`
 	SameUser       SameUser       `json:"sameUser"`
 	HistoryVisible HistoryVisible `json:"historyVisible"`
+	Lifetime       Lifetime       `json:"lifetime"`
+	History        History        `json:"history"`
+	// RetentionDays is how many days events are stored. 0 means as long as the server stores them.
+	RetentionDays int `json:"retentionDays"`
+	// RetentionCount is the number of newest events that are stored at least; older ones are
+	// deleted. 0 means no such limit.
+	RetentionCount int `json:"retentionCount"`
 }
 
 // DefaultConfig returns the settings of a room for which neither the operator nor the creator chose
@@ -79,6 +86,8 @@ func DefaultConfig() Config {
 		SameUser:      SameUserAllow,
 
 		HistoryVisible: HistoryAll,
+		Lifetime:       LifetimeUntilEmpty,
+		History:        HistoryStored,
 	}
 }
 
@@ -92,6 +101,10 @@ type Settings struct {
 	SameUser      *SameUser
 
 	HistoryVisible *HistoryVisible
+	Lifetime       *Lifetime
+	History        *History
+	RetentionDays  *int
+	RetentionCount *int
 }
 
 // Over returns the defaults, replaced by the settings that the caller chose.
@@ -103,6 +116,10 @@ func (s Settings) Over(defaults Config) Config {
 	set(&c.MaxMembers, s.MaxMembers)
 	set(&c.SameUser, s.SameUser)
 	set(&c.HistoryVisible, s.HistoryVisible)
+	set(&c.Lifetime, s.Lifetime)
+	set(&c.History, s.History)
+	set(&c.RetentionDays, s.RetentionDays)
+	set(&c.RetentionCount, s.RetentionCount)
 	return c
 }
 
@@ -115,8 +132,9 @@ func set[T any](to, from *T) {
 // Ceilings are the largest settings that clients may choose for a room. A nil field means no limit
 // other than the bounds of the setting. Admins may exceed them.
 type Ceilings struct {
-	DestroyDelay *Seconds
-	MaxMembers   *int
+	DestroyDelay  *Seconds
+	MaxMembers    *int
+	RetentionDays *int
 }
 
 // Check returns the settings that exceed a ceiling.
@@ -127,6 +145,9 @@ func (c Ceilings) Check(s Settings) []Fault {
 	}
 	if c.MaxMembers != nil && s.MaxMembers != nil && *s.MaxMembers > *c.MaxMembers {
 		faults = append(faults, Fault{"/maxMembers", "ceiling", *c.MaxMembers})
+	}
+	if c.RetentionDays != nil && s.RetentionDays != nil && *s.RetentionDays > *c.RetentionDays {
+		faults = append(faults, Fault{"/retentionDays", "ceiling", *c.RetentionDays})
 	}
 	return faults
 }
@@ -160,11 +181,11 @@ type Room struct {
 	SettingsVersion Seq `json:"settingsVersion"`
 
 	// DestroyAt is when the room is destroyed unless a session joins before. It is zero while the
-	// room has members.
+	// room has members, and always in a kept room.
 	DestroyAt Instant `json:"destroyAt,omitzero"`
 
 	// EmptySince is when the last member left; zero if no session ever joined. It has no meaning
-	// while the room has members.
+	// while the room has members or is kept.
 	EmptySince Instant `json:"-"`
 	// PresencePending says that joins or leaves are waiting for the next batch of presence events.
 	PresencePending bool `json:"-"`
@@ -179,9 +200,11 @@ type Room struct {
 }
 
 // StartUnusedTimeout returns a room without members that is destroyed after its UnusedTimeout
-// unless a session joins.
+// unless a session joins, or it is kept.
 func (r Room) StartUnusedTimeout() Room {
-	r.DestroyAt = r.unusedUntil()
+	if r.Config.Lifetime != LifetimeKept {
+		r.DestroyAt = r.unusedUntil()
+	}
 	return r
 }
 
@@ -296,7 +319,7 @@ type LeaveRequest struct {
 // Leave takes sessions out of the room. adminReason is the text that an admin gave, or "". A leave
 // is published only for a user's last session. It deletes the user's attributes of the room that
 // have DeleteAfterOwnerLeft. When the last member leaves, the room is destroyed, at once or after
-// DestroyDelay, during which it has no attributes.
+// DestroyDelay, during which it has no attributes. A kept room stays, with its attributes.
 func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason string, now time.Time) (Room, Change) {
 	var (
 		c    Change
@@ -325,7 +348,7 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 	}
 	switch {
 	case len(gone) == 0:
-	case r.MemberCount > 0:
+	case r.MemberCount > 0, r.Config.Lifetime == LifetimeKept:
 		r = r.replaceAttributes(&c, r.Attributes.without(gone...), "", now)
 	case r.Config.DestroyDelay == 0:
 		r.DestroyedAt, r.DestroyReason = r.next(now), DestroyEmpty

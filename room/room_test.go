@@ -24,7 +24,11 @@ func TestRoomMatchesModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		maxMembers := 3
-		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: maxMembers}}
+		kept := rapid.Bool().Draw(t, "kept")
+		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: maxMembers, Lifetime: room.LifetimeUntilEmpty}}
+		if kept {
+			r.Config.Lifetime = room.LifetimeKept
+		}
 		in := map[room.UserID]map[room.SessionID]bool{}
 		user := rapid.Custom(func(t *rapid.T) room.User {
 			return room.User{ID: room.UserID(fmt.Sprint("u", rapid.IntRange(1, 5).Draw(t, "user")))}
@@ -118,7 +122,7 @@ func TestRoomMatchesModel(t *testing.T) {
 				if r.MemberCount != len(in) {
 					t.Fatalf("%d members, want %d", r.MemberCount, len(in))
 				}
-				if destroyed := !r.DestroyedAt.IsZero(); destroyed != (len(in) == 0 && r.LastSeq > 0) {
+				if destroyed := !r.DestroyedAt.IsZero(); destroyed != (!kept && len(in) == 0 && r.LastSeq > 0) || r.DestroyAt != 0 {
 					t.Fatalf("destroyed: %t, with %d members", destroyed, len(in))
 				}
 			},

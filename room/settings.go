@@ -30,27 +30,29 @@ func (r Room) Update(u RoomUpdate, now time.Time) (Room, Change, error) {
 		return r, Change{}, nil
 	}
 	var c Change
-	r.DestroyAt = r.destroyAtWith(config)
+	r.EmptySince, r.DestroyAt = r.endWith(config, now)
 	r.Name, r.Config = name, config
 	r, c.Events = r.append(c.Events, now, RoomUpdated{Name: name, Config: config, OperatedInfo: operatedBy(u.By)})
 	r.SettingsVersion = r.LastSeq
 	return r, c, nil
 }
 
-// destroyAtWith returns when the room is destroyed with other settings; zero while it has members.
-func (r Room) destroyAtWith(config Config) Instant {
-	emptySince := r.EmptySince
+// endWith returns since when the room is empty, and when it is destroyed, with other settings.
+func (r Room) endWith(config Config, now time.Time) (emptySince, destroyAt Instant) {
+	emptySince = r.EmptySince
 	switch {
-	case r.DestroyAt == 0:
-		return 0
+	case r.MemberCount > 0, config.Lifetime == LifetimeKept:
+		return emptySince, 0
+	case r.Config.Lifetime == LifetimeKept: // until now, its time without members was no matter
+		emptySince = InstantOf(r.next(now))
 	case emptySince != 0:
 	case r.DestroyAt == r.unusedUntil():
 		r.Config = config
-		return r.unusedUntil()
+		return 0, r.unusedUntil()
 	default: // a server of an earlier release removed the last member
 		emptySince = InstantOf(r.DestroyAt.Time().Add(-r.Config.DestroyDelay.Duration()))
 	}
-	return InstantOf(emptySince.Time().Add(config.DestroyDelay.Duration()))
+	return emptySince, InstantOf(emptySince.Time().Add(config.DestroyDelay.Duration()))
 }
 
 // unusedUntil returns when the room is destroyed if no session ever joins.

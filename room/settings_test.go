@@ -27,6 +27,7 @@ func TestUpdateRoom(t *testing.T) {
 	empty := with(func(r *room.Room) {
 		r.MemberCount, r.DestroyAt, r.EmptySince = 0, room.InstantOf(at(60)), room.InstantOf(at(50))
 	})
+	kept := with(func(r *room.Room) { r.Config.Lifetime, r.MemberCount = room.LifetimeKept, 0 })
 	emptied := with(func(r *room.Room) { r.MemberCount, r.DestroyAt = 0, room.InstantOf(at(500)) })
 	for _, c := range []struct {
 		what    string
@@ -49,10 +50,12 @@ func TestUpdateRoom(t *testing.T) {
 			update: room.RoomUpdate{Settings: room.Settings{
 				DestroyDelay: new(room.Seconds(1)), UnusedTimeout: new(room.Seconds(2)), MemberTimeout: new(room.Seconds(5)), MaxMembers: new(1),
 				SameUser: new(room.SameUserReject), HistoryVisible: new(room.HistorySinceJoined),
+				Lifetime: new(room.LifetimeKept), History: new(room.HistoryNone), RetentionDays: new(7), RetentionCount: new(8),
 			}},
 			want: func(r *room.Room) {
 				r.Config = room.Config{
 					DestroyDelay: 1, UnusedTimeout: 2, MemberTimeout: 5, MaxMembers: 1, SameUser: room.SameUserReject, HistoryVisible: room.HistorySinceJoined,
+					Lifetime: room.LifetimeKept, History: room.HistoryNone, RetentionDays: 7, RetentionCount: 8,
 				}
 			},
 		},
@@ -71,7 +74,25 @@ func TestUpdateRoom(t *testing.T) {
 		{
 			what:   "the destroyDelay of a room that an earlier release found empty",
 			before: emptied, update: room.RoomUpdate{Settings: room.Settings{DestroyDelay: new(room.Seconds(3))}},
-			want: func(r *room.Room) { r.Config.DestroyDelay, r.DestroyAt = 3, room.InstantOf(at(493)) },
+			want: func(r *room.Room) {
+				r.Config.DestroyDelay, r.EmptySince, r.DestroyAt = 3, room.InstantOf(at(490)), room.InstantOf(at(493))
+			},
+		},
+		{
+			what: "an empty room is kept", before: empty, update: room.RoomUpdate{Settings: room.Settings{Lifetime: new(room.LifetimeKept)}},
+			want: func(r *room.Room) { r.Config.Lifetime, r.DestroyAt = room.LifetimeKept, 0 },
+		},
+		{
+			what: "an empty room is kept no longer", before: kept,
+			update: room.RoomUpdate{Settings: room.Settings{Lifetime: new(room.LifetimeUntilEmpty), DestroyDelay: new(room.Seconds(4))}},
+			want: func(r *room.Room) {
+				r.Config.Lifetime, r.Config.DestroyDelay = room.LifetimeUntilEmpty, 4
+				r.EmptySince, r.DestroyAt = room.InstantOf(at(495)), room.InstantOf(at(499))
+			},
+		},
+		{
+			what: "a kept room gets another name", before: kept, update: room.RoomUpdate{Name: new("new")},
+			want: func(r *room.Room) { r.Name = "new" },
 		},
 		{
 			what: "the unusedTimeout of an empty room", before: empty, update: room.RoomUpdate{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1))}},

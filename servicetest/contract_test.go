@@ -88,6 +88,8 @@ func TestContractEnums(t *testing.T) {
 		{"LeaveReason", "LeaveReason", nil},
 		{"NodeState", "NodeState", nil},
 		{"HistoryVisible", "HistoryVisible", nil},
+		{"Lifetime", "Lifetime", nil},
+		{"History", "History", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
 		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // rejected with an error

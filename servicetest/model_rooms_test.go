@@ -250,6 +250,9 @@ func (w *referenceModel) removeSessions(l *generation, out []*modelSession, reas
 	if len(l.memberList) > 0 {
 		return
 	}
+	if l.Config.Lifetime == "kept" {
+		return
+	}
 	l.used, l.emptySince = true, w.now
 	l.DestroyAt = room.InstantOf(w.instant().Add(l.Config.DestroyDelay.Duration()))
 	if l.Config.DestroyDelay == 0 {
@@ -279,7 +282,9 @@ func (w *referenceModel) createEmptyRoom(id room.RoomID, config room.Config) ver
 		return refused(409, "room_exists")
 	}
 	l := w.newGeneration(id, config)
-	l.DestroyAt = room.InstantOf(w.instant().Add(config.UnusedTimeout.Duration()))
+	if config.Lifetime != "kept" {
+		l.DestroyAt = room.InstantOf(w.instant().Add(config.UnusedTimeout.Duration()))
+	}
 	w.rooms[id] = l
 	return verdict{status: 201, generation: l}
 }
@@ -295,8 +300,13 @@ func (w *referenceModel) update(id room.RoomID, patch func(*room.Config)) verdic
 		l.append(w, "settings: %+v", l.Config)
 		l.SettingsVersion = l.LastSeq
 	}
+	if len(l.memberList) == 0 && before.Lifetime == "kept" && l.Config.Lifetime != "kept" {
+		l.used, l.emptySince = true, w.now
+	}
 	switch {
 	case len(l.memberList) > 0:
+	case l.Config.Lifetime == "kept":
+		l.DestroyAt = 0
 	case l.used:
 		l.DestroyAt = room.InstantOf(w.began.Add(l.emptySince + l.Config.DestroyDelay.Duration()))
 	default:

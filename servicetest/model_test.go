@@ -122,8 +122,10 @@ func drawMove(t *rapid.T) move {
 			MemberTimeout: one[room.Seconds](t, "memberTimeout", 5, 30), MaxMembers: one(t, "maxMembers", 3, 2, 1),
 			SameUser:       one(t, "sameUser", room.SameUserAllow, room.SameUserReplace, room.SameUserReject),
 			HistoryVisible: one(t, "historyVisible", room.HistoryAll, room.HistorySinceJoined),
+			Lifetime:       one(t, "lifetime", room.LifetimeUntilEmpty, room.LifetimeUntilEmpty, room.LifetimeKept),
+			History:        one(t, "history", room.HistoryStored, room.HistoryNone), RetentionDays: one(t, "retentionDays", 0, 1), RetentionCount: one(t, "retentionCount", 0, 1),
 		}
-		v.setting = one(t, "setting", "memberTimeout", "maxMembers", "destroyDelay", "unusedTimeout", "sameUser", "all", "none")
+		v.setting = one(t, "setting", "memberTimeout", "maxMembers", "destroyDelay", "unusedTimeout", "sameUser", "lifetime", "all", "none")
 		v.to, v.create = one(t, "to", modelRoomIDs...), one(t, "create", true, false)
 	case "listen":
 		v.cursor = one(t, "cursor", "newest", "none", "newest", "newest", "older", "garbage")
@@ -302,7 +304,7 @@ func (m *model) doAdmin(v move) {
 func (v move) update() (body object, patch func(*room.Config)) {
 	fields := map[string]any{
 		"memberTimeout": v.config.MemberTimeout, "maxMembers": v.config.MaxMembers, "destroyDelay": v.config.DestroyDelay,
-		"unusedTimeout": v.config.UnusedTimeout, "sameUser": v.config.SameUser,
+		"unusedTimeout": v.config.UnusedTimeout, "sameUser": v.config.SameUser, "lifetime": v.config.Lifetime,
 	}
 	switch v.setting {
 	case "none":
@@ -322,6 +324,8 @@ func (v move) update() (body object, patch func(*room.Config)) {
 			c.UnusedTimeout = v.config.UnusedTimeout
 		case "sameUser":
 			c.SameUser = v.config.SameUser
+		case "lifetime":
+			c.Lifetime = v.config.Lifetime
 		}
 	}
 }

@@ -347,11 +347,13 @@ func TestRevokedGrantRemovesMember(t *testing.T) {
 // creates a room, and that admins can.
 func TestConfigCeilings(t *testing.T) {
 	t.Parallel()
-	members, delay := 50, room.Seconds(60)
-	s := newService(t, func(c *setup) { c.api.Ceilings = room.Ceilings{MaxMembers: &members, DestroyDelay: &delay} })
+	members, delay, days := 50, room.Seconds(60), 7
+	s := newService(t, func(c *setup) {
+		c.api.Ceilings = room.Ceilings{MaxMembers: &members, DestroyDelay: &delay, RetentionDays: &days}
+	})
 	alice := s.login("alice")
 	alice.enter("here")
-	for field, least := range map[string]int{"maxMembers": 50, "destroyDelay": 60} {
+	for field, least := range map[string]int{"maxMembers": 50, "destroyDelay": 60, "retentionDays": 7} {
 		for _, call := range []func(config object) reply{
 			func(config object) reply {
 				return alice.call("POST", "/v1/rooms", object{"roomID": "new", "config": config})

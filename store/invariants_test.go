@@ -193,8 +193,9 @@ func randomStep(
 func randomSettings(random *rand.Rand) room.Settings {
 	return room.Settings{
 		DestroyDelay: new(room.Seconds(random.IntN(3))), UnusedTimeout: new(room.Seconds(1 + random.IntN(3))),
-		MemberTimeout: new(room.Seconds(5 + random.IntN(30))),
-		SameUser:      new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
+		MemberTimeout: new(room.Seconds(5 + random.IntN(30))), Lifetime: new([]room.Lifetime{room.LifetimeUntilEmpty, room.LifetimeUntilEmpty, room.LifetimeKept}[random.IntN(3)]),
+		History: new([]room.History{room.HistoryStored, room.HistoryNone}[random.IntN(2)]), RetentionCount: new(random.IntN(2) * (1 + random.IntN(50))),
+		SameUser: new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
 	}
 }
 
@@ -220,8 +221,8 @@ var invariants = map[string]string{
 	"member_count is the number of members": `
 		SELECT count(*) FROM rooms r
 		WHERE member_count <> (SELECT count(*) FROM members m WHERE m.generation = r.generation)`,
-	"a room is empty if and only if its end is scheduled": `
-		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND (member_count = 0) <> (destroy_at IS NOT NULL)`,
+	"a room is empty and not kept if and only if its end is scheduled": `
+		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND (member_count = 0 AND lifetime <> 'kept') <> (destroy_at IS NOT NULL)`,
 	"a log is closed if and only if its room is destroyed": `
 		SELECT count(*) FROM rooms LEFT JOIN logs USING (generation) WHERE closed IS DISTINCT FROM (destroyed_at IS NOT NULL)`,
 	"no destroyed room has members": `
@@ -242,9 +243,11 @@ var invariants = map[string]string{
 	"the version of a room's settings is their newest event": `
 		SELECT count(*) FROM rooms r WHERE destroyed_at IS NULL AND (updated_seq = 0 OR updated_seq >= oldest_seq) AND updated_seq <>
 			(SELECT coalesce(max(seq), 0) FROM events e WHERE e.generation = r.generation AND type = 'roomUpdated')`,
-	"empty rooms have no attributes": `
+	"the existing rooms are counted": `
+		SELECT abs((SELECT sum(rooms) FROM room_counts) - (SELECT count(*) FROM rooms WHERE destroyed_at IS NULL))::int`,
+	"empty rooms have no attributes, unless they are kept": `
 		SELECT count(*) FROM rooms WHERE destroyed_at IS NULL AND member_count = 0 AND (
-			generation IN (SELECT generation FROM room_attributes WHERE pairs <> '{}')
+			lifetime <> 'kept' AND generation IN (SELECT generation FROM room_attributes WHERE pairs <> '{}')
 			OR generation IN (SELECT generation FROM member_attributes))`,
 	"attributes with deleteAfterOwnerLeft have an owner in the room": `
 		SELECT count(*) FROM rooms JOIN room_attributes a USING (generation), jsonb_each(pairs) p

@@ -306,6 +306,14 @@ func (l *lease) clientsReconnected(now time.Time) bool {
 	return !l.failing && (!outage || now.Sub(l.own.SteadySince) >= reconnectGrace)
 }
 
+// steadyFor reports whether the lease has been renewed without a gap for a time: sweeps have then
+// removed the members who have been gone for that long. now is the database's time.
+func (l *lease) steadyFor(d time.Duration, now time.Time) bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	return !l.failing && now.Sub(l.own.SteadySince) >= d
+}
+
 func (l *lease) isLeaving() bool {
 	l.state.Lock()
 	defer l.state.Unlock()

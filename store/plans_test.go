@@ -176,7 +176,7 @@ var wholeTables = []string{
 }
 
 // small is tables that have few rows, whatever happens.
-var small = []string{"nodes", "feed_trimmed", "goose_db_version", "media_bytes_of_all"}
+var small = []string{"nodes", "feed_trimmed", "goose_db_version", "media_bytes_of_all", "room_counts"}
 
 // dueSessions lists indexes that contain only rows on which something is due.
 var dueSessions = []string{"rooms_untold"}

@@ -11,7 +11,7 @@ import (
 )
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
-	r.max_members, r.same_user, r.history_visible, r.updated_seq, r.member_count,
+	r.max_members, r.same_user, r.history_visible, r.lifetime, r.history, r.retention_days, r.retention_count, r.updated_seq, r.member_count,
 	(SELECT last_seq FROM logs l WHERE l.generation = r.generation), r.oldest_seq, r.created_at, r.destroy_at, r.empty_since, r.untold,
 	coalesce((SELECT version FROM room_attributes a WHERE a.generation = r.generation), 0),
 	(SELECT pairs FROM room_attributes a WHERE a.generation = r.generation)`
@@ -26,7 +26,8 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	)
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
-		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.SettingsVersion, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &empty, &r.PresencePending,
+		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.Config.Lifetime, &r.Config.History,
+		&r.Config.RetentionDays, &r.Config.RetentionCount, &r.SettingsVersion, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &empty, &r.PresencePending,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
 	r.CreatedAt = room.InstantOf(createdAt)
@@ -83,8 +84,9 @@ func (s *Store) CreateRoom(
 	return created, s.notifyRefused(ctx, by, id, room.RoomCreate, err)
 }
 
-// insertRoom creates a room whose initial attributes are owned by the user. Errors:
-// room.ErrRoomExists.
+// insertRoom creates a room whose initial attributes are owned by the user, whom the transaction has
+// locked; an admin has no ID. Errors: room.ErrRoomExists, room.ErrRoomLimit,
+// room.ErrCreatorRoomLimit.
 func (s *Store) insertRoom(
 	ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time,
 ) (room.Room, error) {
@@ -93,23 +95,58 @@ func (s *Store) insertRoom(
 	err := tx.QueryRow(ctx, `
 		WITH room AS (
 			INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
-				history_visible, member_count, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, $9)
+				history_visible, lifetime, history, retention_days, retention_count, creator_id, member_count, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), 0, $14)
 			ON CONFLICT (room_id) WHERE destroyed_at IS NULL DO NOTHING
 			RETURNING generation
 		)
 		INSERT INTO logs (generation, last_seq) SELECT generation, 0 FROM room RETURNING generation`,
 		r.ID, r.Name, r.Config.DestroyDelay, r.Config.UnusedTimeout, r.Config.MemberTimeout, r.Config.MaxMembers,
-		r.Config.SameUser, r.Config.HistoryVisible, now).Scan(&r.Generation)
+		r.Config.SameUser, r.Config.HistoryVisible, r.Config.Lifetime, r.Config.History, r.Config.RetentionDays, r.Config.RetentionCount,
+		by, now).Scan(&r.Generation)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return room.Room{}, room.ErrRoomExists
 	}
-	if err != nil || len(r.Attributes) == 0 {
+	if err != nil {
 		return r, err
 	}
 	var b pgx.Batch
-	queueAttributes(&b, r)
-	return r, sendBatch(ctx, tx, &b)
+	if len(r.Attributes) > 0 {
+		queueAttributes(&b, r)
+	}
+	var refused error
+	s.queueRoomLimits(&b, by, &refused)
+	if err := sendBatch(ctx, tx, &b); err != nil {
+		return r, err
+	}
+	return r, refused
+}
+
+// queueRoomLimits counts the existing rooms after the transaction has created one, and sets refused
+// to room.ErrRoomLimit or room.ErrCreatorRoomLimit if there are too many. The counts are exact: the
+// transaction has locked the creator, and transactions that create rooms take turns if the server
+// limits their number. It locks nothing after that.
+func (s *Store) queueRoomLimits(b *pgx.Batch, creator room.UserID, refused *error) {
+	check := func(limit int, tooMany error) func(pgx.Row) error {
+		return func(row pgx.Row) error {
+			var n int
+			if err := row.Scan(&n); err != nil {
+				return err
+			}
+			if n > limit {
+				*refused = tooMany
+			}
+			return nil
+		}
+	}
+	if limit := s.opts.RoomsPerCreator; limit > 0 && creator != "" {
+		b.Queue("SELECT count(*) FROM (SELECT FROM rooms WHERE creator_id = $1 AND destroyed_at IS NULL LIMIT $2 + 1) r", creator, limit).
+			QueryRow(check(limit, room.ErrCreatorRoomLimit))
+	}
+	if limit := s.opts.MaxRooms; limit > 0 {
+		b.Queue("SELECT pg_advisory_xact_lock(hashtextextended('rooms', 4))")
+		b.Queue("SELECT sum(rooms)::bigint FROM room_counts").QueryRow(check(limit, room.ErrRoomLimit))
+	}
 }
 
 // lockRoom locks a room until the transaction ends. Errors: room.ErrRoomNotFound.
@@ -222,7 +259,7 @@ func (s *Store) Room(ctx context.Context, id room.RoomID) (room.Room, error) {
 }
 
 // CreateEmptyRoom creates a room without members. It is destroyed after its unusedTimeout unless
-// somebody joins. Errors: room.ErrRoomExists.
+// somebody joins. Errors: room.ErrRoomExists, room.ErrRoomLimit.
 func (s *Store) CreateEmptyRoom(
 	ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions,
 ) (room.Room, error) {
@@ -233,7 +270,7 @@ func (s *Store) CreateEmptyRoom(
 			return c, err
 		}
 		created = created.StartUnusedTimeout()
-		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", created.Generation, created.DestroyAt.Time())
+		_, err = tx.Exec(ctx, "UPDATE rooms SET destroy_at = $2 WHERE generation = $1", created.Generation, nullInstant(created.DestroyAt))
 		return c, err
 	}, roomKey(id))
 	return created, err

@@ -65,6 +65,9 @@ type Options struct {
 	// RoomsPerUser is how many rooms a user may be in, and SessionsPerUser how many sessions a user
 	// may have; zero means room.DefaultRoomsPerUser and room.DefaultSessionsPerUser.
 	RoomsPerUser, SessionsPerUser int
+	// MaxRooms is how many rooms may exist, and RoomsPerCreator how many of them a user may have
+	// created; zero means no limit.
+	MaxRooms, RoomsPerCreator int
 	// LockTimeout is how long a call waits for a lock that another transaction holds; zero means 2
 	// seconds.
 	LockTimeout time.Duration

@@ -59,10 +59,8 @@ func (s *Store) Sweep(ctx context.Context) error {
 	if s.clock.checkDeletes() != nil {
 		return nil
 	}
-	if s.opts.MessageRetention > 0 {
-		if err := s.trimRoomLogs(ctx, now.Add(-s.opts.MessageRetention)); err != nil {
-			return fmt.Errorf("trim logs: %w", err)
-		}
+	if err := s.trimRoomLogs(ctx, now); err != nil {
+		return fmt.Errorf("trim logs: %w", err)
 	}
 	if err := s.trimInboxes(ctx, now.Add(-s.opts.PeerRetention)); err != nil {
 		return fmt.Errorf("trim inboxes: %w", err)

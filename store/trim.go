@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -23,41 +24,65 @@ const (
 	maxLogsTrimmed   = 200
 )
 
-// trimRoomLogs deletes events older than a time from the logs of rooms that are not destroyed. Each
-// sweep continues where the previous one stopped, and starts again after the last room.
-func (s *Store) trimRoomLogs(ctx context.Context, before time.Time) error {
-	rows, err := s.pool.Query(ctx, `
-		SELECT r.generation, coalesce(e.at < $2, false) FROM (
-			SELECT generation FROM logs WHERE generation > $1 AND NOT closed ORDER BY generation LIMIT $3
+// Logs of rooms that are not destroyed, with what decides about trimming them. If the server has no
+// retention of its own, only rooms with settings are looked at.
+const (
+	selectLogsToTrim = `
+		SELECT l.generation, l.last_seq, r.history, r.retention_days, r.retention_count, coalesce(e.seq, 0), coalesce(e.at, now())
+		FROM (%s) l CROSS JOIN LATERAL (
+			SELECT history, retention_days, retention_count FROM rooms WHERE generation = l.generation LIMIT 1
 		) r LEFT JOIN LATERAL (
-			SELECT at FROM events WHERE generation = r.generation ORDER BY seq LIMIT 1
-		) e ON true ORDER BY r.generation`, s.trimCursor, before, maxLogsScanned)
+			SELECT seq, at FROM events WHERE generation = l.generation ORDER BY seq LIMIT 1
+		) e ON true ORDER BY l.generation`
+	livingLogs = `
+		SELECT generation, last_seq FROM logs WHERE generation > $1 AND NOT closed ORDER BY generation LIMIT $2`
+	logsWithRetention = `
+		SELECT o.generation, o.last_seq FROM (
+			SELECT generation FROM rooms
+			WHERE generation > $1 AND destroyed_at IS NULL AND (history = 'none' OR retention_days > 0 OR retention_count > 0)
+			ORDER BY generation LIMIT $2
+		) w CROSS JOIN LATERAL (SELECT generation, last_seq FROM logs WHERE generation = w.generation LIMIT 1) o`
+)
+
+// trimRoomLogs deletes events from the logs of rooms that are not destroyed, by the settings of each
+// room. Each sweep continues where the previous one stopped, and starts again after the last room.
+func (s *Store) trimRoomLogs(ctx context.Context, now time.Time) error {
+	from := livingLogs
+	if s.opts.MessageRetention == 0 {
+		from = logsWithRetention
+	}
+	rows, err := s.pool.Query(ctx, fmt.Sprintf(selectLogsToTrim, from), s.trimCursor, maxLogsScanned)
 	if err != nil {
 		return translate(err)
 	}
+	replays := s.lease.steadyFor(room.ReplayWindow, now)
 	var (
-		seen    room.LogID
-		overdue bool
-		due     []room.LogID
-		looked  int
+		seen   room.LogID
+		c      room.Config
+		last   room.Seq
+		oldest room.Seq // 0 if the log has no events
+		at     time.Time
+		due    []dueLog
+		looked int
 	)
-	if _, err := pgx.ForEachRow(rows, []any{&seen, &overdue}, func() error {
+	columns := []any{&seen, &last, &c.History, &c.RetentionDays, &c.RetentionCount, &oldest, &at}
+	if _, err := pgx.ForEachRow(rows, columns, func() error {
 		looked++
-		if overdue {
-			due = append(due, seen)
+		if trim := c.Trim(now, s.opts.MessageRetention, last, replays); oldest > 0 && trim.Deletes(oldest, at) {
+			due = append(due, dueLog{seen, trim})
 		}
 		return nil
 	}); err != nil {
 		return translate(err)
 	}
 	deleted := 0
-	for i, g := range due {
+	for i, log := range due {
 		for n := trimBatch; n == trimBatch; deleted += n {
 			if deleted >= maxEventsTrimmed || i == maxLogsTrimmed {
-				s.trimCursor = g - 1 // the next sweep continues here
+				s.trimCursor = log.generation - 1 // the next sweep continues here
 				return nil
 			}
-			if n, err = s.trimRoomLog(ctx, g, before); err != nil {
+			if n, err = s.trimRoomLog(ctx, log); err != nil {
 				if err := s.ignoreLocked(err); err != nil {
 					return err
 				}
@@ -72,11 +97,18 @@ func (s *Store) trimRoomLogs(ctx context.Context, before time.Time) error {
 	return nil
 }
 
+// dueLog is a log from which events are deleted.
+type dueLog struct {
+	generation room.LogID
+	trim       room.Trim
+}
+
 // trimRoomLog deletes the oldest events of a room's log, up to the first that is retained, and
 // releases the files of their messages. It records where the log now begins, in oldest_seq for
 // readers of the log and in feed_trimmed for readers of the feed. It returns the number of deleted
 // events: if it is trimBatch, there may be more to delete.
-func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time) (deleted int, err error) {
+func (s *Store) trimRoomLog(ctx context.Context, log dueLog) (deleted int, err error) {
+	g, trim := log.generation, log.trim
 	err = s.sweepTx(ctx, func(tx pgx.Tx) (room.Change, error) {
 		var b pgx.Batch
 		// This is a statement of its own, so that the next one sees what was committed while this
@@ -87,7 +119,7 @@ func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time)
 				SELECT seq, at FROM events WHERE generation = $1 ORDER BY seq LIMIT $3
 			), gone AS (
 				DELETE FROM events WHERE generation = $1 AND seq <= (SELECT max(seq) FROM oldest)
-					AND seq < coalesce((SELECT min(seq) FROM oldest WHERE at >= $2), $4)
+					AND seq < coalesce((SELECT min(seq) FROM oldest WHERE at >= $2 AND (seq > $5 OR at >= $6)), $4)
 				RETURNING seq, xact
 			), newest AS (
 				SELECT seq, xact FROM gone ORDER BY seq DESC LIMIT 1
@@ -97,8 +129,12 @@ func (s *Store) trimRoomLog(ctx context.Context, g room.LogID, before time.Time)
 				UPDATE feed_trimmed t SET xact = newest.xact, generation = $1, seq = newest.seq FROM newest
 				WHERE (t.xact, t.generation, t.seq) < (newest.xact, $1, newest.seq)
 			)
-			SELECT count(*) FROM gone`, g, before, trimBatch, int64(maxSeq)).
+			SELECT count(*) FROM gone`, g, trim.Before, trimBatch, int64(maxSeq), trim.UpTo, trim.Replayed).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&deleted) })
+		before := trim.Before
+		if trim.UpTo > 0 && before.Before(trim.Replayed) {
+			before = trim.Replayed
+		}
 		queueReleaseTrimmedMedia(&b, g, before, s.now())
 		return room.Change{}, sendBatch(ctx, tx, &b)
 	})

@@ -114,6 +114,24 @@ func (e FeedReadyEventReason) Valid() bool {
 	}
 }
 
+// Defines values for History.
+const (
+	None   History = "none"
+	Stored History = "stored"
+)
+
+// Valid indicates whether the value is a known member of the History enum.
+func (e History) Valid() bool {
+	switch e {
+	case None:
+		return true
+	case Stored:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for HistoryVisible.
 const (
 	All         HistoryVisible = "all"
@@ -189,6 +207,24 @@ func (e LeaveReason) Valid() bool {
 	case LeaveReasonTimedOut:
 		return true
 	case LeaveReasonTokenExpired:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for Lifetime.
+const (
+	Kept       Lifetime = "kept"
+	UntilEmpty Lifetime = "untilEmpty"
+)
+
+// Valid indicates whether the value is a known member of the Lifetime enum.
+func (e Lifetime) Valid() bool {
+	switch e {
+	case Kept:
+		return true
+	case UntilEmpty:
 		return true
 	default:
 		return false
@@ -347,6 +383,7 @@ const (
 	ProblemCodeBodyTimeout             ProblemCode = "body_timeout"
 	ProblemCodeBodyTooLarge            ProblemCode = "body_too_large"
 	ProblemCodeClientMessageIdReused   ProblemCode = "client_message_id_reused"
+	ProblemCodeCreatorRoomLimit        ProblemCode = "creator_room_limit"
 	ProblemCodeFileTooLarge            ProblemCode = "file_too_large"
 	ProblemCodeForbiddenHost           ProblemCode = "forbidden_host"
 	ProblemCodeForbiddenProxy          ProblemCode = "forbidden_proxy"
@@ -365,6 +402,7 @@ const (
 	ProblemCodeMessageNotFound         ProblemCode = "message_not_found"
 	ProblemCodeMessageToSelf           ProblemCode = "message_to_self"
 	ProblemCodeMethodNotAllowed        ProblemCode = "method_not_allowed"
+	ProblemCodeNoHistory               ProblemCode = "no_history"
 	ProblemCodeNotAdmin                ProblemCode = "not_admin"
 	ProblemCodeNotFound                ProblemCode = "not_found"
 	ProblemCodeNotGranted              ProblemCode = "not_granted"
@@ -375,6 +413,7 @@ const (
 	ProblemCodeRecallTooLate           ProblemCode = "recall_too_late"
 	ProblemCodeRoomExists              ProblemCode = "room_exists"
 	ProblemCodeRoomFull                ProblemCode = "room_full"
+	ProblemCodeRoomLimit               ProblemCode = "room_limit"
 	ProblemCodeRoomNotFound            ProblemCode = "room_not_found"
 	ProblemCodeServerFull              ProblemCode = "server_full"
 	ProblemCodeSessionEnded            ProblemCode = "session_ended"
@@ -424,6 +463,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeClientMessageIdReused:
 		return true
+	case ProblemCodeCreatorRoomLimit:
+		return true
 	case ProblemCodeFileTooLarge:
 		return true
 	case ProblemCodeForbiddenHost:
@@ -460,6 +501,8 @@ func (e ProblemCode) Valid() bool {
 		return true
 	case ProblemCodeMethodNotAllowed:
 		return true
+	case ProblemCodeNoHistory:
+		return true
 	case ProblemCodeNotAdmin:
 		return true
 	case ProblemCodeNotFound:
@@ -479,6 +522,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeRoomExists:
 		return true
 	case ProblemCodeRoomFull:
+		return true
+	case ProblemCodeRoomLimit:
 		return true
 	case ProblemCodeRoomNotFound:
 		return true
@@ -1108,6 +1153,14 @@ type FeedReadyEventReason string
 // generation.
 type Generation = int64
 
+// History Whether the room has a history. Without one (`none`), messages are delivered to the members
+// and to their streams that reconnect, exactly as in other rooms, and are deleted after 20
+// minutes, together with files that were sent only in them. `listRoomMessages` is rejected
+// with `no_history`.
+//
+// Example: stored
+type History string
+
 // HistoryVisible Which messages `listRoomMessages` returns to a member: all that the room has stored (`all`),
 // or those sent since the user became a member (`sinceJoined`). A user whose last session
 // leaves, and who joins again, becomes a new member.
@@ -1198,6 +1251,14 @@ type LeaveRoomReply struct {
 	// Example: class#1
 	RoomID RoomID `json:"roomID"`
 }
+
+// Lifetime When the room is destroyed: `destroyDelay` after its last member has left, or
+// `unusedTimeout` after its creation if no user joins it (`untilEmpty`); or not before an
+// admin destroys it (`kept`). A kept room without members keeps its messages and its
+// attributes, but not those of members.
+//
+// Example: untilEmpty
+type Lifetime string
 
 // Limits The limits that apply to the session's user.
 type Limits struct {
@@ -1844,6 +1905,18 @@ type RenewTokenRequest struct {
 	Token Token `json:"token"`
 }
 
+// RetentionCount The number of the room's newest messages and other events that are stored; older ones are
+// deleted, but not within 20 minutes. 0 means any number.
+//
+// Example: 0
+type RetentionCount = int
+
+// RetentionDays How many days the room's messages and other events are stored. 0 means as long as the server
+// stores them (`PARLOR_MESSAGE_RETENTION`). Users can choose at most that.
+//
+// Example: 0
+type RetentionDays = int
+
 // Room A room and its current state.
 type Room struct {
 	// AttributesVersion The seq of the event that last changed the attributes; 0 if none did.
@@ -1859,7 +1932,7 @@ type Room struct {
 	CreatedAt Timestamp `json:"createdAt"`
 
 	// DestroyAt When the room will be destroyed unless a user joins it before; absent while it has
-	// members. It is in the past for up to a second before the room is destroyed.
+	// members, and in a kept room. It is in the past for up to a second before the room is destroyed.
 	DestroyAt *time.Time `json:"destroyAt,omitempty"`
 
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
@@ -1961,6 +2034,15 @@ type RoomConfig struct {
 	// Example: 0
 	DestroyDelay DestroyDelay `json:"destroyDelay"`
 
+	// History Whether the room has a history. Without one (`none`), messages are delivered to the members
+	// and to their streams that reconnect, exactly as in other rooms, and are deleted after 20
+	// minutes, together with files that were sent only in them. `listRoomMessages` is rejected
+	// with `no_history`.
+	//
+	//
+	// Example: stored
+	History History `json:"history"`
+
 	// HistoryVisible Which messages `listRoomMessages` returns to a member: all that the room has stored (`all`),
 	// or those sent since the user became a member (`sinceJoined`). A user whose last session
 	// leaves, and who joins again, becomes a new member.
@@ -1968,6 +2050,15 @@ type RoomConfig struct {
 	//
 	// Example: all
 	HistoryVisible HistoryVisible `json:"historyVisible"`
+
+	// Lifetime When the room is destroyed: `destroyDelay` after its last member has left, or
+	// `unusedTimeout` after its creation if no user joins it (`untilEmpty`); or not before an
+	// admin destroys it (`kept`). A kept room without members keeps its messages and its
+	// attributes, but not those of members.
+	//
+	//
+	// Example: untilEmpty
+	Lifetime Lifetime `json:"lifetime"`
 
 	// MaxMembers The maximum number of users in the room.
 	//
@@ -1978,6 +2069,20 @@ type RoomConfig struct {
 	//
 	// Example: 30
 	MemberTimeout MemberTimeout `json:"memberTimeout"`
+
+	// RetentionCount The number of the room's newest messages and other events that are stored; older ones are
+	// deleted, but not within 20 minutes. 0 means any number.
+	//
+	//
+	// Example: 0
+	RetentionCount RetentionCount `json:"retentionCount"`
+
+	// RetentionDays How many days the room's messages and other events are stored. 0 means as long as the server
+	// stores them (`PARLOR_MESSAGE_RETENTION`). Users can choose at most that.
+	//
+	//
+	// Example: 0
+	RetentionDays RetentionDays `json:"retentionDays"`
 
 	// SameUser What happens when a second session of a member joins: both stay (`allow`), the first is
 	// removed (`replace`), or the second is rejected with `user_in_room` (`reject`).
@@ -2002,6 +2107,15 @@ type RoomConfigRequest struct {
 	// Example: 0
 	DestroyDelay *DestroyDelay `json:"destroyDelay,omitempty"`
 
+	// History Whether the room has a history. Without one (`none`), messages are delivered to the members
+	// and to their streams that reconnect, exactly as in other rooms, and are deleted after 20
+	// minutes, together with files that were sent only in them. `listRoomMessages` is rejected
+	// with `no_history`.
+	//
+	//
+	// Example: stored
+	History *History `json:"history,omitempty"`
+
 	// HistoryVisible Which messages `listRoomMessages` returns to a member: all that the room has stored (`all`),
 	// or those sent since the user became a member (`sinceJoined`). A user whose last session
 	// leaves, and who joins again, becomes a new member.
@@ -2009,6 +2123,15 @@ type RoomConfigRequest struct {
 	//
 	// Example: all
 	HistoryVisible *HistoryVisible `json:"historyVisible,omitempty"`
+
+	// Lifetime When the room is destroyed: `destroyDelay` after its last member has left, or
+	// `unusedTimeout` after its creation if no user joins it (`untilEmpty`); or not before an
+	// admin destroys it (`kept`). A kept room without members keeps its messages and its
+	// attributes, but not those of members.
+	//
+	//
+	// Example: untilEmpty
+	Lifetime *Lifetime `json:"lifetime,omitempty"`
 
 	// MaxMembers The maximum number of users in the room.
 	//
@@ -2019,6 +2142,20 @@ type RoomConfigRequest struct {
 	//
 	// Example: 30
 	MemberTimeout *MemberTimeout `json:"memberTimeout,omitempty"`
+
+	// RetentionCount The number of the room's newest messages and other events that are stored; older ones are
+	// deleted, but not within 20 minutes. 0 means any number.
+	//
+	//
+	// Example: 0
+	RetentionCount *RetentionCount `json:"retentionCount,omitempty"`
+
+	// RetentionDays How many days the room's messages and other events are stored. 0 means as long as the server
+	// stores them (`PARLOR_MESSAGE_RETENTION`). Users can choose at most that.
+	//
+	//
+	// Example: 0
+	RetentionDays *RetentionDays `json:"retentionDays,omitempty"`
 
 	// SameUser What happens when a second session of a member joins: both stay (`allow`), the first is
 	// removed (`replace`), or the second is rejected with `user_in_room` (`reject`).
@@ -2833,6 +2970,9 @@ type BodyTooLarge = Problem
 // CannotEnter An error, in the format of RFC 9457.
 type CannotEnter = Problem
 
+// CannotReadHistory An error, in the format of RFC 9457.
+type CannotReadHistory = Problem
+
 // CannotSetAttributes An error, in the format of RFC 9457.
 type CannotSetAttributes = Problem
 
@@ -3301,7 +3441,8 @@ type ClientInterface interface {
 	// `feedReady`, says whether the feed was resumed.
 	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
-	// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
+	// for a room without a history. An event may be delivered later than on the room's own
 	// streams, because it is held back while an older database transaction is in progress.
 	//
 	// A comment line is sent at least every 10 seconds, unless the operator configured another
@@ -3334,7 +3475,8 @@ type ClientInterface interface {
 
 	// AdminCreateRoomWithBody Create an empty room
 	//
-	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+	// `lifetime` is `kept`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3343,7 +3485,8 @@ type ClientInterface interface {
 
 	// AdminCreateRoom Create an empty room
 	//
-	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+	// `lifetime` is `kept`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3801,7 +3944,7 @@ type ClientInterface interface {
 	// LeaveRoom Leave a room
 	//
 	// The user remains a member while another session of the user is in the room. When the last
-	// member leaves, the room is destroyed, after its `destroyDelay`.
+	// member leaves, the room is destroyed, after its `destroyDelay`, unless it is kept.
 	//
 	// Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 	LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3893,8 +4036,8 @@ type ClientInterface interface {
 	// time at which they were sent; the order is still that of `seq`. With `from`, the first page
 	// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
 	// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
-	// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
-	// and no longer than their room.
+	// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
+	// longer than their room. A room whose `history` is `none` lists none.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 	ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4180,7 +4323,8 @@ func (c *Client) CreateDevelopmentToken(ctx context.Context, body CreateDevelopm
 // `feedReady`, says whether the feed was resumed.
 //
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
-// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
+// for a room without a history. An event may be delivered later than on the room's own
 // streams, because it is held back while an older database transaction is in progress.
 //
 // A comment line is sent at least every 10 seconds, unless the operator configured another
@@ -4243,7 +4387,8 @@ func (c *Client) AdminListRooms(ctx context.Context, params *AdminListRoomsParam
 
 // AdminCreateRoomWithBody Create an empty room
 //
-// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+// `lifetime` is `kept`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4262,7 +4407,8 @@ func (c *Client) AdminCreateRoomWithBody(ctx context.Context, contentType string
 
 // AdminCreateRoom Create an empty room
 //
-// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+// `lifetime` is `kept`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5160,7 +5306,7 @@ func (c *Client) KickMembers(ctx context.Context, roomID RoomID, body KickMember
 // LeaveRoom Leave a room
 //
 // The user remains a member while another session of the user is in the room. When the last
-// member leaves, the room is destroyed, after its `destroyDelay`.
+// member leaves, the room is destroyed, after its `destroyDelay`, unless it is kept.
 //
 // Corresponds with POST /v1/rooms/{roomID}/leave (the `LeaveRoom` operationId).
 func (c *Client) LeaveRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5312,8 +5458,8 @@ func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...
 // time at which they were sent; the order is still that of `seq`. With `from`, the first page
 // still contains the newest messages: send `after=0` to begin with the oldest. If the room's
 // `historyVisible` is `sinceJoined`, the history begins where the user became a member.
-// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
-// and no longer than their room.
+// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
+// longer than their room. A room whose `history` is `none` lists none.
 //
 // Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -8718,7 +8864,8 @@ type ClientWithResponsesInterface interface {
 	// `feedReady`, says whether the feed was resumed.
 	//
 	// Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
-	// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+	// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
+	// for a room without a history. An event may be delivered later than on the room's own
 	// streams, because it is held back while an older database transaction is in progress.
 	//
 	// A comment line is sent at least every 10 seconds, unless the operator configured another
@@ -8757,7 +8904,8 @@ type ClientWithResponsesInterface interface {
 
 	// AdminCreateRoomWithBodyWithResponse Create an empty room
 	//
-	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+	// `lifetime` is `kept`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8766,7 +8914,8 @@ type ClientWithResponsesInterface interface {
 
 	// AdminCreateRoomWithResponse Create an empty room
 	//
-	// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+	// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+	// `lifetime` is `kept`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9264,7 +9413,7 @@ type ClientWithResponsesInterface interface {
 	// LeaveRoomWithResponse Leave a room
 	//
 	// The user remains a member while another session of the user is in the room. When the last
-	// member leaves, the room is destroyed, after its `destroyDelay`.
+	// member leaves, the room is destroyed, after its `destroyDelay`, unless it is kept.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9364,8 +9513,8 @@ type ClientWithResponsesInterface interface {
 	// time at which they were sent; the order is still that of `seq`. With `from`, the first page
 	// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
 	// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
-	// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
-	// and no longer than their room.
+	// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
+	// longer than their room. A room whose `history` is `none` lists none.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -13652,7 +13801,7 @@ type ListRoomMessagesResponse struct {
 	// ApplicationproblemJSON404 the response for an HTTP 404 `application/problem+json` response
 	ApplicationproblemJSON404 *RoomNotFound
 	// ApplicationproblemJSON409 the response for an HTTP 409 `application/problem+json` response
-	ApplicationproblemJSON409 *NotInRoom
+	ApplicationproblemJSON409 *CannotReadHistory
 	// ApplicationproblemJSON503 the response for an HTTP 503 `application/problem+json` response
 	ApplicationproblemJSON503 *Unavailable
 	// Headers503 the parsed response headers for an HTTP 503 response
@@ -13680,7 +13829,7 @@ func (r ListRoomMessagesResponse) GetApplicationproblemJSON404() *RoomNotFound {
 }
 
 // GetApplicationproblemJSON409 returns the response for an HTTP 409 `application/problem+json` response
-func (r ListRoomMessagesResponse) GetApplicationproblemJSON409() *NotInRoom {
+func (r ListRoomMessagesResponse) GetApplicationproblemJSON409() *CannotReadHistory {
 	return r.ApplicationproblemJSON409
 }
 
@@ -14972,7 +15121,8 @@ func (c *ClientWithResponses) CreateDevelopmentTokenWithResponse(ctx context.Con
 // `feedReady`, says whether the feed was resumed.
 //
 // Events of destroyed rooms are kept for `PARLOR_FEED_RETENTION`, and those of existing rooms
-// for `PARLOR_MESSAGE_RETENTION`. An event may be delivered later than on the room's own
+// for `PARLOR_MESSAGE_RETENTION` or the room's own retention: at least 20 minutes, which is all
+// for a room without a history. An event may be delivered later than on the room's own
 // streams, because it is held back while an older database transaction is in progress.
 //
 // A comment line is sent at least every 10 seconds, unless the operator configured another
@@ -15029,7 +15179,8 @@ func (c *ClientWithResponses) AdminListRoomsWithResponse(ctx context.Context, pa
 
 // AdminCreateRoomWithBodyWithResponse Create an empty room
 //
-// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+// `lifetime` is `kept`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15044,7 +15195,8 @@ func (c *ClientWithResponses) AdminCreateRoomWithBodyWithResponse(ctx context.Co
 
 // AdminCreateRoomWithResponse Create an empty room
 //
-// The room is destroyed after its `unusedTimeout`, unless a user joins it before.
+// The room is destroyed after its `unusedTimeout`, unless a user joins it before or its
+// `lifetime` is `kept`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15806,7 +15958,7 @@ func (c *ClientWithResponses) KickMembersWithResponse(ctx context.Context, roomI
 // LeaveRoomWithResponse Leave a room
 //
 // The user remains a member while another session of the user is in the room. When the last
-// member leaves, the room is destroyed, after its `destroyDelay`.
+// member leaves, the room is destroyed, after its `destroyDelay`, unless it is kept.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -15942,8 +16094,8 @@ func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, room
 // time at which they were sent; the order is still that of `seq`. With `from`, the first page
 // still contains the newest messages: send `after=0` to begin with the oldest. If the room's
 // `historyVisible` is `sinceJoined`, the history begins where the user became a member.
-// Messages are kept for the time that the operator configured (`PARLOR_MESSAGE_RETENTION`),
-// and no longer than their room.
+// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
+// longer than their room. A room whose `history` is `none` lists none.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -20249,7 +20401,7 @@ func ParseListRoomMessagesResponse(rsp *http.Response) (*ListRoomMessagesRespons
 		response.ApplicationproblemJSON404 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 409:
-		var dest NotInRoom
+		var dest CannotReadHistory
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}

@@ -31,6 +31,8 @@ const (
 	maxDrain            = 10 * time.Minute
 	maxMaxConnections   = 10_000_000
 	maxRoomsPerUser     = 64 // a cursor has a position for each of them
+	maxMaxRooms         = 100_000_000
+	maxRoomsPerCreator  = 100_000 // they are counted whenever the user creates one
 	maxSessionsPerUser  = 10_000
 	maxMessageRate      = 10_000
 	maxRate             = 100_000
@@ -98,6 +100,9 @@ type ServeCmd struct {
 	MaxMembers       int           `env:"PARLOR_MAX_MEMBERS" default:"500" help:"Maximum number of members of a room, unless the room sets its own value. 1 to 1000000."`
 	SameUser         string        `env:"PARLOR_SAME_USER" default:"allow" enum:"allow,replace,reject" help:"What happens when another session of a member joins, unless the room sets its own value. allow: both sessions stay; replace: the first session is removed; reject: the second session is rejected."`
 	HistoryVisible   string        `env:"PARLOR_HISTORY_VISIBLE" default:"all" enum:"all,sinceJoined" help:"How much of a room's history members can read, unless the room sets its own value. all: everything that is stored; sinceJoined: messages since the member joined."`
+	History          string        `env:"PARLOR_HISTORY" default:"stored" enum:"stored,none" help:"Whether rooms have a history, unless the room sets its own value. stored: members can list earlier messages; none: messages are only delivered, and stored for 20 minutes for clients that reconnect."`
+	MaxRooms         int           `env:"PARLOR_MAX_ROOMS" default:"0" help:"Maximum number of existing rooms. With a limit, rooms are created one after another. 0 to 100000000; 0 means no limit."`
+	RoomsPerCreator  int           `env:"PARLOR_ROOMS_PER_CREATOR" default:"1000" help:"Maximum number of existing rooms that one user has created. Those that admins created do not count. 0 to 100000; 0 means no limit."`
 	RoomsPerUser     int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Maximum number of rooms a user can be in at once. 1 to 64."`
 	SessionsPerUser  int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Maximum number of sessions per user. A further login ends the oldest session. 1 to 10000."`
 	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages per second that a user can send over all sessions, not counting barrage messages. 0 to 10000; 0 means no limit, as for all rates."`
@@ -241,6 +246,8 @@ func (c *ServeCmd) validate() error {
 	checkRange(fault, "PARLOR_MEDIA_KEEP_FREE", c.MediaKeepFree, 0, maxMediaKeepFree)
 	checkRange(fault, "PARLOR_MEDIA_PER_USER", c.MediaPerUser, 0, maxMediaBytes)
 	checkRange(fault, "PARLOR_MEDIA_TOTAL", c.MediaTotal, 0, maxMediaBytes)
+	checkRange(fault, "PARLOR_MAX_ROOMS", c.MaxRooms, 0, maxMaxRooms)
+	checkRange(fault, "PARLOR_ROOMS_PER_CREATOR", c.RoomsPerCreator, 0, maxRoomsPerCreator)
 	checkRange(fault, "PARLOR_ROOMS_PER_USER", c.RoomsPerUser, 1, maxRoomsPerUser)
 	checkRange(fault, "PARLOR_FEED_RETENTION", c.FeedRetention, minFeedRetention, maxFeedRetention)
 	if c.MessageRetention != 0 && (c.MessageRetention < minMessageRetention || c.MessageRetention > maxMessageRetention) {
@@ -275,7 +282,11 @@ func checkRange[T int | time.Duration](fault func(setting, format string, args .
 // ceilings returns the highest values that clients may set when they create a room.
 func (c *ServeCmd) ceilings() room.Ceilings {
 	delay := room.Seconds(c.DestroyDelayCeiling / time.Second)
-	return room.Ceilings{MaxMembers: &c.MaxMembersCeiling, DestroyDelay: &delay}
+	ceilings := room.Ceilings{MaxMembers: &c.MaxMembersCeiling, DestroyDelay: &delay}
+	if c.MessageRetention > 0 {
+		ceilings.RetentionDays = new(int(c.MessageRetention / (24 * time.Hour)))
+	}
+	return ceilings
 }
 
 // notDevelopment returns an error if the configuration has settings of a production server.

@@ -82,7 +82,11 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 			SameUser:      room.SameUser(c.SameUser),
 
 			HistoryVisible: room.HistoryVisible(c.HistoryVisible),
+			Lifetime:       room.LifetimeUntilEmpty,
+			History:        room.History(c.History),
 		},
+		MaxRooms:        c.MaxRooms,
+		RoomsPerCreator: c.RoomsPerCreator,
 		RoomsPerUser:    c.RoomsPerUser,
 		SessionsPerUser: c.SessionsPerUser,
 		FeedRetention:   c.FeedRetention,
