@@ -212,17 +212,17 @@ func TestCarriersAfterOutage(t *testing.T) {
 	for _, kind := range allCarriers() {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
-			var relay *relay
+			var relay *clustertest.Relay
 			pair := kind.open(t, func(network, address string) string {
-				relay = startRelay(t, network, address)
-				return relay.address
+				relay = clustertest.StartRelay(t, network, address)
+				return relay.Address
 			})
 			far := listen(t, pair[1])
-			relay.silent.Store(true)
+			relay.Silence()
 			if err := far.awaitEnd(); err == nil {
 				t.Error("Listen returned without an error")
 			}
-			relay.silent.Store(false)
+			relay.Speak()
 			near, far := listen(t, pair[0]), listen(t, pair[1])
 			defer near.close(pair[0])
 			defer far.close(pair[1])
@@ -231,62 +231,6 @@ func TestCarriersAfterOutage(t *testing.T) {
 			send(t, pair[1], "an answer")
 			near.await("an answer")
 		})
-	}
-}
-
-// relay forwards connections to an address. While it is silent it forwards nothing, and says
-// nothing of it.
-type relay struct {
-	address string
-	silent  atomic.Bool
-}
-
-func startRelay(t *testing.T, network, to string) *relay {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &relay{address: l.Addr().String()}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			from, err := l.Accept()
-			if err != nil {
-				return
-			}
-			onward, err := (&net.Dialer{}).DialContext(t.Context(), network, to)
-			if err != nil {
-				_ = from.Close()
-				continue
-			}
-			running.Go(func() { r.forward(from, onward) })
-			running.Go(func() { r.forward(onward, from) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		running.Wait()
-	})
-	return r
-}
-
-// forward copies from one connection to another until either is closed.
-func (r *relay) forward(from, to net.Conn) {
-	defer from.Close()
-	defer to.Close()
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buffer)
-		if err != nil {
-			return
-		}
-		if r.silent.Load() {
-			continue
-		}
-		if _, err := to.Write(buffer[:n]); err != nil {
-			return
-		}
 	}
 }
 

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"parlor/cluster/clustertest"
 	"parlor/localpg"
 	"parlor/store/storetest"
 )
@@ -33,6 +35,8 @@ type faultInjector struct {
 	// shared is the database of several servers, which the test runs. It is nil if the only server
 	// runs its own.
 	shared *localpg.Server
+	// networks are those between the servers and the shared database.
+	networks []*clustertest.Relay
 	// nats connects several servers. If it is nil, the database does.
 	nats   *natsBus
 	began  time.Time
@@ -106,18 +110,8 @@ var quickFaults = []fault{
 		}
 		return ""
 	},
-	func(m *faultInjector) string {
-		if m.shared == nil {
-			return ""
-		}
-		if err := m.shared.Stop(); err != nil {
-			m.t.Error(err)
-		}
-		away := m.pause(3 * time.Second)
-		wait(m.ctx, away)
-		m.startDatabase()
-		return fmt.Sprintf("stopped PostgreSQL for %s", away.Round(time.Millisecond))
-	},
+	func(m *faultInjector) string { return m.stopDatabase(m.pause(3 * time.Second)) },
+	func(m *faultInjector) string { return m.cutOff(m.pause(3 * time.Second)) },
 	func(m *faultInjector) string {
 		postgres := postgresOf(m.data)
 		_ = m.server.cmd.Process.Signal(syscall.SIGKILL)
@@ -137,6 +131,8 @@ var slowFaults = []fault{
 	func(m *faultInjector) string {
 		return "froze the server for " + m.freeze(20*time.Second, m.server.cmd.Process.Pid)
 	},
+	func(m *faultInjector) string { return m.cutOff(20 * time.Second) },
+	func(m *faultInjector) string { return m.stopDatabase(time.Minute) },
 	func(m *faultInjector) string {
 		if m.shared != nil {
 			return "" // a database that stays frozen ends the start of a server
@@ -200,6 +196,31 @@ func (m *faultInjector) cutBus(condition string) (n int) {
 	return n
 }
 
+// cutOff cuts the server off from the shared database, as a broken network does.
+func (m *faultInjector) cutOff(d time.Duration) string {
+	if m.shared == nil {
+		return ""
+	}
+	network := m.networks[slices.Index(m.servers, m.server)]
+	network.Silence()
+	wait(m.ctx, d)
+	network.Speak()
+	return fmt.Sprintf("cut the server off from PostgreSQL for %s", d.Round(time.Millisecond))
+}
+
+// stopDatabase stops the shared database for a time.
+func (m *faultInjector) stopDatabase(d time.Duration) string {
+	if m.shared == nil {
+		return ""
+	}
+	if err := m.shared.Stop(); err != nil {
+		m.t.Error(err)
+	}
+	wait(m.ctx, d)
+	m.startDatabase()
+	return fmt.Sprintf("stopped PostgreSQL for %s", d.Round(time.Millisecond))
+}
+
 // start starts a server on a database of its own, or several on one that they share, connected by
 // the database or by NATS.
 func (m *faultInjector) start(servers int, nats bool) {
@@ -221,9 +242,26 @@ func (m *faultInjector) start(servers int, nats bool) {
 	}
 	data := m.data
 	for range servers {
+		if servers > 1 {
+			env = append(slices.Clone(env), "DATABASE_URL="+m.addNetwork())
+		}
 		m.servers = append(m.servers, startParlorWith(m.t, data, env, m.args...))
 		data = storetest.Folder(m.t)
 	}
+}
+
+// addNetwork adds a network between a server and the shared database, and returns the URL of the
+// database in it.
+func (m *faultInjector) addNetwork() string {
+	m.t.Helper()
+	database, err := pgx.ParseConfig(m.shared.URL())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	network, address := pgconn.NetworkAddress(database.Host, database.Port)
+	relay := clustertest.StartRelay(m.t, network, address)
+	m.networks = append(m.networks, relay)
+	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", database.User, relay.Address, database.Database)
 }
 
 // startDatabase starts the shared database.
