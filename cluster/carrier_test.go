@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -287,6 +288,41 @@ func TestNATSRoutes(t *testing.T) {
 	defer other.mu.Unlock()
 	if len(other.heard) > 0 {
 		t.Errorf("a node of another database heard %q", other.heard)
+	}
+}
+
+// TestNATSCluster checks that packets of a log reach a node at another server of a NATS cluster within
+// spreadTime after the log was followed.
+func TestNATSCluster(t *testing.T) {
+	first := clustertest.StartNATS(t, func(o *server.Options) {
+		o.ServerName, o.Cluster = "first", server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+	})
+	second := clustertest.StartNATS(t, func(o *server.Options) {
+		o.ServerName, o.Cluster = "second", server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: server.RANDOM_PORT}
+		o.Routes = []*url.URL{{Scheme: "nats", Host: first.ClusterAddr().String()}}
+	})
+	from, to := newNATS(t, NATSOptions{URLs: "nats://" + first.Addr().String()}), newNATS(t, NATSOptions{URLs: "nats://" + second.Addr().String()})
+	near, far := listen(t, from), listen(t, to)
+	defer near.close(from)
+	defer far.close(to)
+	for connected, limit := false, time.Now().Add(waitLimit); !connected; { // the servers find each other
+		send(t, from, "hello")
+		far.mu.Lock()
+		connected = len(far.heard) > 0
+		far.mu.Unlock()
+		if time.Now().After(limit) {
+			t.Fatal("the servers do not find each other")
+		}
+	}
+	for log := room.LogID(1); log <= 4; log++ {
+		if err := to.Follow(t.Context(), []room.LogID{log}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(spreadTime)
+		if err := from.Send(t.Context(), []Packet{{Log: log, Text: fmt.Append(nil, log)}}); err != nil {
+			t.Fatal(err)
+		}
+		far.await(fmt.Sprint(log))
 	}
 }
 
