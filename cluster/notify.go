@@ -13,14 +13,20 @@ import (
 // channel is the notification channel of the nodes. Each database has channels of its own.
 const channel = "parlor"
 
-// closeTimeout bounds how long the end of a connection may take.
-const closeTimeout = time.Second
+const (
+	// closeTimeout bounds how long the end of a connection may take.
+	closeTimeout = time.Second
+	// sendInterval is the shortest time between two statements of Send. Under load, a statement for
+	// each message costs PostgreSQL and the nodes that listen more than the messages do.
+	sendInterval = 2 * time.Millisecond
+)
 
 // Notify carries packets as PostgreSQL notifications. It has two connections of its own: one
 // listens, and the other notifies, outside all transactions that write.
 type Notify struct {
 	config  *pgx.ConnConfig
 	silence time.Duration // after which the connection is checked
+	sentAt  time.Time     // when the last Send began; only Send uses it
 	sender  *pgx.Conn     // nil if it is not connected; only Send and Close use it
 }
 
@@ -90,6 +96,8 @@ func (c *Notify) Send(ctx context.Context, packets []Packet) (err error) {
 			return fmt.Errorf("set up the connection: %w", err)
 		}
 	}
+	sleep(ctx, time.Until(c.sentAt.Add(sendInterval)))
+	c.sentAt = time.Now()
 	texts := make([]string, len(packets))
 	for i, p := range packets {
 		texts[i] = string(p.Text)
