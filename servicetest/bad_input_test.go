@@ -177,11 +177,7 @@ const maxBody = 256 << 10 // as openapi.yaml says for 413
 func TestBodySize(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	alice := s.loginWith(s.signed(func(c jwt.MapClaims) {
-		c["iat"] = time.Now().Unix() // because one of the calls voids older tokens
-		c["rooms"] = []object{{"roomID": "*", "create": true, "join": true, "send": true, "kick": true}}
-		c["peers"], c["media"] = []string{"*"}, true
-	}))
+	alice := s.loginWith(s.signed(everyGrant)) // with iat, because one of the calls voids older tokens
 	alice.enter("lobby")
 	s.login("peer")
 	for _, call := range samples(s) {
@@ -381,9 +377,7 @@ func TestRoomCallsNeedMembership(t *testing.T) {
 	s := newService(t)
 	bob := s.login("bob")
 	bob.enter("lobby")
-	alice := s.loginWith(s.signed(grants(object{
-		"roomID": "*", "create": true, "join": true, "send": true, "kick": true, "attributes": true, "settings": true,
-	})))
+	alice := s.loginWith(s.signed(everyGrant))
 	for _, call := range samples(s) {
 		onName := strings.HasPrefix(call.path, "/v1/admin/rooms/lobby/bans") // bans do not need a room
 		if !call.roomed || onName || call.id == "enterRoom" {

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"parlor/room"
 	"parlor/store/storetest"
 )
@@ -127,7 +129,10 @@ func TestDatabaseOutage(t *testing.T) {
 	calls := samples(s)
 	known, unknown := make(map[string]*client), s.login("carol")
 	for _, call := range calls {
-		c := s.login("bob")
+		c := s.loginWith(s.signed(func(c jwt.MapClaims) {
+			everyGrant(c)
+			c["sub"] = "bob"
+		}))
 		c.call("GET", "/v1/sessions/current", nil).is(http.StatusOK)
 		known[call.id] = c
 	}

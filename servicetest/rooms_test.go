@@ -83,13 +83,17 @@ func TestCreateRoomSettings(t *testing.T) {
 		config object
 		want   room.Config
 	}{
-		{nil, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all"}},
-		{object{}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all"}},
-		{object{"maxMembers": 2}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 2, SameUser: "allow", HistoryVisible: "all"}},
-		{object{"memberTimeout": 90}, room.Config{UnusedTimeout: 30, MemberTimeout: 90, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all"}},
+		{nil, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all", Lifetime: "untilEmpty", History: "stored"}},
+		{object{}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all", Lifetime: "untilEmpty", History: "stored"}},
+		{object{"maxMembers": 2}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 2, SameUser: "allow", HistoryVisible: "all", Lifetime: "untilEmpty", History: "stored"}},
+		{object{"memberTimeout": 90}, room.Config{UnusedTimeout: 30, MemberTimeout: 90, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all", Lifetime: "untilEmpty", History: "stored"}},
 		{
-			object{"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject", "historyVisible": "sinceJoined"},
-			room.Config{UnusedTimeout: 1, MemberTimeout: 5, MaxMembers: 1_000_000, SameUser: "reject", HistoryVisible: "sinceJoined"},
+			object{"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject", "historyVisible": "sinceJoined",
+				"lifetime": "untilEmpty", "history": "none", "retentionDays": 3650, "retentionCount": 1_000_000},
+			room.Config{
+				UnusedTimeout: 1, MemberTimeout: 5, MaxMembers: 1_000_000, SameUser: "reject", HistoryVisible: "sinceJoined",
+				Lifetime: "untilEmpty", History: "none", RetentionDays: 3650, RetentionCount: 1_000_000,
+			},
 		},
 	} {
 		create, enter := object{"roomID": "created"}, object{}
@@ -230,6 +234,13 @@ func switchTo(id room.RoomID) object {
 // grants sets the grants of a token.
 func grants(all ...object) func(jwt.MapClaims) {
 	return func(c jwt.MapClaims) { c["rooms"] = append([]object{}, all...) }
+}
+
+// everyGrant grants all that a token can grant, from now on.
+func everyGrant(c jwt.MapClaims) {
+	c["iat"] = time.Now().Unix()
+	grants(object{"roomID": "*", "create": true, "join": true, "send": true, "kick": true, "attributes": true, "settings": true})(c)
+	c["peers"], c["media"] = []string{"*"}, true
 }
 
 // TestGrants tries each action in each room.

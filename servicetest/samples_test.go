@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/getkin/kin-openapi/openapi3"
 )
@@ -72,7 +71,7 @@ func samples(s *service) []sample {
 				call.optional = !op.RequestBody.Value.Required
 				call.body, call.schema = maps.Clone(object(example)), media.Schema.Value
 				if _, ok := call.body["token"]; ok {
-					call.body["token"] = s.token("alice", time.Hour)
+					call.body["token"] = s.signed(everyGrant)
 				}
 			}
 			all = append(all, call)
