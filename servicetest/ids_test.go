@@ -127,7 +127,7 @@ func everythingIn(id room.RoomID, user room.UserID) func(jwt.MapClaims) {
 		c["sub"] = user
 		c["iat"] = time.Now().Add(auth.ClockSkew / 2).Unix() // because one of the calls voids older tokens
 		c["rooms"] = []object{
-			{"roomID": id, "create": true, "join": true, "send": true, "kick": true, "attributes": true},
+			{"roomID": id, "create": true, "join": true, "send": true, "kick": true, "attributes": true, "settings": true},
 			{"roomID": "*", "create": true, "join": true},
 		}
 		c["peers"] = []string{"*"}
