@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"parlor/auth"
 )
 
 var update = flag.Bool("update", false, "write the settings table into docs/operations.md")
@@ -53,20 +55,7 @@ func TestSettingsTable(t *testing.T) {
 // wrong setting, which must be the only error.
 func TestProductionSettings(t *testing.T) {
 	t.Parallel()
-	data, err := os.ReadFile(operationsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, begun := strings.Cut(string(data), "```ini\n")
-	file, _, ended := strings.Cut(rest, "```\n")
-	if !begun || !ended {
-		t.Fatalf("%s has no settings file", operationsPage)
-	}
-	env := []string{"PARLOR_DRAIN=-1s"}
-	for line := range strings.Lines(file) {
-		line = strings.ReplaceAll(strings.TrimSpace(line), "<64 digits>", strings.Repeat("5e", 32))
-		env = append(env, strings.ReplaceAll(line, "<64 other digits>", strings.Repeat("ad", 32)))
-	}
+	env := append(settingsFile(t, "ini"), "PARLOR_DRAIN=-1s")
 	got := parlor(t.Context(), t, env, "serve")
 	if got.code != exitUsage || strings.Count(got.err, "\n") != 1 || !strings.HasPrefix(got.err, "parlor: PARLOR_DRAIN: ") {
 		t.Errorf("exit code %d: %s", got.code, got.err)
@@ -74,6 +63,33 @@ func TestProductionSettings(t *testing.T) {
 	if got := parlor(t.Context(), t, env, "token", "--admin"); got.code != exitOK {
 		t.Errorf("a token: exit code %d: %s", got.code, got.err)
 	}
+}
+
+// settingsFile returns the settings file of docs/operations.md in a block with these words after its
+// fence, with secrets.
+func settingsFile(t *testing.T, words string) (env []string) {
+	t.Helper()
+	for line := range strings.Lines(operationsBlock(t, words)) {
+		line = strings.ReplaceAll(strings.TrimSpace(line), "<64 digits>", string(digitsSecret))
+		if line != "" { // the block may be indented
+			env = append(env, strings.ReplaceAll(line, "<64 other digits>", strings.Repeat("ad", 32)))
+		}
+	}
+	return env
+}
+
+// digitsSecret is PARLOR_SECRET of settingsFile.
+var digitsSecret = auth.Secret(strings.Repeat("5e", 32))
+
+// operationsBlock returns the first block of docs/operations.md with these words after its fence.
+func operationsBlock(t *testing.T, words string) string {
+	t.Helper()
+	_, rest, begun := strings.Cut(readOperations(t), "```"+words+"\n")
+	block, _, ended := strings.Cut(rest, "```\n")
+	if !begun || !ended {
+		t.Fatalf("%s has no block %q", operationsPage, words)
+	}
+	return block
 }
 
 // settingsTable returns the settings of serve as a Markdown table.

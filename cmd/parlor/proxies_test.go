@@ -196,7 +196,7 @@ func configureNginx(t *testing.T, folder, block, listen string, c certificate) [
 	if os.Geteuid() == 0 { // other users cannot read the folder of the test
 		user = "user root;\n"
 	}
-	around := user + "daemon off;\nworker_processes 1;\npid nginx.pid;\nerror_log stderr;\nevents {}\nhttp {\naccess_log off;\n"
+	around := user + "daemon off;\nworker_processes 1;\npid nginx.pid;\nerror_log stderr;\nevents { worker_connections 2048; }\nhttp {\naccess_log off;\n"
 	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		around += kind + "_temp_path " + filepath.Join(folder, kind) + ";\n"
 	}
@@ -372,20 +372,10 @@ type proxied struct {
 // awkward name.
 func (p proxied) login(ctx context.Context, user string, version int) *client {
 	p.t.Helper()
-	protocols := &http.Protocols{}
-	protocols.SetHTTP1(version == 1)
-	protocols.SetHTTP2(version == 2)
-	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: p.trust},
-		Protocols:       protocols,
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			var from net.Dialer
-			if runtime.GOOS == "linux" { // all of 127/8 is this machine's
-				from.LocalAddr = &net.TCPAddr{IP: net.ParseIP(clientAddress)}
-			}
-			return from.DialContext(ctx, network, p.address)
-		},
-	}
+	transport := transportTo(p.address, p.trust)
+	transport.Protocols = &http.Protocols{}
+	transport.Protocols.SetHTTP1(version == 1)
+	transport.Protocols.SetHTTP2(version == 2)
 	p.t.Cleanup(transport.CloseIdleConnections)
 	c := &client{http: &http.Client{Transport: transport}, base: "https://" + publicHost + p.path, user: user}
 	tokens := parlor(ctx, p.t, []string{"PARLOR_SECRET=" + string(goodSecret)}, "token", "--user", user)
@@ -394,6 +384,20 @@ func (p proxied) login(ctx context.Context, user string, version int) *client {
 	c.key, c.streamURL = session.SessionKey, session.StreamURL
 	c.enter(ctx, p.t, url.PathEscape(p.room()))
 	return c
+}
+
+// transportTo returns a transport of which all connections lead to a proxy.
+func transportTo(address string, trust *x509.CertPool) *http.Transport {
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: trust},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			var from net.Dialer
+			if runtime.GOOS == "linux" { // all of 127/8 is this machine's
+				from.LocalAddr = &net.TCPAddr{IP: net.ParseIP(clientAddress)}
+			}
+			return from.DialContext(ctx, network, address)
+		},
+	}
 }
 
 // room is a room ID with characters that proxies tend to decode.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,7 +11,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"regexp"
+	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -224,7 +226,7 @@ func TestRestartUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := startLoad(t, p.url, secret)
+	w := startLoad(t, &http.Transport{}, p.url, secret)
 	stopped := time.Now()
 	p.signal(syscall.SIGTERM)
 	p.start(t, "--message-rate", "0", "--log-level", "warn")
@@ -232,70 +234,113 @@ func TestRestartUnderLoad(t *testing.T) {
 	w.finish(200, time.Since(stopped)+8*time.Second)
 }
 
-// TestRollingRestart restarts two servers one after the other behind haproxy, which is configured
-// as in docs/operations.md, under 200 streams and 100 messages per second. No call fails twice, and
-// no member leaves.
+// TestRollingRestart restarts three servers one after the other, with the settings and behind the
+// load balancers of docs/operations.md, under load. Hardly any call fails, none twice, and no member
+// leaves.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	env := append(sharedEnv(t, ownDatabase(t)), "PARLOR_MESSAGE_RATE=0")
-	args := []string{"--drain", "6s", "--drain-delay", "2s"}
-	first := startParlorWith(t, storetest.Folder(t), env, args...)
-	second := startParlorWith(t, storetest.Folder(t), env, args...)
-	w := startLoad(t, startBalancer(t, first, second), goodSecret)
-	for _, p := range []*process{first, second} {
-		p.signal(syscall.SIGTERM)
-		p.start(t, args...)
-		for !strings.Contains(get(t, p.ops+"/metrics"), `route="/v1/rooms/{roomID}/messages"`) {
-			if t.Context().Err() != nil {
-				t.Fatal("the load balancer does not use the server again")
+	for name, balance := range map[string]func(*testing.T, []*process, certificate) (address string){
+		"haproxy": balanceHAProxy, "nginx": balanceNginx,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := threeServersEnv(t)
+			if got := parlor(t.Context(), t, env, "migrate"); got.code != exitOK {
+				t.Fatal(got.err)
 			}
-			wait(t.Context(), 20*time.Millisecond)
-		}
-	}
-	w.finish(loadClients, 10*time.Second) // 1 s on an idle machine
-	for _, p := range []*process{first, second} {
-		if !strings.Contains(p.logged(), "moving streams to other servers") {
-			t.Errorf("all streams ended at once: %s", p.logged())
-		}
-	}
-	if failed := w.failedTwice.Load(); failed > 0 {
-		t.Errorf("%d calls failed twice", failed)
+			args := []string{"--drain", "6s"} // the default
+			var servers []*process
+			for range 3 {
+				servers = append(servers, startParlorWith(t, storetest.Folder(t), env, args...))
+			}
+			c := selfSigned(t)
+			w := startLoad(t, transportTo(balance(t, servers, c), c.trust), "https://"+publicHost, digitsSecret)
+			for _, p := range servers {
+				p.signal(syscall.SIGTERM)
+				p.start(t, args...)
+				for !strings.Contains(get(t, p.ops+"/metrics"), `route="/v1/rooms/{roomID}/messages"`) {
+					if t.Context().Err() != nil {
+						t.Fatal("the load balancer does not use the server again")
+					}
+					wait(t.Context(), 20*time.Millisecond)
+				}
+			}
+			w.finish(loadClients, 10*time.Second) // 1 s on an idle machine
+			for _, p := range servers {
+				if !strings.Contains(p.logged(), "moving streams to other servers") {
+					t.Errorf("all streams ended at once: %s", p.logged())
+				}
+			}
+			if once, twice, calls := w.failed.Load(), w.failedTwice.Load(), w.calls.Load(); once > calls/100 || twice > 0 {
+				t.Errorf("of %d calls, %d failed, and %d twice", calls, once, twice)
+			}
+		})
 	}
 }
 
-// startBalancer runs haproxy with the frontend and the two servers of docs/operations.md, without
-// TLS, and returns its URL.
-func startBalancer(t *testing.T, first, second *process) string {
+// threeServersEnv returns the settings of docs/operations.md for three servers, with a database and
+// a folder of the test.
+func threeServersEnv(t *testing.T) []string {
 	t.Helper()
-	frontend, _, found := strings.Cut(proxyBlocks(t)["haproxy"][0], "\nbackend ")
-	servers := regexp.MustCompile("(?ms)^```haproxy servers\n(.*?)^```$").FindStringSubmatch(readOperations(t))
-	if !found || servers == nil {
-		t.Fatalf("%s has no frontend, or no servers, for haproxy", operationsPage)
+	text := strings.Join(settingsFile(t, "ini servers"), "\n")
+	text = replace(t, text, "postgres://parlor:password@10.0.0.20/parlor", ownDatabase(t))
+	text = replace(t, text, "s3://chat-files?region=eu-central-1", "file://"+storetest.Folder(t))
+	return strings.Split(replace(t, text, "10.0.0.10", "127.0.0.1"), "\n")
+}
+
+// balanceHAProxy runs haproxy with the frontend and the three servers of docs/operations.md, and
+// returns its address.
+func balanceHAProxy(t *testing.T, servers []*process, c certificate) string {
+	t.Helper()
+	frontend, _, found := strings.Cut(operationsBlock(t, "haproxy"), "\nbackend ")
+	if !found {
+		t.Fatalf("%s has no backend for haproxy", operationsPage)
 	}
-	backend := replace(t, servers[1], "10.0.0.1:8080", strings.TrimPrefix(first.url, "http://")+" port "+portOf(t, first.ops))
-	backend = replace(t, backend, "10.0.0.2:8080", strings.TrimPrefix(second.url, "http://")+" port "+portOf(t, second.ops))
-	return "http://" + runProxy(t, "haproxy", func(folder, listen string) []string {
-		bind := replace(t, frontend, "bind :443 ssl crt /etc/haproxy/chat.example.com.pem alpn h2,http/1.1", "bind "+listen)
-		noRetries := "    retries 0\n" // so that no refused connection goes unnoticed
-		return []string{"-db", "-f", write(t, folder, "haproxy.cfg", bind+"\n"+backend+noRetries)}
+	backend := operationsBlock(t, "haproxy servers")
+	for i, p := range servers {
+		backend = replace(t, backend, documentedAddress(i), strings.TrimPrefix(p.url, "http://")+" port "+portOf(t, p.ops))
+	}
+	noRetries := "    retries 0\n" // so that no refused connection goes unnoticed
+	return runProxy(t, "haproxy", func(folder, listen string) []string {
+		return configureHAProxy(t, folder, frontend+"\n"+backend+noRetries, listen, c)
 	})
 }
+
+// balanceNginx does the same with nginx.
+func balanceNginx(t *testing.T, servers []*process, c certificate) string {
+	t.Helper()
+	_, site, found := strings.Cut(operationsBlock(t, "nginx"), "\n}\n")
+	if !found {
+		t.Fatalf("%s has no upstream for nginx", operationsPage)
+	}
+	upstream := operationsBlock(t, "nginx servers")
+	for i, p := range servers {
+		upstream = replace(t, upstream, documentedAddress(i), strings.TrimPrefix(p.url, "http://"))
+	}
+	return runProxy(t, "nginx", func(folder, listen string) []string {
+		return configureNginx(t, folder, upstream+site, listen, c)
+	})
+}
+
+// documentedAddress returns the address of a server in docs/operations.md.
+func documentedAddress(server int) string { return fmt.Sprintf("10.0.0.%d:8080", server+1) }
 
 const (
 	loadClients    = 200
 	roomsOfTen     = loadClients / 10
 	messagesPerSec = 100
+	fileSenders    = 2
 )
 
 // restartLoad is the load under which servers are restarted: clients with open streams, some of
 // which send messages.
 type restartLoad struct {
 	t       *testing.T
-	http    *http.Client
 	clients []*browserClient
-	// calls counts the messages, failed the attempts that failed, and failedTwice the messages with
-	// two failed attempts.
+	// calls counts the calls, failed the attempts that failed, and failedTwice the calls with two
+	// failed attempts.
 	calls, failed, failedTwice atomic.Int64
+	files                      atomic.Int64
 
 	stopSending      context.CancelFunc
 	stop             context.CancelFunc
@@ -303,22 +348,23 @@ type restartLoad struct {
 	sent             [roomsOfTen][]string // per room, used only by its sender
 }
 
-// startLoad opens the streams and starts sending, until finish.
-func startLoad(t *testing.T, address string, secret auth.Secret) *restartLoad {
+// startLoad opens the streams at a URL and starts sending, until finish.
+func startLoad(t *testing.T, transport *http.Transport, address string, secret auth.Secret) *restartLoad {
 	t.Helper()
+	transport.MaxIdleConnsPerHost = loadClients
 	tokens := &auth.Tokens{Secret: []byte(secret)}
-	w := &restartLoad{t: t, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: loadClients}}}
+	w := &restartLoad{t: t}
 	ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
 	w.stop = stop
 	t.Cleanup(func() {
 		stop()
 		w.sending.Wait()
 		w.reading.Wait()
-		w.http.CloseIdleConnections()
+		transport.CloseIdleConnections()
 	})
 	var entering sync.WaitGroup
 	for i := range loadClients {
-		v := &browserClient{client: &client{http: w.http, base: address, user: fmt.Sprintf("user%d", i)}}
+		v := &browserClient{client: &client{http: &http.Client{Transport: transport}, base: address, user: fmt.Sprintf("user%d", i)}}
 		w.clients = append(w.clients, v)
 		if i%20 == 0 {
 			entering.Wait()
@@ -343,6 +389,9 @@ func startLoad(t *testing.T, address string, secret auth.Secret) *restartLoad {
 	for i := range roomsOfTen {
 		w.sending.Go(func() { w.sendMessages(sending, i) })
 	}
+	for _, v := range w.clients[:fileSenders] {
+		w.sending.Go(func() { w.sendFiles(sending, v.client) })
+	}
 	wait(ctx, 500*time.Millisecond)
 	return w
 }
@@ -359,18 +408,25 @@ func (l *restartLoad) sendMessages(ctx context.Context, i int) {
 }
 
 func (l *restartLoad) send(c *client, i int, text string) {
-	ctx := context.WithoutCancel(l.t.Context())
 	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
+	path := fmt.Sprintf("/v1/rooms/hall%d/messages", i)
+	if l.succeed(c, func(ctx context.Context) (int, error) { return c.call(ctx, http.MethodPost, path, body, nil) }) {
+		l.sent[i] = append(l.sent[i], text)
+	}
+}
+
+// succeed makes a call until it succeeds, with the pause of real clients after an attempt that failed.
+func (l *restartLoad) succeed(c *client, call func(ctx context.Context) (status int, err error)) bool {
+	ctx := context.WithoutCancel(l.t.Context())
 	l.calls.Add(1)
 	for try := 1; try <= 100; try++ {
-		got, err := c.call(ctx, "POST", fmt.Sprintf("/v1/rooms/hall%d/messages", i), body, nil)
-		if err == nil && got == http.StatusCreated {
-			l.sent[i] = append(l.sent[i], text)
-			return
-		}
-		if err == nil && got < 500 {
-			l.t.Errorf("%s sent %q: status %d", c.user, text, got)
-			return
+		status, err := call(ctx)
+		switch {
+		case err == nil && status/100 == 2:
+			return true
+		case err == nil && status < 500 && status != http.StatusConflict: // that of an interrupted upload
+			l.t.Errorf("%s: status %d", c.user, status)
+			return false
 		}
 		l.failed.Add(1)
 		if try == 2 {
@@ -378,7 +434,94 @@ func (l *restartLoad) send(c *client, i int, text string) {
 		}
 		wait(ctx, 300*time.Millisecond)
 	}
-	l.t.Errorf("%s could not send %q", c.user, text)
+	l.t.Errorf("a call of %s does not succeed", c.user)
+	return false
+}
+
+// sendFiles uploads files, downloads them and deletes them, until the context ends.
+func (l *restartLoad) sendFiles(ctx context.Context, c *client) {
+	for n := byte(0); ctx.Err() == nil; n++ {
+		l.sendFile(c, bytes.Repeat([]byte{n}, 1<<19))
+		l.files.Add(1)
+		wait(ctx, 300*time.Millisecond)
+	}
+}
+
+// sendFile uploads a file in two requests, downloads it and deletes it. After an attempt that failed,
+// it asks for the offset, as clients of tus do.
+func (l *restartLoad) sendFile(c *client, data []byte) {
+	at, offset := "/v1/media/uploads", 0
+	request := func(ctx context.Context, method string, body io.Reader, pairs ...string) (int, error) {
+		r, err := c.tusRequest(ctx, method, at, body, pairs...)
+		if err != nil {
+			return 0, err
+		}
+		reply, err := c.http.Do(r)
+		if err != nil {
+			return 0, err
+		}
+		_ = reply.Body.Close()
+		at = cmp.Or(reply.Header.Get("Location"), at)
+		if stored := reply.Header.Get("Upload-Offset"); stored != "" {
+			offset, err = strconv.Atoi(stored)
+		}
+		return reply.StatusCode, err
+	}
+	ok := l.succeed(c, func(ctx context.Context) (int, error) {
+		return request(ctx, http.MethodPost, nil, "Upload-Length", strconv.Itoa(len(data)), "Upload-Metadata", "filename YS5iaW4=")
+	})
+	for _, end := range []int{len(data) / 2, len(data)} {
+		first := true
+		ok = ok && l.succeed(c, func(ctx context.Context) (int, error) {
+			if !first {
+				if status, err := request(ctx, http.MethodHead, nil); err != nil || status != http.StatusOK {
+					return status, err
+				}
+			}
+			first = false
+			return request(ctx, http.MethodPatch, bytes.NewReader(data[offset:max(offset, end)]), "Upload-Offset", strconv.Itoa(offset))
+		})
+	}
+	ok = ok && l.succeed(c, func(ctx context.Context) (int, error) {
+		got, status, err := download(ctx, c, path.Base(at))
+		if err == nil && status == http.StatusOK && !bytes.Equal(got, data) {
+			l.t.Errorf("a file of %d bytes is not the one that was uploaded", len(got))
+		}
+		return status, err
+	})
+	_ = ok && l.succeed(c, func(ctx context.Context) (int, error) {
+		status, err := request(ctx, http.MethodDelete, nil)
+		if status == http.StatusNotFound { // the attempt before succeeded
+			status = http.StatusNoContent
+		}
+		return status, err
+	})
+}
+
+// download returns the bytes of a file.
+func download(ctx context.Context, c *client, mediaID string) (data []byte, status int, err error) {
+	var known struct{ SignedURL string }
+	if status, err = c.call(ctx, http.MethodGet, "/v1/media/"+mediaID, nil, &known); err != nil || status != http.StatusOK {
+		return nil, status, err
+	}
+	link, err := url.Parse(c.base)
+	if err != nil {
+		return nil, 0, err
+	}
+	if link, err = link.Parse(known.SignedURL); err != nil {
+		return nil, 0, err
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, link.String(), nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	reply, err := c.http.Do(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer reply.Body.Close()
+	data, err = io.ReadAll(reply.Body)
+	return data, reply.StatusCode, err
 }
 
 // finish stops sending, and compares what every stream received with what was sent. At least moved
@@ -414,9 +557,9 @@ func (l *restartLoad) finish(moved int, longest time.Duration) {
 	}
 	slices.Sort(away)
 	p50, p99, most := away[len(away)/2], away[len(away)*99/100], away[len(away)-1]
-	l.t.Logf("%d disconnects: p50 %s, p99 %s, longest %s; %d calls, %d tries failed, %d calls twice",
+	l.t.Logf("%d disconnects: p50 %s, p99 %s, longest %s; %d calls with %d files, %d tries failed, %d calls twice",
 		len(away), p50.Round(time.Millisecond), p99.Round(time.Millisecond), most.Round(time.Millisecond),
-		l.calls.Load(), l.failed.Load(), l.failedTwice.Load())
+		l.calls.Load(), l.files.Load(), l.failed.Load(), l.failedTwice.Load())
 	if p99 > longest {
 		l.t.Errorf("streams were disconnected for %s", p99)
 	}
