@@ -452,15 +452,10 @@ func (l *restartLoad) sendFiles(ctx context.Context, c *client) {
 func (l *restartLoad) sendFile(c *client, data []byte) {
 	at, offset := "/v1/media/uploads", 0
 	request := func(ctx context.Context, method string, body io.Reader, pairs ...string) (int, error) {
-		r, err := c.tusRequest(ctx, method, at, body, pairs...)
+		reply, err := c.tryTus(ctx, method, at, body, pairs...)
 		if err != nil {
 			return 0, err
 		}
-		reply, err := c.http.Do(r)
-		if err != nil {
-			return 0, err
-		}
-		_ = reply.Body.Close()
 		at = cmp.Or(reply.Header.Get("Location"), at)
 		if stored := reply.Header.Get("Upload-Offset"); stored != "" {
 			offset, err = strconv.Atoi(stored)
