@@ -73,6 +73,9 @@ func (l Lease) Current(now time.Time) bool {
 // A node declares others dead only after it has renewed its own lease for a whole LeaseTime without
 // a gap. After an outage of the database the leases of all nodes have expired, although the nodes
 // run. After LeaseTime without a gap, every running node has renewed its lease.
+//
+// A node that has not renewed its lease since an outage counts as dead since the outage, because it
+// could not have renewed it before.
 func (l Lease) DeclareDead(others []Lease, now time.Time) (dead []Lease) {
 	if l.Dead() || l.gap(now) || now.Sub(l.SteadySince) < LeaseTime {
 		return nil
@@ -82,8 +85,11 @@ func (l Lease) DeclareDead(others []Lease, now time.Time) (dead []Lease) {
 			continue
 		}
 		other.DeadSince = other.Until
-		if now.Before(other.Until) {
+		switch {
+		case now.Before(other.Until):
 			other.DeadSince = now
+		case other.Until.Before(l.SteadySince):
+			other.DeadSince = l.SteadySince
 		}
 		dead = append(dead, other)
 	}

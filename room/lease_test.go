@@ -77,6 +77,7 @@ func TestWhoMayDeclareWhomDead(t *testing.T) {
 		{"a node that was declared dead", steady, deadAlready, 0, false},
 		{"by a node that was just started", at(-2*time.Second, -14*time.Second), at(-16*time.Second, minute), 0, false},
 		{"by a node that was started long enough ago", at(-2*time.Second, -15*time.Second), at(-16*time.Second, minute), -time.Second, true},
+		{"a node that was not seen since an outage", at(-2*time.Second, -20*time.Second), at(minute, minute), -20 * time.Second, true},
 		{"by a node in a gap", at(-6*time.Second, minute), at(-16*time.Second, minute), 0, false},
 		{"by a node that was away for long", at(minute, 2*minute), at(minute, 2*minute), 0, false},
 		{"by a node after the clock was set back", at(time.Second, minute), at(-16*time.Second, minute), 0, false},

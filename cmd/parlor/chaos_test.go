@@ -77,6 +77,7 @@ func runChaos(t *testing.T, servers int, nats bool) {
 		args: []string{"--member-timeout", "300s", "--message-rate", "0", "--log-level", "warn", "--rooms-per-user", "20"},
 	}
 	m.start(servers, nats)
+	defer m.logFailure()
 	users := 0
 	login := func(name string, i int) *client {
 		users++
@@ -210,11 +211,6 @@ func runChaos(t *testing.T, servers int, nats bool) {
 	if !v.clean() || broken == 0 || v.acknowledged == 0 {
 		t.Fail()
 	}
-	for i, p := range m.servers {
-		if log := p.logged(); t.Failed() {
-			t.Logf("the end of the log of server %d:\n%s", i, log[max(0, len(log)-5000):])
-		}
-	}
 	t.Logf("%d faults and %d streams cut, %s", m.faults, broken, v)
 }
 
@@ -308,13 +304,16 @@ func (c *client) post(ctx context.Context, room, text string) (seq int64, err er
 	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
 	for ctx.Err() == nil {
 		c.move()
-		var reply struct{ Message struct{ Seq int64 } }
+		var reply struct {
+			Message struct{ Seq int64 }
+			Code    string
+		}
 		status, err := c.call(ctx, "POST", "/v1/rooms/"+room+"/messages", body, &reply)
 		switch {
 		case err == nil && status == http.StatusCreated:
 			return reply.Message.Seq, nil
 		case err == nil && status != http.StatusServiceUnavailable:
-			return 0, fmt.Errorf("status %d", status)
+			return 0, fmt.Errorf("status %d, %s", status, reply.Code)
 		}
 		wait(ctx, 20*time.Millisecond)
 	}

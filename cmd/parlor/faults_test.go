@@ -264,6 +264,22 @@ func (m *faultInjector) addNetwork() string {
 	return fmt.Sprintf("postgres://%s@%s/%s?sslmode=disable", database.User, relay.Address, database.Database)
 }
 
+// logFailure writes what is left of the members that were removed, and the ends of the logs of all
+// servers, if the test has failed.
+func (m *faultInjector) logFailure() {
+	if !m.t.Failed() {
+		return
+	}
+	var removed string
+	err := m.query("SELECT coalesce(string_agg(d::text, E'\\n'), '') FROM (SELECT * FROM departures ORDER BY left_at DESC LIMIT 50) d", &removed)
+	m.t.Logf("removed from rooms (error %v):\n%s", err, removed)
+	for i, p := range m.servers {
+		// An outage has a line for each call.
+		lines := slices.DeleteFunc(strings.Split(p.logged(), "\n"), func(line string) bool { return strings.Contains(line, "msg=unavailable") })
+		m.t.Logf("the end of the log of server %d:\n%s", i, strings.Join(lines[max(0, len(lines)-50):], "\n"))
+	}
+}
+
 // startDatabase starts the shared database.
 func (m *faultInjector) startDatabase() {
 	m.t.Helper()
