@@ -7,10 +7,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -48,6 +50,37 @@ func TestSettingsTable(t *testing.T) {
 	}
 	if err := os.WriteFile(operationsPage, []byte(head+tableBegin+table+tableEnd+tail), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLimitsOfSeveralServers checks that docs/operations.md says of each limit and time among the
+// settings, once, how it holds if there are several servers.
+func TestLimitsOfSeveralServers(t *testing.T) {
+	t.Parallel()
+	_, rest, begun := strings.Cut(readOperations(t), "| Settings | With several servers |\n")
+	table, _, ended := strings.Cut(rest, "\n\n")
+	if !begun || !ended {
+		t.Fatalf("%s has no table of limits with several servers", operationsPage)
+	}
+	listed := make(map[string]int)
+	for line := range strings.Lines(table) {
+		settings, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|")
+		for _, name := range regexp.MustCompile("`(PARLOR_[A-Z_]+)`").FindAllStringSubmatch(settings, -1) {
+			listed[name[1]]++
+		}
+	}
+	for _, setting := range serveSettings(t) {
+		switch setting.Target.Type() {
+		case reflect.TypeFor[int](), reflect.TypeFor[time.Duration]():
+			name := environment(t, setting)
+			if listed[name] != 1 {
+				t.Errorf("%s is %d times in the table", name, listed[name])
+			}
+			delete(listed, name)
+		}
+	}
+	for name := range listed {
+		t.Errorf("%s is in the table, but no number or duration", name)
 	}
 }
 
@@ -92,27 +125,34 @@ func operationsBlock(t *testing.T, words string) string {
 	return block
 }
 
-// settingsTable returns the settings of serve as a Markdown table.
-func settingsTable(t *testing.T) string {
+// serveSettings returns the settings of serve.
+func serveSettings(t *testing.T) []*kong.Flag {
 	t.Helper()
 	parser, err := newParser(&program{}, console{out: t.Output(), err: t.Output()}, func(int) {})
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, command := range parser.Model.Children {
+		if command.Name == "serve" {
+			return command.Flags
+		}
+	}
+	t.Fatal("there is no command serve")
+	return nil
+}
+
+// settingsTable returns the settings of serve as a Markdown table.
+func settingsTable(t *testing.T) string {
+	t.Helper()
 	var table strings.Builder
 	table.WriteString("| Flag | Environment | Default | Meaning |\n|---|---|---|---|\n")
-	for _, command := range parser.Model.Children {
-		if command.Name != "serve" {
-			continue
+	for _, setting := range serveSettings(t) {
+		initially := setting.Default
+		if setting.IsBool() {
+			initially = "false"
 		}
-		for _, setting := range command.Flags {
-			initially := setting.Default
-			if setting.IsBool() {
-				initially = "false"
-			}
-			fmt.Fprintf(&table, "| %s | %s | %s | %s |\n",
-				code("--"+setting.Name), code(environment(t, setting)), code(initially), setting.Help)
-		}
+		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n",
+			code("--"+setting.Name), code(environment(t, setting)), code(initially), setting.Help)
 	}
 	return table.String()
 }
