@@ -33,6 +33,8 @@ type configRequest struct {
 	History        *room.History        `json:"history" validate:"omitnil,oneof=stored none"`
 	RetentionDays  *int                 `json:"retentionDays" validate:"omitnil,min=0,max=3650"`
 	RetentionCount *int                 `json:"retentionCount" validate:"omitnil,min=0,max=1000000"`
+	Presence       *room.PresenceMode   `json:"presence" validate:"omitnil,oneof=full batched counts none"`
+	NamesUpTo      *int                 `json:"namesUpTo" validate:"omitnil,min=1,max=1000000"`
 }
 
 // withinCeilings returns invalid_request if a client asks for more than the operator allows

@@ -129,6 +129,10 @@ CREATE TABLE rooms (
     history_visible text NOT NULL,
     updated_seq bigint DEFAULT 0 NOT NULL,
     empty_since timestamp with time zone,
+    presence text DEFAULT 'full'::text NOT NULL,
+    names_up_to integer DEFAULT 1000000 NOT NULL,
+    member_events text DEFAULT 'names'::text NOT NULL,
+    member_states boolean DEFAULT false NOT NULL,
     lifetime text DEFAULT 'untilEmpty'::text NOT NULL,
     history text DEFAULT 'stored'::text NOT NULL,
     retention_days integer DEFAULT 0 NOT NULL,
@@ -142,7 +146,10 @@ CREATE TABLE rooms (
     CONSTRAINT rooms_lifetime_check CHECK ((lifetime = ANY (ARRAY['untilEmpty'::text, 'kept'::text]))),
     CONSTRAINT rooms_max_members_check CHECK (((max_members >= 1) AND (max_members <= 1000000))),
     CONSTRAINT rooms_member_count_check CHECK ((member_count >= 0)),
+    CONSTRAINT rooms_member_events_check CHECK ((member_events = ANY (ARRAY['names'::text, 'counts'::text, 'none'::text]))),
     CONSTRAINT rooms_member_timeout_check CHECK (((member_timeout >= 5) AND (member_timeout <= 300))),
+    CONSTRAINT rooms_names_up_to_check CHECK (((names_up_to >= 1) AND (names_up_to <= 1000000))),
+    CONSTRAINT rooms_presence_check CHECK ((presence = ANY (ARRAY['full'::text, 'batched'::text, 'counts'::text, 'none'::text]))),
     CONSTRAINT rooms_retention_count_check CHECK (((retention_count >= 0) AND (retention_count <= 1000000))),
     CONSTRAINT rooms_retention_days_check CHECK (((retention_days >= 0) AND (retention_days <= 3650))),
     CONSTRAINT rooms_room_id_check CHECK (((octet_length(room_id) >= 1) AND (octet_length(room_id) <= 128))),
@@ -252,6 +259,7 @@ CREATE TABLE members (
     joined_at timestamp with time zone NOT NULL,
     announced boolean DEFAULT true NOT NULL,
     user_data text DEFAULT ''::text NOT NULL,
+    reconnecting boolean DEFAULT false NOT NULL,
     CONSTRAINT members_user_data_check CHECK ((octet_length(user_data) <= 1024))
 );
 
@@ -437,6 +445,8 @@ CREATE INDEX members_by_user ON members USING btree (user_id);
 
 CREATE INDEX members_in_order ON members USING btree (generation, joined_seq, user_id);
 
+CREATE INDEX members_reconnecting ON members USING btree (generation) WHERE reconnecting;
+
 CREATE INDEX members_unannounced ON members USING btree (generation) WHERE (NOT announced);
 
 CREATE INDEX rooms_by_creator ON rooms USING btree (creator_id) WHERE ((destroyed_at IS NULL) AND (creator_id IS NOT NULL));
@@ -454,6 +464,8 @@ CREATE UNIQUE INDEX rooms_living ON rooms USING btree (room_id) WHERE (destroyed
 CREATE INDEX rooms_untold ON rooms USING btree (generation) WHERE (untold AND (destroyed_at IS NULL));
 
 CREATE INDEX rooms_with_retention ON rooms USING btree (generation) WHERE ((destroyed_at IS NULL) AND ((history = 'none'::text) OR (retention_days > 0) OR (retention_count > 0)));
+
+CREATE INDEX rooms_with_states ON rooms USING btree (generation) WHERE (member_states AND (destroyed_at IS NULL));
 
 CREATE INDEX sessions_by_node ON sessions USING btree (node_id) WHERE (node_id IS NOT NULL);
 

@@ -146,7 +146,7 @@ func (m attributesModel) update(u room.AttributesUpdate) (refused []string) {
 func TestRoomAttributesMatchModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		r := room.Room{ID: "r", Generation: 1, MemberCount: 50}
+		r := room.Room{ID: "r", Generation: 1, MemberCount: 50, Config: room.DefaultConfig(), MemberEvents: room.MemberEventsNames}
 		model := attributesModel{}
 		received := map[string]string{}
 		receive := func(c room.Change) {
@@ -256,7 +256,7 @@ func TestEmptyRoomHasNoAttributes(t *testing.T) {
 		delay  room.Seconds
 		events int
 	}{{10, 2}, {0, 1}} {
-		r := room.Room{MemberCount: 1, LastSeq: 3, Config: room.Config{DestroyDelay: c.delay}, Attributes: room.NewAttributes(pairs("k", "v"), "alice")}
+		r := room.Room{MemberCount: 1, LastSeq: 3, Config: roomConfig(func(to *room.Config) { to.DestroyDelay = c.delay }), MemberEvents: room.MemberEventsNames, Attributes: room.NewAttributes(pairs("k", "v"), "alice")}
 		left, change := r.Leave([]room.LeaveRequest{{User: room.User{ID: "bob"}, Last: true}}, room.ReasonLeft, "", noon)
 		if len(change.Events) != c.events {
 			t.Fatalf("with a delay of %d: %+v", c.delay, change.Events)

@@ -15,6 +15,7 @@ type EventType string
 const (
 	TypeMembersJoined    EventType = "roomMemberJoined"
 	TypeMembersLeft      EventType = "roomMemberLeft"
+	TypeMembersCounted   EventType = "roomMemberCountUpdated"
 	TypeMessagesReceived EventType = "roomMessageReceived"
 	TypeMessageRecalled  EventType = "messageRecalled"
 
@@ -64,10 +65,20 @@ type (
 	// MembersJoined says that users became members.
 	MembersJoined struct {
 		MemberList []Member `json:"memberList"`
+		// MemberCount is the number of members according to the log up to this event. It is nil in
+		// an event that an earlier release stored.
+		MemberCount *int `json:"memberCount,omitempty"`
 	}
 	// MembersLeft says that users are no longer members, and why.
 	MembersLeft struct {
-		MemberList []LeftMember `json:"memberList"`
+		MemberList  []LeftMember `json:"memberList"`
+		MemberCount *int         `json:"memberCount,omitempty"` // as in MembersJoined
+	}
+	// MembersCounted says how many members the room has, and what its log says about members from
+	// here on.
+	MembersCounted struct {
+		MemberCount  int          `json:"memberCount"`
+		MemberEvents MemberEvents `json:"memberEvents"`
 	}
 	// MessagesReceived delivers messages, including those that the receiver sent.
 	MessagesReceived struct {
@@ -182,6 +193,7 @@ const (
 
 func (MembersJoined) Type() EventType           { return TypeMembersJoined }
 func (MembersLeft) Type() EventType             { return TypeMembersLeft }
+func (MembersCounted) Type() EventType          { return TypeMembersCounted }
 func (MessagesReceived) Type() EventType        { return TypeMessagesReceived }
 func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
 func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceived }
@@ -263,6 +275,8 @@ func DecodeBody(t EventType, data []byte) (Body, error) {
 		return decode[MembersJoined](data)
 	case TypeMembersLeft:
 		return decode[MembersLeft](data)
+	case TypeMembersCounted:
+		return decode[MembersCounted](data)
 	case TypeMessagesReceived:
 		return decode[MessagesReceived](data)
 	case TypeMessageRecalled:

@@ -61,7 +61,11 @@ type Config struct {
 	RetentionDays int `json:"retentionDays"`
 	// RetentionCount is the number of newest events that are stored at least; older ones are
 	// deleted. 0 means no such limit.
-	RetentionCount int `json:"retentionCount"`
+	RetentionCount int          `json:"retentionCount"`
+	Presence       PresenceMode `json:"presence"`
+	// NamesUpTo is the largest number of members with which joins and leaves are published by name.
+	// In a larger room they are published as with PresenceCounts.
+	NamesUpTo int `json:"namesUpTo"`
 }
 
 // DefaultConfig returns the settings of a room for which neither the operator nor the creator chose
@@ -76,6 +80,8 @@ func DefaultConfig() Config {
 		HistoryVisible: HistoryAll,
 		Lifetime:       LifetimeUntilEmpty,
 		History:        HistoryStored,
+		Presence:       PresenceFull,
+		NamesUpTo:      MaxMaxMembers,
 	}
 }
 
@@ -93,6 +99,8 @@ type Settings struct {
 	History        *History
 	RetentionDays  *int
 	RetentionCount *int
+	Presence       *PresenceMode
+	NamesUpTo      *int
 }
 
 // Over returns the defaults, replaced by the settings that the caller chose.
@@ -108,6 +116,8 @@ func (s Settings) Over(defaults Config) Config {
 	set(&c.History, s.History)
 	set(&c.RetentionDays, s.RetentionDays)
 	set(&c.RetentionCount, s.RetentionCount)
+	set(&c.Presence, s.Presence)
+	set(&c.NamesUpTo, s.NamesUpTo)
 	return c
 }
 
@@ -160,6 +170,8 @@ type Room struct {
 	MemberCount int     `json:"memberCount"`
 	CreatedAt   Instant `json:"createdAt"`
 	LastSeq     Seq     `json:"lastSeq"`
+	// MemberEvents is what the log says about members after LastSeq.
+	MemberEvents MemberEvents `json:"memberEvents"`
 
 	Attributes Attributes `json:"roomAttributes"`
 	// AttributesVersion is the seq of the last event that changed the attributes; 0 if none did.
@@ -237,15 +249,15 @@ func (r Room) Join(request JoinRequest, now time.Time) (Room, Change, error) {
 		if request.Rooms >= request.MaxRooms {
 			return r, Change{}, ErrTooManyRooms
 		}
-		switch {
-		case r.BatchesPresence():
-			r.PresencePending = true
-		default:
+		batched := r.BatchesJoin()
+		r.MemberCount++
+		if r.publishesNames() && !batched {
 			r, c.Events = r.append(c.Events, now, MembersJoined{
-				MemberList: []Member{{User: request.User, JoinedAt: InstantOf(now), UserData: request.UserData}},
+				MemberList:  []Member{{User: request.User, JoinedAt: InstantOf(now), UserData: request.UserData}},
+				MemberCount: new(r.MemberCount),
 			})
 		}
-		r.MemberCount++
+		r = r.withPending(batched)
 		r.DestroyAt, r.LastAt = 0, InstantOf(now)
 	}
 	switch r.Config.SameUser {
@@ -291,7 +303,7 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 		left []LeftMember
 		gone []UserID
 	)
-	batched := r.BatchesPresence()
+	batched, emptied := r.BatchesLeave(requests), r.emptiedBy(requests)
 	for _, request := range requests {
 		for _, session := range request.Sessions {
 			c.Left = append(c.Left, r.left(session, reason, adminReason))
@@ -301,15 +313,18 @@ func (r Room) Leave(requests []LeaveRequest, reason LeaveReason, adminReason str
 		}
 		r.MemberCount--
 		gone = append(gone, request.User.ID)
-		switch {
-		case batched:
-			r.PresencePending = true
-		default:
-			left = append(left, LeftMember{User: request.User, Reason: reason})
-		}
+		left = append(left, LeftMember{User: request.User, Reason: reason})
 	}
-	if len(left) > 0 {
-		r, c.Events = r.append(c.Events, now, MembersLeft{MemberList: left})
+	switch {
+	case len(left) == 0:
+	case r.publishesNames() && !batched:
+		r, c.Events = r.publishLeft(c.Events, left, r.MemberCount+len(left), now)
+		r = r.withPending(false)
+	case emptied: // nothing is pending when a room ends
+		r.PresencePending = false
+		r, c.Events = r.publishCount(c.Events, now)
+	default:
+		r = r.withPending(batched)
 	}
 	switch {
 	case len(gone) == 0:
@@ -332,8 +347,13 @@ func (r Room) Destroy(sessions []SessionID, left []LeftMember, adminReason strin
 	for _, session := range sessions {
 		c.Left = append(c.Left, r.left(session, ReasonRoomDestroyed, adminReason))
 	}
-	r, c.Events = r.FlushPresence(nil, left, now)
 	r.MemberCount = 0
+	if r.publishesNames() {
+		r, c.Events = r.publishLeft(c.Events, left, len(left), now)
+	} else {
+		r, c.Events = r.publishCount(c.Events, now)
+	}
+	r.PresencePending = false
 	r.DestroyAt, r.DestroyedAt, r.DestroyReason = 0, r.next(now), DestroyAdmin
 	return r, c
 }

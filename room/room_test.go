@@ -3,10 +3,7 @@ package room_test
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -25,7 +22,7 @@ func TestRoomMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		maxMembers := 3
 		kept := rapid.Bool().Draw(t, "kept")
-		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: maxMembers, Lifetime: room.LifetimeUntilEmpty}}
+		r := room.Room{ID: "r", Generation: 1, Config: roomConfig(func(c *room.Config) { c.MaxMembers = maxMembers }), MemberEvents: room.MemberEventsNames}
 		if kept {
 			r.Config.Lifetime = room.LifetimeKept
 		}
@@ -43,6 +40,16 @@ func TestRoomMatchesModel(t *testing.T) {
 					t.Fatalf("the event has seq %d, but the log ends at %d", e.Seq, r.LastSeq)
 				}
 				times.check(t, e)
+				switch b := e.Body.(type) {
+				case room.MembersJoined:
+					if *b.MemberCount != len(in) {
+						t.Fatalf("%d members after a join, want %d", *b.MemberCount, len(in))
+					}
+				case room.MembersLeft:
+					if *b.MemberCount != len(in) {
+						t.Fatalf("%d members after a leave, want %d", *b.MemberCount, len(in))
+					}
+				}
 			}
 		}
 		t.Repeat(map[string]func(*rapid.T){
@@ -130,6 +137,13 @@ func TestRoomMatchesModel(t *testing.T) {
 	})
 }
 
+// roomConfig returns the default settings with changes.
+func roomConfig(change func(*room.Config)) room.Config {
+	c := room.DefaultConfig()
+	change(&c)
+	return c
+}
+
 // roomTimes draws the times of servers whose clocks differ, and checks those of a room's events.
 type roomTimes struct {
 	elapsed    time.Duration
@@ -166,171 +180,6 @@ func others(in map[room.SessionID]bool, but room.SessionID) (others []room.Sessi
 	return others
 }
 
-// TestBatchedPresenceMatchesMembers makes users join and leave around PresenceBatchThreshold, and
-// compares the members according to the log with those in the room whenever the room has flushed.
-// A client that lists the members at any time, and applies the events after it, must come to the
-// same result.
-func TestBatchedPresenceMatchesMembers(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		r := room.Room{ID: "r", Generation: 1, Config: room.Config{MaxMembers: room.MaxMaxMembers}}
-		var (
-			in            = map[room.UserID]bool{}
-			joinedAt      = map[room.UserID]room.Instant{}
-			times         roomTimes
-			inLog         = map[room.UserID]bool{} // members according to the log
-			pendingLeaves = map[room.UserID]bool{} // left, but not yet published
-			listed        = map[room.UserID]bool{} // a list of members, with the events since then
-		)
-		readEvents := func(t *rapid.T, events []room.Event) {
-			for _, e := range events {
-				times.check(t, e)
-				switch b := e.Body.(type) {
-				case room.MembersJoined:
-					for _, m := range b.MemberList {
-						if inLog[m.ID] {
-							t.Fatalf("%s joined twice", m.ID)
-						}
-						inLog[m.ID], listed[m.ID] = true, true
-					}
-				case room.MembersLeft:
-					for _, m := range b.MemberList {
-						if !inLog[m.ID] {
-							t.Fatalf("%s left without having joined", m.ID)
-						}
-						delete(inLog, m.ID)
-						delete(listed, m.ID)
-					}
-				}
-			}
-		}
-		flush := func(t *rapid.T) {
-			var joined []room.Member
-			var left []room.LeftMember
-			for id := range in {
-				if !inLog[id] {
-					joined = append(joined, room.Member{User: room.User{ID: id}, JoinedAt: joinedAt[id]})
-				}
-			}
-			slices.SortFunc(joined, func(a, b room.Member) int { return int(a.JoinedAt - b.JoinedAt) })
-			for id := range pendingLeaves {
-				left = append(left, room.LeftMember{User: room.User{ID: id}})
-			}
-			clear(pendingLeaves)
-			if (len(joined)+len(left) > 0) && !r.PresencePending {
-				t.Fatalf("%d joined and %d left, but PresencePending is false", len(joined), len(left))
-			}
-			var events []room.Event
-			r, events = r.FlushPresence(joined, left, times.now(t))
-			readEvents(t, events)
-			if r.PresencePending || !maps.Equal(in, inLog) || !maps.Equal(in, listed) {
-				t.Fatalf("members %v according to the log, %v according to a list and events, but %v in the room", inLog, listed, in)
-			}
-		}
-		join := func(t *rapid.T, id room.UserID) {
-			if pendingLeaves[id] {
-				flush(t)
-			}
-			batched := r.BatchesPresence()
-			var c room.Change
-			var err error
-			r, c, err = r.Join(room.JoinRequest{Session: room.SessionID(id), User: room.User{ID: id}, MaxRooms: 1}, times.now(t))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(c.Events) > 0 == batched {
-				t.Fatalf("want the join published at once: %t, with %d members", !batched, len(in))
-			}
-			in[id], joinedAt[id] = true, r.LastAt
-			readEvents(t, c.Events)
-		}
-		for i := range room.PresenceBatchThreshold - 3 {
-			join(t, room.UserID(fmt.Sprint("early", i)))
-		}
-		user := rapid.Map(rapid.IntRange(1, 8), func(n int) room.UserID { return room.UserID(fmt.Sprint("u", n)) })
-		t.Repeat(map[string]func(*rapid.T){
-			"join": func(t *rapid.T) {
-				if id := user.Draw(t, "who"); !in[id] {
-					join(t, id)
-				}
-			},
-			"leave": func(t *rapid.T) {
-				var requests []room.LeaveRequest
-				for _, id := range rapid.SliceOfDistinct(user, rapid.ID).Draw(t, "who") {
-					if in[id] {
-						requests = append(requests, room.LeaveRequest{User: room.User{ID: id}, Last: true, JoinPending: !inLog[id]})
-					}
-				}
-				if r.FlushesBeforeLeave(requests) {
-					flush(t)
-				}
-				for _, request := range requests {
-					delete(in, request.User.ID)
-					if r.BatchesPresence() {
-						pendingLeaves[request.User.ID] = true
-					}
-				}
-				before := len(inLog)
-				var c room.Change
-				r, c = r.Leave(requests, room.ReasonLeft, "", times.now(t))
-				readEvents(t, c.Events)
-				if len(c.Events) > 1 || len(inLog) < before-len(requests) {
-					t.Fatalf("%d events for %d leave requests", len(c.Events), len(requests))
-				}
-			},
-			"flush": flush,
-			"list":  func(*rapid.T) { listed = maps.Clone(in) },
-			"": func(t *rapid.T) {
-				if r.MemberCount != len(in) {
-					t.Fatalf("%d members, want %d", r.MemberCount, len(in))
-				}
-			},
-		})
-	})
-}
-
-func TestFlushPresenceBoundsEvents(t *testing.T) {
-	t.Parallel()
-	r := room.Room{ID: "r", Generation: 1, LastSeq: 7, PresencePending: true}
-	r, events := r.FlushPresence(make([]room.Member, room.MaxMembersPerEvent+1), make([]room.LeftMember, room.MaxMembersPerEvent), noon)
-	var sizes []int
-	for i, e := range events {
-		if want := room.Seq(8 + i); e.Seq != want {
-			t.Errorf("seq %d, want %d", e.Seq, want)
-		}
-		switch b := e.Body.(type) {
-		case room.MembersJoined:
-			sizes = append(sizes, len(b.MemberList))
-		case room.MembersLeft:
-			sizes = append(sizes, -len(b.MemberList))
-		}
-	}
-	if want := []int{room.MaxMembersPerEvent, 1, -room.MaxMembersPerEvent}; !slices.Equal(sizes, want) || r.LastSeq != 10 || r.PresencePending {
-		t.Errorf("events of %v members, want %v; the room is %+v", sizes, want, r)
-	}
-}
-
-func TestFlushPresenceBoundsBytes(t *testing.T) {
-	t.Parallel()
-	const most = room.MaxMembersEventBytes
-	joined := make([]room.Member, 60)
-	for i := range joined {
-		joined[i].UserData = strings.Repeat("\x01", room.MaxUserDataBytes) // each byte needs six in JSON
-	}
-	_, events := room.Room{ID: "r"}.FlushPresence(joined, nil, noon)
-	users := 0
-	for _, e := range events {
-		encoded, err := e.MarshalJSON()
-		if n := len(e.Body.(room.MembersJoined).MemberList); err != nil || len(encoded) > most || n == 0 {
-			t.Errorf("an event of %d members has %d bytes, %v", n, len(encoded), err)
-		}
-		users += len(e.Body.(room.MembersJoined).MemberList)
-	}
-	if users != len(joined) || len(events) != 3 {
-		t.Errorf("%d members in %d events, want %d in 3", users, len(events), len(joined))
-	}
-}
-
 func TestBannedUserCannotJoin(t *testing.T) {
 	t.Parallel()
 	r := room.Room{ID: "r", Config: room.Config{MaxMembers: 1}}
@@ -345,14 +194,14 @@ func TestBannedUserCannotJoin(t *testing.T) {
 
 func TestDestroyRemovesAllSessions(t *testing.T) {
 	t.Parallel()
-	r := room.Room{ID: "r", Generation: 4, MemberCount: 1, LastSeq: 3, DestroyAt: room.InstantOf(noon)}
+	r := room.Room{ID: "r", Generation: 4, MemberCount: 1, LastSeq: 3, DestroyAt: room.InstantOf(noon), MemberEvents: room.MemberEventsNames}
 	left := []room.LeftMember{{User: room.User{ID: "alice"}, Reason: room.ReasonRoomDestroyed}}
 	destroyed, c := r.Destroy([]room.SessionID{"tab", "phone"}, left, "over", noon)
 	if destroyed.DestroyedAt != noon || destroyed.DestroyAt != 0 || destroyed.MemberCount != 0 || destroyed.LastSeq != 4 {
 		t.Errorf("the room is %+v", destroyed)
 	}
 	want := room.Change{
-		Events: []room.Event{{Room: "r", Log: 4, Seq: 4, At: noon, Body: room.MembersLeft{MemberList: left}}},
+		Events: []room.Event{{Room: "r", Log: 4, Seq: 4, At: noon, Body: room.MembersLeft{MemberList: left, MemberCount: new(0)}}},
 		Left: []room.Left{
 			{Session: "tab", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, AdminReason: "over"},
 			{Session: "phone", Room: "r", Generation: 4, Reason: room.ReasonRoomDestroyed, AdminReason: "over"},

@@ -34,6 +34,7 @@ func (r Room) Update(u RoomUpdate, now time.Time) (Room, Change, error) {
 	r.Name, r.Config = name, config
 	r, c.Events = r.append(c.Events, now, RoomUpdated{Name: name, Config: config, OperatedInfo: operatedBy(u.By)})
 	r.SettingsVersion = r.LastSeq
+	r = r.withPending(false) // the next flush publishes another kind of member events
 	return r, c, nil
 }
 

@@ -16,7 +16,10 @@ func TestUpdateRoom(t *testing.T) {
 	at := func(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
 	base := room.Room{
 		ID: "r", Generation: 7, Name: "old", CreatedAt: room.InstantOf(noon), LastSeq: 5, SettingsVersion: 3, MemberCount: 2,
-		Config: room.Config{DestroyDelay: 10, UnusedTimeout: 60, MemberTimeout: 30, MaxMembers: 5, SameUser: room.SameUserAllow},
+		MemberEvents: room.MemberEventsNames,
+		Config: roomConfig(func(c *room.Config) {
+			c.DestroyDelay, c.UnusedTimeout, c.MaxMembers = 10, 60, 5
+		}),
 	}
 	with := func(change func(*room.Room)) room.Room {
 		r := base
@@ -51,13 +54,19 @@ func TestUpdateRoom(t *testing.T) {
 				DestroyDelay: new(room.Seconds(1)), UnusedTimeout: new(room.Seconds(2)), MemberTimeout: new(room.Seconds(5)), MaxMembers: new(1),
 				SameUser: new(room.SameUserReject), HistoryVisible: new(room.HistorySinceJoined),
 				Lifetime: new(room.LifetimeKept), History: new(room.HistoryNone), RetentionDays: new(7), RetentionCount: new(8),
+				Presence: new(room.PresenceBatched), NamesUpTo: new(2),
 			}},
 			want: func(r *room.Room) {
 				r.Config = room.Config{
 					DestroyDelay: 1, UnusedTimeout: 2, MemberTimeout: 5, MaxMembers: 1, SameUser: room.SameUserReject, HistoryVisible: room.HistorySinceJoined,
 					Lifetime: room.LifetimeKept, History: room.HistoryNone, RetentionDays: 7, RetentionCount: 8,
+					Presence: room.PresenceBatched, NamesUpTo: 2,
 				}
 			},
+		},
+		{
+			what: "a size with which the next flush publishes counts", before: base, update: room.RoomUpdate{Settings: room.Settings{NamesUpTo: new(1)}},
+			want: func(r *room.Room) { r.Config.NamesUpTo, r.PresencePending = 1, true },
 		},
 		{
 			what: "the unusedTimeout of an unused room", before: unused, update: room.RoomUpdate{Settings: room.Settings{UnusedTimeout: new(room.Seconds(1))}},

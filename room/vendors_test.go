@@ -59,6 +59,7 @@ var vendors = map[string][]string{
 		"10001 bad token", "10002 token expired", "10022 same user present", "10054 media", "21001 authentication",
 		"21003 no reconnection in time", "21005 fatal",
 	},
+	"Express room callbacks": {"roomUserUpdate ADD", "roomUserUpdate DELETE", "roomOnlineUserCountUpdate"},
 	"ZegoRoomStateChangedReason": {
 		"LOGINING 0", "LOGINED 0", "LOGIN_FAILED 1002033", "LOGIN_FAILED 1002053", "LOGIN_FAILED of switchRoom", "RECONNECTING 1002051",
 		"RECONNECTING 1000017", "RECONNECTED 0", "RECONNECT_FAILED 1002053", "KICKOUT 1002050", "KICKOUT 1002055", "LOGOUT 0", "LOGOUT_FAILED 1002002",

@@ -90,6 +90,8 @@ func TestContractEnums(t *testing.T) {
 		{"HistoryVisible", "HistoryVisible", nil},
 		{"Lifetime", "Lifetime", nil},
 		{"History", "History", nil},
+		{"PresenceMode", "PresenceMode", nil},
+		{"MemberEvents", "MemberEvents", nil},
 		{"ConnectionStateChangedEvent.event", "ConnectionEvent", nil},
 		{"RoomResetEvent.reason", "ResetReason", nil},
 		{"FeedReadyEvent.reason", "ResetReason", []string{"cursorInvalid"}}, // rejected with an error

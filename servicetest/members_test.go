@@ -229,3 +229,143 @@ func TestUserData(t *testing.T) {
 		t.Errorf("joins in the feed: %.60q", inFeed)
 	}
 }
+
+// TestPresenceModes follows rooms of each mode with a member's stream and the feed while users join,
+// are kicked and leave.
+func TestPresenceModes(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	feed, _ := s.admin().follow("")
+	told := func(on *stream) string { // the next event of a log, in short form
+		t.Helper()
+		switch e := on.next(); room.EventType(e.Type) {
+		case room.TypeMembersJoined:
+			b := decoded[room.MembersJoined](on)
+			return fmt.Sprintf("+%s %d", b.MemberList[0].ID, *b.MemberCount)
+		case room.TypeMembersLeft:
+			b := decoded[room.MembersLeft](on)
+			return fmt.Sprintf("-%s %d", b.MemberList[0].ID, *b.MemberCount)
+		case room.TypeMembersCounted:
+			b := decoded[room.MembersCounted](on)
+			return fmt.Sprintf("%d %s", b.MemberCount, b.MemberEvents)
+		default:
+			return e.Type
+		}
+	}
+	for _, c := range []struct {
+		config object
+		first  room.MemberEvents
+		own    string   // the event of alice's own join, which she receives only if it is published later
+		want   []string // what alice receives then
+		last   []string // what only the feed has, of alice's own leave
+	}{
+		{object{"presence": "full"}, "names", "+alice 1", []string{"+bob 2", "+carol 3", "-bob 2", "+dora 3", "-carol 2", "-dora 1", "roomMessageReceived"}, []string{"-alice 0"}},
+		{object{"presence": "batched"}, "names", "+alice 1", []string{"+bob 2", "+carol 3", "-bob 2", "+dora 3", "-carol 2", "-dora 1", "roomMessageReceived"}, []string{"-alice 0"}},
+		{object{"presence": "counts"}, "counts", "1 counts", []string{"2 counts", "3 counts", "2 counts", "3 counts", "2 counts", "1 counts", "roomMessageReceived"}, []string{"0 counts"}},
+		{object{"presence": "none"}, "none", "", []string{"roomMessageReceived"}, nil},
+		// bob's and carol's joins have names: the room changes when it has published them.
+		{object{"namesUpTo": 2}, "names", "+alice 1", []string{"+bob 2", "+carol 3", "3 counts", "2 counts", "3 counts", "2 counts", "1 names", "roomMessageReceived"}, []string{"-alice 0"}},
+	} {
+		id := room.RoomID(fmt.Sprint(c.config))
+		users := map[room.UserID]*client{}
+		for _, user := range []room.UserID{"alice", "bob", "carol", "dora"} {
+			users[user] = s.login(user)
+		}
+		alice, bob := users["alice"], users["bob"]
+		created := as[struct{ Room room.Room }](alice.call("POST", roomPath(id, "/enter"), object{"config": c.config}).is(http.StatusCreated)).Room
+		if created.MemberEvents != c.first || created.MemberCount != 1 {
+			t.Errorf("%s is created with %s and %d members", id, created.MemberEvents, created.MemberCount)
+		}
+		s.sweep()
+		a, _ := alice.listen()
+		b, _ := bob.listen()
+		count := func(want int, ids string) {
+			t.Helper()
+			s.sweep()
+			page := as[memberPage](alice.call("GET", roomPath(id, "/members"), nil).is(http.StatusOK))
+			n := as[struct{ Count int }](alice.call("GET", roomPath(id, "/members/count"), nil).is(http.StatusOK)).Count
+			if page.ids() != ids || n != want {
+				t.Errorf("%s has %d members, %s, want %s", id, n, page.ids(), ids)
+			}
+		}
+		bob.enter(id)
+		count(2, "alice bob")
+		users["carol"].enter(id)
+		count(3, "alice bob carol")
+		s.admin().call("POST", adminPath(id, "/kick"), object{"userIDs": []string{"bob"}, "reason": "out"}).is(http.StatusOK)
+		count(2, "alice carol")
+		users["dora"].enter(id)
+		count(3, "alice carol dora")
+		users["carol"].leave(id)
+		count(2, "alice dora")
+		users["dora"].leave(id)
+		count(1, "alice")
+		alice.send(id, "over")
+		logged := c.want
+		if c.own != "" {
+			logged = append([]string{c.own}, c.want...)
+		}
+		received := logged
+		if created.LastSeq == 1 {
+			received = c.want
+		}
+		for i, want := range received {
+			if got := told(a); got != want {
+				t.Errorf("%s: event %d is %q, want %q", id, i+1, got, want)
+			}
+		}
+		// The session itself is always notified.
+		for _, want := range []room.RoomEvent{room.RoomEnter, room.RoomSuccess, room.RoomKickedOut} {
+			e := b.next()
+			for e.Type != string(room.TypeRoomStateChanged) {
+				e = b.next()
+			}
+			if got := decoded[room.RoomStateChanged](b); got.Event != want {
+				t.Errorf("%s: bob is notified of %+v, want %s", id, got, want)
+			}
+		}
+		alice.leave(id)
+		inFeed := slices.Concat([]string{string(room.TypeRoomCreated)}, logged, c.last, []string{string(room.TypeRoomDestroyed)})
+		for i, want := range inFeed {
+			if got := told(feed); got != want {
+				t.Errorf("%s: event %d in the feed is %q, want %q", id, i, got, want)
+			}
+		}
+		for _, u := range users {
+			u.logout()
+		}
+	}
+}
+
+// TestPresenceModeChanges changes the mode of a living room.
+func TestPresenceModeChanges(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	alice, bob := s.login("alice"), s.login("bob")
+	alice.enter("lobby")
+	a, _ := alice.listen()
+	for _, step := range []struct {
+		presence room.PresenceMode
+		events   []room.MemberEvents // after the next sweep
+	}{
+		{"batched", nil}, {"none", []room.MemberEvents{"none"}}, {"none", nil}, {"counts", []room.MemberEvents{"counts"}},
+		{"full", []room.MemberEvents{"names"}}, {"full", nil},
+	} {
+		s.admin().call("PATCH", adminPath("lobby", ""), object{"config": object{"presence": step.presence}}).is(http.StatusOK)
+		s.sweep()
+		alice.send("lobby", "next")
+		var got []room.MemberEvents
+		for e := a.next(); e.Type != string(room.TypeMessagesReceived); e = a.next() {
+			if e.Type == string(room.TypeMembersCounted) {
+				got = append(got, decoded[room.MembersCounted](a).MemberEvents)
+			}
+		}
+		if !slices.Equal(got, step.events) {
+			t.Errorf("%s: the log now has %q, want %q", step.presence, got, step.events)
+		}
+	}
+	bob.enter("lobby")
+	if e := expect[room.MembersJoined](a); *e.MemberCount != 2 {
+		t.Errorf("bob joined: %+v", e)
+	}
+}

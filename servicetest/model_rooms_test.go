@@ -36,6 +36,9 @@ func (w *referenceModel) join(v *modelSession, id room.RoomID, data string) verd
 	case l == nil:
 		return v.entryFailed(id, "enter", refused(404, "room_not_found"))
 	}
+	if l.hasLeft(v.user) {
+		w.flush(l)
+	}
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
 		return v.entryFailed(id, "enter", a)
 	}
@@ -50,6 +53,9 @@ func (w *referenceModel) enter(v *modelSession, id room.RoomID, config room.Conf
 	l, status, done := w.rooms[id], 200, "success"
 	if l == nil {
 		l, status, done = w.newGeneration(id, config), 201, "created"
+	}
+	if l.hasLeft(v.user) {
+		w.flush(l)
 	}
 	if a := w.mayEnter(v, l, len(w.roomsOf(v.user))); a.code != "" {
 		return v.entryFailed(id, "enter", a)
@@ -82,6 +88,9 @@ func (w *referenceModel) switchRoom(
 	}
 	if a := w.mayEnter(v, l, others); a.code != "" {
 		return v.entryFailed(to, "switch", a)
+	}
+	if l.hasLeft(v.user) {
+		w.flush(l)
 	}
 	w.enterGeneration(v, l, "switch", done, data)
 	w.removeSessions(old, []*modelSession{v}, "switched", "")
@@ -135,8 +144,7 @@ func (w *referenceModel) enterGeneration(v *modelSession, l *generation, call, d
 	g := l.member(v.user)
 	if g == nil {
 		g = &modelMember{user: v.user, joined: w.now, data: data}
-		l.memberList = append(l.memberList, g)
-		l.append(w, "joined: %s", g)
+		w.add(l, g)
 		l.MemberCount++
 		l.DestroyAt = 0
 	}
@@ -233,20 +241,22 @@ func (w *referenceModel) removeSessions(l *generation, out []*modelSession, reas
 	if len(out) == 0 {
 		return
 	}
+	var leaving []*modelMember
+	for _, g := range l.memberList {
+		if !slices.ContainsFunc(g.sessions, func(v *modelSession) bool { return !slices.Contains(out, v) }) {
+			leaving = append(leaving, g)
+		}
+	}
+	if l.flushesBefore(leaving) {
+		w.flush(l)
+	}
 	for _, v := range out {
 		w.removeSession(l, v, reason, note)
 	}
-	var left []string
-	l.memberList = slices.DeleteFunc(l.memberList, func(g *modelMember) bool {
-		if len(g.sessions) == 0 {
-			left = append(left, string(g.user)+" "+reason)
-		}
-		return len(g.sessions) == 0
-	})
-	l.MemberCount = len(l.memberList)
-	if len(left) > 0 {
-		l.append(w, "left: %s", strings.Join(left, ", "))
+	if len(leaving) > 0 {
+		w.remove(l, leaving, reason)
 	}
+	l.MemberCount = len(l.memberList)
 	if len(l.memberList) > 0 {
 		return
 	}
@@ -299,6 +309,7 @@ func (w *referenceModel) update(id room.RoomID, patch func(*room.Config)) verdic
 	if patch(&l.Config); l.Config != before {
 		l.append(w, "settings: %+v", l.Config)
 		l.SettingsVersion = l.LastSeq
+		l.changed(false)
 	}
 	if len(l.memberList) == 0 && before.Lifetime == "kept" && l.Config.Lifetime != "kept" {
 		l.used, l.emptySince = true, w.now

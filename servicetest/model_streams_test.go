@@ -128,7 +128,7 @@ func (m *model) checkStream(s *slot) {
 				s.client.fence()
 			}
 			continue // the reference model has no fences, so a stream never resumes from one
-		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMemberAttributesUpdated), string(room.TypeMessagesReceived), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
+		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMembersCounted), string(room.TypeMemberAttributesUpdated), string(room.TypeMessagesReceived), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skipOptional("")
 			m.checkLogEvent(s, e)
 		default:
@@ -238,12 +238,17 @@ func (m *model) textOf(e event) string {
 	var list []string
 	switch room.EventType(e.Type) {
 	case room.TypeMembersJoined:
-		return "joined: " + m.names(bodyOf[room.MembersJoined](m, e).MemberList)
+		joined := bodyOf[room.MembersJoined](m, e)
+		return "joined: " + m.names(joined.MemberList) + now(joined.MemberCount)
 	case room.TypeMembersLeft:
-		for _, left := range bodyOf[room.MembersLeft](m, e).MemberList {
-			list = append(list, fmt.Sprintf("%s %s", left.ID, left.Reason))
+		left := bodyOf[room.MembersLeft](m, e)
+		for _, member := range left.MemberList {
+			list = append(list, fmt.Sprintf("%s %s", member.ID, member.Reason))
 		}
-		return "left: " + strings.Join(list, ", ")
+		return "left: " + sorted(list) + now(left.MemberCount)
+	case room.TypeMembersCounted:
+		counted := bodyOf[room.MembersCounted](m, e)
+		return fmt.Sprintf("counted: %d, %s", counted.MemberCount, counted.MemberEvents)
 	case room.TypeMemberAttributesUpdated:
 		for _, info := range bodyOf[room.MemberAttributesUpdated](m, e).Infos {
 			list = append(list, fmt.Sprintf("%s is now %q", info.UserID, *info.UserData))

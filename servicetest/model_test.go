@@ -124,8 +124,10 @@ func drawMove(t *rapid.T) move {
 			HistoryVisible: one(t, "historyVisible", room.HistoryAll, room.HistorySinceJoined),
 			Lifetime:       one(t, "lifetime", room.LifetimeUntilEmpty, room.LifetimeUntilEmpty, room.LifetimeKept),
 			History:        one(t, "history", room.HistoryStored, room.HistoryNone), RetentionDays: one(t, "retentionDays", 0, 1), RetentionCount: one(t, "retentionCount", 0, 1),
+			Presence:  one(t, "presence", room.PresenceFull, room.PresenceFull, room.PresenceBatched, room.PresenceCounts, room.PresenceNone),
+			NamesUpTo: one(t, "namesUpTo", room.MaxMaxMembers, room.MaxMaxMembers, 2, 1),
 		}
-		v.setting = one(t, "setting", "memberTimeout", "maxMembers", "destroyDelay", "unusedTimeout", "sameUser", "lifetime", "all", "none")
+		v.setting = one(t, "setting", "memberTimeout", "maxMembers", "destroyDelay", "unusedTimeout", "sameUser", "lifetime", "presence", "namesUpTo", "all", "none")
 		v.to, v.create = one(t, "to", modelRoomIDs...), one(t, "create", true, false)
 	case "listen":
 		v.cursor = one(t, "cursor", "newest", "none", "newest", "newest", "older", "garbage")
@@ -305,6 +307,7 @@ func (v move) update() (body object, patch func(*room.Config)) {
 	fields := map[string]any{
 		"memberTimeout": v.config.MemberTimeout, "maxMembers": v.config.MaxMembers, "destroyDelay": v.config.DestroyDelay,
 		"unusedTimeout": v.config.UnusedTimeout, "sameUser": v.config.SameUser, "lifetime": v.config.Lifetime,
+		"presence": v.config.Presence, "namesUpTo": v.config.NamesUpTo,
 	}
 	switch v.setting {
 	case "none":
@@ -326,6 +329,10 @@ func (v move) update() (body object, patch func(*room.Config)) {
 			c.SameUser = v.config.SameUser
 		case "lifetime":
 			c.Lifetime = v.config.Lifetime
+		case "presence":
+			c.Presence = v.config.Presence
+		case "namesUpTo":
+			c.NamesUpTo = v.config.NamesUpTo
 		}
 	}
 }

@@ -40,8 +40,12 @@ type ban struct {
 // generation is one generation of a room.
 type generation struct {
 	room.Room
-	memberList []*modelMember // in the order in which they entered
-	log        []logEntry     // from seq 1
+	memberList []*modelMember // in the order of their seqs, and of their IDs
+	// pending means that the next sweep publishes something about members: such as the users who
+	// are gone, with the reason.
+	pending bool
+	gone    []string
+	log     []logEntry // from seq 1
 	// used means that a session has joined, and emptySince is when the last member left.
 	used       bool
 	emptySince time.Duration
@@ -49,10 +53,13 @@ type generation struct {
 
 // modelMember is a member of a room, with its sessions there.
 type modelMember struct {
-	user     room.UserID
-	joined   time.Duration
-	data     string // user data
-	sessions []*modelSession
+	user   room.UserID
+	joined time.Duration
+	data   string // user data
+	// unpublished means that the join is not in the log yet.
+	unpublished bool
+	seq         int // of the log when the user joined
+	sessions    []*modelSession
 }
 
 func (g *modelMember) String() string { return fmt.Sprintf("%s@%v %s", g.user, g.joined, g.data) }
@@ -220,7 +227,9 @@ func (w *referenceModel) roomsOf(user room.UserID) (in []*generation) {
 }
 
 func (w *referenceModel) newGeneration(id room.RoomID, config room.Config) *generation {
-	return &generation{Room: room.Room{ID: id, Config: config, CreatedAt: room.InstantOf(w.instant())}}
+	l := &generation{Room: room.Room{ID: id, Config: config, CreatedAt: room.InstantOf(w.instant()), MemberEvents: "names"}}
+	l.MemberEvents = l.wanted()
+	return l
 }
 
 // Streams and time.
@@ -286,6 +295,11 @@ func (w *referenceModel) sweepDue() {
 	for _, l := range sortedGenerations(overdue) {
 		w.removeSessions(l, overdue[l], "timedOut", "")
 	}
+	for _, l := range w.rooms {
+		if l.pending {
+			w.flush(l)
+		}
+	}
 	maps.DeleteFunc(w.rooms, func(_ room.RoomID, l *generation) bool {
 		return l.DestroyAt != 0 && !l.DestroyAt.Time().After(w.instant())
 	})
@@ -319,8 +333,8 @@ func (w *referenceModel) deadlines() []time.Duration {
 
 // describe formats a room as the API returns it.
 func describe(r room.Room, began time.Time) string {
-	text := fmt.Sprintf("%s/%d of %v %+v since %d: %d members, seq %d",
-		r.ID, r.Generation, r.CreatedAt.Time().Sub(began), r.Config, r.SettingsVersion, r.MemberCount, r.LastSeq)
+	text := fmt.Sprintf("%s/%d of %v %+v since %d: %d members by %s, seq %d",
+		r.ID, r.Generation, r.CreatedAt.Time().Sub(began), r.Config, r.SettingsVersion, r.MemberCount, r.MemberEvents, r.LastSeq)
 	if r.DestroyAt != 0 {
 		text += fmt.Sprintf(", goes at %v", r.DestroyAt.Time().Sub(began))
 	}

@@ -191,13 +191,19 @@ func randomStep(
 
 // randomSettings returns changes of settings, with which the rooms stay as large as they are.
 func randomSettings(random *rand.Rand) room.Settings {
+	modes := []room.PresenceMode{room.PresenceBatched, room.PresenceCounts, room.PresenceNone, room.PresenceFull}
 	return room.Settings{
+		Presence: new(modes[min(random.IntN(10), 3)]), NamesUpTo: new([]int{3, room.PresenceBatchThreshold, room.MaxMaxMembers}[min(random.IntN(10), 2)]),
 		DestroyDelay: new(room.Seconds(random.IntN(3))), UnusedTimeout: new(room.Seconds(1 + random.IntN(3))),
 		MemberTimeout: new(room.Seconds(5 + random.IntN(30))), Lifetime: new([]room.Lifetime{room.LifetimeUntilEmpty, room.LifetimeUntilEmpty, room.LifetimeKept}[random.IntN(3)]),
 		History: new([]room.History{room.HistoryStored, room.HistoryNone}[random.IntN(2)]), RetentionCount: new(random.IntN(2) * (1 + random.IntN(50))),
 		SameUser: new([]room.SameUser{room.SameUserAllow, room.SameUserReplace, room.SameUserReject}[random.IntN(3)]),
 	}
 }
+
+// alwaysNamed is the condition that a log has always published who joins and leaves, as far as it can
+// be read.
+const alwaysNamed = `generation NOT IN (SELECT generation FROM events WHERE type = 'roomMemberCountUpdated')`
 
 // invariants must hold at any time. Each query counts violations.
 var invariants = map[string]string{
@@ -261,7 +267,7 @@ var invariants = map[string]string{
 		WITH moves AS (
 			SELECT generation, seq, type = 'roomMemberJoined' AS joined, m ->> 'userID' AS user_id
 			FROM events, jsonb_array_elements(body::jsonb -> 'memberList') m
-			WHERE type IN ('roomMemberJoined', 'roomMemberLeft')
+			WHERE type IN ('roomMemberJoined', 'roomMemberLeft') AND ` + alwaysNamed + `
 		), pairs AS (
 			SELECT joined, lag(joined, 1, CASE WHEN oldest_seq = 1 THEN false ELSE NOT joined END) OVER (
 				PARTITION BY generation, user_id ORDER BY seq) AS was_in
@@ -272,7 +278,7 @@ var invariants = map[string]string{
 		WITH moves AS (
 			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id, type = 'roomMemberJoined' AS joined
 			FROM events JOIN rooms USING (generation), jsonb_array_elements(body::jsonb -> 'memberList') m
-			WHERE type IN ('roomMemberJoined', 'roomMemberLeft') AND destroyed_at IS NULL
+			WHERE type IN ('roomMemberJoined', 'roomMemberLeft') AND destroyed_at IS NULL AND ` + alwaysNamed + `
 			ORDER BY generation, m ->> 'userID', seq DESC
 		)
 		SELECT count(*) FROM (SELECT generation, user_id FROM moves WHERE joined) a
@@ -280,7 +286,28 @@ var invariants = map[string]string{
 			SELECT generation, user_id FROM members WHERE announced
 			UNION ALL SELECT generation, user_id FROM partings JOIN rooms USING (generation) WHERE destroyed_at IS NULL
 		) b USING (generation, user_id) JOIN rooms r USING (generation)
-		WHERE b.user_id IS NULL OR (a.user_id IS NULL AND r.oldest_seq = 1)`,
+		WHERE b.user_id IS NULL OR (a.user_id IS NULL AND r.oldest_seq = 1 AND r.member_events = 'names' AND r.` + alwaysNamed + `)`,
+	"events with names say how many members the log has": `
+		WITH moves AS (
+			SELECT generation, seq, type, body::jsonb AS b FROM events
+			WHERE type IN ('roomMemberJoined', 'roomMemberLeft') AND ` + alwaysNamed + `
+		), counted AS (
+			SELECT generation, (b ->> 'memberCount')::int AS says, sum(jsonb_array_length(b -> 'memberList')
+				* CASE type WHEN 'roomMemberJoined' THEN 1 ELSE -1 END) OVER (PARTITION BY generation ORDER BY seq) AS n
+			FROM moves
+		)
+		SELECT count(*) FROM counted JOIN rooms USING (generation) WHERE oldest_seq = 1 AND says IS DISTINCT FROM n`,
+	"the newest count is the number of members, unless another is pending": `
+		WITH newest AS (
+			SELECT DISTINCT ON (generation) generation, type, (body::jsonb ->> 'memberCount')::int AS says, body::jsonb ->> 'memberEvents' AS events
+			FROM events WHERE type IN ('roomMemberJoined', 'roomMemberLeft', 'roomMemberCountUpdated') ORDER BY generation, seq DESC
+		)
+		SELECT count(*) FROM rooms JOIN newest USING (generation) WHERE destroyed_at IS NULL AND NOT untold
+			AND (says <> member_count AND member_events <> 'none' OR coalesce(events, 'names') <> member_events)`,
+	"a room without names has no pending ones": `
+		SELECT count(*) FROM rooms r WHERE member_events <> 'names' AND destroyed_at IS NULL AND (
+			EXISTS (SELECT FROM members m WHERE m.generation = r.generation AND NOT announced)
+			OR EXISTS (SELECT FROM partings p WHERE p.generation = r.generation))`,
 	"the user data of a member is the newest in the log": `
 		WITH told AS (
 			SELECT DISTINCT ON (generation, m ->> 'userID') generation, m ->> 'userID' AS user_id, coalesce(m ->> 'userData', '') AS data, seq
@@ -300,7 +327,7 @@ var invariants = map[string]string{
 		WITH moves AS (
 			SELECT DISTINCT ON (generation, m ->> 'userID') type = 'roomMemberJoined' AS joined
 			FROM events JOIN rooms USING (generation), jsonb_array_elements(body::jsonb -> 'memberList') m
-			WHERE type IN ('roomMemberJoined', 'roomMemberLeft') AND destroyed_at IS NOT NULL
+			WHERE type IN ('roomMemberJoined', 'roomMemberLeft') AND destroyed_at IS NOT NULL AND ` + alwaysNamed + `
 			ORDER BY generation, m ->> 'userID', seq DESC
 		)
 		SELECT count(*) FROM moves WHERE joined`,

@@ -224,7 +224,7 @@ func join(
 // and its log. It queues nothing if the session is already in the room. The change contains the
 // presence IDs only after the batch has been sent.
 func queueJoin(b *pgx.Batch, r room.Room, request room.JoinRequest, now time.Time) (room.Room, room.Change, error) {
-	batched, members := r.BatchesPresence(), r.MemberCount
+	batched, members := r.BatchesJoin(), r.MemberCount
 	r, c, err := r.Join(request, now) // returns the room unchanged if it rejects the request
 	if err != nil {
 		return r, room.Change{}, err

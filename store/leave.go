@@ -138,7 +138,7 @@ func leave(
 			return room.Change{}, err
 		}
 	}
-	batched, version := r.BatchesPresence(), r.AttributesVersion
+	batched, version := r.BatchesLeave(requests), r.AttributesVersion
 	r, c := r.Leave(requests, reason, adminReason, now)
 	var b pgx.Batch
 	queueLeft(&b, c.Left, now)

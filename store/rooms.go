@@ -11,7 +11,8 @@ import (
 )
 
 const roomColumns = `r.generation, r.room_id, r.room_name, r.destroy_delay, r.unused_timeout, r.member_timeout,
-	r.max_members, r.same_user, r.history_visible, r.lifetime, r.history, r.retention_days, r.retention_count, r.updated_seq, r.member_count,
+	r.max_members, r.same_user, r.history_visible, r.lifetime, r.history, r.retention_days, r.retention_count, r.presence,
+	r.names_up_to, r.updated_seq, r.member_count, r.member_events,
 	(SELECT last_seq FROM logs l WHERE l.generation = r.generation), r.oldest_seq, r.created_at, r.destroy_at, r.empty_since, r.untold,
 	coalesce((SELECT version FROM room_attributes a WHERE a.generation = r.generation), 0),
 	(SELECT pairs FROM room_attributes a WHERE a.generation = r.generation)`
@@ -27,7 +28,8 @@ func scanRoom(row pgx.Row, more ...any) (room.Room, error) {
 	err := row.Scan(append([]any{
 		&r.Generation, &r.ID, &r.Name, &r.Config.DestroyDelay, &r.Config.UnusedTimeout, &r.Config.MemberTimeout,
 		&r.Config.MaxMembers, &r.Config.SameUser, &r.Config.HistoryVisible, &r.Config.Lifetime, &r.Config.History,
-		&r.Config.RetentionDays, &r.Config.RetentionCount, &r.SettingsVersion, &r.MemberCount, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &empty, &r.PresencePending,
+		&r.Config.RetentionDays, &r.Config.RetentionCount, &r.Config.Presence, &r.Config.NamesUpTo,
+		&r.SettingsVersion, &r.MemberCount, &r.MemberEvents, &r.LastSeq, &r.OldestSeq, &createdAt, &destroyAt, &empty, &r.PresencePending,
 		&r.AttributesVersion, &pairs,
 	}, more...)...)
 	r.CreatedAt = room.InstantOf(createdAt)
@@ -91,19 +93,21 @@ func (s *Store) insertRoom(
 	ctx context.Context, tx pgx.Tx, id room.RoomID, opts room.RoomOptions, by room.UserID, now time.Time,
 ) (room.Room, error) {
 	r := room.Room{ID: id, Name: opts.Name, Config: opts.Settings.Over(s.opts.Defaults), CreatedAt: room.InstantOf(now), OldestSeq: 1}
+	r.MemberEvents = r.Config.FirstMemberEvents()
 	r.Attributes = room.NewAttributes(opts.Attributes, by)
 	err := tx.QueryRow(ctx, `
 		WITH room AS (
 			INSERT INTO rooms (room_id, room_name, destroy_delay, unused_timeout, member_timeout, max_members, same_user,
-				history_visible, lifetime, history, retention_days, retention_count, creator_id, member_count, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), 0, $14)
+				history_visible, lifetime, history, retention_days, retention_count, creator_id, presence, names_up_to, member_events,
+				member_count, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, nullif($13, ''), $15, $16, $17, 0, $14)
 			ON CONFLICT (room_id) WHERE destroyed_at IS NULL DO NOTHING
 			RETURNING generation
 		)
 		INSERT INTO logs (generation, last_seq) SELECT generation, 0 FROM room RETURNING generation`,
 		r.ID, r.Name, r.Config.DestroyDelay, r.Config.UnusedTimeout, r.Config.MemberTimeout, r.Config.MaxMembers,
 		r.Config.SameUser, r.Config.HistoryVisible, r.Config.Lifetime, r.Config.History, r.Config.RetentionDays, r.Config.RetentionCount,
-		by, now).Scan(&r.Generation)
+		by, now, r.Config.Presence, r.Config.NamesUpTo, r.MemberEvents).Scan(&r.Generation)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return room.Room{}, room.ErrRoomExists
 	}
@@ -336,11 +340,11 @@ func queueRoom(b *pgx.Batch, r room.Room, events []room.Event) error {
 	b.Queue("UPDATE logs SET last_seq = $2, last_xact = "+nextXact+", closed = $3 WHERE generation = $1",
 		r.Generation, r.LastSeq, !r.DestroyedAt.IsZero())
 	b.Queue(`
-		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6, empty_since = $7,
+		UPDATE rooms SET member_count = $2, destroy_at = $3, destroyed_at = $4, destroy_reason = nullif($5, ''), untold = $6, empty_since = $7, member_events = $8,
 			destroyed_xact = CASE WHEN $4::timestamptz IS NOT NULL THEN (SELECT last_xact FROM logs WHERE generation = $1) END
 		WHERE generation = $1`,
 		r.Generation, r.MemberCount, nullInstant(r.DestroyAt), nullTime(r.DestroyedAt), r.DestroyReason, r.PresencePending,
-		nullInstant(r.EmptySince))
+		nullInstant(r.EmptySince), r.MemberEvents)
 	for _, e := range events {
 		body, err := encodeBody(e.Body)
 		if err != nil {

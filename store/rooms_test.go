@@ -56,7 +56,7 @@ func TestRoomIsDestroyedWithItsLastMember(t *testing.T) {
 	want := room.Room{
 		ID: "lobby", Generation: first.Generation, Name: "The lobby",
 		Config:      defaults(func(c *room.Config) { c.MaxMembers = 7 }),
-		MemberCount: 1, LastSeq: 1, OldestSeq: 1, CreatedAt: first.CreatedAt, LastAt: first.LastAt,
+		MemberCount: 1, LastSeq: 1, MemberEvents: room.MemberEventsNames, OldestSeq: 1, CreatedAt: first.CreatedAt, LastAt: first.LastAt,
 		Attributes: room.Attributes{},
 	}
 	if diff := cmp.Diff(want, first); diff != "" {
@@ -176,7 +176,7 @@ func TestMemberTimesOutAfterItsStreamEnds(t *testing.T) {
 		By: room.Server(),
 		Events: []room.Event{{
 			Room: "lobby", Log: r.Generation, Seq: 3,
-			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonTimedOut}}},
+			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonTimedOut}}, MemberCount: new(1)},
 		}},
 		Left: []room.Left{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonTimedOut}},
 	}

@@ -96,7 +96,7 @@ func TestEndSessionLeavesItsRooms(t *testing.T) {
 		By: as(alice),
 		Events: []room.Event{{
 			Room: "lobby", Log: r.Generation, Seq: 3,
-			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonLoggedOut}}},
+			Body: room.MembersLeft{MemberList: []room.LeftMember{{User: alice.User, Reason: room.ReasonLoggedOut}}, MemberCount: new(1)},
 		}},
 		Left:  []room.Left{{Session: alice.ID, Room: "lobby", Generation: r.Generation, Reason: room.ReasonLoggedOut}},
 		Ended: []room.EndedSession{{Session: alice.ID, Reason: room.EndLoggedOut}},

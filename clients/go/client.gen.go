@@ -116,16 +116,16 @@ func (e FeedReadyEventReason) Valid() bool {
 
 // Defines values for History.
 const (
-	None   History = "none"
-	Stored History = "stored"
+	HistoryNone   History = "none"
+	HistoryStored History = "stored"
 )
 
 // Valid indicates whether the value is a known member of the History enum.
 func (e History) Valid() bool {
 	switch e {
-	case None:
+	case HistoryNone:
 		return true
-	case Stored:
+	case HistoryStored:
 		return true
 	default:
 		return false
@@ -276,6 +276,27 @@ func (e MediaContentType) Valid() bool {
 	}
 }
 
+// Defines values for MemberEvents.
+const (
+	MemberEventsCounts MemberEvents = "counts"
+	MemberEventsNames  MemberEvents = "names"
+	MemberEventsNone   MemberEvents = "none"
+)
+
+// Valid indicates whether the value is a known member of the MemberEvents enum.
+func (e MemberEvents) Valid() bool {
+	switch e {
+	case MemberEventsCounts:
+		return true
+	case MemberEventsNames:
+		return true
+	case MemberEventsNone:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for MessageRecalled.
 const (
 	True MessageRecalled = true
@@ -348,6 +369,30 @@ func (e NodeState) Valid() bool {
 	case Running:
 		return true
 	case Stopping:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PresenceMode.
+const (
+	PresenceModeBatched PresenceMode = "batched"
+	PresenceModeCounts  PresenceMode = "counts"
+	PresenceModeFull    PresenceMode = "full"
+	PresenceModeNone    PresenceMode = "none"
+)
+
+// Valid indicates whether the value is a known member of the PresenceMode enum.
+func (e PresenceMode) Valid() bool {
+	switch e {
+	case PresenceModeBatched:
+		return true
+	case PresenceModeCounts:
+		return true
+	case PresenceModeFull:
+		return true
+	case PresenceModeNone:
 		return true
 	default:
 		return false
@@ -1425,11 +1470,25 @@ type MemberAttributesReply struct {
 	Seq ListSeq `json:"seq"`
 }
 
+// MemberCount The number of members according to the room's events up to this one. In a large room, joins
+// and leaves that are published later are not included. Absent in events that were stored by
+// an earlier release.
+//
+// Example: 2
+type MemberCount = int
+
 // MemberCountReply The number of members of a room.
 type MemberCountReply struct {
 	// Count The number of users in the room.
 	Count int `json:"count"`
 }
+
+// MemberEvents What the room publishes about members at the moment, by its settings and its size: who joins
+// and leaves (`names`), how many members there are (`counts`), or nothing (`none`). A change is
+// a `roomMemberCountUpdated`.
+//
+// Example: names
+type MemberEvents string
 
 // MemberListReply A page of members.
 type MemberListReply struct {
@@ -1614,6 +1673,12 @@ type MessageReply struct {
 	Message Message `json:"message"`
 }
 
+// NamesUpTo The number of members above which the room publishes counts, whatever `presence` says,
+// except with `none`. It publishes names again when it has at most half as many members.
+//
+// Example: 1000000
+type NamesUpTo = int
+
 // Node A server that uses the database.
 type Node struct {
 	// HeardSince Since when the answering server has heard this one without a pause. Absent for the
@@ -1726,6 +1791,21 @@ type PeerMessageReceivedEvent struct {
 	// Seq The number of an event in its log, counted from 1 without gaps.
 	Seq *Seq `json:"seq,omitempty"`
 }
+
+// PresenceMode How the joins and leaves of members are published.
+//
+//   - `full`: one by one while the room has fewer than 100 members, and from then on in batches,
+//     about once a second.
+//   - `batched`: in batches, about once a second.
+//   - `counts`: as the number of members, about once a second: `roomMemberCountUpdated` instead
+//     of `roomMemberJoined` and `roomMemberLeft`.
+//   - `none`: not at all.
+//
+// The list and the number of members can be read in each mode. A session is always notified of
+// its own joins and leaves, by `roomStateChanged`.
+//
+// Example: full
+type PresenceMode string
 
 // Priority Messages of low priority are shed first when a stream cannot keep up. A stored message is
 // never shed.
@@ -1945,6 +2025,14 @@ type Room struct {
 	// MemberCount The number of users in the room.
 	MemberCount int `json:"memberCount"`
 
+	// MemberEvents What the room publishes about members at the moment, by its settings and its size: who joins
+	// and leaves (`names`), how many members there are (`counts`), or nothing (`none`). A change is
+	// a `roomMemberCountUpdated`.
+	//
+	//
+	// Example: names
+	MemberEvents MemberEvents `json:"memberEvents"`
+
 	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
 	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
 	// created with belong to its creator.
@@ -2070,6 +2158,29 @@ type RoomConfig struct {
 	// Example: 30
 	MemberTimeout MemberTimeout `json:"memberTimeout"`
 
+	// NamesUpTo The number of members above which the room publishes counts, whatever `presence` says,
+	// except with `none`. It publishes names again when it has at most half as many members.
+	//
+	//
+	// Example: 1000000
+	NamesUpTo NamesUpTo `json:"namesUpTo"`
+
+	// Presence How the joins and leaves of members are published.
+	//
+	// - `full`: one by one while the room has fewer than 100 members, and from then on in batches,
+	//   about once a second.
+	// - `batched`: in batches, about once a second.
+	// - `counts`: as the number of members, about once a second: `roomMemberCountUpdated` instead
+	//   of `roomMemberJoined` and `roomMemberLeft`.
+	// - `none`: not at all.
+	//
+	// The list and the number of members can be read in each mode. A session is always notified of
+	// its own joins and leaves, by `roomStateChanged`.
+	//
+	//
+	// Example: full
+	Presence PresenceMode `json:"presence"`
+
 	// RetentionCount The number of the room's newest messages and other events that are stored; older ones are
 	// deleted, but not within 20 minutes. 0 means any number.
 	//
@@ -2142,6 +2253,29 @@ type RoomConfigRequest struct {
 	//
 	// Example: 30
 	MemberTimeout *MemberTimeout `json:"memberTimeout,omitempty"`
+
+	// NamesUpTo The number of members above which the room publishes counts, whatever `presence` says,
+	// except with `none`. It publishes names again when it has at most half as many members.
+	//
+	//
+	// Example: 1000000
+	NamesUpTo *NamesUpTo `json:"namesUpTo,omitempty"`
+
+	// Presence How the joins and leaves of members are published.
+	//
+	// - `full`: one by one while the room has fewer than 100 members, and from then on in batches,
+	//   about once a second.
+	// - `batched`: in batches, about once a second.
+	// - `counts`: as the number of members, about once a second: `roomMemberCountUpdated` instead
+	//   of `roomMemberJoined` and `roomMemberLeft`.
+	// - `none`: not at all.
+	//
+	// The list and the number of members can be read in each mode. A session is always notified of
+	// its own joins and leaves, by `roomStateChanged`.
+	//
+	//
+	// Example: full
+	Presence *PresenceMode `json:"presence,omitempty"`
 
 	// RetentionCount The number of the room's newest messages and other events that are stored; older ones are
 	// deleted, but not within 20 minutes. 0 means any number.
@@ -2279,11 +2413,53 @@ type RoomMemberAttributesUpdatedEvent struct {
 	Seq Seq `json:"seq"`
 }
 
+// RoomMemberCountUpdatedEvent The number of members of a room that publishes counts, about once a second while members
+// join or leave; or the room changes between names, counts and nothing. `memberEvents` says
+// what it publishes about members from here on.
+//
+// A client that follows the members stops when it is not `names`, because members now join and
+// leave without an event. When it is `names`, read the list of members again.
+type RoomMemberCountUpdatedEvent struct {
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
+	// MemberCount The number of users in the room.
+	MemberCount int `json:"memberCount"`
+
+	// MemberEvents What the room publishes about members at the moment, by its settings and its size: who joins
+	// and leaves (`names`), how many members there are (`counts`), or nothing (`none`). A change is
+	// a `roomMemberCountUpdated`.
+	//
+	//
+	// Example: names
+	MemberEvents MemberEvents `json:"memberEvents"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
+
 // RoomMemberJoinedEvent Users became members, because their first session joined.
 type RoomMemberJoinedEvent struct {
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
 	// generation.
 	Generation Generation `json:"generation"`
+
+	// MemberCount The number of members according to the room's events up to this one. In a large room, joins
+	// and leaves that are published later are not included. Absent in events that were stored by
+	// an earlier release.
+	//
+	//
+	// Example: 2
+	MemberCount *MemberCount `json:"memberCount,omitempty"`
 
 	// MemberList The new members.
 	MemberList []Member `json:"memberList"`
@@ -2305,6 +2481,14 @@ type RoomMemberLeftEvent struct {
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
 	// generation.
 	Generation Generation `json:"generation"`
+
+	// MemberCount The number of members according to the room's events up to this one. In a large room, joins
+	// and leaves that are published later are not included. Absent in events that were stored by
+	// an earlier release.
+	//
+	//
+	// Example: 2
+	MemberCount *MemberCount `json:"memberCount,omitempty"`
 
 	// MemberList The users who left.
 	MemberList []struct {
@@ -4014,16 +4198,17 @@ type ClientInterface interface {
 	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
-	// meanwhile: begin again.
+	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
+	// `memberEvents` `names`. If the room's `memberEvents` are `counts` or `none`, the list is
+	// exact, but no event keeps it up to date.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 	ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CountMembers Count the members of a room
 	//
-	// The number is exact. It cannot be combined with events, because a room with 100 or more
-	// members publishes joins and leaves about a second later, in batches: to follow the members,
-	// combine `listMembers` with the events.
+	// The number is exact. To follow it, use the `memberCount` of the events instead: in a large
+	// room, they tell of joins and leaves about a second later, in batches.
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
 	CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -5416,7 +5601,9 @@ func (c *Client) UpdateMemberAttributes(ctx context.Context, roomID RoomID, body
 //     `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 //
 // If a later page has another `generation`, the room was destroyed and created again
-// meanwhile: begin again.
+// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
+// `memberEvents` `names`. If the room's `memberEvents` are `counts` or `none`, the list is
+// exact, but no event keeps it up to date.
 //
 // Corresponds with GET /v1/rooms/{roomID}/members (the `ListMembers` operationId).
 func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMembersParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -5433,9 +5620,8 @@ func (c *Client) ListMembers(ctx context.Context, roomID RoomID, params *ListMem
 
 // CountMembers Count the members of a room
 //
-// The number is exact. It cannot be combined with events, because a room with 100 or more
-// members publishes joins and leaves about a second later, in batches: to follow the members,
-// combine `listMembers` with the events.
+// The number is exact. To follow it, use the `memberCount` of the events instead: in a large
+// room, they tell of joins and leaves about a second later, in batches.
 //
 // Corresponds with GET /v1/rooms/{roomID}/members/count (the `CountMembers` operationId).
 func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -9487,7 +9673,9 @@ type ClientWithResponsesInterface interface {
 	//    `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 	//
 	// If a later page has another `generation`, the room was destroyed and created again
-	// meanwhile: begin again.
+	// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
+	// `memberEvents` `names`. If the room's `memberEvents` are `counts` or `none`, the list is
+	// exact, but no event keeps it up to date.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9496,9 +9684,8 @@ type ClientWithResponsesInterface interface {
 
 	// CountMembersWithResponse Count the members of a room
 	//
-	// The number is exact. It cannot be combined with events, because a room with 100 or more
-	// members publishes joins and leaves about a second later, in batches: to follow the members,
-	// combine `listMembers` with the events.
+	// The number is exact. To follow it, use the `memberCount` of the events instead: in a large
+	// room, they tell of joins and leaves about a second later, in batches.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -16056,7 +16243,9 @@ func (c *ClientWithResponses) UpdateMemberAttributesWithResponse(ctx context.Con
 //     `userData` in `roomMemberAttributesUpdated` replaces that of a member.
 //
 // If a later page has another `generation`, the room was destroyed and created again
-// meanwhile: begin again.
+// meanwhile: begin again. Begin again also after a `roomMemberCountUpdated` with the
+// `memberEvents` `names`. If the room's `memberEvents` are `counts` or `none`, the list is
+// exact, but no event keeps it up to date.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -16071,9 +16260,8 @@ func (c *ClientWithResponses) ListMembersWithResponse(ctx context.Context, roomI
 
 // CountMembersWithResponse Count the members of a room
 //
-// The number is exact. It cannot be combined with events, because a room with 100 or more
-// members publishes joins and leaves about a second later, in batches: to follow the members,
-// combine `listMembers` with the events.
+// The number is exact. To follow it, use the `memberCount` of the events instead: in a large
+// room, they tell of joins and leaves about a second later, in batches.
 //
 // Returns a wrapper object for the known response body format(s).
 //

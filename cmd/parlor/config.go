@@ -103,6 +103,8 @@ type ServeCmd struct {
 	History          string        `env:"PARLOR_HISTORY" default:"stored" enum:"stored,none" help:"Whether rooms have a history, unless the room sets its own value. stored: members can list earlier messages; none: messages are only delivered, and stored for 20 minutes for clients that reconnect."`
 	MaxRooms         int           `env:"PARLOR_MAX_ROOMS" default:"0" help:"Maximum number of existing rooms. With a limit, rooms are created one after another. 0 to 100000000; 0 means no limit."`
 	RoomsPerCreator  int           `env:"PARLOR_ROOMS_PER_CREATOR" default:"1000" help:"Maximum number of existing rooms that one user has created. Those that admins created do not count. 0 to 100000; 0 means no limit."`
+	Presence         string        `env:"PARLOR_PRESENCE" default:"full" enum:"full,batched,counts,none" help:"How joins and leaves are published, unless the room sets its own value. full: one by one in rooms of fewer than 100 members, and in larger ones in batches, about once a second; batched: always in batches; counts: only the number of members, about once a second; none: not at all."`
+	NamesUpTo        int           `env:"PARLOR_NAMES_UP_TO" default:"1000000" help:"Number of members above which a room publishes counts instead of joins and leaves, unless the room sets its own value. 1 to 1000000."`
 	RoomsPerUser     int           `env:"PARLOR_ROOMS_PER_USER" default:"20" help:"Maximum number of rooms a user can be in at once. 1 to 64."`
 	SessionsPerUser  int           `env:"PARLOR_SESSIONS_PER_USER" default:"10" help:"Maximum number of sessions per user. A further login ends the oldest session. 1 to 10000."`
 	MessageRate      int           `env:"PARLOR_MESSAGE_RATE" default:"10" help:"Messages per second that a user can send over all sessions, not counting barrage messages. 0 to 10000; 0 means no limit, as for all rates."`
@@ -234,6 +236,7 @@ func (c *ServeCmd) validate() error {
 	checkRange(fault, "PARLOR_ATTRIBUTE_RATE", c.AttributeRate, 0, maxRate)
 	checkRange(fault, "PARLOR_MEMBER_TIMEOUT", c.MemberTimeout, room.MinMemberTimeout, room.MaxMemberTimeout)
 	checkRange(fault, "PARLOR_MAX_MEMBERS", c.MaxMembers, 1, room.MaxMaxMembers)
+	checkRange(fault, "PARLOR_NAMES_UP_TO", c.NamesUpTo, 1, room.MaxMaxMembers)
 	checkRange(fault, "PARLOR_DESTROY_DELAY", c.DestroyDelay, 0, room.MaxDestroyDelay)
 	if c.MaxMembersCeiling < min(c.MaxMembers, room.MaxMaxMembers) || c.MaxMembersCeiling > room.MaxMaxMembers {
 		fault("PARLOR_MAX_MEMBERS_CEILING", "%d is outside PARLOR_MAX_MEMBERS to %d", c.MaxMembersCeiling, room.MaxMaxMembers)

@@ -84,6 +84,8 @@ func (c *ServeCmd) serve(ctx context.Context, to console, log *slog.Logger, toke
 			HistoryVisible: room.HistoryVisible(c.HistoryVisible),
 			Lifetime:       room.LifetimeUntilEmpty,
 			History:        room.History(c.History),
+			Presence:       room.PresenceMode(c.Presence),
+			NamesUpTo:      c.NamesUpTo,
 		},
 		MaxRooms:        c.MaxRooms,
 		RoomsPerCreator: c.RoomsPerCreator,

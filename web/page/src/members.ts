@@ -5,12 +5,6 @@ import { byID, make, nameElement } from './element.ts';
 /** How many members are listed; the others are only counted. */
 const LISTED = 100;
 
-/**
- * The least time between two requests for the number of members, in milliseconds. The page asks for
- * it in large rooms, which publish joins and leaves in batches.
- */
-const RECOUNT_MS = 2000;
-
 /** Members shows the members of the room. It loads them once, and then follows the stream. */
 export class Members {
   readonly #list = byID('member-list', HTMLUListElement);
@@ -19,8 +13,8 @@ export class Members {
   readonly #parlor: Parlor;
   readonly #roomID: string;
   readonly #members: MemberList;
+  /** The number of members by the newest event or request. */
   #total = 0;
-  #recounting: ReturnType<typeof setTimeout> | undefined;
 
   constructor(parlor: Parlor, roomID: string) {
     this.#parlor = parlor;
@@ -31,33 +25,27 @@ export class Members {
 
   async load(): Promise<void> {
     await this.#members.load(LISTED);
-    await this.#count();
+    if (!this.#exact) this.#total = (await this.#parlor.countMembers(this.#roomID)).count;
     this.#show();
   }
 
-  /** Applies a join or a leave of members. */
-  apply(event: StreamEvents['roomMemberJoined'] | StreamEvents['roomMemberLeft']): void {
+  /** Applies a join or a leave of members, or their number. */
+  apply(
+    event: StreamEvents['roomMemberJoined'] | StreamEvents['roomMemberLeft'] | StreamEvents['roomMemberCountUpdated'],
+  ): void {
     this.#members.apply(event);
-    if (!this.#members.complete) this.#recount();
+    if (event.memberCount !== undefined) this.#total = event.memberCount;
     this.#show();
   }
 
-  /** Asks for the number of members, unless all of them are listed. */
-  async #count(): Promise<void> {
-    if (!this.#members.complete) this.#total = (await this.#parlor.countMembers(this.#roomID)).count;
-  }
-
-  #recount(): void {
-    this.#recounting ??= setTimeout(async () => {
-      this.#recounting = undefined;
-      await this.#count().catch(() => {}); // the next event asks again
-      this.#show();
-    }, RECOUNT_MS);
+  /** Whether the list has all members. */
+  get #exact(): boolean {
+    return this.#members.complete && this.#members.current;
   }
 
   #show(): void {
     const members = Array.from(this.#members.members.values()).slice(0, LISTED);
-    const total = this.#members.complete ? this.#members.members.size : this.#total;
+    const total = this.#exact ? this.#members.members.size : this.#total;
     this.#list.replaceChildren(...members.map((member) => this.#row(member)));
     for (const count of this.#counts) count.textContent = String(total);
     const rest = total - members.length;

@@ -249,6 +249,11 @@ export class RoomView {
           this.#log.addLine(event.seq, [nameElement(userName), textForLeave(reason)], { 'data-reason': reason });
         }
       }),
+      parlor.on('roomMemberCountUpdated', (event) => {
+        if (!ours(event)) return;
+        this.#members.apply(event);
+        if (event.memberEvents === 'names') this.#loadOrShowError(() => this.#members.load());
+      }),
       parlor.on('roomMessageReceived', (event) => {
         const { seq } = event;
         if (seq === undefined || !ours({ ...event, seq })) return; // the page shows only stored messages

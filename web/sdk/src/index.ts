@@ -12,7 +12,7 @@ export { developmentToken } from './development-token.ts';
 export { MemberList } from './member-list.ts';
 export { type MessageDraft, type MessageQuery, newMessageID } from './messages.ts';
 export { ParlorError, type ProblemCode } from './problem.ts';
-export type { EnterRoomReply, MemberQuery, RoomOptions } from './rooms.ts';
+export type { EnterRoomReply, JoinOptions, MemberQuery, RoomOptions } from './rooms.ts';
 export type {
   Attributes,
   LeaveReason,
@@ -21,6 +21,7 @@ export type {
   MediaReply,
   Member,
   MemberAttributesInfo,
+  MemberEvents,
   Message,
   Room,
   RoomStateEvent,

@@ -1,24 +1,27 @@
 import type { Parlor } from './parlor.ts';
-import type { Member, StreamEvents } from './types.ts';
+import type { Member, MemberEvents, StreamEvents } from './types.ts';
 
 type Joined = StreamEvents['roomMemberJoined'];
 type Left = StreamEvents['roomMemberLeft'];
 type AttributesUpdated = StreamEvents['roomMemberAttributesUpdated'];
-type Event = Joined | Left | AttributesUpdated;
+type Counted = StreamEvents['roomMemberCountUpdated'];
+type Event = Joined | Left | Counted | AttributesUpdated;
 
 /** The most members in a page of listMembers. */
 const PAGE = 500;
 
 /**
- * The members of a room at any time: a list, and the events after it. Pass it every roomMemberJoined
- * and roomMemberLeft of the room, also before and while the list is loaded; and
- * roomMemberAttributesUpdated, if members change their userData.
+ * The members of a room at any time: a list, and the events after it. Pass it every roomMemberJoined,
+ * roomMemberLeft and roomMemberCountUpdated of the room, also before and while the list is loaded;
+ * and roomMemberAttributesUpdated, if members change their userData.
  */
 export class MemberList {
   readonly #parlor: Parlor;
   readonly #roomID: string;
   #members = new Map<string, Member>();
   #complete = false;
+  #current = false;
+  #memberEvents: MemberEvents;
   #generation = 0;
   /** The event up to which the members are true. */
   #seq = 0;
@@ -26,9 +29,11 @@ export class MemberList {
   /** The events that arrived while the list is loaded. It may or may not include them. */
   #meanwhile: Event[] = [];
 
-  constructor(parlor: Parlor, roomID: string) {
+  /** `memberEvents` is that of the room as it was entered. */
+  constructor(parlor: Parlor, roomID: string, memberEvents: MemberEvents = 'names') {
     this.#parlor = parlor;
     this.#roomID = roomID;
+    this.#memberEvents = memberEvents;
   }
 
   /** The members by userID: those of the list in the order in which they joined, and then others. */
@@ -39,6 +44,14 @@ export class MemberList {
   /** Whether these are all members; false if there were more than load was asked for. */
   get complete(): boolean {
     return this.#complete;
+  }
+
+  /**
+   * Whether the events keep the members up to date. They do not while the room publishes counts or
+   * nothing. After a roomMemberCountUpdated with `names`, load the list again.
+   */
+  get current(): boolean {
+    return this.#current;
   }
 
   /** Loads the list, or the first `most` members. */
@@ -58,6 +71,7 @@ export class MemberList {
       this.#complete = page.nextCursor === undefined;
       this.#generation = first.generation;
       this.#seq = first.seq;
+      this.#current = this.#memberEvents === 'names';
       for (const event of this.#meanwhile) this.#apply(event);
     } finally {
       if (--this.#loading === 0) this.#meanwhile = [];
@@ -66,6 +80,7 @@ export class MemberList {
 
   /** Applies an event, unless the list includes it. */
   apply(event: Event): void {
+    if ('memberEvents' in event) this.#memberEvents = event.memberEvents;
     if (this.#loading > 0) this.#meanwhile.push(event);
     this.#apply(event);
   }
@@ -73,6 +88,10 @@ export class MemberList {
   #apply(event: Event): void {
     if (event.generation !== this.#generation || event.seq <= this.#seq) return;
     this.#seq = event.seq;
+    if ('memberEvents' in event) {
+      this.#current = false; // members joined or left without an event, before it or from now on
+      return;
+    }
     if ('infos' in event) {
       for (const { userID, userData } of event.infos) {
         const member = this.#members.get(userID); // none if the join is not published yet

@@ -347,6 +347,7 @@ export class Parlor {
         break;
       case 'roomMemberJoined':
       case 'roomMemberLeft':
+      case 'roomMemberCountUpdated':
       case 'roomMessageReceived':
       case 'messageRecalled':
       case 'roomAttributesUpdated':

@@ -5,6 +5,7 @@ type Schemas = components['schemas'];
 export type Room = Schemas['Room'];
 export type RoomConfig = Schemas['RoomConfigRequest'];
 export type Member = Schemas['Member'];
+export type MemberEvents = Schemas['MemberEvents'];
 export type User = Schemas['User'];
 export type Message = Schemas['Message'];
 export type Media = Schemas['Media'];
@@ -25,6 +26,7 @@ export interface StreamEvents {
   roomStateChanged: Schemas['RoomStateChangedEvent'];
   roomMemberJoined: Schemas['RoomMemberJoinedEvent'];
   roomMemberLeft: Schemas['RoomMemberLeftEvent'];
+  roomMemberCountUpdated: Schemas['RoomMemberCountUpdatedEvent'];
   roomMessageReceived: Schemas['RoomMessageReceivedEvent'];
   messageRecalled: Schemas['MessageRecalledEvent'];
   roomAttributesUpdated: Schemas['RoomAttributesUpdatedEvent'];
@@ -48,6 +50,7 @@ export const streamEventNames = [
   'roomStateChanged',
   'roomMemberJoined',
   'roomMemberLeft',
+  'roomMemberCountUpdated',
   'roomMessageReceived',
   'messageRecalled',
   'roomAttributesUpdated',

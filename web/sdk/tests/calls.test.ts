@@ -84,11 +84,22 @@ test('a MemberList is the same as the room, whenever events arrive', async () =>
   expect(list.members.get('eve')).toEqual({ ...member('eve', 'at 13'), userData: 'new' });
   expect(list.members.has('nobody')).toBe(false);
 
+  const counted = (seq: number, memberEvents: 'names' | 'counts') =>
+    list.apply({ roomID: 'r', generation: 7, seq, memberCount: 9, memberEvents });
+  expect(list.current).toBe(true);
+  counted(17, 'counts');
+  expect(list.current).toBe(false);
+  const listed = list.load();
+  await page(18, ['a']);
+  await listed;
+  expect(list.current).toBe(false); // it was right when it was loaded
+  counted(19, 'names');
   const reloading = list.load(2);
   await page(20, ['a', 'b'], 'c3');
   await reloading;
   expect(users()).toBe('a, b');
   expect(list.complete).toBe(false);
+  expect(list.current).toBe(true);
 
   const recreated = list.load();
   await page(1, ['a'], 'c4');
