@@ -452,15 +452,12 @@ func (l *restartLoad) sendFiles(ctx context.Context, c *client) {
 func (l *restartLoad) sendFile(c *client, data []byte) {
 	at, offset := "/v1/media/uploads", 0
 	request := func(ctx context.Context, method string, body io.Reader, pairs ...string) (int, error) {
-		reply, err := c.tryTus(ctx, method, at, body, pairs...)
-		if err != nil {
-			return 0, err
-		}
-		at = cmp.Or(reply.Header.Get("Location"), at)
-		if stored := reply.Header.Get("Upload-Offset"); stored != "" {
+		status, header, err := c.tryTus(ctx, method, at, body, pairs...)
+		at = cmp.Or(header.Get("Location"), at)
+		if stored := header.Get("Upload-Offset"); stored != "" {
 			offset, err = strconv.Atoi(stored)
 		}
-		return reply.StatusCode, err
+		return status, err
 	}
 	ok := l.succeed(c, func(ctx context.Context) (int, error) {
 		return request(ctx, http.MethodPost, nil, "Upload-Length", strconv.Itoa(len(data)), "Upload-Metadata", "filename YS5iaW4=")
