@@ -14,7 +14,7 @@ import (
 // TestModel runs random operations at random nodes, over a bus that loses, repeats, delays and
 // reorders packets and from which nodes are cut off. Every session receives every event once and in
 // order, from joining a room until leaving it, and nothing that is sent after the call that removed
-// it.
+// it. Of a message to others it receives the position, and nothing more.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -96,8 +96,9 @@ func (m *model) say(t *rapid.T) {
 		t.Skip("nothing can be stored")
 	}
 	at, log := m.anyNode(), m.anyLog()
+	to := rapid.SliceOfNDistinct(rapid.SampledFrom([]room.UserID{"1", "2", "3", "absent"}), 0, 2, rapid.ID).Draw(t, "to")
 	for range rapid.IntRange(1, 4).Draw(t, "messages") {
-		at.Apply(m.commit(func(c *room.Change) { m.append(c, log) }))
+		at.Apply(m.commit(func(c *room.Change) { m.append(c, log, to...) }))
 	}
 }
 
@@ -165,6 +166,12 @@ func (m *model) check(r *reader) {
 	for log, got := range r.got {
 		if !slices.IsSorted(got) || len(slices.Compact(slices.Clone(got))) != len(got) {
 			m.t.Errorf("session %s received the events %v of log %d", r.id, got, log)
+		}
+		for _, seq := range got {
+			audience := room.Audience(m.logs[log][seq-1].Body)
+			if hidden := audience != nil && !slices.Contains(audience, userOf(r.id)); hidden != r.hidden[position{log, seq}] {
+				m.t.Errorf("session %s received event %d of log %d, which is for %v, as hidden %t", r.id, seq, log, audience, !hidden)
+			}
 		}
 		if last, removed := m.last[place{r.id, log}]; removed && got[len(got)-1] > last {
 			m.t.Errorf("session %s was removed from log %d at %d and received %d", r.id, log, last, got[len(got)-1])

@@ -27,8 +27,18 @@ type reader struct {
 	rest   []byte
 	lastID string
 	got    map[room.LogID][]room.Seq
-	all    []string // the data of all events
+	hidden map[position]bool // those of got of which it received only the position
+	all    []string          // the data of all events
 }
+
+// position is a position in a log.
+type position struct {
+	log room.LogID
+	seq room.Seq
+}
+
+// userOf returns the user of a session.
+func userOf(id room.SessionID) room.UserID { return room.UserID(id) }
 
 func (w *world) open(id room.SessionID, node room.NodeID) *reader {
 	return w.openStreams(id, node, 1_000_000)
@@ -36,7 +46,7 @@ func (w *world) open(id room.SessionID, node room.NodeID) *reader {
 
 // openStreams opens a limited number of streams, one after the other.
 func (w *world) openStreams(id room.SessionID, node room.NodeID, streams int) *reader {
-	r := &reader{world: w, id: id, node: node, stopped: make(chan struct{}), hangUp: func() {}, got: make(map[room.LogID][]room.Seq)}
+	r := &reader{world: w, id: id, node: node, stopped: make(chan struct{}), hangUp: func() {}, got: make(map[room.LogID][]room.Seq), hidden: make(map[position]bool)}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	go r.run(streams)
 	return r
@@ -71,7 +81,7 @@ func (w *world) node(id room.NodeID) *testNode {
 
 // connect reads one stream to its end.
 func (r *reader) connect(ctx context.Context, at *testNode, cursor hub.Cursor) {
-	stream, err := at.hub.OpenStream(r.id, 0)
+	stream, err := at.hub.OpenStream(r.id, userOf(r.id), 0)
 	if err != nil {
 		return
 	}
@@ -104,11 +114,14 @@ func (r *reader) Send(p []byte, _ time.Duration) error {
 			return nil
 		}
 		r.rest = rest
+		var event string
 		for line := range strings.Lines(string(frame)) {
 			name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
 			switch name {
 			case "id":
 				r.lastID = value
+			case "event":
+				event = value
 			case "data":
 				r.all = append(r.all, value)
 				var e struct {
@@ -120,6 +133,7 @@ func (r *reader) Send(p []byte, _ time.Duration) error {
 				}
 				if e.Seq > 0 {
 					r.got[e.Generation] = append(r.got[e.Generation], e.Seq)
+					r.hidden[position{e.Generation, e.Seq}] = event == string(room.TypeRoomSeqAdvanced)
 				}
 			}
 		}

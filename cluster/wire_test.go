@@ -104,6 +104,9 @@ func TestChangeOnTheWire(t *testing.T) {
 	events := []room.Event{
 		{Room: "r", Log: 7, Seq: 3, Body: room.MembersLeft{MemberList: []room.LeftMember{}}},
 		{Room: "r", Log: 7, Body: room.MessagesReceived{MessageList: []room.Message{{ID: "m", Content: room.Content{Kind: room.KindBarrage}}}}},
+		{Room: "r", Log: 7, Seq: 4, Body: room.MessagesReceived{MessageList: []room.Message{{ID: "m", To: []room.UserID{"z", "a b"}, Sender: room.User{ID: "sender"}}}}},
+		{Room: "r", Log: 7, Body: room.MessagesReceived{MessageList: []room.Message{{ID: "m", To: []room.UserID{"a"}, Content: room.Content{Kind: room.KindBarrage}}}}},
+		{Room: "r", Log: 7, Seq: 5, Body: room.MessageRecalled{RecalledSeq: 4, Audience: []room.UserID{"a b", "sender", "z"}}},
 		{Log: 8, Seq: 1, Body: room.PeerMessageRecalled{Peer: "zoë", RecalledSeq: 4}},
 	}
 	want := room.Change{
@@ -215,11 +218,14 @@ func TestPacketsThatAreIgnored(t *testing.T) {
 func FuzzMessage(f *testing.F) {
 	h := hub.New(nil, hub.Options{})
 	f.Cleanup(h.Close)
-	frames := h.Encode([]room.Event{{Room: "r", Log: 7, Seq: 3, Body: room.MembersLeft{}}})
+	frames := h.Encode([]room.Event{
+		{Room: "r", Log: 7, Seq: 3, Body: room.MembersLeft{}}, {Room: "r", Log: 7, Seq: 4, Body: room.MessageRecalled{Audience: []room.UserID{"a", "b"}}},
+	})
 	seed := appendChange(f, nil, room.Change{Ended: []room.EndedSession{{Session: "s"}}}, frames, time.Time{})
 	f.Add(string(appendRecord(seed, recordPong, textContent("node 7"))))
 	f.Add("frames 3\n1 2")
-	f.Add("frames 0000000011\n1 2 3 4 1\nx")
+	f.Add("frames 0000000015\n1 2 3 4 1 0 0\nx")
+	f.Add("frames 0000000020\n1 2 3 4 1 1 4\nxya\nb\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		for message := []byte(text); len(message) > 0; {
 			kind, content, rest, err := parseRecord(message)

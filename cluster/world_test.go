@@ -118,10 +118,10 @@ func (w *world) commit(do func(c *room.Change)) (c room.Change) {
 
 func roomOf(log room.LogID) room.RoomID { return room.RoomID(fmt.Sprintf("room-%d", log)) }
 
-// append adds a message to a log. The caller holds mu.
-func (w *world) append(c *room.Change, log room.LogID) room.Seq {
+// append adds a message to a log, to some users or to all. The caller holds mu.
+func (w *world) append(c *room.Change, log room.LogID, to ...room.UserID) room.Seq {
 	seq := room.Seq(len(w.logs[log]) + 1)
-	m := room.Message{Content: room.Content{Kind: room.KindText, Text: fmt.Sprint(seq)}}
+	m := room.Message{Content: room.Content{Kind: room.KindText, Text: fmt.Sprint(seq)}, To: to}
 	e := room.Event{Room: roomOf(log), Log: log, Seq: seq, Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomOf(log), seq)}}}
 	w.logs[log] = append(w.logs[log], e)
 	c.Events = append(c.Events, e)

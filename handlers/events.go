@@ -76,7 +76,7 @@ func (a *api) openStream(w http.ResponseWriter, r *http.Request) error {
 	epoch, start.Cursor, start.CursorInvalid = lastEventID(r, q)
 	// The stream is registered before the session's rooms are read, so that no change in between is
 	// missed.
-	stream, err := a.Hub.OpenStream(session.ID, session.Inbox)
+	stream, err := a.Hub.OpenStream(session.ID, session.User.ID, session.Inbox)
 	if err != nil {
 		return fmt.Errorf("%w (%w)", room.ErrUnavailable, err)
 	}

@@ -38,6 +38,7 @@ type sendMessageRequest struct {
 	Summary         string           `json:"summary" validate:"maxBytes=1024"`
 	MessageList     []quotedRequest  `json:"messageList" validate:"max=100,dive"`
 	MediaID         *string          `json:"mediaID" validate:"omitnil,min=1,max=36"`
+	To              []room.UserID    `json:"to" validate:"omitnil,min=1,max=100,unique,dive,userID"`
 	Priority        *room.Priority   `json:"priority" validate:"omitnil,oneof=low medium high"`
 	ExtendedData    string           `json:"extendedData" validate:"maxBytes=1024"`
 	ClientMessageID *string          `json:"clientMessageID" validate:"omitnil,min=1,maxBytes=64"`
@@ -60,17 +61,18 @@ type quotedRequest struct {
 // draft returns the message as a draft, after a check of the fields that its kind has. Errors:
 // invalid_request.
 func (m sendMessageRequest) draft() (room.Draft, error) {
-	content := room.Content{
-		Kind: m.Kind, Text: m.Text, Data: m.Data, SubType: m.SubType, Title: m.Title, Summary: m.Summary,
-		MessageList: quotes(m.MessageList), Media: namedMedia(m.MediaID),
+	draft := room.Draft{
+		Content: room.Content{
+			Kind: m.Kind, Text: m.Text, Data: m.Data, SubType: m.SubType, Title: m.Title, Summary: m.Summary,
+			MessageList: quotes(m.MessageList), Media: namedMedia(m.MediaID),
+		},
+		To: m.To, Priority: cmp.Or(given(m.Priority), room.PriorityMedium),
+		ExtendedData: m.ExtendedData, ClientMessageID: given(m.ClientMessageID),
 	}
-	if faults := content.Check(); len(faults) > 0 {
+	if faults := draft.Check(); len(faults) > 0 {
 		return room.Draft{}, invalid(contentFaults(faults)...)
 	}
-	return room.Draft{
-		Content: content, Priority: cmp.Or(given(m.Priority), room.PriorityMedium),
-		ExtendedData: m.ExtendedData, ClientMessageID: given(m.ClientMessageID),
-	}, nil
+	return draft, nil
 }
 
 func quotes(requests []quotedRequest) []room.Quoted {
@@ -99,6 +101,7 @@ func contentFaults(faults []room.Fault) []fault {
 			"missing":   "is required for this kind",
 			"forbidden": "is not a field of this kind",
 			"maxBytes":  fmt.Sprintf("must be at most %d bytes for this kind", f.Limit),
+			"maxFiles":  fmt.Sprintf("may contain at most %d files if the message is to some members", f.Limit),
 			"depth":     fmt.Sprintf("may be nested at most %d levels deep", f.Limit),
 		}[f.Rule]
 		described = append(described, fault{f.Field, f.Rule, message})
@@ -236,7 +239,7 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 		return err
 	}
 	page.After = max(page.After, visible)
-	return a.answerMessages(w, r, page, func(n int) ([]room.Message, error) {
+	return a.answerMessages(w, r, session.User.ID, page, func(n int) ([]room.Message, error) {
 		if page.oldest {
 			return a.Store.OldestMessages(r.Context(), found, page.Span, n)
 		}
@@ -263,8 +266,12 @@ func (q *query) messagePage() messagePage {
 	}
 }
 
-// answerMessages answers with a page of messages and the cursor of the next page.
-func (a *api) answerMessages(w http.ResponseWriter, r *http.Request, page messagePage, read func(n int) ([]room.Message, error)) error {
+// answerMessages answers with those messages of a page that a user may see, and the cursor of the
+// next page. The page is read before the others are removed, so that it costs no more than any
+// other.
+func (a *api) answerMessages(
+	w http.ResponseWriter, r *http.Request, user room.UserID, page messagePage, read func(n int) ([]room.Message, error),
+) error {
 	// One more message than the limit shows whether there is a next page.
 	messages, err := read(page.limit + 1)
 	if err != nil {
@@ -280,5 +287,6 @@ func (a *api) answerMessages(w http.ResponseWriter, r *http.Request, page messag
 		reply.MessageList = messages[1:]
 		reply.NextCursor = messages[1].Seq
 	}
+	reply.MessageList = room.VisibleMessages(reply.MessageList, user)
 	return a.answer(w, r, http.StatusOK, reply)
 }

@@ -24,6 +24,9 @@ func (a *api) sendPeerMessage(w http.ResponseWriter, r *http.Request, session ro
 	if err != nil {
 		return err
 	}
+	if draft.To != nil {
+		return invalid(fault{"/to", "forbidden", "is for messages to rooms only"})
+	}
 	if draft.Kind == room.KindBarrage {
 		return invalid(fault{"/kind", "forbidden", "can be sent to rooms only"})
 	}
@@ -43,7 +46,7 @@ func (a *api) listPeerMessages(w http.ResponseWriter, r *http.Request, session r
 	if err := q.err(); err != nil {
 		return err
 	}
-	return a.answerMessages(w, r, page, func(n int) ([]room.Message, error) {
+	return a.answerMessages(w, r, session.User.ID, page, func(n int) ([]room.Message, error) {
 		if page.oldest {
 			return a.Store.PeerMessagesAfter(r.Context(), session, peer, page.After, n)
 		}

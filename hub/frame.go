@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"parlor/room"
@@ -27,6 +28,41 @@ type Frame struct {
 	// inbox reports that the log is that of an inbox. A frame from another node does not say so.
 	inbox bool
 	data  []byte
+	// audience says who receives data; nil means all subscribers. It is a pointer because few
+	// frames have one.
+	audience *audience
+}
+
+// audience says which users receive the data of a frame.
+type audience struct {
+	Users []room.UserID // in ascending order
+	// Others is what everybody else receives; nil means nothing, if the event is ephemeral.
+	Others []byte
+}
+
+// dataFor returns what a user receives of the frame; nil means nothing.
+func (f *Frame) dataFor(user room.UserID) []byte {
+	if f.audience == nil {
+		return f.data
+	}
+	if _, found := slices.BinarySearch(f.audience.Users, user); found {
+		return f.data
+	}
+	return f.audience.Others
+}
+
+// size returns about how many bytes of memory the frame takes.
+func (f *Frame) size() int {
+	size := len(f.data)
+	if f.audience == nil {
+		return size
+	}
+	size += len(f.audience.Others)
+	for _, user := range f.audience.Users {
+		const header = 16 // of a string
+		size += header + len(user)
+	}
+	return size
 }
 
 // RoomLog returns the log of the frame's room, or 0 if the event belongs to an inbox.
@@ -46,6 +82,17 @@ func encodeEvent(e room.Event) (*Frame, error) {
 	f := &Frame{
 		log: e.Log, seq: e.Seq, carriesID: e.Seq > 0, recalledSeq: room.RecalledBy(e.Body), inbox: e.Room == "",
 		data: append(OneLine(data), frameEnd...),
+	}
+	if users := room.Audience(e.Body); users != nil {
+		f.audience = &audience{Users: users}
+		if f.seq > 0 {
+			e.Body = room.RoomSeqAdvanced{}
+			hidden, err := e.AppendJSON(frameHead(e.Body.Type()))
+			if err != nil {
+				return nil, err
+			}
+			f.audience.Others = append(OneLine(hidden), frameEnd...)
+		}
 	}
 	if messages := room.MessagesOf(e.Body); e.Seq == 0 && len(messages) > 0 {
 		f.shedAbove = shedAboveFor(messages[0])

@@ -29,9 +29,50 @@ func TestFrameBytes(t *testing.T) {
 	if f.log != 7 || f.seq != 40 || !f.carriesID {
 		t.Errorf("seq %d of log %d, carries an id: %t", f.seq, f.log, f.carriesID)
 	}
+	hidden, err := encodeEvent(room.Event{Room: "lobby", Log: 7, Seq: 41, At: at, Body: room.MessageRecalled{
+		MessageID: "m", RecalledSeq: 40, Audience: []room.UserID{"alice", "bob"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[room.UserID]string{
+		"alice": "event: messageRecalled\n" + `data: {"roomID":"lobby","generation":7,"seq":41,"messageID":"m","recalledSeq":40,"audience":["alice","bob"]}` + "\n\n",
+		"al":    "event: roomSeqAdvanced\n" + `data: {"roomID":"lobby","generation":7,"seq":41}` + "\n\n",
+	} {
+		if diff := cmp.Diff(want, string(hidden.dataFor(user))); diff != "" {
+			t.Errorf("%s's data (-want +got):\n%s", user, diff)
+		}
+	}
 	want = "event: tokenWillExpire\ndata: {\"secondsLeft\":30}\n\n"
 	if diff := cmp.Diff(want, string(encodeBody(room.TokenWillExpire{SecondsLeft: 30}).data)); diff != "" {
 		t.Errorf("an event of a stream (-want +got):\n%s", diff)
+	}
+}
+
+// TestFramesThatAreRefused checks that a frame for some users is parsed exactly or not at all.
+func TestFramesThatAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text string
+		ok   bool
+	}{
+		{"7 3 0 0 1 1 4\nxya\nb\n", true},
+		{"7 0 0 0 1 0 4\nxa\nb\n", true},
+		{"7 3 0 0 1 0 4\nxa\nb\n", false},                    // nothing for others, who need the position
+		{"7 0 0 0 1 1 4\nxya\nb\n", false},                   // something for others without a position
+		{"7 3 0 0 1 1 0\nxy", false},                         // something for others, and no users
+		{"7 3 0 0 1 1 4\nxyb\na\n", false},                   // not in order
+		{"7 3 0 0 1 1 4\nxya\na\n", false},                   // twice
+		{"7 3 0 0 1 1 3\nxya\nb\n", false},                   // half a line
+		{"7 3 0 0 1 1 5\nxya\nb\n", false},                   // too short
+		{"7 3 0 0 1 9223372036854775807 4\nxya\nb\n", false}, // far too short
+		{"7 3 0 0 1\nx", false},                              // without an audience, as before it existed
+		{"7 3 0 0 1 1 -4\nxya\nb\n", false},
+		{"7 3 9 0 1 1 4\nxya\nb\n", false}, {"7 3 0 0\n", false}, {"", false},
+	} {
+		if f, _, err := ParseFrame([]byte(c.text)); (err == nil) != c.ok {
+			t.Errorf("%q is %+v, error %v", c.text, f, err)
+		}
 	}
 }
 

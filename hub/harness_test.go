@@ -67,9 +67,12 @@ func (s *testHub) streamStart(id room.SessionID, lastID string) StreamStart {
 	return start
 }
 
+// userOf returns the user of a session. Tests name a session after its user.
+func userOf(id room.SessionID) room.UserID { return room.UserID(id) }
+
 func (s *testHub) open(id room.SessionID) *Stream {
 	s.t.Helper()
-	stream, err := s.OpenStream(id, s.store.inbox(id))
+	stream, err := s.OpenStream(id, userOf(id), s.store.inbox(id))
 	if err != nil {
 		s.t.Fatalf("open: %v", err)
 	}

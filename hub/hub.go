@@ -269,8 +269,9 @@ func (h *Hub) withStream(session room.SessionID, do func(*Stream)) {
 
 // OpenStream registers a new stream of a session and closes an older one. No change to the
 // session's rooms is missed from now on. The caller starts the stream with Serve or TakeOver, or
-// closes it with Abort. inbox is the log of the user's inbox, or 0. Errors: ErrClosed.
-func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, error) {
+// closes it with Abort. user is the session's user, and inbox the log of the user's inbox, or 0.
+// Errors: ErrClosed.
+func (h *Hub) OpenStream(session room.SessionID, user room.UserID, inbox room.LogID) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -281,7 +282,7 @@ func (h *Hub) OpenStream(session room.SessionID, inbox room.LogID) (*Stream, err
 			old.closeWith(room.ConnectionStateChanged{State: "disconnected", Event: room.ConnectionSuperseded})
 		})
 	}
-	s := &Stream{hub: h, worker: h.workers[h.nextWorker], session: session}
+	s := &Stream{hub: h, worker: h.workers[h.nextWorker], session: session, user: user}
 	if inbox != 0 {
 		s.inboxTopic = h.acquireTopicLocked(inbox, s.worker.index, false)
 	}

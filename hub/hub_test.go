@@ -52,7 +52,7 @@ func TestDrain(t *testing.T) {
 		if after < maxRestartDelay/2 || after > maxRestartDelay || again.retry() != after {
 			t.Errorf("reconnect after %s, retry is %s", after, again.retry())
 		}
-		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
+		if _, err := s.OpenStream(bob, "bob", 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("OpenStream returned %v", err)
 		}
 		if m := s.start(unstarted, s.streamStart(alice, "")).awaitEnd(); m != (sseMessage{}) {

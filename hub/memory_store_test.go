@@ -72,15 +72,15 @@ func (l *memoryStore) session(id room.SessionID) *memorySession {
 	return s
 }
 
-// append adds n messages to a log, as one commit, and returns their events.
-func (l *memoryStore) append(logID room.LogID, n int, text string) []room.Event {
+// append adds n messages to a log, to some users or to all, as one commit, and returns their events.
+func (l *memoryStore) append(logID room.LogID, n int, text string, to ...room.UserID) []room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(logID)
 	events := make([]room.Event, 0, n)
 	for range n {
 		r.last++
-		m := room.Message{Content: room.Content{Kind: room.KindText, Text: text}, SentAt: room.InstantOf(time.Now())}
+		m := room.Message{Content: room.Content{Kind: room.KindText, Text: text}, To: to, SentAt: room.InstantOf(time.Now())}
 		events = append(events, room.Event{
 			Room: roomID(logID), Log: logID, Seq: r.last, At: m.SentAt.Time(),
 			Body: room.MessagesReceived{MessageList: []room.Message{m.In(roomID(logID), r.last)}},
@@ -95,11 +95,12 @@ func (l *memoryStore) recall(logID room.LogID, seq room.Seq) room.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.room(logID)
-	m := room.Message{Content: room.Content{Kind: room.KindText}, Recalled: true}
 	r.events = slices.Clone(r.events)
+	audience := room.Audience(r.events[seq-r.oldest].Body)
+	m := room.Message{Content: room.Content{Kind: room.KindText}, To: audience, Recalled: true}
 	r.events[seq-r.oldest].Body = room.MessagesReceived{MessageList: []room.Message{m.In(roomID(logID), seq)}}
 	r.last++
-	e := room.Event{Room: roomID(logID), Log: logID, Seq: r.last, Body: room.MessageRecalled{RecalledSeq: seq}}
+	e := room.Event{Room: roomID(logID), Log: logID, Seq: r.last, Body: room.MessageRecalled{RecalledSeq: seq, Audience: audience}}
 	r.events = append(r.events, e)
 	return e
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -15,17 +16,20 @@ import (
 
 // TestModel runs random operations, and checks what each session receives against a simple model:
 // every event once and in order, from joining a room until leaving it, whatever happens to the
-// connection.
+// connection. Of an event for others it receives the position, and nothing of one that is not
+// stored.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			m := &model{testHub: newTestHub(t, overServe, Options{}), t: t}
+			m := &model{testHub: newTestHub(t, overServe, Options{}), t: t, audiences: make(map[room.Position][]room.UserID)}
 			for _, id := range []room.SessionID{"a", "b", "c", "d"} {
 				m.users = append(m.users, &user{id: id, at: make(map[room.LogID]room.Seq)})
 			}
 			t.Repeat(map[string]func(*rapid.T){
 				"append":    m.append,
+				"recall":    m.recall,
+				"whisper":   m.whisper,
 				"publish":   m.publish,
 				"publish 2": m.publish, // twice as often, so that not most events are found by Resync
 				"skip":      m.skipPublish,
@@ -48,6 +52,8 @@ type model struct {
 	t           *rapid.T
 	users       []*user
 	unpublished []room.Event
+	// audiences holds the events that are not for everybody.
+	audiences map[room.Position][]room.UserID
 }
 
 // user is a session and its position in each of its rooms.
@@ -69,7 +75,41 @@ func (m *model) anyLog() room.LogID {
 func (m *model) append(t *rapid.T) {
 	few, many, tooMany := rapid.IntRange(1, 5), rapid.IntRange(250, 600), rapid.IntRange(1100, 1500)
 	n := rapid.OneOf(few, few, few, many, tooMany).Draw(t, "events")
-	m.unpublished = append(m.unpublished, m.store.append(m.anyLog(), n, "hello")...)
+	m.commit(m.store.append(m.anyLog(), n, "hello", m.anyAudience(t)...))
+}
+
+// anyAudience returns some users, or none for a message to all.
+func (m *model) anyAudience(t *rapid.T) []room.UserID {
+	return rapid.SliceOfNDistinct(rapid.SampledFrom([]room.UserID{"a", "b", "c", "d", "absent"}), 0, 3, rapid.ID).Draw(t, "to")
+}
+
+// commit records events that were appended.
+func (m *model) commit(events []room.Event) {
+	for _, e := range events {
+		if users := room.Audience(e.Body); users != nil {
+			m.audiences[room.Position{Log: e.Log, Seq: e.Seq}] = users
+		}
+	}
+	m.unpublished = append(m.unpublished, events...)
+}
+
+// recall recalls any stored message, or recall of one: to the hub both are the same.
+func (m *model) recall(t *rapid.T) {
+	g := m.anyLog()
+	m.store.mu.Lock()
+	oldest, last := m.store.room(g).oldest, m.store.room(g).last
+	m.store.mu.Unlock()
+	if last < oldest {
+		t.Skip("the log is empty")
+	}
+	m.commit([]room.Event{m.store.recall(g, room.Seq(rapid.Int64Range(int64(oldest), int64(last)).Draw(t, "recalled")))})
+}
+
+// whisper publishes an event that is not stored. Its text names the users who may receive it.
+func (m *model) whisper(t *rapid.T) {
+	g, to := m.anyLog(), append(m.anyAudience(t), "absent")
+	said := room.Message{Content: room.Content{Kind: room.KindCommand, Text: fmt.Sprint(to)}, To: to, Priority: room.PriorityHigh}
+	m.Apply(room.Change{Events: []room.Event{{Room: roomID(g), Log: g, Body: room.MessagesReceived{MessageList: []room.Message{said}}}}})
 }
 
 // takeUnpublished removes some events from those that were not published.
@@ -196,14 +236,24 @@ func (m *model) verify(u *user) {
 	for _, e := range u.client.received()[u.read:] {
 		u.read++
 		switch e.Event {
-		case string(room.TypeMessagesReceived):
+		case string(room.TypeMessagesReceived), string(room.TypeMessageRecalled), string(room.TypeRoomSeqAdvanced):
 			p, err := positionOf(e)
 			if err != nil {
 				m.t.Fatalf("%s: %v", e.Data, err)
 			}
 			at, in := u.at[p.Generation]
+			if p.Seq == 0 {
+				if !slices.Contains(data[room.MessagesReceived](m.t, e).MessageList[0].To, userOf(u.id)) {
+					m.t.Fatalf("%s got %s", u.id, e.Data)
+				}
+				continue
+			}
 			if !in || p.Seq != at+1 {
 				m.t.Fatalf("%s got %+v at %d (in the room: %t)", u.id, p, at, in)
+			}
+			audience, some := m.audiences[room.Position{Log: p.Generation, Seq: p.Seq}]
+			if hidden := some && !slices.Contains(audience, userOf(u.id)); hidden != (e.Event == string(room.TypeRoomSeqAdvanced)) {
+				m.t.Fatalf("%s got %s, which is for %v: %s", u.id, e.Event, audience, e.Data)
 			}
 			u.at[p.Generation] = p.Seq
 		case string(room.TypeRoomReset):

@@ -37,6 +37,7 @@ type Stream struct {
 	hub     *Hub
 	worker  *worker
 	session room.SessionID
+	user    room.UserID
 
 	sink      sink
 	streamNo  int64
@@ -123,7 +124,7 @@ func (s *Stream) deliverStored(logID room.LogID, frames []*Frame) {
 
 // deliverEphemeral delivers an event that is not stored, or sheds it if the client is behind.
 func (s *Stream) deliverEphemeral(logID room.LogID, f *Frame) {
-	if _, ok := s.cursor.find(logID); !ok || s.closing || !s.started {
+	if _, ok := s.cursor.find(logID); !ok || s.closing || !s.started || f.dataFor(s.user) == nil {
 		return
 	}
 	if s.blocked() && (len(s.queue) > maxQueued/8*f.shedAbove || s.queuedBytes > maxQueuedBytes/8*f.shedAbove) {
@@ -198,7 +199,7 @@ func (s *Stream) send(frames ...*Frame) {
 		}
 	}
 	for _, f := range frames {
-		s.queuedBytes += len(f.data)
+		s.queuedBytes += len(f.dataFor(s.user))
 	}
 	s.queue = append(s.queue, frames...)
 }
@@ -216,7 +217,7 @@ func (s *Stream) appendFrame(b []byte, f *Frame) []byte {
 		b = append(b, '\n')
 	}
 	s.worker.delivered++
-	return append(b, f.data...)
+	return append(b, f.dataFor(s.user)...)
 }
 
 // write hands bytes to the sink and stores those that it does not take in unsent. It reports false

@@ -358,7 +358,7 @@ func TestStartOnClosedHub(t *testing.T) {
 		if err := stream.Serve(t.Context(), s.streamStart(alice, ""), &wire{client: newClient(t)}); !errors.Is(err, ErrClosed) {
 			t.Errorf("Serve returned %v", err)
 		}
-		if _, err := s.OpenStream(bob, 0); !errors.Is(err, ErrClosed) {
+		if _, err := s.OpenStream(bob, "bob", 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("OpenStream returned %v", err)
 		}
 		// The database has given this stream a number, so its end must be reported.

@@ -238,10 +238,17 @@ CREATE TABLE media_pieces (
     CONSTRAINT media_pieces_starts_check CHECK ((starts >= 0))
 );
 
+CREATE TABLE media_readers (
+    generation bigint NOT NULL,
+    media_id uuid NOT NULL,
+    user_id text NOT NULL
+);
+
 CREATE TABLE media_uses (
     generation bigint NOT NULL,
     media_id uuid NOT NULL,
-    used_at timestamp with time zone NOT NULL
+    used_at timestamp with time zone NOT NULL,
+    for_all boolean DEFAULT true NOT NULL
 );
 
 CREATE TABLE member_attributes (
@@ -371,6 +378,9 @@ ALTER TABLE ONLY media_pieces
 
 ALTER TABLE ONLY media
     ADD CONSTRAINT media_pkey PRIMARY KEY (media_id);
+
+ALTER TABLE ONLY media_readers
+    ADD CONSTRAINT media_readers_pkey PRIMARY KEY (generation, media_id, user_id);
 
 ALTER TABLE ONLY media_uses
     ADD CONSTRAINT media_uses_pkey PRIMARY KEY (generation, media_id);
@@ -502,6 +512,9 @@ ALTER TABLE ONLY departures
 
 ALTER TABLE ONLY logs
     ADD CONSTRAINT logs_generation_fkey FOREIGN KEY (generation) REFERENCES rooms(generation) ON DELETE CASCADE;
+
+ALTER TABLE ONLY media_readers
+    ADD CONSTRAINT media_readers_generation_media_id_fkey FOREIGN KEY (generation, media_id) REFERENCES media_uses(generation, media_id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY media_uses
     ADD CONSTRAINT media_uses_media_id_fkey FOREIGN KEY (media_id) REFERENCES media(media_id);

@@ -82,6 +82,7 @@ var (
 	ErrMediaType         = &Error{Conflict, "media_type", "The type of the file does not fit the kind of message: send it as a file."}
 	ErrMediaSize         = &Error{Conflict, "media_size", "The file is too large for the kind of message: make it smaller, or send it as a file."}
 	ErrMediaDuration     = &Error{Conflict, "media_duration", "The audio is too long for a message: shorten it, or send it as a file."}
+	ErrMediaReaders      = &Error{Conflict, "media_readers", "The file was sent to 1,000 users by name in this room: upload it again, or send it to everybody."}
 	ErrMediaSent         = &Error{Conflict, "media_sent", "The file was sent and cannot be deleted by itself: recall its messages instead."}
 	ErrUploadOffset      = &Error{Conflict, "upload_offset", "This is not the offset of the upload: get it with getUploadOffset, and continue from there."}
 	ErrAttributesFull    = &Error{Conflict, "attributes_full", "There would be too many attributes, or too many bytes of them: delete some first."}

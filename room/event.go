@@ -24,6 +24,10 @@ const (
 	TypeRoomUpdated             EventType = "roomUpdated"
 )
 
+// TypeRoomSeqAdvanced is delivered in place of an event of a room's log that the receiver may not
+// see.
+const TypeRoomSeqAdvanced EventType = "roomSeqAdvanced"
+
 // The events of a user's inbox: stored, numbered, and delivered to every session of the user.
 const (
 	TypePeerMessagesReceived EventType = "peerMessageReceived"
@@ -87,10 +91,15 @@ type (
 	// MessageRecalled says that a message was recalled. The event of the message, RecalledSeq,
 	// stays in the log, but has no content any more.
 	MessageRecalled struct {
-		MessageID    MessageID     `json:"messageID"`
-		RecalledSeq  Seq           `json:"recalledSeq"`
+		MessageID   MessageID `json:"messageID"`
+		RecalledSeq Seq       `json:"recalledSeq"`
+		// Audience holds the users who may see the message, and so this event; see Audience.
+		Audience     []UserID      `json:"audience,omitempty"`
 		OperatedInfo *OperatedInfo `json:"operatedInfo,omitempty"`
 	}
+	// RoomSeqAdvanced says that the log has an event at this position that the receiver may not
+	// see. It is the same for all such events.
+	RoomSeqAdvanced struct{}
 	// PeerMessagesReceived delivers messages between two users, including those that the receiver
 	// sent.
 	PeerMessagesReceived struct {
@@ -196,6 +205,7 @@ func (MembersLeft) Type() EventType             { return TypeMembersLeft }
 func (MembersCounted) Type() EventType          { return TypeMembersCounted }
 func (MessagesReceived) Type() EventType        { return TypeMessagesReceived }
 func (MessageRecalled) Type() EventType         { return TypeMessageRecalled }
+func (RoomSeqAdvanced) Type() EventType         { return TypeRoomSeqAdvanced }
 func (PeerMessagesReceived) Type() EventType    { return TypePeerMessagesReceived }
 func (PeerMessageRecalled) Type() EventType     { return TypePeerMessageRecalled }
 func (AttributesUpdated) Type() EventType       { return TypeAttributesUpdated }
@@ -263,6 +273,9 @@ func (e Event) AppendJSON(b []byte) ([]byte, error) {
 	b, err := AppendBody(b, e.Body)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", e.Body.Type(), err)
+	}
+	if b[body+1] == '}' && before == ',' { // the body has no fields
+		return append(b[:body], '}'), nil
 	}
 	b[body] = before // replaces the body's '{': its fields are in the same object
 	return b, nil

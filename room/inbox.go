@@ -11,8 +11,8 @@ type Inbox struct {
 	DeliveredSeq Seq
 }
 
-// To returns the message as it is in the inbox of one side of a conversation with peer.
-func (m Message) To(peer UserID, seq Seq) Message {
+// With returns the message as it is in the inbox of one side of a conversation with peer.
+func (m Message) With(peer UserID, seq Seq) Message {
 	m.Peer, m.Seq = peer, seq
 	return m
 }

@@ -3,6 +3,7 @@ package room
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -83,6 +84,9 @@ type Quoted struct {
 // Draft is a message before it is accepted.
 type Draft struct {
 	Content
+	// To holds the users who may see the message besides its sender; nil means everybody in the
+	// room. A message between users has none.
+	To              []UserID
 	Priority        Priority
 	ExtendedData    string
 	ClientMessageID string
@@ -99,6 +103,7 @@ type Message struct {
 	Seq  Seq    `json:"seq,omitempty"`
 	Content
 	Sender          User     `json:"sender"`
+	To              []UserID `json:"to,omitempty"`
 	Priority        Priority `json:"priority"`
 	ExtendedData    string   `json:"extendedData,omitempty"`
 	ClientMessageID string   `json:"clientMessageID,omitempty"`
@@ -110,7 +115,7 @@ type Message struct {
 // appended.
 func (d Draft) Message(id MessageID, sender User, now time.Time) Message {
 	return Message{
-		ID: id, Content: d.Content, Sender: sender, Priority: d.Priority,
+		ID: id, Content: d.Content, Sender: sender, To: d.To, Priority: d.Priority,
 		ExtendedData: d.ExtendedData, ClientMessageID: d.ClientMessageID, SentAt: InstantOf(now),
 	}
 }
@@ -122,8 +127,12 @@ func (m Message) In(room RoomID, seq Seq) Message {
 }
 
 // RetriedBy returns nil if a draft with the message's ClientMessageID is a retry of the message,
-// and ErrMessageIDReused if it differs. Only the kind of a recalled message can be compared.
+// and ErrMessageIDReused if it differs. Of a recalled message, only the kind and the users that it
+// was sent to can be compared.
 func (m Message) RetriedBy(d Draft) error {
+	if !slices.Equal(m.To, d.To) {
+		return ErrMessageIDReused
+	}
 	if m.Recalled && m.Kind == d.Kind {
 		return nil
 	}

@@ -28,7 +28,14 @@ func (m Message) AppendJSON(b []byte) (_ []byte, err error) {
 	}
 	b = appendString(append(b, `,"sender":{"userID":`...), string(m.Sender.ID))
 	b = appendString(append(b, `,"userName":`...), m.Sender.Name)
-	b = appendString(append(b, `},"priority":`...), string(m.Priority))
+	b = append(b, '}')
+	for i, user := range m.To {
+		b = appendString(append(b, [2]string{`,"to":[`, `,`}[min(i, 1)]...), string(user))
+	}
+	if len(m.To) > 0 {
+		b = append(b, ']')
+	}
+	b = appendString(append(b, `,"priority":`...), string(m.Priority))
 	b = appendOptional(b, `,"extendedData":`, m.ExtendedData)
 	b = appendOptional(b, `,"clientMessageID":`, m.ClientMessageID)
 	if b, err = m.SentAt.AppendText(append(b, `,"sentAt":"`...)); err != nil {

@@ -7,13 +7,16 @@ const RecallTime = 2 * time.Minute
 
 // Recall appends the event of a recall, and returns the message without its content, as it is
 // stored from now on. by is the user who recalls it, or empty for an admin, who may recall any
-// message at any time. Recalling again changes nothing. Errors: ErrNotSender, ErrRecallTooLate.
+// message at any time. Recalling again changes nothing. Errors: ErrMessageNotFound if the user may
+// not see the message, ErrNotSender, ErrRecallTooLate.
 func (r Room) Recall(m Message, by UserID, now time.Time) (Room, Message, Change, error) {
 	if err := m.recallable(by, now); err != nil || m.Recalled {
 		return r, m, Change{}, err
 	}
 	var c Change
-	r, c.Events = r.append(c.Events, now, MessageRecalled{MessageID: m.ID, RecalledSeq: m.Seq, OperatedInfo: operatedBy(by)})
+	r, c.Events = r.append(c.Events, now, MessageRecalled{
+		MessageID: m.ID, RecalledSeq: m.Seq, Audience: m.Audience(), OperatedInfo: operatedBy(by),
+	})
 	return r, m.withoutContent(), c, nil
 }
 
@@ -30,9 +33,11 @@ func (in Inbox) Recall(m Message, by UserID, now time.Time) (Inbox, Message, Cha
 }
 
 // recallable returns an error if the message may not be recalled by a user, or by an admin if by is
-// empty. Errors: ErrNotSender, ErrRecallTooLate.
+// empty. Errors: ErrMessageNotFound, ErrNotSender, ErrRecallTooLate.
 func (m Message) recallable(by UserID, now time.Time) error {
 	switch {
+	case by != "" && !m.VisibleTo(by):
+		return ErrMessageNotFound
 	case by != "" && by != m.Sender.ID:
 		return ErrNotSender
 	case by != "" && !m.Recalled && now.Sub(m.SentAt.Time()) > RecallTime:
@@ -41,7 +46,8 @@ func (m Message) recallable(by UserID, now time.Time) error {
 	return nil
 }
 
-// withoutContent returns what is left of a recalled message: its ID, kind, sender and time.
+// withoutContent returns what is left of a recalled message: its ID, kind, sender, readers and
+// time.
 func (m Message) withoutContent() Message {
 	m.Content, m.ExtendedData, m.Recalled = Content{Kind: m.Kind}, "", true
 	return m

@@ -109,7 +109,7 @@ func TestFilesBetweenUsers(t *testing.T) {
 		if diff := cmp.Diff(sent, aliceStream.peerMessage()); diff != "" {
 			t.Errorf("%s: sent (-) and received by the sender (+):\n%s", kind, diff)
 		}
-		if diff := cmp.Diff(sent.To("alice", received.Seq), received); diff != "" {
+		if diff := cmp.Diff(sent.With("alice", received.Seq), received); diff != "" {
 			t.Errorf("%s: sent (-) and received (+):\n%s", kind, diff)
 		}
 		if got := bob.call("GET", received.Media.URL, nil).is(http.StatusOK); !bytes.Equal(got.body, data) {
@@ -292,7 +292,7 @@ func TestFilesAtTheirLimits(t *testing.T) {
 			if path == peerPath("bob") {
 				received = bobStream.peerMessage()
 				path = peerPath("alice")
-				sent = sent.To("alice", received.Seq)
+				sent = sent.With("alice", received.Seq)
 			} else {
 				received = expect[room.MessagesReceived](bobStream).MessageList[0]
 			}

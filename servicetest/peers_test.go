@@ -94,7 +94,7 @@ func TestPeerMessagesReachAllSessions(t *testing.T) {
 			seq = sent.Seq + 1
 		}
 		for _, stream := range streams["bob"] {
-			if diff := cmp.Diff(sent.To("alice", seq), stream.peerMessage()); diff != "" {
+			if diff := cmp.Diff(sent.With("alice", seq), stream.peerMessage()); diff != "" {
 				t.Errorf("message %d on the receiver's stream (-want +got):\n%s", i, diff)
 			}
 			if strings.Contains(string(stream.last.Data), "roomID") || strings.Contains(string(stream.last.Data), "generation") {

@@ -118,7 +118,7 @@ func TestEachMessageOnce(t *testing.T) {
 			if err := json.Unmarshal(bobs[0], &got); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(m.To("alice", got.Seq), got); diff != "" {
+			if diff := cmp.Diff(m.With("alice", got.Seq), got); diff != "" {
 				t.Errorf("%s: bob received (-want +got):\n%s", try, diff)
 			}
 			text = bobs[0]

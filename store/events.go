@@ -100,7 +100,7 @@ func restore(e room.Event, t room.EventType, body string) (room.Event, error) {
 		}
 	case room.PeerMessagesReceived:
 		for i, m := range received.MessageList {
-			received.MessageList[i] = m.To(m.Peer, e.Seq)
+			received.MessageList[i] = m.With(m.Peer, e.Seq)
 		}
 	}
 	return e, nil

@@ -337,6 +337,13 @@ var invariants = map[string]string{
 		SELECT count(*) FROM events e LEFT JOIN rooms r USING (generation)
 		WHERE r.destroyed_at IS NULL AND e.body::jsonb #>> '{messageList,0,media,mediaID}' IS NOT NULL AND NOT EXISTS (
 			SELECT FROM media_uses u WHERE u.generation = e.generation AND u.media_id = (e.body::jsonb #>> '{messageList,0,media,mediaID}')::uuid)`,
+	"the readers of a message to some members may read its file": `
+		SELECT count(*) FROM events e JOIN rooms r USING (generation),
+			jsonb_array_elements_text(e.body::jsonb #> '{messageList,0,to}' || (e.body::jsonb #> '{messageList,0,sender,userID}')) AS reader
+		WHERE r.destroyed_at IS NULL AND e.type = 'roomMessageReceived' AND e.body::jsonb #>> '{messageList,0,media,mediaID}' IS NOT NULL AND NOT EXISTS (
+			SELECT FROM media_uses u LEFT JOIN media_readers m ON (m.generation, m.media_id, m.user_id) = (u.generation, u.media_id, reader)
+			WHERE u.generation = e.generation AND u.media_id = (e.body::jsonb #>> '{messageList,0,media,mediaID}')::uuid
+				AND (u.for_all OR m.user_id IS NOT NULL))`,
 	"no orphans": `
 		SELECT (SELECT count(*) FROM events e WHERE NOT EXISTS (SELECT FROM rooms r WHERE r.generation = e.generation)
 				AND NOT EXISTS (SELECT FROM inboxes i WHERE i.log = e.generation))

@@ -140,7 +140,8 @@ func scanMedia(row pgx.Row) (room.StoredMedia, error) {
 
 // MediaFor returns a file if a user may read it. A file can be read by the members of the rooms and
 // by both users of the conversations to which it was sent, and by its owner until none of its
-// messages is left. Errors: room.ErrMediaNotFound.
+// messages is left. If it was sent to some members of a room, only these can read it there. Errors:
+// room.ErrMediaNotFound.
 func (s *Store) MediaFor(ctx context.Context, user room.UserID, id room.MediaID) (room.StoredMedia, error) {
 	m, err := scanMedia(s.pool.QueryRow(ctx, "SELECT "+mediaColumns+` FROM media m
 		WHERE m.media_id = $1 AND m.size IS NOT NULL AND NOT m.deleting AND `+readableBy, id, user))
@@ -167,7 +168,9 @@ const readableBy = `(CASE WHEN m.owner_id = $2 THEN m.uses = 0 OR EXISTS (
 			SELECT FROM rooms WHERE generation = b.generation AND (destroyed_at IS NULL)::int = 1 LIMIT 1
 		) r WHERE b.user_id = $2
 	) l, LATERAL (
-		SELECT FROM media_uses WHERE generation = l.log AND media_id = m.media_id LIMIT 1
+		SELECT FROM media_uses u WHERE u.generation = l.log AND u.media_id = m.media_id AND (u.for_all OR EXISTS (
+			SELECT FROM media_readers WHERE generation = u.generation AND media_id = u.media_id AND user_id = $2 OFFSET 0
+		)) LIMIT 1
 	) used LIMIT 1) END)`
 
 // MediaByID returns the files that a user may read, by ID, and omits the others.
@@ -187,11 +190,11 @@ func (s *Store) MediaByID(
 	return media, translate(err)
 }
 
-// useMedia makes the files of a message readable in its room, and keeps them for as long as the
-// message. It precedes the message, so that every reader of the message finds the files. A retry
-// changes nothing: its message may have been recalled. Errors: those of room.RoomSend.Permit, and
-// room.ErrMediaNotFound.
-func (s *Store) useMedia(ctx context.Context, send *room.RoomSend, ids []room.MediaID, sentAt time.Time) error {
+// useMedia makes the files of a message readable in its room, for those who may see the message, and
+// keeps them for as long as the message. It precedes the message, so that every reader of the
+// message finds the files. A retry changes nothing: its message may have been recalled. Errors:
+// those of room.RoomSend.Permit, room.ErrMediaNotFound and room.ErrMediaReaders.
+func (s *Store) useMedia(ctx context.Context, send *room.RoomSend, ids []room.MediaID, m room.Message) error {
 	return s.inTx(ctx, send.Sender.Actor, func(tx pgx.Tx) (c room.Change, err error) {
 		facts, err := readRoomFacts(ctx, tx, send)
 		if err != nil {
@@ -201,16 +204,19 @@ func (s *Store) useMedia(ctx context.Context, send *room.RoomSend, ids []room.Me
 		if err != nil || permit.Earlier != nil {
 			return c, err
 		}
-		return c, recordMediaUses(ctx, tx, []room.LogID{permit.Log}, ids, sentAt)
+		return c, recordMediaUses(ctx, tx, []room.LogID{permit.Log}, ids, m.Audience(), m.SentAt.Time())
 	})
 }
 
-// recordMediaUses allows the readers of some logs to read files, and keeps the files for as long as
-// a message sent at that time. Errors: room.ErrMediaNotFound.
-func recordMediaUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []room.MediaID, sentAt time.Time) error {
+// recordMediaUses allows some readers of logs to read files, or all if readers is nil, and keeps the
+// files for as long as a message sent at that time. Errors: room.ErrMediaNotFound,
+// room.ErrMediaReaders.
+func recordMediaUses(
+	ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []room.MediaID, readers []room.UserID, sentAt time.Time,
+) error {
 	var (
-		b     pgx.Batch
-		found int
+		b           pgx.Batch
+		found, most int
 	)
 	// The rows of the files are locked first, in the same order by all senders, so that the next
 	// statement sees all changes to them and their uses. A file that is being deleted cannot be
@@ -221,21 +227,38 @@ func recordMediaUses(ctx context.Context, tx pgx.Tx, logs []room.LogID, ids []ro
 		) locked`, ids).QueryRow(func(row pgx.Row) error { return row.Scan(&found) })
 	b.Queue(`
 		WITH again AS (
-			UPDATE media_uses SET used_at = $3 WHERE generation = ANY ($1) AND media_id = ANY ($2::uuid[]) AND used_at < $3
+			UPDATE media_uses SET used_at = greatest(used_at, $3), for_all = for_all OR $4
+			WHERE generation = ANY ($1) AND media_id = ANY ($2::uuid[]) AND (used_at < $3 OR NOT for_all AND $4)
 		), used AS (
-			INSERT INTO media_uses (generation, media_id, used_at)
-			SELECT unnest($1::bigint[]), media_id, $3 FROM media
+			INSERT INTO media_uses (generation, media_id, used_at, for_all)
+			SELECT unnest($1::bigint[]), media_id, $3, $4 FROM media
 			WHERE media_id = ANY ($2::uuid[]) AND size IS NOT NULL AND NOT deleting
 			ON CONFLICT DO NOTHING RETURNING media_id
 		), counted AS (
 			SELECT media_id, count(*) AS n FROM used GROUP BY media_id
 		)
-		UPDATE media m SET uses = uses + n, unused_since = NULL FROM counted c WHERE m.media_id = c.media_id`, logs, ids, sentAt)
+		UPDATE media m SET uses = uses + n, unused_since = NULL FROM counted c WHERE m.media_id = c.media_id`,
+		logs, ids, sentAt, readers == nil)
+	if readers != nil {
+		b.Queue(`
+			INSERT INTO media_readers (generation, media_id, user_id)
+			SELECT generation, media_id, unnest($3::text[]) FROM media_uses
+			WHERE generation = ANY ($1) AND media_id = ANY ($2::uuid[]) AND NOT for_all
+			ON CONFLICT DO NOTHING`, logs, ids, readers)
+		b.Queue(`
+			SELECT coalesce(max(n), 0) FROM (
+				SELECT count(*) AS n FROM media_readers
+				WHERE generation = ANY ($1) AND media_id = ANY ($2::uuid[]) GROUP BY generation, media_id
+			) of_each`, logs, ids).QueryRow(func(row pgx.Row) error { return row.Scan(&most) })
+	}
 	if err := sendBatch(ctx, tx, &b); err != nil {
 		return err
 	}
-	if found < len(ids) {
+	switch {
+	case found < len(ids):
 		return room.ErrMediaNotFound
+	case most > room.MaxFileReaders:
+		return room.ErrMediaReaders
 	}
 	return nil
 }
@@ -348,10 +371,23 @@ const releaseMediaUses = `locked AS MATERIALIZED (
 	)
 	SELECT count(*) FROM gone`
 
-// queueReleaseMedia releases the use of a file in a log. The transaction must hold the lock on the
-// row of the log.
-func queueReleaseMedia(b *pgx.Batch, log room.LogID, id room.MediaID, now time.Time) {
+// queueReleaseMedia releases the file of a recalled message in a log, if it has one: nobody who could
+// see the message can read the file there any more, even if another message contains it. If the
+// message was sent to some members, other readers of the file keep it. The transaction must hold
+// the lock on the row of the log.
+func queueReleaseMedia(b *pgx.Batch, log room.LogID, m room.Message, now time.Time) {
+	if m.Media == nil {
+		return
+	}
+	readers := m.Audience()
+	if readers != nil {
+		b.Queue(`WITH locked AS MATERIALIZED (SELECT FROM media WHERE media_id = $2 FOR NO KEY UPDATE)
+			DELETE FROM media_readers WHERE generation = $1 AND media_id = $2 AND user_id = ANY ($3) AND EXISTS (SELECT FROM locked)`,
+			log, m.Media.ID, readers)
+	}
 	b.Queue(`WITH due AS (
-			SELECT generation, media_id, used_at FROM media_uses WHERE generation = $1 AND media_id = $2
-		), `+releaseMediaUses, log, id, now)
+			SELECT generation, media_id, used_at FROM media_uses u WHERE generation = $1 AND media_id = $2
+				AND ($4 OR NOT for_all AND NOT EXISTS (
+					SELECT FROM media_readers WHERE generation = u.generation AND media_id = u.media_id OFFSET 0))
+		), `+releaseMediaUses, log, m.Media.ID, now, readers == nil)
 }

@@ -17,8 +17,8 @@ import (
 // PostMessage sends a message to a room, if package room permits it. A message of a stored kind is
 // appended to the log of the room and returned with its seq; a message of another kind is published
 // to the current subscribers of the room. If it is a retry, PostMessage returns the message that
-// was stored under its ClientMessageID. Errors: those of room.RoomSend.Permit, and
-// room.ErrMediaNotFound.
+// was stored under its ClientMessageID. Errors: those of room.RoomSend.Permit,
+// room.ErrMediaNotFound and room.ErrMediaReaders.
 func (s *Store) PostMessage(ctx context.Context, send room.RoomSend) (m room.Message, retry bool, err error) {
 	if send.Draft.Kind.Stored() {
 		return s.appendMessage(ctx, send)
@@ -37,7 +37,7 @@ func (s *Store) appendMessage(
 	}
 	item := &appendItem{send: send, message: m}
 	if ids := m.MediaIDs(); len(ids) > 0 {
-		if err := s.useMedia(ctx, &item.send, ids, m.SentAt.Time()); err != nil {
+		if err := s.useMedia(ctx, &item.send, ids, m); err != nil {
 			return room.Message{}, false, err
 		}
 	}

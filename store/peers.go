@@ -103,7 +103,7 @@ func (s *Store) appendPeer(ctx context.Context, send *room.PeerSend, m room.Mess
 			if p, err = runPeerAppend(ctx, tx, send, m); err != nil || p.seq == 0 {
 				return err
 			}
-			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.facts.Inbox}, ids, m.SentAt.Time())
+			return recordMediaUses(ctx, tx, []room.LogID{p.inbox, p.facts.Inbox}, ids, nil, m.SentAt.Time())
 		})
 	} else {
 		p, err = runPeerAppend(ctx, s.pool, send, m)
@@ -118,9 +118,9 @@ func (s *Store) appendPeer(ctx context.Context, send *room.PeerSend, m room.Mess
 	case permit.Earlier != nil:
 		return *permit.Earlier, nil
 	}
-	own := m.To(send.Peer, p.seq)
+	own := m.With(send.Peer, p.seq)
 	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: []room.Event{
-		peerEvent(p.inbox, own), peerEvent(permit.Log, m.To(m.Sender.ID, p.peerSeq)),
+		peerEvent(p.inbox, own), peerEvent(permit.Log, m.With(m.Sender.ID, p.peerSeq)),
 	}})
 	return own, nil
 }
@@ -135,11 +135,11 @@ type peerAppend struct {
 // runPeerAppend runs the statements of a message between users in one round trip. If db is the
 // pool, they are one transaction.
 func runPeerAppend(ctx context.Context, db batcher, send *room.PeerSend, m room.Message) (p peerAppend, err error) {
-	own, err := peerBody(m.To(send.Peer, 0))
+	own, err := peerBody(m.With(send.Peer, 0))
 	if err != nil {
 		return p, err
 	}
-	theirs, err := peerBody(m.To(m.Sender.ID, 0))
+	theirs, err := peerBody(m.With(m.Sender.ID, 0))
 	if err != nil {
 		return p, err
 	}
@@ -193,9 +193,9 @@ func (s *Store) publishPeer(ctx context.Context, send *room.PeerSend, m room.Mes
 	if err != nil {
 		return room.Message{}, err
 	}
-	own := m.To(send.Peer, 0)
+	own := m.With(send.Peer, 0)
 	s.opts.Commit(room.Change{By: send.Sender.Actor, Events: []room.Event{
-		peerEvent(send.Sender.Inbox, own), peerEvent(permit.Log, m.To(m.Sender.ID, 0)),
+		peerEvent(send.Sender.Inbox, own), peerEvent(permit.Log, m.With(m.Sender.ID, 0)),
 	}})
 	return own, nil
 }

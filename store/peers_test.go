@@ -49,7 +49,7 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 	}
 	want := []room.Event{
 		{Log: alice.Inbox, Seq: 1, At: sent.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{sent}}},
-		{Log: bob.Inbox, Seq: 2, At: sent.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.To("alice", 2)}}},
+		{Log: bob.Inbox, Seq: 2, At: sent.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{sent.With("alice", 2)}}},
 	}
 	if diff := cmp.Diff(want, f.published.take().Events); diff != "" {
 		t.Errorf("published events (-want +got):\n%s", diff)
@@ -72,7 +72,7 @@ func TestPeerMessageIsInBothInboxes(t *testing.T) {
 	unstored := postPeer(t, f, bob, "alice", command)
 	want = []room.Event{
 		{Log: bob.Inbox, At: unstored.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored}}},
-		{Log: alice.Inbox, At: unstored.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored.To("bob", 0)}}},
+		{Log: alice.Inbox, At: unstored.SentAt.Time(), Body: room.PeerMessagesReceived{MessageList: []room.Message{unstored.With("bob", 0)}}},
 	}
 	if diff := cmp.Diff(want, f.published.take().Events); diff != "" || unstored.Peer != "alice" || unstored.Seq != 0 {
 		t.Errorf("message that is not stored: got %+v; published events (-want +got):\n%s", unstored, diff)

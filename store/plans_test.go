@@ -228,7 +228,9 @@ const fillTables = `
 	INSERT INTO events (generation, seq, type, at, sender_id, client_message_id, body, xact)
 		SELECT 1 + i % 5000, 1 + i / 5000, 'roomMessageReceived', now(), 'user' || i, i::text, '{}', '1' FROM generate_series(0, 39999) i;
 	INSERT INTO media (media_id, owner_id, file_name, created_at, size, uses) SELECT md5(i::text)::uuid, 'user' || i, '', now(), 1, 1 FROM generate_series(1, 10000) i;
-	INSERT INTO media_uses (generation, media_id, used_at) SELECT i % 5000, md5(i::text)::uuid, now() FROM generate_series(1, 10000) i;
+	INSERT INTO media_uses (generation, media_id, used_at, for_all) SELECT i % 5000, md5(i::text)::uuid, now(), i % 2 = 0 FROM generate_series(1, 10000) i;
+	INSERT INTO media_readers (generation, media_id, user_id)
+		SELECT generation, media_id, 'user' || i FROM media_uses, generate_series(1, 10) i WHERE NOT for_all;
 	INSERT INTO media_pieces (piece_id, media_id, starts, created_at) SELECT md5(i::text)::uuid, md5(i::text)::uuid, 0, now() FROM generate_series(1, 10000) i;
 	INSERT INTO room_attributes (generation, version, pairs) SELECT i, 0, '{}' FROM generate_series(1, 5000) i;
 	INSERT INTO member_attributes (generation, user_id, pairs) SELECT i, 'user' || i, '{"a": 1}' FROM generate_series(1, 5000) i;

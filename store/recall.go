@@ -26,8 +26,8 @@ func (s *Store) RecallAny(ctx context.Context, by room.Actor, id room.RoomID, me
 	return s.recall(ctx, by, id, message, "", func(tx pgx.Tx) (room.Room, error) { return lockRoom(ctx, tx, id) })
 }
 
-// recall replaces the message's event by a tombstone without its content. The room loses the
-// message's file too, even if another message quotes it. The room is locked, so that a concurrent
+// recall replaces the message's event by a tombstone without its content. The readers of the message
+// lose its file too, even if another message quotes it. The room is locked, so that a concurrent
 // retry or recall finds either the message or the tombstone.
 func (s *Store) recall(
 	ctx context.Context, by room.Actor, id room.RoomID, message room.MessageID, sender room.UserID,
@@ -43,7 +43,7 @@ func (s *Store) recall(
 		if err != nil {
 			return c, err
 		}
-		file := m.Media
+		recalled := m
 		if r, m, c, err = r.Recall(m, sender, now); err != nil || len(c.Events) == 0 {
 			return c, err
 		}
@@ -53,9 +53,7 @@ func (s *Store) recall(
 		}
 		var b pgx.Batch
 		b.Queue("UPDATE events SET body = $3 WHERE generation = $1 AND seq = $2", r.Generation, m.Seq, string(body))
-		if file != nil {
-			queueReleaseMedia(&b, r.Generation, file.ID, now)
-		}
+		queueReleaseMedia(&b, r.Generation, recalled, now)
 		if err := queueRoom(&b, r, c.Events); err != nil {
 			return c, err
 		}
@@ -98,12 +96,12 @@ func (s *Store) RecallPeer(ctx context.Context, by room.Actor, user, peer room.U
 
 // recallIn replaces a message by a tombstone in an inbox that the transaction has locked.
 func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now time.Time, c *room.Change) error {
-	file := m.Media
+	recalled := m
 	in, m, change, err := in.Recall(m, by, now)
 	if err != nil || len(change.Events) == 0 {
 		return err
 	}
-	tombstone, err := peerBody(m.To(m.Peer, 0))
+	tombstone, err := peerBody(m.With(m.Peer, 0))
 	if err != nil {
 		return err
 	}
@@ -115,9 +113,7 @@ func recallIn(b *pgx.Batch, in room.Inbox, m room.Message, by room.UserID, now t
 	b.Queue("UPDATE inboxes SET last_seq = $2 WHERE log = $1", in.Log, in.LastSeq)
 	b.Queue("INSERT INTO events (generation, seq, type, at, peer_id, body) VALUES ($1, $2, $3, $4, $5, $6)",
 		in.Log, in.LastSeq, room.TypePeerMessageRecalled, now, m.Peer, string(event))
-	if file != nil {
-		queueReleaseMedia(b, in.Log, file.ID, now)
-	}
+	queueReleaseMedia(b, in.Log, recalled, now)
 	*c = c.And(change)
 	return nil
 }

@@ -174,7 +174,7 @@ func TestPeerRecall(t *testing.T) {
 		seq     room.Seq
 	}{{alice, "bob", 2}, {bob, "alice", 3}} {
 		page, err := f.PeerMessagesAfter(t.Context(), side.session, side.peer, side.seq-1, 1)
-		got := tombstone.To(side.peer, side.seq)
+		got := tombstone.With(side.peer, side.seq)
 		if i == 1 {
 			got.ClientMessageID = page[0].ClientMessageID
 		}

@@ -439,6 +439,7 @@ const (
 	ProblemCodeMediaLost               ProblemCode = "media_lost"
 	ProblemCodeMediaNotFound           ProblemCode = "media_not_found"
 	ProblemCodeMediaQuota              ProblemCode = "media_quota"
+	ProblemCodeMediaReaders            ProblemCode = "media_readers"
 	ProblemCodeMediaSent               ProblemCode = "media_sent"
 	ProblemCodeMediaSize               ProblemCode = "media_size"
 	ProblemCodeMediaType               ProblemCode = "media_type"
@@ -529,6 +530,8 @@ func (e ProblemCode) Valid() bool {
 	case ProblemCodeMediaNotFound:
 		return true
 	case ProblemCodeMediaQuota:
+		return true
+	case ProblemCodeMediaReaders:
 		return true
 	case ProblemCodeMediaSent:
 		return true
@@ -1515,7 +1518,7 @@ type MemberTimeout = int
 // Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
 // of the other user, whichever of the two sent it. A message of a kind that is not stored has
 // no `seq`. A recalled message has no content: neither the fields of its kind nor
-// `extendedData`.
+// `extendedData`. Clients are only shown messages that their user may see.
 type Message struct {
 	// ClientMessageID The ID that the sender chose for the message.
 	ClientMessageID *string `json:"clientMessageID,omitempty"`
@@ -1594,6 +1597,10 @@ type Message struct {
 	// Title The title of a message of kind `combine`.
 	Title *string `json:"title,omitempty"`
 
+	// To The users who can see the message, besides its sender; absent means everybody in the
+	// room.
+	To *[]UserID `json:"to,omitempty"`
+
 	// UserID The ID that the application gives to a user: 1 to 64 ASCII letters, digits, punctuation
 	// characters and spaces, with no space at its beginning or end, and without the segments `.`
 	// and `..` between slashes or backslashes.
@@ -1627,7 +1634,7 @@ type MessageKind string
 
 // MessageListReply A page of messages.
 type MessageListReply struct {
-	// MessageList The messages, in ascending seq.
+	// MessageList The messages that the user may see, in ascending seq.
 	MessageList []Message `json:"messageList"`
 
 	// NextCursor The value of `before` or `after` for the next page; absent at the end of the log.
@@ -1638,6 +1645,10 @@ type MessageListReply struct {
 // `operatedInfo` is absent, by an admin. Replays and the history no longer contain the content
 // either.
 type MessageRecalledEvent struct {
+	// Audience The users who can see the message, if it was sent to some members: those in `to`, and
+	// its sender. Nobody else receives this event.
+	Audience *[]UserID `json:"audience,omitempty"`
+
 	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
 	// generation.
 	Generation Generation `json:"generation"`
@@ -1669,7 +1680,7 @@ type MessageReply struct {
 	// Message A message. A message in a room has a `roomID`; a message between two users has the `userID`
 	// of the other user, whichever of the two sent it. A message of a kind that is not stored has
 	// no `seq`. A recalled message has no content: neither the fields of its kind nor
-	// `extendedData`.
+	// `extendedData`. Clients are only shown messages that their user may see.
 	Message Message `json:"message"`
 }
 
@@ -2606,6 +2617,26 @@ type RoomResetEvent struct {
 //     messages may have their seq.
 type RoomResetEventReason string
 
+// RoomSeqAdvancedEvent The log of the room has an event at this position that the session's user may not see: a
+// message to other members, or its recall. Every session in the room so receives every `seq`,
+// without gaps. Replays have it at the same position.
+type RoomSeqAdvancedEvent struct {
+	// Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
+	// generation.
+	Generation Generation `json:"generation"`
+
+	// RoomID The ID that the application gives to a room: 1 to 128 ASCII letters, digits, punctuation
+	// characters and spaces, with no space at its beginning or end, and without the segments `.`
+	// and `..` between slashes or backslashes.
+	//
+	//
+	// Example: class#1
+	RoomID RoomID `json:"roomID"`
+
+	// Seq The number of an event in its log, counted from 1 without gaps.
+	Seq Seq `json:"seq"`
+}
+
 // RoomStateChangedEvent The session's own state in a room has changed. docs/room-states.md lists all transitions.
 type RoomStateChangedEvent struct {
 	// Error The problem with which the call failed; absent if no call failed.
@@ -2742,6 +2773,10 @@ type SendMessageRequest struct {
 
 	// Title The title of a message of kind `combine`; 1 to 256 bytes.
 	Title *string `json:"title,omitempty"`
+
+	// To The users who can see the message, besides its sender; absent means everybody. Only
+	// messages to rooms have it. A message with `to` contains at most 100 files.
+	To *[]UserID `json:"to,omitempty"`
 }
 
 // SenderRequest The user on whose behalf a message is sent or quoted.
@@ -3757,7 +3792,8 @@ type ClientInterface interface {
 	// AdminSendMessageWithBody Send a message to a room as any user
 	//
 	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-	// room, or a userID that the application reserves for itself.
+	// room, or a userID that the application reserves for itself. The sessions of that user see
+	// the message too if it has `to`.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3767,7 +3803,8 @@ type ClientInterface interface {
 	// AdminSendMessage Send a message to a room as any user
 	//
 	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-	// room, or a userID that the application reserves for itself.
+	// room, or a userID that the application reserves for itself. The sessions of that user see
+	// the message too if it has `to`.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4224,6 +4261,9 @@ type ClientInterface interface {
 	// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 	// longer than their room. A room whose `history` is `none` lists none.
 	//
+	// Messages to other members are left out after a page is read: it can have fewer messages than
+	// `limit`, or none, and still a `nextCursor`.
+	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 	ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
@@ -4235,6 +4275,14 @@ type ClientInterface interface {
 	// `clientMessageID`: the same ID with the same body returns the message that is already
 	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
 	// been recalled in the meantime, it is returned as recalled.
+	//
+	// With `to`, only the users that it names, the sender's sessions and admins see the message:
+	// live, replayed, in the history and on the feed. Only these users can read its file, as long
+	// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+	// the message in the history that the room shows to that user. Everybody else receives
+	// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+	// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+	// that it is rejected (`media_readers`).
 	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
@@ -4254,6 +4302,14 @@ type ClientInterface interface {
 	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
 	// been recalled in the meantime, it is returned as recalled.
 	//
+	// With `to`, only the users that it names, the sender's sessions and admins see the message:
+	// live, replayed, in the history and on the feed. Only these users can read its file, as long
+	// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+	// the message in the history that the room shows to that user. Everybody else receives
+	// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+	// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+	// that it is rejected (`media_readers`).
+	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
 	// count; there may be ten times as many of them as messages, and at least 100.
@@ -4267,8 +4323,10 @@ type ClientInterface interface {
 	//
 	// Deletes the content of a stored message that the user sent, up to two minutes after
 	// `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
-	// and without content, and every session in the room receives `messageRecalled`. Recalling a
-	// message again has no effect.
+	// and without content, and every session in the room that may see the message receives
+	// `messageRecalled`. If the message contained a file, they can no longer read it there.
+	// Recalling a message again has no effect. A message that the user may not see is
+	// `message_not_found`.
 	//
 	// Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
 	RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4790,7 +4848,8 @@ func (c *Client) AdminKickMember(ctx context.Context, roomID RoomID, userID User
 // AdminSendMessageWithBody Send a message to a room as any user
 //
 // Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-// room, or a userID that the application reserves for itself.
+// room, or a userID that the application reserves for itself. The sessions of that user see
+// the message too if it has `to`.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4810,7 +4869,8 @@ func (c *Client) AdminSendMessageWithBody(ctx context.Context, roomID RoomID, co
 // AdminSendMessage Send a message to a room as any user
 //
 // Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-// room, or a userID that the application reserves for itself.
+// room, or a userID that the application reserves for itself. The sessions of that user see
+// the message too if it has `to`.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -5647,6 +5707,9 @@ func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...
 // Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 // longer than their room. A room whose `history` is `none` lists none.
 //
+// Messages to other members are left out after a page is read: it can have fewer messages than
+// `limit`, or none, and still a `nextCursor`.
+//
 // Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
 func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *ListRoomMessagesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListRoomMessagesRequest(c.Server, roomID, params)
@@ -5668,6 +5731,14 @@ func (c *Client) ListRoomMessages(ctx context.Context, roomID RoomID, params *Li
 // `clientMessageID`: the same ID with the same body returns the message that is already
 // stored; with another body it is rejected (`client_message_id_reused`). If the message has
 // been recalled in the meantime, it is returned as recalled.
+//
+// With `to`, only the users that it names, the sender's sessions and admins see the message:
+// live, replayed, in the history and on the feed. Only these users can read its file, as long
+// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+// the message in the history that the room shows to that user. Everybody else receives
+// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+// that it is rejected (`media_readers`).
 //
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
@@ -5697,6 +5768,14 @@ func (c *Client) SendRoomMessageWithBody(ctx context.Context, roomID RoomID, con
 // stored; with another body it is rejected (`client_message_id_reused`). If the message has
 // been recalled in the meantime, it is returned as recalled.
 //
+// With `to`, only the users that it names, the sender's sessions and admins see the message:
+// live, replayed, in the history and on the feed. Only these users can read its file, as long
+// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+// the message in the history that the room shows to that user. Everybody else receives
+// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+// that it is rejected (`media_readers`).
+//
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
 // count; there may be ten times as many of them as messages, and at least 100.
@@ -5720,8 +5799,10 @@ func (c *Client) SendRoomMessage(ctx context.Context, roomID RoomID, body SendRo
 //
 // Deletes the content of a stored message that the user sent, up to two minutes after
 // `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
-// and without content, and every session in the room receives `messageRecalled`. Recalling a
-// message again has no effect.
+// and without content, and every session in the room that may see the message receives
+// `messageRecalled`. If the message contained a file, they can no longer read it there.
+// Recalling a message again has no effect. A message that the user may not see is
+// `message_not_found`.
 //
 // Corresponds with DELETE /v1/rooms/{roomID}/messages/{messageID} (the `RecallMessage` operationId).
 func (c *Client) RecallMessage(ctx context.Context, roomID RoomID, messageID MessageID, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -9200,7 +9281,8 @@ type ClientWithResponsesInterface interface {
 	// AdminSendMessageWithBodyWithResponse Send a message to a room as any user
 	//
 	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-	// room, or a userID that the application reserves for itself.
+	// room, or a userID that the application reserves for itself. The sessions of that user see
+	// the message too if it has `to`.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9210,7 +9292,8 @@ type ClientWithResponsesInterface interface {
 	// AdminSendMessageWithResponse Send a message to a room as any user
 	//
 	// Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-	// room, or a userID that the application reserves for itself.
+	// room, or a userID that the application reserves for itself. The sessions of that user see
+	// the message too if it has `to`.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -9703,6 +9786,9 @@ type ClientWithResponsesInterface interface {
 	// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 	// longer than their room. A room whose `history` is `none` lists none.
 	//
+	// Messages to other members are left out after a page is read: it can have fewer messages than
+	// `limit`, or none, and still a `nextCursor`.
+	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
@@ -9716,6 +9802,14 @@ type ClientWithResponsesInterface interface {
 	// `clientMessageID`: the same ID with the same body returns the message that is already
 	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
 	// been recalled in the meantime, it is returned as recalled.
+	//
+	// With `to`, only the users that it names, the sender's sessions and admins see the message:
+	// live, replayed, in the history and on the feed. Only these users can read its file, as long
+	// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+	// the message in the history that the room shows to that user. Everybody else receives
+	// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+	// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+	// that it is rejected (`media_readers`).
 	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
@@ -9735,6 +9829,14 @@ type ClientWithResponsesInterface interface {
 	// stored; with another body it is rejected (`client_message_id_reused`). If the message has
 	// been recalled in the meantime, it is returned as recalled.
 	//
+	// With `to`, only the users that it names, the sender's sessions and admins see the message:
+	// live, replayed, in the history and on the feed. Only these users can read its file, as long
+	// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+	// the message in the history that the room shows to that user. Everybody else receives
+	// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+	// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+	// that it is rejected (`media_readers`).
+	//
 	// `RateLimit-Policy` says how many messages per second a user may send in all sessions
 	// together; barrage has a limit of its own. Retries of a message that is already stored do not
 	// count; there may be ten times as many of them as messages, and at least 100.
@@ -9748,8 +9850,10 @@ type ClientWithResponsesInterface interface {
 	//
 	// Deletes the content of a stored message that the user sent, up to two minutes after
 	// `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
-	// and without content, and every session in the room receives `messageRecalled`. Recalling a
-	// message again has no effect.
+	// and without content, and every session in the room that may see the message receives
+	// `messageRecalled`. If the message contained a file, they can no longer read it there.
+	// Recalling a message again has no effect. A message that the user may not see is
+	// `message_not_found`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -15548,7 +15652,8 @@ func (c *ClientWithResponses) AdminKickMemberWithResponse(ctx context.Context, r
 // AdminSendMessageWithBodyWithResponse Send a message to a room as any user
 //
 // Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-// room, or a userID that the application reserves for itself.
+// room, or a userID that the application reserves for itself. The sessions of that user see
+// the message too if it has `to`.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -15564,7 +15669,8 @@ func (c *ClientWithResponses) AdminSendMessageWithBodyWithResponse(ctx context.C
 // AdminSendMessageWithResponse Send a message to a room as any user
 //
 // Works like `sendRoomMessage`, on behalf of any user: a member, a user who is not in the
-// room, or a userID that the application reserves for itself.
+// room, or a userID that the application reserves for itself. The sessions of that user see
+// the message too if it has `to`.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -16285,6 +16391,9 @@ func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, room
 // Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 // longer than their room. A room whose `history` is `none` lists none.
 //
+// Messages to other members are left out after a page is read: it can have fewer messages than
+// `limit`, or none, and still a `nextCursor`.
+//
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID}/messages (the `ListRoomMessages` operationId).
@@ -16304,6 +16413,14 @@ func (c *ClientWithResponses) ListRoomMessagesWithResponse(ctx context.Context, 
 // `clientMessageID`: the same ID with the same body returns the message that is already
 // stored; with another body it is rejected (`client_message_id_reused`). If the message has
 // been recalled in the meantime, it is returned as recalled.
+//
+// With `to`, only the users that it names, the sender's sessions and admins see the message:
+// live, replayed, in the history and on the feed. Only these users can read its file, as long
+// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+// the message in the history that the room shows to that user. Everybody else receives
+// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+// that it is rejected (`media_readers`).
 //
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
@@ -16329,6 +16446,14 @@ func (c *ClientWithResponses) SendRoomMessageWithBodyWithResponse(ctx context.Co
 // stored; with another body it is rejected (`client_message_id_reused`). If the message has
 // been recalled in the meantime, it is returned as recalled.
 //
+// With `to`, only the users that it names, the sender's sessions and admins see the message:
+// live, replayed, in the history and on the feed. Only these users can read its file, as long
+// as it is sent to nobody else. They need not be in the room now; a user who joins later sees
+// the message in the history that the room shows to that user. Everybody else receives
+// `roomSeqAdvanced` in place of a stored message and of its recall, and nothing in place of a
+// message that is not stored. Up to 1,000 users of a room can be given a file by name; after
+// that it is rejected (`media_readers`).
+//
 // `RateLimit-Policy` says how many messages per second a user may send in all sessions
 // together; barrage has a limit of its own. Retries of a message that is already stored do not
 // count; there may be ten times as many of them as messages, and at least 100.
@@ -16348,8 +16473,10 @@ func (c *ClientWithResponses) SendRoomMessageWithResponse(ctx context.Context, r
 //
 // Deletes the content of a stored message that the user sent, up to two minutes after
 // `sentAt`. The message keeps its position in the log and the history, with `recalled: true`
-// and without content, and every session in the room receives `messageRecalled`. Recalling a
-// message again has no effect.
+// and without content, and every session in the room that may see the message receives
+// `messageRecalled`. If the message contained a file, they can no longer read it there.
+// Recalling a message again has no effect. A message that the user may not see is
+// `message_not_found`.
 //
 // Returns a wrapper object for the known response body format(s).
 //

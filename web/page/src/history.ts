@@ -44,7 +44,14 @@ export class History {
     this.#log.addHistory(messageList);
     this.#before = nextCursor;
     this.#earlier.hidden = nextCursor === undefined;
-    // A new observation reports at once whether the button is visible, as it is above a short page.
+    this.#observe();
+  }
+
+  /**
+   * Begins a new observation, which reports at once whether the button is visible: it is above a
+   * short page, and after an empty one, whose messages are all to other members.
+   */
+  #observe(): void {
     this.#visibility.disconnect();
     this.#visibility.observe(this.#earlier);
   }
@@ -70,6 +77,7 @@ export class History {
       this.#log.addHistory(messageList);
       this.#before = nextCursor;
       this.#earlier.hidden = nextCursor === undefined;
+      if (messageList.length === 0) this.#observe();
     } catch (error) {
       this.#showError(`Earlier messages could not be loaded. ${textForError(error)}`);
     } finally {

@@ -48,7 +48,7 @@ export interface ResumeState extends SessionReply {
 }
 
 /** The events that an application can listen for, with their data. */
-export interface ParlorEvents extends Omit<StreamEvents, 'connectionStateChanged' | 'reconnect'> {
+export interface ParlorEvents extends Omit<StreamEvents, 'connectionStateChanged' | 'reconnect' | 'roomSeqAdvanced'> {
   connectionStateChanged: ConnectionStateChange;
 }
 
@@ -341,6 +341,9 @@ export class Parlor {
       case 'inboxReset':
         this.#seen.reset(INBOX, event.data.oldestSeq - 1);
         break;
+      case 'roomSeqAdvanced':
+        this.#seen.accept(event.data.generation, event.data.seq);
+        return; // it has nothing for the application
       case 'peerMessageReceived':
       case 'peerMessageRecalled':
         if (event.data.seq !== undefined && !this.#seen.accept(INBOX, event.data.seq)) return;

@@ -29,6 +29,7 @@ export interface StreamEvents {
   roomMemberCountUpdated: Schemas['RoomMemberCountUpdatedEvent'];
   roomMessageReceived: Schemas['RoomMessageReceivedEvent'];
   messageRecalled: Schemas['MessageRecalledEvent'];
+  roomSeqAdvanced: Schemas['RoomSeqAdvancedEvent'];
   roomAttributesUpdated: Schemas['RoomAttributesUpdatedEvent'];
   roomMemberAttributesUpdated: Schemas['RoomMemberAttributesUpdatedEvent'];
   roomUpdated: Schemas['RoomUpdatedEvent'];
@@ -53,6 +54,7 @@ export const streamEventNames = [
   'roomMemberCountUpdated',
   'roomMessageReceived',
   'messageRecalled',
+  'roomSeqAdvanced',
   'roomAttributesUpdated',
   'roomMemberAttributesUpdated',
   'roomUpdated',
