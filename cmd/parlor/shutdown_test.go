@@ -239,10 +239,11 @@ func TestRestartUnderLoad(t *testing.T) {
 // leaves.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
-	for name, balance := range map[string]func(*testing.T, []*process, certificate) (address string){
-		"haproxy": balanceHAProxy, "nginx": balanceNginx,
-	} {
-		t.Run(name, func(t *testing.T) {
+	for _, proxy := range []struct {
+		name    string
+		balance func(*testing.T, []*process, certificate) (address string)
+	}{{"haproxy", balanceHAProxy}, {"nginx", balanceNginx}} {
+		t.Run(proxy.name, func(t *testing.T) {
 			t.Parallel()
 			env := threeServersEnv(t)
 			if got := parlor(t.Context(), t, env, "migrate"); got.code != exitOK {
@@ -254,7 +255,7 @@ func TestRollingRestart(t *testing.T) {
 				servers = append(servers, startParlorWith(t, storetest.Folder(t), env, args...))
 			}
 			c := selfSigned(t)
-			w := startLoad(t, transportTo(balance(t, servers, c), c.trust), "https://"+publicHost, digitsSecret)
+			w := startLoad(t, transportTo(proxy.balance(t, servers, c), c.trust), "https://"+publicHost, digitsSecret)
 			for _, p := range servers {
 				p.signal(syscall.SIGTERM)
 				p.start(t, args...)
