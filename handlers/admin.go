@@ -75,7 +75,7 @@ func (a *api) adminCreateRoom(w http.ResponseWriter, r *http.Request, by room.Ac
 		return err
 	}
 	w.Header().Set("Location", a.links.path(adminRoomPath(created.ID)))
-	return a.answer(w, r, http.StatusCreated, roomReply{created})
+	return a.answer(w, r, http.StatusCreated, roomReply{Room: created})
 }
 
 func adminRoomPath(id room.RoomID) string { return "/v1/admin/rooms/" + url.PathEscape(string(id)) }
@@ -85,7 +85,7 @@ func (a *api) adminGetRoom(w http.ResponseWriter, r *http.Request, _ room.Actor,
 	if err != nil {
 		return err
 	}
-	return a.answerRoom(w, r, found)
+	return a.answerRoom(w, r, found, nil)
 }
 
 func (a *api) adminDestroyRoom(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
+	"strconv"
 
 	"parlor/room"
 )
@@ -16,6 +18,8 @@ type messageStore interface {
 	PostMessage(ctx context.Context, send room.RoomSend) (m room.Message, retry bool, err error)
 	EarlierMessage(ctx context.Context, send room.RoomSend) (m room.Message, found bool, err error)
 	VisibleAfter(ctx context.Context, r room.Room, user room.UserID) (room.Seq, error)
+	MessagesBySeq(ctx context.Context, r room.Room, seqs []room.Seq) ([]room.Message, error)
+	MessagesByID(ctx context.Context, r room.Room, ids []room.MessageID) ([]room.Message, error)
 	NewestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
 	OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error)
 }
@@ -23,6 +27,7 @@ type messageStore interface {
 const (
 	defaultMessagePage = 50
 	maxMessagePage     = 100
+	maxMessageLookup   = 100
 	// maxSafeInteger is the largest integer that JavaScript represents exactly.
 	maxSafeInteger = 1<<53 - 1
 )
@@ -218,8 +223,11 @@ func (a *api) answerRetry(
 }
 
 func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
-	q := readQuery(r, "before", "after", "from", "until", "limit")
+	q := readQuery(r, "before", "after", "from", "until", "limit", "seq"+repeatable, "messageID"+repeatable)
 	page := q.messagePage()
+	seqs, ids := q.seqs("seq"), q.messageIDs("messageID")
+	q.exclusive("seq", "before", "after", "from", "until", "limit", "messageID")
+	q.exclusive("messageID", "before", "after", "from", "until", "limit")
 	page.From, page.Until = q.instant("from"), q.instant("until")
 	if !page.From.IsZero() && !page.Until.IsZero() && !page.From.Before(page.Until) {
 		q.fault("until", "order", "must be later than from")
@@ -238,6 +246,14 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 	if err != nil {
 		return err
 	}
+	switch {
+	case len(seqs) > 0:
+		messages, err := a.Store.MessagesBySeq(r.Context(), found, seqs)
+		return a.answerVisible(w, r, session.User.ID, messages, visible, err)
+	case len(ids) > 0:
+		messages, err := a.Store.MessagesByID(r.Context(), found, ids)
+		return a.answerVisible(w, r, session.User.ID, messages, visible, err)
+	}
 	page.After = max(page.After, visible)
 	return a.answerMessages(w, r, session.User.ID, page, func(n int) ([]room.Message, error) {
 		if page.oldest {
@@ -245,6 +261,50 @@ func (a *api) listRoomMessages(w http.ResponseWriter, r *http.Request, session r
 		}
 		return a.Store.NewestMessages(r.Context(), found, page.Span, n)
 	})
+}
+
+// answerVisible answers with those of the messages that come after a seq and that a user may see.
+func (a *api) answerVisible(
+	w http.ResponseWriter, r *http.Request, user room.UserID, messages []room.Message, after room.Seq, err error,
+) error {
+	if err != nil {
+		return err
+	}
+	visible := slices.DeleteFunc(messages, func(m room.Message) bool { return m.Seq <= after })
+	return a.answer(w, r, http.StatusOK, messageListReply{MessageList: room.VisibleMessages(visible, user)})
+}
+
+// seqs returns the seqs in a repeatable parameter.
+func (q *query) seqs(name string) (seqs []room.Seq) {
+	for _, v := range q.lookup(name) {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 1 || n > maxSafeInteger {
+			q.fault(name, "range", fmt.Sprintf("must be whole numbers from 1 to %d", int64(maxSafeInteger)))
+		}
+		seqs = append(seqs, room.Seq(n))
+	}
+	return seqs
+}
+
+// messageIDs returns the IDs in a repeatable parameter.
+func (q *query) messageIDs(name string) (ids []room.MessageID) {
+	for _, v := range q.lookup(name) {
+		if !validUUID(v) {
+			q.fault(name, "uuid", "must be UUIDs in lower case")
+		}
+		ids = append(ids, room.MessageID(v))
+	}
+	return ids
+}
+
+// lookup returns the values of a parameter that names messages, if they are not too many.
+func (q *query) lookup(name string) []string {
+	values := q.values[name]
+	if len(values) > maxMessageLookup {
+		q.fault(name, "max", fmt.Sprintf("may appear at most %d times", maxMessageLookup))
+		return nil
+	}
+	return values
 }
 
 // messagePage is a request for the newest or the oldest messages of a span of a log.

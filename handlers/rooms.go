@@ -16,6 +16,7 @@ type roomStore interface {
 	EnterRoom(ctx context.Context, by room.Actor, id room.RoomID, opts room.RoomOptions) (entered room.Room, created bool, err error)
 	SwitchRoom(ctx context.Context, by room.Actor, from, to room.RoomID, create bool, opts room.RoomOptions) (entered room.Room, created bool, err error)
 	LeaveRoom(ctx context.Context, by room.Actor, id room.RoomID) error
+	RoomWithMembers(ctx context.Context, session room.SessionID, id room.RoomID, limit int) (r room.Room, page room.MemberPage[room.Member], attributes []room.MemberAttributesInfo, err error)
 	SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error)
 }
 
@@ -68,19 +69,46 @@ type enterRoomRequest struct {
 	Config         configRequest     `json:"config"`
 	RoomAttributes map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
 	UserData       string            `json:"userData" validate:"maxBytes=1024"`
+	MemberLimit    *int              `json:"memberLimit" validate:"omitnil,min=1,max=500"`
 }
 
 type joinRoomRequest struct {
-	UserData string `json:"userData" validate:"maxBytes=1024"`
+	UserData    string `json:"userData" validate:"maxBytes=1024"`
+	MemberLimit *int   `json:"memberLimit" validate:"omitnil,min=1,max=500"`
 }
 
 type roomReply struct {
-	Room room.Room `json:"room"`
+	Room    room.Room         `json:"room"`
+	Members *roomMembersReply `json:"members,omitempty"`
 }
 
 type enterRoomReply struct {
-	Room    room.Room `json:"room"`
-	Created bool      `json:"created"`
+	Room    room.Room         `json:"room"`
+	Created bool              `json:"created"`
+	Members *roomMembersReply `json:"members,omitempty"`
+}
+
+// roomMembersReply has the first members of a room, which were read together with it.
+type roomMembersReply struct {
+	Seq        room.Seq                    `json:"seq"`
+	MemberList []room.Member               `json:"memberList"`
+	Infos      []room.MemberAttributesInfo `json:"infos"`
+	NextCursor string                      `json:"nextCursor,omitempty"`
+}
+
+// withMembers reads a room that the session has just joined again, together with its first members,
+// if the client asked for some of them.
+func (a *api) withMembers(
+	ctx context.Context, session room.Session, joined room.Room, limit *int,
+) (room.Room, *roomMembersReply, error) {
+	if limit == nil {
+		return joined, nil, nil
+	}
+	r, page, attributes, err := a.Store.RoomWithMembers(ctx, session.ID, joined.ID, *limit)
+	if err != nil {
+		return room.Room{}, nil, err
+	}
+	return r, &roomMembersReply{page.Seq, page.List, attributes, encodeMemberCursor(page.Next)}, nil
 }
 
 type leaveRoomReply struct {
@@ -107,7 +135,7 @@ func (a *api) createRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return err
 	}
 	w.Header().Set("Location", a.links.path(roomPath(created.ID)))
-	return a.answer(w, r, http.StatusCreated, roomReply{created})
+	return a.answer(w, r, http.StatusCreated, roomReply{Room: created})
 }
 
 func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
@@ -122,8 +150,12 @@ func (a *api) joinRoom(w http.ResponseWriter, r *http.Request, session room.Sess
 	if err != nil {
 		return err
 	}
+	joined, members, err := a.withMembers(r.Context(), session, joined, request.MemberLimit)
+	if err != nil {
+		return err
+	}
 	a.expectEvents(joined)
-	return a.answer(w, r, http.StatusOK, roomReply{joined})
+	return a.answer(w, r, http.StatusOK, roomReply{joined, members})
 }
 
 func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
@@ -147,13 +179,17 @@ func (a *api) enterRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 	if err != nil {
 		return err
 	}
+	entered, members, err := a.withMembers(r.Context(), session, entered, request.MemberLimit)
+	if err != nil {
+		return err
+	}
 	a.expectEvents(entered)
 	status := http.StatusOK
 	if created {
 		status = http.StatusCreated
 		w.Header().Set("Location", a.links.path(roomPath(id)))
 	}
-	return a.answer(w, r, status, enterRoomReply{entered, created})
+	return a.answer(w, r, status, enterRoomReply{entered, created, members})
 }
 
 type switchRoomRequest struct {
@@ -162,6 +198,7 @@ type switchRoomRequest struct {
 	Config            configRequest     `json:"config"`
 	RoomAttributes    map[string]string `json:"roomAttributes" validate:"max=20,pairBytes=16 1024,totalBytes=5120"`
 	UserData          string            `json:"userData" validate:"maxBytes=1024"`
+	MemberLimit       *int              `json:"memberLimit" validate:"omitnil,min=1,max=500"`
 }
 
 type toRoom struct {
@@ -197,8 +234,12 @@ func (a *api) switchRoom(w http.ResponseWriter, r *http.Request, session room.Se
 	if err != nil {
 		return err
 	}
+	entered, members, err := a.withMembers(r.Context(), session, entered, request.MemberLimit)
+	if err != nil {
+		return err
+	}
 	a.expectEvents(entered)
-	return a.answer(w, r, http.StatusOK, enterRoomReply{entered, created})
+	return a.answer(w, r, http.StatusOK, enterRoomReply{entered, created, members})
 }
 
 func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
@@ -212,12 +253,24 @@ func (a *api) leaveRoom(w http.ResponseWriter, r *http.Request, session room.Ses
 }
 
 func (a *api) getRoom(w http.ResponseWriter, r *http.Request, session room.Session, id room.RoomID) error {
+	q := readQuery(r, "memberLimit")
+	var limit *int
+	if q.has("memberLimit") {
+		limit = new(int(q.integer("memberLimit", 1, maxMemberPage, 1)))
+	}
+	if err := q.err(); err != nil {
+		return err
+	}
 	found, err := a.Store.SessionRoom(r.Context(), session.ID, id)
 	if err != nil {
 		return err
 	}
+	found, members, err := a.withMembers(r.Context(), session, found, limit)
+	if err != nil {
+		return err
+	}
 	a.expectEvents(found)
-	return a.answerRoom(w, r, found)
+	return a.answerRoom(w, r, found, members)
 }
 
 // expectEvents makes sure that the streams of this server get the events up to the lastSeq of rooms

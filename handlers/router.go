@@ -202,7 +202,7 @@ func New(opts Options) *API {
 		r.Post("/v1/sessions/current/stream-ticket", a.withSession(a.createStreamTicket))
 
 		r.Post("/v1/rooms", a.withSession(a.createRoom, inBody))
-		r.Get("/v1/rooms/{roomID}", a.withRoom(a.getRoom))
+		r.Get("/v1/rooms/{roomID}", a.withRoom(a.getRoom, inQuery))
 		r.Patch("/v1/rooms/{roomID}", a.withRoom(a.updateRoom, inBody))
 		r.Post("/v1/rooms/{roomID}/join", a.withRoom(a.joinRoom, inBody))
 		r.Post("/v1/rooms/{roomID}/enter", a.withRoom(a.enterRoom, inBody))

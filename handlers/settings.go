@@ -39,7 +39,7 @@ func (a *api) updateRoom(w http.ResponseWriter, r *http.Request, session room.Se
 		return err
 	}
 	a.expectEvents(updated)
-	return a.answerRoom(w, r, updated)
+	return a.answerRoom(w, r, updated, nil)
 }
 
 func (a *api) adminUpdateRoom(w http.ResponseWriter, r *http.Request, by room.Actor, id room.RoomID) error {
@@ -51,7 +51,7 @@ func (a *api) adminUpdateRoom(w http.ResponseWriter, r *http.Request, by room.Ac
 	if err != nil {
 		return err
 	}
-	return a.answerRoom(w, r, updated)
+	return a.answerRoom(w, r, updated, nil)
 }
 
 func (a *api) readRoomUpdate(w http.ResponseWriter, r *http.Request) (room.RoomUpdate, error) {
@@ -68,7 +68,7 @@ func (a *api) readRoomUpdate(w http.ResponseWriter, r *http.Request) (room.RoomU
 
 // answerRoom replies with a room, whose ETag is the version of its name and settings: the part that
 // updateRoom changes. Replies are never cached, so no one else compares it.
-func (a *api) answerRoom(w http.ResponseWriter, r *http.Request, found room.Room) error {
+func (a *api) answerRoom(w http.ResponseWriter, r *http.Request, found room.Room, members *roomMembersReply) error {
 	w.Header().Set("ETag", etag(found.SettingsVersion))
-	return a.answer(w, r, http.StatusOK, roomReply{found})
+	return a.answer(w, r, http.StatusOK, roomReply{found, members})
 }

@@ -228,7 +228,7 @@ func TestIDsMakeTheRoundTrip(t *testing.T) {
 		}
 		decode(t, e, room.TypeMembersJoined, &entered)
 		ids = append(ids, entered.RoomID)
-		got, err := calls.GetRoomWithResponse(ctx, roomID)
+		got, err := calls.GetRoomWithResponse(ctx, roomID, nil)
 		ids = append(ids, mustReply(t, err, got.JSON200).Room.RoomID)
 		sent, err := calls.SendRoomMessageWithResponse(ctx, roomID, parlor.SendMessageRequest{Kind: parlor.Text, Text: new("hello")})
 		message := mustReply(t, err, sent.JSON201).Message
@@ -248,7 +248,7 @@ func TestIDsMakeTheRoundTrip(t *testing.T) {
 		if err != nil || destroyed.StatusCode() != http.StatusNoContent {
 			t.Errorf("%q is not destroyed: %v, %v", roomID, destroyed.Status(), err)
 		}
-		if gone, err := calls.GetRoomWithResponse(ctx, roomID); err != nil || gone.StatusCode() != http.StatusNotFound {
+		if gone, err := calls.GetRoomWithResponse(ctx, roomID, nil); err != nil || gone.StatusCode() != http.StatusNotFound {
 			t.Errorf("%q still exists: %v, %v", roomID, gone.Status(), err)
 		}
 		if len(ids) != 7 || slices.ContainsFunc(ids, func(id string) bool { return id != roomID }) {

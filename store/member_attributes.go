@@ -125,7 +125,13 @@ func scanMemberAttributes(row pgx.Row, more ...any) (room.MemberAttributesInfo, 
 func (s *Store) MemberAttributesByID(
 	ctx context.Context, g room.LogID, users []room.UserID,
 ) (room.MemberPage[room.MemberAttributesInfo], error) {
-	return memberPage(ctx, s, scanMemberAttributes, len(users), fmt.Sprintf(memberAttributesByID, ""), g, users)
+	return memberAttributes(ctx, s.pool, g, users)
+}
+
+func memberAttributes(
+	ctx context.Context, db rowsQuerier, g room.LogID, users []room.UserID,
+) (room.MemberPage[room.MemberAttributesInfo], error) {
+	return memberPage(ctx, db, scanMemberAttributes, len(users), fmt.Sprintf(memberAttributesByID, ""), g, users)
 }
 
 // MemberAttributes returns a page of at most limit members who have attributes. Errors:
@@ -133,7 +139,7 @@ func (s *Store) MemberAttributesByID(
 func (s *Store) MemberAttributes(
 	ctx context.Context, g room.LogID, after room.MemberCursor, limit int,
 ) (room.MemberPage[room.MemberAttributesInfo], error) {
-	return memberPage(ctx, s, scanMemberAttributes, limit, `
+	return memberPage(ctx, s.pool, scanMemberAttributes, limit, `
 		SELECT user_id, a.pairs, m.joined_seq FROM members m CROSS JOIN LATERAL (
 			SELECT pairs FROM member_attributes WHERE generation = m.generation AND user_id = m.user_id LIMIT 1
 		) a WHERE generation = $1 AND (m.joined_seq, user_id) > ($2, $3)

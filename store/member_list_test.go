@@ -46,6 +46,9 @@ func TestMemberListsAndEvents(t *testing.T) {
 					})
 				}
 				listed := list()
+				if round%2 == 0 {
+					listed = snapshot(t, f, sessions[churning])
+				}
 				changing.Wait()
 				sweep(t, f)
 				if diff := cmp.Diff(list().entries, listed.withEvents(t, f).entries); diff != "" {
@@ -103,6 +106,22 @@ func listMembers(t *testing.T, f fixture, log room.LogID) memberList {
 		l.setAttributes(page.List)
 		after = page.Next
 	}
+	return l
+}
+
+// snapshot reads all members together with the room.
+func snapshot(t *testing.T, f fixture, session room.Session) memberList {
+	t.Helper()
+	r, page, attributes, err := f.RoomWithMembers(t.Context(), session.ID, "hall", room.MaxMembersPerEvent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page.Seq != r.LastSeq || len(page.List) != r.MemberCount {
+		t.Errorf("a room of %d members at %d was read with %d members at %d", r.MemberCount, r.LastSeq, len(page.List), page.Seq)
+	}
+	l := memberList{log: r.Generation, seq: page.Seq, entries: map[string]string{}}
+	l.join(page.List)
+	l.setAttributes(attributes)
 	return l
 }
 

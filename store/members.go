@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,10 +14,41 @@ import (
 func (s *Store) Members(
 	ctx context.Context, g room.LogID, after room.MemberCursor, limit int,
 ) (room.MemberPage[room.Member], error) {
-	return memberPage(ctx, s, scanMember, limit, `
+	return members(ctx, s.pool, g, after, limit)
+}
+
+func members(
+	ctx context.Context, db rowsQuerier, g room.LogID, after room.MemberCursor, limit int,
+) (room.MemberPage[room.Member], error) {
+	return memberPage(ctx, db, scanMember, limit, `
 		SELECT user_id, user_name, user_data, joined_at, joined_seq FROM members
 		WHERE generation = $1 AND (joined_seq, user_id) > ($2, $3)
 		ORDER BY joined_seq, user_id LIMIT $4`, g, after.JoinedSeq, after.User, limit+1)
+}
+
+// RoomWithMembers returns a room that the session is in, its first members, at most limit, and the
+// attributes of those that have any. They are read in one snapshot: all are true at the newest event
+// of the room's log. Errors: room.ErrRoomNotFound, room.ErrNotInRoom.
+func (s *Store) RoomWithMembers(
+	ctx context.Context, session room.SessionID, id room.RoomID, limit int,
+) (r room.Room, page room.MemberPage[room.Member], attributes []room.MemberAttributesInfo, err error) {
+	snapshot := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err = pgx.BeginTxFunc(ctx, s.pool, snapshot, func(tx pgx.Tx) (err error) {
+		if r, err = sessionRoom(ctx, tx, session, id); err != nil {
+			return err
+		}
+		if page, err = members(ctx, tx, r.Generation, room.MemberCursor{}, limit); err != nil {
+			return err
+		}
+		users := make([]room.UserID, len(page.List))
+		for i, m := range page.List {
+			users[i] = m.ID
+		}
+		all, err := memberAttributes(ctx, tx, r.Generation, users)
+		attributes = slices.DeleteFunc(all.List, func(m room.MemberAttributesInfo) bool { return len(m.Attributes) == 0 })
+		return err
+	})
+	return r, page, attributes, translate(err)
 }
 
 // MembersByID returns the users who are in the room, and omits the others. Errors:
@@ -24,7 +56,7 @@ func (s *Store) Members(
 func (s *Store) MembersByID(
 	ctx context.Context, g room.LogID, users []room.UserID,
 ) (room.MemberPage[room.Member], error) {
-	return memberPage(ctx, s, scanMember, len(users), `
+	return memberPage(ctx, s.pool, scanMember, len(users), `
 		SELECT user_id, user_name, user_data, joined_at, joined_seq FROM members
 		WHERE generation = $1 AND user_id = ANY ($2)`, g, users)
 }
@@ -33,9 +65,9 @@ func (s *Store) MembersByID(
 // column is user_id and whose last one is joined_seq. One additional row shows whether there is a
 // next page. The end of the log is read by the same statement, and so in the same snapshot.
 func memberPage[T room.Member | room.MemberAttributesInfo](
-	ctx context.Context, s *Store, scan func(pgx.Row, ...any) (T, error), limit int, query string, args ...any,
+	ctx context.Context, db rowsQuerier, scan func(pgx.Row, ...any) (T, error), limit int, query string, args ...any,
 ) (page room.MemberPage[T], err error) {
-	rows, err := s.pool.Query(ctx, "SELECT m.*, l.last_seq FROM logs l LEFT JOIN LATERAL ("+query+`) m ON true
+	rows, err := db.Query(ctx, "SELECT m.*, l.last_seq FROM logs l LEFT JOIN LATERAL ("+query+`) m ON true
 		WHERE l.generation = $1 ORDER BY m.joined_seq, m.user_id`, args...)
 	if err != nil {
 		return page, translate(err)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -126,6 +127,28 @@ func (s *Store) NewestMessages(ctx context.Context, r room.Room, span room.Span,
 // order.
 func (s *Store) OldestMessages(ctx context.Context, r room.Room, span room.Span, n int) ([]room.Message, error) {
 	return s.spanMessages(ctx, r, span, "ASC", n)
+}
+
+// MessagesBySeq returns the messages at some seqs of a room's log, in ascending order. It omits seqs
+// that are not those of stored messages.
+func (s *Store) MessagesBySeq(ctx context.Context, r room.Room, seqs []room.Seq) ([]room.Message, error) {
+	return s.messages(ctx, r, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND seq = ANY ($3) ORDER BY seq", seqs)
+}
+
+// MessagesByID returns the messages of a room with some IDs, in ascending order of seq. It omits IDs
+// of messages that are not stored in the room. The IDs contain the instants at which the messages
+// were sent, by which an index finds the few messages of these milliseconds.
+func (s *Store) MessagesByID(ctx context.Context, r room.Room, ids []room.MessageID) ([]room.Message, error) {
+	var sentAt []time.Time
+	for _, id := range ids {
+		if at, ok := instantOf(id); ok && !slices.Contains(sentAt, at) {
+			sentAt = append(sentAt, at)
+		}
+	}
+	found, err := s.messages(ctx, r, "SELECT seq, body FROM events WHERE generation = $1 AND type = $2 AND at = ANY ($3)", sentAt)
+	found = slices.DeleteFunc(found, func(m room.Message) bool { return !slices.Contains(ids, m.ID) })
+	slices.SortFunc(found, func(a, b room.Message) int { return cmp.Compare(a.Seq, b.Seq) })
+	return found, err
 }
 
 // VisibleAfter returns the seq after which a member of a room may read the room's history. Errors:

@@ -207,8 +207,17 @@ func (s *Store) SessionRooms(ctx context.Context, session room.SessionID) ([]roo
 // SessionRoom returns a room that the session is in. Errors: room.ErrRoomNotFound,
 // room.ErrNotInRoom.
 func (s *Store) SessionRoom(ctx context.Context, session room.SessionID, id room.RoomID) (room.Room, error) {
+	return sessionRoom(ctx, s.pool, session, id)
+}
+
+// rowQuerier is a pool or a transaction.
+type rowQuerier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func sessionRoom(ctx context.Context, db rowQuerier, session room.SessionID, id room.RoomID) (room.Room, error) {
 	var in bool
-	r, err := scanRoom(s.pool.QueryRow(ctx, "SELECT "+roomColumns+`,
+	r, err := scanRoom(db.QueryRow(ctx, "SELECT "+roomColumns+`,
 		EXISTS (SELECT FROM attendances a WHERE a.generation = r.generation AND a.session_id = $2)
 		FROM rooms r WHERE room_id = $1 AND destroyed_at IS NULL`, id, session), &in)
 	switch {

@@ -1133,6 +1133,11 @@ type EnterRoomReply struct {
 	// Created Whether this call created the room.
 	Created bool `json:"created"`
 
+	// Members The first members of the room, in the order in which they joined, and the attributes of
+	// those that have any. They were read together with the room: all of it is true at `seq`,
+	// which is the `lastSeq` of the room. Apply the events after it, as with `listMembers`.
+	Members *RoomMembers `json:"members,omitempty"`
+
 	// Room A room and its current state.
 	Room Room `json:"room"`
 }
@@ -1142,6 +1147,13 @@ type EnterRoomRequest struct {
 	// Config Settings of the room. In a room to be created, the server's defaults apply to absent ones;
 	// in an existing room, these stay as they are.
 	Config *RoomConfigRequest `json:"config,omitempty"`
+
+	// MemberLimit Return also the first members of the room, at most this many, and their attributes, as
+	// `members`.
+	//
+	//
+	// Example: 100
+	MemberLimit *FirstMembersLimit `json:"memberLimit,omitempty"`
 
 	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
 	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
@@ -1197,6 +1209,12 @@ type FeedReadyEvent struct {
 //     cursor was created. The feed begins with the oldest event that is kept.
 type FeedReadyEventReason string
 
+// FirstMembersLimit Return also the first members of the room, at most this many, and their attributes, as
+// `members`.
+//
+// Example: 100
+type FirstMembersLimit = int
+
 // Generation Identifies one lifetime of a room. A room that is destroyed and created again has a new
 // generation.
 type Generation = int64
@@ -1244,6 +1262,13 @@ type InboxResetEventReason string
 
 // JoinRoomRequest What the user joins with.
 type JoinRoomRequest struct {
+	// MemberLimit Return also the first members of the room, at most this many, and their attributes, as
+	// `members`.
+	//
+	//
+	// Example: 100
+	MemberLimit *FirstMembersLimit `json:"memberLimit,omitempty"`
+
 	// UserData Text of the application about a member, such as JSON: at most 1,024 bytes. It belongs to the
 	// user in this room: it is given by the call with which the user becomes a member, a further
 	// session of a member does not change it, and it is gone when the user leaves. The user
@@ -2532,6 +2557,24 @@ type RoomMemberLeftEvent struct {
 	Seq Seq `json:"seq"`
 }
 
+// RoomMembers The first members of the room, in the order in which they joined, and the attributes of
+// those that have any. They were read together with the room: all of it is true at `seq`,
+// which is the `lastSeq` of the room. Apply the events after it, as with `listMembers`.
+type RoomMembers struct {
+	// Infos The attributes of these members. Those without attributes are not in it.
+	Infos []MemberAttributesInfo `json:"infos"`
+
+	// MemberList The members.
+	MemberList []Member `json:"memberList"`
+
+	// NextCursor The value of `cursor` for the next page of `listMembers`; absent if these are all.
+	NextCursor *string `json:"nextCursor,omitempty"`
+
+	// Seq The seq of the newest event in the room's log when the page was read. The page includes the
+	// effects of this event and of all events before it. 0 if there is none.
+	Seq ListSeq `json:"seq"`
+}
+
 // RoomMessageReceivedEvent A message was sent to the room. `seq` and `id:` are absent if the message is of a kind that
 // is not stored.
 type RoomMessageReceivedEvent struct {
@@ -2570,6 +2613,11 @@ type RoomPageReply struct {
 
 // RoomReply A room.
 type RoomReply struct {
+	// Members The first members of the room, in the order in which they joined, and the attributes of
+	// those that have any. They were read together with the room: all of it is true at `seq`,
+	// which is the `lastSeq` of the room. Apply the events after it, as with `listMembers`.
+	Members *RoomMembers `json:"members,omitempty"`
+
 	// Room A room and its current state.
 	Room Room `json:"room"`
 }
@@ -2893,6 +2941,13 @@ type SwitchRoomRequest struct {
 
 	// CreateIfNotExists Whether to create the other room if it does not exist.
 	CreateIfNotExists *bool `json:"createIfNotExists,omitempty"`
+
+	// MemberLimit Return also the first members of the room, at most this many, and their attributes, as
+	// `members`.
+	//
+	//
+	// Example: 100
+	MemberLimit *FirstMembersLimit `json:"memberLimit,omitempty"`
 
 	// RoomAttributes The attributes of a room: at most 20 pairs. A key has 1 to 16 bytes, a value at most 1,024
 	// bytes, and all keys and values together at most 5,120 bytes. Attributes that a room is
@@ -3426,6 +3481,13 @@ type HeadMediaParams struct {
 	Signature *string `form:"signature,omitempty" json:"signature,omitempty"`
 }
 
+// GetRoomParams defines parameters for GetRoom.
+type GetRoomParams struct {
+	// MemberLimit Return also the first members of the room, at most this many, and their attributes, as
+	// `members`. Room and members are read together.
+	MemberLimit *int `form:"memberLimit,omitempty" json:"memberLimit,omitempty"`
+}
+
 // UpdateRoomParams defines parameters for UpdateRoom.
 type UpdateRoomParams struct {
 	// IfMatch Entity tags of rooms, one of which must match the current name and settings; or `*`, which
@@ -3483,6 +3545,12 @@ type ListRoomMessagesParams struct {
 
 	// Limit The maximum number of messages in a page.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Seq Return the messages with these seqs. Cannot be combined with other parameters.
+	Seq *[]Seq `form:"seq,omitempty" json:"seq,omitempty"`
+
+	// MessageID Return the messages with these IDs. Cannot be combined with other parameters.
+	MessageID *[]openapi_types.UUID `form:"messageID,omitempty" json:"messageID,omitempty"`
 }
 
 // ListPeerMessagesParams defines parameters for ListPeerMessages.
@@ -4009,7 +4077,7 @@ type ClientInterface interface {
 	// GetRoom Get a room that the session is in
 	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-	GetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRoom(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// UpdateRoomWithBody Change the name and settings of a room
 	//
@@ -4257,7 +4325,9 @@ type ClientInterface interface {
 	// parameter; it is absent at the end of the log. `from` and `until` select messages by the
 	// time at which they were sent; the order is still that of `seq`. With `from`, the first page
 	// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
-	// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+	// `historyVisible` is `sinceJoined`, the history begins where the user became a member. With
+	// `seq` or `messageID`, the messages that are named are returned instead of a page, and those
+	// that are not stored, or that the user may not read, are omitted.
 	// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 	// longer than their room. A room whose `history` is `none` lists none.
 	//
@@ -5275,8 +5345,8 @@ func (c *Client) CreateRoom(ctx context.Context, body CreateRoomJSONRequestBody,
 // GetRoom Get a room that the session is in
 //
 // Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-func (c *Client) GetRoom(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetRoomRequest(c.Server, roomID)
+func (c *Client) GetRoom(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRoomRequest(c.Server, roomID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -5703,7 +5773,9 @@ func (c *Client) CountMembers(ctx context.Context, roomID RoomID, reqEditors ...
 // parameter; it is absent at the end of the log. `from` and `until` select messages by the
 // time at which they were sent; the order is still that of `seq`. With `from`, the first page
 // still contains the newest messages: send `after=0` to begin with the oldest. If the room's
-// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+// `historyVisible` is `sinceJoined`, the history begins where the user became a member. With
+// `seq` or `messageID`, the messages that are named are returned instead of a page, and those
+// that are not stored, or that the user may not read, are omitted.
 // Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 // longer than their room. A room whose `history` is `none` lists none.
 //
@@ -7806,7 +7878,7 @@ func NewCreateRoomRequestWithBody(server string, contentType string, body io.Rea
 }
 
 // NewGetRoomRequest constructs an http.Request for the GetRoom method
-func NewGetRoomRequest(server string, roomID RoomID) (*http.Request, error) {
+func NewGetRoomRequest(server string, roomID RoomID, params *GetRoomParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -7829,6 +7901,33 @@ func NewGetRoomRequest(server string, roomID RoomID) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.MemberLimit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "memberLimit", *params.MemberLimit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -8509,6 +8608,30 @@ func NewListRoomMessagesRequest(server string, roomID RoomID, params *ListRoomMe
 		if params.Limit != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Seq != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "seq", *params.Seq, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MessageID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "messageID", *params.MessageID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -9524,7 +9647,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-	GetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomResponse, error)
+	GetRoomWithResponse(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*GetRoomResponse, error)
 
 	// UpdateRoomWithBodyWithResponse Change the name and settings of a room
 	//
@@ -9782,7 +9905,9 @@ type ClientWithResponsesInterface interface {
 	// parameter; it is absent at the end of the log. `from` and `until` select messages by the
 	// time at which they were sent; the order is still that of `seq`. With `from`, the first page
 	// still contains the newest messages: send `after=0` to begin with the oldest. If the room's
-	// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+	// `historyVisible` is `sinceJoined`, the history begins where the user became a member. With
+	// `seq` or `messageID`, the messages that are named are returned instead of a page, and those
+	// that are not stored, or that the user may not read, are omitted.
 	// Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 	// longer than their room. A room whose `history` is `none` lists none.
 	//
@@ -16021,8 +16146,8 @@ func (c *ClientWithResponses) CreateRoomWithResponse(ctx context.Context, body C
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /v1/rooms/{roomID} (the `GetRoom` operationId).
-func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID RoomID, reqEditors ...RequestEditorFn) (*GetRoomResponse, error) {
-	rsp, err := c.GetRoom(ctx, roomID, reqEditors...)
+func (c *ClientWithResponses) GetRoomWithResponse(ctx context.Context, roomID RoomID, params *GetRoomParams, reqEditors ...RequestEditorFn) (*GetRoomResponse, error) {
+	rsp, err := c.GetRoom(ctx, roomID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -16387,7 +16512,9 @@ func (c *ClientWithResponses) CountMembersWithResponse(ctx context.Context, room
 // parameter; it is absent at the end of the log. `from` and `until` select messages by the
 // time at which they were sent; the order is still that of `seq`. With `from`, the first page
 // still contains the newest messages: send `after=0` to begin with the oldest. If the room's
-// `historyVisible` is `sinceJoined`, the history begins where the user became a member.
+// `historyVisible` is `sinceJoined`, the history begins where the user became a member. With
+// `seq` or `messageID`, the messages that are named are returned instead of a page, and those
+// that are not stored, or that the user may not read, are omitted.
 // Messages are stored for the room's retention (`retentionDays`, `retentionCount`), and no
 // longer than their room. A room whose `history` is `none` lists none.
 //
