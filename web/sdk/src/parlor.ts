@@ -153,7 +153,7 @@ export class Parlor {
   }
 
   /** Enters a room. Fails with `room_not_found` if there is none. */
-  joinRoom(roomID: string, options: rooms.JoinOptions = {}) {
+  joinRoom(roomID: string, options: rooms.EnterOptions = {}) {
     return rooms.joinRoom(this.#http, roomID, options);
   }
 
@@ -161,7 +161,7 @@ export class Parlor {
    * Enters a room, and creates it if there is none. The options are used only then, except for
    * `userData`, which is used if this user becomes a member.
    */
-  enterRoom(roomID: string, options: rooms.RoomOptions & rooms.JoinOptions = {}) {
+  enterRoom(roomID: string, options: rooms.RoomOptions & rooms.EnterOptions = {}) {
     return rooms.enterRoom(this.#http, roomID, options);
   }
 
@@ -169,8 +169,9 @@ export class Parlor {
     return rooms.leaveRoom(this.#http, roomID);
   }
 
-  getRoom(roomID: string) {
-    return rooms.getRoom(this.#http, roomID);
+  /** Returns a room; with `memberLimit`, together with its first members and their attributes. */
+  getRoom(roomID: string, query: rooms.RoomQuery = {}) {
+    return rooms.getRoom(this.#http, roomID, query);
   }
 
   /**
@@ -204,7 +205,8 @@ export class Parlor {
 
   /**
    * Lists a page of stored messages in ascending order of `seq`: the newest, or those directly
-   * `before` or `after` a seq. For the next page, pass the reply's `nextCursor` in the same way.
+   * `before` or `after` a seq. For the next page, pass the reply's `nextCursor` in the same way. With
+   * `seq` or `messageID`, up to 100 messages that are named.
    */
   listRoomMessages(roomID: string, query: messages.MessageQuery = {}) {
     return messages.listRoomMessages(this.#http, roomID, query);

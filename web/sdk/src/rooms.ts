@@ -14,22 +14,28 @@ export interface JoinOptions {
   userData?: string;
 }
 
+export interface EnterOptions extends JoinOptions {
+  /** Return also the first members, at most this many, and their attributes; up to 500. */
+  memberLimit?: number;
+}
+
+export type RoomQuery = NonNullable<Arguments<Operation<'/v1/rooms/{roomID}', 'get'>>['query']>;
 export type MemberQuery = NonNullable<Arguments<Operation<'/v1/rooms/{roomID}/members', 'get'>>['query']>;
 
 export const createRoom = (http: HTTP, roomID: string, options: RoomOptions & JoinOptions) =>
   http.call('post', '/v1/rooms', { body: { roomID, ...options } });
 
-export const joinRoom = (http: HTTP, roomID: string, options: JoinOptions) =>
+export const joinRoom = (http: HTTP, roomID: string, options: EnterOptions) =>
   http.call('post', '/v1/rooms/{roomID}/join', { path: { roomID }, body: options });
 
-export const enterRoom = (http: HTTP, roomID: string, options: RoomOptions & JoinOptions) =>
+export const enterRoom = (http: HTTP, roomID: string, options: RoomOptions & EnterOptions) =>
   http.call('post', '/v1/rooms/{roomID}/enter', { path: { roomID }, body: options });
 
 export const leaveRoom = (http: HTTP, roomID: string) =>
   http.call('post', '/v1/rooms/{roomID}/leave', { path: { roomID } });
 
-export const getRoom = (http: HTTP, roomID: string) =>
-  http.call('get', '/v1/rooms/{roomID}', { path: { roomID } });
+export const getRoom = (http: HTTP, roomID: string, query: RoomQuery) =>
+  http.call('get', '/v1/rooms/{roomID}', { path: { roomID }, query });
 
 /**
  * The name and the settings to change. With `ifVersion`, they change only if that is still the

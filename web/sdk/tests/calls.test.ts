@@ -200,6 +200,28 @@ test('sendPeerMessage is retried, and listPeerMessages lists the messages', asyn
   expect(await reading).toEqual({ messageList: [], nextCursor: 4 });
 });
 
+test('a room is read with its first members', async () => {
+  const entering = parlor.enterRoom('r', { memberLimit: 2 });
+  const entered = await server.next('POST', '/v1/rooms/r/enter');
+  expect(entered.body).toEqual({ memberLimit: 2 });
+  const members = { seq: 7, memberList: [], infos: [] };
+  entered.reply(200, { room: {}, created: false, members });
+  expect((await entering).members).toEqual(members);
+  const reading = parlor.getRoom('r', { memberLimit: 3 });
+  const read = await server.next('GET', '/v1/rooms/r');
+  expect(read.url.search).toBe('?memberLimit=3');
+  read.reply(200, { room: {}, members });
+  expect((await reading).members).toEqual(members);
+});
+
+test('messages are looked up', async () => {
+  const reading = parlor.listRoomMessages('r', { seq: [3, 5] });
+  const call = await server.next('GET', '/v1/rooms/r/messages');
+  expect(call.url.search).toBe('?seq=3&seq=5');
+  call.reply(200, { messageList: [] });
+  expect(await reading).toEqual({ messageList: [] });
+});
+
 test('a room is changed if its version matches', async () => {
   const updating = parlor.updateRoom('r', { roomName: 'New', config: { maxMembers: 5 }, ifVersion: 7 });
   const call = await server.next('PATCH', '/v1/rooms/r');
