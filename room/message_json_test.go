@@ -25,6 +25,9 @@ func message() *rapid.Generator[room.Message] {
 				Title: text.Draw(t, "title"), Summary: text.Draw(t, "summary"), Data: rapid.SliceOf(rapid.Byte()).Draw(t, "data"),
 			},
 		}
+		for range rapid.IntRange(0, 3).Draw(t, "to") {
+			m.To = append(m.To, room.UserID(text.Draw(t, "user")))
+		}
 		if rapid.Bool().Draw(t, "has a subType") {
 			subType := rapid.Int().Draw(t, "subType")
 			m.SubType = &subType
@@ -79,6 +82,8 @@ func TestEventJSON(t *testing.T) {
 			`{"roomID":"lobby","generation":7,"messageList":[` + message + `]}`,
 		},
 		{room.Event{Log: 7, Seq: 3, Body: room.PeerMessagesReceived{MessageList: []room.Message{m}}}, `{"seq":3,"messageList":[` + message + `]}`},
+		{room.Event{Room: "lobby", Log: 7, Seq: 3, Body: room.RoomSeqAdvanced{}}, `{"roomID":"lobby","generation":7,"seq":3}`},
+		{room.Event{Body: room.RoomSeqAdvanced{}}, `{}`},
 		{room.Event{Body: room.TokenWillExpire{SecondsLeft: 30}}, `{"secondsLeft":30}`},
 	} {
 		if got, err := json.Marshal(c.event); err != nil || string(got) != c.want {

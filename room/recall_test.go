@@ -24,6 +24,8 @@ func TestRecall(t *testing.T) {
 		ID: "id", Room: "lobby", Seq: 3, Content: room.Content{Kind: room.KindCustom}, Sender: m.Sender, Priority: room.PriorityHigh,
 		ClientMessageID: "1", SentAt: room.InstantOf(sentAt), Recalled: true,
 	}
+	some, someRecalled := m, tombstone
+	some.To, someRecalled.To = []room.UserID{"carol", "bob"}, []room.UserID{"carol", "bob"}
 	lobby := room.Room{ID: "lobby", Generation: 4, LastSeq: 9}
 	for _, c := range []struct {
 		what     string
@@ -44,6 +46,13 @@ func TestRecall(t *testing.T) {
 		{what: "again, late", m: tombstone, by: "alice", after: time.Hour},
 		{what: "again by another", m: tombstone, by: "bob", err: room.ErrNotSender},
 		{what: "again by an admin", m: tombstone},
+		{what: "to some", m: some, by: "alice", recalled: true, info: &room.OperatedInfo{UserID: "alice"}},
+		{what: "to some, by an admin", m: some, recalled: true},
+		{what: "to some, by one of them", m: some, by: "bob", err: room.ErrNotSender},
+		{what: "to some, by another", m: some, by: "dave", err: room.ErrMessageNotFound},
+		{what: "to some, by another, late", m: some, by: "dave", after: time.Hour, err: room.ErrMessageNotFound},
+		{what: "to some, again", m: someRecalled, by: "alice"},
+		{what: "to some, again by another", m: someRecalled, by: "dave", err: room.ErrMessageNotFound},
 	} {
 		now := sentAt.Add(c.after)
 		r, got, change, err := lobby.Recall(c.m, c.by, now)
@@ -53,7 +62,11 @@ func TestRecall(t *testing.T) {
 		want, events := c.m, []room.Event(nil)
 		if c.recalled {
 			want = tombstone
-			events = []room.Event{{Room: "lobby", Log: 4, Seq: 10, At: now, Body: room.MessageRecalled{MessageID: "id", RecalledSeq: 3, OperatedInfo: c.info}}}
+			recalled := room.MessageRecalled{MessageID: "id", RecalledSeq: 3, OperatedInfo: c.info}
+			if c.m.To != nil {
+				want, recalled.Audience = someRecalled, []room.UserID{"alice", "bob", "carol"}
+			}
+			events = []room.Event{{Room: "lobby", Log: 4, Seq: 10, At: now, Body: recalled}}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: the message (-want +got):\n%s", c.what, diff)
@@ -62,7 +75,14 @@ func TestRecall(t *testing.T) {
 			t.Errorf("%s: lastSeq %d, events (-want +got):\n%s", c.what, r.LastSeq, diff)
 		}
 	}
-	// A retry cannot be compared with a content that was deleted.
+	// A retry cannot be compared with a content that was deleted, only with the users it was for.
+	toOthers := draft
+	toOthers.To = []room.UserID{"bob"}
+	for what, m := range map[string]room.Message{"a tombstone": tombstone, "a tombstone to some": someRecalled, "a message": m, "a message to some": some} {
+		if err := m.RetriedBy(toOthers); !errors.Is(err, room.ErrMessageIDReused) {
+			t.Errorf("a retry of %s to others: %v", what, err)
+		}
+	}
 	other := draft
 	other.Text, other.SubType = "other", nil
 	for kind, want := range map[room.MessageKind]error{room.KindCustom: nil, room.KindText: room.ErrMessageIDReused} {
@@ -80,6 +100,7 @@ func TestMessageRecalledJSON(t *testing.T) {
 		want string
 	}{
 		{room.MessageRecalled{MessageID: "m", RecalledSeq: 3}, `{"messageID":"m","recalledSeq":3}`},
+		{room.MessageRecalled{MessageID: "m", RecalledSeq: 3, Audience: []room.UserID{"a", "b"}}, `{"messageID":"m","recalledSeq":3,"audience":["a","b"]}`},
 		{room.MessageRecalled{MessageID: "m", RecalledSeq: 3, OperatedInfo: &room.OperatedInfo{UserID: "a"}}, `{"messageID":"m","recalledSeq":3,"operatedInfo":{"userID":"a"}}`},
 	} {
 		got, err := json.Marshal(c.body)

@@ -679,3 +679,107 @@ func TestFilesOfUnknownLength(t *testing.T) {
 	}
 	counted("deleted", 0)
 }
+
+// TestFilesForSomeMembers checks who may read a file that was sent to some members, that the rows
+// about them are deleted with the message or the room, and that they are limited.
+func TestFilesForSomeMembers(t *testing.T) {
+	t.Parallel()
+	f := setup(t, store.Options{FeedRetention: time.Minute})
+	alice := newSession(t, f.Store, "alice")
+	openStream(t, f, alice)
+	var lobby room.LogID
+	for _, user := range []room.UserID{"alice", "bob", "carol", "dave"} {
+		session := alice
+		if user != "alice" {
+			session = newSession(t, f.Store, string(user))
+			openStream(t, f, session)
+		}
+		lobby = enter(t, f, session, "lobby").Generation
+	}
+	send := func(m room.Media, to ...room.UserID) room.Message {
+		t.Helper()
+		d := fileDraft(m)
+		d.To = to
+		return postToLobby(t, f, alice, d)
+	}
+	canRead := func(m room.Media, want ...room.UserID) {
+		t.Helper()
+		var got []room.UserID
+		for _, user := range []room.UserID{"alice", "bob", "carol", "dave", "erin"} {
+			switch _, err := f.MediaFor(t.Context(), user, m.ID); {
+			case err == nil:
+				got = append(got, user)
+			case !errors.Is(err, room.ErrMediaNotFound):
+				t.Error(err)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("the file can be read by %v, want %v", got, want)
+		}
+	}
+	readers := func() int { return query[int](t, f, "SELECT count(*) FROM media_readers") }
+	m := upload(t, f, "alice")
+	toBob := send(m, "bob", "erin")
+	canRead(m, "alice", "bob")
+	toCarol := send(m, "carol")
+	canRead(m, "alice", "bob", "carol")
+	checkInvariants(t, f)
+	if err := f.Recall(t.Context(), as(alice), "alice", "lobby", toBob.ID); err != nil {
+		t.Fatal(err)
+	}
+	canRead(m, "alice", "carol")
+	if n := readers(); n != 1 {
+		t.Errorf("%d readers left, want carol", n)
+	}
+	send(m)
+	canRead(m, "alice", "bob", "carol", "dave")
+	if err := f.Recall(t.Context(), as(alice), "alice", "lobby", toCarol.ID); err != nil {
+		t.Fatal(err)
+	}
+	canRead(m, "alice", "bob", "carol", "dave")
+	if n := readers(); n != 0 {
+		t.Errorf("%d readers left", n)
+	}
+
+	// Many senders at once: each reader is counted once, and no more than the limit are recorded.
+	m = upload(t, f, "alice")
+	var (
+		sending       sync.WaitGroup
+		mu            sync.Mutex
+		sent, refused int
+	)
+	for i := range 12 {
+		sending.Go(func() {
+			d := fileDraft(m)
+			for j := range room.MaxTo {
+				d.To = append(d.To, room.UserID(fmt.Sprintf("user %d %d", i, j)))
+			}
+			_, err := f.PostMessage(t.Context(), alice, "lobby", d)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				sent++
+			case errors.Is(err, room.ErrMediaReaders):
+				refused++
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	sending.Wait()
+	if sent != 9 || refused != 3 || readers() != 9*room.MaxTo+1 { // with alice, who is recorded once
+		t.Errorf("sent %d times and refused %d times, %d readers", sent, refused, readers())
+	}
+	canRead(m, "alice")
+	checkInvariants(t, f)
+
+	if err := f.DestroyRoom(t.Context(), admin, "lobby", ""); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.advance(2 * time.Minute)
+	sweep(t, f)
+	if n := readers() + query[int](t, f, "SELECT count(*) FROM media_uses WHERE generation = "+fmt.Sprint(lobby)); n != 0 {
+		t.Errorf("%d rows left of the room", n)
+	}
+}
