@@ -528,6 +528,129 @@ func (c *nodes) showEverything() {
 	t.Logf("all %d joins of a large room: %s after the last reply", crowd, time.Since(began).Round(time.Millisecond))
 }
 
+// TestNodesHide sends messages to one member of a large room through each server, and compares what
+// the streams of others receive at each server, live and after a reconnect at another.
+func TestNodesHide(t *testing.T) {
+	overCarriers(t, func(t *testing.T, start func(*testing.T, int) *nodes) { start(t, 2).hide() })
+}
+
+func (c *nodes) hide() {
+	t := c.t
+	alice, phone, bob, there := c.login("alice", 0, 0), c.login("alice", 1, 1), c.login("bob", 0, 1), c.login("bob", 0, 0)
+	others := []*member{c.login("dave", 0, 0), c.login("dave", 1, 1)}
+	for _, m := range append(others, alice, phone, bob, there) {
+		m.enter(c.ctx, t, "hall")
+	}
+	for i := range room.PresenceBatchThreshold {
+		m := c.member(fmt.Sprintf("crowd-%d", i), i%2)
+		if err := m.loginWith(c.ctx, &auth.Tokens{Secret: []byte(goodSecret)}); err != nil {
+			t.Fatal(err)
+		}
+		m.enter(c.ctx, t, "hall")
+	}
+	alice.say(0, "hall", "text", "first")
+	cursors := make(map[*member]string)
+	for _, m := range append(others, bob) {
+		m.await(room.TypeMessagesReceived, `"first"`)
+		m.update(func() { cursors[m] = m.lastID })
+	}
+	send := func(server int, fields map[string]any) (id string) {
+		at := *alice.client
+		at.base = c.servers[server].url
+		fields["to"] = []string{"bob", "absent"}
+		var reply struct{ Message struct{ MessageID string } }
+		at.mustCall(c.ctx, t, http.MethodPost, "/v1/rooms/hall/messages", fields, &reply)
+		return reply.Message.MessageID
+	}
+	for server := range 2 {
+		text := fmt.Sprint("secret ", server)
+		send(server, map[string]any{"kind": "barrage", "text": text})
+		send(server, map[string]any{"kind": "command", "data": "c2VjcmV0"})
+		send(server, map[string]any{"kind": "custom", "text": text, "subType": 1})
+		for _, m := range []*member{phone, bob, there} {
+			for _, kind := range []string{"barrage", "command", "custom"} {
+				m.until(kind, func() bool {
+					return slices.ContainsFunc(m.events, func(e receivedEvent) bool {
+						return strings.Contains(e.data, `"kind":"`+kind+`"`) && (kind == "command" || strings.Contains(e.data, text))
+					})
+				})
+			}
+		}
+		recalled := send(server, map[string]any{"kind": "text", "text": text + strings.Repeat(" secret", 2000)}) // does not fit into one packet
+		alice.mustCall(c.ctx, t, http.MethodDelete, "/v1/rooms/hall/messages/"+recalled, nil, nil)
+		recalled = send(server, map[string]any{"kind": "text", "text": text})
+		c.adminCall(1-server, http.MethodDelete, "/v1/admin/rooms/hall/messages/"+recalled, nil)
+		bob.await(room.TypeMessageRecalled, recalled)
+	}
+	alice.say(1, "hall", "text", "end")
+	bob.await(room.TypeMessagesReceived, `"end"`)
+	all := bob.bySeq("first")
+	for i, m := range others {
+		m.await(room.TypeMessagesReceived, `"end"`)
+		m.isHidden("live", all)
+		// Another server replays the events, from its memory or from the database.
+		m.hangUp()
+		m.update(func() { m.events, m.lastID = nil, cursors[m] })
+		m.open(1 - i)
+		m.await(room.TypeMessagesReceived, `"end"`)
+		m.isHidden("replayed", all)
+	}
+}
+
+// bySeq returns the events of a room that follow a message.
+func (m *member) bySeq(text string) map[int64]receivedEvent {
+	m.nodes.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	events := make(map[int64]receivedEvent)
+	begun := false
+	for _, e := range m.events {
+		var place struct{ Seq int64 }
+		if err := json.Unmarshal([]byte(e.data), &place); err != nil {
+			m.nodes.t.Error(err)
+		}
+		if begun && place.Seq > 0 {
+			events[place.Seq] = e
+		}
+		begun = begun || strings.Contains(e.data, `"text":"`+text+`"`) || text == ""
+	}
+	return events
+}
+
+// isHidden checks that a member has received each of the events as it is, or only its seq if it has
+// an audience.
+func (m *member) isHidden(when string, all map[int64]receivedEvent) {
+	t := m.nodes.t
+	t.Helper()
+	got := m.bySeq("")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.events {
+		for _, word := range []string{"secret", "c2VjcmV0", "absent", `"to"`, "audience", "recalled"} {
+			if strings.Contains(e.data, word) {
+				t.Errorf("%s, %s: %s: %s", m.user, when, e.event, e.data)
+			}
+		}
+	}
+	hidden := 0
+	for seq, want := range all {
+		if strings.Contains(want.data, `"to":[`) || strings.Contains(want.data, `"audience":[`) {
+			var place struct{ Generation int64 }
+			if err := json.Unmarshal([]byte(want.data), &place); err != nil {
+				t.Error(err)
+			}
+			want = receivedEvent{room.TypeRoomSeqAdvanced, fmt.Sprintf(`{"roomID":"hall","generation":%d,"seq":%d}`, place.Generation, seq)}
+			hidden++
+		}
+		if got[seq] != want {
+			t.Errorf("%s, %s: event %d is %v, want %v", m.user, when, seq, got[seq], want)
+		}
+	}
+	if hidden != 10 {
+		t.Errorf("%d events were sent to some", hidden)
+	}
+}
+
 // TestNodesMoveStreams moves a stream between servers while messages are sent through both.
 func TestNodesMoveStreams(t *testing.T) {
 	overCarriers(t, func(t *testing.T, start func(*testing.T, int) *nodes) { start(t, 2).moveStreams() })
