@@ -355,11 +355,15 @@ func (w *referenceModel) end(v *modelSession, reason, event, note string) verdic
 	return verdict{status: 204}
 }
 
-func (w *referenceModel) send(v *modelSession, id room.RoomID, text string) verdict {
+// send sends a message to some users, or to all.
+func (w *referenceModel) send(v *modelSession, id room.RoomID, text string, to []room.UserID) verdict {
 	l := w.rooms[id]
 	if refusal, ok := v.refusedIn(l); ok {
 		return refusal
 	}
-	l.append(w, "%s says: %s", v.user, text)
+	l.append(w, "%s says to %v: %s", v.user, to, text)
+	if len(to) > 0 {
+		l.log[len(l.log)-1].audience = append([]room.UserID{v.user}, to...)
+	}
 	return verdict{status: 201, rest: fmt.Sprintf("seq %d", len(l.log))}
 }

@@ -128,7 +128,7 @@ func (m *model) checkStream(s *slot) {
 				s.client.fence()
 			}
 			continue // the reference model has no fences, so a stream never resumes from one
-		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMembersCounted), string(room.TypeMemberAttributesUpdated), string(room.TypeMessagesReceived), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
+		case slices.Contains([]string{string(room.TypeMembersJoined), string(room.TypeMembersLeft), string(room.TypeMembersCounted), string(room.TypeMemberAttributesUpdated), string(room.TypeMessagesReceived), string(room.TypeRoomSeqAdvanced), string(room.TypeRoomUpdated), string(room.TypePeerMessagesReceived)}, e.Type):
 			s.skipOptional("")
 			m.checkLogEvent(s, e)
 		default:
@@ -203,7 +203,7 @@ func (m *model) checkLogEvent(s *slot, e event) {
 	m.t.Logf("\t%s: %d/%d %s", s.name, place.Generation, place.Seq, text)
 	for l, at := range s.at {
 		inTurn := len(s.pending) == 0 || s.leaving[l]
-		if l.Generation == place.Generation && inTurn && place.Seq == at+1 && l.read(place.Seq, text) {
+		if l.Generation == place.Generation && inTurn && place.Seq == at+1 && l.read(place.Seq, s.user, text) {
 			s.at[l] = place.Seq
 			return
 		}
@@ -256,7 +256,7 @@ func (m *model) textOf(e event) string {
 		return strings.Join(list, ", ")
 	case room.TypeMessagesReceived:
 		for _, message := range bodyOf[room.MessagesReceived](m, e).MessageList {
-			list = append(list, fmt.Sprintf("%s says: %s", message.Sender.ID, message.Text))
+			list = append(list, fmt.Sprintf("%s says to %v: %s", message.Sender.ID, message.To, message.Text))
 		}
 		return strings.Join(list, ", ")
 	case room.TypePeerMessagesReceived:

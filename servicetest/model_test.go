@@ -92,7 +92,7 @@ type move struct {
 	cursor   string
 	after    time.Duration
 	sweep    bool
-	users    []room.UserID
+	users    []room.UserID // who are kicked, or whom a message is for
 	ban      room.Seconds
 	data     string // user data
 }
@@ -133,6 +133,8 @@ func drawMove(t *rapid.T) move {
 		v.cursor = one(t, "cursor", "newest", "none", "newest", "newest", "older", "garbage")
 	case "wait":
 		v.after, v.sweep = one(t, "after", 0, -time.Millisecond, time.Millisecond), one(t, "sweep", true, true, true, false)
+	case "send":
+		v.users = rapid.SliceOfNDistinct(rapid.SampledFrom(modelUsers), 0, 2, rapid.ID).Draw(t, "users")
 	case "kick":
 		v.users = rapid.SliceOfNDistinct(rapid.SampledFrom(modelUsers), 1, 2, rapid.ID).Draw(t, "users")
 		v.ban = one[room.Seconds](t, "ban", 0, 3, 10)
@@ -249,8 +251,12 @@ func (m *model) do(v move) {
 		id := v.of(s)
 		m.sent++
 		text := fmt.Sprint("message ", m.sent)
-		got := s.client.call("POST", roomPath(id, "/messages"), object{"kind": "text", "text": text})
-		m.compare(fmt.Sprintf("%s sends to %s: %s", s.name, id, text), m.reference.send(s.modelSession, id, text), got)
+		body := object{"kind": "text", "text": text}
+		if len(v.users) > 0 {
+			body["to"] = v.users
+		}
+		got := s.client.call("POST", roomPath(id, "/messages"), body)
+		m.compare(fmt.Sprintf("%s sends to %v in %s: %s", s.name, v.users, id, text), m.reference.send(s.modelSession, id, text, v.users), got)
 	case "write":
 		s, to := m.pick(v), modelUsers[v.nth%len(modelUsers)]
 		m.sent++

@@ -70,6 +70,8 @@ type logEntry struct {
 	text  string
 	sweep int // 0 if the event is not from a sweep
 	read  bool
+	// audience holds the users who may see the event; nil means all members.
+	audience []room.UserID
 }
 
 // modelSession is a session.
@@ -171,12 +173,15 @@ func (l *generation) append(w *referenceModel, format string, args ...any) {
 	l.LastSeq++
 }
 
-// read compares an event that a stream received with the log.
-func (l *generation) read(seq int, text string) bool {
+// read compares an event that a stream of a user received with the log.
+func (l *generation) read(seq int, user room.UserID, text string) bool {
 	if seq < 1 || seq > len(l.log) {
 		return false
 	}
 	e := &l.log[seq-1]
+	if e.audience != nil && !slices.Contains(e.audience, user) {
+		return text == string(room.TypeRoomSeqAdvanced)
+	}
 	if e.text != text && e.sweep > 0 && !e.read {
 		for i := seq; i < len(l.log) && l.log[i].sweep == e.sweep; i++ {
 			if l.log[i].text == text && !l.log[i].read {
