@@ -28,7 +28,8 @@ import (
 // TestChaos kills, freezes and restarts servers, their database and single processes of the database
 // at random, cuts streams and stops reading them, while some users post in several rooms and others
 // enter and leave. With several servers, clients move between them. Every acknowledged message must
-// then be on every stream and in the history exactly once, with its seq.
+// then be on every stream and in the history exactly once, with its seq; one to some members on
+// theirs only.
 //
 // CHAOS_SECONDS is the duration, and CHAOS_SEED repeats the choices of a run, but not the timing of
 // the machine. `make chaos` sets them. Without them the run is short.
@@ -104,7 +105,7 @@ func runChaos(t *testing.T, servers int, nats bool) {
 		}
 		var almost sync.Once
 		readerClients = append(readerClients, &reader{
-			client: c, byURL: i%2 == 0, record: l.addReader(c.user, true),
+			client: c, byURL: i%2 == 0, record: l.addReader(c.user, c.user, true),
 			random: rand.New(rand.NewPCG(seed, uint64(i+1))), cut: cut,
 			enough: func(r *reader) bool {
 				has := func(last string) bool {
@@ -131,19 +132,27 @@ func runChaos(t *testing.T, servers int, nats bool) {
 	for _, r := range readerClients {
 		reading.Go(func() { r.read(ctx) })
 	}
-	send := func(c *client, room, text string) bool {
-		seq, err := c.post(ctx, room, text)
+	send := func(c *client, room, text string, to ...string) bool {
+		seq, err := c.post(ctx, room, text, to...)
 		if err != nil {
 			t.Errorf("%s in %s: %v", c.user, room, err)
 			return false
 		}
-		l.acknowledge(room, seq, text)
+		var audience []string
+		if to != nil {
+			audience = append(to, c.user)
+		}
+		l.acknowledge(room, seq, text, audience)
 		return true
 	}
 	for i, c := range senderClients {
 		sending.Go(func() {
 			for n := 0; sendCtx.Err() == nil; n++ {
-				if !send(c, room(n+i), fmt.Sprintf("%s sends %d", c.user, n)) {
+				var to []string
+				if n%3 == 0 { // to some members
+					to = []string{fmt.Sprint("reader", n%readers), fmt.Sprint("reader", (n+1)%readers)}
+				}
+				if !send(c, room(n+i), fmt.Sprintf("%s sends %d", c.user, n), to...) {
 					return
 				}
 				wait(sendCtx, 5*time.Millisecond)
@@ -299,9 +308,12 @@ func (c *client) sendText(ctx context.Context, room, text string) error {
 	return err
 }
 
-// post does the same as sendText, and returns the seq of the message.
-func (c *client) post(ctx context.Context, room, text string) (seq int64, err error) {
-	body := map[string]string{"kind": "text", "text": text, "clientMessageID": text}
+// post does the same as sendText, to some users or to all, and returns the seq of the message.
+func (c *client) post(ctx context.Context, room, text string, to ...string) (seq int64, err error) {
+	body := map[string]any{"kind": "text", "text": text, "clientMessageID": text}
+	if to != nil {
+		body["to"] = to
+	}
 	for ctx.Err() == nil {
 		c.move()
 		var reply struct {

@@ -12,16 +12,26 @@ import (
 // equal in the end.
 type ledger struct {
 	mu sync.Mutex // guards all below
-	// acknowledged maps rooms and seqs to texts.
-	acknowledged map[string]map[int64]string
+	// acknowledged maps rooms and seqs to messages.
+	acknowledged map[string]map[int64]acknowledged
 	readers      []*readerRecord
 	// mayLeave is the beginning of the IDs of the users that leave rooms. All others stay.
 	mayLeave string
 }
 
+// acknowledged is a message, and the users who may see it; nil means all.
+type acknowledged struct {
+	text     string
+	audience []string
+}
+
+func (a acknowledged) visibleTo(user string) bool {
+	return a.audience == nil || slices.Contains(a.audience, user)
+}
+
 // readerRecord records what one reader received, from a stream or from the history.
 type readerRecord struct {
-	reader string
+	reader, user string
 	// whole means that the reader must receive every event of a room's log, and not only the
 	// messages.
 	whole bool
@@ -46,38 +56,40 @@ type roomRecord struct {
 // verdict describes how the records of readers differ from what was acknowledged.
 type verdict struct {
 	lost, duplicated, outOfOrder int
+	leaked                       int // messages to others
 	left, unpaired               int
 	acknowledged, seen           int
 	examples                     []string // the first few differences
 }
 
 func (v verdict) clean() bool {
-	return v.lost == 0 && v.duplicated == 0 && v.outOfOrder == 0 && v.left == 0 && v.unpaired == 0
+	return v.lost == 0 && v.duplicated == 0 && v.outOfOrder == 0 && v.leaked == 0 && v.left == 0 && v.unpaired == 0
 }
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%d messages acknowledged, %d seen: %d lost, %d duplicated, %d out of order, %d members left, %d joins and leaves unpaired",
-		v.acknowledged, v.seen, v.lost, v.duplicated, v.outOfOrder, v.left, v.unpaired)
+	return fmt.Sprintf("%d messages acknowledged, %d seen: %d lost, %d duplicated, %d out of order, %d leaked, %d members left, %d joins and leaves unpaired",
+		v.acknowledged, v.seen, v.lost, v.duplicated, v.outOfOrder, v.leaked, v.left, v.unpaired)
 }
 
-// acknowledge records a message that the server acknowledged.
-func (l *ledger) acknowledge(room string, seq int64, text string) {
+// acknowledge records a message that the server acknowledged. audience holds the users who may see
+// it; nil means all.
+func (l *ledger) acknowledge(room string, seq int64, text string, audience []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.acknowledged == nil {
-		l.acknowledged = map[string]map[int64]string{}
+		l.acknowledged = map[string]map[int64]acknowledged{}
 	}
 	if l.acknowledged[room] == nil {
-		l.acknowledged[room] = map[int64]string{}
+		l.acknowledged[room] = map[int64]acknowledged{}
 	}
-	l.acknowledged[room][seq] = text
+	l.acknowledged[room][seq] = acknowledged{text, audience}
 }
 
-// addReader adds a record for a reader. Its method add must be called from one goroutine.
-func (l *ledger) addReader(reader string, whole bool) *readerRecord {
+// addReader adds a record for a reader of a user. Its method add must be called from one goroutine.
+func (l *ledger) addReader(reader, user string, whole bool) *readerRecord {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &readerRecord{reader: reader, whole: whole, rooms: map[string]*roomRecord{}, mayLeave: l.mayLeave}
+	p := &readerRecord{reader: reader, user: user, whole: whole, rooms: map[string]*roomRecord{}, mayLeave: l.mayLeave}
 	l.readers = append(l.readers, p)
 	return p
 }
@@ -140,15 +152,15 @@ func (l *ledger) check() (v verdict) {
 			example("%s saw that members left: %q, and joins and leaves that do not alternate: %q", p.reader, p.left, p.unpaired)
 		}
 	}
-	for room, texts := range l.acknowledged {
-		v.acknowledged += len(texts)
+	for room, messages := range l.acknowledged {
+		v.acknowledged += len(messages)
 		seqs := map[string]int64{}
-		for seq, text := range texts {
-			if other, twice := seqs[text]; twice {
+		for seq, m := range messages {
+			if other, twice := seqs[m.text]; twice {
 				v.duplicated++
-				example("%q was acknowledged at %d and at %d in %s", text, other, seq, room)
+				example("%q was acknowledged at %d and at %d in %s", m.text, other, seq, room)
 			}
-			seqs[text] = seq
+			seqs[m.text] = seq
 		}
 		for _, p := range l.readers {
 			c := p.rooms[room]
@@ -162,14 +174,18 @@ func (l *ledger) check() (v verdict) {
 			if c.missing+c.duplicated+c.outOfOrder > 0 {
 				example("%s missed %d events of %s, saw %d twice and %d out of order", p.reader, c.missing, room, c.duplicated, c.outOfOrder)
 			}
-			for seq, text := range texts {
-				if got := c.texts[seq]; got != text {
+			for seq, m := range messages {
+				switch got := c.texts[seq]; {
+				case !m.visibleTo(p.user) && got != "":
+					v.leaked++
+					example("%s saw %q at %d in %s, which was to %v", p.reader, got, seq, room, m.audience)
+				case m.visibleTo(p.user) && got != m.text:
 					v.lost++
-					example("%s saw %q at %d in %s, and %q was acknowledged there", p.reader, got, seq, room, text)
+					example("%s saw %q at %d in %s, and %q was acknowledged there", p.reader, got, seq, room, m.text)
 				}
 			}
 			for seq, text := range c.texts {
-				if texts[seq] == "" { // every message is retried until it is acknowledged
+				if messages[seq].text == "" { // every message is retried until it is acknowledged
 					v.duplicated++
 					example("%s saw %q at %d in %s, where nothing was acknowledged", p.reader, text, seq, room)
 				}
@@ -182,7 +198,7 @@ func (l *ledger) check() (v verdict) {
 
 // readHistory records the rooms' history.
 func (l *ledger) readHistory(ctx context.Context, c *client, rooms []string) error {
-	p := l.addReader("the history", false)
+	p := l.addReader("the history", c.user, false)
 	for _, room := range rooms {
 		for after := int64(0); ; {
 			var reply struct {
