@@ -197,7 +197,8 @@ export class Parlor {
   /**
    * Sends a message. While the server cannot be reached, the call is retried for up to 30 s with
    * the same clientMessageID, so that the message is stored once. To retry a failed message later,
-   * send it with the clientMessageID that it had.
+   * send it with the clientMessageID that it had. With `to`, only these users and the sender see the
+   * message.
    */
   sendRoomMessage(roomID: string, draft: messages.MessageDraft) {
     return messages.sendRoomMessage(this.#http, roomID, draft);
@@ -224,7 +225,7 @@ export class Parlor {
    * Sends a message to a user, as sendRoomMessage does to a room. All kinds except `barrage` are
    * allowed. All sessions of both users receive it as `peerMessageReceived`.
    */
-  sendPeerMessage(userID: string, draft: messages.MessageDraft) {
+  sendPeerMessage(userID: string, draft: Omit<messages.MessageDraft, 'to'>) {
     return messages.sendPeerMessage(this.#http, userID, draft);
   }
 

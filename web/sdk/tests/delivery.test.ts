@@ -65,6 +65,21 @@ test('a recall between users is delivered once', async () => {
   expect(events).toEqual([recalled]);
 });
 
+test('an event for other members advances the log and the cursor, and is not emitted', async () => {
+  const parlor = await login(server);
+  const events = record(parlor, 'roomMessageReceived');
+  const hidden = record(parlor, 'roomSeqAdvanced' as 'roomUpdated');
+  const first = (await server.nextStream()).open().ready('1:0', [room(0)]);
+  first.event('roomMessageReceived', message(1), '1:1');
+  first.event('roomSeqAdvanced', { roomID: 'r', generation: 1, seq: 2 }, '1:2');
+  await delivered(parlor, first);
+  expect(parlor.resumeState()).toMatchObject({ cursor: '1:2', seen: [[1, 2]] });
+  for (const seq of [2, 3]) first.event('roomMessageReceived', message(seq), `1:${seq}`);
+  await delivered(parlor, first);
+  expect(events.map((event) => event.seq)).toEqual([1, 3]);
+  expect(hidden).toEqual([]);
+});
+
 test('each generation of a room has its own seq', async () => {
   const parlor = await login(server);
   const events = record(parlor, 'roomMessageReceived');
