@@ -88,8 +88,10 @@ func TestCreateRoomSettings(t *testing.T) {
 		{object{"maxMembers": 2}, room.Config{UnusedTimeout: 30, MemberTimeout: 30, MaxMembers: 2, SameUser: "allow", HistoryVisible: "all", Lifetime: "untilEmpty", History: "stored", Presence: "full", NamesUpTo: 1_000_000}},
 		{object{"memberTimeout": 90}, room.Config{UnusedTimeout: 30, MemberTimeout: 90, MaxMembers: 500, SameUser: "allow", HistoryVisible: "all", Lifetime: "untilEmpty", History: "stored", Presence: "full", NamesUpTo: 1_000_000}},
 		{
-			object{"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject", "historyVisible": "sinceJoined",
-				"lifetime": "untilEmpty", "history": "none", "retentionDays": 3650, "retentionCount": 1_000_000, "presence": "none", "namesUpTo": 1},
+			object{
+				"destroyDelay": 0, "unusedTimeout": 1, "memberTimeout": 5, "maxMembers": 1_000_000, "sameUser": "reject", "historyVisible": "sinceJoined",
+				"lifetime": "untilEmpty", "history": "none", "retentionDays": 3650, "retentionCount": 1_000_000, "presence": "none", "namesUpTo": 1,
+			},
 			room.Config{
 				UnusedTimeout: 1, MemberTimeout: 5, MaxMembers: 1_000_000, SameUser: "reject", HistoryVisible: "sinceJoined",
 				Lifetime: "untilEmpty", History: "none", RetentionDays: 3650, RetentionCount: 1_000_000, Presence: "none", NamesUpTo: 1,
