@@ -145,7 +145,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 	}
 	text := object{"kind": "text", "text": "x"}
 
-	alice, phone := s.login("alice"), s.login("alice")
+	alice, phone := s.login("alice"), s.loginWith(s.signed(everyGrant))
 	s.login("alice")
 	login := object{"token": s.token("alice", time.Hour)}
 	tooFast(s.anonymous().call("POST", "/v1/sessions", login), "too_many_logins", "logins")
@@ -182,6 +182,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 	phone.call("PATCH", roomPath("one", "/member-attributes"), mine).is(http.StatusOK)
 	tooFast(phone.call("PATCH", roomPath("one", "/attributes"), attributes), "too_many_attribute_changes", "attributes")
 	tooFast(alice.call("PATCH", roomPath("one", "/member-attributes"), mine), "too_many_attribute_changes", "attributes")
+	tooFast(phone.call("PATCH", roomPath("one", ""), object{"roomName": "One"}), "too_many_attribute_changes", "attributes")
 
 	sent := message(alice.call("POST", roomPath("one", "/messages"), object{"kind": "text", "text": "1", "clientMessageID": "1"}).is(http.StatusCreated))
 	phone.call("POST", peerPath("bob"), text).is(http.StatusCreated)
