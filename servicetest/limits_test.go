@@ -212,7 +212,7 @@ func TestRateLimitsPerUser(t *testing.T) {
 	mu.Lock()
 	defer mu.Unlock()
 	for limit, n := range map[handlers.Limit]int{
-		handlers.LimitLogins: 2, handlers.LimitRoomsCreated: 3, handlers.LimitJoins: 6, handlers.LimitAttributes: 2,
+		handlers.LimitLogins: 2, handlers.LimitRoomsCreated: 3, handlers.LimitJoins: 6, handlers.LimitAttributes: 3,
 		handlers.LimitMessages: 3, handlers.LimitBarrage: 1, handlers.LimitBarrageBytes: 1,
 	} {
 		if met[limit] != n {
